@@ -1,0 +1,88 @@
+"""The patrol: receiver in, frames out. One thread; nothing here blocks."""
+
+import gc
+
+import patrolink_messages as m
+
+from agent.gps.receiver import GpsReceiver
+
+_SILENT_MS = 3000
+
+
+class Patrol:
+    """Owns the receiver and the reporter's schedule.
+
+    uart      hal contract: readinto(buf) -> bytes read now (0 when none)
+    reporter  agent.reporter.Reporter
+    now_ms    function returning monotonic milliseconds
+    """
+
+    def __init__(self, uart, reporter, outbox, session, now_ms, config):
+        self._uart = uart
+        self._reporter = reporter
+        self._outbox = outbox
+        self._session = session
+        self._now_ms = now_ms
+        self._status_ms = config["status_s"] * 1000
+        self._buf = bytearray(256)
+        self._heard_ms = None
+        self._told_mode = None
+        self._status_due = 0
+        self._start_ms = now_ms()
+        self.gps = GpsReceiver(self._on_fix, config.get("date_floor", 0))
+
+    def _on_fix(self, fix):
+        self._reporter.on_fix(fix, self._now_ms())
+
+    def serve(self):
+        """Take what the receiver has sent, and send what is due. Safe to call from inside a network wait."""
+        now = self._now_ms()
+        # Bounded, so that a babbling receiver cannot starve the link.
+        for _ in range(16):
+            n = self._uart.readinto(self._buf)
+            if not n:
+                break
+            self.gps.feed(self._buf, n, now)
+            self._heard_ms = now
+        self.gps.poll(now)
+        reporter = self._reporter
+        if self._heard_ms is None or now - self._heard_ms > _SILENT_MS:
+            reporter.gps_mode = 0
+        reporter.poll(now)
+        if now >= self._status_due or reporter.gps_mode != self._told_mode:
+            self._told_mode = reporter.gps_mode
+            self._status_due = now + self._status_ms
+            self._send_status(now)
+
+    def _send_status(self, now):
+        gps = self.gps
+        sats = self._reporter.gps_sats
+        self._reporter.send(
+            m.DEVICE_STATUS,
+            {
+                "uptime_s": (now - self._start_ms) // 1000,
+                "gps_mode": self._reporter.gps_mode,
+                "gps_sats": sats if sats >= 0 else None,
+                "heap_free_kb": heap_free_kb(),
+                "queue_frames": min(len(self._outbox), 65535),
+                "dropped_frames": self._outbox.dropped,
+                "reconnects": min(self._session.connects, 65535),
+                "nmea_sentences": gps.sentences & 0xFFFFFFFF,
+                "nmea_errors": (gps.bad_checksum + gps.overlong) & 0xFFFFFFFF,
+                "fixes": self._reporter.rows,
+            },
+        )
+
+    def finish(self):
+        """The power button: end the open epoch and the open batch, and say how things stand."""
+        self.gps.flush()
+        self._reporter.flush()
+        self._send_status(self._now_ms())
+
+
+def heap_free_kb():
+    """Free heap after a collection, KiB; None where the runtime has no fixed heap."""
+    if not hasattr(gc, "mem_free"):
+        return None
+    gc.collect()
+    return gc.mem_free() >> 10

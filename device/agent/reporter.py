@@ -1,0 +1,109 @@
+"""Fixes become frames: batches of positions, hello, and the device's status."""
+
+import patrolink_messages as m
+from patrolink_protocol import codec, frame, track
+
+from agent.gps import fix as gps
+
+UNKNOWN = track.UNKNOWN
+_DAY_MS = 86400000
+
+
+class Reporter:
+    """
+    channel   patrolink_protocol.frame.Channel of this device, upward
+    counter   agent.counter.Counter
+    outbox    link.outbox.Outbox that takes finished frames
+    config    {"batch_fixes", "batch_s"}
+    battery   function returning per cent or UNKNOWN
+    """
+
+    def __init__(self, channel, counter, outbox, config, battery):
+        self._channel = channel
+        self._counter = counter
+        self._outbox = outbox
+        self._battery = battery
+        self._batch_ms = config["batch_s"] * 1000
+        self._track = track.TrackEncoder(config["batch_fixes"], config.get("resolution", 6))
+        self._buf = bytearray(m.MAX_FRAME)
+        self._row = [0] * (len(track.COLUMNS) - 1)
+        self._opened_ms = 0
+        self._base = None  # (day, ms, monotonic ms) of the last believed time
+        self.gps_mode = 0
+        self.gps_sats = UNKNOWN
+        self.rows = 0
+        self.frames = 0
+        self.untimed = 0
+
+    def on_fix(self, fix, now_ms):
+        """Take one epoch. One without a date goes by the last believed time plus the clock, or is only counted."""
+        self.gps_mode = fix.mode
+        self.gps_sats = fix.sats
+        day = fix.day
+        ms = fix.ms
+        if day == UNKNOWN or ms == UNKNOWN:
+            if self._base is None:
+                self.untimed += 1
+                return
+            day, ms, then = self._base
+            ms += now_ms - then
+            day += ms // _DAY_MS
+            ms %= _DAY_MS
+        elif not fix.flags & gps.DATE_SUSPECT:
+            self._base = (day, ms, now_ms)
+        if not self._track.accepts(day, ms):
+            self.flush()
+        if self._track.count == 0:
+            self._opened_ms = now_ms
+        self._fill(fix)
+        try:
+            self._track.add(day, ms, self._row)
+        except track.RangeError:
+            self.untimed += 1  # a date before 1970: nothing that the protocol can place
+            return
+        self.rows += 1
+        if self._track.count == self._track.capacity:
+            self.flush()
+
+    def _fill(self, fix):
+        row = self._row
+        state = fix.mode
+        flags = fix.flags
+        if not flags & gps.HAS_POSITION:
+            state = 1  # row keeps the last position, which costs no bits
+        else:
+            row[0] = fix.lat_e7
+            row[1] = fix.lon_e7
+        if flags & gps.DATE_SUSPECT:
+            state |= track.DATE_SUSPECT
+        if flags & gps.ESTIMATED:
+            state |= track.ESTIMATED
+        if flags & gps.DIFFERENTIAL:
+            state |= track.DIFFERENTIAL
+        row[2] = state
+        row[3] = fix.alt_mm
+        row[4] = fix.speed_mms
+        row[5] = fix.course_cd
+        row[6] = fix.hacc_mm
+        row[7] = fix.sats
+        row[8] = self._battery()
+
+    def poll(self, now_ms):
+        """Send a batch that has been open for its time."""
+        if self._track.count and now_ms - self._opened_ms >= self._batch_ms:
+            self.flush()
+
+    def flush(self):
+        """Send the open batch now."""
+        if self._track.count:
+            self._finish(m.POSITION_BATCH, self._track.encode_into(self._buf, frame.HEADER))
+            self._track.clear()
+
+    def send(self, kind, values):
+        """Send a scalar message; codec.FieldError when a value does not fit."""
+        self._finish(kind, codec.encode_into(kind, values, self._buf, frame.HEADER))
+
+    def _finish(self, kind, end):
+        n = self._channel.seal_into(self._buf, kind, self._counter.take(), end)
+        self._outbox.put(bytes(memoryview(self._buf)[:n]))
+        self.frames += 1

@@ -1,0 +1,170 @@
+"""The platform of boards that are a process: MicroPython's unix port and CPython on Linux."""
+
+import os
+import select
+import sys
+import time
+
+if hasattr(time, "ticks_ms"):
+
+    class Clock:
+        """Monotonic milliseconds since boot that never wrap, from a counter that does."""
+
+        def __init__(self):
+            self._last = time.ticks_ms()
+            self._now = 0
+
+        def now_ms(self):
+            t = time.ticks_ms()
+            self._now += time.ticks_diff(t, self._last)
+            self._last = t
+            return self._now
+
+else:
+
+    class Clock:
+        """Monotonic milliseconds since boot."""
+
+        def __init__(self):
+            self._start = time.monotonic_ns()
+
+        def now_ms(self):
+            return (time.monotonic_ns() - self._start) // 1000000
+
+
+def _raw(fd):
+    """No echo, no line discipline: a UART carries bytes. A file or a pipe is left as it is."""
+    import termios
+
+    try:
+        if hasattr(termios, "setraw"):
+            termios.setraw(fd)
+        else:
+            import tty
+
+            tty.setraw(fd)
+    except Exception:  # noqa: BLE001 - CPython raises termios.error, MicroPython OSError: not a terminal
+        pass
+
+
+class Uart:
+    """A serial device or PTY, read without blocking; opened again when it vanishes and comes back."""
+
+    def __init__(self, path, now_ms, log):
+        self._path = path
+        self._now_ms = now_ms
+        self._log = log
+        self._file = None
+        self._poll = None
+        self._retry_at = 0
+        self._told = False
+
+    def _open(self):
+        if self._now_ms() < self._retry_at:
+            return False
+        self._retry_at = self._now_ms() + 1000
+        try:
+            self._file = open(self._path, "rb", 0) if sys.implementation.name == "cpython" else open(self._path, "rb")
+        except OSError as e:
+            if not self._told:
+                self._log("gps: cannot open %s (%s); trying every second" % (self._path, e))
+                self._told = True
+            return False
+        _raw(self._file.fileno())
+        self._poll = select.poll()
+        self._poll.register(self._file, select.POLLIN)
+        self._told = False
+        return True
+
+    def readinto(self, buf):
+        """Return how many bytes were put into `buf`; 0 when none are there or the line is gone."""
+        if self._file is None and not self._open():
+            return 0
+        if not self._poll.poll(0):
+            return 0
+        try:
+            n = self._file.readinto(buf)
+        except OSError:
+            n = 0
+        if not n:
+            self._log("gps: %s hung up; opening it again" % self._path)
+            self._poll.unregister(self._file)
+            self._file.close()
+            self._file = None
+            self._retry_at = self._now_ms() + 1000
+        return n or 0
+
+
+class PowerButton:
+    """Standard input as the board's power button: the line `off` presses it."""
+
+    def __init__(self):
+        self._line = b""
+        self._buf = bytearray(64)
+        self._poll = None
+        try:
+            # A descriptor of its own: the runtimes buffer sys.stdin differently.
+            self._file = open("/dev/stdin", "rb", 0) if hasattr(sys, "getrefcount") else open("/dev/stdin", "rb")
+        except OSError:
+            return
+        self._poll = select.poll()
+        self._poll.register(self._file, select.POLLIN)
+
+    def pressed(self):
+        """True once `off` has come. End of input is no command."""
+        if self._poll is None or not self._poll.poll(0):
+            return False
+        try:
+            n = self._file.readinto(self._buf)
+        except OSError:
+            n = 0
+        if not n:
+            self._poll = None
+            return False
+        lines = (self._line + bytes(memoryview(self._buf)[:n])).split(b"\n")
+        self._line = lines[-1][-64:]
+        return b"off" in [line.strip() for line in lines[:-1]]
+
+
+class Store:
+    """Small records as files of one directory."""
+
+    def __init__(self, directory):
+        self._dir = directory
+        try:
+            os.mkdir(directory)
+        except OSError:
+            os.stat(directory)  # it must be there, else this tells why not
+
+    def read(self, name):
+        """Return a record's bytes, or None when there is none."""
+        try:
+            with open(self._dir + "/" + name, "rb") as f:
+                return f.read()
+        except OSError:
+            return None
+
+    def write(self, name, data):
+        """Replace a record; a torn write leaves a damaged record, never a silent old one."""
+        with open(self._dir + "/" + name, "wb") as f:
+            f.write(data)
+            f.flush()
+            if hasattr(os, "fsync"):
+                os.fsync(f.fileno())
+
+
+def randbelow(n):
+    """Return a uniform integer in 0..n-1 (n up to 2^24; the bias of the modulo is under 1 in 256)."""
+    return int.from_bytes(os.urandom(4), "big") % n
+
+
+def runtime():
+    """Return the interpreter's name and version."""
+    i = sys.implementation
+    name = i.name if hasattr(i, "name") else i[0]
+    return "%s %s" % (name, ".".join([str(v) for v in list(i.version)[:3]]))
+
+
+def battery():
+    """A process has no battery: unknown."""
+    return -(1 << 30)

@@ -1,0 +1,46 @@
+"""Generate everything under generated/, and the tables of SPEC.md, from schema.toml.
+
+    python protocol/generate.py           write
+    python protocol/generate.py --check   exit 1 when a committed file differs, naming it
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+sys.path.insert(0, str(ROOT))
+
+from targets import markdown, model, python  # noqa: E402
+
+
+def outputs() -> dict[Path, str]:
+    """Return every generated file's path and text."""
+    schema = model.load(ROOT / "schema.toml")
+    spec = ROOT / "SPEC.md"
+    return {
+        ROOT / "generated" / "patrolink_messages.py": python.render(schema),
+        spec: markdown.fill(spec.read_text(encoding="utf-8"), schema),
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="compare instead of writing")
+    args = parser.parse_args()
+    stale = []
+    for path, text in outputs().items():
+        if path.exists() and path.read_text(encoding="utf-8") == text:
+            continue
+        stale.append(path)
+        if not args.check:
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+    for path in stale:
+        verb = "differs from what generate.py prints: run `make generate`" if args.check else "written"
+        print(f"{path.relative_to(ROOT.parent)}: {verb}", file=sys.stderr)
+    return 1 if stale and args.check else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The Patrolink wire protocol: one codec for devices (MicroPython subset) and hosts. See ../SPEC.md."""
