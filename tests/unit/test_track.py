@@ -1,0 +1,143 @@
+from patrolink_protocol import codec, frame, track
+
+U = track.UNKNOWN
+
+
+def batch(rows, resolution=6, capacity=60):
+    enc = track.TrackEncoder(capacity, resolution)
+    for day, ms, row in rows:
+        enc.add(day, ms, row)
+    buf = bytearray(1024)
+    return bytes(buf[: enc.encode_into(buf, 0)])
+
+
+def row(lat=311234567, lon=1211234567, state=3, alt=12340, speed=1440, course=9000, hacc=5000, sats=9, battery=80):
+    return [lat, lon, state, alt, speed, course, hacc, sats, battery]
+
+
+def seeded(seed):
+    state = [seed]
+
+    def below(n):
+        state[0] = (state[0] * 1103515245 + 12345) & 0x7FFFFFFF
+        return (state[0] >> 8) % n
+
+    return below
+
+
+def test_one_row_is_small_and_comes_back():
+    body = batch([(18000, 45296000, row())])
+    assert len(body) + frame.HEADER + frame.TAG <= 32
+    resolution, columns = track.decode(body)
+    assert resolution == 6
+    assert columns["time"] == [(18000 * 86400 + 45296) * 1000]
+    assert columns["lat"] == [311234570] and columns["lon"] == [1211234570]
+    assert columns["alt"] == [12300] and columns["speed"] == [1400] and columns["course"] == [9000]
+    assert columns["hacc"] == [5000] and columns["sats"] == [9] and columns["battery"] == [80]
+
+
+def test_unknown_stays_unknown():
+    rows = [(18000, 1000 * i, row(alt=U, speed=U if i & 1 else 1000, course=U, battery=U)) for i in range(5)]
+    _, columns = track.decode(batch(rows))
+    assert columns["alt"] == [U] * 5 and columns["battery"] == [U] * 5
+    assert columns["speed"] == [1000, U, 1000, U, 1000]
+
+
+def test_below_sea_level():
+    rows = [(18000, 1000 * i, row(alt=-430500 + 100 * i)) for i in range(3)]
+    assert track.decode(batch(rows))[1]["alt"] == [-430500, -430400, -430300]
+
+
+def test_every_tick_and_midnight():
+    for step, ms in ((1000, 0), (200, 100), (30, 10), (7, 999)):
+        at = [86399000 + ms + step * i for i in range(9)]
+        rows = [(18000 + t // 86400000, t % 86400000, row()) for t in at]
+        times = track.decode(batch(rows))[1]["time"]
+        assert times == [18000 * 86400000 + 86399000 + ms + step * i for i in range(9)]
+
+
+def test_time_may_run_backwards():
+    rows = [(18000, 5000, row()), (18000, 3000, row()), (18000, 4000, row())]
+    assert track.decode(batch(rows))[1]["time"] == [18000 * 86400000 + t for t in (5000, 3000, 4000)]
+
+
+def test_the_whole_world_in_one_batch():
+    corners = [(-900000000, -1800000000), (900000000, 1800000000), (0, 0), (900000000, -1800000000)]
+    for resolution in (5, 6, 7):
+        rows = [(18000, 1000 * i, row(lat=a, lon=o)) for i, (a, o) in enumerate(corners * 3)]
+        _, columns = track.decode(batch(rows, resolution))
+        assert columns["lat"] == [a for a, _ in corners * 3]
+        assert columns["lon"] == [o for _, o in corners * 3]
+
+
+def test_random_rows_come_back_within_half_a_unit():
+    for seed in range(1, 40):
+        below = seeded(seed)
+        resolution = 5 + below(3)
+        n = 1 + below(60)
+        wild = below(2)
+        lat, lon = below(1800000000) - 900000000, below(3600000000) - 1800000000
+        rows = []
+        for i in range(n):
+            step = 300000000 if wild and below(9) == 0 else 3000
+            lat = max(-900000000, min(900000000, lat + below(2 * step) - step))
+            lon = max(-1800000000, min(1800000000, lon + below(2 * step) - step))
+            r = row(lat, lon, 1 + below(3), below(21000000) - 1000000, below(1000000), below(36000), below(1000000))
+            rows.append((18000, 1000 * i + below(1000) * wild, r))
+        body = batch(rows, resolution)
+        got_resolution, columns = track.decode(body)
+        assert got_resolution == resolution, seed
+        unit = 10 ** (7 - resolution)
+        for i, (_, ms, r) in enumerate(rows):
+            assert columns["time"][i] == 18000 * 86400000 + ms, seed
+            for j, name, half in ((0, "lat", unit), (1, "lon", unit), (3, "alt", 100), (4, "speed", 100), (6, "hacc", 1000)):
+                assert 2 * abs(columns[name][i] - r[j]) <= half, (seed, i, name)
+            turn = abs(columns["course"][i] - r[5])
+            assert min(turn, 36000 - turn) <= 100, seed
+            assert columns["state"][i] == r[2], seed
+
+
+def test_a_full_batch_and_a_long_gap_are_not_accepted():
+    enc = track.TrackEncoder(2)
+    enc.add(18000, 0, row())
+    assert enc.accepts(18000, 1000) and not enc.accepts(18007, 0) and not enc.accepts(1, 0)
+    enc.add(18000, 1000, row())
+    assert not enc.accepts(18000, 2000)
+    for bad in ((18000, 2000, row()), (-1, 0, row()), (50000, 0, row())):
+        try:
+            enc.add(*bad)
+        except track.RangeError:
+            continue
+        raise AssertionError("accepted")
+
+
+def test_out_of_range_is_refused_or_unknown():
+    enc = track.TrackEncoder(2)
+    for bad in (row(lat=900000001), row(lon=-1800000001), row(state=32)):
+        try:
+            enc.add(18000, 0, bad)
+        except track.RangeError:
+            continue
+        raise AssertionError("accepted")
+    assert enc.count == 0
+    _, columns = track.decode(batch([(18000, 0, row(alt=99000000, speed=-1, course=36000, sats=100))]))
+    assert [columns[c][0] for c in ("alt", "speed", "course", "sats")] == [U] * 4
+
+
+def test_hostile_bodies_are_refused():
+    good = batch([(18000, 1000 * i, row()) for i in range(9)])
+    for bad in [good[:n] for n in range(len(good))] + [good + b"\0", b"\0" * 40, b"\xff" * 40, b"\x00\x00\x00\x00\x01" + b"\0" * 30]:
+        try:
+            track.decode(bad)
+        except track.BadBatch:
+            continue
+        raise AssertionError("accepted")
+
+
+def test_mode_none_has_no_position():
+    body = batch([(18000, 0, row(state=1)), (18000, 1000, row(state=2)), (18000, 2000, row(state=3 | track.DATE_SUSPECT))])
+    fixes = codec.decode(2, body)["fixes"]
+    assert [f["mode"] for f in fixes] == [1, 2, 3]
+    assert fixes[0]["lat_e7"] is None and fixes[1]["lat_e7"] is not None
+    assert fixes[1]["alt_mm"] is None and fixes[2]["alt_mm"] == 12300
+    assert fixes[2]["flags"] == track.DATE_SUSPECT >> 2
