@@ -4,5 +4,5 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-for room in ("build/device-lib", "device"):
+for room in ("", "build/device-lib", "device"):
     sys.path.insert(0, str(ROOT / room))

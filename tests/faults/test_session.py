@@ -1,0 +1,205 @@
+"""The session over the real umqtt.simple, against a real broker behind a proxy that misbehaves."""
+
+import random
+import time
+
+import paho.mqtt.client as paho
+import pytest
+from agent.link.backoff import Backoff
+from agent.link.outbox import Outbox
+from agent.link.session import DOWN, UP, Session
+from compat import umqtt_import
+from compat.netsock import Network
+
+from tests.faults.proxy import BLACKHOLE, PASS, REFUSE, Proxy
+
+IO_TIMEOUT_MS = 400
+
+
+def now_ms():
+    return time.monotonic_ns() // 1_000_000
+
+
+class Bench:
+    """A session, its proxy, and a subscriber that hears what the broker took."""
+
+    def __init__(self, port: int) -> None:
+        self.proxy = Proxy(port)
+        self.idles = 0
+        self.log: list[str] = []
+        self.net = Network(now_ms, self._idle, timeout_ms=IO_TIMEOUT_MS)
+        self.session = self.make_session(self.proxy.port)
+        self.outbox = Outbox()
+        self.heard: list[bytes] = []
+        self.client = paho.Client(paho.CallbackAPIVersion.VERSION2)
+        ready = []
+        self.client.on_message = lambda c, u, msg: self.heard.append(msg.payload)
+        self.client.on_subscribe = lambda *a: ready.append(True)
+        self.client.connect("127.0.0.1", port)
+        self.client.subscribe("p/dev-1/u", 1)
+        self.client.loop_start()
+        self.until(lambda: ready, step=False)
+
+    def make_session(self, port: int, keepalive_s: int = 60) -> Session:
+        backoff = Backoff(random.Random(1).randrange, base_ms=20, cap_ms=100)
+        broker = {"host": "127.0.0.1", "port": port}
+        return Session(umqtt_import.load(), self.net, broker, b"dev-1", backoff, keepalive_s, self.log.append)
+
+    def _idle(self) -> None:
+        self.idles += 1
+
+    def until(self, condition, seconds: float = 10, step: bool = True) -> None:
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline, self.log
+            if step:
+                self.session.step(self.outbox)
+            time.sleep(0.002)
+
+    def send(self, *frames: bytes) -> None:
+        for frame in frames:
+            self.outbox.put(frame)
+        self.until(lambda: not len(self.outbox))
+
+    def close(self) -> None:
+        self.session.close()
+        self.client.loop_stop()
+        self.client.disconnect()
+        self.proxy.close()
+
+
+@pytest.fixture
+def bench(broker):
+    it = Bench(broker.port)
+    yield it
+    it.close()
+
+
+def test_frames_arrive_in_order(bench):
+    frames = [b"frame %d" % i for i in range(200)]
+    bench.send(*frames)
+    bench.until(lambda: len(bench.heard) == 200)
+    assert bench.heard == frames and bench.session.published == 200
+
+
+def test_one_send_per_packet(bench):
+    bench.send(b"first")
+    sent = bench.net.bytes_sent
+    bench.send(b"x" * 100)
+    assert bench.net.bytes_sent - sent == 2 + 2 + len("p/dev-1/u") + 2 + 100
+
+
+def test_absent_broker_is_retried_with_growing_waits(bench):
+    bench.proxy.mode = REFUSE
+    bench.outbox.put(b"kept")
+    bench.until(lambda: bench.proxy.accepted >= 4)
+    assert bench.session.state == DOWN and len(bench.outbox) == 1
+    assert any("no session with" in line for line in bench.log)
+    bench.proxy.mode = PASS
+    bench.until(lambda: bench.heard == [b"kept"])
+
+
+def test_port_that_nobody_listens_on(bench):
+    dead = Proxy(1)
+    dead.close()
+    session = bench.make_session(dead.port)
+    deadline = time.monotonic() + 5
+    while len(bench.log) < 3 and time.monotonic() < deadline:
+        session.step(bench.outbox)
+    assert session.state == DOWN and len(bench.log) >= 3
+
+
+def test_reset_session_comes_back_and_loses_nothing(bench):
+    for i in range(10):
+        bench.send(b"before %d" % i)
+        bench.proxy.cut()
+        bench.send(b"after %d" % i)
+    want = {b"%s %d" % (w, i) for i in range(10) for w in (b"before", b"after")}
+    bench.until(lambda: set(bench.heard) == want)
+    assert bench.session.connects >= 10
+
+
+def test_black_hole_is_left_in_time_and_the_receiver_is_served(bench):
+    bench.send(b"up")
+    bench.proxy.mode = BLACKHOLE
+    bench.outbox.put(b"into the dark")
+    start, idles = time.monotonic(), bench.idles
+    bench.session.step(bench.outbox)
+    assert time.monotonic() - start < IO_TIMEOUT_MS / 1000 + 0.5
+    assert bench.session.state == DOWN and len(bench.outbox) == 1
+    assert bench.idles - idles >= IO_TIMEOUT_MS // 20 // 3
+    bench.proxy.mode = PASS
+    bench.until(lambda: b"into the dark" in bench.heard)
+
+
+def test_silent_black_hole_is_found_by_ping(bench):
+    bench.session = bench.make_session(bench.proxy.port, keepalive_s=1)
+    bench.send(b"up")
+    bench.proxy.mode = BLACKHOLE
+    bench.until(lambda: bench.session.state == DOWN, seconds=3)
+    bench.proxy.mode = PASS
+    bench.send(b"again")
+    bench.until(lambda: b"again" in bench.heard)
+
+
+def test_keepalive_holds_an_idle_session(bench):
+    bench.session = bench.make_session(bench.proxy.port, keepalive_s=1)
+    bench.send(b"up")
+    idle_until = time.monotonic() + 3
+    bench.until(lambda: time.monotonic() > idle_until)
+    assert bench.session.state == UP and bench.session.connects == 1
+
+
+def test_packet_id_wraps(bench):
+    bench.send(b"up")
+    bench.session._client.pid = 65533
+    bench.send(*[b"%d" % i for i in range(5)])
+    bench.until(lambda: len(bench.heard) == 6)
+    assert bench.session.connects == 1 and bench.session._client.pid == 3
+
+
+@pytest.mark.parametrize("answer", [b"\x20\x02\x00\x05", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\x20", b""])
+def test_something_that_is_no_broker(bench, answer):
+    import socket
+    import threading
+
+    server = socket.create_server(("127.0.0.1", 0))
+
+    def serve():
+        for _ in range(2):
+            peer, _ = server.accept()
+            peer.recv(100)
+            peer.sendall(answer)
+            peer.close()
+
+    threading.Thread(target=serve, daemon=True).start()
+    session = bench.make_session(server.getsockname()[1])
+    deadline = time.monotonic() + 5
+    while len(bench.log) < 2 and time.monotonic() < deadline:
+        session.step(bench.outbox)
+    server.close()
+    assert session.state == DOWN and len(bench.log) >= 2
+
+
+def test_hostile_length_is_refused_before_it_is_read(bench):
+    import socket
+    import threading
+
+    server = socket.create_server(("127.0.0.1", 0))
+
+    def serve():
+        peer, _ = server.accept()
+        peer.recv(100)
+        # CONNACK, then a PUBLISH that claims 268,435,455 bytes
+        peer.sendall(b"\x20\x02\x00\x00" + b"\x30\xff\xff\xff\x7f\x00\x01t")
+        time.sleep(1)
+        peer.close()
+
+    threading.Thread(target=serve, daemon=True).start()
+    session = bench.make_session(server.getsockname()[1])
+    deadline = time.monotonic() + 5
+    while not bench.log or session.state == UP:
+        session.step(bench.outbox)
+        assert time.monotonic() < deadline
+    server.close()
+    assert any("session lost" in line for line in bench.log)
