@@ -1,0 +1,59 @@
+"""What a receiver says about one epoch, in scaled integers."""
+
+UNKNOWN = -(1 << 30)  # the smallest integer that no board has to allocate
+
+HAS_POSITION = 1
+DATE_SUSPECT = 2
+ESTIMATED = 4
+DIFFERENTIAL = 8
+
+GPS, GLONASS, GALILEO, BEIDOU, QZSS, NAVIC = 1, 2, 4, 8, 16, 32
+
+
+class Fix:
+    """One epoch. Every value is an integer, UNKNOWN where the receiver did not tell.
+
+    day, ms    UTC: days since 1970-01-01, millisecond of that day
+    mode       1 no fix, 2 2D, 3 3D
+    lat_e7, lon_e7  1e-7 degrees, valid when flags has HAS_POSITION
+    alt_mm     above mean sea level
+    speed_mms  mm/s over ground; course_cd  1e-2 degrees from true north
+    hacc_mm    estimate of the horizontal error, 95 %: HDOP times 15 m, or 3.75 m for a differential fix (gpsd's rule)
+    hdop_e2    HDOP times 100; sats  satellites used; systems  bit mask of GPS ... NAVIC
+    age_ms     from the epoch's first byte to this report
+    flags      HAS_POSITION, DATE_SUSPECT, ESTIMATED (dead reckoning), DIFFERENTIAL (DGPS, RTK)
+    """
+
+    def __init__(self):
+        self.clear()
+        self.age_ms = 0
+
+    def clear(self):
+        """Forget everything but the age."""
+        self.day = self.ms = UNKNOWN
+        self.mode = 0
+        self.lat_e7 = self.lon_e7 = 0
+        self.alt_mm = self.speed_mms = self.course_cd = UNKNOWN
+        self.hacc_mm = self.hdop_e2 = self.sats = UNKNOWN
+        self.systems = 0
+        self.flags = 0
+
+
+def days(year, month, day):
+    """Return days since 1970-01-01 of a Gregorian date (H. Hinnant, "days_from_civil")."""
+    if month <= 2:
+        year -= 1
+        month += 12
+    return 365 * year + year // 4 - year // 100 + year // 400 + (153 * (month - 3) + 2) // 5 + day - 719469
+
+
+def civil(day):
+    """Return (year, month, day) of a number of days since 1970-01-01."""
+    day += 719468
+    era = day // 146097
+    doe = day - era * 146097
+    yoe = (doe - doe // 1460 + doe // 36524 - doe // 146096) // 365
+    doy = doe - (365 * yoe + yoe // 4 - yoe // 100)
+    mp = (5 * doy + 2) // 153
+    month = mp + 3 if mp < 10 else mp - 9
+    return yoe + era * 400 + (1 if month <= 2 else 0), month, doy - (153 * mp + 2) // 5 + 1
