@@ -32,19 +32,28 @@ else:
             return (time.monotonic_ns() - self._start) // 1000000
 
 
+_VTIME, _VMIN = 5, 6  # indices into termios' control characters on Linux
+
+
 def _raw(fd):
-    """No echo, no line discipline: a UART carries bytes. A file or a pipe is left as it is."""
+    """No echo, no line discipline, and a read returns at once with what is there: a UART carries bytes.
+
+    MicroPython's readinto goes on until the buffer is full; VMIN = VTIME = 0 is what makes it stop. The ready-made
+    setraw of both runtimes would throw away what has come already.
+    """
     import termios
 
-    try:
-        if hasattr(termios, "setraw"):
-            termios.setraw(fd)
-        else:
-            import tty
+    attributes = termios.tcgetattr(fd)
+    attributes[0] = attributes[1] = attributes[3] = 0  # input, output and local modes: none
+    attributes[6][_VTIME] = attributes[6][_VMIN] = 0
+    termios.tcsetattr(fd, termios.TCSANOW, attributes)
 
-            tty.setraw(fd)
-    except Exception:  # noqa: BLE001 - CPython raises termios.error, MicroPython OSError: not a terminal
-        pass
+
+def _open_unbuffered(path):
+    try:
+        return open(path, "rb", 0)
+    except (TypeError, ValueError):
+        return open(path, "rb")  # MicroPython takes no buffering argument, and does not buffer
 
 
 class Uart:
@@ -64,15 +73,16 @@ class Uart:
             return False
         self._retry_at = self._now_ms() + 1000
         try:
-            self._file = open(self._path, "rb", 0) if sys.implementation.name == "cpython" else open(self._path, "rb")
-        except OSError as e:
+            file = _open_unbuffered(self._path)
+            _raw(file.fileno())
+        except Exception as e:  # OSError, or CPython's termios.error for what is no terminal
             if not self._told:
                 self._log("gps: cannot open %s (%s); trying every second" % (self._path, e))
                 self._told = True
             return False
-        _raw(self._file.fileno())
+        self._file = file
         self._poll = select.poll()
-        self._poll.register(self._file, select.POLLIN)
+        self._poll.register(file, select.POLLIN)
         self._told = False
         return True
 
@@ -100,11 +110,11 @@ class PowerButton:
 
     def __init__(self):
         self._line = b""
-        self._buf = bytearray(64)
+        self._buf = bytearray(1)  # MicroPython would wait for a longer one to fill
         self._poll = None
         try:
             # A descriptor of its own: the runtimes buffer sys.stdin differently.
-            self._file = open("/dev/stdin", "rb", 0) if hasattr(sys, "getrefcount") else open("/dev/stdin", "rb")
+            self._file = _open_unbuffered("/dev/stdin")
         except OSError:
             return
         self._poll = select.poll()
@@ -121,9 +131,11 @@ class PowerButton:
         if not n:
             self._poll = None
             return False
-        lines = (self._line + bytes(memoryview(self._buf)[:n])).split(b"\n")
-        self._line = lines[-1][-64:]
-        return b"off" in [line.strip() for line in lines[:-1]]
+        if self._buf[0] != 10:
+            self._line = (self._line + self._buf)[-8:]
+            return False
+        line, self._line = self._line.strip(), b""
+        return line == b"off"
 
 
 class Store:

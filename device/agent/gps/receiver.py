@@ -122,9 +122,7 @@ class GpsReceiver(Framer):
         elif status == _DGPS:
             flags |= DIFFERENTIAL
         if self._hdop != UNKNOWN:
-            fix.hacc_mm = self._hdop * (15 if flags & DIFFERENTIAL == 0 else 4) * 10
-            if flags & DIFFERENTIAL:
-                fix.hacc_mm = self._hdop * 75 // 2
+            fix.hacc_mm = self._hdop * 75 // 2 if flags & DIFFERENTIAL else self._hdop * 150
         day = fix.day
         if day != UNKNOWN:
             if day < self._date_floor or (self._latest_day != UNKNOWN and self._latest_day - day >= _ROLLOVER_DAYS):

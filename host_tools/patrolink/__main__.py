@@ -1,0 +1,7 @@
+"""`python -m patrolink`."""
+
+import sys
+
+from patrolink.cli import main
+
+sys.exit(main())

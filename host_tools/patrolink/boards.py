@@ -1,0 +1,87 @@
+"""Boards: one folder each under boards/, described by a checked board.toml."""
+
+import difflib
+import sys
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from patrolink import home
+from patrolink.errors import UserError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+Feature = Literal["gps", "modem", "ptt", "camera", "buttons"]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Gps(_Strict):
+    """The receiver's line."""
+
+    baud: int = Field(gt=0, le=4_000_000)
+
+
+class Board(_Strict):
+    """A board.toml."""
+
+    name: str = Field(pattern=r"^[a-z0-9_]{1,24}$")
+    title: str
+    runtime: Literal["micropython", "cpython"]
+    hal: Literal["posix"]
+    heap_kb: int | None = Field(default=None, ge=64, le=1_048_576)
+    features: list[Feature]
+    flash: Literal["none"]
+    gps: Gps
+
+
+def _key(location: tuple[int | str, ...]) -> str:
+    return ".".join(str(part) for part in location)
+
+
+def _explain(path: Path, error: ValidationError) -> str:
+    known = [*Board.model_fields, *Gps.model_fields]
+    lines = []
+    for e in error.errors():
+        key = _key(e["loc"])
+        if e["type"] == "extra_forbidden":
+            close = difflib.get_close_matches(str(e["loc"][-1]), known, 1)
+            hint = f"did you mean {close[0]!r}?" if close else f"known keys are {', '.join(known)}"
+            lines.append(f"{path}: {key}: unknown key; {hint}")
+        elif e["type"] == "missing":
+            lines.append(f"{path}: {key}: is missing; add it (boards/unix/board.toml shows how)")
+        else:
+            lines.append(f"{path}: {key}: {e['msg'][0].lower()}{e['msg'][1:]}, but it is {e['input']!r}; mend the value")
+    return "\n".join(lines)
+
+
+def load(path: Path) -> Board:
+    """Return the checked board.toml at `path`; UserError names each key that is wrong and what it should be."""
+    try:
+        raw: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as e:
+        raise UserError(f"{path}: {e.strerror}; boards are {', '.join(names())}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
+        raise UserError(f"{path}: not TOML: {e}") from None
+    try:
+        return Board.model_validate(raw)
+    except ValidationError as e:
+        raise UserError(_explain(path, e)) from None
+
+
+def names() -> list[str]:
+    """Return the names of all boards."""
+    return sorted(path.parent.name for path in (home.root() / "boards").glob("*/board.toml"))
+
+
+def find(name: str) -> Board:
+    """Return a board by name, or by the path of its board.toml."""
+    if name.endswith(".toml"):
+        return load(Path(name))
+    return load(home.root() / "boards" / name / "board.toml")

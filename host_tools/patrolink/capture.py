@@ -1,0 +1,109 @@
+"""Captures: frames as they came, with the time and the device they came from.
+
+    file    8 bytes magic, then records
+    record  2 bytes sync A5 5A, u16 length, payload, u32 CRC-32 of the payload (big-endian throughout)
+    payload u64 receive time in unix ms, u8 length of the device id, device id, frame
+"""
+
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from patrolink.errors import UserError
+
+MAGIC = b"PLCAP\x01\r\n"
+_SYNC = b"\xa5\x5a"
+_LONGEST = 2048
+_BLOCK = 65536
+
+
+@dataclass(frozen=True)
+class Record:
+    """One frame as received: unix milliseconds, device id, frame bytes."""
+
+    time_ms: int
+    device: str
+    frame: bytes
+
+
+class CaptureWriter:
+    """Appends records to a new file; each is flushed, so a crash costs at most the one being written."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("wb")
+        self._file.write(MAGIC)
+        self._file.flush()
+
+    def write(self, record: Record) -> None:
+        device = record.device.encode()
+        payload = struct.pack(">QB", record.time_ms, len(device)) + device + record.frame
+        self._file.write(_SYNC + struct.pack(">H", len(payload)) + payload + struct.pack(">I", zlib.crc32(payload)))
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class CaptureReader:
+    """Iterates over the records of a capture. Damage is counted and stepped over, never believed.
+
+    damaged    stretches of bytes that are no record
+    truncated  1 when the file ends inside a record
+    """
+
+    def __init__(self, source: BinaryIO, name: str) -> None:
+        self._source = source
+        self.damaged = 0
+        self.truncated = 0
+        head = source.read(len(MAGIC))
+        if head != MAGIC:
+            raise UserError(f"{name}: not a Patrolink capture (wrong first 8 bytes); captures come from `monitor --record`")
+
+    def __iter__(self) -> Iterator[Record]:
+        buf = bytearray()
+        ended = False
+        in_damage = False
+        while True:
+            while not ended and len(buf) < _LONGEST + 8:
+                block = self._source.read(_BLOCK)
+                ended = not block
+                buf += block
+            if not buf:
+                return
+            size, record = _parse(buf)
+            if record is not None:
+                in_damage = False
+                del buf[:size]
+                yield record
+                continue
+            if ended and buf.startswith(_SYNC) and size > len(buf) and not in_damage and buf.find(_SYNC, 1) < 0:
+                self.truncated = 1
+                return
+            if not in_damage:
+                self.damaged += 1
+                in_damage = True
+            nxt = buf.find(_SYNC, 1)
+            # A last byte may be the first half of a sync mark that continues in the next block.
+            del buf[: nxt if nxt > 0 else max(len(buf) - 1, 1)]
+
+
+def _parse(buf: bytearray) -> tuple[int, Record | None]:
+    """Return (size, record) of the record at the start of `buf`; None in place of the record when there is none."""
+    if len(buf) < 4 or not buf.startswith(_SYNC):
+        return len(buf) + 1, None
+    length = int.from_bytes(buf[2:4], "big")
+    size = length + 8
+    if not 9 <= length <= _LONGEST or len(buf) < size:
+        return size, None
+    payload = bytes(buf[4 : 4 + length])
+    if zlib.crc32(payload) != int.from_bytes(buf[4 + length : size], "big"):
+        return 0, None
+    time_ms, n = struct.unpack_from(">QB", payload)
+    try:
+        return size, Record(time_ms, payload[9 : 9 + n].decode("ascii"), payload[9 + n :])
+    except UnicodeDecodeError:
+        return 0, None

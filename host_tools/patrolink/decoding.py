@@ -1,0 +1,132 @@
+"""Frames to rows: authenticated, de-duplicated, in plain units."""
+
+from collections import Counter, OrderedDict
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import Any
+
+from patrolink_protocol import codec, frame
+
+from patrolink.capture import Record
+
+Row = dict[str, Any]
+_WINDOW = 4096  # counters remembered of each device
+_SYSTEM_FLAGS = ("date_suspect", "estimated", "differential")
+POSITION_COLUMNS = (
+    "time",
+    "lat_deg",
+    "lon_deg",
+    "alt_m",
+    "speed_mps",
+    "course_deg",
+    "hacc_m",
+    "sats",
+    "battery_pct",
+    "mode",
+    *_SYSTEM_FLAGS,
+    "device",
+    "counter",
+)
+
+
+def rfc3339(unix_ms: int | None) -> str | None:
+    """Return a unix time in milliseconds as RFC 3339 UTC."""
+    if unix_ms is None:
+        return None
+    moment = datetime.fromtimestamp(unix_ms // 1000, timezone.utc)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{unix_ms % 1000:03d}Z"
+
+
+@dataclass
+class Stats:
+    """What a decoder has seen."""
+
+    frames: int = 0
+    bytes: int = 0
+    fixes: int = 0
+    fix_bytes: int = 0
+    duplicates: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def clean(self) -> bool:
+        """True when every frame was accepted."""
+        return not self.rejected
+
+    def summary(self) -> dict[str, Any]:
+        """Return the counts as JSON-ready data."""
+        return {
+            "frames": self.frames,
+            "bytes": self.bytes,
+            "fixes": self.fixes,
+            "duplicates": self.duplicates,
+            "rejected": dict(self.rejected),
+            "bytes_per_fix": round(self.fix_bytes / self.fixes, 3) if self.fixes else None,
+        }
+
+
+class Decoder:
+    """Opens frames with the keys given. A frame of a device without a key is rejected, like any that does not verify."""
+
+    def __init__(self, keys: dict[str, bytes]) -> None:
+        self._channels = {name: frame.Channel(key, name.encode()) for name, key in keys.items()}
+        self._seen: dict[str, OrderedDict[int, None]] = {}
+        self.stats = Stats()
+
+    def rows(self, record: Record) -> list[Row]:
+        """Return the rows of one frame: its positions, or its one message. Counts and returns none when it is refused."""
+        self.stats.frames += 1
+        self.stats.bytes += len(record.frame)
+        channel = self._channels.get(record.device)
+        try:
+            if channel is None:
+                raise frame.Reject("key", record.device)
+            kind, counter, body = channel.open_frame(record.frame)
+            if self._repeated(record.device, counter):
+                self.stats.duplicates += 1
+                return []
+            message = codec.decode(kind, body)
+        except frame.Reject as e:
+            self.stats.rejected[e.name] += 1
+            return []
+        if message["message"] == "position_batch":
+            self.stats.fixes += len(message["fixes"])
+            self.stats.fix_bytes += len(record.frame)
+            return [_position(fix, record.device, counter) for fix in message["fixes"]]
+        name = message.pop("message")
+        return [
+            {"message": name, "device": record.device, "counter": counter, "time": rfc3339(record.time_ms), **message}
+        ]
+
+    def _repeated(self, device: str, counter: int) -> bool:
+        seen = self._seen.setdefault(device, OrderedDict())
+        if counter in seen:
+            return True
+        seen[counter] = None
+        if len(seen) > _WINDOW:
+            seen.popitem(last=False)
+        return False
+
+
+def _scaled(value: int | None, divisor: int, places: int) -> float | None:
+    return None if value is None else round(value / divisor, places)
+
+
+def _position(fix: Row, device: str, counter: int) -> Row:
+    flags = fix["flags"]
+    return {
+        "message": "position",
+        "time": rfc3339(fix["time_ms"]),
+        "lat_deg": _scaled(fix["lat_e7"], 10_000_000, 7),
+        "lon_deg": _scaled(fix["lon_e7"], 10_000_000, 7),
+        "alt_m": _scaled(fix["alt_mm"], 1000, 3),
+        "speed_mps": _scaled(fix["speed_mms"], 1000, 3),
+        "course_deg": _scaled(fix["course_cd"], 100, 2),
+        "hacc_m": _scaled(fix["hacc_mm"], 1000, 3),
+        "sats": fix["sats"],
+        "battery_pct": fix["battery_pct"],
+        "mode": fix["mode"],
+        **{name: bool(flags >> i & 1) for i, name in enumerate(_SYSTEM_FLAGS)},
+        "device": device,
+        "counter": counter,
+    }

@@ -1,0 +1,91 @@
+"""A real MQTT broker on loopback: mosquitto when it is there, else amqtt."""
+
+import contextlib
+import importlib.metadata
+import json
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from patrolink.errors import DeviceError
+
+_START_S = 15.0
+_MOSQUITTO = """listener {port} 127.0.0.1
+allow_anonymous true
+persistence false
+max_queued_messages 100000
+"""
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as s:
+        port: int = s.getsockname()[1]
+        return port
+
+
+def _mosquitto() -> str | None:
+    # Debian puts it where only root's PATH looks.
+    return shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
+
+
+class Broker:
+    """Runs until `stop`. `name` tells which broker it is, `port` where it listens on 127.0.0.1."""
+
+    def __init__(self, kind: str | None = None) -> None:
+        """Start `kind` ("mosquitto" or "amqtt"), by default the best there is; DeviceError when it does not come up."""
+        self._dir = tempfile.TemporaryDirectory(prefix="patrolink-broker-")
+        self.port = _free_port()
+        mosquitto = _mosquitto() if kind != "amqtt" else None
+        config = Path(self._dir.name) / "config"
+        self._log = Path(self._dir.name) / "log"
+        if mosquitto:
+            version = subprocess.run([mosquitto, "-h"], capture_output=True, text=True).stdout.split("\n")[0]
+            self.name = "mosquitto " + version.rpartition(" ")[2]
+            config.write_text(_MOSQUITTO.format(port=self.port), encoding="utf-8")
+            command = [mosquitto, "-c", str(config)]
+        else:
+            self.name = "amqtt " + importlib.metadata.version("amqtt")
+            # JSON is YAML too.
+            config.write_text(json.dumps(_amqtt_config(self.port)), encoding="utf-8")
+            command = [str(Path(sys.executable).parent / "amqtt"), "-c", str(config)]
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        self._await()
+
+    def _await(self) -> None:
+        deadline = time.monotonic() + _START_S
+        while True:
+            with contextlib.suppress(OSError):
+                socket.create_connection(("127.0.0.1", self.port), 1).close()
+                return
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                tail = self._log.read_text(errors="replace")[-500:]
+                self.stop()
+                raise DeviceError(f"{self.name} did not start on port {self.port}; its last words: {tail}")
+            time.sleep(0.05)
+
+    @property
+    def url(self) -> str:
+        """The broker's address."""
+        return f"mqtt://127.0.0.1:{self.port}"
+
+    def stop(self) -> None:
+        """End it."""
+        self._process.terminate()
+        try:
+            self._process.wait(5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._dir.cleanup()
+
+
+def _amqtt_config(port: int) -> dict[str, object]:
+    return {
+        "listeners": {"default": {"type": "tcp", "bind": f"127.0.0.1:{port}"}},
+        "plugins": {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}},
+    }

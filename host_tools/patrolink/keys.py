@@ -1,0 +1,66 @@
+"""Device keys: a TOML file with a [devices] table, `"id" = "64 hex digits"`, readable by its owner only."""
+
+import os
+import re
+import secrets
+import stat
+import sys
+from pathlib import Path
+
+from patrolink.errors import UserError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+DEVICE_ID = re.compile(r"[A-Za-z0-9_-]{1,32}")
+
+
+def sidecar(capture: Path) -> Path:
+    """Return where the keys of a capture lie when nothing else is said."""
+    return capture.with_name(capture.name + ".keys.toml")
+
+
+def find(given: str | None, capture: Path | None) -> dict[str, bytes]:
+    """Return the keys of --keys, else of PATROLINK_KEYS, else beside the capture; empty when there are none."""
+    path = given or os.environ.get("PATROLINK_KEYS")
+    if path:
+        return load(Path(path))
+    if capture is not None and sidecar(capture).is_file():
+        return load(sidecar(capture))
+    return {}
+
+
+def load(path: Path) -> dict[str, bytes]:
+    """Return id → key. UserError names the line to mend, never a key."""
+    try:
+        mode = path.stat().st_mode
+        table = tomllib.loads(path.read_text(encoding="utf-8")).get("devices")
+    except OSError as e:
+        raise UserError(f"{path}: {e.strerror}; name a keys file with --keys") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
+        raise UserError(f"{path}: not TOML ({e}); it needs a [devices] table") from None
+    if mode & (stat.S_IRWXG | stat.S_IRWXO):
+        print(f"warning: {path} can be read by others; run `chmod 600 {path}`", file=sys.stderr)
+    if not isinstance(table, dict):
+        raise UserError(f"{path}: no [devices] table")
+    keys = {}
+    for device, key in table.items():
+        if not DEVICE_ID.fullmatch(device):
+            raise UserError(f"{path}: {device!r} is no device id (1 to 32 of A-Z a-z 0-9 _ -)")
+        if not isinstance(key, str) or not re.fullmatch(r"[0-9a-fA-F]{64}", key):
+            raise UserError(f"{path}: the key of {device} has to be 64 hexadecimal digits")
+        keys[device] = bytes.fromhex(key)
+    return keys
+
+
+def create(path: Path, device: str) -> bytes:
+    """Make a random key for one device, write it to `path` (mode 0600) and return it."""
+    key = secrets.token_bytes(32)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "w", encoding="utf-8") as f:
+        f.write(f'[devices]\n"{device}" = "{key.hex()}"\n')
+    return key

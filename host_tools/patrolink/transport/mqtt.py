@@ -1,0 +1,94 @@
+"""Frames from a broker: topic p/<device>/u, QoS 1."""
+
+import os
+import queue
+import time
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import paho.mqtt.client as paho
+
+from patrolink.capture import Record
+from patrolink.errors import DeadlineError, UserError
+from patrolink.keys import DEVICE_ID
+
+_WAIT_S = 10
+_QUEUE = 10_000
+
+
+class MqttTransport:
+    """Subscribes to every device. The password comes from PATROLINK_MQTT_PASSWORD, never from a command line.
+
+    mqtts:// verifies the broker's certificate against the system's authorities. `dropped` counts frames lost because
+    the reader fell behind.
+    """
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        try:
+            host, port = parts.hostname, parts.port
+        except ValueError:
+            raise UserError(f"{url}: the port is no number; write mqtt://host:1883") from None
+        if not host:
+            raise UserError(f"{url}: no host; write mqtt://host:1883")
+        if parts.password:
+            raise UserError("a password in a URL shows in process lists; put it in PATROLINK_MQTT_PASSWORD")
+        self._queue: queue.Queue[Record] = queue.Queue(_QUEUE)
+        self.dropped = 0
+        self._refused = ""
+        self._subscribed = False
+        self._client = paho.Client(paho.CallbackAPIVersion.VERSION2)
+        if parts.username:
+            self._client.username_pw_set(parts.username, os.environ.get("PATROLINK_MQTT_PASSWORD"))
+        secure = parts.scheme == "mqtts"
+        if secure:
+            self._client.tls_set()
+        self._client.on_connect = self._on_connect
+        self._client.on_subscribe = self._on_subscribe
+        self._client.on_message = self._on_message
+        try:
+            self._client.connect(host, port or (8883 if secure else 1883), keepalive=30)
+        except OSError as e:
+            raise UserError(f"{url}: no connection ({e}); is the broker running?") from None
+        self._client.loop_start()
+        self._await_subscription(url)
+
+    def _await_subscription(self, url: str) -> None:
+        deadline = time.monotonic() + _WAIT_S
+        while not self._subscribed:
+            if self._refused or time.monotonic() > deadline:
+                self.close()
+                if self._refused:
+                    raise UserError(f"{url}: the broker refused ({self._refused}); check user and password")
+                raise DeadlineError(f"{url}: no answer within {_WAIT_S} s; is this an MQTT broker?")
+            time.sleep(0.01)
+
+    def _on_connect(self, client: paho.Client, userdata: Any, flags: Any, reason: Any, properties: Any) -> None:
+        if reason.is_failure:
+            self._refused = str(reason)
+        else:
+            client.subscribe("p/+/u", qos=1)
+
+    def _on_subscribe(self, client: paho.Client, userdata: Any, mid: int, reasons: Any, properties: Any) -> None:
+        self._subscribed = True
+
+    def _on_message(self, client: paho.Client, userdata: Any, message: paho.MQTTMessage) -> None:
+        device = message.topic.split("/")[1]
+        if not DEVICE_ID.fullmatch(device):
+            return
+        try:
+            self._queue.put_nowait(Record(time.time_ns() // 1_000_000, device, bytes(message.payload)))
+        except queue.Full:
+            self.dropped += 1
+
+    def records(self) -> Iterator[Record | None]:
+        while True:
+            try:
+                yield self._queue.get(timeout=0.2)
+            except queue.Empty:
+                yield None
+
+    def close(self) -> None:
+        self._client.loop_stop()
+        self._client.disconnect()
