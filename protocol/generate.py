@@ -1,7 +1,7 @@
 """Generate everything under generated/, and the tables of SPEC.md, from schema.toml.
 
-    python protocol/generate.py           write
-    python protocol/generate.py --check   exit 1 when a committed file differs, naming it
+python protocol/generate.py           write
+python protocol/generate.py --check   exit 1 when a committed file differs, naming it
 """
 
 import argparse

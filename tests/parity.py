@@ -1,7 +1,7 @@
 """Run every `test_` function of tests/unit on this interpreter, and on MicroPython when CPython starts it.
 
-    python tests/parity.py              runs itself under MicroPython and passes its result on
-    micropython tests/parity.py         runs the tests; last line "N passed, N failed"
+python tests/parity.py              runs itself under MicroPython and passes its result on
+micropython tests/parity.py         runs the tests; last line "N passed, N failed"
 """
 
 import os

@@ -3,7 +3,6 @@
 import gc
 
 import patrolink_messages as m
-
 from agent.gps.receiver import GpsReceiver
 
 _SILENT_MS = 3000

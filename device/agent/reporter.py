@@ -1,9 +1,8 @@
 """Fixes become frames: batches of positions, hello, and the device's status."""
 
 import patrolink_messages as m
-from patrolink_protocol import codec, frame, track
-
 from agent.gps import fix as gps
+from patrolink_protocol import codec, frame, track
 
 UNKNOWN = track.UNKNOWN
 _DAY_MS = 86400000

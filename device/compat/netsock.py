@@ -73,7 +73,7 @@ class Stream:
         self._blocking = flag
 
     def _wait(self, event):
-        """Return poll's events for this socket once `event`, an error or a hang-up is there; OSError at the deadline."""
+        """Return poll's events once `event`, an error or a hang-up is there; OSError at the deadline."""
         net = self._net
         deadline = net.now_ms() + net.timeout_ms
         self._poll.modify(self._sock, event)

@@ -57,7 +57,9 @@ def _explain(path: Path, error: ValidationError) -> str:
         elif e["type"] == "missing":
             lines.append(f"{path}: {key}: is missing; add it (boards/unix/board.toml shows how)")
         else:
-            lines.append(f"{path}: {key}: {e['msg'][0].lower()}{e['msg'][1:]}, but it is {e['input']!r}; mend the value")
+            lines.append(
+                f"{path}: {key}: {e['msg'][0].lower()}{e['msg'][1:]}, but it is {e['input']!r}; mend the value"
+            )
     return "\n".join(lines)
 
 

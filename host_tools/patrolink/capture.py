@@ -1,8 +1,8 @@
 """Captures: frames as they came, with the time and the device they came from.
 
-    file    8 bytes magic, then records
-    record  2 bytes sync A5 5A, u16 length, payload, u32 CRC-32 of the payload (big-endian throughout)
-    payload u64 receive time in unix ms, u8 length of the device id, device id, frame
+file    8 bytes magic, then records
+record  2 bytes sync A5 5A, u16 length, payload, u32 CRC-32 of the payload (big-endian throughout)
+payload u64 receive time in unix ms, u8 length of the device id, device id, frame
 """
 
 import struct
@@ -61,7 +61,9 @@ class CaptureReader:
         self.truncated = 0
         head = source.read(len(MAGIC))
         if head != MAGIC:
-            raise UserError(f"{name}: not a Patrolink capture (wrong first 8 bytes); captures come from `monitor --record`")
+            raise UserError(
+                f"{name}: not a Patrolink capture (wrong first 8 bytes); captures come from `monitor --record`"
+            )
 
     def __iter__(self) -> Iterator[Record]:
         buf = bytearray()

@@ -66,7 +66,7 @@ class Stats:
 
 
 class Decoder:
-    """Opens frames with the keys given. A frame of a device without a key is rejected, like any that does not verify."""
+    """Opens frames with the keys given; a frame of a device without a key is rejected."""
 
     def __init__(self, keys: dict[str, bytes]) -> None:
         self._channels = {name: frame.Channel(key, name.encode()) for name, key in keys.items()}
@@ -74,7 +74,7 @@ class Decoder:
         self.stats = Stats()
 
     def rows(self, record: Record) -> list[Row]:
-        """Return the rows of one frame: its positions, or its one message. Counts and returns none when it is refused."""
+        """Return the rows of one frame: its positions, or its one message; none, and counted, when it is refused."""
         self.stats.frames += 1
         self.stats.bytes += len(record.frame)
         channel = self._channels.get(record.device)

@@ -11,7 +11,9 @@ def _table(header: list[str], rows: list[list[str]]) -> str:
 
 
 def _messages(schema: Schema) -> str:
-    return _table(["type", "message", "requirement", "what"], [[str(m.type), m.name, m.req, m.doc] for m in schema.messages])
+    return _table(
+        ["type", "message", "requirement", "what"], [[str(m.type), m.name, m.req, m.doc] for m in schema.messages]
+    )
 
 
 def _fields(schema: Schema) -> str:
@@ -24,7 +26,10 @@ def _fields(schema: Schema) -> str:
             legal = f"up to {f.high} bytes" if f.type == "str" else f"{f.low} to {f.high}"
             unknown = "" if f.unknown is None else str(f.unknown)
             rows.append([f.name, f.type, legal, unknown, f.unit, f.doc])
-        parts.append(f"### {m.name} (type {m.type}, {m.req})\n\n" + _table(["field", "type", "legal", "unknown", "unit", "what"], rows))
+        parts.append(
+            f"### {m.name} (type {m.type}, {m.req})\n\n"
+            + _table(["field", "type", "legal", "unknown", "unit", "what"], rows)
+        )
     return "\n\n".join(parts)
 
 

@@ -20,7 +20,12 @@ def render(schema: Schema) -> str:
     lines += [f"{m.name.upper()} = {m.type}" for m in schema.messages]
     lines += ["", "REJECT = {"]
     lines += [f'    "{name}": {r["code"]},' for name, r in schema.reject.items()]
-    lines += ["}", "", "# type: (name, ((field, type, min, max or most bytes, unknown), ...)); None for a position batch", "MESSAGES = {"]
+    lines += [
+        "}",
+        "",
+        "# type: (name, ((field, type, min, max or most bytes, unknown), ...)); None for a position batch",
+        "MESSAGES = {",
+    ]
     for m in schema.messages:
         if m.fields is None:
             lines.append(f'    {m.type}: ("{m.name}", None),')

@@ -59,7 +59,13 @@ def test_a_later_versions_fields_are_passed_over():
 
 
 def test_what_does_not_fit_is_refused_not_wrapped():
-    for name, value in (("gps_mode", 4), ("uptime_s", 1 << 32), ("uptime_s", -1), ("signal_dbm", 1), ("uptime_s", None)):
+    for name, value in (
+        ("gps_mode", 4),
+        ("uptime_s", 1 << 32),
+        ("uptime_s", -1),
+        ("signal_dbm", 1),
+        ("uptime_s", None),
+    ):
         values = dict(STATUS)
         values[name] = value
         try:

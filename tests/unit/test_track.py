@@ -90,7 +90,13 @@ def test_random_rows_come_back_within_half_a_unit():
         unit = 10 ** (7 - resolution)
         for i, (_, ms, r) in enumerate(rows):
             assert columns["time"][i] == 18000 * 86400000 + ms, seed
-            for j, name, half in ((0, "lat", unit), (1, "lon", unit), (3, "alt", 100), (4, "speed", 100), (6, "hacc", 1000)):
+            for j, name, half in (
+                (0, "lat", unit),
+                (1, "lon", unit),
+                (3, "alt", 100),
+                (4, "speed", 100),
+                (6, "hacc", 1000),
+            ):
                 assert 2 * abs(columns[name][i] - r[j]) <= half, (seed, i, name)
             turn = abs(columns["course"][i] - r[5])
             assert min(turn, 36000 - turn) <= 100, seed
@@ -126,7 +132,12 @@ def test_out_of_range_is_refused_or_unknown():
 
 def test_hostile_bodies_are_refused():
     good = batch([(18000, 1000 * i, row()) for i in range(9)])
-    for bad in [good[:n] for n in range(len(good))] + [good + b"\0", b"\0" * 40, b"\xff" * 40, b"\x00\x00\x00\x00\x01" + b"\0" * 30]:
+    for bad in [good[:n] for n in range(len(good))] + [
+        good + b"\0",
+        b"\0" * 40,
+        b"\xff" * 40,
+        b"\x00\x00\x00\x00\x01" + b"\0" * 30,
+    ]:
         try:
             track.decode(bad)
         except track.BadBatch:
@@ -135,7 +146,9 @@ def test_hostile_bodies_are_refused():
 
 
 def test_mode_none_has_no_position():
-    body = batch([(18000, 0, row(state=1)), (18000, 1000, row(state=2)), (18000, 2000, row(state=3 | track.DATE_SUSPECT))])
+    body = batch(
+        [(18000, 0, row(state=1)), (18000, 1000, row(state=2)), (18000, 2000, row(state=3 | track.DATE_SUSPECT))]
+    )
     fixes = codec.decode(2, body)["fixes"]
     assert [f["mode"] for f in fixes] == [1, 2, 3]
     assert fixes[0]["lat_e7"] is None and fixes[1]["lat_e7"] is not None

@@ -6,7 +6,21 @@ just what that sentence vouches for and is cleared when the time of day moves. A
 starts, when the line falls quiet, or on `flush`.
 """
 
-from .fix import BEIDOU, DATE_SUSPECT, DIFFERENTIAL, ESTIMATED, GALILEO, GLONASS, GPS, HAS_POSITION, NAVIC, QZSS, UNKNOWN, Fix, days
+from .fix import (
+    BEIDOU,
+    DATE_SUSPECT,
+    DIFFERENTIAL,
+    ESTIMATED,
+    GALILEO,
+    GLONASS,
+    GPS,
+    HAS_POSITION,
+    NAVIC,
+    QZSS,
+    UNKNOWN,
+    Fix,
+    days,
+)
 from .framer import Framer
 
 _QUIET_MS = 80
@@ -18,7 +32,16 @@ _DAY_MS = 86400000
 _TIME, _LATLON, _MODE, _STATUS, _ALT, _TRACK, _SPEED, _DOP = 1, 2, 4, 8, 16, 32, 64, 128
 
 # Sentence kinds by their last three letters.
-_RMC, _GGA, _GNS, _GLL, _VTG, _GSA, _GSV, _ZDA = 0x524D43, 0x474741, 0x474E53, 0x474C4C, 0x565447, 0x475341, 0x475356, 0x5A4441
+_RMC, _GGA, _GNS, _GLL, _VTG, _GSA, _GSV, _ZDA = (
+    0x524D43,
+    0x474741,
+    0x474E53,
+    0x474C4C,
+    0x565447,
+    0x475341,
+    0x475356,
+    0x5A4441,
+)
 _FEWEST = {_RMC: 8, _GGA: 13, _GNS: 13, _GLL: 7, _VTG: 5, _GSA: 18, _GSV: 4, _ZDA: 4}
 _UNTIMED_BIT = {_RMC: 1, _GGA: 2, _GNS: 4, _GLL: 8}
 

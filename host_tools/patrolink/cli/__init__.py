@@ -1,0 +1,79 @@
+"""The `patrolink` command: one module a verb.
+
+A verb has HELP, add_arguments(parser) and run(args) -> exit code. Exit codes: 0 ok, 1 findings, 2 usage, 3 device,
+4 timeout.
+"""
+
+# PYTHON_ARGCOMPLETE_OK
+import argparse
+import importlib
+import os
+import sys
+from types import ModuleType
+
+from patrolink import __version__
+from patrolink.errors import UserError
+
+VERBS = ("emulate", "monitor", "decode", "fix", "devices")
+
+
+def _environment(parser: argparse.ArgumentParser, verb: str) -> None:
+    """Give every option of a verb its default from PATROLINK_<VERB>_<OPTION>, and say so in the help."""
+    for action in parser._actions:
+        long = [o for o in action.option_strings if o.startswith("--") and o != "--help"]
+        if not long:
+            continue
+        name = f"PATROLINK_{verb}_{long[0][2:]}".upper().replace("-", "_")
+        action.help = f"{action.help} [env {name}]"
+        value = os.environ.get(name)
+        if value is None:
+            continue
+        if action.nargs == 0:
+            action.default = value not in ("", "0", "no", "false")
+        else:
+            action.default = value
+            action.required = False
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the whole command's parser; each verb's arguments set `args.verb` to its module."""
+    parser = argparse.ArgumentParser(
+        prog="patrolink",
+        description="Decode, monitor and emulate body-worn devices that speak the Patrolink protocol.",
+        epilog="Exit codes: 0 ok, 1 findings, 2 usage, 3 device, 4 timeout.",
+    )
+    parser.add_argument("--version", action="version", version=f"patrolink {__version__}")
+    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
+    for name in VERBS:
+        verb: ModuleType = importlib.import_module(f"patrolink.cli.{name}")
+        sub = verbs.add_parser(
+            name, help=verb.HELP, description=verb.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        verb.add_arguments(sub)
+        sub.add_argument("--json", action="store_true", help="results as JSON on standard output")
+        sub.set_defaults(verb=verb)
+        _environment(sub, name)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    parser = build_parser()
+    if "_ARGCOMPLETE" in os.environ:
+        import argcomplete
+
+        argcomplete.autocomplete(parser)
+    args = parser.parse_args(argv)
+    try:
+        code: int = args.verb.run(args)
+        sys.stdout.flush()
+        return code
+    except UserError as e:
+        print(f"error: {e}", file=sys.stderr)
+        return e.exit_code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader of our output has had enough; keep the interpreter from complaining at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0

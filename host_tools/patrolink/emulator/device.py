@@ -49,7 +49,9 @@ class Device:
             out, _ = self._process.communicate(b"off\n", timeout_s)
         except subprocess.TimeoutExpired:
             self.kill()
-            raise DeadlineError(f"the device did not power off within {timeout_s:g} s; its console says:\n{self._tail()}") from None
+            raise DeadlineError(
+                f"the device did not power off within {timeout_s:g} s; its console says:\n{self._tail()}"
+            ) from None
         if self._process.returncode != 0:
             raise DeviceError(f"the device ended with exit code {self._process.returncode}:\n{self._tail()}")
         summary: dict[str, Any] = json.loads(out.splitlines()[-1])

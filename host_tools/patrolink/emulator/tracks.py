@@ -46,7 +46,9 @@ def _csv(path: Path) -> Iterator[Point]:
         reader = csv.DictReader(f)
         missing = {"time", "lat_deg", "lon_deg"} - set(reader.fieldnames or ())
         if missing:
-            raise UserError(f"{path}: no column {', '.join(sorted(missing))}; columns are time,lat_deg,lon_deg,alt_m,speed_mps")
+            raise UserError(
+                f"{path}: no column {', '.join(sorted(missing))}; columns are time,lat_deg,lon_deg,alt_m,speed_mps"
+            )
         for row in reader:
             try:
                 yield Point(

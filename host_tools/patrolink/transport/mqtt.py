@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion
 
 from patrolink.capture import Record
 from patrolink.errors import DeadlineError, UserError
@@ -38,7 +39,7 @@ class MqttTransport:
         self.dropped = 0
         self._refused = ""
         self._subscribed = False
-        self._client = paho.Client(paho.CallbackAPIVersion.VERSION2)
+        self._client = paho.Client(CallbackAPIVersion.VERSION2)
         if parts.username:
             self._client.username_pw_set(parts.username, os.environ.get("PATROLINK_MQTT_PASSWORD"))
         secure = parts.scheme == "mqtts"

@@ -17,7 +17,8 @@ _INITIAL = 0xFFFF
 
 def pack(frame: bytes) -> bytes:
     """Return a frame as it goes over the line, with its closing zero byte."""
-    return cobs.encode(frame + binascii.crc_hqx(frame, _INITIAL).to_bytes(2, "big")) + b"\0"
+    block: bytes = cobs.encode(frame + binascii.crc_hqx(frame, _INITIAL).to_bytes(2, "big"))
+    return block + b"\0"
 
 
 class Unpacker:
@@ -51,7 +52,7 @@ class Unpacker:
 
 def _unpack(block: bytes) -> bytes | None:
     try:
-        data = cobs.decode(block)
+        data: bytes = cobs.decode(block)
     except cobs.DecodeError:
         return None
     frame, check = data[:-2], data[-2:]

@@ -1,0 +1,84 @@
+"""Decode a capture: verify every frame, drop repeats, write positions or all messages.
+
+Frames that do not verify, damaged records and frames of devices without a key are counted on standard error, never
+shown. Exit code 1 tells that there were some.
+"""
+
+import argparse
+import contextlib
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TextIO
+
+from patrolink.errors import UserError
+
+HELP = "capture to jsonl, csv, geojson or gpx"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "capture", metavar="FILE", nargs="?", default="-", help="capture, or - for standard input (default)"
+    )
+    parser.add_argument(
+        "--format", choices=("jsonl", "csv", "geojson", "gpx"), default="jsonl", help="form of the output"
+    )
+    parser.add_argument("--output", metavar="FILE", help="write there instead of to standard output")
+    parser.add_argument("--keys", metavar="FILE", help="device keys (default: PATROLINK_KEYS, else FILE.keys.toml)")
+
+
+@contextlib.contextmanager
+def _output(path: str | None) -> Iterator[TextIO]:
+    if path is None:
+        yield sys.stdout
+        return
+    try:
+        handle = Path(path).open("w", encoding="utf-8", newline="")  # noqa: SIM115 - closed below
+    except OSError as e:
+        raise UserError(f"{path}: {e.strerror}; name a file that can be written with --output") from None
+    with handle:
+        yield handle
+
+
+def run(args: argparse.Namespace) -> int:
+    from patrolink import keys
+    from patrolink.decoding import Decoder
+    from patrolink.report import formats
+    from patrolink.transport.file import FileTransport
+
+    path = None if args.capture == "-" else Path(args.capture)
+    try:
+        source = sys.stdin.buffer if path is None else path.open("rb")
+    except OSError as e:
+        raise UserError(f"{args.capture}: {e.strerror}; name a capture") from None
+    transport = FileTransport(source, args.capture)
+    known = keys.find(args.keys, path)
+    if not known:
+        print(
+            "no device keys: nothing can be verified, so nothing is shown; name a keys file with --keys",
+            file=sys.stderr,
+        )
+    decoder = Decoder(known)
+    rows = (row for record in transport.records() if record for row in decoder.rows(record))
+    with _output(args.output) as out:
+        formats.WRITERS[args.format](rows, out)
+    transport.close()
+    summary = {**decoder.stats.summary(), "damaged": transport.reader.damaged, "truncated": transport.reader.truncated}
+    if args.json and args.output:
+        print(json.dumps(summary))
+    else:
+        print(json.dumps(summary) if args.json else _tell(summary), file=sys.stderr)
+    return 0 if decoder.stats.clean and not summary["damaged"] and not summary["truncated"] else 1
+
+
+def _tell(summary: dict[str, object]) -> str:
+    parts = [f"{summary['frames']} frames", f"{summary['fixes']} fixes", f"{summary['duplicates']} repeated"]
+    rejected = summary["rejected"]
+    if isinstance(rejected, dict):
+        parts += [f"{count} refused ({reason})" for reason, count in rejected.items()]
+    if summary["damaged"]:
+        parts.append(f"{summary['damaged']} damaged stretches stepped over")
+    if summary["truncated"]:
+        parts.append("the last record is cut off")
+    return ", ".join(parts)

@@ -1,0 +1,78 @@
+"""Run a device on an emulated board: receiver, agent, broker and this tool, all real but for the air between them.
+
+A track (.csv, .gpx) is spoken as NMEA by an emulated receiver; a log (.log, .nmea) is replayed as it is. With --out the
+capture, its keys, GeoJSON, a picture, a map and summary.json are left in that folder. Exit code 1 when a fix was lost.
+"""
+
+import argparse
+import contextlib
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+from patrolink.errors import UserError
+
+HELP = "run a device on an emulated board"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--board", default="unix", help="board to emulate, or the path of a board.toml")
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--track", metavar="FILE", help="track to walk: .csv or .gpx (default: a recorded walk)")
+    source.add_argument("--log", metavar="FILE", help="NMEA log to replay")
+    parser.add_argument("--speed", type=float, default=1.0, metavar="X", help="times faster than real")
+    parser.add_argument("--fixes", type=int, metavar="N", help="stop after N epochs")
+    parser.add_argument("--batch", type=int, default=60, metavar="N", help="fixes a frame, 1 to 255")
+    parser.add_argument("--broker", default="auto", metavar="URL", help="auto, or mqtt://host:port of one that runs")
+    parser.add_argument("--device", default="emulated-1", metavar="ID", help="device id")
+    parser.add_argument("--out", metavar="DIR", help="leave the results there")
+
+
+def run(args: argparse.Namespace) -> int:
+    from patrolink import keys
+    from patrolink.emulator.patrol import Plan, patrol
+
+    if not keys.DEVICE_ID.fullmatch(args.device):
+        raise UserError(f"--device {args.device!r}: 1 to 32 of A-Z a-z 0-9 _ -")
+    if not args.speed > 0 or not 1 <= args.batch <= 255 or (args.fixes is not None and args.fixes < 1):
+        raise UserError("--speed has to be above 0, --batch from 1 to 255, --fixes at least 1")
+    with contextlib.ExitStack() as stack:
+        out = Path(args.out or stack.enter_context(tempfile.TemporaryDirectory(prefix="patrolink-")))
+        plan = Plan(
+            board=args.board,
+            track=Path(args.track) if args.track else None,
+            log=Path(args.log) if args.log else None,
+            speed=args.speed,
+            fixes=args.fixes,
+            batch=args.batch,
+            broker=args.broker,
+            device=args.device,
+            out=out,
+            live=sys.stderr.isatty(),
+        )
+        summary, rows = patrol(plan)
+        if args.out:
+            _leave(out, rows, summary)
+    if args.json:
+        print(json.dumps(summary))
+    else:
+        print(
+            f"{summary['fixes_sent']} fixes sent, {summary['fixes_decoded']} decoded, {summary['fixes_lost']} lost, "
+            f"{summary['fixes_doubled']} doubled; {summary['bytes_per_fix']} bytes a fix; "
+            f"{summary['runtime']}, {summary['broker']}"
+        )
+        if args.out:
+            print(f"results are in {out}")
+    return 0 if summary["fixes_lost"] == 0 and summary["fixes_doubled"] == 0 else 1
+
+
+def _leave(out: Path, rows: list[dict[str, object]], summary: dict[str, object]) -> None:
+    from patrolink.report import formats, track
+
+    with (out / "track.geojson").open("w", encoding="utf-8") as f:
+        formats.geojson(rows, f)
+    title = f"{summary['device']} on {summary['board']}"
+    track.png(rows, out / "track.png", title)
+    track.html(rows, out / "map.html", title, summary)
+    (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,55 @@
+"""NMEA to fixes, by the device's own receiver code.
+
+Each line has time (RFC 3339 UTC or null), lat, lon (degrees or null), alt (metres above mean sea level or null), mode
+(1 none, 2 2D, 3 3D), speed (m/s), course (degrees), hdop, hacc (m), sats, systems, and the flags date_suspect,
+estimated and differential.
+"""
+
+import argparse
+import csv
+import json
+import subprocess
+import sys
+from datetime import date
+from pathlib import Path
+
+from patrolink import home
+from patrolink.errors import DeviceError, UserError
+
+HELP = "NMEA log to fixes with the device's own code"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("log", metavar="LOG", help="NMEA log, or - for standard input")
+    parser.add_argument(
+        "--runtime", choices=("cpython", "micropython"), default="cpython", help="interpreter of the device code"
+    )
+    parser.add_argument("--format", choices=("jsonl", "csv"), default="jsonl", help="form of the output")
+    parser.add_argument("--date-floor", metavar="YYYY-MM-DD", help="flag earlier dates as suspect (GPS week rollover)")
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.log != "-" and not Path(args.log).is_file():
+        raise UserError(f"{args.log}: no such file; name an NMEA log, or - for standard input")
+    command = [*home.interpreter(args.runtime), str(home.root() / "device" / "fix.py"), args.log]
+    if args.date_floor:
+        try:
+            command.append(str((date.fromisoformat(args.date_floor) - date(1970, 1, 1)).days))
+        except ValueError:
+            raise UserError(f"--date-floor {args.date_floor}: not a date; write YYYY-MM-DD") from None
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, encoding="utf-8") as process:
+        assert process.stdout is not None
+        writer = None
+        for line in process.stdout:
+            if args.format == "jsonl":
+                sys.stdout.write(line)
+                continue
+            row = json.loads(line)
+            row["systems"] = " ".join(row["systems"])
+            if writer is None:
+                writer = csv.DictWriter(sys.stdout, row.keys(), lineterminator="\n")
+                writer.writeheader()
+            writer.writerow(row)
+    if process.returncode:
+        raise DeviceError(f"the device code ended with exit code {process.returncode} under {args.runtime}")
+    return 0
