@@ -3,6 +3,17 @@
 import sys
 from pathlib import Path
 
+import pytest
+from patrolink.emulator.broker import Broker
+
 ROOT = Path(__file__).resolve().parent.parent
 for room in ("", "build/device-lib", "device"):
     sys.path.insert(0, str(ROOT / room))
+
+
+@pytest.fixture(scope="session")
+def broker():
+    """A real broker: mosquitto where it is installed, else amqtt."""
+    it = Broker()
+    yield it
+    it.stop()

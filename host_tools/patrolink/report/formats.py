@@ -1,4 +1,4 @@
-"""Rows as files that other programs read. Each writer takes rows and a text stream; all but jsonl take positions only."""
+"""Rows as files that other programs read. Writers take rows and a text stream; all but jsonl take positions only."""
 
 import csv
 import json

@@ -1,0 +1,180 @@
+"""The whole device on an emulated board, on both runtimes, while its world misbehaves."""
+
+import contextlib
+import itertools
+import json
+import time
+from dataclasses import replace
+
+import pytest
+from patrolink import boards, home, keys
+from patrolink.decoding import Decoder
+from patrolink.emulator import nmea, tracks
+from patrolink.emulator.broker import Broker
+from patrolink.emulator.device import Device
+from patrolink.emulator.gps import GpsReceiver
+from patrolink.errors import DeviceError
+from patrolink.transport.mqtt import MqttTransport
+
+from tests.faults.proxy import BLACKHOLE, PASS, Proxy
+
+WALK = home.root() / "tests" / "golden" / "tracks" / "walk-1hz.csv"
+HEAP_LIMIT = 96 * 1024
+
+
+def walk(n: int) -> list[tracks.Point]:
+    """n points at 1 Hz: the recorded walk, there and back as often as it takes."""
+    points = tracks.read(WALK)
+    there_and_back = itertools.cycle(points + points[::-1])
+    start = points[0].time_ms
+    return [replace(p, time_ms=start + 1000 * i) for i, p in zip(range(n), there_and_back, strict=False)]
+
+
+class Rig:
+    """A device, its receiver, a proxy to the broker, and a listener at the broker."""
+
+    def __init__(self, tmp_path, board: str, broker: Broker, epochs, speed: float, **config) -> None:
+        self.stack = contextlib.ExitStack()
+        self.tmp_path, self.board, self.config = tmp_path, boards.find(board), config
+        self.device_id = f"rig-{time.monotonic_ns() % 1_000_000_000}"
+        self.key = keys.create(tmp_path / "keys.toml", self.device_id)
+        self.decoder = Decoder({self.device_id: self.key})
+        self.rows: list[dict] = []
+        self.transport = MqttTransport(broker.url)
+        self.stack.callback(self.transport.close)
+        self.proxy = Proxy(broker.port)
+        self.stack.callback(self.proxy.close)
+        self.receiver = GpsReceiver(epochs, speed)
+        self.stack.callback(self.receiver.close)
+        self.device = self.boot()
+
+    def boot(self) -> Device:
+        config = {
+            "device": self.device_id,
+            "key": self.key.hex(),
+            "broker": {"host": "127.0.0.1", "port": self.proxy.port},
+            "gps_uart": self.receiver.path,
+            **self.config,
+        }
+        device = Device(self.board, self.tmp_path / "device", config)
+        self.stack.callback(device.kill)
+        return device
+
+    def listen(self, condition, seconds: float = 40) -> None:
+        """Take in frames until the condition holds."""
+        deadline = time.monotonic() + seconds
+        for record in self.transport.records():
+            if record is not None and record.device == self.device_id:
+                self.rows += self.decoder.rows(record)
+            if condition():
+                return
+            assert time.monotonic() < deadline, self.device.log.read_text()
+
+    def finish(self) -> dict:
+        """Play to the end, power off, and wait for the last frame."""
+        self.listen(lambda: self.receiver.done and self.receiver.drained(), 90)
+        told = self.device.power_off()
+        self.listen(lambda: self.decoder.stats.frames - self.decoder.stats.duplicates >= told["published"])
+        return told
+
+    def times(self) -> list[str]:
+        return [row["time"] for row in self.rows if row["message"] == "position"]
+
+
+@pytest.fixture
+def rig(tmp_path, broker):
+    made = []
+
+    def make(board: str, epochs, speed: float, **config) -> Rig:
+        made.append(Rig(tmp_path, board, broker, epochs, speed, **config))
+        return made[-1]
+
+    yield make
+    for it in made:
+        it.stack.close()
+
+
+@pytest.mark.parametrize("board", ["unix", "linux"])
+def test_ten_thousand_fixes_arrive_once(rig, board):
+    points = walk(10_000)
+    it = rig(board, nmea.speak(points), speed=1e6)
+    it.receiver.start()
+    told = it.finish()
+    times = it.times()
+    assert told["fixes"] == len(times) == len(set(times)) == 10_000
+    assert told["dropped"] == told["left"] == told["bad_checksum"] == 0
+    if told["heap_used"] is not None:
+        # 2.8 hours of patrol at 1 Hz: no growth between its first and last quarter, and a bounded heap.
+        free = [row["heap_free_kb"] for row in it.rows if row["message"] == "device_status"]
+        print(f"heap used {told['heap_used']} bytes; free over time {free} KiB")
+        assert told["heap_used"] < HEAP_LIMIT
+
+
+def test_broker_that_resets_and_black_holes_loses_nothing(rig):
+    it = rig("unix", nmea.speak(walk(600)), speed=100, batch_fixes=20)
+    it.receiver.start()
+    for n in (60, 140, 220):
+        it.listen(lambda n=n: it.decoder.stats.fixes >= n)
+        it.proxy.cut()
+    it.listen(lambda: it.decoder.stats.fixes >= 300)
+    it.proxy.mode = BLACKHOLE
+    time.sleep(1)
+    it.proxy.cut()
+    it.proxy.mode = PASS
+    told = it.finish()
+    assert told["fixes"] == 600 and sorted(set(it.times())) == sorted(it.times()) and len(it.times()) == 600
+    assert told["connects"] >= 4
+
+
+def test_power_loss_in_mid_patrol_repeats_no_counter(rig):
+    it = rig("linux", nmea.speak(walk(400)), speed=100, batch_fixes=20)
+    it.receiver.start()
+    it.listen(lambda: it.decoder.stats.fixes >= 100)
+    it.device.kill()
+    it.device = it.boot()
+    it.finish()
+    counters = {row["counter"] for row in it.rows if row["message"] == "hello"}
+    boots = [row["boot"] for row in it.rows if row["message"] == "hello"]
+    assert boots == [1, 2] and len(counters) == 2 and max(counters) >= 1024
+    assert it.decoder.stats.rejected == {} and len(it.times()) == len(set(it.times()))
+
+
+@pytest.mark.parametrize("board", ["unix", "linux"])
+def test_pty_that_vanishes_is_reported_and_does_not_end_the_device(rig, board):
+    it = rig(board, nmea.speak(walk(50)), speed=50, batch_fixes=10)
+    it.receiver.start()
+    it.listen(lambda: it.decoder.stats.fixes >= 30)
+    it.receiver.close()
+    modes = lambda: [row["gps_mode"] for row in it.rows if row["message"] == "device_status"]  # noqa: E731
+    it.listen(lambda: modes() and modes()[-1] == 0)
+    told = it.device.power_off()
+    it.listen(lambda: it.decoder.stats.frames - it.decoder.stats.duplicates >= told["published"])
+    assert len(it.times()) == told["fixes"] >= 30
+    assert "hung up" in it.device.log.read_text()
+
+
+def test_corrupt_nmea_costs_sentences_not_the_device(rig):
+    def corrupted():
+        for i, (at, block) in enumerate(nmea.speak(walk(300))):
+            bad = bytearray(block)
+            if i % 3 == 1:
+                bad[i % len(bad)] ^= 1 << (i % 8)
+            if i % 7 == 2:
+                bad = bad[: len(bad) // 2] + b"\xb5\x62\x01\x07" + bad[: len(bad) // 3]
+            yield at, bytes(bad)
+
+    it = rig("unix", corrupted(), speed=200)
+    it.receiver.start()
+    told = it.finish()
+    assert told["bad_checksum"] > 50 and told["fixes"] >= 290
+    assert len(it.times()) == told["fixes"]
+
+
+def test_configuration_that_cannot_be_used_is_told(tmp_path, broker):
+    board = boards.find("linux")
+    device = Device(board, tmp_path, {"device": "x", "key": "12", "broker": {}, "gps_uart": "/dev/null"})
+    with pytest.raises(DeviceError, match="64 hexadecimal digits"):
+        for _ in range(100):
+            device.check()
+            time.sleep(0.1)
+    assert "12" not in json.dumps([line for line in device.log.read_text().splitlines() if "key" not in line])

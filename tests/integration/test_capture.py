@@ -1,0 +1,61 @@
+"""Captures: what was written is read, damage is stepped over and counted."""
+
+import io
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from patrolink.capture import MAGIC, CaptureReader, CaptureWriter, Record
+from patrolink.errors import UserError
+
+RECORDS = [Record(1_700_000_000_000 + i, f"dev-{i % 3}", bytes([i]) * (i % 60 + 1)) for i in range(100)]
+
+
+@pytest.fixture
+def capture(tmp_path):
+    path = tmp_path / "x.plcap"
+    writer = CaptureWriter(path)
+    for record in RECORDS:
+        writer.write(record)
+    writer.close()
+    return path.read_bytes()
+
+
+def read(data: bytes) -> tuple[list[Record], CaptureReader]:
+    reader = CaptureReader(io.BytesIO(data), "x")
+    return list(reader), reader
+
+
+def test_what_was_written_is_read(capture):
+    records, reader = read(capture)
+    assert records == RECORDS and reader.damaged == reader.truncated == 0
+
+
+def test_every_truncation_keeps_what_is_whole(capture):
+    for cut in range(len(MAGIC), len(capture), 7):
+        records, reader = read(capture[:cut])
+        assert records == RECORDS[: len(records)]
+        whole = len(MAGIC) + sum(17 + len(r.device) + len(r.frame) for r in records)
+        assert (reader.damaged + reader.truncated > 0) == (cut > whole)
+
+
+def test_every_flipped_byte_costs_at_most_one_record_and_is_counted(capture):
+    for at in range(len(MAGIC), len(capture), 5):
+        bad = bytearray(capture)
+        bad[at] ^= 0x41
+        records, reader = read(bytes(bad))
+        assert len(records) >= len(RECORDS) - 1 and all(r in RECORDS for r in records)
+        assert reader.damaged + reader.truncated == 1
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=5000))
+def test_any_bytes(data):
+    records, _ = read(MAGIC + data)
+    assert len(records) <= len(data) // 17
+
+
+def test_something_else_is_told():
+    for data in (b"", b"PLCAP", b"\x7fELF" + bytes(100)):
+        with pytest.raises(UserError, match="not a Patrolink capture"):
+            read(data)

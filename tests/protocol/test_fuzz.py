@@ -1,0 +1,168 @@
+"""Hostile bytes at every decoder: a right answer or our own refusal. A failure prints how to repeat it."""
+
+import patrolink_messages as m
+from agent.gps.receiver import GpsReceiver
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from patrolink.capture import Record
+from patrolink.decoding import Decoder
+from patrolink.transport.serial import Unpacker, pack
+from patrolink_protocol import codec, frame, track
+
+KEY = bytes(range(32))
+CHANNEL = frame.Channel(KEY, b"dev-1")
+MANY = settings(max_examples=400, deadline=None)
+
+rows = st.lists(
+    st.tuples(
+        st.integers(0, 86_400_000 - 1),
+        st.integers(-900_000_000, 900_000_000),
+        st.integers(-1_800_000_000, 1_800_000_000),
+        st.integers(1, 3),
+        st.one_of(st.just(track.UNKNOWN), st.integers(-1_000_000, 20_000_000)),
+        st.one_of(st.just(track.UNKNOWN), st.integers(0, 1_000_000)),
+        st.one_of(st.just(track.UNKNOWN), st.integers(0, 35_999)),
+        st.one_of(st.just(track.UNKNOWN), st.integers(0, 1_000_000)),
+        st.one_of(st.just(track.UNKNOWN), st.integers(0, 99)),
+        st.one_of(st.just(track.UNKNOWN), st.integers(0, 100)),
+    ),
+    min_size=1,
+    max_size=24,
+)
+
+
+def sealed(kind: int, body: bytes, counter: int = 1) -> bytes:
+    buf = bytearray(2048)
+    buf[frame.HEADER : frame.HEADER + len(body)] = body
+    return bytes(buf[: CHANNEL.seal_into(buf, kind, counter, frame.HEADER + len(body))])
+
+
+@MANY
+@given(rows, st.integers(5, 7))
+def test_any_rows_come_back(some, resolution):
+    encoder = track.TrackEncoder(24, resolution)
+    for ms, *row in some:
+        encoder.add(18000, ms, row)
+    buf = bytearray(4096)
+    _, columns = track.decode(bytes(buf[: encoder.encode_into(buf, 0)]))
+    unit = 10 ** (7 - resolution)
+    halves = {"lat": unit, "lon": unit, "alt": 100, "speed": 100, "hacc": 1000, "sats": 1, "battery": 1}
+    for i, (ms, *row) in enumerate(some):
+        assert columns["time"][i] == 18000 * 86_400_000 + ms
+        for name, value in zip(track.NAMES[1:], row, strict=True):
+            got = columns[name][i]
+            if value == track.UNKNOWN:
+                assert got == track.UNKNOWN
+            elif name in halves:
+                assert 2 * abs(got - value) <= halves[name]
+
+
+@MANY
+@given(st.binary(max_size=1100), st.integers(0, 31))
+def test_any_body_is_decoded_or_refused(body, kind):
+    try:
+        codec.decode(kind, body)
+    except frame.Reject as e:
+        assert e.name in m.REJECT
+
+
+@MANY
+@given(st.binary(max_size=1100))
+def test_any_frame_is_counted(data):
+    decoder = Decoder({"dev-1": KEY})
+    assert decoder.rows(Record(0, "dev-1", data)) == []
+    assert sum(decoder.stats.rejected.values()) == 1
+
+
+@MANY
+@given(st.binary(max_size=200))
+def test_any_genuine_frame_is_decoded_or_counted(body):
+    decoder = Decoder({"dev-1": KEY})
+    decoder.rows(Record(0, "dev-1", sealed(m.POSITION_BATCH, body)))
+    assert decoder.stats.frames == 1
+
+
+@MANY
+@given(st.binary(max_size=3000), st.lists(st.integers(1, 200), max_size=30))
+def test_any_bytes_from_a_receiver(data, sizes):
+    counted = []
+    for pieces in (sizes, [len(data)]):
+        fixes = []
+        receiver = GpsReceiver(lambda fix, fixes=fixes: fixes.append((fix.mode, fix.day, fix.ms, fix.lat_e7)))
+        at = 0
+        for size in [*pieces, len(data)]:
+            part = data[at : at + size]
+            receiver.feed(part, len(part), 0)
+            at += size
+        receiver.flush()
+        counted.append((fixes, receiver.sentences, receiver.skipped_bytes))
+    assert counted[0] == counted[1]
+
+
+@MANY
+@given(st.text("$*,.0123456789ABCDEFGNRMCGAVSLPT-\r\n", max_size=400))
+def test_anything_like_nmea(text):
+    data = text.encode()
+    receiver = GpsReceiver(lambda fix: None)
+    receiver.feed(data, len(data), 0)
+    receiver.flush()
+
+
+@MANY
+@given(
+    st.sampled_from(["RMC", "GGA", "GNS", "GLL", "VTG", "GSA", "GSV", "ZDA"]),
+    st.lists(st.text("0123456789.ANSEWVD-,", max_size=14), max_size=30),
+)
+def test_any_fields_with_a_right_checksum(kind, fields):
+    body = ("GN" + kind + "," + ",".join(fields))[:120]
+    check = 0
+    for byte in body.encode():
+        check ^= byte
+    data = f"${body}*{check:02X}\r\n".encode() * 2
+    receiver = GpsReceiver(lambda fix: None)
+    receiver.feed(data, len(data), 0)
+    receiver.flush()
+    assert receiver.sentences == 2
+
+
+@MANY
+@given(st.lists(st.binary(min_size=1, max_size=m.MAX_FRAME), max_size=5), st.binary(max_size=50), st.integers(1, 99))
+def test_serial_frames_survive_noise_and_chunks(frames, noise, size):
+    stream = noise + b"\0" + b"".join(pack(f) for f in frames)
+    unpacker = Unpacker()
+    got = [f for i in range(0, len(stream), size) for f in unpacker.feed(stream[i : i + size])]
+    assert got[len(got) - len(frames) :] == frames
+
+
+def test_every_truncation_and_flip_of_a_real_batch():
+    encoder = track.TrackEncoder(60)
+    for i in range(60):
+        encoder.add(18000, 1000 * i, [310000000 + 90 * i, 1210000000 - 50 * i, 3, 5000 + i, 1400, 900, 5000, 9, 80])
+    buf = bytearray(1024)
+    n = CHANNEL.seal_into(buf, m.POSITION_BATCH, 5, encoder.encode_into(buf, frame.HEADER))
+    good = bytes(buf[:n])
+    decoder = Decoder({"dev-1": KEY})
+    assert len(decoder.rows(Record(0, "dev-1", good))) == 60
+    for cut in range(n):
+        assert decoder.rows(Record(0, "dev-1", good[:cut])) == []
+    for bit in range(n * 8):
+        bad = bytearray(good)
+        bad[bit >> 3] ^= 1 << (bit & 7)
+        assert decoder.rows(Record(0, "dev-1", bytes(bad))) == []
+    assert decoder.stats.fixes == 60
+
+
+def test_flipped_bodies_under_a_right_tag():
+    """What the tag cannot catch, a buggy device, is refused or decoded, and never grows past 255 rows."""
+    encoder = track.TrackEncoder(10)
+    for i in range(10):
+        encoder.add(18000, 1000 * i, [310000000, 1210000000, 3, 5000, 1400, 900, 5000, 9, 80])
+    buf = bytearray(1024)
+    body = bytes(buf[: encoder.encode_into(buf, 0)])
+    for bit in range(len(body) * 8):
+        bad = bytearray(body)
+        bad[bit >> 3] ^= 1 << (bit & 7)
+        try:
+            assert len(codec.decode(m.POSITION_BATCH, bytes(bad))["fixes"]) <= m.MAX_BATCH
+        except frame.Reject:
+            continue

@@ -1,0 +1,177 @@
+from agent.gps import fix as gps
+from agent.gps.fix import UNKNOWN, civil, days
+from agent.gps.receiver import GpsReceiver
+
+
+def line(body):
+    check = 0
+    for byte in body.encode():
+        check ^= byte
+    return b"$%s*%02X\r\n" % (body.encode(), check)
+
+
+class Kept:
+    """Copies of the fixes that a receiver reported."""
+
+    def __init__(self, data=b"", floor=0):
+        self.fixes = []
+        self.receiver = GpsReceiver(self.take, floor)
+        if data:
+            self.receiver.feed(data, len(data), 0)
+            self.receiver.flush()
+
+    def take(self, fix):
+        self.fixes.append(dict([(name, getattr(fix, name)) for name in FIELDS]))
+
+
+FIELDS = "day ms mode lat_e7 lon_e7 alt_mm speed_mms course_cd hacc_mm hdop_e2 sats systems age_ms flags".split()
+
+
+def rmc(clock="120000.00", date="010124", lat="3112.3456789,N", lon="12112.3456789,E", talker="GN"):
+    return line("%sRMC,%s,A,%s,%s,2.800,93.50,%s,,,A" % (talker, clock, lat, lon, date))
+
+
+def gga(clock="120000.00", quality=1, sats="09", alt="12.34", lat="3112.3456789,N", lon="12112.3456789,E"):
+    return line("GNGGA,%s,%s,%s,%s,%s,0.90,%s,M,10.0,M,," % (clock, lat, lon, quality, sats, alt))
+
+
+def test_calendar():
+    assert days(1970, 1, 1) == 0 and days(2000, 2, 29) == 11016 and days(2024, 1, 1) == 19723
+    for day in (0, 58, 59, 11015, 11016, 11017, 19723, 49709):
+        assert days(*civil(day)) == day
+
+
+def test_one_epoch_in_scaled_integers():
+    fix = Kept(rmc() + gga() + line("GNGSA,A,3,01,02,03,04,05,,,,,,,,1.5,0.90,1.2,1")).fixes[0]
+    assert fix["day"] == 19723 and fix["ms"] == 43200000
+    assert fix["mode"] == 3 and fix["flags"] == gps.HAS_POSITION
+    # 12.3456789 minutes / 60 = 0.205761315 degrees
+    assert fix["lat_e7"] == 312057613 and fix["lon_e7"] == 1212057613
+    assert fix["alt_mm"] == 12340 and fix["course_cd"] == 9350
+    assert fix["speed_mms"] == 1440  # 2.8 knots = 1.44044 m/s
+    assert fix["hdop_e2"] == 90 and fix["hacc_mm"] == 13500 and fix["sats"] == 9
+    assert fix["systems"] == gps.GPS
+
+
+def test_south_and_west_are_negative_and_halves_go_away_from_zero():
+    assert Kept(rmc(lon="18000.0000000,W")).fixes[0]["lon_e7"] == -1800000000
+    # 30e-7 minutes are half of 1e-7 degrees
+    for text, e7 in (("0000.0000029", 0), ("0000.0000030", 1), ("0000.0000089", 1), ("0000.0000090", 2)):
+        assert Kept(rmc(lat=text + ",N")).fixes[0]["lat_e7"] == e7
+        assert Kept(rmc(lat=text + ",S")).fixes[0]["lat_e7"] == -e7
+
+
+def test_every_talker():
+    for talker in "GP GN GL GA GB BD GQ QZ GI".split():
+        assert Kept(rmc(talker=talker)).fixes[0]["mode"] >= 2, talker
+    kept = Kept(rmc() + gga() + line("PQGSA,A,3,12,,,,,,,,,,,,1.2,0.9,0.9,4"))
+    assert kept.fixes[0]["systems"] == gps.BEIDOU
+    assert Kept(line("PGRMC,A,1,2,3,4,5,6,7,8,9")).receiver.ignored == 1
+
+
+def test_gns_with_and_without_a_fix():
+    good = line("GNGNS,120002.00,3112.3456,N,12112.3456,E,AA,10,0.9,12.3,10.0,,,V")
+    safe = good.replace(b",V*", b",S*")
+    data = rmc() + line("GNGNS,120001.00,,,,,NN,00,,,,,,V") + line(safe[1:-5].decode())
+    fixes = Kept(data).fixes
+    assert [f["mode"] for f in fixes] == [2, 1, 3] and fixes[2]["alt_mm"] == 12300 and fixes[2]["sats"] == 10
+
+
+def test_no_fix_is_a_report():
+    kept = Kept(line("GPRMC,,V,,,,,,,,,,N") + line("GPGGA,,,,,,0,,,,M,,M,,") + line("GPRMC,,V,,,,,,,,,,N"))
+    assert [f["mode"] for f in kept.fixes] == [1, 1]
+    assert kept.fixes[0]["day"] == UNKNOWN and not kept.fixes[0]["flags"] & gps.HAS_POSITION
+
+
+def test_epochs_end_with_the_next_or_with_silence():
+    kept = Kept()
+    receiver = kept.receiver
+    one, two = rmc("120000.00") + gga("120000.00"), rmc("120001.00")
+    receiver.feed(one, len(one), 1000)
+    receiver.poll(1050)
+    assert kept.fixes == []
+    receiver.poll(1080)
+    assert len(kept.fixes) == 1 and kept.fixes[0]["age_ms"] == 80
+    receiver.poll(2000)
+    assert len(kept.fixes) == 1
+    receiver.feed(two, len(two), 2000)
+    receiver.feed(two, 5, 2010)
+    receiver.poll(2200)
+    assert len(kept.fixes) == 2 and kept.fixes[1]["ms"] == 43201000
+
+
+def test_leap_second_and_fractions():
+    fix = Kept(rmc("235960.250", "311216")).fixes[0]
+    assert (fix["day"], fix["ms"]) == (days(2017, 1, 1), 250)
+    assert Kept(rmc("000000.1", "010117")).fixes[0]["ms"] == 100
+
+
+def test_rollover_dates_are_flagged():
+    assert not Kept(rmc(date="010124")).fixes[0]["flags"] & gps.DATE_SUSPECT
+    old = Kept(rmc(date="180504"), days(2024, 1, 1)).fixes[0]
+    assert old["flags"] & gps.DATE_SUSPECT and old["day"] == days(2004, 5, 18)
+    kept = Kept(rmc("120000.00", "010124") + rmc("120001.00", "180504") + rmc("120002.00", "010124"))
+    assert [f["flags"] & gps.DATE_SUSPECT for f in kept.fixes] == [0, gps.DATE_SUSPECT, 0]
+
+
+def test_differential_and_dead_reckoning_are_told():
+    assert Kept(rmc() + gga(quality=2)).fixes[0]["flags"] & gps.DIFFERENTIAL
+    assert Kept(rmc() + gga(quality=2)).fixes[0]["hacc_mm"] == 3375
+    assert Kept(rmc() + gga(quality=6)).fixes[0]["flags"] & gps.ESTIMATED
+
+
+def test_what_is_no_sentence_is_counted():
+    good = rmc()
+    ubx = b"\xb5\x62\x01\x07\x04\x00\x10\x24\x0a\x2a\x44\xb8"
+    kept = Kept(
+        ubx + good + b"garbage\r\n" + good[:20] + good + good.replace(b"2.800", b"2.801") + b"$" + b"x" * 500 + good
+    )
+    receiver = kept.receiver
+    assert receiver.sentences == 3 and receiver.bad_checksum == 1 and receiver.overlong == 1
+    assert receiver.skipped_bytes >= len(ubx) + 7 + 20
+    assert len(kept.fixes) == 1
+
+
+def test_chunks_do_not_matter():
+    data = b"".join([rmc("1200%02d.00" % i) + gga("1200%02d.00" % i) for i in range(20)])
+    whole = Kept(data).fixes
+    for size in (1, 2, 3, 7, 64, 257):
+        kept = Kept()
+        for i in range(0, len(data), size):
+            part = data[i : i + size]
+            kept.receiver.feed(part, len(part), 0)
+        kept.receiver.flush()
+        assert kept.fixes == whole, size
+
+
+def test_garbage_of_a_megabyte_is_survived():
+    state = 1
+    block = bytearray(4096)
+    kept = Kept()
+    for _ in range(256):
+        for i in range(len(block)):
+            state = (state * 1103515245 + 12345) & 0x7FFFFFFF
+            block[i] = (state >> 16) & 255
+        kept.receiver.feed(block, len(block), 0)
+    good = b"\r\n" + rmc()
+    kept.receiver.feed(good, len(good), 0)
+    kept.receiver.flush()
+    assert kept.fixes[-1]["mode"] == 2
+    assert kept.receiver.skipped_bytes > 900000
+
+
+def test_nothing_is_allocated_a_sentence():
+    import gc
+
+    if not hasattr(gc, "mem_alloc"):
+        return
+    receiver = GpsReceiver(lambda fix: None)
+    data = bytearray(b"".join([rmc("1200%02d.00" % i) + gga("1200%02d.00" % i) for i in range(20)]))
+    receiver.feed(data, len(data), 0)
+    gc.collect()
+    gc.disable()
+    before = gc.mem_alloc()
+    receiver.feed(data, len(data), 0)
+    after = gc.mem_alloc()
+    gc.enable()
+    assert after == before, after - before
