@@ -2,7 +2,6 @@
 
 import contextlib
 import itertools
-import json
 import time
 from dataclasses import replace
 
@@ -104,10 +103,10 @@ def test_ten_thousand_fixes_arrive_once(rig, board):
     assert told["fixes"] == len(times) == len(set(times)) == 10_000
     assert told["dropped"] == told["left"] == told["bad_checksum"] == 0
     if told["heap_used"] is not None:
-        # 2.8 hours of patrol at 1 Hz: no growth between its first and last quarter, and a bounded heap.
+        # 2.8 hours of patrol at 1 Hz: a bounded heap, and as much of it free at the end as at the start.
         free = [row["heap_free_kb"] for row in it.rows if row["message"] == "device_status"]
         print(f"heap used {told['heap_used']} bytes; free over time {free} KiB")
-        assert told["heap_used"] < HEAP_LIMIT
+        assert told["heap_used"] < HEAP_LIMIT and free[-1] >= free[0] - 1
 
 
 def test_broker_that_resets_and_black_holes_loses_nothing(rig):
@@ -172,9 +171,9 @@ def test_corrupt_nmea_costs_sentences_not_the_device(rig):
 
 def test_configuration_that_cannot_be_used_is_told(tmp_path, broker):
     board = boards.find("linux")
-    device = Device(board, tmp_path, {"device": "x", "key": "12", "broker": {}, "gps_uart": "/dev/null"})
+    device = Device(board, tmp_path, {"device": "x", "key": "deadbeef", "broker": {}, "gps_uart": "/dev/null"})
     with pytest.raises(DeviceError, match="64 hexadecimal digits"):
         for _ in range(100):
             device.check()
             time.sleep(0.1)
-    assert "12" not in json.dumps([line for line in device.log.read_text().splitlines() if "key" not in line])
+    assert "deadbeef" not in device.log.read_text()
