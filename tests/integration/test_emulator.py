@@ -2,17 +2,25 @@
 
 import math
 import os
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pynmea2
 import pytest
-from patrolink.emulator import nmea, tracks
+from patrolink.emulator import nmea, patrol, tracks
 from patrolink.emulator.broker import Broker
 from patrolink.emulator.gps import GpsReceiver
 from patrolink.errors import UserError
 
 GOLDEN = Path(__file__).resolve().parent.parent / "golden"
+GPX = (
+    '<gpx version="1.1" creator="x"><trk><trkseg><trkpt lat="{lat}" lon="2"><time>2024-01-01T00:00:00Z</time>'
+    "</trkpt></trkseg></trk></gpx>"
+)
 
 
 def read_all(receiver: GpsReceiver, n: int, seconds: float = 10) -> bytes:
@@ -75,10 +83,15 @@ def test_baud_rate_and_time_are_kept():
     ("name", "text", "told"),
     [
         ("a.csv", "time,lat\n", "no column lat_deg, lon_deg"),
-        ("a.csv", "time,lat_deg,lon_deg\n2024-01-01T00:00:00Z,x,1\n", "line 2"),
+        ("a.csv", "time,lat_deg,lon_deg\n2024-01-01T00:00:00Z,x,1\n", "line 2: column lat_deg"),
+        ("a.csv", "time,lat_deg,lon_deg\nyesterday,1,1\n", "line 2: column time"),
+        ("a.csv", "time,lat_deg,lon_deg\n2024-01-01T00:00:00Z,1\n", "line 2: column lon_deg"),
+        ("a.csv", "time,lat_deg,lon_deg,alt_m\n2024-01-01T00:00:00Z,1,1,nan\n", "column alt_m: nan is outside"),
         ("a.csv", "time,lat_deg,lon_deg\n2024-01-01T00:00:00Z,91,1\n", "outside -90..90"),
         ("a.csv", "time,lat_deg,lon_deg\n", "no point with a time"),
         ("a.gpx", "<gpx", "not GPX"),
+        ("a.gpx", GPX.format(lat=95), "2024-01-01.*column lat_deg: 95 is outside"),
+        ("a.gpx", GPX.format(lat="x"), "not GPX"),
         ("a.txt", "", "a track is a .csv or .gpx file"),
     ],
 )
@@ -93,7 +106,64 @@ def test_a_log_without_times(tmp_path):
     path = tmp_path / "a.log"
     path.write_bytes(b"nothing\r\n")
     with pytest.raises(UserError, match="no NMEA sentence"):
-        list(nmea.replay(path))
+        nmea.replay(path)
+    with pytest.raises(UserError, match="No such file"):
+        nmea.replay(tmp_path / "missing.log")
+
+
+def test_a_track_of_bytes(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"\x83\xff\x00\n")
+    with pytest.raises(UserError, match="not a text"):
+        tracks.read(path)
+
+
+def test_a_receiver_that_never_had_a_fix_is_replayed_at_an_epoch_a_second(tmp_path):
+    path = tmp_path / "cold.log"
+    block = nmea.sentence("GPRMC,,V,,,,,,,,,,N") + nmea.sentence("GPGGA,,,,,,0,00,,,M,,M,,")
+    path.write_bytes(b"# header\n" + block * 3)
+    epochs = nmea.replay(path)
+    assert [at for at, _ in epochs] == [0, 1, 2]
+    assert b"".join(data for _, data in epochs) == path.read_bytes()
+
+
+def test_a_pause_in_a_track_is_not_sat_through():
+    receiver = GpsReceiver([(0.0, b"a"), (3600.0, b"b")], speed=25)
+    start = time.monotonic()
+    receiver.start()
+    assert read_all(receiver, 2) == b"ab"
+    receiver.close()
+    # Five seconds at most, 25 times as fast.
+    assert 0.15 < time.monotonic() - start < 2
+
+
+def test_a_frame_sent_again_does_not_stand_in_for_one_on_its_way():
+    gps = SimpleNamespace(start=lambda: None, done=True, drained=lambda: True, stalled=False)
+    device = SimpleNamespace(check=lambda: None, power_off=lambda: {"published": 2})
+    stats = SimpleNamespace(frames=0, duplicates=0)
+
+    def take(record):
+        stats.frames += 1
+        stats.duplicates += record == "again"
+
+    watch = SimpleNamespace(take=take, tell=lambda receiver: None, decoder=SimpleNamespace(stats=stats))
+    left = iter(["first", "again", None, "last"])
+    patrol._run(gps, device, SimpleNamespace(records=lambda: left), watch)
+    assert next(left, "none") == "none"
+
+
+def test_a_terminated_run_leaves_no_process_behind(tmp_path):
+    command = [sys.executable, "-m", "patrolink", "emulate", "--board", "linux", "--out", str(tmp_path), "--quiet"]
+    run = subprocess.Popen(command)
+    deadline = time.monotonic() + 20
+    while not (tmp_path / "device" / "console.log").exists() and run.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.3)
+    children = [int(c) for c in Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()]
+    assert len(children) == 2
+    run.terminate()
+    assert run.wait(10) == 128 + signal.SIGTERM
+    assert not [child for child in children if Path(f"/proc/{child}").exists()]
 
 
 def test_the_embedded_broker_serves():

@@ -22,6 +22,8 @@ def run(args: argparse.Namespace) -> int:
             "what": p.description,
             "usb_serial": p.serial_number,
             "usb_id": f"{p.vid:04x}:{p.pid:04x}" if p.vid is not None else None,
+            # Boards come over USB; a port of the mainboard is often there with nothing behind it.
+            "likely": p.vid is not None,
         }
         for p in sorted(list_ports.comports())
     ]
@@ -30,10 +32,11 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps({"ports": ports, "boards": [b.model_dump() for b in known]}))
         return 0
     for port in ports:
-        print(f"{port['port']}  {port['what']}  {port['usb_id'] or ''}  {port['usb_serial'] or ''}".rstrip())
-    if not ports:
+        mark = "likely" if port["likely"] else ""
+        print(f"{port['port']}  {port['what']}  {port['usb_id'] or ''}  {port['usb_serial'] or ''}  {mark}".rstrip())
+    if not any(port["likely"] for port in ports):
         print(
-            "no serial port found; plug a device in, and check that you may read its port (group dialout)",
+            "no USB serial port found; plug a device in, and check that you may read its port (group dialout)",
             file=sys.stderr,
         )
     for board in known:

@@ -7,8 +7,10 @@ capture, its keys, GeoJSON, a picture, a map and summary.json are left in that f
 import argparse
 import contextlib
 import json
+import signal
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from patrolink.errors import UserError
@@ -27,6 +29,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--broker", default="auto", metavar="URL", help="auto, or mqtt://host:port of one that runs")
     parser.add_argument("--device", default="emulated-1", metavar="ID", help="device id")
     parser.add_argument("--out", metavar="DIR", help="leave the results there")
+    parser.add_argument("--quiet", action="store_true", help="no live view")
+
+
+@contextlib.contextmanager
+def _tidy_end() -> Iterator[None]:
+    """A terminated run takes its broker and its device with it: without this both would go on for ever."""
+
+    def leave(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -38,6 +56,7 @@ def run(args: argparse.Namespace) -> int:
     if not args.speed > 0 or not 1 <= args.batch <= 255 or (args.fixes is not None and args.fixes < 1):
         raise UserError("--speed has to be above 0, --batch from 1 to 255, --fixes at least 1")
     with contextlib.ExitStack() as stack:
+        stack.enter_context(_tidy_end())
         out = Path(args.out or stack.enter_context(tempfile.TemporaryDirectory(prefix="patrolink-")))
         plan = Plan(
             board=args.board,
@@ -49,7 +68,9 @@ def run(args: argparse.Namespace) -> int:
             broker=args.broker,
             device=args.device,
             out=out,
-            live=sys.stderr.isatty(),
+            # The view is drawn on standard output, which belongs to the data when it is no terminal.
+            live=sys.stdout.isatty() and not args.json,
+            quiet=args.quiet,
         )
         summary, rows = patrol(plan)
         if args.out:

@@ -51,7 +51,7 @@ class GpsReceiver:
         played = 0.0
         for at, block in self._epochs:
             # A pause in the track is kept in its time stamps, not sat through.
-            due = max(due, time.monotonic() - 0.2) + min((at - played) / self._speed, _LONGEST_WAIT_S)
+            due = max(due, time.monotonic() - 0.2) + min(at - played, _LONGEST_WAIT_S) / self._speed
             played = at
             if self._stop.wait(max(0.0, due - time.monotonic())) or not self._send(block):
                 return

@@ -9,6 +9,7 @@ from patrolink.emulator.tracks import Point
 from patrolink.errors import UserError
 
 _TIMED = re.compile(rb"^\$..(?:RMC|GGA|GNS|ZDA),(\d{6}(?:\.\d*)?),", re.M)
+_ANY = re.compile(rb"^\$[A-Z]{2}([A-Z]{3}),", re.M)
 _KNOT = 1852 / 3600
 _DAY_S = 86400
 
@@ -57,8 +58,12 @@ def speak(points: Iterable[Point]) -> Iterator[tuple[float, bytes]]:
         yield (p.time_ms - start) / 1000, epoch(p)
 
 
-def replay(path: Path) -> Iterator[tuple[float, bytes]]:
-    """Yield (seconds since the first timed sentence, bytes) of each epoch of a log, its bytes as they are."""
+def replay(path: Path) -> list[tuple[float, bytes]]:
+    """Return (seconds since the first timed sentence, bytes) of each epoch of a log, its bytes as they are.
+
+    A log without one time of day (a receiver that never had a fix) goes at an epoch a second. UserError when the file
+    cannot be read or holds no NMEA.
+    """
     try:
         data = path.read_bytes()
     except OSError as e:
@@ -70,7 +75,10 @@ def replay(path: Path) -> Iterator[tuple[float, bytes]]:
             last = match.group(1)
             cuts.append((match.start(), _seconds(last)))
     if not cuts:
-        raise UserError(f"{path}: no NMEA sentence with a time of day in it")
+        cuts = _untimed(data)
+    if not cuts:
+        raise UserError(f"{path}: no NMEA sentence in it; name a log of NMEA 0183 with --log")
+    epochs = []
     elapsed = 0.0
     for i, (start, at) in enumerate(cuts):
         if i:
@@ -78,7 +86,15 @@ def replay(path: Path) -> Iterator[tuple[float, bytes]]:
             step = at - cuts[i - 1][1]
             elapsed += step + _DAY_S if step < -_DAY_S / 2 else max(step, 0.0)
         end = cuts[i + 1][0] if i + 1 < len(cuts) else len(data)
-        yield elapsed, data[0 if i == 0 else start : end]
+        epochs.append((elapsed, data[0 if i == 0 else start : end]))
+    return epochs
+
+
+def _untimed(data: bytes) -> list[tuple[int, float]]:
+    """An epoch begins wherever the first kind of sentence comes again."""
+    found = list(_ANY.finditer(data))
+    starts = [match.start() for match in found if match.group(1) == found[0].group(1)]
+    return [(start, float(second)) for second, start in enumerate(starts)]
 
 
 def _seconds(clock: bytes) -> float:

@@ -38,6 +38,7 @@ class Plan:
     device: str
     out: Path
     live: bool
+    quiet: bool
 
 
 def patrol(plan: Plan) -> tuple[dict[str, Any], list[Row]]:
@@ -49,9 +50,12 @@ def patrol(plan: Plan) -> tuple[dict[str, Any], list[Row]]:
     started = time.monotonic()
     with contextlib.ExitStack() as stack:
         broker_name, url, host, port = _broker(plan.broker, stack)
-        key = keys.create(keys.sidecar(capture), plan.device)
         work = plan.out / "device"
-        _forget(work)
+        try:
+            key = keys.create(keys.sidecar(capture), plan.device)
+            _forget(work)
+        except OSError as e:
+            raise UserError(f"{plan.out}: {e.strerror}; name a folder that can be written with --out") from None
         transport = MqttTransport(url)
         stack.callback(transport.close)
         receiver = GpsReceiver(itertools.islice(epochs, plan.fixes), plan.speed, board.gps.baud)
@@ -71,7 +75,7 @@ def patrol(plan: Plan) -> tuple[dict[str, Any], list[Row]]:
         writer = CaptureWriter(capture)
         stack.callback(writer.close)
         watch = _Watch(plan, writer, Decoder(keys.load(keys.sidecar(capture))))
-        if plan.live:
+        if plan.live and not plan.quiet:
             watch.table = stack.enter_context(
                 Table(f"{plan.device} on {board.name}, {source.name} at {plan.speed:g} x")
             )
@@ -88,6 +92,7 @@ def patrol(plan: Plan) -> tuple[dict[str, Any], list[Row]]:
         "device": plan.device,
         "source": source.name,
         "epochs_spoken": receiver.epochs_sent,
+        "epochs_untimed": told["untimed"],
         "frames": watch.decoder.stats.frames,
         "heap_used": told["heap_used"],
         "reconnects": told["connects"] - 1,
@@ -106,7 +111,11 @@ def _broker(wanted: str, stack: contextlib.ExitStack) -> tuple[str, str, str, in
     if not wanted.startswith("mqtt://"):
         raise UserError(f"--broker {wanted}: auto, or mqtt://host:port")
     parts = urlsplit(wanted)
-    return wanted, wanted, parts.hostname or "127.0.0.1", parts.port or 1883
+    try:
+        port = parts.port or 1883
+    except ValueError as e:
+        raise UserError(f"--broker {wanted}: {e}; write mqtt://host:1883") from None
+    return wanted, wanted, parts.hostname or "127.0.0.1", port
 
 
 def _forget(work: Path) -> None:
@@ -126,6 +135,7 @@ class _Watch:
         self.doubled = 0
         self._frame_of: dict[str, int] = {}
         self._device = plan.device
+        self._quiet = plan.quiet
         self._told = time.monotonic()
 
     def take(self, record: Record) -> None:
@@ -146,7 +156,7 @@ class _Watch:
 
     def tell(self, receiver: GpsReceiver) -> None:
         """Without a terminal: a line every few seconds."""
-        if self.table is None and time.monotonic() - self._told >= _TELL_S:
+        if self.table is None and not self._quiet and time.monotonic() - self._told >= _TELL_S:
             self._told = time.monotonic()
             stats = self.decoder.stats
             print(
@@ -172,7 +182,8 @@ def _run(receiver: GpsReceiver, device: Device, transport: MqttTransport, watch:
                 told = device.power_off()
                 deadline = time.monotonic() + _ARRIVE_S
         if told is not None:
-            if watch.decoder.stats.frames >= told["published"]:
+            # A frame sent again after a reset comes twice; it must not stand in for one that is still on its way.
+            if watch.decoder.stats.frames - watch.decoder.stats.duplicates >= told["published"]:
                 return told
             if time.monotonic() > deadline:
                 raise DeadlineError(

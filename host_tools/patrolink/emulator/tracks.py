@@ -2,15 +2,19 @@
 
 import csv
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import TypeVar
 
 import gpxpy
 import gpxpy.gpx
 
 from patrolink.errors import UserError
+
+Number = TypeVar("Number", int, float)
+_OPTIONAL = ("alt_m", "speed_mps", "course_deg")
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,8 @@ def read(path: Path) -> list[Point]:
             raise UserError(f"{path}: a track is a .csv or .gpx file; for NMEA use --log")
     except OSError as e:
         raise UserError(f"{path}: {e.strerror}; name a track with --track") from None
+    except (UnicodeDecodeError, csv.Error) as e:
+        raise UserError(f"{path}: not a text of comma-separated values: {e}") from None
     if not points:
         raise UserError(f"{path}: no point with a time; a patrol needs times")
     return _with_motion(points)
@@ -51,14 +57,37 @@ def _csv(path: Path) -> Iterator[Point]:
             )
         for row in reader:
             try:
-                yield Point(
-                    _unix_ms(datetime.fromisoformat(row["time"].replace("Z", "+00:00"))),
-                    _within(float(row["lat_deg"]), 90),
-                    _within(float(row["lon_deg"]), 180),
-                    *(float(row[c]) if row.get(c) else None for c in ("alt_m", "speed_mps", "course_deg")),
+                yield _checked(
+                    _cell(row, "time", _time_ms),
+                    _cell(row, "lat_deg", float),
+                    _cell(row, "lon_deg", float),
+                    *(_cell(row, name, float) if row.get(name) else None for name in _OPTIONAL),
                 )
-            except (ValueError, TypeError, AttributeError) as e:
+            except ValueError as e:
                 raise UserError(f"{path}, line {reader.line_num}: {e}; mend the line") from None
+
+
+def _cell(row: dict[str, str | None], column: str, convert: Callable[[str], Number]) -> Number:
+    try:
+        return convert(row[column] or "")
+    except (ValueError, OverflowError) as e:
+        raise ValueError(f"column {column}: {e}") from None
+
+
+def _checked(
+    time_ms: int, lat: float, lon: float, alt: float | None, speed: float | None, course: float | None
+) -> Point:
+    """A point of the Earth, near its surface; ValueError names what is not."""
+    for column, value, low, high in (
+        ("lat_deg", lat, -90, 90),
+        ("lon_deg", lon, -180, 180),
+        ("alt_m", alt, -1000, 100_000),
+        ("speed_mps", speed, 0, 10_000),
+        ("course_deg", course, -360, 360),
+    ):
+        if value is not None and not low <= value <= high:
+            raise ValueError(f"column {column}: {value:g} is outside {low}..{high}")
+    return Point(time_ms, lat, lon, alt, speed, course)
 
 
 def _gpx(path: Path) -> Iterator[Point]:
@@ -69,14 +98,16 @@ def _gpx(path: Path) -> Iterator[Point]:
     for track in parsed.tracks:
         for segment in track.segments:
             for p in segment.points:
-                if p.time is not None:
-                    yield Point(_unix_ms(p.time), p.latitude, p.longitude, p.elevation, p.speed, p.course)
+                if p.time is None:
+                    continue
+                try:
+                    yield _checked(_unix_ms(p.time), p.latitude, p.longitude, p.elevation, p.speed, p.course)
+                except ValueError as e:
+                    raise UserError(f"{path}, point of {p.time.isoformat()}: {e}; mend the point") from None
 
 
-def _within(value: float, limit: float) -> float:
-    if not -limit <= value <= limit:
-        raise ValueError(f"{value} is outside -{limit:g}..{limit:g}")
-    return value
+def _time_ms(text: str) -> int:
+    return _unix_ms(datetime.fromisoformat(text.replace("Z", "+00:00")))
 
 
 def _unix_ms(moment: datetime) -> int:
