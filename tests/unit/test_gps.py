@@ -100,6 +100,18 @@ def test_epochs_end_with_the_next_or_with_silence():
     assert len(kept.fixes) == 2 and kept.fixes[1]["ms"] == 43201000
 
 
+def test_an_epoch_is_reported_once_however_late_its_end_comes():
+    kept = Kept()
+    late = line("GNGSA,A,3,01,02,03,04,05,,,,,,,,1.5,0.90,1.2,1")
+    untimed = line("GPRMC,,V,,,,,,,,,,N")
+    now = 0
+    for block in (rmc("120000.00"), gga("120000.00"), late, rmc("120001.00"), gga("120001.00"), untimed, untimed):
+        kept.receiver.feed(block, len(block), now)
+        kept.receiver.poll(now + 500)
+        now += 1000
+    assert [f["ms"] for f in kept.fixes] == [43200000, 43201000, UNKNOWN, UNKNOWN]
+
+
 def test_leap_second_and_fractions():
     fix = Kept(rmc("235960.250", "311216")).fixes[0]
     assert (fix["day"], fix["ms"]) == (days(2017, 1, 1), 250)

@@ -1,56 +1,20 @@
-"""Sentences to fixes, one an epoch. The rules are gpsd's (drivers/driver_nmea0183.c as it behaves), so that both say
-the same of the same bytes.
+"""Sentences to fixes, one an epoch.
 
-Two records are kept, as there: `_new` takes what the sentence at hand says and is never cleared; `_fix` takes from it
-just what that sentence vouches for and is cleared when the time of day moves. An epoch is reported when the next one
-starts, when the line falls quiet, or on `flush`.
+Two records are kept, as gpsd does: `_new` takes what the sentence at hand says; `_fix` takes from it just what that
+sentence vouches for, and is cleared when the time of day moves. An epoch is reported when the next one starts, when the
+line falls quiet, or on `flush`.
 """
 
-from .fix import (
-    BEIDOU,
-    DATE_SUSPECT,
-    DIFFERENTIAL,
-    ESTIMATED,
-    GALILEO,
-    GLONASS,
-    GPS,
-    HAS_POSITION,
-    NAVIC,
-    QZSS,
-    UNKNOWN,
-    Fix,
-    days,
-)
-from .framer import Framer
+from .fix import DATE_SUSPECT, DIFFERENTIAL, ESTIMATED, HAS_POSITION, UNKNOWN
+from .sentences import ALT, DGPS, DOP, DR, LATLON, MODE, SPEED, TIME, TRACK, UNTIMED_BIT, Sentences
 
 _QUIET_MS = 80
 _SAME_MS = 10  # gpsd: times of day up to 10 ms apart are one epoch
 _ROLLOVER_DAYS = 1023 * 7
 _DAY_MS = 86400000
 
-# What a sentence vouches for.
-_TIME, _LATLON, _MODE, _STATUS, _ALT, _TRACK, _SPEED, _DOP = 1, 2, 4, 8, 16, 32, 64, 128
 
-# Sentence kinds by their last three letters.
-_RMC, _GGA, _GNS, _GLL, _VTG, _GSA, _GSV, _ZDA = (
-    0x524D43,
-    0x474741,
-    0x474E53,
-    0x474C4C,
-    0x565447,
-    0x475341,
-    0x475356,
-    0x5A4441,
-)
-_FEWEST = {_RMC: 8, _GGA: 13, _GNS: 13, _GLL: 7, _VTG: 5, _GSA: 18, _GSV: 4, _ZDA: 4}
-_UNTIMED_BIT = {_RMC: 1, _GGA: 2, _GNS: 4, _GLL: 8}
-
-# NMEA 4.11 system ids, index 0 unknown.
-_SYSTEM = (0, GPS, GLONASS, GALILEO, BEIDOU, QZSS, NAVIC)
-_MOST_SATS = 64
-
-
-class GpsReceiver(Framer):
+class GpsReceiver(Sentences):
     """Calls on_fix(fix) once an epoch, with one Fix that is used again: copy what must outlive the call.
 
     date_floor  days since 1970-01-01; an earlier date is flagged DATE_SUSPECT (GPS week rollover), as is a jump back
@@ -62,65 +26,36 @@ class GpsReceiver(Framer):
         super().__init__(self._sentence)
         self._on_fix = on_fix
         self._date_floor = date_floor
-        self._handlers = {
-            _RMC: self._rmc,
-            _GGA: self._gga,
-            _GNS: self._gns,
-            _GLL: self._gll,
-            _VTG: self._vtg,
-            _GSA: self._gsa,
-            _GSV: self._gsv,
-            _ZDA: self._zda,
-        }
-        self.ignored = 0
-        self._new = Fix()
-        self._fix = Fix()
         self._dirty = False
+        self._reported = False  # by poll: what comes late of the same epoch makes no second report
         self._now_ms = self._heard_ms = self._epoch_ms = 0
-        self._day = UNKNOWN  # calendar and time of day as last told
-        self._tod = 0
-        self._this_tod = UNKNOWN  # time of day of the sentence before, for epoch changes
-        self._timed = False
         self._latest_day = UNKNOWN
         self._untimed_seen = 0
-        self._hdop = UNKNOWN
-        # The last fix with a time, and the one before: all that gpsd's rules ask of them.
+        # The last fix with a time: with `_last_mode` and `_old_alt` all that gpsd's rules ask of the past.
         self._last_day = self._last_ms = 0
-        self._last_mode = 0
-        self._last_alt = self._old_alt = False
-        self._gga_talker = 0
-        self._gga_tod = -1
-        self._latch = False
-        self._gsa_talker = 0
-        self._gsa_other = False
-        self._used = bytearray(2 * _MOST_SATS)
-        self._used_n = 0
-        self._used_systems = 0
-        self._sats = UNKNOWN
-        self._status = 0
+        self._last_alt = False
 
     # --- the outside ---
 
     def feed(self, buf, n, now_ms):
         """Take buf[:n], received at now_ms. Never raises, whatever the bytes are."""
-        if now_ms - self._heard_ms >= _QUIET_MS:
-            self.flush()
+        if not self._dirty:
             self._epoch_ms = now_ms
         self._now_ms = self._heard_ms = now_ms
-        Framer.feed(self, buf, n)
+        super().feed(buf, n)
 
     def poll(self, now_ms):
-        """Report the open epoch once the line has been quiet."""
+        """Report the open epoch once the line has been quiet. Call it when no bytes are waiting."""
         if self._dirty and now_ms - self._heard_ms >= _QUIET_MS:
             self._now_ms = now_ms
             self.flush()
+            self._reported = True
 
     def flush(self):
         """Report the open epoch now, if anything came since the last report."""
         if not self._dirty:
             return
         self._dirty = False
-        self._untimed_seen = 0
         fix = self._fix
         mode = fix.mode
         fix.mode = max(mode, 1)
@@ -140,9 +75,9 @@ class GpsReceiver(Framer):
         fix.sats = self._sats
         fix.systems = self._used_systems
         flags = fix.flags & HAS_POSITION
-        if status == _DR:
+        if status == DR:
             flags |= ESTIMATED
-        elif status == _DGPS:
+        elif status == DGPS:
             flags |= DIFFERENTIAL
         if self._hdop != UNKNOWN:
             fix.hacc_mm = self._hdop * 75 // 2 if flags & DIFFERENTIAL else self._hdop * 150
@@ -157,80 +92,73 @@ class GpsReceiver(Framer):
     # --- one sentence ---
 
     def _sentence(self):
-        line = self.line
-        kind = 0
-        if self.ends[0] == 5:
-            kind = line[2] << 16 | line[3] << 8 | line[4]
-            # "P" is for proprietary sentences, but Quectel says PQGSA and PQGSV for BeiDou and QZSS.
-            if line[0] == 80 and (line[1] != 81 or (kind != _GSA and kind != _GSV)):
-                kind = 0
-        handler = self._handlers.get(kind)
-        if handler is None or self.count < _FEWEST[kind]:
-            self.ignored += 1
-            self._gsa_talker = 0
+        kind = self._kind()
+        if not kind:
             return
-        if kind != _GSA:
-            self._gsa_talker = 0
-        self._timed = False
         before = self._this_tod
-        mask = handler()
-        new = self._new
+        mask = self._read(kind)
+        if mask & TIME and self._day == UNKNOWN and self._fix.day != UNKNOWN:
+            self._renew()  # what had a time is told before the time is lost
         if self._timed:
             delta = abs(self._this_tod - before)
             if before == UNKNOWN or delta > _SAME_MS:
                 self._next_epoch(mask)
             elif delta:
-                self.flush()
-        elif kind in _UNTIMED_BIT:
-            bit = _UNTIMED_BIT[kind]
+                self._renew()
+        elif kind in UNTIMED_BIT:
+            bit = UNTIMED_BIT[kind]
             if self._untimed_seen & bit:
-                self.flush()
+                self._renew()
             self._untimed_seen |= bit
-        if mask & _TIME and self._day == UNKNOWN and self._fix.day != UNKNOWN:
-            self.flush()  # what had a time is told before the time is lost
         if mask:
-            self._merge(mask, new)
+            self._merge(mask, self._new)
+
+    def _renew(self):
+        """Report what is open; what follows makes a report of its own."""
+        self.flush()
+        self._reported = False
+        self._untimed_seen = 0
 
     def _next_epoch(self, mask):
         """The time of day has moved: report the epoch before, and start afresh."""
         self._keep_3d(mask)
-        self.flush()
+        self._renew()
         self._fix.clear()
         self._epoch_ms = self._now_ms
-        if not mask & _DOP:
+        if not mask & DOP:
             self._hdop = UNKNOWN
 
     def _keep_3d(self, mask):
         """gpsd: a sentence that cannot tell 2D from 3D does not take 3D away."""
-        if mask & _MODE and self._fix.mode == 3 and self._new.mode > 1 and (self._last_alt or self._old_alt):
+        if mask & MODE and self._fix.mode == 3 and self._new.mode > 1 and (self._last_alt or self._old_alt):
             self._new.mode = 3
 
     def _merge(self, mask, new):
         fix = self._fix
         self._keep_3d(mask)
-        if mask & _TIME:
+        if mask & TIME:
             if self._day == UNKNOWN:
                 fix.day = fix.ms = UNKNOWN
             else:
                 fix.day = self._day + self._tod // _DAY_MS
                 fix.ms = self._tod % _DAY_MS
-        if mask & _LATLON:
+        if mask & LATLON:
             fix.lat_e7 = new.lat_e7
             fix.lon_e7 = new.lon_e7
             if -900000000 <= fix.lat_e7 <= 900000000 and -1800000000 <= fix.lon_e7 <= 1800000000:
                 fix.flags |= HAS_POSITION
             else:
                 fix.flags &= ~HAS_POSITION
-        if mask & _MODE:
+        if mask & MODE:
             fix.mode = new.mode
-        if mask & _ALT:
+        if mask & ALT:
             fix.alt_mm = new.alt_mm
-        if mask & _TRACK:
+        if mask & TRACK:
             fix.course_cd = new.course_cd
-        if mask & _SPEED:
+        if mask & SPEED:
             fix.speed_mms = new.speed_mms
-        if mask & (_TIME | _LATLON | _MODE | _ALT | _TRACK | _SPEED):
-            self._dirty = True
+        if mask & (TIME | LATLON | MODE | ALT | TRACK | SPEED):
+            self._dirty = not self._reported
         if fix.day != UNKNOWN:
             if fix.day != self._last_day or abs(fix.ms - self._last_ms) >= _SAME_MS:
                 self._old_alt = self._last_alt
@@ -238,291 +166,3 @@ class GpsReceiver(Framer):
                 self._last_ms = fix.ms
             self._last_alt = fix.alt_mm != UNKNOWN
             self._last_mode = fix.mode
-
-    # --- pieces of sentences ---
-
-    def _clock(self, f):
-        """Take the time of day in field f; return _TIME when a date goes with it."""
-        tod = self.time_of_day(f)
-        if tod == UNKNOWN:
-            return 0
-        self._tod = self._this_tod = tod
-        self._timed = True
-        return 0 if self._day == UNKNOWN else _TIME
-
-    def _position(self, f):
-        """Take latitude, N/S, longitude, E/W from fields f to f+3; return whether they were there."""
-        ns = self.first(f + 1)
-        ew = self.first(f + 3)
-        if not ns or not ew:
-            return False
-        lat = self.degrees(f)
-        lon = self.degrees(f + 2)
-        if lat == UNKNOWN or lon == UNKNOWN:
-            return False
-        new = self._new
-        new.lat_e7 = -lat if ns == 83 else lat
-        new.lon_e7 = -lon if ew == 87 else lon
-        return True
-
-    def _velocity(self, speed, course):
-        mask = 0
-        new = self._new
-        if self.first(speed):
-            knots = self.number(speed, 3)
-            new.speed_mms = UNKNOWN if knots < 0 else (knots * 463 + 450) // 900
-            if new.speed_mms > 9999900:
-                new.speed_mms = UNKNOWN
-            mask = _SPEED
-        if self.first(course):
-            angle = self.number(course, 2)
-            new.course_cd = UNKNOWN if angle == UNKNOWN else angle % 36000
-            mask |= _TRACK
-        return mask
-
-    def _dop(self, f):
-        """Take HDOP from field f; receivers say 0.00 or 99.99 for none."""
-        dop = self.number(f, 2)
-        if 1 <= dop <= 8999:
-            self._hdop = dop
-            return _DOP
-        return 0
-
-    def _forget_date(self):
-        self._day = UNKNOWN
-
-    # --- sentences ---
-
-    def _rmc(self):
-        new = self._new
-        if self.first(2) != 65:
-            new.mode = 1
-            self._status = 0
-            if not self.first(1) or not self.first(9):
-                self._forget_date()
-                return _STATUS | _MODE | _TIME
-            return _STATUS | _MODE
-        mask = _MODE | _STATUS
-        if self.first(1) and self.count > 9 and self.first(9):
-            tod = self.time_of_day(1)
-            if tod != UNKNOWN:
-                self._tod = tod
-                if self._date(9):
-                    self._clock(1)
-                    mask |= _TIME
-        status = 1
-        if self._position(3):
-            mask |= _LATLON
-            if self._last_mode <= 2:
-                new.mode = 2
-            else:
-                new.mode = 3
-        else:
-            new.mode = 1
-            status = 0
-        mask |= self._velocity(7, 8)
-        if self.count > 12 and self.first(12):
-            status = _faa(self.first(12))
-        if self._used_n > 3 or self._fix.alt_mm != UNKNOWN:
-            new.mode = 3
-        self._status = status
-        return mask
-
-    def _date(self, f):
-        """Take ddmmyy from field f; return whether it is a date. Two-digit years below 69 are of this century."""
-        i = self.ends[f - 1] + 1
-        if self.ends[f] - i != 6:
-            return False
-        day = self._pair(i)
-        month = self._pair(i + 2)
-        year = self._pair(i + 4)
-        if not (1 <= day <= 31 and 1 <= month <= 12 and year >= 0):
-            return False
-        self._day = days(year + (2000 if year < 69 else 1900), month, day)
-        return True
-
-    def _gga(self):
-        new = self._new
-        mask = _MODE
-        quality = self.number(6, 0)
-        if 0 <= quality <= 8:
-            mask |= _STATUS
-            self._status = _GGA_STATUS[quality]
-            if quality == 0 and not self.first(1):
-                self._forget_date()
-        talker = self.line[1]
-        tod = self.time_of_day(1)
-        if self._gga_talker and self._gga_talker != talker:
-            self._latch = False
-        else:
-            self._latch = tod == self._gga_tod or (tod == UNKNOWN and self._gga_tod < 0)
-        self._gga_talker = talker
-        if self._latch:
-            self._status = 0
-        else:
-            self._gga_tod = tod
-        sats = max(self.number(7, 0), 0)
-        if self.first(7):
-            self._sats = min(sats, 99)
-        mask |= self._clock(1)
-        if self._position(2):
-            new.mode = 2
-            mask |= _LATLON
-            if self.first(9):
-                new.alt_mm = self.number(9, 3)
-                mask |= _ALT
-                if sats >= 4:
-                    new.mode = 3
-            if sats < 3 and self.line[0] == 71 and (talker == 80 or talker == 78):
-                new.mode = 1
-        else:
-            new.mode = 1
-        return mask | self._dop(8)
-
-    def _gns(self):
-        new = self._new
-        mask = self._clock(1)
-        faa = self.first(6)
-        if faa == 0 or faa == 78:
-            new.mode = 1
-            return mask | _MODE
-        safety = self.first(13)
-        if safety == 85 or safety == 86:
-            return mask
-        sats = max(self.number(7, 0), 0)
-        self._sats = min(sats, 99)
-        if self._position(2):
-            mask |= _LATLON
-            new.mode = 2
-            if self.first(9):
-                new.alt_mm = self.number(9, 3)
-                mask |= _ALT
-                if sats > 3:
-                    new.mode = 3
-        else:
-            new.mode = 1
-        self._status = _faa(faa)
-        return mask | _MODE | _STATUS | self._dop(8)
-
-    def _gll(self):
-        new = self._new
-        mask = self._clock(5) | _MODE | _STATUS
-        faa = self.first(7) if self.count >= 8 else 65
-        if self.first(6) == 65 and faa != 78 and self._position(1):
-            mask |= _LATLON
-            if self._fix.alt_mm != UNKNOWN or self._used_n > 3:
-                new.mode = 3
-            elif self._fix.mode < 2 or not self._old_alt:
-                new.mode = 2
-            self._status = _faa(faa)
-        else:
-            new.mode = 1
-            self._status = 0
-        return mask
-
-    def _vtg(self):
-        if not self.first(1) or not self.first(5):
-            return 0
-        faa = self.first(9)
-        if faa == 69 or faa == 78:  # estimated, not valid
-            return 0
-        return self._velocity(5, 1)
-
-    def _gsa(self):
-        mask = 0
-        talker = self.line[1]
-        before = self._gsa_talker
-        if not self._latch:
-            mode = self.number(2, 0)
-            if 1 <= mode <= 3:
-                self._new.mode = mode
-                mask = _MODE
-            if self.count <= 19:
-                mask |= self._dop(16)
-            self._take_used(talker, before)
-        if talker != 80:
-            self._gsa_other = True
-        elif self._gsa_other:
-            return 0
-        if talker == 78 and before != 78:
-            return _MODE
-        return mask
-
-    def _take_used(self, talker, before):
-        """Count the satellites used, over the GSA sentences of all constellations and without repeats."""
-        if not before or (before == talker and talker != 78 and talker != 81):
-            self._used_n = 0
-            self._used_systems = 0
-        self._gsa_talker = talker
-        system = self._gsa_system(talker)
-        used = self._used
-        # The tag, two mode fields and three DOPs surround the satellites.
-        for f in range(3, min(self.count - 3, 15)):
-            number = self.number(f, 0) if self.first(f) else 0
-            if not 1 <= number <= 600:
-                continue
-            if system == 0:
-                kind = 2 if 65 <= number <= 99 else 1
-            else:
-                kind = system
-            self._used_systems |= _SYSTEM[kind]
-            high = kind << 4 | number >> 8
-            low = number & 255
-            n = self._used_n
-            for i in range(n):
-                if used[2 * i] == high and used[2 * i + 1] == low:
-                    break
-            else:
-                if n < _MOST_SATS:
-                    used[2 * n] = high
-                    used[2 * n + 1] = low
-                    self._used_n = n + 1
-
-    def _gsa_system(self, talker):
-        """NMEA system id of this GSA: the talker's, or field 18 (NMEA 4.10) for GN and PQ; 0 when not told."""
-        told = 0
-        if self.count == 19:
-            told = self.number(18, 0)
-            if not 0 <= told <= 6:
-                told = 0
-        if talker == 78:
-            return told
-        if talker == 81 and self.line[0] == 80 and told:
-            return told
-        return _TALKER_SYSTEM.get(talker, 0)
-
-    def _gsv(self):
-        """Satellites in view: nothing that a fix needs."""
-        return 0
-
-    def _zda(self):
-        if not (self.first(1) and self.first(2) and self.first(3) and self.first(4)):
-            return 0
-        tod = self.time_of_day(1)
-        if tod == UNKNOWN:
-            return 0
-        self._tod = tod
-        day = self.number(2, 0)
-        month = self.number(3, 0)
-        year = self.number(4, 0)
-        if not (1900 <= year <= 2200 and 1 <= month <= 12 and 1 <= day <= 31):
-            return 0
-        self._day = days(year, month, day)
-        self._clock(1)
-        return _TIME
-
-
-_PLAIN, _DGPS, _DR = 1, 2, 6
-# GGA quality: none, GPS, DGPS, PPS, RTK, RTK float, dead reckoning, surveyed, simulated
-_GGA_STATUS = (0, _PLAIN, _DGPS, _PLAIN, _DGPS, _DGPS, _DR, _PLAIN, _PLAIN)
-# Second letter of the talker: GA GB BD GI GL GP GQ QZ
-_TALKER_SYSTEM = {65: 3, 66: 4, 68: 4, 73: 6, 76: 2, 80: 1, 81: 5, 90: 5}
-
-
-def _faa(mode):
-    """Status of an FAA mode letter: D, F, P, R differential or better; E estimated; N, V, O none."""
-    if mode in (68, 70, 80, 82):
-        return _DGPS
-    if mode == 69:
-        return _DR
-    return 0 if mode in (0, 78, 79, 86) else _PLAIN
