@@ -86,4 +86,7 @@ def find(name: str) -> Board:
     """Return a board by name, or by the path of its board.toml."""
     if name.endswith(".toml"):
         return load(Path(name))
-    return load(home.root() / "boards" / name / "board.toml")
+    board = load(home.root() / "boards" / name / "board.toml")
+    if board.name != name:
+        raise UserError(f"boards/{name}/board.toml: name: is {board.name!r}; it has to be the folder's, {name!r}")
+    return board

@@ -28,6 +28,16 @@ def test_a_board_of_ones_own(tmp_path):
     assert boards.find(str(tmp_path / "board.toml")).gps.baud == 9600
 
 
+def test_a_name_that_is_not_the_folders(monkeypatch, tmp_path):
+    for folder in ("device", "boards/other"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "device" / "main.py").touch()
+    (tmp_path / "boards" / "other" / "board.toml").write_text(GOOD)
+    monkeypatch.setenv("PATROLINK_HOME", str(tmp_path))
+    with pytest.raises(UserError, match="it has to be the folder's, 'other'"):
+        boards.find("other")
+
+
 @pytest.mark.parametrize(
     ("old", "new", "told"),
     [

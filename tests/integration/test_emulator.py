@@ -169,7 +169,7 @@ def test_a_terminated_run_leaves_no_process_behind(tmp_path):
 def test_the_embedded_broker_serves():
     import paho.mqtt.publish as publish
 
-    broker = Broker("amqtt")
+    broker = Broker(embedded=True)
     try:
         publish.single("p/x/u", b"hello", qos=1, port=broker.port)
     finally:

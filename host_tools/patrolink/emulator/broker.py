@@ -35,11 +35,11 @@ def _mosquitto() -> str | None:
 class Broker:
     """Runs until `stop`. `name` tells which broker it is, `port` where it listens on 127.0.0.1."""
 
-    def __init__(self, kind: str | None = None) -> None:
-        """Start `kind` ("mosquitto" or "amqtt"), by default the best there is; DeviceError when it does not come up."""
+    def __init__(self, embedded: bool = False) -> None:
+        """Start it, amqtt in any case when `embedded`; DeviceError when it does not come up."""
         self._dir = tempfile.TemporaryDirectory(prefix="patrolink-broker-")
         self.port = _free_port()
-        mosquitto = _mosquitto() if kind != "amqtt" else None
+        mosquitto = None if embedded else _mosquitto()
         config = Path(self._dir.name) / "config"
         self._log = Path(self._dir.name) / "log"
         if mosquitto:
