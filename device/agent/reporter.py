@@ -25,6 +25,7 @@ class Reporter:
         self._batch_ms = config["batch_s"] * 1000
         self._track = track.TrackEncoder(config["batch_fixes"], config.get("resolution", 6))
         self._buf = bytearray(m.MAX_FRAME)
+        self._view = memoryview(self._buf)
         self._row = [0] * (len(track.COLUMNS) - 1)
         self._opened_ms = 0
         self._base = None  # (day, ms, monotonic ms) of the last believed time
@@ -93,10 +94,19 @@ class Reporter:
             self.flush()
 
     def flush(self):
-        """Send the open batch now."""
-        if self._track.count:
-            self._finish(m.POSITION_BATCH, self._track.encode_into(self._buf, frame.HEADER))
-            self._track.clear()
+        """Send the open batch now: one frame, or more when its rows are too wild to fit one."""
+        batch = self._track
+        body = self._view[: m.MAX_FRAME - frame.TAG]
+        while batch.count:
+            n = batch.count
+            while True:
+                try:
+                    end = batch.encode_into(body, frame.HEADER, n)
+                    break
+                except IndexError:
+                    n = (n + 1) >> 1
+            self._finish(m.POSITION_BATCH, end)
+            batch.drop(n)
 
     def send(self, kind, values):
         """Send a scalar message; codec.FieldError when a value does not fit."""
@@ -104,5 +114,5 @@ class Reporter:
 
     def _finish(self, kind, end):
         n = self._channel.seal_into(self._buf, kind, self._counter.take(), end)
-        self._outbox.put(bytes(memoryview(self._buf)[:n]))
+        self._outbox.put(self._view[:n])
         self.frames += 1

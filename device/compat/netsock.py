@@ -24,19 +24,34 @@ class Network:
     now_ms()    monotonic milliseconds
     idle()      called at least every 20 ms of waiting; must not use this network
     timeout_ms  for connecting and for each read or send as a whole
-    limit       most bytes of one read or one gathered send
+    limit       most bytes of one read or one gathered send; one stream at a time gathers
+
+    The gather buffer is taken once: after days on a small heap there may be no second one.
     """
 
-    def __init__(self, now_ms, idle, timeout_ms=10000, limit=4096):
+    def __init__(self, now_ms, idle, timeout_ms=10000, limit=1152):
         self.now_ms = now_ms
         self.idle = idle
         self.timeout_ms = timeout_ms
         self.limit = limit
+        self.out = bytearray(limit)
+        self.out_view = memoryview(self.out)
+        self.out_n = 0
         self.last_rx_ms = now_ms()
         self.bytes_sent = 0
+        self.bug = None
+
+    def serve(self):
+        """Call `idle`. What it raises is kept as `bug`, so that nobody takes it for a fault of the peer's."""
+        try:
+            self.idle()
+        except Exception as e:
+            self.bug = e
+            raise
 
     def socket(self):
         """Return a new, unconnected stream."""
+        self.out_n = 0
         return Stream(self)
 
     def getaddrinfo(self, host, port):
@@ -51,7 +66,6 @@ class Stream:
         self._net = net
         self._sock = socket.socket()
         self._poll = select.poll()
-        self._out = bytearray()
         self._blocking = True
 
     def connect(self, address):
@@ -81,36 +95,34 @@ class Stream:
             ready = self._poll.poll(_SLICE_MS)
             if ready:
                 return ready[0][1]
-            net.idle()
+            net.serve()
             if net.now_ms() >= deadline:
                 raise OSError(ETIMEDOUT)
 
     def write(self, data, n=None):
         """Gather; sent by the next `read` or `flush`."""
-        out = self._out
-        if len(out) + len(data) > self._net.limit:
+        net = self._net
+        n = len(data) if n is None else n
+        end = net.out_n + n
+        if end > net.limit:
             raise OSError(EMSGSIZE)
-        out.extend(data if n is None else memoryview(data)[:n])
+        net.out_view[net.out_n : end] = data if n == len(data) else memoryview(data)[:n]
+        net.out_n = end
 
     def flush(self):
         """Send what was gathered."""
-        out = self._out
-        if not out:
-            return
-        view = memoryview(out)
+        net = self._net
         at = 0
-        while at < len(out):
+        while at < net.out_n:
             if self._wait(select.POLLOUT) & (select.POLLERR | select.POLLHUP):
                 raise OSError(ECONNRESET)
             try:
-                sent = self._sock.send(view[at:])
+                at += self._sock.send(net.out_view[at : net.out_n])
             except OSError as e:
                 if e.errno != EAGAIN:
                     raise
-                continue
-            at += sent
-        self._net.bytes_sent += at
-        self._out = bytearray()
+        net.bytes_sent += at
+        net.out_n = 0
 
     def read(self, n):
         """Return exactly n bytes; None when not blocking and none are there; b"" when the peer has closed.
@@ -143,8 +155,8 @@ class Stream:
     def close(self):
         """Send what is left if the peer takes it at once, and close."""
         try:
-            if self._out:
-                self._sock.send(self._out)
+            if self._net.out_n:
+                self._sock.send(self._net.out_view[: self._net.out_n])
         except OSError:
             pass
         self._sock.close()

@@ -13,11 +13,14 @@ from pathlib import Path
 from typing import BinaryIO
 
 from patrolink.errors import UserError
+from patrolink.keys import DEVICE_ID
 
 MAGIC = b"PLCAP\x01\r\n"
 _SYNC = b"\xa5\x5a"
 _LONGEST = 2048
 _BLOCK = 65536
+# Twice what a frame can have: what is longer is none, and its first bytes prove that as well as all of them.
+LONGEST_FRAME = _LONGEST - 9 - 32
 
 
 @dataclass(frozen=True)
@@ -30,19 +33,26 @@ class Record:
 
 
 class CaptureWriter:
-    """Appends records to a new file; each is flushed, so a crash costs at most the one being written."""
+    """Writes records to a new file, each at once, so a crash costs at most the one being written."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("wb")
+        self._path = path
+        self._file = path.open("wb", buffering=0)
         self._file.write(MAGIC)
-        self._file.flush()
 
     def write(self, record: Record) -> None:
+        """Append one record, its frame cut to LONGEST_FRAME. UserError when the disk takes no more."""
         device = record.device.encode()
-        payload = struct.pack(">QB", record.time_ms, len(device)) + device + record.frame
-        self._file.write(_SYNC + struct.pack(">H", len(payload)) + payload + struct.pack(">I", zlib.crc32(payload)))
-        self._file.flush()
+        payload = struct.pack(">QB", record.time_ms, len(device)) + device + record.frame[:LONGEST_FRAME]
+        data = _SYNC + struct.pack(">H", len(payload)) + payload + struct.pack(">I", zlib.crc32(payload))
+        try:
+            if self._file.write(data) == len(data):
+                return
+            why = "only part of a record could be written"
+        except OSError as e:
+            why = str(e.strerror)
+        raise UserError(f"{self._path}: {why}; free some space; the records before are whole")
 
     def close(self) -> None:
         self._file.close()
@@ -57,13 +67,20 @@ class CaptureReader:
 
     def __init__(self, source: BinaryIO, name: str) -> None:
         self._source = source
+        self._name = name
         self.damaged = 0
         self.truncated = 0
-        head = source.read(len(MAGIC))
+        head = self._read(len(MAGIC))
         if head != MAGIC:
             raise UserError(
                 f"{name}: not a Patrolink capture (wrong first 8 bytes); captures come from `monitor --record`"
             )
+
+    def _read(self, size: int) -> bytes:
+        try:
+            return self._source.read(size)
+        except OSError as e:
+            raise UserError(f"{self._name}: {e.strerror}; name a capture that can be read") from None
 
     def __iter__(self) -> Iterator[Record]:
         buf = bytearray()
@@ -71,7 +88,7 @@ class CaptureReader:
         in_damage = False
         while True:
             while not ended and len(buf) < _LONGEST + 8:
-                block = self._source.read(_BLOCK)
+                block = self._read(_BLOCK)
                 ended = not block
                 buf += block
             if not buf:
@@ -105,7 +122,8 @@ def _parse(buf: bytearray) -> tuple[int, Record | None]:
     if zlib.crc32(payload) != int.from_bytes(buf[4 + length : size], "big"):
         return 0, None
     time_ms, n = struct.unpack_from(">QB", payload)
-    try:
-        return size, Record(time_ms, payload[9 : 9 + n].decode("ascii"), payload[9 + n :])
-    except UnicodeDecodeError:
+    # Latin-1 takes any byte; what is no device id (terminal escapes, say) goes no further than here.
+    device = payload[9 : 9 + n].decode("latin-1")
+    if not DEVICE_ID.fullmatch(device):
         return 0, None
+    return size, Record(time_ms, device, payload[9 + n :])

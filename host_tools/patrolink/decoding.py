@@ -30,10 +30,13 @@ POSITION_COLUMNS = (
 
 
 def rfc3339(unix_ms: int | None) -> str | None:
-    """Return a unix time in milliseconds as RFC 3339 UTC."""
+    """Return a unix time in milliseconds as RFC 3339 UTC; None for one that the calendar (to year 9999) lacks."""
     if unix_ms is None:
         return None
-    moment = datetime.fromtimestamp(unix_ms // 1000, timezone.utc)
+    try:
+        moment = datetime.fromtimestamp(unix_ms // 1000, timezone.utc)
+    except (ValueError, OverflowError, OSError):
+        return None
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{unix_ms % 1000:03d}Z"
 
 
@@ -66,17 +69,22 @@ class Stats:
 
 
 class Decoder:
-    """Opens frames with the keys given; a frame of a device without a key is rejected."""
+    """Opens frames with the keys given; a frame of a device without a key is rejected.
+
+    refused  why the last frame was rejected (a name of the protocol's reject table), "" when it was not
+    """
 
     def __init__(self, keys: dict[str, bytes]) -> None:
         self._channels = {name: frame.Channel(key, name.encode()) for name, key in keys.items()}
         self._seen: dict[str, OrderedDict[int, None]] = {}
+        self.refused = ""
         self.stats = Stats()
 
     def rows(self, record: Record) -> list[Row]:
         """Return the rows of one frame: its positions, or its one message; none, and counted, when it is refused."""
         self.stats.frames += 1
         self.stats.bytes += len(record.frame)
+        self.refused = ""
         channel = self._channels.get(record.device)
         try:
             if channel is None:
@@ -87,6 +95,7 @@ class Decoder:
                 return []
             message = codec.decode(kind, body)
         except frame.Reject as e:
+            self.refused = e.name
             self.stats.rejected[e.name] += 1
             return []
         if message["message"] == "position_batch":

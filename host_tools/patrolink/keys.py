@@ -46,9 +46,13 @@ def load(path: Path) -> dict[str, bytes]:
     if not isinstance(table, dict):
         raise UserError(f"{path}: no [devices] table")
     keys = {}
-    for device, key in table.items():
+    for i, (device, key) in enumerate(table.items(), 1):
         if not DEVICE_ID.fullmatch(device):
-            raise UserError(f"{path}: {device!r} is no device id (1 to 32 of A-Z a-z 0-9 _ -)")
+            # Not shown: it may be a key that stands where the id belongs.
+            raise UserError(
+                f'{path}: the name of entry {i} in [devices] is no device id (1 to 32 of A-Z a-z 0-9 _ -); '
+                'write "id" = "key", not the other way round'
+            )
         if not isinstance(key, str) or not re.fullmatch(r"[0-9a-fA-F]{64}", key):
             raise UserError(f"{path}: the key of {device} has to be 64 hexadecimal digits")
         keys[device] = bytes.fromhex(key)

@@ -7,7 +7,6 @@ import struct
 
 import patrolink_messages as m
 
-from . import track
 from .frame import Reject
 
 _FORMAT = {"u8": ">B", "i8": ">b", "u16": ">H", "i16": ">h", "u32": ">I", "i32": ">i"}
@@ -54,7 +53,9 @@ def decode(kind, body):
     name, fields = m.MESSAGES[kind]
     out = {"message": name}
     if fields is None:
-        _decode_batch(body, out)
+        from . import trackdecode  # a device, which decodes none, need not carry it
+
+        out["resolution_e"], out["fixes"] = trackdecode.fixes(body)
         return out
     at = 0
     for field, type_, low, high, unknown in fields:
@@ -82,37 +83,3 @@ def _text(raw, field):
         return bytes(raw).decode("utf-8")
     except UnicodeError:
         raise Reject("range", field + " is not UTF-8")
-
-
-_ROW = (  # column, key of the decoded row
-    ("time", "time_ms"),
-    ("alt", "alt_mm"),
-    ("speed", "speed_mms"),
-    ("course", "course_cd"),
-    ("hacc", "hacc_mm"),
-    ("sats", "sats"),
-    ("battery", "battery_pct"),
-)
-
-
-def _decode_batch(body, out):
-    try:
-        resolution, columns = track.decode(body)
-    except track.BadBatch as e:
-        raise Reject(e.name, str(e))
-    fixes = []
-    for i, state in enumerate(columns["state"]):
-        mode = state & track.MODE_MASK
-        if mode == 0:
-            raise Reject("range", "mode 0")
-        row = {"mode": mode, "flags": state >> 2}
-        for column, key in _ROW:
-            value = columns[column][i]
-            row[key] = None if value == track.UNKNOWN else value
-        row["lat_e7"] = columns["lat"][i] if mode > 1 else None
-        row["lon_e7"] = columns["lon"][i] if mode > 1 else None
-        if mode < 3:
-            row["alt_mm"] = None
-        fixes.append(row)
-    out["resolution_e"] = resolution
-    out["fixes"] = fixes

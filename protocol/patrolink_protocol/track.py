@@ -1,4 +1,4 @@
-"""Position batches: rows of integers in, a bit stream out, and back. MicroPython subset. SPEC.md, "Position batch".
+"""Position batches: rows of integers in, a bit stream out. MicroPython subset. SPEC.md, "Position batch".
 
 The first row is stated in full (the keyframe); each column is then coded on its own, by whichever coding takes the
 fewest bits: constant or linear (no bits), fixed-width first or second differences, or raw values.
@@ -13,8 +13,8 @@ from . import bits
 COLUMNS = m.COLUMNS
 UNKNOWN = -(1 << 30)  # in a row: this value is not known
 NAMES = tuple([c[0] for c in COLUMNS])
-_OPTIONAL = tuple([i for i, c in enumerate(COLUMNS) if c[7]])
-_TICKS_MS = (1000, 100, 10, 1)
+OPTIONAL = tuple([i for i, c in enumerate(COLUMNS) if c[7]])
+TICKS_MS = (1000, 100, 10, 1)
 _SPAN_MS = 1 << 29  # a batch covers at most about six days
 CONSTANT, FIXED, RAW = 0, 1, 3
 MODE_MASK, DATE_SUSPECT, ESTIMATED, DIFFERENTIAL = 3, 4, 8, 16
@@ -50,6 +50,21 @@ class TrackEncoder:
     def clear(self):
         """Forget all rows."""
         self.count = 0
+
+    def drop(self, n):
+        """Forget the first n rows; the rest keep their order and times."""
+        times = self._columns[0]
+        self.count -= n
+        if self.count:
+            ms = self._ms + times[n]
+            self._day += ms // 86400000
+            self._ms = ms % 86400000
+            start = times[n]
+            for i in range(self.count):
+                times[n + i] -= start
+        for values in self._columns:
+            for i in range(self.count):
+                values[i] = values[n + i]
 
     def accepts(self, day, ms):
         """True when a row of that time still fits this batch."""
@@ -88,49 +103,51 @@ class TrackEncoder:
             self._columns[i][n] = value
         self.count = n + 1
 
-    def encode_into(self, buf, start):
-        """Write all rows as a batch body at buf[start:] and return the offset after it; at least one row is needed."""
-        n = self.count
-        if n == 0:
-            raise RangeError("an empty batch cannot be sent")
+    def encode_into(self, buf, start, n):
+        """Write the first n rows as a batch body at buf[start:] and return the offset after it.
+
+        IndexError when `buf` is too short for them: nothing is lost, try fewer. RangeError unless 1 <= n <= count.
+        """
+        if not 1 <= n <= self.count:
+            raise RangeError("a batch of %d rows out of %d cannot be sent" % (n, self.count))
         out = bits.BitWriter(buf, start)
-        tick = self._tick()
-        present = self._present()
+        tick = self._tick(n)
+        present = self._present(n)
         out.put_eg(n - 1, 0)
         out.put((self.resolution - 5) << 2 | tick, 4)
-        if present == (1 << len(_OPTIONAL)) - 1:
+        if present == (1 << len(OPTIONAL)) - 1:
             out.put(1, 1)
         else:
-            out.put(present, 1 + len(_OPTIONAL))
+            out.put(present, 1 + len(OPTIONAL))
         out.put(self._day * 86400 + self._ms // 1000, 32)
         if tick:
             out.put(self._ms % 1000, 10)
         for i, column in enumerate(COLUMNS):
-            if column[7] and not present >> _OPTIONAL.index(i) & 1:
+            if column[7] and not present >> OPTIONAL.index(i) & 1:
                 continue
             values = self._columns[i]
             if i == 0:
-                self._code_column(out, values, n, column, _TICKS_MS[tick])
+                self._code_column(out, values, n, column, TICKS_MS[tick])
             else:
                 _put_first(out, values[0], column)
                 self._code_column(out, values, n, column, 1)
         return out.end()
 
-    def _tick(self):
-        """Index of the coarsest tick that states every time of the batch exactly."""
+    def _tick(self, n):
+        """Index of the coarsest tick that states every time of the first n rows exactly."""
         times = self._columns[0]
         tick = 0
-        for i in range(self.count):
-            while times[i] % _TICKS_MS[tick] or (tick == 0 and self._ms % 1000):
+        for i in range(n):
+            while times[i] % TICKS_MS[tick] or (tick == 0 and self._ms % 1000):
                 tick += 1
         return tick
 
-    def _present(self):
-        """Bit j is set when optional column j has a known value in some row."""
+    def _present(self, n):
+        """Bit j is set when optional column j has a known value in one of the first n rows."""
         present = 0
-        for j, i in enumerate(_OPTIONAL):
+        for j, i in enumerate(OPTIONAL):
             values = self._columns[i]
-            for row in range(self.count):
+            for row in range(n):
                 if values[row]:
                     present |= 1 << j
                     break
@@ -198,112 +215,3 @@ def _put_first(out, value, column):
     if value and column[6]:
         value = bits.zigzag(value - 1 + column[2] // column[1]) + 1
     out.put_eg(value, column[5])
-
-
-class BadBatch(Exception):
-    """A batch body that no encoder makes. `name` is the reject reason."""
-
-    def __init__(self, name, text):
-        super().__init__(text)
-        self.name = name
-
-
-def decode(body):
-    """Return (resolution, columns) of a batch body.
-
-    `columns` maps each column's name to a list of integers in device units (UNKNOWN where not known), time being
-    unix milliseconds. Raises BadBatch; nothing larger than 255 rows is ever allocated.
-    """
-    try:
-        return _decode(bits.BitReader(body))
-    except bits.OutOfBits:
-        raise BadBatch("length", "the batch ends early")
-
-
-def _decode(reader):
-    n = reader.get_eg(0) + 1
-    if n > m.MAX_BATCH:
-        raise BadBatch("range", "%d rows" % n)
-    resolution = reader.get(2) + 5
-    tick = reader.get(2)
-    if resolution > 7:
-        raise BadBatch("range", "resolution code 3")
-    every = (1 << len(_OPTIONAL)) - 1
-    present = every if reader.get(1) else reader.get(len(_OPTIONAL))
-    start = reader.get(32) * 1000
-    if tick:
-        start += reader.get(10)
-    columns = {}
-    for i, column in enumerate(COLUMNS):
-        if column[7] and not present >> _OPTIONAL.index(i) & 1:
-            columns[column[0]] = [UNKNOWN] * n
-        elif i == 0:
-            columns["time"] = [start + t * _TICKS_MS[tick] for t in _get_column(reader, 0, n, column)]
-        else:
-            columns[column[0]] = _known(_get_column(reader, _get_first(reader, column), n, column), column, resolution)
-    spare = reader.spare()
-    if spare:
-        raise BadBatch("length", "bytes or bits after the batch")
-    return resolution, columns
-
-
-def _get_first(reader, column):
-    if column[5] is None:
-        return _signed(reader.get(column[4]), column[4])
-    value = reader.get_eg(column[5])
-    if value and column[6]:
-        value = bits.unzigzag(value - 1) + 1 - column[2] // column[1]
-    return value
-
-
-def _signed(value, n):
-    return value - (1 << n) if value >> (n - 1) else value
-
-
-def _get_column(reader, first, n, column):
-    values = [first]
-    if n == 1:
-        return values
-    mode = reader.get(3)
-    coding = mode & 3
-    if coding == RAW:
-        if mode != RAW:
-            raise BadBatch("range", "raw second differences")
-        for _ in range(n - 1):
-            value = reader.get(column[4])
-            values.append(_signed(value, column[4]) if column[5] is None else value)
-        return values
-    if coding not in (CONSTANT, FIXED):
-        raise BadBatch("range", "column coding %d" % coding)
-    delta = 0
-    if mode & 4:
-        delta = bits.unzigzag(reader.get_eg(0))
-        values.append(first + delta)
-    w = reader.get(6) if coding == FIXED else 0
-    if coding == FIXED and not 1 <= w <= 34:
-        raise BadBatch("range", "difference width %d" % w)
-    for _ in range(n - len(values)):
-        step = bits.unzigzag(reader.get(w)) if w else 0
-        delta = delta + step if mode & 4 else step
-        values.append(values[-1] + delta)
-    return values
-
-
-def _known(values, column, resolution):
-    divisor = column[1] or 10 ** (7 - resolution)
-    for i, value in enumerate(values):
-        if column[7]:
-            value -= 1
-            if value < -1:
-                raise BadBatch("range", "%s below zero" % column[0])
-            if value < 0:
-                values[i] = UNKNOWN
-                continue
-            if column[6]:
-                value += column[2] // divisor
-        value *= divisor
-        # Rounding may carry a legal value half a divisor past its range.
-        if not column[2] - divisor <= value <= column[3] + divisor:
-            raise BadBatch("range", "%s %d" % (column[0], value))
-        values[i] = value
-    return values

@@ -138,6 +138,27 @@ def test_power_loss_in_mid_patrol_repeats_no_counter(rig):
     assert it.decoder.stats.rejected == {} and len(it.times()) == len(set(it.times()))
 
 
+def test_a_network_that_stays_away_is_outlived_in_bounded_memory(rig):
+    it = rig("unix", nmea.speak(walk(12_000)), speed=1e6, batch_fixes=20)
+    it.proxy.mode = BLACKHOLE
+    it.proxy.cut()
+    it.receiver.start()
+    deadline = time.monotonic() + 60
+    while not (it.receiver.done and it.receiver.drained()):
+        it.device.check()
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    it.proxy.cut()
+    it.proxy.mode = PASS
+    told = it.device.power_off(60)
+    it.listen(lambda: it.decoder.stats.frames - it.decoder.stats.duplicates >= told["published"])
+    assert told["fixes"] == 12_000 and told["dropped"] > 0 and told["left"] == 0
+    # The oldest go; the latest arrive, whole and in order.
+    times = it.times()
+    assert len(times) == len(set(times)) > 500 and times == sorted(times)
+    assert times[-1] == max(times) and told["heap_used"] < HEAP_LIMIT
+
+
 @pytest.mark.parametrize("board", ["unix", "linux"])
 def test_pty_that_vanishes_is_reported_and_does_not_end_the_device(rig, board):
     it = rig(board, nmea.speak(walk(50)), speed=50, batch_fixes=10)

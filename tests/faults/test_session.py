@@ -203,3 +203,16 @@ def test_hostile_length_is_refused_before_it_is_read(bench):
         assert time.monotonic() < deadline
     server.close()
     assert any("session lost" in line for line in bench.log)
+
+
+def test_a_bug_of_ours_in_a_network_wait_is_not_taken_for_a_fault(bench):
+    bench.send(b"up")
+
+    def broken():
+        raise IndexError("a bug")
+
+    bench.net.idle = broken
+    bench.proxy.mode = BLACKHOLE
+    bench.outbox.put(b"x")
+    with pytest.raises(IndexError, match="a bug"):
+        bench.session.step(bench.outbox)

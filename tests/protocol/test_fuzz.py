@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from patrolink.capture import Record
 from patrolink.decoding import Decoder
 from patrolink.transport.serial import Unpacker, pack
-from patrolink_protocol import codec, frame, track
+from patrolink_protocol import codec, frame, track, trackdecode
 
 KEY = bytes(range(32))
 CHANNEL = frame.Channel(KEY, b"dev-1")
@@ -44,7 +44,7 @@ def test_any_rows_come_back(some, resolution):
     for ms, *row in some:
         encoder.add(18000, ms, row)
     buf = bytearray(4096)
-    _, columns = track.decode(bytes(buf[: encoder.encode_into(buf, 0)]))
+    _, columns = trackdecode.decode(bytes(buf[: encoder.encode_into(buf, 0, encoder.count)]))
     unit = 10 ** (7 - resolution)
     halves = {"lat": unit, "lon": unit, "alt": 100, "speed": 100, "hacc": 1000, "sats": 1, "battery": 1}
     for i, (ms, *row) in enumerate(some):
@@ -139,7 +139,7 @@ def test_every_truncation_and_flip_of_a_real_batch():
     for i in range(60):
         encoder.add(18000, 1000 * i, [310000000 + 90 * i, 1210000000 - 50 * i, 3, 5000 + i, 1400, 900, 5000, 9, 80])
     buf = bytearray(1024)
-    n = CHANNEL.seal_into(buf, m.POSITION_BATCH, 5, encoder.encode_into(buf, frame.HEADER))
+    n = CHANNEL.seal_into(buf, m.POSITION_BATCH, 5, encoder.encode_into(buf, frame.HEADER, encoder.count))
     good = bytes(buf[:n])
     decoder = Decoder({"dev-1": KEY})
     assert len(decoder.rows(Record(0, "dev-1", good))) == 60
@@ -158,7 +158,7 @@ def test_flipped_bodies_under_a_right_tag():
     for i in range(10):
         encoder.add(18000, 1000 * i, [310000000, 1210000000, 3, 5000, 1400, 900, 5000, 9, 80])
     buf = bytearray(1024)
-    body = bytes(buf[: encoder.encode_into(buf, 0)])
+    body = bytes(buf[: encoder.encode_into(buf, 0, encoder.count)])
     for bit in range(len(body) * 8):
         bad = bytearray(body)
         bad[bit >> 3] ^= 1 << (bit & 7)

@@ -1,4 +1,4 @@
-from patrolink_protocol import codec, frame, track
+from patrolink_protocol import codec, frame, track, trackdecode
 
 U = track.UNKNOWN
 
@@ -8,7 +8,7 @@ def batch(rows, resolution=6, capacity=60):
     for day, ms, row in rows:
         enc.add(day, ms, row)
     buf = bytearray(1024)
-    return bytes(buf[: enc.encode_into(buf, 0)])
+    return bytes(buf[: enc.encode_into(buf, 0, enc.count)])
 
 
 def row(lat=311234567, lon=1211234567, state=3, alt=12340, speed=1440, course=9000, hacc=5000, sats=9, battery=80):
@@ -28,7 +28,7 @@ def seeded(seed):
 def test_one_row_is_small_and_comes_back():
     body = batch([(18000, 45296000, row())])
     assert len(body) + frame.HEADER + frame.TAG <= 32
-    resolution, columns = track.decode(body)
+    resolution, columns = trackdecode.decode(body)
     assert resolution == 6
     assert columns["time"] == [(18000 * 86400 + 45296) * 1000]
     assert columns["lat"] == [311234570] and columns["lon"] == [1211234570]
@@ -38,34 +38,34 @@ def test_one_row_is_small_and_comes_back():
 
 def test_unknown_stays_unknown():
     rows = [(18000, 1000 * i, row(alt=U, speed=U if i & 1 else 1000, course=U, battery=U)) for i in range(5)]
-    _, columns = track.decode(batch(rows))
+    _, columns = trackdecode.decode(batch(rows))
     assert columns["alt"] == [U] * 5 and columns["battery"] == [U] * 5
     assert columns["speed"] == [1000, U, 1000, U, 1000]
 
 
 def test_below_sea_level():
     rows = [(18000, 1000 * i, row(alt=-430500 + 100 * i)) for i in range(3)]
-    assert track.decode(batch(rows))[1]["alt"] == [-430500, -430400, -430300]
+    assert trackdecode.decode(batch(rows))[1]["alt"] == [-430500, -430400, -430300]
 
 
 def test_every_tick_and_midnight():
     for step, ms in ((1000, 0), (200, 100), (30, 10), (7, 999)):
         at = [86399000 + ms + step * i for i in range(9)]
         rows = [(18000 + t // 86400000, t % 86400000, row()) for t in at]
-        times = track.decode(batch(rows))[1]["time"]
+        times = trackdecode.decode(batch(rows))[1]["time"]
         assert times == [18000 * 86400000 + 86399000 + ms + step * i for i in range(9)]
 
 
 def test_time_may_run_backwards():
     rows = [(18000, 5000, row()), (18000, 3000, row()), (18000, 4000, row())]
-    assert track.decode(batch(rows))[1]["time"] == [18000 * 86400000 + t for t in (5000, 3000, 4000)]
+    assert trackdecode.decode(batch(rows))[1]["time"] == [18000 * 86400000 + t for t in (5000, 3000, 4000)]
 
 
 def test_the_whole_world_in_one_batch():
     corners = [(-900000000, -1800000000), (900000000, 1800000000), (0, 0), (900000000, -1800000000)]
     for resolution in (5, 6, 7):
         rows = [(18000, 1000 * i, row(lat=a, lon=o)) for i, (a, o) in enumerate(corners * 3)]
-        _, columns = track.decode(batch(rows, resolution))
+        _, columns = trackdecode.decode(batch(rows, resolution))
         assert columns["lat"] == [a for a, _ in corners * 3]
         assert columns["lon"] == [o for _, o in corners * 3]
 
@@ -85,7 +85,7 @@ def test_random_rows_come_back_within_half_a_unit():
             r = row(lat, lon, 1 + below(3), below(21000000) - 1000000, below(1000000), below(36000), below(1000000))
             rows.append((18000, 1000 * i + below(1000) * wild, r))
         body = batch(rows, resolution)
-        got_resolution, columns = track.decode(body)
+        got_resolution, columns = trackdecode.decode(body)
         assert got_resolution == resolution, seed
         unit = 10 ** (7 - resolution)
         for i, (_, ms, r) in enumerate(rows):
@@ -101,6 +101,30 @@ def test_random_rows_come_back_within_half_a_unit():
             turn = abs(columns["course"][i] - r[5])
             assert min(turn, 36000 - turn) <= 100, seed
             assert columns["state"][i] == r[2], seed
+
+
+def test_rows_leave_from_the_front():
+    rows = [
+        (18000 + (i > 4), 86395000 + 1000 * i - 86400000 * (i > 4), row(lat=i * 1000, speed=i * 100)) for i in range(9)
+    ]
+    enc = track.TrackEncoder(9)
+    for day, ms, r in rows:
+        enc.add(day, ms, r)
+    buf = bytearray(1024)
+    seen = []
+    for n in (1, 3, 4, 1):
+        end = enc.encode_into(buf, 0, n)
+        columns = trackdecode.decode(bytes(buf[:end]))[1]
+        seen += list(zip(columns["time"], columns["lat"], columns["speed"]))
+        enc.drop(n)
+    assert enc.count == 0
+    assert seen == [(day * 86400000 + ms, r[0], r[4]) for day, ms, r in rows]
+    for n in (0, 1):
+        try:
+            enc.encode_into(buf, 0, n)
+        except track.RangeError:
+            continue
+        raise AssertionError(n)
 
 
 def test_a_full_batch_and_a_long_gap_are_not_accepted():
@@ -126,7 +150,7 @@ def test_out_of_range_is_refused_or_unknown():
             continue
         raise AssertionError("accepted")
     assert enc.count == 0
-    _, columns = track.decode(batch([(18000, 0, row(alt=99000000, speed=-1, course=36000, sats=100))]))
+    _, columns = trackdecode.decode(batch([(18000, 0, row(alt=99000000, speed=-1, course=36000, sats=100))]))
     assert [columns[c][0] for c in ("alt", "speed", "course", "sats")] == [U] * 4
 
 
@@ -139,8 +163,8 @@ def test_hostile_bodies_are_refused():
         b"\x00\x00\x00\x00\x01" + b"\0" * 30,
     ]:
         try:
-            track.decode(bad)
-        except track.BadBatch:
+            trackdecode.decode(bad)
+        except trackdecode.BadBatch:
             continue
         raise AssertionError("accepted")
 

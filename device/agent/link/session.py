@@ -48,7 +48,8 @@ class Session:
             elif not self._send_one(outbox):
                 self._keep_alive(now)
         except self.faults as e:
-            outbox.abandon()
+            if e is self._net.bug:
+                raise
             self._fail(e)
 
     def _connect(self):

@@ -6,15 +6,29 @@ A verb has HELP, add_arguments(parser) and run(args) -> exit code. Exit codes: 0
 
 # PYTHON_ARGCOMPLETE_OK
 import argparse
+import errno
 import importlib
 import os
 import sys
+from collections.abc import Callable, Iterable
 from types import ModuleType
 
 from patrolink import __version__
 from patrolink.errors import UserError
 
 VERBS = ("emulate", "monitor", "decode", "fix", "devices")
+
+
+def _one_of(choices: Iterable[str], name: str) -> Callable[[str], str]:
+    """Return a check for a value out of the environment: argparse compares only what it finds in the command."""
+    known = tuple(choices)
+
+    def check(value: str) -> str:
+        if value not in known:
+            raise argparse.ArgumentTypeError(f"{value!r} is none of {', '.join(known)} (see also {name})")
+        return value
+
+    return check
 
 
 def _environment(parser: argparse.ArgumentParser, verb: str) -> None:
@@ -29,8 +43,10 @@ def _environment(parser: argparse.ArgumentParser, verb: str) -> None:
         if value is None:
             continue
         if action.nargs == 0:
-            action.default = value not in ("", "0", "no", "false")
+            action.default = value.lower() not in ("", "0", "no", "false")
         else:
+            if action.choices is not None:
+                action.type = _one_of(action.choices, name)
             action.default = value
             action.required = False
 
@@ -74,6 +90,17 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # The reader of our output has had enough; keep the interpreter from complaining at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader of our output has had enough.
+        _drop_output()
         return 0
+    except OSError as e:
+        if e.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        _drop_output()
+        print(f"error: {e.filename or 'standard output'}: {e.strerror}; free some space", file=sys.stderr)
+        return UserError.exit_code
+
+
+def _drop_output() -> None:
+    """Keep the interpreter from failing once more on what is still buffered when it exits."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -7,10 +7,11 @@ shown. Exit code 1 tells that there were some.
 import argparse
 import contextlib
 import json
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO, TextIO
 
 from patrolink.errors import UserError
 
@@ -29,30 +30,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 @contextlib.contextmanager
-def _output(path: str | None) -> Iterator[TextIO]:
+def _output(path: str | None, source: BinaryIO) -> Iterator[TextIO]:
+    """Yield the open output. UserError when it cannot be written, or is the capture that is being read."""
     if path is None:
         yield sys.stdout
         return
     try:
-        handle = Path(path).open("w", encoding="utf-8", newline="")  # noqa: SIM115 - closed below
+        if os.path.exists(path) and os.path.samestat(os.stat(path), os.fstat(source.fileno())):
+            raise UserError(f"{path}: that is the capture itself; name another file with --output")
+        with Path(path).open("w", encoding="utf-8", newline="") as handle:
+            yield handle
     except OSError as e:
         raise UserError(f"{path}: {e.strerror}; name a file that can be written with --output") from None
-    with handle:
-        yield handle
 
 
 def run(args: argparse.Namespace) -> int:
     from patrolink import keys
     from patrolink.decoding import Decoder
     from patrolink.report import formats
-    from patrolink.transport.file import FileTransport
+    from patrolink.transport.file import open_capture
 
     path = None if args.capture == "-" else Path(args.capture)
-    try:
-        source = sys.stdin.buffer if path is None else path.open("rb")
-    except OSError as e:
-        raise UserError(f"{args.capture}: {e.strerror}; name a capture") from None
-    transport = FileTransport(source, args.capture)
+    transport = open_capture(args.capture)
     known = keys.find(args.keys, path)
     if not known:
         print(
@@ -61,10 +60,10 @@ def run(args: argparse.Namespace) -> int:
         )
     decoder = Decoder(known)
     rows = (row for record in transport.records() if record for row in decoder.rows(record))
-    with _output(args.output) as out:
+    with _output(args.output, transport.source) as out:
         formats.WRITERS[args.format](rows, out)
     transport.close()
-    summary = {**decoder.stats.summary(), "damaged": transport.reader.damaged, "truncated": transport.reader.truncated}
+    summary = {**decoder.stats.summary(), **transport.counts()}
     if args.json and args.output:
         print(json.dumps(summary))
     else:

@@ -32,13 +32,14 @@ def local_metres(rows: list[Row]) -> list[tuple[float, float]]:
 def png(rows: list[Row], path: Path, title: str) -> None:
     """Draw the track, coloured by speed, in metres from its start."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib import colormaps
     from matplotlib.collections import LineCollection
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 8), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    axes.set_title(title)
+    axes.set_title(title, parse_math=False)  # a $ is a $
     axes.set_xlabel("east of start, m")
     axes.set_ylabel("north of start, m")
     axes.set_aspect("equal", adjustable="datalim")
@@ -46,12 +47,17 @@ def png(rows: list[Row], path: Path, title: str) -> None:
     axes.set_axisbelow(True)
     points = local_metres(rows)
     if len(points) > 1:
-        speeds = [(r["speed_mps"] or 0) * 3.6 for r in _placed(rows)][1:]
-        lines = LineCollection(list(zip(points, points[1:], strict=False)), cmap="viridis", linewidths=2.5)
-        lines.set_array(speeds)
+        known = [r["speed_mps"] for r in _placed(rows)[1:]]
+        colours = colormaps["viridis"].with_extremes(bad="#8c959f")  # grey: speed unknown
+        lines = LineCollection(list(zip(points, points[1:], strict=False)), cmap=colours, linewidths=2.5)
+        lines.set_array([math.nan if speed is None else speed * 3.6 for speed in known])
         axes.add_collection(lines)
         axes.autoscale()
-        figure.colorbar(lines, ax=axes, label="km/h", shrink=0.7)
+        if any(speed is not None for speed in known):
+            figure.colorbar(lines, ax=axes, label="km/h", shrink=0.7)
+        else:
+            lines.set_clim(0, 1)
+        _scale_bar(axes, points)
     if points:
         axes.plot(*points[0], "o", color="#1a7f37", markersize=9, label="start")
         axes.plot(*points[-1], "s", color="#cf222e", markersize=8, label="end")
@@ -59,6 +65,19 @@ def png(rows: list[Row], path: Path, title: str) -> None:
     else:
         axes.text(0.5, 0.5, "no position", ha="center", transform=axes.transAxes)
     figure.savefig(path)
+
+
+def _scale_bar(axes: Any, points: list[tuple[float, float]]) -> None:
+    """Draw a bar of 1, 2 or 5 times a power of ten metres, about a fifth of the track's extent."""
+    from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
+
+    extent = max(max(axis) - min(axis) for axis in zip(*points, strict=True))
+    if extent <= 0:
+        return
+    power = 10 ** math.floor(math.log10(extent / 5))
+    bar = next(n for n in (5, 2, 1) if n * power <= extent / 5 or n == 1) * power
+    label = f"{bar / 1000:g} km" if bar >= 1000 else f"{bar:g} m"
+    axes.add_artist(AnchoredSizeBar(axes.transData, bar, label, "lower right", pad=0.6, frameon=False, size_vertical=0))
 
 
 def html(rows: list[Row], path: Path, title: str, facts: dict[str, Any]) -> None:

@@ -1,6 +1,5 @@
 """Where frames come from: a broker, a serial line, or a capture, behind one small contract."""
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
@@ -13,7 +12,13 @@ class Transport(Protocol):
     """A source of frames."""
 
     def records(self) -> Iterator[Record | None]:
-        """Yield records as they come, and None about every 0.2 s without one; end when the source ends."""
+        """Yield records as they come, and None about every 0.2 s without one; end when the source ends.
+
+        DeviceError when it goes away.
+        """
+
+    def counts(self) -> dict[str, int]:
+        """Return what came but could not be taken in, by kind."""
 
     def close(self) -> None:
         """Let go of the source."""
@@ -30,9 +35,9 @@ def open_transport(source: str, device: str) -> Transport:
         return MqttTransport(source)
     path = Path(source)
     if source == "-" or path.is_file():
-        from patrolink.transport.file import FileTransport
+        from patrolink.transport.file import open_capture
 
-        return FileTransport(sys.stdin.buffer if source == "-" else path.open("rb"), source)
+        return open_capture(source)
     if path.exists() or "://" in source:
         from patrolink.transport.serial import SerialTransport
 

@@ -5,12 +5,12 @@ import queue
 import time
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
-from patrolink.capture import Record
+from patrolink.capture import LONGEST_FRAME, Record
 from patrolink.errors import DeadlineError, UserError
 from patrolink.keys import DEVICE_ID
 
@@ -26,11 +26,12 @@ class MqttTransport:
     """
 
     def __init__(self, url: str) -> None:
-        parts = urlsplit(url)
         try:
+            parts = urlsplit(url)
             host, port = parts.hostname, parts.port
         except ValueError:
-            raise UserError(f"{url}: the port is no number; write mqtt://host:1883") from None
+            # The URL is not shown: it may hold a password.
+            raise UserError("not a broker URL, or the port is no number; write mqtt://host:1883") from None
         if not host:
             raise UserError(f"{url}: no host; write mqtt://host:1883")
         if parts.password:
@@ -41,7 +42,7 @@ class MqttTransport:
         self._subscribed = False
         self._client = paho.Client(CallbackAPIVersion.VERSION2)
         if parts.username:
-            self._client.username_pw_set(parts.username, os.environ.get("PATROLINK_MQTT_PASSWORD"))
+            self._client.username_pw_set(unquote(parts.username), os.environ.get("PATROLINK_MQTT_PASSWORD"))
         secure = parts.scheme == "mqtts"
         if secure:
             self._client.tls_set()
@@ -79,7 +80,7 @@ class MqttTransport:
         if not DEVICE_ID.fullmatch(device):
             return
         try:
-            self._queue.put_nowait(Record(time.time_ns() // 1_000_000, device, bytes(message.payload)))
+            self._queue.put_nowait(Record(time.time_ns() // 1_000_000, device, bytes(message.payload[:LONGEST_FRAME])))
         except queue.Full:
             self.dropped += 1
 
@@ -89,6 +90,9 @@ class MqttTransport:
                 yield self._queue.get(timeout=0.2)
             except queue.Empty:
                 yield None
+
+    def counts(self) -> dict[str, int]:
+        return {"dropped": self.dropped}
 
     def close(self) -> None:
         self._client.loop_stop()

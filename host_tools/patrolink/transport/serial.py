@@ -9,7 +9,8 @@ import serial
 from cobs import cobs
 
 from patrolink.capture import Record
-from patrolink.errors import UserError
+from patrolink.errors import DeviceError, UserError
+from patrolink.keys import DEVICE_ID
 
 _LONGEST = m.MAX_FRAME + 2 + m.MAX_FRAME // 254 + 1
 _INITIAL = 0xFFFF
@@ -63,7 +64,10 @@ class SerialTransport:
     """A port by path or pyserial URL, 115200 baud."""
 
     def __init__(self, port: str, device: str) -> None:
+        if not DEVICE_ID.fullmatch(device):
+            raise UserError(f"--device {device!r}: 1 to 32 of A-Z a-z 0-9 _ -")
         self._device = device
+        self._name = port
         try:
             self._port = serial.serial_for_url(port, 115200, timeout=0.2)
         except (serial.SerialException, ValueError, OSError) as e:
@@ -74,12 +78,16 @@ class SerialTransport:
         while True:
             try:
                 data = self._port.read(max(1, self._port.in_waiting))
-            except (serial.SerialException, OSError):
-                return  # unplugged, or the PTY's other end is gone
+            except OSError:  # SerialException is one
+                raise DeviceError(f"{self._name}: the port went away; plug the device in and start again") from None
             if not data:
                 yield None
             for frame in self.unpacker.feed(data):
                 yield Record(time.time_ns() // 1_000_000, self._device, frame)
+
+    def counts(self) -> dict[str, int]:
+        # A port that opens inside a frame, or while a board boots, counts one or two.
+        return {"line_errors": self.unpacker.bad}
 
     def close(self) -> None:
         self._port.close()

@@ -1,0 +1,107 @@
+from agent.counter import Counter
+from agent.gps import fix as gps
+from agent.link.outbox import Outbox
+from agent.reporter import Reporter
+from patrolink_protocol import codec, frame, track
+
+KEY = bytes(range(32))
+
+
+class MemoryStore:
+    def __init__(self):
+        self.records = {}
+
+    def read(self, name):
+        return self.records.get(name)
+
+    def write(self, name, data):
+        self.records[name] = bytes(data)
+
+
+def reporter(batch_fixes=60, batch_s=60):
+    outbox = Outbox(1 << 16)
+    config = {"batch_fixes": batch_fixes, "batch_s": batch_s}
+    channel = frame.Channel(KEY, b"dev-1")
+    return Reporter(channel, Counter(MemoryStore()), outbox, config, lambda: gps.UNKNOWN), outbox
+
+
+def fix(i, lat=310000000, lon=1210000000, mode=3, day=19723):
+    f = gps.Fix()
+    f.day, f.ms, f.mode = day, (1000 * i) % 86400000, mode
+    if mode > 1:
+        f.lat_e7, f.lon_e7, f.flags = lat, lon, gps.HAS_POSITION
+    f.alt_mm, f.speed_mms, f.course_cd, f.sats = 5000, 1400, 9000, 9
+    return f
+
+
+def decoded(outbox):
+    fixes = []
+    frames = []
+    while len(outbox):
+        data = bytes(outbox.begin())
+        outbox.done()
+        frames.append(data)
+        kind, _, body = frame.open_frame(data, KEY, b"dev-1")
+        fixes += codec.decode(kind, body)["fixes"]
+    return frames, fixes
+
+
+def test_a_batch_goes_when_full_or_old():
+    it, outbox = reporter(3, 60)
+    for i in range(4):
+        it.on_fix(fix(i), 1000 * i)
+    assert len(outbox) == 1
+    it.poll(3000 + 59999)
+    assert len(outbox) == 1
+    it.poll(3000 + 60000)
+    frames, fixes = decoded(outbox)
+    assert len(frames) == 2 and len(fixes) == 4 and it.rows == 4
+
+
+def test_wild_rows_take_more_frames_and_lose_nothing():
+    it, outbox = reporter(255)
+    state = 7
+    sent = []
+    for i in range(255):
+        state = (state * 1103515245 + 12345) & 0x7FFFFFFF
+        lat = state % 1800000001 - 900000000
+        state = (state * 1103515245 + 12345) & 0x7FFFFFFF
+        lon = (state * 3) % 3600000001 - 1800000000
+        f = fix(i, lat, lon)
+        f.alt_mm, f.speed_mms, f.course_cd = state % 19000000, state % 999999, state % 36000
+        f.ms += state % 1000
+        sent.append((19723 * 86400000 + f.ms, lat, lon))
+        it.on_fix(f, 0)
+    frames, fixes = decoded(outbox)
+    assert len(frames) > 1 and max([len(f) for f in frames]) <= 1024
+    assert len(fixes) == 255
+    for got, (ms, lat, lon) in zip(fixes, sent):
+        assert got["time_ms"] == ms and abs(got["lat_e7"] - lat) <= 5 and abs(got["lon_e7"] - lon) <= 5
+
+
+def test_no_fix_is_a_row_and_keeps_no_position():
+    it, outbox = reporter(3)
+    for i, mode in enumerate((3, 1, 3)):
+        it.on_fix(fix(i, mode=mode), 0)
+    _, fixes = decoded(outbox)
+    assert [f["mode"] for f in fixes] == [3, 1, 3] and fixes[1]["lat_e7"] is None
+
+
+def test_without_a_date_the_clock_serves_once_it_was_set():
+    it, outbox = reporter(2)
+    it.on_fix(fix(0, day=gps.UNKNOWN), 0)
+    assert it.untimed == 1 and it.rows == 0
+    it.on_fix(fix(86399), 1000)
+    it.on_fix(fix(0, day=gps.UNKNOWN), 3500)
+    _, fixes = decoded(outbox)
+    assert fixes[1]["time_ms"] - fixes[0]["time_ms"] == 2500
+
+
+def test_a_suspect_date_is_told_but_not_believed():
+    it, outbox = reporter(1)
+    old = fix(0, day=12000)
+    old.flags |= gps.DATE_SUSPECT
+    it.on_fix(old, 0)
+    it.on_fix(fix(0, day=gps.UNKNOWN), 1000)
+    _, fixes = decoded(outbox)
+    assert len(fixes) == 1 and fixes[0]["flags"] == track.DATE_SUSPECT >> 2 and it.untimed == 1
