@@ -50,7 +50,7 @@ def load(path: Path) -> dict[str, bytes]:
         if not DEVICE_ID.fullmatch(device):
             # Not shown: it may be a key that stands where the id belongs.
             raise UserError(
-                f'{path}: the name of entry {i} in [devices] is no device id (1 to 32 of A-Z a-z 0-9 _ -); '
+                f"{path}: the name of entry {i} in [devices] is no device id (1 to 32 of A-Z a-z 0-9 _ -); "
                 'write "id" = "key", not the other way round'
             )
         if not isinstance(key, str) or not re.fullmatch(r"[0-9a-fA-F]{64}", key):

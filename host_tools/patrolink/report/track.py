@@ -31,8 +31,8 @@ def local_metres(rows: list[Row]) -> list[tuple[float, float]]:
 
 def png(rows: list[Row], path: Path, title: str) -> None:
     """Draw the track, coloured by speed, in metres from its start."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib import colormaps
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.collections import LineCollection
     from matplotlib.figure import Figure
 
