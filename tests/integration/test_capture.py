@@ -1,11 +1,13 @@
 """Captures: what was written is read, damage is stepped over and counted."""
 
 import io
+import struct
+import zlib
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from patrolink.capture import MAGIC, CaptureReader, CaptureWriter, Record
+from patrolink.capture import LONGEST_FRAME, MAGIC, CaptureReader, CaptureWriter, Record
 from patrolink.errors import UserError
 
 RECORDS = [Record(1_700_000_000_000 + i, f"dev-{i % 3}", bytes([i]) * (i % 60 + 1)) for i in range(100)]
@@ -59,3 +61,35 @@ def test_something_else_is_told():
     for data in (b"", b"PLCAP", b"\x7fELF" + bytes(100)):
         with pytest.raises(UserError, match="not a Patrolink capture"):
             read(data)
+
+
+@pytest.mark.parametrize("size", [LONGEST_FRAME, LONGEST_FRAME + 1, 70_000])
+def test_a_frame_of_any_size_can_be_kept(tmp_path, size):
+    writer = CaptureWriter(tmp_path / "x.plcap")
+    writer.write(Record(1, "d" * 32, b"x" * size))
+    writer.write(Record(2, "dev-1", b"y"))
+    writer.close()
+    records, reader = read((tmp_path / "x.plcap").read_bytes())
+    assert [len(r.frame) for r in records] == [LONGEST_FRAME, 1] and reader.damaged == 0
+
+
+@pytest.mark.parametrize("device", [b"", b"\x1b]0;x\x07", b"a/b", b"d" * 33, b"\xff", b"dev\n"])
+def test_a_sound_record_of_no_device_is_damage(device):
+    payload = struct.pack(">QB", 1, len(device)) + device + b"frame"
+    record = b"\xa5\x5a" + struct.pack(">H", len(payload)) + payload + struct.pack(">I", zlib.crc32(payload))
+    records, reader = read(MAGIC + record)
+    assert records == [] and reader.damaged == 1
+
+
+def test_each_record_is_on_disk_when_write_returns(tmp_path):
+    writer = CaptureWriter(tmp_path / "x.plcap")
+    writer.write(RECORDS[0])
+    assert read((tmp_path / "x.plcap").read_bytes())[0] == RECORDS[:1]
+    writer.close()
+
+
+def test_a_full_disk_is_told(tmp_path):
+    writer = CaptureWriter(tmp_path / "x.plcap")
+    writer.close()
+    with open("/dev/full", "wb", buffering=0) as writer._file, pytest.raises(UserError, match="No space left"):
+        writer.write(RECORDS[0])

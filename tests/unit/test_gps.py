@@ -187,3 +187,30 @@ def test_nothing_is_allocated_a_sentence():
     after = gc.mem_alloc()
     gc.enable()
     assert after == before, after - before
+
+
+def test_a_sentence_needs_its_whole_checksum():
+    good = rmc()
+    cut = good.rstrip()[:-1] + b"\r\n"  # its last digit would still be in the line buffer
+    for stump in (cut, cut[:-3] + b"\r\n", good.split(b"*")[0] + b"\r\n", good[:40] + b"\r\n"):
+        receiver = Kept(good + stump).receiver
+        assert (receiver.sentences, receiver.bad_checksum) == (1, 1), stump
+    assert Kept(b"$\r\n").receiver.skipped_bytes == 1
+
+
+def test_the_last_star_has_the_checksum_and_the_first_ends_the_fields():
+    body = rmc().split(b",,,A*")[0][1:].decode() + ",,"
+    kept = Kept(line(body + "*") + line(body + "*D,D,D"))
+    assert kept.receiver.sentences == 2 and kept.receiver.bad_checksum == 0
+    assert kept.fixes == Kept(rmc()).fixes
+
+
+def test_a_position_off_the_earth_is_none():
+    for lat, lon in (
+        ("9000.0001,N", "12112.0,E"),
+        ("9000.0001,S", "12112.0,E"),
+        ("3112.0,N", "18000.0001,E"),
+        ("3112.0,N", "18000.0001,W"),
+    ):
+        assert not Kept(rmc(lat=lat, lon=lon)).fixes[0]["flags"] & gps.HAS_POSITION, (lat, lon)
+    assert Kept(rmc(lat="9000.0,N", lon="18000.0,E")).fixes[0]["flags"] & gps.HAS_POSITION

@@ -1,7 +1,7 @@
 """Bytes to NMEA 0183 sentences, and integers out of their fields. Allocates nothing per sentence.
 
 Whatever is not a sentence (UBX, RTCM, SiRF binary, noise) is skipped and counted. A sentence without a checksum is
-taken, as gpsd does: NMEA 0183 before 3.0 made it optional.
+refused and counted as one with a bad checksum, as gpsd does (packet.c, nmea_checksum): it may be the stump of one.
 """
 
 from .fix import UNKNOWN
@@ -24,7 +24,9 @@ class Framer:
         self._at = -1  # next free offset; -1 between sentences
         self._commas = 0
         self._sum = 0
-        self._star = 0
+        self._star = 0  # offset of the last "*": the checksum is what follows it, fields end at the first
+        self._fields = 0
+        self._want = 0
         self.sentences = 0
         self.bad_checksum = 0
         self.overlong = 0
@@ -62,13 +64,15 @@ class Framer:
                 if c != 13 and c != 10:
                     self.skipped_bytes += 1
             elif c == 13 or c == 10:
-                self._end(at, commas, total)
+                self._end(at)
                 at = -1
             elif 31 < c < 127:
-                if c == 42 and not self._star:
+                if c == 42:
+                    if not self._star:
+                        ends[commas] = at
+                        self._fields = commas + 1
+                        commas += 1
                     self._star = at
-                    ends[commas] = at
-                    commas += 1
                     self._want = total
                 total ^= c
                 line[at] = c
@@ -84,25 +88,24 @@ class Framer:
         self._commas = commas
         self._sum = total
 
-    def _end(self, at, commas, total):
+    def _end(self, at):
         star = self._star
-        if star:
-            line = self.line
-            high = line[star + 1] if at > star + 2 else 0
-            low = line[star + 2] if at > star + 2 else 0
-            high = _HEX[high] if high < 103 else 255
-            low = _HEX[low] if low < 103 else 255
-            if high > 15 or low > 15 or (high << 4 | low) != self._want:
-                self.bad_checksum += 1
-                return
-            # A comma after the star would be counted as a field.
-            while commas > 1 and self.ends[commas - 1] > star:
-                commas -= 1
-        elif commas == 0:
-            self.skipped_bytes += at + 1
+        if not at:
+            self.skipped_bytes += 1  # a "$" alone
+            return
+        if not star or at < star + 3:
+            self.bad_checksum += 1
+            return
+        line = self.line
+        high = line[star + 1]
+        low = line[star + 2]
+        high = _HEX[high] if high < 103 else 255
+        low = _HEX[low] if low < 103 else 255
+        if high > 15 or low > 15 or (high << 4 | low) != self._want:
+            self.bad_checksum += 1
             return
         self.sentences += 1
-        self.count = commas
+        self.count = self._fields
         self._on_sentence()
 
     # --- fields of the sentence being handled; field 0 is the tag ---

@@ -35,9 +35,10 @@ def _output(path: str | None, source: BinaryIO) -> Iterator[TextIO]:
     if path is None:
         yield sys.stdout
         return
-    try:
-        if os.path.exists(path) and os.path.samestat(os.stat(path), os.fstat(source.fileno())):
+    with contextlib.suppress(OSError):  # no such file yet, or a source that is no file
+        if os.path.samestat(os.stat(path), os.fstat(source.fileno())):
             raise UserError(f"{path}: that is the capture itself; name another file with --output")
+    try:
         with Path(path).open("w", encoding="utf-8", newline="") as handle:
             yield handle
     except OSError as e:

@@ -1,0 +1,124 @@
+"""Tracks as files, picture and page: none, one and many points; text is text; the page needs no network."""
+
+import io
+import json
+import math
+import re
+import shutil
+import subprocess
+
+import gpxpy
+import matplotlib.image
+import pytest
+from patrolink.report import formats, track
+
+
+def position(i: int, **changes) -> dict:
+    row = {
+        "message": "position",
+        "time": f"2026-01-01T00:{i // 60 % 60:02d}:{i % 60:02d}.000Z",
+        "lat_deg": 46.0 + i * 1e-5,
+        "lon_deg": 14.0 + i * 1e-5,
+        "alt_m": 100.0 + i,
+        "speed_mps": 1.0 + i % 5,
+        "course_deg": None,
+        "hacc_m": 2.5,
+        "sats": 8,
+        "battery_pct": None,
+        "mode": 3,
+        "date_suspect": False,
+        "estimated": False,
+        "differential": False,
+        "device": "dev-1",
+        "counter": i,
+    }
+    return row | changes
+
+
+TRACKS = {
+    "none": [],
+    "other messages": [{"message": "hello", "device": "dev-1", "counter": 1, "time": None}],
+    "no fix": [position(0, lat_deg=None, lon_deg=None, mode=1)],
+    "one": [position(0)],
+    "standing": [position(0), position(0), position(0)],
+    "two": [position(0), position(1)],
+    "no speeds": [position(i, speed_mps=None) for i in range(5)],
+    "some speeds": [position(i, speed_mps=None if i % 2 else 1.0) for i in range(5)],
+    "at the pole": [position(i, lat_deg=89.9999, lon_deg=i * 30.0) for i in range(5)],
+    "many": [position(i) for i in range(3000)],
+}
+PLACED = {name: [r for r in rows if r.get("lat_deg") is not None] for name, rows in TRACKS.items()}
+
+
+def written(form: str, rows: list[dict]) -> str:
+    out = io.StringIO()
+    formats.WRITERS[form](rows, out)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("name", TRACKS)
+def test_files_hold_every_position(name):
+    rows, placed = TRACKS[name], PLACED[name]
+    assert [json.loads(line) for line in written("jsonl", rows).splitlines()] == rows
+    assert len(written("csv", rows).splitlines()) == 1 + sum(r["message"] == "position" for r in rows)
+    features = json.loads(written("geojson", rows))["features"]
+    kinds = [f["geometry"]["type"] for f in features]
+    assert kinds == ["LineString"] * (len(placed) > 1) + ["Point"] * len(placed)
+    for feature, row in zip(features[len(placed) > 1 :], placed, strict=True):
+        assert feature["geometry"]["coordinates"] == [row["lon_deg"], row["lat_deg"], row["alt_m"]]
+        assert feature["properties"]["time"] == row["time"]
+    points = [p for t in gpxpy.parse(written("gpx", rows)).tracks for s in t.segments for p in s.points]
+    assert [(p.latitude, p.longitude, p.elevation) for p in points] == [
+        (r["lat_deg"], r["lon_deg"], r["alt_m"]) for r in placed
+    ]
+
+
+def test_each_device_has_its_own_line():
+    rows = [position(i, device=f"dev-{i % 2}") for i in range(6)]
+    features = json.loads(written("geojson", rows))["features"]
+    lines = [f for f in features if f["geometry"]["type"] == "LineString"]
+    assert {f["properties"]["device"] for f in lines} == {"dev-0", "dev-1"}
+    assert sorted(t.name for t in gpxpy.parse(written("gpx", rows)).tracks) == ["dev-0", "dev-1"]
+
+
+def test_unknown_stays_unknown():
+    row = position(0, time=None, alt_m=None)
+    assert written("csv", [row]).splitlines()[1].startswith(",46.0,14.0,,")
+    point = json.loads(written("geojson", [row]))["features"][0]
+    assert point["geometry"]["coordinates"] == [14.0, 46.0] and point["properties"]["time"] is None
+    parsed = gpxpy.parse(written("gpx", [row])).tracks[0].segments[0].points[0]
+    assert parsed.time is None and parsed.elevation is None
+
+
+def test_metres_agree_with_the_great_circle():
+    (_, _), (east, north) = track.local_metres([position(0), position(0, lat_deg=46.01, lon_deg=14.01)])
+    assert math.isclose(math.hypot(east, north), 1354.8, rel_tol=1e-3)
+
+
+@pytest.mark.parametrize("name", TRACKS)
+def test_the_picture_is_one(name, tmp_path):
+    track.png(TRACKS[name], tmp_path / "t.png", "a $\\frac track <b>")
+    image = matplotlib.image.imread(tmp_path / "t.png")
+    assert image.shape == (880, 880, 4) and image.min() < image.max()
+
+
+@pytest.mark.parametrize("name", TRACKS)
+def test_the_page_stands_alone(name, tmp_path):
+    title, facts = "</title><script>x()</script>", {"<i>": "</script><img src=x onerror=y()>"}
+    track.html(TRACKS[name], tmp_path / "t.html", title, facts)
+    page = (tmp_path / "t.html").read_text(encoding="utf-8")
+    assert "{{" not in page and not re.search(r"https?:|//[a-z]|src=[\"']|@import|url\(", page)
+    assert page.count("<script>") == page.count("</script>") == 1 and "<img" not in page
+    points = json.loads(re.search(r"const points = (\[.*\]);", page)[1])
+    assert len(points) == len(PLACED[name])
+
+
+def test_the_pages_script_is_sound(tmp_path):
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("no node on PATH to check the page's script with")
+    track.html(TRACKS["many"], tmp_path / "t.html", "t", {})
+    script = re.search(r"<script>(.*)</script>", (tmp_path / "t.html").read_text(encoding="utf-8"), re.S)[1]
+    (tmp_path / "t.js").write_text(script, encoding="utf-8")
+    done = subprocess.run([node, "--check", str(tmp_path / "t.js")], capture_output=True, text=True, timeout=20)
+    assert done.returncode == 0, done.stderr
