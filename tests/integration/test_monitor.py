@@ -4,6 +4,9 @@ import json
 import os
 import pty
 import re
+import shutil
+import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -201,6 +204,45 @@ def test_urls_that_are_none(url, capsys):
     assert "mqtt://host:1883" in err and "hunter2" not in err
 
 
+@pytest.fixture(scope="module")
+def stranger(tmp_path_factory):
+    """A TLS server with a certificate of its own making for another host: (port, certificate file)."""
+    if shutil.which("openssl") is None:
+        pytest.skip("no openssl on PATH to make a certificate with")
+    place = tmp_path_factory.mktemp("tls")
+    make = "openssl req -x509 -newkey rsa:2048 -nodes -keyout key -out crt -days 2 -subj /CN=elsewhere".split()
+    subprocess.run([*make, "-addext", "subjectAltName=DNS:elsewhere"], cwd=place, check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(place / "crt", place / "key")
+    server = socket.create_server(("127.0.0.1", 0))
+
+    def serve():
+        while True:
+            try:
+                with context.wrap_socket(server.accept()[0], server_side=True) as peer:
+                    peer.recv(100)
+            except ssl.SSLError:
+                continue
+            except OSError:
+                if server.fileno() < 0:
+                    return
+
+    threading.Thread(target=serve, daemon=True).start()
+    yield server.getsockname()[1], place / "crt"
+    server.shutdown(socket.SHUT_RDWR)
+    server.close()
+
+
+@pytest.mark.parametrize(("trusted", "why"), [(False, "self-signed"), (True, "not valid for '127.0.0.1'")])
+def test_a_brokers_certificate_is_verified(stranger, monkeypatch, capsys, trusted, why):
+    port, certificate = stranger
+    if trusted:
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    assert main(["monitor", f"mqtts://127.0.0.1:{port}"]) == 2
+    err = capsys.readouterr().err
+    assert "certificate is not trusted" in err and why in err.replace("self signed", "self-signed")
+
+
 def shown(table: Table, width: int) -> str:
     console = Console(width=width)
     with console.capture() as out:
@@ -229,6 +271,9 @@ def test_the_table_fits_80_columns():
         for cell in ("emulated-1", "10:20:30", "38.756456 -9.259508", "6.8", "3D", "100", "refused"):
             assert cell in text
         assert "…" not in text and ("103.4" in text) == (width == 120)
+    table.take(Record(NOW, "d" * 32, b""), [row | {"lon_deg": -179.259508}], stats)
+    text = shown(table, 80)
+    assert "38.756456 -179.259508" in text and text.count("d") >= 32 and "10:20:30" in text and "refused" in text
 
 
 @pytest.mark.parametrize("plain", [True, False])

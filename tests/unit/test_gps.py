@@ -195,7 +195,12 @@ def test_a_sentence_needs_its_whole_checksum():
     for stump in (cut, cut[:-3] + b"\r\n", good.split(b"*")[0] + b"\r\n", good[:40] + b"\r\n"):
         receiver = Kept(good + stump).receiver
         assert (receiver.sentences, receiver.bad_checksum) == (1, 1), stump
-    assert Kept(b"$\r\n").receiver.skipped_bytes == 1
+    for digits in (b"*G0", b"*0G", b"*  ", b"*~~"):
+        assert Kept(good.split(b"*")[0] + digits + b"\r\n").receiver.bad_checksum == 1, digits
+    upper = rmc(talker="GP")
+    assert upper[-4:] != upper[-4:].lower()
+    assert Kept(upper[:-4] + upper[-4:].lower()).receiver.sentences == 1
+    assert Kept(b"$\r\n$$" + good).receiver.skipped_bytes == 3
 
 
 def test_the_last_star_has_the_checksum_and_the_first_ends_the_fields():

@@ -25,7 +25,6 @@ class Framer:
         self._commas = 0
         self._sum = 0
         self._star = 0  # offset of the last "*": the checksum is what follows it, fields end at the first
-        self._fields = 0
         self._want = 0
         self.sentences = 0
         self.bad_checksum = 0
@@ -56,7 +55,7 @@ class Framer:
                 else:
                     self.skipped_bytes += 1
             elif c == 36:
-                if at > 0:
+                if at >= 0:
                     self.skipped_bytes += at + 1
                 at = commas = total = 0
                 self._star = 0
@@ -70,8 +69,8 @@ class Framer:
                 if c == 42:
                     if not self._star:
                         ends[commas] = at
-                        self._fields = commas + 1
                         commas += 1
+                        self.count = commas
                     self._star = at
                     self._want = total
                 total ^= c
@@ -99,13 +98,11 @@ class Framer:
         line = self.line
         high = line[star + 1]
         low = line[star + 2]
-        high = _HEX[high] if high < 103 else 255
-        low = _HEX[low] if low < 103 else 255
-        if high > 15 or low > 15 or (high << 4 | low) != self._want:
+        # What is no hexadecimal digit is 0xff and makes 0xff or more; the sum of printable characters is below 0x80.
+        if high > 102 or low > 102 or (_HEX[high] << 4 | _HEX[low]) != self._want:
             self.bad_checksum += 1
             return
         self.sentences += 1
-        self.count = self._fields
         self._on_sentence()
 
     # --- fields of the sentence being handled; field 0 is the tag ---

@@ -14,7 +14,7 @@ from patrolink.capture import Record
 from patrolink.decoding import Row, Stats
 
 _COLUMNS = ("device", "UTC", "position", "alt m", "km/h", "mode", "bat", "frames", "fixes", "refused", "age")
-_WIDE = 90  # below, altitude makes room
+_WIDE = 90  # below, altitude and spacing make room
 # Anybody may invent device ids on an open broker: from here on strangers count in the totals only.
 _MOST_STRANGERS = 32
 
@@ -74,13 +74,15 @@ class Table:
             title=Text(self._title),
             caption=f"{stats.frames} frames, {stats.bytes} bytes, {stats.duplicates} repeated, {self._refused} refused",
             box=box.SIMPLE_HEAD,
-            padding=(0, 1, 0, 0),
+            padding=(0, 1, 0, 0) if width >= _WIDE else 0,
             pad_edge=False,
             show_edge=False,
         )
         shown = [i for i, name in enumerate(_COLUMNS) if width >= _WIDE or name != "alt m"]
         for name in (_COLUMNS[i] for i in shown):
-            table.add_column(name, justify="left" if name in ("device", "position") else "right", no_wrap=True)
+            left = name in ("device", "position")
+            # A long device id folds; everything else keeps its width.
+            table.add_column(name, justify="left" if left else "right", no_wrap=name != "device", overflow="fold")
         # A copy: the view redraws in a thread of its own.
         for name, device in sorted(dict(self._devices).items()):
             cells = [name, *_cells(device)]

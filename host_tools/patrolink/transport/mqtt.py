@@ -2,6 +2,7 @@
 
 import os
 import queue
+import ssl
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -41,6 +42,7 @@ class MqttTransport:
         self._refused = ""
         self._subscribed = False
         self._client = paho.Client(CallbackAPIVersion.VERSION2)
+        self._client.reconnect_delay_set(1, 10)  # somebody is watching: not paho's two minutes
         if parts.username:
             self._client.username_pw_set(unquote(parts.username), os.environ.get("PATROLINK_MQTT_PASSWORD"))
         secure = parts.scheme == "mqtts"
@@ -51,6 +53,11 @@ class MqttTransport:
         self._client.on_message = self._on_message
         try:
             self._client.connect(host, port or (8883 if secure else 1883), keepalive=30)
+        except ssl.SSLCertVerificationError as e:
+            raise UserError(
+                f"{url}: the broker's certificate is not trusted ({e.verify_message}); "
+                "use the name in it, and name its authority's file in SSL_CERT_FILE"
+            ) from None
         except OSError as e:
             raise UserError(f"{url}: no connection ({e}); is the broker running?") from None
         self._client.loop_start()
