@@ -210,7 +210,22 @@ def stranger(tmp_path_factory):
     if shutil.which("openssl") is None:
         pytest.skip("no openssl on PATH to make a certificate with")
     place = tmp_path_factory.mktemp("tls")
-    make = "openssl req -x509 -newkey rsa:2048 -nodes -keyout key -out crt -days 2 -subj /CN=elsewhere".split()
+    make = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-keyout",
+        "key",
+        "-out",
+        "crt",
+        "-days",
+        "2",
+        "-subj",
+        "/CN=elsewhere",
+    ]
     subprocess.run([*make, "-addext", "subjectAltName=DNS:elsewhere"], cwd=place, check=True, capture_output=True)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(place / "crt", place / "key")
