@@ -47,10 +47,6 @@ class TrackEncoder:
         self._day = 0
         self._ms = 0
 
-    def clear(self):
-        """Forget all rows."""
-        self.count = 0
-
     def drop(self, n):
         """Forget the first n rows; the rest keep their order and times."""
         times = self._columns[0]
