@@ -26,7 +26,7 @@ from patrolink_protocol import frame  # noqa: E402
 
 FIRMWARE = "0.1.0"
 _DRAIN_MS = 10000
-_DEFAULTS = {"batch_fixes": 60, "batch_s": 60, "status_s": 60, "keepalive_s": 60, "date_floor": 0, "board": "unix"}
+_DEFAULTS = {"batch_fixes": 60, "batch_s": 60, "status_s": 60, "keepalive_s": 60, "key_epoch": 0, "date_floor": 0, "board": "unix"}
 
 
 class ConfigError(Exception):
@@ -66,7 +66,8 @@ class Device:
             umqtt_import.load(), self.net, config["broker"], device, backoff, config["keepalive_s"], log
         )
         self.outbox = Outbox()
-        self.reporter = Reporter(frame.Channel(config["key"], device), counter, self.outbox, config, hal.battery)
+        channel = frame.Channel(config["key"], device, frame.UPLINK, config["key_epoch"])
+        self.reporter = Reporter(channel, counter, self.outbox, config, hal.battery)
         uart = hal.Uart(config["gps_uart"], now_ms, log)
         self.patrol = Patrol(uart, self.reporter, self.outbox, self.session, now_ms, config)
         self.button = hal.PowerButton()
@@ -76,6 +77,8 @@ class Device:
             {
                 "boot": counter.boot,
                 "schema_hash": m.SCHEMA_HASH,
+                "minor": m.MINOR,
+                "profiles": 1,  # Rice-coded batches
                 "heap_kb": heap,
                 "date_floor": config["date_floor"],
                 "batch_fixes": config["batch_fixes"],

@@ -1,4 +1,4 @@
-"""Generate everything under generated/, and the tables of SPEC.md, from schema.toml.
+"""Generate everything under generated/ and vectors/, and the tables of SPEC.md, from schema.toml.
 
 python protocol/generate.py           write
 python protocol/generate.py --check   exit 1 when a committed file differs, naming it
@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "generated")]
 
 from targets import markdown, model, python  # noqa: E402
 
@@ -18,8 +18,10 @@ def outputs() -> dict[Path, str]:
     """Return every generated file's path and text."""
     schema = model.load(ROOT / "schema.toml")
     spec = ROOT / "SPEC.md"
+    made = ROOT / "generated"
     return {
-        ROOT / "generated" / "patrolink_messages.py": python.render(schema),
+        made / "patrolink_messages.py": python.render(schema),
+        made / "patrolink_names.py": python.render_names(schema),
         spec: markdown.fill(spec.read_text(encoding="utf-8"), schema),
     }
 

@@ -62,6 +62,7 @@ class Patrol:
                 "uptime_s": (now - self._start_ms) // 1000,
                 "gps_mode": self._reporter.gps_mode,
                 "gps_sats": sats if sats >= 0 else None,
+                "errors": 0 if self._reporter.gps_mode else 1,  # bit 0: the receiver is silent
                 "heap_free_kb": heap_free_kb(),
                 "queue_frames": min(len(self._outbox), 65535),
                 "dropped_frames": self._outbox.dropped,

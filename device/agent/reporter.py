@@ -26,7 +26,7 @@ class Reporter:
         self._track = track.TrackEncoder(config["batch_fixes"], config.get("resolution", 6))
         self._buf = bytearray(m.MAX_FRAME)
         self._view = memoryview(self._buf)
-        self._row = [0] * (len(track.COLUMNS) - 1)
+        self._row = [0] * 9
         self._opened_ms = 0
         self._base = None  # (day, ms, monotonic ms) of the last believed time
         self.gps_mode = 0
@@ -96,7 +96,7 @@ class Reporter:
     def flush(self):
         """Send the open batch now: one frame, or more when its rows are too wild to fit one."""
         batch = self._track
-        body = self._view[: m.MAX_FRAME - frame.TAG]
+        body = self._view[: m.MAX_FRAME - m.TAG_BYTES]
         while batch.count:
             n = batch.count
             while True:

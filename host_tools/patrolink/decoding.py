@@ -1,16 +1,18 @@
 """Frames to rows: authenticated, de-duplicated, in plain units."""
 
-from collections import Counter, OrderedDict
+from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
-from patrolink_protocol import codec, frame
+import patrolink_messages as m
+from patrolink_names import BITS, NAMES
+from patrolink_protocol import decode, frame, replay
 
 from patrolink.capture import Record
+from patrolink.keys import EPOCH_MAX, DeviceKey
 
 Row = dict[str, Any]
-_WINDOW = 4096  # counters remembered of each device
 _SYSTEM_FLAGS = ("date_suspect", "estimated", "differential")
 POSITION_COLUMNS = (
     "time",
@@ -68,15 +70,48 @@ class Stats:
         }
 
 
+class _Uplink:
+    """What is known of one device's frames: its key epoch, and the counters seen in it."""
+
+    def __init__(self, device: str, key: DeviceKey) -> None:
+        self._device = device.encode()
+        self._secret = key.secret
+        self._epoch = key.epoch
+        self._now = self._channel(key.epoch)
+        self._next: frame.Channel | None = None
+        self._window = replay.Window(m.REPLAY_WINDOW)
+
+    def _channel(self, epoch: int) -> frame.Channel:
+        return frame.Channel(self._secret, self._device, frame.UPLINK, epoch)
+
+    def open(self, data: bytes) -> tuple[int, int, memoryview, list[tuple[int, int, bytes]], bool]:
+        """Return (type, counter, body, extensions, seen before) of a genuine frame. Raises Reject.
+
+        A frame in the other phase is tried under the next epoch's key; when it is genuine, that epoch has begun.
+        """
+        _, flags, _ = frame.peek(data)
+        if bool(flags & m.FLAG_PHASE) == bool(self._now.phase) or self._epoch == EPOCH_MAX:
+            kind, counter, body, extensions = self._now.open_frame(data)
+        else:
+            self._next = self._next or self._channel(self._epoch + 1)
+            kind, counter, body, extensions = self._next.open_frame(data)
+            self._epoch += 1
+            self._now, self._next = self._next, None
+            self._window = replay.Window(m.REPLAY_WINDOW)
+        taken = self._window.take(counter)
+        if taken == replay.Window.OLD:
+            raise frame.Reject("replay", str(counter))
+        return kind, counter, body, extensions, taken == replay.Window.SEEN
+
+
 class Decoder:
     """Opens frames with the keys given; a frame of a device without a key is rejected.
 
     refused  why the last frame was rejected (a name of the protocol's reject table), "" when it was not
     """
 
-    def __init__(self, keys: dict[str, bytes]) -> None:
-        self._channels = {name: frame.Channel(key, name.encode()) for name, key in keys.items()}
-        self._seen: dict[str, OrderedDict[int, None]] = {}
+    def __init__(self, keys: dict[str, DeviceKey]) -> None:
+        self._uplinks = {name: _Uplink(name, key) for name, key in keys.items()}
         self.refused = ""
         self.stats = Stats()
 
@@ -85,15 +120,15 @@ class Decoder:
         self.stats.frames += 1
         self.stats.bytes += len(record.frame)
         self.refused = ""
-        channel = self._channels.get(record.device)
+        uplink = self._uplinks.get(record.device)
         try:
-            if channel is None:
+            if uplink is None:
                 raise frame.Reject("key", record.device)
-            kind, counter, body = channel.open_frame(record.frame)
-            if self._repeated(record.device, counter):
+            kind, counter, body, extensions, seen = uplink.open(record.frame)
+            if seen:
                 self.stats.duplicates += 1
                 return []
-            message = codec.decode(kind, body)
+            message = decode.decode(kind, body)
         except frame.Reject as e:
             self.refused = e.name
             self.stats.rejected[e.name] += 1
@@ -103,18 +138,24 @@ class Decoder:
             self.stats.fix_bytes += len(record.frame)
             return [_position(fix, record.device, counter) for fix in message["fixes"]]
         name = message.pop("message")
-        return [
-            {"message": name, "device": record.device, "counter": counter, "time": rfc3339(record.time_ms), **message}
-        ]
+        row = {"message": name, "device": record.device, "counter": counter, "time": rfc3339(record.time_ms)}
+        for field, value in message.items():
+            row[field] = plain(name, field, value)
+        if extensions:
+            row["extensions"] = [{"type": kind, "value": value.hex()} for kind, _, value in extensions]
+        return [row]
 
-    def _repeated(self, device: str, counter: int) -> bool:
-        seen = self._seen.setdefault(device, OrderedDict())
-        if counter in seen:
-            return True
-        seen[counter] = None
-        if len(seen) > _WINDOW:
-            seen.popitem(last=False)
-        return False
+
+def plain(message: str, field: str, value: Any) -> Any:
+    """Return a field's value as reports show it: a name where the schema has one, a list of bit names, hex digits."""
+    if isinstance(value, bytes):
+        return value.hex()
+    if (message, field) in NAMES:
+        return NAMES[message, field].get(value, value)
+    if (message, field) in BITS:
+        bits = BITS[message, field]
+        return [bits[i] if i < len(bits) else f"bit_{i}" for i in range(16) if value >> i & 1]
+    return value
 
 
 def _scaled(value: int | None, divisor: int, places: int) -> float | None:

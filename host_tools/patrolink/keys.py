@@ -1,4 +1,8 @@
-"""Device keys: a TOML file with a [devices] table, `"id" = "64 hex digits"`, readable by its owner only."""
+"""Device keys: a TOML file with a [devices] table, readable by its owner only.
+
+"id" = "64 hex digits"                              a device in its first key epoch
+"id" = { key = "64 hex digits", epoch = 3 }         one whose key was rotated three times
+"""
 
 import os
 import re
@@ -6,6 +10,7 @@ import secrets
 import stat
 import sys
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from patrolink.errors import UserError
 
@@ -14,7 +19,15 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+EPOCH_MAX = (1 << 32) - 1
 DEVICE_ID = re.compile(r"[A-Za-z0-9_-]{1,32}")
+
+
+class DeviceKey(NamedTuple):
+    """A device's 32-byte key and the epoch that it is in."""
+
+    secret: bytes
+    epoch: int = 0
 
 
 def sidecar(capture: Path) -> Path:
@@ -22,7 +35,7 @@ def sidecar(capture: Path) -> Path:
     return capture.with_name(capture.name + ".keys.toml")
 
 
-def find(given: str | None, capture: Path | None) -> dict[str, bytes]:
+def find(given: str | None, capture: Path | None) -> dict[str, DeviceKey]:
     """Return the keys of --keys, else of PATROLINK_KEYS, else beside the capture; empty when there are none."""
     path = given or os.environ.get("PATROLINK_KEYS")
     if path:
@@ -32,7 +45,7 @@ def find(given: str | None, capture: Path | None) -> dict[str, bytes]:
     return {}
 
 
-def load(path: Path) -> dict[str, bytes]:
+def load(path: Path) -> dict[str, DeviceKey]:
     """Return id → key. UserError names the line to mend, never a key."""
     try:
         mode = path.stat().st_mode
@@ -53,10 +66,21 @@ def load(path: Path) -> dict[str, bytes]:
                 f"{path}: the name of entry {i} in [devices] is no device id (1 to 32 of A-Z a-z 0-9 _ -); "
                 'write "id" = "key", not the other way round'
             )
-        if not isinstance(key, str) or not re.fullmatch(r"[0-9a-fA-F]{64}", key):
-            raise UserError(f"{path}: the key of {device} has to be 64 hexadecimal digits")
-        keys[device] = bytes.fromhex(key)
+        keys[device] = _key(path, device, key)
     return keys
+
+
+def _key(path: Path, device: str, entry: Any) -> DeviceKey:
+    epoch = 0
+    if isinstance(entry, dict):
+        if set(entry) != {"key", "epoch"}:
+            raise UserError(f"{path}: the entry of {device} needs `key` and `epoch`, and nothing else")
+        entry, epoch = entry["key"], entry["epoch"]
+    if not isinstance(entry, str) or not re.fullmatch(r"[0-9a-fA-F]{64}", entry):
+        raise UserError(f"{path}: the key of {device} has to be 64 hexadecimal digits")
+    if type(epoch) is not int or not 0 <= epoch <= EPOCH_MAX:
+        raise UserError(f"{path}: the epoch of {device} has to be a whole number from 0 to {EPOCH_MAX}")
+    return DeviceKey(bytes.fromhex(entry), epoch)
 
 
 def create(path: Path, device: str) -> bytes:

@@ -1,73 +1,98 @@
 """Tables of the Patrolink protocol. Made from protocol/schema.toml by protocol/generate.py; do not edit."""
 
 VERSION = 1
+MINOR = 0
 TAG_BYTES = 8
+LONG_TAG_BYTES = 16
 COUNTER_BITS = 28
+FLAG_TAIL = 8
+FLAG_PHASE = 4
 MAX_FRAME = 1024
 MAX_BATCH = 255
-SCHEMA_HASH = 0xD4CB1C56
+REPLAY_WINDOW = 4096
+SCHEMA_HASH = 0x43A0F9FA
+
+# Bit t is set for the types that have a long tag, go up, go down.
+LONG_TAG = 0x000BE040
+UP = 0x001D7FBE
+DOWN = 0x001EC340
 
 HELLO = 1
 POSITION_BATCH = 2
 DEVICE_STATUS = 3
+NO_FIX = 4
+EVENT = 5
+EVENT_STATE = 6
+PTT_BURST = 7
+TEXT = 8
+TEXT_STATE = 9
+DUTY = 10
+PATROL_SUMMARY = 11
+HAZARD = 12
+CLIP_MANIFEST = 13
+CLIP_STATE = 14
+COMMAND = 15
+ANSWER = 16
+FIRMWARE = 17
+TIME_SYNC = 18
+CERTIFY = 19
+REJECT = 20
 
-REJECT = {
-    "length": 1,
-    "version": 2,
-    "type": 3,
-    "tag": 4,
-    "key": 5,
-    "replay": 6,
-    "range": 7,
-    "critical": 8,
-}
+# Names of the reasons for a reject, by code from 1.
+REASONS = "length version type tag key replay range critical"
 
-# type: (name, ((field, type, min, max or most bytes, unknown), ...)); None for a position batch
-MESSAGES = {
-    1: (
-        "hello",
-        (
-            ("boot", "u32", 0, 4294967295, None),
-            ("schema_hash", "u32", 0, 4294967295, None),
-            ("heap_kb", "u16", 0, 65535, None),
-            ("date_floor", "u16", 0, 65535, None),
-            ("batch_fixes", "u8", 1, 255, None),
-            ("board", "str", 0, 24, None),
-            ("firmware", "str", 0, 24, None),
-            ("runtime", "str", 0, 40, None),
-        ),
-    ),
-    2: ("position_batch", None),
-    3: (
-        "device_status",
-        (
-            ("uptime_s", "u32", 0, 4294967295, None),
-            ("gps_mode", "u8", 0, 3, None),
-            ("gps_sats", "u8", 0, 254, 255),
-            ("battery_pct", "u8", 0, 100, 255),
-            ("signal_dbm", "i8", -127, 0, -128),
-            ("temperature_c", "i8", -127, 127, -128),
-            ("heap_free_kb", "u16", 0, 65534, 65535),
-            ("queue_frames", "u16", 0, 65535, None),
-            ("dropped_frames", "u32", 0, 4294967295, None),
-            ("reconnects", "u16", 0, 65535, None),
-            ("nmea_sentences", "u32", 0, 4294967295, None),
-            ("nmea_errors", "u32", 0, 4294967295, None),
-            ("fixes", "u32", 0, 4294967295, None),
-        ),
-    ),
-}
+# A line a message: type, name, then name:letter[:min[:max[:unknown]]] of each field, name:s:most[:fewest] of text.
+# One text, because tables of tuples would take the device ten times the memory.
+MESSAGES = (
+    "\n"
+    "1 hello boot:I schema_hash:I minor:B profiles:H heap_kb:H date_floor:H batch_fixes:B:1 board:s:24 "
+    "firmware:s:24 runtime:s:40\n"
+    "2 position_batch\n"
+    "3 device_status uptime_s:I gps_mode:B::3 gps_sats:B::254:255 battery_pct:B::100:255 charge:B::3:255 "
+    "signal_dbm:b:-127:0:-128 temperature_c:b:-127::-128 storage_free_pct:B::100:255 errors:H "
+    "heap_free_kb:H::65534:65535 queue_frames:H dropped_frames:I reconnects:H nmea_sentences:I nmea_errors:I "
+    "fixes:I\n"
+    "4 no_fix time_ms:Q:1::0 since_s:I reason:B sats_in_view:B::254:255 "
+    "lat_e7:i:-900000000:900000000:-2147483648 lon_e7:i:-1800000000:1800000000:-2147483648 cell:s:32\n"
+    "5 event event_id:I kind:B phase:B::3 ack_wanted:B::1 cause:B time_ms:Q:1::0 "
+    "lat_e7:i:-900000000:900000000:-2147483648 lon_e7:i:-1800000000:1800000000:-2147483648 "
+    "hacc_m:H::65534:65535 fix_age_s:H::65534:65535 ref:I::4294967294:4294967295 "
+    "value:i:-2147483647::-2147483648 text:s:80\n"
+    "6 event_state event_id:I state:B time_ms:Q eta_s:H::65534:65535 who:s:40\n"
+    "7 ptt_burst group:I role:B::1 outcome:B start_ms:Q duration_ms:I access_ms:H::65534:65535 packets:H lost:H "
+    "jitter_ms:H::65534:65535 ssrc:I\n"
+    "8 text text_id:I time_ms:Q:1::0 priority:B::3 ack:B::5 lat_e7:i:-900000000:900000000:-2147483648 "
+    "lon_e7:i:-1800000000:1800000000:-2147483648 sender:s:40 text:s:240\n"
+    "9 text_state text_id:I state:B:1:6 time_ms:Q:1::0\n"
+    "10 duty kind:B time_ms:Q:1::0 post:I::4294967294:4294967295 lat_e7:i:-900000000:900000000:-2147483648 "
+    "lon_e7:i:-1800000000:1800000000:-2147483648 wearer:s:32\n"
+    "11 patrol_summary start_ms:Q end_ms:Q distance_m:I fixes:I posts:H events:H bursts:H clips:H no_fix_s:I "
+    "offline_s:I\n"
+    "12 hazard hazard_id:I kind:B severity:B::3 time_ms:Q:1::0 lat_e7:i:-900000000:900000000:-2147483648 "
+    "lon_e7:i:-1800000000:1800000000:-2147483648 photo_clip:I::4294967294:4294967295 photo_sha256:x:32 "
+    "text:s:200\n"
+    "13 clip_manifest clip_id:I trigger:B codec:B start_ms:Q duration_ms:I pre_event_ms:I segments:H:1 bytes:I "
+    "event_id:I::4294967294:4294967295 previous_chain:x:32 chain:x:32\n"
+    "14 clip_state clip_id:I state:B bytes_done:I time_ms:Q:1::0\n"
+    "15 command command_id:I action:B expires_ms:Q operator:s:40 number:I::4294967294:4294967295 name:s:40 "
+    "value:s:120\n"
+    "16 answer command_id:I result:B time_ms:Q:1::0 ref:I::4294967294:4294967295 text:s:80\n"
+    "17 firmware command_id:I board:s:24 version:s:24 rollback:I bytes:I:1 sha256:x:32:32 url:s:200\n"
+    "18 time_sync originate_ms:Q receive_ms:Q:1::0 transmit_ms:Q:1::0\n"
+    "19 certify operation:B seconds:H frames_accepted:I frames_refused:I payload:x:200\n"
+    "20 reject counter:I::268435455 message_type:B::31 reason:B detail:s:40\n"
+)
 
-# (name, divisor, min, max, raw bits, keyframe k, signed, optional)
+# name:divisor:raw bits:min:max:keyframe k:signed:optional:modulus; divisor and bits by resolution where they differ
 COLUMNS = (
-    ("time", 0, 0, 0, 32, None, True, False),
-    ("lat", 0, -900000000, 900000000, 32, None, True, False),
-    ("lon", 0, -1800000000, 1800000000, 32, None, True, False),
-    ("state", 1, 0, 31, 5, 4, False, False),
-    ("alt", 100, -1000000, 20000000, 18, 9, True, True),
-    ("speed", 100, 0, 1000000, 14, 4, False, True),
-    ("course", 200, 0, 35999, 8, 7, False, True),
-    ("hacc", 1000, 0, 1000000, 11, 3, False, True),
-    ("sats", 1, 0, 99, 7, 4, False, True),
-    ("battery", 1, 0, 100, 7, 6, False, True),
+    "time:0:32:0:0:-1:1:0:0 "
+    "lat:100,10,1:25,28,31:-900000000:900000000:-1:1:0:0 "
+    "lon:100,10,1:26,29,32:-1800000000:1800000000:-1:1:0:0 "
+    "state:1:5:1:31:4:0:0:0 "
+    "alt:1000,500,100:18:-1000000:20000000:9:1:1:0 "
+    "speed:100:14:0:1000000:5:0:1:0 "
+    "course:200:8:0:35999:-1:0:1:181 "
+    "hacc:1000:11:0:1000000:3:0:1:0 "
+    "sats:1:7:0:99:4:0:1:0 "
+    "battery:1:7:0:100:-1:0:1:0 "
 )

@@ -1,12 +1,13 @@
-"""Frames: header, counter, authentication tag. MicroPython subset. SPEC.md, "Frame".
+"""Frames: header, counter, TLV tail, authentication tag. MicroPython subset. SPEC.md, "Frame".
 
     byte 0     version (3 bits) | type (5 bits)
-    bytes 1-4  flags (4 bits) | counter (28 bits)
-    body
-    tag        8 bytes of HMAC-SHA256(direction key, len(id) | id | direction | all bytes before the tag)
+    bytes 1-4  flags (4 bits: tail, key phase, two reserved) | counter (28 bits)
+    body, and with the tail flag: extensions, then one byte with their length
+    tag        8 bytes, 16 in the types of the schema's long_tag
 
-The direction key is HMAC-SHA256(device key, "patrolink-up" or "patrolink-down"), so that a frame can never be
-reflected to where it came from. Nothing here looks at a body before its tag was found right.
+The tag is HMAC-SHA256(direction key, len(id) | id | direction | all bytes before the tag), truncated; the direction key
+is HMAC-SHA256(device key, label of the direction | epoch), so that a frame can never be reflected to where it came
+from, nor come back in a later epoch. Nothing here looks at a body before its tag was found right.
 """
 
 import hashlib
@@ -17,7 +18,6 @@ import patrolink_messages as m
 UPLINK = 0
 DOWNLINK = 1
 HEADER = 5
-TAG = m.TAG_BYTES
 KEY_BYTES = 32
 COUNTER_MAX = (1 << m.COUNTER_BITS) - 1
 _LABEL = (b"patrolink-up", b"patrolink-down")
@@ -28,29 +28,24 @@ class Reject(Exception):
 
     def __init__(self, name, detail=""):
         self.name = name
-        self.reason = m.REJECT[name]
+        self.reason = m.REASONS.split().index(name) + 1
         super().__init__(name + (": " + detail if detail else ""))
 
 
-def _pad(key, byte):
-    return bytes([k ^ byte for k in key]) + bytes([byte]) * (64 - len(key))
+def mac_pads(key):
+    """Return the two SHA-256 states of HMAC's pads (RFC 2104) for a key of at most 64 bytes."""
+    fill = bytes(64 - len(key))
+    return bytes([k ^ 0x36 for k in key + fill]), bytes([k ^ 0x5C for k in key + fill])
 
 
-class Mac:
-    """HMAC-SHA256 (RFC 2104) for one key of at most 64 bytes; the two pads are made once."""
-
-    def __init__(self, key):
-        self._inner = _pad(key, 0x36)
-        self._outer = _pad(key, 0x5C)
-
-    def digest(self, *parts):
-        """Return the 32-byte HMAC of the parts, in order."""
-        h = hashlib.sha256(self._inner)
-        for part in parts:
-            h.update(part)
-        o = hashlib.sha256(self._outer)
-        o.update(h.digest())
-        return o.digest()
+def mac(pads, *parts):
+    """Return the 32-byte HMAC-SHA256 of the parts, in order."""
+    h = hashlib.sha256(pads[0])
+    for part in parts:
+        h.update(part)
+    o = hashlib.sha256(pads[1])
+    o.update(h.digest())
+    return o.digest()
 
 
 def check_key(key):
@@ -60,59 +55,83 @@ def check_key(key):
     return key
 
 
-class Channel:
-    """One direction of one device: seals frames, or opens them."""
+def tag_bytes(kind):
+    """Length of the tag of a message type."""
+    return m.LONG_TAG_BYTES if m.LONG_TAG >> kind & 1 else m.TAG_BYTES
 
-    def __init__(self, key, device_id, direction=UPLINK):
+
+class Channel:
+    """One direction of one device in one key epoch: seals frames, or opens them."""
+
+    def __init__(self, key, device_id, direction=UPLINK, epoch=0):
         if not 1 <= len(device_id) <= 32:
             raise ValueError("a device id has 1 to 32 bytes, not %d" % len(device_id))
-        self._mac = Mac(Mac(check_key(key)).digest(_LABEL[direction]))
+        self._pads = mac_pads(mac(mac_pads(check_key(key)), _LABEL[direction], struct.pack(">I", epoch)))
         self._context = bytes([len(device_id)]) + device_id + bytes([direction])
+        self._types = m.DOWN if direction else m.UP
+        self.phase = epoch & 1
 
-    def seal_into(self, buf, kind, counter, end):
+    def seal_into(self, buf, kind, counter, end, tail=False):
         """Complete the frame whose body is buf[HEADER:end]: write header and tag, return the frame's length.
 
-        ValueError when the counter is outside 28 bits: the key must be changed before it wraps.
+        `tail` says that the body ends in a TLV tail (`tail.write_into`). ValueError when the counter is outside 28 bits:
+        the key must be changed before it wraps; IndexError when the tag does not fit `buf`.
         """
         if not 0 <= counter <= COUNTER_MAX:
             raise ValueError("counter %d is outside 0..%d; give the device a new key" % (counter, COUNTER_MAX))
+        n = tag_bytes(kind)
+        if end + n > len(buf):
+            raise IndexError("no room for the tag")
+        flags = (m.FLAG_TAIL if tail else 0) | (m.FLAG_PHASE if self.phase else 0)
         buf[0] = (m.VERSION << 5) | kind
-        struct.pack_into(">I", buf, 1, counter)
-        tag = self._mac.digest(self._context, memoryview(buf)[:end])
-        buf[end : end + TAG] = tag[:TAG]
-        return end + TAG
+        buf[1] = flags << 4 | counter >> 24
+        buf[2] = counter >> 16 & 255
+        buf[3] = counter >> 8 & 255
+        buf[4] = counter & 255
+        tag = mac(self._pads, self._context, memoryview(buf)[:end])
+        for i in range(n):
+            buf[end + i] = tag[i]
+        return end + n
 
     def open_frame(self, data):
-        """Return (type, counter, body) of a genuine frame; raise Reject otherwise. `body` is a view of `data`."""
+        """Return (type, counter, body, extensions) of a genuine frame; raise Reject otherwise.
+
+        `body` is a view of `data`; `extensions` a list of (type, critical, value), empty without a tail.
+        """
         kind, flags, counter = peek(data)
         view = memoryview(data)
-        end = len(data) - TAG
-        tag = self._mac.digest(self._context, view[:end])
-        if not equal(tag[:TAG], view[end:]):
+        end = len(data) - tag_bytes(kind)
+        if not equal(mac(self._pads, self._context, view[:end]), view[end:]):
             raise Reject("tag")
-        if flags:
-            raise Reject("critical", "flags 0x%x are reserved" % flags)
-        return kind, counter, view[HEADER:end]
+        if flags & ~(m.FLAG_TAIL | m.FLAG_PHASE) or (flags & m.FLAG_PHASE != 0) != self.phase:
+            raise Reject("critical", "flags 0x%x" % flags)
+        extensions = []
+        if flags & m.FLAG_TAIL:
+            from . import tail  # rare: a device that never meets one need not carry it
+
+            end = tail.read(view, HEADER, end, extensions)
+        if not self._types >> kind & 1:
+            raise Reject("type", str(kind))
+        return kind, counter, view[HEADER:end], extensions
 
 
-def equal(a, b):
-    """Compare two byte strings in a time that depends on their length only."""
-    diff = len(a) ^ len(b)
-    for i in range(min(len(a), len(b))):
-        diff |= a[i] ^ b[i]
+def equal(digest, tag):
+    """True when `digest` starts with `tag`; takes a time that depends on the tag's length only."""
+    diff = 0
+    for i in range(len(tag)):
+        diff |= digest[i] ^ tag[i]
     return diff == 0
 
 
 def peek(data):
     """Return (type, flags, counter) of an unverified frame; raise Reject for a length or version that cannot be."""
-    if not HEADER + TAG <= len(data) <= m.MAX_FRAME:
-        raise Reject("length", "%d bytes" % len(data))
+    n = len(data)
+    if not HEADER + m.TAG_BYTES <= n <= m.MAX_FRAME:
+        raise Reject("length", "%d bytes" % n)
     if data[0] >> 5 != m.VERSION:
         raise Reject("version", str(data[0] >> 5))
+    kind = data[0] & 31
+    if n < HEADER + tag_bytes(kind):
+        raise Reject("length", "%d bytes" % n)
     word = struct.unpack_from(">I", data, 1)[0]
-    return data[0] & 31, word >> m.COUNTER_BITS, word & COUNTER_MAX
-
-
-def open_frame(data, key, device_id, direction=UPLINK):
-    """One-off form of `Channel.open_frame`."""
-    return Channel(key, device_id, direction).open_frame(data)
+    return kind, word >> m.COUNTER_BITS, word & COUNTER_MAX

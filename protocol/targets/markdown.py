@@ -2,7 +2,7 @@
 
 import re
 
-from .model import Schema, SchemaError
+from .model import TEXTS, Field, Schema, SchemaError
 
 
 def _table(header: list[str], rows: list[list[str]]) -> str:
@@ -11,9 +11,16 @@ def _table(header: list[str], rows: list[list[str]]) -> str:
 
 
 def _messages(schema: Schema) -> str:
-    return _table(
-        ["type", "message", "requirement", "what"], [[str(m.type), m.name, m.req, m.doc] for m in schema.messages]
-    )
+    rows = [
+        [str(m.type), m.name, m.direction, "16" if m.long_tag else "8", m.req, m.since, m.doc] for m in schema.messages
+    ]
+    return _table(["type", "message", "direction", "tag bytes", "requirement", "since", "what"], rows)
+
+
+def _meaning(f: Field) -> str:
+    named = ", ".join(f"{code} {name}" for name, code in f.names.items())
+    bits = ", ".join(f"bit {i} {name}" for i, name in enumerate(f.bits))
+    return f.doc + (f": {named or bits}" if named or bits else "")
 
 
 def _fields(schema: Schema) -> str:
@@ -23,24 +30,57 @@ def _fields(schema: Schema) -> str:
             continue
         rows = []
         for f in m.fields:
-            legal = f"up to {f.high} bytes" if f.type == "str" else f"{f.low} to {f.high}"
+            legal = f"{f.low} to {f.high}" + (" bytes" if f.type in TEXTS else "")
             unknown = "" if f.unknown is None else str(f.unknown)
-            rows.append([f.name, f.type, legal, unknown, f.unit, f.doc])
+            rows.append([f.name, f.type, legal, unknown, f.unit, _meaning(f)])
         parts.append(
-            f"### {m.name} (type {m.type}, {m.req})\n\n"
+            f"### {m.name} (type {m.type}, {m.direction}, {m.req})\n\n{m.doc}\n\n"
             + _table(["field", "type", "legal", "unknown", "unit", "what"], rows)
         )
     return "\n\n".join(parts)
 
 
+def _each(values: tuple[int, int, int]) -> str:
+    return str(values[0]) if len(set(values)) == 1 else " / ".join(str(v) for v in values)
+
+
 def _columns(schema: Schema) -> str:
     rows = []
     for c in schema.columns:
-        divisor = str(c.divisor) if c.divisor else ("tick" if c.name == "time" else "10^(7-r)")
-        first = "implied 0" if c.name == "time" else f"{c.bits} bits" if c.k is None else f"EG{c.k}"
-        legal = "" if c.low == c.high else f"{c.low} to {c.high}"
-        rows.append([c.name, c.unit, divisor, legal, str(c.bits), first, "yes" if c.optional else "no", c.doc])
-    return _table(["column", "row unit", "divisor", "legal", "raw bits", "keyframe", "optional", "what"], rows)
+        time = c.name == "time"
+        first = "implied 0" if time else f"{_each(c.bits)} bits" if c.k is None else f"EG{c.k}"
+        if c.k is not None and c.signed:
+            first += " zigzag"
+        legal = "" if time else f"{c.low} to {c.high}"
+        rows.append(
+            [
+                c.name,
+                c.unit,
+                "tick" if time else _each(c.divisors),
+                legal,
+                _each(c.bits),
+                first,
+                "yes" if c.optional else "no",
+                str(c.modulus or ""),
+                c.doc,
+            ]
+        )
+    header = ["column", "row unit", "divisor", "legal", "raw bits", "keyframe", "optional", "modulus", "what"]
+    return _table(header, rows)
+
+
+def _requirements(schema: Schema) -> str:
+    return _table(["id", "requirement"], [[i, text] for i, text in sorted(schema.requirements.items(), key=_order)])
+
+
+def _order(item: tuple[str, str]) -> tuple[str, int]:
+    word, number = item[0].rsplit("-", 1)
+    return word, int(number)
+
+
+def _extensions(schema: Schema) -> str:
+    rows = [[str(e["type"]), name, e["doc"]] for name, e in schema.extensions.items()]
+    return _table(["type", "extension", "what"], rows)
 
 
 def _reject(schema: Schema) -> str:
@@ -50,11 +90,12 @@ def _reject(schema: Schema) -> str:
 def _limits(schema: Schema) -> str:
     p = schema.protocol
     rows = [
-        ["version", str(p["version"])],
+        ["version", f"{p['version']}.{p['minor']}"],
         ["longest frame", f"{p['max_frame']} bytes"],
         ["rows in a batch", f"1 to {p['max_batch']}"],
-        ["tag", f"{p['tag_bytes']} bytes"],
+        ["tag", f"{p['tag_bytes']} bytes, {p['long_tag_bytes']} in the types marked so"],
         ["counter", f"{p['counter_bits']} bits"],
+        ["replay window of a host", f"{p['replay_window']} counters"],
         ["schema hash", f"0x{schema.hash:08X}"],
     ]
     return _table(["limit", "value"], rows)
@@ -62,7 +103,15 @@ def _limits(schema: Schema) -> str:
 
 def fill(text: str, schema: Schema) -> str:
     """Return SPEC.md with every table made anew; SchemaError when a marker names no table."""
-    tables = {"messages": _messages, "fields": _fields, "columns": _columns, "reject": _reject, "limits": _limits}
+    tables = {
+        "messages": _messages,
+        "fields": _fields,
+        "columns": _columns,
+        "reject": _reject,
+        "limits": _limits,
+        "requirements": _requirements,
+        "extensions": _extensions,
+    }
 
     def one(match: re.Match[str]) -> str:
         name = match.group(1)

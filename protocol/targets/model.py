@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,17 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-INTEGERS = {"u8": (0, 255), "i8": (-128, 127), "u16": (0, 65535), "i16": (-32768, 32767), "u32": (0, 4294967295)}
+INTEGERS = {
+    "u8": (0, 255),
+    "i8": (-128, 127),
+    "u16": (0, 65535),
+    "i16": (-32768, 32767),
+    "u32": (0, 4294967295),
+    "i32": (-2147483648, 2147483647),
+    "u64": (0, 18446744073709551615),
+}
+TEXTS = ("str", "bytes")
+DIRECTIONS = ("up", "down", "both")
 
 
 class SchemaError(Exception):
@@ -23,19 +34,30 @@ class SchemaError(Exception):
 class Field:
     name: str
     type: str
-    low: int
-    high: int  # for a string: its most bytes
+    low: int  # for str and bytes: fewest and most bytes
+    high: int
     unknown: int | None
     unit: str
+    names: dict[str, int]
+    bits: tuple[str, ...]
+    since: str
     doc: str
+
+    @property
+    def size(self) -> int:
+        """Bytes of an integer on the wire; 0 for str and bytes."""
+        return 0 if self.type in TEXTS else int(self.type[1:]) // 8
 
 
 @dataclass(frozen=True)
 class Message:
     name: str
     type: int
-    doc: str
+    direction: str
+    long_tag: bool
     req: str
+    since: str
+    doc: str
     fields: tuple[Field, ...] | None  # None: a position batch
 
 
@@ -43,13 +65,14 @@ class Message:
 class Column:
     name: str
     unit: str
-    divisor: int  # 0: set per batch
+    divisors: tuple[int, int, int]  # by resolution 5, 6, 7; zeros for time, whose divisor is the frame's tick
     low: int
     high: int
-    bits: int
+    bits: tuple[int, int, int]
     k: int | None
     signed: bool
     optional: bool
+    modulus: int
     doc: str
 
 
@@ -57,46 +80,89 @@ class Column:
 class Schema:
     protocol: dict[str, Any]
     reject: dict[str, dict[str, Any]]
+    requirements: dict[str, str]  # those of [requirement], and every message's
+    extensions: dict[str, dict[str, Any]]
     messages: tuple[Message, ...]
     columns: tuple[Column, ...]
     hash: int  # first 4 bytes of SHA-256 over the canonical JSON of the schema, documentation left out
 
 
-def _field(raw: dict[str, Any], where: str) -> Field:
+def _field(raw: dict[str, Any], where: str, since: str) -> Field:
+    where = f"{where}.{raw['name']}"
     kind = raw["type"]
-    if kind == "str":
-        return Field(raw["name"], kind, 0, raw["max_bytes"], None, raw.get("unit", ""), raw["doc"])
-    if kind not in INTEGERS:
-        raise SchemaError(f"{where}.{raw['name']}: unknown type {kind!r}; use str or one of {', '.join(INTEGERS)}")
-    low, high = INTEGERS[kind]
-    wide = (low, high)
-    low, high = raw.get("min", low), raw.get("max", high)
-    unknown = raw.get("unknown")
-    if unknown == high:
-        high -= 1
-    if not wide[0] <= low <= high <= wide[1]:
-        raise SchemaError(f"{where}.{raw['name']}: min..max {low}..{high} does not fit {kind}")
-    return Field(raw["name"], kind, low, high, unknown, raw.get("unit", ""), raw["doc"])
+    if kind in TEXTS:
+        low, high = raw.get("min_bytes", 0), raw["max_bytes"]
+        if not 0 <= low <= high <= 255:
+            raise SchemaError(f"{where}: {low} to {high} bytes do not fit one length byte")
+    elif kind in INTEGERS:
+        wide = INTEGERS[kind]
+        low, high = raw.get("min", wide[0]), raw.get("max", wide[1])
+        unknown = raw.get("unknown")
+        if unknown == high:
+            high -= 1
+        if unknown == low:
+            low += 1
+        if not wide[0] <= low <= high <= wide[1]:
+            raise SchemaError(f"{where}: min..max {low}..{high} does not fit {kind}")
+        if unknown is not None and (low <= unknown <= high or not wide[0] <= unknown <= wide[1]):
+            raise SchemaError(f"{where}: the unknown code {unknown} has to fit {kind} and lie outside {low}..{high}")
+    else:
+        raise SchemaError(f"{where}: unknown type {kind!r}; use {', '.join(TEXTS)} or one of {', '.join(INTEGERS)}")
+    names = raw.get("names", {})
+    if any(not low <= value <= high for value in names.values()) or len(set(names.values())) != len(names):
+        raise SchemaError(f"{where}: names have to be distinct values in {low}..{high}")
+    return Field(
+        raw["name"],
+        kind,
+        low,
+        high,
+        raw.get("unknown"),
+        raw.get("unit", ""),
+        names,
+        tuple(raw.get("bits", ())),
+        raw.get("since", since),
+        raw["doc"],
+    )
+
+
+def _message(raw: dict[str, Any]) -> Message:
+    since = raw.get("since", "1.0")
+    if raw.get("direction") not in DIRECTIONS:
+        raise SchemaError(f"{raw['name']}: direction is one of {', '.join(DIRECTIONS)}")
+    if not re.fullmatch(r"[A-Z]+-[0-9]+", raw["req"]):
+        raise SchemaError(f"{raw['name']}: a requirement id is a word and a number, as HELLO-1")
+    fields = None if raw.get("track") else tuple(_field(f, raw["name"], since) for f in raw["fields"])
+    if fields and len({f.name for f in fields}) != len(fields):
+        raise SchemaError(f"{raw['name']}: two fields of one name")
+    return Message(
+        raw["name"], raw["type"], raw["direction"], raw.get("long_tag", False), raw["req"], since, raw["doc"], fields
+    )
+
+
+def _three(value: int | list[int]) -> tuple[int, int, int]:
+    low, middle, high = value if isinstance(value, list) else [value] * 3
+    return low, middle, high
 
 
 def _column(raw: dict[str, Any]) -> Column:
     return Column(
         raw["name"],
         raw["unit"],
-        raw.get("divisor", 0),
+        _three(raw.get("divisor", 0)),
         raw.get("min", 0),
         raw.get("max", 0),
-        raw["bits"],
+        _three(raw["bits"]),
         raw.get("k"),
         raw.get("signed", False),
         raw.get("optional", False),
+        raw.get("modulus", 0),
         raw["doc"],
     )
 
 
 def _without_doc(value: Any) -> Any:
     if isinstance(value, dict):
-        return {k: _without_doc(v) for k, v in value.items() if k not in ("doc", "text")}
+        return {k: _without_doc(v) for k, v in value.items() if k not in ("doc", "text", "requirement")}
     if isinstance(value, list):
         return [_without_doc(v) for v in value]
     return value
@@ -106,22 +172,20 @@ def load(path: Path) -> Schema:
     """Read and check schema.toml; SchemaError says what to mend."""
     raw = tomllib.loads(path.read_text(encoding="utf-8"))
     canonical = json.dumps(_without_doc(raw), sort_keys=True, separators=(",", ":"))
-    messages = tuple(
-        Message(
-            m["name"],
-            m["type"],
-            m["doc"],
-            m["req"],
-            None if m.get("track") else tuple(_field(f, m["name"]) for f in m["fields"]),
-        )
-        for m in raw["message"]
-    )
+    messages = tuple(_message(m) for m in raw["message"])
     types = [m.type for m in messages]
     if len(set(types)) != len(types) or not all(0 < t < 32 for t in types):
         raise SchemaError("message types are distinct numbers from 1 to 31")
+    requirements = dict(raw["requirement"])
+    for m in messages:
+        if m.req in requirements:
+            raise SchemaError(f"{m.name}: {m.req} is another requirement's id")
+        requirements[m.req] = m.doc
     return Schema(
         raw["protocol"],
         raw["reject"],
+        requirements,
+        raw["extension"],
         messages,
         tuple(_column(c) for c in raw["column"]),
         int.from_bytes(hashlib.sha256(canonical.encode()).digest()[:4], "big"),

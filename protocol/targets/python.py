@@ -1,42 +1,105 @@
-"""schema → generated/patrolink_messages.py: plain tables, MicroPython and CPython alike."""
+"""schema → generated/patrolink_messages.py (device and host) and patrolink_names.py (host alone)."""
 
-from .model import Schema
+from .model import INTEGERS, TEXTS, Field, Schema
+
+_LETTER = {"u8": "B", "i8": "b", "u16": "H", "i16": "h", "u32": "I", "i32": "i", "u64": "Q", "str": "s", "bytes": "x"}
+_HEAD = '"""{} Made from protocol/schema.toml by protocol/generate.py; do not edit."""'
+
+
+def _spec(f: Field) -> str:
+    """name:letter[:min[:max[:unknown]]], a limit left out where it is the type's own; name:s:most[:fewest]."""
+    if f.type in TEXTS:
+        return f"{f.name}:{_LETTER[f.type]}:{f.high}" + (f":{f.low}" if f.low else "")
+    low, high = INTEGERS[f.type]
+    parts = [f.name, _LETTER[f.type]]
+    parts += ["" if f.low == low else str(f.low), "" if f.high == high else str(f.high)]
+    parts.append("" if f.unknown is None else str(f.unknown))
+    return ":".join(parts).rstrip(":")
+
+
+def _lines(words: list[str], width: int) -> list[str]:
+    lines = [""]
+    for word in words:
+        if lines[-1] and len(lines[-1]) + len(word) > width:
+            lines[-1] += " "
+            lines.append("")
+        lines[-1] += (" " if lines[-1] else "") + word
+    return lines
+
+
+def _mask(types: list[int]) -> str:
+    return f"0x{sum(1 << t for t in types):08X}"
 
 
 def render(schema: Schema) -> str:
-    """Return the module's text."""
+    """Return the text of patrolink_messages.py: plain tables, small in memory, MicroPython and CPython alike."""
     p = schema.protocol
     lines = [
-        '"""Tables of the Patrolink protocol. Made from protocol/schema.toml by protocol/generate.py; do not edit."""',
+        _HEAD.format("Tables of the Patrolink protocol."),
         "",
         f"VERSION = {p['version']}",
+        f"MINOR = {p['minor']}",
         f"TAG_BYTES = {p['tag_bytes']}",
+        f"LONG_TAG_BYTES = {p['long_tag_bytes']}",
         f"COUNTER_BITS = {p['counter_bits']}",
+        f"FLAG_TAIL = {p['flag_tail']}",
+        f"FLAG_PHASE = {p['flag_phase']}",
         f"MAX_FRAME = {p['max_frame']}",
         f"MAX_BATCH = {p['max_batch']}",
+        f"REPLAY_WINDOW = {p['replay_window']}",
         f"SCHEMA_HASH = 0x{schema.hash:08X}",
+        "",
+        "# Bit t is set for the types that have a long tag, go up, go down.",
+        f"LONG_TAG = {_mask([m.type for m in schema.messages if m.long_tag])}",
+        f"UP = {_mask([m.type for m in schema.messages if m.direction != 'down'])}",
+        f"DOWN = {_mask([m.type for m in schema.messages if m.direction != 'up'])}",
         "",
     ]
     lines += [f"{m.name.upper()} = {m.type}" for m in schema.messages]
-    lines += ["", "REJECT = {"]
-    lines += [f'    "{name}": {r["code"]},' for name, r in schema.reject.items()]
     lines += [
-        "}",
         "",
-        "# type: (name, ((field, type, min, max or most bytes, unknown), ...)); None for a position batch",
-        "MESSAGES = {",
+        "# Names of the reasons for a reject, by code from 1.",
+        f'REASONS = "{" ".join(sorted(schema.reject, key=lambda n: schema.reject[n]["code"]))}"',
+        "",
+        "# A line a message: type, name, then name:letter[:min[:max[:unknown]]] of each field, name:s:most[:fewest] of text.",
+        "# One text, because tables of tuples would take the device ten times the memory.",
+        "MESSAGES = (",
+        '    "\\n"',
     ]
     for m in schema.messages:
-        if m.fields is None:
-            lines.append(f'    {m.type}: ("{m.name}", None),')
-            continue
-        lines += [f"    {m.type}: (", f'        "{m.name}",', "        ("]
-        lines += [f'            ("{f.name}", "{f.type}", {f.low}, {f.high}, {f.unknown}),' for f in m.fields]
-        lines += ["        ),", "    ),"]
-    lines += ["}", "", "# (name, divisor, min, max, raw bits, keyframe k, signed, optional)", "COLUMNS = ("]
+        parts = _lines([str(m.type), m.name, *[_spec(f) for f in m.fields or ()]], 105)
+        parts[-1] += "\\n"
+        lines += [f'    "{part}"' for part in parts]
     lines += [
-        f'    ("{c.name}", {c.divisor}, {c.low}, {c.high}, {c.bits}, {c.k}, {c.signed}, {c.optional}),'
-        for c in schema.columns
+        ")",
+        "",
+        "# name:divisor:raw bits:min:max:keyframe k:signed:optional:modulus; divisor and bits by resolution where they differ",
+        "COLUMNS = (",
     ]
+    for c in schema.columns:
+        k = -1 if c.k is None else c.k
+        parts = [c.name, _each(c.divisors), _each(c.bits), c.low, c.high, k, int(c.signed), int(c.optional), c.modulus]
+        lines.append(f'    "{":".join(str(p) for p in parts)} "')
     lines += [")", ""]
+    return "\n".join(lines)
+
+
+def _each(values: tuple[int, int, int]) -> str:
+    return ",".join(str(v) for v in (values if len(set(values)) > 1 else values[:1]))
+
+
+def render_names(schema: Schema) -> str:
+    """Return the text of patrolink_names.py: what single values and bits of fields are called, for people."""
+    lines = [_HEAD.format("Names of values, for reports and JSON."), "", "NAMES = {"]
+    for m in schema.messages:
+        for f in m.fields or ():
+            if f.names:
+                pairs = ", ".join(f'{code}: "{name}"' for name, code in f.names.items())
+                lines += [f'    ("{m.name}", "{f.name}"): {{', *[f"        {p}," for p in pairs.split(", ")], "    },"]
+    lines += ["}", "", "BITS = {"]
+    for m in schema.messages:
+        for f in m.fields or ():
+            if f.bits:
+                lines += [f'    ("{m.name}", "{f.name}"): (', *[f'        "{b}",' for b in f.bits], "    ),"]
+    lines += ["}", ""]
     return "\n".join(lines)

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 from patrolink import boards, home, keys
+from patrolink.keys import DeviceKey
 from patrolink.decoding import Decoder
 from patrolink.emulator import nmea, tracks
 from patrolink.emulator.broker import Broker
@@ -37,7 +38,7 @@ class Rig:
         self.tmp_path, self.board, self.config = tmp_path, boards.find(board), config
         self.device_id = f"rig-{time.monotonic_ns() % 1_000_000_000}"
         self.key = keys.create(tmp_path / "keys.toml", self.device_id)
-        self.decoder = Decoder({self.device_id: self.key})
+        self.decoder = Decoder({self.device_id: DeviceKey(self.key)})
         self.rows: list[dict] = []
         self.transport = MqttTransport(broker.url)
         self.stack.callback(self.transport.close)

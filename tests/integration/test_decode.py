@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from patrolink.capture import MAGIC, CaptureWriter, Record
 from patrolink.cli import main
+from patrolink.keys import DeviceKey
 from patrolink.decoding import POSITION_COLUMNS, Decoder, rfc3339
 from patrolink_protocol import codec, frame
 
@@ -49,14 +50,14 @@ def make(tmp_path):
 
 
 def test_a_message_becomes_one_row():
-    rows = Decoder({"dev-1": KEY}).rows(Record(NOW, "dev-1", hello(7)))
+    rows = Decoder({"dev-1": DeviceKey(KEY)}).rows(Record(NOW, "dev-1", hello(7)))
     texts = {name: text.decode() for name, text in TEXTS.items()}
     head = {"message": "hello", "device": "dev-1", "counter": 7, "time": "2023-11-14T22:13:20.123Z"}
     assert rows == [{**head, **HELLO, **texts}]
 
 
 def test_repeats_are_dropped_within_a_bounded_window():
-    decoder = Decoder({"dev-1": KEY})
+    decoder = Decoder({"dev-1": DeviceKey(KEY)})
     for counter in [*range(5000), 4999, 2000]:
         decoder.rows(Record(NOW, "dev-1", hello(counter)))
     assert decoder.stats.duplicates == 2 and decoder.stats.frames == 5002
@@ -64,7 +65,7 @@ def test_repeats_are_dropped_within_a_bounded_window():
 
 
 def test_each_refusal_is_counted_by_its_reason():
-    decoder = Decoder({"dev-1": KEY})
+    decoder = Decoder({"dev-1": DeviceKey(KEY)})
     good = hello(1)
     cases = {
         "key": ("dev-2", good),
@@ -79,12 +80,12 @@ def test_each_refusal_is_counted_by_its_reason():
 
 
 def test_a_frame_of_one_device_is_not_anothers():
-    decoder = Decoder({"dev-1": KEY, "dev-2": KEY})
+    decoder = Decoder({"dev-1": DeviceKey(KEY), "dev-2": DeviceKey(KEY)})
     assert decoder.rows(Record(NOW, "dev-2", hello(1, "dev-1"))) == [] and decoder.refused == "tag"
 
 
 def test_a_forged_frame_does_not_use_up_a_counter():
-    decoder = Decoder({"dev-1": KEY})
+    decoder = Decoder({"dev-1": DeviceKey(KEY)})
     decoder.rows(Record(NOW, "dev-1", hello(1, key=bytes(32))))
     assert decoder.rows(Record(NOW, "dev-1", hello(1))) and decoder.stats.duplicates == 0
 

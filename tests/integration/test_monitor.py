@@ -16,6 +16,7 @@ import tty
 import pytest
 from patrolink.capture import CaptureReader, CaptureWriter, Record
 from patrolink.cli import main
+from patrolink.keys import DeviceKey
 from patrolink.decoding import Decoder
 from patrolink.report.live import Table
 from patrolink.transport.serial import SerialTransport, pack
@@ -266,7 +267,7 @@ def shown(table: Table, width: int) -> str:
 
 
 def test_the_table_bounds_strangers_and_shows_friends():
-    decoder, table = Decoder({"dev-1": KEY}), Table("[/red] $x")
+    decoder, table = Decoder({"dev-1": DeviceKey(KEY)}), Table("[/red] $x")
     records = [Record(NOW, f"stranger-{i}", b"x" * 20) for i in range(100)] + [Record(NOW, "dev-1", hello(1))]
     for record in records:
         table.take(record, decoder.rows(record), decoder.stats)

@@ -1,10 +1,11 @@
 import patrolink_messages as m
-from patrolink_protocol import codec
+from patrolink_protocol import codec, decode
 from patrolink_protocol.frame import Reject
 
 STATUS = {
     "uptime_s": 61,
     "gps_mode": 3,
+    "errors": 0,
     "gps_sats": 9,
     "battery_pct": None,
     "signal_dbm": -97,
@@ -19,6 +20,8 @@ STATUS = {
 HELLO = {
     "boot": 3,
     "schema_hash": m.SCHEMA_HASH,
+    "minor": 0,
+    "profiles": 1,
     "heap_kb": 192,
     "date_floor": 20000,
     "batch_fixes": 60,
@@ -35,27 +38,27 @@ def encoded(kind, values):
 
 def refused(kind, body):
     try:
-        codec.decode(kind, body)
+        decode.decode(kind, body)
     except Reject as e:
         return e.name
     return None
 
 
 def test_status_comes_back():
-    got = codec.decode(m.DEVICE_STATUS, encoded(m.DEVICE_STATUS, STATUS))
+    got = decode.decode(m.DEVICE_STATUS, encoded(m.DEVICE_STATUS, STATUS))
     for name in STATUS:
         assert got[name] == STATUS[name], name
     assert got["temperature_c"] is None and got["message"] == "device_status"
 
 
 def test_hello_comes_back():
-    got = codec.decode(m.HELLO, encoded(m.HELLO, HELLO))
+    got = decode.decode(m.HELLO, encoded(m.HELLO, HELLO))
     assert got["board"] == "unix" and got["runtime"] == "Ω" and got["boot"] == 3
 
 
 def test_a_later_versions_fields_are_passed_over():
     body = encoded(m.HELLO, HELLO)
-    assert codec.decode(m.HELLO, body + b"\x01\x02\x03") == codec.decode(m.HELLO, body)
+    assert decode.decode(m.HELLO, body + b"\x01\x02\x03") == decode.decode(m.HELLO, body)
 
 
 def test_what_does_not_fit_is_refused_not_wrapped():
@@ -94,9 +97,11 @@ def test_illegal_values_are_refused():
     body[4] = 9
     assert refused(m.DEVICE_STATUS, bytes(body)) == "range"
     hello = bytearray(encoded(m.HELLO, HELLO))
-    hello[13] = 200
+    hello[16] = 200
     assert refused(m.HELLO, bytes(hello)) == "length"
-    hello[13] = 4
-    hello[14] = 0xFF
+    hello[16] = 25
+    assert refused(m.HELLO, bytes(hello) + bytes(20)) == "range"
+    hello[16] = 4
+    hello[17] = 0xFF
     assert refused(m.HELLO, bytes(hello)) == "range"
     assert refused(31, b"") == "type"

@@ -1,5 +1,5 @@
 import patrolink_messages as m
-from patrolink_protocol import frame
+from patrolink_protocol import frame, tail
 
 KEY = bytes(range(32))
 
@@ -13,24 +13,24 @@ def sealed(body=b"body", counter=7, direction=frame.UPLINK, device=b"dev-1"):
 
 def reason(data, key=KEY, device=b"dev-1", direction=frame.UPLINK):
     try:
-        frame.open_frame(data, key, device, direction)
+        frame.Channel(key, device, direction).open_frame(data)
     except frame.Reject as e:
-        assert e.reason == m.REJECT[e.name]
+        assert m.REASONS.split()[e.reason - 1] == e.name
         return e.name
     return None
 
 
 def test_hmac_is_rfc_4231s():
     # RFC 4231, test cases 1 and 2
-    mac = frame.Mac(b"\x0b" * 20).digest(b"Hi ", b"There")
+    mac = frame.mac(frame.mac_pads(b"\x0b" * 20), b"Hi ", b"There")
     assert mac[:8] == bytes([0xB0, 0x34, 0x4C, 0x61, 0xD8, 0xDB, 0x38, 0x53])
-    mac = frame.Mac(b"Jefe").digest(b"what do ya want for nothing?")
+    mac = frame.mac(frame.mac_pads(b"Jefe"), b"what do ya want for nothing?")
     assert mac[-4:] == bytes([0x64, 0xEC, 0x38, 0x43])
 
 
 def test_a_sealed_frame_opens():
-    kind, counter, body = frame.open_frame(sealed(), KEY, b"dev-1")
-    assert (kind, counter, bytes(body)) == (m.HELLO, 7, b"body")
+    kind, counter, body, extensions = frame.Channel(KEY, b"dev-1").open_frame(sealed())
+    assert (kind, counter, bytes(body), extensions) == (m.HELLO, 7, b"body", [])
     assert frame.peek(sealed(counter=frame.COUNTER_MAX)) == (m.HELLO, 0, frame.COUNTER_MAX)
 
 
@@ -39,13 +39,13 @@ def test_every_flipped_bit_is_refused():
     for i in range(len(good) * 8):
         bad = bytearray(good)
         bad[i >> 3] ^= 1 << (i & 7)
-        assert reason(bytes(bad)) in ("tag", "version")
+        assert reason(bytes(bad)) in ("tag", "version", "length")
 
 
 def test_every_truncation_is_refused():
     good = sealed()
     for n in range(len(good)):
-        assert reason(good[:n]) == ("length" if n < frame.HEADER + frame.TAG else "tag")
+        assert reason(good[:n]) == ("length" if n < frame.HEADER + m.TAG_BYTES else "tag")
     assert reason(bytes(m.MAX_FRAME + 1)) == "length"
 
 
@@ -57,12 +57,63 @@ def test_key_device_and_direction_are_under_the_tag():
     assert reason(good, direction=frame.DOWNLINK) == "tag"
 
 
+def resealed(data, direction=frame.UPLINK, epoch=0):
+    """The same bytes under a right tag: what a buggy but genuine device would send."""
+    n = frame.tag_bytes(data[0] & 31)
+    key = frame.mac(frame.mac_pads(KEY), (b"patrolink-up", b"patrolink-down")[direction], bytes([0, 0, 0, epoch]))
+    tag = frame.mac(frame.mac_pads(key), b"\x05dev-1" + bytes([direction]), data[:-n])
+    return data[:-n] + tag[:n]
+
+
 def test_unknown_flags_are_critical_even_when_genuine():
-    good = bytearray(sealed())
-    good[1] |= 0x80
-    mac = frame.Mac(frame.Mac(KEY).digest(b"patrolink-up"))
-    good[-frame.TAG :] = mac.digest(b"\x05dev-1\x00", bytes(good[: -frame.TAG]))[: frame.TAG]
-    assert reason(bytes(good)) == "critical"
+    for flag in (0x10, 0x20, 0x40):
+        good = bytearray(sealed())
+        good[1] |= flag
+        assert reason(resealed(bytes(good))) == "critical"
+
+
+def test_types_have_their_direction_and_tag():
+    for kind in range(32):
+        data = resealed(bytes([0x20 | kind]) + bytes(40))
+        assert reason(data) == (None if m.UP >> kind & 1 else "type"), kind
+        data = resealed(bytes([0x20 | kind]) + bytes(40), frame.DOWNLINK)
+        assert reason(data, direction=frame.DOWNLINK) == (None if m.DOWN >> kind & 1 else "type"), kind
+    assert frame.tag_bytes(m.COMMAND) == 16 and frame.tag_bytes(m.HELLO) == 8 and frame.tag_bytes(31) == 8
+    assert reason(bytes([0x20 | m.COMMAND]) + bytes(19), direction=frame.DOWNLINK) == "length"
+
+
+def test_an_epoch_has_its_own_key_and_phase():
+    buf = bytearray(64)
+    n = frame.Channel(KEY, b"dev-1", frame.UPLINK, 1).seal_into(buf, m.HELLO, 0, 9)
+    data = bytes(buf[:n])
+    assert frame.peek(data) == (m.HELLO, m.FLAG_PHASE, 0)
+    assert reason(data) == "tag"
+    assert frame.Channel(KEY, b"dev-1", frame.UPLINK, 1).open_frame(data)[0] == m.HELLO
+    # Under a right tag the phase has to be right as well.
+    assert reason(resealed(data)) == "critical"
+
+
+def test_tails():
+    buf = bytearray(80)
+    channel = frame.Channel(KEY, b"dev-1")
+    for extensions in ([], [(1, 0, b"abc")], [(64, 0, b""), (1, 0, b"x" * 20)]):
+        buf[5:9] = b"body"
+        end = tail.write_into(buf, 9, extensions)
+        n = channel.seal_into(buf, m.HELLO, 1, end, True)
+        _, _, body, got = channel.open_frame(bytes(buf[:n]))
+        assert bytes(body) == b"body" and got == extensions
+    end = tail.write_into(buf, 9, [(1, 0, b"abc"), (2, 1, b"")])
+    assert reason(bytes(buf[: channel.seal_into(buf, m.HELLO, 1, end, True)])) == "critical"
+    for wrong in (b"\x01\x03ab\x04", b"\x05", b"\x01\x01", b"\x01\x00\x02\x02", b"\xff"):
+        buf[5 : 5 + len(wrong)] = wrong
+        assert reason(bytes(buf[: channel.seal_into(buf, m.HELLO, 1, 5 + len(wrong), True)])) == "length", wrong
+    assert reason(bytes(buf[: channel.seal_into(buf, m.HELLO, 1, 5, True)])) == "length"
+    for bad in ([(0, 0, b"")], [(128, 0, b"")], [(1, 0, bytes(254))], [(1, 0, bytes(100)), (1, 0, bytes(152))]):
+        try:
+            tail.write_into(bytearray(400), 9, bad)
+        except ValueError:
+            continue
+        raise AssertionError(bad)
 
 
 def test_bad_keys_ids_and_counters_cannot_be_used():

@@ -2,7 +2,7 @@ from agent.counter import Counter
 from agent.gps import fix as gps
 from agent.link.outbox import Outbox
 from agent.reporter import Reporter
-from patrolink_protocol import codec, frame, track
+from patrolink_protocol import decode, frame, track
 
 KEY = bytes(range(32))
 
@@ -41,8 +41,8 @@ def decoded(outbox):
         data = bytes(outbox.begin())
         outbox.done()
         frames.append(data)
-        kind, _, body = frame.open_frame(data, KEY, b"dev-1")
-        fixes += codec.decode(kind, body)["fixes"]
+        kind, _, body, _ = frame.Channel(KEY, b"dev-1").open_frame(data)
+        fixes += decode.decode(kind, body)["fixes"]
     return frames, fixes
 
 
