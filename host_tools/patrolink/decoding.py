@@ -5,12 +5,11 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
-import patrolink_messages as m
 from patrolink_names import BITS, NAMES
-from patrolink_protocol import decode, frame, replay
+from patrolink_protocol import decode, frame, receiver
 
 from patrolink.capture import Record
-from patrolink.keys import EPOCH_MAX, DeviceKey
+from patrolink.keys import DeviceKey
 
 Row = dict[str, Any]
 _SYSTEM_FLAGS = ("date_suspect", "estimated", "differential")
@@ -70,40 +69,6 @@ class Stats:
         }
 
 
-class _Uplink:
-    """What is known of one device's frames: its key epoch, and the counters seen in it."""
-
-    def __init__(self, device: str, key: DeviceKey) -> None:
-        self._device = device.encode()
-        self._secret = key.secret
-        self._epoch = key.epoch
-        self._now = self._channel(key.epoch)
-        self._next: frame.Channel | None = None
-        self._window = replay.Window(m.REPLAY_WINDOW)
-
-    def _channel(self, epoch: int) -> frame.Channel:
-        return frame.Channel(self._secret, self._device, frame.UPLINK, epoch)
-
-    def open(self, data: bytes) -> tuple[int, int, memoryview, list[tuple[int, int, bytes]], bool]:
-        """Return (type, counter, body, extensions, seen before) of a genuine frame. Raises Reject.
-
-        A frame in the other phase is tried under the next epoch's key; when it is genuine, that epoch has begun.
-        """
-        _, flags, _ = frame.peek(data)
-        if bool(flags & m.FLAG_PHASE) == bool(self._now.phase) or self._epoch == EPOCH_MAX:
-            kind, counter, body, extensions = self._now.open_frame(data)
-        else:
-            self._next = self._next or self._channel(self._epoch + 1)
-            kind, counter, body, extensions = self._next.open_frame(data)
-            self._epoch += 1
-            self._now, self._next = self._next, None
-            self._window = replay.Window(m.REPLAY_WINDOW)
-        taken = self._window.take(counter)
-        if taken == replay.Window.OLD:
-            raise frame.Reject("replay", str(counter))
-        return kind, counter, body, extensions, taken == replay.Window.SEEN
-
-
 class Decoder:
     """Opens frames with the keys given; a frame of a device without a key is rejected.
 
@@ -111,7 +76,9 @@ class Decoder:
     """
 
     def __init__(self, keys: dict[str, DeviceKey]) -> None:
-        self._uplinks = {name: _Uplink(name, key) for name, key in keys.items()}
+        self._receivers = {
+            name: receiver.Receiver(key.secret, name.encode(), frame.UPLINK, key.epoch) for name, key in keys.items()
+        }
         self.refused = ""
         self.stats = Stats()
 
@@ -120,12 +87,12 @@ class Decoder:
         self.stats.frames += 1
         self.stats.bytes += len(record.frame)
         self.refused = ""
-        uplink = self._uplinks.get(record.device)
+        receiving = self._receivers.get(record.device)
         try:
-            if uplink is None:
+            if receiving is None:
                 raise frame.Reject("key", record.device)
-            kind, counter, body, extensions, seen = uplink.open(record.frame)
-            if seen:
+            kind, counter, body, extensions, repeated = receiving.open(record.frame)
+            if repeated:
                 self.stats.duplicates += 1
                 return []
             message = decode.decode(kind, body)

@@ -77,7 +77,7 @@ def decode(body):
                 first -= 1
                 first = (-((first + 1) >> 1) if first & 1 else first >> 1) + 1 - low // divisor
         values = _column(bits, first, n, width, signed and not optional, modulus)
-        columns[name] = _known(name, values, divisor, low, high, signed, optional)
+        columns[name] = _known(name, values, divisor, low, high, signed, optional, modulus)
     if bits.left > 7 or bits.get(bits.left):
         raise Reject("length", "bytes or bits after the batch")
     for state in columns["state"]:
@@ -133,7 +133,8 @@ def _column(bits, first, n, width, signed, modulus):
                 first += -((code + 1) >> 1) if code & 1 else code >> 1
                 append(first)
     if modulus:
-        return [value % modulus for value in values]
+        for i in range(1, len(values)):
+            values[i] %= modulus
     return values
 
 
@@ -176,7 +177,7 @@ def _runs(bits, n, k):
     return codes
 
 
-def _known(name, values, divisor, low, high, signed, optional):
+def _known(name, values, divisor, low, high, signed, optional, modulus):
     """Stored values into device units, in place of them; Reject for one that no encoder stores."""
     if not optional:
         lowest = low // divisor
@@ -185,7 +186,8 @@ def _known(name, values, divisor, low, high, signed, optional):
         lowest = 0
         offset = (low // divisor if signed else 0) - 1
     # Rounding may carry a legal value to the next multiple of the divisor, no further.
-    if min(values) < lowest or (max(values) + offset) * divisor >= high + divisor:
+    highest = max(values)
+    if min(values) < lowest or (highest + offset) * divisor >= high + divisor or 0 < modulus <= highest:
         raise Reject("range", name)
     if not optional:
         return values if divisor == 1 else [value * divisor for value in values]

@@ -1,0 +1,472 @@
+/* The Patrolink protocol, see SPEC.md. Made from protocol/schema.toml by protocol/generate.py; do not edit. */
+
+#ifndef PATROLINK_H
+#define PATROLINK_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define PL_VERSION 1
+#define PL_MINOR 0
+#define PL_HEADER 5
+#define PL_TAG_BYTES 8
+#define PL_LONG_TAG_BYTES 16
+#define PL_COUNTER_MAX 0xFFFFFFFu
+#define PL_FLAG_TAIL 8
+#define PL_FLAG_PHASE 4
+#define PL_MAX_FRAME 1024
+#define PL_MAX_BATCH 255
+#define PL_REPLAY_WINDOW 4096
+#define PL_SCHEMA_HASH 0x43A0F9FAu
+/* Bit t is set for the types that have a long tag, go up, go down. */
+#define PL_LONG_TAG 0x000BE040u
+#define PL_UP 0x001D7FBEu
+#define PL_DOWN 0x001EC340u
+
+/* Message types. */
+enum {
+    PL_HELLO = 1,
+    PL_POSITION_BATCH = 2,
+    PL_DEVICE_STATUS = 3,
+    PL_NO_FIX = 4,
+    PL_EVENT = 5,
+    PL_EVENT_STATE = 6,
+    PL_PTT_BURST = 7,
+    PL_TEXT = 8,
+    PL_TEXT_STATE = 9,
+    PL_DUTY = 10,
+    PL_PATROL_SUMMARY = 11,
+    PL_HAZARD = 12,
+    PL_CLIP_MANIFEST = 13,
+    PL_CLIP_STATE = 14,
+    PL_COMMAND = 15,
+    PL_ANSWER = 16,
+    PL_FIRMWARE = 17,
+    PL_TIME_SYNC = 18,
+    PL_CERTIFY = 19,
+    PL_REJECT = 20,
+};
+
+/* Why a frame is refused. */
+enum {
+    PL_REJECT_LENGTH = 1, /* shorter or longer than its contents, or over the limit */
+    PL_REJECT_VERSION = 2, /* a major version this receiver does not speak */
+    PL_REJECT_TYPE = 3, /* a message type that is unknown, or never goes in this direction */
+    PL_REJECT_TAG = 4, /* the authentication tag does not match */
+    PL_REJECT_KEY = 5, /* no key is known for this device */
+    PL_REJECT_REPLAY = 6, /* a counter that was seen before, or is too old */
+    PL_REJECT_RANGE = 7, /* a field outside its range, or a coding that no encoder makes */
+    PL_REJECT_CRITICAL = 8, /* a reserved flag or a critical extension that is not understood */
+};
+
+/* Values of a position row, with their units. */
+enum pl_column {
+    PL_LAT, /* 1e-7 deg: WGS 84 latitude */
+    PL_LON, /* 1e-7 deg: WGS 84 longitude */
+    PL_STATE, /* bits: bits 0-1 mode (1 none, 2 2D, 3 3D; 0 is refused), bit 2 date suspect, bit 3 estimated, bit 4 differential; in mode 1 the position means none and repeats the last */
+    PL_ALT, /* mm: above mean sea level; meaningful in mode 3 only */
+    PL_SPEED, /* mm/s: over ground */
+    PL_COURSE, /* 1e-2 deg: over ground, from true north; 0 to 179 steps of 2 degrees (the 180th is 0 again) */
+    PL_HACC, /* mm: horizontal accuracy estimate, 95 % */
+    PL_SATS, /* 1: satellites used */
+    PL_BATTERY, /* %: charge left */
+    PL_COLUMNS /* those and the time */ = 10
+};
+#define PL_OPTIONAL 6
+
+/* First frame of a boot: who I am, what I run, what I can. */
+typedef struct {
+    uint32_t boot;
+    uint32_t schema_hash;
+    uint8_t minor;
+    uint16_t profiles;
+    uint16_t heap_kb; /* KiB */
+    uint16_t date_floor; /* d */
+    uint8_t batch_fixes;
+    struct { uint8_t len, data[24]; } board;
+    struct { uint8_t len, data[24]; } firmware;
+    struct { uint8_t len, data[40]; } runtime;
+} pl_hello;
+enum { PL_HELLO_PROFILES_RICE = 1, PL_HELLO_PROFILES_PTT = 2, PL_HELLO_PROFILES_VIDEO = 4, PL_HELLO_PROFILES_LIVE_VIEW = 8, PL_HELLO_PROFILES_FIRMWARE_UPDATE = 16, PL_HELLO_PROFILES_HAZARD_PHOTO = 32, PL_HELLO_PROFILES_LONG_BATCH = 64 };
+
+/* Health of the device, at boot, periodically, and when the GPS mode changes. */
+typedef struct {
+    uint32_t uptime_s; /* s */
+    uint8_t gps_mode;
+    uint8_t gps_sats;
+    uint8_t battery_pct; /* % */
+    uint8_t charge;
+    int8_t signal_dbm; /* dBm */
+    int8_t temperature_c; /* degC */
+    uint8_t storage_free_pct; /* % */
+    uint16_t errors;
+    uint16_t heap_free_kb; /* KiB */
+    uint16_t queue_frames;
+    uint32_t dropped_frames;
+    uint16_t reconnects;
+    uint32_t nmea_sentences;
+    uint32_t nmea_errors;
+    uint32_t fixes;
+} pl_device_status;
+enum { PL_DEVICE_STATUS_GPS_MODE_SILENT = 0, PL_DEVICE_STATUS_GPS_MODE_NO_FIX = 1, PL_DEVICE_STATUS_GPS_MODE_FIX_2D = 2, PL_DEVICE_STATUS_GPS_MODE_FIX_3D = 3 };
+#define PL_DEVICE_STATUS_GPS_SATS_UNKNOWN 255
+#define PL_DEVICE_STATUS_BATTERY_PCT_UNKNOWN 255
+#define PL_DEVICE_STATUS_CHARGE_UNKNOWN 255
+enum { PL_DEVICE_STATUS_CHARGE_DISCHARGING = 0, PL_DEVICE_STATUS_CHARGE_CHARGING = 1, PL_DEVICE_STATUS_CHARGE_FULL = 2, PL_DEVICE_STATUS_CHARGE_FAULT = 3 };
+#define PL_DEVICE_STATUS_SIGNAL_DBM_UNKNOWN -128
+#define PL_DEVICE_STATUS_TEMPERATURE_C_UNKNOWN -128
+#define PL_DEVICE_STATUS_STORAGE_FREE_PCT_UNKNOWN 255
+enum { PL_DEVICE_STATUS_ERRORS_GPS_SILENT = 1, PL_DEVICE_STATUS_ERRORS_CLOCK_UNSET = 2, PL_DEVICE_STATUS_ERRORS_STORAGE_FULL = 4, PL_DEVICE_STATUS_ERRORS_STORAGE_FAULT = 8, PL_DEVICE_STATUS_ERRORS_MODEM_FAULT = 16, PL_DEVICE_STATUS_ERRORS_CAMERA_FAULT = 32, PL_DEVICE_STATUS_ERRORS_MICROPHONE_FAULT = 64, PL_DEVICE_STATUS_ERRORS_OUTBOX_DROPPED = 128, PL_DEVICE_STATUS_ERRORS_KEY_EXHAUSTED = 256, PL_DEVICE_STATUS_ERRORS_OVERHEATED = 512 };
+#define PL_DEVICE_STATUS_HEAP_FREE_KB_UNKNOWN 65535
+
+/* There is no position: since when, why, and where the last one was. */
+typedef struct {
+    uint64_t time_ms; /* ms */
+    uint32_t since_s; /* s */
+    uint8_t reason;
+    uint8_t sats_in_view;
+    int32_t lat_e7; /* 1e-7 deg */
+    int32_t lon_e7; /* 1e-7 deg */
+    struct { uint8_t len, data[32]; } cell;
+} pl_no_fix;
+#define PL_NO_FIX_TIME_MS_UNKNOWN UINT64_C(0)
+enum { PL_NO_FIX_REASON_SEARCHING = 0, PL_NO_FIX_REASON_RECEIVER_SILENT = 1, PL_NO_FIX_REASON_NO_SKY = 2, PL_NO_FIX_REASON_JAMMED = 3, PL_NO_FIX_REASON_SWITCHED_OFF = 4 };
+#define PL_NO_FIX_SATS_IN_VIEW_UNKNOWN 255
+#define PL_NO_FIX_LAT_E7_UNKNOWN (-2147483647 - 1)
+#define PL_NO_FIX_LON_E7_UNKNOWN (-2147483647 - 1)
+
+/* Something happened to the wearer or the device. An event with ack_wanted is repeated until event_state answers it. */
+typedef struct {
+    uint32_t event_id;
+    uint8_t kind;
+    uint8_t phase;
+    uint8_t ack_wanted;
+    uint8_t cause;
+    uint64_t time_ms; /* ms */
+    int32_t lat_e7; /* 1e-7 deg */
+    int32_t lon_e7; /* 1e-7 deg */
+    uint16_t hacc_m; /* m */
+    uint16_t fix_age_s; /* s */
+    uint32_t ref;
+    int32_t value;
+    struct { uint8_t len, data[80]; } text;
+} pl_event;
+enum { PL_EVENT_KIND_SOS = 1, PL_EVENT_KIND_MAN_DOWN = 2, PL_EVENT_KIND_GEOFENCE_ENTER = 3, PL_EVENT_KIND_GEOFENCE_LEAVE = 4, PL_EVENT_KIND_RECORDING_START = 5, PL_EVENT_KIND_RECORDING_STOP = 6, PL_EVENT_KIND_TAMPER = 7, PL_EVENT_KIND_LOW_BATTERY = 8, PL_EVENT_KIND_LIVE_VIEW_START = 9, PL_EVENT_KIND_LIVE_VIEW_STOP = 10, PL_EVENT_KIND_POWER_OFF = 11, PL_EVENT_KIND_STORAGE_LOW = 12 };
+enum { PL_EVENT_PHASE_RAISED = 0, PL_EVENT_PHASE_UPDATED = 1, PL_EVENT_PHASE_CANCELLED = 2, PL_EVENT_PHASE_CLEARED = 3 };
+enum { PL_EVENT_CAUSE_BUTTON = 0, PL_EVENT_CAUSE_MOTION = 1, PL_EVENT_CAUSE_DISPATCHER = 2, PL_EVENT_CAUSE_RULE = 3, PL_EVENT_CAUSE_SCHEDULE = 4, PL_EVENT_CAUSE_FAULT = 5 };
+#define PL_EVENT_TIME_MS_UNKNOWN UINT64_C(0)
+#define PL_EVENT_LAT_E7_UNKNOWN (-2147483647 - 1)
+#define PL_EVENT_LON_E7_UNKNOWN (-2147483647 - 1)
+#define PL_EVENT_HACC_M_UNKNOWN 65535
+#define PL_EVENT_FIX_AGE_S_UNKNOWN 65535
+#define PL_EVENT_REF_UNKNOWN 4294967295u
+#define PL_EVENT_VALUE_UNKNOWN (-2147483647 - 1)
+
+/* The hub answers an event: who has it. The device tells the wearer. */
+typedef struct {
+    uint32_t event_id;
+    uint8_t state;
+    uint64_t time_ms; /* ms */
+    uint16_t eta_s; /* s */
+    struct { uint8_t len, data[40]; } who;
+} pl_event_state;
+enum { PL_EVENT_STATE_STATE_RECEIVED = 1, PL_EVENT_STATE_STATE_READ = 2, PL_EVENT_STATE_STATE_ACCEPTED = 3, PL_EVENT_STATE_STATE_ARRIVED = 4, PL_EVENT_STATE_STATE_RESOLVED = 5, PL_EVENT_STATE_STATE_FALSE_ALARM = 6 };
+#define PL_EVENT_STATE_ETA_S_UNKNOWN 65535
+
+/* Summary of one talk burst that this device sent or heard (TS 22.179 KPIs). */
+typedef struct {
+    uint32_t group;
+    uint8_t role;
+    uint8_t outcome;
+    uint64_t start_ms; /* ms */
+    uint32_t duration_ms; /* ms */
+    uint16_t access_ms; /* ms */
+    uint16_t packets;
+    uint16_t lost;
+    uint16_t jitter_ms; /* ms */
+    uint32_t ssrc;
+} pl_ptt_burst;
+enum { PL_PTT_BURST_ROLE_TALKED = 0, PL_PTT_BURST_ROLE_HEARD = 1 };
+enum { PL_PTT_BURST_OUTCOME_GRANTED = 0, PL_PTT_BURST_OUTCOME_QUEUED = 1, PL_PTT_BURST_OUTCOME_DENIED = 2, PL_PTT_BURST_OUTCOME_FAILED = 3, PL_PTT_BURST_OUTCOME_ABANDONED = 4, PL_PTT_BURST_OUTCOME_REVOKED = 5 };
+#define PL_PTT_BURST_ACCESS_MS_UNKNOWN 65535
+#define PL_PTT_BURST_JITTER_MS_UNKNOWN 65535
+
+/* A text or an alert for a person. */
+typedef struct {
+    uint32_t text_id;
+    uint64_t time_ms; /* ms */
+    uint8_t priority;
+    uint8_t ack;
+    int32_t lat_e7; /* 1e-7 deg */
+    int32_t lon_e7; /* 1e-7 deg */
+    struct { uint8_t len, data[40]; } sender;
+    struct { uint8_t len, data[240]; } text;
+} pl_text;
+#define PL_TEXT_TIME_MS_UNKNOWN UINT64_C(0)
+enum { PL_TEXT_PRIORITY_ROUTINE = 0, PL_TEXT_PRIORITY_NOTICE = 1, PL_TEXT_PRIORITY_ALERT = 2, PL_TEXT_PRIORITY_EMERGENCY = 3 };
+enum { PL_TEXT_ACK_NONE = 0, PL_TEXT_ACK_RECEIVED = 1, PL_TEXT_ACK_READ = 2, PL_TEXT_ACK_ACCEPTED = 3, PL_TEXT_ACK_ARRIVED = 4, PL_TEXT_ACK_RESOLVED = 5 };
+#define PL_TEXT_LAT_E7_UNKNOWN (-2147483647 - 1)
+#define PL_TEXT_LON_E7_UNKNOWN (-2147483647 - 1)
+
+/* How far a text has come with its reader. States only move forward; each is told once. */
+typedef struct {
+    uint32_t text_id;
+    uint8_t state;
+    uint64_t time_ms; /* ms */
+} pl_text_state;
+enum { PL_TEXT_STATE_STATE_RECEIVED = 1, PL_TEXT_STATE_STATE_READ = 2, PL_TEXT_STATE_STATE_ACCEPTED = 3, PL_TEXT_STATE_STATE_ARRIVED = 4, PL_TEXT_STATE_STATE_RESOLVED = 5, PL_TEXT_STATE_STATE_DECLINED = 6 };
+#define PL_TEXT_STATE_TIME_MS_UNKNOWN UINT64_C(0)
+
+/* Start and end of duty, arrival at a post. */
+typedef struct {
+    uint8_t kind;
+    uint64_t time_ms; /* ms */
+    uint32_t post;
+    int32_t lat_e7; /* 1e-7 deg */
+    int32_t lon_e7; /* 1e-7 deg */
+    struct { uint8_t len, data[32]; } wearer;
+} pl_duty;
+enum { PL_DUTY_KIND_CHECK_IN = 1, PL_DUTY_KIND_CHECK_OUT = 2, PL_DUTY_KIND_POST_ARRIVE = 3, PL_DUTY_KIND_POST_LEAVE = 4, PL_DUTY_KIND_WELFARE_OK = 5, PL_DUTY_KIND_WELFARE_MISSED = 6 };
+#define PL_DUTY_TIME_MS_UNKNOWN UINT64_C(0)
+#define PL_DUTY_POST_UNKNOWN 4294967295u
+#define PL_DUTY_LAT_E7_UNKNOWN (-2147483647 - 1)
+#define PL_DUTY_LON_E7_UNKNOWN (-2147483647 - 1)
+
+/* What a duty was, at its end. */
+typedef struct {
+    uint64_t start_ms; /* ms */
+    uint64_t end_ms; /* ms */
+    uint32_t distance_m; /* m */
+    uint32_t fixes;
+    uint16_t posts;
+    uint16_t events;
+    uint16_t bursts;
+    uint16_t clips;
+    uint32_t no_fix_s; /* s */
+    uint32_t offline_s; /* s */
+} pl_patrol_summary;
+
+/* Something that others should know of, with a photo if there is one. */
+typedef struct {
+    uint32_t hazard_id;
+    uint8_t kind;
+    uint8_t severity;
+    uint64_t time_ms; /* ms */
+    int32_t lat_e7; /* 1e-7 deg */
+    int32_t lon_e7; /* 1e-7 deg */
+    uint32_t photo_clip;
+    struct { uint8_t len, data[32]; } photo_sha256;
+    struct { uint8_t len, data[200]; } text;
+} pl_hazard;
+enum { PL_HAZARD_KIND_OTHER = 0, PL_HAZARD_KIND_FIRE = 1, PL_HAZARD_KIND_FLOOD = 2, PL_HAZARD_KIND_TRAFFIC = 3, PL_HAZARD_KIND_STOLEN_VEHICLE = 4, PL_HAZARD_KIND_FRAUD = 5, PL_HAZARD_KIND_MISSING_PERSON = 6, PL_HAZARD_KIND_CROWD = 7, PL_HAZARD_KIND_INFRASTRUCTURE = 8, PL_HAZARD_KIND_MEDICAL = 9 };
+enum { PL_HAZARD_SEVERITY_INFORMATION = 0, PL_HAZARD_SEVERITY_MINOR = 1, PL_HAZARD_SEVERITY_SERIOUS = 2, PL_HAZARD_SEVERITY_LIFE = 3 };
+#define PL_HAZARD_TIME_MS_UNKNOWN UINT64_C(0)
+#define PL_HAZARD_LAT_E7_UNKNOWN (-2147483647 - 1)
+#define PL_HAZARD_LON_E7_UNKNOWN (-2147483647 - 1)
+#define PL_HAZARD_PHOTO_CLIP_UNKNOWN 4294967295u
+
+/* A clip exists: what it is and what its hash chain ends in. */
+typedef struct {
+    uint32_t clip_id;
+    uint8_t trigger;
+    uint8_t codec;
+    uint64_t start_ms; /* ms */
+    uint32_t duration_ms; /* ms */
+    uint32_t pre_event_ms; /* ms */
+    uint16_t segments;
+    uint32_t bytes; /* B */
+    uint32_t event_id;
+    struct { uint8_t len, data[32]; } previous_chain;
+    struct { uint8_t len, data[32]; } chain;
+} pl_clip_manifest;
+enum { PL_CLIP_MANIFEST_TRIGGER_BUTTON = 0, PL_CLIP_MANIFEST_TRIGGER_SOS = 1, PL_CLIP_MANIFEST_TRIGGER_MAN_DOWN = 2, PL_CLIP_MANIFEST_TRIGGER_DISPATCHER = 3, PL_CLIP_MANIFEST_TRIGGER_GEOFENCE = 4, PL_CLIP_MANIFEST_TRIGGER_PHOTO = 5 };
+enum { PL_CLIP_MANIFEST_CODEC_MJPEG_AVI = 1, PL_CLIP_MANIFEST_CODEC_H264_MP4 = 2, PL_CLIP_MANIFEST_CODEC_JPEG = 3, PL_CLIP_MANIFEST_CODEC_PCMA_WAV = 4, PL_CLIP_MANIFEST_CODEC_OPUS_OGG = 5 };
+#define PL_CLIP_MANIFEST_EVENT_ID_UNKNOWN 4294967295u
+
+/* How far a clip is on its way; from the hub, `verified` alone lets the device release it. */
+typedef struct {
+    uint32_t clip_id;
+    uint8_t state;
+    uint32_t bytes_done; /* B */
+    uint64_t time_ms; /* ms */
+} pl_clip_state;
+enum { PL_CLIP_STATE_STATE_RECORDING = 1, PL_CLIP_STATE_STATE_KEPT = 2, PL_CLIP_STATE_STATE_UPLOADING = 3, PL_CLIP_STATE_STATE_UPLOADED = 4, PL_CLIP_STATE_STATE_VERIFIED = 5, PL_CLIP_STATE_STATE_RELEASED = 6, PL_CLIP_STATE_STATE_DAMAGED = 7, PL_CLIP_STATE_STATE_LOCKED = 8 };
+#define PL_CLIP_STATE_TIME_MS_UNKNOWN UINT64_C(0)
+
+/* The hub asks the device to act. The wearer sees every one; the device writes each to its audit log, and answers. */
+typedef struct {
+    uint32_t command_id;
+    uint8_t action;
+    uint64_t expires_ms; /* ms */
+    struct { uint8_t len, data[40]; } operator;
+    uint32_t number;
+    struct { uint8_t len, data[40]; } name;
+    struct { uint8_t len, data[120]; } value;
+} pl_command;
+enum { PL_COMMAND_ACTION_START_RECORDING = 1, PL_COMMAND_ACTION_STOP_RECORDING = 2, PL_COMMAND_ACTION_SNAPSHOT = 3, PL_COMMAND_ACTION_LIVE_VIEW_START = 4, PL_COMMAND_ACTION_LIVE_VIEW_STOP = 5, PL_COMMAND_ACTION_CALL = 6, PL_COMMAND_ACTION_CONFIGURE = 7, PL_COMMAND_ACTION_LOCATE = 8, PL_COMMAND_ACTION_REBOOT = 9, PL_COMMAND_ACTION_STUN = 10, PL_COMMAND_ACTION_REVIVE = 11, PL_COMMAND_ACTION_ROTATE_KEY = 12, PL_COMMAND_ACTION_STATUS = 13, PL_COMMAND_ACTION_PRESERVE_CLIP = 14 };
+#define PL_COMMAND_NUMBER_UNKNOWN 4294967295u
+
+/* What became of a command. */
+typedef struct {
+    uint32_t command_id;
+    uint8_t result;
+    uint64_t time_ms; /* ms */
+    uint32_t ref;
+    struct { uint8_t len, data[80]; } text;
+} pl_answer;
+enum { PL_ANSWER_RESULT_DONE = 0, PL_ANSWER_RESULT_STARTED = 1, PL_ANSWER_RESULT_REFUSED = 2, PL_ANSWER_RESULT_UNSUPPORTED = 3, PL_ANSWER_RESULT_EXPIRED = 4, PL_ANSWER_RESULT_FAILED = 5, PL_ANSWER_RESULT_BUSY = 6 };
+#define PL_ANSWER_TIME_MS_UNKNOWN UINT64_C(0)
+#define PL_ANSWER_REF_UNKNOWN 4294967295u
+
+/* An image to install. The device verifies the image's own signature as well; confirms after its first session. */
+typedef struct {
+    uint32_t command_id;
+    struct { uint8_t len, data[24]; } board;
+    struct { uint8_t len, data[24]; } version;
+    uint32_t rollback;
+    uint32_t bytes; /* B */
+    struct { uint8_t len, data[32]; } sha256;
+    struct { uint8_t len, data[200]; } url;
+} pl_firmware;
+
+/* Clock offset as in NTP (RFC 5905 section 8): the device sends with only `originate_ms`, the hub answers with all three. */
+typedef struct {
+    uint64_t originate_ms; /* ms */
+    uint64_t receive_ms; /* ms */
+    uint64_t transmit_ms; /* ms */
+} pl_time_sync;
+#define PL_TIME_SYNC_RECEIVE_MS_UNKNOWN UINT64_C(0)
+#define PL_TIME_SYNC_TRANSMIT_MS_UNKNOWN UINT64_C(0)
+
+/* Certification mode, in the manner of LoRaWAN TS009: a tester drives the device over the protocol itself. Shown to the wearer; ends by itself after `seconds`. */
+typedef struct {
+    uint8_t operation;
+    uint16_t seconds; /* s */
+    uint32_t frames_accepted;
+    uint32_t frames_refused;
+    struct { uint8_t len, data[200]; } payload;
+} pl_certify;
+enum { PL_CERTIFY_OPERATION_ENTER = 1, PL_CERTIFY_OPERATION_LEAVE = 2, PL_CERTIFY_OPERATION_ECHO = 3, PL_CERTIFY_OPERATION_REPORT_COUNTERS = 4, PL_CERTIFY_OPERATION_SEND_VECTOR = 5, PL_CERTIFY_OPERATION_POWER_CUT = 6, PL_CERTIFY_OPERATION_RESULT = 7 };
+
+/* A genuine frame could not be used. Never sent for a frame whose tag did not match, nor for a reject. */
+typedef struct {
+    uint32_t counter;
+    uint8_t message_type;
+    uint8_t reason;
+    struct { uint8_t len, data[40]; } detail;
+} pl_reject;
+
+/* Any scalar message. */
+typedef struct {
+    uint8_t type;
+    union {
+        pl_hello hello;
+        pl_device_status device_status;
+        pl_no_fix no_fix;
+        pl_event event;
+        pl_event_state event_state;
+        pl_ptt_burst ptt_burst;
+        pl_text text;
+        pl_text_state text_state;
+        pl_duty duty;
+        pl_patrol_summary patrol_summary;
+        pl_hazard hazard;
+        pl_clip_manifest clip_manifest;
+        pl_clip_state clip_state;
+        pl_command command;
+        pl_answer answer;
+        pl_firmware firmware;
+        pl_time_sync time_sync;
+        pl_certify certify;
+        pl_reject reject;
+    } as;
+} pl_message;
+
+/* --- frames ------------------------------------------------------------------------------------------------- */
+
+/* What a call says. 1 to 8 are the reasons of the reject table; a receiver may send them in a `reject` message. */
+enum {
+    PL_OK = 0,
+    PL_ERR_RANGE = -1, /* encoding: a value does not fit its field or column */
+    PL_ERR_SPACE = -2, /* encoding: the buffer is too short; decoding: more rows than the caller has room for */
+    PL_REPEATED = -3   /* receiving on a host: accepted before; drop it silently */
+};
+
+/* One direction of one device in one key epoch. */
+typedef struct {
+    uint8_t inner[64], outer[64]; /* HMAC's padded keys (RFC 2104) */
+    uint8_t context[34];
+    uint8_t context_len;
+    uint8_t direction; /* 0 up, 1 down */
+    uint8_t phase;
+} pl_channel;
+
+typedef struct {
+    uint8_t type;
+    uint32_t counter;
+    const uint8_t *body;
+    size_t body_len;
+    const uint8_t *tail; /* type, length, value, repeated; elective extensions only */
+    size_t tail_len;
+} pl_frame;
+
+/* Prepare a channel. id_len is 1 to 32; PL_ERR_RANGE otherwise. */
+int pl_channel_init(pl_channel *ch, const uint8_t key[32], const uint8_t *id, size_t id_len, int direction,
+                    uint32_t epoch);
+
+/* Verify a frame and say where its parts are; `out` points into `data`. The counter is yours to judge. */
+int pl_open(const pl_channel *ch, const uint8_t *data, size_t len, pl_frame *out);
+
+/* Complete the frame whose body is buf[PL_HEADER] to buf[end - 1] (with `tail`: body and TLV tail). *len is its length. */
+int pl_seal(const pl_channel *ch, uint8_t *buf, size_t cap, uint8_t type, uint32_t counter, size_t end, bool tail,
+            size_t *len);
+
+/* HMAC-SHA256 under a channel's key, for tests. */
+void pl_mac(const pl_channel *ch, const uint8_t *data, size_t len, uint8_t digest[32]);
+
+/* The receiving end of one device's frames in one direction: genuine, of the right epoch, and new. */
+typedef struct {
+    uint8_t key[32];
+    uint8_t id[32];
+    uint8_t id_len;
+    uint32_t epoch;
+    pl_channel channel;
+    int64_t highest; /* counter accepted; -1: none. A device sets it from storage, and stores it before it acts */
+    uint8_t *seen;   /* a host: (PL_REPLAY_WINDOW + 7) / 8 bytes; a device: NULL */
+} pl_receiver;
+
+/* direction 0 (a host receives up) needs `seen`; direction 1 (a device receives down) does not. */
+int pl_receiver_init(pl_receiver *r, const uint8_t key[32], const uint8_t *id, size_t id_len, int direction,
+                     uint32_t epoch, uint8_t *seen);
+
+/* As pl_open, with the next epoch begun by its first genuine frame, and counters judged. PL_OK, PL_REPEATED or a reason. */
+int pl_receive(pl_receiver *r, const uint8_t *data, size_t len, pl_frame *out);
+
+/* --- scalar messages ---------------------------------------------------------------------------------------- */
+
+/* Decode the body of any scalar message; a field that is not known holds its PL_..._UNKNOWN code. */
+int pl_decode(uint8_t type, const uint8_t *body, size_t len, pl_message *out);
+
+/* Write the body of out->type at buf; *len is its length. */
+int pl_encode(const pl_message *in, uint8_t *buf, size_t cap, size_t *len);
+
+/* --- position batches --------------------------------------------------------------------------------------- */
+
+#define PL_UNKNOWN (-(1 << 30)) /* in a row: this value is not known */
+
+/* A position in device units: see enum pl_column. */
+typedef struct {
+    int64_t time_ms; /* unix time */
+    int32_t value[PL_COLUMNS - 1];
+} pl_row;
+
+/* Decode a batch into rows[0] to rows[*count - 1]; at most max_rows, PL_ERR_SPACE when it has more. */
+int pl_track_decode(const uint8_t *body, size_t len, pl_row *rows, size_t max_rows, size_t *count, int *resolution);
+
+/* Encode 1 to PL_MAX_BATCH rows within six days of each other. resolution is 5, 6 or 7; bit j of `omit` leaves optional
+ * column j out. Takes about 3 KB of stack. */
+int pl_track_encode(const pl_row *rows, size_t count, int resolution, bool rice, unsigned omit, uint8_t *buf, size_t cap,
+                    size_t *len);
+
+#endif

@@ -1,0 +1,53 @@
+"""The receiving end of one device's frames: genuine, of the right epoch, and new. MicroPython subset.
+
+SPEC.md, "Tag and keys" and "Counters".
+"""
+
+import patrolink_messages as m
+
+from .frame import DOWNLINK, UPLINK, Channel, Reject, peek
+from .replay import Window
+
+EPOCH_MAX = (1 << 32) - 1
+
+
+class Receiver:
+    """Opens the frames of one device in one direction; knows the key epoch and the counters accepted in it.
+
+    A host receives up: any order within the window. A device receives down: counters only grow, from `highest` on,
+    which it stores before it acts.
+    """
+
+    def __init__(self, key, device_id, direction=UPLINK, epoch=0, highest=-1):
+        self._key = key
+        self._device_id = device_id
+        self._direction = direction
+        self.epoch = epoch
+        self._now = Channel(key, device_id, direction, epoch)
+        self._next = None
+        self._window = self._fresh(highest)
+
+    def _fresh(self, highest=-1):
+        return Window(0 if self._direction == DOWNLINK else m.REPLAY_WINDOW, highest)
+
+    def open(self, data):
+        """Return (type, counter, body, extensions, repeated) of a genuine frame; raise Reject otherwise.
+
+        A frame in the other phase is tried under the next epoch's key; when it is genuine, that epoch has begun.
+        `repeated` is True for a frame that was accepted before and that a host drops silently.
+        """
+        _, flags, _ = peek(data)
+        if (1 if flags & m.FLAG_PHASE else 0) == self._now.phase or self.epoch == EPOCH_MAX:
+            kind, counter, body, extensions = self._now.open_frame(data)
+        else:
+            if self._next is None:
+                self._next = Channel(self._key, self._device_id, self._direction, self.epoch + 1)
+            kind, counter, body, extensions = self._next.open_frame(data)
+            self.epoch += 1
+            self._now = self._next
+            self._next = None
+            self._window = self._fresh()
+        taken = self._window.take(counter)
+        if taken == Window.OLD or taken == Window.SEEN and self._direction == DOWNLINK:
+            raise Reject("replay", str(counter))
+        return kind, counter, body, extensions, taken == Window.SEEN

@@ -1,0 +1,191 @@
+"""schema → generated/patrolink.h and patrolink.c: C99, freestanding (no libc), no allocation.
+
+core.h and core.c hold what does not depend on the schema; tables and structures are put in front of them.
+"""
+
+from pathlib import Path
+
+from .model import TEXTS, Field, Message, Schema
+
+_CORE = Path(__file__).resolve().parent
+_HEAD = "/* {} Made from protocol/schema.toml by protocol/generate.py; do not edit. */\n"
+# The signed kinds are odd: core.c counts on it.
+_NAME = ("#ifdef PATROLINK_NAMES", "    const char *name;", "#endif")
+_KINDS = ("U8", "I8", "U16", "I16", "U32", "I32", "U64", "I64", "STR", "BYTES")
+
+
+def _define(name: str, value: object) -> str:
+    return f"#define PL_{name} {value}"
+
+
+def _number(value: int, kind: str) -> str:
+    if kind == "u64":
+        return f"UINT64_C({value})"
+    if value == -(1 << 31):
+        return f"({value + 1} - 1)"
+    return f"{value}u" if value > 0x7FFFFFFF else str(value)
+
+
+def _member(f: Field) -> str:
+    note = f" /* {f.unit} */" if f.unit else ""
+    if f.type in TEXTS:
+        return f"    struct {{ uint8_t len, data[{f.high}]; }} {f.name};{note}"
+    kind = f.type.replace("u", "uint").replace("i", "int", 1) if f.type[0] == "i" else f"uint{f.type[1:]}"
+    return f"    {kind}_t {f.name};{note}"
+
+
+def _structure(m: Message) -> list[str]:
+    lines = [f"/* {m.doc} */", "typedef struct {", *[_member(f) for f in m.fields or ()], f"}} pl_{m.name};"]
+    for f in m.fields or ():
+        prefix = f"PL_{m.name}_{f.name}".upper()
+        if f.unknown is not None:
+            lines.append(f"#define {prefix}_UNKNOWN {_number(f.unknown, f.type)}")
+        if f.names:
+            names = ", ".join(f"{prefix}_{name.upper()} = {code}" for name, code in f.names.items())
+            lines.append(f"enum {{ {names} }};")
+        if f.bits:
+            names = ", ".join(f"{prefix}_{name.upper()} = {1 << i}" for i, name in enumerate(f.bits))
+            lines.append(f"enum {{ {names} }};")
+    return [*lines, ""]
+
+
+def render_header(schema: Schema) -> str:
+    """Return patrolink.h: limits, structures of all scalar messages, and the calls."""
+    p = schema.protocol
+    scalar = [m for m in schema.messages if m.fields is not None]
+
+    def mask(types: list[int]) -> str:
+        return f"0x{sum(1 << t for t in types):08X}u"
+
+    lines = [
+        _HEAD.format("The Patrolink protocol, see SPEC.md."),
+        "#ifndef PATROLINK_H",
+        "#define PATROLINK_H",
+        "",
+        "#include <stdbool.h>",
+        "#include <stddef.h>",
+        "#include <stdint.h>",
+        "",
+        _define("VERSION", p["version"]),
+        _define("MINOR", p["minor"]),
+        _define("HEADER", 5),
+        _define("TAG_BYTES", p["tag_bytes"]),
+        _define("LONG_TAG_BYTES", p["long_tag_bytes"]),
+        _define("COUNTER_MAX", f"0x{(1 << p['counter_bits']) - 1:X}u"),
+        _define("FLAG_TAIL", p["flag_tail"]),
+        _define("FLAG_PHASE", p["flag_phase"]),
+        _define("MAX_FRAME", p["max_frame"]),
+        _define("MAX_BATCH", p["max_batch"]),
+        _define("REPLAY_WINDOW", p["replay_window"]),
+        _define("SCHEMA_HASH", f"0x{schema.hash:08X}u"),
+        "/* Bit t is set for the types that have a long tag, go up, go down. */",
+        _define("LONG_TAG", mask([m.type for m in schema.messages if m.long_tag])),
+        _define("UP", mask([m.type for m in schema.messages if m.direction != "down"])),
+        _define("DOWN", mask([m.type for m in schema.messages if m.direction != "up"])),
+        "",
+        "/* Message types. */",
+        "enum {",
+        *[f"    PL_{m.name.upper()} = {m.type}," for m in schema.messages],
+        "};",
+        "",
+        "/* Why a frame is refused. */",
+        "enum {",
+        *[f"    PL_REJECT_{name.upper()} = {r['code']}, /* {r['text']} */" for name, r in schema.reject.items()],
+        "};",
+        "",
+        "/* Values of a position row, with their units. */",
+        "enum pl_column {",
+        *[f"    PL_{c.name.upper()}, /* {c.unit}: {c.doc} */" for c in schema.columns[1:]],
+        "    PL_COLUMNS /* those and the time */ = " + str(len(schema.columns)),
+        "};",
+        _define("OPTIONAL", sum(c.optional for c in schema.columns)),
+        "",
+    ]
+    for m in scalar:
+        lines += _structure(m)
+    lines += [
+        "/* Any scalar message. */",
+        "typedef struct {",
+        "    uint8_t type;",
+        "    union {",
+        *[f"        pl_{m.name} {m.name};" for m in scalar],
+        "    } as;",
+        "} pl_message;",
+        "",
+        (_CORE / "core.h").read_text(encoding="utf-8"),
+        "#endif",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _rule(m: Message, f: Field) -> str:
+    low, high = (str(n) if n >= 0 else f"(uint64_t)({_number(n, f.type)})" for n in (f.low, f.high))
+    high = f"UINT64_C({high})" if f.high > 0x7FFFFFFF else high
+    unknown = "0, 0" if f.unknown is None else f"1, (uint64_t)({_number(f.unknown, f.type)})"
+    size = 1 if f.type in TEXTS else f.size
+    where = f"offsetof(pl_message, as.{m.name}.{f.name})"
+    return f'    {{{where}, PL_{f.type.upper()}, {size}, {low}, {high}, {unknown} NAMED("{f.name}")}},'
+
+
+def _names(schema: Schema) -> list[str]:
+    reasons = sorted(schema.reject, key=lambda name: int(schema.reject[name]["code"]))
+    return [
+        "#define PL_REASONS " + ", ".join(f'"{name}"' for name in reasons),
+        "#define PL_ROW_NAMES " + ", ".join(f'"{c.name}"' for c in schema.columns[1:]),
+    ]
+
+
+def render_source(schema: Schema) -> str:
+    """Return patrolink.c: tables, then the code that reads them."""
+    scalar = [m for m in schema.messages if m.fields is not None]
+    lines = [
+        _HEAD.format("The Patrolink codec."),
+        '#include "patrolink.h"',
+        "",
+        "/* Names take room that a device has better uses for; vectors/check.c asks for them. */",
+        "#ifdef PATROLINK_NAMES",
+        "#define NAMED(name) , name",
+        *_names(schema),
+        "#else",
+        "#define NAMED(name)",
+        "#endif",
+        "",
+        "enum { " + ", ".join(f"PL_{kind}" for kind in _KINDS) + " };",
+        "",
+        "typedef struct {",
+        "    uint16_t offset;",
+        "    uint8_t kind, size;",
+        "    uint64_t low, high; /* for text: fewest and most bytes; sign-extended for the signed kinds */",
+        "    uint8_t has_unknown;",
+        "    uint64_t unknown;",
+        *_NAME,
+        "} field_rule;",
+        "",
+        "typedef struct {",
+        "    uint8_t type, count;",
+        "    const field_rule *fields;",
+        *_NAME,
+        "} message_rule;",
+        "",
+        "typedef struct {",
+        "    int32_t low, high, divisor[3]; /* by resolution 5, 6, 7 */",
+        "    uint8_t bits[3];",
+        "    int8_t k; /* order of the keyframe's Exp-Golomb code; -1: plain bits */",
+        "    bool is_signed, optional;",
+        "    int16_t modulus;",
+        "} column_rule;",
+        "",
+    ]
+    for m in scalar:
+        lines += [f"static const field_rule {m.name}_fields[] = {{", *[_rule(m, f) for f in m.fields or ()], "};", ""]
+    lines += ["static const message_rule messages[] = {"]
+    lines += [f"    {{PL_{m.name.upper()}, {len(m.fields or ())}, {m.name}_fields NAMED(\"{m.name}\")}}," for m in scalar]
+    lines += ["};", "", "static const column_rule columns[PL_COLUMNS - 1] = {"]
+    for c in schema.columns[1:]:
+        divisors, bits = (", ".join(str(v) for v in three) for three in (c.divisors, c.bits))
+        k = -1 if c.k is None else c.k
+        flags = f"{str(c.signed).lower()}, {str(c.optional).lower()}"
+        lines.append(f"    {{{c.low}, {c.high}, {{{divisors}}}, {{{bits}}}, {k}, {flags}, {c.modulus}}}, /* {c.name} */")
+    lines += ["};", "", (_CORE / "core.c").read_text(encoding="utf-8")]
+    return "\n".join(lines)

@@ -1,0 +1,85 @@
+/* --- frames ------------------------------------------------------------------------------------------------- */
+
+/* What a call says. 1 to 8 are the reasons of the reject table; a receiver may send them in a `reject` message. */
+enum {
+    PL_OK = 0,
+    PL_ERR_RANGE = -1, /* encoding: a value does not fit its field or column */
+    PL_ERR_SPACE = -2, /* encoding: the buffer is too short; decoding: more rows than the caller has room for */
+    PL_REPEATED = -3   /* receiving on a host: accepted before; drop it silently */
+};
+
+/* One direction of one device in one key epoch. */
+typedef struct {
+    uint8_t inner[64], outer[64]; /* HMAC's padded keys (RFC 2104) */
+    uint8_t context[34];
+    uint8_t context_len;
+    uint8_t direction; /* 0 up, 1 down */
+    uint8_t phase;
+} pl_channel;
+
+typedef struct {
+    uint8_t type;
+    uint32_t counter;
+    const uint8_t *body;
+    size_t body_len;
+    const uint8_t *tail; /* type, length, value, repeated; elective extensions only */
+    size_t tail_len;
+} pl_frame;
+
+/* Prepare a channel. id_len is 1 to 32; PL_ERR_RANGE otherwise. */
+int pl_channel_init(pl_channel *ch, const uint8_t key[32], const uint8_t *id, size_t id_len, int direction,
+                    uint32_t epoch);
+
+/* Verify a frame and say where its parts are; `out` points into `data`. The counter is yours to judge. */
+int pl_open(const pl_channel *ch, const uint8_t *data, size_t len, pl_frame *out);
+
+/* Complete the frame whose body is buf[PL_HEADER] to buf[end - 1] (with `tail`: body and TLV tail). *len is its length. */
+int pl_seal(const pl_channel *ch, uint8_t *buf, size_t cap, uint8_t type, uint32_t counter, size_t end, bool tail,
+            size_t *len);
+
+/* HMAC-SHA256 under a channel's key, for tests. */
+void pl_mac(const pl_channel *ch, const uint8_t *data, size_t len, uint8_t digest[32]);
+
+/* The receiving end of one device's frames in one direction: genuine, of the right epoch, and new. */
+typedef struct {
+    uint8_t key[32];
+    uint8_t id[32];
+    uint8_t id_len;
+    uint32_t epoch;
+    pl_channel channel;
+    int64_t highest; /* counter accepted; -1: none. A device sets it from storage, and stores it before it acts */
+    uint8_t *seen;   /* a host: (PL_REPLAY_WINDOW + 7) / 8 bytes; a device: NULL */
+} pl_receiver;
+
+/* direction 0 (a host receives up) needs `seen`; direction 1 (a device receives down) does not. */
+int pl_receiver_init(pl_receiver *r, const uint8_t key[32], const uint8_t *id, size_t id_len, int direction,
+                     uint32_t epoch, uint8_t *seen);
+
+/* As pl_open, with the next epoch begun by its first genuine frame, and counters judged. PL_OK, PL_REPEATED or a reason. */
+int pl_receive(pl_receiver *r, const uint8_t *data, size_t len, pl_frame *out);
+
+/* --- scalar messages ---------------------------------------------------------------------------------------- */
+
+/* Decode the body of any scalar message; a field that is not known holds its PL_..._UNKNOWN code. */
+int pl_decode(uint8_t type, const uint8_t *body, size_t len, pl_message *out);
+
+/* Write the body of out->type at buf; *len is its length. */
+int pl_encode(const pl_message *in, uint8_t *buf, size_t cap, size_t *len);
+
+/* --- position batches --------------------------------------------------------------------------------------- */
+
+#define PL_UNKNOWN (-(1 << 30)) /* in a row: this value is not known */
+
+/* A position in device units: see enum pl_column. */
+typedef struct {
+    int64_t time_ms; /* unix time */
+    int32_t value[PL_COLUMNS - 1];
+} pl_row;
+
+/* Decode a batch into rows[0] to rows[*count - 1]; at most max_rows, PL_ERR_SPACE when it has more. */
+int pl_track_decode(const uint8_t *body, size_t len, pl_row *rows, size_t max_rows, size_t *count, int *resolution);
+
+/* Encode 1 to PL_MAX_BATCH rows within six days of each other. resolution is 5, 6 or 7; bit j of `omit` leaves optional
+ * column j out. Takes about 3 KB of stack. */
+int pl_track_encode(const pl_row *rows, size_t count, int resolution, bool rice, unsigned omit, uint8_t *buf, size_t cap,
+                    size_t *len);

@@ -1,0 +1,108 @@
+"""Every vector under protocol/vectors, on this runtime's codec: what it decodes to, or why it is refused."""
+
+import json
+
+import patrolink_messages as m
+from patrolink_protocol import decode, frame, receiver, track, trackdecode
+
+HERE = __file__.rsplit("/", 1)[0] if "/" in __file__ else "."
+COLUMNS = ("time", "lat", "lon", "state", "alt", "speed", "course", "hacc", "sats", "battery")
+
+
+def vectors(name):
+    """One at a time: a line is a vector, and all of them at once would not fit a small heap."""
+    with open(HERE + "/../../protocol/vectors/" + name) as f:
+        for line in f:
+            if line.startswith('{"id"'):
+                yield json.loads(line.strip().rstrip(","))
+
+
+def unhex(text):
+    return bytes([int(text[i : i + 2], 16) for i in range(0, len(text), 2)])
+
+
+def tohex(data):
+    return "".join(["%02x" % byte for byte in data])
+
+
+def plain(message):
+    for key in message:
+        if isinstance(message[key], bytes):
+            message[key] = tohex(message[key])
+    return message
+
+
+def rows(columns):
+    out = []
+    for i in range(len(columns["time"])):
+        row = [columns[c][i] for c in COLUMNS]
+        out.append([None if v == track.UNKNOWN else v for v in row])
+    return out
+
+
+def run(vector, data):
+    channel = frame.Channel(
+        unhex(vector["key"]), vector["device"].encode(), vector["direction"], vector["epoch"]
+    )
+    try:
+        kind, counter, body, extensions = channel.open_frame(data)
+        if kind == m.POSITION_BATCH:
+            resolution, columns = trackdecode.decode(body)
+            message = {"message": "position_batch", "resolution": resolution, "rows": rows(columns)}
+        else:
+            message = plain(decode.decode(kind, body))
+    except frame.Reject as e:
+        return {"reject": e.name}
+    extensions = [[e[0], tohex(e[2])] for e in extensions]
+    return {"type": kind, "counter": counter, "extensions": extensions, "message": message}
+
+
+def check(name):
+    n = 0
+    for vector in vectors(name):
+        got = run(vector, unhex(vector["frame"]))
+        for key in got:
+            assert vector.get(key) == got[key], (vector["id"], key, got[key])
+        n += 1
+    return n
+
+
+def test_frames():
+    assert check("frames.json") > 40
+
+
+def test_messages():
+    assert check("messages.json") > 200
+
+
+def test_batches():
+    assert check("batches.json") > 100
+
+
+def test_sequences():
+    for vector in vectors("sequences.json"):
+        if vector["key"] is None:
+            continue  # who has no key has nothing to run: the host's decoder refuses, see test_conformance.py
+        it = receiver.Receiver(
+            unhex(vector["key"]), vector["device"].encode(), vector["direction"], vector["epoch"]
+        )
+        for i, step in enumerate(vector["steps"]):
+            try:
+                said = "repeated" if it.open(unhex(step["frame"]))[4] else "accepted"
+            except frame.Reject as e:
+                said = e.name
+            assert said == step["expect"], (vector["id"], i, said)
+
+
+def test_truncations_and_flips():
+    """Of the shorter frames here; tests/protocol does every frame."""
+    for vector in vectors("frames.json"):
+        data = unhex(vector["frame"])
+        if "reject" in vector or len(data) > 60:
+            continue
+        for n in range(len(data)):
+            assert run(vector, data[:n]).get("reject") in ("length", "tag"), vector["id"]
+        for bit in range(0, len(data) * 8, 3):
+            bad = bytearray(data)
+            bad[bit >> 3] ^= 1 << (bit & 7)
+            assert run(vector, bytes(bad)).get("reject") in ("length", "tag", "version"), vector["id"]
