@@ -21,9 +21,10 @@ class Window:
             if size:
                 seen = self._seen
                 # Every slot between the old highest and the new one stands for a counter that was not seen.
-                for c in range(max(self.highest + 1, counter - size + 1), counter):
-                    c %= size
-                    seen[c >> 3] &= ~(1 << (c & 7))
+                if counter > self.highest + 1:
+                    for c in range(max(self.highest + 1, counter - size + 1), counter):
+                        c %= size
+                        seen[c >> 3] &= ~(1 << (c & 7))
                 c = counter % size
                 seen[c >> 3] |= 1 << (c & 7)
             self.highest = counter
