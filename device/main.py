@@ -26,7 +26,15 @@ from patrolink_protocol import frame  # noqa: E402
 
 FIRMWARE = "0.1.0"
 _DRAIN_MS = 10000
-_DEFAULTS = {"batch_fixes": 60, "batch_s": 60, "status_s": 60, "keepalive_s": 60, "key_epoch": 0, "date_floor": 0, "board": "unix"}
+_DEFAULTS = {
+    "batch_fixes": 60,
+    "batch_s": 60,
+    "status_s": 60,
+    "keepalive_s": 60,
+    "key_epoch": 0,
+    "date_floor": 0,
+    "board": "unix",
+}
 
 
 class ConfigError(Exception):

@@ -1,4 +1,4 @@
-"""Many position batches at once, with numpy: the same values as `patrolink_protocol.trackdecode`, some fifty times faster.
+"""Many position batches at once, with numpy: the values of `patrolink_protocol.trackdecode`, many times faster.
 
 Frames of the same row count go through the columns side by side. Whatever is not plain baseline coding, or not well
 formed, is handed to the plain decoder one by one, which decodes it or says why not: so both agree by construction.
@@ -37,7 +37,9 @@ class Batches:
     refused: dict[int, str] = field(default_factory=dict)
 
 
-def open_batches(receiving: receiver.Receiver, frames: Sequence[bytes]) -> tuple[list[memoryview], list[int], list[str]]:
+def open_batches(
+    receiving: receiver.Receiver, frames: Sequence[bytes]
+) -> tuple[list[memoryview], list[int], list[str]]:
     """Verify frames in order; return the bodies of the new position batches, and for every frame why it gave none.
 
     The second value holds the index of each body's frame; the third, a frame each: "" for a body, "repeated", "other"
@@ -52,7 +54,12 @@ def open_batches(receiving: receiver.Receiver, frames: Sequence[bytes]) -> tuple
     take = receiving._window.take
     for i, data in enumerate(frames):
         # The plain case in place; everything else by the receiver's own way.
-        if 13 <= len(data) <= m.MAX_FRAME and data[0] == first and data[1] & 0xF0 == phase and receiving._now is channel:
+        if (
+            13 <= len(data) <= m.MAX_FRAME
+            and data[0] == first
+            and data[1] & 0xF0 == phase
+            and receiving._now is channel
+        ):
             h = inner.copy()
             h.update(data[:-8])
             o = outer.copy()
@@ -98,7 +105,7 @@ def decode(bodies: Sequence[bytes | memoryview]) -> Batches:
 class _Stream:
     """All bodies of a block as one string of bits, readable at many places at once.
 
-    Tables of values live in `scratch`, used anew for each column: fresh memory from the system costs more than the work.
+    Tables of values live in `scratch`, used anew for each column: fresh memory costs more than the work.
     """
 
     def __init__(self, bodies: Sequence[bytes | memoryview], scratch: list[Ints]) -> None:
@@ -123,7 +130,8 @@ class _Stream:
         np.bitwise_and(at, 7, out=index)
         words <<= index.view(np.uint64)
         words >>= np.asarray(64 - bits).astype(np.uint64)
-        return words.view(np.int64)
+        result: Ints = words.view(np.int64)
+        return result
 
     def codes(self, at: Ints, w: Ints, n: int) -> Ints:
         """Return n codes of w bits from each place on, as a scratch table."""
@@ -175,7 +183,7 @@ def _block(bodies: Sequence[bytes | memoryview], scratch: list[Ints]) -> Batches
     singles = []
     for i in np.flatnonzero(plain):
         try:
-            _, values = trackdecode.decode(bodies[i])
+            _, values = trackdecode.decode(bodies[int(i)])
         except frame.Reject as e:
             refused[int(i)] = e.name
             continue
@@ -195,8 +203,10 @@ def _block(bodies: Sequence[bytes | memoryview], scratch: list[Ints]) -> Batches
     return Batches(columns, counts, refused)
 
 
-def _group(stream: _Stream, at: Ints, key: int) -> tuple[dict[str, npt.NDArray[np.signedinteger]], npt.NDArray[np.bool_]]:
-    """Decode frames of one row count, resolution and tick side by side: columns of shape (frames, rows), and which hold."""
+def _group(
+    stream: _Stream, at: Ints, key: int
+) -> tuple[dict[str, npt.NDArray[np.signedinteger]], npt.NDArray[np.bool_]]:
+    """Decode frames of one row count, resolution and tick: columns of shape (frames, rows), and which frames hold."""
     n, resolution, tick = key >> 5, (key >> 3 & 3) + 5, key >> 1 & 3
     size = len(at)
     good = np.ones(size, bool)
@@ -289,7 +299,7 @@ def _column(
     good: npt.NDArray[np.bool_],
     modulus: int = 0,
 ) -> tuple[Ints, Ints]:
-    """Return the stored values, shape (frames, n), and the places after them; clear `good` where the coding is not plain."""
+    """Return stored values of shape (frames, n), and the places after them; clear `good` where coding is not plain."""
     size = len(at)
     out = stream.table(0, (size, n))
     if n == 1:
@@ -310,7 +320,7 @@ def _column(
             here = at if every else at[members]
             steps = out if every else np.empty((len(members), n), np.int64)
             start = first if every else first[members]
-            fine = True
+            fine = np.ones(len(members), bool)
             if second:
                 lead, here, fine = stream.eg(here, 0)
                 lead = _unzigzag(lead)

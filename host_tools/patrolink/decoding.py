@@ -1,6 +1,7 @@
 """Frames to rows: authenticated, de-duplicated, in plain units."""
 
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
@@ -10,6 +11,7 @@ from patrolink_protocol import decode, frame, receiver
 
 from patrolink.capture import Record
 from patrolink.keys import DeviceKey
+from patrolink.tracks import motion, time_ms
 
 Row = dict[str, Any]
 _SYSTEM_FLAGS = ("date_suspect", "estimated", "differential")
@@ -106,11 +108,28 @@ class Decoder:
             return [_position(fix, record.device, counter) for fix in message["fixes"]]
         name = message.pop("message")
         row = {"message": name, "device": record.device, "counter": counter, "time": rfc3339(record.time_ms)}
-        for field, value in message.items():
-            row[field] = plain(name, field, value)
+        for key, value in message.items():
+            row[key] = plain(name, key, value)
         if extensions:
             row["extensions"] = [{"type": kind, "value": value.hex()} for kind, _, value in extensions]
         return [row]
+
+
+def derived(rows: Iterable[Row]) -> Iterator[Row]:
+    """Fill in the speed and course that a device left out, from one position of it to the next."""
+    before: dict[str, tuple[int, float, float]] = {}
+    for row in rows:
+        if row["message"] == "position" and row["lat_deg"] is not None and row["time"]:
+            here = (time_ms(row["time"]), row["lat_deg"], row["lon_deg"])
+            then = before.get(row["device"])
+            before[row["device"]] = here
+            if then:
+                speed, course = motion(here[1] - then[1], here[2] - then[2], here[1], here[0] - then[0])
+                if row["speed_mps"] is None and speed is not None:
+                    row["speed_mps"] = round(speed, 3)
+                if row["course_deg"] is None and course is not None:
+                    row["course_deg"] = round(course, 2)
+        yield row
 
 
 def plain(message: str, field: str, value: Any) -> Any:

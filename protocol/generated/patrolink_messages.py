@@ -41,7 +41,7 @@ REJECT = 20
 # Names of the reasons for a reject, by code from 1.
 REASONS = "length version type tag key replay range critical"
 
-# A line a message: type, name, then name:letter[:min[:max[:unknown]]] of each field, name:s:most[:fewest] of text.
+# A line a message: type, name, and of each field name:letter[:min[:max[:unknown]]], of text name:s:most[:fewest].
 # One text, because tables of tuples would take the device ten times the memory.
 MESSAGES = (
     "\n"
@@ -83,7 +83,7 @@ MESSAGES = (
     "20 reject counter:I::268435455 message_type:B::31 reason:B detail:s:40\n"
 )
 
-# name:divisor:raw bits:min:max:keyframe k:signed:optional:modulus; divisor and bits by resolution where they differ
+# name:divisor:raw bits:min:max:keyframe k:signed:optional:modulus; by resolution where a comma stands
 COLUMNS = (
     "time:0:32:0:0:-1:1:0:0 "
     "lat:100,10,1:25,28,31:-900000000:900000000:-1:1:0:0 "

@@ -74,8 +74,8 @@ class Channel:
     def seal_into(self, buf, kind, counter, end, tail=False):
         """Complete the frame whose body is buf[HEADER:end]: write header and tag, return the frame's length.
 
-        `tail` says that the body ends in a TLV tail (`tail.write_into`). ValueError when the counter is outside 28 bits:
-        the key must be changed before it wraps; IndexError when the tag does not fit `buf`.
+        `tail` says that the body ends in a TLV tail (`tail.write_into`). ValueError when the counter is outside 28
+        bits: the key must be changed before it wraps; IndexError when the tag does not fit `buf`.
         """
         if not 0 <= counter <= COUNTER_MAX:
             raise ValueError("counter %d is outside 0..%d; give the device a new key" % (counter, COUNTER_MAX))

@@ -1,6 +1,6 @@
 """The TLV tail of a body: extensions of later versions and of vendors. MicroPython subset. SPEC.md, "Tail".
 
-    type (1 byte, highest bit: critical) | length (1 byte) | value, repeated; then one byte: their length together
+type (1 byte, highest bit: critical) | length (1 byte) | value, repeated; then one byte: their length together
 """
 
 from .frame import Reject

@@ -180,12 +180,14 @@ def render_source(schema: Schema) -> str:
     for m in scalar:
         lines += [f"static const field_rule {m.name}_fields[] = {{", *[_rule(m, f) for f in m.fields or ()], "};", ""]
     lines += ["static const message_rule messages[] = {"]
-    lines += [f"    {{PL_{m.name.upper()}, {len(m.fields or ())}, {m.name}_fields NAMED(\"{m.name}\")}}," for m in scalar]
+    lines += [f'    {{PL_{m.name.upper()}, {len(m.fields or ())}, {m.name}_fields NAMED("{m.name}")}},' for m in scalar]
     lines += ["};", "", "static const column_rule columns[PL_COLUMNS - 1] = {"]
     for c in schema.columns[1:]:
         divisors, bits = (", ".join(str(v) for v in three) for three in (c.divisors, c.bits))
         k = -1 if c.k is None else c.k
         flags = f"{str(c.signed).lower()}, {str(c.optional).lower()}"
-        lines.append(f"    {{{c.low}, {c.high}, {{{divisors}}}, {{{bits}}}, {k}, {flags}, {c.modulus}}}, /* {c.name} */")
+        lines.append(
+            f"    {{{c.low}, {c.high}, {{{divisors}}}, {{{bits}}}, {k}, {flags}, {c.modulus}}}, /* {c.name} */"
+        )
     lines += ["};", "", (_CORE / "core.c").read_text(encoding="utf-8")]
     return "\n".join(lines)

@@ -2,6 +2,7 @@
 
 import re
 
+from . import example
 from .model import TEXTS, Field, Schema, SchemaError
 
 
@@ -119,4 +120,10 @@ def fill(text: str, schema: Schema) -> str:
             raise SchemaError(f"SPEC.md: no table {name!r}; there are {', '.join(tables)}")
         return f"<!-- table:{name} -->\n{tables[name](schema)}\n<!-- end -->"
 
+    text = re.sub(
+        r"<!-- example -->\n.*?<!-- end -->",
+        lambda _: f"<!-- example -->\n{example.render()}\n<!-- end -->",
+        text,
+        flags=re.S,
+    )
     return re.sub(r"<!-- table:(\w+) -->\n.*?<!-- end -->", one, text, flags=re.S)

@@ -61,7 +61,7 @@ def render(schema: Schema) -> str:
         "# Names of the reasons for a reject, by code from 1.",
         f'REASONS = "{" ".join(sorted(schema.reject, key=lambda n: schema.reject[n]["code"]))}"',
         "",
-        "# A line a message: type, name, then name:letter[:min[:max[:unknown]]] of each field, name:s:most[:fewest] of text.",
+        "# A line a message: type, name, and of each field name:letter[:min[:max[:unknown]]], of text name:s:most[:fewest].",
         "# One text, because tables of tuples would take the device ten times the memory.",
         "MESSAGES = (",
         '    "\\n"',
@@ -73,13 +73,23 @@ def render(schema: Schema) -> str:
     lines += [
         ")",
         "",
-        "# name:divisor:raw bits:min:max:keyframe k:signed:optional:modulus; divisor and bits by resolution where they differ",
+        "# name:divisor:raw bits:min:max:keyframe k:signed:optional:modulus; by resolution where a comma stands",
         "COLUMNS = (",
     ]
     for c in schema.columns:
         k = -1 if c.k is None else c.k
-        parts = [c.name, _each(c.divisors), _each(c.bits), c.low, c.high, k, int(c.signed), int(c.optional), c.modulus]
-        lines.append(f'    "{":".join(str(p) for p in parts)} "')
+        column: list[object] = [
+            c.name,
+            _each(c.divisors),
+            _each(c.bits),
+            c.low,
+            c.high,
+            k,
+            int(c.signed),
+            int(c.optional),
+            c.modulus,
+        ]
+        lines.append(f'    "{":".join(map(str, column))} "')
     lines += [")", ""]
     return "\n".join(lines)
 

@@ -69,7 +69,9 @@ class Builder:
     def __init__(self) -> None:
         self.vectors: list[Vector] = []
 
-    def add(self, name: str, req: str | list[str], about: str, data: bytes, reject: str | None = None, **at: Any) -> None:
+    def add(
+        self, name: str, req: str | list[str], about: str, data: bytes, reject: str | None = None, **at: Any
+    ) -> None:
         direction, epoch = at.get("direction", 0), at.get("epoch", 0)
         vector: Vector = {
             "id": name,
@@ -86,7 +88,9 @@ class Builder:
             raise SchemaError(f"vector {name}: the codec says {got}, not {reject}")
         self.vectors.append({**vector, **got})
 
-    def body(self, name: str, req: str | list[str], about: str, kind: int, body: bytes, reject: str | None = None) -> None:
+    def body(
+        self, name: str, req: str | list[str], about: str, kind: int, body: bytes, reject: str | None = None
+    ) -> None:
         direction = 0 if m.UP >> kind & 1 else 1
         self.add(name, req, about, seal(kind, body, direction=direction), reject, direction=direction)
 
@@ -161,11 +165,16 @@ def _scalar(build: Builder, message: Message) -> None:
             if f.low:
                 wrong.append(bytes([f.low - 1]) + bytes(f.low - 1))
             build.body(
-                f"{name}-{f.name}-cut", [req, "BODY-1"], f"{f.name} says more bytes than there are", kind, before + b"\xff", "length"
+                f"{name}-{f.name}-cut",
+                [req, "BODY-1"],
+                f"{f.name} says more bytes than there are",
+                kind,
+                before + b"\xff",
+                "length",
             )
             if f.type == "str":
-                text = before + b"\x02\xc3\x28" + after
-                build.body(f"{name}-{f.name}-utf8", [req, "BODY-3"], f"{f.name} is not UTF-8", kind, text, "range")
+                latin = before + b"\x02\xc3\x28" + after
+                build.body(f"{name}-{f.name}-utf8", [req, "BODY-3"], f"{f.name} is not UTF-8", kind, latin, "range")
         else:
             wide = range(-(1 << 8 * f.size - 1), 1 << 8 * f.size - 1) if f.type[0] == "i" else range(1 << 8 * f.size)
             wrong = [_wire(f, v) for v in (f.low - 1, f.high + 1) if v in wide and v != f.unknown]
@@ -184,15 +193,26 @@ def _frames(build: Builder) -> None:
     build.add("frame-top-counter", "FRAME-1", "the highest counter", seal(m.TIME_SYNC, body, frame.COUNTER_MAX))
     for n in (0, 4, frame.HEADER + m.TAG_BYTES - 1):
         build.add(f"frame-{n}-bytes", "FRAME-1", "too short for header and tag", good[:n], "length")
-    build.add("frame-too-long", "FRAME-1", "one byte over the limit", good + bytes(m.MAX_FRAME + 1 - len(good)), "length")
+    build.add(
+        "frame-too-long", "FRAME-1", "one byte over the limit", good + bytes(m.MAX_FRAME + 1 - len(good)), "length"
+    )
     short = seal(m.TEXT_STATE, b"", 1)[:1] + bytes(12)
     build.add("frame-empty-body", ["FRAME-3"], "13 bytes: long enough, but not genuine", short, "tag")
     command = bytes([m.VERSION << 5 | m.COMMAND]) + bytes(19)
-    build.add("frame-long-tag-short", ["FRAME-1", "FRAME-6"], "20 bytes are too few for 16 of tag", command, "length", direction=1)
+    build.add(
+        "frame-long-tag-short",
+        ["FRAME-1", "FRAME-6"],
+        "20 bytes are too few for 16 of tag",
+        command,
+        "length",
+        direction=1,
+    )
     for version in (0, 2, 7):
         data = seal(m.TIME_SYNC, body, 7, version=version)
         build.add(f"frame-version-{version}", "FRAME-2", "genuine, but another major version", data, "version")
-        build.add(f"frame-version-{version}-noise", "FRAME-2", "the same with noise behind", data[:1] + bytes(40), "version")
+        build.add(
+            f"frame-version-{version}-noise", "FRAME-2", "the same with noise behind", data[:1] + bytes(40), "version"
+        )
     for bit in (0, 9, 39, 8 * 20, 8 * len(good) - 1):
         bad = bytearray(good)
         bad[bit // 8] ^= 0x80 >> bit % 8
@@ -201,17 +221,41 @@ def _frames(build: Builder) -> None:
     build.add("frame-cut", "FRAME-3", "the last byte is missing", good[:-1], "tag")
     for flags in (1, 2, 3):
         build.add(
-            f"frame-flags-{flags}", "FRAME-4", "a reserved flag, genuine", seal(m.TIME_SYNC, body, 7, flags=flags), "critical"
+            f"frame-flags-{flags}",
+            "FRAME-4",
+            "a reserved flag, genuine",
+            seal(m.TIME_SYNC, body, 7, flags=flags),
+            "critical",
         )
-    build.add("frame-phase", ["FRAME-4", "KEY-2"], "phase flag under a key of the other phase", seal(m.TIME_SYNC, body, 7, flags=4), "critical")
+    build.add(
+        "frame-phase",
+        ["FRAME-4", "KEY-2"],
+        "phase flag under a key of the other phase",
+        seal(m.TIME_SYNC, body, 7, flags=4),
+        "critical",
+    )
     for kind in (0, 21, 31):
-        build.add(f"frame-type-{kind}", ["FRAME-5", "FRAME-6"], "an unknown type, genuine, 8 bytes of tag", seal(kind, b"body"), "type")
+        build.add(
+            f"frame-type-{kind}",
+            ["FRAME-5", "FRAME-6"],
+            "an unknown type, genuine, 8 bytes of tag",
+            seal(kind, b"body"),
+            "type",
+        )
     build.add("frame-command-up", "FRAME-5", "a command never goes up", seal(m.COMMAND, b""), "type")
-    build.add("frame-hello-down", "FRAME-5", "a hello never goes down", seal(m.HELLO, b"", direction=1), "type", direction=1)
+    build.add(
+        "frame-hello-down", "FRAME-5", "a hello never goes down", seal(m.HELLO, b"", direction=1), "type", direction=1
+    )
     build.add("key-direction", "KEY-1", "an uplink frame turned round", good, "tag", direction=1)
     build.add("key-other-epoch", "KEY-1", "a frame of epoch 0 under the key of epoch 2", good, "tag", epoch=2)
     build.add("key-epoch-1", "KEY-2", "epoch 1: the phase flag is set", seal(m.TIME_SYNC, body, 0, epoch=1), epoch=1)
-    build.add("key-epoch-4294967295", "KEY-2", "the last epoch", seal(m.TIME_SYNC, body, 3, epoch=0xFFFFFFFF), epoch=0xFFFFFFFF)
+    build.add(
+        "key-epoch-4294967295",
+        "KEY-2",
+        "the last epoch",
+        seal(m.TIME_SYNC, body, 3, epoch=0xFFFFFFFF),
+        epoch=0xFFFFFFFF,
+    )
     tails: list[tuple[str, str, str, list[tuple[int, int, bytes]], str | None]] = [
         ("empty", "TAIL-1", "a tail of no extension", [], None),
         ("trace", "TAIL-1", "a known one", [(1, 0, b"r-1")], None),
@@ -220,10 +264,17 @@ def _frames(build: Builder) -> None:
         ("critical", "TAIL-2", "an unknown critical one", [(2, 1, b"x")], "critical"),
         ("critical-last", "TAIL-2", "a critical one behind an elective one", [(1, 0, b"x"), (64, 1, b"")], "critical"),
     ]
-    for name, req, about, extensions, reject in tails:
-        build.add(f"tail-{name}", req, about, seal(m.TIME_SYNC, body, 7, extensions=extensions), reject)
-    for name, raw in (("none", b""), ("past-start", body + b"\xff"), ("cut-value", body + b"\x01\x03ab\x04"), ("half", body + b"\x01\x01")):
-        build.add(f"tail-{name}", "TAIL-3", "lengths that do not add up", seal(m.TIME_SYNC, raw, 7, tail=True), "length")
+    for name, req, about, extensions, why in tails:
+        build.add(f"tail-{name}", req, about, seal(m.TIME_SYNC, body, 7, extensions=extensions), why)
+    for name, raw in (
+        ("none", b""),
+        ("past-start", body + b"\xff"),
+        ("cut-value", body + b"\x01\x03ab\x04"),
+        ("half", body + b"\x01\x01"),
+    ):
+        build.add(
+            f"tail-{name}", "TAIL-3", "lengths that do not add up", seal(m.TIME_SYNC, raw, 7, tail=True), "length"
+        )
 
 
 def _time_sync() -> bytes:
@@ -314,23 +365,54 @@ def _batches(build: Builder) -> None:
         row[6] = (35000 + 400 * i) % 36000
         row[4:] = [U if (i + j) % 7 == 0 else v for j, v in enumerate(row[4:])]
     add("unknown", ["BATCH-1", "BATCH-7"], "values that come and go, a course past north", batch(rows))
-    add("north", "BATCH-7", "a course round and round", batch([[*r[:6], 9000 * i % 36000, *r[7:]] for i, r in enumerate(walk(9, 4))]))
-    add("north-fixed", "BATCH-7", "the same in the baseline", batch([[*r[:6], 35800 * i % 36000, *r[7:]] for i, r in enumerate(walk(9, 4))], rice=False))
+    add(
+        "north",
+        "BATCH-7",
+        "a course round and round",
+        batch([[*r[:6], 9000 * i % 36000, *r[7:]] for i, r in enumerate(walk(9, 4))]),
+    )
+    add(
+        "north-fixed",
+        "BATCH-7",
+        "the same in the baseline",
+        batch([[*r[:6], 35800 * i % 36000, *r[7:]] for i, r in enumerate(walk(9, 4))], rice=False),
+    )
     add("full-turn", "BATCH-7", "359.99 degrees is 0", batch([[*walk(1, 5)[0][:6], 35999, 4000, 9, 80]]))
-    add("omit", "BATCH-1", "speed and course left out for the host to derive", batch(walk(60, 6), omit=("speed", "course")))
+    add(
+        "omit",
+        "BATCH-1",
+        "speed and course left out for the host to derive",
+        batch(walk(60, 6), omit=("speed", "course")),
+    )
     bare = [[*r[:4], U, U, U, U, U, U] for r in walk(60, 7)]
     add("bare", "BATCH-1", "time and place only", batch(bare))
     add("bare-fixed", "BATCH-4", "time and place only, baseline", batch(bare, rice=False))
     corners = [(-900000000, -1800000000), (900000000, 1800000000), (0, 0), (900000000, -1800000000)] * 2
     extreme = [-1000000, 20000000, U, 0]
     rows = [
-        [1700000000000 + i, a, o, 1 + i % 3, extreme[i % 4], 1000000 * (i & 1), 35999 * (i & 1), 1000000 * (i & 1), 99 * (i & 1), 100 * (i & 1)]
+        [
+            1700000000000 + i,
+            a,
+            o,
+            1 + i % 3,
+            extreme[i % 4],
+            1000000 * (i & 1),
+            35999 * (i & 1),
+            1000000 * (i & 1),
+            99 * (i & 1),
+            100 * (i & 1),
+        ]
         for i, (a, o) in enumerate(corners)
     ]
     for r in (5, 6, 7):
         add(f"extremes-r{r}", "BATCH-1", "every limit in one batch", batch(rows, r))
         add(f"extremes-r{r}-fixed", "BATCH-4", "every limit in one batch, baseline", batch(rows, r, False))
-    add("states", "BATCH-1", "every legal state", batch([[*walk(1, 8)[0][:3], s, *walk(1, 8)[0][4:]] for s in range(32) if s & 3]))
+    add(
+        "states",
+        "BATCH-1",
+        "every legal state",
+        batch([[*walk(1, 8)[0][:3], s, *walk(1, 8)[0][4:]] for s in range(32) if s & 3]),
+    )
     still = [[1700000000000 + 1000 * i, *walk(1, 9)[0][1:]] for i in range(255)]
     add("still-255", "BATCH-1", "255 rows that stand still", batch(still))
     rnd = random.Random(10)
@@ -391,7 +473,13 @@ def _bad_batches(add: Any) -> None:
     one = _simple(_start(1), 1)
     add("hand-made", "BATCH-1", "one row by hand", one.body())
     spare = -len(one.bits) % 8
-    add("bit-behind", "BATCH-2", "a one bit behind the end", BitWriter().put(int(one.bits + "0" * (spare - 1) + "1", 2), len(one.bits) + spare).body(), "length")
+    add(
+        "bit-behind",
+        "BATCH-2",
+        "a one bit behind the end",
+        BitWriter().put(int(one.bits + "0" * (spare - 1) + "1", 2), len(one.bits) + spare).body(),
+        "length",
+    )
     add("256-rows", "BATCH-3", "256 rows", BitWriter().eg(255, 0).body() + bytes(40), "range")
     add("2147483648-rows", "BATCH-3", "2^31 rows in eight bytes", BitWriter().eg((1 << 31) - 1, 0).body(), "range")
     add("endless-count", "BATCH-6", "a count of more than 36 bits", bytes(40), "range")
@@ -401,21 +489,57 @@ def _bad_batches(add: Any) -> None:
     add("mode-0", "BATCH-3", "mode 0", _start(1).put(0, 28).put(0, 29).eg(4, 4).body(), "range")
     add("state-32", "BATCH-3", "state 35", _start(1).put(0, 28).put(0, 29).eg(35, 4).body(), "range")
     add("lat-91", "BATCH-3", "latitude 91 degrees", _start(1).put(91000000, 28).put(0, 29).eg(3, 4).body(), "range")
-    add("lat-minus-91", "BATCH-3", "latitude -91 degrees", _start(1).put(-91000000, 28).put(0, 29).eg(3, 4).body(), "range")
+    add(
+        "lat-minus-91",
+        "BATCH-3",
+        "latitude -91 degrees",
+        _start(1).put(-91000000, 28).put(0, 29).eg(3, 4).body(),
+        "range",
+    )
     add("lon-181", "BATCH-3", "longitude 181 degrees", _start(1).put(0, 28).put(181000000, 29).eg(3, 4).body(), "range")
     for name, bit, value, k in (("speed", 2, 10002, 5), ("hacc", 8, 1002, 3), ("sats", 16, 101, 4)):
         body = _simple(_start(1, bit), 1).eg(value, k).body()
         add(f"{name}-over", "BATCH-3", f"{name} over its range", body, "range")
     add("alt-over", "BATCH-3", "altitude 20,001 m", _simple(_start(1, 1), 1).eg(_zigzag(40002) + 1, 9).body(), "range")
     add("battery-over", "BATCH-3", "battery 101 %", _simple(_start(1, 32), 1).put(102, 7).body(), "range")
-    add("course-over", "BATCH-3", "course stored 181, which is a full turn", _simple(_start(1, 4), 1).put(181, 8).body(), "range")
+    add(
+        "course-over",
+        "BATCH-3",
+        "course stored 181, which is a full turn",
+        _simple(_start(1, 4), 1).put(181, 8).body(),
+        "range",
+    )
     n = 5
-    add("lat-walks-off", "BATCH-3", "latitude passes 90 degrees", _lat(n, BitWriter().put(4, 3).eg(_zigzag(30000000), 0)), "range")
+    add(
+        "lat-walks-off",
+        "BATCH-3",
+        "latitude passes 90 degrees",
+        _lat(n, BitWriter().put(4, 3).eg(_zigzag(30000000), 0)),
+        "range",
+    )
     add("raw-second", "BATCH-6", "raw second differences", _lat(n, BitWriter().put(7, 3).put(0, 28 * 4)), "range")
     for w in (0, 35, 63):
-        add(f"width-{w}", "BATCH-6", f"difference width {w}", _lat(n, BitWriter().put(1, 3).put(w, 6).put(0, w * 4)), "range")
-    add("run-past-end", "BATCH-6", "a zero run past the end", _lat(n, BitWriter().put(2, 3).put(13, 4).eg(9, 2)), "range")
-    add("rice-endless", "BATCH-6", "an escape code of more than 36 bits", _lat(n, BitWriter().put(2, 3).put(0, 4).put(0, 60)), "range")
+        add(
+            f"width-{w}",
+            "BATCH-6",
+            f"difference width {w}",
+            _lat(n, BitWriter().put(1, 3).put(w, 6).put(0, w * 4)),
+            "range",
+        )
+    add(
+        "run-past-end",
+        "BATCH-6",
+        "a zero run past the end",
+        _lat(n, BitWriter().put(2, 3).put(13, 4).eg(9, 2)),
+        "range",
+    )
+    add(
+        "rice-endless",
+        "BATCH-6",
+        "an escape code of more than 36 bits",
+        _lat(n, BitWriter().put(2, 3).put(0, 4).put(0, 60)),
+        "range",
+    )
 
 
 # --- sequences ----------------------------------------------------------------------------------------------------
@@ -431,25 +555,29 @@ def _sequences() -> list[Vector]:
     def down(counter: int, expect: str) -> dict[str, str]:
         return {"frame": seal(m.TIME_SYNC, body, counter, 1).hex(), "expect": expect}
 
+    def sequence(
+        name: str, req: str, about: str, direction: int, steps: list[dict[str, str]], known: bool = True
+    ) -> Vector:
+        at = {"key": KEY.hex() if known else None, "device": DEVICE, "direction": direction, "epoch": 0}
+        return {"id": name, "req": [req], "about": about, **at, "steps": steps}
+
     size = m.REPLAY_WINDOW
-    common = {"key": KEY.hex(), "device": DEVICE, "epoch": 0}
+    window = [
+        *(step(5000, "accepted"), step(5000, "repeated"), step(4990, "accepted"), step(5001, "accepted")),
+        *(step(4990, "repeated"), step(5002 - size, "accepted"), step(5001 - size, "replay"), step(0, "replay")),
+        *(step(60000, "accepted"), step(5001, "replay"), step(60001 - size, "accepted"), step(60000, "repeated")),
+    ]
+    upwards = [(3, "accepted"), (3, "replay"), (2, "replay"), (9, "accepted"), (8, "replay")]
+    rotation = [
+        *(step(10, "accepted"), step(11, "tag", 2), step(0, "accepted", 1), step(12, "tag"), step(1, "accepted", 1)),
+        *(step(0, "repeated", 1), step(5, "accepted", 2), step(6, "tag", 1)),
+    ]
     return [
-        {"id": "replay-host", "req": ["REPLAY-1"], "about": "a host's window", "direction": 0, **common, "steps": [
-            step(5000, "accepted"), step(5000, "repeated"), step(4990, "accepted"), step(5001, "accepted"),
-            step(4990, "repeated"), step(5002 - size, "accepted"), step(5001 - size, "replay"), step(0, "replay"),
-            step(60000, "accepted"), step(5001, "replay"), step(60000 - size + 1, "accepted"), step(60000, "repeated"),
-        ]},
-        {"id": "replay-device", "req": ["REPLAY-2"], "about": "a device only goes up", "direction": 1, **common, "steps": [
-            down(3, "accepted"), down(3, "replay"), down(2, "replay"), down(9, "accepted"), down(8, "replay"),
-        ]},
-        {"id": "key-rotation", "req": ["KEY-2"], "about": "the next epoch ends the one before", "direction": 0, **common, "steps": [
-            step(10, "accepted"), step(11, "tag", 2), step(0, "accepted", 1), step(12, "tag"), step(1, "accepted", 1),
-            step(0, "repeated", 1), step(5, "accepted", 2), step(6, "tag", 1),
-        ]},
-        {"id": "no-key", "req": ["FRAME-7"], "about": "a device whose key is not known", "direction": 0, **common, "key": None, "steps": [
-            step(1, "key"), step(2, "key"),
-        ]},
-    ]  # fmt: skip
+        sequence("replay-host", "REPLAY-1", "a host's window", 0, window),
+        sequence("replay-device", "REPLAY-2", "a device only goes up", 1, [down(*s) for s in upwards]),
+        sequence("key-rotation", "KEY-2", "the next epoch ends the one before", 0, rotation),
+        sequence("no-key", "FRAME-7", "a device whose key is not known", 0, [step(1, "key"), step(2, "key")], False),
+    ]
 
 
 def _json(schema: Schema, vectors: list[Vector]) -> str:
@@ -471,7 +599,9 @@ def render(schema: Schema) -> dict[str, str]:
     every = build.vectors + scalar.vectors + batches.vectors + sequences
     shown = {req for v in every for req in v["req"]}
     if shown != set(schema.requirements):
-        raise SchemaError(f"requirements without a vector, or the other way round: {sorted(shown ^ set(schema.requirements))}")
+        raise SchemaError(
+            f"requirements without a vector, or the other way round: {sorted(shown ^ set(schema.requirements))}"
+        )
     if len({v["id"] for v in every}) != len(every):
         raise SchemaError("two vectors of one id")
     return {

@@ -6,14 +6,14 @@ import time
 from dataclasses import replace
 
 import pytest
-from patrolink import boards, home, keys
-from patrolink.keys import DeviceKey
+from patrolink import boards, home, keys, tracks
 from patrolink.decoding import Decoder
-from patrolink.emulator import nmea, tracks
+from patrolink.emulator import nmea
 from patrolink.emulator.broker import Broker
 from patrolink.emulator.device import Device
 from patrolink.emulator.gps import GpsReceiver
 from patrolink.errors import DeviceError
+from patrolink.keys import DeviceKey
 from patrolink.transport.mqtt import MqttTransport
 
 from tests.faults.proxy import BLACKHOLE, PASS, Proxy

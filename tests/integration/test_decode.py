@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from patrolink.capture import MAGIC, CaptureWriter, Record
 from patrolink.cli import main
-from patrolink.keys import DeviceKey
 from patrolink.decoding import POSITION_COLUMNS, Decoder, rfc3339
+from patrolink.keys import DeviceKey
 from patrolink_protocol import codec, frame
 
 KEY = bytes(range(32))
 NOW = 1_700_000_000_123
-HELLO = {"boot": 1, "schema_hash": 2, "heap_kb": 192, "date_floor": 0, "batch_fixes": 60}
+HELLO = {"boot": 1, "schema_hash": 2, "heap_kb": 192, "date_floor": 0, "batch_fixes": 60, "minor": 0, "profiles": 1}
 TEXTS = {"board": b"unix", "firmware": b"1.0", "runtime": b"micropython"}
 
 
@@ -53,7 +53,7 @@ def test_a_message_becomes_one_row():
     rows = Decoder({"dev-1": DeviceKey(KEY)}).rows(Record(NOW, "dev-1", hello(7)))
     texts = {name: text.decode() for name, text in TEXTS.items()}
     head = {"message": "hello", "device": "dev-1", "counter": 7, "time": "2023-11-14T22:13:20.123Z"}
-    assert rows == [{**head, **HELLO, **texts}]
+    assert rows == [{**head, **HELLO, **texts, "profiles": ["rice"]}]
 
 
 def test_repeats_are_dropped_within_a_bounded_window():

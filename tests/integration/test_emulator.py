@@ -11,7 +11,8 @@ from types import SimpleNamespace
 
 import pynmea2
 import pytest
-from patrolink.emulator import nmea, patrol, tracks
+from patrolink import tracks
+from patrolink.emulator import nmea, patrol
 from patrolink.emulator.broker import Broker
 from patrolink.emulator.gps import GpsReceiver
 from patrolink.errors import UserError

@@ -16,8 +16,8 @@ import tty
 import pytest
 from patrolink.capture import CaptureReader, CaptureWriter, Record
 from patrolink.cli import main
-from patrolink.keys import DeviceKey
 from patrolink.decoding import Decoder
+from patrolink.keys import DeviceKey
 from patrolink.report.live import Table
 from patrolink.transport.serial import SerialTransport, pack
 from patrolink_protocol import codec, frame

@@ -5,8 +5,8 @@ from agent.gps.receiver import GpsReceiver
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from patrolink.capture import Record
-from patrolink.keys import DeviceKey
 from patrolink.decoding import Decoder
+from patrolink.keys import DeviceKey
 from patrolink.transport.serial import Unpacker, pack
 from patrolink_protocol import decode, frame, track, trackdecode
 
@@ -47,7 +47,15 @@ def test_any_rows_come_back(some, resolution):
     buf = bytearray(4096)
     _, columns = trackdecode.decode(bytes(buf[: encoder.encode_into(buf, 0, encoder.count)]))
     unit = 10 ** (7 - resolution)
-    halves = {"lat": unit, "lon": unit, "alt": (1000, 500, 100)[resolution - 5], "speed": 100, "hacc": 1000, "sats": 1, "battery": 1}
+    halves = {
+        "lat": unit,
+        "lon": unit,
+        "alt": (1000, 500, 100)[resolution - 5],
+        "speed": 100,
+        "hacc": 1000,
+        "sats": 1,
+        "battery": 1,
+    }
     for i, (ms, *row) in enumerate(some):
         assert columns["time"][i] == 18000 * 86_400_000 + ms
         for name, value in zip([c[0] for c in track.columns(6)[1:]], row, strict=True):

@@ -41,9 +41,7 @@ def rows(columns):
 
 
 def run(vector, data):
-    channel = frame.Channel(
-        unhex(vector["key"]), vector["device"].encode(), vector["direction"], vector["epoch"]
-    )
+    channel = frame.Channel(unhex(vector["key"]), vector["device"].encode(), vector["direction"], vector["epoch"])
     try:
         kind, counter, body, extensions = channel.open_frame(data)
         if kind == m.POSITION_BATCH:
@@ -83,9 +81,7 @@ def test_sequences():
     for vector in vectors("sequences.json"):
         if vector["key"] is None:
             continue  # who has no key has nothing to run: the host's decoder refuses, see test_conformance.py
-        it = receiver.Receiver(
-            unhex(vector["key"]), vector["device"].encode(), vector["direction"], vector["epoch"]
-        )
+        it = receiver.Receiver(unhex(vector["key"]), vector["device"].encode(), vector["direction"], vector["epoch"])
         for i, step in enumerate(vector["steps"]):
             try:
                 said = "repeated" if it.open(unhex(step["frame"]))[4] else "accepted"

@@ -1,7 +1,8 @@
 """Decode a capture: verify every frame, drop repeats, write positions or all messages.
 
 Frames that do not verify, damaged records and frames of devices without a key are counted on standard error, never
-shown. Exit code 1 tells that there were some.
+shown. Exit code 1 tells that there were some. jsonl holds every message, pcap every frame as it came, the others
+positions.
 """
 
 import argparse
@@ -11,22 +12,32 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, TextIO
+from typing import Any, BinaryIO, TextIO
 
 from patrolink.errors import UserError
 
-HELP = "capture to jsonl, csv, geojson or gpx"
+HELP = "capture to jsonl, csv, geojson, gpx, npz, parquet or pcap"
+_TEXT = ("jsonl", "csv", "geojson", "gpx")
+_TABLES = ("npz", "parquet")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "capture", metavar="FILE", nargs="?", default="-", help="capture, or - for standard input (default)"
     )
-    parser.add_argument(
-        "--format", choices=("jsonl", "csv", "geojson", "gpx"), default="jsonl", help="form of the output"
-    )
+    parser.add_argument("--format", choices=(*_TEXT, *_TABLES, "pcap"), default="jsonl", help="form of the output")
     parser.add_argument("--output", metavar="FILE", help="write there instead of to standard output")
     parser.add_argument("--keys", metavar="FILE", help="device keys (default: PATROLINK_KEYS, else FILE.keys.toml)")
+    parser.add_argument(
+        "--derive", action="store_true", help="fill in speed and course that were left out, from the positions"
+    )
+
+
+def _check(path: str, source: BinaryIO) -> None:
+    """UserError when the output is the capture that is being read."""
+    with contextlib.suppress(OSError):  # no such file yet, or a source that is no file
+        if os.path.samestat(os.stat(path), os.fstat(source.fileno())):
+            raise UserError(f"{path}: that is the capture itself; name another file with --output")
 
 
 @contextlib.contextmanager
@@ -35,9 +46,7 @@ def _output(path: str | None, source: BinaryIO) -> Iterator[TextIO]:
     if path is None:
         yield sys.stdout
         return
-    with contextlib.suppress(OSError):  # no such file yet, or a source that is no file
-        if os.path.samestat(os.stat(path), os.fstat(source.fileno())):
-            raise UserError(f"{path}: that is the capture itself; name another file with --output")
+    _check(path, source)
     try:
         with Path(path).open("w", encoding="utf-8", newline="") as handle:
             yield handle
@@ -47,22 +56,34 @@ def _output(path: str | None, source: BinaryIO) -> Iterator[TextIO]:
 
 def run(args: argparse.Namespace) -> int:
     from patrolink import keys
-    from patrolink.decoding import Decoder
+    from patrolink.decoding import Decoder, derived
     from patrolink.report import formats
     from patrolink.transport.file import open_capture
 
+    if args.format not in _TEXT and not args.output:
+        raise UserError(f"{args.format} is no text; name a file with --output")
+    if args.derive and args.format not in _TEXT:
+        raise UserError("--derive goes with jsonl, csv, geojson and gpx; compute it from the columns otherwise")
     path = None if args.capture == "-" else Path(args.capture)
     transport = open_capture(args.capture)
     known = keys.find(args.keys, path)
-    if not known:
+    if not known and args.format != "pcap":
         print(
             "no device keys: nothing can be verified, so nothing is shown; name a keys file with --keys",
             file=sys.stderr,
         )
     decoder = Decoder(known)
-    rows = (row for record in transport.records() if record for row in decoder.rows(record))
-    with _output(args.output, transport.source) as out:
-        formats.WRITERS[args.format](rows, out)
+    records = (record for record in transport.records() if record)
+    if args.format in _TEXT:
+        rows = (row for record in records for row in decoder.rows(record))
+        with _output(args.output, transport.source) as out:
+            formats.WRITERS[args.format](derived(rows) if args.derive else rows, out)
+    else:
+        _check(args.output, transport.source)
+        try:
+            _binary(args, records, known, decoder.stats)
+        except OSError as e:
+            raise UserError(f"{args.output}: {e.strerror}; name a file that can be written with --output") from None
     transport.close()
     summary = {**decoder.stats.summary(), **transport.counts()}
     if args.json and args.output:
@@ -70,6 +91,19 @@ def run(args: argparse.Namespace) -> int:
     else:
         print(json.dumps(summary) if args.json else _tell(summary), file=sys.stderr)
     return 0 if decoder.stats.clean and not summary["damaged"] and not summary["truncated"] else 1
+
+
+def _binary(args: argparse.Namespace, records: Iterator[Any], known: dict[str, Any], stats: Any) -> None:
+    output = Path(args.output)
+    if args.format == "pcap":
+        from patrolink.report import pcap
+
+        with output.open("wb") as out:
+            stats.frames = pcap.write(out, records)
+        return
+    from patrolink.report import tables
+
+    tables.WRITERS[args.format](tables.read(records, known, stats), output)
 
 
 def _tell(summary: dict[str, object]) -> str:

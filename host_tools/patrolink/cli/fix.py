@@ -6,17 +6,14 @@ estimated and differential.
 """
 
 import argparse
-import contextlib
 import csv
 import json
-import subprocess
 import sys
 from collections.abc import Iterable
 from datetime import date
-from typing import BinaryIO
 
-from patrolink import home
-from patrolink.errors import DeviceError, UserError
+from patrolink import nmealog
+from patrolink.errors import UserError
 
 HELP = "NMEA log to fixes with the device's own code"
 
@@ -31,35 +28,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    command = [*home.interpreter(args.runtime), str(home.root() / "device" / "fix.py"), "-"]
+    floor = None
     if args.date_floor:
         try:
-            command.append(str((date.fromisoformat(args.date_floor) - date(1970, 1, 1)).days))
+            floor = date.fromisoformat(args.date_floor)
         except ValueError:
             raise UserError(f"--date-floor {args.date_floor}: not a date; write YYYY-MM-DD") from None
-    with contextlib.ExitStack() as stack:
-        # Opened here, so that a pipe serves as well as a file: the device code inherits no other descriptor.
-        log = stack.enter_context(_opened(args.log)) if args.log != "-" else None
-        process = stack.enter_context(
-            subprocess.Popen(command, stdin=log, stdout=subprocess.PIPE, text=True, encoding="utf-8")
-        )
-        assert process.stdout is not None
-        try:
-            _copy(process.stdout, args.format)
-        except BaseException:
-            # Nobody reads on: end the device code before its pipe breaks under it.
-            process.kill()
-            raise
-    if process.returncode:
-        raise DeviceError(f"the device code ended with exit code {process.returncode} under {args.runtime}")
+    with nmealog.fixes(args.log, args.runtime, floor) as lines:
+        _copy(lines, args.format)
     return 0
-
-
-def _opened(path: str) -> BinaryIO:
-    try:
-        return open(path, "rb")
-    except OSError as e:
-        raise UserError(f"{path}: {str(e.strerror).lower()}; name an NMEA log, or - for standard input") from None
 
 
 def _copy(lines: Iterable[str], form: str) -> None:

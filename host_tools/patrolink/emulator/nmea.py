@@ -5,8 +5,8 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 
-from patrolink.emulator.tracks import Point
 from patrolink.errors import UserError
+from patrolink.tracks import Point
 
 _TIMED = re.compile(rb"^\$..(?:RMC|GGA|GNS|ZDA),(\d{6}(?:\.\d*)?),", re.M)
 _ANY = re.compile(rb"^\$[A-Z]{2}([A-Z]{3}),", re.M)

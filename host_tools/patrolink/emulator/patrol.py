@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from patrolink import boards, home, keys
+from patrolink import boards, home, keys, tracks
 from patrolink.capture import CaptureWriter, Record
 from patrolink.decoding import Decoder, Row
-from patrolink.emulator import nmea, tracks
+from patrolink.emulator import nmea
 from patrolink.emulator.broker import Broker
 from patrolink.emulator.device import Device
 from patrolink.emulator.gps import GpsReceiver

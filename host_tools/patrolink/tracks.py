@@ -3,7 +3,7 @@
 import csv
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TypeVar
@@ -14,7 +14,15 @@ import gpxpy.gpx
 from patrolink.errors import UserError
 
 Number = TypeVar("Number", int, float)
-_OPTIONAL = ("alt_m", "speed_mps", "course_deg")
+# Columns that a file may have, with what is possible in them.
+_OPTIONAL: dict[str, tuple[float, float]] = {
+    "alt_m": (-1000, 100_000),
+    "speed_mps": (0, 10_000),
+    "course_deg": (-360, 360),
+    "hacc_m": (0, 1_000_000),
+    "sats": (0, 1000),
+    "battery_pct": (0, 100),
+}
 
 
 @dataclass(frozen=True)
@@ -27,24 +35,32 @@ class Point:
     alt_m: float | None
     speed_mps: float | None
     course_deg: float | None
+    hacc_m: float | None = None
+    sats: float | None = None
+    battery_pct: float | None = None
 
 
 def read(path: Path) -> list[Point]:
+    """Return the points of a .csv or .gpx file as `points` does, with speed and course of travel where it has none."""
+    return _with_motion(points(path))
+
+
+def points(path: Path) -> list[Point]:
     """Return the points of a .csv or .gpx file, in the file's order; UserError names the line that is wrong."""
     try:
         if path.suffix.lower() == ".csv":
-            points = list(_csv(path))
+            found = list(_csv(path))
         elif path.suffix.lower() == ".gpx":
-            points = list(_gpx(path))
+            found = list(_gpx(path))
         else:
             raise UserError(f"{path}: a track is a .csv or .gpx file; for NMEA use --log")
     except OSError as e:
-        raise UserError(f"{path}: {e.strerror}; name a track with --track") from None
+        raise UserError(f"{path}: {e.strerror}; name a track that can be read") from None
     except (UnicodeDecodeError, csv.Error) as e:
         raise UserError(f"{path}: not a text of comma-separated values: {e}") from None
-    if not points:
+    if not found:
         raise UserError(f"{path}: no point with a time; a patrol needs times")
-    return _with_motion(points)
+    return found
 
 
 def _csv(path: Path) -> Iterator[Point]:
@@ -58,7 +74,7 @@ def _csv(path: Path) -> Iterator[Point]:
         for row in reader:
             try:
                 yield _checked(
-                    _cell(row, "time", _time_ms),
+                    _cell(row, "time", time_ms),
                     _cell(row, "lat_deg", float),
                     _cell(row, "lon_deg", float),
                     *(_cell(row, name, float) if row.get(name) else None for name in _OPTIONAL),
@@ -74,20 +90,13 @@ def _cell(row: dict[str, str | None], column: str, convert: Callable[[str], Numb
         raise ValueError(f"column {column}: {e}") from None
 
 
-def _checked(
-    time_ms: int, lat: float, lon: float, alt: float | None, speed: float | None, course: float | None
-) -> Point:
+def _checked(time_ms: int, lat: float, lon: float, *optional: float | None) -> Point:
     """A point of the Earth, near its surface; ValueError names what is not."""
-    for column, value, low, high in (
-        ("lat_deg", lat, -90, 90),
-        ("lon_deg", lon, -180, 180),
-        ("alt_m", alt, -1000, 100_000),
-        ("speed_mps", speed, 0, 10_000),
-        ("course_deg", course, -360, 360),
-    ):
+    limits = [("lat_deg", lat, (-90, 90)), ("lon_deg", lon, (-180, 180))]
+    for column, value, (low, high) in [*limits, *zip(_OPTIONAL, optional, _OPTIONAL.values(), strict=False)]:
         if value is not None and not low <= value <= high:
             raise ValueError(f"column {column}: {value:g} is outside {low}..{high}")
-    return Point(time_ms, lat, lon, alt, speed, course)
+    return Point(time_ms, lat, lon, *optional)
 
 
 def _gpx(path: Path) -> Iterator[Point]:
@@ -106,7 +115,8 @@ def _gpx(path: Path) -> Iterator[Point]:
                     raise UserError(f"{path}, point of {p.time.isoformat()}: {e}; mend the point") from None
 
 
-def _time_ms(text: str) -> int:
+def time_ms(text: str) -> int:
+    """Return RFC 3339 as unix milliseconds; without an offset it is UTC. ValueError for anything else."""
     return _unix_ms(datetime.fromisoformat(text.replace("Z", "+00:00")))
 
 
@@ -121,14 +131,20 @@ def _with_motion(points: list[Point]) -> list[Point]:
     done = []
     for i, p in enumerate(points):
         a, b = (points[i - 1], p) if i else (p, points[min(1, len(points) - 1)])
-        north = math.radians(b.lat_deg - a.lat_deg) * 6371008.8
-        east = math.radians(b.lon_deg - a.lon_deg) * 6371008.8 * math.cos(math.radians(p.lat_deg))
-        seconds = (b.time_ms - a.time_ms) / 1000
-        metres = math.hypot(north, east)
-        speed, course = p.speed_mps, p.course_deg
-        if speed is None and seconds > 0:
-            speed = metres / seconds
-        if course is None and metres > 0.05:
-            course = math.degrees(math.atan2(east, north)) % 360
-        done.append(Point(p.time_ms, p.lat_deg, p.lon_deg, p.alt_m, speed, course))
+        speed, course = motion(b.lat_deg - a.lat_deg, b.lon_deg - a.lon_deg, p.lat_deg, b.time_ms - a.time_ms)
+        speed = speed if p.speed_mps is None else p.speed_mps
+        course = course if p.course_deg is None else p.course_deg
+        done.append(replace(p, speed_mps=speed, course_deg=course))
     return done
+
+
+def motion(north_deg: float, east_deg: float, lat_deg: float, time_ms: int) -> tuple[float | None, float | None]:
+    """Return speed (m/s) and course (degrees from true north) of a step; None without time, or without a way.
+
+    On a sphere of the Earth's mean radius: half a percent, which a step of a walk does not show.
+    """
+    north = math.radians(north_deg) * 6371008.8
+    east = math.radians((east_deg + 180) % 360 - 180) * 6371008.8 * math.cos(math.radians(lat_deg))
+    metres = math.hypot(north, east)
+    speed = metres / time_ms * 1000 if time_ms > 0 else None
+    return speed, math.degrees(math.atan2(east, north)) % 360 if metres > 0.05 else None

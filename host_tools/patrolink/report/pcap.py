@@ -1,0 +1,23 @@
+"""Captures for Wireshark: a classic pcap of link type USER0 that generated/patrolink.lua dissects."""
+
+import struct
+from collections.abc import Iterable
+from typing import BinaryIO
+
+from patrolink.capture import Record
+
+_USER0 = 147
+_UP = 0
+
+
+def write(out: BinaryIO, records: Iterable[Record]) -> int:
+    """Write every frame behind a pseudo header (direction, length of the device id, device id); return their number."""
+    out.write(struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, _USER0))
+    count = 0
+    for record in records:
+        device = record.device.encode()
+        data = bytes([_UP, len(device)]) + device + record.frame
+        seconds, ms = divmod(record.time_ms, 1000)
+        out.write(struct.pack("<IIII", seconds & 0xFFFFFFFF, ms * 1000, len(data), len(data)) + data)
+        count += 1
+    return count

@@ -1,0 +1,127 @@
+"""Positions as tables of columns: npz for numpy, Parquet for everything else. Decoded in bulk."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from patrolink_protocol import frame, receiver, track
+
+from patrolink import bulk
+from patrolink.capture import Record
+from patrolink.decoding import Stats
+from patrolink.keys import DeviceKey
+
+Table = dict[str, npt.NDArray[Any]]
+_SCALES = {
+    "alt": ("alt_m", 1000),
+    "speed": ("speed_mps", 1000),
+    "course": ("course_deg", 100),
+    "hacc": ("hacc_m", 1000),
+}
+_CHUNK = 65536  # frames held at a time
+
+
+def read(records: Iterable[Record | None], keys: dict[str, DeviceKey], stats: Stats) -> Table:
+    """Return the positions of a capture in its order, a column an array, and count everything in `stats`.
+
+    time is datetime64[ms]; degrees, metres and m/s are float64, NaN where not known; sats and battery_pct are int16, -1
+    where not known. Columns are those of the CSV form.
+    """
+    receivers = {
+        name: receiver.Receiver(key.secret, name.encode(), frame.UPLINK, key.epoch) for name, key in keys.items()
+    }
+    parts: list[tuple[npt.NDArray[np.int64], Table]] = []
+    chunk: list[Record] = []
+    base = 0
+    for record in records:
+        if record is None:
+            continue
+        chunk.append(record)
+        if len(chunk) == _CHUNK:
+            parts += _chunk(chunk, base, receivers, stats)
+            base += len(chunk)
+            chunk = []
+    parts += _chunk(chunk, base, receivers, stats)
+    if not parts:
+        parts = [(np.zeros(0, np.int64), _table(bulk.decode([]), [], ""))]
+    table = {name: np.concatenate([part[name] for _, part in parts]) for name in parts[0][1]}
+    if len(parts) > 1:
+        order = np.argsort(np.concatenate([frames for frames, _ in parts]), kind="stable")
+        table = {name: column[order] for name, column in table.items()}
+    return table
+
+
+def _chunk(
+    records: list[Record], base: int, receivers: dict[str, receiver.Receiver], stats: Stats
+) -> list[tuple[npt.NDArray[np.int64], Table]]:
+    """Return (frame number of each row, rows) a device."""
+    parts = []
+    of: dict[str, list[int]] = {}
+    for i, record in enumerate(records):
+        of.setdefault(record.device, []).append(i)
+    stats.frames += len(records)
+    stats.bytes += sum(len(record.frame) for record in records)
+    for device, members in of.items():
+        if device not in receivers:
+            stats.rejected["key"] += len(members)
+            continue
+        bodies, where, said = bulk.open_batches(receivers[device], [records[i].frame for i in members])
+        for why in said:
+            if why == "repeated":
+                stats.duplicates += 1
+            elif why and why != "other":
+                stats.rejected[why] += 1
+        batches = bulk.decode(bodies)
+        stats.rejected.update(batches.refused.values())
+        rows = int(batches.counts.sum())
+        stats.fixes += rows
+        frames = [records[members[i]].frame for i in where]
+        stats.fix_bytes += sum(len(f) for f, n in zip(frames, batches.counts, strict=True) if n)
+        counters = [int.from_bytes(f[1:5], "big") & frame.COUNTER_MAX for f in frames]
+        if rows:
+            numbers = np.repeat(np.array([base + members[i] for i in where], np.int64), batches.counts)
+            parts.append((numbers, _table(batches, counters, device)))
+    return parts
+
+
+def _table(batches: bulk.Batches, counters: list[int], device: str) -> Table:
+    columns = batches.columns
+    state = columns["state"]
+    mode = state & track.MODE_MASK
+    table: Table = {"time": columns["time"].astype("datetime64[ms]")}
+    for axis in ("lat", "lon"):
+        table[axis + "_deg"] = np.where(mode > 1, columns[axis] / 10_000_000, np.nan)
+    for name, (key, scale) in _SCALES.items():
+        table[key] = np.where(columns[name] == track.UNKNOWN, np.nan, columns[name] / scale)
+    table["alt_m"][mode < 3] = np.nan
+    for name, key in (("sats", "sats"), ("battery", "battery_pct")):
+        table[key] = np.maximum(columns[name], -1).astype(np.int16)
+    table["mode"] = mode.astype(np.uint8)
+    for i, name in enumerate(("date_suspect", "estimated", "differential")):
+        table[name] = (state >> (2 + i) & 1).astype(bool)
+    table["device"] = np.full(len(state), device)
+    table["counter"] = np.repeat(np.array(counters, np.int64), batches.counts)
+    return table
+
+
+def npz(table: Table, path: Path) -> None:
+    """Write a compressed .npz: `numpy.load(path)["lat_deg"]`."""
+    with path.open("wb") as out:
+        np.savez_compressed(out, **table)  # type: ignore[arg-type]
+
+
+def parquet(table: Table, path: Path) -> None:
+    """Write Parquet; what is not known is null."""
+    import pyarrow
+    import pyarrow.parquet
+
+    arrays = {}
+    for name, column in table.items():
+        unknown = np.isnan(column) if column.dtype.kind == "f" else column == -1 if column.dtype == np.int16 else None
+        arrays[name] = pyarrow.array(column.astype(object) if column.dtype.kind == "U" else column, mask=unknown)
+    pyarrow.parquet.write_table(pyarrow.table(arrays), path, compression="zstd")
+
+
+WRITERS = {"npz": npz, "parquet": parquet}

@@ -1,0 +1,89 @@
+"""schema → generated/patrolink.schema.json: what a line of `patrolink decode --format jsonl` may hold (JSON Schema)."""
+
+import json
+from typing import Any
+
+from .model import Field, Schema
+
+_TIME = {"type": ["string", "null"], "format": "date-time", "description": "RFC 3339, UTC"}
+_COMMON = {
+    "device": {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,32}$"},
+    "counter": {"type": "integer", "minimum": 0, "maximum": 268435455},
+}
+_EXTENSIONS = {
+    "type": "array",
+    "items": {
+        "type": "object",
+        "properties": {
+            "type": {"type": "integer", "minimum": 1, "maximum": 127},
+            "value": {"type": "string", "pattern": "^([0-9a-f]{2})*$"},
+        },
+        "required": ["type", "value"],
+    },
+}
+
+
+def _number(low: float, high: float, about: str, kind: str = "number") -> dict[str, Any]:
+    return {"type": [kind, "null"], "minimum": low, "maximum": high, "description": about}
+
+
+def _field(f: Field) -> dict[str, Any]:
+    about = f"{f.doc} ({f.unit})" if f.unit else f.doc
+    if f.type == "bytes":
+        return {"type": "string", "pattern": f"^([0-9a-f]{{2}}){{{f.low},{f.high}}}$", "description": about}
+    if f.type == "str":
+        return {"type": "string", "maxLength": f.high, "description": about}
+    if f.bits:
+        return {"type": "array", "items": {"type": "string"}, "uniqueItems": True, "description": about}
+    integer = {"type": "integer", "minimum": f.low, "maximum": f.high}
+    choices: list[dict[str, Any]] = [{"enum": list(f.names)}, integer] if f.names else [integer]
+    if f.unknown is not None:
+        choices.append({"type": "null"})
+    return {**(choices[0] if len(choices) == 1 else {"anyOf": choices}), "description": about}
+
+
+def _object(name: str, about: str, properties: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "description": about,
+        "properties": {"message": {"const": name}, **properties, "extensions": _EXTENSIONS},
+        "required": ["message", *properties],
+        "additionalProperties": False,
+    }
+
+
+def _position(schema: Schema) -> dict[str, Any]:
+    rules = {c.name: c for c in schema.columns}
+    properties: dict[str, Any] = {"time": _TIME}
+    for name, key, scale in (
+        ("lat", "lat_deg", 1e7),
+        ("lon", "lon_deg", 1e7),
+        ("alt", "alt_m", 1e3),
+        ("speed", "speed_mps", 1e3),
+        ("course", "course_deg", 1e2),
+        ("hacc", "hacc_m", 1e3),
+    ):
+        c = rules[name]
+        properties[key] = _number(c.low / scale, round(c.high / scale, 2), c.doc)
+    properties["sats"] = _number(0, rules["sats"].high, rules["sats"].doc, "integer")
+    properties["battery_pct"] = _number(0, 100, rules["battery"].doc, "integer")
+    properties["mode"] = {"enum": [1, 2, 3], "description": "1 none, 2 2D, 3 3D"}
+    for name in ("date_suspect", "estimated", "differential"):
+        properties[name] = {"type": "boolean"}
+    return _object("position", "One row of a position batch.", {**properties, **_COMMON})
+
+
+def render(schema: Schema) -> str:
+    """Return the text of the JSON Schema (draft 2020-12)."""
+    messages = [_position(schema)]
+    for m in schema.messages:
+        if m.fields is not None and m.direction != "down":
+            fields = {f.name: _field(f) for f in m.fields}
+            messages.append(_object(m.name, m.doc, {**_COMMON, "time": _TIME, **fields}))
+    document = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "A line of decoded Patrolink, from a device",
+        "description": "Made from protocol/schema.toml by protocol/generate.py; do not edit. null is: not known.",
+        "oneOf": messages,
+    }
+    return json.dumps(document, indent=1, ensure_ascii=False) + "\n"

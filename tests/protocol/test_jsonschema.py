@@ -1,0 +1,56 @@
+"""The JSON Schema of the decoded form holds for every line that decoding gives, and not for what it cannot give."""
+
+import copy
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+from patrolink.capture import Record
+from patrolink.decoding import Decoder
+from patrolink.keys import DeviceKey
+from targets import vectors
+
+PROTOCOL = Path(vectors.__file__).resolve().parent.parent
+DOCUMENT = json.loads((PROTOCOL / "generated" / "patrolink.schema.json").read_text(encoding="utf-8"))
+
+
+def rows():
+    for name in ("messages.json", "batches.json", "frames.json"):
+        for vector in json.loads((PROTOCOL / "vectors" / name).read_text(encoding="utf-8"))["vectors"]:
+            if "reject" not in vector and not vector["direction"]:
+                decoder = Decoder({vector["device"]: DeviceKey(bytes.fromhex(vector["key"]), vector["epoch"])})
+                got = decoder.rows(Record(1_700_000_000_000, vector["device"], bytes.fromhex(vector["frame"])))
+                assert got, (vector["id"], decoder.refused)
+                yield from got[:20]
+
+
+def test_every_decoded_line_holds():
+    jsonschema.Draft202012Validator.check_schema(DOCUMENT)
+    validator = jsonschema.Draft202012Validator(DOCUMENT)
+    seen = set()
+    for row in rows():
+        line = json.loads(json.dumps(row))
+        seen.add(line["message"])
+        validator.validate(line)
+    known = {m["properties"]["message"]["const"] for m in DOCUMENT["oneOf"]}
+    assert seen == known
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("gps_mode", 9),
+        ("battery_pct", 101),
+        ("uptime_s", None),
+        ("errors", "gps_silent"),
+        ("surplus", 1),
+        ("counter", -1),
+    ],
+)
+def test_what_cannot_be_does_not_hold(name, value):
+    row = next(r for r in rows() if r["message"] == "device_status")
+    wrong = copy.deepcopy(row)
+    wrong[name] = value
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(json.loads(json.dumps(wrong)), DOCUMENT)
