@@ -41,7 +41,7 @@ REJECT = 20
 # Names of the reasons for a reject, by code from 1.
 REASONS = "length version type tag key replay range critical"
 
-# A line a message: type, name, and of each field name:letter[:min[:max[:unknown]]], of text name:s:most[:fewest].
+# A line a message: type, name, a word a field: name:letter[:min[:max[:unknown]]], or name:s:most[:fewest].
 # One text, because tables of tuples would take the device ten times the memory.
 MESSAGES = (
     "\n"

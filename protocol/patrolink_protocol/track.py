@@ -238,7 +238,8 @@ class TrackEncoder:
     def _cheapest(self, start, n):
         """Return bits << 8 | kind << 6 | parameter of the best coding of steps[start:n].
 
-        Rice is judged by the sum of the codes: within a percent of trying every parameter.
+        Rice is judged by the sum of the codes, taking the low bits of each to be worth half of what they can be: within
+        half a percent of trying every parameter.
         """
         steps = self._steps
         wide = total = zeros = 0
@@ -257,10 +258,9 @@ class TrackEncoder:
         best = (6 + n * w) << 8 | FIXED << 6 | w
         if not self._rice:
             return best
-        k = 0
-        while k < 12 and n + (total >> k + 1) < total >> k:
-            k += 1
-        best = min(best, (4 + n * (k + 1) + (total >> k)) << 8 | RICE << 6 | k)
+        for k in range(13):
+            cost = 4 + n * (k + 1) + max(0, 2 * total - n * ((1 << k) - 1) >> k + 1)
+            best = min(best, cost << 8 | RICE << 6 | k)
         other = n - zeros
         if 3 * other <= n:
             k = 2

@@ -626,7 +626,8 @@ static int64_t fold(int64_t v, int64_t modulus)
     return v + (v < 0 ? modulus : 0) - modulus / 2;
 }
 
-/* bits << 8 | kind << 6 | parameter of the best coding; Rice is judged by the sum of the codes. */
+/* bits << 8 | kind << 6 | parameter of the best coding; Rice is judged by the sum of the codes, taking
+ * the low bits of each to be worth half of what they can be. */
 static uint64_t cheapest(const int64_t *steps, size_t start, size_t end, bool rice)
 {
     uint64_t wide = 0, total = 0, n = end - start, other = 0;
@@ -640,13 +641,13 @@ static uint64_t cheapest(const int64_t *steps, size_t start, size_t end, bool ri
     uint64_t best = (6 + n * width(wide)) << 8 | FIXED << 6 | width(wide), other_way;
     if (!rice)
         return best;
-    unsigned k = 0;
-    while (k < 12 && n + (total >> (k + 1)) < total >> k)
-        k++;
-    other_way = (4 + n * (k + 1) + (total >> k)) << 8 | RICE << 6 | k;
-    best = other_way < best ? other_way : best;
+    for (unsigned k = 0; k < 13; k++) {
+        uint64_t low = n * (((uint64_t)1 << k) - 1), cost = 4 + n * (k + 1) + (2 * total > low ? (2 * total - low) >> (k + 1) : 0);
+        other_way = cost << 8 | RICE << 6 | k;
+        best = other_way < best ? other_way : best;
+    }
     if (3 * other <= n) {
-        k = 2;
+        unsigned k = 2;
         while (k < 4 && n / (other + 1) >> (k + 1))
             k++;
         other_way = (4 + (other + 1) * (k + 1) + 2 * other * width(total / (2 * other) | 1)) << 8 | RICE << 6 | (RUNS + k - 2);

@@ -61,7 +61,7 @@ def render(schema: Schema) -> str:
         "# Names of the reasons for a reject, by code from 1.",
         f'REASONS = "{" ".join(sorted(schema.reject, key=lambda n: schema.reject[n]["code"]))}"',
         "",
-        "# A line a message: type, name, and of each field name:letter[:min[:max[:unknown]]], of text name:s:most[:fewest].",
+        "# A line a message: type, name, a word a field: name:letter[:min[:max[:unknown]]], or name:s:most[:fewest].",
         "# One text, because tables of tuples would take the device ten times the memory.",
         "MESSAGES = (",
         '    "\\n"',

@@ -1,0 +1,166 @@
+"""How small and how fast is the protocol? Peers run in the same process, on the same fixes.
+
+python tests/bench/bench_protocol.py     prints tables and writes build/bench/protocol.json
+"""
+
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import patrolink_messages as m
+import protocol_peers
+import recipe
+from patrolink import bulk, home
+from patrolink_protocol import frame, receiver, trackdecode
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+TRACKS = ROOT / "tests" / "golden" / "tracks"
+OVERHEAD = frame.HEADER + m.TAG_BYTES
+KEY = bytes(range(32))
+FRAMES = 16384
+DERIVED = ("speed", "course")
+
+
+class Table:
+    """Rows of the bench, printed as they come."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict] = []
+
+    def add(self, name: str, value: float, unit: str, bar: str = "", peer: str = "", peer_value: float = 0) -> None:
+        """One figure; `peer_value` is the same thing done by `peer`."""
+        ratio = round(value / peer_value, 2) if peer_value else None
+        self.rows.append(
+            {"name": name, "value": value, "unit": unit, "bar": bar or None, "peer": peer or None,
+             "peer_value": peer_value or None, "ratio": ratio}
+        )  # fmt: skip
+        against = f"   {ratio} x {peer} ({peer_value:g})" if peer else ""
+        print(f"{name}: {value:g} {unit}{'   bar ' + bar if bar else ''}{against}")
+
+
+def windows(fixes: list, n: int = 60) -> list[list]:
+    return [fixes[i : i + n] for i in range(0, len(fixes) - n + 1, n)]
+
+
+def sizes(table: Table, tracks: dict[str, list]) -> None:
+    for name in ("walk-1hz", "run-1hz"):
+        fixes = tracks[name]
+        single = [len(recipe.body([fix])) + OVERHEAD for fix in fixes]
+        table.add(f"{name}, one fix, nine fields, largest", max(single), "bytes", "<= 32")
+        some = windows(fixes)
+        for about, bar, options in (
+            ("nine fields", "<= 190", {}),
+            ("speed and course derived", "<= 132", {"omit": DERIVED}),
+            ("nine fields, baseline codings", "", {"rice": False}),
+        ):
+            every = [len(recipe.body(w, **options)) + OVERHEAD for w in some]
+            table.add(
+                f"{name}, 60 fixes, {about}, mean of {len(every)} windows",
+                round(statistics.mean(every), 1),
+                "bytes",
+                bar,
+            )
+            table.add(f"{name}, 60 fixes, {about}, largest", max(every), "bytes")
+    for name, fixes in tracks.items():
+        for about, options in (("nine fields", {}), ("derived", {"omit": DERIVED}), ("baseline", {"rice": False})):
+            total = sum(len(recipe.body(fixes[i : i + 60], **options)) + OVERHEAD for i in range(0, len(fixes), 60))
+            table.add(f"{name}, {len(fixes)} fixes, {about}", round(total / len(fixes), 2), "bytes/fix")
+    ours = tracks["walk-1hz"]
+    one = statistics.mean(len(recipe.body([f])) + OVERHEAD for f in ours[:600])
+    many = statistics.mean(len(recipe.body(w)) + OVERHEAD for w in windows(ours))
+    for peer in protocol_peers.PEERS:
+        theirs_one = statistics.mean(len(peer.encode([f])) for f in ours[:600])
+        theirs_many = statistics.mean(len(peer.encode(w)) for w in windows(ours))
+        label = f"{peer.name} ({peer.guard})"
+        table.add("walk-1hz, one fix", round(one, 1), "bytes", "", label, round(theirs_one, 1))
+        table.add("walk-1hz, 60 fixes", round(many, 1), "bytes", "", label, round(theirs_many, 1))
+
+
+def best(work, rounds: int = 5) -> float:
+    """Return the shortest time of one call in seconds."""
+    least = float("inf")
+    for _ in range(rounds):
+        start = time.perf_counter()
+        work()
+        least = min(least, time.perf_counter() - start)
+    return least
+
+
+def sealed(bodies: list[bytes]) -> list[bytes]:
+    channel = frame.Channel(KEY, b"bench")
+    buf = bytearray(m.MAX_FRAME)
+    out = []
+    for i in range(FRAMES):
+        body = bodies[i % len(bodies)]
+        end = frame.HEADER + len(body)
+        buf[frame.HEADER : end] = body
+        out.append(bytes(buf[: channel.seal_into(buf, m.POSITION_BATCH, i, end)]))
+    return out
+
+
+def speeds(table: Table, tracks: dict[str, list]) -> None:
+    some = windows(tracks["walk-1hz"])
+    fixes = [fix for window in some for fix in window]
+    peers = {}
+    for peer in protocol_peers.PEERS:
+        data = [peer.encode(w) for w in some]
+        peers[peer.name] = round(len(fixes) / best(lambda p=peer, d=data: [p.decode(x) for x in d], 3))
+    for rice, bar in ((False, ">= 500000"), (True, "")):
+        bodies = [recipe.body(w, rice) for w in some]
+        rate = round(len(fixes) / best(lambda b=bodies: [trackdecode.decode(x) for x in b]))
+        table.add(f"plain decoder, {'Rice' if rice else 'fixed-width'}", rate, "fixes/s", bar)
+    frames = sealed([recipe.body(w, False) for w in some])
+
+    def run() -> None:
+        bodies, _, _ = bulk.open_batches(receiver.Receiver(KEY, b"bench"), frames)
+        rows = sum(len(part.columns["lat"]) for part in bulk.blocks(bodies))
+        assert rows == FRAMES * 60
+
+    run()
+    rate = round(FRAMES * 60 / best(run))
+    table.add("bulk decoder, fixed-width, a tag check a frame", rate, "fixes/s", ">= 10000000")
+    for name, value in peers.items():
+        table.add("bulk decoder, fixed-width, a tag check a frame", rate, "fixes/s", "", name, value)
+
+
+def device(table: Table, tracks: dict[str, list]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        rows = Path(folder) / "rows.json"
+        rows.write_text(json.dumps([recipe.row(f) for f in tracks["walk-1hz"][:60]]))
+        driver = Path(__file__).with_name("protocol_driver.py")
+        command = [
+            *home.interpreter("micropython"),
+            "-X",
+            "heapsize=512K",
+            str(driver),
+            str(ROOT / "protocol"),
+            str(rows),
+        ]
+        told = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    for kind, figures in told["encode"].items():
+        table.add(f"device encode on micropython, {kind}", round(figures["ns"] / 1000, 2), "us/fix", "<= 25")
+        table.add(f"device encode on micropython, {kind}, allocated", figures["allocated"], "bytes", "0")
+    table.add("import on micropython: frames and position batches", told["positions"], "bytes of heap", "<= 12288")
+    table.add("import on micropython: with all scalar messages", told["every"], "bytes of heap")
+
+
+def main() -> int:
+    tracks = {p.stem: recipe.fixes(p) for p in sorted(TRACKS.iterdir())}
+    protocol_peers.check(tracks["walk-1hz"][:60])
+    table = Table()
+    sizes(table, tracks)
+    speeds(table, tracks)
+    device(table, tracks)
+    out = ROOT / "build" / "bench" / "protocol.json"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(table.rows, indent=2) + "\n", encoding="utf-8")
+    print(f"written to {out.relative_to(ROOT)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
