@@ -11,7 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent
 sys.path[:0] = [str(ROOT), str(ROOT / "generated")]
 
-from targets import c, jsonschema, markdown, model, python, vectors  # noqa: E402
+from targets import c, jsonschema, lua, markdown, model, python, vectors  # noqa: E402
 
 
 def outputs() -> dict[Path, str]:
@@ -25,6 +25,7 @@ def outputs() -> dict[Path, str]:
         made / "patrolink_messages.py": python.render(schema),
         made / "patrolink_names.py": python.render_names(schema),
         made / "patrolink.schema.json": jsonschema.render(schema),
+        made / "patrolink.lua": lua.render(schema),
         made / "patrolink.h": c.render_header(schema),
         made / "patrolink.c": c.render_source(schema),
         spec: markdown.fill(spec.read_text(encoding="utf-8"), schema),

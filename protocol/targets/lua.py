@@ -1,0 +1,71 @@
+"""schema → generated/patrolink.lua: a dissector for Wireshark and tshark. dissector.lua is the part without tables."""
+
+from pathlib import Path
+
+from .model import TEXTS, Column, Field, Message, Schema
+
+_CORE = Path(__file__).resolve().with_name("dissector.lua")
+# Row units as a person wants them: divisor and unit.
+_SHOWN = {"1e-7 deg": (10_000_000, "deg"), "mm": (1000, "m"), "mm/s": (1000, "m/s"), "1e-2 deg": (100, "deg")}
+
+
+def _string(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _field(f: Field) -> str:
+    parts = [f"name = {_string(f.name)}, type = {_string(f.type)}, size = {1 if f.type in TEXTS else f.size}"]
+    if f.type != "u64":
+        parts.append(f"low = {f.low}, high = {f.high}")
+    if f.unknown is not None:
+        parts.append(f"unknown = {f.unknown}")
+    parts.append(f"unit = {_string(f.unit)}")
+    if f.names:
+        parts.append("names = { " + ", ".join(f"[{code}] = {_string(name)}" for name, code in f.names.items()) + " }")
+    if f.bits:
+        parts.append("bits = { " + ", ".join(_string(b) for b in f.bits) + " }")
+    return "        { " + ", ".join(parts) + " },"
+
+
+def _message(m: Message) -> list[str]:
+    head = f"    [{m.type}] = {{ name = {_string(m.name)}, direction = {_string(m.direction)}, "
+    head += f"long_tag = {str(m.long_tag).lower()}"
+    if m.fields is None:
+        return [head + " },"]
+    return [head + ", fields = {", *[_field(f) for f in m.fields], "    } },"]
+
+
+def _column(c: Column) -> str:
+    scale, unit = _SHOWN.get(c.unit, (1, c.unit))
+    divisor, bits = (", ".join(str(v) for v in three) for three in (c.divisors, c.bits))
+    return (
+        f"    {{ name = {_string(c.name)}, unit = {_string(unit)}, scale = {scale}, low = {c.low}, high = {c.high}, "
+        f"divisor = {{ {divisor} }}, bits = {{ {bits} }}, k = {-1 if c.k is None else c.k}, "
+        f"signed = {str(c.signed).lower()}, optional = {str(c.optional).lower()}, modulus = {c.modulus} }},"
+    )
+
+
+def render(schema: Schema) -> str:
+    """Return the dissector's text."""
+    p = schema.protocol
+    names = [c.name for c in schema.columns]
+    lines = [
+        "-- The Patrolink protocol for Wireshark. Made from protocol/schema.toml by protocol/generate.py; do not edit.",
+        "--   tshark -X lua_script:protocol/generated/patrolink.lua -r X.pcap",
+        "",
+        f"local VERSION, HEADER, TAG_BYTES, LONG_TAG_BYTES = {p['version']}, 5, {p['tag_bytes']}, {p['long_tag_bytes']}",
+        f"local FLAG_TAIL, FLAG_PHASE = {p['flag_tail']}, {p['flag_phase']}",
+        f"local MAX_FRAME, MAX_BATCH = {p['max_frame']}, {p['max_batch']}",
+        f"local OPTIONAL, STATE = {sum(c.optional for c in schema.columns)}, {names.index('state') + 1}",
+        "",
+        "local MESSAGES = {",
+        *[line for m in schema.messages for line in _message(m)],
+        "}",
+        "",
+        "local COLUMNS = {",
+        *[_column(c) for c in schema.columns],
+        "}",
+        "",
+        _CORE.read_text(encoding="utf-8"),
+    ]
+    return "\n".join(lines)
