@@ -1,7 +1,7 @@
 # Patrolink. `make demo` and `make test` set themselves up; `make setup` alone prepares .venv.
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test parity bench lint types check generate device-lib debian clean
+.PHONY: help setup demo test parity bench fuzz lint types check generate device-lib debian clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -13,8 +13,9 @@ help:
 	@echo "make setup     prepare .venv, so that .venv/bin/patrolink is the tool"
 	@echo "make parity    the unit tests on CPython and on MicroPython"
 	@echo "make bench     measure against peers; results in build/bench"
+	@echo "make fuzz      the codecs against hostile bytes for FUZZ_SECONDS (60)"
 	@echo "make check     lint, types and generated files"
-	@echo "make generate  make protocol/generated and the tables of SPEC.md anew"
+	@echo "make generate  make protocol/generated, protocol/vectors and the tables of SPEC.md anew"
 
 # --- set-up -----------------------------------------------------------------------------------------------------
 
@@ -57,15 +58,18 @@ $(UMQTT): device/requirements.lock | .venv/ready
 setup: .venv/ready $(UMQTT)
 device-lib: $(UMQTT)
 
-# Debian packages make more tests possible; without them the tests say what they skipped.
+# Debian packages make more tests possible; without them the tests say what they skipped. command:packages
+DEBIAN := mosquitto:mosquitto tshark:tshark cc:gcc,libc6-dev arm-none-eabi-gcc:gcc-arm-none-eabi clang:clang,libclang-rt-dev
 debian:
-	@missing=; command -v mosquitto >/dev/null || [ -x /usr/sbin/mosquitto ] || missing=mosquitto; \
+	@missing=; for pair in $(DEBIAN); do \
+	  command -v $${pair%%:*} >/dev/null || [ -x /usr/sbin/$${pair%%:*} ] || missing="$$missing $$(echo $${pair#*:} | tr , ' ')"; \
+	done; \
 	if [ -n "$$missing" ]; then \
 	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	    echo "installing $$missing" >&2; \
+	    echo "installing$$missing (once)" >&2; \
 	    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; } \
-	      >/dev/null 2>&1 || echo "note: $$missing could not be installed; tests that need it are skipped" >&2; \
-	  else echo "note: $$missing is missing and this user may not install it (apt-get install $$missing); tests that need it \
+	      >/dev/null 2>&1 || echo "note: not all of$$missing could be installed; tests that need them are skipped" >&2; \
+	  else echo "note:$$missing missing and this user may not install it (apt-get install$$missing); tests that need it \
 	are skipped" >&2; fi; \
 	fi
 
@@ -81,8 +85,17 @@ parity: .venv/test-ready $(UMQTT)
 	@$(BIN)/python -m pytest -q tests/unit
 	@$(BIN)/python tests/parity.py
 
-bench: .venv/test-ready $(UMQTT)
+.venv/bench-ready: .venv/test-ready
+	@echo "setting up the bench's peers (once)" >&2
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[device,test,bench]' >&2
+	@touch $@
+
+bench: .venv/bench-ready $(UMQTT)
 	@for bench in tests/bench/bench_*.py; do $(BIN)/python $$bench || exit 1; done
+
+FUZZ_SECONDS ?= 60
+fuzz: .venv/test-ready debian
+	@$(BIN)/python tests/fuzz/fuzz.py $(FUZZ_SECONDS)
 
 check: lint types
 	@$(BIN)/python protocol/generate.py --check

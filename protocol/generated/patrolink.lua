@@ -1,7 +1,8 @@
 -- The Patrolink protocol for Wireshark. Made from protocol/schema.toml by protocol/generate.py; do not edit.
 --   tshark -X lua_script:protocol/generated/patrolink.lua -r X.pcap
 
-local VERSION, HEADER, TAG_BYTES, LONG_TAG_BYTES = 1, 5, 8, 16
+local VERSION, HEADER = 1, 5
+local TAG_BYTES, LONG_TAG_BYTES = 8, 16
 local FLAG_TAIL, FLAG_PHASE = 8, 4
 local MAX_FRAME, MAX_BATCH = 1024, 255
 local OPTIONAL, STATE = 6, 4

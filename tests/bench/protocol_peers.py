@@ -108,8 +108,8 @@ def _protobuf() -> tuple[Callable[[list[Fix]], bytes], Callable[[bytes], list[tu
         out = Batch()
         for t, lat, lon, alt, speed, course, hacc, sats, battery in fixes:
             out.fix.add(
-                time=t // 1000, ms=t % 1000, lat=lat, lon=lon, alt=alt // 1000, speed=speed // 100, course=course // 100,
-                hacc=hacc // 1000, sats=sats, battery=battery,
+                time=t // 1000, ms=t % 1000, lat=lat, lon=lon, alt=alt // 1000, speed=speed // 100,
+                course=course // 100, hacc=hacc // 1000, sats=sats, battery=battery,
             )  # fmt: skip
         return out.SerializeToString()
 

@@ -167,7 +167,7 @@ def test_pty_that_vanishes_is_reported_and_does_not_end_the_device(rig, board):
     it.listen(lambda: it.decoder.stats.fixes >= 30)
     it.receiver.close()
     modes = lambda: [row["gps_mode"] for row in it.rows if row["message"] == "device_status"]  # noqa: E731
-    it.listen(lambda: modes() and modes()[-1] == 0)
+    it.listen(lambda: modes() and modes()[-1] == "silent")
     told = it.device.power_off()
     it.listen(lambda: it.decoder.stats.frames - it.decoder.stats.duplicates >= told["published"])
     assert len(it.times()) == told["fixes"] >= 30

@@ -30,6 +30,7 @@ NOW = 1_700_000_000_123
 def hello(counter: int, firmware: bytes = b"1.0") -> bytes:
     """A genuine frame of dev-1."""
     values = {"boot": 1, "schema_hash": 2, "heap_kb": 192, "date_floor": 0, "batch_fixes": 60}
+    values |= {"minor": 0, "profiles": 0}
     buf = bytearray(1024)
     texts = {"board": b"unix", "firmware": firmware, "runtime": b"micropython"}
     end = codec.encode_into(1, {**values, **texts}, buf, frame.HEADER)

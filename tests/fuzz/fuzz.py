@@ -1,0 +1,88 @@
+"""Fuzz the codecs for a bounded time: the C codec by coverage (libFuzzer), the Python ones by hypothesis.
+
+python tests/fuzz/fuzz.py [SECONDS]     60 unless said; half of it for each; what is found lies in build/fuzz
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+OUT = ROOT / "build" / "fuzz"
+TARGET = Path(__file__).with_name("fuzz_codec.c")
+
+
+def build() -> Path | None:
+    """Compile the C target; None without clang."""
+    clang = shutil.which("clang")
+    if clang is None:
+        return None
+    OUT.mkdir(parents=True, exist_ok=True)
+    program = OUT / "fuzz_codec"
+    flags = ["-std=c99", "-g", "-O1", "-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=all"]
+    subprocess.run([clang, *flags, "-o", program, TARGET], check=True)
+    return program
+
+
+def corpus() -> Path:
+    """Every vector as a seed: its choice byte, then the frame without its tag."""
+    folder = OUT / "corpus"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("frames", "messages", "batches"):
+        for vector in json.loads((ROOT / "protocol" / "vectors" / f"{name}.json").read_text(encoding="utf-8"))[
+            "vectors"
+        ]:
+            data = bytes.fromhex(vector["frame"])
+            choice = vector["direction"] | (vector["epoch"] & 1) << 1
+            (folder / vector["id"]).write_bytes(bytes([choice]) + data[: max(0, len(data) - 8)])
+    return folder
+
+
+def c_codec(program: Path, seconds: float) -> tuple[int, int]:
+    """Fuzz for some seconds; return (exit code, executions)."""
+    command = [str(program), str(corpus()), f"-max_total_time={max(1, round(seconds))}", "-max_len=1024", "-timeout=5"]
+    command += [f"-artifact_prefix={OUT}/", "-print_final_stats=1", "-rss_limit_mb=1024"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    (OUT / "fuzz_codec.log").write_text(done.stderr)
+    found = re.search(r"number_of_executed_units:\s*(\d+)", done.stderr)
+    return done.returncode, int(found.group(1)) if found else 0
+
+
+def python_codecs(seconds: float) -> int:
+    """Run the property tests with fresh seeds until the time is up; return pytest's exit code."""
+    until = time.monotonic() + seconds
+    rounds = 0
+    while True:
+        tests = ["tests/protocol/test_fuzz.py", "tests/protocol/test_conformance.py"]
+        command = [sys.executable, "-m", "pytest", "-q", *tests, "-k", "any or alike or same", "-p", "no:cacheprovider"]
+        done = subprocess.run(
+            [*command, f"--hypothesis-seed={time.time_ns()}"], cwd=ROOT, capture_output=True, text=True
+        )
+        rounds += 1
+        if done.returncode or time.monotonic() > until:
+            print(f"hypothesis: {rounds} rounds, {'nothing found' if done.returncode == 0 else done.stdout[-4000:]}")
+            return done.returncode
+
+
+def main() -> int:
+    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 60.0
+    os.chdir(ROOT)
+    program = build()
+    code = 0
+    if program is None:
+        print("skipped: the C codec needs clang (apt-get install clang)", file=sys.stderr)
+    else:
+        code, executions = c_codec(program, seconds / 2)
+        print(
+            f"libFuzzer: {executions} executions in {seconds / 2:g} s, {'nothing found' if code == 0 else 'see build/fuzz'}"
+        )
+    return code or python_codecs(seconds / 2)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
