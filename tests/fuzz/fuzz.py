@@ -78,9 +78,8 @@ def main() -> int:
         print("skipped: the C codec needs clang (apt-get install clang)", file=sys.stderr)
     else:
         code, executions = c_codec(program, seconds / 2)
-        print(
-            f"libFuzzer: {executions} executions in {seconds / 2:g} s, {'nothing found' if code == 0 else 'see build/fuzz'}"
-        )
+        found = "nothing found" if code == 0 else "see build/fuzz"
+        print(f"libFuzzer: {executions} executions in {seconds / 2:g} s, {found}")
     return code or python_codecs(seconds / 2)
 
 
