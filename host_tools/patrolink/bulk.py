@@ -46,19 +46,19 @@ def open_batches(
     for a genuine frame of another type, or the reject reason.
     """
     bodies, where, said = [], [], [""] * len(frames)
-    channel = receiving._now
-    inner, outer = (hashlib.sha256(pad) for pad in channel._pads)
-    inner.update(channel._context)
+    channel = receiving.channel
+    inner, outer = (hashlib.sha256(pad) for pad in channel.pads)
+    inner.update(channel.context)
     first = m.VERSION << 5 | m.POSITION_BATCH
     phase = (m.FLAG_PHASE if channel.phase else 0) << 4
-    take = receiving._window.take
+    take = receiving.window.take
     for i, data in enumerate(frames):
         # The plain case in place; everything else by the receiver's own way.
         if (
             13 <= len(data) <= m.MAX_FRAME
             and data[0] == first
             and data[1] & 0xF0 == phase
-            and receiving._now is channel
+            and receiving.channel is channel
         ):
             h = inner.copy()
             h.update(data[:-8])

@@ -2,6 +2,7 @@
 
 import csv
 import math
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -22,6 +23,19 @@ _OPTIONAL: dict[str, tuple[float, float]] = {
     "hacc_m": (0, 1_000_000),
     "sats": (0, 1000),
     "battery_pct": (0, 100),
+}
+# What `decode --format csv` writes besides is known too, and says nothing about a track.
+_KNOWN = {
+    "time",
+    "lat_deg",
+    "lon_deg",
+    *_OPTIONAL,
+    "mode",
+    "date_suspect",
+    "estimated",
+    "differential",
+    "device",
+    "counter",
 }
 
 
@@ -71,7 +85,14 @@ def _csv(path: Path) -> Iterator[Point]:
             raise UserError(
                 f"{path}: no column {', '.join(sorted(missing))}; columns are time,lat_deg,lon_deg,alt_m,speed_mps"
             )
+        surplus = [name for name in reader.fieldnames or () if name and name not in _KNOWN]
+        if surplus:
+            print(f"note: {path}: columns not known, left out: {', '.join(surplus)}", file=sys.stderr)
+        nowhere = 0
         for row in reader:
+            if not row["lat_deg"] and not row["lon_deg"]:
+                nowhere += 1  # a receiver without a fix
+                continue
             try:
                 yield _checked(
                     _cell(row, "time", time_ms),
@@ -81,6 +102,8 @@ def _csv(path: Path) -> Iterator[Point]:
                 )
             except ValueError as e:
                 raise UserError(f"{path}, line {reader.line_num}: {e}; mend the line") from None
+        if nowhere:
+            print(f"note: {path}: {nowhere} rows without a position, left out", file=sys.stderr)
 
 
 def _cell(row: dict[str, str | None], column: str, convert: Callable[[str], Number]) -> Number:

@@ -61,13 +61,16 @@ def tag_bytes(kind):
 
 
 class Channel:
-    """One direction of one device in one key epoch: seals frames, or opens them."""
+    """One direction of one device in one key epoch: seals frames, or opens them.
+
+    The tag is mac(pads, context, frame).
+    """
 
     def __init__(self, key, device_id, direction=UPLINK, epoch=0):
         if not 1 <= len(device_id) <= 32:
             raise ValueError("a device id has 1 to 32 bytes, not %d" % len(device_id))
-        self._pads = mac_pads(mac(mac_pads(check_key(key)), _LABEL[direction], struct.pack(">I", epoch)))
-        self._context = bytes([len(device_id)]) + device_id + bytes([direction])
+        self.pads = mac_pads(mac(mac_pads(check_key(key)), _LABEL[direction], struct.pack(">I", epoch)))
+        self.context = bytes([len(device_id)]) + device_id + bytes([direction])
         self._types = m.DOWN if direction else m.UP
         self.phase = epoch & 1
 
@@ -88,7 +91,7 @@ class Channel:
         buf[2] = counter >> 16 & 255
         buf[3] = counter >> 8 & 255
         buf[4] = counter & 255
-        tag = mac(self._pads, self._context, memoryview(buf)[:end])
+        tag = mac(self.pads, self.context, memoryview(buf)[:end])
         for i in range(n):
             buf[end + i] = tag[i]
         return end + n
@@ -101,7 +104,7 @@ class Channel:
         kind, flags, counter = peek(data)
         view = memoryview(data)
         end = len(data) - tag_bytes(kind)
-        if not equal(mac(self._pads, self._context, view[:end]), view[end:]):
+        if not equal(mac(self.pads, self.context, view[:end]), view[end:]):
             raise Reject("tag")
         if flags & ~(m.FLAG_TAIL | m.FLAG_PHASE) or (flags & m.FLAG_PHASE != 0) != self.phase:
             raise Reject("critical", "flags 0x%x" % flags)

@@ -15,7 +15,7 @@ class Receiver:
     """Opens the frames of one device in one direction; knows the key epoch and the counters accepted in it.
 
     A host receives up: any order within the window. A device receives down: counters only grow, from `highest` on,
-    which it stores before it acts.
+    which it stores before it acts. `channel` and `window` are those of the epoch in force.
     """
 
     def __init__(self, key, device_id, direction=UPLINK, epoch=0, highest=-1):
@@ -23,9 +23,9 @@ class Receiver:
         self._device_id = device_id
         self._direction = direction
         self.epoch = epoch
-        self._now = Channel(key, device_id, direction, epoch)
+        self.channel = Channel(key, device_id, direction, epoch)
         self._next = None
-        self._window = self._fresh(highest)
+        self.window = self._fresh(highest)
 
     def _fresh(self, highest=-1):
         return Window(0 if self._direction == DOWNLINK else m.REPLAY_WINDOW, highest)
@@ -37,17 +37,17 @@ class Receiver:
         `repeated` is True for a frame that was accepted before and that a host drops silently.
         """
         _, flags, _ = peek(data)
-        if (1 if flags & m.FLAG_PHASE else 0) == self._now.phase or self.epoch == EPOCH_MAX:
-            kind, counter, body, extensions = self._now.open_frame(data)
+        if (1 if flags & m.FLAG_PHASE else 0) == self.channel.phase or self.epoch == EPOCH_MAX:
+            kind, counter, body, extensions = self.channel.open_frame(data)
         else:
             if self._next is None:
                 self._next = Channel(self._key, self._device_id, self._direction, self.epoch + 1)
             kind, counter, body, extensions = self._next.open_frame(data)
             self.epoch += 1
-            self._now = self._next
+            self.channel = self._next
             self._next = None
-            self._window = self._fresh()
-        taken = self._window.take(counter)
+            self.window = self._fresh()
+        taken = self.window.take(counter)
         if taken == Window.OLD or taken == Window.SEEN and self._direction == DOWNLINK:
             raise Reject("replay", str(counter))
         return kind, counter, body, extensions, taken == Window.SEEN

@@ -48,6 +48,7 @@ class TrackEncoder:
         self._rice = rice
         self._columns = columns(resolution)
         self._omit = tuple([c[0] in omit for c in self._columns])
+        self._optional = sum([c[7] for c in self._columns])
         self._values = tuple([array("i", [0] * capacity) for _ in self._columns])
         self._steps = [0] * capacity  # differences of the column at hand; a list, since they may need 34 bits
         self._day = 0
@@ -130,7 +131,10 @@ class TrackEncoder:
         present = self._present(n)
         self._put_eg(n - 1, 0)
         self._put((self.resolution - 5) << 2 | tick, 4)
-        self._put(present if present < 63 else 1, 7 if present < 63 else 1)
+        if present == (1 << self._optional) - 1:
+            self._put(1, 1)
+        else:
+            self._put(present, 1 + self._optional)
         self._put(self._day * 86400 + self._ms // 1000, 32)
         if tick:
             self._put(self._ms % 1000, 10)

@@ -53,8 +53,8 @@ def seal(kind: int, body: bytes, counter: int = 1, direction: int = 0, epoch: in
         data[1] |= over.get("flags", 0) << 4
         data[0] = (over.get("version", m.VERSION) << 5) | kind
         size = frame.tag_bytes(kind)
-        pads = channel._pads  # a device with the key can put a right tag under anything
-        data[-size:] = frame.mac(pads, channel._context, bytes(data[:-size]))[:size]
+        pads = channel.pads  # a device with the key can put a right tag under anything
+        data[-size:] = frame.mac(pads, channel.context, bytes(data[:-size]))[:size]
     return bytes(data)
 
 

@@ -174,6 +174,27 @@ def test_bad_input_is_told(tmp_path, capsys, monkeypatch, args, why):
     assert why in capsys.readouterr().err
 
 
+def test_what_decode_writes_can_be_packed_again(tmp_path, capsys):
+    first, second = tmp_path / "a.plcap", tmp_path / "b.plcap"
+    assert main(["pack", str(all_columns(tmp_path / "in.csv")), str(first)]) == 0
+    assert main(["decode", str(first), "--format", "csv", "--output", str(tmp_path / "a.csv")]) == 0
+    assert main(["pack", str(tmp_path / "a.csv"), str(second)]) == 0
+    assert "not known" not in capsys.readouterr().err
+    a, b = rows_of(capsys, first), rows_of(capsys, second)
+    keys = ("time", *NUMBERS)
+    assert [[row[k] for k in keys if row["mode"] == "3"] for row in a] == [
+        [row[k] for k in keys if row["mode"] == "3"] for row in b
+    ]
+
+
+def test_surplus_columns_and_rows_without_a_place_are_told(tmp_path, capsys):
+    source = tmp_path / "in.csv"
+    source.write_text("time,lat_deg,lon_deg,mood\n2024-01-01T00:00:00Z,1,2,3\n2024-01-01T00:00:01Z,,,4\n")
+    assert main(["pack", str(source), str(tmp_path / "o.plcap")]) == 0
+    err = capsys.readouterr().err
+    assert "mood" in err and "1 rows without a position" in err
+
+
 def test_values_out_of_range_are_told_and_unknown(tmp_path, capsys):
     source = tmp_path / "in.csv"
     source.write_text(
