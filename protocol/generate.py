@@ -11,7 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent
 sys.path[:0] = [str(ROOT), str(ROOT / "generated")]
 
-from targets import c, jsonschema, lua, markdown, model, python, vectors  # noqa: E402
+from targets import c, cases, jsonschema, lua, markdown, model, python  # noqa: E402
 
 
 def outputs() -> dict[Path, str]:
@@ -19,7 +19,7 @@ def outputs() -> dict[Path, str]:
     schema = model.load(ROOT / "schema.toml")
     spec = ROOT / "SPEC.md"
     made = ROOT / "generated"
-    texts = vectors.render(schema)
+    texts = cases.render(schema)
     return {
         **{ROOT / "vectors" / name: text for name, text in texts.items()},
         made / "patrolink_messages.py": python.render(schema),

@@ -98,13 +98,7 @@ class Reporter:
         batch = self._track
         body = self._view[: m.MAX_FRAME - m.TAG_BYTES]
         while batch.count:
-            n = batch.count
-            while True:
-                try:
-                    end = batch.encode_into(body, frame.HEADER, n)
-                    break
-                except IndexError:
-                    n = (n + 1) >> 1
+            end, n = batch.fit_into(body, frame.HEADER)
             self._finish(m.POSITION_BATCH, end)
             batch.drop(n)
 

@@ -155,13 +155,7 @@ class Packer:
         encoder = self._encoder
         view = memoryview(self._buf)[: m.MAX_FRAME - m.TAG_BYTES]
         while encoder.count:
-            n = encoder.count
-            while True:
-                try:
-                    end = encoder.encode_into(view, frame.HEADER, n)
-                    break
-                except IndexError:
-                    n = (n + 1) // 2  # rows too wild for one frame
+            end, n = encoder.fit_into(view, frame.HEADER)
             size = self._channel.seal_into(self._buf, m.POSITION_BATCH, self._counter, end)
             self._counter += 1
             encoder.drop(n)

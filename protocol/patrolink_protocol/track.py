@@ -164,6 +164,20 @@ class TrackEncoder:
         self._buf = None
         return self._pos
 
+    def fit_into(self, buf, start):
+        """Write as many of the first rows as fit: all, a half, a quarter …; return (offset after them, rows).
+
+        IndexError when `buf` is too short for one.
+        """
+        n = self.count
+        while True:
+            try:
+                return self.encode_into(buf, start, n), n
+            except IndexError:
+                if n == 1:
+                    raise
+                n = (n + 1) >> 1
+
     def _tick(self, n):
         """Index of the coarsest tick that states every time of the first n rows exactly."""
         times = self._values[0]

@@ -179,3 +179,16 @@ def test_mode_none_has_no_position():
     assert fixes[0]["lat_e7"] is None and fixes[1]["lat_e7"] is not None
     assert fixes[1]["alt_mm"] is None and fixes[2]["alt_mm"] == 12500
     assert fixes[2]["flags"] == track.DATE_SUSPECT >> 2
+
+
+def test_what_fits_is_sent_and_one_row_has_to():
+    enc = track.TrackEncoder(8)
+    for i in range(8):
+        enc.add(18000, 1000 * i, row(lat=i * 90000000, lon=-i * 90000000))
+    _, n = enc.fit_into(memoryview(bytearray(60)), 0)
+    assert 1 <= n < 8
+    try:
+        enc.fit_into(memoryview(bytearray(9)), 0)
+    except IndexError:
+        return
+    raise AssertionError("fits")

@@ -1,0 +1,171 @@
+"""schema → vectors/*.json: frames with what they decode to, or the reason for which they have to be refused.
+
+The codec of patrolink_protocol makes and checks them; the C codec and other implementations are then held to them.
+"""
+
+import json
+
+import patrolink_messages as m
+from patrolink_protocol import frame
+
+from . import cases_batches, cases_messages
+from .model import Schema, SchemaError
+from .vectors import DEVICE, KEY, Builder, Vector, seal, time_sync
+
+
+def _frames(build: Builder) -> None:
+    body = time_sync()
+    good = seal(m.TIME_SYNC, body, 7)
+    build.add("frame-plain", ["FRAME-6", "KEY-1"], "8 bytes of tag", good)
+    build.add("frame-top-counter", "FRAME-1", "the highest counter", seal(m.TIME_SYNC, body, frame.COUNTER_MAX))
+    for n in (0, 4, frame.HEADER + m.TAG_BYTES - 1):
+        build.add(f"frame-{n}-bytes", "FRAME-1", "too short for header and tag", good[:n], "length")
+    build.add(
+        "frame-too-long", "FRAME-1", "one byte over the limit", good + bytes(m.MAX_FRAME + 1 - len(good)), "length"
+    )
+    short = seal(m.TEXT_STATE, b"", 1)[:1] + bytes(12)
+    build.add("frame-empty-body", ["FRAME-3"], "13 bytes: long enough, but not genuine", short, "tag")
+    command = bytes([m.VERSION << 5 | m.COMMAND]) + bytes(19)
+    build.add(
+        "frame-long-tag-short",
+        ["FRAME-1", "FRAME-6"],
+        "20 bytes are too few for 16 of tag",
+        command,
+        "length",
+        direction=1,
+    )
+    for version in (0, 2, 7):
+        data = seal(m.TIME_SYNC, body, 7, version=version)
+        build.add(f"frame-version-{version}", "FRAME-2", "genuine, but another major version", data, "version")
+        build.add(
+            f"frame-version-{version}-noise", "FRAME-2", "the same with noise behind", data[:1] + bytes(40), "version"
+        )
+    for bit in (0, 9, 39, 8 * 20, 8 * len(good) - 1):
+        bad = bytearray(good)
+        bad[bit // 8] ^= 0x80 >> bit % 8
+        reject = "version" if bit < 3 else "tag"
+        build.add(f"frame-flip-{bit}", "FRAME-3", f"bit {bit} flipped", bytes(bad), reject)
+    build.add("frame-cut", "FRAME-3", "the last byte is missing", good[:-1], "tag")
+    for flags in (1, 2, 3):
+        build.add(
+            f"frame-flags-{flags}",
+            "FRAME-4",
+            "a reserved flag, genuine",
+            seal(m.TIME_SYNC, body, 7, flags=flags),
+            "critical",
+        )
+    build.add(
+        "frame-phase",
+        ["FRAME-4", "KEY-2"],
+        "phase flag under a key of the other phase",
+        seal(m.TIME_SYNC, body, 7, flags=4),
+        "critical",
+    )
+    for kind in (0, 21, 31):
+        build.add(
+            f"frame-type-{kind}",
+            ["FRAME-5", "FRAME-6"],
+            "an unknown type, genuine, 8 bytes of tag",
+            seal(kind, b"body"),
+            "type",
+        )
+    build.add("frame-command-up", "FRAME-5", "a command never goes up", seal(m.COMMAND, b""), "type")
+    build.add(
+        "frame-hello-down", "FRAME-5", "a hello never goes down", seal(m.HELLO, b"", direction=1), "type", direction=1
+    )
+    build.add("key-direction", "KEY-1", "an uplink frame turned round", good, "tag", direction=1)
+    build.add("key-other-epoch", "KEY-1", "a frame of epoch 0 under the key of epoch 2", good, "tag", epoch=2)
+    build.add("key-epoch-1", "KEY-2", "epoch 1: the phase flag is set", seal(m.TIME_SYNC, body, 0, epoch=1), epoch=1)
+    build.add(
+        "key-epoch-4294967295",
+        "KEY-2",
+        "the last epoch",
+        seal(m.TIME_SYNC, body, 3, epoch=0xFFFFFFFF),
+        epoch=0xFFFFFFFF,
+    )
+    tails: list[tuple[str, str, str, list[tuple[int, int, bytes]], str | None]] = [
+        ("empty", "TAIL-1", "a tail of no extension", [], None),
+        ("trace", "TAIL-1", "a known one", [(1, 0, b"r-1")], None),
+        ("elective", "TAIL-1", "unknown elective ones are passed over", [(63, 0, b""), (127, 0, bytes(9))], None),
+        ("longest", "TAIL-1", "255 bytes of tail", [(64, 0, bytes(253))], None),
+        ("critical", "TAIL-2", "an unknown critical one", [(2, 1, b"x")], "critical"),
+        ("critical-last", "TAIL-2", "a critical one behind an elective one", [(1, 0, b"x"), (64, 1, b"")], "critical"),
+    ]
+    for name, req, about, extensions, why in tails:
+        build.add(f"tail-{name}", req, about, seal(m.TIME_SYNC, body, 7, extensions=extensions), why)
+    for name, raw in (
+        ("none", b""),
+        ("past-start", body + b"\xff"),
+        ("cut-value", body + b"\x01\x03ab\x04"),
+        ("half", body + b"\x01\x01"),
+    ):
+        build.add(
+            f"tail-{name}", "TAIL-3", "lengths that do not add up", seal(m.TIME_SYNC, raw, 7, tail=True), "length"
+        )
+
+
+def _sequences() -> list[Vector]:
+    """Frames in order, for the rules that need a memory: accepted, repeated, or the reason."""
+    body = time_sync()
+
+    def step(counter: int, expect: str, epoch: int = 0) -> dict[str, str]:
+        return {"frame": seal(m.TIME_SYNC, body, counter, epoch=epoch).hex(), "expect": expect}
+
+    def down(counter: int, expect: str) -> dict[str, str]:
+        return {"frame": seal(m.TIME_SYNC, body, counter, 1).hex(), "expect": expect}
+
+    def sequence(
+        name: str, req: str, about: str, direction: int, steps: list[dict[str, str]], known: bool = True
+    ) -> Vector:
+        at = {"key": KEY.hex() if known else None, "device": DEVICE, "direction": direction, "epoch": 0}
+        return {"id": name, "req": [req], "about": about, **at, "steps": steps}
+
+    size = m.REPLAY_WINDOW
+    window = [
+        *(step(5000, "accepted"), step(5000, "repeated"), step(4990, "accepted"), step(5001, "accepted")),
+        *(step(4990, "repeated"), step(5002 - size, "accepted"), step(5001 - size, "replay"), step(0, "replay")),
+        *(step(60000, "accepted"), step(5001, "replay"), step(60001 - size, "accepted"), step(60000, "repeated")),
+    ]
+    upwards = [(3, "accepted"), (3, "replay"), (2, "replay"), (9, "accepted"), (8, "replay")]
+    rotation = [
+        *(step(10, "accepted"), step(11, "tag", 2), step(0, "accepted", 1), step(12, "tag"), step(1, "accepted", 1)),
+        *(step(0, "repeated", 1), step(5, "accepted", 2), step(6, "tag", 1)),
+    ]
+    return [
+        sequence("replay-host", "REPLAY-1", "a host's window", 0, window),
+        sequence("replay-device", "REPLAY-2", "a device only goes up", 1, [down(*s) for s in upwards]),
+        sequence("key-rotation", "KEY-2", "the next epoch ends the one before", 0, rotation),
+        sequence("no-key", "FRAME-7", "a device whose key is not known", 0, [step(1, "key"), step(2, "key")], False),
+    ]
+
+
+def _json(schema: Schema, vectors: list[Vector]) -> str:
+    head = json.dumps({"protocol": schema.protocol["name"], "version": m.VERSION, "schema_hash": f"{schema.hash:08x}"})
+    lines = ",\n".join(json.dumps(v, ensure_ascii=False) for v in vectors)
+    return f'{head[:-1]}, "vectors": [\n{lines}\n]}}\n'
+
+
+def render(schema: Schema) -> dict[str, str]:
+    """Return file name → text. SchemaError when a requirement has no vector, or the codec disagrees with one."""
+    build = Builder()
+    _frames(build)
+    scalar, batches = Builder(), Builder()
+    for message in schema.messages:
+        if message.fields is not None:
+            cases_messages.add(scalar, message)
+    cases_batches.add_all(batches)
+    sequences = _sequences()
+    every = build.vectors + scalar.vectors + batches.vectors + sequences
+    shown = {req for v in every for req in v["req"]}
+    if shown != set(schema.requirements):
+        raise SchemaError(
+            f"requirements without a vector, or the other way round: {sorted(shown ^ set(schema.requirements))}"
+        )
+    if len({v["id"] for v in every}) != len(every):
+        raise SchemaError("two vectors of one id")
+    return {
+        "frames.json": _json(schema, build.vectors),
+        "messages.json": _json(schema, scalar.vectors),
+        "batches.json": _json(schema, batches.vectors),
+        "sequences.json": _json(schema, sequences),
+    }
