@@ -32,6 +32,7 @@ _DEFAULTS = {
     "status_s": 60,
     "keepalive_s": 60,
     "key_epoch": 0,
+    "outbox_kb": 256,
     "date_floor": 0,
     "board": "unix",
 }
@@ -73,7 +74,7 @@ class Device:
         self.session = Session(
             umqtt_import.load(), self.net, config["broker"], device, backoff, config["keepalive_s"], log
         )
-        self.outbox = Outbox()
+        self.outbox = Outbox(hal.Files(config["state_dir"] + "/outbox"), config["outbox_kb"] * 1024)
         channel = frame.Channel(config["key"], device, frame.UPLINK, config["key_epoch"])
         self.reporter = Reporter(channel, counter, self.outbox, config, hal.battery)
         uart = hal.Uart(config["gps_uart"], now_ms, log)
@@ -114,6 +115,7 @@ class Device:
             if self.session.state != UP:
                 time.sleep(0.005)
         self.session.close()
+        self.outbox.close()
 
     def summary(self):
         """What this boot did, for whoever holds the console."""

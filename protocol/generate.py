@@ -6,23 +6,36 @@ python protocol/generate.py --check   exit 1 when a committed file differs, nami
 
 import argparse
 import sys
+import types
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
 sys.path[:0] = [str(ROOT), str(ROOT / "generated")]
 
-from targets import c, cases, jsonschema, lua, markdown, model, python  # noqa: E402
+from targets import model, python  # noqa: E402
+
+
+def _codec_of(schema: model.Schema) -> str:
+    """Make the codec speak the schema at hand, whatever stands on disk; return its module's text."""
+    text = python.render(schema)
+    module = types.ModuleType("patrolink_messages")
+    exec(text, module.__dict__)  # noqa: S102
+    sys.modules[module.__name__] = module
+    return text
 
 
 def outputs() -> dict[Path, str]:
     """Return every generated file's path and text."""
     schema = model.load(ROOT / "schema.toml")
+    messages = _codec_of(schema)
+    from targets import c, cases, jsonschema, lua, markdown  # they use the codec
+
     spec = ROOT / "SPEC.md"
     made = ROOT / "generated"
     texts = cases.render(schema)
     return {
         **{ROOT / "vectors" / name: text for name, text in texts.items()},
-        made / "patrolink_messages.py": python.render(schema),
+        made / "patrolink_messages.py": messages,
         made / "patrolink_names.py": python.render_names(schema),
         made / "patrolink.schema.json": jsonschema.render(schema),
         made / "patrolink.lua": lua.render(schema),

@@ -165,6 +165,43 @@ class Store:
                 os.fsync(f.fileno())
 
 
+class Files:
+    """Files of one directory, for the outbox."""
+
+    def __init__(self, directory):
+        self._dir = directory + "/"
+        try:
+            os.mkdir(directory)
+        except OSError:
+            os.stat(directory)  # it must be there, else this tells why not
+
+    def names(self):
+        return os.listdir(self._dir)
+
+    def size(self, name):
+        return os.stat(self._dir + name)[6]
+
+    def append(self, name, data):
+        """Write behind a file's end; on storage when it returns, as far as the runtime can see to it."""
+        with open(self._dir + name, "ab") as f:
+            f.write(data)
+            f.flush()
+            if hasattr(os, "fsync"):
+                os.fsync(f.fileno())
+
+    def read(self, name, at, buf):
+        """Fill `buf` from offset `at` on; return how many bytes there were."""
+        with open(self._dir + name, "rb") as f:
+            f.seek(at)
+            return f.readinto(buf)
+
+    def remove(self, name):
+        os.remove(self._dir + name)
+
+    def rename(self, old, new):
+        os.rename(self._dir + old, self._dir + new)
+
+
 def randbelow(n):
     """Return a uniform integer in 0..n-1 (n up to 2^24; the bias of the modulo is under 1 in 256)."""
     return int.from_bytes(os.urandom(4), "big") % n

@@ -17,8 +17,8 @@
 #define PL_FLAG_PHASE 4
 #define PL_MAX_FRAME 1024
 #define PL_MAX_BATCH 255
-#define PL_REPLAY_WINDOW 4096
-#define PL_SCHEMA_HASH 0x43A0F9FAu
+#define PL_REPLAY_WINDOW 65536
+#define PL_SCHEMA_HASH 0x80E76986u
 /* Bit t is set for the types that have a long tag, go up, go down. */
 #define PL_LONG_TAG 0x000BE040u
 #define PL_UP 0x001D7FBEu

@@ -9,8 +9,8 @@ FLAG_TAIL = 8
 FLAG_PHASE = 4
 MAX_FRAME = 1024
 MAX_BATCH = 255
-REPLAY_WINDOW = 4096
-SCHEMA_HASH = 0x43A0F9FA
+REPLAY_WINDOW = 65536
+SCHEMA_HASH = 0x80E76986
 
 # Bit t is set for the types that have a long tag, go up, go down.
 LONG_TAG = 0x000BE040

@@ -122,9 +122,9 @@ def _sequences() -> list[Vector]:
 
     size = m.REPLAY_WINDOW
     window = [
-        *(step(5000, "accepted"), step(5000, "repeated"), step(4990, "accepted"), step(5001, "accepted")),
-        *(step(4990, "repeated"), step(5002 - size, "accepted"), step(5001 - size, "replay"), step(0, "replay")),
-        *(step(60000, "accepted"), step(5001, "replay"), step(60001 - size, "accepted"), step(60000, "repeated")),
+        *(step(90000, "accepted"), step(90000, "repeated"), step(89990, "accepted"), step(90001, "accepted")),
+        *(step(89990, "repeated"), step(90002 - size, "accepted"), step(90001 - size, "replay"), step(0, "replay")),
+        *(step(500000, "accepted"), step(90001, "replay"), step(500001 - size, "accepted"), step(500000, "repeated")),
     ]
     upwards = [(3, "accepted"), (3, "replay"), (2, "replay"), (9, "accepted"), (8, "replay")]
     rotation = [

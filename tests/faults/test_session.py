@@ -10,6 +10,7 @@ from agent.link.outbox import Outbox
 from agent.link.session import DOWN, UP, Session
 from compat import umqtt_import
 from compat.netsock import Network
+from memory import MemoryFiles
 
 from tests.faults.proxy import BLACKHOLE, PASS, REFUSE, Proxy
 
@@ -29,7 +30,7 @@ class Bench:
         self.log: list[str] = []
         self.net = Network(now_ms, self._idle, timeout_ms=IO_TIMEOUT_MS)
         self.session = self.make_session(self.proxy.port)
-        self.outbox = Outbox()
+        self.outbox = Outbox(MemoryFiles())
         self.heard: list[bytes] = []
         self.client = paho.Client(paho.CallbackAPIVersion.VERSION2)
         ready = []

@@ -58,9 +58,9 @@ def test_a_message_becomes_one_row():
 
 def test_repeats_are_dropped_within_a_bounded_window():
     decoder = Decoder({"dev-1": DeviceKey(KEY)})
-    for counter in [*range(5000), 4999, 2000]:
+    for counter in [*range(3000), 70_000, 69_999, 70_000, 69_999]:
         decoder.rows(Record(NOW, "dev-1", hello(counter)))
-    assert decoder.stats.duplicates == 2 and decoder.stats.frames == 5002
+    assert decoder.stats.duplicates == 2 and decoder.stats.frames == 3004
     assert decoder.rows(Record(NOW, "dev-1", hello(1))) == [] and decoder.refused == "replay"
 
 

@@ -2,24 +2,14 @@ from agent.counter import Counter
 from agent.gps import fix as gps
 from agent.link.outbox import Outbox
 from agent.reporter import Reporter
+from memory import MemoryFiles, MemoryStore
 from patrolink_protocol import decode, frame, track
 
 KEY = bytes(range(32))
 
 
-class MemoryStore:
-    def __init__(self):
-        self.records = {}
-
-    def read(self, name):
-        return self.records.get(name)
-
-    def write(self, name, data):
-        self.records[name] = bytes(data)
-
-
 def reporter(batch_fixes=60, batch_s=60):
-    outbox = Outbox(1 << 16)
+    outbox = Outbox(MemoryFiles(), 1 << 16)
     config = {"batch_fixes": batch_fixes, "batch_s": batch_s}
     channel = frame.Channel(KEY, b"dev-1")
     return Reporter(channel, Counter(MemoryStore()), outbox, config, lambda: gps.UNKNOWN), outbox
