@@ -1,7 +1,7 @@
 # Patrolink. `make demo` and `make test` set themselves up; `make setup` alone prepares .venv.
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test parity bench fuzz lint types check generate device-lib debian clean
+.PHONY: help setup demo test parity bench fuzz sim lint types check generate device-lib debian clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -14,6 +14,7 @@ help:
 	@echo "make parity    the unit tests on CPython and on MicroPython"
 	@echo "make bench     measure against peers; results in build/bench"
 	@echo "make fuzz      the codecs against hostile bytes for FUZZ_SECONDS (60)"
+	@echo "make sim       long simulations: power cuts at every write of the outbox"
 	@echo "make check     lint, types and generated files"
 	@echo "make generate  make protocol/generated, protocol/vectors and the tables of SPEC.md anew"
 
@@ -96,6 +97,9 @@ bench: .venv/bench-ready $(UMQTT)
 FUZZ_SECONDS ?= 60
 fuzz: .venv/test-ready debian
 	@$(BIN)/python tests/fuzz/fuzz.py $(FUZZ_SECONDS)
+
+sim: .venv/test-ready
+	@$(BIN)/python tests/faults/power_cuts.py
 
 check: lint types
 	@$(BIN)/python protocol/generate.py --check

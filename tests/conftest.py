@@ -7,7 +7,7 @@ import pytest
 from patrolink.emulator.broker import Broker
 
 ROOT = Path(__file__).resolve().parent.parent
-for room in ("", "build/device-lib", "device", "protocol", "tests/unit"):
+for room in ("", "build/device-lib", "device", "protocol", "protocol/vectors", "tests/unit"):
     sys.path.insert(0, str(ROOT / room))
 
 

@@ -3,7 +3,6 @@
 python tests/fuzz/fuzz.py [SECONDS]     60 unless said; half of it for each; what is found lies in build/fuzz
 """
 
-import json
 import os
 import re
 import shutil
@@ -13,6 +12,9 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+sys.path.insert(0, str(ROOT / "protocol" / "vectors"))
+import run as vectors  # noqa: E402
+
 OUT = ROOT / "build" / "fuzz"
 TARGET = Path(__file__).with_name("fuzz_codec.c")
 
@@ -33,10 +35,8 @@ def corpus() -> Path:
     """Every vector as a seed: its choice byte, then the frame without its tag."""
     folder = OUT / "corpus"
     folder.mkdir(parents=True, exist_ok=True)
-    for name in ("frames", "messages", "batches"):
-        for vector in json.loads((ROOT / "protocol" / "vectors" / f"{name}.json").read_text(encoding="utf-8"))[
-            "vectors"
-        ]:
+    for name in ("frames.json", "messages.json", "batches.json"):
+        for vector in vectors.load(name):
             data = bytes.fromhex(vector["frame"])
             choice = vector["direction"] | (vector["epoch"] & 1) << 1
             (folder / vector["id"]).write_bytes(bytes([choice]) + data[: max(0, len(data) - 8)])

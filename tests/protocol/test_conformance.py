@@ -1,9 +1,9 @@
 """The vectors against the C codec and the host's decoder; the C codec against the Python one on what nobody chose."""
 
-import json
 import random
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import patrolink_messages as m
@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from patrolink.capture import Record
 from patrolink.decoding import Decoder
 from patrolink_protocol import frame, track
+from run import Program, check, load, main
 from targets import model, vectors
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -22,27 +23,11 @@ STRICT = ["-std=c99", "-O1", "-Wall", "-Wextra", "-Werror", "-pedantic"]
 MANY = settings(max_examples=300, deadline=None)
 
 
-def load(name: str) -> list[dict]:
-    return json.loads((PROTOCOL / "vectors" / name).read_text(encoding="utf-8"))["vectors"]
-
-
-class Codec:
+class Codec(Program):
     """The compiled C codec behind a pipe."""
-
-    def __init__(self, program: Path):
-        self._process = subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-    def ask(self, line: str) -> dict:
-        self._process.stdin.write(line + "\n")
-        self._process.stdin.flush()
-        return json.loads(self._process.stdout.readline())
 
     def frame(self, data: bytes, direction: int = 0, epoch: int = 0) -> dict:
         return self.ask(f"F {vectors.KEY.hex()} {vectors.DEVICE} {direction} {epoch} {data.hex() or '-'}")
-
-    def close(self) -> int:
-        self._process.stdin.close()
-        return self._process.wait(10)
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +38,7 @@ def codec(tmp_path_factory):
     program = tmp_path_factory.mktemp("c") / "check"
     sanitize = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
     subprocess.run([compiler, *STRICT, *sanitize, "-o", program, PROTOCOL / "vectors" / "check.c"], check=True)
-    it = Codec(program)
+    it = Codec([str(program)])
     yield it
     assert it.close() == 0
 
@@ -73,27 +58,36 @@ def test_c_codec_compiles_without_a_libc(compiler, tmp_path):
         assert [s for s in wanted.split() if s != "U" and not s.startswith(allowed)] == []
 
 
+def test_c_codec_runs_every_vector(codec):
+    said = dict(check(codec))
+    assert len(said) == sum(len(load(name)) for name in FILES)
+    assert {name: wrong for name, wrong in said.items() if wrong} == {}
+
+
 @pytest.mark.parametrize("name", FILES[:3])
-def test_c_codec_runs_the_vectors(codec, name):
+def test_c_codec_encodes_what_it_decoded(codec, name):
     for vector in load(name):
-        got = codec.ask(
-            f"F {vector['key']} {vector['device']} {vector['direction']} {vector['epoch']} {vector['frame'] or '-'}"
-        )
-        again = got.pop("again", None)
-        assert got == {k: vector[k] for k in got}, vector["id"]
-        if again is not None and not vector["extensions"] and not vector["id"].endswith(("-later", "tail-empty")):
-            repeated = vectors.run(bytes.fromhex(again), vector["direction"], vector["epoch"])
-            assert repeated["message"] == vector["message"], vector["id"]
-            if vector["message"]["message"] != "position_batch":
-                assert again == vector["frame"], vector["id"]
+        data = bytes.fromhex(vector["frame"])
+        again = codec.frame(data, vector["direction"], vector["epoch"]).get("again")
+        if again is None or vector["extensions"] or vector["id"].endswith(("-later", "tail-empty")):
+            continue
+        repeated = vectors.run(bytes.fromhex(again), vector["direction"], vector["epoch"])
+        assert repeated["message"] == vector["message"], vector["id"]
+        if vector["message"]["message"] != "position_batch":
+            assert again == vector["frame"], vector["id"]
 
 
-def test_c_codec_runs_the_sequences(codec):
-    for vector in load("sequences.json"):
-        line = f"R {vector['key'] or '-'} {vector['device']} {vector['direction']} {vector['epoch']}"
-        codec._process.stdin.write(line + "\n")
-        for step in vector["steps"]:
-            assert codec.ask("S " + step["frame"]) == {"step": step["expect"]}, vector["id"]
+def test_the_runner_tells_what_is_wrong(tmp_path, capsys):
+    """A program that refuses everything, one that says nothing, one that is none."""
+    refuses = [
+        sys.executable,
+        "-c",
+        "import sys\nfor l in sys.stdin:\n l[0] != 'R' and print('{\"reject\": \"tag\"}', flush=True)",
+    ]
+    assert main(refuses) == 1
+    assert "frame-plain: said {'reject': 'tag'}" in capsys.readouterr().out
+    assert main([sys.executable, "-c", ""]) == 1
+    assert main([str(tmp_path / "none")]) == 2 and main([]) == 2
 
 
 def test_the_hosts_decoder_runs_the_uplink_sequences():
