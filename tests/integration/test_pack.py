@@ -205,6 +205,14 @@ def test_values_out_of_range_are_told_and_unknown(tmp_path, capsys):
     assert rows_of(capsys, tmp_path / "o.plcap")[0]["alt_m"] == ""
 
 
+def test_pcap_holds_every_frame(tmp_path, capsys):
+    out = tmp_path / "o.plcap"
+    packed = told(capsys, "pack", TRACKS / "walk-1hz.csv", out)[1]
+    code, summary = told(capsys, "decode", out, "--format", "pcap", "--output", tmp_path / "o.pcap")
+    assert code == 0 and summary["frames"] == packed["frames"] and summary["bytes"] == packed["bytes"]
+    assert (tmp_path / "o.pcap").stat().st_size == 24 + packed["bytes"] + packed["frames"] * (16 + 2 + len("pack"))
+
+
 @pytest.mark.parametrize("form", ["npz", "parquet", "pcap"])
 def test_binary_forms_need_a_file(tmp_path, capsys, form):
     out = tmp_path / "o.plcap"

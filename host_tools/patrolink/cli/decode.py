@@ -5,6 +5,8 @@ shown. Exit code 1 tells that there were some. jsonl holds every message, pcap e
 positions.
 """
 
+from __future__ import annotations
+
 import argparse
 import contextlib
 import json
@@ -12,9 +14,14 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, TextIO
+from typing import TYPE_CHECKING, BinaryIO, TextIO
 
 from patrolink.errors import UserError
+
+if TYPE_CHECKING:
+    from patrolink.capture import Record
+    from patrolink.decoding import Stats
+    from patrolink.keys import DeviceKey
 
 HELP = "capture to jsonl, csv, geojson, gpx, npz, parquet or pcap"
 _TEXT = ("jsonl", "csv", "geojson", "gpx")
@@ -93,13 +100,19 @@ def run(args: argparse.Namespace) -> int:
     return 0 if decoder.stats.clean and not summary["damaged"] and not summary["truncated"] else 1
 
 
-def _binary(args: argparse.Namespace, records: Iterator[Any], known: dict[str, Any], stats: Any) -> None:
+def _binary(args: argparse.Namespace, records: Iterator[Record], known: dict[str, DeviceKey], stats: Stats) -> None:
     output = Path(args.output)
     if args.format == "pcap":
         from patrolink.report import pcap
 
+        def counted() -> Iterator[Record]:
+            for record in records:
+                stats.frames += 1
+                stats.bytes += len(record.frame)
+                yield record
+
         with output.open("wb") as out:
-            stats.frames = pcap.write(out, records)
+            pcap.write(out, counted())
         return
     from patrolink.report import tables
 
