@@ -21,8 +21,13 @@ class Window:
             if size:
                 seen = self._seen
                 # Every slot between the old highest and the new one stands for a counter that was not seen.
-                if counter > self.highest + 1:
-                    for c in range(max(self.highest + 1, counter - size + 1), counter):
+                if self.highest < 0:
+                    pass  # nothing was seen yet
+                elif counter - self.highest > size:
+                    for i in range(len(seen)):
+                        seen[i] = 0
+                else:
+                    for c in range(self.highest + 1, counter):
                         c %= size
                         seen[c >> 3] &= ~(1 << (c & 7))
                 c = counter % size
