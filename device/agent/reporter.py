@@ -103,7 +103,9 @@ class Reporter:
             batch.drop(n)
 
     def send(self, kind, values):
-        """Send a scalar message; codec.FieldError when a value does not fit."""
+        """Send a scalar message, an event with the track up to it; codec.FieldError when a value does not fit."""
+        if kind == m.EVENT:
+            self.flush()
         self._finish(kind, codec.encode_into(kind, values, self._buf, frame.HEADER))
 
     def _finish(self, kind, end):

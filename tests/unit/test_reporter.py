@@ -1,3 +1,4 @@
+import patrolink_messages as m
 from agent.counter import Counter
 from agent.gps import fix as gps
 from agent.link.outbox import Outbox
@@ -95,3 +96,16 @@ def test_a_suspect_date_is_told_but_not_believed():
     it.on_fix(fix(0, day=gps.UNKNOWN), 1000)
     _, fixes = decoded(outbox)
     assert len(fixes) == 1 and fixes[0]["flags"] == track.DATE_SUSPECT >> 2 and it.untimed == 1
+
+
+def test_an_event_takes_the_track_with_it_and_goes_first():
+    it, outbox = reporter(60)
+    for i in range(3):
+        it.on_fix(fix(1000 * i), 1000 * i)
+    names = ("kind", "phase", "ack_wanted", "cause", "event_id")
+    it.send(m.EVENT, dict([(n, 1) for n in names], text=b"help"))
+    kinds = []
+    while len(outbox):
+        kinds.append(outbox.begin()[0] & 31)
+        outbox.done()
+    assert kinds == [m.EVENT, m.POSITION_BATCH]
