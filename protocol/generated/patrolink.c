@@ -67,6 +67,8 @@ static const field_rule device_status_fields[] = {
     {offsetof(pl_message, as.device_status.queue_frames), PL_U16, 2, 0, 65535, 0, 0 NAMED("queue_frames")},
     {offsetof(pl_message, as.device_status.dropped_frames), PL_U32, 4, 0, UINT64_C(4294967295), 0, 0 NAMED("dropped_frames")},
     {offsetof(pl_message, as.device_status.reconnects), PL_U16, 2, 0, 65535, 0, 0 NAMED("reconnects")},
+    {offsetof(pl_message, as.device_status.link), PL_U8, 1, 0, 5, 0, 0 NAMED("link")},
+    {offsetof(pl_message, as.device_status.rung), PL_U8, 1, 0, 6, 0, 0 NAMED("rung")},
     {offsetof(pl_message, as.device_status.nmea_sentences), PL_U32, 4, 0, UINT64_C(4294967295), 0, 0 NAMED("nmea_sentences")},
     {offsetof(pl_message, as.device_status.nmea_errors), PL_U32, 4, 0, UINT64_C(4294967295), 0, 0 NAMED("nmea_errors")},
     {offsetof(pl_message, as.device_status.fixes), PL_U32, 4, 0, UINT64_C(4294967295), 0, 0 NAMED("fixes")},
@@ -242,7 +244,7 @@ static const field_rule reject_fields[] = {
 
 static const message_rule messages[] = {
     {PL_HELLO, 10, hello_fields NAMED("hello")},
-    {PL_DEVICE_STATUS, 16, device_status_fields NAMED("device_status")},
+    {PL_DEVICE_STATUS, 18, device_status_fields NAMED("device_status")},
     {PL_NO_FIX, 7, no_fix_fields NAMED("no_fix")},
     {PL_EVENT, 13, event_fields NAMED("event")},
     {PL_EVENT_STATE, 5, event_state_fields NAMED("event_state")},

@@ -35,6 +35,8 @@ local MESSAGES = {
         { name = "queue_frames", type = "u16", size = 2, low = 0, high = 65535, unit = "" },
         { name = "dropped_frames", type = "u32", size = 4, low = 0, high = 4294967295, unit = "" },
         { name = "reconnects", type = "u16", size = 2, low = 0, high = 65535, unit = "" },
+        { name = "link", type = "u8", size = 1, low = 0, high = 5, unit = "", names = { [0] = "modem", [1] = "sim", [2] = "network", [3] = "pdp", [4] = "session", [5] = "up" } },
+        { name = "rung", type = "u8", size = 1, low = 0, high = 6, unit = "", names = { [0] = "well", [1] = "retry", [2] = "reopen", [3] = "pdp", [4] = "radio", [5] = "modem_reset", [6] = "board_reset" } },
         { name = "nmea_sentences", type = "u32", size = 4, low = 0, high = 4294967295, unit = "" },
         { name = "nmea_errors", type = "u32", size = 4, low = 0, high = 4294967295, unit = "" },
         { name = "fixes", type = "u32", size = 4, low = 0, high = 4294967295, unit = "" },

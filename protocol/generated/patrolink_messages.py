@@ -10,7 +10,7 @@ FLAG_PHASE = 4
 MAX_FRAME = 1024
 MAX_BATCH = 255
 REPLAY_WINDOW = 65536
-SCHEMA_HASH = 0x80E76986
+SCHEMA_HASH = 0x290D16E6
 
 # Bit t is set for the types that have a long tag, go up, go down.
 LONG_TAG = 0x000BE040
@@ -50,8 +50,8 @@ MESSAGES = (
     "2 position_batch\n"
     "3 device_status uptime_s:I gps_mode:B::3 gps_sats:B::254:255 battery_pct:B::100:255 charge:B::3:255 "
     "signal_dbm:b:-127:0:-128 temperature_c:b:-127::-128 storage_free_pct:B::100:255 errors:H "
-    "heap_free_kb:H::65534:65535 queue_frames:H dropped_frames:I reconnects:H nmea_sentences:I nmea_errors:I "
-    "fixes:I\n"
+    "heap_free_kb:H::65534:65535 queue_frames:H dropped_frames:I reconnects:H link:B::5 rung:B::6 "
+    "nmea_sentences:I nmea_errors:I fixes:I\n"
     "4 no_fix time_ms:Q:1::0 since_s:I reason:B sats_in_view:B::254:255 "
     "lat_e7:i:-900000000:900000000:-2147483648 lon_e7:i:-1800000000:1800000000:-2147483648 cell:s:32\n"
     "5 event event_id:I kind:B phase:B::3 ack_wanted:B::1 cause:B time_ms:Q:1::0 "

@@ -13,6 +13,23 @@ NAMES = {
         2: "full",
         3: "fault",
     },
+    ("device_status", "link"): {
+        0: "modem",
+        1: "sim",
+        2: "network",
+        3: "pdp",
+        4: "session",
+        5: "up",
+    },
+    ("device_status", "rung"): {
+        0: "well",
+        1: "retry",
+        2: "reopen",
+        3: "pdp",
+        4: "radio",
+        5: "modem_reset",
+        6: "board_reset",
+    },
     ("no_fix", "reason"): {
         0: "searching",
         1: "receiver_silent",

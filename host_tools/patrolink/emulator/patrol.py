@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import shutil
 import sys
 import time
 from dataclasses import dataclass
@@ -122,8 +123,9 @@ def _broker(wanted: str, stack: contextlib.ExitStack) -> tuple[str, str, str, in
 
 def _forget(work: Path) -> None:
     """A new key means a new counter: drop what an earlier run left."""
-    for path in (*work.glob("state/*"), work / "config.json", work / "console.log"):
-        path.unlink(missing_ok=True)
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(work / "state")
+    (work / "console.log").unlink(missing_ok=True)
 
 
 class _Watch:
