@@ -1,8 +1,4 @@
-"""The frame counter: never the same value twice, whatever the power does.
-
-Storage holds a bound that every used counter is below. The bound is raised before it is reached, so a restart skips
-at most one stride and repeats nothing.
-"""
+"""Numbers that survive the power: the frame counter upward, the highest counter accepted downward."""
 
 import struct
 
@@ -12,7 +8,7 @@ _SIZE = 16
 
 
 class StateLost(Exception):
-    """The counter's records exist but none is whole. Going on could repeat a counter: the device needs a new key."""
+    """The records exist but none is whole. Going on could repeat a counter: the device needs a new key."""
 
 
 def _sum(data):
@@ -22,45 +18,60 @@ def _sum(data):
     return total
 
 
-class Counter:
-    """`store` has read(name) -> bytes or None, and write(name, bytes), which is durable when it returns.
+class Record:
+    """Two numbers (u32) in two records written in turn, so that a torn write leaves the other one whole.
 
-    Two records are written in turn, so that a torn write leaves the other one whole. `boot` is the number of this
-    boot, from 1.
+    `store` has read(name) -> bytes or None, and write(name, bytes), which is durable when it returns. The pair with the
+    greatest values is in force: they only grow.
     """
 
-    def __init__(self, store):
+    def __init__(self, store, name):
         self._store = store
+        self._name = name
         records = [self._load(i) for i in (0, 1)]
         whole = [r for r in records if r]
         if not whole and any([r is not None for r in records]):
-            raise StateLost("both counter records are damaged; provision the device with a new key")
-        self.boot, self._bound, slot = max(whole) if whole else (0, 0, 1)
-        self._slot = slot
-        self.boot += 1
-        self._next = self._bound
-        self._raise_bound()
+            raise StateLost("both %s records are damaged; provision the device with a new key" % name)
+        self.a, self.b, self._slot = max(whole) if whole else (0, 0, 1)
 
     def _load(self, slot):
         """None: no record; False: a damaged one."""
-        data = self._store.read("counter%d" % slot)
+        data = self._store.read(self._name + str(slot))
         if data is None:
             return None
         if len(data) != _SIZE:
             return False
-        magic, boot, bound, check = struct.unpack(">IIII", data)
-        return (boot, bound, slot) if magic == _MAGIC and check == _sum(data[:12]) else False
+        magic, a, b, check = struct.unpack(">IIII", data)
+        return (a, b, slot) if magic == _MAGIC and check == _sum(data[:12]) else False
+
+    def write(self, a, b):
+        """Store both."""
+        self.a, self.b = a, b
+        self._slot ^= 1
+        data = struct.pack(">III", _MAGIC, a, b)
+        self._store.write(self._name + str(self._slot), data + struct.pack(">I", _sum(data)))
+
+
+class Counter:
+    """The frame counter: never the same value twice, whatever the power does. `boot` is the number of this boot, from 1.
+
+    Storage holds a bound that every used counter is below. The bound is raised before it is reached, so a restart skips
+    at most one stride and repeats nothing.
+    """
+
+    def __init__(self, store):
+        self._record = Record(store, "counter")
+        self.boot = self._record.a + 1
+        self._next = self._record.b
+        self._raise_bound()
 
     def _raise_bound(self):
-        self._bound = self._next + _STRIDE
-        self._slot ^= 1
-        data = struct.pack(">III", _MAGIC, self.boot, self._bound)
-        self._store.write("counter%d" % self._slot, data + struct.pack(">I", _sum(data)))
+        self._record.write(self.boot, self._next + _STRIDE)
 
     def take(self):
         """Return a counter that was never used before."""
         value = self._next
-        if value + 1 >= self._bound:
+        if value + 1 >= self._record.b:
             self._raise_bound()
         self._next = value + 1
         return value

@@ -16,10 +16,12 @@ class Patrol:
     now_ms    function returning monotonic milliseconds
     """
 
-    def __init__(self, uart, reporter, outbox, session, now_ms, config):
+    def __init__(self, uart, reporter, outbox, events, link, session, now_ms, config):
         self._uart = uart
         self._reporter = reporter
         self._outbox = outbox
+        self._events = events
+        self._link = link
         self._session = session
         self._now_ms = now_ms
         self._status_ms = config["status_s"] * 1000
@@ -62,9 +64,12 @@ class Patrol:
                 "uptime_s": (now - self._start_ms) // 1000,
                 "gps_mode": self._reporter.gps_mode,
                 "gps_sats": sats if sats >= 0 else None,
-                "errors": 0 if self._reporter.gps_mode else 1,  # bit 0: the receiver is silent
+                "errors": self._errors(),
                 "heap_free_kb": heap_free_kb(),
-                "queue_frames": min(len(self._outbox), 65535),
+                "signal_dbm": self._link.signal_dbm,
+                "link": self._link.level,
+                "rung": self._link.rung,
+                "queue_frames": min(len(self._outbox) + len(self._events), 65535),
                 "dropped_frames": self._outbox.dropped,
                 "reconnects": min(self._session.connects, 65535),
                 "nmea_sentences": gps.sentences & 0xFFFFFFFF,
@@ -72,6 +77,22 @@ class Patrol:
                 "fixes": self._reporter.rows,
             },
         )
+
+    def _errors(self):
+        """Bits of device_status.errors."""
+        errors = 0 if self._reporter.gps_mode else 1  # gps_silent
+        if self._outbox.faults or self._events.faults:
+            errors |= 8  # storage_fault
+        if self._link.level == 0:
+            errors |= 16  # modem_fault
+        if self._outbox.dropped:
+            errors |= 128  # outbox_dropped
+        return errors
+
+    def sos(self):
+        """The SOS button."""
+        self._reporter.raise_event(1, 0, 1, self._now_ms())
+        self._link.hurry()
 
     def finish(self):
         """The power button: end the open epoch and the open batch, and say how things stand."""

@@ -13,14 +13,16 @@ class Reporter:
     channel   patrolink_protocol.frame.Channel of this device, upward
     counter   agent.counter.Counter
     outbox    link.outbox.Outbox that takes finished frames
+    events    link.events.Events that takes those the hub has to answer
     config    {"batch_fixes", "batch_s"}
     battery   function returning per cent or UNKNOWN
     """
 
-    def __init__(self, channel, counter, outbox, config, battery):
+    def __init__(self, channel, counter, outbox, events, config, battery):
         self._channel = channel
         self._counter = counter
         self._outbox = outbox
+        self._events = events
         self._battery = battery
         self._batch_ms = config["batch_s"] * 1000
         self._track = track.TrackEncoder(config["batch_fixes"], config.get("resolution", 6))
@@ -29,6 +31,7 @@ class Reporter:
         self._row = [0] * 9
         self._opened_ms = 0
         self._base = None  # (day, ms, monotonic ms) of the last believed time
+        self._place_ms = None  # when the position in _row was taken
         self.gps_mode = 0
         self.gps_sats = UNKNOWN
         self.rows = 0
@@ -45,17 +48,14 @@ class Reporter:
             if self._base is None:
                 self.untimed += 1
                 return
-            day, ms, then = self._base
-            ms += now_ms - then
-            day += ms // _DAY_MS
-            ms %= _DAY_MS
+            day, ms = self._time(now_ms)
         elif not fix.flags & gps.DATE_SUSPECT:
             self._base = (day, ms, now_ms)
         if not self._track.accepts(day, ms):
             self.flush()
         if self._track.count == 0:
             self._opened_ms = now_ms
-        self._fill(fix)
+        self._fill(fix, now_ms)
         try:
             self._track.add(day, ms, self._row)
         except track.RangeError:
@@ -65,7 +65,17 @@ class Reporter:
         if self._track.count == self._track.capacity:
             self.flush()
 
-    def _fill(self, fix):
+    def set_time(self, day, ms, now_ms):
+        """Take the network's time, until the receiver knows better."""
+        if self._base is None:
+            self._base = (day, ms, now_ms)
+
+    def _time(self, now_ms):
+        day, ms, then = self._base
+        ms += now_ms - then
+        return day + ms // _DAY_MS, ms % _DAY_MS
+
+    def _fill(self, fix, now_ms):
         row = self._row
         state = fix.mode
         flags = fix.flags
@@ -74,6 +84,7 @@ class Reporter:
         else:
             row[0] = fix.lat_e7
             row[1] = fix.lon_e7
+            self._place_ms = now_ms
         if flags & gps.DATE_SUSPECT:
             state |= track.DATE_SUSPECT
         if flags & gps.ESTIMATED:
@@ -93,6 +104,10 @@ class Reporter:
         if self._track.count and now_ms - self._opened_ms >= self._batch_ms:
             self.flush()
 
+    def waiting(self):
+        """How many fixes are in the open batch: what a power cut would cost."""
+        return self._track.count
+
     def flush(self):
         """Send the open batch now: one frame, or more when its rows are too wild to fit one."""
         batch = self._track
@@ -103,10 +118,27 @@ class Reporter:
             batch.drop(n)
 
     def send(self, kind, values):
-        """Send a scalar message, an event with the track up to it; codec.FieldError when a value does not fit."""
-        if kind == m.EVENT:
-            self.flush()
+        """Send a scalar message; codec.FieldError when a value does not fit."""
         self._finish(kind, codec.encode_into(kind, values, self._buf, frame.HEADER))
+
+    def raise_event(self, kind, cause, ack_wanted, now_ms):
+        """Send an event with where and when it happened, and the track up to it; return its id."""
+        self.flush()
+        counter = self._counter.take()
+        values = {"event_id": counter, "kind": kind, "phase": 0, "ack_wanted": ack_wanted, "cause": cause, "text": b""}
+        if self._base is not None:
+            day, ms = self._time(now_ms)
+            values["time_ms"] = day * _DAY_MS + ms
+        if self._place_ms is not None:
+            values["lat_e7"] = self._row[0]
+            values["lon_e7"] = self._row[1]
+            values["fix_age_s"] = min((now_ms - self._place_ms) // 1000, 65534)
+        end = codec.encode_into(m.EVENT, values, self._buf, frame.HEADER)
+        n = self._channel.seal_into(self._buf, m.EVENT, counter, end)
+        self.frames += 1
+        if not (ack_wanted and self._events.put(self._view[:n], counter, counter)):
+            self._outbox.put(self._view[:n])
+        return counter
 
     def _finish(self, kind, end):
         n = self._channel.seal_into(self._buf, kind, self._counter.take(), end)

@@ -32,6 +32,7 @@ else:
             return (time.monotonic_ns() - self._start) // 1000000
 
 
+IDLE_MS = 20  # longest sleep of the main loop: sockets do not wake it
 _VTIME, _VMIN = 5, 6  # indices into termios' control characters on Linux
 
 
@@ -49,20 +50,45 @@ def _raw(fd):
     termios.tcsetattr(fd, termios.TCSANOW, attributes)
 
 
-def _open_unbuffered(path):
+def _open_unbuffered(path, mode="rb"):
     try:
-        return open(path, "rb", 0)
+        return open(path, mode, 0)
     except (TypeError, ValueError):
-        return open(path, "rb")  # MicroPython takes no buffering argument, and does not buffer
+        return open(path, mode)  # MicroPython takes no buffering argument, and does not buffer
+
+
+class Inputs:
+    """Whatever may wake the main loop."""
+
+    def __init__(self):
+        self._poll = select.poll()
+        self._count = 0
+
+    def add(self, file):
+        self._poll.register(file, select.POLLIN)
+        self._count += 1
+
+    def remove(self, file):
+        self._poll.unregister(file)
+        self._count -= 1
+
+    def wait(self, ms):
+        """Sleep until an input has something, for `ms` at most."""
+        if self._count:
+            self._poll.poll(ms)
+        else:
+            time.sleep(ms / 1000)
 
 
 class Uart:
     """A serial device or PTY, read without blocking; opened again when it vanishes and comes back."""
 
-    def __init__(self, path, now_ms, log):
+    def __init__(self, path, now_ms, log, name, inputs):
         self._path = path
         self._now_ms = now_ms
         self._log = log
+        self._name = name
+        self._inputs = inputs
         self._file = None
         self._poll = None
         self._retry_at = 0
@@ -73,18 +99,23 @@ class Uart:
             return False
         self._retry_at = self._now_ms() + 1000
         try:
-            file = _open_unbuffered(self._path)
+            file = _open_unbuffered(self._path, "r+b")
             _raw(file.fileno())
         except Exception as e:  # OSError, or CPython's termios.error for what is no terminal
             if not self._told:
-                self._log("gps: cannot open %s (%s); trying every second" % (self._path, e))
+                self._log("%s: cannot open %s (%s); trying every second" % (self._name, self._path, e))
                 self._told = True
             return False
         self._file = file
         self._poll = select.poll()
         self._poll.register(file, select.POLLIN)
+        self._inputs.add(file)
         self._told = False
         return True
+
+    def wait(self, ms):
+        """Sleep until this or another input has something, for `ms` at most."""
+        self._inputs.wait(ms)
 
     def readinto(self, buf):
         """Return how many bytes were put into `buf`; 0 when none are there or the line is gone."""
@@ -97,45 +128,97 @@ class Uart:
         except OSError:
             n = 0
         if not n:
-            self._log("gps: %s hung up; opening it again" % self._path)
-            self._poll.unregister(self._file)
-            self._file.close()
-            self._file = None
-            self._retry_at = self._now_ms() + 1000
+            self._gone()
         return n or 0
 
+    def write(self, buf):
+        """Send; what is written to a line that is gone is lost, as on a wire."""
+        if self._file is None and not self._open():
+            return
+        try:
+            self._file.write(buf)
+        except OSError:
+            self._gone()
 
-class PowerButton:
-    """Standard input as the board's power button: the line `off` presses it."""
+    def _gone(self):
+        self._log("%s: %s hung up; opening it again" % (self._name, self._path))
+        self._poll.unregister(self._file)
+        self._inputs.remove(self._file)
+        self._file.close()
+        self._file = None
+        self._retry_at = self._now_ms() + 1000
 
-    def __init__(self):
+
+class Buttons:
+    """Standard input as the board's buttons: the line `off` presses power, `sos` the other one."""
+
+    def __init__(self, inputs):
         self._line = b""
         self._buf = bytearray(1)  # MicroPython would wait for a longer one to fill
         self._poll = None
+        self._inputs = inputs
         try:
             # A descriptor of its own: the runtimes buffer sys.stdin differently.
             self._file = _open_unbuffered("/dev/stdin")
         except OSError:
             return
         self._poll = select.poll()
-        self._poll.register(self._file, select.POLLIN)
-
-    def pressed(self):
-        """True once `off` has come. End of input is no command."""
-        if self._poll is None or not self._poll.poll(0):
-            return False
         try:
-            n = self._file.readinto(self._buf)
+            self._poll.register(self._file, select.POLLIN)
+            inputs.add(self._file)
         except OSError:
-            n = 0
-        if not n:
-            self._poll = None
-            return False
-        if self._buf[0] != 10:
-            self._line = (self._line + self._buf)[-8:]
-            return False
-        line, self._line = self._line.strip(), b""
-        return line == b"off"
+            self._poll = None  # a plain file presses nothing
+
+    def read(self):
+        """Return the name of a button that was pressed, as bytes, or None. End of input is no command."""
+        while self._poll is not None and self._poll.poll(0):
+            try:
+                n = self._file.readinto(self._buf)
+            except OSError:
+                n = 0
+            if not n:
+                self._poll = None
+                self._inputs.remove(self._file)
+            elif self._buf[0] != 10:
+                self._line = (self._line + self._buf)[-8:]
+            else:
+                line, self._line = bytes(self._line.strip()), b""
+                return line
+        return None
+
+
+class Pin:
+    """An output: a GPIO's `value` file."""
+
+    def __init__(self, path):
+        self._path = path
+
+    def set(self, level):
+        with open(self._path, "w") as f:
+            f.write("1" if level else "0")
+
+
+class Watchdog:
+    """Linux's watchdog device (/dev/watchdog): resets the board when it is not fed. Without a path there is none."""
+
+    def __init__(self, path):
+        self._file = _open_unbuffered(path, "wb") if path else None
+
+    def feed(self):
+        if self._file is not None:
+            self._file.write(b"\0")
+
+    def close(self):
+        """The power goes as planned: stop it (the driver's magic close)."""
+        if self._file is not None:
+            self._file.write(b"V")
+            self._file.close()
+            self._file = None
+
+
+def reset():
+    """Start the board anew: end, and leave that to whatever started this process."""
+    raise SystemExit(5)
 
 
 class Store:

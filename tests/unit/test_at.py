@@ -80,14 +80,6 @@ def test_a_payload_at_the_prompt():
     assert c.result == at.ERROR
 
 
-def test_a_result_that_comes_after_ok():
-    line = Line()
-    c = line.run(Command(b'AT+CIPOPEN=0,"TCP","h",1', final=b"+CIPOPEN:"), b"\r\nOK\r\n")
-    assert c.result is None
-    line.say(b"\r\n+CIPOPEN: 0,0\r\n")
-    assert c.result == at.OK and at.numbers(c.lines[0]) == [0, 0]
-
-
 def test_a_binary_payload_that_looks_like_an_answer():
     inside = b"\r\nOK\r\n> ERROR\r\n\x00\xff"
     for piece in (1, 3, 1000):

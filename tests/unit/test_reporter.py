@@ -1,6 +1,7 @@
 import patrolink_messages as m
 from agent.counter import Counter
 from agent.gps import fix as gps
+from agent.link.events import Events
 from agent.link.outbox import Outbox
 from agent.reporter import Reporter
 from memory import MemoryFiles, MemoryStore
@@ -13,7 +14,9 @@ def reporter(batch_fixes=60, batch_s=60):
     outbox = Outbox(MemoryFiles(), 1 << 16)
     config = {"batch_fixes": batch_fixes, "batch_s": batch_s}
     channel = frame.Channel(KEY, b"dev-1")
-    return Reporter(channel, Counter(MemoryStore()), outbox, config, lambda: gps.UNKNOWN), outbox
+    return Reporter(
+        channel, Counter(MemoryStore()), outbox, Events(MemoryFiles(), lambda: 0), config, lambda: gps.UNKNOWN
+    ), outbox
 
 
 def fix(i, lat=310000000, lon=1210000000, mode=3, day=19723):

@@ -58,7 +58,8 @@ class Outbox:
         self._sending_n = 0
         self._thin_at = 0
         self.bytes = 0
-        self.dropped = 0
+        self.dropped = 0  # thinned, or refused
+        self.thinned = 0
         self.faults = 0  # times that the storage refused
         self._recover()
 
@@ -231,4 +232,5 @@ class Outbox:
             self.bytes -= before - files.size(name)
             lane.pending -= gone
             self.dropped += gone
+            self.thinned += gone
         return gone

@@ -1,115 +1,118 @@
-"""One MQTT session over umqtt.simple: connect, publish, keep alive, reconnect.
+"""One MQTT session over umqtt.simple: connect, publish, listen, keep alive. Every call may raise one of `faults`.
 
-umqtt blocks; the facade under it (compat.netsock) bounds every wait and keeps the receiver served meanwhile.
+umqtt blocks; the facade under it (compat.stream) bounds every wait and keeps the receiver served meanwhile.
 """
 
-DOWN = 0
-UP = 1
+from agent.link.supervisor import tell
+
 _PID_LAST = 65535
+_CONNACK = (
+    "",
+    "protocol version not spoken there",
+    "this device id is not accepted",
+    "broker not available",
+    "wrong user or password",
+    "not authorised",
+)
+
+
+class Refused(Exception):
+    """The broker answered, and does not want this device; trying other remedies would not help."""
 
 
 class Session:
     """
     umqtt     the umqtt.simple module
-    net       compat.netsock.Network
+    net       compat.stream.Network
     broker    {"host", "port"} and optionally "user", "password"
     device    device id, bytes
-    backoff   link.backoff.Backoff
+    take      function(frame) for what comes down
     log       function of one string
     """
 
-    def __init__(self, umqtt, net, broker, device, backoff, keepalive_s, log):
+    def __init__(self, umqtt, net, broker, device, keepalive_s, take, log):
         self._umqtt = umqtt
         self._net = net
         self._broker = broker
         self._device = device
         self._topic = b"p/" + device + b"/u"
-        self._backoff = backoff
-        self._keepalive_s = keepalive_s
+        self._keepalive_ms = keepalive_s * 1000
+        self._take = take
         self._log = log
         self._client = None
-        self._retry_at = 0
         self._last_tx_ms = 0
         self._ping_ms = None
-        self.state = DOWN
         self.connects = 0
         self.published = 0
         # What a broken or hostile broker makes umqtt raise; anything else is a bug and must show.
-        self.faults = (OSError, umqtt.MQTTException, AssertionError, IndexError, TypeError)
+        self.faults = (OSError, umqtt.MQTTException, AssertionError, IndexError, TypeError, Refused)
 
-    def step(self, outbox):
-        """Do the next useful thing: connect when due, send one frame, or keep the session alive."""
-        now = self._net.now_ms()
-        if self.state == DOWN and now < self._retry_at:
-            return
-        try:
-            if self.state == DOWN:
-                self._connect()
-            elif not self._send_one(outbox):
-                self._keep_alive(now)
-        except self.faults as e:
-            if e is self._net.bug:
-                raise
-            self._fail(e)
+    @property
+    def up(self):
+        """True between a connect and whatever ends it."""
+        return self._client is not None
 
-    def _connect(self):
+    def refused(self, error):
+        """True for an error that says: it heard us, and does not want us."""
+        return type(error).__name__ == "Refused"  # ours, or that of compat.tls, which not every board loads
+
+    def connect(self):
+        """Open the session and listen to what comes down."""
         b = self._broker
         client = self._umqtt.MQTTClient(
-            self._device, b["host"], b["port"], b.get("user"), b.get("password"), self._keepalive_s
+            self._device, b["host"], b["port"], b.get("user"), b.get("password"), self._keepalive_ms // 1000
         )
         self._client = client
         # umqtt takes its sockets from a module global; sessions share one thread, so setting it here is enough.
         self._umqtt.socket = self._net
-        client.set_callback(_ignore)
-        client.connect()
-        self.state = UP
+        client.set_callback(self._on_message)
+        try:
+            client.connect()
+        except self._umqtt.MQTTException as e:
+            code = e.args[0] if e.args else 0
+            raise Refused(_CONNACK[code] if 0 < code < len(_CONNACK) else "code %s" % code)
+        client.subscribe(b"p/" + self._device + b"/d", 1)
         self.connects += 1
-        self._last_tx_ms = self._net.now_ms()
-        self._ping_ms = None
+        self._sent()
         self._log("link: session %d with %s:%d" % (self.connects, b["host"], b["port"]))
 
-    def _send_one(self, outbox):
-        frame = outbox.begin()
-        if frame is None:
-            return False
+    def _on_message(self, topic, message):
+        self._take(message)
+
+    def _sent(self):
+        self._last_tx_ms = self._net.now_ms()
+        self._ping_ms = None
+
+    def publish(self, frame):
+        """Send a frame and wait for the broker's acknowledgement."""
         client = self._client
         if client.pid >= _PID_LAST:
             client.pid = 0
         client.publish(self._topic, frame, False, 1)
-        outbox.done()
         self.published += 1
-        self._last_tx_ms = self._net.now_ms()
-        self._ping_ms = None
-        self._backoff.reset()
-        return True
+        self._sent()
 
-    def _keep_alive(self, now):
+    def keep_alive(self):
+        """Take what has come, ping when it is time; True when the broker has just shown that it lives."""
         client = self._client
+        now = self._net.now_ms()
         if client.check_msg() is not None:
             raise OSError(71)  # EPROTO: an acknowledgement nobody waits for
+        client.sock.flush()
         if self._ping_ms is not None:
             if self._net.last_rx_ms >= self._ping_ms:
                 self._ping_ms = None
-                self._backoff.reset()
-            elif now - self._ping_ms > self._keepalive_s * 1000 // 3:
+                return True
+            if now - self._ping_ms > self._keepalive_ms // 3:
                 raise OSError(110)  # ETIMEDOUT
-        elif now - self._last_tx_ms > self._keepalive_s * 1000 // 3:
+        elif now - self._last_tx_ms > self._keepalive_ms // 3:
             client.ping()
             client.sock.flush()
             self._ping_ms = self._last_tx_ms = now
+        return False
 
-    def _fail(self, error):
-        if self.state == UP:
-            what = "session lost"
-        else:
-            what = "no session with %s:%d" % (self._broker["host"], self._broker["port"])
-        self._hang_up()
-        wait = self._backoff.next_ms()
-        self._retry_at = self._net.now_ms() + wait
-        self._log("link: %s (%s); next attempt in %d ms" % (what, _tell(error), wait))
-
-    def _hang_up(self):
-        self.state = DOWN
+    def hang_up(self):
+        """Let go of a session that has ended."""
         client, self._client = self._client, None
         if client is not None and client.sock is not None:
             client.sock.close()
@@ -119,15 +122,6 @@ class Session:
         if self._client is not None:
             try:
                 self._client.disconnect()
-            except self.faults:
-                pass
-            self._hang_up()
-
-
-def _ignore(topic, message):
-    """Nothing is subscribed; a broker that sends anyway is not listened to."""
-
-
-def _tell(error):
-    text = str(error)
-    return type(error).__name__ + (" " + text if text else "")
+            except self.faults as e:
+                self._log("link: no good-bye (%s)" % tell(e))
+            self.hang_up()

@@ -22,11 +22,12 @@ class Command:
     timeout_ms  from the moment it is written to its final result
     prefix      information lines begin with this (b"+CREG:"); b"": every line is one; None: there are none
     payload     bytes to send at the prompt `>`
-    final       prefix of a line that ends the command instead of `OK`, as `SEND OK` or `+CIPOPEN:`
+    final       line that ends the command instead of `OK`, as `SEND OK`
     raw         function(line) -> how many payload bytes follow this information line
     sink        bytearray that takes those bytes; what does not fit is dropped and counted in `missed`
 
-    result      OK, ERROR or TIMEOUT; code: the number of +CME or +CMS ERROR, -1 without one; lines: information lines
+    result      OK, ERROR or TIMEOUT; code: the number of +CME or +CMS ERROR, -1 without one; lines: information lines;
+                full: it was SEND FAIL, the modem's buffer has no room
     """
 
     def __init__(self, text, timeout_ms=1000, prefix=None, payload=None, final=None, raw=None, sink=None):
@@ -39,6 +40,7 @@ class Command:
         self.sink = sink
         self.result = None
         self.code = -1
+        self.full = False
         self.lines = []
         self.received = 0
         self.missed = 0
@@ -151,14 +153,14 @@ class AtChannel:
             return
         if line == command.text:
             return  # echo, until ATE0 is in force
-        if command.final is not None and line.startswith(command.final):
-            self._keep(line)
+        if command.final is not None and line == command.final:
             self._end(OK)
         elif line == b"OK":
             if command.final is None:
                 self._end(OK)
         elif _is_final(line):
             command.code = _code(line)
+            command.full = line == b"SEND FAIL"
             self._end(ERROR)
         elif command.prefix is not None and line.startswith(command.prefix):
             self._keep(line)

@@ -1,7 +1,11 @@
-"""Run a device on an emulated board: receiver, agent, broker and this tool, all real but for the air between them.
+"""Run a device on an emulated board: receiver, agent, 4G modem, broker and this tool, all real but for the air.
 
 A track (.csv, .gpx) is spoken as NMEA by an emulated receiver; a log (.log, .nmea) is replayed as it is. With --out the
 capture, its keys, GeoJSON, a picture, a map and summary.json are left in that folder. Exit code 1 when a fix was lost.
+
+With --hours everything runs on a virtual clock, on CPython: a patrol of so many hours passes in seconds, and a seed
+repeats it. Unless --no-faults, power, modem, SIM, carrier, broker, storage and clock misbehave besides the network's own
+ways; the report ends with what was recorded, delivered, duplicated, thinned and lost.
 """
 
 import argparse
@@ -28,6 +32,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch", type=int, default=60, metavar="N", help="fixes a frame, 1 to 255")
     parser.add_argument("--broker", default="auto", metavar="URL", help="auto, or mqtt://host:port of one that runs")
     parser.add_argument("--device", default="emulated-1", metavar="ID", help="device id")
+    parser.add_argument("--modem", default="quectel", choices=("quectel", "simcom", "none"), help="its dialect; none: \
+the board's own sockets")
+    parser.add_argument("--network", default="city", metavar="PROFILE", help="city, village, lift, handover or dead")
+    parser.add_argument("--seed", type=int, default=1, metavar="N", help="of all that is random")
+    parser.add_argument("--hours", type=float, metavar="H", help="simulate so many hours on a virtual clock")
+    parser.add_argument("--no-faults", action="store_true", help="with --hours: nothing misbehaves but the network")
     parser.add_argument("--out", metavar="DIR", help="leave the results there")
     parser.add_argument("--quiet", action="store_true", help="no live view")
 
@@ -49,10 +59,15 @@ def _tidy_end() -> Iterator[None]:
 
 def run(args: argparse.Namespace) -> int:
     from patrolink import keys
+    from patrolink.emulator.network import PROFILES
     from patrolink.emulator.patrol import Plan, patrol
 
     if not keys.DEVICE_ID.fullmatch(args.device):
         raise UserError(f"--device {args.device!r}: 1 to 32 of A-Z a-z 0-9 _ -")
+    if args.network not in PROFILES:
+        raise UserError(f"--network {args.network}: {', '.join(PROFILES)}")
+    if args.hours is not None:
+        return _simulate(args)
     if not args.speed > 0 or not 1 <= args.batch <= 255 or (args.fixes is not None and args.fixes < 1):
         raise UserError("--speed has to be above 0, --batch from 1 to 255, --fixes at least 1")
     with contextlib.ExitStack() as stack:
@@ -71,6 +86,9 @@ def run(args: argparse.Namespace) -> int:
             # The view is drawn on standard output, which belongs to the data when it is no terminal.
             live=sys.stdout.isatty() and not args.json,
             quiet=args.quiet,
+            network=args.network,
+            modem=args.modem,
+            seed=args.seed,
         )
         summary, rows = patrol(plan)
         if args.out:
@@ -86,6 +104,26 @@ def run(args: argparse.Namespace) -> int:
         if args.out:
             print(f"results are in {out}")
     return 0 if summary["fixes_lost"] == 0 and summary["fixes_doubled"] == 0 else 1
+
+
+def _simulate(args: argparse.Namespace) -> int:
+    from patrolink.emulator.network import PROFILES
+    from patrolink.emulator.simulation import NO_FAULTS, Faults, Simulation
+
+    if not 0 < args.hours <= 10_000 or args.modem == "none":
+        raise UserError("--hours has to be above 0 and at most 10000, and needs a --modem")
+    simulation = Simulation(
+        PROFILES[args.network], args.seed, args.modem, NO_FAULTS if args.no_faults else Faults(), name=args.network
+    )
+    if not args.quiet:
+        simulation.on_hour = lambda hour: print(f"{hour} of {args.hours:g} hours", file=sys.stderr)
+    report = simulation.run(args.hours)
+    if args.json:
+        print(json.dumps(report.json()))
+    else:
+        for name, value in report.json().items():
+            print(f"{name:<31} {value}")
+    return 0 if report.clean else 1
 
 
 def _leave(out: Path, rows: list[dict[str, object]], summary: dict[str, object]) -> None:

@@ -17,6 +17,8 @@ from patrolink.emulator import nmea
 from patrolink.emulator.broker import Broker
 from patrolink.emulator.device import Device
 from patrolink.emulator.gps import GpsReceiver
+from patrolink.emulator.modem_port import ModemPort
+from patrolink.emulator.network import PROFILES
 from patrolink.errors import DeadlineError, DeviceError, UserError
 from patrolink.report.live import Table
 from patrolink.transport.mqtt import MqttTransport
@@ -40,6 +42,9 @@ class Plan:
     out: Path
     live: bool
     quiet: bool
+    network: str
+    modem: str
+    seed: int
 
 
 def patrol(plan: Plan) -> tuple[dict[str, Any], list[Row]]:
@@ -61,17 +66,19 @@ def patrol(plan: Plan) -> tuple[dict[str, Any], list[Row]]:
         stack.callback(transport.close)
         receiver = GpsReceiver(itertools.islice(epochs, plan.fixes), plan.speed, board.gps.baud)
         stack.callback(receiver.close)
-        device = Device(
-            board,
-            work,
-            {
-                "device": plan.device,
-                "key": key.hex(),
-                "broker": {"host": host, "port": port},
-                "gps_uart": receiver.path,
-                "batch_fixes": plan.batch,
-            },
-        )
+        config: dict[str, Any] = {
+            "device": plan.device,
+            "key": key.hex(),
+            "broker": {"host": host, "port": port},
+            "gps_uart": receiver.path,
+            "batch_fixes": plan.batch,
+        }
+        modem = None
+        if plan.modem != "none":
+            modem = ModemPort(work, plan.modem, PROFILES[plan.network], plan.seed)
+            stack.callback(modem.close)
+            config["modem"] = {"uart": modem.path, "apn": "cmnet", "reset_pin": str(modem.reset_pin)}
+        device = Device(board, work, config)
         stack.callback(device.kill)
         writer = CaptureWriter(capture)
         stack.callback(writer.close)
@@ -97,6 +104,10 @@ def patrol(plan: Plan) -> tuple[dict[str, Any], list[Row]]:
         "epochs_spoken": receiver.epochs_sent,
         "epochs_untimed": told["untimed"],
         "frames": watch.decoder.stats.frames,
+        "modem": plan.modem,
+        "network": plan.network if modem else None,
+        "bytes_up": modem.network.bytes_up if modem else None,
+        "bytes_down": modem.network.bytes_down if modem else None,
         "heap_used": told["heap_used"],
         "reconnects": told["connects"] - 1,
         "nmea_sentences": told["sentences"],

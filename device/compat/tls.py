@@ -1,0 +1,194 @@
+"""TLS around a raw stream (see compat.stream): the same on every board, so keys never leave the agent for a modem.
+
+The server's certificate and name are always verified. MicroPython wraps the stream itself; CPython's ssl works on
+memory, and this moves the bytes.
+"""
+
+import ssl
+
+_RECORD = 1024
+
+
+class Refused(OSError):
+    """The certificate or the handshake did not pass. Trying again soon will not help."""
+
+
+def context(options):
+    """Return the SSLContext for {"ca": file, "cert": file, "key": file}; the last two for a client certificate.
+
+    ValueError tells which file cannot be used.
+    """
+    ctx = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    ctx.verify_mode = ssl.CERT_REQUIRED
+    for name in ("ca", "cert", "key"):
+        path = options.get(name)
+        if name == "ca" and not path:
+            raise ValueError("broker.tls.ca: name the file of the certificate that the broker's is signed by")
+        if path and not _readable(path):
+            raise ValueError("broker.tls.%s: %s cannot be read" % (name, path))
+    try:
+        if hasattr(ssl, "MemoryBIO"):
+            ctx.load_verify_locations(options["ca"])
+        else:
+            with open(options["ca"], "rb") as f:
+                ctx.load_verify_locations(cadata=f.read())
+        if options.get("cert"):
+            ctx.load_cert_chain(options["cert"], options.get("key"))
+    except (OSError, ValueError) as e:
+        raise ValueError("broker.tls: a certificate or key cannot be used: %s" % e)
+    return ctx
+
+
+def _readable(path):
+    try:
+        open(path, "rb").close()
+        return True
+    except OSError:
+        return False
+
+
+class _Tls:
+    def __init__(self, net, raw, ctx):
+        self._net = net
+        self._raw = raw
+        self._ctx = ctx
+
+    def connect(self, address):
+        self._raw.connect(address)
+        try:
+            self._shake(address[0])
+        except Refused:
+            raise
+        except (OSError, ValueError) as e:
+            if e is self._net.bug or isinstance(e, OSError) and not _is_tls(e):
+                raise
+            raise Refused("TLS with %s was refused: %s; check the broker's name and broker.tls" % (address[0], e))
+
+    def wait(self, writing):
+        return self._raw.wait(writing)
+
+    def close(self):
+        self._raw.close()
+
+
+if hasattr(ssl, "MemoryBIO"):
+
+    def _is_tls(error):
+        return isinstance(error, ssl.SSLError)
+
+    class TlsSocket(_Tls):
+        """CPython."""
+
+        def _shake(self, host):
+            self._in = ssl.MemoryBIO()
+            self._out = ssl.MemoryBIO()
+            self._buf = memoryview(bytearray(_RECORD))
+            self._tls = self._ctx.wrap_bio(self._in, self._out, server_hostname=host)
+            deadline = self._net.now_ms() + self._net.timeout_ms
+            while True:
+                try:
+                    self._tls.do_handshake()
+                    self._push(deadline)
+                    return
+                except ssl.SSLWantReadError:
+                    self._push(deadline)
+                    if self._pull() is None:
+                        self._net.await_(self._raw, False, deadline)
+
+        def _push(self, deadline):
+            """Hand over all that TLS has to send."""
+            data = memoryview(self._out.read())
+            while data:
+                n = self._raw.send(data)
+                data = data[n:]
+                if not n:
+                    self._net.await_(self._raw, True, deadline)
+
+        def _pull(self):
+            n = self._raw.recv_into(self._buf)
+            if n:
+                self._in.write(self._buf[:n])
+            elif n == 0:
+                self._in.write_eof()
+            return n
+
+        def send(self, view):
+            n = self._tls.write(view)
+            self._push(self._net.now_ms() + self._net.timeout_ms)
+            return n
+
+        def recv_into(self, view):
+            while True:
+                try:
+                    return self._tls.read(len(view), view)
+                except ssl.SSLWantReadError:
+                    n = self._pull()
+                    if n is None:
+                        return None
+                except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
+                    return 0
+
+else:
+    import io
+
+    _EAGAIN = 11
+    _EIO = 5
+
+    def _is_tls(error):
+        return error.errno is None or error.errno < 0 or error.errno > 200
+
+    class _Port(io.IOBase):
+        """The raw stream as mbedTLS reads and writes it. Errors are returned: raising would tear through its C."""
+
+        def __init__(self, net, raw):
+            self._net = net
+            self._raw = raw
+            self.deadline = None
+            self.error = None
+
+        def readinto(self, buf):
+            return self._do(self._raw.recv_into, buf, False)
+
+        def write(self, buf):
+            return self._do(self._raw.send, buf, True)
+
+        def _do(self, function, buf, writing):
+            try:
+                while True:
+                    n = function(memoryview(buf))
+                    if n or n == 0 and not writing:
+                        return n
+                    if self.deadline is None and not writing:
+                        return None
+                    self._net.await_(self._raw, writing, self.deadline or self._net.now_ms() + self._net.timeout_ms)
+            except Exception as e:
+                self.error = e
+                return -_EIO
+
+        def ioctl(self, op, arg):
+            return 0
+
+    class TlsSocket(_Tls):
+        """MicroPython."""
+
+        def _shake(self, host):
+            self._port = _Port(self._net, self._raw)
+            self._port.deadline = self._net.now_ms() + self._net.timeout_ms
+            try:
+                self._tls = self._ctx.wrap_socket(self._port, server_hostname=host)
+            finally:
+                self._port.deadline = None
+                if self._port.error is not None:
+                    raise self._port.error
+
+        def _call(self, function, argument):
+            try:
+                return function(argument)
+            except OSError as e:
+                raise self._port.error or e
+
+        def send(self, view):
+            return self._call(self._tls.write, view) or 0
+
+        def recv_into(self, view):
+            return self._call(self._tls.readinto, view)

@@ -1,0 +1,273 @@
+"""The air and the carrier behind an emulated modem: coverage, delay, loss, bandwidth, address translation.
+
+Everything random comes from one seeded generator. TCP is modelled as what it gives: bytes in order, late by the
+retransmissions that loss makes; UDP loses, and may overtake.
+"""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from patrolink.emulator.scheduler import Scheduler
+
+_SEGMENT = 1400
+_HEADERS = 40  # TCP and IPv4
+_RTO_MS = 200.0  # least retransmission time of a modern TCP
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A kind of place. Times between happenings are means of exponential distributions; None: it does not happen."""
+
+    rtt_ms: float
+    jitter_ms: float
+    loss: float
+    up_kbps: float
+    down_kbps: float
+    rsrp_dbm: int = -85
+    outage_every_s: float | None = None
+    outage_s: float = 0.0
+    gap_every_s: float | None = None
+    gap_ms: float = 0.0
+    pdp_drop_every_s: float | None = None
+    nat_tcp_s: float = 600.0
+    nat_udp_s: float = 30.0
+
+
+PROFILES = {
+    "city": Profile(50, 15, 0.002, 10_000, 30_000, -80, gap_every_s=240, gap_ms=60),
+    "village": Profile(120, 60, 0.02, 64, 256, -108, outage_every_s=1200, outage_s=40),
+    "lift": Profile(60, 20, 0.01, 5_000, 20_000, -95, outage_every_s=180, outage_s=35),
+    "handover": Profile(70, 40, 0.01, 2_000, 10_000, -100, gap_every_s=15, gap_ms=300, pdp_drop_every_s=1800),
+    "dead": Profile(200, 100, 0.05, 64, 128, -115, outage_every_s=300, outage_s=3300),
+}
+
+
+class Remote(Protocol):
+    """The far end of a connection."""
+
+    def feed(self, data: bytes) -> None:
+        """Bytes, or one datagram, that arrived."""
+
+    def close(self) -> None:
+        """The near end has closed."""
+
+
+# Opens a far end: (kind, host, port, connection) -> remote, or None when nobody listens. The remote answers with
+# connection.down(data) and connection.remote_closed().
+Dial = Callable[[str, str, int, "Connection"], Remote | None]
+
+
+class Connection:
+    """One TCP connection or UDP flow through the network."""
+
+    def __init__(self, network: "Network", kind: str) -> None:
+        self.network = network
+        self.kind = kind
+        self.remote: Remote | None = None
+        self.on_data: Callable[[bytes], None] = lambda data: None
+        self.on_closed: Callable[[], None] = lambda: None
+        self.dead = False  # its address is gone: nothing passes any more, and nobody is told
+        self.open = True
+        self._last = {"up": 0.0, "down": 0.0}
+        self._used = network.scheduler.now
+
+    def send(self, data: bytes) -> None:
+        """From the device."""
+        self.network.bytes_up += len(data)
+        self._carry("up", data, self._arrive_up)
+
+    def down(self, data: bytes) -> None:
+        """From the far end."""
+        self._carry("down", data, self._arrive_down)
+
+    def _carry(self, way: str, data: bytes, arrive: Callable[[bytes], None]) -> None:
+        net = self.network
+        nat = net.profile.nat_tcp_s if self.kind == "TCP" else net.profile.nat_udp_s
+        now = net.scheduler.now
+        if way == "up" or self.kind == "TCP":
+            if self.kind == "TCP" and now - self._used > nat * 1000:
+                self.dead = True
+            if way == "down" and now - self._used > nat * 1000:
+                return
+            self._used = now
+        elif now - self._used > nat * 1000:
+            return
+        if self.dead:
+            return
+        size = len(data) + _HEADERS * (1 + len(data) // _SEGMENT)
+        when = net.departure(way, size)
+        if self.kind == "UDP":
+            if net.stalled() or net.random.random() < net.profile.loss:
+                net.lost_datagrams += 1
+                return
+            when += net.delay()
+            copies = 2 if net.random.random() < net.duplicate else 1
+            for _ in range(copies):
+                net.scheduler.at(when, lambda: arrive(data))
+            return
+        when = max(when, net.clear_at()) + net.delay()
+        rto = _RTO_MS + net.profile.rtt_ms
+        while net.random.random() < net.profile.loss:
+            when += rto
+            rto *= 2
+        when = self._last[way] = max(when, self._last[way])
+        net.scheduler.at(when, lambda: self._land(way, data, arrive))
+
+    def _land(self, way: str, data: bytes, arrive: Callable[[bytes], None]) -> None:
+        """What was on its way when coverage went waits for it, and for the sender to try again."""
+        net = self.network
+        if self.dead or not self.open:
+            return
+        if net.stalled():
+            when = self._last[way] = max(net.clear_at() + net.random.uniform(100, 1500), self._last[way])
+            net.scheduler.at(when, lambda: self._land(way, data, arrive))
+            return
+        if way == "down":
+            net.bytes_down += len(data)
+        arrive(data)
+
+    def _arrive_up(self, data: bytes) -> None:
+        if self.remote is not None:
+            self.remote.feed(data)
+
+    def _arrive_down(self, data: bytes) -> None:
+        if self.open:
+            self.on_data(data)
+
+    def remote_closed(self) -> None:
+        """The far end has closed: the device hears of it behind all that was sent."""
+        if self.open and not self.dead:
+            self._carry("down", b"", lambda data: self.on_closed() if self.open else None)
+
+    def close(self) -> None:
+        """The device has closed."""
+        if not self.open:
+            return
+        self.open = False
+        if self.remote is not None and not self.dead:
+            remote = self.remote
+            self.network.scheduler.after(self.network.delay(), remote.close)
+        self.network.connections.discard(self)
+
+
+class Network:
+    """One device's radio and the carrier behind it. `on_change()` is called when coverage comes or goes."""
+
+    def __init__(self, scheduler: Scheduler, profile: Profile, seed: int, dial: Dial) -> None:
+        self.scheduler = scheduler
+        self.profile = profile
+        self.random = random.Random(f"network {seed}")
+        self._dial = dial
+        self.on_change: Callable[[], None] = lambda: None
+        self.on_pdp_drop: Callable[[], None] = lambda: None
+        self.covered = True
+        self.duplicate = 0.0
+        self.black_hole = False  # registered, but nothing passes
+        self._stall_until = 0.0
+        self._out_until = 0.0
+        self._busy = {"up": 0.0, "down": 0.0}
+        self.bytes_up = self.bytes_down = self.lost_datagrams = self.outages = 0
+        self.connections: set[Connection] = set()
+        p = profile
+        self._repeat(p.outage_every_s, lambda: self._outage())
+        self._repeat(p.gap_every_s, lambda: self.gap(self.random.expovariate(1 / p.gap_ms)))
+        self._repeat(p.pdp_drop_every_s, self.drop_pdp)
+
+    def _repeat(self, every_s: float | None, action: Callable[[], None]) -> None:
+        if every_s is None:
+            return
+
+        def happen() -> None:
+            action()
+            self.scheduler.after(self.random.expovariate(1 / every_s) * 1000, happen)
+
+        self.scheduler.after(self.random.expovariate(1 / every_s) * 1000, happen)
+
+    def _outage(self) -> None:
+        self.outage(self.random.expovariate(1 / self.profile.outage_s) * 1000)
+
+    def outage(self, ms: float) -> None:
+        """No coverage for so long."""
+        until = self.scheduler.now + ms
+        if until <= self._out_until:
+            return
+        self._out_until = until
+        self.scheduler.at(until, self._back)
+        if self.covered:
+            self.covered = False
+            self.outages += 1
+            self.on_change()
+
+    def shelter(self) -> None:
+        """From now on there is coverage: the wearer is back at the station."""
+        self._outage = lambda: None  # type: ignore[method-assign]
+        self._out_until = self.scheduler.now
+        self._back()
+
+    def _back(self) -> None:
+        if not self.covered and self.scheduler.now >= self._out_until:
+            self.covered = True
+            self.on_change()
+
+    def gap(self, ms: float) -> None:
+        """A handover: nothing passes for so long, and the modem stays registered."""
+        self._stall_until = max(self._stall_until, self.scheduler.now + ms)
+
+    def drop_pdp(self) -> None:
+        """The carrier takes the address back."""
+        self.forget()
+        self.on_pdp_drop()
+
+    def forget(self) -> None:
+        """Every connection of the address that was is dead, and its far end is not told."""
+        for connection in self.connections:
+            connection.dead = True
+        self.connections.clear()
+
+    def stalled(self) -> bool:
+        """True while nothing passes."""
+        return not self.covered or self.black_hole or self.scheduler.now < self._stall_until
+
+    def clear_at(self) -> float:
+        """Return when something may pass again, as far as is known."""
+        if self.black_hole:
+            return self.scheduler.now + 1000
+        until = self._stall_until
+        if not self.covered:
+            until = max(until, self._out_until)
+        return max(until, self.scheduler.now)
+
+    def departure(self, way: str, size: int) -> float:
+        """Return when the last of so many bytes is sent, behind all that was to be sent before."""
+        kbps = self.profile.up_kbps if way == "up" else self.profile.down_kbps
+        start = max(self.scheduler.now, self._busy[way])
+        self._busy[way] = start + size * 8 / kbps
+        return self._busy[way]
+
+    def delay(self) -> float:
+        """Return one way's delay."""
+        return self.profile.rtt_ms / 2 + self.random.random() * self.profile.jitter_ms / 2
+
+    def redial(self, connection: Connection, host: str, port: int) -> None:
+        """Give a UDP socket another peer."""
+        connection.remote = self._dial("UDP", host, port, connection)
+
+    def connect(self, kind: str, host: str, port: int, done: Callable[[Connection | None], None]) -> None:
+        """Open a connection; `done` gets it, or None when it is refused or nothing passes."""
+        if self.stalled():
+            self.scheduler.after(5000, lambda: done(None))
+            return
+        connection = Connection(self, kind)
+        if not host:  # a UDP socket without a peer yet
+            self.connections.add(connection)
+            done(connection)
+            return
+        remote = self._dial(kind, host, port, connection)
+        if remote is None:
+            self.scheduler.after(self.profile.rtt_ms, lambda: done(None))
+            return
+        connection.remote = remote
+        self.connections.add(connection)
+        self.scheduler.after(0 if kind == "UDP" else 2 * self.delay(), lambda: done(connection))
