@@ -99,6 +99,7 @@ class Device:
         self.reporter = Reporter(channel, counter, self.outbox, self.events, config, hal.battery)
         self.link.on_clock = self._take_time
         self.link.on_session = self.events.again
+        self.link.urgent = self.events.unsent
         uart = hal.Uart(config["gps_uart"], now_ms, log, "gps", self.inputs)
         self.patrol = Patrol(uart, self.reporter, self.outbox, self.events, self.link, self.session, now_ms, config)
         self._hello(counter.boot, config)

@@ -53,7 +53,7 @@ class Record:
 
 
 class Counter:
-    """The frame counter: never the same value twice, whatever the power does. `boot` is the number of this boot, from 1.
+    """The frame counter: never the same value twice, whatever the power does. `boot` is this boot's number, from 1.
 
     Storage holds a bound that every used counter is below. The bound is raised before it is reached, so a restart skips
     at most one stride and repeats nothing.

@@ -5,8 +5,9 @@ import selectors
 import socket
 import struct
 import threading
+import time
 
-PASS, BLACKHOLE, REFUSE = "pass", "blackhole", "refuse"
+PASS, BLACKHOLE, REFUSE, THROTTLE, DRIP, CORRUPT = "pass", "blackhole", "refuse", "throttle", "drip", "corrupt"
 _LINGER_RST = struct.pack("ii", 1, 0)
 
 
@@ -15,12 +16,16 @@ class Proxy:
 
     blackhole  bytes are taken and never passed on, in either direction
     refuse     new connections are reset at once
+    throttle   1 KB/s, both directions together
+    drip       a byte at a time, 5 ms apart
+    corrupt    every 200th byte is damaged
     """
 
     def __init__(self, target: int) -> None:
         self._target = target
         self.mode = PASS
         self.accepted = 0
+        self._passed = 0
         self._server = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._server.getsockname()[1]
         self._selector = selectors.DefaultSelector()
@@ -59,8 +64,22 @@ class Proxy:
             for sock in (source, sink):
                 self._selector.unregister(sock)
                 sock.close()
-        elif self.mode == PASS:
+        elif self.mode in (PASS, REFUSE):
             sink.sendall(data)
+        elif self.mode == THROTTLE:
+            time.sleep(len(data) / 1000)
+            sink.sendall(data)
+        elif self.mode == DRIP:
+            for byte in data:
+                sink.sendall(bytes([byte]))
+                time.sleep(0.005)
+        elif self.mode == CORRUPT:
+            spoilt = bytearray(data)
+            for i in range(len(data)):
+                self._passed += 1
+                if self._passed % 200 == 0:
+                    spoilt[i] ^= 0x10
+            sink.sendall(spoilt)
 
     @staticmethod
     def _reset(sock) -> None:

@@ -7,9 +7,11 @@ import paho.mqtt.client as paho
 import pytest
 from agent.link.backoff import Backoff
 from agent.link.outbox import Outbox
-from agent.link.session import DOWN, UP, Session
+from agent.link.session import Session
+from agent.link.supervisor import RETRY, SESSION, UP, Supervisor
 from compat import umqtt_import
-from compat.netsock import Network
+from compat.netsock import TcpSocket
+from compat.stream import Network
 from memory import MemoryFiles
 
 from tests.faults.proxy import BLACKHOLE, PASS, REFUSE, Proxy
@@ -28,9 +30,10 @@ class Bench:
         self.proxy = Proxy(port)
         self.idles = 0
         self.log: list[str] = []
-        self.net = Network(now_ms, self._idle, timeout_ms=IO_TIMEOUT_MS)
-        self.session = self.make_session(self.proxy.port)
+        self.net = Network(now_ms, self._idle, TcpSocket, IO_TIMEOUT_MS)
         self.outbox = Outbox(MemoryFiles())
+        self.taken: list[bytes] = []
+        self.link = self.make_link(self.proxy.port)
         self.heard: list[bytes] = []
         self.client = paho.Client(paho.CallbackAPIVersion.VERSION2)
         ready = []
@@ -41,10 +44,12 @@ class Bench:
         self.client.loop_start()
         self.until(lambda: ready, step=False)
 
-    def make_session(self, port: int, keepalive_s: int = 60) -> Session:
+    def make_link(self, port: int, keepalive_s: int = 60, **broker) -> Supervisor:
         backoff = Backoff(random.Random(1).randrange, base_ms=20, cap_ms=100)
-        broker = {"host": "127.0.0.1", "port": port}
-        return Session(umqtt_import.load(), self.net, broker, b"dev-1", backoff, keepalive_s, self.log.append)
+        broker = {"host": "127.0.0.1", "port": port, **broker}
+        log = self.log.append
+        self.session = Session(umqtt_import.load(), self.net, broker, b"dev-1", keepalive_s, self.taken.append, log)
+        return Supervisor(self.session, (self.outbox,), None, backoff, self.net, log, None)
 
     def _idle(self) -> None:
         self.idles += 1
@@ -54,7 +59,7 @@ class Bench:
         while not condition():
             assert time.monotonic() < deadline, self.log
             if step:
-                self.session.step(self.outbox)
+                self.link.step()
             time.sleep(0.002)
 
     def send(self, *frames: bytes) -> None:
@@ -94,8 +99,8 @@ def test_absent_broker_is_retried_with_growing_waits(bench):
     bench.proxy.mode = REFUSE
     bench.outbox.put(b"kept")
     bench.until(lambda: bench.proxy.accepted >= 4)
-    assert bench.session.state == DOWN and len(bench.outbox) == 1
-    assert any("no session with" in line for line in bench.log)
+    assert bench.link.level == SESSION and len(bench.outbox) == 1
+    assert any("no session (" in line for line in bench.log)
     bench.proxy.mode = PASS
     bench.until(lambda: bench.heard == [b"kept"])
 
@@ -103,11 +108,11 @@ def test_absent_broker_is_retried_with_growing_waits(bench):
 def test_port_that_nobody_listens_on(bench):
     dead = Proxy(1)
     dead.close()
-    session = bench.make_session(dead.port)
+    link = bench.make_link(dead.port)
     deadline = time.monotonic() + 5
     while len(bench.log) < 3 and time.monotonic() < deadline:
-        session.step(bench.outbox)
-    assert session.state == DOWN and len(bench.log) >= 3
+        link.step()
+    assert link.level == SESSION and len(bench.log) >= 3
 
 
 def test_reset_session_comes_back_and_loses_nothing(bench):
@@ -125,30 +130,30 @@ def test_black_hole_is_left_in_time_and_the_receiver_is_served(bench):
     bench.proxy.mode = BLACKHOLE
     bench.outbox.put(b"into the dark")
     start, idles = time.monotonic(), bench.idles
-    bench.session.step(bench.outbox)
+    bench.link.step()
     assert time.monotonic() - start < IO_TIMEOUT_MS / 1000 + 0.5
-    assert bench.session.state == DOWN and len(bench.outbox) == 1
+    assert bench.link.level == SESSION and len(bench.outbox) == 1
     assert bench.idles - idles >= IO_TIMEOUT_MS // 20 // 3
     bench.proxy.mode = PASS
     bench.until(lambda: b"into the dark" in bench.heard)
 
 
 def test_silent_black_hole_is_found_by_ping(bench):
-    bench.session = bench.make_session(bench.proxy.port, keepalive_s=1)
+    bench.link = bench.make_link(bench.proxy.port, keepalive_s=1)
     bench.send(b"up")
     bench.proxy.mode = BLACKHOLE
-    bench.until(lambda: bench.session.state == DOWN, seconds=3)
+    bench.until(lambda: bench.link.level == SESSION, seconds=3)
     bench.proxy.mode = PASS
     bench.send(b"again")
     bench.until(lambda: b"again" in bench.heard)
 
 
 def test_keepalive_holds_an_idle_session(bench):
-    bench.session = bench.make_session(bench.proxy.port, keepalive_s=1)
+    bench.link = bench.make_link(bench.proxy.port, keepalive_s=1)
     bench.send(b"up")
     idle_until = time.monotonic() + 3
     bench.until(lambda: time.monotonic() > idle_until)
-    assert bench.session.state == UP and bench.session.connects == 1
+    assert bench.link.level == UP and bench.session.connects == 1
 
 
 def test_packet_id_wraps(bench):
@@ -174,12 +179,44 @@ def test_something_that_is_no_broker(bench, answer):
             peer.close()
 
     threading.Thread(target=serve, daemon=True).start()
-    session = bench.make_session(server.getsockname()[1])
+    link = bench.make_link(server.getsockname()[1])
     deadline = time.monotonic() + 5
     while len(bench.log) < 2 and time.monotonic() < deadline:
-        session.step(bench.outbox)
+        link.step()
     server.close()
-    assert session.state == DOWN and len(bench.log) >= 2
+    assert link.level == SESSION and len(bench.log) >= 2
+
+
+@pytest.mark.parametrize("code, words", [(5, "not authorised"), (4, "wrong user or password"), (77, "code 77")])
+def test_a_broker_that_refuses_is_told_in_words(bench, code, words):
+    import socket
+    import threading
+
+    server = socket.create_server(("127.0.0.1", 0))
+
+    def serve():
+        for _ in range(2):
+            peer, _ = server.accept()
+            peer.recv(200)
+            peer.sendall(bytes([0x20, 2, 0, code]))
+            peer.close()
+
+    threading.Thread(target=serve, daemon=True).start()
+    link = bench.make_link(server.getsockname()[1], user="patrol", password="s3cret-word")
+    deadline = time.monotonic() + 5
+    while len(bench.log) < 2 and time.monotonic() < deadline:
+        link.step()
+    server.close()
+    assert bench.log and all(words in line for line in bench.log) and link.rung == RETRY, bench.log
+    assert not any("s3cret-word" in line for line in bench.log)
+
+
+def test_what_comes_down_is_handed_on(bench):
+    bench.send(b"up")
+    for i in range(5):
+        bench.client.publish("p/dev-1/d", b"down %d" % i, 1)
+    bench.until(lambda: len(bench.taken) == 5)
+    assert bench.taken == [b"down %d" % i for i in range(5)] and bench.session.connects == 1
 
 
 def test_hostile_length_is_refused_before_it_is_read(bench):
@@ -197,13 +234,13 @@ def test_hostile_length_is_refused_before_it_is_read(bench):
         peer.close()
 
     threading.Thread(target=serve, daemon=True).start()
-    session = bench.make_session(server.getsockname()[1])
+    link = bench.make_link(server.getsockname()[1])
     deadline = time.monotonic() + 5
-    while not bench.log or session.state == UP:
-        session.step(bench.outbox)
+    while not bench.log or link.level == UP:
+        link.step()
         assert time.monotonic() < deadline
     server.close()
-    assert any("session lost" in line for line in bench.log)
+    assert any("EMSGSIZE" in line or "90" in line for line in bench.log)
 
 
 def test_a_bug_of_ours_in_a_network_wait_is_not_taken_for_a_fault(bench):
@@ -216,4 +253,4 @@ def test_a_bug_of_ours_in_a_network_wait_is_not_taken_for_a_fault(bench):
     bench.proxy.mode = BLACKHOLE
     bench.outbox.put(b"x")
     with pytest.raises(IndexError, match="a bug"):
-        bench.session.step(bench.outbox)
+        bench.link.step()

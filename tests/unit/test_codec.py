@@ -13,6 +13,8 @@ STATUS = {
     "queue_frames": 0,
     "dropped_frames": 0,
     "reconnects": 1,
+    "link": 5,
+    "rung": 0,
     "nmea_sentences": 4294967295,
     "nmea_errors": 2,
     "fixes": 60,

@@ -1,7 +1,7 @@
 import patrolink_messages as m
 from agent.counter import Counter
 from agent.gps import fix as gps
-from agent.link.events import Events
+from agent.link.events import LIMIT, Events
 from agent.link.outbox import Outbox
 from agent.reporter import Reporter
 from memory import MemoryFiles, MemoryStore
@@ -14,9 +14,10 @@ def reporter(batch_fixes=60, batch_s=60):
     outbox = Outbox(MemoryFiles(), 1 << 16)
     config = {"batch_fixes": batch_fixes, "batch_s": batch_s}
     channel = frame.Channel(KEY, b"dev-1")
-    return Reporter(
-        channel, Counter(MemoryStore()), outbox, Events(MemoryFiles(), lambda: 0), config, lambda: gps.UNKNOWN
-    ), outbox
+    events = Events(MemoryFiles(), lambda: 0)
+    it = Reporter(channel, Counter(MemoryStore()), outbox, events, config, lambda: gps.UNKNOWN)
+    it.events = events
+    return it, outbox
 
 
 def fix(i, lat=310000000, lon=1210000000, mode=3, day=19723):
@@ -101,14 +102,37 @@ def test_a_suspect_date_is_told_but_not_believed():
     assert len(fixes) == 1 and fixes[0]["flags"] == track.DATE_SUSPECT >> 2 and it.untimed == 1
 
 
-def test_an_event_takes_the_track_with_it_and_goes_first():
+def test_an_event_takes_the_track_with_it_and_says_where_and_when():
     it, outbox = reporter(60)
     for i in range(3):
         it.on_fix(fix(1000 * i), 1000 * i)
-    names = ("kind", "phase", "ack_wanted", "cause", "event_id")
-    it.send(m.EVENT, dict([(n, 1) for n in names], text=b"help"))
+    for ack_wanted in (0, 1):
+        event_id = it.raise_event(1, 0, ack_wanted, 5000)
+        data = bytes((it.events if ack_wanted else outbox).begin())
+        kind, counter, body, _ = frame.Channel(KEY, b"dev-1").open_frame(data)
+        message = decode.decode(kind, body)
+        assert message["event_id"] == counter == event_id and message["kind"] == 1
+        assert message["lat_e7"] == 310000000 and message["fix_age_s"] == 3
+        assert message["time_ms"] % 86400000 == 2000000 + 3000
     kinds = []
     while len(outbox):
         kinds.append(outbox.begin()[0] & 31)
         outbox.done()
-    assert kinds == [m.EVENT, m.POSITION_BATCH]
+    assert kinds == [m.EVENT, m.POSITION_BATCH] and len(it.events) == 1
+
+
+def test_more_unanswered_events_than_are_kept_apart_go_by_the_outbox():
+    it, outbox = reporter(60)
+    for _ in range(LIMIT + 5):
+        it.raise_event(1, 0, 1, 0)
+    assert len(it.events) == LIMIT and len(outbox) == 5
+
+
+def test_time_from_the_network_serves_until_the_receiver_knows():
+    it, outbox = reporter(1)
+    it.set_time(20000, 5000, 0)
+    it.on_fix(fix(0, day=gps.UNKNOWN), 1000)
+    it.set_time(1, 1, 2000)  # only the first counts
+    it.on_fix(fix(0, day=gps.UNKNOWN), 3000)
+    _, fixes = decoded(outbox)
+    assert [f["time_ms"] for f in fixes] == [20000 * 86400000 + 6000, 20000 * 86400000 + 8000]

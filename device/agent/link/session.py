@@ -59,9 +59,9 @@ class Session:
     def connect(self):
         """Open the session and listen to what comes down."""
         b = self._broker
-        client = self._umqtt.MQTTClient(
-            self._device, b["host"], b["port"], b.get("user"), b.get("password"), self._keepalive_ms // 1000
-        )
+        user = b["user"].encode() if b.get("user") else None
+        password = (b.get("password") or "").encode()
+        client = self._umqtt.MQTTClient(self._device, b["host"], b["port"], user, password, self._keepalive_ms // 1000)
         self._client = client
         # umqtt takes its sockets from a module global; sessions share one thread, so setting it here is enough.
         self._umqtt.socket = self._net

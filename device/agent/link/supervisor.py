@@ -22,6 +22,7 @@ _SEARCH_MS = 90000  # a search for a network takes up to a minute
 _ASK_MS = 5000
 _SHORT_LOSS_MS = 10000  # a TCP session outlives this
 _HURRY_MS = 1000
+_URGENT_MS = 5000  # longest back-off while an event waits: one wearer in need is no herd
 _SIGNAL_MS = 60000
 _BOARD_RESET_MS = 3600000  # not oftener: a dead modem must not make the board useless too
 _BOARD_RESET_AFTER = 3  # modem resets without an answer
@@ -51,6 +52,7 @@ class Supervisor:
         self.rung = WELL
         self.on_clock = None  # function(day, ms): takes the network's time
         self.on_session = None  # function(): a session has begun
+        self.urgent = None  # function(): something urgent waits
         self._failures = [0] * UP
         self._failing_since = 0
         self._calm = 1
@@ -201,6 +203,8 @@ class Supervisor:
                 rung = BOARD_RESET
         self.rung = rung
         wait = self._backoff.next_ms()
+        if self.urgent is not None and self.urgent():
+            wait = min(wait, _URGENT_MS)
         self._log("link: %s; %s, next attempt in %d ms" % (why, _REMEDIES[rung], wait))
         modem = self._modem
         if rung == PDP_DOWN:

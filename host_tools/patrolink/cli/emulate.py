@@ -4,8 +4,8 @@ A track (.csv, .gpx) is spoken as NMEA by an emulated receiver; a log (.log, .nm
 capture, its keys, GeoJSON, a picture, a map and summary.json are left in that folder. Exit code 1 when a fix was lost.
 
 With --hours everything runs on a virtual clock, on CPython: a patrol of so many hours passes in seconds, and a seed
-repeats it. Unless --no-faults, power, modem, SIM, carrier, broker, storage and clock misbehave besides the network's own
-ways; the report ends with what was recorded, delivered, duplicated, thinned and lost.
+repeats it. Unless --no-faults, power, modem, SIM, carrier, broker, storage and clock misbehave besides the network's
+own ways; the report ends with what was recorded, delivered, duplicated, thinned and lost.
 """
 
 import argparse
@@ -32,8 +32,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch", type=int, default=60, metavar="N", help="fixes a frame, 1 to 255")
     parser.add_argument("--broker", default="auto", metavar="URL", help="auto, or mqtt://host:port of one that runs")
     parser.add_argument("--device", default="emulated-1", metavar="ID", help="device id")
-    parser.add_argument("--modem", default="quectel", choices=("quectel", "simcom", "none"), help="its dialect; none: \
-the board's own sockets")
+    parser.add_argument(
+        "--modem",
+        default="quectel",
+        choices=("quectel", "simcom", "none"),
+        help="its dialect; none: \
+the board's own sockets",
+    )
     parser.add_argument("--network", default="city", metavar="PROFILE", help="city, village, lift, handover or dead")
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="of all that is random")
     parser.add_argument("--hours", type=float, metavar="H", help="simulate so many hours on a virtual clock")

@@ -11,11 +11,12 @@ import tempfile
 import time
 from pathlib import Path
 
+from patrolink.emulator.certificates import Certificates
 from patrolink.errors import DeviceError
 
 _START_S = 15.0
 _MOSQUITTO = """listener {port} 127.0.0.1
-allow_anonymous true
+allow_anonymous {anonymous}
 persistence false
 max_queued_messages 100000
 """
@@ -35,17 +36,31 @@ def _mosquitto() -> str | None:
 class Broker:
     """Runs until `stop`. `name` tells which broker it is, `port` where it listens on 127.0.0.1."""
 
-    def __init__(self, embedded: bool = False) -> None:
-        """Start it, amqtt in any case when `embedded`; DeviceError when it does not come up."""
+    def __init__(
+        self, embedded: bool = False, tls: Certificates | None = None, passwords: dict[str, str] | None = None
+    ) -> None:
+        """Start it, amqtt in any case when `embedded`; DeviceError when it does not come up.
+
+        tls        listen with this certificate, and ask clients for one when it says so (mosquitto only)
+        passwords  let only these users in (mosquitto only)
+        """
         self._dir = tempfile.TemporaryDirectory(prefix="patrolink-broker-")
         self.port = _free_port()
         mosquitto = None if embedded else _mosquitto()
         config = Path(self._dir.name) / "config"
         self._log = Path(self._dir.name) / "log"
+        if (tls or passwords) and not mosquitto:
+            raise DeviceError("TLS and passwords need mosquitto; install it")
         if mosquitto:
             version = subprocess.run([mosquitto, "-h"], capture_output=True, text=True).stdout.split("\n")[0]
             self.name = "mosquitto " + version.rpartition(" ")[2]
-            config.write_text(_MOSQUITTO.format(port=self.port), encoding="utf-8")
+            text = _MOSQUITTO.format(port=self.port, anonymous=str(not passwords).lower())
+            if tls:
+                text += f"certfile {tls.cert}\nkeyfile {tls.cert}\ncafile {tls.ca}\n"
+                text += f"require_certificate {str(tls.client is not None).lower()}\n"
+            if passwords:
+                text += f"password_file {self._passwords(passwords)}\n"
+            config.write_text(text, encoding="utf-8")
             command = [mosquitto, "-c", str(config)]
         else:
             self.name = "amqtt " + importlib.metadata.version("amqtt")
@@ -55,6 +70,13 @@ class Broker:
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         self._await()
+
+    def _passwords(self, passwords: dict[str, str]) -> Path:
+        path = Path(self._dir.name) / "passwords"
+        path.write_text("".join(f"{user}:{word}\n" for user, word in passwords.items()), encoding="utf-8")
+        tool = shutil.which("mosquitto_passwd") or "/usr/bin/mosquitto_passwd"
+        subprocess.run([tool, "-U", str(path)], check=True, capture_output=True)
+        return path
 
     def _await(self) -> None:
         deadline = time.monotonic() + _START_S

@@ -4,6 +4,7 @@ What it does wrong on purpose: late and overtaking URCs, bytes lost or damaged o
 a command, a SIM that is pulled; and whole `moods` for a modem that is broken.
 """
 
+import functools
 import random
 import re
 from collections.abc import Callable
@@ -189,7 +190,7 @@ class Modem:
             if start >= 0:
                 self._busy = True
                 text = line[start:].decode("latin-1")
-                self._after(self._random.uniform(2, 15), lambda text=text: self._obey(text))
+                self._after(self._random.uniform(2, 15), functools.partial(self._obey, text))
 
     def _final(self, text: str = "OK", after_ms: float = 0.0) -> None:
         def end() -> None:
@@ -314,9 +315,8 @@ class Modem:
         if dbm is None:
             self._info("+CPSI: NO SERVICE,Online")
         else:
-            self._info(
-                f"+CPSI: LTE,Online,460-00,0x1A2B,12345678,211,EUTRAN-BAND3,1300,5,5,-100,{dbm * 10},{dbm * 10 + 200},12"
-            )
+            cell = "460-00,0x1A2B,12345678,211,EUTRAN-BAND3,1300,5,5"
+            self._info(f"+CPSI: LTE,Online,{cell},-100,{dbm * 10},{dbm * 10 + 200},12")
 
     def _at_cclk(self, mode: str, a: list[str]) -> None:
         from datetime import datetime, timezone

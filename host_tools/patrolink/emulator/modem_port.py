@@ -85,7 +85,9 @@ class ModemPort:
         self._late = bytearray()
         self.scheduler = Scheduler(self._now())
         self.network = Network(self.scheduler, profile, seed, self._dial)
-        self.modem = Modem(self.scheduler, self.network, dialect, seed, self._to_device, lambda: int(time.time() * 1000))
+        self.modem = Modem(
+            self.scheduler, self.network, dialect, seed, self._to_device, lambda: int(time.time() * 1000)
+        )
         self._lock = threading.Lock()
         self._stop = False
         self._thread = threading.Thread(target=self._run, daemon=True, name="modem")

@@ -1,7 +1,7 @@
 """A device, its receiver, its modem, the network and the broker on one virtual clock: hours pass in seconds.
 
-Whatever is random comes from the seed, so a seed repeats a run. What counts as recorded is what the agent's storage took
-on; what counts as delivered is what a hub opened, each frame once.
+Whatever is random comes from the seed, so a seed repeats a run. What counts as recorded is what the agent's storage
+took on; what counts as delivered is what a hub opened, each frame once.
 """
 
 import gc
@@ -39,7 +39,7 @@ _SAMPLE_MS = _HOUR_MS / 2
 
 @dataclass(frozen=True)
 class Faults:
-    """Mean hours between what goes wrong besides the network's own ways; None: never. See `patrolink emulate --help`."""
+    """Mean hours between what goes wrong besides the network's own ways; None: never. Odds of the last four."""
 
     power_cut_h: float | None = 8
     brown_out_h: float | None = 4
@@ -233,7 +233,7 @@ class Simulation:
         self.every("black_hole", faults.black_hole_h, span(hole, 90))
         self.every("disk_full", faults.disk_full_h, fill)
         self.every("clock_jump", faults.clock_jump_h, jump)
-        self._answers_lost = faults.answers_lost
+        self.answers_lost = faults.answers_lost
         self.modem.line = replace(
             self.modem.line, drop=faults.line_drop, damage=faults.line_damage, late_urc=faults.late_urc
         )
@@ -302,7 +302,7 @@ class Simulation:
             self.report.rejected += 1
             return
         message = decode.decode(kind, body)
-        if message["message"] == "event" and self.random.random() >= self._answers_lost:
+        if message["message"] == "event" and self.random.random() >= self.answers_lost:
             self.broker.send(device, self._desk.answer(device, message["event_id"], self.unix_ms()))
         if repeated:
             self.report.resent += 1
@@ -336,7 +336,8 @@ class Simulation:
     def run(self, hours: float) -> Report:
         """Patrol for so long, wait for what is under way, and return the report."""
         self._speaking_until = hours * _HOUR_MS
-        self.scheduler.after(1000, lambda epochs=self._epochs(): self._speak(epochs))  # type: ignore[misc]
+        epochs = self._epochs()
+        self.scheduler.after(1000, lambda: self._speak(epochs))
         self.scheduler.after(_SAMPLE_MS, self._sample)
         for hour in range(1, int(hours) + 1):
             self.scheduler.at(hour * _HOUR_MS, lambda hour=hour: self.on_hour(hour))  # type: ignore[misc]
@@ -432,4 +433,3 @@ def footprint(device: Any) -> int:
         total += sys.getsizeof(it)
         stack += gc.get_referents(it)
     return total
-

@@ -10,13 +10,13 @@ from collections.abc import Callable
 from patrolink.emulator.network import Connection
 from patrolink.emulator.scheduler import Scheduler
 
-_CONNECT, _PUBLISH, _PUBACK, _SUBSCRIBE, _PINGREQ, _DISCONNECT = 1, 3, 4, 8, 12, 14
+_CONNECT, _PUBLISH, _PUBACK, _SUBSCRIBE, _PINGREQ = 1, 3, 4, 8, 12
 
 
 class VirtualBroker:
     """
     on_publish  function(device, payload), once for each PUBLISH that is taken
-    mute        take everything, acknowledge nothing
+    mute        take every PUBLISH, acknowledge none
     refuse      CONNACK return code, 0 to accept
     """
 
@@ -159,24 +159,20 @@ class _Session:
             if older is not None:
                 older.end()
             broker.sessions[self.device] = self
-            if not broker.mute:
-                self.packet(0x20, b"\0\0")
+            self.packet(0x20, b"\0\0")
         elif not self.device:
             self.end()
         elif kind == _PUBLISH:
             n = struct.unpack_from(">H", body)[0]
             packet_id, payload = body[2 + n : 4 + n], body[4 + n :]
-            if broker.mute:
-                return
             broker.on_publish(self.device, payload)
-            self.packet(0x40, packet_id)
-        elif kind == _SUBSCRIBE and not broker.mute:
+            if not broker.mute:
+                self.packet(0x40, packet_id)
+        elif kind == _SUBSCRIBE:
             self.packet(0x90, body[:2] + b"\1")
-        elif kind == _PINGREQ and not broker.mute:
+        elif kind == _PINGREQ:
             self.packet(0xD0, b"")
-        elif kind == _DISCONNECT:
-            self.end()
-        elif kind not in (_PUBACK, _SUBSCRIBE, _PINGREQ):
+        elif kind != _PUBACK:  # DISCONNECT, or what a device has no reason to send
             self.end()
 
     def end(self) -> None:

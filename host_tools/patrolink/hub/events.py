@@ -1,7 +1,5 @@
 """The hub's answers to events that want one."""
 
-import struct
-
 from patrolink_names import NAMES
 from patrolink_protocol import codec, frame
 

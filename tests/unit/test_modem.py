@@ -1,0 +1,245 @@
+"""The driver against lines of both makers' manuals. The whole modem, network and all, is in tests/faults."""
+
+from agent.modem import at, driver, quectel, simcom
+from compat.stream import Network
+
+MANUAL = {
+    b"AT": b"OK",
+    b"ATE0": b"OK",
+    b"AT+CMEE=1": b"OK",
+    b"AT+CTZU=1": b"OK",
+    b"AT+CEDRXS=0": b"OK",
+    b"AT+CPSMS=0": b"+CME ERROR: 4",
+    b"AT+CGREG=1": b"OK",
+    b"AT+CEREG=1": b"OK",
+    b"AT+CGSN": b"867584030000017\r\n\r\nOK",
+    b"AT+CPIN?": b"+CPIN: READY\r\n\r\nOK",
+    b"AT+CEREG?": b"+CEREG: 1,5\r\n\r\nOK",
+    b"AT+CGREG?": b"+CGREG: 1,0\r\n\r\nOK",
+    b"AT+COPS?": b'+COPS: 0,0,"CHINA MOBILE",7\r\n\r\nOK',
+    b"AT+CCLK?": b'+CCLK: "26/06/01,00:30:05+32"\r\n\r\nOK',
+    b"AT+CSQ": b"+CSQ: 20,99\r\n\r\nOK",
+    b"AT+CGMI": b"Quectel\r\n\r\nOK",
+    b"AT+QIDEACT=1": b"OK",
+    b"AT+QCCID": b"+QCCID: 89860025128306012474\r\n\r\nOK",
+    b"AT+QCSQ": b'+QCSQ: "LTE",-52,-81,195,-10\r\n\r\nOK',
+    b'AT+QICSGP=1,1,"cmnet"': b"OK",
+    b"AT+QIACT=1": b"OK",
+    b'AT+QIOPEN=1,0,"TCP","hub.example",1883,0,0': b"OK\r\n\r\n+QIOPEN: 0,0",
+}
+SIMCOM = {
+    b"AT+CGMI": b"SIMCOM INCORPORATED\r\n\r\nOK",
+    b"AT+NETCLOSE": b"+NETCLOSE: 2\r\n\r\nERROR",
+    b"AT+CICCID": b"+ICCID: 89860318760238610932\r\n\r\nOK",
+    b"AT+CPSI?": b"+CPSI: LTE,Online,460-11,0x5A1E,187214780,257,EUTRAN-BAND3,1850,5,5,-94,-850,-545,15\r\n\r\nOK",
+    b'AT+CGDCONT=1,"IP","cmnet"': b"OK",
+    b"AT+CIPRXGET=1": b"OK",
+    b"AT+NETOPEN": b"OK\r\n\r\n+NETOPEN: 0",
+    b'AT+CIPOPEN=0,"TCP","hub.example",1883': b"OK\r\n\r\n+CIPOPEN: 0,0",
+}
+
+
+class Uart:
+    """Answers by the book; a command that is not in it gets ERROR. Time passes only in waits."""
+
+    def __init__(self, book):
+        self.book = book
+        self.now = 0
+        self.rx = bytearray()
+        self.wrote = []
+
+    def now_ms(self):
+        return self.now
+
+    def wait(self, ms):
+        if not self.rx:
+            self.now += ms
+
+    def readinto(self, buf):
+        n = min(len(buf), len(self.rx))
+        buf[:n] = self.rx[:n]
+        self.rx = self.rx[n:]
+        return n
+
+    def write(self, data):
+        data = bytes(data)
+        self.wrote.append(data)
+        if data[-1:] == b"\r":
+            answer = self.book.get(data[:-1], b"ERROR")
+            if answer is not None:
+                self.rx += b"\r\n" + answer + (b"" if answer == b"> " else b"\r\n")
+        elif b"payload" in self.book:
+            self.rx += b"\r\n" + self.book[b"payload"] + b"\r\n"
+
+
+def modem(extra=None, config=None):
+    book = dict(MANUAL)
+    book.update(extra or {})
+    uart = Uart(book)
+    log = []
+    net = Network(uart.now_ms, lambda: None, None, 5000)
+    it = driver.Modem(uart, None, net, log.append, config or {"apn": "cmnet"})
+    net.raw = it.tcp
+    return it, uart, net, log
+
+
+def brought_up(extra=None):
+    it, uart, net, log = modem(extra)
+    it.start()
+    it.check_sim()
+    it.look_for_network()
+    it.read_operator()
+    it.pdp_up()
+    return it, uart, net, log
+
+
+def fault(function):
+    try:
+        function()
+    except driver.ModemFault as e:
+        return str(e)
+    raise AssertionError("no ModemFault")
+
+
+def test_both_dialects_by_the_book():
+    for extra, iccid, dialect in (
+        (None, b"89860025128306012474", quectel),
+        (SIMCOM, b"89860318760238610932", simcom),
+    ):
+        it, uart, net, log = brought_up(extra)
+        assert it.dialect is dialect and it.imei == b"867584030000017" and it.iccid == iccid
+        assert it.registered and it.roaming and it.operator == b"CHINA MOBILE"
+        assert it.clock() == (20604, 16 * 3600000 + 30 * 60000 + 5000)  # local time less eight hours
+        assert it.signal_dbm() == (-81 if dialect is quectel else -85)
+        stream = net.socket()
+        stream.connect(("hub.example", 1883))
+        assert it.sockets[0] is not None and not [line for line in log if "8986" in line or "hub" in line]
+        stream.close()
+        assert it.sockets[0] is None
+
+
+def test_send_and_receive_by_the_book():
+    data = b'\r\nOK\r\n+QIURC: "closed",0\r\n'
+    for extra, sent, urc in (
+        (
+            {
+                b"AT+QISEND=0,4": b"> ",
+                b"payload": b"SEND OK",
+                b"AT+QIRD=0,1024": b"+QIRD: %d\r\n" % len(data) + data + b"\r\n\r\nOK",
+            },
+            b"AT+QISEND=0,4\r",
+            b'+QIURC: "recv",0',
+        ),
+        (
+            dict(
+                list(SIMCOM.items())
+                + [
+                    (b"AT+CIPSEND=0,4", b"> "),
+                    (b"payload", b"OK\r\n\r\n+CIPSEND: 0,4,4"),
+                    (b"AT+CIPRXGET=2,0,1024", b"+CIPRXGET: 2,0,%d,0\r\n" % len(data) + data + b"\r\n\r\nOK"),
+                ]
+            ),
+            b"AT+CIPSEND=0,4\r",
+            b"+CIPRXGET: 1,0",
+        ),
+    ):
+        it, uart, net, log = brought_up(extra)
+        stream = net.socket()
+        stream.connect(("hub.example", 1883))
+        stream.write(b"pi")
+        stream.write(b"ng")
+        stream.flush()
+        assert uart.wrote[-2:] == [sent, b"ping"]  # one write a packet
+        stream.setblocking(False)
+        assert stream.read(1) is None
+        uart.rx += b"\r\n" + urc + b"\r\n"
+        it.pump()
+        assert stream.read(len(data)) == data
+        assert stream.read(1) is None
+
+
+def test_sends_that_fail():
+    it, uart, net, log = brought_up({b"AT+QISEND=0,1": b"> ", b"payload": b"SEND FAIL"})
+    stream = net.socket()
+    stream.connect(("hub.example", 1883))
+    stream.write(b"x")
+    for wanted in (110, 104):  # a buffer that stays full times out; a socket that is gone is reset
+        try:
+            stream.flush()
+            raise AssertionError("sent")
+        except OSError as e:
+            assert e.args[0] == wanted, e
+        uart.book[b"AT+QISEND=0,1"] = b"ERROR"
+
+
+def test_a_modem_that_does_not_do_its_part():
+    silent = dict([(text, None) for text in MANUAL])
+    assert "no answer to AT" in fault(modem(silent)[0].start)
+    assert "dialect is not spoken" in fault(modem({b"AT+CGMI": b"Foreign\r\n\r\nOK"})[0].start)
+    assert "AT+CGMI" in fault(modem({b"AT+CGMI": b"ERROR"})[0].start)
+    for answer, words in (
+        (b"+CME ERROR: 10", "no usable SIM"),
+        (b"+CPIN: SIM PIN\r\n\r\nOK", "asks for SIM PIN"),
+        (b"+CPIN: NOT READY\r\n\r\nOK", "NOT READY"),
+        (b"OK", "without what was asked"),
+        (None, "no answer in 5000 ms"),
+    ):
+        it = modem({b"AT+CPIN?": answer})[0]
+        it.start()
+        assert words in fault(it.check_sim), answer
+    it = modem({b"AT+QIACT=1": b"ERROR"})[0]
+    it.start()
+    assert "APN" in fault(it.pdp_up) and not it.pdp
+
+
+def test_what_comes_unasked_changes_the_state():
+    it, uart, net, log = brought_up()
+    for line, check in (
+        (b"+CEREG: 2", lambda: not it.registered),
+        (b'+CEREG: 1,"1A2B","0123ABCD",7', lambda: it.registered and not it.roaming),
+        (b'+QIURC: "pdpdeact",1', lambda: not it.pdp),
+        (b"+CPIN: NOT INSERTED", lambda: not it.sim),
+        (b"RDY", lambda: not it.ready and log == ["modem: it started anew"]),
+    ):
+        uart.rx += b"\r\n" + line + b"\r\n"
+        it.pump()
+        assert check(), line
+
+
+def test_urcs_of_any_shape_are_survived():
+    for extra in (None, SIMCOM):
+        it, uart, net, log = brought_up(extra)
+        for line in (
+            b"+QIURC:",
+            b'+QIURC: "recv"',
+            b'+QIURC: "recv",99999999999999',
+            b'+QIURC: "closed","x"',
+            b"+QIOPEN:",
+            b"+QIOPEN: 0",
+            b"+QIOPEN: -1,0",
+            b"+CIPOPEN: x,y",
+            b"+CIPRXGET: 1,",
+            b"+IPCLOSE:",
+            b"+NETOPEN:",
+            b"+CEREG:",
+            b"+CEREG: ,,,",
+            b"+CGREG: 1,x",
+            b"\xff\xfe\x00",
+        ):
+            uart.rx += b"\r\n" + line + b"\r\n"
+            it.pump()
+        assert it.run(b"AT").result == at.OK
+
+
+def test_the_network_clock():
+    for text, expected in (
+        (b'+CCLK: "26/11/24,10:11:12+32"', (20781, (2 * 3600 + 11 * 60 + 12) * 1000)),
+        (b'+CCLK: "26/01/01,00:00:00-08"', (20454, 2 * 3600000)),
+        (b'+CCLK: "26/01/01,03:00:00+32"', (20453, 19 * 3600000)),
+        (b'+CCLK: "80/01/06,00:00:00+00"', None),  # a modem that was never told
+        (b'+CCLK: "26/13/01,00:00:00+00"', None),
+        (b'+CCLK: ""', None),
+        (b"+CCLK: ", None),
+        (b'+CCLK: "26/11/24,xx:11:12+32"', None),
+    ):
+        assert driver.parse_clock(text) == expected, text
