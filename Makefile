@@ -14,7 +14,7 @@ help:
 	@echo "make parity    the unit tests on CPython and on MicroPython"
 	@echo "make bench     measure against peers; results in build/bench"
 	@echo "make fuzz      the codecs against hostile bytes for FUZZ_SECONDS (60)"
-	@echo "make sim       long simulations: power cuts at every write of the outbox"
+	@echo "make sim       long simulations: ten thousand power cuts, the fault matrix, a hundred hours"
 	@echo "make check     lint, types and generated files"
 	@echo "make generate  make protocol/generated, protocol/vectors and the tables of SPEC.md anew"
 
@@ -98,8 +98,10 @@ FUZZ_SECONDS ?= 60
 fuzz: .venv/test-ready debian
 	@$(BIN)/python tests/fuzz/fuzz.py $(FUZZ_SECONDS)
 
-sim: .venv/test-ready
+sim: .venv/test-ready $(UMQTT)
 	@$(BIN)/python tests/faults/power_cuts.py
+	@PYTHONPATH=. $(BIN)/python tests/faults/matrix.py
+	@PYTHONPATH=. $(BIN)/python tests/faults/hundred_hours.py
 
 check: lint types
 	@$(BIN)/python protocol/generate.py --check

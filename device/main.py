@@ -171,6 +171,7 @@ class Device:
             if not self.link.step():
                 self.inputs.wait(self._hal.IDLE_MS)
         self.patrol.finish()
+        self.link.leaving = True
         deadline = self.now_ms() + _DRAIN_MS
         while len(self.outbox) + len(self.events) and self.now_ms() < deadline:
             if not self.link.step():

@@ -4,6 +4,7 @@ The server's certificate and name are always verified. MicroPython wraps the str
 memory, and this moves the bytes.
 """
 
+import binascii
 import ssl
 
 _RECORD = 1024
@@ -29,14 +30,31 @@ def context(options):
     try:
         if hasattr(ssl, "MemoryBIO"):
             ctx.load_verify_locations(options["ca"])
+            if options.get("cert"):
+                ctx.load_cert_chain(options["cert"], options.get("key"))
         else:
-            with open(options["ca"], "rb") as f:
-                ctx.load_verify_locations(cadata=f.read())
-        if options.get("cert"):
-            ctx.load_cert_chain(options["cert"], options.get("key"))
+            ctx.load_verify_locations(cadata=_der(options["ca"], "CERTIFICATE"))
+            if options.get("cert"):
+                cert = options["cert"]
+                ctx.load_cert_chain(_der(cert, "CERTIFICATE"), _der(options.get("key") or cert, "PRIVATE KEY"))
     except (OSError, ValueError) as e:
         raise ValueError("broker.tls: a certificate or key cannot be used: %s" % e)
     return ctx
+
+
+def _der(path, label):
+    """Return the first such block of a PEM file (RFC 7468) as DER: MicroPython's mbedTLS is built without PEM."""
+    text = None
+    with open(path) as f:
+        for line in f:
+            line = line.strip()
+            if line.startswith("-----BEGIN ") and line.endswith(label + "-----"):
+                text = ""
+            elif line.startswith("-----END ") and text is not None:
+                return binascii.a2b_base64(text)
+            elif text is not None:
+                text += line
+    raise ValueError("%s holds no %s" % (path, label))
 
 
 def _readable(path):

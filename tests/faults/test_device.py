@@ -2,24 +2,30 @@
 
 import contextlib
 import itertools
+import re
+import shutil
 import time
 from dataclasses import replace
 
 import pytest
 from patrolink import boards, home, keys, tracks
 from patrolink.decoding import Decoder
-from patrolink.emulator import nmea
+from patrolink.emulator import certificates, nmea
 from patrolink.emulator.broker import Broker
 from patrolink.emulator.device import Device
 from patrolink.emulator.gps import GpsReceiver
+from patrolink.emulator.modem_port import ModemPort
+from patrolink.emulator.network import PROFILES
 from patrolink.errors import DeviceError
+from patrolink.hub.events import EventDesk
 from patrolink.keys import DeviceKey
 from patrolink.transport.mqtt import MqttTransport
 
-from tests.faults.proxy import BLACKHOLE, PASS, Proxy
+from tests.faults.proxy import BLACKHOLE, CORRUPT, DRIP, PASS, THROTTLE, Proxy
 
 WALK = home.root() / "tests" / "golden" / "tracks" / "walk-1hz.csv"
-HEAP_LIMIT = 96 * 1024
+HEAP_LIMIT = 128 * 1024  # of 192 KiB, on a 64-bit machine, the agent's own bytecode in it
+MODEM_HEAP_LIMIT = 160 * 1024
 
 
 def walk(n: int) -> list[tracks.Point]:
@@ -33,8 +39,11 @@ def walk(n: int) -> list[tracks.Point]:
 class Rig:
     """A device, its receiver, a proxy to the broker, and a listener at the broker."""
 
-    def __init__(self, tmp_path, board: str, broker: Broker, epochs, speed: float, **config) -> None:
+    def __init__(
+        self, tmp_path, board: str, broker: Broker, epochs, speed: float, modem="", login=None, **config
+    ) -> None:
         self.stack = contextlib.ExitStack()
+        self.login = login or {}
         self.tmp_path, self.board, self.config = tmp_path, boards.find(board), config
         self.device_id = f"rig-{time.monotonic_ns() % 1_000_000_000}"
         self.key = keys.create(tmp_path / "keys.toml", self.device_id)
@@ -46,16 +55,22 @@ class Rig:
         self.stack.callback(self.proxy.close)
         self.receiver = GpsReceiver(epochs, speed)
         self.stack.callback(self.receiver.close)
+        self.modem = None
+        if modem:
+            self.modem = ModemPort(tmp_path / "modem", modem, PROFILES["city"], 1)
+            self.stack.callback(self.modem.close)
+            config["modem"] = {"uart": self.modem.path, "apn": "cmnet", "reset_pin": str(self.modem.reset_pin)}
+            self.config = config
         self.device = self.boot()
 
     def boot(self) -> Device:
         config = {
             "device": self.device_id,
             "key": self.key.hex(),
-            "broker": {"host": "127.0.0.1", "port": self.proxy.port},
             "gps_uart": self.receiver.path,
             **self.config,
         }
+        config["broker"] = {"host": "127.0.0.1", "port": self.proxy.port, **self.login}
         device = Device(self.board, self.tmp_path / "device", config)
         self.stack.callback(device.kill)
         return device
@@ -199,3 +214,132 @@ def test_configuration_that_cannot_be_used_is_told(tmp_path, broker):
             device.check()
             time.sleep(0.1)
     assert "deadbeef" not in device.log.read_text()
+
+
+@pytest.mark.parametrize("board, dialect", [("unix", "quectel"), ("unix", "simcom"), ("linux", "simcom")])
+def test_a_patrol_through_the_emulated_modem(rig, board, dialect):
+    it = rig(board, nmea.speak(walk(600)), speed=100, modem=dialect)
+    it.receiver.start()
+    it.listen(lambda: it.decoder.stats.fixes >= 60)
+    with it.modem.held() as port:
+        port.network.drop_pdp()
+    it.listen(lambda: it.decoder.stats.fixes >= 240)
+    with it.modem.held() as port:
+        port.modem.start()  # a brown-out
+    it.listen(lambda: it.decoder.stats.fixes >= 540)
+    told = it.finish()
+    times = it.times()
+    assert told["fixes"] == len(times) == len(set(times)) == 600 and told["left"] == 0
+    assert told["connects"] >= 3 and told["dropped"] == 0
+    if told["heap_used"] is not None:
+        print(f"heap used {told['heap_used']} bytes")
+        assert told["heap_used"] < MODEM_HEAP_LIMIT
+    log = it.device.log.read_text()
+    assert "modem: it started anew" in log and "8986" not in log and it.key.hex() not in log
+
+
+def test_a_modem_that_hangs_is_reset_by_its_line(rig):
+    it = rig("unix", nmea.speak(walk(300)), speed=20, modem="quectel", timeout_s=3)
+    it.receiver.start()
+    it.listen(lambda: it.decoder.stats.fixes >= 60)
+    with it.modem.held() as port:
+        port.modem.mood = "silent"
+        start = port.modem.start
+
+        def wakes_by_reset():
+            port.modem.mood = "well"
+            start()
+
+        port.modem.start = wakes_by_reset
+    it.listen(lambda: it.decoder.stats.fixes >= 240, 90)
+    told = it.finish()
+    assert told["modem_resets"] >= 1 and told["fixes"] == len(set(it.times())) == 300
+
+
+@pytest.mark.parametrize("mode", [THROTTLE, DRIP])
+def test_a_slow_way_to_the_broker(rig, mode):
+    it = rig("linux", nmea.speak(walk(120)), speed=60, batch_fixes=20)
+    it.proxy.mode = mode
+    it.receiver.start()
+    told = it.finish()
+    assert told["fixes"] == len(it.times()) == len(set(it.times())) == 120
+
+
+@pytest.mark.parametrize("board, modem", [("unix", ""), ("unix", "simcom"), ("linux", "quectel")])
+def test_tls_with_a_client_certificate_over_a_line_that_damages(rig_tls, board, modem):
+    """What a plain session would deliver damaged, TLS does not take: the session falls and the frame goes again."""
+    it = rig_tls(board, modem)
+    it.receiver.start()
+    it.listen(lambda: it.decoder.stats.fixes >= 60)
+    it.proxy.mode = CORRUPT
+    time.sleep(2)
+    it.proxy.mode = PASS
+    it.proxy.cut()
+    told = it.finish()
+    assert told["fixes"] == len(it.times()) == len(set(it.times())) == 300
+    assert it.decoder.stats.rejected == {} and told["connects"] >= 2
+
+
+@pytest.mark.parametrize("board", ["unix", "linux"])
+@pytest.mark.parametrize(
+    "wrong, words",
+    [
+        ("ca", "was refused"),
+        ("name", "was refused"),
+        ("expired", "was refused"),
+        ("no client certificate", "no session"),
+        ("password", "wrong user or password|not authorised"),
+    ],
+)
+def test_a_broker_that_may_not_be_trusted_or_does_not_trust(rig_tls, tmp_path, board, wrong, words):
+    it = rig_tls(board, "", wrong)
+    deadline = time.monotonic() + 20
+    while not re.search(words, it.device.log.read_text()):
+        it.device.check()
+        assert time.monotonic() < deadline, it.device.log.read_text()
+        time.sleep(0.1)
+    told = it.device.power_off()
+    assert told["published"] == 0 and told["left"] > 0
+    log = it.device.log.read_text()
+    assert "open-sesame" not in log and "wrong-word" not in log
+
+
+@pytest.fixture
+def rig_tls(tmp_path):
+    with contextlib.ExitStack() as stack:
+
+        def make(board: str, modem: str, wrong: str = "") -> Rig:
+            name = "10.0.0.1" if wrong == "name" else "127.0.0.1"
+            files = certificates.make(tmp_path / "tls", name, "rig", expired=wrong == "expired")
+            other = certificates.make(tmp_path / "other", "127.0.0.1", "rig")
+            if shutil.which("mosquitto", path="/usr/sbin:/usr/bin:/usr/local/sbin") is None:
+                pytest.skip("TLS and passwords need mosquitto")
+            broker = Broker(tls=files, passwords={"patrol": "open-sesame"})
+            stack.callback(broker.stop)
+            tls = {"ca": str(other.ca if wrong == "ca" else files.ca)}
+            if wrong != "no client certificate":
+                tls["cert"] = tls["key"] = str(files.client)
+            word = "wrong-word" if wrong == "password" else "open-sesame"
+            login = {"tls": tls, "user": "patrol", "password": word}
+            it = Rig(tmp_path, board, broker, nmea.speak(walk(300)), 20, modem, login, batch_fixes=20)
+            stack.callback(it.stack.close)
+            return it
+
+        yield make
+
+
+def test_an_sos_is_answered_by_the_hub_through_a_real_broker(rig):
+    it = rig("unix", nmea.speak(walk(200)), speed=10, modem="quectel")
+    it.receiver.start()
+    it.listen(lambda: any(row["message"] == "hello" for row in it.rows))
+    it.device.press("sos")
+    events = lambda: [row for row in it.rows if row["message"] == "event"]  # noqa: E731
+    it.listen(lambda: len(events()) == 1)
+    row = events()[0]
+    assert row["kind"] == "sos" and row["cause"] == "button" and row["ack_wanted"] == 1
+    desk = EventDesk({it.device_id: DeviceKey(it.key)}, "duty officer")
+    it.listen(lambda: it.decoder.stats.duplicates >= 1)  # unanswered, it comes again
+    it.transport.publish(it.device_id, desk.answer(it.device_id, row["event_id"], 0))
+    it.listen(lambda: it.receiver.done and it.receiver.drained())
+    told = it.device.power_off()
+    assert told["left"] == 0 and len(events()) == 1

@@ -1,4 +1,4 @@
-"""The whole agent with modem, network and broker on a virtual clock: nothing is lost, nothing doubled, memory is flat."""
+"""The whole agent with modem, network and broker on a virtual clock: nothing lost, nothing doubled, memory flat."""
 
 import dataclasses
 
@@ -98,7 +98,7 @@ def backlog(dialect: str) -> tuple[Simulation, dict]:
         sim.press_sos()
 
     def watch():
-        if sim.device.session.up and "session" not in times:
+        if sim.device.link.level == 5 and "session" not in times:
             times["session"] = sim.scheduler.now - returned
             sim.scheduler.after(1500, press)
         if "session" in times and len(sim.device.outbox) <= 1 and "drained" not in times:
@@ -154,7 +154,7 @@ def test_wrong_certificates_are_refused_in_words_and_nothing_is_sent(tmp_path):
         sim.dials["TCP", "elsewhere.patrolink.example", 8883] = lambda c, dial=dial: dial("TCP", "", 0, c)
         sim.scheduler.at(170_000, lambda sim=sim: sim.hal.press(b"off"))
         report = sim.run(0.05)
-        assert report.delivered == 0 and report.waiting == report.recorded > 3
+        assert report.delivered == 0 and report.waiting == report.recorded + 1 > 4  # the hello
         refusals = [line for line in sim.log if "TLS with" in line and "was refused" in line]
         assert refusals and "CERTIFICATE_VERIFY_FAILED" in refusals[0], told(sim)
         # No modem reset and no radio restart for what no remedy mends.
@@ -234,7 +234,7 @@ def test_the_link_tells_where_it_stands():
     sim.scheduler.at(1_200_000, lambda: setattr(sim.network, "black_hole", False))
     sim.run(0.5)
     rungs = {row["rung"] for row in rows}
-    assert {row["link"] for row in rows} >= {0, 5} and rungs >= {0, 1, 3, 4, 5}, rungs
+    assert {row["link"] for row in rows} >= {0, 5} and rungs >= {0, 3, 4, 5}, rungs
     assert rows[-1]["link"] == 5 and rows[-1]["rung"] == 0 and -90 < rows[-1]["signal_dbm"] < -70
 
 

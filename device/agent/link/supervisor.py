@@ -1,7 +1,8 @@
 """The way to the hub, held up: modem, SIM, network, data context, session. One state machine for all of it.
 
-`level` is what it waits for. A failure takes the next remedy of that level's ladder, `rung`; success at the top begins
-all ladders anew. A broker that answers but refuses is waited for with back-off: no remedy below it would help.
+`level` is what it waits for. A failure takes the next remedy of that level's ladder; `rung` is the heaviest one so far,
+and success at the top begins all ladders anew. A broker that answers but refuses is waited for with back-off: no remedy
+below it would help.
 """
 
 MODEM, SIM, NETWORK, PDP, SESSION, UP = range(6)
@@ -53,6 +54,7 @@ class Supervisor:
         self.on_clock = None  # function(day, ms): takes the network's time
         self.on_session = None  # function(): a session has begun
         self.urgent = None  # function(): something urgent waits
+        self.leaving = False  # the power goes soon: no remedy that takes its time
         self._failures = [0] * UP
         self._failing_since = 0
         self._calm = 1
@@ -190,7 +192,7 @@ class Supervisor:
         now = self._net.now_ms()
         if self.rung == WELL:
             self._failing_since = now
-        rung = RETRY if refused or self._modem is None else ladder[self._failures[level] % len(ladder)]
+        rung = RETRY if refused or self.leaving or self._modem is None else ladder[self._failures[level] % len(ladder)]
         if level >= NETWORK and now - self._failing_since < _PATIENCE_MS[rung] * self._calm:
             rung = RETRY
         else:
@@ -201,7 +203,7 @@ class Supervisor:
         if level == MODEM and self._failures[level] > len(ladder) * _BOARD_RESET_AFTER:
             if now - self._start_ms >= _BOARD_RESET_MS:
                 rung = BOARD_RESET
-        self.rung = rung
+        self.rung = max(self.rung, rung)
         wait = self._backoff.next_ms()
         if self.urgent is not None and self.urgent():
             wait = min(wait, _URGENT_MS)

@@ -6,12 +6,13 @@ one waits for its answer the receiver is served. Logs name cells and operators, 
 
 from agent.gps import fix as gps
 
-from .at import ERROR, OK, AtChannel, Command, numbers
+from .at import ERROR, OK, TIMEOUT, AtChannel, Command, numbers
 from .sockets import ModemSocket
 
 SOCKETS = 6
 _SLICE_MS = 20
 _BOOT_MS = 20000
+_SILENCES = 3
 _ROAMING = 5
 _CPIN_ABSENT = (10, 13, 14, 15)  # TS 27.007 9.2.1: SIM not inserted, failure, busy, wrong
 _RESET_MS = 300  # RESET_N low: EC200 and EG25 want 150 ms or more, SIM7600 and A7670 100 ms or more
@@ -43,6 +44,7 @@ class Modem:
         self.sockets = [None] * SOCKETS
         self.imei = self.iccid = self.operator = b""
         self.resets = 0
+        self._silent = 0  # commands without an answer, one after another
         self._forget()
 
     def _forget(self):
@@ -81,6 +83,10 @@ class Modem:
         while command.result is None:
             self.pump(_SLICE_MS)
             self._net.serve()
+        self._silent = self._silent + 1 if command.result == TIMEOUT else 0
+        if self._silent >= _SILENCES and self.ready:
+            self._log("modem: %d commands without an answer" % self._silent)
+            self._forget()
         return command
 
     def must(self, text, timeout_ms=1000, prefix=None, **more):

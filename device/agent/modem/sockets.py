@@ -10,7 +10,7 @@ EMFILE = 24
 _CHUNK = 1024  # of one read; both makers give up to 1500
 _SEND = 1024  # of one send; both makers take 1460 and more
 _SLICE_MS = 20
-_CLOSE_MS = 12000
+_CLOSE_MS = 3000  # the modem is told to give up after one second
 
 
 class ModemSocket:

@@ -3,6 +3,7 @@
 import contextlib
 import importlib.metadata
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -15,10 +16,11 @@ from patrolink.emulator.certificates import Certificates
 from patrolink.errors import DeviceError
 
 _START_S = 15.0
-_MOSQUITTO = """listener {port} 127.0.0.1
-allow_anonymous {anonymous}
+_MOSQUITTO = """per_listener_settings true
 persistence false
 max_queued_messages 100000
+listener {port} 127.0.0.1
+allow_anonymous {anonymous}
 """
 
 
@@ -41,11 +43,14 @@ class Broker:
     ) -> None:
         """Start it, amqtt in any case when `embedded`; DeviceError when it does not come up.
 
-        tls        listen with this certificate, and ask clients for one when it says so (mosquitto only)
+        tls        listen with this certificate, and ask for a client's when there is one (mosquitto only)
         passwords  let only these users in (mosquitto only)
+
+        With either there is a second listener, plain and open, at `url`: for whoever watches on this machine.
         """
         self._dir = tempfile.TemporaryDirectory(prefix="patrolink-broker-")
         self.port = _free_port()
+        self._inside = _free_port() if tls or passwords else self.port
         mosquitto = None if embedded else _mosquitto()
         config = Path(self._dir.name) / "config"
         self._log = Path(self._dir.name) / "log"
@@ -55,11 +60,15 @@ class Broker:
             version = subprocess.run([mosquitto, "-h"], capture_output=True, text=True).stdout.split("\n")[0]
             self.name = "mosquitto " + version.rpartition(" ")[2]
             text = _MOSQUITTO.format(port=self.port, anonymous=str(not passwords).lower())
+            if os.geteuid() == 0:
+                text = "user root\n" + text  # it would become one who cannot read this folder
             if tls:
                 text += f"certfile {tls.cert}\nkeyfile {tls.cert}\ncafile {tls.ca}\n"
                 text += f"require_certificate {str(tls.client is not None).lower()}\n"
             if passwords:
                 text += f"password_file {self._passwords(passwords)}\n"
+            if self._inside != self.port:
+                text += f"listener {self._inside} 127.0.0.1\nallow_anonymous true\n"
             config.write_text(text, encoding="utf-8")
             command = [mosquitto, "-c", str(config)]
         else:
@@ -93,7 +102,7 @@ class Broker:
     @property
     def url(self) -> str:
         """The broker's address."""
-        return f"mqtt://127.0.0.1:{self.port}"
+        return f"mqtt://127.0.0.1:{self._inside}"
 
     def stop(self) -> None:
         """End it."""

@@ -1,6 +1,7 @@
 """A certificate authority for emulated brokers: made for one run, forgotten after it."""
 
 from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import trustme
@@ -15,18 +16,22 @@ class Certificates:
     client: Path | None = None
 
 
-def make(folder: Path, host: str, client: str | None = None) -> Certificates:
-    """Make an authority and a certificate for `host`, and one for `client`, in `folder`; keys have mode 0600."""
+def make(folder: Path, host: str, client: str | None = None, expired: bool = False) -> Certificates:
+    """Make an authority and a certificate for `host`, and one for `client`, in `folder`; keys have mode 0600.
+
+    expired  the host's ended a day ago
+    """
     folder.mkdir(parents=True, exist_ok=True)
     authority = trustme.CA(key_type=trustme.KeyType.RSA)
     ca = folder / "ca.pem"
     authority.cert_pem.write_to_path(str(ca))
 
-    def issue(name: str, file: str) -> Path:
+    def issue(name: str, file: str, expired: bool = False) -> Path:
         path = folder / file
         path.touch(mode=0o600)
-        made = authority.issue_cert(name, key_type=trustme.KeyType.RSA)
+        end = datetime.now(timezone.utc) - timedelta(days=1) if expired else None
+        made = authority.issue_cert(name, key_type=trustme.KeyType.RSA, not_after=end)
         made.private_key_and_cert_chain_pem.write_to_path(str(path))
         return path
 
-    return Certificates(ca, issue(host, "broker.pem"), issue(client, "client.pem") if client else None)
+    return Certificates(ca, issue(host, "broker.pem", expired), issue(client, "client.pem") if client else None)

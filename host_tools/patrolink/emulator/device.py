@@ -42,6 +42,13 @@ class Device:
         lines = self.log.read_text(errors="replace").splitlines()
         return "\n".join("  " + line for line in lines[-_LAST_LINES:])
 
+    def press(self, button: str) -> None:
+        """Press a button of the board: `sos`."""
+        self.check()
+        assert self._process.stdin is not None
+        self._process.stdin.write(button.encode() + b"\n")
+        self._process.stdin.flush()
+
     def power_off(self, timeout_s: float = 30) -> dict[str, Any]:
         """Press the power button and return the device's own summary; DeadlineError when it does not come to rest."""
         self.check()

@@ -222,8 +222,11 @@ class Modem:
         handler = getattr(self, f"_{self.dialect}_{name.lower()}", None) or getattr(self, f"_at_{name.lower()}", None)
         if handler is None:
             self._final("ERROR")
-        else:
+            return
+        try:
             handler(mode, _arguments(rest))
+        except (ValueError, IndexError):  # arguments that the line has spoilt
+            self._final("ERROR")
 
     def _at_(self, mode: str, a: list[str]) -> None:
         self._final()
@@ -486,9 +489,9 @@ class Modem:
         return s if s is not None and s.connection is not None else None
 
     def _quectel_qiopen(self, mode: str, a: list[str]) -> None:
-        number = int(a[1])
+        number, kind, host, port = int(a[1]), a[2], a[3], int(a[4])
         self._final()
-        self._open(number, a[2], a[3], int(a[4]), lambda e: self._tell(f"+QIOPEN: {number},{566 if e else 0}"))
+        self._open(number, kind, host, port, lambda e: self._tell(f"+QIOPEN: {number},{566 if e else 0}"))
 
     def _simcom_cipopen(self, mode: str, a: list[str]) -> None:
         number, kind = int(a[0]), a[1]

@@ -98,6 +98,14 @@ class MqttTransport:
             except queue.Empty:
                 yield None
 
+    def publish(self, device: str, frame: bytes) -> None:
+        """Send a frame to a device; DeadlineError when the broker does not take it."""
+        sent = self._client.publish(f"p/{device}/d", frame, qos=1)
+        try:
+            sent.wait_for_publish(_WAIT_S)
+        except (RuntimeError, ValueError) as e:
+            raise DeadlineError(f"the broker did not take a frame for {device} ({e})") from None
+
     def counts(self) -> dict[str, int]:
         return {"dropped": self.dropped}
 
