@@ -74,7 +74,7 @@ def _fill(sim: Simulation) -> None:
     flash = sim.hal.flash
     _span(
         sim,
-        lambda: setattr(flash, "full_at", sum(map(len, flash.files.values())) + 100),
+        lambda: setattr(flash, "full_at", sum(map(len, flash.files.values())) + 20),
         lambda: setattr(flash, "full_at", None),
     )
 

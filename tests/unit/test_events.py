@@ -94,11 +94,14 @@ def test_flipped_bits_are_not_sent():
         files.data[name][i] ^= 4
 
 
-def test_storage_that_is_full_is_told_to_the_caller():
+def test_an_event_goes_out_though_storage_is_full():
     files = MemoryFiles()
     files.full = 10
     events = Events(files, Clock().now_ms)
-    assert not events.put(event(1, 1), 1, 1) and events.faults == 1 and len(events) == 0
+    assert events.put(event(1, 1), 1, 1) and events.faults == 1
+    assert sent(events) == [event(1, 1)]
+    events.again()
+    assert sent(events) == [event(1, 1)] and events.answered(1) == 1 and len(events) == 0
 
 
 class Desk:

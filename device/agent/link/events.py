@@ -1,7 +1,7 @@
 """Events that the hub has to answer: each is kept in a file of its own until its event_state has come.
 
 The broker's acknowledgement only sets the time of the next repeat. After a power cut every one of them goes out again;
-the receiver drops repeats by their counter.
+the receiver drops repeats by their counter. When storage refuses, an event is kept in memory: it still goes out now.
 """
 
 import binascii
@@ -25,7 +25,7 @@ class Events:
         self._files = files
         self._now_ms = now_ms
         self._buf = memoryview(bytearray(m.MAX_FRAME + 4))
-        self._waiting = []  # [file name, event_id, due_ms, next wait]
+        self._waiting = []  # [file name, or the frame itself, event_id, due_ms, next wait]
         self._sending = None
         self.faults = 0
         self.acknowledged = 0
@@ -52,6 +52,13 @@ class Events:
             return 0
         return n - 4
 
+    def _load(self, kept):
+        """Bring a frame into the buffer, from its file or from memory; return its length, 0 when it is damaged."""
+        if isinstance(kept, str):
+            return self._read(kept)
+        self._buf[: len(kept)] = kept
+        return len(kept)
+
     def put(self, frame, counter, event_id):
         """Keep an event's frame. False when there is no room for it: the caller has the outbox for that."""
         if len(self._waiting) >= LIMIT:
@@ -65,7 +72,7 @@ class Events:
             self._files.append(name, buf)
         except OSError:
             self.faults += 1
-            return False
+            name = bytes(buf[:n])
         self._waiting.append([name, event_id, 0, _FIRST_MS])
         return True
 
@@ -75,7 +82,7 @@ class Events:
         for it in self._waiting:
             if it[2] <= now:
                 try:
-                    n = self._read(it[0])
+                    n = self._load(it[0])
                 except OSError:
                     n = 0
                 if n:
@@ -109,7 +116,8 @@ class Events:
             self._waiting.remove(it)
             self.acknowledged += 1
             try:
-                self._files.remove(it[0])
+                if isinstance(it[0], str):
+                    self._files.remove(it[0])
             except OSError:
                 self.faults += 1
         return len(found)

@@ -204,7 +204,8 @@ class Supervisor:
             if now - self._start_ms >= _BOARD_RESET_MS:
                 rung = BOARD_RESET
         self.rung = max(self.rung, rung)
-        wait = self._backoff.next_ms()
+        # A search takes its own time, and what it finds is not to wait.
+        wait = 0 if level == NETWORK else self._backoff.next_ms()
         if self.urgent is not None and self.urgent():
             wait = min(wait, _URGENT_MS)
         self._log("link: %s; %s, next attempt in %d ms" % (why, _REMEDIES[rung], wait))
