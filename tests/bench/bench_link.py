@@ -12,7 +12,8 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT))
 
 from patrolink.emulator.network import PROFILES, Profile  # noqa: E402
-from patrolink.emulator.simulation import Faults, Simulation  # noqa: E402
+from patrolink.emulator.outcome import Faults  # noqa: E402
+from patrolink.emulator.simulation import Simulation  # noqa: E402
 
 from tests.faults.test_simulation import backlog  # noqa: E402
 

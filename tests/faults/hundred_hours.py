@@ -6,7 +6,8 @@ python tests/faults/hundred_hours.py [SEED]       exit code 1 when anything was 
 import sys
 
 from patrolink.emulator.network import PROFILES
-from patrolink.emulator.simulation import Faults, Simulation
+from patrolink.emulator.outcome import Faults
+from patrolink.emulator.simulation import Simulation
 
 HOURS = 10
 SUMMED = ("recorded", "delivered", "duplicated", "thinned", "lost", "waiting", "resent", "fixes")

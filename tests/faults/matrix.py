@@ -12,7 +12,8 @@ from dataclasses import replace
 from functools import partial
 
 from patrolink.emulator.network import Profile
-from patrolink.emulator.simulation import NO_FAULTS, Report, Simulation
+from patrolink.emulator.outcome import NO_FAULTS, Report
+from patrolink.emulator.simulation import Simulation
 from patrolink.emulator.virtual_hal import PowerCut
 
 MINUTE = 60_000.0

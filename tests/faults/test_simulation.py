@@ -4,7 +4,8 @@ import dataclasses
 
 import pytest
 from patrolink.emulator.network import PROFILES, Profile
-from patrolink.emulator.simulation import NO_FAULTS, Faults, Simulation
+from patrolink.emulator.outcome import NO_FAULTS, Faults
+from patrolink.emulator.simulation import Simulation
 
 from tests.faults import matrix
 

@@ -1,5 +1,6 @@
 from agent.modem import at
 from agent.modem.at import AtChannel, Command
+from seeded import seeded
 
 
 class Line:
@@ -25,16 +26,6 @@ class Line:
     def wait(self, ms):
         self.now += ms
         self.channel.poll(self.now)
-
-
-def seeded(seed):
-    state = [seed]
-
-    def below(n):
-        state[0] = (state[0] * 1103515245 + 12345) & 0x7FFFFFFF
-        return (state[0] >> 8) % n
-
-    return below
 
 
 def test_lines_and_final_result_in_any_pieces():

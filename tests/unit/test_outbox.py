@@ -1,6 +1,7 @@
 import patrolink_messages as m
 from agent.link.outbox import Outbox
 from memory import MemoryFiles, PowerCut
+from seeded import seeded
 
 
 def routine(i, n=20):
@@ -19,16 +20,6 @@ def drain(box):
             return out
         out.append(bytes(frame))
         box.done()
-
-
-def seeded(seed):
-    state = [seed]
-
-    def below(n):
-        state[0] = (state[0] * 1103515245 + 12345) & 0x7FFFFFFF
-        return (state[0] >> 8) % n
-
-    return below
 
 
 def test_in_order_and_kept_until_done():

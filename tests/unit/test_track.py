@@ -1,5 +1,6 @@
 import patrolink_messages as m
 from patrolink_protocol import decode, frame, track, trackdecode
+from seeded import seeded
 
 U = track.UNKNOWN
 
@@ -14,16 +15,6 @@ def batch(rows, resolution=6, capacity=60):
 
 def row(lat=311234567, lon=1211234567, state=3, alt=12340, speed=1440, course=9000, hacc=5000, sats=9, battery=80):
     return [lat, lon, state, alt, speed, course, hacc, sats, battery]
-
-
-def seeded(seed):
-    state = [seed]
-
-    def below(n):
-        state[0] = (state[0] * 1103515245 + 12345) & 0x7FFFFFFF
-        return (state[0] >> 8) % n
-
-    return below
 
 
 def test_one_row_is_small_and_comes_back():

@@ -113,7 +113,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _simulate(args: argparse.Namespace) -> int:
     from patrolink.emulator.network import PROFILES
-    from patrolink.emulator.simulation import NO_FAULTS, Faults, Simulation
+    from patrolink.emulator.outcome import NO_FAULTS, Faults
+    from patrolink.emulator.simulation import Simulation
 
     if not 0 < args.hours <= 10_000 or args.modem == "none":
         raise UserError("--hours has to be above 0 and at most 10000, and needs a --modem")
