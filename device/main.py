@@ -85,6 +85,8 @@ class Device:
         files = hal.Files(config["state_dir"] + "/outbox")
         self.outbox = Outbox(files, config["outbox_kb"] * 1024)
         self.events = Events(files, now_ms)
+        if len(self.outbox) + len(self.events):
+            log("outbox: %d frames wait from before" % (len(self.outbox) + len(self.events)))
         self.downlink = Downlink(config["key"], device, config["key_epoch"], store, self.events, log)
         self.net = Network(now_ms, self._serve, None, config["timeout_s"] * 1000)
         self.modem = self._modem(config, log)

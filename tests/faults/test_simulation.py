@@ -242,3 +242,15 @@ def test_the_link_tells_where_it_stands():
 def test_no_faults_means_none():
     report = Simulation(PROFILES["city"], 1, faults=NO_FAULTS).run(1)
     assert report.faults == {} and report.reconnects == report.resent == 0 and report.fixes == 3599
+
+
+def test_an_agent_that_hangs_is_reset_by_its_watchdog_and_loses_nothing():
+    sim = Simulation(PROFILES["city"], 1)
+
+    def hang():
+        while True:
+            sim.hal.wait(1000)
+
+    sim.scheduler.at(300_500, lambda: setattr(sim.device.link, "step", hang))
+    report = sim.run(0.25)
+    assert report.watchdog_resets == 1 and report.clean, told(sim)

@@ -215,3 +215,31 @@ def test_power_cuts_without_a_quota_lose_nothing_at_all():
                 files.left = None
         out += drain(Outbox(files, 1 << 20, 150))
         assert all([frame in out for frame in took]), seed
+
+
+def test_segments_of_a_later_version_are_left_alone():
+    files = MemoryFiles()
+    first = Outbox(files, 1 << 16, 200)
+    frames = [bytes([m.POSITION_BATCH]) + bytes(60) + bytes([i]) for i in range(9)]
+    for frame in frames:
+        assert first.put(frame)
+    names = sorted(files.names())
+    assert len(names) >= 3
+    later = bytes(files.data[names[1]])
+    files.data[names[1]][1] = 7
+    kept = bytes(files.data[names[1]])
+    again = Outbox(files, 1 << 16, 200)
+    got = []
+    while len(again):
+        frame = again.begin()
+        if frame is None:
+            break
+        got.append(bytes(frame))
+        again.done()
+    again.close()
+    assert got == [f for f in frames if f not in later] and again.foreign == 1
+    assert files.names() == [names[1]] and bytes(files.data[names[1]]) == kept
+    # After an upgrade it is read.
+    files.data[names[1]][1] = 0
+    upgraded = Outbox(files, 1 << 16, 200)
+    assert len(upgraded) == len(frames) - len(got)

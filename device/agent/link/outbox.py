@@ -12,6 +12,9 @@ long the queue.
 
 When the quota is reached, every second position batch of the oldest segment goes, then of the next, and so on round and
 round: the track gets coarser, oldest first, and no other frame is touched. What went is counted in `dropped`.
+
+The second byte of a record is the journal's version, 0. A segment that begins with a later one is not read and not
+removed: it waits for the firmware that wrote it, and is counted in `foreign`.
 """
 
 import binascii
@@ -61,6 +64,7 @@ class Outbox:
         self.dropped = 0  # thinned, or refused
         self.thinned = 0
         self.faults = 0  # times that the storage refused
+        self.foreign = 0  # segments of a later version of the journal
         self._recover()
 
     def __len__(self):
@@ -164,15 +168,22 @@ class Outbox:
         """Remove the segment being read and go on to the next."""
         name = lane.file(lane.first)
         try:
-            size = self._files.size(name)
-            self._files.remove(name)
-            self.bytes -= size
+            if self._is_foreign(name):
+                self.foreign += 1
+            else:
+                size = self._files.size(name)
+                self._files.remove(name)
+                self.bytes -= size
         except OSError:
             pass  # there was none of that number
         if lane.first == lane.last:
             lane.written = self._segment
         lane.first += 1
         lane.at = 0
+
+    def _is_foreign(self, name):
+        head = bytearray(2)
+        return self._files.read(name, 0, head) == 2 and head[0] == _MAGIC >> 8 and head[1] != _MAGIC & 255
 
     def done(self):
         """The broker has the frame that `begin` gave."""

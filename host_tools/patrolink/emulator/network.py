@@ -5,6 +5,7 @@ retransmissions that loss makes; UDP loses, and may overtake.
 """
 
 import random
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -71,6 +72,7 @@ class Connection:
         self.dead = False  # its address is gone: nothing passes any more, and nobody is told
         self.open = True
         self._last = {"up": 0.0, "down": 0.0}
+        self._queue: dict[str, deque[tuple[bytes, Callable[[bytes], None]]]] = {"up": deque(), "down": deque()}
         self._used = network.scheduler.now
 
     def send(self, data: bytes) -> None:
@@ -113,17 +115,21 @@ class Connection:
             when += rto
             rto *= 2
         when = self._last[way] = max(when, self._last[way])
-        net.scheduler.at(when, lambda: self._land(way, data, arrive))
+        self._queue[way].append((data, arrive))
+        net.scheduler.at(when, lambda: self._land(way))
 
-    def _land(self, way: str, data: bytes, arrive: Callable[[bytes], None]) -> None:
-        """What was on its way when coverage went waits for it, and for the sender to try again."""
+    def _land(self, way: str) -> None:
+        """The oldest of what is under way arrives: TCP keeps order, whatever came late.
+
+        What was on its way when coverage went waits for it, and for the sender to try again.
+        """
         net = self.network
         if self.dead or not self.open:
             return
         if net.stalled():
-            when = self._last[way] = max(net.clear_at() + net.random.uniform(100, 1500), self._last[way])
-            net.scheduler.at(when, lambda: self._land(way, data, arrive))
+            net.scheduler.at(net.clear_at() + net.random.uniform(100, 1500), lambda: self._land(way))
             return
+        data, arrive = self._queue[way].popleft()
         if way == "down":
             net.bytes_down += len(data)
         arrive(data)
