@@ -108,7 +108,7 @@ def test_both_dialects_by_the_book():
     ):
         it, uart, net, log = brought_up(extra)
         assert it.dialect is dialect and it.imei == b"867584030000017" and it.iccid == iccid
-        assert it.registered and it.roaming and it.operator == b"CHINA MOBILE"
+        assert it.registered and it.roaming and it.operator == "CHINA MOBILE"
         assert it.clock() == (20604, 16 * 3600000 + 30 * 60000 + 5000)  # local time less eight hours
         assert it.signal_dbm() == (-81 if dialect is quectel else -85)
         stream = net.socket()
@@ -190,6 +190,16 @@ def test_a_modem_that_does_not_do_its_part():
     it = modem({b"AT+QIACT=1": b"ERROR"})[0]
     it.start()
     assert "APN" in fault(it.pdp_up) and not it.pdp
+
+
+def test_names_that_the_line_has_spoilt_are_shown_not_stumbled_over():
+    it = modem({b"AT+COPS?": b'+COPS: 0,0,"CHI\xff\xc3 \x01",7\r\n\r\nOK'})[0]
+    it.start()
+    it.read_operator()
+    assert it.operator == "CHI?? ?"
+    it = modem({b"AT+CPIN?": b"+CPIN: SI\xcd PIN\r\n\r\nOK"})[0]
+    it.start()
+    assert "SI? PIN" in fault(it.check_sim)
 
 
 def test_what_comes_unasked_changes_the_state():

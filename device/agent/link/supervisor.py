@@ -48,8 +48,7 @@ class Supervisor:
         self._net = net
         self._log = log
         self._reset = reset
-        self._floor = SESSION if modem is None else MODEM
-        self.level = self._floor
+        self.level = SESSION if modem is None else MODEM
         self.rung = WELL
         self.on_clock = None  # function(day, ms): takes the network's time
         self.on_session = None  # function(): a session has begun
@@ -132,8 +131,7 @@ class Supervisor:
                 self._search(now)
                 return
             modem.read_operator()
-            where = "roaming on" if modem.roaming else "on"
-            self._log("link: %s %s" % (where, str(modem.operator, "ascii")))
+            self._log("link: %s %s" % ("roaming on" if modem.roaming else "on", modem.operator))
             at = modem.clock()
             if at is not None and self.on_clock is not None:
                 self.on_clock(*at)

@@ -42,7 +42,8 @@ class Modem:
         self._buf = bytearray(256)
         self.dialect = None
         self.sockets = [None] * SOCKETS
-        self.imei = self.iccid = self.operator = b""
+        self.imei = self.iccid = b""
+        self.operator = ""
         self.resets = 0
         self._silent = 0  # commands without an answer, one after another
         self._forget()
@@ -181,7 +182,7 @@ class Modem:
         if command.result != OK or not command.lines:
             raise ModemFault("AT+CPIN?: %s" % _outcome(command))
         if b"READY" not in command.lines[0] or b"NOT" in command.lines[0]:
-            raise ModemFault("the SIM asks for %s; take its PIN off" % str(command.lines[0][6:].strip(), "ascii"))
+            raise ModemFault("the SIM asks for %s; take its PIN off" % plain(command.lines[0][6:].strip()))
         text, prefix = self.dialect.ICCID
         command = self.run(text, 1000, prefix)
         if command.result == OK and command.lines:
@@ -198,7 +199,7 @@ class Modem:
         """Who serves us, for the log."""
         command = self.run(b"AT+COPS?", 2000, b"+COPS:")
         n = numbers(command.lines[0]) if command.lines else []
-        self.operator = n[2] if len(n) > 2 and isinstance(n[2], bytes) else b""
+        self.operator = plain(n[2]) if len(n) > 2 and isinstance(n[2], bytes) else ""
 
     def clock(self):
         """Return (day, ms) UTC by the network's time, None when it has told none.
@@ -282,6 +283,11 @@ def _never():
 def _name(text):
     """A command without what it is given: that may hold names and passwords."""
     return str(text.split(b"=")[0], "ascii")
+
+
+def plain(text):
+    """Return bytes from the modem as text for a log, whatever they are."""
+    return "".join([chr(byte) if 32 <= byte < 127 else "?" for byte in text[:40]])
 
 
 def _outcome(command):
