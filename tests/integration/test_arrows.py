@@ -4,7 +4,7 @@ import ast
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-DEVICE = {"agent", "hal", "compat", "main"}
+DEVICE = {"agent", "hal", "compat", "main", "assembly", "config"}
 HOST = {"patrolink"}
 PROTOCOL = {"patrolink_protocol", "patrolink_messages"}
 PLATFORM = {"machine", "network", "serial", "threading", "_thread", "termios", "select", "socket", "os"}

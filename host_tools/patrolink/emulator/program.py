@@ -3,6 +3,7 @@
 The host package imports nothing of device/ otherwise.
 """
 
+import importlib
 import importlib.util
 import sys
 from types import ModuleType
@@ -10,14 +11,12 @@ from types import ModuleType
 from patrolink import home
 
 
-def load() -> ModuleType:
-    """Return device/main.py as a module."""
-    if "patrolink_device_main" in sys.modules:
-        return sys.modules["patrolink_device_main"]
+def load() -> tuple[ModuleType, ModuleType]:
+    """Run device/main.py as a module, which puts its rooms on sys.path; return the device's assembly and config."""
     path = home.root() / "device" / "main.py"
     spec = importlib.util.spec_from_file_location("patrolink_device_main", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    if "assembly" not in sys.modules:
+        spec.loader.exec_module(module)
+    return importlib.import_module("assembly"), importlib.import_module("config")

@@ -77,9 +77,9 @@ class Simulation:
         self.hal.pins["reset"] = self.modem.set_reset
         self._desk = EventDesk({_DEVICE: self._key})
         self._receiver = receiver.Receiver(self._key.secret, _DEVICE.encode())
-        self.program = program.load()
+        self.program, config = program.load()
         self.config = {
-            **self.program.DEFAULTS,
+            **config.DEFAULTS,
             "device": _DEVICE,
             "key": self._key.secret,
             "broker": {"host": _HOST, "port": 8883, **({"tls": {"ca": str(trusted)}} if trusted else {})},
