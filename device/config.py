@@ -37,6 +37,19 @@ def load_config(path):
         config["key"] = frame.check_key(bytes([int(config["key"][i : i + 2], 16) for i in range(0, 64, 2)]))
     except (ValueError, TypeError):
         raise ConfigError("%s: key: 64 hexadecimal digits are needed" % path)
-    if config.get("modem") and not ("uart" in config["modem"] and "apn" in config["modem"]):
-        raise ConfigError("%s: modem: give its uart and the apn of its SIM" % path)
+    _check_way(path, config["broker"], config.get("modem"))
     return config
+
+
+def _check_way(path, broker, modem):
+    if not isinstance(broker, dict) or not broker.get("host") or not isinstance(broker.get("port"), int):
+        raise ConfigError("%s: broker: give its host, and its port as a number" % path)
+    quoted = [("broker.host", broker["host"])]
+    if modem:
+        if not (isinstance(modem, dict) and modem.get("uart") and modem.get("apn")):
+            raise ConfigError("%s: modem: give its uart and the apn of its SIM" % path)
+        quoted += [("modem." + name, modem.get(name) or "") for name in ("apn", "user", "password", "edrx")]
+    for name, value in quoted:
+        # They stand between quotes in AT commands.
+        if not isinstance(value, str) or any([c < " " or c == '"' or c > "~" for c in value]):
+            raise ConfigError('%s: %s: printable ASCII text without " is needed' % (path, name))

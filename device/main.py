@@ -24,23 +24,21 @@ def main(path):
 
     try:
         config = load_config(path)
-        # Compiling a module takes several times what it then holds: the largest one comes while the heap is empty.
-        if config.get("modem"):
-            import agent.modem.driver  # noqa: F401
-        from agent.counter import StateLost
-        from assembly import Device
-        from hal import posix as hal
     except ConfigError as e:
         log("error: %s" % e)
         return 2
+    # Compiling a module takes several times what it then holds: the largest one comes while the heap is empty.
+    if config.get("modem"):
+        import agent.modem.driver  # noqa: F401
+    from agent.counter import StateLost
+    from assembly import Device
+    from hal import posix as hal
+
     try:
         device = Device(config, hal, log)
-    except ConfigError as e:
+    except (ConfigError, StateLost) as e:
         log("error: %s" % e)
-        return 2
-    except StateLost as e:
-        log("error: %s" % e)
-        return 3
+        return 3 if isinstance(e, StateLost) else 2
     device.run()
     print(json.dumps(device.summary()))
     return 0
@@ -50,4 +48,11 @@ if __name__ == "__main__":
     if len(sys.argv) != 2:
         print(__doc__, file=sys.stderr)
         sys.exit(2)
-    sys.exit(main(sys.argv[1]))
+    try:
+        code = main(sys.argv[1])
+    except Exception as e:
+        if not hasattr(sys, "print_exception"):
+            raise
+        sys.print_exception(e, sys.stderr)  # MicroPython would put it among the data
+        code = 1
+    sys.exit(code)

@@ -4,8 +4,11 @@ import gc
 
 import patrolink_messages as m
 from agent.gps.receiver import GpsReceiver
+from agent.link.supervisor import MODEM
 
 _SILENT_MS = 3000
+_SOS, _BUTTON = 1, 0  # event.kind, event.cause
+_GPS_SILENT, _STORAGE_FAULT, _MODEM_FAULT, _OUTBOX_DROPPED = 1, 8, 16, 128  # device_status.errors
 
 
 class Patrol:
@@ -80,18 +83,18 @@ class Patrol:
 
     def _errors(self):
         """Bits of device_status.errors."""
-        errors = 0 if self._reporter.gps_mode else 1  # gps_silent
+        errors = 0 if self._reporter.gps_mode else _GPS_SILENT
         if self._outbox.faults or self._events.faults:
-            errors |= 8  # storage_fault
-        if self._link.level == 0:
-            errors |= 16  # modem_fault
+            errors |= _STORAGE_FAULT
+        if self._link.level == MODEM:
+            errors |= _MODEM_FAULT
         if self._outbox.dropped:
-            errors |= 128  # outbox_dropped
+            errors |= _OUTBOX_DROPPED
         return errors
 
     def sos(self):
         """The SOS button."""
-        self._reporter.raise_event(1, 0, 1, self._now_ms())
+        self._reporter.raise_event(_SOS, _BUTTON, 1, self._now_ms())
         self._link.hurry()
 
     def finish(self):

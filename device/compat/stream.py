@@ -18,6 +18,10 @@ ECONNRESET = 104
 EMSGSIZE = 90
 
 
+class Refused(OSError):
+    """The peer answered, and does not want us, or is not to be trusted: no remedy of the way there would help."""
+
+
 class Network:
     """Stands in for the `socket` module that umqtt imports.
 

@@ -7,11 +7,9 @@ memory, and this moves the bytes.
 import binascii
 import ssl
 
+from compat.stream import Refused
+
 _RECORD = 1024
-
-
-class Refused(OSError):
-    """The certificate or the handshake did not pass. Trying again soon will not help."""
 
 
 def context(options):

@@ -22,11 +22,11 @@ def event(event_id, counter):
     return bytes(buf[: frame.Channel(KEY, b"dev-1").seal_into(buf, m.EVENT, counter, end)])
 
 
-def answer(event_id, counter, key=KEY, direction=frame.DOWNLINK):
+def answer(event_id, counter, key=KEY, direction=frame.DOWNLINK, epoch=0):
     buf = bytearray(256)
     values = {"event_id": event_id, "state": 1, "time_ms": 1, "who": b""}
     end = codec.encode_into(m.EVENT_STATE, values, buf, frame.HEADER)
-    channel = frame.Channel(key, b"dev-1", direction)
+    channel = frame.Channel(key, b"dev-1", direction, epoch)
     return bytes(buf[: channel.seal_into(buf, m.EVENT_STATE, counter, end)])
 
 
@@ -131,3 +131,18 @@ def test_only_what_is_genuine_and_new_is_acted_on():
     after.downlink.take(good)
     after.downlink.take(answer(8, 5))
     assert after.events == [8]
+
+
+def test_a_replay_is_refused_after_a_power_cut_in_a_later_epoch():
+    store = MemoryStore()
+    desk = Desk(store)
+    desk.downlink.take(answer(1, 50))
+    later = answer(2, 7, epoch=1)
+    desk.downlink.take(later)
+    assert desk.events == [1, 2]
+    after = Desk(store)  # its configuration still names epoch 0
+    for data in (later, answer(3, 6, epoch=1), answer(1, 51)):
+        after.downlink.take(data)
+    assert after.events == [] and after.downlink.refused == 3
+    after.downlink.take(answer(4, 8, epoch=1))
+    assert after.events == [4]

@@ -14,8 +14,9 @@ class Downlink:
 
     def __init__(self, key, device, epoch, store, events, log):
         self._seen = Record(store, "down")  # key epoch, highest counter + 1
+        epoch = max(epoch, self._seen.a)  # the hub may have begun a later one than the configuration names
         highest = self._seen.b - 1 if self._seen.a == epoch else -1
-        self._receiver = Receiver(key, device, frame.DOWNLINK, max(epoch, self._seen.a), highest)
+        self._receiver = Receiver(key, device, frame.DOWNLINK, epoch, highest)
         self._events = events
         self._log = log
         self.taken = self.refused = 0

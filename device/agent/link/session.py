@@ -4,6 +4,7 @@ umqtt blocks; the facade under it (compat.stream) bounds every wait and keeps th
 """
 
 from agent.link.supervisor import tell
+from compat.stream import Refused
 
 _PID_LAST = 65535
 _CONNACK = (
@@ -14,10 +15,6 @@ _CONNACK = (
     "wrong user or password",
     "not authorised",
 )
-
-
-class Refused(Exception):
-    """The broker answered, and does not want this device; trying other remedies would not help."""
 
 
 class Session:
@@ -45,16 +42,7 @@ class Session:
         self.connects = 0
         self.published = 0
         # What a broken or hostile broker makes umqtt raise; anything else is a bug and must show.
-        self.faults = (OSError, umqtt.MQTTException, AssertionError, IndexError, TypeError, Refused)
-
-    @property
-    def up(self):
-        """True between a connect and whatever ends it."""
-        return self._client is not None
-
-    def refused(self, error):
-        """True for an error that says: it heard us, and does not want us."""
-        return type(error).__name__ == "Refused"  # ours, or that of compat.tls, which not every board loads
+        self.faults = (OSError, umqtt.MQTTException, AssertionError, IndexError, TypeError)
 
     def connect(self):
         """Open the session and listen to what comes down."""

@@ -267,6 +267,10 @@ class Modem:
 
     # --- sockets ----------------------------------------------------------------------------------------------------
 
+    def socket(self, number):
+        """Return the open socket of a number that the modem named; None for anything else."""
+        return self.sockets[number] if isinstance(number, int) and 0 <= number < SOCKETS else None
+
     def tcp(self, net):
         """Return a raw TCP stream (see compat.stream)."""
         return ModemSocket(self, net, b"TCP")

@@ -25,7 +25,7 @@ def pdp_up(modem):
     c = modem.config
     text = b'AT+QICSGP=1,1,"%s"' % c["apn"].encode()
     if c.get("user"):
-        text += b',"%s","%s",2' % (c["user"].encode(), c["password"].encode())  # 2: CHAP
+        text += b',"%s","%s",2' % (c["user"].encode(), (c.get("password") or "").encode())  # 2: CHAP
     modem.must(text)
     if modem.run(b"AT+QIACT=1", _ACTIVATE_MS).result != OK:
         modem.run(PDP_DOWN, 40000)
@@ -52,7 +52,7 @@ def on_urc(modem, line):
     """Data, closed sockets, a lost context, the result of an opening."""
     if line.startswith(b"+QIURC:"):
         n = numbers(line)
-        s = socket(modem, n[1]) if len(n) > 1 else None
+        s = modem.socket(n[1]) if len(n) > 1 else None
         if n[0] == b"recv" and s is not None:
             s.pending = True
         elif n[0] == b"closed" and s is not None:
@@ -62,13 +62,6 @@ def on_urc(modem, line):
             modem.drop_sockets()
     elif line.startswith(b"+QIOPEN:"):
         n = numbers(line)
-        s = socket(modem, n[0])
+        s = modem.socket(n[0])
         if s is not None and len(n) > 1:
             s.result = n[1]
-
-
-def socket(modem, number):
-    """Return the open socket of that number; None for anything else."""
-    if isinstance(number, int) and 0 <= number < len(modem.sockets):
-        return modem.sockets[number]
-    return None

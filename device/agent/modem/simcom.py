@@ -30,7 +30,7 @@ def pdp_up(modem):
     c = modem.config
     modem.must(b'AT+CGDCONT=1,"IP","%s"' % c["apn"].encode())
     if c.get("user"):
-        modem.must(b'AT+CGAUTH=1,2,"%s","%s"' % (c["password"].encode(), c["user"].encode()))  # 2: CHAP
+        modem.must(b'AT+CGAUTH=1,2,"%s","%s"' % ((c.get("password") or "").encode(), c["user"].encode()))  # 2: CHAP
     modem.must(b"AT+CIPRXGET=1")
     modem.net_result = None
     # NETCLOSE of an earlier context may still be under way: its result comes unasked.
@@ -67,15 +67,15 @@ def on_urc(modem, line):
     """Data, closed sockets, a lost context, the results of openings."""
     n = numbers(line) if line[:1] == b"+" else ()
     if line.startswith(b"+CIPRXGET: 1,"):
-        s = _socket(modem, n[1])
+        s = modem.socket(n[1])
         if s is not None:
             s.pending = True
     elif line.startswith(b"+CIPOPEN:"):
-        s = _socket(modem, n[0])
+        s = modem.socket(n[0])
         if s is not None and len(n) > 1:
             s.result = n[1]
     elif line.startswith((b"+IPCLOSE:", b"+CIPCLOSE:")):
-        s = _socket(modem, n[0])
+        s = modem.socket(n[0])
         if s is not None:
             s.closed = True
     elif line.startswith(b"+NETOPEN:"):
@@ -83,9 +83,3 @@ def on_urc(modem, line):
     elif line.startswith(b"+CIPEVENT: NETWORK CLOSED"):
         modem.pdp = False
         modem.drop_sockets()
-
-
-def _socket(modem, number):
-    if isinstance(number, int) and 0 <= number < len(modem.sockets):
-        return modem.sockets[number]
-    return None

@@ -3,6 +3,7 @@
 import functools
 import random
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -25,7 +26,7 @@ class LineFaults:
     late_urc: float = 0.0
 
 
-class ModemCore:
+class ModemCore(ABC):
     """The line, power, identity and registration; `emulator.modem.Modem` adds the data context and its sockets.
 
     send     function(bytes) towards the device, called when the bytes have passed the line
@@ -339,14 +340,17 @@ class ModemCore:
 
     # --- what the data context adds ---------------------------------------------------------------------------------
 
+    @abstractmethod
     def _forget_sockets(self) -> None:
-        raise NotImplementedError
+        """Power has gone: no context, no sockets."""
 
+    @abstractmethod
     def _lose_pdp(self) -> None:
-        raise NotImplementedError
+        """The context cannot go on."""
 
+    @abstractmethod
     def _on_pdp_drop(self) -> None:
-        raise NotImplementedError
+        """The carrier has taken the context."""
 
 
 def _arguments(text: str) -> list[str]:

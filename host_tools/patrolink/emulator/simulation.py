@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from patrolink_protocol import decode, receiver
+from patrolink_protocol import decode, frame, receiver
 
 from patrolink import home, tracks
 from patrolink.emulator import certificates, nmea, program
@@ -89,8 +89,8 @@ class Simulation:
             **(settings or {}),
         }
         self.device: Any = None
-        self._recorded: dict[int, int] = {}
-        self._delivered: dict[int, int] = {}
+        self._recorded: set[int] = set()
+        self._delivered: set[int] = set()
         self._fix_times: set[int] = set()
         self._pressed: dict[int, float] = {}
         self._event_s: list[float] = []
@@ -205,33 +205,33 @@ class Simulation:
         """Note what the device's storage takes on, from now on."""
         put, keep = device.outbox.put, device.events.put
 
-        def put_noted(frame: memoryview) -> bool:
-            taken: bool = put(frame)
+        def put_noted(data: memoryview) -> bool:
+            taken: bool = put(data)
             if taken:
-                self._note(bytes(frame))
+                self._note(bytes(data))
             else:
                 self.report.refused_by_storage += 1
             return taken
 
-        def keep_noted(frame: memoryview, counter: int, event_id: int) -> bool:
-            taken: bool = keep(frame, counter, event_id)
+        def keep_noted(data: memoryview, counter: int, event_id: int) -> bool:
+            taken: bool = keep(data, counter, event_id)
             if taken:
-                self._note(bytes(frame))
+                self._note(bytes(data))
             return taken
 
         device.outbox.put, device.events.put = put_noted, keep_noted
 
-    def _note(self, frame: bytes) -> None:
-        kind, counter, body, _ = self._receiver.channel.open_frame(frame)
+    def _note(self, data: bytes) -> None:
+        kind, counter, body, _ = self._receiver.channel.open_frame(data)
         message = decode.decode(kind, body)
-        self._recorded[counter] = len(message["fixes"]) if message["message"] == "position_batch" else 0
+        self._recorded.add(counter)
         if message["message"] == "event":
             self.report.events += 1
 
     def _on_publish(self, device: str, payload: bytes) -> None:
         try:
             kind, counter, body, _, repeated = self._receiver.open(payload)
-        except Exception:
+        except frame.Reject:
             self.report.rejected += 1
             return
         message = decode.decode(kind, body)
@@ -242,7 +242,7 @@ class Simulation:
             return
         if counter in self._delivered:
             self.report.duplicated += 1
-        self._delivered[counter] = 0
+        self._delivered.add(counter)
         if message["message"] == "position_batch":
             self._on_fixes([fix["time_ms"] for fix in message["fixes"]])
         elif message["message"] == "event" and self._pressed:
@@ -334,7 +334,7 @@ class Simulation:
         self._count()
         report.hours = hours
         report.recorded = len(self._recorded)
-        missing = set(self._recorded) - set(self._delivered)
+        missing = self._recorded - self._delivered
         report.delivered = len(self._recorded) - len(missing)
         report.lost = max(0, len(missing) - report.thinned - report.waiting)
         report.fixes = len(self._fix_times)

@@ -1,12 +1,12 @@
 """The hub's answers to events that want one."""
 
+from patrolink_messages import EVENT_STATE
 from patrolink_names import NAMES
 from patrolink_protocol import codec, frame
 
 from patrolink.keys import DeviceKey
 
 _RECEIVED = next(code for code, name in NAMES["event_state", "state"].items() if name == "received")
-_EVENT_STATE = 6
 
 
 class EventDesk:
@@ -26,7 +26,7 @@ class EventDesk:
         """Return the frame that tells the device that its event is known here."""
         buf = bytearray(256)
         values = {"event_id": event_id, "state": _RECEIVED, "time_ms": now_ms, "who": self._who.encode()}
-        end = codec.encode_into(_EVENT_STATE, values, buf, frame.HEADER)
-        n = self._channels[device].seal_into(buf, _EVENT_STATE, self.next, end)
+        end = codec.encode_into(EVENT_STATE, values, buf, frame.HEADER)
+        n = self._channels[device].seal_into(buf, EVENT_STATE, self.next, end)
         self.next += 1
         return bytes(buf[:n])
