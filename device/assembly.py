@@ -36,7 +36,7 @@ class Device:
         store = hal.Store(config["state_dir"])
         counter = Counter(store)
         self.inputs = hal.Inputs()
-        self.buttons = hal.Buttons(self.inputs)
+        self.buttons = hal.Buttons(self.inputs, config.get("buttons"))
         self.watchdog = hal.Watchdog(config.get("watchdog"))
         files = hal.Files(config["state_dir"] + "/outbox")
         self.outbox = Outbox(files, config["outbox_kb"] * 1024)

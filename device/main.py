@@ -1,47 +1,28 @@
-"""Boot a board: read its configuration, build the parts, run until the power button.
+"""Boot a board that is a process.
 
 usage: <runtime> device/main.py CONFIG.json
+
+Exit code: 0 after the power button, 1 after a bug, 2 for a bad configuration, 3 for lost state, 5 when the board wants to
+be started anew.
 """
 
-import json
 import sys
 
 HERE = __file__.rsplit("/", 1)[0] if "/" in __file__ else "."
 for room in ("", "/../protocol", "/../protocol/generated", "/../build/device-lib"):
     sys.path.insert(0, HERE + room)
 
-from config import ConfigError, load_config  # noqa: E402
+from start import start  # noqa: E402
 
 
-def main(path):
-    """Return the exit code: 0 after the power button, 2 for a bad configuration, 3 for lost state.
+def log(text):
+    print(text, file=sys.stderr)
 
-    hal.reset ends the process with 5: whatever holds the board starts it anew.
-    """
 
-    def log(text):
-        print(text, file=sys.stderr)
+def platform():
+    from hal import posix
 
-    try:
-        config = load_config(path)
-    except ConfigError as e:
-        log("error: %s" % e)
-        return 2
-    # Compiling a module takes several times what it then holds: the largest one comes while the heap is empty.
-    if config.get("modem"):
-        import agent.modem.driver  # noqa: F401
-    from agent.counter import StateLost
-    from assembly import Device
-    from hal import posix as hal
-
-    try:
-        device = Device(config, hal, log)
-    except (ConfigError, StateLost) as e:
-        log("error: %s" % e)
-        return 3 if isinstance(e, StateLost) else 2
-    device.run()
-    print(json.dumps(device.summary()))
-    return 0
+    return posix
 
 
 if __name__ == "__main__":
@@ -49,7 +30,7 @@ if __name__ == "__main__":
         print(__doc__, file=sys.stderr)
         sys.exit(2)
     try:
-        code = main(sys.argv[1])
+        code = start(sys.argv[1], platform, log)
     except Exception as e:
         if not hasattr(sys, "print_exception"):
             raise

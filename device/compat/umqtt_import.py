@@ -9,7 +9,10 @@ def load():
         try:
             __import__(old)
         except ImportError:
-            sys.modules[old] = __import__(new)
+            try:
+                sys.modules[old] = __import__(new)
+            except ImportError:
+                sys.modules[old] = sys  # no network stack: what umqtt finds here, the session puts its facade over
     try:
         from umqtt import simple
     except ImportError:

@@ -1,6 +1,7 @@
 """Boards: one folder each under boards/, described by a checked board.toml."""
 
 import difflib
+import shutil
 import sys
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +16,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-Feature = Literal["gps", "modem", "ptt", "camera", "buttons"]
+Feature = Literal["gps", "modem", "ptt", "camera", "buttons", "watchdog", "console"]
 
 
 class _Strict(BaseModel):
@@ -28,17 +29,30 @@ class Gps(_Strict):
     baud: int = Field(gt=0, le=4_000_000)
 
 
+class Image(_Strict):
+    """A firmware image and the machine that QEMU emulates for it."""
+
+    machine: str
+    flash_kb: int = Field(ge=256, le=16_000)
+
+
 class Board(_Strict):
     """A board.toml."""
 
     name: str = Field(pattern=r"^[a-z0-9_]{1,24}$")
     title: str
     runtime: Literal["micropython", "cpython"]
-    hal: Literal["posix"]
+    hal: Literal["posix", "baremetal"]
     heap_kb: int | None = Field(default=None, ge=64, le=1_048_576)
     features: list[Feature]
     flash: Literal["none"]
     gps: Gps
+    image: Image | None = None
+    tools: dict[str, str] = Field(default_factory=dict)
+
+    def missing(self) -> list[str]:
+        """Return the Debian packages of the tools that this board needs and this machine lacks."""
+        return [package for command, package in self.tools.items() if shutil.which(command) is None]
 
 
 def _key(location: tuple[int | str, ...]) -> str:
@@ -46,7 +60,7 @@ def _key(location: tuple[int | str, ...]) -> str:
 
 
 def _explain(path: Path, error: ValidationError) -> str:
-    known = [*Board.model_fields, *Gps.model_fields]
+    known = [*Board.model_fields, *Gps.model_fields, *Image.model_fields]
     lines = []
     for e in error.errors():
         key = _key(e["loc"])

@@ -12,7 +12,7 @@ from patrolink import boards, home, keys, tracks
 from patrolink.decoding import Decoder
 from patrolink.emulator import certificates, nmea
 from patrolink.emulator.broker import Broker
-from patrolink.emulator.device import Device
+from patrolink.emulator.device import Device, boot
 from patrolink.emulator.gps import GpsReceiver
 from patrolink.emulator.modem_port import ModemPort
 from patrolink.emulator.network import PROFILES
@@ -71,7 +71,7 @@ class Rig:
             **self.config,
         }
         config["broker"] = {"host": "127.0.0.1", "port": self.proxy.port, **self.login}
-        device = Device(self.board, self.tmp_path / "device", config)
+        device = boot(self.board, self.tmp_path / "device", config)
         self.stack.callback(device.kill)
         return device
 
@@ -208,7 +208,7 @@ def test_corrupt_nmea_costs_sentences_not_the_device(rig):
 
 def test_configuration_that_cannot_be_used_is_told(tmp_path, broker):
     board = boards.find("linux")
-    device = Device(board, tmp_path, {"device": "x", "key": "deadbeef", "broker": {}, "gps_uart": "/dev/null"})
+    device = boot(board, tmp_path, {"device": "x", "key": "deadbeef", "broker": {}, "gps_uart": "/dev/null"})
     with pytest.raises(DeviceError, match="64 hexadecimal digits"):
         for _ in range(100):
             device.check()

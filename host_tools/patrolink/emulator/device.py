@@ -1,4 +1,4 @@
-"""The device of an emulated board: the agent itself, as a process with a console and a power button."""
+"""The device of an emulated board: the agent itself, with a console and a power button."""
 
 import json
 import os
@@ -8,12 +8,13 @@ from typing import Any
 
 from patrolink import home
 from patrolink.boards import Board
+from patrolink.emulator.firmware import Firmware
 from patrolink.errors import DeadlineError, DeviceError
 
 _LAST_LINES = 8
 
 
-class Device:
+class Process:
     """Started by the constructor. `log` is the path of its console."""
 
     def __init__(self, board: Board, work: Path, config: dict[str, Any]) -> None:
@@ -72,3 +73,11 @@ class Device:
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 pipe.close()
+
+
+Device = Process | Firmware
+
+
+def boot(board: Board, work: Path, config: dict[str, Any]) -> Device:
+    """Power a board on: firmware where it has an image, else a process. `config` names lines by their paths here."""
+    return (Firmware if board.image else Process)(board, work, config)

@@ -15,7 +15,7 @@ from patrolink.capture import CaptureWriter, Record
 from patrolink.decoding import Decoder, Row
 from patrolink.emulator import nmea
 from patrolink.emulator.broker import Broker
-from patrolink.emulator.device import Device
+from patrolink.emulator.device import Device, boot
 from patrolink.emulator.gps import GpsReceiver
 from patrolink.emulator.modem_port import ModemPort
 from patrolink.emulator.network import PROFILES
@@ -78,7 +78,7 @@ def patrol(plan: Plan) -> tuple[dict[str, Any], list[Row]]:
             modem = ModemPort(work, plan.modem, PROFILES[plan.network], plan.seed)
             stack.callback(modem.close)
             config["modem"] = {"uart": modem.path, "apn": "cmnet", "reset_pin": str(modem.reset_pin)}
-        device = Device(board, work, config)
+        device = boot(board, work, config)
         stack.callback(device.kill)
         writer = CaptureWriter(capture)
         stack.callback(writer.close)

@@ -199,7 +199,7 @@ class VirtualHal:
 
         return Uart()
 
-    def Buttons(self, inputs: object) -> Any:
+    def Buttons(self, inputs: object, pins: object) -> Any:
         hal = self
 
         class Buttons:

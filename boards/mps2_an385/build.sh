@@ -1,0 +1,70 @@
+#!/bin/bash
+# Build the firmware image of this board with the agent frozen in: build/images/mps2_an385/firmware.elf.
+# Nothing is built when its inputs are those of the image that is there. Exit code 4: a tool is missing.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+root=$(cd "$here/../.." && pwd)
+out=$root/build/images/mps2_an385
+agent=$out/agent
+fetched=$root/build/download/debian
+say() { echo "$@" >&2; }
+
+for pair in arm-none-eabi-gcc:gcc-arm-none-eabi make:make gcc:gcc xz:xz-utils python3:python3; do
+  command -v "${pair%%:*}" >/dev/null || { say "error: ${pair%%:*} is missing; apt-get install ${pair#*:}"; exit 4; }
+done
+echo '#include <math.h>' | arm-none-eabi-gcc -E -xc - >/dev/null 2>&1 \
+  || { say "error: newlib is missing; apt-get install libnewlib-arm-none-eabi"; exit 4; }
+[ -d "$root/build/device-lib/umqtt" ] || { say "error: build/device-lib is missing; run: make device-lib"; exit 2; }
+
+# --- what is frozen: the agent without what only processes need ---
+rm -rf "$agent" && mkdir -p "$agent/hal"
+cp -R "$root/device/agent" "$root/device/compat" "$root/protocol/patrolink_protocol" "$root/build/device-lib/umqtt" "$agent"
+cp "$root"/device/{firmware,start,config,assembly}.py "$root/protocol/generated/patrolink_messages.py" "$agent"
+cp "$root"/device/hal/{baremetal,common}.py "$agent/hal"
+rm -f "$agent"/compat/{netsock,tls}.py # of processes
+find "$agent" -name __pycache__ -prune -exec rm -rf {} +
+
+key=$( (cd "$agent" && find . -type f | LC_ALL=C sort | xargs sha256sum; cd "$here" && sha256sum sources.lock build.sh
+        find port -type f | LC_ALL=C sort | xargs sha256sum; arm-none-eabi-gcc --version | head -1) | sha256sum | cut -d' ' -f1)
+if [ -f "$out/firmware.elf" ] && [ "$(cat "$out/key" 2>/dev/null)" = "$key" ]; then exit 0; fi
+
+# --- sources: with lists of our own, so that the machine's apt stays as it is ---
+fetch() { # package version suite file sha256
+  [ -f "$fetched/$4" ] && echo "$5  $fetched/$4" | sha256sum -c --quiet - 2>/dev/null && return
+  command -v apt-get >/dev/null || { say "error: apt-get is missing; put $4 of Debian's $1 $2 into $fetched"; exit 4; }
+  local mirror
+  mirror=$(grep -hoE 'https?://[^ ]+/debian/?( |$)' /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null | head -1 || true)
+  [ -n "$mirror" ] || { say "error: no Debian mirror in /etc/apt; put $4 of Debian's $1 $2 into $fetched"; exit 4; }
+  mkdir -p "$fetched"/{lists/partial,cache/archives/partial}
+  echo "deb-src [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $3 main" >"$fetched/$3.list"
+  local own="-o Dir::Etc::sourcelist=$fetched/$3.list -o Dir::Etc::sourceparts=/dev/null -o Dir::State::lists=$fetched/lists
+    -o Dir::Cache=$fetched/cache -o APT::Get::List-Cleanup=0"
+  say "fetching the source of $1 $2"
+  (cd "$fetched" && apt-get $own update -qq && apt-get $own source --download-only -qq "$1=$2") >"$fetched/log" 2>&1 \
+    || { cat "$fetched/log" >&2; say "error: $1 $2 could not be fetched from Debian's $3"; exit 4; }
+  echo "$5  $fetched/$4" | sha256sum -c --quiet - || { say "error: $4 is not the file that sources.lock names"; exit 1; }
+}
+
+work=$out/work
+mkdir -p "$work"
+while read -r package version suite file sum; do
+  [ "${package#\#}" = "$package" ] || continue
+  fetch "$package" "$version" "$suite" "$file" "$sum"
+  if [ "$(cat "$work/$package.sum" 2>/dev/null)" != "$sum" ]; then
+    rm -rf "${work:?}/$package" && mkdir "$work/$package"
+    tar -xf "$fetched/$file" -C "$work/$package" --strip-components=1
+    echo "$sum" >"$work/$package.sum"
+  fi
+done <"$here/sources.lock"
+
+# --- build ---
+export SOURCE_DATE_EPOCH=1744675200 PYTHONHASHSEED=0 LC_ALL=C MICROPY_GIT_TAG=v1.25.0 MICROPY_GIT_HASH=v1.25.0
+jobs=$(nproc)
+log=$out/build.log
+say "building the firmware (log: ${log#"$root"/})"
+{ make -s -C "$work/micropython/mpy-cross" -j"$jobs" \
+  && make -s -C "$here/port" -j"$jobs" BUILD="$work/port" TOP="$work/micropython" MBEDTLS="$work/mbedtls" AGENT="$agent"; } \
+  >"$log" 2>&1 || { tail -20 "$log" >&2; say "error: the firmware does not build"; exit 1; }
+cp "$work/port/firmware.elf" "$out/firmware.elf"
+echo "$key" >"$out/key"
+say "$(tail -1 "$log" | awk '{print $1}') bytes of code and data in ${out#"$root"/}/firmware.elf, sha256 $(sha256sum "$out/firmware.elf" | cut -c1-16)"

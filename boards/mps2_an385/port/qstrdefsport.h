@@ -1,0 +1,1 @@
+// no names of this port are unknown to the scanner

@@ -1,0 +1,32 @@
+"""From a configuration to a device that has patrolled."""
+
+import json
+
+from config import ConfigError, load_config
+
+
+def start(path, load_hal, log):
+    """Build the parts, run until the power button, and print the summary as JSON.
+
+    load_hal()  the platform: a module of device/hal
+    Returns 0 after the power button, 2 for a bad configuration, 3 for lost state.
+    """
+    try:
+        config = load_config(path)
+    except ConfigError as e:
+        log("error: %s" % e)
+        return 2
+    # Compiling a module takes several times what it then holds: the largest one comes while the heap is empty.
+    if config.get("modem"):
+        import agent.modem.driver  # noqa: F401
+    from agent.counter import StateLost
+    from assembly import Device
+
+    try:
+        device = Device(config, load_hal(), log)
+    except (ConfigError, StateLost) as e:
+        log("error: %s" % e)
+        return 3 if isinstance(e, StateLost) else 2
+    device.run()
+    print(json.dumps(device.summary()))
+    return 0

@@ -1,0 +1,146 @@
+"""A device whose firmware runs on an emulated board in real time; see `emulator.device` for one that is a process."""
+
+import json
+import os
+import re
+import secrets
+import socket
+import subprocess
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from patrolink.boards import Board
+from patrolink.emulator import flash, qemu
+from patrolink.errors import DeadlineError, DeviceError
+
+GPS_UART, MODEM_UART = 1, 2
+PINS = {"sos": 0, "off": 1, "reset": 2}
+_LAST_LINES = 8
+
+
+
+class Firmware:
+    """Powered on by the constructor. `log` is the path of its console's log, `console` the console's PTY.
+
+    The configuration is that of a device as a process: the lines it names are connected to the board's UARTs, the file
+    of the reset line follows the board's pin.
+    """
+
+    def __init__(self, board: Board, work: Path, config: dict[str, Any]) -> None:
+        assert board.image is not None and board.heap_kb is not None
+        elf = qemu.image(board)
+        work.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lines = {GPS_UART: config["gps_uart"]}
+        given = {"board": board.name, "state_dir": "/state", **config, "gps_uart": GPS_UART}
+        given["buttons"] = {name: PINS[name] for name in ("sos", "off")}
+        given.setdefault("watchdog", 60_000)
+        self._reset_file: str | None = None
+        if given.get("modem"):
+            lines[MODEM_UART] = given["modem"]["uart"]
+            self._reset_file = given["modem"].get("reset_pin")
+            given["modem"] = {**given["modem"], "uart": MODEM_UART, "reset_pin": PINS["reset"]}
+        chip = work / "flash.bin"
+        # The file system holds the key.
+        os.close(os.open(chip, os.O_CREAT | os.O_WRONLY, 0o600))
+        flash.provision(chip, board.image.flash_kb, "/config.json", json.dumps(given).encode())
+        straps = qemu.Straps(
+            board.heap_kb, board.image.flash_kb, given["device"], int(time.time()), secrets.randbits(32)
+        )
+        self.log = work / "console.log"
+        self._begin = self.log.stat().st_size if self.log.exists() else 0
+        self._panel, far = socket.socketpair()
+        arguments = ["-chardev", f"pty,id=u0,logfile={self.log.resolve()},logappend=on", "-serial", "chardev:u0"]
+        for uart in (1, 2, 3):
+            kind = f"serial,path={lines[uart]}" if uart in lines else "null"
+            arguments += ["-chardev", f"{kind},id=u{uart}", "-serial", f"chardev:u{uart}"]
+        arguments += ["-chardev", f"socket,fd={far.fileno()},id=u4", "-serial", "chardev:u4"]
+        self._process = subprocess.Popen(
+            [*qemu.command(board, elf, work, straps), *arguments],
+            cwd=work,
+            pass_fds=[far.fileno()],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        far.close()
+        self._pins = threading.Thread(target=self._follow_pins, daemon=True, name="panel")
+        self._pins.start()
+        try:
+            self.console = self._console()
+        except BaseException:
+            self.kill()
+            raise
+
+    def _console(self) -> str:
+        """The PTY that QEMU has made for UART 0."""
+        assert self._process.stdout is not None
+        said = b""
+        while True:
+            line = self._process.stdout.readline()
+            if not line:
+                raise DeviceError(f"QEMU did not start:\n{said.decode(errors='replace')}")
+            found = re.search(rb"redirected to (\S+)", line)
+            if found:
+                return found[1].decode()
+            said += line
+
+    def _follow_pins(self) -> None:
+        while True:
+            try:
+                data = self._panel.recv(64)
+            except OSError:
+                return
+            if not data:
+                return
+            for c in data:
+                if c & 0x7F == PINS["reset"] and self._reset_file:
+                    Path(self._reset_file).write_text(str(c >> 7))
+
+    def _said(self) -> str:
+        with self.log.open("rb") as f:
+            f.seek(self._begin)
+            return f.read().decode(errors="replace")
+
+    def _tail(self) -> str:
+        return "\n".join("  " + line for line in self._said().splitlines()[-_LAST_LINES:])
+
+    def check(self) -> None:
+        """DeviceError with its last words when the board is off or has crashed."""
+        code = self._process.poll()
+        if code is not None:
+            raise DeviceError(f"the board went off with status {code}; its console says:\n{self._tail()}")
+        said = self._said()
+        if "Traceback" in said or "FAULT" in said or ">>> " in said:
+            raise DeviceError(f"the agent has ended; its console says:\n{self._tail()}")
+
+    def press(self, button: str) -> None:
+        """Press a button of the board: `sos` or `off`."""
+        self.check()
+        self._panel.sendall(bytes((PINS[button] | 0x80, PINS[button], PINS[button] | 0x80)))
+
+    def power_off(self, timeout_s: float = 30) -> dict[str, Any]:
+        """Press the power button and return the device's own summary; DeadlineError when it does not come to rest."""
+        self.press("off")
+        try:
+            code = self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise DeadlineError(
+                f"the device did not power off within {timeout_s:g} s; its console says:\n{self._tail()}"
+            ) from None
+        if code != 0:
+            raise DeviceError(f"the board went off with status {code}:\n{self._tail()}")
+        self.kill()
+        summary: dict[str, Any] = json.loads([line for line in self._said().splitlines() if line[:1] == "{"][-1])
+        return summary
+
+    def kill(self) -> None:
+        """Take the power away."""
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.wait()
+        self._panel.close()
+        assert self._process.stdout is not None
+        self._process.stdout.close()

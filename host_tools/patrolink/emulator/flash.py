@@ -1,0 +1,44 @@
+"""The flash chip of an emulated board: a file that holds a littlefs, as the board's MicroPython mounts it."""
+
+from pathlib import Path
+
+from littlefs import LittleFS, LittleFSError, UserContext
+
+_BLOCK = 4096
+_CHIP = 16 << 20  # the file is the whole PSRAM that stands for the chip
+
+
+def _mount(path: Path, kb: int) -> LittleFS:
+    data = path.read_bytes()[: kb << 10] if path.exists() else b""
+    context = UserContext(kb << 10)
+    context.buffer[: len(data)] = data
+    fs = LittleFS(context=context, block_size=_BLOCK, block_count=(kb << 10) // _BLOCK, prog_size=256, mount=False)
+    try:
+        fs.mount()
+    except LittleFSError:
+        fs.format()
+        fs.mount()
+    return fs
+
+
+def provision(path: Path, kb: int, name: str, content: bytes) -> None:
+    """Put a file on the board's file system, which is made when there is none."""
+    fs = _mount(path, kb)
+    with fs.open(name, "wb") as f:
+        f.write(content)
+    fs.unmount()
+    with path.open("r+b" if path.exists() else "wb") as out:
+        out.write(fs.context.buffer)
+        out.truncate(_CHIP)
+
+
+def files(path: Path, kb: int) -> dict[str, bytes]:
+    """Return what is on the board's file system."""
+    fs = _mount(path, kb)
+    found = {}
+    for folder, _, names in fs.walk("/"):
+        for name in names:
+            full = f"{folder.rstrip('/')}/{name}"
+            with fs.open(full, "rb") as f:
+                found[full] = f.read()
+    return found

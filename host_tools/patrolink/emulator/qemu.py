@@ -1,0 +1,72 @@
+"""Firmware on a machine that QEMU emulates: its image, straps, flash chip and the command that starts it."""
+
+import hashlib
+import itertools
+import os
+import shutil
+import struct
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from patrolink import home
+from patrolink.boards import Board
+from patrolink.errors import UserError
+
+_MAGIC = 0x324B4C50  # straps_t in boards/mps2_an385/port/mps2.h
+_CORES = itertools.count()
+POWER_CUT = 86  # exit status when the straps' power cut has come
+
+
+def image(board: Board) -> Path:
+    """Build the board's firmware, unless it is there, and return its path; UserError names the packages it needs."""
+    if board.missing():
+        raise UserError(f"board {board.name} needs tools that are not here; apt-get install {' '.join(board.missing())}")
+    recipe = home.root() / "boards" / board.name / "build.sh"
+    done = subprocess.run([str(recipe)], stdout=sys.stderr)
+    if done.returncode:
+        raise UserError(f"the firmware of board {board.name} could not be built (what is missing stands above)")
+    return home.root() / "build" / "images" / board.name / "firmware.elf"
+
+
+@dataclass(frozen=True)
+class Straps:
+    """What the board finds at its reset.
+
+    cut  the power goes in the flash operation after so many; -1: it stays
+    """
+
+    heap_kb: int
+    flash_kb: int
+    device: str
+    epoch_s: int
+    seed: int
+    lockstep: bool = False
+    cut: int = -1
+
+    def pack(self) -> bytes:
+        """Return them as the port reads them."""
+        uid = hashlib.sha256(self.device.encode()).digest()[:12]
+        return struct.pack(
+            "<IIIIiIQ12s",
+            *(_MAGIC, self.heap_kb, self.flash_kb, self.lockstep, self.cut, self.seed & 0xFFFFFFFF, self.epoch_s, uid),
+        )
+
+
+def command(board: Board, elf: Path, work: Path, straps: Straps) -> list[str]:
+    """Return the command that starts the board in `work`, its UARTs not yet connected to anything."""
+    assert board.image is not None
+    (work / "straps.bin").write_bytes(straps.pack())
+    # On one core: QEMU's threads wander otherwise, and a UART then takes 14 to 62 kB/s where it takes 70.
+    cores = sorted(os.sched_getaffinity(0))
+    pin = ["taskset", "-c", str(cores[next(_CORES) % len(cores)])] if shutil.which("taskset") else []
+    return [
+        *pin,
+        "qemu-system-arm",
+        *("-M", f"{board.image.machine},memory-backend=flash"),
+        *("-object", "memory-backend-file,id=flash,size=16M,mem-path=flash.bin,share=on"),
+        *("-nodefaults", "-nic", "none", "-display", "none", "-semihosting"),
+        *("-device", "loader,file=straps.bin,addr=0x01000000,force-raw=on"),
+        *("-kernel", str(elf)),
+    ]
