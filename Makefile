@@ -1,7 +1,7 @@
 # Patrolink. `make demo` and `make test` set themselves up; `make setup` alone prepares .venv.
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test parity bench fuzz sim lint types check generate device-lib debian clean
+.PHONY: help setup demo test hil image parity bench fuzz sim lint types check generate device-lib debian clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -11,6 +11,8 @@ help:
 	@echo "make demo      a patrol on an emulated board, end to end; results in build/demo"
 	@echo "make test      all tests; installs what it needs and says what it skipped"
 	@echo "make setup     prepare .venv, so that .venv/bin/patrolink is the tool"
+	@echo "make hil       the hardware-in-loop tests on emulated boards, or on those of HARDWARE=hardware.toml"
+	@echo "make image     the firmware of BOARD (mps2_an385) with the agent frozen in"
 	@echo "make parity    the unit tests on CPython and on MicroPython"
 	@echo "make bench     measure against peers; results in build/bench"
 	@echo "make fuzz      the codecs against hostile bytes for FUZZ_SECONDS (60)"
@@ -60,7 +62,8 @@ setup: .venv/ready $(UMQTT)
 device-lib: $(UMQTT)
 
 # Debian packages make more tests possible; without them the tests say what they skipped. command:packages
-DEBIAN := mosquitto:mosquitto tshark:tshark cc:gcc,libc6-dev arm-none-eabi-gcc:gcc-arm-none-eabi clang:clang,libclang-rt-dev
+DEBIAN := mosquitto:mosquitto tshark:tshark cc:gcc,libc6-dev arm-none-eabi-gcc:gcc-arm-none-eabi,libnewlib-arm-none-eabi \
+ qemu-system-arm:qemu-system-arm gpsd:gpsd clang:clang,libclang-rt-dev
 debian:
 	@missing=; for pair in $(DEBIAN); do \
 	  command -v $${pair%%:*} >/dev/null || [ -x /usr/sbin/$${pair%%:*} ] || missing="$$missing $$(echo $${pair#*:} | tr , ' ')"; \
@@ -81,6 +84,17 @@ demo: setup
 
 test: .venv/test-ready $(UMQTT) debian
 	@$(BIN)/python -m pytest -q --durations=5
+
+BOARD ?= mps2_an385
+image: $(UMQTT)
+	@[ -x boards/$(BOARD)/build.sh ] || { echo "error: board $(BOARD) has no firmware image (boards/$(BOARD)/build.sh)" >&2; exit 2; }
+	@boards/$(BOARD)/build.sh
+
+HARDWARE ?=
+hil: .venv/test-ready $(UMQTT) debian
+	@mkdir -p build/hil
+	@$(BIN)/python -m pytest -q tests/hil $(if $(HARDWARE),--hardware $(HARDWARE)) --junitxml build/hil/junit.xml \
+	 --report-log build/hil/report.jsonl
 
 parity: .venv/test-ready $(UMQTT)
 	@$(BIN)/python -m pytest -q tests/unit

@@ -61,6 +61,7 @@ class Device:
         uart = hal.Uart(config["gps_uart"], now_ms, log, "gps", self.inputs)
         self.patrol = Patrol(uart, self.reporter, self.outbox, self.events, self.link, self.session, now_ms, config)
         self._hello(counter.boot, config)
+        log("device: ready, boot %d" % counter.boot)
 
     def _modem(self, config, log):
         """The modem, on a board that has one; its code is loaded only there."""
@@ -157,4 +158,5 @@ class Device:
             "skipped_bytes": gps.skipped_bytes,
             "runtime": self._hal.runtime(),
             "heap_used": gc.mem_alloc() if hasattr(gc, "mem_alloc") else None,
+            "board": self._hal.counts(),
         }

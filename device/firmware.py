@@ -1,7 +1,7 @@
 """Boot a board whose firmware holds the agent. Its configuration is /config.json on its file system.
 
-Ctrl-C on the console ends the agent and gives the REPL, and so does a configuration that cannot be used. After a bug the
-board starts anew, slowly enough that a crash at every start wears nothing out.
+Ctrl-C on the console ends the agent and gives the REPL, and so does a configuration that cannot be used. After a bug
+the board starts anew, slowly enough that a crash at every start wears nothing out.
 """
 
 import os

@@ -2,8 +2,8 @@
 
 usage: <runtime> device/main.py CONFIG.json
 
-Exit code: 0 after the power button, 1 after a bug, 2 for a bad configuration, 3 for lost state, 5 when the board wants to
-be started anew.
+Exit code: 0 after the power button, 1 after a bug, 2 for a bad configuration, 3 for lost state, 5 when the board wants
+to be started anew.
 """
 
 import sys

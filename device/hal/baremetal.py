@@ -7,7 +7,6 @@ Configuration: UARTs are numbers, or {"id": 1, "tx": 4, "rx": 5} where the board
 import select
 
 import machine
-from hal.common import Clock, Files, Store, battery, randbelow, runtime  # noqa: F401: the rest of a platform
 
 IDLE_MS = 200  # UARTs end a sleep; a button is latched by its interrupt and waits so long at most
 _BAUD = 115200
@@ -110,3 +109,13 @@ class Watchdog:
 
 
 reset = machine.reset
+
+
+def counts():
+    """What this board counts about itself; None where it does not."""
+    try:
+        import board
+    except ImportError:
+        return None
+    names = ("programs", "erases", "violations", "overruns", "heap_peak")
+    return dict(zip(names, board.counts()))

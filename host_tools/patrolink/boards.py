@@ -50,6 +50,11 @@ class Board(_Strict):
     image: Image | None = None
     tools: dict[str, str] = Field(default_factory=dict)
 
+    @property
+    def emulated(self) -> str:
+        """How it runs on this machine."""
+        return f"QEMU {self.image.machine}, firmware in real time or lock-step" if self.image else "a process"
+
     def missing(self) -> list[str]:
         """Return the Debian packages of the tools that this board needs and this machine lacks."""
         return [package for command, package in self.tools.items() if shutil.which(command) is None]

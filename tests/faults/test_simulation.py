@@ -80,7 +80,7 @@ def test_a_frame_counted_twice_is_seen_as_one():
 
     def twice(device, payload):
         take(device, payload)
-        sim._receiver.window.__init__(65536)  # a hub that forgets what it has seen
+        sim.hub.window.__init__(65536)  # a hub that forgets what it has seen
         take(device, payload)
 
     sim.broker.on_publish = twice
@@ -224,7 +224,7 @@ def test_the_link_tells_where_it_stands():
     def spy(frame):
         from patrolink_protocol import decode
 
-        kind, _, body, _ = sim._receiver.channel.open_frame(frame)
+        kind, _, body, _ = sim.hub.channel.open_frame(frame)
         message = decode.decode(kind, body)
         if message["message"] == "device_status":
             rows.append(message)

@@ -26,7 +26,7 @@ static int open_file(const char *name, int mode) {
 static void write_all(const void *p, size_t n) {
     uint32_t a[3] = { out, (uint32_t)p, n };
     if (board_semihost(SYS_WRITE, a) != 0) {
-        board_off(CAUSE_FAULT); // the host has gone
+        board_off(101); // the host has gone
     }
 }
 
@@ -36,7 +36,7 @@ static void read_all(void *p, size_t n) {
         uint32_t a[3] = { in, (uint32_t)to, n };
         size_t left = board_semihost(SYS_READ, a);
         if (left >= n) {
-            board_off(CAUSE_FAULT);
+            board_off(left == n ? 102 : 103);
         }
         to += n - left;
         n = left;
@@ -55,7 +55,7 @@ static void exchange(uint32_t id, const uint8_t *p, size_t n) {
     for (;;) {
         read_all(&m.head, sizeof(head_t));
         if (m.head.length > ROOM || m.head.id >= UARTS) {
-            board_off(CAUSE_FAULT);
+            board_off(104);
         }
         read_all(m.bytes, m.head.length);
         for (size_t i = 0; i < m.head.length; ++i) {

@@ -1,12 +1,10 @@
-"""List what can be talked to: serial ports, and the boards that can be emulated."""
+"""List what can be talked to: serial ports with what is behind them."""
 
 import argparse
 import json
 import sys
 
-from patrolink import boards
-
-HELP = "list serial ports and boards"
+HELP = "list serial ports"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,9 +25,8 @@ def run(args: argparse.Namespace) -> int:
         }
         for p in sorted(list_ports.comports())
     ]
-    known = [boards.find(name) for name in boards.names()]
     if args.json:
-        print(json.dumps({"ports": ports, "boards": [b.model_dump() for b in known]}))
+        print(json.dumps(ports))
         return 0
     for port in ports:
         mark = "likely" if port["likely"] else ""
@@ -39,7 +36,4 @@ def run(args: argparse.Namespace) -> int:
             "no USB serial port found; plug a device in, and check that you may read its port (group dialout)",
             file=sys.stderr,
         )
-    for board in known:
-        heap = f", {board.heap_kb} KiB heap" if board.heap_kb else ""
-        print(f"board {board.name}  {board.title} ({board.runtime}{heap}; {', '.join(board.features)})")
     return 0

@@ -3,9 +3,10 @@
 A track (.csv, .gpx) is spoken as NMEA by an emulated receiver; a log (.log, .nmea) is replayed as it is. With --out the
 capture, its keys, GeoJSON, a picture, a map and summary.json are left in that folder. Exit code 1 when a fix was lost.
 
-With --hours everything runs on a virtual clock, on CPython: a patrol of so many hours passes in seconds, and a seed
-repeats it. Unless --no-faults, power, modem, SIM, carrier, broker, storage and clock misbehave besides the network's
-own ways; the report ends with what was recorded, delivered, duplicated, thinned and lost.
+With --hours everything runs on a virtual clock: a patrol of so many hours passes in seconds, and a seed repeats it. On
+a board with a firmware image (mps2_an385) that is the firmware itself, in lock-step; on others the agent on CPython.
+Unless --no-faults, power, modem, SIM, carrier, broker, storage and clock misbehave besides the network's own ways; the
+report ends with what was recorded, delivered, duplicated, thinned and lost.
 """
 
 import argparse
@@ -112,18 +113,24 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _simulate(args: argparse.Namespace) -> int:
+    from patrolink import boards
+    from patrolink.emulator import shift
     from patrolink.emulator.network import PROFILES
     from patrolink.emulator.outcome import NO_FAULTS, Faults
     from patrolink.emulator.simulation import Simulation
 
     if not 0 < args.hours <= 10_000 or args.modem == "none":
         raise UserError("--hours has to be above 0 and at most 10000, and needs a --modem")
-    simulation = Simulation(
-        PROFILES[args.network], args.seed, args.modem, NO_FAULTS if args.no_faults else Faults(), name=args.network
-    )
+    board = boards.find(args.board)
+    profile, faults = PROFILES[args.network], NO_FAULTS if args.no_faults else Faults()
+    world: Simulation | shift.Shift
+    if board.image:
+        world = shift.Shift(board, profile, args.seed, args.modem, faults, args.network)
+    else:
+        world = Simulation(profile, args.seed, args.modem, faults, name=args.network)
     if not args.quiet:
-        simulation.on_hour = lambda hour: print(f"{hour} of {args.hours:g} hours", file=sys.stderr)
-    report = simulation.run(args.hours)
+        world.on_hour = lambda hour: print(f"{hour} of {args.hours:g} hours", file=sys.stderr)
+    report = world.run(args.hours)
     if args.json:
         print(json.dumps(report.json()))
     else:

@@ -20,7 +20,6 @@ PINS = {"sos": 0, "off": 1, "reset": 2}
 _LAST_LINES = 8
 
 
-
 class Firmware:
     """Powered on by the constructor. `log` is the path of its console's log, `console` the console's PTY.
 

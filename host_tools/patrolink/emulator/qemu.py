@@ -22,7 +22,9 @@ POWER_CUT = 86  # exit status when the straps' power cut has come
 def image(board: Board) -> Path:
     """Build the board's firmware, unless it is there, and return its path; UserError names the packages it needs."""
     if board.missing():
-        raise UserError(f"board {board.name} needs tools that are not here; apt-get install {' '.join(board.missing())}")
+        raise UserError(
+            f"board {board.name} needs tools that are not here; apt-get install {' '.join(board.missing())}"
+        )
     recipe = home.root() / "boards" / board.name / "build.sh"
     done = subprocess.run([str(recipe)], stdout=sys.stderr)
     if done.returncode:

@@ -238,6 +238,9 @@ class VirtualHal:
     def randbelow(self, n: int) -> int:
         return self._random.randrange(n)
 
+    def counts(self) -> None:
+        return None
+
     def battery(self) -> int:
         return -(1 << 30)
 
