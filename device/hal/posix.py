@@ -3,6 +3,8 @@
 import select
 import time
 
+from hal.common import Clock, Files, Store, battery, randbelow, runtime
+
 IDLE_MS = 20  # longest sleep of the main loop: sockets do not wake it
 _VTIME, _VMIN = 5, 6  # indices into termios' control characters on Linux
 

@@ -10,6 +10,7 @@
 enum { SYS_OPEN = 1, SYS_WRITE = 5, SYS_READ = 6 };
 enum { BOOT = 0xfe, CALL = 0xff };
 #define ROOM 256
+#define LINK_BROKEN 87 // exit status
 
 typedef struct {
     uint32_t id, length;
@@ -26,7 +27,7 @@ static int open_file(const char *name, int mode) {
 static void write_all(const void *p, size_t n) {
     uint32_t a[3] = { out, (uint32_t)p, n };
     if (board_semihost(SYS_WRITE, a) != 0) {
-        board_off(101); // the host has gone
+        board_off(LINK_BROKEN); // the host has gone
     }
 }
 
@@ -36,7 +37,7 @@ static void read_all(void *p, size_t n) {
         uint32_t a[3] = { in, (uint32_t)to, n };
         size_t left = board_semihost(SYS_READ, a);
         if (left >= n) {
-            board_off(left == n ? 102 : 103);
+            board_off(LINK_BROKEN);
         }
         to += n - left;
         n = left;
@@ -55,7 +56,7 @@ static void exchange(uint32_t id, const uint8_t *p, size_t n) {
     for (;;) {
         read_all(&m.head, sizeof(head_t));
         if (m.head.length > ROOM || m.head.id >= UARTS) {
-            board_off(104);
+            board_off(LINK_BROKEN);
         }
         read_all(m.bytes, m.head.length);
         for (size_t i = 0; i < m.head.length; ++i) {
@@ -88,7 +89,7 @@ void link_open(void) {
     out = open_file("link.out", 5); // "wb"
     in = open_file("link.in", 1);   // "rb"
     if (in < 0 || out < 0) {
-        board_off(CAUSE_FAULT);
+        board_off(LINK_BROKEN);
     }
     NVIC_ISER0 = 1u << IRQ_DUALTIMER;
     uint8_t cause = board_cause();

@@ -20,6 +20,7 @@ from patrolink.emulator.lockstep import Lockstep
 from patrolink.emulator.network import Profile
 from patrolink.emulator.outcome import NO_FAULTS, Faults
 from patrolink.emulator.world import DEVICE, HOST, HOUR_MS, World
+from patrolink.errors import DeviceError
 
 _PANEL = 4
 _BYTE_MS = 10 * 1000 / 115200
@@ -27,6 +28,7 @@ _DRAIN_MS = 2 * HOUR_MS
 _BATCH = 60
 _HEAP_DRIFT_KB = 8
 _CLOCK_MS = 2000
+_RESETS = 10  # more are a crash loop
 
 
 @dataclass
@@ -200,6 +202,11 @@ class Shift(World):
         self.say(f"-- boot after {cause} --")
         if cause != "power on":
             self.told.resets.append(cause)
+            if len(self.told.resets) > _RESETS:
+                raise DeviceError(f"seed {self.seed}: it starts again and again; its console says:\n" + self._tail())
+
+    def _tail(self) -> str:
+        return "\n".join(list(self.log)[-12:])
 
     # --- counting ---------------------------------------------------------------------------------------------------
 
