@@ -17,3 +17,18 @@ def broker():
     it = Broker()
     yield it
     it.stop()
+
+
+@pytest.fixture
+def rig(tmp_path, broker):
+    from tests.rig import Rig
+
+    made = []
+
+    def make(board: str, epochs, speed: float, **config):
+        made.append(Rig(tmp_path, board, broker, epochs, speed, **config))
+        return made[-1]
+
+    yield make
+    for it in made:
+        it.stack.close()

@@ -30,9 +30,13 @@ class Record:
         self._name = name
         records = [self._load(i) for i in (0, 1)]
         whole = [r for r in records if r]
-        if not whole and any([r is not None for r in records]):
-            raise StateLost("both %s records are damaged; provision the device with a new key" % name)
         self.a, self.b, self._slot = max(whole) if whole else (0, 0, 1)
+        if not whole:
+            if records[1] is not None:
+                raise StateLost("both %s records are damaged; provision the device with a new key" % name)
+            # A new device, or one whose very first write was torn. Both are there before a number is used.
+            self.write(0, 0)
+            self.write(0, 0)
 
     def _load(self, slot):
         """None: no record; False: a damaged one."""

@@ -162,9 +162,20 @@ def test_fix_reads_standard_input_and_flags_dates():
 
 def test_devices(capsys):
     assert main(["devices", "--json"]) == 0
-    assert [b["name"] for b in json.loads(capsys.readouterr().out)["boards"]] == ["linux", "unix"]
+    assert all({"port", "usb_serial", "likely"} <= set(port) for port in json.loads(capsys.readouterr().out))
     assert main(["devices"]) == 0
-    assert "MicroPython" in capsys.readouterr().out
+
+
+def test_boards(capsys, monkeypatch):
+    assert main(["boards", "--json"]) == 0
+    told = {b["name"]: b for b in json.loads(capsys.readouterr().out)}
+    assert list(told) == ["linux", "mps2_an385", "unix"] and told["unix"]["missing"] == []
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert main(["boards"]) == 0
+    out = capsys.readouterr().out
+    assert "MicroPython" in out and "apt-get install qemu-system-arm gcc-arm-none-eabi" in out
+    assert main(["emulate", "--board", "mps2_an385", "--hours", "1"]) == 2
+    assert "apt-get install qemu-system-arm" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -178,7 +189,7 @@ def test_devices(capsys):
         (["monitor", "mqtt://a:secret@127.0.0.1"], 2, "PATROLINK_MQTT_PASSWORD"),
         (["fix", "nothing.log"], 2, "no such file"),
         (["fix", str(LOG), "--date-floor", "today"], 2, "YYYY-MM-DD"),
-        (["emulate", "--board", "nothing"], 2, "boards are linux, unix"),
+        (["emulate", "--board", "nothing"], 2, "boards are linux, mps2_an385, unix"),
         (["emulate", "--track", "nothing.csv"], 2, "No such file"),
         (["emulate", "--track", str(LOG)], 2, "for NMEA use --log"),
         (["emulate", "--device", "a/b"], 2, "A-Z a-z 0-9"),

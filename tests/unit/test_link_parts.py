@@ -61,3 +61,11 @@ def test_lost_state_is_not_guessed():
     except StateLost:
         return
     raise AssertionError("a damaged counter was accepted")
+
+
+def test_a_counter_whose_very_first_write_was_torn_begins():
+    for torn in (b"", b"PLC1", bytes(15)):
+        store = MemoryStore()
+        store.write("counter0", torn)
+        counter = Counter(store)
+        assert counter.boot == 1 and counter.take() == 0

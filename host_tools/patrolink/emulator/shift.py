@@ -194,6 +194,8 @@ class Shift(World):
                 self._summary = json.loads(line)
             elif line.startswith("device: ready"):
                 self._alive = True
+            elif line.startswith("no /config.json"):
+                raise DeviceError(f"seed {self.seed}: the board has lost its configuration:\n{self._tail()}")
             elif "Traceback" in line or "FAULT" in line or line.startswith(("error:", "MemoryError")):
                 self.told.problems.append(line)
 
@@ -264,7 +266,9 @@ class Shift(World):
     def _watch_the_end(self) -> None:
         """Off as soon as the last fix spoken was delivered; the agent's own drain does the rest."""
         late = self.scheduler.now > self.speaking_until + _DRAIN_MS
-        if self._alive and (late or self.scheduler.now > self.speaking_until + 90_000):
+        if late:
+            raise DeviceError(f"seed {self.seed}: the board did not come to rest; its console says:\n{self._tail()}")
+        if self._alive and self.scheduler.now > self.speaking_until + 90_000:
             self.press("off")
             self.scheduler.after(30_000, self._watch_the_end)
             return
