@@ -7,6 +7,8 @@ from patrolink import boards
 from patrolink.emulator import nmea
 from patrolink.emulator.device import boot
 from patrolink.errors import DeviceError
+from patrolink.hub.events import EventDesk
+from patrolink.keys import DeviceKey
 
 from tests.rig import walk
 
@@ -27,10 +29,15 @@ def test_a_patrol_with_an_sos_and_a_power_cut(rig, board):
     it.listen(lambda: it.decoder.stats.fixes >= 40)
     it.device.press("sos")
     it.listen(lambda: any(row["message"] == "event" for row in it.rows))
+    event = next(row for row in it.rows if row["message"] == "event")
+    desk = EventDesk({it.device_id: DeviceKey(it.key)})
+    it.transport.publish(it.device_id, desk.answer(it.device_id, event["event_id"], 0))
     it.listen(lambda: it.decoder.stats.fixes >= 60)
     it.device.kill()
     it.device = it.boot()
-    told = it.finish()
+    it.listen(lambda: it.receiver.done and it.receiver.drained(), 60)
+    told = it.device.power_off()
+    it.listen(lambda: len(it.times()) >= told["fixes"])
     times = it.times()
     assert len(times) == len(set(times)) and it.decoder.stats.rejected == {}
     assert told["left"] == told["dropped"] == 0
