@@ -11,7 +11,7 @@ help:
 	@echo "make demo      a patrol on an emulated board, end to end; results in build/demo"
 	@echo "make test      all tests; installs what it needs and says what it skipped"
 	@echo "make setup     prepare .venv, so that .venv/bin/patrolink is the tool"
-	@echo "make hil       the hardware-in-loop tests on emulated boards, or on those of HARDWARE=hardware.toml"
+	@echo "make hil       the hardware-in-loop tests on emulated boards; results in build/hil"
 	@echo "make image     the firmware of BOARD (mps2_an385) with the agent frozen in"
 	@echo "make parity    the unit tests on CPython and on MicroPython"
 	@echo "make bench     measure against peers; results in build/bench"
@@ -63,7 +63,7 @@ device-lib: $(UMQTT)
 
 # Debian packages make more tests possible; without them the tests say what they skipped. command:packages
 DEBIAN := mosquitto:mosquitto tshark:tshark cc:gcc,libc6-dev arm-none-eabi-gcc:gcc-arm-none-eabi,libnewlib-arm-none-eabi \
- qemu-system-arm:qemu-system-arm gpsd:gpsd clang:clang,libclang-rt-dev
+ qemu-system-arm:qemu-system-arm clang:clang,libclang-rt-dev
 debian:
 	@missing=; for pair in $(DEBIAN); do \
 	  command -v $${pair%%:*} >/dev/null || [ -x /usr/sbin/$${pair%%:*} ] || missing="$$missing $$(echo $${pair#*:} | tr , ' ')"; \
@@ -90,10 +90,9 @@ image: $(UMQTT)
 	@[ -x boards/$(BOARD)/build.sh ] || { echo "error: board $(BOARD) has no firmware image (boards/$(BOARD)/build.sh)" >&2; exit 2; }
 	@boards/$(BOARD)/build.sh
 
-HARDWARE ?=
 hil: .venv/test-ready $(UMQTT) debian
 	@mkdir -p build/hil
-	@$(BIN)/python -m pytest -q tests/hil $(if $(HARDWARE),--hardware $(HARDWARE)) --junitxml build/hil/junit.xml \
+	@$(BIN)/python -m pytest -q tests/hil --junitxml build/hil/junit.xml \
 	 --report-log build/hil/report.jsonl
 
 parity: .venv/test-ready $(UMQTT)

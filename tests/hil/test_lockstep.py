@@ -35,8 +35,7 @@ def test_a_seed_repeats_the_trace_and_another_does_not(board):
 def test_the_power_goes_in_the_middle_of_a_flash_operation(board):
     """At the first operations of a life: the counter's, the journal's and the file system's own."""
     for cut in (0, 3, 9, 20):
-        shift = Shift(board, PROFILES["city"], SEED, name="city")
-        shift._cut = cut
+        shift = Shift(board, PROFILES["city"], SEED, name="city", cut=cut)
         told = shift.run(0.05)
         assert told.wrong == [] and told.power_cuts == 1, f"cut after {cut} operations: {told.wrong}"
 
@@ -48,7 +47,6 @@ def test_a_board_that_crashes_is_told_with_its_console(board):
 
 
 def test_a_board_that_hangs_is_killed_and_told(board):
-    shift = Shift(board, PROFILES["city"], SEED, name="city")
-    shift.rig._limit_s = 0.05
+    shift = Shift(board, PROFILES["city"], SEED, name="city", limit_s=0.05)
     with pytest.raises(DeviceError, match="it hangs"):
         shift.run(0.1)

@@ -24,7 +24,7 @@ static mp_obj_t mp_machine_get_freq(void) {
 }
 
 static void mp_machine_set_freq(size_t n_args, const mp_obj_t *args) {
-    mp_raise_NotImplementedError(NULL);
+    mp_raise_ValueError(MP_ERROR_TEXT("the clock has one frequency, 25 MHz"));
 }
 
 static void mp_machine_lightsleep(size_t n_args, const mp_obj_t *args) {

@@ -1,7 +1,6 @@
 """A device whose firmware runs on an emulated board in real time; see `emulator.device` for one that is a process."""
 
 import json
-import os
 import re
 import secrets
 import socket
@@ -15,8 +14,6 @@ from patrolink.boards import Board
 from patrolink.emulator import flash, qemu
 from patrolink.errors import DeadlineError, DeviceError
 
-GPS_UART, MODEM_UART = 1, 2
-PINS = {"sos": 0, "off": 1, "reset": 2}
 _LAST_LINES = 8
 
 
@@ -31,27 +28,21 @@ class Firmware:
         assert board.image is not None and board.heap_kb is not None
         elf = qemu.image(board)
         work.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lines = {GPS_UART: config["gps_uart"]}
-        given = {"board": board.name, "state_dir": "/state", **config, "gps_uart": GPS_UART}
-        given["buttons"] = {name: PINS[name] for name in ("sos", "off")}
-        given.setdefault("watchdog", 60_000)
+        lines = {qemu.GPS_UART: config["gps_uart"]}
         self._reset_file: str | None = None
-        if given.get("modem"):
-            lines[MODEM_UART] = given["modem"]["uart"]
-            self._reset_file = given["modem"].get("reset_pin")
-            given["modem"] = {**given["modem"], "uart": MODEM_UART, "reset_pin": PINS["reset"]}
-        chip = work / "flash.bin"
-        # The file system holds the key.
-        os.close(os.open(chip, os.O_CREAT | os.O_WRONLY, 0o600))
-        flash.provision(chip, board.image.flash_kb, "/config.json", json.dumps(given).encode())
+        if config.get("modem"):
+            lines[qemu.MODEM_UART] = config["modem"]["uart"]
+            self._reset_file = config["modem"].get("reset_pin")
+        content = json.dumps(qemu.wired(board, config)).encode()
+        flash.provision(work / "flash.bin", board.image.flash_kb, "/config.json", content)
         straps = qemu.Straps(
-            board.heap_kb, board.image.flash_kb, given["device"], int(time.time()), secrets.randbits(32)
+            board.heap_kb, board.image.flash_kb, config["device"], int(time.time()), secrets.randbits(32)
         )
         self.log = work / "console.log"
         self._begin = self.log.stat().st_size if self.log.exists() else 0
         self._panel, far = socket.socketpair()
         arguments = ["-chardev", f"pty,id=u0,logfile={self.log.resolve()},logappend=on", "-serial", "chardev:u0"]
-        for uart in (1, 2, 3):
+        for uart in (qemu.GPS_UART, qemu.MODEM_UART, qemu.SPARE_UART):
             kind = f"serial,path={lines[uart]}" if uart in lines else "null"
             arguments += ["-chardev", f"{kind},id=u{uart}", "-serial", f"chardev:u{uart}"]
         arguments += ["-chardev", f"socket,fd={far.fileno()},id=u4", "-serial", "chardev:u4"]
@@ -94,7 +85,7 @@ class Firmware:
             if not data:
                 return
             for c in data:
-                if c & 0x7F == PINS["reset"] and self._reset_file:
+                if c & 0x7F == qemu.PINS["reset"] and self._reset_file:
                     Path(self._reset_file).write_text(str(c >> 7))
 
     def _said(self) -> str:
@@ -117,7 +108,7 @@ class Firmware:
     def press(self, button: str) -> None:
         """Press a button of the board: `sos` or `off`."""
         self.check()
-        self._panel.sendall(bytes((PINS[button] | 0x80, PINS[button], PINS[button] | 0x80)))
+        self._panel.sendall(qemu.tap(button))
 
     def power_off(self, timeout_s: float = 30) -> dict[str, Any]:
         """Press the power button and return the device's own summary; DeadlineError when it does not come to rest."""

@@ -1,5 +1,6 @@
 """The flash chip of an emulated board: a file that holds a littlefs, as the board's MicroPython mounts it."""
 
+import os
 from pathlib import Path
 
 from littlefs import LittleFS, LittleFSError, UserContext
@@ -22,23 +23,11 @@ def _mount(path: Path, kb: int) -> LittleFS:
 
 
 def provision(path: Path, kb: int, name: str, content: bytes) -> None:
-    """Put a file on the board's file system, which is made when there is none."""
+    """Put a file on the board's file system, made when there is none. It holds keys: only the owner reads it."""
     fs = _mount(path, kb)
     with fs.open(name, "wb") as f:
         f.write(content)
     fs.unmount()
-    with path.open("r+b" if path.exists() else "wb") as out:
+    with os.fdopen(os.open(path, os.O_CREAT | os.O_RDWR, 0o600), "r+b") as out:
         out.write(fs.context.buffer)
         out.truncate(_CHIP)
-
-
-def files(path: Path, kb: int) -> dict[str, bytes]:
-    """Return what is on the board's file system."""
-    fs = _mount(path, kb)
-    found = {}
-    for folder, _, names in fs.walk("/"):
-        for name in names:
-            full = f"{folder.rstrip('/')}/{name}"
-            with fs.open(full, "rb") as f:
-                found[full] = f.read()
-    return found

@@ -19,9 +19,8 @@ from patrolink.emulator.scheduler import Scheduler
 from patrolink.errors import DeviceError
 
 CYCLES_PER_MS = 25_000
-INSTRUCTIONS_PER_CYCLE = 2.5  # 40 ns at 16 ns each
 _HEAD = struct.Struct("<IIQ")
-_BOOT, _CALL = 0xFE, 0xFF
+_BOOT = 0xFE
 _CHUNK = 256
 _FAR_CYCLES = 1 << 32
 CAUSES = ("?", "power on", "reset", "watchdog", "deep sleep", "soft reset", "fault")

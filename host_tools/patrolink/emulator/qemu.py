@@ -9,6 +9,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from patrolink import home
 from patrolink.boards import Board
@@ -17,6 +18,23 @@ from patrolink.errors import UserError
 _MAGIC = 0x324B4C50  # straps_t in boards/mps2_an385/port/mps2.h
 _CORES = itertools.count()
 POWER_CUT = 86  # exit status when the straps' power cut has come
+CONSOLE_UART, GPS_UART, MODEM_UART, SPARE_UART, PANEL_UART = range(5)
+PINS = {"sos": 0, "off": 1, "reset": 2}  # on the panel; buttons are low while pressed
+
+
+def wired(board: Board, config: dict[str, Any]) -> dict[str, Any]:
+    """Return a device's configuration with this board's UARTs and pins in place of the host's lines and files."""
+    given = {"board": board.name, "state_dir": "/state", "watchdog": 60_000, **config, "gps_uart": GPS_UART}
+    given["buttons"] = {name: PINS[name] for name in ("sos", "off")}
+    if given.get("modem"):
+        given["modem"] = {**given["modem"], "uart": MODEM_UART, "reset_pin": PINS["reset"]}
+    return given
+
+
+def tap(button: str) -> bytes:
+    """Return what the panel says when a button is pressed and let go."""
+    pin = PINS[button]
+    return bytes((pin | 0x80, pin, pin | 0x80))
 
 
 def image(board: Board) -> Path:

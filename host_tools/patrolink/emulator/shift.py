@@ -6,7 +6,6 @@ batch when the power went; none twice; no reset but the planned ones; the heap's
 
 import contextlib
 import json
-import os
 import tempfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,14 +14,12 @@ from typing import Any
 from patrolink.boards import Board
 from patrolink.decoding import Row
 from patrolink.emulator import flash, qemu
-from patrolink.emulator.firmware import GPS_UART, MODEM_UART, PINS
 from patrolink.emulator.lockstep import Lockstep
 from patrolink.emulator.network import Profile
 from patrolink.emulator.outcome import NO_FAULTS, Faults
 from patrolink.emulator.world import DEVICE, HOST, HOUR_MS, World
 from patrolink.errors import DeviceError
 
-_PANEL = 4
 _BYTE_MS = 10 * 1000 / 115200
 _DRAIN_MS = 2 * HOUR_MS
 _BATCH = 60
@@ -94,6 +91,8 @@ class Shift(World):
     """
     faults       of the world; power cuts come now, or in the middle of a flash operation
     power_cuts_h planned power cuts, hours into the shift
+    cut          the power goes in the flash operation after so many of the first life; -1: it stays
+    limit_s      of wall time a life
     settings     the device's configuration besides what the rig sets
     """
 
@@ -108,6 +107,8 @@ class Shift(World):
         power_cuts_h: tuple[float, ...] = (),
         sos_h: tuple[float, ...] = (),
         heap_kb: int | None = None,
+        cut: int = -1,
+        limit_s: float = 600,
         settings: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(profile, seed, dialect, name, None)
@@ -116,26 +117,19 @@ class Shift(World):
         self._stack = contextlib.ExitStack()
         self.work = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="patrolink-shift-")))
         self.told = ShiftReport(board.name, name, seed, 0, dialect, heap_kb or board.heap_kb)
-        self.config = {
-            "board": board.name,
-            "device": DEVICE,
-            "key": self.key.secret.hex(),
-            "broker": {"host": HOST, "port": 1883},
-            "gps_uart": GPS_UART,
-            "state_dir": "/state",
-            "modem": {"uart": MODEM_UART, "apn": "cmnet", "reset_pin": PINS["reset"]},
-            "buttons": {"sos": PINS["sos"], "off": PINS["off"]},
-            "watchdog": 60_000,
-            **(settings or {}),
-        }
-        chip = self.work / "flash.bin"
-        os.close(os.open(chip, os.O_CREAT | os.O_WRONLY, 0o600))
-        self._chip = chip
+        given = {"device": DEVICE, "key": self.key.secret.hex(), "broker": {"host": HOST, "port": 1883}}
+        given["modem"] = {"apn": "cmnet"}
+        self.config = qemu.wired(board, {**given, **(settings or {})})
+        self._chip = self.work / "flash.bin"
         self.console = bytearray()
-        self.rig = Lockstep(board, self.work, self.scheduler)
-        self.rig.on_bytes = {0: self._hear, MODEM_UART: self.modem.feed, _PANEL: self._on_pin}
+        self.rig = Lockstep(board, self.work, self.scheduler, limit_s)
+        self.rig.on_bytes = {
+            qemu.CONSOLE_UART: self._hear,
+            qemu.MODEM_UART: self.modem.feed,
+            qemu.PANEL_UART: self._on_pin,
+        }
         self.rig.on_boot = self._on_boot
-        self._cut = -1
+        self.cut = cut
         self._on_air: list[int] = []  # times of the epochs that the board listened to
         self._cut_at: list[int] = []  # how many of them there were at each power cut
         self._alive = False
@@ -151,7 +145,7 @@ class Shift(World):
     # --- the board ---------------------------------------------------------------------------------------------------
 
     def from_modem(self, data: bytes) -> None:
-        self.rig.give(MODEM_UART, data)
+        self.rig.give(qemu.MODEM_UART, data)
 
     def from_gps(self, data: bytes) -> None:
         """Sentence by sentence, each when its last byte has passed the line."""
@@ -160,7 +154,7 @@ class Shift(World):
         lines = data.splitlines(keepends=True)
         for line in lines:
             when += len(line) * _BYTE_MS
-            self.scheduler.at(when, lambda line=line: self.rig.give(GPS_UART, line))  # type: ignore[misc]
+            self.scheduler.at(when, lambda line=line: self.rig.give(qemu.GPS_UART, line))  # type: ignore[misc]
         self.scheduler.at(when, lambda: self._heard(spoken_at))
 
     def _heard(self, time_ms: int) -> None:
@@ -168,18 +162,17 @@ class Shift(World):
             self._on_air.append(time_ms)
 
     def press(self, button: str) -> None:
-        pin = PINS[button]
-        self.rig.give(_PANEL, bytes((pin | 0x80, pin, pin | 0x80)))
+        self.rig.give(qemu.PANEL_UART, qemu.tap(button))
 
     def cut_power(self) -> None:
         """At the next instruction, or in the middle of a flash operation of the next life."""
         if self.random.random() >= 0.5:
-            self._cut = self.random.randrange(5, 400)
+            self.cut = self.random.randrange(5, 400)
         self.rig.cut_power()
 
     def _on_pin(self, data: bytes) -> None:
         for c in data:
-            if c & 0x7F == PINS["reset"]:
+            if c & 0x7F == qemu.PINS["reset"]:
                 self.modem.set_reset(c >> 7)
 
     def _hear(self, data: bytes) -> None:
@@ -245,9 +238,9 @@ class Shift(World):
 
     def _life(self) -> None:
         straps = qemu.Straps(
-            self.told.heap_kb, self._image.flash_kb, DEVICE, self.unix_ms() // 1000, self.seed, True, self._cut
+            self.told.heap_kb, self._image.flash_kb, DEVICE, self.unix_ms() // 1000, self.seed, True, self.cut
         )
-        self._cut = -1
+        self.cut = -1
         code = self.rig.life(straps)
         self._alive = False
         if code == 0:
