@@ -6,6 +6,13 @@ import time
 from hal.common import Clock, Files, Store, battery, randbelow, runtime
 
 IDLE_MS = 20  # longest sleep of the main loop: sockets do not wake it
+_GPSD = "gpsd://"
+_GPSD_PORT = 2947
+_WATCH = b'?WATCH={"enable":true,"nmea":true};\n'
+_ASK = b"?VERSION;\n"
+_AGAIN_MS = 1000
+_SILENT_MS = 5000  # then gpsd is asked whether it is there, and has as long again to answer
+_EINPROGRESS = 115
 _VTIME, _VMIN = 5, 6  # indices into termios' control characters on Linux
 
 
@@ -53,7 +60,7 @@ class Inputs:
             time.sleep(ms / 1000)
 
 
-class Uart:
+class _Tty:
     """A serial device or PTY, read without blocking; opened again when it vanishes and comes back."""
 
     def __init__(self, path, now_ms, log, name, inputs):
@@ -67,24 +74,32 @@ class Uart:
         self._retry_at = 0
         self._told = False
 
+    def _dial(self):
+        """Return the line as a raw stream."""
+        file = _open_unbuffered(self._path, "r+b")
+        _raw(file.fileno())
+        return file
+
     def _open(self):
         if self._now_ms() < self._retry_at:
             return False
-        self._retry_at = self._now_ms() + 1000
+        self._retry_at = self._now_ms() + _AGAIN_MS
         try:
-            file = _open_unbuffered(self._path, "r+b")
-            _raw(file.fileno())
+            file = self._dial()
         except Exception as e:  # OSError, or CPython's termios.error for what is no terminal
-            if not self._told:
-                self._log("%s: cannot open %s (%s); trying every second" % (self._name, self._path, e))
-                self._told = True
+            self._tell("cannot open %s (%s); trying every second" % (self._path, e))
             return False
         self._file = file
         self._poll = select.poll()
         self._poll.register(file, select.POLLIN)
         self._inputs.add(file)
-        self._told = False
         return True
+
+    def _tell(self, text):
+        """Log what is wrong, once until the line is heard again."""
+        if not self._told:
+            self._log("%s: %s" % (self._name, text))
+            self._told = True
 
     def wait(self, ms):
         """Sleep until this or another input has something, for `ms` at most."""
@@ -97,12 +112,17 @@ class Uart:
         if not self._poll.poll(0):
             return 0
         try:
-            n = self._file.readinto(buf)
+            n = self._take(buf)
         except OSError:
             n = 0
         if not n:
             self._gone()
-        return n or 0
+            return 0
+        self._told = False
+        return n
+
+    def _take(self, buf):
+        return self._file.readinto(buf)
 
     def write(self, buf):
         """Send; what is written to a line that is gone is lost, as on a wire."""
@@ -114,12 +134,75 @@ class Uart:
             self._gone()
 
     def _gone(self):
-        self._log("%s: %s hung up; opening it again" % (self._name, self._path))
+        self._tell("%s hung up; opening it again" % self._path)
         self._poll.unregister(self._file)
         self._inputs.remove(self._file)
         self._file.close()
         self._file = None
-        self._retry_at = self._now_ms() + 1000
+        self._retry_at = self._now_ms() + _AGAIN_MS
+
+
+class _Gpsd(_Tty):
+    """gpsd://host[:port]: the receiver's sentences from gpsd, which shares a receiver among programs.
+
+    gpsd greets whoever connects, and is then asked for NMEA. What it says of its own is JSON, which whoever reads NMEA
+    skips. A host that is a name is looked up by the platform's resolver, which may take its time.
+    """
+
+    def _dial(self):
+        """Begin to connect; a refusal is met when the stream is read."""
+        import socket
+
+        host, _, port = self._path[len(_GPSD) :].partition(":")
+        address = socket.getaddrinfo(host, int(port or _GPSD_PORT), 0, socket.SOCK_STREAM)[0]
+        s = socket.socket(address[0])
+        s.setblocking(False)
+        try:
+            s.connect(address[-1])
+        except OSError as e:
+            if e.errno != _EINPROGRESS:
+                s.close()
+                raise
+        self._greeted = self._asked = False
+        self._heard_ms = self._now_ms()
+        return s
+
+    def readinto(self, buf):
+        """Return how many bytes were put into `buf`; 0 when none are there or gpsd is gone."""
+        n = super().readinto(buf)
+        if not n and self._file is not None and self._now_ms() - self._heard_ms > _SILENT_MS:
+            self._ask()
+        return n
+
+    def _ask(self):
+        """Silence may be the receiver's, or gpsd's host may be gone without a word: a question tells."""
+        self._heard_ms = self._now_ms()
+        try:
+            if self._asked:
+                raise OSError
+            self._asked = True
+            self._file.send(_ASK)
+        except OSError:
+            self._gone()
+
+    def _take(self, buf):
+        data = self._file.recv(len(buf))  # MicroPython's sockets have readinto and no recv_into
+        buf[: len(data)] = data
+        self._heard_ms = self._now_ms()
+        self._asked = False
+        if data and not self._greeted:
+            self._greeted = True
+            self._file.send(_WATCH)
+            self._log("%s: %s answers" % (self._name, self._path))
+        return len(data)
+
+    def write(self, buf):
+        """gpsd takes nothing for the receiver."""
+
+
+def Uart(path, now_ms, log, name, inputs):
+    """Return the line at `path`: a serial device, a PTY, or gpsd://host[:port]."""
+    return (_Gpsd if path.startswith(_GPSD) else _Tty)(path, now_ms, log, name, inputs)
 
 
 class Buttons:
