@@ -82,8 +82,10 @@ debian:
 demo: setup
 	@$(BIN)/patrolink emulate --board unix --track tests/golden/tracks/walk-1hz.csv --speed 20 --fixes 900 --out build/demo
 
+# Most of the tests' time is waiting for devices in real time. One test at a time to whoever is free.
+SIDE_BY_SIDE := -n 6 --dist load --maxschedchunk 1
 test: .venv/test-ready $(UMQTT) debian
-	@$(BIN)/python -m pytest -q --durations=5
+	@$(BIN)/python -m pytest -q --durations=5 $(SIDE_BY_SIDE)
 
 BOARD ?= mps2_an385
 image: $(UMQTT)

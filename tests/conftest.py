@@ -11,6 +11,11 @@ for room in ("", "build/device-lib", "device", "protocol", "protocol/vectors", "
     sys.path.insert(0, str(ROOT / room))
 
 
+def pytest_collection_modifyitems(items):
+    """What is given more time than usual begins first, so that no worker is left alone with it at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("timeout") is None)
+
+
 @pytest.fixture(scope="session")
 def broker():
     """A real broker: mosquitto where it is installed, else amqtt."""

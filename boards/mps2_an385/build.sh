@@ -16,6 +16,11 @@ echo '#include <math.h>' | arm-none-eabi-gcc -E -xc - >/dev/null 2>&1 \
   || { say "error: newlib is missing; apt-get install libnewlib-arm-none-eabi"; exit 4; }
 [ -d "$root/build/device-lib/umqtt" ] || { say "error: build/device-lib is missing; run: make device-lib"; exit 2; }
 
+# One build at a time; who waited finds it done.
+mkdir -p "$out"
+exec 9>"$out/lock"
+flock 9
+
 # --- what is frozen: the agent without what only processes need ---
 rm -rf "$agent" && mkdir -p "$agent/hal"
 cp -R "$root/device/agent" "$root/device/compat" "$root/protocol/patrolink_protocol" "$root/build/device-lib/umqtt" "$agent"
@@ -65,6 +70,6 @@ say "building the firmware (log: ${log#"$root"/})"
 { make -s -C "$work/micropython/mpy-cross" -j"$jobs" \
   && make -s -C "$here/port" -j"$jobs" BUILD="$work/port" TOP="$work/micropython" MBEDTLS="$work/mbedtls" AGENT="$agent"; } \
   >"$log" 2>&1 || { tail -20 "$log" >&2; say "error: the firmware does not build"; exit 1; }
-cp "$work/port/firmware.elf" "$out/firmware.elf"
+cp "$work/port/firmware.elf" "$out/firmware.new" && mv "$out/firmware.new" "$out/firmware.elf" # one that runs keeps its own
 echo "$key" >"$out/key"
 say "$(tail -1 "$log" | awk '{print $1}') bytes of code and data in ${out#"$root"/}/firmware.elf, sha256 $(sha256sum "$out/firmware.elf" | cut -c1-16)"

@@ -24,10 +24,15 @@ allow_anonymous {anonymous}
 """
 
 
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as s:
-        port: int = s.getsockname()[1]
-        return port
+class _Port:
+    """A port that is ours until `close`: bound and not listened on, so that only who names it can have it, too."""
+
+    def __init__(self) -> None:
+        self._socket = socket.socket()
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # brokers set it, which lets them in
+        self._socket.bind(("127.0.0.1", 0))
+        self.number: int = self._socket.getsockname()[1]
+        self.close = self._socket.close
 
 
 def _mosquitto() -> str | None:
@@ -49,8 +54,10 @@ class Broker:
         With either there is a second listener, plain and open, at `url`: for whoever watches on this machine.
         """
         self._dir = tempfile.TemporaryDirectory(prefix="patrolink-broker-")
-        self.port = _free_port()
-        self._inside = _free_port() if tls or passwords else self.port
+        self._ports = [_Port()]
+        if tls or passwords:
+            self._ports.append(_Port())
+        self.port, self._inside = self._ports[0].number, self._ports[-1].number
         mosquitto = None if embedded else _mosquitto()
         config = Path(self._dir.name) / "config"
         self._log = Path(self._dir.name) / "log"
@@ -112,6 +119,8 @@ class Broker:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        for port in self._ports:
+            port.close()
         self._dir.cleanup()
 
 

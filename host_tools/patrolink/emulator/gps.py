@@ -1,13 +1,12 @@
 """An emulated GPS receiver: NMEA on a PTY, in time and at the line's speed."""
 
-import contextlib
 import os
-import pty
 import select
 import threading
 import time
-import tty
 from collections.abc import Iterable
+
+from patrolink.emulator.line import Line
 
 _LONGEST_WAIT_S = 5.0
 _READER_TIMEOUT_S = 10.0
@@ -27,10 +26,8 @@ class GpsReceiver:
         self._epochs = epochs
         self._speed = speed
         self._byte_s = _BITS_PER_BYTE / (baud * speed) if baud else 0.0
-        self._master, self._slave = pty.openpty()
-        tty.setraw(self._slave)
-        os.set_blocking(self._master, False)
-        self.path = os.ttyname(self._slave)
+        self._line = Line()
+        self.path = self._line.path
         self.epochs_sent = 0
         self.bytes_sent = 0
         self.stalled = False
@@ -62,11 +59,11 @@ class GpsReceiver:
         deadline = time.monotonic() + _READER_TIMEOUT_S
         while view and not self._stop.is_set():
             # Half a PTY's buffer at most: what is written when it is full would be lost.
-            _, writable, _ = select.select([], [self._master], [], 0.2)
+            _, writable, _ = select.select([], [self._line.master], [], 0.2)
             sent = 0
             if writable:
                 try:
-                    sent = os.write(self._master, view[: 512 if not self._byte_s else 64])
+                    sent = os.write(self._line.master, view[: 512 if not self._byte_s else 64])
                 except BlockingIOError:
                     time.sleep(0.002)
                 except OSError:
@@ -85,7 +82,7 @@ class GpsReceiver:
 
     def drained(self) -> bool:
         """True when the device has read everything that was sent."""
-        readable, _, _ = select.select([self._slave], [], [], 0)
+        readable, _, _ = select.select([self._line.slave], [], [], 0)
         return not readable
 
     def close(self) -> None:
@@ -93,6 +90,4 @@ class GpsReceiver:
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join()
-        for fd in (self._master, self._slave):
-            with contextlib.suppress(OSError):
-                os.close(fd)
+        self._line.close()

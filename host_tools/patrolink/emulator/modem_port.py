@@ -2,14 +2,13 @@
 
 import contextlib
 import os
-import pty
 import selectors
 import socket
 import threading
 import time
-import tty
 from pathlib import Path
 
+from patrolink.emulator.line import Line
 from patrolink.emulator.modem import Modem
 from patrolink.emulator.network import Connection, Network, Profile
 from patrolink.emulator.scheduler import Scheduler
@@ -72,16 +71,14 @@ class ModemPort:
     """
 
     def __init__(self, folder: Path, dialect: str, profile: Profile, seed: int) -> None:
-        self._master, self._slave = pty.openpty()
-        tty.setraw(self._slave)
-        os.set_blocking(self._master, False)
-        self.path = os.ttyname(self._slave)
+        self._line = Line()
+        self.path = self._line.path
         folder.mkdir(parents=True, exist_ok=True)
         self.reset_pin = folder / "modem-reset"
         self.reset_pin.write_text("0")
         self._level = "0"
         self.selector = selectors.DefaultSelector()
-        self.selector.register(self._master, selectors.EVENT_READ, self._from_device)
+        self.selector.register(self._line.master, selectors.EVENT_READ, self._from_device)
         self._late = bytearray()
         self.scheduler = Scheduler(self._now())
         self.network = Network(self.scheduler, profile, seed, self._dial)
@@ -111,12 +108,12 @@ class ModemPort:
 
     def _from_device(self) -> None:
         with contextlib.suppress(OSError):
-            self.modem.feed(os.read(self._master, _CHUNK))
+            self.modem.feed(os.read(self._line.master, _CHUNK))
 
     def _to_device(self, data: bytes) -> None:
         self._late += data
         with contextlib.suppress(OSError):  # nobody reads: the line's buffer is full
-            del self._late[: os.write(self._master, self._late)]
+            del self._late[: os.write(self._line.master, self._late)]
         del self._late[:-_CHUNK]
 
     def _run(self) -> None:
@@ -152,5 +149,4 @@ class ModemPort:
             if connection.remote is not None:
                 connection.remote.close()
         self.selector.close()
-        os.close(self._slave)
-        os.close(self._master)
+        self._line.close()
