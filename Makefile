@@ -50,7 +50,7 @@ $(UMQTT): device/requirements.lock | .venv/ready
 	@mkdir -p build/download build/device-lib
 	@set -e; grep -v '^#' device/requirements.lock | while read -r spec hash; do \
 	  echo "fetching $$spec" >&2; \
-	  $(BIN)/unearth --no-binary $${PIP_INDEX_URL:+-i $$PIP_INDEX_URL} --download build/download "$$spec" >/dev/null; \
+	  $(BIN)/unearth --no-binary $${PIP_INDEX_URL:+-i $$PIP_INDEX_URL} --download $(CURDIR)/build/download "$$spec" >/dev/null; \
 	  file=build/download/$${spec%%==*}-$${spec##*==}.tar.gz; \
 	  echo "$${hash#--hash=sha256:}  $$file" | sha256sum -c --quiet - \
 	    || { echo "error: $$spec is not the package that device/requirements.lock names; nothing was installed" >&2; exit 1; }; \
