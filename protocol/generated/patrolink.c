@@ -242,6 +242,23 @@ static const field_rule reject_fields[] = {
     {offsetof(pl_message, as.reject.detail), PL_STR, 1, 0, 40, 0, 0 NAMED("detail")},
 };
 
+static const field_rule ptt_group_fields[] = {
+    {offsetof(pl_message, as.ptt_group.group), PL_U32, 4, 0, UINT64_C(4294967295), 0, 0 NAMED("group")},
+    {offsetof(pl_message, as.ptt_group.kind), PL_U8, 1, 0, 255, 0, 0 NAMED("kind")},
+    {offsetof(pl_message, as.ptt_group.rights), PL_U8, 1, 0, 255, 0, 0 NAMED("rights")},
+    {offsetof(pl_message, as.ptt_group.priority), PL_U8, 1, 0, 255, 0, 0 NAMED("priority")},
+    {offsetof(pl_message, as.ptt_group.rank), PL_U8, 1, 0, 255, 0, 0 NAMED("rank")},
+    {offsetof(pl_message, as.ptt_group.codec), PL_U8, 1, 0, 1, 0, 0 NAMED("codec")},
+    {offsetof(pl_message, as.ptt_group.ssrc), PL_U32, 4, 2147483648, UINT64_C(4294967295), 0, 0 NAMED("ssrc")},
+    {offsetof(pl_message, as.ptt_group.hub_ssrc), PL_U32, 4, 0, UINT64_C(4294967295), 0, 0 NAMED("hub_ssrc")},
+    {offsetof(pl_message, as.ptt_group.key), PL_U16, 2, 0, 65535, 0, 0 NAMED("key")},
+    {offsetof(pl_message, as.ptt_group.wrapped), PL_BYTES, 1, 0, 40, 0, 0 NAMED("wrapped")},
+    {offsetof(pl_message, as.ptt_group.floor_port), PL_U16, 2, 0, 65535, 0, 0 NAMED("floor_port")},
+    {offsetof(pl_message, as.ptt_group.media_port), PL_U16, 2, 0, 65535, 0, 0 NAMED("media_port")},
+    {offsetof(pl_message, as.ptt_group.host), PL_STR, 1, 0, 64, 0, 0 NAMED("host")},
+    {offsetof(pl_message, as.ptt_group.name), PL_STR, 1, 0, 40, 0, 0 NAMED("name")},
+};
+
 static const message_rule messages[] = {
     {PL_HELLO, 10, hello_fields NAMED("hello")},
     {PL_DEVICE_STATUS, 18, device_status_fields NAMED("device_status")},
@@ -262,6 +279,7 @@ static const message_rule messages[] = {
     {PL_TIME_SYNC, 3, time_sync_fields NAMED("time_sync")},
     {PL_CERTIFY, 5, certify_fields NAMED("certify")},
     {PL_REJECT, 4, reject_fields NAMED("reject")},
+    {PL_PTT_GROUP, 14, ptt_group_fields NAMED("ptt_group")},
 };
 
 static const column_rule columns[PL_COLUMNS - 1] = {

@@ -18,11 +18,11 @@
 #define PL_MAX_FRAME 1024
 #define PL_MAX_BATCH 255
 #define PL_REPLAY_WINDOW 65536
-#define PL_SCHEMA_HASH 0x290D16E6u
+#define PL_SCHEMA_HASH 0xDFCFC1E3u
 /* Bit t is set for the types that have a long tag, go up, go down. */
-#define PL_LONG_TAG 0x000BE040u
+#define PL_LONG_TAG 0x002BE040u
 #define PL_UP 0x001D7FBEu
-#define PL_DOWN 0x001EC340u
+#define PL_DOWN 0x003EC340u
 
 /* Message types. */
 enum {
@@ -46,6 +46,7 @@ enum {
     PL_TIME_SYNC = 18,
     PL_CERTIFY = 19,
     PL_REJECT = 20,
+    PL_PTT_GROUP = 21,
 };
 
 /* Why a frame is refused. */
@@ -361,6 +362,27 @@ typedef struct {
     struct { uint8_t len, data[40]; } detail;
 } pl_reject;
 
+/* The device belongs to a talk group, under these terms and keys (PTT.md), or does so no more. The newest one of a group counts. */
+typedef struct {
+    uint32_t group;
+    uint8_t kind;
+    uint8_t rights;
+    uint8_t priority;
+    uint8_t rank;
+    uint8_t codec;
+    uint32_t ssrc;
+    uint32_t hub_ssrc;
+    uint16_t key;
+    struct { uint8_t len, data[40]; } wrapped;
+    uint16_t floor_port;
+    uint16_t media_port;
+    struct { uint8_t len, data[64]; } host;
+    struct { uint8_t len, data[40]; } name;
+} pl_ptt_group;
+enum { PL_PTT_GROUP_KIND_GROUP = 0, PL_PTT_GROUP_KIND_PRIVATE = 1, PL_PTT_GROUP_KIND_DYNAMIC = 2 };
+enum { PL_PTT_GROUP_RIGHTS_LISTEN = 1, PL_PTT_GROUP_RIGHTS_TALK = 2, PL_PTT_GROUP_RIGHTS_EMERGENCY = 4, PL_PTT_GROUP_RIGHTS_BROADCAST = 8 };
+enum { PL_PTT_GROUP_CODEC_PCMA = 0, PL_PTT_GROUP_CODEC_OPUS = 1 };
+
 /* Any scalar message. */
 typedef struct {
     uint8_t type;
@@ -384,6 +406,7 @@ typedef struct {
         pl_time_sync time_sync;
         pl_certify certify;
         pl_reject reject;
+        pl_ptt_group ptt_group;
     } as;
 } pl_message;
 

@@ -192,6 +192,22 @@ local MESSAGES = {
         { name = "reason", type = "u8", size = 1, low = 0, high = 255, unit = "" },
         { name = "detail", type = "str", size = 1, low = 0, high = 40, unit = "" },
     } },
+    [21] = { name = "ptt_group", direction = "down", long_tag = true, fields = {
+        { name = "group", type = "u32", size = 4, low = 0, high = 4294967295, unit = "" },
+        { name = "kind", type = "u8", size = 1, low = 0, high = 255, unit = "", names = { [0] = "group", [1] = "private", [2] = "dynamic" } },
+        { name = "rights", type = "u8", size = 1, low = 0, high = 255, unit = "", bits = { "listen", "talk", "emergency", "broadcast" } },
+        { name = "priority", type = "u8", size = 1, low = 0, high = 255, unit = "" },
+        { name = "rank", type = "u8", size = 1, low = 0, high = 255, unit = "" },
+        { name = "codec", type = "u8", size = 1, low = 0, high = 1, unit = "", names = { [0] = "pcma", [1] = "opus" } },
+        { name = "ssrc", type = "u32", size = 4, low = 2147483648, high = 4294967295, unit = "" },
+        { name = "hub_ssrc", type = "u32", size = 4, low = 0, high = 4294967295, unit = "" },
+        { name = "key", type = "u16", size = 2, low = 0, high = 65535, unit = "" },
+        { name = "wrapped", type = "bytes", size = 1, low = 0, high = 40, unit = "" },
+        { name = "floor_port", type = "u16", size = 2, low = 0, high = 65535, unit = "" },
+        { name = "media_port", type = "u16", size = 2, low = 0, high = 65535, unit = "" },
+        { name = "host", type = "str", size = 1, low = 0, high = 64, unit = "" },
+        { name = "name", type = "str", size = 1, low = 0, high = 40, unit = "" },
+    } },
 }
 
 local COLUMNS = {

@@ -10,12 +10,12 @@ FLAG_PHASE = 4
 MAX_FRAME = 1024
 MAX_BATCH = 255
 REPLAY_WINDOW = 65536
-SCHEMA_HASH = 0x290D16E6
+SCHEMA_HASH = 0xDFCFC1E3
 
 # Bit t is set for the types that have a long tag, go up, go down.
-LONG_TAG = 0x000BE040
+LONG_TAG = 0x002BE040
 UP = 0x001D7FBE
-DOWN = 0x001EC340
+DOWN = 0x003EC340
 
 HELLO = 1
 POSITION_BATCH = 2
@@ -37,6 +37,7 @@ FIRMWARE = 17
 TIME_SYNC = 18
 CERTIFY = 19
 REJECT = 20
+PTT_GROUP = 21
 
 # Names of the reasons for a reject, by code from 1.
 REASONS = "length version type tag key replay range critical"
@@ -81,6 +82,8 @@ MESSAGES = (
     "18 time_sync originate_ms:Q receive_ms:Q:1::0 transmit_ms:Q:1::0\n"
     "19 certify operation:B seconds:H frames_accepted:I frames_refused:I payload:x:200\n"
     "20 reject counter:I::268435455 message_type:B::31 reason:B detail:s:40\n"
+    "21 ptt_group group:I kind:B rights:B priority:B rank:B codec:B::1 ssrc:I:2147483648 hub_ssrc:I key:H "
+    "wrapped:x:40 floor_port:H media_port:H host:s:64 name:s:40\n"
 )
 
 # name:divisor:raw bits:min:max:keyframe k:signed:optional:modulus; by resolution where a comma stands

@@ -192,6 +192,15 @@ NAMES = {
         6: "power_cut",
         7: "result",
     },
+    ("ptt_group", "kind"): {
+        0: "group",
+        1: "private",
+        2: "dynamic",
+    },
+    ("ptt_group", "codec"): {
+        0: "pcma",
+        1: "opus",
+    },
 }
 
 BITS = {
@@ -215,5 +224,11 @@ BITS = {
         "outbox_dropped",
         "key_exhausted",
         "overheated",
+    ),
+    ("ptt_group", "rights"): (
+        "listen",
+        "talk",
+        "emergency",
+        "broadcast",
     ),
 }

@@ -1,0 +1,265 @@
+"""Floor control messages of 3GPP TS 24.380 (Rel-17), clause 8.2: RTCP APP packets named MCPT. MicroPython subset.
+
+    V=2 P=0 subtype(5) | PT 204 | length in words - 1 | SSRC of the sender | "MCPT" | fields, each id, length, value, pad
+
+`Writer` and `Message` work in buffers of the caller's and allocate nothing for a message. Several messages may stand
+one behind the other in a datagram: `Message.read` returns where the next one begins.
+"""
+
+REQUEST, GRANTED, TAKEN, DENY, RELEASE, IDLE, REVOKE = range(7)
+QUEUE_POSITION_REQUEST, QUEUE_POSITION_INFO, ACK = 8, 9, 10
+NAMES = ("Request", "Granted", "Taken", "Deny", "Release", "Idle", "Revoke", "", "Queue Position Request")
+NAMES += ("Queue Position Info", "Ack")
+ACK_WANTED = 0x10  # in the subtype
+
+# Fields, clause 8.2.3.
+PRIORITY, DURATION, CAUSE, QUEUE_INFO, GRANTED_PARTY, PERMISSION, USER_ID = range(7)
+SEQUENCE, QUEUED_USER, SOURCE, MESSAGE_TYPE, INDICATOR, SSRC = 8, 9, 10, 12, 13, 14
+
+# Causes of Deny (8.2.6.2) and of Revoke (8.2.10.2): two name spaces.
+DENY_TAKEN, DENY_INTERNAL, DENY_ALONE, DENY_RETRY, DENY_RECEIVE_ONLY, DENY_RESOURCES, DENY_QUEUE_FULL = range(1, 8)
+REVOKE_ALONE, REVOKE_TOO_LONG = 1, 2
+REVOKE_NO_PERMISSION, REVOKE_PREEMPTED = 3, 4
+REVOKE_RESOURCES, OTHER = 6, 255
+
+# Bits of the Floor Indicator (8.2.3.15).
+NORMAL, BROADCAST, SYSTEM, EMERGENCY, IMMINENT_PERIL, QUEUEING = 0x8000, 0x4000, 0x2000, 0x1000, 0x0800, 0x0400
+NOT_QUEUED, POSITION_UNKNOWN = 254, 255  # positions of Queue Info
+
+PARTICIPANT, CONTROLLING = 0, 2  # values of Source
+
+_PT_APP = 204
+_HEAD = 12
+_MOST_TEXT = 128
+# Subtypes whose meaning depends on the release, or that no release has.
+_KNOWN = 1 << REQUEST | 1 << GRANTED | 1 << TAKEN | 1 << DENY | 1 << RELEASE | 1 << IDLE | 1 << REVOKE
+_KNOWN |= 1 << QUEUE_POSITION_REQUEST | 1 << QUEUE_POSITION_INFO | 1 << ACK
+_MAY_WANT_ACK = 1 << GRANTED | 1 << TAKEN | 1 << DENY | 1 << RELEASE | 1 << IDLE
+# What goes from a participant to the server; the rest goes the other way, Ack both.
+UPWARD = 1 << REQUEST | 1 << RELEASE | 1 << QUEUE_POSITION_REQUEST | 1 << ACK
+DOWNWARD = 1 << GRANTED | 1 << TAKEN | 1 << DENY | 1 << IDLE | 1 << REVOKE | 1 << QUEUE_POSITION_INFO | 1 << ACK
+# Fields that a message may have, by type; a field of the tables that is not among them makes the message wrong.
+_COMMON = 1 << INDICATOR
+_FIELDS = (
+    _COMMON | 1 << PRIORITY | 1 << USER_ID,
+    _COMMON | 1 << DURATION | 1 << SSRC | 1 << PRIORITY | 1 << USER_ID,
+    _COMMON | 1 << GRANTED_PARTY | 1 << PERMISSION | 1 << SEQUENCE | 1 << SSRC | 1 << USER_ID,
+    _COMMON | 1 << CAUSE | 1 << USER_ID,
+    _COMMON | 1 << USER_ID,
+    _COMMON | 1 << SEQUENCE,
+    _COMMON | 1 << CAUSE,
+    0,
+    1 << USER_ID,
+    _COMMON | 1 << QUEUE_INFO | 1 << USER_ID | 1 << QUEUED_USER | 1 << SSRC,
+    1 << SOURCE | 1 << MESSAGE_TYPE,
+)
+_NEEDED = (
+    0,
+    1 << DURATION | 1 << SSRC,
+    1 << GRANTED_PARTY | 1 << PERMISSION | 1 << SEQUENCE,
+    1 << CAUSE,
+    0,
+    1 << SEQUENCE,
+    1 << CAUSE,
+    0,
+    0,
+    1 << QUEUE_INFO,
+    1 << SOURCE | 1 << MESSAGE_TYPE,
+)
+# Bytes of a field's value by id; 0: text; -1: skipped, of another release or not of this subset.
+_LENGTHS = (2, 2, -2, 2, 0, 2, 0, 2, 2, 0, 2, -1, 2, 2, 6)
+
+
+class FloorError(ValueError):
+    """A message is not one, or not one that may come this way; the text says what is wrong."""
+
+
+class Message:
+    """One message, read from a buffer of the caller's. Numbers that it did not have are -1, texts empty ranges.
+
+    party, user, phrase   (offset, length) pairs as two attributes each, into the buffer that was read
+    """
+
+    def __init__(self):
+        self._clear()
+
+    def _clear(self):
+        self.type = -1
+        self.ack = False  # one is wanted
+        self.ssrc = 0  # of the sender
+        self.priority = self.duration = self.cause = self.position = self.queue_priority = self.permission = -1
+        self.sequence = self.source = self.acked = self.indicator = -1
+        self.audio_ssrc = -1
+        self.party_at = self.party_n = self.user_at = self.user_n = self.phrase_at = self.phrase_n = 0
+        self._seen = 0
+
+    def read(self, buf, at, end, allowed):
+        """Read the message at buf[at:end] and return where it ends. `allowed` is UPWARD or DOWNWARD.
+
+        FloorError for a message that is damaged, unknown, of the wrong direction, or has a field twice, one that does
+        not belong there or lacks one.
+        """
+        self._clear()
+        if end - at < _HEAD:
+            raise FloorError("shorter than a header")
+        subtype = buf[at] & 0x1F
+        kind = subtype & 15
+        if buf[at] >> 5 != 4:
+            raise FloorError("version or padding")
+        if buf[at + 1] != _PT_APP:
+            raise FloorError("packet type %d" % buf[at + 1])
+        stop = at + 4 * ((buf[at + 2] << 8 | buf[at + 3]) + 1)
+        if stop > end or stop - at < _HEAD:
+            raise FloorError("length")
+        if not (buf[at + 8] == 77 and buf[at + 9] == 67 and buf[at + 10] == 80 and buf[at + 11] == 84):
+            raise FloorError("not named MCPT")
+        if not _KNOWN >> kind & 1 or subtype & ACK_WANTED and not _MAY_WANT_ACK >> kind & 1:
+            raise FloorError("subtype %d" % subtype)
+        if not allowed >> kind & 1:
+            raise FloorError("Floor %s in this direction" % NAMES[kind])
+        self.type = kind
+        self.ack = subtype != kind
+        self.ssrc = buf[at + 4] << 24 | buf[at + 5] << 16 | buf[at + 6] << 8 | buf[at + 7]
+        at += _HEAD
+        while at < stop:
+            at = self._field(buf, at, stop)
+        if _NEEDED[kind] & ~self._seen:
+            raise FloorError("Floor %s lacks a field" % NAMES[kind])
+        return stop
+
+    def _field(self, buf, at, stop):
+        field = buf[at]
+        wide = 1 if field >= 192 else 0  # two bytes of length
+        if at + 2 + wide > stop:
+            raise FloorError("a field is cut off")
+        n = buf[at + 1] << 8 | buf[at + 2] if wide else buf[at + 1]
+        value = at + 2 + wide
+        following = value + n + (-(2 + wide + n) & 3)
+        if following > stop:
+            raise FloorError("a field is cut off")
+        length = _LENGTHS[field] if field < len(_LENGTHS) else -1
+        if length == -1:
+            return following
+        if not _FIELDS[self.type] >> field & 1:
+            raise FloorError("field %d in Floor %s" % (field, NAMES[self.type]))
+        if self._seen >> field & 1:
+            raise FloorError("field %d twice" % field)
+        self._seen |= 1 << field
+        if n != length and length > 0 or length == -2 and n < 2 or length <= 0 and n > _MOST_TEXT:
+            raise FloorError("field %d has %d bytes" % (field, n))
+        self._take(field, buf, value, n)
+        return following
+
+    def _take(self, field, buf, at, n):
+        if field == GRANTED_PARTY:
+            self.party_at, self.party_n = at, n
+        elif field == USER_ID:
+            self.user_at, self.user_n = at, n
+        elif field == PRIORITY:
+            self.priority = buf[at]
+        elif field == QUEUE_INFO:
+            self.position, self.queue_priority = buf[at], buf[at + 1]
+        elif field == MESSAGE_TYPE:
+            self.acked = buf[at]
+        elif field == SSRC:
+            self.audio_ssrc = buf[at] << 24 | buf[at + 1] << 16 | buf[at + 2] << 8 | buf[at + 3]
+        elif field != QUEUED_USER:
+            word = buf[at] << 8 | buf[at + 1]
+            if field == DURATION:
+                self.duration = word
+            elif field == CAUSE:
+                self.cause = word
+                self.phrase_at, self.phrase_n = at + 2, n - 2
+            elif field == PERMISSION:
+                self.permission = word
+            elif field == SEQUENCE:
+                self.sequence = word
+            elif field == SOURCE:
+                self.source = word
+            elif field == INDICATOR:
+                self.indicator = word
+
+
+class Writer:
+    """Writes messages into `buf`, one behind the other: `begin`, fields, `end`.
+
+    IndexError when the buffer is full, FloorError for a value that does not fit.
+    """
+
+    def __init__(self, buf):
+        self.buf = buf
+        self.n = 0
+        self._start = 0
+
+    def clear(self):
+        """Begin a datagram."""
+        self.n = 0
+
+    def begin(self, kind, ssrc, ack=False):
+        """Start a message of one type from `ssrc`; `ack` asks for a Floor Ack."""
+        buf = self.buf
+        at = self._start = self.n
+        if at + _HEAD > len(buf):
+            raise IndexError("no room for a message")
+        if ack and not _MAY_WANT_ACK >> kind & 1:
+            raise FloorError("Floor %s does not ask for an Ack" % NAMES[kind])
+        buf[at] = 0x80 | kind | (ACK_WANTED if ack else 0)
+        buf[at + 1] = _PT_APP
+        buf[at + 4] = ssrc >> 24 & 255
+        buf[at + 5] = ssrc >> 16 & 255
+        buf[at + 6] = ssrc >> 8 & 255
+        buf[at + 7] = ssrc & 255
+        buf[at + 8], buf[at + 9], buf[at + 10], buf[at + 11] = 77, 67, 80, 84
+        self.n = at + _HEAD
+
+    def _room(self, n):
+        at = self.n
+        self.n = at + 2 + n + (-(2 + n) & 3)
+        if self.n > len(self.buf):
+            raise IndexError("no room for a field")
+        for i in range(at + 2 + n, self.n):
+            self.buf[i] = 0
+        self.buf[at + 1] = n
+        return at
+
+    def word(self, field, value):
+        """Add a field of 16 bits: DURATION, CAUSE, PERMISSION, SEQUENCE, SOURCE, INDICATOR."""
+        if not 0 <= value <= 0xFFFF:
+            raise FloorError("field %d: %d" % (field, value))
+        self.pair(field, value >> 8, value & 255)
+
+    def pair(self, field, first, second=0):
+        """Add a field of two bytes: PRIORITY, QUEUE_INFO, MESSAGE_TYPE."""
+        if not (0 <= first <= 255 and 0 <= second <= 255):
+            raise FloorError("field %d: %d, %d" % (field, first, second))
+        at = self._room(2)
+        self.buf[at] = field
+        self.buf[at + 2] = first
+        self.buf[at + 3] = second
+
+    def text(self, field, value):
+        """Add a field of UTF-8 bytes: GRANTED_PARTY, USER_ID."""
+        if len(value) > _MOST_TEXT:
+            raise FloorError("field %d has %d bytes; %d fit" % (field, len(value), _MOST_TEXT))
+        at = self._room(len(value))
+        self.buf[at] = field
+        for i in range(len(value)):
+            self.buf[at + 2 + i] = value[i]
+
+    def audio_ssrc(self, ssrc):
+        """Add the SSRC field: of the audio that is granted or taken."""
+        at = self._room(6)
+        buf = self.buf
+        buf[at] = SSRC
+        buf[at + 2] = ssrc >> 24 & 255
+        buf[at + 3] = ssrc >> 16 & 255
+        buf[at + 4] = ssrc >> 8 & 255
+        buf[at + 5] = ssrc & 255
+        buf[at + 6] = buf[at + 7] = 0
+
+    def end(self):
+        """Finish the message and return where the datagram ends so far."""
+        words = (self.n - self._start) // 4 - 1
+        self.buf[self._start + 2] = words >> 8
+        self.buf[self._start + 3] = words & 255
+        return self.n

@@ -1,0 +1,46 @@
+"""What lets a byte loop be machine code on MicroPython and plain Python elsewhere, from one text. MicroPython subset.
+
+A loop decorated with micropython.viper keeps its numbers within 31 bits and reads nothing negative through a ptr32 (a
+64-bit machine would read 2^32 more): then both say the same.
+"""
+
+try:
+    import micropython
+    from micropython import const
+except ImportError:
+
+    class micropython:
+        """On CPython the decorators change nothing."""
+
+        @staticmethod
+        def viper(function):
+            return function
+
+    def const(value):
+        return value
+
+
+def ptr8(buf):
+    """In machine code a pointer to bytes; here the buffer itself."""
+    return buf
+
+
+ptr32 = ptr8
+
+
+def plain(path):
+    """Return what a module of such loops holds, without its decorators: for a MicroPython that has no emitter.
+
+    There its import raises SyntaxError.
+    """
+    names = {"__name__": "plain"}
+    with open(path) as f:
+        exec(f.read().replace("@micropython.viper\n", ""), names)
+    module = _Module()
+    for name in names:
+        setattr(module, name, names[name])
+    return module
+
+
+class _Module:
+    pass
