@@ -42,7 +42,7 @@ help:
 
 .venv/test-ready: .venv/ready
 	@echo "setting up the test tools (once)" >&2
-	@$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[device,test]' >&2
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[camera,device,test]' >&2
 	@touch $@
 
 # Fetched by name and version, used only when the sha256 is the locked one.

@@ -59,7 +59,10 @@ class Device:
         self.link.on_session = self.events.again
         self.link.urgent = self.events.unsent
         uart = hal.Uart(config["gps_uart"], now_ms, log, "gps", self.inputs)
-        self.patrol = Patrol(uart, self.reporter, self.outbox, self.events, self.link, self.session, now_ms, config)
+        self.camera = self._camera(config, log)
+        self.patrol = Patrol(
+            uart, self.camera, self.reporter, self.outbox, self.events, self.link, self.session, now_ms, config
+        )
         self._hello(counter.boot, config)
         log("device: ready, boot %d" % counter.boot)
 
@@ -72,8 +75,23 @@ class Device:
 
         hal = self._hal
         uart = hal.Uart(given["uart"], self.now_ms, log, "modem", self.inputs)
-        reset = hal.Pin(given["reset_pin"]) if given.get("reset_pin") else None
+        reset = hal.Pin(given["reset_pin"]) if given.get("reset_pin") is not None else None
         return Modem(uart, reset, self.net, log, given)
+
+    def _camera(self, config, log):
+        """The camera, on a board that has one."""
+        given = config.get("camera")
+        if given is None:
+            return None
+        if not isinstance(given, dict) or given.get("source") is None or given.get("indicator") is None:
+            raise ConfigError("camera: give its source, and the output of the indicator that tells when it is on")
+        hal = self._hal
+        try:
+            if not hasattr(hal, "Camera"):
+                raise ImportError
+            return hal.Camera(given["source"], hal.Pin(given["indicator"]), self.now_ms, log)
+        except ImportError:
+            raise ConfigError("camera: this board has none; take it out of the configuration")
 
     def _raw(self, config):
         """What streams are made of: sockets of the modem's or of the board's, in TLS when the broker wants it."""
@@ -137,6 +155,8 @@ class Device:
                 self._serve()
                 self.inputs.wait(self._hal.IDLE_MS)
         self.link.close()
+        if self.camera is not None:
+            self.camera.close()
         self.outbox.close()
         self.watchdog.close()
 

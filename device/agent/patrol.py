@@ -8,19 +8,23 @@ from agent.link.supervisor import MODEM
 
 _SILENT_MS = 3000
 _SOS, _BUTTON = 1, 0  # event.kind, event.cause
-_GPS_SILENT, _STORAGE_FAULT, _MODEM_FAULT, _OUTBOX_DROPPED = 1, 8, 16, 128  # device_status.errors
+_GPS_SILENT, _STORAGE_FAULT, _MODEM_FAULT, _CAMERA_FAULT, _OUTBOX_DROPPED = 1, 8, 16, 32, 128  # device_status.errors
 
 
 class Patrol:
     """Owns the receiver and the reporter's schedule.
 
     uart      hal contract: readinto(buf) -> bytes read now (0 when none)
+    camera    hal contract: open(), frame(), close(), fault; or None. At boot it has to give one frame
     reporter  agent.reporter.Reporter
     now_ms    function returning monotonic milliseconds
     """
 
-    def __init__(self, uart, reporter, outbox, events, link, session, now_ms, config):
+    def __init__(self, uart, camera, reporter, outbox, events, link, session, now_ms, config):
         self._uart = uart
+        self._camera = self._unproven = camera
+        if camera is not None:
+            camera.open()
         self._reporter = reporter
         self._outbox = outbox
         self._events = events
@@ -53,6 +57,9 @@ class Patrol:
         if self._heard_ms is None or now - self._heard_ms > _SILENT_MS:
             reporter.gps_mode = 0
         reporter.poll(now)
+        if self._unproven is not None and self._unproven.frame() is not None:
+            self._unproven.close()
+            self._unproven = None
         if now >= self._status_due or reporter.gps_mode != self._told_mode:
             self._told_mode = reporter.gps_mode
             self._status_due = now + self._status_ms
@@ -88,6 +95,8 @@ class Patrol:
             errors |= _STORAGE_FAULT
         if self._link.level == MODEM:
             errors |= _MODEM_FAULT
+        if self._camera is not None and self._camera.fault:
+            errors |= _CAMERA_FAULT
         if self._outbox.dropped:
             errors |= _OUTBOX_DROPPED
         return errors

@@ -244,7 +244,7 @@ class Buttons:
 
 
 class Pin:
-    """An output: a GPIO's `value` file."""
+    """An output: a GPIO's `value` or an LED's `brightness` file."""
 
     def __init__(self, path):
         self._path = path
@@ -252,6 +252,18 @@ class Pin:
     def set(self, level):
         with open(self._path, "w") as f:
             f.write("1" if level else "0")
+
+    def get(self):
+        """Return whether it is on."""
+        with open(self._path) as f:
+            return f.read().strip() not in ("", "0")
+
+
+def Camera(source, indicator, now_ms, log):
+    """Return a hal.camera.Camera. ImportError on MicroPython, which has none."""
+    from hal import camera
+
+    return camera.Camera(source, indicator, now_ms, log)
 
 
 class Watchdog:

@@ -1,0 +1,211 @@
+"""The camera of a Linux-class board, on a clip of real frames: what is read, and that nobody is filmed in secret."""
+
+import contextlib
+import os
+import threading
+import time
+
+import pytest
+from hal import posix
+from hal.camera import Camera
+from patrolink.emulator import nmea
+from patrolink.errors import DeviceError
+
+from tests.rig import walk
+
+cv2 = pytest.importorskip("cv2", reason="no OpenCV; pip install 'patrolink[camera]'")
+import numpy as np  # noqa: E402
+
+FRAMES, RATE = 30, 25
+
+
+def now_ms() -> int:
+    return time.monotonic_ns() // 1_000_000
+
+
+def until(condition, what, seconds: float = 10):
+    """Return what `condition` gives once it is something."""
+    deadline = time.monotonic() + seconds
+    while True:
+        got = condition()
+        if got:
+            return got
+        assert time.monotonic() < deadline, what
+        time.sleep(0.002)
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    """A clip whose frames tell their number by their brightness."""
+    path = tmp_path_factory.mktemp("clip") / "clip.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), RATE, (320, 240))
+    for i in range(FRAMES):
+        writer.write(np.full((240, 320, 3), i * 8, np.uint8))
+    writer.release()
+    return str(path)
+
+
+class Indicator(posix.Pin):
+    """A real output file, with a record of what was set."""
+
+    def __init__(self, path) -> None:
+        super().__init__(str(path))
+        self.sets: list[int] = []
+
+    def set(self, level) -> None:
+        self.sets.append(level)
+        super().set(level)
+
+
+@pytest.fixture
+def film(tmp_path):
+    """Cameras made by the test, closed at its end."""
+    made = []
+
+    def make(source, indicator=None):
+        log: list[str] = []
+        it = Camera(source, indicator or Indicator(tmp_path / "value"), now_ms, log.append)
+        it.log = log
+        made.append(it)
+        return it
+
+    yield make
+    for it in made:
+        it.close()
+
+
+def test_every_frame_of_a_clip_comes_in_order_with_its_times_and_it_begins_anew(film, clip):
+    camera = film(clip)
+    assert camera.frame() is None
+    camera.open()
+    seen, times = [], []
+    while len(seen) < FRAMES + 3:
+        image, at_ms, unix_ms = until(camera.frame, camera.fault)
+        assert image.shape == (240, 320, 3)
+        seen.append(round(float(image.mean()) / 8))
+        times.append((at_ms, unix_ms))
+    assert seen == [*range(FRAMES), 0, 1, 2] and camera.dropped == 0 and camera.fault == ""
+    assert times == sorted(times) and all(abs(unix - time.time() * 1000) < 60_000 for _, unix in times)
+    # A file plays at its own speed, never faster.
+    assert times[FRAMES - 1][0] - times[0][0] >= 0.9 * (FRAMES - 1) * 1000 / RATE
+
+
+def test_the_indicator_is_on_from_before_the_first_frame_until_the_camera_is_shut(film, clip, tmp_path):
+    indicator = Indicator(tmp_path / "value")
+    camera = film(clip, indicator)
+    assert not indicator.get()
+    camera.open()
+    until(camera.frame, camera.fault)
+    assert indicator.get()
+    camera.close()
+    assert not indicator.get() and camera.frame() is None
+    assert indicator.sets == [0, 1, 0]
+
+
+@pytest.mark.parametrize("path", ["missing/value", "/dev/full", "/dev/null"])
+def test_an_indicator_that_cannot_be_set_or_is_not_on_means_no_frame(film, clip, tmp_path, monkeypatch, path):
+    opened = []
+    monkeypatch.setattr(cv2, "VideoCapture", lambda source: opened.append(source))
+    camera = film(clip, Indicator(tmp_path / path))
+    camera.open()
+    until(lambda: camera.fault, "no fault")
+    time.sleep(0.2)
+    assert "the indicator" in camera.fault and "the indicator" in camera.log[0]
+    assert camera.frame() is None and opened == []
+
+
+def test_an_indicator_put_out_by_another_hand_ends_the_frames(film, clip, tmp_path):
+    indicator = Indicator(tmp_path / "value")
+    camera = film(clip, indicator)
+    camera.open()
+    until(camera.frame, camera.fault)
+    (tmp_path / "value").write_text("0")
+    until(lambda: camera.fault == "the indicator is not on", "not seen")
+    while camera.frame() is not None:
+        pass  # taken while it was on
+    assert indicator.sets[-1] == 0
+    # A second later it is tried again, indicator first.
+    until(camera.frame, camera.fault)
+    assert indicator.get() and indicator.sets[-1] == 1 and camera.fault == ""
+
+
+def test_a_camera_that_comes_and_comes_back(film, clip, tmp_path):
+    source = tmp_path / "video0"
+    camera = film(str(source))
+    camera.open()
+    until(lambda: camera.fault, "no fault")
+    assert camera.fault == f"cannot open {source}" and camera.frame() is None
+    source.symlink_to(clip)
+    until(camera.frame, camera.fault)
+    source.unlink()
+    until(lambda: camera.fault == f"cannot open {source}", "its going is not seen")
+    source.symlink_to(clip)
+    while camera.frame() is not None:
+        pass
+    until(camera.frame, camera.fault)
+    assert len(camera.log) == 2
+
+
+def test_frames_that_nobody_takes_are_bounded_and_counted(film, clip):
+    camera = film(clip)
+    camera.open()
+    until(lambda: camera.dropped >= 3, camera.fault)
+    camera.open()  # once more changes nothing
+    waiting = 0
+    while camera.frame() is not None:
+        waiting += 1
+    assert waiting <= 9  # eight, and one that came while they were taken
+
+
+def test_a_camera_that_hangs_holds_nobody_up_and_stays_lit(film, tmp_path):
+    """A pipe without a writer: opening it waits for ever."""
+    pipe, indicator = tmp_path / "pipe", Indicator(tmp_path / "value")
+    os.mkfifo(pipe)
+    camera = film(str(pipe), indicator)
+    camera.open()
+    until(indicator.get, "the indicator comes first")
+    done = threading.Event()
+
+    def use() -> None:
+        assert camera.frame() is None
+        camera.close()
+        camera.open()
+        camera.close()
+        done.set()
+
+    threading.Thread(target=use, daemon=True).start()
+    assert done.wait(20) and indicator.get()
+
+    def end() -> bool:
+        """Let whoever waits for the pipe, one of OpenCV's backends after another, meet its end."""
+        with contextlib.suppress(OSError):
+            os.close(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK))
+        return not indicator.get()
+
+    until(end, "the indicator stays on")
+
+
+def test_a_device_tries_its_camera_at_boot_and_tells_its_fault_until_it_gives_a_frame(rig, clip, tmp_path):
+    source, indicator = tmp_path / "video0", tmp_path / "led"
+    given = {"source": str(source), "indicator": str(indicator)}
+    it = rig("linux", nmea.speak(walk(100)), 100, camera=given, status_s=1)
+    told = lambda: [row["errors"] for row in it.rows if row["message"] == "device_status"]  # noqa: E731
+    it.listen(lambda: told() and "camera_fault" in told()[-1])
+    source.symlink_to(clip)
+    it.listen(lambda: "camera_fault" not in told()[-1])
+    until(lambda: indicator.read_text() == "0", "nobody records, and the indicator is on")
+    it.receiver.start()
+    assert it.finish()["fixes"] == len(it.times()) == 100
+
+
+@pytest.mark.parametrize(
+    ("board", "camera", "why"),
+    [
+        ("linux", {"source": 0}, "camera: give its source, and the output of the indicator"),
+        ("unix", {"source": 0, "indicator": "led"}, "camera: this board has none"),
+    ],
+)
+def test_a_configuration_whose_camera_cannot_be_is_refused(rig, board, camera, why):
+    it = rig(board, nmea.speak(walk(1)), 1, camera=camera)
+    with pytest.raises(DeviceError, match=f"exit code 2(.|\n)*{why}"):
+        until(it.device.check, "it runs")
