@@ -1,6 +1,6 @@
 """Floor control messages of 3GPP TS 24.380 (Rel-17), clause 8.2: RTCP APP packets named MCPT. MicroPython subset.
 
-    V=2 P=0 subtype(5) | PT 204 | length in words - 1 | SSRC of the sender | "MCPT" | fields, each id, length, value, pad
+    V=2 P=0 subtype(5) | PT 204 | length in words - 1 | SSRC of the sender | "MCPT" | fields: id, length, value, pad
 
 `Writer` and `Message` work in buffers of the caller's and allocate nothing for a message. Several messages may stand
 one behind the other in a datagram: `Message.read` returns where the next one begins.
