@@ -16,9 +16,12 @@ def start(path, load_hal, log):
     except ConfigError as e:
         log("error: %s" % e)
         return 2
-    # Compiling a module takes several times what it then holds: the largest one comes while the heap is empty.
+    # Compiling a module takes several times what it then holds: the largest one comes while the heap is empty, and what
+    # is otherwise loaded only once the modem has answered, when a patrol's fixes may have taken up the room.
     if config.get("modem"):
-        import agent.modem.driver  # noqa: F401
+        import agent.modem.driver
+        import agent.modem.quectel
+        import agent.modem.simcom  # noqa: F401
     from agent.counter import StateLost
     from assembly import Device
 
