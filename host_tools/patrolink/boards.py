@@ -64,8 +64,8 @@ def _key(location: tuple[int | str, ...]) -> str:
     return ".".join(str(part) for part in location)
 
 
-def _explain(path: Path, error: ValidationError) -> str:
-    known = [*Board.model_fields, *Gps.model_fields, *Image.model_fields]
+def explain(path: Path, error: ValidationError, known: list[str], example: str) -> str:
+    """Return a line for each key that is wrong in the file at `path`: which, why, and what to do."""
     lines = []
     for e in error.errors():
         key = _key(e["loc"])
@@ -74,7 +74,9 @@ def _explain(path: Path, error: ValidationError) -> str:
             hint = f"did you mean {close[0]!r}?" if close else f"known keys are {', '.join(known)}"
             lines.append(f"{path}: {key}: unknown key; {hint}")
         elif e["type"] == "missing":
-            lines.append(f"{path}: {key}: is missing; add it (boards/unix/board.toml shows how)")
+            lines.append(f"{path}: {key}: is missing; add it ({example} shows how)")
+        elif e["type"] == "value_error":
+            lines.append(f"{path}: {key}: {e['msg'].removeprefix('Value error, ')}")
         else:
             lines.append(
                 f"{path}: {key}: {e['msg'][0].lower()}{e['msg'][1:]}, but it is {e['input']!r}; mend the value"
@@ -93,7 +95,8 @@ def load(path: Path) -> Board:
     try:
         return Board.model_validate(raw)
     except ValidationError as e:
-        raise UserError(_explain(path, e)) from None
+        known = [*Board.model_fields, *Gps.model_fields, *Image.model_fields]
+        raise UserError(explain(path, e, known, "boards/unix/board.toml")) from None
 
 
 def names() -> list[str]:
