@@ -1,7 +1,7 @@
 # Patrolink. `make demo` and `make test` set themselves up; `make setup` alone prepares .venv.
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test hil image parity bench fuzz sim lint types check generate device-lib debian clean
+.PHONY: help setup demo test hil image parity bench fuzz sim lint types types-device check generate device-lib debian clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -125,8 +125,24 @@ lint: .venv/test-ready
 	@$(BIN)/ruff check -q .
 	@$(BIN)/ruff format -q --check .
 
-types: .venv/test-ready
+# MicroPython's types, of each family of boards that a HAL is kept for: device code may use only what is there.
+STUBS := 1.29.0.post1
+STDLIB_STUBS := 1.29.0.post2
+TYPINGS := build/typings/esp32-$(STUBS) build/typings/rp2-$(STUBS)
+$(TYPINGS): build/typings/%-$(STUBS): | .venv/ready
+	@echo "fetching the types of MicroPython on $* (once)" >&2
+	@rm -rf $@ && $(BIN)/python -m pip install -q --disable-pip-version-check --target $@.new \
+	 micropython-$*-stubs==$(STUBS) micropython-stdlib-stubs==$(STDLIB_STUBS) >&2 && mv $@.new $@
+
+types: types-device
 	@$(BIN)/mypy
+
+types-device: .venv/test-ready $(UMQTT) $(TYPINGS)
+	@for typings in $(TYPINGS); do \
+	  MYPYPATH=$$typings:device:protocol:protocol/generated:build/device-lib $(BIN)/mypy --config-file device/mypy.ini \
+	   --custom-typeshed-dir $$typings --cache-dir .mypy_cache/$${typings##*/} || { echo "error: see above, in the types of \
+	$${typings##*/}" >&2; exit 1; }; \
+	done
 
 generate: .venv/ready
 	@$(BIN)/python protocol/generate.py

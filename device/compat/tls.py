@@ -18,7 +18,7 @@ def context(options):
     ValueError tells which file cannot be used.
     """
     ctx = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    ctx.verify_mode = ssl.CERT_REQUIRED
+    ctx.verify_mode = ssl.CERT_REQUIRED  # type: ignore[attr-defined]  # MicroPython has it, its stubs do not
     for name in ("ca", "cert", "key"):
         path = options.get(name)
         if name == "ca" and not path:
@@ -72,7 +72,7 @@ class _Tls:
     def connect(self, address):
         self._raw.connect(address)
         try:
-            self._shake(address[0])
+            self._shake(address[0])  # type: ignore[attr-defined]  # each runtime's own, below
         except Refused:
             raise
         except (OSError, ValueError) as e:

@@ -1,7 +1,8 @@
 """The platform of boards that MicroPython runs on directly: machine.UART, Pin and WDT, a flash file system.
 
-Configuration: UARTs are numbers, or {"id": 1, "tx": 4, "rx": 5} where the board's own pins are not meant;
-"buttons" {"sos": pin, "off": pin} (pressed is low), "watchdog" milliseconds.
+Configuration: UARTs are numbers, or {"id": 1, "tx": 4, "rx": 5} where the board's own pins are not meant, with
+"baudrate" where it is not 115200; "buttons" {"sos": pin, "off": pin} (pressed is low), "watchdog" milliseconds. A
+board's board.toml has these under [wiring].
 """
 
 import select
@@ -34,9 +35,9 @@ class Uart:
     """A UART of the chip, read without blocking."""
 
     def __init__(self, where, now_ms, log, name, inputs):
-        given = where if isinstance(where, dict) else {"id": where}
-        pins = {way: machine.Pin(given[way]) for way in ("tx", "rx") if way in given}
-        self._uart = machine.UART(given["id"], given.get("baud", _BAUD), rxbuf=_RX_ROOM, **pins)
+        given = dict(where) if isinstance(where, dict) else {"id": where}
+        port = given.pop("id")
+        self._uart = machine.UART(port, given.pop("baudrate", _BAUD), rxbuf=_RX_ROOM, **given)
         self._inputs = inputs
         inputs.add(self._uart)
 

@@ -25,10 +25,10 @@ else:
         """Monotonic milliseconds since boot."""
 
         def __init__(self):
-            self._start = time.monotonic_ns()
+            self._start = time.monotonic_ns()  # type: ignore[attr-defined]  # CPython's
 
         def now_ms(self):
-            return (time.monotonic_ns() - self._start) // 1000000
+            return (time.monotonic_ns() - self._start) // 1000000  # type: ignore[attr-defined]
 
 
 class Store:
