@@ -249,14 +249,14 @@ class Participant:
         state = self.state
         self._sends += 1
         if state == PENDING_REQUEST:
-            if self._sends >= _SENDS:
+            if self._sends > _SENDS:
                 self._say_release()  # should it have arrived after all
                 self._rest(FAILED)
                 return
             self._writer.clear()
             self._request()
         elif state == PENDING_RELEASE:
-            if self._sends >= _SENDS:
+            if self._sends > _SENDS:
                 self._rest(0)
                 return
             self._say_release()
@@ -273,7 +273,7 @@ class Participant:
             self._out()
             self._resend_ms = now_ms + T104_MS
             return
-        self._resend_ms = now_ms + (T101_MS << min(self._sends, 2))
+        self._resend_ms = now_ms + (T101_MS << min(self._sends - 1, 2))
 
     # --- states and messages ----------------------------------------------------------------------------------------
 
