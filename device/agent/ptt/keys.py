@@ -1,0 +1,51 @@
+"""Keys of push-to-talk: derived from the device key, or unwrapped (protocol/PTT.md, "Keys")."""
+
+import struct
+
+from patrolink_protocol import frame
+from patrolink_protocol.srtp import KEY, SALT
+
+_IV = b"\xa6" * 8  # RFC 3394 2.2.3.1
+
+
+class KeyRefused(Exception):
+    """A wrapped key was not wrapped for this device."""
+
+
+def derive(device_key, label, epoch):
+    """Return (master key, master salt) of one direction: label b"up" or b"down"."""
+    out = _mac(device_key, label, epoch)
+    return out[:KEY], out[KEY : KEY + SALT]
+
+
+def wrapping_key(device_key, epoch):
+    """Return the key that group keys are wrapped under."""
+    return _mac(device_key, b"wrap", epoch)[:KEY]
+
+
+def _mac(device_key, label, epoch):
+    return frame.mac(frame.mac_pads(device_key), b"patrolink-ptt-" + label, struct.pack(">I", epoch))
+
+
+def unwrap(decrypt, wrapped):
+    """Return (master key, master salt) of a group; KeyRefused when they are not genuine.
+
+    decrypt  compat.crypto.decrypter(wrapping key)
+    """
+    n = len(wrapped) // 8 - 1
+    if len(wrapped) != KEY + SALT + 2 + 8:
+        raise KeyRefused("%d bytes" % len(wrapped))
+    block = bytearray(wrapped[:8]) + bytearray(8)
+    r = bytearray(wrapped[8:])
+    for t in range(6 * n, 0, -1):
+        i = (t - 1) % n * 8
+        block[7] ^= t  # t is below 256
+        block[8:] = r[i : i + 8]
+        decrypt(bytes(block), block)
+        r[i : i + 8] = block[8:]
+    diff = 0
+    for a, b in zip(bytes(block[:8]) + bytes(r[KEY + SALT :]), _IV + bytes(2)):
+        diff |= a ^ b
+    if diff:
+        raise KeyRefused("not wrapped for this device")
+    return bytes(r[:KEY]), bytes(r[KEY : KEY + SALT])
