@@ -137,16 +137,15 @@ class Rtp:
         self._cipher.auth.tag_into(buf, n, self._roc, buf, n, TAG)
         return n + TAG
 
-    def open(self, buf, n, stream):
-        """Decrypt the packet buf[:n] in place and return the length without its tag.
+    def verify(self, buf, n, stream):
+        """Return the index of the packet buf[:n], which stays encrypted. `stream` is the Stream of its SSRC.
 
-        `stream` is the Stream of its SSRC. SrtpError for one that is not genuine or was seen before; the stream then
-        is as it was, and the packet is still encrypted.
+        SrtpError for one that is not genuine or was seen before; the stream then is as it was.
         """
         n -= TAG
         if n < RTP_HEADER or n > self._room:
             raise SrtpError("length")
-        start = payload(buf, n)
+        payload(buf, n)
         index = stream.guess(buf[2] << 8 | buf[3])
         if not stream.fresh(index):
             raise SrtpError("replay")
@@ -155,8 +154,18 @@ class Rtp:
         if not _same(buf, n, self._tag, TAG):
             raise SrtpError("tag")
         stream.take(index)
+        return index
+
+    def decrypt(self, buf, n, index):
+        """Decrypt the packet buf[:n], which was verified, in place and return the length without its tag."""
+        n -= TAG
+        start = payload(buf, n)
         self._cipher.crypt(buf, start, n - start, 8, index >> 16, index & 0xFFFF)
         return n
+
+    def open(self, buf, n, stream):
+        """Verify the packet buf[:n], decrypt it in place and return the length without its tag."""
+        return self.decrypt(buf, n, self.verify(buf, n, stream))
 
 
 def payload(buf, n):
