@@ -21,7 +21,7 @@ from patrolink.emulator.network import Connection, Network, Profile, Remote
 from patrolink.emulator.outcome import Faults, Report
 from patrolink.emulator.scheduler import Scheduler
 from patrolink.emulator.virtual_broker import VirtualBroker
-from patrolink.hub.events import EventDesk
+from patrolink.hub.downlink import Downlink
 from patrolink.keys import DeviceKey
 
 DEVICE = "sim-1"
@@ -49,7 +49,7 @@ class World(ABC):
         self.network = Network(self.scheduler, profile, seed, self._dial)
         self.dials: dict[tuple[str, str, int], Callable[[Connection], Remote | None]] = {}
         self.modem = Modem(self.scheduler, self.network, dialect, seed, self.from_modem, self.unix_ms)
-        self._desk = EventDesk({DEVICE: self.key})
+        self._desk = Downlink({DEVICE: self.key})
         self.hub = receiver.Receiver(self.key.secret, DEVICE.encode())
         self.delivered: set[int] = set()
         self.fix_times: set[int] = set()
