@@ -75,8 +75,12 @@ class Device:
 
         hal = self._hal
         uart = hal.Uart(given["uart"], self.now_ms, log, "modem", self.inputs)
-        reset = hal.Pin(given["reset_pin"]) if given.get("reset_pin") is not None else None
-        return Modem(uart, reset, self.net, log, given)
+        power, reset, key = [
+            None if given.get(name) is None else hal.Pin(given[name]) for name in ("power_pin", "reset_pin", "key_pin")
+        ]
+        if power is not None:
+            power.set(1)
+        return Modem(uart, reset, key, self.net, log, given)
 
     def _camera(self, config, log):
         """The camera, on a board that has one."""

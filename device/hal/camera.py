@@ -87,7 +87,7 @@ class Camera:
                 self._changed.wait_for(lambda: not self._wanted, pause_s)
 
     def _failed(self, e):
-        self.fault = "OpenCV is missing; pip install 'patrolink[camera]'" if isinstance(e, ImportError) else str(e)
+        self.fault = "OpenCV is missing; pip install opencv-python-headless" if isinstance(e, ImportError) else str(e)
         if self.fault != self._told:
             self._told = self.fault
             self._log("camera: %s; trying every second" % self.fault)

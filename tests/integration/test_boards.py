@@ -1,13 +1,18 @@
 """board.toml: every board loads, and what is wrong in one is named."""
 
+import json
+import re
+
 import pytest
-from patrolink import boards
+from config import load_config
+from patrolink import boards, home
 from patrolink.errors import UserError
 
 GOOD = """name = "mine"
 title = "My board"
 runtime = "micropython"
 hal = "posix"
+run = "emulated"
 heap_kb = 192
 features = ["gps"]
 flash = "none"
@@ -15,10 +20,30 @@ flash = "none"
 [gps]
 baud = 9600
 """
+REAL = """name = "mine"
+title = "My board"
+runtime = "micropython"
+hal = "baremetal"
+run = "not run on hardware yet"
+port = "esp32"
+features = ["gps"]
+flash = "esptool"
+
+[gps]
+baud = 9600
+
+[wiring]
+gps_uart = { id = 1, tx = 4, rx = 5 }
+buttons = { sos = 6 }
+
+[wiring.modem]
+uart = { id = 2, tx = 7, rx = 8 }
+reset_pin = 0
+"""
 
 
 def test_every_board_loads_under_its_own_name():
-    assert boards.names() == ["linux", "mps2_an385", "unix"]
+    assert boards.names() == ["lilygo_t_a7670", "linux", "mps2_an385", "rpi_pico", "unix"]
     for name in boards.names():
         assert boards.find(name).name == name
 
@@ -36,6 +61,57 @@ def test_a_name_that_is_not_the_folders(monkeypatch, tmp_path):
     monkeypatch.setenv("PATROLINK_HOME", str(tmp_path))
     with pytest.raises(UserError, match="it has to be the folder's, 'other'"):
         boards.find("other")
+
+
+def test_boards_that_no_one_has_run_say_so_and_are_held_to_their_ports_types():
+    makefile = (home.root() / "Makefile").read_text()
+    real = [b for b in map(boards.find, boards.names()) if not b.emulated]
+    assert [b.name for b in real] == ["lilygo_t_a7670", "rpi_pico"]
+    for board in real:
+        assert board.run == "not run on hardware yet" and f"build/typings/{board.port}-" in makefile
+        page = (home.root() / "boards" / board.name / "README.md").read_text()
+        assert re.search("not run on hardware yet", page, re.I)
+        with pytest.raises(UserError, match=f"{board.name} has no emulation.*linux, mps2_an385, unix"):
+            board.check_emulated()
+
+
+def test_the_wiring_of_a_board_is_a_configuration_as_it_stands(tmp_path):
+    (tmp_path / "board.toml").write_text(REAL)
+    mine = boards.load(tmp_path / "board.toml")
+    assert mine.config() == {
+        "gps_uart": {"id": 1, "tx": 4, "rx": 5, "baudrate": 9600},
+        "modem": {"uart": {"id": 2, "tx": 7, "rx": 8}, "reset_pin": 0},
+        "buttons": {"sos": 6},
+    }
+    for board in [mine, *map(boards.find, boards.names())]:
+        if board.wiring is None:
+            continue
+        given = board.config()
+        given["modem"]["apn"] = "cmnet"
+        given |= {"device": "d1", "key": "00" * 32, "broker": {"host": "hub", "port": 1883}, "state_dir": "/state"}
+        (tmp_path / "config.json").write_text(json.dumps(given))
+        read = load_config(str(tmp_path / "config.json"))
+        assert {name: read[name] for name in board.config()} == {name: given[name] for name in board.config()}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("reset_pin = 0", "reset_pin = 4", "wiring: gps_uart.tx and modem.reset_pin are both on pin 4"),
+        ("sos = 6", "sos = 8", "modem.uart.rx and buttons.sos are both on pin 8"),
+        ("sos = 6", "panic = 6", "wiring.buttons.panic"),
+        ("tx = 4, ", "", "wiring.gps_uart.tx: is missing"),
+        ('port = "esp32"\n', "", "needs hal = 'baremetal', its port and [wiring]"),
+        ('"not run on hardware yet"', '"emulated"', "a baremetal board is emulated by its [image]"),
+        ('"not run on hardware yet"', '"maybe"', "run: input should be 'emulated' or 'not run on hardware yet'"),
+    ],
+)
+def test_what_is_wrong_with_a_real_board_is_named(tmp_path, old, new, told):
+    path = tmp_path / "board.toml"
+    path.write_text(REAL.replace(old, new))
+    with pytest.raises(UserError) as e:
+        boards.load(path)
+    assert told in str(e.value) and str(path) in str(e.value)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from patrolink.errors import DeviceError
 
 from tests.rig import walk
 
-cv2 = pytest.importorskip("cv2", reason="no OpenCV; pip install 'patrolink[camera]'")
+cv2 = pytest.importorskip("cv2", reason="no OpenCV; pip install opencv-python-headless")
 import numpy as np  # noqa: E402
 
 FRAMES, RATE = 30, 25

@@ -169,11 +169,15 @@ def test_devices(capsys):
 def test_boards(capsys, monkeypatch):
     assert main(["boards", "--json"]) == 0
     told = {b["name"]: b for b in json.loads(capsys.readouterr().out)}
-    assert list(told) == ["linux", "mps2_an385", "unix"] and told["unix"]["missing"] == []
+    assert list(told) == ["lilygo_t_a7670", "linux", "mps2_an385", "rpi_pico", "unix"]
+    assert told["unix"]["missing"] == [] and told["unix"]["emulated"] and told["unix"]["run"] == "emulated"
+    assert told["rpi_pico"]["emulated"] is None and told["rpi_pico"]["run"] == "not run on hardware yet"
+    assert told["rpi_pico"]["config"]["gps_uart"] == {"id": 0, "tx": 0, "rx": 1, "baudrate": 9600}
     monkeypatch.setenv("PATH", "/nowhere")
     assert main(["boards"]) == 0
     out = capsys.readouterr().out
     assert "MicroPython" in out and "apt-get install qemu-system-arm gcc-arm-none-eabi" in out
+    assert "emulated: no; not run on hardware yet" in out and '"gps_uart": {"id": 0, "tx": 0' in out
     assert main(["emulate", "--board", "mps2_an385", "--hours", "1"]) == 2
     assert "apt-get install qemu-system-arm" in capsys.readouterr().err
 
@@ -189,7 +193,9 @@ def test_boards(capsys, monkeypatch):
         (["monitor", "mqtt://a:secret@127.0.0.1"], 2, "PATROLINK_MQTT_PASSWORD"),
         (["fix", "nothing.log"], 2, "no such file"),
         (["fix", str(LOG), "--date-floor", "today"], 2, "YYYY-MM-DD"),
-        (["emulate", "--board", "nothing"], 2, "boards are linux, mps2_an385, unix"),
+        (["emulate", "--board", "nothing"], 2, "boards are lilygo_t_a7670, linux, mps2_an385"),
+        (["emulate", "--board", "rpi_pico"], 2, "board rpi_pico has no emulation (not run on hardware yet)"),
+        (["emulate", "--board", "lilygo_t_a7670", "--hours", "1"], 2, "boards that have are linux, mps2_an385, unix"),
         (["emulate", "--track", "nothing.csv"], 2, "No such file"),
         (["emulate", "--track", str(LOG)], 2, "for NMEA use --log"),
         (["emulate", "--device", "a/b"], 2, "A-Z a-z 0-9"),

@@ -47,6 +47,7 @@ class Uart:
         self.now = 0
         self.rx = bytearray()
         self.wrote = []
+        self.on_at = 0  # None: off
 
     def now_ms(self):
         return self.now
@@ -64,6 +65,8 @@ class Uart:
     def write(self, data):
         data = bytes(data)
         self.wrote.append(data)
+        if self.on_at is None or self.now < self.on_at:
+            return
         if data[-1:] == b"\r":
             answer = self.book.get(data[:-1], b"ERROR")
             if answer is not None:
@@ -72,13 +75,13 @@ class Uart:
             self.rx += b"\r\n" + self.book[b"payload"] + b"\r\n"
 
 
-def modem(extra=None, config=None):
+def modem(extra=None, config=None, key=None):
     book = dict(MANUAL)
     book.update(extra or {})
     uart = Uart(book)
     log = []
     net = Network(uart.now_ms, lambda: None, None, 5000)
-    it = driver.Modem(uart, None, net, log.append, config or {"apn": "cmnet"})
+    it = driver.Modem(uart, None, key, net, log.append, config or {"apn": "cmnet"})
     net.raw = it.tcp
     return it, uart, net, log
 
@@ -190,6 +193,38 @@ def test_a_modem_that_does_not_do_its_part():
     it = modem({b"AT+QIACT=1": b"ERROR"})[0]
     it.start()
     assert "APN" in fault(it.pdp_up) and not it.pdp
+
+
+class Key:
+    """A power key: a modem that is off comes on 3 s after it was held for half a second."""
+
+    def __init__(self):
+        self.uart = None
+        self.presses = []
+        self._since = None
+
+    def set(self, level):
+        if level:
+            self._since = self.uart.now
+        else:
+            self.presses.append(self.uart.now - self._since)
+            if self.presses[-1] >= 500:
+                self.uart.on_at = self.uart.now + 3000
+
+
+def test_a_modem_that_is_off_is_switched_on_and_one_that_is_on_is_left_alone():
+    key = Key()
+    it, uart, net, log = modem(key=key)
+    key.uart = uart
+    it.start()
+    assert it.ready and key.presses == []
+    uart.on_at = None
+    it.start()
+    assert it.ready and len(key.presses) == 1 and 500 <= key.presses[0] < 2500
+    # One that stays dead is pressed once a try.
+    uart.on_at = uart.now + 10**9
+    key.set = lambda level: key.presses.append(level)
+    assert "no answer to AT" in fault(it.start) and key.presses[1:] == [1, 0]
 
 
 def test_names_that_the_line_has_spoilt_are_shown_not_stumbled_over():

@@ -16,6 +16,7 @@ _SILENCES = 3
 _ROAMING = 5
 _CPIN_ABSENT = (10, 13, 14, 15)  # TS 27.007 9.2.1: SIM not inserted, failure, busy, wrong
 _RESET_MS = 300  # RESET_N low: EC200 and EG25 want 150 ms or more, SIM7600 and A7670 100 ms or more
+_KEY_MS = 1000  # PWRKEY low: EG25 and SIM7600 want 500 ms, A7670 50 ms; the SIMComs go off at 2.5 s
 
 
 class ModemFault(Exception):
@@ -26,15 +27,17 @@ class Modem:
     """
     uart     hal contract: readinto(buf) -> n, write(buf), wait(ms)
     reset    hal Pin of the modem's reset line, or None: then AT+CFUN=1,1 has to do
+    key      hal Pin of its power key, or None: then it starts when it gets power
     config   {"apn"} and optionally "user", "password", and "edrx", TS 24.008 10.5.5.32's four bits as text; without
              it eDRX and PSM are off, because a device on patrol is to be reached at once
     """
 
     faults = (ModemFault,)
 
-    def __init__(self, uart, reset, net, log, config):
+    def __init__(self, uart, reset, key, net, log, config):
         self._uart = uart
         self._reset = reset
+        self._key = key
         self._net = net
         self._log = log
         self.config = config
@@ -139,10 +142,7 @@ class Modem:
 
     def start(self):
         """Make it answer, learn who it is, set it up. ModemFault when it stays silent or speaks another dialect."""
-        for _ in range(3):
-            if self.run(b"AT", 300).result == OK:
-                break
-        else:
+        if not self._answers(900) and not self._switch_on():
             raise ModemFault("no answer to AT; is it powered, and at this baud rate?")
         self._forget()
         self.run(b"ATE0")
@@ -161,6 +161,27 @@ class Modem:
         self.must(b"AT+CEREG=1")
         self.imei = self.must(b"AT+CGSN", 1000, b"").lines[0]
         self.ready = True
+
+    def _answers(self, ms):
+        """Ask for `ms` at most until it answers."""
+        deadline = self._net.now_ms() + ms
+        while self.run(b"AT", 300).result != OK:
+            if self._net.now_ms() >= deadline:
+                return False
+        return True
+
+    def _switch_on(self):
+        """Press the power key, if there is one. Never while it answers: on most modems the key switches off, too."""
+        if self._key is None:
+            return False
+        self._log("modem: it is silent; pressing its power key")
+        self._pulse(self._key, _KEY_MS)
+        return self._answers(_BOOT_MS)
+
+    def _pulse(self, pin, ms):
+        pin.set(1)
+        self.await_(_never, ms)
+        pin.set(0)
 
     def _dialect(self):
         maker = b" ".join(self.must(b"AT+CGMI", 1000, b"").lines).upper()
@@ -249,15 +270,11 @@ class Modem:
         self.close_sockets()
         self._forget()
         if self._reset is not None:
-            self._reset.set(1)
-            self.await_(_never, _RESET_MS)
-            self._reset.set(0)
+            self._pulse(self._reset, _RESET_MS)
         else:
             self.run(b"AT+CFUN=1,1", 1000)
-        deadline = self._net.now_ms() + _BOOT_MS
         self.await_(_never, 2000)
-        while self.run(b"AT", 300).result != OK and self._net.now_ms() < deadline:
-            pass
+        self._answers(_BOOT_MS - 2000)
 
     def close_sockets(self):
         """Let go of every socket."""
