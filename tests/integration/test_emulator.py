@@ -2,17 +2,13 @@
 
 import math
 import os
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import pynmea2
 import pytest
 from patrolink import tracks
-from patrolink.emulator import nmea, patrol
+from patrolink.emulator import nmea
 from patrolink.emulator.broker import Broker
 from patrolink.emulator.gps import GpsReceiver
 from patrolink.errors import UserError
@@ -136,35 +132,6 @@ def test_a_pause_in_a_track_is_not_sat_through():
     receiver.close()
     # Five seconds at most, 25 times as fast.
     assert 0.15 < time.monotonic() - start < 2
-
-
-def test_a_frame_sent_again_does_not_stand_in_for_one_on_its_way():
-    gps = SimpleNamespace(start=lambda: None, done=True, drained=lambda: True, stalled=False)
-    device = SimpleNamespace(check=lambda: None, power_off=lambda: {"published": 2})
-    stats = SimpleNamespace(frames=0, duplicates=0)
-
-    def take(record):
-        stats.frames += 1
-        stats.duplicates += record == "again"
-
-    watch = SimpleNamespace(take=take, tell=lambda receiver: None, decoder=SimpleNamespace(stats=stats))
-    left = iter(["first", "again", None, "last"])
-    patrol._run(gps, device, SimpleNamespace(records=lambda: left), watch)
-    assert next(left, "none") == "none"
-
-
-def test_a_terminated_run_leaves_no_process_behind(tmp_path):
-    command = [sys.executable, "-m", "patrolink", "emulate", "--board", "linux", "--out", str(tmp_path), "--quiet"]
-    run = subprocess.Popen(command)
-    deadline = time.monotonic() + 20
-    while not (tmp_path / "device" / "console.log").exists() and run.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.05)
-    time.sleep(0.3)
-    children = [int(c) for c in Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()]
-    assert len(children) == 2
-    run.terminate()
-    assert run.wait(10) == 128 + signal.SIGTERM
-    assert not [child for child in children if Path(f"/proc/{child}").exists()]
 
 
 def test_the_embedded_broker_serves():

@@ -3,6 +3,10 @@
 A track (.csv, .gpx) is spoken as NMEA by an emulated receiver; a log (.log, .nmea) is replayed as it is. With --out the
 capture, its keys, GeoJSON, a picture, a map and summary.json are left in that folder. Exit code 1 when a fix was lost.
 
+With --count so many boards run at once, each with its own receiver, modem and device id (the number at the end of
+--device goes up, and so does the seed), at one broker; --out gets a folder a device. A board that fails ends alone, and
+is told with its console's last words.
+
 With --hours everything runs on a virtual clock: a patrol of so many hours passes in seconds, and a seed repeats it. On
 a board with a firmware image (mps2_an385) that is the firmware itself, in lock-step; on others the agent on CPython.
 Unless --no-faults, power, modem, SIM, carrier, broker, storage and clock misbehave besides the network's own ways; the
@@ -17,9 +21,14 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from patrolink.errors import UserError
 
+if TYPE_CHECKING:
+    from patrolink.emulator.fleet import Outcome
+
+_COUNTS = "{fixes_sent} fixes sent, {fixes_decoded} decoded, {fixes_lost} lost, {fixes_doubled} doubled"
 HELP = "run a device on an emulated board"
 
 
@@ -33,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch", type=int, default=60, metavar="N", help="fixes a frame, 1 to 255")
     parser.add_argument("--broker", default="auto", metavar="URL", help="auto, or mqtt://host:port of one that runs")
     parser.add_argument("--device", default="emulated-1", metavar="ID", help="device id")
+    parser.add_argument("--count", type=int, default=1, metavar="N", help="boards at once, 1 to 64")
     parser.add_argument(
         "--modem",
         default="quectel",
@@ -64,14 +74,18 @@ def _tidy_end() -> Iterator[None]:
 
 
 def run(args: argparse.Namespace) -> int:
-    from patrolink import keys
+    from patrolink import boards, keys
+    from patrolink.emulator import fleet
     from patrolink.emulator.network import PROFILES
-    from patrolink.emulator.patrol import Plan, patrol
+    from patrolink.emulator.patrol import Plan
 
-    if not keys.DEVICE_ID.fullmatch(args.device):
-        raise UserError(f"--device {args.device!r}: 1 to 32 of A-Z a-z 0-9 _ -")
+    if not 1 <= args.count <= 64:
+        raise UserError("--count has to be from 1 to 64")
+    if not all(keys.DEVICE_ID.fullmatch(name) for name in fleet.names(args.device, args.count)):
+        raise UserError(f"--device {args.device!r}: 1 to 32 of A-Z a-z 0-9 _ -, its number included")
     if args.network not in PROFILES:
         raise UserError(f"--network {args.network}: {', '.join(PROFILES)}")
+    boards.find(args.board).check_emulated()
     if args.hours is not None:
         return _simulate(args)
     if not args.speed > 0 or not 1 <= args.batch <= 255 or (args.fixes is not None and args.fixes < 1):
@@ -88,6 +102,7 @@ def run(args: argparse.Namespace) -> int:
             batch=args.batch,
             broker=args.broker,
             device=args.device,
+            count=args.count,
             out=out,
             # The view is drawn on standard output, which belongs to the data when it is no terminal.
             live=sys.stdout.isatty() and not args.json,
@@ -96,20 +111,35 @@ def run(args: argparse.Namespace) -> int:
             modem=args.modem,
             seed=args.seed,
         )
-        summary, rows = patrol(plan)
+        outcome = fleet.run(plan)
         if args.out:
-            _leave(out, rows, summary)
+            for patrol, summary in zip(outcome.patrols, outcome.summaries, strict=True):
+                _leave(patrol.out, patrol.rows, summary)
+    _tell(args, outcome)
+    for name, failure in outcome.failures.items():
+        print(f"error: {name}: {failure}", file=sys.stderr)
+    if outcome.failures:
+        return next(iter(outcome.failures.values())).exit_code
+    return 0 if not any(s["fixes_lost"] or s["fixes_doubled"] for s in outcome.summaries) else 1
+
+
+def _tell(args: argparse.Namespace, outcome: "Outcome") -> None:
+    """One board's summary; of many a line each, and their sums."""
+    total = outcome.total()
     if args.json:
-        print(json.dumps(summary))
-    else:
+        errors = {name: str(failure) for name, failure in outcome.failures.items()}
+        whole = {"total": total, "boards": outcome.summaries, "errors": errors}
+        print(json.dumps(outcome.summaries[0] if args.count == 1 else whole))
+        return
+    for summary in outcome.summaries:
         print(
-            f"{summary['fixes_sent']} fixes sent, {summary['fixes_decoded']} decoded, {summary['fixes_lost']} lost, "
-            f"{summary['fixes_doubled']} doubled; {summary['bytes_per_fix']} bytes a fix; "
+            f"{summary['device']}: {_COUNTS.format(**summary)}; {summary['bytes_per_fix']} bytes a fix; "
             f"{summary['runtime']}, {summary['broker']}"
         )
-        if args.out:
-            print(f"results are in {out}")
-    return 0 if summary["fixes_lost"] == 0 and summary["fixes_doubled"] == 0 else 1
+    if args.count > 1:
+        print(f"{total['boards']} boards, {total['failed']} failed: {_COUNTS.format(**total)}")
+    if args.out:
+        print(f"results are in {args.out}")
 
 
 def _simulate(args: argparse.Namespace) -> int:
@@ -119,8 +149,8 @@ def _simulate(args: argparse.Namespace) -> int:
     from patrolink.emulator.outcome import NO_FAULTS, Faults
     from patrolink.emulator.simulation import Simulation
 
-    if not 0 < args.hours <= 10_000 or args.modem == "none":
-        raise UserError("--hours has to be above 0 and at most 10000, and needs a --modem")
+    if not 0 < args.hours <= 10_000 or args.modem == "none" or args.count > 1:
+        raise UserError("--hours has to be above 0 and at most 10000, and needs a --modem and a --count of 1")
     board = boards.find(args.board)
     profile, faults = PROFILES[args.network], NO_FAULTS if args.no_faults else Faults()
     world: Simulation | shift.Shift

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 from patrolink.emulator.certificates import Certificates
+from patrolink.emulator.powered import bound
 from patrolink.errors import DeviceError
 
 _START_S = 15.0
@@ -41,7 +42,7 @@ def _mosquitto() -> str | None:
 
 
 class Broker:
-    """Runs until `stop`. `name` tells which broker it is, `port` where it listens on 127.0.0.1."""
+    """Runs until `stop`. `name` tells which broker it is, `port` where it listens on 127.0.0.1, `log` its log."""
 
     def __init__(
         self, embedded: bool = False, tls: Certificates | None = None, passwords: dict[str, str] | None = None
@@ -60,7 +61,7 @@ class Broker:
         self.port, self._inside = self._ports[0].number, self._ports[-1].number
         mosquitto = None if embedded else _mosquitto()
         config = Path(self._dir.name) / "config"
-        self._log = Path(self._dir.name) / "log"
+        self.log = Path(self._dir.name) / "log"
         if (tls or passwords) and not mosquitto:
             raise DeviceError("TLS and passwords need mosquitto; install it")
         if mosquitto:
@@ -83,8 +84,8 @@ class Broker:
             # JSON is YAML too.
             config.write_text(json.dumps(_amqtt_config(self.port)), encoding="utf-8")
             command = [str(Path(sys.executable).parent / "amqtt"), "-c", str(config)]
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        with self.log.open("wb") as log:
+            self._process = subprocess.Popen(bound(command), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         self._await()
 
     def _passwords(self, passwords: dict[str, str]) -> Path:
@@ -101,7 +102,7 @@ class Broker:
                 socket.create_connection(("127.0.0.1", self.port), 1).close()
                 return
             if self._process.poll() is not None or time.monotonic() > deadline:
-                tail = self._log.read_text(errors="replace")[-500:]
+                tail = self.log.read_text(errors="replace")[-500:]
                 self.stop()
                 raise DeviceError(f"{self.name} did not start on port {self.port}; its last words: {tail}")
             time.sleep(0.05)

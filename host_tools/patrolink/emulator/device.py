@@ -1,5 +1,6 @@
 """The device of an emulated board: the agent itself, with a console and a power button."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -9,13 +10,11 @@ from typing import Any
 from patrolink import home
 from patrolink.boards import Board
 from patrolink.emulator.firmware import Firmware
-from patrolink.errors import DeadlineError, DeviceError
-
-_LAST_LINES = 8
+from patrolink.emulator.powered import Device, bound
 
 
-class Process:
-    """Started by the constructor. `log` is the path of its console."""
+class Process(Device):
+    """A device that is a process, started by the constructor."""
 
     def __init__(self, board: Board, work: Path, config: dict[str, Any]) -> None:
         """Write CONFIG.json (mode 0600: it holds the key) into `work` and boot."""
@@ -31,51 +30,30 @@ class Process:
         command += [str(home.root() / "device" / "main.py"), str(path)]
         self.log = work / "console.log"
         with self.log.open("wb") as log:
-            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log)
+            self._process = subprocess.Popen(bound(command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log)
 
-    def check(self) -> None:
-        """DeviceError with its last words when the device has died."""
-        code = self._process.poll()
-        if code is not None:
-            raise DeviceError(f"the device ended with exit code {code}; its console says:\n{self._tail()}")
-
-    def _tail(self) -> str:
-        lines = self.log.read_text(errors="replace").splitlines()
-        return "\n".join("  " + line for line in lines[-_LAST_LINES:])
+    def said(self) -> str:
+        return self.log.read_text(errors="replace")
 
     def press(self, button: str) -> None:
-        """Press a button of the board: `sos`."""
         self.check()
         assert self._process.stdin is not None
-        self._process.stdin.write(button.encode() + b"\n")
-        self._process.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):  # it has just died; whoever looks next is told so
+            self._process.stdin.write(button.encode() + b"\n")
+            self._process.stdin.flush()
 
-    def power_off(self, timeout_s: float = 30) -> dict[str, Any]:
-        """Press the power button and return the device's own summary; DeadlineError when it does not come to rest."""
-        self.check()
-        try:
-            out, _ = self._process.communicate(b"off\n", timeout_s)
-        except subprocess.TimeoutExpired:
-            self.kill()
-            raise DeadlineError(
-                f"the device did not power off within {timeout_s:g} s; its console says:\n{self._tail()}"
-            ) from None
-        if self._process.returncode != 0:
-            raise DeviceError(f"the device ended with exit code {self._process.returncode}:\n{self._tail()}")
-        summary: dict[str, Any] = json.loads(out.splitlines()[-1])
+    def summary(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        summary: dict[str, Any] = json.loads(self._process.stdout.read().splitlines()[-1])
         return summary
 
     def kill(self) -> None:
-        """Take the power away."""
         if self._process.poll() is None:
             self._process.kill()
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 pipe.close()
-
-
-Device = Process | Firmware
 
 
 def boot(board: Board, work: Path, config: dict[str, Any]) -> Device:

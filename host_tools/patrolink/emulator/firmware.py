@@ -12,19 +12,18 @@ from typing import Any
 
 from patrolink.boards import Board
 from patrolink.emulator import flash, qemu
-from patrolink.errors import DeadlineError, DeviceError
+from patrolink.emulator.powered import Device
+from patrolink.errors import DeviceError
 
-_LAST_LINES = 8
 
-
-class Firmware:
-    """Powered on by the constructor. `log` is the path of its console's log, `console` the console's PTY.
+class Firmware(Device):
+    """Powered on by the constructor. `console` is the console's PTY.
 
     The configuration is that of a device as a process: the lines it names are connected to the board's UARTs, the file
-    of the reset line follows the board's pin.
+    of the reset line follows the board's pin. `console` names the PTY that the console goes to; None: one is made.
     """
 
-    def __init__(self, board: Board, work: Path, config: dict[str, Any]) -> None:
+    def __init__(self, board: Board, work: Path, config: dict[str, Any], console: str | None = None) -> None:
         assert board.image is not None and board.heap_kb is not None
         elf = qemu.image(board)
         work.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -41,7 +40,8 @@ class Firmware:
         self.log = work / "console.log"
         self._begin = self.log.stat().st_size if self.log.exists() else 0
         self._panel, far = socket.socketpair()
-        arguments = ["-chardev", f"pty,id=u0,logfile={self.log.resolve()},logappend=on", "-serial", "chardev:u0"]
+        kind = f"serial,path={console}" if console else "pty"
+        arguments = ["-chardev", f"{kind},id=u0,logfile={self.log.resolve()},logappend=on", "-serial", "chardev:u0"]
         for uart in (qemu.GPS_UART, qemu.MODEM_UART, qemu.SPARE_UART):
             kind = f"serial,path={lines[uart]}" if uart in lines else "null"
             arguments += ["-chardev", f"{kind},id=u{uart}", "-serial", f"chardev:u{uart}"]
@@ -58,7 +58,7 @@ class Firmware:
         self._pins = threading.Thread(target=self._follow_pins, daemon=True, name="panel")
         self._pins.start()
         try:
-            self.console = self._console()
+            self.console = console or self._console()
         except BaseException:
             self.kill()
             raise
@@ -88,46 +88,27 @@ class Firmware:
                 if c & 0x7F == qemu.PINS["reset"] and self._reset_file:
                     Path(self._reset_file).write_text(str(c >> 7))
 
-    def _said(self) -> str:
+    def said(self) -> str:
         with self.log.open("rb") as f:
             f.seek(self._begin)
             return f.read().decode(errors="replace")
 
-    def _tail(self) -> str:
-        return "\n".join("  " + line for line in self._said().splitlines()[-_LAST_LINES:])
-
     def check(self) -> None:
-        """DeviceError with its last words when the board is off or has crashed."""
-        code = self._process.poll()
-        if code is not None:
-            raise DeviceError(f"the board went off with status {code}; its console says:\n{self._tail()}")
-        said = self._said()
+        """DeviceError with its last words when the board is off or its agent has ended."""
+        super().check()
+        said = self.said()
         if "Traceback" in said or "FAULT" in said or ">>> " in said:
-            raise DeviceError(f"the agent has ended; its console says:\n{self._tail()}")
+            raise DeviceError(f"the agent has ended; its console says:\n{self.tail()}")
 
     def press(self, button: str) -> None:
-        """Press a button of the board: `sos` or `off`."""
         self.check()
         self._panel.sendall(qemu.tap(button))
 
-    def power_off(self, timeout_s: float = 30) -> dict[str, Any]:
-        """Press the power button and return the device's own summary; DeadlineError when it does not come to rest."""
-        self.press("off")
-        try:
-            code = self._process.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            self.kill()
-            raise DeadlineError(
-                f"the device did not power off within {timeout_s:g} s; its console says:\n{self._tail()}"
-            ) from None
-        if code != 0:
-            raise DeviceError(f"the board went off with status {code}:\n{self._tail()}")
-        self.kill()
-        summary: dict[str, Any] = json.loads([line for line in self._said().splitlines() if line[:1] == "{"][-1])
+    def summary(self) -> dict[str, Any]:
+        summary: dict[str, Any] = json.loads([line for line in self.said().splitlines() if line[:1] == "{"][-1])
         return summary
 
     def kill(self) -> None:
-        """Take the power away."""
         if self._process.poll() is None:
             self._process.kill()
         self._process.wait()

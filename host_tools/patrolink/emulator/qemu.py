@@ -1,18 +1,19 @@
 """Firmware on a machine that QEMU emulates: its image, straps, flash chip and the command that starts it."""
 
+import functools
 import hashlib
 import itertools
 import os
 import shutil
 import struct
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from patrolink import home
 from patrolink.boards import Board
+from patrolink.emulator.powered import bound
 from patrolink.errors import UserError
 
 _MAGIC = 0x324B4C50  # straps_t in boards/mps2_an385/port/mps2.h
@@ -43,11 +44,17 @@ def image(board: Board) -> Path:
         raise UserError(
             f"board {board.name} needs tools that are not here; apt-get install {' '.join(board.missing())}"
         )
-    recipe = home.root() / "boards" / board.name / "build.sh"
-    done = subprocess.run([str(recipe)], stdout=sys.stderr)
+    return _built(board.name)
+
+
+@functools.cache
+def _built(name: str) -> Path:
+    """One look for a whole fleet, and one image: sources may change while it starts."""
+    recipe = home.root() / "boards" / name / "build.sh"
+    done = subprocess.run([str(recipe)], stdout=2)  # what it says is no data of ours
     if done.returncode:
-        raise UserError(f"the firmware of board {board.name} could not be built (what is missing stands above)")
-    return home.root() / "build" / "images" / board.name / "firmware.elf"
+        raise UserError(f"the firmware of board {name} could not be built (what is missing stands above)")
+    return home.root() / "build" / "images" / name / "firmware.elf"
 
 
 @dataclass(frozen=True)
@@ -81,12 +88,14 @@ def command(board: Board, elf: Path, work: Path, straps: Straps) -> list[str]:
     # On one core: QEMU's threads wander otherwise, and a UART then takes 14 to 62 kB/s where it takes 70.
     cores = sorted(os.sched_getaffinity(0))
     pin = ["taskset", "-c", str(cores[next(_CORES) % len(cores)])] if shutil.which("taskset") else []
-    return [
-        *pin,
-        "qemu-system-arm",
-        *("-M", f"{board.image.machine},memory-backend=flash"),
-        *("-object", "memory-backend-file,id=flash,size=16M,mem-path=flash.bin,share=on"),
-        *("-nodefaults", "-nic", "none", "-display", "none", "-semihosting"),
-        *("-device", "loader,file=straps.bin,addr=0x01000000,force-raw=on"),
-        *("-kernel", str(elf)),
-    ]
+    return bound(
+        [
+            *pin,
+            "qemu-system-arm",
+            *("-M", f"{board.image.machine},memory-backend=flash"),
+            *("-object", "memory-backend-file,id=flash,size=16M,mem-path=flash.bin,share=on"),
+            *("-nodefaults", "-nic", "none", "-display", "none", "-semihosting"),
+            *("-device", "loader,file=straps.bin,addr=0x01000000,force-raw=on"),
+            *("-kernel", str(elf)),
+        ]
+    )
