@@ -20,7 +20,8 @@ def timed(work):
 
 
 if sys.argv[3] == "ours":
-    sys.path.insert(0, sys.argv[2])
+    for room in ("", "/../protocol"):
+        sys.path.insert(0, sys.argv[2] + room)
     from agent.gps.receiver import GpsReceiver
 
     receiver = GpsReceiver(lambda fix: None)

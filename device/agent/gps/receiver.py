@@ -6,7 +6,7 @@ line falls quiet, or on `flush`.
 """
 
 from .fix import DATE_SUSPECT, DIFFERENTIAL, ESTIMATED, HAS_POSITION, UNKNOWN
-from .sentences import ALT, DGPS, DOP, DR, LATLON, MODE, SPEED, TIME, TRACK, UNTIMED_BIT, Sentences
+from .sentences import ALT, DGPS, DOP, DR, LATLON, MODE, SPEED, TIME, TRACK, Sentences
 
 _QUIET_MS = 80
 _SAME_MS = 10  # gpsd: times of day up to 10 ms apart are one epoch
@@ -92,11 +92,15 @@ class GpsReceiver(Sentences):
     # --- one sentence ---
 
     def _sentence(self):
-        kind = self._kind()
-        if not kind:
+        known = self._known()
+        if known is None:
+            return
+        _, spec, untimed_bit, take = known
+        if spec is None:
             return
         before = self._this_tod
-        mask = self._read(kind)
+        self._timed = False
+        mask = take(self.read(spec))
         if mask & TIME and self._day == UNKNOWN and self._fix.day != UNKNOWN:
             self._renew()  # what had a time is told before the time is lost
         if self._timed:
@@ -105,11 +109,10 @@ class GpsReceiver(Sentences):
                 self._next_epoch(mask)
             elif delta:
                 self._renew()
-        elif kind in UNTIMED_BIT:
-            bit = UNTIMED_BIT[kind]
-            if self._untimed_seen & bit:
+        elif untimed_bit:
+            if self._untimed_seen & untimed_bit:
                 self._renew()
-            self._untimed_seen |= bit
+            self._untimed_seen |= untimed_bit
         if mask:
             self._merge(mask, self._new)
 
