@@ -1,11 +1,13 @@
 """A dispatcher at work: a participant of the hub's groups inside its process.
 
-Who builds on it (console, `talk`, `listen`) calls `Hub.login(token)`, reads `await desk.next()`, and calls what is
-below. All of it is called on the hub's event loop; nothing blocks. What a dispatcher does is written to the audit log.
+Who builds on it (console, and `talk` and `listen` through it) calls `Hub.dispatcher(token)` (None: no such token) and
+`Hub.desk(dispatcher)`, reads `await desk.next()`, and calls what is below. All of it is called on the hub's event loop;
+nothing blocks. What a dispatcher does is written to the audit log. The page's server is `console.serve(hub, place,
+routes)`, where the hub adds /metrics and /status.
 
 `next()` returns a Voice, or a dictionary for JSON whose `type` is
 
-    floor      a group's floor has changed: group, name, kind, and the fields of `Floor.status`
+    floor      a group's floor has changed: the fields of `groups()`
     granted    speak now: group, duration_ms
     queued     group, position
     denied     group, cause, text
@@ -56,12 +58,14 @@ class Voice(NamedTuple):
     """Voice that was heard in a group: `alaw` holds 8000 samples a second (G.711 A-law), whatever went over the air.
 
     first  of its burst
+    stamp  RTP timestamp in samples at 8 kHz, modulo 2**32: tells order and gaps within a burst
     """
 
     group: int
     talker: str
     ssrc: int
     first: bool
+    stamp: int
     alaw: bytes
 
 
@@ -89,7 +93,9 @@ class Desk:
     # --- what is -----------------------------------------------------------------------------------------------------
 
     def groups(self) -> list[dict[str, Any]]:
-        """Return every group: group, name, kind, codec, members (names), and the fields of `Floor.status`."""
+        """Return every group: group, name, kind (standing, dynamic, private), codec, members (names), the fields of
+        `Floor.status`, now_ms (on the clock of since_ms and ends_ms), and packets and lost of the burst under way.
+        """
         return [group.status() for group in self._hub.groups.values()]
 
     def positions(self) -> list[dict[str, Any]]:
