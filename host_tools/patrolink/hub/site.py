@@ -55,11 +55,15 @@ class HubPlace(_Strict):
     floor_port: int = Field(gt=0, lt=65536)
     media_port: int = Field(gt=0, lt=65536)
     console: str = Field(default="", pattern=r"^(|.+:[0-9]{1,5})$")  # host:port of the console's page; empty: none
+    console_certificate: str = ""  # PEM, with its chain; needed unless the console is on loopback
+    console_key: str = ""
 
     @model_validator(mode="after")
     def _ports(self) -> "HubPlace":
         if self.floor_port == self.media_port:
             raise ValueError("floor_port and media_port are the same; use two ports")
+        if bool(self.console_certificate) != bool(self.console_key):
+            raise ValueError("console_certificate and console_key belong together; name both, or neither")
         return self
 
 
@@ -160,6 +164,9 @@ class Place:
         self.keys: dict[str, DeviceKey] = keys.load(base / self.site.keys)
         self.state = base / self.site.state / f"shard-{self.hub.shard}"
         self.recordings = base / self.site.recordings
+        self.console_tls: tuple[Path, Path] | None = None
+        if self.hub.console_certificate:
+            self.console_tls = base / self.hub.console_certificate, base / self.hub.console_key
         for group in self.site.group:
             for members in group.member:
                 for device in members.devices:
