@@ -12,6 +12,7 @@ from .sockets import ModemSocket
 SOCKETS = 6
 _SLICE_MS = 20
 _BOOT_MS = 20000
+_ASK_MS = 1500  # three questions
 _SILENCES = 3
 _ROAMING = 5
 _CPIN_ABSENT = (10, 13, 14, 15)  # TS 27.007 9.2.1: SIM not inserted, failure, busy, wrong
@@ -142,7 +143,7 @@ class Modem:
 
     def start(self):
         """Make it answer, learn who it is, set it up. ModemFault when it stays silent or speaks another dialect."""
-        if not self._answers(900) and not self._switch_on():
+        if not self._answers(_ASK_MS) and not self._switch_on():
             raise ModemFault("no answer to AT; is it powered, and at this baud rate?")
         self._forget()
         self.run(b"ATE0")
