@@ -16,6 +16,11 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: item.get_closest_marker("timeout") is None)
 
 
+@pytest.fixture(autouse=True)
+def parametrize_fixtures():
+    """In place of pytest-embedded's: its forty fixtures a test are for tests/hil, which takes them back."""
+
+
 @pytest.fixture(scope="session")
 def broker():
     """A real broker: mosquitto where it is installed, else amqtt."""

@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import time
 from dataclasses import replace
+from typing import Any
 
 from patrolink import boards, home, keys, tracks
 from patrolink.decoding import Decoder
@@ -34,38 +35,53 @@ class Rig:
     def __init__(
         self, tmp_path, board: str, broker: Broker, epochs, speed: float, modem="", login=None, **config
     ) -> None:
-        self.stack = contextlib.ExitStack()
         self.login = login or {}
         self.tmp_path, self.board, self.config = tmp_path, boards.find(board), config
         self.device_id = f"rig-{time.monotonic_ns() % 1_000_000_000}"
         self.key = keys.create(tmp_path / "keys.toml", self.device_id)
         self.decoder = Decoder({self.device_id: DeviceKey(self.key)})
         self.rows: list[dict] = []
-        self.transport = MqttTransport(broker.url)
-        self.stack.callback(self.transport.close)
-        self.proxy = Proxy(broker.port)
-        self.stack.callback(self.proxy.close)
-        self.receiver = GpsReceiver(epochs, speed)
-        self.stack.callback(self.receiver.close)
-        self.modem = None
-        if modem:
-            self.modem = ModemPort(tmp_path / "modem", modem, PROFILES["city"], 1)
-            self.stack.callback(self.modem.close)
-            config["modem"] = {"uart": self.modem.path, "apn": "cmnet", "reset_pin": str(self.modem.reset_pin)}
-            self.config = config
-        self.device = self.boot()
+        self.modem: ModemPort | None = None
+        with contextlib.ExitStack() as self.stack:
+            self.transport = MqttTransport(broker.url)
+            self.stack.callback(self.transport.close)
+            self.proxy = Proxy(broker.port)
+            self.stack.callback(self.proxy.close)
+            self.receiver = GpsReceiver(epochs, speed)
+            self.stack.callback(self.receiver.close)
+            self.config = {"gps_uart": self.connect("gps", self.receiver.path), **config}
+            if modem:
+                self.modem = ModemPort(tmp_path / "modem", modem, PROFILES["city"], 1)
+                self.stack.callback(self.modem.close)
+                uart = self.connect("modem", self.modem.path)
+                self.config["modem"] = {"uart": uart, "apn": "cmnet", "reset_pin": str(self.modem.reset_pin)}
+            self.device = self.boot()
+            self.stack = self.stack.pop_all()
+
+    def connect(self, name: str, path: str) -> Any:
+        """Return what the device's configuration calls the line at whose other end `path` is."""
+        return path
+
+    def power_on(self, config: dict[str, Any]) -> Device:
+        """Boot the board with this configuration."""
+        return boot(self.board, self.tmp_path / "device", config)
 
     def boot(self) -> Device:
-        config = {
-            "device": self.device_id,
-            "key": self.key.hex(),
-            "gps_uart": self.receiver.path,
-            **self.config,
-        }
+        """Return the device, powered on; what it keeps on its storage is that of its last life."""
+        config = {"device": self.device_id, "key": self.key.hex(), **self.config}
         config["broker"] = {"host": "127.0.0.1", "port": self.proxy.port, **self.login}
-        device = boot(self.board, self.tmp_path / "device", config)
+        device = self.power_on(config)
         self.stack.callback(device.kill)
         return device
+
+    def cycle(self) -> None:
+        """Take the power away and give it back."""
+        self.device.kill()
+        self.device = self.boot()
+
+    def spoken(self) -> bool:
+        """True when the device has read all that the receiver had to say."""
+        return self.receiver.done and self.receiver.drained()
 
     def listen(self, condition, seconds: float = 40) -> None:
         """Take in frames until the condition holds."""
@@ -75,11 +91,11 @@ class Rig:
                 self.rows += self.decoder.rows(record)
             if condition():
                 return
-            assert time.monotonic() < deadline, self.device.log.read_text()
+            assert time.monotonic() < deadline, self.device.log.read_text(errors="replace")
 
     def finish(self) -> dict:
         """Play to the end, power off, and wait for the last frame."""
-        self.listen(lambda: self.receiver.done and self.receiver.drained(), 90)
+        self.listen(self.spoken, 90)
         told = self.device.power_off()
         self.listen(lambda: self.decoder.stats.frames - self.decoder.stats.duplicates >= told["published"])
         return told

@@ -38,7 +38,8 @@ class Firmware(Device):
             board.heap_kb, board.image.flash_kb, config["device"], int(time.time()), secrets.randbits(32)
         )
         self.log = work / "console.log"
-        self._begin = self.log.stat().st_size if self.log.exists() else 0
+        self.log.touch()
+        self._begin = self.log.stat().st_size
         self._panel, far = socket.socketpair()
         kind = f"serial,path={console}" if console else "pty"
         arguments = ["-chardev", f"{kind},id=u0,logfile={self.log.resolve()},logappend=on", "-serial", "chardev:u0"]

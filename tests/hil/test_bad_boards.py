@@ -1,0 +1,37 @@
+"""A board that hangs, panics, fills its disk or speaks rubbish fails its test, with its console, and leaves nothing."""
+
+import re
+
+import pytest
+from patrolink import boards
+
+from tests.hil import health
+from tests.hil.test_hardware import HIL, pytest_run
+
+BOTH = ["unix", "mps2_an385"]
+FIRMWARE = ["mps2_an385"]
+OUT_OF_TIME = "hangs_until_the_clock_of_the_test_has_run_out"
+
+
+@pytest.mark.parametrize(
+    "test, name, says, console",
+    [
+        *[("hangs", board, "AssertionError", "device: ready") for board in BOTH],
+        *[(OUT_OF_TIME, board, "Timeout", "device: ready") for board in BOTH],
+        *[("panics", board, "Traceback on|the device ended with|the agent has ended", "Traceback") for board in BOTH],
+        *[("faults", board, "FAULT on the console", "after fault") for board in FIRMWARE],
+        *[("fills_its_disk", board, "AssertionError", r'"dropped": [1-9]') for board in FIRMWARE],
+        *[("speaks_rubbish", board, "AssertionError", "sys.stdout.buffer") for board in FIRMWARE],
+    ],
+)
+def test_a_bad_board_fails_its_test_with_its_console_and_leaves_nothing_behind(tmp_path, test, name, says, console):
+    if missing := boards.find(name).missing():
+        pytest.skip(f"{name}: apt-get install {' '.join(missing)}")
+    options = ["--basetemp", str(tmp_path / "base"), "--timeout", "8" if test == OUT_OF_TIME else "60"]
+    done = pytest_run(tmp_path, f"{HIL}/bad_boards.py", "-k", f"test_it_{test}[{name}]", *options)
+    said = done.stdout + done.stderr
+    assert done.returncode == 1 and re.search(r"^1 failed|^1 passed, .*1 error", said, re.M), said
+    assert re.search(says, said), said
+    told = said[said.index("console (") :]
+    assert re.search(console, told), said
+    assert health.left_behind(tmp_path) == []

@@ -1,0 +1,37 @@
+"""The console of a board: what it tells, its REPL, and mpremote."""
+
+import pytest
+from patrolink.emulator import nmea
+
+from tests.rig import walk
+
+pytestmark = pytest.mark.needs("gps", "modem")
+
+
+def test_each_life_begins_on_the_console(rig, dut):
+    it = rig(nmea.speak(walk(5)), 1, modem="quectel")
+    dut.expect_exact("device: ready, boot 1", timeout=10)
+    it.cycle()
+    dut.expect_exact("device: ready, boot 2", timeout=10)
+
+
+@pytest.mark.needs("console")
+def test_ctrl_c_ends_the_agent_and_gives_the_repl(rig, dut):
+    rig(nmea.speak(walk(5)), 1, modem="quectel")
+    dut.serial.proc.write(b"\x03")
+    dut.expect_exact("stopped by the console", timeout=10)
+    dut.expect_exact(">>> ", timeout=10)
+    dut.serial.proc.write(b"print(6 * 7)\r\n")
+    dut.expect(r"\n42\r\n", timeout=10)
+
+
+@pytest.mark.needs("console")
+def test_mpremote_puts_a_file_on_the_board_that_outlives_its_power(rig, console, tmp_path):
+    it = rig(nmea.speak(walk(5)), 1, modem="quectel")
+    note = tmp_path / "note.txt"
+    note.write_text("kept\n" * 1000)
+    console.mpremote("fs", "cp", str(note), ":/note.txt")
+    assert "stopped by the console" in console.said()
+    it.cycle()
+    assert console.mpremote("fs", "cat", ":/note.txt") == note.read_text()
+    console.mpremote("fs", "rm", ":/note.txt")
