@@ -16,8 +16,9 @@ def start(path, load_hal, log):
     except ConfigError as e:
         log("error: %s" % e)
         return 2
-    # Compiling a module takes several times what it then holds: the largest one comes while the heap is empty, and what
+    # Compiling a module takes several times what it then holds: the largest ones come while the heap is empty, and what
     # is otherwise loaded only once the modem has answered, when a patrol's fixes may have taken up the room.
+    hal = load_hal()
     if config.get("modem"):
         import agent.modem.driver
         import agent.modem.quectel
@@ -26,7 +27,7 @@ def start(path, load_hal, log):
     from assembly import Device
 
     try:
-        device = Device(config, load_hal(), log)
+        device = Device(config, hal, log)
     except (ConfigError, StateLost) as e:
         log("error: %s" % e)
         return 3 if isinstance(e, StateLost) else 2
