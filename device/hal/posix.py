@@ -13,10 +13,11 @@ _ASK = b"?VERSION;\n"
 _AGAIN_MS = 1000
 _SILENT_MS = 5000  # then gpsd is asked whether it is there, and has as long again to answer
 _EINPROGRESS = 115
+_LONGEST_BUTTON = 24
 _VTIME, _VMIN = 5, 6  # indices into termios' control characters on Linux
 
 
-def _raw(fd):
+def raw_line(fd):
     """No echo, no line discipline, and a read returns at once with what is there: a UART carries bytes.
 
     MicroPython's readinto goes on until the buffer is full; VMIN = VTIME = 0 is what makes it stop. The ready-made
@@ -30,7 +31,8 @@ def _raw(fd):
     termios.tcsetattr(fd, termios.TCSANOW, attributes)
 
 
-def _open_unbuffered(path, mode="rb"):
+def open_unbuffered(path, mode="rb"):
+    """Open a file whose reads and writes are the system's."""
     try:
         return open(path, mode, 0)
     except (TypeError, ValueError):
@@ -76,8 +78,8 @@ class _Tty:
 
     def _dial(self):
         """Return the line as a raw stream."""
-        file = _open_unbuffered(self._path, "r+b")
-        _raw(file.fileno())
+        file = open_unbuffered(self._path, "r+b")
+        raw_line(file.fileno())
         return file
 
     def _open(self):
@@ -206,7 +208,11 @@ def Uart(path, now_ms, log, name, inputs):
 
 
 class Buttons:
-    """Standard input as the board's buttons: the line `off` presses power, `sos` the other one."""
+    """Standard input as the board's buttons: the line `off` presses power, `sos` the other one.
+
+    Those of push-to-talk: `ptt`, `emergency` and `call` are down until `ptt-up`, which the end of input is too, `group N`,
+    `status N`, `replay`.
+    """
 
     def __init__(self, inputs, pins):
         self._line = b""
@@ -215,7 +221,7 @@ class Buttons:
         self._inputs = inputs
         try:
             # A descriptor of its own: the runtimes buffer sys.stdin differently.
-            self._file = _open_unbuffered("/dev/stdin")
+            self._file = open_unbuffered("/dev/stdin")
         except OSError:
             return
         self._poll = select.poll()
@@ -226,7 +232,7 @@ class Buttons:
             self._poll = None  # a plain file presses nothing
 
     def read(self):
-        """Return the name of a button that was pressed, as bytes, or None. End of input is no command."""
+        """Return the name of a button that was pressed, as bytes, or None."""
         while self._poll is not None and self._poll.poll(0):
             try:
                 n = self._file.readinto(self._buf)
@@ -235,8 +241,9 @@ class Buttons:
             if not n:
                 self._poll = None
                 self._inputs.remove(self._file)
+                return b"ptt-up"
             elif self._buf[0] != 10:
-                self._line = (self._line + self._buf)[-8:]
+                self._line = (self._line + self._buf)[-_LONGEST_BUTTON:]
             else:
                 line, self._line = bytes(self._line.strip()), b""
                 return line
@@ -244,14 +251,21 @@ class Buttons:
 
 
 class Pin:
-    """An output: a GPIO's `value` or an LED's `brightness` file."""
+    """An output: a GPIO's `value` file, or an LED's `brightness`, which is set to its most."""
 
     def __init__(self, path):
         self._path = path
+        self._on = "1"
+        if path.endswith("brightness"):
+            try:
+                with open(path[: -len("brightness")] + "max_brightness") as f:
+                    self._on = f.read().strip()
+            except OSError:
+                pass  # `set` tells what is wrong
 
     def set(self, level):
         with open(self._path, "w") as f:
-            f.write("1" if level else "0")
+            f.write(self._on if level else "0")
 
     def get(self):
         """Return whether it is on."""
@@ -266,11 +280,32 @@ def Camera(source, indicator, now_ms, log):
     return camera.Camera(source, indicator, now_ms, log)
 
 
+def Udp(host, port, inputs):
+    """Return a compat.netsock.UdpSocket to that peer; OSError when there is no way to it."""
+    from compat.netsock import UdpSocket
+
+    return UdpSocket(host, port, inputs)
+
+
+def Microphone(path, indicator, inputs, log):
+    """Return a hal.audio.Microphone."""
+    from hal import audio
+
+    return audio.Microphone(path, indicator, inputs, log)
+
+
+def Speaker(path, now_ms, log):
+    """Return a hal.audio.Speaker."""
+    from hal import audio
+
+    return audio.Speaker(path, now_ms, log)
+
+
 class Watchdog:
     """Linux's watchdog device (/dev/watchdog): resets the board when it is not fed. Without a path there is none."""
 
     def __init__(self, path):
-        self._file = _open_unbuffered(path, "wb") if path else None
+        self._file = open_unbuffered(path, "wb") if path else None
 
     def feed(self):
         if self._file is not None:

@@ -64,3 +64,16 @@ def test_a_url_of_nonsense_is_told():
     uart = posix.Uart("gpsd://127.0.0.1:x", lambda: 0, log.append, "gps", posix.Inputs())
     assert uart.readinto(bytearray(8)) == 0
     assert "cannot open gpsd://127.0.0.1:x" in log[0]
+
+
+def test_an_output_is_a_gpio_or_an_led_at_its_brightest(tmp_path):
+    gpio, led = tmp_path / "value", tmp_path / "brightness"
+    (tmp_path / "max_brightness").write_text("255\n")
+    for path, on in ((gpio, "1"), (led, "255")):
+        pin = posix.Pin(str(path))
+        pin.set(1)
+        assert path.read_text() == on and pin.get()
+        pin.set(0)
+        assert path.read_text() == "0" and not pin.get()
+    led.write_text("0\n")  # as the kernel says it
+    assert not pin.get()
