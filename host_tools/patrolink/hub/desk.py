@@ -96,7 +96,7 @@ class Desk:
         """Return every group: group, name, kind (standing, dynamic, private), codec, members (names), the fields of
         `Floor.status`, now_ms (on the clock of since_ms and ends_ms), and packets and lost of the burst under way.
         """
-        return [group.status() for group in self._hub.groups.values()]
+        return [self._hub.status_of(group) for group in self._hub.roster.groups.values()]
 
     def positions(self) -> list[dict[str, Any]]:
         """Return the newest fix of every device: the decoder's position row and age_s."""
@@ -104,7 +104,7 @@ class Desk:
 
     def recordings(self, group: int | None = None, limit: int = 100) -> list[dict[str, Any]]:
         """Return recorded bursts, newest first: id, group, talker, start (RFC 3339), duration_ms, packets, lost, ..."""
-        return self._hub.recorder.list(group, limit)
+        return self._hub.recorder.newest(group, limit)
 
     def recording(self, name: str) -> Path:
         """Return the sound file of a recording by its id; whoever plays one is written down."""
@@ -119,10 +119,9 @@ class Desk:
         it = self._group(group)
         if group in self._members:
             return
-        member = it.seat(self.name, self._priority, self._receive)
+        member = self._hub.roster.take_seat(it, self.name, self._priority, self._receive)
         self._members[group] = member
         it.desks.append(self)
-        it.changed()
         self._hub.floor_of(it, lambda floor, now: floor.sync(member, now))
 
     def leave(self, group: int) -> None:
@@ -132,11 +131,10 @@ class Desk:
             return
         self._wanted.discard(group)
         self._held.pop(group, None)
-        it = self._hub.groups.get(group)
+        it = self._hub.roster.groups.get(group)
         if it is not None:
             it.desks.remove(self)
-            it.unseat(member)
-            it.changed()
+            self._hub.floor_of(it, lambda floor, now: self._hub.roster.give_up_seat(it, member))
 
     def press(self, group: int, priority: int | None = None, emergency: bool = False, broadcast: bool = False) -> None:
         """Ask for a group's floor; `granted`, `queued` or `denied` comes. Listens to the group from now on."""
@@ -172,7 +170,12 @@ class Desk:
         burst = self._held.get(group)
         if burst is None or not 0 < len(alaw) <= LONGEST_FRAME:
             return False
-        return self._hub.speak(self._group(group), self._members[group], burst.ssrc, burst.packet(alaw))
+        return self._hub.speak(burst.ssrc, burst.packet(alaw))
+
+    def holds(self, group: int, ssrc: int) -> bool:
+        """True when this burst is ours."""
+        held = self._held.get(group)
+        return held is not None and held.ssrc == ssrc
 
     # --- groups and devices ------------------------------------------------------------------------------------------
 
@@ -189,7 +192,7 @@ class Desk:
 
     def private(self, device: str) -> int:
         """Return the number of the group of one device and the station; `press` there is a private call."""
-        return self._hub.private(device)
+        return self._hub.roster.private(device)
 
     def command(self, device: str, action: str, number: int | None = None, name: str = "", value: str = "") -> int:
         """Send a command of the schema (`locate`, `stun`, ...) and return its id; `answer` comes.
@@ -203,10 +206,10 @@ class Desk:
 
         UserError unless the site's policy allows it. `reason` is for the audit log; the device lights its indicator.
         """
-        self.listen(self._hub.private(device))
+        self.listen(self._hub.roster.private(device))
         return self._hub.listen_in(self.name, device, reason)
 
-    # --- what comes ----------------------------------------------------------------------------------------------------
+    # --- what comes --------------------------------------------------------------------------------------------------
 
     async def next(self) -> "dict[str, Any] | Voice":
         """Return what happens next, in order. A reader that is slow loses the oldest, and is told how many."""
@@ -234,7 +237,7 @@ class Desk:
                 self.leave(group)
             self._hub.logout(self)
 
-    # --- its floor machine: within one process nothing is lost, and nothing is said twice ------------------------------
+    # --- its floor machine: within one process nothing is lost, and nothing is said twice ----------------------------
 
     def _receive(self, member: Member, data: bytes) -> None:
         """The hub's floor control says something to this desk in one of its groups."""
@@ -271,7 +274,7 @@ class Desk:
         self._hub.floor_of(group, lambda floor, now: floor.receive(member, data, member.index + 1, now))
 
     def _group(self, group: int) -> "Group":
-        it = self._hub.groups.get(group)
+        it = self._hub.roster.groups.get(group)
         if it is None:
             raise UserError(f"no group {group} at this hub; `groups` lists them")
         return it

@@ -1,4 +1,4 @@
-"""What a hub says to devices through the broker: sealed frames. There is one such desk a device, for its counter grows."""
+"""What a hub says to devices through the broker: sealed frames. A device has one such desk, for its counter grows."""
 
 import itertools
 from collections.abc import Callable

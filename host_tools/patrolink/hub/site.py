@@ -38,6 +38,12 @@ def _fits(most: int) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _once(what: str, values: list[str]) -> None:
+    for value, n in Counter(values).items():
+        if n > 1:
+            raise ValueError(f"{what} {value} is there {n} times; leave one")
+
+
 Name = Annotated[str, _fits(40)]
 Host = Annotated[str, _fits(64)]
 
@@ -119,24 +125,16 @@ class Site(_Strict):
 
     @model_validator(mode="after")
     def _agree(self) -> "Site":
-        for what, values in (
-            ("hub.shard", [hub.shard for hub in self.hub]),
-            ("group.id", [group.id for group in self.group]),
-            ("dispatcher.name", [one.name for one in self.dispatcher]),
-        ):
-            twice = [value for value, n in Counter(values).items() if n > 1]
-            if twice:
-                raise ValueError(f"{what} {twice[0]!r} is there {Counter(values)[twice[0]]} times; each has its own")
+        _once("hub.shard", [str(hub.shard) for hub in self.hub])
+        _once("group.id", [str(group.id) for group in self.group])
+        _once("dispatcher.name", [one.name for one in self.dispatcher])
         shards = {hub.shard for hub in self.hub}
         for group in self.group:
             if group.shard not in shards:
                 raise ValueError(
                     f"group {group.id} is on shard {group.shard}, which no [[hub]] has; add one or move it"
                 )
-            devices = Counter(device for members in group.member for device in members.devices)
-            twice = [device for device, n in devices.items() if n > 1]
-            if twice:
-                raise ValueError(f"device {twice[0]!r} is in group {group.id} {devices[twice[0]]} times; leave one")
+            _once(f"a device of group {group.id}:", [device for members in group.member for device in members.devices])
         return self
 
     def place(self, shard: int | None) -> HubPlace:

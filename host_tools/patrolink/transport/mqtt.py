@@ -4,7 +4,7 @@ import os
 import queue
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -23,10 +23,11 @@ class MqttTransport:
     """Subscribes to every device. The password comes from PATROLINK_MQTT_PASSWORD, never from a command line.
 
     mqtts:// verifies the broker's certificate against the system's authorities. `dropped` counts frames lost because
-    the reader fell behind.
+    the reader fell behind. `more` are other topics and what takes their messages, in paho's thread.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, more: dict[str, Callable[[bytes], None]] | None = None) -> None:
+        self._more = more or {}
         try:
             parts = urlsplit(url)
             host, port = parts.hostname, parts.port
@@ -77,12 +78,15 @@ class MqttTransport:
         if reason.is_failure:
             self._refused = str(reason)
         else:
-            client.subscribe("p/+/u", qos=1)
+            client.subscribe([(topic, 1) for topic in ("p/+/u", *self._more)])
 
     def _on_subscribe(self, client: paho.Client, userdata: Any, mid: int, reasons: Any, properties: Any) -> None:
         self._subscribed = True
 
     def _on_message(self, client: paho.Client, userdata: Any, message: paho.MQTTMessage) -> None:
+        if message.topic in self._more:
+            self._more[message.topic](bytes(message.payload))
+            return
         device = message.topic.split("/")[1]
         if not DEVICE_ID.fullmatch(device):
             return
@@ -100,11 +104,15 @@ class MqttTransport:
 
     def publish(self, device: str, frame: bytes) -> None:
         """Send a frame to a device; DeadlineError when the broker does not take it."""
-        sent = self._client.publish(f"p/{device}/d", frame, qos=1)
+        self.publish_to(f"p/{device}/d", frame)
+
+    def publish_to(self, topic: str, data: bytes) -> None:
+        """Publish under a topic; DeadlineError when the broker does not take it."""
+        sent = self._client.publish(topic, data, qos=1)
         try:
             sent.wait_for_publish(_WAIT_S)
         except (RuntimeError, ValueError) as e:
-            raise DeadlineError(f"the broker did not take a frame for {device} ({e})") from None
+            raise DeadlineError(f"the broker did not take a frame for {topic} ({e})") from None
 
     def counts(self) -> dict[str, int]:
         return {"dropped": self.dropped}

@@ -1,0 +1,368 @@
+"""A hub: groups, relay, broker, recorder and dispatchers put together, and its run."""
+
+import asyncio
+import contextlib
+import hmac
+import json
+import os
+import signal
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+from patrolink_messages import COMMAND, PTT_GROUP
+from patrolink_names import NAMES
+
+from patrolink.capture import Record
+from patrolink.decoding import Decoder, Row, rfc3339
+from patrolink.errors import UserError
+from patrolink.hub import console, state
+from patrolink.hub.broker import Broker, unix_ms
+from patrolink.hub.crypto import GroupKey
+from patrolink.hub.desk import Desk
+from patrolink.hub.floor import Event, Floor, What
+from patrolink.hub.groups import Device, Group, Roster
+from patrolink.hub.metrics import Metrics
+from patrolink.hub.recorder import Recorder
+from patrolink.hub.relay import Relay, Voice, now_ms
+from patrolink.hub.site import Dispatcher, Place, token_hash
+from patrolink.hub.tap import Tap
+from patrolink.hub.trace import Trace
+
+_ACTIONS = {name: code for code, name in NAMES["command", "action"].items()}
+_COMMAND_MS = 30_000  # a command that comes later is not done
+_TELL_AGAIN_MS = 60_000  # terms, to a device that does not show itself on the floor socket; doubled
+_TELL_AT_MOST_MS = 3_600_000
+_KEEP_S = 3  # between two times that addresses are written
+_PURGE_S = 3600
+_VOICES = 8  # bursts of a group that are remembered
+_AMBIENT = "ambient"  # value of the command `call` that opens the microphone
+
+
+class Hub:
+    """
+    trace  is given the plain floor messages; None: nothing
+
+    What dispatchers may do is in desk.py. Everything runs on one event loop.
+    """
+
+    def __init__(self, place: Place, trace: Trace | None = None) -> None:
+        self.place = place
+        self.metrics = Metrics()
+        self.roster = Roster(place, self._say, self._on_floor, now_ms)
+        self.roster.on_terms = self._tell_terms
+        self.recorder = Recorder(place.recordings, place.site.retention_days, self.metrics)
+        self.recorder.recorded = lambda row: self._tell_desks({"type": "recording", **row})
+        self.relay = Relay(self.roster, place.hub, self.metrics, trace)
+        self.relay.heard, self.relay.found = self._heard, self._found
+        self.floor_of = self.relay.floor_of
+        self._decoder = Decoder(place.keys)
+        self._positions: dict[str, tuple[Row, int]] = {}  # newest fix, when it came
+        self._desks: list[Desk] = []
+        self._tap = Tap()
+        self._told: dict[str, tuple[int, int]] = {}  # device → when its terms were told, times without a sign of it
+        self._unsure: set[str] = set()  # told while they were not to be seen
+        self._voices: dict[int, deque[int]] = {}
+        self._commands = state.Counter(place.state / "command.json", 64, 1)
+        self._audit_path = place.state / "audit.jsonl"
+        self._addresses_path = place.state / "addresses.json"
+        self._broker: Broker | None = None
+        self._load_addresses()
+        self._gauges()
+
+    def _gauges(self) -> None:
+        devices, groups = self.roster.devices.values(), self.roster.groups
+        self.metrics.gauges.update(
+            groups=lambda: len(groups),
+            bursts_on=lambda: sum(group.floor.burst is not None for group in groups.values()),
+            queued=lambda: sum(len(group.floor.queue) for group in groups.values()),
+            devices_present=lambda: sum(device.heard_ms is not None for device in devices),
+            dispatchers=lambda: len(self._desks),
+        )
+
+    # --- run ----------------------------------------------------------------------------------------------------------
+
+    async def run(self, ready: Callable[[dict[str, Any]], None]) -> None:
+        """Serve until SIGINT or SIGTERM; `ready` is told where, once all is up. UserError when something is not."""
+        loop = asyncio.get_running_loop()
+        stop = asyncio.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop.set)
+        async with contextlib.AsyncExitStack() as stack:
+            stack.callback(self.relay.close)
+            self._broker = Broker(self.place, self.metrics, self._on_uplink)
+            await self._broker.start()
+            stack.push_async_callback(self._broker.close)
+            stack.push_async_callback(self.recorder.close)
+            if self.place.hub.console:
+                routes = [web.get("/metrics", self._on_metrics), web.get("/status", self._on_status)]
+                stack.push_async_callback((await console.serve(self, self.place, routes)).cleanup)
+            self.relay.start()
+            tasks = [asyncio.ensure_future(job) for job in (self._tick(), self._purge())]
+            hub = self.place.hub
+            ready(
+                {
+                    "shard": hub.shard,
+                    "floor_port": hub.floor_port,
+                    "media_port": hub.media_port,
+                    "host": hub.host,
+                    "console": hub.console,
+                    "groups": len(self.roster.groups),
+                    "devices": len(self.roster.devices),
+                }
+            )
+            await stop.wait()
+            for task in tasks:
+                task.cancel()
+            state.save(self._addresses_path, self._addresses())
+
+    async def _tick(self) -> None:
+        while True:
+            for _ in range(_KEEP_S):
+                await asyncio.sleep(1)
+                self.relay.sweep()
+            await asyncio.to_thread(state.save, self._addresses_path, self._addresses())
+
+    async def _purge(self) -> None:
+        while True:
+            await self.recorder.purge()
+            await asyncio.sleep(_PURGE_S)
+
+    # --- where devices are, over restarts -----------------------------------------------------------------------------
+
+    def _load_addresses(self) -> None:
+        for name, (floor, media, highest) in (state.read(self._addresses_path) or {}).items():
+            device = self.roster.devices.get(name)
+            if device is not None:
+                device.floor, device.media = floor and tuple(floor), media and tuple(media)
+                device.up.window.restore(highest)
+
+    def _addresses(self) -> dict[str, Any]:
+        return {
+            device.name: [device.floor, device.media, device.up.window.highest]
+            for device in self.roster.devices.values()
+            if device.floor is not None or device.media is not None
+        }
+
+    # --- the broker ---------------------------------------------------------------------------------------------------
+
+    def _on_uplink(self, record: Record) -> None:
+        """A frame of a device has come."""
+        rows = self._decoder.rows(record)
+        if self._decoder.refused:
+            self.metrics.refused[f"frame {self._decoder.refused}"] += 1
+            return
+        self.metrics.counts["frames"] += 1
+        device = self.roster.devices[record.device]
+        for row in rows:
+            if row["message"] == "position":
+                if row["lat_deg"] is not None:
+                    self._positions[device.name] = row, now_ms()
+            elif row["message"] in ("event", "answer"):
+                self._on_row(device, row)
+        if rows and rows[-1]["message"] == "position":
+            self._tell_desks({"type": "position", **rows[-1], "age_s": 0})
+        self._consider(device, any(row["message"] == "hello" for row in rows))
+
+    def _on_row(self, device: Device, row: Row) -> None:
+        self._tell_desks({"type": row["message"], **row})
+        if row["message"] == "answer":
+            self.audit(device.name, "answer", command=row["command_id"], result=row["result"], text=row["text"])
+        elif row["ack_wanted"] and self.place.at_home and self._broker is not None:
+            self._broker.answer(device.name, row["event_id"])
+
+    def _consider(self, device: Device, hello: bool) -> None:
+        """Tell a device its groups after its hello, when it is new to us, and again while it does not show itself."""
+        now = now_ms()
+        when, times = self._told.get(device.name, (0, 0))
+        wait_ms = min(_TELL_AGAIN_MS << times, _TELL_AT_MOST_MS)
+        if hello or device.name not in self._told:
+            times = 0
+        elif device.heard_ms is not None or now - when < wait_ms:
+            return
+        else:
+            times = min(times + 1, 10)
+        self._told[device.name] = now, times
+        for values in self.roster.terms(device):
+            self._send_terms(device, values)
+
+    def _tell_terms(self, device: Device, group: int) -> None:
+        self._send_terms(device, self.roster.term(device, group))
+
+    def _send_terms(self, device: Device, values: dict[str, Any]) -> None:
+        if device.heard_ms is None:
+            self._unsure.add(device.name)
+        if self._broker is not None:
+            self.metrics.counts["terms_told"] += 1
+            self._broker.send(device.name, PTT_GROUP, values)
+
+    def _found(self, device: Device) -> None:
+        """It shows itself: what it was told meanwhile may not have come."""
+        if device.name in self._unsure:
+            self._unsure.discard(device.name)
+            if device.name in self._told:
+                for values in self.roster.terms(device):
+                    self._send_terms(device, values)
+
+    def positions(self) -> list[dict[str, Any]]:
+        """Return the newest fix of every device that has told one, with its age."""
+        now = now_ms()
+        return [{**row, "age_s": (now - came) // 1000} for row, came in self._positions.values()]
+
+    # --- floors and voice ---------------------------------------------------------------------------------------------
+
+    def _say(self, device: Device, data: bytes) -> None:
+        self.relay.say(device, data)
+
+    def _on_floor(self, group: Group, event: Event) -> None:
+        self.metrics.counts[f"floor_{event.what.value}"] += 1
+        if event.what == What.BEGIN:
+            assert event.member is not None
+            seat = group.seats.get(event.member.name) if event.member.ssrc in self.roster.seats else None
+            self.relay.voices[event.ssrc] = Voice(group, event.member, seat, event.ssrc)
+            self.recorder.begin(group, event)
+            known = self._voices.setdefault(group.number, deque())
+            known.append(event.ssrc)
+            if len(known) > _VOICES:
+                self.relay.voices.pop(known.popleft(), None)
+        elif event.what == What.END:
+            self.recorder.end(event)
+        if self._desks and not group.telling:
+            group.telling = True
+            asyncio.get_running_loop().call_soon(self._tell_floor, group)
+
+    def _tell_floor(self, group: Group) -> None:
+        group.telling = False
+        self._tell_desks({"type": "floor", **self.status_of(group)})
+
+    def status_of(self, group: Group) -> dict[str, Any]:
+        """Return a group as consoles see it."""
+        burst = group.floor.burst
+        voice = self.relay.voices.get(burst.ssrc) if burst else None
+        counts = {"packets": voice.packets if voice else 0, "lost": voice.lost if voice else 0}
+        return {**group.status(), "now_ms": now_ms(), **counts}
+
+    def _heard(self, voice: Voice, index: int, key: GroupKey, packet: bytes, ns: int) -> None:
+        self.recorder.take(voice.ssrc, index, key, packet, ns)
+        if voice.group.desks:
+            self._tap.take(voice, voice.member.name, index, key, packet)
+
+    def speak(self, ssrc: int, packet: bytes) -> bool:
+        """Send a plain RTP packet of a desk that was granted this SSRC; False when it has the floor no more."""
+        voice = self.relay.voices.get(ssrc)
+        return voice is not None and self.relay.speak(voice, packet)
+
+    # --- dispatchers --------------------------------------------------------------------------------------------------
+
+    def dispatcher(self, token: str) -> Dispatcher | None:
+        """Return whose token this is, None when it is nobody's."""
+        theirs = token_hash(token)
+        found = [one for one in self.place.site.dispatcher if hmac.compare_digest(one.token_sha256, theirs)]
+        return found[0] if found else None
+
+    def desk(self, dispatcher: Dispatcher) -> Desk:
+        """Return a new desk of a dispatcher."""
+        desk = Desk(self, dispatcher.name, dispatcher.priority)
+        self._desks.append(desk)
+        return desk
+
+    def logout(self, desk: Desk) -> None:
+        """A desk is closed."""
+        if desk in self._desks:
+            self._desks.remove(desk)
+
+    def _tell_desks(self, what: dict[str, Any]) -> None:
+        for desk in self._desks:
+            desk.tell(what)
+
+    def make_group(self, name: str, devices: list[str]) -> int:
+        """Make a dynamic group; see Roster."""
+        number = self.roster.make_group(name, devices)
+        group = self.roster.groups[number]
+        for seat in group.seats.values():
+            seat.member.present = seat.device.floor is not None and seat.device.heard_ms is not None
+        group.changed()
+        self.floor_of(group, Floor.start)
+        self._tell_desks({"type": "group", **self.status_of(group)})
+        return number
+
+    def end_group(self, number: int) -> None:
+        """End a dynamic group; see Roster."""
+        group = self.roster.end_group(number)
+        if group.timer is not None:
+            group.timer.cancel()
+        for ssrc in self._voices.pop(number, ()):
+            self.relay.voices.pop(ssrc, None)
+        for desk in list(group.desks):
+            desk.leave(number)
+        self._tell_desks({"type": "gone", "group": number})
+
+    def command(
+        self, operator: str, device: str, action: str, number: int | None = None, name: str = "", value: str = ""
+    ) -> int:
+        """Send a command to a device and return its id. UserError for one that does not exist, or may not be."""
+        if action not in _ACTIONS:
+            raise UserError(f"no command {action!r}; there are {', '.join(_ACTIONS)}")
+        if action == "call" and value == _AMBIENT:
+            raise UserError("listening in is a command of its own, with a reason")
+        return self._command(operator, device, action, number, name, value)
+
+    def listen_in(self, operator: str, device: str, reason: str) -> int:
+        """Ask a device to open its microphone to its private group. UserError unless the site's policy allows it."""
+        allowed = self.place.site.ambient_listening
+        self.audit(operator, "listen_in", device=device, reason=reason, allowed=allowed)
+        if not allowed:
+            raise UserError("this site does not allow listening in; its policy is `ambient_listening` in the site file")
+        if not reason.strip():
+            raise UserError("listening in needs a reason, for the audit log")
+        return self._command(operator, device, "call", self.roster.private(device), "", _AMBIENT)
+
+    def _command(self, operator: str, device: str, action: str, number: int | None, name: str, value: str) -> int:
+        if device not in self.roster.devices or self._broker is None:
+            raise UserError(f"no device {device!r} at this site; its key has to be in {self.place.site.keys}")
+        texts = {"operator": operator.encode()[:40], "name": name.encode(), "value": value.encode()}
+        if len(texts["name"]) > 40 or len(texts["value"]) > 120:
+            raise UserError("a command's name has at most 40 bytes, its value 120")
+        command = self._commands.take()
+        facts = {"command_id": command, "action": _ACTIONS[action], "expires_ms": unix_ms() + _COMMAND_MS}
+        self.audit(operator, "command", device=device, command=command, action=action, number=number, value=value)
+        self._broker.send(device, COMMAND, {**facts, "number": number, **texts})
+        return command
+
+    def audit(self, who: str, what: str, **facts: Any) -> None:
+        """Write down who did what, before it is done: a line of JSON, only ever added."""
+        line = json.dumps({"time": rfc3339(unix_ms()), "who": who, "what": what, **facts}) + "\n"
+        handle = os.open(self._audit_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        with os.fdopen(handle, "w", encoding="utf-8") as f:
+            f.write(line)
+            if what == "listen_in":
+                f.flush()
+                os.fsync(handle)
+
+    # --- how it is ----------------------------------------------------------------------------------------------------
+
+    def status(self) -> dict[str, Any]:
+        """Return counts and groups as JSON-ready data."""
+        groups = [self.status_of(group) for group in self.roster.groups.values() if group.kind != "private"]
+        return {"site": self.place.site.name, "shard": self.place.hub.shard, **self.metrics.summary(), "floors": groups}
+
+    async def _on_metrics(self, request: web.Request) -> web.Response:
+        return web.Response(text=self.metrics.prometheus(), headers={"Content-Type": "text/plain; version=0.0.4"})
+
+    async def _on_status(self, request: web.Request) -> web.Response:
+        return web.json_response(self.metrics.summary())
+
+
+def serve(site: Path, shard: int | None, pcap: Path | None, ready: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    """Run a hub of a site until it is told to end, and return its counts."""
+    place = Place(site, shard)
+    trace = Trace(pcap) if pcap else None
+    hub = Hub(place, trace)
+    try:
+        asyncio.run(hub.run(ready))
+    finally:
+        if trace is not None:
+            trace.close()
+    return hub.status()
