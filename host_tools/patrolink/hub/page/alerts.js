@@ -1,0 +1,71 @@
+// What must not be missed: emergency calls, SOS, and that somebody is being listened in to.
+import { $, el } from "./dom.js";
+
+const AGAIN_MS = 8000;  // an alarm that nobody has seen sounds again
+const LOUD = { sos: "SOS", man_down: "MAN DOWN", tamper: "TAMPERED WITH" };
+
+export class Alerts {
+  /** alarm(): sound it; show(device): on the map; select(group) */
+  constructor(on) {
+    this.on = on;
+    this.shown = new Map();
+    setInterval(() => this.#unseen && on.alarm(), AGAIN_MS);
+  }
+
+  get #unseen() {
+    return [...this.shown.values()].some(alert => alert.loud && !alert.seen);
+  }
+
+  /** A group's floor: an emergency call stands here until it is over. */
+  floor(group) {
+    const id = `call ${group.group}`;
+    if (group.state === "idle" || !group.emergency) return this.drop(id);
+    this.#put(id, `▲ EMERGENCY CALL   ${group.talker}   in ${group.name}`, true,
+      ["To the group", () => this.on.select(group.group)], ["Show on the map", () => this.on.show(group.talker)]);
+  }
+
+  /** An event of a device: raised ones stand here until somebody has seen them, or they are over. */
+  event(row) {
+    const id = `event ${row.device} ${row.event_id}`, word = LOUD[row.kind];
+    if (row.phase === "cancelled" || row.phase === "cleared") return this.drop(id);
+    if (!word) return;
+    const at = row.time ? `at ${new Date(row.time).toLocaleTimeString("en-GB")}` : "";
+    this.#put(id, `▲ ${word}   ${row.device}   ${at}   ${row.text ?? ""}`, true, ["Show on the map", () => this.on.show(row.device)],
+      ["Seen", () => this.drop(id)]);
+  }
+
+  /** A device's microphone is open to us. */
+  listening(device, reason, stop) {
+    const id = `in ${device}`;
+    this.#put(id, `● LISTENING IN TO ${device}   The wearer's indicator is lit. Reason: ${reason}`, false, ["Stop", () => {
+      this.drop(id);
+      stop();
+    }]);
+  }
+
+  /** To the first one that sounds: it has been seen. */
+  first() {
+    const alert = [...this.shown.values()].find(one => one.loud);
+    if (!alert) return;
+    alert.seen = true;
+    alert.does();
+  }
+
+  drop(id) {
+    this.shown.get(id)?.row.remove();
+    this.shown.delete(id);
+  }
+
+  #put(id, text, loud, ...doings) {
+    const before = this.shown.get(id);
+    if (before?.text === text) return;
+    const alert = { text, loud, seen: before?.seen ?? false, does: doings[0][1] };
+    alert.row = el("div", { className: loud ? "" : "inform" }, el("span", { textContent: text }),
+      ...doings.map(([textContent, does]) => el("button", { textContent, onclick: () => { alert.seen = true; does(); } })));
+    this.drop(id);
+    this.shown.set(id, alert);
+    if (loud) $("alerts").prepend(alert.row);
+    else $("alerts").append(alert.row);
+    if (loud && !alert.seen) this.on.alarm();
+  }
+}
