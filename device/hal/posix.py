@@ -6,13 +6,7 @@ import time
 from hal.common import Clock, Files, Store, battery, randbelow, runtime
 
 IDLE_MS = 20  # longest sleep of the main loop: sockets do not wake it
-_GPSD = "gpsd://"
-_GPSD_PORT = 2947
-_WATCH = b'?WATCH={"enable":true,"nmea":true};\n'
-_ASK = b"?VERSION;\n"
 _AGAIN_MS = 1000
-_SILENT_MS = 5000  # then gpsd is asked whether it is there, and has as long again to answer
-_EINPROGRESS = 115
 _LONGEST_BUTTON = 24
 _VTIME, _VMIN = 5, 6  # indices into termios' control characters on Linux
 
@@ -62,7 +56,7 @@ class Inputs:
             time.sleep(ms / 1000)
 
 
-class _Tty:
+class Tty:
     """A serial device or PTY, read without blocking; opened again when it vanishes and comes back."""
 
     def __init__(self, path, now_ms, log, name, inputs):
@@ -144,74 +138,20 @@ class _Tty:
         self._retry_at = self._now_ms() + _AGAIN_MS
 
 
-class _Gpsd(_Tty):
-    """gpsd://host[:port]: the receiver's sentences from gpsd, which shares a receiver among programs.
-
-    gpsd greets whoever connects, and is then asked for NMEA. What it says of its own is JSON, which whoever reads NMEA
-    skips. A host that is a name is looked up by the platform's resolver, which may take its time.
-    """
-
-    def _dial(self):
-        """Begin to connect; a refusal is met when the stream is read."""
-        import socket
-
-        host, _, port = self._path[len(_GPSD) :].partition(":")
-        address = socket.getaddrinfo(host, int(port or _GPSD_PORT), 0, socket.SOCK_STREAM)[0]
-        s = socket.socket(address[0])
-        s.setblocking(False)
-        try:
-            s.connect(address[-1])
-        except OSError as e:
-            if e.errno != _EINPROGRESS:
-                s.close()
-                raise
-        self._greeted = self._asked = False
-        self._heard_ms = self._now_ms()
-        return s
-
-    def readinto(self, buf):
-        """Return how many bytes were put into `buf`; 0 when none are there or gpsd is gone."""
-        n = super().readinto(buf)
-        if not n and self._file is not None and self._now_ms() - self._heard_ms > _SILENT_MS:
-            self._ask()
-        return n
-
-    def _ask(self):
-        """Silence may be the receiver's, or gpsd's host may be gone without a word: a question tells."""
-        self._heard_ms = self._now_ms()
-        try:
-            if self._asked:
-                raise OSError
-            self._asked = True
-            self._file.send(_ASK)
-        except OSError:
-            self._gone()
-
-    def _take(self, buf):
-        data = self._file.recv(len(buf))  # MicroPython's sockets have readinto and no recv_into
-        buf[: len(data)] = data
-        self._heard_ms = self._now_ms()
-        self._asked = False
-        if data and not self._greeted:
-            self._greeted = True
-            self._file.send(_WATCH)
-            self._log("%s: %s answers" % (self._name, self._path))
-        return len(data)
-
-    def write(self, buf):
-        """gpsd takes nothing for the receiver."""
-
-
 def Uart(path, now_ms, log, name, inputs):
     """Return the line at `path`: a serial device, a PTY, or gpsd://host[:port]."""
-    return (_Gpsd if path.startswith(_GPSD) else _Tty)(path, now_ms, log, name, inputs)
+    if not path.startswith("gpsd://"):
+        return Tty(path, now_ms, log, name, inputs)
+    from hal.gpsd import Gpsd  # only where it is used: a small heap has no room for it
+
+    return Gpsd(path, now_ms, log, name, inputs)
 
 
 class Buttons:
     """Standard input as the board's buttons: the line `off` presses power, `sos` the other one.
 
-    Those of push-to-talk: `ptt`, `emergency` and `call` are down until `ptt-up`, which the end of input is too, `group N`,
-    `status N`, `replay`.
+    Those of push-to-talk: `ptt`, `emergency` and `call` are down until `ptt-up`, which the end of input is too;
+    `group N`, `status N`, `replay`.
     """
 
     def __init__(self, inputs, pins):
@@ -299,6 +239,15 @@ def Speaker(path, now_ms, log):
     from hal import audio
 
     return audio.Speaker(path, now_ms, log)
+
+
+def codecs(frame_ms):
+    """Return {RTP payload type: codec} of what this board has beyond A-law: Opus where PyAV is."""
+    try:
+        from hal import opus
+    except ImportError:
+        return {}
+    return {opus.TYPE: opus.Opus(frame_ms)}
 
 
 class Watchdog:
