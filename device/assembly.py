@@ -3,7 +3,7 @@
 import gc
 
 import patrolink_messages as m
-from agent.counter import Counter
+from agent.counter import Counter, Record
 from agent.link.backoff import Backoff
 from agent.link.downlink import Downlink
 from agent.link.events import Events
@@ -58,6 +58,10 @@ class Device:
         self.link.on_clock = self._take_time
         self.link.on_session = self.events.again
         self.link.urgent = self.events.unsent
+        self.radio = self._radio(config, store, counter, log)
+        self._wait_ms = hal.IDLE_MS
+        self._texts = config["status_texts"]
+        self._text_ids = Record(store, "text") if self._texts else None
         uart = hal.Uart(config["gps_uart"], now_ms, log, "gps", self.inputs)
         self.camera = self._camera(config, log)
         self.patrol = Patrol(
@@ -81,6 +85,17 @@ class Device:
         if power is not None:
             power.set(1)
         return Modem(uart, reset, key, self.net, log, given)
+
+    def _radio(self, config, store, counter, log):
+        """Push-to-talk, on a board that has sound; its code is loaded only there."""
+        if config.get("audio") is None:
+            return None
+        if self.modem is not None:
+            log("ptt: off: it needs a network stack of the board's own, and this one's is in the modem")
+            return None
+        import voice
+
+        return voice.radio(self, config, self._hal, store, counter, log)
 
     def _camera(self, config, log):
         """The camera, on a board that has one."""
@@ -122,7 +137,7 @@ class Device:
                 "boot": boot,
                 "schema_hash": m.SCHEMA_HASH,
                 "minor": m.MINOR,
-                "profiles": 1,  # Rice-coded batches
+                "profiles": 1 | (2 if self.radio else 0),  # Rice-coded batches, push-to-talk
                 "heap_kb": heap,
                 "date_floor": config["date_floor"],
                 "batch_fixes": config["batch_fixes"],
@@ -143,14 +158,35 @@ class Device:
             self._off = True
         elif pressed == b"sos":
             self.patrol.sos()
+        elif pressed is not None and pressed.startswith(b"status "):
+            self._say_status(pressed[7:])
+        elif pressed is not None and self.radio is not None:
+            self.radio.button(pressed, self.now_ms())
+        if self.radio is not None:
+            self._wait_ms = min(self.radio.serve(self.now_ms()), self._hal.IDLE_MS)
         self.patrol.serve()
+
+    def _say_status(self, number):
+        """Send the configured text of that number, from 1."""
+        try:
+            text = self._texts[int(number) - 1]
+        except (ValueError, IndexError):
+            return
+        ids = self._text_ids
+        ids.write(0, ids.b + 1)
+        now = self.reporter.unix_ms(self.now_ms())
+        values = {"text_id": ids.b, "time_ms": now, "priority": 0, "ack": 0, "sender": b"", "text": text.encode()}
+        self.reporter.send(m.TEXT, values)
+        self.link.hurry()
 
     def run(self):
         """Patrol until the power button, then hand over what is left within the drain time."""
         while not self._off:
             self._serve()
             if not self.link.step():
-                self.inputs.wait(self._hal.IDLE_MS)
+                self.inputs.wait(self._wait_ms)
+        if self.radio is not None:
+            self.radio.close(self.now_ms())
         self.patrol.finish()
         self.link.leaving = True
         deadline = self.now_ms() + _DRAIN_MS

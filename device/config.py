@@ -14,7 +14,10 @@ DEFAULTS = {
     "outbox_kb": 256,
     "date_floor": 0,
     "board": "unix",
+    "ptt": {},
+    "status_texts": [],
 }
+PTT = {"frame_ms": 20, "replay_s": 0, "groups": 8, "listen_in": False, "site": "patrolink"}
 
 
 class ConfigError(Exception):
@@ -38,7 +41,24 @@ def load_config(path):
     except (ValueError, TypeError):
         raise ConfigError("%s: key: 64 hexadecimal digits are needed" % path)
     _check_way(path, config["broker"], config.get("modem"))
+    _check_voice(path, config)
     return config
+
+
+def _check_voice(path, config):
+    audio = config.get("audio")
+    if audio is not None and not (
+        isinstance(audio, dict) and all([audio.get(k) for k in ("mic", "speaker", "indicator")])
+    ):
+        raise ConfigError("%s: audio: give its mic, its speaker, and the output of its indicator" % path)
+    given = config["ptt"]
+    for name in given:
+        if name not in PTT or type(given[name]) is not type(PTT[name]):
+            raise ConfigError("%s: ptt.%s: known are %s" % (path, name, PTT))
+    config["ptt"] = ptt = dict(PTT)
+    ptt.update(given)
+    if ptt["frame_ms"] not in (20, 60) or not 0 <= ptt["replay_s"] <= 120 or not 1 <= ptt["groups"] <= 64:
+        raise ConfigError("%s: ptt: frame_ms is 20 or 60, replay_s 0 to 120, groups 1 to 64" % path)
 
 
 def _check_way(path, broker, modem):

@@ -19,6 +19,8 @@ def start(path, load_hal, log):
     # Compiling a module takes several times what it then holds: the largest ones come while the heap is empty, and what
     # is otherwise loaded only once the modem has answered, when a patrol's fixes may have taken up the room.
     hal = load_hal()
+    if config.get("audio") and not config.get("modem"):
+        import voice  # noqa: F401
     if config.get("modem"):
         import agent.modem.driver
         import agent.modem.quectel

@@ -70,6 +70,13 @@ class Reporter:
         if self._base is None:
             self._base = (day, ms, now_ms)
 
+    def unix_ms(self, now_ms):
+        """Return the unix time of a monotonic one in ms, None while no time is known."""
+        if self._base is None:
+            return None
+        day, ms = self._time(now_ms)
+        return day * _DAY_MS + ms
+
     def _time(self, now_ms):
         day, ms, then = self._base
         ms += now_ms - then
@@ -127,8 +134,7 @@ class Reporter:
         counter = self._counter.take()
         values = {"event_id": counter, "kind": kind, "phase": 0, "ack_wanted": ack_wanted, "cause": cause, "text": b""}
         if self._base is not None:
-            day, ms = self._time(now_ms)
-            values["time_ms"] = day * _DAY_MS + ms
+            values["time_ms"] = self.unix_ms(now_ms)
         if self._place_ms is not None:
             values["lat_e7"] = self._row[0]
             values["lon_e7"] = self._row[1]

@@ -7,7 +7,7 @@ receiver's bytes are taken even when the network hangs.
 Under a stream lies a raw stream; `compat.netsock`, `agent.modem.sockets` and `compat.tls` have one each:
 
     connect((host, port))   OSError when refused or not answered in the network's time
-    wait(writing)           up to 20 ms, until it can be written to, or read from; OSError when the peer has reset it
+    wait(writing)           up to a slice, until it can be written to, or read from; OSError when the peer has reset it
     send(view) -> n         how much of it was taken, 0 for none now
     recv_into(view) -> n    None when nothing has come, 0 when the peer has closed
     close()
@@ -39,6 +39,7 @@ class Network:
         self.idle = idle
         self.raw = raw
         self.timeout_ms = timeout_ms
+        self.slice_ms = 20  # of waiting, after which `idle` is called; voice wants it shorter
         self.limit = limit
         self.out = memoryview(bytearray(limit))
         self.out_n = 0

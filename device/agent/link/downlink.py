@@ -10,6 +10,7 @@ class Downlink:
     """
     store    hal store for the highest counter accepted
     events   link.events.Events, told of answers
+    duties   {message type: function(message)} of what else is acted on
     """
 
     def __init__(self, key, device, epoch, store, events, log):
@@ -19,6 +20,7 @@ class Downlink:
         self._receiver = Receiver(key, device, frame.DOWNLINK, epoch, highest)
         self._events = events
         self._log = log
+        self.duties = {}
         self.taken = self.refused = 0
 
     def take(self, data):
@@ -34,3 +36,10 @@ class Downlink:
         self.taken += 1
         if kind == m.EVENT_STATE:
             self._events.answered(message["event_id"])
+        elif kind in self.duties:
+            self.duties[kind](message)
+
+    @property
+    def epoch(self):
+        """The key epoch in force."""
+        return self._receiver.epoch

@@ -1,0 +1,35 @@
+"""Commands of the hub: each is written to the audit log, done by the duty that owns it, and answered."""
+
+import patrolink_messages as m
+
+DONE, STARTED, REFUSED, UNSUPPORTED, EXPIRED, FAILED, BUSY = range(7)  # answer.result
+CALL, LISTEN_IN = 6, 15  # command.action
+
+
+class Commands:
+    """
+    duties    {action: function(message) -> (result, text for a person)}
+    unix_ms   function() -> unix time in ms, or None while it is not known
+    """
+
+    def __init__(self, reporter, audit, unix_ms):
+        self._reporter = reporter
+        self._audit = audit
+        self._unix_ms = unix_ms
+        self.duties = {}
+
+    def take(self, message):
+        """Act on a genuine command."""
+        now = self._unix_ms()
+        duty = self.duties.get(message["action"])
+        if now is not None and now > message["expires_ms"]:
+            result, text = EXPIRED, ""
+        elif duty is None:
+            result, text = UNSUPPORTED, ""
+        elif not self._audit.write(now or 0, message["action"], message["operator"], message["number"]):
+            result, text = FAILED, "the audit log cannot be written"
+        else:
+            result, text = duty(message)
+        self._audit.write(now or 0, message["action"], message["operator"], "result", result, text)
+        values = {"command_id": message["command_id"], "result": result, "time_ms": now, "text": text.encode()}
+        self._reporter.send(m.ANSWER, values)

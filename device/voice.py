@@ -1,0 +1,71 @@
+"""The parts of push-to-talk, put together, on a board that has sound and a network stack."""
+
+import patrolink_messages as m
+from agent.link.audit import Audit
+from agent.link.commands import CALL, DONE, LISTEN_IN, REFUSED, STARTED, Commands
+from agent.ptt import keys
+from agent.ptt.grants import Grants
+from agent.ptt.line import Shield
+from agent.ptt.listener import RING, Listener
+from agent.ptt.radio import Radio
+from agent.ptt.sound import Sound
+from agent.ptt.talker import Talker
+from compat import crypto
+
+_SLICE_MS = 5
+_LONGEST_S = 30  # of ambient listening
+
+
+def radio(device, config, hal, store, counter, log):
+    """Return the agent.ptt.radio.Radio of an assembly.Device, with the hub's commands led to it."""
+    audio, given, key = config["audio"], config["ptt"], config["key"]
+    now_ms, reporter = device.now_ms, device.reporter
+    device.net.slice_ms = _SLICE_MS
+    epoch = device.downlink.epoch
+    ring = bytearray(RING)
+    listener = Listener(ring)
+    microphone = hal.Microphone(audio["mic"], hal.Pin(audio["indicator"]), device.inputs, log)
+    user = "sip:%s@%s" % (config["device"], given["site"])
+
+    def report(values, started_ms):
+        values["start_ms"] = reporter.unix_ms(started_ms) or 0
+        reporter.send(m.PTT_BURST, values)
+
+    it = Radio(
+        (user.encode(), crypto.decrypter(keys.wrapping_key(key, epoch)), crypto.encrypter),
+        Shield(crypto.encrypter, lambda label: keys.derive(key, label, epoch), counter.take),
+        lambda host, port: hal.Udp(host, port, device.inputs),
+        Talker(microphone, given["frame_ms"], ring),
+        listener,
+        Sound(hal.Speaker(audio["speaker"], now_ms, log), listener, given["replay_s"]),
+        Grants(store),
+        report,
+        hal.randbelow,
+        log,
+        given["groups"],
+        hal.codecs(given["frame_ms"]),
+    )
+
+    def call(message):
+        group = it.find(message["number"])
+        if group is None:
+            return REFUSED, "not a member of that group"
+        it.selected = group
+        return DONE, group.name
+
+    def listen_in(message):
+        if not given["listen_in"]:
+            return REFUSED, "this device's site does not allow ambient listening"
+        if reporter.unix_ms(now_ms()) is None:
+            return REFUSED, "the time is not known"
+        why = it.listen_in(min(message["number"] or _LONGEST_S, _LONGEST_S), now_ms())
+        return (REFUSED, why) if why else (STARTED, "")
+
+    commands = Commands(reporter, Audit(hal.Files(config["state_dir"] + "/audit")), lambda: reporter.unix_ms(now_ms()))
+    commands.duties = {CALL: call, LISTEN_IN: listen_in}
+    device.downlink.duties = {
+        m.PTT_GROUP: lambda message: it.take_group(message, now_ms()),
+        m.COMMAND: commands.take,
+    }
+    log("ptt: on, packets of %d ms" % given["frame_ms"])
+    return it
