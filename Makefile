@@ -11,7 +11,7 @@ help:
 	@echo "make demo      a patrol on an emulated board, end to end; results in build/demo"
 	@echo "make test      all tests; installs what it needs and says what it skipped"
 	@echo "make setup     prepare .venv, so that .venv/bin/patrolink is the tool"
-	@echo "make hil       the hardware-in-loop tests on emulated boards; results in build/hil"
+	@echo "make hil       tests on boards: those of PATROLINK_HARDWARE, or emulated ones; results in build/hil"
 	@echo "make image     the firmware of BOARD (mps2_an385) with the agent frozen in"
 	@echo "make parity    the unit tests on CPython and on MicroPython"
 	@echo "make bench     measure against peers; results in build/bench"
@@ -93,9 +93,8 @@ image: $(UMQTT)
 	@boards/$(BOARD)/build.sh
 
 hil: .venv/test-ready $(UMQTT) debian
-	@mkdir -p build/hil
-	@$(BIN)/python -m pytest -q tests/hil --junitxml build/hil/junit.xml \
-	 --report-log build/hil/report.jsonl
+	@rm -rf build/hil && mkdir -p build/hil
+	@$(BIN)/python -m pytest -q tests/hil --junitxml build/hil/junit.xml --report-log build/hil/report.jsonl
 
 parity: .venv/test-ready $(UMQTT)
 	@$(BIN)/python -m pytest -q tests/unit

@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 from patrolink.emulator import nmea
@@ -73,3 +74,11 @@ def test_it_speaks_rubbish(rig, console):
         time.sleep(1)
     it.receiver.start()
     it.listen(lambda: it.decoder.stats.fixes, 3)
+
+
+def test_it_answers_the_second_time(request):
+    tries = Path(request.config.getoption("--artefacts")) / "tries"
+    tries.parent.mkdir(exist_ok=True)
+    with tries.open("a") as f:
+        f.write(".")
+    assert tries.read_text() != "."

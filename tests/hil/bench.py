@@ -7,8 +7,9 @@ from typing import Any
 
 from patrolink.emulator.device import Device, Process
 from patrolink.emulator.firmware import Firmware
-from patrolink.errors import DeviceError
+from patrolink.errors import DeviceError, UserError
 
+from tests.hil import health
 from tests.hil.console import Console
 from tests.hil.hardware import Entry, resolve
 from tests.hil.real import RealBoard
@@ -16,7 +17,6 @@ from tests.hil.switch import Switch
 from tests.hil.wire import BOARD, BOTH, HOST, Wire
 from tests.rig import Rig
 
-READY = "device: ready"
 _READY_S = 30.0
 
 
@@ -61,7 +61,7 @@ class Bench(Rig):
         self.boots += 1
         try:
             deadline = time.monotonic() + _READY_S
-            while self.console.find(READY, 0.1) is None:
+            while self.console.find(health.READY, 0.1) is None:
                 device.check()
                 if time.monotonic() > deadline:
                     raise DeviceError(
@@ -91,3 +91,22 @@ class Bench(Rig):
 
     def spoken(self) -> bool:
         return super().spoken() and self._wires["gps"].idle()
+
+    def problems(self) -> list[str]:
+        """Return what was wrong with the board and its lines."""
+        lost = [wire.lost for wire in (self.console.wire, *self._wires.values()) if wire.lost]
+        return health.problems(self.console.said(self.console.origin), self.boots) + lost
+
+    def power_off(self) -> list[str]:
+        """Power the board off as its wearer does, which makes it tell what it has counted; return what went wrong."""
+        try:
+            self.device.check()
+        except UserError:
+            return []  # it is off, or has ended: its console tells why
+        if self.entry.lacks("buttons"):
+            return []
+        try:
+            self.device.power_off()
+        except UserError as e:
+            return [str(e)]
+        return []

@@ -117,8 +117,8 @@ def rig(request, tmp_path, broker, board, console, artefacts):
 
         yield make
         failed = request.node.stash.get(_FAILED, False)  # then it need not be asked what else is wrong
-        wrong = [line for it in made if not failed for line in health.power_off(it)]
-        wrong += [line for it in made for line in health.problems(it)]
+        wrong = [line for it in made if not failed for line in it.power_off()]
+        wrong += [line for it in made for line in it.problems()]
     with broker.log.open("rb") as f:
         f.seek(began)
         (artefacts / "broker.log").write_bytes(f.read())

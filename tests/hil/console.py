@@ -34,9 +34,11 @@ class Console:
         self.path = self.wire.pty(HOST, loose=True)
         self.origin = self._begin = 0
 
-    def mark(self) -> None:
-        """From here on is this life of the board."""
+    def mark(self, origin: bool = False) -> None:
+        """From here on is this life of the board; of the board under test, if this is its origin."""
         self._begin = self.log.stat().st_size
+        if origin:
+            self.origin = self._begin
 
     def said(self, since: int | None = None) -> str:
         """Return what the board has said in this life, or since an offset into the log."""

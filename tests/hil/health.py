@@ -5,39 +5,19 @@ import os
 import re
 from pathlib import Path
 
-from patrolink.errors import UserError
-
-from tests.hil.bench import READY, Bench
-
+READY = "device: ready"
 # What mpremote tries at the REPL and fails at is no crash.
 _CRASHES = {"Traceback": r'Traceback \(most recent call last\):\s+File "(?!<stdin>")', "FAULT": "FAULT"}
 _UNPLANNED = r"after (?:reset|watchdog|soft reset|fault|\?)\s*$"
 
 
-def power_off(bench: Bench) -> list[str]:
-    """Power the board off as its wearer does, which makes it tell what it has counted; return what went wrong."""
-    try:
-        bench.device.check()
-    except UserError:
-        return []  # it is off, or has ended: its console tells why
-    if bench.entry.lacks("buttons"):
-        return []
-    try:
-        bench.device.power_off()
-    except UserError as e:
-        return [str(e)]
-    return []
-
-
-def problems(bench: Bench) -> list[str]:
-    """Return what was wrong with the board according to all that it has said."""
-    wrong = []
-    said = bench.console.said(bench.console.origin)
-    wrong += [f"{word} on the console" for word, pattern in _CRASHES.items() if re.search(pattern, said)]
+def problems(said: str, boots: int) -> list[str]:
+    """Return what was wrong with a board that has said this in so many planned lives."""
+    wrong = [f"{word} on the console" for word, pattern in _CRASHES.items() if re.search(pattern, said)]
     lives = said.count(READY)
     causes = re.findall(_UNPLANNED, said, re.M)
-    if lives != bench.boots or causes:
-        wrong.append(f"resets that nobody planned: {lives} lives of {bench.boots} {' '.join(causes)}".rstrip())
+    if lives != boots or causes:
+        wrong.append(f"resets that nobody planned: {lives} lives of {boots} {' '.join(causes)}".rstrip())
     for line in re.findall(r"^\{.*\}\s*$", said, re.M):
         counts = json.loads(line).get("board") or {}
         for name in ("overruns", "violations"):
@@ -45,8 +25,7 @@ def problems(bench: Bench) -> list[str]:
                 wrong.append(
                     f"{counts[name]} {name}: {'bytes lost on UARTs' if name == 'overruns' else 'of NOR flash'}"
                 )
-    lost = bench.console.wire.lost
-    return [*wrong, lost] if lost else wrong
+    return wrong
 
 
 def left_behind(folder: Path) -> list[str]:

@@ -1,5 +1,6 @@
 """A board is one run's at a time, on the whole machine."""
 
+import contextlib
 import fcntl
 import getpass
 import os
@@ -11,14 +12,24 @@ from pathlib import Path
 from patrolink.errors import DeadlineError
 
 
+def _open(path: Path) -> int:
+    """Not at once with O_CREAT: that may not open a file of another user's in a shared folder."""
+    while True:
+        with contextlib.suppress(FileNotFoundError):
+            return os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+        with contextlib.suppress(FileExistsError):
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+            os.fchmod(fd, 0o666)
+            return fd
+
+
 class Lock:
     """Held from the constructor to `close`, or to the end of the process, however it ends."""
 
     def __init__(self, name: str, wait_s: float = 60) -> None:
         """Wait for whoever holds the board `name`; DeadlineError says who that is after `wait_s`."""
         path = Path(tempfile.gettempdir()) / f"patrolink-board-{re.sub('[^A-Za-z0-9_.-]', '_', name)}.lock"
-        fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        self._file = os.fdopen(fd, "r+", encoding="utf-8", errors="replace")
+        self._file = os.fdopen(_open(path), "r+", encoding="utf-8", errors="replace")
         deadline = time.monotonic() + wait_s
         while True:
             try:

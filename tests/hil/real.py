@@ -13,7 +13,6 @@ from tests.hil.console import Console
 from tests.hil.switch import Switch
 
 _AWAKE_S = 5.0
-_OFF_S = 1.0
 _PRESS_S = 0.1
 _ENDED = ("Traceback", "FAULT", ">>> ")
 
@@ -27,18 +26,14 @@ class RealBoard:
     def __init__(self, console: Console, power: Switch, buttons: dict[str, Switch], config: dict[str, Any] | None):
         self.log = console.log
         self._console, self._power, self._buttons = console, power, buttons
-        self._power.off()
-        time.sleep(_OFF_S)
         if config is not None:
             self._provision(config)
-        console.mark()
+        self._power.cycle(lambda: console.mark(origin=config is not None))
         self._on = True
-        self._power.on()
 
     def _provision(self, config: dict[str, Any]) -> None:
         console = self._console
-        console.mark()
-        self._power.on()
+        self._power.cycle(console.mark)
         console.find(r"\n", _AWAKE_S)  # some say nothing until they are asked
         if "state/" in console.mpremote("fs", "ls", ":/"):
             console.mpremote("fs", "rm", "-r", ":/state")
@@ -47,10 +42,6 @@ class RealBoard:
             with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as f:  # it holds the key
                 json.dump(config, f)
             console.mpremote("fs", "cp", str(path), ":/config.json")
-        self._power.off()
-        time.sleep(_OFF_S)
-        console.mark()
-        console.origin = console.log.stat().st_size
 
     def check(self) -> None:
         """DeviceError with its last words when the board is off, its agent has ended, or its console is gone."""

@@ -2,6 +2,7 @@
 
 import subprocess
 import time
+from collections.abc import Callable
 
 import serial
 from patrolink.errors import DeviceError
@@ -52,9 +53,11 @@ class Switch:
     def off(self) -> None:
         self.set(False)
 
-    def cycle(self) -> None:
+    def cycle(self, between: Callable[[], None] = lambda: None) -> None:
+        """Off and on again; `between` is called while it is off."""
         self.off()
         time.sleep(_OFF_S)
+        between()
         self.on()
 
     def close(self) -> None:

@@ -1,6 +1,8 @@
 """A board that hangs, panics, fills its disk or speaks rubbish fails its test, with its console, and leaves nothing."""
 
 import re
+import subprocess
+import time
 
 import pytest
 from patrolink import boards
@@ -35,3 +37,37 @@ def test_a_bad_board_fails_its_test_with_its_console_and_leaves_nothing_behind(t
     told = said[said.index("console (") :]
     assert re.search(console, told), said
     assert health.left_behind(tmp_path) == []
+
+
+def test_a_process_left_behind_is_named(tmp_path):
+    process = subprocess.Popen(["sleep", "60"], cwd=tmp_path)
+    try:
+        deadline = time.monotonic() + 10
+        while not (found := health.left_behind(tmp_path)):
+            assert time.monotonic() < deadline
+        assert found == [f"process {process.pid} is left behind: sleep 60"]
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize(
+    "said, wrong",
+    [
+        ("device: ready, boot 1\r\n", []),
+        ('Traceback (most recent call last):\r\n  File "<stdin>", line 1\r\ndevice: ready', []),
+        (
+            'device: ready\r\nTraceback (most recent call last):\r\n  File "start.py", line 9',
+            ["Traceback on the console"],
+        ),
+        (
+            "device: ready\r\nx, after watchdog\r\ndevice: ready",
+            ["resets that nobody planned: 2 lives of 1 after watchdog"],
+        ),
+        ("patrolink on x\r\n", ["resets that nobody planned: 0 lives of 1"]),
+        ('device: ready\r\n{"board": {"overruns": 3, "violations": 0}}\r\n', ["3 overruns: bytes lost on UARTs"]),
+        ('device: ready\r\n{"board": {"overruns": 0, "violations": 1}}\r\n', ["1 violations: of NOR flash"]),
+    ],
+)
+def test_a_board_that_was_not_well_is_found_out_by_what_it_says(said, wrong):
+    assert health.problems(said, boots=1) == wrong
