@@ -115,7 +115,7 @@ class Console:
     def attach(self, app: web.Application) -> None:
         """Put page, login, socket and recordings into an application."""
         app.router.add_get("/", self._page)
-        app.router.add_get("/page/{name:[a-z]+\\.(?:js|css)}", self._page)
+        app.router.add_get("/page/{name:[a-z]+\\.(?:js|css|svg)}", self._page)
         app.router.add_post("/login", self._login)
         app.router.add_post("/logout", self._logout)
         app.router.add_get("/session", self._session)
@@ -169,9 +169,9 @@ class Console:
         return response
 
     async def _session(self, request: web.Request) -> web.Response:
-        """204 for who is logged in."""
-        self._who(request)
-        return web.Response(status=204)
+        """Tell a page whether it is logged in."""
+        session = self._sessions.get(request.cookies.get(_COOKIE, ""), time.monotonic())
+        return web.json_response({"name": session.dispatcher.name if session else None})
 
     def _check(self, request: web.Request, token: str) -> Dispatcher:
         try:

@@ -85,9 +85,8 @@ class Burst:
     priority: int
     indicator: int
     began_ms: int
-    ends_ms: int  # T2; the end of T3 once it is being revoked
+    ends_ms: int  # T2; the end of T3 once it is being revoked; when it has ended, until when late voice passes
     voice_ms: int  # last packet, or the grant
-    spoke: bool = False
     acked: bool = False
     grants: int = 1
     granted_at: int = 0
@@ -137,7 +136,7 @@ class Floor:
     queue: list[_Waiting] = field(default_factory=list)
     members: dict[int, Member] = field(default_factory=dict)
     sequence: int = 0
-    _late: tuple[int, int] = (0, 0)  # SSRC of the burst before, until when its voice passes
+    _last: Burst | None = None  # the burst before: its voice passes until `ends_ms`
     _repeat_at: int = 0
     _repeats: int = 0
     _quiet_at: int | None = None
@@ -200,18 +199,23 @@ class Floor:
     def voice(self, member: Member | None, ssrc: int, now_ms: int) -> bool:
         """Take a genuine packet of voice; True: it is to be passed on. `member` is None where that is not known."""
         burst = self.burst
-        if burst is not None and ssrc == burst.ssrc and (member is None or member is burst.member):
+        if burst is not None and ssrc == burst.ssrc and member in (None, burst.member):
             burst.voice_ms = now_ms
-            burst.spoke = burst.acked = True
+            burst.acked = True
             burst.packets += 1
             return True
-        if ssrc == self._late[0] and now_ms < self._late[1]:
+        last = self._last
+        if last is not None and ssrc == last.ssrc and now_ms < last.ends_ms and member in (None, last.member):
             return burst is None
-        if member is not None and (member.reproached_at is None or now_ms - member.reproached_at >= _REPROACH_MS):
+        if member is not None and not self._holds(member):
+            self._reproach(member, ssrc, now_ms)
+        return False
+
+    def _reproach(self, member: Member, ssrc: int, now_ms: int) -> None:
+        if member.reproached_at is None or now_ms - member.reproached_at >= _REPROACH_MS:
             member.reproached_at = now_ms
             self._revoke(member, m.REVOKE_NO_PERMISSION, now_ms, repeat=False)
             self.tell(Event(What.REPROACHED, now_ms, member, ssrc))
-        return False
 
     def _request(self, member: Member, asked: int, indicator: int, now_ms: int) -> None:
         priority = min(asked, member.priority)
@@ -223,13 +227,17 @@ class Floor:
             return
         burst = self.burst
         if burst is not None and burst.member is member:
-            if not burst.spoke and self.state == State.TAKEN:
+            if self.state == State.PENDING_REVOKE:
+                self._end(now_ms, "too long")  # it asks anew: behind those who wait
+            elif burst.acked:
+                # It knew the SSRC and has started anew: pairs of SSRC and index must not come again.
+                self._end(now_ms, "began anew", pass_on=False)
+                self._grant(_Waiting(member, priority, indicator), now_ms)
+                return
+            else:
                 self._grant_again(now_ms)
                 return
-            # It may have started anew: pairs of SSRC and index must not come again.
-            self._end(now_ms, "began anew", pass_on=False)
-            self._grant(_Waiting(member, priority, indicator), now_ms)
-            return
+            burst = self.burst
         if not indicator & m.EMERGENCY and self._alone(member):
             self._deny(member, m.DENY_ALONE, now_ms)
             return
@@ -347,7 +355,8 @@ class Floor:
         assert burst is not None
         self.burst = None
         self.state = State.IDLE
-        self._late = (burst.ssrc, now_ms + _LATE_MS)
+        burst.ends_ms = now_ms + _LATE_MS
+        self._last = burst
         self.tell(Event(What.END, now_ms, burst.member, burst.ssrc, why))
         if not pass_on:
             return

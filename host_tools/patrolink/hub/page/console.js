@@ -3,7 +3,7 @@ import { Alerts } from "./alerts.js";
 import { Devices } from "./devices.js";
 import { $, el, say } from "./dom.js";
 import { Groups } from "./groups.js";
-import { Link } from "./link.js";
+import { Link, session } from "./link.js";
 import { Plan } from "./map.js";
 import { Recordings } from "./recordings.js";
 import { Sound } from "./sound.js";
@@ -82,7 +82,7 @@ function takeGroup(group) {
 }
 
 function people() {
-  devices.take(new Set(groups.all.flatMap(group => group.devices)));
+  devices.take(new Set(groups.all.flatMap(group => group.members)));
   recordings.groups(groups.all);
 }
 
@@ -222,4 +222,4 @@ $("login").onsubmit = async e => {
 };
 $("logout").onclick = () => fetch("/logout", { method: "POST" });
 
-(await fetch("/session")).ok ? showConsole() : showLogin("");
+await session() ? showConsole() : showLogin("");

@@ -2,6 +2,15 @@
 
 const WAIT_MS = [500, 1000, 2000, 4000];
 
+/** Return who is logged in here; null: nobody; undefined: the hub cannot be reached. */
+export async function session() {
+  try {
+    return (await (await fetch("/session")).json()).name;
+  } catch {
+    return undefined;
+  }
+}
+
 export class Link {
   /** told(message), voice(group, ssrc, stamp, alaw), state("up" | "down" | "refused") */
   constructor({ told, voice, state }) {
@@ -42,8 +51,7 @@ export class Link {
     for (const { reject } of this.asked.values()) reject(new Error("the hub cannot be reached"));
     this.asked.clear();
     // A refused handshake and a hub that is gone look the same to a page: ask which it is.
-    const answer = code === 4401 ? { status: 401 } : await fetch("/session", { cache: "no-store" }).catch(() => null);
-    if (answer?.status === 401) return this.on.state("refused");
+    if (code === 4401 || await session() === null) return this.on.state("refused");
     this.on.state("down");
     setTimeout(() => this.open(), WAIT_MS[Math.min(this.failures++, WAIT_MS.length - 1)]);
   }

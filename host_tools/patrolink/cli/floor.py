@@ -1,0 +1,66 @@
+"""Watch the floors of a running hub: which group is taken, by whom, since when, for how long yet, and who waits.
+
+On a terminal a live table; otherwise a line for every change, or with --json the group as the hub tells it. The token
+is taken from PATROLINK_HUB_TOKEN. Watching is not listening: no group counts us among its members.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import sys
+from typing import Any
+
+from patrolink.cli.monitor import count, seconds
+
+HELP = "watch who has the floor of which group"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--hub", default="http://127.0.0.1:8080", metavar="URL", help="the hub's console")
+    parser.add_argument("--for", dest="seconds", type=seconds, metavar="SECONDS", help="stop after this time")
+    parser.add_argument("--count", type=count, metavar="N", help="stop after N changes")
+
+
+def run(args: argparse.Namespace) -> int:
+    with contextlib.suppress(KeyboardInterrupt, asyncio.TimeoutError):
+        asyncio.run(asyncio.wait_for(_watch(args), args.seconds))
+    return 0
+
+
+async def _watch(args: argparse.Namespace) -> None:
+    from patrolink.hub.client import Packet, connect
+    from patrolink.report.floors import Floors
+
+    async with connect(args.hub) as client:
+        with contextlib.ExitStack() as stack:
+            live = not args.json and sys.stdout.isatty()
+            floors = Floors(client.hello["site"])
+            if live:
+                stack.enter_context(floors)
+            changes = 0
+            for group in client.hello["groups"]:
+                floors.take(group)
+                if not live and group["state"] != "idle":
+                    _tell(group, args.json)
+            while args.count is None or changes < args.count:
+                told = await client.next()
+                if isinstance(told, Packet):
+                    continue
+                if told["type"] == "gone":
+                    floors.drop(told["group"])
+                elif told["type"] in ("floor", "group"):
+                    changes += 1
+                    floors.take(told)
+                    if not live:
+                        _tell(told, args.json)
+
+
+def _tell(group: dict[str, Any], as_json: bool) -> None:
+    from patrolink.report.floors import plain, state
+
+    if as_json:
+        print(json.dumps(group), flush=True)
+        return
+    waiting = f", waiting: {', '.join(group['queue'])}" if group["queue"] else ""
+    print(plain(f"{group['name']}: {state(group)} {group['talker'] or ''}".rstrip() + waiting), flush=True)
