@@ -686,18 +686,24 @@ static void put_steps(bit_writer *b, const int64_t *steps, size_t i, size_t n, u
         put_eg(b, run, k - RUNS + 2);
 }
 
+/* Steps that 32-bit devices do not encode: such a column goes out as it is. */
+#define TAME ((int64_t)1 << 29)
+
 static void put_column(bit_writer *b, const int64_t *v, size_t n, unsigned bits, int64_t modulus, bool rice)
 {
     int64_t steps[PL_MAX_BATCH];
+    bool wild = false;
     if (n == 1)
         return;
-    for (size_t i = 1; i < n; i++)
+    for (size_t i = 1; i < n; i++) {
         steps[i] = fold(v[i] - v[i - 1], modulus);
+        wild |= steps[i] >= TAME || steps[i] <= -TAME;
+    }
     uint64_t first = cheapest(steps, 1, n, rice), lead = zigzag(steps[1]), raw = bits * (n - 1);
     for (size_t i = n - 1; i > 1; i--)
         steps[i] = fold(steps[i] - steps[i - 1], modulus);
     uint64_t second = cheapest(steps, 2, n, rice), cost = (second >> 8) + 2 * width(lead + 1) - 1;
-    if (raw <= cost && raw <= first >> 8) {
+    if (wild || (raw <= cost && raw <= first >> 8)) {
         put(b, RAW, 3);
         for (size_t i = 1; i < n; i++)
             put(b, (uint64_t)v[i], bits);

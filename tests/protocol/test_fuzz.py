@@ -60,7 +60,7 @@ def test_any_rows_come_back(some, resolution):
         assert columns["time"][i] == 18000 * 86_400_000 + ms
         for name, value in zip([c[0] for c in track.columns(6)[1:]], row, strict=True):
             got = columns[name][i]
-            if value == track.UNKNOWN:
+            if value == track.UNKNOWN and name != "lon":  # a longitude may well be that number
                 assert got == track.UNKNOWN
             elif name in halves:
                 assert 2 * abs(got - value) <= halves[name]

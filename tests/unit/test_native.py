@@ -3,6 +3,7 @@
 from array import array
 
 from agent.gps import framer
+from patrolink_protocol import track
 from patrolink_protocol.native import plain
 from seeded import seeded
 
@@ -67,3 +68,66 @@ def test_sentences_and_their_fields():
             ours = taken(framer.scan, data, spec, seeded(seed))
             assert ours == taken(text_of(framer.scan), data, spec, seeded(seed)), seed
             assert len(ours) > 60, seed
+
+
+def coded(loops, below):
+    """What the loops make of a column of random steps, small and large, and of the codes of its steps."""
+    n = 2 + below(60)
+    bits = below(31)
+    modulus = (0, 0, 181)[below(3)]
+    unit = (1, 10, 1000)[below(3)]
+    value = 1 << 30
+    values = array("I", [0] * n)
+    for i in range(n):
+        if below(3):
+            step = (below(1 << 22) - (1 << 21) << 9) >> 30 - bits
+            value = max(0, min((1 << 31) - 1, value + step))
+        values[i] = value // unit * unit
+    codes = array("I", [0] * n)
+    told = array("I", [0] * 4)
+    said = [loops.tick(values, n, below(2)), loops.known(values, n), loops.first_steps(values, codes, n, unit, modulus)]
+    for order in (1, 2):
+        if said[2] < 0:
+            break
+        if order == 2:
+            loops.second_steps(codes, n, modulus)
+        loops.measure(codes, order, n, told)
+        total = min((told[2] << 16) + told[1], 1 << 28)
+        k = loops.rice(n, total)
+        said += [list(codes), list(told), k]
+        for coding in (loops.FIXED << 6 | loops.width(told[0]), loops.RICE << 6 | k, loops.RICE << 6 | 13 + below(3)):
+            writer = array("I", [0, below(8), 3])
+            buf = bytearray(5000 if below(4) else below(100))
+            whole = loops.put(codes, order, n, coding, writer, buf, len(buf))
+            said.append((whole, list(writer), bytes(buf)))
+    return said
+
+
+def test_steps_and_their_codes():
+    wild = 0
+    for seed in range(SEED, SEED + 200):
+        ours = coded(track.rows, seeded(seed))
+        assert ours == coded(text_of(track.rows), seeded(seed)), seed
+        wild += ours[2] < 0
+    assert 0 < wild < 100
+
+
+def stored(loops, below):
+    """What is stored of random rows, in range and out of it."""
+    limits = []
+    low = high = 0
+    for _ in range(9):
+        low = -below(1 << 30) if below(2) else below(100)
+        high = below((1 << 31) - 1)
+        limits += [max(low, 0), max(-low, 0), high, 1 + below(1000), 0, below(2), 1 + max(-low, 0)]
+    values = tuple([array("I", [0] * 20) for _ in range(9)])
+    said = []
+    for at in range(20):
+        row = [(below(1 << 20) - (1 << 19)) * (1 << below(11)) for _ in range(9)]
+        said.append(loops.quantise(row, array("I", limits), values, at))
+    return said, [list(v) for v in values]
+
+
+def test_rows_in_units():
+    for seed in range(SEED, SEED + 50):
+        assert stored(track.rows, seeded(seed)) == stored(text_of(track.rows), seeded(seed)), seed
