@@ -2,7 +2,7 @@
 
 import patrolink_messages as m
 from agent.link.audit import Audit
-from agent.link.commands import CALL, DONE, LISTEN_IN, REFUSED, STARTED, Commands
+from agent.link.commands import CALL, DONE, REFUSED, STARTED, Commands
 from agent.ptt import keys
 from agent.ptt.grants import Grants
 from agent.ptt.line import Shield
@@ -13,7 +13,8 @@ from agent.ptt.talker import Talker
 from compat import crypto
 
 _SLICE_MS = 5
-_LONGEST_S = 30  # of ambient listening
+_AMBIENT = "ambient"  # value of `call`: listen in
+_AMBIENT_S = 30  # then it ends by itself
 
 
 def radio(device, config, hal, store, counter, log):
@@ -50,19 +51,21 @@ def radio(device, config, hal, store, counter, log):
         group = it.find(message["number"])
         if group is None:
             return REFUSED, "not a member of that group"
+        if message["value"] == _AMBIENT:
+            return listen_in(group)
         it.selected = group
         return DONE, group.name
 
-    def listen_in(message):
+    def listen_in(group):
         if not given["listen_in"]:
             return REFUSED, "this device's site does not allow ambient listening"
         if reporter.unix_ms(now_ms()) is None:
             return REFUSED, "the time is not known"
-        why = it.listen_in(min(message["number"] or _LONGEST_S, _LONGEST_S), now_ms())
+        why = it.listen_in(group, _AMBIENT_S, now_ms())
         return (REFUSED, why) if why else (STARTED, "")
 
     commands = Commands(reporter, Audit(hal.Files(config["state_dir"] + "/audit")), lambda: reporter.unix_ms(now_ms()))
-    commands.duties = {CALL: call, LISTEN_IN: listen_in}
+    commands.duties = {CALL: call}
     device.downlink.duties = {
         m.PTT_GROUP: lambda message: it.take_group(message, now_ms()),
         m.COMMAND: commands.take,

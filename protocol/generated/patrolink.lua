@@ -151,7 +151,7 @@ local MESSAGES = {
     } },
     [15] = { name = "command", direction = "down", long_tag = true, fields = {
         { name = "command_id", type = "u32", size = 4, low = 0, high = 4294967295, unit = "" },
-        { name = "action", type = "u8", size = 1, low = 0, high = 255, unit = "", names = { [1] = "start_recording", [2] = "stop_recording", [3] = "snapshot", [4] = "live_view_start", [5] = "live_view_stop", [6] = "call", [7] = "configure", [8] = "locate", [9] = "reboot", [10] = "stun", [11] = "revive", [12] = "rotate_key", [13] = "status", [14] = "preserve_clip", [15] = "listen_in" } },
+        { name = "action", type = "u8", size = 1, low = 0, high = 255, unit = "", names = { [1] = "start_recording", [2] = "stop_recording", [3] = "snapshot", [4] = "live_view_start", [5] = "live_view_stop", [6] = "call", [7] = "configure", [8] = "locate", [9] = "reboot", [10] = "stun", [11] = "revive", [12] = "rotate_key", [13] = "status", [14] = "preserve_clip" } },
         { name = "expires_ms", type = "u64", size = 8, unit = "ms" },
         { name = "operator", type = "str", size = 1, low = 0, high = 40, unit = "" },
         { name = "number", type = "u32", size = 4, low = 0, high = 4294967294, unknown = 4294967295, unit = "" },

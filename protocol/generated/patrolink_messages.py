@@ -10,7 +10,7 @@ FLAG_PHASE = 4
 MAX_FRAME = 1024
 MAX_BATCH = 255
 REPLAY_WINDOW = 65536
-SCHEMA_HASH = 0x9CB712A9
+SCHEMA_HASH = 0xDFCFC1E3
 
 # Bit t is set for the types that have a long tag, go up, go down.
 LONG_TAG = 0x002BE040

@@ -173,7 +173,6 @@ NAMES = {
         12: "rotate_key",
         13: "status",
         14: "preserve_clip",
-        15: "listen_in",
     },
     ("answer", "result"): {
         0: "done",

@@ -419,10 +419,11 @@ def test_an_emergency_takes_the_place_of_an_ordinary_press():
 
 def test_ambient_listening_ends_by_itself_and_for_the_wearer():
     world = joined()
-    assert world.radio.listen_in(5, world.ms) == "no private group"
+    assert world.radio.listen_in(world.radio.groups[0], 5, world.ms) == "not a private group"
     world.radio.take_group(terms(2, kind=1), world.ms)
     world.run(50)
-    assert world.radio.listen_in(5, world.ms) is None and world.mic.is_open
+    private = world.radio.groups[1]
+    assert world.radio.listen_in(private, 5, world.ms) is None and world.mic.is_open
     world.run(50)
     world.grant(group=2)
     world.rtp = srtp.Rtp(crypto.encrypter, group_key(2)[:16], group_key(2)[16:])
@@ -430,12 +431,12 @@ def test_ambient_listening_ends_by_itself_and_for_the_wearer():
     assert world.voice and world.mic.is_open
     world.run(200)
     assert not world.mic.is_open and world.types()[-1] == m.RELEASE
-    assert world.radio.listen_in(5, world.ms) is None
+    assert world.radio.listen_in(private, 5, world.ms) is None
     world.run(50)
     world.press()
     world.run(20)
     assert world.said[-1][1].ssrc == 0x80000001
-    assert world.radio.listen_in(5, world.ms) == "the wearer talks"
+    assert world.radio.listen_in(private, 5, world.ms) == "the wearer talks"
 
 
 def test_nothing_is_allocated_for_a_packet_that_is_spoken():

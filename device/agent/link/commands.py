@@ -3,7 +3,7 @@
 import patrolink_messages as m
 
 DONE, STARTED, REFUSED, UNSUPPORTED, EXPIRED, FAILED, BUSY = range(7)  # answer.result
-CALL, LISTEN_IN = 6, 15  # command.action
+CALL = 6  # command.action
 
 
 class Commands:

@@ -247,11 +247,10 @@ class Radio:
         else:
             press.group.floor.release(now_ms)
 
-    def listen_in(self, seconds, now_ms):
-        """Ambient listening, for the station, for so many seconds; return why not, or None."""
-        group = self._private()
-        if group is None:
-            return "no private group"
+    def listen_in(self, group, seconds, now_ms):
+        """Ambient listening for the station, in the private group, for so many seconds; return why not, or None."""
+        if group.kind != PRIVATE:
+            return "not a private group"
         if self._press is not None:
             return "the wearer talks"
         if not self._begin(group, NORMAL, now_ms, now_ms + 1000 * seconds):
