@@ -1,0 +1,238 @@
+"""`patrolink hub` with devices on real sockets and a real broker: what they are told, who speaks, and who hears it."""
+
+import json
+
+import av
+import pytest
+from patrolink_protocol import mcptt
+
+from tests import hubs
+from tests.hubs import GROUP, SITE, Client, HubProcess, join, run, settle
+
+FRAME = bytes(range(160))
+
+
+@pytest.fixture
+def site(tmp_path, broker):
+    """Makes a hub with one group of the names given, and the devices' clients."""
+    made = []
+
+    def make(names="abc", top="", hub="", more="", options=(), groups=None):
+        ports = hubs.free_ports(2)
+        devices = json.dumps(list(names))
+        text = SITE.format(
+            url=broker.url,
+            ports=ports,
+            top=top,
+            hub=hub,
+            groups=groups or GROUP.format(id=1, devices=devices, more=more),
+        )
+        process = HubProcess(tmp_path, text, names, *options)
+        made.append(process)
+        clients = [Client(name, broker.port) for name in names]
+        made.extend(clients)
+        return process, clients
+
+    yield make
+    for it in made[::-1]:
+        if isinstance(it, Client):
+            it.close()
+        elif it.process.poll() is None:
+            it.kill()
+
+
+def spoken(seat, n=10):
+    for i in range(n):
+        seat.speak(bytes([i]) * 160)
+
+
+def grant(clients, seat, *args):
+    seat.press(*args)
+    run(clients, lambda: seat.events and seat.events[-1] == "GRANTED")
+
+
+def test_a_burst_is_heard_by_all_others_and_recorded(site, tmp_path):
+    hub, clients = site()
+    join(clients, [1])
+    a, b, c = (it.seats[1] for it in clients)
+    grant(clients, a)
+    run(clients, lambda: b.floor.talker == c.floor.talker == b"sip:a@test.example")
+    assert a.floor.audio_ssrc == b.floor.talker_ssrc
+    spoken(a)
+    run(clients, lambda: len(b.voice) == len(c.voice) == 10)
+    assert [v[2] for v in b.voice] == [bytes([i]) * 160 for i in range(10)] and not a.voice
+    a.release()
+    run(clients, lambda: "IDLE" in (b.events[-1], c.events[-1]))
+    settle(clients, 1)
+    counts = hub.stop()
+    assert counts["voice_in"] == 10 and counts["voice_out"] == 20 and counts["refused"] == {}
+    assert counts["relay"]["count"] == 10
+    [path] = (tmp_path / "recordings").glob("*/*.json")
+    row = json.loads(path.read_text())
+    assert (row["talker"], row["group"], row["packets"], row["lost"], row["duration_ms"]) == ("a", 1, 10, 0, 200)
+    assert row["ended"] == "released"
+    assert path.with_suffix(".wav").read_bytes().endswith(b"".join(bytes([i]) * 160 for i in range(10)))
+    with av.open(str(path.with_suffix(".wav"))) as sound:
+        assert sound.streams.audio[0].codec.name == "pcm_alaw"
+        assert sum(part.samples for part in sound.decode(audio=0)) == 1600
+
+
+def test_a_second_who_asks_is_queued_and_has_the_floor_next(site):
+    _, clients = site()
+    join(clients, [1])
+    a, b, _ = (it.seats[1] for it in clients)
+    grant(clients, a, 10)
+    b.press(10)
+    run(clients, lambda: b.events[-1] == "PLACED" and b.floor.position == 1)
+    a.release()
+    run(clients, lambda: b.events[-1] == "GRANTED" and a.events[-1] == "TAKEN")
+
+
+def test_priority_is_capped_and_an_emergency_preempts(site):
+    _, clients = site()
+    join(clients, [1])
+    a, b, _ = (it.seats[1] for it in clients)
+    grant(clients, a, 10)
+    b.press(255)  # its own is 10, as a's is
+    run(clients, lambda: b.events[-1] == "PLACED")
+    b.floor.cancel(b.client.now())
+    settle(clients, 0.1)
+    b.press(0, mcptt.EMERGENCY)
+    run(clients, lambda: b.events[-1] == "GRANTED" and "REVOKED" in a.events)
+    assert b.floor.indicator & mcptt.EMERGENCY
+
+
+def test_who_speaks_without_the_floor_is_told_to_stop_and_is_not_heard(site):
+    hub, clients = site()
+    join(clients, [1])
+    a, b, c = (it.seats[1] for it in clients)
+    grant(clients, a)
+    a.release()
+    run(clients, lambda: b.events[-1] == "IDLE")
+    ssrc = b.floor.talker_ssrc
+    settle(clients, 0.6)
+    seen = []
+    b.client._take_floor_before = b.client._take_floor
+    b.client._take_floor = lambda data, source: (seen.append(data), b.client._take_floor_before(data, source))
+    b.speak(FRAME, ssrc=0x07000001)  # never granted
+    run(clients, lambda: seen)
+    assert len(c.voice) == 0 and ssrc == 0
+    assert hub.stop()["floor_reproached"] == 1
+
+
+def test_late_entry_and_a_new_address(site):
+    _, clients = site()
+    join(clients[:2], [1])
+    a, b, c = (clients[0].seats[1], clients[1].seats[1], clients[2])
+    grant(clients, a)
+    join([c], [1])
+    run(clients, lambda: c.seats[1].floor.talker == b"sip:a@test.example")
+    spoken(a, 3)
+    run(clients, lambda: len(c.seats[1].voice) == 3)
+    b.client.sockets()  # a network that maps anew
+    b.client.keepalive()
+    run(clients, lambda: b.client.answers == 2)
+    spoken(a, 3)
+    run(clients, lambda: len(b.voice) == 6)
+
+
+def test_what_is_not_genuine_is_counted_and_changes_nothing(site):
+    hub, clients = site()
+    join(clients, [1])
+    a, b, _ = (it.seats[1] for it in clients)
+    floor_at = ("127.0.0.1", a.terms["floor_port"])
+    grant(clients, a)
+    good = a.client.sealed(hubs.RR.pack(0x80, 201, 1, a.terms["ssrc"]))
+    bad = bytearray(good)
+    bad[-1] ^= 1
+    a.client.udp.sendto(bytes(bad), floor_at)  # forged
+    a.client.udp.sendto(good, floor_at)
+    run(clients, lambda: a.client.answers == 2)
+    stranger = hubs.socket.socket(hubs.socket.AF_INET, hubs.socket.SOCK_DGRAM)
+    stranger.sendto(good, floor_at)  # replayed, from where it would have the device's voice
+    for n in (0, 1, 11, 12, 20, len(good) - 1):
+        stranger.sendto(good[:n], floor_at)
+    voice = a.packet(FRAME)
+    a.client.media.sendto(voice, a.client.media_at)
+    stranger.sendto(voice, a.client.media_at)
+    later = a.packet(FRAME)
+    for packet in (later[:-1] + bytes([later[-1] ^ 1]), later[:-1], later[:20] + later[30:], later[:11]):
+        stranger.sendto(packet, a.client.media_at)
+    stranger.sendto(later[:8] + bytes(4) + later[12:], a.client.media_at)
+    run(clients, lambda: len(b.voice) == 1)
+    spoken(a, 3)
+    run(clients, lambda: len(b.voice) == 4)
+    stranger.close()
+    refused = hub.stop()["refused"]
+    assert refused == {"length": 7, "replay": 2, "ssrc": 1, "tag": 4}, refused
+
+
+def test_a_flood_costs_its_source_only(site):
+    hub, clients = site()
+    join(clients, [1])
+    a, b, _ = (it.seats[1] for it in clients)
+    flood = hubs.socket.socket(hubs.socket.AF_INET, hubs.socket.SOCK_DGRAM)
+    for _ in range(3000):
+        flood.sendto(bytes(60), ("127.0.0.1", a.terms["floor_port"]))
+    grant(clients, a)
+    spoken(a, 5)
+    run(clients, lambda: len(b.voice) == 5)
+    flood.close()
+    counts = hub.stop()
+    assert counts["refused"]["flood"] >= 3000 - 60 * 3 and counts["refused"]["ssrc"] >= 60
+    assert counts["voice_out"] == 10
+
+
+def test_a_kill_leaves_no_stuck_floor_no_used_index_and_no_used_ssrc(site):
+    hub, clients = site()
+    join(clients, [1])
+    a, b, c = (it.seats[1] for it in clients)
+    grant(clients, a)
+    first = a.floor.audio_ssrc
+    settle(clients, 3.5)  # addresses are written
+    b.press()
+    run(clients, lambda: b.events[-1] == "PLACED")
+    hub.kill()
+    for it in clients:
+        it.refused.clear()
+    hub.start()
+    # The hub tells them by itself; they keep the replay windows that they have.
+    run(clients, lambda: c.events[-1] == "IDLE" and "REVOKED" in a.events)
+    grant(clients, c)
+    assert c.floor.audio_ssrc != first
+    spoken(c, 3)
+    run(clients, lambda: len(a.voice) == 3)
+    assert all(it.refused == [] for it in clients)
+    assert hub.stop()["refused"] == {}
+
+
+def test_who_leaves_a_group_is_told_and_the_key_is_another(site, tmp_path):
+    hub, clients = site()
+    join(clients, [1])
+    key = clients[0].seats[1].terms["key"]
+    hub.stop()
+    path = tmp_path / "site.toml"
+    path.write_text(path.read_text().replace('["a", "b", "c"]', '["a", "b"]'))
+    hub.start()
+    for it in clients:
+        it.hello()
+    a, b, c = clients
+    run(clients, lambda: 1 in c.left and a.seats[1].terms["key"] == b.seats[1].terms["key"] == key + 1)
+    join([a, b], [1])
+    grant(clients, a.seats[1])
+    spoken(a.seats[1], 3)
+    run(clients, lambda: len(b.seats[1].voice) == 3)
+
+
+def test_an_event_is_answered_and_a_private_group_is_there_for_each(site):
+    hub, clients = site()
+    join(clients, [1])
+    private = [n for n, seat in clients[0].seats.items() if seat.terms["kind"] == 1]
+    assert len(private) == 1 and private[0] not in clients[1].seats
+    seat = clients[0].seats[private[0]]
+    grant(clients, seat)  # nobody is at the station: it is recorded
+    spoken(seat, 3)
+    settle(clients, 0.2)
+    seat.release()
+    settle(clients, 0.8)
+    assert hub.stop()["recordings"] == 1
