@@ -8,6 +8,7 @@ routes)`, where the hub adds /metrics and /status.
 `next()` returns a Voice, or a dictionary for JSON whose `type` is
 
     floor      a group's floor has changed: the fields of `groups()`
+    counts     of the burst under way in a group, each second: group, packets, lost
     granted    speak now: group, duration_ms
     queued     group, position
     denied     group, cause, text
@@ -206,8 +207,9 @@ class Desk:
 
         UserError unless the site's policy allows it. `reason` is for the audit log; the device lights its indicator.
         """
+        command = self._hub.listen_in(self.name, device, reason)
         self.listen(self._hub.roster.private(device))
-        return self._hub.listen_in(self.name, device, reason)
+        return command
 
     # --- what comes --------------------------------------------------------------------------------------------------
 

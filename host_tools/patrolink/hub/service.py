@@ -123,6 +123,7 @@ class Hub:
             for _ in range(_KEEP_S):
                 await asyncio.sleep(1)
                 self.relay.sweep()
+                self._tell_counts()
             await asyncio.to_thread(state.save, self._addresses_path, self._addresses())
 
     async def _purge(self) -> None:
@@ -237,12 +238,20 @@ class Hub:
         group.telling = False
         self._tell_desks({"type": "floor", **self.status_of(group)})
 
-    def status_of(self, group: Group) -> dict[str, Any]:
-        """Return a group as consoles see it."""
+    def _tell_counts(self) -> None:
+        """How much of what is being said gets here."""
+        for group in self.roster.groups.values() if self._desks else ():
+            if group.floor.burst is not None:
+                self._tell_desks({"type": "counts", "group": group.number, **self._counts_of(group)})
+
+    def _counts_of(self, group: Group) -> dict[str, int]:
         burst = group.floor.burst
         voice = self.relay.voices.get(burst.ssrc) if burst else None
-        counts = {"packets": voice.packets if voice else 0, "lost": voice.lost if voice else 0}
-        return {**group.status(), "now_ms": now_ms(), **counts}
+        return {"packets": voice.packets if voice else 0, "lost": voice.lost if voice else 0}
+
+    def status_of(self, group: Group) -> dict[str, Any]:
+        """Return a group as consoles see it."""
+        return {**group.status(), "now_ms": now_ms(), **self._counts_of(group)}
 
     def _heard(self, voice: Voice, index: int, key: GroupKey, packet: bytes, ns: int) -> None:
         self.recorder.take(voice.ssrc, index, key, packet, ns)
