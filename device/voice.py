@@ -5,14 +5,17 @@ from agent.link.audit import Audit
 from agent.link.commands import CALL, DONE, REFUSED, STARTED, Commands
 from agent.ptt import keys
 from agent.ptt.grants import Grants
+from agent.ptt.hearing import Hearing
 from agent.ptt.line import Shield
 from agent.ptt.listener import RING, Listener
 from agent.ptt.radio import Radio
 from agent.ptt.sound import Sound
+from agent.ptt.speaking import Speaking
 from agent.ptt.talker import Talker
 from compat import crypto
 
 _SLICE_MS = 5
+_OPUS = 111  # RTP payload type
 _AMBIENT = "ambient"  # value of `call`: listen in
 _AMBIENT_S = 30  # then it ends by itself
 
@@ -26,25 +29,26 @@ def radio(device, config, hal, store, counter, log):
     ring = bytearray(RING)
     listener = Listener(ring)
     microphone = hal.Microphone(audio["mic"], hal.Pin(audio["indicator"]), device.inputs, log)
-    user = "sip:%s@%s" % (config["device"], given["site"])
 
     def report(values, started_ms):
         values["start_ms"] = reporter.unix_ms(started_ms) or 0
         reporter.send(m.PTT_BURST, values)
 
+    sounds = Sound(hal.Speaker(audio["speaker"], now_ms, log), listener, given["replay_s"])
+    talker = Talker(microphone, given["frame_ms"], ring)
+    codecs = hal.codecs(given["frame_ms"])
+    hearing = Hearing(listener, sounds, codecs, report)
     it = Radio(
-        (user.encode(), crypto.decrypter(keys.wrapping_key(key, epoch)), crypto.encrypter),
+        ("sip:%s@%s" % (config["device"], given["site"])).encode(),
+        crypto.decrypter(keys.wrapping_key(key, epoch)),
+        crypto.encrypter,
         Shield(crypto.encrypter, lambda label: keys.derive(key, label, epoch), counter.take),
         lambda host, port: hal.Udp(host, port, device.inputs),
-        Talker(microphone, given["frame_ms"], ring),
-        listener,
-        Sound(hal.Speaker(audio["speaker"], now_ms, log), listener, given["replay_s"]),
-        Grants(store),
-        report,
-        hal.randbelow,
+        Speaking(talker, sounds, hearing, Grants(store), codecs.get(_OPUS), report, hal.randbelow, log),
+        hearing,
+        sounds,
         log,
         given["groups"],
-        hal.codecs(given["frame_ms"]),
     )
 
     def call(message):
@@ -61,7 +65,7 @@ def radio(device, config, hal, store, counter, log):
             return REFUSED, "this device's site does not allow ambient listening"
         if reporter.unix_ms(now_ms()) is None:
             return REFUSED, "the time is not known"
-        why = it.listen_in(group, _AMBIENT_S, now_ms())
+        why = it.speaking.listen_in(group, _AMBIENT_S, now_ms())
         return (REFUSED, why) if why else (STARTED, "")
 
     commands = Commands(reporter, Audit(hal.Files(config["state_dir"] + "/audit")), lambda: reporter.unix_ms(now_ms()))

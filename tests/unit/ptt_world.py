@@ -4,10 +4,12 @@ import struct
 
 from agent.ptt import keys
 from agent.ptt.grants import Grants
+from agent.ptt.hearing import Hearing
 from agent.ptt.line import Shield
 from agent.ptt.listener import RING, Listener
 from agent.ptt.radio import Radio
 from agent.ptt.sound import Sound
+from agent.ptt.speaking import Speaking
 from agent.ptt.talker import Talker
 from compat import crypto
 from memory import MemoryStore
@@ -121,20 +123,25 @@ class World:
         self.listener = Listener(ring)
         self.talker = Talker(self.mic, frame_ms, ring)
         self.sound = Sound(self, self.listener, replay_s)
+        hearing = Hearing(self.listener, self.sound, {}, self.report)
+        speaking = Speaking(
+            self.talker, self.sound, hearing, Grants(self.store), None, self.report, lambda n: n // 2, self.log.append
+        )
         self.radio = Radio(
-            (b"sip:dev-1@site", crypto.decrypter(keys.wrapping_key(KEY, 0)), crypto.encrypter),
+            b"sip:dev-1@site",
+            crypto.decrypter(keys.wrapping_key(KEY, 0)),
+            crypto.encrypter,
             Shield(crypto.encrypter, lambda label: keys.derive(KEY, label, 0), self.take),
             self.udp,
-            self.talker,
-            self.listener,
+            speaking,
+            hearing,
             self.sound,
-            Grants(self.store),
-            lambda values, ms: self.reports.append((values, ms)),
-            lambda n: n // 2,
             self.log.append,
             groups,
-            {},
         )
+
+    def report(self, values, ms):
+        self.reports.append((values, ms))
 
     def take(self):
         self.counter += 1
@@ -224,7 +231,8 @@ class World:
 
     def serve(self):
         self.radio.serve(self.ms)
-        state = self.radio._press.group.floor.state if self.radio._press else 0
+        press = self.radio.speaking.press
+        state = press.group.floor.state if press else 0
         # The invariant: never open without the floor, or the wish for it.
         assert not self.mic.is_open or state in (1, 2), (self.ms, state)
 

@@ -127,12 +127,16 @@ def test_what_becomes_of_a_press():
         world.run(50)
         assert outcomes(world) == ([] if outcome is None else [outcome])
         assert not world.mic.is_open and world.voice == []
+    world.taken(77)
+    world.run(10)
+    burst(world, 77, 10)
+    assert world.listener.packets == 10  # who waits in the queue hears the others
     world.grant()  # the queue has come to us, and the key is still down
     world.run(50)
     assert world.mic.is_open and world.voice
     world.press(b"ptt-up")
     world.run(300)
-    assert outcomes(world) == [1]
+    assert outcomes(world) == [1] and world.reports[-1][0]["access_ms"] > 200
     world = joined()  # nobody answers
     world.press()
     world.run(5000)
@@ -299,19 +303,19 @@ def test_the_foremost_group_is_heard_and_an_emergency_before_all():
     world.run(50)
     world.taken(70, group=2)
     world.run(10)
-    assert world.radio._heard.number == 2
+    assert world.radio.hearing.group.number == 2
     world.taken(60, group=1)
     world.run(10)
-    assert world.radio._heard.number == 2
+    assert world.radio.hearing.group.number == 2
     world.taken(80, group=3)
     world.run(10)
-    assert world.radio._heard.number == 3
+    assert world.radio.hearing.group.number == 3
     world.taken(61, group=1, indicator=m.EMERGENCY)
     world.run(10)
-    assert world.radio._heard.number == 1
+    assert world.radio.hearing.group.number == 1
     world.idle(group=1)
     world.run(500)
-    assert world.radio._heard.number == 3
+    assert world.radio.hearing.group.number == 3
 
 
 def test_voice_that_is_here_before_its_taken_is_heard_and_an_old_burst_is_not():
@@ -320,7 +324,7 @@ def test_voice_that_is_here_before_its_taken_is_heard_and_an_old_burst_is_not():
     world.run(150)
     assert world.heard  # nobody has said Taken
     world.run(2500)
-    assert world.radio._heard is None  # nor did anybody later
+    assert world.radio.hearing.group is None  # nor did anybody later
     count = len(world.heard)
     world.sockets[HUB[2]].inbox.append(old)
     world.run(300)
@@ -339,9 +343,9 @@ def test_end_of_voice_without_a_word_from_the_hub():
     world.run(20)
     burst(world, 77, 10)
     world.run(3500)
-    assert world.radio._heard is not None
+    assert world.radio.hearing.group is not None
     world.run(1500)
-    assert world.radio._heard is None and world.reports
+    assert world.radio.hearing.group is None and world.reports
 
 
 def test_a_new_key_and_the_one_before():
@@ -419,11 +423,11 @@ def test_an_emergency_takes_the_place_of_an_ordinary_press():
 
 def test_ambient_listening_ends_by_itself_and_for_the_wearer():
     world = joined()
-    assert world.radio.listen_in(world.radio.groups[0], 5, world.ms) == "not a private group"
+    assert world.radio.speaking.listen_in(world.radio.groups[0], 5, world.ms) == "not a private group"
     world.radio.take_group(terms(2, kind=1), world.ms)
     world.run(50)
     private = world.radio.groups[1]
-    assert world.radio.listen_in(private, 5, world.ms) is None and world.mic.is_open
+    assert world.radio.speaking.listen_in(private, 5, world.ms) is None and world.mic.is_open
     world.run(50)
     world.grant(group=2)
     world.rtp = srtp.Rtp(crypto.encrypter, group_key(2)[:16], group_key(2)[16:])
@@ -431,12 +435,12 @@ def test_ambient_listening_ends_by_itself_and_for_the_wearer():
     assert world.voice and world.mic.is_open
     world.run(200)
     assert not world.mic.is_open and world.types()[-1] == m.RELEASE
-    assert world.radio.listen_in(private, 5, world.ms) is None
+    assert world.radio.speaking.listen_in(private, 5, world.ms) is None
     world.run(50)
     world.press()
     world.run(20)
     assert world.said[-1][1].ssrc == 0x80000001
-    assert world.radio.listen_in(private, 5, world.ms) == "the wearer talks"
+    assert world.radio.speaking.listen_in(private, 5, world.ms) == "the wearer talks"
 
 
 def test_nothing_is_allocated_for_a_packet_that_is_spoken():
@@ -484,4 +488,4 @@ def test_whatever_the_hub_says_the_microphone_is_only_open_by_its_leave():
         world.press(b"ptt-up")
         world.run(40000)
         assert not world.mic.is_open, seed
-        assert world.radio._press is None, seed
+        assert world.radio.speaking.press is None, seed
