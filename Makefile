@@ -16,7 +16,7 @@ help:
 	@echo "make parity    the unit tests on CPython and on MicroPython"
 	@echo "make bench     measure against peers; results in build/bench"
 	@echo "make fuzz      the codecs against hostile bytes for FUZZ_SECONDS (60)"
-	@echo "make sim       long simulations: ten thousand power cuts, the fault matrix, a hundred hours"
+	@echo "make sim       long simulations: ten thousand power cuts and talk groups, the fault matrix, a hundred hours, shifts"
 	@echo "make check     lint, types and generated files"
 	@echo "make generate  make protocol/generated, protocol/vectors and the tables of SPEC.md anew"
 
@@ -114,8 +114,10 @@ fuzz: .venv/test-ready debian
 
 sim: .venv/test-ready $(UMQTT)
 	@$(BIN)/python tests/faults/power_cuts.py
+	@$(BIN)/python tests/faults/ptt_floor.py
 	@PYTHONPATH=. $(BIN)/python tests/faults/matrix.py
 	@PYTHONPATH=. $(BIN)/python tests/faults/hundred_hours.py
+	@$(BIN)/python tests/faults/shifts.py
 
 check: lint types
 	@$(BIN)/python protocol/generate.py --check

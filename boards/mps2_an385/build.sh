@@ -29,8 +29,9 @@ cp "$root"/device/hal/{baremetal,common}.py "$agent/hal"
 rm -f "$agent"/compat/{netsock,tls}.py # of processes
 find "$agent" -name __pycache__ -prune -exec rm -rf {} +
 
-key=$( (cd "$agent" && find . -type f | LC_ALL=C sort | xargs sha256sum; cd "$here" && sha256sum sources.lock build.sh
-        find port -type f | LC_ALL=C sort | xargs sha256sum; arm-none-eabi-gcc --version | head -1) | sha256sum | cut -d' ' -f1)
+recipe=$( (cd "$here" && sha256sum sources.lock build.sh; find port -type f | LC_ALL=C sort | xargs sha256sum
+           arm-none-eabi-gcc --version | head -1) | sha256sum | cut -d' ' -f1)
+key=$( (echo "$recipe"; cd "$agent" && find . -type f | LC_ALL=C sort | xargs sha256sum) | sha256sum | cut -d' ' -f1)
 if [ -f "$out/firmware.elf" ] && [ "$(cat "$out/key" 2>/dev/null)" = "$key" ]; then exit 0; fi
 
 # --- sources: with lists of our own, so that the machine's apt stays as it is ---
@@ -62,7 +63,8 @@ while read -r package version suite file sum; do
   fi
 done <"$here/sources.lock"
 
-# --- build ---
+# --- build: anew when the recipe has changed, which make does not see; else what the agent's change asks for ---
+[ "$(cat "$work/recipe" 2>/dev/null)" = "$recipe" ] || rm -rf "$work/port" "$work/recipe"
 export SOURCE_DATE_EPOCH=1744675200 PYTHONHASHSEED=0 LC_ALL=C MICROPY_GIT_TAG=v1.25.0 MICROPY_GIT_HASH=v1.25.0
 jobs=$(nproc)
 log=$out/build.log
@@ -70,6 +72,7 @@ say "building the firmware (log: ${log#"$root"/})"
 { make -s -C "$work/micropython/mpy-cross" -j"$jobs" \
   && make -s -C "$here/port" -j"$jobs" BUILD="$work/port" TOP="$work/micropython" MBEDTLS="$work/mbedtls" AGENT="$agent"; } \
   >"$log" 2>&1 || { tail -20 "$log" >&2; say "error: the firmware does not build"; exit 1; }
-cp "$work/port/firmware.elf" "$out/firmware.new" && mv "$out/firmware.new" "$out/firmware.elf" # one that runs keeps its own
+echo "$recipe" >"$work/recipe"
+cp "$work/port/firmware.elf" "$out/firmware.new" && mv "$out/firmware.new" "$out/firmware.elf" # a board that runs keeps its own
 echo "$key" >"$out/key"
 say "$(tail -1 "$log" | awk '{print $1}') bytes of code and data in ${out#"$root"/}/firmware.elf, sha256 $(sha256sum "$out/firmware.elf" | cut -c1-16)"

@@ -92,7 +92,9 @@ def test_a_run_that_is_ended_leaves_no_process_behind(board, end, tmp_path):
     missing = boards.find(board).missing() + ([] if shutil.which("setpriv") else ["util-linux"])
     if missing:
         pytest.skip(f"apt-get install {' '.join(missing)}")
-    run = subprocess.Popen([*EMULATE, "--board", board, "--count", "2", "--out", str(tmp_path)])
+    command = [*EMULATE, "--board", board, "--count", "2", "--out", str(tmp_path)]
+    # Whoever started the tests may have had Ctrl-C ignored, which a child inherits.
+    run = subprocess.Popen(command, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
     started = patrolling(run, tmp_path, "emulated-1", "emulated-2")
     assert len(started) == 3  # a broker and two boards
     run.send_signal(end)

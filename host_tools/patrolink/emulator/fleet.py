@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from patrolink import boards
 from patrolink.capture import Record
 from patrolink.decoding import Row, Stats
+from patrolink.emulator import qemu
 from patrolink.emulator.broker import Broker
 from patrolink.emulator.patrol import Patrol, Plan
 from patrolink.errors import UserError
@@ -56,7 +57,9 @@ def run(plan: Plan) -> Outcome:
     """Send all boards of the plan on patrol. A board that fails ends alone; of a single one the error is raised."""
     outcome = Outcome()
     began = time.monotonic()
-    boards.find(plan.board)
+    board = boards.find(plan.board)
+    if board.image:
+        qemu.image(board)  # before anything is started: it may take a minute, or a tool be missing
     with contextlib.ExitStack() as stack:
         outcome.broker, url, address = _broker(plan.broker, stack)
         transport = MqttTransport(url)
