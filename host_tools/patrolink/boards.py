@@ -78,6 +78,14 @@ class Wiring(_Strict):
         return self
 
 
+class Ptt(_Strict):
+    """Push-to-talk, on a board that has sound and a network stack of its own."""
+
+    frame_ms: Literal[20, 60]
+    replay_s: int = Field(default=0, ge=0, le=120)
+    heap_kb: int | None = Field(default=None, ge=64, le=1_048_576)
+
+
 class Board(_Strict):
     """A board.toml."""
 
@@ -91,6 +99,7 @@ class Board(_Strict):
     features: list[Feature]
     flash: Literal["none", "esptool", "uf2"]
     gps: Gps
+    ptt: Ptt | None = None
     wiring: Wiring | None = None
     image: Image | None = None
     tools: dict[str, str] = Field(default_factory=dict)
@@ -123,11 +132,12 @@ class Board(_Strict):
             raise UserError(f"board {self.name} has no emulation ({self.run}); boards that have are {others}")
 
     def config(self) -> dict[str, Any]:
-        """Return what a device's configuration has to say on this board: its lines and pins."""
+        """Return what a device's configuration has to say on this board: its lines and pins, its voice."""
+        voice = {"ptt": self.ptt.model_dump(include={"frame_ms", "replay_s"})} if self.ptt else {}
         if self.wiring is None:
-            return {}
+            return voice
         wired = self.wiring.model_dump(exclude_none=True)
-        return {**wired, "gps_uart": {**wired["gps_uart"], "baudrate": self.gps.baud}}
+        return {**wired, "gps_uart": {**wired["gps_uart"], "baudrate": self.gps.baud}, **voice}
 
     def missing(self) -> list[str]:
         """Return the Debian packages of the tools that this board needs and this machine lacks."""

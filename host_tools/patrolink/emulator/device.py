@@ -23,10 +23,12 @@ class Process(Device):
         path.unlink(missing_ok=True)
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(handle, "w", encoding="utf-8") as f:
-            json.dump({"board": board.name, "state_dir": str(work / "state"), **config}, f)
+            voice = {**board.config().get("ptt", {}), **config.get("ptt", {})}
+            json.dump({"board": board.name, "state_dir": str(work / "state"), **config, "ptt": voice}, f)
         command = home.interpreter(board.runtime)
-        if board.runtime == "micropython" and board.heap_kb:
-            command += ["-X", f"heapsize={board.heap_kb}K"]
+        heap_kb = board.ptt.heap_kb if board.ptt and "audio" in config else board.heap_kb
+        if board.runtime == "micropython" and heap_kb:
+            command += ["-X", f"heapsize={heap_kb}K"]
         command += [str(home.root() / "device" / "main.py"), str(path)]
         self.log = work / "console.log"
         with self.log.open("wb") as log:
