@@ -55,14 +55,17 @@ class Reporter:
             self.flush()
         if self._track.count == 0:
             self._opened_ms = now_ms
+        place_ms = self._place_ms
         self._fill(fix, now_ms)
+        # The first place after none for a batch's time, or since boot, does not wait for the batch.
+        news = self._place_ms != place_ms and (place_ms is None or now_ms - place_ms >= self._batch_ms)
         try:
             self._track.add(day, ms, self._row)
         except track.RangeError:
             self.untimed += 1  # a date before 1970: nothing that the protocol can place
             return
         self.rows += 1
-        if self._track.count == self._track.capacity:
+        if news or self._track.count == self._track.capacity:
             self.flush()
 
     def set_time(self, day, ms, now_ms):

@@ -12,7 +12,10 @@ SEED = 20260921
 
 def text_of(module):
     """The same loops without machine code, as a port without an emitter runs them."""
-    return plain(module.__file__)
+    try:
+        return plain(module.__file__)
+    except (AttributeError, OSError):  # frozen into firmware: its text lies beside this test
+        return plain(module.__name__.split(".")[-1] + ".py")
 
 
 def line(body):

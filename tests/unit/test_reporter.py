@@ -43,14 +43,31 @@ def decoded(outbox):
 
 def test_a_batch_goes_when_full_or_old():
     it, outbox = reporter(3, 60)
-    for i in range(4):
+    for i in range(5):
         it.on_fix(fix(i), 1000 * i)
-    assert len(outbox) == 1
-    it.poll(3000 + 59999)
-    assert len(outbox) == 1
-    it.poll(3000 + 60000)
+    assert len(outbox) == 2
+    it.poll(4000 + 59999)
+    assert len(outbox) == 2
+    it.poll(4000 + 60000)
     frames, fixes = decoded(outbox)
-    assert len(frames) == 2 and len(fixes) == 4 and it.rows == 4
+    assert len(frames) == 3 and len(fixes) == 5 and it.rows == 5
+
+
+def test_the_first_place_goes_at_once_and_so_does_one_after_none_for_a_batchs_time():
+    it, outbox = reporter(120, 60)
+    it.on_fix(fix(0, mode=1), 0)
+    assert len(outbox) == 0
+    it.on_fix(fix(1), 1000)
+    assert len(outbox) == 1  # with the row that has no place
+    for i in range(2, 61):
+        it.on_fix(fix(i, mode=1 if i % 2 else 3), 1000 * i)  # comes and goes: no frame for each
+    assert len(outbox) == 1 and it.waiting() == 59
+    for i in range(61, 120):
+        it.on_fix(fix(i, mode=1), 1000 * i)
+    assert len(outbox) == 1
+    it.on_fix(fix(120), 120000)
+    frames, fixes = decoded(outbox)
+    assert len(frames) == 2 and len(fixes) == 121 and it.waiting() == 0
 
 
 def test_wild_rows_take_more_frames_and_lose_nothing():
@@ -67,6 +84,7 @@ def test_wild_rows_take_more_frames_and_lose_nothing():
         f.ms += state % 1000
         sent.append((19723 * 86400000 + f.ms, lat, lon))
         it.on_fix(f, 0)
+    it.flush()
     frames, fixes = decoded(outbox)
     assert len(frames) > 1 and max([len(f) for f in frames]) <= 1024
     assert len(fixes) == 255
@@ -78,6 +96,7 @@ def test_no_fix_is_a_row_and_keeps_no_position():
     it, outbox = reporter(3)
     for i, mode in enumerate((3, 1, 3)):
         it.on_fix(fix(i, mode=mode), 0)
+    it.flush()
     _, fixes = decoded(outbox)
     assert [f["mode"] for f in fixes] == [3, 1, 3] and fixes[1]["lat_e7"] is None
 
@@ -88,6 +107,7 @@ def test_without_a_date_the_clock_serves_once_it_was_set():
     assert it.untimed == 1 and it.rows == 0
     it.on_fix(fix(86399), 1000)
     it.on_fix(fix(0, day=gps.UNKNOWN), 3500)
+    it.flush()
     _, fixes = decoded(outbox)
     assert fixes[1]["time_ms"] - fixes[0]["time_ms"] == 2500
 
@@ -118,7 +138,7 @@ def test_an_event_takes_the_track_with_it_and_says_where_and_when():
     while len(outbox):
         kinds.append(outbox.begin()[0] & 31)
         outbox.done()
-    assert kinds == [m.EVENT, m.POSITION_BATCH] and len(it.events) == 1
+    assert kinds == [m.EVENT, m.POSITION_BATCH, m.POSITION_BATCH] and len(it.events) == 1
 
 
 def test_more_unanswered_events_than_are_kept_apart_go_by_the_outbox():

@@ -1,0 +1,175 @@
+"""Counts on the board what the agent's parts cost; bench_board.py types its import into the board's console.
+
+Prints one line of JSON, in cycles of the board's clock, and powers the board off. /log.nmea holds sentences of a
+receiver, /walk.nmea three sentences an epoch.
+"""
+
+import gc
+import json
+from time import ticks_cpu, ticks_diff
+
+import machine
+import patrolink_messages as m
+from agent.counter import Counter
+from agent.gps.receiver import GpsReceiver
+from agent.link.events import Events
+from agent.link.outbox import Outbox
+from agent.link.session import Session
+from agent.reporter import Reporter
+from compat import umqtt_import
+from compat.stream import Network
+from hal.baremetal import Clock, Files, Store, battery
+from patrolink_protocol import frame
+
+ROUNDS = 8
+DEVICE = b"bench-1"
+
+
+class Broker:
+    """A raw stream in memory: takes everything, and acknowledges a connection, a subscription, then publishes."""
+
+    def __init__(self, net):
+        self._say = b"\x20\x02\x00\x00"
+        self._sent = 0
+
+    def connect(self, address):
+        pass
+
+    def wait(self, writing):
+        raise OSError(110)  # nothing comes that is not there
+
+    def send(self, view):
+        # umqtt numbers its packets from 1, and the first is the subscription.
+        n = self._sent
+        if n:
+            self._say = b"\x90\x03\x00\x01\x01" if n == 1 else bytes((0x40, 2, n >> 8, n & 255))
+        self._sent = n + 1
+        return len(view)
+
+    def recv_into(self, view):
+        say = self._say
+        n = min(len(view), len(say))
+        view[:n] = say[:n]
+        self._say = say[n:]
+        return n or None
+
+    def close(self):
+        pass
+
+
+class Meter:
+    """Cycles between `begin` and `end`, and bytes allocated, with no collection in between."""
+
+    def __init__(self):
+        self.cycles = self.bytes = self._idle = 0
+        for _ in range(2):
+            self.begin()
+            self.end()
+            self._idle += self.cycles
+            self.cycles = self.bytes = 0
+
+    def begin(self):
+        gc.enable()
+        gc.collect()
+        gc.disable()
+        self._heap = gc.mem_alloc()
+        self._start = ticks_cpu()
+
+    def end(self):
+        now = ticks_cpu()
+        self.cycles += ticks_diff(now, self._start) - self._idle
+        self.bytes += gc.mem_alloc() - self._heap
+
+
+def sentences():
+    """For each kind (its last three letters) [sentences, cycles, bytes allocated], over the log."""
+    receiver = GpsReceiver(lambda fix: None)
+    told = {}
+    meter = Meter()
+    buf = bytearray(128)
+    with open("/log.nmea", "rb") as f:
+        for line in f:
+            n = len(line)
+            buf[:n] = line
+            meter.cycles = meter.bytes = 0
+            meter.begin()
+            receiver.feed(buf, n, 0)
+            meter.end()
+            kind = told.setdefault(line[3:6].decode(), [0, 0, 0])
+            kind[0] += 1
+            kind[1] += meter.cycles
+            kind[2] += meter.bytes
+    assert receiver.sentences == sum([kind[0] for kind in told.values()])
+    return told
+
+
+def epochs(buf):
+    """Yield the length of each epoch of the walk, its three sentences in `buf`."""
+    with open("/walk.nmea", "rb") as f:
+        while True:
+            n = 0
+            for _ in range(3):
+                line = f.readline()
+                buf[n : n + len(line)] = line
+                n += len(line)
+            if not n:
+                return
+            yield n
+
+
+def fixes():
+    """The way of a walk's fixes, each step apart: bytes to rows of the open batch, its body, frame, outbox, broker."""
+    clock = Clock()
+    files = Files("/bench")
+    outbox = Outbox(files)
+    channel = frame.Channel(bytes(32), DEVICE)
+    config = {"batch_fixes": m.MAX_BATCH, "batch_s": 3600}
+    reporter = Reporter(channel, Counter(Store("/bench")), outbox, Events(files, clock.now_ms), config, battery)
+    receiver = GpsReceiver(lambda fix: reporter.on_fix(fix, 0))
+    buf = bytearray(512)
+    blocks = epochs(buf)
+    receiver.feed(buf, next(blocks), 0)  # the first goes out at once
+    receiver.flush()
+    row = Meter()
+    for n in blocks:
+        row.begin()
+        receiver.feed(buf, n, 0)
+        receiver.flush()
+        row.end()
+    count = reporter.waiting()
+    encode, sign, store = Meter(), Meter(), Meter()
+    out = memoryview(bytearray(m.MAX_FRAME))
+    for i in range(ROUNDS):
+        encode.begin()
+        end, _ = reporter._track.fit_into(out, frame.HEADER)
+        encode.end()
+        sign.begin()
+        n = channel.seal_into(out, m.POSITION_BATCH, i, end)
+        sign.end()
+        store.begin()
+        outbox.put(out[:n])
+        store.end()
+    publish = published(clock, out[:n])
+    told = {"row": (row, count), "encode": (encode, ROUNDS * count)}
+    told.update({"sign": (sign, ROUNDS), "store": (store, ROUNDS), "publish": (publish, ROUNDS)})
+    told = {name: (times, meter.cycles, meter.bytes) for name, (meter, times) in told.items()}
+    told["frame"] = (count, n)
+    return told
+
+
+def published(clock, data):
+    """The cost of ROUNDS publishes with QoS 1, to a broker in memory."""
+    net = Network(clock.now_ms, lambda: None, Broker)
+    session = Session(umqtt_import.load(), net, {"host": "b", "port": 1883}, DEVICE, 60, None, print)
+    session.connect()
+    session.publish(data)
+    meter = Meter()
+    for _ in range(ROUNDS):
+        meter.begin()
+        session.publish(data)
+        meter.end()
+    return meter
+
+
+print(json.dumps({"sentences": sentences(), "fixes": fixes()}))
+machine.deepsleep()
