@@ -20,7 +20,7 @@ export class Alerts {
   floor(group) {
     const id = `call ${group.group}`;
     if (group.state === "idle" || !group.emergency) return this.drop(id);
-    this.#put(id, `▲ EMERGENCY CALL   ${group.talker}   in ${group.name}`, true,
+    this.#put(id, "▲ EMERGENCY CALL", `${group.talker} in ${group.name}`, true,
       ["To the group", () => this.on.select(group.group)], ["Show on the map", () => this.on.show(group.talker)]);
   }
 
@@ -29,18 +29,19 @@ export class Alerts {
     const id = `event ${row.device} ${row.event_id}`, word = LOUD[row.kind];
     if (row.phase === "cancelled" || row.phase === "cleared") return this.drop(id);
     if (!word) return;
-    const at = row.time ? `at ${new Date(row.time).toLocaleTimeString("en-GB")}` : "";
-    this.#put(id, `▲ ${word}   ${row.device}   ${at}   ${row.text ?? ""}`, true, ["Show on the map", () => this.on.show(row.device)],
+    const at = row.time ? ` at ${new Date(row.time).toLocaleTimeString("en-GB")}` : "";
+    this.#put(id, `▲ ${word}`, `${row.device}${at} ${row.text ?? ""}`, true, ["Show on the map", () => this.on.show(row.device)],
       ["Seen", () => this.drop(id)]);
   }
 
-  /** A device's microphone is open to us. */
-  listening(device, reason, stop) {
-    const id = `in ${device}`;
-    this.#put(id, `● LISTENING IN TO ${device}   The wearer's indicator is lit. Reason: ${reason}`, false, ["Stop", () => {
-      this.drop(id);
-      stop();
-    }]);
+  /** A device's microphone has been asked to open to us, or is open. */
+  listening(device, reason, open, stop) {
+    const how = open ? "its microphone is open, its indicator lit" : "asked, not heard yet";
+    this.#put(`in ${device}`, "◉ LISTENING IN", `to ${device}: ${how}. Reason: ${reason}`, false, ["Stop", stop]);
+  }
+
+  listenedIn(device) {
+    this.drop(`in ${device}`);
   }
 
   /** To the first one that sounds: it has been seen. */
@@ -56,11 +57,11 @@ export class Alerts {
     this.shown.delete(id);
   }
 
-  #put(id, text, loud, ...doings) {
+  #put(id, title, text, loud, ...doings) {
     const before = this.shown.get(id);
     if (before?.text === text) return;
     const alert = { text, loud, seen: before?.seen ?? false, does: doings[0][1] };
-    alert.row = el("div", { className: loud ? "" : "inform" }, el("span", { textContent: text }),
+    alert.row = el("div", { className: loud ? "" : "inform" }, el("b", { textContent: title }), el("span", { textContent: text }),
       ...doings.map(([textContent, does]) => el("button", { textContent, onclick: () => { alert.seen = true; does(); } })));
     this.drop(id);
     this.shown.set(id, alert);

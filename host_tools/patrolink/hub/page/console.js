@@ -27,6 +27,7 @@ const key = new Key(link, sound, groups);
 const plan = new Plan($("plan").querySelector("canvas"));
 const alerts = new Alerts({ alarm: () => sound.tone("emergency"), show: device => plan.show(device), select: group => groups.select(group) });
 const recordings = new Recordings();
+const ears = new Map();  // private groups that we listen in to
 let devices = null;
 let name = "";
 
@@ -34,11 +35,11 @@ let name = "";
 
 function told(message) {
   const handler = {
-    hello, floor: takeFloor, group: takeGroup,
+    hello, floor: takeFloor, group: takeGroup, answer,
+    counts: counts => groups.counts(counts),
     gone: ({ group }) => { groups.drop(group); sound.drop(group); groups.listening.delete(group); people(); },
     position: fix => { plan.take(fix); devices.fix(fix); },
     event: row => { alerts.event(row); plan.draw(); },
-    answer: row => tell(`${row.device}: ${row.result}${row.text ? `, ${row.text}` : ""}`),
     recording: row => recordings.add(row),
     lost: ({ count }) => tell(`This page was too slow: ${count} packets or messages are missing`),
   }[message.type];
@@ -74,6 +75,18 @@ function takeFloor(group) {
   plan.marked.clear();
   for (const { talker, state, emergency } of groups.all) if (state !== "idle") plan.marked.set(talker, emergency ? "alarm" : "talks");
   plan.draw();
+  const ear = ears.get(group.group);
+  if (!ear) return;
+  if (group.talker === ear.device) {
+    ear.open = true;
+    showEar(group.group);
+  } else if (ear.open) stopEar(group.group);
+}
+
+function answer(row) {
+  tell(`${row.device}: ${row.result}${row.text ? `, ${row.text}` : ""}`);
+  const [group] = [...ears].find(([, ear]) => ear.command === row.command_id) ?? [];
+  if (group && row.result !== "done" && row.result !== "started") stopEar(group);
 }
 
 function takeGroup(group) {
@@ -135,11 +148,24 @@ function listenIn(device) {
   dialog.showModal();
   dialog.onclose = async () => {
     const reason = $("ask-reason").value.trim();
-    if (dialog.returnValue !== "yes" || await ask("listen_in", { device, reason }) === null) return;
+    if (dialog.returnValue !== "yes") return;
+    const command = await ask("listen_in", { device, reason });
+    if (command === null) return;
     const group = await ask("private", { device });
     groups.listens(group, true);
-    alerts.listening(device, reason, () => listen(group, false));
+    ears.set(group, { device, reason, command, open: false });
+    showEar(group);
   };
+}
+
+function showEar(group) {
+  const { device, reason, open } = ears.get(group);
+  alerts.listening(device, reason, open, () => { stopEar(group); listen(group, false); });
+}
+
+function stopEar(group) {
+  alerts.listenedIn(ears.get(group).device);
+  ears.delete(group);
 }
 
 // --- keys -----------------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ export class Devices {
     this.on = on;
     this.rows = new Map();
     this.body = $("devices").querySelector("tbody");
+    this.body.classList.toggle("ambient", Boolean(on.listenIn));
     $("find").oninput = () => this.#filter();
     $("make").onsubmit = e => {
       e.preventDefault();
@@ -54,7 +55,7 @@ export class Devices {
     const button = (textContent, title, does) => el("button", { textContent, title, onclick: () => does(device) });
     const row = {
       device, heard: null, pick: el("input", { type: "checkbox", onchange: () => this.#count() }),
-      seen: el("td", { className: "num quiet" }), battery: el("td", { className: "num" }),
+      seen: el("td", { className: "num quiet", title: "age of its position" }), battery: el("td", { className: "num", title: "battery" }),
     };
     const doings = el("td", { className: "do" }, button("Call", "A private call: hold to talk afterwards", this.on.call),
       button("Locate", "Ask for its position, show it on the map", this.on.locate));
@@ -77,6 +78,6 @@ export class Devices {
   }
 
   #ages() {
-    for (const { heard, seen } of this.rows.values()) say(seen, heard === null ? "no position" : age((Date.now() - heard) / 1000));
+    for (const { heard, seen } of this.rows.values()) say(seen, heard === null ? "–" : age((Date.now() - heard) / 1000));
   }
 }

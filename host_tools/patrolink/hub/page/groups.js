@@ -36,6 +36,14 @@ export class Groups {
     this.#order();
   }
 
+  /** Take how much of a group's burst has come. */
+  counts({ group, packets, lost }) {
+    const row = this.rows.get(group);
+    if (!row) return;
+    Object.assign(row.group, { packets, lost });
+    this.#show(row);
+  }
+
   drop(number) {
     this.rows.get(number)?.tr.remove();
     this.rows.delete(number);
@@ -90,12 +98,13 @@ export class Groups {
     const row = {
       listen: el("button", { className: "listen", textContent: "Listen", onclick: () => this.on.listen(number, !this.listening.has(number)) }),
       bar: el("progress", { max: 1, value: 0 }), seconds: el("span"),
-      state: cell("state"), talker: cell("talker"), since: cell("since num"), lost: cell("lost num"), queue: cell("queue"),
+      state: cell("state"), since: cell("since num"), lost: cell("lost num"), who: el("span"), queue: el("small", { className: "under queue" }),
     };
+    row.talker = cell("talker", row.who, row.queue);
     row.left = cell("left", row.bar, row.seconds);
     row.tr = el("tr", { data: { group: number }, onclick: () => this.select(number) },
       cell("name", name, el("small", { textContent: KINDS[kind] ?? "" })),
-      row.state, row.talker, row.since, row.left, row.lost, row.queue, cell("do", row.listen, key));
+      row.state, row.talker, row.since, row.left, row.lost, cell("do", row.listen, key));
     row.tr.cells[0].title = `${name}, group ${number}`;
     if (kind === "dynamic") row.tr.lastChild.prepend(el("button", { textContent: "End", onclick: () => this.on.end(number) }));
     row.listen.setAttribute("aria-pressed", this.listening.has(number));
@@ -112,13 +121,12 @@ export class Groups {
     tr.dataset.state = shown;
     tr.dataset.floor = group.state;
     say(row.state, (WORDS[group.state === "pending revoke" && !own ? "ending" : shown]) + (group.broadcast ? ", broadcast" : ""));
-    say(row.talker, group.talker ?? "");
-    row.talker.title = row.talker.textContent;
+    say(row.who, group.talker ?? "");
+    say(row.queue, group.queue.length ? `next: ${group.queue.join(", ")}` : "");
+    row.talker.title = [row.who.textContent, row.queue.textContent].join("  ");
     const part = taken && group.packets ? group.lost / (group.packets + group.lost) : 0;
     say(row.lost, taken && group.packets ? `${(part * 100).toFixed(0)} %` : "");
     row.lost.classList.toggle("bad", part > LOSSY);
-    say(row.queue, group.queue.join(", "));
-    row.queue.title = row.queue.textContent;
     this.#time(row);
   }
 

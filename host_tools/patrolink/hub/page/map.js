@@ -109,6 +109,7 @@ export class Plan {
     if (this.follow) this.#fit(w, h);
     const at = p => [w / 2 + (p[0] - this.middle[0]) * this.scale, h / 2 - (p[1] - this.middle[1]) * this.scale];
     this.#grid(w, h, colour);
+    const names = [];
     for (const [device, track] of this.tracks) {
       const mark = this.marked.get(device), ink = colour(mark ? `--${mark}` : "--ink"), [x, y] = at(track.at(-1));
       pen.strokeStyle = pen.fillStyle = ink;
@@ -128,7 +129,15 @@ export class Plan {
         pen.stroke();
       }
       pen.textAlign = "left";
-      pen.fillText(device + ({ talks: "  talks", alarm: "  emergency" }[mark] ?? ""), x + 16, y + 4);
+      names.push([device + ({ talks: "  talks", alarm: "  emergency" }[mark] ?? ""), ink, x + 16, y + 4, mark]);
+    }
+    // Over the tracks, and who talks over all.
+    for (const [text, ink, x, y] of names.sort((a, b) => Boolean(a[4]) - Boolean(b[4]))) {
+      pen.strokeStyle = colour("--ground");
+      pen.lineWidth = 4;
+      pen.strokeText(text, x, y);
+      pen.fillStyle = ink;
+      pen.fillText(text, x, y);
     }
   }
 

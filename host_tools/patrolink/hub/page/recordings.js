@@ -58,11 +58,11 @@ export class Recordings {
     this.body.replaceChildren(...this.all.filter(row => !of || String(row.group) === of).map(row => {
       const at = new Date(row.start), button = el("button", { textContent: "▶", title: "Replay", onclick: () => this.play(row.id) });
       button.setAttribute("aria-label", `Replay ${row.talker} in ${row.group_name}`);
-      const who = el("td", { title: `${row.talker} in ${row.group_name}` }, row.talker, el("small", { textContent: row.group_name }));
+      const who = el("td", { title: `${row.talker} in ${row.group_name}` }, row.talker, el("small", { className: "under", textContent: row.group_name }));
       if (row.emergency) who.prepend(el("b", { className: "bad", textContent: "▲ " }));
-      return el("tr", { data: { id: row.id } }, el("td", { title: row.start }, at.toLocaleTimeString("en-GB")), who,
-        el("td", { className: "num" }, minutes(row.duration_ms)),
-        el("td", { className: row.lost ? "num" : "num quiet", title: "packets lost" }, `${row.lost} lost`),
+      return el("tr", { data: { id: row.id } }, el("td", { className: "at", title: row.start }, at.toLocaleTimeString("en-GB")), who,
+        el("td", { className: "num long" }, minutes(row.duration_ms),
+          el("small", { className: "under", title: "packets", textContent: row.lost ? `${row.lost} lost` : "" })),
         el("td", { className: "do" }, button));
     }));
     if (focused) this.body.querySelector(`tr[data-id="${CSS.escape(focused)}"] button`)?.focus();
