@@ -132,7 +132,7 @@ class Wire:
         if not data:
             end.leaving = True
             if end.name and not self._stop:
-                self.lost = f"{end.name} went away"
+                self.lost = self.lost or f"{end.name} went away"
             return
         self._carry(BOARD if end in self._ends[BOARD] else HOST, data)
 
