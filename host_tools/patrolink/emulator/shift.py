@@ -33,7 +33,7 @@ _RESETS = 10  # more are a crash loop
 
 @dataclass
 class ShiftReport:
-    """What a shift came to. Times of the first fix are from power on."""
+    """What a shift came to. The board's own counts (heap, flash, UARTs) are those since its power last came."""
 
     board: str
     network: str
@@ -59,6 +59,7 @@ class ShiftReport:
     heap_free_kb: list[int] = field(default_factory=list)
     flash_bytes_per_fix: float | None = None
     uart_overruns: int = 0
+    flash_violations: int = 0
     link_calls: int = 0
     problems: list[str] = field(default_factory=list)
     faults: dict[str, int] = field(default_factory=dict)
@@ -80,6 +81,8 @@ class ShiftReport:
             wrong.append(f"resets that nobody planned: {', '.join(self.resets)}")
         if self.uart_overruns:
             wrong.append(f"{self.uart_overruns} bytes lost on the UARTs")
+        if self.flash_violations:
+            wrong.append(f"{self.flash_violations} times flash was written that had not been erased")
         free = self.heap_free_kb
         if free and min(free) < free[0] - _HEAP_DRIFT_KB:
             wrong.append(f"free heap fell from {free[0]} to {min(free)} KiB")
@@ -314,6 +317,7 @@ class Shift(World):
         counts = self._summary.get("board", {})
         told.heap_peak_bytes = counts.get("heap_peak", 0)
         told.uart_overruns = counts.get("overruns", 0)
-        if told.delivered:
+        told.flash_violations = counts.get("violations", 0)
+        if told.delivered and not told.power_cuts and not told.resets:
             told.flash_bytes_per_fix = round(counts.get("programs", 0) * 256 / told.delivered, 1)
         return told
