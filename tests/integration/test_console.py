@@ -7,6 +7,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from patrolink.emulator.broker import Broker
 from patrolink.hub.sessions import SESSION_S, TRIES, TRY_AGAIN_S, Sessions, TooMany
 from patrolink.hub.site import Dispatcher
 from patrolink.hub.sound import decode
@@ -56,6 +57,14 @@ def test_a_session_ends_with_the_shift_or_by_hand():
     assert ended and sessions.get(secret, 100) is None
 
 
+@pytest.fixture
+def alone():
+    """A broker of one's own, for another hub with the same devices."""
+    it = Broker()
+    yield it
+    it.stop()
+
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory, broker):
     it = Place(tmp_path_factory.mktemp("site"), broker)
@@ -95,8 +104,8 @@ def test_nothing_but_the_page_is_served(place, path):
 
 
 @pytest.mark.parametrize("body", [{"token": "guess"}, {"token": 5}, {}, [], "text"])
-def test_a_wrong_login_is_refused(tmp_path, broker, body):
-    place = Place(tmp_path, broker)
+def test_a_wrong_login_is_refused(tmp_path, alone, body):
+    place = Place(tmp_path, alone)
     try:
         assert place.ask("POST", "/login", body)[0] in (400, 401)
         if body == {"token": "guess"}:
@@ -449,11 +458,11 @@ def test_listening_in_is_not_offered_where_the_site_forbids_it(page):
     assert "Listen in" not in page.text("#devices")
 
 
-def test_listening_in_needs_a_reason_shows_a_banner_and_is_written_down(tmp_path, broker, browser):
-    place = Place(tmp_path, broker, top="ambient_listening = true")
+def test_listening_in_needs_a_reason_shows_a_banner_and_is_written_down(tmp_path, alone, browser):
+    place = Place(tmp_path, alone, top="ambient_listening = true")
     crew = None
     try:
-        crew = Crew(broker, ["vest-1"])
+        crew = Crew(alone, ["vest-1"])
         page = Page(browser, place)
         page.wait(lambda: "Listen in" in page.text("#devices"))
         row = page.one("#devices td[title='vest-1']").find_element(page.by.XPATH, "..")
@@ -480,8 +489,8 @@ def test_listening_in_needs_a_reason_shows_a_banner_and_is_written_down(tmp_path
         place.process.stop()
 
 
-def test_the_hub_goes_and_comes_back(tmp_path, broker, browser):
-    place = Place(tmp_path, broker)
+def test_the_hub_goes_and_comes_back(tmp_path, alone, browser):
+    place = Place(tmp_path, alone)
     try:
         page = Page(browser, place)
         place.process.stop()
