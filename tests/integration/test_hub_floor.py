@@ -204,6 +204,27 @@ def test_a_holder_that_asks_again_after_it_spoke_gets_another_ssrc():
     assert not site.floor.voice(site.a, 101, 6), "never two"
 
 
+def test_late_voice_passes_when_it_is_the_talkers_own():
+    site = Site()
+    site.say(site.a, m.REQUEST)
+    site.say(site.a, m.RELEASE)
+    assert site.floor.voice(site.a, 101, 300) and not site.floor.voice(site.b, 101, 300)
+    assert not site.floor.voice(site.a, 101, 500)
+    site.say(site.a, m.REQUEST)
+    site.sent.clear()
+    assert not site.floor.voice(site.a, 101, 510)
+    assert site.heard() == [], "the burst before was late; the one that is on is not revoked for it"
+
+
+def test_who_asks_again_past_its_talk_time_waits_behind_the_others():
+    site = Site(Rules(preempt=False))
+    site.say(site.a, m.REQUEST)
+    site.say(site.b, m.REQUEST)
+    site.run(30_020, site.a)
+    site.say(site.a, m.REQUEST)
+    assert site.floor.burst.member is site.b and [w.member for w in site.floor.queue] == [site.a]
+
+
 def test_late_entry_tells_who_speaks_and_the_holder_that_it_still_holds():
     site = Site()
     site.say(site.a, m.REQUEST)

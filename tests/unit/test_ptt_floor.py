@@ -259,3 +259,23 @@ def test_what_has_no_procedure_is_passed_over():
     hub.place(1, 0)
     hub.ack(m.RELEASE, 0)
     assert hub.events() == [] and hub.heard() == [] and hub.floor.state == floor.NO_PERMISSION
+
+
+def test_a_grant_that_was_under_way_at_the_release_is_none_for_the_next_press():
+    hub = Hub()
+    hub.floor.press(0)
+    hub.grant(100)
+    hub.floor.release(200)
+    hub.floor.press(250)
+    hub.grant(300)
+    assert hub.floor.state == floor.PENDING_REQUEST
+    hub.grant(400, ssrc=AUDIO + 1)
+    assert hub.floor.state == floor.HAS_PERMISSION and hub.floor.audio_ssrc == AUDIO + 1
+
+
+def test_timers_after_weeks():
+    hub = Hub()
+    now = 1 << 32
+    assert hub.floor.poll(now) is None
+    hub.floor.press(now)
+    assert hub.floor.poll(now) == floor.T101_MS

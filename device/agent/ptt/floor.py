@@ -28,8 +28,6 @@ T104_MS = 4000  # question for the place in the queue
 _C104 = 3
 T132_MS = 2000  # granted out of the queue, and not used
 WARN_MS = 5000
-_NEVER = 1 << 29
-_FAR = 1 << 28
 
 
 class Participant:
@@ -52,6 +50,7 @@ class Participant:
         self.state = NO_PERMISSION
         self.key = False  # down
         self.audio_ssrc = 0  # granted to us
+        self._given_back = 0  # the one before
         self.talker = b""  # of another; empty when nobody speaks
         self.talker_ssrc = 0
         self.indicator = 0  # of the burst that is on
@@ -62,7 +61,7 @@ class Participant:
         self._warned = False
         self._index = -1  # of the newest datagram
         self._priority = self._asked = 0
-        self._resend_ms = _NEVER  # T100, T101, T104, T132: what the state waits for
+        self._resend_ms = None  # T100, T101, T104, T132: what the state waits for
         self._sends = 0
         self._heard_ms = None  # voice of the talker: T103
 
@@ -152,7 +151,7 @@ class Participant:
         if state == NO_PERMISSION:
             self._say_release()  # of a wish that was given up: nobody shall wait for us
             return
-        if state == PENDING_RELEASE:
+        if state == PENDING_RELEASE or state != HAS_PERMISSION and message.audio_ssrc == self._given_back:
             return  # it crossed our Release, which is on its way
         if message.duration <= 0:
             return
@@ -175,7 +174,7 @@ class Participant:
 
     def _begin(self, now_ms):
         self._warned = False
-        self._go(HAS_PERMISSION, now_ms, _NEVER)
+        self._go(HAS_PERMISSION, now_ms, None)
         self._tell(GRANTED)
 
     def _placed(self, message, now_ms):
@@ -230,7 +229,7 @@ class Participant:
             elif not self._warned and now_ms >= self.ends_ms - WARN_MS:
                 self._warned = True
                 self._tell(WARNING)
-        elif now_ms >= self._resend_ms:
+        elif self._resend_ms is not None and now_ms >= self._resend_ms:
             self._again(now_ms)
         if self._heard_ms is not None and now_ms - self._heard_ms >= T103_MS:
             self._nobody()
@@ -241,9 +240,9 @@ class Participant:
         due = self._resend_ms
         if self.state == HAS_PERMISSION:
             due = self.ends_ms if self._warned else self.ends_ms - WARN_MS
-        if self._heard_ms is not None:
-            due = min(due, self._heard_ms + T103_MS)
-        return None if due >= _FAR else max(0, due - now_ms)
+        if self._heard_ms is not None and (due is None or self._heard_ms + T103_MS < due):
+            due = self._heard_ms + T103_MS
+        return None if due is None else max(0, due - now_ms)
 
     def _again(self, now_ms):
         state = self.state
@@ -280,20 +279,24 @@ class Participant:
     def _go(self, state, now_ms, wait_ms):
         self.state = state
         self._sends = 1 if state != QUEUED else 0
-        self._resend_ms = _NEVER if wait_ms == _NEVER else now_ms + wait_ms
+        self._resend_ms = None if wait_ms is None else now_ms + wait_ms
 
     def _rest(self, event):
         """Back to having no permission; `event` 0 tells nothing."""
-        self.audio_ssrc = 0
-        self.position = 0
+        self._give_back()
         self.state = NO_PERMISSION
-        self._resend_ms = _NEVER
+        self._resend_ms = None
         if event:
             self._tell(event)
 
-    def _let_go(self, now_ms, event):
+    def _give_back(self):
+        if self.audio_ssrc:
+            self._given_back = self.audio_ssrc
         self.audio_ssrc = 0
         self.position = 0
+
+    def _let_go(self, now_ms, event):
+        self._give_back()
         self._say_release()
         self._go(PENDING_RELEASE, now_ms, T100_MS)
         self._tell(event)

@@ -17,19 +17,23 @@ _SLICE_S = 0.02
 _CHUNK = 4096
 
 
-class _Bridge:
-    """The far end of a connection: a real socket on loopback."""
+class Bridge:
+    """The far end of a connection: a real socket on loopback, read by whoever runs the selector."""
 
-    def __init__(self, port: "ModemPort", sock: socket.socket, connection: Connection) -> None:
-        self._port = port
+    def __init__(self, selector: selectors.BaseSelector, sock: socket.socket, connection: Connection) -> None:
+        self._selector = selector
         self._sock = sock
         self._connection = connection
         self._late = bytearray()
         self._tcp = connection.kind == "TCP"
-        port.selector.register(sock, selectors.EVENT_READ, self.readable)
+        selector.register(sock, selectors.EVENT_READ, self.readable)
 
     def feed(self, data: bytes) -> None:
-        """Send; what the socket does not take now goes with the next."""
+        """Send; what the socket does not take now goes with the next. A datagram that it does not take is lost."""
+        if not self._tcp:
+            with contextlib.suppress(OSError):
+                self._sock.send(data)
+            return
         self._late += data
         try:
             n = self._sock.send(self._late)
@@ -38,7 +42,7 @@ class _Bridge:
         except OSError:
             self._gone()
             return
-        del self._late[: n if self._tcp else len(self._late)]
+        del self._late[:n]
 
     def readable(self) -> None:
         """Something has come from loopback."""
@@ -60,7 +64,7 @@ class _Bridge:
     def close(self) -> None:
         """The device has closed, or the far end has."""
         with contextlib.suppress(KeyError, ValueError):
-            self._port.selector.unregister(self._sock)
+            self._selector.unregister(self._sock)
         self._sock.close()
 
 
@@ -94,7 +98,7 @@ class ModemPort:
     def _now() -> float:
         return time.monotonic_ns() / 1e6
 
-    def _dial(self, kind: str, host: str, port: int, connection: Connection) -> _Bridge | None:
+    def _dial(self, kind: str, host: str, port: int, connection: Connection) -> Bridge | None:
         sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM if kind == "TCP" else socket.SOCK_DGRAM)
         try:
             sock.connect(("127.0.0.1", port))
@@ -104,7 +108,7 @@ class ModemPort:
         sock.setblocking(False)
         if kind == "TCP":
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return _Bridge(self, sock, connection)
+        return Bridge(self.selector, sock, connection)
 
     def _from_device(self) -> None:
         with contextlib.suppress(OSError):
