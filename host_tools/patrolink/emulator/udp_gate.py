@@ -1,7 +1,7 @@
 """The air between devices that have sockets of their own and the hub: UDP on loopback, in real time, in a thread.
 
-A device is told the gate's ports instead of the hub's. Its two flows share one radio: the gate knows them for one
-device's by the SSRC that begins what it sends in RTCP on both.
+A device is told HOST instead of the hub's address. Its two flows share one radio: the gate knows them for one device's
+by the SSRC that begins what it sends in RTCP on both.
 """
 
 import contextlib
@@ -15,6 +15,8 @@ from patrolink.emulator.modem_port import Bridge
 from patrolink.emulator.network import Connection, Network, Profile
 from patrolink.emulator.scheduler import Scheduler
 
+HOST = "127.0.0.2"
+_HUB = "127.0.0.1"
 _SLICE_S = 0.02  # what another thread has planned is seen so late at most
 _DATAGRAM = 2048
 _RTCP = range(192, 224)  # byte 1 of RTCP (RFC 5761)
@@ -38,7 +40,7 @@ class Radio:
 
 
 class UdpGate:
-    """Between devices and the hub's `ports`; devices use the same number of `ports` of the gate's, in that order.
+    """Between devices and the hub's `ports`: the gate has the same ones on HOST.
 
     `radios` has one entry a device, in the order in which they were heard first. What another thread does to them it
     does under `held`.
@@ -51,10 +53,7 @@ class UdpGate:
         self.radios: list[Radio] = []
         self._of_ssrc: dict[bytes, Radio] = {}
         self._flows: dict[tuple[int, _Address], tuple[Radio, Connection]] = {}
-        self._sockets: list[socket.socket] = []
-        for port in ports:
-            self._listen(port)
-        self.ports = [sock.getsockname()[1] for sock in self._sockets]
+        self._sockets = [self._listen(port) for port in ports]
         self._lock = threading.Lock()
         self._stop = False
         self._thread = threading.Thread(target=self._run, daemon=True, name="udp gate")
@@ -64,17 +63,17 @@ class UdpGate:
     def _now() -> float:
         return time.monotonic_ns() / 1e6
 
-    def _listen(self, port: int) -> None:
+    def _listen(self, port: int) -> socket.socket:
         sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        sock.bind(("127.0.0.1", 0))
+        sock.bind((HOST, port))
         sock.setblocking(False)
-        self._sockets.append(sock)
         self.selector.register(sock, selectors.EVENT_READ, lambda: self._from_devices(sock, port))
+        return sock
 
     def dial(self, kind: str, host: str, port: int, connection: Connection) -> Bridge:
         """Give a flow its source port towards the hub."""
         sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        sock.connect(("127.0.0.1", port))
+        sock.connect((_HUB, port))
         sock.setblocking(False)
         return Bridge(self.selector, sock, connection)
 
