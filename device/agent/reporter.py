@@ -51,21 +51,25 @@ class Reporter:
             day, ms = self._time(now_ms)
         elif not fix.flags & gps.DATE_SUSPECT:
             self._base = (day, ms, now_ms)
-        if not self._track.accepts(day, ms):
-            self.flush()
-        if self._track.count == 0:
-            self._opened_ms = now_ms
         place_ms = self._place_ms
         self._fill(fix, now_ms)
-        # The first place after none for a batch's time, or since boot, does not wait for the batch.
-        news = self._place_ms != place_ms and (place_ms is None or now_ms - place_ms >= self._batch_ms)
-        try:
-            self._track.add(day, ms, self._row)
-        except track.RangeError:
-            self.untimed += 1  # a date before 1970: nothing that the protocol can place
-            return
+        batch = self._track
+        while True:
+            try:
+                batch.add(day, ms, self._row)
+                break
+            except track.RangeError:
+                if batch.accepts(day, ms):
+                    self.untimed += 1  # a date before 1970: nothing that the protocol can place
+                    return
+                self.flush()
         self.rows += 1
-        if news or self._track.count == self._track.capacity:
+        if batch.count == 1:
+            self._opened_ms = now_ms
+        # The first place after none for a batch's time, or since boot, does not wait for the batch.
+        if batch.count == batch.capacity or (
+            self._place_ms != place_ms and (place_ms is None or now_ms - place_ms >= self._batch_ms)
+        ):
             self.flush()
 
     def set_time(self, day, ms, now_ms):

@@ -1,4 +1,4 @@
-"""Bytes to NMEA 0183 sentences, and integers out of their fields. Allocates nothing per sentence.
+"""Bytes to NMEA 0183 sentences. Allocates nothing per sentence.
 
 Whatever is not a sentence (UBX, RTCM, SiRF binary, noise) is skipped and counted. A sentence without a checksum is
 refused and counted as one with a bad checksum, as gpsd does (packet.c, nmea_checksum): it may be the stump of one.
@@ -14,11 +14,10 @@ except SyntaxError:  # a MicroPython that makes no machine code
     scan = plain(__file__[: __file__.rfind("/")] + "/scan.py")
 
 _ROOM = 132  # 128 characters, and what is written before a line is found too long
-_FIELDS = 20
 
 
 class Framer:
-    """Calls `on_sentence()` for each good sentence; its fields are read with `read` until it returns.
+    """Calls `on_sentence()` for each good sentence; `scan.fields` reads its fields until it returns.
 
     Counters: sentences, bad_checksum, overlong, skipped_bytes (outside any sentence, or in one that was given up).
     """
@@ -27,9 +26,7 @@ class Framer:
         self._on_sentence = on_sentence
         self.line = bytearray(_ROOM)  # from after "$"
         self.state = array("i", [0] * 10)
-        self.values = array("i", [0] * _FIELDS)
-        self.coordinates = 0
-        self._ends = bytearray(_ROOM)  # offset after each field
+        self.ends = bytearray(_ROOM)  # offset after each field
         self.sentences = 0
         self.bad_checksum = 0
         self.overlong = 0
@@ -39,7 +36,7 @@ class Framer:
         """Take buf[:n]. Never raises, whatever the bytes are."""
         i = 0
         while True:
-            i = scan.frame(buf, i, n, self.state, self.line, self._ends, scan.SPECIAL)
+            i = scan.frame(buf, i, n, self.state, self.line, self.ends, scan.SPECIAL)
             if i <= 0:
                 break
             self.sentences += 1
@@ -53,12 +50,3 @@ class Framer:
         self.overlong += state[scan.OVERLONG]
         self.skipped_bytes += state[scan.SKIPPED]
         state[scan.BAD] = state[scan.OVERLONG] = state[scan.SKIPPED] = 0
-
-    def read(self, spec):
-        """Read the fields of the sentence being handled into `values`, as `scan` says, and return them.
-
-        `coordinates` tells how many of them were latitudes and longitudes.
-        """
-        values = self.values
-        self.coordinates = scan.fields(self.line, self._ends, self.state[scan.COUNT], spec, len(spec), values)
-        return values

@@ -5,13 +5,17 @@ sentence vouches for, and is cleared when the time of day moves. An epoch is rep
 line falls quiet, or on `flush`.
 """
 
-from .fix import DATE_SUSPECT, DIFFERENTIAL, ESTIMATED, HAS_POSITION, UNKNOWN
-from .sentences import ALT, DGPS, DOP, DR, LATLON, MODE, SPEED, TIME, TRACK, Sentences
+from .fix import DATE_SUSPECT, DIFFERENTIAL, ESTIMATED, UNKNOWN
+from .framer import scan
+from .sentences import ALT, DGPS, DOP, DR, GSA, GSV, LATLON, MODE, SPEED, TIME, TRACK, Sentences
 
 _QUIET_MS = 80
 _SAME_MS = 10  # gpsd: times of day up to 10 ms apart are one epoch
 _ROLLOVER_DAYS = 1023 * 7
 _DAY_MS = 86400000
+_ANY = TIME | LATLON | MODE | ALT | TRACK | SPEED
+_KIND = scan.KIND
+_COUNT = scan.COUNT
 
 
 class GpsReceiver(Sentences):
@@ -58,29 +62,22 @@ class GpsReceiver(Sentences):
         self._dirty = False
         fix = self._fix
         mode = fix.mode
-        fix.mode = max(mode, 1)
         had = fix.flags
-        if mode < 2:
-            fix.flags &= ~HAS_POSITION
-        self._judge(fix)
-        fix.age_ms = self._now_ms - self._epoch_ms
-        self._on_fix(fix)
-        fix.mode = mode
-        fix.flags = had
-
-    def _judge(self, fix):
-        """Fill in what only the whole epoch tells."""
+        flags = had if mode > 1 else 0
+        if not mode:
+            fix.mode = 1
+        # What only the whole epoch tells.
         status = self._status
-        fix.hdop_e2 = self._hdop
+        hdop = self._hdop
+        fix.hdop_e2 = hdop
         fix.sats = self._sats
         fix.systems = self._used_systems
-        flags = fix.flags & HAS_POSITION
         if status == DR:
             flags |= ESTIMATED
         elif status == DGPS:
             flags |= DIFFERENTIAL
-        if self._hdop != UNKNOWN:
-            fix.hacc_mm = self._hdop * 75 // 2 if flags & DIFFERENTIAL else self._hdop * 150
+        if hdop != UNKNOWN:
+            fix.hacc_mm = hdop * 75 // 2 if status == DGPS else hdop * 150
         day = fix.day
         if day != UNKNOWN:
             if day < self._date_floor or (self._latest_day != UNKNOWN and self._latest_day - day >= _ROLLOVER_DAYS):
@@ -88,31 +85,45 @@ class GpsReceiver(Sentences):
             else:
                 self._latest_day = day
         fix.flags = flags
+        fix.age_ms = self._now_ms - self._epoch_ms
+        self._on_fix(fix)
+        fix.mode = mode
+        fix.flags = had
 
     # --- one sentence ---
 
     def _sentence(self):
-        known = self._known()
-        if known is None:
+        state = self.state
+        kind = state[_KIND]
+        count = state[_COUNT]
+        line = self.line
+        # "P" is for proprietary sentences, but Quectel says PQGSA and PQGSV for BeiDou and QZSS.
+        if line[0] == 80 and (line[1] != 81 or (kind != GSA and kind != GSV)):
+            kind = 0
+        known = self._kinds.get(kind)
+        if known is None or count < known[0]:
+            self.ignored += 1
+            self._gsa_talker = 0
             return
-        _, spec, untimed_bit, take = known
-        if spec is None:
-            return
+        if kind != GSA:
+            self._gsa_talker = 0
+            if kind == GSV:
+                return
         before = self._this_tod
-        self._timed = False
-        mask = take(self.read(spec))
+        mask = self._read(known, count)
         if mask & TIME and self._day == UNKNOWN and self._fix.day != UNKNOWN:
             self._renew()  # what had a time is told before the time is lost
         if self._timed:
-            delta = abs(self._this_tod - before)
-            if before == UNKNOWN or delta > _SAME_MS:
-                self._next_epoch(mask)
-            elif delta:
+            tod = self._this_tod
+            if tod != before:
+                if before == UNKNOWN or abs(tod - before) > _SAME_MS:
+                    self._next_epoch(mask)
+                else:
+                    self._renew()
+        elif known[2]:
+            if self._untimed_seen & known[2]:
                 self._renew()
-        elif untimed_bit:
-            if self._untimed_seen & untimed_bit:
-                self._renew()
-            self._untimed_seen |= untimed_bit
+            self._untimed_seen |= known[2]
         if mask:
             self._merge(mask, self._new)
 
@@ -124,21 +135,27 @@ class GpsReceiver(Sentences):
 
     def _next_epoch(self, mask):
         """The time of day has moved: report the epoch before, and start afresh."""
-        self._keep_3d(mask)
-        self._renew()
+        if mask & MODE and self._new.mode == 2:
+            self._keep_3d()
+        self.flush()
+        self._reported = False
+        self._untimed_seen = 0
         self._fix.clear()
         self._epoch_ms = self._now_ms
         if not mask & DOP:
             self._hdop = UNKNOWN
 
-    def _keep_3d(self, mask):
-        """gpsd: a sentence that cannot tell 2D from 3D does not take 3D away."""
-        if mask & MODE and self._fix.mode == 3 and self._new.mode > 1 and (self._last_alt or self._old_alt):
+    def _keep_3d(self):
+        """gpsd: a sentence that says 2D, and cannot tell it from 3D, does not take 3D away."""
+        if self._fix.mode == 3 and (self._last_alt or self._old_alt):
             self._new.mode = 3
 
     def _merge(self, mask, new):
         fix = self._fix
-        self._keep_3d(mask)
+        if mask & MODE:
+            if new.mode == 2:
+                self._keep_3d()
+            fix.mode = new.mode
         if mask & TIME:
             if self._day == UNKNOWN:
                 fix.day = fix.ms = UNKNOWN
@@ -148,24 +165,21 @@ class GpsReceiver(Sentences):
         if mask & LATLON:
             fix.lat_e7 = new.lat_e7
             fix.lon_e7 = new.lon_e7
-            if -900000000 <= fix.lat_e7 <= 900000000 and -1800000000 <= fix.lon_e7 <= 1800000000:
-                fix.flags |= HAS_POSITION
-            else:
-                fix.flags &= ~HAS_POSITION
-        if mask & MODE:
-            fix.mode = new.mode
+            fix.flags = new.flags
         if mask & ALT:
             fix.alt_mm = new.alt_mm
         if mask & TRACK:
             fix.course_cd = new.course_cd
         if mask & SPEED:
             fix.speed_mms = new.speed_mms
-        if mask & (TIME | LATLON | MODE | ALT | TRACK | SPEED):
+        if mask & _ANY:
             self._dirty = not self._reported
-        if fix.day != UNKNOWN:
-            if fix.day != self._last_day or abs(fix.ms - self._last_ms) >= _SAME_MS:
+        day = fix.day
+        if day != UNKNOWN:
+            ms = fix.ms
+            if day != self._last_day or not -_SAME_MS < ms - self._last_ms < _SAME_MS:
                 self._old_alt = self._last_alt
-                self._last_day = fix.day
-                self._last_ms = fix.ms
+                self._last_day = day
+                self._last_ms = ms
             self._last_alt = fix.alt_mm != UNKNOWN
             self._last_mode = fix.mode

@@ -8,7 +8,7 @@ Field specifications of `fields`, one character a field, the tag's first:
           that cannot belong to one; UNKNOWN when it does not start like one, or has more than nine digits then
     n, e  (d)ddmm.mmmm and the hemisphere in the field after it, in 1e-7 degrees, rounded half away from zero, north and
           east positive; decimals of a minute beyond the seventh (0.2 mm) are not looked at, and what is more than 200
-          degrees is 200. When it is not of that form, or either field is empty, it is 0 and not counted
+          degrees is 200. When it is not of that form, or either field is empty, it is not counted
     t     hhmmss(.sss), in ms of the day (86400000 and more in a leap second); UNKNOWN when malformed
     d     six digits; UNKNOWN when it is anything else
 """
@@ -16,6 +16,7 @@ Field specifications of `fields`, one character a field, the tag's first:
 from patrolink_protocol.native import const, micropython, ptr8, ptr32  # noqa: F401
 
 _LONGEST = const(128)  # characters between "$" and the line end that gpsd accepts; the standard says 79
+_QUARTER = const(900000000)  # 90 degrees; 180 have more than 30 bits
 _UNKNOWN = const(-(1 << 30))
 EMPTY = const(1 - (1 << 30))
 
@@ -57,7 +58,10 @@ def frame(buf: ptr8, i: int, n: int, state: ptr32, line: ptr8, ends: ptr8, speci
             while i < stop:
                 c = buf[i]
                 if special[c]:
-                    break
+                    if c != 44:
+                        break
+                    ends[commas] = at
+                    commas += 1
                 total ^= c
                 line[at] = c
                 at += 1
@@ -141,7 +145,7 @@ def frame(buf: ptr8, i: int, n: int, state: ptr32, line: ptr8, ends: ptr8, speci
 def fields(line: ptr8, ends: ptr8, count: int, spec: ptr8, n: int, out: ptr32) -> int:
     """Read fields 1 to n - 1 of a sentence of `count` as `spec` says into `out`; EMPTY for one that is not there.
 
-    Return how many of them were coordinates.
+    Return how many of them were coordinates, and 16 more for each that is not on the earth.
     """
     coordinates = 0
     f = 1
@@ -162,39 +166,40 @@ def fields(line: ptr8, ends: ptr8, count: int, spec: ptr8, n: int, out: ptr32) -
                 negative = line[i] == 45
                 if negative or line[i] == 43:
                     i += 1
-                left = -1  # decimals still to take; -1 before the point
-                digits = 0
-                while i < end:
+                digits = 0  # 1 when there are any, -1 when there are too many
+                left = -1  # decimals still to take; below 0 before the point
+                while i < end and left:
                     c = line[i] - 48
                     i += 1
                     if c >= 0 and c <= 9:
-                        digits = 1
-                        if left == 0:
-                            if c >= 5:
-                                value += 1
-                            break
                         if value > 99999999:
-                            digits = left = 0
+                            digits = -1
                             break
                         value = value * 10 + c
-                        if left > 0:
-                            left -= 1
+                        digits = 1
+                        left -= 1
                     elif c == -2 and left < 0:
                         left = kind
                     else:
                         break
-                if left < 0:
+                if left == 0 and i < end:
+                    c = line[i] - 48
+                    if c >= 0 and c <= 9:
+                        digits |= 1
+                        if c >= 5:
+                            value += 1
+                elif left < 0:
                     left = kind
-                while left > 0 and digits:
+                while left > 0 and digits > 0:
                     if value > 99999999:
-                        digits = 0
+                        digits = -1
                     else:
                         value *= 10
                         left -= 1
-                if not digits:
+                if digits <= 0:
                     value = _UNKNOWN
                 elif negative:
-                    value = -value
+                    value = 0 - value
             elif kind == 99:  # c
                 value = line[i]
             elif kind == 110 or kind == 101:  # n, e
@@ -228,9 +233,17 @@ def fields(line: ptr8, ends: ptr8, count: int, spec: ptr8, n: int, out: ptr32) -
                         i += 1
                         left -= 1
                     value = degree * 10000000 + (value + 30) // 60
-                    if side == (83 if kind == 110 else 87):
-                        value = -value
                     coordinates += 1
+                    if kind == 110:
+                        if value > _QUARTER:
+                            coordinates += 16
+                        if side == 83:
+                            value = -value
+                    else:
+                        if value - _QUARTER > _QUARTER:
+                            coordinates += 16
+                        if side == 87:
+                            value = -value
             else:  # t, d
                 left = 6
                 while left and i < end:

@@ -2,9 +2,11 @@
 (drivers/driver_nmea0183.c as it behaves), so that both say the same of the same bytes.
 """
 
+from array import array
+
 from patrolink_protocol.native import const
 
-from .fix import UNKNOWN, Fix, days
+from .fix import HAS_POSITION, UNKNOWN, Fix, days
 from .framer import Framer, scan
 
 # What a sentence vouches for.
@@ -23,11 +25,15 @@ _GGA = const(0x474741)
 _GNS = const(0x474E53)
 _GLL = const(0x474C4C)
 _VTG = const(0x565447)
-_GSA = const(0x475341)
-_GSV = const(0x475356)
+GSA = const(0x475341)
+GSV = const(0x475356)
 _ZDA = const(0x5A4441)
 
 _EMPTY = scan.EMPTY
+_KIND = scan.KIND
+_COUNT = scan.COUNT
+_FIELDS = 20
+_NO_DOP = const(9000)  # receivers say 0.00 or 99.99 for none
 # How good a position is: none, plain, differential or better, dead reckoning.
 _PLAIN, DGPS, DR = 1, 2, 6
 # GGA quality: none, GPS, DGPS, PPS, RTK, RTK float, dead reckoning, surveyed, simulated
@@ -53,18 +59,21 @@ class Sentences(Framer):
 
     def __init__(self, on_sentence):
         super().__init__(on_sentence)
-        # Fewest fields, what to read of them, a bit for those that may come without a time, the reader.
+        # Fewest fields, what to read of them, a bit for those that may come without a time, the fields where a time of
+        # day and a place begin that are taken whatever the rest says, the reader.
         self._kinds = {
-            _RMC: (8, b".tcn.e.32d..c", 1, self._rmc),
-            _GGA: (13, b".tn.e.0023", 2, self._gga),
-            _GNS: (13, b".tn.e.c023...c", 4, self._gns),
-            _GLL: (7, b".n.e.tcc", 8, self._gll),
-            _VTG: (5, b".2...3...c", 0, self._vtg),
-            _GSA: (18, b"..0000000000000.2.0", 0, self._gsa),
-            _GSV: (4, None, 0, None),  # satellites in view: nothing that a fix needs
-            _ZDA: (4, b".t000", 0, self._zda),
+            _RMC: (8, b".tcn.e.32d..c", 1, 0, 3, self._rmc),
+            _GGA: (13, b".tn.e.0023", 2, 1, 2, self._gga),
+            _GNS: (13, b".tn.e.c023...c", 4, 1, 2, self._gns),
+            _GLL: (7, b".n.e.tcc", 8, 5, 1, self._gll),
+            _VTG: (5, b".2...3...c", 0, 0, 0, self._vtg),
+            GSA: (18, b"..0000000000000.2.0", 0, 0, 0, self._gsa),
+            GSV: (4, None, 0, 0, 0, None),  # satellites in view: nothing that a fix needs
+            _ZDA: (4, b".t000", 0, 0, 0, self._zda),
         }
         self.ignored = 0
+        self._values = array("i", [0] * _FIELDS)
+        self._placed = False  # the sentence at hand has a latitude and a longitude
         self._new = Fix()
         self._fix = Fix()
         self._day = UNKNOWN  # calendar and time of day as last told
@@ -87,41 +96,31 @@ class Sentences(Framer):
         self._sats = UNKNOWN
         self._status = 0
 
-    def _known(self):
-        """The entry of the sentence at hand in `_kinds`; None when it is of no use here, which is counted."""
-        state = self.state
-        line = self.line
-        kind = state[scan.KIND]
-        # "P" is for proprietary sentences, but Quectel says PQGSA and PQGSV for BeiDou and QZSS.
-        if line[0] == 80 and (line[1] != 81 or (kind != _GSA and kind != _GSV)):
-            kind = 0
-        if kind != _GSA:
-            self._gsa_talker = 0
-        known = self._kinds.get(kind)
-        if known is None or state[scan.COUNT] < known[0]:
-            self.ignored += 1
-            self._gsa_talker = 0
-            return None
-        return known
+    def _read(self, known, count):
+        """Take the sentence at hand, whose entry in `_kinds` this is, into `_new`; return what it vouches for.
+
+        `_timed` tells whether it had a time.
+        """
+        _, spec, _, clock, place, take = known
+        v = self._values
+        n = scan.fields(self.line, self.ends, count, spec, len(spec), v)
+        mask = 0
+        self._timed = False
+        if clock and v[clock] >= 0:
+            self._tod = self._this_tod = v[clock]
+            self._timed = True
+            if self._day != UNKNOWN:
+                mask = TIME
+        if place:
+            self._placed = n & 15 == 2
+            if self._placed:
+                new = self._new
+                new.lat_e7 = v[place]
+                new.lon_e7 = v[place + 2]
+                new.flags = HAS_POSITION if n == 2 else 0
+        return mask | take(v)
 
     # --- pieces of sentences ---
-
-    def _clock(self, tod):
-        """Take a time of day, if it is one; return TIME when a date goes with it."""
-        if tod < 0:
-            return 0
-        self._tod = self._this_tod = tod
-        self._timed = True
-        return 0 if self._day == UNKNOWN else TIME
-
-    def _position(self, lat, lon):
-        """Take latitude and longitude; return whether they were there."""
-        if self.coordinates < 2:
-            return False
-        new = self._new
-        new.lat_e7 = lat
-        new.lon_e7 = lon
-        return True
 
     def _velocity(self, knots, angle):
         """Take a speed in 1e-3 knots and a course in 1e-2 degrees; return what of them was there."""
@@ -137,24 +136,15 @@ class Sentences(Framer):
             mask |= TRACK
         return mask
 
-    def _dop(self, dop):
-        """Take HDOP in 1e-2; receivers say 0.00 or 99.99 for none."""
-        if 1 <= dop <= 8999:
-            self._hdop = dop
-            return DOP
-        return 0
-
     def _calendar(self, date):
-        """Take ddmmyy; return whether it is a date. Two-digit years below 69 are of this century."""
-        if date != self._date:
-            day = date // 10000
-            month = date // 100 % 100
-            year = date % 100
-            if date < 0 or not (1 <= day <= 31 and 1 <= month <= 12):
-                return False
-            self._date = date
-            self._date_day = days(year + (2000 if year < 69 else 1900), month, day)
-        self._day = self._date_day
+        """Note the day of ddmmyy; return whether it is a date. Two-digit years below 69 are of this century."""
+        day = date // 10000
+        month = date // 100 % 100
+        year = date % 100
+        if date < 0 or not (1 <= day <= 31 and 1 <= month <= 12):
+            return False
+        self._date = date
+        self._date_day = days(year + (2000 if year < 69 else 1900), month, day)
         return True
 
     # --- sentences; v holds the fields that `_kinds` names ---
@@ -173,12 +163,13 @@ class Sentences(Framer):
         mask = MODE | STATUS
         if tod >= 0 and date != _EMPTY:
             self._tod = tod
-            if self._calendar(date):
+            if date == self._date or self._calendar(date):
+                self._day = self._date_day
                 self._this_tod = tod
                 self._timed = True
                 mask |= TIME
         status = 1
-        if self._position(v[3], v[5]):
+        if self._placed:
             mask |= LATLON
             new.mode = 2 if self._last_mode <= 2 else 3
         else:
@@ -213,9 +204,8 @@ class Sentences(Framer):
             self._gga_tod = tod
         sats = v[7]
         if sats != _EMPTY:
-            self._sats = min(max(sats, 0), 99)
-        mask |= self._clock(tod)
-        if self._position(v[2], v[4]):
+            self._sats = 0 if sats < 0 else 99 if sats > 99 else sats
+        if self._placed:
             new.mode = 2
             mask |= LATLON
             if v[9] != _EMPTY:
@@ -227,21 +217,24 @@ class Sentences(Framer):
                 new.mode = 1
         else:
             new.mode = 1
-        return mask | self._dop(v[8])
+        if 0 < v[8] < _NO_DOP:
+            self._hdop = v[8]
+            mask |= DOP
+        return mask
 
     def _gns(self, v):
         new = self._new
-        mask = self._clock(v[1])
         faa = v[6]
         if faa == _EMPTY or faa == 78:
             new.mode = 1
-            return mask | MODE
+            return MODE
         safety = v[13]
         if safety == 85 or safety == 86:
-            return mask
+            return 0
+        mask = MODE | STATUS
         sats = max(v[7], 0)
         self._sats = min(sats, 99)
-        if self._position(v[2], v[4]):
+        if self._placed:
             mask |= LATLON
             new.mode = 2
             if v[9] != _EMPTY:
@@ -252,13 +245,16 @@ class Sentences(Framer):
         else:
             new.mode = 1
         self._status = _faa(faa)
-        return mask | MODE | STATUS | self._dop(v[8])
+        if 0 < v[8] < _NO_DOP:
+            self._hdop = v[8]
+            mask |= DOP
+        return mask
 
     def _gll(self, v):
         new = self._new
-        mask = self._clock(v[5]) | MODE | STATUS
-        faa = v[7] if self.state[scan.COUNT] >= 8 else 65
-        if v[6] == 65 and faa != 78 and self._position(v[1], v[3]):
+        mask = MODE | STATUS
+        faa = v[7] if self.state[_COUNT] >= 8 else 65
+        if v[6] == 65 and faa != 78 and self._placed:
             mask |= LATLON
             if self._fix.alt_mm != UNKNOWN or self._used_n > 3:
                 new.mode = 3
@@ -283,13 +279,20 @@ class Sentences(Framer):
         talker = self.line[1]
         before = self._gsa_talker
         if not self._latch:
-            mode = v[2]
-            if 1 <= mode <= 3:
-                self._new.mode = mode
+            if 0 < v[2] < 4:
+                self._new.mode = v[2]
                 mask = MODE
-            if self.state[scan.COUNT] <= 19:
-                mask |= self._dop(v[16])
-            self._take_used(v, talker, before)
+            if 0 < v[16] < _NO_DOP and self.state[_COUNT] <= 19:
+                self._hdop = v[16]
+                mask |= DOP
+            # Satellites used, over the GSA sentences of all constellations and without repeats.
+            if not before or (before == talker and talker != 78 and talker != 81):
+                self._used_n = 0
+                self._used_systems = 0
+            self._gsa_talker = talker
+            told = scan.satellites(v, self._gsa_system(v, talker), self._used, self._used_n)
+            self._used_n = told & 255
+            self._used_systems |= told >> 8
         if talker != 80:
             self._gsa_other = True
         elif self._gsa_other:
@@ -298,19 +301,9 @@ class Sentences(Framer):
             return MODE
         return mask
 
-    def _take_used(self, v, talker, before):
-        """Count the satellites used, over the GSA sentences of all constellations and without repeats."""
-        if not before or (before == talker and talker != 78 and talker != 81):
-            self._used_n = 0
-            self._used_systems = 0
-        self._gsa_talker = talker
-        told = scan.satellites(v, self._gsa_system(v, talker), self._used, self._used_n)
-        self._used_n = told & 255
-        self._used_systems |= told >> 8
-
     def _gsa_system(self, v, talker):
         """NMEA system id of this GSA: the talker's, or field 18 (NMEA 4.10) for GN and PQ; 0 when not told."""
-        told = v[18] if self.state[scan.COUNT] == 19 and 0 <= v[18] <= 6 else 0
+        told = v[18] if self.state[_COUNT] == 19 and 0 <= v[18] <= 6 else 0
         if talker == 78:
             return told
         if talker == 81 and self.line[0] == 80 and told:
@@ -318,14 +311,16 @@ class Sentences(Framer):
         return _TALKER_SYSTEM.get(talker, 0)
 
     def _zda(self, v):
-        if v[1] < 0 or v[2] == _EMPTY or v[3] == _EMPTY or v[4] == _EMPTY:
+        tod = v[1]
+        if tod < 0 or v[2] == _EMPTY or v[3] == _EMPTY or v[4] == _EMPTY:
             return 0
-        self._tod = v[1]
+        self._tod = tod
         day = v[2]
         month = v[3]
         year = v[4]
         if not (1900 <= year <= 2200 and 1 <= month <= 12 and 1 <= day <= 31):
             return 0
         self._day = days(year, month, day)
-        self._clock(v[1])
+        self._this_tod = tod
+        self._timed = True
         return TIME
