@@ -138,7 +138,7 @@ class Seat:
         return bytes(buf[: self.rtp[0].protect(buf, 12 + len(payload), 0)])
 
     def speak(self, payload: bytes, **how) -> None:
-        self.client.media.sendto(self.packet(payload, **how), self.client.media_at)
+        self.client.media.sendto(self.packet(payload, **how), ("127.0.0.1", self.terms["media_port"]))
 
 
 class Client:

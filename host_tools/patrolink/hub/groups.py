@@ -147,7 +147,8 @@ class Roster:
     def _load(self) -> None:
         kept = state.read(self._path) or {"groups": {}, "dynamic": {}, "private": {}, "gone": {}}
         groups: dict[str, Any] = kept["groups"]
-        self.gone = kept["gone"]
+        for device, numbers in kept["gone"].items():
+            self.gone[device] = [number for number in numbers if not self._belongs(device, number)]
         self._private = kept["private"]
         self._dynamic = {int(number): it for number, it in kept["dynamic"].items()}
         for terms in self._place.site.group:
@@ -227,8 +228,13 @@ class Roster:
         if left:
             it.renew_key(self._now())
 
+    def _belongs(self, device: str, group: int) -> bool:
+        """True when the site has it in a standing group, be it at another hub: that one tells it so."""
+        groups = (it for it in self._place.site.group if it.id == group)
+        return any(device in members.devices for it in groups for members in it.member)
+
     def _left(self, device: str, group: int) -> None:
-        if device in self.devices:
+        if device in self.devices and not self._belongs(device, group):
             self.gone[device] = [*self.gone.get(device, []), group][-_MOST_GONE:]
 
     # --- numbers ------------------------------------------------------------------------------------------------------
