@@ -124,6 +124,16 @@ def test_a_receiver_that_never_had_a_fix_is_replayed_at_an_epoch_a_second(tmp_pa
     assert b"".join(data for _, data in epochs) == path.read_bytes()
 
 
+def test_a_line_that_is_gone_is_nobody_elses():
+    """The kernel gives the PTY's number to the next; the name that a device may still wait for it does not."""
+    first = GpsReceiver([])
+    assert os.readlink(first.path).startswith("/dev/pts/")
+    first.close()
+    second = GpsReceiver([])
+    assert not os.path.lexists(first.path) and second.path != first.path
+    second.close()
+
+
 def test_a_pause_in_a_track_is_not_sat_through():
     receiver = GpsReceiver([(0.0, b"a"), (3600.0, b"b")], speed=25)
     start = time.monotonic()

@@ -6,6 +6,7 @@ to the byte and to the nanosecond. `trace` is the SHA-256 of all that passed the
 
 import hashlib
 import os
+import shutil
 import struct
 import subprocess
 import threading
@@ -35,7 +36,8 @@ class Lockstep:
 
     def __init__(self, board: Board, work: Path, scheduler: Scheduler, limit_s: float = 600) -> None:
         self._board = board
-        self._elf = qemu.image(board)
+        # A copy: all lives run the image that the first one ran, whatever is built meanwhile.
+        self._elf = Path(shutil.copy(qemu.image(board), work))
         self._work = work
         self._limit_s = limit_s
         self.scheduler = scheduler
