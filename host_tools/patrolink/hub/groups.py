@@ -129,6 +129,7 @@ class Roster:
         self._shard = place.hub.shard
         self._ssrc = state.Counter(folder / "ssrc.json", 256, 1)
         self._burst = state.Counter(folder / "burst.json", 4096, 1)
+        self._renewed = False
         self.indices = state.Ahead(folder / "srtcp.json", 16_384)
         self.devices = {
             name: Device(name, f"sip:{name}@{place.site.name}".encode(), key, self.indices.first)
@@ -244,14 +245,16 @@ class Roster:
 
     def _new_burst(self) -> int:
         number = self._burst.take()
-        if number >= _BURSTS - _RENEW_AHEAD and number % _RENEW_AHEAD == 0:
-            # Soon they begin anew, and must meet other keys.
+        if number >= _BURSTS - _RENEW_AHEAD and not self._renewed:
+            # Soon they begin anew, and must meet keys that have not seen them.
+            self._renewed = True
             for group in self.groups.values():
                 group.renew_key(self._now())
             self.save()
             self.tell_all()
         if number == _BURSTS - 1:
             self._burst.restart(1)
+            self._renewed = False
         return self._shard << 27 | number
 
     # --- changes ------------------------------------------------------------------------------------------------------
