@@ -1,8 +1,11 @@
 """From a configuration to a device that has patrolled."""
 
+import gc
 import json
 
 from config import ConfigError, load_config
+
+_SWEEP = 8192  # bytes allocated between two collections, while modules are compiled
 
 
 def start(path, load_hal, log):
@@ -18,6 +21,9 @@ def start(path, load_hal, log):
         return 2
     # Compiling a module takes several times what it then holds: the largest ones come while the heap is empty, and what
     # is otherwise loaded only once the modem has answered, when a patrol's fixes may have taken up the room.
+    # What compiling leaves behind is swept up as it goes, else what stays would lie scattered, with no large gap left.
+    if hasattr(gc, "threshold"):
+        gc.threshold(_SWEEP)
     hal = load_hal()
     if config.get("audio") and not config.get("modem"):
         import voice  # noqa: F401
@@ -33,6 +39,8 @@ def start(path, load_hal, log):
     except (ConfigError, StateLost) as e:
         log("error: %s" % e)
         return 3 if isinstance(e, StateLost) else 2
+    if hasattr(gc, "threshold"):
+        gc.threshold(-1)
     device.run()
     print(json.dumps(device.summary()))
     return 0

@@ -50,6 +50,7 @@ class Headset:
                 continue
             if not self.opened_at:
                 self.opened_at, given = time.monotonic(), 0
+                self.last_open = self.opened_at
                 time.sleep(0.005)  # what it had before it was opened is thrown away
             due = int((time.monotonic() - self.opened_at) * RATE) // 80 * 80
             if due > given:

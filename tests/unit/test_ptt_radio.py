@@ -271,6 +271,21 @@ def test_voice_of_another_is_heard_and_reported():
     assert world.heard[count:].count(bytes(want)) == 40
 
 
+def test_the_last_packets_may_come_after_idle():
+    world = joined()
+    world.taken(77)
+    world.run(20)
+    burst(world, 77, 10)
+    world.idle()
+    world.run(10)
+    burst(world, 77, 2, first=10)
+    world.run(600)
+    world.speak(77, 12, LOUD)  # much too late
+    world.run(600)
+    values, _ = world.reports[0]
+    assert values["packets"] == 12 and values["duration_ms"] == 240 and len(world.reports) == 1
+
+
 def test_half_duplex():
     world = talking()
     world.sound._tone = ()

@@ -7,6 +7,7 @@ from patrolink_protocol.native import const
 LISTEN, TALK, EMERGENCY, BROADCAST = 1, 2, 4, 8  # rights
 PRIVATE = 1  # kind
 _OLD_KEY_MS = const(10000)
+_LATE_MS = const(400)  # voice that was under way when the hub said Idle
 _EARLY_MS = const(2000)  # voice whose Taken got lost: it is said again after a second
 _PACKET = const(512)  # longest that is opened
 _SHARD = const(27)  # bits of an SSRC's counter; the rest is its shard
@@ -32,6 +33,7 @@ class Group:
         self.voice_ssrc = 0  # of the burst that is on
         self._last_ssrc = 0
         self._early_until = None
+        self._late_until = 0
         self.set(terms)
 
     def set(self, terms):
@@ -69,17 +71,18 @@ class Group:
         self._stream, self._spare = self._spare, self._stream
         self._spare.reset()
 
-    def idle(self):
+    def idle(self, now_ms):
         """Nobody speaks."""
         self.voice_ssrc = 0
         self._early_until = None
+        self._late_until = now_ms + _LATE_MS
 
     def poll(self, now_ms):
         """Run the timers; return milliseconds until the next one is due, or None."""
         if self._old is not None and now_ms >= self._old_until:
             self._old = None
         if self._early_until is not None and now_ms >= self._early_until:
-            self.idle()
+            self.idle(now_ms)
         return self.floor.poll(now_ms)
 
     def open(self, buf, n, ssrc, now_ms):
@@ -87,6 +90,8 @@ class Group:
 
         Voice may be here before the hub's Taken. It is taken if it is genuine and of no burst that was here before.
         """
+        if not self.voice_ssrc and ssrc == self._last_ssrc and now_ms < self._late_until:
+            return self._try(buf, n, self._stream, now_ms)
         if ssrc == self.voice_ssrc:
             n = self._try(buf, n, self._stream, now_ms)
         elif self.voice_ssrc or ssrc >> _SHARD == self._last_ssrc >> _SHARD and ssrc <= self._last_ssrc:

@@ -200,7 +200,7 @@ class Radio:
             if group.taken() and group is self.hearing.group:
                 self.hearing.end()
         elif event == floor.IDLE:
-            group.idle()
+            group.idle(self._now)
         elif press is not None and press.group is group:
             self.speaking.on(event, self._now)
         elif event == floor.GRANTED:
