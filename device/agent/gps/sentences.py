@@ -6,7 +6,7 @@ from array import array
 
 from patrolink_protocol.native import const
 
-from .fix import HAS_POSITION, UNKNOWN, Fix, days
+from .fix import HAS_POSITION, Fix, days
 from .framer import Framer, scan
 
 # What a sentence vouches for.
@@ -25,13 +25,19 @@ _GGA = const(0x474741)
 _GNS = const(0x474E53)
 _GLL = const(0x474C4C)
 _VTG = const(0x565447)
-GSA = const(0x475341)
-GSV = const(0x475356)
+_GSA = const(0x475341)
+_GSV = const(0x475356)
 _ZDA = const(0x5A4441)
 
-_EMPTY = scan.EMPTY
-_KIND = scan.KIND
-_COUNT = scan.COUNT
+# Said again, so that the compiler knows them: fix.UNKNOWN, and of scan.
+UNKNOWN = const(-(1 << 30))
+_EMPTY = const(1 - (1 << 30))
+_COUNT = const(5)
+_KIND = const(6)
+
+_ANY = const(TIME | LATLON | MODE | ALT | TRACK | SPEED)
+_SAME_MS = const(10)  # gpsd: times of day up to 10 ms apart are one epoch
+_DAY_MS = const(86400000)
 _FIELDS = 20
 _NO_DOP = const(9000)  # receivers say 0.00 or 99.99 for none
 # How good a position is: none, plain, differential or better, dead reckoning.
@@ -54,11 +60,12 @@ def _faa(mode):
 class Sentences(Framer):
     """Reads sentences into `_new`, which is never cleared: the record that gpsd calls newdata.
 
-    Rules of gpsd's that look back read `_fix` (the epoch so far), `_last_mode` and `_old_alt`; the subclass keeps them.
+    The epoch so far is `_fix`; it takes from `_new` just what a sentence vouches for. The subclass reports it:
+    `_renew()` when what follows makes a report of its own, `_next_epoch(mask)` when the time of day has moved.
     """
 
-    def __init__(self, on_sentence):
-        super().__init__(on_sentence)
+    def __init__(self):
+        super().__init__(self._sentence)
         # Fewest fields, what to read of them, a bit for those that may come without a time, the fields where a time of
         # day and a place begin that are taken whatever the rest says, the reader.
         self._kinds = {
@@ -67,8 +74,8 @@ class Sentences(Framer):
             _GNS: (13, b".tn.e.c023...c", 4, 1, 2, self._gns),
             _GLL: (7, b".n.e.tcc", 8, 5, 1, self._gll),
             _VTG: (5, b".2...3...c", 0, 0, 0, self._vtg),
-            GSA: (18, b"..0000000000000.2.0", 0, 0, 0, self._gsa),
-            GSV: (4, None, 0, 0, 0, None),  # satellites in view: nothing that a fix needs
+            _GSA: (18, b"..0000000000000.2.0", 0, 0, 0, self._gsa),
+            _GSV: (4, None, 0, 0, 0, None),  # satellites in view: nothing that a fix needs
             _ZDA: (4, b".t000", 0, 0, 0, self._zda),
         }
         self.ignored = 0
@@ -83,8 +90,12 @@ class Sentences(Framer):
         self._date = -1  # the last ddmmyy that was a date, and its day
         self._date_day = 0
         self._hdop = UNKNOWN
-        self._last_mode = 0
-        self._old_alt = False
+        self._dirty = False  # something came since the last report
+        self._reported = False  # by poll: what comes late of the same epoch makes no second report
+        self._untimed_seen = 0
+        # The last fix with a time: with `_old_alt` all that gpsd's rules ask of the past.
+        self._last_day = self._last_ms = self._last_mode = 0
+        self._last_alt = self._old_alt = False
         self._gga_talker = 0
         self._gga_tod = -1
         self._latch = False
@@ -96,14 +107,28 @@ class Sentences(Framer):
         self._sats = UNKNOWN
         self._status = 0
 
-    def _read(self, known, count):
-        """Take the sentence at hand, whose entry in `_kinds` this is, into `_new`; return what it vouches for.
-
-        `_timed` tells whether it had a time.
-        """
-        _, spec, _, clock, place, take = known
+    def _sentence(self):
+        """Take the sentence at hand."""
+        state = self.state
+        kind = state[_KIND]
+        count = state[_COUNT]
+        line = self.line
+        # "P" is for proprietary sentences, but Quectel says PQGSA and PQGSV for BeiDou and QZSS.
+        if line[0] == 80 and (line[1] != 81 or (kind != _GSA and kind != _GSV)):
+            kind = 0
+        known = self._kinds.get(kind)
+        if known is None or count < known[0]:
+            self.ignored += 1
+            self._gsa_talker = 0
+            return
+        if kind != _GSA:
+            self._gsa_talker = 0
+            if kind == _GSV:
+                return
+        before = self._this_tod
+        _, spec, untimed, clock, place, take = known
         v = self._values
-        n = scan.fields(self.line, self.ends, count, spec, len(spec), v)
+        n = scan.fields(line, self.ends, count, spec, len(spec), v)
         mask = 0
         self._timed = False
         if clock and v[clock] >= 0:
@@ -111,14 +136,64 @@ class Sentences(Framer):
             self._timed = True
             if self._day != UNKNOWN:
                 mask = TIME
+        new = self._new
         if place:
             self._placed = n & 15 == 2
             if self._placed:
-                new = self._new
                 new.lat_e7 = v[place]
                 new.lon_e7 = v[place + 2]
                 new.flags = HAS_POSITION if n == 2 else 0
-        return mask | take(v)
+        mask |= take(v)
+        if mask & TIME and self._day == UNKNOWN and self._fix.day != UNKNOWN:
+            self._renew()  # what had a time is told before the time is lost
+        if self._timed:
+            tod = self._this_tod
+            if tod != before:
+                if before == UNKNOWN or abs(tod - before) > _SAME_MS:
+                    self._next_epoch(mask)
+                else:
+                    self._renew()
+        elif untimed:
+            if self._untimed_seen & untimed:
+                self._renew()
+            self._untimed_seen |= untimed
+        if mask:
+            self._merge(mask, new)
+
+    def _merge(self, mask, new):
+        """Take from the record what its sentence vouches for."""
+        fix = self._fix
+        if mask & MODE:
+            if new.mode == 2:
+                self._keep_3d()
+            fix.mode = new.mode
+        if mask & TIME:
+            if self._day == UNKNOWN:
+                fix.day = fix.ms = UNKNOWN
+            else:
+                fix.day = self._day + self._tod // _DAY_MS
+                fix.ms = self._tod % _DAY_MS
+        if mask & LATLON:
+            fix.lat_e7 = new.lat_e7
+            fix.lon_e7 = new.lon_e7
+            fix.flags = new.flags
+        if mask & ALT:
+            fix.alt_mm = new.alt_mm
+        if mask & TRACK:
+            fix.course_cd = new.course_cd
+        if mask & SPEED:
+            fix.speed_mms = new.speed_mms
+        if mask & _ANY:
+            self._dirty = not self._reported
+        day = fix.day
+        if day != UNKNOWN:
+            ms = fix.ms
+            if day != self._last_day or not -_SAME_MS < ms - self._last_ms < _SAME_MS:
+                self._old_alt = self._last_alt
+                self._last_day = day
+                self._last_ms = ms
+            self._last_alt = fix.alt_mm != UNKNOWN
+            self._last_mode = fix.mode
 
     # --- pieces of sentences ---
 
