@@ -149,6 +149,7 @@ class Client:
         self.seats: dict[int, Seat] = {}
         self.left: list[int] = []
         self.commands: list[dict] = []
+        self.epoch = 0
         self.answers = 0  # RRs of the hub
         self.refused: list[str] = []
         self._receiver = Receiver(self.key, name.encode(), frame.DOWNLINK)
@@ -186,7 +187,16 @@ class Client:
         self.media.close()
 
     def derive(self, label: bytes) -> bytes:
-        return hmac.digest(self.key, label + bytes(4), "sha256")
+        return hmac.digest(self.key, label + self.epoch.to_bytes(4, "big"), "sha256")
+
+    def rotate(self) -> None:
+        """Begin the next key epoch."""
+        self.epoch += 1
+        self._uplink = frame.Channel(self.key, self.name.encode(), frame.UPLINK, self.epoch)
+        self._counter = 0
+        self._up = self._master(b"patrolink-ptt-up")
+        self._down.clear()
+        self.seats.clear()
 
     @staticmethod
     def now() -> int:

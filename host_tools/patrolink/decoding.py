@@ -84,6 +84,11 @@ class Decoder:
         self.refused = ""
         self.stats = Stats()
 
+    def epoch(self, device: str) -> int:
+        """Return the key epoch that a device is in, as its frames have shown."""
+        epoch: int = self._receivers[device].epoch
+        return epoch
+
     def rows(self, record: Record) -> list[Row]:
         """Return the rows of one frame: its positions, or its one message; none, and counted, when it is refused."""
         self.stats.frames += 1

@@ -224,6 +224,22 @@ def test_who_leaves_a_group_is_told_and_the_key_is_another(site, tmp_path):
     run(clients, lambda: len(b.seats[1].voice) == 3)
 
 
+def test_a_device_in_its_next_key_epoch_is_followed(site):
+    hub, clients = site()
+    join(clients, [1])
+    a, b, _ = clients
+    old = a.sealed(hubs.RR.pack(0x80, 201, 1, a.seats[1].terms["ssrc"]))
+    a.rotate()
+    join([a], [1])
+    grant(clients, a.seats[1])
+    spoken(a.seats[1], 3)
+    run(clients, lambda: len(b.seats[1].voice) == 3)
+    a.udp.sendto(old, ("127.0.0.1", a.seats[1].terms["floor_port"]))
+    settle(clients, 0.2)
+    counts = hub.stop()
+    assert counts["key_epochs"] == 1 and counts["refused"] == {"tag": 1}
+
+
 def test_an_event_is_answered_and_a_private_group_is_there_for_each(site):
     hub, clients = site()
     join(clients, [1])

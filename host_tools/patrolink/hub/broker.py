@@ -25,6 +25,7 @@ from patrolink.hub.downlink import Downlink
 from patrolink.hub.metrics import Metrics
 from patrolink.hub.site import Place
 from patrolink.hub.state import Counter
+from patrolink.keys import DeviceKey
 from patrolink.transport.mqtt import MqttTransport
 
 _MOST_WAITING = 20_000
@@ -103,6 +104,10 @@ class Broker:
         self._transport = await asyncio.to_thread(MqttTransport, self._place.site.broker, topics)
         self._reader.start()
         self._writer = asyncio.ensure_future(self._write())
+
+    def rekey(self, device: str, key: DeviceKey) -> None:
+        """A device has begun another key epoch."""
+        self._downlink.rekey(device, key)
 
     def send(self, device: str, kind: int, values: Values) -> None:
         """Tell a device a message, through the hub that talks to it."""

@@ -19,10 +19,14 @@ class Downlink:
     """
 
     def __init__(self, keys: dict[str, DeviceKey], take: Callable[[], int] | None = None) -> None:
-        self._channels = {
-            name: frame.Channel(key.secret, name.encode(), frame.DOWNLINK, key.epoch) for name, key in keys.items()
-        }
+        self._channels: dict[str, frame.Channel] = {}
+        for name, key in keys.items():
+            self.rekey(name, key)
         self._take = take or itertools.count().__next__
+
+    def rekey(self, device: str, key: DeviceKey) -> None:
+        """Go on under this key of a device: another epoch of it has begun."""
+        self._channels[device] = frame.Channel(key.secret, device.encode(), frame.DOWNLINK, key.epoch)
 
     def seal(self, device: str, kind: int, values: dict[str, Any]) -> bytes:
         """Return the frame of one message."""

@@ -61,6 +61,13 @@ class Device:
         return crypto.rtcp(self.key, b"patrolink-ptt-down")
 
 
+    def rekey(self, epoch: int) -> None:
+        """It has begun another key epoch."""
+        self.key = self.key._replace(epoch=epoch)
+        self.__dict__.pop("up", None)
+        self.__dict__.pop("down", None)
+
+
 @dataclass(eq=False)
 class Seat:
     """A device's place in a group."""

@@ -165,7 +165,17 @@ class Hub:
                 self._on_row(device, row)
         if rows and rows[-1]["message"] == "position":
             self._tell_desks({"type": "position", **rows[-1], "age_s": 0})
-        self._consider(device, any(row["message"] == "hello" for row in rows))
+        anew = self._decoder.epoch(device.name) != device.key.epoch
+        if anew:
+            self._rekey(device)
+        self._consider(device, anew or any(row["message"] == "hello" for row in rows))
+
+    def _rekey(self, device: Device) -> None:
+        """Follow a device into its next key epoch; what wraps its groups' keys is another one, too."""
+        device.rekey(self._decoder.epoch(device.name))
+        self.metrics.counts["key_epochs"] += 1
+        if self._broker is not None:
+            self._broker.rekey(device.name, device.key)
 
     def _on_row(self, device: Device, row: Row) -> None:
         self._tell_desks({"type": row["message"], **row})

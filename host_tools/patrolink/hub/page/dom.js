@@ -21,6 +21,11 @@ export function minutes(ms) {
   return `${Math.floor(s / 60)}:${String(s % 60).padStart(2, "0")}`;
 }
 
+/** Return the length of a burst. */
+export function length(ms) {
+  return ms < 60_000 ? `${(ms / 1000).toFixed(1)} s` : minutes(ms);
+}
+
 /** Return an age in seconds in words that fit a column. */
 export function age(s) {
   return s < 90 ? `${Math.round(s)} s` : s < 5400 ? `${Math.round(s / 60)} min` : `${Math.round(s / 3600)} h`;

@@ -2,6 +2,7 @@
 
 const TRACK = 400;  // points kept of each device
 const EARTH = 6371008.8;
+const NAME = 110;  // pixels of a name beside its place
 const LEAST = 1e-4, MOST = 20;  // pixels a metre
 
 const disc = (pen, x, y, size) => { pen.beginPath(); pen.arc(x, y, size, 0, 7); };
@@ -128,16 +129,18 @@ export class Plan {
         disc(pen, x, y, 12);
         pen.stroke();
       }
-      pen.textAlign = "left";
-      names.push([device + ({ talks: "  talks", alarm: "  emergency" }[mark] ?? ""), ink, x + 16, y + 4, mark]);
+      names.push([device + ({ talks: "  talks", alarm: "  emergency" }[mark] ?? ""), ink, x, y, mark]);
     }
-    // Over the tracks, and who talks over all.
+    // Over the tracks, who talks over all, and not over a neighbour.
     for (const [text, ink, x, y] of names.sort((a, b) => Boolean(a[4]) - Boolean(b[4]))) {
+      const crowded = names.some(other => other[2] > x && other[2] < x + NAME && Math.abs(other[3] - y) < 12);
+      pen.textAlign = crowded ? "right" : "left";
+      const from = x + (crowded ? -16 : 16);
       pen.strokeStyle = colour("--ground");
       pen.lineWidth = 4;
-      pen.strokeText(text, x, y);
+      pen.strokeText(text, from, y + 4);
       pen.fillStyle = ink;
-      pen.fillText(text, x, y);
+      pen.fillText(text, from, y + 4);
     }
   }
 

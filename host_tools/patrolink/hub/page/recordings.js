@@ -1,5 +1,5 @@
 // Recorded bursts, newest first, and their replay.
-import { $, el, minutes } from "./dom.js";
+import { $, el, length } from "./dom.js";
 
 const MOST = 200;
 
@@ -61,7 +61,7 @@ export class Recordings {
       const who = el("td", { title: `${row.talker} in ${row.group_name}` }, row.talker, el("small", { className: "under", textContent: row.group_name }));
       if (row.emergency) who.prepend(el("b", { className: "bad", textContent: "▲ " }));
       return el("tr", { data: { id: row.id } }, el("td", { className: "at", title: row.start }, at.toLocaleTimeString("en-GB")), who,
-        el("td", { className: "num long" }, minutes(row.duration_ms),
+        el("td", { className: "num long" }, length(row.duration_ms),
           el("small", { className: "under", title: "packets", textContent: row.lost ? `${row.lost} lost` : "" })),
         el("td", { className: "do" }, button));
     }));
