@@ -1,7 +1,7 @@
 """Fixes become frames: batches of positions, hello, and the device's status."""
 
 import patrolink_messages as m
-from agent.gps import fix as gps
+from agent.gps.fix import DATE_SUSPECT, DIFFERENTIAL, ESTIMATED, HAS_POSITION
 from patrolink_protocol import codec, frame, track
 
 UNKNOWN = track.UNKNOWN
@@ -49,7 +49,7 @@ class Reporter:
                 self.untimed += 1
                 return
             day, ms = self._time(now_ms)
-        elif not fix.flags & gps.DATE_SUSPECT:
+        elif not fix.flags & DATE_SUSPECT:
             self._base = (day, ms, now_ms)
         place_ms = self._place_ms
         self._fill(fix, now_ms)
@@ -93,18 +93,19 @@ class Reporter:
         row = self._row
         state = fix.mode
         flags = fix.flags
-        if not flags & gps.HAS_POSITION:
+        if not flags & HAS_POSITION:
             state = 1  # row keeps the last position, which costs no bits
         else:
             row[0] = fix.lat_e7
             row[1] = fix.lon_e7
             self._place_ms = now_ms
-        if flags & gps.DATE_SUSPECT:
-            state |= track.DATE_SUSPECT
-        if flags & gps.ESTIMATED:
-            state |= track.ESTIMATED
-        if flags & gps.DIFFERENTIAL:
-            state |= track.DIFFERENTIAL
+        if flags & ~HAS_POSITION:
+            if flags & DATE_SUSPECT:
+                state |= track.DATE_SUSPECT
+            if flags & ESTIMATED:
+                state |= track.ESTIMATED
+            if flags & DIFFERENTIAL:
+                state |= track.DIFFERENTIAL
         row[2] = state
         row[3] = fix.alt_mm
         row[4] = fix.speed_mms
