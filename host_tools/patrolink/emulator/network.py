@@ -14,6 +14,7 @@ from patrolink.emulator.scheduler import Scheduler
 
 _SEGMENT = 1400
 _HEADERS = 40  # TCP and IPv4
+_IDLE_MS = 10_000.0  # until the carrier lets go of a silent radio
 _RTO_MS = 200.0  # least retransmission time of a modern TCP
 
 
@@ -37,7 +38,7 @@ class Profile:
 
 
 PROFILES = {
-    "city": Profile(50, 15, 0.002, 10_000, 30_000, -80, gap_every_s=240, gap_ms=60),
+    "city": Profile(100, 80, 0.01, 10_000, 30_000, -80, gap_every_s=240, gap_ms=60),
     "village": Profile(120, 60, 0.02, 64, 256, -108, outage_every_s=1200, outage_s=40),
     "lift": Profile(60, 20, 0.01, 5_000, 20_000, -95, outage_every_s=180, outage_s=35),
     "handover": Profile(70, 40, 0.01, 2_000, 10_000, -100, gap_every_s=15, gap_ms=300, pdp_drop_every_s=1800),
@@ -99,7 +100,7 @@ class Connection:
         if self.dead:
             return
         size = len(data) + _HEADERS * (1 + len(data) // _SEGMENT)
-        when = net.departure(way, size)
+        when = net.departure(way, size) + net.promotion()
         if self.kind == "UDP":
             if net.stalled() or net.random.random() < net.profile.loss:
                 net.lost_datagrams += 1
@@ -171,6 +172,8 @@ class Network:
         self.covered = True
         self.duplicate = 0.0
         self.black_hole = False  # registered, but nothing passes
+        self.promotion_ms = 0.0  # from idle to connected
+        self._active = self._connected = scheduler.now
         self._stall_until = 0.0
         self._out_until = 0.0
         self._busy = {"up": 0.0, "down": 0.0}
@@ -251,6 +254,18 @@ class Network:
         start = max(self.scheduler.now, self._busy[way])
         self._busy[way] = start + size * 8 / kbps
         return self._busy[way]
+
+    def sleep(self) -> None:
+        """The radio is idle, as after a silence."""
+        self._active = self.scheduler.now - _IDLE_MS - 1
+
+    def promotion(self) -> float:
+        """Return how long a packet waits for the radio, which is idle when nothing has passed for a while."""
+        now = self.scheduler.now
+        if now - self._active > _IDLE_MS:
+            self._connected = now + self.promotion_ms
+        self._active = now
+        return max(0.0, self._connected - now)
 
     def delay(self) -> float:
         """Return one way's delay."""

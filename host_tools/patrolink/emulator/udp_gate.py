@@ -42,12 +42,14 @@ class Radio:
 class UdpGate:
     """Between devices and the hub's `ports`: the gate has the same ones on HOST.
 
-    `radios` has one entry a device, in the order in which they were heard first. What another thread does to them it
-    does under `held`.
+    profile  of devices that are heard first from now on
+    radios   one a device, in the order in which they were heard first
+
+    What another thread changes it changes under `held`.
     """
 
     def __init__(self, ports: Sequence[int], profile: Profile, seed: int) -> None:
-        self._profile, self._seed = profile, seed
+        self.profile, self._seed = profile, seed
         self.selector = selectors.DefaultSelector()
         self.scheduler = Scheduler(self._now())
         self.radios: list[Radio] = []
@@ -91,7 +93,7 @@ class UdpGate:
     def _open(self, sock: socket.socket, port: int, address: _Address, data: bytes) -> tuple[Radio, Connection]:
         radio = self._of_ssrc.get(data[4:8])
         if radio is None:
-            radio = Radio(self, self._profile, self._seed + len(self.radios))
+            radio = Radio(self, self.profile, self._seed + len(self.radios))
             self.radios.append(radio)
         connection = Connection(radio.network, "UDP")
         connection.remote = self.dial("UDP", "", port, connection)
