@@ -10,7 +10,8 @@ import json
 import sys
 
 HERE = __file__.rsplit("/", 1)[0] if "/" in __file__ else "."
-sys.path.insert(0, HERE)
+for room in ("", "/../protocol"):
+    sys.path.insert(0, HERE + room)
 
 from agent.gps import fix as gps  # noqa: E402
 from agent.gps.receiver import GpsReceiver  # noqa: E402
