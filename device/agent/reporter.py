@@ -30,7 +30,7 @@ class Reporter:
         self._view = memoryview(self._buf)
         self._row = [0] * 9
         self._opened_ms = 0
-        self._base = None  # (day, ms, monotonic ms) of the last believed time
+        self._base = None  # [day, ms, monotonic ms] of the last believed time
         self._place_ms = None  # when the position in _row was taken
         self.gps_mode = 0
         self.gps_sats = UNKNOWN
@@ -50,7 +50,13 @@ class Reporter:
                 return
             day, ms = self._time(now_ms)
         elif not fix.flags & DATE_SUSPECT:
-            self._base = (day, ms, now_ms)
+            base = self._base
+            if base is None:
+                self._base = [day, ms, now_ms]
+            else:
+                base[0] = day
+                base[1] = ms
+                base[2] = now_ms
         place_ms = self._place_ms
         self._fill(fix, now_ms)
         batch = self._track
@@ -75,7 +81,7 @@ class Reporter:
     def set_time(self, day, ms, now_ms):
         """Take the network's time, until the receiver knows better."""
         if self._base is None:
-            self._base = (day, ms, now_ms)
+            self._base = [day, ms, now_ms]
 
     def unix_ms(self, now_ms):
         """Return the unix time of a monotonic one in ms, None while no time is known."""
