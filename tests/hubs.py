@@ -149,6 +149,7 @@ class Client:
         self.seats: dict[int, Seat] = {}
         self.left: list[int] = []
         self.commands: list[dict] = []
+        self.states: list[dict] = []  # of our events
         self.epoch = 0
         self.answers = 0  # RRs of the hub
         self.refused: list[str] = []
@@ -259,6 +260,8 @@ class Client:
         message = decode.decode(kind, body)
         if kind == patrolink_messages.COMMAND:
             self.commands.append(message)
+        elif kind == patrolink_messages.EVENT_STATE:
+            self.states.append(message)
         elif kind == patrolink_messages.PTT_GROUP and not message["rights"]:
             self.left.append(message["group"])
             self.seats.pop(message["group"], None)

@@ -1,9 +1,14 @@
 """`patrolink hub` with devices on real sockets and a real broker: what they are told, who speaks, and who hears it."""
 
 import json
+import shutil
+import subprocess
+import urllib.request
 
 import av
+import patrolink_messages
 import pytest
+from patrolink.emulator.broker import Broker
 from patrolink_protocol import mcptt
 
 from tests import hubs
@@ -240,7 +245,7 @@ def test_a_device_in_its_next_key_epoch_is_followed(site):
     assert counts["key_epochs"] == 1 and counts["refused"] == {"tag": 1}
 
 
-def test_an_event_is_answered_and_a_private_group_is_there_for_each(site):
+def test_a_private_group_is_there_for_each_and_is_recorded(site):
     hub, clients = site()
     join(clients, [1])
     private = [n for n, seat in clients[0].seats.items() if seat.terms["kind"] == 1]
@@ -252,3 +257,84 @@ def test_an_event_is_answered_and_a_private_group_is_there_for_each(site):
     seat.release()
     settle(clients, 0.8)
     assert hub.stop()["recordings"] == 1
+
+
+def test_an_event_is_answered(site):
+    _, clients = site()
+    a = clients[0]
+    numbers = {"event_id": 9, "kind": 1, "phase": 0, "ack_wanted": 1, "cause": 0}
+    a.uplink(patrolink_messages.EVENT, {**numbers, "text": b""})
+    run(clients, lambda: a.states)
+    assert a.states[0]["event_id"] == 9 and a.states[0]["state"] == 1
+
+
+def test_terms_that_were_lost_are_told_after_the_next_hello(site):
+    _, clients = site()
+    a = clients[0]
+    a._mqtt.unsubscribe("p/a/d")  # a clean session: what is published meanwhile is gone
+    settle(clients, 0.3)
+    a.hello()
+    settle(clients, 0.5)
+    assert not a.seats
+    a._mqtt.subscribe("p/a/d", qos=1)
+    settle(clients, 0.3)
+    join(clients, [1])
+
+
+def test_the_hub_outlives_its_broker(tmp_path):
+    it = Broker()
+    ports = hubs.free_ports(2)
+    groups = GROUP.format(id=1, devices='["a", "b"]', more="")
+    text = SITE.format(url=it.url, ports=ports, top="", hub="", groups=groups)
+    hub = HubProcess(tmp_path, text, "ab")
+    clients = [Client(name, it.port) for name in "ab"]
+    try:
+        join(clients, [1])
+        it.stop()
+        grant(clients, clients[0].seats[1])  # voice needs no broker
+        spoken(clients[0].seats[1], 3)
+        run(clients, lambda: len(clients[1].seats[1].voice) == 3)
+        counts = hub.stop()
+        assert counts["voice_out"] == 3 and counts["refused"] == {}
+    finally:
+        for client in clients:
+            client.close()
+        hub.kill()
+
+
+@pytest.mark.skipif(shutil.which("tshark") is None, reason="no tshark (apt-get install tshark)")
+def test_wireshark_accepts_every_message_of_a_session(site, tmp_path):
+    hub, clients = site(options=("--pcap", str(tmp_path / "x.pcap")))
+    join(clients, [1])
+    a, b, c = (it.seats[1] for it in clients)
+    grant(clients, a, 10)
+    b.press(10)
+    run(clients, lambda: b.events[-1] == "PLACED")
+    c.press(0, mcptt.EMERGENCY)
+    run(clients, lambda: c.events[-1] == "GRANTED" and "REVOKED" in a.events)
+    c.release()
+    run(clients, lambda: b.events[-1] == "GRANTED")
+    b.release()
+    settle(clients, 0.3)
+    counts = hub.stop()
+    decoded = ["tshark", "-r", str(tmp_path / "x.pcap"), "-d", f"udp.port=={a.terms['floor_port']},rtcp"]
+    good = 'rtcp.app.name == "MCPT" && rtcp.length_check == 1 && !_ws.expert && !_ws.malformed'
+    done = subprocess.run(
+        [*decoded, "-Y", good, "-T", "fields", "-e", "rtcp.app.subtype"], capture_output=True, text=True
+    )
+    kinds = {int(word) & 15 for line in done.stdout.split() for word in line.split(",")}
+    assert len(done.stdout.splitlines()) == counts["floor_in"] + counts["floor_out"], done.stderr
+    assert kinds >= {0, 1, 2, 4, 5, 6, 9, 10}
+
+
+def test_the_console_tells_counts_to_prometheus(site):
+    with hubs.socket.socket() as it:
+        it.bind(("127.0.0.1", 0))
+        console = f"127.0.0.1:{it.getsockname()[1]}"
+    _, clients = site(hub=f'console = "{console}"')
+    join(clients, [1])
+    with urllib.request.urlopen(f"http://{console}/metrics") as answer:
+        lines = dict(line.rsplit(" ", 1) for line in answer.read().decode().splitlines() if line[0] != "#")
+    assert lines["patrolink_hub_devices_present"] == "3" and int(lines["patrolink_hub_floor_out_total"]) >= 3
+    with urllib.request.urlopen(f"http://{console}/status") as answer:
+        assert json.load(answer)["devices_present"] == 3

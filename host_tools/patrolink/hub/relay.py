@@ -104,11 +104,15 @@ class Relay:
             self.floor_of(group, Floor.start)
 
     def close(self) -> None:
-        """Read no more."""
+        """Read no more, and let no timer run."""
         for it in (self._floor, self._media):
             if self._loop is not None:
                 self._loop.remove_reader(it)
             it.close()
+        self._loop = None
+        for group in self._roster.groups.values():
+            if group.timer is not None:
+                group.timer.cancel()
 
     # --- floors and their timers --------------------------------------------------------------------------------------
 
