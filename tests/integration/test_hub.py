@@ -1,6 +1,7 @@
 """`patrolink hub` with devices on real sockets and a real broker: what they are told, who speaks, and who hears it."""
 
 import json
+import random
 import shutil
 import subprocess
 import urllib.request
@@ -15,6 +16,7 @@ from tests import hubs
 from tests.hubs import GROUP, SITE, Client, HubProcess, join, run, settle
 
 FRAME = bytes(range(160))
+LOCAL = "127.0.0.1"
 
 
 @pytest.fixture
@@ -170,6 +172,43 @@ def test_what_is_not_genuine_is_counted_and_changes_nothing(site):
     stranger.close()
     refused = hub.stop()["refused"]
     assert refused == {"length": 7, "replay": 2, "ssrc": 1, "tag": 4}, refused
+
+
+def test_hostile_datagrams_break_nothing(site, tmp_path):
+    seed = 20_261_125
+    rng = random.Random(seed)
+    hub, clients = site()
+    join(clients, [1])
+    a, b, _ = (it.seats[1] for it in clients)
+    grant(clients, a)
+    seeds = [a.packet(FRAME), a.packet(b""), a.client.sealed(hubs.RR.pack(0x80, 201, 1, a.terms["ssrc"])), bytes(40)]
+    ports = (a.terms["floor_port"], a.terms["media_port"])
+    for _ in range(40):  # each from a source of its own
+        with hubs.socket.socket(hubs.socket.AF_INET, hubs.socket.SOCK_DGRAM) as stranger:
+            for _ in range(50):
+                data = bytearray(rng.choice(seeds))
+                for _ in range(rng.randrange(6)):
+                    data[rng.randrange(len(data))] = rng.randrange(256)
+                stranger.sendto(
+                    data[: rng.randrange(len(data) + 1)] + rng.randbytes(rng.randrange(3)), (LOCAL, rng.choice(ports))
+                )
+    # A member that says what no participant may: genuine, and wrong all the same.
+    for _ in range(200):
+        body = bytearray(rng.randbytes(4 * rng.randrange(1, 12)))
+        head = (
+            bytes((0x80 | rng.randrange(32), 204, 0, 2 + len(body) // 4)) + a.terms["ssrc"].to_bytes(4, "big") + b"MCPT"
+        )
+        a.client.udp.sendto(a.client.sealed(head + body), (LOCAL, ports[0]))
+        settle(clients, 0.02)
+    log = (tmp_path / "hub.log").read_text()
+    assert "Traceback" not in log, f"seed {seed}: {log}"
+    settle(clients, 1)
+    c = clients[2].seats[1]
+    grant(clients, c, 0, mcptt.EMERGENCY)
+    spoken(c, 3)
+    run(clients, lambda: [v[2] for v in b.voice[-3:]] == [bytes([i]) * 160 for i in range(3)])
+    refused = hub.stop()["refused"]
+    assert refused["floor message"] > 50 and {"tag", "ssrc", "length"} <= set(refused), f"seed {seed}: {refused}"
 
 
 def test_a_flood_costs_its_source_only(site):

@@ -216,6 +216,8 @@ class Relay:
             self.floor_of(seat.group, lambda floor, now: floor.receive(seat.member, data, index, now))
         except mcptt.FloorError:
             self._refuse("floor message")
+        except OSError:  # no number that storage has not seen: nothing is granted
+            self._metrics.counts["storage_failed"] += 1
 
     def _locate(self, device: Device, source: Address, media: bool) -> None:
         """A genuine SRTCP packet has come from there."""

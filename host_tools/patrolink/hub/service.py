@@ -124,7 +124,10 @@ class Hub:
                 await asyncio.sleep(1)
                 self.relay.sweep()
                 self._tell_counts()
-            await asyncio.to_thread(state.save, self._addresses_path, self._addresses())
+            try:
+                await asyncio.to_thread(state.save, self._addresses_path, self._addresses())
+            except OSError:
+                self.metrics.counts["storage_failed"] += 1
 
     async def _purge(self) -> None:
         while True:
@@ -351,14 +354,18 @@ class Hub:
         return command
 
     def audit(self, who: str, what: str, **facts: Any) -> None:
-        """Write down who did what, before it is done: a line of JSON, only ever added."""
+        """Write down who did what, before it is done: a line of JSON, only ever added. UserError when that fails."""
         line = json.dumps({"time": rfc3339(unix_ms()), "who": who, "what": what, **facts}) + "\n"
-        handle = os.open(self._audit_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        with os.fdopen(handle, "w", encoding="utf-8") as f:
-            f.write(line)
-            if what == "listen_in":
-                f.flush()
-                os.fsync(handle)
+        try:
+            handle = os.open(self._audit_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            with os.fdopen(handle, "w", encoding="utf-8") as f:
+                f.write(line)
+                if what == "listen_in":
+                    f.flush()
+                    os.fsync(handle)
+        except OSError as e:
+            self.metrics.counts["storage_failed"] += 1
+            raise UserError(f"not done: the audit log cannot be written ({e.strerror}); free some space") from None
 
     # --- how it is ----------------------------------------------------------------------------------------------------
 
