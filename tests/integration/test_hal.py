@@ -1,8 +1,14 @@
 """Peripherals of the HAL of boards that are processes."""
 
+import os
+import pty
+import select
 import socket
+import struct
 
-from hal import posix
+import pytest
+from compat.netsock import UdpSocket
+from hal import audio, posix
 
 
 class Wire:
@@ -77,3 +83,104 @@ def test_an_output_is_a_gpio_or_an_led_at_its_brightest(tmp_path):
         assert path.read_text() == "0" and not pin.get()
     led.write_text("0\n")  # as the kernel says it
     assert not pin.get()
+
+
+class Led:
+    def __init__(self) -> None:
+        self.level, self.stuck = 0, False
+
+    def set(self, level: int) -> None:
+        self.level = 0 if self.stuck else level
+
+    def get(self) -> bool:
+        return bool(self.level)
+
+
+def test_datagrams_come_one_by_one_from_the_peer_alone():
+    peer = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    peer.bind(("127.0.0.1", 0))
+    inputs = posix.Inputs()
+    udp = UdpSocket("127.0.0.1", peer.getsockname()[1], inputs)
+    buf = bytearray(64)
+    assert udp.recv_into(buf) == 0
+    udp.send(memoryview(b"hello"))
+    data, source = peer.recvfrom(64)
+    assert data == b"hello"
+    stranger = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    stranger.sendto(b"me", source)
+    peer.sendto(b"one", source)
+    peer.sendto(b"second", source)
+    inputs.wait(5000)
+    assert udp.recv_into(buf) == 3 and buf[:3] == b"one"
+    assert udp.recv_into(buf) == 6 and buf[:6] == b"second"
+    assert udp.recv_into(buf) == 0
+    stranger.close()
+    peer.close()
+    for _ in range(3):
+        udp.send(b"into the void")  # the refusal that comes back is nobody's matter
+    assert udp.recv_into(buf) == 0
+    udp.close()
+    with pytest.raises(OSError, match=""):
+        UdpSocket("no.such.host.invalid", 1, inputs)
+
+
+@pytest.mark.parametrize("kind", ["pty", "fifo"])
+def test_a_microphone_gives_what_is_fresh_and_only_while_its_indicator_is_on(tmp_path, kind):
+    if kind == "pty":
+        far, near = pty.openpty()
+        path = os.ttyname(near)
+        posix.raw_line(near)
+    else:
+        path = str(tmp_path / "mic")
+        os.mkfifo(path)
+        far = os.open(path, os.O_RDWR)
+    led, log = Led(), []
+    led.level = 1  # a life before this one ended suddenly
+    mic = audio.Microphone(path, led, posix.Inputs(), log.append)
+    assert led.level == 0
+    os.write(far, b"stale" * 64)
+    assert mic.open() and led.level == 1 and mic.read() == 0
+    os.write(far, bytes(range(256)))
+    got = b""
+    while len(got) < 256:
+        assert select.select([mic._file], [], [], 5)[0]
+        n = mic.read()
+        got += mic.buf[:n]
+    assert got == bytes(range(256)) and mic.read() == 0
+    mic.close()
+    assert led.level == 0
+    led.stuck = True
+    assert not mic.open() and "indicator" in log[-1]
+    led.stuck = False
+    lost = audio.Microphone(str(tmp_path / "none"), led, posix.Inputs(), log.append)
+    assert not lost.open() and led.level == 0
+
+
+def test_a_speaker_takes_samples_and_never_waits(tmp_path):
+    path = str(tmp_path / "speaker")
+    os.mkfifo(path)
+    log: list[str] = []
+    clock = [0]
+    speaker = audio.Speaker(path, lambda: clock[0], log.append)
+    pcm = struct.pack("<80h", *range(80))
+    for _ in range(3000):  # more than any pipe holds
+        speaker.write(pcm)
+    far = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    assert os.read(far, 160) == pcm
+    os.close(far)
+    lost = audio.Speaker(str(tmp_path / "none" / "x"), lambda: clock[0], log.append)
+    for clock[0] in range(0, 3000, 10):
+        lost.write(pcm)
+    assert len(log) == 3
+
+
+def test_the_end_of_input_lets_go_of_the_key(tmp_path, monkeypatch):
+    path = str(tmp_path / "keys")
+    os.mkfifo(path)
+    far = os.open(path, os.O_RDWR)
+    monkeypatch.setattr(posix, "open_unbuffered", lambda _, mode="rb": open(path, mode, 0))  # noqa: SIM115
+    buttons = posix.Buttons(posix.Inputs(), None)
+    os.write(far, b"group 4294967295\nptt\n")
+    assert (buttons.read(), buttons.read(), buttons.read()) == (b"group 4294967295", b"ptt", None)
+    os.close(far)
+    assert (buttons.read(), buttons.read()) == (b"ptt-up", None)
