@@ -68,8 +68,9 @@ def test_the_log_is_bounded_and_a_line_stays_a_line():
     desk = Desk()
     desk.give(operator="chief\n0\tme\x7f")
     assert desk.lines()[0] == b"1000\t6\tchief?0?me?\t4"
-    for _ in range(1500):
+    for _ in range(800):
         desk.give()
+        desk.reporter.sent.clear()
     assert sorted(desk.files.data) == ["audit", "audit.old"]
     assert all([len(data) <= 16384 for data in desk.files.data.values()])
     assert desk.lines()[-1] == b"1000\t6\tchief\tresult\t0\tharbour"
