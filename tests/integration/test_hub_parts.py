@@ -17,9 +17,10 @@ from patrolink.hub.crypto import GroupKey
 from patrolink.hub.floor import Event, What
 from patrolink.hub.groups import Roster
 from patrolink.hub.metrics import Histogram, Metrics
-from patrolink.hub.recorder import OPUS, PCMA, Recorder, opus_samples
+from patrolink.hub.recorder import Recorder
 from patrolink.hub.site import EXAMPLE, Place, load, token_hash
 from patrolink.hub.trace import Trace
+from patrolink.hub.writer import OPUS, PCMA, opus_samples
 from patrolink_protocol import mcptt
 
 from tests import hubs

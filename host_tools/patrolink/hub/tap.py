@@ -6,8 +6,8 @@ from patrolink_protocol import srtp
 
 from patrolink.hub.crypto import GroupKey
 from patrolink.hub.desk import Voice
-from patrolink.hub.recorder import OPUS, PCMA
 from patrolink.hub.relay import Voice as Burst
+from patrolink.hub.writer import OPUS, PCMA
 
 _RATE = 8000
 _MOST_DECODERS = 64
