@@ -63,7 +63,7 @@ device-lib: $(UMQTT)
 
 # Debian packages make more tests possible; without them the tests say what they skipped. command:packages
 DEBIAN := mosquitto:mosquitto tshark:tshark cc:gcc,libc6-dev arm-none-eabi-gcc:gcc-arm-none-eabi,libnewlib-arm-none-eabi \
- qemu-system-arm:qemu-system-arm clang:clang,libclang-rt-dev gpsd:gpsd
+ qemu-system-arm:qemu-system-arm clang:clang,libclang-rt-dev gpsd:gpsd chromium:chromium,chromium-driver
 debian:
 	@missing=; for pair in $(DEBIAN); do \
 	  command -v $${pair%%:*} >/dev/null || [ -x /usr/sbin/$${pair%%:*} ] || missing="$$missing $$(echo $${pair#*:} | tr , ' ')"; \

@@ -96,26 +96,25 @@ def test_every_answer_carries_the_policies(place):
         assert headers["X-Content-Type-Options"] == "nosniff" and headers["Referrer-Policy"] == "no-referrer"
 
 
-@pytest.mark.parametrize(
-    "path", ["/page/..%2fsite.py", "/page/../site.py", "/recordings/..%2f..%2fkeys.toml", "/keys.toml"]
-)
-def test_nothing_but_the_page_is_served(place, path):
-    assert place.ask("GET", path, Cookie=cookie(place))[0] == 404
+def test_nothing_but_the_page_is_served(place):
+    mine = cookie(place)
+    for path in ("/page/..%2fsite.py", "/page/../site.py", "/recordings/..%2f..%2fkeys.toml", "/keys.toml"):
+        assert place.ask("GET", path, Cookie=mine)[0] == 404
 
 
-@pytest.mark.parametrize("body", [{"token": "guess"}, {"token": 5}, {}, [], "text"])
-def test_a_wrong_login_is_refused(tmp_path, alone, body):
+def test_a_wrong_login_is_refused_counted_and_written_down(tmp_path, alone):
     place = Place(tmp_path, alone)
     try:
-        assert place.ask("POST", "/login", body)[0] in (400, 401)
-        if body == {"token": "guess"}:
-            answers = [place.ask("POST", "/login", body) for _ in range(TRIES)]
-            assert answers[-1][0] == 429 and int(answers[-1][1]["Retry-After"]) > 0
-            assert place.ask("POST", "/login", {"token": TOKEN})[0] == 429, "guessing on does not pay"
-            assert [row["what"] for row in place.audit()].count("login refused") == TRIES
-            # A token stands in no log, right or wrong.
-            logs = (tmp_path / "hub.log").read_text() + str(place.audit())
-            assert "guess" not in logs and TOKEN not in logs
+        for body in ({}, [], "text", {"token": None}):
+            assert place.ask("POST", "/login", body)[0] in (400, 401)
+        answers = [place.ask("POST", "/login", {"token": "guess"}) for _ in range(TRIES)]
+        assert answers[0][0] == 401
+        assert answers[-1][0] == 429 and int(answers[-1][1]["Retry-After"]) > 0
+        assert place.ask("POST", "/login", {"token": TOKEN})[0] == 429, "guessing on does not pay"
+        assert [row["what"] for row in place.audit()] == ["login refused"] * TRIES
+        # A token stands in no log, right or wrong.
+        logs = (tmp_path / "hub.log").read_text() + str(place.audit())
+        assert "guess" not in logs and TOKEN not in logs
     finally:
         place.process.stop()
 
@@ -199,17 +198,9 @@ def test_what_is_asked_wrongly_is_refused_in_words(place):
 # --- the page -------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def crew(place, broker):
-    it = Crew(broker, desks.DEVICES)
-    it.walk()
-    yield it
-    it.close()
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    with desks.chromium(tmp_path_factory.mktemp("profile")) as it:
+@pytest.fixture
+def browser(tmp_path):
+    with desks.chromium(tmp_path / "profile") as it:
         yield it
 
 
@@ -269,16 +260,17 @@ class Page:
         return [entry["message"] for entry in self.browser.get_log("browser") if entry["level"] == "SEVERE"]
 
 
-@pytest.fixture
-def page(browser, place, crew):
-    it = Page(browser, place)
-    it.errors()
-    yield it
-    it.actions().release().perform()
-    assert it.errors() == []
+SCENARIOS = []
 
 
-def test_a_group_goes_from_idle_to_taken_is_heard_recorded_and_replayed(page, crew):
+def scenario(of):
+    """What follows runs in one browser, at one hub with its devices: each takes seconds to start."""
+    SCENARIOS.append(of)
+    return of
+
+
+@scenario
+def a_group_goes_from_idle_to_taken_is_heard_recorded_and_replayed(page, crew, place):
     row = page.row(HARBOUR)
     page.wait(lambda: "idle" in page.text(row))
     crew.talk("vest-1", HARBOUR, 1.5)
@@ -299,7 +291,8 @@ def test_a_group_goes_from_idle_to_taken_is_heard_recorded_and_replayed(page, cr
     page.wait(lambda: page.one("#recordings tr").get_attribute("data-playing") == "")
 
 
-def test_talking_by_holding_the_button(page, place, crew):
+@scenario
+def talking_by_holding_the_button(page, crew, place):
     page.one(page.row(CIRCLE)).click()
     page.hold(page.one("#key"))
     page.wait(lambda: "On air" in page.text("#key"))
@@ -326,7 +319,8 @@ def place_recordings(place: Place) -> list[dict]:
     return [json.loads(path.read_text()) for path in files]
 
 
-def test_talking_with_the_space_bar_and_no_stuck_key(page, crew):
+@scenario
+def talking_with_the_space_bar_and_no_stuck_key(page, crew, place):
     page.one(page.row(HARBOUR)).click()
     page.actions().key_down(" ").perform()
     page.wait(lambda: "On air" in page.text("#key"))
@@ -344,7 +338,8 @@ def test_talking_with_the_space_bar_and_no_stuck_key(page, crew):
     page.one("#make-name").clear()
 
 
-def test_the_key_again_within_the_last_word_goes_on(page, crew):
+@scenario
+def the_key_again_within_the_last_word_goes_on(page, crew, place):
     page.one(page.row(HARBOUR)).click()
     page.actions().key_down(" ").perform()
     page.wait(lambda: "On air" in page.text("#key"))
@@ -358,7 +353,8 @@ def test_the_key_again_within_the_last_word_goes_on(page, crew):
     page.wait(lambda: page.data(HARBOUR, "state") == "idle")
 
 
-def test_queued_then_granted(page, crew):
+@scenario
+def queued_then_granted(page, crew, place):
     """In the Chinese-named group nobody is pre-empted."""
     crew.talk("vest-4", CIRCLE)
     page.wait(lambda: page.data(CIRCLE, "state") == "talks")
@@ -373,7 +369,8 @@ def test_queued_then_granted(page, crew):
     page.wait(lambda: page.data(CIRCLE, "state") == "idle")
 
 
-def test_a_broadcast_denies_others_and_the_dispatcher_is_told_why(page, place, crew):
+@scenario
+def a_broadcast_denies_others_and_the_dispatcher_is_told_why(page, crew, place):
     page.one(page.row(NIGHT)).click()
     page.one("[value=broadcast]").click()
     page.hold(page.one("#key"))
@@ -392,7 +389,8 @@ def test_a_broadcast_denies_others_and_the_dispatcher_is_told_why(page, place, c
     crew.hush("vest-7", NIGHT)
 
 
-def test_an_emergency_is_first_and_listened_to(page, crew):
+@scenario
+def an_emergency_is_first_and_listened_to(page, crew, place):
     page.button(page.row(NIGHT), "Listen").click()
     page.wait(lambda: page.button(page.row(NIGHT), "Listen").get_attribute("aria-pressed") == "false")
     crew.talk("vest-8", NIGHT, 60, mcptt.EMERGENCY)
@@ -408,14 +406,16 @@ def test_an_emergency_is_first_and_listened_to(page, crew):
     assert page.one("#groups tbody tr").get_attribute("data-group") == str(HARBOUR)
 
 
-def test_an_sos_stands_until_it_was_seen(page, crew):
+@scenario
+def an_sos_stands_until_it_was_seen(page, crew, place):
     desks.sos(crew, "vest-3")
     page.wait(lambda: "SOS" in page.text("#alerts") and "vest-3" in page.text("#alerts"))
     page.button("#alerts", "Seen").click()
     assert page.text("#alerts") == ""
 
 
-def test_a_group_of_a_selection_and_its_end(page, place, crew):
+@scenario
+def a_group_of_a_selection_and_its_end(page, crew, place):
     """Its name is somebody's text: it is shown, never run."""
     name = "<img src=x> 临时"
     for device in ("vest-1", "vest-8"):
@@ -440,7 +440,8 @@ def test_a_group_of_a_selection_and_its_end(page, place, crew):
     assert {"make_group", "end_group"} <= {row["what"] for row in place.audit()}
 
 
-def test_a_private_call(page, crew):
+@scenario
+def a_private_call(page, crew, place):
     shown = len([row for row in page.all("#groups tr[data-group]") if row.is_displayed()])
     assert shown == 3, "private groups are not in the way"
     row = page.one("#devices td[title='vest-2']").find_element(page.by.XPATH, "..")
@@ -454,7 +455,8 @@ def test_a_private_call(page, crew):
     assert private not in (HARBOUR, CIRCLE, NIGHT) and crew.seat("vest-1", private) is None
 
 
-def test_listening_in_is_not_offered_where_the_site_forbids_it(page):
+@scenario
+def listening_in_is_not_offered_where_the_site_forbids_it(page, crew, place):
     assert "Listen in" not in page.text("#devices")
 
 
@@ -505,7 +507,8 @@ def test_the_hub_goes_and_comes_back(tmp_path, alone, browser):
         place.process.stop()
 
 
-def test_voice_comes_out_whole_through_jitter_and_loss(page):
+@scenario
+def voice_comes_out_whole_through_jitter_and_loss(page, crew, place):
     """The player itself, with a clock of its own: what is played, and how late, at the network's worst and its best."""
     played = page.browser.execute_async_script(
         """
@@ -548,7 +551,8 @@ def test_voice_comes_out_whole_through_jitter_and_loss(page):
     assert played["early"]["behind_ms"] < 330
 
 
-def test_the_picture(page, crew):
+@scenario
+def the_picture(page, crew, place):
     """A shift's worst minute, for people to look at: build/hub/console.png."""
     crew.talk("vest-4", CIRCLE, 20)
     page.wait(lambda: page.data(CIRCLE, "state") == "talks")
@@ -556,9 +560,10 @@ def test_the_picture(page, crew):
         crew.talk(name, CIRCLE, 20)
     desks.sos(crew, "vest-8")
     crew.talk("vest-2", HARBOUR, 20, mcptt.EMERGENCY)
+    crew.walk()
     page.one(page.row(NIGHT)).click()
     page.hold(page.one("#key"))
-    page.wait(lambda: "On air" in page.text("#key") and "EMERGENCY CALL" in page.text("#alerts"))
+    page.wait(lambda: "On air, 27 s" in page.text("#key") and "EMERGENCY CALL" in page.text("#alerts"))
     page.wait(lambda: "next: vest-5, vest-6" in page.text(page.row(CIRCLE)))
     page.wait(lambda: page.data(HARBOUR, "heard") == "yes" and page.text(f"{page.row(HARBOUR)} .lost") == "0 %")
     SHOT.parent.mkdir(parents=True, exist_ok=True)
@@ -575,3 +580,19 @@ def test_the_picture(page, crew):
     page.let_go()
     for name, group in (("vest-5", CIRCLE), ("vest-6", CIRCLE), ("vest-4", CIRCLE), ("vest-2", HARBOUR)):
         crew.hush(name, group)
+
+
+@pytest.mark.timeout(300)
+def test_the_page(browser, place, broker, subtests):
+    crew = Crew(broker, desks.DEVICES)
+    try:
+        crew.walk()
+        for of in SCENARIOS:
+            with subtests.test(of.__name__):
+                page = Page(browser, place)
+                page.errors()
+                of(page, crew, place)
+                assert page.errors() == []
+            page.let_go()
+    finally:
+        crew.close()

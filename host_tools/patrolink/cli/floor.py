@@ -39,8 +39,10 @@ async def _watch(args: argparse.Namespace) -> None:
             if live:
                 stack.enter_context(floors)
             changes = 0
+            known: dict[int, tuple[Any, ...]] = {}
             for group in client.hello["groups"]:
                 floors.take(group)
+                known[group["group"]] = _facts(group)
                 if not live and group["state"] != "idle":
                     _tell(group, args.json)
             while args.count is None or changes < args.count:
@@ -50,10 +52,17 @@ async def _watch(args: argparse.Namespace) -> None:
                 if told["type"] == "gone":
                     floors.drop(told["group"])
                 elif told["type"] in ("floor", "group"):
-                    changes += 1
                     floors.take(told)
-                    if not live:
-                        _tell(told, args.json)
+                    if known.get(told["group"]) != _facts(told):
+                        known[told["group"]] = _facts(told)
+                        changes += 1
+                        if not live:
+                            _tell(told, args.json)
+
+
+def _facts(group: dict[str, Any]) -> tuple[Any, ...]:
+    """What makes a change: members that come and go, and time that passes, make none."""
+    return tuple(str(group[name]) for name in ("name", "state", "ssrc", "talker", "emergency", "broadcast", "queue"))
 
 
 def _tell(group: dict[str, Any], as_json: bool) -> None:

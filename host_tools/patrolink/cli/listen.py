@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,6 +75,7 @@ class Listener:
             for group in chosen:
                 self._know(group)
                 await client.ask("listen", group=group["group"])
+            print(f"listening to {', '.join(self._names.values())}", file=sys.stderr, flush=True)
             taking = asyncio.ensure_future(self._take(client))
             enough = asyncio.ensure_future(self._enough.wait())
             try:

@@ -161,7 +161,7 @@ def _socket_url(url: str) -> str:
         host, _ = parts.hostname or "", parts.port
     except ValueError:
         host = ""
-    if parts.scheme not in ("http", "https") or not host:
+    if parts.scheme not in ("http", "https") or not host or parts.path not in ("", "/"):
         raise UserError(f"{url}: not a hub's console; write http://127.0.0.1:8080 or https://host:port")
     if parts.scheme == "http" and not _loopback(host):
         raise UserError(f"{url}: the token would travel in the clear; use https, or a tunnel to 127.0.0.1")

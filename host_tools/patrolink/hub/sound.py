@@ -79,9 +79,10 @@ class Wav:
 
     def __init__(self, path: Path) -> None:
         try:
-            self._file = wave.open(str(path), "wb")  # noqa: SIM115 - closed by `close`
+            self._raw = path.open("wb")
         except OSError as e:
             raise UserError(f"{path}: {e.strerror}; name a file that can be written with --output") from None
+        self._file = wave.open(self._raw, "wb")  # noqa: SIM115 - closed by `close`
         self._file.setparams((1, 2, RATE, 0, "NONE", ""))
         self._any = False
 
@@ -93,6 +94,7 @@ class Wav:
     def close(self) -> None:
         """Write the header."""
         self._file.close()
+        self._raw.close()
 
 
 class Speaker:
