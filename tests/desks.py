@@ -110,7 +110,7 @@ class Crew:
         self._lock = threading.Lock()
         self._lines: dict[tuple[str, int], list[bytes]] = {}
         self._due = time.monotonic()
-        self._packers = {}
+        self._walked = 0
         self._stop = False
         for it in self.clients.values():
             it.hello()
@@ -177,11 +177,12 @@ class Crew:
     def walk(self, steps: int = 40) -> None:
         """Have every device tell a track of its own around the harbour."""
         for i, (name, it) in enumerate(self.clients.items()):
+            # On from where it was.
             packer = Packer(it._uplink, track.TrackEncoder(2), it._counter)
             now = int(time.time() * 1000)
             moments = []
             for k in range(steps):
-                turn = i * 2.4 + k / 25
+                turn = i * 2.4 + (self._walked + k) / 25
                 lat, lon = (
                     45.5420 + 0.0022 * math.sin(turn) * (1 + i / 5),
                     13.7240 + 0.0034 * math.cos(turn * 0.8) * (1 + i / 4),
@@ -195,6 +196,7 @@ class Crew:
                 for _, data in packer.frames(moments):
                     it._mqtt.publish(f"p/{name}/u", data, qos=1)
                     it._counter += 1
+        self._walked += steps
 
     def close(self) -> None:
         self._stop = True

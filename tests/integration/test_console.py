@@ -552,6 +552,30 @@ def voice_comes_out_whole_through_jitter_and_loss(page, crew, place):
 
 
 @scenario
+def what_is_said_before_the_grant_goes_out_and_the_last_word_too(page, crew, place):
+    sent = page.browser.execute_async_script(
+        """
+        const done = arguments[0];
+        import("/page/sound.js").then(async ({ Press }) => {
+          const sound = {}, sent = [], press = new Press(sound, frame => sent.push(frame));
+          for (let k = 0; k < 60; k++) sound.onFrame(k);
+          const before = sent.length;
+          press.grant();
+          const granted = [...sent];
+          const start = performance.now(), released = press.release();
+          sound.onFrame("last word");
+          await released;
+          press.stop();
+          const tail_ms = performance.now() - start;
+          done({ before, granted, last: sent.at(-1), tail_ms, open: sound.onFrame !== null });
+        }).catch(e => done(String(e)));
+        """
+    )
+    assert sent["before"] == 0 and sent["granted"] == list(range(10, 60)), "one second, the newest"
+    assert sent["last"] == "last word" and sent["tail_ms"] >= 195 and not sent["open"]
+
+
+@scenario
 def the_picture(page, crew, place):
     """A shift's worst minute, for people to look at: build/hub/console.png."""
     crew.talk("vest-4", CIRCLE, 20)

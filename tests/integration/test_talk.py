@@ -1,8 +1,10 @@
 """`patrolink talk`, `listen` and `floor` against a real hub and real devices."""
 
+import http.client
 import json
 import os
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -224,6 +226,13 @@ def test_over_tls_the_certificate_is_verified(tmp_path, alone):
     try:
         code, _, err = tool(place, "floor", "--for", "1", SSL_CERT_FILE=str(tmp_path / "ca.pem"))
         assert code == 0, err
+        trust = ssl.create_default_context(cafile=str(tmp_path / "ca.pem"))
+        link = http.client.HTTPSConnection(place.host, context=trust, timeout=10)
+        link.request("POST", "/login", json.dumps({"token": TOKEN}), {"Origin": place.url})
+        answer = link.getresponse()
+        assert answer.status == 204 and "Secure" in answer.headers["Set-Cookie"]
+        assert "max-age" in answer.headers["Strict-Transport-Security"]
+        link.close()
         code, _, err = tool(place, "floor", "--for", "1")
         assert code == 2 and "certificate is not trusted" in err and "SSL_CERT_FILE" in err
     finally:

@@ -57,7 +57,9 @@ function hello(it) {
   const listened = remembered() ?? it.groups.filter(group => group.kind === "standing").slice(0, FEW).map(group => group.group);
   groups.clear();
   groups.listening.clear();
-  for (const group of it.groups) takeFloor(group);
+  groups.take(...it.groups);
+  it.groups.forEach(calls);
+  mark();
   for (const number of listened) if (groups.get(number)) listen(number, true);
   people();
   for (const fix of it.positions) {
@@ -70,17 +72,27 @@ function hello(it) {
 
 function takeFloor(group) {
   groups.take(group);
-  if (group.emergency && group.state !== "idle" && !groups.listening.has(group.group)) listen(group.group, true);
-  if (group.talker !== name) alerts.floor(group);
-  plan.marked.clear();
-  for (const { talker, state, emergency } of groups.all) if (state !== "idle") plan.marked.set(talker, emergency ? "alarm" : "talks");
-  plan.draw();
+  calls(group);
+  mark();
   const ear = ears.get(group.group);
   if (!ear) return;
   if (group.talker === ear.device) {
     ear.open = true;
     showEar(group.group);
   } else if (ear.open) stopEar(group.group);
+}
+
+/** An emergency call is shown, and heard whether or not somebody chose to. */
+function calls(group) {
+  if (group.emergency && group.state !== "idle" && !groups.listening.has(group.group)) listen(group.group, true);
+  alerts.floor(group.talker === name ? { ...group, emergency: false } : group);
+}
+
+/** Show on the map who talks. */
+function mark() {
+  plan.marked.clear();
+  for (const { talker, state, emergency } of groups.all) if (state !== "idle") plan.marked.set(talker, emergency ? "alarm" : "talks");
+  plan.draw();
 }
 
 function answer(row) {
@@ -96,7 +108,7 @@ function takeGroup(group) {
 
 function people() {
   devices.take(new Set(groups.all.flatMap(group => group.members)));
-  recordings.groups(groups.all);
+  recordings.groups(groups.all.filter(group => group.kind !== "private"));
 }
 
 // --- what a person does ---------------------------------------------------------------------------------------------

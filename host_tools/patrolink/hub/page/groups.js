@@ -6,6 +6,8 @@ const LOSSY = 0.03;
 const WORDS = { idle: "○ idle", talks: "● talks", mine: "▶ you talk", wait: "◔ queued", alarm: "▲ emergency", ending: "● is stopped" };
 const KINDS = { dynamic: "made here", private: "private" };
 
+const loud = group => group.state !== "idle" && group.emergency;
+
 export class Groups {
   /** listen(group, on), end(group): what a person does; chosen(group): the selection */
   constructor(on) {
@@ -26,14 +28,17 @@ export class Groups {
     return [...this.rows.values()].map(row => row.group);
   }
 
-  /** Take a group as the hub tells it. */
-  take(group) {
-    // The hub's clock to ours.
-    group.offset = Date.now() - group.now_ms;
-    const row = this.rows.get(group.group) ?? this.#make(group);
-    row.group = group;
-    this.#show(row);
-    this.#order();
+  /** Take groups as the hub tells them. */
+  take(...groups) {
+    let moves = false;
+    for (const group of groups) {
+      group.offset = Date.now() - group.now_ms;  // the hub's clock to ours
+      const row = this.rows.get(group.group) ?? this.#make(group);
+      moves ||= !row.group || loud(row.group) !== loud(group);
+      row.group = group;
+      this.#show(row);
+    }
+    if (moves) this.#order();
   }
 
   /** Take how much of a group's burst has come. */
@@ -145,8 +150,8 @@ export class Groups {
 
   /** Emergencies first, then as they are numbered. A row moves only when it has to. */
   #order() {
-    const loud = row => row.group.state !== "idle" && row.group.emergency;
-    const order = [...this.rows.values()].sort((a, b) => loud(b) - loud(a) || a.group.group - b.group.group);
+    const order = [...this.rows.values()]
+      .sort((a, b) => loud(b.group) - loud(a.group) || a.group.group - b.group.group);
     order.forEach(({ tr }, i) => {
       if (this.body.children[i] !== tr) this.body.insertBefore(tr, this.body.children[i] ?? null);
     });
