@@ -67,6 +67,7 @@ class Device:
         self.patrol = Patrol(
             uart, self.camera, self.reporter, self.outbox, self.events, self.link, self.session, now_ms, config
         )
+        self.patrol.radio = self.radio
         self._hello(counter.boot, config)
         log("device: ready, boot %d" % counter.boot)
 
@@ -93,6 +94,8 @@ class Device:
         if self.modem is not None:
             log("ptt: off: it needs a network stack of the board's own, and this one's is in the modem")
             return None
+        if not hasattr(self._hal, "Microphone"):
+            raise ConfigError("audio: this board has none; take it out of the configuration")
         import voice
 
         return voice.radio(self, config, self._hal, store, counter, log)

@@ -25,7 +25,7 @@ def start(path, load_hal, log):
     if hasattr(gc, "threshold"):
         gc.threshold(_SWEEP)
     hal = load_hal()
-    if config.get("audio") and not config.get("modem"):
+    if config.get("audio") and not config.get("modem") and hasattr(hal, "Microphone"):
         import voice  # noqa: F401
     if config.get("modem"):
         import agent.modem.driver

@@ -8,7 +8,8 @@ from agent.link.supervisor import MODEM
 
 _SILENT_MS = 3000
 _SOS, _BUTTON = 1, 0  # event.kind, event.cause
-_GPS_SILENT, _STORAGE_FAULT, _MODEM_FAULT, _CAMERA_FAULT, _OUTBOX_DROPPED = 1, 8, 16, 32, 128  # device_status.errors
+_GPS_SILENT, _STORAGE_FAULT, _MODEM_FAULT, _CAMERA_FAULT = 1, 8, 16, 32  # device_status.errors
+_MICROPHONE_FAULT, _OUTBOX_DROPPED = 64, 128
 
 
 class Patrol:
@@ -25,6 +26,7 @@ class Patrol:
         self._camera = self._unproven = camera
         if camera is not None:
             camera.open()
+        self.radio = None  # agent.ptt.radio.Radio, on a board that speaks
         self._reporter = reporter
         self._outbox = outbox
         self._events = events
@@ -97,6 +99,8 @@ class Patrol:
             errors |= _MODEM_FAULT
         if self._camera is not None and self._camera.fault:
             errors |= _CAMERA_FAULT
+        if self.radio is not None and self.radio.speaking.fault:
+            errors |= _MICROPHONE_FAULT
         if self._outbox.dropped:
             errors |= _OUTBOX_DROPPED
         return errors

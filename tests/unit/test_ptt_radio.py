@@ -163,7 +163,10 @@ def test_a_microphone_that_cannot_be_opened_asks_for_nothing():
     world.mic.broken = True
     world.press()
     world.run(100)
-    assert world.types() == [] and outcomes(world) == [3]
+    assert world.types() == [] and outcomes(world) == [3] and world.radio.speaking.fault
+    world.mic.broken = False
+    world.press()
+    assert not world.radio.speaking.fault
 
 
 def test_talk_time_ends_with_a_warning_though_the_key_stays_down():

@@ -58,6 +58,7 @@ class Speaking:
         self._randbelow = randbelow
         self._log = log
         self.press = None
+        self.fault = False  # the microphone could not be opened when it was wanted last
         self._now = self._served_ms = 0
 
     def is_open(self):
@@ -130,10 +131,8 @@ class Speaking:
         """Open the microphone, and hear nothing: the way is half duplex."""
         self._hearing.end()
         self._sound.hush()
-        if not self._talker.open():
-            self._log("ptt: the microphone cannot be opened")
-            return False
-        return True
+        self.fault = not self._talker.open()
+        return not self.fault
 
     def on(self, event, now_ms):
         """Take what the floor of the press's group tells."""
