@@ -191,6 +191,28 @@ def test_a_main_loop_that_stood_still_closes_the_microphone():
     assert "closed" in world.log[-1]
 
 
+def test_a_microphone_without_the_floor_is_closed_whatever_went_wrong():
+    world = talking()
+    world.radio.groups[0].floor.state = 0  # and nobody told
+    world.serve()
+    assert not world.mic.is_open
+
+
+def test_each_hub_counts_for_itself():
+    world = joined(index=100)
+    world.radio.take_group(terms(2, floor_port=6000, media_port=6002), world.ms)
+    world.run(50)
+    assert len(world.radio.lines) == 2
+    world.index = 3
+    world.give(bytes((0x80, 201, 0, 1, 0, 0, 0, 102)), 6000)
+    world.run(10)
+    assert world.radio.lines[1].up(world.ms) and not world.radio.refused
+    world.index = 3
+    world.give(bytes((0x80, 201, 0, 1, 0, 0, 0, 102)), 6000)
+    world.run(10)
+    assert world.radio.refused == 1
+
+
 def test_a_new_press_within_the_tail_goes_on():
     world = talking()
     world.press(b"ptt-up")
@@ -306,7 +328,7 @@ def test_half_duplex():
     for i in range(10):
         world.speak(88, i, LOUD, group=2)
         world.run(20)
-    assert world.mic.is_open and len(world.heard) == count
+    assert world.mic.is_open and len(world.heard) == count and world.radio.hearing.group is None
     world.press(b"ptt-up")
     for i in range(10, 40):
         world.speak(88, i, LOUD, group=2)

@@ -184,6 +184,14 @@ def test_a_gap_fades_and_is_not_the_end():
     assert faded == sorted(faded, reverse=True) and faded[-1] < it.value(39)[0] // 4
 
 
+def test_a_gap_longer_than_the_buffer_costs_its_time_once():
+    it = Network(20)
+    it.play([((n + 1) * 20, n) for n in range(60) if not 20 <= n < 30], 1600)
+    got = it.numbers(120)
+    assert len(got) == 100
+    assert 180 <= got[60] - got[39] <= 210
+
+
 def test_a_long_hole_is_silence_and_voice_goes_on_behind_it():
     it = Network(20)
     it.play([((n + 1) * 20, n) for n in range(20)] + [(1500 + (n + 1) * 20, n) for n in range(20, 40)], 2500)
