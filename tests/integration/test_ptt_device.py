@@ -5,18 +5,25 @@ import json
 import os
 import pty
 import time
+import tty
 
 import numpy as np
+import paho.mqtt.client as paho
+import patrolink_messages as m
 import pytest
+from paho.mqtt.enums import CallbackAPIVersion
 from patrolink import boards
 from patrolink.decoding import Decoder
+from patrolink.emulator import nmea
 from patrolink.emulator.device import boot
 from patrolink.emulator.headset import RATE, Headset
 from patrolink.keys import DeviceKey
 from patrolink.transport.mqtt import MqttTransport
+from patrolink_protocol import codec, frame
 
 from tests import hubs
 from tests.hubs import GROUP, SITE, HubProcess, keys_of
+from tests.rig import walk
 
 NAMES = ("unix-1", "linux-1")
 
@@ -58,13 +65,14 @@ class Pair:
         self.rows: list[dict] = []
         self.transport = MqttTransport(broker.url)
         stack.callback(self.transport.close)
-        self.headsets, self.devices, self.indicators = {}, {}, {}
+        self.headsets, self.devices, self.indicators, self.gps = {}, {}, {}, {}
         for name in NAMES:
             headset = self.headsets[name] = Headset()
             stack.callback(headset.close)
             board = name.split("-")[0]
-            master, slave = pty.openpty()
-            stack.callback(os.close, master)
+            self.gps[name], slave = pty.openpty()
+            tty.setraw(slave)
+            stack.callback(os.close, self.gps[name])
             stack.callback(os.close, slave)
             self.indicators[name] = folder / f"{name}.led"
             config = {
@@ -174,3 +182,53 @@ def test_keys_of_the_wearer_reach_the_station(pair):
     linux.kill()
     counts = it.hub.stop()
     assert counts["floor_begin"] == 4 and counts["refused"] == {}, counts
+
+
+def command(name: str, counter: int, **values) -> bytes:
+    """A genuine command to the device, as a hub sends it."""
+    buf = bytearray(m.MAX_FRAME)
+    texts = {"operator": b"duty", "name": b"", "value": b"ambient"}
+    values = {"command_id": counter, "action": 6, "expires_ms": 1 << 60, **texts, **values}
+    end = codec.encode_into(m.COMMAND, values, buf, frame.HEADER)
+    return bytes(
+        buf[
+            : frame.Channel(keys_of([name])[name], name.encode(), frame.DOWNLINK).seal_into(
+                buf, m.COMMAND, counter, end
+            )
+        ]
+    )
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("allowed", [False, True])
+def test_listening_in_is_refused_unless_the_device_allows_it_and_is_seen(pair, broker, allowed, tmp_path):
+    it = pair(listen_in=allowed)
+    for point in walk(4):
+        os.write(it.gps[NAMES[0]], nmea.epoch(point))
+        time.sleep(0.2)
+    it.told(lambda row: row["message"] == "position" and row["device"] == NAMES[0])
+    log = it.devices[NAMES[0]].log.read_text()
+    private = next(int(line.split()[2]) for line in log.splitlines() if line.startswith("ptt: group 2147"))
+    client = paho.Client(CallbackAPIVersion.VERSION2)
+    client.connect("127.0.0.1", broker.port)
+    client.loop_start()
+    client.publish(f"p/{NAMES[0]}/d", command(NAMES[0], 1 << 20, number=private), 1).wait_for_publish(10)
+    answer = it.told(lambda row: row["message"] == "answer")
+    audit = (tmp_path / NAMES[0] / "state" / "audit" / "audit").read_text()
+    assert f"\t6\tduty\t{private}\n" in audit
+    if allowed:
+        assert answer["result"] == "started"
+        it.until(lambda: it.lit(NAMES[0]))
+        it.devices[NAMES[0]].press("ptt")  # the wearer speaks: that goes first
+        time.sleep(0.5)
+        it.devices[NAMES[0]].press("ptt-up")
+        it.until(lambda: not it.lit(NAMES[0]))
+        bursts = [it.told(lambda row, g=g: row.get("role") == "talked" and row["group"] == g) for g in (private, 1)]
+        assert [row["outcome"] for row in bursts] == ["granted", "granted"]
+    else:
+        assert answer["result"] == "refused" and "does not allow" in answer["text"]
+        time.sleep(0.5)
+        assert not it.lit(NAMES[0])
+    client.publish(f"p/{NAMES[0]}/d", command(NAMES[0], (1 << 20) + 1, number=1, value=b""), 1).wait_for_publish(10)
+    assert it.told(lambda row: row["message"] == "answer" and row["command_id"] == (1 << 20) + 1)["result"] == "done"
+    client.loop_stop()

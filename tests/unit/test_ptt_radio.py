@@ -64,7 +64,7 @@ def test_the_way_to_the_hub_is_kept_open_and_found_again():
     assert world.reports_rr == 4 and line.up(world.ms) and world.opened == 2
     world.deaf = True
     world.run(50000)
-    assert not line.up(world.ms)
+    assert not line.up(world.ms) and world.log[-1] == "ptt: hub hub does not answer"
     assert world.opened > 2  # from another address, perhaps
     world.deaf = False
     world.run(16000)

@@ -1,7 +1,7 @@
 """One talk group as the device belongs to it: its terms, its keys, its floor, and the voice that comes in it."""
 
 from agent.ptt import floor
-from patrolink_protocol import srtp
+from patrolink_protocol import mcptt, srtp
 from patrolink_protocol.native import const
 
 LISTEN, TALK, EMERGENCY, BROADCAST = 1, 2, 4, 8  # rights
@@ -56,7 +56,7 @@ class Group:
         """Who is heard where several speak: the highest; 0 while nobody does."""
         if not self.voice_ssrc or not self.rights & LISTEN:
             return 0
-        return 1 + self.rank + (256 if self.floor.indicator & floor.m.EMERGENCY else 0)
+        return 1 + self.rank + (256 if self.floor.indicator & mcptt.EMERGENCY else 0)
 
     def taken(self):
         """The hub says who speaks. True when it is another burst than before."""

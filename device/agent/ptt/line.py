@@ -51,9 +51,10 @@ class Line:
         self.ssrcs = []  # of our groups there
         self.floor = self.media = None
         self._unanswered = 0
-        self._asked_ms = self._heard_ms = None
-        self._due_ms = self._start_ms = now_ms
+        self._heard_ms = None
+        self._due_ms = now_ms
         self.index = 0  # of the packet that was opened last
+        self.told = False  # whether it is up, as far as the log knows
 
     def up(self, now_ms):
         """True while the hub has been heard within 45 s."""

@@ -175,6 +175,9 @@ class Radio:
         for line in self.lines:
             self._take(line, now_ms)
             wait = min(wait, line.poll(now_ms))
+            if line.up(now_ms) != line.told:
+                line.told = not line.told
+                self._log("ptt: hub %s %s" % (line.address[0], "answers" if line.told else "does not answer"))
         for group in self.groups:
             due = group.poll(now_ms)
             if due is not None:
