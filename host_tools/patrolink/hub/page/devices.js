@@ -46,7 +46,7 @@ export class Devices {
     const row = this.rows.get(fix.device);
     if (!row) return;
     row.heard = Date.now() - (fix.age_s ?? 0) * 1000;
-    say(row.battery, fix.battery_pct === null || fix.battery_pct === undefined ? "" : `${fix.battery_pct} %`);
+    say(row.battery, fix.battery_pct === null || fix.battery_pct === undefined ? "" : `, battery ${fix.battery_pct} %`);
     row.battery.classList.toggle("bad", fix.battery_pct < 15);
     this.#ages();
   }
@@ -55,12 +55,13 @@ export class Devices {
     const button = (textContent, title, does) => el("button", { textContent, title, onclick: () => does(device) });
     const row = {
       device, heard: null, pick: el("input", { type: "checkbox", onchange: () => this.#count() }),
-      seen: el("td", { className: "num quiet", title: "age of its position" }), battery: el("td", { className: "num", title: "battery" }),
+      seen: el("span", { textContent: "no position" }), battery: el("span"),
     };
     const doings = el("td", { className: "do" }, button("Call", "A private call: hold to talk afterwards", this.on.call),
       button("Locate", "Ask for its position, show it on the map", this.on.locate));
     if (this.on.listenIn) doings.append(button("Listen in", "Open its microphone", this.on.listenIn));
-    row.tr = el("tr", {}, el("td", {}, el("label", {}, row.pick, ` ${device}`)), row.seen, row.battery, doings);
+    const facts = el("small", { className: "under" }, row.seen, row.battery);
+    row.tr = el("tr", {}, el("td", {}, el("label", {}, row.pick, el("span", {}, device, facts))), doings);
     row.tr.cells[0].title = device;
     this.rows.set(device, row);
     this.body.append(row.tr);
@@ -78,6 +79,6 @@ export class Devices {
   }
 
   #ages() {
-    for (const { heard, seen } of this.rows.values()) say(seen, heard === null ? "–" : age((Date.now() - heard) / 1000));
+    for (const { heard, seen } of this.rows.values()) if (heard !== null) say(seen, `${age((Date.now() - heard) / 1000)} ago`);
   }
 }
