@@ -162,15 +162,36 @@ def test_what_was_said_before_the_grant_does_not_delay_the_rest():
     it.play(arrivals, 6100, lambda u: u % 20 < 3)
     got = it.numbers(600)
     loud = [u for u in range(560) if u % 20 >= 3]
-    assert [u for u in loud if u not in got] == []
+    blended = [u for u in loud if u not in got]  # two in the time of one, until it is in time
+    assert len(blended) <= 2 * 35 and not [u for u in blended if u > 150], blended
     assert got[3] <= 480
     assert got[559] - 5590 <= 20 + 50 + 40 + 30, got[559]
+
+
+def test_speech_without_a_pause_is_quickened_until_it_is_in_time():
+    it = Network(20)
+    it.play([(450, n) for n in range(20)] + [((n + 1) * 20 + 50, n) for n in range(20, 200)], 4200)
+    got = it.numbers(400)
+    # A unit in four is heard in two halves at most, and only while it is late.
+    assert len(got) >= 400 - 2 * 35
+    assert got[399] - 3990 <= 20 + 50 + 40 + 60, got[399]
+    assert len([u for u in range(200, 400) if u in got]) == 200
+
+
+def test_two_units_in_the_time_of_one():
+    before, pcm = (
+        bytearray(struct.pack("<4h", 4000, 4000, -4000, 32767)),
+        bytearray(struct.pack("<4h", 0, 0, 4000, -32768)),
+    )
+    voice.blend(before, pcm, 4)
+    assert struct.unpack("<4h", pcm) == (4000, 3000, 0, -16385)
 
 
 def test_a_second_of_it_at_once_is_heard_whole():
     it = Network(20)
     it.play([(1000, n) for n in range(50)], 2400)
-    assert len(it.numbers(100)) == 100
+    got = it.numbers(100)
+    assert len(got) >= 60 and got[0] <= 1010 and got[99] - got[0] >= 790
 
 
 def test_a_gap_fades_and_is_not_the_end():

@@ -74,6 +74,25 @@ def fade(pcm: ptr8, n: int, keep: int) -> int:
 
 
 @micropython.viper
+def blend(before: ptr8, pcm: ptr8, n: int):
+    """Let n samples of `pcm` rise out of those of `before` that fall: two units in the time of one."""
+    i = 0
+    while i < n:
+        a = before[2 * i] | before[2 * i + 1] << 8
+        b = pcm[2 * i] | pcm[2 * i + 1] << 8
+        if a >= 32768:
+            a -= 65536
+        if b >= 32768:
+            b -= 65536
+        v = (a * (n - i) + b * i) // n
+        if v < 0:
+            v += 65536
+        pcm[2 * i] = v & 255
+        pcm[2 * i + 1] = v >> 8 & 255
+        i += 1
+
+
+@micropython.viper
 def copy(source: ptr8, at: int, out: ptr8, to: int, n: int):
     """Copy n bytes, upwards."""
     i = 0
