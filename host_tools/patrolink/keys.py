@@ -84,11 +84,16 @@ def _key(path: Path, device: str, entry: Any) -> DeviceKey:
 
 
 def create(path: Path, device: str) -> bytes:
-    """Make a random key for one device, write it to `path` (mode 0600) and return it."""
+    """Make a random key for one device, write it to `path` and return it."""
     key = secrets.token_bytes(32)
+    write(path, {device: key})
+    return key
+
+
+def write(path: Path, devices: dict[str, bytes]) -> None:
+    """Write the keys of devices in their first epoch to `path` (mode 0600)."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(handle, "w", encoding="utf-8") as f:
-        f.write(f'[devices]\n"{device}" = "{key.hex()}"\n')
-    return key
+        f.write("[devices]\n" + "".join(f'"{device}" = "{key.hex()}"\n' for device, key in devices.items()))

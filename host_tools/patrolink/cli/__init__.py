@@ -16,7 +16,7 @@ from types import ModuleType
 from patrolink import __version__
 from patrolink.errors import UserError
 
-VERBS = ("emulate", "monitor", "decode", "pack", "fix", "boards", "devices", "hub", "talk", "listen", "floor")
+VERBS = ("emulate", "call", "monitor", "decode", "pack", "fix", "boards", "devices", "hub", "talk", "listen", "floor")
 
 
 def _one_of(choices: Iterable[str], name: str) -> Callable[[str], str]:

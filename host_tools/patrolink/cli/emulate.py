@@ -59,7 +59,7 @@ the board's own sockets",
 
 
 @contextlib.contextmanager
-def _tidy_end() -> Iterator[None]:
+def tidy_end() -> Iterator[None]:
     """A terminated run takes its broker and its device with it: without this both would go on for ever."""
 
     def leave(number: int, frame: object) -> None:
@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
     if not args.speed > 0 or not 1 <= args.batch <= 255 or (args.fixes is not None and args.fixes < 1):
         raise UserError("--speed has to be above 0, --batch from 1 to 255, --fixes at least 1")
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_tidy_end())
+        stack.enter_context(tidy_end())
         out = Path(args.out or stack.enter_context(tempfile.TemporaryDirectory(prefix="patrolink-")))
         plan = Plan(
             board=args.board,
