@@ -169,6 +169,11 @@ class Crew:
         with self._lock:
             return self.clients[name].seats.get(group)
 
+    def told(self, name: str) -> list[dict]:
+        """What a device was told of its events."""
+        with self._lock:
+            return list(self.clients[name].states)
+
     def send(self, name: str, kind: int, values: dict) -> None:
         """Have a device send a message."""
         with self._lock:

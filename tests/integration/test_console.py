@@ -11,6 +11,7 @@ from patrolink.emulator.broker import Broker
 from patrolink.hub.sessions import SESSION_S, TRIES, TRY_AGAIN_S, Sessions, TooMany
 from patrolink.hub.site import Dispatcher
 from patrolink.hub.sound import decode
+from patrolink_names import NAMES
 from patrolink_protocol import mcptt
 
 from tests import desks
@@ -173,6 +174,7 @@ def test_what_is_asked_wrongly_is_refused_in_words(place):
         '{"do": "listen_in", "id": 1, "device": "vest-1", "reason": "curious"}': "does not allow",
         '{"do": "make_group", "id": 1, "name": "x", "devices": []}': "devices",
         '{"do": "make_group", "id": 1, "name": "x", "devices": ["nobody"]}': "nobody",
+        '{"do": "answer_event", "id": 1, "device": "vest-1", "event_id": 9, "state": "accepted"}': "no open event 9",
         '{"do": "end_group", "id": 1, "group": 1}': "1",
     }
 
@@ -407,11 +409,22 @@ def an_emergency_is_first_and_listened_to(page, crew, place):
 
 
 @scenario
-def an_sos_stands_until_it_was_seen(page, crew, place):
+def an_sos_stands_until_it_is_resolved_and_the_wearer_is_told_who_has_it(page, crew, place):
     desks.sos(crew, "vest-3")
     page.wait(lambda: "SOS" in page.text("#alerts") and "vest-3" in page.text("#alerts"))
-    page.button("#alerts", "Seen").click()
-    assert page.text("#alerts") == ""
+    # Who comes later sees it, too.
+    again = Page(page.browser, place, OTHER)
+    again.wait(lambda: "vest-3" in again.text("#alerts"))
+    again.button("#alerts", "I have it").click()
+    again.wait(lambda: "second has it" in again.text("#alerts"))
+    again.button("#alerts", "Resolved").click()
+    again.wait(lambda: again.text("#alerts") == "")
+    answers = [("received", ""), ("accepted", "second"), ("resolved", "second")]
+    page.wait(
+        lambda: [(NAMES["event_state", "state"][it["state"]], it["who"]) for it in crew.told("vest-3")] == answers
+    )
+    said = [(row["who"], row["state"]) for row in place.audit() if row["what"] == "answer_event"]
+    assert said == [("second", "accepted"), ("second", "resolved")]
 
 
 @scenario

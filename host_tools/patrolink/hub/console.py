@@ -3,7 +3,7 @@
 A browser logs in with a token and gets a cookie; a tool sends the token in its request (`Authorization: Bearer`). No
 token or session stands in an address, so none gets into a log. The page loads nothing from anywhere else.
 
-The socket (`/socket`) carries a desk (desk.py). From the hub come as JSON `hello` (site, name, ambient, groups,
+The socket (`/socket`) carries a desk (desk.py). From the hub come as JSON `hello` (site, name, ambient, groups, alarms,
 positions, recordings), all that `Desk.next` tells, and `reply` or `refused` to what was asked under the same `id`; as
 binary voice: group (u32), ssrc (u32), stamp (u32), all big-endian, A-law. To the hub go requests as JSON (`do` and the
 arguments of the method of Desk with that name; `id`), and as binary group (u32) and 1 to 480 bytes of A-law.
@@ -255,6 +255,7 @@ class Console:
             "name": desk.name,
             "ambient": site.ambient_listening,
             "groups": desk.groups(),
+            "alarms": desk.alarms(),
             "positions": desk.positions(),
             "recordings": desk.recordings(),
         }

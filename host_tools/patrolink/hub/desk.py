@@ -17,7 +17,7 @@ routes)`, where the hub adds /metrics and /status.
     group      a group has come or changed: the fields of `groups()`
     gone       a group has ended: group
     position   a device's newest fix: the fields of `positions()`
-    event      an SOS or another event of a device: the row of the decoder
+    event      an SOS or another event of a device, or what became of it: the fields of `alarms()`
     answer     of a device to a command: the row of the decoder
     recording  a burst has been recorded: the fields of `recordings()`
     lost       this reader is too slow: count of what was left out
@@ -102,6 +102,10 @@ class Desk:
     def positions(self) -> list[dict[str, Any]]:
         """Return the newest fix of every device: the decoder's position row and age_s."""
         return self._hub.positions()
+
+    def alarms(self) -> list[dict[str, Any]]:
+        """Return the events that a person has to take: the decoder's rows, and taken_by."""
+        return self._hub.alarms.rows()
 
     def recordings(self, group: int | None = None, limit: int = 100) -> list[dict[str, Any]]:
         """Return recorded bursts, newest first: id, group, talker, start (RFC 3339), duration_ms, packets, lost, ..."""
@@ -194,6 +198,10 @@ class Desk:
     def private(self, device: str) -> int:
         """Return the number of the group of one device and the station; `press` there is a private call."""
         return self._hub.roster.private(device)
+
+    def answer_event(self, device: str, event_id: int, state: str) -> None:
+        """Tell the wearer how far the answer to an event is (`accepted`, `resolved`, ... of event_state)."""
+        self._hub.answer_event(self.name, device, event_id, state)
 
     def command(self, device: str, action: str, number: int | None = None, name: str = "", value: str = "") -> int:
         """Send a command of the schema (`locate`, `stun`, ...) and return its id; `answer` comes.

@@ -92,6 +92,16 @@ class Command(_Request):
         return desk.command(self.device, self.action, self.number, self.name, self.value)
 
 
+class AnswerEvent(_Request):
+    do: Literal["answer_event"]
+    device: Device
+    event_id: Annotated[int, Field(ge=0, lt=1 << 32)]
+    state: str
+
+    def perform(self, desk: Desk) -> None:
+        desk.answer_event(self.device, self.event_id, self.state)
+
+
 class ListenIn(_Request):
     do: Literal["listen_in"]
     device: Device
@@ -112,7 +122,17 @@ class Recordings(_Request):
 
 _ANY: TypeAdapter[_Request] = TypeAdapter(
     Annotated[
-        Listen | Leave | Press | Release | MakeGroup | EndGroup | Private | Command | ListenIn | Recordings,
+        Listen
+        | Leave
+        | Press
+        | Release
+        | MakeGroup
+        | EndGroup
+        | Private
+        | Command
+        | AnswerEvent
+        | ListenIn
+        | Recordings,
         Field(discriminator="do"),
     ]
 )

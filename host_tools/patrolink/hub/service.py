@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import web
-from patrolink_messages import COMMAND, PTT_GROUP
+from patrolink_messages import COMMAND, EVENT_STATE, PTT_GROUP
 from patrolink_names import NAMES
 
 from patrolink.capture import Record
 from patrolink.decoding import Decoder, Row, rfc3339
 from patrolink.errors import UserError
 from patrolink.hub import console, state
+from patrolink.hub.alarms import Alarms, event_state
 from patrolink.hub.broker import Broker, unix_ms
 from patrolink.hub.crypto import GroupKey
 from patrolink.hub.desk import Desk
@@ -66,6 +67,7 @@ class Hub:
         self._unsure: set[str] = set()  # told while they were not to be seen
         self._voices: dict[int, deque[int]] = {}
         self._commands = state.Counter(place.state / "command.json", 64, 1)
+        self.alarms = Alarms(place.state / "alarms.json")
         self._audit_path = place.state / "audit.jsonl"
         self._addresses_path = place.state / "addresses.json"
         self._broker: Broker | None = None
@@ -181,6 +183,8 @@ class Hub:
             self._broker.rekey(device.name, device.key)
 
     def _on_row(self, device: Device, row: Row) -> None:
+        if row["message"] == "event":
+            row = self.alarms.take(row)
         self._tell_desks({"type": row["message"], **row})
         if row["message"] == "answer":
             self.audit(device.name, "answer", command=row["command_id"], result=row["result"], text=row["text"])
@@ -352,6 +356,14 @@ class Hub:
         self.audit(operator, "command", device=device, command=command, action=action, number=number, value=value)
         self._broker.send(device, COMMAND, {**facts, "number": number, **texts})
         return command
+
+    def answer_event(self, operator: str, device: str, event_id: int, how: str) -> None:
+        """Have a dispatcher take or resolve an event: the wearer and all desks are told."""
+        row = self.alarms.answer(device, event_id, operator, how)
+        self.audit(operator, "answer_event", device=device, event=event_id, state=how)
+        if self._broker is not None:
+            self._broker.send(device, EVENT_STATE, event_state(event_id, how, unix_ms(), operator))
+        self._tell_desks({"type": "event", **row})
 
     def audit(self, who: str, what: str, **facts: Any) -> None:
         """Write down who did what, before it is done: a line of JSON, only ever added. UserError when that fails."""

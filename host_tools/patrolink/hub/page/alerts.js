@@ -5,7 +5,7 @@ const AGAIN_MS = 8000;  // an alarm that nobody has seen sounds again
 const LOUD = { sos: "SOS", man_down: "MAN DOWN", tamper: "TAMPERED WITH" };
 
 export class Alerts {
-  /** alarm(): sound it; show(device): on the map; select(group) */
+  /** alarm(): sound it; show(device): on the map; select(group); answer(device, event, state) */
   constructor(on) {
     this.on = on;
     this.shown = new Map();
@@ -24,14 +24,15 @@ export class Alerts {
       ["To the group", () => this.on.select(group.group)], ["Show on the map", () => this.on.show(group.talker)]);
   }
 
-  /** An event of a device: raised ones stand here until somebody has seen them, or they are over. */
+  /** An event of a device stands here until a dispatcher has resolved it, or the wearer has withdrawn it. */
   event(row) {
-    const id = `event ${row.device} ${row.event_id}`, word = LOUD[row.kind];
+    const { device, event_id, taken_by } = row, id = `event ${device} ${event_id}`, word = LOUD[row.kind];
     if (row.phase === "cancelled" || row.phase === "cleared") return this.drop(id);
     if (!word) return;
-    const at = row.time ? ` at ${new Date(row.time).toLocaleTimeString("en-GB")}` : "";
-    this.#put(id, `▲ ${word}`, `${row.device}${at} ${row.text ?? ""}`, true, ["Show on the map", () => this.on.show(row.device)],
-      ["Seen", () => this.drop(id)]);
+    const at = row.time ? ` at ${new Date(row.time).toLocaleTimeString("en-GB")}` : "", does = taken_by ? "resolved" : "accepted";
+    this.#put(id, `▲ ${word}`, `${device}${at} ${row.text ?? ""}${taken_by ? `: ${taken_by} has it` : ""}`, !taken_by,
+      ["Show on the map", () => this.on.show(device)],
+      [taken_by ? "Resolved" : "I have it", () => this.on.answer(device, event_id, does)]);
   }
 
   /** A device's microphone has been asked to open to us, or is open. */
@@ -50,6 +51,10 @@ export class Alerts {
     if (!alert) return;
     alert.seen = true;
     alert.does();
+  }
+
+  clear() {
+    for (const id of [...this.shown.keys()]) if (id.startsWith("event ")) this.drop(id);
   }
 
   drop(id) {

@@ -25,7 +25,8 @@ const link = new Link({
 const groups = new Groups({ listen, end: group => ask("end_group", { group }), chosen: () => key.press || key.show("") });
 const key = new Key(link, sound, groups);
 const plan = new Plan($("plan").querySelector("canvas"));
-const alerts = new Alerts({ alarm: () => sound.tone("emergency"), show: device => plan.show(device), select: group => groups.select(group) });
+const alerts = new Alerts({ alarm: () => sound.tone("emergency"), show: device => plan.show(device), select: group => groups.select(group),
+  answer: (device, event_id, state) => ask("answer_event", { device, event_id, state }) });
 const recordings = new Recordings();
 const ears = new Map();  // private groups that we listen in to
 let devices = null;
@@ -39,7 +40,7 @@ function told(message) {
     counts: counts => groups.counts(counts),
     gone: ({ group }) => { groups.drop(group); sound.drop(group); groups.listening.delete(group); people(); },
     position: fix => { plan.take(fix); devices.fix(fix); },
-    event: row => { alerts.event(row); plan.draw(); },
+    event: row => alerts.event(row),
     recording: row => recordings.add(row),
     lost: ({ count }) => tell(`This page was too slow: ${count} packets or messages are missing`),
   }[message.type];
@@ -66,6 +67,8 @@ function hello(it) {
     plan.take(fix);
     devices.fix(fix);
   }
+  alerts.clear();
+  it.alarms.forEach(row => alerts.event(row));
   recordings.take(it.recordings);
   if (!groups.get(groups.selected) && it.groups.length) groups.step(1);
 }
