@@ -5,10 +5,12 @@ import pty
 import select
 import socket
 import struct
+import subprocess
 
 import pytest
 from compat.netsock import UdpSocket
 from hal import audio, posix
+from patrolink import home
 
 
 class Wire:
@@ -184,3 +186,38 @@ def test_the_end_of_input_lets_go_of_the_key(tmp_path, monkeypatch):
     assert (buttons.read(), buttons.read(), buttons.read()) == (b"group 4294967295", b"ptt", None)
     os.close(far)
     assert (buttons.read(), buttons.read()) == (b"ptt-up", None)
+
+
+_READS_A_FIFO = """
+import sys
+sys.path[:0] = [{device!r}, {protocol!r}]
+from hal import audio, posix
+class Led:
+    level = 0
+    def set(self, level): self.level = level
+    def get(self): return self.level
+mic = audio.Microphone({path!r}, Led(), posix.Inputs(), print)
+assert mic.open() and not mic.read()
+print("open")
+got = b""
+while len(got) < 480:
+    got += mic.buf[: mic.read()]
+assert not mic.read()
+mic.close()
+print(got == bytes(range(160)) * 3)
+"""
+
+
+def test_micropython_reads_a_fifo_without_waiting(tmp_path):
+    path = str(tmp_path / "mic")
+    os.mkfifo(path)
+    far = os.open(path, os.O_RDWR)
+    os.write(far, bytes(320))  # stale
+    code = _READS_A_FIFO.format(path=path, device=str(home.root() / "device"), protocol=str(home.root() / "protocol"))
+    command = [*home.interpreter("micropython"), "-c", code]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stdout.readline() == "open\n"
+        for _ in range(3):
+            os.write(far, bytes(range(160)))
+        assert process.stdout.readline() == "True\n"
+    os.close(far)
