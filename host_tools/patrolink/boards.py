@@ -83,6 +83,7 @@ class Ptt(_Strict):
 
     frame_ms: Literal[20, 60]
     replay_s: int = Field(default=0, ge=0, le=120)
+    groups: int = Field(default=8, ge=1, le=64)
     heap_kb: int | None = Field(default=None, ge=64, le=1_048_576)
 
 
@@ -133,7 +134,7 @@ class Board(_Strict):
 
     def config(self) -> dict[str, Any]:
         """Return what a device's configuration has to say on this board: its lines and pins, its voice."""
-        voice = {"ptt": self.ptt.model_dump(include={"frame_ms", "replay_s"})} if self.ptt else {}
+        voice = {"ptt": self.ptt.model_dump(exclude={"heap_kb"})} if self.ptt else {}
         if self.wiring is None:
             return voice
         wired = self.wiring.model_dump(exclude_none=True)
