@@ -137,7 +137,7 @@ def test_late_entry_and_a_new_address(site):
     c.keepalive()
     run(clients, lambda: c.seats[1].floor.talker == b"sip:a@test.example")
     spoken(a, 3)
-    run(clients, lambda: len(c.seats[1].voice) == 3)
+    run(clients, lambda: len(c.seats[1].voice) == len(b.voice) == 3)
     b.client.sockets()  # a network that maps anew
     b.client.keepalive()
     run(clients, lambda: b.client.answers == 2)

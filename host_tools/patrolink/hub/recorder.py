@@ -25,7 +25,7 @@ from patrolink.hub.crypto import GroupKey
 from patrolink.hub.floor import Event
 from patrolink.hub.groups import Group
 from patrolink.hub.metrics import Metrics
-from patrolink.hub.writer import SUFFIXES, Burst, Packet
+from patrolink.hub.writer import HEAD, SUFFIXES, Burst
 
 _MOST_BYTES = 256 << 20  # of packets in memory
 _LATE_S = 0.5  # after its end a burst's last voice comes
@@ -39,12 +39,21 @@ class _Open:
     talker: str
     ssrc: int
     indicator: int
-    packets: list[Packet] = field(default_factory=list)
+    keys: list[GroupKey] = field(default_factory=list)
+    packets: bytearray = field(default_factory=bytearray)  # no objects: the garbage collector would visit them all
     ended: str = ""
+
+    def add(self, index: int, key: GroupKey, packet: bytes | memoryview, ns: int) -> None:
+        if not self.keys or self.keys[-1] is not key:
+            self.keys.append(key)
+        self.packets += HEAD.pack(ns, index, len(self.keys) - 1, len(packet))
+        self.packets += packet
 
     def burst(self) -> Burst:
         group = self.group
-        return Burst(group.number, group.name, self.talker, self.ssrc, self.indicator, self.ended, self.packets)
+        return Burst(
+            group.number, group.name, self.talker, self.ssrc, self.indicator, self.ended, self.keys, bytes(self.packets)
+        )
 
 
 class Recorder:
@@ -71,7 +80,7 @@ class Recorder:
         assert event.member is not None
         self._open[event.ssrc] = _Open(group, event.member.name, event.ssrc, event.indicator)
 
-    def take(self, ssrc: int, index: int, key: GroupKey, packet: bytes, ns: int) -> None:
+    def take(self, ssrc: int, index: int, key: GroupKey, packet: bytes | memoryview, ns: int) -> None:
         """Keep a packet of a burst that is on."""
         burst = self._open.get(ssrc)
         if burst is None:
@@ -79,8 +88,8 @@ class Recorder:
         if self._bytes > _MOST_BYTES:
             self._metrics.counts["recording_dropped"] += 1
             return
-        self._bytes += len(packet)
-        burst.packets.append((ns, index, key, packet))
+        self._bytes += HEAD.size + len(packet)
+        burst.add(index, key, packet, ns)
 
     def end(self, event: Event) -> None:
         """A burst has ended: write it, once its last voice has come."""
@@ -102,7 +111,7 @@ class Recorder:
             self._metrics.counts["recordings_failed"] += 1
             return
         finally:
-            self._bytes -= sum(len(packet[3]) for packet in burst.packets)
+            self._bytes -= len(burst.packets)
         if row is not None:
             self._metrics.counts["recordings"] += 1
             self._listed.append(row)

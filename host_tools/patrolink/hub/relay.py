@@ -36,7 +36,7 @@ _APP = 204
 _REPROACHES = 8  # groups of a device that are tried for voice of an unknown SSRC
 
 Do = Callable[[Floor, int], None]
-Heard = Callable[["Voice", int, GroupKey, bytes, int], None]
+Heard = Callable[["Voice", int, GroupKey, bytes | memoryview, int], None]
 
 
 @dataclass(eq=False)
@@ -64,8 +64,8 @@ def now_ms() -> int:
 
 class Relay:
     """
-    heard     is handed every voice packet that was passed on: its Voice, index, key, bytes as they came, arrival in ns
-              of unix time
+    heard     is handed every voice packet that was passed on: its Voice, index, key, bytes as they came (good
+              during the call), arrival in ns of unix time
     found     is told of a device that has come, or come back
     """
 
@@ -265,9 +265,9 @@ class Relay:
         packet = self._view[:n]
         self._pass_on(group, packet, voice.seat.device.media)
         self._metrics.relay.add((time.time_ns() - ns) // 1000)
-        self._count(voice, self._index, key, bytes(packet), ns)
+        self._count(voice, self._index, key, packet, ns)
 
-    def _count(self, voice: Voice, index: int, key: GroupKey, packet: bytes, ns: int) -> None:
+    def _count(self, voice: Voice, index: int, key: GroupKey, packet: bytes | memoryview, ns: int) -> None:
         if not voice.packets:
             voice.first = index
         voice.packets += 1

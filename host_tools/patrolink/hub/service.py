@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import hmac
 import json
 import os
@@ -102,6 +103,8 @@ class Hub:
                 routes = [web.get("/metrics", self._on_metrics), web.get("/status", self._on_status)]
                 stack.push_async_callback((await console.serve(self, self.place, routes)).cleanup)
             self.relay.start()
+            gc.collect()
+            gc.freeze()  # thousands of devices and keys that stay: a collection would stop the relay to visit them
             tasks = [asyncio.ensure_future(job) for job in (self._tick(), self._purge())]
             hub = self.place.hub
             ready(
@@ -270,7 +273,7 @@ class Hub:
         """Return a group as consoles see it."""
         return {**group.status(), "now_ms": now_ms(), **self._counts_of(group)}
 
-    def _heard(self, voice: Voice, index: int, key: GroupKey, packet: bytes, ns: int) -> None:
+    def _heard(self, voice: Voice, index: int, key: GroupKey, packet: bytes | memoryview, ns: int) -> None:
         self.recorder.take(voice.ssrc, index, key, packet, ns)
         if voice.group.desks:
             self._tap.take(voice, voice.member.name, index, key, packet)

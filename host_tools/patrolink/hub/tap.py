@@ -44,7 +44,7 @@ class Tap:
         self._decoders: dict[int, _Opus] = {}
         self._seen: dict[int, None] = {}  # bursts, the newest last
 
-    def take(self, burst: Burst, talker: str, index: int, key: GroupKey, packet: bytes) -> None:
+    def take(self, burst: Burst, talker: str, index: int, key: GroupKey, packet: bytes | memoryview) -> None:
         """Hand a voice packet to the desks of its group, but not to the one that speaks."""
         group = burst.group
         before = group.before

@@ -12,6 +12,7 @@ import pickle
 import signal
 import struct
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,11 +29,11 @@ _SILENCE = 0xD5  # of A-law
 _LONGEST_S = 3700  # of a burst: the longest talk time that a site may set
 _NICE = 10  # the relay is first
 
-Packet = tuple[int, int, GroupKey, bytes]  # arrival in ns of unix time, index, key, as it came
+HEAD = struct.Struct(">QIHH")  # before each packet: arrival in ns of unix time, index, which key, bytes
 
 
 class Burst(NamedTuple):
-    """A burst that is over."""
+    """A burst that is over. `packets` are as they came, each behind its HEAD."""
 
     group: int
     group_name: str
@@ -40,12 +41,14 @@ class Burst(NamedTuple):
     ssrc: int
     indicator: int
     ended: str
-    packets: list[Packet]
+    keys: list[GroupKey]
+    packets: bytes
 
 
 def write(folder: Path, burst: Burst) -> dict[str, Any] | None:
     """Write a burst and return what its JSON says; None when no voice was in it."""
-    opened = _opened(burst.packets)
+    packets = list(_packets(burst))
+    opened = _opened(packets)
     if not opened:
         return None
     kind = opened[0][1]
@@ -58,7 +61,7 @@ def write(folder: Path, burst: Burst) -> dict[str, Any] | None:
     name = f"{start.replace('-', '').replace(':', '')}-{burst.group}-{burst.ssrc:08x}"
     sound = day / (name + SUFFIXES[kind])
     samples = _wav(sound, voice) if kind == PCMA else _ogg(sound, voice)
-    indices = [index for _, index, _, _ in burst.packets]
+    indices = [index for _, index, _, _ in packets]
     row = {
         "id": name,
         "group": burst.group,
@@ -81,6 +84,17 @@ def write(folder: Path, burst: Burst) -> dict[str, Any] | None:
 
 
 Opened = tuple[int, int, int, bytes]  # arrival in ns, payload type, samples since the first packet, payload
+
+
+Packet = tuple[int, int, GroupKey, bytes]  # arrival in ns, index, key, as it came
+
+
+def _packets(burst: Burst) -> Iterator[Packet]:
+    at = 0
+    while at < len(burst.packets):
+        ns, index, place, n = HEAD.unpack_from(burst.packets, at)
+        at += HEAD.size + n
+        yield ns, index, burst.keys[place], burst.packets[at - n : at]
 
 
 def _opened(packets: list[Packet]) -> list[Opened]:
