@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.keywrap import aes_key_unwrap
 from patrolink.cli import main
 from patrolink.errors import UserError
 from patrolink.hub import crypto, state
+from patrolink.hub.audit import Audit
 from patrolink.hub.crypto import GroupKey
 from patrolink.hub.floor import Event, What
 from patrolink.hub.groups import Roster
@@ -166,6 +167,19 @@ def test_before_burst_numbers_begin_anew_all_keys_are_new(folder):
     assert numbers[-2:] == [1, 2] and len(set(numbers)) == 5
     assert [group.key.number for group in it.groups.values()] == [n + 1 for n in keys]
     assert len(told) == len(it.seats)
+
+
+def test_the_audit_log_is_only_added_to_and_what_it_cannot_hold_is_not_done(tmp_path):
+    path, metrics = tmp_path / "audit.jsonl", Metrics()
+    audit = Audit(path, metrics)
+    audit.write("duty", "listen_in", device="vest-1", reason="no answer\nfor an hour")
+    audit.write("duty", "press", group=1)
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [row["what"] for row in rows] == ["listen_in", "press"] and rows[0]["reason"].endswith("hour")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    with pytest.raises(UserError, match="not done: the audit log cannot be written"):
+        Audit(tmp_path, metrics).write("duty", "press")
+    assert metrics.counts["storage_failed"] == 1
 
 
 # --- recorder -------------------------------------------------------------------------------------------------------

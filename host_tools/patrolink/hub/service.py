@@ -4,8 +4,6 @@ import asyncio
 import contextlib
 import gc
 import hmac
-import json
-import os
 import signal
 from collections import deque
 from collections.abc import Callable
@@ -17,10 +15,11 @@ from patrolink_messages import COMMAND, EVENT_STATE, PTT_GROUP
 from patrolink_names import NAMES
 
 from patrolink.capture import Record
-from patrolink.decoding import Decoder, Row, rfc3339
+from patrolink.decoding import Decoder, Row
 from patrolink.errors import UserError
 from patrolink.hub import console, state
 from patrolink.hub.alarms import Alarms, event_state
+from patrolink.hub.audit import Audit
 from patrolink.hub.broker import Broker, unix_ms
 from patrolink.hub.crypto import GroupKey
 from patrolink.hub.desk import Desk
@@ -69,7 +68,7 @@ class Hub:
         self._voices: dict[int, deque[int]] = {}
         self._commands = state.Counter(place.state / "command.json", 64, 1)
         self.alarms = Alarms(place.state / "alarms.json")
-        self._audit_path = place.state / "audit.jsonl"
+        self.audit = Audit(place.state / "audit.jsonl", self.metrics).write
         self._addresses_path = place.state / "addresses.json"
         self._broker: Broker | None = None
         self._load_addresses()
@@ -107,17 +106,8 @@ class Hub:
             gc.freeze()  # thousands of devices and keys that stay: a collection would stop the relay to visit them
             tasks = [asyncio.ensure_future(job) for job in (self._tick(), self._purge())]
             hub = self.place.hub
-            ready(
-                {
-                    "shard": hub.shard,
-                    "floor_port": hub.floor_port,
-                    "media_port": hub.media_port,
-                    "host": hub.host,
-                    "console": hub.console,
-                    "groups": len(self.roster.groups),
-                    "devices": len(self.roster.devices),
-                }
-            )
+            told = hub.model_dump(include={"shard", "host", "floor_port", "media_port", "console"})
+            ready({**told, "groups": len(self.roster.groups), "devices": len(self.roster.devices)})
             await stop.wait()
             for task in tasks:
                 task.cancel()
@@ -367,20 +357,6 @@ class Hub:
         if self._broker is not None:
             self._broker.send(device, EVENT_STATE, event_state(event_id, how, unix_ms(), operator))
         self._tell_desks({"type": "event", **row})
-
-    def audit(self, who: str, what: str, **facts: Any) -> None:
-        """Write down who did what, before it is done: a line of JSON, only ever added. UserError when that fails."""
-        line = json.dumps({"time": rfc3339(unix_ms()), "who": who, "what": what, **facts}) + "\n"
-        try:
-            handle = os.open(self._audit_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-            with os.fdopen(handle, "w", encoding="utf-8") as f:
-                f.write(line)
-                if what == "listen_in":
-                    f.flush()
-                    os.fsync(handle)
-        except OSError as e:
-            self.metrics.counts["storage_failed"] += 1
-            raise UserError(f"not done: the audit log cannot be written ({e.strerror}); free some space") from None
 
     # --- how it is ----------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,34 @@
+"""What dispatchers did, and what devices answered: a file of JSON lines that is only ever added to."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from patrolink.decoding import rfc3339
+from patrolink.errors import UserError
+from patrolink.hub.broker import unix_ms
+from patrolink.hub.metrics import Metrics
+
+_AT_ONCE = ("listen_in",)  # on storage before it is done, power cut or not
+
+
+class Audit:
+    """The audit log of one hub, readable by its owner only."""
+
+    def __init__(self, path: Path, metrics: Metrics) -> None:
+        self._path, self._metrics = path, metrics
+
+    def write(self, who: str, what: str, **facts: Any) -> None:
+        """Write down who does what, before it is done; UserError when that fails, and it is not to be done."""
+        line = json.dumps({"time": rfc3339(unix_ms()), "who": who, "what": what, **facts}) + "\n"
+        try:
+            handle = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            with os.fdopen(handle, "w", encoding="utf-8") as f:
+                f.write(line)
+                if what in _AT_ONCE:
+                    f.flush()
+                    os.fsync(handle)
+        except OSError as e:
+            self._metrics.counts["storage_failed"] += 1
+            raise UserError(f"not done: the audit log cannot be written ({e.strerror}); free some space") from None
