@@ -60,7 +60,6 @@ class Device:
         """What goes to it."""
         return crypto.rtcp(self.key, b"patrolink-ptt-down")
 
-
     def rekey(self, epoch: int) -> None:
         """It has begun another key epoch."""
         self.key = self.key._replace(epoch=epoch)
