@@ -6,13 +6,14 @@ import shutil
 import stat
 import subprocess
 import time
+import types
 
 import av
 import pytest
 from cryptography.hazmat.primitives.keywrap import aes_key_unwrap
 from patrolink.cli import main
 from patrolink.errors import UserError
-from patrolink.hub import crypto, state
+from patrolink.hub import crypto, service, state
 from patrolink.hub.audit import Audit
 from patrolink.hub.crypto import GroupKey
 from patrolink.hub.floor import Event, What
@@ -167,6 +168,34 @@ def test_before_burst_numbers_begin_anew_all_keys_are_new(folder):
     assert numbers[-2:] == [1, 2] and len(set(numbers)) == 5
     assert [group.key.number for group in it.groups.values()] == [n + 1 for n in keys]
     assert len(told) == len(it.seats)
+
+
+def test_terms_are_told_again_to_who_does_not_show_itself(folder, monkeypatch):
+    path = folder / "site.toml"
+    ports = hubs.free_ports(2)
+    path.write_text(path.read_text().replace("5004", str(ports[0])).replace("5006", str(ports[1])))
+    clock, told = [10_000], []
+    monkeypatch.setattr(service, "now_ms", lambda: clock[0])
+    hub = service.Hub(Place(path))
+    hub._broker = types.SimpleNamespace(send=lambda device, kind, values: told.append((clock[0], values["group"])))
+    device = hub.roster.devices["vest-1"]
+    try:
+        for _ in range(2 * 3600):  # it sends a frame each second, and none on the floor socket
+            hub._consider(device, False)
+            clock[0] += 1000
+        times = sorted({(ms - 10_000) // 60_000 for ms, _ in told})
+        assert times == [0, 1, 3, 7, 15, 31, 63] and len(told) == 2 * len(times), "two groups each time"
+        told.clear()
+        hub.relay.found(device)
+        assert len(told) == 2, "it may not have heard the last time"
+        device.heard_ms = clock[0]
+        clock[0] += 10**8
+        hub._consider(device, False)
+        assert len(told) == 2, "it shows itself: it knows"
+        hub._consider(device, True)
+        assert len(told) == 4
+    finally:
+        hub.relay.close()
 
 
 def test_the_audit_log_is_only_added_to_and_what_it_cannot_hold_is_not_done(tmp_path):
