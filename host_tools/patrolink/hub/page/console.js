@@ -185,7 +185,7 @@ function stopEar(group) {
 
 // --- keys -----------------------------------------------------------------------------------------------------------
 
-const writes = target => target.closest("input:not([type=radio], [type=checkbox]), select, dialog");
+const writes = target => target.closest?.("input:not([type=radio], [type=checkbox]), select, dialog");
 const KEYS = {
   " ": () => key.down(groups.selected),
   ArrowUp: () => groups.step(-1), ArrowDown: () => groups.step(1),
@@ -198,7 +198,7 @@ const KEYS = {
 addEventListener("keydown", e => {
   sound.start();
   const does = KEYS[e.key.length === 1 ? e.key.toLowerCase() : e.key];
-  if (!does || e.ctrlKey || e.altKey || e.metaKey || $("console").hidden || writes(e.target) || e.target.closest("canvas, [type=radio]")
+  if (!does || e.ctrlKey || e.altKey || e.metaKey || $("console").hidden || writes(e.target) || e.target.closest?.("canvas, [type=radio]")
     && e.key.startsWith("Arrow")) return;
   e.preventDefault();
   if (!e.repeat || e.key.startsWith("Arrow")) does();
@@ -206,8 +206,8 @@ addEventListener("keydown", e => {
 // A key that came up elsewhere must not leave us talking.
 addEventListener("keyup", e => {
   if (e.key !== " ") return;
-  if (!writes(e.target)) e.preventDefault();
   key.up();
+  if (!writes(e.target)) e.preventDefault();
 });
 for (const end of ["pointerup", "pointercancel", "blur", "pagehide"]) addEventListener(end, () => key.up());
 addEventListener("visibilitychange", () => document.hidden && key.up());
