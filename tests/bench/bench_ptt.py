@@ -4,7 +4,7 @@ Writes build/bench/ptt.json. For each place and board presses of the key with NI
 with the key, the other half after the grant tone (NIST's way, 0.68 s behind the press):
 
     KPI 1  press to the grant tone at the talker's speaker      bar: p95 < 300 ms
-    KPI 2  press to the first voice at the other's speaker, spoken with the key
+    KPI 2  press to the first voice at the other's speaker, spoken with the key: p95 < 1000 ms
     KPI 3  mouth to ear by NIST's ITS delay estimation          bar: p95 < 300 ms
     KPI 4  a device that has just been switched on joins while another speaks: from its joining to its speaker's first
            voice                                                bar: p95 < 350 ms
@@ -57,7 +57,7 @@ PROMOTION_MS = 260.0
 EDGE = int(0.1 * RATE)
 FOUND = 0.5  # correlation above which a piece of speech is there
 OUTCOMES = ("granted", "queued", "denied", "failed", "abandoned", "revoked")
-BARS = {"kpi1_ms": 300, "kpi3_ms": 300, "kpi4_ms": 350}
+BARS = {"kpi1_ms": 300, "kpi2_ms": 1000, "kpi3_ms": 300, "kpi4_ms": 350}  # p95, in the city
 
 
 def clips() -> list[np.ndarray]:
@@ -362,18 +362,18 @@ def late_entry(speech: list[np.ndarray]) -> dict[str, dict]:
 def main() -> None:
     speech = clips()
     results: dict[str, object] = {"seed": SEED, "clips": len(speech)}
-    results.update(bursts(speech))
-    results.update(late_entry(speech))
     out = ROOT / "build" / "bench" / "ptt.json"
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-    for name, values in results.items():
-        print(f"{name}: {json.dumps(values)}")
-    for name, values in results.items():
-        for kpi, bar in BARS.items():
-            figure = values.get(kpi) if isinstance(values, dict) else None
-            if figure and name.split()[-3:][0] != "dead" and "city" in name and figure["p95"] >= bar:
-                print(f"missed: {name}: {kpi} p95 {figure['p95']} is not under {bar}")
+    for part in (bursts, late_entry):
+        rows = part(speech)
+        results.update(rows)
+        out.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+        for name, values in rows.items():
+            print(f"{name}: {json.dumps(values)}", flush=True)
+            for kpi, bar in BARS.items():
+                figure = values.get(kpi)
+                if figure and "city" in name and figure["p95"] >= bar:
+                    print(f"missed: {name}: {kpi} p95 {figure['p95']} is not under {bar}", flush=True)
 
 
 if __name__ == "__main__":
