@@ -14,7 +14,7 @@ from agent.patrol import Patrol
 from agent.reporter import Reporter
 from compat import umqtt_import
 from compat.stream import Network
-from config import ConfigError
+from errors import ConfigError
 from patrolink_protocol import frame
 
 FIRMWARE = "0.1.0"
@@ -94,7 +94,7 @@ class Device:
         if self.modem is not None:
             log("ptt: off: it needs a network stack of the board's own, and this one's is in the modem")
             return None
-        if not hasattr(self._hal, "Microphone"):
+        if not hasattr(self._hal, "sound"):
             raise ConfigError("audio: this board has none; take it out of the configuration")
         import voice
 
@@ -107,11 +107,10 @@ class Device:
             return None
         if not isinstance(given, dict) or given.get("source") is None or given.get("indicator") is None:
             raise ConfigError("camera: give its source, and the output of the indicator that tells when it is on")
-        hal = self._hal
         try:
-            if not hasattr(hal, "Camera"):
+            if not hasattr(self._hal, "camera"):
                 raise ImportError
-            return hal.Camera(given["source"], hal.Pin(given["indicator"]), self.now_ms, log)
+            return self._hal.camera(given, self.now_ms, log)
         except ImportError:
             raise ConfigError("camera: this board has none; take it out of the configuration")
 

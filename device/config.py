@@ -1,7 +1,8 @@
-"""A device's configuration."""
+"""A device's configuration: read and checked once, at the start."""
 
 import json
 
+from errors import ConfigError
 from patrolink_protocol import frame
 
 DEFAULTS = {
@@ -17,11 +18,8 @@ DEFAULTS = {
     "ptt": {},
     "status_texts": [],
 }
+_TEXT = 240  # bytes of text.text
 PTT = {"frame_ms": 20, "replay_s": 0, "groups": 8, "listen_in": False, "site": "patrolink"}
-
-
-class ConfigError(Exception):
-    """CONFIG.json cannot be used; the text says why and what to mend."""
 
 
 def load_config(path):
@@ -42,6 +40,9 @@ def load_config(path):
         raise ConfigError("%s: key: 64 hexadecimal digits are needed" % path)
     _check_way(path, config["broker"], config.get("modem"))
     _check_voice(path, config)
+    texts = config["status_texts"]
+    if not isinstance(texts, list) or not all([isinstance(t, str) and len(t.encode()) <= _TEXT for t in texts]):
+        raise ConfigError("%s: status_texts: a list of texts of up to %d bytes is needed" % (path, _TEXT))
     return config
 
 

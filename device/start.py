@@ -2,10 +2,21 @@
 
 import gc
 import json
+import sys
 
-from config import ConfigError, load_config
+from errors import ConfigError
 
 _SWEEP = 8192  # bytes allocated between two collections, while modules are compiled
+
+
+def _load(path):
+    """Return the checked configuration. The code that checked it, 4 KB, is let go: it is not needed again."""
+    from config import load_config
+
+    try:
+        return load_config(path)
+    finally:
+        del sys.modules["config"]
 
 
 def start(path, load_hal, log):
@@ -15,7 +26,7 @@ def start(path, load_hal, log):
     Returns 0 after the power button, 2 for a bad configuration, 3 for lost state.
     """
     try:
-        config = load_config(path)
+        config = _load(path)
     except ConfigError as e:
         log("error: %s" % e)
         return 2
@@ -25,7 +36,7 @@ def start(path, load_hal, log):
     if hasattr(gc, "threshold"):
         gc.threshold(_SWEEP)
     hal = load_hal()
-    if config.get("audio") and not config.get("modem") and hasattr(hal, "Microphone"):
+    if config.get("audio") and not config.get("modem") and hasattr(hal, "sound"):
         import voice  # noqa: F401
     if config.get("modem"):
         import agent.modem.driver

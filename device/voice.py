@@ -28,22 +28,23 @@ def radio(device, config, hal, store, counter, log):
     epoch = device.downlink.epoch
     ring = bytearray(RING)
     listener = Listener(ring)
-    microphone = hal.Microphone(audio["mic"], hal.Pin(audio["indicator"]), device.inputs, log)
+    sound = hal.sound()
+    microphone = sound.Microphone(audio["mic"], hal.Pin(audio["indicator"]), device.inputs, log)
 
     def report(values, started_ms):
         values["start_ms"] = reporter.unix_ms(started_ms) or 0
         reporter.send(m.PTT_BURST, values)
 
-    sounds = Sound(hal.Speaker(audio["speaker"], now_ms, log), listener, given["replay_s"])
+    sounds = Sound(sound.Speaker(audio["speaker"], now_ms, log), listener, given["replay_s"])
     talker = Talker(microphone, given["frame_ms"], ring)
-    codecs = hal.codecs(given["frame_ms"])
+    codecs = sound.codecs(given["frame_ms"])
     hearing = Hearing(listener, sounds, codecs, report)
     it = Radio(
         ("sip:%s@%s" % (config["device"], given["site"])).encode(),
         crypto.decrypter(keys.wrapping_key(key, epoch)),
         crypto.encrypter,
         Shield(crypto.encrypter, lambda label: keys.derive(key, label, epoch), counter.take),
-        lambda host, port: hal.Udp(host, port, device.inputs),
+        lambda host, port: sound.Udp(host, port, device.inputs),
         Speaking(talker, sounds, hearing, Grants(store), codecs.get(_OPUS), report, hal.randbelow, log),
         hearing,
         sounds,

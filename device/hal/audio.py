@@ -7,6 +7,7 @@ as they are to be heard.
 import os
 import select
 
+from compat.udp import UdpSocket as Udp
 from hal.posix import open_unbuffered, raw_line
 
 _UNIT = 160  # bytes of 10 ms
@@ -128,3 +129,12 @@ class Speaker:
             return False
         self._poll.register(self._file, select.POLLOUT)
         return True
+
+
+def codecs(frame_ms):
+    """Return {RTP payload type: codec} of what this board has beyond A-law: Opus where PyAV is."""
+    try:
+        from hal import opus
+    except ImportError:
+        return {}
+    return {opus.TYPE: opus.Opus(frame_ms)}

@@ -213,41 +213,18 @@ class Pin:
             return f.read().strip() not in ("", "0")
 
 
-def Camera(source, indicator, now_ms, log):
-    """Return a hal.camera.Camera. ImportError on MicroPython, which has none."""
-    from hal import camera
+def camera(given, now_ms, log):
+    """Return the hal.camera.Camera of a configuration. ImportError on MicroPython, which has none."""
+    from hal import camera as it
 
-    return camera.Camera(source, indicator, now_ms, log)
-
-
-def Udp(host, port, inputs):
-    """Return a compat.netsock.UdpSocket to that peer; OSError when there is no way to it."""
-    from compat.netsock import UdpSocket
-
-    return UdpSocket(host, port, inputs)
+    return it.Camera(given["source"], Pin(given["indicator"]), now_ms, log)
 
 
-def Microphone(path, indicator, inputs, log):
-    """Return a hal.audio.Microphone."""
+def sound():
+    """Return hal.audio: Microphone, Speaker, Udp and codecs. Loaded only where there is sound."""
     from hal import audio
 
-    return audio.Microphone(path, indicator, inputs, log)
-
-
-def Speaker(path, now_ms, log):
-    """Return a hal.audio.Speaker."""
-    from hal import audio
-
-    return audio.Speaker(path, now_ms, log)
-
-
-def codecs(frame_ms):
-    """Return {RTP payload type: codec} of what this board has beyond A-law: Opus where PyAV is."""
-    try:
-        from hal import opus
-    except ImportError:
-        return {}
-    return {opus.TYPE: opus.Opus(frame_ms)}
+    return audio
 
 
 class Watchdog:

@@ -8,7 +8,7 @@ import struct
 import subprocess
 
 import pytest
-from compat.netsock import UdpSocket
+from compat.udp import UdpSocket
 from hal import audio, posix
 from patrolink import home
 
