@@ -2,7 +2,8 @@
 
 import pytest
 from patrolink.hub import floor
-from patrolink.hub.floor import Floor, Member, Rules, State, What
+from patrolink.hub.floor import Floor
+from patrolink.hub.talk import Member, Rules, State, What
 from patrolink_protocol import mcptt as m
 
 HUB = 0x00A00001

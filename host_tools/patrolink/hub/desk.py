@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from patrolink_protocol import mcptt as m
 
 from patrolink.errors import UserError
-from patrolink.hub.floor import Member
+from patrolink.hub.talk import Member
 
 if TYPE_CHECKING:
     from patrolink.hub.groups import Group

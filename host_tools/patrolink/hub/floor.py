@@ -6,10 +6,11 @@ than the newest taken is dropped (`index` is SRTCP's), for whatever it carried w
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import Any
 
 from patrolink_protocol import mcptt as m
+
+from patrolink.hub.talk import Burst, Event, Member, Rules, State, Waiting, What
 
 T1_MS = 4000  # end of voice
 T3_MS = 1000  # from Revoke to the end of the burst
@@ -19,102 +20,6 @@ T8_MS, C8 = 500, 6  # Revoke said again
 T20_MS, C20 = 300, 3  # Granted said again
 _LATE_MS = 400  # voice that was under way when its burst ended
 _REPROACH_MS = 1000  # between two Revokes for voice without the floor
-
-
-class State(Enum):
-    """Of the group's floor."""
-
-    IDLE = "idle"
-    TAKEN = "taken"
-    PENDING_REVOKE = "pending revoke"
-
-
-class What(Enum):
-    """What happened, for recorder, console and metrics."""
-
-    BEGIN = "begin"
-    END = "end"
-    QUEUED = "queued"
-    DENIED = "denied"
-    UNQUEUED = "unqueued"
-    REPROACHED = "reproached"  # spoke without the floor
-    QUIET = "quiet"
-
-
-@dataclass(eq=False)
-class Member:
-    """
-    A participant of one group.
-
-    priority  the highest that it may ask for
-    rights    of talk, emergency, broadcast
-    user      its MCPTT ID, bytes
-    present   the hub knows where it is
-    """
-
-    name: str
-    ssrc: int
-    priority: int
-    rights: frozenset[str]
-    user: bytes
-    present: bool = False
-    index: int = -1  # of the newest datagram
-    revoke_cause: int = 0  # it has been told to stop, and has not said Release yet
-    revoke_at: int = 0
-    revokes: int = 0
-    reproached_at: int | None = None
-
-
-@dataclass(frozen=True)
-class Rules:
-    """Of a group. Times are in milliseconds."""
-
-    talk_ms: int = 30_000  # T2
-    emergency_ms: int = 120_000
-    queue: int = 16
-    preempt: bool = True  # a higher priority takes the floor; else only an emergency does
-    deny_alone: bool = True  # nobody else is there to hear
-
-
-@dataclass
-class Burst:
-    """Voice of one holder under one SSRC."""
-
-    member: Member
-    ssrc: int
-    priority: int
-    indicator: int
-    began_ms: int
-    ends_ms: int  # T2; the end of T3 once it is being revoked; when it has ended, until when late voice passes
-    voice_ms: int  # last packet, or the grant
-    acked: bool = False
-    grants: int = 1
-    granted_at: int = 0
-    packets: int = 0
-
-
-@dataclass(frozen=True)
-class Event:
-    """`cause` of a Deny or Revoke, or why a burst ended: a text."""
-
-    what: What
-    now_ms: int
-    member: Member | None
-    ssrc: int = 0
-    cause: str = ""
-    indicator: int = 0
-
-
-@dataclass
-class _Waiting:
-    member: Member
-    priority: int
-    indicator: int
-    since_ms: int = 0
-
-    @property
-    def order(self) -> tuple[bool, int, int]:
-        return (not self.indicator & m.EMERGENCY, -self.priority, self.since_ms)
 
 
 @dataclass
@@ -133,7 +38,7 @@ class Floor:
     tell: Callable[[Event], None]
     state: State = State.IDLE
     burst: Burst | None = None
-    queue: list[_Waiting] = field(default_factory=list)
+    queue: list[Waiting] = field(default_factory=list)
     members: dict[int, Member] = field(default_factory=dict)
     sequence: int = 0
     _last: Burst | None = None  # the burst before: its voice passes until `ends_ms`
@@ -232,7 +137,7 @@ class Floor:
             elif burst.acked:
                 # It knew the SSRC and has started anew: pairs of SSRC and index must not come again.
                 self._end(now_ms, "began anew", pass_on=False)
-                self._grant(_Waiting(member, priority, indicator), now_ms)
+                self._grant(Waiting(member, priority, indicator), now_ms)
                 return
             else:
                 self._grant_again(now_ms)
@@ -241,7 +146,7 @@ class Floor:
         if not indicator & m.EMERGENCY and self._alone(member):
             self._deny(member, m.DENY_ALONE, now_ms)
             return
-        waiting = _Waiting(member, priority, indicator, now_ms)
+        waiting = Waiting(member, priority, indicator, now_ms)
         if burst is None:
             self._unqueue(member, now_ms, tell=False)
             self._grant(waiting, now_ms)
@@ -266,13 +171,13 @@ class Floor:
     def _alone(self, member: Member) -> bool:
         return self.rules.deny_alone and not any(o.present for o in self.members.values() if o is not member)
 
-    def _preempts(self, waiting: _Waiting, burst: Burst) -> bool:
+    def _preempts(self, waiting: Waiting, burst: Burst) -> bool:
         theirs, ours = burst.indicator & m.EMERGENCY, waiting.indicator & m.EMERGENCY
         if ours != theirs:
             return bool(ours)
         return self.rules.preempt and waiting.priority > burst.priority
 
-    def _enqueue(self, waiting: _Waiting, queueing: int, now_ms: int) -> None:
+    def _enqueue(self, waiting: Waiting, queueing: int, now_ms: int) -> None:
         member = waiting.member
         held = next((w for w in self.queue if w.member is member), None)
         if held is not None:
@@ -317,7 +222,7 @@ class Floor:
 
     # --- bursts -------------------------------------------------------------------------------------------------------
 
-    def _grant(self, to: _Waiting, now_ms: int) -> None:
+    def _grant(self, to: Waiting, now_ms: int) -> None:
         talk_ms = self.rules.emergency_ms if to.indicator & m.EMERGENCY else self.rules.talk_ms
         ssrc = self.new_ssrc()
         self.burst = Burst(

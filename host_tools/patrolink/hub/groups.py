@@ -16,8 +16,9 @@ from patrolink_protocol import srtp
 from patrolink.errors import UserError
 from patrolink.hub import crypto, state
 from patrolink.hub.crypto import GroupKey
-from patrolink.hub.floor import Event, Floor, Member, Rules
+from patrolink.hub.floor import Floor
 from patrolink.hub.site import STANDING_MAX, Members, Place
+from patrolink.hub.talk import Event, Member, Rules
 from patrolink.keys import DeviceKey
 
 if TYPE_CHECKING:

@@ -22,9 +22,9 @@ from typing import Any
 
 from patrolink.errors import UserError
 from patrolink.hub.crypto import GroupKey
-from patrolink.hub.floor import Event
 from patrolink.hub.groups import Group
 from patrolink.hub.metrics import Metrics
+from patrolink.hub.talk import Event
 from patrolink.hub.writer import HEAD, SUFFIXES, Burst
 
 _MOST_BYTES = 256 << 20  # of packets in memory

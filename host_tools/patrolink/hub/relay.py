@@ -17,10 +17,11 @@ from patrolink_protocol import mcptt, srtp
 
 from patrolink.errors import UserError
 from patrolink.hub.crypto import GroupKey
-from patrolink.hub.floor import Floor, Member
+from patrolink.hub.floor import Floor
 from patrolink.hub.groups import Address, Device, Group, Roster, Seat
 from patrolink.hub.metrics import Metrics
 from patrolink.hub.site import HubPlace
+from patrolink.hub.talk import Member
 from patrolink.hub.trace import Trace
 
 ABSENT_MS = 60_000  # without a genuine SRTCP packet a device is gone: four keepalives

@@ -23,12 +23,13 @@ from patrolink.hub.audit import Audit
 from patrolink.hub.broker import Broker, unix_ms
 from patrolink.hub.crypto import GroupKey
 from patrolink.hub.desk import Desk
-from patrolink.hub.floor import Event, Floor, What
+from patrolink.hub.floor import Floor
 from patrolink.hub.groups import Device, Group, Roster
 from patrolink.hub.metrics import Metrics
 from patrolink.hub.recorder import Recorder
 from patrolink.hub.relay import Relay, Voice, now_ms
 from patrolink.hub.site import Dispatcher, Place, token_hash
+from patrolink.hub.talk import Event, What
 from patrolink.hub.tap import Tap
 from patrolink.hub.trace import Trace
 

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from patrolink import keys
 from patrolink.boards import explain
 from patrolink.errors import UserError
-from patrolink.hub.floor import Rules
+from patrolink.hub.talk import Rules
 from patrolink.keys import DeviceKey
 
 if sys.version_info >= (3, 11):
