@@ -2,7 +2,7 @@
 
 python tests/faults/ptt_floor.py [SEEDS [FIRST]]     10,000 from 1 unless said; exit code 1 when one goes wrong
 
-What must hold stands in ptt_sim.py. A failure prints its seed and the last messages.
+What must hold stands in ptt_sim.py, ptt_server.py and ptt_handset.py. A failure prints its seed and the last messages.
 """
 
 import sys
