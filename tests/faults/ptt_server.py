@@ -6,9 +6,18 @@ from patrolink.hub import talk
 from patrolink_protocol import mcptt as m
 from patrolink_protocol.srtp import Window
 
-from tests.faults.ptt_handset import FLOOR, VOICE, Handset, Wrong
+from tests.faults.ptt_handset import FLOOR, MOST_SPINS, VOICE, Handset, Wrong
 
 SLACK_MS = 1
+
+
+def last_type(data: bytes) -> int:
+    """Return the type of a datagram's last message."""
+    message, at = m.Message(), 0
+    while at < len(data):
+        at = message.read(data, at, len(data), m.UPWARD)
+    kind: int = message.type
+    return kind
 
 
 class Server:
@@ -33,6 +42,8 @@ class Server:
         self.began_at = 0.0
         self.members: dict[str, talk.Member] = {}
         self.windows: dict[str, Window] = {}
+        self.said: dict[str, int] = {}  # index of the newest floor message
+        self.spins = 0
         self.ways: dict[tuple[str, bytes], Connection] = {}
         self.timer: object = None
         self.floor = self.world.controller(self.rules, 7, self.new_ssrc, self.send, self.told)
@@ -114,9 +125,23 @@ class Server:
                 floor.sync(member, self.now())
             if data[:1] == FLOOR and member.present:
                 self.world.note(member.name, "hub", data[9:], arrived=True)
-                floor.receive(member, data[9:], index, self.now())
+                self.control(floor, member, data[9:], index)
         self.check()
         self.poll()
+
+    def control(self, floor: hub.Floor, member: talk.Member, data: bytes, index: int) -> None:
+        """Hand a floor message to the machine. One that was overtaken changes nothing; who lets go last has let go."""
+        overtaken, before = index < self.said.get(member.name, -1), floor.status()
+        floor.receive(member, data, index, self.now())
+        if overtaken:
+            if floor.status() != before:
+                raise Wrong(f"a message of {member.name} that was overtaken is acted on")
+            return
+        self.said[member.name] = index
+        if last_type(data) == m.RELEASE and (
+            floor.burst is not None and floor.burst.member is member or any(w.member is member for w in floor.queue)
+        ):
+            raise Wrong(f"{member.name} has let go, and speaks or waits all the same")
 
     def voice(self, member: talk.Member, data: bytes) -> None:
         assert self.floor is not None
@@ -144,6 +169,9 @@ class Server:
             return
         wait = floor.poll(self.now())
         self.check()
+        self.spins = self.spins + 1 if wait == 0 else 0
+        if self.spins > MOST_SPINS:
+            raise Wrong("the hub's timers are due again and again")
         self.timer = timer = object()
         if wait is not None:
             self.world.scheduler.after(wait, lambda: self.poll() if self.timer is timer else None)

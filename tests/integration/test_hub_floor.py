@@ -226,6 +226,16 @@ def test_who_asks_again_past_its_talk_time_waits_behind_the_others():
     assert site.floor.burst.member is site.b and [w.member for w in site.floor.queue] == [site.a]
 
 
+def test_idle_and_taken_are_said_again_for_who_has_lost_them():
+    site = Site()
+    site.say(site.a, m.REQUEST)
+    site.run(3900, site.a)
+    assert site.heard().count(("b", "Taken")) == 1 + floor.C7
+    site.say(site.a, m.RELEASE)
+    site.run(10_000)
+    assert site.heard().count(("b", "Idle")) == 1 + floor.C7
+
+
 def test_late_entry_tells_who_speaks_and_the_holder_that_it_still_holds():
     site = Site()
     site.say(site.a, m.REQUEST)
