@@ -9,8 +9,10 @@ with the key, the other half after the grant tone (NIST's way, 0.68 s behind the
     KPI 4  a device that has just been switched on joins while another speaks: from its joining to its speaker's first
            voice                                                bar: p95 < 350 ms
 
-A burst's beginning or end is lost when its first or its last 100 ms are not found in what came out of the other's
-speaker; a packet that the network lost can be why. What became of each press is what the devices report (ptt_burst).
+What became of each press is what the devices report (ptt_burst). Its beginning or end is clipped by as many packets as
+its talker sent more than its listener expected, from the first to the last that came: the network can have lost them.
+Beginning and end are also looked for in what came out of the other's speaker, 100 ms of each; a beginning that is not
+found was lost, or quickened: speech that comes late is, until the delay is what the network asks for.
 """
 
 import contextlib
@@ -84,6 +86,8 @@ class Post:
         rig.stack.callback(self.headset.close)
         rig.stack.callback(self._gps.close)
         self.outcomes: Counter[str] = Counter()
+        self.said: dict[int, int] = {}  # SSRC of a burst → packets sent
+        self.expected: dict[int, int] = {}  # SSRC of a burst of another → packets from the first to the last that came
         self.work = rig.folder / name
         self.joined_s = 0.0
         self.boot()
@@ -111,6 +115,15 @@ class Post:
                 assert time.monotonic() < deadline, self.device.log.read_text()
                 time.sleep(0.002)
             self.joined_s = time.monotonic()
+
+    def take(self, row: dict) -> None:
+        """A report of the device."""
+        if row["role"] in (1, "heard"):
+            self.expected[row["ssrc"]] = row["packets"]
+            return
+        outcome = row["outcome"]
+        self.outcomes[OUTCOMES[outcome] if isinstance(outcome, int) else outcome] += 1
+        self.said[row["ssrc"]] = row["packets"]
 
     def heard(self, since_s: float) -> list[tuple[float, np.ndarray]]:
         """What came to the speaker since then: (when it is heard, samples); a converter plays without overlap."""
@@ -169,11 +182,8 @@ class Rig:
         def take() -> None:
             for record in transport.records():
                 for row in decoder.rows(record) if record is not None else ():
-                    if row["message"] == "ptt_burst" and row["role"] in (0, "talked"):
-                        outcome = row["outcome"]
-                        self.posts[record.device].outcomes[
-                            OUTCOMES[outcome] if isinstance(outcome, int) else outcome
-                        ] += 1
+                    if row["message"] == "ptt_burst":
+                        self.posts[record.device].take(row)
 
         threading.Thread(target=take, daemon=True).start()
 
@@ -273,8 +283,8 @@ def row(judged: list[dict]) -> dict:
         "kpi3_after_tone_ms": of("kpi3_ms", [it for it in judged if not it["at_once"]]),
         "microphone_ms": of("mic_ms", judged),
         "heard": len(heard),
-        "beginning_lost": sum(not it["head"] for it in heard),
-        "end_lost": sum(not it["tail"] for it in heard),
+        "beginning_not_found": sum(not it["head"] for it in heard),
+        "end_not_found": sum(not it["tail"] for it in heard),
     }
 
 
@@ -304,8 +314,14 @@ def bursts(speech: list[np.ndarray]) -> dict[str, dict]:
             for name, board, _ in groups[number]:
                 judged = [judge(it) for it in trials[number] if it["row"][0] == board]
                 said = rig.posts[name].outcomes
+                other = next(rig.posts[it] for it, _, _ in groups[number] if it != name)
+                said_of = rig.posts[name].said
+                clipped = [n - other.expected[ssrc] for ssrc, n in said_of.items() if ssrc in other.expected]
                 results[f"{place} {board} {'cold' if cold else 'warm'}"] = {
                     **row(judged),
+                    "bursts_compared": len(clipped),
+                    "bursts_clipped": sum(n > 0 for n in clipped),
+                    "packets_clipped": sum(n for n in clipped if n > 0),
                     "outcomes": dict(said),
                     "unreported": len(judged) - sum(said.values()),
                 }
