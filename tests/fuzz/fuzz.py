@@ -43,10 +43,10 @@ def corpus() -> Path:
     return folder
 
 
-def c_codec(program: Path, seconds: float) -> tuple[int, int]:
-    """Fuzz for some seconds; return (exit code, executions)."""
+def c_codec(program: Path, seconds: float, most: int = -1) -> tuple[int, int]:
+    """Fuzz for some seconds, `most` executions unless it is -1; return (exit code, executions)."""
     command = [str(program), str(corpus()), f"-max_total_time={max(1, round(seconds))}", "-max_len=1024", "-timeout=5"]
-    command += [f"-artifact_prefix={OUT}/", "-print_final_stats=1", "-rss_limit_mb=1024"]
+    command += [f"-runs={most}", f"-artifact_prefix={OUT}/", "-print_final_stats=1", "-rss_limit_mb=1024"]
     done = subprocess.run(command, capture_output=True, text=True)
     (OUT / "fuzz_codec.log").write_text(done.stderr)
     found = re.search(r"number_of_executed_units:\s*(\d+)", done.stderr)

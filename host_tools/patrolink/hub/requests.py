@@ -1,6 +1,7 @@
 """What may be asked of a desk over the console's socket: one model a request, checked before anything is done."""
 
 import json
+from abc import ABC, abstractmethod
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -12,13 +13,13 @@ Group = Annotated[int, Field(ge=1, lt=1 << 32)]
 Device = Annotated[str, Field(min_length=1, max_length=64)]
 
 
-class _Request(BaseModel):
+class _Request(BaseModel, ABC):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
     id: int | None = None
 
+    @abstractmethod
     def perform(self, desk: Desk) -> Any:
         """Do it and return its result for JSON."""
-        raise NotImplementedError
 
 
 class _OfGroup(_Request):
