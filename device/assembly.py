@@ -3,7 +3,7 @@
 import gc
 
 import patrolink_messages as m
-from agent.counter import Counter, Record
+from agent.counter import Counter
 from agent.link.backoff import Backoff
 from agent.link.downlink import Downlink
 from agent.link.events import Events
@@ -45,7 +45,11 @@ class Device:
             log("outbox: %d frames wait from before" % (len(self.outbox) + len(self.events)))
         self.downlink = Downlink(config["key"], device, config["key_epoch"], store, self.events, log)
         self.net = Network(now_ms, self._serve, None, config["timeout_s"] * 1000)
-        self.modem = self._modem(config, log)
+        self.modem = self.radio = self.camera = self._texts = None
+        if config.get("modem"):
+            import extras
+
+            self.modem = extras.modem(self, config["modem"], hal, log)
         self.net.raw = self._raw(config)
         self.session = Session(
             umqtt_import.load(), self.net, config["broker"], device, config["keepalive_s"], self.downlink.take, log
@@ -58,61 +62,26 @@ class Device:
         self.link.on_clock = self._take_time
         self.link.on_session = self.events.again
         self.link.urgent = self.events.unsent
-        self.radio = self._radio(config, store, counter, log)
+        if config.get("audio") is not None:
+            import extras
+
+            self.radio = extras.radio(self, config, hal, store, counter, log)
         self._wait_ms = hal.IDLE_MS
-        self._texts = config["status_texts"]
-        self._text_ids = Record(store, "text") if self._texts else None
+        if config["status_texts"]:
+            import extras
+
+            self._texts = extras.Texts(self, config["status_texts"], store)
         uart = hal.Uart(config["gps_uart"], now_ms, log, "gps", self.inputs)
-        self.camera = self._camera(config, log)
+        if config.get("camera") is not None:
+            import extras
+
+            self.camera = extras.camera(self, config["camera"], hal, log)
         self.patrol = Patrol(
             uart, self.camera, self.reporter, self.outbox, self.events, self.link, self.session, now_ms, config
         )
         self.patrol.radio = self.radio
         self._hello(counter.boot, config)
         log("device: ready, boot %d" % counter.boot)
-
-    def _modem(self, config, log):
-        """The modem, on a board that has one; its code is loaded only there."""
-        given = config.get("modem")
-        if not given:
-            return None
-        from agent.modem.driver import Modem
-
-        hal = self._hal
-        uart = hal.Uart(given["uart"], self.now_ms, log, "modem", self.inputs)
-        power, reset, key = [
-            None if given.get(name) is None else hal.Pin(given[name]) for name in ("power_pin", "reset_pin", "key_pin")
-        ]
-        if power is not None:
-            power.set(1)
-        return Modem(uart, reset, key, self.net, log, given)
-
-    def _radio(self, config, store, counter, log):
-        """Push-to-talk, on a board that has sound; its code is loaded only there."""
-        if config.get("audio") is None:
-            return None
-        if self.modem is not None:
-            log("ptt: off: it needs a network stack of the board's own, and this one's is in the modem")
-            return None
-        if not hasattr(self._hal, "sound"):
-            raise ConfigError("audio: this board has none; take it out of the configuration")
-        import voice
-
-        return voice.radio(self, config, self._hal, store, counter, log)
-
-    def _camera(self, config, log):
-        """The camera, on a board that has one."""
-        given = config.get("camera")
-        if given is None:
-            return None
-        if not isinstance(given, dict) or given.get("source") is None or given.get("indicator") is None:
-            raise ConfigError("camera: give its source, and the output of the indicator that tells when it is on")
-        try:
-            if not hasattr(self._hal, "camera"):
-                raise ImportError
-            return self._hal.camera(given, self.now_ms, log)
-        except ImportError:
-            raise ConfigError("camera: this board has none; take it out of the configuration")
 
     def _raw(self, config):
         """What streams are made of: sockets of the modem's or of the board's, in TLS when the broker wants it."""
@@ -160,26 +129,13 @@ class Device:
             self._off = True
         elif pressed == b"sos":
             self.patrol.sos()
-        elif pressed is not None and pressed.startswith(b"status "):
-            self._say_status(pressed[7:])
+        elif pressed is not None and pressed.startswith(b"status ") and self._texts is not None:
+            self._texts.say(pressed[7:])
         elif pressed is not None and self.radio is not None:
             self.radio.button(pressed, self.now_ms())
         if self.radio is not None:
             self._wait_ms = min(self.radio.serve(self.now_ms()), self._hal.IDLE_MS)
         self.patrol.serve()
-
-    def _say_status(self, number):
-        """Send the configured text of that number, from 1."""
-        try:
-            text = self._texts[int(number) - 1]
-        except (ValueError, IndexError):
-            return
-        ids = self._text_ids
-        ids.write(0, ids.b + 1)
-        now = self.reporter.unix_ms(self.now_ms())
-        values = {"text_id": ids.b, "time_ms": now, "priority": 0, "ack": 0, "sender": b"", "text": text.encode()}
-        self.reporter.send(m.TEXT, values)
-        self.link.hurry()
 
     def run(self):
         """Patrol until the power button, then hand over what is left within the drain time."""

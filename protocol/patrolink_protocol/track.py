@@ -11,7 +11,7 @@ import patrolink_messages as m
 try:
     from . import rows
 except SyntaxError:  # a MicroPython that makes no machine code
-    from .native import plain
+    from .plain import plain
 
     rows = plain(__file__[: __file__.rfind("/")] + "/rows.py")
 

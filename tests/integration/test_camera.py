@@ -6,7 +6,7 @@ import threading
 import time
 
 import pytest
-from hal import posix
+from hal import pin
 from hal.camera import Camera
 from patrolink.emulator import nmea
 from patrolink.errors import DeviceError
@@ -45,7 +45,7 @@ def clip(tmp_path_factory):
     return str(path)
 
 
-class Indicator(posix.Pin):
+class Indicator(pin.Pin):
     """A real output file, with a record of what was set."""
 
     def __init__(self, path) -> None:

@@ -4,7 +4,7 @@ from array import array
 
 from agent.gps import framer
 from patrolink_protocol import track
-from patrolink_protocol.native import plain
+from patrolink_protocol.plain import plain
 from seeded import seeded
 
 SEED = 20260921

@@ -5,6 +5,9 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import trustme
+from cryptography.x509 import load_pem_x509_certificate
+
+_SERIAL_BITS = 152  # with more, DER needs 20 bytes
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,15 @@ def make(folder: Path, host: str, client: str | None = None, expired: bool = Fal
         path.touch(mode=0o600)
         end = datetime.now(timezone.utc) - timedelta(days=1) if expired else None
         made = authority.issue_cert(name, key_type=trustme.KeyType.RSA, not_after=end)
+        while not _full(made):
+            made = authority.issue_cert(name, key_type=trustme.KeyType.RSA, not_after=end)
         made.private_key_and_cert_chain_pem.write_to_path(str(path))
         return path
 
     return Certificates(ca, issue(host, "broker.pem", expired), issue(client, "client.pem") if client else None)
+
+
+def _full(made: trustme.LeafCert) -> bool:
+    """True when its random serial number takes its 20 bytes: handshakes are as long in every run then."""
+    certificate = load_pem_x509_certificate(made.cert_chain_pems[0].bytes())
+    return certificate.serial_number.bit_length() > _SERIAL_BITS

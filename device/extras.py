@@ -1,0 +1,65 @@
+"""Parts that only some boards have. Loaded where one is configured: elsewhere they would be heap for nothing."""
+
+import patrolink_messages as m
+from agent.counter import Record
+from errors import ConfigError
+
+
+def modem(device, given, hal, log):
+    """Return the agent.modem.driver.Modem of an assembly.Device."""
+    from agent.modem.driver import Modem
+
+    uart = hal.Uart(given["uart"], device.now_ms, log, "modem", device.inputs)
+    power, reset, key = [
+        None if given.get(name) is None else hal.Pin(given[name]) for name in ("power_pin", "reset_pin", "key_pin")
+    ]
+    if power is not None:
+        power.set(1)
+    return Modem(uart, reset, key, device.net, log, given)
+
+
+def radio(device, config, hal, store, counter, log):
+    """Return push-to-talk's agent.ptt.radio.Radio, None behind an AT modem."""
+    if device.modem is not None:
+        log("ptt: off: it needs a network stack of the board's own, and this one's is in the modem")
+        return None
+    if not hasattr(hal, "sound"):
+        raise ConfigError("audio: this board has none; take it out of the configuration")
+    import voice
+
+    return voice.radio(device, config, hal, store, counter, log)
+
+
+def camera(device, given, hal, log):
+    """Return the platform's camera."""
+    if not isinstance(given, dict) or given.get("source") is None or given.get("indicator") is None:
+        raise ConfigError("camera: give its source, and the output of the indicator that tells when it is on")
+    try:
+        if not hasattr(hal, "camera"):
+            raise ImportError
+        return hal.camera(given, device.now_ms, log)
+    except ImportError:
+        raise ConfigError("camera: this board has none; take it out of the configuration")
+
+
+class Texts:
+    """Status texts that the wearer sends by number, from 1."""
+
+    def __init__(self, device, texts, store):
+        self._device = device
+        self._texts = texts
+        self._ids = Record(store, "text")
+
+    def say(self, number):
+        """Send the text of that number, bytes; none has another."""
+        try:
+            text = self._texts[int(number) - 1]
+        except (ValueError, IndexError):
+            return
+        ids = self._ids
+        ids.write(0, ids.b + 1)
+        device = self._device
+        now = device.reporter.unix_ms(device.now_ms())
+        values = {"text_id": ids.b, "time_ms": now, "priority": 0, "ack": 0, "sender": b"", "text": text.encode()}
+        device.reporter.send(m.TEXT, values)
+        device.link.hurry()
