@@ -7,7 +7,6 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from patrolink.emulator.broker import Broker
 from patrolink.hub.sessions import SESSION_S, TRIES, TRY_AGAIN_S, Sessions, TooMany
 from patrolink.hub.site import Dispatcher
 from patrolink.hub.sound import decode
@@ -56,21 +55,6 @@ def test_a_session_ends_with_the_shift_or_by_hand():
     assert sessions.get(secret, 100 + SESSION_S) is None and sessions.get("", 100) is None
     sessions.close(secret)
     assert ended and sessions.get(secret, 100) is None
-
-
-@pytest.fixture
-def alone():
-    """A broker of one's own, for another hub with the same devices."""
-    it = Broker()
-    yield it
-    it.stop()
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory, broker):
-    it = Place(tmp_path_factory.mktemp("site"), broker)
-    yield it
-    it.process.stop()
 
 
 def cookie(place: Place, token: str = TOKEN) -> str:

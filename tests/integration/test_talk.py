@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 import trustme
 from patrolink.cli import main
-from patrolink.emulator.broker import Broker
 from patrolink.hub import sound
 from patrolink.hub.client import Packet
 from patrolink.hub.heard import Ear
@@ -26,21 +25,6 @@ from tests import desks, hubs
 from tests.desks import CIRCLE, HARBOUR, NIGHT, OTHER, TOKEN, Crew, Place
 
 pytestmark = pytest.mark.timeout(120)
-
-
-@pytest.fixture
-def alone():
-    """A broker of one's own, for another hub with the same devices."""
-    it = Broker()
-    yield it
-    it.stop()
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory, broker):
-    it = Place(tmp_path_factory.mktemp("site"), broker)
-    yield it
-    it.process.stop()
 
 
 @pytest.fixture(scope="module")

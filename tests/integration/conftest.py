@@ -1,0 +1,21 @@
+"""A hub with its desks, for the tests of the console and of the dispatcher's tools."""
+
+import pytest
+from patrolink.emulator.broker import Broker
+
+
+@pytest.fixture
+def alone():
+    """A broker of one's own, for another hub with the same devices."""
+    it = Broker()
+    yield it
+    it.stop()
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory, broker):
+    from tests.desks import Place
+
+    it = Place(tmp_path_factory.mktemp("site"), broker)
+    yield it
+    it.process.stop()
