@@ -45,7 +45,7 @@ class Device:
             log("outbox: %d frames wait from before" % (len(self.outbox) + len(self.events)))
         self.downlink = Downlink(config["key"], device, config["key_epoch"], store, self.events, log)
         self.net = Network(now_ms, self._serve, None, config["timeout_s"] * 1000)
-        self.modem = self.radio = self.camera = self._texts = None
+        self.modem = self.radio = self.camera = self.commands = self._texts = None
         if config.get("modem"):
             import extras
 
@@ -62,9 +62,11 @@ class Device:
         self.link.on_clock = self._take_time
         self.link.on_session = self.events.again
         self.link.urgent = self.events.unsent
-        if config.get("audio") is not None:
+        if config.get("audio") is not None or config.get("camera") is not None:
             import extras
 
+            self.commands = extras.commands(self, config, hal)
+        if config.get("audio") is not None:
             self.radio = extras.radio(self, config, hal, store, counter, log)
         self._wait_ms = hal.IDLE_MS
         if config["status_texts"]:
@@ -73,8 +75,6 @@ class Device:
             self._texts = extras.Texts(self, config["status_texts"], store)
         uart = hal.Uart(config["gps_uart"], now_ms, log, "gps", self.inputs)
         if config.get("camera") is not None:
-            import extras
-
             self.camera = extras.camera(self, config["camera"], hal, log)
         self.patrol = Patrol(
             uart, self.camera, self.reporter, self.outbox, self.events, self.link, self.session, now_ms, config

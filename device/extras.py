@@ -18,6 +18,17 @@ def modem(device, given, hal, log):
     return Modem(uart, reset, key, device.net, log, given)
 
 
+def commands(device, config, hal):
+    """Return the link.commands.Commands of an assembly.Device, led there by its downlink."""
+    from agent.link.audit import Audit
+    from agent.link.commands import Commands
+
+    audit = Audit(hal.Files(config["state_dir"] + "/audit"))
+    it = Commands(device.reporter, audit, lambda: device.reporter.unix_ms(device.now_ms()))
+    device.downlink.duties[m.COMMAND] = it.take
+    return it
+
+
 def radio(device, config, hal, store, counter, log):
     """Return push-to-talk's agent.ptt.radio.Radio, None behind an AT modem."""
     if device.modem is not None:

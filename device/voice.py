@@ -1,8 +1,7 @@
 """The parts of push-to-talk, put together, on a board that has sound and a network stack."""
 
 import patrolink_messages as m
-from agent.link.audit import Audit
-from agent.link.commands import CALL, DONE, REFUSED, STARTED, Commands
+from agent.link.commands import CALL, DONE, REFUSED, STARTED
 from agent.ptt import keys
 from agent.ptt.grants import Grants
 from agent.ptt.hearing import Hearing
@@ -55,25 +54,21 @@ def radio(device, config, hal, store, counter, log):
     def call(message):
         group = it.find(message["number"])
         if group is None:
-            return REFUSED, "not a member of that group"
+            return REFUSED, "not a member of that group", None
         if message["value"] == _AMBIENT:
             return listen_in(group)
         it.selected = group
-        return DONE, group.name
+        return DONE, group.name, None
 
     def listen_in(group):
         if not given["listen_in"]:
-            return REFUSED, "this device's site does not allow ambient listening"
+            return REFUSED, "this device's site does not allow ambient listening", None
         if reporter.unix_ms(now_ms()) is None:
-            return REFUSED, "the time is not known"
+            return REFUSED, "the time is not known", None
         why = it.speaking.listen_in(group, _AMBIENT_S, now_ms())
-        return (REFUSED, why) if why else (STARTED, "")
+        return (REFUSED, why, None) if why else (STARTED, "", None)
 
-    commands = Commands(reporter, Audit(hal.Files(config["state_dir"] + "/audit")), lambda: reporter.unix_ms(now_ms()))
-    commands.duties = {CALL: call}
-    device.downlink.duties = {
-        m.PTT_GROUP: lambda message: it.take_group(message, now_ms()),
-        m.COMMAND: commands.take,
-    }
+    device.commands.duties[CALL] = call
+    device.downlink.duties[m.PTT_GROUP] = lambda message: it.take_group(message, now_ms())
     log("ptt: on, packets of %d ms" % given["frame_ms"])
     return it

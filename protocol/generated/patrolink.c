@@ -184,6 +184,8 @@ static const field_rule clip_manifest_fields[] = {
     {offsetof(pl_message, as.clip_manifest.event_id), PL_U32, 4, 0, UINT64_C(4294967294), 1, (uint64_t)(4294967295u) NAMED("event_id")},
     {offsetof(pl_message, as.clip_manifest.previous_chain), PL_BYTES, 1, 0, 32, 0, 0 NAMED("previous_chain")},
     {offsetof(pl_message, as.clip_manifest.chain), PL_BYTES, 1, 0, 32, 0, 0 NAMED("chain")},
+    {offsetof(pl_message, as.clip_manifest.signer), PL_BYTES, 1, 0, 33, 0, 0 NAMED("signer")},
+    {offsetof(pl_message, as.clip_manifest.signature), PL_BYTES, 1, 0, 64, 0, 0 NAMED("signature")},
 };
 
 static const field_rule clip_state_fields[] = {
@@ -271,7 +273,7 @@ static const message_rule messages[] = {
     {PL_DUTY, 6, duty_fields NAMED("duty")},
     {PL_PATROL_SUMMARY, 10, patrol_summary_fields NAMED("patrol_summary")},
     {PL_HAZARD, 9, hazard_fields NAMED("hazard")},
-    {PL_CLIP_MANIFEST, 11, clip_manifest_fields NAMED("clip_manifest")},
+    {PL_CLIP_MANIFEST, 13, clip_manifest_fields NAMED("clip_manifest")},
     {PL_CLIP_STATE, 4, clip_state_fields NAMED("clip_state")},
     {PL_COMMAND, 7, command_fields NAMED("command")},
     {PL_ANSWER, 5, answer_fields NAMED("answer")},

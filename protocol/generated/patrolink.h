@@ -18,7 +18,7 @@
 #define PL_MAX_FRAME 1024
 #define PL_MAX_BATCH 255
 #define PL_REPLAY_WINDOW 65536
-#define PL_SCHEMA_HASH 0xDFCFC1E3u
+#define PL_SCHEMA_HASH 0xAF46698Fu
 /* Bit t is set for the types that have a long tag, go up, go down. */
 #define PL_LONG_TAG 0x002BE040u
 #define PL_UP 0x001D7FBEu
@@ -284,6 +284,8 @@ typedef struct {
     uint32_t event_id;
     struct { uint8_t len, data[32]; } previous_chain;
     struct { uint8_t len, data[32]; } chain;
+    struct { uint8_t len, data[33]; } signer;
+    struct { uint8_t len, data[64]; } signature;
 } pl_clip_manifest;
 enum { PL_CLIP_MANIFEST_TRIGGER_BUTTON = 0, PL_CLIP_MANIFEST_TRIGGER_SOS = 1, PL_CLIP_MANIFEST_TRIGGER_MAN_DOWN = 2, PL_CLIP_MANIFEST_TRIGGER_DISPATCHER = 3, PL_CLIP_MANIFEST_TRIGGER_GEOFENCE = 4, PL_CLIP_MANIFEST_TRIGGER_PHOTO = 5 };
 enum { PL_CLIP_MANIFEST_CODEC_MJPEG_AVI = 1, PL_CLIP_MANIFEST_CODEC_H264_MP4 = 2, PL_CLIP_MANIFEST_CODEC_JPEG = 3, PL_CLIP_MANIFEST_CODEC_PCMA_WAV = 4, PL_CLIP_MANIFEST_CODEC_OPUS_OGG = 5 };

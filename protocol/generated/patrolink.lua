@@ -142,6 +142,8 @@ local MESSAGES = {
         { name = "event_id", type = "u32", size = 4, low = 0, high = 4294967294, unknown = 4294967295, unit = "" },
         { name = "previous_chain", type = "bytes", size = 1, low = 0, high = 32, unit = "" },
         { name = "chain", type = "bytes", size = 1, low = 0, high = 32, unit = "" },
+        { name = "signer", type = "bytes", size = 1, low = 0, high = 33, unit = "" },
+        { name = "signature", type = "bytes", size = 1, low = 0, high = 64, unit = "" },
     } },
     [14] = { name = "clip_state", direction = "both", long_tag = true, fields = {
         { name = "clip_id", type = "u32", size = 4, low = 0, high = 4294967295, unit = "" },

@@ -10,7 +10,7 @@ FLAG_PHASE = 4
 MAX_FRAME = 1024
 MAX_BATCH = 255
 REPLAY_WINDOW = 65536
-SCHEMA_HASH = 0xDFCFC1E3
+SCHEMA_HASH = 0xAF46698F
 
 # Bit t is set for the types that have a long tag, go up, go down.
 LONG_TAG = 0x002BE040
@@ -73,7 +73,7 @@ MESSAGES = (
     "lon_e7:i:-1800000000:1800000000:-2147483648 photo_clip:I::4294967294:4294967295 photo_sha256:x:32 "
     "text:s:200\n"
     "13 clip_manifest clip_id:I trigger:B codec:B start_ms:Q duration_ms:I pre_event_ms:I segments:H:1 bytes:I "
-    "event_id:I::4294967294:4294967295 previous_chain:x:32 chain:x:32\n"
+    "event_id:I::4294967294:4294967295 previous_chain:x:32 chain:x:32 signer:x:33 signature:x:64\n"
     "14 clip_state clip_id:I state:B bytes_done:I time_ms:Q:1::0\n"
     "15 command command_id:I action:B expires_ms:Q operator:s:40 number:I::4294967294:4294967295 name:s:40 "
     "value:s:120\n"

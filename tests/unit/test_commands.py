@@ -27,7 +27,7 @@ class Desk:
     def call(self, message):
         assert b"chief" in self.files.data["audit"][-20:]  # written down first
         self.done.append(message["number"])
-        return commands.DONE, "harbour"
+        return commands.DONE, "harbour", 12
 
     def lines(self):
         return bytes(self.files.data.get("audit", b"")).split(b"\n")[:-1]
@@ -45,6 +45,7 @@ class Desk:
 def test_a_command_is_written_down_done_and_answered():
     desk = Desk()
     assert desk.give() == commands.DONE and desk.done == [4]
+    assert desk.reporter.sent[-1][1]["ref"] == 12
     assert desk.reporter.sent[-1][1]["text"] == b"harbour" and desk.reporter.sent[-1][1]["time_ms"] == 1000
     assert desk.lines() == [b"1000\t6\tchief\t4", b"1000\t6\tchief\tresult\t0\tharbour"]
 

@@ -8,7 +8,7 @@ CALL = 6  # command.action
 
 class Commands:
     """
-    duties    {action: function(message) -> (result, text for a person)}
+    duties    {action: function(message) -> (result, text for a person, what `answer.ref` says or None)}
     unix_ms   function() -> unix time in ms, or None while it is not known
     """
 
@@ -21,6 +21,7 @@ class Commands:
     def take(self, message):
         """Act on a genuine command."""
         now = self._unix_ms()
+        ref = None
         duty = self.duties.get(message["action"])
         if now is not None and now > message["expires_ms"]:
             result, text = EXPIRED, ""
@@ -29,7 +30,13 @@ class Commands:
         elif not self._audit.write(now or 0, message["action"], message["operator"], message["number"]):
             result, text = FAILED, "the audit log cannot be written"
         else:
-            result, text = duty(message)
+            result, text, ref = duty(message)
         self._audit.write(now or 0, message["action"], message["operator"], "result", result, text)
-        values = {"command_id": message["command_id"], "result": result, "time_ms": now, "text": text.encode()}
+        values = {
+            "command_id": message["command_id"],
+            "result": result,
+            "time_ms": now,
+            "text": text.encode(),
+            "ref": ref,
+        }
         self._reporter.send(m.ANSWER, values)
