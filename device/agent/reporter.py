@@ -142,11 +142,13 @@ class Reporter:
         """Send a scalar message; codec.FieldError when a value does not fit."""
         self._finish(kind, codec.encode_into(kind, values, self._buf, frame.HEADER))
 
-    def raise_event(self, kind, cause, ack_wanted, now_ms):
+    def raise_event(self, kind, cause, ack_wanted, now_ms, ref=None, value=None):
         """Send an event with where and when it happened, and the track up to it; return its id."""
         self.flush()
         counter = self._counter.take()
         values = {"event_id": counter, "kind": kind, "phase": 0, "ack_wanted": ack_wanted, "cause": cause, "text": b""}
+        values["ref"] = ref
+        values["value"] = value
         if self._base is not None:
             values["time_ms"] = self.unix_ms(now_ms)
         if self._place_ms is not None:
