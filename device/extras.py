@@ -48,7 +48,9 @@ def camera(device, given, hal, log):
     try:
         if not hasattr(hal, "camera"):
             raise ImportError
-        return hal.camera(given, device.now_ms, log)
+        return hal.camera(given, device.now_ms, log, device.inputs)
+    except ValueError as e:
+        raise ConfigError(str(e))
     except ImportError:
         raise ConfigError("camera: this board has none; take it out of the configuration")
 

@@ -37,7 +37,9 @@ class Uart:
     def __init__(self, where, now_ms, log, name, inputs):
         given = dict(where) if isinstance(where, dict) else {"id": where}
         port = given.pop("id")
-        self._uart = machine.UART(port, given.pop("baudrate", _BAUD), rxbuf=_RX_ROOM, **given)
+        baud = given.pop("baudrate", _BAUD)
+        self._given = given
+        self._uart = machine.UART(port, baud, rxbuf=_RX_ROOM, **given)
         self._inputs = inputs
         inputs.add(self._uart)
 
@@ -55,6 +57,10 @@ class Uart:
     def write(self, buf):
         """Send."""
         self._uart.write(buf)
+
+    def rate(self, baud):
+        """From now on the line has this rate. What has come and was not read is lost."""
+        self._uart.init(baud, rxbuf=_RX_ROOM, **self._given)
 
 
 class Buttons:
@@ -93,6 +99,20 @@ class Pin:
 
     def set(self, level):
         self._pin.value(level)
+
+    def get(self):
+        """Return whether it is on."""
+        return bool(self._pin.value())
+
+
+def camera(given, now_ms, log, inputs):
+    """Return the camera of a configuration. ImportError for another than one on a UART."""
+    if given.get("kind") != "vc0706":
+        raise ImportError
+    from agent.clips import vc0706
+
+    uart = Uart(given["source"], now_ms, log, "camera", inputs)
+    return vc0706.Camera(uart, Pin(given["indicator"]), now_ms, log, given)
 
 
 class Watchdog:

@@ -87,6 +87,30 @@ class Ptt(_Strict):
     heap_kb: int | None = Field(default=None, ge=64, le=1_048_576)
 
 
+class Camera(_Strict):
+    """Its pictures, and of one that gives JPEGs over a UART (vc0706) the line's rate and the room for a picture."""
+
+    kind: Literal["opencv", "vc0706"]
+    width: int = Field(ge=16, le=4096)
+    height: int = Field(ge=16, le=4096)
+    fps: int = Field(ge=1, le=60)
+    baud: int | None = Field(default=None, gt=0, le=4_000_000)
+    picture_kb: int | None = Field(default=None, ge=2, le=1024)
+
+    @model_validator(mode="after")
+    def _of_its_kind(self) -> "Camera":
+        serial = self.kind == "vc0706"
+        if serial != (self.baud is not None) or serial != (self.picture_kb is not None):
+            raise ValueError("baud and picture_kb belong to kind = 'vc0706', which needs both")
+        return self
+
+
+class Clips(_Strict):
+    """Recording, on a board with a camera."""
+
+    heap_kb: int | None = Field(default=None, ge=64, le=1_048_576)
+
+
 class Board(_Strict):
     """A board.toml."""
 
@@ -101,6 +125,8 @@ class Board(_Strict):
     flash: Literal["none", "esptool", "uf2"]
     gps: Gps
     ptt: Ptt | None = None
+    camera: Camera | None = None
+    clips: Clips | None = None
     wiring: Wiring | None = None
     image: Image | None = None
     tools: dict[str, str] = Field(default_factory=dict)
@@ -133,12 +159,20 @@ class Board(_Strict):
             raise UserError(f"board {self.name} has no emulation ({self.run}); boards that have are {others}")
 
     def config(self) -> dict[str, Any]:
-        """Return what a device's configuration has to say on this board: its lines and pins, its voice."""
-        voice = {"ptt": self.ptt.model_dump(exclude={"heap_kb"})} if self.ptt else {}
+        """Return what a device's configuration has to say on this board: its lines and pins, its voice, its camera."""
+        parts = {"ptt": self.ptt.model_dump(exclude={"heap_kb"})} if self.ptt else {}
+        if self.camera:
+            parts["camera"] = self.camera.model_dump(exclude_none=True)
         if self.wiring is None:
-            return voice
+            return parts
         wired = self.wiring.model_dump(exclude_none=True)
-        return {**wired, "gps_uart": {**wired["gps_uart"], "baudrate": self.gps.baud}, **voice}
+        return {**wired, "gps_uart": {**wired["gps_uart"], "baudrate": self.gps.baud}, **parts}
+
+    def heap(self, config: dict[str, Any]) -> int | None:
+        """Return the heap in KiB for a device with this configuration: the most that one of its parts asks for."""
+        parts = ((self.ptt, "audio"), (self.clips, "clips"))
+        more = [part.heap_kb for part, key in parts if part and part.heap_kb and key in config]
+        return max([*more, self.heap_kb]) if self.heap_kb else None
 
     def missing(self) -> list[str]:
         """Return the Debian packages of the tools that this board needs and this machine lacks."""
@@ -157,7 +191,7 @@ class Board(_Strict):
         return said + [f"pip install {package}" for package in python]
 
 
-_KEYS = [name for model in (Board, Gps, Image, Wiring, Modem, Uart) for name in model.model_fields]
+_KEYS = [name for model in (Board, Gps, Image, Wiring, Modem, Uart, Ptt, Camera, Clips) for name in model.model_fields]
 
 
 def _key(location: tuple[int | str, ...]) -> str:

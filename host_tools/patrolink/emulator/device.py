@@ -23,10 +23,13 @@ class Process(Device):
         path.unlink(missing_ok=True)
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(handle, "w", encoding="utf-8") as f:
-            voice = {**board.config().get("ptt", {}), **config.get("ptt", {})}
-            json.dump({"board": board.name, "state_dir": str(work / "state"), **config, "ptt": voice}, f)
+            given = board.config()
+            parts = {"ptt": {**given.get("ptt", {}), **config.get("ptt", {})}}
+            if config.get("camera"):
+                parts["camera"] = {**given.get("camera", {}), **config["camera"]}
+            json.dump({"board": board.name, "state_dir": str(work / "state"), **config, **parts}, f)
         command = home.interpreter(board.runtime)
-        heap_kb = board.ptt.heap_kb if board.ptt and "audio" in config else board.heap_kb
+        heap_kb = board.heap(config)
         if board.runtime == "micropython" and heap_kb:
             command += ["-X", f"heapsize={heap_kb}K"]
         command += [str(home.root() / "device" / "main.py"), str(path)]

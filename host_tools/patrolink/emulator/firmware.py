@@ -19,8 +19,8 @@ from patrolink.errors import DeviceError
 class Firmware(Device):
     """Powered on by the constructor. `console` is the console's PTY.
 
-    The configuration is that of a device as a process: the lines it names are connected to the board's UARTs, the file
-    of the reset line follows the board's pin. `console` names the PTY that the console goes to; None: one is made.
+    The configuration is that of a device as a process: the lines it names are connected to the board's UARTs, the files
+    of its outputs (reset line, indicator) follow the board's pins. `console` names the PTY that the console goes to; None: one is made.
     """
 
     def __init__(self, board: Board, work: Path, config: dict[str, Any], console: str | None = None) -> None:
@@ -28,10 +28,14 @@ class Firmware(Device):
         elf = qemu.image(board)
         work.mkdir(parents=True, exist_ok=True, mode=0o700)
         lines = {qemu.GPS_UART: config["gps_uart"]}
-        self._reset_file: str | None = None
+        self._outputs: dict[int, str] = {}
         if config.get("modem"):
             lines[qemu.MODEM_UART] = config["modem"]["uart"]
-            self._reset_file = config["modem"].get("reset_pin")
+            if config["modem"].get("reset_pin"):
+                self._outputs[qemu.PINS["reset"]] = config["modem"]["reset_pin"]
+        if config.get("camera"):
+            lines[qemu.CAMERA_UART] = config["camera"]["source"]
+            self._outputs[qemu.PINS["indicator"]] = config["camera"]["indicator"]
         content = json.dumps(qemu.wired(board, config)).encode()
         flash.provision(work / "flash.bin", board.image.flash_kb, "/config.json", content)
         straps = qemu.Straps(
@@ -43,7 +47,7 @@ class Firmware(Device):
         self._panel, far = socket.socketpair()
         kind = f"serial,path={console}" if console else "pty"
         arguments = ["-chardev", f"{kind},id=u0,logfile={self.log.resolve()},logappend=on", "-serial", "chardev:u0"]
-        for uart in (qemu.GPS_UART, qemu.MODEM_UART, qemu.SPARE_UART):
+        for uart in (qemu.GPS_UART, qemu.MODEM_UART, qemu.CAMERA_UART):
             kind = f"serial,path={lines[uart]}" if uart in lines else "null"
             arguments += ["-chardev", f"{kind},id=u{uart}", "-serial", f"chardev:u{uart}"]
         arguments += ["-chardev", f"socket,fd={far.fileno()},id=u4", "-serial", "chardev:u4"]
@@ -86,8 +90,8 @@ class Firmware(Device):
             if not data:
                 return
             for c in data:
-                if c & 0x7F == qemu.PINS["reset"] and self._reset_file:
-                    Path(self._reset_file).write_text(str(c >> 7))
+                if c & 0x7F in self._outputs:
+                    Path(self._outputs[c & 0x7F]).write_text(str(c >> 7))
 
     def said(self) -> str:
         with self.log.open("rb") as f:

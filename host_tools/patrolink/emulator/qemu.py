@@ -19,8 +19,8 @@ from patrolink.errors import UserError
 _MAGIC = 0x324B4C50  # straps_t in boards/mps2_an385/port/mps2.h
 _CORES = itertools.count()
 POWER_CUT = 86  # exit status when the straps' power cut has come
-CONSOLE_UART, GPS_UART, MODEM_UART, SPARE_UART, PANEL_UART = range(5)
-PINS = {"sos": 0, "off": 1, "reset": 2}  # on the panel; buttons are low while pressed
+CONSOLE_UART, GPS_UART, MODEM_UART, CAMERA_UART, PANEL_UART = range(5)
+PINS = {"sos": 0, "off": 1, "reset": 2, "indicator": 3}  # on the panel; buttons are low while pressed
 
 
 def wired(board: Board, config: dict[str, Any]) -> dict[str, Any]:
@@ -29,6 +29,9 @@ def wired(board: Board, config: dict[str, Any]) -> dict[str, Any]:
     given["buttons"] = {name: PINS[name] for name in ("sos", "off")}
     if given.get("modem"):
         given["modem"] = {**given["modem"], "uart": MODEM_UART, "reset_pin": PINS["reset"]}
+    if given.get("camera"):
+        wired_so = {"source": CAMERA_UART, "indicator": PINS["indicator"]}
+        given["camera"] = {**board.config().get("camera", {}), **given["camera"], **wired_so}
     return given
 
 
