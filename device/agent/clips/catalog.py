@@ -1,0 +1,306 @@
+"""The clips on storage, a few numbers each, and what of them is at the hub. What they hold their manifests say."""
+
+import binascii
+
+from patrolink_protocol import clip as pc
+from patrolink_protocol import track
+
+from . import manifest
+from .journal import Journal
+from .segment import found
+
+OPEN, KEPT, UPLOADED, VERIFIED = range(4)
+SOS = pc.TRIGGERS.index("sos")
+PHOTO = pc.TRIGGERS.index("photo")
+NO_EVENT = 4294967295  # event of a manifest line that belongs to none
+STEPS = 1000000  # of a boot
+_ALL = "*"
+
+
+def key_of(stem):
+    """Return the number that sorts as a segment's name does."""
+    return int(stem[:6]) * STEPS + int(stem[7:13])
+
+
+def stem_of(key):
+    """Return a segment's name without its suffix."""
+    return "%06d-%06d" % (key // STEPS, key % STEPS)
+
+
+def name_of(key):
+    """Return a segment's file name."""
+    return pc.name_of(key // STEPS, key % STEPS)
+
+
+def file_in(said):
+    """Return (name without suffix, whether it is a picture) of what a line of a manifest lists; None when nothing."""
+    if "seg" in said and "bytes" in said:
+        return said["seg"], False
+    return (said["thumb"], True) if "thumb" in said else None
+
+
+class Clip:
+    """
+    first, last  keys of its files; -1 while it has none
+    sent         keys of its files that are at the hub, 0 for the manifest
+    keep         a dispatcher wants it kept
+    """
+
+    def __init__(self, number, trigger):
+        self.number = number
+        self.sos = trigger == SOS
+        self.photo = trigger == PHOTO
+        self.first = self.last = -1
+        self.bytes = 0
+        self.state = OPEN
+        self.verified_ms = 0
+        self.told = self.keep = self.gone = False
+        self.sent = set()
+
+    def take(self, key, size):
+        """One more file."""
+        self.first = key if self.first < 0 else min(self.first, key)
+        self.last = max(self.last, key)
+        self.bytes += size
+
+    def hear(self, said):
+        """Take what a line of its manifest says."""
+        listed = file_in(said)
+        if listed:
+            self.take(key_of(listed[0]), said["bytes"])
+        elif said.get("mark") == "sos":
+            self.sos = True
+        elif "sig" in said and self.state == OPEN:
+            self.state = KEPT
+
+
+class Item:
+    """A file to upload. sha256 is hexadecimal."""
+
+    def __init__(self, clip, name, size, sha256, sos):
+        self.clip = clip
+        self.name = name
+        self.bytes = size
+        self.sha256 = sha256
+        self.sos = sos
+
+
+class Catalog:
+    """
+    files  the contract of hal Files
+    """
+
+    def __init__(self, files):
+        self.files = files
+        self.clips = []  # oldest first
+        self._places = {}
+        self.buf = memoryview(bytearray(512))
+        self.journal = Journal(files, self._standing)
+        for name in sorted([n for n in files.names() if n[-4:] == ".plm"]):
+            self._scan(name)
+        self.waiting = []  # lines of files in no clip that the boots before listed
+        for said in self.journal.read():
+            self._remember(said)
+
+    def _scan(self, name):
+        clip = None
+        for _, said in manifest.lines(self.files, name):
+            if clip is None:
+                clip = Clip(said["clip"], pc.TRIGGERS.index(said["trigger"]))
+                self.clips.append(clip)
+            clip.hear(said)
+        if clip is None:
+            self.files.drop(name)  # its first line is torn: there is nothing in it
+
+    def _remember(self, said):
+        """Take a line of the journal."""
+        if file_in(said):
+            self.waiting.append(said)
+            return
+        clip = self.find(said["clip"])
+        if clip is None:
+            return
+        if "sent" in said:
+            self._sent(clip, said["sent"])
+        elif "place" in said:
+            self._places[(clip.number, said["name"])] = said["place"]
+        elif "verified" in said:
+            clip.state, clip.verified_ms = VERIFIED, said["verified"]
+        elif "damaged" in said:
+            self._anew(clip)
+        clip.told = clip.told or "told" in said
+        clip.keep = clip.keep or "keep" in said
+
+    def _standing(self):
+        """Give the lines of all that stands about clips."""
+        for clip in self.clips:
+            n = clip.number
+            if clip.told:
+                yield manifest.dump("clip", n, "told", True)
+            if clip.keep:
+                yield manifest.dump("clip", n, "keep", True)
+            if clip.state == VERIFIED:
+                yield manifest.dump("clip", n, "verified", clip.verified_ms)
+            elif clip.state == UPLOADED:
+                yield manifest.dump("clip", n, "sent", _ALL)
+            for key in clip.sent:
+                yield manifest.dump("clip", n, "sent", name_of(key) if key else manifest.file_of(n))
+        for (n, name), url in self._places.items():
+            yield manifest.dump("clip", n, "name", name, "place", url)
+
+    def _sent(self, clip, name):
+        if clip.state == VERIFIED:
+            return
+        if name == _ALL:
+            clip.state = UPLOADED
+            clip.sent = set()
+        else:
+            clip.sent.add(0 if name[-4:] == ".plm" else key_of(name))
+            self._places.pop((clip.number, name), None)
+
+    def _anew(self, clip):
+        if clip.state in (UPLOADED, VERIFIED):
+            clip.state = KEPT
+        clip.sent = set()
+        for place in [p for p in self._places if p[0] == clip.number]:
+            del self._places[place]
+
+    def find(self, number):
+        """Return a clip, or None."""
+        for clip in self.clips:
+            if clip.number == number:
+                return clip
+        return None
+
+    def holds(self, key, but=None):
+        """Return whether a file is one of a clip's; `but` is not asked."""
+        for clip in self.clips:
+            if clip is not but and clip.first <= key <= clip.last:
+                return True
+        return False
+
+    def listed(self, clip):
+        """Give (key, what its line says, whether it is a picture) of each file of a clip."""
+        for _, said in manifest.lines(self.files, manifest.file_of(clip.number)):
+            listed = file_in(said)
+            if listed:
+                yield key_of(listed[0]), said, listed[1]
+
+    # --- what the uploader sees -------------------------------------------------------------------------------------
+
+    def pending(self):
+        """Give an Item of each file that is to go to the hub, the most important first. Raises OSError.
+
+        Those of an SOS go before others, while it is being recorded too; then snapshots; of a clip its manifest and
+        pictures before the video.
+        """
+        for sos, photo in ((True, False), (False, True), (False, False)):
+            for clip in list(self.clips):
+                if clip.sos == sos and (sos or clip.photo == photo) and self._goes(clip):
+                    left = False
+                    for item in self._of(clip):
+                        left = True
+                        yield item
+                    if not left and clip.state == KEPT:
+                        self._sent(clip, _ALL)
+                        self.journal.say(manifest.dump("clip", clip.number, "sent", _ALL))
+
+    def _goes(self, clip):
+        return clip.state == KEPT or (clip.state == OPEN and clip.sos)
+
+    def _of(self, clip):
+        name = manifest.file_of(clip.number)
+        if clip.state == OPEN and name not in self.files.names():
+            return
+        if clip.photo:
+            for item in self._media(clip, False):
+                yield item
+        if clip.state == KEPT and 0 not in clip.sent:
+            size, sha256 = found(self.files, name, self.buf)
+            yield Item(clip.number, name, size, sha256, clip.sos)
+        for picture in (True, False):
+            for item in self._media(clip, picture):
+                yield item
+
+    def _media(self, clip, picture):
+        for key, said, is_picture in self.listed(clip):
+            if is_picture == picture and key not in clip.sent and self._is_there(key):
+                yield Item(clip.number, name_of(key), said["bytes"], said["sha256"], clip.sos)
+
+    def _is_there(self, key):
+        """A thinned file is listed still."""
+        try:
+            self.files.size(name_of(key))
+            return True
+        except OSError:
+            return False
+
+    def read(self, name, at, buf):
+        """Fill `buf` from a file's offset `at` on; return how many bytes there were. Raises OSError."""
+        return self.files.read(name, at, buf)
+
+    def uploaded(self, number, name):
+        """The hub has all of a file."""
+        clip = self.find(number)
+        if clip is not None:
+            self._sent(clip, name)
+            self.journal.say(manifest.dump("clip", number, "sent", name))
+
+    def place(self, number, name, url=None):
+        """Return the address that a file's upload was given, None when it has none; with `url` keep that."""
+        if url is not None and self.find(number) is not None:
+            self._places[(number, name)] = url
+            self.journal.say(manifest.dump("clip", number, "name", name, "place", url))
+        return self._places.get((number, name))
+
+    def damaged(self, number):
+        """The hub finds that what it has is not right: all of it goes again."""
+        clip = self.find(number)
+        if clip is not None:
+            self._anew(clip)
+            self.journal.say(manifest.dump("clip", number, "damaged", True))
+
+    def preserve(self, number):
+        """Keep a clip here though the hub has it, as long as nothing else could go. False: it is not here."""
+        clip = self.find(number)
+        if clip is None:
+            return False
+        clip.keep = True
+        self.journal.say(manifest.dump("clip", number, "keep", True))
+        return True
+
+    def told(self, number):
+        """clip_manifest is on its way."""
+        clip = self.find(number)
+        clip.told = True
+        self.journal.say(manifest.dump("clip", number, "told", True))
+
+    def values(self, clip):
+        """Return the values of clip_manifest of a sealed clip; None when it lists no file. Raises OSError."""
+        v = {"clip_id": clip.number, "event_id": None, "trigger": SOS if clip.sos else 0}
+        v["start_ms"] = v["duration_ms"] = v["segments"] = v["bytes"] = 0
+        for _, said in manifest.lines(self.files, manifest.file_of(clip.number)):
+            if "pre_s" in said:
+                self._take_head(v, said, clip)
+            listed = file_in(said)
+            if listed and not listed[1]:
+                v["segments"] += 1
+                v["bytes"] += said["bytes"]
+                v["duration_ms"] += said.get("ms", 0)
+                v["start_ms"] = v["start_ms"] or said.get("start_ms", 0)
+            if "sig" in said:
+                v["chain"] = binascii.unhexlify(said["chain"])
+                v["signature"] = binascii.unhexlify(said["sig"])
+        at_ms = v.pop("time_ms")
+        v["pre_event_ms"] = max(0, at_ms - v["start_ms"]) if at_ms and v["start_ms"] else 0
+        return v if v["segments"] else None
+
+    def _take_head(self, v, said, clip):
+        previous = binascii.unhexlify(said["previous"])
+        v["previous_chain"] = previous if any(previous) else b""
+        v["codec"] = [c for c in pc.CODECS if pc.CODECS[c] == said["codec"]][0]
+        v["signer"] = binascii.unhexlify(said["signer"])
+        v["event_id"] = track.UNKNOWN if said["event"] == NO_EVENT else said["event"]
+        v["time_ms"] = said["time_ms"]
+        if not clip.sos:
+            v["trigger"] = pc.TRIGGERS.index(said["trigger"])

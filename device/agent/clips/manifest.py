@@ -1,0 +1,155 @@
+"""Manifests: JSON Lines that grow, chained and sealed (CLIP.md, "Manifest"). Read in a stream, never held whole."""
+
+import binascii
+import json
+
+from patrolink_protocol import clip
+
+LONGEST = 1024  # bytes of a line, its line feed included
+_UNSAVED = 64  # lines held for storage that refuses
+MENDING = "mending"
+
+
+def dump(*pairs):
+    """Return a line, as bytes with its line feed, of keys and values in turn: str, int, bool or list of str."""
+    out = []
+    for i in range(0, len(pairs), 2):
+        value = pairs[i + 1]
+        if isinstance(value, bool):
+            value = "true" if value else "false"
+        elif isinstance(value, str):
+            value = json.dumps(value)
+        elif isinstance(value, list):
+            value = "[" + ",".join([json.dumps(v) for v in value]) + "]"
+        out.append('"%s":%s' % (pairs[i], value))
+    return ("{" + ",".join(out) + "}\n").encode()
+
+
+def lines(files, name):
+    """Give (line as bytes, what it says as a dict) of each whole line; the end is where one is torn or damaged."""
+    buf = memoryview(bytearray(LONGEST))
+    at = 0
+    while True:
+        n = files.read(name, at, buf)
+        end = bytes(buf[:n]).find(b"\n") + 1
+        if not end:
+            return
+        line = bytes(buf[:end])
+        try:
+            said = json.loads(line)
+        except ValueError:
+            return
+        if not isinstance(said, dict):
+            return
+        yield line, said
+        at += end
+
+
+def file_of(number):
+    """Return the name of a clip's manifest."""
+    return "%06d.plm" % number
+
+
+def seal_of(chain, sign):
+    """Return the last line of a manifest, signed by sign(digest)."""
+    return dump("chain", binascii.hexlify(chain).decode(), "sig", binascii.hexlify(sign(clip.signed(chain))).decode())
+
+
+def mend(files, name):
+    """Cut off a torn last line, if there is one. A power cut leaves the old file or the new one."""
+    whole = 0
+    for line, _ in lines(files, name):
+        whole += len(line)
+    if whole == files.size(name):
+        return
+    if MENDING in files.names():
+        files.remove(MENDING)
+    files.append(MENDING, b"")
+    for line, _ in lines(files, name):
+        files.append(MENDING, line)
+    files.rename(MENDING, name)
+
+
+class Manifest:
+    """A clip's manifest being written.
+
+    It begins when the clip before has its seal: `start`; what is said until then waits, and so does what storage does
+    not take. `chain` is that of all lines so far.
+    """
+
+    def __init__(self, files, number):
+        self._files = files
+        self._name = file_of(number)
+        self.number = number
+        self.chain = None
+        self._said = 0  # lines that are on storage
+        self._unsaved = []  # lines since, those from _given on not yet given to the writer
+        self._given = 0
+        self._writer = None
+        self.size = 0  # bytes given to storage
+        self.lost = 0  # lines that found no room: their segments show as a gap
+
+    def start(self, head, previous):
+        """Begin with this line, after the clip whose chain this is."""
+        self.chain = clip.link(previous, head)
+        for line in self._unsaved:
+            self.chain = clip.link(self.chain, line)
+        self._unsaved.insert(0, head)
+
+    def say(self, line, must=False):
+        """Append a line."""
+        if len(self._unsaved) >= _UNSAVED and not must:
+            self.lost += 1
+            return
+        if self.chain is not None:
+            self.chain = clip.link(self.chain, line)
+        self._unsaved.append(line)
+
+    def seal(self, sign):
+        """Append the seal, made with sign(digest). Nothing is said after it."""
+        self._unsaved.append(seal_of(self.chain, sign))
+
+    def saved(self):
+        """True when all that was said is on storage."""
+        return not self._unsaved
+
+    def serve(self):
+        """Hand on what waits, see what became of it. Return False when storage refuses: call `again` later."""
+        writer = self._writer
+        if writer is not None:
+            if writer.fault:
+                return False
+            if not writer.behind:
+                self._said += self._given
+                del self._unsaved[: self._given]
+                self._given = 0
+        if self.chain is None or self._given == len(self._unsaved):
+            return True
+        if writer is None:
+            writer = self._writer = self._files.open(self._name)
+        for line in self._unsaved[self._given :]:
+            writer.write(line)
+            self.size += len(line)
+        self._given = len(self._unsaved)
+        writer.sync()
+        return writer.behind or self.serve()
+
+    def again(self):
+        """If storage refused a line: see how much of the file is whole, and go on after that. Raises OSError."""
+        if self._writer is None or not self._writer.fault:
+            return
+        there = 0
+        if self._name in self._files.names():
+            mend(self._files, self._name)
+            for _ in lines(self._files, self._name):
+                there += 1
+        del self._unsaved[: max(0, there - self._said)]
+        self._said = there
+        self._given = 0
+        self._writer.close()
+        self._writer = None
+
+    def close(self):
+        """Give the file back."""
+        if self._writer is not None:
+            self._writer.close()

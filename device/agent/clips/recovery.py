@@ -1,0 +1,95 @@
+"""What an earlier boot left: a clip without its seal is closed, files in no clip are the ring's beginning."""
+
+import binascii
+
+from patrolink_protocol import clip as pc
+
+from . import manifest
+from .catalog import KEPT, OPEN, file_in, key_of, name_of
+from .segment import found
+from .writing import Entry
+
+_NOBODY = b"\0" * 32
+
+
+def recover(shelf, signer, most):
+    """Close what is open, and return (chain of the last clip, files of the ring: `most` of them). Raises OSError."""
+    files = shelf.files
+    if manifest.MENDING in files.names():
+        files.remove(manifest.MENDING)
+    said = {}
+    for line in shelf.waiting:
+        said[key_of(file_in(line)[0])] = line
+    loose = [_entry(shelf, key, said.get(key)) for key in _loose(files, shelf)]
+    loose = [entry for entry in loose if entry is not None]
+    for clip in shelf.clips:
+        if clip.state == OPEN:
+            _close(files, signer, clip, loose)
+    loose = [entry for entry in loose if not shelf.holds(entry.key)]
+    for entry in loose[:-most]:
+        files.remove(name_of(entry.key))
+    return _last_chain(shelf), loose[-most:]
+
+
+def _loose(files, shelf):
+    """Return the keys of files that no clip with a seal lists, in their order."""
+    keys = [key_of(name) for name in files.names() if name[-4:] == ".pls" and len(name) == 17]
+    done = [clip for clip in shelf.clips if clip.state != OPEN]
+    return sorted([key for key in keys if not [clip for clip in done if clip.first <= key <= clip.last]])
+
+
+def _entry(shelf, key, said):
+    """Return the Entry of a file, of what the journal says of it or as it is found; None: there is nothing in it."""
+    name = name_of(key)
+    if said is not None and said["bytes"] == shelf.files.size(name):
+        if "thumb" in said:
+            return Entry(key, True, None, (said["bytes"], said["sha256"], 0, 0, 1, 0, True))
+        facts = [said[k] for k in ("bytes", "sha256", "start_ms", "ms", "frames", "lost", "whole")]
+        return Entry(key, False, None, tuple(facts))
+    head = bytearray(pc.HEADER)
+    try:
+        header = pc.unpack_header(head[: shelf.files.read(name, 0, head)])
+    except pc.BadSegment:
+        shelf.files.remove(name)
+        return None
+    size, sha256 = found(shelf.files, name, shelf.buf)
+    return Entry(key, header.codec == pc.JPEG, None, (size, sha256, header.start_ms, 0, 0, 0, False))
+
+
+def _close(files, signer, clip, loose):
+    """List what belongs to a clip that the power ended, close and seal it."""
+    name = manifest.file_of(clip.number)
+    manifest.mend(files, name)
+    chain = None
+    closed = False
+    listed = set()
+    since = 0
+    for line, said in manifest.lines(files, name):
+        chain = pc.link(binascii.unhexlify(said["previous"]) if chain is None else chain, line)
+        closed = closed or "close" in said
+        if file_in(said):
+            listed.add(key_of(file_in(said)[0]))
+            since = since or ("seg" in said and key_of(said["seg"]))
+    lines = []
+    if not closed:
+        for entry in loose:
+            # The ring is listed before anything else: what is older than the first of it is none of this clip's.
+            if entry.key > since and entry.key not in listed:
+                clip.take(entry.key, entry.said[0])
+                lines.append(entry.line(entry.picture and not clip.photo))
+        lines.append(manifest.dump("close", "power", "time_ms", 0))
+    for line in lines:
+        files.append(name, line)
+        chain = pc.link(chain, line)
+    files.append(name, manifest.seal_of(chain, signer.sign))
+    clip.state = KEPT
+
+
+def _last_chain(shelf):
+    """Return the chain that the next clip goes on from."""
+    chain = _NOBODY
+    if shelf.clips:
+        for _, said in manifest.lines(shelf.files, manifest.file_of(shelf.clips[-1].number)):
+            if "sig" in said:
+                chain = binascii.unhexlify(said["chain"])
+    return chain

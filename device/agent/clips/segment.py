@@ -1,0 +1,117 @@
+"""A segment being written: encrypted and hashed as it comes, appended in whole blocks (CLIP.md, "Segment")."""
+
+import binascii
+import hashlib
+import struct
+
+from compat import crypto
+from patrolink_protocol import clip
+
+BLOCK = 4096
+
+
+class Keys:
+    """Keys of one boot's files. The private half is gone when this returns, each chain key once the next one is there.
+
+    evidence  the evidence key, 33 bytes. ValueError when it is no point of the curve
+    """
+
+    def __init__(self, evidence):
+        private = crypto.private()
+        self.ephemeral = crypto.public(private)
+        self.recipient = clip.key_id(evidence)
+        self._chain = clip.first_key(crypto.agree(private, evidence), self.ephemeral, evidence)
+        self.step = 0
+
+    def take(self):
+        """Return (step, AES-256 key) of the next file."""
+        step, key = self.step, clip.segment_key(self._chain)
+        self._chain = clip.next_key(self._chain)
+        self.step = step + 1
+        return step, key
+
+
+class Segment:
+    """One at a time: `begin`, records, `end`, and it can begin anew while the writer is still at work.
+
+    block  bytes that go to storage at once; nothing less does before `end`
+    size   bytes so far, header and all; frames: media records so far
+    """
+
+    def __init__(self, block=BLOCK):
+        self._block = memoryview(bytearray(block))
+        self._room = block
+        self._head = bytearray(clip.RECORD + clip.STAMP)
+        self._n = 0  # bytes in the block, of which the first _plain are not to be encrypted
+        self._plain = 0
+        self.writer = None
+        self.size = self.frames = 0
+
+    def begin(self, writer, header, key):
+        """Write what `header` says, and encrypt all that comes after it with `key`."""
+        self.writer = writer
+        self._hash = hashlib.sha256()
+        self._ctr = crypto.ctr(key)
+        self._block[: clip.HEADER] = header.pack()
+        self._n = self._plain = self.size = clip.HEADER
+        self.frames = 0
+
+    def record(self, kind, time_ms, *parts):
+        """Append a record; its body is made of those byte strings in order."""
+        n = clip.STAMP
+        for part in parts:
+            n += len(part)
+        struct.pack_into(">II", self._head, 0, kind << 24 | n, time_ms)
+        self._put(self._head)
+        for part in parts:
+            self._put(part)
+        self.size += clip.RECORD + n
+
+    def media(self, time_ms, *parts):
+        """Append a media record: the sink of a container."""
+        self.record(clip.MEDIA, time_ms, *parts)
+
+    def _put(self, data):
+        n = len(data)
+        if n <= self._room - self._n:
+            self._block[self._n : self._n + n] = data
+            self._n += n
+        else:
+            data = memoryview(data)
+            at = 0
+            while at < n:
+                part = min(n - at, self._room - self._n)
+                self._block[self._n : self._n + part] = data[at : at + part]
+                self._n += part
+                at += part
+                if self._n == self._room:
+                    self._flush()
+        if self._n == self._room:
+            self._flush()
+
+    def _flush(self):
+        block = self._block if self._n == self._room else self._block[: self._n]
+        self._ctr.apply(block[self._plain :])
+        self._hash.update(block)
+        self.writer.write(block)
+        self._n = self._plain = 0
+
+    def end(self, time_ms):
+        """Write the last record and close the file; return its SHA-256 as it was written, hexadecimal."""
+        self.record(clip.END, time_ms, struct.pack(">I", self.frames))
+        if self._n:
+            self._flush()
+        self.writer.close()
+        return binascii.hexlify(self._hash.digest()).decode()
+
+
+def found(files, name, buf):
+    """Return (bytes, SHA-256 in hexadecimal) of a file as it is on storage."""
+    h = hashlib.sha256()
+    at = 0
+    while True:
+        n = files.read(name, at, buf)
+        if not n:
+            return at, binascii.hexlify(h.digest()).decode()
+        h.update(buf[:n])
+        at += n
