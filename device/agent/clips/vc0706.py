@@ -35,6 +35,8 @@ _PIECE_BYTES = const(1024)
 _FINE, _COARSER, _COARSEST = const(0x36), const(0x18), const(0xFF)  # compression: as at power up, a step, the most
 _PATIENCE_MS = const(500)
 _HAIL_MS = const(150)
+_SILENCE_MS = const(150)  # within a piece: bytes were lost
+_QUIET_MS = const(50)  # after noise in a piece, before it is asked for again
 _AGAIN_MS = const(1000)  # a camera that was reset takes about as long
 _TRIES = const(3)
 _ROUNDS = const(3)  # through all rates: a camera needs a second after its power comes
@@ -86,7 +88,9 @@ class Camera:
         self._read = bytearray((_ASK, 0, _READ, 12, 0, 10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 10))
         self._step = _DARK
         self._command = self._due = self._tries = self._broken = 0
-        self._have = self._need = self._piece = 0  # bytes: of the answer; that it has; of the piece still to come
+        # Bytes: of the answer, -1 when none is waited for; that it has; of the piece still to come.
+        self._have, self._need, self._piece = -1, 0, 0
+        self._closing = False  # the piece is here; the head after it is not
         self._at = self._size = self._begin = 0  # bytes: of the picture that are here; it has; where the piece begins
         self._taken_ms = self._next_ms = 0
         self._wanted = False
@@ -108,6 +112,7 @@ class Camera:
         """Take no more pictures; the indicator goes off."""
         self._wanted = False
         self._step = _DARK
+        self._have = -1
         try:
             self._light(0)
         except _Dark as e:
@@ -154,6 +159,7 @@ class Camera:
         """No pictures: the indicator off, and all from the beginning in a second."""
         self._failed(why)
         self._step = _DARK
+        self._have = -1
         self._due = self._now_ms() + _AGAIN_MS
         try:
             self._light(0)
@@ -171,6 +177,7 @@ class Camera:
         self._command = command
         self._step = step
         self._have = self._piece = 0
+        self._closing = False
         self._due = self._now_ms() + (_HAIL_MS if step in (_HAIL, _PORT) else _PATIENCE_MS)
 
     def _hail(self):
@@ -209,16 +216,17 @@ class Camera:
         """Take the n bytes that came; True when the answer is whole. What comes after it is nobody's."""
         buf = self._buf
         i = 0
-        while i < n:
+        while i < n and self._have >= 0:
             if self._have == _HEAD and self._piece:
                 k = min(self._piece, n - i)
                 move(buf, i, self._picture, self._at, k)
                 self._at += k
                 self._piece -= k
                 i += k
-                self._due = self._now_ms() + _PATIENCE_MS
+                self._due = self._now_ms() + _SILENCE_MS
                 if not self._piece:
                     self._have = 0  # the same head once more
+                    self._closing = True
             else:
                 self._head(buf[i])
                 i += 1
@@ -241,6 +249,9 @@ class Camera:
         )  # fmt: skip
         if not expected:
             self._have = 1 if c == _ANSWER else 0
+            if self._closing:  # a piece with noise in it
+                self._have = -1
+                self._due = self._now_ms() + _QUIET_MS
             return
         self._have = have + 1
         if self._have == _HEAD:
@@ -270,6 +281,7 @@ class Camera:
             self._ask(_RESUME)
         elif step == _RESUME:
             self._step = _PACE
+            self._have = -1
             now = self._now_ms()
             self._next_ms = self._due = max(self._next_ms + 1000 // self.fps, now)
         elif step == _STOP:
