@@ -25,6 +25,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--new-token", metavar="NAME", help="make a dispatcher's token: print it, and what the site file needs"
     )
+    parser.add_argument(
+        "--new-evidence-key",
+        metavar="FILE",
+        help="make the key that reads clips: write it to FILE, print its public half",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -35,6 +40,8 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if args.new_token:
         return _new_token(args.new_token, args.json)
+    if args.new_evidence_key:
+        return _new_evidence_key(Path(args.new_evidence_key), args.json)
     if not args.site:
         raise UserError("name a site file (--example prints one)")
     if args.check:
@@ -56,6 +63,22 @@ def _new_token(name: str, as_json: bool) -> int:
     print(token)
     print("\nfor the site file:", file=sys.stderr)
     print(f'[[dispatcher]]\nname = {json.dumps(name)}\ntoken_sha256 = "{site.token_hash(token)}"', file=sys.stderr)
+    return 0
+
+
+def _new_evidence_key(path: Path, as_json: bool) -> int:
+    from patrolink.clips import keys
+
+    public = keys.new(path).public.hex()
+    if as_json:
+        print(json.dumps({"file": str(path), "evidence_key": public}))
+        return 0
+    print(
+        f"{path} reads what devices record: keep it, and a copy elsewhere. Without it no clip can be seen.",
+        file=sys.stderr,
+    )
+    print('for the "clips" of every device\'s configuration, as "evidence_key":', file=sys.stderr)
+    print(public)
     return 0
 
 
