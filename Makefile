@@ -133,6 +133,7 @@ fuzz: .venv/test-ready debian
 
 sim: .venv/test-ready $(UMQTT)
 	@$(BIN)/python tests/faults/power_cuts.py
+	@$(BIN)/python tests/faults/clip_cuts.py
 	@$(BIN)/python tests/faults/ptt_floor.py
 	@PYTHONPATH=. $(BIN)/python tests/faults/matrix.py
 	@PYTHONPATH=. $(BIN)/python tests/faults/hundred_hours.py

@@ -154,6 +154,14 @@ class World:
             out += self.read(said["seg"] + ".pls").pictures()
         return out
 
+    def pictures_there(self, number):
+        """Return the numbers of the pictures of those of a clip's segments that are on storage."""
+        out = []
+        for said in self.segments(number):
+            if said["seg"] + ".pls" in self.files.data:
+                out += self.read(said["seg"] + ".pls").pictures()
+        return out
+
 
 _KEYS = {}
 

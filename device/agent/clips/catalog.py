@@ -13,6 +13,7 @@ OPEN, KEPT, UPLOADED, VERIFIED = range(4)
 SOS = pc.TRIGGERS.index("sos")
 PHOTO = pc.TRIGGERS.index("photo")
 NO_EVENT = 4294967295  # event of a manifest line that belongs to none
+_STEM = 13
 STEPS = 1000000  # of a boot
 _ALL = "*"
 
@@ -34,9 +35,10 @@ def name_of(key):
 
 def file_in(said):
     """Return (name without suffix, whether it is a picture) of what a line of a manifest lists; None when nothing."""
-    if "seg" in said and "bytes" in said:
-        return said["seg"], False
-    return (said["thumb"], True) if "thumb" in said else None
+    stem = said.get("thumb", said.get("seg"))
+    if not isinstance(said.get("bytes"), int) or not isinstance(stem, str) or len(stem) != _STEM:
+        return None
+    return (stem, "thumb" in said) if (stem[:6] + stem[7:]).isdigit() else None
 
 
 class Clip:
@@ -100,13 +102,18 @@ class Catalog:
             self._scan(name)
         self.waiting = []  # lines of files in no clip that the boots before listed
         for said in self.journal.read():
-            self._remember(said)
+            try:
+                self._remember(said)
+            except (KeyError, TypeError, ValueError):
+                pass  # it is damaged: at worst a file goes up again
 
     def _scan(self, name):
         clip = None
         for _, said in manifest.lines(self.files, name):
             if clip is None:
-                clip = Clip(said["clip"], pc.TRIGGERS.index(said["trigger"]))
+                known = said.get("trigger") in pc.TRIGGERS
+                # One whose first line is damaged may be anything: nothing of it goes before it has to.
+                clip = Clip(int(name[:-4]), pc.TRIGGERS.index(said["trigger"]) if known else SOS)
                 self.clips.append(clip)
             clip.hear(said)
         if clip is None:
@@ -276,11 +283,11 @@ class Catalog:
         self.journal.say(manifest.dump("clip", number, "told", True))
 
     def values(self, clip):
-        """Return the values of clip_manifest of a sealed clip; None when it lists no file. Raises OSError."""
+        """Return the values of clip_manifest; None when the clip lists no file or is damaged. Raises OSError."""
         v = {"clip_id": clip.number, "event_id": None, "trigger": SOS if clip.sos else 0}
         v["start_ms"] = v["duration_ms"] = v["segments"] = v["bytes"] = 0
         for _, said in manifest.lines(self.files, manifest.file_of(clip.number)):
-            if "pre_s" in said:
+            if "previous" in said:
                 self._take_head(v, said, clip)
             listed = file_in(said)
             if listed and not listed[1]:
@@ -291,9 +298,11 @@ class Catalog:
             if "sig" in said:
                 v["chain"] = binascii.unhexlify(said["chain"])
                 v["signature"] = binascii.unhexlify(said["sig"])
+        if not v["segments"] or "time_ms" not in v or "chain" not in v:
+            return None
         at_ms = v.pop("time_ms")
         v["pre_event_ms"] = max(0, at_ms - v["start_ms"]) if at_ms and v["start_ms"] else 0
-        return v if v["segments"] else None
+        return v
 
     def _take_head(self, v, said, clip):
         previous = binascii.unhexlify(said["previous"])

@@ -3,11 +3,12 @@
     file    "state" and eight digits: JSON Lines, only ever appended to
 
 A boot begins a new file with all that stands, and so does one that has become long; the old ones go once it is on
-storage. What is in several is read in their order: the later line counts.
+storage: a line says that all that stood is in it. What is in several is read in their order, and the later line counts.
 """
 
 from . import manifest
 
+_BEGUN = "begun"  # the line behind all that stood
 _LONG = 16384  # bytes after what stood at its begin
 
 
@@ -31,16 +32,22 @@ class Journal:
         self.size = self._longest = 0
 
     def read(self):
-        """Give what each line of an earlier boot says, oldest first."""
+        """Give what each line of an earlier boot says, oldest first, from the last file that has all that stood on."""
+        since = ""
         for name in self._old:
             for _, said in manifest.lines(self._files, name):
-                yield said
+                if _BEGUN in said:
+                    since = name
+        for name in self._old:
+            if name >= since:
+                for _, said in manifest.lines(self._files, name):
+                    if _BEGUN not in said:
+                        yield said
 
     def say(self, line):
         """Append a line. What storage refuses is said again in the next file."""
         if self._writer is None:
-            self._begin()  # with this line: what it says stands already
-            return
+            self._begin()
         self._write(line)
         self._writer.sync()
         if self.size > self._longest:
@@ -57,6 +64,7 @@ class Journal:
         self._writer = self._files.open(self._name())
         for line in self._standing():
             self._write(line)
+        self._write(manifest.dump(_BEGUN, self._number))
         self._writer.sync()
         self._longest = self.size + _LONG
 

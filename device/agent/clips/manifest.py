@@ -26,23 +26,28 @@ def dump(*pairs):
 
 
 def lines(files, name):
-    """Give (line as bytes, what it says as a dict) of each whole line; the end is where one is torn or damaged."""
+    """Give (line as bytes, what it says as a dict) of each whole line. Those that are damaged are left out."""
+    for _, line, said in _whole(files, name):
+        yield line, said
+
+
+def _whole(files, name):
+    """Give (where it ends, line, what it says) of each whole line."""
     buf = memoryview(bytearray(LONGEST))
     at = 0
     while True:
         n = files.read(name, at, buf)
+        if not n:
+            return
         end = bytes(buf[:n]).find(b"\n") + 1
-        if not end:
-            return
-        line = bytes(buf[:end])
+        line = bytes(buf[: end or n])
+        at += len(line)
         try:
-            said = json.loads(line)
+            said = json.loads(line) if end else None
         except ValueError:
-            return
-        if not isinstance(said, dict):
-            return
-        yield line, said
-        at += end
+            continue
+        if isinstance(said, dict):
+            yield at, line, said
 
 
 def file_of(number):
@@ -56,17 +61,21 @@ def seal_of(chain, sign):
 
 
 def mend(files, name):
-    """Cut off a torn last line, if there is one. A power cut leaves the old file or the new one."""
+    """Cut off what is behind the last whole line. A power cut leaves the old file or the new one. Raises OSError."""
     whole = 0
-    for line, _ in lines(files, name):
-        whole += len(line)
+    for end, _, _ in _whole(files, name):
+        whole = end
     if whole == files.size(name):
         return
     if MENDING in files.names():
         files.remove(MENDING)
     files.append(MENDING, b"")
-    for line, _ in lines(files, name):
-        files.append(MENDING, line)
+    buf = memoryview(bytearray(LONGEST))
+    at = 0
+    while at < whole:
+        n = files.read(name, at, buf[: whole - at])
+        files.append(MENDING, buf[:n])
+        at += n
     files.rename(MENDING, name)
 
 

@@ -72,6 +72,7 @@ class Recorder:
         self._in_segment = 0  # of the segment being written
         self._synced = self._last_ms = 0
         self._drops = camera.dropped
+        self._behind = _BEHIND
         self._planned = _LEAST
         self._most = min(_MOST_KB << 10, shelf.quota >> 3)
         self._hearing = False
@@ -124,7 +125,7 @@ class Recorder:
         self._picture = picture
         if self._thumb and self._still_file(picture, at_ms) is not None:
             self._thumb = False
-        if self._key is not None and self._segment.writer.behind + self.shelf.behind() > _BEHIND:
+        if self._key is not None and self._segment.writer.behind + self.shelf.behind() > self._behind:
             self._missing[pc.LATE] += 1
             return
         if self._key is None or at_ms - self._start >= self._segment_ms or self._segment.size > self._planned:
@@ -287,16 +288,17 @@ class Recorder:
         elif len(self._marks) < _FRAMES:
             self._marks.append(body)
 
-    def _close_clip(self):
+    def _close_clip(self, why="done"):
         """The clip has the files up to the last one there is."""
         self._writing.until = self._current() - 1
-        self._writing.why = "done"
+        self._writing.why = why
         self._writing = None
 
     def _finish(self, now):
+        refused = self._key is None and self._missing[pc.LATE]
         self._end(now)
         if self._writing is not None:
-            self._close_clip()
+            self._close_clip("storage" if refused else "done")
 
     def _follow(self, now):
         """Seal the clip at this boundary of two segments and go on in another one."""

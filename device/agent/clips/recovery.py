@@ -44,7 +44,7 @@ def _entry(shelf, key, said):
     if said is not None and said["bytes"] == shelf.files.size(name):
         if "thumb" in said:
             return Entry(key, True, None, (said["bytes"], said["sha256"], 0, 0, 1, 0, True))
-        facts = [said[k] for k in ("bytes", "sha256", "start_ms", "ms", "frames", "lost", "whole")]
+        facts = [said.get(k, 0) for k in ("bytes", "sha256", "start_ms", "ms", "frames", "lost", "whole")]
         return Entry(key, False, None, tuple(facts))
     head = bytearray(pc.HEADER)
     try:
@@ -65,7 +65,9 @@ def _close(files, signer, clip, loose):
     listed = set()
     since = 0
     for line, said in manifest.lines(files, name):
-        chain = pc.link(binascii.unhexlify(said["previous"]) if chain is None else chain, line)
+        if chain is None:
+            chain = binascii.unhexlify(said["previous"]) if "previous" in said else _NOBODY
+        chain = pc.link(chain, line)
         closed = closed or "close" in said
         if file_in(said):
             listed.add(key_of(file_in(said)[0]))
