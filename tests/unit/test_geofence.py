@@ -1,0 +1,182 @@
+"""Geofences: the distance against Vincenty's on the ellipsoid, and what happens at an edge."""
+
+from math import atan, atan2, cos, pi, sin, sqrt, tan
+
+from agent import geofence
+from agent.gps.fix import HAS_POSITION, UNKNOWN, Fix
+from allocated import allocated
+from seeded import seeded
+
+SEED = 6
+HOME = {"id": 1, "lat": 31.2304, "lon": 121.4737, "radius_m": 50, "record": True}
+
+
+def vincenty(lat1, lon1, lat2, lon2):
+    """Return the geodesic on WGS 84 in metres (T. Vincenty, Survey Review 23/176, inverse)."""
+    a, f = 6378137.0, 1 / 298.257223563
+    b = a * (1 - f)
+    rad = pi / 180
+    u1, u2, total = atan((1 - f) * tan(lat1 * rad)), atan((1 - f) * tan(lat2 * rad)), (lon2 - lon1) * rad
+    lam = total
+    for _ in range(100):
+        x = cos(u2) * sin(lam)
+        y = cos(u1) * sin(u2) - sin(u1) * cos(u2) * cos(lam)
+        sin_s = sqrt(x * x + y * y)
+        if sin_s == 0:
+            return 0.0
+        cos_s = sin(u1) * sin(u2) + cos(u1) * cos(u2) * cos(lam)
+        s = atan2(sin_s, cos_s)
+        sin_a = cos(u1) * cos(u2) * sin(lam) / sin_s
+        cos2_a = 1 - sin_a * sin_a
+        m = cos_s - 2 * sin(u1) * sin(u2) / cos2_a if cos2_a else 0.0
+        c = f / 16 * cos2_a * (4 + f * (4 - 3 * cos2_a))
+        before = lam
+        lam = total + (1 - c) * f * sin_a * (s + c * sin_s * (m + c * cos_s * (2 * m * m - 1)))
+        if abs(lam - before) < 1e-13:
+            break
+    uu = cos2_a * (a * a - b * b) / (b * b)
+    big_a = 1 + uu / 16384 * (4096 + uu * (uu * (320 - 175 * uu) - 768))
+    big_b = uu / 1024 * (256 + uu * (uu * (74 - 47 * uu) - 128))
+    d = m + big_b / 4 * (cos_s * (2 * m * m - 1) - big_b / 6 * m * (4 * sin_s * sin_s - 3) * (4 * m * m - 3))
+    return b * big_a * (s - big_b * sin_s * d)
+
+
+def fix_at(lat_e7, lon_e7, hacc_mm=5000):
+    fix = Fix()
+    fix.lat_e7, fix.lon_e7, fix.hacc_mm, fix.flags = lat_e7, lon_e7, hacc_mm, HAS_POSITION
+    fix.mode = 3
+    return fix
+
+
+def north_of_home(metres, hacc_mm=5000):
+    return fix_at(312304000 + int(metres * 1e7 / 110877), 1214737000, hacc_mm)  # at 31.23 degrees
+
+
+def test_the_oracle_is_right():
+    # Flinders Peak to Buninyon, from the manual of Australia's geodetic datum.
+    told = vincenty(
+        -(37 + 57 / 60 + 3.72030 / 3600), 144 + 25 / 60 + 29.52440 / 3600, -37.652821138889, 143.926495527778
+    )
+    assert abs(told - 54972.271) < 0.01, told
+
+
+def test_the_distance_is_within_half_a_percent_of_the_geodesic():
+    below = seeded(SEED)
+    worst = 0
+    for i in range(3000):
+        lat = below(1 << 16) * 1700000000 // 65535 - 850000000 if i > 200 else (850000000, -850000000, 0)[i % 3]
+        lon = below(1 << 16) * 54931 - 1800000000 + below(50000)
+        reach = (20, 100, 1000, 5000)[i % 4] * 90  # 1e-7 degrees of about that many metres
+        to_lat = lat + below(2 * reach) - reach
+        to_lon = lon + int((below(2 * reach) - reach) / max(cos(lat * pi / 1.8e9), 0.08))
+        want = vincenty(lat / 1e7, lon / 1e7, to_lat / 1e7, to_lon / 1e7)
+        if to_lon > 1800000000:
+            to_lon -= 3600000000
+        if to_lon < -1800000000:
+            to_lon += 3600000000
+        if want < 10:
+            continue
+        got = sqrt(geofence.squared_mm(lat, lon, to_lat, to_lon)) / 1000
+        off = abs(got - want) / want
+        assert off < 0.005, "seed %d, %d: %d %d %d %d is %f and not %f" % (SEED, i, lat, lon, to_lat, to_lon, got, want)
+        worst = max(worst, off)
+    assert worst > 0.0001  # the oracle is another way
+
+
+def test_a_walk_in_and_out():
+    fences = geofence.Geofences([HOME])
+    told = []
+    for metres in list(range(120, -1, -1)) + list(range(121)):
+        for number, entered, record in fences.on_fix(north_of_home(metres)):
+            told.append((metres, number, entered, record))
+    (went_in, *entered), (went_out, *left) = told
+    assert entered == [1, True, True] and left == [1, False, True]
+    # 5 m within and without, and one metre for the second fix
+    assert 43 <= went_in <= 44 and 56 <= went_out <= 58, told
+
+
+def test_noise_at_the_edge_does_not_flap():
+    below = seeded(SEED)
+    for hacc in (4000, 10000, 20000):
+        fences = geofence.Geofences([HOME])
+        changes = 0
+        for _ in range(5000):
+            # Two standard deviations are the estimate: the sum of twelve uniform numbers is a normal one.
+            noise = (sum([below(1000) for _ in range(12)]) - 5994) / 1000 * hacc / 2000
+            changes += len(fences.on_fix(north_of_home(50 + noise, hacc)))
+        assert changes <= 12, "seed %d, estimate %d: %d changes" % (SEED, hacc, changes)
+
+
+def twice(fences, fix):
+    """Return what two fixes at one place change, the second one after the first has changed nothing."""
+    assert fences.on_fix(fix) == ()
+    return fences.on_fix(fix)
+
+
+def test_an_estimate_larger_than_the_fence_neither_shuts_it_nor_opens_it():
+    fences = geofence.Geofences([HOME])
+    assert twice(fences, north_of_home(30, 90000)) == ()
+    assert twice(fences, north_of_home(20, 90000)) == [(1, True, True)]
+    assert twice(fences, north_of_home(130, 90000)) == ()
+    assert twice(fences, north_of_home(145, 90000)) == [(1, False, True)]
+
+
+def test_one_stray_fix_changes_nothing():
+    fences = geofence.Geofences([HOME])
+    for metres in (0, 60, 0, 5000, 0, 200):
+        assert fences.on_fix(north_of_home(metres)) == ()
+    assert twice(fences, north_of_home(0)) == [(1, True, True)]
+    for metres in (200, 0, 200, 0):
+        assert fences.on_fix(north_of_home(metres)) == ()
+
+
+def test_a_fix_without_position_or_estimate():
+    fences = geofence.Geofences([HOME])
+    lost = north_of_home(0)
+    lost.flags = 0
+    assert twice(fences, lost) == ()
+    assert twice(fences, north_of_home(40, UNKNOWN)) == ()
+    assert twice(fences, north_of_home(34, UNKNOWN)) == [(1, True, True)]
+    assert twice(fences, lost) == ()
+
+
+def test_over_the_date_line_and_several_at_once():
+    one = {"id": 7, "lat": 0, "lon": 180, "radius_m": 1000}
+    two = {"id": 8, "lat": 0.001, "lon": -179.999, "radius_m": 1000, "record": True}
+    fences = geofence.Geofences([one, two])
+    assert twice(fences, fix_at(0, -1799990000)) == [(7, True, False), (8, True, True)]
+    assert twice(fences, fix_at(0, 1799950000)) == ()
+    assert twice(fences, fix_at(0, 0)) == [(7, False, False), (8, False, True)]
+
+
+def test_far_from_all_nothing_is_allocated():
+    fences = geofence.Geofences([dict(HOME, id=i + 1) for i in range(geofence.MOST)])
+    assert allocated(fences.on_fix, fix_at(300000000, 1000000000)) == 0
+
+
+def test_what_is_no_fence_is_told():
+    for given, says in (
+        ({}, "a list of up to 32"),
+        ([dict(HOME, id=i + 1) for i in range(33)], "a list of up to 32"),
+        ([HOME, HOME], "entry 2: id 1 is there already"),
+        ([[]], "entry 1: {"),
+        ([dict(HOME, radios_m=5)], "'radios_m' is not known"),
+        ([dict(HOME, id=0)], "id has to be a number from 1"),
+        ([dict(HOME, id=1.5)], "id has to be a number from 1"),
+        ([dict(HOME, id=True)], "id has to be a number from 1"),
+        ([dict(HOME, lat=85.1)], "lat has to be a number from -85 to 85"),
+        ([dict(HOME, lon="121")], "lon has to be a number from -180 to 180"),
+        ([dict(HOME, lat=float("nan"))], "lat has to be"),
+        ([dict(HOME, radius_m=9)], "radius_m has to be a number from 10 to 5000"),
+        ([dict(HOME, record="no")], "record has to be true or false"),
+        ([{"id": 3}], "radius_m has to be a number"),
+    ):
+        try:
+            geofence.check(given)
+        except ValueError as e:
+            assert says in str(e), str(e)
+            continue
+        raise AssertionError("taken: %r" % (given,))
+    assert geofence.check([]) == []
+    fence = geofence.check([dict(HOME, lat=-0.5, lon=-179.9999999)])[0]
+    assert (fence.lat_e7, fence.lon_e7, fence.radius_mm) == (-5000000, -1799999999, 50000)
