@@ -1,8 +1,8 @@
 """The platform of boards that MicroPython runs on directly: machine.UART, Pin and WDT, a flash file system.
 
 Configuration: UARTs are numbers, or {"id": 1, "tx": 4, "rx": 5} where the board's own pins are not meant, with
-"baudrate" where it is not 115200; "buttons" {"sos": pin, "off": pin} (pressed is low), "watchdog" milliseconds. A
-board's board.toml has these under [wiring].
+"baudrate" where it is not 115200; "buttons" {"sos": pin, "off": pin} and, where there are such, "record" and "man_down"
+(pressed is low), "watchdog" milliseconds. A board's board.toml has these under [wiring].
 """
 
 import select
@@ -13,7 +13,7 @@ from hal.common import Clock, Files, Store, battery, randbelow, runtime
 IDLE_MS = 200  # UARTs end a sleep; a button is latched by its interrupt and waits so long at most
 _BAUD = 115200
 _RX_ROOM = 2048
-_BUTTONS = ("off", "sos")
+_BUTTONS = ("off", "sos", "man_down", "record")
 
 
 class Inputs:
@@ -87,7 +87,7 @@ class Buttons:
         for i, name in enumerate(_BUTTONS):
             if self._pressed[i]:
                 self._pressed[i] = 0
-                return name.encode()
+                return name.replace("_", "-").encode()
         return None
 
 

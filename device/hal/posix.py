@@ -161,6 +161,7 @@ def Uart(path, now_ms, log, name, inputs):
 class Buttons:
     """Standard input as the board's buttons: the line `off` presses power, `sos` the other one.
 
+    Those of a camera: `record` and `mark`. `man-down` is what a sensor says of a wearer who lies and does not move.
     Those of push-to-talk: `ptt`, `emergency` and `call` are down until `ptt-up`, which the end of input is too;
     `group N`, `status N`, `replay`.
     """
@@ -211,6 +212,8 @@ def Pin(path):
 def camera(given, now_ms, log, inputs):
     """Return the camera of a configuration: one on a UART, or OpenCV's. ImportError on MicroPython, which has none."""
     if given.get("kind") == "vc0706":
+        if not isinstance(given["source"], str):
+            raise ValueError("camera: source: give the path of its line")
         from agent.clips import vc0706
 
         uart = Tty(given["source"], now_ms, log, "camera", inputs)

@@ -91,17 +91,22 @@ def test_a_tool_of_the_recipe_that_is_missing_is_told_with_its_package(board, tm
     assert done.returncode == 4 and done.stderr == f"error: {tool} is missing; apt-get install {package}\n"
 
 
-def asked(board, work: Path, seed: int) -> str:
-    """What the firmware's REPL answers: whether it has TLS, and some of its random bytes."""
+RANDOM = (b"import os; os.urandom(16).hex()\r", b"import ssl\r")
+
+
+def asked(board, work: Path, seed: int, questions, panel=b"") -> str:
+    """What the firmware's REPL answers. Before the last question the panel says `panel`."""
     work.mkdir()
     rig = Lockstep(board, work, Scheduler())
     said = bytearray()
-    questions = [b"import os; os.urandom(16).hex()\r", b"import ssl\r", b""]
+    questions = [*questions, b""]
 
     def hear(data: bytes) -> None:
         said.extend(data)
         if said.endswith(b">>> "):
             question = questions.pop(0)
+            if len(questions) == 1 and panel:
+                rig.give(qemu.PANEL_UART, panel)
             rig.give(qemu.CONSOLE_UART, question) if question else rig.cut_power()
 
     rig.on_bytes = {qemu.CONSOLE_UART: hear}
@@ -113,6 +118,14 @@ def asked(board, work: Path, seed: int) -> str:
 def test_the_firmware_has_no_tls_and_no_secrets_as_its_page_says(board, tmp_path):
     page = (home.root() / "boards" / BOARD / "README.md").read_text(encoding="utf-8")
     assert "There is no TLS on this board yet" in page and "`os.urandom` is a seeded generator" in page
-    first, again, other = (asked(board, tmp_path / str(i), seed) for i, seed in enumerate((5, 5, 6)))
+    first, again, other = (asked(board, tmp_path / str(i), seed, RANDOM) for i, seed in enumerate((5, 5, 6)))
     assert re.search(r"'[0-9a-f]{32}'", first) and first == again != other
     assert "ImportError: no module named 'ssl'" in first
+
+
+def test_each_pin_of_a_button_is_read_by_its_name(board, tmp_path):
+    begin = b"from hal import baremetal as h; b = h.Buttons(None, {'off': 1, 'sos': 0, 'record': 4, 'man_down': 5})\r"
+    read = b"import time; time.sleep_ms(50); [b.read() for _ in range(4)]\r"
+    pressed = b"".join(bytes((pin | 0x80, pin, pin | 0x80)) for pin in (4, 5))
+    assert "[None, None, None, None]" in asked(board, tmp_path / "none", 1, (begin, read))
+    assert "[b'man-down', b'record', None, None]" in asked(board, tmp_path / "two", 1, (begin, read), pressed)
