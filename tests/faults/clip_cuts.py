@@ -73,7 +73,7 @@ def check(world: World, where: object) -> None:
         assert verify(said[0]["signer"], bytes.fromhex(previous), bytes.fromhex(said[-1]["sig"])), (where, number)
         segments = world.segments(number)
         assert [s["seg"] for s in segments] == sorted(s["seg"] for s in segments), (where, number)
-        for s, after in zip(segments, [*segments[1:], None], strict=True):
+        for s, after in zip(segments, segments[1:] + [None] * bool(segments), strict=True):
             assert s["seg"] + ".pls" in world.files.data, (where, number, s)
             read = world.read(s["seg"] + ".pls")
             assert read.whole or not s["whole"], (where, number, s)

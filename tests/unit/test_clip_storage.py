@@ -101,7 +101,7 @@ def test_storage_that_is_too_slow_costs_pictures_and_no_more_memory():
     world.files.behind = []
     number = world.recorder.trigger(0, 1, "", world.now)
     world.run(60)
-    waiting = sum([len(given[2] or b"") for job, given in world.files.behind if len(given) == 3])
+    waiting = sum([len(given[1] or b"") for _, given in world.files.behind if len(given) == 2])
     assert 200000 < waiting < 240000
     world.files.work(1 << 30)
     world.run(20, lambda: world.files.work(1 << 30))
