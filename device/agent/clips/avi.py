@@ -8,6 +8,7 @@ import struct
 from array import array
 
 from agent.ptt import voice
+from patrolink_protocol import clip
 from patrolink_protocol.native import const
 
 _ENDLESS = const(0xFFFFFFFF)
@@ -55,6 +56,8 @@ class Avi:
     fps    most pictures a second
     sound  True: there is a track of sound
     """
+
+    codec = clip.MJPEG_AVI
 
     def __init__(self, width, height, fps, sound):
         self._header = header(width, height, fps, sound)
