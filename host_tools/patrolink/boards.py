@@ -170,7 +170,7 @@ class Board(_Strict):
 
     def heap(self, config: dict[str, Any]) -> int | None:
         """Return the heap in KiB for a device with this configuration: the most that one of its parts asks for."""
-        parts = ((self.ptt, "audio"), (self.clips, "clips"))
+        parts = ((self.ptt, "audio"), (self.clips, "camera"))
         more = [part.heap_kb for part, key in parts if part and part.heap_kb and key in config]
         return max([*more, self.heap_kb]) if self.heap_kb else None
 

@@ -1,5 +1,6 @@
 """An emulated serial camera, its driver on both runtimes: pictures at their pace, and what goes wrong on the line."""
 
+import io
 import json
 import os
 import subprocess
@@ -7,8 +8,12 @@ import threading
 import time
 
 import pytest
-from patrolink import home
+from patrolink import boards, home
+from patrolink.emulator import nmea
 from patrolink.emulator.camera import SerialCamera
+from PIL import Image
+
+from tests.rig import walk
 
 FILM = home.root() / "build" / "media" / "bikes.mp4"
 PIPE = home.root() / "tests" / "integration" / "camera_pipe.py"
@@ -199,4 +204,30 @@ def test_nothing_is_sent_to_the_camera_while_the_indicator_cannot_be_lit(tmp_pat
         assert not camera.pictures and not driven.pictures()
     finally:
         driven.end()
+        camera.close()
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("name", ["unix", "mps2_an385"])
+def test_a_device_tries_its_camera_at_boot(rig, tmp_path, name):
+    board = boards.find(name)
+    if board.missing():
+        pytest.skip(f"apt-get install {' '.join(board.missing())}")
+    camera = SerialCamera(FILM)
+    indicator = tmp_path / "led"
+    try:
+        given = {"source": camera.path, "indicator": str(indicator)}
+        modem = "quectel" if board.image else ""
+        it = rig(name, nmea.speak(walk(30)), 20, modem=modem, camera=given, status_s=1)
+        told = lambda: [row["errors"] for row in it.rows if row["message"] == "device_status"]  # noqa: E731
+        it.listen(lambda: told() and "camera_fault" not in told()[-1])
+        deadline = time.monotonic() + 10
+        while indicator.read_text() != "0":
+            assert time.monotonic() < deadline, "nobody records, and the indicator is on"
+            time.sleep(0.01)
+        it.receiver.start()
+        assert it.finish()["fixes"] == len(it.times()) == 30
+        with Image.open(io.BytesIO(camera.pictures[-1][1])) as picture:
+            assert picture.size == (board.camera.width, board.camera.height)
+    finally:
         camera.close()

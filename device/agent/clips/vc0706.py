@@ -24,9 +24,8 @@ RATES = {
 }
 _AT_POWER_UP = (38400, 115200)
 _ASK, _ANSWER = const(0x56), const(0x76)
-_VERSION, _SET_PORT, _RESET = const(0x11), const(0x24), const(0x26)
-_WRITE, _READ, _LENGTH = const(0x31), const(0x32), const(0x34)
-_CONTROL, _DOWNSIZE = const(0x36), const(0x54)
+_VERSION, _SET_PORT, _WRITE = const(0x11), const(0x24), const(0x31)
+_READ, _LENGTH, _DOWNSIZE = const(0x32), const(0x34), const(0x54)
 # Steps: what is being waited for.
 _DARK, _HAIL, _PORT, _SIZE, _RATIO, _RESUME, _PACE, _STOP, _MEASURE, _PIECE = range(10)
 
@@ -168,13 +167,10 @@ class Camera:
 
     # --- what is said -----------------------------------------------------------------------------------------------
 
-    def _say(self, step, command, data):
+    def _say(self, step, command):
         """Send a command and wait for its answer."""
-        if command == _READ:
-            self._uart.write(self._read)
-        else:
-            self._uart.write(bytes((_ASK, 0, command)) + data)
-        self._command = command
+        self._uart.write(command)
+        self._command = command[2]
         self._step = step
         self._have = self._piece = 0
         self._closing = False
@@ -182,21 +178,21 @@ class Camera:
 
     def _hail(self):
         self._uart.rate(self._rates[self._rate])
-        self._say(_HAIL, _VERSION, b"\0")
+        self._say(_HAIL, b"\x56\x00\x11\x00")
 
     def _ask(self, step):
         """Take the step, for the first time or again."""
         if step == _SIZE:
-            self._say(step, _DOWNSIZE, bytes((1, SIZES[(self.width, self.height)])))
+            self._say(step, bytes((_ASK, 0, _DOWNSIZE, 1, SIZES[(self.width, self.height)])))
         elif step == _RATIO:
-            self._say(step, _WRITE, bytes((5, 1, 1, 0x12, 4, self._ratio)))
+            self._say(step, bytes((_ASK, 0, _WRITE, 5, 1, 1, 0x12, 4, self._ratio)))
         elif step == _RESUME:
-            self._say(step, _CONTROL, b"\x01\x03")
+            self._say(step, b"\x56\x00\x36\x01\x03")
         elif step == _STOP:
             self._taken_ms = self._now_ms()
-            self._say(step, _CONTROL, b"\x01\x00")
+            self._say(step, b"\x56\x00\x36\x01\x00")
         elif step == _MEASURE:
-            self._say(step, _LENGTH, b"\x01\x00")
+            self._say(step, b"\x56\x00\x34\x01\x00")
         else:
             self._fetch()
 
@@ -207,7 +203,7 @@ class Camera:
         ask[8], ask[9] = self._begin >> 8, self._begin & 255
         ask[12], ask[13] = n >> 8, n & 255
         self._at = self._begin
-        self._say(_PIECE, _READ, b"")
+        self._say(_PIECE, ask)
         self._piece = n
 
     # --- what is heard ----------------------------------------------------------------------------------------------
@@ -269,7 +265,7 @@ class Camera:
         if step == _HAIL:
             self._round = 0
             if self._rate:
-                self._say(_PORT, _SET_PORT, RATES[self._rates[0]])
+                self._say(_PORT, bytes((_ASK, 0, _SET_PORT)) + RATES[self._rates[0]])
             else:
                 self._ask(_SIZE)
         elif step == _PORT:
@@ -299,7 +295,7 @@ class Camera:
         if reply[5] or reply[6] or size > room:
             if self._ratio < _COARSEST:
                 self._broken = 0  # no reason for a reset
-            self._ratio = min(self._ratio + _COARSER, _COARSEST)
+            self._coarser()
             self._bad("a picture is larger than the %d bytes that there are for it; compressing more" % room, _RATIO)
         elif size < 4:
             self._bad("a picture is empty", _RESUME)
@@ -325,12 +321,20 @@ class Camera:
             return False
         self._broken = 0
         self.fault = self._told = ""
-        self._ask(_RESUME)
+        if self._size * 8 > len(jpeg) * 7 and self._ratio < _COARSEST:
+            self._coarser()  # before one does not fit
+            self._ask(_RATIO)
+        else:
+            self._ask(_RESUME)
         return True
+
+    def _coarser(self):
+        self._ratio = min(self._ratio + _COARSER, _COARSEST)
 
     def _bad(self, why, step):
         self.dropped += 1
         self._broken += 1
+        self._next_ms -= 1000 // self.fps  # the next one takes its place
         self._failed(why)
         if self._broken >= _BROKEN:
             self._reset(why)
@@ -340,7 +344,7 @@ class Camera:
     def _reset(self, why):
         self._broken = self._tries = self._rate = 0
         self._ratio = max(_FINE, self._ratio - _COARSER)
-        self._say(_DARK, _RESET, b"\0")
+        self._say(_DARK, b"\x56\x00\x26\x00")
         self._restart(why)
 
     def _late(self):
