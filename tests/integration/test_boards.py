@@ -133,3 +133,28 @@ def test_what_is_wrong_is_named(tmp_path, old, new, told):
     with pytest.raises(UserError) as e:
         boards.load(path)
     assert told in str(e.value) and str(path) in str(e.value)
+
+
+@pytest.mark.parametrize(
+    ("table", "why"),
+    [
+        (
+            'kind = "vc0706"\nwidth = 320\nheight = 240\nfps = 5',
+            "camera: baud and picture_kb belong to kind = 'vc0706'",
+        ),
+        ('kind = "opencv"\nwidth = 320\nheight = 240\nfps = 5\nbaud = 9600', "camera: baud and picture_kb belong to"),
+        ('kind = "opencv"\nwidht = 320\nheight = 240\nfps = 5', "camera.widht: unknown key; did you mean 'width'?"),
+    ],
+)
+def test_a_camera_that_is_wrong(tmp_path, table, why):
+    path = tmp_path / "board.toml"
+    path.write_text(f"{GOOD}\n[camera]\n{table}\n")
+    with pytest.raises(UserError, match=re.escape(why)):
+        boards.load(path)
+
+
+def test_the_heap_is_what_the_largest_part_asks_for():
+    unix = boards.find("unix")
+    assert unix.heap({}) == 192
+    assert unix.heap({"audio": {}}) == unix.heap({"camera": {}}) == unix.heap({"audio": {}, "camera": {}}) == 288
+    assert boards.find("linux").heap({"camera": {}}) is None
