@@ -11,7 +11,7 @@ from agent.ptt.radio import Radio
 from agent.ptt.sound import Sound
 from agent.ptt.speaking import Speaking
 from agent.ptt.talker import Talker
-from compat import crypto
+from compat import aes
 
 _SLICE_MS = 5
 _OPUS = 111  # RTP payload type
@@ -40,9 +40,9 @@ def radio(device, config, hal, store, counter, log):
     hearing = Hearing(listener, sounds, codecs, report)
     it = Radio(
         ("sip:%s@%s" % (config["device"], given["site"])).encode(),
-        crypto.decrypter(keys.wrapping_key(key, epoch)),
-        crypto.encrypter,
-        Shield(crypto.encrypter, lambda label: keys.derive(key, label, epoch), counter.take),
+        aes.decrypter(keys.wrapping_key(key, epoch)),
+        aes.encrypter,
+        Shield(aes.encrypter, lambda label: keys.derive(key, label, epoch), counter.take),
         lambda host, port: sound.Udp(host, port, device.inputs),
         Speaking(talker, sounds, hearing, Grants(store), codecs.get(_OPUS), report, hal.randbelow, log),
         hearing,

@@ -1,8 +1,7 @@
-"""AES and P-256, from MicroPython's cryptolib and big integers, or from CPython's `cryptography`.
+"""What clips are encrypted and signed with: of cryptolib and big integers on MicroPython, else of `cryptography`.
 
-encrypter(key) and decrypter(key), AES on whole blocks (ECB), return a function f(blocks, out), in place when both are
-one. ctr(key) is AES in counter mode (SP 800-38A) from counter 0: its apply(view) goes on over bytes in place, as many
-as there are. On MicroPython neither allocates anything.
+ctr(key) is AES in counter mode (SP 800-38A) from counter 0: its apply(view) goes on over bytes in place, as many as
+there are. On MicroPython it allocates nothing.
 
 A private key is 32 bytes, a public one 33 (SEC 1, compressed). ValueError for what is no key.
 """
@@ -24,12 +23,6 @@ def private():
 try:
     from cryptolib import aes as _aes
 
-    def encrypter(key):
-        return _aes(key, 1).encrypt
-
-    def decrypter(key):
-        return _aes(key, 1).decrypt
-
     class _Ctr:
         def __init__(self, encrypt):
             self._encrypt = encrypt
@@ -43,7 +36,7 @@ try:
         except ValueError:  # the unix port has no counter mode
             from compat.ctr import Ctr
 
-            return Ctr(encrypter(key))
+            return Ctr(_aes(key, 1).encrypt)
 
     def public(private):
         """Return the public key of a private one."""
@@ -65,18 +58,6 @@ try:
 
 except ImportError:
     from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-
-    def _into(update):
-        def f(blocks, out):
-            out[:] = update(blocks)
-
-        return f
-
-    def encrypter(key):
-        return _into(Cipher(algorithms.AES(key), modes.ECB()).encryptor().update)  # noqa: S305 - counter mode is made of it
-
-    def decrypter(key):
-        return _into(Cipher(algorithms.AES(key), modes.ECB()).decryptor().update)  # noqa: S305
 
     class _Ctr:
         def __init__(self, update):

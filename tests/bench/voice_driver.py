@@ -11,7 +11,7 @@ import time
 from agent.ptt import voice
 from agent.ptt.listener import RING, Listener
 from agent.ptt.talker import Talker
-from compat.crypto import encrypter
+from compat.aes import encrypter
 from patrolink_protocol import srtp
 
 FRAME_MS = 60

@@ -11,7 +11,7 @@ from agent.ptt.radio import Radio
 from agent.ptt.sound import Sound
 from agent.ptt.speaking import Speaking
 from agent.ptt.talker import Talker
-from compat import crypto
+from compat import aes
 from memory import MemoryStore
 from patrolink_protocol import mcptt as m
 from patrolink_protocol import srtp
@@ -23,7 +23,7 @@ SHARD = 3 << 27
 
 def wrap(group_key, device_key=KEY, epoch=0):
     """RFC 3394 2.2.1 in the other direction: the hub's."""
-    encrypt = crypto.encrypter(keys.wrapping_key(device_key, epoch))
+    encrypt = aes.encrypter(keys.wrapping_key(device_key, epoch))
     plain = group_key + bytes(2)
     block = bytearray(b"\xa6" * 8 + bytes(8))
     r = bytearray(plain)
@@ -112,10 +112,10 @@ class World:
         self.reports_rr = 0
         self.deaf = False  # the hub answers no report
         self.mic = Microphone(self)
-        self.up = srtp.Rtcp(crypto.encrypter, *keys.derive(KEY, b"up", 0))
-        self.down = srtp.Rtcp(crypto.encrypter, *keys.derive(KEY, b"down", 0))
+        self.up = srtp.Rtcp(aes.encrypter, *keys.derive(KEY, b"up", 0))
+        self.down = srtp.Rtcp(aes.encrypter, *keys.derive(KEY, b"down", 0))
         self.index = index  # of what the hub sends
-        self.rtp = srtp.Rtp(crypto.encrypter, group_key(1)[:16], group_key(1)[16:])
+        self.rtp = srtp.Rtp(aes.encrypter, group_key(1)[:16], group_key(1)[16:])
         self.streams = {}
         self.counter = 0
         self.store = store or MemoryStore()
@@ -129,9 +129,9 @@ class World:
         )
         self.radio = Radio(
             b"sip:dev-1@site",
-            crypto.decrypter(keys.wrapping_key(KEY, 0)),
-            crypto.encrypter,
-            Shield(crypto.encrypter, lambda label: keys.derive(KEY, label, 0), self.take),
+            aes.decrypter(keys.wrapping_key(KEY, 0)),
+            aes.encrypter,
+            Shield(aes.encrypter, lambda label: keys.derive(KEY, label, 0), self.take),
             self.udp,
             speaking,
             hearing,
@@ -212,7 +212,7 @@ class World:
 
     def speak(self, ssrc, sequence, voice, time=None, group=1):
         """Another one's packet of A-law reaches us."""
-        rtp = srtp.Rtp(crypto.encrypter, group_key(group)[:16], group_key(group)[16:])
+        rtp = srtp.Rtp(aes.encrypter, group_key(group)[:16], group_key(group)[16:])
         time = sequence * len(voice) if time is None else time
         plain = bytes((0x80, 8, sequence >> 8, sequence & 255)) + struct.pack(">II", time, ssrc) + voice
         buf = bytearray(plain) + bytearray(srtp.TAG)

@@ -2,7 +2,7 @@
 
 from agent.ptt import keys, voice
 from allocated import allocated
-from compat import crypto
+from compat import aes
 from memory import MemoryStore
 from patrolink_protocol import mcptt as m
 from patrolink_protocol import srtp
@@ -28,7 +28,7 @@ def outcomes(world):
 
 
 def test_a_wrapped_key_comes_out_and_a_damaged_one_does_not():
-    decrypt = crypto.decrypter(keys.wrapping_key(KEY, 0))
+    decrypt = aes.decrypter(keys.wrapping_key(KEY, 0))
     wrapped = wrap(group_key(7))
     assert keys.unwrap(decrypt, wrapped) == (group_key(7)[:16], group_key(7)[16:])
     bad = [wrapped[:-1], wrapped + b"\0", b"", wrap(group_key(7), epoch=1), wrap(group_key(7), bytes(32))]
@@ -46,7 +46,7 @@ def test_a_wrapped_key_comes_out_and_a_damaged_one_does_not():
 
 def test_key_wrap_is_that_of_rfc_3394_4_1():
     # Its data are shorter than a group key; the rounds are the same.
-    decrypt = crypto.decrypter(bytes(range(16)))
+    decrypt = aes.decrypter(bytes(range(16)))
     wrapped = b"\x1f\xa6\x8b\x0a\x81\x12\xb4\x47\xae\xf3\x4b\xd8\xfb\x5a\x7b\x82\x9d\x3e\x86\x23\x71\xd2\xcf\xe5"
     block = bytearray(wrapped[:8]) + bytearray(8)
     r = bytearray(wrapped[8:])
@@ -470,7 +470,7 @@ def test_ambient_listening_ends_by_itself_and_for_the_wearer():
     assert world.radio.speaking.listen_in(private, 5, world.ms) is None and world.mic.is_open
     world.run(50)
     world.grant(group=2)
-    world.rtp = srtp.Rtp(crypto.encrypter, group_key(2)[:16], group_key(2)[16:])
+    world.rtp = srtp.Rtp(aes.encrypter, group_key(2)[:16], group_key(2)[16:])
     world.run(4800)
     assert world.voice and world.mic.is_open
     world.run(200)
@@ -522,7 +522,7 @@ def test_whatever_the_hub_says_the_microphone_is_only_open_by_its_leave():
                 world.say(m.ACK, ("word", m.SOURCE, m.CONTROLLING), ("pair", m.MESSAGE_TYPE, m.RELEASE), group=group)
             else:
                 world.press((b"ptt", b"ptt-up", b"call", b"emergency", b"group 2")[what - 9])
-            world.rtp = srtp.Rtp(crypto.encrypter, group_key(group)[:16], group_key(group)[16:])
+            world.rtp = srtp.Rtp(aes.encrypter, group_key(group)[:16], group_key(group)[16:])
             world.on_wire = lambda port, data: None
             world.run(10 * (1 + below(30)))
         world.press(b"ptt-up")

@@ -3,7 +3,7 @@
 from binascii import unhexlify as x
 
 from allocated import allocated
-from compat.crypto import encrypter
+from compat.aes import encrypter
 from patrolink_protocol import srtp
 from patrolink_protocol.sha1 import HmacSha1
 from seeded import seeded

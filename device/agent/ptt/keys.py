@@ -30,7 +30,7 @@ def _mac(device_key, label, epoch):
 def unwrap(decrypt, wrapped):
     """Return (master key, master salt) of a group; KeyRefused when they are not genuine.
 
-    decrypt  compat.crypto.decrypter(wrapping key)
+    decrypt  compat.aes.decrypter(wrapping key)
     """
     if len(wrapped) != KEY + SALT + 2 + 8:
         raise KeyRefused("%d bytes" % len(wrapped))

@@ -18,8 +18,8 @@ _APP = const(204)
 class Radio:
     """
     user       our MCPTT ID, bytes
-    decrypt    compat.crypto.decrypter of the wrapping key
-    aes        compat.crypto.encrypter
+    decrypt    compat.aes.decrypter of the wrapping key
+    aes        compat.aes.encrypter
     shield     agent.ptt.line.Shield
     udp        function(host, port) -> hal UDP socket
     speaking, hearing, sounds   agent.ptt
