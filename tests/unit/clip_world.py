@@ -94,7 +94,6 @@ class World:
         self.shelf.on_seal = self.sealed.append
         self.shelf.on_low = self.low.append
         container = Avi(320, 240, self.fps, False)
-        container.codec = clip.MJPEG_AVI
         self.recorder = Recorder(
             self.shelf, self.camera, container, bytes, EVIDENCE, self.config, self.boots, self.unix, self.source
         )

@@ -91,7 +91,7 @@ class Segment:
 
     def _flush(self):
         block = self._block if self._n == self._room else self._block[: self._n]
-        self._ctr.apply(block[self._plain :])
+        self._ctr.apply(block[self._plain :] if self._plain else block)
         self._hash.update(block)
         self.writer.write(block)
         self._n = self._plain = 0

@@ -54,7 +54,7 @@ class Shelf(Catalog):
         self.errors = 0
         self._low = 0  # step of lock_kb that was told
         self._again_ms = None  # when storage that refused is tried again
-        self._now = 0
+        self._now = self._look_ms = 0
         self._tell = True  # there may be sealed clips that the hub has not been told of
         self._previous, self.ring = recover(self, signer, config["pre_s"] // config["segment_s"] + 3)
         self.waiting = []
@@ -181,7 +181,10 @@ class Shelf(Catalog):
 
     def behind(self):
         """Return the bytes of files that have their end and that storage is late by."""
-        return sum([entry.writer.behind for entry in self._closing])
+        n = 0
+        for entry in self._closing:
+            n += entry.writer.behind
+        return n
 
     def since(self, at_ms):
         """Return the key of the last file that begins at or before `at_ms`, or else the oldest; None: there is none."""
@@ -268,10 +271,12 @@ class Shelf(Catalog):
                 self._again()
             self._settle()
             self._proceed(now)
-            self._room.expire(self._unix(now))
+            if now >= self._look_ms:
+                self._look_ms = now + _AGAIN_MS
+                self._room.expire(self._unix(now))
+                self._watch()
         except OSError:
             self._refused()
-        self._watch()
 
     def _proceed(self, now):
         while self.writing:

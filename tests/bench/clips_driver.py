@@ -1,0 +1,115 @@
+"""What a recorder takes of MicroPython's heap: run by bench_clips.py, one JSON object on stdout.
+
+micropython -X heapsize=... clips_driver.py FOLDER PICTURE_BYTES SECONDS
+"""
+
+import gc
+import json
+import sys
+
+HERE = __file__.rsplit("/", 1)[0] if "/" in __file__ else "."
+for room in ("/../../device", "/../../protocol", "/../../protocol/generated", "/../unit"):
+    sys.path.insert(0, HERE + room)
+
+import time
+
+from agent.counter import Counter
+from hal.common import Files, Store
+
+
+class Camera:
+    """One picture, again and again, five times a second, as vc0706 gives it: a view of its buffer."""
+
+    width, height, fps = 320, 240, 5
+    fault = ""
+    dropped = 0
+
+    def __init__(self, size):
+        self._picture = memoryview(bytearray(b"\xff\xd8" + bytes(size - 4) + b"\xff\xd9"))
+        self.now = 0
+        self._due = 0
+
+    def open(self):
+        pass
+
+    def close(self):
+        pass
+
+    def frame(self):
+        if self.now < self._due:
+            return None
+        self._due += 200
+        return self._picture, self.now, None
+
+
+def used():
+    gc.collect()
+    return gc.mem_alloc()
+
+
+def main(folder, size, seconds):
+    store = Store(folder)
+    boot = Counter(store).boot
+    camera = Camera(size)
+    picture = used()
+    from agent.clips.avi import Avi
+    from agent.clips.recorder import Recorder
+    from agent.clips.shelf import Shelf
+    from agent.clips.signer import Signer
+    from compat import crypto
+
+    code = used() - picture
+    config = {"quota_kb": 65536, "lock_kb": 49152, "keep_h": 24, "pre_s": 30, "post_s": 30, "segment_s": 5}
+    config.update({"sound": "never", "stamp": False})
+    evidence = crypto.public(crypto.private())
+
+    def unix(now):
+        return 1795000000000 + now
+
+    def source():
+        return 1
+
+    base = used()
+    shelf = Shelf(Files(folder + "/clips"), store, Signer(store), config, "unix-1", boot, unix)
+    container = Avi(320, 240, 5, False)
+    recorder = Recorder(shelf, camera, container, bytes, evidence, config, boot, unix, source)
+    most = 0
+    gc.collect()
+    start = time.ticks_us()
+    slowest = 0
+    for now in range(0, seconds * 1000, 50):
+        camera.now = now
+        if now == 60000:
+            recorder.trigger(1, 1, "", now)
+        before = time.ticks_us()
+        recorder.serve(now)
+        slowest = max(slowest, time.ticks_diff(time.ticks_us(), before))
+        if now % 1000 == 0:
+            most = max(most, used() - base)
+    us = time.ticks_diff(time.ticks_us(), start)
+    for now in range(seconds * 1000, seconds * 1000 + 4000, 50):  # of a segment's 5 s the last two begin none
+        camera.now = now
+        if now % 5000 == 2000:
+            gc.collect()
+            gc.disable()
+            was = gc.mem_alloc()
+        recorder.serve(now)
+    frame = (gc.mem_alloc() - was) // 10
+    gc.enable()
+    print(
+        json.dumps(
+            {
+                "code": code,
+                "objects_most": most,
+                "picture": size,
+                "allocated_a_picture": frame,
+                "us_a_second": us // seconds,
+                "slowest_us": slowest,
+                "lost": recorder.lost,
+                "errors": recorder.errors,
+            }
+        )
+    )
+
+
+main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
