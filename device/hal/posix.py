@@ -79,7 +79,10 @@ class Tty:
         """From now on the line has this rate; until it is said, the one that it was found with."""
         self._baud = baud
         if self._file is not None:
-            raw_line(self._file.fileno(), baud)
+            try:
+                raw_line(self._file.fileno(), baud)
+            except Exception:  # OSError, or CPython's termios.error: it has just gone
+                self._gone()
 
     def _dial(self):
         """Return the line as a raw stream."""

@@ -95,7 +95,7 @@ class Camera(_Strict):
     height: int = Field(ge=16, le=4096)
     fps: int = Field(ge=1, le=60)
     baud: int | None = Field(default=None, gt=0, le=4_000_000)
-    picture_kb: int | None = Field(default=None, ge=2, le=1024)
+    picture_kb: int | None = Field(default=None, ge=2, le=63)
 
     @model_validator(mode="after")
     def _of_its_kind(self) -> "Camera":

@@ -38,7 +38,7 @@ _SILENCE_MS = const(150)  # within a piece: bytes were lost
 _QUIET_MS = const(50)  # after noise in a piece, before it is asked for again
 _AGAIN_MS = const(1000)  # a camera that was reset takes about as long
 _TRIES = const(3)
-_ROUNDS = const(3)  # through all rates: a camera needs a second after its power comes
+_ROUNDS = const(2)  # through all rates: a camera needs a second after its power comes
 _BROKEN = const(5)  # pictures in a row, then it is reset
 _READS = const(8)  # of the UART in a call
 
@@ -74,13 +74,20 @@ class Camera:
             raise ValueError("camera: width and height: it has 640x480, 320x240 and 160x120")
         if baud not in RATES:
             raise ValueError("camera: baud: it has %s" % ", ".join([str(rate) for rate in sorted(RATES)]))
+        room = given.get("picture_kb", PICTURE_KB)
+        if not isinstance(room, int) or not 2 <= room <= 63:
+            raise ValueError("camera: picture_kb: 2 to 63")
+        if not isinstance(self.fps, int) or not 1 <= self.fps <= 30:
+            raise ValueError("camera: fps: 1 to 30")
         self._uart = uart
         self._indicator = indicator
         self._now_ms = now_ms
         self._log = log
-        self._rates = [baud] + [rate for rate in _AT_POWER_UP if rate != baud]
+        self._rates = [baud]  # then the likely ones, then what a life before may have set
+        self._rates += [rate for rate in _AT_POWER_UP if rate != baud]
+        self._rates += [rate for rate in RATES if rate not in self._rates]
         self._rate = self._round = 0  # index of the rate that is spoken; rounds without an answer
-        self._picture = bytearray(given.get("picture_kb", PICTURE_KB) * 1024)
+        self._picture = bytearray(room * 1024)
         self._view = memoryview(self._picture)
         self._buf = bytearray(512)
         self._reply = bytearray(16)
@@ -138,6 +145,15 @@ class Camera:
             self._indicator.set(level)
         except OSError as e:
             raise _Dark("the indicator cannot be set (%s)" % e)
+
+    def _lit(self):
+        """True while the indicator is on; else all begins anew."""
+        try:
+            self._look()
+        except _Dark as e:
+            self._restart(str(e))
+            return False
+        return True
 
     def _look(self):
         """The indicator is on, or there is no picture."""
@@ -240,7 +256,7 @@ class Camera:
         expected = (
             c == _ANSWER if have == 0
             else c == self._command if have == 2
-            else c == self._length() or self._command == _VERSION if have == 4
+            else c == (4 if self._command == _LENGTH else 0) or self._command == _VERSION if have == 4
             else c == 0
         )  # fmt: skip
         if not expected:
@@ -252,9 +268,6 @@ class Camera:
         self._have = have + 1
         if self._have == _HEAD:
             self._need = _HEAD + min(c, len(self._reply) - _HEAD)
-
-    def _length(self):
-        return 4 if self._command == _LENGTH else 0
 
     # --- what comes next --------------------------------------------------------------------------------------------
 
@@ -314,10 +327,7 @@ class Camera:
         if jpeg[0] != 0xFF or jpeg[1] != 0xD8 or jpeg[end - 2] != 0xFF or jpeg[end - 1] != 0xD9:
             self._bad("a picture is no whole JPEG", _RESUME)
             return False
-        try:
-            self._look()
-        except _Dark as e:
-            self._restart(str(e))
+        if not self._lit():
             return False
         self._broken = 0
         self.fault = self._told = ""
@@ -353,7 +363,8 @@ class Camera:
         if step == _DARK:
             self._start()
         elif step == _PACE:
-            self._ask(_STOP)
+            if self._lit():
+                self._ask(_STOP)
         elif step == _HAIL:
             self._unheard()
         elif step == _PORT:
@@ -388,5 +399,5 @@ class Camera:
         if self._round % _ROUNDS:
             self._hail()
             return
-        self._uart.rate(self._rates[self._round // _ROUNDS % len(self._rates)])
+        self._uart.rate(self._rates[(self._round // _ROUNDS - 1) % len(self._rates)])
         self._reset("it does not answer; look after its power and its line")
