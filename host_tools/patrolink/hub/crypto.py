@@ -24,9 +24,10 @@ def aes(key: bytes) -> Callable[[memoryview, memoryview], None]:
     return encrypt
 
 
-def derive(key: DeviceKey, label: bytes) -> bytes:
-    """Return the 32 bytes that a device key gives for a label in its epoch."""
-    return hmac.digest(key.secret, label + key.epoch.to_bytes(4, "big"), "sha256")
+def derive(key: DeviceKey, label: bytes, *numbers: int) -> bytes:
+    """Return the 32 bytes that a device key gives for a label, and numbers, in its epoch."""
+    told = b"".join(number.to_bytes(4, "big") for number in (key.epoch, *numbers))
+    return hmac.digest(key.secret, label + told, "sha256")
 
 
 def rtcp(key: DeviceKey, label: bytes) -> srtp.Rtcp:

@@ -1,0 +1,251 @@
+"""Live view (protocol/CLIP.md): pictures of the camera as SRTP to the hub, for a while. MicroPython subset.
+
+Packets of a picture are spread over the time that the rate gives them, and a picture that comes before the one before
+it is paid for is left out; so the rate is kept by leaving out pictures where a picture cannot be made smaller.
+"""
+
+import struct
+
+from patrolink_protocol import frame, srtp
+from patrolink_protocol.native import const
+
+PACKET = const(1200)  # bytes of a datagram at most
+PICTURE_KB = const(16)
+_SECONDS, _SECONDS_MOST = const(30), const(300)
+_SILENCE_MS = const(10000)  # without a report
+_REPORT = const(32)  # a receiver report with one block
+_RR, _BYE = const(201), const(203)
+_BATCH = const(8)  # packets in a call
+_CREDIT_MS = const(250)  # of the rate, for what could not be sent before
+_SENT = const(256)  # packets whose time is known
+_FLOOR = const(16)  # kbit/s
+_LOSS = const(13)  # of 256: 5 %
+_WAIT_MS = const(400)  # beyond the shortest way that was seen
+_WAY_MS = const(500)  # taken for the shortest until a shorter one was seen
+_FAR_MS = const(1 << 20)  # on the way is what is known no more
+
+
+def derive(device_key, label, epoch, command_id):
+    """Return (master key, master salt) of one live view's direction: label b"up" or b"down"."""
+    out = frame.mac(frame.mac_pads(device_key), b"patrolink-live-" + label, struct.pack(">II", epoch, command_id))
+    return out[: srtp.KEY], out[srtp.KEY : srtp.KEY + srtp.SALT]
+
+
+class Rate:
+    """What may be sent, in kbit/s: less at once where packets are lost or wait on the way, more by little steps."""
+
+    def __init__(self, most):
+        self._most = max(most, _FLOOR)
+        self.kbps = max(self._most // 2, _FLOOR)
+        self._shortest_ms = _WAY_MS
+
+    def report(self, loss, way_ms):
+        """Follow a report: loss in 256ths; way_ms since the newest packet that it knows was sent, -1 not known."""
+        if 0 <= way_ms < self._shortest_ms:
+            self._shortest_ms = way_ms
+        if loss > _LOSS or way_ms > self._shortest_ms + _WAIT_MS:
+            self.kbps = max(self.kbps * 5 // 8, _FLOOR)
+        else:
+            self.kbps = min(self.kbps + max(self._most // 16, 1), self._most)
+
+
+class Live:
+    """
+    udp      function(host, port) -> UDP socket (compat/udp.py); OSError
+    aes      compat.aes.encrypter
+    keys     function(label, command id) -> (master key, master salt)
+    camera   its `fault` ends the view
+    encoder  None where pictures are JPEGs; else encode(picture, mono_ms, kbps, key) -> access unit (Annex B), b"" for
+             none; close()
+    kbps     never more than this
+    busy     function() -> True while push-to-talk has the line: half of the rate is left to it
+    on_end   function(why), called once for each view that has begun
+    """
+
+    def __init__(self, udp, aes, keys, log, camera, kbps, encoder=None, busy=None, on_end=None):
+        self._udp = udp
+        self._aes = aes
+        self._keys = keys
+        self._log = log
+        self._camera = camera
+        self._kbps = kbps
+        self._encoder = encoder
+        self._busy = busy
+        self.on_end = on_end
+        self._last_id = None  # keys of an id are used once
+        self._sock = None
+        self.sent = self.skipped = 0  # pictures
+        self.refused = ""  # why the last picture could not travel
+
+    def running(self):
+        """True while somebody may be watching."""
+        return self._sock is not None
+
+    def start(self, command_id, host, port, seconds, now):
+        """Begin to send to host:port for `seconds` (None: 30); return (done, text)."""
+        if self._sock is not None:
+            return False, "a live view is under way"
+        if command_id == self._last_id:
+            return False, "this command was carried out before"
+        if self._camera.fault:
+            return False, self._camera.fault
+        try:
+            self._sock = self._udp(host, port)
+        except OSError as e:
+            return False, "no way to %s:%d (%s)" % (host, port, e)
+        self._last_id = command_id
+        self._begin(command_id, now)
+        self._until = now + 1000 * min(max(seconds or _SECONDS, 1), _SECONDS_MOST)
+        return True, "live"
+
+    def _begin(self, command_id, now):
+        up = self._keys(b"up", command_id)
+        self._rtp = srtp.Rtp(self._aes, *up, room=PACKET)
+        self._rtcp = srtp.Rtcp(self._aes, *up, room=_REPORT)
+        self._reports = srtp.Rtcp(self._aes, *self._keys(b"down", command_id), room=_REPORT * 4)
+        self._buf = bytearray(PACKET)
+        self._view = memoryview(self._buf)
+        self._in = bytearray(_REPORT * 4 + srtp.RTCP_MORE)
+        if self._encoder is None:
+            from agent.clips.rtp_jpeg import KIND, Jpeg
+
+            self._packets, self._kind = Jpeg(), KIND
+            self._held = bytearray(PICTURE_KB * 1024)
+        else:
+            from agent.clips.rtp_h264 import H264, KIND
+
+            self._packets, self._kind = H264(), KIND
+        self._ssrc = command_id
+        self._sequence = 0
+        self._times = [0] * _SENT
+        self.rate = Rate(self._kbps)
+        self._stamp = 0
+        # When the next packet may go; when all that went is paid for at the rate; when a report came.
+        self._due = self._paid = self._heard = now
+        self._key = True
+        self.sent = self.skipped = 0
+        self.refused = ""
+
+    def kbps(self):
+        """The rate that holds now."""
+        kbps = self.rate.kbps
+        return kbps // 2 if self._busy is not None and self._busy() else kbps
+
+    def picture(self, picture, mono_ms):
+        """Take a picture of the camera: it goes, or is left out when the one before it is not paid for."""
+        if self._sock is None or self._camera.fault:
+            return
+        if self._packets.more() or mono_ms < self._paid:
+            self.skipped += 1
+            return
+        if self._encoder is not None:
+            data = self._encoder.encode(picture, mono_ms, self.kbps(), self._key)
+            if not data:
+                return
+            self._key = False
+        else:
+            n = len(picture)
+            if n > len(self._held):
+                self._refuse("a picture has %d bytes, at most %d travel" % (n, len(self._held)))
+                return
+            self._held[:n] = picture
+            data = memoryview(self._held)[:n]
+        why = self._packets.begin(data)
+        if why:
+            self._refuse("a picture cannot travel: " + why)
+            return
+        self.sent += 1
+        self._stamp = mono_ms * 90 & 0xFFFFFFFF
+        self._paid = max(self._paid, mono_ms - _CREDIT_MS)
+
+    def _refuse(self, why):
+        self.skipped += 1
+        if why != self.refused:
+            self.refused = why
+            self._log("live view: " + why)
+
+    def serve(self, now):
+        """Send what is due, take reports, end when it is time; return ms until it wants to be called again."""
+        if self._sock is None:
+            return 1000
+        self._take(now)
+        if self._camera.fault:
+            self.stop(self._camera.fault, now)
+        elif now >= self._until:
+            self.stop("time is over", now)
+        elif now - self._heard >= _SILENCE_MS:
+            self.stop("nothing was heard of the hub for 10 s", now)
+        else:
+            return self._send(now)
+        return 1000
+
+    def _send(self, now):
+        for _ in range(_BATCH):
+            if not self._packets.more():
+                return 100
+            if now < self._due:
+                break
+            n = self._packet()
+            self._times[self._sequence & _SENT - 1] = now
+            self._sequence += 1
+            self._sock.send(self._view[:n])
+            took = n * 8 // self.kbps()
+            self._paid += took
+            self._due = max(self._due, now - _CREDIT_MS) + took * 4 // 5  # a picture is there before it is paid for
+        return max(self._due - now, 1)
+
+    def _packet(self):
+        """Make the next packet and return its length."""
+        buf = self._buf
+        n = srtp.RTP_HEADER + self._packets.next(buf, srtp.RTP_HEADER, PACKET - srtp.RTP_HEADER - srtp.TAG)
+        s, stamp, ssrc = self._sequence, self._stamp, self._ssrc
+        buf[0] = 0x80
+        buf[1] = self._kind | (0 if self._packets.more() else 0x80)
+        buf[2] = s >> 8 & 255
+        buf[3] = s & 255
+        for i in range(4):
+            buf[4 + i] = stamp >> 24 - 8 * i & 255
+            buf[8 + i] = ssrc >> 24 - 8 * i & 255
+        return self._rtp.protect(buf, n, s >> 16)
+
+    def _take(self, now):
+        for _ in range(_BATCH):
+            n = self._sock.recv_into(self._in)
+            if not n:
+                return
+            try:
+                n = self._reports.open(self._in, n)
+            except srtp.SrtpError:
+                continue
+            if n >= _REPORT and self._in[0] == 0x81 and self._in[1] == _RR:
+                self._heard = now
+                self._report(now)
+
+    def _report(self, now):
+        p = self._in
+        highest = p[16] << 24 | p[17] << 16 | p[18] << 8 | p[19]
+        behind = self._sequence - 1 - highest
+        way_ms = -1  # all that was sent is there
+        if 0 < behind < _SENT:
+            way_ms = now - self._times[highest & _SENT - 1]
+        elif behind:
+            way_ms = _FAR_MS
+        if p[12]:
+            self._key = True
+        self.rate.report(p[12], way_ms)
+
+    def stop(self, why, now):
+        """End the view, and tell the hub."""
+        if self._sock is None:
+            return
+        # With a reason, for SRTCP wants 12 bytes.
+        self._buf[:12] = bytes((0x81, _BYE, 0, 2)) + self._ssrc.to_bytes(4, "big") + b"\x03end"
+        self._sock.send(self._view[: self._rtcp.protect(self._buf, 12, 0)])
+        self._sock.close()
+        self._sock = self._rtp = self._rtcp = self._reports = self._packets = None
+        self._buf = self._view = self._in = self._held = None
+        if self._encoder is not None:
+            self._encoder.close()
+        self._log("live view: %s after %d pictures, %d left out" % (why, self.sent, self.skipped))
+        if self.on_end is not None:
+            self.on_end(why)
