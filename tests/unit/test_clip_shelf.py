@@ -208,6 +208,32 @@ def alone(world, clip):
     return [n for n in there(world, clip.number) if world.shelf.spares(clip, catalog.key_of(n))]
 
 
+def test_each_stage_is_used_up_before_the_next():
+    world = World({"quota_kb": 16384, "lock_kb": 16384, "keep_h": 1, "post_s": 5}).boot().run(20)
+    for trigger, seconds in ((0, 0), (0, 0), (0, 0), (0, 60), (1, 120)):
+        clip_of(world, trigger, seconds)
+        world.run(30)
+    went = []
+    shelf = world.shelf
+    release, drop_ring, thin = shelf.release, shelf.drop_ring, shelf.thin
+    shelf.release = lambda clip: (went.append("release %d" % clip.number), release(clip))
+    shelf.drop_ring = lambda: drop_ring() and (went.append("ring") or True)
+    shelf.thin = lambda clip, key: (went.append("thin %d" % clip.number), thin(clip, key))
+    shelf.verified(1)
+    world.shift = 2 * 3600 * 1000
+    shelf.preserve(2)
+    shelf.verified(2)
+    shelf.verified(3)
+    shelf._pre_ms = 0  # the ring has more than an event would want
+    stages = []
+    for rank in (room.RING, room.ROUTINE, room.URGENT):
+        while shelf._room.make(rank, world.unix(world.now)):
+            assert len(went) < 200
+        stages.append([w for i, w in enumerate(went) if i == 0 or went[i - 1] != w])
+        went.clear()
+    assert stages == [["release 1", "ring", "release 3", "release 2"], ["thin 4"], ["thin 5"]], stages
+
+
 def test_a_live_sos_goes_on_while_anything_else_can_go():
     world = World({"quota_kb": 700, "lock_kb": 100000, "pre_s": 5, "post_s": 5}).boot().run(20)
     world.recorder._most = 65536

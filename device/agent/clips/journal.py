@@ -3,12 +3,11 @@
     file    "state" and eight digits: JSON Lines, only ever appended to
 
 A boot begins a new file with all that stands, and so does one that has become long; the old ones go once it is on
-storage: a line says that all that stood is in it. What is in several is read in their order, and the later line counts.
+storage. What is in several is read in their order: the later line counts.
 """
 
 from . import manifest
 
-_BEGUN = "begun"  # the line behind all that stood
 _LONG = 16384  # bytes after what stood at its begin
 
 
@@ -32,17 +31,10 @@ class Journal:
         self.size = self._longest = 0
 
     def read(self):
-        """Give what each line of an earlier boot says, oldest first, from the last file that has all that stood on."""
-        since = ""
+        """Give what each line of an earlier boot says, oldest first."""
         for name in self._old:
             for _, said in manifest.lines(self._files, name):
-                if _BEGUN in said:
-                    since = name
-        for name in self._old:
-            if name >= since:
-                for _, said in manifest.lines(self._files, name):
-                    if _BEGUN not in said:
-                        yield said
+                yield said
 
     def say(self, line):
         """Append a line. What storage refuses is said again in the next file."""
@@ -64,7 +56,6 @@ class Journal:
         self._writer = self._files.open(self._name())
         for line in self._standing():
             self._write(line)
-        self._write(manifest.dump(_BEGUN, self._number))
         self._writer.sync()
         self._longest = self.size + _LONG
 
