@@ -78,11 +78,11 @@ def test_a_sync_that_hangs_stops_nothing(world, monkeypatch):
 def test_a_folder_that_goes_away_and_comes_back(world):
     settled(world, 20)
     folder = Path(world.files._dir)
-    number = world.recorder.trigger(0, 7, "", world.now)
+    number = world.recorder.trigger(0, 7, "", world.now, 20000)
     settled(world, 3)
     away = folder.with_name("away")
     shutil.move(folder, away)
-    settled(world, 4)
+    settled(world, 6)  # what is open stays so: the next file finds nothing
     assert world.recorder.errors
     shutil.move(away, folder)
     settled(world, 30)
