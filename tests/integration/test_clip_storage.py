@@ -68,7 +68,7 @@ def test_a_sync_that_hangs_stops_nothing(world, monkeypatch):
 
     monkeypatch.setattr(background.os, "fsync", hang)
     world.run(12)  # none of this waits: the thread stands until it is released
-    assert hung.is_set() and "000001.plm" not in [n for n, d in world.files.data.items() if b'"sig"' in d]
+    assert hung.wait(10) and not [n for n, data in world.files.data.items() if n == "000001.plm" and b'"sig"' in data]
     released.set()
     settled(world, 10)
     assert world.recorder.lost == 0 and "sig" in world.manifest(number)[-1]

@@ -43,7 +43,11 @@ class Writer:
 
     def _do(self, cost, data):
         try:
-            if data is not None and not self.fault:
+            if self.fault:
+                pass
+            elif data is None:
+                self._files.spend(0)
+            else:
                 self._files.append(self._name, data)
         except OSError as e:
             self.fault = str(e)
