@@ -39,7 +39,10 @@ def on_unix() -> dict[str, float]:
         indicator = Path(folder) / "value"
         indicator.write_text("0")
         given = {**board.config()["camera"], "source": camera.path, "indicator": str(indicator)}
-        command = [*home.interpreter("micropython"), "-X", f"heapsize={board.heap_kb}K", str(PIPE), json.dumps(given)]
+        config = Path(folder) / "camera.json"
+        config.write_text(json.dumps(given))
+        heap = f"heapsize={board.heap({'camera': given})}K"
+        command = [*home.interpreter("micropython"), "-X", heap, str(PIPE), str(config)]
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         time.sleep(SECONDS)
         said = process.communicate(timeout=30)[0]

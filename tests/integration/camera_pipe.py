@@ -1,7 +1,8 @@
 """A serial camera's driver on either runtime, for test_serial_camera.py and its bench.
 
-python|micropython camera_pipe.py '{"source": ..., "indicator": ..., ...}'
+python|micropython camera_pipe.py CAMERA.json
     says a line of JSON for each picture (ms, bytes, its sum, the longest call so far in us) and each change of `fault`;
+    "film" in it names a file that gets them as AVI;
     an end of line on standard input closes and opens the camera, its end ends the program with the heap that was used
 """
 
@@ -15,6 +16,7 @@ HERE = __file__.rsplit("/", 1)[0]
 for room in ("/../../device", "/../../protocol", "/../../protocol/generated"):
     sys.path.insert(0, HERE + room)
 
+from agent.clips.avi import Avi  # noqa: E402
 from hal import posix  # noqa: E402
 
 
@@ -28,14 +30,36 @@ def ticks_us():
     return time.ticks_us() if hasattr(time, "ticks_us") else time.monotonic_ns() // 1000
 
 
+class Film:
+    """An AVI of the pictures."""
+
+    def __init__(self, path, camera):
+        self._file = posix.open_unbuffered(path, "wb")
+        self._avi = Avi(camera.width, camera.height, camera.fps, False)
+        self._avi.begin(self._write)
+        self._begin_ms = None
+
+    def _write(self, time_ms, *parts):
+        for part in parts:
+            self._file.write(part)
+
+    def take(self, got):
+        if self._begin_ms is None:
+            self._begin_ms = got[1]
+        self._avi.picture(got[0], got[1] - self._begin_ms)
+
+
 def main():
     clock, inputs = posix.Clock(), posix.Inputs()
-    camera = posix.camera(json.loads(sys.argv[1]), clock.now_ms, lambda text: told(log=text), inputs)
+    with open(sys.argv[1]) as f:
+        given = json.load(f)
+    camera = posix.camera(given, clock.now_ms, lambda text: told(log=text), inputs)
     keys = posix.open_unbuffered("/dev/stdin")
     poll = select.poll()
     poll.register(keys, select.POLLIN)
     key = bytearray(1)
     camera.open()
+    film = Film(given["film"], camera) if "film" in given else None
     fault, longest = "", 0
     while True:
         if poll.poll(0):
@@ -53,6 +77,8 @@ def main():
         if got is None:
             inputs.wait(posix.IDLE_MS)
             continue
+        if film is not None:
+            film.take(got)
         told(ms=got[1], bytes=len(got[0]), sum=sum(got[0]), longest_us=longest)
     camera.close()
     gc.collect()

@@ -6,7 +6,9 @@ import os
 import subprocess
 import threading
 import time
+from pathlib import Path
 
+import av
 import pytest
 from patrolink import boards, home
 from patrolink.emulator import nmea
@@ -25,10 +27,13 @@ pytestmark = pytest.mark.skipif(not FILM.exists(), reason="no film for the camer
 class Driven:
     """The driver in a process of its own. `told` is what it has said so far."""
 
-    def __init__(self, runtime: str, source: str, indicator: str, **given) -> None:
+    def __init__(self, runtime: str, folder: Path, source: str, indicator: str, **given) -> None:
         config = {"kind": "vc0706", "source": source, "indicator": indicator, "width": 160, "height": 120, "fps": 20}
-        heap = ["-X", "heapsize=192K"] if runtime == "micropython" else []
-        command = [*home.interpreter(runtime), *heap, str(PIPE), json.dumps({**config, "baud": 921600, **given})]
+        heap_kb = boards.find("unix").heap({"camera": config})
+        heap = ["-X", f"heapsize={heap_kb}K"] if runtime == "micropython" else []
+        path = folder / "camera.json"
+        path.write_text(json.dumps({**config, "baud": 921600, **given}))
+        command = [*home.interpreter(runtime), *heap, str(PIPE), str(path)]
         self.told: list[dict] = []
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self._thread = threading.Thread(target=self._read, daemon=True)
@@ -70,7 +75,7 @@ def scene(request, tmp_path):
 
     def make(camera=None, **given):
         camera = camera or SerialCamera(FILM)
-        driven = Driven(request.param, camera.path, str(tmp_path / "value"), **given)
+        driven = Driven(request.param, tmp_path, camera.path, str(tmp_path / "value"), **given)
         made.append((camera, driven))
         return camera, driven
 
@@ -197,7 +202,7 @@ def test_no_picture_while_the_indicator_is_not_on(scene, tmp_path):
 
 def test_nothing_is_sent_to_the_camera_while_the_indicator_cannot_be_lit(tmp_path):
     camera = SerialCamera(FILM)
-    driven = Driven("cpython", camera.path, "/dev/full")
+    driven = Driven("cpython", tmp_path, camera.path, "/dev/full")
     try:
         driven.until(lambda: any("the indicator cannot be" in fault for fault in driven.faults()))
         time.sleep(2.5)
@@ -231,3 +236,18 @@ def test_a_device_tries_its_camera_at_boot(rig, tmp_path, name):
             assert picture.size == (board.camera.width, board.camera.height)
     finally:
         camera.close()
+
+
+def test_the_film_of_a_device_that_was_cut_off(scene, tmp_path):
+    camera, driven = scene(fps=5, film=str(tmp_path / "film.avi"))
+    driven.more(12)
+    driven.process.kill()
+    driven.process.wait()
+    told = driven.pictures()
+    with av.open(str(tmp_path / "film.avi")) as film:
+        frames = [(frame.time, frame.width, frame.height) for frame in film.decode(video=0)]
+    # The last one may have been written and not yet told.
+    assert len(told) <= len(frames) <= len(told) + 1
+    for (at, width, height), picture in zip(frames, told, strict=False):
+        assert (width, height) == (160, 120)
+        assert abs(at * 1000 - (picture["ms"] - told[0]["ms"])) <= 210  # in its place, or the next one
