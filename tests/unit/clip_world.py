@@ -59,6 +59,30 @@ class Camera:
         return memoryview(data), self.world.now, None
 
 
+class Ears:
+    """A microphone that gives silence in units of 10 ms while it is open."""
+
+    def __init__(self, world):
+        self.world = world
+        self.buf = bytearray(160)
+        self.opened = False
+        self._heard = 0
+
+    def open(self):
+        self.opened = True
+        self._heard = self.world.now
+        return True
+
+    def close(self):
+        self.opened = False
+
+    def read(self):
+        if self._heard + 10 > self.world.now:
+            return 0
+        self._heard += 10
+        return len(self.buf)
+
+
 class World:
     """
     One board: its storage outlives `boot`.
@@ -93,9 +117,19 @@ class World:
         self.shelf = Shelf(self.files, self.store, signer, self.config, "unix-1", self.boots, self.unix)
         self.shelf.on_seal = self.sealed.append
         self.shelf.on_low = self.low.append
-        container = Avi(320, 240, self.fps, False)
+        container = Avi(320, 240, self.fps, self.config["sound"] != "never")
+        self.ears = Ears(self)
         self.recorder = Recorder(
-            self.shelf, self.camera, container, bytes, EVIDENCE, self.config, self.boots, self.unix, self.source
+            self.shelf,
+            self.camera,
+            container,
+            bytes,
+            EVIDENCE,
+            self.config,
+            self.boots,
+            self.unix,
+            self.source,
+            self.ears,
         )
         return self
 

@@ -175,6 +175,29 @@ def test_fixes_are_in_the_video():
     assert fixes[1][1] == 20000 * 86400000 + 5 and fixes[1][4:] == (-0x80000000, 0xFFFFFFFF, 0xFFFF, 0xFFFFFFFF, 3)
 
 
+def test_sound_is_in_an_event_from_its_trigger_on_and_never_before():
+    world = World({"sound": "event"}).boot().run(21.5)
+    assert not world.ears.opened
+    trigger = world.now
+    number = world.recorder.trigger(0, 1, "", trigger)
+    world.run(9)
+    assert world.ears.opened
+    world.run(20)
+    assert not world.ears.opened
+    heard = 0
+    for said in world.segments(number):
+        read = world.read(said["seg"] + ".pls")
+        sound = sum([len(body) - 8 for _, _, body in read.of(clip.MEDIA) if body[:4] == b"01wb"])
+        late = said["start_ms"] - EPOCH_MS >= trigger
+        assert bool(sound) == bool(read.header.flags & clip.SOUND) == late, said
+        heard += sound
+    assert 9500 * 8 <= heard <= 10000 * 8  # A-law, 8000 a second
+    assert span(world, number)[0] <= trigger - 10000 and world.recorder.lost == 0
+    for setting, opened in (("always", True), ("never", False)):
+        world = World({"sound": setting}).boot().run(12)
+        assert world.ears.opened is opened
+
+
 def test_a_planned_end_leaves_a_sealed_clip():
     world = World().boot().run(20)
     number = world.recorder.trigger(1, 1, "", world.now)

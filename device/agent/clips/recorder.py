@@ -38,8 +38,8 @@ class Recorder:
     shelf      agent.clips.shelf.Shelf
     camera     open(), frame(), close(), fault, dropped, width, height, fps (hal.camera.Camera is one)
     container  codec, begin(sink), picture(picture, ms), sound(unit, ms), end()
-    jpeg       function(picture) -> bytes of a JPEG
-    evidence   the evidence key; config: {"pre_s", "post_s", "segment_s", "sound", "stamp"}
+    jpeg       function(picture) -> a JPEG, bytes-like
+    evidence   the evidence key (ValueError when it is none); config: {"pre_s", "post_s", "segment_s", "sound", "stamp"}
     unix       function(monotonic ms) -> unix ms, 0 when not known; source(): pc.BY_*
     ears       the microphone contract (open, read, buf, close), None without sound
     """

@@ -34,6 +34,8 @@ class Shelf(Catalog):
     unix     function(monotonic ms) -> unix ms, 0 when not known
     on_low   function(per cent): clips that nobody has verified take so much of lock_kb
     on_seal  function(values of clip_manifest)
+
+    Raises OSError when what is on storage cannot be read.
     """
 
     def __init__(self, files, store, signer, config, device, boot, unix):
