@@ -1,6 +1,7 @@
 """An emulated serial camera (VC0706): a video file's frames as JPEGs on a PTY, in its own time and at the line's rate.
 
-Its line has the rate that a wire would have: what is said at another one is noise. Compression says how coarse the pictures are; a size divides the sensor's 640x480.
+Its line has the rate that a wire would have: what is said at another one is noise. Compression says
+how coarse the pictures are; a size divides the sensor's 640x480.
 """
 
 import contextlib

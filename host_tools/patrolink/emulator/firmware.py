@@ -20,7 +20,8 @@ class Firmware(Device):
     """Powered on by the constructor. `console` is the console's PTY.
 
     The configuration is that of a device as a process: the lines it names are connected to the board's UARTs, the files
-    of its outputs (reset line, indicator) follow the board's pins. `console` names the PTY that the console goes to; None: one is made.
+    of its outputs (reset line, indicator) follow the board's pins.
+    `console` names the PTY that the console goes to; None: one is made.
     """
 
     def __init__(self, board: Board, work: Path, config: dict[str, Any], console: str | None = None) -> None:
