@@ -1,3 +1,4 @@
+from agent.clips import catalog
 from agent.clips.recorder import FOREVER, Refused
 from clip_world import EPOCH_MS, World
 from patrolink_protocol import clip
@@ -196,6 +197,14 @@ def test_sound_is_in_an_event_from_its_trigger_on_and_never_before():
     for setting, opened in (("always", True), ("never", False)):
         world = World({"sound": setting}).boot().run(12)
         assert world.ears.opened is opened
+
+
+def test_steps_that_are_used_up_end_the_recording_and_are_told():
+    world = World().boot().run(12)
+    world.recorder._keys.step = catalog.STEPS - 1
+    world.run(12)
+    assert world.recorder.errors and "000001-999999.pls" in world.files.data
+    assert not [n for n in world.files.data if n[-4:] == ".pls" and len(n) != 17]
 
 
 def test_a_planned_end_leaves_a_sealed_clip():

@@ -8,6 +8,7 @@ from patrolink_protocol import clip as pc
 from . import catalog
 from .room import RING, ROUTINE, URGENT
 from .segment import Keys, Segment
+from .shelf import FAULT
 from .writing import Entry
 
 CAMERA = 32  # bit of device_status.errors
@@ -222,6 +223,9 @@ class Recorder:
 
     def _ready(self, most, at_ms):
         """Return whether there is room; storage that has none is asked once a second."""
+        if self._keys.step >= catalog.STEPS:
+            self.shelf.errors |= FAULT  # 58 days: only a boot begins new steps
+            return False
         if at_ms < self._ready_ms:
             return False
         if self.shelf.ready(most, self._rank(), at_ms):
