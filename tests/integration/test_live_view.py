@@ -170,6 +170,19 @@ def test_loss_shows_in_the_report(watch):
         assert int.from_bytes(buf[16:20], "big") == len(packets) - 1
 
 
+def test_a_key_frame_is_asked_for_until_it_comes(watch):
+    packets, _ = filmed(moving(12), Encoder(640, 480, 5))
+    last_of_first = next(i for i, p in enumerate(packets) if p[1] & 0x80)
+    watch.take(*packets[: last_of_first + 1])
+    assert watch.view.asks(now_ms()) is None and len(watch.pictures) == 1
+    watch.take(*packets[last_of_first + 2 :])
+    watch.view.pass_on(now_ms() + 1000)
+    assert len(watch.pictures) == 1
+    buf = bytearray(watch.view.asks(5000))
+    assert srtp.Rtcp(encrypter, *keys(b"down", ID)).open(buf, len(buf)) == 12 and buf[:2] == b"\x81\xce"
+    assert watch.view.asks(5200) is None and watch.view.asks(5400)
+
+
 def test_what_is_not_genuine_is_counted_and_changes_nothing(watch):
     packets, _ = filmed([jpeg(100)])
     stranger = Watch(bytes(32))

@@ -203,6 +203,29 @@ def test_the_rate_follows_loss_and_waiting_and_comes_back():
     assert scene.live.kbps() < 150
 
 
+def test_a_picture_loss_indication_asks_for_a_key_frame():
+    asked = []
+
+    class Encoder:
+        def encode(self, picture, mono_ms, kbps, key):
+            asked.append(key)
+            return b"\0\0\1\x41" + bytes([5] * 100)
+
+        def close(self):
+            pass
+
+    scene = Scene()
+    scene.live._encoder = Encoder()
+    scene.start()
+    scene.run(1000)
+    assert asked == [True, False, False, False, False] and scene.wire.packets[0][1] == 0x80 | 96
+    buf = bytearray(b"\x81\xce\0\2" + bytes(4) + struct.pack(">I", ID)) + bytearray(srtp.RTCP_MORE)
+    n = scene.wire.down.protect(buf, 12, 0)
+    scene.wire.come.append(bytes(buf[:n]))
+    scene.run(400)
+    assert asked[5:] == [False, True]  # the first came before it was read
+
+
 def test_push_to_talk_has_half_of_it():
     scene = Scene(busy=lambda: True)
     scene.start()

@@ -14,7 +14,7 @@ PICTURE_KB = const(16)
 _SECONDS, _SECONDS_MOST = const(30), const(300)
 _SILENCE_MS = const(10000)  # without a report
 _REPORT = const(32)  # a receiver report with one block
-_RR, _BYE = const(201), const(203)
+_RR, _BYE, _PSFB = const(201), const(203), const(206)
 _BATCH = const(8)  # packets in a call
 _CREDIT_MS = const(250)  # of the rate, for what could not be sent before
 _SENT = const(256)  # packets whose time is known
@@ -217,7 +217,9 @@ class Live:
                 n = self._reports.open(self._in, n)
             except srtp.SrtpError:
                 continue
-            if n >= _REPORT and self._in[0] == 0x81 and self._in[1] == _RR:
+            if self._in[0] == 0x81 and self._in[1] == _PSFB:  # picture loss indication (RFC 4585)
+                self._key = True
+            elif n >= _REPORT and self._in[0] == 0x81 and self._in[1] == _RR:
                 self._heard = now
                 self._report(now)
 
@@ -230,8 +232,6 @@ class Live:
             way_ms = now - self._times[highest & _SENT - 1]
         elif behind:
             way_ms = _FAR_MS
-        if p[12]:
-            self._key = True
         self.rate.report(p[12], way_ms)
 
     def stop(self, why, now):

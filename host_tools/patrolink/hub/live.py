@@ -14,13 +14,14 @@ from dataclasses import dataclass, field
 from patrolink_protocol import srtp
 
 from patrolink.hub import crypto
-from patrolink.hub.pictures import Take, assembler
+from patrolink.hub.pictures import H264_KIND, Take, assembler
 from patrolink.keys import DeviceKey
 
 PACKET = 1200
 SECONDS, SECONDS_MOST = 30, 300
 _SILENCE_MS = 10_000
 _REPORT_S = 1
+_ASK_MS = 300  # for a key frame, again and again until one comes
 _WAIT_MS = 80  # for packets that were overtaken
 _MOST_WAITING = 128  # packets
 _BATCH = 64
@@ -108,7 +109,8 @@ class View:
         self.rtp = srtp.Rtp(crypto.aes, *up, room=PACKET)
         self.rtcp = srtp.Rtcp(crypto.aes, *up, room=PACKET)
         self._down = srtp.Rtcp(crypto.aes, *down, room=64)
-        self._reports = 0
+        self._said = 0  # SRTCP packets
+        self._asked_ms: int | None = None  # for a key frame; None: pictures come
         self._waiting: dict[int, tuple[int, bytes]] = {}  # index: when it came, plain packet
         self._next = -1
         self._take: Take | None = None
@@ -122,8 +124,19 @@ class View:
         """Return the SRTCP receiver report of now."""
         buf = bytearray(b"\x81\xc9\0\x07") + (self.ssrc ^ 0xFFFFFFFF).to_bytes(4, "big")
         buf += self.counts.block(self.ssrc, self.stream.highest) + bytes(srtp.RTCP_MORE)
-        n = self._down.protect(buf, len(buf) - srtp.RTCP_MORE, self._reports)
-        self._reports += 1
+        return self._protected(buf)
+
+    def asks(self, ms: int) -> bytes | None:
+        """Return an SRTCP picture loss indication (RFC 4585 6.3.1) when it is time to ask for a key frame."""
+        if self._asked_ms is None or ms - self._asked_ms < _ASK_MS:
+            return None
+        self._asked_ms = ms
+        me = (self.ssrc ^ 0xFFFFFFFF).to_bytes(4, "big")
+        return self._protected(bytearray(b"\x81\xce\0\2" + me + self.ssrc.to_bytes(4, "big") + bytes(srtp.RTCP_MORE)))
+
+    def _protected(self, buf: bytearray) -> bytes:
+        n = self._down.protect(buf, len(buf) - srtp.RTCP_MORE, self._said)
+        self._said += 1
         return bytes(buf[:n])
 
     def open(self, buf: bytearray, n: int, ms: int) -> None:
@@ -144,6 +157,8 @@ class View:
             if not in_order and ms - came < _WAIT_MS and len(self._waiting) <= _MOST_WAITING:
                 return
             del self._waiting[index]
+            if not in_order and self._asked_ms is None and self._kind == H264_KIND:
+                self._asked_ms = 0
             self._next = index + 1
             self._on(index, packet)
 
@@ -157,6 +172,7 @@ class View:
             data = self._take(packet[at:], stamp, bool(packet[1] & 0x80), index)
             if data is not None:
                 self.pictures += 1
+                self._asked_ms = None
                 self.picture(Picture(self.device, kind, stamp, data))
 
 
@@ -247,8 +263,10 @@ class LiveViews:
                 self.end(view, "time is over")
             elif now - view.heard_ms >= _SILENCE_MS:
                 self.end(view, "nothing came for 10 s")
-            elif due and view.source is not None:
-                self._say(view.report(), view.source)
+            elif view.source is not None:
+                asked = view.asks(now)
+                for packet in ([view.report()] if due else []) + ([asked] if asked else []):
+                    self._say(packet, view.source)
         if self._loop is not None:
             self._timer = self._loop.call_later(_WAIT_MS / 1000, self._tick)
 

@@ -1,0 +1,153 @@
+"""Live view: from the camera's picture to the decoded one at the hub, over a simulated radio.
+
+Writes build/bench/live.json.
+
+The agent's code runs on CPython and the hub's beside it, through real sockets: JPEG of 320x240 at 5 pictures a second,
+H.264 of 480x352 at 15, 20 s each. Bar: on 200 kbit/s the median picture of the last 10 s is younger than 1 s.
+"""
+
+import asyncio
+import dataclasses
+import io
+import json
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import av
+import numpy
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "device")]
+
+from agent.clips import live  # noqa: E402
+from compat.aes import encrypter  # noqa: E402
+from compat.udp import UdpSocket  # noqa: E402
+from hal.h264_live import Encoder  # noqa: E402
+from patrolink.emulator.network import PROFILES, Profile  # noqa: E402
+from patrolink.emulator.udp_gate import HOST, UdpGate  # noqa: E402
+from patrolink.hub.live import LiveViews, Picture, View, now_ms  # noqa: E402
+from patrolink.keys import DeviceKey  # noqa: E402
+
+SEED, SECONDS, KBPS, ID = 20261125, 20, 1000, 0xBEEF01
+SECRET = bytes(range(32))
+NARROW = dataclasses.replace(PROFILES["city"], up_kbps=200)
+BAR_MS = 1000
+
+
+class Eye:
+    fault = ""
+
+
+class Inputs:
+    def add(self, it: object) -> None:
+        pass
+
+    remove = add
+
+
+def films(h264: bool) -> list:
+    """Pictures with something that moves before a still ground."""
+    size = (640, 480) if h264 else (320, 240)
+    ground = Image.effect_noise((size[0] // 8, size[1] // 8), 30).resize(size).convert("RGB")
+    out = []
+    for i in range(30):
+        picture = ground.copy()
+        picture.paste((200, 60, 60), (10 * i % size[0], 80, 10 * i % size[0] + 60, 200))
+        if h264:
+            out.append(numpy.asarray(picture)[:, :, ::-1].copy())
+        else:
+            data = io.BytesIO()
+            picture.save(data, "JPEG", quality=70)
+            out.append(data.getvalue())
+    return out
+
+
+class Sight:
+    """Decodes what comes and keeps how old it is."""
+
+    def __init__(self, h264: bool) -> None:
+        self.ages: list[tuple[int, int]] = []  # (when in ms, age in ms)
+        self._decoder = av.CodecContext.create("h264", "r") if h264 else None
+        if self._decoder is not None:
+            self._decoder.thread_count = 1
+
+    def take(self, picture: Picture) -> None:
+        if self._decoder is not None:
+            shown = self._decoder.decode(av.Packet(picture.data))
+        else:
+            shown = [Image.open(io.BytesIO(picture.data)).convert("RGB")]
+        now = now_ms()
+        behind = (now * 90 - picture.stamp & 0xFFFFFFFF) // 90
+        self.ages += [(now, behind)] * len(shown)
+
+
+async def watched(profile: Profile, h264: bool) -> dict:
+    views, sight, packets = LiveViews("127.0.0.1", 0), Sight(h264), []
+    view = View("cam", ID, DeviceKey(SECRET), now_ms() + 60_000, lambda p: packets.append(len(p)), sight.take, print)
+    view.ended = lambda why: None
+    views.begin(view)
+    views.start()
+    gate = UdpGate((views.port,), profile, SEED)
+    fps = 15 if h264 else 5
+    given, pictures = Encoder(640, 480, fps) if h264 else None, films(h264)
+    it = live.Live(
+        lambda host, port: UdpSocket(host, port, Inputs()),
+        encrypter,
+        lambda label, number: live.derive(SECRET, label, 0, number),
+        lambda text: None,
+        Eye(),
+        KBPS,
+        given,
+    )
+    begin, cpu, i = now_ms(), 0.0, 0
+    ok, text = it.start(ID, HOST, views.port, SECONDS, begin)
+    assert ok, text
+    try:
+        while it.running():
+            before = time.thread_time()
+            now = now_ms()
+            if now - begin >= i * 1000 // fps:
+                it.picture(pictures[i % len(pictures)], now)
+                i += 1
+            it.serve(now_ms())
+            cpu += time.thread_time() - before
+            await asyncio.sleep(0.004)
+        await asyncio.sleep(1)
+    finally:
+        gate.close()
+        views.close()
+    late = sorted(age for when, age in sight.ages if when - begin > SECONDS * 500)
+    return {
+        "first picture ms": sight.ages[0][0] - begin,
+        "age ms median": int(statistics.median(late)),
+        "age ms p95": late[len(late) * 95 // 100],
+        "pictures given": i,
+        "pictures sent": it.sent,
+        "pictures shown": len(sight.ages),
+        "packets": len(packets),
+        "kbit/s": round(sum(packets) * 8 / SECONDS / 1000),
+        "rate at its end": it.rate.kbps,
+        "agent's CPU %": round(100 * cpu / SECONDS, 1),
+    }
+
+
+def main() -> int:
+    found = {}
+    for place, profile in (("city", PROFILES["city"]), ("200 kbit/s", NARROW)):
+        for name, h264 in (("JPEG", False), ("H.264", True)):
+            found[f"{name}, {place}"] = asyncio.run(watched(profile, h264))
+            print(
+                f"{name}, {place}: " + ", ".join(f"{k} {v}" for k, v in found[f"{name}, {place}"].items()), flush=True
+            )
+    out = ROOT / "build" / "bench" / "live.json"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps({"seed": SEED, **found}, indent=2) + "\n", encoding="utf-8")
+    missed = [name for name, it in found.items() if "200" in name and it["age ms median"] > BAR_MS]
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
