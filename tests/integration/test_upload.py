@@ -1,0 +1,124 @@
+"""The uploader over real sockets, on both runtimes, against the official tus server (@tus/server)."""
+
+import contextlib
+import hashlib
+import json
+import random
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from patrolink.emulator import certificates
+
+from tests.faults.proxy import Proxy
+
+ROOT = Path(__file__).parents[2]
+NODE = ROOT / "build" / "node"
+SEED = 20261125
+
+
+@contextlib.contextmanager
+def serving(tmp_path, *pem):
+    """(port, folder) of the official server; with `pem`, its certificate and key, it speaks TLS."""
+    if shutil.which("node") is None:
+        pytest.skip("apt-get install nodejs npm")
+    if not (NODE / "node_modules" / "@tus" / "server").exists():
+        pytest.skip("npm install --prefix build/node @tus/server @tus/file-store")
+    folder = tmp_path / "tus"
+    folder.mkdir()
+    command = ["node", Path(__file__).with_name("tus_server.mjs"), folder, NODE, *pem]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield int(process.stdout.readline()), folder
+        finally:
+            process.kill()
+
+
+@pytest.fixture
+def server(tmp_path):
+    with serving(tmp_path) as it:
+        yield it
+
+
+@pytest.fixture(params=["cpython", "micropython"])
+def upload(request, tmp_path):
+    """Upload bytes; return (what the device says at its end, its log)."""
+    python = [sys.executable]
+    if request.param == "micropython":
+        micropython = Path(sys.executable).parent / "micropython"
+        if not micropython.exists():
+            pytest.skip("no micropython; make setup")
+        python = [str(micropython)]
+
+    def run(data, port, **more):
+        path = tmp_path / "film.pls"
+        path.write_bytes(data)
+        given = {
+            "host": "127.0.0.1",
+            "port": port,
+            "path": "/clips",
+            "kbps": 100000,
+            "file": str(path),
+            "s": 40,
+            **more,
+        }
+        given["sha256"] = hashlib.sha256(data).hexdigest()
+        told = tmp_path / "upload.json"
+        told.write_text(json.dumps(given))
+        command = [*python, str(Path(__file__).with_name("upload_pipe.py")), str(told)]
+        result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert result.returncode == 0, result.stderr
+        return json.loads(result.stdout), result.stderr
+
+    return run
+
+
+def arrived(folder):
+    return [path.read_bytes() for path in folder.iterdir() if path.suffix != ".json"]
+
+
+@pytest.mark.parametrize("size", [0, 900, 32768, 1000000])
+def test_a_file_arrives(server, upload, size):
+    port, folder = server
+    data = random.Random(SEED).randbytes(size)  # noqa: S311
+    said, log = upload(data, port)
+    assert said["done"], log
+    assert arrived(folder) == [data]
+
+
+def test_cut_off_again_and_again(server, upload):
+    port, folder = server
+    data = random.Random(SEED).randbytes(1500000)  # noqa: S311
+    proxy = Proxy(port)
+    over = threading.Event()
+
+    def cut():
+        rng = random.Random(SEED)  # noqa: S311
+        while not over.wait(rng.uniform(1, 2.5)):
+            proxy.cut()
+
+    thread = threading.Thread(target=cut)
+    thread.start()
+    try:
+        said, log = upload(data, proxy.port, kbps=4000)
+    finally:
+        over.set()
+        thread.join()
+        proxy.close()
+    assert said["done"] and proxy.accepted > 1, (SEED, log)
+    assert arrived(folder) == [data], SEED
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_only_a_hub_whose_certificate_is_right_gets_anything(upload, tmp_path, trusted):
+    files = certificates.make(tmp_path / "tls", "localhost")
+    ca = files.ca if trusted else certificates.make(tmp_path / "other", "localhost").ca
+    data = random.Random(SEED).randbytes(50000)  # noqa: S311
+    with serving(tmp_path, files.cert) as (port, folder):
+        said, log = upload(data, port, host="localhost", tls={"ca": str(ca)}, s=5)
+        assert said["done"] == trusted, log
+        assert arrived(folder) == [data] * trusted
+    assert trusted or "was refused" in log
