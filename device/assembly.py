@@ -9,7 +9,7 @@ from agent.link.downlink import Downlink
 from agent.link.events import Events
 from agent.link.outbox import Outbox
 from agent.link.session import Session
-from agent.link.supervisor import Supervisor
+from agent.link.supervisor import UP, Supervisor
 from agent.patrol import Patrol
 from agent.reporter import Reporter
 from compat import umqtt_import
@@ -19,6 +19,9 @@ from patrolink_protocol import frame
 
 FIRMWARE = "0.1.0"
 _DRAIN_MS = 10000
+_ENTER, _LEAVE = 3, 4  # event.kind
+_BY_RULE = 3  # event.cause
+SOS, MAN_DOWN, GEOFENCE = 1, 2, 4  # clip_manifest.trigger
 
 
 class Device:
@@ -29,6 +32,7 @@ class Device:
 
     def __init__(self, config, hal, log):
         self._hal = hal
+        self.log = log
         self._off = False
         self.clock = hal.Clock()
         self.now_ms = now_ms = self.clock.now_ms
@@ -44,13 +48,13 @@ class Device:
         if len(self.outbox) + len(self.events):
             log("outbox: %d frames wait from before" % (len(self.outbox) + len(self.events)))
         self.downlink = Downlink(config["key"], device, config["key_epoch"], store, self.events, log)
-        self.net = Network(now_ms, self._serve, None, config["timeout_s"] * 1000)
-        self.modem = self.radio = self.camera = self.commands = self._texts = None
+        self.net = Network(now_ms, self.serve, None, config["timeout_s"] * 1000)
+        self.modem = self.radio = self.camera = self.evidence = self.commands = self._texts = self._fences = None
         if config.get("modem"):
             import extras
 
             self.modem = extras.modem(self, config["modem"], hal, log)
-        self.net.raw = self._raw(config)
+        self.net.raw = self.raw(config["broker"].get("tls"))
         self.session = Session(
             umqtt_import.load(), self.net, config["broker"], device, config["keepalive_s"], self.downlink.take, log
         )
@@ -66,8 +70,9 @@ class Device:
             import extras
 
             self.commands = extras.commands(self, config, hal)
-        if config.get("audio") is not None:
-            self.radio = extras.radio(self, config, hal, store, counter, log)
+        ears = extras.ears(self, config, hal, log) if config.get("audio") is not None else None
+        if ears is not None:
+            self.radio = extras.radio(self, config, hal, store, counter, ears, log)
         self._wait_ms = hal.IDLE_MS
         if config["status_texts"]:
             import extras
@@ -76,28 +81,36 @@ class Device:
         uart = hal.Uart(config["gps_uart"], now_ms, log, "gps", self.inputs)
         if config.get("camera") is not None:
             self.camera = extras.camera(self, config["camera"], hal, log)
+        if config.get("clips") is not None:
+            self.evidence = extras.evidence(self, config, hal, store, counter.boot, ears)
+        if config["geofences"]:
+            from agent.geofence import Geofences
+
+            self._fences = Geofences(config["geofences"])
+        unproven = None if self.evidence else self.camera
         self.patrol = Patrol(
-            uart, self.camera, self.reporter, self.outbox, self.events, self.link, self.session, now_ms, config
+            uart, unproven, self.reporter, self.outbox, self.events, self.link, self.session, now_ms, config
         )
-        self.patrol.radio = self.radio
+        self.patrol.radio, self.patrol.evidence = self.radio, self.evidence
+        if self.evidence is not None or self._fences is not None:
+            self.patrol.on_fix = self._on_fix
         self._hello(counter.boot, config)
         log("device: ready, boot %d" % counter.boot)
 
-    def _raw(self, config):
-        """What streams are made of: sockets of the modem's or of the board's, in TLS when the broker wants it."""
+    def raw(self, tls_options, where="broker.tls"):
+        """What streams are made of: sockets of the modem's or of the board's, in TLS where that is wanted."""
         if self.modem:
             raw = self.modem.tcp
         else:
             from compat.netsock import TcpSocket as raw
-        options = config["broker"].get("tls")
-        if not options:
+        if not tls_options:
             return raw
         from compat import tls
 
         try:
-            context = tls.context(options)
+            context = tls.context(tls_options)
         except ValueError as e:
-            raise ConfigError(str(e))
+            raise ConfigError("%s: %s" % (where, e))
         return lambda net: tls.TlsSocket(net, raw(net), context)
 
     def _hello(self, boot, config):
@@ -108,7 +121,8 @@ class Device:
                 "boot": boot,
                 "schema_hash": m.SCHEMA_HASH,
                 "minor": m.MINOR,
-                "profiles": 1 | (2 if self.radio else 0),  # Rice-coded batches, push-to-talk
+                # Rice-coded batches, push-to-talk, video, live view
+                "profiles": 1 | (2 if self.radio else 0) | (self.evidence.profiles if self.evidence else 0),
                 "heap_kb": heap,
                 "date_floor": config["date_floor"],
                 "batch_fixes": config["batch_fixes"],
@@ -121,36 +135,64 @@ class Device:
     def _take_time(self, day, ms):
         self.reporter.set_time(day, ms, self.now_ms())
 
-    def _serve(self):
+    def _on_fix(self, fix):
+        now = self.now_ms()
+        if self.evidence is not None:
+            self.evidence.on_fix(fix, now)
+        for fence, entered, record in self._fences.on_fix(fix) if self._fences is not None else ():
+            event = self.reporter.raise_event(_ENTER if entered else _LEAVE, _BY_RULE, 0, now, fence)
+            if record and self.evidence is not None:
+                self.evidence.event(GEOFENCE, event)
+
+    def serve(self):
         """What has to go on while the link waits."""
         self.watchdog.feed()
         pressed = self.buttons.read()
-        if pressed == b"off":
-            self._off = True
-        elif pressed == b"sos":
-            self.patrol.sos()
-        elif pressed is not None and pressed.startswith(b"status ") and self._texts is not None:
-            self._texts.say(pressed[7:])
-        elif pressed is not None and self.radio is not None:
-            self.radio.button(pressed, self.now_ms())
+        if pressed is not None:
+            self._press(pressed)
+        now = self.now_ms()
+        wait_ms = self._hal.IDLE_MS
         if self.radio is not None:
-            self._wait_ms = min(self.radio.serve(self.now_ms()), self._hal.IDLE_MS)
+            wait_ms = min(wait_ms, self.radio.serve(now))
+        if self.evidence is not None:
+            wait_ms = min(wait_ms, self.evidence.serve(now))
+        self._wait_ms = wait_ms
         self.patrol.serve()
+
+    def _press(self, button):
+        evidence = self.evidence
+        if button == b"off":
+            self._off = True
+        elif button == b"sos" or button == b"man-down":
+            event = self.patrol.sos() if button == b"sos" else self.patrol.man_down()
+            if evidence is not None:
+                evidence.event(SOS if button == b"sos" else MAN_DOWN, event)
+        elif button.startswith(b"status ") and self._texts is not None:
+            self._texts.say(button[7:])
+        elif evidence is not None and evidence.button(button, self.now_ms()):
+            return
+        elif self.radio is not None:
+            self.radio.button(button, self.now_ms())
 
     def run(self):
         """Patrol until the power button, then hand over what is left within the drain time."""
         while not self._off:
-            self._serve()
+            self.serve()
             if not self.link.step():
-                self.inputs.wait(self._wait_ms)
+                wait_ms = self._wait_ms
+                if self.evidence is not None and self.link.level == UP:
+                    wait_ms = min(wait_ms, self.evidence.upload(self.now_ms()))
+                self.inputs.wait(wait_ms)
         if self.radio is not None:
             self.radio.close(self.now_ms())
+        if self.evidence is not None:
+            self.evidence.close(self.now_ms())
         self.patrol.finish()
         self.link.leaving = True
         deadline = self.now_ms() + _DRAIN_MS
         while len(self.outbox) + len(self.events) and self.now_ms() < deadline:
             if not self.link.step():
-                self._serve()
+                self.serve()
                 self.inputs.wait(self._hal.IDLE_MS)
         self.link.close()
         if self.camera is not None:
@@ -177,4 +219,5 @@ class Device:
             "runtime": self._hal.runtime(),
             "heap_used": gc.mem_alloc() if hasattr(gc, "mem_alloc") else None,
             "board": self._hal.counts(),
+            "clips": self.evidence.summary() if self.evidence is not None else None,
         }

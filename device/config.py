@@ -17,6 +17,7 @@ DEFAULTS = {
     "board": "unix",
     "ptt": {},
     "status_texts": [],
+    "geofences": [],
 }
 _TEXT = 240  # bytes of text.text
 _PUBLIC = 33  # bytes of a public key, compressed
@@ -64,6 +65,13 @@ def load_config(path):
     _check_way(path, config["broker"], config.get("modem"))
     _check_voice(path, config)
     _check_clips(path, config)
+    if config["geofences"]:
+        from agent import geofence
+
+        try:
+            geofence.check(config["geofences"])
+        except ValueError as e:
+            raise ConfigError("%s: geofences: %s" % (path, e))
     texts = config["status_texts"]
     if not isinstance(texts, list) or not all([isinstance(t, str) and len(t.encode()) <= _TEXT for t in texts]):
         raise ConfigError("%s: status_texts: a list of texts of up to %d bytes is needed" % (path, _TEXT))

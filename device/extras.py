@@ -29,16 +29,34 @@ def commands(device, config, hal):
     return it
 
 
-def radio(device, config, hal, store, counter, log):
+def ears(device, config, hal, log):
+    """Return the agent.ears.Ears of the board's microphone."""
+    if not hasattr(hal, "sound"):
+        raise ConfigError("audio: this board has none; take it out of the configuration")
+    from agent.ears import Ears
+
+    audio = config["audio"]
+    return Ears(hal.sound().Microphone(audio["mic"], hal.Pin(audio["indicator"]), device.inputs, log))
+
+
+def radio(device, config, hal, store, counter, ears, log):
     """Return push-to-talk's agent.ptt.radio.Radio, None behind an AT modem."""
     if device.modem is not None:
         log("ptt: off: it needs a network stack of the board's own, and this one's is in the modem")
         return None
-    if not hasattr(hal, "sound"):
-        raise ConfigError("audio: this board has none; take it out of the configuration")
     import voice
 
-    return voice.radio(device, config, hal, store, counter, log)
+    return voice.radio(device, config, hal, store, counter, ears.tap(), log)
+
+
+def evidence(device, config, hal, store, boot, ears):
+    """Return the evidence.Evidence of a board that records."""
+    from evidence import Evidence
+
+    try:
+        return Evidence(device, config, hal, store, boot, ears.tap() if ears is not None else None)
+    except (ImportError, ValueError) as e:
+        raise ConfigError("clips: %s" % e)
 
 
 def camera(device, given, hal, log):

@@ -19,7 +19,7 @@ _AMBIENT = "ambient"  # value of `call`: listen in
 _AMBIENT_S = 30  # then it ends by itself
 
 
-def radio(device, config, hal, store, counter, log):
+def radio(device, config, hal, store, counter, microphone, log):
     """Return the agent.ptt.radio.Radio of an assembly.Device, with the hub's commands led to it."""
     audio, given, key = config["audio"], config["ptt"], config["key"]
     now_ms, reporter = device.now_ms, device.reporter
@@ -28,7 +28,6 @@ def radio(device, config, hal, store, counter, log):
     ring = bytearray(RING)
     listener = Listener(ring)
     sound = hal.sound()
-    microphone = sound.Microphone(audio["mic"], hal.Pin(audio["indicator"]), device.inputs, log)
 
     def report(values, started_ms):
         values["start_ms"] = reporter.unix_ms(started_ms) or 0

@@ -7,7 +7,8 @@ from agent.gps.receiver import GpsReceiver
 from agent.link.supervisor import MODEM
 
 _SILENT_MS = 3000
-_SOS, _BUTTON = 1, 0  # event.kind, event.cause
+_SOS, _MAN_DOWN = 1, 2  # event.kind
+_BUTTON, _MOTION = 0, 1  # event.cause
 _GPS_SILENT, _STORAGE_FAULT, _MODEM_FAULT, _CAMERA_FAULT = 1, 8, 16, 32  # device_status.errors
 _MICROPHONE_FAULT, _OUTBOX_DROPPED = 64, 128
 
@@ -27,6 +28,8 @@ class Patrol:
         if camera is not None:
             camera.open()
         self.radio = None  # agent.ptt.radio.Radio, on a board that speaks
+        self.evidence = None  # on one that records
+        self.on_fix = None  # function(fix)
         self._reporter = reporter
         self._outbox = outbox
         self._events = events
@@ -43,6 +46,8 @@ class Patrol:
 
     def _on_fix(self, fix):
         self._reporter.on_fix(fix, self._now_ms())
+        if self.on_fix is not None:
+            self.on_fix(fix)
 
     def serve(self):
         """Take what the receiver has sent, and send what is due. Safe to call from inside a network wait."""
@@ -77,6 +82,7 @@ class Patrol:
                 "gps_mode": self._reporter.gps_mode,
                 "gps_sats": sats if sats >= 0 else None,
                 "errors": self._errors(),
+                "storage_free_pct": self.evidence.free_pct if self.evidence is not None else None,
                 "heap_free_kb": heap_free_kb(),
                 "signal_dbm": self._link.signal_dbm,
                 "link": self._link.level,
@@ -99,6 +105,8 @@ class Patrol:
             errors |= _MODEM_FAULT
         if self._camera is not None and self._camera.fault:
             errors |= _CAMERA_FAULT
+        if self.evidence is not None:
+            errors |= self.evidence.errors
         if self.radio is not None and self.radio.speaking.fault:
             errors |= _MICROPHONE_FAULT
         if self._outbox.dropped:
@@ -106,9 +114,17 @@ class Patrol:
         return errors
 
     def sos(self):
-        """The SOS button."""
-        self._reporter.raise_event(_SOS, _BUTTON, 1, self._now_ms())
+        """The SOS button. Return the event's id."""
+        return self._urgent(_SOS, _BUTTON)
+
+    def man_down(self):
+        """The wearer lies and does not move. Return the event's id."""
+        return self._urgent(_MAN_DOWN, _MOTION)
+
+    def _urgent(self, kind, cause):
+        event = self._reporter.raise_event(kind, cause, 1, self._now_ms())
         self._link.hurry()
+        return event
 
     def finish(self):
         """The power button: end the open epoch and the open batch, and say how things stand."""

@@ -32,6 +32,7 @@ class Reporter:
         self._opened_ms = 0
         self._base = None  # [day, ms, monotonic ms] of the last believed time
         self._place_ms = None  # when the position in _row was taken
+        self.time_source = 0  # what the last believed time is of: 0 none, 1 the network, 2 the receiver
         self.gps_mode = 0
         self.gps_sats = UNKNOWN
         self.rows = 0
@@ -50,6 +51,7 @@ class Reporter:
                 return
             day, ms = self._time(now_ms)
         elif not fix.flags & DATE_SUSPECT:
+            self.time_source = 2
             base = self._base
             if base is None:
                 self._base = [day, ms, now_ms]
@@ -81,6 +83,7 @@ class Reporter:
     def set_time(self, day, ms, now_ms):
         """Take the network's time, until the receiver knows better."""
         if self._base is None:
+            self.time_source = 1
             self._base = [day, ms, now_ms]
 
     def unix_ms(self, now_ms):
@@ -89,6 +92,10 @@ class Reporter:
             return None
         day, ms = self._time(now_ms)
         return day * _DAY_MS + ms
+
+    def place(self):
+        """Return the last position, (latitude, longitude) in 1e-7 degrees, None while there was none."""
+        return None if self._place_ms is None else (self._row[0], self._row[1])
 
     def _time(self, now_ms):
         day, ms, then = self._base

@@ -226,6 +226,13 @@ def camera(given, now_ms, log, inputs):
     return it.Camera(given["source"], Pin(given["indicator"]), now_ms, log)
 
 
+def video():
+    """Return hal.h264: H264, Encoder, Stamped, jpeg. ImportError where PyAV or OpenCV is missing."""
+    from hal import h264
+
+    return h264
+
+
 def sound():
     """Return hal.audio: Microphone, Speaker, Udp and codecs. Loaded only where there is sound."""
     from hal import audio

@@ -43,6 +43,10 @@ class Radio:
         self._now = 0
         self.refused = 0  # datagrams
 
+    def busy(self):
+        """Whether somebody speaks here, wants to, or is heard."""
+        return self.speaking.press is not None or self.hearing.group is not None
+
     # --- groups -----------------------------------------------------------------------------------------------------
 
     def find(self, number):
