@@ -16,7 +16,10 @@ from types import ModuleType
 from patrolink import __version__
 from patrolink.errors import UserError
 
-VERBS = ("emulate", "call", "monitor", "decode", "pack", "fix", "boards", "devices", "hub", "talk", "listen", "floor")
+VERBS = (
+    *("emulate", "call", "monitor", "decode", "pack", "fix", "boards", "devices", "hub", "talk", "listen", "floor"),
+    "clip",
+)
 
 
 def _one_of(choices: Iterable[str], name: str) -> Callable[[str], str]:
@@ -34,6 +37,9 @@ def _one_of(choices: Iterable[str], name: str) -> Callable[[str], str]:
 def _environment(parser: argparse.ArgumentParser, verb: str) -> None:
     """Give every option of a verb its default from PATROLINK_<VERB>_<OPTION>, and say so in the help."""
     for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for inner in action.choices.values():
+                _environment(inner, verb)
         long = [o for o in action.option_strings if o.startswith("--") and o != "--help"]
         if not long:
             continue

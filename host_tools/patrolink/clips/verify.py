@@ -1,0 +1,316 @@
+"""The verdict on a clip, offline: hashes, chain and signature; with the evidence key also what is inside (CLIP.md)."""
+
+import hashlib
+import os
+import re
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from patrolink.clips import inside, manifest
+from patrolink.clips.findings import GAP, NOTE, TAMPERED, UNVERIFIABLE, Finding, verdict_of
+from patrolink.clips.keys import EvidenceKey
+from patrolink.errors import UserError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+Signers = Mapping[str, Iterable[str]]
+_FIRST = "0" * 64
+_CLOCK_MS = 2000  # a clock that is set by more is told
+_FOLDER = re.compile(r"[0-9]{6}")
+_SUFFIXES = (".plm", ".pls")
+
+
+@dataclass
+class Verdict:
+    """What is found of one clip.
+
+    verdict       findings.VALID, GAPS, TAMPERED or UNVERIFIABLE
+    number        of the clip: what its folder says
+    looked_inside whether the evidence key opened its segments
+    """
+
+    folder: Path
+    number: int
+    manifest: manifest.Manifest
+    findings: list[Finding] = field(default_factory=list)
+    looked_inside: bool = False
+
+    @property
+    def verdict(self) -> str:
+        """The verdict that its findings make."""
+        return verdict_of(self.findings)
+
+    def facts(self) -> dict[str, Any]:
+        """Return it as JSON takes it."""
+        head = self.manifest.head
+        return {
+            "device": head.get("device"),
+            "clip": self.number,
+            "verdict": self.verdict,
+            "looked_inside": self.looked_inside,
+            "trigger": head.get("trigger"),
+            "time_ms": head.get("time_ms"),
+            "segments": len(self.manifest.segments),
+            "findings": [finding.facts() for finding in self.findings],
+        }
+
+
+@dataclass
+class DeviceVerdict:
+    """What is found of all clips of a device: clips in their order, each linked to the one before."""
+
+    device: str
+    clips: list[Verdict]
+
+    @property
+    def verdict(self) -> str:
+        """The verdict on all of them together."""
+        return verdict_of([finding for one in self.clips for finding in one.findings])
+
+
+def signers(path: Path) -> dict[str, list[str]]:
+    """Return the keys that devices sign with, of a signers.toml; UserError when it is none."""
+    try:
+        with path.open("rb") as f:
+            found: dict[str, list[str]] = tomllib.load(f).get("signers", {})
+    except OSError as e:
+        raise UserError(f"{path}: {e.strerror}; name the file of the devices' public keys with --signers") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
+        raise UserError(f"{path}: no TOML ({e}); get signers.toml from the hub anew") from None
+    right = isinstance(found, dict) and all(
+        isinstance(keys, list) and all(isinstance(k, str) and re.fullmatch("0[23][0-9a-f]{64}", k) for k in keys)
+        for keys in found.values()
+    )
+    if not right:
+        raise UserError(f'{path}: [signers] has to say "device" = ["66 hexadecimal digits", ...] for each device')
+    return found
+
+
+def clip_folders(device: Path) -> list[Path]:
+    """Return the folders of a device's clips in their order."""
+    try:
+        return sorted(it for it in device.iterdir() if _FOLDER.fullmatch(it.name) and it.is_dir())
+    except OSError as e:
+        raise UserError(f"{device}: {e.strerror}; name a folder of clips") from None
+
+
+def clip(folder: Path, known: Signers, evidence: EvidenceKey | None = None) -> Verdict:
+    """Return the verdict on the clip in a folder named by its number, by itself: the clip before is not looked at."""
+    try:
+        return _clip(folder, known, evidence)
+    except OSError as e:
+        raise UserError(f"{e.filename or folder}: {e.strerror}; name the folder of a clip that can be read") from None
+
+
+def _clip(folder: Path, known: Signers, evidence: EvidenceKey | None) -> Verdict:
+    names = _names(folder)
+    manifests = [name for name in names if name.endswith(".plm")]
+    if len(manifests) != 1:
+        why = "there is no manifest" if not manifests else f"there are {len(manifests)} manifests"
+        grade = TAMPERED if manifests else UNVERIFIABLE
+        return Verdict(folder, _number(folder), manifest.Manifest(), [Finding(grade, "manifest", folder.name, why)])
+    found = Verdict(folder, _number(folder), _manifest(folder / manifests[0]))
+    found.findings += _seal(found.manifest, manifests[0], known)
+    if found.manifest.head:
+        found.findings += _claims(found.manifest, folder.name, manifests[0])
+    found.findings += _files(folder, names, found.manifest)
+    found.findings += _gaps(found.manifest)
+    if evidence is not None and found.manifest.head:
+        bad = {f.where for f in found.findings if f.grade == TAMPERED}
+        found.looked_inside, more = inside.look(folder, found.manifest, evidence, bad)
+        found.findings += more
+    return found
+
+
+def _number(folder: Path) -> int:
+    return int(folder.name) if _FOLDER.fullmatch(folder.name) else -1
+
+
+def _manifest(path: Path) -> manifest.Manifest:
+    with path.open("rb") as f:
+        return manifest.parse(f.read(manifest.MOST + 1))
+
+
+def _chain(folder: Path) -> Verdict:
+    """Return what the chain needs of a clip: its manifest, nothing proven."""
+    try:
+        manifests = [name for name in _names(folder) if name.endswith(".plm")]
+        found = _manifest(folder / manifests[0]) if len(manifests) == 1 else manifest.Manifest()
+    except OSError as e:
+        raise UserError(f"{e.filename or folder}: {e.strerror}; see that it can be read") from None
+    return Verdict(folder, _number(folder), found)
+
+
+def device(folder: Path, known: Signers, evidence: EvidenceKey | None = None, only: str | None = None) -> DeviceVerdict:
+    """Return the verdict on every clip in a device's folder, and on the chain through them.
+
+    only  name of a clip's folder: of the others the manifests are read, for the chain, and they are left out
+    """
+    clips = [clip(it, known, evidence) if only in (None, it.name) else _chain(it) for it in clip_folders(folder)]
+    link(clips)
+    for one in clips:
+        named = one.manifest.head.get("device", folder.name)
+        if named != folder.name:
+            words = f"the clip is of device {named}, and lies in the folder of {folder.name}"
+            one.findings.append(Finding(TAMPERED, "device", one.folder.name, words))
+    return DeviceVerdict(folder.name, [one for one in clips if only in (None, one.folder.name)])
+
+
+def link(clips: list[Verdict]) -> None:
+    """Put what the chain from clip to clip tells into their findings. `clips` are those of a device, in order."""
+    claimed: dict[int, list[Verdict]] = {}
+    for one in clips:
+        if one.manifest.head:
+            claimed.setdefault(one.manifest.head["clip"], []).append(one)
+    for number, several in claimed.items():
+        for one in several if len(several) > 1 else ():
+            folders = ", ".join(it.folder.name for it in several)
+            one.findings.append(Finding(TAMPERED, "number", one.folder.name, f"{folders} all claim number {number}"))
+    before = None
+    for one in clips:
+        if one.manifest.head:
+            one.findings += _link(one, before)
+            before = one
+
+
+def _link(one: Verdict, before: Verdict | None) -> list[Finding]:
+    previous, where = one.manifest.head["previous"], one.folder.name
+    if before is None:
+        if previous == _FIRST:
+            return []
+        return [Finding(GAP, "chain", where, "the clip before it is missing")]
+    seal = before.manifest.seal.get("chain")
+    if seal == previous:
+        return []
+    if previous == _FIRST:
+        return [Finding(GAP, "chain", where, "its chain begins anew: the device's storage was new or erased")]
+    if one.number - before.number > 1:
+        first, last = before.number + 1, one.number - 1
+        return [
+            Finding(
+                GAP,
+                "chain",
+                where,
+                f"clips {first} to {last} before it are missing"
+                if last > first
+                else f"clip {first} before it is missing",
+            )
+        ]
+    if seal is None:
+        return [Finding(NOTE, "chain", where, f"clip {before.number} before it has no seal to compare with")]
+    return [Finding(TAMPERED, "chain", where, f"it does not follow clip {before.number}: one of the two is replaced")]
+
+
+def _seal(found: manifest.Manifest, name: str, known: Signers) -> list[Finding]:
+    """What seal, chain and signature tell, and whose they are."""
+    out = [Finding(TAMPERED, "form", f"{name}, line {n}", words) for n, words in found.faults]
+    if found.version > manifest.VERSION:
+        words = f"version {found.version} is not known here; a newer patrolink may read it"
+        return [Finding(UNVERIFIABLE, "version", name, words)]
+    if not found.seal:
+        words = "there is no seal: it is still being recorded, or its end has not come"
+        return [*out, Finding(UNVERIFIABLE, "seal", name, words)]
+    if not found.head:
+        return out
+    if not found.chain_right:
+        out.append(Finding(TAMPERED, "chain", name, "a line was changed, added, removed or moved: not what was sealed"))
+    if not found.signature_right:
+        out.append(Finding(TAMPERED, "signature", name, "the seal is not signed with the key that the head names"))
+    elif found.chain_right:
+        # Sealed in this form by its signer: nobody changed it, this version does not know it.
+        out = [Finding(UNVERIFIABLE, f.kind, f.where, f.words) for f in out]
+    device, signer = found.head["device"], found.head["signer"]
+    if signer not in known.get(device, ()):
+        words = f"no key of {device} is known that begins with {signer[:16]}; get the hub's signers.toml"
+        out.append(Finding(UNVERIFIABLE, "signer", name, words))
+    return out
+
+
+def _claims(found: manifest.Manifest, folder: str, name: str) -> list[Finding]:
+    """Whether folder and file are named by the number that the head says."""
+    number = f"{found.head['clip']:06d}"
+    return [
+        Finding(TAMPERED, "number", given, f"it is named {stem}, and its manifest says clip {number}")
+        for given, stem in ((folder, folder), (name, name[:-4]))
+        if stem != number
+    ]
+
+
+def _files(folder: Path, names: list[str], found: manifest.Manifest) -> list[Finding]:
+    """Hold each file that is listed to its line."""
+    out = []
+    listed = set()
+    for said in found.listed:
+        name = manifest.file_of(said)
+        listed.add(name)
+        if name not in names:
+            out.append(Finding(GAP, "missing", name, "the file is not there"))
+            continue
+        size = (folder / name).stat().st_size
+        if size != said["bytes"]:
+            out.append(Finding(TAMPERED, "size", name, f"it has {size} bytes, {said['bytes']} were recorded"))
+        elif _sha256(folder / name) != said["sha256"]:
+            out.append(Finding(TAMPERED, "hash", name, "its bytes are not those that were recorded"))
+    if found.seal:
+        surplus = [name for name in names if name.endswith(".pls") and name not in listed]
+        out += [Finding(TAMPERED, "surplus", name, "the manifest does not list it") for name in surplus]
+    return out
+
+
+def _clock(found: manifest.Manifest, steps: Mapping[str, set[int]]) -> Iterable[Finding]:
+    """Where the clock was set between two segments that follow one another."""
+    for a, b in zip(found.segments, found.segments[1:], strict=False):
+        boot, first, second = a["seg"][:6], int(a["seg"][7:]), int(b["seg"][7:])
+        follows = b["seg"][:6] == boot and set(range(first, second)) <= steps[boot]
+        set_ms = b["start_ms"] - a["start_ms"] - a["ms"]
+        if follows and a["whole"] and a["start_ms"] and b["start_ms"] and abs(set_ms) > _CLOCK_MS:
+            yield Finding(NOTE, "clock", manifest.file_of(b), f"the clock was set by {set_ms / 1000:+.1f} s before it")
+
+
+def _gaps(found: manifest.Manifest) -> list[Finding]:
+    """What the manifest itself says to be missing."""
+    out = []
+    steps: dict[str, set[int]] = {}
+    for said in found.listed:
+        name = manifest.file_of(said)
+        steps.setdefault(name[:6], set()).add(int(name[7:13]))
+        if "seg" not in said:
+            continue
+        if not said["whole"]:
+            out.append(Finding(GAP, "cut", name, "the power or the storage ended it"))
+        if said["lost"]:
+            words = f"{said['lost']} frames were lost when it was recorded"
+            out.append(Finding(GAP, "lost", name, words))
+    for boot, there in steps.items():
+        for step in sorted(set(range(min(there), max(there))) - there):
+            name = f"{boot}-{step:06d}.pls"
+            out.append(Finding(GAP, "left out", name, "the manifest leaves it out: it was not recorded or not kept"))
+    out += _clock(found, steps)
+    if len(steps) > 1:
+        out.append(Finding(GAP, "power", "manifest", f"the device was off in between: {len(steps)} boots"))
+    if not found.segments and found.head:
+        out.append(Finding(GAP, "empty", "manifest", "it lists no video"))
+    why = found.close.get("close")
+    if why in ("power", "storage"):
+        out.append(Finding(GAP, "close", "manifest", f"the {why} ended the recording"))
+    return out
+
+
+def _names(folder: Path) -> list[str]:
+    """Return the names of the clip's files."""
+    with os.scandir(folder) as entries:
+        return sorted(it.name for it in entries if it.is_file(follow_symlinks=False) and it.name[-4:] in _SUFFIXES)
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as f:
+        while block := f.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

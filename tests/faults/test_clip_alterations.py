@@ -1,0 +1,137 @@
+"""Whatever is changed of a clip is told: by kinds of alteration, byte by byte, and at random."""
+
+import random
+import shutil
+
+import pytest
+from patrolink.clips import segment, verify
+from patrolink_protocol import clip
+
+from tests import clip_maker
+from tests.faults import clip_alterations as alterations
+
+pytestmark = pytest.mark.skipif(not clip_maker.FILM.exists(), reason="no build/media/bikes.mp4: run `make media`")
+SEED = 20_261_125
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    work = tmp_path_factory.mktemp("made")
+    return clip_maker.make(work / "clips"), work / "clips" / "linux-1"
+
+
+@pytest.fixture
+def copy(made, tmp_path):
+    return shutil.copytree(made[1].parent, tmp_path / "clips") / "linux-1"
+
+
+def known(device):
+    return verify.signers(device.parent / "signers.toml")
+
+
+def test_every_alteration_has_its_verdict(tmp_path):
+    assert alterations.main(tmp_path) == 0
+    rows = {row["altered"]: row for row in alterations.json.loads((tmp_path / "alterations.json").read_text())}
+    assert len(rows) == 1 + len(alterations.ALTERATIONS) and rows["nothing"]["findings"] == []
+    other = {
+        "nothing": "valid",
+        "a segment removed": "valid with gaps",
+        "the whole clip removed": "valid with gaps",
+        "the seal removed": "unverifiable",
+        "the manifest removed": "unverifiable",
+    }
+    for name, row in rows.items():
+        assert row["verdict"] == row["with_key"] == other.get(name, "tampered"), row
+    assert rows["a segment cut short"]["first"]["where"] == "000001-000010.pls"
+    assert rows["the whole clip removed"]["first"] == {
+        "grade": "gap",
+        "kind": "chain",
+        "where": "000003",
+        "words": "clip 2 before it is missing",
+    }
+
+
+def test_no_byte_of_a_manifest_can_be_changed(copy):
+    """Each byte once, to a value of its own; the clip by itself, so that no other clip gives it away."""
+    path = alterations.manifest_of(copy)
+    whole = path.read_bytes()
+    rng = random.Random(SEED)
+    signers = known(copy)
+    assert verify.clip(path.parent, signers).verdict == "valid"
+    verdicts = []
+    for at in range(len(whole)):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ rng.randrange(1, 256)]) + whole[at + 1 :])
+        verdicts.append(verify.clip(path.parent, signers).verdict)
+        assert verdicts[-1] in ("tampered", "unverifiable"), (SEED, at)
+    assert verdicts.count("tampered") > 0.99 * len(whole)
+
+
+def test_no_byte_of_a_segment_can_be_changed(copy):
+    rng = random.Random(SEED)
+    for _ in range(150):
+        path = rng.choice(alterations.segments_of(copy))
+        whole = path.read_bytes()
+        at = rng.randrange(len(whole))
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ rng.randrange(1, 256)]) + whole[at + 1 :])
+        found = verify.clip(path.parent, known(copy))
+        assert found.verdict == "tampered", (SEED, path.name, at)
+        assert [f.where for f in found.findings] == [path.name], (SEED, path.name, at)
+        path.write_bytes(whole)
+
+
+def test_an_unknown_signer_or_version_is_unverifiable(copy):
+    assert verify.device(copy, {}).verdict == "unverifiable"
+    assert verify.device(copy, {"linux-1": ["02" + "11" * 32]}).verdict == "unverifiable"
+    alterations.lines(copy, lambda said: [said[0].replace(b'"v":1', b'"v":2'), *said[1:]])
+    found = verify.clip(copy / "000002", known(copy))
+    assert found.verdict == "unverifiable" and "version 2" in found.findings[0].words
+
+
+def test_a_power_cut_is_a_gap_and_what_is_whole_is_read(tmp_path):
+    device = clip_maker.Device("linux-1", tmp_path / "evidence.pem")
+    device.run(6)
+    device.recorder.trigger(1, 5, "", device.now)
+    device.run(2.5)
+    device.boot()
+    device.run(3)
+    folder = device.write(tmp_path / "clips")
+    found = verify.device(folder, known(folder), device.evidence)
+    assert found.verdict == "valid with gaps" and found.clips[0].looked_inside
+    kinds = {(f.grade, f.kind) for f in found.clips[0].findings}
+    assert {("gap", "cut"), ("gap", "close"), ("note", "records")} <= kinds, kinds
+    torn = found.clips[0].manifest.segments[-1]
+    assert torn["whole"] is False
+    read = segment.read(folder / "000001" / (torn["seg"] + ".pls"), device.evidence)
+    assert not read.whole and read.fault and len(list(read.jpegs())) > 0
+
+
+def test_a_segment_cut_anywhere_or_of_any_bytes_is_read_as_far_as_it_goes(made):
+    device, folder = made
+    path = alterations.segments_of(folder)[0]
+    data = path.read_bytes()
+    whole = segment.parse(data, device.evidence)
+    assert whole.whole and whole.frames == len(list(whole.jpegs())) == 10 and len(whole.fixes) == 2
+    rng = random.Random(SEED)
+    for _ in range(200):
+        at = rng.randrange(clip.HEADER, len(data))
+        cut = segment.parse(data[:at], device.evidence)
+        assert not cut.whole and cut.fault, (SEED, at)
+        assert cut.media == whole.media[: len(cut.media)], (SEED, at)
+    for _ in range(200):
+        noise = data[: clip.HEADER] + rng.randbytes(rng.randrange(4000))
+        assert not segment.parse(noise, device.evidence).whole, SEED
+    with pytest.raises(clip.BadSegment):
+        segment.parse(data[: clip.HEADER - 1], device.evidence)
+
+
+def test_the_clock_that_was_set_and_the_position_that_jumps_are_told(tmp_path):
+    device = clip_maker.Device("linux-1", tmp_path / "evidence.pem")
+    device.run(6)
+    device.recorder.trigger(0, 5, "", device.now)
+    device.run(1.5)
+    device.shift_ms = -3_600_000
+    device.run(6)
+    folder = device.write(tmp_path / "clips")
+    found = verify.device(folder, known(folder), device.evidence).clips[0]
+    told = {(f.grade, f.kind) for f in found.findings}
+    assert found.verdict == "valid" and {("note", "clock"), ("note", "position")} <= told, found.findings
