@@ -1,15 +1,7 @@
 """A call between two emulated devices: broker, hub, headsets and the air between, everything else real."""
 
 import contextlib
-import json
-import secrets
-import shutil
-import signal
-import socket
-import subprocess
-import sys
 import time
-import urllib.request
 import wave
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,16 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from patrolink import boards, keys
-from patrolink.emulator.broker import Broker
+from patrolink import boards
 from patrolink.emulator.device import boot
 from patrolink.emulator.headset import RATE, Headset
 from patrolink.emulator.line import Line
 from patrolink.emulator.network import Profile
 from patrolink.emulator.powered import Device
+from patrolink.emulator.station import Station
 from patrolink.emulator.udp_gate import HOST, UdpGate
-from patrolink.errors import DeadlineError, DeviceError
-from patrolink.hub import site
 
 _JOIN_S = 30.0
 _SETTLE_S = 1.5
@@ -36,31 +26,6 @@ _TAIL_S = 0.3
 _PIECE = RATE // 5
 _QUIET = 200  # mean magnitude of what nobody would hear
 _ALIKE = 0.7
-_SITE = """name = "call.example"
-keys = "keys.toml"
-broker = "{broker}"
-
-[[hub]]
-host = "{host}"
-listen = "127.0.0.1"
-floor_port = {floor}
-media_port = {media}
-console = "127.0.0.1:{console}"
-
-[[group]]
-id = 1
-name = "call"
-
-[[group.member]]
-devices = {devices}
-priority = 10
-rights = ["talk", "emergency"]
-
-[[dispatcher]]
-name = "duty"
-token_sha256 = "{token}"
-priority = 200
-"""
 
 
 @dataclass(frozen=True)
@@ -86,50 +51,24 @@ class Call:
     """Everything that a call takes, up until `close`. `url` and `token` are the dispatcher's way in."""
 
     def __init__(self, plan: Plan, stack: contextlib.ExitStack) -> None:
-        plan.out.mkdir(parents=True, exist_ok=True)
         self._stack = stack
         self._out = plan.out
         self.names = tuple(f"{name}-{i}" for i, name in enumerate(plan.boards, 1))
-        for folder in (plan.out, *(plan.out / name for name in self.names)):
-            shutil.rmtree(folder / "state", ignore_errors=True)  # new keys: what an earlier run left is nobody's
-        broker = Broker()
-        stack.callback(broker.stop)
-        floor, media = _free(2, socket.SOCK_DGRAM)
-        (console,) = _free(1, socket.SOCK_STREAM)
-        self.token = site.new_token()
-        self.url = f"http://127.0.0.1:{console}"
-        secret = {name: secrets.token_bytes(32) for name in self.names}
-        keys.write(plan.out / "keys.toml", secret)
-        text = _SITE.format(
-            broker=broker.url,
-            host=HOST,
-            floor=floor,
-            media=media,
-            console=console,
-            devices=json.dumps(self.names),
-            token=site.token_hash(self.token),
+        self._station = station = Station(
+            plan.out, self.names, stack, "--pcap", str(plan.out / "floor.pcap"), host=HOST
         )
-        (plan.out / "site.toml").write_text(text, encoding="utf-8")
-        self.hub = self._hub()
-        gate = UdpGate((floor, media), plan.profile, plan.seed)
+        self.url, self.token = station.url, station.token
+        gate = UdpGate((station.floor, station.media), plan.profile, plan.seed)
         stack.callback(gate.close)
         self.headsets: list[Headset] = []
         self.devices: list[Device] = []
         for name, board in zip(self.names, plan.boards, strict=True):
-            self.devices.append(self._device(name, boards.find(board), secret[name], broker.port))
-        self._until(lambda: self._present() == len(self.devices), _JOIN_S, "the devices did not come to the hub")
-
-    def _hub(self) -> "subprocess.Popen[str]":
-        log = self._stack.enter_context((self._out / "hub.log").open("w"))
-        command = [sys.executable, "-m", "patrolink", "hub", str(self._out / "site.toml"), "--json"]
-        process = subprocess.Popen(
-            [*command, "--pcap", str(self._out / "floor.pcap")], stdout=subprocess.PIPE, stderr=log, text=True
+            self.devices.append(self._device(name, boards.find(board), station.keys[name], station.broker.port))
+        self._until(
+            lambda: station.ask("/status")["devices_present"] == len(self.devices),
+            _JOIN_S,
+            "the devices did not come to the hub",
         )
-        self._stack.callback(_end, process)
-        assert process.stdout is not None
-        if not process.stdout.readline():
-            raise DeviceError(f"the hub did not start:\n{(self._out / 'hub.log').read_text()}")
-        return process
 
     def _device(self, name: str, board: boards.Board, key: bytes, port: int) -> Device:
         headset, gps = Headset(), Line()
@@ -147,20 +86,8 @@ class Call:
         self._stack.callback(device.kill)
         return device
 
-    def _present(self) -> int:
-        """How many devices the hub knows the place of."""
-        with urllib.request.urlopen(self.url + "/status", timeout=5) as answer:  # noqa: S310
-            present: int = json.load(answer)["devices_present"]
-        return present
-
     def _until(self, condition: Callable[[], bool], seconds: float, why: str) -> None:
-        deadline = time.monotonic() + seconds
-        while not condition():
-            for device in self.devices:
-                device.check()
-            if time.monotonic() > deadline:
-                raise DeadlineError(f"{why} within {seconds:g} s; the consoles are in {self._out}")
-            time.sleep(0.02)
+        self._station.until(condition, self.devices, seconds, why)
 
     def say(self, talker: int, speech: bytes) -> dict[str, Any]:
         """Let one device press, speak and let go; return what became of it, times in milliseconds."""
@@ -192,26 +119,7 @@ class Call:
         """Switch off, end the hub and return its counts."""
         for device in self.devices:
             device.power_off()
-        self.hub.send_signal(signal.SIGTERM)
-        out, _ = self.hub.communicate(timeout=20)
-        counts: dict[str, Any] = json.loads(out.splitlines()[-1])
-        return counts
-
-
-def _free(n: int, kind: socket.SocketKind) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        found = []
-        for _ in range(n):
-            it = stack.enter_context(socket.socket(socket.AF_INET, kind))
-            it.bind(("127.0.0.1", 0))
-            found.append(it.getsockname()[1])
-        return found
-
-
-def _end(process: "subprocess.Popen[str]") -> None:
-    if process.poll() is None:
-        process.kill()
-        process.communicate()
+        return self._station.end()
 
 
 def _as_heard(chunks: list[tuple[float, bytes]], start_s: float, n: int) -> "np.ndarray[Any, Any]":
