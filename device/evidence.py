@@ -17,6 +17,18 @@ _LIVE_KBPS = 600
 _LONGEST_S = 86400
 
 
+def load(config):
+    """Compile what this configuration will want, while the heap is empty."""
+    if config["camera"].get("kind") == "vc0706":
+        import agent.clips.avi
+        import agent.clips.rtp_jpeg
+        import agent.clips.vc0706
+    if config["clips"]["upload"]:
+        import agent.clips.uploader
+    import agent.clips.live
+    import compat.crypto  # noqa: F401
+
+
 class Evidence:
     """Recorder, uploader and live view of an assembly.Device, led to by the hub's commands.
 

@@ -38,6 +38,10 @@ def start(path, load_hal, log):
     hal = load_hal()
     if config.get("audio") and not config.get("modem") and hasattr(hal, "sound"):
         import voice  # noqa: F401
+    if config.get("clips"):
+        import evidence
+
+        evidence.load(config)
     if config.get("modem"):
         import agent.modem.driver
         import agent.modem.quectel
