@@ -31,7 +31,7 @@ from patrolink.emulator.udp_gate import HOST, UdpGate  # noqa: E402
 from patrolink.hub.live import LiveViews, Picture, View, now_ms  # noqa: E402
 from patrolink.keys import DeviceKey  # noqa: E402
 
-SEED, SECONDS, KBPS, ID = 20261125, 20, 1000, 0xBEEF01
+SEED, SECONDS, KBPS, ID, EXPIRES = 20261125, 20, 1000, 0xBEEF01, 1_795_000_000_123
 SECRET = bytes(range(32))
 NARROW = dataclasses.replace(PROFILES["city"], up_kbps=200)
 BAR_MS = 1000
@@ -86,7 +86,9 @@ class Sight:
 
 async def watched(profile: Profile, h264: bool) -> dict:
     views, sight, packets = LiveViews("127.0.0.1", 0), Sight(h264), []
-    view = View("cam", ID, DeviceKey(SECRET), now_ms() + 60_000, lambda p: packets.append(len(p)), sight.take, print)
+    view = View(
+        "cam", ID, EXPIRES, DeviceKey(SECRET), now_ms() + 60_000, lambda p: packets.append(len(p)), sight.take, print
+    )
     view.ended = lambda why: None
     views.begin(view)
     views.start()
@@ -96,14 +98,14 @@ async def watched(profile: Profile, h264: bool) -> dict:
     it = live.Live(
         lambda host, port: UdpSocket(host, port, Inputs()),
         encrypter,
-        lambda label, number: live.derive(SECRET, label, 0, number),
+        lambda label, *name: live.derive(SECRET, label, 0, *name),
         lambda text: None,
         Eye(),
         KBPS,
         given,
     )
     begin, cpu, i = now_ms(), 0.0, 0
-    ok, text = it.start(ID, HOST, views.port, SECONDS, begin)
+    ok, text = it.start({"command_id": ID, "expires_ms": EXPIRES, "number": SECONDS}, HOST, views.port, begin)
     assert ok, text
     try:
         while it.running():

@@ -22,13 +22,17 @@ from patrolink.keys import DeviceKey
 from patrolink_protocol import srtp
 from PIL import Image
 
-SECRET, EPOCH, ID = bytes(range(32)), 7, 0xC0FFEE02
+SECRET, EPOCH, ID, EXPIRES = bytes(range(32)), 7, 0xC0FFEE02, 1_795_000_000_123
 SEEDS = range(20261125, 20261125 + 12)
 FROM = ("127.0.0.1", 5000)
 
 
-def keys(label, command_id):
-    return live.derive(SECRET, label, EPOCH, command_id)
+def keys(label, command_id, expires_ms=EXPIRES):
+    return live.derive(SECRET, label, EPOCH, command_id, expires_ms)
+
+
+def command(seconds):
+    return {"command_id": ID, "expires_ms": EXPIRES, "number": seconds}
 
 
 def image(shade, size=(320, 240)):
@@ -66,7 +70,7 @@ def filmed(films, encoder=None, period_ms=200, kbps=4000):
     """Return the SRTP packets of these pictures, and how many pictures went."""
     wire = Wire()
     it = live.Live(lambda host, port: wire, encrypter, keys, lambda text: None, Eye(), kbps, encoder)
-    assert it.start(ID, "127.0.0.1", 1, 300, 0) == (True, "live")
+    assert it.start(command(300), "127.0.0.1", 1, 0) == (True, "live")
     for i, picture in enumerate(films):
         it.picture(picture, i * period_ms)
         for ms in range(i * period_ms, (i + 1) * period_ms, 5):
@@ -87,7 +91,7 @@ class Watch:
         self.views = LiveViews("127.0.0.1", 0)
         until = now_ms() + 60_000
         key = DeviceKey(secret, EPOCH)
-        self.view = View("cam", ID, key, until, self.plain.append, self.pictures.append, self.ends.append)
+        self.view = View("cam", ID, EXPIRES, key, until, self.plain.append, self.pictures.append, self.ends.append)
         self.views.begin(self.view)
 
     def take(self, *packets):
@@ -296,9 +300,9 @@ def test_over_a_socket_with_reports_until_it_is_stopped():
         remove = add
 
     async def show():
-        ended, came = [], []
-        views = LiveViews("127.0.0.1", 0)
-        view = View("cam", ID, DeviceKey(SECRET, EPOCH), now_ms() + 60_000, lambda p: None, came.append, ended.append)
+        ended, came, plain = [], [], []
+        views, key = LiveViews("127.0.0.1", 0), DeviceKey(SECRET, EPOCH)
+        view = View("cam", ID, EXPIRES, key, now_ms() + 60_000, plain.append, came.append, ended.append)
         views.begin(view)
         views.start()
         ends = []
@@ -307,7 +311,7 @@ def test_over_a_socket_with_reports_until_it_is_stopped():
             encrypter, keys, lambda text: None, Eye(), 800, None, None, ends.append,
         )  # fmt: skip
         begin = now_ms()
-        assert it.start(ID, "127.0.0.1", views.port, 3, begin)[0]
+        assert it.start(command(3), "127.0.0.1", views.port, begin)[0]
         picture, last = jpeg(100), 0
         while it.running():
             if now_ms() - last >= 200:

@@ -10,7 +10,7 @@ from compat.aes import encrypter
 from patrolink_protocol import srtp
 
 KEY = bytes(range(32))
-ID = 0xC0FFEE01
+ID, EXPIRES = 0xC0FFEE01, 1795000000123
 # Annex K's Huffman tables, as every JPEG of a camera has them.
 HUFFMAN = (
     (0x00, "00010501010101010100000000000000", bytes(range(12))),
@@ -18,8 +18,12 @@ HUFFMAN = (
 )
 
 
-def keys(label, command_id):
-    return live.derive(KEY, label, 3, command_id)
+def keys(label, command_id, expires_ms=EXPIRES):
+    return live.derive(KEY, label, 3, command_id, expires_ms)
+
+
+def command(seconds, command_id=ID, expires_ms=EXPIRES):
+    return {"command_id": command_id, "expires_ms": expires_ms, "number": seconds}
 
 
 def segment(marker, body):
@@ -100,7 +104,7 @@ class Scene:
         self.now = 1000
 
     def start(self, seconds=30):
-        return self.live.start(ID, "127.0.0.1", 5004, seconds, self.now)
+        return self.live.start(command(seconds), "127.0.0.1", 5004, self.now)
 
     def run(self, ms, report=None, picture=None):
         """Go on for so long; report(wire), when given, once a second."""
@@ -254,11 +258,11 @@ def test_its_ends():
     scene.eye.fault = "indicator: it reads as off"
     scene.run(1000)
     assert scene.ends == ["indicator: it reads as off"] and len(scene.wire.packets) == sent
-    assert scene.live.start(ID + 1, "h", 1, 5, scene.now) == (False, "indicator: it reads as off")
+    assert scene.live.start(command(5, ID + 1), "h", 1, scene.now) == (False, "indicator: it reads as off")
 
     scene = Scene()
     scene.start(60)
-    assert scene.live.start(ID + 1, "h", 1, 5, scene.now)[0] is False
+    assert scene.live.start(command(5, ID + 1), "h", 1, scene.now)[0] is False
     scene.live.stop("stopped by duty", scene.now)
     scene.live.stop("again", scene.now)
     assert scene.ends == ["stopped by duty"]
@@ -286,3 +290,15 @@ def test_a_picture_that_cannot_travel_is_told_once():
     assert not scene.wire.packets and scene.log == ["live view: a picture cannot travel: it is not baseline"]
     scene.run(1000, picture=jpeg(bytes(live.PICTURE_KB * 1024)))
     assert not scene.wire.packets and len(scene.log) == 2
+
+
+def test_each_command_has_keys_of_its_own():
+    """A hub that has lost its count begins ids anew: when the command expires tells them apart."""
+    names = [(ID, EXPIRES), (ID + 1, EXPIRES), (ID, EXPIRES + 1), (ID, EXPIRES + (1 << 32))]
+    assert len({keys(label, *name) for name in names for label in (b"up", b"down")}) == 8
+    assert live.derive(KEY, b"up", 4, ID, EXPIRES) != keys(b"up", ID)
+    scene = Scene()
+    scene.start(1)
+    scene.run(1500, Wire.report)
+    assert scene.start(1) == (False, "this command was carried out before")
+    assert scene.live.start(command(1, ID, EXPIRES + 1), "h", 1, scene.now)[0]

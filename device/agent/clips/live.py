@@ -25,9 +25,10 @@ _WAY_MS = const(500)  # taken for the shortest until a shorter one was seen
 _FAR_MS = const(1 << 20)  # on the way is what is known no more
 
 
-def derive(device_key, label, epoch, command_id):
+def derive(device_key, label, epoch, command_id, expires_ms):
     """Return (master key, master salt) of one live view's direction: label b"up" or b"down"."""
-    out = frame.mac(frame.mac_pads(device_key), b"patrolink-live-" + label, struct.pack(">II", epoch, command_id))
+    told = struct.pack(">IIQ", epoch, command_id, expires_ms)
+    out = frame.mac(frame.mac_pads(device_key), b"patrolink-live-" + label, told)
     return out[: srtp.KEY], out[srtp.KEY : srtp.KEY + srtp.SALT]
 
 
@@ -53,7 +54,7 @@ class Live:
     """
     udp      function(host, port) -> UDP socket (compat/udp.py); OSError
     aes      compat.aes.encrypter
-    keys     function(label, command id) -> (master key, master salt)
+    keys     function(label, command id, expires_ms) -> (master key, master salt)
     camera   its `fault` ends the view
     encoder  None where pictures are JPEGs; else encode(picture, mono_ms, kbps, key) -> access unit (Annex B), b"" for
              none; close()
@@ -72,7 +73,7 @@ class Live:
         self._encoder = encoder
         self._busy = busy
         self.on_end = on_end
-        self._last_id = None  # keys of an id are used once
+        self._last = None  # id and expires_ms of a command: their keys are used once
         self._sock = None
         self.sent = self.skipped = 0  # pictures
         self.refused = ""  # why the last picture could not travel
@@ -81,11 +82,15 @@ class Live:
         """True while somebody may be watching."""
         return self._sock is not None
 
-    def start(self, command_id, host, port, seconds, now):
-        """Begin to send to host:port for `seconds` (None: 30); return (done, text)."""
+    def start(self, command, host, port, now):
+        """Begin what a live_view_start asks for: send to host:port for its `number` of s (None: 30).
+
+        Return (done, text).
+        """
+        name = command["command_id"], command["expires_ms"]
         if self._sock is not None:
             return False, "a live view is under way"
-        if command_id == self._last_id:
+        if name == self._last:
             return False, "this command was carried out before"
         if self._camera.fault:
             return False, self._camera.fault
@@ -93,16 +98,16 @@ class Live:
             self._sock = self._udp(host, port)
         except OSError as e:
             return False, "no way to %s:%d (%s)" % (host, port, e)
-        self._last_id = command_id
-        self._begin(command_id, now)
-        self._until = now + 1000 * min(max(seconds or _SECONDS, 1), _SECONDS_MOST)
+        self._last = name
+        self._begin(name, now)
+        self._until = now + 1000 * min(max(command["number"] or _SECONDS, 1), _SECONDS_MOST)
         return True, "live"
 
-    def _begin(self, command_id, now):
-        up = self._keys(b"up", command_id)
+    def _begin(self, name, now):
+        up = self._keys(b"up", *name)
         self._rtp = srtp.Rtp(self._aes, *up, room=PACKET)
         self._rtcp = srtp.Rtcp(self._aes, *up, room=_REPORT)
-        self._reports = srtp.Rtcp(self._aes, *self._keys(b"down", command_id), room=_REPORT * 4)
+        self._reports = srtp.Rtcp(self._aes, *self._keys(b"down", *name), room=_REPORT * 4)
         self._buf = bytearray(PACKET)
         self._view = memoryview(self._buf)
         self._in = bytearray(_REPORT * 4 + srtp.RTCP_MORE)
@@ -115,7 +120,7 @@ class Live:
             from agent.clips.rtp_h264 import H264, KIND
 
             self._packets, self._kind = H264(), KIND
-        self._ssrc = command_id
+        self._ssrc = name[0]
         self._sequence = 0
         self._times = [0] * _SENT
         self.rate = Rate(self._kbps)

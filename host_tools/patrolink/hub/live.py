@@ -86,6 +86,7 @@ class _Counts:
 @dataclass(eq=False)
 class View:
     """
+    ssrc     the id of its command, whose expires_ms this one's is: both make its keys
     packet   is handed each plain RTP packet, in order
     picture  is handed each picture
     ended    is told once, with the reason
@@ -93,6 +94,7 @@ class View:
 
     device: str
     ssrc: int
+    expires_ms: int
     key: DeviceKey
     until_ms: int
     packet: Callable[[bytes], None]
@@ -117,7 +119,7 @@ class View:
         self._kind = -1
 
     def _master(self, label: bytes) -> tuple[bytes, bytes]:
-        out = crypto.derive(self.key, label, self.ssrc)
+        out = crypto.derive(self.key, label, self.ssrc, self.expires_ms >> 32, self.expires_ms & 0xFFFFFFFF)
         return out[: srtp.KEY], out[srtp.KEY : srtp.KEY + srtp.SALT]
 
     def report(self) -> bytes:
