@@ -108,9 +108,9 @@ class Device:
         from compat import tls
 
         try:
-            context = tls.context(tls_options)
+            context = tls.context(tls_options, where)
         except ValueError as e:
-            raise ConfigError("%s: %s" % (where, e))
+            raise ConfigError(str(e))
         return lambda net: tls.TlsSocket(net, raw(net), context)
 
     def _hello(self, boot, config):

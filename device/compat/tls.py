@@ -12,19 +12,19 @@ from compat.stream import Refused
 _RECORD = 1024
 
 
-def context(options):
+def context(options, where):
     """Return the SSLContext for {"ca": file, "cert": file, "key": file}; the last two for a client certificate.
 
-    ValueError tells which file cannot be used.
+    ValueError tells which file cannot be used; `where` in the configuration the options stand.
     """
     ctx = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     ctx.verify_mode = ssl.CERT_REQUIRED  # type: ignore[attr-defined]  # MicroPython has it, its stubs do not
     for name in ("ca", "cert", "key"):
         path = options.get(name)
         if name == "ca" and not path:
-            raise ValueError("broker.tls.ca: name the file of the certificate that the broker's is signed by")
+            raise ValueError(where + ".ca: name the file of the certificate that the server's is signed by")
         if path and not _readable(path):
-            raise ValueError("broker.tls.%s: %s cannot be read" % (name, path))
+            raise ValueError("%s.%s: %s cannot be read" % (where, name, path))
     try:
         if hasattr(ssl, "MemoryBIO"):
             ctx.load_verify_locations(options["ca"])
@@ -36,7 +36,7 @@ def context(options):
                 cert = options["cert"]
                 ctx.load_cert_chain(_der(cert, "CERTIFICATE"), _der(options.get("key") or cert, "PRIVATE KEY"))
     except (OSError, ValueError) as e:
-        raise ValueError("broker.tls: a certificate or key cannot be used: %s" % e)
+        raise ValueError("%s: a certificate or key cannot be used: %s" % (where, e))
     return ctx
 
 
@@ -78,7 +78,7 @@ class _Tls:
         except (OSError, ValueError) as e:
             if e is self._net.bug or isinstance(e, OSError) and not _is_tls(e):
                 raise
-            raise Refused("TLS with %s was refused: %s; check the broker's name and broker.tls" % (address[0], e))
+            raise Refused("TLS with %s was refused: %s; check its name and the tls of its address" % (address[0], e))
 
     def wait(self, writing):
         return self._raw.wait(writing)

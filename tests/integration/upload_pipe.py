@@ -56,7 +56,7 @@ def main():
     shelf = Shelf(given["file"], given["sha256"])
     raw = TcpSocket
     if given.get("tls"):
-        context = tls.context(given["tls"])
+        context = tls.context(given["tls"], "upload.tls")
         raw = lambda net: tls.TlsSocket(net, TcpSocket(net), context)  # noqa: E731
     uploader = Uploader(
         shelf,

@@ -89,7 +89,8 @@ class _Connection:
         who, ms, tag = fields["Authorization"].split(" ", 1)[1].split(":")
         number = fields.get("Upload-Offset", fields.get("Upload-Length", ""))
         pads = frame.mac_pads(frame.mac(frame.mac_pads(KEY), b"patrolink-upload", b"\0\0\0\3"))
-        expected = frame.mac(pads, ("%s\n%s\n%s\n%s" % (method, path, ms, number)).encode())
+        covered = "\n".join((method, path, ms, number, fields.get("Upload-Metadata", "")))
+        expected = frame.mac(pads, covered.encode())
         assert (who, tag) == ("dev-1", "".join(["%02x" % b for b in expected])), fields
         self.body = int(fields.get("Content-Length", "0"))
         self.status = 204 if method == "PATCH" else 200

@@ -154,13 +154,15 @@ class Client:
 
     def head(self, method, path, unix_ms, fields, length):
         """Return a request's head. `fields`: (name, value) pairs; `length` of its body, None for none."""
-        number = ""
+        number = metadata = ""
         lines = ["%s %s HTTP/1.1" % (method, path), "Host: " + self._host, "Tus-Resumable: 1.0.0"]
         for name, value in fields:
             if name in ("Upload-Offset", "Upload-Length"):
                 number = value
+            elif name == "Upload-Metadata":
+                metadata = value
             lines.append("%s: %s" % (name, value))
-        tag = frame.mac(self._pads, ("%s\n%s\n%d\n%s" % (method, path, unix_ms, number)).encode())
+        tag = frame.mac(self._pads, ("%s\n%s\n%d\n%s\n%s" % (method, path, unix_ms, number, metadata)).encode())
         tag = binascii.hexlify(tag).decode()
         lines.append("Authorization: Patrolink %s:%d:%s" % (self.device.decode(), unix_ms, tag))
         if length is not None:
