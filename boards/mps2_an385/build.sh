@@ -24,7 +24,7 @@ flock 9
 # --- what is frozen: the agent without what only processes need ---
 rm -rf "$agent" && mkdir -p "$agent/hal"
 cp -R "$root/device/agent" "$root/device/compat" "$root/protocol/patrolink_protocol" "$root/build/device-lib/umqtt" "$agent"
-cp "$root"/device/{firmware,start,errors,config,assembly,extras}.py "$root/protocol/generated/patrolink_messages.py" "$agent"
+cp "$root"/device/{firmware,start,errors,config,assembly,extras,evidence}.py "$root/protocol/generated/patrolink_messages.py" "$agent"
 cp "$root"/device/hal/{baremetal,common}.py "$agent/hal"
 rm -f "$agent"/compat/{netsock,tls,udp}.py # of processes
 find "$agent" -name __pycache__ -prune -exec rm -rf {} +
