@@ -49,7 +49,7 @@ def folder(tmp_path):
         ("keys = ", "#", "keys: is missing"),
         ("talk_s = 30", 'talk_s = "long"', "group.0.talk_s: input should be a valid integer, but it is 'long'"),
         ('name = "Harbour circle"', 'name = ""', "group.0.name: has 0 bytes in UTF-8; write 1 to 40"),
-        ("media_port = 5006", "media_port = 5004", "hub.0: floor_port and media_port are the same; use two ports"),
+        ("media_port = 5006", "media_port = 5004", "hub.0: of floor_port, media_port and live_port two"),
         ('"vest-2"', '"vest-1"', "a device of group 1: vest-1 is there 2 times; leave one"),
         ("id = 1", "id = 1\nshard = 3", "group 1 is on shard 3, which no [[hub]] has"),
         ("id = 1", "id = 2000000000", "group.0.id: input should be less than or equal to"),

@@ -11,9 +11,6 @@ arguments of the method of Desk with that name; `id`), and as binary group (u32)
 
 import asyncio
 import contextlib
-import ipaddress
-import socket
-import ssl
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -22,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import WSMsgType, web
 
 from patrolink.errors import UserError
+from patrolink.hub import listening
 from patrolink.hub.desk import Desk, Voice
 from patrolink.hub.requests import perform
 from patrolink.hub.sessions import SESSION_S, Session, Sessions, TooMany
@@ -52,53 +50,10 @@ async def serve(hub: "Hub", place: "Place", routes: Iterable[web.RouteDef] = ())
 
     UserError when it would be reachable from outside without TLS, or cannot listen.
     """
-    host, _, port = place.hub.console.rpartition(":")
-    tls = _tls(place)
-    host = host.strip("[]")
-    if tls is None and not _loopback(host):
-        raise UserError(
-            f"the console would be open to the network on {host} without TLS; name console_certificate and "
-            "console_key in the site file, or listen on 127.0.0.1"
-        )
     app = web.Application(client_max_size=_MOST_REQUEST)
     app.add_routes(routes)
-    Console(hub, tls is not None).attach(app)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, host, int(port), ssl_context=tls).start()
-    except OSError as e:
-        await runner.cleanup()
-        raise UserError(
-            f"the console cannot listen on {place.hub.console}: {e.strerror}; free it, or name another"
-        ) from e
-    return runner
-
-
-def _loopback(host: str) -> bool:
-    with contextlib.suppress(ValueError):
-        return ipaddress.ip_address(host).is_loopback
-    try:
-        found = socket.getaddrinfo(host, None)
-    except OSError as e:
-        raise UserError(f"the console's host {host!r} is not known ({e.strerror}); write its address") from None
-    return all(ipaddress.ip_address(str(one[4][0]).split("%")[0]).is_loopback for one in found)
-
-
-def _tls(place: "Place") -> ssl.SSLContext | None:
-    if place.console_tls is None:
-        return None
-    certificate, key = place.console_tls
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        context.load_cert_chain(certificate, key)
-    except (OSError, ssl.SSLError) as e:
-        raise UserError(
-            f"the console's certificate {certificate} with the key {key} cannot be used: {e}; "
-            "name a PEM file with the chain, and its key"
-        ) from None
-    return context
+    Console(hub, place.console_tls is not None).attach(app)
+    return await listening.start(app, place.hub.console, place.console_tls, "the console")
 
 
 class Console:

@@ -17,9 +17,10 @@ from patrolink_names import NAMES
 from patrolink.capture import Record
 from patrolink.decoding import Decoder, Row
 from patrolink.errors import UserError
-from patrolink.hub import console, state
+from patrolink.hub import console, listening, state
 from patrolink.hub.alarms import Alarms, event_state
 from patrolink.hub.audit import Audit
+from patrolink.hub.authorization import Authorization
 from patrolink.hub.broker import Broker, unix_ms
 from patrolink.hub.crypto import GroupKey
 from patrolink.hub.desk import Desk
@@ -32,6 +33,8 @@ from patrolink.hub.site import Dispatcher, Place, token_hash
 from patrolink.hub.talk import Event, What
 from patrolink.hub.tap import Tap
 from patrolink.hub.trace import Trace
+from patrolink.hub.uploads import Uploads
+from patrolink.keys import DeviceKey
 
 _ACTIONS = {name: code for code, name in NAMES["command", "action"].items()}
 _COMMAND_MS = 30_000  # a command that comes later is not done
@@ -70,10 +73,18 @@ class Hub:
         self._commands = state.Counter(place.state / "command.json", 64, 1)
         self.alarms = Alarms(place.state / "alarms.json")
         self.audit = Audit(place.state / "audit.jsonl", self.metrics).write
+        self.uploads: Uploads | None = None
+        if place.hub.uploads:
+            authorization = Authorization(self._key_of)
+            self.uploads = Uploads(place.clips, authorization, place.site.clips_gb << 30, self.metrics, self.audit)
         self._addresses_path = place.state / "addresses.json"
         self._broker: Broker | None = None
         self._load_addresses()
         self._gauges()
+
+    def _key_of(self, name: str) -> DeviceKey | None:
+        device = self.roster.devices.get(name)
+        return device.key if device else None
 
     def _gauges(self) -> None:
         devices, groups = self.roster.devices.values(), self.roster.groups
@@ -102,17 +113,24 @@ class Hub:
             if self.place.hub.console:
                 routes = [web.get("/metrics", self._on_metrics), web.get("/status", self._on_status)]
                 stack.push_async_callback((await console.serve(self, self.place, routes)).cleanup)
+            if self.uploads is not None:
+                stack.push_async_callback((await self._serve_uploads(self.uploads)).cleanup)
             self.relay.start()
             gc.collect()
             gc.freeze()  # thousands of devices and keys that stay: a collection would stop the relay to visit them
             tasks = [asyncio.ensure_future(job) for job in (self._tick(), self._purge())]
             hub = self.place.hub
-            told = hub.model_dump(include={"shard", "host", "floor_port", "media_port", "console"})
+            told = hub.model_dump(include={"shard", "host", "floor_port", "media_port", "console", "uploads"})
             ready({**told, "groups": len(self.roster.groups), "devices": len(self.roster.devices)})
             await stop.wait()
             for task in tasks:
                 task.cancel()
             state.save(self._addresses_path, self._addresses())
+
+    async def _serve_uploads(self, uploads: Uploads) -> web.AppRunner:
+        app = web.Application()
+        uploads.attach(app)
+        return await listening.start(app, self.place.hub.uploads, self.place.console_tls, "uploads")
 
     async def _tick(self) -> None:
         while True:

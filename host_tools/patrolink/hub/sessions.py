@@ -26,6 +26,30 @@ class TooMany(Exception):
         self.retry_s = retry_s
 
 
+class Tries:
+    """Counts what was wrong, by who it came from; TRIES may come in a row, then one each TRY_AGAIN_S."""
+
+    def __init__(self) -> None:
+        self._wrong: OrderedDict[str, tuple[int, float]] = OrderedDict()  # how many and when the last came
+
+    def check(self, source: str, now_s: float) -> None:
+        """Raise TooMany before what comes from there is looked at."""
+        wrong, since_s = self._left(source, now_s)
+        if wrong >= TRIES:
+            raise TooMany(int(since_s + TRY_AGAIN_S - now_s) + 1)
+
+    def wrong(self, source: str, now_s: float) -> None:
+        """What came from there was wrong."""
+        self._wrong[source] = (self._left(source, now_s)[0] + 1, now_s)
+        self._wrong.move_to_end(source)
+        if len(self._wrong) > _MOST_ADDRESSES:
+            self._wrong.popitem(last=False)
+
+    def _left(self, source: str, now_s: float) -> tuple[int, float]:
+        wrong, since_s = self._wrong.get(source, (0, now_s))
+        return max(0, wrong - int((now_s - since_s) / TRY_AGAIN_S)), since_s
+
+
 @dataclass(eq=False)
 class Session:
     """A browser that is logged in, until `ends_s`. `ended` is called for each of its sockets when it logs out."""
@@ -43,21 +67,15 @@ class Sessions:
     def __init__(self, known: Callable[[str], Dispatcher | None]) -> None:
         self._known = known
         self._open: OrderedDict[str, Session] = OrderedDict()
-        self._tries: OrderedDict[str, tuple[int, float]] = OrderedDict()  # wrong ones and when the last came
+        self._tries = Tries()
 
     def check(self, address: str, token: str, now_s: float) -> Dispatcher | None:
         """Return the dispatcher of a token. None: a wrong one, which is counted. TooMany before it is looked at."""
-        source = _network(address)
-        wrong, since_s = self._tries.get(source, (0, now_s))
-        wrong = max(0, wrong - int((now_s - since_s) / TRY_AGAIN_S))
-        if wrong >= TRIES:
-            raise TooMany(int(since_s + TRY_AGAIN_S - now_s) + 1)
+        source = network(address)
+        self._tries.check(source, now_s)
         dispatcher = self._known(token)
         if dispatcher is None:
-            self._tries[source] = (wrong + 1, now_s)
-            self._tries.move_to_end(source)
-            if len(self._tries) > _MOST_ADDRESSES:
-                self._tries.popitem(last=False)
+            self._tries.wrong(source, now_s)
         return dispatcher
 
     def open(self, dispatcher: Dispatcher, now_s: float) -> str:
@@ -80,8 +98,8 @@ class Sessions:
             ended()
 
 
-def _network(address: str) -> str:
-    """An IPv6 host may have 2**64 addresses: it counts as one."""
+def network(address: str) -> str:
+    """Return what counts as one source: an IPv6 host may have 2**64 addresses."""
     try:
         it = ipaddress.ip_address(address.split("%")[0])
     except ValueError:

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from patrolink import keys
 from patrolink.boards import explain
+from patrolink.clips import keys as evidence
 from patrolink.errors import UserError
 from patrolink.hub.talk import Rules
 from patrolink.keys import DeviceKey
@@ -61,13 +62,15 @@ class HubPlace(_Strict):
     floor_port: int = Field(gt=0, lt=65536)
     media_port: int = Field(gt=0, lt=65536)
     console: str = Field(default="", pattern=r"^(|.+:[0-9]{1,5})$")  # host:port of the console's page; empty: none
-    console_certificate: str = ""  # PEM, with its chain; needed unless the console is on loopback
+    console_certificate: str = ""  # PEM, with its chain; needed unless console and uploads are on loopback
     console_key: str = ""
+    uploads: str = Field(default="", pattern=r"^(|.+:[0-9]{1,5})$")  # host:port that takes devices' clips; empty: none
+    live_port: int = Field(default=0, ge=0, lt=65536)  # UDP, takes live view; 0: none
 
     @model_validator(mode="after")
     def _ports(self) -> "HubPlace":
-        if self.floor_port == self.media_port:
-            raise ValueError("floor_port and media_port are the same; use two ports")
+        if len({self.floor_port, self.media_port, self.live_port}) < 3:
+            raise ValueError("of floor_port, media_port and live_port two are the same; use three ports")
         if bool(self.console_certificate) != bool(self.console_key):
             raise ValueError("console_certificate and console_key belong together; name both, or neither")
         return self
@@ -116,6 +119,9 @@ class Site(_Strict):
     broker: str
     state: str = "state"
     recordings: str = "recordings"
+    clips: str = "clips"
+    clips_gb: int = Field(default=64, ge=1, le=1_000_000)  # of each device at most; more is not taken
+    evidence_key: str = ""  # PEM; without it the hub shows no pictures
     retention_days: int = Field(default=30, ge=1, le=36_500)
     ambient_listening: bool = False  # a dispatcher may open a device's microphone
     private_priority: int = Field(default=10, ge=0, le=255)
@@ -128,6 +134,8 @@ class Site(_Strict):
         _once("hub.shard", [str(hub.shard) for hub in self.hub])
         _once("group.id", [str(group.id) for group in self.group])
         _once("dispatcher.name", [one.name for one in self.dispatcher])
+        if sum(bool(hub.uploads) for hub in self.hub) > 1:
+            raise ValueError("more than one [[hub]] has uploads; clips go to one hub, leave it out of the others")
         shards = {hub.shard for hub in self.hub}
         for group in self.group:
             if group.shard not in shards:
@@ -162,6 +170,8 @@ class Place:
         self.keys: dict[str, DeviceKey] = keys.load(base / self.site.keys)
         self.state = base / self.site.state / f"shard-{self.hub.shard}"
         self.recordings = base / self.site.recordings
+        self.clips = base / self.site.clips
+        self.evidence = evidence.load(base / self.site.evidence_key) if self.site.evidence_key else None
         self.console_tls: tuple[Path, Path] | None = None
         if self.hub.console_certificate:
             self.console_tls = base / self.hub.console_certificate, base / self.hub.console_key

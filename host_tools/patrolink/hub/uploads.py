@@ -1,0 +1,396 @@
+"""Clips as they come from devices: a tus 1.0 server (core, creation, creation-with-upload; protocol/CLIP.md, "Upload").
+
+It is our own: the tus servers there are for Python take a whole body before they look at who sends it, write files on
+the event loop, or want another web framework beside aiohttp.
+
+A file on its way is `<clips>/<device>/<clip>/<name>.<bytes>.<sha256>.part`: what is there tells how far it is, over
+any restart. Its upload's address is `/clips/<device>/<clip>/<name>`. Answers: 401 not authorized, 429 too often, 400
+and 413 what no device asks for, 409 another offset or another file of that name, 423 another request writes it, 460 its
+bytes are not those that were told (the file is dropped), 507 no room.
+"""
+
+import asyncio
+import base64
+import binascii
+import contextlib
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO, NoReturn
+
+from aiohttp import web
+
+from patrolink.clips import manifest, segment
+from patrolink.hub.authorization import Authorization, Refused
+from patrolink.hub.metrics import Metrics
+from patrolink.hub.sessions import TooMany
+
+PATH = "/clips"
+_VERSION = "1.0.0"
+_BLOCK = 1 << 18  # bytes that are written at once
+_QUIET_S = 60  # without a byte of a body
+_FILES = 4096  # of a clip
+_CLIPS = 16  # of a device that have files on their way
+_SPARE = 1 << 28  # bytes that the file system keeps for all else
+_WORDS = {"device", "clip", "name", "sha256"}
+_PART = re.compile(r"([0-9]{6}\.plm|[0-9]{6}-[0-9]{6}\.pls)\.([0-9]{1,10})\.([0-9a-f]{64})\.part")
+NAME = re.compile(r"[0-9]{6}\.plm|[0-9]{6}-[0-9]{6}\.pls")
+_HASH = re.compile(r"[0-9a-f]{64}")
+_CLIP = re.compile(r"0|[1-9][0-9]{0,5}")
+_NUMBER = re.compile(r"[0-9]{1,10}")
+
+Place = tuple[str, int, str]  # device, clip, name
+
+
+@dataclass(eq=False)
+class Upload:
+    """A file that is coming.
+
+    offset  bytes of it that are here
+    by      the request that brings more
+    """
+
+    place: Place
+    length: int
+    sha256: str
+    path: Path
+    offset: int = 0
+    by: web.Request | None = None
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class Uploads:
+    """
+    taken   is told (device, clip, name) on the event loop when a whole file is at rest here
+    moved   is told (device, clip) when more of a file has come
+    audit   is told (device, what, **facts) of what a device must not do
+    """
+
+    def __init__(
+        self, folder: Path, authorization: Authorization, most: int, metrics: Metrics, audit: Callable[..., None]
+    ) -> None:
+        """`most`: bytes of one device."""
+        self._folder, self._authorization, self._most, self._metrics = folder, authorization, most, metrics
+        self._audit = audit
+        self.taken: Callable[[str, int, str], None] = lambda device, clip, name: None
+        self.moved: Callable[[str, int], None] = lambda device, clip: None
+        self._coming: dict[Place, Upload] = {}
+        self._bytes: dict[str, int] = {}  # of each device, what is coming counted whole
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for path in folder.glob("*/*/*"):
+            self._found(path)
+
+    def _found(self, path: Path) -> None:
+        device, clip = path.parts[-3:-1]
+        size = path.stat().st_size
+        part = _PART.fullmatch(path.name)
+        if part is not None and clip.isdigit():
+            place = device, int(clip), part[1]
+            self._coming[place] = Upload(place, int(part[2]), part[3], path, size)
+            size = int(part[2])
+        self._bytes[device] = self._bytes.get(device, 0) + size
+
+    def attach(self, app: web.Application) -> None:
+        """Put the server into an application."""
+        app.router.add_options(PATH, self._options)
+        app.router.add_post(PATH, self._create)
+        where = PATH + "/{device}/{clip}/{name}"
+        app.router.add_route("HEAD", where, self._head)
+        app.router.add_patch(where, self._patch)
+        app.on_response_prepare.append(self._label)
+
+    def coming(self, device: str, clip: int) -> list[tuple[str, int, int]]:
+        """Return (name, bytes here, bytes) of a clip's files that are on their way."""
+        return [(it.place[2], it.offset, it.length) for it in self._coming.values() if it.place[:2] == (device, clip)]
+
+    def removed(self, device: str, size: int) -> None:
+        """So many bytes of a device have been deleted."""
+        self._bytes[device] = max(0, self._bytes.get(device, 0) - size)
+
+    # --- requests -----------------------------------------------------------------------------------------------------
+
+    async def _label(self, request: web.Request, response: web.StreamResponse) -> None:
+        response.headers.update({"Tus-Resumable": _VERSION, "Cache-Control": "no-store"})
+
+    async def _options(self, request: web.Request) -> web.Response:
+        told = {
+            "Tus-Version": _VERSION,
+            "Tus-Extension": "creation,creation-with-upload",
+            "Tus-Max-Size": str(segment.MOST),
+        }
+        return web.Response(status=204, headers=told)
+
+    async def _create(self, request: web.Request) -> web.Response:
+        device = self._device(request)
+        place, length, sha256 = self._wanted(request, device)
+        there = self._folder / device / f"{place[1]:06d}" / place[2]
+        where = {"Location": f"{PATH}/{device}/{place[1]}/{place[2]}"}
+        if there.exists():
+            if there.stat().st_size != length or await asyncio.to_thread(_sha256, there) != sha256:
+                self._audit(device, "upload refused", clip=place[1], name=place[2], sha256=sha256)
+                self._refuse(409, f"{place[2]} of clip {place[1]} is here already, with other bytes; both are kept")
+            await _pass_over(request)
+            return web.Response(status=201, headers={**where, "Upload-Offset": str(length)})
+        upload = self._coming.get(place)
+        if upload is None or (upload.length, upload.sha256) != (length, sha256):
+            upload = self._begin(place, length, sha256)
+        async with self._turn(upload, request):
+            if request.body_exists or not length:
+                upload.offset = 0
+                await self._take(upload, request)
+            return web.Response(status=201, headers={**where, "Upload-Offset": str(upload.offset)})
+
+    async def _head(self, request: web.Request) -> web.Response:
+        device = self._device(request)
+        upload = self._coming.get(self._place(request, device))
+        if upload is None:
+            size = self._size(request, device)
+            told = {"Upload-Offset": str(size), "Upload-Length": str(size)}
+            return web.Response(status=200, headers=told)
+        async with self._turn(upload, request):
+            told = {"Upload-Offset": str(upload.offset), "Upload-Length": str(upload.length)}
+            return web.Response(status=200, headers=told)
+
+    async def _patch(self, request: web.Request) -> web.Response:
+        device = self._device(request)
+        if request.content_type != "application/offset+octet-stream":
+            self._refuse(415, "the Content-Type of a PATCH is application/offset+octet-stream")
+        offset = self._number(request, "Upload-Offset")
+        upload = self._coming.get(self._place(request, device))
+        if upload is None:
+            size = self._size(request, device)
+            self._refuse(409, f"it is whole, with {size} bytes")
+        async with self._turn(upload, request):
+            if offset != upload.offset:
+                self._refuse(409, f"{upload.offset} bytes are here, not {offset}")
+            await self._take(upload, request)
+            return web.Response(status=204, headers={"Upload-Offset": str(upload.offset)})
+
+    # --- what is checked ----------------------------------------------------------------------------------------------
+
+    def _refuse(self, status: int, text: str, **headers: str) -> NoReturn:
+        self._metrics.refused[f"upload {status}"] += 1
+        error = _STATUS.get(status, web.HTTPBadRequest)(text=text, headers=headers)
+        if status not in _STATUS:
+            error.set_status(status)
+        raise error
+
+    def _device(self, request: web.Request) -> str:
+        """Return the device that asks, once its tag is right."""
+        if request.headers.get("Tus-Resumable") != _VERSION:
+            self._refuse(412, "this is tus 1.0.0", **{"Tus-Version": _VERSION})
+        try:
+            return self._authorization.device(request.method, request.path_qs, request.headers, request.remote or "")
+        except TooMany as e:
+            self._refuse(429, f"too many wrong requests; try again in {e.retry_s} s", **{"Retry-After": str(e.retry_s)})
+        except Refused as e:
+            self._refuse(401, str(e))
+
+    def _place(self, request: web.Request, device: str) -> Place:
+        path = request.match_info
+        if path["device"] != device or not _CLIP.fullmatch(path["clip"]) or not NAME.fullmatch(path["name"]):
+            self._refuse(404, "there is no such upload")
+        return device, int(path["clip"]), path["name"]
+
+    def _size(self, request: web.Request, device: str) -> int:
+        """Return the size of a file that is whole."""
+        _, clip, name = self._place(request, device)
+        try:
+            return (self._folder / device / f"{clip:06d}" / name).stat().st_size
+        except FileNotFoundError:
+            self._refuse(404, "there is no such upload")
+
+    def _number(self, request: web.Request, field: str) -> int:
+        text = request.headers.get(field, "")
+        if not _NUMBER.fullmatch(text):
+            self._refuse(400, f"{field} has to be a number, it is {text[:20]!r}")
+        return int(text)
+
+    def _wanted(self, request: web.Request, device: str) -> tuple[Place, int, str]:
+        """Return where a new file belongs, its length and its hash."""
+        told = _metadata(request.headers.get("Upload-Metadata", ""))
+        if set(told) != _WORDS or told["device"] != device:
+            self._refuse(400, "Upload-Metadata has to tell the device's own name, clip, name and sha256")
+        clip, name, sha256 = told["clip"], told["name"], told["sha256"]
+        if not _CLIP.fullmatch(clip) or not NAME.fullmatch(name) or not _HASH.fullmatch(sha256):
+            self._refuse(400, "clip, name or sha256 are not those of a file of a clip")
+        if name.endswith(".plm") and name != f"{int(clip):06d}.plm":
+            self._refuse(400, f"{name} is not the manifest of clip {clip}")
+        length = self._number(request, "Upload-Length")
+        if length > (manifest.MOST if name.endswith(".plm") else segment.MOST):
+            self._refuse(413, f"{length} bytes are more than such a file has")
+        if request.body_exists and (request.content_length is None or request.content_length > length):
+            self._refuse(413, f"its body may have the {length} bytes of the file, and has to tell Content-Length")
+        return (device, int(clip), name), length, sha256
+
+    def _begin(self, place: Place, length: int, sha256: str) -> Upload:
+        """Make room for a new file; one of that name with other bytes, that had not come whole, goes."""
+        device, clip, name = place
+        folder = self._folder / device / f"{clip:06d}"
+        self._drop(place)
+        if len({it.place[1] for it in self._coming.values() if it.place[0] == device} | {clip}) > _CLIPS:
+            self._refuse(429, f"{_CLIPS} clips are on their way already; end them first", **{"Retry-After": "60"})
+        if self._bytes.get(device, 0) + length > self._most:
+            self._refuse(507, f"the clips of {device} take all that the site allows (clips_gb)")
+        try:
+            if shutil.disk_usage(self._folder).free < length + _SPARE:
+                self._refuse(507, "the hub's storage is full")
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if sum(1 for _ in os.scandir(folder)) >= _FILES:
+                self._refuse(413, f"a clip has at most {_FILES} files")
+            upload = Upload(place, length, sha256, folder / f"{name}.{length}.{sha256}.part")
+            os.close(os.open(upload.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600))
+        except OSError as e:
+            self._failed(e)
+        self._bytes[device] = self._bytes.get(device, 0) + length
+        self._coming[place] = upload
+        return upload
+
+    def _drop(self, place: Place) -> None:
+        upload = self._coming.pop(place, None)
+        if upload is not None:
+            upload.path.unlink(missing_ok=True)
+            self.removed(place[0], upload.length)
+
+    def _failed(self, e: OSError) -> NoReturn:
+        self._metrics.counts["storage_failed"] += 1
+        self._refuse(507, f"the hub's storage refuses ({e.strerror})")
+
+    # --- bytes --------------------------------------------------------------------------------------------------------
+
+    @contextlib.asynccontextmanager
+    async def _turn(self, upload: Upload, request: web.Request) -> AsyncIterator[None]:
+        """Have an upload for oneself. A request before, whose device has come anew, is cut off."""
+        if upload.by is not None and upload.by.transport is not None:
+            upload.by.transport.close()
+        try:
+            await asyncio.wait_for(upload.lock.acquire(), 5)
+        except asyncio.TimeoutError:
+            self._refuse(423, "another request writes it")
+        upload.by = request
+        try:
+            if self._coming.get(upload.place) is not upload:
+                self._refuse(404, "there is no such upload any more")
+            yield
+        finally:
+            upload.by = None
+            upload.lock.release()
+
+    async def _take(self, upload: Upload, request: web.Request) -> None:
+        """Write the body behind what is here; at the end of the file, hold it to its hash."""
+        size = request.content_length
+        if size is None and upload.length:
+            self._refuse(411, "Content-Length has to tell how much comes")
+        if (size or 0) > upload.length - upload.offset:
+            self._refuse(413, f"{size} bytes come, {upload.length - upload.offset} are missing")
+        try:
+            with open(upload.path, "r+b", buffering=0) as f:
+                f.truncate(upload.offset)
+                f.seek(upload.offset)
+                await self._write(upload, request, f)
+                if upload.offset == upload.length:
+                    await asyncio.to_thread(os.fsync, f.fileno())
+        except OSError as e:
+            if isinstance(e, ConnectionError):
+                raise
+            self._failed(e)
+        self.moved(*upload.place[:2])
+        if upload.offset == upload.length:
+            await self._end(upload)
+
+    async def _write(self, upload: Upload, request: web.Request, f: BinaryIO) -> None:
+        """Write what comes of the body, and what has come when it breaks off."""
+        block = bytearray()
+        try:
+            while data := await asyncio.wait_for(request.content.readany(), _QUIET_S):
+                block += data
+                if len(block) >= _BLOCK:
+                    await self._put(upload, f, block)
+                    block.clear()
+        except asyncio.TimeoutError:
+            self._refuse(408, f"no byte for {_QUIET_S} s")
+        finally:
+            if block:
+                await self._put(upload, f, block)
+
+    async def _put(self, upload: Upload, f: BinaryIO, block: bytearray) -> None:
+        at = 0
+        while at < len(block):
+            at += await asyncio.to_thread(f.write, memoryview(block)[at:])
+        upload.offset += len(block)
+        self._metrics.counts["upload_bytes"] += len(block)
+
+    async def _end(self, upload: Upload) -> None:
+        """All bytes are here: the file takes its place, if they are those that were told."""
+        device, clip, name = upload.place
+        try:
+            right = await asyncio.to_thread(_sha256, upload.path) == upload.sha256
+            if right:
+                await asyncio.to_thread(_settle, upload.path, upload.path.with_name(name))
+        except OSError as e:
+            self._failed(e)
+        if not right:
+            self._drop(upload.place)
+            self._audit(device, "upload damaged", clip=clip, name=name, sha256=upload.sha256)
+            self._refuse(460, "its bytes are not those that sha256 told; begin it anew")
+        del self._coming[upload.place]
+        self._metrics.counts["uploads"] += 1
+        self.taken(device, clip, name)
+
+
+_STATUS: dict[int, type[web.HTTPError]] = {
+    400: web.HTTPBadRequest,
+    401: web.HTTPUnauthorized,
+    404: web.HTTPNotFound,
+    408: web.HTTPRequestTimeout,
+    409: web.HTTPConflict,
+    411: web.HTTPLengthRequired,
+    412: web.HTTPPreconditionFailed,
+    415: web.HTTPUnsupportedMediaType,
+    429: web.HTTPTooManyRequests,
+    507: web.HTTPInsufficientStorage,
+}
+
+
+def _metadata(text: str) -> dict[str, str]:
+    """Return the pairs of Upload-Metadata; empty when it is not in its form, or names one twice."""
+    told: dict[str, str] = {}
+    for pair in text.split(",") if len(text) <= 1024 else ():
+        key, _, value = pair.strip().partition(" ")
+        try:
+            plain = base64.b64decode(value, validate=True).decode()
+        except (binascii.Error, UnicodeDecodeError):
+            return {}
+        if key in told:
+            return {}
+        told[key] = plain
+    return told
+
+
+async def _pass_over(request: web.Request) -> None:
+    """Read the body of a file that is here already: the connection goes on."""
+    async for _ in request.content.iter_any():
+        pass
+
+
+def _settle(path: Path, name: Path) -> None:
+    """Give a whole file its name, for good."""
+    path.rename(name)
+    for folder in (name.parent, name.parent.parent, name.parent.parent.parent):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as f:
+        while block := f.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
