@@ -76,13 +76,13 @@ class Geofences:
         if not fix.flags & HAS_POSITION:
             return ()
         margin = max(_NOT_TOLD_MM if fix.hacc_mm == UNKNOWN else fix.hacc_mm, _LEAST_MM)
-        changed = ()
+        changed = None
         for fence in self._fences:
             entered = fence.entered(fix, margin)
             if entered is not None:
                 changed = changed or []
                 changed.append((fence.id, entered, fence.record))
-        return changed
+        return changed or ()
 
 
 def check(given):

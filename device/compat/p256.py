@@ -44,8 +44,9 @@ def _double(x, y, z):
     return x3, (slope * (4 * xyy - x3) - 8 * yy * yy) % P, 2 * y * z % P
 
 
-def _add(x1, y1, z1, x2, y2):
+def _add(to, x2, y2):
     """Return the sum of a point and one with z = 1."""
+    x1, y1, z1 = to
     if not z1:
         return x2, y2, 1
     zz = z1 * z1 % P
@@ -75,7 +76,7 @@ def _times_base(k):
         if i:
             i *= 64
             x, y = int.from_bytes(_COMB[i - 64 : i - 32], "big"), int.from_bytes(_COMB[i - 32 : i], "big")
-            to = _add(*to, x, y)
+            to = _add(to, x, y)
     return _affine(*to)
 
 
@@ -87,7 +88,7 @@ def _times(k, x, y):
         to = _double(*to)
         digit = (k3 >> at & 1) - (k >> at & 1)
         if digit:
-            to = _add(*to, x, y if digit > 0 else P - y)
+            to = _add(to, x, y if digit > 0 else P - y)
     return _affine(*to)
 
 
