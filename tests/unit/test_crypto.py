@@ -135,8 +135,8 @@ def test_a_digest_of_all_ones_and_one_of_zero_are_signed():
 
 def test_the_sum_of_a_point_and_itself_or_its_opposite():
     one = p256._times_base(1)
-    assert p256._affine(*p256._add(one, 1, *one)) == p256._times_base(2)
-    assert p256._add(one, 1, one[0], p256.P - one[1]) == p256._INFINITY
+    assert p256._affine(*p256._add(one + (1,), *one)) == p256._times_base(2)
+    assert p256._add(one + (1,), one[0], p256.P - one[1]) == p256._INFINITY
     assert p256._double(*p256._INFINITY)[2] == 0
     assert p256._add(p256._INFINITY, *one) == one + (1,)
 
