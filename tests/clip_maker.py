@@ -156,7 +156,7 @@ class Tone:
 class Device:
     """One device that records. `pem`: file of the site's evidence key, made when it is not there.
 
-    now  monotonic ms of this boot; shift_ms: what its unix clock is wrong by
+    now  monotonic ms of this boot; shift_ms: what its unix clock is wrong by; quota_kb: its storage
     """
 
     name: str
@@ -165,6 +165,7 @@ class Device:
     now: int = 0
     shift_ms: int = 0
     boots: int = 0
+    quota_kb: int = CONFIG["quota_kb"]
     files: Any = field(default_factory=MemoryFiles)
     store: Any = field(default_factory=MemoryStore)
 
@@ -179,7 +180,8 @@ class Device:
         self.boots += 1
         signer = Signer(self.store)
         self.signer = signer.public.hex()
-        shelf = Shelf(self.files, self.store, signer, CONFIG, self.name, self.boots, self.unix)
+        config = {**CONFIG, "quota_kb": self.quota_kb}
+        shelf = Shelf(self.files, self.store, signer, config, self.name, self.boots, self.unix)
         h264 = self.codec == clip.H264_MP4
         self.camera = Camera(self, h264)
         container = H264(640, 272, True) if h264 else Avi(640, 272, FPS, True)
@@ -190,7 +192,7 @@ class Device:
             container,
             jpeg,
             self.evidence.public,
-            {**CONFIG, "sound": "event"},
+            {**config, "sound": "event"},
             self.boots,
             self.unix,
             lambda: clip.BY_GPS,

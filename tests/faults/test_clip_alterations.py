@@ -1,10 +1,12 @@
 """Whatever is changed of a clip is told: by kinds of alteration, byte by byte, and at random."""
 
+import hashlib
+import json
 import random
 import shutil
 
 import pytest
-from patrolink.clips import segment, verify
+from patrolink.clips import manifest, segment, verify
 from patrolink_protocol import clip
 
 from tests import clip_maker
@@ -122,6 +124,67 @@ def test_a_segment_cut_anywhere_or_of_any_bytes_is_read_as_far_as_it_goes(made):
         assert not segment.parse(noise, device.evidence).whole, SEED
     with pytest.raises(clip.BadSegment):
         segment.parse(data[: clip.HEADER - 1], device.evidence)
+
+
+def test_what_the_device_thinned_is_told_by_whom(tmp_path):
+    device = clip_maker.Device("linux-1", tmp_path / "evidence.pem", quota_kb=2200)
+    device.run(6)
+    first = device.event("button", 1)
+    device.run(3)
+    second = device.event("button", 2)
+    device.run(3)
+    folder = device.write(tmp_path / "clips")
+    found = verify.device(folder, known(folder))
+    assert found.verdict == "valid with gaps"
+    gone = [f for f in found.clips[0].findings if f.kind == "thinned"]
+    assert gone and f"clip {second} tells" in gone[0].words, found.clips[0].findings
+    assert not any(f.kind == "missing" for f in found.clips[0].findings)
+    alone = verify.device(folder, known(folder), only=f"{first:06d}").clips
+    assert [one.findings for one in alone] == [found.clips[0].findings]
+    # What nobody signed explains nothing.
+    alterations.flip(alterations.manifest_of(folder, second), -2)
+    assert any(f.kind == "missing" for f in verify.device(folder, known(folder)).clips[0].findings)
+
+
+def test_nothing_is_deciphered_for_whom_nobody_knows(made, copy):
+    """A header that claims the last step of a boot would cost millions of hashes."""
+    path = alterations.segments_of(copy)[0]
+    header = clip.unpack_header(path.read_bytes())
+    header.step = (1 << 22) - 1
+    path.write_bytes(header.pack() + path.read_bytes()[clip.HEADER :])
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+
+    def change(said):
+        line = json.loads(said[1]) | {"sha256": digest}
+        return [said[0], json.dumps(line, separators=(",", ":")).encode() + b"\n", *said[2:]]
+
+    alterations.lines(copy, change)
+    for signers in (known(copy), {}):
+        found = verify.clip(copy / "000002", signers, made[0].evidence)
+        assert found.verdict == "tampered" and not found.looked_inside
+    assert not verify.clip(copy / "000001", {}, made[0].evidence).looked_inside
+
+
+def test_a_clip_in_another_devices_folder_is_told(copy, tmp_path):
+    signers = known(copy) | {"linux-2": ["02" + "11" * 32]}
+    taken = shutil.copytree(copy, copy.parent / "linux-2")
+    for one in (verify.clip(taken / "000001", signers), verify.device(taken, signers).clips[0]):
+        assert one.verdict == "tampered" and one.findings[0].kind == "device"
+    kept = shutil.copytree(copy / "000001", tmp_path / "case 17" / "000001")
+    found = verify.clip(kept, signers)
+    assert found.verdict == "valid" and [(f.grade, f.kind) for f in found.findings] == [("note", "device")]
+
+
+def test_names_of_any_characters_are_read_as_both_runtimes_write_them():
+    names = ["Živa", 'a"b\\c', "\b\f\n\t\x01\x7f", "\\b"]
+    for name in names:
+        # As CPython writes it, and as MicroPython does, which knows fewer short forms and leaves letters as they are.
+        micropython = json.dumps(name, ensure_ascii=False).replace("\\b\\f", "\\u0008\\u000c")
+        for text in (json.dumps(name), micropython):
+            line = f'{{"access":"snapshot","who":{text},"time_ms":5}}\n'
+            assert [said["who"] for said in manifest.parse(line.encode()).accesses] == [name], line
+    twice = b'{"access":"snapshot","who":"a","who":"b","time_ms":5}\n'
+    assert manifest.parse(twice).accesses == [] and manifest.parse(b'{"access": "a","who":"b","time_ms":5}\n').faults
 
 
 def test_the_clock_that_was_set_and_the_position_that_jumps_are_told(tmp_path):

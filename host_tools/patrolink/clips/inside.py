@@ -18,15 +18,14 @@ _FASTEST_MPS = 100.0
 _EARLIEST_MS = 1_577_836_800_000  # 2020: no device is older
 
 
-def look(folder: Path, manifest: Manifest, evidence: EvidenceKey, bad: Iterable[str]) -> tuple[bool, list[Finding]]:
-    """Return (whether a segment was opened, what was found). Files that are not what was recorded are left closed."""
+def look(folder: Path, manifest: Manifest, evidence: EvidenceKey, closed: set[str]) -> tuple[bool, list[Finding]]:
+    """Return (whether a segment was opened, what was found). `closed`: files that are not there, or not as recorded."""
     out: list[Finding] = []
     opened = False
     last: segment.Fix | None = None
-    skip = set(bad)
     for said in manifest.listed:
         name = file_of(said)
-        if name in skip or not (folder / name).exists():
+        if name in closed:
             continue
         try:
             found = segment.read(folder / name, evidence)

@@ -16,6 +16,7 @@ MOST = 4 << 20  # bytes of a manifest: ten minutes are a hundredth of it
 VERSION = 1
 _HALF_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551 >> 1
 _EVENT_MS = 1 << 48  # no time is later
+_LONG = {b"\\b": b"\\u0008", b"\\f": b"\\u000c"}
 _SHOWN = 80  # characters of a value in a finding
 _WORD = re.compile(r"[a-z][a-z0-9_]*")
 _STEM = re.compile(r"[0-9]{6}-[0-9]{6}")
@@ -177,8 +178,9 @@ def _said(line: bytes) -> Said:
         said = json.loads(line, object_pairs_hook=_once)
         if not isinstance(said, dict):
             return {}
-        # MicroPython writes what is not ASCII as it is, CPython may write it as \u.
+        # MicroPython writes what is not ASCII as it is, CPython as \u; MicroPython has no \b and \f.
         forms = [json.dumps(said, separators=(",", ":"), ensure_ascii=ascii).encode() for ascii in (False, True)]
+        forms.append(re.sub(rb"\\.", lambda it: _LONG.get(it[0], it[0]), forms[0]))
     except (ValueError, RecursionError):
         return {}
     return said if line in forms else {}

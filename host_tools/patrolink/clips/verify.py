@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from patrolink.clips import inside, manifest
-from patrolink.clips.findings import GAP, NOTE, TAMPERED, UNVERIFIABLE, Finding, verdict_of
+from patrolink.clips.findings import GAP, NOTE, TAMPERED, UNVERIFIABLE, VALID, Finding, verdict_of
 from patrolink.clips.keys import EvidenceKey
 from patrolink.errors import UserError
 
@@ -117,13 +117,17 @@ def _clip(folder: Path, known: Signers, evidence: EvidenceKey | None) -> Verdict
         return Verdict(folder, _number(folder), manifest.Manifest(), [Finding(grade, "manifest", folder.name, why)])
     found = Verdict(folder, _number(folder), _manifest(folder / manifests[0]))
     found.findings += _seal(found.manifest, manifests[0], known)
+    if found.manifest.version > manifest.VERSION:
+        return found
+    # Nothing is deciphered for whom nobody knows: a header's step decides how long that takes.
+    proven = verdict_of(found.findings) == VALID
     if found.manifest.head:
-        found.findings += _claims(found.manifest, folder.name, manifests[0])
+        found.findings += _claims(found.manifest, folder, manifests[0], known)
     found.findings += _files(folder, names, found.manifest)
     found.findings += _gaps(found.manifest)
-    if evidence is not None and found.manifest.head:
-        bad = {f.where for f in found.findings if f.grade == TAMPERED}
-        found.looked_inside, more = inside.look(folder, found.manifest, evidence, bad)
+    if evidence is not None and proven:
+        closed = {f.where for f in found.findings if f.grade == TAMPERED or f.kind == "missing"}
+        found.looked_inside, more = inside.look(folder, found.manifest, evidence, closed)
         found.findings += more
     return found
 
@@ -154,12 +158,30 @@ def device(folder: Path, known: Signers, evidence: EvidenceKey | None = None, on
     """
     clips = [clip(it, known, evidence) if only in (None, it.name) else _chain(it) for it in clip_folders(folder)]
     link(clips)
+    told = _thinned(clips, known)
     for one in clips:
-        named = one.manifest.head.get("device", folder.name)
-        if named != folder.name:
-            words = f"the clip is of device {named}, and lies in the folder of {folder.name}"
-            one.findings.append(Finding(TAMPERED, "device", one.folder.name, words))
+        one.findings = [_explained(finding, told.get((one.number, finding.where))) for finding in one.findings]
     return DeviceVerdict(folder.name, [one for one in clips if only in (None, one.folder.name)])
+
+
+def _thinned(clips: list[Verdict], known: Signers) -> dict[tuple[int, str], int]:
+    """Return by which clip's manifest the device tells that it dropped a file (clip, name) for want of room."""
+    out: dict[tuple[int, str], int] = {}
+    for one in clips:
+        lines = [said for said in one.manifest.accesses if said["access"] == "thinned"]
+        if lines and verdict_of(_seal(one.manifest, one.folder.name, known)) == VALID:
+            for said in lines:
+                number, stems = said.get("clip"), said.get("segs")
+                if isinstance(number, int) and isinstance(stems, list):
+                    out |= {(number, f"{stem}.pls"): one.number for stem in stems}
+    return out
+
+
+def _explained(finding: Finding, by: int | None) -> Finding:
+    """Return the finding of a file that is missing with the reason, when the device told one."""
+    if finding.kind != "missing" or by is None:
+        return finding
+    return Finding(GAP, "thinned", finding.where, f"the device dropped it for want of room, as clip {by} tells")
 
 
 def link(clips: list[Verdict]) -> None:
@@ -232,14 +254,19 @@ def _seal(found: manifest.Manifest, name: str, known: Signers) -> list[Finding]:
     return out
 
 
-def _claims(found: manifest.Manifest, folder: str, name: str) -> list[Finding]:
-    """Whether folder and file are named by the number that the head says."""
-    number = f"{found.head['clip']:06d}"
-    return [
+def _claims(found: manifest.Manifest, folder: Path, name: str, known: Signers) -> list[Finding]:
+    """Whether folder and file are named by the number that the head says, and the folder above by its device."""
+    number, device, above = f"{found.head['clip']:06d}", found.head["device"], folder.resolve().parent.name
+    out = [
         Finding(TAMPERED, "number", given, f"it is named {stem}, and its manifest says clip {number}")
-        for given, stem in ((folder, folder), (name, name[:-4]))
+        for given, stem in ((folder.name, folder.name), (name, name[:-4]))
         if stem != number
     ]
+    if above != device:
+        # A copy may lie anywhere, but in the folder of another device it takes the place of that one's clip.
+        words = f"the clip is of device {device}, and lies in the folder of {above}"
+        out.append(Finding(TAMPERED if above in known else NOTE, "device", folder.name, words))
+    return out
 
 
 def _files(folder: Path, names: list[str], found: manifest.Manifest) -> list[Finding]:
