@@ -150,6 +150,7 @@ class Client:
         self.left: list[int] = []
         self.commands: list[dict] = []
         self.states: list[dict] = []  # of our events
+        self.clip_states: list[dict] = []
         self.epoch = 0
         self.answers = 0  # RRs of the hub
         self.refused: list[str] = []
@@ -262,6 +263,8 @@ class Client:
             self.commands.append(message)
         elif kind == patrolink_messages.EVENT_STATE:
             self.states.append(message)
+        elif kind == patrolink_messages.CLIP_STATE:
+            self.clip_states.append(message)
         elif kind == patrolink_messages.PTT_GROUP and not message["rights"]:
             self.left.append(message["group"])
             self.seats.pop(message["group"], None)

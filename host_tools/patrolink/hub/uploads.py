@@ -148,9 +148,8 @@ class Uploads:
         device = self._device(request)
         upload = self._coming.get(self._place(request, device))
         if upload is None:
-            size = self._size(request, device)
-            told = {"Upload-Offset": str(size), "Upload-Length": str(size)}
-            return web.Response(status=200, headers=told)
+            size = str(self._size(request, device))
+            return web.Response(status=200, headers={"Upload-Offset": size, "Upload-Length": size})
         async with self._turn(upload, request):
             told = {"Upload-Offset": str(upload.offset), "Upload-Length": str(upload.length)}
             return web.Response(status=200, headers=told)
@@ -310,7 +309,7 @@ class Uploads:
                 block += data
                 if len(block) >= _BLOCK:
                     await self._put(upload, f, block)
-                    block.clear()
+                    block = bytearray()
         except asyncio.TimeoutError:
             self._refuse(408, f"no byte for {_QUIET_S} s")
         finally:
