@@ -46,6 +46,11 @@ class Verdict:
         """The verdict that its findings make."""
         return verdict_of(self.findings)
 
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        return f"{self.folder.resolve().parent.name} clip {self.number}"
+
     def facts(self) -> dict[str, Any]:
         """Return it as JSON takes it."""
         head = self.manifest.head
