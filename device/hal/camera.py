@@ -9,9 +9,9 @@ import threading
 import time
 from collections import deque
 
-_WAITING = 8  # frames kept for whoever takes them: a quarter of a second
 _AGAIN_S = 1.0
 _CLOSE_S = 1.0
+_LATE_S = 0.5  # by more, frames of a file are not made up for
 
 
 class _Fault(Exception):
@@ -20,26 +20,36 @@ class _Fault(Exception):
 
 class Camera:
     """
-    source     index of a camera, path of its device, or a video file, which plays at its own speed, again and again
     indicator  hal Pin: set(level), get() -> bool
+    given      configuration: source, the index of a camera, path of its device, or a video file, which plays at its own
+               speed, again and again; width, height, fps of the frames that come here. ValueError tells what is wrong
     fault      why there are no frames, though they are wanted or the indicator could not even be put out; else ""
     dropped    frames that nobody took in time
 
-    No method waits for the camera, but for `close`, which waits for the frame in flight, a second at most.
+    Frames of another size are scaled; of more than fps frames a second the others are left out, and a file of fewer
+    gives some of them twice. Those of a second are kept for whoever takes them. No method waits for the camera, but for
+    `close`, which waits for the frame in flight, a second at most.
     """
 
-    def __init__(self, source, indicator, now_ms, log):
-        self._source = source
+    def __init__(self, given, indicator, now_ms, log):
+        self.width, self.height, self.fps = given.get("width", 640), given.get("height", 480), given.get("fps", 15)
+        for name, least, most in (("width", 64, 4096), ("height", 64, 4096), ("fps", 1, 60)):
+            value = getattr(self, name)
+            if not isinstance(value, int) or not least <= value <= most or (value & 1 and name != "fps"):
+                raise ValueError("camera: %s: %d to %d%s" % (name, least, most, "" if name == "fps" else ", even"))
+        self._source = given["source"]
         self._indicator = indicator
         self._now_ms = now_ms
         self._log = log
-        self._frames = deque(maxlen=_WAITING)
+        self._frames = deque(maxlen=self.fps)
         self._changed = threading.Condition()
         self._wanted = False
         self._held = False  # the camera is open, or being opened or closed
         self._told = ""
         self.fault = ""
         self.dropped = 0
+        self._frame_s = 1 / self.fps
+        self._due = 0.0  # the next frame's, also of a file that begins anew
         try:
             self._light(0)  # a life before this one may have ended suddenly
         except _Fault as e:
@@ -104,7 +114,7 @@ class Camera:
             try:
                 if not capture.isOpened():
                     raise _Fault("cannot open %s" % self._source)
-                self._take_all(capture, _frame_s(cv2, capture))
+                self._take_all(cv2, capture)
             finally:
                 capture.release()
         finally:
@@ -125,35 +135,59 @@ class Camera:
         if not lit:
             raise _Fault("the indicator is not on")
 
-    def _take_all(self, capture, frame_s):
-        due = time.monotonic()
-        taken = 0
-        while self._wanted:
-            if not capture.grab():
-                if taken and frame_s:
-                    return  # a file's end: it begins anew
-                raise _Fault("%s gives no frames" % self._source)
+    def _take_all(self, cv2, capture):
+        rate = _rate(cv2, capture)
+        for _ in self._of_file(capture, rate) if rate else self._of_camera(cv2, capture):
             stamp = (self._now_ms(), time.time_ns() // 1000000)
             good, image = capture.retrieve()
             self._look()
             if not good:
                 raise _Fault("a frame of %s cannot be decoded" % self._source)
+            if image.shape[:2] != (self.height, self.width):
+                image = cv2.resize(image, (self.width, self.height), interpolation=cv2.INTER_AREA)
             self._give((image,) + stamp)
+
+    def _of_camera(self, cv2, capture):
+        """Yield whenever a frame that is wanted has been grabbed."""
+        capture.set(cv2.CAP_PROP_FRAME_WIDTH, self.width)
+        capture.set(cv2.CAP_PROP_FRAME_HEIGHT, self.height)
+        capture.set(cv2.CAP_PROP_FPS, self.fps)
+        while self._wanted:
+            if not capture.grab():
+                raise _Fault("%s gives no frames" % self._source)
+            now = time.monotonic()
+            if now >= self._due - self._frame_s / 4:
+                self._due = max(self._due, now - self._frame_s) + self._frame_s
+                yield
+
+    def _of_file(self, capture, rate):
+        """Yield whenever the frame of the time has been grabbed; end with the file, which is then begun anew."""
+        grabbed = taken = 0
+        while self._wanted:
+            while grabbed <= taken * rate / self.fps:
+                if not capture.grab():
+                    if not grabbed:
+                        raise _Fault("%s gives no frames" % self._source)
+                    return
+                grabbed += 1
+            now = time.monotonic()
+            self._due += self._frame_s
+            if self._due < now - _LATE_S:
+                self._due = now
+            time.sleep(max(0, self._due - now))
             taken += 1
-            if frame_s:
-                due = max(due + frame_s, time.monotonic())
-                time.sleep(max(0, due - time.monotonic()))
+            yield
 
     def _give(self, frame):
         with self._changed:
             if self._wanted:  # what comes after `close` is nobody's
-                self.dropped += len(self._frames) == _WAITING
+                self.dropped += len(self._frames) == self.fps
                 self._frames.append(frame)
                 self.fault = self._told = ""
 
 
-def _frame_s(cv2, capture):
-    """Return the seconds from frame to frame of a file; 0 for a camera, which has a pace of its own."""
+def _rate(cv2, capture):
+    """Return the frames a second of a file; 0 for a camera, which has a pace of its own."""
     length = capture.get(cv2.CAP_PROP_FRAME_COUNT)
     rate = capture.get(cv2.CAP_PROP_FPS)
-    return 1 / rate if length > 0 and rate > 0 else 0
+    return rate if length > 0 and rate > 0 else 0

@@ -223,7 +223,7 @@ def camera(given, now_ms, log, inputs):
         return vc0706.Camera(uart, Pin(given["indicator"]), now_ms, log, given)
     from hal import camera as it
 
-    return it.Camera(given["source"], Pin(given["indicator"]), now_ms, log)
+    return it.Camera(given, Pin(given["indicator"]), now_ms, log)
 
 
 def video():

@@ -4,6 +4,7 @@ import contextlib
 import os
 import threading
 import time
+from functools import partial
 
 import pytest
 from hal import pin
@@ -62,9 +63,10 @@ def film(tmp_path):
     """Cameras made by the test, closed at its end."""
     made = []
 
-    def make(source, indicator=None):
+    def make(source, indicator=None, **given):
         log: list[str] = []
-        it = Camera(source, indicator or Indicator(tmp_path / "value"), now_ms, log.append)
+        given = {"source": source, "width": 320, "height": 240, "fps": RATE, **given}
+        it = Camera(given, indicator or Indicator(tmp_path / "value"), now_ms, log.append)
         it.log = log
         made.append(it)
         return it
@@ -88,6 +90,72 @@ def test_every_frame_of_a_clip_comes_in_order_with_its_times_and_it_begins_anew(
     assert times == sorted(times) and all(abs(unix - time.time() * 1000) < 60_000 for _, unix in times)
     # A file plays at its own speed, never faster.
     assert times[FRAMES - 1][0] - times[0][0] >= 0.9 * (FRAMES - 1) * 1000 / RATE
+
+
+@pytest.mark.parametrize("fps", [10, 15, 40])
+def test_a_file_is_brought_to_the_wanted_pace_and_size(film, clip, fps):
+    camera = film(clip, width=160, height=96, fps=fps)
+    camera.open()
+    seen, times = [], []
+    while len(seen) < fps:
+        image, at_ms, _ = until(camera.frame, camera.fault)
+        assert image.shape == (96, 160, 3)
+        seen.append(round(float(image.mean()) / 8))
+        times.append(at_ms)
+    assert seen == [i * RATE // fps for i in range(fps)] and camera.dropped == 0
+    assert 0.9 * (fps - 1) / fps <= (times[-1] - times[0]) / 1000
+
+
+class Lens:
+    """A camera of 30 frames a second, whatever is asked of it: frames of a file, and no length."""
+
+    def __init__(self, path) -> None:
+        self._open = partial(cv2.VideoCapture, path)
+        self._film, self._begin, self._n = self._open(), time.monotonic(), 0
+        self.asked: dict[int, float] = {}
+
+    def get(self, what):
+        return 0 if what == cv2.CAP_PROP_FRAME_COUNT else 30
+
+    def set(self, what, value):
+        self.asked[what] = value
+
+    def grab(self):
+        self._n += 1
+        time.sleep(max(0, self._begin + self._n / 30 - time.monotonic()))
+        if not self._film.grab():
+            self._film = self._open()
+            self._film.grab()
+        return True
+
+    def retrieve(self):
+        return self._film.retrieve()
+
+    def isOpened(self):  # noqa: N802 - OpenCV's
+        return True
+
+    def release(self):
+        pass
+
+
+@pytest.mark.parametrize(("fps", "least", "most"), [(15, 26, 33), (25, 45, 55), (30, 54, 62)])
+def test_a_camera_that_gives_more_frames_than_asked_for_is_thinned_evenly(film, clip, monkeypatch, fps, least, most):
+    lens = Lens(clip)
+    monkeypatch.setattr(cv2, "VideoCapture", lambda source: lens)
+    camera = film(0, fps=fps)
+    camera.open()
+    times = [until(camera.frame, camera.fault)[1]]
+    while times[-1] < times[0] + 2000:
+        times.append(until(camera.frame, camera.fault)[1])
+    assert least <= len(times) <= most, len(times)
+    assert lens.asked[cv2.CAP_PROP_FPS] == fps and lens.asked[cv2.CAP_PROP_FRAME_WIDTH] == 320
+    assert camera.dropped == 0
+
+
+@pytest.mark.parametrize("given", [{"width": 63}, {"height": 481}, {"fps": 0}, {"fps": "15"}, {"width": 8192}])
+def test_a_size_or_pace_that_cannot_be_is_refused(film, clip, given):
+    with pytest.raises(ValueError, match=f"camera: {next(iter(given))}: "):
+        film(clip, **given)
 
 
 def test_the_indicator_is_on_from_before_the_first_frame_until_the_camera_is_shut(film, clip, tmp_path):
@@ -154,7 +222,7 @@ def test_frames_that_nobody_takes_are_bounded_and_counted(film, clip):
     waiting = 0
     while camera.frame() is not None:
         waiting += 1
-    assert waiting <= 9  # eight, and one that came while they were taken
+    assert waiting <= RATE + 1  # those of a second, and one that came while they were taken
 
 
 def test_a_camera_that_hangs_holds_nobody_up_and_stays_lit(film, tmp_path):
