@@ -120,22 +120,31 @@ def _gone() -> UserError:
 @contextlib.asynccontextmanager
 async def connect(url: str) -> AsyncIterator[Client]:
     """Log in at a hub's console with the token in PATROLINK_HUB_TOKEN. UserError says what keeps us out."""
+    async with contextlib.AsyncExitStack() as stack:
+        asking = await stack.enter_async_context(session(url))
+        opening = asking.ws_connect("/socket", heartbeat=_HEARTBEAT_S, max_msg_size=0)
+        ws = await stack.enter_async_context(await asyncio.wait_for(opening, _WAIT_S))
+        client = Client(ws, await ws.receive_json(timeout=_WAIT_S))
+        reading = asyncio.ensure_future(client.read())
+        stack.callback(reading.cancel)
+        yield client
+
+
+@contextlib.asynccontextmanager
+async def session(url: str) -> AsyncIterator[aiohttp.ClientSession]:
+    """Give what asks a hub's console, with the token in PATROLINK_HUB_TOKEN. UserError says what keeps us out."""
     token = os.environ.get(TOKEN, "")
     if not token:
         raise UserError(f"no token; put the dispatcher's token into {TOKEN} (`patrolink hub --new-token` makes one)")
-    address = _socket_url(url)
     try:
-        async with contextlib.AsyncExitStack() as stack:
-            session = await stack.enter_async_context(aiohttp.ClientSession())
-            opening = session.ws_connect(
-                address, headers={"Authorization": f"Bearer {token}"}, heartbeat=_HEARTBEAT_S, max_msg_size=0
-            )
-            ws = await stack.enter_async_context(await asyncio.wait_for(opening, _WAIT_S))
-            client = Client(ws, await ws.receive_json(timeout=_WAIT_S))
-            reading = asyncio.ensure_future(client.read())
-            stack.callback(reading.cancel)
-            yield client
-    except aiohttp.WSServerHandshakeError as e:
+        async with aiohttp.ClientSession(
+            _address(url),
+            headers={"Authorization": f"Bearer {token}"},
+            timeout=aiohttp.ClientTimeout(sock_connect=_WAIT_S, sock_read=_WAIT_S),
+            raise_for_status=True,
+        ) as asking:
+            yield asking
+    except aiohttp.ClientResponseError as e:
         raise UserError(f"{url}: {_REFUSALS.get(e.status, f'no console of a hub (HTTP {e.status})')}") from None
     except (ssl.SSLError, aiohttp.ClientConnectorCertificateError) as e:
         raise UserError(
@@ -154,8 +163,8 @@ _REFUSALS = {
 }
 
 
-def _socket_url(url: str) -> str:
-    """Return the socket's address. A token does not go over a network in the clear."""
+def _address(url: str) -> str:
+    """Return where the console is. A token does not go over a network in the clear."""
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname or "", parts.port
@@ -165,7 +174,7 @@ def _socket_url(url: str) -> str:
         raise UserError(f"{url}: not a hub's console; write http://127.0.0.1:8080 or https://host:port")
     if parts.scheme == "http" and not _loopback(host):
         raise UserError(f"{url}: the token would travel in the clear; use https, or a tunnel to 127.0.0.1")
-    return f"{'wss' if parts.scheme == 'https' else 'ws'}://{parts.netloc}/socket"
+    return f"{parts.scheme}://{parts.netloc}"
 
 
 def _loopback(host: str) -> bool:
