@@ -1,5 +1,7 @@
 """One microphone for several listeners: push-to-talk and the recorder. MicroPython subset."""
 
+from agent.ptt import voice
+
 _UNITS = 50  # that wait for a listener, half a second; the oldest go when it is late
 
 
@@ -44,7 +46,7 @@ class Ears:
             for other in self._taps:
                 if other is not tap:
                     other.keep(microphone.buf, n)
-            tap.buf[:n] = microphone.buf[:n]
+            voice.copy(microphone.buf, 0, tap.buf, 0, n)
         return n
 
 
@@ -64,6 +66,7 @@ class _Tap:
             self._sizes = bytearray(_UNITS)
 
     def open(self):
+        """Hear what comes from now on; False when the microphone cannot be opened."""
         self._first = self._n = 0
         return self._ears.want(self)
 
@@ -73,19 +76,22 @@ class _Tap:
             self._first = (self._first + 1) % _UNITS
             self._n -= 1
         at = (self._first + self._n) % _UNITS
-        self._kept[at * self._unit : at * self._unit + n] = data if n == len(data) else data[:n]
+        voice.copy(data, 0, self._kept, at * self._unit, n)
         self._sizes[at] = n
         self._n += 1
 
     def read(self):
+        """Return how many bytes are new in `buf`."""
         if not self._n:
             return self._ears.read(self)
         at = self._first
         n = self._sizes[at]
-        self.buf[:n] = self._kept[at * self._unit : at * self._unit + n]
+        voice.copy(self._kept, at * self._unit, self.buf, 0, n)
         self._first = (at + 1) % _UNITS
         self._n -= 1
         return n
 
     def close(self):
+        """Hear no more."""
+        self._n = 0
         self._ears.leave(self)

@@ -47,8 +47,8 @@ class H264:
         self._now = 0
         self._last = -1  # time of the picture before
         self._key = -_KEY_MS  # of the last key frame
-        self._heard = 0  # samples, those that wait in _voice too
-        self._voice = bytearray()
+        self._said = 0  # samples that are encoded
+        self._voice = bytearray()  # those that are to be
         # Its header waits for the first fragment: only then the muxer knows by what AAC begins too early.
         options = {"movflags": "empty_moov+delay_moov+default_base_moof", "frag_duration": str(_FRAGMENT_US)}
         self._file = av.open(self, "w", format="mp4", options={**options, "flush_packets": "1"})
@@ -94,7 +94,7 @@ class H264:
             self._key = self._now
             frame.pict_type = av.video.frame.PictureType.I
         self._mux(self._video, frame)
-        late = self._now * _RATE // 1000 - self._heard - _LATE
+        late = self._behind(self._now) - _LATE
         if self._audio is not None and late > 0:
             self._hear(bytes(2 * min(late, _LONGEST)))
 
@@ -102,16 +102,19 @@ class H264:
         """Append samples: 16 bits, little-endian, 8000 a second."""
         if self._audio is None:
             return
-        behind = time_ms * _RATE // 1000 - self._heard
+        behind = self._behind(time_ms)
         if behind < -_APART:
             return  # twice the same time
         if _APART < behind <= _LONGEST:
             self._hear(bytes(2 * behind))
         self._hear(pcm)
 
+    def _behind(self, time_ms):
+        """Return how many samples the sound lacks up to that time."""
+        return time_ms * _RATE // 1000 - self._said - len(self._voice) // 2
+
     def _hear(self, pcm):
         self._voice += pcm
-        self._heard += len(pcm) // 2
         while len(self._voice) >= 2 * _SAMPLES:
             self._say(_SAMPLES)
 
@@ -119,7 +122,8 @@ class H264:
         frame = av.AudioFrame(format="s16", layout="mono", samples=samples)
         frame.planes[0].update(bytes(self._voice[: 2 * samples]).ljust(frame.planes[0].buffer_size, b"\0"))
         frame.sample_rate, frame.time_base = _RATE, Fraction(1, _RATE)
-        frame.pts = self._heard - len(self._voice) // 2
+        frame.pts = self._said
+        self._said += samples
         del self._voice[: 2 * samples]
         self._mux(self._audio, frame)
 
@@ -136,7 +140,7 @@ class H264:
     def end(self):
         """The file is whole: what waits in the codecs."""
         if self._audio is not None:
-            if self._voice or not self._heard:
+            if len(self._voice) > 1 or not self._said:  # the header waits for a first one
                 self._say(max(1, len(self._voice) // 2))
             self._mux(self._audio, None)
         self._mux(self._video, None)
