@@ -13,6 +13,7 @@ import json
 import statistics
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import av
@@ -85,7 +86,7 @@ class Sight:
 
 
 async def watched(profile: Profile, h264: bool) -> dict:
-    views, sight, packets = LiveViews("127.0.0.1", 0), Sight(h264), []
+    views, sight, packets = LiveViews("127.0.0.1", 0, Counter()), Sight(h264), []
     view = View(
         "cam", ID, EXPIRES, DeviceKey(SECRET), now_ms() + 60_000, lambda p: packets.append(len(p)), sight.take, print
     )

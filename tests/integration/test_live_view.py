@@ -8,6 +8,7 @@ import socket
 import subprocess
 import threading
 import time
+from collections import Counter
 
 import av
 import numpy
@@ -88,7 +89,8 @@ class Watch:
 
     def __init__(self, secret=SECRET):
         self.plain, self.pictures, self.ends = [], [], []
-        self.views = LiveViews("127.0.0.1", 0)
+        self.refused = Counter()
+        self.views = LiveViews("127.0.0.1", 0, self.refused)
         until = now_ms() + 60_000
         key = DeviceKey(secret, EPOCH)
         self.view = View("cam", ID, EXPIRES, key, until, self.plain.append, self.pictures.append, self.ends.append)
@@ -145,7 +147,7 @@ def test_overtaken_and_doubled_packets_change_nothing_and_lost_ones_cost_their_p
     watch = Watch()
     watch.take(*mixed)
     assert len(watch.pictures) == 12, f"seed {seed}"
-    assert watch.views.refused == {"replay": 10}, f"seed {seed}"
+    assert watch.refused == {"live replay": 10}, f"seed {seed}"
     watch.close()
 
     for films_in, encoder in ((films, None), (moving(12), Encoder(640, 480, 10))):
@@ -191,7 +193,7 @@ def test_what_is_not_genuine_is_counted_and_changes_nothing(watch):
     packets, _ = filmed([jpeg(100)])
     stranger = Watch(bytes(32))
     stranger.take(*packets)
-    assert not stranger.plain and stranger.views.refused == {"tag": len(packets)} and stranger.view.source is None
+    assert not stranger.plain and stranger.refused == {"live tag": len(packets)} and stranger.view.source is None
     stranger.close()
     bent = [bytes([*p[:-1], p[-1] ^ 1]) for p in packets]
     watch.take(*bent, b"", b"\x80", bytes(2000), *(p[:30] for p in packets))
@@ -300,8 +302,8 @@ def test_over_a_socket_with_reports_until_it_is_stopped():
         remove = add
 
     async def show():
-        ended, came, plain = [], [], []
-        views, key = LiveViews("127.0.0.1", 0), DeviceKey(SECRET, EPOCH)
+        ended, came, plain, refused = [], [], [], Counter()
+        views, key = LiveViews("127.0.0.1", 0, refused), DeviceKey(SECRET, EPOCH)
         view = View("cam", ID, EXPIRES, key, now_ms() + 60_000, plain.append, came.append, ended.append)
         views.begin(view)
         views.start()
@@ -321,7 +323,7 @@ def test_over_a_socket_with_reports_until_it_is_stopped():
             await asyncio.sleep(0.005)
         await asyncio.sleep(0.2)
         views.close()
-        return it, came, ended, ends, views.refused
+        return it, came, ended, ends, refused
 
     it, came, ended, ends, refused = asyncio.run(show())
     assert ends == ["time is over"] and ended == ["the device ended it"] and not refused

@@ -10,7 +10,7 @@ from patrolink.errors import UserError
 from patrolink.hub.broker import unix_ms
 from patrolink.hub.metrics import Metrics
 
-_AT_ONCE = ("listen_in",)  # on storage before it is done, power cut or not
+_AT_ONCE = ("listen_in", "live_start")  # on storage before it is done, power cut or not
 
 
 class Audit:

@@ -7,7 +7,7 @@ import json
 import os
 import ssl
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,7 +19,7 @@ from patrolink.errors import DeadlineError, UserError
 TOKEN = "PATROLINK_HUB_TOKEN"  # noqa: S105 - where it is
 _WAIT_S = 10
 _HEARTBEAT_S = 5
-_HEAD = struct.Struct(">III")  # group, SSRC, stamp
+_HEAD = struct.Struct(">III")  # group, SSRC, stamp; 0, id of a live view, stamp
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,12 @@ class Client:
     """Made by `connect`.
 
     hello  what the hub said first: site, name, groups, ...
+    sight  is handed what comes of live views that are watched: a view's id, and a JPEG or an RTP packet
     """
 
     def __init__(self, ws: aiohttp.ClientWebSocketResponse[Any], hello: Told) -> None:
         self.hello = hello
+        self.sight: Callable[[int, bytes], None] = lambda view, data: None
         self._ws = ws
         self._next = 1
         self._asked: dict[int, asyncio.Future[Any]] = {}
@@ -93,7 +95,11 @@ class Client:
         async for message in self._ws:
             if message.type == aiohttp.WSMsgType.BINARY:
                 group, ssrc, stamp = _HEAD.unpack_from(message.data)
-                self._come.put_nowait(Packet(group, ssrc, stamp, message.data[_HEAD.size :]))
+                data = message.data[_HEAD.size :]
+                if group:
+                    self._come.put_nowait(Packet(group, ssrc, stamp, data))
+                else:
+                    self.sight(ssrc, data)
             elif message.type == aiohttp.WSMsgType.TEXT:
                 self._take(json.loads(message.data))
         for answer in self._asked.values():

@@ -4,8 +4,9 @@ A browser logs in with a token and gets a cookie; a tool sends the token in its 
 token or session stands in an address, so none gets into a log. The page loads nothing from anywhere else.
 
 The socket (`/socket`) carries a desk (desk.py). From the hub come as JSON `hello` (site, name, ambient, groups, alarms,
-positions, recordings), all that `Desk.next` tells, and `reply` or `refused` to what was asked under the same `id`; as
-binary voice: group (u32), ssrc (u32), stamp (u32), all big-endian, A-law. To the hub go requests as JSON (`do` and the
+positions, recordings, live), all that `Desk.next` tells, and `reply` or `refused` to what was asked under the same
+`id`; as binary voice: group (u32), ssrc (u32), stamp (u32), all big-endian, A-law; and a live view's: 0 (u32), its id
+(u32), stamp (u32), a JPEG or an RTP packet. To the hub go requests as JSON (`do` and the
 arguments of the method of Desk with that name; `id`), and as binary group (u32) and 1 to 480 bytes of A-law.
 """
 
@@ -20,7 +21,7 @@ from aiohttp import WSMsgType, web
 
 from patrolink.errors import UserError
 from patrolink.hub import listening
-from patrolink.hub.desk import Desk, Voice
+from patrolink.hub.desk import Desk, Sight, Voice
 from patrolink.hub.requests import perform
 from patrolink.hub.sessions import SESSION_S, Session, Sessions, TooMany
 from patrolink.hub.site import Dispatcher
@@ -213,6 +214,7 @@ class Console:
             "alarms": desk.alarms(),
             "positions": desk.positions(),
             "recordings": desk.recordings(),
+            "live": desk.live(),
         }
 
 
@@ -224,6 +226,8 @@ async def _tell(ws: web.WebSocketResponse, desk: Desk) -> None:
             if isinstance(it, Voice):
                 head = b"".join(number.to_bytes(4, "big") for number in (it.group, it.ssrc, it.stamp))
                 await ws.send_bytes(head + it.alaw)
+            elif isinstance(it, Sight):
+                await ws.send_bytes(bytes(4) + it.view.to_bytes(4, "big") + it.stamp.to_bytes(4, "big") + it.data)
             else:
                 await ws.send_json(it)
 

@@ -5,7 +5,7 @@ Who builds on it (console, and `talk` and `listen` through it) calls `Hub.dispat
 nothing blocks. What a dispatcher does is written to the audit log. The page's server is `console.serve(hub, place,
 routes)`, where the hub adds /metrics and /status.
 
-`next()` returns a Voice, or a dictionary for JSON whose `type` is
+`next()` returns a Voice, a Sight, or a dictionary for JSON whose `type` is
 
     floor      a group's floor has changed: the fields of `groups()`
     counts     of the burst under way in a group, each second: group, packets, lost
@@ -20,6 +20,7 @@ routes)`, where the hub adds /metrics and /status.
     event      an SOS or another event of a device, or what became of it: the fields of `alarms()`
     answer     of a device to a command: the row of the decoder
     recording  a burst has been recorded: the fields of `recordings()`
+    live       a live view has been asked for, is on, is watched by others, is over: the fields of `live()`
     lost       this reader is too slow: count of what was left out
 """
 
@@ -36,6 +37,7 @@ from patrolink.hub.talk import Member
 if TYPE_CHECKING:
     from patrolink.hub.groups import Group
     from patrolink.hub.service import Hub
+    from patrolink.hub.watching import Form
 
 _MOST_WAITING = 500
 FRAME = 160  # bytes of A-law in 20 ms
@@ -70,6 +72,17 @@ class Voice(NamedTuple):
     alaw: bytes
 
 
+class Sight(NamedTuple):
+    """Of a live view that is watched: a JPEG, or an RTP packet, as was asked for.
+
+    stamp  RTP timestamp at 90 kHz
+    """
+
+    view: int
+    stamp: int
+    data: bytes
+
+
 class Desk:
     """One dispatcher, from `Hub.login` to `close`.
 
@@ -83,7 +96,8 @@ class Desk:
         self._members: dict[int, Member] = {}  # of the groups that it listens to
         self._held: dict[int, _Burst] = {}  # where it speaks
         self._wanted: set[int] = set()  # where the key is down
-        self._waiting: deque[dict[str, Any] | Voice] = deque()
+        self._waiting: deque[dict[str, Any] | Voice | Sight] = deque()
+        self._pictures: dict[int, Sight] = {}  # of each view the newest, the one that waits longest first
         self._ready = asyncio.Event()
         self._lost = 0
         self._message = m.Message()
@@ -206,7 +220,7 @@ class Desk:
     def command(self, device: str, action: str, number: int | None = None, name: str = "", value: str = "") -> int:
         """Send a command of the schema (`locate`, `stun`, ...) and return its id; `answer` comes.
 
-        Listening in is not among them: see `listen_in`.
+        Listening in and live view are not among them: see `listen_in` and `live_start`.
         """
         return self._hub.command(self.name, device, action, number, name, value)
 
@@ -219,19 +233,47 @@ class Desk:
         self.listen(self._hub.roster.private(device))
         return command
 
+    # --- live view ---------------------------------------------------------------------------------------------------
+
+    def live(self) -> list[dict[str, Any]]:
+        """Return the live views that are on: device, view, state, who, watchers, on_ms, seconds, why."""
+        return self._hub.live.rows()
+
+    def live_start(self, device: str, seconds: int, form: "Form") -> int:
+        """Watch a device's camera from now on, as `jpeg` or `rtp`; return the view's id. The device lights its
+        indicator. A view that another began is watched with it, and ends when it would.
+        """
+        return self._hub.live.start(self, device, seconds, form)
+
+    def live_stop(self, device: str) -> None:
+        """Watch it no more; when nobody else does, the device is told to end it."""
+        self._hub.live.stop(self, device)
+
     # --- what comes --------------------------------------------------------------------------------------------------
 
-    async def next(self) -> "dict[str, Any] | Voice":
-        """Return what happens next, in order. A reader that is slow loses the oldest, and is told how many."""
-        while not self._waiting and not self._lost:
+    async def next(self) -> "dict[str, Any] | Voice | Sight":
+        """Return what happens next, in order. A reader that is slow loses the oldest, and is told how many.
+
+        Pictures come when nothing else waits, and of each view the newest only.
+        """
+        while not self._waiting and not self._lost and not self._pictures:
             self._ready.clear()
             await self._ready.wait()
         if self._lost:
             lost, self._lost = self._lost, 0
             return {"type": "lost", "count": lost}
-        return self._waiting.popleft()
+        if self._waiting:
+            return self._waiting.popleft()
+        return self._pictures.pop(next(iter(self._pictures)))
 
-    def tell(self, what: "dict[str, Any] | Voice") -> None:
+    def show(self, picture: Sight) -> bool:
+        """Hand a picture to `next`; the hub calls it. False when the one before is left out for it."""
+        before = self._pictures.get(picture.view)
+        self._pictures[picture.view] = picture
+        self._ready.set()
+        return before is None
+
+    def tell(self, what: "dict[str, Any] | Voice | Sight") -> None:
         """Hand something to `next`; the hub calls it."""
         if len(self._waiting) >= _MOST_WAITING:
             self._waiting.popleft()

@@ -5,30 +5,28 @@ command's id, and only what stands under its keys moves it.
 """
 
 import asyncio
-import socket
 import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from patrolink_protocol import srtp
 
-from patrolink.hub import crypto
-from patrolink.hub.pictures import H264_KIND, Take, assembler
+from patrolink.hub import crypto, relay
+from patrolink.hub.pictures import H264_KIND, Take, assembler, is_key
 from patrolink.keys import DeviceKey
 
 PACKET = 1200
-SECONDS, SECONDS_MOST = 30, 300
 _SILENCE_MS = 10_000
 _REPORT_S = 1
 _ASK_MS = 300  # for a key frame, again and again until one comes
 _WAIT_MS = 80  # for packets that were overtaken
 _MOST_WAITING = 128  # packets
 _BATCH = 64
-_SOCKET_BYTES = 1 << 20
 _BYE = 203
 
-Address = tuple[str, int]
+Address = tuple[Any, ...]
 
 
 def now_ms() -> int:
@@ -122,6 +120,11 @@ class View:
         out = crypto.derive(self.key, label, self.ssrc, self.expires_ms >> 32, self.expires_ms & 0xFFFFFFFF)
         return out[: srtp.KEY], out[srtp.KEY : srtp.KEY + srtp.SALT]
 
+    def want_key(self) -> None:
+        """Have a key frame asked for until it comes."""
+        if self._asked_ms is None:
+            self._asked_ms = 0
+
     def report(self) -> bytes:
         """Return the SRTCP receiver report of now."""
         buf = bytearray(b"\x81\xc9\0\x07") + (self.ssrc ^ 0xFFFFFFFF).to_bytes(4, "big")
@@ -159,8 +162,8 @@ class View:
             if not in_order and ms - came < _WAIT_MS and len(self._waiting) <= _MOST_WAITING:
                 return
             del self._waiting[index]
-            if not in_order and self._asked_ms is None and self._kind == H264_KIND:
-                self._asked_ms = 0
+            if not in_order and self._kind == H264_KIND:
+                self.want_key()
             self._next = index + 1
             self._on(index, packet)
 
@@ -174,20 +177,18 @@ class View:
             data = self._take(packet[at:], stamp, bool(packet[1] & 0x80), index)
             if data is not None:
                 self.pictures += 1
-                self._asked_ms = None
+                if self._asked_ms is not None and (kind != H264_KIND or is_key(data)):
+                    self._asked_ms = None
                 self.picture(Picture(self.device, kind, stamp, data))
 
 
 class LiveViews:
-    """The socket of a hub's live views, and those that are under way."""
+    """The socket of a hub's live views, and those that are under way. UserError when it cannot listen."""
 
-    def __init__(self, host: str, port: int) -> None:
-        self.refused: Counter[str] = Counter()
+    def __init__(self, host: str, port: int, refused: Counter[str]) -> None:
         self.views: dict[int, View] = {}
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SOCKET_BYTES)
-        self._socket.bind((host, port))
-        self._socket.setblocking(False)
+        self._refused = refused
+        self._socket = relay.bind(host, port)
         self.port: int = self._socket.getsockname()[1]
         self._buf = bytearray(2048)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -210,9 +211,9 @@ class LiveViews:
             self._loop.remove_reader(self._socket)
         self._socket.close()
 
-    def begin(self, view: View) -> None:
-        """Expect a view from now on."""
-        view.heard_ms = now_ms()
+    def begin(self, view: View, wait_ms: int = 0) -> None:
+        """Expect a view from now on, which is over when nothing comes for wait_ms and then 10 s."""
+        view.heard_ms = now_ms() + wait_ms
         self.views[view.ssrc] = view
 
     def end(self, view: View, why: str) -> None:
@@ -239,7 +240,7 @@ class LiveViews:
         at = 4 if rtcp else 8
         view = self.views.get(int.from_bytes(buf[at : at + 4], "big")) if n >= srtp.RTP_HEADER else None
         if view is None:
-            self.refused["ssrc"] += 1
+            self._refused["live ssrc"] += 1
             return
         try:
             if rtcp:
@@ -247,7 +248,7 @@ class LiveViews:
             else:
                 view.open(buf, n, now_ms())
         except srtp.SrtpError as e:
-            self.refused[str(e)] += 1
+            self._refused[f"live {e}"] += 1
             return
         view.heard_ms, view.source = now_ms(), source
         if rtcp and buf[1] == _BYE:
@@ -264,7 +265,7 @@ class LiveViews:
             if now >= view.until_ms:
                 self.end(view, "time is over")
             elif now - view.heard_ms >= _SILENCE_MS:
-                self.end(view, "nothing came for 10 s")
+                self.end(view, "nothing came for 10 s" if view.source else "nothing came")
             elif view.source is not None:
                 asked = view.asks(now)
                 for packet in ([view.report()] if due else []) + ([asked] if asked else []):
@@ -276,4 +277,4 @@ class LiveViews:
         try:
             self._socket.sendto(packet, to)
         except OSError:
-            self.refused["not sent"] += 1
+            self._refused["live not sent"] += 1

@@ -1,5 +1,6 @@
 """RTP payloads put together again: JPEG (RFC 2435) and H.264 (RFC 6184). What is wrong in them makes no picture."""
 
+import re
 import struct
 from collections.abc import Callable
 
@@ -7,6 +8,7 @@ JPEG_KIND, H264_KIND = 26, 96  # RTP payload types
 MOST = 1 << 20  # bytes of a picture
 _SPS, _IDR = 7, 5
 _START = b"\0\0\0\1"
+_KEY = re.compile(rb"\x00\x00\x00\x01[\x05\x25\x45\x65]")
 _SINGLE, _STAP_A, _FU_A = range(1, 24), 24, 28
 
 
@@ -165,6 +167,11 @@ class H264:
         else:
             return False
         return True
+
+
+def is_key(unit: bytes) -> bool:
+    """True when an access unit of H.264 can be decoded by itself."""
+    return _KEY.search(unit) is not None
 
 
 Take = Callable[[bytes, int, bool, int], bytes | None]

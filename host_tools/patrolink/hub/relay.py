@@ -81,8 +81,8 @@ class Relay:
         self._view = memoryview(self._buf)
         self._out = bytearray(2048)
         self._out_view = memoryview(self._out)
-        self._floor = _bind(place.listen, place.floor_port)
-        self._media = _bind(place.listen, place.media_port)
+        self._floor = bind(place.listen, place.floor_port)
+        self._media = bind(place.listen, place.media_port)
         self._told_port = place.floor_port
         self._index = 0  # of the voice packet that was verified last
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -358,7 +358,7 @@ class Relay:
             self._metrics.counts["send_full" if isinstance(e, BlockingIOError) else "send_failed"] += 1
 
 
-def _bind(host: str, port: int) -> socket.socket:
+def bind(host: str, port: int) -> socket.socket:
     """Return a socket that listens there; UserError when that cannot be."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     it = socket.socket(family, socket.SOCK_DGRAM)

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from patrolink.errors import UserError
 from patrolink.hub.desk import Desk
+from patrolink.hub.watching import Form
 
 Group = Annotated[int, Field(ge=1, lt=1 << 32)]
 Device = Annotated[str, Field(min_length=1, max_length=64)]
@@ -112,6 +113,24 @@ class ListenIn(_Request):
         return desk.listen_in(self.device, self.reason)
 
 
+class LiveStart(_Request):
+    do: Literal["live_start"]
+    device: Device
+    seconds: Annotated[int, Field(ge=1, le=300)] = 60
+    form: Form = "jpeg"
+
+    def perform(self, desk: Desk) -> int:
+        return desk.live_start(self.device, self.seconds, self.form)
+
+
+class LiveStop(_Request):
+    do: Literal["live_stop"]
+    device: Device
+
+    def perform(self, desk: Desk) -> None:
+        desk.live_stop(self.device)
+
+
 class Recordings(_Request):
     do: Literal["recordings"]
     group: Group | None = None
@@ -133,6 +152,8 @@ _ANY: TypeAdapter[_Request] = TypeAdapter(
         | Command
         | AnswerEvent
         | ListenIn
+        | LiveStart
+        | LiveStop
         | Recordings,
         Field(discriminator="do"),
     ]

@@ -34,6 +34,7 @@ from patrolink.hub.talk import Event, What
 from patrolink.hub.tap import Tap
 from patrolink.hub.trace import Trace
 from patrolink.hub.uploads import Uploads
+from patrolink.hub.watching import Sent, Watching
 from patrolink.keys import DeviceKey
 
 _ACTIONS = {name: code for code, name in NAMES["command", "action"].items()}
@@ -77,6 +78,7 @@ class Hub:
         if place.hub.uploads:
             authorization = Authorization(self._key_of)
             self.uploads = Uploads(place.clips, authorization, place.site.clips_gb << 30, self.metrics, self.audit)
+        self.live = Watching(place.hub, self.metrics, self.roster.devices, self._command, self.audit, self._tell_desks)
         self._addresses_path = place.state / "addresses.json"
         self._broker: Broker | None = None
         self._load_addresses()
@@ -106,6 +108,7 @@ class Hub:
             loop.add_signal_handler(number, stop.set)
         async with contextlib.AsyncExitStack() as stack:
             stack.callback(self.relay.close)
+            stack.callback(self.live.close)
             self._broker = Broker(self.place, self.metrics, self._on_uplink)
             await self._broker.start()
             stack.push_async_callback(self._broker.close)
@@ -116,6 +119,7 @@ class Hub:
             if self.uploads is not None:
                 stack.push_async_callback((await self._serve_uploads(self.uploads)).cleanup)
             self.relay.start()
+            self.live.begin()
             gc.collect()
             gc.freeze()  # thousands of devices and keys that stay: a collection would stop the relay to visit them
             tasks = [asyncio.ensure_future(job) for job in (self._tick(), self._purge())]
@@ -200,6 +204,7 @@ class Hub:
         self._tell_desks({"type": row["message"], **row})
         if row["message"] == "answer":
             self.audit(device.name, "answer", command=row["command_id"], result=row["result"], text=row["text"])
+            self.live.answered(row)
         elif row["ack_wanted"] and self.place.at_home and self._broker is not None:
             self._broker.answer(device.name, row["event_id"])
 
@@ -310,6 +315,7 @@ class Hub:
         """A desk is closed."""
         if desk in self._desks:
             self._desks.remove(desk)
+            self.live.leave(desk)
 
     def _tell_desks(self, what: dict[str, Any]) -> None:
         for desk in self._desks:
@@ -345,7 +351,9 @@ class Hub:
             raise UserError(f"no command {action!r}; there are {', '.join(_ACTIONS)}")
         if action == "call" and value == _AMBIENT:
             raise UserError("listening in is a command of its own, with a reason")
-        return self._command(operator, device, action, number, name, value)
+        if action.startswith("live_view"):
+            raise UserError("live view has requests of its own: live_start and live_stop")
+        return self._command(operator, device, action, number, name, value).id
 
     def listen_in(self, operator: str, device: str, reason: str) -> int:
         """Ask a device to open its microphone to its private group. UserError unless the site's policy allows it."""
@@ -355,19 +363,19 @@ class Hub:
             raise UserError("this site does not allow listening in; its policy is `ambient_listening` in the site file")
         if not reason.strip():
             raise UserError("listening in needs a reason, for the audit log")
-        return self._command(operator, device, "call", self.roster.private(device), "", _AMBIENT)
+        return self._command(operator, device, "call", self.roster.private(device), "", _AMBIENT).id
 
-    def _command(self, operator: str, device: str, action: str, number: int | None, name: str, value: str) -> int:
+    def _command(self, operator: str, device: str, action: str, number: int | None, name: str, value: str) -> Sent:
         if device not in self.roster.devices or self._broker is None:
             raise UserError(f"no device {device!r} at this site; its key has to be in {self.place.site.keys}")
         texts = {"operator": operator.encode()[:40], "name": name.encode(), "value": value.encode()}
         if len(texts["name"]) > 40 or len(texts["value"]) > 120:
             raise UserError("a command's name has at most 40 bytes, its value 120")
-        command = self._commands.take()
-        facts = {"command_id": command, "action": _ACTIONS[action], "expires_ms": unix_ms() + _COMMAND_MS}
+        command, expires_ms = self._commands.take(), unix_ms() + _COMMAND_MS
+        facts = {"command_id": command, "action": _ACTIONS[action], "expires_ms": expires_ms}
         self.audit(operator, "command", device=device, command=command, action=action, number=number, value=value)
         self._broker.send(device, COMMAND, {**facts, "number": number, **texts})
-        return command
+        return Sent(command, expires_ms)
 
     def answer_event(self, operator: str, device: str, event_id: int, how: str) -> None:
         """Have a dispatcher take or resolve an event: the wearer and all desks are told."""
