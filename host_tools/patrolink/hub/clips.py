@@ -1,0 +1,271 @@
+"""The clips of a site: who signs them, what the verdict is, what devices and desks are told; and who looked at them.
+
+A device's first `clip_manifest` pins its signing key (`<clips>/signers.toml`); another one is taken only under the
+device's tag as well, and is told to all. A clip whose files are all here is verified in a thread, one after the other;
+`clip_state` `verified` lets the device release it, `damaged` has it send the clip again, three times at most.
+"""
+
+import asyncio
+import contextlib
+import shutil
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+from patrolink.clips import segment, verify
+from patrolink.clips.findings import GAPS, TAMPERED, VALID
+from patrolink.clips.keys import EvidenceKey
+from patrolink.decoding import Row
+from patrolink.errors import UserError
+from patrolink.hub import cliprack, state
+from patrolink.hub.access import Access
+from patrolink.hub.broker import unix_ms
+from patrolink.hub.cliprack import Clip
+from patrolink.hub.metrics import Metrics
+from patrolink.hub.uploads import NAME, Uploads
+
+SIGNERS = "signers.toml"
+_VERIFIED, _DAMAGED = 5, 7  # clip_state.state
+_AGAIN = 3  # times that a device is told to send a clip again
+_LISTED = 200
+_DAY_MS = 86_400_000
+
+Key = tuple[str, int]
+
+
+class Clips:
+    """
+    state_of  function(device, values): sends clip_state to a device
+    tell      function(message): to all desks
+    audit     function(who, what, **facts)
+    """
+
+    def __init__(
+        self, folder: Path, uploads: Uploads, evidence: EvidenceKey | None, metrics: Metrics, audit: Callable[..., None]
+    ) -> None:
+        self._folder, self._uploads, self._evidence = folder, uploads, evidence
+        self._metrics, self._audit = metrics, audit
+        self._opening = threading.Lock()  # the evidence key
+        self.state_of: Callable[[str, dict[str, Any]], None] = lambda device, values: None
+        self.tell: Callable[[dict[str, Any]], None] = lambda message: None
+        self._clips: dict[Key, Clip] = {}
+        for path in sorted(folder.glob("*/[0-9][0-9][0-9][0-9][0-9][0-9]")):
+            self._clips[path.parent.name, int(path.name)] = cliprack.load(path)
+        there = folder / SIGNERS
+        self._signers = verify.signers(there) if there.exists() else {}
+        self._waiting: asyncio.Queue[Key] = asyncio.Queue()
+        self._queued: set[Key] = set()
+        self.access: Access | None = None
+        self._no_access = ""
+        try:
+            self.access = Access(folder / "access.jsonl")
+        except UserError as e:
+            self._no_access = str(e)
+            self._audit("", "access log refused", text=self._no_access)
+        uploads.taken, uploads.moved = self._taken, self._moved
+        metrics.gauges["clips"] = lambda: len(self._clips)
+        for key, it in self._clips.items():
+            if not it.verdict:
+                self._look_at(key)
+
+    # --- what devices say and send ------------------------------------------------------------------------------------
+
+    def manifest(self, row: Row) -> None:
+        """A clip_manifest has come under the device's tag."""
+        device, number = row["device"], row["clip_id"]
+        if not 0 <= number < 1_000_000:
+            return
+        self._pin(device, row["signer"])
+        it = self._clip(device, number)
+        told = {name: value for name, value in row.items() if name not in ("counter", "time", "message")}
+        if it.told and (it.told["chain"], it.told["signer"]) != (told["chain"], told["signer"]):
+            # The first one stands: the clip that comes is held to it.
+            self._audit(device, "clip told otherwise", clip=number, chain=told["chain"], before=it.told["chain"])
+        elif not it.told:
+            it.told = told
+            it.save()
+        if it.verdict in (VALID, GAPS):
+            self._say(it, _VERIFIED)
+        else:
+            self._look_at((device, number))
+        self._show(it)
+
+    def _pin(self, device: str, signer: str) -> None:
+        known = self._signers.setdefault(device, [])
+        if signer in known:
+            return
+        what = "signer changed" if known else "signer"
+        self._audit(device, what, signer=signer, known=list(known))
+        known.append(signer)
+        lines = [f'"{name}" = {keys}'.replace("'", '"') for name, keys in sorted(self._signers.items()) if keys]
+        state.write(self._folder / SIGNERS, ("[signers]\n" + "\n".join(lines) + "\n").encode())
+        if what == "signer changed":
+            self.tell({"type": "signer", "device": device, "signer": signer})
+
+    def _clip(self, device: str, number: int) -> Clip:
+        folder = self._folder / device / f"{number:06d}"
+        return self._clips.setdefault((device, number), Clip(device, number, folder))
+
+    def _taken(self, device: str, number: int, name: str) -> None:
+        it = self._clip(device, number)
+        it.scan()
+        self._look_at((device, number))
+        self._show(it)
+
+    def _moved(self, device: str, number: int) -> None:
+        self._show(self._clip(device, number))
+
+    def _look_at(self, key: Key) -> None:
+        if key not in self._queued:
+            self._queued.add(key)
+            self._waiting.put_nowait(key)
+
+    # --- verdicts -----------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Verify what comes, one clip after the other."""
+        while True:
+            key = await self._waiting.get()
+            self._queued.discard(key)
+            it = self._clips.get(key)
+            try:
+                if it is not None and await asyncio.to_thread(it.complete):
+                    await self._verify(it)
+            except (OSError, UserError) as e:
+                self._metrics.counts["storage_failed"] += 1
+                self._audit(key[0], "clip not verified", clip=key[1], text=str(e))
+
+    async def _verify(self, it: Clip) -> None:
+        found = await asyncio.to_thread(self._verdict, it)
+        before, it.verdict = it.verdict, found.verdict
+        it.findings = [finding.facts() for finding in found.findings]
+        it.ended_ms = unix_ms()
+        self._metrics.counts[f"clips {found.verdict}"] += 1
+        if found.verdict != before:
+            self._audit(it.device, "clip verified", clip=it.number, verdict=found.verdict, findings=it.findings[:20])
+        if found.verdict in (VALID, GAPS):
+            self._thinned(it.device, found.manifest.accesses)
+            self._say(it, _VERIFIED)
+        elif found.verdict == TAMPERED and it.damaged < _AGAIN:
+            it.damaged += 1
+            await asyncio.to_thread(it.set_aside, it.ended_ms)
+            it.scan()
+            self._say(it, _DAMAGED)
+        await asyncio.to_thread(it.save)
+        self._show(it)
+
+    def _thinned(self, device: str, accesses: list[dict[str, Any]]) -> None:
+        """Take what a device tells that it dropped for want of room: those clips are all here without it."""
+        for said in accesses:
+            number, stems = said.get("clip"), said.get("segs")
+            if said["access"] == "thinned" and isinstance(number, int) and isinstance(stems, list):
+                it = self._clips.get((device, number))
+                if it is not None and not it.verdict:
+                    it.thinned += [f"{stem}.pls" for stem in stems]
+                    self._look_at((device, number))
+
+    def _verdict(self, it: Clip) -> verify.Verdict:
+        with self._opening:
+            found = verify.clip(it.folder, self._signers, self._evidence)
+        found.findings += it.against_told(found.manifest)
+        chain = [found]
+        earlier = [n for device, n in self._clips if device == it.device and n < it.number]
+        before = self._clips.get((it.device, max(earlier, default=-1)))
+        said = before.read() if before else None
+        if before is not None and said is not None:
+            chain.insert(0, verify.Verdict(before.folder, before.number, said))
+        verify.link(chain)
+        return found
+
+    def _say(self, it: Clip, told: int) -> None:
+        values = {"clip_id": it.number, "state": told, "bytes_done": min(sum(it.sizes.values()), (1 << 32) - 1)}
+        self.state_of(it.device, {**values, "time_ms": unix_ms()})
+
+    # --- dispatchers --------------------------------------------------------------------------------------------------
+
+    def rows(self, device: str | None = None, limit: int = _LISTED) -> list[dict[str, Any]]:
+        """Return clips as desks see them, newest first, numbers that are missing among them."""
+        rows = [self._row(it) for it in self._clips.values() if device in (None, it.device)]
+        for name in {it.device for it in self._clips.values()} if device is None else {device}:
+            there = {n for d, n in self._clips if d == name}
+            gone = sorted(set(range(min(there, default=0), max(there, default=0))) - there)[-limit:]
+            rows += [{"device": name, "clip": n, "state": "missing", "time": None, "verdict": ""} for n in gone]
+        rows.sort(key=lambda row: (row["time"] or self._after(row["device"], row["clip"]), row["clip"]), reverse=True)
+        return rows[:limit]
+
+    def _after(self, device: str, number: int) -> str:
+        """Return when the first clip after a missing one was, so that it stands beside it."""
+        later = [it for (d, n), it in self._clips.items() if d == device and n > number]
+        return (self._row(min(later, key=lambda it: it.number))["time"] or "") if later else ""
+
+    def _row(self, it: Clip) -> dict[str, Any]:
+        return it.row(self._uploads.coming(it.device, it.number), self._evidence is not None)
+
+    def _show(self, it: Clip) -> None:
+        self.tell({"type": "clip", **self._row(it)})
+
+    def look(self, who: str, what: str, **facts: Any) -> None:
+        """Write down who does what, before it is done; UserError when it cannot be."""
+        if self.access is None:
+            raise UserError(f"nobody may look at clips while it cannot be written down: {self._no_access}")
+        self.access.write(who, what, **facts)
+
+    def get(self, device: str, number: int) -> Clip:
+        """Return a clip; UserError when there is none."""
+        it = self._clips.get((device, number))
+        if it is None:
+            self._none(f"no clip {number} of {device!r} is here")
+        return it
+
+    def detail(self, device: str, number: int) -> dict[str, Any]:
+        """Return a clip's row, and its files with their bytes."""
+        it = self.get(device, number)
+        return {**self._row(it), "files": [{"name": name, "bytes": size} for name, size in sorted(it.sizes.items())]}
+
+    def file(self, device: str, number: int, name: str) -> Path:
+        """Return where a file of a clip is; UserError when it is not here."""
+        it = self.get(device, number)
+        if not NAME.fullmatch(name) or name not in it.sizes:
+            self._none(f"clip {number} of {device} has no file {name[:40]!r} here")
+        return it.folder / name
+
+    @property
+    def signers(self) -> Path:
+        """Where the keys are that devices sign with."""
+        return self._folder / SIGNERS
+
+    def picture(self, device: str, number: int) -> bytes:
+        """Return a clip's picture, a JPEG, deciphered in memory; for a thread. UserError when there is none to see."""
+        it = self.get(device, number)
+        if self._evidence is None:
+            self._none("this hub has no evidence key, so it shows no pictures")
+        if not it.picture:
+            self._none(f"clip {number} of {device} has no picture here")
+        with self._opening:
+            found = segment.read(it.folder / it.picture, self._evidence)
+        return found.file()
+
+    def _none(self, text: str) -> NoReturn:
+        raise UserError(text)
+
+    def preserve(self, device: str, number: int) -> None:
+        """Keep a clip here over its retention."""
+        it = self.get(device, number)
+        it.kept = True
+        it.save()
+        self._show(it)
+
+    # --- retention ----------------------------------------------------------------------------------------------------
+
+    async def purge(self, days: int) -> None:
+        """Delete what is older than the site keeps, and nobody wanted kept; each is written down first."""
+        limit_ms = unix_ms() - days * _DAY_MS
+        for key, it in list(self._clips.items()):
+            if it.ended_ms and it.ended_ms < limit_ms and not it.kept:
+                with contextlib.suppress(UserError):  # not written down: it stays
+                    self.look("retention", "deleted", device=it.device, clip=it.number, verdict=it.verdict)
+                    del self._clips[key]
+                    await asyncio.to_thread(shutil.rmtree, it.folder, True)
+                    self._uploads.removed(it.device, sum(it.sizes.values()))
+                    self.tell({"type": "clip gone", "device": it.device, "clip": it.number})
