@@ -8,6 +8,8 @@ EINPROGRESS = 115
 ECONNRESET = 104
 _IPPROTO_TCP = 6
 _TCP_NODELAY = 1
+_SO_SNDBUF = 7
+_SEND_BUFFER = 16384  # bytes: what is in the kernel, voice and events stand behind
 
 
 class TcpSocket:
@@ -17,6 +19,10 @@ class TcpSocket:
         self._net = net
         self._sock = socket.socket()
         self._poll = select.poll()
+        try:
+            self._sock.setsockopt(socket.SOL_SOCKET, _SO_SNDBUF, _SEND_BUFFER)
+        except OSError:
+            pass  # a stack that does not let its buffers be chosen has small ones
 
     def connect(self, address):
         host, port = address

@@ -18,8 +18,10 @@ class Hub:
         self.requests = []
         self.taken = 0
         self.refuses = False
+        self.connections = 0
 
     def connection(self, net):
+        self.connections += 1
         return _Connection(self)
 
 

@@ -6,7 +6,6 @@ import struct
 from patrolink_protocol import frame
 from patrolink_protocol.native import const
 
-PATCH = const(262144)  # bytes of one request: what the hub has, it tells so often
 WHOLE = const(32768)  # a file up to this goes with its creation: one round trip
 _LINE = const(512)  # bytes of a line of an answer that are looked at
 _HEAD = const(8192)  # bytes of an answer's head
@@ -191,8 +190,11 @@ class Transfer:
         """The connection is gone: what the hub has is to be asked for."""
         self._sure = False
 
-    def ask(self, unix_ms):
-        """Return (method, head, n): the next request; its body are the n bytes of the file from `offset` on."""
+    def ask(self, unix_ms, most):
+        """Return (method, head, n): the next request; its body are the n <= `most` bytes of the file from `offset` on.
+
+        A file of up to WHOLE bytes is not divided.
+        """
         item = self.item
         self._n = 0
         if self.url is None:
@@ -206,7 +208,7 @@ class Transfer:
             head = self._client.head("HEAD", self.url, unix_ms, (), None)
         else:
             self._method = "PATCH"
-            self._n = min(PATCH, item.bytes - self.offset)
+            self._n = min(most, item.bytes - self.offset)
             head = self._client.head("PATCH", self.url, unix_ms, (("Upload-Offset", str(self.offset)),), self._n)
         return self._method, head, self._n
 

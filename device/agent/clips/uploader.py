@@ -3,13 +3,16 @@
 It is stepped from the main loop, sends little at a time, and makes way: for voice, and for an event that waits.
 """
 
+from agent.clips.pace import Pace
 from agent.clips.tus import Fault, GiveUp, Reply, Transfer
 from compat.stream import Network
 from patrolink_protocol.native import const
 
 BUFFER = const(1024)  # bytes of one send, and of one read
-_BURST_MS = const(40)  # of the rate, sent in one go at most
 _SENDS = const(4)  # of one step
+_STEP_MS = const(5)
+_SLICE_MS = const(5)  # of waiting, for the voice that goes on meanwhile
+_ANSWER_MS = const(10)
 _QUIET_MS = const(2000)  # after voice
 _LOOK_MS = const(1000)  # for a file to send
 _SILENCE_MS = const(30000)  # until the hub is given up
@@ -27,6 +30,7 @@ class Way(Network):
 
     def __init__(self, now_ms, idle, raw, makes_way):
         Network.__init__(self, now_ms, idle, raw, _OPEN_MS, BUFFER)
+        self.slice_ms = _SLICE_MS
         self.makes_way = makes_way
 
     def await_(self, raw, writing, deadline):
@@ -41,7 +45,7 @@ class Uploader:
     client   agent.clips.tus.Client
     net      Way
     address  (host, port)
-    kbps     never faster than this, in kbit/s
+    kbps     never faster than this, in kbit/s; slower where the way is (agent.clips.pace)
     unix     function(monotonic ms) -> unix ms, 0 when not known
     backoff  agent.link.backoff.Backoff
     faults   what a connection may raise
@@ -52,8 +56,7 @@ class Uploader:
         self._client = client
         self._net = net
         self._address = address
-        self._kbps = kbps
-        self._burst = max(kbps * _BURST_MS // 8, BUFFER)
+        self.pace = Pace(kbps, BUFFER)
         self._unix = unix
         self._backoff = backoff
         self._log = log
@@ -62,8 +65,7 @@ class Uploader:
         self._head = b""  # of the request, what is left of it
         self._at = self._end = 0  # of the file, what is left of the request's body
         self._out = self._out_n = 0  # of the buffer, what is left of it
-        self._tokens = 0  # bits that may be sent now
-        self._token_ms = None
+        self._n = 0  # bytes of the request's body
         self._quiet_ms = None  # until when voice wants the way for itself
         self._retry_ms = self._heard_ms = 0
         self._aside = {}
@@ -75,7 +77,7 @@ class Uploader:
         if busy:
             self._quiet_ms = now + _QUIET_MS
         if urgent or (self._quiet_ms is not None and now < self._quiet_ms):
-            self._token_ms = None
+            self.pace.rest()
             self._heard_ms = now  # it is we who are silent
             return _LOOK_MS if urgent or busy else self._quiet_ms - now
         self._quiet_ms = None
@@ -103,12 +105,12 @@ class Uploader:
             if self._raw is None:
                 self._open()
             self._ask(unix_ms)
-        self._earn(now)
+        self.pace.earn(now)
         self._send()
         self._receive(now)
         if now - self._heard_ms > _SILENCE_MS:
             raise OSError(_ETIMEDOUT)
-        return _BURST_MS >> 1
+        return _ANSWER_MS if self._whole() else max(_STEP_MS, min(self.pace.wait_ms(), _ANSWER_MS))
 
     def _choose(self):
         """Take the most important file; False when there is none."""
@@ -123,44 +125,40 @@ class Uploader:
         raw = self._net.raw(self._net)
         self._raw = raw
         raw.connect(self._address)
-        self._token_ms = None
+        self.pace.afresh()
 
     def _ask(self, unix_ms):
         transfer = self._transfer
-        method, head, n = transfer.ask(unix_ms)
+        method, head, n = transfer.ask(unix_ms, self.pace.size())
         self._head = memoryview(head)
         self._at = transfer.offset
         self._end = transfer.offset + n
+        self._n = n
         self._out = self._out_n = 0
         self._reply = Reply(method)
         self._heard_ms = self._net.now_ms()
+        self.pace.begin(self._heard_ms)
 
-    def _earn(self, now):
-        """What the rate allows since the last time: not more than a burst, so no queue grows on the way."""
-        if self._token_ms is None:
-            self._tokens = self._burst << 3
-        else:
-            self._tokens = min(self._tokens + (now - self._token_ms) * self._kbps, self._burst << 3)
-        self._token_ms = now
+    def _whole(self):
+        """Whether all of the request has gone."""
+        return not len(self._head) and self._at == self._end and self._out == self._out_n
 
     def _send(self):
         for _ in range(_SENDS):
-            most = self._tokens >> 3
-            if most <= 0:
+            head = len(self._head) > 0
+            if not head and self._out == self._out_n and not self._fill():
                 return
-            if len(self._head):
-                n = self._raw.send(self._head[:most])
-                self._head = self._head[n:]
-            else:
-                if self._out == self._out_n and not self._fill():
-                    return
-                n = self._raw.send(self._net.out[self._out : min(self._out_n, self._out + most)])
-                self._out += n
+            piece = self._head[:BUFFER] if head else self._net.out[self._out : self._out_n]
+            n = self._raw.send(piece) if self.pace.may(len(piece)) else 0
             if not n:
                 return
+            if head:
+                self._head = self._head[n:]
+            else:
+                self._out += n
             self.sent += n
-            self._tokens -= n << 3
             self._heard_ms = self._net.now_ms()  # the way takes something: it lives
+            self.pace.spend(n, self._whole(), self._heard_ms)
 
     def _fill(self):
         """Take the next bytes of the file into the buffer; False when the request is whole."""
@@ -185,7 +183,7 @@ class Uploader:
         if not reply.done:
             return
         self._reply = None
-        if not reply.keep or len(self._head) or self._at < self._end or self._out < self._out_n:
+        if not reply.keep or not self._whole():
             self.hang_up()  # it answered before it had all: the rest would be taken for a request
         self._take(reply, now)
 
@@ -197,6 +195,8 @@ class Uploader:
         if transfer.created:
             transfer.created = False
             self._shelf.place(item.clip, item.name, transfer.url)
+        if transfer.offset == before + self._n:
+            self.pace.answered(self._n, now)
         if transfer.offset > before or transfer.done:
             self._backoff.reset()
         if wait:
