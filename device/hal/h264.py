@@ -25,7 +25,7 @@ _MS = Fraction(1, 1000)
 class H264:
     """
     A container of the recorder: H.264, and AAC with it, in MP4 that is made of fragments of a fifth of a second. Cut
-    anywhere, it plays up to the last whole one. Each second has a key frame.
+    after any of them, it plays; the sink gets whole ones. Each second has a key frame.
 
     width, height  of the film, an odd one less 1; a picture of another size is scaled
     sound          there is a track of sound; it is silent while none comes
@@ -41,7 +41,7 @@ class H264:
         self._sound = sound
 
     def begin(self, sink):
-        """Begin a file. It goes to sink(time_ms, bytes) fragment by fragment."""
+        """Begin a file. It goes to sink(time_ms, bytes), one or more fragments at once."""
         self._sink = sink
         self._waiting = bytearray()
         self._now = 0
@@ -49,6 +49,7 @@ class H264:
         self._key = -_KEY_MS  # of the last key frame
         self._said = 0  # samples that are encoded
         self._voice = bytearray()  # those that are to be
+        self._hears = False
         # Its header waits for the first fragment: only then the muxer knows by what AAC begins too early.
         options = {"movflags": "empty_moov+delay_moov+default_base_moof", "frag_duration": str(_FRAGMENT_US)}
         self._file = av.open(self, "w", format="mp4", options={**options, "flush_packets": "1"})
@@ -94,7 +95,7 @@ class H264:
             self._key = self._now
             frame.pict_type = av.video.frame.PictureType.I
         self._mux(self._video, frame)
-        late = self._behind(self._now) - _LATE
+        late = self._behind(self._now) - (_LATE if self._hears else 0)
         if self._audio is not None and late > 0:
             self._hear(bytes(2 * min(late, _LONGEST)))
 
@@ -107,6 +108,7 @@ class H264:
             return  # twice the same time
         if _APART < behind <= _LONGEST:
             self._hear(bytes(2 * behind))
+        self._hears = True
         self._hear(pcm)
 
     def _behind(self, time_ms):
