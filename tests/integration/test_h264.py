@@ -98,12 +98,12 @@ def samples(data: bytes) -> tuple[float, np.ndarray]:
 
 
 def fragments(data: bytes) -> list[int]:
-    """Where the header and each fragment end."""
+    """Where the header, each fragment, and the index of them all end."""
     ends, at = [], 0
     while at < len(data):
         size, kind = struct.unpack_from(">I4s", data, at)
         at += size
-        if kind in (b"moov", b"mdat"):
+        if kind in (b"moov", b"mdat", b"mfra"):
             ends.append(at)
     assert at == len(data)
     return ends
