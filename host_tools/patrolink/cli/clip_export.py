@@ -1,0 +1,83 @@
+"""Make of clips what others play and read: a film with subtitles, the track, a contact sheet and an evidence sheet.
+
+H.264 is copied bit for bit, JPEG pictures are encoded anew; each picture keeps its time. The verdict and the hash of
+each file are written beside them. A clip that is tampered with or unverifiable is refused, or exported with --anyway:
+then its sheets say so, and the exit code is 1. What is altered is never shown.
+"""
+
+import argparse
+import contextlib
+import getpass
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from patrolink.cli import clip
+from patrolink.errors import UserError
+
+if TYPE_CHECKING:
+    from patrolink.clips.keys import EvidenceKey
+
+HELP = "make a film, a track and an evidence sheet of clips"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    clip.add_place(parser)
+    parser.add_argument("--out", metavar="DIR", required=True, help="folder that the files go to")
+    parser.add_argument("--by", metavar="NAME", help="who exports, for the sheet (default: the user here)")
+    parser.add_argument("--anyway", action="store_true", help="also what is tampered with or unverifiable")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def run(args: argparse.Namespace) -> int:
+    from patrolink.clips import export, sheet
+
+    evidence, folder, made = key(args), Path(args.out), []
+    found = [one for device in clip.verdicts(args) for one in device.clips]
+    code = clip.code_of(one.verdict for one in found)
+    for one in found:
+        export.refuse(one, args.anyway)
+    who = args.by or getpass.getuser()
+    for one in found:
+        with progress(args.quiet, one.name) as told:
+            out = export.write(one, evidence, folder, told)
+        now_ms = time.time_ns() // 1_000_000
+        sheet.write(out, folder, who, now_ms, evidence.id.hex())
+        export.seal(out, folder, who, now_ms)
+        made.append(export.facts(out))
+        if not args.json:
+            print(line(made[-1]), *out.files, sep="\n  ")
+        clip.tell(one)
+    if args.json:
+        print(json.dumps(made))
+    return code
+
+
+def key(args: argparse.Namespace) -> "EvidenceKey":
+    """Return the evidence key; UserError when none is named."""
+    evidence = clip.evidence(args)
+    if evidence is None:
+        raise UserError("clips are encrypted; give the site's evidence key with --evidence-key FILE")
+    return evidence
+
+
+def line(facts: dict[str, object]) -> str:
+    """Return what was shown of a clip, for people."""
+    return (
+        "{device} clip {clip}: {verdict}; {trigger}, {frames} pictures in {seconds:.1f} s, "
+        "{positions} positions".format(seconds=int(str(facts["duration_ms"])) / 1000, **facts)
+    )
+
+
+@contextlib.contextmanager
+def progress(quiet: bool, name: str) -> Iterator[Callable[[int, int], None]]:
+    """Give a function that tells how far it is, on standard error when that is a terminal."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=quiet or not console.is_terminal) as bar:
+        task = bar.add_task(name)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -1,0 +1,269 @@
+"""A clip for others: film, subtitles, track, contact sheet; each file with its hash, and the verdict beside them."""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from patrolink_protocol import clip
+
+from patrolink import __version__
+from patrolink.clips import contact, movie, timeline
+from patrolink.clips.findings import TAMPERED, UNVERIFIABLE
+from patrolink.clips.keys import EvidenceKey
+from patrolink.clips.segment import Segment
+from patrolink.clips.story import Story
+from patrolink.clips.verify import Verdict
+from patrolink.decoding import rfc3339
+from patrolink.errors import UserError
+from patrolink.report import formats
+
+_NO_EVENT = 0xFFFFFFFF
+Told = Callable[[int, int], None]
+
+
+@dataclass
+class Export:
+    """What was made of a clip.
+
+    files   in the order in which they were made
+    copied  whether the film's pictures are the device's bit for bit
+    frames  pictures that could be shown
+    """
+
+    found: Verdict
+    parts: list[timeline.Part]
+    story: Story
+    shots: contact.Contact
+    events: list[tuple[int, str]]
+    copied: bool
+    with_sound: bool
+    size: tuple[int, int]
+    frames: int = 0
+    files: list[Path] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """What its files are named by: device and clip."""
+        return name_of(self.found)
+
+    @property
+    def duration_ms(self) -> int:
+        """From the begin of the first segment to the end of the last one."""
+        return self.parts[-1].at_ms + self.parts[-1].ms if self.parts else 0
+
+    @property
+    def photo(self) -> bool:
+        """Whether it is pictures and no film."""
+        return bool(self.found.manifest.head["codec"] == clip.CODECS[clip.JPEG])
+
+
+def name_of(found: Verdict) -> str:
+    """Return what the files of a clip are named by."""
+    device = re.sub(r"[^A-Za-z0-9._-]", "_", found.folder.resolve().parent.name)
+    return f"{device}-clip-{found.number:06d}"
+
+
+def title(found: Verdict) -> str:
+    """Return what a clip is called."""
+    return f"{found.manifest.head['device']}, clip {found.number}: {contact.word(found.manifest.head['trigger'])}"
+
+
+def event_of(number: int) -> int | None:
+    """Return the event's number that a manifest tells, None when it belongs to none."""
+    return None if number == _NO_EVENT else number
+
+
+def refuse(found: Verdict, anyway: bool) -> None:
+    """UserError for a clip that proves nothing, unless it is wanted all the same, and for one that says nothing."""
+    if stamp(found) and not anyway:
+        first = next(it for it in found.findings if it.grade == found.verdict)
+        raise UserError(
+            f"{found.name} is {found.verdict}: {first.where}: {first.words}; "
+            "with --anyway it is exported all the same, and its sheet says so"
+        )
+    if not found.manifest.head:
+        raise UserError(f"{found.name}: its manifest has no head, so nothing can be shown; get the clip anew")
+
+
+def stamp(found: Verdict) -> str:
+    """Return what stands across the sheets of a clip that proves nothing, "" of another."""
+    return found.verdict.upper() if found.verdict in (TAMPERED, UNVERIFIABLE) else ""
+
+
+def show(found: Verdict, evidence: EvidenceKey, told: Told) -> Export:
+    """Go through a clip once, for what it tells and the pictures of its contact sheet. UserError: nothing is readable.
+
+    told  is called with parts done and all
+    """
+    out = _begin(found, evidence)
+    for part, it in _each(out, evidence, told):
+        for time_ms, picture in timeline.pictures(it):
+            _take(out, part, it, time_ms, picture)
+    return _shown(out)
+
+
+def write(found: Verdict, evidence: EvidenceKey, folder: Path, told: Told) -> Export:
+    """Write all files but the evidence sheet into a folder. UserError: nothing is readable, or they are there already.
+
+    told  is called with parts done and all
+    """
+    out = _begin(found, evidence)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if there := sorted(folder.glob(f"{out.name}*")):
+            raise UserError(f"{there[0]}: is there already, and an export replaces none; name another folder")
+        if out.photo:
+            _photo(out, evidence, folder, told)
+        else:
+            _film(out, evidence, folder, told)
+        _shown(out)
+        _track(out, folder)
+        out.files.append(sheet(out, folder))
+    except OSError as e:
+        raise UserError(f"{e.filename or folder}: {e.strerror}; name a folder that can be written with --out") from None
+    return out
+
+
+def sheet(out: Export, folder: Path) -> Path:
+    """Write the contact sheet into a folder and return its path."""
+    first = rfc3339(out.story.unix_ms(0))
+    when = f"{first[:10]} {first[11:19]} UTC" if first else "time not known"
+    below = f"{when}, {out.duration_ms / 1000:.1f} s, {out.frames} pictures. Verdict: {out.found.verdict}"
+    path = folder / f"{out.name}-contact.png"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        out.shots.png(path, title(out.found), below, stamp(out.found))
+    except OSError as e:
+        raise UserError(f"{path}: {e.strerror}; name a folder that can be written with --out") from None
+    return path
+
+
+def seal(out: Export, folder: Path, who: str, now_ms: int) -> None:
+    """Write what was judged and made: the facts as JSON, and hashes as `sha256sum -c` takes them."""
+    path = folder / f"{out.name}.json"
+    sums = {it.name: hashlib.sha256(it.read_bytes()).hexdigest() for it in out.files}
+    told = {**facts(out), "exported_by": who, "exported_ms": now_ms, "patrolink": __version__, "sha256": sums}
+    path.write_text(json.dumps({**told, "files": list(sums)}, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    sums[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    listed = folder / f"{out.name}.sha256"
+    listed.write_text("".join(f"{digest}  {name}\n" for name, digest in sums.items()), encoding="utf-8")
+    out.files += [path, listed]
+
+
+def facts(out: Export) -> dict[str, Any]:
+    """Return what was shown, as JSON takes it."""
+    return {
+        **out.found.facts(),
+        "event": event_of(out.found.manifest.head["event"]),
+        "start_ms": out.story.unix_ms(0),
+        "duration_ms": out.duration_ms,
+        "frames": out.frames,
+        "copied": out.copied,
+        "sound": out.with_sound,
+        "positions": sum(fix.lat_deg is not None for _, fix in out.story.fixes),
+        "left_out": {part.path.name: part.fault for part in out.parts if part.fault},
+        "files": [str(path) for path in out.files],
+    }
+
+
+def _begin(found: Verdict, evidence: EvidenceKey) -> Export:
+    parts = timeline.parts(found, evidence)
+    if parts and all(part.fault for part in parts):
+        raise UserError(f"{found.name}: nothing of it can be shown: {parts[0].fault}")
+    marks = _events(found, parts)
+    duration_ms = parts[-1].at_ms + parts[-1].ms if parts else 0
+    headers = [part.header for part in parts if part.header is not None]
+    kinds = {part.kind for part in parts if not part.fault}
+    return Export(
+        found,
+        parts,
+        Story(found.manifest.head["device"]),
+        contact.Contact(duration_ms, marks),
+        marks,
+        len(kinds) == 1 and b"" not in kinds,
+        any(header.flags & clip.SOUND for header in headers),
+        (headers[0].width, headers[0].height) if headers else (0, 0),
+    )
+
+
+def _shown(out: Export) -> Export:
+    if not out.frames:
+        raise UserError(f"{out.found.name}: no picture in it can be decoded; see `patrolink clip verify`")
+    return out
+
+
+def _events(found: Verdict, parts: list[timeline.Part]) -> list[tuple[int, str]]:
+    """Return (ms of the clip, trigger) of each event. It may name a picture: then the segment after that is meant."""
+    out = []
+    for mark in found.manifest.marks:
+        after = [part for part in parts if part.stem >= mark["seg"]]
+        if after:
+            within = mark["at_ms"] if after[0].stem == mark["seg"] else 0
+            out.append((after[0].at_ms + within, mark["mark"]))
+    return out
+
+
+def _each(out: Export, evidence: EvidenceKey, told: Told) -> Iterator[tuple[timeline.Part, Segment]]:
+    """Give the parts that can be shown, taking what they tell; tell how far it is."""
+    total = sum(not part.fault for part in out.parts)
+    told(0, total)
+    for n, (part, it) in enumerate(timeline.opened(out.parts, evidence), 1):
+        out.story.take(part, it)
+        yield part, it
+        told(n, total)
+
+
+def _take(out: Export, part: timeline.Part, it: Segment, time_ms: int, picture: timeline.Picture) -> None:
+    out.frames += 1
+    out.shots.take(part.at_ms + time_ms, timeline.unix_ms(part, it, time_ms), picture)
+
+
+def _photo(out: Export, evidence: EvidenceKey, folder: Path, told: Told) -> None:
+    """The pictures as the device made them."""
+    for n, (part, it) in enumerate(_each(out, evidence, told)):
+        path = folder / (f"{out.name}-{n + 1}.jpg" if n else f"{out.name}.jpg")
+        path.write_bytes(it.file())
+        out.files.append(path)
+        for time_ms, picture in timeline.pictures(it):
+            _take(out, part, it, time_ms, picture)
+
+
+def _film(out: Export, evidence: EvidenceKey, folder: Path, told: Told) -> None:
+    path, subtitles = folder / f"{out.name}.mp4", folder / f"{out.name}.srt"
+    film = None
+    for part, it in _each(out, evidence, told):
+        if film is None:
+            film = movie.Movie(path, it, out.copied, out.with_sound, _tags(out))
+        if out.copied:
+            film.copy(part.at_ms, it)
+        for time_ms, picture in timeline.pictures(it):
+            _take(out, part, it, time_ms, picture)
+            if not out.copied:
+                film.encode(part.at_ms + time_ms, picture())
+        film.hear(part.at_ms, it)
+    if film is None:
+        return
+    begins_ms = film.start_ms or 0
+    lines = out.story.lines(begins_ms, max(out.duration_ms, begins_ms + 1))
+    film.close(lines)
+    subtitles.write_text(movie.srt(lines), encoding="utf-8")
+    out.files += [path, subtitles]
+
+
+def _tags(out: Export) -> dict[str, str]:
+    found = out.found
+    begun = rfc3339(next((part.unix_ms for part in out.parts if part.unix_ms), None))
+    tags = {"title": title(found), "comment": f"exported by patrolink {__version__}; verdict: {found.verdict}"}
+    return tags | ({"creation_time": begun} if begun else {})
+
+
+def _track(out: Export, folder: Path) -> None:
+    for form in ("gpx", "geojson"):
+        path = folder / f"{out.name}.{form}"
+        with path.open("w", encoding="utf-8", newline="") as f:
+            formats.WRITERS[form](out.story.rows(), f)
+        out.files.append(path)

@@ -1,0 +1,87 @@
+"""What a clip's segments tell beside pictures and sound: when it was, and where the device was."""
+
+from dataclasses import dataclass, field
+
+from patrolink.clips import timeline
+from patrolink.clips.movie import Line
+from patrolink.clips.segment import Fix, Segment
+from patrolink.decoding import Row, rfc3339
+
+_FRESH_MS = 3000  # a position is shown no longer
+_LINE_MS = 1000
+
+
+@dataclass
+class Story:
+    """Times are in ms of the clip.
+
+    spans   (from, until, unix ms of its begin or None) of what was recorded
+    fixes   (when, position)
+    """
+
+    device: str
+    spans: list[tuple[int, int, int | None]] = field(default_factory=list)
+    fixes: list[tuple[int, Fix]] = field(default_factory=list)
+
+    def take(self, part: timeline.Part, it: Segment) -> None:
+        """Take in a segment."""
+        end_ms = max(part.ms, it.end_ms)
+        cuts = [0, *(at for at, _, _ in it.clocks if 0 < at < end_ms), end_ms]
+        for begin, end in zip(cuts, cuts[1:], strict=False):
+            self.spans.append((part.at_ms + begin, part.at_ms + end, timeline.unix_ms(part, it, begin)))
+        self.fixes += [(part.at_ms + fix.time_ms, fix) for fix in it.fixes]
+
+    def unix_ms(self, at_ms: int) -> int | None:
+        """Return the wall clock at a time of the clip; None when it is not known or nothing was recorded then."""
+        for begin, end, unix_ms in self.spans:
+            if begin <= at_ms < end and unix_ms is not None:
+                return unix_ms + at_ms - begin
+        return None
+
+    def rows(self) -> list[Row]:
+        """Return the positions as rows of a decoded capture, for what writes those."""
+        return [
+            {
+                "message": "position",
+                "time": rfc3339(fix.unix_ms),
+                "lat_deg": fix.lat_deg,
+                "lon_deg": fix.lon_deg,
+                "alt_m": fix.alt_m,
+                "speed_mps": fix.speed_mps,
+                "course_deg": fix.course_deg,
+                "hacc_m": fix.hacc_m,
+                "mode": fix.mode,
+                "device": self.device,
+            }
+            for _, fix in self.fixes
+        ]
+
+    def lines(self, start_ms: int, end_ms: int) -> list[Line]:
+        """Return a subtitle for each second of a film that begins at start_ms of the clip: time and place."""
+        out = []
+        for at_ms in range(start_ms, end_ms, _LINE_MS):
+            until = min(at_ms + _LINE_MS, end_ms)
+            covered = any(begin < until and at_ms < end for begin, end, _ in self.spans)
+            text = f"{self._when(at_ms)}\n{self._where(at_ms)}" if covered else "nothing was recorded here"
+            out.append(Line(at_ms - start_ms, until - start_ms, text))
+        return out
+
+    def _when(self, at_ms: int) -> str:
+        told = rfc3339(self.unix_ms(at_ms))
+        return f"{told[:10]} {told[11:23]} UTC" if told else "time not known"
+
+    def _where(self, at_ms: int) -> str:
+        near = [fix for when, fix in self.fixes if at_ms - _FRESH_MS < when <= at_ms + _LINE_MS // 2]
+        return words(near[-1]) if near else "no position"
+
+
+def words(fix: Fix) -> str:
+    """Return a position for people."""
+    if fix.lat_deg is None or fix.lon_deg is None:
+        return "no position"
+    parts = [f"{fix.lat_deg:.6f} {fix.lon_deg:.6f}"]
+    if fix.hacc_m is not None:
+        parts.append(f"±{fix.hacc_m:.0f} m")
+    if fix.speed_mps is not None:
+        parts.append(f"{fix.speed_mps * 3.6:.1f} km/h")
+    return "  ".join(parts)
