@@ -15,6 +15,7 @@ _VERIFIED, _DAMAGED = 5, 7  # clip_state.state
 _AGAIN_MS = 5000
 _LIVE_KBPS = 600
 _LONGEST_S = 86400
+_WEARER = "wearer"  # who did it
 
 
 def load(config):
@@ -25,7 +26,7 @@ def load(config):
         import agent.clips.vc0706
     if config["clips"]["upload"]:
         import agent.clips.uploader
-    import agent.clips.live
+    import agent.clips.live  # noqa: F401
     import compat.crypto  # noqa: F401
 
 
@@ -174,9 +175,9 @@ class Evidence:
             return False
         elif self._held:
             self._held = False
-            self._tell(_RECORDED, _BY_BUTTON, self._recorder.stop("", now))
+            self._tell(_RECORDED, _BY_BUTTON, self._recorder.stop(_WEARER, now))
         else:
-            number, _ = self.event(BUTTON, NO_EVENT, "", FOREVER)
+            number, _ = self.event(BUTTON, NO_EVENT, _WEARER, FOREVER)
             self._held = number is not None
             if self._held:
                 self._tell(_RECORDING, _BY_BUTTON, number)

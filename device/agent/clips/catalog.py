@@ -3,7 +3,6 @@
 import binascii
 
 from patrolink_protocol import clip as pc
-from patrolink_protocol import track
 
 from . import manifest
 from .journal import Journal
@@ -309,7 +308,7 @@ class Catalog:
         v["previous_chain"] = previous if any(previous) else b""
         v["codec"] = [c for c in pc.CODECS if pc.CODECS[c] == said["codec"]][0]
         v["signer"] = binascii.unhexlify(said["signer"])
-        v["event_id"] = track.UNKNOWN if said["event"] == NO_EVENT else said["event"]
+        v["event_id"] = None if said["event"] == NO_EVENT else said["event"]
         v["time_ms"] = said["time_ms"]
         if not clip.sos:
             v["trigger"] = pc.TRIGGERS.index(said["trigger"])

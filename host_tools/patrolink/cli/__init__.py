@@ -19,6 +19,7 @@ from patrolink.errors import UserError
 VERBS = (
     *("emulate", "call", "monitor", "decode", "pack", "fix", "boards", "devices", "hub", "talk", "listen", "floor"),
     "clip",
+    "incident",
 )
 
 

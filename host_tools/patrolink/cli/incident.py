@@ -29,7 +29,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from patrolink.cli.emulate import tidy_end
-    from patrolink.clips import keys, verify
     from patrolink.emulator import incident
     from patrolink.emulator.network import PROFILES
 

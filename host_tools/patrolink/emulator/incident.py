@@ -39,7 +39,7 @@ live_port = {live}
 
 @dataclass(frozen=True)
 class Plan:
-    """What to run; see `patrolink incident --help`. profile: of the modem's network, on a board that has only a modem."""
+    """What to run; see `patrolink incident --help`. profile: of the modem's network, on a board that has one only."""
 
     board: str
     film: Path
@@ -61,7 +61,7 @@ class Incident:
             raise UserError(f"board {plan.board} has no camera (`patrolink boards` lists what each can do)")
         if not plan.film.is_file():
             raise UserError(
-                f"{plan.film}: no film to show the camera; `make media` fetches one, or name one with --film"
+                f"{plan.film}: no film for the camera; `make media` fetches one, or name one with --film"
             )
         self.name = f"{plan.board}-1"
         for folder in (self.clips, self.out / self.name):
