@@ -1,0 +1,147 @@
+"""A Linux board's recorder with all its real parts, in real time: camera, stamp, H.264, sound, cipher, files.
+
+The film is build/media/bikes.mp4 at 640x480, 15 pictures a second; the voice comes from an emulated headset.
+"""
+
+import io
+import json
+import time
+from array import array
+from pathlib import Path
+
+import av
+import pytest
+from agent.clips.recorder import Recorder
+from agent.clips.shelf import Shelf
+from agent.clips.signer import Signer
+from agent.ears import Ears
+from hal import posix
+from hal.common import Clock, Files, Store
+from patrolink import home
+from patrolink.clips import keys, segment, verify
+from patrolink.clips.findings import VALID
+from patrolink.emulator.headset import Headset
+from patrolink_protocol import clip
+
+pytest.importorskip("cv2", reason="no OpenCV; pip install opencv-python-headless")
+from hal import h264  # noqa: E402
+from hal.audio import Microphone  # noqa: E402
+
+FILM = home.root() / "build" / "media" / "bikes.mp4"
+WIDTH, HEIGHT, FPS = 640, 480, 15
+PRE_S, POST_S, SEGMENT_S = 5, 4, 3
+BEFORE_S, AFTER_S = 11, 8  # filmed before the event, and after it: until its clip is sealed
+PLACE = (460500001, 145000000)
+
+pytestmark = [
+    pytest.mark.skipif(not FILM.exists(), reason="no film for the camera; make media"),
+    # Frames of a machine that is kept from running for half a second are lost, as on any board.
+    pytest.mark.flaky(reruns=1),
+]
+
+
+class Board:
+    """The parts as device/evidence.py puts them together, and its loop."""
+
+    def __init__(self, folder: Path, evidence: bytes, mic: str) -> None:
+        self.clock, self.inputs, self.log = Clock(), posix.Inputs(), list[str]()
+        given = {"source": str(FILM), "indicator": str(folder / "led"), "width": WIDTH, "height": HEIGHT, "fps": FPS}
+        config = {"quota_kb": 262144, "lock_kb": 196608, "keep_h": 24, "sound": "event", "stamp": True}
+        config.update(pre_s=PRE_S, post_s=POST_S, segment_s=SEGMENT_S)
+        store = Store(str(folder / "state"))
+        self.signer, self.files = Signer(store), Files(str(folder / "clips"))
+        self.shelf = Shelf(self.files, store, self.signer, config, "linux-1", 1, self.unix)
+        self.camera = posix.camera(given, self.clock.now_ms, self.log.append, self.inputs)
+        microphone = Microphone(mic, posix.Pin(str(folder / "ear")), self.inputs, self.log.append)
+        self.recorder = Recorder(
+            self.shelf,
+            h264.Stamped(self.camera, "linux-1", lambda at_ms: (self.unix(at_ms), *PLACE)),
+            h264.H264(WIDTH, HEIGHT, FPS),
+            h264.jpeg,
+            evidence,
+            config,
+            1,
+            self.unix,
+            lambda: clip.BY_GPS,
+            Ears(microphone).tap(),
+        )
+
+    def unix(self, at_ms: int) -> int:
+        return at_ms + round(time.time() * 1000) - self.clock.now_ms()
+
+    def run(self, seconds: float) -> None:
+        until = self.clock.now_ms() + seconds * 1000
+        while self.clock.now_ms() < until:
+            self.recorder.serve(self.clock.now_ms())
+            self.inputs.wait(posix.IDLE_MS)
+
+
+def told(data: bytes) -> tuple[list[int], int]:
+    """What plays of a film: ms of each picture, and samples of sound that are not silence."""
+    with av.open(io.BytesIO(data)) as file:
+        pictures = [round(frame.pts * frame.time_base * 1000) for frame in file.decode(video=0)]
+    with av.open(io.BytesIO(data)) as file:
+        loud = sum(int((abs(frame.to_ndarray()) > 0.05).sum()) for frame in file.decode(audio=0))
+    return pictures, loud
+
+
+def test_an_event_is_a_clip_without_a_hole_that_the_site_opens_and_plays(tmp_path):
+    site = keys.new(tmp_path / "evidence.pem")
+    headset = Headset()
+    headset.say(array("h", (8000, -8000) * 40 * 200).tobytes())
+    board = Board(tmp_path, site.public, headset.mic)
+    try:
+        board.run(BEFORE_S)
+        event_ms = board.unix(board.clock.now_ms())
+        number = board.recorder.trigger(clip.TRIGGERS.index("sos"), 7, "", board.clock.now_ms())
+        board.run(AFTER_S)
+        board.recorder.close(board.clock.now_ms())
+    finally:
+        headset.close()
+    assert board.log == [] and board.recorder.errors == 0
+    assert board.recorder.lost == 0 and board.camera.dropped == 0
+    assert abs(board.recorder.frames - FPS * (BEFORE_S + AFTER_S)) <= FPS  # the camera took a moment to open
+
+    # The site has what was uploaded: the clip's files, and who signs.
+    folder = tmp_path / "site" / "linux-1" / f"{number:06}"
+    folder.mkdir(parents=True)
+    lines = [json.loads(line) for line in (tmp_path / "clips" / f"{number:06}.plm").read_bytes().splitlines()]
+    said = [line for line in lines if "seg" in line and "sha256" in line]
+    for name in [
+        f"{number:06}.plm",
+        *(f"{line.get('seg') or line['thumb']}.pls" for line in lines if "sha256" in line),
+    ]:
+        (folder / name).write_bytes((tmp_path / "clips" / name).read_bytes())
+    found = verify.clip(folder, {"linux-1": [board.signer.public.hex()]}, site)
+    assert found.verdict == VALID and found.looked_inside, found.findings
+
+    begin = said[0]["start_ms"]
+    assert PRE_S * 1000 <= event_ms - begin <= (PRE_S + SEGMENT_S) * 1000 + 1000 // FPS
+    end = said[-1]["start_ms"] + said[-1]["ms"]
+    assert abs(end - event_ms - POST_S * 1000) <= 200
+    times, spoken = [], 0
+    for line in said:
+        held = segment.read(folder / f"{line['seg']}.pls", site)
+        pictures, loud = told(held.file())
+        assert held.whole and len(pictures) == held.frames == line["frames"] and line["lost"] == 0
+        times += [line["start_ms"] + at for at in pictures]
+        spoken += loud if line["start_ms"] >= event_ms - 50 else 0
+        assert loud == 0 or held.header.flags & clip.SOUND
+    gaps = [b - a for a, b in zip(times, times[1:], strict=False)]
+    assert len(times) == sum(line["frames"] for line in said) and min(gaps) > 0
+    assert max(gaps) < 2 * 1000 / FPS, gaps  # over the segments' boundaries, too
+    assert spoken / 8000 > 1.5  # of 2 s that were said into it
+
+
+def test_it_records_again_at_once_after_a_power_cut(tmp_path):
+    site = keys.new(tmp_path / "evidence.pem")
+    headset = Headset()
+    try:
+        board = Board(tmp_path, site.public, headset.mic)
+        begin = time.monotonic()
+        while board.recorder.frames == 0:
+            board.run(0.02)
+        assert time.monotonic() - begin < 2
+        board.camera.close()
+    finally:
+        headset.close()
