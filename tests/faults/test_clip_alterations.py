@@ -139,7 +139,7 @@ def test_what_the_device_thinned_is_told_by_whom(tmp_path):
     gone = [f for f in found.clips[0].findings if f.kind == "thinned"]
     assert gone and f"clip {second} tells" in gone[0].words, found.clips[0].findings
     assert not any(f.kind == "missing" for f in found.clips[0].findings)
-    alone = verify.device(folder, known(folder), only=f"{first:06d}").clips
+    alone = verify.device(folder, known(folder), only={f"{first:06d}"}).clips
     assert [one.findings for one in alone] == [found.clips[0].findings]
     # What nobody signed explains nothing.
     alterations.flip(alterations.manifest_of(folder, second), -2)

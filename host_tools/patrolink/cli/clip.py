@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from patrolink.clips.keys import EvidenceKey
     from patrolink.clips.verify import DeviceVerdict, Verdict
 
-WHAT = ("verify",)
-HELP = "clips as evidence: verify"
+WHAT = ("list", "fetch", "verify")
+HELP = "list, fetch and verify clips"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -66,7 +66,7 @@ def verdicts(args: argparse.Namespace) -> "list[DeviceVerdict]":
 
     place = source.Place(Path(args.place), args.signers)
     key = evidence(args)
-    return [verify.device(device, place.signers, key, place.clip) for device in place.devices]
+    return [verify.device(device, place.signers, key, place.clip and {place.clip}) for device in place.devices]
 
 
 def tell(found: "Verdict") -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-VALID, GAPS, TAMPERED, UNVERIFIABLE = "valid", "valid with gaps", "tampered", "unverifiable"
+VERDICTS = VALID, GAPS, TAMPERED, UNVERIFIABLE = "valid", "valid with gaps", "tampered", "unverifiable"
 # Grades of a finding: two are verdicts; a gap makes `valid with gaps`; a note does not change the verdict.
 GAP, NOTE = "gap", "note"
 

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from cryptography.exceptions import InvalidSignature
@@ -14,6 +15,7 @@ from patrolink_protocol import clip
 LONGEST = 1024  # bytes of a line, its line feed included
 MOST = 4 << 20  # bytes of a manifest: ten minutes are a hundredth of it
 VERSION = 1
+LAST = 999_999  # number of a clip
 _HALF_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551 >> 1
 _EVENT_MS = 1 << 48  # no time is later
 _LONG = {b"\\b": b"\\u0008", b"\\f": b"\\u000c"}
@@ -38,7 +40,7 @@ _ACCESS = {"access": _text(_WORD.pattern), "who": _text(r"[^\0]{1,200}"), "time_
 # The keys of each kind of line in their order, and what their values may be; the first key names the kind.
 _FORMS: dict[str, dict[str, Callable[[Any], bool]]] = {
     "clip": {
-        "clip": _number(999_999),
+        "clip": _number(LAST),
         "v": _number(VERSION),
         "device": _text("[^\0/]{1,64}"),
         "boot": _U32,
@@ -124,6 +126,12 @@ def signature_right(signer: str, chain: bytes, signature: bytes) -> bool:
     except (ValueError, InvalidSignature):
         return False
     return True
+
+
+def load(path: Path) -> Manifest:
+    """Return what a file says, as `parse` does. Raises OSError."""
+    with path.open("rb") as f:
+        return parse(f.read(MOST + 1))
 
 
 def parse(data: bytes) -> Manifest:

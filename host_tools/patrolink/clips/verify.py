@@ -4,7 +4,7 @@ import hashlib
 import os
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -82,18 +82,24 @@ class DeviceVerdict:
 def signers(path: Path) -> dict[str, list[str]]:
     """Return the keys that devices sign with, of a signers.toml; UserError when it is none."""
     try:
-        with path.open("rb") as f:
-            found: dict[str, list[str]] = tomllib.load(f).get("signers", {})
+        data = path.read_bytes()
     except OSError as e:
         raise UserError(f"{path}: {e.strerror}; name the file of the devices' public keys with --signers") from None
+    return parse_signers(data, str(path))
+
+
+def parse_signers(data: bytes, where: str) -> dict[str, list[str]]:
+    """Return the keys of a signers.toml that came from `where`; UserError when it is none."""
+    try:
+        found: dict[str, list[str]] = tomllib.loads(data.decode()).get("signers", {})
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
-        raise UserError(f"{path}: no TOML ({e}); get signers.toml from the hub anew") from None
+        raise UserError(f"{where}: no TOML ({e}); get signers.toml from the hub anew") from None
     right = isinstance(found, dict) and all(
         isinstance(keys, list) and all(isinstance(k, str) and re.fullmatch("0[23][0-9a-f]{64}", k) for k in keys)
         for keys in found.values()
     )
     if not right:
-        raise UserError(f'{path}: [signers] has to say "device" = ["66 hexadecimal digits", ...] for each device')
+        raise UserError(f'{where}: [signers] has to say "device" = ["66 hexadecimal digits", ...] for each device')
     return found
 
 
@@ -114,13 +120,13 @@ def clip(folder: Path, known: Signers, evidence: EvidenceKey | None = None) -> V
 
 
 def _clip(folder: Path, known: Signers, evidence: EvidenceKey | None) -> Verdict:
-    names = _names(folder)
-    manifests = [name for name in names if name.endswith(".plm")]
+    there = names(folder)
+    manifests = [name for name in there if name.endswith(".plm")]
     if len(manifests) != 1:
         why = "there is no manifest" if not manifests else f"there are {len(manifests)} manifests"
         grade = TAMPERED if manifests else UNVERIFIABLE
         return Verdict(folder, _number(folder), manifest.Manifest(), [Finding(grade, "manifest", folder.name, why)])
-    found = Verdict(folder, _number(folder), _manifest(folder / manifests[0]))
+    found = Verdict(folder, _number(folder), manifest.load(folder / manifests[0]))
     found.findings += _seal(found.manifest, manifests[0], known)
     if found.manifest.version > manifest.VERSION:
         return found
@@ -128,7 +134,7 @@ def _clip(folder: Path, known: Signers, evidence: EvidenceKey | None) -> Verdict
     proven = verdict_of(found.findings) == VALID
     if found.manifest.head:
         found.findings += _claims(found.manifest, folder, manifests[0], known)
-    found.findings += _files(folder, names, found.manifest)
+    found.findings += _files(folder, there, found.manifest)
     found.findings += _gaps(found.manifest)
     if evidence is not None and proven:
         closed = {f.where for f in found.findings if f.grade == TAMPERED or f.kind == "missing"}
@@ -141,32 +147,31 @@ def _number(folder: Path) -> int:
     return int(folder.name) if _FOLDER.fullmatch(folder.name) else -1
 
 
-def _manifest(path: Path) -> manifest.Manifest:
-    with path.open("rb") as f:
-        return manifest.parse(f.read(manifest.MOST + 1))
-
-
 def _chain(folder: Path) -> Verdict:
     """Return what the chain needs of a clip: its manifest, nothing proven."""
     try:
-        manifests = [name for name in _names(folder) if name.endswith(".plm")]
-        found = _manifest(folder / manifests[0]) if len(manifests) == 1 else manifest.Manifest()
+        manifests = [name for name in names(folder) if name.endswith(".plm")]
+        found = manifest.load(folder / manifests[0]) if len(manifests) == 1 else manifest.Manifest()
     except OSError as e:
         raise UserError(f"{e.filename or folder}: {e.strerror}; see that it can be read") from None
     return Verdict(folder, _number(folder), found)
 
 
-def device(folder: Path, known: Signers, evidence: EvidenceKey | None = None, only: str | None = None) -> DeviceVerdict:
+def device(
+    folder: Path, known: Signers, evidence: EvidenceKey | None = None, only: Container[str] | None = None
+) -> DeviceVerdict:
     """Return the verdict on every clip in a device's folder, and on the chain through them.
 
-    only  name of a clip's folder: of the others the manifests are read, for the chain, and they are left out
+    only  names of clips' folders: of the others the manifests are read, for the chain, and they are left out
     """
-    clips = [clip(it, known, evidence) if only in (None, it.name) else _chain(it) for it in clip_folders(folder)]
+    clips = [
+        clip(it, known, evidence) if only is None or it.name in only else _chain(it) for it in clip_folders(folder)
+    ]
     link(clips)
     told = _thinned(clips, known)
     for one in clips:
         one.findings = [_explained(finding, told.get((one.number, finding.where))) for finding in one.findings]
-    return DeviceVerdict(folder.name, [one for one in clips if only in (None, one.folder.name)])
+    return DeviceVerdict(folder.name, [one for one in clips if only is None or one.folder.name in only])
 
 
 def _thinned(clips: list[Verdict], known: Signers) -> dict[tuple[int, str], int]:
@@ -287,7 +292,7 @@ def _files(folder: Path, names: list[str], found: manifest.Manifest) -> list[Fin
         size = (folder / name).stat().st_size
         if size != said["bytes"]:
             out.append(Finding(TAMPERED, "size", name, f"it has {size} bytes, {said['bytes']} were recorded"))
-        elif _sha256(folder / name) != said["sha256"]:
+        elif sha256(folder / name) != said["sha256"]:
             out.append(Finding(TAMPERED, "hash", name, "its bytes are not those that were recorded"))
     if found.seal:
         surplus = [name for name in names if name.endswith(".pls") and name not in listed]
@@ -334,13 +339,14 @@ def _gaps(found: manifest.Manifest) -> list[Finding]:
     return out
 
 
-def _names(folder: Path) -> list[str]:
-    """Return the names of the clip's files."""
+def names(folder: Path) -> list[str]:
+    """Return the names of a clip's files in their order."""
     with os.scandir(folder) as entries:
         return sorted(it.name for it in entries if it.is_file(follow_symlinks=False) and it.name[-4:] in _SUFFIXES)
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal."""
     digest = hashlib.sha256()
     with path.open("rb") as f:
         while block := f.read(1 << 20):

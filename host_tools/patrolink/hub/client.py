@@ -166,6 +166,7 @@ _REFUSALS = {
     401: f"no dispatcher of this site has the token in {TOKEN}; check it",
     403: "the hub refuses us; is this its own address?",
     429: "too many wrong tokens came from here; wait a minute, and check the token",
+    503: "the hub cannot do that now; its log tells why",
 }
 
 
