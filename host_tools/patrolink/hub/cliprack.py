@@ -11,7 +11,7 @@ from patrolink_protocol import clip as protocol
 
 from patrolink.clips import manifest
 from patrolink.clips.findings import TAMPERED, Finding
-from patrolink.decoding import Row, rfc3339
+from patrolink.decoding import Row
 from patrolink.errors import UserError
 from patrolink.hub import state
 from patrolink.hub.uploads import NAME
@@ -103,7 +103,7 @@ class Clip:
             "clip": self.number,
             "trigger": head.get("trigger") or told.get("trigger"),
             "event": head.get("event", told.get("event_id")),
-            "time": rfc3339(start_ms or None),
+            "time_ms": start_ms or None,
             "duration_ms": told.get("duration_ms"),
             "state": "here" if self.verdict else "coming" if self.sizes or coming else "told",
             "bytes": of,

@@ -1,8 +1,7 @@
-"""Clips over the console's HTTP: lists, files with Range, pictures. Each is written to the access log before it is done.
+"""Clips over the console's HTTP: a list, files with Range, pictures. Each is in the access log before it is done.
 
-GET /clips                           {"clips": [row, ...]}, newest first; ?device=, ?limit= (200)
+GET /clips                           rows as of `Desk.clips`, all of them, each with `files`: name and bytes
 GET /clips/signers.toml              the keys that devices sign with
-GET /clips/<device>/<clip>           the row, and `files`: name and bytes of each
 GET /clips/<device>/<clip>/picture   JPEG, when the hub has the evidence key
 GET /clips/<device>/<clip>/<name>    a file as the device wrote it
 """
@@ -18,7 +17,6 @@ from patrolink.errors import UserError
 if TYPE_CHECKING:
     from patrolink.hub.clips import Clips
 
-_MOST = 10_000
 _OCTETS = "application/octet-stream"
 
 
@@ -35,7 +33,6 @@ class ClipRoutes:
         number = "/clips/{device}/{clip:[0-9]{1,6}}"
         app.router.add_get("/clips", self._list)
         app.router.add_get("/clips/signers.toml", self._signers)
-        app.router.add_get(number, self._detail)
         app.router.add_get(number + "/picture", self._picture)
         app.router.add_get(number + "/{name}", self._file)
 
@@ -54,25 +51,15 @@ class ClipRoutes:
         return request.match_info["device"], int(request.match_info["clip"])
 
     async def _list(self, request: web.Request) -> web.Response:
-        device, limit = request.query.get("device"), request.query.get("limit", "200")
-        self._look(request, "listed", **({"device": device[:64]} if device else {}))
-        if not limit.isascii() or not limit.isdigit():
-            raise web.HTTPBadRequest(text="limit has to be a number")
-        return web.json_response({"clips": self._clips().rows(device, min(int(limit), _MOST))})
+        self._look(request, "listed")
+        clips = self._clips()
+        return web.json_response([{**row, "files": clips.files(row["device"], row["clip"])} for row in clips.rows()])
 
     async def _signers(self, request: web.Request) -> web.FileResponse:
         self._look(request, "fetched", name="signers.toml")
         if not self._clips().signers.exists():
             raise web.HTTPNotFound(text="no device has told a clip yet")
         return web.FileResponse(self._clips().signers, headers={"Content-Type": "application/toml"})
-
-    async def _detail(self, request: web.Request) -> web.Response:
-        device, clip = self._named(request)
-        self._look(request, "listed", device=device[:64], clip=clip)
-        try:
-            return web.json_response(self._clips().detail(device, clip))
-        except UserError as e:
-            raise web.HTTPNotFound(text=str(e)) from None
 
     async def _picture(self, request: web.Request) -> web.Response:
         device, clip = self._named(request)
@@ -86,9 +73,8 @@ class ClipRoutes:
     async def _file(self, request: web.Request) -> web.FileResponse:
         (device, clip), name = self._named(request), request.match_info["name"]
         part = request.headers.get("Range", "")[:40]
-        self._look(
-            request, "fetched", device=device[:64], clip=clip, name=name[:40], **({"part": part} if part else {})
-        )
+        facts = {"device": device[:64], "clip": clip, "name": name[:40], **({"part": part} if part else {})}
+        self._look(request, "fetched", **facts)
         try:
             return web.FileResponse(self._clips().file(device, clip, name), headers={"Content-Type": _OCTETS})
         except UserError as e:

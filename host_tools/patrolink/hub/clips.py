@@ -28,7 +28,7 @@ from patrolink.hub.uploads import NAME, Uploads
 SIGNERS = "signers.toml"
 _VERIFIED, _DAMAGED = 5, 7  # clip_state.state
 _AGAIN = 3  # times that a device is told to send a clip again
-_LISTED = 200
+_GONE = 100  # numbers left out that are shown, of those between two clips
 _DAY_MS = 86_400_000
 
 Key = tuple[str, int]
@@ -184,20 +184,18 @@ class Clips:
 
     # --- dispatchers --------------------------------------------------------------------------------------------------
 
-    def rows(self, device: str | None = None, limit: int = _LISTED) -> list[dict[str, Any]]:
-        """Return clips as desks see them, newest first, numbers that are missing among them."""
-        rows = [self._row(it) for it in self._clips.values() if device in (None, it.device)]
-        for name in {it.device for it in self._clips.values()} if device is None else {device}:
-            there = {n for d, n in self._clips if d == name}
-            gone = sorted(set(range(min(there, default=0), max(there, default=0))) - there)[-limit:]
-            rows += [{"device": name, "clip": n, "state": "missing", "time": None, "verdict": ""} for n in gone]
-        rows.sort(key=lambda row: (row["time"] or self._after(row["device"], row["clip"]), row["clip"]), reverse=True)
-        return rows[:limit]
-
-    def _after(self, device: str, number: int) -> str:
-        """Return when the first clip after a missing one was, so that it stands beside it."""
-        later = [it for (d, n), it in self._clips.items() if d == device and n > number]
-        return (self._row(min(later, key=lambda it: it.number))["time"] or "") if later else ""
+    def rows(self) -> list[dict[str, Any]]:
+        """Return all clips as desks see them, newest first; a number that a device left out stands behind the next."""
+        rows: list[tuple[int, int, dict[str, Any]]] = []
+        for device in {it.device for it in self._clips.values()}:
+            there = sorted((it.number for it in self._clips.values() if it.device == device), reverse=True)
+            for number, before in zip(there, [*there[1:], there[-1] - 1], strict=True):
+                row = self._row(self._clips[device, number])
+                rows.append((row["time_ms"] or 0, number, row))
+                for gone in range(max(before + 1, number - _GONE), number):
+                    missing = {"device": device, "clip": gone, "state": "missing", "time_ms": None, "verdict": ""}
+                    rows.append((row["time_ms"] or 0, gone, missing))
+        return [row for *_, row in sorted(rows, key=lambda one: one[:2], reverse=True)]
 
     def _row(self, it: Clip) -> dict[str, Any]:
         return it.row(self._uploads.coming(it.device, it.number), self._evidence is not None)
@@ -218,10 +216,10 @@ class Clips:
             self._none(f"no clip {number} of {device!r} is here")
         return it
 
-    def detail(self, device: str, number: int) -> dict[str, Any]:
-        """Return a clip's row, and its files with their bytes."""
-        it = self.get(device, number)
-        return {**self._row(it), "files": [{"name": name, "bytes": size} for name, size in sorted(it.sizes.items())]}
+    def files(self, device: str, number: int) -> list[dict[str, Any]]:
+        """Return the files of a clip that are here: name and bytes."""
+        it = self._clips.get((device, number))
+        return [{"name": name, "bytes": size} for name, size in sorted(it.sizes.items())] if it else []
 
     def file(self, device: str, number: int, name: str) -> Path:
         """Return where a file of a clip is; UserError when it is not here."""

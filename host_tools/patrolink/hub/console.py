@@ -21,6 +21,7 @@ from aiohttp import WSMsgType, web
 
 from patrolink.errors import UserError
 from patrolink.hub import listening
+from patrolink.hub.cliproutes import ClipRoutes
 from patrolink.hub.desk import Desk, Sight, Voice
 from patrolink.hub.requests import perform
 from patrolink.hub.sessions import SESSION_S, Session, Sessions, TooMany
@@ -77,6 +78,7 @@ class Console:
         app.router.add_get("/session", self._session)
         app.router.add_get("/socket", self._socket)
         app.router.add_get("/recordings/{name}", self._recording)
+        ClipRoutes(self._hub.clips, lambda request: self._who(request)[0].name).attach(app)
         app.on_response_prepare.append(self._protect)
         app.on_shutdown.append(self._shut)
 

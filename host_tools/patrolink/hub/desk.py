@@ -20,6 +20,9 @@ routes)`, where the hub adds /metrics and /status.
     event      an SOS or another event of a device, or what became of it: the fields of `alarms()`
     answer     of a device to a command: the row of the decoder
     recording  a burst has been recorded: the fields of `recordings()`
+    clip       a clip has come or changed: the fields of `clips()`
+    clip gone  the site keeps it no longer: device, clip
+    signer     a device signs its clips with another key: device, signer
     live       a live view has been asked for, is on, is watched by others, is over: the fields of `live()`
     lost       this reader is too slow: count of what was left out
 """
@@ -131,6 +134,26 @@ class Desk:
         self._hub.audit(self.name, "replay", recording=name)
         return path
 
+    # --- clips -------------------------------------------------------------------------------------------------------
+
+    def clips(self, limit: int = 200) -> list[dict[str, Any]] | None:
+        """Return clips, newest first: device, clip, trigger, event, time_ms, duration_ms, state (told, coming, here,
+        missing), bytes, bytes_here, verdict, findings, kept, picture (it may be seen). None where this hub takes none.
+        Whoever lists them is written down.
+        """
+        if self._hub.clips is None:
+            return None
+        self._hub.clips.look(self.name, "listed")
+        return self._hub.clips.rows()[:limit]
+
+    def preserve_clip(self, device: str, clip: int) -> int:
+        """Have a clip kept, here over its retention and at the device; return the command's id."""
+        if self._hub.clips is None:
+            raise UserError("this hub takes no clips; name `uploads` in the site file")
+        self._hub.clips.look(self.name, "preserved", device=device, clip=clip)
+        self._hub.clips.preserve(device, clip)
+        return self._hub.command(self.name, device, "preserve_clip", clip)
+
     # --- listen and talk ---------------------------------------------------------------------------------------------
 
     def listen(self, group: int) -> None:
@@ -235,8 +258,8 @@ class Desk:
 
     # --- live view ---------------------------------------------------------------------------------------------------
 
-    def live(self) -> list[dict[str, Any]]:
-        """Return the live views that are on: device, view, state, who, watchers, on_ms, seconds, why."""
+    def live(self) -> list[dict[str, Any]] | None:
+        """Return the live views that are on: see Watching.rows; None where this hub takes none."""
         return self._hub.live.rows()
 
     def live_start(self, device: str, seconds: int, form: "Form") -> int:

@@ -131,6 +131,23 @@ class LiveStop(_Request):
         desk.live_stop(self.device)
 
 
+class Clips(_Request):
+    do: Literal["clips"]
+    limit: Annotated[int, Field(ge=1, le=1000)] = 200
+
+    def perform(self, desk: Desk) -> list[dict[str, Any]] | None:
+        return desk.clips(self.limit)
+
+
+class PreserveClip(_Request):
+    do: Literal["preserve_clip"]
+    device: Device
+    clip: Annotated[int, Field(ge=0, lt=1_000_000)]
+
+    def perform(self, desk: Desk) -> int:
+        return desk.preserve_clip(self.device, self.clip)
+
+
 class Recordings(_Request):
     do: Literal["recordings"]
     group: Group | None = None
@@ -154,6 +171,8 @@ _ANY: TypeAdapter[_Request] = TypeAdapter(
         | ListenIn
         | LiveStart
         | LiveStop
+        | Clips
+        | PreserveClip
         | Recordings,
         Field(discriminator="do"),
     ]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import web
-from patrolink_messages import COMMAND, EVENT_STATE, PTT_GROUP
+from patrolink_messages import CLIP_STATE, COMMAND, EVENT_STATE, PTT_GROUP
 from patrolink_names import NAMES
 
 from patrolink.capture import Record
@@ -22,6 +22,7 @@ from patrolink.hub.alarms import Alarms, event_state
 from patrolink.hub.audit import Audit
 from patrolink.hub.authorization import Authorization
 from patrolink.hub.broker import Broker, unix_ms
+from patrolink.hub.clips import Clips
 from patrolink.hub.crypto import GroupKey
 from patrolink.hub.desk import Desk
 from patrolink.hub.floor import Floor
@@ -75,9 +76,12 @@ class Hub:
         self.alarms = Alarms(place.state / "alarms.json")
         self.audit = Audit(place.state / "audit.jsonl", self.metrics).write
         self.uploads: Uploads | None = None
+        self.clips: Clips | None = None
         if place.hub.uploads:
             authorization = Authorization(self._key_of)
             self.uploads = Uploads(place.clips, authorization, place.site.clips_gb << 30, self.metrics, self.audit)
+            self.clips = Clips(place.clips, self.uploads, place.evidence, self.metrics, self.audit)
+            self.clips.tell, self.clips.state_of = self._tell_desks, self._tell_clip_state
         self.live = Watching(place.hub, self.metrics, self.roster.devices, self._command, self.audit, self._tell_desks)
         self._addresses_path = place.state / "addresses.json"
         self._broker: Broker | None = None
@@ -122,7 +126,8 @@ class Hub:
             self.live.begin()
             gc.collect()
             gc.freeze()  # thousands of devices and keys that stay: a collection would stop the relay to visit them
-            tasks = [asyncio.ensure_future(job) for job in (self._tick(), self._purge())]
+            jobs = [self._tick(), self._purge(), *([self.clips.run()] if self.clips else [])]
+            tasks = [asyncio.ensure_future(job) for job in jobs]
             hub = self.place.hub
             told = hub.model_dump(include={"shard", "host", "floor_port", "media_port", "console", "uploads"})
             ready({**told, "groups": len(self.roster.groups), "devices": len(self.roster.devices)})
@@ -150,6 +155,8 @@ class Hub:
     async def _purge(self) -> None:
         while True:
             await self.recorder.purge()
+            if self.clips is not None:
+                await self.clips.purge(self.place.site.retention_days)
             await asyncio.sleep(_PURGE_S)
 
     # --- where devices are, over restarts -----------------------------------------------------------------------------
@@ -184,6 +191,8 @@ class Hub:
                     self._positions[device.name] = row, now_ms()
             elif row["message"] in ("event", "answer"):
                 self._on_row(device, row)
+            elif row["message"] == "clip_manifest" and self.clips is not None:
+                self.clips.manifest(row)
         if rows and rows[-1]["message"] == "position":
             self._tell_desks({"type": "position", **rows[-1], "age_s": 0})
         anew = self._decoder.epoch(device.name) != device.key.epoch
@@ -207,6 +216,10 @@ class Hub:
             self.live.answered(row)
         elif row["ack_wanted"] and self.place.at_home and self._broker is not None:
             self._broker.answer(device.name, row["event_id"])
+
+    def _tell_clip_state(self, device: str, values: dict[str, Any]) -> None:
+        if self._broker is not None:
+            self._broker.send(device, CLIP_STATE, values)
 
     def _consider(self, device: Device, hello: bool) -> None:
         """Tell a device its groups after its hello, when it is new to us, and again while it does not show itself."""
