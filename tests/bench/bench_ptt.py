@@ -42,7 +42,7 @@ from patrolink.emulator.device import boot  # noqa: E402
 from patrolink.emulator.headset import RATE, Headset  # noqa: E402
 from patrolink.emulator.line import Line  # noqa: E402
 from patrolink.emulator.network import PROFILES  # noqa: E402
-from patrolink.emulator.udp_gate import HOST, UdpGate  # noqa: E402
+from patrolink.emulator.udp_gate import HOST, Radio, UdpGate  # noqa: E402
 from patrolink.keys import DeviceKey  # noqa: E402
 from patrolink.transport.mqtt import MqttTransport  # noqa: E402
 
@@ -105,6 +105,7 @@ class Post:
                 "indicator": str(self.rig.folder / f"{self.name}.led"),
             },
             "ptt": {"frame_ms": FRAME_MS[self.board]},
+            **self.rig.more(self),
         }
         self.device = boot(boards.find(self.board), self.work, config)
         self.rig.stack.callback(self.device.kill)
@@ -140,6 +141,13 @@ class Post:
 class Rig:
     """Broker, hub, gate, and two devices in each place."""
 
+    profiles = PROFILES
+    hub = ""  # lines of its [[hub]]
+
+    def more(self, post: Post) -> dict:
+        """What a device's configuration has more."""
+        return {}
+
     def __init__(self, stack: contextlib.ExitStack, groups: dict[int, list[tuple[str, str, str]]]) -> None:
         """`groups`: number → (device, board, place)."""
         self.stack = stack
@@ -152,18 +160,18 @@ class Rig:
             hubs.GROUP.format(id=number, devices=json.dumps([m[0] for m in members]), more="talk_s = 110")
             for number, members in groups.items()
         )
-        site = hubs.SITE.format(url=self.broker.url, ports=ports, top="", hub="", groups=text)
+        site = hubs.SITE.format(url=self.broker.url, ports=ports, top="", hub=self.hub, groups=text)
         hub = hubs.HubProcess(self.folder, site.replace('host = "127.0.0.1"', f'host = "{HOST}"'), names)
         stack.callback(hub.kill)
         self.gate = UdpGate(ports, PROFILES["city"], SEED)
         stack.callback(self.gate.close)
         self._watch(names)
         self.posts: dict[str, Post] = {}
-        self.radios = {}
+        self.radios: dict[str, Radio] = {}
         for members in groups.values():
             for name, board, place in members:
                 with self.gate.held():
-                    self.gate.profile = PROFILES[place]
+                    self.gate.profile = self.profiles[place]
                 before = len(self.gate.radios)
                 self.posts[name] = Post(self, name, board)
                 deadline = time.monotonic() + 30

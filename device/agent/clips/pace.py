@@ -18,9 +18,9 @@ _NEVER = const(0x3FFFFFFF)
 
 class Pace:
     """
-    The answer to a request comes when all of it is there: what stood in queues on the way has been carried off by then,
-    and the answer's delay tells how long they were, be they in the kernel, in a modem or in the network. A single answer
-    is late for other reasons, too; of some, the earliest is looked at.
+    The answer to a request comes when all of it is there: what stood in queues on the way has been carried off by
+    then, and the answer's delay tells how long they were, be they in the kernel, in a modem or in the network. A
+    single answer is late for other reasons, too; of some, the earliest is looked at.
 
     kbps   the rate now, in kbit/s, `most` at most
     piece  bytes of one send
@@ -77,7 +77,7 @@ class Pace:
             self._sent = now
 
     def answered(self, n, now):
-        """The request with its n bytes is at the hub. One with few makes no queue: it tells what the way itself takes."""
+        """The request with its n bytes is at the hub. One with few makes no queue: it tells what the way takes."""
         if self._sent is None:
             return
         delay = now - self._sent
