@@ -102,9 +102,10 @@ demo: setup $(FILM)
 # Most of the tests' time is waiting for devices in real time. One test at a time to whoever is free.
 SIDE_BY_SIDE := -n 6 --dist load --maxschedchunk 1
 test: .venv/test-ready $(UMQTT) $(FILM) debian
-	@$(BIN)/python -m pytest -q --durations=5 $(SIDE_BY_SIDE) --ignore tests/integration/test_console.py
-# A browser that plays voice as it comes needs the machine to itself.
-	@$(BIN)/python -m pytest -q tests/integration/test_console.py
+	@$(BIN)/python -m pytest -q --durations=5 $(SIDE_BY_SIDE) --ignore tests/integration/test_console.py \
+	 --ignore tests/integration/test_live_page.py
+# A browser that plays voice and shows pictures as they come needs the machine to itself.
+	@$(BIN)/python -m pytest -q tests/integration/test_console.py tests/integration/test_live_page.py
 
 BOARD ?= mps2_an385
 image: $(UMQTT)

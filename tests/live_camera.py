@@ -50,11 +50,17 @@ def films(h264: bool, n: int = 30) -> list:
 
 
 class Camera:
-    """Runs in a thread until `close`. `refuses`: why it begins no view; `ends`: why its views ended."""
+    """Runs in a thread until `close`.
+
+    refuses  why it begins no view
+    covered  it gives no picture
+    ends     why its views ended
+    """
 
     def __init__(self, broker, name: str, h264: bool) -> None:
         self.client = hubs.Client(name, broker.port)
         self.refuses = ""
+        self.covered = False
         self.ends: list[str] = []
         self.fps, self._films = FPS[h264], itertools.cycle(films(h264))
         client = self.client
@@ -84,7 +90,8 @@ class Camera:
                 self._done += 1
             if hubs.Client.now() >= due:
                 due += 1000 // self.fps
-                self.live.picture(next(self._films), hubs.Client.now())
+                if not self.covered:
+                    self.live.picture(next(self._films), hubs.Client.now())
             self.live.serve(hubs.Client.now())
             time.sleep(0.004)
 

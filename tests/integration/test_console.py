@@ -14,7 +14,7 @@ from patrolink_names import NAMES
 from patrolink_protocol import mcptt
 
 from tests import desks
-from tests.desks import CIRCLE, HARBOUR, NIGHT, OTHER, TOKEN, Crew, Place
+from tests.desks import CIRCLE, HARBOUR, NIGHT, OTHER, TOKEN, Crew, Page, Place
 
 pytestmark = pytest.mark.timeout(180)
 SHOT = Path(__file__).resolve().parent.parent.parent / "build" / "hub" / "console.png"
@@ -188,62 +188,6 @@ def test_what_is_asked_wrongly_is_refused_in_words(place):
 def browser(tmp_path):
     with desks.chromium(tmp_path / "profile") as it:
         yield it
-
-
-class Page:
-    """The console as a person sees it."""
-
-    def __init__(self, browser, place: Place, token: str = TOKEN) -> None:
-        from selenium.webdriver.common.by import By
-        from selenium.webdriver.common.keys import Keys
-
-        self.browser, self.by, self.keys = browser, By, Keys
-        browser.get(place.url)
-        browser.delete_all_cookies()
-        browser.execute_script("localStorage.clear()")
-        browser.get(place.url)
-        self.wait(lambda: self.one("#token").is_displayed())
-        self.one("#token").send_keys(token + Keys.ENTER)
-        self.wait(lambda: "connected" in self.text("#link"))
-
-    def one(self, css: str):
-        return self.browser.find_element(self.by.CSS_SELECTOR, css)
-
-    def all(self, css: str):
-        return self.browser.find_elements(self.by.CSS_SELECTOR, css)
-
-    def text(self, css: str) -> str:
-        return self.one(css).text
-
-    def row(self, group: int) -> str:
-        return f"#groups tr[data-group='{group}']"
-
-    def data(self, group: int, name: str) -> str:
-        return self.one(self.row(group)).get_attribute(f"data-{name}") or ""
-
-    def button(self, within: str, text: str):
-        return next(it for it in self.all(f"{within} button") if it.text == text)
-
-    def hold(self, element) -> None:
-        self.actions().click_and_hold(element).perform()
-
-    def let_go(self) -> None:
-        self.actions().release().perform()
-
-    def actions(self):
-        from selenium.webdriver import ActionChains
-
-        return ActionChains(self.browser, duration=0)
-
-    def wait(self, until, seconds: float = 10) -> None:
-        """Wait until something is so; else show how it is."""
-        deadline = time.monotonic() + seconds
-        while not until():
-            assert time.monotonic() < deadline, self.text("body") + str(self.browser.get_log("browser"))
-            time.sleep(0.02)
-
-    def errors(self) -> list[str]:
-        return [entry["message"] for entry in self.browser.get_log("browser") if entry["level"] == "SEVERE"]
 
 
 SCENARIOS = []

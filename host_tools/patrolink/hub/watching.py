@@ -67,11 +67,11 @@ class Watching:
             self._views.close()
         self.pool.shutdown(wait=False, cancel_futures=True)
 
-    def rows(self) -> list[dict[str, Any]]:
+    def rows(self) -> list[dict[str, Any]] | None:
         """Return the views that are on: device, view (id), state (asked, on, over), who began it, watchers (names),
-        on_ms (since when it is on), seconds (how long it lasts), why (it is over).
+        on_ms (since when it is on), seconds (how long it lasts), why (it is over). None where this hub takes none.
         """
-        return [watch.row() for watch in self._watches.values()]
+        return None if self._views is None else [watch.row() for watch in self._watches.values()]
 
     def start(self, desk: Desk, name: str, seconds: int, form: Form) -> int:
         """Have a desk watch a device; return the id of the view that is on, or of a new one."""

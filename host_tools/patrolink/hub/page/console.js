@@ -4,6 +4,7 @@ import { Devices } from "./devices.js";
 import { $, el, say } from "./dom.js";
 import { Groups } from "./groups.js";
 import { Link, session } from "./link.js";
+import { Live } from "./live.js";
 import { Plan } from "./map.js";
 import { Recordings } from "./recordings.js";
 import { Sound } from "./sound.js";
@@ -20,6 +21,7 @@ const sound = new Sound({
 const link = new Link({
   told,
   voice: (group, ssrc, stamp, alaw) => sound.hear(group, ssrc, stamp, alaw),
+  sight: (view, jpeg) => live.show(view, jpeg),
   state: showLink,
 });
 const groups = new Groups({ listen, end: group => ask("end_group", { group }), chosen: () => key.press || key.show("") });
@@ -28,6 +30,8 @@ const plan = new Plan($("plan").querySelector("canvas"));
 const alerts = new Alerts({ alarm: () => sound.tone("emergency"), show: device => plan.show(device), select: group => groups.select(group),
   answer: (device, event_id, state) => ask("answer_event", { device, event_id, state }) });
 const recordings = new Recordings();
+const live = new Live({ start: (device, seconds) => ask("live_start", { device, seconds }), stop: device => ask("live_stop", { device }),
+  note: (device, text) => devices.note(device, text) });
 const ears = new Map();  // private groups that we listen in to
 let devices = null;
 let name = "";
@@ -42,6 +46,7 @@ function told(message) {
     position: fix => { plan.take(fix); devices.fix(fix); },
     event: row => alerts.event(row),
     recording: row => recordings.add(row),
+    live: row => live.take(row),
     lost: ({ count }) => tell(`This page was too slow: ${count} packets or messages are missing`),
   }[message.type];
   if (handler) handler(message);
@@ -54,6 +59,7 @@ function hello(it) {
   say($("who"), it.name);
   devices ??= new Devices({
     call, locate, make, listenIn: it.ambient ? listenIn : null, show: device => plan.show(device),
+    watch: it.live ? device => live.watch(device) : null,
   });
   const listened = remembered() ?? it.groups.filter(group => group.kind === "standing").slice(0, FEW).map(group => group.group);
   groups.clear();
@@ -70,6 +76,7 @@ function hello(it) {
   alerts.clear();
   it.alarms.forEach(row => alerts.event(row));
   recordings.take(it.recordings);
+  live.begin(it.live ?? []);
   if (!groups.get(groups.selected) && it.groups.length) groups.step(1);
 }
 

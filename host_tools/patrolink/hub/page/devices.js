@@ -2,12 +2,13 @@
 import { $, age, el, say } from "./dom.js";
 
 export class Devices {
-  /** call(device), locate(device), listenIn(device) or null, show(device), make(name, devices): what a person does */
+  /** call(device), locate(device), listenIn(device) or null, watch(device) or null, show(device), make(name, devices) */
   constructor(on) {
     this.on = on;
     this.rows = new Map();
     this.body = $("devices").querySelector("tbody");
     this.body.classList.toggle("ambient", Boolean(on.listenIn));
+    this.body.classList.toggle("watch", Boolean(on.watch));
     $("find").oninput = () => this.#filter();
     $("make").onsubmit = e => {
       e.preventDefault();
@@ -51,16 +52,24 @@ export class Devices {
     this.#ages();
   }
 
+  /** Say something at a device. */
+  note(device, text) {
+    const row = this.rows.get(device);
+    if (row) say(row.note, text);
+  }
+
   #make(device) {
     const button = (textContent, title, does) => el("button", { textContent, title, onclick: () => does(device) });
     const row = {
       device, heard: null, pick: el("input", { type: "checkbox", onchange: () => this.#count() }),
       seen: el("span", { textContent: "no position" }), battery: el("span"),
+      note: el("b", { className: "note" }),
     };
     const doings = el("td", { className: "do" }, button("Call", "A private call: hold to talk afterwards", this.on.call),
       button("Locate", "Ask for its position, show it on the map", this.on.locate));
     if (this.on.listenIn) doings.append(button("Listen in", "Open its microphone", this.on.listenIn));
-    const facts = el("small", { className: "under" }, row.seen, row.battery);
+    if (this.on.watch) doings.append(button("Watch", "What its camera sees, now", this.on.watch));
+    const facts = el("small", { className: "under" }, row.seen, row.battery, row.note);
     row.tr = el("tr", {}, el("td", {}, el("label", {}, row.pick, el("span", {}, device, facts))), doings);
     row.tr.cells[0].title = device;
     this.rows.set(device, row);

@@ -1,4 +1,4 @@
-// The socket to the hub: requests with answers, what the hub tells, voice both ways. It comes back by itself.
+// The socket to the hub: requests with answers, what the hub tells, voice both ways, live views. It comes back by itself.
 
 const WAIT_MS = [500, 1000, 2000, 4000];
 
@@ -12,9 +12,9 @@ export async function session() {
 }
 
 export class Link {
-  /** told(message), voice(group, ssrc, stamp, alaw), state("up" | "down" | "refused") */
-  constructor({ told, voice, state }) {
-    this.on = { told, voice, state };
+  /** told(message), voice(group, ssrc, stamp, alaw), sight(view, jpeg), state("up" | "down" | "refused") */
+  constructor(on) {
+    this.on = on;
     this.asked = new Map();
     this.next = 1;
     this.failures = 0;
@@ -42,8 +42,9 @@ export class Link {
   }
 
   #binary(data) {
-    const view = new DataView(data);
-    this.on.voice(view.getUint32(0), view.getUint32(4), view.getUint32(8), new Uint8Array(data, 12));
+    const view = new DataView(data), group = view.getUint32(0), body = new Uint8Array(data, 12);
+    if (group) this.on.voice(group, view.getUint32(4), view.getUint32(8), body);
+    else this.on.sight(view.getUint32(4), body);
   }
 
   async #closed(code) {
