@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from aiohttp import web
 from patrolink.clips import fetch, source
 from patrolink.errors import UserError
 
-from tests import clip_maker
+from tests import clip_maker, desks
 from tests.faults import clip_alterations as alterations
 
 pytestmark = pytest.mark.skipif(not clip_maker.FILM.exists(), reason="no build/media/bikes.mp4: run `make media`")
@@ -98,6 +99,27 @@ def test_list_tells_what_lies_in_a_folder(made):
     assert told["trigger"] == "photo" and {it["name"] for it in told["files"]} == {
         path.name for path in (made / "linux-1" / "000003").iterdir()
     }
+
+
+def test_a_hub_lists_and_gives_its_clips_and_writes_down_to_whom(made, tmp_path, broker):
+    shutil.copytree(made, tmp_path / "clips")
+    hub = desks.Place(tmp_path, broker, hub=f'uploads = "127.0.0.1:{desks.free_port()}"')
+    try:
+        deadline = time.monotonic() + 20
+        while (told := patrolink("list", hub.url, token=desks.TOKEN)).stdout.count(", valid\n") < 8:
+            assert told.returncode == 0 and time.monotonic() < deadline, told
+        here = patrolink("list", made).stdout.splitlines()
+        assert sorted(told.stdout.splitlines()) == sorted(f"{line}, valid" for line in here)
+        found = patrolink("fetch", hub.url, "--out", tmp_path / "got", token=desks.TOKEN)
+        assert found.returncode == 0 and found.stderr == "" and found.stdout.count(": valid (") == 8, found
+        assert same(made, tmp_path / "got")
+        assert patrolink("fetch", hub.url, "--out", tmp_path / "got", token="a guess").returncode == 2
+    finally:
+        hub.process.stop()
+    looked = [json.loads(line) for line in (tmp_path / "clips" / "access.jsonl").read_text().splitlines()]
+    segments = {it["name"] for it in looked if it["what"] == "fetched" and it.get("device") == "wearer 2"}
+    assert {path.name for path in (made / "wearer 2").rglob("*.pl?")} == segments
+    assert {it["who"] for it in looked} == {"duty"}
 
 
 # --- fetch: a console whose network is bad, or that lies --------------------------------------------------------------

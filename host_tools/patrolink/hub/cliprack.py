@@ -118,13 +118,14 @@ class Clip:
 def load(folder: Path) -> Clip:
     """Return the clip of a folder `<clips>/<device>/<clip>`."""
     it = Clip(folder.parent.name, int(folder.name), folder)
-    with contextlib.suppress(FileNotFoundError):
-        try:
-            kept = json.loads((folder / _STATE).read_bytes())
-            for name in _KEPT:
-                setattr(it, name, kept[name])
-        except (ValueError, KeyError, TypeError, OSError) as e:
-            raise UserError(f"{folder / _STATE}: cannot be read ({e}); delete it, the clip is verified anew") from None
+    try:
+        kept = json.loads((folder / _STATE).read_bytes())
+        for name in _KEPT:
+            setattr(it, name, kept[name])
+    except FileNotFoundError:
+        pass  # it has no verdict yet
+    except (ValueError, KeyError, TypeError, OSError) as e:
+        raise UserError(f"{folder / _STATE}: cannot be read ({e}); delete it, the clip is verified anew") from None
     it.scan()
     return it
 

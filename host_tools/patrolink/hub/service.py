@@ -218,7 +218,7 @@ class Hub:
             self._broker.answer(device.name, row["event_id"])
 
     def _tell_clip_state(self, device: str, values: dict[str, Any]) -> None:
-        if self._broker is not None:
+        if self._broker is not None and device in self.roster.devices:  # a device that left has its clips here still
             self._broker.send(device, CLIP_STATE, values)
 
     def _consider(self, device: Device, hello: bool) -> None:
