@@ -7,9 +7,7 @@ import io
 import math
 import sys
 from array import array
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from fractions import Fraction
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -51,56 +49,6 @@ def pictures() -> list[tuple[Any, bytes]]:
                 Image.fromarray(rgb).save(jpeg, "JPEG", quality=80)
                 out.append((np.ascontiguousarray(rgb[:, :, ::-1]), jpeg.getvalue()))
     return out
-
-
-class H264:
-    """The container contract of the recorder: fragmented MP4, a fragment a key frame, with AAC beside it."""
-
-    codec = clip.H264_MP4
-
-    def __init__(self, width: int, height: int, sound: bool) -> None:
-        self._size = width, height
-        self._sound = sound
-
-    def begin(self, sink: Callable[..., None]) -> None:
-        self._sink, self._now, self._waiting = sink, 0, b""
-        options = {"movflags": "empty_moov+default_base_moof+frag_keyframe"}
-        self._out = av.open(self, "w", format="mp4", options=options)
-        self._video = self._out.add_stream("libx264", rate=FPS, options={"preset": "ultrafast", "bf": "0", "g": "5"})
-        self._video.width, self._video.height = self._size
-        self._video.pix_fmt = "yuv420p"
-        self._video.codec_context.time_base = Fraction(1, 1000)
-        self._audio = self._out.add_stream("aac", rate=8000, layout="mono") if self._sound else None
-
-    def write(self, data: bytes) -> int:
-        self._waiting += bytes(data)
-        return len(data)
-
-    def _hand_on(self, packets: list[av.Packet]) -> None:
-        for packet in packets:
-            self._out.mux(packet)
-        if self._waiting:
-            self._sink(self._now, self._waiting)
-            self._waiting = b""
-
-    def picture(self, picture: Any, time_ms: int) -> None:
-        self._now = time_ms
-        frame = av.VideoFrame.from_ndarray(picture, format="bgr24")
-        frame.pts, frame.time_base = time_ms, self._video.codec_context.time_base
-        self._hand_on(self._video.encode(frame))
-
-    def sound(self, pcm: bytes, time_ms: int) -> None:
-        if self._audio is not None:
-            samples = np.frombuffer(bytes(pcm), "<i2").astype(np.float32).reshape(1, -1) / 32768
-            frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout="mono")
-            frame.sample_rate, frame.pts = 8000, None
-            self._hand_on(self._audio.encode(frame))
-
-    def end(self) -> None:
-        for stream in filter(None, (self._video, self._audio)):
-            self._hand_on(stream.encode(None))
-        self._out.close()
-        self._hand_on([])
 
 
 class Camera:
@@ -184,7 +132,7 @@ class Device:
         shelf = Shelf(self.files, self.store, signer, config, self.name, self.boots, self.unix)
         h264 = self.codec == clip.H264_MP4
         self.camera = Camera(self, h264)
-        container = H264(640, 272, True) if h264 else Avi(640, 272, FPS, True)
+        container = _h264() if h264 else Avi(640, 272, FPS, True)
         jpeg = _jpeg if h264 else bytes
         self.recorder = Recorder(
             shelf,
@@ -229,6 +177,14 @@ class Device:
         self.run(6)
         return number
 
+    def leave(self, state: Path) -> None:
+        """Put what it has stored into the state folder of a device that has not been switched on yet."""
+        (state / "clips").mkdir(parents=True)
+        for name, data in self.files.data.items():
+            (state / "clips" / name).write_bytes(data)
+        for name, data in self.store.records.items():
+            (state / name).write_bytes(data)
+
     def write(self, clips: Path) -> Path:
         """Lay the clips out as the hub does, with their signers; return the folder of the device."""
         files = self.files.data
@@ -242,6 +198,12 @@ class Device:
                     (folder / segment).write_bytes(files[segment])
         (clips / "signers.toml").write_text(f'[signers]\n"{self.name}" = ["{self.signer}"]\n')
         return clips / self.name
+
+
+def _h264() -> Any:
+    from hal.h264 import H264
+
+    return H264(640, 272, FPS)
 
 
 def _jpeg(picture: Any) -> bytes:

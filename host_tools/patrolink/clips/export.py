@@ -22,6 +22,7 @@ from patrolink.errors import UserError
 from patrolink.report import formats
 
 _NO_EVENT = 0xFFFFFFFF
+_APART_MS = 2000  # an event is not that far from the segment after it
 Told = Callable[[int, int], None]
 
 
@@ -197,13 +198,16 @@ def _shown(out: Export) -> Export:
 
 
 def _events(found: Verdict, parts: list[timeline.Part]) -> list[tuple[int, str]]:
-    """Return (ms of the clip, trigger) of each event. It may name a picture: then the segment after that is meant."""
+    """Return (ms of the clip, trigger) of each event. It may name a picture: then its time tells where it is."""
     out = []
     for mark in found.manifest.marks:
-        after = [part for part in parts if part.stem >= mark["seg"]]
-        if after:
-            within = mark["at_ms"] if after[0].stem == mark["seg"] else 0
-            out.append((after[0].at_ms + within, mark["mark"]))
+        part = next((part for part in parts if part.stem >= mark["seg"]), None)
+        if part is not None:
+            within = mark["at_ms"]
+            if part.stem != mark["seg"]:
+                early_ms = part.unix_ms - mark["time_ms"] if mark["time_ms"] else 0
+                within = -early_ms if 0 < early_ms < _APART_MS else 0
+            out.append((part.at_ms + within, mark["mark"]))
     return out
 
 

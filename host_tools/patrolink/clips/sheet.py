@@ -67,9 +67,10 @@ def _cells(values: Iterable[Any]) -> str:
     return "".join(f"<td>{markup.escape(str(value))}</td>" for value in values)
 
 
-def _table(heads: Iterable[str], rows: Iterable[str]) -> str:
+def _table(heads: Iterable[str], rows: Iterable[str], kind: str = "") -> str:
     top = "".join(f"<th>{head}</th>" for head in heads)
-    return f"<table><thead><tr>{top}</tr></thead><tbody>{''.join(f'<tr>{row}</tr>' for row in rows)}</tbody></table>"
+    body = "".join(f"<tr>{row}</tr>" for row in rows)
+    return f'<table class="{kind}"><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>'
 
 
 def _pairs(pairs: dict[str, Any]) -> str:
@@ -103,9 +104,18 @@ def _recording(out: Export) -> dict[str, Any]:
         "Pictures": f"{out.frames}, {out.size[0]} x {out.size[1]}, {head['codec'].replace('_', ' in ').upper()}",
         "Sound": "yes" if out.with_sound else "no",
         "Signed by": head["signer"],
+        "Signer is": _signer(out),
         "Chain before": head["previous"],
         "Chain": out.found.manifest.seal.get("chain", "none: there is no seal"),
+        "Signature": out.found.manifest.seal.get("sig", "none: there is no seal"),
     }
+
+
+def _signer(out: Export) -> str:
+    wrong = {it.kind for it in out.found.findings}
+    if "signature" in wrong or not out.found.manifest.seal:
+        return "not proven"
+    return "not known to the site" if "signer" in wrong else "known to the site by this key"
 
 
 def _exported(out: Export, who: str, now_ms: int, evidence_id: str) -> dict[str, Any]:
@@ -169,7 +179,7 @@ def _segments(out: Export) -> str:
             _cells((name, *video, said["bytes"]))
             + f"<td><code>{said['sha256']}</code></td>{_cells([wrong.get(name, 'right')])}"
         )
-    return _table(("File", "Starts", "s", "Pictures", "Bytes", "SHA-256", "Is"), rows)
+    return _table(("File", "Starts", "s", "Pictures", "Bytes", "SHA-256", "Is"), rows, "hashes")
 
 
 def _files(files: list[Path]) -> str:
@@ -177,7 +187,7 @@ def _files(files: list[Path]) -> str:
     for path in files:
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         rows.append(_cells((path.name, path.stat().st_size)) + f"<td><code>{digest}</code></td>")
-    return _table(("File", "Bytes", "SHA-256"), rows)
+    return _table(("File", "Bytes", "SHA-256"), rows, "hashes")
 
 
 def _map(out: Export) -> str:
