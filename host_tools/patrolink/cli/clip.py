@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from patrolink.clips.keys import EvidenceKey
     from patrolink.clips.verify import DeviceVerdict, Verdict
 
-WHAT = ("list", "fetch", "verify")
-HELP = "list, fetch and verify clips"
+WHAT = ("list", "fetch", "verify", "show", "export")
+HELP = "list, fetch, verify, show and export clips"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
