@@ -9,6 +9,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from patrolink_protocol import clip
+
 from patrolink import __version__
 from patrolink.clips import contact, findings, manifest
 from patrolink.clips.export import Export, event_of, stamp, title
@@ -24,6 +26,7 @@ _MEANING = {
     findings.UNVERIFIABLE: "There is no seal, no known key of the signer, or a version that is not known.",
 }
 _CLASS = {findings.GAPS: "gaps"}
+_CLOCKS = {clip.BY_NONE: "nothing", clip.BY_NETWORK: "network", clip.BY_GPS: "GPS"}
 _MAP = (900, 340, 30)  # width, height, edge
 _MOST_POINTS = 2000  # of a track on the map
 
@@ -44,6 +47,7 @@ def write(out: Export, folder: Path, who: str, now_ms: int, evidence_id: str) ->
         + (", and by what is inside the segments, with the evidence key." if out.found.looked_inside else " only."),
         "findings": _findings(out),
         "recording": _pairs(_recording(out)),
+        "proof": _proof(out),
         "export": _pairs(_exported(out, who, now_ms, evidence_id)),
         "shots": "".join(_shot(shot) for shot in out.shots.shots),
         "map": _map(out),
@@ -100,15 +104,25 @@ def _recording(out: Export) -> dict[str, Any]:
         "Event at": _when(head["time_ms"]),
         "Begins": _when(out.story.unix_ms(0)),
         "Ends": _when(end_ms),
+        "Clock set by": ", ".join(sorted(_CLOCKS.get(it, "?") for it in out.story.clocks)) or "not told",
         "Length": f"{out.duration_ms / 1000:.2f} s",
         "Pictures": f"{out.frames}, {out.size[0]} x {out.size[1]}, {head['codec'].replace('_', ' in ').upper()}",
         "Sound": "yes" if out.with_sound else "no",
-        "Signed by": head["signer"],
-        "Signer is": _signer(out),
-        "Chain before": head["previous"],
-        "Chain": out.found.manifest.seal.get("chain", "none: there is no seal"),
-        "Signature": out.found.manifest.seal.get("sig", "none: there is no seal"),
     }
+
+
+def _proof(out: Export) -> str:
+    head, seal = out.found.manifest.head, out.found.manifest.seal
+    pairs = {
+        "Signed by": head["signer"],
+        "Chain before": head["previous"],
+        "Chain": seal.get("chain", "none: there is no seal"),
+        "Signature": seal.get("sig", "none: there is no seal"),
+    }
+    rows = "".join(
+        f"<tr><th>{key}</th><td><code>{markup.escape(value)}</code></td></tr>" for key, value in pairs.items()
+    )
+    return rows + _pairs({"Signer is": _signer(out)})
 
 
 def _signer(out: Export) -> str:

@@ -17,11 +17,13 @@ class Story:
 
     spans   (from, until, unix ms of its begin or None) of what was recorded
     fixes   (when, position)
+    clocks  what the wall clock was set by: clip.BY_*
     """
 
     device: str
     spans: list[tuple[int, int, int | None]] = field(default_factory=list)
     fixes: list[tuple[int, Fix]] = field(default_factory=list)
+    clocks: set[int] = field(default_factory=set)
 
     def take(self, part: timeline.Part, it: Segment) -> None:
         """Take in a segment."""
@@ -29,6 +31,7 @@ class Story:
         cuts = [0, *(at for at, _, _ in it.clocks if 0 < at < end_ms), end_ms]
         for begin, end in zip(cuts, cuts[1:], strict=False):
             self.spans.append((part.at_ms + begin, part.at_ms + end, timeline.unix_ms(part, it, begin)))
+        self.clocks |= {source for _, _, source in it.clocks}
         self.fixes += [(part.at_ms + fix.time_ms, fix) for fix in it.fixes]
 
     def unix_ms(self, at_ms: int) -> int | None:
