@@ -1,10 +1,12 @@
 """Whatever is changed of a clip is told: by kinds of alteration, byte by byte, and at random."""
 
 import hashlib
+import io
 import json
 import random
 import shutil
 
+import av
 import pytest
 from patrolink.clips import manifest, segment, verify
 from patrolink_protocol import clip
@@ -65,6 +67,10 @@ def test_no_byte_of_a_manifest_can_be_changed(copy):
         path.write_bytes(whole[:at] + bytes([whole[at] ^ rng.randrange(1, 256)]) + whole[at + 1 :])
         verdicts.append(verify.clip(path.parent, signers).verdict)
         assert verdicts[-1] in ("tampered", "unverifiable"), (SEED, at)
+    for at in rng.sample(range(len(whole)), 200):
+        for data in (whole[:at] + whole[at + 1 :], whole[:at] + rng.randbytes(1) + whole[at:], whole[:at]):
+            path.write_bytes(data)
+            assert verify.clip(path.parent, signers).verdict in ("tampered", "unverifiable"), (SEED, at)
     assert verdicts.count("tampered") > 0.99 * len(whole)
 
 
@@ -87,6 +93,19 @@ def test_an_unknown_signer_or_version_is_unverifiable(copy):
     alterations.lines(copy, lambda said: [said[0].replace(b'"v":1', b'"v":2'), *said[1:]])
     found = verify.clip(copy / "000002", known(copy))
     assert found.verdict == "unverifiable" and "version 2" in found.findings[0].words
+
+
+def test_both_codecs_are_looked_into(tmp_path):
+    pytest.importorskip("cv2", reason="no OpenCV, which the device encodes with: pip install opencv-python-headless")
+    device = clip_maker.make(tmp_path / "clips", codec=clip.H264_MP4)
+    folder = tmp_path / "clips" / "linux-1"
+    found = verify.device(folder, known(folder), device.evidence)
+    assert [(one.looked_inside, one.findings) for one in found.clips] == [(True, [])] * 4
+    for path in alterations.segments_of(folder):
+        read = segment.read(path, device.evidence)
+        if read.header.codec == clip.H264_MP4:
+            with av.open(io.BytesIO(read.file())) as film:
+                assert sum(1 for _ in film.decode(video=0)) == read.frames
 
 
 def test_a_power_cut_is_a_gap_and_what_is_whole_is_read(tmp_path):
@@ -144,6 +163,29 @@ def test_what_the_device_thinned_is_told_by_whom(tmp_path):
     # What nobody signed explains nothing.
     alterations.flip(alterations.manifest_of(folder, second), -2)
     assert any(f.kind == "missing" for f in verify.device(folder, known(folder)).clips[0].findings)
+
+
+def test_any_lines_have_a_verdict_and_few_findings(copy):
+    """Lines of a genuine manifest, cut, doubled, moved, and sealed by nobody: no number in them is believed."""
+    path = alterations.manifest_of(copy)
+    whole = path.read_bytes()
+    rng = random.Random(SEED)
+    signers = known(copy)
+    for n in range(200):
+        said = whole.splitlines(keepends=True)
+        rng.shuffle(said)
+        data = bytearray(b"".join([*said, *said][: rng.randrange(1, 20)]))
+        for _ in range(rng.randrange(6)):
+            at = rng.randrange(len(data))
+            data[at : at + rng.randrange(3)] = rng.randbytes(rng.randrange(3))
+        path.write_bytes(data)
+        found = verify.clip(path.parent, signers)
+        assert found.verdict in ("tampered", "unverifiable"), (SEED, n)
+    # A step that is far away leaves out nearly a million.
+    lines = [it.replace(b'"000001-000012"', b'"000001-999999"') for it in whole.splitlines(keepends=True)]
+    path.write_bytes(b"".join(lines))
+    found = verify.clip(path.parent, signers).findings
+    assert len(found) < 10 and any("leaves out 999985 segments" in it.words for it in found), found
 
 
 def test_nothing_is_deciphered_for_whom_nobody_knows(made, copy):

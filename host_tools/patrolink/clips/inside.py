@@ -36,12 +36,20 @@ def look(folder: Path, manifest: Manifest, evidence: EvidenceKey, closed: set[st
         out += [Finding(GAP, "header", name, words) for words in _header(found, name, manifest, "seg" in said)]
         if "seg" in said:
             out += _against(found, said, name)
-        out += [Finding(NOTE, "clock", name, words) for words in _clock(found)]
+        out += _first("clock", name, list(_clock(found)))
+        jumps = []
         for fix in found.fixes:
             if last is not None and (words := _jump(last, fix)):
-                out.append(Finding(NOTE, "position", name, words))
+                jumps.append(words)
             last = fix if fix.lat_deg is not None else last
+        out += _first("position", name, jumps)
     return opened, out
+
+
+def _first(kind: str, name: str, told: list[str]) -> list[Finding]:
+    """Return one note of what may be told of a segment many times."""
+    more = f", and {len(told) - 1} more like it" if len(told) > 1 else ""
+    return [Finding(NOTE, kind, name, told[0] + more)] if told else []
 
 
 def _header(found: segment.Segment, name: str, manifest: Manifest, video: bool) -> Iterable[str]:

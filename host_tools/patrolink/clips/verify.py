@@ -304,10 +304,20 @@ def _clock(found: manifest.Manifest, steps: Mapping[str, set[int]]) -> Iterable[
     """Where the clock was set between two segments that follow one another."""
     for a, b in zip(found.segments, found.segments[1:], strict=False):
         boot, first, second = a["seg"][:6], int(a["seg"][7:]), int(b["seg"][7:])
-        follows = b["seg"][:6] == boot and set(range(first, second)) <= steps[boot]
+        follows = b["seg"][:6] == boot and all(step in steps[boot] for step in range(first, second))
         set_ms = b["start_ms"] - a["start_ms"] - a["ms"]
         if follows and a["whole"] and a["start_ms"] and b["start_ms"] and abs(set_ms) > _CLOCK_MS:
             yield Finding(NOTE, "clock", manifest.file_of(b), f"the clock was set by {set_ms / 1000:+.1f} s before it")
+
+
+def _left_out(boot: str, there: list[int]) -> Iterable[Finding]:
+    """Where steps of a boot are missing between those that are there."""
+    for a, b in zip(there, there[1:], strict=False):
+        first, last = f"{boot}-{a + 1:06d}", f"{boot}-{b - 1:06d}"
+        if b > a + 1:
+            what = "it" if first == last else f"{b - a - 1} segments up to {last}"
+            words = f"the manifest leaves out {what}: not recorded, or not kept"
+            yield Finding(GAP, "left out", f"{first}.pls", words)
 
 
 def _gaps(found: manifest.Manifest) -> list[Finding]:
@@ -325,9 +335,7 @@ def _gaps(found: manifest.Manifest) -> list[Finding]:
             words = f"{said['lost']} frames were lost when it was recorded"
             out.append(Finding(GAP, "lost", name, words))
     for boot, there in steps.items():
-        for step in sorted(set(range(min(there), max(there))) - there):
-            name = f"{boot}-{step:06d}.pls"
-            out.append(Finding(GAP, "left out", name, "the manifest leaves it out: it was not recorded or not kept"))
+        out += _left_out(boot, sorted(there))
     out += _clock(found, steps)
     if len(steps) > 1:
         out.append(Finding(GAP, "power", "manifest", f"the device was off in between: {len(steps)} boots"))
