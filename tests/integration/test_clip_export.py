@@ -233,8 +233,8 @@ def test_a_gap_stays_a_gap(device, tmp_path):
     assert told[0]["verdict"] == "valid with gaps"
     given = [time for it in (said[0], *said[2:]) for time in _given_ms(device, it)]
     assert _times_ms(_only(out, "*.mp4")) == [it - given[0] for it in given]
-    assert "nothing was recorded here" in _only(out, "*.srt").read_text()
-    assert f"{said[1]['seg']}.pls" in told[0]["left_out"]
+    assert _only(out, "*.srt").read_text().count("not shown: the file is not there") == 1
+    assert told[0]["not_shown"] == {f"{said[1]['seg']}.pls": "the file is not there"}
 
 
 @pytest.mark.parametrize("codec", CODECS)
@@ -271,6 +271,9 @@ def test_what_is_tampered_with_is_refused_or_stamped_and_never_shown(device, tmp
     page = _only(out, "*-sheet.html").read_text()
     assert ">TAMPERED<" in page and "Verdict: tampered<" in page
     assert json.loads(_only(out, "*.json").read_text())["verdict"] == told[0]["verdict"] == "tampered"
+    subtitles = _only(out, "*.srt").read_text()
+    assert subtitles.count("TAMPERED\n") == subtitles.count(" --> ")
+    assert "not shown: its bytes are not those that were recorded" in subtitles
     given = [time for it in (said[0], *said[2:]) for time in _given_ms(device, it)]
     assert _times_ms(_only(out, "*.mp4")) == [it - given[0] for it in given]
 

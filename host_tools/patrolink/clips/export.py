@@ -166,7 +166,7 @@ def facts(out: Export) -> dict[str, Any]:
         "copied": out.copied,
         "sound": out.with_sound,
         "positions": sum(fix.lat_deg is not None for _, fix in out.story.fixes),
-        "left_out": {part.path.name: part.fault for part in out.parts if part.fault},
+        "not_shown": {part.path.name: part.fault for part in out.parts if part.fault},
         "files": [str(path) for path in out.files],
     }
 
@@ -179,10 +179,11 @@ def _begin(found: Verdict, evidence: EvidenceKey) -> Export:
     duration_ms = parts[-1].at_ms + parts[-1].ms if parts else 0
     headers = [part.header for part in parts if part.header is not None]
     kinds = {part.kind for part in parts if not part.fault}
+    hidden = [(part.at_ms, part.at_ms + part.ms, part.fault) for part in parts if part.fault]
     return Export(
         found,
         parts,
-        Story(found.manifest.head["device"]),
+        Story(found.manifest.head["device"], hidden=hidden, stamp=stamp(found)),
         contact.Contact(duration_ms, marks),
         marks,
         len(kinds) == 1 and b"" not in kinds,

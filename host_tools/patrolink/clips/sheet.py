@@ -180,19 +180,16 @@ def _segments(out: Export) -> str:
     wrong: dict[str, str] = {}
     for it in out.found.findings:
         if it.grade != findings.NOTE:
-            wrong.setdefault(it.where, it.kind)
+            wrong.setdefault(it.where, "altered" if it.grade == findings.TAMPERED else it.kind)
     rows = []
     for said in out.found.manifest.listed:
         name = manifest.file_of(said)
-        video = (
-            (_when(said["start_ms"])[11:23], f"{said['ms'] / 1000:.2f}", said["frames"])
-            if "seg" in said
-            else ("", "", "thumbnail")
-        )
-        rows.append(
-            _cells((name, *video, said["bytes"]))
-            + f"<td><code>{said['sha256']}</code></td>{_cells([wrong.get(name, 'right')])}"
-        )
+        video: tuple[Any, ...] = ("", "", "thumbnail")
+        if "seg" in said:
+            starts = _when(said["start_ms"])
+            video = (starts[11:23] or starts, f"{said['ms'] / 1000:.2f}", said["frames"])
+        state = f'<td class="wrong">{wrong[name]}</td>' if name in wrong else "<td>right</td>"
+        rows.append(_cells((name, *video, said["bytes"])) + f"<td><code>{said['sha256']}</code></td>{state}")
     return _table(("File", "Starts", "s", "Pictures", "Bytes", "SHA-256", "Is"), rows, "hashes")
 
 

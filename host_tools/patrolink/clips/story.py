@@ -18,12 +18,16 @@ class Story:
     spans   (from, until, unix ms of its begin or None) of what was recorded
     fixes   (when, position)
     clocks  what the wall clock was set by: clip.BY_*
+    hidden  (from, until, why) of what was recorded and is not shown
+    stamp   what each subtitle begins with
     """
 
     device: str
     spans: list[tuple[int, int, int | None]] = field(default_factory=list)
     fixes: list[tuple[int, Fix]] = field(default_factory=list)
     clocks: set[int] = field(default_factory=set)
+    hidden: list[tuple[int, int, str]] = field(default_factory=list)
+    stamp: str = ""
 
     def take(self, part: timeline.Part, it: Segment) -> None:
         """Take in a segment."""
@@ -65,9 +69,13 @@ class Story:
         for at_ms in range(start_ms, end_ms, _LINE_MS):
             until = min(at_ms + _LINE_MS, end_ms)
             covered = any(begin < until and at_ms < end for begin, end, _ in self.spans)
-            text = f"{self._when(at_ms)}\n{self._where(at_ms)}" if covered else "nothing was recorded here"
-            out.append(Line(at_ms - start_ms, until - start_ms, text))
+            text = f"{self._when(at_ms)}\n{self._where(at_ms)}" if covered else self._why(at_ms, until)
+            out.append(Line(at_ms - start_ms, until - start_ms, f"{self.stamp}\n{text}" if self.stamp else text))
         return out
+
+    def _why(self, at_ms: int, until_ms: int) -> str:
+        hidden = [why for begin, end, why in self.hidden if begin < until_ms and at_ms < end]
+        return f"not shown: {hidden[0]}" if hidden else "nothing was recorded here"
 
     def _when(self, at_ms: int) -> str:
         told = rfc3339(self.unix_ms(at_ms))

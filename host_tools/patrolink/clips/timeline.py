@@ -56,13 +56,13 @@ def parts(found: Verdict, evidence: EvidenceKey) -> list[Part]:
 
     What is altered has a fault: its pictures are not those that were recorded.
     """
-    altered = {finding.where: finding.words for finding in found.findings if finding.grade == TAMPERED}
+    closed = {it.where: it.words for it in found.findings if it.grade == TAMPERED or it.kind in ("missing", "thinned")}
     listed = {manifest.file_of(said) for said in found.manifest.listed}
     out: list[Part] = []
     for said in found.manifest.segments:
         path = found.folder / manifest.file_of(said)
         at_ms = out[-1].at_ms + _span(out[-1], said, _adjacent(out[-1].stem, path.stem, listed)) if out else 0
-        ms, fault, kind, header = said["ms"], altered.get(path.name, ""), b"", None
+        ms, fault, kind, header = said["ms"], closed.get(path.name, ""), b"", None
         if not fault:
             try:
                 it = segment.read(path, evidence)
