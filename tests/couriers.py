@@ -1,21 +1,26 @@
 """A device's own uploader, and its frames about clips, to a real hub: what tests of the hub's clips are made of."""
 
+import asyncio
 import hashlib
 import hmac
+import json
 import random
 import socket
 import time
 from dataclasses import dataclass, field
 
+import aiohttp
 import patrolink_messages
 from agent.clips import tus
 from agent.clips.uploader import Uploader, Way
 from agent.link.backoff import Backoff
 from compat.netsock import TcpSocket
 
-from tests import hubs
+from tests import clip_maker, desks, hubs
 
 HOST = "127.0.0.1"
+DEVICE = "linux-1"
+TOKEN = {"Authorization": f"Bearer {desks.TOKEN}"}
 
 
 def now_ms() -> int:
@@ -128,3 +133,68 @@ def metadata(device: str, clip: object, name: str, sha256: str) -> str:
 
     pairs = (("device", device), ("clip", str(clip)), ("name", name), ("sha256", sha256))
     return ",".join(f"{key} {b64encode(value.encode()).decode()}" for key, value in pairs)
+
+
+class Site:
+    """A hub that takes clips, with a console, and a device that has filmed."""
+
+    def __init__(self, folder, broker, evidence=True) -> None:
+        self.folder, self.port, self.console = folder, desks.free_port(), desks.free_port()
+        self.device = clip_maker.Device(DEVICE, folder / "evidence.pem")
+        top = 'evidence_key = "evidence.pem"' if evidence else ""
+        site = hubs.SITE.format(
+            url=broker.url,
+            ports=hubs.free_ports(2),
+            top=top,
+            hub=f'uploads = "127.0.0.1:{self.port}"\nconsole = "127.0.0.1:{self.console}"',
+            groups=hubs.GROUP.format(id=1, devices=json.dumps([DEVICE]), more="") + desks.DISPATCHERS,
+        )
+        self.hub = hubs.HubProcess(folder, site, [DEVICE])
+        self.link = hubs.Client(DEVICE, broker.port)
+        self.link.hello()
+        self.courier = Courier(self.device, self.port, self.link)
+        self.clips = folder / "clips"
+
+    def film(self, trigger="button") -> int:
+        self.device.run(5)
+        number = self.device.event(trigger, 11)
+        self.device.run(3)
+        return number
+
+    def send(self) -> None:
+        """Upload all, with its manifests told before."""
+        self.courier.manifests()
+        self.courier.run(self.courier.all_sent)
+
+    def states(self, n: int, seconds: float = 10) -> list[tuple[int, int]]:
+        """Wait until the hub has told n states of clips."""
+        out, end = [], time.monotonic() + seconds
+        while len(out) < n:
+            assert time.monotonic() < end, (out, (self.folder / "hub.log").read_text())
+            out += self.courier.states()
+            time.sleep(0.01)
+        return out
+
+    def get(self, path: str, **fields: str):
+        return asyncio.run(self._get(path, fields))
+
+    async def _get(self, path, fields):
+        async with (
+            aiohttp.ClientSession(headers={**TOKEN, **fields}) as session,
+            session.get(f"http://127.0.0.1:{self.console}{path}") as answer,
+        ):
+            return answer.status, answer.headers, await answer.read()
+
+    def rows(self) -> dict[int, dict]:
+        status, _, body = self.get("/clips")
+        assert status == 200, body
+        return {row["clip"]: row for row in json.loads(body)}
+
+    def lines(self, name: str) -> list[dict]:
+        path = self.clips / name if name == "access.jsonl" else self.folder / "state" / "shard-0" / name
+        return [json.loads(line) for line in path.read_text().splitlines()]
+
+    def close(self) -> None:
+        self.link.close()
+        if self.hub.process.poll() is None:
+            self.hub.kill()

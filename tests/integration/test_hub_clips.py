@@ -10,81 +10,15 @@ import patrolink_messages
 import pytest
 from patrolink.hub import access
 
-from tests import clip_maker, couriers, desks, hubs
+from tests import clip_maker, couriers, hubs
 
 VERIFIED, DAMAGED = 5, 7
-DEVICE = "linux-1"
-TOKEN = {"Authorization": f"Bearer {desks.TOKEN}"}
-
-
-class Site:
-    """A hub that takes clips, with a console, and a device that has filmed."""
-
-    def __init__(self, folder, broker, evidence=True) -> None:
-        self.folder, self.port, self.console = folder, desks.free_port(), desks.free_port()
-        self.device = clip_maker.Device(DEVICE, folder / "evidence.pem")
-        top = 'evidence_key = "evidence.pem"' if evidence else ""
-        site = hubs.SITE.format(
-            url=broker.url,
-            ports=hubs.free_ports(2),
-            top=top,
-            hub=f'uploads = "127.0.0.1:{self.port}"\nconsole = "127.0.0.1:{self.console}"',
-            groups=hubs.GROUP.format(id=1, devices=json.dumps([DEVICE]), more="") + desks.DISPATCHERS,
-        )
-        self.hub = hubs.HubProcess(folder, site, [DEVICE])
-        self.link = hubs.Client(DEVICE, broker.port)
-        self.link.hello()
-        self.courier = couriers.Courier(self.device, self.port, self.link)
-        self.clips = folder / "clips"
-
-    def film(self, trigger="button") -> int:
-        self.device.run(5)
-        number = self.device.event(trigger, 11)
-        self.device.run(3)
-        return number
-
-    def send(self) -> None:
-        """Upload all, with its manifests told before."""
-        self.courier.manifests()
-        self.courier.run(self.courier.all_sent)
-
-    def states(self, n: int, seconds: float = 10) -> list[tuple[int, int]]:
-        """Wait until the hub has told n states of clips."""
-        out, end = [], time.monotonic() + seconds
-        while len(out) < n:
-            assert time.monotonic() < end, (out, (self.folder / "hub.log").read_text())
-            out += self.courier.states()
-            time.sleep(0.01)
-        return out
-
-    def get(self, path: str, **fields: str):
-        return asyncio.run(self._get(path, fields))
-
-    async def _get(self, path, fields):
-        async with (
-            aiohttp.ClientSession(headers={**TOKEN, **fields}) as session,
-            session.get(f"http://127.0.0.1:{self.console}{path}") as answer,
-        ):
-            return answer.status, answer.headers, await answer.read()
-
-    def rows(self) -> dict[int, dict]:
-        status, _, body = self.get("/clips")
-        assert status == 200, body
-        return {row["clip"]: row for row in json.loads(body)}
-
-    def lines(self, name: str) -> list[dict]:
-        path = self.clips / name if name == "access.jsonl" else self.folder / "state" / "shard-0" / name
-        return [json.loads(line) for line in path.read_text().splitlines()]
-
-    def close(self) -> None:
-        self.link.close()
-        if self.hub.process.poll() is None:
-            self.hub.kill()
+DEVICE = couriers.DEVICE
 
 
 @pytest.fixture
 def site(tmp_path, broker):
-    with contextlib.closing(Site(tmp_path, broker)) as it:
+    with contextlib.closing(couriers.Site(tmp_path, broker)) as it:
         yield it
 
 
@@ -198,7 +132,7 @@ def test_files_ranges_and_pictures_are_given_to_who_may_and_written_down(site):
 
 
 def test_without_an_evidence_key_all_is_verified_and_nothing_shown(tmp_path, broker):
-    with contextlib.closing(Site(tmp_path, broker, evidence=False)) as site:
+    with contextlib.closing(couriers.Site(tmp_path, broker, evidence=False)) as site:
         number = site.film()
         site.send()
         assert site.states(1) == [(number, VERIFIED)]
@@ -228,7 +162,7 @@ def test_retention_deletes_and_tells_but_what_is_preserved(site):
 
     async def preserve():
         async with (
-            aiohttp.ClientSession(headers=TOKEN) as session,
+            aiohttp.ClientSession(headers=couriers.TOKEN) as session,
             session.ws_connect(f"http://127.0.0.1:{site.console}/socket") as ws,
         ):
             await ws.send_json({"do": "preserve_clip", "id": 1, "device": DEVICE, "clip": numbers[0]})

@@ -6,9 +6,11 @@ device's tag as well, and is told to all. A clip whose files are all here is ver
 """
 
 import asyncio
+import bisect
 import contextlib
 import shutil
 import threading
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -50,8 +52,10 @@ class Clips:
         self.state_of: Callable[[str, dict[str, Any]], None] = lambda device, values: None
         self.tell: Callable[[dict[str, Any]], None] = lambda message: None
         self._clips: dict[Key, Clip] = {}
+        self._numbers: dict[str, list[int]] = defaultdict(list)  # of each device's clips, in order
         for path in sorted(folder.glob("*/[0-9][0-9][0-9][0-9][0-9][0-9]")):
             self._clips[path.parent.name, int(path.name)] = cliprack.load(path)
+            self._numbers[path.parent.name].append(int(path.name))
         there = folder / SIGNERS
         self._signers = verify.signers(there) if there.exists() else {}
         self._waiting: asyncio.Queue[Key] = asyncio.Queue()
@@ -90,6 +94,8 @@ class Clips:
         else:
             self._look_at((device, number))
         self._show(it)
+        for left_out in self._left_out(it):
+            self.tell({"type": "clip", **left_out})
 
     def _pin(self, device: str, signer: str) -> None:
         known = self._signers.setdefault(device, [])
@@ -104,8 +110,11 @@ class Clips:
             self.tell({"type": "signer", "device": device, "signer": signer})
 
     def _clip(self, device: str, number: int) -> Clip:
-        folder = self._folder / device / f"{number:06d}"
-        return self._clips.setdefault((device, number), Clip(device, number, folder))
+        it = self._clips.get((device, number))
+        if it is None:
+            it = self._clips[device, number] = Clip(device, number, self._folder / device / f"{number:06d}")
+            bisect.insort(self._numbers[device], number)
+        return it
 
     def _taken(self, device: str, number: int, name: str) -> None:
         it = self._clip(device, number)
@@ -170,13 +179,18 @@ class Clips:
             found = verify.clip(it.folder, self._signers, self._evidence)
         found.findings += it.against_told(found.manifest)
         chain = [found]
-        earlier = [n for device, n in self._clips if device == it.device and n < it.number]
-        before = self._clips.get((it.device, max(earlier, default=-1)))
+        before = self._before(it)
         said = before.read() if before else None
         if before is not None and said is not None:
             chain.insert(0, verify.Verdict(before.folder, before.number, said))
         verify.link(chain)
         return found
+
+    def _before(self, it: Clip) -> Clip | None:
+        """Return the clip before, of those of its device that are known."""
+        numbers = self._numbers[it.device]
+        at = bisect.bisect_left(numbers, it.number)
+        return self._clips[it.device, numbers[at - 1]] if at else None
 
     def _say(self, it: Clip, told: int) -> None:
         values = {"clip_id": it.number, "state": told, "bytes_done": min(sum(it.sizes.values()), (1 << 32) - 1)}
@@ -186,16 +200,16 @@ class Clips:
 
     def rows(self) -> list[dict[str, Any]]:
         """Return all clips as desks see them, newest first; a number that a device left out stands behind the next."""
-        rows: list[tuple[int, int, dict[str, Any]]] = []
-        for device in {it.device for it in self._clips.values()}:
-            there = sorted((it.number for it in self._clips.values() if it.device == device), reverse=True)
-            for number, before in zip(there, [*there[1:], there[-1] - 1], strict=True):
-                row = self._row(self._clips[device, number])
-                rows.append((row["time_ms"] or 0, number, row))
-                for gone in range(max(before + 1, number - _GONE), number):
-                    missing = {"device": device, "clip": gone, "state": "missing", "time_ms": None, "verdict": ""}
-                    rows.append((row["time_ms"] or 0, gone, missing))
-        return [row for *_, row in sorted(rows, key=lambda one: one[:2], reverse=True)]
+        rows = [row for it in self._clips.values() for row in (self._row(it), *self._left_out(it))]
+        return sorted(rows, key=lambda row: (row["time_ms"] or 0, row["clip"]), reverse=True)
+
+    def _left_out(self, it: Clip) -> list[dict[str, Any]]:
+        """Return rows of the numbers between a clip and the one before it, of which nothing has come."""
+        before = self._before(it)
+        left = range(max(before.number + 1, it.number - _GONE), it.number) if before else range(0)
+        time_ms = self._row(it)["time_ms"] if left else None
+        facts = {"device": it.device, "state": "missing", "time_ms": time_ms, "verdict": ""}
+        return [{**facts, "clip": number} for number in left]
 
     def _row(self, it: Clip) -> dict[str, Any]:
         return it.row(self._uploads.coming(it.device, it.number), self._evidence is not None)
@@ -264,6 +278,7 @@ class Clips:
                 with contextlib.suppress(UserError):  # not written down: it stays
                     self.look("retention", "deleted", device=it.device, clip=it.number, verdict=it.verdict)
                     del self._clips[key]
+                    self._numbers[it.device].remove(it.number)
                     await asyncio.to_thread(shutil.rmtree, it.folder, True)
                     self._uploads.removed(it.device, sum(it.sizes.values()))
                     self.tell({"type": "clip gone", "device": it.device, "clip": it.number})

@@ -41,6 +41,12 @@ export class Alerts {
     this.#put(`in ${device}`, "◉ LISTENING IN", `to ${device}: ${how}. Reason: ${reason}`, false, ["Stop", stop]);
   }
 
+  /** A device signs its clips with a key that it did not have before. */
+  signer(device) {
+    const id = `signer ${device}`;
+    this.#put(id, "▲ ANOTHER KEY", `${device} signs its clips with a key that it did not have before`, true, ["I have seen it", () => this.drop(id)]);
+  }
+
   listenedIn(device) {
     this.drop(`in ${device}`);
   }

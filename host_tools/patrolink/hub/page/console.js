@@ -1,5 +1,6 @@
 // The dispatchers' console: puts login, hub, sound and panels together.
 import { Alerts } from "./alerts.js";
+import { Clips } from "./clips.js";
 import { Devices } from "./devices.js";
 import { $, el, say } from "./dom.js";
 import { Groups } from "./groups.js";
@@ -30,6 +31,7 @@ const plan = new Plan($("plan").querySelector("canvas"));
 const alerts = new Alerts({ alarm: () => sound.tone("emergency"), show: device => plan.show(device), select: group => groups.select(group),
   answer: (device, event_id, state) => ask("answer_event", { device, event_id, state }) });
 const recordings = new Recordings();
+const clips = new Clips({ command: (device, action) => ask("command", { device, action }), preserve: (device, clip) => ask("preserve_clip", { device, clip }) });
 const live = new Live({ start: (device, seconds) => ask("live_start", { device, seconds }), stop: device => ask("live_stop", { device }),
   note: (device, text) => devices.note(device, text) });
 const ears = new Map();  // private groups that we listen in to
@@ -46,6 +48,9 @@ function told(message) {
     position: fix => { plan.take(fix); devices.fix(fix); },
     event: row => alerts.event(row),
     recording: row => recordings.add(row),
+    clip: row => clips.change(row),
+    "clip gone": row => clips.drop(row),
+    signer: ({ device }) => alerts.signer(device),
     live: row => live.take(row),
     lost: ({ count }) => tell(`This page was too slow: ${count} packets or messages are missing`),
   }[message.type];
@@ -76,6 +81,7 @@ function hello(it) {
   alerts.clear();
   it.alarms.forEach(row => alerts.event(row));
   recordings.take(it.recordings);
+  link.ask("clips").then(rows => clips.take(rows), e => clips.take(null, e.message));
   live.begin(it.live ?? []);
   if (!groups.get(groups.selected) && it.groups.length) groups.step(1);
 }
@@ -117,7 +123,9 @@ function takeGroup(group) {
 }
 
 function people() {
-  devices.take(new Set(groups.all.flatMap(group => group.members)));
+  const names = new Set(groups.all.flatMap(group => group.members));
+  devices.take(names);
+  clips.devices(names);
   recordings.groups(groups.all.filter(group => group.kind !== "private"));
 }
 
