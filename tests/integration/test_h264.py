@@ -22,7 +22,7 @@ FILM = home.root() / "build" / "media" / "bikes.mp4"
 SIZE, FPS, SECONDS = (320, 240), 15, 5
 SEED = 20261125
 FRAGMENT_MS = 200
-OUT_MS = FRAGMENT_MS + 3 * 128  # of a picture: the muxer waits for the sound beside it; a frame of AAC is 128 ms
+OUT_MS = FRAGMENT_MS + 1000 // FPS + 4 * 128  # of a picture: it waits for the sound beside it; a frame of AAC is 128 ms
 
 pytestmark = pytest.mark.skipif(not FILM.exists(), reason="no film for the camera; make media")
 

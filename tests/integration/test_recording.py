@@ -5,6 +5,7 @@ The film is build/media/bikes.mp4 at 640x480, 15 pictures a second; the voice co
 
 import io
 import json
+import shutil
 import time
 from array import array
 from pathlib import Path
@@ -33,24 +34,20 @@ PRE_S, POST_S, SEGMENT_S = 5, 4, 3
 BEFORE_S, AFTER_S = 11, 8  # filmed before the event, and after it: until its clip is sealed
 PLACE = (460500001, 145000000)
 
-pytestmark = [
-    pytest.mark.skipif(not FILM.exists(), reason="no film for the camera; make media"),
-    # Frames of a machine that is kept from running for half a second are lost, as on any board.
-    pytest.mark.flaky(reruns=1),
-]
+pytestmark = pytest.mark.skipif(not FILM.exists(), reason="no film for the camera; make media")
 
 
 class Board:
     """The parts as device/evidence.py puts them together, and its loop."""
 
-    def __init__(self, folder: Path, evidence: bytes, mic: str) -> None:
+    def __init__(self, folder: Path, evidence: bytes, mic: str, boot: int = 1) -> None:
         self.clock, self.inputs, self.log = Clock(), posix.Inputs(), list[str]()
         given = {"source": str(FILM), "indicator": str(folder / "led"), "width": WIDTH, "height": HEIGHT, "fps": FPS}
         config = {"quota_kb": 262144, "lock_kb": 196608, "keep_h": 24, "sound": "event", "stamp": True}
         config.update(pre_s=PRE_S, post_s=POST_S, segment_s=SEGMENT_S)
         store = Store(str(folder / "state"))
         self.signer, self.files = Signer(store), Files(str(folder / "clips"))
-        self.shelf = Shelf(self.files, store, self.signer, config, "linux-1", 1, self.unix)
+        self.shelf = Shelf(self.files, store, self.signer, config, "linux-1", boot, self.unix)
         self.camera = posix.camera(given, self.clock.now_ms, self.log.append, self.inputs)
         microphone = Microphone(mic, posix.Pin(str(folder / "ear")), self.inputs, self.log.append)
         self.recorder = Recorder(
@@ -60,7 +57,7 @@ class Board:
             h264.jpeg,
             evidence,
             config,
-            1,
+            boot,
             self.unix,
             lambda: clip.BY_GPS,
             Ears(microphone).tap(),
@@ -107,11 +104,9 @@ def test_an_event_is_a_clip_without_a_hole_that_the_site_opens_and_plays(tmp_pat
     folder.mkdir(parents=True)
     lines = [json.loads(line) for line in (tmp_path / "clips" / f"{number:06}.plm").read_bytes().splitlines()]
     said = [line for line in lines if "seg" in line and "sha256" in line]
-    for name in [
-        f"{number:06}.plm",
-        *(f"{line.get('seg') or line['thumb']}.pls" for line in lines if "sha256" in line),
-    ]:
-        (folder / name).write_bytes((tmp_path / "clips" / name).read_bytes())
+    names = [f"{line.get('seg') or line['thumb']}.pls" for line in lines if "sha256" in line]
+    for name in [f"{number:06}.plm", *names]:
+        shutil.copy(tmp_path / "clips" / name, folder)
     found = verify.clip(folder, {"linux-1": [board.signer.public.hex()]}, site)
     assert found.verdict == VALID and found.looked_inside, found.findings
 
@@ -129,19 +124,31 @@ def test_an_event_is_a_clip_without_a_hole_that_the_site_opens_and_plays(tmp_pat
         assert loud == 0 or held.header.flags & clip.SOUND
     gaps = [b - a for a, b in zip(times, times[1:], strict=False)]
     assert len(times) == sum(line["frames"] for line in said) and min(gaps) > 0
-    assert max(gaps) < 2 * 1000 / FPS, gaps  # over the segments' boundaries, too
+    # Over the boundaries of segments, too: a camera that was late by less than that makes up for it.
+    assert max(gaps) < 500 and abs(len(times) - (end - begin) * FPS / 1000) <= 2, gaps
     assert spoken / 8000 > 1.5  # of 2 s that were said into it
 
 
-def test_it_records_again_at_once_after_a_power_cut(tmp_path):
+def test_what_a_power_cut_leaves_plays_and_recording_goes_on_within_two_seconds(tmp_path):
     site = keys.new(tmp_path / "evidence.pem")
     headset = Headset()
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.mkdir()
     try:
-        board = Board(tmp_path, site.public, headset.mic)
+        board = Board(first, site.public, headset.mic)
+        board.run(SEGMENT_S + 2.5)
+        frames = board.recorder.frames
+        shutil.copytree(first, second)  # what storage had at that moment
+        board.recorder.close(board.clock.now_ms())
         begin = time.monotonic()
-        while board.recorder.frames == 0:
-            board.run(0.02)
+        again = Board(second, site.public, headset.mic, boot=2)
+        while again.recorder.frames == 0:
+            again.run(0.02)
         assert time.monotonic() - begin < 2
-        board.camera.close()
+        again.recorder.close(again.clock.now_ms())
     finally:
         headset.close()
+    left = [segment.read(path, site) for path in sorted((second / "clips").glob("000001-*.pls"))]
+    assert all(it.whole for it in left[:-1]) and not left[-1].whole
+    played = sum(len(told(it.file())[0]) for it in left if it.media)
+    assert frames - FPS <= played <= frames + 1, f"{played} of {frames}"  # a second of film is on its way to storage
