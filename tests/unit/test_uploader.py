@@ -183,12 +183,12 @@ def test_an_event_that_waits_has_the_way():
 
 
 def test_a_file_of_an_sos_goes_before_the_rest_of_another():
-    world = World([(1, "000001-000001.pls", blob(700000), False)])
+    world = World([(1, "000001-000001.pls", blob(300000), False)])
     world.run(400)
     world.shelf.files.insert(0, (2, "000001-000009.pls", blob(5000, 9), True))
     world.run(60000)
     assert world.shelf.sent == [(2, "000001-000009.pls"), (1, "000001-000001.pls")]
-    assert bytes(world.hub.files["/clips/0"]) == blob(700000)
+    assert bytes(world.hub.files["/clips/0"]) == blob(300000)
 
 
 def test_answers_are_bounded():
