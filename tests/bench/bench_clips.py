@@ -3,7 +3,8 @@
 python tests/bench/bench_clips.py      run it alone: it measures time
 
 CPython: MB/s that are encrypted, hashed and written to storage in the background. MicroPython: heap of the recorder
-with 16 KB pictures, what a picture allocates and costs.
+with 16 KB pictures, what a picture allocates and costs. A Linux board's recorder, all its parts real, in real time: CPU
+for a second of video, frames lost, the longest round of its loop.
 """
 
 import json
@@ -15,17 +16,19 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-for room in ("tests/unit", "device", "protocol", "protocol/generated"):
+for room in ("", "tests/unit", "device", "protocol", "protocol/generated"):
     sys.path.insert(0, str(ROOT / room))
 
 from agent.clips.segment import Keys, Segment  # noqa: E402
 from compat import crypto  # noqa: E402
 from hal.common import Files  # noqa: E402
+from patrolink.emulator.headset import Headset  # noqa: E402
 from patrolink_protocol import clip  # noqa: E402
 
 MB = 64
 RECORD = 20_000
 HEAP = "512K"
+RECORDED_S, EVENT_S = 60, 20
 
 
 def throughput(folder: Path) -> float:
@@ -60,6 +63,38 @@ def heap(folder: Path) -> dict[str, int] | None:
     return result
 
 
+def recording(folder: Path) -> dict[str, float | int] | None:
+    """Record 640x480 at 15 frames a second in H.264 with a stamp, with sound from an event on; None without OpenCV."""
+    try:
+        from tests.recording_board import FILM, Board
+    except ImportError as e:
+        print(f"{e.name} is missing (pip install opencv-python-headless): no H.264 is measured", file=sys.stderr)
+        return None
+    if not FILM.exists():
+        print("no film for the camera (make media): no H.264 is measured", file=sys.stderr)
+        return None
+    headset = Headset()
+    board = Board(folder, crypto.public(crypto.private()), headset.mic)
+    board.run(2)  # until all is loaded and open
+    frames, loop, everything = board.recorder.frames, time.thread_time(), time.process_time()
+    board.slowest_ms = 0.0
+    board.run(EVENT_S)
+    board.recorder.trigger(1, 1, "", board.clock.now_ms(), (RECORDED_S - EVENT_S) * 1000)
+    board.run(RECORDED_S - EVENT_S)
+    loop, everything = time.thread_time() - loop, time.process_time() - everything
+    frames = board.recorder.frames - frames
+    board.recorder.close(board.clock.now_ms())
+    headset.close()
+    return {
+        "loop_ms_a_second": round(1000 * loop / RECORDED_S),
+        "process_ms_a_second": round(1000 * everything / RECORDED_S),
+        "slowest_ms": round(board.slowest_ms, 1),
+        "frames": frames,
+        "lost": board.recorder.lost,
+        "kbit_s": round(sum(board.files.size(name) for name in board.files.names()) * 8 / 1000 / (RECORDED_S + 2)),
+    }
+
+
 def main() -> int:
     out: dict[str, object] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -73,6 +108,15 @@ def main() -> int:
             print(f"heap of a recorder with 16 KB pictures (MicroPython): {all_kb:.1f} KB, its code not counted;")
             print(
                 f"  {told['allocated_a_picture']} bytes allocated a picture, {told['us_a_second']} us a second of video"
+            )
+    with tempfile.TemporaryDirectory() as folder:
+        film = recording(Path(folder))
+        if film is not None:
+            out["h264"] = film
+            print(f"H.264, 640x480 at 15, {RECORDED_S} s: {film['frames']} frames, {film['lost']} lost;")
+            print(
+                f"  {film['loop_ms_a_second']} ms of CPU a second of video in the loop, {film['process_ms_a_second']} with the"
+                f" film's decoding and storage; longest round {film['slowest_ms']} ms; {film['kbit_s']} kbit/s"
             )
     path = ROOT / "build/bench/clips.json"
     path.parent.mkdir(parents=True, exist_ok=True)

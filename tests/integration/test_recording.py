@@ -8,69 +8,21 @@ import json
 import shutil
 import time
 from array import array
-from pathlib import Path
 
 import av
 import pytest
-from agent.clips.recorder import Recorder
-from agent.clips.shelf import Shelf
-from agent.clips.signer import Signer
-from agent.ears import Ears
-from hal import posix
-from hal.common import Clock, Files, Store
-from patrolink import home
 from patrolink.clips import keys, segment, verify
 from patrolink.clips.findings import VALID
 from patrolink.emulator.headset import Headset
 from patrolink_protocol import clip
 
 pytest.importorskip("cv2", reason="no OpenCV; pip install opencv-python-headless")
-from hal import h264  # noqa: E402
-from hal.audio import Microphone  # noqa: E402
+from tests.recording_board import CONFIG, FILM, FPS, Board  # noqa: E402
 
-FILM = home.root() / "build" / "media" / "bikes.mp4"
-WIDTH, HEIGHT, FPS = 640, 480, 15
-PRE_S, POST_S, SEGMENT_S = 5, 4, 3
+PRE_S, POST_S, SEGMENT_S = CONFIG["pre_s"], CONFIG["post_s"], CONFIG["segment_s"]
 BEFORE_S, AFTER_S = 11, 8  # filmed before the event, and after it: until its clip is sealed
-PLACE = (460500001, 145000000)
 
 pytestmark = pytest.mark.skipif(not FILM.exists(), reason="no film for the camera; make media")
-
-
-class Board:
-    """The parts as device/evidence.py puts them together, and its loop."""
-
-    def __init__(self, folder: Path, evidence: bytes, mic: str, boot: int = 1) -> None:
-        self.clock, self.inputs, self.log = Clock(), posix.Inputs(), list[str]()
-        given = {"source": str(FILM), "indicator": str(folder / "led"), "width": WIDTH, "height": HEIGHT, "fps": FPS}
-        config = {"quota_kb": 262144, "lock_kb": 196608, "keep_h": 24, "sound": "event", "stamp": True}
-        config.update(pre_s=PRE_S, post_s=POST_S, segment_s=SEGMENT_S)
-        store = Store(str(folder / "state"))
-        self.signer, self.files = Signer(store), Files(str(folder / "clips"))
-        self.shelf = Shelf(self.files, store, self.signer, config, "linux-1", boot, self.unix)
-        self.camera = posix.camera(given, self.clock.now_ms, self.log.append, self.inputs)
-        microphone = Microphone(mic, posix.Pin(str(folder / "ear")), self.inputs, self.log.append)
-        self.recorder = Recorder(
-            self.shelf,
-            h264.Stamped(self.camera, "linux-1", lambda at_ms: (self.unix(at_ms), *PLACE)),
-            h264.H264(WIDTH, HEIGHT, FPS),
-            h264.jpeg,
-            evidence,
-            config,
-            boot,
-            self.unix,
-            lambda: clip.BY_GPS,
-            Ears(microphone).tap(),
-        )
-
-    def unix(self, at_ms: int) -> int:
-        return at_ms + round(time.time() * 1000) - self.clock.now_ms()
-
-    def run(self, seconds: float) -> None:
-        until = self.clock.now_ms() + seconds * 1000
-        while self.clock.now_ms() < until:
-            self.recorder.serve(self.clock.now_ms())
-            self.inputs.wait(posix.IDLE_MS)
 
 
 def told(data: bytes) -> tuple[list[int], int]:
