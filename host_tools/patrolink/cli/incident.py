@@ -8,8 +8,10 @@ evidence sheet and contact sheet. Exit code 1 when the clip is not valid or does
 import argparse
 import contextlib
 import json
+import shutil
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 from patrolink.errors import UserError
@@ -46,6 +48,7 @@ def run(args: argparse.Namespace) -> int:
             print(f"{it.name} films; the button in {args.pre + 2 * incident.SEGMENT_S} s", file=sys.stderr)
         summary = it.run()
         if args.out:
+            summary["exported"] = _export(it.folder, it.key, out / "export")
             (out / "incident.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     if args.json:
         print(json.dumps(summary))
@@ -57,3 +60,17 @@ def run(args: argparse.Namespace) -> int:
         if args.out:
             print(f"results are in {args.out}")
     return 0 if summary["verdict"].startswith("valid") and summary["before_s"] >= args.pre else 1
+
+
+def _export(folder: Path, key: Path, out: Path) -> list[str]:
+    """Export the clip and return the names of what was made."""
+    from patrolink.clips import export, keys, sheet, verify
+
+    evidence = keys.load(key)
+    shutil.rmtree(out, ignore_errors=True)
+    found = verify.clip(folder, verify.signers(folder.parent.parent / "signers.toml"), evidence)
+    made = export.write(found, evidence, out, lambda done, of: None)
+    now_ms = time.time_ns() // 1_000_000
+    sheet.write(made, out, "incident", now_ms, evidence.id.hex())
+    export.seal(made, out, "incident", now_ms)
+    return [path.name for path in made.files]

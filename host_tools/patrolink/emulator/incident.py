@@ -83,6 +83,11 @@ class Incident:
         """Where the hub keeps clips."""
         return self.out / "clips"
 
+    @property
+    def folder(self) -> Path:
+        """Where the hub has the clip."""
+        return self.clips / self.name / "000001"
+
     def _boot(self, public: str, uploads: int) -> Device:
         plan, work = self.plan, self.out / self.name
         work.mkdir(parents=True)
@@ -129,12 +134,11 @@ class Incident:
         verified = _ARRIVE_S + self.plan.post_s
         until(self._verified, [self.device], verified, "the hub did not verify the clip")
         took = time.monotonic() - pressed
-        folder = self.clips / self.name / "000001"
-        verdict = verify.clip(folder, verify.signers(self.clips / "signers.toml"), evidence.load(self.key))
+        verdict = verify.clip(self.folder, verify.signers(self.clips / "signers.toml"), evidence.load(self.key))
         manifest = verdict.manifest
         segments = manifest.segments
         if not segments:
-            raise DeviceError(f"the clip has no segments; the hub has it in {folder}")
+            raise DeviceError(f"the clip has no segments; the hub has it in {self.folder}")
         told = self.device.power_off()
         self.station.end()
         return {
