@@ -75,7 +75,7 @@ def test_both_kinds_of_camera_are_seen_and_who_watches_and_how_long(browser, pla
         assert bright > width * height * 0.9 and red > 200, (device, red, bright)
         page.wait(lambda device=device: "of 2:00, duty" in page.text(tile(device)))
         page.wait(lambda device=device: "◉ duty 0:" in row(page, device).text)
-    page.button(tile("vest-2"), "Larger").click()
+    page.button(tile("vest-2"), "⤢").click()
     before = page.one(f"{tile('vest-1')} canvas").size["width"]
     assert page.one(f"{tile('vest-2')} canvas").size["width"] > 1.5 * before
     SHOT.parent.mkdir(parents=True, exist_ok=True)

@@ -83,10 +83,9 @@ class Tile {
     this.stop = button("Stop", stop);
     this.again = button("Again", again);
     this.close = button("Close", close);
-    const larger = button("Larger", () => {
-      const large = this.figure.classList.toggle("large");
-      say(larger, large ? "Smaller" : "Larger");
-    });
+    const larger = button("⤢", () => larger.setAttribute("aria-pressed", this.figure.classList.toggle("large")));
+    larger.title = "Larger or smaller";
+    larger.setAttribute("aria-label", larger.title);
     this.canvas.setAttribute("aria-label", `Camera of ${device}`);
     this.figure = el("figure", { data: { device } }, this.canvas,
       el("figcaption", {}, el("b", { textContent: device }), this.facts, larger, this.stop, this.again, this.close));
