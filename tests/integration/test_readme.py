@@ -30,6 +30,9 @@ def needs(command: str) -> str:
             home.interpreter("micropython")
         except DeviceError as e:
             return str(e)
+    film = command.startswith("patrolink incident") or "build/incident" in command or command == "make demo"
+    if film and not (ROOT / "build" / "media" / "bikes.mp4").exists():
+        return "no film for the camera (make media)"
     program = command.split()[0]
     return f"no {program}" if program in ("cc", "tshark") and shutil.which(program) is None else ""
 
@@ -49,6 +52,10 @@ def test_the_demo():
     assert summary["fixes_sent"] == summary["fixes_decoded"] == 900 and summary["fixes_lost"] == 0
     for name in ("patrol.plcap", "track.geojson", "track.png", "map.html"):
         assert (ROOT / "build" / "demo" / name).stat().st_size > 1000
+    sos = json.loads((ROOT / "build" / "demo" / "sos" / "incident.json").read_text())
+    assert sos["verdict"] == "valid" and sos["before_s"] >= 8 and sos["lost"] == 0, sos
+    for name in sos["exported"]:
+        assert (ROOT / "build" / "demo" / "sos" / "export" / name).stat().st_size > 100
 
 
 @pytest.mark.timeout(400)
