@@ -110,6 +110,10 @@ def test_a_hub_lists_and_gives_its_clips_and_writes_down_to_whom(made, tmp_path,
             assert told.returncode == 0 and time.monotonic() < deadline, told
         here = patrolink("list", made).stdout.splitlines()
         assert sorted(told.stdout.splitlines()) == sorted(f"{line}, valid" for line in here)
+        # Half of a file is here from before.
+        half = Path("wearer 2", "000002", "000001-000010.pls")
+        (tmp_path / "got" / half).parent.mkdir(parents=True)
+        (tmp_path / "got" / f"{half}.part").write_bytes((made / half).read_bytes()[:150_000])
         found = patrolink("fetch", hub.url, "--out", tmp_path / "got", token=desks.TOKEN)
         assert found.returncode == 0 and found.stderr == "" and found.stdout.count(": valid (") == 8, found
         assert same(made, tmp_path / "got")
@@ -120,6 +124,7 @@ def test_a_hub_lists_and_gives_its_clips_and_writes_down_to_whom(made, tmp_path,
     segments = {it["name"] for it in looked if it["what"] == "fetched" and it.get("device") == "wearer 2"}
     assert {path.name for path in (made / "wearer 2").rglob("*.pl?")} == segments
     assert {it["who"] for it in looked} == {"duty"}
+    assert [(it["name"], it["part"]) for it in looked if "part" in it] == [(half.name, "bytes=150000-")]
 
 
 # --- fetch: a console whose network is bad, or that lies --------------------------------------------------------------

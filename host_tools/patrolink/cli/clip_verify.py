@@ -33,6 +33,7 @@ def tell(found: "list[Verdict]", as_json: bool, strict: bool = False) -> int:
     for one in found:
         if not as_json:
             depth = "looked inside" if one.looked_inside else "files, chain and signature only"
-            print(f"{one.name}: {one.verdict} ({len(one.manifest.segments)} segments; {depth})")
+            n = len(one.manifest.segments)
+            print(f"{one.name}: {one.verdict} ({n} segment{'s' if n != 1 else ''}; {depth})")
         clip.tell(one)
     return code
