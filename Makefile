@@ -1,12 +1,13 @@
 # Patrolink. `make demo` and `make test` set themselves up; `make setup` alone prepares .venv.
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test hil image parity bench fuzz sim lint types types-device check generate device-lib media debian clean
+.PHONY: help setup demo test hil image parity bench fuzz sim lint types types-device check generate device-lib media node debian clean
 
 PYTHON ?= python3
 BIN := .venv/bin
 UMQTT := build/device-lib/umqtt/simple.py
 FILM := build/media/bikes.mp4
+TUS := build/node/ready
 
 help:
 	@echo "make demo      a patrol on an emulated board, end to end; results in build/demo"
@@ -78,9 +79,19 @@ $(FILM): tests/golden/media.lock | .venv/ready
 	done
 media: $(FILM)
 
+# The official tus server, of the locked versions and sums; without it what uploads to it is skipped, and says so.
+$(TUS): tests/integration/node/package-lock.json
+	@mkdir -p $(@D)
+	@cp $(<D)/package.json $< $(@D)
+	@if ! command -v npm >/dev/null; then \
+	  echo "note: npm is missing, so no tests against the tus server (apt-get install nodejs npm)" >&2; \
+	elif npm ci --prefix $(@D) --omit=optional --ignore-scripts --no-audit --no-fund >$(@D)/npm.log 2>&1; then touch $@; \
+	else echo "note: the tus server could not be fetched (build/node/npm.log); tests against it are skipped" >&2; fi
+node: $(TUS)
+
 # Debian packages make more tests possible; without them the tests say what they skipped. command:packages
 DEBIAN := mosquitto:mosquitto tshark:tshark cc:gcc,libc6-dev arm-none-eabi-gcc:gcc-arm-none-eabi,libnewlib-arm-none-eabi \
- qemu-system-arm:qemu-system-arm clang:clang,libclang-rt-dev gpsd:gpsd chromium:chromium,chromium-driver ffmpeg:ffmpeg
+ qemu-system-arm:qemu-system-arm clang:clang,libclang-rt-dev gpsd:gpsd chromium:chromium,chromium-driver ffmpeg:ffmpeg node:nodejs npm:npm
 debian:
 	@missing=; for pair in $(DEBIAN); do \
 	  command -v $${pair%%:*} >/dev/null || [ -x /usr/sbin/$${pair%%:*} ] || missing="$$missing $$(echo $${pair#*:} | tr , ' ')"; \
@@ -102,7 +113,7 @@ demo: setup $(FILM)
 
 # Most of the tests' time is waiting for devices in real time. One test at a time to whoever is free.
 SIDE_BY_SIDE := -n 6 --dist load --maxschedchunk 1
-test: .venv/test-ready $(UMQTT) $(FILM) debian
+test: .venv/test-ready $(UMQTT) $(FILM) debian $(TUS)
 	@$(BIN)/python -m pytest -q --durations=5 $(SIDE_BY_SIDE) --ignore tests/integration/test_console.py \
 	 --ignore tests/integration/test_live_page.py
 # A browser that plays voice and shows pictures as they come needs the machine to itself.
@@ -126,7 +137,7 @@ parity: .venv/test-ready $(UMQTT)
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[device,test,bench]' >&2
 	@touch $@
 
-bench: .venv/bench-ready $(UMQTT)
+bench: .venv/bench-ready $(UMQTT) $(TUS)
 	@for bench in tests/bench/bench_*.py; do $(BIN)/python $$bench || exit 1; done
 
 FUZZ_SECONDS ?= 60

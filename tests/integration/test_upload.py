@@ -32,7 +32,10 @@ def serving(tmp_path, *pem):
     command = ["node", Path(__file__).with_name("tus_server.mjs"), folder, NODE, *pem]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
-            yield int(process.stdout.readline()), folder
+            port = process.stdout.readline()
+            if not port:
+                pytest.skip("the tus server does not run on this Node; it needs 20.19 or newer")
+            yield int(port), folder
         finally:
             process.kill()
 
