@@ -4,10 +4,18 @@ import asyncio
 import hashlib
 import json
 import random
+import threading
+from types import SimpleNamespace
 
 import aiohttp
 import pytest
 import yarl
+from aiohttp import web
+from patrolink.hub import listening, uploads
+from patrolink.hub.authorization import Authorization
+from patrolink.hub.metrics import Metrics
+from patrolink.hub.uploads import Uploads
+from patrolink.keys import DeviceKey
 
 from tests import clip_maker, couriers, desks, hubs
 
@@ -260,3 +268,74 @@ def test_hostile_requests_break_nothing(raw, hub):
         assert raw.ask("PATCH", url, data, Upload_Offset="0")[0] == 204
     assert (hub.clips / "linux-1" / "000003" / NAME).read_bytes() == data
     assert hub.stop()["uploads"] == 1
+
+
+@pytest.fixture
+def small(tmp_path):
+    """Makes a server by itself, in a folder, for one device that may have so many bytes; gives (device, its port)."""
+    loop, made = asyncio.new_event_loop(), []
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+
+    async def serve(most):
+        key = DeviceKey(hubs.keys_of(["linux-1"])["linux-1"])
+        uploads = Uploads(tmp_path, Authorization({"linux-1": key}.get), most, Metrics(), lambda *who, **what: None)
+        app = web.Application()
+        uploads.attach(app)
+        made.append(await listening.start(app, f"127.0.0.1:{desks.free_port()}", None, "uploads"))
+        return couriers.Raw("linux-1", made[-1].addresses[0][1])
+
+    yield lambda most=1 << 30: asyncio.run_coroutine_threadsafe(serve(most), loop).result()
+    for runner in made:
+        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result()
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+
+
+def test_a_device_has_so_many_bytes_and_no_more_over_restarts(small):
+    data = data_of(4000)
+    raw = small(10_000)
+    assert raw.create(1, NAME, data, data)[0] == 201
+    assert raw.create(2, NAME, data)[0] == 201  # it will come
+    assert raw.create(3, NAME, data)[0] == 507
+    raw = small(10_000)
+    assert raw.create(3, NAME, data)[0] == 507
+    assert raw.create(2, NAME, data[:1000])[0] == 201  # in place of what had not come
+    assert raw.create(3, NAME, data)[0] == 201
+
+
+def test_so_many_clips_are_on_their_way_and_no_more(small):
+    raw = small()
+    told = [raw.create(number, NAME, b"abc")[0] for number in range(17)]
+    assert told == [201] * 16 + [429]
+    assert raw.create(3, NAME, b"abc", b"abc")[0] == 201
+    assert raw.create(16, NAME, b"abc")[0] == 201
+
+
+def test_a_disk_that_is_full_or_fails_is_told_and_loses_nothing(small, monkeypatch, tmp_path):
+    data = data_of(400_000)
+    raw = small()
+    url = raw.create(1, NAME, data)[1]["Location"]
+    assert raw.ask("PATCH", url, data[:100_000], Upload_Offset="0")[0] == 204
+    with monkeypatch.context() as patch:
+        patch.setattr(uploads.shutil, "disk_usage", lambda path: SimpleNamespace(free=1 << 28))
+        assert raw.create(2, NAME, data)[0] == 507
+    with monkeypatch.context() as patch:
+        patch.setattr(uploads.os, "fsync", lambda handle: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        assert raw.ask("PATCH", url, data[100_000:], Upload_Offset="100000")[0] == 507
+        assert raw.ask("HEAD", url)[0] == 507  # it is not said to be here
+    assert raw.ask("HEAD", url)[1]["Upload-Offset"] == "400000"
+    assert (tmp_path / "linux-1" / "000001" / NAME).read_bytes() == data
+
+
+@pytest.mark.parametrize("good", [True, False])
+def test_a_file_that_had_come_when_the_hub_was_stopped_is_looked_at_before_it_is_said_to_be_here(small, tmp_path, good):
+    data = data_of(50_000)
+    folder = tmp_path / "linux-1" / "000001"
+    folder.mkdir(parents=True)
+    part = folder / f"{NAME}.{len(data)}.{hashlib.sha256(data).hexdigest()}.part"
+    part.write_bytes(data if good else bytes(len(data)))  # zeros: what a power cut may leave
+    raw = small()
+    status, fields, _ = raw.ask("HEAD", f"/clips/linux-1/1/{NAME}")
+    assert (status, fields.get("Upload-Offset")) == ((200, "50000") if good else (460, None))
+    assert [path.name for path in folder.iterdir()] == ([NAME] if good else [])

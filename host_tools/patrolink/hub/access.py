@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -14,26 +15,27 @@ _FIRST = "0" * 64  # stands where the first line names the line before it
 
 
 class Access:
-    """The access log of one hub's clips, readable by its owner only; it has one writer."""
+    """The access log of one hub's clips, readable by its owner only; no other process writes it."""
 
     def __init__(self, path: Path) -> None:
         """Go on after the last line; UserError when a line is not as it was written, or cannot be read."""
-        self._path = path
+        self._path, self._writing = path, threading.Lock()
         self._last = verify(path)[1]
 
     def write(self, who: str, what: str, **facts: Any) -> None:
         """Put on storage who does what, before it is done; UserError when that fails, and it is not to be done."""
-        said = {"time": rfc3339(unix_ms()), "who": who, "what": what, **facts, "before": self._last}
-        line = json.dumps(said).encode() + b"\n"
-        try:
-            handle = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        said = {"time": rfc3339(unix_ms()), "who": who, "what": what, **facts}
+        with self._writing:
+            line = json.dumps({**said, "before": self._last}).encode() + b"\n"
             try:
-                _append(handle, line)
-            finally:
-                os.close(handle)
-        except OSError as e:
-            raise UserError(f"not done: {self._path} cannot be written ({e.strerror}); free some space") from None
-        self._last = hashlib.sha256(line).hexdigest()
+                handle = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+                try:
+                    _append(handle, line)
+                finally:
+                    os.close(handle)
+            except OSError as e:
+                raise UserError(f"not done: {self._path} cannot be written ({e.strerror}); free some space") from None
+            self._last = hashlib.sha256(line).hexdigest()
 
 
 def _append(handle: int, line: bytes) -> None:

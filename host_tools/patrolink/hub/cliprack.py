@@ -17,7 +17,9 @@ from patrolink.hub import state
 from patrolink.hub.uploads import NAME
 
 _STATE = "hub.json"
-_KEPT = ("told", "verdict", "findings", "thinned", "damaged", "kept", "ended_ms")
+_KEPT = (
+    "told", "sizes", "wanted", "head", "picture", "verdict", "findings", "thinned", "damaged", "kept", "ended_ms"
+)  # fmt: skip
 _OWN_MANIFEST = ("form", "chain", "signature", "number", "version")  # findings that are the manifest's own
 
 
@@ -50,7 +52,7 @@ class Clip:
     ended_ms: int = 0
 
     def save(self) -> None:
-        """Keep what no file of the device says."""
+        """Keep what no file of the device says, and what takes long to find out of thousands of clips."""
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         state.save(self.folder / _STATE, {name: getattr(self, name) for name in _KEPT})
 
@@ -58,7 +60,8 @@ class Clip:
         """Find out which files are here, and what the manifest says of them."""
         with os.scandir(self.folder) as entries:
             self.sizes = {it.name: it.stat().st_size for it in entries if NAME.fullmatch(it.name)}
-        self.picture = next((name for name in sorted(self.sizes) if _is_picture(self.folder / name)), "")
+        if self.picture not in self.sizes:
+            self.picture = next((name for name in sorted(self.sizes) if _is_picture(self.folder / name)), "")
         said = self.read()
         self.head = said.head if said else {}
         self.wanted = sum(one["bytes"] for one in said.listed) if said else 0
@@ -126,7 +129,8 @@ def load(folder: Path) -> Clip:
         pass  # it has no verdict yet
     except (ValueError, KeyError, TypeError, OSError) as e:
         raise UserError(f"{folder / _STATE}: cannot be read ({e}); delete it, the clip is verified anew") from None
-    it.scan()
+    if not it.verdict:
+        it.scan()
     return it
 
 

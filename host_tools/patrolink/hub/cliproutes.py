@@ -41,9 +41,9 @@ class ClipRoutes:
             raise web.HTTPNotFound(text="this hub takes no clips; name `uploads` in the site file")
         return self._all
 
-    def _look(self, request: web.Request, what: str, **facts: Any) -> None:
+    async def _look(self, request: web.Request, what: str, **facts: Any) -> None:
         try:
-            self._clips().look(self._who(request), what, **facts)
+            await asyncio.to_thread(self._clips().look, self._who(request), what, **facts)
         except UserError as e:
             raise web.HTTPServiceUnavailable(text=str(e)) from None
 
@@ -51,19 +51,19 @@ class ClipRoutes:
         return request.match_info["device"], int(request.match_info["clip"])
 
     async def _list(self, request: web.Request) -> web.Response:
-        self._look(request, "listed")
+        await self._look(request, "listed")
         clips = self._clips()
         return web.json_response([{**row, "files": clips.files(row["device"], row["clip"])} for row in clips.rows()])
 
     async def _signers(self, request: web.Request) -> web.FileResponse:
-        self._look(request, "fetched", name="signers.toml")
+        await self._look(request, "fetched", name="signers.toml")
         if not self._clips().signers.exists():
             raise web.HTTPNotFound(text="no device has told a clip yet")
         return web.FileResponse(self._clips().signers, headers={"Content-Type": "application/toml"})
 
     async def _picture(self, request: web.Request) -> web.Response:
         device, clip = self._named(request)
-        self._look(request, "viewed", device=device[:64], clip=clip)
+        await self._look(request, "viewed", device=device[:64], clip=clip)
         try:
             jpeg = await asyncio.to_thread(self._clips().picture, device, clip)
         except UserError as e:
@@ -74,7 +74,7 @@ class ClipRoutes:
         (device, clip), name = self._named(request), request.match_info["name"]
         part = request.headers.get("Range", "")[:40]
         facts = {"device": device[:64], "clip": clip, "name": name[:40], **({"part": part} if part else {})}
-        self._look(request, "fetched", **facts)
+        await self._look(request, "fetched", **facts)
         try:
             return web.FileResponse(self._clips().file(device, clip, name), headers={"Content-Type": _OCTETS})
         except UserError as e:

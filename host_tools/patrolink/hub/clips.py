@@ -88,7 +88,6 @@ class Clips:
             self._audit(device, "clip told otherwise", clip=number, chain=told["chain"], before=it.told["chain"])
         elif not it.told:
             it.told = told
-            it.save()
         if it.verdict in (VALID, GAPS):
             self._say(it, _VERIFIED)
         else:
@@ -141,6 +140,8 @@ class Clips:
             try:
                 if it is not None and await asyncio.to_thread(it.complete):
                     await self._verify(it)
+                if it is not None:
+                    await asyncio.to_thread(it.save)
             except (OSError, UserError) as e:
                 self._metrics.counts["storage_failed"] += 1
                 self._audit(key[0], "clip not verified", clip=key[1], text=str(e))
@@ -161,7 +162,6 @@ class Clips:
             await asyncio.to_thread(it.set_aside, it.ended_ms)
             it.scan()
             self._say(it, _DAMAGED)
-        await asyncio.to_thread(it.save)
         self._show(it)
 
     def _thinned(self, device: str, accesses: list[dict[str, Any]]) -> None:

@@ -81,16 +81,17 @@ class Uploads:
         self._coming: dict[Place, Upload] = {}
         self._bytes: dict[str, int] = {}  # of each device, what is coming counted whole
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for path in folder.glob("*/*/*"):
-            self._found(path)
+        for path in folder.glob("*/[0-9][0-9][0-9][0-9][0-9][0-9]"):
+            with os.scandir(path) as entries:
+                for entry in entries:
+                    self._found(path, entry)
 
-    def _found(self, path: Path) -> None:
-        device, clip = path.parts[-3:-1]
-        size = path.stat().st_size
-        part = _PART.fullmatch(path.name)
-        if part is not None and clip.isdigit():
-            place = device, int(clip), part[1]
-            self._coming[place] = Upload(place, int(part[2]), part[3], path, size)
+    def _found(self, folder: Path, entry: "os.DirEntry[str]") -> None:
+        device, size = folder.parent.name, entry.stat().st_size
+        part = _PART.fullmatch(entry.name)
+        if part is not None and size <= int(part[2]):
+            place = device, int(folder.name), part[1]
+            self._coming[place] = Upload(place, int(part[2]), part[3], folder / entry.name, size)
             size = int(part[2])
         self._bytes[device] = self._bytes.get(device, 0) + size
 
@@ -132,8 +133,10 @@ class Uploads:
         if there.exists():
             if there.stat().st_size != length or await asyncio.to_thread(_sha256, there) != sha256:
                 self._audit(device, "upload refused", clip=place[1], name=place[2], sha256=sha256)
-                self._refuse(409, f"{place[2]} of clip {place[1]} is here already, with other bytes; both are kept")
+                self._refuse(409, f"{place[2]} of clip {place[1]} is here already, with other bytes; those stay")
             await _pass_over(request)
+            if there.suffix == ".plm":  # it begins the clip anew: perhaps it was never told the verdict
+                self.taken(*place)
             return web.Response(status=201, headers={**where, "Upload-Offset": str(length)})
         upload = self._coming.get(place)
         if upload is None or (upload.length, upload.sha256) != (length, sha256):
@@ -142,6 +145,8 @@ class Uploads:
             if request.body_exists or not length:
                 upload.offset = 0
                 await self._take(upload, request)
+            elif upload.offset == upload.length:
+                await self._end(upload)
             return web.Response(status=201, headers={**where, "Upload-Offset": str(upload.offset)})
 
     async def _head(self, request: web.Request) -> web.Response:
@@ -151,6 +156,8 @@ class Uploads:
             size = str(self._size(request, device))
             return web.Response(status=200, headers={"Upload-Offset": size, "Upload-Length": size})
         async with self._turn(upload, request):
+            if upload.offset == upload.length:  # it has come, and the hub was stopped before it was at rest
+                await self._end(upload)
             told = {"Upload-Offset": str(upload.offset), "Upload-Length": str(upload.length)}
             return web.Response(status=200, headers=told)
 
@@ -291,8 +298,6 @@ class Uploads:
                 f.truncate(upload.offset)
                 f.seek(upload.offset)
                 await self._write(upload, request, f)
-                if upload.offset == upload.length:
-                    await asyncio.to_thread(os.fsync, f.fileno())
         except OSError as e:
             if isinstance(e, ConnectionError):
                 raise
@@ -378,6 +383,8 @@ async def _pass_over(request: web.Request) -> None:
 
 def _settle(path: Path, name: Path) -> None:
     """Give a whole file its name, for good."""
+    with path.open("rb") as f:
+        os.fsync(f.fileno())
     path.rename(name)
     for folder in (name.parent, name.parent.parent, name.parent.parent.parent):
         handle = os.open(folder, os.O_RDONLY)
