@@ -35,10 +35,11 @@ class Board:
         self.shelf = Shelf(self.files, store, self.signer, CONFIG, "linux-1", boot, self.unix)
         self.camera = posix.camera(given, self.clock.now_ms, self.log.append, self.inputs)
         microphone = Microphone(mic, posix.Pin(str(folder / "ear")), self.inputs, self.log.append)
+        self.container = h264.H264(WIDTH, HEIGHT, FPS)
         self.recorder = Recorder(
             self.shelf,
             h264.Stamped(self.camera, "linux-1", lambda at_ms: (self.unix(at_ms), *PLACE)),
-            h264.H264(WIDTH, HEIGHT, FPS),
+            self.container,
             h264.jpeg,
             evidence,
             CONFIG,
