@@ -90,7 +90,11 @@ class Uploader:
         except self._faults as e:
             if e is self._net.bug:
                 raise
-            self._failed(e)
+            if e.args[:1] == (_ECANCELED,):
+                self._log("clips: upload makes way for an event")
+                self.hang_up()
+            else:
+                self._failed(e)
         return 0
 
     def _go_on(self, now):
