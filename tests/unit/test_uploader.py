@@ -182,6 +182,19 @@ def test_an_event_that_waits_has_the_way():
     assert world.hub.taken > taken
 
 
+def test_a_hub_that_refuses_is_waited_for_and_an_event_that_ends_the_connecting_is_not():
+    for number, waited in ((111, True), (125, False)):
+        world = World([(1, "000001.plm", blob(90), False)])
+        world.hub.refuses = number
+        world.run(400 if waited else 1)
+        assert world.hub.connections > 0 and len(world.log) == world.hub.connections
+        world.hub.refuses = 0
+        world.run(99)
+        assert bool(world.shelf.sent) != waited, world.log
+        world.run(1000)
+        assert world.shelf.sent, world.log
+
+
 def test_a_file_of_an_sos_goes_before_the_rest_of_another():
     world = World([(1, "000001-000001.pls", blob(300000), False)])
     world.run(400)

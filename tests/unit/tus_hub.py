@@ -17,7 +17,7 @@ class Hub:
         self.answers = []
         self.requests = []
         self.taken = 0
-        self.refuses = False
+        self.refuses = 0  # an OSError number that connecting gives
         self.connections = 0
 
     def connection(self, net):
@@ -38,7 +38,7 @@ class _Connection:
 
     def connect(self, address):
         if self.hub.refuses:
-            raise OSError(111)
+            raise OSError(self.hub.refuses)
 
     def wait(self, writing):
         pass
