@@ -18,6 +18,7 @@ from patrolink.errors import UserError
 
 VERBS = (
     *("emulate", "call", "monitor", "decode", "pack", "fix", "boards", "devices", "hub", "talk", "listen", "floor"),
+    "live",
     "clip",
     "incident",
 )
