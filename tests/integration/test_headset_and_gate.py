@@ -9,6 +9,7 @@ import time
 import pytest
 from patrolink.emulator.headset import Headset
 from patrolink.emulator.network import PROFILES, Profile
+from patrolink.emulator.tcp_gate import TcpGate
 from patrolink.emulator.udp_gate import HOST, UdpGate
 
 from tests.hubs import free_ports
@@ -130,6 +131,36 @@ def test_delay_is_the_places_and_an_idle_radio_costs_its_promotion(echo):
         it.hub[0].recv(100)
         times.append((time.monotonic() - start) * 1000)
     assert times[0] > 278 > times[1] > 18, times
+
+
+def test_tcp_and_datagrams_of_a_device_stand_in_one_queue(echo):
+    it = echo(Profile(40, 0, 0.0, 400, 10_000))
+    with socket.create_server(("127.0.0.1", 0)) as hub:
+        port = hub.getsockname()[1]
+        gate = TcpGate(it.gate, port, lambda: it.gate.radios[0] if it.gate.radios else None)
+        with socket.create_connection((HOST, gate.port)) as early:
+            assert early.recv(1) == b""  # nobody's radio yet
+        it.device[0].send(report(7))
+        it.hub[0].recv(100)
+        with socket.create_connection((HOST, gate.port)) as device, hub.accept()[0] as far:
+            sent = bytes(range(200)) * 150
+            start = time.monotonic()
+            device.sendall(sent)
+            time.sleep(0.05)
+            it.device[0].send(report(7))
+            it.hub[0].recv(100)
+            behind = (time.monotonic() - start) * 1000
+            assert 600 < behind < 800, behind  # 30 kB at 400 kbit/s, and half of 40 ms
+            far.settimeout(2)
+            assert far.recv(len(sent), socket.MSG_WAITALL) == sent
+            far.sendall(b"answer")
+            assert device.recv(100) == b"answer"
+            device.sendall(sent)
+            time.sleep(0.1)
+            gate.cut()
+            assert len(far.recv(len(sent), socket.MSG_WAITALL)) < len(sent) / 2
+            assert device.recv(1) == b""
+        gate.close()
 
 
 def test_a_headset_speaks_in_real_time_while_it_is_open_and_stamps_what_it_hears():
