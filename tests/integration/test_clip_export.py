@@ -211,7 +211,7 @@ def test_show(device, tmp_path, capsys):
     place = str(device.pem.parent / "clips")
     assert main(["clip", "show", place, "--evidence-key", str(device.pem), "--out", str(tmp_path)]) == 0
     told = capsys.readouterr().out
-    assert f"{device.name} clip 2: valid; sos, 41 pictures in 8.1 s" in told and told.count("-contact.png") == 4
+    assert f"{device.name} clip 2: valid; sos, pictures: 41 in 8.1 s" in told and told.count("-contact.png") == 4
     assert len(list(tmp_path.iterdir())) == 4
 
 

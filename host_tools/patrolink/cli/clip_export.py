@@ -66,8 +66,8 @@ def key(args: argparse.Namespace) -> "EvidenceKey":
 def line(facts: dict[str, object]) -> str:
     """Return what was shown of a clip, for people."""
     return (
-        "{device} clip {clip}: {verdict}; {trigger}, {frames} pictures in {seconds:.1f} s, "
-        "{positions} positions".format(seconds=int(str(facts["duration_ms"])) / 1000, **facts)
+        "{device} clip {clip}: {verdict}; {trigger}, pictures: {frames} in {seconds:.1f} s, "
+        "positions: {positions}".format(seconds=int(str(facts["duration_ms"])) / 1000, **facts)
     )
 
 
