@@ -192,6 +192,8 @@ class Evidence:
 
     def _sealed(self, values):
         self._reporter.send(m.CLIP_MANIFEST, values)
+        if self._uploader is not None:
+            self._uploader.hurry()
 
     # --- the hub ----------------------------------------------------------------------------------------------------
 

@@ -72,6 +72,11 @@ class Uploader:
         self.sent = 0  # bytes given to the connection
         self.files = 0  # that are at the hub since the boot
 
+    def hurry(self):
+        """There is something new: do not sit out the look for it."""
+        if self._transfer is None:
+            self._retry_ms = 0
+
     def step(self, now, busy, urgent):
         """Do a little; return ms until more is due. busy: somebody speaks; urgent: an event waits."""
         if busy:

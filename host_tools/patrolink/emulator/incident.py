@@ -8,6 +8,7 @@ import contextlib
 import shutil
 import socket
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,13 @@ live_port = {live}
 """
 
 
+Address = tuple[str, int]
+
+
+def _near(port: int) -> Address:
+    return HOST, port
+
+
 @dataclass(frozen=True)
 class Plan:
     """What to run; see `patrolink incident --help`. profile: of the modem's network, on a board that has one only."""
@@ -51,18 +59,19 @@ class Plan:
 
 
 class Incident:
-    """A station and a device that records, up once it is made, until the stack ends."""
+    """A station and a device that records, up once it is made, until the stack ends.
 
-    def __init__(self, plan: Plan, stack: contextlib.ExitStack) -> None:
+    air  function(port of this machine) -> (host, port) that lead there for the device
+    """
+
+    def __init__(self, plan: Plan, stack: contextlib.ExitStack, air: Callable[[int], Address] = _near) -> None:
         self.plan, self.out, self._stack = plan, plan.out, stack
         self.board = boards.find(plan.board)
         self.board.check_emulated()
         if self.board.camera is None:
             raise UserError(f"board {plan.board} has no camera (`patrolink boards` lists what each can do)")
         if not plan.film.is_file():
-            raise UserError(
-                f"{plan.film}: no film for the camera; `make media` fetches one, or name one with --film"
-            )
+            raise UserError(f"{plan.film}: no film for the camera; `make media` fetches one, or name one with --film")
         self.name = f"{plan.board}-1"
         for folder in (self.clips, self.out / self.name):
             shutil.rmtree(folder, ignore_errors=True)
@@ -76,7 +85,7 @@ class Incident:
         self.station = Station(self.out, [self.name], stack, top='evidence_key = "evidence.pem"\n', hub=hub)
         self._receiver = GpsReceiver(nmea.speak(_walk()), 1.0, self.board.gps.baud)
         stack.callback(self._receiver.close)
-        self.device = self._boot(public, uploads)
+        self.device = self._boot(public, air(self.station.broker.port), air(uploads))
 
     @property
     def clips(self) -> Path:
@@ -88,7 +97,7 @@ class Incident:
         """Where the hub has the clip."""
         return self.clips / self.name / "000001"
 
-    def _boot(self, public: str, uploads: int) -> Device:
+    def _boot(self, public: str, broker: Address, uploads: Address) -> Device:
         plan, work = self.plan, self.out / self.name
         work.mkdir(parents=True)
         indicator = str(self.out / f"{self.name}.led")
@@ -99,11 +108,11 @@ class Incident:
             self._stack.callback(camera.close)
             source = camera.path
         clips: dict[str, Any] = {"evidence_key": public, "pre_s": plan.pre_s, "post_s": plan.post_s}
-        clips |= {"segment_s": SEGMENT_S, "upload": {"host": HOST, "port": uploads, "kbps": 2000}}
+        clips |= {"segment_s": SEGMENT_S, "upload": {"host": uploads[0], "port": uploads[1], "kbps": 2000}}
         config: dict[str, Any] = {
             "device": self.name,
             "key": self.station.keys[self.name].hex(),
-            "broker": {"host": HOST, "port": self.station.broker.port},
+            "broker": {"host": broker[0], "port": broker[1]},
             "gps_uart": self._receiver.path,
             "batch_fixes": 10,
             "camera": {"source": source, "indicator": indicator},
@@ -124,10 +133,15 @@ class Incident:
         self._receiver.start()
         return device
 
+    def await_recording(self) -> None:
+        """Wait until the device films."""
+        films = "clips: recording"
+        self.station.until(lambda: films in self.device.said(), [self.device], _UP_S, "the device did not record")
+
     def run(self) -> dict[str, Any]:
         """Walk, press the button, and wait until the hub has verified what was filmed; return how it went."""
         until = self.station.until
-        until(lambda: "clips: recording" in self.device.said(), [self.device], _UP_S, "the device did not record")
+        self.await_recording()
         time.sleep(self.plan.pre_s + 2 * SEGMENT_S)
         self.device.press("sos")
         pressed = time.monotonic()
