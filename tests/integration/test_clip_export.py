@@ -222,7 +222,8 @@ def test_a_photo_is_the_picture_of_the_device(device, tmp_path):
     data = _only(out, "*.jpg").read_bytes()
     assert data == segment.read(folder / f"{said['seg']}.pls", device.evidence).file()
     assert Image.open(io.BytesIO(data)).size == (640, 272)
-    assert told[0]["frames"] == 1 and not list(out.glob("*.mp4"))
+    assert told[0]["frames"] == 1 and told[0]["start_ms"] == said["start_ms"]
+    assert sorted(it.suffix for it in out.iterdir()) == [".html", ".jpg", ".json", ".png", ".sha256"]
 
 
 def test_a_gap_stays_a_gap(device, tmp_path):

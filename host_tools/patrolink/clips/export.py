@@ -57,6 +57,11 @@ class Export:
         return self.parts[-1].at_ms + self.parts[-1].ms if self.parts else 0
 
     @property
+    def positions(self) -> int:
+        """How many are known."""
+        return sum(fix.lat_deg is not None for _, fix in self.story.fixes)
+
+    @property
     def photo(self) -> bool:
         """Whether it is pictures and no film."""
         return bool(self.found.manifest.head["codec"] == clip.CODECS[clip.JPEG])
@@ -165,7 +170,7 @@ def facts(out: Export) -> dict[str, Any]:
         "frames": out.frames,
         "copied": out.copied,
         "sound": out.with_sound,
-        "positions": sum(fix.lat_deg is not None for _, fix in out.story.fixes),
+        "positions": out.positions,
         "not_shown": {part.path.name: part.fault for part in out.parts if part.fault},
         "files": [str(path) for path in out.files],
     }
@@ -267,7 +272,8 @@ def _tags(out: Export) -> dict[str, str]:
 
 
 def _track(out: Export, folder: Path) -> None:
-    for form in ("gpx", "geojson"):
+    """The positions, if there are any."""
+    for form in ("gpx", "geojson") if out.positions else ():
         path = folder / f"{out.name}.{form}"
         with path.open("w", encoding="utf-8", newline="") as f:
             formats.WRITERS[form](out.story.rows(), f)

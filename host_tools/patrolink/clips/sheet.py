@@ -27,6 +27,11 @@ _MEANING = {
 }
 _CLASS = {findings.GAPS: "gaps"}
 _CLOCKS = {clip.BY_NONE: "nothing", clip.BY_NETWORK: "network", clip.BY_GPS: "GPS"}
+_ONE = "Made smaller."
+_MANY = (
+    "At even distances, made smaller. Framed: the first picture after an event, in red that of an SOS or of a fall. "
+    "Seconds are from the first event."
+)
 _MAP = (900, 340, 30)  # width, height, edge
 _MOST_POINTS = 2000  # of a track on the map
 
@@ -49,6 +54,7 @@ def write(out: Export, folder: Path, who: str, now_ms: int, evidence_id: str) ->
         "recording": _pairs(_recording(out)),
         "proof": _proof(out),
         "export": _pairs(_exported(out, who, now_ms, evidence_id)),
+        "shots_are": _ONE if out.photo else _MANY,
         "shots": "".join(_shot(shot) for shot in out.shots.shots),
         "map": _map(out),
         "events": _events(out),
@@ -133,7 +139,7 @@ def _signer(out: Export) -> str:
 
 
 def _exported(out: Export, who: str, now_ms: int, evidence_id: str) -> dict[str, Any]:
-    how = "not a film" if out.found.manifest.head["codec"] == "jpeg" else "encoded anew from the device's JPEG pictures"
+    how = "the device's, bit for bit" if out.photo else "encoded anew from the device's JPEG pictures"
     return {
         "By": who,
         "At": _when(now_ms),

@@ -31,7 +31,7 @@ class Story:
 
     def take(self, part: timeline.Part, it: Segment) -> None:
         """Take in a segment."""
-        end_ms = max(part.ms, it.end_ms)
+        end_ms = max(part.ms, it.end_ms, 1)  # a photo has a time too
         cuts = [0, *(at for at, _, _ in it.clocks if 0 < at < end_ms), end_ms]
         for begin, end in zip(cuts, cuts[1:], strict=False):
             self.spans.append((part.at_ms + begin, part.at_ms + end, timeline.unix_ms(part, it, begin)))
