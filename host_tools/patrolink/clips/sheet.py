@@ -223,7 +223,7 @@ def _map(out: Export) -> str:
     drawn = [(width / 2 + (x - middle[0]) * scale, height / 2 - (y - middle[1]) * scale) for x, y in points]
     every = -(-len(drawn) // _MOST_POINTS)
     line = " ".join(f"{x:.1f},{y:.1f}" for x, y in drawn[::every])
-    marks = [_dot(drawn[0], "#1a7f37", "begin"), _dot(drawn[-1], "#1f2328", "end")]
+    marks = [_dot(drawn[0], "#1a7f37", "begin", False), _dot(drawn[-1], "#1f2328", "end", False)]
     for when, trigger in out.events:
         near = min(range(len(placed)), key=lambda i: abs(placed[i][0] - when))
         marks.append(
@@ -237,11 +237,14 @@ def _map(out: Export) -> str:
     )
 
 
-def _dot(at: tuple[float, float], colour: str, word: str) -> str:
+def _dot(at: tuple[float, float], colour: str, word: str, event: bool = True) -> str:
+    """A place with its word: of an event left above it, of begin and end right below, as they may be the same place."""
     x, y = at
+    dx, dy, anchor = (-8, -8, "end") if event else (10, 16, "start")
     return (
         f'<circle cx="{x:.1f}" cy="{y:.1f}" r="6" fill="{colour}"/>'
-        f'<text x="{x + 10:.1f}" y="{y + 16:.1f}" font-size="14" fill="{colour}">{markup.escape(word)}</text>'
+        f'<text x="{x + dx:.1f}" y="{y + dy:.1f}" text-anchor="{anchor}" font-size="14" fill="{colour}">'
+        f"{markup.escape(word)}</text>"
     )
 
 
