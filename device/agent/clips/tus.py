@@ -260,7 +260,7 @@ class Transfer:
             return self._finish()
         if told is None or told > self.item.bytes or told < before:
             return self._again("the hub has %s of %d bytes, and had %d" % (told, self.item.bytes, before))
-        if self._method != "HEAD" and told > before + self._n:
+        if self._method == "PATCH" and told > before + self._n:
             return self._again("the hub has %d bytes, and was sent %d" % (told, before + self._n))
         self.offset = told
         self._sure = True
