@@ -195,13 +195,15 @@ def test_pictures_go_under_the_rate_of_the_configuration():
 def test_the_rate_follows_loss_and_waiting_and_comes_back():
     scene = Scene()
     scene.start(300)
-    scene.run(10000, report=Wire.report)
+    scene.run(14000, report=Wire.report)
     assert scene.live.kbps() == 400
     scene.run(5000, report=lambda wire: wire.report(loss=40))
     assert scene.live.kbps() < 60
     scene.run(60000, report=lambda wire: wire.report(loss=40))
     assert scene.live.kbps() == 16  # the floor
     scene.run(20000, report=Wire.report)
+    assert 100 < scene.live.kbps() < 250  # with care: what it was is known to be too much
+    scene.run(30000, report=Wire.report)
     assert scene.live.kbps() == 400
     scene.run(5000, report=lambda wire: wire.report(highest=max(0, wire.stream.highest - 30)))
     assert scene.live.kbps() < 150
@@ -233,7 +235,7 @@ def test_a_picture_loss_indication_asks_for_a_key_frame():
 def test_push_to_talk_has_half_of_it():
     scene = Scene(busy=lambda: True)
     scene.start()
-    assert scene.live.kbps() == 100
+    assert scene.live.kbps() == 50
     assert Scene().start()[0]
 
 
@@ -302,3 +304,38 @@ def test_each_command_has_keys_of_its_own():
     scene.run(1500, Wire.report)
     assert scene.start(1) == (False, "this command was carried out before")
     assert scene.live.start(command(1, ID, EXPIRES + 1), "h", 1, scene.now)[0]
+
+
+def young(link_kbps):
+    """Ages in ms of the pictures at 330 kbit/s that come over a way with 60 ms of delay and a deep queue before it."""
+    scene = Scene(kbps=1000)
+    scene.start(300)
+    wire, picture = scene.wire, jpeg(SCAN * 2)
+    there, way, ages = wire.send, [], []
+    free = [0]
+
+    def send(view):
+        free[0] = max(free[0], scene.now) + len(view) * 8 // link_kbps
+        way.append((free[0] + 60, bytes(view)))
+
+    wire.send = send
+    while scene.now < 40000:
+        if scene.now % 200 == 0:
+            scene.live.picture(picture, scene.now)
+        scene.live.serve(scene.now)
+        while way and way[0][0] <= scene.now:
+            there(way.pop(0)[1])
+            last = wire.packets[-1]
+            if last[1] & 0x80 and scene.now > 20000:
+                ages.append(scene.now - struct.unpack(">I", last[4:8])[0] // 90)
+        if scene.now % 1000 == 0:
+            wire.report()
+        scene.now += 5
+    return sorted(ages)
+
+
+def test_pictures_stay_young_on_a_way_that_carries_less_than_is_allowed():
+    for link_kbps in (150, 200, 280):
+        ages = young(link_kbps)
+        median, p95 = ages[len(ages) // 2], ages[len(ages) * 95 // 100]
+        assert len(ages) > 30 and median < 800 and p95 < 1600, (link_kbps, len(ages), median, p95)

@@ -33,11 +33,15 @@ def derive(device_key, label, epoch, command_id, expires_ms):
 
 
 class Rate:
-    """What may be sent, in kbit/s: less at once where packets are lost or wait on the way, more by little steps."""
+    """What may be sent, in kbit/s: less at once where packets are lost or wait on the way, more by little steps.
+
+    Until it was too much for the first time the steps are of what is allowed, then of what the way carries.
+    """
 
     def __init__(self, most):
         self._most = max(most, _FLOOR)
-        self.kbps = max(self._most // 2, _FLOOR)
+        self.kbps = max(self._most // 4, _FLOOR)
+        self._sure = False  # what the way carries has been seen
         self._shortest_ms = _WAY_MS
 
     def report(self, loss, way_ms):
@@ -46,8 +50,10 @@ class Rate:
             self._shortest_ms = way_ms
         if loss > _LOSS or way_ms > self._shortest_ms + _WAIT_MS:
             self.kbps = max(self.kbps * 5 // 8, _FLOOR)
+            self._sure = True
         else:
-            self.kbps = min(self.kbps + max(self._most // 16, 1), self._most)
+            step = max(self.kbps // 16, self._most // 64) if self._sure else self._most // 16
+            self.kbps = min(self.kbps + max(step, 1), self._most)
 
 
 class Live:
