@@ -169,10 +169,12 @@ class Board(_Strict):
         return {**wired, "gps_uart": {**wired["gps_uart"], "baudrate": self.gps.baud}, **parts}
 
     def heap(self, config: dict[str, Any]) -> int | None:
-        """Return the heap in KiB for a device with this configuration: the most that one of its parts asks for."""
+        """Return the heap in KiB for a device with this configuration: its own, and what each part asks for beyond."""
+        if self.heap_kb is None:
+            return None
         parts = ((self.ptt, "audio"), (self.clips, "camera"))
-        more = [part.heap_kb for part, key in parts if part and part.heap_kb and key in config]
-        return max([*more, self.heap_kb]) if self.heap_kb else None
+        asked = [part.heap_kb for part, key in parts if part and part.heap_kb and key in config]
+        return self.heap_kb + sum(kb - self.heap_kb for kb in asked)
 
     def missing(self) -> list[str]:
         """Return the Debian packages of the tools that this board needs and this machine lacks."""

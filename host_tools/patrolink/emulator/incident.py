@@ -118,7 +118,7 @@ class Incident:
             "camera": {"source": source, "indicator": indicator},
             "clips": clips,
         }
-        if "ptt" in self.board.features and self.board.runtime == "cpython":
+        if "ptt" in self.board.features:
             headset = Headset()
             self._stack.callback(headset.close)
             headset.say(syllables(), 1.0)
