@@ -161,6 +161,8 @@ class Evidence:
         if self._recorder is None:
             return None, "storage cannot be read"
         now = self._device.now_ms()
+        if trigger == SOS and self._uploader is not None:
+            self._uploader.hurry(True)
         try:
             return self._recorder.trigger(trigger, event_id, who, now, hold_ms), ""
         except Refused as e:

@@ -236,3 +236,17 @@ def test_any_bytes_are_an_answer_or_a_fault():
             tus.Reply("GET").take(bytes(data))
         except tus.Fault:
             pass
+
+
+def test_an_sos_does_not_sit_out_what_the_hub_failed_before():
+    world = World([(1, "000001.plm", blob(90), False)])
+    world.hub.refuses = 111
+    world.run(60000)
+    world.hub.refuses = 0
+    began = world.now
+    assert world.uploader.step(began, False, False) > 500  # it waits
+    world.uploader.hurry()
+    assert world.uploader.step(began, False, False) > 500  # for what is new only, as before
+    world.uploader.hurry(True)
+    world.run(60000)
+    assert world.shelf.sent and world.now - began < 500

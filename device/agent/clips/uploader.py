@@ -72,9 +72,9 @@ class Uploader:
         self.sent = 0  # bytes given to the connection
         self.files = 0  # that are at the hub since the boot
 
-    def hurry(self):
-        """There is something new: do not sit out the look for it."""
-        if self._transfer is None:
+    def hurry(self, sos=False):
+        """There is something new: do not sit out the look for it, nor a back-off when it is of an SOS."""
+        if sos or self._transfer is None:
             self._retry_ms = 0
 
     def step(self, now, busy, urgent):
