@@ -71,7 +71,7 @@ class Evidence:
         clips = config["clips"]
         self._again_ms = now + _AGAIN_MS
         try:
-            files = self._hal.Files(clips["dir"])
+            files = self._hal.card(clips["dir"])
             shelf = Shelf(files, self._store, Signer(self._store), clips, config["device"], self._boot, self._unix)
         except OSError as e:
             device.log("clips: storage cannot be read (%s); nothing is recorded" % e)

@@ -12,7 +12,8 @@ from agent.clips.signer import Signer
 from agent.ears import Ears
 from hal import h264, posix
 from hal.audio import Microphone
-from hal.common import Clock, Files, Store
+from hal.card import Card
+from hal.common import Clock, Store
 from patrolink import home
 from patrolink_protocol import clip
 
@@ -31,7 +32,7 @@ class Board:
         self.slowest_ms = 0.0
         given = {"source": str(FILM), "indicator": str(folder / "led"), "width": WIDTH, "height": HEIGHT, "fps": FPS}
         store = Store(str(folder / "state"))
-        self.signer, self.files = Signer(store), Files(str(folder / "clips"))
+        self.signer, self.files = Signer(store), Card(str(folder / "clips"))
         self.shelf = Shelf(self.files, store, self.signer, CONFIG, "linux-1", boot, self.unix)
         self.camera = posix.camera(given, self.clock.now_ms, self.log.append, self.inputs)
         microphone = Microphone(mic, posix.Pin(str(folder / "ear")), self.inputs, self.log.append)

@@ -25,7 +25,7 @@ flock 9
 rm -rf "$agent" && mkdir -p "$agent/hal"
 cp -R "$root/device/agent" "$root/device/compat" "$root/protocol/patrolink_protocol" "$root/build/device-lib/umqtt" "$agent"
 cp "$root"/device/{firmware,start,errors,config,assembly,extras,evidence}.py "$root/protocol/generated/patrolink_messages.py" "$agent"
-cp "$root"/device/hal/{baremetal,common}.py "$agent/hal"
+cp "$root"/device/hal/{baremetal,card,common}.py "$agent/hal"
 rm -f "$agent"/compat/{netsock,tls,udp}.py # of processes
 find "$agent" -name __pycache__ -prune -exec rm -rf {} +
 

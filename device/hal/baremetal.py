@@ -8,7 +8,7 @@ Configuration: UARTs are numbers, or {"id": 1, "tx": 4, "rx": 5} where the board
 import select
 
 import machine
-from hal.common import Clock, Files, Store, battery, randbelow, runtime
+from hal.common import Clock, Files, Store, battery, card, randbelow, runtime
 
 IDLE_MS = 200  # UARTs end a sleep; a button is latched by its interrupt and waits so long at most
 _BAUD = 115200

@@ -3,7 +3,7 @@
 import select
 import time
 
-from hal.common import Clock, Files, Store, battery, randbelow, runtime
+from hal.common import Clock, Files, Store, battery, card, randbelow, runtime
 
 IDLE_MS = 20  # longest sleep of the main loop: sockets do not wake it
 _AGAIN_MS = 1000

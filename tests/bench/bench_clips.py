@@ -23,7 +23,7 @@ for room in ("", "tests/unit", "device", "protocol", "protocol/generated"):
 
 from agent.clips.segment import Keys, Segment  # noqa: E402
 from compat import crypto  # noqa: E402
-from hal.common import Files  # noqa: E402
+from hal.card import Card  # noqa: E402
 from patrolink.emulator.headset import Headset  # noqa: E402
 from patrolink_protocol import clip  # noqa: E402
 
@@ -35,7 +35,7 @@ RECORDED_S, EVENT_S = 60, 20
 
 def throughput(folder: Path) -> float:
     """Return MB/s from record to storage, files closed each 8 MB."""
-    files = Files(str(folder / "clips"))
+    files = Card(str(folder / "clips"))
     evidence = crypto.public(crypto.private())
     keys, segment, record = Keys(evidence), Segment(), bytes(RECORD)
     start = time.perf_counter()

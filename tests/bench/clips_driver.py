@@ -14,7 +14,8 @@ for room in ("/../../device", "/../../protocol", "/../../protocol/generated", "/
 import time
 
 from agent.counter import Counter
-from hal.common import Files, Store
+from hal.card import Card
+from hal.common import Store
 
 
 class Camera:
@@ -70,7 +71,7 @@ def main(folder, size, seconds):
         return 1
 
     base = used()
-    shelf = Shelf(Files(folder + "/clips"), store, Signer(store), config, "unix-1", boot, unix)
+    shelf = Shelf(Card(folder + "/clips"), store, Signer(store), config, "unix-1", boot, unix)
     container = Avi(320, 240, 5, False)
     recorder = Recorder(shelf, camera, container, bytes, evidence, config, boot, unix, source)
     most = 0

@@ -15,10 +15,11 @@ for room in ("tests/unit", "device", "protocol", "protocol/generated"):
 
 from clip_world import World  # noqa: E402
 from hal import background  # noqa: E402
-from hal.common import Files, Store  # noqa: E402
+from hal.card import Card  # noqa: E402
+from hal.common import Store  # noqa: E402
 
 
-class Disk(Files):
+class Disk(Card):
     """`data` is what MemoryFiles has."""
 
     @property
@@ -92,7 +93,7 @@ def test_a_folder_that_goes_away_and_comes_back(world):
 
 
 def test_what_cannot_be_opened_is_told_by_the_writer(tmp_path):
-    files = Files(str(tmp_path / "clips"))
+    files = Card(str(tmp_path / "clips"))
     shutil.rmtree(tmp_path / "clips")
     writer = files.open("x")
     writer.write(b"data")
@@ -100,4 +101,4 @@ def test_what_cannot_be_opened_is_told_by_the_writer(tmp_path):
     files.flush(5000)
     assert "No such file" in writer.fault and writer.behind == 0
     assert files.free_kb() is None
-    assert (Files(str(tmp_path / "clips")).free_kb() or 0) > 0
+    assert (Card(str(tmp_path / "clips")).free_kb() or 0) > 0

@@ -19,7 +19,7 @@ class MemoryStore:
 
 
 class Writer:
-    """What MemoryFiles.open returns: the writer contract of hal.common."""
+    """What MemoryFiles.open returns: the writer contract of hal.card."""
 
     def __init__(self, files, name):
         self._files = files

@@ -99,42 +99,6 @@ class _Files:
         self._flash.files[self._folder + new] = self._get(old)
         del self._flash.files[self._folder + old]
 
-    def open(self, name: str) -> "_Writer":
-        return _Writer(self, name)
-
-    def drop(self, name: str) -> None:
-        self._flash.files.pop(self._folder + name, None)
-
-    def flush(self, ms: float) -> None:
-        pass
-
-    def free_kb(self) -> int | None:
-        full_at = self._flash.full_at
-        return None if full_at is None else max(0, full_at - sum(map(len, self._flash.files.values()))) >> 10
-
-
-class _Writer:
-    """A file that grows, with the contract of hal.common.Writer."""
-
-    behind = 0
-
-    def __init__(self, files: _Files, name: str) -> None:
-        self._files, self._name, self.fault = files, name, ""
-        self.write(b"")
-
-    def write(self, data: bytes | memoryview) -> None:
-        try:
-            if not self.fault:
-                self._files.append(self._name, data)
-        except OSError as e:
-            self.fault = str(e)
-
-    def sync(self) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
-
 
 class Line:
     """One UART's receiving side, and what the device's writes go to."""
