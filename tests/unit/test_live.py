@@ -94,13 +94,12 @@ class Eye:
 class Scene:
     """A live view of 5 pictures a second, on a clock of its own."""
 
-    def __init__(self, kbps=400, busy=None):
+    def __init__(self, kbps=400, busy=None, encoder=None):
         self.wire = Wire()
         self.log, self.ends = [], []
         self.eye = Eye()
-        self.live = live.Live(
-            lambda host, port: self.wire, encrypter, keys, self.log.append, self.eye, kbps, None, busy, self.ends.append
-        )
+        log, ends = self.log.append, self.ends.append
+        self.live = live.Live(lambda host, port: self.wire, encrypter, keys, log, self.eye, kbps, encoder, busy, ends)
         self.now = 1000
 
     def start(self, seconds=30):
@@ -220,8 +219,7 @@ def test_a_picture_loss_indication_asks_for_a_key_frame():
         def close(self):
             pass
 
-    scene = Scene()
-    scene.live._encoder = Encoder()
+    scene = Scene(encoder=Encoder())
     scene.start()
     scene.run(1000)
     assert asked == [True, False, False, False, False] and scene.wire.packets[0][1] == 0x80 | 96

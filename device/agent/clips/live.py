@@ -80,7 +80,21 @@ class Live:
         self._busy = busy
         self.on_end = on_end
         self._last = None  # id and expires_ms of a command: their keys are used once
-        self._sock = None
+        self._sock = self._rtp = self._rtcp = self._reports = None
+        # Taken once: after days on a small heap there may be no second ones.
+        self._buf = bytearray(PACKET)
+        self._view = memoryview(self._buf)
+        self._in = bytearray(_REPORT * 4 + srtp.RTCP_MORE)
+        self._times = [0] * _SENT
+        if encoder is None:
+            from agent.clips.rtp_jpeg import KIND, Jpeg
+
+            self._make, self._kind = Jpeg, KIND
+            self._held = bytearray(PICTURE_KB * 1024)
+        else:
+            from agent.clips.rtp_h264 import H264, KIND
+
+            self._make, self._kind = H264, KIND
         self.sent = self.skipped = 0  # pictures
         self.refused = ""  # why the last picture could not travel
 
@@ -105,7 +119,11 @@ class Live:
         except OSError as e:
             return False, "no way to %s:%d (%s)" % (host, port, e)
         self._last = name
-        self._begin(name, now)
+        try:
+            self._begin(name, now)
+        except MemoryError:
+            self._let_go()
+            return False, "no memory is left for it"
         self._until = now + 1000 * min(max(command["number"] or _SECONDS, 1), _SECONDS_MOST)
         return True, "live"
 
@@ -114,21 +132,9 @@ class Live:
         self._rtp = srtp.Rtp(self._aes, *up, room=PACKET)
         self._rtcp = srtp.Rtcp(self._aes, *up, room=_REPORT)
         self._reports = srtp.Rtcp(self._aes, *self._keys(b"down", *name), room=_REPORT * 4)
-        self._buf = bytearray(PACKET)
-        self._view = memoryview(self._buf)
-        self._in = bytearray(_REPORT * 4 + srtp.RTCP_MORE)
-        if self._encoder is None:
-            from agent.clips.rtp_jpeg import KIND, Jpeg
-
-            self._packets, self._kind = Jpeg(), KIND
-            self._held = bytearray(PICTURE_KB * 1024)
-        else:
-            from agent.clips.rtp_h264 import H264, KIND
-
-            self._packets, self._kind = H264(), KIND
+        self._packets = self._make()
         self._ssrc = name[0]
         self._sequence = 0
-        self._times = [0] * _SENT
         self.rate = Rate(self._kbps)
         self._stamp = 0
         # When the next packet may go; when all that went is paid for at the rate; when a report came.
@@ -252,11 +258,13 @@ class Live:
         # With a reason, for SRTCP wants 12 bytes.
         self._buf[:12] = bytes((0x81, _BYE, 0, 2)) + self._ssrc.to_bytes(4, "big") + b"\x03end"
         self._sock.send(self._view[: self._rtcp.protect(self._buf, 12, 0)])
-        self._sock.close()
-        self._sock = self._rtp = self._rtcp = self._reports = self._packets = None
-        self._buf = self._view = self._in = self._held = None
-        if self._encoder is not None:
-            self._encoder.close()
+        self._let_go()
         self._log("live view: %s after %d pictures, %d left out" % (why, self.sent, self.skipped))
         if self.on_end is not None:
             self.on_end(why)
+
+    def _let_go(self):
+        self._sock.close()
+        self._sock = self._rtp = self._rtcp = self._reports = self._packets = None
+        if self._encoder is not None:
+            self._encoder.close()
