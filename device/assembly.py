@@ -19,9 +19,7 @@ from patrolink_protocol import frame
 
 FIRMWARE = "0.1.0"
 _DRAIN_MS = 10000
-_ENTER, _LEAVE = 3, 4  # event.kind
-_BY_RULE = 3  # event.cause
-SOS, MAN_DOWN, GEOFENCE = 1, 2, 4  # clip_manifest.trigger
+SOS, MAN_DOWN = 1, 2  # clip_manifest.trigger
 
 
 class Device:
@@ -49,7 +47,7 @@ class Device:
             log("outbox: %d frames wait from before" % (len(self.outbox) + len(self.events)))
         self.downlink = Downlink(config["key"], device, config["key_epoch"], store, self.events, log)
         self.net = Network(now_ms, self.serve, None, config["timeout_s"] * 1000)
-        self.modem = self.radio = self.camera = self.evidence = self.commands = self._texts = self._fences = None
+        self.modem = self.radio = self.camera = self.evidence = self.commands = self._texts = None
         if config.get("modem"):
             import extras
 
@@ -83,17 +81,15 @@ class Device:
             self.camera = extras.camera(self, config["camera"], hal, log)
         if config.get("clips") is not None:
             self.evidence = extras.evidence(self, config, hal, store, counter.boot, ears)
-        if config["geofences"]:
-            from agent.geofence import Geofences
-
-            self._fences = Geofences(config["geofences"])
         unproven = None if self.evidence else self.camera
         self.patrol = Patrol(
             uart, unproven, self.reporter, self.outbox, self.events, self.link, self.session, now_ms, config
         )
         self.patrol.radio, self.patrol.evidence = self.radio, self.evidence
-        if self.evidence is not None or self._fences is not None:
-            self.patrol.on_fix = self._on_fix
+        if self.evidence is not None or config["geofences"]:
+            import extras
+
+            self.patrol.on_fix = extras.Fixes(self, config["geofences"]).take
         self._hello(counter.boot, config)
         log("device: ready, boot %d" % counter.boot)
 
@@ -134,15 +130,6 @@ class Device:
 
     def _take_time(self, day, ms):
         self.reporter.set_time(day, ms, self.now_ms())
-
-    def _on_fix(self, fix):
-        now = self.now_ms()
-        if self.evidence is not None:
-            self.evidence.on_fix(fix, now)
-        for fence, entered, record in self._fences.on_fix(fix) if self._fences is not None else ():
-            event = self.reporter.raise_event(_ENTER if entered else _LEAVE, _BY_RULE, 0, now, fence)
-            if record and self.evidence is not None:
-                self.evidence.event(GEOFENCE, event)
 
     def serve(self):
         """What has to go on while the link waits."""

@@ -4,6 +4,10 @@ import patrolink_messages as m
 from agent.counter import Record
 from errors import ConfigError
 
+_ENTER, _LEAVE = 3, 4  # event.kind
+_BY_RULE = 3  # event.cause
+_GEOFENCE = 4  # clip_manifest.trigger
+
 
 def modem(device, given, hal, log):
     """Return the agent.modem.driver.Modem of an assembly.Device."""
@@ -71,6 +75,30 @@ def camera(device, given, hal, log):
         raise ConfigError(str(e))
     except ImportError:
         raise ConfigError("camera: this board has none; take it out of the configuration")
+
+
+class Fixes:
+    """What positions are for beside the track: films, and fences."""
+
+    def __init__(self, device, fences):
+        self._device = device
+        self._fences = None
+        if fences:
+            from agent.geofence import Geofences
+
+            self._fences = Geofences(fences)
+
+    def take(self, fix):
+        """Take a position in."""
+        device = self._device
+        now = device.now_ms()
+        evidence = device.evidence
+        if evidence is not None:
+            evidence.on_fix(fix, now)
+        for fence, entered, record in self._fences.on_fix(fix) if self._fences is not None else ():
+            event = device.reporter.raise_event(_ENTER if entered else _LEAVE, _BY_RULE, 0, now, fence)
+            if record and evidence is not None:
+                evidence.event(_GEOFENCE, event)
 
 
 class Texts:

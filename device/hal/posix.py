@@ -9,11 +9,9 @@ IDLE_MS = 20  # longest sleep of the main loop: sockets do not wake it
 _AGAIN_MS = 1000
 _LONGEST_BUTTON = 24
 _VTIME, _VMIN = 5, 6  # indices into termios' control characters on Linux
-# Linux's codes of rates: MicroPython's termios does not name them all.
-_RATES = {9600: 13, 19200: 14, 38400: 15, 57600: 4097, 115200: 4098, 460800: 4100, 921600: 4103}
 
 
-def raw_line(fd, baud=None):
+def raw_line(fd, code=0):
     """No echo, no line discipline, and a read returns at once with what is there: a UART carries bytes.
 
     MicroPython's readinto goes on until the buffer is full; VMIN = VTIME = 0 is what makes it stop. The ready-made
@@ -24,8 +22,8 @@ def raw_line(fd, baud=None):
     attributes = termios.tcgetattr(fd)
     attributes[0] = attributes[1] = attributes[3] = 0  # input, output and local modes: none
     attributes[6][_VTIME] = attributes[6][_VMIN] = 0
-    if baud:
-        attributes[4] = attributes[5] = _RATES[baud]
+    if code:
+        attributes[4] = attributes[5] = code  # of the line's rate
     termios.tcsetattr(fd, termios.TCSANOW, attributes)
 
 
@@ -71,23 +69,13 @@ class Tty:
         self._inputs = inputs
         self._file = None
         self._poll = None
-        self._baud = None
         self._retry_at = 0
         self._told = False
-
-    def rate(self, baud):
-        """From now on the line has this rate; until it is said, the one that it was found with."""
-        self._baud = baud
-        if self._file is not None:
-            try:
-                raw_line(self._file.fileno(), baud)
-            except Exception:  # OSError, or CPython's termios.error: it has just gone
-                self._gone()
 
     def _dial(self):
         """Return the line as a raw stream."""
         file = open_unbuffered(self._path, "r+b")
-        raw_line(file.fileno(), self._baud)
+        raw_line(file.fileno())
         return file
 
     def _open(self):
@@ -214,16 +202,9 @@ def Pin(path):
 
 def camera(given, now_ms, log, inputs):
     """Return the camera of a configuration: one on a UART, or OpenCV's. ImportError on MicroPython, which has none."""
-    if given.get("kind") == "vc0706":
-        if not isinstance(given["source"], str):
-            raise ValueError("camera: source: give the path of its line")
-        from agent.clips import vc0706
+    from hal import eyes
 
-        uart = Tty(given["source"], now_ms, log, "camera", inputs)
-        return vc0706.Camera(uart, Pin(given["indicator"]), now_ms, log, given)
-    from hal import camera as it
-
-    return it.Camera(given, Pin(given["indicator"]), now_ms, log)
+    return eyes.camera(given, now_ms, log, inputs)
 
 
 def video():
