@@ -115,8 +115,10 @@ def test_a_kill_costs_nothing_before_the_last_segment(recording):
     verdict = it.clip(1)
     assert verdict.verdict == "valid with gaps", verdict.findings
     segments = verdict.manifest.segments
-    assert all(s["whole"] for s in segments[:-1]) and sum(s["ms"] for s in segments[:-1]) >= PRE_S * 1000
-    assert segment.read(verdict.folder / f"{segments[-2]['seg']}.pls", it.evidence).media
+    read = [segment.read(verdict.folder / f"{s['seg']}.pls", it.evidence) for s in segments[:-1]]
+    # The power may go between a segment's end and its line: then the line is made at the next boot, and claims less.
+    assert all(one.media and one.whole for one in read) and all(s["whole"] for s in segments[:-2])
+    assert sum(s["ms"] for s in segments[:-1]) >= PRE_S * 1000
     it.device.power_off()
 
 
