@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import patrolink_messages
 import pytest
+from patrolink.emulator import station
 from patrolink.hub.sound import encode
 from patrolink.packing import Moment, Packer
 from patrolink_protocol import track
@@ -56,9 +57,7 @@ DISPATCHERS = "".join(
 
 def free_port() -> int:
     """A TCP port that nobody has now."""
-    with socket.socket() as it:
-        it.bind(("127.0.0.1", 0))
-        return it.getsockname()[1]
+    return station.free_ports(1, socket.SOCK_STREAM)[0]
 
 
 def speech(seconds: float) -> list[bytes]:

@@ -17,6 +17,7 @@ import patrolink_messages
 from agent.ptt import floor
 from cryptography.hazmat.primitives.keywrap import aes_key_unwrap
 from paho.mqtt.enums import CallbackAPIVersion
+from patrolink.emulator import station
 from patrolink.hub.crypto import aes
 from patrolink_protocol import codec, decode, frame, srtp
 from patrolink_protocol.receiver import Receiver
@@ -48,13 +49,7 @@ EVENTS = {getattr(floor, name): name for name in ("GRANTED", "DENIED", "REVOKED"
 
 def free_ports(n: int) -> list[int]:
     """UDP ports that nobody has now."""
-    with contextlib.ExitStack() as stack:
-        ports = []
-        for _ in range(n):
-            it = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
-            it.bind(("127.0.0.1", 0))
-            ports.append(it.getsockname()[1])
-    return ports
+    return station.free_ports(n, socket.SOCK_DGRAM)
 
 
 def keys_of(names) -> dict[str, bytes]:

@@ -22,6 +22,7 @@ from patrolink.hub import site
 
 HOST = "127.0.0.1"
 _LOOK_S = 0.02
+_PORTS = range(16384, 32768)  # below those that Linux gives to whoever connects
 _SITE = """name = "station.example"
 keys = "keys.toml"
 broker = "{broker}"
@@ -128,13 +129,14 @@ class Station:
 
 
 def free_ports(n: int, kind: socket.SocketKind) -> list[int]:
-    """Return ports of loopback that nobody uses now."""
+    """Return ports of loopback that nobody uses now, and that no connection is given meanwhile (RFC 6335, 6)."""
     with contextlib.ExitStack() as stack:
-        found = []
-        for _ in range(n):
+        found: list[int] = []
+        while len(found) < n:
             it = stack.enter_context(socket.socket(socket.AF_INET, kind))
-            it.bind(("127.0.0.1", 0))
-            found.append(it.getsockname()[1])
+            with contextlib.suppress(OSError):
+                it.bind((HOST, _PORTS[secrets.randbelow(len(_PORTS))]))
+                found.append(it.getsockname()[1])
         return found
 
 
