@@ -49,9 +49,6 @@ class Evidence:
         self._who = ""  # watches
         self._camera = device.camera
         self._recorder = self._uploader = self.live = None
-        self._live_kbps = (
-            min(_LIVE_KBPS, config["clips"]["upload"]["kbps"]) if config["clips"]["upload"] else _LIVE_KBPS
-        )
         device.commands.duties.update(
             {_START: self._start, _STOP: self._stop, _SNAPSHOT: self._snapshot, _PRESERVE: self._preserve}
         )

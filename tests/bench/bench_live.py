@@ -17,11 +17,10 @@ from collections import Counter
 from pathlib import Path
 
 import av
-import numpy
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "device")]
+sys.path[:0] = [str(ROOT / "device"), str(ROOT)]
 
 from agent.clips import live  # noqa: E402
 from compat.aes import encrypter  # noqa: E402
@@ -31,6 +30,8 @@ from patrolink.emulator.network import PROFILES, Profile  # noqa: E402
 from patrolink.emulator.udp_gate import HOST, UdpGate  # noqa: E402
 from patrolink.hub.live import LiveViews, Picture, View, now_ms  # noqa: E402
 from patrolink.keys import DeviceKey  # noqa: E402
+
+from tests.live_camera import films  # noqa: E402
 
 SEED, SECONDS, KBPS, ID, EXPIRES = 20261125, 20, 1000, 0xBEEF01, 1_795_000_000_123
 SECRET = bytes(range(32))
@@ -47,23 +48,6 @@ class Inputs:
         pass
 
     remove = add
-
-
-def films(h264: bool) -> list:
-    """Pictures with something that moves before a still ground."""
-    size = (640, 480) if h264 else (320, 240)
-    ground = Image.effect_noise((size[0] // 8, size[1] // 8), 30).resize(size).convert("RGB")
-    out = []
-    for i in range(30):
-        picture = ground.copy()
-        picture.paste((200, 60, 60), (10 * i % size[0], 80, 10 * i % size[0] + 60, 200))
-        if h264:
-            out.append(numpy.asarray(picture)[:, :, ::-1].copy())
-        else:
-            data = io.BytesIO()
-            picture.save(data, "JPEG", quality=70)
-            out.append(data.getvalue())
-    return out
 
 
 class Sight:

@@ -19,9 +19,9 @@ from pathlib import Path
 
 import numpy as np
 from bench_ptt import PRESSES, PROFILES, ROOT, Post, Rig, clips, judge, press, row
-from patrolink import tracks
 from patrolink.emulator import nmea
 from patrolink.emulator.gps import GpsReceiver
+from patrolink.emulator.incident import walk
 from patrolink.emulator.tcp_gate import TcpGate
 from patrolink.emulator.udp_gate import HOST
 
@@ -84,13 +84,6 @@ class Filmed(Rig):
             "camera": {"source": str(self.making / "none"), "indicator": str(self.folder / f"{name}.camera")},
             "clips": given,
         }
-
-
-def walk() -> list[tracks.Point]:
-    """A walk that begins now."""
-    points = tracks.read(ROOT / "tests" / "golden" / "tracks" / "walk-1hz.csv")
-    later_ms = int(time.time()) * 1000 - points[0].time_ms
-    return [replace(point, time_ms=point.time_ms + later_ms) for point in points]
 
 
 def talk(rig: Filmed, pair: list[Post], speech: list[np.ndarray], trials: list[dict]) -> None:

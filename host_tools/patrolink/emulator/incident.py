@@ -83,7 +83,7 @@ class Incident:
         (live,) = free_ports(1, socket.SOCK_DGRAM)
         hub = _HUB.format(host=HOST, uploads=uploads, live=live)
         self.station = Station(self.out, [self.name], stack, top='evidence_key = "evidence.pem"\n', hub=hub)
-        self._receiver = GpsReceiver(nmea.speak(_walk()), 1.0, self.board.gps.baud)
+        self._receiver = GpsReceiver(nmea.speak(walk()), 1.0, self.board.gps.baud)
         stack.callback(self._receiver.close)
         self.device = self._boot(public, air(self.station.broker.port), air(uploads))
 
@@ -176,7 +176,7 @@ class Incident:
         return any(row["device"] == self.name and row["clip"] == 1 and row["verdict"] for row in rows)
 
 
-def _walk() -> list[tracks.Point]:
+def walk() -> list[tracks.Point]:
     """Return a walk that begins now: the hub believes no request whose time is far from its own."""
     points = tracks.read(home.root() / "tests" / "golden" / "tracks" / "walk-1hz.csv")
     later_ms = int(time.time()) * 1000 - points[0].time_ms

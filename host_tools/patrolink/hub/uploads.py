@@ -13,7 +13,6 @@ import asyncio
 import base64
 import binascii
 import contextlib
-import hashlib
 import os
 import re
 import shutil
@@ -24,7 +23,7 @@ from typing import BinaryIO, NoReturn
 
 from aiohttp import web
 
-from patrolink.clips import manifest, segment
+from patrolink.clips import manifest, segment, verify
 from patrolink.hub.authorization import Authorization, Refused
 from patrolink.hub.metrics import Metrics
 from patrolink.hub.sessions import TooMany
@@ -131,7 +130,7 @@ class Uploads:
         there = self._folder / device / f"{place[1]:06d}" / place[2]
         where = {"Location": f"{PATH}/{device}/{place[1]}/{place[2]}"}
         if there.exists():
-            if there.stat().st_size != length or await asyncio.to_thread(_sha256, there) != sha256:
+            if there.stat().st_size != length or await asyncio.to_thread(verify.sha256, there) != sha256:
                 self._audit(device, "upload refused", clip=place[1], name=place[2], sha256=sha256)
                 self._refuse(409, f"{place[2]} of clip {place[1]} is here already, with other bytes; those stay")
             await _pass_over(request)
@@ -332,7 +331,7 @@ class Uploads:
         """All bytes are here: the file takes its place, if they are those that were told."""
         device, clip, name = upload.place
         try:
-            right = await asyncio.to_thread(_sha256, upload.path) == upload.sha256
+            right = await asyncio.to_thread(verify.sha256, upload.path) == upload.sha256
             if right:
                 await asyncio.to_thread(_settle, upload.path, upload.path.with_name(name))
         except OSError as e:
@@ -392,11 +391,3 @@ def _settle(path: Path, name: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as f:
-        while block := f.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
