@@ -7,13 +7,14 @@ import time
 
 import numpy
 import patrolink_messages
+import pytest
 from agent.clips import live
 from compat.aes import encrypter
 from compat.udp import UdpSocket
 from hal.h264_live import Encoder
 from PIL import Image
 
-from tests import hubs
+from tests import desks, hubs
 
 FPS = {False: 5, True: 15}  # JPEG, H.264
 _START, _STOP = 4, 5  # command.action
@@ -114,3 +115,19 @@ class Camera:
         self._thread.join()
         self.live.stop("the test is over", hubs.Client.now())
         self.client.close()
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory, broker):
+    """A hub that takes live view, with its console."""
+    it = desks.Place(tmp_path_factory.mktemp("site"), broker, hub=f"live_port = {hubs.free_ports(1)[0]}")
+    yield it
+    it.process.stop()
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["jpeg", "h264"])
+def camera(request, place, broker):
+    """A device with a camera of each kind at that hub."""
+    it = Camera(broker, "vest-2" if request.param else "vest-1", request.param)
+    yield it
+    it.close()

@@ -9,18 +9,12 @@ import time
 
 import pytest
 from patrolink import home
-from patrolink.emulator import nmea
+from patrolink.emulator import nmea, station
 
 from tests.rig import walk
 
 GPSD = shutil.which("gpsd") or shutil.which("gpsd", path="/usr/sbin")
 SPEED = 100
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 def until(condition, seconds: float, what: str) -> None:
@@ -34,7 +28,7 @@ class Gpsd:
     """The daemon on a free port of loopback. It never writes to the receiver."""
 
     def __init__(self) -> None:
-        self.port = free_port()
+        (self.port,) = station.free_ports(1, socket.SOCK_STREAM)
         self.process: subprocess.Popen | None = None
 
     def start(self, line: str) -> None:

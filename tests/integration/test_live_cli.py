@@ -11,25 +11,11 @@ import time
 import av
 import pytest
 
-from tests import hubs
+from tests import live_camera
 from tests.desks import TOKEN, Place
-from tests.live_camera import Camera
 
 pytestmark = pytest.mark.timeout(120)
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory, broker):
-    it = Place(tmp_path_factory.mktemp("site"), broker, hub=f"live_port = {hubs.free_ports(1)[0]}")
-    yield it
-    it.process.stop()
-
-
-@pytest.fixture(scope="module", params=[False, True], ids=["jpeg", "h264"])
-def camera(request, place, broker):
-    it = Camera(broker, "vest-2" if request.param else "vest-1", request.param)
-    yield it
-    it.close()
+place, camera = live_camera.place, live_camera.camera
 
 
 def live(place: Place, *arguments: str) -> subprocess.Popen:

@@ -14,26 +14,12 @@ from patrolink.hub.desk import Desk, Sight
 from patrolink.hub.watching import MOST_WATCHERS
 from PIL import Image
 
-from tests import hubs
+from tests import live_camera
 from tests.desks import OTHER, TOKEN, Place
-from tests.live_camera import Camera
 
 pytestmark = pytest.mark.timeout(120)
+place, camera = live_camera.place, live_camera.camera
 WITHOUT = "vest-3"  # a device that is not there
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory, broker):
-    it = Place(tmp_path_factory.mktemp("site"), broker, hub=f"live_port = {hubs.free_ports(1)[0]}")
-    yield it
-    it.process.stop()
-
-
-@pytest.fixture(scope="module", params=[False, True], ids=["jpeg", "h264"])
-def camera(request, place, broker):
-    it = Camera(broker, "vest-2" if request.param else "vest-1", request.param)
-    yield it
-    it.close()
 
 
 class Watcher:

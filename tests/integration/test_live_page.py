@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from tests import desks, hubs
+from tests import desks, live_camera
 from tests.desks import OTHER, Page, Place
 from tests.live_camera import Camera
 
 pytestmark = pytest.mark.timeout(180)
+place = live_camera.place
 SHOT = Path(__file__).resolve().parent.parent.parent / "build" / "hub" / "live.png"
 # How many points of a canvas are the red of what moves, and how many are bright at all.
 LOOK = """
@@ -22,13 +23,6 @@ for (let i = 0; i < data.length; i += 4) {
 }
 return [canvas.width, canvas.height, red, bright];
 """
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory, broker):
-    it = Place(tmp_path_factory.mktemp("site"), broker, hub=f"live_port = {hubs.free_ports(1)[0]}")
-    yield it
-    it.process.stop()
 
 
 @pytest.fixture(scope="module")

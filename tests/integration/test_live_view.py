@@ -23,6 +23,8 @@ from patrolink.keys import DeviceKey
 from patrolink_protocol import srtp
 from PIL import Image
 
+from tests import hubs
+
 SECRET, EPOCH, ID, EXPIRES = bytes(range(32)), 7, 0xC0FFEE02, 1_795_000_000_123
 SEEDS = range(20261125, 20261125 + 12)
 FROM = ("127.0.0.1", 5000)
@@ -255,9 +257,8 @@ def test_tshark_reads_the_headers(tmp_path):
 def test_ffmpeg_plays_what_the_agent_sends(kind, tmp_path):
     if shutil.which("ffmpeg") is None:
         pytest.skip("no ffmpeg; Debian package ffmpeg")
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1] & ~1
+    while (port := hubs.free_ports(1)[0]) & 1:  # a player takes RTCP on the next one
+        pass
     films, encoder = ([jpeg(60 + 8 * i) for i in range(15)], None) if kind == 26 else (moving(15), Encoder(640, 480, 5))
     plain = plain_of(filmed(films, encoder)[0])
     sdp = tmp_path / "live.sdp"
