@@ -19,6 +19,7 @@ from patrolink_protocol import srtp
 KEY = bytes(range(32))
 HUB = ("hub", 5000, 5002)
 SHARD = 3 << 27
+LOUD = bytes([0x2A, 0xAA] * 80)  # a unit and a half above any silence
 
 
 def wrap(group_key, device_key=KEY, epoch=0):
@@ -250,3 +251,26 @@ def joined(**more):
     world.radio.take_group(terms(), world.ms)
     world.run(50)
     return world
+
+
+def talking(**more):
+    """A world where the device has the floor, 100 ms after the key went down."""
+    world = joined(**more)
+    world.press()
+    world.run(100)
+    world.grant()
+    world.run(20)
+    assert world.talker.on_air
+    return world
+
+
+def outcomes(world):
+    """How the wearer's own presses ended."""
+    return [values["outcome"] for values, _ in world.reports if values["role"] == 0]
+
+
+def burst(world, ssrc, packets, group=1, first=0, payload=LOUD):
+    """Another one's packets of 20 ms reach us as they are spoken."""
+    for i in range(packets):
+        world.speak(ssrc, first + i, payload, group=group)
+        world.run(20)
