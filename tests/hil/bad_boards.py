@@ -58,7 +58,7 @@ def test_it_fills_its_disk(rig, console):
     it.cycle()
     it.proxy.mode = BLACKHOLE  # so that it has to store what it records
     it.receiver.start()
-    it.listen(it.spoken, 80)  # a full disk is slow to find that it is full
+    it.listen(it.spoken, 60)  # a full disk is slow to find that it is full
     assert it.device.power_off()["dropped"] == 0
 
 
