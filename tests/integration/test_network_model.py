@@ -73,6 +73,31 @@ def test_udp_loses_and_doubles():
     assert [data for _, data in far.got] != sorted((data for _, data in far.got), key=int)
 
 
+def test_a_flow_with_a_seed_of_its_own_fares_the_same_whatever_else_is_carried():
+    def fate(beside, seed):
+        scheduler, network, connection, far = opened(Profile(80, 60, 0.2, 1e10, 1e10), "UDP")
+        other: list = []
+        network.connect("TCP", "h", 1, other.append)
+        network.connect("UDP", "h", 2, other.append)
+        scheduler.run_until(2000)
+        connection.reseed(seed)
+        came: dict[bytes, float] = {}
+        connection.on_data = lambda data: came.update({data: scheduler.now})
+        for i in range(500):
+            connection.send(b"up %d" % i)
+            connection.down(b"down %d" % i)
+            for it in other if beside else ():
+                it.send(bytes(1000))
+        scheduler.run_until(10_000)
+        assert 350 < len(far.got) < 450 and 350 < len(came) < 450
+        return {**{data: at for at, data in far.got}, **came}
+
+    alone = fate(False, "a")
+    assert fate(True, "a") == pytest.approx(alone, abs=0.1)
+    assert fate(False, "b").keys() != alone.keys()
+    assert {key[3:] for key in alone if key[:1] == b"u"} != {key[5:] for key in alone if key[:1] == b"d"}
+
+
 def test_address_translation_forgets_a_silent_flow():
     scheduler, network, connection, far = opened(EVEN, "UDP")
     heard: list[bytes] = []

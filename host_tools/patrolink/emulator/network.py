@@ -1,7 +1,8 @@
 """The air and the carrier behind an emulated modem: coverage, delay, loss, bandwidth, address translation.
 
-Everything random comes from one seeded generator. TCP is modelled as what it gives: bytes in order, late by the
-retransmissions that loss makes; UDP loses, and may overtake.
+Everything random comes from one seeded generator, but for datagrams of flows that were given a seed of their own.
+TCP is modelled as what it gives: bytes in order, late by the retransmissions that loss makes; UDP loses, and may
+overtake.
 """
 
 import random
@@ -72,6 +73,8 @@ class Connection:
         self.on_closed: Callable[[], None] = lambda: None
         self.dead = False  # its address is gone: nothing passes any more, and nobody is told
         self.open = True
+        self._fate = ""  # what each datagram's generator is seeded with, "" for the network's one generator
+        self._sent = {"up": 0, "down": 0}  # datagrams since then
         self._last = {"up": 0.0, "down": 0.0}
         self._queue: dict[str, deque[tuple[bytes, Callable[[bytes], None]]]] = {"up": deque(), "down": deque()}
         self._used = network.scheduler.now
@@ -84,6 +87,17 @@ class Connection:
     def down(self, data: bytes) -> None:
         """From the far end."""
         self._carry("down", data, self._arrive_down)
+
+    def reseed(self, seed: str) -> None:
+        """From now on what becomes of the n-th datagram each way depends on `seed` alone, whatever else is carried."""
+        self._fate = seed
+        self._sent = {"up": 0, "down": 0}
+
+    def _chance(self, way: str) -> random.Random:
+        if not self._fate:
+            return self.network.random
+        self._sent[way] += 1
+        return random.Random(f"{self._fate} {way} {self._sent[way]}")
 
     def _carry(self, way: str, data: bytes, arrive: Callable[[bytes], None]) -> None:
         net = self.network
@@ -102,11 +116,12 @@ class Connection:
         size = len(data) + _HEADERS * (1 + len(data) // _SEGMENT)
         when = net.departure(way, size) + net.promotion()
         if self.kind == "UDP":
-            if net.stalled() or net.random.random() < net.profile.loss:
+            chance = self._chance(way)
+            if net.stalled() or chance.random() < net.profile.loss:
                 net.lost_datagrams += 1
                 return
-            when += net.delay()
-            copies = 2 if net.random.random() < net.duplicate else 1
+            when += net.delay(chance)
+            copies = 2 if chance.random() < net.duplicate else 1
             for _ in range(copies):
                 net.scheduler.at(when, lambda: arrive(data))
             return
@@ -267,9 +282,9 @@ class Network:
         self._active = now
         return max(0.0, self._connected - now)
 
-    def delay(self) -> float:
-        """Return one way's delay."""
-        return self.profile.rtt_ms / 2 + self.random.random() * self.profile.jitter_ms / 2
+    def delay(self, chance: random.Random | None = None) -> float:
+        """Return one way's delay. `chance`: what its jitter comes from, the network's generator when there is none."""
+        return self.profile.rtt_ms / 2 + (chance or self.random).random() * self.profile.jitter_ms / 2
 
     def redial(self, connection: Connection, host: str, port: int) -> None:
         """Give a UDP socket another peer."""

@@ -29,7 +29,13 @@ class Radio:
 
     def __init__(self, gate: "UdpGate", profile: Profile, seed: int) -> None:
         self.network = Network(gate.scheduler, profile, seed, gate.dial)
+        self._ports = gate.ports
         self.flows: list[tuple[Connection, int]] = []
+
+    def reseed(self, seed: str) -> None:
+        """Two radios given one seed do the same to the n-th datagram of each flow, whatever else they carry."""
+        for connection, port in self.flows:
+            connection.reseed(f"{seed} {self._ports.index(port)}")
 
     def rebind(self) -> None:
         """The carrier's address translation gives every flow another source port."""
@@ -55,6 +61,7 @@ class UdpGate:
         self.radios: list[Radio] = []
         self._of_ssrc: dict[bytes, Radio] = {}
         self._flows: dict[tuple[int, _Address], tuple[Radio, Connection]] = {}
+        self.ports = list(ports)
         self._sockets = [self._listen(port) for port in ports]
         self._lock = threading.Lock()
         self._stop = False
