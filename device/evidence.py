@@ -14,6 +14,9 @@ _BY_BUTTON, _BY_DISPATCHER, _BY_FAULT = 0, 2, 5  # event.cause
 _VERIFIED, _DAMAGED = 5, 7  # clip_state.state
 _AGAIN_MS = 5000
 _LIVE_KBPS = 600
+_LINE_PACKET = 1024  # bytes of a datagram: as long as what a stream puts on a modem's UART at once
+_BAUD = 115200
+_PICTURE_KB = 16
 _LONGEST_S = 86400
 _WEARER = "wearer"  # who did it
 
@@ -26,6 +29,8 @@ def load(config):
         import agent.clips.vc0706
     if config["clips"]["upload"]:
         import agent.clips.uploader
+    if config.get("modem"):
+        import agent.modem.datagrams
     import agent.clips.live  # noqa: F401
     import compat.crypto  # noqa: F401
 
@@ -52,8 +57,9 @@ class Evidence:
         device.commands.duties.update(
             {_START: self._start, _STOP: self._stop, _SNAPSHOT: self._snapshot, _PRESERVE: self._preserve}
         )
-        if hasattr(hal, "sound"):
-            self._begin_live(config, hal)
+        udp = _datagrams(device, hal)
+        if udp is not None:
+            self._begin_live(config, hal, udp)
         device.downlink.duties[m.CLIP_STATE] = self._take_state
         self._begin(0)
 
@@ -77,7 +83,7 @@ class Evidence:
         camera, ears = self._camera, self._ears
         container, jpeg, camera = _film(self._hal, config, camera, ears is not None and clips["sound"] != "never", self)
         key = clips["evidence_key"]
-        it = Recorder(shelf, camera, container, jpeg, key, clips, self._boot, self._unix, self._source, ears)
+        it = Recorder(shelf, camera, container, jpeg, key, clips, self._unix, self._source, ears)
         if self.live is not None:
             it.on_picture = self.live.picture
         self._recorder = it
@@ -240,23 +246,25 @@ class Evidence:
 
     # --- live view --------------------------------------------------------------------------------------------------
 
-    def _begin_live(self, config, hal):
-        from agent.clips.live import Live, derive
+    def _begin_live(self, config, hal, udp):
+        from agent.clips.live import PACKET, Live, derive
         from compat import aes
 
-        device, sound, epoch = self._device, hal.sound(), self._device.downlink.epoch
+        device, epoch, given = self._device, self._device.downlink.epoch, config.get("modem")
         film = _filmed(hal, config)
         camera = self._camera
         self.live = Live(
-            lambda host, port: sound.Udp(host, port, device.inputs),
+            udp,
             aes.encrypter,
             lambda label, *ids: derive(config["key"], label, epoch, *ids),
             device.log,
             camera,
-            _LIVE_KBPS,
+            min(_LIVE_KBPS, _line_kbps(given["uart"])) if given else _LIVE_KBPS,
             film.Encoder(camera.width, camera.height, camera.fps) if film else None,
-            lambda: device.radio is not None and device.radio.busy(),
+            lambda: device.events.unsent() > 0 or device.radio is not None and device.radio.busy(),
             self._unwatched,
+            _LINE_PACKET if given else PACKET,
+            config["camera"].get("picture_kb", _PICTURE_KB) * 1024,
         )
         device.commands.duties.update({_LIVE: self._watch, _LIVE_STOP: self._unwatch})
 
@@ -284,6 +292,22 @@ class Evidence:
     def _unwatched(self, why):
         self._recorder.access("live_view_stop", self._who, self._device.now_ms(), "why", why)
         self._tell(_UNWATCHED, _BY_DISPATCHER, None)
+
+
+def _datagrams(device, hal):
+    """Return function(host, port) -> UDP socket, the modem's or the board's own; None where there is neither."""
+    if device.modem:
+        return device.modem.udp
+    if not hasattr(hal, "sound"):
+        return None
+    sound = hal.sound()
+    return lambda host, port: sound.Udp(host, port, device.inputs)
+
+
+def _line_kbps(uart):
+    """What a view may take of a modem's UART: seven tenths, for the session and the clips go the same way."""
+    baud = uart.get("baudrate", _BAUD) if isinstance(uart, dict) else _BAUD
+    return baud * 7 // 12500
 
 
 def _filmed(hal, config):

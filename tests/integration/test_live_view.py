@@ -59,6 +59,9 @@ class Wire:
     def __init__(self):
         self.packets = []
 
+    def ready(self):
+        return True
+
     def send(self, view):
         self.packets.append(bytes(view))
 

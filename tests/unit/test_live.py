@@ -57,6 +57,10 @@ class Wire:
         self.bytes = self.byes = self.reports = 0
         self.come = []
         self.closed = False
+        self.room = True
+
+    def ready(self):
+        return self.room
 
     def send(self, view):
         buf = bytearray(view)
@@ -237,6 +241,26 @@ def test_push_to_talk_has_half_of_it():
     assert Scene().start()[0]
 
 
+def test_a_socket_without_room_costs_pictures_and_no_packets():
+    scene = Scene()
+    scene.start()
+    scene.run(400)
+    gone = len(scene.wire.packets)
+    assert gone
+    scene.wire.room = False
+    scene.run(1000)
+    assert len(scene.wire.packets) == gone and scene.live.skipped >= 4
+    assert scene.live.serve(scene.now) >= 10  # it does not ask all the time
+    scene.wire.room = True
+    scene.run(3000)
+    sequence = [struct.unpack(">H", packet[2:4])[0] for packet in scene.wire.packets]
+    assert sequence == list(range(len(sequence))) and len(sequence) > gone + 10
+    scene.wire.room = False
+    scene.run(200)
+    scene.live.stop("told to", scene.now)
+    assert scene.wire.byes == 1 and scene.wire.closed
+
+
 def test_its_ends():
     scene = Scene()
     scene.start(5)
@@ -288,7 +312,7 @@ def test_a_picture_that_cannot_travel_is_told_once():
     scene.start()
     scene.run(1000, picture=jpeg(SCAN, frame=0xC2))
     assert not scene.wire.packets and scene.log == ["live view: a picture cannot travel: it is not baseline"]
-    scene.run(1000, picture=jpeg(bytes(live.PICTURE_KB * 1024)))
+    scene.run(1000, picture=jpeg(bytes(live.PICTURE)))
     assert not scene.wire.packets and len(scene.log) == 2
 
 

@@ -288,3 +288,175 @@ def test_the_network_clock():
         (b'+CCLK: "26/11/24,xx:11:12+32"', None),
     ):
         assert driver.parse_clock(text) == expected, text
+
+
+class Peer:
+    """What both makers say of a UDP socket: an Uart's book that is given a prompt for each datagram."""
+
+    def __init__(self, dialect):
+        quectel_like = dialect == "quectel"
+        self.open = b'AT+QIOPEN=1,0,"UDP","hub.example",5004,0,0' if quectel_like else b'AT+CIPOPEN=0,"UDP",,,5000'
+        self.opened = b"OK\r\n\r\n+QIOPEN: 0,0" if quectel_like else b"OK\r\n\r\n+CIPOPEN: 0,0"
+        self.refused = b"OK\r\n\r\n+QIOPEN: 0,566" if quectel_like else b"+CIPOPEN: 0,1\r\n\r\nERROR"
+        self.send = b"AT+QISEND=0,%d" if quectel_like else b'AT+CIPSEND=0,%d,"hub.example",5004'
+        self.sent = b"SEND OK" if quectel_like else b"OK\r\n\r\n+CIPSEND: 0,4,4"
+        self.come = b'+QIURC: "recv",0' if quectel_like else b"+CIPRXGET: 1,0"
+        self.read = b"AT+QIRD=0,256" if quectel_like else b"AT+CIPRXGET=2,0,256"
+        self.close = b"AT+QICLOSE=0,1" if quectel_like else b"AT+CIPCLOSE=0"
+        self.gone = b'+QIURC: "closed",0' if quectel_like else b"+IPCLOSE: 0,1"
+        self._quectel = quectel_like
+        extra = {} if quectel_like else SIMCOM
+        self.book = dict(list(extra.items()) + [(self.open, self.opened), (self.close, b"OK"), (b"payload", self.sent)])
+        for n in range(1, 9):
+            self.book[self.send % n] = b"> "
+
+    def data(self, *datagrams):
+        """The answers to reads that empty the modem."""
+        n = b"+QIRD: %d\r\n" if self._quectel else b"+CIPRXGET: 2,0,%d,0\r\n"
+        none = b"+QIRD: 0\r\n\r\nOK" if self._quectel else b"+IP ERROR: No data\r\n\r\nERROR"
+        return [n % len(data) + data + b"\r\n\r\nOK" for data in datagrams] + [none]
+
+
+def udp(dialect, extra=None):
+    peer = Peer(dialect)
+    it, uart, net, log = brought_up(dict(list(peer.book.items()) + list((extra or {}).items())))
+    return peer, it, uart, it.udp("hub.example", 5004)
+
+
+def settle(it, uart, ms=0):
+    for _ in range(6):
+        it.pump()
+    uart.now += ms
+
+
+def test_datagrams_go_one_at_a_time_and_nothing_waits_for_them():
+    for dialect in ("quectel", "simcom"):
+        peer, it, uart, s = udp(dialect)
+        assert it.sockets[0] is s and s.ready()
+        before, now = len(uart.wrote), uart.now
+        s.send(b"ping")
+        assert not s.ready() and len(uart.wrote) == before and uart.now == now
+        settle(it, uart)
+        assert uart.wrote[before:] == [peer.send % 4 + b"\r", b"ping"] and s.ready()
+        # One more finds room behind one that has not gone; the third is lost.
+        for data in (b"1", b"22", b"333"):
+            s.send(data)
+        settle(it, uart)
+        settle(it, uart)
+        assert [it for it in uart.wrote[before + 2 :] if b"AT" not in it] == [b"1", b"22"] and s.ready()
+        # A stream's command stands behind it.
+        s.send(b"ping")
+        it.run(b"AT")
+        assert uart.wrote[-3:] == [peer.send % 4 + b"\r", b"ping", b"AT\r"]
+        # What was sent goes before the modem is told, and its number is free at once.
+        s.send(b"bye")
+        s.close()
+        assert it.sockets[0] is None and not s.ready()
+        s.send(b"late")
+        settle(it, uart)
+        assert uart.wrote[-3:] == [peer.send % 3 + b"\r", b"bye", peer.close + b"\r"]
+
+
+def test_datagrams_that_come_are_told_until_there_are_none():
+    for dialect in ("quectel", "simcom"):
+        peer, it, uart, s = udp(dialect)
+        buf = bytearray(8)
+        for told in (True, False):  # the URC, or, when the line lost it, a look after a while
+            answers = peer.data(b"OK\r\n", b"a longer one")
+            if told:
+                uart.rx += b"\r\n" + peer.come + b"\r\n"
+            else:
+                uart.now += 3000
+            it.pump()
+            came = []
+            for _ in range(len(answers)):
+                uart.book[peer.read] = answers.pop(0)
+                assert s.recv_into(buf) == 0  # it asks
+                settle(it, uart)
+                n = s.recv_into(buf)
+                if n:
+                    came.append(bytes(buf[:n]))
+            assert came == [b"OK\r\n", b"a longer"], (dialect, told, came)
+            asked = len(uart.wrote)
+            assert s.recv_into(buf) == 0
+            settle(it, uart)
+            assert len(uart.wrote) == asked  # nothing was told, and it has just looked
+
+
+def test_a_socket_that_does_not_open():
+    for dialect in ("quectel", "simcom"):
+        peer = Peer(dialect)
+        for answer, wanted in ((peer.refused, 111), (b"ERROR", 111), (b"OK", 110)):
+            it, uart, net, log = brought_up(dict(list(peer.book.items()) + [(peer.open, answer)]))
+            try:
+                it.udp("hub.example", 5004)
+                raise AssertionError("open")
+            except OSError as e:
+                assert e.args[0] == wanted, (dialect, answer, e)
+            assert it.sockets == [None] * driver.SOCKETS
+        it.pdp = False
+        try:
+            it.udp("hub.example", 5004)
+            raise AssertionError("open")
+        except OSError as e:
+            assert e.args[0] == 107
+
+
+def test_a_socket_that_is_gone_is_opened_again():
+    for dialect in ("quectel", "simcom"):
+        for how in ("told", "refused", "context", "closed", "anew"):
+            peer, it, uart, s = udp(dialect)
+            uart.now += 5000
+            if how == "told":
+                uart.rx += b"\r\n" + peer.gone + b"\r\n"
+            elif how == "refused":  # a send finds it out
+                uart.book[peer.send % 4] = b"ERROR"
+                s.send(b"ping")
+            elif how == "closed":
+                it.close_sockets()
+            else:
+                it.pdp = False
+                it.drop_sockets()
+            settle(it, uart)
+            uart.book[peer.send % 4] = b"> "
+            if how in ("context", "anew"):
+                before = len(uart.wrote)
+                assert not s.ready()
+                s.send(b"lost")
+                settle(it, uart)
+                assert len(uart.wrote) == before  # not before the modem has a context
+                it.pdp = True
+            assert not s.ready()
+            settle(it, uart)
+            assert s.ready() and it.sockets[0] is s, (dialect, how)
+            s.send(b"ping")
+            settle(it, uart)
+            assert uart.wrote[-1] == b"ping"
+        # In vain: not oftener than every 3 s.
+        peer, it, uart, s = udp(dialect)
+        uart.book[peer.open] = peer.refused
+        uart.rx += b"\r\n" + peer.gone + b"\r\n"
+        uart.now += 5000
+        it.pump()
+        before = uart.wrote.count(peer.open + b"\r")
+        for _ in range(100):
+            assert not s.ready()
+            settle(it, uart, 100)
+        assert 3 <= uart.wrote.count(peer.open + b"\r") - before <= 4
+
+
+def test_a_modem_that_takes_nothing_more_is_given_nothing_more():
+    peer, it, uart, s = udp("quectel")
+    uart.book[peer.send % 4] = None
+    for _ in range(50):
+        s.send(b"ping")
+        s.recv_into(bytearray(8))
+        uart.now += 20
+        it.pump()
+    assert not s.ready() and it.at.timeouts == 0
+    uart.book[peer.send % 4] = b"> "
+    for _ in range(600):
+        uart.now += 20
+        it.pump()
+    assert it.at.timeouts == 1 and s.ready()
+    assert it.run(b"AT").result == at.OK

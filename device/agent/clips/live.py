@@ -10,15 +10,16 @@ from patrolink_protocol import frame, srtp
 from patrolink_protocol.native import const
 
 PACKET = const(1200)  # bytes of a datagram at most
-PICTURE_KB = const(16)
+PICTURE = const(16384)
 _SECONDS, _SECONDS_MOST = const(30), const(300)
 _SILENCE_MS = const(10000)  # without a report
 _REPORT = const(32)  # a receiver report with one block
 _RR, _BYE, _PSFB = const(201), const(203), const(206)
 _BATCH = const(8)  # packets in a call
+_AGAIN_MS = const(20)  # until a socket that had no room is asked again
 _CREDIT_MS = const(250)  # of the rate, for what could not be sent before
 _SENT = const(256)  # packets whose time is known
-_FLOOR = const(16)  # kbit/s
+_FLOOR, _BEGIN = const(16), const(64)  # kbit/s
 _LOSS = const(13)  # of 256: 5 %
 _WAIT_MS = const(400)  # beyond the shortest way that was seen
 _WAY_MS = const(500)  # taken for the shortest until a shorter one was seen
@@ -40,7 +41,7 @@ class Rate:
 
     def __init__(self, most):
         self._most = max(most, _FLOOR)
-        self.kbps = max(self._most // 4, _FLOOR)
+        self.kbps = min(max(self._most // 4, _BEGIN), self._most)
         self._sure = False  # what the way carries has been seen
         self._shortest_ms = _WAY_MS
 
@@ -65,11 +66,15 @@ class Live:
     encoder  None where pictures are JPEGs; else encode(picture, mono_ms, kbps, key) -> access unit (Annex B), b"" for
              none; close()
     kbps     never more than this
-    busy     function() -> True while push-to-talk has the line: half of the rate is left to it
+    packet   bytes of a datagram at most
+    room     bytes of a JPEG at most
+    busy     function() -> True while something more important is to be sent: half of the rate is left to it
     on_end   function(why), called once for each view that has begun
     """
 
-    def __init__(self, udp, aes, keys, log, camera, kbps, encoder=None, busy=None, on_end=None):
+    def __init__(
+        self, udp, aes, keys, log, camera, kbps, encoder=None, busy=None, on_end=None, packet=PACKET, room=PICTURE
+    ):
         self._udp = udp
         self._aes = aes
         self._keys = keys
@@ -82,7 +87,7 @@ class Live:
         self._last = None  # id and expires_ms of a command: their keys are used once
         self._sock = self._rtp = self._rtcp = self._reports = None
         # Taken once: after days on a small heap there may be no second ones.
-        self._buf = bytearray(PACKET)
+        self._buf = bytearray(packet)
         self._view = memoryview(self._buf)
         self._in = bytearray(_REPORT * 4 + srtp.RTCP_MORE)
         self._times = [0] * _SENT
@@ -90,7 +95,7 @@ class Live:
             from agent.clips.rtp_jpeg import KIND, Jpeg
 
             self._make, self._kind = Jpeg, KIND
-            self._held = bytearray(PICTURE_KB * 1024)
+            self._held = bytearray(room)
         else:
             from agent.clips.rtp_h264 import H264, KIND
 
@@ -129,7 +134,7 @@ class Live:
 
     def _begin(self, name, now):
         up = self._keys(b"up", *name)
-        self._rtp = srtp.Rtp(self._aes, *up, room=PACKET)
+        self._rtp = srtp.Rtp(self._aes, *up, room=len(self._buf))
         self._rtcp = srtp.Rtcp(self._aes, *up, room=_REPORT)
         self._reports = srtp.Rtcp(self._aes, *self._keys(b"down", *name), room=_REPORT * 4)
         self._packets = self._make()
@@ -202,6 +207,8 @@ class Live:
                 return 100
             if now < self._due:
                 break
+            if not self._sock.ready():
+                return _AGAIN_MS
             n = self._packet()
             self._times[self._sequence & _SENT - 1] = now
             self._sequence += 1
@@ -214,7 +221,7 @@ class Live:
     def _packet(self):
         """Make the next packet and return its length."""
         buf = self._buf
-        n = srtp.RTP_HEADER + self._packets.next(buf, srtp.RTP_HEADER, PACKET - srtp.RTP_HEADER - srtp.TAG)
+        n = srtp.RTP_HEADER + self._packets.next(buf, srtp.RTP_HEADER, len(buf) - srtp.RTP_HEADER - srtp.TAG)
         s, stamp, ssrc = self._sequence, self._stamp, self._ssrc
         buf[0] = 0x80
         buf[1] = self._kind | (0 if self._packets.more() else 0x80)
@@ -255,9 +262,10 @@ class Live:
         """End the view, and tell the hub."""
         if self._sock is None:
             return
-        # With a reason, for SRTCP wants 12 bytes.
-        self._buf[:12] = bytes((0x81, _BYE, 0, 2)) + self._ssrc.to_bytes(4, "big") + b"\x03end"
-        self._sock.send(self._view[: self._rtcp.protect(self._buf, 12, 0)])
+        # With a reason, for SRTCP wants 12 bytes. Not in the buffer, whose packet may still wait to go.
+        bye = bytearray(bytes((0x81, _BYE, 0, 2)) + self._ssrc.to_bytes(4, "big") + b"\x03end" + bytes(srtp.RTCP_MORE))
+        self._rtcp.protect(bye, 12, 0)
+        self._sock.send(bye)
         self._let_go()
         self._log("live view: %s after %d pictures, %d left out" % (why, self.sent, self.skipped))
         if self.on_end is not None:

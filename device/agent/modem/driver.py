@@ -7,7 +7,7 @@ one waits for its answer the receiver is served. Logs name cells and operators, 
 from agent.gps import fix as gps
 
 from .at import ERROR, OK, TIMEOUT, AtChannel, Command, numbers
-from .sockets import ModemSocket
+from .sockets import EMFILE, ENOTCONN, ModemSocket
 
 SOCKETS = 6
 _SLICE_MS = 20
@@ -289,13 +289,25 @@ class Modem:
         """Return the open socket of a number that the modem named; None for anything else."""
         return self.sockets[number] if isinstance(number, int) and 0 <= number < SOCKETS else None
 
+    def claim(self, s):
+        """Give a socket a number of its own, `id`. OSError when there is no data context or no number."""
+        if self.dialect is None or not self.pdp:
+            raise OSError(ENOTCONN)
+        free = [i for i, other in enumerate(self.sockets) if other is None]
+        if not free:
+            raise OSError(EMFILE)
+        s.id = free[0]
+        self.sockets[s.id] = s
+
     def tcp(self, net):
         """Return a raw TCP stream (see compat.stream)."""
-        return ModemSocket(self, net, b"TCP")
+        return ModemSocket(self, net)
 
-    def udp(self, net):
-        """Return a UDP socket: connect((host, port)), send(datagram), recv_into(buf) -> one datagram."""
-        return ModemSocket(self, net, b"UDP")
+    def udp(self, host, port):
+        """Return a datagrams.ModemUdp to this peer. OSError when the modem does not open one."""
+        from .datagrams import ModemUdp
+
+        return ModemUdp(self, self._net, host, port)
 
 
 def _never():

@@ -74,7 +74,7 @@ def on_urc(modem, line):
         s = modem.socket(n[0])
         if s is not None and len(n) > 1:
             s.result = n[1]
-    elif line.startswith((b"+IPCLOSE:", b"+CIPCLOSE:")):
+    elif line.startswith(b"+IPCLOSE:"):  # +CIPCLOSE: is of a socket that was let go
         s = modem.socket(n[0])
         if s is not None:
             s.closed = True

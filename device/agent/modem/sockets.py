@@ -16,10 +16,11 @@ _CLOSE_MS = 3000  # the modem is told to give up after one second
 class ModemSocket:
     """State is told by URCs: `result` of the opening, `pending` when data waits in the modem, `closed` by the peer."""
 
-    def __init__(self, modem, net, kind):
+    kind = b"TCP"
+
+    def __init__(self, modem, net):
         self._modem = modem
         self._net = net
-        self.kind = kind
         self._rx = memoryview(bytearray(_CHUNK))
         self._at = self._n = 0
         self.id = self.address = None
@@ -28,13 +29,7 @@ class ModemSocket:
 
     def connect(self, address):
         modem = self._modem
-        if modem.dialect is None or not modem.pdp:
-            raise OSError(ENOTCONN)
-        free = [i for i, s in enumerate(modem.sockets) if s is None]
-        if not free:
-            raise OSError(EMFILE)
-        self.id = free[0]
-        modem.sockets[self.id] = self
+        modem.claim(self)
         host, port = self.address = address
         deadline = self._net.now_ms() + self._net.timeout_ms
         command = modem.run(modem.dialect.open_text(self.id, self.kind, host.encode(), port), self._net.timeout_ms)
