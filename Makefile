@@ -112,7 +112,7 @@ demo: setup $(FILM)
 	@$(BIN)/patrolink incident --board linux --out build/demo/sos
 
 # Most of the tests' time is waiting for devices in real time. One test at a time to whoever is free.
-SIDE_BY_SIDE := -n 6 --dist load --maxschedchunk 1 --cache-clear
+SIDE_BY_SIDE := -n 6 --dist load --maxschedchunk 1 --cache-clear -o cache_dir=build/side-by-side
 ALONE := tests/integration/test_console.py tests/integration/test_live_page.py
 test: .venv/test-ready $(UMQTT) $(FILM) debian $(TUS)
 	@$(BIN)/python -m pytest -q --durations=5 $(SIDE_BY_SIDE) $(ALONE:%=--ignore %) || { [ $$? = 1 ] && $(BIN)/python tests/again.py; }

@@ -14,7 +14,7 @@ AT_MOST = 3
 
 def main() -> int:
     """Return pytest's exit code, 1 when there were too many to be a matter of the machine's speed."""
-    failed = sorted(json.loads((ROOT / ".pytest_cache/v/cache/lastfailed").read_text()))
+    failed = sorted(json.loads((ROOT / "build/side-by-side/v/cache/lastfailed").read_text()))
     if len(failed) > AT_MOST:
         print(f"{len(failed)} tests failed; up to {AT_MOST} would have been run again by themselves", file=sys.stderr)
         return 1
