@@ -141,7 +141,6 @@ class Device:
             jpeg,
             self.evidence.public,
             {**config, "sound": "event"},
-            self.boots,
             self.unix,
             lambda: clip.BY_GPS,
             Tone(self),

@@ -44,7 +44,6 @@ class Board:
             h264.jpeg,
             evidence,
             CONFIG,
-            boot,
             self.unix,
             lambda: clip.BY_GPS,
             Ears(microphone).tap(),

@@ -73,7 +73,7 @@ def main(folder, size, seconds):
     base = used()
     shelf = Shelf(Card(folder + "/clips"), store, Signer(store), config, "unix-1", boot, unix)
     container = Avi(320, 240, 5, False)
-    recorder = Recorder(shelf, camera, container, bytes, evidence, config, boot, unix, source)
+    recorder = Recorder(shelf, camera, container, bytes, evidence, config, unix, source)
     most = 0
     gc.collect()
     start = time.ticks_us()

@@ -126,7 +126,6 @@ class World:
             bytes,
             EVIDENCE,
             self.config,
-            self.boots,
             self.unix,
             self.source,
             self.ears,

@@ -18,8 +18,10 @@ _ALL = "*"
 
 
 def key_of(stem):
-    """Return the number that sorts as a segment's name does."""
-    return int(stem[:6]) * STEPS + int(stem[7:13])
+    """Return the number that sorts as a segment's name does, with or without its suffix; -1 for another name."""
+    boot, step = manifest.number_in(stem[:6]), manifest.number_in(stem[7:_STEM])
+    whole = len(stem) >= _STEM and stem[6] == "-" and stem[_STEM:] in ("", ".pls")
+    return boot * STEPS + step if whole and boot >= 0 and step >= 0 else -1
 
 
 def stem_of(key):
@@ -37,7 +39,7 @@ def file_in(said):
     stem = said.get("thumb", said.get("seg"))
     if not isinstance(said.get("bytes"), int) or not isinstance(stem, str) or len(stem) != _STEM:
         return None
-    return (stem, "thumb" in said) if (stem[:6] + stem[7:]).isdigit() else None
+    return (stem, "thumb" in said) if said["bytes"] >= 0 and key_of(stem) >= 0 else None
 
 
 class Clip:
@@ -97,7 +99,7 @@ class Catalog:
         self._places = {}
         self.buf = memoryview(bytearray(512))
         self.journal = Journal(files, self._standing)
-        for name in sorted([n for n in files.names() if n[-4:] == ".plm"]):
+        for name in sorted([n for n in files.names() if manifest.number_of(n) >= 0]):
             self._scan(name)
         self.waiting = []  # lines of files in no clip that the boots before listed
         for said in self.journal.read():
@@ -112,11 +114,11 @@ class Catalog:
             if clip is None:
                 known = said.get("trigger") in pc.TRIGGERS
                 # One whose first line is damaged may be anything: nothing of it goes before it has to.
-                clip = Clip(int(name[:-4]), pc.TRIGGERS.index(said["trigger"]) if known else SOS)
+                clip = Clip(manifest.number_of(name), pc.TRIGGERS.index(said["trigger"]) if known else SOS)
                 self.clips.append(clip)
             clip.hear(said)
         if clip is None:
-            self.files.drop(name)  # its first line is torn: there is nothing in it
+            self.files.remove(name)  # its first line is torn: there is nothing in it
 
     def _remember(self, said):
         """Take a line of the journal."""
@@ -131,7 +133,7 @@ class Catalog:
         elif "place" in said:
             self._places[(clip.number, said["name"])] = said["place"]
         elif "verified" in said:
-            clip.state, clip.verified_ms = VERIFIED, said["verified"]
+            clip.state, clip.verified_ms = VERIFIED, int(said["verified"])
         elif "damaged" in said:
             self._anew(clip)
         clip.told = clip.told or "told" in said
@@ -283,6 +285,12 @@ class Catalog:
 
     def values(self, clip):
         """Return the values of clip_manifest; None when the clip lists no file or is damaged. Raises OSError."""
+        try:
+            return self._values(clip)
+        except (IndexError, KeyError, TypeError, ValueError):
+            return None  # its verdict tells
+
+    def _values(self, clip):
         v = {"clip_id": clip.number, "event_id": None, "trigger": SOS if clip.sos else 0}
         v["start_ms"] = v["duration_ms"] = v["segments"] = v["bytes"] = 0
         for _, said in manifest.lines(self.files, manifest.file_of(clip.number)):

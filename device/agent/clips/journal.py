@@ -13,7 +13,7 @@ _LONG = 16384  # bytes after what stood at its begin
 
 def is_journal(name):
     """Return whether a file is one of these."""
-    return name[:5] == "state"
+    return len(name) == 13 and name[:5] == "state" and manifest.number_in(name[5:]) >= 0
 
 
 class Journal:

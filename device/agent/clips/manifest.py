@@ -44,7 +44,7 @@ def _whole(files, name):
         at += len(line)
         try:
             said = json.loads(line) if end else None
-        except ValueError:
+        except (ValueError, RuntimeError):  # RuntimeError: nested too deep
             continue
         if isinstance(said, dict):
             yield at, line, said
@@ -53,6 +53,28 @@ def _whole(files, name):
 def file_of(number):
     """Return the name of a clip's manifest."""
     return "%06d.plm" % number
+
+
+def number_of(name):
+    """Return the number of the clip whose manifest has that name, -1 for another file."""
+    return number_in(name[:6]) if len(name) == 10 and name[6:] == ".plm" else -1
+
+
+def number_in(text):
+    """Return the number that a text of decimal digits says, -1 for another text."""
+    for c in text:
+        if not "0" <= c <= "9":
+            return -1
+    return int(text) if text else -1
+
+
+def unhex(said, key, n):
+    """Return the n bytes that a line says in hexadecimal under a key, None when it does not."""
+    try:
+        data = binascii.unhexlify(said[key])
+    except (KeyError, TypeError, ValueError):
+        return None
+    return data if len(data) == n else None
 
 
 def seal_of(chain, sign):

@@ -45,7 +45,7 @@ class Recorder:
     ears       the microphone contract (open, read, buf, close), None without sound
     """
 
-    def __init__(self, shelf, camera, container, jpeg, evidence, config, boot, unix, source, ears=None):
+    def __init__(self, shelf, camera, container, jpeg, evidence, config, unix, source, ears=None):
         self.shelf = shelf
         self.on_picture = None
         self.lost = self.frames = 0
@@ -53,7 +53,6 @@ class Recorder:
         self._container = container
         self._jpeg = jpeg
         self._keys = Keys(evidence)
-        self._boot = boot
         self._unix = unix
         self._source = source
         self._ears = ears
@@ -191,7 +190,7 @@ class Recorder:
     def _header(self, codec, flags, step, unix_ms):
         camera = self._camera
         keys = self._keys
-        place = (camera.width, camera.height, self._boot, step, unix_ms, keys.recipient, keys.ephemeral)
+        place = (camera.width, camera.height, self.shelf.boot, step, unix_ms, keys.recipient, keys.ephemeral)
         return pc.Header(codec, flags, *place)
 
     def _begin(self, at_ms):
@@ -206,7 +205,7 @@ class Recorder:
                 self._ears.close()
             self._hearing = wanted
         step, key = self._keys.take()
-        self._key = self._boot * catalog.STEPS + step
+        self._key = self.shelf.boot * catalog.STEPS + step
         self._start = self._synced = at_ms
         self._start_unix = self._unix(at_ms)
         self._in_segment = 0
@@ -276,7 +275,7 @@ class Recorder:
 
     def _current(self):
         """Return the key of the file being written, or else of the next one."""
-        return self._key if self._key is not None else self._boot * catalog.STEPS + self._keys.step
+        return self._key if self._key is not None else self.shelf.boot * catalog.STEPS + self._keys.step
 
     def _start_clip(self, trigger, event_id, since, now, follows):
         self._event = (trigger, event_id)
@@ -358,7 +357,7 @@ class Recorder:
         if not self._ready(size, at_ms):
             return None
         step, key = self._keys.take()
-        number = self._boot * catalog.STEPS + step
+        number = self.shelf.boot * catalog.STEPS + step
         unix_ms = self._unix(at_ms)
         still = self._still
         still.begin(self.shelf.open(number), self._header(pc.JPEG, self._flags, step, unix_ms), key)

@@ -1,7 +1,5 @@
 """What an earlier boot left: a clip without its seal is closed, files in no clip are the ring's beginning."""
 
-import binascii
-
 from patrolink_protocol import clip as pc
 
 from . import manifest
@@ -33,7 +31,7 @@ def recover(shelf, signer, most):
 
 def _loose(files, shelf):
     """Return the keys of files that no clip with a seal lists, in their order."""
-    keys = [key_of(name) for name in files.names() if name[-4:] == ".pls" and len(name) == 17]
+    keys = [key_of(name) for name in files.names() if name[-4:] == ".pls" and key_of(name) >= 0]
     done = [clip for clip in shelf.clips if clip.state != OPEN]
     return sorted([key for key in keys if not [clip for clip in done if clip.first <= key <= clip.last]])
 
@@ -41,7 +39,7 @@ def _loose(files, shelf):
 def _entry(shelf, key, said):
     """Return the Entry of a file, of what the journal says of it or as it is found; None: there is nothing in it."""
     name = name_of(key)
-    if said is not None and said["bytes"] == shelf.files.size(name):
+    if said is not None and said["bytes"] == shelf.files.size(name) and manifest.unhex(said, "sha256", 32):
         if "thumb" in said:
             return Entry(key, True, None, (said["bytes"], said["sha256"], 0, 0, 1, 0, True))
         facts = [said.get(k, 0) for k in ("bytes", "sha256", "start_ms", "ms", "frames", "lost", "whole")]
@@ -57,7 +55,10 @@ def _entry(shelf, key, said):
 
 
 def _close(files, signer, clip, loose):
-    """List what belongs to a clip that the power ended, close and seal it."""
+    """List what belongs to a clip that the power ended, close and seal it.
+
+    One that another key began is left as it is: under this one's seal it would look tampered with.
+    """
     name = manifest.file_of(clip.number)
     manifest.mend(files, name)
     chain = None
@@ -66,7 +67,10 @@ def _close(files, signer, clip, loose):
     since = 0
     for line, said in manifest.lines(files, name):
         if chain is None:
-            chain = binascii.unhexlify(said["previous"]) if "previous" in said else _NOBODY
+            chain = manifest.unhex(said, "previous", 32) or _NOBODY
+            if manifest.unhex(said, "signer", pc.PUBLIC) not in (None, signer.public):
+                clip.state = KEPT
+                return
         chain = pc.link(chain, line)
         closed = closed or "close" in said
         if file_in(said):
@@ -93,5 +97,5 @@ def _last_chain(shelf):
     if shelf.clips:
         for _, said in manifest.lines(shelf.files, manifest.file_of(shelf.clips[-1].number)):
             if "sig" in said:
-                chain = binascii.unhexlify(said["chain"])
+                chain = manifest.unhex(said, "chain", 32) or _NOBODY
     return chain

@@ -8,9 +8,8 @@ from agent.counter import Record
 from patrolink_protocol import clip as pc
 
 from . import manifest
-from .catalog import KEPT, OPEN, VERIFIED, Catalog, name_of, stem_of
-from .journal import is_journal
-from .notes import Notes
+from .catalog import KEPT, OPEN, STEPS, VERIFIED, Catalog, key_of, name_of, stem_of
+from .notes import Notes, is_notes
 from .recovery import recover
 from .room import Room
 from .segment import found
@@ -45,7 +44,8 @@ class Shelf(Catalog):
         Catalog.__init__(self, files)
         self._signer = signer
         self._device = device
-        self._boot = boot
+        # Another device's card, or a state made anew: no file of ours may have the name of one that is there.
+        self.boot = max([boot] + [key // STEPS + 1 for key in self._keys()])
         self._unix = unix
         self.quota = config["quota_kb"] * 1024
         self._lock = config["lock_kb"] * 1024
@@ -61,7 +61,15 @@ class Shelf(Catalog):
         self._previous, self.ring = recover(self, signer, config["pre_s"] // config["segment_s"] + 3)
         self.waiting = []
         self._notes = Notes(files)
-        self.bytes = sum([files.size(name) for name in files.names() if not is_journal(name)])
+        self.bytes = sum([files.size(name) for name in files.names() if self._is_ours(name)])
+
+    def _keys(self):
+        """Return the keys of all segments that are there or were."""
+        return [key_of(name) for name in self.files.names()] + [clip.last for clip in self.clips]
+
+    def _is_ours(self, name):
+        """Return whether a file takes of the quota; the journal is counted by itself."""
+        return key_of(name) >= 0 or manifest.number_of(name) >= 0 or is_notes(name)
 
     def _standing(self):
         for line in Catalog._standing(self):
@@ -237,7 +245,7 @@ class Shelf(Catalog):
         """Begin a clip that has all files from key `since` on; return its Writing. `follows`: number of that before."""
         number = max(self._number.a, self.clips[-1].number if self.clips else 0) + 1
         pre_s = 0 if follows is not None else self._pre_ms // 1000
-        head = head_of(number, self._device, self._boot, codec, trigger, event, self._unix(now), pre_s)
+        head = head_of(number, self._device, self.boot, codec, trigger, event, self._unix(now), pre_s)
         writing = Writing(number, trigger, since, head, follows, self.files)
         self.clips.append(writing.clip)
         self.writing.append(writing)
@@ -326,8 +334,11 @@ class Shelf(Catalog):
         for clip in self.clips:
             if clip.state != OPEN and not clip.told:
                 values = self.values(clip)
-                if values is not None:
-                    self.on_seal(values)
+                try:
+                    if values is not None:
+                        self.on_seal(values)
+                except ValueError:
+                    pass  # no message holds them: it is damaged, as its verdict tells
                 self.told(clip.number)
 
     def _refused(self):
