@@ -1,4 +1,4 @@
-"""What may lie on a card beside what this boot wrote: others' files, damage, another device's clips. All of it is borne."""
+"""What may lie on a card beside what this boot wrote: files of others, damage, the clips of another device."""
 
 from agent.clips import catalog
 from clip_world import World

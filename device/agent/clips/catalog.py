@@ -292,7 +292,8 @@ class Catalog:
 
     def _values(self, clip):
         v = {"clip_id": clip.number, "event_id": None, "trigger": SOS if clip.sos else 0}
-        v["start_ms"] = v["duration_ms"] = v["segments"] = v["bytes"] = 0
+        v["start_ms"] = v["duration_ms"] = v["pre_event_ms"] = v["segments"] = v["bytes"] = 0
+        marked = None  # the segment of the event
         for _, said in manifest.lines(self.files, manifest.file_of(clip.number)):
             if "previous" in said:
                 self._take_head(v, said, clip)
@@ -302,14 +303,17 @@ class Catalog:
                 v["bytes"] += said["bytes"]
                 v["duration_ms"] += said.get("ms", 0)
                 v["start_ms"] = v["start_ms"] or said.get("start_ms", 0)
+                if marked is None or listed[0] < marked:
+                    v["pre_event_ms"] += said.get("ms", 0)
+            if "mark" in said and marked is None:
+                marked = said["seg"]
+                v["pre_event_ms"] += said["at_ms"]
             if "sig" in said:
                 v["chain"] = binascii.unhexlify(said["chain"])
                 v["signature"] = binascii.unhexlify(said["sig"])
-        if not v["segments"] or "time_ms" not in v or "chain" not in v:
-            return None
-        at_ms = v.pop("time_ms")
-        v["pre_event_ms"] = max(0, at_ms - v["start_ms"]) if at_ms and v["start_ms"] else 0
-        return v
+        if marked is None:  # its event is in a clip before
+            v["pre_event_ms"] = 0
+        return v if v["segments"] and "signer" in v and "chain" in v else None
 
     def _take_head(self, v, said, clip):
         previous = binascii.unhexlify(said["previous"])
@@ -317,6 +321,5 @@ class Catalog:
         v["codec"] = [c for c in pc.CODECS if pc.CODECS[c] == said["codec"]][0]
         v["signer"] = binascii.unhexlify(said["signer"])
         v["event_id"] = None if said["event"] == NO_EVENT else said["event"]
-        v["time_ms"] = said["time_ms"]
         if not clip.sos:
             v["trigger"] = pc.TRIGGERS.index(said["trigger"])

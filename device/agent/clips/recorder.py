@@ -2,12 +2,11 @@
 
 import struct
 
-from agent.gps.fix import HAS_POSITION, UNKNOWN
 from patrolink_protocol import clip as pc
 
 from . import catalog
 from .room import RING, ROUTINE, URGENT
-from .segment import Keys, Segment
+from .segment import Keys, Segment, position
 from .shelf import FAULT
 from .writing import Entry
 
@@ -25,9 +24,6 @@ _PICTURE_BLOCK = 1024
 _FRAMES = 8  # taken in one go
 _UNITS = 8
 _FRESH_MS = 2000  # a snapshot is of a picture no older than that
-_DAY_MS = 86400000
-_NO_I32 = -0x80000000
-_NO_U32 = 0xFFFFFFFF
 
 
 class Refused(Exception):
@@ -371,21 +367,7 @@ class Recorder:
         """Write the position into the segment. `fix` is an agent.gps.fix.Fix."""
         if self._key is None:
             return
-        at = max(0, now - self._start)
-        there = fix.flags & HAS_POSITION
-        body = struct.pack(
-            pc.FIX_BODY,
-            at,
-            fix.day * _DAY_MS + fix.ms if fix.day != UNKNOWN and fix.ms != UNKNOWN else self._unix(now),
-            fix.lat_e7 if there else _NO_I32,
-            fix.lon_e7 if there else _NO_I32,
-            _NO_I32 if fix.alt_mm == UNKNOWN else fix.alt_mm,
-            _NO_U32 if fix.speed_mms == UNKNOWN else fix.speed_mms,
-            0xFFFF if fix.course_cd == UNKNOWN else fix.course_cd,
-            _NO_U32 if fix.hacc_mm == UNKNOWN else fix.hacc_mm,
-            fix.mode,
-        )
-        self._segment.record(pc.FIX, at, memoryview(body)[pc.STAMP :])
+        self._segment.record(pc.FIX, max(0, now - self._start), position(fix, self._unix(now)))
 
     def close(self, now):
         """The power goes as planned: end what goes on, and give storage a moment."""
