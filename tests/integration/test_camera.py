@@ -13,6 +13,7 @@ from patrolink.emulator import nmea
 from patrolink.errors import DeviceError
 
 from tests.rig import walk
+from tests.waiting import until
 
 cv2 = pytest.importorskip("cv2", reason="no OpenCV; pip install opencv-python-headless")
 import numpy as np  # noqa: E402
@@ -22,17 +23,6 @@ FRAMES, RATE = 30, 25
 
 def now_ms() -> int:
     return time.monotonic_ns() // 1_000_000
-
-
-def until(condition, what, seconds: float = 10):
-    """Return what `condition` gives once it is something."""
-    deadline = time.monotonic() + seconds
-    while True:
-        got = condition()
-        if got:
-            return got
-        assert time.monotonic() < deadline, what
-        time.sleep(0.002)
 
 
 @pytest.fixture(scope="module")

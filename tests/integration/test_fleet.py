@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,6 +16,8 @@ from patrolink.decoding import Stats
 from patrolink.emulator import fleet
 from patrolink.emulator.patrol import Patrol
 
+from tests.waiting import until
+
 EMULATE = [sys.executable, "-m", "patrolink", "emulate", "--quiet", "--json"]
 
 
@@ -24,14 +25,6 @@ def children(pid: int) -> dict[int, str]:
     """Return the processes that it has started, with their command lines."""
     pids = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return {int(p): Path(f"/proc/{p}/cmdline").read_text().replace("\0", " ") for p in pids}
-
-
-def until(condition, seconds: float = 30):
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    return found
 
 
 def patrolling(run: subprocess.Popen, out: Path, *devices: str) -> dict[int, str]:
@@ -99,8 +92,8 @@ def test_a_run_that_is_ended_leaves_no_process_behind(board, end, tmp_path):
     assert len(started) == 3  # a broker and two boards
     run.send_signal(end)
     code = {signal.SIGINT: 130, signal.SIGKILL: -end}.get(end, 128 + end)
-    assert run.wait(10) == code
-    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in started), 5)
+    assert run.wait(30) == code
+    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in started))
 
 
 def test_two_runs_in_one_folder(tmp_path, capsys):
@@ -110,7 +103,7 @@ def test_two_runs_in_one_folder(tmp_path, capsys):
     assert "another run is using it; name another folder with --out" in capsys.readouterr().err
     assert run.poll() is None
     run.terminate()
-    run.wait(10)
+    run.wait(30)
 
 
 def test_a_frame_sent_again_does_not_stand_in_for_one_on_its_way():

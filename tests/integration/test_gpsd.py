@@ -1,27 +1,22 @@
 """A receiver shared through gpsd: the real daemon stands between the emulated receiver and the device."""
 
+import contextlib
+import itertools
 import json
 import shutil
 import socket
 import subprocess
 import threading
-import time
 
 import pytest
 from patrolink import home
 from patrolink.emulator import nmea, station
 
 from tests.rig import walk
+from tests.waiting import PATIENCE_S, until
 
 GPSD = shutil.which("gpsd") or shutil.which("gpsd", path="/usr/sbin")
 SPEED = 100
-
-
-def until(condition, seconds: float, what: str) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.05)
 
 
 class Gpsd:
@@ -35,7 +30,7 @@ class Gpsd:
         """Serve the receiver on `line`; return once it has been opened."""
         command = [GPSD, "-N", "-n", "-b", "-S", str(self.port), line]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        until(self._serves, 10, "gpsd does not open its receiver")
+        until(self._serves, "gpsd does not open its receiver")
 
     def _serves(self) -> bool:
         assert self.process is not None and self.process.poll() is None, "gpsd has ended"
@@ -48,6 +43,14 @@ class Gpsd:
         except OSError:
             return False
         return any("activated" in device for device in devices)
+
+    @contextlib.contextmanager
+    def client(self):
+        """Lines that another client of it is given."""
+        with socket.create_connection(("127.0.0.1", self.port), PATIENCE_S) as s, s.makefile("rw") as f:
+            f.write('?WATCH={"enable":true,"nmea":true};\n')
+            f.flush()
+            yield f
 
     def stop(self) -> None:
         if self.process is not None:
@@ -71,27 +74,27 @@ def test_every_fix_arrives_through_gpsd_and_through_its_restart(rig, gpsd, board
             home.interpreter("micropython")
         except Exception as e:
             pytest.skip(str(e))
-    go_on = threading.Event()
+    epochs, go_on = list(nmea.speak(walk(200))), threading.Event()
+    before = sum(block.count(b"$") for _, block in epochs[:100])  # sentences
 
     def spoken():
-        for i, epoch in enumerate(nmea.speak(walk(200))):
-            if i == 100:
-                go_on.wait(60)
-            yield epoch
+        yield from epochs[:100]
+        go_on.wait(PATIENCE_S)
+        yield from epochs[100:]
 
     it = rig(board, spoken(), SPEED, batch_fixes=20, gps_uart=f"gpsd://127.0.0.1:{gpsd.port}")
     answers = f"gps: gpsd://127.0.0.1:{gpsd.port} answers"
     log = it.device.log
-    until(lambda: "cannot open" in log.read_text() or "hung up" in log.read_text(), 10, "the missing gpsd is not told")
+    until(lambda: "cannot open" in log.read_text() or "hung up" in log.read_text(), "the missing gpsd is not told")
     gpsd.start(it.receiver.path)
-    until(lambda: answers in log.read_text(), 10, log.read_text())
-    it.receiver.start()
-    it.listen(lambda: it.decoder.stats.fixes >= 80)
-    until(lambda: it.receiver.epochs_sent == 100 and it.receiver.drained(), 20, "the receiver stands still")
-    time.sleep(0.5)  # gpsd's own way to its clients
+    until(lambda: answers in log.read_text(), log.read_text)
+    with gpsd.client() as lines:
+        it.receiver.start()
+        passed = (line for line in lines if line.startswith("$"))
+        assert len(list(itertools.islice(passed, before))) == before
     gpsd.stop()
     gpsd.start(it.receiver.path)
-    until(lambda: log.read_text().count(answers) == 2, 10, log.read_text())
+    until(lambda: log.read_text().count(answers) == 2, log.read_text)
     go_on.set()
     told = it.finish()
     times = it.times()
