@@ -9,9 +9,12 @@ import asyncio
 import contextlib
 import json
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from patrolink.cli.monitor import count, seconds
+
+if TYPE_CHECKING:
+    from patrolink.hub.client import Client
 
 HELP = "watch who has the floor of which group"
 
@@ -23,41 +26,48 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    with contextlib.suppress(KeyboardInterrupt, asyncio.TimeoutError):
-        asyncio.run(asyncio.wait_for(_watch(args), args.seconds))
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(_run(args))
     return 0
 
 
-async def _watch(args: argparse.Namespace) -> None:
-    from patrolink.hub.client import Packet, connect
-    from patrolink.report.floors import Floors
+async def _run(args: argparse.Namespace) -> None:
+    from patrolink.hub.client import connect
 
     async with connect(args.hub) as client:
-        with contextlib.ExitStack() as stack:
-            live = not args.json and sys.stdout.isatty()
-            floors = Floors(client.hello["site"])
-            if live:
-                stack.enter_context(floors)
-            changes = 0
-            known: dict[int, tuple[Any, ...]] = {}
-            for group in client.hello["groups"]:
-                floors.take(group)
-                known[group["group"]] = _facts(group)
-                if not live and group["state"] != "idle":
-                    _tell(group, args.json)
-            while args.count is None or changes < args.count:
-                told = await client.next()
-                if isinstance(told, Packet):
-                    continue
-                if told["type"] == "gone":
-                    floors.drop(told["group"])
-                elif told["type"] in ("floor", "group"):
-                    floors.take(told)
-                    if known.get(told["group"]) != _facts(told):
-                        known[told["group"]] = _facts(told)
-                        changes += 1
-                        if not live:
-                            _tell(told, args.json)
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(_watch(client, args), args.seconds)
+
+
+async def _watch(client: "Client", args: argparse.Namespace) -> None:
+    from patrolink.hub.client import Packet
+    from patrolink.report.floors import Floors
+
+    with contextlib.ExitStack() as stack:
+        live = not args.json and sys.stdout.isatty()
+        floors = Floors(client.hello["site"])
+        if live:
+            stack.enter_context(floors)
+        changes = 0
+        known: dict[int, tuple[Any, ...]] = {}
+        for group in client.hello["groups"]:
+            floors.take(group)
+            known[group["group"]] = _facts(group)
+            if not live and group["state"] != "idle":
+                _tell(group, args.json)
+        while args.count is None or changes < args.count:
+            told = await client.next()
+            if isinstance(told, Packet):
+                continue
+            if told["type"] == "gone":
+                floors.drop(told["group"])
+            elif told["type"] in ("floor", "group"):
+                floors.take(told)
+                if known.get(told["group"]) != _facts(told):
+                    known[told["group"]] = _facts(told)
+                    changes += 1
+                    if not live:
+                        _tell(told, args.json)
 
 
 def _facts(group: dict[str, Any]) -> tuple[Any, ...]:
