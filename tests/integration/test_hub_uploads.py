@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 import yarl
 from aiohttp import web
-from patrolink.hub import listening, uploads
+from patrolink.hub import incoming, listening
 from patrolink.hub.authorization import Authorization
 from patrolink.hub.metrics import Metrics
 from patrolink.hub.uploads import Uploads
@@ -293,15 +293,18 @@ def small(tmp_path):
 
 
 def test_a_device_has_so_many_bytes_and_no_more_over_restarts(small):
-    data = data_of(4000)
-    raw = small(10_000)
+    data = data_of(40_000)
+    raw = small(100_000)
     assert raw.create(1, NAME, data, data)[0] == 201
     assert raw.create(2, NAME, data)[0] == 201  # it will come
     assert raw.create(3, NAME, data)[0] == 507
-    raw = small(10_000)
+    raw = small(100_000)
     assert raw.create(3, NAME, data)[0] == 507
     assert raw.create(2, NAME, data[:1000])[0] == 201  # in place of what had not come
     assert raw.create(3, NAME, data)[0] == 201
+    # The smallest file takes an inode and memory, and counts 16 KB.
+    raw = small(170_000)
+    assert [raw.create(4, f"000001-{i:06d}.pls", b"x")[0] for i in range(5)] == [201] * 4 + [507]
 
 
 def test_so_many_clips_are_on_their_way_and_no_more(small):
@@ -318,10 +321,12 @@ def test_a_disk_that_is_full_or_fails_is_told_and_loses_nothing(small, monkeypat
     url = raw.create(1, NAME, data)[1]["Location"]
     assert raw.ask("PATCH", url, data[:100_000], Upload_Offset="0")[0] == 204
     with monkeypatch.context() as patch:
-        patch.setattr(uploads.shutil, "disk_usage", lambda path: SimpleNamespace(free=1 << 28))
+        patch.setattr(incoming.shutil, "disk_usage", lambda path: SimpleNamespace(free=1 << 28))
         assert raw.create(2, NAME, data)[0] == 507
     with monkeypatch.context() as patch:
-        patch.setattr(uploads.os, "fsync", lambda handle: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        patch.setattr(
+            incoming.os, "fsync", lambda handle: (_ for _ in ()).throw(OSError(28, "No space left on device"))
+        )
         assert raw.ask("PATCH", url, data[100_000:], Upload_Offset="100000")[0] == 507
         assert raw.ask("HEAD", url)[0] == 507  # it is not said to be here
     assert raw.ask("HEAD", url)[1]["Upload-Offset"] == "400000"

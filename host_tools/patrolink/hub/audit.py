@@ -1,5 +1,6 @@
 """What dispatchers did, and what devices answered: a file of JSON lines that is only ever added to."""
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -32,3 +33,8 @@ class Audit:
         except OSError as e:
             self._metrics.counts["storage_failed"] += 1
             raise UserError(f"not done: the audit log cannot be written ({e.strerror}); free some space") from None
+
+    def note(self, who: str, what: str, **facts: Any) -> None:
+        """Write down what has been done: that it cannot be written down is counted, and does not undo it."""
+        with contextlib.suppress(UserError):
+            self.write(who, what, **facts)

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,17 +11,18 @@ from typing import Any
 from patrolink_protocol import clip as protocol
 
 from patrolink.clips import manifest
-from patrolink.clips.findings import TAMPERED, Finding
+from patrolink.clips.findings import GAPS, TAMPERED, UNVERIFIABLE, VALID, Finding, verdict_of
 from patrolink.decoding import Row
-from patrolink.errors import UserError
 from patrolink.hub import state
+from patrolink.hub.broker import unix_ms
 from patrolink.hub.uploads import NAME
 
 _STATE = "hub.json"
 _KEPT = (
-    "told", "sizes", "wanted", "head", "picture", "verdict", "findings", "thinned", "damaged", "kept", "ended_ms"
+    "told", "sizes", "wanted", "head", "chain", "picture", "verdict", "findings", "thinned", "damaged", "kept",
+    "ended_ms",
 )  # fmt: skip
-_OWN_MANIFEST = ("form", "chain", "signature", "number", "version")  # findings that are the manifest's own
+_OWN_MANIFEST = ("form", "chain", "signature", "number", "version", "told")  # findings that are the manifest's own
 
 
 @dataclass(eq=False)
@@ -29,11 +31,14 @@ class Clip:
     told      the clip_manifest that came under the device's tag; empty until then
     sizes     bytes of each file that is here
     wanted    bytes of all its files, as its manifest lists them; 0 until that is here
+    chain     that its manifest is sealed with, "" until that is here
+    listed    files that its manifest lists; None until that is here, or was read since the hub's start
     picture   name of a file that is a picture, "" when there is none
     thinned   files that its device dropped for want of room, as a later clip tells
     damaged   how often the device was told to send it again
     kept      a dispatcher wants it kept
     ended_ms  when its verdict came, 0 before
+    other     the last chain that was told under this number and is not this clip's
     """
 
     device: str
@@ -43,6 +48,8 @@ class Clip:
     sizes: dict[str, int] = field(default_factory=dict)
     wanted: int = 0
     head: dict[str, Any] = field(default_factory=dict)
+    chain: str = ""
+    listed: list[str] | None = None
     picture: str = ""
     verdict: str = ""
     findings: list[dict[str, str]] = field(default_factory=list)
@@ -50,32 +57,84 @@ class Clip:
     damaged: int = 0
     kept: bool = False
     ended_ms: int = 0
+    other: str = ""
+    _saved: int = 0  # hash of what is kept
+    _looking: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def right(self) -> bool:
+        """Whether it is here and what is here is right: its device may let go of it."""
+        return self.verdict in (VALID, GAPS)
+
+    @property
+    def proven(self) -> bool:
+        """Whether its manifest is that of its device, so that the clip after it can be held to it."""
+        own = (*_OWN_MANIFEST, "signer", "seal")
+        wrong = (one for one in self.findings if one["kind"] in own and not self._is_link(one))
+        return bool(self.verdict) and not any(one["grade"] in (TAMPERED, UNVERIFIABLE) for one in wrong)
+
+    @property
+    def linked(self) -> bool:
+        """Whether nothing was found between it and the clip before."""
+        return not any(self._is_link(one) for one in self.findings)
+
+    def _is_link(self, one: dict[str, str]) -> bool:
+        return one["kind"] == "chain" and one["where"] == self.folder.name
+
+    def link(self, found: list[Finding]) -> bool:
+        """Put what was found between it and the clip before in place of what was; return whether that is something new.
+
+        No verdict on itself is changed: it has to be complete and judged.
+        """
+        findings = [one for one in self.findings if not self._is_link(one)] + [one.facts() for one in found]
+        new = findings != self.findings
+        self.findings = findings
+        self.verdict = verdict_of(Finding(**one) for one in findings)
+        return new
 
     def save(self) -> None:
         """Keep what no file of the device says, and what takes long to find out of thousands of clips."""
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        state.save(self.folder / _STATE, {name: getattr(self, name) for name in _KEPT})
+        document = {name: getattr(self, name) for name in _KEPT}
+        if (now := hash(json.dumps(document))) != self._saved:
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            state.save(self.folder / _STATE, document)
+            self._saved = now
 
     def scan(self) -> None:
-        """Find out which files are here, and what the manifest says of them."""
-        with os.scandir(self.folder) as entries:
-            self.sizes = {it.name: it.stat().st_size for it in entries if NAME.fullmatch(it.name)}
-        if self.picture not in self.sizes:
-            self.picture = next((name for name in sorted(self.sizes) if _is_picture(self.folder / name)), "")
-        said = self.read()
-        self.head = said.head if said else {}
-        self.wanted = sum(one["bytes"] for one in said.listed) if said else 0
+        """Find out which files are here, and what the manifest says of them. For a thread, as `take`."""
+        with self._looking:
+            self.sizes, self.picture, self.listed = {}, "", None
+            with os.scandir(self.folder) as entries:
+                for name in sorted(entry.name for entry in entries if NAME.fullmatch(entry.name)):
+                    self._take(name)
+
+    def take(self, name: str) -> None:
+        """A file has come."""
+        with self._looking:
+            self._take(name)
+
+    def _take(self, name: str) -> None:
+        path = self.folder / name
+        self.sizes[name] = path.stat().st_size
+        if name == f"{self.number:06d}.plm":
+            said = manifest.load(path)
+            self.head, self.chain = said.head, said.seal.get("chain", "")
+            self.wanted = sum(one["bytes"] for one in said.listed)
+            self.listed = [manifest.file_of(one) for one in said.listed]
+        elif not self.picture and _is_picture(path):
+            self.picture = name
 
     def read(self) -> manifest.Manifest | None:
         """Return its manifest; None while that is not here."""
-        with contextlib.suppress(FileNotFoundError), (self.folder / f"{self.number:06d}.plm").open("rb") as f:
-            return manifest.parse(f.read(manifest.MOST + 1))
+        with contextlib.suppress(FileNotFoundError):
+            return manifest.load(self.folder / f"{self.number:06d}.plm")
         return None
 
     def complete(self) -> bool:
-        """Whether the manifest and all that it lists are here, but what will not come."""
-        said, there = self.read(), {*self.sizes, *self.thinned}
-        return said is not None and all(manifest.file_of(one) in there for one in said.listed)
+        """Whether the manifest and all that it lists are here, but what will not come. For a thread."""
+        if self.listed is None and self.sizes:
+            self.scan()
+        return self.listed is not None and {*self.sizes, *self.thinned}.issuperset(self.listed)
 
     def against_told(self, said: manifest.Manifest) -> list[Finding]:
         """Hold the manifest to what the device told of it under its own tag."""
@@ -88,12 +147,26 @@ class Clip:
             if self.told[name] != value
         ]
 
-    def set_aside(self, time_ms: int) -> None:
-        """Put away what the findings say not to be the recorded bytes, to come again. Nothing is deleted."""
-        bad = {one["where"] for one in self.findings if one["grade"] == TAMPERED and one["where"] in self.sizes}
-        own = [one for one in self.findings if one["grade"] == TAMPERED and one["kind"] in (*_OWN_MANIFEST, "told")]
-        for name in bad | ({f"{self.number:06d}.plm"} & set(self.sizes) if own else set()):
+    def since_ms(self) -> int:
+        """When its verdict came, or something of it while there is none; now when nothing of it is on storage."""
+        with contextlib.suppress(FileNotFoundError):
+            return self.ended_ms or self.folder.stat().st_mtime_ns // 1_000_000
+        return unix_ms()
+
+    def set_aside(self, time_ms: int) -> bool:
+        """Put away what the findings say not to be the recorded bytes, to come again; return whether there is such.
+        Nothing is deleted.
+        """
+        wrong = [one for one in self.findings if one["grade"] == TAMPERED and not self._is_link(one)]
+        bad = {one["where"] for one in wrong}
+        if any(one["kind"] in _OWN_MANIFEST for one in wrong):
+            bad.add(f"{self.number:06d}.plm")
+        bad &= set(self.sizes)
+        for name in bad:
             (self.folder / name).rename(self.folder / f"{name}.{time_ms}.bad")
+        if bad:
+            self.scan()
+        return bool(bad)
 
     def row(self, coming: list[tuple[str, int, int]], pictures: bool) -> dict[str, Any]:
         """Return it as consoles and tools see it. coming: (name, bytes here, bytes) of files on their way."""
@@ -124,22 +197,27 @@ def load(folder: Path) -> Clip:
     try:
         kept = json.loads((folder / _STATE).read_bytes())
         for name in _KEPT:
-            setattr(it, name, kept[name])
+            if name in kept:
+                setattr(it, name, kept[name])
     except FileNotFoundError:
         pass  # it has no verdict yet
-    except (ValueError, KeyError, TypeError, OSError) as e:
-        raise UserError(f"{folder / _STATE}: cannot be read ({e}); delete it, the clip is verified anew") from None
+    except (ValueError, TypeError, OSError):
+        it.kept = True  # it may have been: that can be read no more. It is judged anew
     if not it.verdict:
         it.scan()
     return it
 
 
 def _is_picture(path: Path) -> bool:
-    """Whether a segment is a picture: its header says so in plain."""
+    """Whether a segment is a picture: its header says so in plain.
+
+    One whose header names another step is none: the step decides how long it takes to decipher.
+    """
     if path.suffix != ".pls":
         return False
     with path.open("rb") as f:
         try:
-            return bool(protocol.unpack_header(f.read(protocol.HEADER)).codec == protocol.JPEG)
+            header = protocol.unpack_header(f.read(protocol.HEADER))
         except protocol.BadSegment:
             return False
+    return bool(header.codec == protocol.JPEG) and protocol.name_of(header.boot, header.step) == path.name

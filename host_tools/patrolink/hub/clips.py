@@ -2,21 +2,23 @@
 
 A device's first `clip_manifest` pins its signing key (`<clips>/signers.toml`); another one is taken only under the
 device's tag as well, and is told to all. A clip whose files are all here is verified in a thread, one after the other;
-`clip_state` `verified` lets the device release it, `damaged` has it send the clip again, three times at most.
+`clip_state` `verified` lets the device release it, `damaged` has it send the clip again, three times at most. A device
+that has not heard tells its clip again, and is told again. Clips come in any order: whenever one is proven to be its
+device's, the one after it is held to it.
 """
 
 import asyncio
 import bisect
 import contextlib
-import shutil
 import threading
+import traceback
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, NoReturn
 
 from patrolink.clips import segment, verify
-from patrolink.clips.findings import GAPS, TAMPERED, VALID
+from patrolink.clips.findings import TAMPERED, UNVERIFIABLE, Finding
 from patrolink.clips.keys import EvidenceKey
 from patrolink.decoding import Row
 from patrolink.errors import UserError
@@ -28,9 +30,12 @@ from patrolink.hub.metrics import Metrics
 from patrolink.hub.uploads import NAME, Uploads
 
 SIGNERS = "signers.toml"
+_DELETED = "deleted.json"  # of each device the highest number that retention took
 _VERIFIED, _DAMAGED = 5, 7  # clip_state.state
 _AGAIN = 3  # times that a device is told to send a clip again
 _GONE = 100  # numbers left out that are shown, of those between two clips
+_MOST = 20_000  # clips of a device
+_SHOW_S = 1  # between two times that desks are told how far clips are
 _DAY_MS = 86_400_000
 
 Key = tuple[str, int]
@@ -58,8 +63,13 @@ class Clips:
             self._numbers[path.parent.name].append(int(path.name))
         there = folder / SIGNERS
         self._signers = verify.signers(there) if there.exists() else {}
+        self._deleted: dict[str, int] = {}
+        with contextlib.suppress(UserError):  # it only spares rows
+            self._deleted = state.read(folder / _DELETED) or {}
         self._waiting: asyncio.Queue[Key] = asyncio.Queue()
         self._queued: set[Key] = set()
+        self._asked: set[Key] = set()  # their devices believe all of them to be here, and wait to hear of them
+        self._moving: set[Key] = set()  # more of them has come, and desks are not told yet
         self.access: Access | None = None
         self._no_access = ""
         try:
@@ -70,7 +80,7 @@ class Clips:
         uploads.taken, uploads.moved = self._taken, self._moved
         metrics.gauges["clips"] = lambda: len(self._clips)
         for key, it in self._clips.items():
-            if not it.verdict:
+            if it.verdict in ("", UNVERIFIABLE):
                 self._look_at(key)
 
     # --- what devices say and send ------------------------------------------------------------------------------------
@@ -78,19 +88,26 @@ class Clips:
     def manifest(self, row: Row) -> None:
         """A clip_manifest has come under the device's tag."""
         device, number = row["device"], row["clip_id"]
-        if not 0 <= number < 1_000_000:
+        known = (device, number) in self._clips or len(self._numbers[device]) < _MOST
+        if not 0 <= number < 1_000_000 or not known:
+            self._metrics.refused["clip number"] += 1
             return
         self._pin(device, row["signer"])
         it = self._clip(device, number)
         told = {name: value for name, value in row.items() if name not in ("counter", "time", "message")}
-        if it.told and (it.told["chain"], it.told["signer"]) != (told["chain"], told["signer"]):
-            # The first one stands: the clip that comes is held to it.
-            self._audit(device, "clip told otherwise", clip=number, chain=told["chain"], before=it.told["chain"])
-        elif not it.told:
-            it.told = told
-        if it.verdict in (VALID, GAPS):
-            self._say(it, _VERIFIED)
-        else:
+        again = bool(it.told)
+        if again and (it.told["chain"], it.told["signer"]) != (told["chain"], told["signer"]):
+            # The first one stands: the clip that comes is held to it. Of the other one nothing is said.
+            if it.other != told["chain"]:
+                it.other = told["chain"]
+                self._audit(device, "clip told otherwise", clip=number, chain=told["chain"], before=it.told["chain"])
+            return
+        it.told = told
+        if it.right and it.chain != told["chain"]:
+            it.verdict = ""  # it was judged before its device had told of it
+        if not again or it.verdict != UNVERIFIABLE:
+            if again:
+                self._asked.add((device, number))
             self._look_at((device, number))
         self._show(it)
         for left_out in self._left_out(it):
@@ -104,7 +121,10 @@ class Clips:
         self._audit(device, what, signer=signer, known=list(known))
         known.append(signer)
         lines = [f'"{name}" = {keys}'.replace("'", '"') for name, keys in sorted(self._signers.items()) if keys]
-        state.write(self._folder / SIGNERS, ("[signers]\n" + "\n".join(lines) + "\n").encode())
+        try:
+            state.write(self._folder / SIGNERS, ("[signers]\n" + "\n".join(lines) + "\n").encode())
+        except OSError:  # after a restart it is not known; the device tells its clips until it has heard of them
+            self._metrics.counts["storage_failed"] += 1
         if what == "signer changed":
             self.tell({"type": "signer", "device": device, "signer": signer})
 
@@ -115,14 +135,23 @@ class Clips:
             bisect.insort(self._numbers[device], number)
         return it
 
-    def _taken(self, device: str, number: int, name: str) -> None:
+    async def _taken(self, device: str, number: int, name: str) -> None:
         it = self._clip(device, number)
-        it.scan()
+        if it.right and name not in it.sizes:
+            it.verdict = ""
+        await self._guarded(it, asyncio.to_thread(it.take, name))
         self._look_at((device, number))
         self._show(it)
 
     def _moved(self, device: str, number: int) -> None:
-        self._show(self._clip(device, number))
+        if not self._moving:
+            asyncio.get_running_loop().call_later(_SHOW_S, self._show_moving)
+        self._moving.add((device, number))
+
+    def _show_moving(self) -> None:
+        moving, self._moving = self._moving, set()
+        for key in moving:
+            self._show(self._clip(*key))
 
     def _look_at(self, key: Key) -> None:
         if key not in self._queued:
@@ -133,64 +162,110 @@ class Clips:
 
     async def run(self) -> None:
         """Verify what comes, one clip after the other."""
+        for it in list(self._clips.values()):
+            if not it.linked:  # the hub may have been stopped when the one before had just come
+                await self._guarded(it, self._relink(it))
         while True:
             key = await self._waiting.get()
             self._queued.discard(key)
-            it = self._clips.get(key)
-            try:
-                if it is not None and await asyncio.to_thread(it.complete):
-                    await self._verify(it)
-                if it is not None:
-                    await asyncio.to_thread(it.save)
-            except (OSError, UserError) as e:
-                self._metrics.counts["storage_failed"] += 1
-                self._audit(key[0], "clip not verified", clip=key[1], text=str(e))
+            if key in self._clips:
+                await self._guarded(self._clips[key], self._judge(self._clips[key]))
+
+    async def _guarded(self, it: Clip, job: Coroutine[Any, Any, None]) -> None:
+        """Do it; what goes wrong with one clip keeps no other one waiting."""
+        try:
+            await job
+        except (OSError, UserError) as e:
+            self._metrics.counts["storage_failed"] += 1
+            self._audit(it.device, "clip not verified", clip=it.number, text=str(e))
+        except Exception as e:
+            self._metrics.counts["clips_not_verified"] += 1
+            self._audit(it.device, "clip not verified", clip=it.number, text=f"{type(e).__name__}: {e}")
+            traceback.print_exc()  # a bug, and it shows
+
+    async def _judge(self, it: Clip) -> None:
+        key = it.device, it.number
+        asked = key in self._asked
+        self._asked.discard(key)
+        if it.right:
+            self._say(it, _VERIFIED)
+        elif await asyncio.to_thread(it.complete):
+            await self._verify(it)
+        elif asked and it.damaged < _AGAIN:  # what the hub told it, or had of it, is lost
+            it.damaged += 1
+            self._say(it, _DAMAGED)
+        await asyncio.to_thread(it.save)
+        if it.proven:
+            after = self._beside(it, 1)
+            if after is not None:
+                await self._relink(after)
 
     async def _verify(self, it: Clip) -> None:
-        found = await asyncio.to_thread(self._verdict, it)
-        before, it.verdict = it.verdict, found.verdict
+        found, links = await asyncio.to_thread(self._verdict, it)
+        before = it.verdict
         it.findings = [finding.facts() for finding in found.findings]
+        it.link(links)
         it.ended_ms = unix_ms()
-        self._metrics.counts[f"clips {found.verdict}"] += 1
-        if found.verdict != before:
-            self._audit(it.device, "clip verified", clip=it.number, verdict=found.verdict, findings=it.findings[:20])
-        if found.verdict in (VALID, GAPS):
-            self._thinned(it.device, found.manifest.accesses)
+        self._metrics.counts[f"clips {it.verdict}"] += 1
+        if it.verdict != before:
+            self._told_verdict(it)
+        if it.right:
+            self._thinned(it, found.manifest.accesses)
             self._say(it, _VERIFIED)
-        elif found.verdict == TAMPERED and it.damaged < _AGAIN:
+        elif it.verdict == TAMPERED and it.damaged < _AGAIN and await asyncio.to_thread(it.set_aside, it.ended_ms):
             it.damaged += 1
-            await asyncio.to_thread(it.set_aside, it.ended_ms)
-            it.scan()
             self._say(it, _DAMAGED)
         self._show(it)
 
-    def _thinned(self, device: str, accesses: list[dict[str, Any]]) -> None:
+    async def _relink(self, it: Clip) -> None:
+        """Hold a clip that was judged to the one before it, which has come since: no file is read but two manifests."""
+        if not it.verdict:
+            return
+        was, links = it.verdict, await asyncio.to_thread(self._links, it)
+        if links is not None and it.link(links):
+            if it.verdict != was:
+                self._told_verdict(it)
+            await asyncio.to_thread(it.save)
+            self._show(it)
+
+    def _told_verdict(self, it: Clip) -> None:
+        self._audit(it.device, "clip verified", clip=it.number, verdict=it.verdict, findings=it.findings[:20])
+
+    def _thinned(self, by: Clip, accesses: list[dict[str, Any]]) -> None:
         """Take what a device tells that it dropped for want of room: those clips are all here without it."""
         for said in accesses:
             number, stems = said.get("clip"), said.get("segs")
             if said["access"] == "thinned" and isinstance(number, int) and isinstance(stems, list):
-                it = self._clips.get((device, number))
-                if it is not None and not it.verdict:
-                    it.thinned += [f"{stem}.pls" for stem in stems]
-                    self._look_at((device, number))
+                if not 0 <= number < by.number or len(self._numbers[by.device]) >= _MOST:
+                    continue
+                it = self._clip(by.device, number)
+                names = [f"{stem}.pls" for stem in stems]
+                if not it.right and not {*it.thinned}.issuperset(names):
+                    it.thinned += names
+                    self._look_at((by.device, number))
 
-    def _verdict(self, it: Clip) -> verify.Verdict:
+    def _verdict(self, it: Clip) -> tuple[verify.Verdict, list[Finding]]:
+        """Return what is found of a clip by itself, and between it and the one before. For a thread."""
         with self._opening:
             found = verify.clip(it.folder, self._signers, self._evidence)
         found.findings += it.against_told(found.manifest)
-        chain = [found]
-        before = self._before(it)
-        said = before.read() if before else None
-        if before is not None and said is not None:
-            chain.insert(0, verify.Verdict(before.folder, before.number, said))
-        verify.link(chain)
-        return found
+        return found, self._links(it) or []
 
-    def _before(self, it: Clip) -> Clip | None:
-        """Return the clip before, of those of its device that are known."""
+    def _links(self, it: Clip) -> list[Finding] | None:
+        """Return what is found between a clip and the one before; None while its own manifest is not here."""
+        before, own = self._beside(it, -1), it.read()
+        if own is None:
+            return None
+        this = verify.Verdict(it.folder, it.number, own)
+        said = before.read() if before is not None and before.proven else None
+        verify.link([verify.Verdict(before.folder, before.number, said), this] if before and said else [this])
+        return [one for one in this.findings if one.kind == "chain"]
+
+    def _beside(self, it: Clip, step: int) -> Clip | None:
+        """Return the clip before (-1) or after (1), of those of its device that are known."""
         numbers = self._numbers[it.device]
-        at = bisect.bisect_left(numbers, it.number)
-        return self._clips[it.device, numbers[at - 1]] if at else None
+        at = bisect.bisect_left(numbers, it.number) + step
+        return self._clips[it.device, numbers[at]] if 0 <= at < len(numbers) else None
 
     def _say(self, it: Clip, told: int) -> None:
         values = {"clip_id": it.number, "state": told, "bytes_done": min(sum(it.sizes.values()), (1 << 32) - 1)}
@@ -205,8 +280,9 @@ class Clips:
 
     def _left_out(self, it: Clip) -> list[dict[str, Any]]:
         """Return rows of the numbers between a clip and the one before it, of which nothing has come."""
-        before = self._before(it)
-        left = range(max(before.number + 1, it.number - _GONE), it.number) if before else range(0)
+        before = self._beside(it, -1)
+        first = max(before.number, self._deleted.get(it.device, -1), it.number - 1 - _GONE) + 1 if before else it.number
+        left = range(first, it.number)
         time_ms = self._row(it)["time_ms"] if left else None
         facts = {"device": it.device, "state": "missing", "time_ms": time_ms, "verdict": ""}
         return [{**facts, "clip": number} for number in left]
@@ -271,14 +347,20 @@ class Clips:
     # --- retention ----------------------------------------------------------------------------------------------------
 
     async def purge(self, days: int) -> None:
-        """Delete what is older than the site keeps, and nobody wanted kept; each is written down first."""
+        """Delete what is older than the site keeps, and nobody wanted kept; each is written down first.
+
+        Of a clip that never came whole the time counts when something of it came last.
+        """
         limit_ms = unix_ms() - days * _DAY_MS
         for key, it in list(self._clips.items()):
-            if it.ended_ms and it.ended_ms < limit_ms and not it.kept:
-                with contextlib.suppress(UserError):  # not written down: it stays
-                    self.look("retention", "deleted", device=it.device, clip=it.number, verdict=it.verdict)
-                    del self._clips[key]
-                    self._numbers[it.device].remove(it.number)
-                    await asyncio.to_thread(shutil.rmtree, it.folder, True)
-                    self._uploads.removed(it.device, sum(it.sizes.values()))
-                    self.tell({"type": "clip gone", "device": it.device, "clip": it.number})
+            if it.kept or await asyncio.to_thread(it.since_ms) >= limit_ms:
+                continue
+            with contextlib.suppress(UserError):  # not written down: it stays
+                facts = {"device": it.device, "clip": it.number, "verdict": it.verdict}
+                await asyncio.to_thread(self.look, "retention", "deleted", **facts)
+                del self._clips[key]
+                self._numbers[it.device].remove(it.number)
+                self._deleted[it.device] = max(it.number, self._deleted.get(it.device, -1))
+                await asyncio.to_thread(state.save, self._folder / _DELETED, dict(self._deleted))
+                await self._uploads.delete(it.device, it.number)
+                self.tell({"type": "clip gone", "device": it.device, "clip": it.number})

@@ -74,13 +74,14 @@ class Hub:
         self._voices: dict[int, deque[int]] = {}
         self._commands = state.Counter(place.state / "command.json", 64, 1)
         self.alarms = Alarms(place.state / "alarms.json")
-        self.audit = Audit(place.state / "audit.jsonl", self.metrics).write
+        log = Audit(place.state / "audit.jsonl", self.metrics)
+        self.audit, self._note = log.write, log.note
         self.uploads: Uploads | None = None
         self.clips: Clips | None = None
         if place.hub.uploads:
             authorization = Authorization(self._key_of)
-            self.uploads = Uploads(place.clips, authorization, place.site.clips_gb << 30, self.metrics, self.audit)
-            self.clips = Clips(place.clips, self.uploads, place.evidence, self.metrics, self.audit)
+            self.uploads = Uploads(place.clips, authorization, place.site.clips_gb << 30, self.metrics, self._note)
+            self.clips = Clips(place.clips, self.uploads, place.evidence, self.metrics, self._note)
             self.clips.tell, self.clips.state_of = self._tell_desks, self._tell_clip_state
         self.live = Watching(place.hub, self.metrics, self.roster.devices, self._command, self.audit, self._tell_desks)
         self._addresses_path = place.state / "addresses.json"

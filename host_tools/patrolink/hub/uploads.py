@@ -3,20 +3,19 @@
 It is our own: the tus servers there are for Python take a whole body before they look at who sends it, write files on
 the event loop, or want another web framework beside aiohttp.
 
-A file on its way is `<clips>/<device>/<clip>/<name>.<bytes>.<sha256>.part`: what is there tells how far it is, over
-any restart. Its upload's address is `/clips/<device>/<clip>/<name>`. Answers: 401 not authorized, 429 too often, 400
-and 413 what no device asks for, 409 another offset or another file of that name, 423 another request writes it, 460 its
-bytes are not those that were told (the file is dropped), 507 no room.
+Its upload's address is `/clips/<device>/<clip>/<name>`. A device has one request at a time: one that comes cuts off the
+one before, whose connection its device has lost. Answers: 401 not authorized, 429 too often, 400 and 413 what no device
+asks for, 409 another offset or another file of that name, 423 another request is still at it, 460 its bytes are not
+those that were told (the file is dropped), 507 no room.
 """
 
 import asyncio
 import base64
 import binascii
 import contextlib
-import os
 import re
-import shutil
-from collections.abc import AsyncIterator, Callable
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, NoReturn
@@ -25,6 +24,7 @@ from aiohttp import web
 
 from patrolink.clips import manifest, segment, verify
 from patrolink.hub.authorization import Authorization, Refused
+from patrolink.hub.incoming import Incoming, NoRoom, Place, Upload
 from patrolink.hub.metrics import Metrics
 from patrolink.hub.sessions import TooMany
 
@@ -32,39 +32,26 @@ PATH = "/clips"
 _VERSION = "1.0.0"
 _BLOCK = 1 << 18  # bytes that are written at once
 _QUIET_S = 60  # without a byte of a body
-_FILES = 4096  # of a clip
-_CLIPS = 16  # of a device that have files on their way
-_SPARE = 1 << 28  # bytes that the file system keeps for all else
+_TURN_S = 5  # until the request before has let go
 _WORDS = {"device", "clip", "name", "sha256"}
-_PART = re.compile(r"([0-9]{6}\.plm|[0-9]{6}-[0-9]{6}\.pls)\.([0-9]{1,10})\.([0-9a-f]{64})\.part")
 NAME = re.compile(r"[0-9]{6}\.plm|[0-9]{6}-[0-9]{6}\.pls")
 _HASH = re.compile(r"[0-9a-f]{64}")
 _CLIP = re.compile(r"0|[1-9][0-9]{0,5}")
 _NUMBER = re.compile(r"[0-9]{1,10}")
 
-Place = tuple[str, int, str]  # device, clip, name
-
 
 @dataclass(eq=False)
-class Upload:
-    """A file that is coming.
+class _Turn:
+    """Whose turn it is of a device's requests; last: the one that came last."""
 
-    offset  bytes of it that are here
-    by      the request that brings more
-    """
-
-    place: Place
-    length: int
-    sha256: str
-    path: Path
-    offset: int = 0
     by: web.Request | None = None
+    last: web.Request | None = None
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class Uploads:
     """
-    taken   is told (device, clip, name) on the event loop when a whole file is at rest here
+    taken   is told (device, clip, name) when a whole file is at rest here
     moved   is told (device, clip) when more of a file has come
     audit   is told (device, what, **facts) of what a device must not do
     """
@@ -73,26 +60,12 @@ class Uploads:
         self, folder: Path, authorization: Authorization, most: int, metrics: Metrics, audit: Callable[..., None]
     ) -> None:
         """`most`: bytes of one device."""
-        self._folder, self._authorization, self._most, self._metrics = folder, authorization, most, metrics
-        self._audit = audit
-        self.taken: Callable[[str, int, str], None] = lambda device, clip, name: None
+        self._authorization, self._metrics, self._audit = authorization, metrics, audit
+        self._files = Incoming(folder, most)
+        self.taken: Callable[[str, int, str], Awaitable[None]] = _nobody
         self.moved: Callable[[str, int], None] = lambda device, clip: None
-        self._coming: dict[Place, Upload] = {}
-        self._bytes: dict[str, int] = {}  # of each device, what is coming counted whole
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for path in folder.glob("*/[0-9][0-9][0-9][0-9][0-9][0-9]"):
-            with os.scandir(path) as entries:
-                for entry in entries:
-                    self._found(path, entry)
-
-    def _found(self, folder: Path, entry: "os.DirEntry[str]") -> None:
-        device, size = folder.parent.name, entry.stat().st_size
-        part = _PART.fullmatch(entry.name)
-        if part is not None and size <= int(part[2]):
-            place = device, int(folder.name), part[1]
-            self._coming[place] = Upload(place, int(part[2]), part[3], folder / entry.name, size)
-            size = int(part[2])
-        self._bytes[device] = self._bytes.get(device, 0) + size
+        self._turns: dict[str, _Turn] = defaultdict(_Turn)
+        self.coming, self.delete = self._files.of, self._files.delete
 
     def attach(self, app: web.Application) -> None:
         """Put the server into an application."""
@@ -102,14 +75,6 @@ class Uploads:
         app.router.add_route("HEAD", where, self._head)
         app.router.add_patch(where, self._patch)
         app.on_response_prepare.append(self._label)
-
-    def coming(self, device: str, clip: int) -> list[tuple[str, int, int]]:
-        """Return (name, bytes here, bytes) of a clip's files that are on their way."""
-        return [(it.place[2], it.offset, it.length) for it in self._coming.values() if it.place[:2] == (device, clip)]
-
-    def removed(self, device: str, size: int) -> None:
-        """So many bytes of a device have been deleted."""
-        self._bytes[device] = max(0, self._bytes.get(device, 0) - size)
 
     # --- requests -----------------------------------------------------------------------------------------------------
 
@@ -127,20 +92,20 @@ class Uploads:
     async def _create(self, request: web.Request) -> web.Response:
         device = self._device(request)
         place, length, sha256 = self._wanted(request, device)
-        there = self._folder / device / f"{place[1]:06d}" / place[2]
         where = {"Location": f"{PATH}/{device}/{place[1]}/{place[2]}"}
-        if there.exists():
-            if there.stat().st_size != length or await asyncio.to_thread(verify.sha256, there) != sha256:
-                self._audit(device, "upload refused", clip=place[1], name=place[2], sha256=sha256)
-                self._refuse(409, f"{place[2]} of clip {place[1]} is here already, with other bytes; those stay")
-            await _pass_over(request)
-            if there.suffix == ".plm":  # it begins the clip anew: perhaps it was never told the verdict
-                self.taken(*place)
-            return web.Response(status=201, headers={**where, "Upload-Offset": str(length)})
-        upload = self._coming.get(place)
-        if upload is None or (upload.length, upload.sha256) != (length, sha256):
-            upload = self._begin(place, length, sha256)
-        async with self._turn(upload, request):
+        async with self._turn(device, request):
+            there = self._files.path(place)
+            if there.exists():
+                if there.stat().st_size != length or await asyncio.to_thread(verify.sha256, there) != sha256:
+                    self._audit(device, "upload refused", clip=place[1], name=place[2], sha256=sha256)
+                    self._refuse(409, f"{place[2]} of clip {place[1]} is here already, with other bytes; those stay")
+                await _pass_over(request)
+                if there.suffix == ".plm":  # it begins the clip anew: perhaps it was never told the verdict
+                    await self.taken(*place)
+                return web.Response(status=201, headers={**where, "Upload-Offset": str(length)})
+            upload = self._files.get(place)
+            if upload is None or (upload.length, upload.sha256) != (length, sha256):
+                upload = await self._begin(place, length, sha256)
             if request.body_exists or not length:
                 upload.offset = 0
                 await self._take(upload, request)
@@ -150,11 +115,11 @@ class Uploads:
 
     async def _head(self, request: web.Request) -> web.Response:
         device = self._device(request)
-        upload = self._coming.get(self._place(request, device))
-        if upload is None:
-            size = str(self._size(request, device))
-            return web.Response(status=200, headers={"Upload-Offset": size, "Upload-Length": size})
-        async with self._turn(upload, request):
+        async with self._turn(device, request):
+            upload = self._files.get(self._place(request, device))
+            if upload is None:
+                size = str(self._size(request, device))
+                return web.Response(status=200, headers={"Upload-Offset": size, "Upload-Length": size})
             if upload.offset == upload.length:  # it has come, and the hub was stopped before it was at rest
                 await self._end(upload)
             told = {"Upload-Offset": str(upload.offset), "Upload-Length": str(upload.length)}
@@ -165,11 +130,10 @@ class Uploads:
         if request.content_type != "application/offset+octet-stream":
             self._refuse(415, "the Content-Type of a PATCH is application/offset+octet-stream")
         offset = self._number(request, "Upload-Offset")
-        upload = self._coming.get(self._place(request, device))
-        if upload is None:
-            size = self._size(request, device)
-            self._refuse(409, f"it is whole, with {size} bytes")
-        async with self._turn(upload, request):
+        async with self._turn(device, request):
+            upload = self._files.get(self._place(request, device))
+            if upload is None:
+                self._refuse(409, f"it is whole, with {self._size(request, device)} bytes")
             if offset != upload.offset:
                 self._refuse(409, f"{upload.offset} bytes are here, not {offset}")
             await self._take(upload, request)
@@ -182,6 +146,8 @@ class Uploads:
         error = _STATUS.get(status, web.HTTPBadRequest)(text=text, headers=headers)
         if status not in _STATUS:
             error.set_status(status)
+        if status in (401, 412, 429):
+            error.force_close()  # nobody keeps a connection for what is refused
         raise error
 
     def _device(self, request: web.Request) -> str:
@@ -205,7 +171,7 @@ class Uploads:
         """Return the size of a file that is whole."""
         _, clip, name = self._place(request, device)
         try:
-            return (self._folder / device / f"{clip:06d}" / name).stat().st_size
+            return self._files.path((device, clip, name)).stat().st_size
         except FileNotFoundError:
             self._refuse(404, "there is no such upload")
 
@@ -232,34 +198,13 @@ class Uploads:
             self._refuse(413, f"its body may have the {length} bytes of the file, and has to tell Content-Length")
         return (device, int(clip), name), length, sha256
 
-    def _begin(self, place: Place, length: int, sha256: str) -> Upload:
-        """Make room for a new file; one of that name with other bytes, that had not come whole, goes."""
-        device, clip, name = place
-        folder = self._folder / device / f"{clip:06d}"
-        self._drop(place)
-        if len({it.place[1] for it in self._coming.values() if it.place[0] == device} | {clip}) > _CLIPS:
-            self._refuse(429, f"{_CLIPS} clips are on their way already; end them first", **{"Retry-After": "60"})
-        if self._bytes.get(device, 0) + length > self._most:
-            self._refuse(507, f"the clips of {device} take all that the site allows (clips_gb)")
+    async def _begin(self, place: Place, length: int, sha256: str) -> Upload:
         try:
-            if shutil.disk_usage(self._folder).free < length + _SPARE:
-                self._refuse(507, "the hub's storage is full")
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            if sum(1 for _ in os.scandir(folder)) >= _FILES:
-                self._refuse(413, f"a clip has at most {_FILES} files")
-            upload = Upload(place, length, sha256, folder / f"{name}.{length}.{sha256}.part")
-            os.close(os.open(upload.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600))
+            return await self._files.begin(place, length, sha256)
+        except NoRoom as e:
+            self._refuse(e.status, str(e), **({"Retry-After": "60"} if e.status == 429 else {}))
         except OSError as e:
             self._failed(e)
-        self._bytes[device] = self._bytes.get(device, 0) + length
-        self._coming[place] = upload
-        return upload
-
-    def _drop(self, place: Place) -> None:
-        upload = self._coming.pop(place, None)
-        if upload is not None:
-            upload.path.unlink(missing_ok=True)
-            self.removed(place[0], upload.length)
 
     def _failed(self, e: OSError) -> NoReturn:
         self._metrics.counts["storage_failed"] += 1
@@ -268,22 +213,24 @@ class Uploads:
     # --- bytes --------------------------------------------------------------------------------------------------------
 
     @contextlib.asynccontextmanager
-    async def _turn(self, upload: Upload, request: web.Request) -> AsyncIterator[None]:
-        """Have an upload for oneself. A request before, whose device has come anew, is cut off."""
-        if upload.by is not None and upload.by.transport is not None:
-            upload.by.transport.close()
+    async def _turn(self, device: str, request: web.Request) -> AsyncIterator[None]:
+        """Have a device's files for oneself."""
+        turn = self._turns[device]
+        turn.last = request
+        if turn.by is not None and turn.by.transport is not None:
+            turn.by.transport.close()
         try:
-            await asyncio.wait_for(upload.lock.acquire(), 5)
+            await asyncio.wait_for(turn.lock.acquire(), _TURN_S)
         except asyncio.TimeoutError:
-            self._refuse(423, "another request writes it")
-        upload.by = request
+            self._refuse(423, "another request of this device is still at it")
+        turn.by = request
         try:
-            if self._coming.get(upload.place) is not upload:
-                self._refuse(404, "there is no such upload any more")
+            if turn.last is not request:
+                self._refuse(423, "another request of this device has come since")
             yield
         finally:
-            upload.by = None
-            upload.lock.release()
+            turn.by = None
+            turn.lock.release()
 
     async def _take(self, upload: Upload, request: web.Request) -> None:
         """Write the body behind what is here; at the end of the file, hold it to its hash."""
@@ -293,10 +240,13 @@ class Uploads:
         if (size or 0) > upload.length - upload.offset:
             self._refuse(413, f"{size} bytes come, {upload.length - upload.offset} are missing")
         try:
+            self._files.room(size or 0)
             with open(upload.path, "r+b", buffering=0) as f:
                 f.truncate(upload.offset)
                 f.seek(upload.offset)
                 await self._write(upload, request, f)
+        except NoRoom as e:
+            self._refuse(e.status, str(e))
         except OSError as e:
             if isinstance(e, ConnectionError):
                 raise
@@ -333,16 +283,15 @@ class Uploads:
         try:
             right = await asyncio.to_thread(verify.sha256, upload.path) == upload.sha256
             if right:
-                await asyncio.to_thread(_settle, upload.path, upload.path.with_name(name))
+                await self._files.settle(upload)
         except OSError as e:
             self._failed(e)
         if not right:
-            self._drop(upload.place)
+            self._files.drop(upload.place)
             self._audit(device, "upload damaged", clip=clip, name=name, sha256=upload.sha256)
             self._refuse(460, "its bytes are not those that sha256 told; begin it anew")
-        del self._coming[upload.place]
         self._metrics.counts["uploads"] += 1
-        self.taken(device, clip, name)
+        await self.taken(device, clip, name)
 
 
 _STATUS: dict[int, type[web.HTTPError]] = {
@@ -380,14 +329,5 @@ async def _pass_over(request: web.Request) -> None:
         pass
 
 
-def _settle(path: Path, name: Path) -> None:
-    """Give a whole file its name, for good."""
-    with path.open("rb") as f:
-        os.fsync(f.fileno())
-    path.rename(name)
-    for folder in (name.parent, name.parent.parent, name.parent.parent.parent):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+async def _nobody(device: str, clip: int, name: str) -> None:
+    pass
