@@ -139,6 +139,8 @@ class Clips:
         it = self._clip(device, number)
         if it.right and name not in it.sizes:
             it.verdict = ""
+        elif it.right:  # its device begins anew: it has not heard
+            self._asked.add((device, number))
         await self._guarded(it, asyncio.to_thread(it.take, name))
         self._look_at((device, number))
         self._show(it)
@@ -188,7 +190,8 @@ class Clips:
         asked = key in self._asked
         self._asked.discard(key)
         if it.right:
-            self._say(it, _VERIFIED)
+            if asked:
+                self._say(it, _VERIFIED)
         elif await asyncio.to_thread(it.complete):
             await self._verify(it)
         elif asked and it.damaged < _AGAIN:  # what the hub told it, or had of it, is lost
