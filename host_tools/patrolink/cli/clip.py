@@ -71,8 +71,10 @@ def verdicts(args: argparse.Namespace) -> "list[DeviceVerdict]":
 
 def tell(found: "Verdict") -> None:
     """Say on standard error what was found of a clip."""
+    from patrolink.clips.findings import plain
+
     for it in found.findings:
-        print(f"{found.name}: {it.grade}: {it.where}: {it.words}", file=sys.stderr)
+        print(f"{found.name}: {it.grade}: {plain(it.where)}: {plain(it.words)}", file=sys.stderr)
 
 
 def code_of(found: Iterable[str], strict: bool = False) -> int:

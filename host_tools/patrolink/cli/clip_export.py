@@ -32,20 +32,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from patrolink.clips import export, sheet
+    from patrolink.clips import export, package
 
     evidence, folder, made = key(args), Path(args.out), []
     found = [one for device in clip.verdicts(args) for one in device.clips]
     code = clip.code_of(one.verdict for one in found)
     for one in found:
         export.refuse(one, args.anyway)
+        package.free(one, folder)
     who = args.by or getpass.getuser()
     for one in found:
         with progress(args.quiet, one.name) as told:
-            out = export.write(one, evidence, folder, told)
-        now_ms = time.time_ns() // 1_000_000
-        sheet.write(out, folder, who, now_ms, evidence.id.hex())
-        export.seal(out, folder, who, now_ms)
+            out = package.make(one, evidence, folder, who, time.time_ns() // 1_000_000, told)
         made.append(export.facts(out))
         if not args.json:
             print(line(made[-1]), *out.files, sep="\n  ")
@@ -65,7 +63,9 @@ def key(args: argparse.Namespace) -> "EvidenceKey":
 
 def line(facts: dict[str, object]) -> str:
     """Return what was shown of a clip, for people."""
-    return (
+    from patrolink.clips.findings import plain
+
+    return plain(
         "{device} clip {clip}: {verdict}; {trigger}, pictures: {frames} in {seconds:.1f} s, "
         "positions: {positions}".format(seconds=int(str(facts["duration_ms"])) / 1000, **facts)
     )

@@ -54,6 +54,7 @@ def run(args: argparse.Namespace) -> int:
 
 async def _fetch(args: argparse.Namespace) -> "list[Listed]":
     from patrolink.clips import fetch
+    from patrolink.clips.findings import plain
     from patrolink.hub import client
 
     async with client.session(args.hub) as hub:
@@ -66,8 +67,8 @@ async def _fetch(args: argparse.Namespace) -> "list[Listed]":
             raise UserError("the hub has no such clip; `patrolink clip list` tells which it has")
         for device in await fetch.signers(hub, Path(args.out)):
             print(
-                f"warning: the hub tells other keys of {device} than {args.out}/signers.toml; if the device has a new "
-                "one, take its line out of there",
+                f"warning: the hub tells other keys of {plain(device)} than {args.out}/signers.toml; "
+                "if the device has a new one, take its line out of there",
                 file=sys.stderr,
             )
         whole = [one for one in found if one.manifest in one.files]

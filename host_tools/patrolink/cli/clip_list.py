@@ -42,9 +42,10 @@ async def _listing(url: str) -> "list[Listed]":
 
 def line(one: "Listed") -> str:
     """Return a clip in words."""
+    from patrolink.clips.findings import plain
     from patrolink.decoding import rfc3339
 
     when = rfc3339(one.time_ms or None) or "at a time not known"
     files = f"{len(one.files)} file{'s' if len(one.files) != 1 else ''}, {one.size / 1e6:.2f} MB"
     said = f", {one.verdict}" if one.verdict else ""
-    return f"{one.device} clip {one.number}: {one.trigger or 'no manifest'}, {when}, {files}{said}"
+    return plain(f"{one.device} clip {one.number}: {one.trigger or 'no manifest'}, {when}, {files}{said}")

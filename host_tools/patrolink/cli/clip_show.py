@@ -35,12 +35,14 @@ def run(args: argparse.Namespace) -> int:
             with progress(args.quiet, one.name) as told:
                 out = export.show(one, evidence, told)
             if args.out:
-                out.files.append(export.sheet(out, Path(args.out)))
+                with export.writing(folder := Path(args.out)):
+                    folder.mkdir(parents=True, exist_ok=True)
+                    out.files.append(export.sheet(out, folder))
             facts = export.facts(out)
             words = line(facts)
         except UserError as e:
             code = max(code, 1)
-            print(f"{one.name}: {e}", file=sys.stderr)
+            print(e, file=sys.stderr)
         told_all.append(facts)
         if not args.json:
             print(words, *facts.get("files", ()), sep="\n  ")

@@ -64,13 +64,10 @@ def run(args: argparse.Namespace) -> int:
 
 def _export(folder: Path, key: Path, out: Path) -> list[str]:
     """Export the clip and return the names of what was made."""
-    from patrolink.clips import export, keys, sheet, verify
+    from patrolink.clips import keys, package, verify
 
     evidence = keys.load(key)
     shutil.rmtree(out, ignore_errors=True)
     found = verify.clip(folder, verify.signers(folder.parent.parent / "signers.toml"), evidence)
-    made = export.write(found, evidence, out, lambda done, of: None)
-    now_ms = time.time_ns() // 1_000_000
-    sheet.write(made, out, "incident", now_ms, evidence.id.hex())
-    export.seal(made, out, "incident", now_ms)
+    made = package.make(found, evidence, out, "incident", time.time_ns() // 1_000_000, lambda done, of: None)
     return [path.name for path in made.files]

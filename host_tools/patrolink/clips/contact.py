@@ -14,6 +14,7 @@ URGENT = ("sos", "man_down")
 RED, BLUE = "#cf222e", "#0969da"  # the frame of an event's first picture: of an urgent one, of another
 _COLUMNS = 4
 _WIDTH = 360  # of a picture, in points of the screen
+_HIGHEST = 2 * _WIDTH  # what is narrower than that leaves room beside it
 _EDGE, _GAP, _TITLE, _LABEL, _FRAME = 24, 16, 64, 44, 4
 _INK, _DIM = "#1f2328", "#59636e"
 _LEAST_MS = 200  # between two pictures
@@ -70,30 +71,35 @@ class Contact:
     """
 
     def __init__(self, duration_ms: int, events: list[tuple[int, str]]) -> None:
-        """duration_ms of the clip; events: (ms of the clip, trigger), each of which gets its picture."""
+        """duration_ms of the clip; events: (ms of the clip, trigger), the first MOST of which get their picture."""
         self.shots: list[Shot] = []
         self._step_ms = max(duration_ms / max(1, MOST - len(events)), _LEAST_MS)
         self._due_ms = 0.0
         self._events = sorted(events)
+        self._left = MOST  # events that get a picture out of turn
         self._first_ms = self._events[0][0] if events else None
 
     def take(self, at_ms: int, unix_ms: int | None, picture: Picture) -> None:
         """Keep a picture if it is one of the sheet's."""
         past = [trigger for when, trigger in self._events if when <= at_ms]
-        if not past and at_ms < self._due_ms:
-            return
         self._events = self._events[len(past) :]
-        while self._due_ms <= at_ms:
-            self._due_ms += self._step_ms
+        if at_ms < self._due_ms:
+            if not past or not self._left:
+                return
+            self._left -= 1
+        if self._due_ms <= at_ms:
+            self._due_ms = (at_ms // self._step_ms + 1) * self._step_ms
         small = picture()
         small.thumbnail((_WIDTH * 2, _WIDTH * 2))
         since_ms = None if self._first_ms is None else at_ms - self._first_ms
-        phase = ", ".join(map(word, past)) or ("" if since_ms is None else "before" if since_ms < 0 else "after")
+        beside = "" if since_ms is None else "before" if since_ms < 0 else "after"
+        phase = ", ".join(dict.fromkeys(map(word, past))) or beside
         self.shots.append(Shot(small, at_ms, unix_ms, tuple(past), phase, since_ms))
 
     def png(self, path: Path, title: str, below: str, stamp: str) -> None:
         """Write the sheet; `stamp` stands across its head."""
-        height = max((_WIDTH * s.picture.height // s.picture.width for s in self.shots), default=_WIDTH * 3 // 4)
+        heights = (_WIDTH * s.picture.height // s.picture.width for s in self.shots)
+        height = min(max(heights, default=_WIDTH * 3 // 4), _HIGHEST)
         columns = min(_COLUMNS, max(2, len(self.shots)))
         rows = -(-max(1, len(self.shots)) // columns)
         width = 2 * _EDGE + columns * (_WIDTH + _GAP) - _GAP
@@ -113,7 +119,8 @@ class Contact:
 
 def _draw(sheet: Image.Image, pen: ImageDraw.ImageDraw, shot: Shot, at: tuple[int, int], height: int) -> None:
     x, y = at
-    size = (_WIDTH, _WIDTH * shot.picture.height // shot.picture.width)
+    scale = min(_WIDTH / shot.picture.width, height / shot.picture.height)
+    size = (max(1, round(shot.picture.width * scale)), max(1, round(shot.picture.height * scale)))
     sheet.paste(shot.picture.resize(size, Image.Resampling.LANCZOS), at)
     if shot.colour:
         frame = (x - _FRAME, y - _FRAME, x + size[0] + _FRAME - 1, y + size[1] + _FRAME - 1)

@@ -1,6 +1,6 @@
 """A clip for others: film, subtitles, track, contact sheet; each file with its hash, and the verdict beside them."""
 
-import hashlib
+import contextlib
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -8,15 +8,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import av
 from patrolink_protocol import clip
 
 from patrolink import __version__
 from patrolink.clips import contact, movie, timeline
-from patrolink.clips.findings import TAMPERED, UNVERIFIABLE
+from patrolink.clips.findings import TAMPERED, UNVERIFIABLE, plain
 from patrolink.clips.keys import EvidenceKey
 from patrolink.clips.segment import Segment
 from patrolink.clips.story import Story
-from patrolink.clips.verify import Verdict
+from patrolink.clips.verify import Verdict, sha256
 from patrolink.decoding import rfc3339
 from patrolink.errors import UserError
 from patrolink.report import formats
@@ -88,7 +89,7 @@ def refuse(found: Verdict, anyway: bool) -> None:
     if stamp(found) and not anyway:
         first = next(it for it in found.findings if it.grade == found.verdict)
         raise UserError(
-            f"{found.name} is {found.verdict}: {first.where}: {first.words}; "
+            f"{found.name} is {found.verdict}: {plain(first.where)}: {plain(first.words)}; "
             "with --anyway it is exported all the same, and its sheet says so"
         )
     if not found.manifest.head:
@@ -113,25 +114,30 @@ def show(found: Verdict, evidence: EvidenceKey, told: Told) -> Export:
 
 
 def write(found: Verdict, evidence: EvidenceKey, folder: Path, told: Told) -> Export:
-    """Write all files but the evidence sheet into a folder. UserError: nothing is readable, or they are there already.
+    """Write what a clip holds into a folder: film or photos, track, contact sheet. UserError: nothing is readable.
 
     told  is called with parts done and all
     """
     out = _begin(found, evidence)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if there := sorted(folder.glob(f"{out.name}*")):
-            raise UserError(f"{there[0]}: is there already, and an export replaces none; name another folder")
-        if out.photo:
-            _photo(out, evidence, folder, told)
-        else:
-            _film(out, evidence, folder, told)
-        _shown(out)
-        _track(out, folder)
-        out.files.append(sheet(out, folder))
-    except OSError as e:
-        raise UserError(f"{e.filename or folder}: {e.strerror}; name a folder that can be written with --out") from None
+    if out.photo:
+        _photo(out, evidence, folder, told)
+    else:
+        _film(out, evidence, folder, told)
+    _shown(out)
+    _track(out, folder)
+    out.files.append(sheet(out, folder))
     return out
+
+
+@contextlib.contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Make a UserError of what keeps us from writing into a folder."""
+    try:
+        yield
+    except OSError as e:
+        raise UserError(f"{folder}: {e.strerror}; name a folder that can be written, with room, with --out") from None
+    except av.error.FFmpegError as e:
+        raise UserError(f"{folder}: no film can be made of it ({e}); see `patrolink clip verify`") from None
 
 
 def sheet(out: Export, folder: Path) -> Path:
@@ -140,21 +146,17 @@ def sheet(out: Export, folder: Path) -> Path:
     when = f"{first[:10]} {first[11:19]} UTC" if first else "time not known"
     below = f"{when}, {out.duration_ms / 1000:.1f} s, {out.frames} pictures. Verdict: {out.found.verdict}"
     path = folder / f"{out.name}-contact.png"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        out.shots.png(path, title(out.found), below, stamp(out.found))
-    except OSError as e:
-        raise UserError(f"{path}: {e.strerror}; name a folder that can be written with --out") from None
+    out.shots.png(path, title(out.found), below, stamp(out.found))
     return path
 
 
 def seal(out: Export, folder: Path, who: str, now_ms: int) -> None:
     """Write what was judged and made: the facts as JSON, and hashes as `sha256sum -c` takes them."""
     path = folder / f"{out.name}.json"
-    sums = {it.name: hashlib.sha256(it.read_bytes()).hexdigest() for it in out.files}
+    sums = {it.name: sha256(it) for it in out.files}
     told = {**facts(out), "exported_by": who, "exported_ms": now_ms, "patrolink": __version__, "sha256": sums}
     path.write_text(json.dumps({**told, "files": list(sums)}, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    sums[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    sums[path.name] = sha256(path)
     listed = folder / f"{out.name}.sha256"
     listed.write_text("".join(f"{digest}  {name}\n" for name, digest in sums.items()), encoding="utf-8")
     out.files += [path, listed]
@@ -244,10 +246,8 @@ def _photo(out: Export, evidence: EvidenceKey, folder: Path, told: Told) -> None
 
 def _film(out: Export, evidence: EvidenceKey, folder: Path, told: Told) -> None:
     path, subtitles = folder / f"{out.name}.mp4", folder / f"{out.name}.srt"
-    film = None
+    film = movie.Movie(path, out.copied, out.with_sound, _tags(out))
     for part, it in _each(out, evidence, told):
-        if film is None:
-            film = movie.Movie(path, it, out.copied, out.with_sound, _tags(out))
         if out.copied:
             film.copy(part.at_ms, it)
         for time_ms, picture in timeline.pictures(it):
@@ -255,8 +255,6 @@ def _film(out: Export, evidence: EvidenceKey, folder: Path, told: Told) -> None:
             if not out.copied:
                 film.encode(part.at_ms + time_ms, picture())
         film.hear(part.at_ms, it)
-    if film is None:
-        return
     begins_ms = film.start_ms or 0
     lines = out.story.lines(begins_ms, max(out.duration_ms, begins_ms + 1))
     film.close(lines)

@@ -25,6 +25,11 @@ class Finding:
         return {"grade": self.grade, "kind": self.kind, "where": self.where, "words": self.words}
 
 
+def plain(text: str) -> str:
+    """Return text in one line that says nothing to a terminal: names in a manifest may be of any characters."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def verdict_of(findings: Iterable[Finding]) -> str:
     """Return the worst that the findings say."""
     grades = {finding.grade for finding in findings}

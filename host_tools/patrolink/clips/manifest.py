@@ -78,6 +78,7 @@ class Manifest:
     faults   (number of the line, what is wrong with it)
     torn     whether the last line has no end: it was still being written
     chain    after all lines before the seal; None without a head
+    data     all of it, as it was read
     """
 
     head: Said = field(default_factory=dict)
@@ -89,6 +90,7 @@ class Manifest:
     faults: list[tuple[int, str]] = field(default_factory=list)
     torn: bool = False
     chain: bytes | None = None
+    data: bytes = b""
     version: int = VERSION
 
     @property
@@ -136,7 +138,7 @@ def load(path: Path) -> Manifest:
 
 def parse(data: bytes) -> Manifest:
     """Return what the lines say. It raises nothing: what is not as it should be is in `faults`."""
-    found = Manifest()
+    found = Manifest(data=data)
     if len(data) > MOST:
         found.faults.append((0, f"{len(data)} bytes are more than a manifest has"))
         return found

@@ -9,7 +9,7 @@ import av
 import numpy as np
 from PIL import Image
 
-from patrolink.clips import timeline
+from patrolink.clips import segment, timeline
 from patrolink.clips.segment import Segment
 from patrolink.hub import sound
 
@@ -47,29 +47,30 @@ class Movie:
     start_ms where in the clip the first picture is; None before there is one
     """
 
-    def __init__(self, path: Path, first: Segment, copied: bool, with_sound: bool, facts: dict[str, str]) -> None:
-        """Begin a film in the form of its first segment."""
+    def __init__(self, path: Path, copied: bool, with_sound: bool, facts: dict[str, str]) -> None:
+        """Begin a film; its pictures have the form of the first one."""
         self.copied = copied
         self.times: list[int] = []
         self.start_ms: int | None = None
-        self._size = first.header.width & ~1, first.header.height & ~1
         self._out: Any = av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"})
         self._out.metadata.update(facts)
-        self._video: Any = self._as_it_is(first) if copied else self._anew()
-        self._audio: Any = self._out.add_stream("aac", rate=_RATE, layout="mono") if with_sound else None
-        self._text: Any = self._out.add_stream("mov_text")
-        self._text.codec_context.subtitle_header = _STYLE
-        self._text.codec_context.time_base = self._text.time_base = _MS
+        self._with_sound = with_sound
+        self._video: Any = None
+        self._audio: Any = None
         self._resampler = av.AudioResampler(format="fltp", layout="mono", rate=_RATE)
         self._said = 0  # samples at 8 kHz so far
 
-    def _as_it_is(self, first: Segment) -> Any:
-        with timeline.container(first) as film:
-            return self._out.add_stream_from_template(film.streams.video[0])
+    def _streams(self, video: Any) -> None:
+        """Take in the stream of the pictures, and make the others."""
+        self._video = video
+        self._audio = self._out.add_stream("aac", rate=_RATE, layout="mono") if self._with_sound else None
+        self._text: Any = self._out.add_stream("mov_text")
+        self._text.codec_context.subtitle_header = _STYLE
+        self._text.codec_context.time_base = self._text.time_base = _MS
 
-    def _anew(self) -> Any:
+    def _anew(self, width: int, height: int) -> Any:
         stream = self._out.add_stream("libx264", rate=_NOMINAL, options={"crf": "18", "preset": "veryfast", "bf": "0"})
-        stream.width, stream.height = self._size
+        stream.width, stream.height = max(2, width & ~1), max(2, height & ~1)
         stream.pix_fmt = "yuv420p"
         stream.codec_context.time_base = _MS
         stream.codec_context.color_range, stream.codec_context.colorspace = _LIMITED, _BT601
@@ -85,35 +86,35 @@ class Movie:
 
     def copy(self, at_ms: int, it: Segment) -> None:
         """Add the pictures of a segment that begins at at_ms of the clip as they are."""
-        try:
-            with timeline.container(it) as film:
-                for packet in film.demux(film.streams.video[0]):
-                    if packet.pts is not None and packet.size:
-                        packet.duration = round((packet.duration or 0) * packet.time_base * 1000)
-                        packet.pts = packet.dts = self._place(at_ms + round(packet.pts * packet.time_base * 1000))
-                        packet.time_base = _MS
-                        packet.stream = self._video
-                        self._out.mux(packet)
-        except (av.error.FFmpegError, IndexError):
-            return
+        for packet, time_ms in timeline.packets(it):
+            if self._video is None:
+                self._streams(self._out.add_stream_from_template(packet.stream))
+            packet.duration = min(round((packet.duration or 0) * packet.time_base * 1000), segment.MOST_MS)
+            packet.pts = packet.dts = self._place(at_ms + time_ms)
+            packet.time_base = _MS
+            packet.stream = self._video
+            self._out.mux(packet)
 
     def encode(self, at_ms: int, picture: Image.Image) -> None:
         """Add a picture of at_ms of the clip anew."""
+        if self._video is None:
+            self._streams(self._anew(*picture.size))
         whole = av.VideoFrame.from_ndarray(np.asarray(picture), format="rgb24")
-        frame = whole.reformat(*self._size, format="yuv420p")
+        frame = whole.reformat(self._video.width, self._video.height, format="yuv420p")
         frame.pts, frame.time_base = self._place(at_ms), _MS
         self._out.mux(self._video.encode(frame))
 
     def hear(self, at_ms: int, it: Segment) -> None:
         """Add the sound of a segment that begins at at_ms of the clip."""
-        if self._audio is not None and self.start_ms is not None:
+        if self.start_ms is not None and self._audio is not None:
             for time_ms, samples in timeline.heard(it):
                 self._hear(at_ms + time_ms - self.start_ms, samples)
 
     def _hear(self, at_ms: int, samples: sound.Samples) -> None:
         behind = at_ms * sound.RATE // 1000 - self._said
         if behind > _APART:
-            self._say(np.zeros(behind, np.int16))
+            for at in range(0, behind, _PIECE):
+                self._say(np.zeros(min(_PIECE, behind - at), np.int16))
         elif behind < -_APART:
             samples = samples[min(-behind, len(samples)) :]
         self._say(samples)
@@ -129,6 +130,9 @@ class Movie:
 
     def close(self, lines: list[Line]) -> None:
         """Write the subtitles and what waits, and end the file."""
+        if self._video is None:
+            self._out.close()
+            return
         if self._audio is not None:
             for made in self._resampler.resample(None):
                 self._out.mux(self._audio.encode(made))

@@ -1,5 +1,6 @@
 """Segments as they are read at the site: deciphered, taken apart, no length in them believed (CLIP.md, "Segment")."""
 
+import hashlib
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -12,6 +13,8 @@ from patrolink.clips.keys import EvidenceKey
 from patrolink.errors import UserError
 
 MOST = 64 << 20  # bytes of a file: eight times what a device writes at most
+MOST_MS = 3_600_000  # of a segment: a minute is what a device is configured with at most
+MOST_RECORDS = 1 << 15  # of a segment: three times what a minute of pictures, sound and positions has
 _PICTURE, _SOUND = b"00dc", b"01wb"
 _UNKNOWN_I32, _UNKNOWN_U32, _UNKNOWN_U16 = -0x80000000, 0xFFFFFFFF, 0xFFFF
 _BODIES = {
@@ -46,7 +49,8 @@ class Segment:
     """What is in a segment. Times are in ms since its start.
 
     media   (time, bytes) in order; together they are the file that the codec says
-    clocks  (time, unix ms then, clip.BY_*); marks: (time, trigger, event id); gaps: (time, frames lost, clip.STALLED..)
+    clocks  (time, unix ms then, clip.BY_*) in the order of time; known: (time, unix ms) of those that somebody set
+    marks   (time, trigger, event id); gaps: (time, frames lost, clip.STALLED..)
     frames  what its end says; None without an end
     fault   why the reading stopped before the end of the file, "" when it did not
     """
@@ -55,6 +59,7 @@ class Segment:
     media: list[tuple[int, bytes]] = field(default_factory=list)
     fixes: list[Fix] = field(default_factory=list)
     clocks: list[tuple[int, int, int]] = field(default_factory=list)
+    known: list[tuple[int, int]] = field(default_factory=list)
     marks: list[tuple[int, int, int]] = field(default_factory=list)
     gaps: list[tuple[int, int, int]] = field(default_factory=list)
     frames: int | None = None
@@ -95,12 +100,18 @@ def _chunk(data: bytes, name: bytes) -> bytes:
     return data[8 : 8 + size] if size in (len(data) - 8, len(data) - 9) else b""
 
 
-def read(path: Path, evidence: EvidenceKey) -> Segment:
-    """Return a segment. UserError: it is none, cannot be read, or is for another evidence key."""
+def read(path: Path, evidence: EvidenceKey, sha256: str = "") -> Segment:
+    """Return a segment. UserError: it is none, cannot be read, or is for another evidence key.
+
+    sha256  in hexadecimal, what its bytes have to be now: a file may change after the verdict on it; "" for any
+    """
     try:
         if path.stat().st_size > MOST:
             raise UserError(f"{path}: {path.stat().st_size} bytes are more than a segment has; it is none")
-        return parse(path.read_bytes(), evidence)
+        data = path.read_bytes()
+        if sha256 and hashlib.sha256(data).hexdigest() != sha256:
+            raise UserError(f"{path}: its bytes are not those that were recorded; get the clip anew")
+        return parse(data, evidence)
     except OSError as e:
         raise UserError(f"{path}: {e.strerror}; name a segment that can be read") from None
     except clip.BadSegment as e:
@@ -113,12 +124,15 @@ def parse(data: bytes, evidence: EvidenceKey) -> Segment:
     decryptor = Cipher(algorithms.AES(evidence.segment_key(header)), modes.CTR(bytes(16))).decryptor()
     stream = decryptor.update(data[clip.HEADER :])
     found = Segment(header)
-    at = 0
+    at = n = 0
     while at < len(stream) and not found.fault:
         if found.frames is not None:
             found.fault = f"{len(stream) - at} bytes are behind its end"
-            break
-        at = _record(found, stream, at)
+        elif n == MOST_RECORDS:
+            found.fault = f"it has more records than a segment has ({MOST_RECORDS})"
+        else:
+            at = _record(found, stream, at)
+            n += 1
     if not found.fault and found.frames is None:
         found.fault = "it has no end"
     return found
@@ -135,8 +149,10 @@ def _record(found: Segment, stream: bytes, at: int) -> int:
         found.fault = f"no record begins at byte {clip.HEADER + at}"
     elif len(body) < size:
         found.fault = "its last record is cut off"
+    elif (time_ms := int.from_bytes(body[: clip.STAMP], "big")) > MOST_MS:
+        found.fault = f"the record at byte {clip.HEADER + at} is of {time_ms // 1000} s after its start"
     else:
-        found.end_ms = max(found.end_ms, int.from_bytes(body[: clip.STAMP], "big"))
+        found.end_ms = max(found.end_ms, time_ms)
         _take(found, kind, body)
     return at + clip.RECORD + size
 
@@ -147,13 +163,22 @@ def _take(found: Segment, kind: int, body: bytes) -> None:
     elif kind == clip.FIX:
         found.fixes.append(_fix(*struct.unpack(clip.FIX_BODY, body)))
     elif kind == clip.CLOCK:
-        found.clocks.append(struct.unpack(clip.CLOCK_BODY, body))
+        _take_clock(found, *struct.unpack(clip.CLOCK_BODY, body))
     elif kind == clip.MARK:
         found.marks.append(struct.unpack(clip.MARK_BODY, body))
     elif kind == clip.GAP:
         found.gaps.append(struct.unpack(clip.GAP_BODY, body))
     else:
         found.frames = struct.unpack(clip.END_BODY, body)[1]
+
+
+def _take_clock(found: Segment, time_ms: int, unix_ms: int, source: int) -> None:
+    if found.clocks and time_ms < found.clocks[-1][0]:
+        found.fault = "its clocks do not come in the order of time"
+        return
+    found.clocks.append((time_ms, unix_ms, source))
+    if source:
+        found.known.append((time_ms, unix_ms))
 
 
 def _fix(

@@ -1,7 +1,6 @@
 """The evidence sheet: one self-contained page to print, with all that proves a clip."""
 
 import base64
-import hashlib
 import html as markup
 import math
 from collections.abc import Iterable
@@ -15,8 +14,8 @@ from patrolink import __version__
 from patrolink.clips import contact, findings, manifest
 from patrolink.clips.export import Export, event_of, stamp, title
 from patrolink.clips.story import words
+from patrolink.clips.verify import sha256
 from patrolink.decoding import rfc3339
-from patrolink.errors import UserError
 from patrolink.report.track import local_metres
 
 _MEANING = {
@@ -37,9 +36,8 @@ _MOST_POINTS = 2000  # of a track on the map
 
 
 def write(out: Export, folder: Path, who: str, now_ms: int, evidence_id: str) -> None:
-    """Write the page of an export whose files are there into their folder. UserError when it cannot be written."""
+    """Write the page of an export whose files are there into their folder. Raises OSError."""
     path = folder / f"{out.name}-sheet.html"
-    data = next(out.found.folder.glob("*.plm")).read_bytes()
     page = resources.files("patrolink.clips").joinpath("sheet.html").read_text(encoding="utf-8")
     verdict = out.found.verdict
     filled = {
@@ -60,16 +58,13 @@ def write(out: Export, folder: Path, who: str, now_ms: int, evidence_id: str) ->
         "events": _events(out),
         "segments": _segments(out),
         "files": _files(out.files),
-        "manifest": markup.escape(data.decode("utf-8", "replace")),
+        "manifest": markup.escape(out.found.manifest.data.decode("utf-8", "replace")),
         "again": markup.escape(f"patrolink clip verify --signers signers.toml {out.found.folder.name}"),
     }
     # In one pass: what a device says cannot name a place of the page.
     parts = page.split("{{")
     text = parts[0] + "".join(filled[key] + rest for key, _, rest in (part.partition("}}") for part in parts[1:]))
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as e:
-        raise UserError(f"{path}: {e.strerror}; name a folder that can be written with --out") from None
+    path.write_text(text, encoding="utf-8")
     out.files.append(path)
 
 
@@ -202,8 +197,7 @@ def _segments(out: Export) -> str:
 def _files(files: list[Path]) -> str:
     rows = []
     for path in files:
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        rows.append(_cells((path.name, path.stat().st_size)) + f"<td><code>{digest}</code></td>")
+        rows.append(_cells((path.name, path.stat().st_size)) + f"<td><code>{sha256(path)}</code></td>")
     return _table(("File", "Bytes", "SHA-256"), rows, "hashes")
 
 
@@ -224,7 +218,7 @@ def _map(out: Export) -> str:
     every = -(-len(drawn) // _MOST_POINTS)
     line = " ".join(f"{x:.1f},{y:.1f}" for x, y in drawn[::every])
     marks = [_dot(drawn[0], "#1a7f37", "begin", False), _dot(drawn[-1], "#1f2328", "end", False)]
-    for when, trigger in out.events:
+    for when, trigger in out.events[: contact.MOST]:
         near = min(range(len(placed)), key=lambda i: abs(placed[i][0] - when))
         marks.append(
             _dot(drawn[near], contact.RED if trigger in contact.URGENT else contact.BLUE, contact.word(trigger))

@@ -1,6 +1,8 @@
 """What a clip's segments tell beside pictures and sound: when it was, and where the device was."""
 
+import bisect
 from dataclasses import dataclass, field
+from typing import Any
 
 from patrolink.clips import timeline
 from patrolink.clips.movie import Line
@@ -18,7 +20,7 @@ class Story:
     spans   (from, until, unix ms of its begin or None) of what was recorded
     fixes   (when, position)
     clocks  what the wall clock was set by: clip.BY_*
-    hidden  (from, until, why) of what was recorded and is not shown
+    hidden  (from, until, why) of what was recorded and is not shown; as spans, in the order of time
     stamp   what each subtitle begins with
     """
 
@@ -40,10 +42,9 @@ class Story:
 
     def unix_ms(self, at_ms: int) -> int | None:
         """Return the wall clock at a time of the clip; None when it is not known or nothing was recorded then."""
-        for begin, end, unix_ms in self.spans:
-            if begin <= at_ms < end and unix_ms is not None:
-                return unix_ms + at_ms - begin
-        return None
+        n = bisect.bisect_right(self.spans, at_ms, key=_begin)
+        begin, end, unix_ms = self.spans[n - 1] if n else (0, 0, None)
+        return unix_ms + at_ms - begin if unix_ms is not None and at_ms < end else None
 
     def rows(self) -> list[Row]:
         """Return the positions as rows of a decoded capture, for what writes those."""
@@ -65,25 +66,41 @@ class Story:
 
     def lines(self, start_ms: int, end_ms: int) -> list[Line]:
         """Return a subtitle for each second of a film that begins at start_ms of the clip: time and place."""
-        out = []
+        out: list[Line] = []
+        placed = sorted(self.fixes, key=_begin)
         for at_ms in range(start_ms, end_ms, _LINE_MS):
             until = min(at_ms + _LINE_MS, end_ms)
-            covered = any(begin < until and at_ms < end for begin, end, _ in self.spans)
-            text = f"{self._when(at_ms)}\n{self._where(at_ms)}" if covered else self._why(at_ms, until)
-            out.append(Line(at_ms - start_ms, until - start_ms, f"{self.stamp}\n{text}" if self.stamp else text))
+            n = bisect.bisect_left(self.spans, until, key=_begin)
+            if n and self.spans[n - 1][1] > at_ms:
+                text = f"{self._when(at_ms)}\n{_where(placed, at_ms)}"
+            else:
+                text = self._why(at_ms, until)
+            text = f"{self.stamp}\n{text}" if self.stamp else text
+            if out and out[-1].text == text:
+                out[-1] = Line(out[-1].start_ms, until - start_ms, text)
+            else:
+                out.append(Line(at_ms - start_ms, until - start_ms, text))
         return out
 
     def _why(self, at_ms: int, until_ms: int) -> str:
-        hidden = [why for begin, end, why in self.hidden if begin < until_ms and at_ms < end]
-        return f"not shown: {hidden[0]}" if hidden else "nothing was recorded here"
+        n = bisect.bisect_left(self.hidden, until_ms, key=_begin)
+        shut = n and self.hidden[n - 1][1] > at_ms
+        return f"not shown: {self.hidden[n - 1][2]}" if shut else "nothing was recorded here"
 
     def _when(self, at_ms: int) -> str:
         told = rfc3339(self.unix_ms(at_ms))
         return f"{told[:10]} {told[11:23]} UTC" if told else "time not known"
 
-    def _where(self, at_ms: int) -> str:
-        near = [fix for when, fix in self.fixes if at_ms - _FRESH_MS < when <= at_ms + _LINE_MS // 2]
-        return words(near[-1]) if near else "no position"
+
+def _begin(it: tuple[int, Any] | tuple[int, int, Any]) -> int:
+    return it[0]
+
+
+def _where(placed: list[tuple[int, Fix]], at_ms: int) -> str:
+    """Return the last position that is fresh then; `placed` in the order of time."""
+    n = bisect.bisect_right(placed, at_ms + _LINE_MS // 2, key=_begin)
+    fresh = n and placed[n - 1][0] > at_ms - _FRESH_MS
+    return words(placed[n - 1][1]) if fresh else "no position"
 
 
 def words(fix: Fix) -> str:

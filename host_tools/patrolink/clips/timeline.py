@@ -1,9 +1,9 @@
 """A clip as one film: where each of its segments lies, what is missing between them, and what they hold."""
 
+import bisect
 import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from patrolink.hub import sound
 
 _APART_MS = 2000  # clocks that differ by more from what was recorded were set in between
 _LONGEST_GAP_MS = 3600 * 1000
+_LONGEST_MS = 4 * 3600 * 1000  # of a clip: a device seals it after ten minutes, gaps come in between
 _MOST_PIXELS = 1 << 24  # of a picture
 Picture = Callable[[], Image.Image]
 
@@ -62,13 +63,15 @@ def parts(found: Verdict, evidence: EvidenceKey) -> list[Part]:
     for said in found.manifest.segments:
         path = found.folder / manifest.file_of(said)
         at_ms = out[-1].at_ms + _span(out[-1], said, _adjacent(out[-1].stem, path.stem, listed)) if out else 0
-        ms, fault, kind, header = said["ms"], closed.get(path.name, ""), b"", None
+        ms, fault, kind, header = min(said["ms"], segment.MOST_MS), closed.get(path.name, ""), b"", None
+        if at_ms + segment.MOST_MS > _LONGEST_MS:
+            at_ms, ms, fault = _LONGEST_MS, 0, fault or "it is hours after the clip's begin: no clip is that long"
         if not fault:
             try:
-                it = segment.read(path, evidence)
+                it = segment.read(path, evidence, said["sha256"])
                 ms, kind, header = max(ms, it.end_ms), _kind(it), it.header
             except UserError as e:
-                fault = str(e)
+                fault = str(e).removeprefix(f"{path}: ")
         out.append(Part(path, at_ms, ms, said["start_ms"], said, fault, kind, header))
     return out
 
@@ -104,7 +107,7 @@ def opened(parts: list[Part], evidence: EvidenceKey) -> Iterator[tuple[Part, seg
     """Give each part that can be shown with what is in it. One is held at a time."""
     for part in parts:
         if not part.fault:
-            yield part, segment.read(part.path, evidence)
+            yield part, segment.read(part.path, evidence, part.said["sha256"])
 
 
 def pictures(it: segment.Segment) -> Iterator[tuple[int, Picture]]:
@@ -117,7 +120,7 @@ def pictures(it: segment.Segment) -> Iterator[tuple[int, Picture]]:
             picture = Image.open(io.BytesIO(data), formats=("JPEG",))
             if picture.width * picture.height <= _MOST_PIXELS:
                 yield time_ms, picture.convert("RGB").copy
-        except (OSError, SyntaxError, ValueError):
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
             continue
 
 
@@ -126,13 +129,34 @@ def container(it: segment.Segment) -> Any:
     return av.open(io.BytesIO(it.file()), format="mp4")
 
 
+def time_ms(of: Any) -> int | None:
+    """Return when in its segment a packet or frame is, in ms; None when it tells no time that a segment has."""
+    if of.pts is None or not of.time_base:
+        return None
+    ms = round(of.pts * of.time_base * 1000)
+    return ms if 0 <= ms <= segment.MOST_MS else None
+
+
+def packets(it: segment.Segment) -> Iterator[tuple[Any, int]]:
+    """Give (H.264 packet, ms since the segment's start) as far as they can be read."""
+    try:
+        with container(it) as film:
+            for packet in film.demux(film.streams.video[0]):
+                when = time_ms(packet)
+                if when is not None and packet.size:
+                    yield packet, when
+    except (av.error.FFmpegError, IndexError):
+        return
+
+
 def _decoded(it: segment.Segment) -> Iterator[tuple[int, Picture]]:
     try:
         with container(it) as film:
+            film.streams.video[0].codec_context.options = {"max_pixels": str(_MOST_PIXELS)}
             for frame in film.decode(video=0):
-                timed = frame.pts is not None and frame.time_base is not None
-                if timed and frame.width * frame.height <= _MOST_PIXELS:
-                    yield round(frame.pts * frame.time_base * 1000), frame.to_image
+                when = time_ms(frame)
+                if when is not None:
+                    yield when, frame.to_image
     except (av.error.FFmpegError, IndexError):
         return
 
@@ -150,15 +174,17 @@ def heard(it: segment.Segment) -> Iterator[tuple[int, sound.Samples]]:
             with container(it) as film:
                 for frame in film.decode(audio=0) if film.streams.audio else ():
                     for piece in resampler.resample(frame):
-                        time_ms = round((piece.pts or 0) * (piece.time_base or Fraction(1, sound.RATE)) * 1000)
-                        yield time_ms, np.asarray(piece.to_ndarray()[0], np.int16)
+                        when = time_ms(piece)
+                        if when is not None:
+                            yield when, np.asarray(piece.to_ndarray()[0], np.int16)
         except (av.error.FFmpegError, IndexError):
             return
 
 
 def unix_ms(part: Part, it: segment.Segment, time_ms: int) -> int | None:
     """Return the wall clock at a time of a segment, None when the device did not know it."""
-    known = [(at, then) for at, then, source in it.clocks if source and at <= time_ms]
-    if known:
-        return known[-1][1] + time_ms - known[-1][0]
+    n = bisect.bisect_right(it.known, (time_ms, 1 << 64))
+    if n:
+        at, then = it.known[n - 1]
+        return then + time_ms - at
     return part.unix_ms + time_ms if part.unix_ms else None

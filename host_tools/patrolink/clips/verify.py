@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from patrolink.clips import inside, manifest
-from patrolink.clips.findings import GAP, NOTE, TAMPERED, UNVERIFIABLE, VALID, Finding, verdict_of
+from patrolink.clips.findings import GAP, NOTE, TAMPERED, UNVERIFIABLE, VALID, Finding, plain, verdict_of
 from patrolink.clips.keys import EvidenceKey
 from patrolink.errors import UserError
 
@@ -49,7 +49,7 @@ class Verdict:
     @property
     def name(self) -> str:
         """What people call it."""
-        return f"{self.folder.resolve().parent.name} clip {self.number}"
+        return plain(f"{self.folder.resolve().parent.name} clip {self.number}")
 
     def facts(self) -> dict[str, Any]:
         """Return it as JSON takes it."""

@@ -1,0 +1,161 @@
+"""A device that lies under its own signature, and a folder that was tampered with: told, bounded, and no harm done."""
+
+import random
+import shutil
+
+import av
+import pytest
+from patrolink.cli import main
+from patrolink.clips import contact, export
+from patrolink_protocol import clip
+from PIL import Image
+
+from tests.faults.clip_liar import EPOCH_MS, Liar, chunk, end, fix, jpeg, record
+
+FAR_MS = 0xFFFFFFFF
+ONE = chunk(0, jpeg()) + end(1)
+
+
+def run(liar, folder, what, *more):
+    """Run a command in this process; return its exit code. An export goes to a folder beside the clips."""
+    place = ["--evidence-key", str(liar.pem), *(["--out", str(liar.clips.parent / what)] if what != "verify" else [])]
+    return main(["clip", what, str(folder), *place, *more])
+
+
+def film(liar):
+    (path,) = (liar.clips.parent / "export").glob("*.mp4")
+    return path
+
+
+def test_a_picture_that_claims_to_be_huge_is_left_out(tmp_path, capsys):
+    liar = Liar(tmp_path / "clips")
+    folder = liar.write([chunk(0, jpeg(claimed=(65_000, 65_000))) + chunk(100, jpeg()) + end(2)], frames=2)
+    assert run(liar, folder, "export") == 0
+    assert "pictures: 1 in" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("size", [(0, 0), (65_535, 65_535), (1, 1)])
+def test_a_header_decides_no_size(tmp_path, size):
+    liar = Liar(tmp_path / "clips", size=size)
+    assert run(liar, liar.write([ONE]), "export") == 0
+    with av.open(str(film(liar))) as it:
+        assert (it.streams.video[0].width, it.streams.video[0].height) == (64, 48)
+
+
+@pytest.mark.parametrize("lie", ["manifest", "end", "sound", "gap"])
+def test_a_clip_without_end_is_none(tmp_path, lie, capsys):
+    """49 days are claimed: no film of silence and subtitles comes of it, and no memory is asked for them."""
+    liar = Liar(tmp_path / "clips", flags=clip.SOUND)
+    sound = chunk(0, bytes(480), b"01wb")
+    streams, said = {
+        "manifest": ([ONE] * 3, {"ms": FAR_MS}),
+        "end": ([chunk(0, jpeg()) + end(1, FAR_MS)] * 3, {}),
+        "sound": ([chunk(0, jpeg()) + sound + chunk(FAR_MS - 1, jpeg()) + chunk(FAR_MS - 1, bytes(480), b"01wb")], {}),
+        "gap": ([ONE] * 30, {"ms": 3_000_000}),
+    }[lie]
+    assert run(liar, liar.write(streams, **said), "export") == 0
+    assert film(liar).stat().st_size < 10 << 20
+    lines = film(liar).with_suffix(".srt").read_text().count(" --> ")
+    assert lines <= 4 * 3600 + 2, lines
+
+
+def test_no_more_records_than_a_segment_has(tmp_path, capsys):
+    liar = Liar(tmp_path / "clips")
+    folder = liar.write([chunk(0, jpeg()) + b"".join(fix(i, 46, 14) for i in range(70_000)) + end(1)])
+    assert run(liar, folder, "verify") == 0
+    assert "more records than a segment has" in capsys.readouterr().err
+
+
+def test_a_contact_sheet_has_few_pictures_whatever_the_events(tmp_path):
+    marks = [
+        {"mark": "sos", "event": i, "time_ms": EPOCH_MS, "seg": "000001-000001", "at_ms": i * 10} for i in range(200)
+    ]
+    taken = contact.Contact(2000, [(it["at_ms"], "sos") for it in marks])
+    for n in range(200):
+        taken.take(n * 10, None, Image.new("RGB", (64, 48)).copy)
+    assert contact.MOST <= len(taken.shots) <= 2 * contact.MOST
+    liar = Liar(tmp_path / "clips")
+    folder = liar.write([b"".join(chunk(i * 10, jpeg()) for i in range(200)) + end(200)], marks, frames=200)
+    assert run(liar, folder, "export") == 0
+
+
+def test_names_do_not_speak_to_the_terminal(tmp_path, capsys):
+    name = "x\x1b[2J\x07\u202e\nlinux-1 clip 9: valid"
+    liar = Liar(tmp_path / "clips", name)
+    folder = liar.write([ONE])
+    (liar.clips / "signers.toml").write_text("[signers]\n")  # the finding names the device
+    for what in ("verify", "show", "export"):
+        run(liar, folder, what, *(["--anyway"] if what != "verify" else []))
+    assert main(["clip", "list", str(liar.clips)]) == 0
+    told = "".join(capsys.readouterr())
+    assert "\x1b" not in told and "\x07" not in told and "\u202e" not in told
+    assert not any(line.startswith("linux-1") for line in told.splitlines())
+    assert "x\\x1b[2J\\x07\\u202e\\nlinux-1" in told
+
+
+def test_the_sheet_prints_the_manifest_that_was_verified(tmp_path):
+    """A link or a folder of a manifest's name is not one."""
+    liar = Liar(tmp_path / "clips")
+    folder = liar.write([ONE])
+    (tmp_path / "other").write_text('{"clip":1,"a":"forged"}\n')
+    (folder / "000000.plm").symlink_to(tmp_path / "other")
+    (folder / "0.plm").mkdir()
+    assert run(liar, folder, "export") == 0
+    (sheet,) = (tmp_path / "export").glob("*.html")
+    assert "forged" not in sheet.read_text() and liar.evidence.id.hex() in sheet.read_text()
+
+
+def test_what_is_shown_is_what_was_verified(tmp_path, monkeypatch, capsys):
+    """Bytes that change after the verdict are not shown under it."""
+    liar = Liar(tmp_path / "clips")
+    folder = liar.write([ONE, ONE])
+    begun = export.refuse
+
+    def change(found, anyway):
+        begun(found, anyway)
+        other = liar.segment(chunk(0, jpeg(32, 32)) + end(1), 2, EPOCH_MS + 2000)
+        (folder / "000001-000002.pls").write_bytes(other)
+
+    monkeypatch.setattr(export, "refuse", change)
+    assert run(liar, folder, "export") in (0, 2)
+    page = "".join(path.read_text() for path in (tmp_path / "export").glob("*.json"))
+    assert not page or "not those that were recorded" in page, capsys.readouterr()
+
+
+def test_any_records_are_shown_or_refused_in_words(tmp_path, capsys):
+    """Random streams under right hashes and seals."""
+    seed = 20_261_127
+    rng = random.Random(seed)
+    for n in range(40):
+        records = []
+        for _ in range(rng.randrange(1, 12)):
+            kind, time_ms = rng.randrange(7), rng.choice((0, 500, 2000, 70_000, FAR_MS))
+            picture, sound = chunk(0, jpeg())[8:], chunk(0, bytes(480), b"01wb")[8:]
+            rest = rng.choice((b"", rng.randbytes(35), picture, sound, rng.randbytes(9)))
+            records.append(record(kind, time_ms, rest))
+        at = rng.randrange(12)
+        stream = b"".join([*records[:at], chunk(100, jpeg()), *records[at:]])
+        codec = rng.choice((clip.MJPEG_AVI, clip.H264_MP4, clip.JPEG))
+        work = tmp_path / str(n)
+        liar = Liar(work / "clips", codec=codec, flags=rng.randrange(4))
+        code = run(liar, liar.write([stream, ONE] if rng.randrange(2) else [stream]), "export")
+        told = capsys.readouterr()
+        assert code in (0, 2) and "Traceback" not in told.err, (seed, n, told)
+        assert bool(list((work / "export").glob("*.sha256"))) == (code == 0), (seed, n, told)
+        assert code == 0 or not (work / "export").exists() or not list((work / "export").iterdir()), (seed, n)
+        shutil.rmtree(work)
+
+
+def test_forged_findings_reach_no_markup(tmp_path):
+    """What a manifest says stands in the sheet as text, wherever it stands."""
+    evil = '"><img src=x onerror=alert(1)>&{{stamp}}'
+    liar = Liar(tmp_path / "clips", evil.replace("/", "_"))
+    lines = [
+        {"access": "thinned", "who": evil, "time_ms": EPOCH_MS, "clip": evil, "segs": [evil]},
+        {"access": "snapshot", "who": "<b>\u202e", "time_ms": EPOCH_MS, "text": evil},
+    ]
+    folder = liar.write([ONE], lines)
+    assert run(liar, folder, "export", "--by", evil) == 0
+    (sheet,) = (tmp_path / "export").glob("*.html")
+    page = sheet.read_text()
+    assert "<img src=x" not in page and "<b>" not in page.replace("<b>Verdict", "").replace("<b></b>", "")
