@@ -20,6 +20,7 @@ from patrolink.packing import Moment, Packer
 from patrolink_protocol import track
 
 from tests import hubs
+from tests.waiting import PATIENCE_S
 
 TOKEN = "a token of 256 bits would be longer"  # noqa: S105
 OTHER = "another one"
@@ -91,7 +92,7 @@ class Place:
 
     def ask(self, method: str, path: str, body=None, **headers: str):
         """One HTTP request; return status, headers, body."""
-        link = http.client.HTTPConnection(self.host, timeout=10)
+        link = http.client.HTTPConnection(self.host, timeout=PATIENCE_S)
         try:
             data = None if body is None else json.dumps(body)
             link.request(method, path, data, {"Origin": self.url, "Content-Type": "application/json", **headers})
@@ -248,7 +249,7 @@ def chromium(folder: Path):
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     it = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    it.set_script_timeout(20)
+    it.set_script_timeout(PATIENCE_S)
     try:
         yield it
     finally:
@@ -300,7 +301,7 @@ class Page:
 
         return ActionChains(self.browser, duration=0)
 
-    def wait(self, until, seconds: float = 10) -> None:
+    def wait(self, until, seconds: float = PATIENCE_S) -> None:
         """Wait until something is so; else show how it is."""
         deadline = time.monotonic() + seconds
         while not until():

@@ -22,6 +22,8 @@ from patrolink.hub.crypto import aes
 from patrolink_protocol import codec, decode, frame, srtp
 from patrolink_protocol.receiver import Receiver
 
+from tests.waiting import PATIENCE_S, until
+
 SITE = """name = "test.example"
 keys = "keys.toml"
 broker = "{url}"
@@ -79,7 +81,7 @@ class HubProcess:
     def stop(self) -> dict:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-        out, _ = self.process.communicate(timeout=20)
+        out, _ = self.process.communicate(timeout=PATIENCE_S)
         self.log.close()
         assert self.process.returncode == 0, (self.folder / "hub.log").read_text()
         self.counts = json.loads(out.splitlines()[-1])
@@ -162,10 +164,7 @@ class Client:
         self._mqtt.on_message = lambda c, u, m: self._mail.append(m.payload)
         self._mqtt.connect("127.0.0.1", broker_port)
         self._mqtt.loop_start()
-        deadline = time.monotonic() + 10
-        while not self._ready:
-            assert time.monotonic() < deadline, "no subscription"
-            time.sleep(0.005)
+        until(lambda: self._ready, "no subscription")
 
     def sockets(self) -> None:
         """Have new sockets: what a network does that maps anew."""
@@ -300,13 +299,13 @@ class Client:
         self.refused.append("voice")
 
 
-def run(clients, until, seconds: float = 8) -> None:
+def run(clients, condition, seconds: float = PATIENCE_S) -> None:
     """Pump the clients until the condition holds."""
     deadline = time.monotonic() + seconds
     while True:
         for it in clients:
             it.pump()
-        if until():
+        if condition():
             return
         assert time.monotonic() < deadline, [
             (it.name, it.refused, {n: seat.events for n, seat in it.seats.items()}) for it in clients
@@ -317,7 +316,7 @@ def run(clients, until, seconds: float = 8) -> None:
 def settle(clients, seconds: float = 0.3) -> None:
     """Pump the clients for a while."""
     end = time.monotonic() + seconds
-    run(clients, lambda: time.monotonic() >= end, seconds + 1)
+    run(clients, lambda: time.monotonic() >= end)
 
 
 def join(clients, groups) -> None:

@@ -17,6 +17,7 @@ from patrolink.keys import DeviceKey
 from patrolink.transport.mqtt import MqttTransport
 
 from tests.faults.proxy import Proxy
+from tests.waiting import PATIENCE_S
 
 WALK = home.root() / "tests" / "golden" / "tracks" / "walk-1hz.csv"
 
@@ -83,7 +84,7 @@ class Rig:
         """True when the device has read all that the receiver had to say."""
         return self.receiver.done and self.receiver.drained()
 
-    def listen(self, condition, seconds: float = 40) -> None:
+    def listen(self, condition, seconds: float = PATIENCE_S) -> None:
         """Take in frames until the condition holds."""
         deadline = time.monotonic() + seconds
         for record in self.transport.records():
@@ -95,7 +96,7 @@ class Rig:
 
     def finish(self) -> dict:
         """Play to the end, power off, and wait for the last frame."""
-        self.listen(self.spoken, 90)
+        self.listen(self.spoken, 1.5 * PATIENCE_S)
         told = self.device.power_off()
         self.listen(lambda: self.decoder.stats.frames - self.decoder.stats.duplicates >= told["published"])
         return told

@@ -16,6 +16,7 @@ from patrolink.keys import DeviceKey
 
 from tests.faults.proxy import BLACKHOLE, CORRUPT, DRIP, PASS, THROTTLE
 from tests.rig import Rig, walk
+from tests.waiting import until
 
 HEAP_LIMIT = 128 * 1024  # of 192 KiB, on a 64-bit machine, the agent's own bytecode in it
 MODEM_HEAP_LIMIT = 160 * 1024
@@ -71,11 +72,7 @@ def test_a_network_that_stays_away_is_outlived_in_bounded_memory(rig):
     it.proxy.mode = BLACKHOLE
     it.proxy.cut()
     it.receiver.start()
-    deadline = time.monotonic() + 60
-    while not (it.receiver.done and it.receiver.drained()):
-        it.device.check()
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    until(lambda: it.device.check() or it.spoken(), it.device.said)
     it.proxy.cut()
     it.proxy.mode = PASS
     told = it.device.power_off(60)
@@ -205,11 +202,7 @@ def test_tls_with_a_client_certificate_over_a_line_that_damages(rig_tls, board, 
 )
 def test_a_broker_that_may_not_be_trusted_or_does_not_trust(rig_tls, tmp_path, board, wrong, words):
     it = rig_tls(board, "", wrong)
-    deadline = time.monotonic() + 20
-    while not re.search(words, it.device.log.read_text()):
-        it.device.check()
-        assert time.monotonic() < deadline, it.device.log.read_text()
-        time.sleep(0.1)
+    until(lambda: it.device.check() or re.search(words, it.device.said()), it.device.said)
     told = it.device.power_off()
     assert told["published"] == 0 and told["left"] > 0
     log = it.device.log.read_text()

@@ -17,6 +17,7 @@ from compat.stream import Network
 from memory import MemoryFiles
 
 from tests.faults.proxy import BLACKHOLE, PASS, REFUSE, Proxy
+from tests.waiting import PATIENCE_S
 
 IO_TIMEOUT_MS = 400
 
@@ -56,7 +57,7 @@ class Bench:
     def _idle(self) -> None:
         self.idles += 1
 
-    def until(self, condition, seconds: float = 10, step: bool = True) -> None:
+    def until(self, condition, seconds: float = PATIENCE_S, step: bool = True) -> None:
         deadline = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < deadline, self.log
@@ -110,12 +111,10 @@ def test_absent_broker_is_retried_with_growing_waits(bench):
 def test_port_that_nobody_listens_on(bench):
     dead = socket.socket()
     dead.bind(("127.0.0.1", 0))  # and no listen: held, so that nobody else's is there
-    link = bench.make_link(dead.getsockname()[1])
-    deadline = time.monotonic() + 5
-    while len(bench.log) < 3 and time.monotonic() < deadline:
-        link.step()
+    bench.link = bench.make_link(dead.getsockname()[1])
+    bench.until(lambda: len(bench.log) >= 3)
     dead.close()
-    assert link.level == SESSION and len(bench.log) >= 3
+    assert bench.link.level == SESSION
 
 
 def test_reset_session_comes_back_and_loses_nothing(bench):
@@ -134,9 +133,9 @@ def test_black_hole_is_left_in_time_and_the_receiver_is_served(bench):
     bench.outbox.put(b"into the dark")
     start, idles = time.monotonic(), bench.idles
     bench.link.step()
-    assert time.monotonic() - start < IO_TIMEOUT_MS / 1000 + 0.5
+    assert IO_TIMEOUT_MS / 1000 <= time.monotonic() - start < 20 * IO_TIMEOUT_MS / 1000
     assert bench.link.level == SESSION and len(bench.outbox) == 1
-    assert bench.idles - idles >= IO_TIMEOUT_MS // 20 // 3
+    assert bench.idles - idles >= IO_TIMEOUT_MS // 100  # each 20 ms, where nobody else has the machine
     bench.proxy.mode = PASS
     bench.until(lambda: b"into the dark" in bench.heard)
 
@@ -145,16 +144,16 @@ def test_silent_black_hole_is_found_by_ping(bench):
     bench.link = bench.make_link(bench.proxy.port, keepalive_s=1)
     bench.send(b"up")
     bench.proxy.mode = BLACKHOLE
-    bench.until(lambda: bench.link.level == SESSION, seconds=3)
+    bench.until(lambda: bench.link.level == SESSION, seconds=20)
     bench.proxy.mode = PASS
     bench.send(b"again")
     bench.until(lambda: b"again" in bench.heard)
 
 
 def test_keepalive_holds_an_idle_session(bench):
-    bench.link = bench.make_link(bench.proxy.port, keepalive_s=1)
+    bench.link = bench.make_link(bench.proxy.port, keepalive_s=2)  # the broker waits half of it more
     bench.send(b"up")
-    idle_until = time.monotonic() + 3
+    idle_until = time.monotonic() + 5
     bench.until(lambda: time.monotonic() > idle_until)
     assert bench.link.level == UP and bench.session.connects == 1
 
@@ -179,12 +178,10 @@ def test_something_that_is_no_broker(bench, answer):
             peer.close()
 
     threading.Thread(target=serve, daemon=True).start()
-    link = bench.make_link(server.getsockname()[1])
-    deadline = time.monotonic() + 5
-    while len(bench.log) < 2 and time.monotonic() < deadline:
-        link.step()
+    bench.link = bench.make_link(server.getsockname()[1])
+    bench.until(lambda: len(bench.log) >= 2)
     server.close()
-    assert link.level == SESSION and len(bench.log) >= 2
+    assert bench.link.level == SESSION
 
 
 @pytest.mark.parametrize("code, words", [(5, "not authorised"), (4, "wrong user or password"), (77, "code 77")])
@@ -199,12 +196,10 @@ def test_a_broker_that_refuses_is_told_in_words(bench, code, words):
             peer.close()
 
     threading.Thread(target=serve, daemon=True).start()
-    link = bench.make_link(server.getsockname()[1], user="patrol", password="s3cret-word")
-    deadline = time.monotonic() + 5
-    while len(bench.log) < 2 and time.monotonic() < deadline:
-        link.step()
+    bench.link = bench.make_link(server.getsockname()[1], user="patrol", password="s3cret-word")
+    bench.until(lambda: len(bench.log) >= 2)
     server.close()
-    assert bench.log and all(words in line for line in bench.log) and link.rung == RETRY, bench.log
+    assert all(words in line for line in bench.log) and bench.link.rung == RETRY, bench.log
     assert not any("s3cret-word" in line for line in bench.log)
 
 
@@ -228,11 +223,8 @@ def test_hostile_length_is_refused_before_it_is_read(bench):
         peer.close()
 
     threading.Thread(target=serve, daemon=True).start()
-    link = bench.make_link(server.getsockname()[1])
-    deadline = time.monotonic() + 5
-    while not bench.log or link.level == UP:
-        link.step()
-        assert time.monotonic() < deadline
+    bench.link = bench.make_link(server.getsockname()[1])
+    bench.until(lambda: bench.log and bench.link.level != UP)
     server.close()
     assert any("EMSGSIZE" in line or "90" in line for line in bench.log)
 

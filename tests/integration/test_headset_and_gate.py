@@ -1,5 +1,6 @@
 """The emulated headset and the air between devices and a hub, in real time."""
 
+import contextlib
 import os
 import socket
 import statistics
@@ -13,6 +14,7 @@ from patrolink.emulator.tcp_gate import TcpGate
 from patrolink.emulator.udp_gate import HOST, UdpGate
 
 from tests.hubs import free_ports
+from tests.waiting import PATIENCE_S, until
 
 EVEN = Profile(40, 0, 0.0, 10_000, 10_000)
 
@@ -30,14 +32,14 @@ class Echo:
     def listen(port: int) -> socket.socket:
         it = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         it.bind(("127.0.0.1", port))
-        it.settimeout(2)
+        it.settimeout(PATIENCE_S)
         return it
 
     @staticmethod
     def dial(port: int) -> socket.socket:
         it = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         it.connect((HOST, port))
-        it.settimeout(2)
+        it.settimeout(PATIENCE_S)
         return it
 
     def close(self) -> None:
@@ -107,30 +109,30 @@ def test_delay_is_the_places_and_an_idle_radio_costs_its_promotion(echo):
     it = echo(PROFILES["city"])
     it.device[0].send(report(7))
     it.hub[0].recv(100)
-    times, lost = [], 0
-    for _ in range(40):
+    times = []
+    it.hub[0].settimeout(0.5)
+    for ssrc in range(100, 140):
         start = time.monotonic()
-        it.device[0].send(report(7))
-        it.hub[0].settimeout(0.3)
-        try:
-            it.hub[0].recv(100)
+        it.device[0].send(report(ssrc))
+        with contextlib.suppress(TimeoutError):
+            while it.hub[0].recv(100) != report(ssrc):
+                pass  # one that was late
             times.append((time.monotonic() - start) * 1000)
-        except TimeoutError:
-            lost += 1
-    assert min(times) > 49 and statistics.median(times) > 60 and lost < 20, (times, lost)
+    assert min(times) > 49 and statistics.median(times) > 60 and len(times) > 20, times
     with it.gate.held():
         network = it.gate.radios[0].network
         network.promotion_ms = 260
         network.profile = EVEN
         network.sleep()
     times = []
-    for _ in range(2):
+    it.hub[0].settimeout(PATIENCE_S)
+    for ssrc in range(200, 205):
         start = time.monotonic()
-        it.device[0].send(report(7))
-        it.hub[0].settimeout(2)
-        it.hub[0].recv(100)
+        it.device[0].send(report(ssrc))
+        while it.hub[0].recv(100) != report(ssrc):
+            pass
         times.append((time.monotonic() - start) * 1000)
-    assert times[0] > 278 > times[1] > 18, times
+    assert times[0] > 278 > min(times[1:]) > 18, times
 
 
 def test_tcp_and_datagrams_of_a_device_stand_in_one_queue(echo):
@@ -144,22 +146,25 @@ def test_tcp_and_datagrams_of_a_device_stand_in_one_queue(echo):
         it.hub[0].recv(100)
         with socket.create_connection((HOST, gate.port)) as device, hub.accept()[0] as far:
             sent = bytes(range(200)) * 150
-            start = time.monotonic()
-            device.sendall(sent)
-            time.sleep(0.05)
-            it.device[0].send(report(7))
-            it.hub[0].recv(100)
-            behind = (time.monotonic() - start) * 1000
-            assert 600 < behind < 800, behind  # 30 kB at 400 kbit/s, and half of 40 ms
-            far.settimeout(2)
-            assert far.recv(len(sent), socket.MSG_WAITALL) == sent
+            far.settimeout(PATIENCE_S)
+            behind = []
+            while not behind or (min(behind) > 800 and len(behind) < 5):  # what others take of the machine comes on top
+                start = time.monotonic()
+                device.sendall(sent)
+                time.sleep(0.05)
+                it.device[0].send(report(7))
+                it.hub[0].recv(100)
+                behind.append((time.monotonic() - start) * 1000)
+                assert far.recv(len(sent), socket.MSG_WAITALL) == sent
+            assert 600 < min(behind) < 800, behind  # 30 kB at 400 kbit/s, and half of 40 ms
             far.sendall(b"answer")
             assert device.recv(100) == b"answer"
-            device.sendall(sent)
+            device.sendall(4 * sent)
             time.sleep(0.1)
             gate.cut()
-            assert len(far.recv(len(sent), socket.MSG_WAITALL)) < len(sent) / 2
-            assert device.recv(1) == b""
+            assert len(far.recv(4 * len(sent), socket.MSG_WAITALL)) < 2 * len(sent)
+            with contextlib.suppress(ConnectionResetError):  # the gate had not read all of it
+                assert device.recv(1) == b""
         gate.close()
 
 
@@ -179,7 +184,7 @@ def test_a_headset_speaks_in_real_time_while_it_is_open_and_stamps_what_it_hears
         before = time.monotonic()
         fd = os.open(headset.speaker, os.O_RDWR | os.O_NOCTTY)
         os.write(fd, b"\1\2" * 80)
-        time.sleep(0.2)
+        until(lambda: sum(len(data) for _, data in headset.heard) >= 160)
         os.close(fd)
         assert b"".join(data for _, data in headset.heard) == b"\1\2" * 80
         assert headset.heard[0][0] >= before
