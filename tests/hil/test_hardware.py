@@ -17,6 +17,7 @@ from tests.hil import hardware
 from tests.hil.hardware import SwitchSpec
 from tests.hil.lock import Lock
 from tests.hil.switch import Switch
+from tests.waiting import PATIENCE_S
 
 HIL = home.root() / "tests" / "hil"
 REAL = """
@@ -65,7 +66,7 @@ def lab(tmp_path):
         yield folder
     finally:
         process.stdin.close()
-        process.wait(20)
+        process.wait(PATIENCE_S)
         process.stdout.close()
 
 
@@ -82,11 +83,11 @@ def board_said(log: Path) -> bytes:
     return b"".join(ast.literal_eval(piece) for piece in pieces)
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(480)
 def test_a_board_behind_ports_passes_the_tests_of_the_emulated_ones(lab, tmp_path):
     path = written(tmp_path, real(lab))
     tests = [f"{HIL}/test_patrol.py", f"{HIL}/test_console.py", "-rA"]
-    done = pytest_run(tmp_path, "--hardware", str(path), *tests, timeout_s=230)
+    done = pytest_run(tmp_path, "--hardware", str(path), *tests, timeout_s=460)
     assert done.returncode == 0, done.stdout + done.stderr
     for name in (
         "test_patrol.py::test_a_patrol_with_an_sos_and_a_power_cut",

@@ -8,6 +8,7 @@ import pytest
 from selenium.webdriver.common.by import By
 
 from tests import couriers, desks
+from tests.waiting import PATIENCE_S
 
 SHOT = Path(__file__).parents[2] / "build" / "hub" / "clips.png"
 START, STOP, SNAPSHOT, PRESERVE = 1, 2, 3, 14
@@ -33,7 +34,7 @@ class Page:
             "return [...document.querySelectorAll('#clips .thumb img')].map(i => i.naturalWidth)"
         )
 
-    def wait(self, until, seconds: float = 15) -> None:
+    def wait(self, until, seconds: float = PATIENCE_S) -> None:
         end = time.monotonic() + seconds
         while not until():
             assert time.monotonic() < end, self.browser.execute_script("return document.body.innerText")

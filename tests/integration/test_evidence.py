@@ -20,6 +20,7 @@ from patrolink.emulator.gps import GpsReceiver
 from patrolink.errors import DeviceError
 
 from tests.rig import walk
+from tests.waiting import PATIENCE_S
 
 filmed = pytest.mark.skipif(not incident.FILM.exists(), reason="no film for the camera; make media")
 
@@ -60,7 +61,7 @@ class Recording:
         device = self.device = boot(self.board, self.folder / "work", self.config)
         self.until(lambda: "clips: recording" in device.said(), "it does not record")
 
-    def until(self, condition, what: str, seconds: float = 20) -> None:
+    def until(self, condition, what: str, seconds: float = PATIENCE_S) -> None:
         deadline = time.monotonic() + seconds
         while not condition():
             self.device.check()

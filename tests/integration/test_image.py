@@ -50,7 +50,7 @@ def board():
     return it
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_the_image_is_the_same_to_the_byte_wherever_it_is_built(board, tmp_path):
     """Two that build it at once take turns, and the second finds it done."""
     here = qemu.image(board)

@@ -6,13 +6,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 
 import av
 import pytest
 
 from tests import live_camera
 from tests.desks import TOKEN, Place
+from tests.waiting import until
 
 pytestmark = pytest.mark.timeout(120)
 place, camera = live_camera.place, live_camera.camera
@@ -55,10 +55,8 @@ def test_ffmpeg_plays_it(place, camera, tmp_path):
     sdp, out = tmp_path / "view.sdp", tmp_path / "view.y4m"
     watching = live(place, camera.client.name, "--sdp", str(sdp))
     try:
-        deadline = time.monotonic() + 15
-        while not sdp.exists() or not sdp.read_text().strip():
-            assert time.monotonic() < deadline and watching.poll() is None
-            time.sleep(0.02)
+        until(lambda: watching.poll() is not None or (sdp.exists() and sdp.read_text().strip()))
+        assert watching.poll() is None
         ffmpeg = ["ffmpeg", "-v", "error", "-protocol_whitelist", "file,udp,rtp", "-analyzeduration", "500000"]
         ffmpeg += ["-i", str(sdp), "-frames:v", "5", "-pix_fmt", "yuv420p", "-strict", "-1", str(out)]
         played = subprocess.run(ffmpeg, capture_output=True, text=True, timeout=60)
@@ -68,10 +66,7 @@ def test_ffmpeg_plays_it(place, camera, tmp_path):
     finally:
         watching.kill()
     assert code == 0 and json.loads(told)["packets"] > 10, said
-    deadline = time.monotonic() + 10
-    while "told to" not in camera.ends:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    until(lambda: "told to" in camera.ends)
 
 
 def test_what_it_refuses_and_is_refused(place, camera, tmp_path):

@@ -16,6 +16,7 @@ from PIL import Image
 
 from tests import live_camera
 from tests.desks import OTHER, TOKEN, Place
+from tests.waiting import PATIENCE_S
 
 pytestmark = pytest.mark.timeout(120)
 place, camera = live_camera.place, live_camera.camera
@@ -36,7 +37,7 @@ class Watcher:
             if isinstance(it, dict) and it["type"] == "live":
                 self.told.append(it)
 
-    async def until(self, what, seconds: float = 15) -> None:
+    async def until(self, what, seconds: float = PATIENCE_S) -> None:
         deadline = time.monotonic() + seconds
         while not what():
             assert time.monotonic() < deadline, (self.told, len(self.shown))
@@ -94,8 +95,9 @@ def test_two_watch_and_the_last_who_goes_ends_it(place, camera):
             assert {packet[1] & 0x7F for packet in packets} == {96 if camera.fps == 15 else 26}
             numbers = [int.from_bytes(packet[2:4], "big") for packet in packets]
             assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
-            # Who comes later sees a picture soon: a key frame is asked for.
-            await second.until(lambda: whole(packet for _, packet in second.shown), 4)
+            # Who comes later sees a picture soon: a key frame is asked for; the next would be the 150th picture.
+            await second.until(lambda: whole(packet for _, packet in second.shown))
+            assert len({packet[4:8] for _, packet in second.shown}) < 60
 
             async with entered(place, OTHER) as (third,):
                 assert third.client.hello["live"][0]["watchers"] == ["duty", "second"]
@@ -135,7 +137,7 @@ def test_it_lasts_as_long_as_it_was_asked_for(place, camera):
         async with entered(place, TOKEN) as (duty,):
             await duty.client.ask("live_start", device=camera.client.name, seconds=2)
             assert (await duty.state("over"))["why"] == "the device ended it"
-            assert 1000 < duty.told[-1]["on_ms"] < 4000
+            assert 1000 < duty.told[-1]["on_ms"] < 20_000
 
     asyncio.run(run())
     assert camera.ends == ["time is over"]

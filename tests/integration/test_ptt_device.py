@@ -24,6 +24,7 @@ from patrolink_protocol import codec, frame
 from tests import hubs
 from tests.hubs import GROUP, SITE, HubProcess, keys_of
 from tests.rig import walk
+from tests.waiting import PATIENCE_S
 
 NAMES = ("unix-1", "linux-1")
 
@@ -93,7 +94,7 @@ class Pair:
         for name in NAMES:
             self.until(lambda name=name: self.devices[name].log.read_text().count("ptt: group") == 2)
 
-    def until(self, condition, seconds: float = 20) -> None:
+    def until(self, condition, seconds: float = PATIENCE_S) -> None:
         deadline = time.monotonic() + seconds
         while not condition():
             for device in self.devices.values():
@@ -101,7 +102,7 @@ class Pair:
             assert time.monotonic() < deadline, {n: d.log.read_text() for n, d in self.devices.items()}
             time.sleep(0.02)
 
-    def told(self, condition, seconds: float = 20) -> dict:
+    def told(self, condition, seconds: float = PATIENCE_S) -> dict:
         """Return the first message from now on, or from before, that fulfils the condition."""
         deadline = time.monotonic() + seconds
         for record in self.transport.records():

@@ -10,10 +10,12 @@ from patrolink.emulator import incident
 from patrolink.emulator.network import PROFILES
 from patrolink.hub import client
 
+from tests.waiting import PATIENCE_S
+
 pytestmark = pytest.mark.skipif(not incident.FILM.exists(), reason="no film for the camera; make media")
 
 
-async def told(hub, condition, what: str, seconds: float = 30):
+async def told(hub, condition, what: str, seconds: float = PATIENCE_S):
     """Return the next thing that the hub tells of which `condition` holds."""
     try:
         async with asyncio.timeout(seconds) if hasattr(asyncio, "timeout") else contextlib.AsyncExitStack():

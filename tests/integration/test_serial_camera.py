@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import statistics
 import subprocess
 import threading
 import time
@@ -16,10 +17,11 @@ from patrolink.emulator.camera import SerialCamera
 from PIL import Image
 
 from tests.rig import walk
+from tests.waiting import PATIENCE_S, until
 
 FILM = home.root() / "build" / "media" / "bikes.mp4"
 PIPE = home.root() / "tests" / "integration" / "camera_pipe.py"
-LONGEST_US = 100_000  # of one call, on a machine that has others to serve; it never waits for the camera
+LONGEST_US = 400_000  # of one call: it never waits for the camera, which has 500 ms to answer; others use the machine
 
 pytestmark = pytest.mark.skipif(not FILM.exists(), reason="no film for the camera; make media")
 
@@ -49,7 +51,7 @@ class Driven:
     def faults(self) -> list[str]:
         return [t["fault"] for t in list(self.told) if "fault" in t]
 
-    def until(self, condition, seconds: float = 15) -> None:
+    def until(self, condition, seconds: float = PATIENCE_S) -> None:
         deadline = time.monotonic() + seconds
         while not condition():
             assert self.process.poll() is None and time.monotonic() < deadline, self.told[-20:]
@@ -62,8 +64,8 @@ class Driven:
 
     def end(self) -> dict:
         self.process.stdin.close()
-        self.process.wait(10)
-        self._thread.join(10)
+        self.process.wait(PATIENCE_S)
+        self._thread.join(PATIENCE_S)
         return self.told[-1]
 
 
@@ -101,7 +103,8 @@ def test_pictures_come_as_they_were_taken_and_at_their_pace(scene, tmp_path):
     assert (tmp_path / "value").read_text() == "0"
     assert told["dropped"] == 0 and driven.faults() == [] and same(camera, driven)
     times = [p["ms"] for p in driven.pictures()]
-    assert 1900 <= times[10] - times[0] <= 2300
+    pauses = [b - a for a, b in zip(times, times[1:], strict=False)]
+    assert sum(pauses[:10]) >= 1900 and statistics.median(pauses) <= 230, pauses
     assert max(p["longest_us"] for p in driven.pictures()) < LONGEST_US
 
 
@@ -226,10 +229,7 @@ def test_a_device_tries_its_camera_at_boot(rig, tmp_path, name):
         it = rig(name, nmea.speak(walk(30)), 20, modem=modem, camera=given, status_s=1)
         told = lambda: [row["errors"] for row in it.rows if row["message"] == "device_status"]  # noqa: E731
         it.listen(lambda: told() and "camera_fault" not in told()[-1])
-        deadline = time.monotonic() + 10
-        while indicator.read_text() != "0":
-            assert time.monotonic() < deadline, "nobody records, and the indicator is on"
-            time.sleep(0.01)
+        until(lambda: indicator.read_text() == "0", "nobody records, and the indicator is on")
         it.receiver.start()
         assert it.finish()["fixes"] == len(it.times()) == 30
         with Image.open(io.BytesIO(camera.pictures[-1][1])) as picture:
@@ -243,6 +243,7 @@ def test_the_film_of_a_device_that_was_cut_off(scene, tmp_path):
     driven.more(12)
     driven.process.kill()
     driven.process.wait()
+    driven._thread.join(PATIENCE_S)  # it may not have read all yet
     told = driven.pictures()
     with av.open(str(tmp_path / "film.avi")) as film:
         frames = [(frame.time, frame.width, frame.height) for frame in film.decode(video=0)]
