@@ -1,7 +1,7 @@
 """The parts of the recording side, put together, on a board that has a camera and the site's evidence key."""
 
 import patrolink_messages as m
-from agent.clips.catalog import NO_EVENT
+from agent.clips.catalog import NO_EVENT, UPLOADED
 from agent.clips.recorder import FOREVER, Recorder, Refused
 from agent.clips.shelf import FAULT, Shelf
 from agent.clips.signer import Signer
@@ -13,6 +13,7 @@ _RECORDING, _RECORDED, _WATCHED, _UNWATCHED, _LOW = 5, 6, 9, 10, 12  # event.kin
 _BY_BUTTON, _BY_DISPATCHER, _BY_FAULT = 0, 2, 5  # event.cause
 _VERIFIED, _DAMAGED = 5, 7  # clip_state.state
 _AGAIN_MS = 5000
+_ASK_MS = 120000
 _LIVE_KBPS = 600
 _LINE_PACKET = 1024  # bytes of a datagram: as long as what a stream puts on a modem's UART at once
 _BAUD = 115200
@@ -49,7 +50,8 @@ class Evidence:
         self._store = store
         self._boot = boot
         self._ears = ears
-        self._again_ms = 0
+        self._again_ms = self._ask_ms = 0
+        self._asked = -1  # number of the clip that the hub was asked about last
         self._held = False  # the wearer's long recording goes on
         self._who = ""  # watches
         self._camera = device.camera
@@ -111,7 +113,25 @@ class Evidence:
                 self._begin(now)
             return _AGAIN_MS
         self._recorder.serve(now)
+        if now >= self._ask_ms and not len(self._device.outbox):  # what it had to say has come to the broker
+            self._ask_ms = now + _ASK_MS
+            self._ask()
         return self.live.serve(now) if self.live is not None else _AGAIN_MS
+
+    def _ask(self):
+        """Tell one of the clips again that the hub has whole and has said nothing of: what it said may be lost."""
+        shelf = self._recorder.shelf
+        waiting = [clip for clip in shelf.clips if clip.state == UPLOADED]
+        if not waiting:
+            return
+        clip = ([c for c in waiting if c.number > self._asked] or waiting)[0]
+        self._asked = clip.number
+        try:
+            values = shelf.values(clip)
+        except OSError:
+            return
+        if values is not None:
+            self._reporter.send(m.CLIP_MANIFEST, values)
 
     def upload(self, now):
         """Send a little; return ms until more is due. Never from inside a wait for the network."""
@@ -273,7 +293,7 @@ class Evidence:
         if not self._unix(now):
             return REFUSED, "the time is not known", None
         host, _, port = message["value"].rpartition(":")
-        if not host or not port.isdigit() or self._recorder is None:
+        if not host or not port.isdigit() or int(port) > 65535 or self._recorder is None:
             return REFUSED, "where to stream to is told as host:port" if self._recorder else "no camera", None
         begun, text = self.live.start(message, host, int(port), now)
         if not begun:
@@ -286,6 +306,7 @@ class Evidence:
     def _unwatch(self, message):
         if not self.live.running():
             return FAILED, "nobody watches", None
+        self._who = message["operator"]
         self.live.stop("told to", self._device.now_ms())
         return DONE, "", None
 
