@@ -34,15 +34,16 @@ def run(args: argparse.Namespace) -> int:
             export.refuse(one, args.anyway)
             with progress(args.quiet, one.name) as told:
                 out = export.show(one, evidence, told)
+        except UserError as e:
+            code = max(code, 1)
+            print(e, file=sys.stderr)
+        else:
             if args.out:
                 with export.writing(folder := Path(args.out)):
                     folder.mkdir(parents=True, exist_ok=True)
                     out.files.append(export.sheet(out, folder))
             facts = export.facts(out)
             words = line(facts)
-        except UserError as e:
-            code = max(code, 1)
-            print(e, file=sys.stderr)
         told_all.append(facts)
         if not args.json:
             print(words, *facts.get("files", ()), sep="\n  ")

@@ -135,7 +135,7 @@ def writing(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as e:
-        raise UserError(f"{folder}: {e.strerror}; name a folder that can be written, with room, with --out") from None
+        raise UserError(f"{folder}: {e.strerror}; name with --out a folder that has room and can be written") from None
     except av.error.FFmpegError as e:
         raise UserError(f"{folder}: no film can be made of it ({e}); see `patrolink clip verify`") from None
 
