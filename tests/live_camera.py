@@ -55,13 +55,14 @@ class Camera:
 
     refuses  why it begins no view
     covered  it gives no picture
+    tired    it ends its view
     ends     why its views ended
     """
 
     def __init__(self, broker, name: str, h264: bool) -> None:
         self.client = hubs.Client(name, broker.port)
         self.refuses = ""
-        self.covered = False
+        self.covered = self.tired = False
         self.ends: list[str] = []
         self.fps, self._films = FPS[h264], itertools.cycle(films(h264))
         client = self.client
@@ -93,6 +94,8 @@ class Camera:
                 due += 1000 // self.fps
                 if not self.covered:
                     self.live.picture(next(self._films), hubs.Client.now())
+            if self.tired:
+                self.live.stop("tired", hubs.Client.now())
             self.live.serve(hubs.Client.now())
             time.sleep(0.004)
 
