@@ -281,6 +281,24 @@ def test_a_list_that_is_none_is_not_followed(made, tmp_path, lie):
     assert list(tmp_path.rglob("*")) == []
 
 
+def test_a_list_without_end_is_not_taken_in(made, tmp_path, monkeypatch):
+    async def endless(request):
+        response = web.StreamResponse()
+        await response.prepare(request)
+        with contextlib.suppress(ConnectionError):
+            while True:
+                await response.write(bytes(1 << 16))
+        return response
+
+    monkeypatch.setattr(fetch, "_MOST", 1 << 20)
+    monkeypatch.setenv("PATROLINK_HUB_TOKEN", TOKEN)
+    for path in ("_list", "_signers"):
+        console = Console(made)
+        setattr(console, path, endless)
+        with serving(console) as url, pytest.raises(UserError, match="sends more than 1 MB"):
+            asyncio.run(_get_all(url, tmp_path, signers=True))
+
+
 @pytest.mark.parametrize(
     ("off", "words"), [(-1, "more than the"), (1, "does not give its"), (None, "give its 5 bytes")]
 )
@@ -302,10 +320,12 @@ def test_sizes_that_are_wrong_and_files_that_go_are_told(made, tmp_path, off, wo
         asyncio.run(_get_all(url, tmp_path))
 
 
-async def _get_all(url: str, out: Path) -> None:
+async def _get_all(url: str, out: Path, signers: bool = False) -> None:
     from patrolink.hub import client
 
     async with client.session(url) as hub:
+        if signers:
+            await fetch.signers(hub, out)
         for one in await fetch.listing(hub):
             await fetch.clip(hub, one, out, lambda _: None)
 

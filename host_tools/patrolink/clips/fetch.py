@@ -27,6 +27,7 @@ _SEGMENT = re.compile(r"[0-9]{6}-[0-9]{6}\.pls")
 _TRIES = 5  # that bring nothing
 _WAIT_S = 1.0  # before the second one; before each further one twice as long
 _BLOCK = 1 << 16
+_MOST = 64 << 20  # bytes of a list: a hundred thousand clips
 
 Told = Callable[[int], None]
 
@@ -42,7 +43,12 @@ async def listing(hub: aiohttp.ClientSession) -> list[source.Listed]:
 async def _get(hub: aiohttp.ClientSession, address: str) -> bytes:
     try:
         async with hub.get(address) as response:
-            return await response.read()
+            data = bytearray()
+            async for block in response.content.iter_chunked(_BLOCK):
+                data += block
+                if len(data) > _MOST:
+                    raise UserError(f"{address}: the hub sends more than {_MOST >> 20} MB; is it one?")
+            return bytes(data)
     except aiohttp.ClientResponseError as e:
         if e.status == 404:
             raise UserError("the hub takes no clips; name `uploads` in its site file") from None
