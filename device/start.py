@@ -54,8 +54,8 @@ def start(path, load_hal, log):
     except (ConfigError, StateLost) as e:
         log("error: %s" % e)
         return 3 if isinstance(e, StateLost) else 2
-    if hasattr(gc, "threshold"):
-        gc.threshold(-1)
+    if hasattr(gc, "threshold") and not config.get("clips"):
+        gc.threshold(-1)  # a device that films has large buffers to find: there it is swept on
     device.run()
     print(json.dumps(device.summary()))
     return 0

@@ -30,6 +30,11 @@ else:
 
     # Constants of the rounds and the 32-bit mask, as memory: they are too large for a small integer of a 32-bit board.
     _K = array.array("I", [0x5A827999, 0x6ED9EBA1, 0x8F1BBCDC, 0xCA62C1D6, 0xFFFFFFFF])
+    # Room that all keys share: one HMAC is made at a time.
+    _W = array.array("I", [0] * 80)
+    _LAST = bytearray(64)
+    _STATE = array.array("I", [0] * 5)
+    _DIGEST = bytearray(20)
     _START = array.array("I", [0x67452301, 0xEFCDAB89, 0x98BADCFE, 0x10325476, 0xC3D2E1F0])
 
     @micropython.viper
@@ -148,26 +153,21 @@ else:
 
         def __init__(self, key):
             pad = key + bytes(64 - len(key))
-            self._w = array.array("I", [0] * 80)
-            self._last = bytearray(64)
             self._inner = self._begin(bytes([b ^ 0x36 for b in pad]))
             self._outer = self._begin(bytes([b ^ 0x5C for b in pad]))
-            self._state = array.array("I", _START)
-            self._digest = bytearray(20)
 
         def _begin(self, pad):
             state = array.array("I", _START)
-            _block(state, self._w, pad, 0, _K)
+            _block(state, _W, pad, 0, _K)
             return state
 
         def tag_into(self, buf, n, extra, out, at, size):
             """Write the first `size` bytes of the HMAC of buf[:n] and `extra` (None or 4 bytes) to out[at:]."""
             if n > len(buf) or at + size > len(out) or size > 20:
                 raise IndexError("outside the buffer")
-            state = self._state
-            _copy(state, self._inner)
-            _finish(state, self._w, buf, n, extra or b"", 4 if extra else 0, self._last, _K)
-            _digest_into(state, self._digest, 0, 20)
-            _copy(state, self._outer)
-            _finish(state, self._w, self._digest, 20, b"", 0, self._last, _K)
-            _digest_into(state, out, at, size)
+            _copy(_STATE, self._inner)
+            _finish(_STATE, _W, buf, n, extra or b"", 4 if extra else 0, _LAST, _K)
+            _digest_into(_STATE, _DIGEST, 0, 20)
+            _copy(_STATE, self._outer)
+            _finish(_STATE, _W, _DIGEST, 20, b"", 0, _LAST, _K)
+            _digest_into(_STATE, out, at, size)

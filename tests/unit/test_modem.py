@@ -128,7 +128,7 @@ def test_send_and_receive_by_the_book():
             {
                 b"AT+QISEND=0,4": b"> ",
                 b"payload": b"SEND OK",
-                b"AT+QIRD=0,1024": b"+QIRD: %d\r\n" % len(data) + data + b"\r\n\r\nOK",
+                b"AT+QIRD=0,512": b"+QIRD: %d\r\n" % len(data) + data + b"\r\n\r\nOK",
             },
             b"AT+QISEND=0,4\r",
             b'+QIURC: "recv",0',
@@ -139,7 +139,7 @@ def test_send_and_receive_by_the_book():
                 + [
                     (b"AT+CIPSEND=0,4", b"> "),
                     (b"payload", b"OK\r\n\r\n+CIPSEND: 0,4,4"),
-                    (b"AT+CIPRXGET=2,0,1024", b"+CIPRXGET: 2,0,%d,0\r\n" % len(data) + data + b"\r\n\r\nOK"),
+                    (b"AT+CIPRXGET=2,0,512", b"+CIPRXGET: 2,0,%d,0\r\n" % len(data) + data + b"\r\n\r\nOK"),
                 ]
             ),
             b"AT+CIPSEND=0,4\r",
@@ -301,7 +301,7 @@ class Peer:
         self.send = b"AT+QISEND=0,%d" if quectel_like else b'AT+CIPSEND=0,%d,"hub.example",5004'
         self.sent = b"SEND OK" if quectel_like else b"OK\r\n\r\n+CIPSEND: 0,4,4"
         self.come = b'+QIURC: "recv",0' if quectel_like else b"+CIPRXGET: 1,0"
-        self.read = b"AT+QIRD=0,256" if quectel_like else b"AT+CIPRXGET=2,0,256"
+        self.read = b"AT+QIRD=0,128" if quectel_like else b"AT+CIPRXGET=2,0,128"
         self.close = b"AT+QICLOSE=0,1" if quectel_like else b"AT+CIPCLOSE=0"
         self.gone = b'+QIURC: "closed",0' if quectel_like else b"+IPCLOSE: 0,1"
         self._quectel = quectel_like

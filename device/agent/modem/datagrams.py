@@ -7,7 +7,7 @@ inside a wait of the streams beside it; a command of theirs stands behind one da
 from .at import ERROR, OK, Command, QueueFull
 from .sockets import ECONNREFUSED, ETIMEDOUT
 
-_ROOM = 256  # of one that comes; a longer one is cut off
+_ROOM = 128  # of one that comes; a longer one is cut off
 _ANSWER_MS = 5000
 _AGAIN_MS = 3000  # between two openings
 _LOOK_MS = 3000  # without a URC, which the line may have lost
