@@ -247,9 +247,9 @@ class Uploads:
                 await self._write(upload, request, f)
         except NoRoom as e:
             self._refuse(e.status, str(e))
+        except ConnectionError:
+            self._refuse(408, "the connection broke off")  # nobody hears it
         except OSError as e:
-            if isinstance(e, ConnectionError):
-                raise
             self._failed(e)
         self.moved(*upload.place[:2])
         if upload.offset == upload.length:
