@@ -9,6 +9,9 @@ In this order, and no further than what asks for the room may: the ring and a ro
    the next, and so on round and round
 5. for an SOS: the same of SOS clips, without their first minute
 
+Where all that leaves the ring less than an event would want, it goes on shorter (`Shelf.ready`): the last seconds are
+worth more than those before them.
+
 Clips that are not verified only ever get coarser, told by an `access` line "thinned" that is on storage before the
 segment goes. Nothing here goes by the wearer's wish.
 """

@@ -11,7 +11,7 @@ from . import manifest
 from .catalog import KEPT, OPEN, STEPS, VERIFIED, Catalog, key_of, name_of, stem_of
 from .notes import Notes, is_notes
 from .recovery import recover
-from .room import Room
+from .room import RING, Room
 from .segment import found
 from .writing import Writing, head_of
 
@@ -41,6 +41,7 @@ class Shelf(Catalog):
         self.ring = []  # files at rest, oldest first, that an event may want
         self.writing = []  # clips, oldest first: the first one has a file, the others wait for its seal
         self._closing = []  # files that have their end and are not at rest
+        self._going = set()  # names of files that storage is told to remove
         Catalog.__init__(self, files)
         self._signer = signer
         self._device = device
@@ -87,29 +88,40 @@ class Shelf(Catalog):
             self.errors |= FAULT
             return False
         unix_ms = self._unix(now)
-        while not self._fits(most):
+        # Asked once: what is dropped now is free once storage has got to it, and no sooner told.
+        free_kb, before = self.files.free_kb(), self.bytes
+        short = 0
+        while not self._fits(most, None if free_kb is None else free_kb + ((before - self.bytes) >> 10)):
             try:
                 if not self._room.make(rank, unix_ms):
-                    self.errors |= FULL
-                    return False
+                    short = FULL
+                    if rank != RING or not self._shorten():
+                        self.errors |= FULL
+                        return False
             except OSError:
                 self._refused()
                 return False
-        self.errors &= ~FULL
+        self.errors = self.errors & ~FULL | short
         return True
 
-    def _fits(self, most):
-        free_kb = self.files.free_kb()
+    def _fits(self, most, free_kb):
         return self.bytes + self.journal.size + most <= self.quota and (
             free_kb is None or free_kb >= (most >> 10) + _SPARE_KB
         )
 
     def _drop(self, name):
+        if name in self._going:
+            return
         try:
             self.bytes -= self.files.size(name)
         except OSError:
             return
+        self._going.add(name)
         self.files.drop(name)
+
+    def _is_there(self, key):
+        """A thinned file is listed still; one that is going may be there for a while."""
+        return name_of(key) not in self._going and Catalog._is_there(self, key)
 
     def release(self, clip):
         """Let go of a verified clip's files; its manifest stays while it is the last: the next one goes on from it."""
@@ -155,6 +167,16 @@ class Shelf(Catalog):
                 oldest = self.ring.pop(0)
                 if not self.holds(oldest.key):
                     self._drop(name_of(oldest.key))
+                return True
+        return False
+
+    def _shorten(self):
+        """Let go of the ring's oldest file that is in no clip, wanted or not, but never of the last; False: none."""
+        for i in range(len(self.ring) - (not self._closing)):
+            key = self.ring[i].key
+            if not self.holds(key):
+                self._drop(name_of(key))
+                del self.ring[i]
                 return True
         return False
 
@@ -283,6 +305,8 @@ class Shelf(Catalog):
             self._proceed(now)
             if now >= self._look_ms:
                 self._look_ms = now + _AGAIN_MS
+                if self._going:
+                    self._going.intersection_update(self.files.names())
                 self._room.expire(self._unix(now))
                 self._watch()
         except OSError:
