@@ -113,11 +113,10 @@ demo: setup $(FILM)
 
 # Most of the tests' time is waiting for devices in real time. One test at a time to whoever is free.
 SIDE_BY_SIDE := -n 6 --dist load --maxschedchunk 1 --cache-clear -o cache_dir=build/side-by-side
-ALONE := tests/integration/test_console.py tests/integration/test_live_page.py
 test: .venv/test-ready $(UMQTT) $(FILM) debian $(TUS)
-	@$(BIN)/python -m pytest -q --durations=5 $(SIDE_BY_SIDE) $(ALONE:%=--ignore %) || { [ $$? = 1 ] && $(BIN)/python tests/again.py; }
-# A browser that plays voice and shows pictures as they come needs the machine to itself.
-	@$(BIN)/python -m pytest -q $(ALONE)
+	@$(BIN)/python -m pytest -q --durations=5 $(SIDE_BY_SIDE) -m "not alone" || { [ $$? = 1 ] && $(BIN)/python tests/again.py; }
+# What plays voice, or films and shows pictures as they come, needs the machine to itself.
+	@$(BIN)/python -m pytest -q -m alone tests/integration
 
 BOARD ?= mps2_an385
 image: $(UMQTT)

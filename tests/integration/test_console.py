@@ -13,7 +13,7 @@ from patrolink_protocol import mcptt
 from tests import desks
 from tests.desks import CIRCLE, HARBOUR, NIGHT, OTHER, Crew, Page, Place
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.timeout(180), pytest.mark.alone]
 SHOT = Path(__file__).resolve().parent.parent.parent / "build" / "hub" / "console.png"
 
 

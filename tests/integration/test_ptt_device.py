@@ -125,6 +125,7 @@ def pair(tmp_path, broker):
         yield lambda **ptt: Pair(tmp_path, broker, stack, **ptt)
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(120)
 def test_what_one_says_the_other_hears(pair):
     it = pair()

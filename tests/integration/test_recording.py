@@ -22,7 +22,10 @@ from tests.recording_board import CONFIG, FILM, FPS, Board  # noqa: E402
 PRE_S, POST_S, SEGMENT_S = CONFIG["pre_s"], CONFIG["post_s"], CONFIG["segment_s"]
 BEFORE_S, AFTER_S = 11, 8  # filmed before the event, and after it: until its clip is sealed
 
-pytestmark = pytest.mark.skipif(not FILM.exists(), reason="no film for the camera; make media")
+pytestmark = [
+    pytest.mark.skipif(not FILM.exists(), reason="no film for the camera; make media"),
+    pytest.mark.alone,
+]
 
 
 def told(data: bytes) -> tuple[list[int], int]:
