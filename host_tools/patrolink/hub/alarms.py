@@ -17,11 +17,13 @@ _MOST = 1000
 
 class Alarms:
     """
-    path  of the file that keeps them
+    path     of the file that keeps them
+    unsaved  storage refuses, so that they are not kept; it is tried again with each event
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self.unsaved = False
         self._rows: dict[tuple[str, int], Row] = {
             (row["device"], row["event_id"]): row for row in state.read(path) or []
         }
@@ -41,7 +43,7 @@ class Alarms:
         if not row["ack_wanted"]:
             return row
         row = {**row, "taken_by": before["taken_by"] if before else None}
-        if row != before:
+        if row != before or self.unsaved:
             self._rows[key] = row
             while len(self._rows) > _MOST:
                 del self._rows[next(iter(self._rows))]
@@ -67,7 +69,11 @@ class Alarms:
         return row
 
     def _save(self) -> None:
-        state.save(self._path, self.rows())
+        try:
+            state.save(self._path, self.rows())
+            self.unsaved = False
+        except OSError:  # who has to see it sees it
+            self.unsaved = True
 
 
 def event_state(event_id: int, how: str, now_ms: int, who: str) -> dict[str, Any]:

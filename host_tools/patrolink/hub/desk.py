@@ -152,7 +152,7 @@ class Desk:
             raise UserError("this hub takes no clips; name `uploads` in the site file")
         self._hub.clips.look(self.name, "preserved", device=device, clip=clip)
         self._hub.clips.preserve(device, clip)
-        return self._hub.command(self.name, device, "preserve_clip", clip)
+        return self._hub.orders.command(self.name, device, "preserve_clip", clip)
 
     # --- listen and talk ---------------------------------------------------------------------------------------------
 
@@ -245,14 +245,14 @@ class Desk:
 
         Listening in and live view are not among them: see `listen_in` and `live_start`.
         """
-        return self._hub.command(self.name, device, action, number, name, value)
+        return self._hub.orders.command(self.name, device, action, number, name, value)
 
     def listen_in(self, device: str, reason: str) -> int:
         """Ask a device to open its microphone to its private group, and listen there; return the command's id.
 
         UserError unless the site's policy allows it. `reason` is for the audit log; the device lights its indicator.
         """
-        command = self._hub.listen_in(self.name, device, reason)
+        command = self._hub.orders.listen_in(self.name, device, reason)
         self.listen(self._hub.roster.private(device))
         return command
 

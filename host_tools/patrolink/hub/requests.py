@@ -194,3 +194,5 @@ def perform(desk: Desk, text: str) -> dict[str, Any]:
         return {"type": "refused", "id": None, "error": "not JSON"}
     except UserError as e:
         return {"type": "refused", "id": number, "error": str(e)}
+    except OSError as e:
+        return {"type": "refused", "id": number, "error": f"not done: the hub's storage refuses ({e.strerror})"}

@@ -11,12 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import web
-from patrolink_messages import CLIP_STATE, COMMAND, EVENT_STATE, PTT_GROUP
-from patrolink_names import NAMES
+from patrolink_messages import CLIP_STATE, EVENT_STATE, PTT_GROUP
 
 from patrolink.capture import Record
 from patrolink.decoding import Decoder, Row
-from patrolink.errors import UserError
 from patrolink.hub import console, listening, state
 from patrolink.hub.alarms import Alarms, event_state
 from patrolink.hub.audit import Audit
@@ -28,6 +26,7 @@ from patrolink.hub.desk import Desk
 from patrolink.hub.floor import Floor
 from patrolink.hub.groups import Device, Group, Roster
 from patrolink.hub.metrics import Metrics
+from patrolink.hub.orders import Orders
 from patrolink.hub.recorder import Recorder
 from patrolink.hub.relay import Relay, Voice, now_ms
 from patrolink.hub.site import Dispatcher, Place, token_hash
@@ -35,17 +34,14 @@ from patrolink.hub.talk import Event, What
 from patrolink.hub.tap import Tap
 from patrolink.hub.trace import Trace
 from patrolink.hub.uploads import Uploads
-from patrolink.hub.watching import Sent, Watching
+from patrolink.hub.watching import Watching
 from patrolink.keys import DeviceKey
 
-_ACTIONS = {name: code for code, name in NAMES["command", "action"].items()}
-_COMMAND_MS = 30_000  # a command that comes later is not done
 _TELL_AGAIN_MS = 60_000  # terms, to a device that does not show itself on the floor socket; doubled
 _TELL_AT_MOST_MS = 3_600_000
 _KEEP_S = 3  # between two times that addresses are written
 _PURGE_S = 3600
 _VOICES = 8  # bursts of a group that are remembered
-_AMBIENT = "ambient"  # value of the command `call` that opens the microphone
 
 
 class Hub:
@@ -72,10 +68,10 @@ class Hub:
         self._told: dict[str, tuple[int, int]] = {}  # device → when its terms were told, times without a sign of it
         self._unsure: set[str] = set()  # told while they were not to be seen
         self._voices: dict[int, deque[int]] = {}
-        self._commands = state.Counter(place.state / "command.json", 64, 1)
         self.alarms = Alarms(place.state / "alarms.json")
         log = Audit(place.state / "audit.jsonl", self.metrics)
         self.audit, self._note = log.write, log.note
+        self.orders = Orders(place, self.roster, self._send, self.audit)
         self.uploads: Uploads | None = None
         self.clips: Clips | None = None
         if place.hub.uploads:
@@ -83,7 +79,9 @@ class Hub:
             self.uploads = Uploads(place.clips, authorization, place.site.clips_gb << 30, self.metrics, self._note)
             self.clips = Clips(place.clips, self.uploads, place.evidence, self.metrics, self._note)
             self.clips.tell, self.clips.state_of = self._tell_desks, self._tell_clip_state
-        self.live = Watching(place.hub, self.metrics, self.roster.devices, self._command, self.audit, self._tell_desks)
+        self.live = Watching(
+            place.hub, self.metrics, self.roster.devices, self.orders.send, self.audit, self._tell_desks
+        )
         self._addresses_path = place.state / "addresses.json"
         self._broker: Broker | None = None
         self._load_addresses()
@@ -132,8 +130,11 @@ class Hub:
             hub = self.place.hub
             told = hub.model_dump(include={"shard", "host", "floor_port", "media_port", "console", "uploads"})
             ready({**told, "groups": len(self.roster.groups), "devices": len(self.roster.devices)})
-            await stop.wait()
+            ending = asyncio.ensure_future(stop.wait())
+            await asyncio.wait([ending, *tasks], return_when=asyncio.FIRST_COMPLETED)
             for task in tasks:
+                if task.done():
+                    task.result()  # a bug: it shows, and no hub goes on with half of its duties
                 task.cancel()
             state.save(self._addresses_path, self._addresses())
 
@@ -155,9 +156,12 @@ class Hub:
 
     async def _purge(self) -> None:
         while True:
-            await self.recorder.purge()
-            if self.clips is not None:
-                await self.clips.purge(self.place.site.retention_days)
+            try:
+                await self.recorder.purge()
+                if self.clips is not None:
+                    await self.clips.purge(self.place.site.retention_days)
+            except OSError:
+                self.metrics.counts["storage_failed"] += 1
             await asyncio.sleep(_PURGE_S)
 
     # --- where devices are, over restarts -----------------------------------------------------------------------------
@@ -213,14 +217,20 @@ class Hub:
             row = self.alarms.take(row)
         self._tell_desks({"type": row["message"], **row})
         if row["message"] == "answer":
-            self.audit(device.name, "answer", command=row["command_id"], result=row["result"], text=row["text"])
+            self._note(device.name, "answer", command=row["command_id"], result=row["result"], text=row["text"])
             self.live.answered(row)
+        elif self.alarms.unsaved:
+            self.metrics.counts["storage_failed"] += 1  # it is shown; the device, not answered, tells it again
         elif row["ack_wanted"] and self.place.at_home and self._broker is not None:
             self._broker.answer(device.name, row["event_id"])
 
+    def _send(self, device: str, kind: int, values: dict[str, Any]) -> None:
+        if self._broker is not None:
+            self._broker.send(device, kind, values)
+
     def _tell_clip_state(self, device: str, values: dict[str, Any]) -> None:
-        if self._broker is not None and device in self.roster.devices:  # a device that left has its clips here still
-            self._broker.send(device, CLIP_STATE, values)
+        if device in self.roster.devices:  # a device that left has its clips here still
+            self._send(device, CLIP_STATE, values)
 
     def _consider(self, device: Device, hello: bool) -> None:
         """Tell a device its groups after its hello, when it is new to us, and again while it does not show itself."""
@@ -243,9 +253,8 @@ class Hub:
     def _send_terms(self, device: Device, values: dict[str, Any]) -> None:
         if device.heard_ms is None:
             self._unsure.add(device.name)
-        if self._broker is not None:
-            self.metrics.counts["terms_told"] += 1
-            self._broker.send(device.name, PTT_GROUP, values)
+        self.metrics.counts["terms_told"] += 1
+        self._send(device.name, PTT_GROUP, values)
 
     def _found(self, device: Device) -> None:
         """It shows itself: what it was told meanwhile may not have come."""
@@ -357,46 +366,11 @@ class Hub:
             desk.leave(number)
         self._tell_desks({"type": "gone", "group": number})
 
-    def command(
-        self, operator: str, device: str, action: str, number: int | None = None, name: str = "", value: str = ""
-    ) -> int:
-        """Send a command to a device and return its id. UserError for one that does not exist, or may not be."""
-        if action not in _ACTIONS:
-            raise UserError(f"no command {action!r}; there are {', '.join(_ACTIONS)}")
-        if action == "call" and value == _AMBIENT:
-            raise UserError("listening in is a command of its own, with a reason")
-        if action.startswith("live_view"):
-            raise UserError("live view has requests of its own: live_start and live_stop")
-        return self._command(operator, device, action, number, name, value).id
-
-    def listen_in(self, operator: str, device: str, reason: str) -> int:
-        """Ask a device to open its microphone to its private group. UserError unless the site's policy allows it."""
-        allowed = self.place.site.ambient_listening
-        self.audit(operator, "listen_in", device=device, reason=reason, allowed=allowed)
-        if not allowed:
-            raise UserError("this site does not allow listening in; its policy is `ambient_listening` in the site file")
-        if not reason.strip():
-            raise UserError("listening in needs a reason, for the audit log")
-        return self._command(operator, device, "call", self.roster.private(device), "", _AMBIENT).id
-
-    def _command(self, operator: str, device: str, action: str, number: int | None, name: str, value: str) -> Sent:
-        if device not in self.roster.devices or self._broker is None:
-            raise UserError(f"no device {device!r} at this site; its key has to be in {self.place.site.keys}")
-        texts = {"operator": operator.encode()[:40], "name": name.encode(), "value": value.encode()}
-        if len(texts["name"]) > 40 or len(texts["value"]) > 120:
-            raise UserError("a command's name has at most 40 bytes, its value 120")
-        command, expires_ms = self._commands.take(), unix_ms() + _COMMAND_MS
-        facts = {"command_id": command, "action": _ACTIONS[action], "expires_ms": expires_ms}
-        self.audit(operator, "command", device=device, command=command, action=action, number=number, value=value)
-        self._broker.send(device, COMMAND, {**facts, "number": number, **texts})
-        return Sent(command, expires_ms)
-
     def answer_event(self, operator: str, device: str, event_id: int, how: str) -> None:
         """Have a dispatcher take or resolve an event: the wearer and all desks are told."""
         row = self.alarms.answer(device, event_id, operator, how)
         self.audit(operator, "answer_event", device=device, event=event_id, state=how)
-        if self._broker is not None:
-            self._broker.send(device, EVENT_STATE, event_state(event_id, how, unix_ms(), operator))
+        self._send(device, EVENT_STATE, event_state(event_id, how, unix_ms(), operator))
         self._tell_desks({"type": "event", **row})
 
     # --- how it is ----------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ is on, whose it is and who watches. A page is shown JPEGs, the newest when it is
 import contextlib
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from patrolink.errors import UserError
 from patrolink.hub.broker import unix_ms
@@ -16,18 +16,12 @@ from patrolink.hub.groups import Device
 from patrolink.hub.jpegs import Jpegs
 from patrolink.hub.live import LiveViews, Picture, View, now_ms
 from patrolink.hub.metrics import Metrics
+from patrolink.hub.orders import Sent
 from patrolink.hub.site import HubPlace
 
 Form = Literal["jpeg", "rtp"]
 MOST_VIEWS = MOST_WATCHERS = 8
 _GRACE_MS = 3000  # for the device to end it first
-
-
-class Sent(NamedTuple):
-    """A command that was sent."""
-
-    id: int
-    expires_ms: int
 
 
 class Watching:
@@ -107,7 +101,8 @@ class Watching:
         else:
             assert self._views is not None
             self._views.end(watch.view, "nobody watches any more")
-        self._audit(desk.name, "live_stop", device=name)
+        with contextlib.suppress(UserError):  # storage is full: that keeps no camera going
+            self._audit(desk.name, "live_stop", device=name)
         if not watch.desks:
             self._command(desk.name, name, "live_view_stop", None, "", "")
 
