@@ -1,11 +1,15 @@
 """Clips exported: ffmpeg, ffprobe, PyAV, Pillow, gpxpy and sha256sum judge what `patrolink clip export` makes."""
 
+import html
 import io
 import itertools
 import json
 import re
+import shlex
 import shutil
 import subprocess
+import sys
+import time
 
 import av
 import gpxpy
@@ -17,6 +21,7 @@ from patrolink_protocol import clip
 from PIL import Image
 
 from tests import clip_maker
+from tests.faults import clip_alterations as alterations
 
 pytest.importorskip("cv2", reason="no OpenCV, which the device encodes with: pip install opencv-python-headless")
 pytestmark = [
@@ -197,6 +202,69 @@ def test_the_sheet_stands_alone_and_the_hashes_hold(exported):
         ["sha256sum", "-c", _only(out, "*.sha256").name], cwd=out, capture_output=True, text=True, check=True
     )
     assert done.stdout.count(": OK\n") == len(list(out.iterdir())) - 1 == len(told[0]["files"]) - 1
+
+
+def _told(page, about):
+    """Return what stands beside a word in a sheet's tables."""
+    return html.unescape(re.search(f"<th>{about}</th><td>(?:<code>)?([^<]*)<", page)[1])
+
+
+def test_the_first_page_is_the_proof_and_hashes_are_its_appendix(exported):
+    device, folder, out, _ = exported
+    page = _only(out, "*-sheet.html").read_text()
+    first, appendix = page.index('<h2 class="page">Pictures'), page.index("Appendix A")
+    for told in ("Verdict: valid", "Signed by", "Place", "Event at", "<svg", "First picture after the event"):
+        assert page.index(told) < first, told
+    assert all(page.index(said["sha256"]) > appendix for said in _segments(folder))
+    assert _told(page, "Device") == device.name and _told(page, "Event at") == "2026-11-18 11:06:59.500 UTC"
+    assert _told(page, "Key of the device") == device.signer
+    assert _told(page, "Place") == "46.050129° N, 14.500243° E, ±3 m (WGS 84), 0.5 s before the SOS"
+    assert _told(page, "Clock").endswith("set by GPS. Device clock minus GPS time: +0 ms, at 8 positions")
+
+
+@pytest.mark.parametrize(
+    ("zone", "told"),
+    [
+        ("UTC", "UTC, all times of this sheet"),
+        ("Asia/Kolkata", "UTC, all times of this sheet. The event was at 16:36:59 in UTC+05:30"),
+    ],
+)
+def test_the_time_zone_is_told(device, tmp_path, monkeypatch, zone, told):
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        out, _ = _export(device.pem.parent / "clips" / device.name / f"{SOS:06d}", device.pem, tmp_path)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert _told(_only(out, "*-sheet.html").read_text(), "Time zone") == told
+
+
+def test_anybody_can_verify_again_with_what_the_sheet_says(exported, tmp_path):
+    """Its two recipes, word for word: that of patrolink, and that of bash and openssl, which knows nothing of us."""
+    device, folder, out, _ = exported
+    page = _only(out, "*-sheet.html").read_text()
+    command, script = (html.unescape(it) for it in re.findall(r"<pre(?: class=\"script\")?>(.*?)</pre>", page, re.S))
+    clips = shutil.copytree(folder.parent.parent, tmp_path / "clips")
+    done = subprocess.run(
+        [sys.executable, "-m", *shlex.split(command)], cwd=clips, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith(f"{device.name} clip 2: valid (")
+
+    def openssl():
+        copy = clips / device.name / folder.name
+        return subprocess.run(["bash", "-c", script], cwd=copy, capture_output=True, text=True, check=False).stdout
+
+    files = len([said for said in _lines(folder) if "sha256" in said])
+    there = sorted(path.name for path in (clips / device.name / folder.name).iterdir())
+    told = openssl()
+    assert told.count(".pls: OK\n") == files and told.endswith("chain: OK\nVerified OK\n"), told
+    assert sorted(path.name for path in (clips / device.name / folder.name).iterdir()) == there
+    alterations.flip(clips / device.name / folder.name / f"{_segments(folder)[0]['seg']}.pls", 5000)
+    assert openssl().count(".pls: FAILED\n") == 1
+    alterations.flip_line("mark")(clips / device.name)
+    told = openssl()
+    assert "chain: FAILED\n" in told and "Verified OK" not in told, told
 
 
 def test_an_export_is_not_replaced(exported, capsys):

@@ -33,7 +33,8 @@ class Export:
 
     files   in the order in which they were made
     copied  whether the film's pictures are the device's bit for bit
-    frames  pictures that could be shown
+    frames  pictures that could be shown; size: of a picture, as the device says
+    recipient  what the segments name their evidence key by, in hexadecimal
     """
 
     found: Verdict
@@ -44,6 +45,7 @@ class Export:
     copied: bool
     with_sound: bool
     size: tuple[int, int]
+    recipient: str
     frames: int = 0
     files: list[Path] = field(default_factory=list)
 
@@ -196,6 +198,7 @@ def _begin(found: Verdict, evidence: EvidenceKey) -> Export:
         len(kinds) == 1 and b"" not in kinds,
         any(header.flags & clip.SOUND for header in headers),
         (headers[0].width, headers[0].height) if headers else (0, 0),
+        headers[0].recipient.hex() if headers else "",
     )
 
 

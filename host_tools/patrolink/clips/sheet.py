@@ -1,22 +1,22 @@
-"""The evidence sheet: one self-contained page to print, with all that proves a clip."""
+"""The evidence sheet: one self-contained page to print. What proves a clip is on its first page, hashes at its end."""
 
 import base64
 import html as markup
-import math
 from collections.abc import Iterable
+from datetime import datetime, timezone
 from importlib import resources
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from patrolink_protocol import clip
 
 from patrolink import __version__
-from patrolink.clips import contact, findings, manifest
+from patrolink.clips import again, contact, findings, manifest, trackmap
 from patrolink.clips.export import Export, event_of, stamp, title
-from patrolink.clips.story import words
+from patrolink.clips.findings import Finding, plain
 from patrolink.clips.verify import sha256
 from patrolink.decoding import rfc3339
-from patrolink.report.track import local_metres
 
 _MEANING = {
     findings.VALID: "Seal, chain and every hash are right, and nothing is missing.",
@@ -25,14 +25,14 @@ _MEANING = {
     findings.UNVERIFIABLE: "There is no seal, no known key of the signer, or a version that is not known.",
 }
 _CLASS = {findings.GAPS: "gaps"}
-_CLOCKS = {clip.BY_NONE: "nothing", clip.BY_NETWORK: "network", clip.BY_GPS: "GPS"}
+_CLOCKS = {clip.BY_NONE: "nothing", clip.BY_NETWORK: "the network", clip.BY_GPS: "GPS"}
 _ONE = "Made smaller."
 _MANY = (
     "At even distances, made smaller. Framed: the first picture after an event, in red that of an SOS or of a fall. "
     "Seconds are from the first event."
 )
-_MAP = (900, 340, 30)  # width, height, edge
-_MOST_POINTS = 2000  # of a track on the map
+_FIRST_PAGE = 6  # findings that stand there
+_NEAR_MS = 10_000  # of an event: a position that far from it is none of its place
 
 
 def write(out: Export, folder: Path, who: str, now_ms: int, evidence_id: str) -> None:
@@ -40,26 +40,34 @@ def write(out: Export, folder: Path, who: str, now_ms: int, evidence_id: str) ->
     path = folder / f"{out.name}-sheet.html"
     page = resources.files("patrolink.clips").joinpath("sheet.html").read_text(encoding="utf-8")
     verdict = out.found.verdict
+    first, rest = _findings(out.found.findings)
     filled = {
-        "title": markup.escape(title(out.found)),
+        "title": _text(title(out.found)),
+        "foot": f"{out.name}  {verdict}  chain {out.found.manifest.seal.get('chain', 'not sealed')[:32]}",
         "verdict": verdict,
         "stamp": stamp(out.found),
         "class": _CLASS.get(verdict, verdict),
         "meaning": _MEANING[verdict],
         "depth": "Judged by hashes, chain and signature"
         + (", and by what is inside the segments, with the evidence key." if out.found.looked_inside else " only."),
-        "findings": _findings(out),
+        "findings": first,
         "recording": _pairs(_recording(out)),
+        "where": _pairs(_where(out)),
         "proof": _proof(out),
-        "export": _pairs(_exported(out, who, now_ms, evidence_id)),
+        "map": trackmap.svg(out),
+        "shot": _shot(next((it for it in out.shots.shots if it.triggers), out.shots.shots[0])),
+        "shot_is": "First picture after the event" if out.events and not out.photo else "First picture",
         "shots_are": _ONE if out.photo else _MANY,
         "shots": "".join(_shot(shot) for shot in out.shots.shots),
-        "map": _map(out),
         "events": _events(out),
-        "segments": _segments(out),
+        "sums": f"{out.name}.sha256",
         "files": _files(out.files),
-        "manifest": markup.escape(out.found.manifest.data.decode("utf-8", "replace")),
-        "again": markup.escape(f"patrolink clip verify --signers signers.toml {out.found.folder.name}"),
+        "export": _pairs(_exported(out, who, now_ms, evidence_id)),
+        "again": _text(again.command(out.found)),
+        "script": _script(out),
+        "segments": _segments(out),
+        "notes": rest,
+        "manifest": _lines(out.found.manifest.data),
     }
     # In one pass: what a device says cannot name a place of the page.
     parts = page.split("{{")
@@ -68,8 +76,17 @@ def write(out: Export, folder: Path, who: str, now_ms: int, evidence_id: str) ->
     out.files.append(path)
 
 
+def _text(value: Any) -> str:
+    """Return a value as text of the page, in one line: what it is of may be of any characters."""
+    return markup.escape(plain(str(value)))
+
+
+def _lines(data: bytes) -> str:
+    return "\n".join(map(_text, data.decode("utf-8", "replace").split("\n")))
+
+
 def _cells(values: Iterable[Any]) -> str:
-    return "".join(f"<td>{markup.escape(str(value))}</td>" for value in values)
+    return "".join(f"<td>{_text(value)}</td>" for value in values)
 
 
 def _table(heads: Iterable[str], rows: Iterable[str], kind: str = "") -> str:
@@ -87,59 +104,124 @@ def _when(unix_ms: int | None) -> str:
     return f"{told[:10]} {told[11:23]} UTC" if told else "not known"
 
 
-def _findings(out: Export) -> str:
-    if not out.found.findings:
-        return ""
-    rows = (_cells((it.grade, it.where, it.words)) for it in out.found.findings)
-    return "<h2>Findings</h2>" + _table(("Grade", "Where", "What"), rows)
+def _findings(found: list[Finding]) -> tuple[str, str]:
+    """Return what stands on the first page, the gravest, and what stands in the appendix: all, when they are many."""
+    grades = [findings.TAMPERED, findings.UNVERIFIABLE, findings.GAP, findings.NOTE]
+    found = sorted(found, key=lambda it: grades.index(it.grade))
+    rows = [_cells((it.grade, it.where, it.words)) for it in found]
+    heads = ("Grade", "Where", "What")
+    if not rows:
+        return "", ""
+    if len(rows) <= _FIRST_PAGE:
+        return f"<h2>Findings</h2>{_table(heads, rows)}", ""
+    more = f'<p class="dim">The gravest of {len(rows)}; all of them stand in the appendix.</p>'
+    first = _table(heads, rows[:_FIRST_PAGE])
+    return f"<h2>Findings</h2>{more}{first}", f"<h2>All findings</h2>{_table(heads, rows)}"
 
 
 def _recording(out: Export) -> dict[str, Any]:
     head = out.found.manifest.head
     event = event_of(head["event"])
-    end_ms = out.story.unix_ms(max(0, out.duration_ms - 1))
     return {
         "Device": head["device"],
         "Clip": out.found.number,
         "Event": contact.word(head["trigger"]) + ("" if event is None else f", number {event}"),
-        "Event at": _when(head["time_ms"]),
-        "Begins": _when(out.story.unix_ms(0)),
-        "Ends": _when(end_ms),
-        "Clock set by": ", ".join(sorted(_CLOCKS.get(it, "?") for it in out.story.clocks)) or "not told",
         "Length": f"{out.duration_ms / 1000:.2f} s",
         "Pictures": f"{out.frames}, {out.size[0]} x {out.size[1]}, {head['codec'].replace('_', ' in ').upper()}",
         "Sound": "yes" if out.with_sound else "no",
+        "Files": f"{len(out.found.manifest.listed)}, encrypted for the key {out.recipient or 'of the site'}",
     }
+
+
+def _where(out: Export) -> dict[str, Any]:
+    event_ms = out.found.manifest.head["time_ms"]
+    return {
+        "Event at": _when(event_ms),
+        "Begins": _when(out.story.unix_ms(0)),
+        "Ends": _when(out.story.unix_ms(max(0, out.duration_ms - 1))),
+        "Time zone": _zone(event_ms),
+        "Clock": _clock(out),
+        "Place": _place(out),
+    }
+
+
+def _zone(event_ms: int) -> str:
+    """All is UTC; what a clock on the wall showed is told too, when it showed something else."""
+    try:
+        local = datetime.fromtimestamp(event_ms / 1000, timezone.utc).astimezone()
+    except (ValueError, OverflowError, OSError):
+        return "UTC"
+    offset = local.strftime("%z")
+    if not event_ms or offset == "+0000":
+        return "UTC, all times of this sheet"
+    return f"UTC, all times of this sheet. The event was at {local:%H:%M:%S} in UTC{offset[:3]}:{offset[3:]}"
+
+
+def _clock(out: Export) -> str:
+    by = ", ".join(sorted(_CLOCKS.get(it, "?") for it in out.story.clocks)) or "not told by what"
+    off_ms = out.story.off_ms
+    told = f"the device's, set by {by}"
+    if not off_ms:
+        return f"{told}; no GPS time to compare it with"
+    low, middle, high = min(off_ms), round(median(off_ms)), max(off_ms)
+    spread = f" ({low:+d} to {high:+d})" if low < high else ""
+    return f"{told}. Device clock minus GPS time: {middle:+d} ms{spread}, at {len(off_ms)} positions"
+
+
+def _place(out: Export) -> str:
+    """Where the device was at the event; where there was none, at the begin."""
+    when, what = out.events[0] if out.events else (0, "")
+    placed = [(abs(at_ms - when), at_ms - when, fix) for at_ms, fix in out.story.fixes if fix.lat_deg is not None]
+    if not placed:
+        return "not known"
+    far_ms, early_ms, fix = min(placed, key=lambda it: it[0])
+    if far_ms > _NEAR_MS:
+        return f"not known within {_NEAR_MS // 1000} s of the event; see the map"
+    late = f"{abs(early_ms) / 1000:.1f} s {'after' if early_ms > 0 else 'before'}"
+    return f"{trackmap.words(fix)} (WGS 84), {late} the {contact.word(what) if what else 'begin'}"
+
+
+def _script(out: Export) -> str:
+    text = again.script(out.found)
+    if not text:
+        return ""
+    return (
+        "<h3>With bash, sha256sum and openssl, in the clip's folder</h3>"
+        f'<pre class="script">{markup.escape(text)}</pre>'
+        '<p class="dim">Right are OK for each file, <code>chain: OK</code> and <code>Verified OK</code>.</p>'
+    )
 
 
 def _proof(out: Export) -> str:
     head, seal = out.found.manifest.head, out.found.manifest.seal
     pairs = {
-        "Signed by": head["signer"],
-        "Chain before": head["previous"],
+        "Key of the device": head["signer"],
         "Chain": seal.get("chain", "none: there is no seal"),
         "Signature": seal.get("sig", "none: there is no seal"),
+        "Chain before": head["previous"],
     }
     rows = "".join(
         f"<tr><th>{key}</th><td><code>{markup.escape(value)}</code></td></tr>" for key, value in pairs.items()
     )
-    return rows + _pairs({"Signer is": _signer(out)})
+    return _pairs({"Signed by": _signer(out)}) + rows
 
 
 def _signer(out: Export) -> str:
     wrong = {it.kind for it in out.found.findings}
+    device = out.found.manifest.head["device"]
     if "signature" in wrong or not out.found.manifest.seal:
         return "not proven"
-    return "not known to the site" if "signer" in wrong else "known to the site by this key"
+    if "signer" in wrong:
+        return f"the key below; the site does not know it as that of {device}"
+    return f"the key below, which the site knows as that of {device} (ECDSA on P-256 over SHA-256)"
 
 
 def _exported(out: Export, who: str, now_ms: int, evidence_id: str) -> dict[str, Any]:
     how = "the device's, bit for bit" if out.photo else "encoded anew from the device's JPEG pictures"
     return {
-        "By": who,
-        "At": _when(now_ms),
-        "With": f"patrolink {__version__}",
-        "Evidence key": evidence_id,
+        "Exported by": who,
+        "At": f"{_when(now_ms)}, by the clock of this computer",
+        "With": f"patrolink {__version__}, evidence key {evidence_id}",
         "Pictures": "the device's H.264, bit for bit" if out.copied else how,
         "Times": "of each picture as the device took it; gaps stay gaps",
     }
@@ -199,55 +281,3 @@ def _files(files: list[Path]) -> str:
     for path in files:
         rows.append(_cells((path.name, path.stat().st_size)) + f"<td><code>{sha256(path)}</code></td>")
     return _table(("File", "Bytes", "SHA-256"), rows, "hashes")
-
-
-def _map(out: Export) -> str:
-    """Return the track as a drawing, in metres from its start: it needs no network and can be printed."""
-    placed = [(at_ms, fix) for at_ms, fix in out.story.fixes if fix.lat_deg is not None]
-    if not placed:
-        return '<p class="dim">No position is known.</p>'
-    points = local_metres(out.story.rows())
-    width, height, edge = _MAP
-    spans = [(min(axis), max(axis)) for axis in zip(*points, strict=True)]
-    scale = min(
-        (width - 2 * edge) / max(spans[0][1] - spans[0][0], 20),
-        (height - 2 * edge) / max(spans[1][1] - spans[1][0], 20),
-    )
-    middle = [sum(span) / 2 for span in spans]
-    drawn = [(width / 2 + (x - middle[0]) * scale, height / 2 - (y - middle[1]) * scale) for x, y in points]
-    every = -(-len(drawn) // _MOST_POINTS)
-    line = " ".join(f"{x:.1f},{y:.1f}" for x, y in drawn[::every])
-    marks = [_dot(drawn[0], "#1a7f37", "begin", False), _dot(drawn[-1], "#1f2328", "end", False)]
-    for when, trigger in out.events[: contact.MOST]:
-        near = min(range(len(placed)), key=lambda i: abs(placed[i][0] - when))
-        marks.append(
-            _dot(drawn[near], contact.RED if trigger in contact.URGENT else contact.BLUE, contact.word(trigger))
-        )
-    first, last = words(placed[0][1]), words(placed[-1][1])
-    return (
-        f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="Map of the track">{_bar(scale, height)}'
-        f'<polyline points="{line}" fill="none" stroke="#1f6feb" stroke-width="3" stroke-linejoin="round"/>'
-        f"{''.join(marks)}</svg><p>{len(placed)} positions, north is up. Begin: {first}. End: {last}.</p>"
-    )
-
-
-def _dot(at: tuple[float, float], colour: str, word: str, event: bool = True) -> str:
-    """A place with its word: of an event left above it, of begin and end right below, as they may be the same place."""
-    x, y = at
-    dx, dy, anchor = (-8, -8, "end") if event else (10, 16, "start")
-    return (
-        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="6" fill="{colour}"/>'
-        f'<text x="{x + dx:.1f}" y="{y + dy:.1f}" text-anchor="{anchor}" font-size="14" fill="{colour}">'
-        f"{markup.escape(word)}</text>"
-    )
-
-
-def _bar(scale: float, height: int) -> str:
-    """A bar of 1, 2 or 5 times a power of ten metres."""
-    power = 10 ** math.floor(math.log10(160 / scale))
-    metres = next(n for n in (5, 2, 1) if n * power * scale <= 160) * power
-    label = f"{metres / 1000:g} km" if metres >= 1000 else f"{metres:g} m"
-    return (
-        f'<rect x="16" y="{height - 20}" width="{metres * scale:.1f}" height="3" fill="#1f2328"/>'
-        f'<text x="16" y="{height - 27}" font-size="13" fill="#1f2328">{label}</text>'
-    )

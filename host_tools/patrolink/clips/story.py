@@ -20,6 +20,7 @@ class Story:
     spans   (from, until, unix ms of its begin or None) of what was recorded
     fixes   (when, position)
     clocks  what the wall clock was set by: clip.BY_*
+    off_ms  the device's clock less GPS time, at each position
     hidden  (from, until, why) of what was recorded and is not shown; as spans, in the order of time
     stamp   what each subtitle begins with
     """
@@ -28,6 +29,7 @@ class Story:
     spans: list[tuple[int, int, int | None]] = field(default_factory=list)
     fixes: list[tuple[int, Fix]] = field(default_factory=list)
     clocks: set[int] = field(default_factory=set)
+    off_ms: list[int] = field(default_factory=list)
     hidden: list[tuple[int, int, str]] = field(default_factory=list)
     stamp: str = ""
 
@@ -38,7 +40,11 @@ class Story:
         for begin, end in zip(cuts, cuts[1:], strict=False):
             self.spans.append((part.at_ms + begin, part.at_ms + end, timeline.unix_ms(part, it, begin)))
         self.clocks |= {source for _, _, source in it.clocks}
-        self.fixes += [(part.at_ms + fix.time_ms, fix) for fix in it.fixes]
+        for fix in it.fixes:
+            self.fixes.append((part.at_ms + fix.time_ms, fix))
+            now_ms = timeline.unix_ms(part, it, fix.time_ms)
+            if now_ms is not None and fix.unix_ms is not None:
+                self.off_ms.append(now_ms - fix.unix_ms)
 
     def unix_ms(self, at_ms: int) -> int | None:
         """Return the wall clock at a time of the clip; None when it is not known or nothing was recorded then."""
