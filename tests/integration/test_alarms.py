@@ -42,3 +42,13 @@ def test_an_answer_is_one_of_the_protocol(tmp_path):
     with pytest.raises(UserError, match="no state 'later'"):
         alarms.answer("vest-1", 7, "duty", "later")
     assert event_state(7, "accepted", 5, "duty") == {"event_id": 7, "state": 3, "time_ms": 5, "who": b"duty"}
+
+
+def test_while_storage_refuses_it_is_shown_and_is_kept_once_storage_is_back(tmp_path):
+    path = tmp_path / "state" / "alarms.json"
+    alarms = Alarms(path)
+    assert alarms.take(sos())["taken_by"] is None and alarms.unsaved
+    assert alarms.answer("vest-1", 7, "duty", "accepted")["taken_by"] == "duty" and alarms.unsaved
+    path.parent.mkdir()
+    assert alarms.take(sos())["taken_by"] == "duty" and not alarms.unsaved
+    assert [row["taken_by"] for row in Alarms(path).rows()] == ["duty"]
