@@ -211,6 +211,8 @@ def _signer(out: Export) -> str:
     device = out.found.manifest.head["device"]
     if "signature" in wrong or not out.found.manifest.seal:
         return "not proven"
+    if not out.found.manifest.chain_right:
+        return "not proven: the key below signed this chain, and the manifest is not what was sealed with it"
     if "signer" in wrong:
         return f"the key below; the site does not know it as that of {device}"
     return f"the key below, which the site knows as that of {device} (ECDSA on P-256 over SHA-256)"
@@ -280,4 +282,4 @@ def _files(files: list[Path]) -> str:
     rows = []
     for path in files:
         rows.append(_cells((path.name, path.stat().st_size)) + f"<td><code>{sha256(path)}</code></td>")
-    return _table(("File", "Bytes", "SHA-256"), rows, "hashes")
+    return _table(("File", "Bytes", "SHA-256"), rows, "hashes made")
