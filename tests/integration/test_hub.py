@@ -4,6 +4,7 @@ import json
 import random
 import shutil
 import subprocess
+import time
 import urllib.request
 
 import av
@@ -58,6 +59,11 @@ def grant(clients, seat, *args):
     run(clients, lambda: seat.events and seat.events[-1] == "GRANTED")
 
 
+def recorded(folder):
+    """The bursts that the hub has recorded to their end."""
+    return list((folder / "recordings").glob("*/*.json"))
+
+
 def test_a_burst_is_heard_by_all_others_and_recorded(site, tmp_path):
     hub, clients = site()
     join(clients, [1])
@@ -70,11 +76,11 @@ def test_a_burst_is_heard_by_all_others_and_recorded(site, tmp_path):
     assert [v[2] for v in b.voice] == [bytes([i]) * 160 for i in range(10)] and not a.voice
     a.release()
     run(clients, lambda: "IDLE" in (b.events[-1], c.events[-1]))
-    settle(clients, 1)
+    run(clients, lambda: recorded(tmp_path))
     counts = hub.stop()
     assert counts["voice_in"] == 10 and counts["voice_out"] == 20 and counts["refused"] == {}
     assert counts["relay"]["count"] == 10
-    [path] = (tmp_path / "recordings").glob("*/*.json")
+    [path] = recorded(tmp_path)
     row = json.loads(path.read_text())
     assert (row["talker"], row["group"], row["packets"], row["lost"], row["duration_ms"]) == ("a", 1, 10, 0, 200)
     assert row["ended"] == "released"
@@ -217,25 +223,28 @@ def test_a_flood_costs_its_source_only(site):
     hub, clients = site()
     join(clients, [1])
     a, b, _ = (it.seats[1] for it in clients)
-    flood = hubs.socket.socket(hubs.socket.AF_INET, hubs.socket.SOCK_DGRAM)
+    flood, began = hubs.socket.socket(hubs.socket.AF_INET, hubs.socket.SOCK_DGRAM), time.monotonic()
     for _ in range(3000):
         flood.sendto(bytes(60), ("127.0.0.1", a.terms["floor_port"]))
     grant(clients, a)
+    took_s = time.monotonic() - began
     spoken(a, 5)
     run(clients, lambda: len(b.voice) == 5)
     flood.close()
     counts = hub.stop()
-    assert counts["refused"]["flood"] >= 3000 - 60 * 3 and counts["refused"]["ssrc"] >= 60
+    # The kernel drops what a slow hub has no room for; of the rest so many are looked at in a second.
+    assert 60 <= counts["refused"]["ssrc"] <= 60 * (took_s + 2) and counts["refused"]["flood"] > 1000
     assert counts["voice_out"] == 10
 
 
-def test_a_kill_leaves_no_stuck_floor_no_used_index_and_no_used_ssrc(site):
+def test_a_kill_leaves_no_stuck_floor_no_used_index_and_no_used_ssrc(site, tmp_path):
     hub, clients = site()
     join(clients, [1])
     a, b, c = (it.seats[1] for it in clients)
     grant(clients, a)
     first = a.floor.audio_ssrc
-    settle(clients, 3.5)  # addresses are written
+    addresses, granted = tmp_path / "state" / "shard-0" / "addresses.json", time.time()
+    run(clients, lambda: addresses.exists() and addresses.stat().st_mtime > granted)
     b.press()
     run(clients, lambda: b.events[-1] == "PLACED")
     hub.kill()
@@ -286,7 +295,7 @@ def test_a_device_in_its_next_key_epoch_is_followed(site):
     assert counts["key_epochs"] == 1 and counts["refused"] == {"tag": 1}
 
 
-def test_a_private_group_is_there_for_each_and_is_recorded(site):
+def test_a_private_group_is_there_for_each_and_is_recorded(site, tmp_path):
     hub, clients = site()
     join(clients, [1])
     private = [n for n, seat in clients[0].seats.items() if seat.terms["kind"] == 1]
@@ -296,7 +305,7 @@ def test_a_private_group_is_there_for_each_and_is_recorded(site):
     spoken(seat, 3)
     settle(clients, 0.2)
     seat.release()
-    settle(clients, 0.8)
+    run(clients, lambda: recorded(tmp_path))
     assert hub.stop()["recordings"] == 1
 
 
