@@ -47,7 +47,11 @@ def _near(port: int) -> Address:
 
 @dataclass(frozen=True)
 class Plan:
-    """What to run; see `patrolink incident --help`. profile: of the modem's network, on a board that has one only."""
+    """What to run; see `patrolink incident --help`.
+
+    profile  of the modem's network, on a board that has one only
+    modem    its dialect; "": a Quectel where the board has no network of its own, else none
+    """
 
     board: str
     film: Path
@@ -56,6 +60,7 @@ class Plan:
     profile: Profile
     seed: int
     out: Path
+    modem: str = ""
 
 
 class Incident:
@@ -66,6 +71,7 @@ class Incident:
 
     def __init__(self, plan: Plan, stack: contextlib.ExitStack, air: Callable[[int], Address] = _near) -> None:
         self.plan, self.out, self._stack = plan, plan.out, stack
+        self.modem: ModemPort | None = None
         self.board = boards.find(plan.board)
         self.board.check_emulated()
         if self.board.camera is None:
@@ -123,10 +129,12 @@ class Incident:
             self._stack.callback(headset.close)
             headset.say(syllables(), 1.0)
             config["audio"] = {"mic": headset.mic, "speaker": headset.speaker, "indicator": f"{indicator}.mic"}
+        dialect = plan.modem or ("quectel" if self.board.image else "")
+        if dialect:
+            self.modem = ModemPort(work, dialect, plan.profile, plan.seed)
+            self._stack.callback(self.modem.close)
+            config["modem"] = {"uart": self.modem.path, "apn": "cmnet", "reset_pin": str(self.modem.reset_pin)}
         if self.board.image:
-            modem = ModemPort(work, "quectel", plan.profile, plan.seed)
-            self._stack.callback(modem.close)
-            config["modem"] = {"uart": modem.path, "apn": "cmnet", "reset_pin": str(modem.reset_pin)}
             clips |= {"dir": "/clips", "quota_kb": _CARD_KB, "lock_kb": _CARD_KB * 3 // 4}
         device = boot(self.board, work, config)
         self._stack.callback(device.kill)
