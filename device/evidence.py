@@ -254,10 +254,21 @@ class Evidence:
         now = self._device.now_ms()
         if not self._unix(now):
             return REFUSED, "the time is not known", None
-        number = self._recorder.snapshot(message["operator"], now) if self._recorder is not None else None
-        if number is None:
-            return FAILED, self._camera.fault or "no picture, or no room for it", None
-        return DONE, "", number
+        commands, camera = self._device.commands, self._camera
+
+        def done(number):
+            if number is None:
+                commands.answer(message, FAILED, camera.fault or "no picture came, or there was no room for it")
+            else:
+                commands.answer(message, DONE, "", number)
+
+        if self._recorder is None:
+            return FAILED, "storage cannot be read", None
+        try:
+            self._recorder.snapshot(message["operator"], now, done)
+        except Refused as e:
+            return REFUSED, str(e), None
+        return None
 
     def _preserve(self, message):
         if self._recorder is None or not self._recorder.shelf.preserve(message["number"]):

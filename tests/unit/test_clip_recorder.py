@@ -95,12 +95,18 @@ def test_a_clip_right_after_another_has_what_was_before_it_too():
 
 def test_a_snapshot_is_a_clip_of_its_own_and_costs_the_others_nothing():
     world = World().boot().run(20.3)
-    assert world.recorder.snapshot("duty", world.now) == 1
+    taken = []
+    asked = world.now
+    world.recorder.snapshot("duty", asked, taken.append)
     world.run(5)
+    assert taken == [1]
     assert world.recorder.trigger(0, 1, "", world.now) == 2
     world.run(5)
-    assert world.recorder.snapshot("duty", world.now) == 3
+    world.recorder.snapshot("duty", world.now, taken.append)
     world.run(20)
+    assert taken == [1, 3]
+    (photo,) = world.pictures(1)
+    assert [asked < ms <= asked + 250 for n, ms in world.camera.given if n == photo] == [True]
     assert [v["clip_id"] for v in world.sealed] == [1, 2, 3, 4]
     assert [v["codec"] for v in world.sealed] == [clip.JPEG, clip.MJPEG_AVI, clip.JPEG, clip.MJPEG_AVI]
     assert len(world.pictures(1)) == len(world.pictures(3)) == 1
@@ -114,7 +120,14 @@ def test_a_snapshot_is_a_clip_of_its_own_and_costs_the_others_nothing():
         assert steps == list(range(steps[0], steps[0] + len(steps))), number
     world.camera.stalled = True
     world.run(3)
-    assert world.recorder.snapshot("duty", world.now) is None
+    world.recorder.snapshot("duty", world.now, taken.append)
+    try:
+        world.recorder.snapshot("desk", world.now)
+        raise AssertionError("it was taken")
+    except Refused as e:
+        assert "another" in str(e)
+    world.run(3)
+    assert taken == [1, 3, None] and len(world.sealed) == 4
 
 
 def test_what_the_camera_does_not_give_is_counted_in_its_place():
@@ -244,3 +257,19 @@ def test_a_routine_event_is_refused_when_clips_take_all_room_and_an_sos_is_not()
     except Refused as e:
         assert "upload" in str(e)
     assert world.recorder.trigger(1, 3, "", world.now) == first + 1
+
+
+def test_a_snapshot_is_refused_when_clips_take_all_room_but_during_an_sos():
+    world = World({"lock_kb": 120}).boot().run(20)
+    world.recorder.trigger(0, 1, "", world.now)
+    world.run(40)
+    taken = []
+    try:
+        world.recorder.snapshot("duty", world.now, taken.append)
+        raise AssertionError("it was taken")
+    except Refused as e:
+        assert "upload" in str(e)
+    world.recorder.trigger(1, 3, "", world.now)
+    world.recorder.snapshot("duty", world.now, taken.append)
+    world.run(2)
+    assert taken == [3]

@@ -37,8 +37,9 @@ def test_an_sos_goes_first_then_snapshots_then_the_rest():
     world = World().boot().run(20)
     clip_of(world, 0)
     clip_of(world, 1)
-    photo = world.recorder.snapshot("duty", world.now)
+    world.recorder.snapshot("duty", world.now)
     world.run(5)
+    photo = 3
     order = sent(world)
     numbers = [n for n, _ in order]
     assert numbers == [2] * numbers.count(2) + [photo] * 2 + [1] * numbers.count(1)

@@ -50,6 +50,20 @@ def test_a_command_is_written_down_done_and_answered():
     assert desk.lines() == [b"1000\t6\tchief\t4", b"1000\t6\tchief\tresult\t0\tharbour"]
 
 
+def test_a_duty_that_needs_a_while_answers_later():
+    desk = Desk()
+    kept = []
+    desk.commands.duties = {commands.CALL: kept.append}
+    message = {"command_id": 7, "action": commands.CALL, "expires_ms": 2000, "operator": "chief", "number": 4}
+    desk.commands.take(message)
+    assert kept == [message] and desk.reporter.sent == [] and len(desk.lines()) == 1
+    desk.now = 1700
+    desk.commands.answer(kept[0], commands.DONE, "", 5)
+    ((_, values),) = desk.reporter.sent
+    assert (values["command_id"], values["result"], values["ref"], values["time_ms"]) == (7, commands.DONE, 5, 1700)
+    assert desk.lines()[1] == b"1700\t6\tchief\tresult\t0\t"
+
+
 def test_what_is_late_or_unknown_is_not_done():
     desk = Desk()
     assert desk.give(expires_ms=999) == commands.EXPIRED

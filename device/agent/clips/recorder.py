@@ -23,7 +23,7 @@ _BEHIND = 2097152  # bytes that storage may be late by
 _PICTURE_BLOCK = 1024
 _FRAMES = 8  # taken in one go
 _UNITS = 8
-_FRESH_MS = 2000  # a snapshot is of a picture no older than that
+_FRESH_MS = 2000  # a snapshot waits no longer for its picture
 
 
 class Refused(Exception):
@@ -79,7 +79,7 @@ class Recorder:
         self._event = (0, 0)
         self._thumb = False
         self._marks = []  # bodies of events that wait for a segment
-        self._picture = None  # the last one: it holds until the camera is asked for the next
+        self._asked = None  # a snapshot to be taken: (who, monotonic ms, function(number))
         self._ready_ms = 0  # when storage that had no room is asked again
         camera.open()
 
@@ -100,6 +100,8 @@ class Recorder:
             if frame is None:
                 break
             self._take(frame[0], frame[1])
+        if self._asked is not None and now - self._asked[1] > _FRESH_MS:
+            self._photo(None, now)
         if self._hearing:
             self._hear(now)
         if self._key is not None:
@@ -118,7 +120,8 @@ class Recorder:
             return
         if self.on_picture is not None:
             self.on_picture(picture, at_ms)
-        self._picture = picture
+        if self._asked is not None:
+            self._photo(picture, at_ms)
         if self._thumb and self._still_file(picture, at_ms) is not None:
             self._thumb = False
         if self._key is not None and self._segment.writer.behind + self.shelf.behind() > self._behind:
@@ -250,8 +253,8 @@ class Recorder:
         """
         until = now + (self._post_ms if hold_ms is None else hold_ms)
         if self._writing is None:
-            if trigger != catalog.SOS and self.shelf.full():
-                raise Refused("clips that the hub has not verified take all the room that they may; upload them first")
+            if trigger != catalog.SOS:
+                self._check_room()
             since = self.shelf.since(now - self._pre_ms)
             if since is None:
                 since = self._current()
@@ -318,29 +321,45 @@ class Recorder:
         self.access("recording_stop", who, now, "clip", self._writing.clip.number)
         return self._writing.clip.number
 
-    def snapshot(self, who, now):
-        """Make the picture of now a clip of its own; return its number, None without a fresh picture or room for it.
+    def snapshot(self, who, now, done=None):
+        """Make the next picture a clip of its own. Raise Refused.
+
+        done  function(number of the clip, None when no picture came or there was no room for it)
+        """
+        if self._asked is not None:
+            raise Refused("another snapshot is being taken; ask again once it is there")
+        if self._rank() != URGENT:
+            self._check_room()
+        self._asked = (who, now, done)
+
+    def _check_room(self):
+        if self.shelf.full():
+            raise Refused("clips that the hub has not verified take all the room that they may; upload them first")
+
+    def _photo(self, picture, at_ms):
+        """The picture of a snapshot, None when none came: what the camera gives holds no longer than this.
 
         Its file stands between two segments, and its clip between two clips: one that goes on goes on after it.
         """
-        if self._picture is None or now - self._last_ms > _FRESH_MS:
-            return None
-        self._end(now)
-        before = self._writing
-        if before is not None:
-            self._close_clip()
-        key = self._still_file(self._picture, now)
-        number = None
-        if key is not None:
-            writing = self.shelf.begin(catalog.PHOTO, catalog.NO_EVENT, key, pc.JPEG, now)
-            writing.until = key
-            writing.why = "done"
-            number = writing.clip.number
-            writing.mark(catalog.PHOTO, catalog.NO_EVENT, self._unix(now), key, 0)
-            self.access("snapshot", who, now, "clip", number)
-        if before is not None:
-            self._go_on(before.clip, now)
-        return number
+        who, _, done = self._asked
+        self._asked = number = None
+        if picture is not None:
+            self._end(at_ms)
+            before = self._writing
+            if before is not None:
+                self._close_clip()
+            key = self._still_file(picture, at_ms)
+            if key is not None:
+                writing = self.shelf.begin(catalog.PHOTO, catalog.NO_EVENT, key, pc.JPEG, at_ms)
+                writing.until = key
+                writing.why = "done"
+                number = writing.clip.number
+                writing.mark(catalog.PHOTO, catalog.NO_EVENT, self._unix(at_ms), key, 0)
+                self.access("snapshot", who, at_ms, "clip", number)
+            if before is not None:
+                self._go_on(before.clip, at_ms)
+        if done is not None:
+            done(number)
 
     def access(self, what, who, now, *facts):
         """Tell what others did: in the manifest of the clip that goes on, or of the next one."""

@@ -8,7 +8,8 @@ CALL = 6  # command.action
 
 class Commands:
     """
-    duties    {action: function(message) -> (result, text for a person, what `answer.ref` says or None)}
+    duties    {action: function(message) -> (result, text for a person, what `answer.ref` says or None)}; None: whoever
+              has the duty will call `answer`
     unix_ms   function() -> unix time in ms, or None while it is not known
     """
 
@@ -30,7 +31,15 @@ class Commands:
         elif not self._audit.write(now or 0, message["action"], message["operator"], message["number"]):
             result, text = FAILED, "the audit log cannot be written"
         else:
-            result, text, ref = duty(message)
+            told = duty(message)
+            if told is None:
+                return
+            result, text, ref = told
+        self.answer(message, result, text, ref)
+
+    def answer(self, message, result, text="", ref=None):
+        """Tell the hub, and the audit log, what became of a command."""
+        now = self._unix_ms()
         self._audit.write(now or 0, message["action"], message["operator"], "result", result, text)
         values = {
             "command_id": message["command_id"],
