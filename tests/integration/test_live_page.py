@@ -121,9 +121,12 @@ def test_another_page_sees_whose_it_is_joins_and_goes_on_alone(browser, place, c
 def test_refused_silent_again_and_a_hub_that_goes(browser, place, cameras):
     page = Page(browser, place)
     page.errors()
-    cameras[0].refuses = "the time is not known"
+    # A device's words are shown, never run.
+    cameras[0].refuses = "<img src=x onerror=document.title='run'><b>not now</b>"
     watch(page, "vest-1")
-    page.wait(lambda: "over: the time is not known" in page.text(tile("vest-1")))
+    page.wait(lambda: "over: " + cameras[0].refuses in page.text(tile("vest-1")))
+    page.wait(lambda: cameras[0].refuses in page.text("#told"))
+    assert not page.all("#live img, #told img, #told b") and page.browser.title == "Patrolink console"
     cameras[0].refuses = ""
     page.button(tile("vest-1"), "Again").click()
     page.wait(lambda: pictures(page, "vest-1") > 2)
@@ -131,7 +134,6 @@ def test_refused_silent_again_and_a_hub_that_goes(browser, place, cameras):
     page.wait(lambda: "no picture for" in page.text(tile("vest-1")))
     cameras[0].covered = False
     page.wait(lambda: "of 2:00" in page.text(tile("vest-1")))
-    # Somebody else's text is shown, never run; a JPEG that is none is left out.
     assert page.errors() == []
     place.process.stop()
     place.process.start()
