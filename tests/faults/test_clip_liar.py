@@ -1,12 +1,13 @@
 """A device that lies under its own signature, and a folder that was tampered with: told, bounded, and no harm done."""
 
+import json
 import random
 import shutil
 
 import av
 import pytest
 from patrolink.cli import main
-from patrolink.clips import contact, export
+from patrolink.clips import contact, export, inside, manifest
 from patrolink_protocol import clip
 from PIL import Image
 
@@ -105,7 +106,7 @@ def test_the_sheet_prints_the_manifest_that_was_verified(tmp_path):
     assert "forged" not in sheet.read_text() and liar.evidence.id.hex() in sheet.read_text()
 
 
-def test_what_is_shown_is_what_was_verified(tmp_path, monkeypatch, capsys):
+def test_what_is_shown_is_what_was_verified(tmp_path, monkeypatch):
     """Bytes that change after the verdict are not shown under it."""
     liar = Liar(tmp_path / "clips")
     folder = liar.write([ONE, ONE])
@@ -116,10 +117,15 @@ def test_what_is_shown_is_what_was_verified(tmp_path, monkeypatch, capsys):
         other = liar.segment(chunk(0, jpeg(32, 32)) + end(1), 2, EPOCH_MS + 2000)
         (folder / "000001-000002.pls").write_bytes(other)
 
-    monkeypatch.setattr(export, "refuse", change)
-    assert run(liar, folder, "export") in (0, 2)
-    page = "".join(path.read_text() for path in (tmp_path / "export").glob("*.json"))
-    assert not page or "not those that were recorded" in page, capsys.readouterr()
+    with monkeypatch.context() as patch:
+        patch.setattr(export, "refuse", change)
+        assert run(liar, folder, "export") == 0
+    told = json.loads(next((tmp_path / "export").glob("*.json")).read_text())
+    assert told["frames"] == 1
+    assert told["not_shown"] == {"000001-000002.pls": "its bytes are not those that were recorded"}
+    assert run(liar, folder, "verify") == 1
+    found, findings = inside.look(folder, manifest.load(folder / "000001.plm"), liar.evidence, set())
+    assert found and [(f.grade, f.where) for f in findings] == [("tampered", "000001-000002.pls")]
 
 
 def test_any_records_are_shown_or_refused_in_words(tmp_path, capsys):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
-from patrolink.clips import fetch, source
+from patrolink.clips import fetch, keys, source
 from patrolink.errors import UserError
 
 from tests import clip_maker, desks
@@ -54,6 +54,15 @@ def test_verify_tells_each_clip_and_how_deep_it_looked(made):
     one = patrolink("verify", made / "linux-1" / "000002", "--evidence-key", made.parent / "evidence.pem", "--json")
     (told,) = json.loads(one.stdout)
     assert (told["clip"], told["verdict"], told["looked_inside"], told["findings"]) == (2, "valid", True, [])
+
+
+def test_a_key_that_opens_nothing_is_told_once_a_clip(clips, tmp_path):
+    keys.new(tmp_path / "other.pem")
+    found = patrolink("verify", clips / "linux-1", "--evidence-key", tmp_path / "other.pem")
+    assert found.returncode == 0 and found.stdout.count("files, chain and signature only)") == 4
+    lines = found.stderr.splitlines()
+    assert len(lines) == 4 and "give the key that was in the device's configuration then" in lines[0], lines
+    assert lines[0].endswith(", and 5 more like it"), lines
 
 
 def test_the_exit_code_is_the_verdicts(clips):

@@ -7,7 +7,7 @@ from typing import Any
 from patrolink_protocol import clip
 
 from patrolink.clips import segment
-from patrolink.clips.findings import GAP, NOTE, Finding
+from patrolink.clips.findings import GAP, NOTE, TAMPERED, Finding
 from patrolink.clips.keys import EvidenceKey
 from patrolink.clips.manifest import Manifest, file_of
 from patrolink.errors import UserError
@@ -22,15 +22,19 @@ def look(folder: Path, manifest: Manifest, evidence: EvidenceKey, closed: set[st
     """Return (whether a segment was opened, what was found). `closed`: files that are not there, or not as recorded."""
     out: list[Finding] = []
     opened = False
+    shut: dict[str, list[str]] = {}
     last: segment.Fix | None = None
     for said in manifest.listed:
         name = file_of(said)
         if name in closed:
             continue
         try:
-            found = segment.read(folder / name, evidence)
+            found = segment.read(folder / name, evidence, said["sha256"])
+        except segment.Altered:
+            out.append(Finding(TAMPERED, "hash", name, "its bytes changed while they were verified"))
+            continue
         except UserError as e:
-            out.append(Finding(NOTE, "closed", name, str(e)))
+            shut.setdefault(str(e).removeprefix(f"{folder / name}: "), []).append(name)
             continue
         opened = True
         out += [Finding(GAP, "header", name, words) for words in _header(found, name, manifest, "seg" in said)]
@@ -43,6 +47,8 @@ def look(folder: Path, manifest: Manifest, evidence: EvidenceKey, closed: set[st
                 jumps.append(words)
             last = fix if fix.lat_deg is not None else last
         out += _first("position", name, jumps)
+    for words, names in shut.items():
+        out += _first("closed", names[0], [words] * len(names))
     return opened, out
 
 

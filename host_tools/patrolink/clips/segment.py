@@ -29,6 +29,10 @@ _BODIES = {
 }
 
 
+class Altered(UserError):
+    """A file's bytes are not those of its hash."""
+
+
 @dataclass(frozen=True)
 class Fix:
     """A position: ms since the segment's start, degrees, metres, m/s; None where the receiver did not tell."""
@@ -101,7 +105,7 @@ def _chunk(data: bytes, name: bytes) -> bytes:
 
 
 def read(path: Path, evidence: EvidenceKey, sha256: str = "") -> Segment:
-    """Return a segment. UserError: it is none, cannot be read, or is for another evidence key.
+    """Return a segment. UserError: it is none, cannot be read, or is for another evidence key; Altered.
 
     sha256  in hexadecimal, what its bytes have to be now: a file may change after the verdict on it; "" for any
     """
@@ -110,7 +114,7 @@ def read(path: Path, evidence: EvidenceKey, sha256: str = "") -> Segment:
             raise UserError(f"{path}: {path.stat().st_size} bytes are more than a segment has; it is none")
         data = path.read_bytes()
         if sha256 and hashlib.sha256(data).hexdigest() != sha256:
-            raise UserError(f"{path}: its bytes are not those that were recorded; get the clip anew")
+            raise Altered(f"{path}: its bytes are not those that were recorded")
         return parse(data, evidence)
     except OSError as e:
         raise UserError(f"{path}: {e.strerror}; name a segment that can be read") from None
