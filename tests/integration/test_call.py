@@ -14,7 +14,7 @@ def patrolink(*arguments, timeout=90):
     )
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(400)
 def test_both_ways_again_into_the_same_folder(tmp_path):
     """With the city's loss; the second run finds what the first one left, and its devices have new keys."""
     for _ in range(2):

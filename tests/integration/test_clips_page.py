@@ -41,7 +41,7 @@ class Page:
             time.sleep(0.05)
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(400)
 def test_clips_on_the_page(tmp_path, broker):
     with (
         contextlib.closing(couriers.Site(tmp_path, broker)) as site,

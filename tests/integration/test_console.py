@@ -13,7 +13,7 @@ from patrolink_protocol import mcptt
 from tests import desks
 from tests.desks import CIRCLE, HARBOUR, NIGHT, OTHER, Crew, Page, Place
 
-pytestmark = [pytest.mark.timeout(180), pytest.mark.alone]
+pytestmark = pytest.mark.alone
 SHOT = Path(__file__).resolve().parent.parent.parent / "build" / "hub" / "console.png"
 
 
@@ -378,7 +378,7 @@ def the_picture(page, crew, place):
         crew.hush(name, group)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(400)
 def test_the_page(browser, place, broker, subtests):
     crew = Crew(broker, desks.DEVICES)
     try:

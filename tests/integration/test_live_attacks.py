@@ -57,7 +57,7 @@ class Eye:
         self._sock.close()
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(400)
 def test_nobody_but_the_hub_has_a_camera_seen_and_a_hub_that_is_gone_sees_no_more(film, tmp_path):
     it, eye = film, Eye()
     command_id = iter(range(70, 99))
@@ -128,7 +128,6 @@ def test_nobody_but_the_hub_has_a_camera_seen_and_a_hub_that_is_gone_sees_no_mor
     eye.close()
 
 
-@pytest.mark.timeout(120)
 def test_a_camera_ends_by_itself_when_its_hub_is_killed_and_is_seen_again_after(place, broker):
     camera = live_camera.Camera(broker, "vest-3", False)
 

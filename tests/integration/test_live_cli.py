@@ -14,7 +14,6 @@ from tests import live_camera
 from tests.desks import TOKEN, Place
 from tests.waiting import until
 
-pytestmark = pytest.mark.timeout(120)
 place, camera = live_camera.place, live_camera.camera
 
 

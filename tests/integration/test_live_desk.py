@@ -18,7 +18,6 @@ from tests import live_camera
 from tests.desks import OTHER, TOKEN, Place
 from tests.waiting import PATIENCE_S
 
-pytestmark = pytest.mark.timeout(120)
 place, camera = live_camera.place, live_camera.camera
 WITHOUT = "vest-3"  # a device that is not there
 

@@ -10,7 +10,7 @@ from tests import desks, live_camera
 from tests.desks import OTHER, Page, Place
 from tests.live_camera import Camera
 
-pytestmark = [pytest.mark.timeout(180), pytest.mark.alone]
+pytestmark = pytest.mark.alone
 place = live_camera.place
 SHOT = Path(__file__).resolve().parent.parent.parent / "build" / "hub" / "live.png"
 # How many points of a canvas are the red of what moves, and how many are bright at all.

@@ -181,7 +181,6 @@ def told(layer) -> dict:
     return out
 
 
-@pytest.mark.timeout(100)
 def test_the_dissector_agrees_with_every_message(session):
     hub, clients, port, pcap = session
     talk(clients)

@@ -73,7 +73,7 @@ async def orders(it, url: str) -> None:
         await told(hub, verdict(3, "photo"), "no second photo")
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("board", ["linux", "unix"])
 def test_a_dispatcher_has_pictures_films_and_sees(board, tmp_path, monkeypatch):
     with contextlib.ExitStack() as stack:

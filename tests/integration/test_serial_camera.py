@@ -215,7 +215,7 @@ def test_nothing_is_sent_to_the_camera_while_the_indicator_cannot_be_lit(tmp_pat
         camera.close()
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("name", ["unix", "mps2_an385"])
 def test_a_device_tries_its_camera_at_boot(rig, tmp_path, name):
     board = boards.find(name)

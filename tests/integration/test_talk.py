@@ -24,8 +24,6 @@ from tests import desks, hubs
 from tests.desks import CIRCLE, HARBOUR, NIGHT, OTHER, TOKEN, Crew, Place
 from tests.waiting import PATIENCE_S, until
 
-pytestmark = pytest.mark.timeout(120)
-
 
 @pytest.fixture(scope="module")
 def crew(place, broker):

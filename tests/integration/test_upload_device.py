@@ -34,7 +34,7 @@ def filmed(tmp_path, rig):
     return make
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("board", ["linux", "unix"])
 @pytest.mark.parametrize("dialect", ["quectel", "simcom"])
 def test_a_clip_arrives_through_the_sockets_of_a_modem(filmed, server, board, dialect):  # noqa: F811
