@@ -40,7 +40,7 @@ def words(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def long_words(tmp_path_factory):
-    return spoken(tmp_path_factory.mktemp("words") / "long.wav", 20)
+    return spoken(tmp_path_factory.mktemp("words") / "long.wav", 28)  # a burst has 30 s
 
 
 def spoken(path, seconds: float):
