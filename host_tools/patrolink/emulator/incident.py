@@ -154,7 +154,7 @@ class Incident:
         self.device.press("sos")
         pressed = time.monotonic()
         verified = _ARRIVE_S + self.plan.post_s
-        until(self._verified, [self.device], verified, "the hub did not verify the clip")
+        until(self.verified, [self.device], verified, "the hub did not verify the clip")
         took = time.monotonic() - pressed
         verdict = verify.clip(self.folder, verify.signers(self.clips / "signers.toml"), evidence.load(self.key))
         manifest = verdict.manifest
@@ -179,7 +179,8 @@ class Incident:
             "runtime": told["runtime"],
         }
 
-    def _verified(self) -> bool:
+    def verified(self) -> bool:
+        """Whether the hub has a verdict on the clip."""
         rows = self.station.ask("/clips")
         return any(row["device"] == self.name and row["clip"] == 1 and row["verdict"] for row in rows)
 
