@@ -78,6 +78,11 @@ class Clip:
         """Whether nothing was found between it and the clip before."""
         return not any(self._is_link(one) for one in self.findings)
 
+    @property
+    def start_ms(self) -> int:
+        """When it begins, unix time; 0 while that is not known."""
+        return self.told.get("start_ms") or self.head.get("time_ms") or 0
+
     def _is_link(self, one: dict[str, str]) -> bool:
         return one["kind"] == "chain" and one["where"] == self.folder.name
 
@@ -171,7 +176,6 @@ class Clip:
     def row(self, coming: list[tuple[str, int, int]], pictures: bool) -> dict[str, Any]:
         """Return it as consoles and tools see it. coming: (name, bytes here, bytes) of files on their way."""
         told, head = self.told, self.head
-        start_ms = told.get("start_ms") or head.get("time_ms") or 0
         here = sum(size for name, size in self.sizes.items() if name.endswith(".pls"))
         of = max(self.wanted, told.get("bytes") or 0, here)
         return {
@@ -179,7 +183,7 @@ class Clip:
             "clip": self.number,
             "trigger": head.get("trigger") or told.get("trigger"),
             "event": head.get("event", told.get("event_id")),
-            "time_ms": start_ms or None,
+            "time_ms": self.start_ms or None,
             "duration_ms": told.get("duration_ms"),
             "state": "here" if self.verdict else "coming" if self.sizes or coming else "told",
             "bytes": of,

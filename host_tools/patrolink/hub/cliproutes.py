@@ -7,6 +7,7 @@ GET /clips/<device>/<clip>/<name>    a file as the device wrote it
 """
 
 import asyncio
+import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -50,10 +51,16 @@ class ClipRoutes:
     def _named(self, request: web.Request) -> tuple[str, int]:
         return request.match_info["device"], int(request.match_info["clip"])
 
-    async def _list(self, request: web.Request) -> web.Response:
+    async def _list(self, request: web.Request) -> web.StreamResponse:
         await self._look(request, "listed")
-        clips = self._clips()
-        return web.json_response([{**row, "files": clips.files(row["device"], row["clip"])} for row in clips.rows()])
+        answer = web.StreamResponse(headers={"Content-Type": "application/json"})
+        await answer.prepare(request)
+        before = "["
+        async for row in self._clips().rows():
+            await answer.write(f"{before}{json.dumps(row)}".encode())
+            before = ",\n"
+        await answer.write(b"[]" if before == "[" else b"]")
+        return answer
 
     async def _signers(self, request: web.Request) -> web.FileResponse:
         await self._look(request, "fetched", name="signers.toml")

@@ -10,10 +10,11 @@ device's, the one after it is held to it.
 import asyncio
 import bisect
 import contextlib
+import heapq
 import threading
 import traceback
 from collections import defaultdict
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -35,6 +36,7 @@ _VERIFIED, _DAMAGED = 5, 7  # clip_state.state
 _AGAIN = 3  # times that a device is told to send a clip again
 _GONE = 100  # numbers left out that are shown, of those between two clips
 _MOST = 20_000  # clips of a device
+_AT_ONCE = 50  # clips that are listed without a pause
 _SHOW_S = 1  # between two times that desks are told how far clips are
 _DAY_MS = 86_400_000
 
@@ -276,18 +278,27 @@ class Clips:
 
     # --- dispatchers --------------------------------------------------------------------------------------------------
 
-    def rows(self) -> list[dict[str, Any]]:
-        """Return all clips as desks see them, newest first; a number that a device left out stands behind the next."""
-        rows = [row for it in self._clips.values() for row in (self._row(it), *self._left_out(it))]
-        return sorted(rows, key=lambda row: (row["time_ms"] or 0, row["clip"]), reverse=True)
+    def newest(self, limit: int) -> list[dict[str, Any]]:
+        """Return clips as desks see them, newest first; a number that a device left out stands behind the next."""
+        found = heapq.nlargest(limit, self._clips.values(), key=_when)
+        return [row for it in found for row in (self._row(it), *self._left_out(it))][:limit]
+
+    async def rows(self) -> AsyncIterator[dict[str, Any]]:
+        """Give all clips as `newest` does, with `files`: name and bytes. Voice has its turn in between."""
+        for n, it in enumerate(sorted(self._clips.values(), key=_when, reverse=True)):
+            files = [{"name": name, "bytes": size} for name, size in sorted(it.sizes.items())]
+            yield {**self._row(it), "files": files}
+            for left_out in self._left_out(it):
+                yield {**left_out, "files": []}
+            if n % _AT_ONCE == 0:
+                await asyncio.sleep(0)
 
     def _left_out(self, it: Clip) -> list[dict[str, Any]]:
         """Return rows of the numbers between a clip and the one before it, of which nothing has come."""
         before = self._beside(it, -1)
         first = max(before.number, self._deleted.get(it.device, -1), it.number - 1 - _GONE) + 1 if before else it.number
         left = range(first, it.number)
-        time_ms = self._row(it)["time_ms"] if left else None
-        facts = {"device": it.device, "state": "missing", "time_ms": time_ms, "verdict": ""}
+        facts = {"device": it.device, "state": "missing", "time_ms": it.start_ms or None, "verdict": ""}
         return [{**facts, "clip": number} for number in left]
 
     def _row(self, it: Clip) -> dict[str, Any]:
@@ -308,11 +319,6 @@ class Clips:
         if it is None:
             self._none(f"no clip {number} of {device!r} is here")
         return it
-
-    def files(self, device: str, number: int) -> list[dict[str, Any]]:
-        """Return the files of a clip that are here: name and bytes."""
-        it = self._clips.get((device, number))
-        return [{"name": name, "bytes": size} for name, size in sorted(it.sizes.items())] if it else []
 
     def file(self, device: str, number: int, name: str) -> Path:
         """Return where a file of a clip is; UserError when it is not here."""
@@ -367,3 +373,7 @@ class Clips:
                 await asyncio.to_thread(state.save, self._folder / _DELETED, dict(self._deleted))
                 await self._uploads.delete(it.device, it.number)
                 self.tell({"type": "clip gone", "device": it.device, "clip": it.number})
+
+
+def _when(it: Clip) -> tuple[int, int]:
+    return it.start_ms, it.number

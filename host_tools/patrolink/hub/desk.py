@@ -144,7 +144,7 @@ class Desk:
         if self._hub.clips is None:
             return None
         self._hub.clips.look(self.name, "listed")
-        return self._hub.clips.rows()[:limit]
+        return self._hub.clips.newest(limit)
 
     def preserve_clip(self, device: str, clip: int) -> int:
         """Have a clip kept, here over its retention and at the device; return the command's id."""
