@@ -118,7 +118,7 @@ class Manifest:
         self._given = 0
         self._writer = None
         self.size = 0  # bytes given to storage
-        self.lost = 0  # lines that found no room: their segments show as a gap
+        self.lost = 0  # lines that found no room
 
     def start(self, head, previous):
         """Begin with this line, after the clip whose chain this is."""

@@ -58,6 +58,7 @@ class Recorder:
         self._pre_ms = config["pre_s"] * 1000
         self._post_ms = config["post_s"] * 1000
         self._segment_ms = config["segment_s"] * 1000
+        self._stall_ms = max(_STALL_MS, 2500 // camera.fps)
         self._segment = Segment()
         self._still = Segment(_PICTURE_BLOCK)
         self._key = None  # of the segment being written
@@ -93,13 +94,13 @@ class Recorder:
     def serve(self, now):
         """Take what the camera and the microphone have, and go on with storage."""
         self.shelf.serve(now)
-        if self._writing is not None and now >= self._until:
-            self._finish(now)
         for _ in range(_FRAMES):
             frame = self._camera.frame()
             if frame is None:
                 break
             self._take(frame[0], frame[1])
+        if self._writing is not None and now >= self._until:
+            self._finish(now)
         if self._asked is not None and now - self._asked[1] > _FRESH_MS:
             self._photo(None, now)
         if self._hearing:
@@ -109,7 +110,7 @@ class Recorder:
                 self._synced = now
                 self._segment.writer.sync()
                 self._clock(now)
-            if self._segment.writer.fault or now - self._start > self._segment_ms + _STALL_MS:
+            if self._segment.writer.fault or now - self._start > self._segment_ms + self._stall_ms:
                 self._end(now)
 
     def _take(self, picture, at_ms):
@@ -142,12 +143,12 @@ class Recorder:
 
     def _count(self, at_ms):
         """Count what the camera did not give, or nobody took."""
-        drops = self._camera.dropped
-        self._missing[pc.LATE] += drops - self._drops
-        self._drops = drops
+        drops = self._camera.dropped - self._drops
+        self._missing[pc.LATE] += drops
+        self._drops += drops
         late = at_ms - self._last_ms
-        if self._last_ms and late >= _STALL_MS:
-            self._missing[pc.STALLED] += max(1, late * self._camera.fps // 1000 - 1)
+        if self._last_ms and late >= self._stall_ms:
+            self._missing[pc.STALLED] += max(0, late * self._camera.fps // 1000 - 1 - drops)
         self._last_ms = at_ms
 
     def _gaps(self, at):
@@ -255,10 +256,7 @@ class Recorder:
         if self._writing is None:
             if trigger != catalog.SOS:
                 self._check_room()
-            since = self.shelf.since(now - self._pre_ms)
-            if since is None:
-                since = self._current()
-            self._start_clip(trigger, event_id, since, now, None)
+            self._start_clip(trigger, event_id, self._since(now - self._pre_ms), now, None)
             self._clip_at = now - self._pre_ms - self._segment_ms
             self._until = until
             self._thumb = True
@@ -271,6 +269,13 @@ class Recorder:
         if who:
             self.access("recording_start", who, now, "clip", self._writing.clip.number)
         return self._writing.clip.number
+
+    def _since(self, at_ms):
+        """Return the key of the last file that begins at or before `at_ms`, or else of the oldest."""
+        since = None
+        if self._key is None or self._start > at_ms:
+            since = self.shelf.since(at_ms)
+        return self._current() if since is None else since
 
     def _current(self):
         """Return the key of the file being written, or else of the next one."""

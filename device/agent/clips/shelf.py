@@ -224,7 +224,7 @@ class Shelf(Catalog):
         for entry in reversed(files):
             if entry.start is not None and not entry.picture and entry.start <= at_ms:
                 return entry.key
-        return files[0].key if files else None
+        return min([entry.key for entry in files]) if files else None  # a picture is at rest before its segment
 
     def _settle(self):
         while self._closing and not self._closing[0].writer.behind:

@@ -74,6 +74,9 @@ class Writing:
 
     def end(self, unix_ms, signer):
         """All of its files are listed: close and seal."""
+        if self.manifest.lost:
+            lost = ["access", "lost", "who", "device", "time_ms", unix_ms, "lines", self.manifest.lost]
+            self.manifest.say(manifest.dump(*lost), True)
         self.manifest.say(manifest.dump("close", self.why, "time_ms", unix_ms), True)
         self.manifest.seal(signer.sign)
         self.ended = True
