@@ -10,6 +10,7 @@ from patrolink.emulator import nmea
 
 from tests.faults.proxy import BLACKHOLE
 from tests.rig import walk
+from tests.waiting import PATIENCE_S
 
 # littlefs forgets a file whose last write fails: it is closed after each.
 FILL = """
@@ -46,9 +47,9 @@ def test_it_faults(rig, console):
     rig(nmea.speak(walk(60)), 10, modem="quectel")
     with console.wire.tap() as path, open(path, "r+b", 0) as keys:
         keys.write(b"\x03")
-        assert console.find(">>> ", 5)
+        assert console.find(">>> ", PATIENCE_S)
         keys.write(b"import machine; machine.mem32[0xF0000000]\r\n")
-        assert console.find("ready, boot 2", 20)
+        assert console.find("ready, boot 2", PATIENCE_S)
 
 
 @pytest.mark.needs("console")
@@ -68,7 +69,7 @@ def test_it_speaks_rubbish(rig, console):
     it = rig(nmea.speak(walk(60)), 10, modem="quectel")
     with console.wire.tap() as path, open(path, "r+b", 0) as keys:
         keys.write(b"\x03")
-        assert console.find(">>> ", 5)
+        assert console.find(">>> ", PATIENCE_S)
         keys.write(b"import micropython, os, sys; micropython.kbd_intr(-1)\r\n")
         keys.write(b"while True: sys.stdout.buffer.write(os.urandom(64))\r\n\r\n")
         time.sleep(1)

@@ -29,7 +29,7 @@ OUT_OF_TIME = "hangs_until_the_clock_of_the_test_has_run_out"
 def test_a_bad_board_fails_its_test_with_its_console_and_leaves_nothing_behind(tmp_path, test, name, says, console):
     if missing := boards.find(name).missing():
         pytest.skip(f"{name}: apt-get install {' '.join(missing)}")
-    options = ["--basetemp", str(tmp_path / "base"), "--timeout", "8" if test == OUT_OF_TIME else "100"]
+    options = ["--basetemp", str(tmp_path / "base"), "--timeout", "30" if test == OUT_OF_TIME else "200"]
     done = pytest_run(tmp_path, f"{HIL}/bad_boards.py", "-k", f"test_it_{test}[{name}]", *options)
     said = done.stdout + done.stderr
     assert done.returncode == 1 and re.search(r"^1 failed|^1 passed, .*1 error", said, re.M), said

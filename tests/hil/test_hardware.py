@@ -41,7 +41,7 @@ def written(folder: Path, text: str) -> Path:
     return path
 
 
-def pytest_run(folder: Path, *arguments: str, timeout_s: float = 100) -> subprocess.CompletedProcess[str]:
+def pytest_run(folder: Path, *arguments: str, timeout_s: float = 250) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:xdist", "-q"]
     command += ["--artefacts", str(folder / "artefacts"), *arguments]
     return subprocess.run(command, cwd=home.root(), capture_output=True, text=True, timeout=timeout_s)
