@@ -7,6 +7,7 @@ import time
 
 import patrolink_messages
 import pytest
+from compat.netsock import TcpSocket
 from patrolink.emulator import nmea
 from patrolink.hub.downlink import Downlink
 from patrolink.keys import DeviceKey
@@ -128,3 +129,38 @@ def test_a_device_that_has_heard_nothing_of_a_clip_tells_it_again_until_it_has(t
     before = len(told())
     it.listen(lambda: it.rows[-1]["message"] == "position" and it.rows[-1]["counter"] > 3)
     assert len(told()) == before
+
+
+class Bent(TcpSocket):
+    """A way on which one bit of a body turns over."""
+
+    left = 1
+
+    def send(self, view):
+        if Bent.left and len(view) == 1024:
+            Bent.left -= 1
+            data = bytearray(view)
+            data[500] ^= 4
+            assert TcpSocket.send(self, memoryview(data)) == len(data)
+            return len(data)
+        return TcpSocket.send(self, view)
+
+
+def test_a_bit_that_turns_over_on_the_way_costs_one_file_and_is_told(site):
+    number = site.film()
+    files = site.device.files.data
+    sizes = [
+        len(data) for name, data in files.items() if name.endswith(".pls") and name[:13].encode() in files["000001.plm"]
+    ]
+    site.courier.manifests()
+    site.courier.uploader._net.raw = Bent
+    log = site.folder / "state" / "shard-0" / "audit.jsonl"
+    site.courier.run(lambda: log.exists() and '"upload damaged"' in log.read_text())
+    findings = site.rows()[number]["findings"]
+    assert [(it["grade"], it["kind"]) for it in findings] == [("note", "upload")]
+    site.courier.run(site.courier.all_sent)
+    assert site.states(1) == [(number, VERIFIED)]
+    row = site.rows()[number]
+    assert row["verdict"] == "valid" and not row["findings"]
+    assert log.read_text().count('"upload damaged"') == 1
+    assert site.courier.uploader.sent < sum(sizes) + max(sizes) + 20_000

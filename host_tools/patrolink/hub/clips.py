@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from patrolink.clips import segment, verify
-from patrolink.clips.findings import TAMPERED, UNVERIFIABLE, Finding
+from patrolink.clips.findings import NOTE, TAMPERED, UNVERIFIABLE, Finding
 from patrolink.clips.keys import EvidenceKey
 from patrolink.decoding import Row
 from patrolink.errors import UserError
@@ -79,7 +79,7 @@ class Clips:
         except UserError as e:
             self._no_access = str(e)
             self._audit("", "access log refused", text=self._no_access)
-        uploads.taken, uploads.moved = self._taken, self._moved
+        uploads.taken, uploads.moved, uploads.spoilt = self._taken, self._moved, self._spoilt
         metrics.gauges["clips"] = lambda: len(self._clips)
         for key, it in self._clips.items():
             if it.verdict in ("", UNVERIFIABLE):
@@ -145,6 +145,14 @@ class Clips:
             self._asked.add((device, number))
         await self._guarded(it, asyncio.to_thread(it.take, name))
         self._look_at((device, number))
+        self._show(it)
+
+    def _spoilt(self, device: str, number: int, name: str) -> None:
+        it = self._clip(device, number)
+        if not it.verdict:
+            words = "it came with other bytes than were recorded, and has to come again"
+            others = [one for one in it.findings if one["where"] != name]
+            it.findings = [*others, Finding(NOTE, "upload", name, words).facts()]
         self._show(it)
 
     def _moved(self, device: str, number: int) -> None:

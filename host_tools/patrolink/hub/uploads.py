@@ -53,6 +53,7 @@ class Uploads:
     """
     taken   is told (device, clip, name) when a whole file is at rest here
     moved   is told (device, clip) when more of a file has come
+    spoilt  is told (device, clip, name) when a file has come with other bytes than were recorded, and was dropped
     audit   is told (device, what, **facts) of what a device must not do
     """
 
@@ -64,6 +65,7 @@ class Uploads:
         self._files = Incoming(folder, most)
         self.taken: Callable[[str, int, str], Awaitable[None]] = _nobody
         self.moved: Callable[[str, int], None] = lambda device, clip: None
+        self.spoilt: Callable[[str, int, str], None] = lambda device, clip, name: None
         self._turns: dict[str, _Turn] = defaultdict(_Turn)
         self.coming, self.delete = self._files.of, self._files.delete
 
@@ -289,6 +291,7 @@ class Uploads:
         if not right:
             self._files.drop(upload.place)
             self._audit(device, "upload damaged", clip=clip, name=name, sha256=upload.sha256)
+            self.spoilt(device, clip, name)
             self._refuse(460, "its bytes are not those that sha256 told; begin it anew")
         self._metrics.counts["uploads"] += 1
         await self.taken(device, clip, name)
