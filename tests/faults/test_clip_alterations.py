@@ -4,10 +4,13 @@ import hashlib
 import io
 import json
 import random
+import re
 import shutil
 
 import av
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from patrolink.clips import manifest, segment, verify
 from patrolink_protocol import clip
 
@@ -186,6 +189,26 @@ def test_any_lines_have_a_verdict_and_few_findings(copy):
     path.write_bytes(b"".join(lines))
     found = verify.clip(path.parent, signers).findings
     assert len(found) < 10 and any("leaves out 999985 segments" in it.words for it in found), found
+
+
+def test_lines_without_end_are_told_once(copy):
+    """A manifest of four million empty lines took a minute, and was told in as many findings."""
+    path = alterations.manifest_of(copy)
+    whole = path.read_bytes()
+    for data in (b"\n" * manifest.MOST, whole + b"{}\n" * 30_000, b"[" * 900 + b"\n" + whole * 100):
+        path.write_bytes(data)
+        found = verify.clip(path.parent, known(copy))
+        forms = [f for f in found.findings if f.kind == "form"]
+        assert found.verdict == "tampered" and 1 <= len(forms) <= 25, (len(data), len(forms))
+    # What its own device sealed in a form that is not known stays unverifiable, however many lines of it there are.
+    strange = b'{"later":1}\n' * 100
+    said = whole.splitlines(keepends=True)
+    private = ec.generate_private_key(ec.SECP256R1())
+    point = private.public_key().public_bytes(serialization.Encoding.X962, serialization.PublicFormat.CompressedPoint)
+    said[0] = re.sub(rb'"signer":"[0-9a-f]*"', b'"signer":"%s"' % point.hex().encode(), said[0])
+    path.write_bytes(b"".join(alterations.sealed([*said[:-1], *strange.splitlines(keepends=True), said[-1]], private)))
+    found = verify.clip(path.parent, {"linux-1": [point.hex()]})
+    assert found.verdict == "unverifiable", found.findings
 
 
 def test_nothing_is_deciphered_for_whom_nobody_knows(made, copy):

@@ -14,6 +14,8 @@ from patrolink_protocol import clip
 
 LONGEST = 1024  # bytes of a line, its line feed included
 MOST = 4 << 20  # bytes of a manifest: ten minutes are a hundredth of it
+MOST_LINES = 1 << 15
+_MOST_FAULTS = 20  # that are told: a manifest with so many is none
 VERSION = 1
 LAST = 999_999  # number of a clip
 _HALF_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551 >> 1
@@ -75,7 +77,7 @@ class Manifest:
 
     head, close, seal  those lines; empty when they are not there
     listed   lines of segments ("seg") and pictures ("thumb") in their order; marks, accesses: theirs
-    faults   (number of the line, what is wrong with it)
+    faults   (number of the line, what is wrong with it), the first ones
     torn     whether the last line has no end: it was still being written
     chain    after all lines before the seal; None without a head
     data     all of it, as it was read
@@ -142,11 +144,17 @@ def parse(data: bytes) -> Manifest:
     if len(data) > MOST:
         found.faults.append((0, f"{len(data)} bytes are more than a manifest has"))
         return found
+    if (n := data.count(b"\n")) > MOST_LINES:
+        found.faults.append((0, f"{n} lines are more than a manifest has"))
+        return found
     lines = data.split(b"\n")
     torn = lines.pop()
     chain = None
     for n, line in enumerate(lines, 1):
-        said = _line(found, n, line)
+        if len(found.faults) == _MOST_FAULTS and n < len(lines):
+            found.faults.append((n, "nothing from here on is read: too many lines before are none of a manifest"))
+        # All lines go into the chain, read or not.
+        said = _line(found, n, line) if len(found.faults) <= _MOST_FAULTS or n == len(lines) else {}
         if n == 1 and "clip" in said:
             chain = bytes.fromhex(said["previous"])
         if said and "chain" in said and n == len(lines) and not torn:
