@@ -415,6 +415,28 @@ def test_how_far_a_clip_is_is_told_once_a_second(tmp_path):
     asyncio.run(run())
 
 
+def test_numbers_that_a_device_leaves_out_are_told_a_hundred_a_second(filmed, tmp_path):
+    """A device in wrong hands tells of clip 900, 1800, ...: desks keep their time for an SOS of others."""
+
+    async def run():
+        hub = Hub(tmp_path)
+        for number in range(0, 5000, 500):
+            hub.clips.manifest({**filmed.told[1], "clip_id": number})
+        assert len(hub.shown) == 10 and {row["state"] for row in hub.shown} == {"told"}
+        hub.shown.clear()
+        deadline = time.monotonic() + 30
+        while not hub.shown:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.01)
+        assert len(hub.shown) == 100 and {row["state"] for row in hub.shown} == {"missing"}
+        while len(hub.shown) < 900:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.01)
+        await hub.kill()
+
+    asyncio.run(run())
+
+
 def test_however_many_clips_there_are_a_page_costs_its_rows_and_a_list_leaves_turns_to_others(tmp_path):
     async def run():
         hub = Hub(tmp_path)

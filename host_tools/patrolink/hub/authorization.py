@@ -29,17 +29,20 @@ class Authorization:
         self._tries = Tries()
 
     def device(self, method: str, path: str, fields: Mapping[str, str], address: str) -> str:
-        """Return the device that a request is of. Refused when it is not; TooMany after many that were not."""
+        """Return the device that a request is of. Refused when it is not; TooMany after many that were not.
+
+        A right one is never kept waiting: nobody guesses a tag of 256 bits, and a stranger who shares its address (a
+        carrier's NAT) is not to keep a device from sending.
+        """
         form = _FORM.fullmatch(fields.get("Authorization", ""))
-        # One device that is wrong does not keep out the others behind its address, nor others the device elsewhere.
+        why = self._wrong(method, path, fields, form)
+        if form is not None and not why:
+            return form[1]
         source = f"{network(address)} {form[1] if form and self._key_of(form[1]) else ''}"
         now_s = time.monotonic()
         self._tries.check(source, now_s)
-        why = self._wrong(method, path, fields, form)
-        if form is None or why:
-            self._tries.wrong(source, now_s)
-            raise Refused(why)
-        return form[1]
+        self._tries.wrong(source, now_s)
+        raise Refused(why)
 
     def _wrong(self, method: str, path: str, fields: Mapping[str, str], form: "re.Match[str] | None") -> str:
         if form is None:

@@ -71,7 +71,9 @@ class Clips:
         self._waiting: asyncio.Queue[Key] = asyncio.Queue()
         self._queued: set[Key] = set()
         self._asked: set[Key] = set()  # their devices believe all of them to be here, and wait to hear of them
-        self._moving: set[Key] = set()  # more of them has come, and desks are not told yet
+        # Of what desks are not told yet: more of these has come; before these some are left out.
+        self._moving: set[Key] = set()
+        self._gaps: set[Key] = set()
         self.access: Access | None = None
         self._no_access = ""
         try:
@@ -112,8 +114,8 @@ class Clips:
                 self._asked.add((device, number))
             self._look_at((device, number))
         self._show(it)
-        for left_out in self._left_out(it):
-            self.tell({"type": "clip", **left_out})
+        if not again:
+            self._later((device, number), self._gaps)
 
     def _pin(self, device: str, signer: str) -> None:
         known = self._signers.setdefault(device, [])
@@ -156,14 +158,26 @@ class Clips:
         self._show(it)
 
     def _moved(self, device: str, number: int) -> None:
-        if not self._moving:
-            asyncio.get_running_loop().call_later(_SHOW_S, self._show_moving)
-        self._moving.add((device, number))
+        self._later((device, number), self._moving)
 
-    def _show_moving(self) -> None:
+    def _later(self, key: Key, those: set[Key]) -> None:
+        """Tell desks of a clip within the second: much that comes at once leaves them time for all else."""
+        if not self._moving and not self._gaps:
+            asyncio.get_running_loop().call_later(_SHOW_S, self._show_those)
+        those.add(key)
+
+    def _show_those(self) -> None:
         moving, self._moving = self._moving, set()
-        for key in moving:
-            self._show(self._clip(*key))
+        for key in moving & self._clips.keys():
+            self._show(self._clips[key])
+        told = 0
+        while self._gaps and told < _GONE:
+            it = self._clips.get(self._gaps.pop())
+            for left_out in self._left_out(it) if it is not None else ():
+                self.tell({"type": "clip", **left_out})
+                told += 1
+        if self._gaps:
+            asyncio.get_running_loop().call_later(_SHOW_S, self._show_those)
 
     def _look_at(self, key: Key) -> None:
         if key not in self._queued:
