@@ -132,6 +132,61 @@ def test_a_lying_hub_is_given_up_and_the_next_file_goes():
         assert [line for line in world.log if "does not go" in line], world.log
 
 
+def test_a_hub_that_lost_some_of_a_file_is_sent_it_from_there_on():
+    world = World([(1, "000001-000001.pls", blob(800000), False)], kbps=1000)
+    for _ in range(4):  # it was cut from its power, or from object storage behind it, and has less than it said
+        world.run(3000)
+        world.hub.files["/clips/0"] = world.hub.files["/clips/0"][:-20000]
+        world.uploader.hang_up()
+    world.run(600000)
+    assert bytes(world.hub.files["/clips/0"]) == blob(800000) and world.hub.requests.count("POST") == 1
+    assert world.hub.taken < 800000 + 4 * 65000, world.hub.taken
+
+
+def test_a_hub_that_fails_with_one_upload_for_ever_gets_another():
+    for status, asked in ((500, 9), (403, 1), (410, 1)):
+        world = World([(1, "000001-000001.pls", blob(40000), False)])
+        world.shelf.places[(1, "000001-000001.pls")] = "/clips/broken"
+        world.hub.answers = [b"HTTP/1.1 %d X\r\n\r\n" % status] * asked
+        world.run(3600000)
+        assert world.shelf.sent and world.hub.requests[:asked] == ["HEAD"] * asked, world.hub.requests
+        assert world.hub.requests[asked] == "POST", world.hub.requests
+
+
+def test_a_hub_that_has_what_it_was_not_sent_is_not_believed():
+    world = World([(1, "000001-000001.pls", blob(200000), False)], kbps=400)
+    world.run(1000)
+    world.uploader.hang_up()
+    world.hub.answers = [b"HTTP/1.1 200 X\r\nUpload-Offset: 200000\r\n\r\n"]
+    world.run(60000)
+    assert world.shelf.sent and world.hub.requests.count("POST") == 2, world.hub.requests
+    assert bytes(world.hub.files["/clips/1"]) == blob(200000)
+
+
+def test_an_uploads_address_in_every_form_and_no_longer_than_is_kept():
+    for where, path in (
+        ("http://h/a/1", "/a/1"),
+        ("https://h:1/a/1+2", "/a/1+2"),
+        ("//h/a/1", "/a/1"),
+        ("/a/" + "x" * 500, "/a/" + "x" * 500),
+        ("/a/" + "x" * 600, None),
+        ("/a/" + "x" * 3000, None),
+        ("a/1", None),
+        ("http://h", None),
+        ("", None),
+    ):
+        client = tus.Client(KEY, b"dev-1", 3, "hub:1", "/clips")
+        transfer = tus.Transfer(client, Item(1, "000001.plm", 90000, "ab" * 32, False), None)
+        transfer.ask(UNIX_MS, 1000)
+        reply = tus.Reply("POST")
+        try:
+            reply.take(("HTTP/1.1 201 X\r\nLocation: %s\r\nContent-Length: 0\r\n\r\n" % where).encode())
+            transfer.take(reply)
+        except (tus.Fault, tus.GiveUp):
+            pass
+        assert transfer.url == path, (where, transfer.url)
+
+
 def test_busy_hub_is_waited_for():
     for status in (423, 429, 500, 503, 401):
         world = World([(1, "000001.plm", blob(90), False)])

@@ -7,12 +7,13 @@ from patrolink_protocol import frame
 from patrolink_protocol.native import const
 
 WHOLE = const(32768)  # a file up to this goes with its creation: one round trip
-_LINE = const(512)  # bytes of a line of an answer that are looked at
+_LINE = const(1024)  # bytes of a line of an answer that are looked at
 _HEAD = const(8192)  # bytes of an answer's head
 _BODY = const(65536)  # bytes of an answer's body, which is not looked at
-_PATH = const(256)
+_PATH = const(512)  # where object storage is behind the hub, its name for the upload is part of it
 _NUMBER = const(12)  # digits
-_AFRESH = const(3)  # times that a file is begun anew for what the hub answers
+_AFRESH = const(3)  # times without progress that a file is begun anew for what the hub answers
+_STUCK = const(8)  # times in a row that the hub fails with one upload
 _RETRY_MS = const(1000)
 _RETRY_S_MOST = const(3600)
 _STATUS, _FIELD, _BYTES, _SIZE, _CHUNK, _AFTER, _TRAILER, _DONE = range(8)
@@ -96,6 +97,8 @@ class Reply:
             raise Fault("a field without a colon")
         name = name.lower()
         if name in _KNOWN:
+            if len(line) >= _LINE:
+                raise Fault("a %s of more than %d bytes" % (name.decode(), _LINE))
             if self.fields.get(name, value) != value:
                 raise Fault("two of %s" % name.decode())
             self.fields[name] = value
@@ -180,7 +183,8 @@ class Transfer:
         self.url = url
         self.offset = 0
         self._sure = False  # `offset` is what the hub said last
-        self._afresh = 0
+        self._afresh = self._stuck = self._best = 0
+        self._most = item.bytes  # that the hub can have, after all that it was sent
         self._method = ""
         self._n = 0
         self.done = False
@@ -203,6 +207,7 @@ class Transfer:
             self._n = item.bytes if item.bytes <= WHOLE else 0
             fields = (("Upload-Length", str(item.bytes)), ("Upload-Metadata", self._metadata()))
             head = self._client.head("POST", self._client.path, unix_ms, fields, self._n)
+            self._most = self._n
         elif not self._sure:
             self._method = "HEAD"
             head = self._client.head("HEAD", self.url, unix_ms, (), None)
@@ -210,6 +215,7 @@ class Transfer:
             self._method = "PATCH"
             self._n = min(most, item.bytes - self.offset)
             head = self._client.head("PATCH", self.url, unix_ms, (("Upload-Offset", str(self.offset)),), self._n)
+            self._most = max(self._most, self.offset + self._n)
         return self._method, head, self._n
 
     def _metadata(self):
@@ -225,11 +231,15 @@ class Transfer:
     def take(self, reply):
         """Take the answer. Return ms to wait, 0 for none, -1 for a back-off; GiveUp when this file cannot go."""
         status = reply.status
-        if status in (429, 423) or status >= 500 or status in (401, 403, 408):
+        self._stuck = self._stuck + 1 if status == 500 and self._method != "POST" else 0
+        if self._stuck > _STUCK:
+            self._stuck = 0
+            return self._again("the hub fails with this upload")
+        if status in (401, 408, 423, 429) or status >= 500:
             self._sure = False
             s = reply.number(b"retry-after")
             return -1 if s is None else max(_RETRY_MS, min(s, _RETRY_S_MOST) * 1000)
-        if status in (404, 410) and self._method != "POST":
+        if status in (403, 404, 410) and self._method != "POST":
             return self._again("the hub does not know the upload any more")
         if status == 409 and self._method == "PATCH":
             self._sure = False
@@ -242,7 +252,7 @@ class Transfer:
 
     def _place(self, reply):
         url = reply.fields.get(b"location", b"").strip()
-        for scheme in (b"http://", b"https://"):
+        for scheme in (b"http://", b"https://", b"//"):
             if url.startswith(scheme):
                 url = url[len(scheme) :]
                 url = url[url.find(b"/") :] if b"/" in url else b""
@@ -258,12 +268,19 @@ class Transfer:
         if self._method == "POST" and told is None and not reply.fields.get(b"upload-offset"):
             self._sure = not self._n  # a hub without creation-with-upload: ask what it has
             return self._finish()
-        if told is None or told > self.item.bytes or told < before:
-            return self._again("the hub has %s of %d bytes, and had %d" % (told, self.item.bytes, before))
-        if self._method == "PATCH" and told > before + self._n:
-            return self._again("the hub has %d bytes, and was sent %d" % (told, before + self._n))
+        if self._method == "POST" and told is not None:
+            self._most = max(self._most, min(told, self.item.bytes))  # it may have had the file before
+        most = before + self._n if self._method == "PATCH" else self._most
+        if told is None or told > most:
+            return self._again("the hub has %s bytes, and was sent %d" % (told, most))
+        if told < before and self._method != "HEAD":
+            return self._again("the hub has %d bytes, and had %d" % (told, before))
         self.offset = told
         self._sure = True
+        if told > self._best:
+            self._best, self._afresh = told, 0
+        if told < before:  # storage behind it lost some: go on there
+            return self._blame("the hub loses what it had")
         if self._method == "PATCH" and told == before:
             return self._blame("the hub took nothing")
         return self._finish()
