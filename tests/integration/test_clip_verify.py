@@ -18,6 +18,7 @@ from patrolink.errors import UserError
 
 from tests import clip_maker, desks
 from tests.faults import clip_alterations as alterations
+from tests.waiting import PATIENCE_S
 
 pytestmark = pytest.mark.skipif(not clip_maker.FILM.exists(), reason="no build/media/bikes.mp4: run `make media`")
 TOKEN = "a dispatcher's"  # noqa: S105
@@ -114,7 +115,7 @@ def test_a_hub_lists_and_gives_its_clips_and_writes_down_to_whom(made, tmp_path,
     shutil.copytree(made, tmp_path / "clips")
     hub = desks.Place(tmp_path, broker, hub=f'uploads = "127.0.0.1:{desks.free_port()}"')
     try:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + PATIENCE_S
         while (told := patrolink("list", hub.url, token=desks.TOKEN)).stdout.count(", valid\n") < 8:
             assert told.returncode == 0 and time.monotonic() < deadline, told
         here = patrolink("list", made).stdout.splitlines()

@@ -14,6 +14,7 @@ from patrolink.keys import DeviceKey
 
 from tests import clip_maker, couriers
 from tests.rig import walk
+from tests.waiting import PATIENCE_S, until
 
 SEED = 20261127
 VERIFIED = 5
@@ -36,10 +37,7 @@ def test_an_sos_comes_before_what_was_filmed_before_it_and_both_are_valid(site):
     assert (row["verdict"], row["findings"][0]["kind"]) == ("valid with gaps", "chain")
     site.courier.run(site.courier.all_sent)
     assert site.states(1) == [(first, VERIFIED)]
-    deadline = time.monotonic() + 10
-    while {row["verdict"] for row in site.rows().values()} != {"valid"}:
-        assert time.monotonic() < deadline, site.rows()
-        time.sleep(0.05)
+    until(lambda: {row["verdict"] for row in site.rows().values()} == {"valid"}, site.rows)
 
 
 @pytest.mark.timeout(300)
@@ -58,19 +56,15 @@ def test_killed_at_any_step_a_hub_loses_no_clip_and_every_one_is_let_go_of(site)
             site.courier.run(site.courier.all_sent)
         if step in ("verdict", "told"):
             path = site.clips / DEVICE / f"{number:06d}" / "hub.json"
-            deadline = time.monotonic() + 20
-            while not (path.exists() and "valid" in json.loads(path.read_text())["verdict"]):
-                assert time.monotonic() < deadline, (SEED, round_)
+            seen = f"seed {SEED}, round {round_}"
+            until(lambda path=path: path.exists() and "valid" in json.loads(path.read_text())["verdict"], seen)
         if step == "told":
-            deadline = time.monotonic() + 10
-            while not site.link.clip_states:
-                assert time.monotonic() < deadline, (SEED, round_)
-                site.link.pump()
+            until(lambda: site.link.pump() or site.link.clip_states, f"seed {SEED}, round {round_}")
         site.hub.kill()
         site.link.pump()
         site.link.clip_states.clear()  # the connection breaks, and what was on its way is lost
         site.hub.start()
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + PATIENCE_S
         while shelf.find(number).state != 3:  # VERIFIED
             assert time.monotonic() < deadline, (SEED, round_, step, (site.folder / "hub.log").read_text())
             site.courier.run(site.courier.all_sent)
@@ -81,9 +75,7 @@ def test_killed_at_any_step_a_hub_loses_no_clip_and_every_one_is_let_go_of(site)
         folder = site.clips / DEVICE / f"{number:06d}"
         for path in folder.glob("*.p*"):
             assert path.read_bytes() == bytes(site.device.files.data[path.name]), (SEED, round_)
-    deadline = time.monotonic() + 10
-    while {row["verdict"] for row in site.rows().values()} != {"valid"}:
-        assert time.monotonic() < deadline, site.rows()
+    until(lambda: {row["verdict"] for row in site.rows().values()} == {"valid"}, site.rows)
     assert not list(site.clips.glob("*/*/*.part")) and not list(site.clips.glob("*/*/*.bad"))
 
 

@@ -14,6 +14,7 @@ from patrolink.hub import incoming, listening
 
 from tests import couriers
 from tests.integration.test_hub_uploads import NAME, data_of, small  # noqa: F401
+from tests.waiting import until
 
 SEEDS = range(20261127, 20261127 + 3)
 
@@ -182,9 +183,7 @@ def test_connections_are_bounded_and_those_of_strangers_are_not_kept(small, monk
     assert shut == 10
     for it in crowd:
         it.close()
-    deadline = time.monotonic() + 5
-    while raw.ask("HEAD", f"/clips/linux-1/1/{NAME}")[0] != 404:
-        assert time.monotonic() < deadline
+    until(lambda: raw.ask("HEAD", f"/clips/linux-1/1/{NAME}")[0] == 404)
     with socket.create_connection((couriers.HOST, raw.port), timeout=10) as it:
         head = "HEAD /clips/linux-1/1/x HTTP/1.1\r\nHost: hub\r\nTus-Resumable: 1.0.0\r\n"
         it.sendall(f"{head}Authorization: Patrolink linux-1:1:{'0' * 64}\r\n\r\n".encode())

@@ -11,7 +11,7 @@ TESTS = Path(__file__).resolve().parent.parent
 
 
 def test_unit_tests_on_micropython():
-    done = subprocess.run([sys.executable, str(TESTS / "parity.py")], capture_output=True, text=True, timeout=100)
+    done = subprocess.run([sys.executable, str(TESTS / "parity.py")], capture_output=True, text=True, timeout=280)
     if done.returncode == 4:
         pytest.skip("no micropython: " + done.stderr.strip())
     assert done.returncode == 0, done.stdout + done.stderr

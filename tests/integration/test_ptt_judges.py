@@ -74,8 +74,8 @@ def talk(clients):
     join(everybody, [1])
     a, b, c, police, ears = (it.seats[1] for it in everybody)
 
-    def told(seat, event, seconds=8):
-        run(everybody, lambda: event in seat.events, seconds)
+    def told(seat, event):
+        run(everybody, lambda: event in seat.events)
         seat.events.clear()
 
     a.press(5)
