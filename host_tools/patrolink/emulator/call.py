@@ -96,7 +96,7 @@ class Call:
         ours.say(speech, _TONE_S)
         pressed = time.monotonic()
         self.devices[talker].press("ptt")
-        self._until(lambda: ours.opened_s is not None, 2, "the microphone did not open")
+        self._until(lambda: ours.opened_s is not None, 10, "the microphone did not open")
         opened = ours.opened_s or pressed
         time.sleep(max(0.0, opened + _TONE_S + len(speech) / 2 / RATE + _TAIL_S - time.monotonic()))
         self.devices[talker].press("ptt-up")
