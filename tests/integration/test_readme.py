@@ -39,11 +39,11 @@ def needs(command: str) -> str:
 
 def check(command: str) -> None:
     env = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    done = subprocess.run(["bash", "-c", command], cwd=ROOT, env=env, capture_output=True, text=True, timeout=200)
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, env=env, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(450)
 def test_the_demo():
     if needs("make demo"):
         pytest.skip(needs("make demo"))
@@ -58,7 +58,7 @@ def test_the_demo():
         assert (ROOT / "build" / "demo" / "sos" / "export" / name).stat().st_size > 100
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_every_other_command_runs():
     """One after the other: what one leaves the next one reads."""
     assert len(commands()) > 10
