@@ -17,6 +17,8 @@ from patrolink.capture import CaptureWriter, Record
 from patrolink.cli import main
 from patrolink.transport.serial import pack
 
+from tests.waiting import until_opened
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 LOG = ROOT / "tests" / "golden" / "nmea" / "mt3339.log"
 
@@ -109,14 +111,14 @@ def test_monitor_a_broker(broker, patrol, tmp_path):
 
     frames = [r.frame for r in CaptureReader((patrol[0] / "patrol.plcap").open("rb"), "x")]
     record = tmp_path / "r.plcap"
-    command = ["monitor", broker.url, "--count", str(len(frames)), "--for", "20", "--json", "--record", str(record)]
+    command = ["monitor", broker.url, "--count", str(len(frames)), "--for", "60", "--json", "--record", str(record)]
     command += ["--keys", str(patrol[0] / "patrol.plcap.keys.toml")]
     process = subprocess.Popen([sys.executable, "-m", "patrolink", *command], stdout=subprocess.PIPE, text=True)
     while not record.exists():  # made once the subscription stands
         time.sleep(0.05)
     topic = f"p/{patrol[1]['device']}/u"
     publish.multiple([(topic, f, 1, False) for f in frames], port=broker.port)
-    out, _ = process.communicate(timeout=30)
+    out, _ = process.communicate(timeout=90)
     rows = [json.loads(line) for line in out.splitlines()]
     assert process.returncode == 0 and sum(r["message"] == "position" for r in rows) == 130
 
@@ -128,11 +130,15 @@ def test_monitor_a_serial_line(patrol, capsys):
     tty.setraw(slave)
     records = list(CaptureReader((patrol[0] / "patrol.plcap").open("rb"), "x"))
     line = b"boot noise\r\n\0" + b"".join(pack(r.frame) for r in records)
-    # Opening a port drops what it held: speak once it is open.
-    threading.Timer(0.5, os.write, (master, line)).start()
+
+    def speak():
+        until_opened(os.ttyname(slave))
+        os.write(master, line)
+
+    threading.Thread(target=speak).start()
     keys_file = str(patrol[0] / "patrol.plcap.keys.toml")
     command = ["monitor", os.ttyname(slave), "--device", "emulated-1", "--keys", keys_file]
-    code = main([*command, "--count", str(len(records)), "--for", "10", "--json"])
+    code = main([*command, "--count", str(len(records)), "--for", "60", "--json"])
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     os.close(master)
     os.close(slave)

@@ -23,6 +23,8 @@ from patrolink.transport.serial import SerialTransport, pack
 from patrolink_protocol import codec, frame
 from rich.console import Console
 
+from tests.waiting import until, until_opened
+
 KEY = bytes(range(32))
 NOW = 1_700_000_000_123
 
@@ -134,14 +136,16 @@ def test_time_ends_a_silent_line(line, keys_file, capsys):
 
 
 def test_a_port_that_goes_away_is_told_and_the_record_stays(line, keys_file, tmp_path, capsys):
+    record = tmp_path / "r.plcap"
+
     def speak_and_leave():
+        until_opened(line[1])
         os.write(line[0], b"noise\0" + pack(hello(1)))
-        time.sleep(0.3)
+        until(lambda: record.stat().st_size > len(hello(1)))
         os.close(line[0])
 
-    threading.Timer(0.4, speak_and_leave).start()
-    record = tmp_path / "r.plcap"
-    command = ["monitor", line[1], "--device", "dev-1", "--keys", keys_file, "--for", "10", "--record", str(record)]
+    threading.Thread(target=speak_and_leave).start()
+    command = ["monitor", line[1], "--device", "dev-1", "--keys", keys_file, "--for", "60", "--record", str(record)]
     assert main(command) == 3
     err = capsys.readouterr().err
     assert "the port went away" in err and '"line_errors": 1' in err
@@ -190,7 +194,7 @@ def test_a_frame_of_no_size_ends_nothing(broker, keys_file, tmp_path, capsys):
 
     thread = threading.Thread(target=speak)
     thread.start()
-    command = ["monitor", broker.url, "--keys", keys_file, "--count", "3", "--for", "15", "--record", str(record)]
+    command = ["monitor", broker.url, "--keys", keys_file, "--count", "3", "--for", "60", "--record", str(record)]
     assert main(command) == 1
     thread.join()
     summary = json.loads(capsys.readouterr().err)
