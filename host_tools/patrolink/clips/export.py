@@ -216,8 +216,8 @@ def _events(found: Verdict, parts: list[timeline.Part]) -> list[tuple[int, str]]
         if part is not None:
             within = mark["at_ms"]
             if part.stem != mark["seg"]:
-                early_ms = part.unix_ms - mark["time_ms"] if mark["time_ms"] else 0
-                within = -early_ms if 0 < early_ms < _APART_MS else 0
+                late_ms = mark["time_ms"] - part.unix_ms if mark["time_ms"] and part.unix_ms else 0
+                within = late_ms if abs(late_ms) < _APART_MS else 0
             out.append((part.at_ms + within, mark["mark"]))
     return out
 
