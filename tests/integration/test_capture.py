@@ -5,7 +5,7 @@ import struct
 import zlib
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from patrolink.capture import LONGEST_FRAME, MAGIC, CaptureReader, CaptureWriter, Record
 from patrolink.errors import UserError
@@ -50,7 +50,7 @@ def test_every_flipped_byte_costs_at_most_one_record_and_is_counted(capture):
         assert reader.damaged + reader.truncated == 1
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.binary(max_size=5000))
 def test_any_bytes(data):
     records, _ = read(MAGIC + data)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import patrolink_messages as m
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from patrolink.capture import Record
 from patrolink.decoding import Decoder
@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 PROTOCOL = ROOT / "protocol"
 FILES = ("frames.json", "messages.json", "batches.json", "sequences.json")
 STRICT = ["-std=c99", "-O1", "-Wall", "-Wextra", "-Werror", "-pedantic"]
-MANY = settings(max_examples=300, deadline=None)
+MANY = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 class Codec(Program):

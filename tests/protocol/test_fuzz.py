@@ -2,7 +2,7 @@
 
 import patrolink_messages as m
 from agent.gps.receiver import GpsReceiver
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from patrolink.capture import Record
 from patrolink.decoding import Decoder
@@ -12,7 +12,7 @@ from patrolink_protocol import decode, frame, track, trackdecode
 
 KEY = bytes(range(32))
 CHANNEL = frame.Channel(KEY, b"dev-1")
-MANY = settings(max_examples=400, deadline=None)
+MANY = settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 rows = st.lists(
     st.tuples(
