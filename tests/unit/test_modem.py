@@ -443,6 +443,12 @@ def test_a_socket_that_is_gone_is_opened_again():
             assert not s.ready()
             settle(it, uart, 100)
         assert 3 <= uart.wrote.count(peer.open + b"\r") - before <= 4
+        # A modem that says nothing is asked nothing more: the channel keeps room for the session's commands.
+        uart.book[peer.open] = uart.book[peer.close] = None
+        for _ in range(300):
+            s.ready()
+            settle(it, uart, 100)
+            assert len(it.at._queue) <= 1
 
 
 def test_a_modem_that_takes_nothing_more_is_given_nothing_more():

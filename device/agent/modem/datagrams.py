@@ -26,7 +26,7 @@ class ModemUdp:
         self._modem = modem
         self._net = net
         self.address = (host, port)
-        self.id = self.result = self._opening = self._reading = None
+        self.id = self.result = self._opening = self._reading = self._last = None
         self.pending = self.closed = False
         self._under_way = []
         self._rx = memoryview(bytearray(_ROOM))
@@ -43,9 +43,10 @@ class ModemUdp:
     def _later(self, text, prefix=None, **more):
         """Leave a command with the channel; None when it has no room."""
         try:
-            return self._modem.at.submit(Command(text, _ANSWER_MS, prefix, **more))
+            self._last = self._modem.at.submit(Command(text, _ANSWER_MS, prefix, **more))
         except QueueFull:
             return None
+        return self._last
 
     def _open(self):
         self.result = None
@@ -76,8 +77,8 @@ class ModemUdp:
     def _mend(self):
         modem = self._modem
         now = self._net.now_ms()
-        if now < self._again_ms or not modem.pdp:
-            return
+        if now < self._again_ms or not modem.pdp or self._last is not None and self._last.result is None:
+            return  # a modem that does not answer is asked nothing more
         self._again_ms = now + _AGAIN_MS
         if self.id is None:
             try:

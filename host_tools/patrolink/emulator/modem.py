@@ -196,11 +196,12 @@ class Modem(ModemCore):
         if s is None or not 1 <= n <= 1500:
             self._final("ERROR")
             return
+        peer = (a[2], int(a[3])) if s.kind == "UDP" and len(a) == 4 else s.peer
 
         def take(data: bytes) -> None:
             assert s is not None and s.connection is not None
-            if s.kind == "UDP" and len(a) == 4 and s.peer != (a[2], int(a[3])):
-                s.peer = (a[2], int(a[3]))
+            if s.peer != peer:
+                s.peer = peer
                 self._network.redial(s.connection, *s.peer)
             s.connection.send(data)
             self._say("OK")
