@@ -158,6 +158,7 @@ class Clips:
         self._show(it)
 
     def _moved(self, device: str, number: int) -> None:
+        self._clip(device, number)
         self._later((device, number), self._moving)
 
     def _later(self, key: Key, those: set[Key]) -> None:
