@@ -52,7 +52,7 @@ class Evidence:
         self._ears = ears
         self._again_ms = self._ask_ms = 0
         self._asked = -1  # number of the clip that the hub was asked about last
-        self._held = False  # the wearer's long recording goes on
+        self._held = False  # the wearer's long recording goes on, as far as the hub was told
         self._who = ""  # watches
         self._camera = device.camera
         self._recorder = self._uploader = self.live = None
@@ -113,6 +113,9 @@ class Evidence:
                 self._begin(now)
             return _AGAIN_MS
         self._recorder.serve(now)
+        if self._held and not self._recorder.held:
+            self._held = False
+            self._tell(_RECORDED, _BY_FAULT, None)
         if now >= self._ask_ms and not len(self._device.outbox):  # what it had to say has come to the broker
             self._ask_ms = now + _ASK_MS
             self._ask()
@@ -182,6 +185,7 @@ class Evidence:
     def event(self, trigger, event_id, who="", hold_ms=None):
         """Keep what was just filmed, and what comes. Return the clip's number, None and why when it is not kept."""
         if self._recorder is None:
+            self._device.log("clips: no clip: storage cannot be read")
             return None, "storage cannot be read"
         now = self._device.now_ms()
         if trigger == SOS and self._uploader is not None:
@@ -200,11 +204,12 @@ class Evidence:
             return False
         elif self._held:
             self._held = False
-            self._tell(_RECORDED, _BY_BUTTON, self._recorder.stop(_WEARER, now))
+            self._tell(_RECORDED, _BY_BUTTON, self._recorder.release(_WEARER, now))
         else:
-            number, _ = self.event(BUTTON, NO_EVENT, _WEARER, FOREVER)
+            number, _ = self.event(BUTTON, NO_EVENT, _WEARER)
             self._held = number is not None
             if self._held:
+                self._recorder.held = True
                 self._tell(_RECORDING, _BY_BUTTON, number)
         return True
 

@@ -9,6 +9,7 @@ from .journal import Journal
 from .segment import found
 
 OPEN, KEPT, UPLOADED, VERIFIED = range(4)
+BUTTON = pc.TRIGGERS.index("button")
 SOS = pc.TRIGGERS.index("sos")
 PHOTO = pc.TRIGGERS.index("photo")
 NO_EVENT = 4294967295  # event of a manifest line that belongs to none

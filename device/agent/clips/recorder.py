@@ -10,8 +10,9 @@ from .segment import Keys, Segment, position
 from .shelf import FAULT
 from .writing import Entry
 
-CAMERA = 32  # bit of device_status.errors
+CAMERA, MICROPHONE = 32, 64  # bits of device_status.errors
 FOREVER = 1 << 40  # `hold_ms` of a recording that goes on until `stop`
+_DEAD_MS = 5000  # a camera that gives no picture for so long is told
 
 _CLIP_MS = 600000
 _STALL_MS = 1000
@@ -67,16 +68,18 @@ class Recorder:
         self._gap = bytearray(3)
         self._missing = [0, 0, 0]  # frames lost since the last picture, by why
         self._in_segment = 0  # of the segment being written
-        self._synced = self._last_ms = 0
+        self._synced = self._last_ms = self._now = 0
         self._drops = camera.dropped
         self._behind = _BEHIND
         self._planned = _LEAST
         self._most = min(_MOST_KB << 10, shelf.quota >> 3)
         self._hearing = False
+        self._deaf = False  # there should be sound, and the microphone cannot be opened
         self._offset = None  # unix - monotonic, when a clock record was last written
         self._writing = None  # the clip that goes on
         self._clip_at = 0
         self._until = 0
+        self.held = False  # a wearer's recording goes on, until `release`: whoever has the button sets it
         self._event = (0, 0)
         self._thumb = False
         self._marks = []  # bodies of events that wait for a segment
@@ -87,20 +90,21 @@ class Recorder:
     @property
     def errors(self):
         """Bits of device_status.errors."""
-        return self.shelf.errors | (CAMERA if self._camera.fault else 0)
+        dead = self._camera.fault or self._now - self._last_ms >= _DEAD_MS
+        return self.shelf.errors | (CAMERA if dead else 0) | (MICROPHONE if self._deaf else 0)
 
     # --- the loop ---------------------------------------------------------------------------------------------------
 
     def serve(self, now):
         """Take what the camera and the microphone have, and go on with storage."""
         self.shelf.serve(now)
+        self._now = now
         for _ in range(_FRAMES):
             frame = self._camera.frame()
             if frame is None:
                 break
             self._take(frame[0], frame[1])
-        if self._writing is not None and now >= self._until:
-            self._finish(now)
+        self._last(now)
         if self._asked is not None and now - self._asked[1] > _FRESH_MS:
             self._photo(None, now)
         if self._hearing:
@@ -123,14 +127,14 @@ class Recorder:
             self.on_picture(picture, at_ms)
         if self._asked is not None:
             self._photo(picture, at_ms)
-        if self._thumb and self._still_file(picture, at_ms) is not None:
+        if self._thumb and at_ms >= self._ready_ms and self._still_file(picture, at_ms) is not None:
             self._thumb = False
         if self._key is not None and self._segment.writer.behind + self.shelf.behind() > self._behind:
             self._missing[pc.LATE] += 1
             return
         if self._key is None or at_ms - self._start >= self._segment_ms or self._segment.size > self._planned:
             self._end(at_ms)
-            if self._writing is not None and at_ms - self._clip_at >= _CLIP_MS - self._segment_ms:
+            if at_ms - self._clip_at >= _CLIP_MS - self._segment_ms:
                 self._follow(at_ms)
             if not self._begin(at_ms):
                 self._missing[pc.LATE] += 1
@@ -197,13 +201,14 @@ class Recorder:
         """Begin a segment with the picture of that time; False when there is no room for one."""
         if not self._ready(self._planned, at_ms):
             return False
-        wanted = self._always or (self._eventful and self._writing is not None)
+        wanted = wanted_sound = self._always or (self._eventful and self._writing is not None)
         if wanted != self._hearing:
             if wanted:
                 wanted = self._ears.open()
             else:
                 self._ears.close()
             self._hearing = wanted
+        self._deaf = wanted_sound and not self._hearing
         step, key = self._keys.take()
         self._key = self.shelf.boot * catalog.STEPS + step
         self._start = self._synced = at_ms
@@ -295,22 +300,47 @@ class Recorder:
         elif len(self._marks) < _FRAMES:
             self._marks.append(body)
 
-    def _close_clip(self, why="done"):
+    def _last(self, now):
+        """End the clip that goes on, if that is over, or its ten minutes and no picture comes to say so."""
+        if self._writing is None:
+            return
+        if now >= self._until and not self.held:
+            if not self.shelf.crowded():
+                self._finish(now)
+        elif self._key is None and now - self._clip_at >= _CLIP_MS:
+            self._follow(now)
+
+    def _why(self, now):
+        """Return how the clip ends, if it does now."""
+        if self._key is None and self._missing[pc.LATE]:
+            return "storage"
+        return "camera" if now - self._last_ms >= self._stall_ms else "done"
+
+    def _close_clip(self, why):
         """The clip has the files up to the last one there is."""
         self._writing.until = self._current() - 1
         self._writing.why = why
         self._writing = None
 
-    def _finish(self, now):
-        refused = self._key is None and self._missing[pc.LATE]
+    def _finish(self, now, why=None):
+        why = why or self._why(now)
         self._end(now)
+        self.held = self._thumb = self._deaf = False
         if self._writing is not None:
-            self._close_clip("storage" if refused else "done")
+            self._close_clip(why)
+        if self._hearing and not self._always:
+            self._ears.close()
+            self._hearing = False
 
     def _follow(self, now):
-        """Seal the clip at this boundary of two segments and go on in another one."""
+        """Seal the clip that goes on at this boundary of two segments, and go on in another one, if it may."""
+        if self._writing is None or self.shelf.crowded():
+            return
         before = self._writing.clip
-        self._close_clip()
+        if not before.sos and self.shelf.full():
+            self._finish(now, "storage")
+            return
+        self._close_clip(self._why(now))
         self._go_on(before, now)
 
     def _go_on(self, before, now):
@@ -322,7 +352,17 @@ class Recorder:
         """End the clip that goes on, no earlier than post_s from now. Return its number, None without one."""
         if self._writing is None:
             return None
+        self.held = False
         self._until = min(self._until, now + self._post_ms)
+        self.access("recording_stop", who, now, "clip", self._writing.clip.number)
+        return self._writing.clip.number
+
+    def release(self, who, now):
+        """The wearer's recording ends, post_s from now; what others want goes on. Return its number, None: none."""
+        if not self.held:
+            return None
+        self.held = False
+        self._until = max(self._until, now + self._post_ms)
         self.access("recording_stop", who, now, "clip", self._writing.clip.number)
         return self._writing.clip.number
 
@@ -333,6 +373,8 @@ class Recorder:
         """
         if self._asked is not None:
             raise Refused("another snapshot is being taken; ask again once it is there")
+        if self.shelf.crowded():
+            raise Refused("storage has still to take the clips before")
         if self._rank() != URGENT:
             self._check_room()
         self._asked = (who, now, done)
@@ -352,7 +394,7 @@ class Recorder:
             self._end(at_ms)
             before = self._writing
             if before is not None:
-                self._close_clip()
+                self._close_clip("done")
             key = self._still_file(picture, at_ms)
             if key is not None:
                 writing = self.shelf.begin(catalog.PHOTO, catalog.NO_EVENT, key, pc.JPEG, at_ms)

@@ -18,6 +18,7 @@ from .writing import Writing, head_of
 FULL, FAULT = 4, 8  # bits of device_status.errors
 _AGAIN_MS = 1000
 _CLOSING = 8  # files that wait for storage, at most
+_WRITING = 8  # clips
 _LOW_PCT = 80
 _EASED_PCT = 75
 _SPARE_KB = 64  # of the file system, for manifests
@@ -274,6 +275,10 @@ class Shelf(Catalog):
         for entry in self.ring:
             writing.take(entry)
         return writing
+
+    def crowded(self):
+        """Return whether as many clips wait for storage as may."""
+        return len(self.writing) >= _WRITING
 
     def access(self, what, who, now, *facts):
         """Tell what was done, in the clip being written or in the next one. `facts`: keys and values in turn."""

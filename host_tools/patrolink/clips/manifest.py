@@ -66,7 +66,7 @@ _FORMS: dict[str, dict[str, Callable[[Any], bool]]] = {
     },
     "thumb": {"thumb": _SEG, "bytes": _U32, "sha256": _HASH},
     "mark": {"mark": _TRIGGER, "event": _U32, "time_ms": _TIME, "seg": _SEG, "at_ms": _U32},
-    "close": {"close": _text("done|power|storage"), "time_ms": _TIME},
+    "close": {"close": _text("done|power|storage|camera"), "time_ms": _TIME},
     "chain": {"chain": _HASH, "sig": _text("[0-9a-f]{128}")},
 }
 

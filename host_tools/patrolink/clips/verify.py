@@ -342,7 +342,7 @@ def _gaps(found: manifest.Manifest) -> list[Finding]:
     if not found.segments and found.head:
         out.append(Finding(GAP, "empty", "manifest", "it lists no video"))
     why = found.close.get("close")
-    if why in ("power", "storage"):
+    if why in ("power", "storage", "camera"):
         out.append(Finding(GAP, "close", "manifest", f"the {why} ended the recording"))
     return out
 
