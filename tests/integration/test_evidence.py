@@ -127,6 +127,7 @@ def test_a_kill_costs_nothing_before_the_last_segment(recording):
 def test_a_recording_by_button_ends_by_button(recording):
     it = recording
     it.device.press("record")
+    it.until((it.card / "000001.plm").exists, "no clip begins")
     time.sleep(5)
     it.device.press("record")
     it.until(lambda: b'"sig"' in (it.card / "000001.plm").read_bytes(), "the clip does not end")
@@ -134,7 +135,8 @@ def test_a_recording_by_button_ends_by_button(recording):
     told = it.device.power_off()
     assert (it.folder / "led").read_text() == "0"
     verdict = it.clip(1)
-    assert verdict.verdict == "valid" and told["clips"]["lost"] == 0, verdict.findings
+    # A machine that is busy may cost pictures, and then both say so.
+    assert verdict.verdict == ("valid with gaps" if told["clips"]["lost"] else "valid"), (verdict.findings, told)
     manifest = verdict.manifest
     assert manifest.head["trigger"] == "button"
     mark = manifest.marks[0]

@@ -32,8 +32,9 @@ def answer(command):
 
 
 def verdict(number, trigger):
+    """A machine that is busy may cost pictures: then it is valid with gaps."""
     return lambda it: (
-        it["type"] == "clip" and it["clip"] == number and it["trigger"] == trigger and it["verdict"] == "valid"
+        it["type"] == "clip" and (it["clip"], it["trigger"]) == (number, trigger) and it["verdict"].startswith("valid")
     )
 
 
@@ -91,6 +92,6 @@ def test_a_dispatcher_has_pictures_films_and_sees(board, tmp_path, monkeypatch):
     for what in ("snapshot", "recording_start", "recording_stop", "live_view_start", "live_view_stop"):
         assert (what, "duty") in done, done
     found = verify.device(it.clips / it.name, verify.signers(it.clips / "signers.toml"))
-    assert found.verdict == "valid", [one.findings for one in found.clips]
+    assert found.verdict.startswith("valid"), [one.findings for one in found.clips]
     audit = (tmp_path / it.name / "state" / "audit" / "audit").read_text()
     assert audit.count("\tduty") >= 12  # each before it is done, and with its result
