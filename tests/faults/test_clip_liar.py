@@ -5,6 +5,7 @@ import random
 import shutil
 
 import av
+import numpy as np
 import pytest
 from patrolink.cli import main
 from patrolink.clips import contact, export, inside, manifest
@@ -58,6 +59,29 @@ def test_a_clip_without_end_is_none(tmp_path, lie, capsys):
     assert film(liar).stat().st_size < 10 << 20
     lines = film(liar).with_suffix(".srt").read_text().count(" --> ")
     assert lines <= 4 * 3600 + 2, lines
+
+
+@pytest.mark.parametrize(("back_ms", "second_ms"), [(0, 2000), (1500, 2800)])
+def test_sound_that_goes_on_into_the_next_segment_moves_no_picture(tmp_path, back_ms, second_ms):
+    """A picture that came late: what was heard meanwhile is in the segment before. A clock that was set is no such."""
+    tone = bytes(0xAA if n % 8 < 4 else 0x2A for n in range(800))
+    heard = b"".join(chunk(t, tone, b"01wb") for t in range(0, 2800, 100))
+    late = chunk(0, bytes((0xD5,)) * 6400, b"01wb") + b"".join(chunk(t, tone, b"01wb") for t in range(800, 2000, 100))
+    liar = Liar(tmp_path / "clips", flags=clip.SOUND)
+    first = chunk(0, jpeg()) + chunk(1900 - back_ms // 50, jpeg()) + heard + end(2, 2800)
+    folder = liar.write([first, chunk(0, jpeg()) + late + end(1)], ms=2800)
+    if back_ms:
+        lines = (folder / "000001.plm").read_text().replace(str(EPOCH_MS + 2000), str(EPOCH_MS + 2000 - back_ms))
+        (folder / "000001.plm").write_text(lines)  # no longer what was sealed: --anyway
+    assert run(liar, folder, "export", "--anyway") == (1 if back_ms else 0)
+    with av.open(str(film(liar))) as it:
+        times = [round(packet.pts * packet.time_base * 1000) for packet in it.demux(video=0) if packet.size]
+        assert times[-1] == second_ms, times
+        it.seek(0)
+        samples = np.concatenate([frame.to_ndarray()[0] for frame in it.decode(audio=0)])
+    loud = np.abs(samples[: 48 * (second_ms + 1900)]).reshape(-1, 480).max(axis=1) > 0.05
+    # Heard all the time, but where the clock's being set leaves the second segment its own silence.
+    assert (~loud).sum() <= (85 if back_ms else 8), (~loud).nonzero()
 
 
 def test_no_more_records_than_a_segment_has(tmp_path, capsys):

@@ -158,9 +158,9 @@ def _zone(event_ms: int) -> str:
 
 
 def _clock(out: Export) -> str:
-    by = ", ".join(sorted(_CLOCKS.get(it, "?") for it in out.story.clocks)) or "not told by what"
+    by = ", ".join(sorted(_CLOCKS.get(it, "?") for it in out.story.clocks))
     off_ms = out.story.off_ms
-    told = f"the device's, set by {by}"
+    told = f"the device's, set by {by}" if by else "the device's; what set it is not told"
     if not off_ms:
         return f"{told}; no GPS time to compare it with"
     low, middle, high = min(off_ms), round(median(off_ms)), max(off_ms)

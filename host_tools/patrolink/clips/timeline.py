@@ -31,6 +31,7 @@ class Part:
     """A segment's place.
 
     at_ms    in the clip, from its first segment on; ms: how long it is
+    last_ms  its last picture's, since its start: its sound may go on into the next segment, whose picture came late
     unix_ms  of its start, 0 when not known
     fault    why nothing of it is shown, "" when it is
     kind     what H.264 needs to be told before its pictures, b"" for all else
@@ -45,6 +46,7 @@ class Part:
     fault: str = ""
     kind: bytes = b""
     header: clip.Header | None = None
+    last_ms: int = 0
 
     @property
     def stem(self) -> str:
@@ -64,15 +66,17 @@ def parts(found: Verdict, evidence: EvidenceKey) -> list[Part]:
         path = found.folder / manifest.file_of(said)
         at_ms = out[-1].at_ms + _span(out[-1], said, _adjacent(out[-1].stem, path.stem, listed)) if out else 0
         ms, fault, kind, header = min(said["ms"], segment.MOST_MS), closed.get(path.name, ""), b"", None
+        last_ms = ms
         if at_ms + segment.MOST_MS > _LONGEST_MS:
             at_ms, ms, fault = _LONGEST_MS, 0, fault or "it is hours after the clip's begin: no clip is that long"
         if not fault:
             try:
                 it = segment.read(path, evidence, said["sha256"])
                 ms, kind, header = max(ms, it.end_ms), _kind(it), it.header
+                last_ms = _last_ms(it)
             except UserError as e:
                 fault = str(e).removeprefix(f"{path}: ")
-        out.append(Part(path, at_ms, ms, said["start_ms"], said, fault, kind, header))
+        out.append(Part(path, at_ms, ms, said["start_ms"], said, fault, kind, header, last_ms))
     return out
 
 
@@ -80,9 +84,17 @@ def _span(before: Part, said: manifest.Said, adjacent: bool) -> int:
     """Return the ms from the start of a part to that of the next one: the clock's, as far as that was not set."""
     if before.unix_ms and said["start_ms"]:
         clock_ms: int = said["start_ms"] - before.unix_ms
-        if 0 <= clock_ms - before.ms <= (_APART_MS if adjacent and before.said["whole"] else _LONGEST_GAP_MS):
+        longest = _APART_MS if adjacent and before.said["whole"] else _LONGEST_GAP_MS
+        if before.last_ms < clock_ms and -_APART_MS <= clock_ms - before.ms <= longest:
             return clock_ms
     return before.ms
+
+
+def _last_ms(it: segment.Segment) -> int:
+    """Return the time of a segment's last picture; 0 when there is none."""
+    if it.header.codec == clip.H264_MP4:
+        return max((ms for _, ms in packets(it)), default=0)
+    return max((ms for ms, _ in it.jpegs()), default=0)
 
 
 def _adjacent(a: str, b: str, listed: set[str]) -> bool:
