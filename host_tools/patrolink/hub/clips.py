@@ -28,6 +28,7 @@ from patrolink.hub.access import Access
 from patrolink.hub.broker import unix_ms
 from patrolink.hub.cliprack import Clip
 from patrolink.hub.metrics import Metrics
+from patrolink.hub.slowly import Slowly
 from patrolink.hub.uploads import NAME, Uploads
 
 SIGNERS = "signers.toml"
@@ -37,7 +38,6 @@ _AGAIN = 3  # times that a device is told to send a clip again
 _GONE = 100  # numbers left out that are shown, of those between two clips
 _MOST = 20_000  # clips of a device
 _AT_ONCE = 50  # clips that are listed without a pause
-_SHOW_S = 1  # between two times that desks are told how far clips are
 _DAY_MS = 86_400_000
 
 Key = tuple[str, int]
@@ -71,9 +71,10 @@ class Clips:
         self._waiting: asyncio.Queue[Key] = asyncio.Queue()
         self._queued: set[Key] = set()
         self._asked: set[Key] = set()  # their devices believe all of them to be here, and wait to hear of them
-        # Of what desks are not told yet: more of these has come; before these some are left out.
-        self._moving: set[Key] = set()
-        self._gaps: set[Key] = set()
+        self._moving = Slowly[Key](lambda key: [self._row(it) for it in self._known(key)], self._tell_clip)
+        self._gaps = Slowly[Key](
+            lambda key: [row for it in self._known(key) for row in self._left_out(it)], self._tell_clip
+        )
         self.access: Access | None = None
         self._no_access = ""
         try:
@@ -115,7 +116,7 @@ class Clips:
             self._look_at((device, number))
         self._show(it)
         if not again:
-            self._later((device, number), self._gaps)
+            self._gaps.add((device, number))
 
     def _pin(self, device: str, signer: str) -> None:
         known = self._signers.setdefault(device, [])
@@ -159,26 +160,7 @@ class Clips:
 
     def _moved(self, device: str, number: int) -> None:
         self._clip(device, number)
-        self._later((device, number), self._moving)
-
-    def _later(self, key: Key, those: set[Key]) -> None:
-        """Tell desks of a clip within the second: much that comes at once leaves them time for all else."""
-        if not self._moving and not self._gaps:
-            asyncio.get_running_loop().call_later(_SHOW_S, self._show_those)
-        those.add(key)
-
-    def _show_those(self) -> None:
-        moving, self._moving = self._moving, set()
-        for key in moving & self._clips.keys():
-            self._show(self._clips[key])
-        told = 0
-        while self._gaps and told < _GONE:
-            it = self._clips.get(self._gaps.pop())
-            for left_out in self._left_out(it) if it is not None else ():
-                self.tell({"type": "clip", **left_out})
-                told += 1
-        if self._gaps:
-            asyncio.get_running_loop().call_later(_SHOW_S, self._show_those)
+        self._moving.add((device, number))
 
     def _look_at(self, key: Key) -> None:
         if key not in self._queued:
@@ -328,7 +310,13 @@ class Clips:
         return it.row(self._uploads.coming(it.device, it.number), self._evidence is not None)
 
     def _show(self, it: Clip) -> None:
-        self.tell({"type": "clip", **self._row(it)})
+        self._tell_clip(self._row(it))
+
+    def _tell_clip(self, row: dict[str, Any]) -> None:
+        self.tell({"type": "clip", **row})
+
+    def _known(self, key: Key) -> list[Clip]:
+        return [self._clips[key]] if key in self._clips else []
 
     def look(self, who: str, what: str, **facts: Any) -> None:
         """Write down who does what, before it is done; UserError when it cannot be."""
