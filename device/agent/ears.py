@@ -3,6 +3,7 @@
 from agent.ptt import voice
 
 _UNITS = 50  # that wait for a listener, half a second; the oldest go when it is late
+_STALE = 1024  # units that may wait in the microphone
 
 
 class Ears:
@@ -24,10 +25,15 @@ class Ears:
         return self._made[-1]
 
     def want(self, tap):
-        """Open the microphone for one more; False when it cannot be."""
-        if tap not in self._taps:
-            if not self._taps and not self._microphone.open():
+        """Open the microphone for one more, who hears nothing that waits in it; False when it cannot be."""
+        if not self._taps:
+            if not self._microphone.open():
                 return False
+        else:
+            for _ in range(_STALE):
+                if not self._take(tap):
+                    break
+        if tap not in self._taps:
             self._taps.append(tap)
         return True
 
@@ -40,13 +46,19 @@ class Ears:
 
     def read(self, tap):
         """Read what is new for `tap`, into its `buf`, and keep it for the others; return how many bytes there were."""
+        n = self._take(tap)
+        if n:
+            voice.copy(self._microphone.buf, 0, tap.buf, 0, n)
+        return n
+
+    def _take(self, tap):
+        """Keep what is new for all but `tap`; return how many bytes the microphone's `buf` has."""
         microphone = self._microphone
         n = microphone.read()
         if n:
             for other in self._taps:
                 if other is not tap:
                     other.keep(microphone.buf, n)
-            voice.copy(microphone.buf, 0, tap.buf, 0, n)
         return n
 
 

@@ -11,7 +11,7 @@ from compat.udp import UdpSocket as Udp
 from hal.posix import open_unbuffered, raw_line
 
 _UNIT = 160  # bytes of 10 ms
-_DRAINED = 64  # reads, after which what comes is taken to be fresh
+_DRAINED = 1024  # reads, after which what comes is taken to be fresh: more than a line or a pipe holds
 _AGAIN_MS = 1000
 
 

@@ -119,6 +119,20 @@ def test_who_opens_hears_nothing_from_before():
     assert heard(a) == heard(b) == [unit(6), unit(7)]
 
 
+def test_who_opens_while_another_listens_hears_nothing_that_waited_to_be_read():
+    for again in (False, True):
+        mic = Microphone()
+        ears = Ears(mic)
+        a, b = ears.tap(), ears.tap()
+        a.open()
+        if again:
+            b.open()
+        mic.waiting = 30  # the loop was held up
+        assert b.open() and heard(b) == []
+        mic.waiting = 1
+        assert heard(b) == [unit(31)] and heard(a) == [unit(i) for i in range(1, 32)]
+
+
 def test_any_order_of_calls_is_that_of_the_model():
     below = seeded(SEED)
     mic = Microphone()
@@ -130,6 +144,11 @@ def test_any_order_of_calls_is_that_of_the_model():
         i = below(3)
         what = below(10)
         if what == 0:
+            for count in range(mic.count + 1, mic.count + 1 + mic.waiting) if mic.is_open else ():
+                for queue in queues:
+                    if queue is not None:
+                        queue.append(count)
+                        del queue[:-ROOM]
             assert taps[i].open(), said
             queues[i] = []
         elif what == 1:
