@@ -122,12 +122,11 @@ class World:
         self.shelf = Shelf(self.files, self.store, signer, self.config, "unix-1", self.boots, self.unix)
         self.shelf.on_seal = self.sealed.append
         self.shelf.on_low = self.low.append
-        container = Avi(320, 240, self.fps, self.config["sound"] != "never")
-        self.ears = Ears(self)
+        self.ears = self.listener()
         self.recorder = Recorder(
             self.shelf,
             self.camera,
-            container,
+            self.container(),
             bytes,
             EVIDENCE,
             self.config,
@@ -136,6 +135,12 @@ class World:
             self.ears,
         )
         return self
+
+    def listener(self):
+        return Ears(self)
+
+    def container(self):
+        return Avi(320, 240, self.fps, self.config["sound"] != "never")
 
     def source(self):
         return clip.BY_GPS
