@@ -2,7 +2,9 @@
 
 import json
 import random
+import re
 import shutil
+import subprocess
 
 import av
 import numpy as np
@@ -116,6 +118,16 @@ def test_names_do_not_speak_to_the_terminal(tmp_path, capsys):
     assert "\x1b" not in told and "\x07" not in told and "\u202e" not in told
     assert not any(line.startswith("linux-1") for line in told.splitlines())
     assert "x\\x1b[2J\\x07\\u202e\\nlinux-1" in told
+
+
+@pytest.mark.parametrize("name", ["-rf", ".hidden", "警察 1", "é" * 64, "a'b\"c$(touch x)"])
+def test_any_name_of_a_folder_makes_names_of_files(tmp_path, name):
+    liar = Liar(tmp_path / "clips", name)
+    assert run(liar, liar.write([ONE]), "export") == 0
+    names = [path.name for path in (tmp_path / "export").iterdir()]
+    assert len(names) == 6 and all(re.fullmatch(r"[\w][\w.-]*", it) for it in names), names
+    listed = next((tmp_path / "export").glob("*.sha256")).name
+    subprocess.run(["sha256sum", "-c", "--quiet", listed], cwd=tmp_path / "export", check=True)
 
 
 def test_the_sheet_prints_the_manifest_that_was_verified(tmp_path):

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
-from patrolink.clips import fetch, keys, source
+from patrolink.clips import fetch, keys, source, verify
 from patrolink.errors import UserError
+from patrolink.hub import client
 
 from tests import clip_maker, desks
 from tests.faults import clip_alterations as alterations
@@ -291,6 +292,23 @@ def test_a_list_that_is_none_is_not_followed(made, tmp_path, lie):
     assert list(tmp_path.rglob("*")) == []
 
 
+def test_keys_of_devices_of_any_name_are_taken(made, tmp_path, monkeypatch):
+    (tmp_path / "hub").mkdir()
+    names = ["\\U0001F600", "\\u007F", 'a\\"b', "Živa"]
+    lines = "".join(f'"{name}" = ["02{"11" * 32}"]\n' for name in names)
+    (tmp_path / "hub" / "signers.toml").write_text(f"[signers]\n{lines}", encoding="utf-8")
+    monkeypatch.setenv("PATROLINK_HUB_TOKEN", TOKEN)
+
+    async def get(url):
+        async with client.session(url) as hub:
+            assert await fetch.signers(hub, tmp_path) == []
+
+    with serving(Console(tmp_path / "hub")) as url:
+        asyncio.run(get(url))
+    told = verify.signers(tmp_path / "signers.toml")
+    assert told == verify.signers(tmp_path / "hub" / "signers.toml") and len(told) == 4
+
+
 def test_a_list_without_end_is_not_taken_in(made, tmp_path, monkeypatch):
     async def endless(request):
         response = web.StreamResponse()
@@ -331,8 +349,6 @@ def test_sizes_that_are_wrong_and_files_that_go_are_told(made, tmp_path, off, wo
 
 
 async def _get_all(url: str, out: Path, signers: bool = False) -> None:
-    from patrolink.hub import client
-
     async with client.session(url) as hub:
         if signers:
             await fetch.signers(hub, out)

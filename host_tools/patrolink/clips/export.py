@@ -22,6 +22,7 @@ from patrolink.decoding import rfc3339
 from patrolink.errors import UserError
 from patrolink.report import formats
 
+_NAME = 200  # bytes of a file's name that are the device's
 _NO_EVENT = 0xFFFFFFFF
 _APART_MS = 2000  # an event is not that far from the segment after it
 Told = Callable[[int, int], None]
@@ -72,13 +73,15 @@ class Export:
 
 def name_of(found: Verdict) -> str:
     """Return what the files of a clip are named by."""
-    device = re.sub(r"[^A-Za-z0-9._-]", "_", found.folder.resolve().parent.name)
+    device = re.sub(r"[^\w.-]|^[.-]", "_", found.folder.resolve().parent.name)
+    device = device.encode()[:_NAME].decode(errors="ignore")
     return f"{device}-clip-{found.number:06d}"
 
 
 def title(found: Verdict) -> str:
     """Return what a clip is called."""
-    return f"{found.manifest.head['device']}, clip {found.number}: {contact.word(found.manifest.head['trigger'])}"
+    head = found.manifest.head
+    return plain(f"{head['device']}, clip {found.number}: {contact.word(head['trigger'])}")
 
 
 def event_of(number: int) -> int | None:
@@ -146,7 +149,8 @@ def sheet(out: Export, folder: Path) -> Path:
     """Write the contact sheet into a folder and return its path."""
     first = rfc3339(out.story.unix_ms(0))
     when = f"{first[:10]} {first[11:19]} UTC" if first else "time not known"
-    below = f"{when}, {out.duration_ms / 1000:.1f} s, {out.frames} pictures. Verdict: {out.found.verdict}"
+    many = f"{out.frames} picture" + ("s" if out.frames > 1 else "")
+    below = f"{when}, {out.duration_ms / 1000:.1f} s, {many}. Verdict: {out.found.verdict}"
     path = folder / f"{out.name}-contact.png"
     out.shots.png(path, title(out.found), below, stamp(out.found))
     return path

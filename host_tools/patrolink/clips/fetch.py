@@ -90,11 +90,16 @@ async def signers(hub: aiohttp.ClientSession, clips: Path) -> list[str]:
     path = clips / source.SIGNERS
     here = verify.signers(path) if path.exists() else {}
     if not set(told) <= set(here):
-        lines = [f"{json.dumps(device)} = {json.dumps(keys)}\n" for device, keys in sorted((told | here).items())]
+        lines = [f"{_quoted(device)} = {json.dumps(keys)}\n" for device, keys in sorted((told | here).items())]
         with _disk(path):
             clips.mkdir(parents=True, exist_ok=True)
-            path.write_text("[signers]\n" + "".join(lines))
+            path.write_text("[signers]\n" + "".join(lines), encoding="utf-8")
     return sorted(device for device in here if not set(told.get(device, ())) <= set(here[device]))
+
+
+def _quoted(text: str) -> str:
+    """Return text as TOML takes it: JSON, but for surrogates and DEL."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007F")
 
 
 async def clip(hub: aiohttp.ClientSession, one: source.Listed, clips: Path, told: Told) -> None:
