@@ -1,8 +1,9 @@
 """Make of clips what others play and read: a film with subtitles, the track, a contact sheet and an evidence sheet.
 
 H.264 is copied bit for bit, JPEG pictures are encoded anew; each picture keeps its time. The verdict and the hash of
-each file are written beside them; all files of a clip are there in the end, or none. A clip that is tampered with or unverifiable is refused, or exported with --anyway:
-then its sheets say so, and the exit code is 1. What is altered is never shown.
+each file are written beside them; in the end all files of a clip are there, or none. A clip that is tampered with or
+unverifiable is refused, or exported with --anyway: then its sheets say so, and the exit code is 1. What is altered is
+never shown.
 """
 
 import argparse
