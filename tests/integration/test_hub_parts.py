@@ -7,6 +7,7 @@ import stat
 import subprocess
 import time
 import types
+from collections import Counter
 
 import av
 import pytest
@@ -208,6 +209,21 @@ def test_the_audit_log_is_only_added_to_and_what_it_cannot_hold_is_not_done(tmp_
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     with pytest.raises(UserError, match="not done: the audit log cannot be written"):
         Audit(tmp_path, metrics).write("duty", "press")
+    assert metrics.counts["storage_failed"] == 1
+
+
+def test_no_device_fills_the_audit_log(tmp_path):
+    path, metrics = tmp_path / "audit.jsonl", Metrics()
+    log = Audit(path, metrics)
+    for _ in range(3000):
+        log.note("vest-1", "upload refused")
+    log.note("vest-2", "answer")
+    log.write("duty", "press", group=1)
+    who = Counter(json.loads(line)["who"] for line in path.read_text().splitlines())
+    # On the hour it begins anew.
+    assert who["vest-1"] in (1001, 2002) and who["vest-2"] == who["duty"] == 1
+    assert metrics.counts["audit_left_out"] in (998, 1000, 2000)
+    Audit(tmp_path, metrics).note("vest-1", "answer")  # it cannot be written: counted
     assert metrics.counts["storage_failed"] == 1
 
 

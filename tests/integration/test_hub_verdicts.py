@@ -470,3 +470,17 @@ def test_however_many_clips_there_are_a_page_costs_its_rows_and_a_list_leaves_tu
         await hub.kill()
 
     asyncio.run(run())
+
+
+def test_a_device_has_few_signing_keys(filmed, tmp_path):
+    async def run():
+        hub = Hub(tmp_path)
+        for number in range(40):
+            hub.clips.manifest({**filmed.told[1], "clip_id": number, "signer": f"03{number:064x}"})
+        assert len(verify.signers(tmp_path / "clips" / "signers.toml")[DEVICE]) == 16
+        assert hub.metrics.refused["clip"] == 24
+        hub.clips.manifest({**filmed.told[1], "clip_id": 100, "signer": f"03{7:064x}"})
+        assert 100 in hub.clips._numbers[DEVICE]
+        await hub.kill()
+
+    asyncio.run(run())

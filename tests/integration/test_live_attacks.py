@@ -2,16 +2,24 @@
 
 import asyncio
 import contextlib
+import io
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from fractions import Fraction
 
+import av
+import numpy
 import patrolink_messages
 import pytest
 from patrolink.emulator import incident, nmea
 from patrolink.hub.downlink import Downlink
+from patrolink.hub.jpegs import Jpegs
+from patrolink.hub.live import Picture
 from patrolink.keys import DeviceKey
 from patrolink_protocol import codec, frame
+from PIL import Image
 
 from tests import clip_maker, live_camera
 from tests.desks import TOKEN
@@ -156,3 +164,26 @@ def test_a_camera_ends_by_itself_when_its_hub_is_killed_and_is_seen_again_after(
     assert said == ["live_start", "live_start", "live_stop", "live_end"] or said == [
         "live_start", "live_start", "live_end", "live_stop"
     ]  # fmt: skip
+
+
+def test_a_picture_that_says_to_be_huge_takes_no_memory_and_ends_no_view():
+    def key_frame(width, height):
+        encoder = av.CodecContext.create("libx264", "w")
+        encoder.width, encoder.height, encoder.pix_fmt, encoder.time_base = width, height, "yuv420p", Fraction(1, 10)
+        encoder.options = {"preset": "ultrafast", "tune": "zerolatency"}
+        frame = av.VideoFrame.from_ndarray(numpy.zeros((height * 3 // 2, width), numpy.uint8), format="yuv420p")
+        frame.pts = 0
+        unit = b"".join(bytes(packet) for packet in [*encoder.encode(frame), *encoder.encode(None)])
+        return unit.replace(b"\0\0\0\1", b"\0\0\1").replace(b"\0\0\1", b"\0\0\0\1")
+
+    async def run():
+        shown = []
+        with ThreadPoolExecutor(1) as pool:
+            jpegs = Jpegs(pool, lambda stamp, jpeg: shown.append(Image.open(io.BytesIO(jpeg)).size), lambda: None)
+            for stamp, size in enumerate(((4096, 2304), (640, 480), (1920, 1088))):
+                jpegs.take(Picture("vest-1", 96, stamp, key_frame(*size)))
+                while jpegs._busy:
+                    await asyncio.sleep(0.01)
+        return shown
+
+    assert asyncio.run(run()) == [(640, 480), (1920, 1088)]

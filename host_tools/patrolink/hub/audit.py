@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from patrolink.errors import UserError
 from patrolink.hub.broker import unix_ms
 from patrolink.hub.metrics import Metrics
 
+_MOST = 1000  # lines of a device in an hour
 _AT_ONCE = ("listen_in", "live_start")  # on storage before it is done, power cut or not
 
 
@@ -19,6 +21,7 @@ class Audit:
 
     def __init__(self, path: Path, metrics: Metrics) -> None:
         self._path, self._metrics = path, metrics
+        self._hour, self._noted = 0, Counter[str]()  # lines of each device in this hour
 
     def write(self, who: str, what: str, **facts: Any) -> None:
         """Write down who does what, before it is done; UserError when that fails, and it is not to be done."""
@@ -35,6 +38,18 @@ class Audit:
             raise UserError(f"not done: the audit log cannot be written ({e.strerror}); free some space") from None
 
     def note(self, who: str, what: str, **facts: Any) -> None:
-        """Write down what has been done: that it cannot be written down is counted, and does not undo it."""
+        """Write down what has been done: that it cannot be written down is counted, and does not undo it.
+
+        Of one device so many lines an hour: none fills the storage.
+        """
+        hour = unix_ms() // 3_600_000
+        if hour != self._hour:
+            self._hour, self._noted = hour, Counter()
+        self._noted[who] += 1
+        if self._noted[who] > _MOST:
+            self._metrics.counts["audit_left_out"] += 1
+            return
         with contextlib.suppress(UserError):
             self.write(who, what, **facts)
+            if self._noted[who] == _MOST:
+                self.write(who, "more is left out", until=rfc3339((hour + 1) * 3_600_000))

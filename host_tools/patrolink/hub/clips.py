@@ -37,6 +37,7 @@ _VERIFIED, _DAMAGED = 5, 7  # clip_state.state
 _AGAIN = 3  # times that a device is told to send a clip again
 _GONE = 100  # numbers left out that are shown, of those between two clips
 _MOST = 20_000  # clips of a device
+_SIGNERS = 16  # keys of a device
 _AT_ONCE = 50  # clips that are listed without a pause
 _DAY_MS = 86_400_000
 
@@ -94,10 +95,9 @@ class Clips:
         """A clip_manifest has come under the device's tag."""
         device, number = row["device"], row["clip_id"]
         known = (device, number) in self._clips or len(self._numbers[device]) < _MOST
-        if not 0 <= number < 1_000_000 or not known:
-            self._metrics.refused["clip number"] += 1
+        if not 0 <= number < 1_000_000 or not known or not self._pin(device, row["signer"]):
+            self._metrics.refused["clip"] += 1
             return
-        self._pin(device, row["signer"])
         it = self._clip(device, number)
         told = {name: value for name, value in row.items() if name not in ("counter", "time", "message")}
         again = bool(it.told)
@@ -118,10 +118,11 @@ class Clips:
         if not again:
             self._gaps.add((device, number))
 
-    def _pin(self, device: str, signer: str) -> None:
+    def _pin(self, device: str, signer: str) -> bool:
+        """Believe that a device signs with this key; False when it has told too many."""
         known = self._signers.setdefault(device, [])
-        if signer in known:
-            return
+        if signer in known or len(known) >= _SIGNERS:
+            return signer in known
         what = "signer changed" if known else "signer"
         self._audit(device, what, signer=signer, known=list(known))
         known.append(signer)
@@ -132,6 +133,7 @@ class Clips:
             self._metrics.counts["storage_failed"] += 1
         if what == "signer changed":
             self.tell({"type": "signer", "device": device, "signer": signer})
+        return True
 
     def _clip(self, device: str, number: int) -> Clip:
         it = self._clips.get((device, number))

@@ -14,6 +14,7 @@ from patrolink.hub.pictures import JPEG_KIND, is_key
 
 _MOST_WAITING = 30  # access units: 2 s
 _QUALITY = 75
+_MOST_PIXELS = 1920 * 1088  # no device says how much memory a picture takes here
 
 
 class Jpegs:
@@ -78,6 +79,7 @@ class Jpegs:
         if self._decoder is None:
             self._decoder = av.VideoCodecContext.create("h264", "r")
             self._decoder.thread_count = 1
+            self._decoder.options = {"max_pixels": str(_MOST_PIXELS)}
         frames: list[av.VideoFrame] = []
         for unit in units:
             try:
