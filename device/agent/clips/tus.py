@@ -195,9 +195,9 @@ class Transfer:
         self._sure = False
 
     def ask(self, unix_ms, most):
-        """Return (method, head, n): the next request; its body are the n <= `most` bytes of the file from `offset` on.
+        """Return (method, head, n): the next request; its body are n bytes of the file from `offset` on.
 
-        A file of up to WHOLE bytes is not divided.
+        n is `most` at most, half as much more where that ends the file. A file of up to WHOLE bytes is not divided.
         """
         item = self.item
         self._n = 0
@@ -213,7 +213,8 @@ class Transfer:
             head = self._client.head("HEAD", self.url, unix_ms, (), None)
         else:
             self._method = "PATCH"
-            self._n = min(most, item.bytes - self.offset)
+            left = item.bytes - self.offset
+            self._n = left if left <= most + (most >> 1) else most
             head = self._client.head("PATCH", self.url, unix_ms, (("Upload-Offset", str(self.offset)),), self._n)
             self._most = max(self._most, self.offset + self._n)
         return self._method, head, self._n

@@ -158,16 +158,20 @@ class Uploader:
             if not head and self._out == self._out_n and not self._fill():
                 return
             piece = self._head[:BUFFER] if head else self._net.out[self._out : self._out_n]
-            n = self._raw.send(piece) if self.pace.may(len(piece)) else 0
+            if not self.pace.may(len(piece)):
+                return
+            n = self._raw.send(piece)
+            now = self._net.now_ms()
             if not n:
+                self.pace.spend(0, False, now)
                 return
             if head:
                 self._head = self._head[n:]
             else:
                 self._out += n
             self.sent += n
-            self._heard_ms = self._net.now_ms()  # the way takes something: it lives
-            self.pace.spend(n, self._whole(), self._heard_ms)
+            self._heard_ms = now  # the way takes something: it lives
+            self.pace.spend(n, self._whole(), now)
 
     def _fill(self):
         """Take the next bytes of the file into the buffer; False when the request is whole."""
@@ -205,7 +209,7 @@ class Uploader:
             transfer.created = False
             self._shelf.place(item.clip, item.name, transfer.url)
         if transfer.offset == before + self._n:
-            self.pace.answered(self._n, now)
+            self.pace.answered(now)
         if transfer.offset > before or transfer.done:
             self._backoff.reset()
         if wait:
