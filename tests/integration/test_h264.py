@@ -16,7 +16,9 @@ from patrolink_protocol import clip
 
 cv2 = pytest.importorskip("cv2", reason="no OpenCV; pip install opencv-python-headless")
 import numpy as np  # noqa: E402
+import test_clip_sound  # noqa: E402
 from hal import h264  # noqa: E402
+from seeded import seeded  # noqa: E402
 
 FILM = home.root() / "build" / "media" / "bikes.mp4"
 SIZE, FPS, SECONDS = (320, 240), 15, 5
@@ -305,3 +307,36 @@ def test_the_words_of_a_stamp():
     assert h264.words("linux-1", 0, None, None) == "linux-1  time unknown  position unknown"
     said = h264.words("linux-1", 1795000000999, 460500001, -145000000)
     assert said == "linux-1  2026-11-18 11:06:40 UTC  46.05000 -14.50000"
+
+
+class Film(h264.H264):
+    """One picture for all: what the world's camera gives is no array."""
+
+    PICTURE = np.zeros((120, 160, 3), np.uint8)
+
+    def picture(self, picture, time_ms):
+        super().picture(self.PICTURE, time_ms)
+
+
+class Street(test_clip_sound.Street):
+    """The same board as in the unit test, but that it writes MP4."""
+
+    def container(self):
+        return Film(160, 120, self.fps)
+
+
+@pytest.mark.parametrize("sound", ["event", "always"])
+def test_no_sample_from_before_a_trigger_is_in_a_film(sound):
+    config = {"sound": sound, "pre_s": 5, "post_s": 3, "segment_s": 2, "quota_kb": 32768, "lock_kb": 32768}
+    loudest = heard = 0
+    for seed in (14, 15):  # 14 is one that has the loop held up while another listens
+        world = Street(config, 200).boot().run(7)
+        assert test_clip_sound.patrol(world, seeded(seed))
+        for name in sorted(name for name in world.files.data if name.endswith(".pls")):
+            read = world.read(name)
+            if read.header.codec == clip.H264_MP4 and read.header.flags & clip.SOUND:
+                _, pcm = samples(b"".join(body for _, _, body in read.of(clip.MEDIA)))
+                heard += len(pcm)
+                loudest = max(loudest, float(np.abs(pcm).max()))
+    assert heard > 8000 * 20
+    assert loudest > 0.1 if sound == "always" else loudest < 0.01, loudest
