@@ -327,6 +327,21 @@ def test_a_segment_that_the_power_cut_plays_as_far_as_it_goes(codec, tmp_path):
     assert times[-1] >= expected[-1] - 1100 and times[-1] > last  # of H.264 the last fragment is lost
 
 
+def test_of_many_clips_one_that_cannot_be_shown_spoils_no_other(device, tmp_path, capsys):
+    folder = _copy(device, tmp_path)
+    for said in _segments(folder):
+        (folder / f"{said['seg']}.pls").unlink()
+    out, told = _export(tmp_path / "clips", device.pem, tmp_path / "out", code=1)
+    assert "clip 2: nothing of it can be shown: the file is not there" in capsys.readouterr().err
+    assert [(it["clip"], it["verdict"], len(it.get("files", ()))) for it in told] == [
+        (1, "valid", 8),
+        (SOS, "valid with gaps", 0),
+        (PHOTO, "valid", 5),
+        (4, "valid", 8),
+    ]
+    assert not list(out.glob(f"*{SOS:06d}*")) and len(list(out.glob("*.sha256"))) == 3
+
+
 def test_what_is_tampered_with_is_refused_or_stamped_and_never_shown(device, tmp_path, capsys):
     folder = _copy(device, tmp_path)
     said = _segments(folder)

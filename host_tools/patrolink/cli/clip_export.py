@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import getpass
 import json
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -43,11 +44,20 @@ def run(args: argparse.Namespace) -> int:
         package.free(one, folder)
     who = args.by or getpass.getuser()
     for one in found:
-        with progress(args.quiet, one.name) as told:
-            out = package.make(one, evidence, folder, who, time.time_ns() // 1_000_000, told)
-        made.append(export.facts(out))
-        if not args.json:
-            print(line(made[-1]), *out.files, sep="\n  ")
+        try:
+            with progress(args.quiet, one.name) as told:
+                out = package.make(one, evidence, folder, who, time.time_ns() // 1_000_000, told)
+        except export.Unshown as e:
+            if len(found) == 1:
+                raise
+            # The others are worth having.
+            code = 1
+            made.append(one.facts())
+            print(e, file=sys.stderr)
+        else:
+            made.append(export.facts(out))
+            if not args.json:
+                print(line(made[-1]), *out.files, sep="\n  ")
         clip.tell(one)
     if args.json:
         print(json.dumps(made))

@@ -28,6 +28,10 @@ _APART_MS = 2000  # an event is not that far from the segment after it
 Told = Callable[[int, int], None]
 
 
+class Unshown(UserError):
+    """Nothing of a clip can be shown."""
+
+
 @dataclass
 class Export:
     """What was made of a clip.
@@ -187,7 +191,7 @@ def facts(out: Export) -> dict[str, Any]:
 def _begin(found: Verdict, evidence: EvidenceKey) -> Export:
     parts = timeline.parts(found, evidence)
     if parts and all(part.fault for part in parts):
-        raise UserError(f"{found.name}: nothing of it can be shown: {parts[0].fault}")
+        raise Unshown(f"{found.name}: nothing of it can be shown: {parts[0].fault}")
     marks = _events(found, parts)
     duration_ms = parts[-1].at_ms + parts[-1].ms if parts else 0
     headers = [part.header for part in parts if part.header is not None]
@@ -208,7 +212,7 @@ def _begin(found: Verdict, evidence: EvidenceKey) -> Export:
 
 def _shown(out: Export) -> Export:
     if not out.frames:
-        raise UserError(f"{out.found.name}: no picture in it can be decoded; see `patrolink clip verify`")
+        raise Unshown(f"{out.found.name}: no picture in it can be decoded; see `patrolink clip verify`")
     return out
 
 
