@@ -1,5 +1,6 @@
 """A device that lies under its own signature, and a folder that was tampered with: told, bounded, and no harm done."""
 
+import io
 import json
 import random
 import re
@@ -10,7 +11,7 @@ import av
 import numpy as np
 import pytest
 from patrolink.cli import main
-from patrolink.clips import contact, export, inside, manifest
+from patrolink.clips import contact, export, inside, manifest, segment
 from patrolink_protocol import clip
 from PIL import Image
 
@@ -36,6 +37,26 @@ def test_a_picture_that_claims_to_be_huge_is_left_out(tmp_path, capsys):
     folder = liar.write([chunk(0, jpeg(claimed=(65_000, 65_000))) + chunk(100, jpeg()) + end(2)], frames=2)
     assert run(liar, folder, "export") == 0
     assert "pictures: 1 in" in capsys.readouterr().out
+
+
+def test_a_film_that_is_huge_or_of_tiny_pictures_without_end_is_bounded(tmp_path, monkeypatch, capsys):
+    def mp4(width, height, frames):
+        out = io.BytesIO()
+        with av.open(out, "w", format="mp4", options={"movflags": "frag_keyframe+empty_moov"}) as it:
+            stream = it.add_stream("libx264", rate=25, options={"preset": "ultrafast"})
+            stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+            for _ in range(frames):
+                it.mux(stream.encode(av.VideoFrame(width, height, "yuv420p")))
+            it.mux(stream.encode(None))
+        return record(clip.MEDIA, 0, out.getvalue())
+
+    liar = Liar(tmp_path / "huge" / "clips", codec=clip.H264_MP4)
+    assert run(liar, liar.write([mp4(8192, 2112, 1) + end(1)]), "export") == 2
+    assert "no picture in it can be decoded" in capsys.readouterr().err
+    monkeypatch.setattr(segment, "MOST_RECORDS", 20)
+    liar = Liar(tmp_path / "many" / "clips", codec=clip.H264_MP4)
+    assert run(liar, liar.write([mp4(64, 48, 50) + end(50)], frames=50), "export") == 0
+    assert "pictures: 20 in" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("size", [(0, 0), (65_535, 65_535), (1, 1)])

@@ -2,6 +2,7 @@
 
 import bisect
 import io
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -153,7 +154,7 @@ def packets(it: segment.Segment) -> Iterator[tuple[Any, int]]:
     """Give (H.264 packet, ms since the segment's start) as far as they can be read."""
     try:
         with container(it) as film:
-            for packet in film.demux(film.streams.video[0]):
+            for packet in itertools.islice(film.demux(film.streams.video[0]), segment.MOST_RECORDS):
                 when = time_ms(packet)
                 if when is not None and packet.size:
                     yield packet, when
@@ -165,7 +166,7 @@ def _decoded(it: segment.Segment) -> Iterator[tuple[int, Picture]]:
     try:
         with container(it) as film:
             film.streams.video[0].codec_context.options = {"max_pixels": str(_MOST_PIXELS)}
-            for frame in film.decode(video=0):
+            for frame in itertools.islice(film.decode(video=0), segment.MOST_RECORDS):
                 when = time_ms(frame)
                 if when is not None:
                     yield when, frame.to_image
