@@ -15,7 +15,7 @@ from patrolink.errors import UserError
 _MAKE = "make one with `patrolink hub --new-evidence-key FILE`"
 _BOOTS = 64  # boots whose chain is kept
 _EVERY = 64  # of a boot's chain each key of so many is kept
-_STEPS = 1 << 22  # most steps of a boot: eight months at 5 s a segment
+_STEPS = 1_000_000  # of a boot: names have six digits
 
 
 class EvidenceKey:
