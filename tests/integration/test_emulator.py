@@ -2,13 +2,16 @@
 
 import math
 import os
+import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pynmea2
 import pytest
 from patrolink import tracks
-from patrolink.emulator import nmea
+from patrolink.emulator import nmea, station
 from patrolink.emulator.broker import Broker
 from patrolink.emulator.gps import GpsReceiver
 from patrolink.errors import UserError
@@ -155,3 +158,16 @@ def test_the_embedded_broker_serves():
     finally:
         broker.stop()
     assert broker.name.startswith("amqtt ")
+
+
+def test_ports_that_are_asked_for_at_once_are_given_once(monkeypatch):
+    """By two processes, none of which binds them for now."""
+    few = range(20_000, 20_040)
+    monkeypatch.setattr(station, "_PORTS", few)
+    ours = station.free_ports(10, socket.SOCK_DGRAM) + station.free_ports(10, socket.SOCK_STREAM)
+    ask = (
+        f"import socket; from patrolink.emulator import station; station._PORTS = {few}; "
+        "print(*station.free_ports(10, socket.SOCK_DGRAM))"
+    )
+    theirs = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True).stdout.split()
+    assert len({*ours, *map(int, theirs)}) == 30

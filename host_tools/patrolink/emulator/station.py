@@ -23,6 +23,7 @@ from patrolink.hub import site
 HOST = "127.0.0.1"
 _LOOK_S = 0.02
 _PORTS = range(16384, 32768)  # below those that Linux gives to whoever connects
+_claimed: list[socket.socket] = []
 _SITE = """name = "station.example"
 keys = "keys.toml"
 broker = "{broker}"
@@ -134,10 +135,26 @@ def free_ports(n: int, kind: socket.SocketKind) -> list[int]:
         found: list[int] = []
         while len(found) < n:
             it = stack.enter_context(socket.socket(socket.AF_INET, kind))
+            port = _PORTS[secrets.randbelow(len(_PORTS))]
             with contextlib.suppress(OSError):
-                it.bind((HOST, _PORTS[secrets.randbelow(len(_PORTS))]))
-                found.append(it.getsockname()[1])
+                it.bind((HOST, port))
+                _claim(port)
+                found.append(port)
         return found
+
+
+def _claim(port: int) -> None:
+    """Have the port for this process, as far as those who ask here go: whom it is for takes a while to bind it.
+
+    OSError when another has it. The name goes with the process (unix(7), abstract).
+    """
+    it = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        it.bind(f"\0patrolink-port-{port}")
+    except OSError:
+        it.close()
+        raise
+    _claimed.append(it)
 
 
 def _end(process: "subprocess.Popen[str]") -> None:
