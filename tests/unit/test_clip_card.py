@@ -128,3 +128,51 @@ def test_a_clip_that_another_key_began_is_left_without_a_seal():
     world.run(30)
     assert world.manifest(again)[0]["previous"] == "00" * 32
     assert catalog.KEPT == world.shelf.find(again).state and clip.HEADER
+
+
+def test_thousands_of_old_segments_are_not_read_at_a_boot():
+    world = recorded()
+    read = []
+    old = bytes(world.files.data["000001-000001.pls"][:100])
+    for step in range(1000, 4000):
+        world.files.data["000001-%06d.pls" % step] = bytearray(old)
+    for name in [n for n in world.files.data if n[:5] == "state"]:
+        del world.files.data[name]
+    really = world.files.read
+
+    def counted(name, at, buf):
+        read.append(name)
+        return really(name, at, buf)
+
+    world.files.read = counted
+    world.boot()
+    segments = set([n for n in read if n[-4:] == ".pls"])
+    assert len(segments) <= world.config["pre_s"] // world.config["segment_s"] + 3, len(segments)
+    world.run(20)
+    assert len([n for n in world.files.data if n[-4:] == ".pls"]) < 30 and not world.recorder.errors
+
+
+def test_a_clip_has_nothing_of_a_boot_that_was_over_long_ago():
+    for off_s, known, boots in ((0, True, 2), (5, True, 2), (3600, True, 1), (3600, False, 2), (300000, True, 1)):
+        world = World().boot().run(33)
+        world.past += off_s * 1000
+        world.known = known
+        world.boot().run(2)
+        number = world.recorder.trigger(0, 1, "", world.now)
+        world.run(20)
+        assert len(set([s["seg"][:6] for s in world.segments(number)])) == boots, (off_s, known)
+
+
+def test_what_is_locked_is_the_same_after_a_boot():
+    world = World({"quota_kb": 700, "lock_kb": 600, "pre_s": 5, "post_s": 5}).boot().run(20)
+    world.recorder._most = 65536
+    world.recorder.trigger(0, 1, "", world.now, 60000)
+    world.run(90)
+    assert not world.shelf.full()
+    world.recorder.trigger(1, 1, "", world.now, 60000)
+    world.run(90)
+    locked = world.shelf._locked()
+    told = [s for n in (1, 2) for s in world.manifest(n) if s.get("access") == "thinned"]
+    assert told and locked <= sum([len(d) for n, d in world.files.data.items() if n[-4:] == ".pls"])
+    world.boot()
+    assert world.shelf._locked() == locked

@@ -100,8 +100,9 @@ class Catalog:
         self._places = {}
         self.buf = memoryview(bytearray(512))
         self.journal = Journal(files, self._standing)
-        for name in sorted([n for n in files.names() if manifest.number_of(n) >= 0]):
-            self._scan(name)
+        there = set(files.names())
+        for name in sorted([n for n in there if manifest.number_of(n) >= 0]):
+            self._scan(name, there)
         self.waiting = []  # lines of files in no clip that the boots before listed
         for said in self.journal.read():
             try:
@@ -109,7 +110,7 @@ class Catalog:
             except (KeyError, TypeError, ValueError):
                 pass  # it is damaged: at worst a file goes up again
 
-    def _scan(self, name):
+    def _scan(self, name, there):
         clip = None
         for _, said in manifest.lines(self.files, name):
             if clip is None:
@@ -118,6 +119,9 @@ class Catalog:
                 clip = Clip(manifest.number_of(name), pc.TRIGGERS.index(said["trigger"]) if known else SOS)
                 self.clips.append(clip)
             clip.hear(said)
+            listed = file_in(said)
+            if listed and listed[0] + ".pls" not in there:  # thinned
+                clip.bytes -= said["bytes"]
         if clip is None:
             self.files.remove(name)  # its first line is torn: there is nothing in it
 

@@ -18,15 +18,23 @@ def recover(shelf, signer, most):
     said = {}
     for line in shelf.waiting:
         said[key_of(file_in(line)[0])] = line
-    loose = [_entry(shelf, key, said.get(key)) for key in _loose(files, shelf)]
-    loose = [entry for entry in loose if entry is not None]
+    read = {}
+
+    def entry(key):
+        """Files are read when they are wanted: there may be thousands."""
+        if key not in read:
+            read[key] = _entry(shelf, key, said.get(key))
+        return read[key]
+
+    keys = _loose(files, shelf)
     for clip in shelf.clips:
         if clip.state == OPEN:
-            _close(files, signer, clip, loose)
-    loose = [entry for entry in loose if not shelf.holds(entry.key)]
-    for entry in loose[:-most]:
-        files.remove(name_of(entry.key))
-    return _last_chain(shelf), loose[-most:]
+            _close(files, signer, clip, keys, entry)
+    keys = [key for key in keys if not shelf.holds(key) and read.get(key, True)]
+    for key in keys[:-most]:
+        files.remove(name_of(key))
+    ring = [entry(key) for key in keys[-most:]]
+    return _last_chain(shelf), [it for it in ring if it is not None]
 
 
 def _loose(files, shelf):
@@ -54,7 +62,7 @@ def _entry(shelf, key, said):
     return Entry(key, header.codec == pc.JPEG, None, (size, sha256, header.start_ms, 0, 0, 0, False))
 
 
-def _close(files, signer, clip, loose):
+def _close(files, signer, clip, keys, entry):
     """List what belongs to a clip that the power ended, close and seal it.
 
     One that another key began is left as it is: under this one's seal it would look tampered with.
@@ -78,11 +86,12 @@ def _close(files, signer, clip, loose):
             since = since or ("seg" in said and key_of(said["seg"]))
     lines = []
     if not closed:
-        for entry in loose:
+        for key in keys:
             # The ring is listed before anything else: what is older than the first of it is none of this clip's.
-            if entry.key > since and entry.key not in listed:
-                clip.take(entry.key, entry.said[0])
-                lines.append(entry.line(entry.picture and not clip.photo))
+            it = entry(key) if key > since and key not in listed else None
+            if it is not None:
+                clip.take(key, it.said[0])
+                lines.append(it.line(it.picture and not clip.photo))
         lines.append(manifest.dump("close", "power", "time_ms", 0))
     for line in lines:
         files.append(name, line)

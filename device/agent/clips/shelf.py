@@ -51,7 +51,7 @@ class Shelf(Catalog):
         self._unix = unix
         self.quota = config["quota_kb"] * 1024
         self._lock = config["lock_kb"] * 1024
-        self._pre_ms = config["pre_s"] * 1000
+        self._pre_ms, self._segment_ms = config["pre_s"] * 1000, config["segment_s"] * 1000
         self._room = Room(self, config["keep_h"])
         self._number = Record(store, "clip")
         self.on_low = self.on_seal = None
@@ -151,7 +151,9 @@ class Shelf(Catalog):
         self.access("thinned", "device", self._now, "clip", clip.number, "segs", [stem_of(key)])
         for writing in self.writing:
             writing.manifest.serve()
+        before = self.bytes
         self._drop(name_of(key))
+        clip.bytes -= before - self.bytes
 
     def _in_ring(self, key):
         for entry in self.ring:
@@ -220,12 +222,23 @@ class Shelf(Catalog):
         return n
 
     def since(self, at_ms):
-        """Return the key of the last file that begins at or before `at_ms`, or else the oldest; None: there is none."""
+        """Return the key of the last file that begins at or before `at_ms`, or else the oldest; None: there is none.
+
+        What a boot before this one recorded is none of it where the clocks tell that it ended long before.
+        """
         files = self.ring + self._closing
         for entry in reversed(files):
             if entry.start is not None and not entry.picture and entry.start <= at_ms:
                 return entry.key
-        return min([entry.key for entry in files]) if files else None  # a picture is at rest before its segment
+        # The oldest, that is: a picture is at rest before the segment of the step before it.
+        keys = [entry.key for entry in files if entry.start is not None or not self._is_over(entry, at_ms)]
+        return min(keys) if keys else None
+
+    def _is_over(self, entry, at_ms):
+        """Return whether a file of a boot before this one ended before `at_ms`, as far as clocks tell."""
+        start_ms, ms = entry.said[2], entry.said[3]
+        unix_ms = self._unix(at_ms)
+        return bool(start_ms and unix_ms and start_ms + max(ms, self._segment_ms) + _AGAIN_MS < unix_ms)
 
     def _settle(self):
         while self._closing and not self._closing[0].writer.behind:
