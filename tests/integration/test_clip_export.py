@@ -222,6 +222,16 @@ def test_the_first_page_is_the_proof_and_hashes_are_its_appendix(exported):
     assert _told(page, "Clock").endswith("set by GPS. Device clock minus GPS time: +0 ms, at 8 positions")
 
 
+@pytest.mark.skipif(not shutil.which("chromium"), reason="no Chromium (apt-get install chromium)")
+def test_it_prints_on_four_pages(exported, tmp_path):
+    """The proof, the pictures, what others did and how to verify it, the appendix: none of them spills over."""
+    page, pdf = _only(exported[2], "*-sheet.html"), tmp_path / "sheet.pdf"
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}/profile"]
+    command = ["chromium", *flags, "--no-pdf-header-footer", f"--print-to-pdf={pdf}", page.as_uri()]
+    subprocess.run(command, capture_output=True, check=True, timeout=300)
+    assert len(re.findall(rb"/Type\s*/Page\b", pdf.read_bytes())) == 4
+
+
 @pytest.mark.parametrize(
     ("zone", "told"),
     [
