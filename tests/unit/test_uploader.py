@@ -102,6 +102,14 @@ def test_cut_anywhere_it_goes_on_at_the_byte_that_the_hub_has():
         assert world.hub.taken < 200000 + 1000 * len(world.hub.requests), (seed, world.hub.taken)
 
 
+def test_a_small_file_goes_in_pieces_where_it_is_cut_off_before_it_is_through():
+    world = World([(1, "000001-000001.pls", blob(30000), False)])
+    world.hub.cut_after = lambda: 12000
+    world.run(600000)
+    assert bytes(world.hub.files[world.shelf.places[(1, "000001-000001.pls")]]) == blob(30000)
+    assert world.shelf.sent and world.hub.taken < 12000 + 30000 + 500 * len(world.hub.requests), world.hub.requests
+
+
 def test_after_a_boot_it_goes_on():
     world = World([(1, "000001-000001.pls", blob(100000), False)], kbps=100)
     world.run(8000)

@@ -185,6 +185,7 @@ class Transfer:
         self._sure = False  # `offset` is what the hub said last
         self._afresh = self._stuck = self._best = 0
         self._most = item.bytes  # that the hub can have, after all that it was sent
+        self._whole = WHOLE
         self._method = ""
         self._n = 0
         self.done = False
@@ -193,18 +194,21 @@ class Transfer:
     def lost(self):
         """The connection is gone: what the hub has is to be asked for."""
         self._sure = False
+        if self._method == "POST" and self._n:
+            self._whole = 0  # what came of it has no address: so that it is in vain but once, the file goes in pieces
 
     def ask(self, unix_ms, most):
         """Return (method, head, n): the next request; its body are n bytes of the file from `offset` on.
 
-        n is `most` at most, half as much more where that ends the file. A file of up to WHOLE bytes is not divided.
+        n is `most` at most, half as much more where that ends the file. A file of up to WHOLE bytes is not divided,
+        unless its connection was lost.
         """
         item = self.item
         self._n = 0
         if self.url is None:
             self._method = "POST"
             self.offset = 0
-            self._n = item.bytes if item.bytes <= WHOLE else 0
+            self._n = item.bytes if item.bytes <= self._whole else 0
             fields = (("Upload-Length", str(item.bytes)), ("Upload-Metadata", self._metadata()))
             head = self._client.head("POST", self._client.path, unix_ms, fields, self._n)
             self._most = self._n
