@@ -1,6 +1,7 @@
 """`patrolink clip` that the disk or the officer ends in the midst: nothing half made stays."""
 
 import json
+import os
 import resource
 import signal
 import subprocess
@@ -8,6 +9,7 @@ import sys
 import time
 
 import pytest
+from patrolink.cli import main
 
 from tests.faults.clip_liar import Liar, chunk, end, jpeg
 
@@ -60,6 +62,14 @@ def test_ctrl_c_leaves_nothing_of_an_export_and_it_can_be_done_again(clip, tmp_p
     )
     (made,) = json.loads(again.stdout)
     assert made["frames"] == 200 and sorted(made["files"]) == sorted(map(str, out.iterdir()))
+
+
+def test_a_user_without_a_name_is_asked_for_it(clip, tmp_path, monkeypatch, capsys):
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 54_321)  # as in a container
+    assert main(command(clip, "export", tmp_path / "out")[3:]) == 2
+    assert "say with --by NAME who exports" in capsys.readouterr().err and list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("what", ["export", "show"])

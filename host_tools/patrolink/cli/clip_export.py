@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     for one in found:
         export.refuse(one, args.anyway)
         package.free(one, folder)
-    who = args.by or getpass.getuser()
+    who = args.by or _user()
     for one in found:
         try:
             with progress(args.quiet, one.name) as told:
@@ -62,6 +62,13 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(made))
     return code
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (ImportError, KeyError, OSError):  # a container's user has no name
+        raise UserError("this system has no name for you; say with --by NAME who exports") from None
 
 
 def key(args: argparse.Namespace) -> "EvidenceKey":
