@@ -3,9 +3,10 @@
 python tests/faults/clip_cuts.py [CUTS]     1,000 unless said
 
 A life records at 5 pictures a second, with events, snapshots and accesses at random; an operation is a byte written,
-a file made, moved or removed. After the cut: each clip is sealed, chained to the one before and signed; each file is
-as its line says; all but the last segment have their end; none of an event's pictures is missing but those of the last
-seconds; it records again within 2 s, and the next clip goes on from the last one.
+a file made, moved or removed. The power goes in the recoveries, too, up to three times. After that: each clip is
+sealed, chained to the one before and signed; each file is as its line says; all but the last segment have their end;
+none of an event's pictures is missing but those of the last seconds; it records again within 2 s, and the next clip
+goes on from the last one.
 """
 
 import sys
@@ -25,6 +26,7 @@ from patrolink_protocol import clip  # noqa: E402
 from seeded import seeded  # noqa: E402
 
 LIFE_OPERATIONS = 260_000
+RECOVERY_OPERATIONS = 1_500
 BACK_S = 2
 
 
@@ -105,8 +107,8 @@ def kept(world: World, events: list[tuple[int, int]], given: list[tuple[int, int
                     assert n in there, (where, number, at, n, ms)
 
 
-def cut(seed: int, operations: int) -> tuple[bool, float, int]:
-    """Return (the life ended before, seconds that the start took, clips)."""
+def cut(seed: int, operations: int) -> tuple[bool, float, int, int]:
+    """Return (the life ended before, seconds that the start took, clips, recoveries that were cut)."""
     where = f"seed {seed}, cut after {operations} operations"
     world = World().boot()
     world.files.left = operations
@@ -117,6 +119,14 @@ def cut(seed: int, operations: int) -> tuple[bool, float, int]:
         ended = False
     world.files.left = world.files.behind = None
     events, given, end = world.events, world.camera.given, world.now
+    again, cuts = seeded(seed + operations), 0
+    for _ in range(again(4)):
+        world.files.left = again(RECOVERY_OPERATIONS)
+        try:
+            world.boot()
+        except PowerCut:
+            cuts += 1
+    world.files.left = None
     start = time.perf_counter()
     world.boot()
     took = time.perf_counter() - start
@@ -129,22 +139,23 @@ def cut(seed: int, operations: int) -> tuple[bool, float, int]:
     check(world, where)
     assert number == max(int(n[:6]) for n in world.files.data if n.endswith(".plm")), where
     assert not world.recorder.errors, where
-    return ended, took, number
+    return ended, took, number, cuts
 
 
 def main(wanted: int) -> int:
     below = seeded(20_261_125)
-    cuts = clips = seed = 0
+    cuts = clips = seed = within = 0
     slowest = 0.0
     while cuts < wanted:
         seed += 1
-        ended, took, number = cut(seed, below(LIFE_OPERATIONS))
+        ended, took, number, more = cut(seed, below(LIFE_OPERATIONS))
         cuts += not ended
         clips += number
+        within += more
         slowest = max(slowest, took)
     print(
-        f"{cuts} power cuts in {seed} lives of a recorder, {clips} clips: all sealed, signed and chained, nothing "
-        f"before the last segment lost; recovery took {slowest * 1000:.1f} ms at most"
+        f"{cuts} power cuts in {seed} lives of a recorder, {within} in recoveries, {clips} clips: all sealed, signed "
+        f"and chained, nothing before the last segment lost; recovery took {slowest * 1000:.1f} ms at most"
     )
     return 0
 
