@@ -34,7 +34,7 @@ class Writer:
     def sync(self):
         """Have all before this on storage."""
         try:
-            if not self.fault:
+            if self._file is not None and not self.fault:
                 self._file.flush()
                 if hasattr(os, "sync"):
                     os.sync()
@@ -43,6 +43,7 @@ class Writer:
 
     def close(self):
         """Have all on storage and the file closed."""
+        self.sync()
         try:
             if self._file is not None:
                 self._file.close()
