@@ -6,7 +6,9 @@ import resource
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 import pytest
 from patrolink.cli import main
@@ -70,6 +72,26 @@ def test_a_user_without_a_name_is_asked_for_it(clip, tmp_path, monkeypatch, caps
     monkeypatch.setattr(os, "getuid", lambda: 54_321)  # as in a container
     assert main(command(clip, "export", tmp_path / "out")[3:]) == 2
     assert "say with --by NAME who exports" in capsys.readouterr().err and list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_others_keep_to_themselves_is_told_and_left_out(capsys):
+    with tempfile.TemporaryDirectory() as place:
+        liar = Liar(Path(place) / "clips")
+        liar.write([chunk(0, jpeg()) + end(1)])
+        (liar.clips / "lost+found").mkdir(mode=0)
+        Path(place).chmod(0o755)
+        assert main(["clip", "list", str(liar.clips)]) == 0  # all that is needed is loaded
+        capsys.readouterr()
+        us = os.geteuid()
+        if us == 0:
+            os.seteuid(54_321)  # root may read all
+        try:
+            assert main(["clip", "verify", str(liar.clips)]) == 0
+        finally:
+            os.seteuid(us)
+    told = capsys.readouterr()
+    assert told.out == "linux-1 clip 1: valid (1 segment; files, chain and signature only)\n"
+    assert told.err.startswith("warning: ") and "lost+found: Permission denied" in told.err
 
 
 @pytest.mark.parametrize("what", ["export", "show"])

@@ -1,6 +1,7 @@
 """Where clips are: folders as the hub keeps them, <clips>/<device>/<number>/, with <clips>/signers.toml."""
 
 import re
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,7 @@ class Place:
         elif verify.clip_folders(path):
             self.devices = [path]
         else:
-            self.devices = sorted(it for it in path.iterdir() if it.is_dir() and verify.clip_folders(it))
+            self.devices = sorted(it for it in path.iterdir() if it.is_dir() and _is_device(it))
             if not self.devices:
                 raise UserError(f"{path}: no clips in it; name the folder of a clip, of a device, or of a site's clips")
         given = Path(signers) if signers else self.devices[0].parent / SIGNERS
@@ -88,6 +89,15 @@ class Place:
             ]
         except OSError as e:
             raise UserError(f"{e.filename}: {e.strerror}; see that it can be read") from None
+
+
+def _is_device(folder: Path) -> bool:
+    """Whether a folder holds clips; one that is not ours to read (lost+found) is told and left out."""
+    try:
+        return bool(verify.clip_folders(folder))
+    except UserError as e:
+        print(f"warning: {e}", file=sys.stderr)
+        return False
 
 
 def _listed(device: str, folder: Path) -> Listed:
