@@ -4,6 +4,8 @@ import os
 
 from hal import card
 
+BUILD = __file__.rsplit("/", 1)[0] + "/../../build/"
+
 
 class System:
     """The runtime's `os`, with what storage is asked to keep written down."""
@@ -20,7 +22,7 @@ class System:
 
 
 def test_a_file_that_is_closed_is_on_storage():
-    path = "/tmp/patrolink-card-%d" % int.from_bytes(os.urandom(4), "big")
+    path = BUILD + "card-%d" % int.from_bytes(os.urandom(4), "big")
     system = card.os = System(path)
     try:
         writer = card.Writer(path)
@@ -37,7 +39,7 @@ def test_a_file_that_is_closed_is_on_storage():
 
 
 def test_a_file_that_cannot_be_opened_says_why_and_takes_what_comes():
-    writer = card.Writer("/tmp/patrolink-no-such-folder/file")
+    writer = card.Writer(BUILD + "no-such-folder/file")
     assert writer.fault
     writer.write(b"x")
     writer.sync()
