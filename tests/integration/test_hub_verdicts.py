@@ -206,6 +206,42 @@ def test_what_is_told_after_the_verdict_is_held_against_it(filmed, tmp_path):
     asyncio.run(run())
 
 
+def test_a_file_that_no_manifest_lists_is_set_aside_whenever_it_comes(filmed, tmp_path):
+    (tmp_path / "more").mkdir()
+    extra = "000009-000009.pls"
+    shutil.copy(next(of(filmed, 1).glob("*.pls")), tmp_path / "more" / extra)
+
+    async def run():
+        hub = Hub(tmp_path)
+        hub.clips.manifest(filmed.told[1])
+        await hub.put(of(filmed, 1), 1)
+        right = verify.clip
+
+        def slow(*args):
+            found = right(*args)
+            time.sleep(0.3)
+            return found
+
+        verify.clip = slow
+        try:
+            await asyncio.sleep(0.1)  # it is being judged
+            await hub.put(tmp_path / "more", 1, extra)
+            rows = await hub.settled()
+        finally:
+            verify.clip = right
+        # It is told, put away, and all else is what was recorded.
+        assert rows[1]["verdict"] == "valid" and set(hub.said) == {(1, VERIFIED)}
+        await hub.put(tmp_path / "more", 1, extra)
+        assert (await hub.settled())[1]["verdict"] == "valid" and set(hub.said) == {(1, VERIFIED)}
+        assert len(list((tmp_path / "clips").glob(f"*/*/{extra}.*.bad"))) == 2
+        await hub.kill()
+
+    asyncio.run(run())
+    log = [json.loads(line) for line in (tmp_path / "audit.jsonl").read_text().splitlines()]
+    said = [it["verdict"] for it in log if it["what"] == "clip verified"]
+    assert said in (["tampered", "valid"] * 2, ["valid", *["tampered", "valid"] * 2])
+
+
 def test_an_earlier_clip_that_is_damaged_says_nothing_of_the_next_one(filmed, tmp_path):
     bent = tmp_path / "bent"
     shutil.copytree(of(filmed, 1), bent)

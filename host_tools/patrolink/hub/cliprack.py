@@ -38,6 +38,7 @@ class Clip:
     damaged   how often the device was told to send it again
     kept      a dispatcher wants it kept
     ended_ms  when its verdict came, 0 before
+    anew      something has come since it was judged: it is to be judged again
     other     the last chain that was told under this number and is not this clip's
     """
 
@@ -57,6 +58,7 @@ class Clip:
     damaged: int = 0
     kept: bool = False
     ended_ms: int = 0
+    anew: bool = False
     other: str = ""
     _saved: int = 0  # hash of what is kept
     _looking: threading.Lock = field(default_factory=threading.Lock)

@@ -108,8 +108,7 @@ class Clips:
                 self._audit(device, "clip told otherwise", clip=number, chain=told["chain"], before=it.told["chain"])
             return
         it.told = told
-        if it.right and it.chain != told["chain"]:
-            it.verdict = ""  # it was judged before its device had told of it
+        it.anew |= it.chain != told["chain"]  # it was judged before its device had told of it
         if not again or it.verdict != UNVERIFIABLE:
             if again:
                 self._asked.add((device, number))
@@ -144,8 +143,8 @@ class Clips:
 
     async def _taken(self, device: str, number: int, name: str) -> None:
         it = self._clip(device, number)
-        if it.right and name not in it.sizes:
-            it.verdict = ""
+        if name not in it.sizes:
+            it.anew = True
         elif it.right:  # its device begins anew: it has not heard
             self._asked.add((device, number))
         await self._guarded(it, asyncio.to_thread(it.take, name))
@@ -198,7 +197,7 @@ class Clips:
         key = it.device, it.number
         asked = key in self._asked
         self._asked.discard(key)
-        if it.right:
+        if it.right and not it.anew:
             if asked:
                 self._say(it, _VERIFIED)
         elif await asyncio.to_thread(it.complete):
@@ -213,8 +212,8 @@ class Clips:
                 await self._relink(after)
 
     async def _verify(self, it: Clip) -> None:
+        before, it.anew = it.verdict, False
         found, links = await asyncio.to_thread(self._verdict, it)
-        before = it.verdict
         it.findings = [finding.facts() for finding in found.findings]
         it.link(links)
         it.ended_ms = unix_ms()
@@ -225,8 +224,11 @@ class Clips:
             self._thinned(it, found.manifest.accesses)
             self._say(it, _VERIFIED)
         elif it.verdict == TAMPERED and it.damaged < _AGAIN and await asyncio.to_thread(it.set_aside, it.ended_ms):
-            it.damaged += 1
-            self._say(it, _DAMAGED)
+            if await asyncio.to_thread(it.complete):  # what was too much is gone, and nothing is missing
+                self._look_at((it.device, it.number))
+            else:
+                it.damaged += 1
+                self._say(it, _DAMAGED)
         self._show(it)
 
     async def _relink(self, it: Clip) -> None:
