@@ -1,0 +1,177 @@
+"""tusd as protocol/CLIP.md has a site run it, its configuration taken from there, and the service before the hub.
+
+tusd takes uploads; the hub verifies and releases. The service lets only devices in, and hands on what is whole.
+"""
+
+import contextlib
+import json
+import os
+import re
+import secrets
+import shutil
+import subprocess
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from patrolink.hub.authorization import Authorization, Refused
+from patrolink.hub.sessions import TooMany
+from patrolink.keys import DeviceKey
+
+from tests import couriers, desks, hubs
+from tests.waiting import until
+
+CLIP_MD = Path(__file__).parents[1] / "protocol" / "CLIP.md"
+_LATER, _ANEW, _REFUSED = 401, 403, (400, 409, 413, 460)  # what a device does then; what the hub says of a spoilt file
+
+
+class Between:
+    """The service. hub: port of the hub's `uploads`; finished: what is whole at tusd and the hub has not taken."""
+
+    def __init__(self, hub: int, devices) -> None:
+        self.hub = hub
+        self.finished: dict[str, dict] = {}
+        self._taken: dict[tuple, str] = {}  # what the hub has: where it was uploaded to
+        keys = {name: DeviceKey(key) for name, key in hubs.keys_of(devices).items()}
+        self._authorization = Authorization(keys.get)
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"between": self}))
+        self.port: int = self._server.server_port
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def authorize(self, method: str, uri: str, fields) -> tuple[int, str]:
+        """Return (204, device), or the status that refuses the request and why."""
+        try:
+            return 204, self._authorization.device(method, uri, fields, "")
+        except (Refused, TooMany) as e:
+            return 401, str(e)
+
+    def may_go_on(self, method: str, uri: str, fields) -> int:
+        """nginx asks before each PATCH and HEAD. tusd holds whole what it has whole: the hub must have it, too."""
+        status, device = self.authorize(method, uri, fields)
+        if status == 204 and not uri.startswith(f"/clips/{device}/"):
+            return _ANEW
+        upload = self.finished.get(uri)
+        return status if status != 204 or upload is None else self._hand_on(uri, upload)
+
+    def hook(self, kind: str, upload: dict, request: dict) -> dict:
+        """Return what tusd does about it."""
+        if kind == "pre-create":
+            fields = {name: value[0] for name, value in request["Header"].items()}
+            status, device = self.authorize(request["Method"], request["URI"], fields)
+            said = upload["MetaData"]
+            if status != 204:
+                return {"RejectUpload": True, "HTTPResponse": {"StatusCode": status, "Body": device}}
+            if said.get("device") != device or not re.fullmatch("[0-9]{1,6} [0-9-]{6,13}.pl[ms]", _place(said)):
+                return {"RejectUpload": True, "HTTPResponse": {"StatusCode": 400, "Body": "no file of its clips"}}
+            if there := self._taken.get(_identity(upload)):
+                told = {"Location": there, "Upload-Offset": str(upload["Size"])}
+                return {"RejectUpload": True, "HTTPResponse": {"StatusCode": 201, "Header": told}}
+            name = f"{device}/{said['clip']}/{secrets.token_hex(8)}/{said['name']}"
+            return {"ChangeFileInfo": {"ID": name}}
+        uri = "/clips/" + upload["ID"]
+        self.finished[uri] = upload
+        status = self._hand_on(uri, upload)
+        return {} if status == 204 else {"HTTPResponse": {"StatusCode": 503 if status == _LATER else 460}}
+
+    def _hand_on(self, uri: str, upload: dict) -> int:
+        """Send a file to the hub as its device would; return what its device is to be answered."""
+        said = upload["MetaData"]
+        raw = couriers.Raw(said["device"], self.hub)
+        data = Path(upload["Storage"]["Path"]).read_bytes()
+        try:
+            status, _, _ = raw.create(int(said["clip"]), said["name"], data, data, said["sha256"])
+        except OSError:
+            status = 0
+        if status == 201:
+            self._taken[_identity(upload)] = uri
+            self.finished.pop(uri, None)
+            return 204
+        return _ANEW if status in _REFUSED else _LATER
+
+
+def _place(said: dict) -> str:
+    return f"{said.get('clip')} {said.get('name')}"
+
+
+def _identity(upload: dict) -> tuple:
+    said = upload["MetaData"]
+    return said["device"], said["clip"], said["name"], said["sha256"], upload["Size"]
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    between: Between
+
+    def do_GET(self) -> None:
+        fields = self.headers
+        self._answer(self.between.may_go_on(fields["X-Original-Method"], fields["X-Original-URI"], fields))
+
+    def do_POST(self) -> None:
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        event = asked["Event"]
+        self._answer(200, json.dumps(self.between.hook(asked["Type"], event["Upload"], event["HTTPRequest"])).encode())
+
+    def _answer(self, status: int, body: bytes = b"") -> None:
+        self.send_response(status)
+        if status != 204:
+            self.send_header("Content-Length", str(len(body)))
+            self.send_header("Content-Type", "application/json")
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_) -> None:
+        pass
+
+
+class Front:
+    """nginx, tusd and the service before a hub. port: where devices upload to; tusd: its own port."""
+
+    def __init__(self, folder: Path, hub: int, devices) -> None:
+        path = os.environ["PATH"] + ":/usr/sbin"
+        tusd, nginx = shutil.which("tusd", path=path), shutil.which("nginx", path=path)
+        if tusd is None or nginx is None:
+            pytest.skip("no tusd or no nginx (apt-get install nginx; tus.github.io/tusd/getting-started/installation)")
+        folder.mkdir()
+        self.folder, self.port, self.tusd = folder, desks.free_port(), desks.free_port()
+        self.between = Between(hub, devices)
+        text = CLIP_MD.read_text()
+        flags, block = (re.search(it, text, re.S)[1] for it in (r"\n    tusd (.*?)\n\n", r"\n(    server .*?)\n\n"))
+        block = re.sub(r" *ssl_.*\n", "", block).replace("8443 ssl", f"127.0.0.1:{self.port}")
+        for before, after in (("8080", self.tusd), ("8081", self.between.port)):
+            flags, block = flags.replace(before, str(after)), block.replace(f":{before};", f":{after};")
+        own = "".join(f"{it}_temp_path {folder}/{it};" for it in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+        (folder / "nginx.conf").write_text(
+            f"daemon off; master_process off; pid {folder}/pid; error_log {folder}/error.log; events {{}}\n"
+            f"http {{ access_log off; {own}\n{block} }}\n"
+        )
+        flags = flags.replace("\\\n", " ").replace("-s3-bucket clips", f"-upload-dir {folder}/uploads").split()
+        self._commands = [tusd, *flags], [nginx, "-e", f"{folder}/first.log", "-c", f"{folder}/nginx.conf"]
+        self._running: list[subprocess.Popen] = []
+        self.start()
+
+    def start(self) -> None:
+        with (self.folder / "log").open("ab") as log:
+            self._running = [subprocess.Popen(it, stdout=log, stderr=log) for it in self._commands]
+        for port in (self.port, self.tusd):
+            until(lambda port=port: _open(port), lambda: (self.folder / "log").read_text())
+
+    def kill(self) -> None:
+        for process in self._running:
+            process.kill()
+            process.wait()
+
+    def close(self) -> None:
+        self.kill()
+        self.between.close()
+
+
+def _open(port: int) -> bool:
+    with contextlib.suppress(OSError):
+        couriers.Raw("", port).ask("GET", "/")
+        return True
+    return False
