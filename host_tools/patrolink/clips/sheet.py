@@ -26,8 +26,7 @@ _MEANING = {
 }
 _CLASS = {findings.GAPS: "gaps"}
 _CLOCKS = {clip.BY_NONE: "nothing", clip.BY_NETWORK: "the network", clip.BY_GPS: "GPS"}
-_ONE = "Made smaller."
-_MANY = (
+_SHOTS = (
     "At even distances, made smaller. Framed: the first picture after an event, in red that of an SOS or of a fall. "
     "Seconds are from the first event."
 )
@@ -57,8 +56,7 @@ def write(out: Export, folder: Path, who: str, now_ms: int, evidence_id: str) ->
         "map": trackmap.svg(out),
         "shot": _shot(next((it for it in out.shots.shots if it.triggers), out.shots.shots[0])),
         "shot_is": "First picture after the event" if out.events and not out.photo else "First picture",
-        "shots_are": _ONE if out.photo else _MANY,
-        "shots": "".join(_shot(shot) for shot in out.shots.shots),
+        "pictures": _pictures(out),
         "events": _events(out),
         "sums": f"{out.name}.sha256",
         "files": _files(out.files),
@@ -165,7 +163,8 @@ def _clock(out: Export) -> str:
         return f"{told}; no GPS time to compare it with"
     low, middle, high = min(off_ms), round(median(off_ms)), max(off_ms)
     spread = f" ({low:+d} to {high:+d})" if low < high else ""
-    return f"{told}. Device clock minus GPS time: {middle:+d} ms{spread}, at {len(off_ms)} positions"
+    many = "1 position" if len(off_ms) == 1 else f"{len(off_ms)} positions"
+    return f"{told}. Device clock minus GPS time: {middle:+d} ms{spread}, at {many}"
 
 
 def _place(out: Export) -> str:
@@ -227,6 +226,15 @@ def _exported(out: Export, who: str, now_ms: int, evidence_id: str) -> dict[str,
         "Pictures": "the device's H.264, bit for bit" if out.copied else how,
         "Times": "of each picture as the device took it; gaps stay gaps",
     }
+
+
+def _pictures(out: Export) -> str:
+    """The contact sheet; nothing when its one picture stands on the first page."""
+    shots = out.shots.shots
+    if len(shots) == 1:
+        return ""
+    told = "".join(map(_shot, shots))
+    return f'<h2 class="page">Pictures</h2><p class="dim">{_SHOTS}</p><div class="shots">{told}</div>'
 
 
 def _shot(shot: contact.Shot) -> str:

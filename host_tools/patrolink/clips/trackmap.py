@@ -28,18 +28,22 @@ def svg(out: Export) -> str:
     drawn = [(_WIDTH / 2 + (x - middle[0]) * scale, _HEIGHT / 2 - (y - middle[1]) * scale) for x, y in points]
     every = -(-len(drawn) // _MOST_POINTS)
     line = " ".join(f"{x:.1f},{y:.1f}" for x, y in drawn[::every])
-    marks = [_dot(drawn[0], "#1a7f37", "begin", False), _dot(drawn[-1], "#1f2328", "end", False)]
+    marks = [_dot(drawn[0], "#1a7f37", "begin" if len(drawn) > 1 else "", False)]
+    if len(drawn) > 1:
+        marks.append(_dot(drawn[-1], "#1f2328", "end", False))
     for when, trigger in out.events[: contact.MOST]:
         near = min(range(len(placed)), key=lambda i: abs(placed[i][0] - when))
         marks.append(
             _dot(drawn[near], contact.RED if trigger in contact.URGENT else contact.BLUE, contact.word(trigger))
         )
-    first, last = words(placed[0][1]), words(placed[-1][1])
-    many = f"{len(placed)} position" + ("s" if len(placed) > 1 else "")
+    told = f"1 position of the satellite receiver: {words(placed[0][1])}."
+    if len(placed) > 1:
+        first, last = words(placed[0][1]), words(placed[-1][1])
+        told = f"{len(placed)} positions of the satellite receiver. Begin: {first}. End: {last}."
     return (
         f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="Map of the track">{_bar(scale)}{_north()}'
         f'<polyline points="{line}" fill="none" stroke="#1f6feb" stroke-width="3" stroke-linejoin="round"/>'
-        f'{"".join(marks)}</svg><p class="dim">{many} of the satellite receiver. Begin: {first}. End: {last}.</p>'
+        f'{"".join(marks)}</svg><p class="dim">{told}</p>'
     )
 
 
