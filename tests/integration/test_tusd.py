@@ -49,7 +49,7 @@ def test_cut_off_again_and_again(site):
     thread = threading.Thread(target=cut)
     thread.start()
     try:
-        site.courier = couriers.Courier(site.device, proxy.port, site.link, kbps=400)
+        site.courier = couriers.Courier(site.device, proxy.port, site.link, kbps=2000)
         site.send()
     finally:
         over.set()
