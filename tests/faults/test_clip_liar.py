@@ -2,10 +2,12 @@
 
 import io
 import json
+import os
 import random
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import av
 import numpy as np
@@ -161,6 +163,16 @@ def test_the_sheet_prints_the_manifest_that_was_verified(tmp_path):
     assert run(liar, folder, "export") == 0
     (sheet,) = (tmp_path / "export").glob("*.html")
     assert "forged" not in sheet.read_text() and liar.evidence.id.hex() in sheet.read_text()
+
+
+def test_keys_that_come_without_end_are_not_read(tmp_path, capsys):
+    liar = Liar(tmp_path / "clips")
+    folder = liar.write([ONE])
+    for make in (os.mkfifo, lambda path: path.symlink_to("/dev/zero"), Path.mkdir):
+        (liar.clips / "signers.toml").unlink()
+        make(liar.clips / "signers.toml")
+        assert run(liar, folder, "verify") == 2
+        assert "signers.toml: no file" in capsys.readouterr().err
 
 
 def test_what_is_shown_is_what_was_verified(tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import re
+import stat
 import sys
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -82,6 +83,9 @@ class DeviceVerdict:
 def signers(path: Path) -> dict[str, list[str]]:
     """Return the keys that devices sign with, of a signers.toml; UserError when it is none."""
     try:
+        # What came with a clip may be a pipe, or a link to what has no end.
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise UserError(f"{path}: no file; name that of the devices' public keys with --signers")
         data = path.read_bytes()
     except OSError as e:
         raise UserError(f"{path}: {e.strerror}; name the file of the devices' public keys with --signers") from None
