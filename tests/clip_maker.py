@@ -54,7 +54,7 @@ def pictures() -> list[tuple[Any, bytes]]:
 class Camera:
     """The film, round and round; `given` has the monotonic ms of each picture."""
 
-    width, height, fps, fault, dropped = 640, 272, FPS, "", 0
+    width, height, fps, fault, dropped, damaged = 640, 272, FPS, "", 0, 0
 
     def __init__(self, world: "Device", arrays: bool) -> None:
         self._world, self._arrays, self.given = world, arrays, list[int]()

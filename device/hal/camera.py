@@ -25,6 +25,7 @@ class Camera:
                speed, again and again; width, height, fps of the frames that come here. ValueError tells what is wrong
     fault      why there are no frames, though they are wanted or the indicator could not even be put out; else ""
     dropped    frames that nobody took in time
+    damaged    frames that could not be decoded; a second of them is a fault
 
     Frames of another size are scaled; of more than fps frames a second the others are left out, and a file of fewer
     gives some of them twice. Those of a second are kept for whoever takes them. No method waits for the camera, but for
@@ -47,7 +48,7 @@ class Camera:
         self._held = False  # the camera is open, or being opened or closed
         self._told = ""
         self.fault = ""
-        self.dropped = 0
+        self.damaged = self.dropped = 0
         self._frame_s = 1 / self.fps
         self._due = 0.0  # the next frame's, also of a file that begins anew
         try:
@@ -137,12 +138,18 @@ class Camera:
 
     def _take_all(self, cv2, capture):
         rate = _rate(cv2, capture)
+        bad = 0
         for _ in self._of_file(capture, rate) if rate else self._of_camera(cv2, capture):
             stamp = (self._now_ms(), time.time_ns() // 1000000)
             good, image = capture.retrieve()
             self._look()
             if not good:
-                raise _Fault("a frame of %s cannot be decoded" % self._source)
+                self.damaged += 1
+                bad += 1
+                if bad >= self.fps:
+                    raise _Fault("frames of %s cannot be decoded" % self._source)
+                continue
+            bad = 0
             if image.shape[:2] != (self.height, self.width):
                 image = cv2.resize(image, (self.width, self.height), interpolation=cv2.INTER_AREA)
             self._give((image,) + stamp)

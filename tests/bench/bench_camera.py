@@ -52,7 +52,7 @@ def on_unix() -> dict[str, float]:
     found = gaps([p["ms"] for p in pictures], board.camera.fps)
     found["bytes a picture"] = round(sum(p["bytes"] for p in pictures) / len(pictures))
     found["longest call us"] = pictures[-1]["longest_us"]
-    found["dropped"] = told[-1]["dropped"]
+    found["damaged"] = told[-1]["damaged"]
     return found
 
 
@@ -97,7 +97,7 @@ def on_board(board: boards.Board) -> dict[str, float]:
     it = told(said)
     found = gaps(it["ms"], it["fps"])
     found["bytes a picture"] = round(it["bytes"] / len(it["ms"]))
-    return found | {"dropped": it["dropped"], "heap of the driver": it["heap"], "overruns": it["board"]["overruns"]}
+    return found | {"damaged": it["damaged"], "heap of the driver": it["heap"], "overruns": it["board"]["overruns"]}
 
 
 def main() -> int:

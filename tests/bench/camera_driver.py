@@ -129,7 +129,7 @@ def filmed():
             times.append(got[1])
             sizes += len(got[0])
     camera.close()
-    told = {"ms": times, "bytes": sizes, "dropped": camera.dropped, "log": log, "heap": heap}
+    told = {"ms": times, "bytes": sizes, "damaged": camera.damaged, "log": log, "heap": heap}
     told["fps"] = FPS
     told["board"] = baremetal.counts()
     return told

@@ -23,7 +23,7 @@ class Camera:
 
     width, height, fps = 320, 240, 5
     fault = ""
-    dropped = 0
+    dropped = damaged = 0
 
     def __init__(self, size):
         self._picture = memoryview(bytearray(b"\xff\xd8" + bytes(size - 4) + b"\xff\xd9"))

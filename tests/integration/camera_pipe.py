@@ -82,7 +82,7 @@ def main():
         told(ms=got[1], bytes=len(got[0]), sum=sum(got[0]), longest_us=longest)
     camera.close()
     gc.collect()
-    told(dropped=camera.dropped, heap=gc.mem_alloc() if hasattr(gc, "mem_alloc") else None)
+    told(damaged=camera.damaged, heap=gc.mem_alloc() if hasattr(gc, "mem_alloc") else None)
 
 
 main()

@@ -136,6 +136,28 @@ class Lens:
         pass
 
 
+def test_a_broken_frame_costs_no_more_than_itself_and_a_second_of_them_is_a_fault(film, clip, monkeypatch):
+    lens, opened, broken = Lens(clip), [], [False]
+    retrieve = lens.retrieve
+
+    def sometimes():
+        good, image = retrieve()
+        return (False, None) if broken[0] or lens._n % 10 == 0 else (good, image)
+
+    lens.retrieve = sometimes
+    monkeypatch.setattr(cv2, "VideoCapture", lambda source: opened.append(source) or lens)
+    camera = film(0, fps=30)
+    camera.open()
+    for _ in range(40):
+        until(camera.frame, lambda: camera.fault)
+    assert len(opened) == 1 and camera.fault == "" and 3 <= camera.damaged <= 8
+    broken[0] = True
+    until(lambda: "decoded" in camera.fault, lambda: camera.fault)
+    broken[0] = False
+    until(lambda: camera.frame() and camera.fault == "", lambda: camera.fault)
+    assert len(opened) >= 2
+
+
 @pytest.mark.parametrize(("fps", "least", "most"), [(15, 30, 32), (25, 49, 52), (30, 60, 62)])
 def test_a_camera_that_gives_more_frames_than_asked_for_is_thinned_evenly(film, clip, monkeypatch, fps, least, most):
     lens = Lens(clip)

@@ -101,7 +101,7 @@ def test_pictures_come_as_they_were_taken_and_at_their_pace(scene, tmp_path):
     assert (tmp_path / "value").read_text() == "1"
     told = driven.end()
     assert (tmp_path / "value").read_text() == "0"
-    assert told["dropped"] == 0 and driven.faults() == [] and same(camera, driven)
+    assert told["damaged"] == 0 and driven.faults() == [] and same(camera, driven)
     times = [p["ms"] for p in driven.pictures()]
     pauses = [b - a for a, b in zip(times, times[1:], strict=False)]
     assert sum(pauses[:10]) >= 1900 and statistics.median(pauses) <= 230, pauses
@@ -140,7 +140,7 @@ def test_bytes_that_are_lost_are_read_again(scene):
     for n in (1, 7, 500):
         camera.drop(n)
         driven.more(2)
-    assert same(camera, driven) and driven.end()["dropped"] == 0
+    assert same(camera, driven) and driven.end()["damaged"] == 0
 
 
 def test_noise(scene):
@@ -162,7 +162,7 @@ def test_a_picture_that_is_no_whole_jpeg_does_not_leave_the_driver(scene):
     camera.tear(7)
     driven.until(lambda: camera.resets)
     driven.more()
-    assert driven.faults()[-1] == "" and driven.end()["dropped"] == 9 and same(camera, driven)
+    assert driven.faults()[-1] == "" and driven.end()["damaged"] == 9 and same(camera, driven)
 
 
 def test_a_picture_that_is_too_large_is_compressed_more(scene):

@@ -38,7 +38,7 @@ class Camera:
         self.width = 320
         self.height = 240
         self.fault = ""
-        self.dropped = 0
+        self.dropped = self.damaged = 0
         self.opened = self.stalled = self.broken = False
         self.given = []  # (number, monotonic ms)
         self._due = 0

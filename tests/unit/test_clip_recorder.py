@@ -285,3 +285,13 @@ def test_frames_that_nobody_took_in_time_are_counted_once():
     world.camera.stalled = False
     world.run(20)
     assert world.recorder.lost == sum([s["lost"] for s in world.segments(number)]) == 10
+
+
+def test_pictures_that_the_camera_found_damaged_are_told_as_what_they_are():
+    world = World().boot().run(20)
+    number = world.recorder.trigger(0, 1, "", world.now)
+    world.run(1)
+    world.camera.damaged += 4
+    world.run(20)
+    bodies = [b for s in world.segments(number) for _, _, b in world.read(s["seg"] + ".pls").of(clip.GAP)]
+    assert [(body[1], body[2]) for body in bodies] == [(4, clip.BROKEN)] and world.recorder.lost == 4

@@ -34,7 +34,7 @@ class Refused(Exception):
 class Recorder:
     """
     shelf      agent.clips.shelf.Shelf
-    camera     open(), frame(), close(), fault, dropped, width, height, fps (hal.camera.Camera is one)
+    camera     open(), frame(), close(), fault, dropped, damaged, width, height, fps (hal.camera.Camera is one)
     container  codec, begin(sink), picture(picture, ms), sound(unit, ms), end()
     jpeg       function(picture) -> a JPEG, bytes-like
     evidence   the evidence key (ValueError when it is none); config: {"pre_s", "post_s", "segment_s", "sound", "stamp"}
@@ -69,7 +69,7 @@ class Recorder:
         self._missing = [0, 0, 0]  # frames lost since the last picture, by why
         self._in_segment = 0  # of the segment being written
         self._synced = self._last_ms = self._now = 0
-        self._drops = camera.dropped
+        self._drops, self._damaged = camera.dropped, camera.damaged
         self._behind = _BEHIND
         self._planned = _LEAST
         self._most = min(_MOST_KB << 10, shelf.quota >> 3)
@@ -147,12 +147,14 @@ class Recorder:
 
     def _count(self, at_ms):
         """Count what the camera did not give, or nobody took."""
-        drops = self._camera.dropped - self._drops
+        drops, damaged = self._camera.dropped - self._drops, self._camera.damaged - self._damaged
         self._missing[pc.LATE] += drops
+        self._missing[pc.BROKEN] += damaged
         self._drops += drops
+        self._damaged += damaged
         late = at_ms - self._last_ms
         if self._last_ms and late >= self._stall_ms:
-            self._missing[pc.STALLED] += max(0, late * self._camera.fps // 1000 - 1 - drops)
+            self._missing[pc.STALLED] += max(0, late * self._camera.fps // 1000 - 1 - drops - damaged)
         self._last_ms = at_ms
 
     def _gaps(self, at):

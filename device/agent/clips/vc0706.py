@@ -62,7 +62,7 @@ class Camera:
     indicator  hal Pin: set(level), get() -> bool
     given      configuration: width, height, fps; baud (115200), picture_kb (16). ValueError tells what is wrong in it
     fault      why there are no pictures, though they are wanted or the indicator could not even be put out; else ""
-    dropped    pictures that came damaged or too large
+    damaged    pictures that came damaged or too large; dropped: those that nobody took in time, none
 
     No method waits. The camera goes on while `frame` is called.
     """
@@ -103,7 +103,7 @@ class Camera:
         self._ratio = _FINE
         self._told = ""
         self.fault = ""
-        self.dropped = 0
+        self.damaged = self.dropped = 0
         try:
             self._light(0)  # a life before this one may have ended suddenly
         except _Dark as e:
@@ -342,7 +342,7 @@ class Camera:
         self._ratio = min(self._ratio + _COARSER, _COARSEST)
 
     def _bad(self, why, step):
-        self.dropped += 1
+        self.damaged += 1
         self._broken += 1
         self._next_ms -= 1000 // self.fps  # the next one takes its place
         self._failed(why)
