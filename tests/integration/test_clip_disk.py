@@ -99,3 +99,18 @@ def test_a_folder_that_cannot_be_one_is_told(clip, tmp_path, what):
     (tmp_path / "out").write_text("a file")
     done = subprocess.run(command(clip, what, tmp_path / "out", "--json"), capture_output=True, text=True, timeout=300)
     assert done.returncode == 2 and done.stdout == "" and "name with --out a folder" in done.stderr, done
+
+
+def test_what_ends_an_export_at_its_very_end_leaves_nothing(clip, tmp_path, monkeypatch):
+    """Files are moved to their place one by one."""
+    moved = Path.replace
+
+    def stop(path, target):
+        if target.suffix == ".json":
+            raise KeyboardInterrupt
+        return moved(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", stop)
+        assert main(command(clip, "export", tmp_path / "out")[3:]) == 130
+    assert list(tmp_path.iterdir()) == []

@@ -31,8 +31,11 @@ def make(
         sheet.write(out, work, who, now_ms, evidence.id.hex())
         export.seal(out, work, who, now_ms)
         # The list of hashes is the last one: with it an export is whole.
-        for n, path in enumerate(out.files):
-            out.files[n] = path.replace(folder / path.name)
+        with contextlib.ExitStack() as undo:
+            for n, path in enumerate(out.files):
+                undo.callback((folder / path.name).unlink, missing_ok=True)
+                out.files[n] = path.replace(folder / path.name)
+            undo.pop_all()
     return out
 
 
