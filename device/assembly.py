@@ -19,6 +19,8 @@ from patrolink_protocol import frame
 
 FIRMWARE = "0.1.0"
 _DRAIN_MS = 10000
+_SWEEP_MS = 1000
+_LITTLE_MS = 5
 SOS, MAN_DOWN = 1, 2  # clip_manifest.trigger
 
 
@@ -72,6 +74,7 @@ class Device:
         if ears is not None:
             self.radio = extras.radio(self, config, hal, store, counter, ears, log)
         self._wait_ms = hal.IDLE_MS
+        self._sweep_ms = 0
         if config["status_texts"]:
             import extras
 
@@ -141,10 +144,14 @@ class Device:
         wait_ms = self._hal.IDLE_MS
         if self.radio is not None:
             wait_ms = min(wait_ms, self.radio.serve(now))
+        self.patrol.serve()
         if self.evidence is not None:
             wait_ms = min(wait_ms, self.evidence.serve(now))
         self._wait_ms = wait_ms
-        self.patrol.serve()
+        # Takes 20 ms of a Cortex-M3, as long as what may need the room: so it comes when a round had little to do.
+        if self._hal.FROZEN and now >= self._sweep_ms and self.now_ms() - now < _LITTLE_MS:
+            self._sweep_ms = now + _SWEEP_MS
+            gc.collect()
 
     def _press(self, button):
         evidence = self.evidence

@@ -14,6 +14,9 @@ _BY_BUTTON, _BY_DISPATCHER, _BY_FAULT = 0, 2, 5  # event.cause
 _VERIFIED, _DAMAGED = 5, 7  # clip_state.state
 _AGAIN_MS = 5000
 _ASK_MS = 120000
+_STEPS_MS = 5
+_LITTLE_MS = 5
+_EARLY = 8
 _LIVE_KBPS = 600
 _LINE_PACKET = 1024  # bytes of a datagram: as long as what a stream puts on a modem's UART at once
 _BAUD = 115200
@@ -53,8 +56,14 @@ class Evidence:
         self._again_ms = self._ask_ms = 0
         self._asked = -1  # number of the clip that the hub was asked about last
         self._held = False  # the wearer's long recording goes on, as far as the hub was told
+        self._slice_ms = device.net.slice_ms
+        self._loading = None  # steps to the recorder, while they are taken
+        self._rested = False  # none was taken in the last round
+        self._early = []  # what was pressed in that time: function, what to give it
         self._who = ""  # watches
         self._camera = device.camera
+        sound = ears is not None and config["clips"]["sound"] != "never"
+        self._film = _film(hal, config, device.camera, sound, self)
         self._recorder = self._uploader = self.live = None
         device.commands.duties.update(
             {_START: self._start, _STOP: self._stop, _SNAPSHOT: self._snapshot, _PRESERVE: self._preserve}
@@ -71,7 +80,7 @@ class Evidence:
         return 4 | (8 if self.live is not None else 0)
 
     def _begin(self, now):
-        """Take up what storage has."""
+        """Begin to take up what storage has."""
         config, device = self._config, self._device
         clips = config["clips"]
         self._again_ms = now + _AGAIN_MS
@@ -82,16 +91,43 @@ class Evidence:
             device.log("clips: storage cannot be read (%s); nothing is recorded" % e)
             return
         shelf.on_low, shelf.on_seal = self._low, self._sealed
-        camera, ears = self._camera, self._ears
-        container, jpeg, camera = _film(self._hal, config, camera, ears is not None and clips["sound"] != "never", self)
+        container, jpeg, camera = self._film
         key = clips["evidence_key"]
-        it = Recorder(shelf, camera, container, jpeg, key, clips, self._unix, self._source, ears)
+        it = Recorder(shelf, camera, container, jpeg, key, clips, self._unix, self._source, self._ears)
         if self.live is not None:
             it.on_picture = self.live.picture
+        self._loading = self._load(it)
+        self._step(now)
+
+    def _load(self, it):
+        """Steps: what storage has, and what came meanwhile."""
+        yield from it.load()
         self._recorder = it
+        clips = self._config["clips"]
         if clips["upload"]:
-            self._uploader = _uploader(device, config, shelf, self._unix, self._hal)
-        device.log("clips: recording, %d clips on storage" % len(shelf.clips))
+            self._uploader = _uploader(self._device, self._config, it.shelf, self._unix, self._hal)
+        self._device.log("clips: recording, %d clips on storage" % len(it.shelf.clips))
+        self._loading = None
+        for function, given in self._early:
+            function(*given)
+
+    def _later(self, function, *given):
+        if len(self._early) < _EARLY:
+            self._early.append((function, given))
+
+    def _step(self, now):
+        """Take a few steps of those."""
+        try:
+            next(self._loading)
+            while self._device.now_ms() - now < _STEPS_MS:
+                next(self._loading)
+            return
+        except StopIteration:
+            pass
+        except OSError as e:
+            self._device.log("clips: storage cannot be read (%s); nothing is recorded" % e)
+        self._loading = None
+        self._early = []
 
     def _unix(self, mono_ms):
         return self._reporter.unix_ms(mono_ms) or 0
@@ -109,9 +145,14 @@ class Evidence:
     def serve(self, now):
         """Go on with recording and live view; return ms until it wants to be called again."""
         if self._recorder is None:
-            if now >= self._again_ms:
+            if self._loading is not None:
+                at = self._device.now_ms()
+                self._rested = at - now > _LITTLE_MS and not self._rested
+                if not self._rested:  # a round that had much to do already goes without, but not two in a row
+                    self._step(at)
+            elif now >= self._again_ms:
                 self._begin(now)
-            return _AGAIN_MS
+            return 0 if self._hurry(self._loading is not None) else _AGAIN_MS
         self._recorder.serve(now)
         if self._held and not self._recorder.held:
             self._held = False
@@ -119,7 +160,14 @@ class Evidence:
         if now >= self._ask_ms and not len(self._device.outbox):  # what it had to say has come to the broker
             self._ask_ms = now + _ASK_MS
             self._ask()
+        if self._hurry(self._recorder.shelf.working()):
+            return 0
         return self.live.serve(now) if self.live is not None else _AGAIN_MS
+
+    def _hurry(self, on):
+        """There are steps to take: no wait for the network is long. Return whether it is so."""
+        self._device.net.slice_ms = 1 if on else self._slice_ms
+        return on
 
     def _ask(self):
         """Tell one of the clips again that the hub has whole and has said nothing of: what it said may be lost."""
@@ -151,7 +199,9 @@ class Evidence:
     @property
     def errors(self):
         """Bits of device_status.errors."""
-        return FAULT if self._recorder is None else self._recorder.errors
+        if self._recorder is None:
+            return 0 if self._loading is not None else FAULT
+        return self._recorder.errors
 
     @property
     def free_pct(self):
@@ -184,6 +234,10 @@ class Evidence:
 
     def event(self, trigger, event_id, who="", hold_ms=None):
         """Keep what was just filmed, and what comes. Return the clip's number, None and why when it is not kept."""
+        if self._loading is not None:
+            if not who:  # nobody is there who would ask again
+                self._later(self.event, trigger, event_id)
+            return None, "it reads its storage still; ask again in a moment"
         if self._recorder is None:
             self._device.log("clips: no clip: storage cannot be read")
             return None, "storage cannot be read"
@@ -202,6 +256,8 @@ class Evidence:
             self.event(BUTTON, NO_EVENT)
         elif name != b"record":
             return False
+        elif self._loading is not None:
+            self._later(self.button, name, now)
         elif self._held:
             self._held = False
             self._tell(_RECORDED, _BY_BUTTON, self._recorder.release(_WEARER, now))

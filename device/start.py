@@ -54,8 +54,9 @@ def start(path, load_hal, log):
     except (ConfigError, StateLost) as e:
         log("error: %s" % e)
         return 3 if isinstance(e, StateLost) else 2
-    if hasattr(gc, "threshold") and not config.get("clips"):
-        gc.threshold(-1)  # a device that films has large buffers to find: there it is swept on
+    # A device that films has large buffers to find: where its own code lies among them, it is swept on.
+    if hasattr(gc, "threshold") and (hal.FROZEN or not config.get("clips")):
+        gc.threshold(-1)
     device.run()
     print(json.dumps(device.summary()))
     return 0

@@ -25,6 +25,7 @@ from agent.clips.recorder import Recorder  # noqa: E402
 from agent.clips.shelf import Shelf  # noqa: E402
 from agent.clips.signer import Signer  # noqa: E402
 from agent.gps.fix import HAS_POSITION, Fix  # noqa: E402
+from compat.steps import whole  # noqa: E402
 from memory import MemoryFiles, MemoryStore  # noqa: E402
 from patrolink.clips import keys  # noqa: E402
 from patrolink_protocol import clip  # noqa: E402
@@ -127,7 +128,6 @@ class Device:
         self._past, self.now = self._past + self.now, 0
         self.boots += 1
         signer = Signer(self.store)
-        self.signer = signer.public.hex()
         config = {**CONFIG, "quota_kb": self.quota_kb}
         shelf = Shelf(self.files, self.store, signer, config, self.name, self.boots, self.unix)
         h264 = self.codec == clip.H264_MP4
@@ -145,6 +145,8 @@ class Device:
             lambda: clip.BY_GPS,
             Tone(self),
         )
+        whole(self.recorder.load())
+        self.signer = signer.public.hex()
 
     def unix(self, now: int) -> int:
         return EPOCH_MS + self._past + now + self.shift_ms

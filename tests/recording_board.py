@@ -10,6 +10,7 @@ from agent.clips.recorder import Recorder
 from agent.clips.shelf import Shelf
 from agent.clips.signer import Signer
 from agent.ears import Ears
+from compat.steps import whole
 from hal import h264, posix
 from hal.audio import Microphone
 from hal.card import Card
@@ -48,6 +49,7 @@ class Board:
             lambda: clip.BY_GPS,
             Ears(microphone).tap(),
         )
+        whole(self.recorder.load())
 
     def unix(self, at_ms: int) -> int:
         return at_ms + round(time.time() * 1000) - self.clock.now_ms()

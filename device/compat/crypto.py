@@ -3,7 +3,8 @@
 ctr(key) is AES in counter mode (SP 800-38A) from counter 0: its apply(view) goes on over bytes in place, as many as
 there are. On MicroPython it allocates nothing.
 
-A private key is 32 bytes, a public one 33 (SEC 1, compressed). ValueError for what is no key.
+A private key is 32 bytes, a public one 33 (SEC 1, compressed). ValueError for what is no key. What is made with them
+comes in steps (compat.steps): many on MicroPython, one elsewhere.
 """
 
 import os
@@ -39,19 +40,19 @@ try:
             return Ctr(_aes(key, 1).encrypt)
 
     def public(private):
-        """Return the public key of a private one."""
+        """Steps to the public key of a private one."""
         from compat import p256
 
         return p256.public(private)
 
     def agree(private, public):
-        """Return the shared secret, 32 bytes: x of ECDH (SP 800-56A, 5.7.1.2)."""
+        """Steps to the shared secret, 32 bytes: x of ECDH (SP 800-56A, 5.7.1.2)."""
         from compat import p256
 
         return p256.agree(private, public)
 
     def sign(private, digest):
-        """Return r | s of ECDSA over a SHA-256 digest, with RFC 6979's nonce and the lower s."""
+        """Steps to r | s of ECDSA over a SHA-256 digest, with RFC 6979's nonce and the lower s."""
         from compat import p256
 
         return p256.sign(private, digest)
@@ -69,6 +70,15 @@ except ImportError:
     def ctr(key):
         return _Ctr(Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor().update)
 
+    def _one(function):
+        """Return the function as steps: one."""
+
+        def steps(*given):
+            return function(*given)
+            yield
+
+        return steps
+
     def _key(private):
         from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -76,22 +86,25 @@ except ImportError:
             raise ValueError("a P-256 private key has 32 bytes")
         return ec.derive_private_key(int.from_bytes(private, "big"), ec.SECP256R1())
 
+    @_one
     def public(private):
-        """Return the public key of a private one."""
+        """Steps to the public key of a private one."""
         from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
         return _key(private).public_key().public_bytes(Encoding.X962, PublicFormat.CompressedPoint)
 
+    @_one
     def agree(private, public):
-        """Return the shared secret, 32 bytes: x of ECDH (SP 800-56A, 5.7.1.2)."""
+        """Steps to the shared secret, 32 bytes: x of ECDH (SP 800-56A, 5.7.1.2)."""
         from cryptography.hazmat.primitives.asymmetric import ec
 
         if len(public) != 33:
             raise ValueError("a P-256 public key has 33 bytes and begins with 2 or 3")
         return _key(private).exchange(ec.ECDH(), ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), public))
 
+    @_one
     def sign(private, digest):
-        """Return r | s of ECDSA over a SHA-256 digest, with RFC 6979's nonce and the lower s."""
+        """Steps to r | s of ECDSA over a SHA-256 digest, with RFC 6979's nonce and the lower s."""
         from cryptography.hazmat.primitives import hashes
         from cryptography.hazmat.primitives.asymmetric import ec, utils
 

@@ -1,95 +1,175 @@
-"""P-256 (SP 800-186) in big integers, for MicroPython, which brings none. compat.crypto uses it.
+"""P-256 (SP 800-186) for MicroPython, which brings none. compat.crypto uses it.
 
-How long it takes depends on the key: it is for what a device does by itself once a boot or a clip, not for an answer
-that somebody may ask for again and again. Points are (x, y, z) with x / z^2 and y / z^3, z = 0 at infinity.
+What takes long comes in steps (compat.steps), each of less than a million instructions on a 32-bit board. How long they
+are and what they read depends on the key: it is for what a device does by itself once a boot or a clip, not for an
+answer that somebody may ask for again and again.
 """
 
 from binascii import unhexlify
 
+from compat.field import P, is_zero, load, mix, mul, new, number, power
+from compat.steps import whole
 from patrolink_protocol import frame
 
-P = (1 << 256) - (1 << 224) + (1 << 192) + (1 << 96) - 1
 N = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 B = 0x5AC635D8AA3A93E7B3EBBD55769886BC651D06B0CC53B0F63BCE3C3E27D2604B
-_INFINITY = (1, 1, 0)
-# Entry i, 64 bytes from 64 * (i - 1), is the sum of 2^(64 j) G over the bits j of i: one addition for four bits.
+_BASE_STEP, _STEP, _DIGIT = 2, 4, 16  # bits of what a step takes: the base point's comb, another factor, an exponent
+# Entry i, 64 bytes from 64 * (i - 1), is the sum of 2^(64 j) G over the bits j of i, x and y in Montgomery's form: one
+# addition for four bits.
 _COMB = unhexlify(
-    b"6b17d1f2e12c4247f8bce6e563a440f277037d812deb33a0f4a13945d898c2964fe342e2fe1a7f9b8ee7eb4a7c0f9e162bce33576b315ece"
-    b"cbb6406837bf51f50fa822bc2811aaa58492592e326e25de29493baaad651f7e90e75cb48e14db63bff44ae8f5dba80d6f4ad4bcb3df188b"
-    b"34b1a65050fe82f5e41124545f462ee7300a4bbc89d6726fb257c0de95e02789e96c98fd0d35f1fa93391ce2097992af72aac7e0d09b4644"
-    b"7f1ddb25ff1e3c6f5bb1eeada9d806a5aa54a291c08127a0447d739beedb5e67fb982fd588c6766efc35ff7dc297eac357c84fc9d789bd85"
-    b"2d4825ab834131eee12e9d953a4aaff73d349b95a7fae5000c7e33c972e25b32ef9519328a9c72ffddc6068bb91dfc60ef7fbd2b1a0a11b7"
-    b"13949c932a1d367f611e9fc37dbb2c9bc1ee9807022c219c23183b0895ca1740196035a77376d8a8550663797b51f5d87dea6482e11238bf"
-    b"2936df5ec6c9bc36cae2b1920b57f4bc157164848aecb8510afa40018d9d50e59fb3d576dbdefbe144ffe216348a964ceb5d7745b21141ea"
-    b"a2e8f483f43e43917ccd84e70d715f26e48ecafffc5cde01eafd72ebdbecc17b0990e6a158006cee85f22cfe2844b645cac917e2731a3479"
-    b"a6d39677a78492762736ff8344315fc596439591a3c6b94a6cf20ffb313728be674f84749b0b881666b8babd2d27ecdf824a920c2284059b"
-    b"f2bab833c357f5f44e769e7672c9ddad31855f7db8c7fedb74e02f080203a56b2df48c04677c8a3e42b99082de8306631ec0057206947281"
-    b"fb9ae16f3b9122a5a4c36165b824bbb078878ef61c6ce04d7fdc1ca008a1c478d1f89e799c0ce1316ef95150dda868b9b6cb3f5d7b72c321"
-    b"de53142c12309def6ace570ebde08d4f9c62b9121fe0d9760c88bc4d716b1287595c5220812ffcae5b82dd5bd54fb4967f991ed2c31a3573"
-    b"dd5ddea3f3901dc618d1b5b39c04e6aa7c8181f4df2564f33a57bf635f48aca868f344af6b317466efe0a423083e49f343a0a28c42ba792f"
-    b"e96a79fb3e72ad0c31b9c405f8540a20604ed93c24d67ff3668bfc2271f5c626cdfe17db3fb24d4a4052bf4b6f461db9663c62c3edbad7a0"
-    b"0d1a10144ec39c28d36b4789a2582e7ffecf4d5190b0fc61862be6bd71d70cc8e724f33999bfcc5b235a27c3188d25eb1eddbae2c802e41a"
-    b"123202a8f62bff7aafdf5cc08526a7a474346c10a1d4cfac43104d86560ebcfc0c45f45273db33a036e06b7e4c7019178fa0af2dd603f844"
-    b"b48e26b484f7a21c0a4a46fb6aaf363a66b0de3225c4744b9615b5110d1d78e5fac015404d4d3dab64131bcdfed6f668c004e4048b7b0f98"
-    b"06ebb0f621a01b2d"
+    b"8905f76b53755c669fb732b7762251075ba95fc4fedb60179e730d418a9143c1571ff18a5885d8552e88688dd21f3258b4ab8e43a19e45cd"
+    b"df25357ce95560a8f5e69621d1b667f7241cf3a57c62c8b0d5cc16bfa6234994f922fc516a0d2bb2648f9177d6f0f7a14911b37071fdb523"
+    b"d20b44c709561925c15c70bf5a01797fabe0285633d001561c4276179d73463e434469e3a6a0bec9e566847e137bbbc54bb725bfb6f73827"
+    b"c93156278e6cc37573d9f4bb3260c0792aa837cc04c7dab91d587d481d324f5fa96a5d5dd38706391c19ac32fdce86762a8c244bfe209256"
+    b"a11fe133621efbd20f8441e05bab43e2384800763778b65e87673a2a37173eaf86eb04c6f13bedc66d03d678ac5ca8e01ba8d5b61923c231"
+    b"c891f2b2cb19ffd59d5ac0880864f11178fd6c056c652fa1e81a33c0819ede20c35c6e527e8ed091b6de65273b266b0a77e7c9aa79ec2936"
+    b"73b8af5f1bdddc062577734d2b533d5b0b4619abd18b99b65ac83d19b3cfc27d6a0afd3703a7480e7e9303ab65259b36d0f27b33eebffcc7"
+    b"b130014ee5f87edb8b7652ab9e73658bd6a38e11ae5aa1c944a566d556ec48ce7c1dfe0ac019a719c955b2fbdbbc83aca9246317a730a552"
+    b"03f3e034d42ab1a8a406b8e6d9c87c197241afe447b266a56f8410ef4f8b16a8097440f1067adc106097273ad8e197fa83b85f67bbad05f7"
+    b"f0309a804dbec69c1af32d6815f1f2f30314459176c68efa8ee068a941df8d1846a56f2c379ab34f3d0f13102d41c8ae613a41848d7723f8"
+    b"37cffbad72f67bc99c375315d75bd5020bbb4d9c9902169f314092622626ffc6fe799830934f3c6ed93e225d5be5a2b5b10011821fe49c32"
+    b"1a8099b0236e0f665422c3ff81dcdb2378191c6e57ec63e2d55899a53fbae0ba144f3aad19adcbbc385f5a1898270fcfc68b5c59b391593d"
+    b"6e4c551f49d6040ba7a9eaf43c0322ad2e03c3f91e734c993b88b8e74b82ff4ead27149cb7e63aea8bc5a072f4a5d67f6ce1169d255be825"
+    b"fe14bfe80ec21fef7387de40f0e1a839a7dc875c2aade7d37a9a83bde251ae690c0b6ac29ab05b3737b85c16ef0c47ddf7a1408f505aecea"
+    b"5cffcd796086c741e9ecc49a56c0dd7bc135ac989f628d51ba453fac39cef4efd6d4bbedb388f233596b6e4cc0e6a8f9109f9cc51ece8ffd"
+    b"e418403df63d4ac2961c47f7bf362bf0a1c729495c8f8becbc3344fbeee1ee0f4692b8d7a40449bb9083d964deb85c0c2d095d0589457059"
+    b"9591d527f1a4cc1269ca665b310732a55491b2728a542b10d5ae356429130742376551f78ef332bb200d49680baa189be7eef413f5f84e1e"
+    b"76f5b6bb84f983f6"
 )
 
 
-def _double(x, y, z):
-    zz = z * z % P
-    yy = y * y % P
-    xyy = x * yy % P
-    slope = 3 * (x - zz) * (x + zz) % P
-    x3 = (slope * slope - 8 * xyy) % P
-    return x3, (slope * (4 * xyy - x3) - 8 * yy * yy) % P, 2 * y * z % P
+def _bit(number, at):
+    """Return a bit of a big-endian number. As a big integer's it would be an allocation."""
+    return number[len(number) - 1 - (at >> 3)] >> (at & 7) & 1
 
 
-def _add(to, x2, y2):
-    """Return the sum of a point and one with z = 1."""
-    x1, y1, z1 = to
-    if not z1:
-        return x2, y2, 1
-    zz = z1 * z1 % P
-    h = (x2 * zz - x1) % P
-    r = (y2 * (zz * z1 % P) - y1) % P
-    if not h:
-        return _INFINITY if r else _double(x1, y1, z1)
-    hh = h * h % P
-    hhh = h * hh % P
-    v = x1 * hh % P
-    x3 = (r * r - hhh - 2 * v) % P
-    return x3, (r * (v - x3) - y1 * hhh) % P, z1 * h % P
+class _Sum:
+    """A point that others are added to, in place: (x, y, z), which is x / z^2 and y / z^3. Begins as nothing."""
 
+    def __init__(self):
+        self.x, self.y, self.z = new(), new(), new()
+        self.nothing = True
+        self._t, self._u, self._v, self._w = new(), new(), new(), new()
 
-def _affine(x, y, z):
-    w = pow(z, P - 2, P)
-    ww = w * w % P
-    return x * ww % P, y * (ww * w % P) % P
+    def double(self):
+        """Add it to itself."""
+        if self.nothing:
+            return
+        x = self.x
+        y = self.y
+        z = self.z
+        t = self._t
+        u = self._u
+        yy = self._v
+        mul(z, z, u)
+        mix(x, 1, u, -1, t)
+        mix(x, 1, u, 1, u)
+        mul(t, u, t)
+        mix(t, 2, t, 1, t)  # the slope, 3 (x - z^2) (x + z^2)
+        mul(y, z, z)
+        mix(z, 1, z, 1, z)
+        mul(y, y, yy)
+        mul(x, yy, u)
+        mul(t, t, x)
+        mix(x, 1, u, -8, x)
+        mix(u, 4, x, -1, u)
+        mul(t, u, u)
+        mul(yy, yy, yy)
+        mix(u, 1, yy, -8, y)
+
+    def add(self, x2, y2):
+        """Add (x2, y2)."""
+        x = self.x
+        y = self.y
+        z = self.z
+        h = self._t
+        r = self._u
+        hh = self._v
+        v = self._w
+        if self.nothing:
+            self.nothing = False
+            x[:] = x2
+            y[:] = y2
+            z[:] = new(1)
+            return
+        mul(z, z, v)
+        mul(v, x2, h)
+        mix(h, 1, x, -1, h)
+        mul(v, z, v)
+        mul(v, y2, r)
+        mix(r, 1, y, -1, r)
+        if is_zero(h):
+            if is_zero(r):
+                self.double()
+            else:
+                self.nothing = True
+            return
+        mul(z, h, z)
+        mul(h, h, hh)
+        mul(x, hh, v)
+        mul(h, hh, hh)
+        mul(r, r, x)
+        mix(x, 1, hh, -1, x)
+        mix(x, 1, v, -2, x)
+        mix(v, 1, x, -1, v)
+        mul(r, v, v)
+        mul(y, hh, y)
+        mix(v, 1, y, -1, y)
+
+    def affine(self):
+        """Steps to what it stands for."""
+        w = yield from power(self.z, P - 2)
+        mul(w, w, self._t)
+        mul(self._t, w, w)
+        mul(self.x, self._t, self._t)
+        mul(self.y, w, w)
+        return number(self._t), number(w)
 
 
 def _times_base(k):
-    """Return k G, affine; k in 1..N - 1."""
-    to = _INFINITY
+    """Steps to k G, affine; k in 1..N - 1."""
+    to = _Sum()
+    x, y = new(), new()
+    k = _bytes(k)
     for at in range(63, -1, -1):
-        to = _double(*to)
-        i = k >> at & 1 | (k >> at + 64 & 1) << 1 | (k >> at + 128 & 1) << 2 | (k >> at + 192 & 1) << 3
+        to.double()
+        i = 0
+        for j in range(4):
+            i |= _bit(k, at + 64 * j) << j
         if i:
-            i *= 64
-            x, y = int.from_bytes(_COMB[i - 64 : i - 32], "big"), int.from_bytes(_COMB[i - 32 : i], "big")
-            to = _add(to, x, y)
-    return _affine(*to)
+            load(_COMB, 64 * i - 64, x)
+            load(_COMB, 64 * i - 32, y)
+            to.add(x, y)
+        if not at % _BASE_STEP:
+            yield
+    point = yield from to.affine()
+    return point
 
 
 def _times(k, x, y):
-    """Return k (x, y), affine; k in 1..N - 1. Digits are -1, 0 and 1 (non-adjacent form), as 3 k's bits give them."""
-    k3 = 3 * k
-    to = _INFINITY
+    """Steps to k (x, y), affine; k in 1..N - 1. Digits are -1, 0 and 1 (non-adjacent form), as 3 k's bits give them."""
+    to = _Sum()
+    x, y, minus = new(x), new(y), new(P - y)
+    k3 = (3 * k).to_bytes(34, "big")
+    k = k.to_bytes(34, "big")
     for at in range(257, 0, -1):
-        to = _double(*to)
-        digit = (k3 >> at & 1) - (k >> at & 1)
+        to.double()
+        digit = _bit(k3, at) - _bit(k, at)
         if digit:
-            to = _add(to, x, y if digit > 0 else P - y)
-    return _affine(*to)
+            to.add(x, y if digit > 0 else minus)
+        if not at % _STEP:
+            yield
+    point = yield from to.affine()
+    return point
+
+
+def _inverse(k):
+    """Steps to 1 / k modulo N, which is k's power N - 2."""
+    out = 1
+    for at in range(256 - _DIGIT, -1, -_DIGIT):
+        out = pow(out, 1 << _DIGIT, N) * pow(k, (N - 2) >> at & (1 << _DIGIT) - 1, N) % N
+        yield
+    return out
 
 
 def _point(public):
@@ -98,7 +178,7 @@ def _point(public):
         raise ValueError("a P-256 public key has 33 bytes and begins with 2 or 3")
     x = int.from_bytes(bytes(public[1:]), "big")
     yy = (x * x * x - 3 * x + B) % P
-    y = pow(yy, (P + 1) >> 2, P)
+    y = number(whole(power(new(yy), (P + 1) >> 2)))
     if x >= P or y * y % P != yy:
         raise ValueError("the P-256 public key is not on the curve")
     return x, y if y & 1 == public[0] & 1 else P - y
@@ -117,14 +197,18 @@ def _bytes(number):
 
 
 def public(private):
-    """Return the public key of a private one, compressed."""
-    x, y = _times_base(_factor(private))
+    """Steps to the public key of a private one, compressed."""
+    x, y = yield from _times_base(_factor(private))
     return bytes([2 | y & 1]) + _bytes(x)
 
 
 def agree(private, public):
-    """Return the shared secret, 32 bytes: x of ECDH (SP 800-56A, 5.7.1.2). ValueError when `public` is no key."""
-    return _bytes(_times(_factor(private), *_point(public))[0])
+    """Steps to the shared secret, 32 bytes: x of ECDH (SP 800-56A, 5.7.1.2). ValueError when `public` is no key."""
+    k = _factor(private)
+    x, y = _point(public)
+    yield
+    x, y = yield from _times(k, x, y)
+    return _bytes(x)
 
 
 def _nonces(private, e):
@@ -142,12 +226,14 @@ def _nonces(private, e):
 
 
 def sign(private, digest):
-    """Return r | s of ECDSA over a SHA-256 digest, with RFC 6979's k and the lower s."""
+    """Steps to r | s of ECDSA over a SHA-256 digest, with RFC 6979's k and the lower s."""
     d = _factor(private)
     e = int.from_bytes(digest, "big") % N
     for k in _nonces(private, e):
         if 0 < k < N:
-            r = _times_base(k)[0] % N
-            s = pow(k, N - 2, N) * (e + r * d) % N
+            x, y = yield from _times_base(k)
+            r = x % N
+            inverse = yield from _inverse(k)
+            s = inverse * (e + r * d) % N
             if r and s:
                 return _bytes(r) + _bytes(min(s, N - s))

@@ -39,7 +39,7 @@ class Network:
         self.idle = idle
         self.raw = raw
         self.timeout_ms = timeout_ms
-        self.slice_ms = 20  # of waiting, after which `idle` is called; voice wants it shorter
+        self.slice_ms = 20  # of waiting, after which `idle` is called; voice and work in steps want it shorter
         self.limit = limit
         self.out = memoryview(bytearray(limit))
         self.out_n = 0

@@ -10,6 +10,7 @@ import select
 import machine
 from hal.common import Clock, Files, Store, battery, card, randbelow, runtime
 
+FROZEN = True  # the agent's code is in flash, and not in the heap
 IDLE_MS = 200  # UARTs end a sleep; a button is latched by its interrupt and waits so long at most
 _BAUD = 115200
 _RX_ROOM = 2048

@@ -5,6 +5,7 @@ import time
 
 from hal.common import Clock, Files, Store, battery, card, randbelow, runtime
 
+FROZEN = False  # the agent's code is in the heap
 IDLE_MS = 20  # longest sleep of the main loop: sockets do not wake it
 _AGAIN_MS = 1000
 _LONGEST_BUTTON = 24

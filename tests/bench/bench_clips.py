@@ -23,6 +23,7 @@ for room in ("", "tests/unit", "device", "protocol", "protocol/generated"):
 
 from agent.clips.segment import Keys, Segment  # noqa: E402
 from compat import crypto  # noqa: E402
+from compat.steps import whole  # noqa: E402
 from hal.card import Card  # noqa: E402
 from patrolink.emulator.headset import Headset  # noqa: E402
 from patrolink_protocol import clip  # noqa: E402
@@ -36,8 +37,9 @@ RECORDED_S, EVENT_S = 60, 20
 def throughput(folder: Path) -> float:
     """Return MB/s from record to storage, files closed each 8 MB."""
     files = Card(str(folder / "clips"))
-    evidence = crypto.public(crypto.private())
+    evidence = whole(crypto.public(crypto.private()))
     keys, segment, record = Keys(evidence), Segment(), bytes(RECORD)
+    whole(keys.load())
     start = time.perf_counter()
     for _ in range(MB // 8):
         step, key = keys.take()
@@ -87,7 +89,7 @@ def recording(folder: Path) -> dict[str, float | int] | None:
         print("no film for the camera (make media): no H.264 is measured", file=sys.stderr)
         return None
     headset = Headset()
-    board = Board(folder, crypto.public(crypto.private()), headset.mic)
+    board = Board(folder, whole(crypto.public(crypto.private())), headset.mic)
     took: list[float] = []
     board.container.picture = timed(board.container.picture, took)
     board.run(2)  # until all is loaded and open

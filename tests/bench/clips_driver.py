@@ -58,11 +58,12 @@ def main(folder, size, seconds):
     from agent.clips.shelf import Shelf
     from agent.clips.signer import Signer
     from compat import crypto
+    from compat.steps import whole
 
     code = used() - picture
     config = {"quota_kb": 65536, "lock_kb": 49152, "keep_h": 24, "pre_s": 30, "post_s": 30, "segment_s": 5}
     config.update({"sound": "never", "stamp": False})
-    evidence = crypto.public(crypto.private())
+    evidence = whole(crypto.public(crypto.private()))
 
     def unix(now):
         return 1795000000000 + now
@@ -74,6 +75,7 @@ def main(folder, size, seconds):
     shelf = Shelf(Card(folder + "/clips"), store, Signer(store), config, "unix-1", boot, unix)
     container = Avi(320, 240, 5, False)
     recorder = Recorder(shelf, camera, container, bytes, evidence, config, unix, source)
+    whole(recorder.load())
     most = 0
     gc.collect()
     start = time.ticks_us()

@@ -7,6 +7,7 @@ import stat
 
 import pytest
 from compat import crypto, p256
+from compat.steps import whole
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from patrolink.cli import main
@@ -30,8 +31,8 @@ def pem(private, password=None):
 def test_the_site_finds_the_keys_that_the_device_forgot(tmp_path, side):
     evidence = keys.new(tmp_path / "key.pem")
     boot = crypto.private()
-    ephemeral = side.public(boot)
-    chain = clip.first_key(side.agree(boot, evidence.public), ephemeral, evidence.public)
+    ephemeral = whole(side.public(boot))
+    chain = clip.first_key(whole(side.agree(boot, evidence.public)), ephemeral, evidence.public)
     want = []
     for _ in range(700):
         want.append(clip.segment_key(chain))
@@ -45,7 +46,7 @@ def test_the_site_finds_the_keys_that_the_device_forgot(tmp_path, side):
 
 def test_chains_of_more_boots_than_are_kept(tmp_path):
     evidence = keys.new(tmp_path / "key.pem")
-    boots = [header(evidence, crypto.public(crypto.private()), 3) for _ in range(keys._BOOTS + 10)]
+    boots = [header(evidence, whole(crypto.public(crypto.private())), 3) for _ in range(keys._BOOTS + 10)]
     first = [evidence.segment_key(it) for it in boots]
     assert [evidence.segment_key(it) for it in boots] == first and len(set(first)) == len(boots)
     assert len(evidence._chains) == keys._BOOTS
@@ -53,7 +54,7 @@ def test_chains_of_more_boots_than_are_kept(tmp_path):
 
 def test_a_segment_that_is_for_another_key_or_damaged_is_refused(tmp_path):
     evidence, other = keys.new(tmp_path / "a.pem"), keys.new(tmp_path / "b.pem")
-    ephemeral = crypto.public(crypto.private())
+    ephemeral = whole(crypto.public(crypto.private()))
     with pytest.raises(UserError, match=f"for the evidence key {other.id.hex()}"):
         evidence.segment_key(header(other, ephemeral, 0))
     with pytest.raises(UserError, match="step 4294967295 of a boot"):

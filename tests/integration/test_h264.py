@@ -10,6 +10,7 @@ import subprocess
 import av
 import pytest
 from agent.clips.segment import Keys, Segment
+from compat import steps
 from patrolink import home
 from patrolink.clips import keys, segment
 from patrolink_protocol import clip
@@ -170,6 +171,7 @@ def test_a_segment_cut_anywhere_plays_up_to_its_last_whole_record(film, tmp_path
     tape, times = film
     evidence = keys.new(tmp_path / "evidence.pem")
     made, stored, mine = Segment(), Memory(), Keys(evidence.public)
+    steps.whole(mine.load())
     step, key = mine.take()
     header = clip.Header(clip.H264_MP4, 0, *SIZE, 1, step, 0, mine.recipient, mine.ephemeral)
     made.begin(stored, header, key)

@@ -10,11 +10,12 @@ from agent.clips.recorder import Recorder
 from agent.clips.shelf import Shelf
 from agent.clips.signer import Signer
 from compat import crypto
+from compat.steps import whole
 from memory import MemoryFiles, MemoryStore
 from patrolink_protocol import clip
 
 SITE = bytes(range(1, 33))  # the evidence key's private half
-EVIDENCE = crypto.public(SITE)
+EVIDENCE = whole(crypto.public(SITE))
 EPOCH_MS = 1795000000000
 CONFIG = {"quota_kb": 4096, "lock_kb": 2048, "keep_h": 24, "pre_s": 10, "post_s": 10, "segment_s": 5, "sound": "never"}
 CONFIG["stamp"] = False
@@ -118,7 +119,6 @@ class World:
         self.boots += 1
         self.camera = Camera(self, self.fps, self.size)
         signer = Signer(self.store)
-        self.signer = signer.public
         self.shelf = Shelf(self.files, self.store, signer, self.config, "unix-1", self.boots, self.unix)
         self.shelf.on_seal = self.sealed.append
         self.shelf.on_low = self.low.append
@@ -134,6 +134,8 @@ class World:
             self.source,
             self.ears,
         )
+        whole(self.recorder.load())
+        self.signer = signer.public
         return self
 
     def listener(self):
@@ -215,7 +217,7 @@ class Read:
         self.header = header = clip.unpack_header(data)
         assert header.recipient == clip.key_id(EVIDENCE)
         if header.ephemeral not in _KEYS:
-            shared = crypto.agree(SITE, header.ephemeral)
+            shared = whole(crypto.agree(SITE, header.ephemeral))
             _KEYS[header.ephemeral] = clip.first_key(shared, header.ephemeral, EVIDENCE)
         key = _KEYS[header.ephemeral]
         for _ in range(header.step):

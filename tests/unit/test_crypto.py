@@ -6,9 +6,10 @@ from binascii import hexlify
 from binascii import unhexlify as x
 
 from allocated import allocated
-from compat import crypto, p256
+from compat import crypto, field, p256
 from compat.aes import encrypter
 from compat.ctr import Ctr
+from compat.steps import whole
 from seeded import seeded
 
 SEED = 7
@@ -38,7 +39,25 @@ CAVS = (
         "057d636096cb80b67a8c038c890e887d1adfa4195e9b3ce241c8a778c59cda67",
     ),
 )
-BOTH = (crypto, p256)  # one and the same on MicroPython
+
+
+class Whole:
+    """What one side makes, all steps taken."""
+
+    def __init__(self, side):
+        self._side = side
+
+    def public(self, private):
+        return whole(self._side.public(private))
+
+    def agree(self, private, public):
+        return whole(self._side.agree(private, public))
+
+    def sign(self, private, digest):
+        return whole(self._side.sign(private, digest))
+
+
+library, integers = BOTH = (Whole(crypto), Whole(p256))  # one and the same on MicroPython
 
 
 def number(below, most=p256.N - 1):
@@ -84,8 +103,10 @@ def test_agreements_of_nist_cavs():
 
 
 def test_what_is_no_key_is_refused():
-    base = crypto.public((1).to_bytes(32, "big"))
-    off = next(i for i in range(1, 99) if p256.P and pow((i**3 - 3 * i + p256.B) % p256.P, p256.P >> 1, p256.P) != 1)
+    base = library.public((1).to_bytes(32, "big"))
+    off = next(
+        i for i in range(1, 99) if field.P and pow((i**3 - 3 * i + p256.B) % field.P, field.P >> 1, field.P) != 1
+    )
     publics = [
         b"",
         b"\0",  # infinity
@@ -94,8 +115,8 @@ def test_what_is_no_key_is_refused():
         base[:-1],
         base + b"\0",
         b"\x02" + off.to_bytes(32, "big"),
-        b"\x02" + p256.P.to_bytes(32, "big"),
-        b"\x03" + (p256.P + 5).to_bytes(32, "big"),
+        b"\x02" + field.P.to_bytes(32, "big"),
+        b"\x03" + (field.P + 5).to_bytes(32, "big"),
         b"\x02" + b"\xff" * 32,
     ]
     for it in BOTH:
@@ -110,35 +131,107 @@ def test_what_is_no_key_is_refused():
 def test_both_sides_agree_and_a_new_key_is_one():
     a, b = crypto.private(), crypto.private()
     assert a != b and len(a) == 32
-    assert crypto.agree(a, crypto.public(b)) == crypto.agree(b, crypto.public(a))
+    assert library.agree(a, library.public(b)) == library.agree(b, library.public(a))
 
 
-def test_the_big_integers_say_what_the_library_says():
-    if sys.implementation.name == "micropython":
-        return  # there the big integers are all there is; the vectors hold them
+def test_limbs_say_what_the_library_says():
+    """A few; tests/integration/test_p256.py has MicroPython say many."""
     below = seeded(SEED)
-    edge = [(n % p256.N).to_bytes(32, "big") for n in (1, 2, 3, 4, 5, 15, 16, -1, -2, -3, 1 << 64, 1 << 128, 1 << 192)]
-    for private in edge + [number(below) for _ in range(150)]:
-        other = crypto.public(number(below))
+    for private in (number(below), (p256.N - 2).to_bytes(32, "big")):
+        other = library.public(number(below))
         digest = hashlib.sha256(private + other).digest()
         told = "seed %d, key %s, other %s" % (SEED, private.hex(), other.hex())
-        assert p256.public(private) == crypto.public(private), told
-        assert p256.agree(private, other) == crypto.agree(private, other), told
-        assert p256.sign(private, digest) == crypto.sign(private, digest), told
-        assert int.from_bytes(p256.sign(private, digest)[32:], "big") <= p256.N // 2, told
+        assert integers.public(private) == library.public(private), told
+        assert integers.agree(private, other) == library.agree(private, other), told
+        assert integers.sign(private, digest) == library.sign(private, digest), told
 
 
 def test_a_digest_of_all_ones_and_one_of_zero_are_signed():
-    for digest in (b"\xff" * 32, bytes(32), p256.N.to_bytes(32, "big")):
-        assert crypto.sign(A_2_5, digest) == p256.sign(A_2_5, digest)
+    for digest in (b"\xff" * 32, bytes(32)):
+        assert library.sign(A_2_5, digest) == integers.sign(A_2_5, digest)
 
 
-def test_the_sum_of_a_point_and_itself_or_its_opposite():
-    one = p256._times_base(1)
-    assert p256._affine(*p256._add(one + (1,), *one)) == p256._times_base(2)
-    assert p256._add(one + (1,), one[0], p256.P - one[1]) == p256._INFINITY
-    assert p256._double(*p256._INFINITY)[2] == 0
-    assert p256._add(p256._INFINITY, *one) == one + (1,)
+def test_the_sum_of_a_point_and_itself_or_its_opposite_or_nothing():
+    one = whole(p256._times_base(1))
+    x, y, minus = [field.new(n) for n in one + (field.P - one[1],)]
+    to = p256._Sum()
+    to.double()
+    assert to.nothing
+    to.add(x, y)
+    assert whole(to.affine()) == one
+    to.add(x, y)
+    assert whole(to.affine()) == whole(p256._times_base(2))
+    to.add(x, minus)
+    to.add(x, minus)
+    assert to.nothing
+    to.add(x, minus)
+    assert whole(to.affine()) == (one[0], field.P - one[1])
+
+
+def numbers(below, count):
+    """Return numbers below the prime, those at its edges and at those of limbs first."""
+    edge = [0, 1, 2, 8191, 8192, field.P - 1, field.P - 2, (1 << 255) - 1, (1 << 96) - 1, 1 << 224, field.P >> 1]
+    return edge + [int.from_bytes(number(below), "big") % field.P for _ in range(count)]
+
+
+def test_numbers_in_limbs_are_those_of_big_integers():
+    """A thousand operations in a row, results where operands were."""
+    below = seeded(SEED)
+    values = numbers(below, 9)
+    limbs = [field.new(n) for n in values]
+    for i in range(1000):
+        a, b, out = below(len(values)), below(len(values)), below(len(values))
+        if below(2):
+            field.mul(limbs[a], limbs[b], limbs[out])
+            values[out] = values[a] * values[b] % field.P
+        else:
+            m, n = below(9), below(16) - 8
+            field.mix(limbs[a], m, limbs[b], n, limbs[out])
+            values[out] = (m * values[a] + n * values[b]) % field.P
+            assert field.is_zero(limbs[out]) == (values[out] == 0), "seed %d, operation %d" % (SEED, i)
+        assert field.number(limbs[out]) == values[out], "seed %d, operation %d" % (SEED, i)
+        if not values[out]:
+            values[out] = below(1 << 16)
+            limbs[out] = field.new(values[out])
+
+
+def test_limbs_stay_within_their_bounds():
+    """What `mul` and `mix` give is within twice the prime or so: then no sum of theirs leaves 31 bits."""
+    below = seeded(SEED + 1)
+    largest = bytearray(field._raw(2 * field.P + (field.P >> 6)))  # beyond what any of them gives
+    smallest = field.new(0)
+    out = bytearray(80)
+    for a in (largest, smallest):
+        for b in (largest, smallest):
+            field.mul(a, b, out)
+            assert limbs_of(out) < 13 * field.P // 10, "a product"
+            for _ in range(40):
+                m, n = below(9), below(16) - 8
+                field.mix(a, m, b, n, out)
+                assert 9 * field.P < 10 * limbs_of(out) < 21 * field.P, "%d and %d of them" % (m, n)
+
+
+def limbs_of(a):
+    """Return what limbs say, all of them within 13 bits."""
+    out = 0
+    for i in range(19, -1, -1):
+        limb = int.from_bytes(a[4 * i : 4 * i + 4], sys.byteorder)
+        assert limb < 8192
+        out = out << 13 | limb
+    return out
+
+
+def test_powers_in_limbs():
+    below = seeded(SEED)
+    for a in numbers(below, 3)[1:]:
+        for e in (0, 1, 2, field.P - 2, int.from_bytes(number(below), "big")):
+            assert field.number(whole(field.power(field.new(a), e))) == pow(a, e, field.P), (SEED, a, e)
+
+
+def test_limbs_are_computed_with_in_place():
+    a, b, out = field.new(5), field.new(7), field.new(0)
+    assert allocated(field.mul, a, b, out) == 0
+    assert allocated(field.mix, a, 3, b, -2, out) == 0
 
 
 def ciphers(key):

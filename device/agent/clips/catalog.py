@@ -2,6 +2,7 @@
 
 import binascii
 
+from compat.steps import whole
 from patrolink_protocol import clip as pc
 
 from . import manifest
@@ -92,6 +93,8 @@ class Item:
 class Catalog:
     """
     files  the contract of hal Files
+
+    It holds nothing until the steps of `load` are done.
     """
 
     def __init__(self, files):
@@ -100,15 +103,19 @@ class Catalog:
         self._places = {}
         self.buf = memoryview(bytearray(512))
         self.journal = Journal(files, self._standing)
-        there = set(files.names())
-        for name in sorted([n for n in there if manifest.number_of(n) >= 0]):
-            self._scan(name, there)
         self.waiting = []  # lines of files in no clip that the boots before listed
+
+    def load(self):
+        """Steps (compat.steps): read what is on storage. Raises OSError."""
+        there = set(self.files.names())
+        for name in sorted([n for n in there if manifest.number_of(n) >= 0]):
+            yield from self._scan(name, there)
         for said in self.journal.read():
             try:
                 self._remember(said)
             except (KeyError, TypeError, ValueError):
                 pass  # it is damaged: at worst a file goes up again
+            yield
 
     def _scan(self, name, there):
         clip = None
@@ -122,6 +129,7 @@ class Catalog:
             listed = file_in(said)
             if listed and listed[0] + ".pls" not in there:  # thinned
                 clip.bytes -= said["bytes"]
+            yield
         if clip is None:
             self.files.remove(name)  # its first line is torn: there is nothing in it
 
@@ -229,7 +237,7 @@ class Catalog:
             for item in self._media(clip, False):
                 yield item
         if clip.state == KEPT and 0 not in clip.sent:
-            size, sha256 = found(self.files, name, self.buf)
+            size, sha256 = whole(found(self.files, name, self.buf))
             yield Item(clip.number, name, size, sha256, clip.sos)
         for picture in (True, False):
             for item in self._media(clip, picture):
@@ -289,9 +297,14 @@ class Catalog:
         self.journal.say(manifest.dump("clip", number, "told", True))
 
     def values(self, clip):
-        """Return the values of clip_manifest; None when the clip lists no file or is damaged. Raises OSError."""
+        """Return the values of clip_manifest, all steps of `gather` taken."""
+        return whole(self.gather(clip))
+
+    def gather(self, clip):
+        """Steps to the values of clip_manifest; to None when the clip lists no file or is damaged. Raises OSError."""
         try:
-            return self._values(clip)
+            values = yield from self._values(clip)
+            return values
         except (IndexError, KeyError, TypeError, ValueError):
             return None  # its verdict tells
 
@@ -316,6 +329,7 @@ class Catalog:
             if "sig" in said:
                 v["chain"] = binascii.unhexlify(said["chain"])
                 v["signature"] = binascii.unhexlify(said["sig"])
+            yield
         if marked is None:  # its event is in a clip before
             v["pre_event_ms"] = 0
         return v if v["segments"] and "signer" in v and "chain" in v else None

@@ -78,8 +78,9 @@ def unhex(said, key, n):
 
 
 def seal_of(chain, sign):
-    """Return the last line of a manifest, signed by sign(digest)."""
-    return dump("chain", binascii.hexlify(chain).decode(), "sig", binascii.hexlify(sign(clip.signed(chain))).decode())
+    """Steps to the last line of a manifest, signed by the steps of sign(digest)."""
+    signature = yield from sign(clip.signed(chain))
+    return dump("chain", binascii.hexlify(chain).decode(), "sig", binascii.hexlify(signature).decode())
 
 
 def mend(files, name):
@@ -137,8 +138,9 @@ class Manifest:
         self._unsaved.append(line)
 
     def seal(self, sign):
-        """Append the seal, made with sign(digest). Nothing is said after it."""
-        self._unsaved.append(seal_of(self.chain, sign))
+        """Steps to the seal, made with those of sign(digest). Nothing is said from the first of them on."""
+        line = yield from seal_of(self.chain, sign)
+        self._unsaved.append(line)
 
     def saved(self):
         """True when all that was said is on storage."""

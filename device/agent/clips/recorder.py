@@ -37,7 +37,7 @@ class Recorder:
     camera     open(), frame(), close(), fault, dropped, damaged, width, height, fps (hal.camera.Camera is one)
     container  codec, begin(sink), picture(picture, ms), sound(unit, ms), end()
     jpeg       function(picture) -> a JPEG, bytes-like
-    evidence   the evidence key (ValueError when it is none); config: {"pre_s", "post_s", "segment_s", "sound", "stamp"}
+    evidence   the evidence key; config: {"pre_s", "post_s", "segment_s", "sound", "stamp"}
     unix       function(monotonic ms) -> unix ms, 0 when not known; source(): pc.BY_*
     ears       the microphone contract (open, read, buf, close), None without sound
     """
@@ -85,7 +85,16 @@ class Recorder:
         self._marks = []  # bodies of events that wait for a segment
         self._asked = None  # a snapshot to be taken: (who, monotonic ms, function(number))
         self._ready_ms = 0  # when storage that had no room is asked again
-        camera.open()
+        self._rested = False  # no step to a seal was taken in the last round
+
+    def load(self):
+        """Steps (compat.steps) before anything else: its keys, then what is on storage. It films from their end on.
+
+        ValueError when the evidence key is none, OSError when storage cannot be read.
+        """
+        yield from self._keys.load()
+        yield from self.shelf.load()
+        self._camera.open()
 
     @property
     def errors(self):
@@ -99,14 +108,19 @@ class Recorder:
         """Take what the camera and the microphone have, and go on with storage."""
         self.shelf.serve(now)
         self._now = now
-        for _ in range(_FRAMES):
+        taken = 0
+        while taken < _FRAMES:
             frame = self._camera.frame()
             if frame is None:
                 break
             self._take(frame[0], frame[1])
+            taken += 1
         self._last(now)
         if self._asked is not None and now - self._asked[1] > _FRESH_MS:
             self._photo(None, now)
+        self._rested = taken > 0 and not self._rested
+        if not self._rested:  # a picture is work enough for a round, but not for two in a row
+            self.shelf.step()
         if self._hearing:
             self._hear(now)
         if self._key is not None:
@@ -446,6 +460,8 @@ class Recorder:
         for _ in range(3):  # the segment, what lists it, its seal
             self.shelf.files.flush(_SYNC_MS)
             self.shelf.serve(now)
+            while self.shelf.working():
+                self.shelf.step()
 
 
 def _is_jpeg(picture):

@@ -11,30 +11,38 @@ _NOBODY = b"\0" * 32
 
 
 def recover(shelf, signer, most):
-    """Close what is open, and return (chain of the last clip, files of the ring: `most` of them). Raises OSError."""
+    """Steps to (chain of the last clip, files of the ring: `most` of them): close what is open. Raises OSError."""
     files = shelf.files
     if manifest.MENDING in files.names():
         files.remove(manifest.MENDING)
     said = {}
     for line in shelf.waiting:
         said[key_of(file_in(line)[0])] = line
+    yield
     read = {}
 
     def entry(key):
         """Files are read when they are wanted: there may be thousands."""
         if key not in read:
-            read[key] = _entry(shelf, key, said.get(key))
+            read[key] = yield from _entry(shelf, key, said.get(key))
+            yield
         return read[key]
 
     keys = _loose(files, shelf)
     for clip in shelf.clips:
         if clip.state == OPEN:
-            _close(files, signer, clip, keys, entry)
+            yield from _close(files, signer, clip, keys, entry)
     keys = [key for key in keys if not shelf.holds(key) and read.get(key, True)]
     for key in keys[:-most]:
         files.remove(name_of(key))
-    ring = [entry(key) for key in keys[-most:]]
-    return _last_chain(shelf), [it for it in ring if it is not None]
+        yield
+    ring = []
+    for key in keys[-most:]:
+        it = yield from entry(key)
+        if it is not None:
+            ring.append(it)
+    chain = yield from _last_chain(shelf)
+    return chain, ring
 
 
 def _loose(files, shelf):
@@ -45,7 +53,7 @@ def _loose(files, shelf):
 
 
 def _entry(shelf, key, said):
-    """Return the Entry of a file, of what the journal says of it or as it is found; None: there is nothing in it."""
+    """Steps to the Entry of a file, of what the journal says of it or as it is found; None: there is nothing in it."""
     name = name_of(key)
     if said is not None and said["bytes"] == shelf.files.size(name) and manifest.unhex(said, "sha256", 32):
         if "thumb" in said:
@@ -58,17 +66,18 @@ def _entry(shelf, key, said):
     except pc.BadSegment:
         shelf.files.remove(name)
         return None
-    size, sha256 = found(shelf.files, name, shelf.buf)
+    size, sha256 = yield from found(shelf.files, name, shelf.buf)
     return Entry(key, header.codec == pc.JPEG, None, (size, sha256, header.start_ms, 0, 0, 0, False))
 
 
 def _close(files, signer, clip, keys, entry):
-    """List what belongs to a clip that the power ended, close and seal it.
+    """Steps: list what belongs to a clip that the power ended, close and seal it.
 
     One that another key began is left as it is: under this one's seal it would look tampered with.
     """
     name = manifest.file_of(clip.number)
     manifest.mend(files, name)
+    yield
     chain = None
     closed = False
     listed = set()
@@ -84,11 +93,14 @@ def _close(files, signer, clip, keys, entry):
         if file_in(said):
             listed.add(key_of(file_in(said)[0]))
             since = since or ("seg" in said and key_of(said["seg"]))
+        yield
     lines = []
     if not closed:
         for key in keys:
             # The ring is listed before anything else: what is older than the first of it is none of this clip's.
-            it = entry(key) if key > since and key not in listed else None
+            if key <= since or key in listed:
+                continue
+            it = yield from entry(key)
             if it is not None:
                 clip.take(key, it.said[0])
                 lines.append(it.line(it.picture and not clip.photo))
@@ -96,15 +108,20 @@ def _close(files, signer, clip, keys, entry):
     for line in lines:
         files.append(name, line)
         chain = pc.link(chain, line)
-    files.append(name, manifest.seal_of(chain, signer.sign))
+        yield
+    seal = yield from manifest.seal_of(chain, signer.sign)
+    yield
+    files.append(name, seal)
+    yield
     clip.state = KEPT
 
 
 def _last_chain(shelf):
-    """Return the chain that the next clip goes on from."""
+    """Steps to the chain that the next clip goes on from."""
     chain = _NOBODY
     if shelf.clips:
         for _, said in manifest.lines(shelf.files, manifest.file_of(shelf.clips[-1].number)):
             if "sig" in said:
                 chain = manifest.unhex(said, "chain", 32) or _NOBODY
+            yield
     return chain

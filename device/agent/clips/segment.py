@@ -9,23 +9,33 @@ from compat import crypto
 from patrolink_protocol import clip
 
 BLOCK = 4096
+_HASHED = 2048  # bytes of a file that are hashed in a step
 _DAY_MS = 86400000
 _NO_I32 = -0x80000000
 _NO_U32 = 0xFFFFFFFF
 
 
 class Keys:
-    """Keys of one boot's files. The private half is gone when this returns, each chain key once the next one is there.
+    """Keys of one boot's files, once the steps of `load` are done. Each chain key is gone once the next one is there.
 
-    evidence  the evidence key, 33 bytes. ValueError when it is no point of the curve
+    evidence  the evidence key, 33 bytes
     """
 
     def __init__(self, evidence):
-        private = crypto.private()
-        self.ephemeral = crypto.public(private)
+        self._evidence = evidence
         self.recipient = clip.key_id(evidence)
-        self._chain = clip.first_key(crypto.agree(private, evidence), self.ephemeral, evidence)
+        self.ephemeral = self._chain = None
         self.step = 0
+
+    def load(self):
+        """Steps (compat.steps) to them. The private half is gone at their end.
+
+        ValueError at the first of them when the evidence key is no point of the curve.
+        """
+        private = crypto.private()
+        shared = yield from crypto.agree(private, self._evidence)
+        self.ephemeral = yield from crypto.public(private)
+        self._chain = clip.first_key(shared, self.ephemeral, self._evidence)
 
     def take(self):
         """Return (step, AES-256 key) of the next file."""
@@ -129,7 +139,7 @@ def position(fix, unix_ms):
 
 
 def found(files, name, buf):
-    """Return (bytes, SHA-256 in hexadecimal) of a file as it is on storage."""
+    """Steps to (bytes, SHA-256 in hexadecimal) of a file as it is on storage."""
     h = hashlib.sha256()
     at = 0
     while True:
@@ -138,3 +148,5 @@ def found(files, name, buf):
             return at, binascii.hexlify(h.digest()).decode()
         h.update(buf[:n])
         at += n
+        if not at & _HASHED - 1:
+            yield

@@ -5,6 +5,7 @@ and only then does a manifest list it. Storage that refuses is tried again every
 """
 
 from agent.counter import Record
+from compat.steps import whole
 from patrolink_protocol import clip as pc
 
 from . import manifest
@@ -35,7 +36,7 @@ class Shelf(Catalog):
     on_low   function(per cent): clips that nobody has verified take so much of lock_kb
     on_seal  function(values of clip_manifest)
 
-    Raises OSError when what is on storage cannot be read.
+    It takes nothing until the steps of `load` are done. Raises OSError when storage cannot be read.
     """
 
     def __init__(self, files, store, signer, config, device, boot, unix):
@@ -46,8 +47,7 @@ class Shelf(Catalog):
         Catalog.__init__(self, files)
         self._signer = signer
         self._device = device
-        # Another device's card, or a state made anew: no file of ours may have the name of one that is there.
-        self.boot = max([boot] + [key // STEPS + 1 for key in self._keys()])
+        self.boot = boot
         self._unix = unix
         self.quota = config["quota_kb"] * 1024
         self._lock = config["lock_kb"] * 1024
@@ -60,10 +60,26 @@ class Shelf(Catalog):
         self._again_ms = None  # when storage that refused is tried again
         self._now = self._look_ms = 0
         self._tell = True  # there may be sealed clips that the hub has not been told of
-        self._previous, self.ring = recover(self, signer, config["pre_s"] // config["segment_s"] + 3)
+        self._telling = None  # steps of that, while they are taken
+        self._most = config["pre_s"] // config["segment_s"] + 3  # files of the ring that outlive a boot
+        self._previous = self._notes = None
+        self.bytes = 0
+
+    def load(self):
+        """Steps (compat.steps): take up what an earlier boot left, its open clip sealed. Raises OSError."""
+        yield from self._signer.load()
+        yield from Catalog.load(self)
+        # Another device's card, or a state made anew: no file of ours may have the name of one that is there.
+        self.boot = max([self.boot] + [key // STEPS + 1 for key in self._keys()])
+        self._previous, self.ring = yield from recover(self, self._signer, self._most)
         self.waiting = []
-        self._notes = Notes(files)
-        self.bytes = sum([files.size(name) for name in files.names() if self._is_ours(name)])
+        yield
+        self._notes = Notes(self.files)
+        yield
+        for name in self.files.names():
+            if self._is_ours(name):
+                self.bytes += self.files.size(name)
+                yield
 
     def _keys(self):
         """Return the keys of all segments that are there or were."""
@@ -266,7 +282,7 @@ class Shelf(Catalog):
         name = name_of(entry.key)
         size = 0
         if name in self.files.names():
-            size, sha256 = found(self.files, name, self.buf)
+            size, sha256 = whole(found(self.files, name, self.buf))
         self.bytes += size - entry.said[0]
         entry.said = (size,) + entry.said[1:]
         if size < pc.HEADER:
@@ -343,14 +359,22 @@ class Shelf(Catalog):
             self.bytes += first.manifest.size - before
             if not served:
                 raise OSError(5)
-            if not first.ended or not first.manifest.saved():
+            if not first.sealed():
                 break
             self._sealed(self.writing.pop(0))
         if not self.journal.serve():
             raise OSError(5)
-        if self._tell and self.on_seal is not None:
+        if self._tell and self._telling is None and self.on_seal is not None:
             self._tell = False
-            self._announce()
+            self._telling = self._announce()
+        if self._telling is not None:
+            try:
+                next(self._telling)
+            except StopIteration:
+                self._telling = None
+            except OSError:
+                self._tell, self._telling = True, None
+                raise
 
     def _take_notes(self, writing):
         """What was done since the clip before goes into this one."""
@@ -372,10 +396,20 @@ class Shelf(Catalog):
         for clip in [c for c in self.clips if c.gone]:
             self.release(clip)  # its manifest is not the last one any more
 
+    def working(self):
+        """Return whether there are steps to take."""
+        return bool(self.writing) and self.writing[0].sealing is not None
+
+    def step(self):
+        """Take one, if there is one to take."""
+        if self.working():
+            self.writing[0].step()
+
     def _announce(self):
-        for clip in self.clips:
+        """Steps: tell of the clips that have their seal."""
+        for clip in list(self.clips):
             if clip.state != OPEN and not clip.told:
-                values = self.values(clip)
+                values = yield from self.gather(clip)
                 try:
                     if values is not None:
                         self.on_seal(values)

@@ -11,7 +11,7 @@ _CHECK = 4  # bytes of SHA-256 behind the key
 class Signer:
     """
     store   read(name) -> bytes or None, write(name, bytes), durable when it returns
-    public  33 bytes
+    public  33 bytes, None until the steps of `load` are done
 
     One whose record is damaged is made anew: the hub learns of it from the next clip_manifest, under the device's tag.
     """
@@ -23,10 +23,14 @@ class Signer:
             record = key + _check(key)
             store.write(_RECORD, record)
         self._key = bytes(record[:32])
-        self.public = crypto.public(self._key)
+        self.public = None
+
+    def load(self):
+        """Steps (compat.steps) to its public half."""
+        self.public = yield from crypto.public(self._key)
 
     def sign(self, digest):
-        """Return the 64 bytes of the signature of a SHA-256."""
+        """Steps to the 64 bytes of the signature of a SHA-256."""
         return crypto.sign(self._key, digest)
 
 

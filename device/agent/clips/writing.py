@@ -46,7 +46,8 @@ class Writing:
         self.manifest = manifest.Manifest(files, number)
         self._head = head
         self._follows = follows
-        self.ended = False  # its seal is on the way
+        self.ended = False  # nothing more is said in it
+        self.sealing = None  # steps to its seal, while they are taken
 
     def start(self, previous, signer):
         """The clip before has its seal, and this is its chain."""
@@ -73,13 +74,24 @@ class Writing:
         )
 
     def end(self, unix_ms, signer):
-        """All of its files are listed: close and seal."""
+        """All of its files are listed: close, and begin to seal."""
         if self.manifest.lost:
             lost = ["access", "lost", "who", "device", "time_ms", unix_ms, "lines", self.manifest.lost]
             self.manifest.say(manifest.dump(*lost), True)
         self.manifest.say(manifest.dump("close", self.why, "time_ms", unix_ms), True)
-        self.manifest.seal(signer.sign)
         self.ended = True
+        self.sealing = self.manifest.seal(signer.sign)
+
+    def step(self):
+        """Take a step to the seal."""
+        try:
+            next(self.sealing)
+        except StopIteration:
+            self.sealing = None
+
+    def sealed(self):
+        """Return whether its seal is on storage."""
+        return self.ended and self.sealing is None and self.manifest.saved()
 
 
 def head_of(number, device, boot, codec, trigger, event, unix_ms, pre_s):

@@ -10,7 +10,6 @@ from .at import ERROR, OK, TIMEOUT, AtChannel, Command, numbers
 from .sockets import EMFILE, ENOTCONN, ModemSocket
 
 SOCKETS = 6
-_SLICE_MS = 20
 _BOOT_MS = 20000
 _ASK_MS = 1500  # three questions
 _SILENCES = 3
@@ -86,7 +85,7 @@ class Modem:
         command = self.at.submit(Command(text, timeout_ms, prefix, **more))
         self.pump()
         while command.result is None:
-            self.pump(_SLICE_MS)
+            self.pump(self._net.slice_ms)
             self._net.serve()
         self._silent = self._silent + 1 if command.result == TIMEOUT else 0
         if self._silent >= _SILENCES and self.ready:
@@ -107,7 +106,7 @@ class Modem:
         while not done():
             if self._net.now_ms() >= deadline:
                 return False
-            self.pump(_SLICE_MS)
+            self.pump(self._net.slice_ms)
             self._net.serve()
         return True
 

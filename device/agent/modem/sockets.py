@@ -9,7 +9,6 @@ ENOTCONN = 107
 EMFILE = 24
 _CHUNK = 512  # of one read; both makers give up to 1500
 _SEND = 1024  # of one send; both makers take 1460 and more
-_SLICE_MS = 20
 _CLOSE_MS = 3000  # the modem is told to give up after one second
 
 
@@ -47,7 +46,7 @@ class ModemSocket:
         return self.result is not None or self.closed
 
     def wait(self, writing):
-        self._modem.pump(_SLICE_MS)
+        self._modem.pump(self._net.slice_ms)
 
     def send(self, view):
         if self.closed or self.id is None:

@@ -114,6 +114,7 @@ class VirtualHal:
     wait   how the agent sleeps: lets events happen until one wakes the board
     """
 
+    FROZEN = False
     IDLE_MS = 200  # every input wakes the board
 
     def __init__(self, scheduler: Scheduler, seed: int) -> None:
