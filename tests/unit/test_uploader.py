@@ -213,7 +213,7 @@ def test_the_rate_is_kept_in_small_bursts():
         world.uploader.step(world.now, False, False)
         most = max(most, world.hub.taken - before)
         before = world.hub.taken
-    assert 8000 < world.now < 21000, world.now
+    assert 8000 < world.now < 25000, world.now  # a quarter of the rate at first, and headers count
     assert most <= 400 * 20 // 8 + 2 * BUFFER, most
 
 

@@ -17,6 +17,9 @@ _RISEN = const(5)  # rises without a queue after which the rate is being found
 _MEMORY = const(16)  # requests, after which an answer's least delay is found anew
 _LEAST = const(16384)  # bytes of a request: its head is 2 % of that
 _MOST = const(524288)  # a web server takes 1 MB at once if nobody told it otherwise
+_PIECE_MS = const(40)  # of the rate
+_PIECE = const(256)  # bytes, to which headers add a quarter
+_HEADERS = const(72)  # bytes a piece: of IPv6, and of TCP with its time stamps
 _BURST_MS = const(20)  # of the rate, sent in one go at most
 _WINDOW_MS = const(2000)
 _SLOW_MS = const(1000)  # that a request may take more than its rate says
@@ -31,13 +34,13 @@ class Pace:
     then, and the answer's delay tells how long they were, be they in the kernel, in a modem or in the network. A
     single answer is late for other reasons, too; of some, the earliest is looked at.
 
-    kbps   the rate now, in kbit/s, `most` at most
-    piece  bytes of one send
+    kbps   the rate now, in kbit/s with headers, `most` at most
+    piece  bytes of one send now, `largest` at most: voice waits until one has gone
     """
 
-    def __init__(self, most, piece):
+    def __init__(self, most, largest):
         self._most = most
-        self._piece = piece
+        self._largest = largest
         self._state = _FIND
         self._good = 0  # looks without a queue in this state
         self._set(most >> 2, _FIND)
@@ -63,7 +66,7 @@ class Pace:
 
     def earn(self, now):
         """Add what the rate allows since the last time. A burst at most, so that no queue grows."""
-        piece = self._piece << 3
+        piece = self.piece + _HEADERS << 3
         if self._at is None:
             self._tokens = piece
         else:
@@ -76,11 +79,11 @@ class Pace:
 
     def may(self, n):
         """Return whether so many bytes may go now."""
-        return self._tokens >= n << 3
+        return self._tokens >= n + _HEADERS << 3
 
     def wait_ms(self):
         """Return ms until a piece may go."""
-        return max(((self._piece << 3) - self._tokens) // self.kbps, 0) + 1
+        return max(((self.piece + _HEADERS << 3) - self._tokens) // self.kbps, 0) + 1
 
     def rest(self):
         """Nothing is sent for a while, nor is an answer looked for: what went before tells nothing about the way."""
@@ -98,6 +101,7 @@ class Pace:
         if not n:
             self._full = True
             return
+        n += _HEADERS
         self._tokens -= n << 3
         self._n += n
         self._part += n
@@ -134,7 +138,7 @@ class Pace:
             self._slow += 1
             if self._slow == _SLOW:
                 self._base = self._old = self._new = _NEVER
-                self._set(self._carried, _HOLD)
+                self._set(self._carried - (self._carried >> 3), _HOLD)
                 return
         self._best = max(self._best, carried)
         self._asked += 1
@@ -163,6 +167,7 @@ class Pace:
 
     def _set(self, kbps, state):
         self.kbps = max(min(kbps, self._most), min(_SLOWEST, self._most))
+        self.piece = min(max(self.kbps * _PIECE_MS >> 3, _PIECE), self._largest)
         self._state = _RISE if state == _FIND and self.kbps == self._most else state
         self._good = self._slow = 0
         self._anew()

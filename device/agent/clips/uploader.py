@@ -157,7 +157,8 @@ class Uploader:
             head = len(self._head) > 0
             if not head and self._out == self._out_n and not self._fill():
                 return
-            piece = self._head[:BUFFER] if head else self._net.out[self._out : self._out_n]
+            n = self.pace.piece
+            piece = self._head[:n] if head else self._net.out[self._out : min(self._out + n, self._out_n)]
             if not self.pace.may(len(piece)):
                 return
             n = self._raw.send(piece)
