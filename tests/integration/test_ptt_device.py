@@ -114,6 +114,13 @@ class Pair:
             assert time.monotonic() < deadline, self.rows
         raise AssertionError(self.rows)
 
+    def toned(self, name: str):
+        """Return what tells whether its speaker has said anything since: of one who speaks that is the grant's tone."""
+        heard = self.headsets[name].heard
+        self.until(lambda: not heard or time.monotonic() - heard[-1][0] > 0.5)
+        before = len(heard)
+        return lambda: len(heard) > before
+
     def lit(self, name: str) -> bool:
         path = self.indicators[name]
         return path.exists() and path.read_text().strip() not in ("", "0")
@@ -164,23 +171,27 @@ def test_keys_of_the_wearer_reach_the_station(pair):
     for name in NAMES:
         row = it.told(lambda row, n=name: row["message"] == "text" and row["device"] == n)
         assert row["text"] == "all quiet" and row["text_id"] == 1
+    toned = it.toned(NAMES[1])
     linux.press("call")
-    it.until(lambda: it.lit(NAMES[1]))
-    time.sleep(0.5)
+    it.until(toned)
+    assert it.lit(NAMES[1])
     linux.press("ptt-up")
     row = it.told(lambda row: row["message"] == "ptt_burst")
     assert row["outcome"] == "granted" and row["group"] > 1 and not it.lit(NAMES[1])
+    toned = it.toned(NAMES[0])
     unix.press("ptt")
-    it.until(lambda: it.lit(NAMES[0]))
-    time.sleep(0.5)
+    it.until(toned)
+    toned = it.toned(NAMES[0])
     unix.press("emergency")
-    time.sleep(0.5)
+    it.until(toned)
     assert it.lit(NAMES[0])
     del it.devices[NAMES[0]]
     told = unix.power_off()  # with the key down: the floor is given back, and the microphone closed
     assert not it.lit(NAMES[0]) and told["left"] == 0
+    toned = it.toned(NAMES[1])
     linux.press("ptt")
-    it.until(lambda: it.lit(NAMES[1]))
+    it.until(toned)
+    assert it.lit(NAMES[1])
     linux.kill()
     counts = it.hub.stop()
     assert counts["floor_begin"] == 4 and counts["refused"] == {}, counts
@@ -221,8 +232,9 @@ def test_listening_in_is_refused_unless_the_device_allows_it_and_is_seen(pair, b
     if allowed:
         assert answer["result"] == "started"
         it.until(lambda: it.lit(NAMES[0]))
+        toned = it.toned(NAMES[0])
         it.devices[NAMES[0]].press("ptt")  # the wearer speaks: that goes first
-        time.sleep(0.5)
+        it.until(toned)
         it.devices[NAMES[0]].press("ptt-up")
         it.until(lambda: not it.lit(NAMES[0]))
         bursts = [it.told(lambda row, g=g: row.get("role") == "talked" and row["group"] == g) for g in (private, 1)]
