@@ -208,3 +208,67 @@ def test_troubles_of_all_kinds_at_random_stop_nothing():
         except Exception:
             print("seed", seed)
             raise
+
+
+def test_a_snapshot_that_finds_no_storage_leaves_the_clip_that_goes_on_alone():
+    world = World({"lock_kb": 4096}).boot().run(20)
+    number = world.recorder.trigger(0, 1, "", world.now, 30000)
+    world.run(2)
+    taken = []
+    world.files.fault = EIO
+    world.run(3)
+    world.recorder.snapshot("duty", world.now, taken.append)
+    world.run(2)
+    world.files.fault = 0
+    world.run(40)
+    assert taken == [None] and [v["clip_id"] for v in world.sealed] == [number]
+
+
+def test_what_is_larger_than_a_record_holds_is_no_picture():
+    world = World({"quota_kb": 65536, "lock_kb": 65536}).boot().run(7)
+
+    class Giant:
+        """2^24 bytes that nobody has to have."""
+
+        def __len__(self):
+            return 1 << 24
+
+        def __getitem__(self, i):
+            return {0: 0xFF, 1: 0xD8, (1 << 24) - 2: 0xFF, (1 << 24) - 1: 0xD9}[i]
+
+    frame = world.camera.frame
+    world.camera.frame = lambda: (Giant(), world.now, None) if frame() else None
+    number = world.recorder.trigger(0, 1, "", world.now)
+    world.run(2)
+    world.run(1)
+    world.camera.frame = frame
+    world.run(20)
+    assert world.sealed[0]["clip_id"] == number and world.recorder.lost == 15
+    jpeg = world.recorder._jpeg
+    world.recorder._jpeg = lambda picture: Giant()  # of a picture that is an array
+    taken = []
+    world.recorder.snapshot("duty", world.now, taken.append)
+    world.run(2)
+    world.recorder._jpeg = jpeg
+    assert taken == [None] and not world.recorder.errors
+
+
+def test_more_frames_than_a_gap_counts_are_all_told():
+    world = World().boot().run(20)
+    number = world.recorder.trigger(0, 1, "", world.now)
+    world.camera.dropped += 200000
+    world.run(20)
+    told = [b for s in world.segments(number) for _, _, b in world.read(s["seg"] + ".pls").of(5)]
+    assert sum([body[0] << 8 | body[1] for body in told]) == 200000 == world.recorder.lost
+    assert sum([s["lost"] for s in world.segments(number)]) == 200000
+
+
+def test_frames_that_the_loop_lost_at_a_boundary_are_no_fault_of_storage():
+    world = World(size=400, fps=2).boot().run(20)
+    world.recorder.trigger(3, 1, "duty", world.now, FOREVER)
+
+    def each():
+        world.camera.dropped += world.now % 5000 == 0
+
+    world.run(700, each)
+    assert closes(world) == ["done"]
