@@ -195,23 +195,27 @@ class Clips:
 
     async def _judge(self, it: Clip) -> None:
         key = it.device, it.number
-        asked = key in self._asked
+        asked, say = key in self._asked, 0
         self._asked.discard(key)
         if it.right and not it.anew:
-            if asked:
-                self._say(it, _VERIFIED)
+            say = _VERIFIED if asked else 0
         elif await asyncio.to_thread(it.complete):
-            await self._verify(it)
+            say = await self._verify(it)
         elif asked and it.damaged < _AGAIN:  # what the hub told it, or had of it, is lost
             it.damaged += 1
-            self._say(it, _DAMAGED)
-        await asyncio.to_thread(it.save)
+            say = _DAMAGED
+        try:
+            await asyncio.to_thread(it.save)
+        finally:  # its files are at rest: a verdict that is not can be found again
+            if say:
+                self._say(it, say)
         if it.proven:
             after = self._beside(it, 1)
             if after is not None:
                 await self._relink(after)
 
-    async def _verify(self, it: Clip) -> None:
+    async def _verify(self, it: Clip) -> int:
+        """Judge a clip whose files are here; return the state that its device is told, 0 for none."""
         before, it.anew = it.verdict, False
         found, links = await asyncio.to_thread(self._verdict, it)
         it.findings = [finding.facts() for finding in found.findings]
@@ -220,16 +224,18 @@ class Clips:
         self._metrics.counts[f"clips {it.verdict}"] += 1
         if it.verdict != before:
             self._told_verdict(it)
+        say = 0
         if it.right:
             self._thinned(it, found.manifest.accesses)
-            self._say(it, _VERIFIED)
+            say = _VERIFIED
         elif it.verdict == TAMPERED and it.damaged < _AGAIN and await asyncio.to_thread(it.set_aside, it.ended_ms):
             if await asyncio.to_thread(it.complete):  # what was too much is gone, and nothing is missing
                 self._look_at((it.device, it.number))
             else:
                 it.damaged += 1
-                self._say(it, _DAMAGED)
+                say = _DAMAGED
         self._show(it)
+        return say
 
     async def _relink(self, it: Clip) -> None:
         """Hold a clip that was judged to the one before it, which has come since: no file is read but two manifests."""
