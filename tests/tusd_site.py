@@ -39,6 +39,10 @@ class Between:
         self.port: int = self._server.server_port
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
+    def read(self, storage: dict) -> bytes:
+        """Return the bytes of an upload that is whole, from where tusd says that they are."""
+        return Path(storage["Path"]).read_bytes()
+
     def close(self) -> None:
         self._server.shutdown()
         self._server.server_close()
@@ -82,7 +86,7 @@ class Between:
         """Send a file to the hub as its device would; return what its device is to be answered."""
         said = upload["MetaData"]
         raw = couriers.Raw(said["device"], self.hub)
-        data = Path(upload["Storage"]["Path"]).read_bytes()
+        data = self.read(upload["Storage"])
         try:
             status, _, _ = raw.create(int(said["clip"]), said["name"], data, data, said["sha256"])
         except OSError:
@@ -128,15 +132,45 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
 
+class ObjectStorage:
+    """moto's S3, with a bucket."""
+
+    KEYS = {"AWS_ACCESS_KEY_ID": "site", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": "us-east-1"}
+
+    def __init__(self, folder: Path) -> None:
+        self.url = f"http://127.0.0.1:{(port := desks.free_port())}"
+        with (folder / "storage.log").open("ab") as log:
+            command = [_program("moto_server", "pip install moto[server]"), "-H", "127.0.0.1", "-p", str(port)]
+            self._process = subprocess.Popen(command, stdout=log, stderr=log)
+        until(lambda: _open(port))
+        self._ask("-X", "PUT", f"{self.url}/clips")
+
+    def _ask(self, *words: str) -> bytes:
+        signed = ("--aws-sigv4", "aws:amz:us-east-1:s3", "--user", "site:secret")
+        curl = _program("curl", "apt-get install curl")
+        return subprocess.run([curl, "-sS", "--fail", *signed, *words], check=True, capture_output=True).stdout
+
+    def read(self, storage: dict) -> bytes:
+        return self._ask(f"{self.url}/{storage['Bucket']}/{storage['Key']}")
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
+def _program(name: str, install: str) -> str:
+    found = shutil.which(name, path=os.environ["PATH"] + ":/usr/sbin")
+    return found or pytest.skip(f"no {name} on the PATH ({install})")
+
+
 class Front:
     """nginx, tusd and the service before a hub. port: where devices upload to; tusd: its own port."""
 
-    def __init__(self, folder: Path, hub: int, devices) -> None:
-        path = os.environ["PATH"] + ":/usr/sbin"
-        tusd, nginx = shutil.which("tusd", path=path), shutil.which("nginx", path=path)
-        if tusd is None or nginx is None:
-            pytest.skip("no tusd or no nginx (apt-get install nginx; tus.github.io/tusd/getting-started/installation)")
+    def __init__(self, folder: Path, hub: int, devices, objects: bool) -> None:
+        tusd = _program("tusd", "tus.github.io/tusd/getting-started/installation")
+        nginx = _program("nginx", "apt-get install nginx")
         folder.mkdir()
+        self._objects = ObjectStorage(folder) if objects else None
         self.folder, self.port, self.tusd = folder, desks.free_port(), desks.free_port()
         self.between = Between(hub, devices)
         text = CLIP_MD.read_text()
@@ -149,14 +183,20 @@ class Front:
             f"daemon off; master_process off; pid {folder}/pid; error_log {folder}/error.log; events {{}}\n"
             f"http {{ access_log off; {own}\n{block} }}\n"
         )
-        flags = flags.replace("\\\n", " ").replace("-s3-bucket clips", f"-upload-dir {folder}/uploads").split()
+        flags = flags.replace("\\\n", " ").replace(" -s3-bucket clips", "").split()
+        if self._objects is None:
+            flags += ["-upload-dir", f"{folder}/uploads"]
+        else:
+            flags += ["-s3-bucket", "clips", "-s3-endpoint", self._objects.url]
+            self.between.read = self._objects.read
         self._commands = [tusd, *flags], [nginx, "-e", f"{folder}/first.log", "-c", f"{folder}/nginx.conf"]
         self._running: list[subprocess.Popen] = []
         self.start()
 
     def start(self) -> None:
         with (self.folder / "log").open("ab") as log:
-            self._running = [subprocess.Popen(it, stdout=log, stderr=log) for it in self._commands]
+            settings = {**os.environ, **ObjectStorage.KEYS, "AWS_EC2_METADATA_DISABLED": "true"}
+            self._running = [subprocess.Popen(it, stdout=log, stderr=log, env=settings) for it in self._commands]
         for port in (self.port, self.tusd):
             until(lambda port=port: _open(port), lambda: (self.folder / "log").read_text())
 
@@ -168,6 +208,8 @@ class Front:
     def close(self) -> None:
         self.kill()
         self.between.close()
+        if self._objects is not None:
+            self._objects.close()
 
 
 def _open(port: int) -> bool:

@@ -13,11 +13,11 @@ from tests.tusd_site import Front
 SEED = 20261127
 
 
-@pytest.fixture
-def site(tmp_path, broker):
+@pytest.fixture(params=["disk", "objects"])
+def site(request, tmp_path, broker):
     it = couriers.Site(tmp_path, broker)
     try:
-        it.front = Front(tmp_path / "front", it.port, [couriers.DEVICE, "linux-2"])
+        it.front = Front(tmp_path / "front", it.port, [couriers.DEVICE, "linux-2"], request.param == "objects")
         it.courier = couriers.Courier(it.device, it.front.port, it.link)
         yield it
         it.front.close()
