@@ -255,7 +255,7 @@ class Film:
         """Return why there is no more, if there is not: what a clip that ends now says in its `close`."""
         if self._key is None and self._missing[pc.LATE]:
             return "storage"
-        return "camera" if now - self._last_ms >= self._stall_ms else "done"
+        return "camera" if now - self._last_ms >= _DEAD_MS else "done"
 
     def _still_file(self, picture, at_ms):
         """Write a picture into a file of its own; return its key, None when there is no room."""
