@@ -112,7 +112,7 @@ def test_a_small_file_goes_in_pieces_where_it_is_cut_off_before_it_is_through():
 
 def test_after_a_boot_it_goes_on():
     world = World([(1, "000001-000001.pls", blob(100000), False)], kbps=100)
-    world.run(8000)
+    world.run(12000)
     assert 20000 < len(world.hub.files["/clips/0"]) < 80000
     world.boot()
     world.run(60000)
@@ -229,7 +229,7 @@ def test_voice_has_the_way_for_itself_and_two_seconds_more():
     assert world.hub.taken == taken
     world.run(2000)
     assert world.hub.taken > taken
-    world.run(20000)
+    world.run(40000)
     assert world.shelf.sent and world.hub.connections == 1
 
 
