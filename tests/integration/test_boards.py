@@ -159,3 +159,4 @@ def test_the_heap_is_what_its_parts_ask_for():
     assert unix.heap({"audio": {}}) == 288 and unix.heap({"camera": {}}) == 416
     assert unix.heap({"audio": {}, "camera": {}}) == 512
     assert boards.find("linux").heap({"camera": {}}) is None
+    assert boards.find("mps2_an385").heap({}) == 128 and boards.find("mps2_an385").heap({"camera": {}}) == 160

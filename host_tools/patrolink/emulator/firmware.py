@@ -25,7 +25,8 @@ class Firmware(Device):
     """
 
     def __init__(self, board: Board, work: Path, config: dict[str, Any], console: str | None = None) -> None:
-        assert board.image is not None and board.heap_kb is not None
+        heap_kb = board.heap(config)
+        assert board.image is not None and heap_kb is not None
         elf = qemu.image(board)
         work.mkdir(parents=True, exist_ok=True, mode=0o700)
         lines = {qemu.GPS_UART: config["gps_uart"]}
@@ -39,9 +40,7 @@ class Firmware(Device):
             self._outputs[qemu.PINS["indicator"]] = config["camera"]["indicator"]
         content = json.dumps(qemu.wired(board, config)).encode()
         flash.provision(work / "flash.bin", board.image.flash_kb, "/config.json", content)
-        straps = qemu.Straps(
-            board.heap_kb, board.image.flash_kb, config["device"], int(time.time()), secrets.randbits(32)
-        )
+        straps = qemu.Straps(heap_kb, board.image.flash_kb, config["device"], int(time.time()), secrets.randbits(32))
         self.log = work / "console.log"
         self.log.touch()
         self._begin = self.log.stat().st_size
