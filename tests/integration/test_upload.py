@@ -1,4 +1,4 @@
-"""The uploader over real sockets, on both runtimes, against the official tus server (@tus/server)."""
+"""The uploader over real sockets, on both runtimes, against tus servers that are not ours: @tus/server, and tusd."""
 
 import contextlib
 import hashlib
@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 from patrolink.emulator import certificates
 
+from tests import desks
 from tests.faults.proxy import Proxy
+from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
 NODE = ROOT / "build" / "node"
@@ -40,9 +42,26 @@ def serving(tmp_path, *pem):
             process.kill()
 
 
-@pytest.fixture
-def server(tmp_path):
-    with serving(tmp_path) as it:
+@contextlib.contextmanager
+def tusd(tmp_path):
+    """(port, folder) of tusd."""
+    if shutil.which("tusd") is None:
+        pytest.skip("no tusd on the PATH (tus.github.io/tusd/getting-started/installation)")
+    folder, port = tmp_path / "tus", desks.free_port()
+    where = ["-host", "127.0.0.1", "-port", str(port), "-base-path", "/clips", "-upload-dir", folder]
+    with (tmp_path / "tusd.log").open("wb") as log:
+        process = subprocess.Popen(["tusd", *where], stdout=log, stderr=log)
+    try:
+        until(folder.exists)  # it listens within its next breath; the uploader asks again
+        yield port, folder
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture(params=[serving, tusd], ids=["node", "tusd"])
+def server(request, tmp_path):
+    with request.param(tmp_path) as it:
         yield it
 
 
@@ -80,7 +99,7 @@ def upload(request, tmp_path):
 
 
 def arrived(folder):
-    return [path.read_bytes() for path in folder.iterdir() if path.suffix != ".json"]
+    return [path.read_bytes() for path in folder.iterdir() if path.suffix not in (".json", ".info", ".lock", ".stop")]
 
 
 @pytest.mark.parametrize("size", [0, 900, 32768, 1000000])
