@@ -1,4 +1,4 @@
-// The official tus server, for test_upload.py: node tus_server.mjs FOLDER MODULES [PEM] prints its port.
+// The official tus server: node tus_server.mjs FOLDER MODULES [PEM] prints its port. On loopback, or on TUS_HOST.
 import { createRequire } from "node:module"
 import { readFileSync } from "node:fs"
 import http from "node:http"
@@ -12,4 +12,4 @@ const tus = new Server({ path: "/clips", datastore: new FileStore({ directory: p
 const handle = (request, response) => tus.handle(request, response)
 const pem = process.argv[4] && readFileSync(process.argv[4])
 const server = pem ? https.createServer({ key: pem, cert: pem }, handle) : http.createServer(handle)
-server.listen(0, "127.0.0.1", () => console.log(server.address().port))
+server.listen(0, process.env.TUS_HOST ?? "127.0.0.1", () => console.log(server.address().port))
