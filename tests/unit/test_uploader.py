@@ -179,7 +179,8 @@ def test_an_uploads_address_in_every_form_and_no_longer_than_is_kept():
         ("/a/" + "x" * 500, "/a/" + "x" * 500),
         ("/a/" + "x" * 600, None),
         ("/a/" + "x" * 3000, None),
-        ("a/1", None),
+        ("1", "/1"),
+        ("clips/1", "/clips/1"),
         ("http://h", None),
         ("", None),
     ):

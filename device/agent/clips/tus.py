@@ -261,6 +261,11 @@ class Transfer:
             if url.startswith(scheme):
                 url = url[len(scheme) :]
                 url = url[url.find(b"/") :] if b"/" in url else b""
+                break
+        else:
+            if url and url[:1] != b"/":  # beside the address of creation (RFC 3986, 5.2.3)
+                path = self._client.path
+                url = path[: path.rfind("/") + 1].encode() + url
         # Only its path: nothing is ever sent to another host than the one that was configured.
         if url[:1] != b"/" or len(url) > _PATH or [c for c in url if not 32 < c < 127]:
             raise GiveUp("the hub gives no address for the upload")
