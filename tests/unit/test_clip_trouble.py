@@ -54,12 +54,13 @@ def test_a_long_recording_whose_camera_dies_is_sealed_within_ten_minutes():
 
 def test_events_while_storage_is_gone_for_hours_take_no_more_memory():
     for number in (EIO, 30):
-        world = World({"post_s": 5}).boot().run(20)
+        world = World({"post_s": 5}, fps=1).boot().run(20)
         files, world.files.fault = world.files, number
         numbers = set()
         for i in range(80):
             numbers.add(world.recorder.trigger(i % 5, i, "", world.now))
             world.run(15)
+            world.camera.given.clear()  # on MicroPython they would lie all over the heap
             assert len(world.shelf.writing) <= 8 and world.recorder.errors & FAULT
         assert len(numbers) <= 8
         for writing in world.shelf.writing:
@@ -74,7 +75,7 @@ def test_events_while_storage_is_gone_for_hours_take_no_more_memory():
         # What was filmed once storage was back is there: the SOS had still 18 s to go.
         after = [v for v in world.sealed if v["clip_id"] >= live]
         assert [v["trigger"] for v in after] == [1] * len(after)
-        assert sum([len(world.pictures(v["clip_id"])) for v in after]) >= 75
+        assert sum([len(world.pictures(v["clip_id"])) for v in after]) >= 15
         assert world.recorder.trigger(0, 1, "", world.now) == after[-1]["clip_id"] + 1
 
 
@@ -116,7 +117,7 @@ def test_the_wearer_ends_what_the_wearer_began_and_nothing_else():
     assert world.recorder.release("wearer", world.now) == number and not world.recorder.held
     world.run(44)
     assert not world.sealed
-    world.run(10)
+    world.run(15)
     assert len(world.sealed) == 1 and world.sealed[0]["duration_ms"] >= 70000
     # And as long as the wearer holds it, it goes on; a dispatcher may end it.
     number = hold(world)

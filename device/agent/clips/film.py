@@ -5,6 +5,7 @@ import struct
 from patrolink_protocol import clip as pc
 
 from .catalog import STEPS
+from .room import RING
 from .segment import Keys, Segment, position
 from .shelf import FAULT
 from .writing import Entry
@@ -34,9 +35,7 @@ class Film:
     unix       function(monotonic ms) -> unix ms, 0 when not known; source(): pc.BY_*
     ears       the microphone contract (open, read, buf, close), None without sound
 
-    The subclass says what it is for: `_rank()`, agent.clips.room's, of the next file; `_listens()`, whether that has
-    sound; `_seen(picture, at_ms)` for each good picture, before it is in the film; `_turn(at_ms, why)` between two
-    segments.
+    By itself a ring in which nothing happens: a subclass has `_rank`, `_listens`, `_seen` and `_turn` for events.
     """
 
     def __init__(self, shelf, camera, container, jpeg, evidence, config, unix, source, ears=None):
@@ -185,6 +184,22 @@ class Film:
         if self._hearing:
             self._ears.close()
             self._hearing = False
+
+    # --- events -----------------------------------------------------------------------------------------------------
+
+    def _rank(self):
+        """Return agent.clips.room's of the next file."""
+        return RING
+
+    def _listens(self):
+        """Return whether the next segment has sound."""
+        return self._always
+
+    def _seen(self, picture, at_ms):
+        """A good picture, before it is in the film: it holds no longer than this."""
+
+    def _turn(self, at_ms, why):
+        """Between two segments."""
 
     # --- segments ---------------------------------------------------------------------------------------------------
 
