@@ -54,10 +54,18 @@ class _Film:
         self._number = -1
         self._frames: Iterator[av.VideoFrame] = iter(())
         self._image = Image.new("RGB", _SENSOR)
+        self.image().resize(_SENSOR).save(io.BytesIO(), "JPEG")  # the first one takes long
 
     def image(self) -> Image.Image:
-        """Return what is before the lens now."""
+        """Return what is before the lens now. While nobody looks for half a second the film stands still.
+
+        To catch up with a long pause would take longer than a camera may take to answer (500 ms).
+        """
         due = int((time.monotonic() - self._began) * self.fps)
+        late = due - self._number - max(1, round(self.fps / 2))
+        if late > 0:
+            self._began += late / self.fps
+            due -= late
         while self._number < due:
             frame = next(self._frames, None)
             if frame is None:  # its end, or its beginning
