@@ -158,7 +158,7 @@ def test_four_fifths_of_a_way_without_losses_are_used():
 def test_a_way_that_becomes_slow_is_believed_soon_and_one_that_becomes_fast_again_later():
     for buffer in (16384, 250000):  # of the kernel alone, of a network that does not drop
         for slow in (64, 300):
-            for seed in range(3):
+            for seed in range(2):
                 way = Way(5000, 60, 20, 5, seed, buffer=buffer)
                 pace = after(way, 60000)
                 assert pace.kbps > 500, (buffer, slow, seed, pace.kbps)
