@@ -33,6 +33,7 @@ class Way:
         self.under_way = []  # (when the device hears that they have come, bytes)
         self.flying = 0
         self.file = 0
+        self.store_ms = lambda body: 0  # that the hub takes to store a body
         self.clear()
 
     def clear(self):
@@ -77,7 +78,7 @@ class Way:
             self.file = self.file - body if body else FILE
             pace.begin(self.now)
             self._request(pace, body + 400)
-            answer = self.last + self.late()
+            answer = self.last + self.late() + self.store_ms(body)
             if chance(self.stall):
                 answer += random.getrandbits(16) % 2000
             self.wait(answer + random.getrandbits(16) % 10)
@@ -183,6 +184,21 @@ def test_an_outage_is_no_slow_way():
         assert pace.kbps * 8 > before, (seed, before, pace.kbps)
         way.upload(pace, 120000)
         assert way.used_kbps(120000) > 500, (seed, way.used_kbps(120000))
+
+
+def test_the_time_that_a_hub_takes_to_store_is_no_queue():
+    for ms, of in ((150, 0), (300, 5 << 20)):  # always as long; longer with what it has, until that is put elsewhere
+        for seed in range(3):
+            way, has = Way(10000, 100, 40, 2, seed), [0]
+
+            def store_ms(body, ms=ms, of=of, has=has):
+                has[0] = (has[0] + body) % of if of else 0
+                return ms * has[0] // of if of else ms * (body > 0)
+
+            way.store_ms = store_ms
+            pace = after(way, 30000, 4000)
+            way.upload(pace, 90000)
+            assert way.used_kbps(90000) > 800, (ms, of, seed, way.used_kbps(90000))
 
 
 def test_a_longer_way_is_no_queue_for_ever():
