@@ -212,6 +212,21 @@ def test_the_rate_follows_loss_and_waiting_and_comes_back():
     assert scene.live.kbps() < 150
 
 
+def test_one_packet_of_a_few_that_is_lost_once_is_chance():
+    rate = live.Rate(64)
+    for _ in range(20):  # every third second one of eight
+        for loss in (0, 0, 32):
+            rate.report(loss, 50, 8)
+    assert rate.kbps == 64
+    rate.report(64, 50, 8)  # two
+    assert rate.kbps == 40
+    rate.report(0, 50, 8)
+    rate.report(32, 50, 8)
+    before = rate.kbps
+    rate.report(32, 50, 8)  # one again
+    assert rate.kbps < before
+
+
 def test_a_picture_loss_indication_asks_for_a_key_frame():
     asked = []
 

@@ -21,6 +21,7 @@ _CREDIT_MS = const(250)  # of the rate, for what could not be sent before
 _SENT = const(128)  # packets whose time is known
 _FLOOR, _BEGIN = const(16), const(64)  # kbit/s
 _LOSS = const(13)  # of 256: 5 %
+_ONE = const(384)  # of 256: more than one packet, less than two
 _WAIT_MS = const(400)  # beyond the shortest way that was seen
 _WAY_MS = const(500)  # taken for the shortest until a shorter one was seen
 _FAR_MS = const(1 << 20)  # on the way is what is known no more
@@ -44,12 +45,19 @@ class Rate:
         self.kbps = min(max(self._most // 4, _BEGIN), self._most)
         self._sure = False  # what the way carries has been seen
         self._shortest_ms = _WAY_MS
+        self._lossy = False  # the report before told of loss
 
-    def report(self, loss, way_ms):
-        """Follow a report: loss in 256ths; way_ms since the newest packet that it knows was sent, -1 not known."""
+    def report(self, loss, way_ms, packets=_SENT):
+        """Follow a report: loss in 256ths; way_ms since the newest packet that it knows was sent, -1 not known.
+
+        packets  sent since the report before: of a few, one that is lost once is chance
+        """
+        lossy = loss > _LOSS
+        chance = lossy and not self._lossy and loss * packets < _ONE
+        self._lossy = lossy
         if 0 <= way_ms < self._shortest_ms:
             self._shortest_ms = way_ms
-        if loss > _LOSS or way_ms > self._shortest_ms + _WAIT_MS:
+        if lossy and not chance or way_ms > self._shortest_ms + _WAIT_MS:
             self.kbps = max(self.kbps * 5 // 8, _FLOOR)
             self._sure = True
         else:
@@ -139,7 +147,7 @@ class Live:
         self._reports = srtp.Rtcp(self._aes, *self._keys(b"down", *name), room=_REPORT * 4)
         self._packets = self._make()
         self._ssrc = name[0]
-        self._sequence = 0
+        self._sequence = self._reported = 0
         self.rate = Rate(self._kbps)
         self._stamp = 0
         # When the next packet may go; when all that went is paid for at the rate; when a report came.
@@ -256,7 +264,8 @@ class Live:
             way_ms = now - self._times[highest & _SENT - 1]
         elif behind:
             way_ms = _FAR_MS
-        self.rate.report(p[12], way_ms)
+        self.rate.report(p[12], way_ms, self._sequence - self._reported)
+        self._reported = self._sequence
 
     def stop(self, why, now):
         """End the view, and tell the hub."""
