@@ -140,14 +140,14 @@ class ObjectStorage:
     def __init__(self, folder: Path) -> None:
         self.url = f"http://127.0.0.1:{(port := desks.free_port())}"
         with (folder / "storage.log").open("ab") as log:
-            command = [_program("moto_server", "pip install moto[server]"), "-H", "127.0.0.1", "-p", str(port)]
+            command = [_program("moto_server"), "-H", "127.0.0.1", "-p", str(port)]
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
         until(lambda: _open(port))
         self._ask("-X", "PUT", f"{self.url}/clips")
 
     def _ask(self, *words: str) -> bytes:
         signed = ("--aws-sigv4", "aws:amz:us-east-1:s3", "--user", "site:secret")
-        curl = _program("curl", "apt-get install curl")
+        curl = _program("curl")
         return subprocess.run([curl, "-sS", "--fail", *signed, *words], check=True, capture_output=True).stdout
 
     def read(self, storage: dict) -> bytes:
@@ -158,17 +158,30 @@ class ObjectStorage:
         self._process.wait()
 
 
-def _program(name: str, install: str) -> str:
+_INSTALL = {
+    "tusd": "tus.github.io/tusd/getting-started/installation",
+    "nginx": "apt-get install nginx",
+    "moto_server": "pip install moto[server]",
+    "curl": "apt-get install curl",
+}
+
+
+def _program(name: str) -> str:
     found = shutil.which(name, path=os.environ["PATH"] + ":/usr/sbin")
-    return found or pytest.skip(f"no {name} on the PATH ({install})")
+    return found or pytest.skip(f"no {name} on the PATH ({_INSTALL[name]})")
+
+
+def needs(objects: bool) -> None:
+    """Skip where a program that it takes is missing."""
+    for name in list(_INSTALL)[: None if objects else 2]:
+        _program(name)
 
 
 class Front:
     """nginx, tusd and the service before a hub. port: where devices upload to; tusd: its own port."""
 
     def __init__(self, folder: Path, hub: int, devices, objects: bool) -> None:
-        tusd = _program("tusd", "tus.github.io/tusd/getting-started/installation")
-        nginx = _program("nginx", "apt-get install nginx")
+        tusd, nginx = _program("tusd"), _program("nginx")
         folder.mkdir()
         self._objects = ObjectStorage(folder) if objects else None
         self.folder, self.port, self.tusd = folder, desks.free_port(), desks.free_port()

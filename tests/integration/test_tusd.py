@@ -8,16 +8,18 @@ import pytest
 
 from tests import couriers
 from tests.faults.proxy import Proxy
-from tests.tusd_site import Front
+from tests.tusd_site import Front, needs
 
 SEED = 20261127
 
 
 @pytest.fixture(params=["disk", "objects"])
 def site(request, tmp_path, broker):
+    objects = request.param == "objects"
+    needs(objects)
     it = couriers.Site(tmp_path, broker)
     try:
-        it.front = Front(tmp_path / "front", it.port, [couriers.DEVICE, "linux-2"], request.param == "objects")
+        it.front = Front(tmp_path / "front", it.port, [couriers.DEVICE, "linux-2"], objects)
         it.courier = couriers.Courier(it.device, it.front.port, it.link)
         yield it
         it.front.close()
