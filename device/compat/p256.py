@@ -13,7 +13,8 @@ from patrolink_protocol import frame
 
 N = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 B = 0x5AC635D8AA3A93E7B3EBBD55769886BC651D06B0CC53B0F63BCE3C3E27D2604B
-_BASE_STEP, _STEP, _DIGIT = 2, 4, 16  # bits of what a step takes: the base point's comb, another factor, an exponent
+_BASE_STEP, _STEP = 2, 4  # bits of a factor that a step takes, of the base point's and of another point's
+_DIVISIONS = 32
 # Entry i, 64 bytes from 64 * (i - 1), is the sum of 2^(64 j) G over the bits j of i, x and y in Montgomery's form: one
 # addition for four bits.
 _COMB = unhexlify(
@@ -36,6 +37,20 @@ _COMB = unhexlify(
     b"9591d527f1a4cc1269ca665b310732a55491b2728a542b10d5ae356429130742376551f78ef332bb200d49680baa189be7eef413f5f84e1e"
     b"76f5b6bb84f983f6"
 )
+
+
+def _inverse(a, m):
+    """Steps to 1 / a modulo a prime, a in 1..m - 1 (Euclid's algorithm: a tenth of what a power takes)."""
+    b, x, y = m, 1, 0
+    n = 0
+    while a != 1:
+        q = b // a
+        a, b = b - q * a, a
+        x, y = y - q * x, x
+        n += 1
+        if not n % _DIVISIONS:
+            yield
+    return x % m
 
 
 def _bit(number, at):
@@ -118,7 +133,8 @@ class _Sum:
 
     def affine(self):
         """Steps to what it stands for."""
-        w = yield from power(self.z, P - 2)
+        w = yield from _inverse(number(self.z), P)
+        w = new(w)
         mul(w, w, self._t)
         mul(self._t, w, w)
         mul(self.x, self._t, self._t)
@@ -161,15 +177,6 @@ def _times(k, x, y):
             yield
     point = yield from to.affine()
     return point
-
-
-def _inverse(k):
-    """Steps to 1 / k modulo N, which is k's power N - 2."""
-    out = 1
-    for at in range(256 - _DIGIT, -1, -_DIGIT):
-        out = pow(out, 1 << _DIGIT, N) * pow(k, (N - 2) >> at & (1 << _DIGIT) - 1, N) % N
-        yield
-    return out
 
 
 def _point(public):
@@ -233,7 +240,7 @@ def sign(private, digest):
         if 0 < k < N:
             x, y = yield from _times_base(k)
             r = x % N
-            inverse = yield from _inverse(k)
+            inverse = yield from _inverse(k, N)
             s = inverse * (e + r * d) % N
             if r and s:
                 return _bytes(r) + _bytes(min(s, N - s))

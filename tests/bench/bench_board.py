@@ -1,4 +1,4 @@
-"""What the agent costs on an emulated Cortex-M3: instructions, heap, boot, first fix.
+"""What the agent costs on an emulated Cortex-M3: instructions, heap, boot, first fix, how long its loop stands still.
 
     python tests/bench/bench_board.py            print them, write build/bench/board.json, compare with the baseline
     python tests/bench/bench_board.py --accept   make them the baseline, tests/bench/board_baseline.json
@@ -25,6 +25,9 @@ from patrolink.emulator.shift import Shift
 from patrolink.errors import DeviceError
 
 HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+from board_loop import stalls  # noqa: E402
+
 ROOT = HERE.parent.parent
 BASELINE = HERE / "board_baseline.json"
 BOARD = "mps2_an385"
@@ -51,7 +54,7 @@ def console(
         work = Path(folder)
         for name, content in {"/bench.txt": b"", **files}.items():
             flash.provision(work / "flash.bin", board.image.flash_kb, name, content)
-        rig = Lockstep(board, work, Scheduler(), limit_s=60)
+        rig = Lockstep(board, work, Scheduler(), limit_s=300)
 
         def hear(data: bytes) -> None:
             said.extend(data)
@@ -165,7 +168,7 @@ def boot_s(board: boards.Board) -> float:
 
 def measure(board: boards.Board) -> Figures:
     """All figures that have a baseline."""
-    return {**count(board), **patrol(board)}
+    return {**count(board), **patrol(board), **stalls(board)}
 
 
 def compared(found: Figures, baseline: Figures) -> list[str]:

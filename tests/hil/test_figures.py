@@ -14,6 +14,8 @@ BARS = {
     "instructions a sentence, an epoch's mean": 40_000,
     "instructions a fix, first byte to encoded": 150_000,
     "ms from the receiver's first fix to the broker": 2_000,
+    "ms at most that the loop stands still, taking up a torn clip": 50,
+    "ms at most that the loop stands still, sealing a clip": 50,
 }
 
 

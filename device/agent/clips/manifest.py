@@ -3,6 +3,7 @@
 import binascii
 import json
 
+from compat.steps import whole
 from patrolink_protocol import clip
 
 LONGEST = 1024  # bytes of a line, its line feed included
@@ -84,21 +85,26 @@ def seal_of(chain, sign):
 
 
 def mend(files, name):
-    """Cut off what is behind the last whole line. A power cut leaves the old file or the new one. Raises OSError."""
-    whole = 0
+    """Steps (compat.steps): cut off what is behind the last whole line. Raises OSError.
+
+    A power cut leaves the old file or the new one.
+    """
+    last = 0
     for end, _, _ in _whole(files, name):
-        whole = end
-    if whole == files.size(name):
+        last = end
+        yield
+    if last == files.size(name):
         return
     if MENDING in files.names():
         files.remove(MENDING)
     files.append(MENDING, b"")
     buf = memoryview(bytearray(LONGEST))
     at = 0
-    while at < whole:
-        n = files.read(name, at, buf[: whole - at])
+    while at < last:
+        n = files.read(name, at, buf[: last - at])
         files.append(MENDING, buf[:n])
         at += n
+        yield
     files.rename(MENDING, name)
 
 
@@ -173,7 +179,7 @@ class Manifest:
             return
         there = 0
         if self._name in self._files.names():
-            mend(self._files, self._name)
+            whole(mend(self._files, self._name))
             for _ in lines(self._files, self._name):
                 there += 1
         del self._unsaved[: max(0, there - self._said)]

@@ -13,7 +13,7 @@ def is_notes(name):
 
 class Notes:
     """
-    files  the contract of hal Files. Raises OSError when what an earlier boot left cannot be read
+    files  the contract of hal Files
     """
 
     def __init__(self, files):
@@ -21,9 +21,12 @@ class Notes:
         self._writer = None
         self._size = 0
         self._others = 0
-        if _FILE in files.names():
-            manifest.mend(files, _FILE)
-            self._size = files.size(_FILE)
+
+    def load(self):
+        """Steps (compat.steps): take up what an earlier boot left. Raises OSError."""
+        if _FILE in self._files.names():
+            yield from manifest.mend(self._files, _FILE)
+            self._size = self._files.size(_FILE)
 
     def put(self, line):
         """Keep a line; return the bytes that it takes."""

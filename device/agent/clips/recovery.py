@@ -29,6 +29,7 @@ def recover(shelf, signer, most):
         return read[key]
 
     keys = _loose(files, shelf)
+    yield
     for clip in shelf.clips:
         if clip.state == OPEN:
             yield from _close(files, signer, clip, keys, entry)
@@ -76,7 +77,7 @@ def _close(files, signer, clip, keys, entry):
     One that another key began is left as it is: under this one's seal it would look tampered with.
     """
     name = manifest.file_of(clip.number)
-    manifest.mend(files, name)
+    yield from manifest.mend(files, name)
     yield
     chain = None
     closed = False

@@ -71,10 +71,12 @@ class Shelf(Catalog):
         yield from Catalog.load(self)
         # Another device's card, or a state made anew: no file of ours may have the name of one that is there.
         self.boot = max([self.boot] + [key // STEPS + 1 for key in self._keys()])
+        yield
         self._previous, self.ring = yield from recover(self, self._signer, self._most)
         self.waiting = []
         yield
         self._notes = Notes(self.files)
+        yield from self._notes.load()
         yield
         for name in self.files.names():
             if self._is_ours(name):

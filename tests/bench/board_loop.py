@@ -1,0 +1,129 @@
+"""How long the loop of the emulated Cortex-M3 stands still while it records; bench_board.py has the figures.
+
+The whole agent in lock-step with receiver, modem, network and a serial camera: it films, SOS is pressed, the clip is
+sealed; SOS again, and the power goes in the midst of that clip. The next boot finds a torn segment and a clip without
+its seal.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from patrolink import boards
+from patrolink.emulator import flash, qemu
+from patrolink.emulator.network import PROFILES
+from patrolink.emulator.shift import Shift
+from patrolink.errors import DeviceError
+
+HERE = Path(__file__).resolve().parent
+EVIDENCE = "036b17d1f2e12c4247f8bce6e563a440f277037d812deb33a0f4a13945d898c296"
+CLIPS = {"evidence_key": EVIDENCE, "dir": "/clips", "quota_kb": 1024, "lock_kb": 768, "pre_s": 10, "post_s": 5}
+PICTURE = b"\xff\xd8" + bytes(i * 7 & 127 for i in range(3996)) + b"\xff\xd9"
+BAUD = 115200
+CYCLES_PER_MS = 25_000
+SOS_S = (30, 60)
+CUT_S = 62.7
+LAST_S = 15  # of filming after the second boot
+
+
+class Camera:
+    """A VC0706 on the board's UART in virtual time: one picture, as fast as its line carries it."""
+
+    def __init__(self, shift: Shift) -> None:
+        self._shift = shift
+        self._said = b""
+        self._free_at = 0.0
+
+    def feed(self, data: bytes) -> None:
+        """The board has sent some of a command."""
+        self._said += data
+        while len(self._said) >= 4 and len(self._said) >= 4 + self._said[3]:
+            n = 4 + self._said[3]
+            command, self._said = self._said[:n], self._said[n:]
+            self._obey(command[2], command[4:])
+
+    def _obey(self, command: int, data: bytes) -> None:
+        head = bytes((0x76, 0, command, 0))
+        if command == 0x34:
+            self._say(head + b"\4" + len(PICTURE).to_bytes(4, "big"))
+        elif command == 0x32:
+            at, n = int.from_bytes(data[2:6], "big"), int.from_bytes(data[6:10], "big")
+            self._say(head + b"\0" + PICTURE[at : at + n] + head + b"\0")
+        else:
+            self._say(head + b"\0")
+
+    def _say(self, data: bytes) -> None:
+        scheduler, rig = self._shift.scheduler, self._shift.rig
+        self._free_at = max(self._free_at, scheduler.now)
+        for i in range(0, len(data), 64):
+            part = data[i : i + 64]
+            self._free_at += len(part) * 10_000 / BAUD
+            scheduler.at(self._free_at, lambda part=part: rig.give(qemu.CAMERA_UART, part))  # type: ignore[misc]
+
+
+class Filming(Shift):
+    """A shift with a camera. `phases`: what the driver has told, of all lives in order."""
+
+    def __init__(self, board: boards.Board, seed: int = 1) -> None:
+        camera: dict[str, Any] = {"camera": {"kind": "vc0706"}, "clips": CLIPS}
+        super().__init__(board, PROFILES["city"], seed, name="city", heap_kb=board.heap(camera), settings=camera)
+        self.rig.on_bytes[qemu.CAMERA_UART] = Camera(self).feed
+        self.phases: list[dict[str, Any]] = []
+
+    def _hear(self, data: bytes) -> None:
+        self.console += data
+        *lines, rest = bytes(self.console).split(b"\n")
+        del self.console[: len(self.console) - len(rest)]
+        for raw in lines:
+            line = raw.decode(errors="replace").rstrip()
+            self.say(line)
+            if line.startswith("{") and '"phase"' in line:
+                self.phases.append(json.loads(line))
+            elif line.startswith("clips: recording") and self.scheduler.now > CUT_S * 1000:
+                self.scheduler.after(LAST_S * 1000, lambda: self.press("off"))
+            elif line.startswith("device: ready"):
+                self._alive = True
+            elif "Traceback" in line or line.startswith(("error:", "MemoryError")):
+                self.told.problems.append(line)
+        if rest == b">>> ":
+            self.console.clear()
+            if self.told.problems:
+                raise DeviceError("the driver ended; the console says:\n" + self._tail())
+            self.rig.give(qemu.CONSOLE_UART, b"import loop_driver\r\n")
+
+    def film(self) -> None:
+        """Both lives."""
+        assert self._board.image is not None
+        self.begin(1)
+        for name, content in (
+            ("/patrol.json", json.dumps(self.config).encode()),
+            ("/loop_driver.py", (HERE / "loop_driver.py").read_bytes()),
+        ):
+            flash.provision(self._chip, self._board.image.flash_kb, name, content)
+        for at_s in SOS_S:
+            self.scheduler.at(at_s * 1000, self.press_sos)
+        self.scheduler.at(CUT_S * 1000, self.rig.cut_power)
+        with self._stack:
+            while not self._done:
+                self._life()
+
+
+def stalls(board: boards.Board) -> dict[str, float]:
+    """Return the longest ms that the loop stood still, by what it did, and the ms that a boot takes to film."""
+    it = Filming(board)
+    it.film()
+    longest: dict[str, float] = {}
+    for told in it.phases:
+        longest[told["phase"]] = max(longest.get(told["phase"], 0.0), told["most"] / CYCLES_PER_MS)
+    boots = [told["at"] / CYCLES_PER_MS for told in it.phases if told["phase"] == "boot"]
+    if it.told.problems or len(boots) != 2 or "seal" not in longest:
+        raise DeviceError("the film of the bench went wrong; its console says:\n" + "\n".join(it.log))
+    still = "ms at most that the loop stands still, "
+    out = {
+        still + "taking up a torn clip": longest["boot"],
+        still + "sealing a clip": longest["seal"],
+        still + "filming": max(longest["film"], longest["clip"]),
+        "ms from power to filming": boots[0],
+        "ms from power to filming, a torn clip found": boots[1],
+    }
+    return {name: round(value, 1) for name, value in out.items()}
