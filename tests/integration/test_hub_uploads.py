@@ -125,11 +125,14 @@ def test_what_is_there_already_is_complete_at_once(raw, hub):
     assert (status, fields["Upload-Offset"]) == (201, "0")
     assert raw.ask("PATCH", url, data[:5000], Upload_Offset="0")[0] == 204
     assert raw.create(3, NAME, data)[1]["Upload-Offset"] == "5000"  # begun before: it goes on
+    told = couriers.metadata("linux-1", 3, NAME, hashlib.sha256(data).hexdigest())
+    assert raw.ask("HEAD", url)[1]["Upload-Metadata"] == told
     status, fields, _ = raw.ask("PATCH", url, data[5000:], Upload_Offset="5000")
     assert (status, fields["Upload-Offset"]) == (204, "70000")
     status, fields, _ = raw.create(3, NAME, data)
     assert (status, fields["Upload-Offset"]) == (201, "70000")
-    assert raw.ask("HEAD", url)[1]["Upload-Offset"] == "70000"
+    fields = raw.ask("HEAD", url)[1]
+    assert (fields["Upload-Offset"], fields["Upload-Metadata"]) == ("70000", told)
     assert raw.create(3, NAME, b"other" + data)[0] == 409  # nothing that is here is written over
     assert raw.ask("PATCH", url, b"more", Upload_Offset="70000")[0] == 409
     assert (hub.clips / "linux-1" / "000003" / NAME).read_bytes() == data

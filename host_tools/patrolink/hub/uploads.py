@@ -119,14 +119,17 @@ class Uploads:
     async def _head(self, request: web.Request) -> web.Response:
         device = self._device(request)
         async with self._turn(device, request):
-            upload = self._files.get(self._place(request, device))
+            place = self._place(request, device)
+            upload = self._files.get(place)
             if upload is None:
-                size = str(self._size(request, device))
-                return web.Response(status=200, headers={"Upload-Offset": size, "Upload-Length": size})
-            if upload.offset == upload.length:  # it has come, and the hub was stopped before it was at rest
-                await self._end(upload)
-            told = {"Upload-Offset": str(upload.offset), "Upload-Length": str(upload.length)}
-            return web.Response(status=200, headers=told)
+                offset = length = self._size(request, device)
+                sha256 = await asyncio.to_thread(verify.sha256, self._files.path(place))
+            else:
+                if upload.offset == upload.length:  # it has come, and the hub was stopped before it was at rest
+                    await self._end(upload)
+                offset, length, sha256 = upload.offset, upload.length, upload.sha256
+            told = {"Upload-Offset": str(offset), "Upload-Length": str(length)}
+            return web.Response(status=200, headers={**told, "Upload-Metadata": _told(place, sha256)})
 
     async def _patch(self, request: web.Request) -> web.Response:
         device = self._device(request)
@@ -328,6 +331,13 @@ def _metadata(text: str) -> dict[str, str]:
             return {}
         told[key] = plain
     return told
+
+
+def _told(place: Place, sha256: str) -> str:
+    """Return the Upload-Metadata that a file came with."""
+    device, clip, name = place
+    pairs = {"device": device, "clip": str(clip), "name": name, "sha256": sha256}
+    return ",".join(f"{key} {base64.b64encode(value.encode()).decode()}" for key, value in pairs.items())
 
 
 async def _pass_over(request: web.Request) -> None:
