@@ -10,7 +10,7 @@ import sys
 
 HERE = __file__.rsplit("/", 1)[0] if "/" in __file__ else "."
 ROOMS = ("/unit", "/../device", "/../protocol", "/../protocol/generated", "/../build/device-lib")
-HEAP = "16M"  # the tests' own data; the agent's 192 KB are measured where the agent runs
+HEAP = "32M"  # the tests' own data; the agent's 192 KB are measured where the agent runs
 
 
 def run():

@@ -26,7 +26,7 @@ from patrolink.errors import DeviceError
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
-from board_loop import stalls  # noqa: E402
+from board_loop import STANDS_STILL, stalls  # noqa: E402
 
 ROOT = HERE.parent.parent
 BASELINE = HERE / "board_baseline.json"
@@ -175,6 +175,8 @@ def compared(found: Figures, baseline: Figures) -> list[str]:
     """What is wrong with the figures, in words: those above the baseline, and those that only one side has."""
     wrong = []
     for name, value in found.items():
+        if name.startswith(STANDS_STILL):
+            continue  # a collection more or less moves it with every change of the image: it has a bar
         if name not in baseline:
             wrong.append(f"{name}: {value:,} has no baseline")
         elif value > baseline[name] * (1 + TOLERANCE):
@@ -190,7 +192,8 @@ def main() -> int:
         return 0
     found = measure(board)
     if "--accept" in sys.argv[1:]:
-        BASELINE.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        held = {name: value for name, value in found.items() if not name.startswith(STANDS_STILL)}
+        BASELINE.write_text(json.dumps(held, indent=2) + "\n", encoding="utf-8")
     baseline = json.loads(BASELINE.read_text(encoding="utf-8"))
     out = ROOT / "build" / "bench" / "board.json"
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -24,6 +24,7 @@ CYCLES_PER_MS = 25_000
 SOS_S = (30, 60)
 CUT_S = 62.7
 LAST_S = 15  # of filming after the second boot
+STANDS_STILL = "ms at most that the loop stands still, "
 
 
 class Camera:
@@ -118,11 +119,10 @@ def stalls(board: boards.Board) -> dict[str, float]:
     boots = [told["at"] / CYCLES_PER_MS for told in it.phases if told["phase"] == "boot"]
     if it.told.problems or len(boots) != 2 or "seal" not in longest:
         raise DeviceError("the film of the bench went wrong; its console says:\n" + "\n".join(it.log))
-    still = "ms at most that the loop stands still, "
     out = {
-        still + "taking up a torn clip": longest["boot"],
-        still + "sealing a clip": longest["seal"],
-        still + "filming": max(longest["film"], longest["clip"]),
+        STANDS_STILL + "taking up a torn clip": longest["boot"],
+        STANDS_STILL + "sealing a clip": longest["seal"],
+        STANDS_STILL + "filming": max(longest["film"], longest["clip"]),
         "ms from power to filming": boots[0],
         "ms from power to filming, a torn clip found": boots[1],
     }

@@ -16,6 +16,7 @@ BARS = {
     "ms from the receiver's first fix to the broker": 2_000,
     "ms at most that the loop stands still, taking up a torn clip": 50,
     "ms at most that the loop stands still, sealing a clip": 50,
+    "ms at most that the loop stands still, filming": 120,
 }
 
 
