@@ -60,7 +60,9 @@ def test_it_fills_its_disk(rig, console):
     it.proxy.mode = BLACKHOLE  # so that it has to store what it records
     it.receiver.start()
     it.listen(it.spoken, 60)  # a full disk is slow to find that it is full
-    assert it.device.power_off()["dropped"] == 0
+    dropped = it.device.power_off()["dropped"]
+    assert console.find('"dropped"', 20)  # its log has the line, too
+    assert dropped == 0
 
 
 @pytest.mark.needs("console")

@@ -50,7 +50,8 @@ def test_files_that_are_not_ours_are_left_as_they_are():
 
 def test_what_is_not_ours_takes_nothing_of_the_quota():
     world = recorded()
-    world.files.data["film.mkv"] = bytearray(world.config["quota_kb"] * 1024)
+    world.config.update(quota_kb=512, lock_kb=480)
+    world.files.data["film.mkv"] = bytearray(512 * 1024)
     goes_on(world, "film")
 
 
