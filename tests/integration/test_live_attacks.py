@@ -166,7 +166,7 @@ def test_a_camera_ends_by_itself_when_its_hub_is_killed_and_is_seen_again_after(
         return sorted(what for what in rows if what.startswith("live"))
 
     # The second view is ended by its dispatcher who left, and the device says that it has: in either order.
-    until(lambda: said() == ["live_end", "live_start", "live_start", "live_stop"], lambda: str(said()))
+    until(lambda: said() == ["live_end", "live_start", "live_start", "live_stop"], lambda: str(place.audit()))
 
 
 def test_a_picture_that_says_to_be_huge_takes_no_memory_and_ends_no_view():
