@@ -136,6 +136,7 @@ def test_nobody_but_the_hub_has_a_camera_seen_and_a_hub_that_is_gone_sees_no_mor
     eye.close()
 
 
+@pytest.mark.alone
 def test_a_camera_ends_by_itself_when_its_hub_is_killed_and_is_seen_again_after(place, broker):
     camera = live_camera.Camera(broker, "vest-3", False)
 
