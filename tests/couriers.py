@@ -1,6 +1,7 @@
 """A device's own uploader, and its frames about clips, to a real hub: what tests of the hub's clips are made of."""
 
 import asyncio
+import contextlib
 import hashlib
 import hmac
 import json
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 
 import aiohttp
 import patrolink_messages
+import pytest
 from agent.clips import tus
 from agent.clips.uploader import Uploader, Way
 from agent.link.backoff import Backoff
@@ -199,3 +201,10 @@ class Site:
         self.link.close()
         if self.hub.process.poll() is None:
             self.hub.kill()
+
+
+@pytest.fixture
+def site(tmp_path, broker):
+    """A hub that takes clips, and a device that films."""
+    with contextlib.closing(Site(tmp_path, broker)) as it:
+        yield it

@@ -14,18 +14,16 @@ def patrolink(*arguments, timeout=90):
     )
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(400)
 def test_both_ways_again_into_the_same_folder(tmp_path):
-    """With the city's loss; the second run finds what the first one left, and its devices have new keys.
-
-    How much is heard is `make bench`'s: what is late here may be late for the tests beside it.
-    """
+    """With the city's loss; the second run finds what the first one left, and its devices have new keys."""
     for _ in range(2):
         done = patrolink("call", "--json", "--out", str(tmp_path))
         assert done.returncode == 0, done.stdout + done.stderr
         told = json.loads(done.stdout)
         assert [(b["from"], b["to"]) for b in told["bursts"]] == [("unix-1", "linux-2"), ("linux-2", "unix-1")]
-        assert all(b["access_ms"] and b["heard_pct"] >= 20 for b in told["bursts"])
+        assert all(b["access_ms"] and b["heard_pct"] >= 50 for b in told["bursts"])
         assert told["hub"]["recordings"] == 2 and told["hub"]["refused"] == {}
     assert len(list((tmp_path / "recordings").rglob("*.wav"))) == 4
     with wave.open(str(tmp_path / "heard.wav")) as f:

@@ -6,7 +6,6 @@ import json
 
 import aiohttp
 import patrolink_messages
-import pytest
 from patrolink.hub import access
 
 from tests import clip_maker, couriers, hubs
@@ -15,11 +14,7 @@ from tests.waiting import PATIENCE_S, until
 VERIFIED, DAMAGED = 5, 7
 DEVICE = couriers.DEVICE
 
-
-@pytest.fixture
-def site(tmp_path, broker):
-    with contextlib.closing(couriers.Site(tmp_path, broker)) as it:
-        yield it
+site = couriers.site
 
 
 def test_a_clip_is_verified_and_released(site):

@@ -1,6 +1,5 @@
 """Clips between a device and a hub that is killed at any step: none is lost, each is let go of once it is verified."""
 
-import contextlib
 import json
 import random
 import time
@@ -20,11 +19,7 @@ SEED = 20261127
 VERIFIED = 5
 DEVICE = couriers.DEVICE
 
-
-@pytest.fixture
-def site(tmp_path, broker):
-    with contextlib.closing(couriers.Site(tmp_path, broker)) as it:
-        yield it
+site = couriers.site
 
 
 def test_an_sos_comes_before_what_was_filmed_before_it_and_both_are_valid(site):

@@ -12,6 +12,8 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
+from patrolink.hub import state
+
 _PART = re.compile(r"([0-9]{6}\.plm|[0-9]{6}-[0-9]{6}\.pls)\.([0-9]{1,10})\.([0-9a-f]{64})\.part")
 _FILES = 4096  # of a clip
 _COMING = 64  # files of a device at once
@@ -145,15 +147,10 @@ class Incoming:
 
 
 def _settle(path: Path, name: Path) -> None:
-    with path.open("rb") as f:
-        os.fsync(f.fileno())
+    state.settle(path)
     path.rename(name)
     for folder in (name.parent, name.parent.parent, name.parent.parent.parent):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        state.settle(folder)
 
 
 def _remove(folder: Path) -> int:

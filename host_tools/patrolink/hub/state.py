@@ -17,11 +17,16 @@ def write(path: Path, data: bytes) -> None:
         f.flush()
         os.fsync(f.fileno())
     new.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
+    settle(path.parent)
+
+
+def settle(path: Path) -> None:
+    """Have a file's bytes, or the names in a folder, on storage."""
+    handle = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(folder)
+        os.fsync(handle)
     finally:
-        os.close(folder)
+        os.close(handle)
 
 
 def read(path: Path) -> Any:
