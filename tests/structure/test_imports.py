@@ -1,0 +1,79 @@
+"""Imports run one way, host_tools -> protocol <- device, and never in a circle."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.import_graph import ROOT, import_cycles, import_graph, imported_names, source_files
+
+DEVICE = {"agent", "app", "boot", "compat", "hal", "main"}
+HOST = {"patrolink"}
+TESTS = {"conftest", "tests"}
+PLATFORM = {"machine", "network", "serial", "threading", "_thread", "termios", "select", "socket", "os"}
+# folder -> top-level names that nothing in it may import
+FORBIDDEN = {
+    "protocol": DEVICE | HOST | TESTS,
+    "device": HOST | TESTS,
+    "host_tools": DEVICE | TESTS,
+    "device/agent": {"app", "hal"} | PLATFORM,
+    "device/compat": {"app", "hal"},
+    "device/hal": {"app"},
+}
+# Cycles of the day when this test was written; each is to go, none may come.
+KNOWN_CYCLES: list[set[str]] = [
+    {"agent.modem.driver", "agent.modem.quectel", "agent.modem.simcom"},
+    {"patrolink_protocol.frame", "patrolink_protocol.tail"},
+    {"hal.card", "hal.common"},
+    {"hal.audio", "hal.eyes", "hal.gpsd", "hal.posix"},
+    {
+        *("patrolink.hub.console", "patrolink.hub.desk", "patrolink.hub.groups", "patrolink.hub.jpegs"),
+        *("patrolink.hub.live", "patrolink.hub.orders", "patrolink.hub.recorder", "patrolink.hub.relay"),
+        *("patrolink.hub.requests", "patrolink.hub.service", "patrolink.hub.tap", "patrolink.hub.watching"),
+    },
+]
+
+
+def test_no_import_cycles():
+    cycles = [cycle for cycle in import_cycles(import_graph()) if set(cycle) not in KNOWN_CYCLES]
+    assert cycles == [], "import cycles:\n" + "\n".join(", ".join(cycle) for cycle in cycles)
+
+
+@pytest.mark.parametrize("folder", sorted(FORBIDDEN))
+def test_imports_follow_the_arrows(folder: str):
+    wrong = [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in source_files()
+        if path.is_relative_to(ROOT / folder)
+        for name in imported_names(path)
+        if name.split(".")[0] in FORBIDDEN[folder]
+    ]
+    assert wrong == []
+
+
+def test_every_source_file_is_in_the_graph():
+    assert len(import_graph()) == len(source_files()) > 200
+
+
+def write(root: Path, name: str, text: str) -> None:
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "from patrolink.b import x\n",
+        "from patrolink import b\n",
+        "from . import b\n",
+        "def f():\n    import patrolink.b\n",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from patrolink.b import x\n",
+    ],
+)
+def test_a_cycle_is_found_wherever_the_import_is(tmp_path: Path, text: str):
+    write(tmp_path, "host_tools/patrolink/__init__.py", "")
+    write(tmp_path, "host_tools/patrolink/a.py", text)
+    write(tmp_path, "host_tools/patrolink/b.py", "import patrolink.c\n")
+    write(tmp_path, "host_tools/patrolink/c.py", "from patrolink.a import f\n")
+    cycle = ["patrolink.a", "patrolink.b", "patrolink.c"]
+    assert import_cycles(import_graph(tmp_path)) == [cycle]
