@@ -80,7 +80,7 @@ $(FILM): tests/golden/media.lock | .venv/ready
 media: $(FILM)
 
 # The official tus server, of the locked versions and sums; without it what uploads to it is skipped, and says so.
-$(TUS): tests/integration/node/package-lock.json
+$(TUS): tests/integration/clips/node/package-lock.json
 	@mkdir -p $(@D)
 	@cp $(<D)/package.json $< $(@D)
 	@if ! command -v npm >/dev/null; then \
@@ -114,7 +114,7 @@ demo: setup $(FILM)
 # Most of the tests' time is waiting for devices in real time. One test at a time to whoever is free.
 SIDE_BY_SIDE := -n 6 --dist load --maxschedchunk 1 --cache-clear -o cache_dir=build/side-by-side
 test: .venv/test-ready $(UMQTT) $(FILM) debian $(TUS)
-	@$(BIN)/python -m pytest -q --durations=5 $(SIDE_BY_SIDE) -m "not alone" || { [ $$? = 1 ] && $(BIN)/python tests/again.py; }
+	@$(BIN)/python -m pytest -q --durations=5 $(SIDE_BY_SIDE) -m "not alone" || { [ $$? = 1 ] && $(BIN)/python tests/support/rerun_alone.py; }
 # What plays voice, or films and shows pictures as they come, needs the machine to itself.
 	@$(BIN)/python -m pytest -q -m alone tests/integration
 
@@ -144,12 +144,12 @@ fuzz: .venv/test-ready debian
 	@$(BIN)/python tests/fuzz/fuzz.py $(FUZZ_SECONDS)
 
 sim: .venv/test-ready $(UMQTT)
-	@$(BIN)/python tests/faults/power_cuts.py
-	@$(BIN)/python tests/faults/clip_cuts.py
-	@$(BIN)/python tests/faults/ptt_floor.py
-	@PYTHONPATH=. $(BIN)/python tests/faults/matrix.py
-	@PYTHONPATH=. $(BIN)/python tests/faults/hundred_hours.py
-	@$(BIN)/python tests/faults/shifts.py
+	@$(BIN)/python tests/simulation/power_cuts.py
+	@$(BIN)/python tests/simulation/clip_cuts.py
+	@$(BIN)/python tests/simulation/ptt_floor.py
+	@PYTHONPATH=. $(BIN)/python tests/simulation/fault_matrix.py
+	@PYTHONPATH=. $(BIN)/python tests/simulation/hundred_hours.py
+	@$(BIN)/python tests/simulation/shifts.py
 
 check: lint types
 	@$(BIN)/python protocol/generate.py --check

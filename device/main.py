@@ -12,7 +12,7 @@ HERE = __file__.rsplit("/", 1)[0] if "/" in __file__ else "."
 for room in ("", "/../protocol", "/../protocol/generated", "/../build/device-lib"):
     sys.path.insert(0, HERE + room)
 
-from start import start  # noqa: E402
+from app.start import start  # noqa: E402
 
 
 def log(text):
@@ -20,7 +20,7 @@ def log(text):
 
 
 def platform():
-    from hal import posix
+    from hal.posix import platform as posix
 
     return posix
 

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from patrolink.emulator.broker import Broker
+from patrolink.emulator.network.broker import Broker
 
 ROOT = Path(__file__).resolve().parent.parent
 for room in ("", "build/device-lib", "device", "protocol", "protocol/vectors", "tests/unit"):
@@ -31,7 +31,7 @@ def broker():
 
 @pytest.fixture
 def rig(tmp_path, broker):
-    from tests.rig import Rig
+    from tests.support.device_rig import Rig
 
     made = []
 

@@ -22,10 +22,13 @@ exec 9>"$out/lock"
 flock 9
 
 # --- what is frozen: the agent without what only processes need ---
-rm -rf "$agent" && mkdir -p "$agent/hal"
+rm -rf "$agent" && mkdir -p "$agent"
 cp -R "$root/device/agent" "$root/device/compat" "$root/protocol/patrolink_protocol" "$root/build/device-lib/umqtt" "$agent"
-cp "$root"/device/{firmware,start,errors,config,assembly,extras,evidence}.py "$root/protocol/generated/patrolink_messages.py" "$agent"
-cp "$root"/device/hal/{baremetal,card,common}.py "$agent/hal"
+mkdir -p "$agent"/app "$agent"/hal/baremetal
+cp "$root/device/boot.py" "$root/protocol/generated/patrolink_messages.py" "$agent"
+cp "$root"/device/app/{start,errors,config,device,wiring_optional,wiring_recording}.py "$agent/app"
+cp "$root"/device/hal/{common,storage}.py "$agent/hal"
+cp "$root/device/hal/baremetal/platform.py" "$agent/hal/baremetal"
 rm -f "$agent"/compat/{netsock,tls,udp}.py # of processes
 find "$agent" -name __pycache__ -prune -exec rm -rf {} +
 

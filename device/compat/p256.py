@@ -7,7 +7,7 @@ answer that somebody may ask for again and again.
 
 from binascii import unhexlify
 
-from compat.field import P, is_zero, load, mix, mul, new, number, power
+from compat.p256_field import P, is_zero, load, mix, mul, new, number, power
 from compat.steps import whole
 from patrolink_protocol import frame
 

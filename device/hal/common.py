@@ -96,8 +96,8 @@ class Files:
 
 
 def card(directory):
-    """Return the hal.card.Card of a directory. Loaded only where there are clips."""
-    from hal import card as it
+    """Return the hal.storage.Card of a directory. Loaded only where there are clips."""
+    from hal import storage as it
 
     return it.Card(directory)
 

@@ -19,9 +19,9 @@ def decode(kind, body):
         raise Reject("type", str(kind))
     out = {"message": words[0]}
     if kind == m.POSITION_BATCH:
-        from . import trackdecode  # a device, which decodes none, need not carry it
+        from . import track_decoder  # a device, which decodes none, need not carry it
 
-        out["resolution_e"], out["fixes"] = trackdecode.fixes(body)
+        out["resolution_e"], out["fixes"] = track_decoder.fixes(body)
         return out
     at = 0
     for word in words[1:]:

@@ -1,7 +1,7 @@
 """The worked example of SPEC.md: one frame, byte by byte and bit by bit, read off the frame itself."""
 
 import patrolink_messages as m
-from patrolink_protocol import frame, track, trackdecode
+from patrolink_protocol import frame, track_decoder, track_encoder
 
 from . import vectors
 from .model import SchemaError
@@ -53,9 +53,9 @@ def _column(r: _Reader, name: str, n: int) -> None:
         value = _unzigzag(r.eg(0))
         r.note(start, f"{name}: first difference {value} (EG0 of its zigzag)")
         left -= 1
-    if kind not in (track.FIXED, track.CONSTANT):
+    if kind not in (track_encoder.FIXED, track_encoder.CONSTANT):
         raise SchemaError("the worked example is kept to the baseline codings")
-    if kind == track.FIXED:
+    if kind == track_encoder.FIXED:
         start = r.at
         w = r.get(6)
         r.note(start, f"{name}: width {w}")
@@ -86,7 +86,7 @@ def render() -> str:
     second = r.get(32)
     r.note(start, f"time of the first row: {second} s")
     _column(r, "time", n)
-    for name, _, _, divisor, bits, k, signed, optional, _ in track.columns(resolution)[1:]:
+    for name, _, _, divisor, bits, k, signed, optional, _ in track_encoder.columns(resolution)[1:]:
         start = r.at
         if k < 0:
             value = r.get(bits)
@@ -105,7 +105,7 @@ def render() -> str:
         start = r.at
         r.take(len(r.bits) - r.at)
         r.note(start, "padding")
-    resolution, columns = trackdecode.decode(body)
+    resolution, columns = track_decoder.decode(body)
     size = frame.tag_bytes(m.POSITION_BATCH)
     lines = [
         f"Device `{vectors.DEVICE}`, epoch 0, counter 7, three rows of a walk in baseline codings, under the key",

@@ -8,13 +8,13 @@ import struct
 from typing import Any
 
 import patrolink_messages as m
-from patrolink_protocol import decode, frame, tail, track, trackdecode
+from patrolink_protocol import decode, frame, tail, track_decoder, track_encoder
 
 from .model import SchemaError
 
 KEY = bytes(range(32))
 DEVICE = "vector-1"
-U = track.UNKNOWN
+U = track_encoder.UNKNOWN
 Vector = dict[str, Any]
 COLUMNS = ("time_ms", "lat", "lon", "state", "alt", "speed", "course", "hacc", "sats", "battery")
 
@@ -99,7 +99,7 @@ def run(data: bytes, direction: int = 0, epoch: int = 0, key: bytes = KEY, devic
     try:
         kind, counter, body, extensions = frame.Channel(key, device.encode(), direction, epoch).open_frame(data)
         if kind == m.POSITION_BATCH:
-            resolution, columns = trackdecode.decode(body)
+            resolution, columns = track_decoder.decode(body)
             rows = [
                 [None if v == U else v for v in row]
                 for row in zip(*(columns["time" if c == "time_ms" else c] for c in COLUMNS), strict=True)
@@ -138,7 +138,7 @@ def walk(n: int, seed: int, **change: Any) -> list[list[int]]:
 
 def batch(rows: list[list[int]], resolution: int = 6, rice: bool = True, omit: tuple[str, ...] = ()) -> bytes:
     """Return the body that the codec's own encoder makes of rows."""
-    encoder = track.TrackEncoder(len(rows), resolution, rice, omit)
+    encoder = track_encoder.TrackEncoder(len(rows), resolution, rice, omit)
     for t, *row in rows:
         encoder.add(t // 86400000, t % 86400000, row)
     buf = bytearray(8192)

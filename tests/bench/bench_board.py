@@ -16,13 +16,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from patrolink import boards, tracks
-from patrolink.emulator import flash, nmea, qemu
-from patrolink.emulator.lockstep import Lockstep
-from patrolink.emulator.network import PROFILES
+from patrolink.core import boards, tracks
+from patrolink.core.errors import DeviceError
+from patrolink.emulator.boards import qemu
+from patrolink.emulator.boards.lockstep import Lockstep
+from patrolink.emulator.network.carrier import PROFILES
+from patrolink.emulator.peripherals import flash, nmea
+from patrolink.emulator.scenarios.shift import Shift
 from patrolink.emulator.scheduler import Scheduler
-from patrolink.emulator.shift import Shift
-from patrolink.errors import DeviceError
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))

@@ -12,12 +12,13 @@ import time
 from pathlib import Path
 
 from bench_board import BOARD, HERE, PER_CYCLE, ROOT, console
-from patrolink import boards, home
-from patrolink.emulator import flash, qemu
-from patrolink.emulator.camera import SerialCamera
+from patrolink.core import boards, resources
+from patrolink.emulator.boards import qemu
+from patrolink.emulator.peripherals import flash
+from patrolink.emulator.peripherals.camera import SerialCamera
 
 FILM = ROOT / "build" / "media" / "bikes.mp4"
-PIPE = ROOT / "tests" / "integration" / "camera_pipe.py"
+PIPE = ROOT / "tests" / "integration" / "device" / "camera_pipe.py"
 SECONDS = 60
 BAR_FPS = 5
 
@@ -42,7 +43,7 @@ def on_unix() -> dict[str, float]:
         config = Path(folder) / "camera.json"
         config.write_text(json.dumps(given))
         heap = f"heapsize={board.heap({'camera': given})}K"
-        command = [*home.interpreter("micropython"), "-X", heap, str(PIPE), str(config)]
+        command = [*resources.interpreter("micropython"), "-X", heap, str(PIPE), str(config)]
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         time.sleep(SECONDS)
         said = process.communicate(timeout=30)[0]

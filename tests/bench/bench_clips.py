@@ -21,11 +21,11 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 for room in ("", "tests/unit", "device", "protocol", "protocol/generated"):
     sys.path.insert(0, str(ROOT / room))
 
-from agent.clips.segment import Keys, Segment  # noqa: E402
+from agent.recording.segment import Keys, Segment  # noqa: E402
 from compat import crypto  # noqa: E402
 from compat.steps import whole  # noqa: E402
-from hal.card import Card  # noqa: E402
-from patrolink.emulator.headset import Headset  # noqa: E402
+from hal.storage import Card  # noqa: E402
+from patrolink.emulator.peripherals.headset import Headset  # noqa: E402
 from patrolink_protocol import clip  # noqa: E402
 
 MB = 64
@@ -81,7 +81,7 @@ def timed(function: Callable[..., None], took: list[float]) -> Callable[..., Non
 def recording(folder: Path) -> dict[str, float | int] | None:
     """Record 640x480 at 15 frames a second in H.264 with a stamp, with sound from an event on; None without OpenCV."""
     try:
-        from tests.recording_board import FILM, Board
+        from tests.support.recording_board import FILM, Board
     except ImportError as e:
         print(f"{e.name} is missing (pip install opencv-python-headless): no H.264 is measured", file=sys.stderr)
         return None

@@ -59,7 +59,7 @@ def pynmea2_rate(lines: list[str], every_field: bool) -> float:
 
 
 def main() -> int:
-    from patrolink import home
+    from patrolink.core import resources
 
     lines = sentences()
     rows = []
@@ -73,7 +73,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "sentences.nmea"
         data.write_bytes(b"".join(lines))
-        micropython = home.interpreter("micropython") + ["-X", "heapsize=8M"]
+        micropython = resources.interpreter("micropython") + ["-X", "heapsize=8M"]
         ours = drive(micropython, data, "ours")
         rate = round(ours["sentences"] / ours["ns"] * 1e9)
         peer = os.environ.get("MICROPYGPS")

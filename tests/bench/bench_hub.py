@@ -28,12 +28,12 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 for room in ("", "device", "tests/unit"):
     sys.path.insert(0, str(ROOT / room))
 
-from patrolink.emulator.broker import Broker  # noqa: E402
-from patrolink.hub.crypto import aes  # noqa: E402
+from patrolink.emulator.network.broker import Broker  # noqa: E402
+from patrolink.hub.infra.crypto import aes  # noqa: E402
 from patrolink_protocol import codec, decode, frame, mcptt, srtp  # noqa: E402
 from patrolink_protocol.receiver import Receiver  # noqa: E402
 
-from tests import hubs  # noqa: E402
+from tests.support import hub_process  # noqa: E402
 
 GROUPS, LISTENERS = 200, 1124
 STEPS = ((60.0, 10.0), (40.0, 4.0), (30.0, 4.0), (24.0, 4.0), (20.0, 4.0), (15.0, 4.0), (12.0, 4.0))  # ms, seconds
@@ -50,7 +50,7 @@ class Device:
 
     def __init__(self, name: str, group: int, media: socket.socket) -> None:
         self.name, self.group, self.media = name, group, media
-        self.key = hubs.keys_of([name])[name]
+        self.key = hub_process.keys_of([name])[name]
         self.terms: dict = {}
         self.index = 0
         self.ssrc = 0
@@ -85,7 +85,7 @@ class Device:
         return bytes(buf[:n])
 
     def report(self) -> bytes:
-        return self.sealed(hubs.RR.pack(0x80, 201, 1, self.terms["ssrc"]))
+        return self.sealed(hub_process.RR.pack(0x80, 201, 1, self.terms["ssrc"]))
 
     def request(self) -> bytes:
         writer = mcptt.Writer(bytearray(64))
@@ -130,7 +130,7 @@ class Load:
 
     def __init__(self, stack: contextlib.ExitStack) -> None:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="patrolink-load-")))
-        self.ports = hubs.free_ports(2)
+        self.ports = hub_process.free_ports(2)
         broker = Broker()
         stack.callback(broker.stop)
         names: dict[int, list[str]] = {g: [f"t-{g}"] for g in range(1, GROUPS + 1)}
@@ -143,10 +143,11 @@ class Load:
         self.devices = self.talkers + self.listeners
         self.heard_by = [len(names[g]) - 1 for g in range(1, GROUPS + 1)]
         groups = "\n".join(
-            hubs.GROUP.format(id=g, devices=json.dumps(members), more="talk_s = 600") for g, members in names.items()
+            hub_process.GROUP.format(id=g, devices=json.dumps(members), more="talk_s = 600")
+            for g, members in names.items()
         )
-        site = hubs.SITE.format(url=broker.url, ports=self.ports, top="", hub="", groups=groups)
-        self.hub = hubs.HubProcess(folder, site, [it.name for it in self.devices])
+        site = hub_process.SITE.format(url=broker.url, ports=self.ports, top="", hub="", groups=groups)
+        self.hub = hub_process.HubProcess(folder, site, [it.name for it in self.devices])
         stack.callback(lambda: self.hub.process.poll() is None and self.hub.kill())
         self.receiving = select.epoll()
         self.of_fd = {it.fileno(): it for it in shared}

@@ -18,9 +18,9 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 for room in ("", "device", "tests/unit"):
     sys.path.insert(0, str(ROOT / room))
 
-from patrolink.emulator.broker import Broker  # noqa: E402
+from patrolink.emulator.network.broker import Broker  # noqa: E402
 
-from tests import couriers, desks, hubs  # noqa: E402
+from tests.support import console_site, hub_process, upload_clients  # noqa: E402
 
 DEVICES = [f"vest-{n}" for n in range(30)]
 SENDERS, FILE, PATCH = 4, 2_000_000, 1 << 18
@@ -32,24 +32,24 @@ def speak(clients, seconds: float) -> None:
     """The first device talks, 160 bytes of A-law each 20 ms."""
     seat = clients[0].seats[1]
     seat.press()
-    hubs.run(clients, lambda: seat.events[-1:] == ["GRANTED"])
+    hub_process.run(clients, lambda: seat.events[-1:] == ["GRANTED"])
     due, end = time.monotonic(), time.monotonic() + seconds
     while due < end:
         seat.speak(bytes(160))
         due += PACKET_S
-        hubs.settle(clients, max(0.001, due - time.monotonic()))
+        hub_process.settle(clients, max(0.001, due - time.monotonic()))
     seat.release()
-    hubs.settle(clients, 0.5)
+    hub_process.settle(clients, 0.5)
 
 
 def send(device: str, port: int, sent: list[int], over: threading.Event) -> None:
     """Upload files until it is over; `sent` gets the bytes of each that is whole at the hub."""
-    link = http.client.HTTPConnection(couriers.HOST, port, timeout=30)
+    link = http.client.HTTPConnection(upload_clients.HOST, port, timeout=30)
     data = bytes(range(250)) * (FILE // 250)
     sha256 = hashlib.sha256(data).hexdigest()
 
     def ask(method: str, path: str, body, fields: dict[str, str], length: str, told: str = "") -> str:
-        tag = couriers.authorization(device, method, path, length, told)
+        tag = upload_clients.authorization(device, method, path, length, told)
         link.request(method, path, body, {"Tus-Resumable": "1.0.0", "Authorization": tag, **fields})
         answer = link.getresponse()
         answer.read()
@@ -57,7 +57,7 @@ def send(device: str, port: int, sent: list[int], over: threading.Event) -> None
         return answer.getheader("Location", "")
 
     while not over.is_set():
-        told = couriers.metadata(device, 1, f"000001-{len(sent):06d}.pls", sha256)
+        told = upload_clients.metadata(device, 1, f"000001-{len(sent):06d}.pls", sha256)
         fields = {"Upload-Length": str(FILE), "Upload-Metadata": told, "Content-Length": "0"}
         url = ask("POST", "/clips", None, fields, str(FILE), told)
         for at in range(0, FILE, PATCH):
@@ -71,14 +71,14 @@ def relay(uploads: bool) -> dict:
     """Return what a hub tells of its voice after the speech, with uploads beside it or without."""
     broker = Broker()
     with tempfile.TemporaryDirectory(dir=ROOT / "build") as folder:
-        port = desks.free_port()
-        group = hubs.GROUP.format(id=1, devices=json.dumps(DEVICES), more="")
-        site = hubs.SITE.format(
-            url=broker.url, ports=hubs.free_ports(2), top="", hub=f'uploads = "127.0.0.1:{port}"', groups=group
+        port = console_site.free_port()
+        group = hub_process.GROUP.format(id=1, devices=json.dumps(DEVICES), more="")
+        site = hub_process.SITE.format(
+            url=broker.url, ports=hub_process.free_ports(2), top="", hub=f'uploads = "127.0.0.1:{port}"', groups=group
         )
-        hub = hubs.HubProcess(Path(folder), site, DEVICES)
-        clients = [hubs.Client(name, broker.port) for name in DEVICES]
-        hubs.join(clients, [1])
+        hub = hub_process.HubProcess(Path(folder), site, DEVICES)
+        clients = [hub_process.Client(name, broker.port) for name in DEVICES]
+        hub_process.join(clients, [1])
         over, sent = threading.Event(), [[] for _ in range(SENDERS if uploads else 0)]
         threads = [
             threading.Thread(target=send, args=(DEVICES[-1 - n], port, mine, over)) for n, mine in enumerate(sent)

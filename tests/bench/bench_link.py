@@ -11,11 +11,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT))
 
-from patrolink.emulator.network import PROFILES, Profile  # noqa: E402
-from patrolink.emulator.outcome import Faults  # noqa: E402
-from patrolink.emulator.simulation import Simulation  # noqa: E402
+from patrolink.emulator.network.carrier import PROFILES, Profile  # noqa: E402
+from patrolink.emulator.scenarios.outcome import Faults  # noqa: E402
+from patrolink.emulator.scenarios.simulation import Simulation  # noqa: E402
 
-from tests.faults.test_simulation import backlog  # noqa: E402
+from tests.simulation.test_simulation import backlog  # noqa: E402
 
 RTT_MS = 200.0
 

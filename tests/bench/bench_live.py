@@ -22,16 +22,16 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "device"), str(ROOT)]
 
-from agent.clips import live  # noqa: E402
+from agent.live_view import session  # noqa: E402
 from compat.aes import encrypter  # noqa: E402
 from compat.udp import UdpSocket  # noqa: E402
-from hal.h264_live import Encoder  # noqa: E402
-from patrolink.emulator.network import PROFILES, Profile  # noqa: E402
-from patrolink.emulator.udp_gate import HOST, UdpGate  # noqa: E402
-from patrolink.hub.live import LiveViews, Picture, View, now_ms  # noqa: E402
-from patrolink.keys import DeviceKey  # noqa: E402
+from hal.posix.h264_encoder import Encoder  # noqa: E402
+from patrolink.core.keys import DeviceKey  # noqa: E402
+from patrolink.emulator.network.carrier import PROFILES, Profile  # noqa: E402
+from patrolink.emulator.network.udp_gate import HOST, UdpGate  # noqa: E402
+from patrolink.hub.live.receiver import LiveViews, Picture, View, now_ms  # noqa: E402
 
-from tests.live_camera import films  # noqa: E402
+from tests.support.live_camera import films  # noqa: E402
 
 SEED, SECONDS, KBPS, ID, EXPIRES = 20261125, 20, 1000, 0xBEEF01, 1_795_000_000_123
 SECRET = bytes(range(32))
@@ -80,10 +80,10 @@ async def watched(profile: Profile, h264: bool) -> dict:
     gate = UdpGate((views.port,), profile, SEED)
     fps = 15 if h264 else 5
     given, pictures = Encoder(640, 480, fps) if h264 else None, films(h264)
-    it = live.Live(
+    it = session.Live(
         lambda host, port: UdpSocket(host, port, Inputs()),
         encrypter,
-        lambda label, *name: live.derive(SECRET, label, 0, *name),
+        lambda label, *name: session.derive(SECRET, label, 0, *name),
         lambda text: None,
         Eye(),
         KBPS,

@@ -21,12 +21,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from patrolink.emulator import incident  # noqa: E402
-from patrolink.emulator.network import PROFILES  # noqa: E402
-from patrolink.hub import client  # noqa: E402
+from patrolink.emulator.network.carrier import PROFILES  # noqa: E402
+from patrolink.emulator.scenarios import incident  # noqa: E402
+from patrolink.hub.dispatch import client  # noqa: E402
 
-from tests.integration.test_live_modem import Viewer  # noqa: E402
-from tests.integration.test_remote import answer, told  # noqa: E402
+from tests.integration.clips.test_remote import answer, told  # noqa: E402
+from tests.integration.live.test_live_modem import Viewer  # noqa: E402
 
 SEED, SECONDS, BAR, NO_CLIP = 20261127, 30, 1.0, 60_000
 BYTE_MS = 10 * 1000 / 115_200

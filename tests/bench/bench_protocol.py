@@ -14,8 +14,8 @@ from pathlib import Path
 import patrolink_messages as m
 import protocol_peers
 import recipe
-from patrolink import bulk, home
-from patrolink_protocol import frame, receiver, trackdecode
+from patrolink.core import batch_decoder, resources
+from patrolink_protocol import frame, receiver, track_decoder
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 TRACKS = ROOT / "tests" / "golden" / "tracks"
@@ -111,13 +111,13 @@ def speeds(table: Table, tracks: dict[str, list]) -> None:
         peers[peer.name] = round(len(fixes) / best(lambda p=peer, d=data: [p.decode(x) for x in d], 3))
     for rice, bar in ((False, ">= 500000"), (True, "")):
         bodies = [recipe.body(w, rice) for w in some]
-        rate = round(len(fixes) / best(lambda b=bodies: [trackdecode.decode(x) for x in b]))
+        rate = round(len(fixes) / best(lambda b=bodies: [track_decoder.decode(x) for x in b]))
         table.add(f"plain decoder, {'Rice' if rice else 'fixed-width'}", rate, "fixes/s", bar)
     frames = sealed([recipe.body(w, False) for w in some])
 
     def run() -> None:
-        bodies, _, _ = bulk.open_batches(receiver.Receiver(KEY, b"bench"), frames)
-        rows = sum(len(part.columns["lat"]) for part in bulk.blocks(bodies))
+        bodies, _, _ = batch_decoder.open_batches(receiver.Receiver(KEY, b"bench"), frames)
+        rows = sum(len(part.columns["lat"]) for part in batch_decoder.blocks(bodies))
         assert rows == FRAMES * 60
 
     run()
@@ -133,7 +133,7 @@ def device(table: Table, tracks: dict[str, list]) -> None:
         rows.write_text(json.dumps([recipe.row(f) for f in tracks["walk-1hz"][:60]]))
         driver = Path(__file__).with_name("protocol_driver.py")
         command = [
-            *home.interpreter("micropython"),
+            *resources.interpreter("micropython"),
             "-X",
             "heapsize=512K",
             str(driver),

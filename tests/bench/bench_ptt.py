@@ -35,18 +35,18 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 for room in ("", "device", "tests/unit"):
     sys.path.insert(0, str(ROOT / room))
 
-from patrolink import boards  # noqa: E402
-from patrolink.decoding import Decoder  # noqa: E402
-from patrolink.emulator.broker import Broker  # noqa: E402
-from patrolink.emulator.device import boot  # noqa: E402
-from patrolink.emulator.headset import RATE, Headset  # noqa: E402
-from patrolink.emulator.line import Line  # noqa: E402
-from patrolink.emulator.network import PROFILES  # noqa: E402
-from patrolink.emulator.udp_gate import HOST, Radio, UdpGate  # noqa: E402
-from patrolink.keys import DeviceKey  # noqa: E402
+from patrolink.core import boards  # noqa: E402
+from patrolink.core.decoder import Decoder  # noqa: E402
+from patrolink.core.keys import DeviceKey  # noqa: E402
+from patrolink.emulator.boards.process_device import boot  # noqa: E402
+from patrolink.emulator.network.broker import Broker  # noqa: E402
+from patrolink.emulator.network.carrier import PROFILES  # noqa: E402
+from patrolink.emulator.network.udp_gate import HOST, Radio, UdpGate  # noqa: E402
+from patrolink.emulator.peripherals.headset import RATE, Headset  # noqa: E402
+from patrolink.emulator.peripherals.serial_line import Line  # noqa: E402
 from patrolink.transport.mqtt import MqttTransport  # noqa: E402
 
-from tests import hubs  # noqa: E402
+from tests.support import hub_process  # noqa: E402
 
 SEED = 24380
 PRESSES = int(sys.argv[1]) if len(sys.argv) > 1 else 40  # a row
@@ -96,7 +96,7 @@ class Post:
         """Switch on, and wait until it has joined its group."""
         config = {
             "device": self.name,
-            "key": hubs.keys_of([self.name])[self.name].hex(),
+            "key": hub_process.keys_of([self.name])[self.name].hex(),
             "gps_uart": self._gps.path,
             "broker": {"host": "127.0.0.1", "port": self.rig.broker.port},
             "audio": {
@@ -154,14 +154,14 @@ class Rig:
         self.folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="patrolink-bench-")))
         self.broker = Broker()
         stack.callback(self.broker.stop)
-        ports = hubs.free_ports(2)
+        ports = hub_process.free_ports(2)
         names = [name for members in groups.values() for name, _, _ in members]
         text = "\n".join(
-            hubs.GROUP.format(id=number, devices=json.dumps([m[0] for m in members]), more="talk_s = 110")
+            hub_process.GROUP.format(id=number, devices=json.dumps([m[0] for m in members]), more="talk_s = 110")
             for number, members in groups.items()
         )
-        site = hubs.SITE.format(url=self.broker.url, ports=ports, top="", hub=self.hub, groups=text)
-        hub = hubs.HubProcess(self.folder, site.replace('host = "127.0.0.1"', f'host = "{HOST}"'), names)
+        site = hub_process.SITE.format(url=self.broker.url, ports=ports, top="", hub=self.hub, groups=text)
+        hub = hub_process.HubProcess(self.folder, site.replace('host = "127.0.0.1"', f'host = "{HOST}"'), names)
         stack.callback(hub.kill)
         self.gate = UdpGate(ports, PROFILES["city"], SEED)
         stack.callback(self.gate.close)
@@ -185,7 +185,7 @@ class Rig:
     def _watch(self, names: list[str]) -> None:
         transport = MqttTransport(self.broker.url)
         self.stack.callback(transport.close)
-        decoder = Decoder({name: DeviceKey(key) for name, key in hubs.keys_of(names).items()})
+        decoder = Decoder({name: DeviceKey(key) for name, key in hub_process.keys_of(names).items()})
 
         def take() -> None:
             for record in transport.records():

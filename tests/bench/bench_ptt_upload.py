@@ -23,13 +23,13 @@ from pathlib import Path
 
 import numpy as np
 from bench_ptt import PROFILES, ROOT, Post, Rig, clips, judge, press, spread
-from patrolink.emulator import nmea
-from patrolink.emulator.gps import GpsReceiver
-from patrolink.emulator.incident import walk
-from patrolink.emulator.tcp_gate import TcpGate
-from patrolink.emulator.udp_gate import HOST
+from patrolink.emulator.network.tcp_gate import TcpGate
+from patrolink.emulator.network.udp_gate import HOST
+from patrolink.emulator.peripherals import nmea
+from patrolink.emulator.peripherals.gps_receiver import GpsReceiver
+from patrolink.emulator.scenarios.incident import walk
 
-from tests import clip_maker, desks
+from tests.support import clip_maker, console_site
 
 SEED = 20261126
 COUPLES = int(sys.argv[1]) if len(sys.argv) > 1 else 112  # a place
@@ -62,7 +62,7 @@ class Filmed(Rig):
     profiles = PLACES
 
     def __init__(self, stack: contextlib.ExitStack, groups: dict[int, list[tuple[str, str, str]]]) -> None:
-        self.port = desks.free_port()
+        self.port = console_site.free_port()
         self.hub = f'uploads = "127.0.0.1:{self.port}"'
         self.gates: dict[str, TcpGate] = {}
         self.making = Path(stack.enter_context(tempfile.TemporaryDirectory()))

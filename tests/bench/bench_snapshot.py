@@ -18,11 +18,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT))
 
-from patrolink.emulator import incident  # noqa: E402
-from patrolink.emulator.network import PROFILES  # noqa: E402
-from patrolink.emulator.tcp_gate import TcpGate  # noqa: E402
-from patrolink.emulator.udp_gate import HOST, Radio, UdpGate  # noqa: E402
-from patrolink.hub import client  # noqa: E402
+from patrolink.emulator.network.carrier import PROFILES  # noqa: E402
+from patrolink.emulator.network.tcp_gate import TcpGate  # noqa: E402
+from patrolink.emulator.network.udp_gate import HOST, Radio, UdpGate  # noqa: E402
+from patrolink.emulator.scenarios import incident  # noqa: E402
+from patrolink.hub.dispatch import client  # noqa: E402
 
 SEED = 20261125
 BAR_S = 2.0

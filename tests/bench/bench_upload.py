@@ -20,16 +20,16 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from patrolink import home  # noqa: E402
-from patrolink.emulator.network import Profile  # noqa: E402
-from patrolink.emulator.tcp_gate import TcpGate  # noqa: E402
-from patrolink.emulator.udp_gate import HOST, Radio, UdpGate  # noqa: E402
+from patrolink.core import resources  # noqa: E402
+from patrolink.emulator.network.carrier import Profile  # noqa: E402
+from patrolink.emulator.network.tcp_gate import TcpGate  # noqa: E402
+from patrolink.emulator.network.udp_gate import HOST, Radio, UdpGate  # noqa: E402
 
 KBPS, CUT_S, MOST_S = 1000, 10.0, 1200
 UPLINK = Profile(100, 0, 0.0, KBPS, 10_000)
 SEED = 20261125
 BAR_PCT = 3
-TESTS = ROOT / "tests" / "integration"
+TESTS = ROOT / "tests" / "integration" / "clips"
 
 
 def run(runtime: str, data: bytes) -> dict[str, object]:
@@ -47,7 +47,7 @@ def run(runtime: str, data: bytes) -> dict[str, object]:
             given = {"host": HOST, "port": way.port, "path": "/clips", "kbps": KBPS, "file": str(film), "s": MOST_S}
             told.write_text(json.dumps(given | {"sha256": hashlib.sha256(data).hexdigest()}))
             begun, cuts = time.monotonic(), 0
-            pipe = [*home.interpreter(runtime), str(TESTS / "upload_pipe.py"), str(told)]
+            pipe = [*resources.interpreter(runtime), str(TESTS / "upload_pipe.py"), str(told)]
             with subprocess.Popen(pipe, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as device:
                 while True:
                     try:

@@ -32,7 +32,7 @@ def run(way: tuple[int, int, int, float, int]) -> dict:
     """Upload over a way; return its figures."""
     given = dict(zip(("kbps", "rtt_ms", "jitter_ms", "lost_pct", "then_kbps"), way, strict=True))
     given |= {"s": S, "runtime": sys.executable}
-    command = ["unshare", "-rn", sys.executable, str(Path(__file__).with_name("way.py")), json.dumps(given)]
+    command = ["unshare", "-rn", sys.executable, str(Path(__file__).with_name("bottleneck.py")), json.dumps(given)]
     return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
 
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 from bench_board import BOARD, HERE, PER_CYCLE, ROOT, console
-from patrolink import boards, home
+from patrolink.core import boards, resources
 
 BAR_US, BAR_INSTRUCTIONS = 300, 1_200_000
 ROOMS = ("device", "protocol", "protocol/generated")
@@ -19,7 +19,7 @@ def on_unix() -> dict:
     """In microseconds, with the heap of a small board."""
     paths = [str(ROOT / room) for room in ROOMS]
     code = f"import sys\nsys.path[:0] = {paths!r}\nexec(open({str(HERE / 'voice_driver.py')!r}).read())"
-    command = [*home.interpreter("micropython"), "-X", "heapsize=192K", "-c", code]
+    command = [*resources.interpreter("micropython"), "-X", "heapsize=192K", "-c", code]
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
 
 

@@ -10,15 +10,15 @@ from time import ticks_cpu, ticks_diff
 
 import machine
 import patrolink_messages as m
-from agent.counter import Counter
 from agent.gps.receiver import GpsReceiver
-from agent.link.events import Events
+from agent.link.event_queue import Events
 from agent.link.outbox import Outbox
 from agent.link.session import Session
-from agent.reporter import Reporter
+from agent.tracking.counter import Counter
+from agent.tracking.reporter import Reporter
 from compat import umqtt_import
 from compat.stream import Network
-from hal.baremetal import Clock, Files, Store, battery
+from hal.baremetal.platform import Clock, Files, Store, battery
 from patrolink_protocol import frame
 
 ROUNDS = 8

@@ -9,11 +9,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from patrolink import boards
-from patrolink.emulator import flash, qemu
-from patrolink.emulator.network import PROFILES
-from patrolink.emulator.shift import Shift
-from patrolink.errors import DeviceError
+from patrolink.core import boards
+from patrolink.core.errors import DeviceError
+from patrolink.emulator.boards import qemu
+from patrolink.emulator.network.carrier import PROFILES
+from patrolink.emulator.peripherals import flash
+from patrolink.emulator.scenarios.shift import Shift
 
 HERE = Path(__file__).resolve().parent
 EVIDENCE = "036b17d1f2e12c4247f8bce6e563a440f277037d812deb33a0f4a13945d898c296"

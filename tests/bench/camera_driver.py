@@ -9,9 +9,9 @@ import json
 from time import ticks_cpu, ticks_diff
 
 import machine
-from agent.clips import vc0706
-from agent.clips.avi import Avi
-from hal import baremetal
+from agent.recording import vc0706
+from agent.recording.avi import Avi
+from hal.baremetal import platform
 
 UART, PIN = 3, 3
 SIZE, FPS = (160, 120), 2
@@ -108,13 +108,13 @@ def measured(function):
 
 def filmed():
     """Pictures and what became of them, over SECONDS of a camera on the line."""
-    clock, inputs = baremetal.Clock(), baremetal.Inputs()
+    clock, inputs = platform.Clock(), platform.Inputs()
     gc.collect()
     heap = gc.mem_alloc()
     given = {"kind": "vc0706", "source": UART, "indicator": PIN, "width": SIZE[0], "height": SIZE[1], "fps": FPS}
     given["picture_kb"] = 6
     log = []
-    camera = baremetal.camera(given, clock.now_ms, log.append, inputs)
+    camera = platform.camera(given, clock.now_ms, log.append, inputs)
     gc.collect()
     heap = gc.mem_alloc() - heap
     camera.open()
@@ -131,7 +131,7 @@ def filmed():
     camera.close()
     told = {"ms": times, "bytes": sizes, "damaged": camera.damaged, "log": log, "heap": heap}
     told["fps"] = FPS
-    told["board"] = baremetal.counts()
+    told["board"] = platform.counts()
     return told
 
 

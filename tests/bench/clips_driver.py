@@ -13,9 +13,9 @@ for room in ("/../../device", "/../../protocol", "/../../protocol/generated", "/
 
 import time
 
-from agent.counter import Counter
-from hal.card import Card
+from agent.tracking.counter import Counter
 from hal.common import Store
+from hal.storage import Card
 
 
 class Camera:
@@ -53,10 +53,10 @@ def main(folder, size, seconds):
     boot = Counter(store).boot
     camera = Camera(size)
     picture = used()
-    from agent.clips.avi import Avi
-    from agent.clips.recorder import Recorder
-    from agent.clips.shelf import Shelf
-    from agent.clips.signer import Signer
+    from agent.recording.avi import Avi
+    from agent.recording.clip_store import Shelf
+    from agent.recording.recorder import Recorder
+    from agent.recording.signer import Signer
     from compat import crypto
     from compat.steps import whole
 

@@ -7,11 +7,11 @@ board's clock: `boot` until it records, `film`, `clip` while an event goes on, `
 
 import json
 
-import assembly
 import board
 import machine
-from hal import baremetal
-from start import start
+from app import device as assembly
+from app.start import start
+from hal.baremetal import platform as baremetal
 
 FILE = "/patrol.json"
 

@@ -16,7 +16,7 @@ def heap():
 
 start = heap()
 import patrolink_messages as m
-from patrolink_protocol import frame, track
+from patrolink_protocol import frame, track_encoder
 
 positions = heap() - start
 import patrolink_protocol.codec  # noqa: F401
@@ -30,7 +30,7 @@ channel = frame.Channel(bytes(32), b"bench")
 buf = bytearray(m.MAX_FRAME)
 results = {}
 for rice in (True, False):
-    encoder = track.TrackEncoder(n, 6, rice)
+    encoder = track_encoder.TrackEncoder(n, 6, rice)
     best = None
     allocated = 0
     for i in range(30):

@@ -10,8 +10,8 @@ import math
 import random
 from pathlib import Path
 
-from patrolink import tracks
-from patrolink_protocol import track
+from patrolink.core import tracks
+from patrolink_protocol import track_encoder
 
 
 def fixes(path: Path, seed: int = 1) -> list[tuple[int, ...]]:
@@ -54,7 +54,7 @@ def row(fix: tuple[int, ...]) -> tuple[int, int, list[int]]:
 
 def body(some: list[tuple[int, ...]], rice: bool = True, omit: tuple[str, ...] = (), resolution: int = 6) -> bytes:
     """Return the batch body of up to 255 fixes."""
-    encoder = track.TrackEncoder(len(some), resolution, rice, omit)
+    encoder = track_encoder.TrackEncoder(len(some), resolution, rice, omit)
     for fix in some:
         encoder.add(*row(fix))
     buf = bytearray(8192)

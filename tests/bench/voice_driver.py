@@ -8,9 +8,9 @@ import json
 import struct
 import time
 
-from agent.ptt import voice
-from agent.ptt.listener import RING, Listener
-from agent.ptt.talker import Talker
+from agent.audio import samples
+from agent.ptt.jitter_buffer import RING, Listener
+from agent.ptt.rtp_sender import Talker
 from compat.aes import encrypter
 from patrolink_protocol import srtp
 
@@ -23,7 +23,7 @@ class Microphone:
     """A unit at a time, as long as `left` says."""
 
     def __init__(self):
-        self.buf = bytearray(b"".join([struct.pack("<h", (i * 7919 & 0x3FFF) - 8192) for i in range(voice.UNIT)]))
+        self.buf = bytearray(b"".join([struct.pack("<h", (i * 7919 & 0x3FFF) - 8192) for i in range(samples.UNIT)]))
         self.left = 0
 
     def open(self):

@@ -6,11 +6,11 @@ import time
 from pathlib import Path
 
 import pytest
-from patrolink.emulator import nmea
+from patrolink.emulator.peripherals import nmea
 
-from tests.faults.proxy import BLACKHOLE
-from tests.rig import walk
-from tests.waiting import PATIENCE_S
+from tests.support.device_rig import walk
+from tests.support.polling import PATIENCE_S
+from tests.support.tcp_proxy import BLACKHOLE
 
 # littlefs forgets a file whose last write fails: it is closed after each.
 FILL = """

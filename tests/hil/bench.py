@@ -5,17 +5,17 @@ import time
 from pathlib import Path
 from typing import Any
 
-from patrolink.emulator.device import Device, Process
-from patrolink.emulator.firmware import Firmware
-from patrolink.errors import DeviceError, UserError
+from patrolink.core.errors import DeviceError, UserError
+from patrolink.emulator.boards.firmware_device import Firmware
+from patrolink.emulator.boards.process_device import Device, Process
 
 from tests.hil import health
+from tests.hil.bench_device import RealBoard
 from tests.hil.console import Console
 from tests.hil.hardware import Entry, resolve
-from tests.hil.real import RealBoard
 from tests.hil.switch import Switch
 from tests.hil.wire import BOARD, BOTH, HOST, Wire
-from tests.rig import Rig
+from tests.support.device_rig import Rig
 
 _READY_S = 30.0
 

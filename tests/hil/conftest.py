@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
-from patrolink.boards import Feature
-from patrolink.errors import UserError
+from patrolink.core.boards import Feature
+from patrolink.core.errors import UserError
 from pytest_embedded.plugin import parametrize_fixtures  # noqa: F401  tests/conftest.py keeps it from all other tests
 
 from tests.conftest import ROOT

@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-from patrolink.errors import DeviceError
+from patrolink.core.errors import DeviceError
 
 from tests.hil.wire import BOARD, HOST, Wire
 

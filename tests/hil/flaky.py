@@ -5,8 +5,8 @@ import datetime
 import sys
 from pathlib import Path
 
-from patrolink import boards
-from patrolink.errors import UserError
+from patrolink.core import boards
+from patrolink.core.errors import UserError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 if sys.version_info >= (3, 11):

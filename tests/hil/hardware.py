@@ -4,9 +4,9 @@ import sys
 from pathlib import Path
 from typing import Any, Literal
 
-from patrolink import boards
-from patrolink.boards import Board
-from patrolink.errors import UserError
+from patrolink.core import boards
+from patrolink.core.boards import Board
+from patrolink.core.errors import UserError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from serial.tools import list_ports
 

@@ -9,7 +9,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from patrolink.errors import DeadlineError
+from patrolink.core.errors import DeadlineError
 
 
 def _open(path: Path) -> int:

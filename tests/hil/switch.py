@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 
 import serial
-from patrolink.errors import DeviceError
+from patrolink.core.errors import DeviceError
 
 from tests.hil.hardware import SwitchSpec, resolve
 

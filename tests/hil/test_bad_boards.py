@@ -5,7 +5,7 @@ import subprocess
 import time
 
 import pytest
-from patrolink import boards
+from patrolink.core import boards
 
 from tests.hil import health
 from tests.hil.test_hardware import HIL, pytest_run

@@ -1,10 +1,10 @@
 """The console of a board: what it tells, its REPL, and mpremote."""
 
 import pytest
-from patrolink.emulator import nmea
+from patrolink.emulator.peripherals import nmea
 
-from tests.rig import walk
-from tests.waiting import PATIENCE_S
+from tests.support.device_rig import walk
+from tests.support.polling import PATIENCE_S
 
 pytestmark = pytest.mark.needs("gps", "modem")
 

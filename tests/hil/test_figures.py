@@ -3,9 +3,9 @@
 import json
 
 import pytest
-from patrolink import boards
-from patrolink.emulator.network import PROFILES
-from patrolink.emulator.shift import Shift
+from patrolink.core import boards
+from patrolink.emulator.network.carrier import PROFILES
+from patrolink.emulator.scenarios.shift import Shift
 
 from tests.bench import bench_board as bench
 from tests.conftest import ROOT
@@ -60,9 +60,9 @@ def test_the_boards_machine_code_says_what_its_text_says(mps2):
         f"/{path.name}": path.read_bytes()
         for path in (
             ROOT / "tests" / "unit" / "test_native.py",
-            ROOT / "tests" / "unit" / "seeded.py",
+            ROOT / "tests" / "unit" / "seeded_random.py",
             ROOT / "device" / "agent" / "gps" / "scan.py",
-            ROOT / "protocol" / "patrolink_protocol" / "rows.py",
+            ROOT / "protocol" / "patrolink_protocol" / "track_kernels.py",
         )
     }
     files["/run.py"] = (

@@ -3,8 +3,8 @@
 import datetime
 
 import pytest
-from patrolink import home
-from patrolink.errors import UserError
+from patrolink.core import resources
+from patrolink.core.errors import UserError
 
 from tests.hil import flaky
 from tests.hil.test_hardware import HIL, pytest_run
@@ -45,7 +45,7 @@ def test_a_listed_test_is_run_again_and_counted_and_another_is_not(tmp_path):
 )
 def test_an_entry_that_nobody_should_believe_is_an_error(tmp_path, entry, says):
     with pytest.raises(UserError, match=says):
-        flaky.load(written(tmp_path, **entry), home.root(), TODAY)
+        flaky.load(written(tmp_path, **entry), resources.root(), TODAY)
 
 
 def test_an_old_entry_ends_the_run(tmp_path):
@@ -54,4 +54,4 @@ def test_an_old_entry_ends_the_run(tmp_path):
 
 
 def test_the_list_that_is_shipped_can_be_used():
-    flaky.load(HIL / "flaky.toml", home.root(), datetime.date.today())
+    flaky.load(HIL / "flaky.toml", resources.root(), datetime.date.today())

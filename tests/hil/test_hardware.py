@@ -10,16 +10,16 @@ from pathlib import Path
 
 import pytest
 import serial
-from patrolink import boards, home
-from patrolink.errors import DeadlineError, DeviceError, UserError
+from patrolink.core import boards, resources
+from patrolink.core.errors import DeadlineError, DeviceError, UserError
 
 from tests.hil import hardware
 from tests.hil.hardware import SwitchSpec
 from tests.hil.lock import Lock
 from tests.hil.switch import Switch
-from tests.waiting import PATIENCE_S
+from tests.support.polling import PATIENCE_S
 
-HIL = home.root() / "tests" / "hil"
+HIL = resources.root() / "tests" / "hil"
 REAL = """
 [[board]]
 board = "mps2_an385"
@@ -44,7 +44,7 @@ def written(folder: Path, text: str) -> Path:
 def pytest_run(folder: Path, *arguments: str, timeout_s: float = 250) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:xdist", "-q"]
     command += ["--artefacts", str(folder / "artefacts"), *arguments]
-    return subprocess.run(command, cwd=home.root(), capture_output=True, text=True, timeout=timeout_s)
+    return subprocess.run(command, cwd=resources.root(), capture_output=True, text=True, timeout=timeout_s)
 
 
 # --- a board behind ports -------------------------------------------------------------------------------------------
@@ -58,7 +58,7 @@ def lab(tmp_path):
     folder = tmp_path / "lab"
     folder.mkdir()
     process = subprocess.Popen(
-        [sys.executable, str(HIL / "lab.py"), str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, str(HIL / "emulated_lab.py"), str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
     assert process.stdin is not None and process.stdout is not None
     try:
@@ -72,7 +72,8 @@ def lab(tmp_path):
 
 def real(folder: Path) -> str:
     command = {
-        name: json.dumps([sys.executable, str(HIL / "lab.py"), str(folder), name]) for name in ("power", "sos", "off")
+        name: json.dumps([sys.executable, str(HIL / "emulated_lab.py"), str(folder), name])
+        for name in ("power", "sos", "off")
     }
     return REAL.format(folder=folder, **command)
 
@@ -185,7 +186,7 @@ def test_a_board_is_one_runs_at_a_time_and_the_other_is_told_whose(tmp_path):
         f"import sys; from tests.hil.lock import Lock; it = Lock({name!r}); print('held', flush=True); sys.stdin.read()"
     )
     other = subprocess.Popen(
-        [sys.executable, "-c", hold], cwd=home.root(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", hold], cwd=resources.root(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     assert other.stdin is not None and other.stdout is not None
     with contextlib.ExitStack() as stack:

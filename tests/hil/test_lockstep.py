@@ -1,10 +1,10 @@
 """Firmware in lock-step with its world: a seed repeats a run to the byte, and its invariants hold."""
 
 import pytest
-from patrolink import boards
-from patrolink.emulator.network import PROFILES
-from patrolink.emulator.shift import Shift
-from patrolink.errors import DeviceError
+from patrolink.core import boards
+from patrolink.core.errors import DeviceError
+from patrolink.emulator.network.carrier import PROFILES
+from patrolink.emulator.scenarios.shift import Shift
 
 SEED = 11
 

@@ -1,12 +1,12 @@
 """The same patrol on every board: a process, firmware on an emulated board, a real one. In real time."""
 
 import pytest
-from patrolink.emulator import nmea
-from patrolink.errors import DeviceError
-from patrolink.hub.downlink import Downlink
-from patrolink.keys import DeviceKey
+from patrolink.core.errors import DeviceError
+from patrolink.core.keys import DeviceKey
+from patrolink.emulator.peripherals import nmea
+from patrolink.hub.infra.downlink import Downlink
 
-from tests.rig import walk
+from tests.support.device_rig import walk
 
 pytestmark = pytest.mark.needs("gps", "modem", "buttons")
 

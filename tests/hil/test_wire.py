@@ -5,10 +5,10 @@ import os
 import random
 import time
 
-from patrolink.emulator.line import Line
+from patrolink.emulator.peripherals.serial_line import Line
 
 from tests.hil.wire import BOARD, BOTH, HOST, Wire
-from tests.waiting import PATIENCE_S, until
+from tests.support.polling import PATIENCE_S, until
 
 SEED = 20260131
 

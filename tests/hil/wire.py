@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import serial
-from patrolink.emulator.line import Line
-from patrolink.errors import DeviceError
+from patrolink.core.errors import DeviceError
+from patrolink.emulator.peripherals.serial_line import Line
 
 BOARD, HOST = 0, 1
 BOTH = 2

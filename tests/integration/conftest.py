@@ -1,7 +1,7 @@
 """A hub with its desks, for the tests of the console and of the dispatcher's tools."""
 
 import pytest
-from patrolink.emulator.broker import Broker
+from patrolink.emulator.network.broker import Broker
 
 
 @pytest.fixture
@@ -14,7 +14,7 @@ def alone():
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory, broker):
-    from tests.desks import Place
+    from tests.support.console_site import Place
 
     it = Place(tmp_path_factory.mktemp("site"), broker)
     yield it

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from patrolink.capture import Record
+from patrolink.core.capture import Record
 from patrolink.report import pcap
 from targets import model, vectors
 

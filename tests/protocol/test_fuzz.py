@@ -4,11 +4,11 @@ import patrolink_messages as m
 from agent.gps.receiver import GpsReceiver
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from patrolink.capture import Record
-from patrolink.decoding import Decoder
-from patrolink.keys import DeviceKey
+from patrolink.core.capture import Record
+from patrolink.core.decoder import Decoder
+from patrolink.core.keys import DeviceKey
 from patrolink.transport.serial import Unpacker, pack
-from patrolink_protocol import decode, frame, track, trackdecode
+from patrolink_protocol import decode, frame, track_decoder, track_encoder
 
 KEY = bytes(range(32))
 CHANNEL = frame.Channel(KEY, b"dev-1")
@@ -20,12 +20,12 @@ rows = st.lists(
         st.integers(-900_000_000, 900_000_000),
         st.integers(-1_800_000_000, 1_800_000_000),
         st.integers(1, 3),
-        st.one_of(st.just(track.UNKNOWN), st.integers(-1_000_000, 20_000_000)),
-        st.one_of(st.just(track.UNKNOWN), st.integers(0, 1_000_000)),
-        st.one_of(st.just(track.UNKNOWN), st.integers(0, 35_999)),
-        st.one_of(st.just(track.UNKNOWN), st.integers(0, 1_000_000)),
-        st.one_of(st.just(track.UNKNOWN), st.integers(0, 99)),
-        st.one_of(st.just(track.UNKNOWN), st.integers(0, 100)),
+        st.one_of(st.just(track_encoder.UNKNOWN), st.integers(-1_000_000, 20_000_000)),
+        st.one_of(st.just(track_encoder.UNKNOWN), st.integers(0, 1_000_000)),
+        st.one_of(st.just(track_encoder.UNKNOWN), st.integers(0, 35_999)),
+        st.one_of(st.just(track_encoder.UNKNOWN), st.integers(0, 1_000_000)),
+        st.one_of(st.just(track_encoder.UNKNOWN), st.integers(0, 99)),
+        st.one_of(st.just(track_encoder.UNKNOWN), st.integers(0, 100)),
     ),
     min_size=1,
     max_size=24,
@@ -41,11 +41,11 @@ def sealed(kind: int, body: bytes, counter: int = 1) -> bytes:
 @MANY
 @given(rows, st.integers(5, 7))
 def test_any_rows_come_back(some, resolution):
-    encoder = track.TrackEncoder(24, resolution)
+    encoder = track_encoder.TrackEncoder(24, resolution)
     for ms, *row in some:
         encoder.add(18000, ms, row)
     buf = bytearray(4096)
-    _, columns = trackdecode.decode(bytes(buf[: encoder.encode_into(buf, 0, encoder.count)]))
+    _, columns = track_decoder.decode(bytes(buf[: encoder.encode_into(buf, 0, encoder.count)]))
     unit = 10 ** (7 - resolution)
     halves = {
         "lat": unit,
@@ -58,10 +58,10 @@ def test_any_rows_come_back(some, resolution):
     }
     for i, (ms, *row) in enumerate(some):
         assert columns["time"][i] == 18000 * 86_400_000 + ms
-        for name, value in zip([c[0] for c in track.columns(6)[1:]], row, strict=True):
+        for name, value in zip([c[0] for c in track_encoder.columns(6)[1:]], row, strict=True):
             got = columns[name][i]
-            if value == track.UNKNOWN and name != "lon":  # a longitude may well be that number
-                assert got == track.UNKNOWN
+            if value == track_encoder.UNKNOWN and name != "lon":  # a longitude may well be that number
+                assert got == track_encoder.UNKNOWN
             elif name in halves:
                 assert 2 * abs(got - value) <= halves[name]
 
@@ -144,7 +144,7 @@ def test_serial_frames_survive_noise_and_chunks(frames, noise, size):
 
 
 def test_every_truncation_and_flip_of_a_real_batch():
-    encoder = track.TrackEncoder(60)
+    encoder = track_encoder.TrackEncoder(60)
     for i in range(60):
         encoder.add(18000, 1000 * i, [310000000 + 90 * i, 1210000000 - 50 * i, 3, 5000 + i, 1400, 900, 5000, 9, 80])
     buf = bytearray(1024)
@@ -163,7 +163,7 @@ def test_every_truncation_and_flip_of_a_real_batch():
 
 def test_flipped_bodies_under_a_right_tag():
     """What the tag cannot catch, a buggy device, is refused or decoded, and never grows past 255 rows."""
-    encoder = track.TrackEncoder(10)
+    encoder = track_encoder.TrackEncoder(10)
     for i in range(10):
         encoder.add(18000, 1000 * i, [310000000, 1210000000, 3, 5000, 1400, 900, 5000, 9, 80])
     buf = bytearray(1024)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-from patrolink.capture import Record
-from patrolink.decoding import Decoder
-from patrolink.keys import DeviceKey
+from patrolink.core.capture import Record
+from patrolink.core.decoder import Decoder
+from patrolink.core.keys import DeviceKey
 from targets import vectors
 
 PROTOCOL = Path(vectors.__file__).resolve().parent.parent

@@ -54,7 +54,11 @@ def literals(path: Path) -> set[str]:
         if isinstance(node, ast.Call) and getattr(node.func, "attr", "") in ("import_module", "getattr", "hasattr"):
             ignored.update(id(argument) for argument in node.args)
     found = (_literal(node) for node in ast.walk(tree) if id(node) not in ignored)
-    return {text for text in found if text and _WORD.fullmatch(text)}
+    return {
+        text
+        for text in found
+        if text and not text.endswith(".py") and not text.startswith("patrolink.") and _WORD.fullmatch(text)
+    }
 
 
 def _model_keys(schema: Any) -> set[str]:
@@ -69,8 +73,8 @@ def _model_keys(schema: Any) -> set[str]:
 def contracts() -> dict[str, Any]:
     """Returns the contracts as they stand: literals, configuration keys, schema hash, digests of frozen files."""
     import patrolink_messages
-    from patrolink.boards import Board
-    from patrolink.hub.site import Site
+    from patrolink.core.boards import Board
+    from patrolink.hub.config import Site
 
     files = sorted(path for pattern in FROZEN_FILES for path in ROOT.glob(pattern) if path.is_file())
     sources = [path for folder in SOURCES for path in (ROOT / folder).rglob("*.py") if "build" not in path.parts]

@@ -1,6 +1,6 @@
 from agent.modem import at
 from agent.modem.at import AtChannel, Command
-from seeded import seeded
+from seeded_random import seeded
 
 
 class Line:

@@ -1,8 +1,8 @@
 """Where a clip begins and ends: at random segments, paces, jitters and triggers, to the frame."""
 
-from agent.clips import catalog
-from clip_world import EPOCH_MS, World
-from seeded import seeded
+from agent.recording import clip_index
+from clip_harness import EPOCH_MS, World
+from seeded_random import seeded
 
 
 def jittery(world, below, jitter):
@@ -102,4 +102,4 @@ def test_a_hundred_presses_are_a_hundred_marks_in_one_clip():
     marks = [s["event"] for s in world.manifest(1) if "mark" in s]
     (lost,) = [s["lines"] for s in world.manifest(1) if s.get("access") == "lost"]
     assert marks == list(range(len(marks) - 100)) + list(range(100, 200)) and len(marks) + lost == 200
-    assert catalog.KEPT == world.shelf.find(1).state and world.recorder.lost == 0
+    assert clip_index.KEPT == world.shelf.find(1).state and world.recorder.lost == 0

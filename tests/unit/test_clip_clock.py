@@ -5,9 +5,9 @@ import struct
 import patrolink_messages as m
 from agent.gps.fix import DATE_SUSPECT, HAS_POSITION, Fix
 from agent.gps.receiver import GpsReceiver
-from clip_world import World
+from clip_harness import World
 from patrolink_protocol import clip, codec
-from seeded import seeded
+from seeded_random import seeded
 
 YEAR_MS = 31536000000
 

@@ -1,6 +1,6 @@
-from agent.clips import catalog
-from agent.clips.recorder import FOREVER, Refused
-from clip_world import EPOCH_MS, World
+from agent.recording import clip_index
+from agent.recording.recorder import FOREVER, Refused
+from clip_harness import EPOCH_MS, World
 from patrolink_protocol import clip
 
 
@@ -214,7 +214,7 @@ def test_sound_is_in_an_event_from_its_trigger_on_and_never_before():
 
 def test_steps_that_are_used_up_end_the_recording_and_are_told():
     world = World().boot().run(12)
-    world.recorder._keys.step = catalog.STEPS - 1
+    world.recorder._keys.step = clip_index.STEPS - 1
     world.run(12)
     assert world.recorder.errors and "000001-999999.pls" in world.files.data
     assert not [n for n in world.files.data if n[-4:] == ".pls" and len(n) != 17]

@@ -2,12 +2,12 @@
 
 import struct
 
-from agent.clips.recorder import Refused
-from agent.ears import Ears
-from agent.ptt import voice
-from clip_world import World
+from agent.audio import samples
+from agent.audio.microphone import Ears
+from agent.recording.recorder import Refused
+from clip_harness import World
 from patrolink_protocol import clip
-from seeded import seeded
+from seeded_random import seeded
 
 LOUD, QUIET = struct.pack("<h", 12000) * 80, bytes(160)
 
@@ -30,7 +30,7 @@ class Microphone:
 
     def open(self):
         self.hear()
-        self.waiting.clear()  # as hal.audio does
+        self.waiting.clear()  # as hal.posix.audio does
         self.opened = True
         return True
 
@@ -57,8 +57,8 @@ class Street(World):
 
 
 def alaw(pcm):
-    out = bytearray(voice.UNIT)
-    voice.encode(pcm, voice.UNIT, out, 0)
+    out = bytearray(samples.UNIT)
+    samples.encode(pcm, samples.UNIT, out, 0)
     return out[0]
 
 

@@ -1,9 +1,9 @@
 """Storage that is full, read-only, gone, slow or damaged under a recorder: it tells, raises nothing, and goes on."""
 
-from clip_world import World
-from memory import MemoryFiles
+from clip_harness import World
+from memory_storage import MemoryFiles
 from patrolink_protocol import clip
-from seeded import seeded
+from seeded_random import seeded
 
 FULL, FAULT = 4, 8
 ENOSPC, EIO, EROFS, ENOENT = 28, 5, 30, 2

@@ -4,7 +4,7 @@ import patrolink_messages as m
 from agent.link import commands
 from agent.link.audit import Audit
 from agent.link.commands import Commands
-from memory import MemoryFiles
+from memory_storage import MemoryFiles
 
 
 class Reporter:

@@ -5,12 +5,12 @@ import sys
 from binascii import hexlify
 from binascii import unhexlify as x
 
-from allocated import allocated
-from compat import crypto, field, p256
+from allocation import allocated
+from compat import crypto, p256, p256_field
 from compat.aes import encrypter
 from compat.ctr import Ctr
 from compat.steps import whole
-from seeded import seeded
+from seeded_random import seeded
 
 SEED = 7
 A_2_5 = x("C9AFA9D845BA75166B5C215767B1D6934E50C3DB36E89B127B8A622B120F6721")  # the key of RFC 6979 A.2.5
@@ -105,7 +105,9 @@ def test_agreements_of_nist_cavs():
 def test_what_is_no_key_is_refused():
     base = library.public((1).to_bytes(32, "big"))
     off = next(
-        i for i in range(1, 99) if field.P and pow((i**3 - 3 * i + p256.B) % field.P, field.P >> 1, field.P) != 1
+        i
+        for i in range(1, 99)
+        if p256_field.P and pow((i**3 - 3 * i + p256.B) % p256_field.P, p256_field.P >> 1, p256_field.P) != 1
     )
     publics = [
         b"",
@@ -115,8 +117,8 @@ def test_what_is_no_key_is_refused():
         base[:-1],
         base + b"\0",
         b"\x02" + off.to_bytes(32, "big"),
-        b"\x02" + field.P.to_bytes(32, "big"),
-        b"\x03" + (field.P + 5).to_bytes(32, "big"),
+        b"\x02" + p256_field.P.to_bytes(32, "big"),
+        b"\x03" + (p256_field.P + 5).to_bytes(32, "big"),
         b"\x02" + b"\xff" * 32,
     ]
     for it in BOTH:
@@ -135,7 +137,7 @@ def test_both_sides_agree_and_a_new_key_is_one():
 
 
 def test_limbs_say_what_the_library_says():
-    """A few; tests/integration/test_p256.py has MicroPython say many."""
+    """A few; tests/integration/clips/test_p256.py has MicroPython say many."""
     below = seeded(SEED)
     for private in (number(below), (p256.N - 2).to_bytes(32, "big")):
         other = library.public(number(below))
@@ -153,7 +155,7 @@ def test_a_digest_of_all_ones_and_one_of_zero_are_signed():
 
 def test_the_sum_of_a_point_and_itself_or_its_opposite_or_nothing():
     one = whole(p256._times_base(1))
-    x, y, minus = [field.new(n) for n in one + (field.P - one[1],)]
+    x, y, minus = [p256_field.new(n) for n in one + (p256_field.P - one[1],)]
     to = p256._Sum()
     to.double()
     assert to.nothing
@@ -165,50 +167,62 @@ def test_the_sum_of_a_point_and_itself_or_its_opposite_or_nothing():
     to.add(x, minus)
     assert to.nothing
     to.add(x, minus)
-    assert whole(to.affine()) == (one[0], field.P - one[1])
+    assert whole(to.affine()) == (one[0], p256_field.P - one[1])
 
 
 def numbers(below, count):
     """Return numbers below the prime, those at its edges and at those of limbs first."""
-    edge = [0, 1, 2, 8191, 8192, field.P - 1, field.P - 2, (1 << 255) - 1, (1 << 96) - 1, 1 << 224, field.P >> 1]
-    return edge + [int.from_bytes(number(below), "big") % field.P for _ in range(count)]
+    edge = [
+        0,
+        1,
+        2,
+        8191,
+        8192,
+        p256_field.P - 1,
+        p256_field.P - 2,
+        (1 << 255) - 1,
+        (1 << 96) - 1,
+        1 << 224,
+        p256_field.P >> 1,
+    ]
+    return edge + [int.from_bytes(number(below), "big") % p256_field.P for _ in range(count)]
 
 
 def test_numbers_in_limbs_are_those_of_big_integers():
     """A thousand operations in a row, results where operands were."""
     below = seeded(SEED)
     values = numbers(below, 9)
-    limbs = [field.new(n) for n in values]
+    limbs = [p256_field.new(n) for n in values]
     for i in range(1000):
         a, b, out = below(len(values)), below(len(values)), below(len(values))
         if below(2):
-            field.mul(limbs[a], limbs[b], limbs[out])
-            values[out] = values[a] * values[b] % field.P
+            p256_field.mul(limbs[a], limbs[b], limbs[out])
+            values[out] = values[a] * values[b] % p256_field.P
         else:
             m, n = below(9), below(16) - 8
-            field.mix(limbs[a], m, limbs[b], n, limbs[out])
-            values[out] = (m * values[a] + n * values[b]) % field.P
-            assert field.is_zero(limbs[out]) == (values[out] == 0), "seed %d, operation %d" % (SEED, i)
-        assert field.number(limbs[out]) == values[out], "seed %d, operation %d" % (SEED, i)
+            p256_field.mix(limbs[a], m, limbs[b], n, limbs[out])
+            values[out] = (m * values[a] + n * values[b]) % p256_field.P
+            assert p256_field.is_zero(limbs[out]) == (values[out] == 0), "seed %d, operation %d" % (SEED, i)
+        assert p256_field.number(limbs[out]) == values[out], "seed %d, operation %d" % (SEED, i)
         if not values[out]:
             values[out] = below(1 << 16)
-            limbs[out] = field.new(values[out])
+            limbs[out] = p256_field.new(values[out])
 
 
 def test_limbs_stay_within_their_bounds():
     """What `mul` and `mix` give is within twice the prime or so: then no sum of theirs leaves 31 bits."""
     below = seeded(SEED + 1)
-    largest = bytearray(field._raw(2 * field.P + (field.P >> 6)))  # beyond what any of them gives
-    smallest = field.new(0)
+    largest = bytearray(p256_field._raw(2 * p256_field.P + (p256_field.P >> 6)))  # beyond what any of them gives
+    smallest = p256_field.new(0)
     out = bytearray(80)
     for a in (largest, smallest):
         for b in (largest, smallest):
-            field.mul(a, b, out)
-            assert limbs_of(out) < 13 * field.P // 10, "a product"
+            p256_field.mul(a, b, out)
+            assert limbs_of(out) < 13 * p256_field.P // 10, "a product"
             for _ in range(40):
                 m, n = below(9), below(16) - 8
-                field.mix(a, m, b, n, out)
-                assert 9 * field.P < 10 * limbs_of(out) < 21 * field.P, "%d and %d of them" % (m, n)
+                p256_field.mix(a, m, b, n, out)
+                assert 9 * p256_field.P < 10 * limbs_of(out) < 21 * p256_field.P, "%d and %d of them" % (m, n)
 
 
 def limbs_of(a):
@@ -224,14 +238,18 @@ def limbs_of(a):
 def test_powers_in_limbs():
     below = seeded(SEED)
     for a in numbers(below, 3)[1:]:
-        for e in (0, 1, 2, field.P - 2, int.from_bytes(number(below), "big")):
-            assert field.number(whole(field.power(field.new(a), e))) == pow(a, e, field.P), (SEED, a, e)
+        for e in (0, 1, 2, p256_field.P - 2, int.from_bytes(number(below), "big")):
+            assert p256_field.number(whole(p256_field.power(p256_field.new(a), e))) == pow(a, e, p256_field.P), (
+                SEED,
+                a,
+                e,
+            )
 
 
 def test_limbs_are_computed_with_in_place():
-    a, b, out = field.new(5), field.new(7), field.new(0)
-    assert allocated(field.mul, a, b, out) == 0
-    assert allocated(field.mix, a, 3, b, -2, out) == 0
+    a, b, out = p256_field.new(5), p256_field.new(7), p256_field.new(0)
+    assert allocated(p256_field.mul, a, b, out) == 0
+    assert allocated(p256_field.mix, a, 3, b, -2, out) == 0
 
 
 def ciphers(key):

@@ -2,10 +2,10 @@
 
 from math import atan, atan2, cos, pi, sin, sqrt, tan
 
-from agent import geofence
 from agent.gps.fix import HAS_POSITION, UNKNOWN, Fix
-from allocated import allocated
-from seeded import seeded
+from agent.tracking import geofence
+from allocation import allocated
+from seeded_random import seeded
 
 SEED = 6
 HOME = {"id": 1, "lat": 31.2304, "lon": 121.4737, "radius_m": 50, "record": True}

@@ -1,6 +1,6 @@
-from agent.counter import Counter, StateLost
 from agent.link.backoff import Backoff
-from memory import MemoryStore
+from agent.tracking.counter import Counter, StateLost
+from memory_storage import MemoryStore
 
 
 def test_backoff_doubles_to_its_cap_and_is_jittered():

@@ -1,8 +1,8 @@
 """Floor control messages: what others got wrong is refused or right here (TS 24.380 clause 8.2)."""
 
-from allocated import allocated
+from allocation import allocated
 from patrolink_protocol import mcptt as m
-from seeded import seeded
+from seeded_random import seeded
 
 SSRC = 0x87654321
 

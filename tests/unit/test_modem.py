@@ -1,6 +1,7 @@
 """The driver against lines of both makers' manuals. The whole modem, network and all, is in tests/faults."""
 
-from agent.modem import at, driver, quectel, simcom
+from agent.modem import at, driver
+from agent.modem.dialects import quectel, simcom
 from compat.stream import Network
 
 MANUAL = {

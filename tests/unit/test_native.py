@@ -3,9 +3,9 @@
 from array import array
 
 from agent.gps import framer
-from patrolink_protocol import track
-from patrolink_protocol.plain import plain
-from seeded import seeded
+from patrolink_protocol import track_encoder
+from patrolink_protocol.native_fallback import plain
+from seeded_random import seeded
 
 SEED = 20260921
 
@@ -109,8 +109,8 @@ def coded(loops, below):
 def test_steps_and_their_codes():
     wild = 0
     for seed in range(SEED, SEED + 200):
-        ours = coded(track.rows, seeded(seed))
-        assert ours == coded(text_of(track.rows), seeded(seed)), seed
+        ours = coded(track_encoder.rows, seeded(seed))
+        assert ours == coded(text_of(track_encoder.rows), seeded(seed)), seed
         wild += ours[2] < 0
     assert 0 < wild < 100
 
@@ -133,4 +133,4 @@ def stored(loops, below):
 
 def test_rows_in_units():
     for seed in range(SEED, SEED + 50):
-        assert stored(track.rows, seeded(seed)) == stored(text_of(track.rows), seeded(seed)), seed
+        assert stored(track_encoder.rows, seeded(seed)) == stored(text_of(track_encoder.rows), seeded(seed)), seed

@@ -1,7 +1,7 @@
 import patrolink_messages as m
 from agent.link.outbox import Outbox
-from memory import MemoryFiles, PowerCut
-from seeded import seeded
+from memory_storage import MemoryFiles, PowerCut
+from seeded_random import seeded
 
 
 def routine(i, n=20):

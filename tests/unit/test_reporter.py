@@ -1,11 +1,11 @@
 import patrolink_messages as m
-from agent.counter import Counter
 from agent.gps import fix as gps
-from agent.link.events import LIMIT, Events
+from agent.link.event_queue import LIMIT, Events
 from agent.link.outbox import Outbox
-from agent.reporter import Reporter
-from memory import MemoryFiles, MemoryStore
-from patrolink_protocol import decode, frame, track
+from agent.tracking.counter import Counter
+from agent.tracking.reporter import Reporter
+from memory_storage import MemoryFiles, MemoryStore
+from patrolink_protocol import decode, frame, track_encoder
 
 KEY = bytes(range(32))
 
@@ -119,7 +119,7 @@ def test_a_suspect_date_is_told_but_not_believed():
     it.on_fix(old, 0)
     it.on_fix(fix(0, day=gps.UNKNOWN), 1000)
     _, fixes = decoded(outbox)
-    assert len(fixes) == 1 and fixes[0]["flags"] == track.DATE_SUSPECT >> 2 and it.untimed == 1
+    assert len(fixes) == 1 and fixes[0]["flags"] == track_encoder.DATE_SUSPECT >> 2 and it.untimed == 1
 
 
 def test_an_event_takes_the_track_with_it_and_says_where_and_when():

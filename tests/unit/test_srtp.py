@@ -2,11 +2,11 @@
 
 from binascii import unhexlify as x
 
-from allocated import allocated
+from allocation import allocated
 from compat.aes import encrypter
 from patrolink_protocol import srtp
 from patrolink_protocol.sha1 import HmacSha1
-from seeded import seeded
+from seeded_random import seeded
 
 MASTER, SALT = x("E1F97A0D3E018BE0D64FA32C06DE4139"), x("0EC675AD498AFEEBB6960B3AABE6")
 

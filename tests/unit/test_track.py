@@ -1,12 +1,12 @@
 import patrolink_messages as m
-from patrolink_protocol import decode, frame, track, trackdecode
-from seeded import seeded
+from patrolink_protocol import decode, frame, track_decoder, track_encoder
+from seeded_random import seeded
 
-U = track.UNKNOWN
+U = track_encoder.UNKNOWN
 
 
 def batch(rows, resolution=6, capacity=60):
-    enc = track.TrackEncoder(capacity, resolution)
+    enc = track_encoder.TrackEncoder(capacity, resolution)
     for day, ms, row in rows:
         enc.add(day, ms, row)
     buf = bytearray(1024)
@@ -20,7 +20,7 @@ def row(lat=311234567, lon=1211234567, state=3, alt=12340, speed=1440, course=90
 def test_one_row_is_small_and_comes_back():
     body = batch([(18000, 45296000, row())])
     assert len(body) + frame.HEADER + m.TAG_BYTES <= 32
-    resolution, columns = trackdecode.decode(body)
+    resolution, columns = track_decoder.decode(body)
     assert resolution == 6
     assert columns["time"] == [(18000 * 86400 + 45296) * 1000]
     assert columns["lat"] == [311234570] and columns["lon"] == [1211234570]
@@ -30,34 +30,34 @@ def test_one_row_is_small_and_comes_back():
 
 def test_unknown_stays_unknown():
     rows = [(18000, 1000 * i, row(alt=U, speed=U if i & 1 else 1000, course=U, battery=U)) for i in range(5)]
-    _, columns = trackdecode.decode(batch(rows))
+    _, columns = track_decoder.decode(batch(rows))
     assert columns["alt"] == [U] * 5 and columns["battery"] == [U] * 5
     assert columns["speed"] == [1000, U, 1000, U, 1000]
 
 
 def test_below_sea_level():
     rows = [(18000, 1000 * i, row(alt=-430500 + 500 * i)) for i in range(3)]
-    assert trackdecode.decode(batch(rows))[1]["alt"] == [-430500, -430000, -429500]
+    assert track_decoder.decode(batch(rows))[1]["alt"] == [-430500, -430000, -429500]
 
 
 def test_every_tick_and_midnight():
     for step, ms in ((1000, 0), (200, 100), (30, 10), (7, 999)):
         at = [86399000 + ms + step * i for i in range(9)]
         rows = [(18000 + t // 86400000, t % 86400000, row()) for t in at]
-        times = trackdecode.decode(batch(rows))[1]["time"]
+        times = track_decoder.decode(batch(rows))[1]["time"]
         assert times == [18000 * 86400000 + 86399000 + ms + step * i for i in range(9)]
 
 
 def test_time_may_run_backwards():
     rows = [(18000, 5000, row()), (18000, 3000, row()), (18000, 4000, row())]
-    assert trackdecode.decode(batch(rows))[1]["time"] == [18000 * 86400000 + t for t in (5000, 3000, 4000)]
+    assert track_decoder.decode(batch(rows))[1]["time"] == [18000 * 86400000 + t for t in (5000, 3000, 4000)]
 
 
 def test_the_whole_world_in_one_batch():
     corners = [(-900000000, -1800000000), (900000000, 1800000000), (0, 0), (900000000, -1800000000)]
     for resolution in (5, 6, 7):
         rows = [(18000, 1000 * i, row(lat=a, lon=o)) for i, (a, o) in enumerate(corners * 3)]
-        _, columns = trackdecode.decode(batch(rows, resolution))
+        _, columns = track_decoder.decode(batch(rows, resolution))
         assert columns["lat"] == [a for a, _ in corners * 3]
         assert columns["lon"] == [o for _, o in corners * 3]
 
@@ -77,7 +77,7 @@ def test_random_rows_come_back_within_half_a_unit():
             r = row(lat, lon, 1 + below(3), below(21000000) - 1000000, below(1000000), below(36000), below(1000000))
             rows.append((18000, 1000 * i + below(1000) * wild, r))
         body = batch(rows, resolution)
-        got_resolution, columns = trackdecode.decode(body)
+        got_resolution, columns = track_decoder.decode(body)
         assert got_resolution == resolution, seed
         unit = 10 ** (7 - resolution)
         for i, (_, ms, r) in enumerate(rows):
@@ -99,14 +99,14 @@ def test_rows_leave_from_the_front():
     rows = [
         (18000 + (i > 4), 86395000 + 1000 * i - 86400000 * (i > 4), row(lat=i * 1000, speed=i * 100)) for i in range(9)
     ]
-    enc = track.TrackEncoder(9)
+    enc = track_encoder.TrackEncoder(9)
     for day, ms, r in rows:
         enc.add(day, ms, r)
     buf = bytearray(1024)
     seen = []
     for n in (1, 3, 4, 1):
         end = enc.encode_into(buf, 0, n)
-        columns = trackdecode.decode(bytes(buf[:end]))[1]
+        columns = track_decoder.decode(bytes(buf[:end]))[1]
         seen += list(zip(columns["time"], columns["lat"], columns["speed"]))
         enc.drop(n)
     assert enc.count == 0
@@ -114,13 +114,13 @@ def test_rows_leave_from_the_front():
     for n in (0, 1):
         try:
             enc.encode_into(buf, 0, n)
-        except track.RangeError:
+        except track_encoder.RangeError:
             continue
         raise AssertionError(n)
 
 
 def test_a_full_batch_and_a_long_gap_are_not_accepted():
-    enc = track.TrackEncoder(2)
+    enc = track_encoder.TrackEncoder(2)
     enc.add(18000, 0, row())
     assert enc.accepts(18000, 1000) and not enc.accepts(18007, 0) and not enc.accepts(1, 0)
     enc.add(18000, 1000, row())
@@ -128,21 +128,21 @@ def test_a_full_batch_and_a_long_gap_are_not_accepted():
     for bad in ((18000, 2000, row()), (-1, 0, row()), (50000, 0, row())):
         try:
             enc.add(*bad)
-        except track.RangeError:
+        except track_encoder.RangeError:
             continue
         raise AssertionError("accepted")
 
 
 def test_out_of_range_is_refused_or_unknown():
-    enc = track.TrackEncoder(2)
+    enc = track_encoder.TrackEncoder(2)
     for bad in (row(lat=900000001), row(lon=-1800000001), row(state=32)):
         try:
             enc.add(18000, 0, bad)
-        except track.RangeError:
+        except track_encoder.RangeError:
             continue
         raise AssertionError("accepted")
     assert enc.count == 0
-    _, columns = trackdecode.decode(batch([(18000, 0, row(alt=99000000, speed=-1, course=36000, sats=100))]))
+    _, columns = track_decoder.decode(batch([(18000, 0, row(alt=99000000, speed=-1, course=36000, sats=100))]))
     assert [columns[c][0] for c in ("alt", "speed", "course", "sats")] == [U] * 4
 
 
@@ -155,7 +155,7 @@ def test_hostile_bodies_are_refused():
         b"\x00\x00\x00\x00\x01" + b"\0" * 30,
     ]:
         try:
-            trackdecode.decode(bad)
+            track_decoder.decode(bad)
         except frame.Reject:
             continue
         raise AssertionError("accepted")
@@ -163,18 +163,22 @@ def test_hostile_bodies_are_refused():
 
 def test_mode_none_has_no_position():
     body = batch(
-        [(18000, 0, row(state=1)), (18000, 1000, row(state=2)), (18000, 2000, row(state=3 | track.DATE_SUSPECT))]
+        [
+            (18000, 0, row(state=1)),
+            (18000, 1000, row(state=2)),
+            (18000, 2000, row(state=3 | track_encoder.DATE_SUSPECT)),
+        ]
     )
     fixes = decode.decode(2, body)["fixes"]
     assert [f["mode"] for f in fixes] == [1, 2, 3]
     assert fixes[0]["lat_e7"] is None and fixes[1]["lat_e7"] is not None
     assert fixes[1]["alt_mm"] is None and fixes[2]["alt_mm"] == 12500
-    assert fixes[2]["flags"] == track.DATE_SUSPECT >> 2
+    assert fixes[2]["flags"] == track_encoder.DATE_SUSPECT >> 2
 
 
 def test_what_fits_is_sent_and_one_row_has_to():
     below = seeded(5)
-    enc = track.TrackEncoder(8)
+    enc = track_encoder.TrackEncoder(8)
     for i in range(8):
         enc.add(18000, 1000 * i, row(lat=below(900000000), lon=below(1800000000)))
     assert enc.fit_into(memoryview(bytearray(60)), 0)[1] == 8

@@ -3,10 +3,10 @@
 import hashlib
 import random
 
-from agent.clips import tus
-from agent.clips.catalog import Item
-from agent.clips.uploader import BUFFER, Uploader, Way
 from agent.link.backoff import Backoff
+from agent.recording.clip_index import Item
+from agent.upload import tus
+from agent.upload.uploader import BUFFER, Uploader, Way
 from tus_hub import KEY, Hub
 
 UNIX_MS = 1795000000000

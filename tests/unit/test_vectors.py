@@ -3,7 +3,7 @@
 import json
 
 import patrolink_messages as m
-from patrolink_protocol import decode, frame, receiver, track, trackdecode
+from patrolink_protocol import decode, frame, receiver, track_decoder, track_encoder
 
 HERE = __file__.rsplit("/", 1)[0] if "/" in __file__ else "."
 COLUMNS = ("time", "lat", "lon", "state", "alt", "speed", "course", "hacc", "sats", "battery")
@@ -36,7 +36,7 @@ def rows(columns):
     out = []
     for i in range(len(columns["time"])):
         row = [columns[c][i] for c in COLUMNS]
-        out.append([None if v == track.UNKNOWN else v for v in row])
+        out.append([None if v == track_encoder.UNKNOWN else v for v in row])
     return out
 
 
@@ -45,7 +45,7 @@ def run(vector, data):
     try:
         kind, counter, body, extensions = channel.open_frame(data)
         if kind == m.POSITION_BATCH:
-            resolution, columns = trackdecode.decode(body)
+            resolution, columns = track_decoder.decode(body)
             message = {"message": "position_batch", "resolution": resolution, "rows": rows(columns)}
         else:
             message = plain(decode.decode(kind, body))

@@ -37,7 +37,7 @@ int main(void) {
         // The raw REPL (mpremote) restarts the interpreter and wants it for itself.
         int ret = 0;
         if (pyexec_mode_kind == PYEXEC_MODE_FRIENDLY_REPL) {
-            ret = pyexec_frozen_module("firmware.py", true); // Ctrl-C ends the agent
+            ret = pyexec_frozen_module("boot.py", true); // Ctrl-C ends the agent
         }
         while (!(ret & PYEXEC_FORCED_EXIT)) {
             ret = pyexec_mode_kind == PYEXEC_MODE_RAW_REPL ? pyexec_raw_repl() : pyexec_friendly_repl();

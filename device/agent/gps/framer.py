@@ -9,7 +9,7 @@ from array import array
 try:
     from . import scan
 except SyntaxError:  # a MicroPython that makes no machine code
-    from patrolink_protocol.plain import plain
+    from patrolink_protocol.native_fallback import plain
 
     scan = plain(__file__[: __file__.rfind("/")] + "/scan.py")
 

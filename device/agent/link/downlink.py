@@ -1,7 +1,7 @@
 """Frames from the hub: genuine, new, and stored as seen before anything is done about them."""
 
 import patrolink_messages as m
-from agent.counter import Record
+from agent.tracking.counter import Record
 from patrolink_protocol import decode, frame
 from patrolink_protocol.receiver import Receiver
 

@@ -186,11 +186,11 @@ class Modem:
     def _dialect(self):
         maker = b" ".join(self.must(b"AT+CGMI", 1000, b"").lines).upper()
         if b"QUECTEL" in maker:
-            from . import quectel
+            from .dialects import quectel
 
             return quectel
         if b"SIMCOM" in maker:
-            from . import simcom
+            from .dialects import simcom
 
             return simcom
         raise ModemFault("a maker whose dialect is not spoken (Quectel and SIMCom are)")

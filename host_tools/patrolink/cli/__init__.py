@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from types import ModuleType
 
 from patrolink import __version__
-from patrolink.errors import UserError
+from patrolink.core.errors import UserError
 
 VERBS = (
     *("emulate", "call", "monitor", "decode", "pack", "fix", "boards", "devices", "hub", "talk", "listen", "floor"),

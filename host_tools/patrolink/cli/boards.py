@@ -6,7 +6,7 @@ For a board that is not emulated, what the configuration of a device has to say 
 import argparse
 import json
 
-from patrolink import boards
+from patrolink.core import boards
 
 HELP = "list boards, and what is missing to run them"
 

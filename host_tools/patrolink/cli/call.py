@@ -15,7 +15,7 @@ import time
 import wave
 from pathlib import Path
 
-from patrolink.errors import UserError
+from patrolink.core.errors import UserError
 
 _HEARD_PCT = 50  # of what was said: what loss leaves of a call that can be understood
 HELP = "let two emulated devices talk through a hub"
@@ -32,10 +32,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from patrolink import boards
     from patrolink.cli.emulate import tidy_end
-    from patrolink.emulator import call
-    from patrolink.emulator.network import PROFILES
+    from patrolink.core import boards
+    from patrolink.emulator.network.carrier import PROFILES
+    from patrolink.emulator.scenarios import call
 
     if args.network not in PROFILES:
         raise UserError(f"--network {args.network}: {', '.join(PROFILES)}")

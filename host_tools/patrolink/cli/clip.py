@@ -13,11 +13,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from patrolink.errors import UserError
+from patrolink.core.errors import UserError
 
 if TYPE_CHECKING:
-    from patrolink.clips.keys import EvidenceKey
-    from patrolink.clips.verify import DeviceVerdict, Verdict
+    from patrolink.evidence.evidence_key import EvidenceKey
+    from patrolink.evidence.verify import DeviceVerdict, Verdict
 
 WHAT = ("list", "fetch", "verify", "show", "export")
 HELP = "list, fetch, verify, show and export clips"
@@ -55,14 +55,14 @@ def add_evidence(parser: argparse.ArgumentParser) -> None:
 
 def evidence(args: argparse.Namespace) -> "EvidenceKey | None":
     """Return the evidence key that is named, if one is."""
-    from patrolink.clips import keys
+    from patrolink.evidence import evidence_key
 
-    return keys.load(Path(args.evidence_key)) if args.evidence_key else None
+    return evidence_key.load(Path(args.evidence_key)) if args.evidence_key else None
 
 
 def verdicts(args: argparse.Namespace) -> "list[DeviceVerdict]":
     """Return the verdicts on what PLACE holds; a clip alone is linked to those beside it, and told alone."""
-    from patrolink.clips import source, verify
+    from patrolink.evidence import source, verify
 
     place = source.Place(Path(args.place), args.signers)
     key = evidence(args)
@@ -71,7 +71,7 @@ def verdicts(args: argparse.Namespace) -> "list[DeviceVerdict]":
 
 def tell(found: "Verdict") -> None:
     """Say on standard error what was found of a clip."""
-    from patrolink.clips.findings import plain
+    from patrolink.evidence.findings import plain
 
     for it in found.findings:
         print(f"{found.name}: {it.grade}: {plain(it.where)}: {plain(it.words)}", file=sys.stderr)
@@ -79,7 +79,7 @@ def tell(found: "Verdict") -> None:
 
 def code_of(found: Iterable[str], strict: bool = False) -> int:
     """Return the exit code of verdicts: 1 when a clip proves nothing, with `strict` when something is missing too."""
-    from patrolink.clips.findings import GAPS, VALID
+    from patrolink.evidence.findings import GAPS, VALID
 
     told = set(found)
     if not told:

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from patrolink.cli import clip
-from patrolink.errors import UserError
+from patrolink.core.errors import UserError
 
 if TYPE_CHECKING:
-    from patrolink.clips.keys import EvidenceKey
+    from patrolink.evidence.evidence_key import EvidenceKey
 
 HELP = "make a film, a track and an evidence sheet of clips"
 
@@ -34,19 +34,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from patrolink.clips import export, package
+    from patrolink.evidence import export, export_bundle
 
     evidence, folder, made = key(args), Path(args.out), []
     found = [one for device in clip.verdicts(args) for one in device.clips]
     code = clip.code_of(one.verdict for one in found)
     for one in found:
         export.refuse(one, args.anyway)
-        package.free(one, folder)
+        export_bundle.free(one, folder)
     who = args.by or _user()
     for one in found:
         try:
             with progress(args.quiet, one.name) as told:
-                out = package.make(one, evidence, folder, who, time.time_ns() // 1_000_000, told)
+                out = export_bundle.make(one, evidence, folder, who, time.time_ns() // 1_000_000, told)
         except export.Unshown as e:
             if len(found) == 1:
                 raise
@@ -81,7 +81,7 @@ def key(args: argparse.Namespace) -> "EvidenceKey":
 
 def line(facts: dict[str, object]) -> str:
     """Return what was shown of a clip, for people."""
-    from patrolink.clips.findings import plain
+    from patrolink.evidence.findings import plain
 
     return plain(
         "{device} clip {clip}: {verdict}; {trigger}, pictures: {frames} in {seconds:.1f} s, "

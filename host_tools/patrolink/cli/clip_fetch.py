@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 
 from patrolink.cli import clip, clip_verify
 from patrolink.cli.clip_list import line
-from patrolink.errors import UserError
+from patrolink.core.errors import UserError
 
 if TYPE_CHECKING:
-    from patrolink.clips.source import Listed
-    from patrolink.clips.verify import Verdict
+    from patrolink.evidence.source import Listed
+    from patrolink.evidence.verify import Verdict
 
 HELP = "get clips from a hub, and verify them"
 
@@ -40,7 +40,7 @@ def _number(text: str) -> int:
 
 
 def run(args: argparse.Namespace) -> int:
-    from patrolink.clips import source, verify
+    from patrolink.evidence import source, verify
 
     key = clip.evidence(args)
     got = asyncio.run(_fetch(args))
@@ -53,9 +53,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 async def _fetch(args: argparse.Namespace) -> "list[Listed]":
-    from patrolink.clips import fetch
-    from patrolink.clips.findings import plain
-    from patrolink.hub import client
+    from patrolink.evidence import fetch
+    from patrolink.evidence.findings import plain
+    from patrolink.hub.dispatch import client
 
     async with client.session(args.hub) as hub:
         found = [

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from patrolink.clips.source import Listed
+    from patrolink.evidence.source import Listed
 
 HELP = "list the clips of a hub or of a folder"
 
@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from patrolink.clips import source
+    from patrolink.evidence import source
 
     at_hub = args.place.startswith(("http://", "https://"))
     found = asyncio.run(_listing(args.place)) if at_hub else source.Place(Path(args.place)).listing()
@@ -33,8 +33,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 async def _listing(url: str) -> "list[Listed]":
-    from patrolink.clips import fetch
-    from patrolink.hub import client
+    from patrolink.evidence import fetch
+    from patrolink.hub.dispatch import client
 
     async with client.session(url) as hub:
         return await fetch.listing(hub)
@@ -42,8 +42,8 @@ async def _listing(url: str) -> "list[Listed]":
 
 def line(one: "Listed") -> str:
     """Return a clip in words."""
-    from patrolink.clips.findings import plain
-    from patrolink.decoding import rfc3339
+    from patrolink.core.decoder import rfc3339
+    from patrolink.evidence.findings import plain
 
     when = rfc3339(one.time_ms or None) or "at a time not known"
     files = f"{len(one.files)} file{'s' if len(one.files) != 1 else ''}, {one.size / 1e6:.2f} MB"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from patrolink.cli import clip
 from patrolink.cli.clip_export import key, line, progress
-from patrolink.errors import UserError
+from patrolink.core.errors import UserError
 
 HELP = "tell what clips are, and make their contact sheets"
 
@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from patrolink.clips import export
+    from patrolink.evidence import export
 
     evidence, told_all = key(args), []
     found = [one for device in clip.verdicts(args) for one in device.clips]

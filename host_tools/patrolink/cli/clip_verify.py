@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from patrolink.cli import clip
 
 if TYPE_CHECKING:
-    from patrolink.clips.verify import Verdict
+    from patrolink.evidence.verify import Verdict
 
 HELP = "tell whether clips are what devices recorded"
 

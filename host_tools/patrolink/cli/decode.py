@@ -16,12 +16,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TextIO
 
-from patrolink.errors import UserError
+from patrolink.core.errors import UserError
 
 if TYPE_CHECKING:
-    from patrolink.capture import Record
-    from patrolink.decoding import Stats
-    from patrolink.keys import DeviceKey
+    from patrolink.core.capture import Record
+    from patrolink.core.decoder import Stats
+    from patrolink.core.keys import DeviceKey
 
 HELP = "capture to jsonl, csv, geojson, gpx, npz, parquet or pcap"
 _TEXT = ("jsonl", "csv", "geojson", "gpx")
@@ -62,8 +62,8 @@ def _output(path: str | None, source: BinaryIO) -> Iterator[TextIO]:
 
 
 def run(args: argparse.Namespace) -> int:
-    from patrolink import keys
-    from patrolink.decoding import Decoder, derived
+    from patrolink.core import keys
+    from patrolink.core.decoder import Decoder, derived
     from patrolink.report import formats
     from patrolink.transport.file import open_capture
 

@@ -23,10 +23,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from patrolink.errors import UserError
+from patrolink.core.errors import UserError
 
 if TYPE_CHECKING:
-    from patrolink.emulator.fleet import Outcome
+    from patrolink.emulator.scenarios.fleet import Outcome
 
 _COUNTS = "{fixes_sent} fixes sent, {fixes_decoded} decoded, {fixes_lost} lost, {fixes_doubled} doubled"
 HELP = "run a device on an emulated board"
@@ -74,10 +74,10 @@ def tidy_end() -> Iterator[None]:
 
 
 def run(args: argparse.Namespace) -> int:
-    from patrolink import boards, keys
-    from patrolink.emulator import fleet
-    from patrolink.emulator.network import PROFILES
-    from patrolink.emulator.patrol import Plan
+    from patrolink.core import boards, keys
+    from patrolink.emulator.network.carrier import PROFILES
+    from patrolink.emulator.scenarios import fleet
+    from patrolink.emulator.scenarios.patrol import Plan
 
     if not 1 <= args.count <= 64:
         raise UserError("--count has to be from 1 to 64")
@@ -143,11 +143,11 @@ def _tell(args: argparse.Namespace, outcome: "Outcome") -> None:
 
 
 def _simulate(args: argparse.Namespace) -> int:
-    from patrolink import boards
-    from patrolink.emulator import shift
-    from patrolink.emulator.network import PROFILES
-    from patrolink.emulator.outcome import NO_FAULTS, Faults
-    from patrolink.emulator.simulation import Simulation
+    from patrolink.core import boards
+    from patrolink.emulator.network.carrier import PROFILES
+    from patrolink.emulator.scenarios import shift
+    from patrolink.emulator.scenarios.outcome import NO_FAULTS, Faults
+    from patrolink.emulator.scenarios.simulation import Simulation
 
     if not 0 < args.hours <= 10_000 or args.modem == "none" or args.count > 1:
         raise UserError("--hours has to be above 0 and at most 10000, and needs a --modem and a --count of 1")

@@ -12,8 +12,8 @@ import sys
 from collections.abc import Iterable
 from datetime import date
 
-from patrolink import nmealog
-from patrolink.errors import UserError
+from patrolink.core import nmea_log
+from patrolink.core.errors import UserError
 
 HELP = "NMEA log to fixes with the device's own code"
 
@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
             floor = date.fromisoformat(args.date_floor)
         except ValueError:
             raise UserError(f"--date-floor {args.date_floor}: not a date; write YYYY-MM-DD") from None
-    with nmealog.fixes(args.log, args.runtime, floor) as lines:
+    with nmea_log.fixes(args.log, args.runtime, floor) as lines:
         _copy(lines, args.format)
     return 0
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from patrolink.cli.monitor import count, seconds
 
 if TYPE_CHECKING:
-    from patrolink.hub.client import Client
+    from patrolink.hub.dispatch.client import Client
 
 HELP = "watch who has the floor of which group"
 
@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 async def _run(args: argparse.Namespace) -> None:
-    from patrolink.hub.client import connect
+    from patrolink.hub.dispatch.client import connect
 
     async with connect(args.hub) as client:
         with contextlib.suppress(asyncio.TimeoutError):
@@ -40,8 +40,8 @@ async def _run(args: argparse.Namespace) -> None:
 
 
 async def _watch(client: "Client", args: argparse.Namespace) -> None:
-    from patrolink.hub.client import Packet
-    from patrolink.report.floors import Floors
+    from patrolink.hub.dispatch.client import Packet
+    from patrolink.report.floor_table import Floors
 
     with contextlib.ExitStack() as stack:
         live = not args.json and sys.stdout.isatty()
@@ -76,7 +76,7 @@ def _facts(group: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def _tell(group: dict[str, Any], as_json: bool) -> None:
-    from patrolink.report.floors import plain, state
+    from patrolink.report.floor_table import plain, state
 
     if as_json:
         print(json.dumps(group), flush=True)

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from patrolink.errors import UserError
+from patrolink.core.errors import UserError
 
 HELP = "run floor control, voice relay, recorder and console of talk groups"
 
@@ -33,10 +33,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from patrolink.hub import site
+    from patrolink.hub import config
 
     if args.example:
-        print(site.EXAMPLE.read_text(encoding="utf-8"), end="")
+        print(config.EXAMPLE.read_text(encoding="utf-8"), end="")
         return 0
     if args.new_token:
         return _new_token(args.new_token, args.json)
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     if not args.site:
         raise UserError("name a site file (--example prints one)")
     if args.check:
-        it = site.Place(Path(args.site), args.shard).site
+        it = config.Place(Path(args.site), args.shard).site
         told = {"site": it.name, "hubs": len(it.hub), "groups": len(it.group), "dispatchers": len(it.dispatcher)}
         print(json.dumps(told) if args.json else " ".join(f"{name}={value}" for name, value in told.items()))
         return 0
@@ -53,23 +53,23 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _new_token(name: str, as_json: bool) -> int:
-    from patrolink.hub import site
+    from patrolink.hub import config
 
-    token = site.new_token()
+    token = config.new_token()
     if as_json:
-        print(json.dumps({"name": name, "token": token, "token_sha256": site.token_hash(token)}))
+        print(json.dumps({"name": name, "token": token, "token_sha256": config.token_hash(token)}))
         return 0
     print("the token, told once; give it to the dispatcher:", file=sys.stderr)
     print(token)
     print("\nfor the site file:", file=sys.stderr)
-    print(f'[[dispatcher]]\nname = {json.dumps(name)}\ntoken_sha256 = "{site.token_hash(token)}"', file=sys.stderr)
+    print(f'[[dispatcher]]\nname = {json.dumps(name)}\ntoken_sha256 = "{config.token_hash(token)}"', file=sys.stderr)
     return 0
 
 
 def _new_evidence_key(path: Path, as_json: bool) -> int:
-    from patrolink.clips import keys
+    from patrolink.evidence import evidence_key
 
-    public = keys.new(path).public.hex()
+    public = evidence_key.new(path).public.hex()
     if as_json:
         print(json.dumps({"file": str(path), "evidence_key": public}))
         return 0
@@ -83,7 +83,7 @@ def _new_evidence_key(path: Path, as_json: bool) -> int:
 
 
 def _serve(args: argparse.Namespace) -> int:
-    from patrolink.hub.service import serve
+    from patrolink.hub.app import serve
 
     # The relay's loop is not to wait long for the threads that write and publish.
     sys.setswitchinterval(0.0005)

@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from patrolink.errors import UserError
+from patrolink.core.errors import UserError
 
 HELP = "let an emulated device film an SOS, and verify and export the clip"
 
@@ -31,8 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from patrolink.cli.emulate import tidy_end
-    from patrolink.emulator import incident
-    from patrolink.emulator.network import PROFILES
+    from patrolink.emulator.network.carrier import PROFILES
+    from patrolink.emulator.scenarios import incident
 
     if args.network not in PROFILES:
         raise UserError(f"--network {args.network}: {', '.join(PROFILES)}")
@@ -64,10 +64,10 @@ def run(args: argparse.Namespace) -> int:
 
 def _export(folder: Path, key: Path, out: Path) -> list[str]:
     """Export the clip and return the names of what was made."""
-    from patrolink.clips import keys, package, verify
+    from patrolink.evidence import evidence_key, export_bundle, verify
 
-    evidence = keys.load(key)
+    evidence = evidence_key.load(key)
     shutil.rmtree(out, ignore_errors=True)
     found = verify.clip(folder, verify.signers(folder.parent.parent / "signers.toml"), evidence)
-    made = package.make(found, evidence, out, "incident", time.time_ns() // 1_000_000, lambda done, of: None)
+    made = export_bundle.make(found, evidence, out, "incident", time.time_ns() // 1_000_000, lambda done, of: None)
     return [path.name for path in made.files]

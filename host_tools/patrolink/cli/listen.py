@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 from patrolink.cli.monitor import count, seconds
 
 if TYPE_CHECKING:
-    from patrolink.hub.client import Client, Packet
-    from patrolink.hub.heard import Burst
-    from patrolink.hub.sound import Speaker, Wav
+    from patrolink.audio.burst_assembler import Burst
+    from patrolink.audio.sound import Speaker, Wav
+    from patrolink.hub.dispatch.client import Client, Packet
 
 HELP = "listen to groups on the loudspeaker, or into a file"
 _LATE_S = 0.4  # voice that was under way when the floor was given back
@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from patrolink.hub import sound
+    from patrolink.audio import sound
 
     with contextlib.ExitStack() as stack:
         wav = speaker = None
@@ -56,7 +56,7 @@ class Listener:
     """
 
     def __init__(self, wav: "Wav | None", speaker: "Speaker | None", most: int | None, as_json: bool) -> None:
-        from patrolink.hub.heard import Ear
+        from patrolink.audio.burst_assembler import Ear
 
         self.bursts = 0
         self._wav, self._speaker, self._most, self._json = wav, speaker, most, as_json
@@ -67,7 +67,7 @@ class Listener:
 
     async def run(self, hub: str, groups: list[str]) -> None:
         """Listen until enough bursts have come."""
-        from patrolink.hub.client import connect
+        from patrolink.hub.dispatch.client import connect
 
         async with connect(hub) as client:
             every = client.hello["groups"]
@@ -92,7 +92,7 @@ class Listener:
             self._heard(burst)
 
     async def _take(self, client: "Client") -> None:
-        from patrolink.hub.client import Packet
+        from patrolink.hub.dispatch.client import Packet
 
         while True:
             it = await client.next()

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
 
 from patrolink.cli.monitor import count
-from patrolink.errors import DeadlineError, DeviceError, UserError
+from patrolink.core.errors import DeadlineError, DeviceError, UserError
 
 if TYPE_CHECKING:
-    from patrolink.hub.client import Client
+    from patrolink.hub.dispatch.client import Client
 
 HELP = "watch a device's camera in a player, or into a file"
 _FORMATS = {26: "mjpeg", 96: "h264"}  # of FFmpeg, by RTP payload type
@@ -122,7 +122,7 @@ class Film:
         self._last = -1
 
     def take(self, packet: bytes) -> None:
-        from patrolink.hub.pictures import assembler
+        from patrolink.hub.live.depacketizer import assembler
 
         kind, stamp = packet[1] & 0x7F, int.from_bytes(packet[4:8], "big")
         if self._take is None:
@@ -135,7 +135,7 @@ class Film:
     def _write(self, kind: int, stamp: int, data: bytes) -> None:
         import av
 
-        from patrolink.hub.pictures import JPEG_KIND, is_key
+        from patrolink.hub.live.depacketizer import JPEG_KIND, is_key
 
         if self._out is None:
             self._begin(kind, data)
@@ -177,7 +177,7 @@ class Watcher:
 
     async def run(self, hub: str, seconds: int) -> None:
         """Watch until it is over."""
-        from patrolink.hub.client import connect
+        from patrolink.hub.dispatch.client import connect
 
         async with connect(hub) as client:
             self._failed = asyncio.get_running_loop().create_future()

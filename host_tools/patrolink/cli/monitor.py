@@ -15,12 +15,12 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from patrolink.errors import UserError
+from patrolink.core.errors import UserError
 
 if TYPE_CHECKING:
-    from patrolink.capture import CaptureWriter, Record
-    from patrolink.decoding import Decoder
-    from patrolink.report.live import Table
+    from patrolink.core.capture import CaptureWriter, Record
+    from patrolink.core.decoder import Decoder
+    from patrolink.report.device_table import Table
     from patrolink.transport import Transport
 
 HELP = "watch a broker, serial port, PTY or capture"
@@ -53,9 +53,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from patrolink import keys
-    from patrolink.decoding import Decoder
-    from patrolink.report.live import Table
+    from patrolink.core import keys
+    from patrolink.core.decoder import Decoder
+    from patrolink.report.device_table import Table
     from patrolink.transport import open_transport
 
     path = Path(args.source) if os.path.isfile(args.source) else None
@@ -81,7 +81,7 @@ def _summary(decoder: "Decoder", transport: "Transport") -> dict[str, Any]:
 
 def _recorder(record: str | None, source: Path | None, stack: contextlib.ExitStack) -> "CaptureWriter | None":
     """Return the writer of --record. UserError when it cannot be written, or is the capture that is being read."""
-    from patrolink.capture import CaptureWriter
+    from patrolink.core.capture import CaptureWriter
 
     if record is None:
         return None

@@ -11,7 +11,7 @@ import json
 import sys
 from pathlib import Path
 
-from patrolink.errors import UserError
+from patrolink.core.errors import UserError
 
 HELP = "track (csv, gpx, nmea) to a capture; bytes a fix"
 _RESOLUTIONS = {"1e-5": 5, "1e-6": 6, "1e-7": 7}
@@ -33,10 +33,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from patrolink_protocol import frame, track
+    from patrolink_protocol import frame, track_encoder
 
-    from patrolink import keys, packing
-    from patrolink.capture import CaptureWriter, Record
+    from patrolink.core import keys, track_packer
+    from patrolink.core.capture import CaptureWriter, Record
 
     omit = tuple(filter(None, args.omit.split(",")))
     for name in omit:
@@ -46,10 +46,10 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"--device {args.device}: 1 to 32 of A-Z a-z 0-9 _ -")
     resolution = _RESOLUTIONS[args.resolution]
     try:
-        encoder = track.TrackEncoder(args.batch, resolution, not args.baseline, omit)
-    except track.RangeError as e:
+        encoder = track_encoder.TrackEncoder(args.batch, resolution, not args.baseline, omit)
+    except track_encoder.RangeError as e:
         raise UserError(f"--batch {args.batch}: {e}") from None
-    moments = packing.read(Path(args.track))
+    moments = track_packer.read(Path(args.track))
     first = next(moments, None)  # before anything is written: the input may be no track at all
     if first is None:
         raise UserError(f"{args.track}: no fix with a time; is it a receiver's log with RMC or ZDA sentences?")
@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
         channel = frame.Channel(keys.create(keys.sidecar(out), args.device), args.device.encode())
     except OSError as e:
         raise UserError(f"{out}: {e.strerror}; name a file that can be written") from None
-    packer = packing.Packer(channel, encoder)
+    packer = track_packer.Packer(channel, encoder)
     for time_ms, data in packer.frames(itertools.chain([first], moments)):
         writer.write(Record(time_ms, args.device, data))
     writer.close()

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from patrolink.cli.monitor import seconds
 
 if TYPE_CHECKING:
-    from patrolink.hub.client import Client
+    from patrolink.hub.dispatch.client import Client
 
 HELP = "talk in a group: a sound file or the microphone"
 _TAIL_S = 0.2  # what was said last is to be out before the floor is given back
@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from patrolink.hub import sound
+    from patrolink.audio import sound
 
     # A file that cannot be read is to be told before anybody is disturbed.
     alaw = sound.read(Path(args.file)) if args.file else None
@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 async def _talk(args: argparse.Namespace, alaw: bytes | None) -> dict[str, Any]:
-    from patrolink.hub.client import connect
+    from patrolink.hub.dispatch.client import connect
 
     async with connect(args.hub) as client:
         group: int = client.group(args.group)["group"]
@@ -63,7 +63,7 @@ async def _talk(args: argparse.Namespace, alaw: bytes | None) -> dict[str, Any]:
 @contextlib.asynccontextmanager
 async def _frames(alaw: bytes | None, most_s: float | None) -> Any:
     """Yield a queue of frames: of a file, all; of the microphone, as they are said. None ends it."""
-    from patrolink.hub import sound
+    from patrolink.audio import sound
 
     frames: asyncio.Queue[bytes | None] = asyncio.Queue()
     if alaw is not None:
@@ -126,7 +126,7 @@ class Talk:
         await asyncio.sleep(_TAIL_S)
 
     async def _hear(self) -> None:
-        from patrolink.hub.client import Packet
+        from patrolink.hub.dispatch.client import Packet
 
         while True:
             told = await self._client.next()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import TextIO
 
-from patrolink.decoding import POSITION_COLUMNS, Row
+from patrolink.core.decoder import POSITION_COLUMNS, Row
 
 
 def positions(rows: Iterable[Row]) -> Iterable[Row]:

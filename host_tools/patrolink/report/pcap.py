@@ -4,7 +4,7 @@ import struct
 from collections.abc import Iterable
 from typing import BinaryIO
 
-from patrolink.capture import Record
+from patrolink.core.capture import Record
 
 _USER0 = 147
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from patrolink_protocol import frame, receiver, track
+from patrolink_protocol import frame, receiver, track_encoder
 
-from patrolink import bulk
-from patrolink.capture import Record
-from patrolink.decoding import Stats
-from patrolink.keys import DeviceKey
+from patrolink.core import batch_decoder
+from patrolink.core.capture import Record
+from patrolink.core.decoder import Stats
+from patrolink.core.keys import DeviceKey
 
 Table = dict[str, npt.NDArray[Any]]
 _SCALES = {
@@ -45,7 +45,7 @@ def read(records: Iterable[Record | None], keys: dict[str, DeviceKey], stats: St
             chunk = []
     parts += _chunk(chunk, base, receivers, stats)
     if not parts:
-        parts = [(np.zeros(0, np.int64), _table(bulk.decode([]), [], ""))]
+        parts = [(np.zeros(0, np.int64), _table(batch_decoder.decode([]), [], ""))]
     table = {name: np.concatenate([part[name] for _, part in parts]) for name in parts[0][1]}
     if len(parts) > 1:
         order = np.argsort(np.concatenate([frames for frames, _ in parts]), kind="stable")
@@ -67,13 +67,13 @@ def _chunk(
         if device not in receivers:
             stats.rejected["key"] += len(members)
             continue
-        bodies, where, said = bulk.open_batches(receivers[device], [records[i].frame for i in members])
+        bodies, where, said = batch_decoder.open_batches(receivers[device], [records[i].frame for i in members])
         for why in said:
             if why == "repeated":
                 stats.duplicates += 1
             elif why and why != "other":
                 stats.rejected[why] += 1
-        batches = bulk.decode(bodies)
+        batches = batch_decoder.decode(bodies)
         stats.rejected.update(batches.refused.values())
         rows = int(batches.counts.sum())
         stats.fixes += rows
@@ -86,15 +86,15 @@ def _chunk(
     return parts
 
 
-def _table(batches: bulk.Batches, counters: list[int], device: str) -> Table:
+def _table(batches: batch_decoder.Batches, counters: list[int], device: str) -> Table:
     columns = batches.columns
     state = columns["state"]
-    mode = state & track.MODE_MASK
+    mode = state & track_encoder.MODE_MASK
     table: Table = {"time": columns["time"].astype("datetime64[ms]")}
     for axis in ("lat", "lon"):
         table[axis + "_deg"] = np.where(mode > 1, columns[axis] / 10_000_000, np.nan)
     for name, (key, scale) in _SCALES.items():
-        table[key] = np.where(columns[name] == track.UNKNOWN, np.nan, columns[name] / scale)
+        table[key] = np.where(columns[name] == track_encoder.UNKNOWN, np.nan, columns[name] / scale)
     table["alt_m"][mode < 3] = np.nan
     for name, key in (("sats", "sats"), ("battery", "battery_pct")):
         table[key] = np.maximum(columns[name], -1).astype(np.int16)

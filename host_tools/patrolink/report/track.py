@@ -7,7 +7,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from patrolink.decoding import Row
+from patrolink.core.decoder import Row
 
 _EARTH_M = 6371008.8
 

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
-from patrolink.capture import MAGIC, Record
-from patrolink.errors import UserError
+from patrolink.core.capture import MAGIC, Record
+from patrolink.core.errors import UserError
 
 
 class Transport(Protocol):

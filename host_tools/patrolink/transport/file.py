@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from patrolink.capture import CaptureReader, Record
-from patrolink.errors import UserError
+from patrolink.core.capture import CaptureReader, Record
+from patrolink.core.errors import UserError
 
 
 class FileTransport:

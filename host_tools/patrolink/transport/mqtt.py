@@ -11,9 +11,9 @@ from urllib.parse import unquote, urlsplit
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
-from patrolink.capture import LONGEST_FRAME, Record
-from patrolink.errors import DeadlineError, UserError
-from patrolink.keys import DEVICE_ID
+from patrolink.core.capture import LONGEST_FRAME, Record
+from patrolink.core.errors import DeadlineError, UserError
+from patrolink.core.keys import DEVICE_ID
 
 _WAIT_S = 10
 _QUEUE = 10_000

@@ -8,9 +8,9 @@ import patrolink_messages as m
 import serial
 from cobs import cobs
 
-from patrolink.capture import Record
-from patrolink.errors import DeviceError, UserError
-from patrolink.keys import DEVICE_ID
+from patrolink.core.capture import Record
+from patrolink.core.errors import DeviceError, UserError
+from patrolink.core.keys import DEVICE_ID
 
 _LONGEST = m.MAX_FRAME + 2 + m.MAX_FRAME // 254 + 1
 _INITIAL = 0xFFFF

@@ -1,0 +1,90 @@
+"""NMEA in, fixes out as JSON lines: the device's own receiver as a filter.
+
+usage: <runtime> device/decode_nmea.py FILE [DATE-FLOOR]
+
+FILE is a path, - for standard input. DATE-FLOOR (days since 1970-01-01) flags earlier dates as suspect. A line of
+counters goes to standard error.
+"""
+
+import json
+import sys
+
+HERE = __file__.rsplit("/", 1)[0] if "/" in __file__ else "."
+for room in ("", "/../protocol"):
+    sys.path.insert(0, HERE + room)
+
+from agent.gps import fix as gps  # noqa: E402
+from agent.gps.receiver import GpsReceiver  # noqa: E402
+
+_SYSTEMS = ("gps", "glonass", "galileo", "beidou", "qzss", "navic")
+_NULL = "null"
+
+
+def decimal(value, places):
+    """Return value / 10^places as text without using floats; null for UNKNOWN."""
+    if value == gps.UNKNOWN:
+        return _NULL
+    sign = "-" if value < 0 else ""
+    value = abs(value)
+    unit = 10**places
+    return "%s%d.%0*d" % (sign, value // unit, places, value % unit)
+
+
+def rfc3339(day, ms):
+    """Return the time as an RFC 3339 string in JSON quotes, or null."""
+    if day == gps.UNKNOWN:
+        return _NULL
+    year, month, date = gps.civil(day)
+    second = ms // 1000
+    clock = (year, month, date, second // 3600, second // 60 % 60, second % 60, ms % 1000)
+    return '"%04d-%02d-%02dT%02d:%02d:%02d.%03dZ"' % clock
+
+
+def line(fix):
+    """Return one fix as a line of JSON."""
+    there = fix.flags & gps.HAS_POSITION
+    systems = [name for i, name in enumerate(_SYSTEMS) if fix.systems >> i & 1]
+    parts = (
+        ("time", rfc3339(fix.day, fix.ms)),
+        ("lat", decimal(fix.lat_e7, 7) if there else _NULL),
+        ("lon", decimal(fix.lon_e7, 7) if there else _NULL),
+        ("alt", decimal(fix.alt_mm, 3) if there else _NULL),
+        ("mode", str(fix.mode)),
+        ("speed", decimal(fix.speed_mms, 3)),
+        ("course", decimal(fix.course_cd, 2)),
+        ("hdop", decimal(fix.hdop_e2, 2)),
+        ("hacc", decimal(fix.hacc_mm, 3)),
+        ("sats", _NULL if fix.sats == gps.UNKNOWN else str(fix.sats)),
+        ("systems", json.dumps(systems)),
+        ("date_suspect", "true" if fix.flags & gps.DATE_SUSPECT else "false"),
+        ("estimated", "true" if fix.flags & gps.ESTIMATED else "false"),
+        ("differential", "true" if fix.flags & gps.DIFFERENTIAL else "false"),
+    )
+    return "{" + ", ".join(['"%s": %s' % part for part in parts]) + "}"
+
+
+def main(args):
+    if not 1 <= len(args) <= 2:
+        print(__doc__, file=sys.stderr)
+        return 2
+    receiver = GpsReceiver(lambda fix: print(line(fix)), int(args[1]) if len(args) == 2 else 0)
+    buf = bytearray(4096)
+    try:
+        source = open("/dev/stdin" if args[0] == "-" else args[0], "rb")
+    except OSError as e:
+        print("error: %s: %s" % (args[0], e), file=sys.stderr)
+        return 2
+    with source:
+        while True:
+            n = source.readinto(buf)
+            if not n:
+                break
+            receiver.feed(buf, n, 0)
+    receiver.flush()
+    counted = ("sentences", "bad_checksum", "overlong", "skipped_bytes", "ignored")
+    print(json.dumps({name: getattr(receiver, name) for name in counted}), file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,1 @@
+"""Voice on the host: sound files, devices and bursts."""

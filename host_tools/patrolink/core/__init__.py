@@ -1,0 +1,1 @@
+"""What all host tools share: frames, keys, tracks, boards, resources and errors."""

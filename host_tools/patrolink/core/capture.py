@@ -1,0 +1,129 @@
+"""Captures: frames as they came, with the time and the device they came from.
+
+file    8 bytes magic, then records
+record  2 bytes sync A5 5A, u16 length, payload, u32 CRC-32 of the payload (big-endian throughout)
+payload u64 receive time in unix ms, u8 length of the device id, device id, frame
+"""
+
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from patrolink.core.errors import UserError
+from patrolink.core.keys import DEVICE_ID
+
+MAGIC = b"PLCAP\x01\r\n"
+_SYNC = b"\xa5\x5a"
+_LONGEST = 2048
+_BLOCK = 65536
+# Twice what a frame can have: what is longer is none, and its first bytes prove that as well as all of them.
+LONGEST_FRAME = _LONGEST - 9 - 32
+
+
+@dataclass(frozen=True)
+class Record:
+    """One frame as received: unix milliseconds, device id, frame bytes."""
+
+    time_ms: int
+    device: str
+    frame: bytes
+
+
+class CaptureWriter:
+    """Writes records to a new file, each at once, so a crash costs at most the one being written."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
+        self._file = path.open("wb", buffering=0)
+        self._file.write(MAGIC)
+
+    def write(self, record: Record) -> None:
+        """Append one record, its frame cut to LONGEST_FRAME. UserError when the disk takes no more."""
+        device = record.device.encode()
+        payload = struct.pack(">QB", record.time_ms, len(device)) + device + record.frame[:LONGEST_FRAME]
+        data = _SYNC + struct.pack(">H", len(payload)) + payload + struct.pack(">I", zlib.crc32(payload))
+        try:
+            if self._file.write(data) == len(data):
+                return
+            why = "only part of a record could be written"
+        except OSError as e:
+            why = str(e.strerror)
+        raise UserError(f"{self._path}: {why}; free some space; the records before are whole")
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class CaptureReader:
+    """Iterates over the records of a capture. Damage is counted and stepped over, never believed.
+
+    damaged    stretches of bytes that are no record
+    truncated  1 when the file ends inside a record
+    """
+
+    def __init__(self, source: BinaryIO, name: str) -> None:
+        self._source = source
+        self._name = name
+        self.damaged = 0
+        self.truncated = 0
+        head = self._read(len(MAGIC))
+        if head != MAGIC:
+            raise UserError(
+                f"{name}: not a Patrolink capture (wrong first 8 bytes); captures come from `monitor --record`"
+            )
+
+    def _read(self, size: int) -> bytes:
+        try:
+            return self._source.read(size)
+        except OSError as e:
+            raise UserError(f"{self._name}: {e.strerror}; name a capture that can be read") from None
+
+    def __iter__(self) -> Iterator[Record]:
+        buf = bytearray()
+        ended = False
+        in_damage = False
+        while True:
+            while not ended and len(buf) < _LONGEST + 8:
+                block = self._read(_BLOCK)
+                ended = not block
+                buf += block
+            if not buf:
+                return
+            size, record = _parse(buf)
+            if record is not None:
+                in_damage = False
+                del buf[:size]
+                yield record
+                continue
+            if ended and buf.startswith(_SYNC) and size > len(buf) and not in_damage and buf.find(_SYNC, 1) < 0:
+                self.truncated = 1
+                return
+            if not in_damage:
+                self.damaged += 1
+                in_damage = True
+            nxt = buf.find(_SYNC, 1)
+            # A last byte may be the first half of a sync mark that continues in the next block.
+            del buf[: nxt if nxt > 0 else max(len(buf) - 1, 1)]
+
+
+def _parse(buf: bytearray) -> tuple[int, Record | None]:
+    """Return (size, record) of the record at the start of `buf`; None in place of the record when there is none."""
+    if len(buf) < 4 or not buf.startswith(_SYNC):
+        return len(buf) + 1, None
+    length = int.from_bytes(buf[2:4], "big")
+    size = length + 8
+    if not 9 <= length <= _LONGEST or len(buf) < size:
+        return size, None
+    payload = bytes(buf[4 : 4 + length])
+    if zlib.crc32(payload) != int.from_bytes(buf[4 + length : size], "big"):
+        return 0, None
+    time_ms, n = struct.unpack_from(">QB", payload)
+    # Latin-1 takes any byte; what is no device id (terminal escapes, say) goes no further than here.
+    device = payload[9 : 9 + n].decode("latin-1")
+    if not DEVICE_ID.fullmatch(device):
+        return 0, None
+    return size, Record(time_ms, device, payload[9 + n :])

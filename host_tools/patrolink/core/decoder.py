@@ -1,0 +1,173 @@
+"""Frames to rows: authenticated, de-duplicated, in plain units."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import Any
+
+from patrolink_names import BITS, NAMES
+from patrolink_protocol import decode, frame, receiver
+
+from patrolink.core.capture import Record
+from patrolink.core.keys import DeviceKey
+from patrolink.core.tracks import motion, time_ms
+
+Row = dict[str, Any]
+_SYSTEM_FLAGS = ("date_suspect", "estimated", "differential")
+POSITION_COLUMNS = (
+    "time",
+    "lat_deg",
+    "lon_deg",
+    "alt_m",
+    "speed_mps",
+    "course_deg",
+    "hacc_m",
+    "sats",
+    "battery_pct",
+    "mode",
+    *_SYSTEM_FLAGS,
+    "device",
+    "counter",
+)
+
+
+def rfc3339(unix_ms: int | None) -> str | None:
+    """Return a unix time in milliseconds as RFC 3339 UTC; None for one that the calendar (to year 9999) lacks."""
+    if unix_ms is None:
+        return None
+    try:
+        moment = datetime.fromtimestamp(unix_ms // 1000, timezone.utc)
+    except (ValueError, OverflowError, OSError):
+        return None
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{unix_ms % 1000:03d}Z"
+
+
+@dataclass
+class Stats:
+    """What a decoder has seen."""
+
+    frames: int = 0
+    bytes: int = 0
+    fixes: int = 0
+    fix_bytes: int = 0
+    duplicates: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def clean(self) -> bool:
+        """True when every frame was accepted."""
+        return not self.rejected
+
+    def summary(self) -> dict[str, Any]:
+        """Return the counts as JSON-ready data."""
+        return {
+            "frames": self.frames,
+            "bytes": self.bytes,
+            "fixes": self.fixes,
+            "duplicates": self.duplicates,
+            "rejected": dict(self.rejected),
+            "bytes_per_fix": round(self.fix_bytes / self.fixes, 3) if self.fixes else None,
+        }
+
+
+class Decoder:
+    """Opens frames with the keys given; a frame of a device without a key is rejected.
+
+    refused  why the last frame was rejected (a name of the protocol's reject table), "" when it was not
+    """
+
+    def __init__(self, keys: dict[str, DeviceKey]) -> None:
+        self._receivers = {
+            name: receiver.Receiver(key.secret, name.encode(), frame.UPLINK, key.epoch) for name, key in keys.items()
+        }
+        self.refused = ""
+        self.stats = Stats()
+
+    def epoch(self, device: str) -> int:
+        """Return the key epoch that a device is in, as its frames have shown."""
+        epoch: int = self._receivers[device].epoch
+        return epoch
+
+    def rows(self, record: Record) -> list[Row]:
+        """Return the rows of one frame: its positions, or its one message; none, and counted, when it is refused."""
+        self.stats.frames += 1
+        self.stats.bytes += len(record.frame)
+        self.refused = ""
+        receiving = self._receivers.get(record.device)
+        try:
+            if receiving is None:
+                raise frame.Reject("key", record.device)
+            kind, counter, body, extensions, repeated = receiving.open(record.frame)
+            if repeated:
+                self.stats.duplicates += 1
+                return []
+            message = decode.decode(kind, body)
+        except frame.Reject as e:
+            self.refused = e.name
+            self.stats.rejected[e.name] += 1
+            return []
+        if message["message"] == "position_batch":
+            self.stats.fixes += len(message["fixes"])
+            self.stats.fix_bytes += len(record.frame)
+            return [_position(fix, record.device, counter) for fix in message["fixes"]]
+        name = message.pop("message")
+        row = {"message": name, "device": record.device, "counter": counter, "time": rfc3339(record.time_ms)}
+        for key, value in message.items():
+            row[key] = plain(name, key, value)
+        if extensions:
+            row["extensions"] = [{"type": kind, "value": value.hex()} for kind, _, value in extensions]
+        return [row]
+
+
+def derived(rows: Iterable[Row]) -> Iterator[Row]:
+    """Fill in the speed and course that a device left out, from one position of it to the next."""
+    before: dict[str, tuple[int, float, float]] = {}
+    for row in rows:
+        if row["message"] == "position" and row["lat_deg"] is not None and row["time"]:
+            here = (time_ms(row["time"]), row["lat_deg"], row["lon_deg"])
+            then = before.get(row["device"])
+            before[row["device"]] = here
+            if then:
+                speed, course = motion(here[1] - then[1], here[2] - then[2], here[1], here[0] - then[0])
+                if row["speed_mps"] is None and speed is not None:
+                    row["speed_mps"] = round(speed, 3)
+                if row["course_deg"] is None and course is not None:
+                    row["course_deg"] = round(course, 2)
+        yield row
+
+
+def plain(message: str, field: str, value: Any) -> Any:
+    """Return a field's value as reports show it: a name where the schema has one, a list of bit names, hex digits."""
+    if isinstance(value, bytes):
+        return value.hex()
+    if (message, field) in NAMES:
+        return NAMES[message, field].get(value, value)
+    if (message, field) in BITS:
+        bits = BITS[message, field]
+        return [bits[i] if i < len(bits) else f"bit_{i}" for i in range(16) if value >> i & 1]
+    return value
+
+
+def _scaled(value: int | None, divisor: int, places: int) -> float | None:
+    return None if value is None else round(value / divisor, places)
+
+
+def _position(fix: Row, device: str, counter: int) -> Row:
+    flags = fix["flags"]
+    return {
+        "message": "position",
+        "time": rfc3339(fix["time_ms"]),
+        "lat_deg": _scaled(fix["lat_e7"], 10_000_000, 7),
+        "lon_deg": _scaled(fix["lon_e7"], 10_000_000, 7),
+        "alt_m": _scaled(fix["alt_mm"], 1000, 3),
+        "speed_mps": _scaled(fix["speed_mms"], 1000, 3),
+        "course_deg": _scaled(fix["course_cd"], 100, 2),
+        "hacc_m": _scaled(fix["hacc_mm"], 1000, 3),
+        "sats": fix["sats"],
+        "battery_pct": fix["battery_pct"],
+        "mode": fix["mode"],
+        **{name: bool(flags >> i & 1) for i, name in enumerate(_SYSTEM_FLAGS)},
+        "device": device,
+        "counter": counter,
+    }

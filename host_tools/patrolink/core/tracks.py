@@ -1,0 +1,173 @@
+"""Tracks: CSV and GPX files as points in time."""
+
+import csv
+import math
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TypeVar
+
+import gpxpy
+import gpxpy.gpx
+
+from patrolink.core.errors import UserError
+
+Number = TypeVar("Number", int, float)
+# Columns that a file may have, with what is possible in them.
+_OPTIONAL: dict[str, tuple[float, float]] = {
+    "alt_m": (-1000, 100_000),
+    "speed_mps": (0, 10_000),
+    "course_deg": (-360, 360),
+    "hacc_m": (0, 1_000_000),
+    "sats": (0, 1000),
+    "battery_pct": (0, 100),
+}
+# What `decode --format csv` writes besides is known too, and says nothing about a track.
+_KNOWN = {
+    "time",
+    "lat_deg",
+    "lon_deg",
+    *_OPTIONAL,
+    "mode",
+    "date_suspect",
+    "estimated",
+    "differential",
+    "device",
+    "counter",
+}
+
+
+@dataclass(frozen=True)
+class Point:
+    """A moment of a walk: unix milliseconds, degrees, metres, m/s; None where the file does not tell."""
+
+    time_ms: int
+    lat_deg: float
+    lon_deg: float
+    alt_m: float | None
+    speed_mps: float | None
+    course_deg: float | None
+    hacc_m: float | None = None
+    sats: float | None = None
+    battery_pct: float | None = None
+
+
+def read(path: Path) -> list[Point]:
+    """Return the points of a .csv or .gpx file as `points` does, with speed and course of travel where it has none."""
+    return _with_motion(points(path))
+
+
+def points(path: Path) -> list[Point]:
+    """Return the points of a .csv or .gpx file, in the file's order; UserError names the line that is wrong."""
+    try:
+        if path.suffix.lower() == ".csv":
+            found = list(_csv(path))
+        elif path.suffix.lower() == ".gpx":
+            found = list(_gpx(path))
+        else:
+            raise UserError(f"{path}: a track is a .csv or .gpx file; for NMEA use --log")
+    except OSError as e:
+        raise UserError(f"{path}: {e.strerror}; name a track that can be read") from None
+    except (UnicodeDecodeError, csv.Error) as e:
+        raise UserError(f"{path}: not a text of comma-separated values: {e}") from None
+    if not found:
+        raise UserError(f"{path}: no point with a time; a patrol needs times")
+    return found
+
+
+def _csv(path: Path) -> Iterator[Point]:
+    with path.open(encoding="utf-8", newline="") as f:
+        reader = csv.DictReader(f)
+        missing = {"time", "lat_deg", "lon_deg"} - set(reader.fieldnames or ())
+        if missing:
+            raise UserError(
+                f"{path}: no column {', '.join(sorted(missing))}; columns are time,lat_deg,lon_deg,alt_m,speed_mps"
+            )
+        surplus = [name for name in reader.fieldnames or () if name and name not in _KNOWN]
+        if surplus:
+            print(f"note: {path}: columns not known, left out: {', '.join(surplus)}", file=sys.stderr)
+        nowhere = 0
+        for row in reader:
+            if not row["lat_deg"] and not row["lon_deg"]:
+                nowhere += 1  # a receiver without a fix
+                continue
+            try:
+                yield _checked(
+                    _cell(row, "time", time_ms),
+                    _cell(row, "lat_deg", float),
+                    _cell(row, "lon_deg", float),
+                    *(_cell(row, name, float) if row.get(name) else None for name in _OPTIONAL),
+                )
+            except ValueError as e:
+                raise UserError(f"{path}, line {reader.line_num}: {e}; mend the line") from None
+        if nowhere:
+            print(f"note: {path}: {nowhere} rows without a position, left out", file=sys.stderr)
+
+
+def _cell(row: dict[str, str | None], column: str, convert: Callable[[str], Number]) -> Number:
+    try:
+        return convert(row[column] or "")
+    except (ValueError, OverflowError) as e:
+        raise ValueError(f"column {column}: {e}") from None
+
+
+def _checked(time_ms: int, lat: float, lon: float, *optional: float | None) -> Point:
+    """A point of the Earth, near its surface; ValueError names what is not."""
+    limits = [("lat_deg", lat, (-90, 90)), ("lon_deg", lon, (-180, 180))]
+    for column, value, (low, high) in [*limits, *zip(_OPTIONAL, optional, _OPTIONAL.values(), strict=False)]:
+        if value is not None and not low <= value <= high:
+            raise ValueError(f"column {column}: {value:g} is outside {low}..{high}")
+    return Point(time_ms, lat, lon, *optional)
+
+
+def _gpx(path: Path) -> Iterator[Point]:
+    try:
+        parsed = gpxpy.parse(path.read_text(encoding="utf-8"))
+    except (gpxpy.gpx.GPXException, UnicodeDecodeError) as e:
+        raise UserError(f"{path}: not GPX: {e}") from None
+    for track in parsed.tracks:
+        for segment in track.segments:
+            for p in segment.points:
+                if p.time is None:
+                    continue
+                try:
+                    yield _checked(_unix_ms(p.time), p.latitude, p.longitude, p.elevation, p.speed, p.course)
+                except ValueError as e:
+                    raise UserError(f"{path}, point of {p.time.isoformat()}: {e}; mend the point") from None
+
+
+def time_ms(text: str) -> int:
+    """Return RFC 3339 as unix milliseconds; without an offset it is UTC. ValueError for anything else."""
+    return _unix_ms(datetime.fromisoformat(text.replace("Z", "+00:00")))
+
+
+def _unix_ms(moment: datetime) -> int:
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=timezone.utc)
+    return round(moment.timestamp() * 1000)
+
+
+def _with_motion(points: list[Point]) -> list[Point]:
+    """Fill in speed and course of travel where the file has none."""
+    done = []
+    for i, p in enumerate(points):
+        a, b = (points[i - 1], p) if i else (p, points[min(1, len(points) - 1)])
+        speed, course = motion(b.lat_deg - a.lat_deg, b.lon_deg - a.lon_deg, p.lat_deg, b.time_ms - a.time_ms)
+        speed = speed if p.speed_mps is None else p.speed_mps
+        course = course if p.course_deg is None else p.course_deg
+        done.append(replace(p, speed_mps=speed, course_deg=course))
+    return done
+
+
+def motion(north_deg: float, east_deg: float, lat_deg: float, time_ms: int) -> tuple[float | None, float | None]:
+    """Return speed (m/s) and course (degrees from true north) of a step; None without time, or without a way.
+
+    On a sphere of the Earth's mean radius: half a percent, which a step of a walk does not show.
+    """
+    north = math.radians(north_deg) * 6371008.8
+    east = math.radians((east_deg + 180) % 360 - 180) * 6371008.8 * math.cos(math.radians(lat_deg))
+    metres = math.hypot(north, east)
+    speed = metres / time_ms * 1000 if time_ms > 0 else None
+    return speed, math.degrees(math.atan2(east, north)) % 360 if metres > 0.05 else None

@@ -1,0 +1,1 @@
+"""Emulated boards: processes, firmware under QEMU, and boards on a virtual clock."""

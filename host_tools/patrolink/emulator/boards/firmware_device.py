@@ -1,0 +1,123 @@
+"""A device whose firmware runs on an emulated board in real time; see `emulator.device` for one that is a process."""
+
+import json
+import re
+import secrets
+import socket
+import subprocess
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from patrolink.core.boards import Board
+from patrolink.core.errors import DeviceError
+from patrolink.emulator.boards import qemu
+from patrolink.emulator.boards.device import Device
+from patrolink.emulator.peripherals import flash
+
+
+class Firmware(Device):
+    """Powered on by the constructor. `console` is the console's PTY.
+
+    The configuration is that of a device as a process: the lines it names are connected to the board's UARTs, the files
+    of its outputs (reset line, indicator) follow the board's pins.
+    `console` names the PTY that the console goes to; None: one is made.
+    """
+
+    def __init__(self, board: Board, work: Path, config: dict[str, Any], console: str | None = None) -> None:
+        heap_kb = board.heap(config)
+        assert board.image is not None and heap_kb is not None
+        elf = qemu.image(board)
+        work.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lines = {qemu.GPS_UART: config["gps_uart"]}
+        self._outputs: dict[int, str] = {}
+        if config.get("modem"):
+            lines[qemu.MODEM_UART] = config["modem"]["uart"]
+            if config["modem"].get("reset_pin"):
+                self._outputs[qemu.PINS["reset"]] = config["modem"]["reset_pin"]
+        if config.get("camera"):
+            lines[qemu.CAMERA_UART] = config["camera"]["source"]
+            self._outputs[qemu.PINS["indicator"]] = config["camera"]["indicator"]
+        content = json.dumps(qemu.wired(board, config)).encode()
+        flash.provision(work / "flash.bin", board.image.flash_kb, "/config.json", content)
+        straps = qemu.Straps(heap_kb, board.image.flash_kb, config["device"], int(time.time()), secrets.randbits(32))
+        self.log = work / "console.log"
+        self.log.touch()
+        self._begin = self.log.stat().st_size
+        self._panel, far = socket.socketpair()
+        kind = f"serial,path={console}" if console else "pty"
+        arguments = ["-chardev", f"{kind},id=u0,logfile={self.log.resolve()},logappend=on", "-serial", "chardev:u0"]
+        for uart in (qemu.GPS_UART, qemu.MODEM_UART, qemu.CAMERA_UART):
+            kind = f"serial,path={lines[uart]}" if uart in lines else "null"
+            arguments += ["-chardev", f"{kind},id=u{uart}", "-serial", f"chardev:u{uart}"]
+        arguments += ["-chardev", f"socket,fd={far.fileno()},id=u4", "-serial", "chardev:u4"]
+        self._process = subprocess.Popen(
+            [*qemu.command(board, elf, work, straps), *arguments],
+            cwd=work,
+            pass_fds=[far.fileno()],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        far.close()
+        self._pins = threading.Thread(target=self._follow_pins, daemon=True, name="panel")
+        self._pins.start()
+        try:
+            self.console = console or self._console()
+        except BaseException:
+            self.kill()
+            raise
+
+    def _console(self) -> str:
+        """The PTY that QEMU has made for UART 0."""
+        assert self._process.stdout is not None
+        said = b""
+        while True:
+            line = self._process.stdout.readline()
+            if not line:
+                raise DeviceError(f"QEMU did not start:\n{said.decode(errors='replace')}")
+            found = re.search(rb"redirected to (\S+)", line)
+            if found:
+                return found[1].decode()
+            said += line
+
+    def _follow_pins(self) -> None:
+        while True:
+            try:
+                data = self._panel.recv(64)
+            except OSError:
+                return
+            if not data:
+                return
+            for c in data:
+                if c & 0x7F in self._outputs:
+                    Path(self._outputs[c & 0x7F]).write_text(str(c >> 7))
+
+    def said(self) -> str:
+        with self.log.open("rb") as f:
+            f.seek(self._begin)
+            return f.read().decode(errors="replace")
+
+    def check(self) -> None:
+        """DeviceError with its last words when the board is off or its agent has ended."""
+        super().check()
+        said = self.said()
+        if "Traceback" in said or "FAULT" in said or ">>> " in said:
+            raise DeviceError(f"the agent has ended; its console says:\n{self.tail()}")
+
+    def press(self, button: str) -> None:
+        self.check()
+        self._panel.sendall(qemu.tap(button))
+
+    def summary(self) -> dict[str, Any]:
+        summary: dict[str, Any] = json.loads([line for line in self.said().splitlines() if line[:1] == "{"][-1])
+        return summary
+
+    def kill(self) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.wait()
+        self._panel.close()
+        assert self._process.stdout is not None
+        self._process.stdout.close()

@@ -1,0 +1,66 @@
+"""The device of an emulated board: the agent itself, with a console and a power button."""
+
+import contextlib
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from patrolink.core import resources
+from patrolink.core.boards import Board
+from patrolink.emulator.boards.device import Device, bound
+from patrolink.emulator.boards.firmware_device import Firmware
+
+
+class Process(Device):
+    """A device that is a process, started by the constructor."""
+
+    def __init__(self, board: Board, work: Path, config: dict[str, Any]) -> None:
+        """Write CONFIG.json (mode 0600: it holds the key) into `work` and boot."""
+        work.mkdir(parents=True, exist_ok=True)
+        path = work / "config.json"
+        path.unlink(missing_ok=True)
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(handle, "w", encoding="utf-8") as f:
+            given = board.config()
+            parts = {"ptt": {**given.get("ptt", {}), **config.get("ptt", {})}}
+            if config.get("camera"):
+                parts["camera"] = {**given.get("camera", {}), **config["camera"]}
+            json.dump({"board": board.name, "state_dir": str(work / "state"), **config, **parts}, f)
+        command = resources.interpreter(board.runtime)
+        heap_kb = board.heap(config)
+        if board.runtime == "micropython" and heap_kb:
+            command += ["-X", f"heapsize={heap_kb}K"]
+        command += [str(resources.root() / "device" / "main.py"), str(path)]
+        self.log = work / "console.log"
+        with self.log.open("wb") as log:
+            self._process = subprocess.Popen(bound(command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log)
+
+    def said(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    def press(self, button: str) -> None:
+        self.check()
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # it has just died; whoever looks next is told so
+            self._process.stdin.write(button.encode() + b"\n")
+            self._process.stdin.flush()
+
+    def summary(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        summary: dict[str, Any] = json.loads(self._process.stdout.read().splitlines()[-1])
+        return summary
+
+    def kill(self) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                pipe.close()
+
+
+def boot(board: Board, work: Path, config: dict[str, Any]) -> Device:
+    """Power a board on: firmware where it has an image, else a process. `config` names lines by their paths here."""
+    return (Firmware if board.image else Process)(board, work, config)

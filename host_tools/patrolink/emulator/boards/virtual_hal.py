@@ -1,0 +1,252 @@
+"""A board on a virtual clock: the HAL that device/main.py gets in a simulation.
+
+Every wait of the agent's lets the world go on to its next event. Storage is in memory and outlives a reset; a power cut
+may come at any byte of a write.
+"""
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+from patrolink.emulator.scheduler import Scheduler
+
+
+class PowerCut(BaseException):
+    """The power went. Not an Exception: no handler of the agent's may outlive it."""
+
+
+class Reset(BaseException):
+    """The board starts anew: by its own wish, or by its watchdog. `why` tells."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(why)
+        self.why = why
+
+
+class Flash:
+    """Files of the board, with the contracts of hal Store and Files."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytearray] = {}
+        self.written = 0
+        self.full_at: int | None = None
+        self.cut_after: int | None = None  # bytes that may still be written before the power goes
+
+    def spend(self, data: bytes | memoryview) -> bytes:
+        """Return what of `data` reaches the chip; OSError (ENOSPC) when it is full."""
+        if self.full_at is not None and sum(map(len, self.files.values())) + len(data) > self.full_at:
+            raise OSError(28, "no space left")
+        self.written += len(data)
+        if self.cut_after is not None:
+            if self.cut_after < len(data):
+                return bytes(data[: self.cut_after])
+            self.cut_after -= len(data)
+        return bytes(data)
+
+    def check(self, wrote: bytes, data: bytes | memoryview) -> None:
+        """The power goes in the middle of this write."""
+        if len(wrote) < len(data):
+            self.cut_after = None
+            raise PowerCut
+
+
+class _Store:
+    def __init__(self, flash: Flash, folder: str) -> None:
+        self._flash, self._folder = flash, folder + "/"
+
+    def read(self, name: str) -> bytes | None:
+        data = self._flash.files.get(self._folder + name)
+        return None if data is None else bytes(data)
+
+    def write(self, name: str, data: bytes) -> None:
+        wrote = self._flash.spend(data)
+        self._flash.files[self._folder + name] = bytearray(wrote)
+        self._flash.check(wrote, data)
+
+
+class _Files:
+    def __init__(self, flash: Flash, folder: str) -> None:
+        self._flash, self._folder = flash, folder + "/"
+
+    def _get(self, name: str) -> bytearray:
+        try:
+            return self._flash.files[self._folder + name]
+        except KeyError:
+            raise OSError(2, name) from None
+
+    def names(self) -> list[str]:
+        n = len(self._folder)
+        return [name[n:] for name in self._flash.files if name.startswith(self._folder)]
+
+    def size(self, name: str) -> int:
+        return len(self._get(name))
+
+    def append(self, name: str, data: bytes | memoryview) -> None:
+        wrote = self._flash.spend(data)
+        self._flash.files.setdefault(self._folder + name, bytearray()).extend(wrote)
+        self._flash.check(wrote, data)
+
+    def read(self, name: str, at: int, buf: memoryview) -> int:
+        part = self._get(name)[at : at + len(buf)]
+        buf[: len(part)] = part
+        return len(part)
+
+    def remove(self, name: str) -> None:
+        self._get(name)
+        del self._flash.files[self._folder + name]
+
+    def rename(self, old: str, new: str) -> None:
+        self._flash.files[self._folder + new] = self._get(old)
+        del self._flash.files[self._folder + old]
+
+
+class Line:
+    """One UART's receiving side, and what the device's writes go to."""
+
+    def __init__(self) -> None:
+        self.received = bytearray()
+        self.to_peer: Callable[[bytes], None] = lambda data: None
+
+
+class VirtualHal:
+    """
+    lines  UARTs by path
+    wait   how the agent sleeps: lets events happen until one wakes the board
+    """
+
+    FROZEN = False
+    IDLE_MS = 200  # every input wakes the board
+
+    def __init__(self, scheduler: Scheduler, seed: int) -> None:
+        self._scheduler = scheduler
+        self._random = random.Random(f"board {seed}")
+        self.flash = Flash()
+        self.lines: dict[str, Line] = {}
+        self.buttons: list[bytes] = []
+        self.pins: dict[str, Callable[[int], None]] = {}
+        self.dies: BaseException | None = None
+        self._woken = False
+        self._boot = 0.0
+        self._fed = 0.0
+        self.watchdog_ms = 60_000.0
+        self.clock_jump_ms = 0.0
+
+    def boot(self) -> None:
+        """Power on: the monotonic clock begins anew."""
+        self._boot = self._fed = self._scheduler.now
+        self.dies = None
+        self.flash.cut_after = None
+        for line in self.lines.values():
+            line.received.clear()
+        self.buttons.clear()
+
+    def give(self, path: str, data: bytes) -> None:
+        """Bytes have come in on a UART."""
+        line = self.lines[path]
+        line.received += data
+        del line.received[:-8192]
+        self._woken = True
+
+    def press(self, button: bytes) -> None:
+        """Press a button."""
+        self.buttons.append(button)
+        self._woken = True
+
+    def wait(self, ms: float) -> None:
+        """Let time pass, `ms` at most."""
+        scheduler = self._scheduler
+        deadline = scheduler.now + ms
+        self._woken = False
+        while not self._woken and self.dies is None:
+            due = scheduler.next_time()
+            if due is None or due > deadline:
+                scheduler.now = deadline
+                break
+            scheduler.step()
+        if scheduler.now - self._fed > self.watchdog_ms:
+            self.dies = Reset("watchdog")
+        if self.dies is not None:
+            raise self.dies
+
+    # --- the names of hal.posix.platform ---
+
+    def Clock(self) -> Any:
+        hal = self
+
+        class Clock:
+            def now_ms(self) -> int:
+                return int(hal._scheduler.now - hal._boot + hal.clock_jump_ms)
+
+        return Clock()
+
+    def Inputs(self) -> Any:
+        return self
+
+    def Uart(self, path: str, now_ms: object, log: object, name: str, inputs: object) -> Any:
+        hal, line = self, self.lines[path]
+
+        class Uart:
+            def readinto(self, buf: bytearray) -> int:
+                n = min(len(buf), len(line.received))
+                buf[:n] = line.received[:n]
+                del line.received[:n]
+                return n
+
+            def write(self, buf: bytes) -> None:
+                line.to_peer(bytes(buf))
+
+            def wait(self, ms: float) -> None:
+                hal.wait(ms)
+
+        return Uart()
+
+    def Buttons(self, inputs: object, pins: object) -> Any:
+        hal = self
+
+        class Buttons:
+            def read(self) -> bytes | None:
+                return hal.buttons.pop(0) if hal.buttons else None
+
+        return Buttons()
+
+    def Pin(self, path: str) -> Any:
+        action = self.pins[path]
+
+        class Pin:
+            def set(self, level: int) -> None:
+                action(level)
+
+        return Pin()
+
+    def Watchdog(self, path: object) -> Any:
+        hal = self
+
+        class Watchdog:
+            def feed(self) -> None:
+                hal._fed = hal._scheduler.now
+
+            def close(self) -> None:
+                hal._fed = float("inf")
+
+        return Watchdog()
+
+    def Store(self, folder: str) -> _Store:
+        return _Store(self.flash, folder)
+
+    def Files(self, folder: str) -> _Files:
+        return _Files(self.flash, folder)
+
+    def randbelow(self, n: int) -> int:
+        return self._random.randrange(n)
+
+    def counts(self) -> None:
+        return None
+
+    def battery(self) -> int:
+        return -(1 << 30)
+
+    def runtime(self) -> str:
+        return "cpython on a virtual clock"
+
+    def reset(self) -> None:
+        raise Reset("asked for")

@@ -1,0 +1,1 @@
+"""The emulated network: carrier, gates, brokers and certificates."""

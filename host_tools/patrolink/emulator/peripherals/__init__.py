@@ -1,0 +1,1 @@
+"""Emulated peripherals of a device: receiver, modem, camera, headset, flash."""

@@ -1,0 +1,101 @@
+"""NMEA as a receiver speaks it: out of points, or out of a recorded log, one block of bytes an epoch."""
+
+import re
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timezone
+from pathlib import Path
+
+from patrolink.core.errors import UserError
+from patrolink.core.tracks import Point
+
+_TIMED = re.compile(rb"^\$..(?:RMC|GGA|GNS|ZDA),(\d{6}(?:\.\d*)?),", re.M)
+_ANY = re.compile(rb"^\$[A-Z]{2}([A-Z]{3}),", re.M)
+_KNOT = 1852 / 3600
+_DAY_S = 86400
+
+
+def sentence(body: str) -> bytes:
+    """Return a sentence with its dollar, checksum and line end (IEC 61162-1, 7.2)."""
+    check = 0
+    for byte in body.encode():
+        check ^= byte
+    return f"${body}*{check:02X}\r\n".encode()
+
+
+def _angle(value: float, width: int, letters: str) -> str:
+    """ddmm.mmmmmm: a millionth of a minute is 2 mm."""
+    micro = round(abs(value) * 60_000_000)
+    degrees, rest = divmod(micro, 60_000_000)
+    return f"{degrees:0{width}d}{rest // 1_000_000:02d}.{rest % 1_000_000:06d},{letters[value < 0]}"
+
+
+def epoch(p: Point) -> bytes:
+    """Return the RMC, GGA, GSA and VTG sentences of one point."""
+    moment = datetime.fromtimestamp(p.time_ms // 1000, timezone.utc)
+    clock = f"{moment:%H%M%S}.{p.time_ms % 1000:03d}"
+    place = f"{_angle(p.lat_deg, 2, 'NS')},{_angle(p.lon_deg, 3, 'EW')}"
+    knots = "" if p.speed_mps is None else f"{p.speed_mps / _KNOT:.3f}"
+    course = "" if p.course_deg is None else f"{p.course_deg % 360:.2f}"
+    altitude = "" if p.alt_m is None else f"{p.alt_m:.2f}"
+    mode = 2 if p.alt_m is None else 3
+    kmh = "" if p.speed_mps is None else f"{p.speed_mps * 3.6:.3f}"
+    return b"".join(
+        sentence(body)
+        for body in (
+            f"GNRMC,{clock},A,{place},{knots},{course},{moment:%d%m%y},,,A,V",
+            f"GNGGA,{clock},{place},1,09,0.90,{altitude},M,,M,,",
+            f"GNGSA,A,{mode},04,07,08,09,16,21,27,30,31,,,,1.60,0.90,1.30,1",
+            f"GNVTG,{course},T,,M,{knots},N,{kmh},K,A",
+        )
+    )
+
+
+def speak(points: Iterable[Point]) -> Iterator[tuple[float, bytes]]:
+    """Yield (seconds since the first point, bytes) of each point."""
+    start = None
+    for p in points:
+        start = p.time_ms if start is None else start
+        yield (p.time_ms - start) / 1000, epoch(p)
+
+
+def replay(path: Path) -> list[tuple[float, bytes]]:
+    """Return (seconds since the first timed sentence, bytes) of each epoch of a log, its bytes as they are.
+
+    A log without one time of day (a receiver that never had a fix) goes at an epoch a second. UserError when the file
+    cannot be read or holds no NMEA.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as e:
+        raise UserError(f"{path}: {e.strerror}; name a log with --log") from None
+    cuts = []
+    last = b""
+    for match in _TIMED.finditer(data):
+        if match.group(1) != last:
+            last = match.group(1)
+            cuts.append((match.start(), _seconds(last)))
+    if not cuts:
+        cuts = _untimed(data)
+    if not cuts:
+        raise UserError(f"{path}: no NMEA sentence in it; name a log of NMEA 0183 with --log")
+    epochs = []
+    elapsed = 0.0
+    for i, (start, at) in enumerate(cuts):
+        if i:
+            # Over midnight time of day falls back by a day; a log that jumps back otherwise is played on at once.
+            step = at - cuts[i - 1][1]
+            elapsed += step + _DAY_S if step < -_DAY_S / 2 else max(step, 0.0)
+        end = cuts[i + 1][0] if i + 1 < len(cuts) else len(data)
+        epochs.append((elapsed, data[0 if i == 0 else start : end]))
+    return epochs
+
+
+def _untimed(data: bytes) -> list[tuple[int, float]]:
+    """An epoch begins wherever the first kind of sentence comes again."""
+    found = list(_ANY.finditer(data))
+    starts = [match.start() for match in found if match.group(1) == found[0].group(1)]
+    return [(start, float(second)) for second, start in enumerate(starts)]
+
+
+def _seconds(clock: bytes) -> float:
+    return int(clock[:2]) * 3600 + int(clock[2:4]) * 60 + float(clock[4:])

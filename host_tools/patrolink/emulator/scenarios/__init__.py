@@ -1,0 +1,1 @@
+"""Scenarios that the emulator plays: patrols, calls, incidents and shifts."""

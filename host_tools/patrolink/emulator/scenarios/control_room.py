@@ -1,0 +1,163 @@
+"""A police station on this machine: a broker, a site file with fresh keys, and its hub as a process."""
+
+import contextlib
+import json
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from patrolink.core import keys
+from patrolink.core.errors import DeadlineError, DeviceError
+from patrolink.emulator.boards.device import Device
+from patrolink.emulator.network.broker import Broker
+from patrolink.hub import config
+
+HOST = "127.0.0.1"
+_LOOK_S = 0.02
+_PORTS = range(16384, 32768)  # below those that Linux gives to whoever connects
+_claimed: list[socket.socket] = []
+_SITE = """name = "station.example"
+keys = "keys.toml"
+broker = "{broker}"
+{top}
+[[hub]]
+host = "{host}"
+listen = "127.0.0.1"
+floor_port = {floor}
+media_port = {media}
+console = "127.0.0.1:{console}"
+{hub}
+[[group]]
+id = 1
+name = "call"
+
+[[group.member]]
+devices = {devices}
+priority = 10
+rights = ["talk", "emergency"]
+
+[[dispatcher]]
+name = "duty"
+token_sha256 = "{token}"
+priority = 200
+"""
+
+
+class Station:
+    """Up once it is made, until the stack ends. `url` and `token` are the dispatcher's way in.
+
+    host      of the hub, as devices are told
+    top, hub  lines that the site file has more, at its top and in its [[hub]]
+    """
+
+    def __init__(
+        self,
+        out: Path,
+        names: Sequence[str],
+        stack: contextlib.ExitStack,
+        *options: str,
+        host: str = HOST,
+        top: str = "",
+        hub: str = "",
+    ) -> None:
+        out.mkdir(parents=True, exist_ok=True)
+        self._out, self._stack = out, stack
+        self.names = tuple(names)
+        for folder in (out, *(out / name for name in names)):
+            shutil.rmtree(folder / "state", ignore_errors=True)  # new keys: what an earlier run left is nobody's
+        self.broker = Broker()
+        stack.callback(self.broker.stop)
+        self.floor, self.media = free_ports(2, socket.SOCK_DGRAM)
+        (console,) = free_ports(1, socket.SOCK_STREAM)
+        self.token = config.new_token()
+        self.url = f"http://127.0.0.1:{console}"
+        self.keys = {name: secrets.token_bytes(32) for name in names}
+        keys.write(out / "keys.toml", self.keys)
+        text = _SITE.format(
+            broker=self.broker.url,
+            host=host,
+            floor=self.floor,
+            media=self.media,
+            console=console,
+            devices=json.dumps(self.names),
+            token=config.token_hash(self.token),
+            top=top,
+            hub=hub,
+        )
+        (out / "site.toml").write_text(text, encoding="utf-8")
+        self._hub = self._start(options)
+
+    def _start(self, options: Sequence[str]) -> "subprocess.Popen[str]":
+        log = self._stack.enter_context((self._out / "hub.log").open("w"))
+        command = [sys.executable, "-m", "patrolink", "hub", str(self._out / "site.toml"), "--json", *options]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+        self._stack.callback(_end, process)
+        assert process.stdout is not None
+        if not process.stdout.readline():
+            raise DeviceError(f"the hub did not start:\n{(self._out / 'hub.log').read_text()}")
+        return process
+
+    def ask(self, path: str) -> Any:
+        """Return the JSON that the hub answers a dispatcher."""
+        request = urllib.request.Request(self.url + path, headers={"Authorization": f"Bearer {self.token}"})  # noqa: S310
+        with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310
+            return json.load(answer)
+
+    def until(self, condition: Callable[[], Any], devices: Sequence[Device], seconds: float, why: str) -> None:
+        """Wait until something is so; DeviceError when a device dies, DeadlineError when it takes too long."""
+        deadline = time.monotonic() + seconds
+        while not condition():
+            for device in devices:
+                device.check()
+            if time.monotonic() > deadline:
+                raise DeadlineError(f"{why} within {seconds:g} s; the consoles are in {self._out}")
+            time.sleep(_LOOK_S)
+
+    def end(self) -> dict[str, Any]:
+        """End the hub and return its counts."""
+        self._hub.send_signal(signal.SIGTERM)
+        out, _ = self._hub.communicate(timeout=20)
+        counts: dict[str, Any] = json.loads(out.splitlines()[-1])
+        return counts
+
+
+def free_ports(n: int, kind: socket.SocketKind) -> list[int]:
+    """Return ports of loopback that nobody uses now, and that no connection is given meanwhile (RFC 6335, 6)."""
+    with contextlib.ExitStack() as stack:
+        found: list[int] = []
+        while len(found) < n:
+            it = stack.enter_context(socket.socket(socket.AF_INET, kind))
+            port = _PORTS[secrets.randbelow(len(_PORTS))]
+            with contextlib.suppress(OSError):
+                it.bind((HOST, port))
+                _claim(port)
+                found.append(port)
+        return found
+
+
+def _claim(port: int) -> None:
+    """Have the port for this process, as far as those who ask here go: whom it is for takes a while to bind it.
+
+    OSError when another has it. The name goes with the process (unix(7), abstract).
+    """
+    it = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        it.bind(f"\0patrolink-port-{port}")
+    except OSError:
+        it.close()
+        raise
+    _claimed.append(it)
+
+
+def _end(process: "subprocess.Popen[str]") -> None:
+    if process.poll() is None:
+        process.kill()
+        process.communicate()

@@ -1,0 +1,210 @@
+"""The world around a device on a virtual clock: receiver, modem, network, broker and hub, and what it all came to.
+
+Whatever is random comes from the seed. What counts as delivered is what a hub opened, each frame once.
+"""
+
+import itertools
+import random
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from ssl import SSLContext
+
+from patrolink_protocol import decode, frame, receiver
+
+from patrolink.core import resources, tracks
+from patrolink.core.decoder import Row
+from patrolink.core.keys import DeviceKey
+from patrolink.emulator.network.carrier import Connection, Network, Profile, Remote
+from patrolink.emulator.network.virtual_broker import VirtualBroker
+from patrolink.emulator.peripherals import nmea
+from patrolink.emulator.peripherals.modem import Modem
+from patrolink.emulator.scenarios.outcome import Faults, Report
+from patrolink.emulator.scheduler import Scheduler
+from patrolink.hub.infra.downlink import Downlink
+
+DEVICE = "sim-1"
+HOST = "broker.patrolink.example"
+_START_MS = 1_790_000_000_000  # 2026-09-21T14:13:20Z
+HOUR_MS = 3_600_000.0
+
+
+class World(ABC):
+    """
+    dialect   the modem's
+    context   the broker's, for MQTT over TLS
+
+    Before a run, plan what else is to happen with `scheduler`, `network`, `modem` and `broker`.
+    """
+
+    def __init__(self, profile: Profile, seed: int, dialect: str, name: str, context: SSLContext | None) -> None:
+        self.scheduler = Scheduler()
+        self.seed = seed
+        self.random = random.Random(f"simulation {seed}")
+        self.report = Report(network=name, seed=seed, modem=dialect)
+        self.log: deque[str] = deque(maxlen=2000)
+        self.key = DeviceKey(bytes(range(32)))
+        self.broker = VirtualBroker(self.scheduler, self._on_publish, context)
+        self.network = Network(self.scheduler, profile, seed, self._dial)
+        self.dials: dict[tuple[str, str, int], Callable[[Connection], Remote | None]] = {}
+        self.modem = Modem(self.scheduler, self.network, dialect, seed, self.from_modem, self.unix_ms)
+        self._desk = Downlink({DEVICE: self.key})
+        self.hub = receiver.Receiver(self.key.secret, DEVICE.encode())
+        self.delivered: set[int] = set()
+        self.fix_times: set[int] = set()
+        self._pressed: dict[int, float] = {}
+        self._event_s: list[float] = []
+        self.speaking_until = 0.0
+        self.answers_lost = 0.0
+        self.on_message: Callable[[Row], None] = lambda message: None  # one that has come for the first time
+        self.on_hour: Callable[[int], None] = lambda hour: None
+
+    # --- the board ---------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def from_modem(self, data: bytes) -> None:
+        """The modem's bytes have come to the board."""
+
+    @abstractmethod
+    def from_gps(self, data: bytes) -> None:
+        """The receiver's bytes have come to the board."""
+
+    @abstractmethod
+    def press(self, button: str) -> None:
+        """Press a button of the board."""
+
+    @abstractmethod
+    def cut_power(self) -> None:
+        """Now, or in the middle of a write that comes soon."""
+
+    # --- the world --------------------------------------------------------------------------------------------------
+
+    def unix_ms(self) -> int:
+        """True time."""
+        return _START_MS + int(self.scheduler.now)
+
+    def _dial(self, kind: str, host: str, port: int, connection: Connection) -> Remote | None:
+        other = self.dials.get((kind, host, port))
+        if other is not None:
+            return other(connection)
+        return self.broker.dial(kind, host, port, connection) if host == HOST else None
+
+    def every(self, name: str, hours: float | None, action: Callable[[], None]) -> None:
+        """Do something again and again, at random, until the patrol ends."""
+        if hours is None:
+            return
+
+        def happen() -> None:
+            if self.scheduler.now < self.speaking_until:
+                self.report.faults[name] = self.report.faults.get(name, 0) + 1
+                action()
+            self.scheduler.after(self.random.expovariate(1 / hours) * HOUR_MS, happen)
+
+        self.scheduler.after(self.random.expovariate(1 / hours) * HOUR_MS, happen)
+
+    def arm(self, faults: Faults) -> None:
+        """Let go wrong what does not depend on how the board is made."""
+        after, rng = self.scheduler.after, self.random
+
+        def mute(on: bool) -> None:
+            self.broker.mute = on
+
+        def hole(on: bool) -> None:
+            self.network.black_hole = on
+
+        def restart() -> None:
+            self.broker.stop()
+            after(rng.uniform(500, 20_000), lambda: setattr(self.broker, "up", True))
+
+        def span(switch: Callable[[bool], None], seconds: float) -> Callable[[], None]:
+            def begin() -> None:
+                switch(True)
+                after(rng.expovariate(1 / seconds) * 1000, lambda: switch(False))
+
+            return begin
+
+        self.every("power_cut", faults.power_cut_h, self.cut_power)
+        self.every("modem_brown_out", faults.brown_out_h, self.modem.start)
+        self.every("sim_pulled", faults.sim_pulled_h, span(lambda on: self.modem.set_sim(not on), 60))
+        self.every("pdp_drop", faults.pdp_drop_h, self.network.drop_pdp)
+        self.every("broker_restart", faults.broker_restart_h, restart)
+        self.every("broker_mute", faults.broker_mute_h, span(mute, 60))
+        self.every("black_hole", faults.black_hole_h, span(hole, 90))
+        self.answers_lost = faults.answers_lost
+        self.modem.line = replace(
+            self.modem.line, drop=faults.line_drop, damage=faults.line_damage, late_urc=faults.late_urc
+        )
+
+    def press_sos(self) -> None:
+        """The wearer presses SOS."""
+        self._pressed[len(self._pressed) + len(self._event_s)] = self.scheduler.now
+        self.press("sos")
+
+    def begin(self, hours: float) -> None:
+        """From now on the receiver speaks, for so long."""
+        self.speaking_until = hours * HOUR_MS
+        epochs = self._epochs()
+        self.scheduler.after(1000, lambda: self._speak(epochs))
+        for hour in range(1, int(hours) + 1):
+            self.scheduler.at(hour * HOUR_MS, lambda hour=hour: self.on_hour(hour))  # type: ignore[misc]
+
+    def _speak(self, epochs: Iterator[bytes]) -> None:
+        self.from_gps(next(epochs))
+        if self.scheduler.now + 1000 < self.speaking_until:
+            self.scheduler.after(1000, lambda: self._speak(epochs))
+
+    def _epochs(self) -> Iterator[bytes]:
+        points = tracks.read(resources.root() / "tests" / "golden" / "tracks" / "walk-1hz.csv")
+        there_and_back = itertools.cycle(points + points[::-1])
+        for point in there_and_back:
+            yield nmea.epoch(replace(point, time_ms=self.unix_ms() // 1000 * 1000))
+
+    # --- counting ---------------------------------------------------------------------------------------------------
+
+    def _on_publish(self, device: str, payload: bytes) -> None:
+        try:
+            kind, counter, body, _, repeated = self.hub.open(payload)
+        except frame.Reject:
+            self.report.rejected += 1
+            return
+        message = decode.decode(kind, body)
+        if message["message"] == "event" and self.random.random() >= self.answers_lost:
+            self.broker.send(device, self._desk.answer(device, message["event_id"], self.unix_ms()))
+        if repeated:
+            self.report.resent += 1
+            return
+        if counter in self.delivered:
+            self.report.duplicated += 1
+        self.delivered.add(counter)
+        self.on_message(message)
+        if message["message"] == "position_batch":
+            self._on_fixes([fix["time_ms"] for fix in message["fixes"]])
+        elif message["message"] == "event" and self._pressed:
+            first = min(self._pressed)
+            self._event_s.append((self.scheduler.now - self._pressed.pop(first)) / 1000)
+
+    def _on_fixes(self, times: list[int]) -> None:
+        if self.report.first_fix_delivered_s is None:
+            self.report.first_fix_delivered_s = round(self.scheduler.now / 1000, 1)
+        self.report.duplicated += sum(t in self.fix_times for t in times)
+        self.fix_times.update(times)
+
+    def say(self, text: str) -> None:
+        """A line of the log."""
+        self.log.append(f"{self.scheduler.now / 1000:10.3f} {text}")
+
+    def finish(self, hours: float) -> Report:
+        """Fill in what the world knows, and return the report."""
+        report = self.report
+        report.hours = hours
+        report.delivered = len(self.delivered)
+        report.fixes = len(self.fix_times)
+        if self._event_s:
+            ordered = sorted(self._event_s)
+            report.event_s_median = round(ordered[len(ordered) // 2], 2)
+            report.event_s_max = round(ordered[-1], 2)
+        report.outages = self.network.outages
+        report.modem_boots = self.modem.boots
+        report.bytes_up, report.bytes_down = self.network.bytes_up, self.network.bytes_down
+        return report

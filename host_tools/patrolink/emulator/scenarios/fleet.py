@@ -1,0 +1,153 @@
+"""Patrols on emulated boards, one or many at once in real time, with one broker."""
+
+import contextlib
+import re
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from patrolink.core import boards
+from patrolink.core.capture import Record
+from patrolink.core.decoder import Row, Stats
+from patrolink.core.errors import UserError
+from patrolink.emulator.boards import qemu
+from patrolink.emulator.network.broker import Broker
+from patrolink.emulator.scenarios.patrol import Patrol, Plan
+from patrolink.report.device_table import Table
+from patrolink.transport.mqtt import MqttTransport
+
+_TELL_S = 5.0
+_SUMMED = ("fixes_sent", "fixes_decoded", "fixes_lost", "fixes_doubled", "frames", "reconnects", "uart_overruns")
+
+
+@dataclass
+class Outcome:
+    """The patrols that came home, and why the others did not."""
+
+    patrols: list[Patrol] = field(default_factory=list)
+    failures: dict[str, UserError] = field(default_factory=dict)
+    broker: str = ""
+    duration_s: float = 0.0
+
+    @property
+    def summaries(self) -> list[dict[str, Any]]:
+        """What each came to."""
+        return [{**patrol.summary, "broker": self.broker} for patrol in self.patrols]
+
+    def total(self) -> dict[str, Any]:
+        """Return the sums over all boards."""
+        sums = {name: sum(patrol.summary[name] or 0 for patrol in self.patrols) for name in _SUMMED}
+        count = len(self.patrols) + len(self.failures)
+        return {"boards": count, "failed": len(self.failures), **sums, "duration_s": self.duration_s}
+
+
+def names(first: str, count: int) -> list[str]:
+    """Return the ids of so many devices: the number at the end of the first one goes up."""
+    if count == 1:
+        return [first]
+    stem, digits = re.fullmatch(r"(?s)(.*?)(\d*)", first).groups()  # type: ignore[union-attr]
+    begin = int(digits or 1)
+    return [f"{stem}{n:0{len(digits)}d}" for n in range(begin, begin + count)]
+
+
+def run(plan: Plan) -> Outcome:
+    """Send all boards of the plan on patrol. A board that fails ends alone; of a single one the error is raised."""
+    outcome = Outcome()
+    began = time.monotonic()
+    board = boards.find(plan.board)
+    if board.image:
+        qemu.image(board)  # before anything is started: it may take a minute, or a tool be missing
+    with contextlib.ExitStack() as stack:
+        outcome.broker, url, address = _broker(plan.broker, stack)
+        transport = MqttTransport(url)
+        stack.callback(transport.close)
+        under_way: dict[str, Patrol] = {}
+        for i, name in enumerate(names(plan.device, plan.count)):
+            out = plan.out if plan.count == 1 else plan.out / name
+            with _failing(plan, name, outcome):
+                under_way[name] = Patrol(plan, name, plan.seed + i, out, address)
+                stack.callback(under_way[name].close)
+        view = _View(plan, list(under_way.values()))
+        if plan.live and not plan.quiet:
+            view.table = stack.enter_context(Table(f"{plan.board}, {plan.source.name} at {plan.speed:g} x"))
+        _attend(plan, transport, under_way, view, outcome)
+    outcome.duration_s = round(time.monotonic() - began, 1)
+    return outcome
+
+
+@contextlib.contextmanager
+def _failing(plan: Plan, name: str, outcome: Outcome) -> Iterator[None]:
+    """A board of many fails alone."""
+    try:
+        yield
+    except UserError as e:
+        if plan.count == 1:
+            raise
+        outcome.failures[name] = e
+
+
+def _attend(
+    plan: Plan, transport: MqttTransport, under_way: dict[str, Patrol], view: "_View", outcome: Outcome
+) -> None:
+    """Hand out frames and look after each board until all are home or have failed."""
+    for record in transport.records():
+        if record is not None and record.device in under_way:
+            view.show(record, under_way[record.device].take(record))
+        for name, patrol in list(under_way.items()):
+            with _failing(plan, name, outcome):
+                patrol.step()
+            if patrol.summary or name in outcome.failures:
+                under_way.pop(name).close()
+            if patrol.summary:
+                outcome.patrols.append(patrol)
+        view.tell()
+        if not under_way:
+            return
+
+
+class _View:
+    """What is to be seen of a run: a table on a terminal, elsewhere a line a device every few seconds."""
+
+    def __init__(self, plan: Plan, patrols: list[Patrol]) -> None:
+        self.table: Table | None = None
+        self._quiet = plan.quiet
+        self._patrols = patrols
+        self._told = time.monotonic()
+
+    def show(self, record: Record, rows: list[Row]) -> None:
+        """A frame has come."""
+        if self.table is not None:
+            whole = Stats()
+            for stats in (patrol.decoder.stats for patrol in self._patrols):
+                whole.frames += stats.frames
+                whole.bytes += stats.bytes
+                whole.duplicates += stats.duplicates
+                whole.rejected.update(stats.rejected)
+            self.table.take(record, rows, whole)
+
+    def tell(self) -> None:
+        """Time has passed."""
+        if self.table is None and not self._quiet and time.monotonic() - self._told >= _TELL_S:
+            self._told = time.monotonic()
+            for patrol in self._patrols:
+                if not patrol.summary:
+                    print(f"{patrol.name}: {patrol.progress()}", file=sys.stderr)
+
+
+def _broker(wanted: str, stack: contextlib.ExitStack) -> tuple[str, str, tuple[str, int]]:
+    """Return its name, its URL and the address that devices dial; start one when none is named."""
+    if wanted == "auto":
+        broker = Broker()
+        stack.callback(broker.stop)
+        return broker.name, broker.url, ("127.0.0.1", broker.port)
+    if not wanted.startswith("mqtt://"):
+        raise UserError(f"--broker {wanted}: auto, or mqtt://host:port")
+    parts = urlsplit(wanted)
+    try:
+        port = parts.port or 1883
+    except ValueError as e:
+        raise UserError(f"--broker {wanted}: {e}; write mqtt://host:1883") from None
+    return wanted, wanted, (parts.hostname or "127.0.0.1", port)

@@ -1,0 +1,192 @@
+"""An SOS on an emulated board with a camera: filmed from before the button, uploaded, verified by the hub.
+
+Broker, hub, agent, encoders, cipher and sockets are real; the receiver's track, the film before the lens and the
+microphone's sound are played.
+"""
+
+import contextlib
+import shutil
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from patrolink.core import boards, resources, tracks
+from patrolink.core.errors import DeviceError, UserError
+from patrolink.emulator.boards.device import Device
+from patrolink.emulator.boards.process_device import boot
+from patrolink.emulator.network.carrier import Profile
+from patrolink.emulator.peripherals import nmea
+from patrolink.emulator.peripherals.camera import SerialCamera
+from patrolink.emulator.peripherals.gps_receiver import GpsReceiver
+from patrolink.emulator.peripherals.headset import Headset
+from patrolink.emulator.peripherals.modem_port import ModemPort
+from patrolink.emulator.scenarios.call import syllables
+from patrolink.emulator.scenarios.control_room import HOST, Station, free_ports
+from patrolink.evidence import evidence_key as evidence
+from patrolink.evidence import verify
+
+FILM = resources.root() / "build" / "media" / "bikes.mp4"
+SEGMENT_S = 2
+_UP_S = 30.0
+_ARRIVE_S = 240.0
+_CARD_KB = 1024  # of a board whose storage is its flash
+_HUB = """uploads = "{host}:{uploads}"
+live_port = {live}
+"""
+
+
+Address = tuple[str, int]
+
+
+def _near(port: int) -> Address:
+    return HOST, port
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to run; see `patrolink incident --help`.
+
+    profile  of the modem's network, on a board that has one only
+    modem    its dialect; "": a Quectel where the board has no network of its own, else none
+    """
+
+    board: str
+    film: Path
+    pre_s: int
+    post_s: int
+    profile: Profile
+    seed: int
+    out: Path
+    modem: str = ""
+
+
+class Incident:
+    """A station and a device that records, up once it is made, until the stack ends.
+
+    air  function(port of this machine) -> (host, port) that lead there for the device
+    """
+
+    def __init__(self, plan: Plan, stack: contextlib.ExitStack, air: Callable[[int], Address] = _near) -> None:
+        self.plan, self.out, self._stack = plan, plan.out, stack
+        self.modem: ModemPort | None = None
+        self.board = boards.find(plan.board)
+        self.board.check_emulated()
+        if self.board.camera is None:
+            raise UserError(f"board {plan.board} has no camera (`patrolink boards` lists what each can do)")
+        if not plan.film.is_file():
+            raise UserError(f"{plan.film}: no film for the camera; `make media` fetches one, or name one with --film")
+        self.name = f"{plan.board}-1"
+        for folder in (self.clips, self.out / self.name):
+            shutil.rmtree(folder, ignore_errors=True)
+        self.out.mkdir(parents=True, exist_ok=True)
+        self.key = self.out / "evidence.pem"
+        self.key.unlink(missing_ok=True)
+        public = evidence.new(self.key).public.hex()
+        (uploads,) = free_ports(1, socket.SOCK_STREAM)
+        (live,) = free_ports(1, socket.SOCK_DGRAM)
+        hub = _HUB.format(host=HOST, uploads=uploads, live=live)
+        self.station = Station(self.out, [self.name], stack, top='evidence_key = "evidence.pem"\n', hub=hub)
+        self._receiver = GpsReceiver(nmea.speak(walk()), 1.0, self.board.gps.baud)
+        stack.callback(self._receiver.close)
+        self.device = self._boot(public, air(self.station.broker.port), air(uploads))
+
+    @property
+    def clips(self) -> Path:
+        """Where the hub keeps clips."""
+        return self.out / "clips"
+
+    @property
+    def folder(self) -> Path:
+        """Where the hub has the clip."""
+        return self.clips / self.name / "000001"
+
+    def _boot(self, public: str, broker: Address, uploads: Address) -> Device:
+        plan, work = self.plan, self.out / self.name
+        work.mkdir(parents=True)
+        indicator = str(self.out / f"{self.name}.led")
+        source = str(plan.film)
+        assert self.board.camera is not None
+        if self.board.camera.kind == "vc0706":
+            camera = SerialCamera(plan.film)
+            self._stack.callback(camera.close)
+            source = camera.path
+        clips: dict[str, Any] = {"evidence_key": public, "pre_s": plan.pre_s, "post_s": plan.post_s}
+        clips |= {"segment_s": SEGMENT_S, "upload": {"host": uploads[0], "port": uploads[1], "kbps": 2000}}
+        config: dict[str, Any] = {
+            "device": self.name,
+            "key": self.station.keys[self.name].hex(),
+            "broker": {"host": broker[0], "port": broker[1]},
+            "gps_uart": self._receiver.path,
+            "batch_fixes": 10,
+            "camera": {"source": source, "indicator": indicator},
+            "clips": clips,
+        }
+        if "ptt" in self.board.features:
+            headset = Headset()
+            self._stack.callback(headset.close)
+            headset.say(syllables(), 1.0)
+            config["audio"] = {"mic": headset.mic, "speaker": headset.speaker, "indicator": f"{indicator}.mic"}
+        dialect = plan.modem or ("quectel" if self.board.image else "")
+        if dialect:
+            self.modem = ModemPort(work, dialect, plan.profile, plan.seed)
+            self._stack.callback(self.modem.close)
+            config["modem"] = {"uart": self.modem.path, "apn": "cmnet", "reset_pin": str(self.modem.reset_pin)}
+        if self.board.image:
+            clips |= {"dir": "/clips", "quota_kb": _CARD_KB, "lock_kb": _CARD_KB * 3 // 4}
+        device = boot(self.board, work, config)
+        self._stack.callback(device.kill)
+        self._receiver.start()
+        return device
+
+    def await_recording(self) -> None:
+        """Wait until the device films."""
+        films = "clips: recording"
+        self.station.until(lambda: films in self.device.said(), [self.device], _UP_S, "the device did not record")
+
+    def run(self) -> dict[str, Any]:
+        """Walk, press the button, and wait until the hub has verified what was filmed; return how it went."""
+        until = self.station.until
+        self.await_recording()
+        time.sleep(self.plan.pre_s + 2 * SEGMENT_S)
+        self.device.press("sos")
+        pressed = time.monotonic()
+        verified = _ARRIVE_S + self.plan.post_s
+        until(self.verified, [self.device], verified, "the hub did not verify the clip")
+        took = time.monotonic() - pressed
+        verdict = verify.clip(self.folder, verify.signers(self.clips / "signers.toml"), evidence.load(self.key))
+        manifest = verdict.manifest
+        segments = manifest.segments
+        if not segments:
+            raise DeviceError(f"the clip has no segments; the hub has it in {self.folder}")
+        told = self.device.power_off()
+        self.station.end()
+        return {
+            "board": self.plan.board,
+            "device": self.name,
+            "verdict": verdict.verdict,
+            "findings": [finding.facts() for finding in verdict.findings],
+            "before_s": round((manifest.head["time_ms"] - segments[0]["start_ms"]) / 1000, 2),
+            "seconds": round(sum(it["ms"] for it in segments) / 1000, 2),
+            "frames": sum(it["frames"] for it in segments),
+            "lost": sum(it["lost"] for it in segments),
+            "bytes": sum(it["bytes"] for it in segments),
+            "segments": len(segments),
+            "verified_s": round(took, 1),
+            "recorder": told["clips"],
+            "runtime": told["runtime"],
+        }
+
+    def verified(self) -> bool:
+        """Whether the hub has a verdict on the clip."""
+        rows = self.station.ask("/clips")
+        return any(row["device"] == self.name and row["clip"] == 1 and row["verdict"] for row in rows)
+
+
+def walk() -> list[tracks.Point]:
+    """Return a walk that begins now: the hub believes no request whose time is far from its own."""
+    points = tracks.read(resources.root() / "tests" / "golden" / "tracks" / "walk-1hz.csv")
+    later_ms = int(time.time()) * 1000 - points[0].time_ms
+    return [replace(point, time_ms=point.time_ms + later_ms) for point in points]

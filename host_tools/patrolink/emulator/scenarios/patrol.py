@@ -1,0 +1,211 @@
+"""One patrol on an emulated board, from the receiver's first byte to the last decoded row."""
+
+import contextlib
+import fcntl
+import itertools
+import os
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from patrolink.core import boards, keys, resources, tracks
+from patrolink.core.capture import CaptureWriter, Record
+from patrolink.core.decoder import Decoder, Row
+from patrolink.core.errors import DeadlineError, DeviceError, UserError
+from patrolink.emulator.boards.device import Device
+from patrolink.emulator.boards.process_device import boot
+from patrolink.emulator.network.carrier import PROFILES
+from patrolink.emulator.peripherals import nmea
+from patrolink.emulator.peripherals.gps_receiver import GpsReceiver
+from patrolink.emulator.peripherals.modem_port import ModemPort
+
+_ARRIVE_S = 20.0
+_REST_S = 30.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to run; see `patrolink emulate --help`."""
+
+    board: str
+    track: Path | None
+    log: Path | None
+    speed: float
+    fixes: int | None
+    batch: int
+    broker: str
+    device: str
+    count: int
+    out: Path
+    live: bool
+    quiet: bool
+    network: str
+    modem: str
+    seed: int
+
+    @property
+    def source(self) -> Path:
+        """The file that the receiver speaks."""
+        return self.log or self.track or resources.root() / "tests" / "golden" / "tracks" / "walk-1hz.csv"
+
+
+class Patrol:
+    """A board with its receiver and modem, on its way once it is made: `take` and `step` until there is a `summary`.
+
+    The capture and its keys are left in `out`.
+    """
+
+    def __init__(self, plan: Plan, device: str, seed: int, out: Path, broker: tuple[str, int]) -> None:
+        self.plan, self.name, self.out = plan, device, out
+        self.board = boards.find(plan.board)
+        self.rows: list[Row] = []
+        self.summary: dict[str, Any] = {}
+        self._told: dict[str, Any] = {}
+        self._doubled = 0
+        self._frame_of: dict[str, int] = {}
+        self._began = time.monotonic()
+        self._leaving = False
+        self._deadline = 0.0
+        self._stack = contextlib.ExitStack()
+        self.modem: ModemPort | None = None
+        try:
+            self._power_on(seed, broker)
+        except BaseException:
+            self.close()
+            raise
+
+    def _power_on(self, seed: int, broker: tuple[str, int]) -> None:
+        plan, enter = self.plan, self._stack.callback
+        source, capture, work = plan.source, self.out / "patrol.plcap", self.out / "device"
+        epochs = nmea.replay(source) if plan.log else nmea.speak(tracks.read(source))
+        try:
+            self.out.mkdir(parents=True, exist_ok=True)
+            self._claim()
+            key = keys.create(keys.sidecar(capture), self.name)
+            _forget(work)
+            self._writer = CaptureWriter(capture)
+        except OSError as e:
+            raise UserError(f"{self.out}: {e.strerror}; name a folder that can be written with --out") from None
+        enter(self._writer.close)
+        self.decoder = Decoder(keys.load(keys.sidecar(capture)))
+        self.receiver = GpsReceiver(itertools.islice(epochs, plan.fixes), plan.speed, self.board.gps.baud)
+        enter(self.receiver.close)
+        config: dict[str, Any] = {
+            "device": self.name,
+            "key": key.hex(),
+            "broker": {"host": broker[0], "port": broker[1]},
+            "gps_uart": self.receiver.path,
+            "batch_fixes": plan.batch,
+        }
+        if plan.modem != "none":
+            self.modem = ModemPort(work, plan.modem, PROFILES[plan.network], seed)
+            enter(self.modem.close)
+            config["modem"] = {"uart": self.modem.path, "apn": "cmnet", "reset_pin": str(self.modem.reset_pin)}
+        self.device: Device = boot(self.board, work, config)
+        enter(self.device.kill)
+        self.receiver.start()
+
+    def _claim(self) -> None:
+        """Two runs in one folder would spoil each other's state."""
+        folder = os.open(self.out, os.O_RDONLY)
+        self._stack.callback(os.close, folder)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"{self.out}: another run is using it; name another folder with --out") from None
+
+    def take(self, record: Record) -> list[Row]:
+        """Take in a frame of this device and return its rows; each fix counts once."""
+        self._writer.write(record)
+        rows = self.decoder.rows(record)
+        self.rows += rows
+        for row in rows:
+            # One frame may hold a time twice, when the receiver said it twice; two frames may not.
+            if (
+                row["message"] == "position"
+                and self._frame_of.setdefault(row["time"], row["counter"]) != row["counter"]
+            ):
+                self._doubled += 1
+        return rows
+
+    def step(self) -> None:
+        """Power the device off once the receiver has spoken, and be done when the last frame is here."""
+        if not self._leaving:
+            self._walk()
+        elif not self._told:
+            self._rest()
+        # A frame sent again after a reset comes twice; it must not stand in for one that is still on its way.
+        elif self.decoder.stats.frames - self.decoder.stats.duplicates >= self._told["published"]:
+            self.summary = self._sum_up()
+        elif time.monotonic() > self._deadline:
+            raise DeadlineError(
+                f"{self._told['published']} frames were published but {self.decoder.stats.frames} arrived; "
+                "is the broker well?"
+            )
+
+    def _walk(self) -> None:
+        self.device.check()
+        if self.receiver.stalled:
+            raise DeviceError(
+                f"the device has stopped reading its receiver for ten seconds; its console says:\n{self.device.tail()}"
+            )
+        if self.receiver.done and self.receiver.drained():
+            self.device.press("off")
+            self._leaving = True
+            self._deadline = time.monotonic() + _REST_S
+
+    def _rest(self) -> None:
+        if self.device.off():
+            self._told = self.device.summary()
+            self._deadline = time.monotonic() + _ARRIVE_S
+        elif time.monotonic() > self._deadline:
+            raise DeadlineError(
+                f"the device did not power off within {_REST_S:g} s; its console says:\n{self.device.tail()}"
+            )
+
+    def progress(self) -> str:
+        """Return how far it is, in one line."""
+        stats = self.decoder.stats
+        return f"{self.receiver.epochs_sent} epochs spoken, {stats.fixes} fixes decoded, {stats.bytes} bytes"
+
+    def _sum_up(self) -> dict[str, Any]:
+        told, stats, modem = self._told, self.decoder.stats, self.modem
+        # Every point of a track is a fix; what a log's epochs amount to only the device can tell.
+        due = told["fixes"] if self.plan.log else max(told["fixes"], self.receiver.epochs_sent)
+        return {
+            "fixes_sent": told["fixes"],
+            "fixes_decoded": stats.fixes,
+            "fixes_lost": max(0, due - stats.fixes + self._doubled),
+            "fixes_doubled": self._doubled,
+            "bytes_per_fix": stats.summary()["bytes_per_fix"],
+            "runtime": told["runtime"],
+            "board": self.board.name,
+            "device": self.name,
+            "source": self.plan.source.name,
+            "epochs_spoken": self.receiver.epochs_sent,
+            "epochs_untimed": told["untimed"],
+            "frames": stats.frames,
+            "modem": self.plan.modem,
+            "network": self.plan.network if modem else None,
+            "bytes_up": modem.network.bytes_up if modem else None,
+            "bytes_down": modem.network.bytes_down if modem else None,
+            "heap_used": told["heap_used"],
+            "reconnects": told["connects"] - 1,
+            "nmea_sentences": told["sentences"],
+            "nmea_bad_checksum": told["bad_checksum"],
+            "uart_overruns": told["board"]["overruns"] if told["board"] else None,
+            "duration_s": round(time.monotonic() - self._began, 1),
+        }
+
+    def close(self) -> None:
+        """Power off what still has power."""
+        self._stack.close()
+
+
+def _forget(work: Path) -> None:
+    """A new key means a new counter: drop what an earlier run left."""
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(work / "state")
+    (work / "console.log").unlink(missing_ok=True)

@@ -1,0 +1,324 @@
+"""A patrol shift of real firmware in lock-step with its world: hours pass in seconds, and a seed repeats the trace.
+
+What is checked: every fix that the receiver spoke while the board listened is delivered, but for those of the open
+batch when the power went; none twice; every SOS arrives; no reset but the planned ones; the heap's high-water mark; the
+clock's error.
+"""
+
+import contextlib
+import json
+import tempfile
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from patrolink.core.boards import Board
+from patrolink.core.decoder import Row
+from patrolink.core.errors import DeviceError
+from patrolink.emulator.boards import qemu
+from patrolink.emulator.boards.lockstep import Lockstep
+from patrolink.emulator.network.carrier import Profile
+from patrolink.emulator.peripherals import flash
+from patrolink.emulator.scenarios.environment import DEVICE, HOST, HOUR_MS, World
+from patrolink.emulator.scenarios.outcome import NO_FAULTS, Faults
+
+_BYTE_MS = 10 * 1000 / 115200
+_DRAIN_MS = 2 * HOUR_MS
+_BATCH = 60
+_HEAP_DRIFT_KB = 8
+_CLOCK_MS = 2000
+_PRESS_AGAIN_MS = 3000
+_STORING_MS = 2000
+_RESETS = 10  # more are a crash loop
+
+
+@dataclass
+class ShiftReport:
+    """What a shift came to. The board's own counts (heap, flash, UARTs) are those since its power last came."""
+
+    board: str
+    network: str
+    seed: int
+    hours: float
+    modem: str
+    heap_kb: int
+    trace: str = ""
+    spoken: int = 0
+    delivered: int = 0
+    in_memory_at_power_cuts: int = 0
+    lost: int = 0
+    doubled: int = 0
+    pressed: int = 0
+    events: int = 0
+    event_s_max: float | None = None
+    power_cuts: int = 0
+    resets: list[str] = field(default_factory=list)
+    reconnects: int = 0
+    outages: int = 0
+    clock_error_ms_max: int = 0
+    heap_peak_bytes: int = 0
+    heap_free_kb: list[int] = field(default_factory=list)
+    flash_bytes_per_fix: float | None = None
+    uart_overruns: int = 0
+    flash_violations: int = 0
+    link_calls: int = 0
+    problems: list[str] = field(default_factory=list)
+    faults: dict[str, int] = field(default_factory=dict)
+
+    def json(self) -> dict[str, Any]:
+        """Return it as JSON-ready data."""
+        free = self.heap_free_kb
+        return {**asdict(self), "heap_free_kb": [min(free), max(free)] if free else None, "wrong": self.wrong}
+
+    @property
+    def wrong(self) -> list[str]:
+        """Every invariant that does not hold."""
+        wrong = list(self.problems)
+        if self.lost or self.doubled:
+            wrong.append(f"{self.lost} fixes lost, {self.doubled} doubled")
+        if self.events < self.pressed:
+            wrong.append(f"SOS was pressed {self.pressed} times and came {self.events} times")
+        if self.resets:
+            wrong.append(f"resets that nobody planned: {', '.join(self.resets)}")
+        if self.uart_overruns:
+            wrong.append(f"{self.uart_overruns} bytes lost on the UARTs")
+        if self.flash_violations:
+            wrong.append(f"{self.flash_violations} times flash was written that had not been erased")
+        free = self.heap_free_kb
+        if free and min(free) < free[0] - _HEAP_DRIFT_KB:
+            wrong.append(f"free heap fell from {free[0]} to {min(free)} KiB")
+        if self.clock_error_ms_max > _CLOCK_MS:
+            wrong.append(f"the clock was wrong by {self.clock_error_ms_max} ms")
+        return wrong
+
+    @property
+    def clean(self) -> bool:
+        """True when every invariant holds."""
+        return not self.wrong
+
+
+class Shift(World):
+    """
+    faults       of the world; power cuts come now, or in the middle of a flash operation
+    power_cuts_h planned power cuts, hours into the shift
+    cut          the power goes in the flash operation after so many of the first life; -1: it stays
+    limit_s      of wall time a life
+    settings     the device's configuration besides what the rig sets
+    """
+
+    def __init__(
+        self,
+        board: Board,
+        profile: Profile,
+        seed: int,
+        dialect: str = "quectel",
+        faults: Faults = NO_FAULTS,
+        name: str = "",
+        power_cuts_h: tuple[float, ...] = (),
+        sos_h: tuple[float, ...] = (),
+        heap_kb: int | None = None,
+        cut: int = -1,
+        limit_s: float = 600,
+        settings: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(profile, seed, dialect, name, None)
+        assert board.image is not None and board.heap_kb is not None
+        self._board = board
+        self._stack = contextlib.ExitStack()
+        self.work = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="patrolink-shift-")))
+        self.told = ShiftReport(board.name, name, seed, 0, dialect, heap_kb or board.heap_kb)
+        given = {"device": DEVICE, "key": self.key.secret.hex(), "broker": {"host": HOST, "port": 1883}}
+        given["modem"] = {"apn": "cmnet"}
+        self.config = qemu.wired(board, {**given, **(settings or {})})
+        self._chip = self.work / "flash.bin"
+        self.console = bytearray()
+        self.rig = Lockstep(board, self.work, self.scheduler, limit_s)
+        self.rig.on_bytes = {
+            qemu.CONSOLE_UART: self._hear,
+            qemu.MODEM_UART: self.modem.feed,
+            qemu.PANEL_UART: self._on_pin,
+        }
+        self.rig.on_boot = self._on_boot
+        self.cut = cut
+        self._on_air: list[int] = []  # times of the epochs that the board listened to
+        self._cut_at: list[int] = []  # how many of them there were at each power cut
+        self._pressed_at = float("-inf")
+        self._alive = False
+        self._done = False
+        self._summary: dict[str, Any] = {}
+        self.on_message = self._check_message
+        for hour in power_cuts_h:
+            self.scheduler.at(hour * HOUR_MS, self.rig.cut_power)
+        for hour in sos_h:
+            self.scheduler.at(hour * HOUR_MS, self.press_sos)
+        self.arm(faults)
+
+    # --- the board ---------------------------------------------------------------------------------------------------
+
+    def from_modem(self, data: bytes) -> None:
+        self.rig.give(qemu.MODEM_UART, data)
+
+    def from_gps(self, data: bytes) -> None:
+        """Sentence by sentence, each when its last byte has passed the line."""
+        spoken_at = self.unix_ms() // 1000 * 1000
+        when = self.scheduler.now
+        lines = data.splitlines(keepends=True)
+        for line in lines:
+            when += len(line) * _BYTE_MS
+            self.scheduler.at(when, lambda line=line: self.rig.give(qemu.GPS_UART, line))  # type: ignore[misc]
+        self.scheduler.at(when, lambda: self._heard(spoken_at))
+
+    def _heard(self, time_ms: int) -> None:
+        if self._alive:
+            self._on_air.append(time_ms)
+
+    def press_sos(self) -> None:
+        """The wearer presses SOS, again and again while the board is off."""
+        if not self._alive:
+            self.scheduler.after(_PRESS_AGAIN_MS, self.press_sos)
+            return
+        self.told.pressed += 1
+        self._pressed_at = self.scheduler.now
+        super().press_sos()
+
+    def press(self, button: str) -> None:
+        self.rig.give(qemu.PANEL_UART, qemu.tap(button))
+
+    def arm(self, faults: Faults) -> None:
+        """Without TLS, which this board has not, a damaged byte on the modem's line could cost a frame."""
+        super().arm(replace(faults, line_drop=0.0, line_damage=0.0))
+
+    def cut_power(self) -> None:
+        """At the next instruction, or in the middle of a flash operation of the next life."""
+        if self.random.random() >= 0.5:
+            self.cut = self.random.randrange(5, 400)
+        self.rig.cut_power()
+
+    def _on_pin(self, data: bytes) -> None:
+        for c in data:
+            if c & 0x7F == qemu.PINS["reset"]:
+                self.modem.set_reset(c >> 7)
+
+    def _hear(self, data: bytes) -> None:
+        self.console += data
+        # The first of the agent's words: from here on its UARTs are open, or will be before the next epoch.
+        *lines, rest = bytes(self.console).split(b"\n")
+        del self.console[: len(self.console) - len(rest)]
+        for raw in lines:
+            line = raw.decode(errors="replace").rstrip()
+            self.say(line)
+            if line.startswith("{"):
+                self._summary = json.loads(line)
+            elif line.startswith("device: ready"):
+                self._alive = True
+            elif line.startswith("no /config.json"):
+                raise DeviceError(f"seed {self.seed}: the board has lost its configuration:\n{self._tail()}")
+            elif "Traceback" in line or "FAULT" in line or line.startswith(("error:", "MemoryError")):
+                self.told.problems.append(line)
+
+    def _on_boot(self, cause: str) -> None:
+        self._alive = False
+        self.say(f"-- boot after {cause} --")
+        if cause != "power on":
+            self.told.resets.append(cause)
+            if len(self.told.resets) > _RESETS:
+                raise DeviceError(f"seed {self.seed}: it starts again and again; its console says:\n" + self._tail())
+
+    def _tail(self) -> str:
+        return "\n".join(list(self.log)[-12:])
+
+    # --- counting ---------------------------------------------------------------------------------------------------
+
+    def _check_message(self, message: Row) -> None:
+        told = self.told
+        if message["message"] == "device_status":
+            if message["heap_free_kb"] is not None:
+                told.heap_free_kb.append(message["heap_free_kb"])
+        elif message["message"] == "event":
+            told.events += 1
+            if message["time_ms"] and self._pressed:
+                pressed_ms = self.unix_ms() - int(self.scheduler.now - self._pressed[min(self._pressed)])
+                told.clock_error_ms_max = max(told.clock_error_ms_max, abs(message["time_ms"] - pressed_ms))
+
+    # --- a run ------------------------------------------------------------------------------------------------------
+
+    def run(self, hours: float) -> ShiftReport:
+        """Patrol for so long, wait for what is under way, and return the report."""
+        told = self.told
+        told.hours = hours
+        self.begin(hours)
+        self.scheduler.at(self.speaking_until + 2000, self._end_shift)
+        flash.provision(self._chip, self._image.flash_kb, "/config.json", json.dumps(self.config).encode())
+        try:
+            while not self._done:
+                self._life()
+        finally:
+            self._stack.close()
+        return self._finish(hours)
+
+    @property
+    def _image(self) -> Any:
+        return self._board.image
+
+    def _life(self) -> None:
+        straps = qemu.Straps(
+            self.told.heap_kb, self._image.flash_kb, DEVICE, self.unix_ms() // 1000, self.seed, True, self.cut
+        )
+        self.cut = -1
+        code = self.rig.life(straps)
+        self._alive = False
+        if code == 0:
+            self._done = True
+            return
+        self.told.power_cuts += 1
+        self.say("-- power cut --")
+        if self._pressed and self.scheduler.now - self._pressed_at < _STORING_MS:
+            # The power may have gone before the event was stored: the wearer presses again.
+            self.told.pressed -= 1
+            self._pressed.pop(max(self._pressed))
+            self.press_sos()
+        self._cut_at.append(len(self._on_air))
+        self.scheduler.run_until(self.scheduler.now + self.random.uniform(1000, 60_000))
+        self.modem.start()
+
+    def _end_shift(self) -> None:
+        self.network.shelter()
+        self._watch_the_end()
+
+    def _watch_the_end(self) -> None:
+        """Off as soon as the last fix spoken was delivered; the agent's own drain does the rest."""
+        late = self.scheduler.now > self.speaking_until + _DRAIN_MS
+        if late:
+            raise DeviceError(f"seed {self.seed}: the board did not come to rest; its console says:\n{self._tail()}")
+        if self._alive and self.scheduler.now > self.speaking_until + 90_000:
+            self.press("off")
+            self.scheduler.after(30_000, self._watch_the_end)
+            return
+        self.scheduler.after(1000, self._watch_the_end)
+
+    def _finish(self, hours: float) -> ShiftReport:
+        told, world = self.told, self.finish(hours)
+        told.trace = self.rig.trace
+        told.link_calls = self.rig.calls
+        told.spoken = len(self._on_air)
+        missing = [i for i, t in enumerate(self._on_air) if t not in self.fix_times]
+        for end in self._cut_at:  # a power cut costs the open batch
+            excused = [i for i in missing if end - _BATCH <= i < end]
+            # They must be the last ones before the cut, without a gap: anything else was stored and is lost.
+            if excused and excused == list(range(excused[0], end)):
+                told.in_memory_at_power_cuts += len(excused)
+                missing = [i for i in missing if i not in excused]
+        told.lost = len(missing) + self._summary.get("left", 0)
+        told.delivered = len(self.fix_times)
+        told.doubled = world.duplicated
+        told.event_s_max = world.event_s_max
+        told.outages = world.outages
+        told.faults = world.faults
+        told.reconnects = max(0, self._summary.get("connects", 1) - 1)
+        counts = self._summary.get("board", {})
+        told.heap_peak_bytes = counts.get("heap_peak", 0)
+        told.uart_overruns = counts.get("overruns", 0)
+        told.flash_violations = counts.get("violations", 0)
+        if told.delivered and not told.power_cuts and not told.resets:
+            told.flash_bytes_per_fix = round(counts.get("programs", 0) * 256 / told.delivered, 1)
+        return told

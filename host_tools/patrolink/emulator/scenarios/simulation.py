@@ -1,0 +1,236 @@
+"""A device as a process on a virtual clock, in its world: hours pass in seconds, and a seed repeats a run.
+
+What counts as recorded is what the agent's storage took on.
+"""
+
+import gc
+import ssl
+import sys
+import tempfile
+import types
+from pathlib import Path
+from typing import Any
+
+from patrolink_protocol import decode
+
+from patrolink.emulator.boards import agent_loader
+from patrolink.emulator.boards.virtual_hal import Line, PowerCut, Reset, VirtualHal
+from patrolink.emulator.network import certificates
+from patrolink.emulator.network.carrier import Profile
+from patrolink.emulator.scenarios.environment import DEVICE, HOST, HOUR_MS, World
+from patrolink.emulator.scenarios.outcome import NO_FAULTS, Faults, Report
+
+_DRAIN_MS = 2 * HOUR_MS
+_SAMPLE_MS = HOUR_MS / 2
+
+
+class Simulation(World):
+    """
+    dialect   the modem's
+    faults    what goes wrong
+    tls       MQTT over TLS, verified; without it a damaged byte on the modem's line can cost a frame
+    settings  the device's configuration besides what the rig sets
+
+    Before `run`, plan what else is to happen with `scheduler`, `network`, `modem`, `broker` and `hal`.
+    """
+
+    def __init__(
+        self,
+        profile: Profile,
+        seed: int,
+        dialect: str = "quectel",
+        faults: Faults = NO_FAULTS,
+        tls: bool = True,
+        settings: dict[str, Any] | None = None,
+        name: str = "",
+    ) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="patrolink-sim-")
+        context, trusted = self._certificates() if tls else (None, None)
+        super().__init__(profile, seed, dialect, name, context)
+        self.hal = VirtualHal(self.scheduler, seed)
+        self.hal.lines = {"gps": Line(), "modem": Line()}
+        self.hal.lines["modem"].to_peer = self.modem.feed
+        self.hal.pins["reset"] = self.modem.set_reset
+        self.program, config = agent_loader.load()
+        self.config = {
+            **config.DEFAULTS,
+            "device": DEVICE,
+            "key": self.key.secret,
+            "broker": {"host": HOST, "port": 8883, **({"tls": {"ca": str(trusted)}} if trusted else {})},
+            "gps_uart": "gps",
+            "state_dir": "state",
+            "modem": {"uart": "modem", "apn": "cmnet", "reset_pin": "reset"},
+            **(settings or {}),
+        }
+        self.device: Any = None
+        self._recorded: set[int] = set()
+        self._done = False
+        self.arm(faults)
+
+    def _certificates(self) -> tuple[ssl.SSLContext, Path]:
+        made = certificates.make(Path(self._folder.name), HOST)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(made.cert)
+        return context, made.ca
+
+    def from_modem(self, data: bytes) -> None:
+        self.hal.give("modem", data)
+
+    def from_gps(self, data: bytes) -> None:
+        self.hal.give("gps", data)
+
+    def press(self, button: str) -> None:
+        self.hal.press(button.encode())
+
+    def arm(self, faults: Faults) -> None:
+        """Besides the world's own, what this board can be made to suffer."""
+        super().arm(faults)
+        after, hal, rng = self.scheduler.after, self.hal, self.random
+
+        def fill() -> None:
+            hal.flash.full_at = sum(map(len, hal.flash.files.values())) + rng.randrange(200)
+            after(rng.uniform(10_000, 90_000), lambda: setattr(hal.flash, "full_at", None))
+
+        def jump() -> None:
+            hal.clock_jump_ms += rng.uniform(1000, 40_000)
+
+        self.every("disk_full", faults.disk_full_h, fill)
+        self.every("clock_jump", faults.clock_jump_h, jump)
+
+    def cut_power(self) -> None:
+        """Now, or in the middle of a write that comes within a minute."""
+        if self.random.random() < 0.5:
+            self.hal.dies = PowerCut()
+            return
+        self.hal.flash.cut_after = self.random.randrange(300)
+        self.scheduler.after(60_000, lambda: self._cut_at_last(self.report.power_cuts))
+
+    def _cut_at_last(self, cuts: int) -> None:
+        if self.report.power_cuts == cuts:
+            self.hal.dies = PowerCut()
+
+    # --- counting ---------------------------------------------------------------------------------------------------
+
+    def _watch(self, device: Any) -> None:
+        """Note what the device's storage takes on, from now on."""
+        put, keep = device.outbox.put, device.events.put
+
+        def put_noted(data: memoryview) -> bool:
+            taken: bool = put(data)
+            if taken:
+                self._note(bytes(data))
+            else:
+                self.report.refused_by_storage += 1
+            return taken
+
+        def keep_noted(data: memoryview, counter: int, event_id: int) -> bool:
+            taken: bool = keep(data, counter, event_id)
+            if taken:
+                self._note(bytes(data))
+            return taken
+
+        device.outbox.put, device.events.put = put_noted, keep_noted
+
+    def _note(self, data: bytes) -> None:
+        kind, counter, body, _ = self.hub.channel.open_frame(data)
+        message = decode.decode(kind, body)
+        self._recorded.add(counter)
+        if message["message"] == "event":
+            self.report.events += 1
+
+    def _sample(self) -> None:
+        """How much memory the agent's own objects take."""
+        size = footprint(self.device)
+        report = self.report
+        report.agent_bytes_least = min(report.agent_bytes_least or size, size)
+        report.agent_bytes_most = max(report.agent_bytes_most, size)
+        if self.scheduler.now < self.speaking_until:
+            self.scheduler.after(_SAMPLE_MS, self._sample)
+
+    # --- a run ------------------------------------------------------------------------------------------------------
+
+    def run(self, hours: float) -> Report:
+        """Patrol for so long, wait for what is under way, and return the report."""
+        self.begin(hours)
+        self.scheduler.after(_SAMPLE_MS, self._sample)
+        self.scheduler.at(self.speaking_until + 2000, self._end_shift)
+        while not self._done:
+            self._life()
+        return self._finish(hours)
+
+    def _end_shift(self) -> None:
+        self.network.shelter()
+        self._watch_the_end()
+
+    def _watch_the_end(self) -> None:
+        """Power off once nothing waits, or after the time for it."""
+        if self.device is not None:
+            waiting = len(self.device.outbox) + len(self.device.events)
+            if not waiting or self.scheduler.now > self.speaking_until + _DRAIN_MS:
+                self.press("off")
+                return
+        self.scheduler.after(500, self._watch_the_end)
+
+    def _life(self) -> None:
+        """From power on to whatever ends it."""
+        self.hal.boot()
+        try:
+            self.device = self.program.Device(self.config, self.hal, self.say)
+            self._watch(self.device)
+            # The hello went out while the device was built.
+            self.device.run()
+            self._done = True
+        except PowerCut:
+            self.report.power_cuts += 1
+            self.say("-- power cut --")
+            self.report.fixes_in_memory_at_power_cuts += self._in_memory()
+            self._count()
+            self.scheduler.run_until(self.scheduler.now + self.random.uniform(1000, 60_000))
+            self.modem.start()
+        except Reset as e:
+            self.say(f"-- reset: {e.why} --")
+            if e.why == "watchdog":
+                self.report.watchdog_resets += 1
+            else:
+                self.report.board_resets += 1
+            self._count()
+
+    def _in_memory(self) -> int:
+        return self.device.reporter.waiting() if self.device is not None else 0
+
+    def _count(self) -> None:
+        device, self.device = self.device, None
+        if device is not None:
+            self.report.reconnects += max(0, device.session.connects - 1)
+            self.report.thinned += device.outbox.thinned
+
+    def _finish(self, hours: float) -> Report:
+        report = self.report
+        report.waiting = len(self.device.outbox) + len(self.device.events)
+        self._count()
+        self.finish(hours)
+        report.recorded = len(self._recorded)
+        missing = self._recorded - self.delivered
+        report.delivered = len(self._recorded) - len(missing)
+        report.lost = max(0, len(missing) - report.thinned - report.waiting)
+        if report.fixes:
+            report.flash_bytes_per_fix = round(self.hal.flash.written / report.fixes, 2)
+        self._folder.cleanup()
+        return report
+
+
+def footprint(device: Any) -> int:
+    """Return the bytes of all objects that the agent holds, its modules and the emulated board left out."""
+    seen: set[int] = set()
+    total = 0
+    stack = [device]
+    while stack:
+        it = stack.pop()
+        if id(it) in seen or isinstance(it, type | types.ModuleType | types.FunctionType | ssl.SSLContext):
+            continue
+        if type(it).__module__.startswith("patrolink.") or isinstance(it, types.FrameType):
+            continue
+        seen.add(id(it))
+        total += sys.getsizeof(it)
+        stack += gc.get_referents(it)
+    return total

@@ -1,0 +1,1 @@
+"""Clips at the hub: uploads, verdicts and access."""

@@ -1,0 +1,1 @@
+"""Dispatchers: their sessions, the console and commands."""

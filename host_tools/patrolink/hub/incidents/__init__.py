@@ -1,0 +1,1 @@
+"""Alarms and their life at the hub."""

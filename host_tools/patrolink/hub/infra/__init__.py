@@ -1,0 +1,1 @@
+"""Infrastructure of the hub: broker, persistence, metrics, audit, HTTP."""

@@ -1,0 +1,55 @@
+"""Keys of push-to-talk at a hub (PTT.md, "Keys")."""
+
+import hmac
+import secrets
+from collections.abc import Callable
+from typing import NamedTuple
+
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.keywrap import aes_key_wrap
+from patrolink_protocol import srtp
+
+from patrolink.core.keys import DeviceKey
+
+_MASTER = srtp.KEY + srtp.SALT
+
+
+def aes(key: bytes) -> Callable[[memoryview, memoryview], None]:
+    """Return AES-128 in ECB mode as srtp.py wants it."""
+    update = Cipher(algorithms.AES(key), modes.ECB()).encryptor().update  # noqa: S305 - counter mode is made of it
+
+    def encrypt(blocks: memoryview, out: memoryview) -> None:
+        out[:] = update(blocks)
+
+    return encrypt
+
+
+def derive(key: DeviceKey, label: bytes, *numbers: int) -> bytes:
+    """Return the 32 bytes that a device key gives for a label, and numbers, in its epoch."""
+    told = b"".join(number.to_bytes(4, "big") for number in (key.epoch, *numbers))
+    return hmac.digest(key.secret, label + told, "sha256")
+
+
+def rtcp(key: DeviceKey, label: bytes) -> srtp.Rtcp:
+    """Return the SRTCP context of one direction: patrolink-ptt-up or patrolink-ptt-down."""
+    master = derive(key, label)
+    return srtp.Rtcp(aes, master[: srtp.KEY], master[srtp.KEY : _MASTER])
+
+
+class GroupKey(NamedTuple):
+    """What protects a group's voice: `secret` is master key and salt."""
+
+    number: int
+    secret: bytes
+
+    def rtp(self) -> srtp.Rtp:
+        """Return a context of it. One serves one thread."""
+        return srtp.Rtp(aes, self.secret[: srtp.KEY], self.secret[srtp.KEY :])
+
+    def wrapped(self, key: DeviceKey) -> bytes:
+        """Return it for one device (RFC 3394)."""
+        return aes_key_wrap(derive(key, b"patrolink-ptt-wrap")[:16], self.secret + bytes(2))
+
+    def following(self) -> "GroupKey":
+        """Return a new one, numbered behind it."""
+        return GroupKey(self.number + 1, secrets.token_bytes(_MASTER))

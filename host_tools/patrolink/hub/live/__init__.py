@@ -1,0 +1,1 @@
+"""Live view at the hub."""

@@ -1,0 +1,1 @@
+"""Voice at the hub: floor control, relay and recorder."""

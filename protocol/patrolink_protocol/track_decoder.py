@@ -1,0 +1,226 @@
+"""Position batches back into columns and rows. MicroPython subset. SPEC.md, "Position batch".
+
+A column is cut out of one long integer, not bit by bit: three times as fast on CPython, and as good on MicroPython.
+"""
+
+import patrolink_messages as m
+
+from . import track_encoder as track
+from .frame import Reject
+
+UNKNOWN = track.UNKNOWN
+COLUMNS = tuple([track.columns(r) for r in (5, 6, 7)])
+_OPTIONAL = sum([c[7] for c in COLUMNS[0]])
+_LONGEST = 36  # bits of the longest code that an encoder has a use for
+
+
+class _Bits:
+    """A bit stream, most significant bit first. Reject when it ends early."""
+
+    def __init__(self, data):
+        self.left = len(data) * 8  # bits not yet read
+        self._word = int.from_bytes(data, "big")
+
+    def get(self, n):
+        """Return the next n bits as a non-negative integer of any size."""
+        left = self.left - n
+        if left < 0:
+            raise Reject("length", "the batch ends early")
+        self.left = left
+        return (self._word >> left) & ((1 << n) - 1)
+
+    def eg(self, k):
+        """Return the next Exp-Golomb code of order k."""
+        n = 0
+        while not self.get(1):
+            n += 1
+            if n + k > _LONGEST:
+                raise Reject("range", "a code of more than %d bits" % _LONGEST)
+        n += k
+        return (1 << n) + self.get(n) - (1 << k)
+
+
+def decode(body):
+    """Return (resolution, columns) of a batch body.
+
+    `columns` maps each column's name to a list of integers in device units (UNKNOWN where not known), time being
+    unix milliseconds. Raises Reject; nothing larger than 255 rows is ever allocated.
+    """
+    bits = _Bits(body)
+    n = bits.eg(0) + 1
+    if n > m.MAX_BATCH:
+        raise Reject("range", "%d rows" % n)
+    r = bits.get(2)
+    tick = bits.get(2)
+    if r > 2:
+        raise Reject("range", "resolution code 3")
+    present = (1 << _OPTIONAL) - 1 if bits.get(1) else bits.get(_OPTIONAL)
+    start = bits.get(32) * 1000
+    if tick:
+        ms = bits.get(10)
+        if ms > 999:
+            raise Reject("range", "millisecond %d" % ms)
+        start += ms
+    unit = track.TICKS_MS[tick]
+    columns = {"time": [start + t * unit for t in _column(bits, 0, n, 32, True, 0)]}
+    for name, low, high, divisor, width, k, signed, optional, modulus in COLUMNS[r][1:]:
+        if optional:
+            present, here = present >> 1, present & 1
+            if not here:
+                columns[name] = [UNKNOWN] * n
+                continue
+        first = bits.get(width) if k < 0 else bits.eg(k)
+        if signed:
+            if not optional:
+                first = _signed(first, width)
+            elif first:
+                first -= 1
+                first = (-((first + 1) >> 1) if first & 1 else first >> 1) + 1 - low // divisor
+        values = _column(bits, first, n, width, signed and not optional, modulus)
+        columns[name] = _known(name, values, divisor, low, high, signed, optional, modulus)
+    if bits.left > 7 or bits.get(bits.left):
+        raise Reject("length", "bytes or bits after the batch")
+    for state in columns["state"]:
+        if not state & track.MODE_MASK:
+            raise Reject("range", "mode 0")
+    return r + 5, columns
+
+
+def _signed(value, n):
+    return value - (1 << n) if value >> (n - 1) else value
+
+
+def _column(bits, first, n, width, signed, modulus):
+    """Return the n stored values of a column whose first one is known."""
+    if n == 1:
+        return [first]
+    second = bits.get(1)
+    kind = bits.get(2)
+    if kind == track.RAW:
+        if second:
+            raise Reject("range", "raw second differences")
+        word = bits.get(width * (n - 1))
+        mask = (1 << width) - 1
+        values = [(word >> at) & mask for at in range(width * (n - 2), -1, -width)]
+        if signed:
+            values = [_signed(value, width) for value in values]
+        return [first] + values
+    values = [first]
+    delta = 0
+    if second:
+        delta = bits.eg(0)
+        delta = -((delta + 1) >> 1) if delta & 1 else delta >> 1
+        first += delta
+        values.append(first)
+        n -= 1
+    n -= 1
+    if kind == track.CONSTANT:
+        if not second:
+            return values * (n + 1)
+        for _ in range(n):
+            first += delta
+            values.append(first)
+    else:
+        codes = _fixed(bits, n) if kind == track.FIXED else _rice(bits, n)
+        append = values.append
+        if second:
+            for code in codes:
+                delta += -((code + 1) >> 1) if code & 1 else code >> 1
+                first += delta
+                append(first)
+        else:
+            for code in codes:
+                first += -((code + 1) >> 1) if code & 1 else code >> 1
+                append(first)
+    if modulus:
+        for i in range(1, len(values)):
+            values[i] %= modulus
+    return values
+
+
+def _fixed(bits, n):
+    w = bits.get(6)
+    if not 1 <= w <= 34:
+        raise Reject("range", "difference width %d" % w)
+    word = bits.get(w * n)
+    mask = (1 << w) - 1
+    return [(word >> at) & mask for at in range(w * (n - 1), -1, -w)]
+
+
+def _rice(bits, n):
+    k = bits.get(4)
+    if k >= track.RUNS:
+        return _runs(bits, n, k - track.RUNS + 2)
+    codes = []
+    get = bits.get
+    for _ in range(n):
+        q = 0
+        while not get(1):
+            q += 1
+            if q == track.ESCAPE:
+                codes.append((q << k) + bits.eg(k + 3))
+                break
+        else:
+            codes.append(q << k | get(k))
+    return codes
+
+
+def _runs(bits, n, k):
+    codes = []
+    while len(codes) < n:
+        run = bits.eg(k)
+        if run > n - len(codes):
+            raise Reject("range", "a run past the end")
+        codes += [0] * run
+        if len(codes) < n:
+            codes.append(bits.eg(0) + 1)
+    return codes
+
+
+def _known(name, values, divisor, low, high, signed, optional, modulus):
+    """Stored values into device units, in place of them; Reject for one that no encoder stores."""
+    if not optional:
+        lowest = low // divisor
+        offset = 0
+    else:
+        lowest = 0
+        offset = (low // divisor if signed else 0) - 1
+    # Rounding may carry a legal value to the next multiple of the divisor, no further.
+    highest = max(values)
+    if min(values) < lowest or (highest + offset) * divisor >= high + divisor or 0 < modulus <= highest:
+        raise Reject("range", name)
+    if not optional:
+        return values if divisor == 1 else [value * divisor for value in values]
+    return [(value + offset) * divisor if value else UNKNOWN for value in values]
+
+
+_ROW = (  # column, key of the decoded row
+    ("alt", "alt_mm"),
+    ("speed", "speed_mms"),
+    ("course", "course_cd"),
+    ("hacc", "hacc_mm"),
+    ("sats", "sats"),
+    ("battery", "battery_pct"),
+)
+
+
+def fixes(body):
+    """Return (resolution, rows as dictionaries; None for unknown) of a batch body. Raises Reject."""
+    resolution, columns = decode(body)
+    rows = []
+    for i, state in enumerate(columns["state"]):
+        mode = state & track.MODE_MASK
+        row = {
+            "time_ms": columns["time"][i],
+            "mode": mode,
+            "flags": state >> 2,
+            "lat_e7": columns["lat"][i] if mode > 1 else None,
+            "lon_e7": columns["lon"][i] if mode > 1 else None,
+        }
+        for column, key in _ROW:
+            value = columns[column][i]
+            row[key] = None if value == UNKNOWN else value
+        if mode < 3:
+            row["alt_mm"] = None
+        rows.append(row)
+    return resolution, rows

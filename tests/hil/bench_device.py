@@ -1,0 +1,76 @@
+"""A board on a bench, behind the same handful of methods as an emulated one (see process_device.py)."""
+
+import json
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from patrolink.core.errors import DeadlineError, DeviceError
+
+from tests.hil.console import Console
+from tests.hil.switch import Switch
+
+_AWAKE_S = 5.0
+_PRESS_S = 0.1
+_ENDED = ("Traceback", "FAULT", ">>> ")
+
+
+class RealBoard:
+    """Powered on by the constructor. `log` is the path of its console's log.
+
+    config  written to the board before, over its REPL, with all state of another key removed; None: as it is
+    """
+
+    def __init__(self, console: Console, power: Switch, buttons: dict[str, Switch], config: dict[str, Any] | None):
+        self.log = console.log
+        self._console, self._power, self._buttons = console, power, buttons
+        if config is not None:
+            self._provision(config)
+        self._power.cycle(lambda: console.mark(origin=config is not None))
+        self._on = True
+
+    def _provision(self, config: dict[str, Any]) -> None:
+        console = self._console
+        self._power.cycle(console.mark)
+        console.find(r"\n", _AWAKE_S)  # some say nothing until they are asked
+        if "state/" in console.mpremote("fs", "ls", ":/"):
+            console.mpremote("fs", "rm", "-r", ":/state")
+        with tempfile.TemporaryDirectory(prefix="patrolink-") as folder:
+            path = Path(folder) / "config.json"
+            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as f:  # it holds the key
+                json.dump(config, f)
+            console.mpremote("fs", "cp", str(path), ":/config.json")
+
+    def check(self) -> None:
+        """DeviceError with its last words when the board is off, its agent has ended, or its console is gone."""
+        said = self._console.said()
+        lost = self._console.wire.lost
+        if not self._on or lost or any(word in said for word in _ENDED):
+            why = lost or ("the agent has ended" if self._on else "the board is off")
+            raise DeviceError(f"{why}; its console says:\n{self._console.tail()}")
+
+    def press(self, button: str) -> None:
+        """Press a button of the board: `sos` or `off`."""
+        self.check()
+        self._buttons[button].on()
+        time.sleep(_PRESS_S)
+        self._buttons[button].off()
+
+    def power_off(self, timeout_s: float = 30) -> dict[str, Any]:
+        """Press the power button and return the device's own summary; DeadlineError when it does not come to rest."""
+        self.press("off")
+        summary = self._console.find(r"^\{.*\}\s*$", timeout_s)
+        tail = self._console.tail()
+        self.kill()
+        if summary is None:
+            raise DeadlineError(f"the board did not power off within {timeout_s:g} s; its console says:\n{tail}")
+        told: dict[str, Any] = json.loads(summary)
+        return told
+
+    def kill(self) -> None:
+        """Take the power away."""
+        if self._on:
+            self._power.off()
+            self._on = False

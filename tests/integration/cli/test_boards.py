@@ -1,0 +1,162 @@
+"""board.toml: every board loads, and what is wrong in one is named."""
+
+import json
+import re
+
+import pytest
+from app.config import load_config
+from patrolink.core import boards, resources
+from patrolink.core.errors import UserError
+
+GOOD = """name = "mine"
+title = "My board"
+runtime = "micropython"
+hal = "posix"
+run = "emulated"
+heap_kb = 192
+features = ["gps"]
+flash = "none"
+
+[gps]
+baud = 9600
+"""
+REAL = """name = "mine"
+title = "My board"
+runtime = "micropython"
+hal = "baremetal"
+run = "not run on hardware yet"
+port = "esp32"
+features = ["gps"]
+flash = "esptool"
+
+[gps]
+baud = 9600
+
+[wiring]
+gps_uart = { id = 1, tx = 4, rx = 5 }
+buttons = { sos = 6 }
+
+[wiring.modem]
+uart = { id = 2, tx = 7, rx = 8 }
+reset_pin = 0
+"""
+
+
+def test_every_board_loads_under_its_own_name():
+    assert boards.names() == ["lilygo_t_a7670", "linux", "mps2_an385", "rpi_pico", "unix"]
+    for name in boards.names():
+        assert boards.find(name).name == name
+
+
+def test_a_board_of_ones_own(tmp_path):
+    (tmp_path / "board.toml").write_text(GOOD)
+    assert boards.find(str(tmp_path / "board.toml")).gps.baud == 9600
+
+
+def test_a_name_that_is_not_the_folders(monkeypatch, tmp_path):
+    for folder in ("device", "boards/other"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "device" / "main.py").touch()
+    (tmp_path / "boards" / "other" / "board.toml").write_text(GOOD)
+    monkeypatch.setenv("PATROLINK_HOME", str(tmp_path))
+    with pytest.raises(UserError, match="it has to be the folder's, 'other'"):
+        boards.find("other")
+
+
+def test_boards_that_no_one_has_run_say_so_and_are_held_to_their_ports_types():
+    makefile = (resources.root() / "Makefile").read_text()
+    real = [b for b in map(boards.find, boards.names()) if not b.emulated]
+    assert [b.name for b in real] == ["lilygo_t_a7670", "rpi_pico"]
+    for board in real:
+        assert board.run == "not run on hardware yet" and f"build/typings/{board.port}-" in makefile
+        page = (resources.root() / "boards" / board.name / "README.md").read_text()
+        assert re.search("not run on hardware yet", page, re.I)
+        with pytest.raises(UserError, match=f"{board.name} has no emulation.*linux, mps2_an385, unix"):
+            board.check_emulated()
+
+
+def test_the_wiring_of_a_board_is_a_configuration_as_it_stands(tmp_path):
+    (tmp_path / "board.toml").write_text(REAL)
+    mine = boards.load(tmp_path / "board.toml")
+    assert mine.config() == {
+        "gps_uart": {"id": 1, "tx": 4, "rx": 5, "baudrate": 9600},
+        "modem": {"uart": {"id": 2, "tx": 7, "rx": 8}, "reset_pin": 0},
+        "buttons": {"sos": 6},
+    }
+    for board in [mine, *map(boards.find, boards.names())]:
+        if board.wiring is None:
+            continue
+        given = board.config()
+        given["modem"]["apn"] = "cmnet"
+        given |= {"device": "d1", "key": "00" * 32, "broker": {"host": "hub", "port": 1883}, "state_dir": "/state"}
+        (tmp_path / "config.json").write_text(json.dumps(given))
+        read = load_config(str(tmp_path / "config.json"))
+        assert {name: read[name] for name in board.config()} == {name: given[name] for name in board.config()}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("reset_pin = 0", "reset_pin = 4", "wiring: gps_uart.tx and modem.reset_pin are both on pin 4"),
+        ("sos = 6", "sos = 8", "modem.uart.rx and buttons.sos are both on pin 8"),
+        ("sos = 6", "panic = 6", "wiring.buttons.panic"),
+        ("tx = 4, ", "", "wiring.gps_uart.tx: is missing"),
+        ('port = "esp32"\n', "", "needs hal = 'baremetal', its port and [wiring]"),
+        ('"not run on hardware yet"', '"emulated"', "a baremetal board is emulated by its [image]"),
+        ('"not run on hardware yet"', '"maybe"', "run: input should be 'emulated' or 'not run on hardware yet'"),
+    ],
+)
+def test_what_is_wrong_with_a_real_board_is_named(tmp_path, old, new, told):
+    path = tmp_path / "board.toml"
+    path.write_text(REAL.replace(old, new))
+    with pytest.raises(UserError) as e:
+        boards.load(path)
+    assert told in str(e.value) and str(path) in str(e.value)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("heap_kb = 192", 'heap_kb = "192"', "heap_kb: input should be a valid integer, but it is '192'"),
+        ("heap_kb = 192", "heap_kb = 1", "heap_kb: input should be greater than or equal to 64"),
+        ("heap_kb = 192", "heap_bk = 192", "heap_bk: unknown key; did you mean 'heap_kb'?"),
+        ('"gps"]', '"radar"]', "features.0: input should be 'gps', 'modem'"),
+        ("baud = 9600", "baud = true", "gps.baud: input should be a valid integer"),
+        ('title = "My board"\n', "", "title: is missing; add it"),
+        ('name = "mine"', 'name = "../mine"', "name: string should match pattern"),
+        ("[gps]", "[gps", "not TOML"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path, old, new, told):
+    path = tmp_path / "board.toml"
+    path.write_text(GOOD.replace(old, new))
+    with pytest.raises(UserError) as e:
+        boards.load(path)
+    assert told in str(e.value) and str(path) in str(e.value)
+
+
+@pytest.mark.parametrize(
+    ("table", "why"),
+    [
+        (
+            'kind = "vc0706"\nwidth = 320\nheight = 240\nfps = 5',
+            "camera: baud and picture_kb belong to kind = 'vc0706'",
+        ),
+        ('kind = "opencv"\nwidth = 320\nheight = 240\nfps = 5\nbaud = 9600', "camera: baud and picture_kb belong to"),
+        ('kind = "opencv"\nwidht = 320\nheight = 240\nfps = 5', "camera.widht: unknown key; did you mean 'width'?"),
+    ],
+)
+def test_a_camera_that_is_wrong(tmp_path, table, why):
+    path = tmp_path / "board.toml"
+    path.write_text(f"{GOOD}\n[camera]\n{table}\n")
+    with pytest.raises(UserError, match=re.escape(why)):
+        boards.load(path)
+
+
+def test_the_heap_is_what_its_parts_ask_for():
+    unix = boards.find("unix")
+    assert unix.heap({}) == 192
+    assert unix.heap({"audio": {}}) == 288 and unix.heap({"camera": {}}) == 416
+    assert unix.heap({"audio": {}, "camera": {}}) == 512
+    assert boards.find("linux").heap({"camera": {}}) is None
+    assert boards.find("mps2_an385").heap({}) == 128 and boards.find("mps2_an385").heap({"camera": {}}) == 160

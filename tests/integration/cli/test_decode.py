@@ -1,0 +1,196 @@
+"""Decoding: rows in plain units, repeats dropped, hostile captures counted and never believed."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from patrolink.cli import main
+from patrolink.core.capture import MAGIC, CaptureWriter, Record
+from patrolink.core.decoder import POSITION_COLUMNS, Decoder, rfc3339
+from patrolink.core.keys import DeviceKey
+from patrolink_protocol import codec, frame
+
+KEY = bytes(range(32))
+NOW = 1_700_000_000_123
+HELLO = {"boot": 1, "schema_hash": 2, "heap_kb": 192, "date_floor": 0, "batch_fixes": 60, "minor": 0, "profiles": 1}
+TEXTS = {"board": b"unix", "firmware": b"1.0", "runtime": b"micropython"}
+
+
+def hello(counter: int, device: str = "dev-1", key: bytes = KEY) -> bytes:
+    """A genuine frame, sealed as a device does."""
+    buf = bytearray(1024)
+    end = codec.encode_into(1, {**HELLO, **TEXTS}, buf, frame.HEADER)
+    return bytes(buf[: frame.Channel(key, device.encode()).seal_into(buf, 1, counter, end)])
+
+
+@pytest.fixture
+def keys_file(tmp_path):
+    path = tmp_path / "keys.toml"
+    path.write_text(f'[devices]\n"dev-1" = "{KEY.hex()}"\n')
+    path.chmod(0o600)
+    return str(path)
+
+
+@pytest.fixture
+def make(tmp_path):
+    """Return a function that writes records to a capture and returns its path."""
+
+    def write(*records: Record) -> Path:
+        path = tmp_path / "x.plcap"
+        writer = CaptureWriter(path)
+        for record in records:
+            writer.write(record)
+        writer.close()
+        return path
+
+    return write
+
+
+def test_a_message_becomes_one_row():
+    rows = Decoder({"dev-1": DeviceKey(KEY)}).rows(Record(NOW, "dev-1", hello(7)))
+    texts = {name: text.decode() for name, text in TEXTS.items()}
+    head = {"message": "hello", "device": "dev-1", "counter": 7, "time": "2023-11-14T22:13:20.123Z"}
+    assert rows == [{**head, **HELLO, **texts, "profiles": ["rice"]}]
+
+
+def test_repeats_are_dropped_within_a_bounded_window():
+    decoder = Decoder({"dev-1": DeviceKey(KEY)})
+    for counter in [*range(3000), 70_000, 69_999, 70_000, 69_999]:
+        decoder.rows(Record(NOW, "dev-1", hello(counter)))
+    assert decoder.stats.duplicates == 2 and decoder.stats.frames == 3004
+    assert decoder.rows(Record(NOW, "dev-1", hello(1))) == [] and decoder.refused == "replay"
+
+
+def test_each_refusal_is_counted_by_its_reason():
+    decoder = Decoder({"dev-1": DeviceKey(KEY)})
+    good = hello(1)
+    cases = {
+        "key": ("dev-2", good),
+        "tag": ("dev-1", good[:-1] + bytes([good[-1] ^ 1])),
+        "length": ("dev-1", b"short"),
+        "version": ("dev-1", b"\xff" + good[1:]),
+    }
+    for reason, (device, data) in cases.items():
+        assert decoder.rows(Record(NOW, device, data)) == [] and decoder.refused == reason
+    assert decoder.stats.rejected == dict.fromkeys(cases, 1) and not decoder.stats.clean
+    assert decoder.rows(Record(NOW, "dev-1", good)) and decoder.refused == ""
+
+
+def test_a_frame_of_one_device_is_not_anothers():
+    decoder = Decoder({"dev-1": DeviceKey(KEY), "dev-2": DeviceKey(KEY)})
+    assert decoder.rows(Record(NOW, "dev-2", hello(1, "dev-1"))) == [] and decoder.refused == "tag"
+
+
+def test_a_forged_frame_does_not_use_up_a_counter():
+    decoder = Decoder({"dev-1": DeviceKey(KEY)})
+    decoder.rows(Record(NOW, "dev-1", hello(1, key=bytes(32))))
+    assert decoder.rows(Record(NOW, "dev-1", hello(1))) and decoder.stats.duplicates == 0
+
+
+@pytest.mark.parametrize(
+    ("unix_ms", "text"),
+    [(0, "1970-01-01T00:00:00.000Z"), (-1, "1969-12-31T23:59:59.999Z"), (None, None), (2**64 - 1, None)],
+)
+def test_times(unix_ms, text):
+    assert rfc3339(unix_ms) == text
+
+
+def test_a_receive_time_outside_the_calendar_is_unknown(make, keys_file, capsys):
+    assert main(["decode", str(make(Record(2**64 - 1, "dev-1", hello(1)))), "--keys", keys_file]) == 0
+    assert json.loads(capsys.readouterr().out)["time"] is None
+
+
+def test_the_output_is_never_the_capture_itself(make, keys_file, tmp_path, capsys):
+    capture = make(Record(NOW, "dev-1", hello(1)))
+    before = capture.read_bytes()
+    os.link(capture, tmp_path / "same")
+    for output in (capture, tmp_path / "same"):
+        assert main(["decode", str(capture), "--keys", keys_file, "--output", str(output)]) == 2
+        assert "the capture itself" in capsys.readouterr().err
+    assert capture.read_bytes() == before
+
+
+def test_a_capture_without_positions_gives_empty_files(make, keys_file, capsys):
+    capture = str(make(Record(NOW, "dev-1", hello(1))))
+    for form in ("csv", "geojson", "gpx"):
+        assert main(["decode", capture, "--keys", keys_file, "--format", form]) == 0
+        out = capsys.readouterr().out
+        if form == "csv":
+            assert out == ",".join(POSITION_COLUMNS) + "\n"
+        elif form == "geojson":
+            assert json.loads(out) == {"type": "FeatureCollection", "features": []}
+        else:
+            assert "<trkpt" not in out
+
+
+def test_the_summary_is_where_it_was_asked_for(make, keys_file, tmp_path, capsys):
+    capture = str(make(Record(NOW, "dev-1", hello(1)), Record(NOW, "dev-1", hello(1)), Record(NOW, "who", b"x" * 20)))
+    assert main(["decode", capture, "--keys", keys_file, "--json"]) == 1
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["message"] == "hello"
+    summary = json.loads(captured.err)
+    assert summary["duplicates"] == 1 and summary["rejected"] == {"key": 1}
+    assert main(["decode", capture, "--keys", keys_file, "--json", "--output", str(tmp_path / "o")]) == 1
+    captured = capsys.readouterr()
+    assert json.loads(captured.out) == summary and captured.err == ""
+
+
+def patrolink(*command: str, **options) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "-m", "patrolink", *command], capture_output=True, timeout=30, **options)
+
+
+def test_standard_input_and_a_full_disk(make, keys_file):
+    capture = make(Record(NOW, "dev-1", hello(1)))
+    done = patrolink("decode", "-", "--keys", keys_file, input=capture.read_bytes())
+    assert done.returncode == 0 and json.loads(done.stdout)["counter"] == 1
+    done = patrolink("decode", str(capture), "--keys", keys_file, "--output", "/dev/full")
+    assert done.returncode == 2 and done.stderr.startswith(b"error: /dev/full: No space left")
+    command = [sys.executable, "-m", "patrolink", "decode", str(capture), "--keys", keys_file]
+    with open("/dev/full", "wb") as full:
+        whole = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, timeout=30)
+    assert whole.returncode == 2 and b"No space left" in whole.stderr and b"Traceback" not in whole.stderr
+
+
+def test_a_reader_that_leaves_early_is_no_error(make, keys_file):
+    capture = make(*(Record(NOW, "dev-1", hello(i)) for i in range(2000)))
+    command = [sys.executable, "-m", "patrolink", "decode", str(capture), "--keys", keys_file]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b"" and process.wait(30) == 0
+
+
+@pytest.mark.parametrize("what", ["directory", "empty", "magic only", "garbage after"])
+def test_what_is_no_capture(tmp_path, keys_file, capsys, what):
+    path = tmp_path / "x.plcap"
+    if what == "directory":
+        path.mkdir()
+    else:
+        path.write_bytes({"empty": b"", "magic only": MAGIC, "garbage after": MAGIC + bytes(1 << 20)}[what])
+    code = main(["decode", str(path), "--keys", keys_file])
+    assert code == {"magic only": 0, "garbage after": 1}.get(what, 2)
+    assert capsys.readouterr().out == ""
+
+
+def test_a_value_out_of_the_environment_is_checked(make, keys_file, monkeypatch, capsys):
+    capture = str(make(Record(NOW, "dev-1", hello(1))))
+    monkeypatch.setenv("PATROLINK_DECODE_FORMAT", "bogus")
+    with pytest.raises(SystemExit) as e:
+        main(["decode", capture, "--keys", keys_file])
+    assert e.value.code == 2 and "PATROLINK_DECODE_FORMAT" in capsys.readouterr().err
+    assert main(["decode", capture, "--keys", keys_file, "--format", "csv"]) == 0
+    monkeypatch.setenv("PATROLINK_DECODE_FORMAT", "gpx")
+    monkeypatch.setenv("PATROLINK_KEYS", keys_file)
+    assert main(["decode", capture]) == 0 and "<gpx" in capsys.readouterr().out
+
+
+def test_a_key_in_the_place_of_the_id_is_not_shown(make, tmp_path, capsys):
+    swapped = tmp_path / "swapped.toml"
+    swapped.write_text(f'[devices]\n"{KEY.hex()}" = "dev-1"\n')
+    swapped.chmod(0o600)
+    assert main(["decode", str(make()), "--keys", str(swapped)]) == 2
+    err = capsys.readouterr().err
+    assert "entry 1" in err and KEY.hex() not in err

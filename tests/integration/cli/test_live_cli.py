@@ -1,0 +1,95 @@
+"""`patrolink live` against a hub and the agent's live view: ffmpeg plays it, PyAV reads what it records."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+
+import av
+import pytest
+
+from tests.support import live_camera
+from tests.support.console_site import TOKEN, Place
+from tests.support.polling import until
+
+place, camera = live_camera.place, live_camera.camera
+
+
+def live(place: Place, *arguments: str) -> subprocess.Popen:
+    command = [sys.executable, "-m", "patrolink", "live", *arguments, "--hub", place.url, "--json"]
+    environment = {**os.environ, "PATROLINK_HUB_TOKEN": TOKEN}
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def ended(process: subprocess.Popen) -> tuple[int, str, str]:
+    try:
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    return process.returncode, out, err
+
+
+def test_it_records(place, camera, tmp_path):
+    out = tmp_path / "view.mp4"
+    watching = live(place, camera.client.name, "--seconds", "300", "--out", str(out))
+    assert any(line == f"recording to {out}\n" for line in watching.stderr)
+    until(lambda: camera.live.sent >= 3 * camera.fps)
+    camera.tired = True
+    code, told, said = ended(watching)
+    camera.tired = False
+    assert code == 0, said
+    facts = json.loads(told)
+    assert facts["why"] == "the device ended it"
+    with av.open(str(out)) as film:
+        stream = film.streams.video[0]
+        assert stream.codec_context.name == ("h264" if camera.fps == 15 else "mjpeg")
+        frames = list(film.decode(video=0))
+        assert len(frames) == facts["recorded"] > 8
+        assert float(frames[-1].pts * stream.time_base) > 2
+    reds = [frame.to_ndarray(format="rgb24").astype(int) for frame in (frames[0], frames[-1])]
+    places = [((it[:, :, 0] > 150) & (it[:, :, 1] < 110)).any(axis=0).nonzero()[0].mean() for it in reds]
+    assert places[0] != places[1], "what moves has moved"
+
+
+def test_ffmpeg_plays_it(place, camera, tmp_path):
+    if shutil.which("ffmpeg") is None:
+        pytest.skip("no ffmpeg; Debian package ffmpeg")
+    sdp, out = tmp_path / "view.sdp", tmp_path / "view.y4m"
+    watching = live(place, camera.client.name, "--sdp", str(sdp))
+    try:
+        until(lambda: watching.poll() is not None or (sdp.exists() and sdp.read_text().strip()))
+        assert watching.poll() is None
+        ffmpeg = ["ffmpeg", "-v", "error", "-protocol_whitelist", "file,udp,rtp", "-analyzeduration", "500000"]
+        ffmpeg += ["-i", str(sdp), "-frames:v", "5", "-pix_fmt", "yuv420p", "-strict", "-1", str(out)]
+        played = subprocess.run(ffmpeg, capture_output=True, text=True, timeout=60)
+        assert played.returncode == 0 and out.stat().st_size > 5 * 320 * 240, played.stderr
+        watching.send_signal(signal.SIGINT)
+        code, told, said = ended(watching)
+    finally:
+        watching.kill()
+    assert code == 0 and json.loads(told)["packets"] > 10, said
+    until(lambda: "told to" in camera.ends)
+
+
+def test_what_it_refuses_and_is_refused(place, camera, tmp_path):
+    name, out = camera.client.name, str(tmp_path / "view.mp4")
+    code, _, said = ended(live(place, name))
+    assert code == 2 and "name --sdp FILE" in said
+    code, _, said = ended(live(place, "nobody", "--out", out))
+    assert code == 2 and "no device 'nobody'" in said
+    code, _, said = ended(live(place, name, "--out", out, "--seconds", "301"))
+    assert code == 2 and "seconds" in said
+    code, _, said = ended(live(place, name, "--out", str(tmp_path / "no" / "view.mp4")))
+    assert code == 2 and "No such file" in said and "name another" in said
+    taken = tmp_path / "taken.mp4"
+    taken.write_bytes(b"another recording")
+    code, _, said = ended(live(place, name, "--out", str(taken)))
+    assert code == 2 and "File exists" in said and taken.read_bytes() == b"another recording"
+    camera.refuses = "the time is not known"
+    try:
+        code, told, said = ended(live(place, name, "--out", out))
+    finally:
+        camera.refuses = ""
+    assert code == 3 and "the time is not known" in said and not told and not os.path.exists(out)

@@ -1,0 +1,312 @@
+"""Watching: lines, JSON and the live table; what ends it; what is told of frames that do not verify."""
+
+import json
+import os
+import pty
+import re
+import shutil
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import time
+import tty
+
+import pytest
+from patrolink.cli import main
+from patrolink.core.capture import CaptureReader, CaptureWriter, Record
+from patrolink.core.decoder import Decoder
+from patrolink.core.keys import DeviceKey
+from patrolink.report.device_table import Table
+from patrolink.transport.serial import SerialTransport, pack
+from patrolink_protocol import codec, frame
+from rich.console import Console
+
+from tests.support.polling import until, until_opened
+
+KEY = bytes(range(32))
+NOW = 1_700_000_000_123
+
+
+def hello(counter: int, firmware: bytes = b"1.0") -> bytes:
+    """A genuine frame of dev-1."""
+    values = {"boot": 1, "schema_hash": 2, "heap_kb": 192, "date_floor": 0, "batch_fixes": 60}
+    values |= {"minor": 0, "profiles": 0}
+    buf = bytearray(1024)
+    texts = {"board": b"unix", "firmware": firmware, "runtime": b"micropython"}
+    end = codec.encode_into(1, {**values, **texts}, buf, frame.HEADER)
+    return bytes(buf[: frame.Channel(KEY, b"dev-1").seal_into(buf, 1, counter, end)])
+
+
+@pytest.fixture
+def keys_file(tmp_path):
+    path = tmp_path / "keys.toml"
+    path.write_text(f'[devices]\n"dev-1" = "{KEY.hex()}"\n')
+    path.chmod(0o600)
+    return str(path)
+
+
+@pytest.fixture
+def capture(tmp_path):
+    """A genuine frame, its repeat, a stranger's."""
+    path = tmp_path / "x.plcap"
+    writer = CaptureWriter(path)
+    for device, data in (("dev-1", hello(7)), ("dev-1", hello(7)), ("dev-2", hello(8))):
+        writer.write(Record(NOW, device, data))
+    writer.close()
+    return path
+
+
+@pytest.fixture
+def line():
+    """Both ends of a PTY: (descriptor of ours, path of the port)."""
+    master, slave = pty.openpty()
+    tty.setraw(slave)
+    yield master, os.ttyname(slave)
+    os.close(slave)
+
+
+def test_a_line_a_frame(capture, keys_file, capsys):
+    assert main(["monitor", str(capture), "--keys", keys_file]) == 1
+    captured = capsys.readouterr()
+    lines = captured.out.splitlines()
+    assert lines[0].startswith("dev-1: hello boot=1") and lines[1].startswith("dev-1: repeated")
+    assert lines[2] == f"dev-2: refused (no key): unverified, type 1, counter 8, {len(hello(8))} bytes"
+    summary = json.loads(captured.err)
+    assert summary["frames"] == 3 and summary["duplicates"] == 1 and summary["damaged"] == 0
+
+
+def test_without_keys_no_content_is_shown(capture, capsys):
+    for form in ([], ["--json"]):
+        assert main(["monitor", str(capture), *form]) == 1
+        captured = capsys.readouterr()
+        assert "no device keys" in captured.err
+        assert "hello" not in captured.out and "micropython" not in captured.out and len(captured.out.splitlines()) == 3
+    row = json.loads(captured.out.splitlines()[0])
+    size = len(hello(7))
+    assert row == {"message": "refused", "device": "dev-1", "reason": "key", "type": 1, "counter": 7, "bytes": size}
+
+
+def test_damage_is_a_finding(capture, keys_file, capsys):
+    capture.write_bytes(capture.read_bytes()[:-3])
+    assert main(["monitor", str(capture), "--keys", keys_file]) == 1
+    assert json.loads(capsys.readouterr().err)["truncated"] == 1
+
+
+def test_count_ends_it(capture, keys_file, capsys):
+    assert main(["monitor", str(capture), "--keys", keys_file, "--count", "1"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1
+
+
+@pytest.mark.parametrize("option", [("--count", "0"), ("--count", "x"), ("--for", "-1"), ("--for", "nan")])
+def test_limits_that_are_none(capture, option, capsys):
+    with pytest.raises(SystemExit) as e:
+        main(["monitor", str(capture), *option])
+    assert e.value.code == 2 and capsys.readouterr().out == ""
+
+
+def test_the_record_is_never_the_capture_itself(capture, keys_file, capsys):
+    before = capture.read_bytes()
+    assert main(["monitor", str(capture), "--keys", keys_file, "--record", str(capture)]) == 2
+    assert "the capture itself" in capsys.readouterr().err and capture.read_bytes() == before
+
+
+def test_unverified_frames_are_recorded(capture, tmp_path, capsys):
+    again = tmp_path / "again.plcap"
+    assert main(["monitor", str(capture), "--record", str(again)]) == 1
+    assert again.read_bytes() == capture.read_bytes()
+
+
+def test_a_devices_text_does_not_steer_the_terminal(tmp_path, keys_file, capsys):
+    writer = CaptureWriter(tmp_path / "x.plcap")
+    writer.write(Record(NOW, "dev-1", hello(1, b"\x1b[2J\x07")))
+    writer.close()
+    assert main(["monitor", str(tmp_path / "x.plcap"), "--keys", keys_file]) == 0
+    out = capsys.readouterr().out
+    assert "firmware=\ufffd[2J\ufffd" in out and "\x1b" not in out
+
+
+def test_time_ends_a_silent_line(line, keys_file, capsys):
+    started = time.monotonic()
+    assert main(["monitor", line[1], "--keys", keys_file, "--for", "0.5"]) == 0
+    assert time.monotonic() - started > 0.4
+    assert json.loads(capsys.readouterr().err)["frames"] == 0
+    os.close(line[0])
+
+
+def test_a_port_that_goes_away_is_told_and_the_record_stays(line, keys_file, tmp_path, capsys):
+    record = tmp_path / "r.plcap"
+
+    def speak_and_leave():
+        until_opened(line[1])
+        os.write(line[0], b"noise\0" + pack(hello(1)))
+        until(lambda: record.stat().st_size > len(hello(1)))
+        os.close(line[0])
+
+    threading.Thread(target=speak_and_leave).start()
+    command = ["monitor", line[1], "--device", "dev-1", "--keys", keys_file, "--for", "60", "--record", str(record)]
+    assert main(command) == 3
+    err = capsys.readouterr().err
+    assert "the port went away" in err and '"line_errors": 1' in err
+    with record.open("rb") as f:
+        assert [r.frame for r in CaptureReader(f, "r")] == [hello(1)]
+
+
+def test_a_device_id_that_is_none(line, capsys):
+    assert main(["monitor", line[1], "--device", "a/b"]) == 2
+    assert "--device 'a/b'" in capsys.readouterr().err
+    os.close(line[0])
+
+
+def test_frames_in_pieces_are_put_together(line):
+    transport = SerialTransport(line[1], "dev-1")
+    data = pack(hello(1)) + pack(hello(2))
+
+    def drip():
+        for i in range(0, len(data), 5):
+            os.write(line[0], data[i : i + 5])
+            time.sleep(0.002)
+
+    thread = threading.Thread(target=drip)
+    thread.start()
+    frames = []
+    for record in transport.records():
+        frames += [record.frame] if record else []
+        if len(frames) == 2:
+            break
+    thread.join()
+    transport.close()
+    os.close(line[0])
+    assert frames == [hello(1), hello(2)]
+
+
+def test_a_frame_of_no_size_ends_nothing(broker, keys_file, tmp_path, capsys):
+    import paho.mqtt.publish as publish
+
+    record = tmp_path / "r.plcap"
+
+    def speak():
+        while not record.exists():  # made once the subscription stands
+            time.sleep(0.02)
+        frames = [("p/dev-1/u", data, 1, False) for data in (b"", b"x" * 70_000, hello(1))]
+        publish.multiple(frames, port=broker.port)
+
+    thread = threading.Thread(target=speak)
+    thread.start()
+    command = ["monitor", broker.url, "--keys", keys_file, "--count", "3", "--for", "60", "--record", str(record)]
+    assert main(command) == 1
+    thread.join()
+    summary = json.loads(capsys.readouterr().err)
+    assert summary["rejected"] == {"length": 2} and summary["dropped"] == 0
+    with record.open("rb") as f:
+        assert list(CaptureReader(f, "r"))[-1].frame == hello(1)
+
+
+@pytest.mark.parametrize("url", ["mqtt://[::1", "mqtt://", "mqtt://u:hunter2@[::1", "mqtts://h:99999"])
+def test_urls_that_are_none(url, capsys):
+    assert main(["monitor", url]) == 2
+    err = capsys.readouterr().err
+    assert "mqtt://host:1883" in err and "hunter2" not in err
+
+
+@pytest.fixture(scope="module")
+def stranger(tmp_path_factory):
+    """A TLS server with a certificate of its own making for another host: (port, certificate file)."""
+    if shutil.which("openssl") is None:
+        pytest.skip("no openssl on PATH to make a certificate with")
+    place = tmp_path_factory.mktemp("tls")
+    make = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-keyout",
+        "key",
+        "-out",
+        "crt",
+        "-days",
+        "2",
+        "-subj",
+        "/CN=elsewhere",
+    ]
+    subprocess.run([*make, "-addext", "subjectAltName=DNS:elsewhere"], cwd=place, check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(place / "crt", place / "key")
+    server = socket.create_server(("127.0.0.1", 0))
+
+    def serve():
+        while True:
+            try:
+                with context.wrap_socket(server.accept()[0], server_side=True) as peer:
+                    peer.recv(100)
+            except ssl.SSLError:
+                continue
+            except OSError:
+                if server.fileno() < 0:
+                    return
+
+    threading.Thread(target=serve, daemon=True).start()
+    yield server.getsockname()[1], place / "crt"
+    server.shutdown(socket.SHUT_RDWR)
+    server.close()
+
+
+@pytest.mark.parametrize(("trusted", "why"), [(False, "self-signed"), (True, "not valid for '127.0.0.1'")])
+def test_a_brokers_certificate_is_verified(stranger, monkeypatch, capsys, trusted, why):
+    port, certificate = stranger
+    if trusted:
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    assert main(["monitor", f"mqtts://127.0.0.1:{port}"]) == 2
+    err = capsys.readouterr().err
+    assert "certificate is not trusted" in err and why in err.replace("self signed", "self-signed")
+
+
+def shown(table: Table, width: int) -> str:
+    console = Console(width=width)
+    with console.capture() as out:
+        console.print(table.render(width))
+    return out.get()
+
+
+def test_the_table_bounds_strangers_and_shows_friends():
+    decoder, table = Decoder({"dev-1": DeviceKey(KEY)}), Table("[/red] $x")
+    records = [Record(NOW, f"stranger-{i}", b"x" * 20) for i in range(100)] + [Record(NOW, "dev-1", hello(1))]
+    for record in records:
+        table.take(record, decoder.rows(record), decoder.stats)
+    text = shown(table, 120)
+    assert text.count("stranger-") == 32 and text.count("unverified") == 32
+    assert "dev-1" in text and "[/red] $x" in text and "101 frames" in text and "100 refused" in text
+
+
+def test_the_table_fits_80_columns():
+    table = Table("x")
+    stats = Decoder({}).stats
+    row = {"message": "position", "time": "2026-01-01T10:20:30.000Z", "lat_deg": 38.756456, "lon_deg": -9.259508}
+    row |= {"alt_m": 103.4, "speed_mps": 1.88, "mode": 3, "battery_pct": 100}
+    table.take(Record(NOW, "emulated-1", b""), [row], stats)
+    for width in (80, 120):
+        text = shown(table, width)
+        for cell in ("emulated-1", "10:20:30", "38.756456 -9.259508", "6.8", "3D", "100", "refused"):
+            assert cell in text
+        assert "…" not in text and ("103.4" in text) == (width == 120)
+    table.take(Record(NOW, "d" * 32, b""), [row | {"lon_deg": -179.259508}], stats)
+    text = shown(table, 80)
+    assert "38.756456 -179.259508" in text and text.count("d") >= 32 and "10:20:30" in text and "refused" in text
+
+
+@pytest.mark.parametrize("plain", [True, False])
+def test_a_terminal_gets_the_table(capture, keys_file, plain):
+    """On a terminal the view is a table; NO_COLOR takes its colours."""
+    master, slave = pty.openpty()
+    env = {k: v for k, v in os.environ.items() if k != "NO_COLOR"} | {"TERM": "xterm-256color", "COLUMNS": "100"}
+    env |= {"NO_COLOR": "1"} if plain else {}
+    command = [sys.executable, "-m", "patrolink", "monitor", str(capture), "--keys", keys_file]
+    done = subprocess.run(command, stdout=slave, stderr=subprocess.PIPE, env=env, timeout=30)
+    text = os.read(master, 65536).decode()
+    os.close(slave)
+    os.close(master)
+    assert done.returncode == 1 and "dev-1" in text and "3 frames" in text
+    assert not (plain and re.search(r"\x1b\[[0-9;]*3[0-7]m", text))

@@ -1,0 +1,309 @@
+"""`patrolink talk`, `listen` and `floor` against a real hub and real devices."""
+
+import http.client
+import json
+import os
+import signal
+import ssl
+import subprocess
+import sys
+import wave
+
+import numpy as np
+import pytest
+import trustme
+from patrolink.audio import sound
+from patrolink.audio.burst_assembler import Ear
+from patrolink.cli import main
+from patrolink.hub.dispatch.client import Packet
+from patrolink.report.floor_table import Floors
+from patrolink_protocol import mcptt
+from rich.console import Console
+
+from tests.support import console_site, hub_process
+from tests.support.console_site import CIRCLE, HARBOUR, NIGHT, OTHER, TOKEN, Crew, Place
+from tests.support.polling import PATIENCE_S, until
+
+
+@pytest.fixture(scope="module")
+def crew(place, broker):
+    it = Crew(broker, console_site.DEVICES)
+    yield it
+    it.close()
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory):
+    """Two seconds at another rate than the network's, in stereo."""
+    return spoken(tmp_path_factory.mktemp("words") / "words.wav", 2)
+
+
+@pytest.fixture(scope="module")
+def long_words(tmp_path_factory):
+    return spoken(tmp_path_factory.mktemp("words") / "long.wav", 28)  # a burst has 30 s
+
+
+def spoken(path, seconds: float):
+    said = sound.decode(b"".join(console_site.speech(seconds)))
+    with wave.open(str(path), "wb") as out:
+        out.setparams((2, 2, 48_000, 0, "NONE", ""))
+        out.writeframes(np.repeat(np.repeat(said, 6), 2).astype("<i2").tobytes())
+    return path
+
+
+def start(place: Place, *words: str, token: str = TOKEN, **env: str) -> subprocess.Popen:
+    """Begin a command with a token in its environment."""
+    command = [sys.executable, "-m", "patrolink", *words, "--hub", place.url]
+    more = {**os.environ, "PATROLINK_HUB_TOKEN": token, **env}
+    return subprocess.Popen(command, env=more, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def tool(place: Place, *words: str, **more: str) -> tuple[int, str, str]:
+    """Run a command to its end."""
+    it = start(place, *words, **more)
+    out, err = it.communicate(timeout=60)
+    return it.returncode, out, err
+
+
+def entered(place: Place) -> None:
+    """Wait until a tool is connected to the hub."""
+    until(lambda: "patrolink_hub_dispatchers 1\n" in place.ask("GET", "/metrics")[2])
+
+
+def test_what_is_said_is_heard_by_devices_and_listeners(place, crew, words, tmp_path):
+    heard = tmp_path / "heard.wav"
+    listener = start(place, "listen", "Harbour circle", "--output", str(heard), "--count", "1", "--json", token=OTHER)
+    assert listener.stderr.readline() == "listening to Harbour circle\n"
+    code, out, err = tool(place, "talk", str(HARBOUR), "--file", str(words), "--json")
+    assert code == 0, err
+    said = json.loads(out)
+    assert said["result"] == "said" and said["said_ms"] == pytest.approx(2000, abs=20) and said["granted_ms"] > 0
+    out, err = listener.communicate(timeout=PATIENCE_S)
+    assert listener.returncode == 0, err
+    burst = json.loads(out)
+    assert burst["talker"] == "duty" and burst["lost_ms"] == 0 and burst["duration_ms"] == said["said_ms"]
+    with wave.open(str(heard)) as wav:
+        assert wav.getframerate() == 8000 and wav.getnchannels() == 1
+        samples = np.frombuffer(wav.readframes(wav.getnframes()), "<i2")
+    device = sound.decode(b"".join(crew.heard("vest-1", HARBOUR)))
+    assert np.array_equal(samples, device), "listener and device hear the same"
+    mine = sound.decode(sound.read(words))
+    assert np.corrcoef(samples[: len(mine)], mine[: len(samples)])[0, 1] > 0.99
+
+
+def test_queued_is_told_and_given_up_in_time(place, crew, words):
+    crew.talk("vest-4", CIRCLE)
+    until(lambda: crew.seat("vest-4", CIRCLE).floor.audio_ssrc)
+    code, out, err = tool(place, "talk", str(CIRCLE), "--file", str(words), "--wait", "0.5")
+    assert code == 4 and "queued, place 1" in err and "result=timeout" in out
+    talk = start(place, "talk", str(CIRCLE), "--file", str(words), "--json")
+    watch = start(place, "floor", "--json", token=OTHER)
+    assert any(json.loads(line)["queue"] == ["duty"] for line in watch.stdout)
+    watch.send_signal(signal.SIGINT)
+    watch.communicate(timeout=PATIENCE_S)
+    assert watch.returncode == 0
+    crew.hush("vest-4", CIRCLE)
+    out, err = talk.communicate(timeout=PATIENCE_S)
+    assert talk.returncode == 0 and json.loads(out)["result"] == "said", err
+
+
+def test_stopped_by_an_emergency_is_a_finding(place, crew, words):
+    talk = start(place, "talk", "Old town, night", "--file", str(words))
+    until(lambda: crew.seat("vest-7", NIGHT).floor.talker == b"sip:duty@test.example")
+    crew.talk("vest-7", NIGHT, 1, mcptt.EMERGENCY)
+    out, err = talk.communicate(timeout=PATIENCE_S)
+    assert talk.returncode == 1 and "stopped: pre-empted" in err and "result=stopped" in out
+    until(lambda: not crew.seat("vest-7", NIGHT).floor.audio_ssrc)
+
+
+def test_a_broadcast_cannot_be_answered(place, crew, words, long_words):
+    talk = start(place, "talk", str(NIGHT), "--file", str(long_words), "--broadcast")
+    until(lambda: crew.seat("vest-7", NIGHT).floor.talker)
+    code, out, err = tool(place, "talk", str(NIGHT), "--file", str(words), token=OTHER)
+    assert code == 1 and "denied: may only listen" in err and "result=denied" in out
+    talk.send_signal(signal.SIGINT)
+    assert talk.wait(PATIENCE_S) == 130
+    until(lambda: not crew.seat("vest-7", NIGHT).floor.talker, 3)
+
+
+def test_a_talker_that_dies_leaves_the_floor_free(place, crew, words):
+    talk = start(place, "talk", str(HARBOUR), "--file", str(words))
+    until(lambda: crew.seat("vest-1", HARBOUR).floor.talker)
+    talk.kill()
+    talk.communicate()
+    until(lambda: not crew.seat("vest-1", HARBOUR).floor.talker, 3)
+
+
+def test_floor_tells_changes_in_words(place, crew):
+    watch = start(place, "floor", "--count", "2")
+    entered(place)
+    crew.talk("vest-2", HARBOUR, 0.5)
+    out, _ = watch.communicate(timeout=PATIENCE_S)
+    assert watch.returncode == 0
+    assert out.splitlines() == ["Harbour circle: taken vest-2", "Harbour circle: idle"]
+
+
+def test_ctrl_c_ends_listening_and_the_file_is_whole(place, crew, tmp_path):
+    heard = tmp_path / "heard.wav"
+    listener = start(place, "listen", "--output", str(heard))
+    listener.stderr.readline()
+    before = len(crew.heard("vest-1", HARBOUR))
+    crew.talk("vest-2", HARBOUR, 60)
+    until(lambda: len(crew.heard("vest-1", HARBOUR)) > before + 75)
+    listener.send_signal(signal.SIGINT)
+    out, err = listener.communicate(timeout=PATIENCE_S)
+    crew.hush("vest-2", HARBOUR)
+    assert listener.returncode == 0 and out.startswith("Harbour circle: vest-2, "), err
+    with wave.open(str(heard)) as wav:
+        assert wav.getnframes() > 4000
+
+
+def test_what_cannot_be_done_is_said(place, words, tmp_path):
+    for arguments, code, reason in (
+        (("talk", "99", "--file", str(words)), 2, "no group '99' at this hub; there are: 1 'Harbour circle'"),
+        (("talk", "1", "--file", "/nothing.wav"), 2, "/nothing.wav: no such file"),
+        (("talk", "1", "--file", __file__), 2, "no sound file that can be read"),
+        (("talk", "1", "--file", str(words), "--priority", "300"), 2, "priority"),
+        (("listen", "--output", "/nowhere/at/all.wav"), 2, "name a file that can be written"),
+        (("listen", "--output", str(tmp_path / "heard.wav"), "--for", "0.3"), 4, ""),
+    ):
+        told = tool(place, *arguments)
+        assert told[0] == code and reason in told[2] and "Traceback" not in told[2], (arguments, told)
+
+
+def test_a_hub_that_does_not_let_us_in(place, monkeypatch, capsys):
+    for url, token, reason in (
+        ("http://127.0.0.1:9", TOKEN, "no connection"),
+        ("http://192.0.2.1:8080", TOKEN, "in the clear"),
+        ("ftp://127.0.0.1", TOKEN, "not a hub's console"),
+        ("nonsense", TOKEN, "not a hub's console"),
+        (place.url + "/nothing", TOKEN, "not a hub's console"),
+        (place.url, "", "no token"),
+        (place.url, "wrong", "no dispatcher of this site has the token"),
+    ):
+        monkeypatch.setenv("PATROLINK_HUB_TOKEN", token)
+        assert main(["floor", "--hub", url]) == 2
+        assert reason in capsys.readouterr().err, url
+
+
+def test_a_hub_that_goes_is_told(tmp_path, alone):
+    place = Place(tmp_path, alone)
+    watch = start(place, "floor")
+    entered(place)
+    place.process.stop()
+    _, err = watch.communicate(timeout=PATIENCE_S)
+    assert watch.returncode == 2 and "the hub has closed the connection" in err
+
+
+def test_over_tls_the_certificate_is_verified(tmp_path, alone):
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    identity = authority.issue_cert("127.0.0.1")
+    identity.private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "console.pem"))
+    names = 'console_certificate = "console.pem"\nconsole_key = "console.pem"\n'
+    place = Place(tmp_path, alone, hub=names, tls=True)
+    try:
+        code, _, err = tool(place, "floor", "--for", "1", SSL_CERT_FILE=str(tmp_path / "ca.pem"))
+        assert code == 0, err
+        trust = ssl.create_default_context(cafile=str(tmp_path / "ca.pem"))
+        link = http.client.HTTPSConnection(place.host, context=trust, timeout=PATIENCE_S)
+        link.request("POST", "/login", json.dumps({"token": TOKEN}), {"Origin": place.url})
+        answer = link.getresponse()
+        assert answer.status == 204 and "Secure" in answer.headers["Set-Cookie"]
+        assert "max-age" in answer.headers["Strict-Transport-Security"]
+        link.close()
+        code, _, err = tool(place, "floor", "--for", "1")
+        assert code == 2 and "certificate is not trusted" in err and "SSL_CERT_FILE" in err
+    finally:
+        place.process.stop()
+
+
+@pytest.mark.parametrize(
+    ("hub", "reason"),
+    [
+        ('console = "0.0.0.0:{port}"', "open to the network"),
+        ('console = "127.0.0.1:{port}"\nconsole_certificate = "no.pem"\nconsole_key = "no.pem"', "no.pem"),
+        ('console = "127.0.0.1:{port}"\nconsole_certificate = "no.pem"', "belong together"),
+        ('console = "no.such.host.invalid:{port}"', "no.such.host.invalid"),
+    ],
+)
+def test_a_console_that_would_not_be_safe_is_not_started(tmp_path, broker, hub, reason):
+    (tmp_path / "keys.toml").write_text("[devices]\n")
+    (tmp_path / "keys.toml").chmod(0o600)
+    site = hub_process.SITE.format(
+        url=broker.url,
+        ports=hub_process.free_ports(2),
+        top="",
+        hub=hub.format(port=console_site.free_port()),
+        groups="",
+    )
+    (tmp_path / "site.toml").write_text(site)
+    command = [sys.executable, "-m", "patrolink", "hub", str(tmp_path / "site.toml")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S)
+    assert done.returncode == 2 and reason in done.stderr and "Traceback" not in done.stderr, done
+
+
+# --- parts ----------------------------------------------------------------------------------------------------------
+
+
+def test_alaw_there_and_back():
+    assert sound.encode(sound.decode(bytes(range(256)))) == bytes(range(256))
+    every = np.arange(-32768, 32768).astype(np.int16)
+    error = np.abs(sound.decode(sound.encode(every)).astype(int) - every)
+    assert (error <= np.maximum(8, np.abs(every.astype(int)) // 31)).all()
+
+
+def test_the_ear_puts_packets_in_order_and_lost_ones_are_silence():
+    ear = Ear()
+    ear.talkers[1] = "vest-1"
+    first = 0xFFFFFF00  # stamps wrap within the burst
+    for k in (1, 0, 2, 4, 4):
+        assert ear.take(Packet(1, 7, (first + k * 160) & 0xFFFFFFFF, bytes([k]) * 160)) is None
+    over = ear.take(Packet(1, 8, 0, bytes(160)))
+    facts = over.facts()
+    assert facts["duration_ms"] == 100 and facts["lost_ms"] == 20 and facts["packets"] == 4
+    assert facts["talker"] == "vest-1"
+    samples = over.samples()
+    for k in (0, 1, 2, 4):
+        assert (samples[k * 160 : k * 160 + 160] == sound.decode(bytes([k]))[0]).all()
+    assert not samples[480:640].any()
+    assert ear.end(1).ssrc == 8 and ear.end(1) is None
+
+
+def test_the_loudspeaker_waits_for_late_packets_mixes_groups_and_leaves_out_what_is_too_late():
+    speaker = sound.Speaker()
+    loud = sound.encode(np.full(160, 4000, np.int16))
+    level = int(sound.decode(loud)[0])
+    speaker.take(Packet(1, 7, 1000 + 160, loud))
+    speaker.take(Packet(1, 7, 1000, loud))
+    speaker.take(Packet(2, 9, 5, loud))
+    heard = np.concatenate([speaker.pull(160) for _ in range(10)])
+    # The first packet to come plays after 160 ms; the one before it came in time; the other group is mixed in.
+    assert (heard[1120:1280] == level).all() and (heard[1280:1440] == 2 * level).all() and not heard[:1120].any()
+    speaker.take(Packet(1, 7, 1000 + 320, loud))
+    assert not speaker.pull(1600).any()
+
+
+def test_the_floor_table_shows_emergencies_first_and_steers_no_terminal():
+    floors = Floors("site")
+    taken = {
+        "kind": "standing", "state": "taken", "talker": "vest-1", "since_ms": 0, "ends_ms": 30_000, "now_ms": 1000,
+        "emergency": False, "broadcast": False, "queue": ["vest-2"], "packets": 97, "lost": 3,
+    }  # fmt: skip
+    floors.take({**taken, "group": 1, "name": "first\x1b[2J"})
+    floors.take({**taken, "group": 2, "name": "second", "emergency": True})
+    floors.take({**taken, "group": 3, "name": "vest-9", "kind": "private", "state": "idle"})
+    console = Console(width=100, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
+    console.print(floors.render())
+    text = console.export_text()
+    assert text.index("second") < text.index("first") and "vest-9" not in text and "\x1b" not in text
+    assert "EMERGENCY" in text and "3 %" in text and "vest-2" in text and "29 s" in text
+
+
+def test_a_missing_sound_library_is_told_with_its_package(monkeypatch, capsys, place):
+    monkeypatch.setenv("PATROLINK_HUB_TOKEN", TOKEN)
+    monkeypatch.setitem(sys.modules, "sounddevice", None)
+    assert main(["listen", "--hub", place.url]) == 3
+    assert "pip install sounddevice" in capsys.readouterr().err
+    assert main(["talk", "1", "--hub", place.url]) == 3
+    assert "or name a file with --file" in capsys.readouterr().err

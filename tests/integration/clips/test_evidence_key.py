@@ -1,0 +1,123 @@
+"""The evidence key: its file, and that it finds the key of every segment that a device may have written."""
+
+import hashlib
+import json
+import random
+import stat
+
+import pytest
+from compat import crypto, p256
+from compat.steps import whole
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from patrolink.cli import main
+from patrolink.core.errors import UserError
+from patrolink.evidence import evidence_key
+from patrolink_protocol import clip
+
+SEED = 9
+
+
+def header(evidence, ephemeral, step):
+    return clip.Header(clip.MJPEG_AVI, 0, 320, 240, 1, step, 0, clip.key_id(evidence.public), ephemeral)
+
+
+def pem(private, password=None):
+    way = serialization.BestAvailableEncryption(password) if password else serialization.NoEncryption()
+    return private.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, way)
+
+
+@pytest.mark.parametrize("side", [crypto, p256], ids=["library", "big integers"])
+def test_the_site_finds_the_keys_that_the_device_forgot(tmp_path, side):
+    evidence = evidence_key.new(tmp_path / "key.pem")
+    boot = crypto.private()
+    ephemeral = whole(side.public(boot))
+    chain = clip.first_key(whole(side.agree(boot, evidence.public)), ephemeral, evidence.public)
+    want = []
+    for _ in range(700):
+        want.append(clip.segment_key(chain))
+        chain = clip.next_key(chain)
+    assert len(set(want)) == len(want)
+    steps = [0, 1, 63, 64, 65, 699, 128, 127, 0, *range(700), *random.Random(SEED).sample(range(700), 200)]
+    for fresh in (evidence, evidence_key.load(tmp_path / "key.pem")):
+        for step in steps:
+            assert fresh.segment_key(header(evidence, ephemeral, step)) == want[step], (SEED, step)
+
+
+def test_chains_of_more_boots_than_are_kept(tmp_path):
+    evidence = evidence_key.new(tmp_path / "key.pem")
+    boots = [header(evidence, whole(crypto.public(crypto.private())), 3) for _ in range(evidence_key._BOOTS + 10)]
+    first = [evidence.segment_key(it) for it in boots]
+    assert [evidence.segment_key(it) for it in boots] == first and len(set(first)) == len(boots)
+    assert len(evidence._chains) == evidence_key._BOOTS
+
+
+def test_a_segment_that_is_for_another_key_or_damaged_is_refused(tmp_path):
+    evidence, other = evidence_key.new(tmp_path / "a.pem"), evidence_key.new(tmp_path / "b.pem")
+    ephemeral = whole(crypto.public(crypto.private()))
+    with pytest.raises(UserError, match=f"for the evidence key {other.id.hex()}"):
+        evidence.segment_key(header(other, ephemeral, 0))
+    with pytest.raises(UserError, match="step 4294967295 of a boot"):
+        evidence.segment_key(header(evidence, ephemeral, 0xFFFFFFFF))
+    for bad in (bytes(33), b"\x02" + b"\xff" * 32):
+        with pytest.raises(UserError, match="not on P-256"):
+            evidence.segment_key(header(evidence, bad, 0))
+
+
+def test_the_file_is_for_its_owner_and_never_written_over(tmp_path, capsys):
+    path = tmp_path / "key.pem"
+    made = evidence_key.new(path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    before = hashlib.sha256(path.read_bytes()).digest()
+    with pytest.raises(UserError, match="is there already"):
+        evidence_key.new(path)
+    assert hashlib.sha256(path.read_bytes()).digest() == before
+    assert evidence_key.load(path).public == made.public and capsys.readouterr().err == ""
+    path.chmod(0o640)
+    evidence_key.load(path)
+    assert f"run `chmod 600 {path}`" in capsys.readouterr().err
+    with pytest.raises(UserError, match="name a file that can be written"):
+        evidence_key.new(tmp_path / "no" / "key.pem")
+
+
+@pytest.mark.parametrize(
+    "content, says",
+    [
+        (b"", "no private key in PEM"),
+        (b"\xff\0-----BEGIN", "no private key in PEM"),
+        (pem(ec.generate_private_key(ec.SECP384R1())), "has to be on P-256"),
+        (pem(rsa.generate_private_key(65537, 2048)), "has to be on P-256"),
+        (pem(ec.generate_private_key(ec.SECP256R1()), b"word"), "under a password"),
+        (None, "No such file"),
+    ],
+    ids=["empty", "bytes", "another curve", "rsa", "password", "absent"],
+)
+def test_what_is_no_evidence_key_is_told_and_how_to_make_one(tmp_path, content, says):
+    path = tmp_path / "key.pem"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match=says) as told:
+        evidence_key.load(path)
+    assert str(path) in str(told.value)
+
+
+def test_a_key_as_openssl_writes_it_is_taken(tmp_path):
+    private = ec.generate_private_key(ec.SECP256R1())
+    form = serialization.PrivateFormat.TraditionalOpenSSL  # "EC PRIVATE KEY"
+    text = private.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
+    (tmp_path / "key.pem").write_bytes(text)
+    (tmp_path / "key.pem").chmod(0o600)
+    numbers = private.public_key().public_numbers()
+    assert evidence_key.load(tmp_path / "key.pem").public == bytes([2 | numbers.y & 1]) + numbers.x.to_bytes(32, "big")
+
+
+def test_the_hub_makes_one(tmp_path, capsys):
+    plain, other = tmp_path / "a.pem", tmp_path / "b.pem"
+    assert main(["hub", "--new-evidence-key", str(plain)]) == 0
+    out, err = capsys.readouterr()
+    assert out == evidence_key.load(plain).public.hex() + "\n" and "a copy elsewhere" in err
+    assert main(["hub", "--new-evidence-key", str(other), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told == {"file": str(other), "evidence_key": evidence_key.load(other).public.hex()}
+    assert main(["hub", "--new-evidence-key", str(plain)]) == 2
+    assert "is there already" in capsys.readouterr().err

@@ -1,0 +1,125 @@
+"""Clips by way of tusd and nginx to a hub, as protocol/CLIP.md has a site run them; the real ones, where installed."""
+
+import random
+import threading
+import time
+
+import pytest
+
+from tests.support import upload_clients
+from tests.support.tcp_proxy import Proxy
+from tests.support.tusd_site import Front, needs
+
+SEED = 20261127
+
+
+@pytest.fixture(params=["disk", "objects"])
+def site(request, tmp_path, broker):
+    objects = request.param == "objects"
+    needs(objects)
+    it = upload_clients.Site(tmp_path, broker)
+    try:
+        it.front = Front(tmp_path / "front", it.port, [upload_clients.DEVICE, "linux-2"], objects)
+        it.courier = upload_clients.Courier(it.device, it.front.port, it.link)
+        yield it
+        it.front.close()
+    finally:
+        it.close()
+
+
+def arrived(site):
+    there = site.device.write(site.folder / "expected")
+    names = [path.relative_to(there) for path in there.glob("*/*")]
+    return names and all(
+        (site.clips / upload_clients.DEVICE / it).read_bytes() == (there / it).read_bytes() for it in names
+    )
+
+
+def test_a_clip_goes_by_way_of_tusd_and_is_released(site):
+    number = site.film()
+    site.send()
+    assert arrived(site) and site.states(1) == [(number, 5)]
+
+
+def test_cut_off_again_and_again(site):
+    number = site.film()
+    proxy = Proxy(site.front.port)
+    rng, over = random.Random(SEED), threading.Event()  # noqa: S311
+
+    def cut():
+        while not over.wait(rng.uniform(1, 2.5)):
+            proxy.cut()
+
+    thread = threading.Thread(target=cut)
+    thread.start()
+    try:
+        site.courier = upload_clients.Courier(site.device, proxy.port, site.link, kbps=2000)
+        site.send()
+    finally:
+        over.set()
+        thread.join()
+        proxy.close()
+    assert arrived(site), (SEED, site.courier.log)
+    assert proxy.accepted > 1 and site.states(1) == [(number, 5)], (SEED, site.courier.log)
+
+
+def test_killed_and_started_again_it_goes_on(site):
+    number = site.film()
+    site.courier = upload_clients.Courier(site.device, site.front.port, site.link, kbps=3000)
+    site.courier.manifests()
+    for part in (1, 2, 3):
+        size = sum(len(data) for data in site.device.files.data.values())
+        site.courier.run(lambda: site.courier.uploader.sent > size * part / 8)  # noqa: B023
+        site.front.kill()
+        site.front.start()
+    site.courier.run(site.courier.all_sent)
+    assert arrived(site) and site.states(1) == [(number, 5)], site.courier.log
+
+
+def test_while_the_hub_is_away_nothing_counts_as_sent(site):
+    number = site.film()
+    site.hub.kill()
+    site.courier.run(lambda: site.front.between.finished)
+    end = time.monotonic() + 3
+    with pytest.raises(AssertionError):
+        site.courier.run(lambda: site.courier.all_sent() or site.courier.uploader.files, 3)
+    assert time.monotonic() >= end and not site.courier.uploader.files
+    site.hub.start()
+    site.send()
+    assert arrived(site) and site.states(1) == [(number, 5)], site.courier.log
+
+
+def test_bytes_that_are_not_those_that_were_told_come_again(site):
+    number = site.film()
+    shelf, read, spoilt = site.courier.shelf, site.courier.shelf.read, []
+
+    def once(name, at, buf):
+        n = read(name, at, buf)
+        if not spoilt and name.endswith(".pls"):
+            spoilt.append(name)
+            buf[0] ^= 1
+        return n
+
+    shelf.read = once
+    site.send()
+    assert spoilt and arrived(site) and site.states(1) == [(number, 5)], site.courier.log
+
+
+def test_only_devices_get_in_and_only_to_their_own(site):
+    data = bytes(40000)
+    own, other = (
+        upload_clients.Raw(upload_clients.DEVICE, site.front.port),
+        upload_clients.Raw("linux-2", site.front.port),
+    )
+    status, fields, _ = own.create(7, "000001-000002.pls", data)
+    assert status == 201
+    path = "/clips/" + fields["Location"].partition("/clips/")[2]
+    assert own.ask("HEAD", path)[0] == 200 and other.ask("HEAD", path)[0] == 403
+    assert other.ask("PATCH", path, data, Upload_Offset="0")[0] == 403
+    for method, at in (("POST", "/clips"), ("HEAD", path), ("PATCH", path)):
+        fields = {"Upload_Length": "9", "Upload_Offset": "0", "Authorization": "Patrolink linux-1:1:" + "0" * 64}
+        assert own.ask(method, at, b"", **fields)[0] == 401, method
+    assert own.ask("GET", path)[0] == own.ask("DELETE", path)[0] == 403
+    assert own.ask("PATCH", path, data, Upload_Offset="0")[0] == 204
+    assert (site.clips / upload_clients.DEVICE / "000007" / "000001-000002.pls").read_bytes() == data
+    assert own.create(8, "000001-000002.pls", data, data, "0" * 64)[0] == 460

@@ -1,0 +1,82 @@
+"""The uploader on either runtime over real sockets, for test_upload.py.
+
+python|micropython upload_pipe.py JSON_FILE     {"host", "port", "path", "kbps", "tls" or none, "file", "sha256", "s"}
+    uploads the file; its log on standard error, at the end a line of JSON: {"done", "sent", "longest_ms" of a step}
+"""
+
+import json
+import os
+import random
+import sys
+
+HERE = __file__.rsplit("/", 1)[0]
+for room in ("/../../../device", "/../../../protocol", "/../../../protocol/generated"):
+    sys.path.insert(0, HERE + room)
+
+from agent.link.backoff import Backoff  # noqa: E402
+from agent.recording.clip_index import Item  # noqa: E402
+from agent.upload import tus  # noqa: E402
+from agent.upload.uploader import Uploader, Way  # noqa: E402
+from compat import tls  # noqa: E402
+from compat.netsock import TcpSocket  # noqa: E402
+from hal.posix import platform  # noqa: E402
+
+UNIX_MS = 1795000000000
+NAME = "000001-000001.pls"
+
+
+class Shelf:
+    """One file of a clip."""
+
+    def __init__(self, path, sha256):
+        self._file = open(path, "rb")  # noqa: SIM115
+        self._item = Item(1, NAME, os.stat(path)[6], sha256, False)
+        self._url = None
+        self.done = False
+
+    def pending(self):
+        return () if self.done else (self._item,)
+
+    def read(self, name, at, buf):
+        self._file.seek(at)
+        return self._file.readinto(buf)
+
+    def uploaded(self, clip, name):
+        self.done = True
+
+    def place(self, clip, name, url=None):
+        self._url = url or self._url
+        return self._url
+
+
+def main():
+    with open(sys.argv[1]) as f:
+        given = json.load(f)
+    clock = platform.Clock()
+    shelf = Shelf(given["file"], given["sha256"])
+    raw = TcpSocket
+    if given.get("tls"):
+        context = tls.context(given["tls"], "upload.tls")
+        raw = lambda net: tls.TlsSocket(net, TcpSocket(net), context)  # noqa: E731
+    uploader = Uploader(
+        shelf,
+        tus.Client(bytes(range(32)), b"dev-1", 3, given["host"] + ":" + str(given["port"]), given["path"]),
+        Way(clock.now_ms, lambda: None, raw, lambda: False),
+        (given["host"], given["port"]),
+        given["kbps"],
+        lambda now: UNIX_MS + now,
+        Backoff(lambda n: random.getrandbits(16) % n),
+        lambda text: print(text, file=sys.stderr),
+    )
+    inputs = platform.Inputs()
+    end = clock.now_ms() + given["s"] * 1000
+    longest = 0
+    while not shelf.done and clock.now_ms() < end:
+        now = clock.now_ms()
+        wait = uploader.step(now, False, False)
+        longest = max(longest, clock.now_ms() - now)
+        inputs.wait(min(wait, 20))
+    print(json.dumps({"done": shelf.done, "sent": uploader.sent, "longest_ms": longest}))
+
+
+main()

@@ -1,0 +1,99 @@
+"""Damaged receiver streams: real logs with bytes flipped, lost, doubled and interleaved, cut into any pieces.
+
+What the receiver takes is compared with a regular expression that knows nothing of its byte machine.
+"""
+
+import re
+from functools import reduce
+from operator import xor
+from pathlib import Path
+
+from agent.gps.receiver import GpsReceiver
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+LOGS = {
+    path.stem: path.read_bytes()
+    for path in sorted((Path(__file__).resolve().parent.parent.parent / "golden" / "nmea").glob("*.log"))
+}
+FIELDS = ["day", "ms", "mode", "lat_e7", "lon_e7", "alt_mm", "speed_mms", "course_cd", "hacc_mm", "hdop_e2", "sats"]
+FIELDS += ["systems", "flags"]
+COUNTERS = ["sentences", "bad_checksum", "overlong", "skipped_bytes", "ignored"]
+LINE = re.compile(rb"\$([ -#%-~]{1,128})[\r\n]")
+MANY = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+@st.composite
+def damaged(draw) -> bytes:
+    """Return a piece of a log with up to twenty wounds."""
+    log = LOGS[draw(st.sampled_from(sorted(LOGS)))]
+    start = draw(st.integers(0, max(0, len(log) - 200)))
+    data = bytearray(log[start : start + draw(st.integers(100, 4000))])
+    for _ in range(draw(st.integers(0, 20))):
+        at = draw(st.integers(0, len(data) - 1)) if data else 0
+        kind = draw(st.integers(0, 3))
+        if kind == 0 and data:
+            data[at] ^= 1 << draw(st.integers(0, 7))
+        elif kind == 1:
+            del data[at : at + draw(st.integers(1, 40))]
+        elif kind == 2:
+            data[at:at] = draw(st.binary(min_size=1, max_size=40))
+        else:
+            data[at:at] = log[at : at + 30]
+    return bytes(data)
+
+
+def run(data: bytes, cuts: list[int]) -> tuple[list, list]:
+    """Return the fixes and the counters, data being fed in pieces cut at the given offsets."""
+    fixes = []
+    receiver = GpsReceiver(lambda fix: fixes.append([getattr(fix, name) for name in FIELDS]))
+    edges = [0, *sorted(c % (len(data) + 1) for c in cuts), len(data)]
+    for a, b in zip(edges, edges[1:], strict=False):
+        receiver.feed(data[a:b], b - a, 0)
+    receiver.flush()
+    return fixes, [getattr(receiver, name) for name in COUNTERS]
+
+
+def whole(body: bytes) -> bool:
+    said, star, check = body.rpartition(b"*")
+    return bool(said and star and re.match(rb"[0-9A-Fa-f]{2}", check)) and reduce(xor, said, 0) == int(check[:2], 16)
+
+
+@MANY
+@given(damaged())
+def test_what_is_taken_is_what_has_a_right_checksum(data):
+    lines = LINE.findall(data)
+    sentences, bad = run(data, [])[1][:2]
+    assert sentences == sum(map(whole, lines))
+    assert bad == len(lines) - sentences
+
+
+@MANY
+@given(damaged(), st.lists(st.integers(0, 4000), max_size=40))
+def test_pieces_do_not_matter(data, cuts):
+    assert run(data, cuts) == run(data, [])
+
+
+@MANY
+@given(damaged())
+def test_every_fix_is_in_range(data):
+    for fix in run(data, [])[0]:
+        said = dict(zip(FIELDS, fix, strict=True))
+        assert said["mode"] in (1, 2, 3)
+        if said["flags"] & 1:
+            assert abs(said["lat_e7"]) <= 900_000_000 and abs(said["lon_e7"]) <= 1_800_000_000 and said["mode"] > 1
+        assert said["course_cd"] < 36000 and 0 <= said["systems"] < 64
+
+
+def test_a_stump_is_no_sentence():
+    stump = b"$GPRMC,120000,A,3112.3456,N,12112.34\r\n"
+    fixes, counters = run(stump, [])
+    assert fixes == [] and counters == [0, 1, 0, 0, 0]
+
+
+def test_a_megabyte_between_two_fixes():
+    log = LOGS["mt3339"]
+    noise = bytes((i * 2654435761 >> 13) & 255 for i in range(1 << 20))
+    fixes, counters = run(log + b"\r\n" + noise + b"\r\n" + log, [])
+    assert counters[0] == 2 * run(log, [])[1][0]
+    assert fixes[-1] == run(log, [])[0][-1]

@@ -1,0 +1,103 @@
+"""A receiver shared through gpsd: the real daemon stands between the emulated receiver and the device."""
+
+import contextlib
+import itertools
+import json
+import shutil
+import socket
+import subprocess
+import threading
+
+import pytest
+from patrolink.core import resources
+from patrolink.emulator.peripherals import nmea
+from patrolink.emulator.scenarios import control_room
+
+from tests.support.device_rig import walk
+from tests.support.polling import PATIENCE_S, until
+
+GPSD = shutil.which("gpsd") or shutil.which("gpsd", path="/usr/sbin")
+SPEED = 100
+
+
+class Gpsd:
+    """The daemon on a free port of loopback. It never writes to the receiver."""
+
+    def __init__(self) -> None:
+        (self.port,) = control_room.free_ports(1, socket.SOCK_STREAM)
+        self.process: subprocess.Popen | None = None
+
+    def start(self, line: str) -> None:
+        """Serve the receiver on `line`; return once it has been opened."""
+        command = [GPSD, "-N", "-n", "-b", "-S", str(self.port), line]
+        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        until(self._serves, "gpsd does not open its receiver")
+
+    def _serves(self) -> bool:
+        assert self.process is not None and self.process.poll() is None, "gpsd has ended"
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), 1) as s, s.makefile("rw") as f:
+                f.readline()
+                f.write("?DEVICES;\n")
+                f.flush()
+                devices = json.loads(f.readline())["devices"]
+        except OSError:
+            return False
+        return any("activated" in device for device in devices)
+
+    @contextlib.contextmanager
+    def client(self):
+        """Lines that another client of it is given."""
+        with socket.create_connection(("127.0.0.1", self.port), PATIENCE_S) as s, s.makefile("rw") as f:
+            f.write('?WATCH={"enable":true,"nmea":true};\n')
+            f.flush()
+            yield f
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+
+
+@pytest.fixture
+def gpsd():
+    if GPSD is None:
+        pytest.skip("no gpsd; apt-get install gpsd")
+    it = Gpsd()
+    yield it
+    it.stop()
+
+
+@pytest.mark.parametrize("board", ["linux", "unix"])
+def test_every_fix_arrives_through_gpsd_and_through_its_restart(rig, gpsd, board):
+    if board == "unix":
+        try:
+            resources.interpreter("micropython")
+        except Exception as e:
+            pytest.skip(str(e))
+    epochs, go_on = list(nmea.speak(walk(200))), threading.Event()
+    before = sum(block.count(b"$") for _, block in epochs[:100])  # sentences
+
+    def spoken():
+        yield from epochs[:100]
+        go_on.wait(PATIENCE_S)
+        yield from epochs[100:]
+
+    it = rig(board, spoken(), SPEED, batch_fixes=20, gps_uart=f"gpsd://127.0.0.1:{gpsd.port}")
+    answers = f"gps: gpsd://127.0.0.1:{gpsd.port} answers"
+    log = it.device.log
+    until(lambda: "cannot open" in log.read_text() or "hung up" in log.read_text(), "the missing gpsd is not told")
+    gpsd.start(it.receiver.path)
+    until(lambda: answers in log.read_text(), log.read_text)
+    with gpsd.client() as lines:
+        it.receiver.start()
+        passed = (line for line in lines if line.startswith("$"))
+        assert len(list(itertools.islice(passed, before))) == before
+    gpsd.stop()
+    gpsd.start(it.receiver.path)
+    until(lambda: log.read_text().count(answers) == 2, log.read_text)
+    go_on.set()
+    told = it.finish()
+    times = it.times()
+    assert told["fixes"] == len(times) == len(set(times)) == 200
+    assert told["bad_checksum"] == 0 and told["skipped_bytes"] > 0  # gpsd's own lines

@@ -1,0 +1,24 @@
+"""The unit tests also pass on MicroPython, and none is left out there."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).resolve().parent.parent.parent
+
+
+def test_unit_tests_on_micropython():
+    done = subprocess.run([sys.executable, str(TESTS / "parity.py")], capture_output=True, text=True, timeout=280)
+    if done.returncode == 4:
+        pytest.skip("no micropython: " + done.stderr.strip())
+    assert done.returncode == 0, done.stdout + done.stderr
+    counted = int(re.search(r"(\d+) passed, 0 failed", done.stdout).group(1))
+    defined = sum(
+        len(re.findall(r"^def test_", path.read_text(encoding="utf-8"), flags=re.M))
+        for path in (TESTS / "unit").glob("test_*.py")
+    )
+    assert counted == defined
+    print(f"{counted} unit tests on MicroPython")

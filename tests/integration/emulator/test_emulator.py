@@ -1,0 +1,174 @@
+"""The emulated receiver: what it says is what the track holds, in time and at the line's speed."""
+
+import math
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pynmea2
+import pytest
+from patrolink.core import tracks
+from patrolink.core.errors import UserError
+from patrolink.emulator.network.broker import Broker
+from patrolink.emulator.peripherals import nmea
+from patrolink.emulator.peripherals.gps_receiver import GpsReceiver
+from patrolink.emulator.scenarios import control_room
+
+from tests.support.polling import PATIENCE_S
+
+GOLDEN = Path(__file__).resolve().parent.parent.parent / "golden"
+GPX = (
+    '<gpx version="1.1" creator="x"><trk><trkseg><trkpt lat="{lat}" lon="2"><time>2024-01-01T00:00:00Z</time>'
+    "</trkpt></trkseg></trk></gpx>"
+)
+
+
+def read_all(receiver: GpsReceiver, n: int, seconds: float = PATIENCE_S) -> bytes:
+    fd = os.open(receiver.path, os.O_RDONLY | os.O_NOCTTY)
+    got = b""
+    deadline = time.monotonic() + seconds
+    while len(got) < n and time.monotonic() < deadline:
+        got += os.read(fd, 4096)
+    os.close(fd)
+    return got
+
+
+@pytest.mark.parametrize("name", ["walk-1hz.csv", "run-1hz.csv", "korita-zbevnica.gpx", "cerknicko-jezero.gpx"])
+def test_what_is_spoken_is_the_track(name):
+    points = tracks.read(GOLDEN / "tracks" / name)[:300]
+    assert len(points) > 50
+    for point, (_, block) in zip(points, nmea.speak(points), strict=True):
+        for line in block.decode().splitlines():
+            said = pynmea2.parse(line, check=True)
+            if said.sentence_type in ("RMC", "GGA"):
+                assert math.isclose(said.latitude, point.lat_deg, abs_tol=2e-8)
+                assert math.isclose(said.longitude, point.lon_deg, abs_tol=2e-8)
+            if said.sentence_type == "RMC":
+                assert round(said.datetime.timestamp() * 1000) == point.time_ms
+
+
+def test_every_byte_of_a_log_is_replayed():
+    log = GOLDEN / "nmea" / "ublox-8.log"
+    assert b"".join(block for _, block in nmea.replay(log)) == log.read_bytes()
+    times = [at for at, _ in nmea.replay(log)]
+    assert times == sorted(times) and len(times) == 73
+
+
+def test_no_byte_is_lost_to_a_slow_reader():
+    points = tracks.read(GOLDEN / "tracks" / "walk-1hz.csv")[:200]
+    whole = b"".join(block for _, block in nmea.speak(points))
+    receiver = GpsReceiver(nmea.speak(points), speed=1e6)
+    receiver.start()
+    time.sleep(0.3)
+    assert read_all(receiver, len(whole)) == whole
+    receiver.close()
+    assert receiver.bytes_sent == len(whole)
+
+
+def test_baud_rate_and_time_are_kept():
+    block = b"x" * 960
+    receiver = GpsReceiver([(0.0, block), (1.0, block)], speed=2, baud=9600)
+    start = time.monotonic()
+    receiver.start()
+    assert read_all(receiver, 960) == block
+    at_line_speed = time.monotonic() - start
+    assert read_all(receiver, 960) == block
+    both = time.monotonic() - start
+    receiver.close()
+    # 960 bytes of ten bits at 19200 baud take 0.5 s; the second epoch is due at 0.5 s.
+    assert at_line_speed > 0.4 and both > 0.9
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        ("a.csv", "time,lat\n", "no column lat_deg, lon_deg"),
+        ("a.csv", "time,lat_deg,lon_deg\n2024-01-01T00:00:00Z,x,1\n", "line 2: column lat_deg"),
+        ("a.csv", "time,lat_deg,lon_deg\nyesterday,1,1\n", "line 2: column time"),
+        ("a.csv", "time,lat_deg,lon_deg\n2024-01-01T00:00:00Z,1\n", "line 2: column lon_deg"),
+        ("a.csv", "time,lat_deg,lon_deg,alt_m\n2024-01-01T00:00:00Z,1,1,nan\n", "column alt_m: nan is outside"),
+        ("a.csv", "time,lat_deg,lon_deg\n2024-01-01T00:00:00Z,91,1\n", "outside -90..90"),
+        ("a.csv", "time,lat_deg,lon_deg\n", "no point with a time"),
+        ("a.gpx", "<gpx", "not GPX"),
+        ("a.gpx", GPX.format(lat=95), "2024-01-01.*column lat_deg: 95 is outside"),
+        ("a.gpx", GPX.format(lat="x"), "not GPX"),
+        ("a.txt", "", "a track is a .csv or .gpx file"),
+    ],
+)
+def test_tracks_that_are_none(tmp_path, name, text, told):
+    path = tmp_path / name
+    path.write_text(text)
+    with pytest.raises(UserError, match=told):
+        tracks.read(path)
+
+
+def test_a_log_without_times(tmp_path):
+    path = tmp_path / "a.log"
+    path.write_bytes(b"nothing\r\n")
+    with pytest.raises(UserError, match="no NMEA sentence"):
+        nmea.replay(path)
+    with pytest.raises(UserError, match="No such file"):
+        nmea.replay(tmp_path / "missing.log")
+
+
+def test_a_track_of_bytes(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"\x83\xff\x00\n")
+    with pytest.raises(UserError, match="not a text"):
+        tracks.read(path)
+
+
+def test_a_receiver_that_never_had_a_fix_is_replayed_at_an_epoch_a_second(tmp_path):
+    path = tmp_path / "cold.log"
+    block = nmea.sentence("GPRMC,,V,,,,,,,,,,N") + nmea.sentence("GPGGA,,,,,,0,00,,,M,,M,,")
+    path.write_bytes(b"# header\n" + block * 3)
+    epochs = nmea.replay(path)
+    assert [at for at, _ in epochs] == [0, 1, 2]
+    assert b"".join(data for _, data in epochs) == path.read_bytes()
+
+
+def test_a_line_that_is_gone_is_nobody_elses():
+    """The kernel gives the PTY's number to the next; the name that a device may still wait for it does not."""
+    first = GpsReceiver([])
+    assert os.readlink(first.path).startswith("/dev/pts/")
+    first.close()
+    second = GpsReceiver([])
+    assert not os.path.lexists(first.path) and second.path != first.path
+    second.close()
+
+
+def test_a_pause_in_a_track_is_not_sat_through():
+    receiver = GpsReceiver([(0.0, b"a"), (3600.0, b"b")], speed=25)
+    start = time.monotonic()
+    receiver.start()
+    assert read_all(receiver, 2) == b"ab"
+    receiver.close()
+    # Five seconds at most, 25 times as fast; all of it would take 144 s.
+    assert 0.15 < time.monotonic() - start < 60
+
+
+def test_the_embedded_broker_serves():
+    import paho.mqtt.publish as publish
+
+    broker = Broker(embedded=True)
+    try:
+        publish.single("p/x/u", b"hello", qos=1, port=broker.port)
+    finally:
+        broker.stop()
+    assert broker.name.startswith("amqtt ")
+
+
+def test_ports_that_are_asked_for_at_once_are_given_once(monkeypatch):
+    """By two processes, none of which binds them for now."""
+    few = range(20_000, 20_040)
+    monkeypatch.setattr(control_room, "_PORTS", few)
+    ours = control_room.free_ports(10, socket.SOCK_DGRAM) + control_room.free_ports(10, socket.SOCK_STREAM)
+    ask = (
+        f"import socket; from patrolink.emulator import station; station._PORTS = {few}; "
+        "print(*station.free_ports(10, socket.SOCK_DGRAM))"
+    )
+    theirs = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True).stdout.split()
+    assert len({*ours, *map(int, theirs)}) == 30

@@ -1,0 +1,126 @@
+"""`patrolink emulate`, one board or many at once: what it counts, and what becomes of it when something dies."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from patrolink.cli import main
+from patrolink.core import boards
+from patrolink.core.decoder import Stats
+from patrolink.emulator.scenarios import fleet
+from patrolink.emulator.scenarios.patrol import Patrol
+
+from tests.support.polling import until
+
+EMULATE = [sys.executable, "-m", "patrolink", "emulate", "--quiet", "--json"]
+
+
+def children(pid: int) -> dict[int, str]:
+    """Return the processes that it has started, with their command lines."""
+    pids = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return {int(p): Path(f"/proc/{p}/cmdline").read_text().replace("\0", " ") for p in pids}
+
+
+def patrolling(run: subprocess.Popen, out: Path, *devices: str) -> dict[int, str]:
+    """Wait until all these devices are ready, and return the run's processes."""
+    logs = [out / device / "device" / "console.log" for device in devices]
+    until(lambda: run.poll() is None and all(log.exists() and "ready" in log.read_text() for log in logs))
+    return children(run.pid)
+
+
+@pytest.mark.parametrize(
+    ("first", "count", "names"),
+    [
+        ("emulated-1", 1, ["emulated-1"]),
+        ("a", 1, ["a"]),
+        ("a", 2, ["a1", "a2"]),
+        ("car-009", 3, ["car-009", "car-010", "car-011"]),
+        ("7", 2, ["7", "8"]),
+    ],
+)
+def test_ids_of_a_fleet(first, count, names):
+    assert fleet.names(first, count) == names
+
+
+@pytest.mark.parametrize("board", ["linux", "unix", "mps2_an385"])
+def test_boards_at_once(board, tmp_path, capsys):
+    missing = boards.find(board).missing()
+    if missing:
+        pytest.skip(f"{board}: apt-get install {' '.join(missing)}")
+    command = ["emulate", "--board", board, "--count", "3", "--speed", "10", "--fixes", "90", "--batch", "30"]
+    assert main([*command, "--device", "car-9", "--out", str(tmp_path), "--quiet", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    names = ["car-9", "car-10", "car-11"]
+    assert told["errors"] == {} and sorted(b["device"] for b in told["boards"]) == sorted(names)
+    total = told["total"]
+    assert total["boards"] == 3 and total["fixes_sent"] == total["fixes_decoded"] == 270
+    assert total["fixes_lost"] == total["fixes_doubled"] == total["uart_overruns"] == total["failed"] == 0
+    for name in names:
+        assert json.loads((tmp_path / name / "summary.json").read_text())["fixes_decoded"] == 90
+        assert main(["decode", str(tmp_path / name / "patrol.plcap"), "--format", "csv"]) == 0
+        assert len(capsys.readouterr().out.splitlines()) == 91
+
+
+def test_a_board_that_fails_is_named_and_ends_alone(tmp_path):
+    command = [*EMULATE, "--board", "linux", "--count", "2", "--speed", "20", "--fixes", "120", "--out", str(tmp_path)]
+    run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    started = patrolling(run, tmp_path, "emulated-1", "emulated-2")
+    os.kill(next(pid for pid, line in started.items() if "emulated-2" in line), signal.SIGKILL)
+    out, err = run.communicate(timeout=60)
+    told = json.loads(out)
+    assert run.returncode == 3 and told["total"]["failed"] == 1 and list(told["errors"]) == ["emulated-2"]
+    assert "error: emulated-2: the device ended with status -9" in err and "device: ready" in err
+    assert [b["device"] for b in told["boards"]] == ["emulated-1"] and told["boards"][0]["fixes_decoded"] == 120
+
+
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+@pytest.mark.parametrize("board", ["linux", "mps2_an385"])
+def test_a_run_that_is_ended_leaves_no_process_behind(board, end, tmp_path):
+    missing = boards.find(board).missing() + ([] if shutil.which("setpriv") else ["util-linux"])
+    if missing:
+        pytest.skip(f"apt-get install {' '.join(missing)}")
+    command = [*EMULATE, "--board", board, "--count", "2", "--out", str(tmp_path)]
+    # Whoever started the tests may have had Ctrl-C ignored, which a child inherits.
+    run = subprocess.Popen(command, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
+    started = patrolling(run, tmp_path, "emulated-1", "emulated-2")
+    assert len(started) == 3  # a broker and two boards
+    run.send_signal(end)
+    code = {signal.SIGINT: 130, signal.SIGKILL: -end}.get(end, 128 + end)
+    assert run.wait(30) == code
+    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in started))
+
+
+def test_two_runs_in_one_folder(tmp_path, capsys):
+    run = subprocess.Popen([*EMULATE, "--board", "linux", "--out", str(tmp_path)])
+    until(lambda: (tmp_path / "device" / "console.log").exists())
+    assert main(["emulate", "--board", "linux", "--out", str(tmp_path), "--quiet"]) == 2
+    assert "another run is using it; name another folder with --out" in capsys.readouterr().err
+    assert run.poll() is None
+    run.terminate()
+    run.wait(30)
+
+
+def test_a_frame_sent_again_does_not_stand_in_for_one_on_its_way():
+    patrol = object.__new__(Patrol)
+    patrol.summary, patrol._told, patrol._leaving, patrol._deadline = {}, {"published": 2}, True, float("inf")
+    patrol._sum_up = lambda: {"done": True}
+    for frames, duplicates, done in ((0, 0, False), (1, 0, False), (2, 1, False), (3, 1, True)):
+        patrol.decoder = SimpleNamespace(stats=Stats(frames=frames, duplicates=duplicates))
+        patrol.step()
+        assert bool(patrol.summary) is done
+
+
+def test_what_cannot_be(capsys):
+    for options, told in (
+        (["--count", "0"], "--count has to be from 1 to 64"),
+        (["--count", "2", "--device", "a" * 32], "its number included"),
+        (["--count", "2", "--hours", "1"], "a --count of 1"),
+    ):
+        assert main(["emulate", *options]) == 2
+        assert told in capsys.readouterr().err

@@ -1,0 +1,192 @@
+"""The emulated headset and the air between devices and a hub, in real time."""
+
+import contextlib
+import os
+import socket
+import statistics
+import struct
+import time
+
+import pytest
+from patrolink.emulator.network.carrier import PROFILES, Profile
+from patrolink.emulator.network.tcp_gate import TcpGate
+from patrolink.emulator.network.udp_gate import HOST, UdpGate
+from patrolink.emulator.peripherals.headset import Headset
+
+from tests.support.hub_process import free_ports
+from tests.support.polling import PATIENCE_S, until
+
+EVEN = Profile(40, 0, 0.0, 10_000, 10_000)
+
+
+class Echo:
+    """Hub's floor and media sockets, and a device's on the other side of the gate."""
+
+    def __init__(self, profile: Profile) -> None:
+        self.ports = free_ports(2)
+        self.hub = [self.listen(port) for port in self.ports]
+        self.gate = UdpGate(self.ports, profile, 1)
+        self.device = [self.dial(port) for port in self.ports]
+
+    @staticmethod
+    def listen(port: int) -> socket.socket:
+        it = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        it.bind(("127.0.0.1", port))
+        it.settimeout(PATIENCE_S)
+        return it
+
+    @staticmethod
+    def dial(port: int) -> socket.socket:
+        it = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        it.connect((HOST, port))
+        it.settimeout(PATIENCE_S)
+        return it
+
+    def close(self) -> None:
+        self.gate.close()
+        for it in (*self.hub, *self.device):
+            it.close()
+
+
+@pytest.fixture
+def echo():
+    made = []
+
+    def make(profile):
+        made.append(Echo(profile))
+        return made[-1]
+
+    yield make
+    for it in made:
+        it.close()
+
+
+def report(ssrc: int) -> bytes:
+    return struct.pack(">BBHI", 0x80, 201, 1, ssrc)
+
+
+def test_two_flows_of_one_device_share_a_radio_and_another_has_its_own(echo):
+    it = echo(EVEN)
+    other = it.dial(it.ports[0])
+    for sock, ssrc in ((it.device[0], 7), (it.device[1], 7), (other, 8)):
+        sock.send(report(ssrc))
+    sources = [it.hub[0].recvfrom(100)[1], it.hub[1].recvfrom(100)[1], it.hub[0].recvfrom(100)[1]]
+    assert len(set(sources)) == 3 and [len(radio.flows) for radio in it.gate.radios] == [2, 1]
+    with it.gate.held():
+        it.gate.radios[0].network.outage(60_000)
+    it.device[0].send(report(7))
+    it.device[1].send(report(7))
+    other.send(report(8))
+    assert it.hub[0].recvfrom(100)[1] == sources[2]
+    for sock in it.hub:
+        sock.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            sock.recv(100)
+    other.close()
+
+
+def test_a_new_source_port_and_a_hub_that_was_away(echo):
+    it = echo(EVEN)
+    it.device[0].send(report(7))
+    before = it.hub[0].recvfrom(100)[1]
+    it.hub[0].close()
+    it.device[0].send(b"lost")
+    time.sleep(0.1)
+    it.hub[0] = it.listen(it.ports[0])
+    it.device[0].send(report(7))
+    assert it.hub[0].recvfrom(100)[1] == before
+    with it.gate.held():
+        it.gate.radios[0].rebind()
+    it.device[0].send(report(7))
+    data, after = it.hub[0].recvfrom(100)
+    assert after != before
+    it.hub[0].sendto(b"to the old one", before)
+    it.hub[0].sendto(b"to the new one", after)
+    assert it.device[0].recv(100) == b"to the new one"
+
+
+def test_delay_is_the_places_and_an_idle_radio_costs_its_promotion(echo):
+    it = echo(PROFILES["city"])
+    it.device[0].send(report(7))
+    it.hub[0].recv(100)
+    times = []
+    it.hub[0].settimeout(0.5)
+    for ssrc in range(100, 140):
+        start = time.monotonic()
+        it.device[0].send(report(ssrc))
+        with contextlib.suppress(TimeoutError):
+            while it.hub[0].recv(100) != report(ssrc):
+                pass  # one that was late
+            times.append((time.monotonic() - start) * 1000)
+    assert min(times) > 49 and statistics.median(times) > 60 and len(times) > 20, times
+    with it.gate.held():
+        network = it.gate.radios[0].network
+        network.promotion_ms = 260
+        network.profile = EVEN
+        network.sleep()
+    times = []
+    it.hub[0].settimeout(PATIENCE_S)
+    for ssrc in range(200, 205):
+        start = time.monotonic()
+        it.device[0].send(report(ssrc))
+        while it.hub[0].recv(100) != report(ssrc):
+            pass
+        times.append((time.monotonic() - start) * 1000)
+    assert times[0] > 278 > min(times[1:]) > 18, times
+
+
+def test_tcp_and_datagrams_of_a_device_stand_in_one_queue(echo):
+    it = echo(Profile(40, 0, 0.0, 400, 10_000))
+    with socket.create_server(("127.0.0.1", 0)) as hub:
+        port = hub.getsockname()[1]
+        gate = TcpGate(it.gate, port, lambda: it.gate.radios[0] if it.gate.radios else None)
+        with socket.create_connection((HOST, gate.port)) as early:
+            assert early.recv(1) == b""  # nobody's radio yet
+        it.device[0].send(report(7))
+        it.hub[0].recv(100)
+        with socket.create_connection((HOST, gate.port)) as device, hub.accept()[0] as far:
+            sent = bytes(range(200)) * 150
+            far.settimeout(PATIENCE_S)
+            behind = []
+            while not behind or (min(behind) > 800 and len(behind) < 5):  # what others take of the machine comes on top
+                start = time.monotonic()
+                device.sendall(sent)
+                time.sleep(0.05)
+                it.device[0].send(report(7))
+                it.hub[0].recv(100)
+                behind.append((time.monotonic() - start) * 1000)
+                assert far.recv(len(sent), socket.MSG_WAITALL) == sent
+            assert 600 < min(behind) < 800, behind  # 30 kB at 400 kbit/s, and half of 40 ms
+            far.sendall(b"answer")
+            assert device.recv(100) == b"answer"
+            device.sendall(4 * sent)
+            time.sleep(0.1)
+            gate.cut()
+            assert len(far.recv(4 * len(sent), socket.MSG_WAITALL)) < 2 * len(sent)
+            with contextlib.suppress(ConnectionResetError):  # the gate had not read all of it
+                assert device.recv(1) == b""
+        gate.close()
+
+
+def test_a_headset_speaks_in_real_time_while_it_is_open_and_stamps_what_it_hears():
+    headset = Headset()
+    try:
+        samples = bytes(range(250)) * 16
+        headset.say(samples, 0.05)
+        fd = os.open(headset.mic, os.O_RDWR | os.O_NOCTTY)
+        opened, got = time.monotonic(), b""
+        while len(got) < 800 + len(samples):
+            got += os.read(fd, 4096)
+        spent = time.monotonic() - opened
+        os.close(fd)
+        assert got[:800] == bytes(800) and got[800 : 800 + len(samples)] == samples
+        assert spent > 0.29
+        before = time.monotonic()
+        fd = os.open(headset.speaker, os.O_RDWR | os.O_NOCTTY)
+        os.write(fd, b"\1\2" * 80)
+        until(lambda: sum(len(data) for _, data in headset.heard) >= 160)
+        os.close(fd)
+        assert b"".join(data for _, data in headset.heard) == b"\1\2" * 80
+        assert headset.heard[0][0] >= before
+    finally:
+        headset.close()

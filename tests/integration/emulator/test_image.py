@@ -1,0 +1,132 @@
+"""The firmware's recipe: the same bytes wherever it is built, and words for what is missing."""
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from patrolink.cli import main
+from patrolink.core import boards, resources
+from patrolink.emulator.boards import qemu
+from patrolink.emulator.boards.lockstep import Lockstep
+from patrolink.emulator.scheduler import Scheduler
+
+BOARD = "mps2_an385"
+OURS = ("boards/" + BOARD, "device", "protocol", "build/device-lib", "build/download/debian")
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def copy(place: Path) -> Path:
+    """Put what the recipe reads there, as a checkout of its own, and return the recipe."""
+    for name in OURS:
+        shutil.copytree(
+            resources.root() / name, place / name, ignore=shutil.ignore_patterns("__pycache__", "lists", "cache")
+        )
+    return place / "boards" / BOARD / "build.sh"
+
+
+def without(folder: Path, *tools: str) -> str:
+    """Return a PATH with all of this machine's commands but these."""
+    folder.mkdir()
+    for place in os.environ["PATH"].split(":"):
+        for command in Path(place).iterdir() if Path(place).is_dir() else ():
+            if command.name not in tools and not (folder / command.name).exists():
+                (folder / command.name).symlink_to(command)
+    return str(folder)
+
+
+@pytest.fixture
+def board():
+    it = boards.find(BOARD)
+    if it.missing():
+        pytest.skip(f"{BOARD}: apt-get install {' '.join(it.missing())}")
+    return it
+
+
+@pytest.mark.timeout(600)
+def test_the_image_is_the_same_to_the_byte_wherever_it_is_built(board, tmp_path):
+    """Two that build it at once take turns, and the second finds it done."""
+    here = qemu.image(board)
+    recipe = copy(tmp_path / "a checkout of another length".replace(" ", "-"))  # make knows no folders with spaces
+    began = time.monotonic()
+    builds = [subprocess.Popen([str(recipe)], stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    said = sorted(build.communicate()[1] for build in builds)
+    took = time.monotonic() - began
+    assert [build.returncode for build in builds] == [0, 0], said
+    assert said[0] == "" and "building the firmware" in said[1] and "fetching" not in said[1]
+    there = recipe.parents[2] / "build" / "images" / BOARD / "firmware.elf"
+    print(f"{here.stat().st_size} bytes, sha256 {sha256(there)}, built cold in {took:.0f} s")
+    assert sha256(there) == sha256(here)
+
+
+@pytest.mark.parametrize(
+    ("tool", "told"),
+    [
+        ("qemu-system-arm", "apt-get install qemu-system-arm\n"),
+        ("arm-none-eabi-gcc", "apt-get install gcc-arm-none-eabi libnewlib-arm-none-eabi\n"),
+    ],
+)
+@pytest.mark.parametrize("way", [["--fixes", "5"], ["--count", "2"], ["--hours", "0.1"]])
+def test_a_tool_that_is_missing_is_told_with_its_package(tmp_path, monkeypatch, capfd, tool, told, way):
+    if shutil.which("qemu-system-arm") is None or shutil.which("arm-none-eabi-gcc") is None:
+        tool, told = "qemu-system-arm", "apt-get install "  # nothing is to be taken away
+    monkeypatch.setenv("PATH", without(tmp_path / "bin", tool))
+    assert main(["emulate", "--board", BOARD, *way]) == 2
+    captured = capfd.readouterr()
+    assert captured.out == "" and captured.err.endswith(told) and captured.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(("tool", "package"), [("make", "make"), ("xz", "xz-utils"), ("gcc", "gcc")])
+def test_a_tool_of_the_recipe_that_is_missing_is_told_with_its_package(board, tmp_path, tool, package):
+    recipe = resources.root() / "boards" / BOARD / "build.sh"
+    env = {**os.environ, "PATH": without(tmp_path / "bin", tool)}
+    done = subprocess.run([str(recipe)], env=env, capture_output=True, text=True)
+    assert done.returncode == 4 and done.stderr == f"error: {tool} is missing; apt-get install {package}\n"
+
+
+RANDOM = (b"import os; os.urandom(16).hex()\r", b"import ssl\r")
+
+
+def asked(board, work: Path, seed: int, questions, panel=b"") -> str:
+    """What the firmware's REPL answers. Before the last question the panel says `panel`."""
+    work.mkdir()
+    rig = Lockstep(board, work, Scheduler())
+    said = bytearray()
+    questions = [*questions, b""]
+
+    def hear(data: bytes) -> None:
+        said.extend(data)
+        if said.endswith(b">>> "):
+            question = questions.pop(0)
+            if len(questions) == 1 and panel:
+                rig.give(qemu.PANEL_UART, panel)
+            rig.give(qemu.CONSOLE_UART, question) if question else rig.cut_power()
+
+    rig.on_bytes = {qemu.CONSOLE_UART: hear}
+    rig.life(qemu.Straps(board.heap_kb, board.image.flash_kb, "x", 1_790_000_000, seed, lockstep=True))
+    assert questions == [], said
+    return said.decode()
+
+
+def test_the_firmware_has_no_tls_and_no_secrets_as_its_page_says(board, tmp_path):
+    page = (resources.root() / "boards" / BOARD / "README.md").read_text(encoding="utf-8")
+    assert "There is no TLS on this board yet" in page and "`os.urandom` is a seeded generator" in page
+    first, again, other = (asked(board, tmp_path / str(i), seed, RANDOM) for i, seed in enumerate((5, 5, 6)))
+    assert re.search(r"'[0-9a-f]{32}'", first) and first == again != other
+    assert "ImportError: no module named 'ssl'" in first
+
+
+def test_each_pin_of_a_button_is_read_by_its_name(board, tmp_path):
+    pins = b"{'off': 1, 'sos': 0, 'record': 4, 'man_down': 5}"
+    begin = b"from hal.baremetal import platform as h; b = h.Buttons(None, " + pins + b")\r"
+    read = b"import time; time.sleep_ms(50); [b.read() for _ in range(4)]\r"
+    pressed = b"".join(bytes((pin | 0x80, pin, pin | 0x80)) for pin in (4, 5))
+    assert "[None, None, None, None]" in asked(board, tmp_path / "none", 1, (begin, read))
+    assert "[b'man-down', b'record', None, None]" in asked(board, tmp_path / "two", 1, (begin, read), pressed)

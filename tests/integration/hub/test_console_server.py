@@ -1,0 +1,169 @@
+"""The console's server: who may come in, what is refused, and in which words."""
+
+import asyncio
+
+import aiohttp
+import pytest
+from patrolink.hub.config import Dispatcher
+from patrolink.hub.dispatch.logins import SESSION_S, TRIES, TRY_AGAIN_S, Sessions, TooMany
+
+from tests.support.console_site import TOKEN, Place
+from tests.support.polling import PATIENCE_S
+
+
+def test_wrong_tokens_are_counted_by_address_and_forgiven():
+    duty = Dispatcher(name="duty", token_sha256="0" * 64)
+    sessions = Sessions(lambda token: {"right": duty}.get(token))
+    for _ in range(TRIES):
+        assert sessions.check("10.0.0.1", "wrong", 0) is None
+    with pytest.raises(TooMany) as refused:
+        sessions.check("10.0.0.1", "right", 1)
+    assert 0 < refused.value.retry_s <= TRY_AGAIN_S
+    assert sessions.check("10.0.0.2", "right", 1) is duty, "others are not locked out"
+    assert sessions.check("10.0.0.1", "wrong", TRY_AGAIN_S) is None, "one more"
+    with pytest.raises(TooMany):
+        sessions.check("10.0.0.1", "wrong", TRY_AGAIN_S)
+    assert sessions.check("10.0.0.1", "right", 10 * TRY_AGAIN_S) is duty
+
+
+def test_all_addresses_of_an_ipv6_network_count_as_one():
+    sessions = Sessions(lambda token: None)
+    for i in range(TRIES):
+        sessions.check(f"2001:db8::{i}", "wrong", 0)
+    with pytest.raises(TooMany):
+        sessions.check("2001:db8::ffff", "wrong", 0)
+    assert sessions.check("2001:db8:0:1::1", "wrong", 0) is None
+
+
+def test_a_session_ends_with_the_shift_or_by_hand():
+    sessions = Sessions(lambda token: None)
+    secret = sessions.open(Dispatcher(name="duty", token_sha256="0" * 64), 100)
+    ended = []
+    sessions.get(secret, 100).ended.append(lambda: ended.append(1))
+    assert sessions.get(secret, 100 + SESSION_S) is None and sessions.get("", 100) is None
+    sessions.close(secret)
+    assert ended and sessions.get(secret, 100) is None
+
+
+def cookie(place: Place, token: str = TOKEN) -> str:
+    status, headers, _ = place.ask("POST", "/login", {"token": token})
+    assert status == 204
+    return headers["Set-Cookie"].split(";")[0]
+
+
+def test_login_gives_a_cookie_that_scripts_and_other_sites_do_not_get(place):
+    status, headers, _ = place.ask("POST", "/login", {"token": TOKEN})
+    assert status == 204
+    flags = [part.strip() for part in headers["Set-Cookie"].split(";")]
+    assert "HttpOnly" in flags and "SameSite=Strict" in flags and "Path=/" in flags
+    assert TOKEN not in headers["Set-Cookie"]
+    assert place.ask("GET", "/session", Cookie=flags[0])[2] == '{"name": "duty"}'
+    assert place.ask("GET", "/session")[2] == '{"name": null}'
+
+
+def test_every_answer_carries_the_policies(place):
+    for path in ("/", "/page/console.js", "/session", "/socket", "/nothing", "/metrics"):
+        _, headers, _ = place.ask("GET", path)
+        policy = headers["Content-Security-Policy"]
+        assert "default-src 'none'" in policy and "unsafe" not in policy and "frame-ancestors 'none'" in policy
+        assert headers["X-Content-Type-Options"] == "nosniff" and headers["Referrer-Policy"] == "no-referrer"
+
+
+def test_nothing_but_the_page_is_served(place):
+    mine = cookie(place)
+    for path in ("/page/..%2fsite.py", "/page/../site.py", "/recordings/..%2f..%2fkeys.toml", "/keys.toml"):
+        assert place.ask("GET", path, Cookie=mine)[0] == 404
+
+
+def test_a_wrong_login_is_refused_counted_and_written_down(tmp_path, alone):
+    place = Place(tmp_path, alone)
+    try:
+        for body in ({}, [], "text", {"token": None}):
+            assert place.ask("POST", "/login", body)[0] in (400, 401)
+        answers = [place.ask("POST", "/login", {"token": "guess"}) for _ in range(TRIES)]
+        assert answers[0][0] == 401
+        assert answers[-1][0] == 429 and int(answers[-1][1]["Retry-After"]) > 0
+        assert place.ask("POST", "/login", {"token": TOKEN})[0] == 429, "guessing on does not pay"
+        assert [row["what"] for row in place.audit()] == ["login refused"] * TRIES
+        # A token stands in no log, right or wrong.
+        logs = (tmp_path / "hub.log").read_text() + str(place.audit())
+        assert "guess" not in logs and TOKEN not in logs
+    finally:
+        place.process.stop()
+
+
+def test_another_site_cannot_use_a_session(place):
+    mine = cookie(place)
+    for origin in ("https://evil.example", f"http://localhost:{place.port}", "null", ""):
+        assert place.ask("POST", "/login", {"token": TOKEN}, Origin=origin)[0] == 403
+        assert place.ask("POST", "/logout", Cookie=mine, Origin=origin)[0] == 403
+        assert handshake(place, {"Cookie": mine, "Origin": origin}) == 403
+    assert handshake(place, {"Origin": place.url}) == 401, "no session"
+    assert handshake(place, {"Authorization": "Bearer wrong"}) == 401
+    assert handshake(place, {"Cookie": mine, "Origin": place.url}) == 101
+    assert place.ask("GET", "/recordings/20260101T000000.000Z-1-00000001")[0] == 401
+
+
+def handshake(place: Place, headers: dict[str, str]) -> int:
+    async def run() -> int:
+        async with aiohttp.ClientSession() as session:
+            try:
+                async with session.ws_connect(place.url + "/socket", headers=headers):
+                    return 101
+            except aiohttp.WSServerHandshakeError as e:
+                return e.status
+
+    return asyncio.run(run())
+
+
+def test_logging_out_closes_the_socket(place):
+    async def run() -> int:
+        mine = cookie(place)
+        headers = {"Cookie": mine, "Origin": place.url}
+        async with aiohttp.ClientSession() as session, session.ws_connect(place.url + "/socket", headers=headers) as ws:
+            assert (await ws.receive_json())["name"] == "duty"
+            await asyncio.to_thread(place.ask, "POST", "/logout", Cookie=mine)
+            while (message := await ws.receive(timeout=PATIENCE_S)).type != aiohttp.WSMsgType.CLOSE:
+                pass
+            return message.data
+
+    assert asyncio.run(run()) == 4401
+
+
+def test_what_is_asked_wrongly_is_refused_in_words(place):
+    cases = {
+        "not JSON": "not JSON",
+        '{"do": "listen", "id": 1}': "group",
+        '{"do": "listen", "id": 1, "group": 99}': "no group 99",
+        '{"do": "listen", "id": 1, "group": "1"}': "group",
+        '{"do": "listen", "id": 1, "group": true}': "group",
+        '{"do": "fly", "id": 1}': "fly",
+        "[]": "request",
+        "[" * 5000: "not JSON",
+        '{"do": "private", "id": 1, "device": "nobody"}': "nobody",
+        '{"do": "command", "id": 1, "device": "vest-1", "action": "dance"}': "no command 'dance'",
+        '{"do": "command", "id": 1, "device": "vest-1", "action": "call", "value": "ambient"}': "listening in",
+        '{"do": "listen_in", "id": 1, "device": "vest-1", "reason": "curious"}': "does not allow",
+        '{"do": "make_group", "id": 1, "name": "x", "devices": []}': "devices",
+        '{"do": "make_group", "id": 1, "name": "x", "devices": ["nobody"]}': "nobody",
+        '{"do": "answer_event", "id": 1, "device": "vest-1", "event_id": 9, "state": "accepted"}': "no open event 9",
+        '{"do": "end_group", "id": 1, "group": 1}': "1",
+    }
+
+    async def run() -> None:
+        async with aiohttp.ClientSession() as session:
+            headers = {"Authorization": f"Bearer {TOKEN}"}
+            async with session.ws_connect(place.url + "/socket", headers=headers) as ws:
+                await ws.receive_json()
+                for asked, reason in cases.items():
+                    await ws.send_str(asked)
+                    told = await ws.receive_json(timeout=PATIENCE_S)
+                    assert told["type"] == "refused" and reason in told["error"], (asked, told)
+                # Voice without the floor, for no group, and none at all: nothing happens.
+                for voice in (bytes(4), bytes((0, 0, 0, 1)) + bytes(160), bytes((0, 0, 0, 99)) + bytes(160), b""):
+                    await ws.send_bytes(voice)
+                await ws.send_str('{"do": "recordings", "id": 7}')
+                told = await ws.receive_json(timeout=PATIENCE_S)
+                assert told == {"type": "reply", "id": 7, "result": told["result"]}
+
+    asyncio.run(run())

@@ -1,0 +1,106 @@
+"""Two hubs of one site file: each has its groups, one of them talks to the devices through the broker."""
+
+import json
+
+import pytest
+from patrolink.hub.config import Place
+from patrolink.hub.infra import broker as brokers
+from patrolink.hub.infra.broker import Requests
+
+from tests.support import hub_process
+from tests.support.hub_process import GROUP, Client, HubProcess, join, run
+
+NAMES = "abc"
+
+
+def site(folder, url: str, moved: bool = False) -> str:
+    ports = hub_process.free_ports(4)
+    if (folder / "ports").exists():
+        ports = json.loads((folder / "ports").read_text())
+    (folder / "ports").write_text(json.dumps(ports))
+    places = [
+        f'[[hub]]\nshard = {i}\nhost = "127.0.0.1"\nlisten = "127.0.0.1"\n'
+        f"floor_port = {ports[2 * i]}\nmedia_port = {ports[2 * i + 1]}\n"
+        for i in range(2)
+    ]
+    devices = json.dumps(list(NAMES))
+    groups = [GROUP.format(id=n, devices=devices, more=f"shard = {n - 1}") for n in (1, 2)]
+    if moved:
+        groups[0] = groups[0].replace("shard = 0", "shard = 1")
+    return f'name = "test.example"\nkeys = "keys.toml"\nbroker = "{url}"\n' + "\n".join(places + groups)
+
+
+@pytest.fixture
+def two(tmp_path, broker):
+    made = []
+    text = site(tmp_path, broker.url)
+    made += [HubProcess(tmp_path, text, NAMES, "--shard", str(i)) for i in range(2)]
+    clients = [Client(name, broker.port) for name in NAMES]
+    yield (*made, clients)
+    for it in made:
+        if it.process.poll() is None:
+            it.kill()
+    for client in clients:
+        client.close()
+
+
+def talk(clients, group: int, n: int) -> None:
+    a, b, c = (it.seats[group] for it in clients)
+    a.press()
+    run(clients, lambda: a.events and a.events[-1] == "GRANTED")
+    heard = len(b.voice)
+    for _ in range(n):
+        a.speak(bytes(160))
+    run(clients, lambda: len(b.voice) == len(c.voice) == heard + n)
+    a.release()
+    run(clients, lambda: b.events[-1] == "IDLE")
+
+
+def test_groups_of_two_hubs_share_devices_but_nothing_else(two):
+    home, other, clients = two
+    join(clients, [1, 2])
+    terms = {n: seat.terms for n, seat in clients[0].seats.items()}
+    assert terms[1]["floor_port"] == home.ready["floor_port"] and terms[2]["floor_port"] == other.ready["floor_port"]
+    assert terms[1]["ssrc"] >> 27 == 0b10000 and terms[2]["ssrc"] >> 27 == 0b10001
+    talk(clients, 1, 3)
+    talk(clients, 2, 3)
+    home.kill()  # the other one's groups go on
+    talk(clients, 2, 3)
+    assert other.stop()["refused"] == {}
+    assert all(it.refused == [] for it in clients)
+
+
+def test_a_group_moves_to_another_hub(two, tmp_path, broker):
+    home, other, clients = two
+    join(clients, [1, 2])
+    before = clients[0].seats[1].terms
+    for it in (home, other):
+        it.stop()
+    (tmp_path / "site.toml").write_text(site(tmp_path, broker.url, moved=True))
+    for it in (home, other):
+        it.start()
+    for it in clients:
+        it.seats.clear()
+        it.answers = 0
+    join(clients, [1, 2])
+    after = clients[0].seats[1].terms
+    assert after["floor_port"] == other.ready["floor_port"] != before["floor_port"]
+    talk(clients, 1, 3)
+
+
+def test_requests_between_hubs_are_genuine_and_new(two, tmp_path, monkeypatch):
+    here, there = (Place(tmp_path / "site.toml", i) for i in (1, 0))
+    asks, does = Requests(here), Requests(there)
+    values = {"group": 7, "wrapped": b"\x00\xff", "name": b"x", "number": None}
+    sealed = asks.seal("a", 21, values)
+    assert does.open(sealed) == ("a", 21, values)
+    with pytest.raises(ValueError, match="replay"):
+        does.open(sealed)
+    for wrong in (b"", sealed[:5], b"\x01b" + sealed[2:], sealed[:-1] + bytes([sealed[-1] ^ 1])):
+        with pytest.raises(ValueError, match="device|tag|Nonce"):
+            does.open(wrong)
+    late = asks.seal("a", 21, values)
+    then = brokers.unix_ms()
+    monkeypatch.setattr(brokers, "unix_ms", lambda: then + 61_000)
+    with pytest.raises(ValueError, match="replay"):
+        Requests(there).open(late)

@@ -1,0 +1,155 @@
+"""Live view in a real browser: the agent's packets, a hub, and what its page shows."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.support import console_site, live_camera
+from tests.support.console_site import OTHER, Page, Place
+from tests.support.live_camera import Camera
+
+pytestmark = pytest.mark.alone
+place = live_camera.place
+SHOT = Path(__file__).resolve().parent.parent.parent.parent / "build" / "hub" / "live.png"
+# How many points of a canvas are the red of what moves, and how many are bright at all.
+LOOK = """
+const canvas = arguments[0], { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+let red = 0, bright = 0;
+for (let i = 0; i < data.length; i += 4) {
+  if (data[i] > 150 && data[i + 1] < 110 && data[i + 2] < 110) red++;
+  if (data[i] > 60) bright++;
+}
+return [canvas.width, canvas.height, red, bright];
+"""
+
+
+@pytest.fixture(scope="module")
+def cameras(broker, place):
+    them = [Camera(broker, "vest-1", False), Camera(broker, "vest-2", True)]
+    yield them
+    for it in them:
+        it.close()
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    with console_site.chromium(tmp_path_factory.mktemp("profile")) as it:
+        yield it
+
+
+def tile(device: str) -> str:
+    return f"#live figure[data-device='{device}']"
+
+
+def row(page: Page, device: str):
+    return page.one(f"#devices td[title='{device}']").find_element(page.by.XPATH, "..")
+
+
+def watch(page: Page, device: str) -> None:
+    next(it for it in row(page, device).find_elements(page.by.TAG_NAME, "button") if it.text == "Watch").click()
+
+
+def pictures(page: Page, device: str) -> int:
+    return int(page.one(tile(device)).get_attribute("data-pictures") or 0)
+
+
+def test_both_kinds_of_camera_are_seen_and_who_watches_and_how_long(browser, place, cameras):
+    page = Page(browser, place)
+    page.errors()
+    for device in ("vest-1", "vest-2"):
+        watch(page, device)
+    for device, size in (("vest-1", [320, 240]), ("vest-2", [480, 352])):
+        page.wait(lambda device=device: pictures(page, device) > 8)
+        canvas = page.one(f"{tile(device)} canvas")
+        width, height, red, bright = browser.execute_script(LOOK, canvas)
+        assert [width, height] == size
+        # The red thing is 60 by 120 points of the camera's picture, a tenth of 320x240; here it may stand at the edge.
+        assert bright > width * height * 0.9 and red > 200, (device, red, bright)
+        page.wait(lambda device=device: "of 2:00, duty" in page.text(tile(device)))
+        page.wait(lambda device=device: "◉ duty 0:" in row(page, device).text)
+    page.button(tile("vest-2"), "⤢").click()
+    before = page.one(f"{tile('vest-1')} canvas").size["width"]
+    assert page.one(f"{tile('vest-2')} canvas").size["width"] > 1.5 * before
+    SHOT.parent.mkdir(parents=True, exist_ok=True)
+    browser.save_screenshot(str(SHOT))
+    cut = "return [...document.querySelectorAll('#console, #devices, #live, #groups')]"
+    assert browser.execute_script(cut + ".filter(it => it.scrollWidth > it.clientWidth).map(it => it.id)") == []
+    for device, camera in zip(("vest-1", "vest-2"), cameras, strict=True):
+        page.button(tile(device), "Stop").click()
+        page.wait(lambda camera=camera: camera.ends == ["told to"])
+        page.wait(lambda device=device: "over: stopped" in page.text(tile(device)))
+        page.wait(lambda device=device: "◉" not in row(page, device).text)
+        camera.ends.clear()
+        page.button(tile(device), "Close").click()
+    assert not page.all("#live figure") and page.errors() == []
+    said = [row for row in place.audit() if row["what"] == "live_start"]
+    assert {row["who"] for row in said} == {"duty"} and {row["form"] for row in said} == {"jpeg"}
+    assert os.path.getsize(SHOT) > 20_000
+
+
+def test_another_page_sees_whose_it_is_joins_and_goes_on_alone(browser, place, cameras):
+    page = Page(browser, place)
+    page.errors()
+    watch(page, "vest-1")
+    page.wait(lambda: pictures(page, "vest-1") > 2)
+    first = browser.current_window_handle
+    browser.switch_to.new_window("tab")
+    try:
+        other = Page(browser, place, OTHER)  # the first page's session stays open
+        other.wait(lambda: "duty" in row(other, "vest-1").text)
+        watch(other, "vest-1")
+        other.wait(lambda: "duty, second" in other.text(tile("vest-1")) and pictures(other, "vest-1") > 2)
+        browser.switch_to.window(first)
+        page.button(tile("vest-1"), "Stop").click()
+        second = [it for it in browser.window_handles if it != first][0]
+        browser.switch_to.window(second)
+        other.wait(lambda: "of 2:00, second" in other.text(tile("vest-1")))
+        seen = pictures(other, "vest-1")
+        other.wait(lambda: pictures(other, "vest-1") > seen + 3)
+        assert not cameras[0].ends
+        browser.close()
+        browser.switch_to.window(first)
+        page.wait(lambda: cameras[0].ends == ["told to"])
+    finally:
+        browser.switch_to.window(first)
+        cameras[0].ends.clear()
+    assert page.errors() == []
+
+
+def test_refused_silent_again_and_a_hub_that_goes(browser, place, cameras):
+    page = Page(browser, place)
+    page.errors()
+    # A device's words are shown, never run.
+    cameras[0].refuses = "<img src=x onerror=document.title='run'><b>not now</b>"
+    watch(page, "vest-1")
+    page.wait(lambda: "over: " + cameras[0].refuses in page.text(tile("vest-1")))
+    page.wait(lambda: cameras[0].refuses in page.text("#told"))
+    assert not page.all("#live img, #told img, #told b") and page.browser.title == "Patrolink console"
+    cameras[0].refuses = ""
+    page.button(tile("vest-1"), "Again").click()
+    page.wait(lambda: pictures(page, "vest-1") > 2)
+    cameras[0].covered = True
+    page.wait(lambda: "no picture for" in page.text(tile("vest-1")))
+    cameras[0].covered = False
+    page.wait(lambda: "of 2:00" in page.text(tile("vest-1")))
+    assert page.errors() == []
+    place.process.stop()
+    place.process.start()
+    page.wait(lambda: page.one("#login").is_displayed())
+    page.one("#token").send_keys(console_site.TOKEN + page.keys.ENTER)
+    page.wait(lambda: "over: the hub was not reachable" in page.text(tile("vest-1")), 20)
+    time.sleep(0.1)
+    page.button(tile("vest-1"), "Close").click()
+
+
+def test_no_button_where_the_hub_takes_no_live_view(browser, tmp_path, alone):
+    place = Place(tmp_path, alone)
+    try:
+        page = Page(browser, place)
+        page.wait(lambda: "Locate" in page.text("#devices"))
+        assert "Watch" not in page.text("#devices")
+    finally:
+        browser.get("about:blank")
+        place.process.stop()

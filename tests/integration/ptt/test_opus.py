@@ -1,0 +1,80 @@
+"""Opus on boards that run CPython: voice through the talker and the listener, and packets that are none."""
+
+import numpy as np
+import pytest
+from agent.audio import samples
+from agent.ptt.jitter_buffer import RING, Listener
+from agent.ptt.playback import Sound
+from agent.ptt.receive_arbiter import Hearing
+from agent.ptt.rtp_sender import Talker
+from hal.posix.opus import Opus
+
+RATE = 8000
+
+
+class Ends:
+    """A microphone that gives `pcm` and a speaker that keeps what it is given."""
+
+    def __init__(self, pcm: bytes) -> None:
+        self.buf, self.pcm, self.heard = bytearray(160), pcm, b""
+
+    def open(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        pass
+
+    def read(self) -> int:
+        part, self.pcm = self.pcm[:160], self.pcm[160:]
+        self.buf[: len(part)] = part
+        return len(part)
+
+    def write(self, pcm: bytes) -> None:
+        self.heard += bytes(pcm)
+
+
+@pytest.mark.parametrize("frame_ms", [20, 60])
+def test_voice_goes_through(frame_ms):
+    rng = np.random.default_rng(6716)
+    smooth = np.convolve(rng.normal(0, 1, 2 * RATE), np.hanning(9), "same")
+    spoken = (smooth / np.abs(smooth).max() * 12000).astype("<i2")
+    ends = Ends(spoken.tobytes())
+    codec, other = Opus(frame_ms), Opus(20)
+    talker = Talker(ends, frame_ms, bytearray(RING))
+    listener = Listener(bytearray(RING))
+    sounds = Sound(ends, listener, 0)
+    hearing = Hearing(listener, sounds, {111: other}, lambda values, ms: None)
+    talker.open()
+    talker.begin(7, 9, codec)
+    listener.begin()
+    sizes, now = [], 0
+    while now < 2600:
+        left = ends.pcm[frame_ms * 16 :]
+        ends.pcm = ends.pcm[: frame_ms * 16]
+        talker.listen()
+        ends.pcm = left
+        if talker.next():
+            assert talker.packet[1] & 0x7F == 111
+            sizes.append(talker.n - 12)
+            hearing.take(talker.packet, talker.n, now)
+        for _ in range(frame_ms // 10):
+            sounds.serve(now)
+            now += 10
+    assert len(sizes) == 2000 // frame_ms and sum(sizes) * 8 / 2 < 20000  # bits a second
+    heard = np.frombuffer(ends.heard, "<i2").astype(float)
+    part = spoken[4000:8000].astype(float)
+    dots = np.correlate(heard, part)
+    best = int(np.argmax(dots))
+    found = heard[best : best + 4000]
+    assert dots[best] / np.sqrt(np.dot(found, found) * np.dot(part, part)) > 0.8
+
+
+def test_packets_that_are_none():
+    codec = Opus(20)
+    packet = codec.encode(bytes([samples.SILENCE]) * 160)
+    assert len(codec.decode(packet)) == 160
+    rng = np.random.default_rng(7587)
+    for n in range(60):
+        out = codec.decode(rng.bytes(n))
+        assert len(out) % 20 == 0  # 2.5 ms is the shortest frame that Opus has
+    assert len(codec.decode(packet)) == 160

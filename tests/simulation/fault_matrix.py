@@ -1,0 +1,189 @@
+"""What may go wrong on the way from the device to the hub, each alone, on a virtual clock: fault by outcome.
+
+python tests/simulation/fault_matrix.py       prints the table; exit code 1 when a fault cost something
+
+Each fault is a function of a simulation that plans it for the second ten minutes of a half-hour patrol. `Proxy` does
+what TCP allows of it between any device, a real one too, and its broker.
+"""
+
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+from patrolink.emulator.boards.virtual_hal import PowerCut
+from patrolink.emulator.network.carrier import Profile
+from patrolink.emulator.scenarios.outcome import NO_FAULTS, Report
+from patrolink.emulator.scenarios.simulation import Simulation
+
+MINUTE = 60_000.0
+PLAIN = Profile(80, 20, 0.0, 1000, 4000)
+BEGIN, END = 10 * MINUTE, 20 * MINUTE
+Plan = Callable[[Simulation], None]
+
+
+def _span(sim: Simulation, begin: Callable[[], None], end: Callable[[], None]) -> None:
+    sim.scheduler.at(BEGIN, begin)
+    sim.scheduler.at(END, end)
+
+
+def _switch(owner: Callable[[Simulation], object], name: str, on: object, off: object) -> Plan:
+    def plan(sim: Simulation) -> None:
+        _span(sim, lambda: setattr(owner(sim), name, on), lambda: setattr(owner(sim), name, off))
+
+    return plan
+
+
+def _every(seconds: float, act: Callable[[Simulation], None]) -> Plan:
+    def plan(sim: Simulation) -> None:
+        at = BEGIN
+        while at < END:
+            sim.scheduler.at(at, partial(act, sim))
+            at += seconds * 1000
+
+    return plan
+
+
+def _profile(**changes: float) -> Plan:
+    def plan(sim: Simulation) -> None:
+        network = sim.network
+        _span(
+            sim,
+            lambda: setattr(network, "profile", replace(PLAIN, **changes)),
+            lambda: setattr(network, "profile", PLAIN),
+        )
+
+    return plan
+
+
+def _cut(sim: Simulation) -> None:
+    for connection in list(sim.network.connections):
+        connection.remote.close()
+        connection.remote_closed()
+
+
+def _power_at_byte(n: int) -> Plan:
+    """The power goes after n more bytes of flash writing, five times."""
+    return _every(120, lambda sim: setattr(sim.hal.flash, "cut_after", n))
+
+
+def _power(sim: Simulation) -> None:
+    sim.hal.dies = PowerCut()
+
+
+def _fill(sim: Simulation) -> None:
+    flash = sim.hal.flash
+    _span(
+        sim,
+        lambda: setattr(flash, "full_at", sum(map(len, flash.files.values())) + 20),
+        lambda: setattr(flash, "full_at", None),
+    )
+
+
+def _jump(sim: Simulation) -> None:
+    sim.hal.clock_jump_ms += 3_600_000
+
+
+def _again(sim: Simulation) -> None:
+    """The broker hands the hub every frame twice, and in another order: at-least-once at its worst."""
+    take, held = sim.broker.on_publish, []
+
+    def twice(device: str, payload: bytes) -> None:
+        held.append(payload)
+        if len(held) == 3:
+            for it in (held[2], held[0], held[1], held[0], held[2]):
+                take(device, it)
+            held.clear()
+
+    def rest() -> None:
+        sim.broker.on_publish = take
+        for it in held:
+            take("sim-1", it)
+
+    _span(sim, lambda: setattr(sim.broker, "on_publish", twice), rest)
+
+
+def _spoil(**odds: float) -> Plan:
+    def plan(sim: Simulation) -> None:
+        for name, value in odds.items():
+            _switch(lambda s: s.modem.line, name, value, 0.0)(sim)
+
+    return plan
+
+
+def _broker_away(sim: Simulation) -> None:
+    _span(sim, sim.broker.stop, lambda: setattr(sim.broker, "up", True))
+
+
+def _sim_out(sim: Simulation) -> None:
+    _span(sim, lambda: sim.modem.set_sim(False), lambda: sim.modem.set_sim(True))
+
+
+def _foreign(sim: Simulation) -> None:
+    _switch(lambda s: s.modem, "mood", "foreign", "well")(sim)
+    sim.scheduler.at(BEGIN, sim.modem.start)
+
+
+def _refuse(sim: Simulation) -> None:
+    _switch(lambda s: s.broker, "refuse", 4, 0)(sim)
+    sim.scheduler.at(BEGIN, partial(_cut, sim))
+
+
+FAULTS: dict[str, Plan] = {
+    "nothing": lambda sim: None,
+    "cut: connections closed every 30 s": _every(30, _cut),
+    "black hole: registered, nothing passes": _switch(lambda s: s.network, "black_hole", True, False),
+    "throttle: 4 kbit/s up": _profile(up_kbps=4, down_kbps=8),
+    "drip: 2 s a round trip, jitter as much": _profile(rtt_ms=2000, jitter_ms=2000),
+    "loss: every third segment": _profile(loss=0.33),
+    "no coverage": lambda sim: sim.scheduler.at(BEGIN, partial(sim.network.outage, 10 * MINUTE)),
+    "handovers: 1 s of nothing every 5 s": _every(5, lambda sim: sim.network.gap(1000)),
+    "data context lost every 60 s": _every(60, lambda sim: sim.network.drop_pdp()),
+    "SIM pulled": _sim_out,
+    "modem browns out every 90 s": _every(90, lambda sim: sim.modem.start()),
+    "modem silent": _switch(lambda s: s.modem, "mood", "silent", "well"),
+    "modem says garbage": _switch(lambda s: s.modem, "mood", "garbage", "well"),
+    "modem says ERROR for ever": _switch(lambda s: s.modem, "mood", "error", "well"),
+    "modem of a maker not spoken": _foreign,
+    "corrupt: a byte in 2000 on the modem's line": _spoil(damage=0.0005),
+    "bytes dropped: one in 2000": _spoil(drop=0.0005),
+    "late and overtaking URCs": _spoil(late_urc=0.5),
+    "duplicate and reorder: frames at the hub": _again,
+    "broker away": _broker_away,
+    "broker takes, never acknowledges": _switch(lambda s: s.broker, "mute", True, False),
+    "broker refuses the password": _refuse,
+    "hub's answers lost": _switch(lambda s: s, "answers_lost", 1.0, 0.0),
+    "power cut, five times": _every(120, _power),
+    "power cut at byte 1 of a write, five times": _power_at_byte(1),
+    "power cut at byte 57, five times": _power_at_byte(57),
+    "power cut at byte 200, five times": _power_at_byte(200),
+    "disk full": _fill,
+    "clock jumps by an hour": _every(300, _jump),
+}
+
+
+def run(name: str, dialect: str = "quectel", seed: int = 1) -> tuple[Report, Simulation]:
+    """Half an hour of patrol with one fault and an SOS in the midst of it."""
+    sim = Simulation(PLAIN, seed, dialect, NO_FAULTS, name=name)
+    FAULTS[name](sim)
+    sim.scheduler.at(15 * MINUTE + 500, sim.press_sos)
+    return sim.run(0.5), sim
+
+
+def main() -> int:
+    wrong = 0
+    print(f"{'fault':<46} {'modem':<8} recorded delivered lost doubled thinned refused resent sessions  SOS after")
+    for name in FAULTS:
+        for dialect in ("quectel", "simcom"):
+            r, _ = run(name, dialect)
+            wrong += not r.clean
+            print(
+                f"{name:<46} {dialect:<8} {r.recorded:8} {r.delivered:9} {r.lost:4} {r.duplicated:7} {r.thinned:7} "
+                f"{r.refused_by_storage:7} {r.resent:6} {r.reconnects + 1:8} {r.event_s_max:8.2f} s",
+                flush=True,
+            )
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

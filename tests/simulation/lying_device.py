@@ -1,0 +1,118 @@
+"""Clips that a device's own key signed, and that lie: what is in them is a test's. Cipher and seal are right."""
+
+import hashlib
+import io
+import json
+import struct
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from patrolink.evidence import evidence_key
+from patrolink_protocol import clip
+from PIL import Image
+
+from tests.simulation.clip_alterations import sealed
+
+EPOCH_MS = 1_795_000_000_000
+_FORM = {"encoding": serialization.Encoding.X962, "format": serialization.PublicFormat.CompressedPoint}
+
+
+def record(kind: int, time_ms: int, rest: bytes = b"") -> bytes:
+    """Return a record of a segment's stream."""
+    body = time_ms.to_bytes(4, "big") + rest
+    return bytes((kind,)) + len(body).to_bytes(3, "big") + body
+
+
+def end(frames: int, time_ms: int = 2000) -> bytes:
+    return record(clip.END, time_ms, frames.to_bytes(4, "big"))
+
+
+def fix(time_ms: int, lat_deg: float, lon_deg: float) -> bytes:
+    body = struct.pack(
+        clip.FIX_BODY,
+        *(time_ms, EPOCH_MS + time_ms, round(lat_deg * 1e7), round(lon_deg * 1e7), 298_000, 1400, 4500, 3200, 3),
+    )
+    return record(clip.FIX, time_ms, body[4:])
+
+
+def chunk(time_ms: int, data: bytes, name: bytes = b"00dc") -> bytes:
+    """Return the record of a picture, or of A-law with the name 01wb, in AVI."""
+    return record(clip.MEDIA, time_ms, name + len(data).to_bytes(4, "little") + data)
+
+
+def jpeg(width: int = 64, height: int = 48, claimed: tuple[int, int] | None = None) -> bytes:
+    """Return a grey picture; `claimed`: the size that its frame header tells instead (JPEG, B.2.2)."""
+    out = io.BytesIO()
+    Image.new("RGB", (width, height), "grey").save(out, "JPEG")
+    data = bytearray(out.getvalue())
+    if claimed:
+        at = data.index(b"\xff\xc0") + 5
+        data[at : at + 4] = struct.pack(">HH", claimed[1], claimed[0])
+    return bytes(data)
+
+
+@dataclass
+class Liar:
+    """A device whose signing key is ours. `write` lays a clip down as a hub does; beside `clips` is evidence.pem."""
+
+    clips: Path
+    name: str = "linux-1"
+    codec: int = clip.MJPEG_AVI
+    size: tuple[int, int] = (64, 48)
+    flags: int = 0
+    head: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.clips.mkdir(parents=True, exist_ok=True)
+        self.pem = self.clips.parent / "evidence.pem"
+        self.evidence = evidence_key.load(self.pem) if self.pem.exists() else evidence_key.new(self.pem)
+        self._private = ec.generate_private_key(ec.SECP256R1())
+        self._boot = ec.generate_private_key(ec.SECP256R1()).public_key().public_bytes(**_FORM)
+
+    def segment(self, records: bytes, step: int = 1, start_ms: int = EPOCH_MS) -> bytes:
+        """Return the file of a segment with these records in it."""
+        header = clip.Header(self.codec, self.flags, *self.size, 1, step, start_ms, self.evidence.id, self._boot)
+        cipher = Cipher(algorithms.AES(self.evidence.segment_key(header)), modes.CTR(bytes(16))).encryptor()
+        return header.pack() + cipher.update(records)
+
+    def write(self, streams: list[bytes], lines: list[dict[str, Any]] = (), **said: Any) -> Path:
+        """Write clip 1 and return its folder.
+
+        streams  the records of each segment, from step 1 on; lines: more lines, before the close
+        said     of every segment's line, in place of what is so
+        """
+        folder = self.clips / self.name / "000001"
+        folder.mkdir(parents=True)
+        public = self._private.public_key().public_bytes(**_FORM).hex()
+        out: list[dict[str, Any]] = [
+            {
+                "clip": 1,
+                "v": 1,
+                "device": self.name,
+                "boot": 1,
+                "codec": clip.CODECS[self.codec],
+                "trigger": "sos",
+                "event": 7,
+                "time_ms": EPOCH_MS,
+                "pre_s": 4,
+                "previous": "0" * 64,
+                "signer": public,
+                **self.head,
+            }
+        ]
+        for step, stream in enumerate(streams, 1):
+            start_ms = EPOCH_MS + 2000 * (step - 1)
+            data = self.segment(stream, step, start_ms)
+            (folder / clip.name_of(1, step)).write_bytes(data)
+            line = {"seg": f"000001-{step:06d}", "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+            line |= {"start_ms": start_ms, "ms": 2000, "frames": 1, "lost": 0, "whole": True}
+            out.append(line | said)
+        out += [*lines, {"close": "done", "time_ms": EPOCH_MS}, {}]
+        text = [json.dumps(it, separators=(",", ":")).encode() + b"\n" for it in out]
+        (folder / "000001.plm").write_bytes(b"".join(sealed(text, self._private)))
+        (self.clips / "signers.toml").write_text(f'[signers]\n{json.dumps(self.name)} = ["{public}"]\n')
+        return folder

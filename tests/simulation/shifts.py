@@ -1,0 +1,67 @@
+"""Shifts of firmware in lock-step with its world, everything going wrong: what they came to, and that a seed repeats.
+
+python tests/simulation/shifts.py [SEED [HOURS]]     of 8 hours unless said; exit code 1 when an invariant does not hold
+
+A shift a place, each with a seed of its own, and the first one twice: its trace, which is every byte on every line of
+the board with its time, has to be the same. As many at once as there are cores.
+"""
+
+import random
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+
+from patrolink.core import boards
+from patrolink.core.errors import UserError
+from patrolink.emulator.boards import qemu
+from patrolink.emulator.network.carrier import PROFILES
+from patrolink.emulator.scenarios.outcome import Faults
+from patrolink.emulator.scenarios.shift import Shift, ShiftReport
+
+BOARD = "mps2_an385"
+PLACES = ("city", "village", "handover", "lift")
+SOS_PER_H = 1
+# Half of the power cuts come in the middle of a flash operation.
+FAULTS = replace(Faults(), power_cut_h=1, brown_out_h=2, sim_pulled_h=4, broker_restart_h=3, broker_mute_h=3)
+
+
+def shift(place: str, dialect: str, seed: int, hours: float) -> tuple[ShiftReport, float]:
+    """Return the report of a shift with SOS presses at random, and the seconds that it took."""
+    began = time.monotonic()
+    presses = random.Random(f"presses {seed}")
+    sos_h = tuple(sorted(presses.uniform(0.02, hours) for _ in range(round(SOS_PER_H * hours))))
+    told = Shift(boards.find(BOARD), PROFILES[place], seed, dialect, FAULTS, place, sos_h=sos_h).run(hours)
+    return told, time.monotonic() - began
+
+
+def main(seed: int, hours: float) -> int:
+    try:
+        qemu.image(boards.find(BOARD))
+    except UserError as e:
+        print(f"skipped, no shift of firmware: {e}", file=sys.stderr)
+        return 0
+    plans = [(place, ("quectel", "simcom")[i % 2], seed + i) for i, place in enumerate(PLACES)]
+    wrong = 0
+    traces: dict[int, str] = {}
+    with ProcessPoolExecutor() as pool:
+        runs = [(plan, pool.submit(shift, *plan, hours)) for plan in (*plans, plans[0])]
+        for (place, dialect, number), run in runs:
+            try:
+                told, took = run.result()
+            except UserError as e:
+                print(f"{place}, {dialect}, seed {number}: {e}", flush=True)
+                wrong += 1
+                continue
+            if traces.setdefault(number, told.trace) != told.trace:
+                told.problems.append("the same seed has made another trace")
+            wrong += not told.clean
+            values = {**told.json(), "took_s": round(took, 1)}
+            print(", ".join(f"{name} {value}" for name, value in values.items() if value), flush=True)
+    print(f"{len(runs)} shifts of {hours:g} hours, {wrong} wrong")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    given = sys.argv[1:]
+    sys.exit(main(int(given[0]) if given else 2026, float(given[1]) if len(given) > 1 else 8))

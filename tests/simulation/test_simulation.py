@@ -1,0 +1,261 @@
+"""The whole agent with modem, network and broker on a virtual clock: nothing lost, nothing doubled, memory flat."""
+
+import dataclasses
+
+import pytest
+from patrolink.emulator.network.carrier import PROFILES, Profile
+from patrolink.emulator.scenarios.outcome import NO_FAULTS, Faults
+from patrolink.emulator.scenarios.simulation import Simulation
+
+from tests.simulation import fault_matrix
+
+HOUR_MS = 3_600_000.0
+SLOW = Profile(200, 0, 0.0, 64, 64)
+
+
+def told(sim: Simulation) -> str:
+    return "\n".join(list(sim.log)[-40:])
+
+
+@pytest.mark.parametrize("dialect", ["quectel", "simcom"])
+@pytest.mark.parametrize("name", fault_matrix.FAULTS)
+def test_each_fault_alone_costs_nothing(name, dialect):
+    report, sim = fault_matrix.run(name, dialect)
+    assert report.clean and report.rejected == 0, (report, told(sim))
+    assert report.watchdog_resets == report.board_resets == 0
+    assert report.fixes >= 1799 - report.fixes_in_memory_at_power_cuts - 2 * report.power_cuts - 60 * (
+        report.refused_by_storage + report.power_cuts
+    )
+    # The fault is over after five minutes more; from then on an SOS is a matter of seconds.
+    assert report.events == 1 and report.event_s_max is not None and report.event_s_max < 300 + 30
+    assert sim.log and report.delivered > 30
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("dialect", ["quectel", "simcom"])
+def test_hours_in_each_place_with_everything_going_wrong(profile, dialect):
+    seed = 20_261_124
+    sim = Simulation(PROFILES[profile], seed, dialect, Faults(), name=profile)
+    for i in range(3):
+        sim.scheduler.at(HOUR_MS * (i + 0.4), sim.press_sos)
+    report = sim.run(3)
+    assert report.clean and report.rejected == 0, (f"seed {seed}", report, told(sim))
+    assert report.watchdog_resets == 0
+    # The agent's objects: as many bytes after hours as after half an hour, but for a few lists' growth.
+    assert report.agent_bytes_most - report.agent_bytes_least < 8192
+
+
+def test_a_seed_repeats_a_run_exactly():
+    faults = dataclasses.replace(Faults(), line_drop=0.0, line_damage=0.0)  # see Simulation: TLS's bytes are random
+    runs = [Simulation(PROFILES["village"], seed, "quectel", faults) for seed in (7, 7, 8)]
+    reports = [sim.run(2).json() for sim in runs]
+    assert reports[0] == reports[1] != reports[2]
+    assert list(runs[0].log) == list(runs[1].log)
+
+
+def test_a_loss_is_seen_as_one():
+    """The counting can fail: an outbox that says it took a frame and forgets it."""
+    sim = Simulation(PROFILES["city"], 1)
+    watch = sim._watch
+
+    def forgetful(device):
+        watch(device)
+        store = device.outbox._files.append
+        calls = []
+
+        def append(name, data):
+            calls.append(name)
+            store(name, data if len(calls) % 5 else b"\0" * len(data))
+
+        device.outbox._files.append = append
+
+    sim._watch = forgetful
+    report = sim.run(0.5)
+    assert report.lost > 0 and not report.clean
+
+
+def test_a_frame_counted_twice_is_seen_as_one():
+    sim = Simulation(PROFILES["city"], 1)
+    take = sim.broker.on_publish
+
+    def twice(device, payload):
+        take(device, payload)
+        sim.hub.window.__init__(65536)  # a hub that forgets what it has seen
+        take(device, payload)
+
+    sim.broker.on_publish = twice
+    assert sim.run(0.1).duplicated > 0
+
+
+def backlog(dialect: str) -> tuple[Simulation, dict]:
+    """An hour without coverage at 64 kbit/s; SOS in the midst of the backlog's way out."""
+    sim = Simulation(SLOW, 3, dialect)
+    times: dict[str, float] = {}
+    sim.scheduler.at(60_000, lambda: sim.network.outage(HOUR_MS))
+    returned = 60_000 + HOUR_MS
+
+    def press():
+        times["waiting_at_sos"] = len(sim.device.outbox)
+        sim.press_sos()
+
+    def watch():
+        if sim.device.link.level == 5 and "session" not in times:
+            times["session"] = sim.scheduler.now - returned
+            sim.scheduler.after(1500, press)
+        if "session" in times and len(sim.device.outbox) <= 1 and "drained" not in times:
+            times["drained"] = sim.scheduler.now - returned
+        sim.scheduler.after(50, watch)
+
+    sim.scheduler.at(returned - 1000, lambda: times.update(backlog=len(sim.device.outbox)))
+    sim.scheduler.at(returned, watch)
+    sim.run(1 + 10 / 60)
+    return sim, times
+
+
+@pytest.mark.parametrize("dialect", ["quectel", "simcom"])
+def test_an_hours_backlog_goes_in_a_minute_with_an_sos_in_front(dialect):
+    sim, times = backlog(dialect)
+    assert times["backlog"] >= 60 and times["waiting_at_sos"] >= 20
+    assert times["drained"] <= 60_000, times
+    assert sim.report.event_s_max <= 2.0 and sim.report.clean
+
+
+@pytest.mark.parametrize("dialect", ["quectel", "simcom"])
+@pytest.mark.parametrize("tls", [False, True])
+def test_a_publish_is_one_packet_and_one_round_trip(dialect, tls):
+    sim = Simulation(Profile(400, 0, 0.0, 10_000, 10_000), 1, dialect, tls=tls, settings={"batch_fixes": 5})
+    seen: list[tuple[int, float]] = []
+
+    def spy():
+        publish = sim.device.session.publish
+
+        def measured(frame):
+            sends, start = sim.modem.commands[name], sim.scheduler.now
+            publish(frame)
+            seen.append((sim.modem.commands[name] - sends, (sim.scheduler.now - start) / 400))
+
+        sim.device.session.publish = measured
+
+    name = "QISEND" if dialect == "quectel" else "CIPSEND"
+    sim.scheduler.at(60_000, spy)
+    sim.run(0.05)
+    assert len(seen) >= 20 and {sends for sends, _ in seen} == {1}
+    # UART and commands included: less than half of a second round trip of 400 ms.
+    assert max(trips for _, trips in seen) < 1.5, seen
+
+
+def test_wrong_certificates_are_refused_in_words_and_nothing_is_sent(tmp_path):
+    from patrolink.emulator.network import certificates
+
+    other = certificates.make(tmp_path, "broker.patrolink.example")
+    for change in ({"tls": {"ca": str(other.ca)}}, {"host": "elsewhere.patrolink.example"}):
+        sim = Simulation(PROFILES["city"], 1)
+        sim.config["broker"] = {**sim.config["broker"], **change}
+        dial = sim.broker.dial
+        sim.dials["TCP", "elsewhere.patrolink.example", 8883] = lambda c, dial=dial: dial("TCP", "", 0, c)
+        sim.scheduler.at(170_000, lambda sim=sim: sim.hal.press(b"off"))
+        report = sim.run(0.05)
+        assert report.delivered == 0 and report.waiting == report.recorded + 1 > 4  # the hello
+        refusals = [line for line in sim.log if "TLS with" in line and "was refused" in line]
+        assert refusals and "CERTIFICATE_VERIFY_FAILED" in refusals[0], told(sim)
+        # No modem reset and no radio restart for what no remedy mends.
+        assert report.modem_boots == 1 and not any("radio" in line for line in sim.log)
+
+
+@pytest.mark.parametrize("dialect", ["quectel", "simcom"])
+def test_datagrams_beside_mqtt(dialect):
+    """UDP for media on a second socket, while MQTT goes on; NAT forgets a flow that is silent for long."""
+    sim = Simulation(Profile(60, 10, 0.0, 1000, 1000), 1, dialect)
+    heard: list[bytes] = []
+
+    class Echo:
+        def __init__(self, connection):
+            self.connection = connection
+
+        def feed(self, data):
+            self.connection.down(b"echo " + data)
+
+        def close(self):
+            pass
+
+    sim.dials["UDP", "media.patrolink.example", 5004] = Echo
+
+    def talk():
+        device = sim.device
+        udp = device.modem.udp("media.patrolink.example", 5004)
+        buf = memoryview(bytearray(1500))
+
+        def came():
+            n = udp.recv_into(buf)
+            if n:
+                heard.append(bytes(buf[:n]))
+            return bool(n)
+
+        for i in range(10):
+            assert device.modem.await_(udp.ready, 2000)
+            udp.send(b"OK\r\n%d" % i)
+            device.modem.await_(came, 2000)
+        udp.close()
+
+    def begin():
+        step = sim.device.link.step
+
+        def once():
+            sim.device.link.step = step
+            talk()
+            return step()
+
+        sim.device.link.step = once
+
+    sim.scheduler.at(65_000, begin)
+    report = sim.run(0.1)
+    assert heard == [b"echo OK\r\n%d" % i for i in range(10)] and report.clean
+
+
+def test_a_dead_modem_resets_the_board_once_an_hour_and_no_oftener():
+    sim = Simulation(PROFILES["city"], 1)
+    sim.modem.mood = "silent"
+    sim.scheduler.at(5.5 * HOUR_MS, lambda: setattr(sim.modem, "mood", "well"))
+    report = sim.run(6)
+    assert 3 <= report.board_resets <= 5 and report.clean, report
+    assert report.modem_boots > 10 and report.fixes >= 6 * 3600 - 60 * report.board_resets - 2
+
+
+def test_the_link_tells_where_it_stands():
+    sim = Simulation(PROFILES["city"], 1)
+    rows: list[dict] = []
+    note = sim._note
+
+    def spy(frame):
+        from patrolink_protocol import decode
+
+        kind, _, body, _ = sim.hub.channel.open_frame(frame)
+        message = decode.decode(kind, body)
+        if message["message"] == "device_status":
+            rows.append(message)
+        note(frame)
+
+    sim._note = spy
+    sim.scheduler.at(120_000, lambda: setattr(sim.network, "black_hole", True))
+    sim.scheduler.at(1_200_000, lambda: setattr(sim.network, "black_hole", False))
+    sim.run(0.5)
+    rungs = {row["rung"] for row in rows}
+    assert {row["link"] for row in rows} >= {0, 5} and rungs >= {0, 3, 4, 5}, rungs
+    assert rows[-1]["link"] == 5 and rows[-1]["rung"] == 0 and -90 < rows[-1]["signal_dbm"] < -70
+
+
+def test_no_faults_means_none():
+    report = Simulation(PROFILES["city"], 1, faults=NO_FAULTS).run(1)
+    assert report.faults == {} and report.reconnects == report.resent == 0 and report.fixes == 3599
+
+
+def test_an_agent_that_hangs_is_reset_by_its_watchdog_and_loses_nothing():
+    sim = Simulation(PROFILES["city"], 1)
+
+    def hang():
+        while True:
+            sim.hal.wait(1000)
+
+    sim.scheduler.at(300_500, lambda: setattr(sim.device.link, "step", hang))
+    report = sim.run(0.25)
+    assert report.watchdog_resets == 1 and report.clean, told(sim)

@@ -1,0 +1,232 @@
+"""Genuine clips of a device, for whatever reads them: the agent's own recorder films build/media/bikes.mp4.
+
+Time is virtual and storage is memory; pictures, sound, cipher, manifests, chain and signatures are those of a device.
+"""
+
+import io
+import math
+import sys
+from array import array
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+for room in ("tests/unit", "device", "protocol", "protocol/generated"):
+    sys.path.insert(0, str(ROOT / room))
+
+from agent.gps.fix import HAS_POSITION, Fix  # noqa: E402
+from agent.recording.avi import Avi  # noqa: E402
+from agent.recording.clip_store import Shelf  # noqa: E402
+from agent.recording.recorder import Recorder  # noqa: E402
+from agent.recording.signer import Signer  # noqa: E402
+from compat.steps import whole  # noqa: E402
+from memory_storage import MemoryFiles, MemoryStore  # noqa: E402
+from patrolink.evidence import evidence_key  # noqa: E402
+from patrolink_protocol import clip  # noqa: E402
+
+FILM = ROOT / "build" / "media" / "bikes.mp4"
+EPOCH_MS = 1_795_000_000_000
+FPS = 5
+CONFIG = {"quota_kb": 65536, "lock_kb": 49152, "keep_h": 24, "pre_s": 4, "post_s": 4, "segment_s": 2, "stamp": False}
+
+
+@cache
+def pictures() -> list[tuple[Any, bytes]]:
+    """The film at FPS: each picture as the camera of a Linux device gives it (BGR array), and as a JPEG."""
+    out = []
+    with av.open(str(FILM)) as film:
+        due = 0.0
+        for frame in film.decode(video=0):
+            if frame.time >= due:
+                due += 1 / FPS
+                rgb = frame.to_ndarray(format="rgb24")
+                jpeg = io.BytesIO()
+                Image.fromarray(rgb).save(jpeg, "JPEG", quality=80)
+                out.append((np.ascontiguousarray(rgb[:, :, ::-1]), jpeg.getvalue()))
+    return out
+
+
+class Camera:
+    """The film, round and round; `given` has the monotonic ms of each picture."""
+
+    width, height, fps, fault, dropped, damaged = 640, 272, FPS, "", 0, 0
+
+    def __init__(self, world: "Device", arrays: bool) -> None:
+        self._world, self._arrays, self.given = world, arrays, list[int]()
+        self._due = 0
+
+    def open(self) -> None:
+        self._due = self._world.now
+
+    def close(self) -> None:
+        pass
+
+    def frame(self) -> tuple[Any, int, None] | None:
+        if self._world.now < self._due:
+            return None
+        # No camera keeps a perfect pace.
+        self._due += 1000 // FPS + (len(self.given) % 3 - 1) * 10
+        array, jpeg = pictures()[len(self.given) % len(pictures())]
+        self.given.append(self._world.now)
+        return array if self._arrays else memoryview(jpeg), self._world.now, None
+
+
+class Tone:
+    """A microphone that hears 440 Hz, in units of 10 ms."""
+
+    def __init__(self, world: "Device") -> None:
+        self._world = world
+        self._tone = array("h", (round(8000 * math.sin(2 * math.pi * 440 * i / 8000)) for i in range(8000)))
+        self.buf = bytearray(160)
+
+    def open(self) -> bool:
+        self._heard = self._world.now
+        return True
+
+    def close(self) -> None:
+        pass
+
+    def read(self) -> int:
+        if self._heard + 10 > self._world.now:
+            return 0
+        at = self._heard // 10 % 100 * 80
+        self.buf[:] = self._tone[at : at + 80].tobytes()
+        self._heard += 10
+        return len(self.buf)
+
+
+@dataclass
+class Device:
+    """One device that records. `pem`: file of the site's evidence key, made when it is not there.
+
+    now  monotonic ms of this boot; shift_ms: what its unix clock is wrong by; quota_kb: its storage
+    """
+
+    name: str
+    pem: Path
+    codec: int = clip.MJPEG_AVI
+    now: int = 0
+    shift_ms: int = 0
+    boots: int = 0
+    quota_kb: int = CONFIG["quota_kb"]
+    files: Any = field(default_factory=MemoryFiles)
+    store: Any = field(default_factory=MemoryStore)
+
+    def __post_init__(self) -> None:
+        self.evidence = evidence_key.load(self.pem) if self.pem.exists() else evidence_key.new(self.pem)
+        self._past = 0
+        self.boot()
+
+    def boot(self) -> None:
+        """The power comes, after a cut or for the first time."""
+        self._past, self.now = self._past + self.now, 0
+        self.boots += 1
+        signer = Signer(self.store)
+        config = {**CONFIG, "quota_kb": self.quota_kb}
+        shelf = Shelf(self.files, self.store, signer, config, self.name, self.boots, self.unix)
+        h264 = self.codec == clip.H264_MP4
+        self.camera = Camera(self, h264)
+        container = _h264() if h264 else Avi(640, 272, FPS, True)
+        jpeg = _jpeg if h264 else bytes
+        self.recorder = Recorder(
+            shelf,
+            self.camera,
+            container,
+            jpeg,
+            self.evidence.public,
+            {**config, "sound": "event"},
+            self.unix,
+            lambda: clip.BY_GPS,
+            Tone(self),
+        )
+        whole(self.recorder.load())
+        self.signer = signer.public.hex()
+
+    def unix(self, now: int) -> int:
+        return EPOCH_MS + self._past + now + self.shift_ms
+
+    def run(self, seconds: float) -> None:
+        """Film, walking north-east at 1.4 m/s."""
+        for _ in range(round(seconds * 100)):
+            self.now += 10
+            self.recorder.serve(self.now)
+            if self.now % 1000 == 0:
+                self.recorder.on_fix(self._fix(), self.now)
+
+    def _fix(self) -> Fix:
+        fix = Fix()
+        unix_ms, walked = self.unix(self.now), (self._past + self.now) // 1000
+        fix.day, fix.ms = unix_ms // 86_400_000, unix_ms % 86_400_000
+        fix.mode, fix.flags = 3, HAS_POSITION
+        fix.lat_e7 = 460_500_000 + round(walked * 89 + 400 * math.sin(walked / 4))
+        fix.lon_e7 = 145_000_000 + walked * 128
+        fix.alt_mm, fix.speed_mms, fix.course_cd, fix.hacc_mm = 298_000, 1400, 4500, 3200
+        return fix
+
+    def event(self, trigger: str, event_id: int, who: str = "") -> int:
+        """An event, and what is filmed after it. Return the number of its clip."""
+        number: int = self.recorder.trigger(clip.TRIGGERS.index(trigger), event_id, who, self.now)
+        self.run(1.5)
+        if trigger == "sos":
+            self.recorder.access("live_view_start", "duty", self.now, "id", 5)
+        self.run(6)
+        return number
+
+    def leave(self, state: Path) -> None:
+        """Put what it has stored into the state folder of a device that has not been switched on yet."""
+        (state / "clips").mkdir(parents=True)
+        for name, data in self.files.data.items():
+            (state / "clips" / name).write_bytes(data)
+        for name, data in self.store.records.items():
+            (state / name).write_bytes(data)
+
+    def write(self, clips: Path) -> Path:
+        """Lay the clips out as the hub does, with their signers; return the folder of the device."""
+        files = self.files.data
+        manifests = sorted(name for name in files if name.endswith(".plm"))
+        for name in manifests:
+            folder = clips / self.name / name[:6]
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(files[name])
+            for segment in files:
+                if segment.endswith(".pls") and f'"{segment[:13]}","bytes"'.encode() in bytes(files[name]):
+                    (folder / segment).write_bytes(files[segment])
+        (clips / "signers.toml").write_text(f'[signers]\n"{self.name}" = ["{self.signer}"]\n')
+        return clips / self.name
+
+
+def _h264() -> Any:
+    from hal.posix.h264 import H264
+
+    return H264(640, 272, FPS)
+
+
+def _jpeg(picture: Any) -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(picture[:, :, ::-1]).save(out, "JPEG", quality=80)
+    return out.getvalue()
+
+
+def make(clips: Path, name: str = "linux-1", codec: int = clip.MJPEG_AVI) -> Device:
+    """Let a device film: 1 a button's clip, 2 an SOS's, 3 a snapshot, 4 a dispatcher's; all of it is in `clips`.
+
+    Beside `clips` is evidence.pem, the site's key.
+    """
+    device = Device(name, clips.parent / "evidence.pem", codec)
+    device.run(7)
+    device.event("button", 11)
+    device.run(5)
+    device.event("sos", 12)
+    device.run(5)
+    device.recorder.snapshot("duty", device.now)
+    device.run(5)
+    device.event("dispatcher", 13, "duty")
+    device.run(2)
+    device.write(clips)
+    return device

@@ -1,0 +1,105 @@
+"""A device on a board, its receiver and modem, a proxy to a real broker, and a listener there."""
+
+import contextlib
+import itertools
+import time
+from dataclasses import replace
+from typing import Any
+
+from patrolink.core import boards, keys, resources, tracks
+from patrolink.core.decoder import Decoder
+from patrolink.core.keys import DeviceKey
+from patrolink.emulator.boards.process_device import Device, boot
+from patrolink.emulator.network.broker import Broker
+from patrolink.emulator.network.carrier import PROFILES
+from patrolink.emulator.peripherals.gps_receiver import GpsReceiver
+from patrolink.emulator.peripherals.modem_port import ModemPort
+from patrolink.transport.mqtt import MqttTransport
+
+from tests.support.polling import PATIENCE_S
+from tests.support.tcp_proxy import Proxy
+
+WALK = resources.root() / "tests" / "golden" / "tracks" / "walk-1hz.csv"
+
+
+def walk(n: int) -> list[tracks.Point]:
+    """n points at 1 Hz: the recorded walk, there and back as often as it takes."""
+    points = tracks.read(WALK)
+    there_and_back = itertools.cycle(points + points[::-1])
+    start = points[0].time_ms
+    return [replace(p, time_ms=start + 1000 * i) for i, p in zip(range(n), there_and_back, strict=False)]
+
+
+class Rig:
+    """A device, its receiver, a proxy to the broker, and a listener at the broker."""
+
+    def __init__(
+        self, tmp_path, board: str, broker: Broker, epochs, speed: float, modem="", login=None, **config
+    ) -> None:
+        self.login = login or {}
+        self.tmp_path, self.board, self.config = tmp_path, boards.find(board), config
+        self.device_id = f"rig-{time.monotonic_ns() % 1_000_000_000}"
+        self.key = keys.create(tmp_path / "keys.toml", self.device_id)
+        self.decoder = Decoder({self.device_id: DeviceKey(self.key)})
+        self.rows: list[dict] = []
+        self.modem: ModemPort | None = None
+        with contextlib.ExitStack() as self.stack:
+            self.transport = MqttTransport(broker.url)
+            self.stack.callback(self.transport.close)
+            self.proxy = Proxy(broker.port)
+            self.stack.callback(self.proxy.close)
+            self.receiver = GpsReceiver(epochs, speed)
+            self.stack.callback(self.receiver.close)
+            self.config = {"gps_uart": self.connect("gps", self.receiver.path), **config}
+            if modem:
+                self.modem = ModemPort(tmp_path / "modem", modem, PROFILES["city"], 1)
+                self.stack.callback(self.modem.close)
+                uart = self.connect("modem", self.modem.path)
+                self.config["modem"] = {"uart": uart, "apn": "cmnet", "reset_pin": str(self.modem.reset_pin)}
+            self.device = self.boot()
+            self.stack = self.stack.pop_all()
+
+    def connect(self, name: str, path: str) -> Any:
+        """Return what the device's configuration calls the line at whose other end `path` is."""
+        return path
+
+    def power_on(self, config: dict[str, Any]) -> Device:
+        """Boot the board with this configuration."""
+        return boot(self.board, self.tmp_path / "device", config)
+
+    def boot(self) -> Device:
+        """Return the device, powered on; what it keeps on its storage is that of its last life."""
+        config = {"device": self.device_id, "key": self.key.hex(), **self.config}
+        config["broker"] = {"host": "127.0.0.1", "port": self.proxy.port, **self.login}
+        device = self.power_on(config)
+        self.stack.callback(device.kill)
+        return device
+
+    def cycle(self) -> None:
+        """Take the power away and give it back."""
+        self.device.kill()
+        self.device = self.boot()
+
+    def spoken(self) -> bool:
+        """True when the device has read all that the receiver had to say."""
+        return self.receiver.done and self.receiver.drained()
+
+    def listen(self, condition, seconds: float = PATIENCE_S) -> None:
+        """Take in frames until the condition holds."""
+        deadline = time.monotonic() + seconds
+        for record in self.transport.records():
+            if record is not None and record.device == self.device_id:
+                self.rows += self.decoder.rows(record)
+            if condition():
+                return
+            assert time.monotonic() < deadline, self.device.log.read_text(errors="replace")
+
+    def finish(self) -> dict:
+        """Play to the end, power off, and wait for the last frame."""
+        self.listen(self.spoken, 1.5 * PATIENCE_S)
+        told = self.device.power_off()
+        self.listen(lambda: self.decoder.stats.frames - self.decoder.stats.duplicates >= told["published"])
+        return told
+
+    def times(self) -> list[str]:
+        return [row["time"] for row in self.rows if row["message"] == "position"]

@@ -1,0 +1,64 @@
+"""A Linux board that records, its parts put together as device/app/wiring_recording.py does it, for a test and a bench.
+
+The film is build/media/bikes.mp4 at 640x480, 15 pictures a second.
+"""
+
+import time
+from pathlib import Path
+
+from agent.audio.microphone import Ears
+from agent.recording.clip_store import Shelf
+from agent.recording.recorder import Recorder
+from agent.recording.signer import Signer
+from compat.steps import whole
+from hal.common import Clock, Store
+from hal.posix import h264, platform
+from hal.posix.audio import Microphone
+from hal.storage import Card
+from patrolink.core import resources
+from patrolink_protocol import clip
+
+FILM = resources.root() / "build" / "media" / "bikes.mp4"
+WIDTH, HEIGHT, FPS = 640, 480, 15
+PLACE = (460500001, 145000000)
+CONFIG = {"quota_kb": 262144, "lock_kb": 196608, "keep_h": 24, "sound": "event", "stamp": True}
+CONFIG.update(pre_s=5, post_s=4, segment_s=3)
+
+
+class Board:
+    """`mic` is the path of a microphone; `slowest_ms`: the longest round of its loop so far."""
+
+    def __init__(self, folder: Path, evidence: bytes, mic: str, boot: int = 1) -> None:
+        self.clock, self.inputs, self.log = Clock(), platform.Inputs(), list[str]()
+        self.slowest_ms = 0.0
+        given = {"source": str(FILM), "indicator": str(folder / "led"), "width": WIDTH, "height": HEIGHT, "fps": FPS}
+        store = Store(str(folder / "state"))
+        self.signer, self.files = Signer(store), Card(str(folder / "clips"))
+        self.shelf = Shelf(self.files, store, self.signer, CONFIG, "linux-1", boot, self.unix)
+        self.camera = platform.camera(given, self.clock.now_ms, self.log.append, self.inputs)
+        microphone = Microphone(mic, platform.Pin(str(folder / "ear")), self.inputs, self.log.append)
+        self.container = h264.H264(WIDTH, HEIGHT, FPS)
+        self.recorder = Recorder(
+            self.shelf,
+            h264.Stamped(self.camera, "linux-1", lambda at_ms: (self.unix(at_ms), *PLACE)),
+            self.container,
+            h264.jpeg,
+            evidence,
+            CONFIG,
+            self.unix,
+            lambda: clip.BY_GPS,
+            Ears(microphone).tap(),
+        )
+        whole(self.recorder.load())
+
+    def unix(self, at_ms: int) -> int:
+        return at_ms + round(time.time() * 1000) - self.clock.now_ms()
+
+    def run(self, seconds: float) -> None:
+        """Let it work, in real time."""
+        until = self.clock.now_ms() + seconds * 1000
+        while self.clock.now_ms() < until:
+            begin = time.perf_counter()
+            self.recorder.serve(self.clock.now_ms())
+            self.slowest_ms = max(self.slowest_ms, 1000 * (time.perf_counter() - begin))
+            self.inputs.wait(platform.IDLE_MS)

@@ -1,0 +1,157 @@
+"""Storage in memory, for tests on both runtimes."""
+
+
+class PowerCut(Exception):
+    """The power went in the middle of a write."""
+
+
+class MemoryStore:
+    """The store contract of agent.tracking.counter."""
+
+    def __init__(self):
+        self.records = {}
+
+    def read(self, name):
+        return self.records.get(name)
+
+    def write(self, name, data):
+        self.records[name] = bytes(data)
+
+
+class Writer:
+    """What MemoryFiles.open returns: the writer contract of hal.storage."""
+
+    def __init__(self, files, name):
+        self._files = files
+        self._name = name
+        self.behind = 0
+        self.fault = ""
+        self._order(1, b"")
+
+    def write(self, data):
+        self._order(len(data), bytes(data))
+
+    def sync(self):
+        self._order(1, None)
+
+    def close(self):
+        self._order(1, None)
+
+    def _order(self, cost, data):
+        self.behind += cost
+        self._files.order(self._do, cost, data)
+
+    def _do(self, cost, data):
+        try:
+            if self.fault:
+                pass
+            elif data is None:
+                self._files.spend(0)
+            else:
+                self._files.append(self._name, data)
+        except OSError as e:
+            self.fault = str(e)
+        self.behind -= cost
+
+
+class MemoryFiles:
+    """The files contract of agent.link.outbox and agent.clips.
+
+    left    dies after so many operations: bytes written, files made or removed
+    full    bytes after which the storage says that it is full; fault: an OSError number that it gives whatever is asked
+    behind  None: what writers take is written at once. A list: it is kept there until `work`, as slow storage does
+    """
+
+    def __init__(self):
+        self.data = {}
+        self.left = None
+        self.full = None
+        self.fault = 0
+        self.behind = None
+        self.written = 0
+
+    def spend(self, n):
+        if self.fault:
+            raise OSError(self.fault)
+        if self.full is not None and sum([len(d) for d in self.data.values()]) + n > self.full:
+            raise OSError(28)
+        if self.left is not None:
+            if self.left <= 0:
+                raise PowerCut()
+            self.left -= n
+
+    def names(self):
+        if self.fault:
+            raise OSError(self.fault)
+        return list(self.data)
+
+    def size(self, name):
+        if self.fault or name not in self.data:
+            raise OSError(self.fault or 2)
+        return len(self.data[name])
+
+    def append(self, name, data):
+        if name not in self.data:
+            self.spend(1)
+            self.data[name] = bytearray()
+        n = len(data)
+        if self.left is not None and not self.fault:
+            n = min(n, max(self.left, 0))
+        if self.full is not None:
+            n = min(n, max(self.full - sum([len(d) for d in self.data.values()]), 0))
+        self.spend(n if n else len(data))
+        self.data[name].extend(data[:n])
+        self.written += n
+        if n < len(data):
+            self.spend(len(data) - n)
+
+    def read(self, name, at, buf):
+        if self.fault or name not in self.data:
+            raise OSError(self.fault or 2)
+        part = self.data[name][at : at + len(buf)]
+        buf[: len(part)] = part
+        return len(part)
+
+    def remove(self, name):
+        self.spend(1)
+        if name not in self.data:
+            raise OSError(2)
+        del self.data[name]
+
+    def rename(self, old, new):
+        self.spend(1)
+        self.data[new] = self.data.pop(old)
+
+    def open(self, name):
+        return Writer(self, name)
+
+    def drop(self, name):
+        self.order(self._drop, name)
+
+    def _drop(self, name):
+        try:
+            self.remove(name)
+        except OSError:
+            pass
+
+    def order(self, job, *given):
+        if self.behind is None:
+            job(*given)
+        else:
+            self.behind.append((job, given))
+
+    def work(self, orders):
+        """Slow storage gets so many orders done."""
+        while self.behind and orders:
+            job, given = self.behind.pop(0)
+            job(*given)
+            orders -= 1
+
+    def flush(self, ms):
+        if self.behind:
+            self.work(len(self.behind))
+
+    def free_kb(self):
+        if self.fault or self.full is None:
+            return None
+        return max(self.full - sum([len(d) for d in self.data.values()]), 0) >> 10

@@ -1,0 +1,148 @@
+import patrolink_messages as m
+from agent.link.downlink import Downlink
+from agent.link.event_queue import Events
+from memory_storage import MemoryFiles, MemoryStore, PowerCut
+from patrolink_protocol import codec, frame
+
+KEY = bytes(range(32))
+
+
+class Clock:
+    def __init__(self):
+        self.ms = 0
+
+    def now_ms(self):
+        return self.ms
+
+
+def event(event_id, counter):
+    buf = bytearray(256)
+    values = {"event_id": event_id, "kind": 1, "phase": 0, "ack_wanted": 1, "cause": 0, "text": b""}
+    end = codec.encode_into(m.EVENT, values, buf, frame.HEADER)
+    return bytes(buf[: frame.Channel(KEY, b"dev-1").seal_into(buf, m.EVENT, counter, end)])
+
+
+def answer(event_id, counter, key=KEY, direction=frame.DOWNLINK, epoch=0):
+    buf = bytearray(256)
+    values = {"event_id": event_id, "state": 1, "time_ms": 1, "who": b""}
+    end = codec.encode_into(m.EVENT_STATE, values, buf, frame.HEADER)
+    channel = frame.Channel(key, b"dev-1", direction, epoch)
+    return bytes(buf[: channel.seal_into(buf, m.EVENT_STATE, counter, end)])
+
+
+def sent(events):
+    out = []
+    while True:
+        data = events.begin()
+        if data is None:
+            return out
+        out.append(bytes(data))
+        events.done()
+
+
+def test_an_event_goes_again_and_again_until_it_is_answered():
+    clock = Clock()
+    events = Events(MemoryFiles(), clock.now_ms)
+    data = event(7, 7)
+    assert events.put(data, 7, 7)
+    times = []
+    for _ in range(4000):
+        if sent(events) == [data]:
+            times.append(clock.ms // 1000)
+        clock.ms += 1000
+    assert times == [0, 10, 30, 70, 150, 310, 630, 1230, 1830, 2430, 3030, 3630]
+    assert events.answered(8) == 0 and events.answered(7) == 1 and len(events) == 0
+    clock.ms += 10000000
+    assert sent(events) == [] and events.acknowledged == 1
+
+
+def test_a_new_session_repeats_what_is_unanswered_at_once():
+    events = Events(MemoryFiles(), Clock().now_ms)
+    events.put(event(1, 1), 1, 1)
+    assert len(sent(events)) == 1 and sent(events) == []
+    events.again()
+    assert len(sent(events)) == 1
+
+
+def test_events_outlive_the_power_in_any_byte_of_a_write():
+    data = event(5, 5)
+    for cut in range(len(data) + 6):
+        files = MemoryFiles()
+        first = Events(files, Clock().now_ms)
+        assert first.put(event(3, 3), 3, 3)
+        files.left = cut
+        try:
+            whole = first.put(data, 5, 5)
+        except PowerCut:
+            whole = False
+        files.left = None
+        after = Events(files, Clock().now_ms)
+        got = sent(after)
+        assert got[0] == event(3, 3) and (got[1:] == [data] or not whole and got[1:] == [])
+        assert after.answered(5) == len(got) - 1
+
+
+def test_flipped_bits_are_not_sent():
+    files = MemoryFiles()
+    Events(files, Clock().now_ms).put(event(1, 1), 1, 1)
+    name = files.names()[0]
+    for i in range(len(files.data[name])):
+        files.data[name][i] ^= 4
+        copy = MemoryFiles()
+        copy.data[name] = bytearray(files.data[name])
+        assert sent(Events(copy, Clock().now_ms)) == [] and copy.names() == []
+        files.data[name][i] ^= 4
+
+
+def test_an_event_goes_out_though_storage_is_full():
+    files = MemoryFiles()
+    files.full = 10
+    events = Events(files, Clock().now_ms)
+    assert events.put(event(1, 1), 1, 1) and events.faults == 1
+    assert sent(events) == [event(1, 1)]
+    events.again()
+    assert sent(events) == [event(1, 1)] and events.answered(1) == 1 and len(events) == 0
+
+
+class Desk:
+    def __init__(self, store, epoch=0):
+        self.events = []
+        self.log = []
+        self.downlink = Downlink(KEY, b"dev-1", epoch, store, self, self.log.append)
+
+    def answered(self, event_id):
+        self.events.append(event_id)
+
+
+def test_only_what_is_genuine_and_new_is_acted_on():
+    store = MemoryStore()
+    desk = Desk(store)
+    good = answer(9, 4)
+    forged = answer(9, 5, bytes(32))
+    mirrored = answer(9, 6, KEY, frame.UPLINK)
+    for data in (b"", b"\x00" * 40, forged, mirrored, good[:-1], good[:10] + b"\xff" + good[11:]):
+        desk.downlink.take(data)
+    assert desk.events == [] and desk.downlink.refused == 6
+    desk.downlink.take(good)
+    desk.downlink.take(good)  # a replay
+    desk.downlink.take(answer(8, 3))  # older
+    assert desk.events == [9] and desk.downlink.refused == 8
+    after = Desk(store)  # the power went
+    after.downlink.take(good)
+    after.downlink.take(answer(8, 5))
+    assert after.events == [8]
+
+
+def test_a_replay_is_refused_after_a_power_cut_in_a_later_epoch():
+    store = MemoryStore()
+    desk = Desk(store)
+    desk.downlink.take(answer(1, 50))
+    later = answer(2, 7, epoch=1)
+    desk.downlink.take(later)
+    assert desk.events == [1, 2]
+    after = Desk(store)  # its configuration still names epoch 0
+    for data in (later, answer(3, 6, epoch=1), answer(1, 51)):
+        after.downlink.take(data)
+    assert after.events == [] and after.downlink.refused == 3
+    after.downlink.take(answer(4, 8, epoch=1))
+    assert after.events == [4]
