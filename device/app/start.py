@@ -11,12 +11,13 @@ _SWEEP = 8192  # bytes allocated between two collections, while modules are comp
 
 def _load(path):
     """Return the checked configuration. The code that checked it, 4 KB, is let go: it is not needed again."""
+    import app
     from app.config import load_config
 
     try:
         return load_config(path)
     finally:
-        del sys.modules["config"]
+        del sys.modules["app.config"], app.config
 
 
 def start(path, load_hal, log):
