@@ -70,7 +70,7 @@ def camera(device, given, hal, log):
     try:
         if not hasattr(hal, "camera"):
             raise ImportError
-        return hal.posix.opencv_camera(given, device.now_ms, log, device.inputs)
+        return hal.camera(given, device.now_ms, log, device.inputs)
     except ValueError as e:
         raise ConfigError(str(e))
     except ImportError:

@@ -167,7 +167,7 @@ def test_ports_that_are_asked_for_at_once_are_given_once(monkeypatch):
     monkeypatch.setattr(control_room, "_PORTS", few)
     ours = control_room.free_ports(10, socket.SOCK_DGRAM) + control_room.free_ports(10, socket.SOCK_STREAM)
     ask = (
-        f"import socket; from patrolink.emulator import station; station._PORTS = {few}; "
+        f"import socket; from patrolink.emulator.scenarios import control_room as station; station._PORTS = {few}; "
         "print(*station.free_ports(10, socket.SOCK_DGRAM))"
     )
     theirs = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True).stdout.split()
