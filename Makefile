@@ -1,7 +1,7 @@
 # Patrolink. `make demo` and `make test` set themselves up; `make setup` alone prepares .venv.
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test hil image parity bench fuzz sim lint types types-device check generate device-lib media node debian clean
+.PHONY: help setup demo test hil image parity bench fuzz sim lint hooks types types-device check generate device-lib media node debian clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -20,6 +20,7 @@ help:
 	@echo "make fuzz      the codecs against hostile bytes for FUZZ_SECONDS (60)"
 	@echo "make sim       long simulations: ten thousand power cuts and talk groups, the fault matrix, a hundred hours, shifts"
 	@echo "make check     lint, types and generated files"
+	@echo "make hooks     install the git hooks of this checkout: ruff, mypy, codespell, commit message"
 	@echo "make generate  make protocol/generated, protocol/vectors and the tables of SPEC.md anew"
 
 # --- set-up -----------------------------------------------------------------------------------------------------
@@ -157,6 +158,10 @@ check: lint types
 lint: .venv/test-ready
 	@$(BIN)/ruff check -q .
 	@$(BIN)/ruff format -q --check .
+	@git ls-files -z | xargs -0 $(BIN)/codespell
+
+hooks: .venv/test-ready
+	@$(BIN)/pre-commit install
 
 # MicroPython's types, of each family of boards that a HAL is kept for: device code may use only what is there.
 STUBS := 1.29.0.post1
