@@ -9,7 +9,7 @@ import pytest
 from patrolink.emulator.peripherals import nmea
 
 from tests.support.device_rig import walk
-from tests.support.polling import PATIENCE_S
+from tests.support.polling import TIMEOUT_S
 from tests.support.tcp_proxy import BLACKHOLE
 
 # littlefs forgets a file whose last write fails: it is closed after each.
@@ -47,9 +47,9 @@ def test_it_faults(rig, console):
     rig(nmea.speak(walk(60)), 10, modem="quectel")
     with console.wire.tap() as path, open(path, "r+b", 0) as keys:
         keys.write(b"\x03")
-        assert console.find(">>> ", PATIENCE_S)
+        assert console.find(">>> ", TIMEOUT_S)
         keys.write(b"import machine; machine.mem32[0xF0000000]\r\n")
-        assert console.find("ready, boot 2", PATIENCE_S)
+        assert console.find("ready, boot 2", TIMEOUT_S)
 
 
 @pytest.mark.needs("console")
@@ -71,7 +71,7 @@ def test_it_speaks_rubbish(rig, console):
     it = rig(nmea.speak(walk(60)), 10, modem="quectel")
     with console.wire.tap() as path, open(path, "r+b", 0) as keys:
         keys.write(b"\x03")
-        assert console.find(">>> ", PATIENCE_S)
+        assert console.find(">>> ", TIMEOUT_S)
         keys.write(b"import micropython, os, sys; micropython.kbd_intr(-1)\r\n")
         keys.write(b"while True: sys.stdout.buffer.write(os.urandom(64))\r\n\r\n")
         time.sleep(1)

@@ -17,7 +17,7 @@ from tests.hil import hardware
 from tests.hil.hardware import SwitchSpec
 from tests.hil.lock import Lock
 from tests.hil.switch import Switch
-from tests.support.polling import PATIENCE_S
+from tests.support.polling import TIMEOUT_S
 
 HIL = resources.root() / "tests" / "hil"
 REAL = """
@@ -66,7 +66,7 @@ def lab(tmp_path):
         yield folder
     finally:
         process.stdin.close()
-        process.wait(PATIENCE_S)
+        process.wait(TIMEOUT_S)
         process.stdout.close()
 
 

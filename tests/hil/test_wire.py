@@ -8,14 +8,14 @@ import time
 from patrolink.emulator.peripherals.serial_line import Line
 
 from tests.hil.wire import BOARD, BOTH, HOST, Wire
-from tests.support.polling import PATIENCE_S, until
+from tests.support.polling import TIMEOUT_S, wait_until
 
 SEED = 20260131
 
 
 def read(fd: int, n: int, pause_s: float = 0) -> bytes:
     data = b""
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + TIMEOUT_S
     while len(data) < n and time.monotonic() < deadline:
         with contextlib.suppress(BlockingIOError):
             data += os.read(fd, 300)
@@ -56,7 +56,7 @@ def test_a_console_that_nobody_reads_holds_nobody_up(tmp_path):
             os.write(tool, b"\x03")
             assert read(board, 1) == b"\x03"
             os.close(tool)
-        until(lambda: (tmp_path / "console.log").stat().st_size >= 100_000)
+        wait_until(lambda: (tmp_path / "console.log").stat().st_size >= 100_000)
     finally:
         os.close(board)
         wire.close()
@@ -72,7 +72,7 @@ def test_a_port_that_goes_away_is_told_and_both_ways_are_logged(tmp_path):
     assert read(board.master, 4) == b"OK\r\n"
     assert wire.lost is None
     board.close()
-    until(lambda: wire.lost)
+    wait_until(lambda: wire.lost)
     host.close()
     wire.close()
     assert wire.lost == f"{board.path} went away"

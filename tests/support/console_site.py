@@ -20,7 +20,7 @@ from patrolink.emulator.scenarios import control_room
 from patrolink_protocol import track_encoder
 
 from tests.support import hub_process
-from tests.support.polling import PATIENCE_S
+from tests.support.polling import TIMEOUT_S
 
 TOKEN = "a token of 256 bits would be longer"  # noqa: S105
 OTHER = "another one"
@@ -92,7 +92,7 @@ class Place:
 
     def ask(self, method: str, path: str, body=None, **headers: str):
         """One HTTP request; return status, headers, body."""
-        link = http.client.HTTPConnection(self.host, timeout=PATIENCE_S)
+        link = http.client.HTTPConnection(self.host, timeout=TIMEOUT_S)
         try:
             data = None if body is None else json.dumps(body)
             link.request(method, path, data, {"Origin": self.url, "Content-Type": "application/json", **headers})
@@ -249,7 +249,7 @@ def chromium(folder: Path):
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     it = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    it.set_script_timeout(PATIENCE_S)
+    it.set_script_timeout(TIMEOUT_S)
     try:
         yield it
     finally:
@@ -301,10 +301,10 @@ class Page:
 
         return ActionChains(self.browser, duration=0)
 
-    def wait(self, until, seconds: float = PATIENCE_S) -> None:
+    def wait(self, condition, seconds: float = TIMEOUT_S) -> None:
         """Wait until something is so; else show how it is."""
         deadline = time.monotonic() + seconds
-        while not until():
+        while not condition():
             assert time.monotonic() < deadline, self.text("body") + str(self.browser.get_log("browser"))
             time.sleep(0.02)
 

@@ -16,7 +16,7 @@ from patrolink.emulator.peripherals.gps_receiver import GpsReceiver
 from patrolink.emulator.peripherals.modem_port import ModemPort
 from patrolink.transport.mqtt import MqttTransport
 
-from tests.support.polling import PATIENCE_S
+from tests.support.polling import TIMEOUT_S
 from tests.support.tcp_proxy import Proxy
 
 WALK = resources.root() / "tests" / "golden" / "tracks" / "walk-1hz.csv"
@@ -84,7 +84,7 @@ class Rig:
         """True when the device has read all that the receiver had to say."""
         return self.receiver.done and self.receiver.drained()
 
-    def listen(self, condition, seconds: float = PATIENCE_S) -> None:
+    def listen(self, condition, seconds: float = TIMEOUT_S) -> None:
         """Take in frames until the condition holds."""
         deadline = time.monotonic() + seconds
         for record in self.transport.records():
@@ -96,7 +96,7 @@ class Rig:
 
     def finish(self) -> dict:
         """Play to the end, power off, and wait for the last frame."""
-        self.listen(self.spoken, 1.5 * PATIENCE_S)
+        self.listen(self.spoken, 1.5 * TIMEOUT_S)
         told = self.device.power_off()
         self.listen(lambda: self.decoder.stats.frames - self.decoder.stats.duplicates >= told["published"])
         return told

@@ -22,7 +22,7 @@ from patrolink.hub.infra.crypto import aes
 from patrolink_protocol import codec, decode, frame, srtp
 from patrolink_protocol.receiver import Receiver
 
-from tests.support.polling import PATIENCE_S, until
+from tests.support.polling import TIMEOUT_S, wait_until
 
 SITE = """name = "test.example"
 keys = "keys.toml"
@@ -83,7 +83,7 @@ class HubProcess:
     def stop(self) -> dict:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-        out, _ = self.process.communicate(timeout=PATIENCE_S)
+        out, _ = self.process.communicate(timeout=TIMEOUT_S)
         self.log.close()
         assert self.process.returncode == 0, (self.folder / "hub.log").read_text()
         self.counts = json.loads(out.splitlines()[-1])
@@ -166,7 +166,7 @@ class Client:
         self._mqtt.on_message = lambda c, u, m: self._mail.append(m.payload)
         self._mqtt.connect("127.0.0.1", broker_port)
         self._mqtt.loop_start()
-        until(lambda: self._ready, "no subscription")
+        wait_until(lambda: self._ready, "no subscription")
 
     def sockets(self) -> None:
         """Have new sockets: what a network does that maps anew."""
@@ -301,7 +301,7 @@ class Client:
         self.refused.append("voice")
 
 
-def run(clients, condition, seconds: float = PATIENCE_S) -> None:
+def run(clients, condition, seconds: float = TIMEOUT_S) -> None:
     """Pump the clients until the condition holds."""
     deadline = time.monotonic() + seconds
     while True:

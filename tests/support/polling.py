@@ -1,30 +1,40 @@
-"""Waiting for what other threads and processes do."""
+"""Wait for conditions that other threads and processes bring about."""
 
 import contextlib
 import os
 import time
 
-PATIENCE_S = 60  # no claim of a test's: what two slow cores with six tests on them may take
+TIMEOUT_S = 60  # not a claim of any test: the worst case of two slow cores with six tests in parallel
+_INTERVAL_S = 0.01
 
 
-def until(condition, why="", seconds: float = PATIENCE_S):
-    """Return what `condition` gives once it is something; AssertionError with `why` (a text, or what gives it)."""
+def wait_until(condition, message="", seconds: float = TIMEOUT_S):
+    """Poll until `condition()` is true and return its value.
+
+    Args:
+        condition: Function without arguments.
+        message: Text of the failure, or a function that returns it.
+        seconds: Timeout.
+
+    Raises:
+        AssertionError: The condition was not true in time.
+    """
     deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, why() if callable(why) else why
-        time.sleep(0.01)
-    return found
+    while not (value := condition()):
+        assert time.monotonic() < deadline, message() if callable(message) else message
+        time.sleep(_INTERVAL_S)
+    return value
 
 
-def until_opened(path: str) -> None:
-    """Wait until another thread of ours has opened the terminal that we have open, and has dropped what it held."""
+def wait_until_opened(path: str) -> None:
+    """Wait until another thread of this process has opened a terminal that the test already has open."""
 
-    def opened() -> int:
-        found = 0
+    def is_opened() -> bool:
+        count = 0
         for fd in os.listdir("/proc/self/fd"):
-            with contextlib.suppress(OSError):  # closed meanwhile
-                found += os.readlink(f"/proc/self/fd/{fd}") == path
-        return found
+            with contextlib.suppress(OSError):  # closed since the listing
+                count += os.readlink(f"/proc/self/fd/{fd}") == path
+        return count > 1
 
-    until(lambda: opened() > 1)
-    time.sleep(0.3)
+    wait_until(is_opened)
+    time.sleep(0.3)  # the reader discards what the terminal held before it opened

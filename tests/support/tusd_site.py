@@ -20,7 +20,7 @@ from patrolink.hub.clips.upload_authorization import Authorization, Refused
 from patrolink.hub.dispatch.logins import TooMany
 
 from tests.support import console_site, hub_process, upload_clients
-from tests.support.polling import until
+from tests.support.polling import wait_until
 
 CLIP_MD = Path(__file__).parents[2] / "protocol" / "CLIP.md"
 _LATER, _ANEW, _REFUSED = 401, 403, (400, 409, 413, 460)  # what a device does then; what the hub says of a spoilt file
@@ -142,7 +142,7 @@ class ObjectStorage:
         with (folder / "storage.log").open("ab") as log:
             command = [_program("moto_server"), "-H", "127.0.0.1", "-p", str(port)]
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
-        until(lambda: _open(port))
+        wait_until(lambda: _open(port))
         self._ask("-X", "PUT", f"{self.url}/clips")
 
     def _ask(self, *words: str) -> bytes:
@@ -211,7 +211,7 @@ class Front:
             settings = {**os.environ, **ObjectStorage.KEYS, "AWS_EC2_METADATA_DISABLED": "true"}
             self._running = [subprocess.Popen(it, stdout=log, stderr=log, env=settings) for it in self._commands]
         for port in (self.port, self.tusd):
-            until(lambda port=port: _open(port), lambda: (self.folder / "log").read_text())
+            wait_until(lambda port=port: _open(port), lambda: (self.folder / "log").read_text())
 
     def kill(self) -> None:
         for process in self._running:

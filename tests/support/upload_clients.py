@@ -19,7 +19,7 @@ from agent.upload.uploader import Uploader, Way
 from compat.netsock import TcpSocket
 
 from tests.support import clip_maker, console_site, hub_process
-from tests.support.polling import PATIENCE_S
+from tests.support.polling import TIMEOUT_S
 
 HOST = "127.0.0.1"
 DEVICE = "linux-1"
@@ -74,10 +74,10 @@ class Courier:
             {5: self.shelf.verified, 7: self.shelf.damaged}[it["state"]](it["clip_id"])
         return [(it["clip_id"], it["state"]) for it in came]
 
-    def run(self, until, seconds: float = PATIENCE_S) -> None:
+    def run(self, condition, seconds: float = TIMEOUT_S) -> None:
         """Upload until the condition holds."""
         end = time.monotonic() + seconds
-        while not until():
+        while not condition():
             assert time.monotonic() < end, self.log
             wait = self.uploader.step(now_ms(), False, False)
             time.sleep(min(wait, 10) / 1000)
@@ -107,7 +107,7 @@ class Raw:
             fields["Content-Length"] = str(len(body) if said is None else said)
         head = f"{method} {path} HTTP/1.1\r\nHost: hub\r\nConnection: close\r\n"
         head += "".join(f"{name}: {value}\r\n" for name, value in fields.items() if value is not None)
-        with socket.create_connection((HOST, self.port), timeout=PATIENCE_S) as link:
+        with socket.create_connection((HOST, self.port), timeout=TIMEOUT_S) as link:
             link.sendall(head.encode() + b"\r\n" + body)
             if said is not None and said > len(body):
                 time.sleep(0.3)  # what comes together with the end of its connection may be lost
@@ -169,7 +169,7 @@ class Site:
         self.courier.manifests()
         self.courier.run(self.courier.all_sent)
 
-    def states(self, n: int, seconds: float = PATIENCE_S) -> list[tuple[int, int]]:
+    def states(self, n: int, seconds: float = TIMEOUT_S) -> list[tuple[int, int]]:
         """Wait until the hub has told n states of clips."""
         out, end = [], time.monotonic() + seconds
         while len(out) < n:

@@ -17,7 +17,7 @@ from patrolink.core import keys, resources
 from patrolink.core.capture import CaptureWriter, Record
 from patrolink.transport.serial import pack
 
-from tests.support.polling import until_opened
+from tests.support.polling import wait_until_opened
 
 ROOT = Path(__file__).resolve().parent.parent.parent.parent
 LOG = ROOT / "tests" / "golden" / "nmea" / "mt3339.log"
@@ -132,7 +132,7 @@ def test_monitor_a_serial_line(patrol, capsys):
     line = b"boot noise\r\n\0" + b"".join(pack(r.frame) for r in records)
 
     def speak():
-        until_opened(os.ttyname(slave))
+        wait_until_opened(os.ttyname(slave))
         os.write(master, line)
 
     threading.Thread(target=speak).start()

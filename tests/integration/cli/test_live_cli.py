@@ -12,7 +12,7 @@ import pytest
 
 from tests.support import live_camera
 from tests.support.console_site import TOKEN, Place
-from tests.support.polling import until
+from tests.support.polling import wait_until
 
 place, camera = live_camera.place, live_camera.camera
 
@@ -35,7 +35,7 @@ def test_it_records(place, camera, tmp_path):
     out = tmp_path / "view.mp4"
     watching = live(place, camera.client.name, "--seconds", "300", "--out", str(out))
     assert any(line == f"recording to {out}\n" for line in watching.stderr)
-    until(lambda: camera.live.sent >= 3 * camera.fps)
+    wait_until(lambda: camera.live.sent >= 3 * camera.fps)
     camera.tired = True
     code, told, said = ended(watching)
     camera.tired = False
@@ -59,7 +59,7 @@ def test_ffmpeg_plays_it(place, camera, tmp_path):
     sdp, out = tmp_path / "view.sdp", tmp_path / "view.y4m"
     watching = live(place, camera.client.name, "--sdp", str(sdp))
     try:
-        until(lambda: watching.poll() is not None or (sdp.exists() and sdp.read_text().strip()))
+        wait_until(lambda: watching.poll() is not None or (sdp.exists() and sdp.read_text().strip()))
         assert watching.poll() is None
         ffmpeg = ["ffmpeg", "-v", "error", "-protocol_whitelist", "file,udp,rtp", "-analyzeduration", "500000"]
         ffmpeg += ["-i", str(sdp), "-frames:v", "5", "-pix_fmt", "yuv420p", "-strict", "-1", str(out)]
@@ -70,7 +70,7 @@ def test_ffmpeg_plays_it(place, camera, tmp_path):
     finally:
         watching.kill()
     assert code == 0 and json.loads(told)["packets"] > 10, said
-    until(lambda: "told to" in camera.ends)
+    wait_until(lambda: "told to" in camera.ends)
 
 
 def test_what_it_refuses_and_is_refused(place, camera, tmp_path):

@@ -23,7 +23,7 @@ from patrolink.transport.serial import SerialTransport, pack
 from patrolink_protocol import codec, frame
 from rich.console import Console
 
-from tests.support.polling import until, until_opened
+from tests.support.polling import wait_until, wait_until_opened
 
 KEY = bytes(range(32))
 NOW = 1_700_000_000_123
@@ -139,9 +139,9 @@ def test_a_port_that_goes_away_is_told_and_the_record_stays(line, keys_file, tmp
     record = tmp_path / "r.plcap"
 
     def speak_and_leave():
-        until_opened(line[1])
+        wait_until_opened(line[1])
         os.write(line[0], b"noise\0" + pack(hello(1)))
-        until(lambda: record.stat().st_size > len(hello(1)))
+        wait_until(lambda: record.stat().st_size > len(hello(1)))
         os.close(line[0])
 
     threading.Thread(target=speak_and_leave).start()

@@ -22,7 +22,7 @@ from rich.console import Console
 
 from tests.support import console_site, hub_process
 from tests.support.console_site import CIRCLE, HARBOUR, NIGHT, OTHER, TOKEN, Crew, Place
-from tests.support.polling import PATIENCE_S, until
+from tests.support.polling import TIMEOUT_S, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def tool(place: Place, *words: str, **more: str) -> tuple[int, str, str]:
 
 def entered(place: Place) -> None:
     """Wait until a tool is connected to the hub."""
-    until(lambda: "patrolink_hub_dispatchers 1\n" in place.ask("GET", "/metrics")[2])
+    wait_until(lambda: "patrolink_hub_dispatchers 1\n" in place.ask("GET", "/metrics")[2])
 
 
 def test_what_is_said_is_heard_by_devices_and_listeners(place, crew, words, tmp_path):
@@ -78,7 +78,7 @@ def test_what_is_said_is_heard_by_devices_and_listeners(place, crew, words, tmp_
     assert code == 0, err
     said = json.loads(out)
     assert said["result"] == "said" and said["said_ms"] == pytest.approx(2000, abs=20) and said["granted_ms"] > 0
-    out, err = listener.communicate(timeout=PATIENCE_S)
+    out, err = listener.communicate(timeout=TIMEOUT_S)
     assert listener.returncode == 0, err
     burst = json.loads(out)
     assert burst["talker"] == "duty" and burst["lost_ms"] == 0 and burst["duration_ms"] == said["said_ms"]
@@ -93,52 +93,52 @@ def test_what_is_said_is_heard_by_devices_and_listeners(place, crew, words, tmp_
 
 def test_queued_is_told_and_given_up_in_time(place, crew, words):
     crew.talk("vest-4", CIRCLE)
-    until(lambda: crew.seat("vest-4", CIRCLE).floor.audio_ssrc)
+    wait_until(lambda: crew.seat("vest-4", CIRCLE).floor.audio_ssrc)
     code, out, err = tool(place, "talk", str(CIRCLE), "--file", str(words), "--wait", "0.5")
     assert code == 4 and "queued, place 1" in err and "result=timeout" in out
     talk = start(place, "talk", str(CIRCLE), "--file", str(words), "--json")
     watch = start(place, "floor", "--json", token=OTHER)
     assert any(json.loads(line)["queue"] == ["duty"] for line in watch.stdout)
     watch.send_signal(signal.SIGINT)
-    watch.communicate(timeout=PATIENCE_S)
+    watch.communicate(timeout=TIMEOUT_S)
     assert watch.returncode == 0
     crew.hush("vest-4", CIRCLE)
-    out, err = talk.communicate(timeout=PATIENCE_S)
+    out, err = talk.communicate(timeout=TIMEOUT_S)
     assert talk.returncode == 0 and json.loads(out)["result"] == "said", err
 
 
 def test_stopped_by_an_emergency_is_a_finding(place, crew, words):
     talk = start(place, "talk", "Old town, night", "--file", str(words))
-    until(lambda: crew.seat("vest-7", NIGHT).floor.talker == b"sip:duty@test.example")
+    wait_until(lambda: crew.seat("vest-7", NIGHT).floor.talker == b"sip:duty@test.example")
     crew.talk("vest-7", NIGHT, 1, mcptt.EMERGENCY)
-    out, err = talk.communicate(timeout=PATIENCE_S)
+    out, err = talk.communicate(timeout=TIMEOUT_S)
     assert talk.returncode == 1 and "stopped: pre-empted" in err and "result=stopped" in out
-    until(lambda: not crew.seat("vest-7", NIGHT).floor.audio_ssrc)
+    wait_until(lambda: not crew.seat("vest-7", NIGHT).floor.audio_ssrc)
 
 
 def test_a_broadcast_cannot_be_answered(place, crew, words, long_words):
     talk = start(place, "talk", str(NIGHT), "--file", str(long_words), "--broadcast")
-    until(lambda: crew.seat("vest-7", NIGHT).floor.talker)
+    wait_until(lambda: crew.seat("vest-7", NIGHT).floor.talker)
     code, out, err = tool(place, "talk", str(NIGHT), "--file", str(words), token=OTHER)
     assert code == 1 and "denied: may only listen" in err and "result=denied" in out
     talk.send_signal(signal.SIGINT)
-    assert talk.wait(PATIENCE_S) == 130
-    until(lambda: not crew.seat("vest-7", NIGHT).floor.talker, 3)
+    assert talk.wait(TIMEOUT_S) == 130
+    wait_until(lambda: not crew.seat("vest-7", NIGHT).floor.talker, 3)
 
 
 def test_a_talker_that_dies_leaves_the_floor_free(place, crew, words):
     talk = start(place, "talk", str(HARBOUR), "--file", str(words))
-    until(lambda: crew.seat("vest-1", HARBOUR).floor.talker)
+    wait_until(lambda: crew.seat("vest-1", HARBOUR).floor.talker)
     talk.kill()
     talk.communicate()
-    until(lambda: not crew.seat("vest-1", HARBOUR).floor.talker, 3)
+    wait_until(lambda: not crew.seat("vest-1", HARBOUR).floor.talker, 3)
 
 
 def test_floor_tells_changes_in_words(place, crew):
     watch = start(place, "floor", "--count", "2")
     entered(place)
     crew.talk("vest-2", HARBOUR, 0.5)
-    out, _ = watch.communicate(timeout=PATIENCE_S)
+    out, _ = watch.communicate(timeout=TIMEOUT_S)
     assert watch.returncode == 0
     assert out.splitlines() == ["Harbour circle: taken vest-2", "Harbour circle: idle"]
 
@@ -149,9 +149,9 @@ def test_ctrl_c_ends_listening_and_the_file_is_whole(place, crew, tmp_path):
     listener.stderr.readline()
     before = len(crew.heard("vest-1", HARBOUR))
     crew.talk("vest-2", HARBOUR, 60)
-    until(lambda: len(crew.heard("vest-1", HARBOUR)) > before + 75)
+    wait_until(lambda: len(crew.heard("vest-1", HARBOUR)) > before + 75)
     listener.send_signal(signal.SIGINT)
-    out, err = listener.communicate(timeout=PATIENCE_S)
+    out, err = listener.communicate(timeout=TIMEOUT_S)
     crew.hush("vest-2", HARBOUR)
     assert listener.returncode == 0 and out.startswith("Harbour circle: vest-2, "), err
     with wave.open(str(heard)) as wav:
@@ -191,7 +191,7 @@ def test_a_hub_that_goes_is_told(tmp_path, alone):
     watch = start(place, "floor")
     entered(place)
     place.process.stop()
-    _, err = watch.communicate(timeout=PATIENCE_S)
+    _, err = watch.communicate(timeout=TIMEOUT_S)
     assert watch.returncode == 2 and "the hub has closed the connection" in err
 
 
@@ -206,7 +206,7 @@ def test_over_tls_the_certificate_is_verified(tmp_path, alone):
         code, _, err = tool(place, "floor", "--for", "1", SSL_CERT_FILE=str(tmp_path / "ca.pem"))
         assert code == 0, err
         trust = ssl.create_default_context(cafile=str(tmp_path / "ca.pem"))
-        link = http.client.HTTPSConnection(place.host, context=trust, timeout=PATIENCE_S)
+        link = http.client.HTTPSConnection(place.host, context=trust, timeout=TIMEOUT_S)
         link.request("POST", "/login", json.dumps({"token": TOKEN}), {"Origin": place.url})
         answer = link.getresponse()
         assert answer.status == 204 and "Secure" in answer.headers["Set-Cookie"]
@@ -239,7 +239,7 @@ def test_a_console_that_would_not_be_safe_is_not_started(tmp_path, broker, hub, 
     )
     (tmp_path / "site.toml").write_text(site)
     command = [sys.executable, "-m", "patrolink", "hub", str(tmp_path / "site.toml")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S)
     assert done.returncode == 2 and reason in done.stderr and "Traceback" not in done.stderr, done
 
 

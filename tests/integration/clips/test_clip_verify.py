@@ -20,7 +20,7 @@ from patrolink.hub.dispatch import client
 
 from tests.simulation import clip_alterations as alterations
 from tests.support import clip_maker, console_site
-from tests.support.polling import PATIENCE_S
+from tests.support.polling import TIMEOUT_S
 
 pytestmark = pytest.mark.skipif(not clip_maker.FILM.exists(), reason="no build/media/bikes.mp4: run `make media`")
 TOKEN = "a dispatcher's"  # noqa: S105
@@ -117,7 +117,7 @@ def test_a_hub_lists_and_gives_its_clips_and_writes_down_to_whom(made, tmp_path,
     shutil.copytree(made, tmp_path / "clips")
     hub = console_site.Place(tmp_path, broker, hub=f'uploads = "127.0.0.1:{console_site.free_port()}"')
     try:
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + TIMEOUT_S
         while (told := patrolink("list", hub.url, token=console_site.TOKEN)).stdout.count(", valid\n") < 8:
             assert told.returncode == 0 and time.monotonic() < deadline, told
         here = patrolink("list", made).stdout.splitlines()

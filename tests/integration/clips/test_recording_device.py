@@ -21,7 +21,7 @@ from patrolink.evidence import evidence_key as evidence
 from patrolink.evidence import segment, verify
 
 from tests.support.device_rig import walk
-from tests.support.polling import PATIENCE_S
+from tests.support.polling import TIMEOUT_S
 
 filmed = pytest.mark.skipif(not incident.FILM.exists(), reason="no film for the camera; make media")
 
@@ -62,7 +62,7 @@ class Recording:
         device = self.device = boot(self.board, self.folder / "work", self.config)
         self.until(lambda: "clips: recording" in device.said(), "it does not record")
 
-    def until(self, condition, what: str, seconds: float = PATIENCE_S) -> None:
+    def until(self, condition, what: str, seconds: float = TIMEOUT_S) -> None:
         deadline = time.monotonic() + seconds
         while not condition():
             self.device.check()

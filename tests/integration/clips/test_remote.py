@@ -10,13 +10,13 @@ from patrolink.emulator.scenarios import incident
 from patrolink.evidence import verify
 from patrolink.hub.dispatch import client
 
-from tests.support.polling import PATIENCE_S
+from tests.support.polling import TIMEOUT_S
 
 pytestmark = pytest.mark.skipif(not incident.FILM.exists(), reason="no film for the camera; make media")
-ARRIVES_S = 4 * PATIENCE_S  # uploads give way, and take a busy machine for a busy line
+ARRIVES_S = 4 * TIMEOUT_S  # uploads give way, and take a busy machine for a busy line
 
 
-async def told(hub, condition, what: str, seconds: float = PATIENCE_S):
+async def told(hub, condition, what: str, seconds: float = TIMEOUT_S):
     """Return the next thing that the hub tells of which `condition` holds."""
     try:
         async with asyncio.timeout(seconds) if hasattr(asyncio, "timeout") else contextlib.AsyncExitStack():
@@ -83,7 +83,7 @@ def test_a_dispatcher_has_pictures_films_and_sees(board, tmp_path, monkeypatch):
         it = incident.Incident(plan, stack)
         it.await_recording()
         monkeypatch.setenv(client.TOKEN, it.station.token)
-        it.station.until(lambda: "link: session" in it.device.said(), [it.device], PATIENCE_S, "no session")
+        it.station.until(lambda: "link: session" in it.device.said(), [it.device], TIMEOUT_S, "no session")
         asyncio.run(asyncio.sleep(5))
         asyncio.run(orders(it, it.station.url))
         it.device.power_off()

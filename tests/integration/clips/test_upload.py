@@ -14,7 +14,7 @@ import pytest
 from patrolink.emulator.network import certificates
 
 from tests.support import console_site
-from tests.support.polling import until
+from tests.support.polling import wait_until
 from tests.support.tcp_proxy import Proxy
 
 ROOT = Path(__file__).parents[3]
@@ -52,7 +52,7 @@ def tusd(tmp_path):
     with (tmp_path / "tusd.log").open("wb") as log:
         process = subprocess.Popen(["tusd", *where], stdout=log, stderr=log)
     try:
-        until(folder.exists)  # it listens within its next breath; the uploader asks again
+        wait_until(folder.exists)  # it listens within its next breath; the uploader asks again
         yield port, folder
     finally:
         process.kill()

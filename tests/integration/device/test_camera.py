@@ -15,7 +15,7 @@ from patrolink.core.errors import DeviceError
 from patrolink.emulator.peripherals import nmea
 
 from tests.support.device_rig import walk
-from tests.support.polling import until
+from tests.support.polling import wait_until
 
 cv2 = pytest.importorskip("cv2", reason="no OpenCV; pip install opencv-python-headless")
 import numpy as np  # noqa: E402
@@ -74,7 +74,7 @@ def test_every_frame_of_a_clip_comes_in_order_with_its_times_and_it_begins_anew(
     camera.open()
     seen, times = [], []
     while len(seen) < FRAMES + 3:
-        image, at_ms, unix_ms = until(camera.frame, lambda: camera.fault)
+        image, at_ms, unix_ms = wait_until(camera.frame, lambda: camera.fault)
         assert image.shape == (240, 320, 3)
         seen.append(round(float(image.mean()) / 8))
         times.append((at_ms, unix_ms))
@@ -90,7 +90,7 @@ def test_a_file_is_brought_to_the_wanted_pace_and_size(film, clip, fps):
     camera.open()
     seen, times = [], []
     while len(seen) < fps:
-        image, at_ms, _ = until(camera.frame, lambda: camera.fault)
+        image, at_ms, _ = wait_until(camera.frame, lambda: camera.fault)
         assert image.shape == (96, 160, 3)
         seen.append(round(float(image.mean()) / 8))
         times.append(at_ms)
@@ -149,12 +149,12 @@ def test_a_broken_frame_costs_no_more_than_itself_and_a_second_of_them_is_a_faul
     camera = film(0, fps=30)
     camera.open()
     for _ in range(40):
-        until(camera.frame, lambda: camera.fault)
+        wait_until(camera.frame, lambda: camera.fault)
     assert len(opened) == 1 and camera.fault == "" and 3 <= camera.damaged <= 8
     broken[0] = True
-    until(lambda: "decoded" in camera.fault, lambda: camera.fault)
+    wait_until(lambda: "decoded" in camera.fault, lambda: camera.fault)
     broken[0] = False
-    until(lambda: camera.frame() and camera.fault == "", lambda: camera.fault)
+    wait_until(lambda: camera.frame() and camera.fault == "", lambda: camera.fault)
     assert len(opened) >= 2
 
 
@@ -165,9 +165,9 @@ def test_a_camera_that_gives_more_frames_than_asked_for_is_thinned_evenly(film, 
     monkeypatch.setattr(hal.posix.opencv_camera, "time", SimpleNamespace(monotonic=lens.clock, time_ns=time.time_ns))
     camera = film(0, clock=lambda: int(1000 * lens.clock()), fps=fps)
     camera.open()
-    times = [until(camera.frame, lambda: camera.fault)[1]]
+    times = [wait_until(camera.frame, lambda: camera.fault)[1]]
     while times[-1] < times[0] + 2000:
-        times.append(until(camera.frame, lambda: camera.fault)[1])
+        times.append(wait_until(camera.frame, lambda: camera.fault)[1])
     assert least <= len(times) <= most, len(times)
     assert lens.asked[cv2.CAP_PROP_FPS] == fps and lens.asked[cv2.CAP_PROP_FRAME_WIDTH] == 320
     assert camera.dropped == 0
@@ -184,11 +184,11 @@ def test_the_indicator_is_on_from_before_the_first_frame_until_the_camera_is_shu
     camera = film(clip, indicator)
     assert not indicator.get()
     camera.open()
-    until(camera.frame, lambda: camera.fault)
+    wait_until(camera.frame, lambda: camera.fault)
     assert indicator.get()
     camera.close()
     assert camera.frame() is None
-    until(lambda: not indicator.get(), "it stays on")
+    wait_until(lambda: not indicator.get(), "it stays on")
     assert indicator.sets == [0, 1, 0]
 
 
@@ -198,7 +198,7 @@ def test_an_indicator_that_cannot_be_set_or_is_not_on_means_no_frame(film, clip,
     monkeypatch.setattr(cv2, "VideoCapture", lambda source: opened.append(source))
     camera = film(clip, Indicator(tmp_path / path))
     camera.open()
-    until(lambda: camera.fault, "no fault")
+    wait_until(lambda: camera.fault, "no fault")
     time.sleep(0.2)
     assert "the indicator" in camera.fault and "the indicator" in camera.log[0]
     assert camera.frame() is None and opened == []
@@ -208,14 +208,14 @@ def test_an_indicator_put_out_by_another_hand_ends_the_frames(film, clip, tmp_pa
     indicator = Indicator(tmp_path / "value")
     camera = film(clip, indicator)
     camera.open()
-    until(camera.frame, lambda: camera.fault)
+    wait_until(camera.frame, lambda: camera.fault)
     (tmp_path / "value").write_text("0")
-    until(lambda: camera.fault == "the indicator is not on", "not seen")
+    wait_until(lambda: camera.fault == "the indicator is not on", "not seen")
     while camera.frame() is not None:
         pass  # taken while it was on
     assert indicator.sets[-1] == 0
     # A second later it is tried again, indicator first.
-    until(camera.frame, lambda: camera.fault)
+    wait_until(camera.frame, lambda: camera.fault)
     assert indicator.get() and indicator.sets[-1] == 1 and camera.fault == ""
 
 
@@ -223,23 +223,23 @@ def test_a_camera_that_comes_and_comes_back(film, clip, tmp_path):
     source = tmp_path / "video0"
     camera = film(str(source))
     camera.open()
-    until(lambda: camera.fault, "no fault")
+    wait_until(lambda: camera.fault, "no fault")
     assert camera.fault == f"cannot open {source}" and camera.frame() is None
     source.symlink_to(clip)
-    until(camera.frame, lambda: camera.fault)
+    wait_until(camera.frame, lambda: camera.fault)
     source.unlink()
-    until(lambda: camera.fault == f"cannot open {source}", "its going is not seen")
+    wait_until(lambda: camera.fault == f"cannot open {source}", "its going is not seen")
     source.symlink_to(clip)
     while camera.frame() is not None:
         pass
-    until(camera.frame, lambda: camera.fault)
+    wait_until(camera.frame, lambda: camera.fault)
     assert len(camera.log) == 2
 
 
 def test_frames_that_nobody_takes_are_bounded_and_counted(film, clip):
     camera = film(clip)
     camera.open()
-    until(lambda: camera.dropped >= 3, lambda: camera.fault)
+    wait_until(lambda: camera.dropped >= 3, lambda: camera.fault)
     camera.open()  # once more changes nothing
     waiting = 0
     while camera.frame() is not None:
@@ -253,7 +253,7 @@ def test_a_camera_that_hangs_holds_nobody_up_and_stays_lit(film, tmp_path):
     os.mkfifo(pipe)
     camera = film(str(pipe), indicator)
     camera.open()
-    until(indicator.get, "the indicator comes first")
+    wait_until(indicator.get, "the indicator comes first")
     done = threading.Event()
 
     def use() -> None:
@@ -272,7 +272,7 @@ def test_a_camera_that_hangs_holds_nobody_up_and_stays_lit(film, tmp_path):
             os.close(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK))
         return not indicator.get()
 
-    until(end, "the indicator stays on")
+    wait_until(end, "the indicator stays on")
 
 
 def test_a_device_tries_its_camera_at_boot_and_tells_its_fault_until_it_gives_a_frame(rig, clip, tmp_path):
@@ -283,7 +283,7 @@ def test_a_device_tries_its_camera_at_boot_and_tells_its_fault_until_it_gives_a_
     it.listen(lambda: told() and "camera_fault" in told()[-1])
     source.symlink_to(clip)
     it.listen(lambda: "camera_fault" not in told()[-1])
-    until(lambda: indicator.read_text() == "0", "nobody records, and the indicator is on")
+    wait_until(lambda: indicator.read_text() == "0", "nobody records, and the indicator is on")
     it.receiver.start()
     assert it.finish()["fixes"] == len(it.times()) == 100
 
@@ -303,4 +303,4 @@ def test_a_device_tries_its_camera_at_boot_and_tells_its_fault_until_it_gives_a_
 def test_a_configuration_whose_camera_cannot_be_is_refused(rig, board, camera, why):
     it = rig(board, nmea.speak(walk(1)), 1, camera=camera)
     with pytest.raises(DeviceError, match=rf" 2;(.|\n)*{why}"):
-        until(it.device.check, "it runs")
+        wait_until(it.device.check, "it runs")

@@ -16,7 +16,7 @@ from patrolink.emulator.peripherals import nmea
 from patrolink.hub.infra.downlink import Downlink
 
 from tests.support.device_rig import Rig, walk
-from tests.support.polling import until
+from tests.support.polling import wait_until
 from tests.support.tcp_proxy import BLACKHOLE, CORRUPT, DRIP, PASS, THROTTLE
 
 HEAP_LIMIT = 128 * 1024  # of 192 KiB, on a 64-bit machine, the agent's own bytecode in it
@@ -73,7 +73,7 @@ def test_a_network_that_stays_away_is_outlived_in_bounded_memory(rig):
     it.proxy.mode = BLACKHOLE
     it.proxy.cut()
     it.receiver.start()
-    until(lambda: it.device.check() or it.spoken(), it.device.said)
+    wait_until(lambda: it.device.check() or it.spoken(), it.device.said)
     it.proxy.cut()
     it.proxy.mode = PASS
     told = it.device.power_off(60)
@@ -203,7 +203,7 @@ def test_tls_with_a_client_certificate_over_a_line_that_damages(rig_tls, board, 
 )
 def test_a_broker_that_may_not_be_trusted_or_does_not_trust(rig_tls, tmp_path, board, wrong, words):
     it = rig_tls(board, "", wrong)
-    until(lambda: it.device.check() or re.search(words, it.device.said()), it.device.said)
+    wait_until(lambda: it.device.check() or re.search(words, it.device.said()), it.device.said)
     told = it.device.power_off()
     assert told["published"] == 0 and told["left"] > 0
     log = it.device.log.read_text()

@@ -14,7 +14,7 @@ from patrolink.emulator.peripherals import nmea
 from patrolink.emulator.scenarios import control_room
 
 from tests.support.device_rig import walk
-from tests.support.polling import PATIENCE_S, until
+from tests.support.polling import TIMEOUT_S, wait_until
 
 GPSD = shutil.which("gpsd") or shutil.which("gpsd", path="/usr/sbin")
 SPEED = 100
@@ -31,7 +31,7 @@ class Gpsd:
         """Serve the receiver on `line`; return once it has been opened."""
         command = [GPSD, "-N", "-n", "-b", "-S", str(self.port), line]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        until(self._serves, "gpsd does not open its receiver")
+        wait_until(self._serves, "gpsd does not open its receiver")
 
     def _serves(self) -> bool:
         assert self.process is not None and self.process.poll() is None, "gpsd has ended"
@@ -48,7 +48,7 @@ class Gpsd:
     @contextlib.contextmanager
     def client(self):
         """Lines that another client of it is given."""
-        with socket.create_connection(("127.0.0.1", self.port), PATIENCE_S) as s, s.makefile("rw") as f:
+        with socket.create_connection(("127.0.0.1", self.port), TIMEOUT_S) as s, s.makefile("rw") as f:
             f.write('?WATCH={"enable":true,"nmea":true};\n')
             f.flush()
             yield f
@@ -80,22 +80,22 @@ def test_every_fix_arrives_through_gpsd_and_through_its_restart(rig, gpsd, board
 
     def spoken():
         yield from epochs[:100]
-        go_on.wait(PATIENCE_S)
+        go_on.wait(TIMEOUT_S)
         yield from epochs[100:]
 
     it = rig(board, spoken(), SPEED, batch_fixes=20, gps_uart=f"gpsd://127.0.0.1:{gpsd.port}")
     answers = f"gps: gpsd://127.0.0.1:{gpsd.port} answers"
     log = it.device.log
-    until(lambda: "cannot open" in log.read_text() or "hung up" in log.read_text(), "the missing gpsd is not told")
+    wait_until(lambda: "cannot open" in log.read_text() or "hung up" in log.read_text(), "the missing gpsd is not told")
     gpsd.start(it.receiver.path)
-    until(lambda: answers in log.read_text(), log.read_text)
+    wait_until(lambda: answers in log.read_text(), log.read_text)
     with gpsd.client() as lines:
         it.receiver.start()
         passed = (line for line in lines if line.startswith("$"))
         assert len(list(itertools.islice(passed, before))) == before
     gpsd.stop()
     gpsd.start(it.receiver.path)
-    until(lambda: log.read_text().count(answers) == 2, log.read_text)
+    wait_until(lambda: log.read_text().count(answers) == 2, log.read_text)
     go_on.set()
     told = it.finish()
     times = it.times()

@@ -17,7 +17,7 @@ from patrolink.emulator.peripherals.camera import SerialCamera
 from PIL import Image
 
 from tests.support.device_rig import walk
-from tests.support.polling import PATIENCE_S, until
+from tests.support.polling import TIMEOUT_S, wait_until
 
 FILM = resources.root() / "build" / "media" / "bikes.mp4"
 PIPE = resources.root() / "tests" / "integration" / "device" / "camera_pipe.py"
@@ -51,7 +51,7 @@ class Driven:
     def faults(self) -> list[str]:
         return [t["fault"] for t in list(self.told) if "fault" in t]
 
-    def until(self, condition, seconds: float = PATIENCE_S) -> None:
+    def until(self, condition, seconds: float = TIMEOUT_S) -> None:
         deadline = time.monotonic() + seconds
         while not condition():
             assert self.process.poll() is None and time.monotonic() < deadline, self.told[-20:]
@@ -64,8 +64,8 @@ class Driven:
 
     def end(self) -> dict:
         self.process.stdin.close()
-        self.process.wait(PATIENCE_S)
-        self._thread.join(PATIENCE_S)
+        self.process.wait(TIMEOUT_S)
+        self._thread.join(TIMEOUT_S)
         return self.told[-1]
 
 
@@ -230,7 +230,7 @@ def test_a_device_tries_its_camera_at_boot(rig, tmp_path, name):
         it = rig(name, nmea.speak(walk(30)), 20, modem=modem, camera=given, status_s=1)
         told = lambda: [row["errors"] for row in it.rows if row["message"] == "device_status"]  # noqa: E731
         it.listen(lambda: told() and "camera_fault" not in told()[-1])
-        until(lambda: indicator.read_text() == "0", "nobody records, and the indicator is on")
+        wait_until(lambda: indicator.read_text() == "0", "nobody records, and the indicator is on")
         it.receiver.start()
         assert it.finish()["fixes"] == len(it.times()) == 30
         with Image.open(io.BytesIO(camera.pictures[-1][1])) as picture:
@@ -244,7 +244,7 @@ def test_the_film_of_a_device_that_was_cut_off(scene, tmp_path):
     driven.more(12)
     driven.process.kill()
     driven.process.wait()
-    driven._thread.join(PATIENCE_S)  # it may not have read all yet
+    driven._thread.join(TIMEOUT_S)  # it may not have read all yet
     told = driven.pictures()
     with av.open(str(tmp_path / "film.avi")) as film:
         frames = [(frame.time, frame.width, frame.height) for frame in film.decode(video=0)]

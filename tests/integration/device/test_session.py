@@ -16,7 +16,7 @@ from compat.netsock import TcpSocket
 from compat.stream import Network
 from memory_storage import MemoryFiles
 
-from tests.support.polling import PATIENCE_S
+from tests.support.polling import TIMEOUT_S
 from tests.support.tcp_proxy import BLACKHOLE, PASS, REFUSE, Proxy
 
 IO_TIMEOUT_MS = 400
@@ -57,7 +57,7 @@ class Bench:
     def _idle(self) -> None:
         self.idles += 1
 
-    def until(self, condition, seconds: float = PATIENCE_S, step: bool = True) -> None:
+    def until(self, condition, seconds: float = TIMEOUT_S, step: bool = True) -> None:
         deadline = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < deadline, self.log

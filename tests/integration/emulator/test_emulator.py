@@ -17,7 +17,7 @@ from patrolink.emulator.peripherals import nmea
 from patrolink.emulator.peripherals.gps_receiver import GpsReceiver
 from patrolink.emulator.scenarios import control_room
 
-from tests.support.polling import PATIENCE_S
+from tests.support.polling import TIMEOUT_S
 
 GOLDEN = Path(__file__).resolve().parent.parent.parent / "golden"
 GPX = (
@@ -26,7 +26,7 @@ GPX = (
 )
 
 
-def read_all(receiver: GpsReceiver, n: int, seconds: float = PATIENCE_S) -> bytes:
+def read_all(receiver: GpsReceiver, n: int, seconds: float = TIMEOUT_S) -> bytes:
     fd = os.open(receiver.path, os.O_RDONLY | os.O_NOCTTY)
     got = b""
     deadline = time.monotonic() + seconds

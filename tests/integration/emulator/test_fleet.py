@@ -16,7 +16,7 @@ from patrolink.core.decoder import Stats
 from patrolink.emulator.scenarios import fleet
 from patrolink.emulator.scenarios.patrol import Patrol
 
-from tests.support.polling import until
+from tests.support.polling import wait_until
 
 EMULATE = [sys.executable, "-m", "patrolink", "emulate", "--quiet", "--json"]
 
@@ -30,7 +30,7 @@ def children(pid: int) -> dict[int, str]:
 def patrolling(run: subprocess.Popen, out: Path, *devices: str) -> dict[int, str]:
     """Wait until all these devices are ready, and return the run's processes."""
     logs = [out / device / "device" / "console.log" for device in devices]
-    until(lambda: run.poll() is None and all(log.exists() and "ready" in log.read_text() for log in logs))
+    wait_until(lambda: run.poll() is None and all(log.exists() and "ready" in log.read_text() for log in logs))
     return children(run.pid)
 
 
@@ -93,12 +93,12 @@ def test_a_run_that_is_ended_leaves_no_process_behind(board, end, tmp_path):
     run.send_signal(end)
     code = {signal.SIGINT: 130, signal.SIGKILL: -end}.get(end, 128 + end)
     assert run.wait(30) == code
-    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in started))
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in started))
 
 
 def test_two_runs_in_one_folder(tmp_path, capsys):
     run = subprocess.Popen([*EMULATE, "--board", "linux", "--out", str(tmp_path)])
-    until(lambda: (tmp_path / "device" / "console.log").exists())
+    wait_until(lambda: (tmp_path / "device" / "console.log").exists())
     assert main(["emulate", "--board", "linux", "--out", str(tmp_path), "--quiet"]) == 2
     assert "another run is using it; name another folder with --out" in capsys.readouterr().err
     assert run.poll() is None

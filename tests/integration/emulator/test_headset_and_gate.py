@@ -14,7 +14,7 @@ from patrolink.emulator.network.udp_gate import HOST, UdpGate
 from patrolink.emulator.peripherals.headset import Headset
 
 from tests.support.hub_process import free_ports
-from tests.support.polling import PATIENCE_S, until
+from tests.support.polling import TIMEOUT_S, wait_until
 
 EVEN = Profile(40, 0, 0.0, 10_000, 10_000)
 
@@ -32,14 +32,14 @@ class Echo:
     def listen(port: int) -> socket.socket:
         it = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         it.bind(("127.0.0.1", port))
-        it.settimeout(PATIENCE_S)
+        it.settimeout(TIMEOUT_S)
         return it
 
     @staticmethod
     def dial(port: int) -> socket.socket:
         it = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         it.connect((HOST, port))
-        it.settimeout(PATIENCE_S)
+        it.settimeout(TIMEOUT_S)
         return it
 
     def close(self) -> None:
@@ -125,7 +125,7 @@ def test_delay_is_the_places_and_an_idle_radio_costs_its_promotion(echo):
         network.profile = EVEN
         network.sleep()
     times = []
-    it.hub[0].settimeout(PATIENCE_S)
+    it.hub[0].settimeout(TIMEOUT_S)
     for ssrc in range(200, 205):
         start = time.monotonic()
         it.device[0].send(report(ssrc))
@@ -146,7 +146,7 @@ def test_tcp_and_datagrams_of_a_device_stand_in_one_queue(echo):
         it.hub[0].recv(100)
         with socket.create_connection((HOST, gate.port)) as device, hub.accept()[0] as far:
             sent = bytes(range(200)) * 150
-            far.settimeout(PATIENCE_S)
+            far.settimeout(TIMEOUT_S)
             behind = []
             while not behind or (min(behind) > 800 and len(behind) < 5):  # what others take of the machine comes on top
                 start = time.monotonic()
@@ -184,7 +184,7 @@ def test_a_headset_speaks_in_real_time_while_it_is_open_and_stamps_what_it_hears
         before = time.monotonic()
         fd = os.open(headset.speaker, os.O_RDWR | os.O_NOCTTY)
         os.write(fd, b"\1\2" * 80)
-        until(lambda: sum(len(data) for _, data in headset.heard) >= 160)
+        wait_until(lambda: sum(len(data) for _, data in headset.heard) >= 160)
         os.close(fd)
         assert b"".join(data for _, data in headset.heard) == b"\1\2" * 80
         assert headset.heard[0][0] >= before

@@ -8,7 +8,7 @@ import pytest
 from selenium.webdriver.common.by import By
 
 from tests.support import console_site, upload_clients
-from tests.support.polling import PATIENCE_S
+from tests.support.polling import TIMEOUT_S
 
 SHOT = Path(__file__).parents[3] / "build" / "hub" / "clips.png"
 START, STOP, SNAPSHOT, PRESERVE = 1, 2, 3, 14
@@ -34,9 +34,9 @@ class Page:
             "return [...document.querySelectorAll('#clips .thumb img')].map(i => i.naturalWidth)"
         )
 
-    def wait(self, until, seconds: float = PATIENCE_S) -> None:
+    def wait(self, condition, seconds: float = TIMEOUT_S) -> None:
         end = time.monotonic() + seconds
-        while not until():
+        while not condition():
             assert time.monotonic() < end, self.browser.execute_script("return document.body.innerText")
             time.sleep(0.05)
 

@@ -8,7 +8,7 @@ from patrolink.hub.config import Dispatcher
 from patrolink.hub.dispatch.logins import SESSION_S, TRIES, TRY_AGAIN_S, Sessions, TooMany
 
 from tests.support.console_site import TOKEN, Place
-from tests.support.polling import PATIENCE_S
+from tests.support.polling import TIMEOUT_S
 
 
 def test_wrong_tokens_are_counted_by_address_and_forgiven():
@@ -123,7 +123,7 @@ def test_logging_out_closes_the_socket(place):
         async with aiohttp.ClientSession() as session, session.ws_connect(place.url + "/socket", headers=headers) as ws:
             assert (await ws.receive_json())["name"] == "duty"
             await asyncio.to_thread(place.ask, "POST", "/logout", Cookie=mine)
-            while (message := await ws.receive(timeout=PATIENCE_S)).type != aiohttp.WSMsgType.CLOSE:
+            while (message := await ws.receive(timeout=TIMEOUT_S)).type != aiohttp.WSMsgType.CLOSE:
                 pass
             return message.data
 
@@ -157,13 +157,13 @@ def test_what_is_asked_wrongly_is_refused_in_words(place):
                 await ws.receive_json()
                 for asked, reason in cases.items():
                     await ws.send_str(asked)
-                    told = await ws.receive_json(timeout=PATIENCE_S)
+                    told = await ws.receive_json(timeout=TIMEOUT_S)
                     assert told["type"] == "refused" and reason in told["error"], (asked, told)
                 # Voice without the floor, for no group, and none at all: nothing happens.
                 for voice in (bytes(4), bytes((0, 0, 0, 1)) + bytes(160), bytes((0, 0, 0, 99)) + bytes(160), b""):
                     await ws.send_bytes(voice)
                 await ws.send_str('{"do": "recordings", "id": 7}')
-                told = await ws.receive_json(timeout=PATIENCE_S)
+                told = await ws.receive_json(timeout=TIMEOUT_S)
                 assert told == {"type": "reply", "id": 7, "result": told["result"]}
 
     asyncio.run(run())

@@ -9,7 +9,7 @@ import patrolink_messages
 from patrolink.hub.clips import access_log
 
 from tests.support import clip_maker, hub_process, upload_clients
-from tests.support.polling import PATIENCE_S, until
+from tests.support.polling import TIMEOUT_S, wait_until
 
 VERIFIED, DAMAGED = 5, 7
 DEVICE = upload_clients.DEVICE
@@ -32,7 +32,7 @@ def test_a_clip_is_verified_and_released(site):
 def test_what_the_hub_could_not_say_before_it_was_killed_it_says_after(site):
     number = site.film()
     site.courier.run(site.courier.all_sent)  # nobody told the signer yet
-    until(lambda: site.rows()[number]["verdict"] == "unverifiable")
+    wait_until(lambda: site.rows()[number]["verdict"] == "unverifiable")
     site.hub.kill()
     site.hub.start()
     site.courier.manifests()
@@ -74,7 +74,7 @@ def test_a_second_signer_is_told_to_all(site):
     values = site.courier.shelf.values(site.courier.shelf.find(1))
     values.update(clip_id=9, signer=bytes.fromhex("03" + "11" * 32))
     site.link.uplink(patrolink_messages.CLIP_MANIFEST, values)
-    until(lambda: "03" + "11" * 32 in site.clips.joinpath("signers.toml").read_text())
+    wait_until(lambda: "03" + "11" * 32 in site.clips.joinpath("signers.toml").read_text())
     assert first in site.clips.joinpath("signers.toml").read_text()
     changed = [row for row in site.lines("audit.jsonl") if row["what"] == "signer changed"]
     assert [row["known"] for row in changed] == [[first]]
@@ -156,7 +156,7 @@ def test_retention_deletes_and_tells_but_what_is_preserved(site):
             session.ws_connect(f"http://127.0.0.1:{site.console}/socket") as ws,
         ):
             await ws.send_json({"do": "preserve_clip", "id": 1, "device": DEVICE, "clip": numbers[0]})
-            while (told := await ws.receive_json(timeout=PATIENCE_S)).get("id") != 1:
+            while (told := await ws.receive_json(timeout=TIMEOUT_S)).get("id") != 1:
                 pass
             return told
 
@@ -168,7 +168,7 @@ def test_retention_deletes_and_tells_but_what_is_preserved(site):
         path = site.clips / DEVICE / f"{number:06d}" / "hub.json"
         path.write_text(json.dumps({**json.loads(path.read_text()), "ended_ms": 1000}))
     site.hub.start()
-    until(lambda: not (site.clips / DEVICE / f"{numbers[1]:06d}").exists())
+    wait_until(lambda: not (site.clips / DEVICE / f"{numbers[1]:06d}").exists())
     assert set(site.rows()) == {numbers[0]}
     deleted = [row for row in site.lines("access.jsonl") if row["what"] == "deleted"]
     assert [(row["who"], row["clip"]) for row in deleted] == [("retention", numbers[1])]

@@ -13,7 +13,7 @@ from patrolink.hub.infra.downlink import Downlink
 
 from tests.support import clip_maker, upload_clients
 from tests.support.device_rig import walk
-from tests.support.polling import PATIENCE_S, until
+from tests.support.polling import TIMEOUT_S, wait_until
 
 SEED = 20261127
 VERIFIED = 5
@@ -32,7 +32,7 @@ def test_an_sos_comes_before_what_was_filmed_before_it_and_both_are_valid(site):
     assert (row["verdict"], row["findings"][0]["kind"]) == ("valid with gaps", "chain")
     site.courier.run(site.courier.all_sent)
     assert site.states(1) == [(first, VERIFIED)]
-    until(lambda: {row["verdict"] for row in site.rows().values()} == {"valid"}, site.rows)
+    wait_until(lambda: {row["verdict"] for row in site.rows().values()} == {"valid"}, site.rows)
 
 
 @pytest.mark.timeout(300)
@@ -52,14 +52,14 @@ def test_killed_at_any_step_a_hub_loses_no_clip_and_every_one_is_let_go_of(site)
         if step in ("verdict", "told"):
             path = site.clips / DEVICE / f"{number:06d}" / "hub.json"
             seen = f"seed {SEED}, round {round_}"
-            until(lambda path=path: path.exists() and "valid" in json.loads(path.read_text())["verdict"], seen)
+            wait_until(lambda path=path: path.exists() and "valid" in json.loads(path.read_text())["verdict"], seen)
         if step == "told":
-            until(lambda: site.link.pump() or site.link.clip_states, f"seed {SEED}, round {round_}")
+            wait_until(lambda: site.link.pump() or site.link.clip_states, f"seed {SEED}, round {round_}")
         site.hub.kill()
         site.link.pump()
         site.link.clip_states.clear()  # the connection breaks, and what was on its way is lost
         site.hub.start()
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + TIMEOUT_S
         while shelf.find(number).state != 3:  # VERIFIED
             assert time.monotonic() < deadline, (SEED, round_, step, (site.folder / "hub.log").read_text())
             site.courier.run(site.courier.all_sent)
@@ -70,7 +70,7 @@ def test_killed_at_any_step_a_hub_loses_no_clip_and_every_one_is_let_go_of(site)
         folder = site.clips / DEVICE / f"{number:06d}"
         for path in folder.glob("*.p*"):
             assert path.read_bytes() == bytes(site.device.files.data[path.name]), (SEED, round_)
-    until(lambda: {row["verdict"] for row in site.rows().values()} == {"valid"}, site.rows)
+    wait_until(lambda: {row["verdict"] for row in site.rows().values()} == {"valid"}, site.rows)
     assert not list(site.clips.glob("*/*/*.part")) and not list(site.clips.glob("*/*/*.bad"))
 
 

@@ -15,7 +15,7 @@ from patrolink.hub.infra import http_server
 
 from tests.integration.hub.test_hub_uploads import NAME, data_of, small  # noqa: F401
 from tests.support import upload_clients
-from tests.support.polling import until
+from tests.support.polling import wait_until
 
 SEEDS = range(20261127, 20261127 + 3)
 
@@ -184,7 +184,7 @@ def test_connections_are_bounded_and_those_of_strangers_are_not_kept(small, monk
     assert shut == 10
     for it in crowd:
         it.close()
-    until(lambda: raw.ask("HEAD", f"/clips/linux-1/1/{NAME}")[0] == 404)
+    wait_until(lambda: raw.ask("HEAD", f"/clips/linux-1/1/{NAME}")[0] == 404)
     with socket.create_connection((upload_clients.HOST, raw.port), timeout=10) as it:
         head = "HEAD /clips/linux-1/1/x HTTP/1.1\r\nHost: hub\r\nTus-Resumable: 1.0.0\r\n"
         it.sendall(f"{head}Authorization: Patrolink linux-1:1:{'0' * 64}\r\n\r\n".encode())

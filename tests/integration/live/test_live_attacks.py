@@ -26,7 +26,7 @@ from tests.integration.live.test_live_sessions import entered
 from tests.support import clip_maker, live_camera
 from tests.support.console_site import TOKEN
 from tests.support.device_rig import walk
-from tests.support.polling import until
+from tests.support.polling import wait_until
 
 LIVE, STOP, SNAPSHOT = 4, 5, 3
 place = live_camera.place
@@ -116,7 +116,7 @@ def test_nobody_but_the_hub_has_a_camera_seen_and_a_hub_that_is_gone_sees_no_mor
     frames = sealed(right, counter=2)
     send(frames)
     it.listen(lambda: answers().get(right["command_id"]) == "started")
-    came = until(eye.packets)
+    came = wait_until(eye.packets)
     assert {int.from_bytes(packet[8:12], "big") for packet in came} == {right["command_id"]}
     assert it.board.title and (tmp_path / "camera.led").read_text().strip() == "1"
     # Nobody reports: the hub is gone.
@@ -155,7 +155,7 @@ def test_a_camera_ends_by_itself_when_its_hub_is_killed_and_is_seen_again_after(
 
     try:
         begin = asyncio.run(killed())
-        until(lambda: camera.ends, seconds=30)
+        wait_until(lambda: camera.ends, seconds=30)
         assert camera.ends == ["nothing was heard of the hub for 10 s"]
         assert 7 < time.monotonic() - begin < 25  # 10 s after the last report; this machine may be slow
         place.process.start()
@@ -168,7 +168,7 @@ def test_a_camera_ends_by_itself_when_its_hub_is_killed_and_is_seen_again_after(
         return sorted(what for what in rows if what.startswith("live"))
 
     # The second view is ended by its dispatcher who left, and the device says that it has: in either order.
-    until(lambda: said() == ["live_end", "live_start", "live_start", "live_stop"], lambda: str(place.audit()))
+    wait_until(lambda: said() == ["live_end", "live_start", "live_start", "live_stop"], lambda: str(place.audit()))
 
 
 def test_a_picture_that_says_to_be_huge_takes_no_memory_and_ends_no_view():

@@ -17,7 +17,7 @@ from patrolink.hub.dispatch import client
 from PIL import Image
 
 from tests.integration.clips.test_remote import answer, told
-from tests.support.polling import PATIENCE_S, until
+from tests.support.polling import TIMEOUT_S, wait_until
 
 pytestmark = [
     pytest.mark.skipif(not incident.FILM.exists(), reason="no film for the camera; make media"),
@@ -41,7 +41,7 @@ def filming(tmp_path, monkeypatch):
             )
             it.await_recording()
             monkeypatch.setenv(client.TOKEN, it.station.token)
-            it.station.until(lambda: "link: session" in it.device.said(), [it.device], PATIENCE_S, "no session")
+            it.station.until(lambda: "link: session" in it.device.said(), [it.device], TIMEOUT_S, "no session")
             return it
 
         yield make
@@ -57,7 +57,7 @@ class Viewer:
 
     async def start(self, seconds: int) -> None:
         """Begin, once the device knows the time and its camera gives pictures."""
-        for _ in range(PATIENCE_S):
+        for _ in range(TIMEOUT_S):
             command = await self.hub.ask("live_start", device=self._it.name, seconds=seconds)
             said = await told(self.hub, answer(command), self._it.device.said())
             if said["result"] == "started":
@@ -72,7 +72,7 @@ class Viewer:
 
     async def until(self, condition) -> None:
         """Wait until something is so."""
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + TIMEOUT_S
         while not condition():
             assert time.monotonic() < deadline, (len(self.seen), self._it.device.said())
             await asyncio.sleep(0.05)
@@ -145,16 +145,16 @@ def test_a_view_through_a_modem_beside_an_sos(filming, tmp_path, board, modem):
         assert await viewer.over() == "nobody watches any more"
 
     viewer = watch(it, see)
-    until(lambda: "live view: told to" in it.device.said(), it.device.said)
+    wait_until(lambda: "live view: told to" in it.device.said(), it.device.said)
     assert pictures(viewer.seen, tmp_path) >= 13
     with Image.open(io.BytesIO(viewer.seen[0])) as picture:
         assert picture.size == SIZES[board]
     assert len(set(viewer.seen)) > 10, "what moves has moved"
     # Another clip, whose manifest takes the end of the view with it.
     it.device.press("sos")
-    until(lambda: ("live_view_stop", "duty", "told to") in accesses(it), lambda: str(accesses(it)))
+    wait_until(lambda: ("live_view_stop", "duty", "told to") in accesses(it), lambda: str(accesses(it)))
     assert ("live_view_start", "duty", "") in accesses(it)
-    until(lambda: judged(it).verdict.startswith("valid"), lambda: str([one.findings for one in judged(it).clips]))
+    wait_until(lambda: judged(it).verdict.startswith("valid"), lambda: str([one.findings for one in judged(it).clips]))
     assert it.device.power_off()["connects"] == 1, it.device.said()
     assert it.device.said().count("device: ready") == 1
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from tests.support import live_camera
 from tests.support.console_site import OTHER, TOKEN, Place
-from tests.support.polling import PATIENCE_S
+from tests.support.polling import TIMEOUT_S
 
 place, camera = live_camera.place, live_camera.camera
 WITHOUT = "vest-3"  # a device that is not there
@@ -36,7 +36,7 @@ class Watcher:
             if isinstance(it, dict) and it["type"] == "live":
                 self.told.append(it)
 
-    async def until(self, what, seconds: float = PATIENCE_S) -> None:
+    async def until(self, what, seconds: float = TIMEOUT_S) -> None:
         deadline = time.monotonic() + seconds
         while not what():
             assert time.monotonic() < deadline, (self.told, len(self.shown))

@@ -24,7 +24,7 @@ from patrolink_protocol import codec, frame
 from tests.support import hub_process
 from tests.support.device_rig import walk
 from tests.support.hub_process import GROUP, SITE, HubProcess, keys_of
-from tests.support.polling import PATIENCE_S
+from tests.support.polling import TIMEOUT_S
 
 NAMES = ("unix-1", "linux-1")
 
@@ -94,7 +94,7 @@ class Pair:
         for name in NAMES:
             self.until(lambda name=name: self.devices[name].log.read_text().count("ptt: group") == 2)
 
-    def until(self, condition, seconds: float = PATIENCE_S) -> None:
+    def until(self, condition, seconds: float = TIMEOUT_S) -> None:
         deadline = time.monotonic() + seconds
         while not condition():
             for device in self.devices.values():
@@ -102,7 +102,7 @@ class Pair:
             assert time.monotonic() < deadline, {n: d.log.read_text() for n, d in self.devices.items()}
             time.sleep(0.02)
 
-    def told(self, condition, seconds: float = PATIENCE_S) -> dict:
+    def told(self, condition, seconds: float = TIMEOUT_S) -> dict:
         """Return the first message from now on, or from before, that fulfils the condition."""
         deadline = time.monotonic() + seconds
         for record in self.transport.records():
