@@ -3,8 +3,8 @@
 import patrolink_messages as m
 from agent.link.commands import DONE, FAILED, REFUSED, STARTED
 from agent.recording.clip_index import NO_EVENT, UPLOADED
-from agent.recording.clip_store import FAULT, Shelf
-from agent.recording.recorder import FOREVER, Recorder, Refused
+from agent.recording.clip_store import FAULT, ClipStore
+from agent.recording.recorder import FOREVER, ClipRecorder, RefusedError
 from agent.recording.signer import Signer
 
 BUTTON, SOS, MAN_DOWN, DISPATCHER, GEOFENCE = range(5)  # clip_manifest.trigger
@@ -86,14 +86,14 @@ class Evidence:
         self._again_ms = now + _AGAIN_MS
         try:
             files = self._hal.card(clips["dir"])
-            shelf = Shelf(files, self._store, Signer(self._store), clips, config["device"], self._boot, self._unix)
+            shelf = ClipStore(files, self._store, Signer(self._store), clips, config["device"], self._boot, self._unix)
         except OSError as e:
             device.log("clips: storage cannot be read (%s); nothing is recorded" % e)
             return
         shelf.on_low, shelf.on_seal = self._low, self._sealed
         container, jpeg, camera = self._film
         key = clips["evidence_key"]
-        it = Recorder(shelf, camera, container, jpeg, key, clips, self._unix, self._source, self._ears)
+        it = ClipRecorder(shelf, camera, container, jpeg, key, clips, self._unix, self._source, self._ears)
         if self.live is not None:
             it.on_picture = self.live.picture
         self._loading = self._load(it)
@@ -246,7 +246,7 @@ class Evidence:
             self._uploader.hurry(True)
         try:
             return self._recorder.trigger(trigger, event_id, who, now, hold_ms), ""
-        except Refused as e:
+        except RefusedError as e:
             self._device.log("clips: no clip: %s" % e)
             return None, str(e)
 
@@ -327,7 +327,7 @@ class Evidence:
             return FAILED, "storage cannot be read", None
         try:
             self._recorder.snapshot(message["operator"], now, done)
-        except Refused as e:
+        except RefusedError as e:
             return REFUSED, str(e), None
         return None
 
@@ -339,13 +339,13 @@ class Evidence:
     # --- live view --------------------------------------------------------------------------------------------------
 
     def _begin_live(self, config, hal, udp):
-        from agent.live_view.session import PACKET, Live, derive
+        from agent.live_view.session import PACKET, LiveView, derive
         from compat import aes
 
         device, epoch, given = self._device, self._device.downlink.epoch, config.get("modem")
         film = _filmed(hal, config)
         camera = self._camera
-        self.live = Live(
+        self.live = LiveView(
             udp,
             aes.encrypter,
             lambda label, *ids: derive(config["key"], label, epoch, *ids),
@@ -412,10 +412,10 @@ def _film(hal, config, camera, sound, evidence):
     """Return (container, what makes a JPEG of a picture, the camera with its stamp)."""
     film = _filmed(hal, config)
     if film is None:
-        from agent.recording.avi import Avi
+        from agent.recording.avi import AviMuxer
 
         config["clips"]["stamp"] = False
-        return Avi(camera.width, camera.height, camera.fps, sound), lambda picture: picture, camera
+        return AviMuxer(camera.width, camera.height, camera.fps, sound), lambda picture: picture, camera
     container = film.H264(camera.width, camera.height, camera.fps, sound=sound)
     if config["clips"]["stamp"]:
         camera = film.Stamped(camera, config["device"], evidence.place)
@@ -424,13 +424,13 @@ def _film(hal, config, camera, sound, evidence):
 
 def _uploader(device, config, shelf, unix, hal):
     from agent.link.backoff import Backoff
-    from agent.upload.tus import Client
-    from agent.upload.uploader import Uploader, Way
+    from agent.upload.tus import TusClient
+    from agent.upload.uploader import Uploader, UploadNetwork
 
     given = config["clips"]["upload"]
-    way = Way(device.now_ms, device.serve, device.raw(given["tls"], "clips.upload.tls"), device.events.unsent)
+    way = UploadNetwork(device.now_ms, device.serve, device.raw(given["tls"], "clips.upload.tls"), device.events.unsent)
     host = "%s:%d" % (given["host"], given["port"])
-    client = Client(config["key"], config["device"].encode(), config["key_epoch"], host, given["path"])
+    client = TusClient(config["key"], config["device"].encode(), config["key_epoch"], host, given["path"])
     faults = device.session.faults + device.modem.faults if device.modem else device.session.faults
     where = (given["host"], given["port"])
     return Uploader(shelf, client, way, where, given["kbps"], unix, Backoff(hal.randbelow), device.log, faults)

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 for room in ("", "tests/unit", "device", "protocol", "protocol/generated"):
     sys.path.insert(0, str(ROOT / room))
 
-from agent.recording.segment import Keys, Segment  # noqa: E402
+from agent.recording.segment import SegmentKeys, SegmentWriter  # noqa: E402
 from compat import crypto  # noqa: E402
 from compat.steps import whole  # noqa: E402
 from hal.storage import Card  # noqa: E402
@@ -38,7 +38,7 @@ def throughput(folder: Path) -> float:
     """Return MB/s from record to storage, files closed each 8 MB."""
     files = Card(str(folder / "clips"))
     evidence = whole(crypto.public(crypto.private()))
-    keys, segment, record = Keys(evidence), Segment(), bytes(RECORD)
+    keys, segment, record = SegmentKeys(evidence), SegmentWriter(), bytes(RECORD)
     whole(keys.load())
     start = time.perf_counter()
     for _ in range(MB // 8):

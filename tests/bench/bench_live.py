@@ -80,7 +80,7 @@ async def watched(profile: Profile, h264: bool) -> dict:
     gate = UdpGate((views.port,), profile, SEED)
     fps = 15 if h264 else 5
     given, pictures = Encoder(640, 480, fps) if h264 else None, films(h264)
-    it = session.Live(
+    it = session.LiveView(
         lambda host, port: UdpSocket(host, port, Inputs()),
         encrypter,
         lambda label, *name: session.derive(SECRET, label, 0, *name),

@@ -10,7 +10,7 @@ from time import ticks_cpu, ticks_diff
 
 import machine
 from agent.recording import vc0706
-from agent.recording.avi import Avi
+from agent.recording.avi import AviMuxer
 from hal.baremetal import platform
 
 UART, PIN = 3, 3
@@ -78,7 +78,7 @@ def counted():
     def quiet(time_ms, head, data=None, pad=None):
         pass
 
-    avi = Avi(SIZE[0], SIZE[1], FPS, True)
+    avi = AviMuxer(SIZE[0], SIZE[1], FPS, True)
     avi.begin(quiet)
     got = picture()
 

@@ -53,9 +53,9 @@ def main(folder, size, seconds):
     boot = Counter(store).boot
     camera = Camera(size)
     picture = used()
-    from agent.recording.avi import Avi
-    from agent.recording.clip_store import Shelf
-    from agent.recording.recorder import Recorder
+    from agent.recording.avi import AviMuxer
+    from agent.recording.clip_store import ClipStore
+    from agent.recording.recorder import ClipRecorder
     from agent.recording.signer import Signer
     from compat import crypto
     from compat.steps import whole
@@ -72,9 +72,9 @@ def main(folder, size, seconds):
         return 1
 
     base = used()
-    shelf = Shelf(Card(folder + "/clips"), store, Signer(store), config, "unix-1", boot, unix)
-    container = Avi(320, 240, 5, False)
-    recorder = Recorder(shelf, camera, container, bytes, evidence, config, unix, source)
+    shelf = ClipStore(Card(folder + "/clips"), store, Signer(store), config, "unix-1", boot, unix)
+    container = AviMuxer(320, 240, 5, False)
+    recorder = ClipRecorder(shelf, camera, container, bytes, evidence, config, unix, source)
     whole(recorder.load())
     most = 0
     gc.collect()

@@ -21,9 +21,9 @@ for room in ("tests/unit", "device", "protocol", "protocol/generated"):
     sys.path.insert(0, str(ROOT / room))
 
 from agent.gps.fix import HAS_POSITION, Fix  # noqa: E402
-from agent.recording.avi import Avi  # noqa: E402
-from agent.recording.clip_store import Shelf  # noqa: E402
-from agent.recording.recorder import Recorder  # noqa: E402
+from agent.recording.avi import AviMuxer  # noqa: E402
+from agent.recording.clip_store import ClipStore  # noqa: E402
+from agent.recording.recorder import ClipRecorder  # noqa: E402
 from agent.recording.signer import Signer  # noqa: E402
 from compat.steps import whole  # noqa: E402
 from memory_storage import MemoryFiles, MemoryStore  # noqa: E402
@@ -129,12 +129,12 @@ class Device:
         self.boots += 1
         signer = Signer(self.store)
         config = {**CONFIG, "quota_kb": self.quota_kb}
-        shelf = Shelf(self.files, self.store, signer, config, self.name, self.boots, self.unix)
+        shelf = ClipStore(self.files, self.store, signer, config, self.name, self.boots, self.unix)
         h264 = self.codec == clip.H264_MP4
         self.camera = Camera(self, h264)
-        container = _h264() if h264 else Avi(640, 272, FPS, True)
+        container = _h264() if h264 else AviMuxer(640, 272, FPS, True)
         jpeg = _jpeg if h264 else bytes
-        self.recorder = Recorder(
+        self.recorder = ClipRecorder(
             shelf,
             self.camera,
             container,

@@ -66,7 +66,7 @@ class Camera:
         self.ends: list[str] = []
         self.fps, self._films = FPS[h264], itertools.cycle(films(h264))
         client = self.client
-        self.live = session.Live(
+        self.live = session.LiveView(
             lambda host, port: UdpSocket(host, port, Inputs()),
             encrypter,
             lambda label, *name: session.derive(client.key, label, client.epoch, *name),

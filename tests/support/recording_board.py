@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 
 from agent.audio.microphone import Ears
-from agent.recording.clip_store import Shelf
-from agent.recording.recorder import Recorder
+from agent.recording.clip_store import ClipStore
+from agent.recording.recorder import ClipRecorder
 from agent.recording.signer import Signer
 from compat.steps import whole
 from hal.common import Clock, Store
@@ -34,11 +34,11 @@ class Board:
         given = {"source": str(FILM), "indicator": str(folder / "led"), "width": WIDTH, "height": HEIGHT, "fps": FPS}
         store = Store(str(folder / "state"))
         self.signer, self.files = Signer(store), Card(str(folder / "clips"))
-        self.shelf = Shelf(self.files, store, self.signer, CONFIG, "linux-1", boot, self.unix)
+        self.shelf = ClipStore(self.files, store, self.signer, CONFIG, "linux-1", boot, self.unix)
         self.camera = platform.camera(given, self.clock.now_ms, self.log.append, self.inputs)
         microphone = Microphone(mic, platform.Pin(str(folder / "ear")), self.inputs, self.log.append)
         self.container = h264.H264(WIDTH, HEIGHT, FPS)
-        self.recorder = Recorder(
+        self.recorder = ClipRecorder(
             self.shelf,
             h264.Stamped(self.camera, "linux-1", lambda at_ms: (self.unix(at_ms), *PLACE)),
             self.container,

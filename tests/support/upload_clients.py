@@ -15,7 +15,7 @@ import patrolink_messages
 import pytest
 from agent.link.backoff import Backoff
 from agent.upload import tus
-from agent.upload.uploader import Uploader, Way
+from agent.upload.uploader import Uploader, UploadNetwork
 from compat.netsock import TcpSocket
 
 from tests.support import clip_maker, console_site, hub_process
@@ -45,7 +45,7 @@ def authorization(device: str, method: str, path: str, length="", metadata="", m
 
 
 class Courier:
-    """The agent's Uploader with the Shelf of a clip_maker.Device; `link` is its broker session, or None."""
+    """The agent's Uploader with the clip store of a clip_maker.Device; `link` is its broker session, or None."""
 
     def __init__(
         self, device, port: int, link: "hub_process.Client | None" = None, epoch: int = 0, kbps: int = 100_000
@@ -53,8 +53,8 @@ class Courier:
         self.device, self.link, self.log = device, link, []
         self.shelf = device.recorder.shelf
         key = hub_process.keys_of([device.name])[device.name]
-        client = tus.Client(key, device.name.encode(), epoch, f"{HOST}:{port}", "/clips")
-        way = Way(now_ms, lambda: None, TcpSocket, lambda: False)
+        client = tus.TusClient(key, device.name.encode(), epoch, f"{HOST}:{port}", "/clips")
+        way = UploadNetwork(now_ms, lambda: None, TcpSocket, lambda: False)
         backoff = Backoff(lambda n: random.randrange(min(n, 200)))  # noqa: S311
         self.uploader = Uploader(self.shelf, client, way, (HOST, port), kbps, unix, backoff, self.log.append)
         self._told = 0

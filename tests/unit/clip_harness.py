@@ -5,9 +5,9 @@ import hashlib
 import json
 import struct
 
-from agent.recording.avi import Avi
-from agent.recording.clip_store import Shelf
-from agent.recording.recorder import Recorder
+from agent.recording.avi import AviMuxer
+from agent.recording.clip_store import ClipStore
+from agent.recording.recorder import ClipRecorder
 from agent.recording.signer import Signer
 from compat import crypto
 from compat.steps import whole
@@ -119,11 +119,11 @@ class World:
         self.boots += 1
         self.camera = Camera(self, self.fps, self.size)
         signer = Signer(self.store)
-        self.shelf = Shelf(self.files, self.store, signer, self.config, "unix-1", self.boots, self.unix)
+        self.shelf = ClipStore(self.files, self.store, signer, self.config, "unix-1", self.boots, self.unix)
         self.shelf.on_seal = self.sealed.append
         self.shelf.on_low = self.low.append
         self.ears = self.listener()
-        self.recorder = Recorder(
+        self.recorder = ClipRecorder(
             self.shelf,
             self.camera,
             self.container(),
@@ -142,7 +142,7 @@ class World:
         return Ears(self)
 
     def container(self):
-        return Avi(320, 240, self.fps, self.config["sound"] != "never")
+        return AviMuxer(320, 240, self.fps, self.config["sound"] != "never")
 
     def source(self):
         return clip.BY_GPS

@@ -3,7 +3,7 @@
 import struct
 
 from agent.audio import samples
-from agent.recording.avi import Avi, header
+from agent.recording.avi import AviMuxer, header
 from allocation import allocated
 
 PICTURE = b"\xff\xd8" + bytes(range(200)) + b"\xff\xd9"  # no player looks into it here
@@ -36,7 +36,7 @@ def chunks(data, at):
 
 def filmed(times, sound=False, fps=5):
     tape = Tape()
-    avi = Avi(320, 240, fps, sound)
+    avi = AviMuxer(320, 240, fps, sound)
     avi.begin(tape.take)
     for i, time_ms in enumerate(times):
         avi.picture(PICTURE[: 100 + i % 2], time_ms)
@@ -91,7 +91,7 @@ def test_a_second_file_is_as_the_first():
 
 def test_sound_is_where_its_time_is():
     tape = Tape()
-    avi = Avi(320, 240, 5, True)
+    avi = AviMuxer(320, 240, 5, True)
     avi.begin(tape.take)
     loud = struct.pack("<h", 8000) * 80
     for i in range(100):
@@ -119,7 +119,7 @@ def test_nothing_is_allocated():
     def sink(time_ms, head, picture, pad):
         count[0] += 1
 
-    avi = Avi(320, 240, 5, True)
+    avi = AviMuxer(320, 240, 5, True)
     avi.begin(lambda time_ms, head: None)
     avi._sink = sink
     now = [0]

@@ -1,6 +1,6 @@
 """A recording whose camera, microphone or storage goes away for long: it ends as it should and says why."""
 
-from agent.recording.recorder import FOREVER, Refused
+from agent.recording.recorder import FOREVER, RefusedError
 from clip_harness import World
 from seeded_random import seeded
 
@@ -143,7 +143,7 @@ def test_a_long_recording_takes_no_clip_more_than_it_may():
     try:
         hold(world)
         raise AssertionError("it was taken")
-    except Refused:
+    except RefusedError:
         pass
     assert world.recorder.frames > 2600  # the ring goes on
 
@@ -173,7 +173,7 @@ def press(world, what, below):
             recorder.snapshot("duty", world.now)
         elif what == 6:
             recorder.stop("duty", world.now)
-    except Refused:
+    except RefusedError:
         pass
 
 

@@ -1,5 +1,5 @@
 from agent.recording import clip_index
-from agent.recording.recorder import FOREVER, Refused
+from agent.recording.recorder import FOREVER, RefusedError
 from clip_harness import EPOCH_MS, World
 from patrolink_protocol import clip
 
@@ -124,7 +124,7 @@ def test_a_snapshot_is_a_clip_of_its_own_and_costs_the_others_nothing():
     try:
         world.recorder.snapshot("desk", world.now)
         raise AssertionError("it was taken")
-    except Refused as e:
+    except RefusedError as e:
         assert "another" in str(e)
     world.run(3)
     assert taken == [1, 3, None] and len(world.sealed) == 4
@@ -254,7 +254,7 @@ def test_a_routine_event_is_refused_when_clips_take_all_room_and_an_sos_is_not()
     try:
         world.recorder.trigger(0, 2, "", world.now)
         raise AssertionError("it was taken")
-    except Refused as e:
+    except RefusedError as e:
         assert "upload" in str(e)
     assert world.recorder.trigger(1, 3, "", world.now) == first + 1
 
@@ -267,7 +267,7 @@ def test_a_snapshot_is_refused_when_clips_take_all_room_but_during_an_sos():
     try:
         world.recorder.snapshot("duty", world.now, taken.append)
         raise AssertionError("it was taken")
-    except Refused as e:
+    except RefusedError as e:
         assert "upload" in str(e)
     world.recorder.trigger(1, 3, "", world.now)
     world.recorder.snapshot("duty", world.now, taken.append)

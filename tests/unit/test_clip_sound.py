@@ -4,7 +4,7 @@ import struct
 
 from agent.audio import samples
 from agent.audio.microphone import Ears
-from agent.recording.recorder import Refused
+from agent.recording.recorder import RefusedError
 from clip_harness import World
 from patrolink_protocol import clip
 from seeded_random import seeded
@@ -87,7 +87,7 @@ def patrol(world, below):
                 world.loud = False  # the wearer has pressed: from now on what is said may be heard
                 world.recorder.trigger(what, 1, "", world.now)
                 triggers.append(world.now)
-            except Refused:
+            except RefusedError:
                 pass
         elif what == 2:
             world.now += below(3000)  # the loop was held up

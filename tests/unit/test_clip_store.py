@@ -1,5 +1,5 @@
 from agent.recording import clip_index, retention
-from agent.recording.recorder import FOREVER, Refused
+from agent.recording.recorder import FOREVER, RefusedError
 from clip_harness import World
 from seeded_random import seeded
 
@@ -172,7 +172,7 @@ def test_what_goes_goes_in_order():
         for _ in range(25):
             try:
                 number = world.recorder.trigger(below(4) == 0, 1, "", world.now)
-            except Refused:
+            except RefusedError:
                 pass
             before, files = picture_of(world), set(world.files.data)
             world.run(5 + below(20))

@@ -3,8 +3,8 @@
 import struct
 
 from agent.live_view import session
-from agent.live_view.rtp_h264 import H264, units
-from agent.live_view.rtp_jpeg import Jpeg
+from agent.live_view.rtp_h264 import H264Packetizer, units
+from agent.live_view.rtp_jpeg import JpegPacketizer
 from allocation import allocated
 from compat.aes import encrypter
 from patrolink_protocol import srtp
@@ -103,7 +103,7 @@ class Scene:
         self.log, self.ends = [], []
         self.eye = Eye()
         log, ends = self.log.append, self.ends.append
-        self.live = session.Live(
+        self.live = session.LiveView(
             lambda host, port: self.wire, encrypter, keys, log, self.eye, kbps, encoder, busy, ends
         )
         self.now = 1000
@@ -124,12 +124,12 @@ class Scene:
 
 
 def refused(picture):
-    return Jpeg().begin(picture)
+    return JpegPacketizer().begin(picture)
 
 
 def test_a_jpeg_goes_in_pieces_that_make_it_again():
     for sampling, restart in ((0x22, 0), (0x21, 0), (0x22, 4)):
-        packets = Jpeg()
+        packets = JpegPacketizer()
         assert packets.begin(jpeg(SCAN, sampling=sampling, restart=restart)) == ""
         buf = bytearray(600)
         scan, tables = b"", b""
@@ -163,7 +163,7 @@ def test_what_cannot_travel_is_told():
 
 
 def test_a_packet_of_a_jpeg_allocates_little():
-    packets = Jpeg()
+    packets = JpegPacketizer()
     buf = bytearray(1200)
     packets.begin(jpeg(SCAN))
     assert allocated(packets.next, buf, 12, 600) <= 96  # two views
@@ -173,7 +173,7 @@ def test_nal_units_alone_together_and_in_fragments():
     sps, pps, idr = b"\x67" + b"\x42" * 20, b"\x68\x01\x02\x03", b"\x65" + bytes([1 + i % 200 for i in range(3000)])
     unit = b"\0\0\0\1\x09\x10" + b"\0\0\0\1" + sps + b"\0\0\0\1" + pps + b"\0\0\1" + idr
     assert [unit[a:b] for a, b in units(unit)][1:] == [sps, pps, idr]
-    packets = H264()
+    packets = H264Packetizer()
     assert packets.begin(unit) == ""
     buf = bytearray(1200)
     parts = []
@@ -184,7 +184,7 @@ def test_nal_units_alone_together_and_in_fragments():
     assert b"\x65" + b"".join([part[2:] for part in parts[1:]]) == idr
     packets.begin(b"\0\0\1\x41" + bytes([5] * 100))
     assert packets.next(buf, 12, 1178) == 101 and not packets.more()
-    assert H264().begin(b"no start code")
+    assert H264Packetizer().begin(b"no start code")
 
 
 def test_pictures_go_under_the_rate_of_the_configuration():
@@ -215,7 +215,7 @@ def test_the_rate_follows_loss_and_waiting_and_comes_back():
 
 
 def test_one_packet_of_a_few_that_is_lost_once_is_chance():
-    rate = session.Rate(64)
+    rate = session.RateController(64)
     for _ in range(20):  # every third second one of eight
         for loss in (0, 0, 32):
             rate.report(loss, 50, 8)

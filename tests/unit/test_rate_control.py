@@ -2,7 +2,7 @@
 
 import random
 
-from agent.upload.rate_control import Pace
+from agent.upload.rate_control import RateController
 
 PIECE = 1024
 HEADERS = 40
@@ -115,7 +115,7 @@ class Way:
 
 def after(way, ms=40000, most=1000):
     """A pace that has found its rate."""
-    pace = Pace(most, PIECE)
+    pace = RateController(most, PIECE)
     way.upload(pace, ms)
     return pace
 
@@ -211,7 +211,7 @@ def test_a_longer_way_is_no_queue_for_ever():
 
 
 def test_what_is_not_measured_does_not_count():
-    pace = Pace(1000, PIECE)
+    pace = RateController(1000, PIECE)
     before = pace.kbps
     for _ in range(100):
         pace.begin(0)
@@ -226,7 +226,7 @@ def test_what_is_not_measured_does_not_count():
 
 
 def test_what_goes_after_voice_is_measured_by_itself():
-    pace = Pace(1000, PIECE)
+    pace = RateController(1000, PIECE)
     before = pace.kbps
     for i in range(4):
         at = i * 100000
@@ -241,7 +241,7 @@ def test_what_goes_after_voice_is_measured_by_itself():
 
 def test_the_rate_is_never_more_than_allowed_nor_less_than_some():
     for most in (1, 8, 20, 1000, 100000):
-        pace = Pace(most, PIECE)
+        pace = RateController(most, PIECE)
         for late in (0, 100000):
             for i in range(100):
                 now = 200000 * i

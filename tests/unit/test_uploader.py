@@ -4,15 +4,15 @@ import hashlib
 import random
 
 from agent.link.backoff import Backoff
-from agent.recording.clip_index import Item
+from agent.recording.clip_index import UploadItem
 from agent.upload import tus
-from agent.upload.uploader import BUFFER, Uploader, Way
+from agent.upload.uploader import BUFFER, Uploader, UploadNetwork
 from tus_hub import KEY, Hub
 
 UNIX_MS = 1795000000000
 
 
-class Shelf:
+class ClipStore:
     """Contract C6, files in memory."""
 
     def __init__(self, files):
@@ -23,7 +23,7 @@ class Shelf:
     def pending(self):
         for clip, name, data, sos in self.files:
             if (clip, name) not in self.sent:
-                yield Item(clip, name, len(data), "ab" * 32, sos)
+                yield UploadItem(clip, name, len(data), "ab" * 32, sos)
 
     def read(self, name, at, buf):
         for _, other, data, _ in self.files:
@@ -48,15 +48,15 @@ class World:
             random.seed(seed)
         self.now = 0
         self.hub = Hub()
-        self.shelf = Shelf(files)
+        self.shelf = ClipStore(files)
         self.busy = self.urgent = False
         self.log = []
         self.kbps = kbps
         self.boot()
 
     def boot(self):
-        client = tus.Client(KEY, b"dev-1", 3, "hub:1", "/clips")
-        net = Way(lambda: self.now, lambda: None, self.hub.connection, lambda: self.urgent)
+        client = tus.TusClient(KEY, b"dev-1", 3, "hub:1", "/clips")
+        net = UploadNetwork(lambda: self.now, lambda: None, self.hub.connection, lambda: self.urgent)
         backoff = Backoff(lambda n: self.rng.randrange(n))
         self.uploader = Uploader(
             self.shelf, client, net, ("hub", 1), self.kbps, lambda now: UNIX_MS + now, backoff, self.log.append
@@ -184,14 +184,14 @@ def test_an_uploads_address_in_every_form_and_no_longer_than_is_kept():
         ("http://h", None),
         ("", None),
     ):
-        client = tus.Client(KEY, b"dev-1", 3, "hub:1", "/clips")
-        transfer = tus.Transfer(client, Item(1, "000001.plm", 90000, "ab" * 32, False), None)
+        client = tus.TusClient(KEY, b"dev-1", 3, "hub:1", "/clips")
+        transfer = tus.Transfer(client, UploadItem(1, "000001.plm", 90000, "ab" * 32, False), None)
         transfer.ask(UNIX_MS, 1000)
-        reply = tus.Reply("POST")
+        reply = tus.HttpResponse("POST")
         try:
             reply.take(("HTTP/1.1 201 X\r\nLocation: %s\r\nContent-Length: 0\r\n\r\n" % where).encode())
             transfer.take(reply)
-        except (tus.Fault, tus.GiveUp):
+        except (tus.HttpError, tus.UploadRejectedError):
             pass
         assert transfer.url == path, (where, transfer.url)
 
@@ -281,10 +281,10 @@ def test_answers_are_bounded():
         b"HTTP/1.1 204 X\r\n\r\nmore",
         b"x" * 10000,
     ):
-        reply = tus.Reply("PATCH")
+        reply = tus.HttpResponse("PATCH")
         try:
             reply.take(text)
-        except tus.Fault:
+        except tus.HttpError:
             continue
         raise AssertionError(text[:40])
 
@@ -297,8 +297,8 @@ def test_any_bytes_are_an_answer_or_a_fault():
         for _ in range(rng.randrange(1, 4)):
             data[rng.randrange(len(data))] = rng.randrange(256)
         try:
-            tus.Reply("GET").take(bytes(data))
-        except tus.Fault:
+            tus.HttpResponse("GET").take(bytes(data))
+        except tus.HttpError:
             pass
 
 

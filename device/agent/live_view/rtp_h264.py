@@ -7,7 +7,7 @@ _STAP_A, _FU_A = const(24), const(28)
 _SEI, _SPS, _PPS, _DELIMITER = const(6), const(7), const(8), const(9)
 
 
-class H264:
+class H264Packetizer:
     """One access unit at a time."""
 
     def __init__(self):

@@ -18,7 +18,7 @@ _ANNEX_K = {
 }
 
 
-class Jpeg:
+class JpegPacketizer:
     """One picture at a time."""
 
     def __init__(self):

@@ -34,7 +34,7 @@ def derive(device_key, label, epoch, command_id, expires_ms):
     return out[: srtp.KEY], out[srtp.KEY : srtp.KEY + srtp.SALT]
 
 
-class Rate:
+class RateController:
     """What may be sent, in kbit/s: less at once where packets are lost or wait on the way, more by little steps.
 
     Until it was too much for the first time the steps are of what is allowed, then of what the way carries.
@@ -65,7 +65,7 @@ class Rate:
             self.kbps = min(self.kbps + max(step, 1), self._most)
 
 
-class Live:
+class LiveView:
     """
     udp      function(host, port) -> UDP socket (compat/udp.py); OSError
     aes      compat.aes.encrypter
@@ -100,14 +100,14 @@ class Live:
         self._in = bytearray(_REPORT * 4 + srtp.RTCP_MORE)
         self._times = [0] * _SENT
         if encoder is None:
-            from agent.live_view.rtp_jpeg import KIND, Jpeg
+            from agent.live_view.rtp_jpeg import KIND, JpegPacketizer
 
-            self._make, self._kind = Jpeg, KIND
+            self._make, self._kind = JpegPacketizer, KIND
             self._held = bytearray(room)
         else:
-            from agent.live_view.rtp_h264 import H264, KIND
+            from agent.live_view.rtp_h264 import KIND, H264Packetizer
 
-            self._make, self._kind = H264, KIND
+            self._make, self._kind = H264Packetizer, KIND
         self.sent = self.skipped = 0  # pictures
         self.refused = ""  # why the last picture could not travel
 
@@ -148,7 +148,7 @@ class Live:
         self._packets = self._make()
         self._ssrc = name[0]
         self._sequence = self._reported = 0
-        self.rate = Rate(self._kbps)
+        self.rate = RateController(self._kbps)
         self._stamp = 0
         # When the next packet may go; when all that went is paid for at the rate; when a report came.
         self._due = self._paid = self._heard = now

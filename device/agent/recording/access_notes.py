@@ -11,7 +11,7 @@ def is_notes(name):
     return name == _FILE
 
 
-class Notes:
+class AccessNotes:
     """
     files  the contract of hal Files
     """

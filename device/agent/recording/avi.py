@@ -51,7 +51,7 @@ def header(width, height, fps, sound):
     return b"RIFF" + endless + b"AVI " + lead + b"LIST" + endless + b"movi"
 
 
-class Avi:
+class AviMuxer:
     """
     fps    most pictures a second
     sound  True: there is a track of sound

@@ -79,7 +79,7 @@ class Clip:
             self.state = KEPT
 
 
-class Item:
+class UploadItem:
     """A file to upload. sha256 is hexadecimal."""
 
     def __init__(self, clip, name, size, sha256, sos):
@@ -90,7 +90,7 @@ class Item:
         self.sos = sos
 
 
-class Catalog:
+class ClipIndex:
     """
     files  the contract of hal Files
 
@@ -238,7 +238,7 @@ class Catalog:
                 yield item
         if clip.state == KEPT and 0 not in clip.sent:
             size, sha256 = whole(found(self.files, name, self.buf))
-            yield Item(clip.number, name, size, sha256, clip.sos)
+            yield UploadItem(clip.number, name, size, sha256, clip.sos)
         for picture in (True, False):
             for item in self._media(clip, picture):
                 yield item
@@ -246,7 +246,7 @@ class Catalog:
     def _media(self, clip, picture):
         for key, said, is_picture in self.listed(clip):
             if is_picture == picture and key not in clip.sent and self._is_there(key):
-                yield Item(clip.number, name_of(key), said["bytes"], said["sha256"], clip.sos)
+                yield UploadItem(clip.number, name_of(key), said["bytes"], said["sha256"], clip.sos)
 
     def _is_there(self, key):
         """A thinned file is listed still."""

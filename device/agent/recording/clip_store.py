@@ -9,11 +9,11 @@ from compat.steps import whole
 from patrolink_protocol import clip as pc
 
 from . import manifest
-from .access_notes import Notes, is_notes
-from .clip_index import KEPT, OPEN, STEPS, VERIFIED, Catalog, key_of, name_of, stem_of
-from .open_clip import Writing, head_of
+from .access_notes import AccessNotes, is_notes
+from .clip_index import KEPT, OPEN, STEPS, VERIFIED, ClipIndex, key_of, name_of, stem_of
+from .open_clip import OpenClip, head_of
 from .recovery import recover
-from .retention import RING, Room
+from .retention import RING, Retention
 from .segment import found
 
 FULL, FAULT = 4, 8  # bits of device_status.errors
@@ -25,7 +25,7 @@ _EASED_PCT = 75
 _SPARE_KB = 64  # of the file system, for manifests
 
 
-class Shelf(Catalog):
+class ClipStore(ClipIndex):
     """
     files    hal Files of the clips
     store    hal Store, for the number of the last clip
@@ -44,7 +44,7 @@ class Shelf(Catalog):
         self.writing = []  # clips, oldest first: the first one has a file, the others wait for its seal
         self._closing = []  # files that have their end and are not at rest
         self._going = set()  # names of files that storage is told to remove
-        Catalog.__init__(self, files)
+        ClipIndex.__init__(self, files)
         self._signer = signer
         self._device = device
         self.boot = boot
@@ -52,7 +52,7 @@ class Shelf(Catalog):
         self.quota = config["quota_kb"] * 1024
         self._lock = config["lock_kb"] * 1024
         self._pre_ms, self._segment_ms = config["pre_s"] * 1000, config["segment_s"] * 1000
-        self._room = Room(self, config["keep_h"])
+        self._room = Retention(self, config["keep_h"])
         self._number = Record(store, "clip")
         self.on_low = self.on_seal = None
         self.errors = 0
@@ -68,14 +68,14 @@ class Shelf(Catalog):
     def load(self):
         """Steps (compat.steps): take up what an earlier boot left, its open clip sealed. Raises OSError."""
         yield from self._signer.load()
-        yield from Catalog.load(self)
+        yield from ClipIndex.load(self)
         # Another device's card, or a state made anew: no file of ours may have the name of one that is there.
         self.boot = max([self.boot] + [key // STEPS + 1 for key in self._keys()])
         yield
         self._previous, self.ring = yield from recover(self, self._signer, self._most)
         self.waiting = []
         yield
-        self._notes = Notes(self.files)
+        self._notes = AccessNotes(self.files)
         yield from self._notes.load()
         yield
         for name in self.files.names():
@@ -92,7 +92,7 @@ class Shelf(Catalog):
         return key_of(name) >= 0 or manifest.number_of(name) >= 0 or is_notes(name)
 
     def _standing(self):
-        for line in Catalog._standing(self):
+        for line in ClipIndex._standing(self):
             yield line
         for entry in self.ring:
             if not self.holds(entry.key):
@@ -140,7 +140,7 @@ class Shelf(Catalog):
 
     def _is_there(self, key):
         """A thinned file is listed still; one that is going may be there for a while."""
-        return name_of(key) not in self._going and Catalog._is_there(self, key)
+        return name_of(key) not in self._going and ClipIndex._is_there(self, key)
 
     def release(self, clip):
         """Let go of a verified clip's files; its manifest stays while it is the last: the next one goes on from it."""
@@ -300,7 +300,7 @@ class Shelf(Catalog):
         number = max(self._number.a, self.clips[-1].number if self.clips else 0) + 1
         pre_s = 0 if follows is not None else self._pre_ms // 1000
         head = head_of(number, self._device, self.boot, codec, trigger, event, self._unix(now), pre_s)
-        writing = Writing(number, trigger, since, head, follows, self.files)
+        writing = OpenClip(number, trigger, since, head, follows, self.files)
         self.clips.append(writing.clip)
         self.writing.append(writing)
         for entry in self.ring:

@@ -8,7 +8,7 @@ from . import manifest
 from .clip_index import PHOTO, Clip, stem_of
 
 
-class Entry:
+class RecordedFile:
     """A file that has its end.
 
     start  monotonic ms of its first frame, None when a boot before this one wrote it
@@ -31,7 +31,7 @@ class Entry:
         return manifest.dump(*(line + ["frames", s[4], "lost", s[5], "whole", s[6]]))
 
 
-class Writing:
+class OpenClip:
     """
     clip     its catalog.Clip
     since    key of the first file that it may have; until: of the last, None as long as it goes on

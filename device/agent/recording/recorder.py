@@ -6,7 +6,7 @@ from patrolink_protocol import clip as pc
 
 from . import clip_index
 from .retention import RING, ROUTINE, URGENT
-from .ring_recorder import FRAMES, Film
+from .ring_recorder import FRAMES, RingRecorder
 
 FOREVER = 1 << 40  # `hold_ms` of a recording that goes on until `stop`
 _CLIP_MS = 600000
@@ -14,11 +14,11 @@ _FRESH_MS = 2000  # a snapshot waits no longer for its picture
 _FLUSH_MS = 1000
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """A trigger makes no clip; the text says why."""
 
 
-class Recorder(Film):
+class ClipRecorder(RingRecorder):
     """As Film has it; `config` has "pre_s" and "post_s", too."""
 
     def __init__(self, shelf, camera, container, jpeg, evidence, config, unix, source, ears=None):
@@ -32,7 +32,7 @@ class Recorder(Film):
         self._thumb = False
         self._asked = None  # a snapshot to be taken: (who, monotonic ms, function(number))
         self._rested = False  # no step to a seal was taken in the last round
-        Film.__init__(self, shelf, camera, container, jpeg, evidence, config, unix, source, ears)
+        RingRecorder.__init__(self, shelf, camera, container, jpeg, evidence, config, unix, source, ears)
 
     def serve(self, now):
         """Take what the camera and the microphone have, and go on with storage."""
@@ -177,16 +177,16 @@ class Recorder(Film):
         done  function(number of the clip, None when no picture came or there was no room for it)
         """
         if self._asked is not None:
-            raise Refused("another snapshot is being taken; ask again once it is there")
+            raise RefusedError("another snapshot is being taken; ask again once it is there")
         if self.shelf.crowded():
-            raise Refused("storage has still to take the clips before")
+            raise RefusedError("storage has still to take the clips before")
         if self._rank() != URGENT:
             self._check_room()
         self._asked = (who, now, done)
 
     def _check_room(self):
         if self.shelf.full():
-            raise Refused("clips that the hub has not verified take all the room that they may; upload them first")
+            raise RefusedError("clips that the hub has not verified take all the room that they may; upload them first")
 
     def _photo(self, picture, at_ms):
         """The picture of a snapshot, None when none came: what the camera gives holds no longer than this.

@@ -4,7 +4,7 @@ from patrolink_protocol import clip as pc
 
 from . import manifest
 from .clip_index import KEPT, OPEN, file_in, key_of, name_of
-from .open_clip import Entry
+from .open_clip import RecordedFile
 from .segment import found
 
 _NOBODY = b"\0" * 32
@@ -58,9 +58,9 @@ def _entry(shelf, key, said):
     name = name_of(key)
     if said is not None and said["bytes"] == shelf.files.size(name) and manifest.unhex(said, "sha256", 32):
         if "thumb" in said:
-            return Entry(key, True, None, (said["bytes"], said["sha256"], 0, 0, 1, 0, True))
+            return RecordedFile(key, True, None, (said["bytes"], said["sha256"], 0, 0, 1, 0, True))
         facts = [said.get(k, 0) for k in ("bytes", "sha256", "start_ms", "ms", "frames", "lost", "whole")]
-        return Entry(key, False, None, tuple(facts))
+        return RecordedFile(key, False, None, tuple(facts))
     head = bytearray(pc.HEADER)
     try:
         header = pc.unpack_header(head[: shelf.files.read(name, 0, head)])
@@ -68,7 +68,7 @@ def _entry(shelf, key, said):
         shelf.files.remove(name)
         return None
     size, sha256 = yield from found(shelf.files, name, shelf.buf)
-    return Entry(key, header.codec == pc.JPEG, None, (size, sha256, header.start_ms, 0, 0, 0, False))
+    return RecordedFile(key, header.codec == pc.JPEG, None, (size, sha256, header.start_ms, 0, 0, 0, False))
 
 
 def _close(files, signer, clip, keys, entry):

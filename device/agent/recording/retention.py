@@ -24,7 +24,7 @@ _FIRST_MS = 60000  # of an SOS, which are never thinned
 _HOUR_MS = 3600000
 
 
-class Room:
+class Retention:
     """
     shelf    the Shelf whose files these are
     keep_h   hours that a verified clip stays when there is room

@@ -6,9 +6,9 @@ from patrolink_protocol import clip as pc
 
 from .clip_index import STEPS
 from .clip_store import FAULT
-from .open_clip import Entry
+from .open_clip import RecordedFile
 from .retention import RING
-from .segment import Keys, Segment, position
+from .segment import SegmentKeys, SegmentWriter, position
 
 CAMERA, MICROPHONE = 32, 64  # bits of device_status.errors
 FRAMES = 8  # taken in one go
@@ -25,7 +25,7 @@ _UNITS = 8
 _COUNTED = 65535  # frames in a gap's record
 
 
-class Film:
+class RingRecorder:
     """
     shelf      agent.recording.clip_store.Shelf
     camera     open(), frame(), close(), fault, dropped, damaged, width, height, fps
@@ -45,7 +45,7 @@ class Film:
         self._camera = camera
         self._container = container
         self._jpeg = jpeg
-        self._keys = Keys(evidence)
+        self._keys = SegmentKeys(evidence)
         self._unix = unix
         self._source = source
         self._ears = ears
@@ -54,8 +54,8 @@ class Film:
         self._flags = pc.STAMPED if config["stamp"] else 0
         self._segment_ms = config["segment_s"] * 1000
         self._stall_ms = max(_STALL_MS, 2500 // camera.fps)
-        self._segment = Segment()
-        self._still = Segment(_PICTURE_BLOCK)
+        self._segment = SegmentWriter()
+        self._still = SegmentWriter(_PICTURE_BLOCK)
         self._key = None  # of the segment being written
         self._start = 0
         self._start_unix = 0
@@ -263,7 +263,7 @@ class Film:
         sha256 = segment.end(ms)
         self._planned = min(max(2 * segment.size, _LEAST), self._most)
         said = (segment.size, sha256, self._start_unix, ms, segment.frames, self._in_segment, True)
-        self.shelf.put(Entry(self._key, False, self._start, said, segment.writer))
+        self.shelf.put(RecordedFile(self._key, False, self._start, said, segment.writer))
         self._key = None
 
     def _why(self, now):
@@ -288,7 +288,7 @@ class Film:
         still.media(0, data)
         still.frames = 1
         sha256 = still.end(0)
-        self.shelf.put(Entry(number, True, at_ms, (still.size, sha256, unix_ms, 0, 1, 0, True), still.writer))
+        self.shelf.put(RecordedFile(number, True, at_ms, (still.size, sha256, unix_ms, 0, 1, 0, True), still.writer))
         return number
 
     def on_fix(self, fix, now):

@@ -15,7 +15,7 @@ _NO_I32 = -0x80000000
 _NO_U32 = 0xFFFFFFFF
 
 
-class Keys:
+class SegmentKeys:
     """Keys of one boot's files, once the steps of `load` are done. Each chain key is gone once the next one is there.
 
     evidence  the evidence key, 33 bytes
@@ -45,7 +45,7 @@ class Keys:
         return step, key
 
 
-class Segment:
+class SegmentWriter:
     """One at a time: `begin`, records, `end`, and it can begin anew while the writer is still at work.
 
     block  bytes that go to storage at once; nothing less does before `end`

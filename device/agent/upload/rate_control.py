@@ -28,7 +28,7 @@ _SLOWEST = const(8)  # kbit/s
 _NEVER = const(0x3FFFFFFF)
 
 
-class Pace:
+class RateController:
     """
     The answer to a request comes when all of it is there: what stood in queues on the way has been carried off by
     then, and the answer's delay tells how long they were, be they in the kernel, in a modem or in the network. A

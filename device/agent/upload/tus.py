@@ -20,15 +20,15 @@ _STATUS, _FIELD, _BYTES, _SIZE, _CHUNK, _AFTER, _TRAILER, _DONE = range(8)
 _KNOWN = (b"content-length", b"retry-after", b"upload-offset", b"location", b"transfer-encoding", b"connection")
 
 
-class Fault(Exception):
+class HttpError(Exception):
     """The hub answers what is not HTTP or not tus."""
 
 
-class GiveUp(Exception):
+class UploadRejectedError(Exception):
     """This file cannot go to this hub now."""
 
 
-class Reply:
+class HttpResponse:
     """One answer of HTTP/1.1. `status` 0 until it is known; `keep`: the connection can be used again."""
 
     def __init__(self, method):
@@ -51,7 +51,7 @@ class Reply:
         at = 0
         while at < len(data):
             if self._state == _DONE:
-                raise Fault("bytes after the answer")
+                raise HttpError("bytes after the answer")
             if self._state in (_BYTES, _CHUNK):
                 n = min(self._left, len(data) - at)
                 self._left -= n
@@ -65,7 +65,7 @@ class Reply:
     def _byte(self, byte):
         self._read += 1
         if self._read > _HEAD:
-            raise Fault("a head of more than %d bytes" % _HEAD)
+            raise HttpError("a head of more than %d bytes" % _HEAD)
         if byte != 10:
             if len(self._line) < _LINE:
                 self._line.append(byte)
@@ -85,7 +85,7 @@ class Reply:
     def _begin(self, line):
         words = line.split(None, 2)
         if len(words) < 2 or words[0][:7] != b"HTTP/1." or len(words[1]) != 3 or not words[1].isdigit():
-            raise Fault("no answer of HTTP/1.1")
+            raise HttpError("no answer of HTTP/1.1")
         self.status = int(words[1])
         self.keep = words[0] == b"HTTP/1.1"
         self.fields = {}
@@ -94,13 +94,13 @@ class Reply:
     def _field(self, line):
         name, colon, value = line.partition(b":")
         if not colon:
-            raise Fault("a field without a colon")
+            raise HttpError("a field without a colon")
         name = name.lower()
         if name in _KNOWN:
             if len(line) >= _LINE:
-                raise Fault("a %s of more than %d bytes" % (name.decode(), _LINE))
+                raise HttpError("a %s of more than %d bytes" % (name.decode(), _LINE))
             if self.fields.get(name, value) != value:
-                raise Fault("two of %s" % name.decode())
+                raise HttpError("two of %s" % name.decode())
             self.fields[name] = value
 
     def _end_of_head(self):
@@ -135,7 +135,7 @@ class Reply:
     def _add(self, n):
         self._body += n if n is not None else _BODY + 1
         if n is None or n < 0 or self._body > _BODY:
-            raise Fault("a body of a wrong length, or of more than %d bytes" % _BODY)
+            raise HttpError("a body of a wrong length, or of more than %d bytes" % _BODY)
         return n
 
     def number(self, name):
@@ -144,7 +144,7 @@ class Reply:
         return int(digits) if digits.isdigit() and len(digits) <= _NUMBER else None
 
 
-class Client:
+class TusClient:
     """What all requests to one hub have in common. `host`: as in the field of that name; `path`: of creation."""
 
     def __init__(self, key, device, epoch, host, path):
@@ -268,7 +268,7 @@ class Transfer:
                 url = path[: path.rfind("/") + 1].encode() + url
         # Only its path: nothing is ever sent to another host than the one that was configured.
         if url[:1] != b"/" or len(url) > _PATH or [c for c in url if not 32 < c < 127]:
-            raise GiveUp("the hub gives no address for the upload")
+            raise UploadRejectedError("the hub gives no address for the upload")
         self.url = url.decode()
         self.created = True
 
@@ -302,7 +302,7 @@ class Transfer:
     def _blame(self, why):
         self._afresh += 1
         if self._afresh > _AFRESH:
-            raise GiveUp(why)
+            raise UploadRejectedError(why)
         return -1
 
     def _again(self, why):

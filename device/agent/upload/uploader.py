@@ -3,8 +3,8 @@
 It is stepped from the main loop, sends little at a time, and makes way: for voice, and for an event that waits.
 """
 
-from agent.upload.rate_control import Pace
-from agent.upload.tus import Fault, GiveUp, Reply, Transfer
+from agent.upload.rate_control import RateController
+from agent.upload.tus import HttpError, HttpResponse, Transfer, UploadRejectedError
 from compat.stream import Network
 from patrolink_protocol.native import const
 
@@ -25,7 +25,7 @@ _ETIMEDOUT = const(110)
 _EIO = const(5)
 
 
-class Way(Network):
+class UploadNetwork(Network):
     """The connection's buffers and deadlines. Where it has to wait, it ends as soon as `makes_way()`."""
 
     def __init__(self, now_ms, idle, raw, makes_way):
@@ -56,11 +56,11 @@ class Uploader:
         self._client = client
         self._net = net
         self._address = address
-        self.pace = Pace(kbps, BUFFER)
+        self.pace = RateController(kbps, BUFFER)
         self._unix = unix
         self._backoff = backoff
         self._log = log
-        self._faults = tuple(faults) + (Fault,)
+        self._faults = tuple(faults) + (HttpError,)
         self._raw = self._transfer = self._reply = None
         self._head = b""  # of the request, what is left of it
         self._at = self._end = 0  # of the file, what is left of the request's body
@@ -90,7 +90,7 @@ class Uploader:
             return self._retry_ms - now
         try:
             return self._go_on(now)
-        except GiveUp as e:
+        except UploadRejectedError as e:
             self._put_aside(e, now)
         except self._faults as e:
             if e is self._net.bug:
@@ -144,7 +144,7 @@ class Uploader:
         self._end = transfer.offset + n
         self._n = n
         self._out = self._out_n = 0
-        self._reply = Reply(method)
+        self._reply = HttpResponse(method)
         self._heard_ms = self._net.now_ms()
         self.pace.begin(self._heard_ms)
 

@@ -8,7 +8,7 @@ import subprocess
 
 import av
 import pytest
-from agent.recording.avi import Avi, header
+from agent.recording.avi import AviMuxer, header
 from PIL import Image
 
 SIZE, FPS, SECONDS = (320, 240), 5, 4
@@ -31,7 +31,7 @@ def film():
     """(what was written, the pictures, where each ends): 4 s at 5 a second, the fourth missing, and a tone."""
     data = bytearray()
     ends: list[int] = []
-    avi = Avi(*SIZE, FPS, True)
+    avi = AviMuxer(*SIZE, FPS, True)
     avi.begin(lambda time_ms, *parts: data.extend(b"".join(parts)))
     pictures = [jpeg(shade(i)) for i in range(FPS * SECONDS)]
     tone = b"".join(struct.pack("<h", 8000 if i // 8 % 2 else -8000) for i in range(80))

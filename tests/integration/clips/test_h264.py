@@ -9,7 +9,7 @@ import subprocess
 
 import av
 import pytest
-from agent.recording.segment import Keys, Segment
+from agent.recording.segment import SegmentKeys, SegmentWriter
 from compat import steps
 from patrolink.core import resources
 from patrolink.evidence import evidence_key as keys
@@ -171,7 +171,7 @@ class Memory(bytearray):
 def test_a_segment_cut_anywhere_plays_up_to_its_last_whole_record(film, tmp_path):
     tape, times = film
     evidence = keys.new(tmp_path / "evidence.pem")
-    made, stored, mine = Segment(), Memory(), Keys(evidence.public)
+    made, stored, mine = SegmentWriter(), Memory(), SegmentKeys(evidence.public)
     steps.whole(mine.load())
     step, key = mine.take()
     header = clip.Header(clip.H264_MP4, 0, *SIZE, 1, step, 0, mine.recipient, mine.ephemeral)

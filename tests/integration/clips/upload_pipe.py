@@ -14,9 +14,9 @@ for room in ("/../../../device", "/../../../protocol", "/../../../protocol/gener
     sys.path.insert(0, HERE + room)
 
 from agent.link.backoff import Backoff  # noqa: E402
-from agent.recording.clip_index import Item  # noqa: E402
+from agent.recording.clip_index import UploadItem  # noqa: E402
 from agent.upload import tus  # noqa: E402
-from agent.upload.uploader import Uploader, Way  # noqa: E402
+from agent.upload.uploader import Uploader, UploadNetwork  # noqa: E402
 from compat import tls  # noqa: E402
 from compat.netsock import TcpSocket  # noqa: E402
 from hal.posix import platform  # noqa: E402
@@ -25,12 +25,12 @@ UNIX_MS = 1795000000000
 NAME = "000001-000001.pls"
 
 
-class Shelf:
+class ClipStore:
     """One file of a clip."""
 
     def __init__(self, path, sha256):
         self._file = open(path, "rb")  # noqa: SIM115
-        self._item = Item(1, NAME, os.stat(path)[6], sha256, False)
+        self._item = UploadItem(1, NAME, os.stat(path)[6], sha256, False)
         self._url = None
         self.done = False
 
@@ -53,15 +53,15 @@ def main():
     with open(sys.argv[1]) as f:
         given = json.load(f)
     clock = platform.Clock()
-    shelf = Shelf(given["file"], given["sha256"])
+    shelf = ClipStore(given["file"], given["sha256"])
     raw = TcpSocket
     if given.get("tls"):
         context = tls.context(given["tls"], "upload.tls")
         raw = lambda net: tls.TlsSocket(net, TcpSocket(net), context)  # noqa: E731
     uploader = Uploader(
         shelf,
-        tus.Client(bytes(range(32)), b"dev-1", 3, given["host"] + ":" + str(given["port"]), given["path"]),
-        Way(clock.now_ms, lambda: None, raw, lambda: False),
+        tus.TusClient(bytes(range(32)), b"dev-1", 3, given["host"] + ":" + str(given["port"]), given["path"]),
+        UploadNetwork(clock.now_ms, lambda: None, raw, lambda: False),
         (given["host"], given["port"]),
         given["kbps"],
         lambda now: UNIX_MS + now,

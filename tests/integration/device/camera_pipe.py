@@ -16,7 +16,7 @@ HERE = __file__.rsplit("/", 1)[0]
 for room in ("/../../../device", "/../../../protocol", "/../../../protocol/generated"):
     sys.path.insert(0, HERE + room)
 
-from agent.recording.avi import Avi  # noqa: E402
+from agent.recording.avi import AviMuxer  # noqa: E402
 from hal.posix import platform  # noqa: E402
 
 
@@ -30,12 +30,12 @@ def ticks_us():
     return time.ticks_us() if hasattr(time, "ticks_us") else time.monotonic_ns() // 1000
 
 
-class Film:
+class RingRecorder:
     """An AVI of the pictures."""
 
     def __init__(self, path, camera):
         self._file = platform.open_unbuffered(path, "wb")
-        self._avi = Avi(camera.width, camera.height, camera.fps, False)
+        self._avi = AviMuxer(camera.width, camera.height, camera.fps, False)
         self._avi.begin(self._write)
         self._begin_ms = None
 
@@ -59,7 +59,7 @@ def main():
     poll.register(keys, select.POLLIN)
     key = bytearray(1)
     camera.open()
-    film = Film(given["film"], camera) if "film" in given else None
+    film = RingRecorder(given["film"], camera) if "film" in given else None
     fault, longest = "", 0
     while True:
         if poll.poll(0):

@@ -75,7 +75,7 @@ class Wire:
 def filmed(films, encoder=None, period_ms=200, kbps=8000):
     """Return the SRTP packets of these pictures, and how many pictures went."""
     wire = Wire()
-    it = session.Live(lambda host, port: wire, encrypter, keys, lambda text: None, Eye(), kbps, encoder)
+    it = session.LiveView(lambda host, port: wire, encrypter, keys, lambda text: None, Eye(), kbps, encoder)
     assert it.start(command(300), "127.0.0.1", 1, 0) == (True, "live")
     for i, picture in enumerate(films):
         it.picture(picture, i * period_ms)
@@ -312,7 +312,7 @@ def test_over_a_socket_with_reports_until_it_is_stopped():
         views.begin(view)
         views.start()
         ends = []
-        it = session.Live(
+        it = session.LiveView(
             lambda host, port: UdpSocket(host, port, Inputs()),
             encrypter, keys, lambda text: None, Eye(), 800, None, None, ends.append,
         )  # fmt: skip
