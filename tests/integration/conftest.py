@@ -5,7 +5,7 @@ from patrolink.emulator.network.broker import Broker
 
 
 @pytest.fixture
-def alone():
+def separate_broker():
     """A broker of one's own, for another hub with the same devices."""
     it = Broker()
     yield it
@@ -13,9 +13,9 @@ def alone():
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory, broker):
-    from tests.support.console_site import Place
+def site(tmp_path_factory, broker):
+    from tests.support.console_site import ConsoleSite
 
-    it = Place(tmp_path_factory.mktemp("site"), broker)
+    it = ConsoleSite(tmp_path_factory.mktemp("site"), broker)
     yield it
     it.process.stop()

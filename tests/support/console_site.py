@@ -1,4 +1,4 @@
-"""A hub with a console, devices that talk and walk in the background, and a headless Chromium in front of it."""
+"""Fixtures of the console tests: a hub with a console, devices in a background thread, and a headless Chromium."""
 
 import contextlib
 import hashlib
@@ -57,20 +57,32 @@ DISPATCHERS = "".join(
 
 
 def free_port() -> int:
-    """A TCP port that nobody has now."""
+    """Return a TCP port that is free now."""
     return control_room.free_ports(1, socket.SOCK_STREAM)[0]
 
 
 def speech(seconds: float) -> list[bytes]:
-    """Frames of 20 ms that sound like syllables: harmonics of 140 Hz under an envelope of 4 Hz."""
+    """Return 20 ms A-law frames that sound like syllables: harmonics of 140 Hz with an envelope of 4 Hz."""
     t = np.arange(int(seconds * 8000)) / 8000
     voice = sum(np.sin(2 * np.pi * 140 * k * t) / k for k in range(1, 9)) * np.maximum(0, np.sin(2 * np.pi * 4 * t))
     alaw = encode((voice * 9000).astype(np.int16))
     return [alaw[at : at + 160] for at in range(0, len(alaw) - 159, 160)]
 
 
-class Place:
-    """A hub's folder and its console's address."""
+class ConsoleSite:
+    """A running hub with a console.
+
+    Args:
+        folder: Where the site file, state and recordings are.
+        broker: The MQTT broker.
+        top: Lines for the site file's top level.
+        hub: Lines for its `[[hub]]`.
+        tls: The lines of `hub` name a certificate.
+
+    Attributes:
+        url: Address of the console.
+        process: The hub's process.
+    """
 
     def __init__(self, folder: Path, broker, top: str = "", hub: str = "", tls: bool = False) -> None:
         self.port = free_port()
@@ -87,136 +99,142 @@ class Place:
         self.process = hub_process.HubProcess(folder, site, DEVICES)
 
     def audit(self) -> list[dict]:
+        """Return the rows of the hub's audit log."""
         path = self.folder / "state" / "shard-0" / "audit.jsonl"
         return [json.loads(line) for line in path.read_text().splitlines()]
 
-    def ask(self, method: str, path: str, body=None, **headers: str):
-        """One HTTP request; return status, headers, body."""
-        link = http.client.HTTPConnection(self.host, timeout=TIMEOUT_S)
+    def http_request(self, method: str, path: str, body=None, **headers: str):
+        """Send one HTTP request and return status, headers and text of the response."""
+        connection = http.client.HTTPConnection(self.host, timeout=TIMEOUT_S)
         try:
             data = None if body is None else json.dumps(body)
-            link.request(method, path, data, {"Origin": self.url, "Content-Type": "application/json", **headers})
-            answer = link.getresponse()
-            return answer.status, answer.headers, answer.read().decode(errors="replace")
+            connection.request(method, path, data, {"Origin": self.url, "Content-Type": "application/json", **headers})
+            response = connection.getresponse()
+            return response.status, response.headers, response.read().decode(errors="replace")
         finally:
-            link.close()
+            connection.close()
 
 
-class Crew:
-    """Devices in a thread: they answer the hub, say `speech` while they have the floor, and walk."""
+class BackgroundDevices:
+    """Devices in a thread. They answer the hub, send speech while they hold the floor, and report positions.
+
+    Args:
+        broker: The MQTT broker.
+        names: Names of the devices; the site file has their keys.
+    """
 
     def __init__(self, broker, names) -> None:
         self.clients = {name: hub_process.Client(name, broker.port) for name in names}
         self._lock = threading.Lock()
-        self._lines: dict[tuple[str, int], list[bytes]] = {}
-        self._due = time.monotonic()
-        self._walked = 0
+        self._pending_speech: dict[tuple[str, int], list[bytes]] = {}  # frames by device and group
+        self._due_s = time.monotonic()
+        self._walk_steps = 0
         self._stop = False
-        for it in self.clients.values():
-            it.hello()
-        # Groups come with the hello's answer; keepalives begin then.
-        hub_process.run(self.clients.values(), lambda: all(it.seats for it in self.clients.values()))
+        for client in self.clients.values():
+            client.hello()
+        # The hub answers the hello with the groups; keepalives start after that.
+        hub_process.run(self.clients.values(), lambda: all(client.seats for client in self.clients.values()))
         hub_process.settle(self.clients.values(), 0.2)
-        for it in self.clients.values():
-            it.keepalive()
-        hub_process.run(self.clients.values(), lambda: all(it.answers for it in self.clients.values()))
+        for client in self.clients.values():
+            client.keepalive()
+        hub_process.run(self.clients.values(), lambda: all(client.answers for client in self.clients.values()))
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
 
     def _run(self) -> None:
-        kept = time.monotonic()
+        keepalive_s = time.monotonic()
         while not self._stop:
             with self._lock:
-                for it in self.clients.values():
-                    it.pump()
-                if time.monotonic() - kept > 15:
-                    kept = time.monotonic()
-                    for it in self.clients.values():
-                        it.keepalive()
-                while time.monotonic() >= self._due:
-                    self._due += 0.02
-                    self._speak()
+                for client in self.clients.values():
+                    client.pump()
+                if time.monotonic() - keepalive_s > 15:
+                    keepalive_s = time.monotonic()
+                    for client in self.clients.values():
+                        client.keepalive()
+                while time.monotonic() >= self._due_s:
+                    self._due_s += 0.02
+                    self._send_speech()
             time.sleep(0.004)
 
-    def _speak(self) -> None:
-        for (name, group), line in self._lines.items():
+    def _send_speech(self) -> None:
+        for (name, group), frames in self._pending_speech.items():
             seat = self.clients[name].seats.get(group)
-            if seat is not None and seat.floor.audio_ssrc and line:
-                seat.speak(line.pop(0))
-                if not line:
+            if seat is not None and seat.floor.audio_ssrc and frames:
+                seat.speak(frames.pop(0))
+                if not frames:
                     seat.release()
 
     def talk(self, name: str, group: int, seconds: float = 60, indicator: int | None = None) -> None:
-        """Have a device press its key, and speak so long."""
+        """Make a device request the floor and send speech of this duration."""
         with self._lock:
-            self._lines[name, group] = speech(seconds)
+            self._pending_speech[name, group] = speech(seconds)
             seat = self.clients[name].seats[group]
             seat.press(10, *([] if indicator is None else [indicator]))
 
-    def hush(self, name: str, group: int) -> None:
-        """Have it let go of the key."""
+    def stop_talking(self, name: str, group: int) -> None:
+        """Make a device release the floor."""
         with self._lock:
-            self._lines.pop((name, group), None)
+            self._pending_speech.pop((name, group), None)
             self.clients[name].seats[group].release()
 
-    def heard(self, name: str, group: int) -> list[bytes]:
-        """What a device has heard in a group so far."""
+    def received_voice(self, name: str, group: int) -> list[bytes]:
+        """Return the voice payloads that a device has received in a group."""
         with self._lock:
             return [payload for _, _, payload in self.clients[name].seats[group].voice]
 
-    def seat(self, name: str, group: int):
-        """A device's side of a group, None while it is no member."""
+    def membership(self, name: str, group: int):
+        """Return a device's side of a group, or None if it is not a member."""
         with self._lock:
             return self.clients[name].seats.get(group)
 
-    def told(self, name: str) -> list[dict]:
-        """What a device was told of its events."""
+    def event_states(self, name: str) -> list[dict]:
+        """Return the states of its events that a device has received."""
         with self._lock:
             return list(self.clients[name].states)
 
     def send(self, name: str, kind: int, values: dict) -> None:
-        """Have a device send a message."""
+        """Make a device send a message."""
         with self._lock:
             self.clients[name].uplink(kind, values)
 
     def walk(self, steps: int = 40) -> None:
-        """Have every device tell a track of its own around the harbour."""
-        for i, (name, it) in enumerate(self.clients.items()):
-            # On from where it was.
-            packer = Packer(it._uplink, track_encoder.TrackEncoder(2), it._counter)
-            now = int(time.time() * 1000)
+        """Make every device report a track around the harbour, continued from the previous call."""
+        for i, (name, client) in enumerate(self.clients.items()):
+            packer = Packer(client._uplink, track_encoder.TrackEncoder(2), client._counter)
+            now_ms = int(time.time() * 1000)
             moments = []
             for k in range(steps):
-                turn = i * 2.4 + (self._walked + k) / 25
-                lat, lon = (
+                turn = i * 2.4 + (self._walk_steps + k) / 25
+                lat_deg, lon_deg = (
                     45.5420 + 0.0022 * math.sin(turn) * (1 + i / 5),
                     13.7240 + 0.0034 * math.cos(turn * 0.8) * (1 + i / 4),
                 )
                 values = {
-                    "lat_deg": lat, "lon_deg": lon, "alt_m": 4.0, "speed_mps": 1.4, "course_deg": 90.0, "hacc_m": 4.0,
-                    "sats": 11, "battery_pct": 93 - 9 * i,
+                    "lat_deg": lat_deg, "lon_deg": lon_deg, "alt_m": 4.0, "speed_mps": 1.4, "course_deg": 90.0,
+                    "hacc_m": 4.0, "sats": 11, "battery_pct": 93 - 9 * i,
                 }  # fmt: skip
-                moments.append(Moment(now - (steps - k) * 1000, 3, values))
+                moments.append(Moment(now_ms - (steps - k) * 1000, 3, values))
             with self._lock:
                 for _, data in packer.frames(moments):
-                    it._mqtt.publish(f"p/{name}/u", data, qos=1)
-                    it._counter += 1
-        self._walked += steps
+                    client._mqtt.publish(f"p/{name}/u", data, qos=1)
+                    client._counter += 1
+        self._walk_steps += steps
 
     def close(self) -> None:
+        """Stop the thread and disconnect the devices."""
         self._stop = True
         self._thread.join()
-        for it in self.clients.values():
-            it.close()
+        for client in self.clients.values():
+            client.close()
 
 
-def sos(crew: Crew, name: str) -> None:
-    """Have a device raise an SOS."""
+def sos(devices: BackgroundDevices, name: str) -> None:
+    """Make a device raise an SOS."""
     event = {
         "event_id": 7, "kind": 1, "phase": 0, "ack_wanted": 1, "cause": 0, "time_ms": int(time.time() * 1000),
         "lat_e7": None, "lon_e7": None, "hacc_m": None, "fix_age_s": None, "ref": None, "value": None, "text": b"",
     }  # fmt: skip
-    crew.send(name, patrolink_messages.EVENT, event)
+    devices.send(name, patrolink_messages.EVENT, event)
 
 
 FLAGS = (
@@ -237,76 +255,104 @@ FLAGS = (
 
 @contextlib.contextmanager
 def chromium(folder: Path):
-    """A headless browser with a fake microphone (it beeps) and a fresh profile; skips where there is none."""
+    """Yield a headless browser with a fake microphone (beeps) and a new profile in `folder`.
+
+    Skips the test if Chromium is not installed.
+    """
     browser, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if not browser or not driver:
-        pytest.skip("no Chromium (apt-get install chromium chromium-driver)")
-    from selenium import webdriver
+        pytest.skip("Chromium is not installed (apt-get install chromium chromium-driver)")
+    from selenium import webdriver  # only tests in a browser need it
 
     options = webdriver.ChromeOptions()
     options.binary_location = browser
     for flag in (*FLAGS, f"--user-data-dir={folder}"):
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    it = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    it.set_script_timeout(TIMEOUT_S)
+    chrome = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    chrome.set_script_timeout(TIMEOUT_S)
     try:
-        yield it
+        yield chrome
     finally:
-        it.quit()
+        chrome.quit()
 
 
-class Page:
-    """The console as a person sees it."""
+class ConsolePage:
+    """The console's page in a browser, logged in.
 
-    def __init__(self, browser, place: Place, token: str = TOKEN) -> None:
+    Args:
+        browser: The selenium driver.
+        site: The hub.
+        token: Token of the dispatcher.
+    """
+
+    def __init__(self, browser, site: ConsoleSite, token: str = TOKEN) -> None:
         from selenium.webdriver.common.by import By
         from selenium.webdriver.common.keys import Keys
 
         self.browser, self.by, self.keys = browser, By, Keys
-        browser.get(place.url)
+        browser.get(site.url)
         browser.delete_all_cookies()
         browser.execute_script("localStorage.clear()")
-        browser.get(place.url)
-        self.wait(lambda: self.one("#token").is_displayed())
-        self.one("#token").send_keys(token + Keys.ENTER)
+        browser.get(site.url)
+        self.wait(lambda: self.find("#token").is_displayed())
+        self.find("#token").send_keys(token + Keys.ENTER)
         self.wait(lambda: "connected" in self.text("#link"))
 
-    def one(self, css: str):
+    def find(self, css: str):
+        """Return the first element of a CSS selector."""
         return self.browser.find_element(self.by.CSS_SELECTOR, css)
 
-    def all(self, css: str):
+    def find_all(self, css: str):
+        """Return all elements of a CSS selector."""
         return self.browser.find_elements(self.by.CSS_SELECTOR, css)
 
     def text(self, css: str) -> str:
-        return self.one(css).text
+        """Return the visible text of an element."""
+        return self.find(css).text
 
     def row(self, group: int) -> str:
+        """Return the CSS selector of a group's row."""
         return f"#groups tr[data-group='{group}']"
 
     def data(self, group: int, name: str) -> str:
-        return self.one(self.row(group)).get_attribute(f"data-{name}") or ""
+        """Return a data attribute of a group's row."""
+        return self.find(self.row(group)).get_attribute(f"data-{name}") or ""
+
+    def device_row(self, device: str):
+        """Return the row of a device."""
+        return self.find(f"#devices td[title='{device}']").find_element(self.by.XPATH, "..")
 
     def button(self, within: str, text: str):
-        return next(it for it in self.all(f"{within} button") if it.text == text)
+        """Return the button with this text below a CSS selector."""
+        return next(button for button in self.find_all(f"{within} button") if button.text == text)
+
+    def device_button(self, device: str, text: str):
+        """Return the button with this text in a device's row."""
+        buttons = self.device_row(device).find_elements(self.by.TAG_NAME, "button")
+        return next(button for button in buttons if button.text == text)
 
     def hold(self, element) -> None:
+        """Press the mouse button on an element and keep it pressed."""
         self.actions().click_and_hold(element).perform()
 
-    def let_go(self) -> None:
+    def release(self) -> None:
+        """Release the mouse button."""
         self.actions().release().perform()
 
     def actions(self):
+        """Return a selenium action chain without delays."""
         from selenium.webdriver import ActionChains
 
         return ActionChains(self.browser, duration=0)
 
     def wait(self, condition, seconds: float = TIMEOUT_S) -> None:
-        """Wait until something is so; else show how it is."""
+        """Wait until `condition()` is true; the failure shows the page's text and the browser's log."""
         deadline = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < deadline, self.text("body") + str(self.browser.get_log("browser"))
             time.sleep(0.02)
 
-    def errors(self) -> list[str]:
+    def console_errors(self) -> list[str]:
+        """Return and clear the errors in the browser's log."""
         return [entry["message"] for entry in self.browser.get_log("browser") if entry["level"] == "SEVERE"]

@@ -121,15 +121,17 @@ class Camera:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory, broker):
+def site(tmp_path_factory, broker):
     """A hub that takes live view, with its console."""
-    it = console_site.Place(tmp_path_factory.mktemp("site"), broker, hub=f"live_port = {hub_process.free_ports(1)[0]}")
+    it = console_site.ConsoleSite(
+        tmp_path_factory.mktemp("site"), broker, hub=f"live_port = {hub_process.free_ports(1)[0]}"
+    )
     yield it
     it.process.stop()
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["jpeg", "h264"])
-def camera(request, place, broker):
+def camera(request, site, broker):
     """A device with a camera of each kind at that hub."""
     it = Camera(broker, "vest-2" if request.param else "vest-1", request.param)
     yield it

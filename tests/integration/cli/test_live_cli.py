@@ -11,14 +11,14 @@ import av
 import pytest
 
 from tests.support import live_camera
-from tests.support.console_site import TOKEN, Place
+from tests.support.console_site import TOKEN, ConsoleSite
 from tests.support.polling import wait_until
 
-place, camera = live_camera.place, live_camera.camera
+site, camera = live_camera.site, live_camera.camera
 
 
-def live(place: Place, *arguments: str) -> subprocess.Popen:
-    command = [sys.executable, "-m", "patrolink", "live", *arguments, "--hub", place.url, "--json"]
+def live(site: ConsoleSite, *arguments: str) -> subprocess.Popen:
+    command = [sys.executable, "-m", "patrolink", "live", *arguments, "--hub", site.url, "--json"]
     environment = {**os.environ, "PATROLINK_HUB_TOKEN": TOKEN}
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
@@ -31,9 +31,9 @@ def ended(process: subprocess.Popen) -> tuple[int, str, str]:
     return process.returncode, out, err
 
 
-def test_it_records(place, camera, tmp_path):
+def test_it_records(site, camera, tmp_path):
     out = tmp_path / "view.mp4"
-    watching = live(place, camera.client.name, "--seconds", "300", "--out", str(out))
+    watching = live(site, camera.client.name, "--seconds", "300", "--out", str(out))
     assert any(line == f"recording to {out}\n" for line in watching.stderr)
     wait_until(lambda: camera.live.sent >= 3 * camera.fps)
     camera.tired = True
@@ -53,11 +53,11 @@ def test_it_records(place, camera, tmp_path):
     assert places[0] != places[1], "what moves has moved"
 
 
-def test_ffmpeg_plays_it(place, camera, tmp_path):
+def test_ffmpeg_plays_it(site, camera, tmp_path):
     if shutil.which("ffmpeg") is None:
         pytest.skip("no ffmpeg; Debian package ffmpeg")
     sdp, out = tmp_path / "view.sdp", tmp_path / "view.y4m"
-    watching = live(place, camera.client.name, "--sdp", str(sdp))
+    watching = live(site, camera.client.name, "--sdp", str(sdp))
     try:
         wait_until(lambda: watching.poll() is not None or (sdp.exists() and sdp.read_text().strip()))
         assert watching.poll() is None
@@ -73,23 +73,23 @@ def test_ffmpeg_plays_it(place, camera, tmp_path):
     wait_until(lambda: "told to" in camera.ends)
 
 
-def test_what_it_refuses_and_is_refused(place, camera, tmp_path):
+def test_what_it_refuses_and_is_refused(site, camera, tmp_path):
     name, out = camera.client.name, str(tmp_path / "view.mp4")
-    code, _, said = ended(live(place, name))
+    code, _, said = ended(live(site, name))
     assert code == 2 and "name --sdp FILE" in said
-    code, _, said = ended(live(place, "nobody", "--out", out))
+    code, _, said = ended(live(site, "nobody", "--out", out))
     assert code == 2 and "no device 'nobody'" in said
-    code, _, said = ended(live(place, name, "--out", out, "--seconds", "301"))
+    code, _, said = ended(live(site, name, "--out", out, "--seconds", "301"))
     assert code == 2 and "seconds" in said
-    code, _, said = ended(live(place, name, "--out", str(tmp_path / "no" / "view.mp4")))
+    code, _, said = ended(live(site, name, "--out", str(tmp_path / "no" / "view.mp4")))
     assert code == 2 and "No such file" in said and "name another" in said
     taken = tmp_path / "taken.mp4"
     taken.write_bytes(b"another recording")
-    code, _, said = ended(live(place, name, "--out", str(taken)))
+    code, _, said = ended(live(site, name, "--out", str(taken)))
     assert code == 2 and "File exists" in said and taken.read_bytes() == b"another recording"
     camera.refuses = "the time is not known"
     try:
-        code, told, said = ended(live(place, name, "--out", out))
+        code, told, said = ended(live(site, name, "--out", out))
     finally:
         camera.refuses = ""
     assert code == 3 and "the time is not known" in said and not told and not os.path.exists(out)

@@ -21,13 +21,13 @@ from patrolink_protocol import mcptt
 from rich.console import Console
 
 from tests.support import console_site, hub_process
-from tests.support.console_site import CIRCLE, HARBOUR, NIGHT, OTHER, TOKEN, Crew, Place
+from tests.support.console_site import CIRCLE, HARBOUR, NIGHT, OTHER, TOKEN, BackgroundDevices, ConsoleSite
 from tests.support.polling import TIMEOUT_S, wait_until
 
 
 @pytest.fixture(scope="module")
-def crew(place, broker):
-    it = Crew(broker, console_site.DEVICES)
+def crew(site, broker):
+    it = BackgroundDevices(broker, console_site.DEVICES)
     yield it
     it.close()
 
@@ -51,30 +51,30 @@ def spoken(path, seconds: float):
     return path
 
 
-def start(place: Place, *words: str, token: str = TOKEN, **env: str) -> subprocess.Popen:
+def start(site: ConsoleSite, *words: str, token: str = TOKEN, **env: str) -> subprocess.Popen:
     """Begin a command with a token in its environment."""
-    command = [sys.executable, "-m", "patrolink", *words, "--hub", place.url]
+    command = [sys.executable, "-m", "patrolink", *words, "--hub", site.url]
     more = {**os.environ, "PATROLINK_HUB_TOKEN": token, **env}
     return subprocess.Popen(command, env=more, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def tool(place: Place, *words: str, **more: str) -> tuple[int, str, str]:
+def tool(site: ConsoleSite, *words: str, **more: str) -> tuple[int, str, str]:
     """Run a command to its end."""
-    it = start(place, *words, **more)
+    it = start(site, *words, **more)
     out, err = it.communicate(timeout=60)
     return it.returncode, out, err
 
 
-def entered(place: Place) -> None:
+def entered(site: ConsoleSite) -> None:
     """Wait until a tool is connected to the hub."""
-    wait_until(lambda: "patrolink_hub_dispatchers 1\n" in place.ask("GET", "/metrics")[2])
+    wait_until(lambda: "patrolink_hub_dispatchers 1\n" in site.http_request("GET", "/metrics")[2])
 
 
-def test_what_is_said_is_heard_by_devices_and_listeners(place, crew, words, tmp_path):
+def test_what_is_said_is_heard_by_devices_and_listeners(site, crew, words, tmp_path):
     heard = tmp_path / "heard.wav"
-    listener = start(place, "listen", "Harbour circle", "--output", str(heard), "--count", "1", "--json", token=OTHER)
+    listener = start(site, "listen", "Harbour circle", "--output", str(heard), "--count", "1", "--json", token=OTHER)
     assert listener.stderr.readline() == "listening to Harbour circle\n"
-    code, out, err = tool(place, "talk", str(HARBOUR), "--file", str(words), "--json")
+    code, out, err = tool(site, "talk", str(HARBOUR), "--file", str(words), "--json")
     assert code == 0, err
     said = json.loads(out)
     assert said["result"] == "said" and said["said_ms"] == pytest.approx(2000, abs=20) and said["granted_ms"] > 0
@@ -85,80 +85,80 @@ def test_what_is_said_is_heard_by_devices_and_listeners(place, crew, words, tmp_
     with wave.open(str(heard)) as wav:
         assert wav.getframerate() == 8000 and wav.getnchannels() == 1
         samples = np.frombuffer(wav.readframes(wav.getnframes()), "<i2")
-    device = sound.decode(b"".join(crew.heard("vest-1", HARBOUR)))
+    device = sound.decode(b"".join(crew.received_voice("vest-1", HARBOUR)))
     assert np.array_equal(samples, device), "listener and device hear the same"
     mine = sound.decode(sound.read(words))
     assert np.corrcoef(samples[: len(mine)], mine[: len(samples)])[0, 1] > 0.99
 
 
-def test_queued_is_told_and_given_up_in_time(place, crew, words):
+def test_queued_is_told_and_given_up_in_time(site, crew, words):
     crew.talk("vest-4", CIRCLE)
-    wait_until(lambda: crew.seat("vest-4", CIRCLE).floor.audio_ssrc)
-    code, out, err = tool(place, "talk", str(CIRCLE), "--file", str(words), "--wait", "0.5")
+    wait_until(lambda: crew.membership("vest-4", CIRCLE).floor.audio_ssrc)
+    code, out, err = tool(site, "talk", str(CIRCLE), "--file", str(words), "--wait", "0.5")
     assert code == 4 and "queued, place 1" in err and "result=timeout" in out
-    talk = start(place, "talk", str(CIRCLE), "--file", str(words), "--json")
-    watch = start(place, "floor", "--json", token=OTHER)
+    talk = start(site, "talk", str(CIRCLE), "--file", str(words), "--json")
+    watch = start(site, "floor", "--json", token=OTHER)
     assert any(json.loads(line)["queue"] == ["duty"] for line in watch.stdout)
     watch.send_signal(signal.SIGINT)
     watch.communicate(timeout=TIMEOUT_S)
     assert watch.returncode == 0
-    crew.hush("vest-4", CIRCLE)
+    crew.stop_talking("vest-4", CIRCLE)
     out, err = talk.communicate(timeout=TIMEOUT_S)
     assert talk.returncode == 0 and json.loads(out)["result"] == "said", err
 
 
-def test_stopped_by_an_emergency_is_a_finding(place, crew, words):
-    talk = start(place, "talk", "Old town, night", "--file", str(words))
-    wait_until(lambda: crew.seat("vest-7", NIGHT).floor.talker == b"sip:duty@test.example")
+def test_stopped_by_an_emergency_is_a_finding(site, crew, words):
+    talk = start(site, "talk", "Old town, night", "--file", str(words))
+    wait_until(lambda: crew.membership("vest-7", NIGHT).floor.talker == b"sip:duty@test.example")
     crew.talk("vest-7", NIGHT, 1, mcptt.EMERGENCY)
     out, err = talk.communicate(timeout=TIMEOUT_S)
     assert talk.returncode == 1 and "stopped: pre-empted" in err and "result=stopped" in out
-    wait_until(lambda: not crew.seat("vest-7", NIGHT).floor.audio_ssrc)
+    wait_until(lambda: not crew.membership("vest-7", NIGHT).floor.audio_ssrc)
 
 
-def test_a_broadcast_cannot_be_answered(place, crew, words, long_words):
-    talk = start(place, "talk", str(NIGHT), "--file", str(long_words), "--broadcast")
-    wait_until(lambda: crew.seat("vest-7", NIGHT).floor.talker)
-    code, out, err = tool(place, "talk", str(NIGHT), "--file", str(words), token=OTHER)
+def test_a_broadcast_cannot_be_answered(site, crew, words, long_words):
+    talk = start(site, "talk", str(NIGHT), "--file", str(long_words), "--broadcast")
+    wait_until(lambda: crew.membership("vest-7", NIGHT).floor.talker)
+    code, out, err = tool(site, "talk", str(NIGHT), "--file", str(words), token=OTHER)
     assert code == 1 and "denied: may only listen" in err and "result=denied" in out
     talk.send_signal(signal.SIGINT)
     assert talk.wait(TIMEOUT_S) == 130
-    wait_until(lambda: not crew.seat("vest-7", NIGHT).floor.talker, 3)
+    wait_until(lambda: not crew.membership("vest-7", NIGHT).floor.talker, 3)
 
 
-def test_a_talker_that_dies_leaves_the_floor_free(place, crew, words):
-    talk = start(place, "talk", str(HARBOUR), "--file", str(words))
-    wait_until(lambda: crew.seat("vest-1", HARBOUR).floor.talker)
+def test_a_talker_that_dies_leaves_the_floor_free(site, crew, words):
+    talk = start(site, "talk", str(HARBOUR), "--file", str(words))
+    wait_until(lambda: crew.membership("vest-1", HARBOUR).floor.talker)
     talk.kill()
     talk.communicate()
-    wait_until(lambda: not crew.seat("vest-1", HARBOUR).floor.talker, 3)
+    wait_until(lambda: not crew.membership("vest-1", HARBOUR).floor.talker, 3)
 
 
-def test_floor_tells_changes_in_words(place, crew):
-    watch = start(place, "floor", "--count", "2")
-    entered(place)
+def test_floor_tells_changes_in_words(site, crew):
+    watch = start(site, "floor", "--count", "2")
+    entered(site)
     crew.talk("vest-2", HARBOUR, 0.5)
     out, _ = watch.communicate(timeout=TIMEOUT_S)
     assert watch.returncode == 0
     assert out.splitlines() == ["Harbour circle: taken vest-2", "Harbour circle: idle"]
 
 
-def test_ctrl_c_ends_listening_and_the_file_is_whole(place, crew, tmp_path):
+def test_ctrl_c_ends_listening_and_the_file_is_whole(site, crew, tmp_path):
     heard = tmp_path / "heard.wav"
-    listener = start(place, "listen", "--output", str(heard))
+    listener = start(site, "listen", "--output", str(heard))
     listener.stderr.readline()
-    before = len(crew.heard("vest-1", HARBOUR))
+    before = len(crew.received_voice("vest-1", HARBOUR))
     crew.talk("vest-2", HARBOUR, 60)
-    wait_until(lambda: len(crew.heard("vest-1", HARBOUR)) > before + 75)
+    wait_until(lambda: len(crew.received_voice("vest-1", HARBOUR)) > before + 75)
     listener.send_signal(signal.SIGINT)
     out, err = listener.communicate(timeout=TIMEOUT_S)
-    crew.hush("vest-2", HARBOUR)
+    crew.stop_talking("vest-2", HARBOUR)
     assert listener.returncode == 0 and out.startswith("Harbour circle: vest-2, "), err
     with wave.open(str(heard)) as wav:
         assert wav.getnframes() > 4000
 
 
-def test_what_cannot_be_done_is_said(place, words, tmp_path):
+def test_what_cannot_be_done_is_said(site, words, tmp_path):
     for arguments, code, reason in (
         (("talk", "99", "--file", str(words)), 2, "no group '99' at this hub; there are: 1 'Harbour circle'"),
         (("talk", "1", "--file", "/nothing.wav"), 2, "/nothing.wav: no such file"),
@@ -167,55 +167,55 @@ def test_what_cannot_be_done_is_said(place, words, tmp_path):
         (("listen", "--output", "/nowhere/at/all.wav"), 2, "name a file that can be written"),
         (("listen", "--output", str(tmp_path / "heard.wav"), "--for", "0.3"), 4, ""),
     ):
-        told = tool(place, *arguments)
+        told = tool(site, *arguments)
         assert told[0] == code and reason in told[2] and "Traceback" not in told[2], (arguments, told)
 
 
-def test_a_hub_that_does_not_let_us_in(place, monkeypatch, capsys):
+def test_a_hub_that_does_not_let_us_in(site, monkeypatch, capsys):
     for url, token, reason in (
         ("http://127.0.0.1:9", TOKEN, "no connection"),
         ("http://192.0.2.1:8080", TOKEN, "in the clear"),
         ("ftp://127.0.0.1", TOKEN, "not a hub's console"),
         ("nonsense", TOKEN, "not a hub's console"),
-        (place.url + "/nothing", TOKEN, "not a hub's console"),
-        (place.url, "", "no token"),
-        (place.url, "wrong", "no dispatcher of this site has the token"),
+        (site.url + "/nothing", TOKEN, "not a hub's console"),
+        (site.url, "", "no token"),
+        (site.url, "wrong", "no dispatcher of this site has the token"),
     ):
         monkeypatch.setenv("PATROLINK_HUB_TOKEN", token)
         assert main(["floor", "--hub", url]) == 2
         assert reason in capsys.readouterr().err, url
 
 
-def test_a_hub_that_goes_is_told(tmp_path, alone):
-    place = Place(tmp_path, alone)
-    watch = start(place, "floor")
-    entered(place)
-    place.process.stop()
+def test_a_hub_that_goes_is_told(tmp_path, separate_broker):
+    site = ConsoleSite(tmp_path, separate_broker)
+    watch = start(site, "floor")
+    entered(site)
+    site.process.stop()
     _, err = watch.communicate(timeout=TIMEOUT_S)
     assert watch.returncode == 2 and "the hub has closed the connection" in err
 
 
-def test_over_tls_the_certificate_is_verified(tmp_path, alone):
+def test_over_tls_the_certificate_is_verified(tmp_path, separate_broker):
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     identity = authority.issue_cert("127.0.0.1")
     identity.private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "console.pem"))
     names = 'console_certificate = "console.pem"\nconsole_key = "console.pem"\n'
-    place = Place(tmp_path, alone, hub=names, tls=True)
+    site = ConsoleSite(tmp_path, separate_broker, hub=names, tls=True)
     try:
-        code, _, err = tool(place, "floor", "--for", "1", SSL_CERT_FILE=str(tmp_path / "ca.pem"))
+        code, _, err = tool(site, "floor", "--for", "1", SSL_CERT_FILE=str(tmp_path / "ca.pem"))
         assert code == 0, err
         trust = ssl.create_default_context(cafile=str(tmp_path / "ca.pem"))
-        link = http.client.HTTPSConnection(place.host, context=trust, timeout=TIMEOUT_S)
-        link.request("POST", "/login", json.dumps({"token": TOKEN}), {"Origin": place.url})
+        link = http.client.HTTPSConnection(site.host, context=trust, timeout=TIMEOUT_S)
+        link.request("POST", "/login", json.dumps({"token": TOKEN}), {"Origin": site.url})
         answer = link.getresponse()
         assert answer.status == 204 and "Secure" in answer.headers["Set-Cookie"]
         assert "max-age" in answer.headers["Strict-Transport-Security"]
         link.close()
-        code, _, err = tool(place, "floor", "--for", "1")
+        code, _, err = tool(site, "floor", "--for", "1")
         assert code == 2 and "certificate is not trusted" in err and "SSL_CERT_FILE" in err
     finally:
-        place.process.stop()
+        site.process.stop()
 
 
 @pytest.mark.parametrize(
@@ -300,10 +300,10 @@ def test_the_floor_table_shows_emergencies_first_and_steers_no_terminal():
     assert "EMERGENCY" in text and "3 %" in text and "vest-2" in text and "29 s" in text
 
 
-def test_a_missing_sound_library_is_told_with_its_package(monkeypatch, capsys, place):
+def test_a_missing_sound_library_is_told_with_its_package(monkeypatch, capsys, site):
     monkeypatch.setenv("PATROLINK_HUB_TOKEN", TOKEN)
     monkeypatch.setitem(sys.modules, "sounddevice", None)
-    assert main(["listen", "--hub", place.url]) == 3
+    assert main(["listen", "--hub", site.url]) == 3
     assert "pip install sounddevice" in capsys.readouterr().err
-    assert main(["talk", "1", "--hub", place.url]) == 3
+    assert main(["talk", "1", "--hub", site.url]) == 3
     assert "or name a file with --file" in capsys.readouterr().err

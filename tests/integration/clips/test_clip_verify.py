@@ -115,7 +115,7 @@ def test_list_tells_what_lies_in_a_folder(made):
 
 def test_a_hub_lists_and_gives_its_clips_and_writes_down_to_whom(made, tmp_path, broker):
     shutil.copytree(made, tmp_path / "clips")
-    hub = console_site.Place(tmp_path, broker, hub=f'uploads = "127.0.0.1:{console_site.free_port()}"')
+    hub = console_site.ConsoleSite(tmp_path, broker, hub=f'uploads = "127.0.0.1:{console_site.free_port()}"')
     try:
         deadline = time.monotonic() + TIMEOUT_S
         while (told := patrolink("list", hub.url, token=console_site.TOKEN)).stdout.count(", valid\n") < 8:

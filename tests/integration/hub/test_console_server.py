@@ -7,7 +7,7 @@ import pytest
 from patrolink.hub.config import Dispatcher
 from patrolink.hub.dispatch.logins import SESSION_S, TRIES, TRY_AGAIN_S, Sessions, TooMany
 
-from tests.support.console_site import TOKEN, Place
+from tests.support.console_site import TOKEN, ConsoleSite
 from tests.support.polling import TIMEOUT_S
 
 
@@ -45,70 +45,70 @@ def test_a_session_ends_with_the_shift_or_by_hand():
     assert ended and sessions.get(secret, 100) is None
 
 
-def cookie(place: Place, token: str = TOKEN) -> str:
-    status, headers, _ = place.ask("POST", "/login", {"token": token})
+def cookie(site: ConsoleSite, token: str = TOKEN) -> str:
+    status, headers, _ = site.http_request("POST", "/login", {"token": token})
     assert status == 204
     return headers["Set-Cookie"].split(";")[0]
 
 
-def test_login_gives_a_cookie_that_scripts_and_other_sites_do_not_get(place):
-    status, headers, _ = place.ask("POST", "/login", {"token": TOKEN})
+def test_login_gives_a_cookie_that_scripts_and_other_sites_do_not_get(site):
+    status, headers, _ = site.http_request("POST", "/login", {"token": TOKEN})
     assert status == 204
     flags = [part.strip() for part in headers["Set-Cookie"].split(";")]
     assert "HttpOnly" in flags and "SameSite=Strict" in flags and "Path=/" in flags
     assert TOKEN not in headers["Set-Cookie"]
-    assert place.ask("GET", "/session", Cookie=flags[0])[2] == '{"name": "duty"}'
-    assert place.ask("GET", "/session")[2] == '{"name": null}'
+    assert site.http_request("GET", "/session", Cookie=flags[0])[2] == '{"name": "duty"}'
+    assert site.http_request("GET", "/session")[2] == '{"name": null}'
 
 
-def test_every_answer_carries_the_policies(place):
+def test_every_answer_carries_the_policies(site):
     for path in ("/", "/page/console.js", "/session", "/socket", "/nothing", "/metrics"):
-        _, headers, _ = place.ask("GET", path)
+        _, headers, _ = site.http_request("GET", path)
         policy = headers["Content-Security-Policy"]
         assert "default-src 'none'" in policy and "unsafe" not in policy and "frame-ancestors 'none'" in policy
         assert headers["X-Content-Type-Options"] == "nosniff" and headers["Referrer-Policy"] == "no-referrer"
 
 
-def test_nothing_but_the_page_is_served(place):
-    mine = cookie(place)
+def test_nothing_but_the_page_is_served(site):
+    mine = cookie(site)
     for path in ("/page/..%2fsite.py", "/page/../site.py", "/recordings/..%2f..%2fkeys.toml", "/keys.toml"):
-        assert place.ask("GET", path, Cookie=mine)[0] == 404
+        assert site.http_request("GET", path, Cookie=mine)[0] == 404
 
 
-def test_a_wrong_login_is_refused_counted_and_written_down(tmp_path, alone):
-    place = Place(tmp_path, alone)
+def test_a_wrong_login_is_refused_counted_and_written_down(tmp_path, separate_broker):
+    site = ConsoleSite(tmp_path, separate_broker)
     try:
         for body in ({}, [], "text", {"token": None}):
-            assert place.ask("POST", "/login", body)[0] in (400, 401)
-        answers = [place.ask("POST", "/login", {"token": "guess"}) for _ in range(TRIES)]
+            assert site.http_request("POST", "/login", body)[0] in (400, 401)
+        answers = [site.http_request("POST", "/login", {"token": "guess"}) for _ in range(TRIES)]
         assert answers[0][0] == 401
         assert answers[-1][0] == 429 and int(answers[-1][1]["Retry-After"]) > 0
-        assert place.ask("POST", "/login", {"token": TOKEN})[0] == 429, "guessing on does not pay"
-        assert [row["what"] for row in place.audit()] == ["login refused"] * TRIES
+        assert site.http_request("POST", "/login", {"token": TOKEN})[0] == 429, "guessing on does not pay"
+        assert [row["what"] for row in site.audit()] == ["login refused"] * TRIES
         # A token stands in no log, right or wrong.
-        logs = (tmp_path / "hub.log").read_text() + str(place.audit())
+        logs = (tmp_path / "hub.log").read_text() + str(site.audit())
         assert "guess" not in logs and TOKEN not in logs
     finally:
-        place.process.stop()
+        site.process.stop()
 
 
-def test_another_site_cannot_use_a_session(place):
-    mine = cookie(place)
-    for origin in ("https://evil.example", f"http://localhost:{place.port}", "null", ""):
-        assert place.ask("POST", "/login", {"token": TOKEN}, Origin=origin)[0] == 403
-        assert place.ask("POST", "/logout", Cookie=mine, Origin=origin)[0] == 403
-        assert handshake(place, {"Cookie": mine, "Origin": origin}) == 403
-    assert handshake(place, {"Origin": place.url}) == 401, "no session"
-    assert handshake(place, {"Authorization": "Bearer wrong"}) == 401
-    assert handshake(place, {"Cookie": mine, "Origin": place.url}) == 101
-    assert place.ask("GET", "/recordings/20260101T000000.000Z-1-00000001")[0] == 401
+def test_another_site_cannot_use_a_session(site):
+    mine = cookie(site)
+    for origin in ("https://evil.example", f"http://localhost:{site.port}", "null", ""):
+        assert site.http_request("POST", "/login", {"token": TOKEN}, Origin=origin)[0] == 403
+        assert site.http_request("POST", "/logout", Cookie=mine, Origin=origin)[0] == 403
+        assert handshake(site, {"Cookie": mine, "Origin": origin}) == 403
+    assert handshake(site, {"Origin": site.url}) == 401, "no session"
+    assert handshake(site, {"Authorization": "Bearer wrong"}) == 401
+    assert handshake(site, {"Cookie": mine, "Origin": site.url}) == 101
+    assert site.http_request("GET", "/recordings/20260101T000000.000Z-1-00000001")[0] == 401
 
 
-def handshake(place: Place, headers: dict[str, str]) -> int:
+def handshake(site: ConsoleSite, headers: dict[str, str]) -> int:
     async def run() -> int:
         async with aiohttp.ClientSession() as session:
             try:
-                async with session.ws_connect(place.url + "/socket", headers=headers):
+                async with session.ws_connect(site.url + "/socket", headers=headers):
                     return 101
             except aiohttp.WSServerHandshakeError as e:
                 return e.status
@@ -116,13 +116,13 @@ def handshake(place: Place, headers: dict[str, str]) -> int:
     return asyncio.run(run())
 
 
-def test_logging_out_closes_the_socket(place):
+def test_logging_out_closes_the_socket(site):
     async def run() -> int:
-        mine = cookie(place)
-        headers = {"Cookie": mine, "Origin": place.url}
-        async with aiohttp.ClientSession() as session, session.ws_connect(place.url + "/socket", headers=headers) as ws:
+        mine = cookie(site)
+        headers = {"Cookie": mine, "Origin": site.url}
+        async with aiohttp.ClientSession() as session, session.ws_connect(site.url + "/socket", headers=headers) as ws:
             assert (await ws.receive_json())["name"] == "duty"
-            await asyncio.to_thread(place.ask, "POST", "/logout", Cookie=mine)
+            await asyncio.to_thread(site.http_request, "POST", "/logout", Cookie=mine)
             while (message := await ws.receive(timeout=TIMEOUT_S)).type != aiohttp.WSMsgType.CLOSE:
                 pass
             return message.data
@@ -130,7 +130,7 @@ def test_logging_out_closes_the_socket(place):
     assert asyncio.run(run()) == 4401
 
 
-def test_what_is_asked_wrongly_is_refused_in_words(place):
+def test_what_is_asked_wrongly_is_refused_in_words(site):
     cases = {
         "not JSON": "not JSON",
         '{"do": "listen", "id": 1}': "group",
@@ -153,7 +153,7 @@ def test_what_is_asked_wrongly_is_refused_in_words(place):
     async def run() -> None:
         async with aiohttp.ClientSession() as session:
             headers = {"Authorization": f"Bearer {TOKEN}"}
-            async with session.ws_connect(place.url + "/socket", headers=headers) as ws:
+            async with session.ws_connect(site.url + "/socket", headers=headers) as ws:
                 await ws.receive_json()
                 for asked, reason in cases.items():
                     await ws.send_str(asked)

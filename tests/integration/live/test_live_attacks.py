@@ -29,7 +29,7 @@ from tests.support.device_rig import walk
 from tests.support.polling import wait_until
 
 LIVE, STOP, SNAPSHOT = 4, 5, 3
-place = live_camera.place
+site = live_camera.site
 
 
 @pytest.fixture
@@ -138,19 +138,19 @@ def test_nobody_but_the_hub_has_a_camera_seen_and_a_hub_that_is_gone_sees_no_mor
 
 
 @pytest.mark.alone
-def test_a_camera_ends_by_itself_when_its_hub_is_killed_and_is_seen_again_after(place, broker):
+def test_a_camera_ends_by_itself_when_its_hub_is_killed_and_is_seen_again_after(site, broker):
     camera = live_camera.Camera(broker, "vest-3", False)
 
     async def watched() -> None:
-        async with entered(place, TOKEN) as (duty,):
+        async with entered(site, TOKEN) as (duty,):
             await duty.client.ask("live_start", device="vest-3", seconds=60)
             await duty.state("on")
 
     async def killed() -> float:
-        async with entered(place, TOKEN) as (duty,):
+        async with entered(site, TOKEN) as (duty,):
             await duty.client.ask("live_start", device="vest-3", seconds=60)
             await duty.state("on")
-            place.process.kill()
+            site.process.kill()
             return time.monotonic()
 
     try:
@@ -158,17 +158,17 @@ def test_a_camera_ends_by_itself_when_its_hub_is_killed_and_is_seen_again_after(
         wait_until(lambda: camera.ends, seconds=30)
         assert camera.ends == ["nothing was heard of the hub for 10 s"]
         assert 7 < time.monotonic() - begin < 25  # 10 s after the last report; this machine may be slow
-        place.process.start()
+        site.process.start()
         asyncio.run(watched())
     finally:
         camera.close()
 
     def said() -> list[str]:
-        rows = [row["what"] for row in place.audit() if row.get("device") == "vest-3"]
+        rows = [row["what"] for row in site.audit() if row.get("device") == "vest-3"]
         return sorted(what for what in rows if what.startswith("live"))
 
     # The second view is ended by its dispatcher who left, and the device says that it has: in either order.
-    wait_until(lambda: said() == ["live_end", "live_start", "live_start", "live_stop"], lambda: str(place.audit()))
+    wait_until(lambda: said() == ["live_end", "live_start", "live_start", "live_stop"], lambda: str(site.audit()))
 
 
 def test_a_picture_that_says_to_be_huge_takes_no_memory_and_ends_no_view():

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from tests.support import console_site, live_camera
-from tests.support.console_site import OTHER, Page, Place
+from tests.support.console_site import OTHER, ConsolePage, ConsoleSite
 from tests.support.live_camera import Camera
 
 pytestmark = pytest.mark.alone
-place = live_camera.place
+site = live_camera.site
 SHOT = Path(__file__).resolve().parent.parent.parent.parent / "build" / "hub" / "live.png"
 # How many points of a canvas are the red of what moves, and how many are bright at all.
 LOOK = """
@@ -26,7 +26,7 @@ return [canvas.width, canvas.height, red, bright];
 
 
 @pytest.fixture(scope="module")
-def cameras(broker, place):
+def cameras(broker, site):
     them = [Camera(broker, "vest-1", False), Camera(broker, "vest-2", True)]
     yield them
     for it in them:
@@ -43,26 +43,26 @@ def tile(device: str) -> str:
     return f"#live figure[data-device='{device}']"
 
 
-def row(page: Page, device: str):
-    return page.one(f"#devices td[title='{device}']").find_element(page.by.XPATH, "..")
+def row(page: ConsolePage, device: str):
+    return page.find(f"#devices td[title='{device}']").find_element(page.by.XPATH, "..")
 
 
-def watch(page: Page, device: str) -> None:
+def watch(page: ConsolePage, device: str) -> None:
     next(it for it in row(page, device).find_elements(page.by.TAG_NAME, "button") if it.text == "Watch").click()
 
 
-def pictures(page: Page, device: str) -> int:
-    return int(page.one(tile(device)).get_attribute("data-pictures") or 0)
+def pictures(page: ConsolePage, device: str) -> int:
+    return int(page.find(tile(device)).get_attribute("data-pictures") or 0)
 
 
-def test_both_kinds_of_camera_are_seen_and_who_watches_and_how_long(browser, place, cameras):
-    page = Page(browser, place)
-    page.errors()
+def test_both_kinds_of_camera_are_seen_and_who_watches_and_how_long(browser, site, cameras):
+    page = ConsolePage(browser, site)
+    page.console_errors()
     for device in ("vest-1", "vest-2"):
         watch(page, device)
     for device, size in (("vest-1", [320, 240]), ("vest-2", [480, 352])):
         page.wait(lambda device=device: pictures(page, device) > 8)
-        canvas = page.one(f"{tile(device)} canvas")
+        canvas = page.find(f"{tile(device)} canvas")
         width, height, red, bright = browser.execute_script(LOOK, canvas)
         assert [width, height] == size
         # The red thing is 60 by 120 points of the camera's picture, a tenth of 320x240; here it may stand at the edge.
@@ -70,8 +70,8 @@ def test_both_kinds_of_camera_are_seen_and_who_watches_and_how_long(browser, pla
         page.wait(lambda device=device: "of 2:00, duty" in page.text(tile(device)))
         page.wait(lambda device=device: "◉ duty 0:" in row(page, device).text)
     page.button(tile("vest-2"), "⤢").click()
-    before = page.one(f"{tile('vest-1')} canvas").size["width"]
-    assert page.one(f"{tile('vest-2')} canvas").size["width"] > 1.5 * before
+    before = page.find(f"{tile('vest-1')} canvas").size["width"]
+    assert page.find(f"{tile('vest-2')} canvas").size["width"] > 1.5 * before
     SHOT.parent.mkdir(parents=True, exist_ok=True)
     browser.save_screenshot(str(SHOT))
     cut = "return [...document.querySelectorAll('#console, #devices, #live, #groups')]"
@@ -83,21 +83,21 @@ def test_both_kinds_of_camera_are_seen_and_who_watches_and_how_long(browser, pla
         page.wait(lambda device=device: "◉" not in row(page, device).text)
         camera.ends.clear()
         page.button(tile(device), "Close").click()
-    assert not page.all("#live figure") and page.errors() == []
-    said = [row for row in place.audit() if row["what"] == "live_start"]
+    assert not page.find_all("#live figure") and page.console_errors() == []
+    said = [row for row in site.audit() if row["what"] == "live_start"]
     assert {row["who"] for row in said} == {"duty"} and {row["form"] for row in said} == {"jpeg"}
     assert os.path.getsize(SHOT) > 20_000
 
 
-def test_another_page_sees_whose_it_is_joins_and_goes_on_alone(browser, place, cameras):
-    page = Page(browser, place)
-    page.errors()
+def test_another_page_sees_whose_it_is_joins_and_goes_on_alone(browser, site, cameras):
+    page = ConsolePage(browser, site)
+    page.console_errors()
     watch(page, "vest-1")
     page.wait(lambda: pictures(page, "vest-1") > 2)
     first = browser.current_window_handle
     browser.switch_to.new_window("tab")
     try:
-        other = Page(browser, place, OTHER)  # the first page's session stays open
+        other = ConsolePage(browser, site, OTHER)  # the first page's session stays open
         other.wait(lambda: "duty" in row(other, "vest-1").text)
         watch(other, "vest-1")
         other.wait(lambda: "duty, second" in other.text(tile("vest-1")) and pictures(other, "vest-1") > 2)
@@ -115,18 +115,18 @@ def test_another_page_sees_whose_it_is_joins_and_goes_on_alone(browser, place, c
     finally:
         browser.switch_to.window(first)
         cameras[0].ends.clear()
-    assert page.errors() == []
+    assert page.console_errors() == []
 
 
-def test_refused_silent_again_and_a_hub_that_goes(browser, place, cameras):
-    page = Page(browser, place)
-    page.errors()
+def test_refused_silent_again_and_a_hub_that_goes(browser, site, cameras):
+    page = ConsolePage(browser, site)
+    page.console_errors()
     # A device's words are shown, never run.
     cameras[0].refuses = "<img src=x onerror=document.title='run'><b>not now</b>"
     watch(page, "vest-1")
     page.wait(lambda: "over: " + cameras[0].refuses in page.text(tile("vest-1")))
     page.wait(lambda: cameras[0].refuses in page.text("#told"))
-    assert not page.all("#live img, #told img, #told b") and page.browser.title == "Patrolink console"
+    assert not page.find_all("#live img, #told img, #told b") and page.browser.title == "Patrolink console"
     cameras[0].refuses = ""
     page.button(tile("vest-1"), "Again").click()
     page.wait(lambda: pictures(page, "vest-1") > 2)
@@ -134,22 +134,22 @@ def test_refused_silent_again_and_a_hub_that_goes(browser, place, cameras):
     page.wait(lambda: "no picture for" in page.text(tile("vest-1")))
     cameras[0].covered = False
     page.wait(lambda: "of 2:00" in page.text(tile("vest-1")))
-    assert page.errors() == []
-    place.process.stop()
-    place.process.start()
-    page.wait(lambda: page.one("#login").is_displayed())
-    page.one("#token").send_keys(console_site.TOKEN + page.keys.ENTER)
+    assert page.console_errors() == []
+    site.process.stop()
+    site.process.start()
+    page.wait(lambda: page.find("#login").is_displayed())
+    page.find("#token").send_keys(console_site.TOKEN + page.keys.ENTER)
     page.wait(lambda: "over: the hub was not reachable" in page.text(tile("vest-1")), 20)
     time.sleep(0.1)
     page.button(tile("vest-1"), "Close").click()
 
 
-def test_no_button_where_the_hub_takes_no_live_view(browser, tmp_path, alone):
-    place = Place(tmp_path, alone)
+def test_no_button_where_the_hub_takes_no_live_view(browser, tmp_path, separate_broker):
+    site = ConsoleSite(tmp_path, separate_broker)
     try:
-        page = Page(browser, place)
+        page = ConsolePage(browser, site)
         page.wait(lambda: "Locate" in page.text("#devices"))
         assert "Watch" not in page.text("#devices")
     finally:
         browser.get("about:blank")
-        place.process.stop()
+        site.process.stop()

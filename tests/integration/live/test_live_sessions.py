@@ -15,10 +15,10 @@ from patrolink.hub.live.sessions import MOST_WATCHERS
 from PIL import Image
 
 from tests.support import live_camera
-from tests.support.console_site import OTHER, TOKEN, Place
+from tests.support.console_site import OTHER, TOKEN, ConsoleSite
 from tests.support.polling import TIMEOUT_S
 
-place, camera = live_camera.place, live_camera.camera
+site, camera = live_camera.site, live_camera.camera
 WITHOUT = "vest-3"  # a device that is not there
 
 
@@ -51,13 +51,13 @@ class Watcher:
 
 
 @contextlib.asynccontextmanager
-async def entered(place: Place, *tokens: str):
+async def entered(site: ConsoleSite, *tokens: str):
     """Dispatchers' tools that are logged in, one a token."""
     async with contextlib.AsyncExitStack() as stack:
         watchers = []
         for token in tokens:
             os.environ["PATROLINK_HUB_TOKEN"] = token
-            it = Watcher(await stack.enter_async_context(connect(place.url)))
+            it = Watcher(await stack.enter_async_context(connect(site.url)))
             stack.callback(it.close)
             watchers.append(it)
         yield watchers
@@ -72,11 +72,11 @@ def whole(packets) -> list[bytes]:
     return [it for it in out if it is not None]
 
 
-def test_two_watch_and_the_last_who_goes_ends_it(place, camera):
+def test_two_watch_and_the_last_who_goes_ends_it(site, camera):
     name = camera.client.name
 
     async def run() -> None:
-        async with entered(place, TOKEN, OTHER) as (duty, second):
+        async with entered(site, TOKEN, OTHER) as (duty, second):
             view = await duty.client.ask("live_start", device=name, seconds=60)
             assert (await second.state("asked"))["who"] == "duty"
             row = await second.state("on")
@@ -98,7 +98,7 @@ def test_two_watch_and_the_last_who_goes_ends_it(place, camera):
             await second.until(lambda: whole(packet for _, packet in second.shown))
             assert len({packet[4:8] for _, packet in second.shown}) < 60
 
-            async with entered(place, OTHER) as (third,):
+            async with entered(site, OTHER) as (third,):
                 assert third.client.hello["live"][0]["watchers"] == ["duty", "second"]
                 assert third.client.hello["live"][0]["state"] == "on"
                 with pytest.raises(UserError, match=f"you do not watch {name}"):
@@ -112,16 +112,16 @@ def test_two_watch_and_the_last_who_goes_ends_it(place, camera):
 
     asyncio.run(run())
     camera.ends.clear()
-    said = [row for row in place.audit() if row["what"].startswith("live") and row["device"] == name]
+    said = [row for row in site.audit() if row["what"].startswith("live") and row["device"] == name]
     assert [row["what"] for row in said] == ["live_start", "live_start", "live_stop", "live_end", "live_stop"]
     assert [row["who"] for row in said] == ["duty", "second", "duty", "", "second"]
     assert said[1]["form"] == "rtp" and said[3]["pictures"] > 5
 
 
-def test_a_page_that_is_closed_watches_no_more(place, camera):
+def test_a_page_that_is_closed_watches_no_more(site, camera):
     async def run() -> None:
-        async with entered(place, OTHER) as (second,):
-            async with entered(place, TOKEN) as (duty,):
+        async with entered(site, OTHER) as (second,):
+            async with entered(site, TOKEN) as (duty,):
                 await duty.client.ask("live_start", device=camera.client.name, seconds=60)
                 await duty.state("on")
             assert (await second.state("over"))["why"] == "nobody watches any more"
@@ -131,9 +131,9 @@ def test_a_page_that_is_closed_watches_no_more(place, camera):
     camera.ends.clear()
 
 
-def test_it_lasts_as_long_as_it_was_asked_for(place, camera):
+def test_it_lasts_as_long_as_it_was_asked_for(site, camera):
     async def run() -> None:
-        async with entered(place, TOKEN) as (duty,):
+        async with entered(site, TOKEN) as (duty,):
             await duty.client.ask("live_start", device=camera.client.name, seconds=2)
             assert (await duty.state("over"))["why"] == "the device ended it"
             assert 1000 < duty.told[-1]["on_ms"] < 20_000
@@ -143,9 +143,9 @@ def test_it_lasts_as_long_as_it_was_asked_for(place, camera):
     camera.ends.clear()
 
 
-def test_what_a_device_refuses_is_told(place, camera):
+def test_what_a_device_refuses_is_told(site, camera):
     async def run() -> None:
-        async with entered(place, TOKEN) as (duty,):
+        async with entered(site, TOKEN) as (duty,):
             await duty.client.ask("live_start", device=camera.client.name, seconds=60)
             assert (await duty.state("over"))["why"] == "the time is not known"
             with pytest.raises(UserError, match="no device 'nobody'"):
@@ -160,31 +160,31 @@ def test_what_a_device_refuses_is_told(place, camera):
         camera.refuses = ""
 
 
-def test_watchers_are_bounded(place):
+def test_watchers_are_bounded(site):
     async def run() -> None:
-        async with entered(place, *[TOKEN] * (MOST_WATCHERS + 1)) as (last, *others):
+        async with entered(site, *[TOKEN] * (MOST_WATCHERS + 1)) as (last, *others):
             for it in others:
                 await it.client.ask("live_start", device=WITHOUT, seconds=60)
             with pytest.raises(UserError, match=f"{MOST_WATCHERS} watch {WITHOUT} already"):
                 await last.client.ask("live_start", device=WITHOUT, seconds=60)
-            metrics = place.ask("GET", "/metrics")[2]
+            metrics = site.http_request("GET", "/metrics")[2]
             assert f"patrolink_hub_live_watchers {MOST_WATCHERS}" in metrics and "patrolink_hub_live_views 1" in metrics
 
     asyncio.run(run())
 
 
-def test_a_hub_without_a_port_says_so(tmp_path, alone):
-    place = Place(tmp_path, alone)
+def test_a_hub_without_a_port_says_so(tmp_path, separate_broker):
+    site = ConsoleSite(tmp_path, separate_broker)
 
     async def run() -> None:
-        async with entered(place, TOKEN) as (duty,):
+        async with entered(site, TOKEN) as (duty,):
             with pytest.raises(UserError, match="live_port"):
                 await duty.client.ask("live_start", device="vest-1")
 
     try:
         asyncio.run(run())
     finally:
-        place.process.stop()
+        site.process.stop()
 
 
 def test_a_slow_desk_is_shown_the_newest_picture_of_each_view_and_what_is_told_comes_first():
