@@ -43,7 +43,7 @@ class World:
         self.owner: dict[int, str] = {}
         self.used: set[tuple[int, int]] = set()
         self.bad = rng.random()  # how bad the networks are
-        rules = floor_types.Rules(
+        rules = floor_types.FloorRules(
             rng.choice((4000, 9000)), 12_000, rng.choice((0, 1, 3, 16)), rng.random() < 0.7, False
         )
         self.handsets: list[Handset] = []

@@ -23,7 +23,7 @@ def last_type(data: bytes) -> int:
 class Server:
     """The hub of a ptt_sim.World; `floor` is None while it is down. Counters are on storage."""
 
-    def __init__(self, world, rules: floor_types.Rules) -> None:
+    def __init__(self, world, rules: floor_types.FloorRules) -> None:
         self.world, self.rules = world, rules
         self.ssrcs = 0
         self.index = 0
@@ -84,8 +84,8 @@ class Server:
             raise Wrong(f"{member.name} is sent to, and nothing has ever come from it")
         way.down(FLOOR + self.index.to_bytes(8, "big") + data)
 
-    def told(self, event: floor_types.Event) -> None:
-        if event.what == floor_types.What.BEGIN:
+    def told(self, event: floor_types.FloorEvent) -> None:
+        if event.what == floor_types.FloorEventKind.BEGIN:
             assert event.member is not None and self.floor is not None and self.floor.burst is not None
             if "talk" not in event.member.rights:
                 raise Wrong(f"{event.member.name} may not talk, and has the floor")
@@ -96,7 +96,7 @@ class Server:
                 raise Wrong(f"{event.member.name} has priority {self.floor.burst.priority}, and may not")
             self.world.granted(event.ssrc, event.member.name)
             self.began_at = self.heard_at = self.world.scheduler.now
-        elif event.what == floor_types.What.END:
+        elif event.what == floor_types.FloorEventKind.END:
             self.heard_at = None
 
     # --- what comes ---------------------------------------------------------------------------------------------------
@@ -181,7 +181,7 @@ class Server:
         floor = self.floor
         assert floor is not None
         burst, now = floor.burst, self.world.scheduler.now
-        if (burst is None) != (floor.state == floor_types.State.IDLE):
+        if (burst is None) != (floor.state == floor_types.FloorState.IDLE):
             raise Wrong(f"the floor is {floor.state.value}, its burst {burst}")
         waiting = [w.member for w in floor.queue]
         if len({w.ssrc for w in waiting}) != len(waiting) or len(waiting) > self.rules.queue:

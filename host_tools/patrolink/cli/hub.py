@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     if not args.site:
         raise UserError("name a site file (--example prints one)")
     if args.check:
-        it = config.Place(Path(args.site), args.shard).site
+        it = config.HubContext(Path(args.site), args.shard).site
         told = {"site": it.name, "hubs": len(it.hub), "groups": len(it.group), "dispatchers": len(it.dispatcher)}
         print(json.dumps(told) if args.json else " ".join(f"{name}={value}" for name, value in told.items()))
         return 0

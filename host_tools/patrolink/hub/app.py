@@ -19,24 +19,24 @@ from patrolink.core.keys import DeviceKey
 from patrolink.hub.clips.clip_service import Clips
 from patrolink.hub.clips.tus_server import Uploads
 from patrolink.hub.clips.upload_authorization import Authorization
-from patrolink.hub.config import Dispatcher, Place, token_hash
+from patrolink.hub.config import Dispatcher, HubContext, token_hash
 from patrolink.hub.dispatch import console
-from patrolink.hub.dispatch.commands import Orders
-from patrolink.hub.dispatch.dispatcher_audio import Tap
-from patrolink.hub.dispatch.session import Desk
+from patrolink.hub.dispatch.commands import Commands
+from patrolink.hub.dispatch.dispatcher_audio import DispatcherAudio
+from patrolink.hub.dispatch.session import DispatcherSession
 from patrolink.hub.incidents.alarms import Alarms, event_state
 from patrolink.hub.infra import http_server, persistence
-from patrolink.hub.infra.audit import Audit
+from patrolink.hub.infra.audit import AuditLog
 from patrolink.hub.infra.broker import Broker, unix_ms
 from patrolink.hub.infra.crypto import GroupKey
 from patrolink.hub.infra.metrics import Metrics
 from patrolink.hub.live.sessions import Watching
 from patrolink.hub.voice.floor import Floor
 from patrolink.hub.voice.floor_trace import Trace
-from patrolink.hub.voice.floor_types import Event, What
-from patrolink.hub.voice.groups import Device, Group, Roster
+from patrolink.hub.voice.floor_types import FloorEvent, FloorEventKind
+from patrolink.hub.voice.groups import Device, Group, GroupRegistry
 from patrolink.hub.voice.recorder import Recorder
-from patrolink.hub.voice.relay import Relay, Voice, now_ms
+from patrolink.hub.voice.relay import Voice, VoiceRelay, now_ms
 
 _TELL_AGAIN_MS = 60_000  # terms, to a device that does not show itself on the floor socket; doubled
 _TELL_AT_MOST_MS = 3_600_000
@@ -52,27 +52,27 @@ class Hub:
     What dispatchers may do is in desk.py. Everything runs on one event loop.
     """
 
-    def __init__(self, place: Place, trace: Trace | None = None) -> None:
+    def __init__(self, place: HubContext, trace: Trace | None = None) -> None:
         self.place = place
         self.metrics = Metrics()
-        self.roster = Roster(place, self._say, self._on_floor, now_ms)
+        self.roster = GroupRegistry(place, self._say, self._on_floor, now_ms)
         self.roster.on_terms = self._tell_terms
         self.recorder = Recorder(place.recordings, place.site.retention_days, self.metrics)
         self.recorder.recorded = lambda row: self._tell_desks({"type": "recording", **row})
-        self.relay = Relay(self.roster, place.hub, self.metrics, trace)
+        self.relay = VoiceRelay(self.roster, place.hub, self.metrics, trace)
         self.relay.heard, self.relay.found = self._heard, self._found
         self.floor_of = self.relay.floor_of
         self._decoder = Decoder(place.keys)
         self._positions: dict[str, tuple[Row, int]] = {}  # newest fix, when it came
-        self._desks: list[Desk] = []
-        self._tap = Tap()
+        self._desks: list[DispatcherSession] = []
+        self._tap = DispatcherAudio()
         self._told: dict[str, tuple[int, int]] = {}  # device → when its terms were told, times without a sign of it
         self._unsure: set[str] = set()  # told while they were not to be seen
         self._voices: dict[int, deque[int]] = {}
         self.alarms = Alarms(place.state / "alarms.json")
-        log = Audit(place.state / "audit.jsonl", self.metrics)
+        log = AuditLog(place.state / "audit.jsonl", self.metrics)
         self.audit, self._note = log.write, log.note
-        self.orders = Orders(place, self.roster, self._send, self.audit)
+        self.orders = Commands(place, self.roster, self._send, self.audit)
         self.uploads: Uploads | None = None
         self.clips: Clips | None = None
         if place.hub.uploads:
@@ -137,7 +137,7 @@ class Hub:
                 if task.done():
                     task.result()  # a bug: it shows, and no hub goes on with half of its duties
                 task.cancel()
-            persistence.save(self._addresses_path, self._addresses())
+            persistence.save_json(self._addresses_path, self._addresses())
 
     async def _serve_uploads(self, uploads: Uploads) -> web.AppRunner:
         app = web.Application()
@@ -151,7 +151,7 @@ class Hub:
                 self.relay.sweep()
                 self._tell_counts()
             try:
-                await asyncio.to_thread(persistence.save, self._addresses_path, self._addresses())
+                await asyncio.to_thread(persistence.save_json, self._addresses_path, self._addresses())
             except OSError:
                 self.metrics.counts["storage_failed"] += 1
 
@@ -168,7 +168,7 @@ class Hub:
     # --- where devices are, over restarts -----------------------------------------------------------------------------
 
     def _load_addresses(self) -> None:
-        for name, (floor, media, highest) in (persistence.read(self._addresses_path) or {}).items():
+        for name, (floor, media, highest) in (persistence.load_json(self._addresses_path) or {}).items():
             device = self.roster.devices.get(name)
             if device is not None:
                 device.floor, device.media = floor and tuple(floor), media and tuple(media)
@@ -222,7 +222,7 @@ class Hub:
             self.live.answered(row)
         elif self.alarms.unsaved:
             self.metrics.counts["storage_failed"] += 1  # it is shown; the device, not answered, tells it again
-        elif row["ack_wanted"] and self.place.at_home and self._broker is not None:
+        elif row["ack_wanted"] and self.place.is_home and self._broker is not None:
             self._broker.answer(device.name, row["event_id"])
 
     def _send(self, device: str, kind: int, values: dict[str, Any]) -> None:
@@ -275,9 +275,9 @@ class Hub:
     def _say(self, device: Device, data: bytes) -> None:
         self.relay.say(device, data)
 
-    def _on_floor(self, group: Group, event: Event) -> None:
+    def _on_floor(self, group: Group, event: FloorEvent) -> None:
         self.metrics.counts[f"floor_{event.what.value}"] += 1
-        if event.what == What.BEGIN:
+        if event.what == FloorEventKind.BEGIN:
             assert event.member is not None
             seat = group.seats.get(event.member.name) if event.member.ssrc in self.roster.seats else None
             self.relay.voices[event.ssrc] = Voice(group, event.member, seat, event.ssrc)
@@ -286,7 +286,7 @@ class Hub:
             known.append(event.ssrc)
             if len(known) > _VOICES:
                 self.relay.voices.pop(known.popleft(), None)
-        elif event.what == What.END:
+        elif event.what == FloorEventKind.END:
             self.recorder.end(event)
         if self._desks and not group.telling:
             group.telling = True
@@ -329,13 +329,13 @@ class Hub:
         found = [one for one in self.place.site.dispatcher if hmac.compare_digest(one.token_sha256, theirs)]
         return found[0] if found else None
 
-    def desk(self, dispatcher: Dispatcher) -> Desk:
+    def desk(self, dispatcher: Dispatcher) -> DispatcherSession:
         """Return a new desk of a dispatcher."""
-        desk = Desk(self, dispatcher.name, dispatcher.priority)
+        desk = DispatcherSession(self, dispatcher.name, dispatcher.priority)
         self._desks.append(desk)
         return desk
 
-    def logout(self, desk: Desk) -> None:
+    def logout(self, desk: DispatcherSession) -> None:
         """A desk is closed."""
         if desk in self._desks:
             self._desks.remove(desk)
@@ -343,7 +343,7 @@ class Hub:
 
     def _tell_desks(self, what: dict[str, Any]) -> None:
         for desk in self._desks:
-            desk.tell(what)
+            desk.put(what)
 
     def make_group(self, name: str, devices: list[str]) -> int:
         """Make a dynamic group; see Roster."""
@@ -390,7 +390,7 @@ class Hub:
 
 def serve(site: Path, shard: int | None, pcap: Path | None, ready: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
     """Run a hub of a site until it is told to end, and return its counts."""
-    place = Place(site, shard)
+    place = HubContext(site, shard)
     trace = Trace(pcap) if pcap else None
     hub = Hub(place, trace)
     try:

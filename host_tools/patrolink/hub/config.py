@@ -14,7 +14,7 @@ from patrolink.core.boards import explain
 from patrolink.core.errors import UserError
 from patrolink.core.keys import DeviceKey
 from patrolink.evidence import evidence_key as evidence
-from patrolink.hub.voice.floor_types import Rules
+from patrolink.hub.voice.floor_types import FloorRules
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -53,7 +53,7 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-class HubPlace(_Strict):
+class HubConfig(_Strict):
     """One hub of the site: where it listens and what devices are told."""
 
     shard: int = Field(default=0, ge=0, lt=SHARDS)
@@ -68,7 +68,7 @@ class HubPlace(_Strict):
     live_port: int = Field(default=0, ge=0, lt=65536)  # UDP, takes live view; 0: none
 
     @model_validator(mode="after")
-    def _ports(self) -> "HubPlace":
+    def _ports(self) -> "HubConfig":
         if len({self.floor_port, self.media_port, self.live_port}) < 3:
             raise ValueError("of floor_port, media_port and live_port two are the same; use three ports")
         if bool(self.console_certificate) != bool(self.console_key):
@@ -76,7 +76,7 @@ class HubPlace(_Strict):
         return self
 
 
-class Members(_Strict):
+class MemberConfig(_Strict):
     """Devices that belong to a group on the same terms; all may listen."""
 
     devices: list[str] = Field(min_length=1)
@@ -84,7 +84,7 @@ class Members(_Strict):
     rights: list[Right] = ["talk"]
 
 
-class GroupTerms(_Strict):
+class GroupConfig(_Strict):
     """A standing talk group."""
 
     id: int = Field(ge=1, le=STANDING_MAX)
@@ -96,11 +96,11 @@ class GroupTerms(_Strict):
     emergency_s: int = Field(default=120, ge=1, le=3600)
     queue: int = Field(default=16, ge=0, le=100)
     preempt: bool = True
-    member: list[Members] = []
+    member: list[MemberConfig] = []
 
-    def rules(self) -> Rules:
+    def rules(self) -> FloorRules:
         """Return its floor's rules."""
-        return Rules(self.talk_s * 1000, self.emergency_s * 1000, self.queue, self.preempt)
+        return FloorRules(self.talk_s * 1000, self.emergency_s * 1000, self.queue, self.preempt)
 
 
 class Dispatcher(_Strict):
@@ -125,8 +125,8 @@ class Site(_Strict):
     retention_days: int = Field(default=30, ge=1, le=36_500)
     ambient_listening: bool = False  # a dispatcher may open a device's microphone
     private_priority: int = Field(default=10, ge=0, le=255)
-    hub: list[HubPlace] = Field(min_length=1)
-    group: list[GroupTerms] = []
+    hub: list[HubConfig] = Field(min_length=1)
+    group: list[GroupConfig] = []
     dispatcher: list[Dispatcher] = []
 
     @model_validator(mode="after")
@@ -145,7 +145,7 @@ class Site(_Strict):
             _once(f"a device of group {group.id}:", [device for members in group.member for device in members.devices])
         return self
 
-    def place(self, shard: int | None) -> HubPlace:
+    def place(self, shard: int | None) -> HubConfig:
         """Return the hub of a shard, the only one when None; UserError when there is none, or more than one."""
         if shard is None and len(self.hub) == 1:
             return self.hub[0]
@@ -160,7 +160,7 @@ class Site(_Strict):
         return min(hub.shard for hub in self.hub)
 
 
-class Place:
+class HubContext:
     """A site as one hub has it: the checked file, paths, keys."""
 
     def __init__(self, path: Path, shard: int | None = None) -> None:
@@ -185,7 +185,7 @@ class Place:
                         )
 
     @property
-    def at_home(self) -> bool:
+    def is_home(self) -> bool:
         """True when this hub is the one that talks to the devices through the broker."""
         return self.hub.shard == self.site.home()
 
@@ -201,7 +201,7 @@ def load(path: Path) -> Site:
     try:
         return Site.model_validate(raw)
     except ValidationError as e:
-        models = (Site, HubPlace, GroupTerms, Members, Dispatcher)
+        models = (Site, HubConfig, GroupConfig, MemberConfig, Dispatcher)
         known = [name for model in models for name in model.model_fields]
         raise UserError(explain(path, e, known, "patrolink hub --example").replace(": : ", ": ")) from None
 

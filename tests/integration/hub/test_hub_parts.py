@@ -15,14 +15,14 @@ from cryptography.hazmat.primitives.keywrap import aes_key_unwrap
 from patrolink.cli import main
 from patrolink.core.errors import UserError
 from patrolink.hub import app
-from patrolink.hub.config import EXAMPLE, Place, load, token_hash
+from patrolink.hub.config import EXAMPLE, HubContext, load, token_hash
 from patrolink.hub.infra import crypto, persistence
-from patrolink.hub.infra.audit import Audit
+from patrolink.hub.infra.audit import AuditLog
 from patrolink.hub.infra.crypto import GroupKey
 from patrolink.hub.infra.metrics import Histogram, Metrics
-from patrolink.hub.voice.floor import Event, What
+from patrolink.hub.voice.floor import FloorEvent, FloorEventKind
 from patrolink.hub.voice.floor_trace import Trace
-from patrolink.hub.voice.groups import Roster
+from patrolink.hub.voice.groups import GroupRegistry
 from patrolink.hub.voice.recorder import Recorder
 from patrolink.hub.voice.recording_writer import OPUS, PCMA, opus_samples
 from patrolink_protocol import mcptt
@@ -70,7 +70,7 @@ def test_a_device_without_a_key_and_a_missing_file_are_told(folder, capsys):
     path = folder / "site.toml"
     path.write_text(path.read_text().replace('"vest-2"', '"vest-9"'))
     with pytest.raises(UserError, match=r"device 'vest-9' has no key in keys.toml; add its key"):
-        Place(path)
+        HubContext(path)
     assert main(["hub", str(folder / "none.toml")]) == 2
     assert "`patrolink hub --example` prints a site file" in capsys.readouterr().err
 
@@ -80,8 +80,8 @@ def test_several_hubs_want_a_shard(folder):
     second = '\n[[hub]]\nshard = 4\nhost = "h"\nfloor_port = 6004\nmedia_port = 6006\n'
     path.write_text(path.read_text() + second)
     with pytest.raises(UserError, match="shards 0, 4; name one of them with --shard"):
-        Place(path)
-    assert Place(path, 4).hub.floor_port == 6004 and not Place(path, 4).at_home
+        HubContext(path)
+    assert HubContext(path, 4).hub.floor_port == 6004 and not HubContext(path, 4).is_home
 
 
 def test_a_new_token_is_told_once_and_fits_the_site_file(folder, capsys):
@@ -100,22 +100,22 @@ def test_a_new_token_is_told_once_and_fits_the_site_file(folder, capsys):
 def test_a_counter_never_repeats_over_kills(tmp_path):
     seen = []
     for _ in range(5):
-        counter = persistence.Counter(tmp_path / "n.json", 10)
+        counter = persistence.PersistentCounter(tmp_path / "n.json", 10)
         seen += [counter.take() for _ in range(13)]  # then it is killed
     assert len(set(seen)) == len(seen) == 65 and seen == sorted(seen)
     assert stat.S_IMODE((tmp_path / "n.json").stat().st_mode) == 0o600
     (tmp_path / "n.json").write_text("-1")
     with pytest.raises(UserError, match="is no number"):
-        persistence.Counter(tmp_path / "n.json", 10)
+        persistence.PersistentCounter(tmp_path / "n.json", 10)
     (tmp_path / "n.json").write_text("[")
     with pytest.raises(UserError, match="put it back from a backup"):
-        persistence.Counter(tmp_path / "n.json", 10)
+        persistence.PersistentCounter(tmp_path / "n.json", 10)
 
 
 def roster_of(folder):
     sent = []
-    it = Roster(
-        Place(folder / "site.toml"),
+    it = GroupRegistry(
+        HubContext(folder / "site.toml"),
         lambda device, data: sent.append((device.name, data)),
         lambda *_: None,
         hub_process.Client.now,
@@ -178,7 +178,7 @@ def test_terms_are_told_again_to_who_does_not_show_itself(folder, monkeypatch):
     path.write_text(path.read_text().replace("5004", str(ports[0])).replace("5006", str(ports[1])))
     clock, told = [10_000], []
     monkeypatch.setattr(app, "now_ms", lambda: clock[0])
-    hub = app.Hub(Place(path))
+    hub = app.Hub(HubContext(path))
     hub._broker = types.SimpleNamespace(send=lambda device, kind, values: told.append((clock[0], values["group"])))
     device = hub.roster.devices["vest-1"]
     try:
@@ -202,20 +202,20 @@ def test_terms_are_told_again_to_who_does_not_show_itself(folder, monkeypatch):
 
 def test_the_audit_log_is_only_added_to_and_what_it_cannot_hold_is_not_done(tmp_path):
     path, metrics = tmp_path / "audit.jsonl", Metrics()
-    audit = Audit(path, metrics)
+    audit = AuditLog(path, metrics)
     audit.write("duty", "listen_in", device="vest-1", reason="no answer\nfor an hour")
     audit.write("duty", "press", group=1)
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     assert [row["what"] for row in rows] == ["listen_in", "press"] and rows[0]["reason"].endswith("hour")
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     with pytest.raises(UserError, match="not done: the audit log cannot be written"):
-        Audit(tmp_path, metrics).write("duty", "press")
+        AuditLog(tmp_path, metrics).write("duty", "press")
     assert metrics.counts["storage_failed"] == 1
 
 
 def test_no_device_fills_the_audit_log(tmp_path):
     path, metrics = tmp_path / "audit.jsonl", Metrics()
-    log = Audit(path, metrics)
+    log = AuditLog(path, metrics)
     for _ in range(3000):
         log.note("vest-1", "upload refused")
     log.note("vest-2", "answer")
@@ -224,7 +224,7 @@ def test_no_device_fills_the_audit_log(tmp_path):
     # On the hour it begins anew.
     assert who["vest-1"] in (1001, 2002) and who["vest-2"] == who["duty"] == 1
     assert metrics.counts["audit_left_out"] in (998, 1000, 2000)
-    Audit(tmp_path, metrics).note("vest-1", "answer")  # it cannot be written: counted
+    AuditLog(tmp_path, metrics).note("vest-1", "answer")  # it cannot be written: counted
     assert metrics.counts["storage_failed"] == 1
 
 
@@ -247,10 +247,10 @@ def record(folder, packets, key, tmp_path):
     async def job():
         recorder = Recorder(tmp_path / "rec", 30, metrics)
         member = group.seats["vest-1"].member
-        recorder.begin(group, Event(What.BEGIN, 0, member, 77, indicator=mcptt.EMERGENCY))
+        recorder.begin(group, FloorEvent(FloorEventKind.BEGIN, 0, member, 77, indicator=mcptt.EMERGENCY))
         for kind, sequence, stamp, payload, ns in packets:
             recorder.take(77, sequence, key, rtp(key, kind, sequence, stamp, payload), ns)
-        recorder.end(Event(What.END, 0, member, 77, "silent"))
+        recorder.end(FloorEvent(FloorEventKind.END, 0, member, 77, "silent"))
         await recorder.close()
         return recorder
 

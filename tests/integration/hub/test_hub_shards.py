@@ -3,9 +3,9 @@
 import json
 
 import pytest
-from patrolink.hub.config import Place
+from patrolink.hub.config import HubContext
 from patrolink.hub.infra import broker as brokers
-from patrolink.hub.infra.broker import Requests
+from patrolink.hub.infra.broker import HubRequests
 
 from tests.support import hub_process
 from tests.support.hub_process import GROUP, Client, HubProcess, join, run
@@ -89,8 +89,8 @@ def test_a_group_moves_to_another_hub(two, tmp_path, broker):
 
 
 def test_requests_between_hubs_are_genuine_and_new(two, tmp_path, monkeypatch):
-    here, there = (Place(tmp_path / "site.toml", i) for i in (1, 0))
-    asks, does = Requests(here), Requests(there)
+    here, there = (HubContext(tmp_path / "site.toml", i) for i in (1, 0))
+    asks, does = HubRequests(here), HubRequests(there)
     values = {"group": 7, "wrapped": b"\x00\xff", "name": b"x", "number": None}
     sealed = asks.seal("a", 21, values)
     assert does.open(sealed) == ("a", 21, values)
@@ -103,4 +103,4 @@ def test_requests_between_hubs_are_genuine_and_new(two, tmp_path, monkeypatch):
     then = brokers.unix_ms()
     monkeypatch.setattr(brokers, "unix_ms", lambda: then + 61_000)
     with pytest.raises(ValueError, match="replay"):
-        Requests(there).open(late)
+        HubRequests(there).open(late)

@@ -13,7 +13,7 @@ from patrolink.evidence import evidence_key, verify
 from patrolink.hub.clips.clip_service import Clips
 from patrolink.hub.clips.tus_server import Uploads
 from patrolink.hub.clips.upload_authorization import Authorization
-from patrolink.hub.infra.audit import Audit
+from patrolink.hub.infra.audit import AuditLog
 from patrolink.hub.infra.metrics import Metrics
 
 from tests.support import clip_maker, upload_clients
@@ -45,7 +45,7 @@ class Hub:
 
     def __init__(self, folder, evidence=None, log=None) -> None:
         self.folder, self.metrics = folder, Metrics()
-        note = Audit(log or folder / "audit.jsonl", self.metrics).note
+        note = AuditLog(log or folder / "audit.jsonl", self.metrics).note
         self.uploads = Uploads(folder / "clips", Authorization(lambda name: None), 1 << 30, self.metrics, note)
         self.clips = Clips(folder / "clips", self.uploads, evidence, self.metrics, note)
         self.said, self.shown = [], []

@@ -9,7 +9,8 @@ import time
 import pytest
 from patrolink.core.errors import UserError
 from patrolink.hub.dispatch.client import connect
-from patrolink.hub.dispatch.session import Desk, Sight
+from patrolink.hub.dispatch.messages import LiveFrame
+from patrolink.hub.dispatch.session import DispatcherSession
 from patrolink.hub.live import depacketizer
 from patrolink.hub.live.sessions import MOST_WATCHERS
 from PIL import Image
@@ -189,9 +190,11 @@ def test_a_hub_without_a_port_says_so(tmp_path, separate_broker):
 
 def test_a_slow_desk_is_shown_the_newest_picture_of_each_view_and_what_is_told_comes_first():
     async def run() -> None:
-        desk = Desk(None, "slow", 0)
-        assert [desk.show(Sight(view, i, b"")) for i in range(3) for view in (7, 8)] == [True] * 2 + [False] * 4
-        desk.tell({"type": "event"})
-        assert [await desk.next() for _ in range(3)] == [{"type": "event"}, Sight(7, 2, b""), Sight(8, 2, b"")]
+        desk = DispatcherSession(None, "slow", 0)
+        assert [desk.put_picture(LiveFrame(view, i, b"")) for i in range(3) for view in (7, 8)] == [True] * 2 + [
+            False
+        ] * 4
+        desk.put({"type": "event"})
+        assert [await desk.next() for _ in range(3)] == [{"type": "event"}, LiveFrame(7, 2, b""), LiveFrame(8, 2, b"")]
 
     asyncio.run(run())

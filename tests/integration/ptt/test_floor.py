@@ -3,7 +3,7 @@
 import pytest
 from patrolink.hub.voice import floor
 from patrolink.hub.voice.floor import Floor
-from patrolink.hub.voice.floor_types import Member, Rules, State, What
+from patrolink.hub.voice.floor_types import FloorEventKind, FloorRules, FloorState, Member
 from patrolink_protocol import mcptt as m
 
 HUB = 0x00A00001
@@ -18,7 +18,7 @@ class Site:
         self.sent = []
         self.events = []
         self.ssrc = 100
-        self.floor = Floor(rules or Rules(), HUB, self.new_ssrc, self.take, self.events.append)
+        self.floor = Floor(rules or FloorRules(), HUB, self.new_ssrc, self.take, self.events.append)
         self.floor.start(0)
         self.index = 0
         for i, name in enumerate(names):
@@ -74,7 +74,10 @@ def test_a_burst():
     site.heard()
     site.say(site.a, m.RELEASE, ack=True)
     assert site.heard() == [("a", "Ack"), ("a", "Idle"), ("b", "Idle"), ("c", "Idle")]
-    assert [e.what for e in site.events if e.what != What.REPROACHED] == [What.BEGIN, What.END]
+    assert [e.what for e in site.events if e.what != FloorEventKind.REPROACHED] == [
+        FloorEventKind.BEGIN,
+        FloorEventKind.END,
+    ]
 
 
 def test_an_ack_echoes_the_type_without_its_ack_bit():
@@ -97,7 +100,7 @@ def test_the_server_caps_what_a_client_claims():
 
 
 def test_the_queue_is_ordered_and_its_head_is_granted():
-    site = Site(Rules(preempt=False))
+    site = Site(FloorRules(preempt=False))
     site.say(site.a, m.REQUEST)
     site.heard()
     site.say(site.b, m.REQUEST, priority=1)
@@ -111,7 +114,7 @@ def test_the_queue_is_ordered_and_its_head_is_granted():
 
 
 def test_queue_positions_are_told_and_254_means_not_queued():
-    site = Site(Rules(preempt=False))
+    site = Site(FloorRules(preempt=False))
     site.say(site.a, m.REQUEST)
     site.sent.clear()
     site.say(site.b, m.QUEUE_POSITION_REQUEST)
@@ -119,7 +122,7 @@ def test_queue_positions_are_told_and_254_means_not_queued():
 
 
 def test_without_queueing_or_with_a_full_queue_it_denies():
-    site = Site(Rules(preempt=False, queue=1))
+    site = Site(FloorRules(preempt=False, queue=1))
     site.say(site.a, m.REQUEST)
     site.say(site.b, m.REQUEST, indicator=m.NORMAL)
     assert site.sent[-1][1].type == m.DENY and site.sent[-1][1].cause == m.DENY_TAKEN
@@ -129,7 +132,7 @@ def test_without_queueing_or_with_a_full_queue_it_denies():
 
 
 def test_an_emergency_takes_the_floor_and_is_not_cut_by_t2():
-    site = Site(Rules(preempt=False))
+    site = Site(FloorRules(preempt=False))
     site.say(site.c, m.REQUEST, priority=30)
     site.sent.clear()
     site.say(site.a, m.REQUEST, indicator=m.EMERGENCY)
@@ -155,11 +158,11 @@ def test_talk_time_is_revoked_and_the_floor_is_free_after_t3():
     site = Site()
     site.say(site.a, m.REQUEST)
     site.run(30_020, site.a)
-    assert site.floor.state == State.PENDING_REVOKE
+    assert site.floor.state == FloorState.PENDING_REVOKE
     revoke = [message for _, message in site.sent if message.type == m.REVOKE]
     assert revoke[0].cause == m.REVOKE_TOO_LONG
     site.run(floor.T3_MS, site.a)
-    assert site.floor.state == State.IDLE and site.floor.burst is None
+    assert site.floor.state == FloorState.IDLE and site.floor.burst is None
 
 
 def test_a_talker_that_vanishes_frees_the_floor_after_t1():
@@ -167,7 +170,7 @@ def test_a_talker_that_vanishes_frees_the_floor_after_t1():
     site.say(site.a, m.REQUEST)
     site.run(1000, site.a)
     site.run(floor.T1_MS)
-    assert site.floor.state == State.IDLE
+    assert site.floor.state == FloorState.IDLE
 
 
 def test_a_grant_is_said_again_until_it_is_acked():
@@ -218,7 +221,7 @@ def test_late_voice_passes_when_it_is_the_talkers_own():
 
 
 def test_who_asks_again_past_its_talk_time_waits_behind_the_others():
-    site = Site(Rules(preempt=False))
+    site = Site(FloorRules(preempt=False))
     site.say(site.a, m.REQUEST)
     site.say(site.b, m.REQUEST)
     site.run(30_020, site.a)
@@ -263,7 +266,7 @@ def test_voice_under_way_when_the_burst_ended_still_passes():
 
 
 def test_who_leaves_loses_floor_and_place():
-    site = Site(Rules(preempt=False))
+    site = Site(FloorRules(preempt=False))
     site.say(site.a, m.REQUEST)
     site.say(site.b, m.REQUEST)
     site.say(site.c, m.REQUEST)

@@ -104,7 +104,7 @@ class Clip:
         document = {name: getattr(self, name) for name in _KEPT}
         if (now := hash(json.dumps(document))) != self._saved:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            persistence.save(self.folder / _STATE, document)
+            persistence.save_json(self.folder / _STATE, document)
             self._saved = now
 
     def scan(self) -> None:

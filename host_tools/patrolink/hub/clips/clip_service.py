@@ -29,7 +29,7 @@ from patrolink.hub.clips.clip_record import Clip
 from patrolink.hub.clips.tus_server import NAME, Uploads
 from patrolink.hub.infra import persistence
 from patrolink.hub.infra.broker import unix_ms
-from patrolink.hub.infra.coalescer import Slowly
+from patrolink.hub.infra.coalescer import Coalescer
 from patrolink.hub.infra.metrics import Metrics
 
 SIGNERS = "signers.toml"
@@ -69,12 +69,12 @@ class Clips:
         self._signers = verify.signers(there) if there.exists() else {}
         self._deleted: dict[str, int] = {}
         with contextlib.suppress(UserError):  # it only spares rows
-            self._deleted = persistence.read(folder / _DELETED) or {}
+            self._deleted = persistence.load_json(folder / _DELETED) or {}
         self._waiting: asyncio.Queue[Key] = asyncio.Queue()
         self._queued: set[Key] = set()
         self._asked: set[Key] = set()  # their devices believe all of them to be here, and wait to hear of them
-        self._moving = Slowly[Key](lambda key: [self._row(it) for it in self._known(key)], self._tell_clip)
-        self._gaps = Slowly[Key](
+        self._moving = Coalescer[Key](lambda key: [self._row(it) for it in self._known(key)], self._tell_clip)
+        self._gaps = Coalescer[Key](
             lambda key: [row for it in self._known(key) for row in self._left_out(it)], self._tell_clip
         )
         self.access: Access | None = None
@@ -128,7 +128,7 @@ class Clips:
         known.append(signer)
         lines = [f'"{name}" = {keys}'.replace("'", '"') for name, keys in sorted(self._signers.items()) if keys]
         try:
-            persistence.write(self._folder / SIGNERS, ("[signers]\n" + "\n".join(lines) + "\n").encode())
+            persistence.replace_file(self._folder / SIGNERS, ("[signers]\n" + "\n".join(lines) + "\n").encode())
         except OSError:  # after a restart it is not known; the device tells its clips until it has heard of them
             self._metrics.counts["storage_failed"] += 1
         if what == "signer changed":
@@ -392,7 +392,7 @@ class Clips:
                 del self._clips[key]
                 self._numbers[it.device].remove(it.number)
                 self._deleted[it.device] = max(it.number, self._deleted.get(it.device, -1))
-                await asyncio.to_thread(persistence.save, self._folder / _DELETED, dict(self._deleted))
+                await asyncio.to_thread(persistence.save_json, self._folder / _DELETED, dict(self._deleted))
                 await self._uploads.delete(it.device, it.number)
                 self.tell({"type": "clip gone", "device": it.device, "clip": it.number})
 

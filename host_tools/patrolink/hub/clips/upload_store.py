@@ -147,10 +147,10 @@ class Incoming:
 
 
 def _settle(path: Path, name: Path) -> None:
-    persistence.settle(path)
+    persistence.sync(path)
     path.rename(name)
     for folder in (name.parent, name.parent.parent, name.parent.parent.parent):
-        persistence.settle(folder)
+        persistence.sync(folder)
 
 
 def _remove(folder: Path) -> int:

@@ -7,34 +7,38 @@ from patrolink_messages import COMMAND
 from patrolink_names import NAMES
 
 from patrolink.core.errors import UserError
-from patrolink.hub.config import Place
+from patrolink.hub.config import HubContext
 from patrolink.hub.infra import persistence
 from patrolink.hub.infra.broker import unix_ms
-from patrolink.hub.voice.groups import Roster
+from patrolink.hub.voice.groups import GroupRegistry
 
 _ACTIONS = {name: code for code, name in NAMES["command", "action"].items()}
 _COMMAND_MS = 30_000  # a command that comes later is not done
 _AMBIENT = "ambient"  # value of the command `call` that opens the microphone
 
 
-class Sent(NamedTuple):
+class SentCommand(NamedTuple):
     """A command that was sent."""
 
     id: int
     expires_ms: int
 
 
-class Orders:
+class Commands:
     """
     send   function(device, kind, values): to a device, through the broker
     audit  function(who, what, **facts), before it is done; UserError when it cannot be
     """
 
     def __init__(
-        self, place: Place, roster: Roster, send: Callable[[str, int, dict[str, Any]], None], audit: Callable[..., None]
+        self,
+        place: HubContext,
+        roster: GroupRegistry,
+        send: Callable[[str, int, dict[str, Any]], None],
+        audit: Callable[..., None],
     ) -> None:
         self._place, self._roster, self._send, self._audit = place, roster, send, audit
-        self._numbers = persistence.Counter(place.state / "command.json", 64, 1)
+        self._numbers = persistence.PersistentCounter(place.state / "command.json", 64, 1)
 
     def command(
         self, operator: str, device: str, action: str, number: int | None = None, name: str = "", value: str = ""
@@ -58,7 +62,7 @@ class Orders:
             raise UserError("listening in needs a reason, for the audit log")
         return self.send(operator, device, "call", self._roster.private(device), "", _AMBIENT).id
 
-    def send(self, operator: str, device: str, action: str, number: int | None, name: str, value: str) -> Sent:
+    def send(self, operator: str, device: str, action: str, number: int | None, name: str, value: str) -> SentCommand:
         """Send a command whatever it is: who calls this has asked whether it may be."""
         if device not in self._roster.devices:
             raise UserError(f"no device {device!r} at this site; its key has to be in {self._place.site.keys}")
@@ -69,4 +73,4 @@ class Orders:
         facts = {"command_id": command, "action": _ACTIONS[action], "expires_ms": expires_ms}
         self._audit(operator, "command", device=device, command=command, action=action, number=number, value=value)
         self._send(device, COMMAND, {**facts, "number": number, **texts})
-        return Sent(command, expires_ms)
+        return SentCommand(command, expires_ms)

@@ -23,13 +23,14 @@ from patrolink.core.errors import UserError
 from patrolink.hub.clips.routes import ClipRoutes
 from patrolink.hub.config import Dispatcher
 from patrolink.hub.dispatch.logins import SESSION_S, Session, Sessions, TooMany
+from patrolink.hub.dispatch.messages import LiveFrame, VoiceFrame
 from patrolink.hub.dispatch.requests import perform
-from patrolink.hub.dispatch.session import Desk, Sight, Voice
+from patrolink.hub.dispatch.session import DispatcherSession
 from patrolink.hub.infra import http_server
 
 if TYPE_CHECKING:
     from patrolink.hub.app import Hub
-    from patrolink.hub.config import Place
+    from patrolink.hub.config import HubContext
 
 _PAGE = Path(__file__).with_name("page")
 _COOKIE = "patrolink"
@@ -47,7 +48,7 @@ _HEADERS = {
 }
 
 
-async def serve(hub: "Hub", place: "Place", routes: Iterable[web.RouteDef] = ()) -> web.AppRunner:
+async def serve(hub: "Hub", place: "HubContext", routes: Iterable[web.RouteDef] = ()) -> web.AppRunner:
     """Start the console of a hub as its site file says, and return what to `cleanup()`. `routes` are served, too.
 
     UserError when it would be reachable from outside without TLS, or cannot listen.
@@ -205,7 +206,7 @@ class Console:
                 session.ended.remove(end)
         return ws
 
-    def _hello(self, desk: Desk) -> dict[str, Any]:
+    def _hello(self, desk: DispatcherSession) -> dict[str, Any]:
         site = self._hub.place.site
         return {
             "type": "hello",
@@ -220,25 +221,25 @@ class Console:
         }
 
 
-async def _tell(ws: web.WebSocketResponse, desk: Desk) -> None:
+async def _tell(ws: web.WebSocketResponse, desk: DispatcherSession) -> None:
     """Pass on what the desk is told, until the socket is closed."""
     with contextlib.suppress(ConnectionError):
         while not ws.closed:
             it = await desk.next()
-            if isinstance(it, Voice):
-                head = b"".join(number.to_bytes(4, "big") for number in (it.group, it.ssrc, it.stamp))
+            if isinstance(it, VoiceFrame):
+                head = b"".join(number.to_bytes(4, "big") for number in (it.group, it.ssrc, it.timestamp))
                 await ws.send_bytes(head + it.alaw)
-            elif isinstance(it, Sight):
-                await ws.send_bytes(bytes(4) + it.view.to_bytes(4, "big") + it.stamp.to_bytes(4, "big") + it.data)
+            elif isinstance(it, LiveFrame):
+                await ws.send_bytes(bytes(4) + it.view.to_bytes(4, "big") + it.timestamp.to_bytes(4, "big") + it.data)
             else:
                 await ws.send_json(it)
 
 
-async def _hear(ws: web.WebSocketResponse, desk: Desk) -> None:
+async def _hear(ws: web.WebSocketResponse, desk: DispatcherSession) -> None:
     """Do what is asked, until the socket is closed."""
     async for message in ws:
         if message.type == WSMsgType.BINARY and len(message.data) > 4:
             with contextlib.suppress(UserError):  # the group has ended: `gone` has been told
-                desk.audio(int.from_bytes(message.data[:4], "big"), message.data[4:])
+                desk.send_audio(int.from_bytes(message.data[:4], "big"), message.data[4:])
         elif message.type == WSMsgType.TEXT:
             await ws.send_json(perform(desk, message.data))

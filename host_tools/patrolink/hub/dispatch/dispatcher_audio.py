@@ -4,7 +4,7 @@ from typing import Any
 
 from patrolink_protocol import srtp
 
-from patrolink.hub.dispatch.session import Voice
+from patrolink.hub.dispatch.messages import VoiceFrame
 from patrolink.hub.infra.crypto import GroupKey
 from patrolink.hub.voice.recording_writer import OPUS, PCMA
 from patrolink.hub.voice.relay import Voice as Burst
@@ -37,7 +37,7 @@ class _Opus:
         return b"".join(bytes(packet) for packets in out for packet in packets)
 
 
-class Tap:
+class DispatcherAudio:
     """Opens what desks hear."""
 
     def __init__(self) -> None:
@@ -61,10 +61,10 @@ class Tap:
         first = burst.ssrc not in self._seen
         self._remember(burst.ssrc)
         if payload:
-            voice = Voice(group.number, talker, burst.ssrc, first, stamp, payload)
+            voice = VoiceFrame(group.number, talker, burst.ssrc, first, stamp, payload)
             for desk in group.desks:
                 if not desk.holds(group.number, burst.ssrc):
-                    desk.tell(voice)
+                    desk.put(voice)
 
     def _decoder(self, ssrc: int) -> _Opus:
         found = self._decoders.get(ssrc)

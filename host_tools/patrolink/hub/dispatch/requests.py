@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from patrolink.core.errors import UserError
-from patrolink.hub.dispatch.session import Desk
-from patrolink.hub.live.sessions import Form
+from patrolink.hub.dispatch.messages import LiveFormat
+from patrolink.hub.dispatch.session import DispatcherSession
 
 Group = Annotated[int, Field(ge=1, lt=1 << 32)]
 Device = Annotated[str, Field(min_length=1, max_length=64)]
@@ -19,7 +19,7 @@ class _Request(BaseModel, ABC):
     id: int | None = None
 
     @abstractmethod
-    def perform(self, desk: Desk) -> Any:
+    def perform(self, desk: DispatcherSession) -> Any:
         """Do it and return its result for JSON."""
 
 
@@ -30,14 +30,14 @@ class _OfGroup(_Request):
 class Listen(_OfGroup):
     do: Literal["listen"]
 
-    def perform(self, desk: Desk) -> None:
+    def perform(self, desk: DispatcherSession) -> None:
         desk.listen(self.group)
 
 
 class Leave(_OfGroup):
     do: Literal["leave"]
 
-    def perform(self, desk: Desk) -> None:
+    def perform(self, desk: DispatcherSession) -> None:
         desk.leave(self.group)
 
 
@@ -47,14 +47,14 @@ class Press(_OfGroup):
     emergency: bool = False
     broadcast: bool = False
 
-    def perform(self, desk: Desk) -> None:
+    def perform(self, desk: DispatcherSession) -> None:
         desk.press(self.group, self.priority, self.emergency, self.broadcast)
 
 
 class Release(_OfGroup):
     do: Literal["release"]
 
-    def perform(self, desk: Desk) -> None:
+    def perform(self, desk: DispatcherSession) -> None:
         desk.release(self.group)
 
 
@@ -63,14 +63,14 @@ class MakeGroup(_Request):
     name: Annotated[str, Field(min_length=1, max_length=40)]
     devices: Annotated[list[Device], Field(min_length=1, max_length=2000)]
 
-    def perform(self, desk: Desk) -> int:
+    def perform(self, desk: DispatcherSession) -> int:
         return desk.make_group(self.name, self.devices)
 
 
 class EndGroup(_OfGroup):
     do: Literal["end_group"]
 
-    def perform(self, desk: Desk) -> None:
+    def perform(self, desk: DispatcherSession) -> None:
         desk.end_group(self.group)
 
 
@@ -78,8 +78,8 @@ class Private(_Request):
     do: Literal["private"]
     device: Device
 
-    def perform(self, desk: Desk) -> int:
-        return desk.private(self.device)
+    def perform(self, desk: DispatcherSession) -> int:
+        return desk.private_group(self.device)
 
 
 class Command(_Request):
@@ -90,7 +90,7 @@ class Command(_Request):
     name: str = ""
     value: str = ""
 
-    def perform(self, desk: Desk) -> int:
+    def perform(self, desk: DispatcherSession) -> int:
         return desk.command(self.device, self.action, self.number, self.name, self.value)
 
 
@@ -100,7 +100,7 @@ class AnswerEvent(_Request):
     event_id: Annotated[int, Field(ge=0, lt=1 << 32)]
     state: str
 
-    def perform(self, desk: Desk) -> None:
+    def perform(self, desk: DispatcherSession) -> None:
         desk.answer_event(self.device, self.event_id, self.state)
 
 
@@ -109,7 +109,7 @@ class ListenIn(_Request):
     device: Device
     reason: Annotated[str, Field(min_length=3, max_length=200)]
 
-    def perform(self, desk: Desk) -> int:
+    def perform(self, desk: DispatcherSession) -> int:
         return desk.listen_in(self.device, self.reason)
 
 
@@ -117,9 +117,9 @@ class LiveStart(_Request):
     do: Literal["live_start"]
     device: Device
     seconds: Annotated[int, Field(ge=1, le=300)] = 60
-    form: Form = "jpeg"
+    form: LiveFormat = "jpeg"
 
-    def perform(self, desk: Desk) -> int:
+    def perform(self, desk: DispatcherSession) -> int:
         return desk.live_start(self.device, self.seconds, self.form)
 
 
@@ -127,7 +127,7 @@ class LiveStop(_Request):
     do: Literal["live_stop"]
     device: Device
 
-    def perform(self, desk: Desk) -> None:
+    def perform(self, desk: DispatcherSession) -> None:
         desk.live_stop(self.device)
 
 
@@ -135,7 +135,7 @@ class Clips(_Request):
     do: Literal["clips"]
     limit: Annotated[int, Field(ge=1, le=1000)] = 200
 
-    def perform(self, desk: Desk) -> list[dict[str, Any]] | None:
+    def perform(self, desk: DispatcherSession) -> list[dict[str, Any]] | None:
         return desk.clips(self.limit)
 
 
@@ -144,7 +144,7 @@ class PreserveClip(_Request):
     device: Device
     clip: Annotated[int, Field(ge=0, lt=1_000_000)]
 
-    def perform(self, desk: Desk) -> int:
+    def perform(self, desk: DispatcherSession) -> int:
         return desk.preserve_clip(self.device, self.clip)
 
 
@@ -153,7 +153,7 @@ class Recordings(_Request):
     group: Group | None = None
     limit: Annotated[int, Field(ge=1, le=1000)] = 100
 
-    def perform(self, desk: Desk) -> list[dict[str, Any]]:
+    def perform(self, desk: DispatcherSession) -> list[dict[str, Any]]:
         return desk.recordings(self.group, self.limit)
 
 
@@ -179,7 +179,7 @@ _ANY: TypeAdapter[_Request] = TypeAdapter(
 )
 
 
-def perform(desk: Desk, text: str) -> dict[str, Any]:
+def perform(desk: DispatcherSession, text: str) -> dict[str, Any]:
     """Do what a text asks; return `reply` with its result, or `refused` with the reason."""
     number = None
     try:

@@ -5,7 +5,7 @@ Who builds on it (console, and `talk` and `listen` through it) calls `Hub.dispat
 nothing blocks. What a dispatcher does is written to the audit log. The page's server is `console.serve(hub, place,
 routes)`, where the hub adds /metrics and /status.
 
-`next()` returns a Voice, a Sight, or a dictionary for JSON whose `type` is
+`next()` returns a VoiceFrame, a LiveFrame, or a dictionary for JSON whose `type` is
 
     floor      a group's floor has changed: the fields of `groups()`
     counts     of the burst under way in a group, each second: group, packets, lost
@@ -30,16 +30,16 @@ routes)`, where the hub adds /metrics and /status.
 import asyncio
 from collections import deque
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from patrolink_protocol import mcptt as m
 
 from patrolink.core.errors import UserError
+from patrolink.hub.dispatch.messages import LiveFormat, LiveFrame, VoiceFrame
 from patrolink.hub.voice.floor_types import Member
 
 if TYPE_CHECKING:
     from patrolink.hub.app import Hub
-    from patrolink.hub.live.sessions import Form
     from patrolink.hub.voice.groups import Group
 
 _MOST_WAITING = 500
@@ -60,33 +60,7 @@ _REVOKE = {
 }
 
 
-class Voice(NamedTuple):
-    """Voice that was heard in a group: `alaw` holds 8000 samples a second (G.711 A-law), whatever went over the air.
-
-    first  of its burst
-    stamp  RTP timestamp in samples at 8 kHz, modulo 2**32: tells order and gaps within a burst
-    """
-
-    group: int
-    talker: str
-    ssrc: int
-    first: bool
-    stamp: int
-    alaw: bytes
-
-
-class Sight(NamedTuple):
-    """Of a live view that is watched: a JPEG, or an RTP packet, as was asked for.
-
-    stamp  RTP timestamp at 90 kHz
-    """
-
-    view: int
-    stamp: int
-    data: bytes
-
-
-class Desk:
+class DispatcherSession:
     """One dispatcher, from `Hub.login` to `close`.
 
     Methods raise UserError for a group or device that does not exist and for what the dispatcher may not do.
@@ -99,8 +73,8 @@ class Desk:
         self._members: dict[int, Member] = {}  # of the groups that it listens to
         self._held: dict[int, _Burst] = {}  # where it speaks
         self._wanted: set[int] = set()  # where the key is down
-        self._waiting: deque[dict[str, Any] | Voice | Sight] = deque()
-        self._pictures: dict[int, Sight] = {}  # of each view the newest, the one that waits longest first
+        self._waiting: deque[dict[str, Any] | VoiceFrame | LiveFrame] = deque()
+        self._pictures: dict[int, LiveFrame] = {}  # of each view the newest, the one that waits longest first
         self._ready = asyncio.Event()
         self._lost = 0
         self._message = m.Message()
@@ -205,9 +179,9 @@ class Desk:
         w.begin(m.RELEASE, member.ssrc)
         w.end()
         self._say(self._group(group), member)
-        self.tell({"type": "released", "group": group})
+        self.put({"type": "released", "group": group})
 
-    def audio(self, group: int, alaw: bytes) -> bool:
+    def send_audio(self, group: int, alaw: bytes) -> bool:
         """Speak: 1 to 480 bytes of A-law at 8 kHz, best 160 (20 ms). False, and nothing is sent, without the floor."""
         burst = self._held.get(group)
         if burst is None or not 0 < len(alaw) <= LONGEST_FRAME:
@@ -232,7 +206,7 @@ class Desk:
         self._hub.end_group(group)
         self._hub.audit(self.name, "end_group", group=group)
 
-    def private(self, device: str) -> int:
+    def private_group(self, device: str) -> int:
         """Return the number of the group of one device and the station; `press` there is a private call."""
         return self._hub.roster.private(device)
 
@@ -262,7 +236,7 @@ class Desk:
         """Return the live views that are on: see Watching.rows; None where this hub takes none."""
         return self._hub.live.rows()
 
-    def live_start(self, device: str, seconds: int, form: "Form") -> int:
+    def live_start(self, device: str, seconds: int, form: LiveFormat) -> int:
         """Watch a device's camera from now on, as `jpeg` or `rtp`; return the view's id. The device lights its
         indicator. A view that another began is watched with it, and ends when it would.
         """
@@ -274,7 +248,7 @@ class Desk:
 
     # --- what comes --------------------------------------------------------------------------------------------------
 
-    async def next(self) -> "dict[str, Any] | Voice | Sight":
+    async def next(self) -> "dict[str, Any] | VoiceFrame | LiveFrame":
         """Return what happens next, in order. A reader that is slow loses the oldest, and is told how many.
 
         Pictures come when nothing else waits, and of each view the newest only.
@@ -289,14 +263,14 @@ class Desk:
             return self._waiting.popleft()
         return self._pictures.pop(next(iter(self._pictures)))
 
-    def show(self, picture: Sight) -> bool:
+    def put_picture(self, picture: LiveFrame) -> bool:
         """Hand a picture to `next`; the hub calls it. False when the one before is left out for it."""
         before = self._pictures.get(picture.view)
         self._pictures[picture.view] = picture
         self._ready.set()
         return before is None
 
-    def tell(self, what: "dict[str, Any] | Voice | Sight") -> None:
+    def put(self, what: "dict[str, Any] | VoiceFrame | LiveFrame") -> None:
         """Hand something to `next`; the hub calls it."""
         if len(self._waiting) >= _MOST_WAITING:
             self._waiting.popleft()
@@ -329,7 +303,7 @@ class Desk:
             elif message.type == m.REVOKE:
                 self._over(group, "revoked", message.cause, _REVOKE)
             elif message.type == m.QUEUE_POSITION_INFO and message.position != m.NOT_QUEUED:
-                self.tell({"type": "queued", "group": group, "position": message.position})
+                self.put({"type": "queued", "group": group, "position": message.position})
             elif message.type in (m.TAKEN, m.IDLE) and group in self._held:
                 self._over(group, "revoked", m.OTHER, _REVOKE)
 
@@ -337,12 +311,12 @@ class Desk:
         held = self._held.get(group)
         if group in self._wanted and (held is None or held.ssrc != message.audio_ssrc):
             self._held[group] = _Burst(message.audio_ssrc)
-            self.tell({"type": "granted", "group": group, "duration_ms": message.duration * 1000})
+            self.put({"type": "granted", "group": group, "duration_ms": message.duration * 1000})
 
     def _over(self, group: int, what: str, cause: int, texts: dict[int, str]) -> None:
         self._wanted.discard(group)
         self._held.pop(group, None)
-        self.tell({"type": what, "group": group, "cause": cause, "text": texts.get(cause, "")})
+        self.put({"type": what, "group": group, "cause": cause, "text": texts.get(cause, "")})
 
     def _say(self, group: "Group", member: Member) -> None:
         data = bytes(self._buf[: self._writer.n])

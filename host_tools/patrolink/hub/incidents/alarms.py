@@ -25,7 +25,7 @@ class Alarms:
         self._path = path
         self.unsaved = False
         self._rows: dict[tuple[str, int], Row] = {
-            (row["device"], row["event_id"]): row for row in persistence.read(path) or []
+            (row["device"], row["event_id"]): row for row in persistence.load_json(path) or []
         }
 
     def rows(self) -> list[Row]:
@@ -70,7 +70,7 @@ class Alarms:
 
     def _save(self) -> None:
         try:
-            persistence.save(self._path, self.rows())
+            persistence.save_json(self._path, self.rows())
             self.unsaved = False
         except OSError:  # who has to see it sees it
             self.unsaved = True

@@ -16,7 +16,7 @@ _MOST = 1000  # lines of a device in an hour
 _AT_ONCE = ("listen_in", "live_start")  # on storage before it is done, power cut or not
 
 
-class Audit:
+class AuditLog:
     """The audit log of one hub, readable by its owner only."""
 
     def __init__(self, path: Path, metrics: Metrics) -> None:

@@ -21,11 +21,11 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from patrolink.core.capture import Record
 from patrolink.core.errors import UserError
 from patrolink.core.keys import DeviceKey
-from patrolink.hub.config import Place
+from patrolink.hub.config import HubContext
 from patrolink.hub.infra import crypto
 from patrolink.hub.infra.downlink import Downlink
 from patrolink.hub.infra.metrics import Metrics
-from patrolink.hub.infra.persistence import Counter
+from patrolink.hub.infra.persistence import PersistentCounter
 from patrolink.transport.mqtt import MqttTransport
 
 _MOST_WAITING = 20_000
@@ -41,10 +41,10 @@ def unix_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-class Requests:
+class HubRequests:
     """Seals and opens what one hub asks another to tell a device."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: HubContext) -> None:
         self._place = place
         self._aad = b"patrolink-hub " + place.site.name.encode()
         self._last: dict[tuple[int, str], int] = {}  # by shard and device
@@ -86,11 +86,11 @@ class Broker:
     uplink  is handed each frame that comes, on the event loop
     """
 
-    def __init__(self, place: Place, metrics: Metrics, uplink: Callable[[Record], None]) -> None:
+    def __init__(self, place: HubContext, metrics: Metrics, uplink: Callable[[Record], None]) -> None:
         self._place, self._metrics, self._uplink = place, metrics, uplink
         self._home = f"h/{place.site.name}/home"
-        self._requests = Requests(place)
-        self._downlink = Downlink(place.keys, Counter(place.state / "downlink.json", 1024).take)
+        self._requests = HubRequests(place)
+        self._downlink = Downlink(place.keys, PersistentCounter(place.state / "downlink.json", 1024).take)
         self._waiting: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue(_MOST_WAITING)
         self._loop = asyncio.get_running_loop()
         self._closing = False
@@ -100,7 +100,7 @@ class Broker:
 
     async def start(self) -> None:
         """Connect; UserError when the broker cannot be reached. Later it is tried again, and what goes out waits."""
-        topics: dict[str, Callable[[bytes], None]] = {self._home: self._on_request} if self._place.at_home else {}
+        topics: dict[str, Callable[[bytes], None]] = {self._home: self._on_request} if self._place.is_home else {}
         self._transport = await asyncio.to_thread(MqttTransport, self._place.site.broker, topics)
         self._reader.start()
         self._writer = asyncio.ensure_future(self._write())
@@ -111,7 +111,7 @@ class Broker:
 
     def send(self, device: str, kind: int, values: Values) -> None:
         """Tell a device a message, through the hub that talks to it."""
-        if self._place.at_home:
+        if self._place.is_home:
             self._put(f"p/{device}/d", self._downlink.seal(device, kind, values))
         else:
             self._put(self._home, self._requests.seal(device, kind, values))

@@ -10,7 +10,7 @@ _MOST = 100  # rows at once
 Key = TypeVar("Key", bound=Hashable)
 
 
-class Slowly(Generic[Key]):
+class Coalescer(Generic[Key]):
     """
     rows  function(key): what is to be told of it, as it is then
     tell  function(row)

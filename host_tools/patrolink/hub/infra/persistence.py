@@ -8,7 +8,7 @@ from typing import Any
 from patrolink.core.errors import UserError
 
 
-def write(path: Path, data: bytes) -> None:
+def replace_file(path: Path, data: bytes) -> None:
     """Put a file in place of what was there, at once and for good; mode 0600."""
     new = path.with_name(path.name + ".new")
     handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -17,10 +17,10 @@ def write(path: Path, data: bytes) -> None:
         f.flush()
         os.fsync(f.fileno())
     new.replace(path)
-    settle(path.parent)
+    sync(path.parent)
 
 
-def settle(path: Path) -> None:
+def sync(path: Path) -> None:
     """Have a file's bytes, or the names in a folder, on storage."""
     handle = os.open(path, os.O_RDONLY)
     try:
@@ -29,7 +29,7 @@ def settle(path: Path) -> None:
         os.close(handle)
 
 
-def read(path: Path) -> Any:
+def load_json(path: Path) -> Any:
     """Return a document, None when there is none yet; UserError when it is damaged."""
     try:
         return json.loads(path.read_bytes())
@@ -42,12 +42,12 @@ def read(path: Path) -> Any:
         ) from None
 
 
-def save(path: Path, document: Any) -> None:
+def save_json(path: Path, document: Any) -> None:
     """Keep a document."""
-    write(path, json.dumps(document).encode())
+    replace_file(path, json.dumps(document).encode())
 
 
-class Ahead:
+class HighWaterMark:
     """A bound that storage keeps above every number that was used: after a restart one goes on from there.
 
     first  what to go on from
@@ -56,7 +56,7 @@ class Ahead:
     def __init__(self, path: Path, block: int, first: int = 0) -> None:
         self._path = path
         self._block = block
-        kept = read(path)
+        kept = load_json(path)
         if kept is not None and (type(kept) is not int or kept < 0):
             raise UserError(f"{path}: is no number; put it back from a backup")
         self.first: int = first if kept is None else kept
@@ -66,10 +66,10 @@ class Ahead:
         """When this returns storage is ahead of the number."""
         if number >= self._bound:
             self._bound = number + self._block
-            save(self._path, self._bound)
+            save_json(self._path, self._bound)
 
 
-class Counter(Ahead):
+class PersistentCounter(HighWaterMark):
     """Numbers, each once."""
 
     def __init__(self, path: Path, block: int, first: int = 0) -> None:

@@ -7,19 +7,19 @@ is on, whose it is and who watches. A page is shown JPEGs, the newest when it is
 import contextlib
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Literal
+from typing import Any
 
 from patrolink.core.errors import UserError
-from patrolink.hub.config import HubPlace
-from patrolink.hub.dispatch.commands import Sent
-from patrolink.hub.dispatch.session import Desk, Sight
+from patrolink.hub.config import HubConfig
+from patrolink.hub.dispatch.commands import SentCommand
+from patrolink.hub.dispatch.messages import LiveFormat, LiveFrame
+from patrolink.hub.dispatch.session import DispatcherSession
 from patrolink.hub.infra.broker import unix_ms
 from patrolink.hub.infra.metrics import Metrics
 from patrolink.hub.live.jpeg_transcoder import Jpegs
 from patrolink.hub.live.receiver import LiveViews, Picture, View, now_ms
 from patrolink.hub.voice.groups import Device
 
-Form = Literal["jpeg", "rtp"]
 MOST_VIEWS = MOST_WATCHERS = 8
 _GRACE_MS = 3000  # for the device to end it first
 
@@ -33,10 +33,10 @@ class Watching:
 
     def __init__(
         self,
-        place: HubPlace,
+        place: HubConfig,
         metrics: Metrics,
         devices: Mapping[str, Device],
-        command: Callable[[str, str, str, int | None, str, str], Sent],
+        command: Callable[[str, str, str, int | None, str, str], SentCommand],
         audit: Callable[..., None],
         tell: Callable[[dict[str, Any]], None],
     ) -> None:
@@ -67,7 +67,7 @@ class Watching:
         """
         return None if self._views is None else [watch.row() for watch in self._watches.values()]
 
-    def start(self, desk: Desk, name: str, seconds: int, form: Form) -> int:
+    def start(self, desk: DispatcherSession, name: str, seconds: int, form: LiveFormat) -> int:
         """Have a desk watch a device; return the id of the view that is on, or of a new one."""
         if self._views is None:
             raise UserError("this hub takes no live view; name a live_port in the site file's [[hub]]")
@@ -90,7 +90,7 @@ class Watching:
         self.changed(watch)
         return watch.view.ssrc
 
-    def stop(self, desk: Desk, name: str) -> None:
+    def stop(self, desk: DispatcherSession, name: str) -> None:
         """Have a desk watch it no more."""
         watch = self._watches.get(name)
         if watch is None or desk not in watch.desks:
@@ -106,7 +106,7 @@ class Watching:
         if not watch.desks:
             self._command(desk.name, name, "live_view_stop", None, "", "")
 
-    def leave(self, desk: Desk) -> None:
+    def leave(self, desk: DispatcherSession) -> None:
         """A desk is closed."""
         for name, watch in list(self._watches.items()):
             if desk in watch.desks:
@@ -133,9 +133,9 @@ class Watching:
 class _Watch:
     """A view, and the form in which each desk has it."""
 
-    def __init__(self, watching: Watching, device: Device, who: str, seconds: int, sent: Sent) -> None:
+    def __init__(self, watching: Watching, device: Device, who: str, seconds: int, sent: SentCommand) -> None:
         self._watching, self._who, self._seconds = watching, who, seconds
-        self.desks: dict[Desk, Form] = {}
+        self.desks: dict[DispatcherSession, LiveFormat] = {}
         self._on_ms: int | None = None  # since when something comes
         # Long enough for a command that is carried out just before it expires; mended when it begins.
         until_ms = now_ms() + sent.expires_ms - unix_ms() + 1000 * seconds + _GRACE_MS
@@ -164,7 +164,7 @@ class _Watch:
         stamp = int.from_bytes(packet[4:8], "big")
         for desk, form in self.desks.items():
             if form == "rtp":
-                desk.tell(Sight(self.view.ssrc, stamp, packet))
+                desk.put(LiveFrame(self.view.ssrc, stamp, packet))
 
     def _picture(self, picture: Picture) -> None:
         self._watching.metrics.counts["live_pictures"] += 1
@@ -172,9 +172,9 @@ class _Watch:
             self._jpegs.take(picture)
 
     def _shown(self, stamp: int, jpeg: bytes) -> None:
-        sight = Sight(self.view.ssrc, stamp, jpeg)
+        sight = LiveFrame(self.view.ssrc, stamp, jpeg)
         for desk, form in self.desks.items():
-            if form == "jpeg" and not desk.show(sight):
+            if form == "jpeg" and not desk.put_picture(sight):
                 self._watching.metrics.counts["live_left_out"] += 1
 
     def _ended(self, why: str) -> None:

@@ -10,7 +10,15 @@ from typing import Any
 
 from patrolink_protocol import mcptt as m
 
-from patrolink.hub.voice.floor_types import Burst, Event, Member, Rules, State, Waiting, What
+from patrolink.hub.voice.floor_types import (
+    Burst,
+    FloorEvent,
+    FloorEventKind,
+    FloorRules,
+    FloorState,
+    Member,
+    QueuedRequest,
+)
 
 T1_MS = 4000  # end of voice
 T3_MS = 1000  # from Revoke to the end of the burst
@@ -31,14 +39,14 @@ class Floor:
     tell      is told what happens
     """
 
-    rules: Rules
+    rules: FloorRules
     hub_ssrc: int
     new_ssrc: Callable[[], int]
     send: Callable[[Member, bytes], None]
-    tell: Callable[[Event], None]
-    state: State = State.IDLE
+    tell: Callable[[FloorEvent], None]
+    state: FloorState = FloorState.IDLE
     burst: Burst | None = None
-    queue: list[Waiting] = field(default_factory=list)
+    queue: list[QueuedRequest] = field(default_factory=list)
     members: dict[int, Member] = field(default_factory=dict)
     sequence: int = 0
     _last: Burst | None = None  # the burst before: its voice passes until `ends_ms`
@@ -120,7 +128,7 @@ class Floor:
         if member.reproached_at is None or now_ms - member.reproached_at >= _REPROACH_MS:
             member.reproached_at = now_ms
             self._revoke(member, m.REVOKE_NO_PERMISSION, now_ms, repeat=False)
-            self.tell(Event(What.REPROACHED, now_ms, member, ssrc))
+            self.tell(FloorEvent(FloorEventKind.REPROACHED, now_ms, member, ssrc))
 
     def _request(self, member: Member, asked: int, indicator: int, now_ms: int) -> None:
         priority = min(asked, member.priority)
@@ -132,12 +140,12 @@ class Floor:
             return
         burst = self.burst
         if burst is not None and burst.member is member:
-            if self.state == State.PENDING_REVOKE:
+            if self.state == FloorState.PENDING_REVOKE:
                 self._end(now_ms, "too long")  # it asks anew: behind those who wait
             elif burst.acked:
                 # It knew the SSRC and has started anew: pairs of SSRC and index must not come again.
                 self._end(now_ms, "began anew", pass_on=False)
-                self._grant(Waiting(member, priority, indicator), now_ms)
+                self._grant(QueuedRequest(member, priority, indicator), now_ms)
                 return
             else:
                 self._grant_again(now_ms)
@@ -146,7 +154,7 @@ class Floor:
         if not indicator & m.EMERGENCY and self._alone(member):
             self._deny(member, m.DENY_ALONE, now_ms)
             return
-        waiting = Waiting(member, priority, indicator, now_ms)
+        waiting = QueuedRequest(member, priority, indicator, now_ms)
         if burst is None:
             self._unqueue(member, now_ms, tell=False)
             self._grant(waiting, now_ms)
@@ -171,13 +179,13 @@ class Floor:
     def _alone(self, member: Member) -> bool:
         return self.rules.deny_alone and not any(o.present for o in self.members.values() if o is not member)
 
-    def _preempts(self, waiting: Waiting, burst: Burst) -> bool:
+    def _preempts(self, waiting: QueuedRequest, burst: Burst) -> bool:
         theirs, ours = burst.indicator & m.EMERGENCY, waiting.indicator & m.EMERGENCY
         if ours != theirs:
             return bool(ours)
         return self.rules.preempt and waiting.priority > burst.priority
 
-    def _enqueue(self, waiting: Waiting, queueing: int, now_ms: int) -> None:
+    def _enqueue(self, waiting: QueuedRequest, queueing: int, now_ms: int) -> None:
         member = waiting.member
         held = next((w for w in self.queue if w.member is member), None)
         if held is not None:
@@ -190,7 +198,7 @@ class Floor:
             return
         else:
             self.queue.append(waiting)
-            self.tell(Event(What.QUEUED, now_ms, member))
+            self.tell(FloorEvent(FloorEventKind.QUEUED, now_ms, member))
         before = [w.member for w in self.queue]
         self.queue.sort(key=lambda w: w.order)
         for place, w in enumerate(self.queue):
@@ -222,19 +230,19 @@ class Floor:
 
     # --- bursts -------------------------------------------------------------------------------------------------------
 
-    def _grant(self, to: Waiting, now_ms: int) -> None:
+    def _grant(self, to: QueuedRequest, now_ms: int) -> None:
         talk_ms = self.rules.emergency_ms if to.indicator & m.EMERGENCY else self.rules.talk_ms
         ssrc = self.new_ssrc()
         self.burst = Burst(
             to.member, ssrc, to.priority, to.indicator, now_ms, now_ms + talk_ms, now_ms, granted_at=now_ms
         )
-        self.state = State.TAKEN
+        self.state = FloorState.TAKEN
         self._quiet_at = None
         self._say_granted(now_ms)
         self.sequence = (self.sequence + 1) & 0xFFFF
         self._repeat(now_ms)
         self._to_all()
-        self.tell(Event(What.BEGIN, now_ms, to.member, ssrc, indicator=to.indicator))
+        self.tell(FloorEvent(FloorEventKind.BEGIN, now_ms, to.member, ssrc, indicator=to.indicator))
 
     def _grant_again(self, now_ms: int) -> None:
         assert self.burst is not None
@@ -259,10 +267,10 @@ class Floor:
         burst = self.burst
         assert burst is not None
         self.burst = None
-        self.state = State.IDLE
+        self.state = FloorState.IDLE
         burst.ends_ms = now_ms + _LATE_MS
         self._last = burst
-        self.tell(Event(What.END, now_ms, burst.member, burst.ssrc, why))
+        self.tell(FloorEvent(FloorEventKind.END, now_ms, burst.member, burst.ssrc, why))
         if not pass_on:
             return
         if self.queue:
@@ -289,7 +297,7 @@ class Floor:
         w.word(m.CAUSE, cause)
         w.end()
         self._out(member)
-        self.tell(Event(What.DENIED, now_ms, member, cause=str(cause)))
+        self.tell(FloorEvent(FloorEventKind.DENIED, now_ms, member, cause=str(cause)))
 
     def _revoke(self, member: Member, cause: int, now_ms: int, repeat: bool = True) -> None:
         """Tell a member to stop; again (T8) until it says Release or speaks no more of this."""
@@ -310,7 +318,7 @@ class Floor:
         for w in self.queue[place:]:
             self._say_position(w.member)
         if tell:
-            self.tell(Event(What.UNQUEUED, now_ms, member))
+            self.tell(FloorEvent(FloorEventKind.UNQUEUED, now_ms, member))
 
     # --- what goes ----------------------------------------------------------------------------------------------------
 
@@ -388,7 +396,7 @@ class Floor:
         if self._quiet_at is not None:
             if now_ms >= self._quiet_at:
                 self._quiet_at = None
-                self.tell(Event(What.QUIET, now_ms, None))
+                self.tell(FloorEvent(FloorEventKind.QUIET, now_ms, None))
             else:
                 due.append(self._quiet_at)
         return max(0, min(due) - now_ms) if due else None
@@ -397,8 +405,8 @@ class Floor:
         if now_ms - burst.voice_ms >= T1_MS:
             self._end(now_ms, "silent")
         elif now_ms >= burst.ends_ms:
-            if self.state == State.TAKEN:
-                self.state = State.PENDING_REVOKE
+            if self.state == FloorState.TAKEN:
+                self.state = FloorState.PENDING_REVOKE
                 burst.ends_ms = now_ms + T3_MS
                 self._revoke(burst.member, m.REVOKE_TOO_LONG, now_ms)
             else:

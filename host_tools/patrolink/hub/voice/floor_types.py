@@ -6,7 +6,7 @@ from enum import Enum
 from patrolink_protocol import mcptt as m
 
 
-class State(Enum):
+class FloorState(Enum):
     """Of the group's floor."""
 
     IDLE = "idle"
@@ -14,7 +14,7 @@ class State(Enum):
     PENDING_REVOKE = "pending revoke"
 
 
-class What(Enum):
+class FloorEventKind(Enum):
     """What happened, for recorder, console and metrics."""
 
     BEGIN = "begin"
@@ -51,7 +51,7 @@ class Member:
 
 
 @dataclass(frozen=True)
-class Rules:
+class FloorRules:
     """Of a group. Times are in milliseconds."""
 
     talk_ms: int = 30_000  # T2
@@ -79,10 +79,10 @@ class Burst:
 
 
 @dataclass(frozen=True)
-class Event:
+class FloorEvent:
     """`cause` of a Deny or Revoke, or why a burst ended: a text."""
 
-    what: What
+    what: FloorEventKind
     now_ms: int
     member: Member | None
     ssrc: int = 0
@@ -91,7 +91,7 @@ class Event:
 
 
 @dataclass
-class Waiting:
+class QueuedRequest:
     """A member's wish to speak."""
 
     member: Member

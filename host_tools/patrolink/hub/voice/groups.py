@@ -15,14 +15,14 @@ from patrolink_protocol import srtp
 
 from patrolink.core.errors import UserError
 from patrolink.core.keys import DeviceKey
-from patrolink.hub.config import STANDING_MAX, Members, Place
+from patrolink.hub.config import STANDING_MAX, HubContext, MemberConfig
 from patrolink.hub.infra import crypto, persistence
 from patrolink.hub.infra.crypto import GroupKey
 from patrolink.hub.voice.floor import Floor
-from patrolink.hub.voice.floor_types import Event, Member, Rules
+from patrolink.hub.voice.floor_types import FloorEvent, FloorRules, Member
 
 if TYPE_CHECKING:
-    from patrolink.hub.dispatch.session import Desk
+    from patrolink.hub.dispatch.session import DispatcherSession
 
 Address = tuple[Any, ...]  # of a socket
 Send = Callable[["Device", bytes], None]
@@ -90,7 +90,7 @@ class Group:
         self.floor = floor
         self.seats: dict[str, Seat] = {}
         self.inside: dict[int, Callable[[Member, bytes], None]] = {}  # by SSRC: members in this process
-        self.desks: list[Desk] = []
+        self.desks: list[DispatcherSession] = []
         self.targets: list[Address] = []
         self.before: tuple[srtp.Rtp, GroupKey, int] | None = None
         self.timer: Any = None  # asyncio's handle of the floor's next timer
@@ -120,7 +120,7 @@ class Group:
         return {**it, **self.floor.status(), "members": list(self.seats), "desks": len(self.desks)}
 
 
-class Roster:
+class GroupRegistry:
     """All groups and devices of one hub.
 
     send   hands a plain floor datagram to a device
@@ -128,16 +128,18 @@ class Roster:
     told   is called for a device and a group whose terms have to be told to it (rights 0: it has left)
     """
 
-    def __init__(self, place: Place, send: Send, tell: Callable[[Group, Event], None], now: Callable[[], int]) -> None:
+    def __init__(
+        self, place: HubContext, send: Send, tell: Callable[[Group, FloorEvent], None], now: Callable[[], int]
+    ) -> None:
         self._place, self._send, self._tell, self._now = place, send, tell, now
         folder = place.state
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._path: Path = folder / "groups.json"
         self._shard = place.hub.shard
-        self._ssrc = persistence.Counter(folder / "ssrc.json", 256, 1)
-        self._burst = persistence.Counter(folder / "burst.json", 4096, 1)
+        self._ssrc = persistence.PersistentCounter(folder / "ssrc.json", 256, 1)
+        self._burst = persistence.PersistentCounter(folder / "burst.json", 4096, 1)
         self._renewed = False
-        self.indices = persistence.Ahead(folder / "srtcp.json", 16_384)
+        self.indices = persistence.HighWaterMark(folder / "srtcp.json", 16_384)
         self.devices = {
             name: Device(name, f"sip:{name}@{place.site.name}".encode(), key, self.indices.first)
             for name, key in place.keys.items()
@@ -153,7 +155,7 @@ class Roster:
     # --- what is kept -------------------------------------------------------------------------------------------------
 
     def _load(self) -> None:
-        kept = persistence.read(self._path) or {"groups": {}, "dynamic": {}, "private": {}, "gone": {}}
+        kept = persistence.load_json(self._path) or {"groups": {}, "dynamic": {}, "private": {}, "gone": {}}
         groups: dict[str, Any] = kept["groups"]
         for device, numbers in kept["gone"].items():
             self.gone[device] = [number for number in numbers if not self._belongs(device, number)]
@@ -165,7 +167,7 @@ class Roster:
                 self._seat_all(it, groups, terms.member)
         for number, made in self._dynamic.items():
             self._build_dynamic(groups, number, made)
-        if self._place.at_home:
+        if self._place.is_home:
             for device in self.devices:
                 self._build_private(groups, device)
         for text, was in groups.items():
@@ -186,10 +188,10 @@ class Roster:
             for group in self.groups.values()
         }
         document = {"groups": groups, "dynamic": self._dynamic, "private": self._private, "gone": self.gone}
-        persistence.save(self._path, document)
+        persistence.save_json(self._path, document)
 
     def _build(
-        self, kept: dict[str, Any], number: int, name: str, kind: str, codec: str, rank: int, rules: Rules
+        self, kept: dict[str, Any], number: int, name: str, kind: str, codec: str, rank: int, rules: FloorRules
     ) -> Group:
         was = kept.get(str(number))
         key = GroupKey(was["key"], bytes.fromhex(was["secret"])) if was else GroupKey(0, b"").following()
@@ -202,22 +204,22 @@ class Roster:
         return it
 
     def _build_dynamic(self, kept: dict[str, Any], number: int, made: dict[str, Any]) -> Group:
-        it = self._build(kept, number, made["name"], "dynamic", "pcma", made["rank"], Rules())
+        it = self._build(kept, number, made["name"], "dynamic", "pcma", made["rank"], FloorRules())
         devices = [device for device in made["devices"] if device in self.devices]
         if devices:
             self._seat_all(
-                it, kept, [Members(devices=devices, priority=made["priority"], rights=["talk", "emergency"])]
+                it, kept, [MemberConfig(devices=devices, priority=made["priority"], rights=["talk", "emergency"])]
             )
         return it
 
     def _build_private(self, kept: dict[str, Any], device: str) -> None:
         number = self._private.setdefault(device, max(self._private.values(), default=_PRIVATE) + 1)
-        rules = Rules(deny_alone=False)  # what is said is recorded, and whoever comes hears it
+        rules = FloorRules(deny_alone=False)  # what is said is recorded, and whoever comes hears it
         it = self._build(kept, number, device, "private", "pcma", 0, rules)
         priority = self._place.site.private_priority
-        self._seat_all(it, kept, [Members(devices=[device], priority=priority, rights=["talk", "emergency"])])
+        self._seat_all(it, kept, [MemberConfig(devices=[device], priority=priority, rights=["talk", "emergency"])])
 
-    def _seat_all(self, it: Group, kept: dict[str, Any], members: list[Members]) -> None:
+    def _seat_all(self, it: Group, kept: dict[str, Any], members: list[MemberConfig]) -> None:
         """Give each device its seat, the one that it had; who had one and has none now has left."""
         had: dict[str, int] = kept.get(str(it.number), {}).get("seats", {})
         for terms in members:

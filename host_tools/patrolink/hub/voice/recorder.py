@@ -23,7 +23,7 @@ from typing import Any
 from patrolink.core.errors import UserError
 from patrolink.hub.infra.crypto import GroupKey
 from patrolink.hub.infra.metrics import Metrics
-from patrolink.hub.voice.floor_types import Event
+from patrolink.hub.voice.floor_types import FloorEvent
 from patrolink.hub.voice.groups import Group
 from patrolink.hub.voice.recording_writer import HEAD, SUFFIXES, Burst
 
@@ -75,7 +75,7 @@ class Recorder:
 
     # --- bursts -------------------------------------------------------------------------------------------------------
 
-    def begin(self, group: Group, event: Event) -> None:
+    def begin(self, group: Group, event: FloorEvent) -> None:
         """A burst begins."""
         assert event.member is not None
         self._open[event.ssrc] = _Open(group, event.member.name, event.ssrc, event.indicator)
@@ -91,7 +91,7 @@ class Recorder:
         self._bytes += HEAD.size + len(packet)
         burst.add(index, key, packet, ns)
 
-    def end(self, event: Event) -> None:
+    def end(self, event: FloorEvent) -> None:
         """A burst has ended: write it, once its last voice has come."""
         burst = self._open.get(event.ssrc)
         if burst is not None:

@@ -16,13 +16,13 @@ from dataclasses import dataclass, field
 from patrolink_protocol import mcptt, srtp
 
 from patrolink.core.errors import UserError
-from patrolink.hub.config import HubPlace
+from patrolink.hub.config import HubConfig
 from patrolink.hub.infra.crypto import GroupKey
 from patrolink.hub.infra.metrics import Metrics
 from patrolink.hub.voice.floor import Floor
 from patrolink.hub.voice.floor_trace import Trace
 from patrolink.hub.voice.floor_types import Member
-from patrolink.hub.voice.groups import Address, Device, Group, Roster, Seat
+from patrolink.hub.voice.groups import Address, Device, Group, GroupRegistry, Seat
 
 ABSENT_MS = 60_000  # without a genuine SRTCP packet a device is gone: four keepalives
 LIMIT_S = 1
@@ -63,14 +63,14 @@ def now_ms() -> int:
     return time.monotonic_ns() // 1_000_000
 
 
-class Relay:
+class VoiceRelay:
     """
     heard     is handed every voice packet that was passed on: its Voice, index, key, bytes as they came (good
               during the call), arrival in ns of unix time
     found     is told of a device that has come, or come back
     """
 
-    def __init__(self, roster: Roster, place: HubPlace, metrics: Metrics, trace: Trace | None) -> None:
+    def __init__(self, roster: GroupRegistry, place: HubConfig, metrics: Metrics, trace: Trace | None) -> None:
         self._roster, self._metrics, self._trace = roster, metrics, trace
         self.heard: Heard = lambda voice, index, key, packet, ns: None
         self.found: Callable[[Device], None] = lambda device: None
