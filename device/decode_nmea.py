@@ -34,7 +34,7 @@ def rfc3339(day, ms):
     """Return the time as an RFC 3339 string in JSON quotes, or null."""
     if day == gps.UNKNOWN:
         return _NULL
-    year, month, date = gps.civil(day)
+    year, month, date = gps.civil_from_days(day)
     second = ms // 1000
     clock = (year, month, date, second // 3600, second // 60 % 60, second % 60, ms % 1000)
     return '"%04d-%02d-%02dT%02d:%02d:%02d.%03dZ"' % clock

@@ -27,7 +27,7 @@ cp -R "$root/device/agent" "$root/device/compat" "$root/protocol/patrolink_proto
 mkdir -p "$agent"/app "$agent"/hal/baremetal
 cp "$root/device/boot.py" "$root/protocol/generated/patrolink_messages.py" "$agent"
 cp "$root"/device/app/{start,errors,config,device,wiring_optional,wiring_recording}.py "$agent/app"
-cp "$root"/device/hal/{common,storage}.py "$agent/hal"
+cp "$root"/device/hal/{common,clip_storage}.py "$agent/hal"
 cp "$root/device/hal/baremetal/platform.py" "$agent/hal/baremetal"
 rm -f "$agent"/compat/{netsock,tls,udp}.py # of processes
 find "$agent" -name __pycache__ -prune -exec rm -rf {} +

@@ -5,7 +5,7 @@ import gc
 import patrolink_messages as m
 from agent.link.backoff import Backoff
 from agent.link.downlink import Downlink
-from agent.link.event_queue import Events
+from agent.link.event_queue import EventQueue
 from agent.link.outbox import Outbox
 from agent.link.session import Session
 from agent.link.supervisor import UP, Supervisor
@@ -44,7 +44,7 @@ class Device:
         self.watchdog = hal.Watchdog(config.get("watchdog"))
         files = hal.Files(config["state_dir"] + "/outbox")
         self.outbox = Outbox(files, config["outbox_kb"] * 1024)
-        self.events = Events(files, now_ms)
+        self.events = EventQueue(files, now_ms)
         if len(self.outbox) + len(self.events):
             log("outbox: %d frames wait from before" % (len(self.outbox) + len(self.events)))
         self.downlink = Downlink(config["key"], device, config["key_epoch"], store, self.events, log)
@@ -64,8 +64,8 @@ class Device:
         channel = frame.Channel(config["key"], device, frame.UPLINK, config["key_epoch"])
         self.reporter = Reporter(channel, counter, self.outbox, self.events, config, hal.battery)
         self.link.on_clock = self._take_time
-        self.link.on_session = self.events.again
-        self.link.urgent = self.events.unsent
+        self.link.on_session = self.events.retry_all
+        self.link.urgent = self.events.due_count
         if config.get("audio") is not None or config.get("camera") is not None:
             from app import wiring_optional
 

@@ -47,14 +47,14 @@ def start(path, load_hal, log):
         import agent.modem.dialects.quectel
         import agent.modem.dialects.simcom  # noqa: F401
         import agent.modem.driver
-    from agent.tracking.counter import StateLost
+    from agent.tracking.counter import StateLostError
     from app.device import Device
 
     try:
         device = Device(config, hal, log)
-    except (ConfigError, StateLost) as e:
+    except (ConfigError, StateLostError) as e:
         log("error: %s" % e)
-        return 3 if isinstance(e, StateLost) else 2
+        return 3 if isinstance(e, StateLostError) else 2
     # A device that films has large buffers to find: where its own code lies among them, it is swept on.
     if hasattr(gc, "threshold") and (hal.FROZEN or not config.get("clips")):
         gc.threshold(-1)

@@ -24,10 +24,10 @@ def modem(device, given, hal, log):
 
 def commands(device, config, hal):
     """Return the link.commands.Commands of an assembly.Device, led there by its downlink."""
-    from agent.link.audit import Audit
+    from agent.link.audit_log import AuditLog
     from agent.link.commands import Commands
 
-    audit = Audit(hal.Files(config["state_dir"] + "/audit"))
+    audit = AuditLog(hal.Files(config["state_dir"] + "/audit"))
     it = Commands(device.reporter, audit, lambda: device.reporter.unix_ms(device.now_ms()))
     device.downlink.duties[m.COMMAND] = it.take
     return it
@@ -121,4 +121,4 @@ class Texts:
         now = device.reporter.unix_ms(device.now_ms())
         values = {"text_id": ids.b, "time_ms": now, "priority": 0, "ack": 0, "sender": b"", "text": text.encode()}
         device.reporter.send(m.TEXT, values)
-        device.link.hurry()
+        device.link.retry_now()

@@ -85,7 +85,7 @@ class Evidence:
         clips = config["clips"]
         self._again_ms = now + _AGAIN_MS
         try:
-            files = self._hal.card(clips["dir"])
+            files = self._hal.clip_storage(clips["dir"])
             shelf = ClipStore(files, self._store, Signer(self._store), clips, config["device"], self._boot, self._unix)
         except OSError as e:
             device.log("clips: storage cannot be read (%s); nothing is recorded" % e)
@@ -189,7 +189,7 @@ class Evidence:
         if self._uploader is None:
             return _AGAIN_MS
         radio, device = self._device.radio, self._device
-        return self._uploader.step(now, radio is not None and radio.busy(), device.events.unsent() > 0)
+        return self._uploader.step(now, radio is not None and radio.busy(), device.events.due_count() > 0)
 
     def on_fix(self, fix, now):
         """Take a position into the film."""
@@ -353,7 +353,7 @@ class Evidence:
             camera,
             min(_LIVE_KBPS, _line_kbps(given["uart"])) if given else _LIVE_KBPS,
             film.Encoder(camera.width, camera.height, camera.fps) if film else None,
-            lambda: device.events.unsent() > 0 or device.radio is not None and device.radio.busy(),
+            lambda: device.events.due_count() > 0 or device.radio is not None and device.radio.busy(),
             self._unwatched,
             _LINE_PACKET if given else PACKET,
             config["camera"].get("picture_kb", _PICTURE_KB) * 1024,
@@ -428,7 +428,9 @@ def _uploader(device, config, shelf, unix, hal):
     from agent.upload.uploader import Uploader, UploadNetwork
 
     given = config["clips"]["upload"]
-    way = UploadNetwork(device.now_ms, device.serve, device.raw(given["tls"], "clips.upload.tls"), device.events.unsent)
+    way = UploadNetwork(
+        device.now_ms, device.serve, device.raw(given["tls"], "clips.upload.tls"), device.events.due_count
+    )
     host = "%s:%d" % (given["host"], given["port"])
     client = TusClient(config["key"], config["device"].encode(), config["key_epoch"], host, given["path"])
     faults = device.session.faults + device.modem.faults if device.modem else device.session.faults

@@ -95,11 +95,11 @@ class Files:
         os.rename(self._dir + old, self._dir + new)
 
 
-def card(directory):
+def clip_storage(directory):
     """Return the hal.storage.Card of a directory. Loaded only where there are clips."""
-    from hal import storage as it
+    from hal import clip_storage as it
 
-    return it.Card(directory)
+    return it.ClipStorage(directory)
 
 
 def randbelow(n):

@@ -24,7 +24,7 @@ for room in ("", "tests/unit", "device", "protocol", "protocol/generated"):
 from agent.recording.segment import SegmentKeys, SegmentWriter  # noqa: E402
 from compat import crypto  # noqa: E402
 from compat.steps import whole  # noqa: E402
-from hal.storage import Card  # noqa: E402
+from hal.clip_storage import ClipStorage  # noqa: E402
 from patrolink.emulator.peripherals.headset import Headset  # noqa: E402
 from patrolink_protocol import clip  # noqa: E402
 
@@ -36,7 +36,7 @@ RECORDED_S, EVENT_S = 60, 20
 
 def throughput(folder: Path) -> float:
     """Return MB/s from record to storage, files closed each 8 MB."""
-    files = Card(str(folder / "clips"))
+    files = ClipStorage(str(folder / "clips"))
     evidence = whole(crypto.public(crypto.private()))
     keys, segment, record = SegmentKeys(evidence), SegmentWriter(), bytes(RECORD)
     whole(keys.load())

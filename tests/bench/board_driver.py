@@ -11,7 +11,7 @@ from time import ticks_cpu, ticks_diff
 import machine
 import patrolink_messages as m
 from agent.gps.receiver import GpsReceiver
-from agent.link.event_queue import Events
+from agent.link.event_queue import EventQueue
 from agent.link.outbox import Outbox
 from agent.link.session import Session
 from agent.tracking.counter import Counter
@@ -124,7 +124,7 @@ def fixes():
     outbox = Outbox(files)
     channel = frame.Channel(bytes(32), DEVICE)
     config = {"batch_fixes": m.MAX_BATCH, "batch_s": 3600}
-    reporter = Reporter(channel, Counter(Store("/bench")), outbox, Events(files, clock.now_ms), config, battery)
+    reporter = Reporter(channel, Counter(Store("/bench")), outbox, EventQueue(files, clock.now_ms), config, battery)
     receiver = GpsReceiver(lambda fix: reporter.on_fix(fix, 0))
     buf = bytearray(512)
     blocks = epochs(buf)
@@ -136,7 +136,7 @@ def fixes():
         receiver.feed(buf, n, 0)
         receiver.flush()
         row.end()
-    count = reporter.waiting()
+    count = reporter.open_rows()
     encode, sign, store = Meter(), Meter(), Meter()
     out = memoryview(bytearray(m.MAX_FRAME))
     for i in range(ROUNDS):

@@ -14,8 +14,8 @@ for room in ("/../../device", "/../../protocol", "/../../protocol/generated", "/
 import time
 
 from agent.tracking.counter import Counter
+from hal.clip_storage import ClipStorage
 from hal.common import Store
-from hal.storage import Card
 
 
 class Camera:
@@ -72,7 +72,7 @@ def main(folder, size, seconds):
         return 1
 
     base = used()
-    shelf = ClipStore(Card(folder + "/clips"), store, Signer(store), config, "unix-1", boot, unix)
+    shelf = ClipStore(ClipStorage(folder + "/clips"), store, Signer(store), config, "unix-1", boot, unix)
     container = AviMuxer(320, 240, 5, False)
     recorder = ClipRecorder(shelf, camera, container, bytes, evidence, config, unix, source)
     whole(recorder.load())

@@ -11,10 +11,10 @@ from agent.recording.clip_store import ClipStore
 from agent.recording.recorder import ClipRecorder
 from agent.recording.signer import Signer
 from compat.steps import whole
+from hal.clip_storage import ClipStorage
 from hal.common import Clock, Store
 from hal.posix import h264, platform
 from hal.posix.audio import Microphone
-from hal.storage import Card
 from patrolink.core import resources
 from patrolink_protocol import clip
 
@@ -33,7 +33,7 @@ class Board:
         self.slowest_ms = 0.0
         given = {"source": str(FILM), "indicator": str(folder / "led"), "width": WIDTH, "height": HEIGHT, "fps": FPS}
         store = Store(str(folder / "state"))
-        self.signer, self.files = Signer(store), Card(str(folder / "clips"))
+        self.signer, self.files = Signer(store), ClipStorage(str(folder / "clips"))
         self.shelf = ClipStore(self.files, store, self.signer, CONFIG, "linux-1", boot, self.unix)
         self.camera = platform.camera(given, self.clock.now_ms, self.log.append, self.inputs)
         microphone = Microphone(mic, platform.Pin(str(folder / "ear")), self.inputs, self.log.append)

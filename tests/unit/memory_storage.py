@@ -19,7 +19,7 @@ class MemoryStore:
 
 
 class Writer:
-    """What MemoryFiles.open returns: the writer contract of hal.storage."""
+    """What MemoryFiles.open returns: the writer contract of hal.clip_storage."""
 
     def __init__(self, files, name):
         self._files = files

@@ -2,7 +2,7 @@
 
 import patrolink_messages as m
 from agent.link import commands
-from agent.link.audit import Audit
+from agent.link.audit_log import AuditLog
 from agent.link.commands import Commands
 from memory_storage import MemoryFiles
 
@@ -21,7 +21,7 @@ class Desk:
         self.reporter = Reporter()
         self.now = now
         self.done = []
-        self.commands = Commands(self.reporter, Audit(self.files), lambda: self.now)
+        self.commands = Commands(self.reporter, AuditLog(self.files), lambda: self.now)
         self.commands.duties = {commands.CALL: self.call}
 
     def call(self, message):

@@ -1,6 +1,6 @@
 import patrolink_messages as m
 from agent.link.downlink import Downlink
-from agent.link.event_queue import Events
+from agent.link.event_queue import EventQueue
 from memory_storage import MemoryFiles, MemoryStore, PowerCut
 from patrolink_protocol import codec, frame
 
@@ -33,16 +33,16 @@ def answer(event_id, counter, key=KEY, direction=frame.DOWNLINK, epoch=0):
 def sent(events):
     out = []
     while True:
-        data = events.begin()
+        data = events.peek()
         if data is None:
             return out
         out.append(bytes(data))
-        events.done()
+        events.acknowledge()
 
 
 def test_an_event_goes_again_and_again_until_it_is_answered():
     clock = Clock()
-    events = Events(MemoryFiles(), clock.now_ms)
+    events = EventQueue(MemoryFiles(), clock.now_ms)
     data = event(7, 7)
     assert events.put(data, 7, 7)
     times = []
@@ -51,16 +51,16 @@ def test_an_event_goes_again_and_again_until_it_is_answered():
             times.append(clock.ms // 1000)
         clock.ms += 1000
     assert times == [0, 10, 30, 70, 150, 310, 630, 1230, 1830, 2430, 3030, 3630]
-    assert events.answered(8) == 0 and events.answered(7) == 1 and len(events) == 0
+    assert events.remove(8) == 0 and events.remove(7) == 1 and len(events) == 0
     clock.ms += 10000000
     assert sent(events) == [] and events.acknowledged == 1
 
 
 def test_a_new_session_repeats_what_is_unanswered_at_once():
-    events = Events(MemoryFiles(), Clock().now_ms)
+    events = EventQueue(MemoryFiles(), Clock().now_ms)
     events.put(event(1, 1), 1, 1)
     assert len(sent(events)) == 1 and sent(events) == []
-    events.again()
+    events.retry_all()
     assert len(sent(events)) == 1
 
 
@@ -68,7 +68,7 @@ def test_events_outlive_the_power_in_any_byte_of_a_write():
     data = event(5, 5)
     for cut in range(len(data) + 6):
         files = MemoryFiles()
-        first = Events(files, Clock().now_ms)
+        first = EventQueue(files, Clock().now_ms)
         assert first.put(event(3, 3), 3, 3)
         files.left = cut
         try:
@@ -76,32 +76,32 @@ def test_events_outlive_the_power_in_any_byte_of_a_write():
         except PowerCut:
             whole = False
         files.left = None
-        after = Events(files, Clock().now_ms)
+        after = EventQueue(files, Clock().now_ms)
         got = sent(after)
         assert got[0] == event(3, 3) and (got[1:] == [data] or not whole and got[1:] == [])
-        assert after.answered(5) == len(got) - 1
+        assert after.remove(5) == len(got) - 1
 
 
 def test_flipped_bits_are_not_sent():
     files = MemoryFiles()
-    Events(files, Clock().now_ms).put(event(1, 1), 1, 1)
+    EventQueue(files, Clock().now_ms).put(event(1, 1), 1, 1)
     name = files.names()[0]
     for i in range(len(files.data[name])):
         files.data[name][i] ^= 4
         copy = MemoryFiles()
         copy.data[name] = bytearray(files.data[name])
-        assert sent(Events(copy, Clock().now_ms)) == [] and copy.names() == []
+        assert sent(EventQueue(copy, Clock().now_ms)) == [] and copy.names() == []
         files.data[name][i] ^= 4
 
 
 def test_an_event_goes_out_though_storage_is_full():
     files = MemoryFiles()
     files.full = 10
-    events = Events(files, Clock().now_ms)
+    events = EventQueue(files, Clock().now_ms)
     assert events.put(event(1, 1), 1, 1) and events.faults == 1
     assert sent(events) == [event(1, 1)]
-    events.again()
-    assert sent(events) == [event(1, 1)] and events.answered(1) == 1 and len(events) == 0
+    events.retry_all()
+    assert sent(events) == [event(1, 1)] and events.remove(1) == 1 and len(events) == 0
 
 
 class Desk:
@@ -110,7 +110,7 @@ class Desk:
         self.log = []
         self.downlink = Downlink(KEY, b"dev-1", epoch, store, self, self.log.append)
 
-    def answered(self, event_id):
+    def remove(self, event_id):
         self.events.append(event_id)
 
 

@@ -1,5 +1,5 @@
 from agent.gps import fix as gps
-from agent.gps.fix import UNKNOWN, civil, days
+from agent.gps.fix import UNKNOWN, civil_from_days, days_from_civil
 from agent.gps.receiver import GpsReceiver
 
 
@@ -36,9 +36,13 @@ def gga(clock="120000.00", quality=1, sats="09", alt="12.34", lat="3112.3456789,
 
 
 def test_calendar():
-    assert days(1970, 1, 1) == 0 and days(2000, 2, 29) == 11016 and days(2024, 1, 1) == 19723
+    assert (
+        days_from_civil(1970, 1, 1) == 0
+        and days_from_civil(2000, 2, 29) == 11016
+        and days_from_civil(2024, 1, 1) == 19723
+    )
     for day in (0, 58, 59, 11015, 11016, 11017, 19723, 49709):
-        assert days(*civil(day)) == day
+        assert days_from_civil(*civil_from_days(day)) == day
 
 
 def test_one_epoch_in_scaled_integers():
@@ -114,14 +118,14 @@ def test_an_epoch_is_reported_once_however_late_its_end_comes():
 
 def test_leap_second_and_fractions():
     fix = Kept(rmc("235960.250", "311216")).fixes[0]
-    assert (fix["day"], fix["ms"]) == (days(2017, 1, 1), 250)
+    assert (fix["day"], fix["ms"]) == (days_from_civil(2017, 1, 1), 250)
     assert Kept(rmc("000000.1", "010117")).fixes[0]["ms"] == 100
 
 
 def test_rollover_dates_are_flagged():
     assert not Kept(rmc(date="010124")).fixes[0]["flags"] & gps.DATE_SUSPECT
-    old = Kept(rmc(date="180504"), days(2024, 1, 1)).fixes[0]
-    assert old["flags"] & gps.DATE_SUSPECT and old["day"] == days(2004, 5, 18)
+    old = Kept(rmc(date="180504"), days_from_civil(2024, 1, 1)).fixes[0]
+    assert old["flags"] & gps.DATE_SUSPECT and old["day"] == days_from_civil(2004, 5, 18)
     kept = Kept(rmc("120000.00", "010124") + rmc("120001.00", "180504") + rmc("120002.00", "010124"))
     assert [f["flags"] & gps.DATE_SUSPECT for f in kept.fixes] == [0, gps.DATE_SUSPECT, 0]
 

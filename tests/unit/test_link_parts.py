@@ -1,5 +1,5 @@
 from agent.link.backoff import Backoff
-from agent.tracking.counter import Counter, StateLost
+from agent.tracking.counter import Counter, StateLostError
 from memory_storage import MemoryStore
 
 
@@ -58,7 +58,7 @@ def test_lost_state_is_not_guessed():
         store.records[name] = b"junk"
     try:
         Counter(store)
-    except StateLost:
+    except StateLostError:
         return
     raise AssertionError("a damaged counter was accepted")
 

@@ -15,11 +15,11 @@ def urgent(i, n=20):
 def drain(box):
     out = []
     while True:
-        frame = box.begin()
+        frame = box.peek()
         if frame is None:
             return out
         out.append(bytes(frame))
-        box.done()
+        box.acknowledge()
 
 
 def test_in_order_and_kept_until_done():
@@ -27,18 +27,18 @@ def test_in_order_and_kept_until_done():
     for i in range(20):
         assert box.put(routine(i))
     assert len(box) == 20
-    assert bytes(box.begin()) == bytes(box.begin()) == routine(0)
-    box.done()
-    assert drain(box) == [routine(i) for i in range(1, 20)] and len(box) == 0 and box.begin() is None
+    assert bytes(box.peek()) == bytes(box.peek()) == routine(0)
+    box.acknowledge()
+    assert drain(box) == [routine(i) for i in range(1, 20)] and len(box) == 0 and box.peek() is None
 
 
 def test_what_is_urgent_overtakes():
     box = Outbox(MemoryFiles(), 10000, 100)
     for i in range(9):
         box.put(routine(i))
-    box.begin()
+    box.peek()
     box.put(urgent(99))
-    box.done()
+    box.acknowledge()
     assert drain(box)[:2] == [urgent(99), routine(1)]
 
 
@@ -48,8 +48,8 @@ def test_a_restart_finds_what_was_not_done():
     for i in range(12):
         box.put(routine(i))
     for _ in range(5):
-        box.begin()
-        box.done()
+        box.peek()
+        box.acknowledge()
     again = Outbox(files, 10000, 100)
     got = drain(again)
     assert got[-7:] == [routine(i) for i in range(5, 12)] and len(got) <= 7 + 3
@@ -148,10 +148,10 @@ def life(files, seed, quota):
             if box.put(frame):
                 took.append(frame)
             for _ in range(below(3)):
-                got = box.begin()
+                got = box.peek()
                 if got is not None:
                     acknowledged.append(bytes(got))
-                    box.done()
+                    box.acknowledge()
 
     return took, acknowledged, live
 
@@ -208,9 +208,9 @@ def test_power_cuts_without_a_quota_lose_nothing_at_all():
                     frame = urgent(i, below(30)) if below(8) == 0 else routine(i, below(30))
                     if box.put(frame):
                         took.append(frame)
-                    if below(3) == 0 and box.begin() is not None:
-                        out.append(bytes(box.begin()))
-                        box.done()
+                    if below(3) == 0 and box.peek() is not None:
+                        out.append(bytes(box.peek()))
+                        box.acknowledge()
             except PowerCut:
                 files.left = None
         out += drain(Outbox(files, 1 << 20, 150))
@@ -231,11 +231,11 @@ def test_segments_of_a_later_version_are_left_alone():
     again = Outbox(files, 1 << 16, 200)
     got = []
     while len(again):
-        frame = again.begin()
+        frame = again.peek()
         if frame is None:
             break
         got.append(bytes(frame))
-        again.done()
+        again.acknowledge()
     again.close()
     assert got == [f for f in frames if f not in later] and again.foreign == 1
     assert files.names() == [names[1]] and bytes(files.data[names[1]]) == kept

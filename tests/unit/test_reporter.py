@@ -1,6 +1,6 @@
 import patrolink_messages as m
 from agent.gps import fix as gps
-from agent.link.event_queue import LIMIT, Events
+from agent.link.event_queue import LIMIT, EventQueue
 from agent.link.outbox import Outbox
 from agent.tracking.counter import Counter
 from agent.tracking.reporter import Reporter
@@ -14,7 +14,7 @@ def reporter(batch_fixes=60, batch_s=60):
     outbox = Outbox(MemoryFiles(), 1 << 16)
     config = {"batch_fixes": batch_fixes, "batch_s": batch_s}
     channel = frame.Channel(KEY, b"dev-1")
-    events = Events(MemoryFiles(), lambda: 0)
+    events = EventQueue(MemoryFiles(), lambda: 0)
     it = Reporter(channel, Counter(MemoryStore()), outbox, events, config, lambda: gps.UNKNOWN)
     it.events = events
     return it, outbox
@@ -33,8 +33,8 @@ def decoded(outbox):
     fixes = []
     frames = []
     while len(outbox):
-        data = bytes(outbox.begin())
-        outbox.done()
+        data = bytes(outbox.peek())
+        outbox.acknowledge()
         frames.append(data)
         kind, _, body, _ = frame.Channel(KEY, b"dev-1").open_frame(data)
         fixes += decode.decode(kind, body)["fixes"]
@@ -61,13 +61,13 @@ def test_the_first_place_goes_at_once_and_so_does_one_after_none_for_a_batchs_ti
     assert len(outbox) == 1  # with the row that has no place
     for i in range(2, 61):
         it.on_fix(fix(i, mode=1 if i % 2 else 3), 1000 * i)  # comes and goes: no frame for each
-    assert len(outbox) == 1 and it.waiting() == 59
+    assert len(outbox) == 1 and it.open_rows() == 59
     for i in range(61, 120):
         it.on_fix(fix(i, mode=1), 1000 * i)
     assert len(outbox) == 1
     it.on_fix(fix(120), 120000)
     frames, fixes = decoded(outbox)
-    assert len(frames) == 2 and len(fixes) == 121 and it.waiting() == 0
+    assert len(frames) == 2 and len(fixes) == 121 and it.open_rows() == 0
 
 
 def test_wild_rows_take_more_frames_and_lose_nothing():
@@ -128,7 +128,7 @@ def test_an_event_takes_the_track_with_it_and_says_where_and_when():
         it.on_fix(fix(1000 * i), 1000 * i)
     for ack_wanted in (0, 1):
         event_id = it.raise_event(1, 0, ack_wanted, 5000)
-        data = bytes((it.events if ack_wanted else outbox).begin())
+        data = bytes((it.events if ack_wanted else outbox).peek())
         kind, counter, body, _ = frame.Channel(KEY, b"dev-1").open_frame(data)
         message = decode.decode(kind, body)
         assert message["event_id"] == counter == event_id and message["kind"] == 1
@@ -136,8 +136,8 @@ def test_an_event_takes_the_track_with_it_and_says_where_and_when():
         assert message["time_ms"] % 86400000 == 2000000 + 3000
     kinds = []
     while len(outbox):
-        kinds.append(outbox.begin()[0] & 31)
-        outbox.done()
+        kinds.append(outbox.peek()[0] & 31)
+        outbox.acknowledge()
     assert kinds == [m.EVENT, m.POSITION_BATCH, m.POSITION_BATCH] and len(it.events) == 1
 
 

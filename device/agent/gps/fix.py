@@ -39,7 +39,7 @@ class Fix:
         self.flags = 0
 
 
-def days(year, month, day):
+def days_from_civil(year, month, day):
     """Return days since 1970-01-01 of a Gregorian date (H. Hinnant, "days_from_civil")."""
     if month <= 2:
         year -= 1
@@ -47,7 +47,7 @@ def days(year, month, day):
     return 365 * year + year // 4 - year // 100 + year // 400 + (153 * (month - 3) + 2) // 5 + day - 719469
 
 
-def civil(day):
+def civil_from_days(day):
     """Return (year, month, day) of a number of days since 1970-01-01."""
     day += 719468
     era = day // 146097

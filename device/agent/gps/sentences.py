@@ -6,7 +6,7 @@ from array import array
 
 from patrolink_protocol.native import const
 
-from .fix import HAS_POSITION, Fix, days
+from .fix import HAS_POSITION, Fix, days_from_civil
 from .framer import Framer, scan
 
 # What a sentence vouches for.
@@ -219,7 +219,7 @@ class Sentences(Framer):
         if date < 0 or not (1 <= day <= 31 and 1 <= month <= 12):
             return False
         self._date = date
-        self._date_day = days(year + (2000 if year < 69 else 1900), month, day)
+        self._date_day = days_from_civil(year + (2000 if year < 69 else 1900), month, day)
         return True
 
     # --- sentences; v holds the fields that `_kinds` names ---
@@ -395,7 +395,7 @@ class Sentences(Framer):
         year = v[4]
         if not (1900 <= year <= 2200 and 1 <= month <= 12 and 1 <= day <= 31):
             return 0
-        self._day = days(year, month, day)
+        self._day = days_from_civil(year, month, day)
         self._this_tod = tod
         self._timed = True
         return TIME

@@ -35,7 +35,7 @@ class Downlink:
             return
         self.taken += 1
         if kind == m.EVENT_STATE:
-            self._events.answered(message["event_id"])
+            self._events.remove(message["event_id"])
         elif kind in self.duties:
             self.duties[kind](message)
 

@@ -15,7 +15,7 @@ _CAP_MS = 600000
 LIMIT = 32
 
 
-class Events:
+class EventQueue:
     """
     files    the contract of link.outbox
     now_ms   function returning monotonic milliseconds
@@ -65,7 +65,7 @@ class Events:
             return False
         name = "e%010d" % counter
         n = len(frame)
-        buf = memoryview(bytearray(n + 4))  # an event is rare; the buffer of `begin` may be in use
+        buf = memoryview(bytearray(n + 4))  # an event is rare; the buffer of `peek` may be in use
         buf[:n] = frame
         struct.pack_into(">I", buf, n, binascii.crc32(buf[:n]))
         try:
@@ -76,7 +76,7 @@ class Events:
         self._waiting.append([name, event_id, 0, _FIRST_MS])
         return True
 
-    def begin(self):
+    def peek(self):
         """Return the frame of an event that is due, or None."""
         now = self._now_ms()
         for it in self._waiting:
@@ -92,24 +92,24 @@ class Events:
                 it[2] = now + _CAP_MS
         return None
 
-    def done(self):
+    def acknowledge(self):
         """The broker has it; unless the hub answers it goes out again."""
         it, self._sending = self._sending, None
         if it is not None:
             it[2] = self._now_ms() + it[3]
             it[3] = min(2 * it[3], _CAP_MS)
 
-    def again(self):
+    def retry_all(self):
         """A new session: the hub's answers may have got lost with the old one."""
         for it in self._waiting:
             it[2] = 0
 
-    def unsent(self):
+    def due_count(self):
         """How many are due now."""
         now = self._now_ms()
         return len([it for it in self._waiting if it[2] <= now])
 
-    def answered(self, event_id):
+    def remove(self, event_id):
         """The hub has it: forget its frames. Return how many there were."""
         found = [it for it in self._waiting if it[1] == event_id]
         for it in found:

@@ -5,7 +5,7 @@ A power cut loses none that `put` took.
     segment   a file, "a" (urgent lane) or "b" and eight digits: records up to about `segment` bytes
     record    A5 00, length (u16), frame, CRC-32 of all before it (u32), big-endian
 
-A frame counts as gone once the broker acknowledged it (`done`); a segment is removed when all of its frames are.
+A frame counts as gone once the broker acknowledged it (`acknowledge`); a segment is removed when all of its frames are.
 After a power cut the frames of the oldest segment go out again, at most `segment` bytes of them: the receiver drops
 repeats by their counter. Urgent frames (whatever is not a batch or a status) go first. Memory is two frames, however
 long the queue.
@@ -57,7 +57,7 @@ class Outbox:
         self._in = memoryview(bytearray(_HEAD + longest + _TAIL))
         self._out = memoryview(bytearray(_HEAD + longest + _TAIL))
         self._lanes = (_Lane("a"), _Lane("b"))
-        self._sending = None  # lane of the frame that `begin` gave
+        self._sending = None  # lane of the frame that `peek` gave
         self._sending_n = 0
         self._thin_at = 0
         self.bytes = 0
@@ -138,8 +138,8 @@ class Outbox:
         self.bytes += len(record)
         return True
 
-    def begin(self):
-        """Return the frame to send now, or None; a view that holds until `done`. After a failure it is the same one."""
+    def peek(self):
+        """Return a view of the frame to send now, valid until `acknowledge`, or None. Repeats after a failure."""
         if self._sending is None:
             for lane in self._lanes:
                 if lane.pending:
@@ -185,8 +185,8 @@ class Outbox:
         head = bytearray(2)
         return self._files.read(name, 0, head) == 2 and head[0] == _MAGIC >> 8 and head[1] != _MAGIC & 255
 
-    def done(self):
-        """The broker has the frame that `begin` gave."""
+    def acknowledge(self):
+        """The broker has the frame that `peek` gave."""
         lane, self._sending = self._sending, None
         lane.pending -= 1
         lane.at += self._sending_n

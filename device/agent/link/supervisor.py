@@ -36,7 +36,7 @@ _REMEDIES = ("", "retry", "reopen", "new data context", "radio restart", "modem 
 class Supervisor:
     """
     session   link.session.Session
-    sources   objects with begin() -> frame or None, and done(): most urgent first
+    sources   objects with peek() -> frame or None, and acknowledge(): most urgent first
     modem     modem.driver.Modem, or None on a board with a network stack
     reset     function that resets the board
     """
@@ -67,7 +67,7 @@ class Supervisor:
         self._signal_at = 0
         self.signal_dbm = None
 
-    def hurry(self):
+    def retry_now(self):
         """Something urgent waits: do not sit out a long back-off."""
         self._retry_at = min(self._retry_at, self._net.now_ms() + _HURRY_MS)
 
@@ -159,10 +159,10 @@ class Supervisor:
         if self._lost_at is not None:
             return False
         for source in self._sources:
-            frame = source.begin()
+            frame = source.peek()
             if frame is not None:
                 self._session.publish(frame)
-                source.done()
+                source.acknowledge()
                 self._well()
                 return True
         if self._session.keep_alive():

@@ -343,4 +343,4 @@ def parse_clock(line):
     if not (20 <= year < 70 and 1 <= month <= 12 and 1 <= day <= 31 and hour < 24 and minute < 60 and second < 61):
         return None
     seconds = hour * 3600 + minute * 60 + second - quarters * 900
-    return gps.days(2000 + year, month, day) + seconds // 86400, seconds % 86400 * 1000
+    return gps.days_from_civil(2000 + year, month, day) + seconds // 86400, seconds % 86400 * 1000

@@ -7,7 +7,7 @@ _MAGIC = 0x504C4331  # "PLC1"
 _SIZE = 16
 
 
-class StateLost(Exception):
+class StateLostError(Exception):
     """The records exist but none is whole. Going on could repeat a counter: the device needs a new key."""
 
 
@@ -33,7 +33,7 @@ class Record:
         self.a, self.b, self._slot = max(whole) if whole else (0, 0, 1)
         if not whole:
             if records[1] is not None:
-                raise StateLost("both %s records are damaged; provision the device with a new key" % name)
+                raise StateLostError("both %s records are damaged; provision the device with a new key" % name)
             # A new device, or one whose very first write was torn. Both are there before a number is used.
             self.write(0, 0)
             self.write(0, 0)

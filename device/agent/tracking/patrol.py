@@ -123,7 +123,7 @@ class Patrol:
 
     def _urgent(self, kind, cause):
         event = self._reporter.raise_event(kind, cause, 1, self._now_ms())
-        self._link.hurry()
+        self._link.retry_now()
         return event
 
     def finish(self):

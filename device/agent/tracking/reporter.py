@@ -132,7 +132,7 @@ class Reporter:
         if self._track.count and now_ms - self._opened_ms >= self._batch_ms:
             self.flush()
 
-    def waiting(self):
+    def open_rows(self):
         """How many fixes are in the open batch: what a power cut would cost."""
         return self._track.count
 

@@ -8,7 +8,7 @@ Configuration: UARTs are numbers, or {"id": 1, "tx": 4, "rx": 5} where the board
 import select
 
 import machine
-from hal.common import Clock, Files, Store, battery, card, randbelow, runtime
+from hal.common import Clock, Files, Store, battery, clip_storage, randbelow, runtime
 
 FROZEN = True  # the agent's code is in flash, and not in the heap
 IDLE_MS = 200  # UARTs end a sleep; a button is latched by its interrupt and waits so long at most

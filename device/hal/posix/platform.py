@@ -3,7 +3,7 @@
 import select
 import time
 
-from hal.common import Clock, Files, Store, battery, card, randbelow, runtime
+from hal.common import Clock, Files, Store, battery, clip_storage, randbelow, runtime
 
 FROZEN = False  # the agent's code is in the heap
 IDLE_MS = 20  # longest sleep of the main loop: sockets do not wake it

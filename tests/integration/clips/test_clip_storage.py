@@ -14,12 +14,12 @@ for room in ("tests/unit", "device", "protocol", "protocol/generated"):
         sys.path.insert(0, str(ROOT / room))
 
 from clip_harness import World  # noqa: E402
+from hal.clip_storage import ClipStorage  # noqa: E402
 from hal.common import Store  # noqa: E402
 from hal.posix import background  # noqa: E402
-from hal.storage import Card  # noqa: E402
 
 
-class Disk(Card):
+class Disk(ClipStorage):
     """`data` is what MemoryFiles has."""
 
     @property
@@ -93,7 +93,7 @@ def test_a_folder_that_goes_away_and_comes_back(world):
 
 
 def test_what_cannot_be_opened_is_told_by_the_writer(tmp_path):
-    files = Card(str(tmp_path / "clips"))
+    files = ClipStorage(str(tmp_path / "clips"))
     shutil.rmtree(tmp_path / "clips")
     writer = files.open("x")
     writer.write(b"data")
@@ -101,4 +101,4 @@ def test_what_cannot_be_opened_is_told_by_the_writer(tmp_path):
     files.flush(5000)
     assert "No such file" in writer.fault and writer.behind == 0
     assert files.free_kb() is None
-    assert (Card(str(tmp_path / "clips")).free_kb() or 0) > 0
+    assert (ClipStorage(str(tmp_path / "clips")).free_kb() or 0) > 0

@@ -196,7 +196,7 @@ class Simulation(World):
             self._count()
 
     def _in_memory(self) -> int:
-        return self.device.reporter.waiting() if self.device is not None else 0
+        return self.device.reporter.open_rows() if self.device is not None else 0
 
     def _count(self) -> None:
         device, self.device = self.device, None

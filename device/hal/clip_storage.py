@@ -52,7 +52,7 @@ class Writer:
         self._file = None
 
 
-class Card(Files):
+class ClipStorage(Files):
     """Files that writers append to."""
 
     def __init__(self, directory):

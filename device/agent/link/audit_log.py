@@ -4,7 +4,7 @@ _MOST = 16384  # bytes of a file; then it takes the place of the older one
 _NEW, _OLD = "audit", "audit.old"
 
 
-class Audit:
+class AuditLog:
     """
     files  hal Files
     """

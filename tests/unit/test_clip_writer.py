@@ -2,7 +2,7 @@
 
 import os
 
-from hal import storage
+from hal import clip_storage
 
 BUILD = __file__.rsplit("/", 1)[0] + "/../../build/"
 
@@ -23,9 +23,9 @@ class System:
 
 def test_a_file_that_is_closed_is_on_storage():
     path = BUILD + "card-%d" % int.from_bytes(os.urandom(4), "big")
-    system = storage.os = System(path)
+    system = clip_storage.os = System(path)
     try:
-        writer = storage.Writer(path)
+        writer = clip_storage.Writer(path)
         writer.write(b"x" * 100)
         writer.sync()
         writer.write(b"y" * 50)
@@ -35,11 +35,11 @@ def test_a_file_that_is_closed_is_on_storage():
         assert system.kept == [100, 150]
         os.remove(path)
     finally:
-        storage.os = os
+        clip_storage.os = os
 
 
 def test_a_file_that_cannot_be_opened_says_why_and_takes_what_comes():
-    writer = storage.Writer(BUILD + "no-such-folder/file")
+    writer = clip_storage.Writer(BUILD + "no-such-folder/file")
     assert writer.fault
     writer.write(b"x")
     writer.sync()
