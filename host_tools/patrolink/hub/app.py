@@ -14,6 +14,7 @@ from aiohttp import web
 from patrolink_messages import CLIP_STATE, EVENT_STATE, PTT_GROUP
 
 from patrolink.core.capture import Record
+from patrolink.core.clock import monotonic_ms, unix_ms
 from patrolink.core.decoder import Decoder, Row
 from patrolink.core.keys import DeviceKey
 from patrolink.hub.clips.clip_service import Clips
@@ -27,7 +28,7 @@ from patrolink.hub.dispatch.session import DispatcherSession
 from patrolink.hub.incidents.alarms import Alarms, event_state
 from patrolink.hub.infra import http_server, persistence
 from patrolink.hub.infra.audit import AuditLog
-from patrolink.hub.infra.broker import Broker, unix_ms
+from patrolink.hub.infra.broker import Broker
 from patrolink.hub.infra.crypto import GroupKey
 from patrolink.hub.infra.metrics import Metrics
 from patrolink.hub.live.sessions import Watching
@@ -36,7 +37,7 @@ from patrolink.hub.voice.floor_trace import Trace
 from patrolink.hub.voice.floor_types import FloorEvent, FloorEventKind
 from patrolink.hub.voice.groups import Device, Group, GroupRegistry
 from patrolink.hub.voice.recorder import Recorder
-from patrolink.hub.voice.relay import Voice, VoiceRelay, now_ms
+from patrolink.hub.voice.relay import Voice, VoiceRelay
 
 _TELL_AGAIN_MS = 60_000  # terms, to a device that does not show itself on the floor socket; doubled
 _TELL_AT_MOST_MS = 3_600_000
@@ -55,7 +56,7 @@ class Hub:
     def __init__(self, place: HubContext, trace: Trace | None = None) -> None:
         self.place = place
         self.metrics = Metrics()
-        self.roster = GroupRegistry(place, self._say, self._on_floor, now_ms)
+        self.roster = GroupRegistry(place, self._say, self._on_floor, monotonic_ms)
         self.roster.on_terms = self._tell_terms
         self.recorder = Recorder(place.recordings, place.site.retention_days, self.metrics)
         self.recorder.recorded = lambda row: self._tell_desks({"type": "recording", **row})
@@ -194,7 +195,7 @@ class Hub:
         for row in rows:
             if row["message"] == "position":
                 if row["lat_deg"] is not None:
-                    self._positions[device.name] = row, now_ms()
+                    self._positions[device.name] = row, monotonic_ms()
             elif row["message"] in ("event", "answer"):
                 self._on_row(device, row)
             elif row["message"] == "clip_manifest" and self.clips is not None:
@@ -235,7 +236,7 @@ class Hub:
 
     def _consider(self, device: Device, hello: bool) -> None:
         """Tell a device its groups after its hello, when it is new to us, and again while it does not show itself."""
-        now = now_ms()
+        now = monotonic_ms()
         when, times = self._told.get(device.name, (0, 0))
         wait_ms = min(_TELL_AGAIN_MS << times, _TELL_AT_MOST_MS)
         if hello or device.name not in self._told:
@@ -267,7 +268,7 @@ class Hub:
 
     def positions(self) -> list[dict[str, Any]]:
         """Return the newest fix of every device that has told one, with its age."""
-        now = now_ms()
+        now = monotonic_ms()
         return [{**row, "age_s": (now - came) // 1000} for row, came in self._positions.values()]
 
     # --- floors and voice ---------------------------------------------------------------------------------------------
@@ -309,7 +310,7 @@ class Hub:
 
     def status_of(self, group: Group) -> dict[str, Any]:
         """Return a group as consoles see it."""
-        return {**group.status(), "now_ms": now_ms(), **self._counts_of(group)}
+        return {**group.status(), "now_ms": monotonic_ms(), **self._counts_of(group)}
 
     def _heard(self, voice: Voice, index: int, key: GroupKey, packet: bytes | memoryview, ns: int) -> None:
         self.recorder.take(voice.ssrc, index, key, packet, ns)

@@ -177,7 +177,7 @@ def test_terms_are_told_again_to_who_does_not_show_itself(folder, monkeypatch):
     ports = hub_process.free_ports(2)
     path.write_text(path.read_text().replace("5004", str(ports[0])).replace("5006", str(ports[1])))
     clock, told = [10_000], []
-    monkeypatch.setattr(app, "now_ms", lambda: clock[0])
+    monkeypatch.setattr(app, "monotonic_ms", lambda: clock[0])
     hub = app.Hub(HubContext(path))
     hub._broker = types.SimpleNamespace(send=lambda device, kind, values: told.append((clock[0], values["group"])))
     device = hub.roster.devices["vest-1"]

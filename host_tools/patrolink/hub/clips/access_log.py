@@ -7,9 +7,9 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from patrolink.core.clock import unix_ms
 from patrolink.core.decoder import rfc3339
 from patrolink.core.errors import UserError
-from patrolink.hub.infra.broker import unix_ms
 
 _FIRST = "0" * 64  # stands where the first line names the line before it
 

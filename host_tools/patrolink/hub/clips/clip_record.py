@@ -10,12 +10,12 @@ from typing import Any
 
 from patrolink_protocol import clip as protocol
 
+from patrolink.core.clock import unix_ms
 from patrolink.core.decoder import Row
 from patrolink.evidence import manifest
 from patrolink.evidence.findings import GAPS, TAMPERED, UNVERIFIABLE, VALID, Finding, verdict_of
 from patrolink.hub.clips.tus_server import NAME
 from patrolink.hub.infra import persistence
-from patrolink.hub.infra.broker import unix_ms
 
 _STATE = "hub.json"
 _KEPT = (

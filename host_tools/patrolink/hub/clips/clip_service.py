@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any, NoReturn
 
+from patrolink.core.clock import unix_ms
 from patrolink.core.decoder import Row
 from patrolink.core.errors import UserError
 from patrolink.evidence import segment, verify
@@ -28,7 +29,6 @@ from patrolink.hub.clips.access_log import Access
 from patrolink.hub.clips.clip_record import Clip
 from patrolink.hub.clips.tus_server import NAME, Uploads
 from patrolink.hub.infra import persistence
-from patrolink.hub.infra.broker import unix_ms
 from patrolink.hub.infra.coalescer import Coalescer
 from patrolink.hub.infra.metrics import Metrics
 

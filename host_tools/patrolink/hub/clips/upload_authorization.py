@@ -5,10 +5,10 @@ import re
 import time
 from collections.abc import Callable, Mapping
 
+from patrolink.core.clock import unix_ms
 from patrolink.core.keys import EPOCH_MAX, DeviceKey
 from patrolink.hub.dispatch.logins import Tries, network
 from patrolink.hub.infra import crypto
-from patrolink.hub.infra.broker import unix_ms
 
 FRESH_MS = 300_000
 _LABEL = b"patrolink-upload"

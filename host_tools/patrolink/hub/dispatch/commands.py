@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 from patrolink_messages import COMMAND
 from patrolink_names import NAMES
 
+from patrolink.core.clock import unix_ms
 from patrolink.core.errors import UserError
 from patrolink.hub.config import HubContext
 from patrolink.hub.infra import persistence
-from patrolink.hub.infra.broker import unix_ms
 from patrolink.hub.voice.groups import GroupRegistry
 
 _ACTIONS = {name: code for code, name in NAMES["command", "action"].items()}

@@ -7,9 +7,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from patrolink.core.clock import unix_ms
 from patrolink.core.decoder import rfc3339
 from patrolink.core.errors import UserError
-from patrolink.hub.infra.broker import unix_ms
 from patrolink.hub.infra.metrics import Metrics
 
 _MOST = 1000  # lines of a device in an hour

@@ -10,7 +10,6 @@ import contextlib
 import json
 import secrets
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -19,6 +18,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from patrolink.core.capture import Record
+from patrolink.core.clock import unix_ms
 from patrolink.core.errors import UserError
 from patrolink.core.keys import DeviceKey
 from patrolink.hub.config import HubContext
@@ -34,11 +34,6 @@ _NONCE = 12
 _LABEL = b"patrolink-hub"
 
 Values = dict[str, Any]
-
-
-def unix_ms() -> int:
-    """Return the time of day."""
-    return time.time_ns() // 1_000_000
 
 
 class HubRequests:

@@ -15,8 +15,8 @@ from patrolink_protocol import srtp
 
 from patrolink.core.keys import DeviceKey
 from patrolink.hub.infra import crypto
+from patrolink.hub.infra.udp import bind_udp
 from patrolink.hub.live.depacketizer import H264_KIND, Take, assembler, is_key
-from patrolink.hub.voice import relay
 
 PACKET = 1200
 _SILENCE_MS = 10_000
@@ -189,7 +189,7 @@ class LiveViews:
     def __init__(self, host: str, port: int, refused: Counter[str]) -> None:
         self.views: dict[int, View] = {}
         self._refused = refused
-        self._socket = relay.bind(host, port)
+        self._socket = bind_udp(host, port)
         self.port: int = self._socket.getsockname()[1]
         self._buf = bytearray(2048)
         self._loop: asyncio.AbstractEventLoop | None = None

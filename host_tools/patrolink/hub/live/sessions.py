@@ -9,12 +9,12 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from patrolink.core.clock import unix_ms
 from patrolink.core.errors import UserError
 from patrolink.hub.config import HubConfig
 from patrolink.hub.dispatch.commands import SentCommand
 from patrolink.hub.dispatch.messages import LiveFormat, LiveFrame
 from patrolink.hub.dispatch.session import DispatcherSession
-from patrolink.hub.infra.broker import unix_ms
 from patrolink.hub.infra.metrics import Metrics
 from patrolink.hub.live.jpeg_transcoder import Jpegs
 from patrolink.hub.live.receiver import LiveViews, Picture, View, now_ms

@@ -15,10 +15,11 @@ from dataclasses import dataclass, field
 
 from patrolink_protocol import mcptt, srtp
 
-from patrolink.core.errors import UserError
+from patrolink.core.clock import monotonic_ms
 from patrolink.hub.config import HubConfig
 from patrolink.hub.infra.crypto import GroupKey
 from patrolink.hub.infra.metrics import Metrics
+from patrolink.hub.infra.udp import bind_udp
 from patrolink.hub.voice.floor import Floor
 from patrolink.hub.voice.floor_trace import Trace
 from patrolink.hub.voice.floor_types import Member
@@ -29,8 +30,6 @@ LIMIT_S = 1
 FLOOR_LIMIT, MEDIA_LIMIT = 60, 250  # datagrams of one source in a second; a pre-roll of 1 s comes at once
 _MOST_SOURCES = 50_000  # that are watched for their limit
 _BATCH = 64  # datagrams before the other sockets have their turn
-_SOCKET_BYTES = 8 << 20
-_SO_TIMESTAMPNS = 35  # Linux: the kernel says when a datagram came
 _ANCILLARY = 64
 _RR = 201  # receiver report (RFC 3550 6.4.2)
 _APP = 204
@@ -58,11 +57,6 @@ class Voice:
         return max(0, self.stream.highest - self.first + 1 - self.packets) if self.packets else 0
 
 
-def now_ms() -> int:
-    """Return the hub's clock, milliseconds of no particular start."""
-    return time.monotonic_ns() // 1_000_000
-
-
 class VoiceRelay:
     """
     heard     is handed every voice packet that was passed on: its Voice, index, key, bytes as they came (good
@@ -81,8 +75,8 @@ class VoiceRelay:
         self._view = memoryview(self._buf)
         self._out = bytearray(2048)
         self._out_view = memoryview(self._out)
-        self._floor = bind(place.listen, place.floor_port)
-        self._media = bind(place.listen, place.media_port)
+        self._floor = bind_udp(place.listen, place.floor_port)
+        self._media = bind_udp(place.listen, place.media_port)
         self._told_port = place.floor_port
         self._index = 0  # of the voice packet that was verified last
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -92,7 +86,7 @@ class VoiceRelay:
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._floor, self._read, self._floor, FLOOR_LIMIT, self._on_floor)
         self._loop.add_reader(self._media, self._read, self._media, MEDIA_LIMIT, self._on_media)
-        now = now_ms()
+        now = monotonic_ms()
         for device in self._roster.devices.values():
             if device.floor is not None:
                 device.heard_ms = now
@@ -119,14 +113,14 @@ class VoiceRelay:
 
     def floor_of(self, group: Group, do: Do | Callable[[Floor, int], object]) -> None:
         """Do something with a group's floor, and see to its timers."""
-        now = now_ms()
+        now = monotonic_ms()
         try:
             do(group.floor, now)
         finally:
             self._poll(group)
 
     def _poll(self, group: Group) -> None:
-        wait_ms = group.floor.poll(now_ms())
+        wait_ms = group.floor.poll(monotonic_ms())
         if group.timer is not None:
             group.timer.cancel()
         group.timer = None
@@ -136,7 +130,7 @@ class VoiceRelay:
     def sweep(self) -> None:
         """Once a second: sources have their limit anew, and who has not been heard is gone."""
         self._sources.clear()
-        now = now_ms()
+        now = monotonic_ms()
         for device in self._roster.devices.values():
             if device.heard_ms is not None and now - device.heard_ms > ABSENT_MS:
                 device.heard_ms = None
@@ -223,7 +217,7 @@ class VoiceRelay:
     def _locate(self, device: Device, source: Address, media: bool) -> None:
         """A genuine SRTCP packet has come from there."""
         came = device.heard_ms is None
-        device.heard_ms = now_ms()
+        device.heard_ms = monotonic_ms()
         if media:
             if device.media == source and not came:
                 return
@@ -259,7 +253,7 @@ class VoiceRelay:
         key = self._verify(group, n, voice.stream)
         if key is None:
             return
-        if not group.floor.voice(voice.member, voice.ssrc, now_ms()):
+        if not group.floor.voice(voice.member, voice.ssrc, monotonic_ms()):
             self._refuse("no floor")
             self._poll(group)
             return
@@ -283,7 +277,7 @@ class VoiceRelay:
         except srtp.SrtpError as e:
             if str(e) == "tag" and group.before is not None:
                 rtp, key, until_ms = group.before
-                if now_ms() < until_ms:
+                if monotonic_ms() < until_ms:
                     with contextlib.suppress(srtp.SrtpError):
                         self._index = rtp.verify(self._buf, n, stream)
                         return key
@@ -324,7 +318,7 @@ class VoiceRelay:
     def speak(self, voice: Voice, packet: bytes) -> bool:
         """Send a plain RTP packet of a dispatcher to all; False when it has not the floor."""
         group = voice.group
-        if not group.floor.voice(voice.member, voice.ssrc, now_ms()):
+        if not group.floor.voice(voice.member, voice.ssrc, monotonic_ms()):
             self._poll(group)
             return False
         self._out[: len(packet)] = packet
@@ -356,20 +350,3 @@ class VoiceRelay:
             self._floor.sendto(self._out_view[:n], device.floor)
         except OSError as e:
             self._metrics.counts["send_full" if isinstance(e, BlockingIOError) else "send_failed"] += 1
-
-
-def bind(host: str, port: int) -> socket.socket:
-    """Return a socket that listens there; UserError when that cannot be."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    it = socket.socket(family, socket.SOCK_DGRAM)
-    it.setblocking(False)
-    for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
-        it.setsockopt(socket.SOL_SOCKET, option, _SOCKET_BYTES)
-    with contextlib.suppress(OSError):  # not Linux: a packet's time is when it was read
-        it.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
-    try:
-        it.bind((host, port))
-    except OSError as e:
-        it.close()
-        raise UserError(f"{host}:{port}: {e.strerror}; is another hub running? Mend `listen` and ports") from None
-    return it
