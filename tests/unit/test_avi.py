@@ -2,9 +2,9 @@
 
 import struct
 
-from agent.audio import samples
 from agent.recording.avi import AviMuxer, header
 from allocation import allocated
+from patrolink_protocol import g711
 
 PICTURE = b"\xff\xd8" + bytes(range(200)) + b"\xff\xd9"  # no player looks into it here
 UNIT = bytes(160)
@@ -100,7 +100,7 @@ def test_sound_is_where_its_time_is():
     avi.end()
     said = b"".join([data for name, _, data in chunks(tape.data, len(header(320, 240, 5, True))) if name == b"01wb"])
     assert len(said) == 12000
-    assert said[:4000] == bytes((samples.SILENCE,)) * 4000 and bytes((samples.SILENCE,)) not in said[4000:]
+    assert said[:4000] == bytes((g711.SILENCE,)) * 4000 and bytes((g711.SILENCE,)) not in said[4000:]
 
 
 def test_a_cut_anywhere_leaves_whole_chunks():

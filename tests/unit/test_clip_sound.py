@@ -6,7 +6,7 @@ from agent.audio import samples
 from agent.audio.microphone import Ears
 from agent.recording.recorder import RefusedError
 from clip_harness import World
-from patrolink_protocol import clip
+from patrolink_protocol import clip, g711
 from seeded_random import seeded
 
 LOUD, QUIET = struct.pack("<h", 12000) * 80, bytes(160)
@@ -58,7 +58,7 @@ class Street(World):
 
 def alaw(pcm):
     out = bytearray(samples.UNIT)
-    samples.encode(pcm, samples.UNIT, out, 0)
+    g711.encode(pcm, samples.UNIT, out, 0)
     return out[0]
 
 

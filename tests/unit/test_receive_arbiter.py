@@ -1,6 +1,6 @@
 """What the wearer hears: whose voice, of which group, until when, and under which key."""
 
-from agent.audio import samples
+from patrolink_protocol import g711
 from patrolink_protocol import mcptt as m
 from ptt_harness import HUB, LOUD, SHARD, burst, group_key, joined, talking, terms, wrap
 
@@ -13,7 +13,7 @@ def test_voice_of_another_is_heard_and_reported():
     world.idle()
     world.run(600)
     want = bytearray(160)
-    samples.decode(LOUD, 0, 80, want, 0)
+    g711.decode(LOUD, 0, 80, want, 0)
     assert world.heard.count(bytes(want)) == 40
     values, _ = world.reports[0]
     assert (values["role"], values["packets"], values["lost"], values["ssrc"]) == (1, 20, 0, 77)

@@ -1,56 +1,16 @@
 """The loops over each sample of voice: machine code where MicroPython can, see patrolink_protocol.native.
 
-Samples are 16 bits, little-endian; A-law is ITU-T G.711's, one byte a sample, 8000 of them a second.
+Samples are signed 16-bit integers, little-endian, 8000 per second. A-law is patrolink_protocol.g711's.
 """
 
 from patrolink_protocol.native import const, micropython, ptr8, ptr32  # noqa: F401
 
 UNIT = const(80)  # samples in 10 ms: everything comes and goes in multiples of it
-SILENCE = const(0xD5)  # A-law's zero
 # A sine's period, 128 added.
 _SINE = bytes(
     (128, 153, 177, 199, 218, 234, 245, 253, 255, 253, 245, 234, 218, 199, 177, 153)
     + (128, 103, 79, 57, 38, 22, 11, 3, 1, 3, 11, 22, 38, 57, 79, 103)
 )
-
-
-@micropython.viper
-def encode(pcm: ptr8, n: int, out: ptr8, at: int) -> int:
-    """Write n samples as A-law to out[at:]; return the mean of their magnitudes."""
-    i = 0
-    total = 0
-    while i < n:
-        v = pcm[2 * i] | pcm[2 * i + 1] << 8
-        mask = 0xD5
-        if v >= 32768:
-            v = 65535 - v
-            mask = 0x55
-        total += v
-        v >>= 3
-        segment = 0
-        while v >> (segment + 5):
-            segment += 1
-        v = (v >> (segment if segment > 1 else 1)) & 15 | segment << 4
-        out[at + i] = v ^ mask
-        i += 1
-    return total // n
-
-
-@micropython.viper
-def decode(voice: ptr8, at: int, n: int, out: ptr8, to: int):
-    """Write the n samples of A-law at voice[at:] from the sample out[2 * to] on."""
-    i = 0
-    while i < n:
-        a = voice[at + i] ^ 0x55
-        v = (a & 15) << 4 | 8
-        segment = a >> 4 & 7
-        if segment:
-            v = (v + 256) << (segment - 1)
-        if a < 128:
-            v = 65536 - v
-        out[2 * (to + i)] = v & 255
-        out[2 * (to + i) + 1] = v >> 8 & 255
-        i += 1
 
 
 @micropython.viper

@@ -7,6 +7,7 @@ Positions are samples since a second before the burst's first packet. What is to
 from array import array
 
 from agent.audio import samples
+from patrolink_protocol import g711
 from patrolink_protocol.native import const
 
 RING = const(9600)
@@ -178,7 +179,7 @@ class Listener:
         self._play = play + samples.UNIT
         if self._have[slot]:
             self._have[slot] = 0
-            samples.decode(self._ring, play % RING, samples.UNIT, self.pcm, 0)
+            g711.decode(self._ring, play % RING, samples.UNIT, self.pcm, 0)
             self.played += 1
         else:
             self.missed += 1

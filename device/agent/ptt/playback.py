@@ -1,6 +1,7 @@
 """What the speaker says: tones, the voice of others, and the last burst once more. It has a clock of its own."""
 
 from agent.audio import samples
+from patrolink_protocol import g711
 from patrolink_protocol.native import const
 
 _UNIT_MS = const(10)
@@ -78,7 +79,7 @@ class Sound:
         elif heard:
             self._speaker.write(self._listener.pcm)
         elif self._again >= 0:
-            samples.decode(self._store, self._again, samples.UNIT, self._pcm, 0)
+            g711.decode(self._store, self._again, samples.UNIT, self._pcm, 0)
             self._again += samples.UNIT
             if self._again >= self._kept:
                 self._again = -1
@@ -86,7 +87,7 @@ class Sound:
 
     def _keep(self):
         if self._kept + samples.UNIT <= len(self._store):
-            samples.encode(self._listener.pcm, samples.UNIT, self._store, self._kept)
+            g711.encode(self._listener.pcm, samples.UNIT, self._store, self._kept)
             self._kept += samples.UNIT
 
     def _signal(self):

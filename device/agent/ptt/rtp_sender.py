@@ -1,6 +1,7 @@
 """From the microphone to packets: what was said before the grant is kept, and goes out after it."""
 
 from agent.audio import samples
+from patrolink_protocol import g711
 from patrolink_protocol.native import const
 
 RING = const(9600)  # samples that are kept: a multiple of every packet's
@@ -92,7 +93,7 @@ class Talker:
 
     def _take(self):
         self._fill = 0
-        level = samples.encode(self._unit, samples.UNIT, self._ring, self._head % RING)
+        level = g711.encode(self._unit, samples.UNIT, self._ring, self._head % RING)
         if self._speech < 0 and level > _QUIET:
             self._speech = self._head
         self._head += samples.UNIT
@@ -111,7 +112,7 @@ class Talker:
         samples.copy(self._ring, at, packet, _HEADER, part)
         samples.copy(self._ring, 0, packet, _HEADER + part, there - part)
         for i in range(_HEADER + there, _HEADER + frame):
-            packet[i] = samples.SILENCE
+            packet[i] = g711.SILENCE
         self._tail += there
         time = self._time
         self.n = _HEADER + frame

@@ -8,7 +8,7 @@ import struct
 from array import array
 
 from agent.audio import samples
-from patrolink_protocol import clip
+from patrolink_protocol import clip, g711
 from patrolink_protocol.native import const
 
 _ENDLESS = const(0xFFFFFFFF)
@@ -102,14 +102,14 @@ class AviMuxer:
             self._silence(behind)
         at = 0
         while at < len(pcm):
-            samples.encode(pcm if not at else memoryview(pcm)[at:], samples.UNIT, self._voice, self._waiting)
+            g711.encode(pcm if not at else memoryview(pcm)[at:], samples.UNIT, self._voice, self._waiting)
             at += 2 * samples.UNIT
             self._spoken(samples.UNIT)
 
     def _silence(self, n):
         for _ in range(n // samples.UNIT):
             for i in range(self._waiting, self._waiting + samples.UNIT):
-                self._voice[i] = samples.SILENCE
+                self._voice[i] = g711.SILENCE
             self._spoken(samples.UNIT)
 
     def _spoken(self, n):

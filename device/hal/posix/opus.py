@@ -1,7 +1,7 @@
 """Opus (RFC 6716, RFC 7587) through PyAV, which belongs to CPython. Voice comes and goes as A-law at 8000 Hz."""
 
 import av
-from agent.audio import samples as voice
+from patrolink_protocol import g711
 
 TYPE = 111  # RTP payload type
 _RATE = 48000  # what libopus decodes to, and RTP's clock
@@ -34,7 +34,7 @@ class Opus:
     def encode(self, alaw):
         """Return the packet of one frame of A-law."""
         pcm = bytearray(2 * len(alaw))
-        voice.decode(alaw, 0, len(alaw), pcm, 0)
+        g711.decode(alaw, 0, len(alaw), pcm, 0)
         self._frame.planes[0].update(pcm)
         self._frame.pts = None
         return b"".join([bytes(packet) for packet in self._encoder.encode(self._frame)])
@@ -58,5 +58,5 @@ class Opus:
         if not samples:
             return b""
         out = bytearray(samples)
-        voice.encode(pcm, samples, out, 0)
+        g711.encode(pcm, samples, out, 0)
         return out

@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from agent.audio import samples
 from agent.ptt.jitter_buffer import RING, Listener
 from agent.ptt.playback import Sound
 from agent.ptt.receive_arbiter import Hearing
 from agent.ptt.rtp_sender import Talker
 from hal.posix.opus import Opus
+from patrolink_protocol import g711
 
 RATE = 8000
 
@@ -71,7 +71,7 @@ def test_voice_goes_through(frame_ms):
 
 def test_packets_that_are_none():
     codec = Opus(20)
-    packet = codec.encode(bytes([samples.SILENCE]) * 160)
+    packet = codec.encode(bytes([g711.SILENCE]) * 160)
     assert len(codec.decode(packet)) == 160
     rng = np.random.default_rng(7587)
     for n in range(60):
