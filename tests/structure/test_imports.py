@@ -49,7 +49,9 @@ KNOWN_CYCLES: list[set[str]] = [
 
 
 def test_no_import_cycles():
-    cycles = [cycle for cycle in import_cycles(import_graph()) if set(cycle) not in KNOWN_CYCLES]
+    cycles = [
+        cycle for cycle in import_cycles(import_graph()) if not any(set(cycle) <= known for known in KNOWN_CYCLES)
+    ]
     assert cycles == [], "import cycles:\n" + "\n".join(", ".join(cycle) for cycle in cycles)
 
 
