@@ -60,7 +60,7 @@ def console(
         def hear(data: bytes) -> None:
             said.extend(data)
             if said.endswith(b">>> "):
-                rig.give(qemu.CONSOLE_UART, typed + b"\r\n")
+                rig.deliver(qemu.CONSOLE_UART, typed + b"\r\n")
 
         rig.on_bytes = {qemu.CONSOLE_UART: hear}
         yield rig, qemu.Straps(board.heap_kb, board.image.flash_kb, "bench-1", 0, 1, lockstep=True), said

@@ -81,7 +81,7 @@ def told(said: str) -> dict:
 def on_board(board: boards.Board) -> dict[str, float]:
     """Firmware in real time, the camera's PTY on its UART 3."""
     assert board.image is not None and board.heap_kb is not None
-    elf = qemu.image(board)
+    elf = qemu.build_image(board)
     camera = SerialCamera(FILM)
     with tempfile.TemporaryDirectory(prefix="patrolink-bench-") as folder:
         work = Path(folder)

@@ -216,7 +216,7 @@ def step(load: Load, voice: list[list[bytes]], first: int, interval_ms: float, s
     sent: dict[int, int] = {}
     times: list[int] = []
     late = 0
-    process = psutil.Process(load.hub.process.pid)
+    process = psutil.ProcessDevice(load.hub.process.pid)
     before, own = process.cpu_times(), time.process_time()
     start = time.time_ns()
     gap = interval_ms * 1e6 / GROUPS

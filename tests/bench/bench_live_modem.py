@@ -87,12 +87,12 @@ def run(dialect: str) -> dict:
             slow(it.modem.modem)
         it.await_recording()
         os.environ[client.TOKEN] = it.station.token
-        it.station.until(lambda: "link: session" in it.device.said(), [it.device], 60, "no session")
+        it.station.until(lambda: "link: session" in it.device.console_text(), [it.device], 60, "no session")
         time.sleep(5)
         try:
             row = asyncio.run(viewed(it))
         finally:
-            print(it.device.said(), file=sys.stderr)
+            print(it.device.console_text(), file=sys.stderr)
         told = it.device.power_off()
         return {**row, "heap at the high-water mark": told["board"]["heap_peak"], "heap at the end": told["heap_used"]}
 

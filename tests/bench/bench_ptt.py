@@ -129,7 +129,7 @@ class Post:
     def heard(self, since_s: float) -> list[tuple[float, np.ndarray]]:
         """What came to the speaker since then: (when it is heard, samples); a converter plays without overlap."""
         out, free = [], 0.0
-        for at, data in self.headset.heard:
+        for at, data in self.headset.played:
             if at >= since_s:
                 samples = np.frombuffer(data[: len(data) & ~1], "<i2")
                 start = max(at, free)
@@ -203,7 +203,7 @@ def press(rig: Rig, talker: Post, listener: Post, clip: np.ndarray, at_once: boo
             rig.radios[talker.name].network.sleep()
             rig.radios[listener.name].network.sleep()
     after = 0.0 if at_once else TONE_WAIT_S
-    talker.headset.say(clip.tobytes(), after)
+    talker.headset.speak(clip.tobytes(), after)
     pressed = time.monotonic()
     talker.device.press("ptt")
     while talker.headset.opened_s is None and time.monotonic() < pressed + 1:
@@ -348,7 +348,7 @@ def late_entry(speech: list[np.ndarray]) -> dict[str, dict]:
 
         def keep_talking(talker: Post) -> None:
             while not over.is_set():
-                talker.headset.say(b"".join(clip.tobytes() for clip in speech) * 20)
+                talker.headset.speak(b"".join(clip.tobytes() for clip in speech) * 20)
                 talker.device.press("ptt")
                 over.wait(100)
                 talker.device.press("ptt-up")

@@ -73,7 +73,7 @@ def run(board: str, n: int) -> dict[str, object]:
         try:
             took = sorted(asyncio.run(snapshots(it, n)))
         finally:
-            print(it.device.said(), file=sys.stderr)
+            print(it.device.console_text(), file=sys.stderr)
     return {"n": n, "p50_s": round(took[n // 2], 2), "most_s": round(took[-1], 2), "all_s": [round(s, 2) for s in took]}
 
 

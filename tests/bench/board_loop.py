@@ -60,7 +60,7 @@ class Camera:
         for i in range(0, len(data), 64):
             part = data[i : i + 64]
             self._free_at += len(part) * 10_000 / BAUD
-            scheduler.at(self._free_at, lambda part=part: rig.give(qemu.CAMERA_UART, part))  # type: ignore[misc]
+            scheduler.at(self._free_at, lambda part=part: rig.deliver(qemu.CAMERA_UART, part))  # type: ignore[misc]
 
 
 class Filming(Shift):
@@ -91,7 +91,7 @@ class Filming(Shift):
             self.console.clear()
             if self.told.problems:
                 raise DeviceError("the driver ended; the console says:\n" + self._tail())
-            self.rig.give(qemu.CONSOLE_UART, b"import loop_driver\r\n")
+            self.rig.deliver(qemu.CONSOLE_UART, b"import loop_driver\r\n")
 
     def film(self) -> None:
         """Both lives."""

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from patrolink.core.errors import DeviceError, UserError
-from patrolink.emulator.boards.firmware_device import Firmware
-from patrolink.emulator.boards.process_device import Device, Process
+from patrolink.emulator.boards.firmware_device import FirmwareDevice
+from patrolink.emulator.boards.process_device import Device, ProcessDevice
 
 from tests.hil import health
 from tests.hil.bench_device import RealBoard
@@ -65,7 +65,7 @@ class Bench(Rig):
                 device.check()
                 if time.monotonic() > deadline:
                     raise DeviceError(
-                        f"{self.entry.label} is not ready after {_READY_S:g} s; it says:\n{self.console.tail()}"
+                        f"{self.entry.label} is not ready after {_READY_S:g} s; it says:\n{self.console.console_tail()}"
                     )
         except BaseException:
             device.kill()
@@ -76,8 +76,8 @@ class Bench(Rig):
         self.console.mark()
         work = self.tmp_path / "device"
         if self.board.image:
-            return Firmware(self.board, work, config, self.console.board_path)
-        device = Process(self.board, work, config)
+            return FirmwareDevice(self.board, work, config, self.console.board_path)
+        device = ProcessDevice(self.board, work, config)
         self.console.wire.follow(device.log)
         return device
 
@@ -95,7 +95,7 @@ class Bench(Rig):
     def problems(self) -> list[str]:
         """Return what was wrong with the board and its lines."""
         lost = [wire.lost for wire in (self.console.wire, *self._wires.values()) if wire.lost]
-        return health.problems(self.console.said(self.console.origin), self.boots) + lost
+        return health.problems(self.console.console_text(self.console.origin), self.boots) + lost
 
     def power_off(self) -> list[str]:
         """Power the board off as its wearer does, which makes it tell what it has counted; return what went wrong."""

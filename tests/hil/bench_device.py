@@ -45,11 +45,11 @@ class RealBoard:
 
     def check(self) -> None:
         """DeviceError with its last words when the board is off, its agent has ended, or its console is gone."""
-        said = self._console.said()
+        said = self._console.console_text()
         lost = self._console.wire.lost
         if not self._on or lost or any(word in said for word in _ENDED):
             why = lost or ("the agent has ended" if self._on else "the board is off")
-            raise DeviceError(f"{why}; its console says:\n{self._console.tail()}")
+            raise DeviceError(f"{why}; its console says:\n{self._console.console_tail()}")
 
     def press(self, button: str) -> None:
         """Press a button of the board: `sos` or `off`."""
@@ -62,7 +62,7 @@ class RealBoard:
         """Press the power button and return the device's own summary; DeadlineError when it does not come to rest."""
         self.press("off")
         summary = self._console.find(r"^\{.*\}\s*$", timeout_s)
-        tail = self._console.tail()
+        tail = self._console.console_tail()
         self.kill()
         if summary is None:
             raise DeadlineError(f"the board did not power off within {timeout_s:g} s; its console says:\n{tail}")

@@ -40,17 +40,17 @@ class Console:
         if origin:
             self.origin = self._begin
 
-    def said(self, since: int | None = None) -> str:
+    def console_text(self, since: int | None = None) -> str:
         """Return what the board has said in this life, or since an offset into the log."""
         return self.log.read_bytes()[self._begin if since is None else since :].decode(errors="replace")
 
-    def tail(self) -> str:
+    def console_tail(self) -> str:
         """Return its last words, for an error."""
-        return "\n".join("  " + line for line in self.said().splitlines()[-_LAST_LINES:]) or "  (nothing)"
+        return "\n".join("  " + line for line in self.console_text().splitlines()[-_LAST_LINES:]) or "  (nothing)"
 
     def shown(self) -> str:
         """Return how all of it begins and ends, with nothing in it that a terminal would obey."""
-        said = self.said(0).replace("\r\n", "\n")
+        said = self.console_text(0).replace("\r\n", "\n")
         if len(said) > _HEAD + _TAIL:
             said = f"{said[:_HEAD]}\n[... {len(said) - _HEAD - _TAIL} characters ...]\n{said[-_TAIL:]}"
         return "".join(c if c.isprintable() or c == "\n" else f"\\x{ord(c):02x}" for c in said)
@@ -59,7 +59,7 @@ class Console:
         """Return the first match in what this life says within so long, or None."""
         deadline = time.monotonic() + timeout_s
         while True:
-            found = re.search(pattern, self.said(), re.M)
+            found = re.search(pattern, self.console_text(), re.M)
             if found or time.monotonic() > deadline:
                 return found[0] if found else None
             time.sleep(0.02)
@@ -76,6 +76,6 @@ class Console:
         if wrong:
             raise DeviceError(
                 f"mpremote {' '.join(words[:2])}: {wrong.splitlines()[-1]}; is this the board's console, and does it "
-                f"run MicroPython? It says:\n{self.tail()}"
+                f"run MicroPython? It says:\n{self.console_tail()}"
             )
         return done.stdout

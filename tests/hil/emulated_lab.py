@@ -37,7 +37,7 @@ class Lab:
 
         self._qemu, self._folder = qemu, folder
         self._board = boards.find("mps2_an385")
-        self._elf = qemu.image(self._board)
+        self._elf = qemu.build_image(self._board)
         self._process: subprocess.Popen[bytes] | None = None
         self._panel: socket.socket | None = None
         self._wires = [Wire(folder / f"{name}.log", BOTH) for name in UARTS]

@@ -32,7 +32,7 @@ def test_mpremote_puts_a_file_on_the_board_that_outlives_its_power(rig, console,
     note = tmp_path / "note.txt"
     note.write_text("kept\n" * 1000)
     console.mpremote("fs", "cp", str(note), ":/note.txt")
-    assert "stopped by the console" in console.said()
+    assert "stopped by the console" in console.console_text()
     it.cycle()
     assert console.mpremote("fs", "cat", ":/note.txt") == note.read_text()
     console.mpremote("fs", "rm", ":/note.txt")

@@ -34,5 +34,5 @@ def test_a_patrol_with_an_sos_and_a_power_cut(rig):
 def test_a_configuration_that_cannot_be_used_is_told_on_the_console(rig, console):
     with pytest.raises(DeviceError, match="64 hexadecimal digits"):
         rig([], 1, modem="quectel", key="deadbeef")
-    said = console.said(0)
+    said = console.console_text(0)
     assert "64 hexadecimal digits" in said and "deadbeef" not in said

@@ -152,7 +152,7 @@ class World:
 
     def calm(self) -> None:
         for handset in self.handsets:
-            handset.network.shelter()
+            handset.network.restore_coverage()
             handset.network.duplicate = 0.0
             handset.network.profile = Profile(60, 0, 0.0, 5000, 5000)
 

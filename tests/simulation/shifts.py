@@ -37,7 +37,7 @@ def shift(place: str, dialect: str, seed: int, hours: float) -> tuple[ShiftRepor
 
 def main(seed: int, hours: float) -> int:
     try:
-        qemu.image(boards.find(BOARD))
+        qemu.build_image(boards.find(BOARD))
     except UserError as e:
         print(f"skipped, no shift of firmware: {e}", file=sys.stderr)
         return 0

@@ -93,7 +93,7 @@ class Watched(Simulation):
 def test_a_flow_beside_the_session_costs_it_nothing_and_heals(name, dialect):
     sim = Watched(fault_matrix.PLAIN, 1, dialect, NO_FAULTS, name=name)
     sim.came = []
-    sim.dials["UDP", PEER, 5004] = lambda connection: Echo(sim, connection)
+    sim.listeners["UDP", PEER, 5004] = lambda connection: Echo(sim, connection)
     fault_matrix.FAULTS[name](sim)
     sim.scheduler.at(15 * fault_matrix.MINUTE + 500, sim.press_sos)
     report = sim.run(0.5)

@@ -152,7 +152,7 @@ def test_wrong_certificates_are_refused_in_words_and_nothing_is_sent(tmp_path):
         sim = Simulation(PROFILES["city"], 1)
         sim.config["broker"] = {**sim.config["broker"], **change}
         dial = sim.broker.dial
-        sim.dials["TCP", "elsewhere.patrolink.example", 8883] = lambda c, dial=dial: dial("TCP", "", 0, c)
+        sim.listeners["TCP", "elsewhere.patrolink.example", 8883] = lambda c, dial=dial: dial("TCP", "", 0, c)
         sim.scheduler.at(170_000, lambda sim=sim: sim.hal.press(b"off"))
         report = sim.run(0.05)
         assert report.delivered == 0 and report.waiting == report.recorded + 1 > 4  # the hello
@@ -178,7 +178,7 @@ def test_datagrams_beside_mqtt(dialect):
         def close(self):
             pass
 
-    sim.dials["UDP", "media.patrolink.example", 5004] = Echo
+    sim.listeners["UDP", "media.patrolink.example", 5004] = Echo
 
     def talk():
         device = sim.device

@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
         out = Path(args.out or stack.enter_context(tempfile.TemporaryDirectory(prefix="patrolink-call-")))
         plan = call.Plan((args.board, args.other), speech, PROFILES[args.network], args.seed, out.resolve())
         it = call.Call(plan, stack)
-        bursts = [it.say(talker, speech) for talker in (0, 1)]
+        bursts = [it.speak(talker, speech) for talker in (0, 1)]
         if args.stay:
             _stay(it.url, it.token)
         counts = it.end()

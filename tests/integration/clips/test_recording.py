@@ -40,7 +40,7 @@ def told(data: bytes) -> tuple[list[int], int]:
 def test_an_event_is_a_clip_without_a_hole_that_the_site_opens_and_plays(tmp_path):
     site = evidence_key.new(tmp_path / "evidence.pem")
     headset = Headset()
-    headset.say(array("h", (8000, -8000) * 40 * 200).tobytes())
+    headset.speak(array("h", (8000, -8000) * 40 * 200).tobytes())
     board = Board(tmp_path, site.public, headset.mic)
     try:
         board.run(BEFORE_S)

@@ -60,13 +60,13 @@ class Recording:
 
     def boot(self) -> None:
         device = self.device = boot(self.board, self.folder / "work", self.config)
-        self.until(lambda: "clips: recording" in device.said(), "it does not record")
+        self.until(lambda: "clips: recording" in device.console_text(), "it does not record")
 
     def until(self, condition, what: str, seconds: float = TIMEOUT_S) -> None:
         deadline = time.monotonic() + seconds
         while not condition():
             self.device.check()
-            assert time.monotonic() < deadline, f"{what}:\n{self.device.tail()}"
+            assert time.monotonic() < deadline, f"{what}:\n{self.device.console_tail()}"
             time.sleep(0.01)
 
     def segments(self) -> list[Path]:

@@ -83,7 +83,7 @@ def test_a_dispatcher_has_pictures_films_and_sees(board, tmp_path, monkeypatch):
         it = incident.Incident(plan, stack)
         it.await_recording()
         monkeypatch.setenv(client.TOKEN, it.station.token)
-        it.station.until(lambda: "link: session" in it.device.said(), [it.device], TIMEOUT_S, "no session")
+        it.station.until(lambda: "link: session" in it.device.console_text(), [it.device], TIMEOUT_S, "no session")
         asyncio.run(asyncio.sleep(5))
         asyncio.run(orders(it, it.station.url))
         it.device.power_off()

@@ -72,13 +72,13 @@ def test_an_sos_does_not_wait_for_a_hub_of_clips_that_does_not_answer(filmed, tm
     tls = {"ca": str(certificates.make(tmp_path / "tls", "localhost").ca)}
     with hub() as port:
         it, _ = filmed(board, {"host": "127.0.0.1", "port": port, "tls": tls if hub is silence else {}})
-        it.listen(lambda: "clips: upload stopped" in it.device.said())
-        stopped = [line for line in it.device.said().splitlines() if "clips: upload stopped" in line]
+        it.listen(lambda: "clips: upload stopped" in it.device.console_text())
+        stopped = [line for line in it.device.console_text().splitlines() if "clips: upload stopped" in line]
         time.sleep(int(stopped[-1].split(" ")[-2]) / 1000 + 1)  # it connects again, and would do so for 5 s
         it.device.press("sos")
         pressed = time.monotonic()
         it.listen(lambda: any(row["message"] == "event" and row["kind"] == "sos" for row in it.rows))
         took = time.monotonic() - pressed
         print(json.dumps({"board": board, "hub": hub.__name__, "sos_ms": round(took * 1000)}))
-        assert "makes way for an event" in it.device.said()
+        assert "makes way for an event" in it.device.console_text()
         assert took < 3  # of the 4 s that are left of those 5

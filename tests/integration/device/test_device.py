@@ -73,7 +73,7 @@ def test_a_network_that_stays_away_is_outlived_in_bounded_memory(rig):
     it.proxy.mode = BLACKHOLE
     it.proxy.cut()
     it.receiver.start()
-    wait_until(lambda: it.device.check() or it.spoken(), it.device.said)
+    wait_until(lambda: it.device.check() or it.spoken(), it.device.console_text)
     it.proxy.cut()
     it.proxy.mode = PASS
     told = it.device.power_off(60)
@@ -203,7 +203,7 @@ def test_tls_with_a_client_certificate_over_a_line_that_damages(rig_tls, board, 
 )
 def test_a_broker_that_may_not_be_trusted_or_does_not_trust(rig_tls, tmp_path, board, wrong, words):
     it = rig_tls(board, "", wrong)
-    wait_until(lambda: it.device.check() or re.search(words, it.device.said()), it.device.said)
+    wait_until(lambda: it.device.check() or re.search(words, it.device.console_text()), it.device.console_text)
     told = it.device.power_off()
     assert told["published"] == 0 and told["left"] > 0
     log = it.device.log.read_text()

@@ -148,7 +148,7 @@ def test_noise(scene):
     camera, driven = scene()
     for noise in (b"\x76", b"\x76\x00\x32\x00\x00", b"\xff\xd8" * 700, os.urandom(2000)):
         driven.more(2)
-        camera.babble(noise)
+        camera.inject_noise(noise)
     driven.more()
     assert same(camera, driven), driven.told[-20:]
 
@@ -156,11 +156,11 @@ def test_noise(scene):
 def test_a_picture_that_is_no_whole_jpeg_does_not_leave_the_driver(scene):
     camera, driven = scene()
     driven.more()
-    camera.tear(2)
+    camera.truncate_next(2)
     driven.until(lambda: "a picture is no whole JPEG" in driven.faults())
     driven.more()
     assert driven.faults()[-1] == "" and camera.resets == 0
-    camera.tear(7)
+    camera.truncate_next(7)
     driven.until(lambda: camera.resets)
     driven.more()
     assert driven.faults()[-1] == "" and driven.end()["damaged"] == 9 and same(camera, driven)

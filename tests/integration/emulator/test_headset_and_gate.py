@@ -172,7 +172,7 @@ def test_a_headset_speaks_in_real_time_while_it_is_open_and_stamps_what_it_hears
     headset = Headset()
     try:
         samples = bytes(range(250)) * 16
-        headset.say(samples, 0.05)
+        headset.speak(samples, 0.05)
         fd = os.open(headset.mic, os.O_RDWR | os.O_NOCTTY)
         opened, got = time.monotonic(), b""
         while len(got) < 800 + len(samples):
@@ -184,9 +184,9 @@ def test_a_headset_speaks_in_real_time_while_it_is_open_and_stamps_what_it_hears
         before = time.monotonic()
         fd = os.open(headset.speaker, os.O_RDWR | os.O_NOCTTY)
         os.write(fd, b"\1\2" * 80)
-        wait_until(lambda: sum(len(data) for _, data in headset.heard) >= 160)
+        wait_until(lambda: sum(len(data) for _, data in headset.played) >= 160)
         os.close(fd)
-        assert b"".join(data for _, data in headset.heard) == b"\1\2" * 80
-        assert headset.heard[0][0] >= before
+        assert b"".join(data for _, data in headset.played) == b"\1\2" * 80
+        assert headset.played[0][0] >= before
     finally:
         headset.close()

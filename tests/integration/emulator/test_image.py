@@ -53,7 +53,7 @@ def board():
 @pytest.mark.timeout(600)
 def test_the_image_is_the_same_to_the_byte_wherever_it_is_built(board, tmp_path):
     """Two that build it at once take turns, and the second finds it done."""
-    here = qemu.image(board)
+    here = qemu.build_image(board)
     recipe = copy(tmp_path / "a checkout of another length".replace(" ", "-"))  # make knows no folders with spaces
     began = time.monotonic()
     builds = [subprocess.Popen([str(recipe)], stderr=subprocess.PIPE, text=True) for _ in range(2)]
@@ -106,8 +106,8 @@ def asked(board, work: Path, seed: int, questions, panel=b"") -> str:
         if said.endswith(b">>> "):
             question = questions.pop(0)
             if len(questions) == 1 and panel:
-                rig.give(qemu.PANEL_UART, panel)
-            rig.give(qemu.CONSOLE_UART, question) if question else rig.cut_power()
+                rig.deliver(qemu.PANEL_UART, panel)
+            rig.deliver(qemu.CONSOLE_UART, question) if question else rig.cut_power()
 
     rig.on_bytes = {qemu.CONSOLE_UART: hear}
     rig.life(qemu.Straps(board.heap_kb, board.image.flash_kb, "x", 1_790_000_000, seed, lockstep=True))

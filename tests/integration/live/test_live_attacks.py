@@ -121,7 +121,7 @@ def test_nobody_but_the_hub_has_a_camera_seen_and_a_hub_that_is_gone_sees_no_mor
     assert it.board.title and (tmp_path / "camera.led").read_text().strip() == "1"
     # Nobody reports: the hub is gone.
     it.listen(lambda: any(row["message"] == "event" and row["kind"] == "live_view_stop" for row in it.rows), 40)
-    assert "nothing was heard of the hub for 10 s" in it.device.said()
+    assert "nothing was heard of the hub for 10 s" in it.device.console_text()
     time.sleep(0.5)
     eye.packets()
     for data in (frames, sealed(right, counter=3)):  # heard and sent again; told again by a hub that lost its count

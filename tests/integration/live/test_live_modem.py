@@ -41,7 +41,7 @@ def filming(tmp_path, monkeypatch):
             )
             it.await_recording()
             monkeypatch.setenv(client.TOKEN, it.station.token)
-            it.station.until(lambda: "link: session" in it.device.said(), [it.device], TIMEOUT_S, "no session")
+            it.station.until(lambda: "link: session" in it.device.console_text(), [it.device], TIMEOUT_S, "no session")
             return it
 
         yield make
@@ -59,11 +59,11 @@ class Viewer:
         """Begin, once the device knows the time and its camera gives pictures."""
         for _ in range(TIMEOUT_S):
             command = await self.hub.ask("live_start", device=self._it.name, seconds=seconds)
-            said = await told(self.hub, answer(command), self._it.device.said())
+            said = await told(self.hub, answer(command), self._it.device.console_text())
             if said["result"] == "started":
                 break
             await asyncio.sleep(1)
-        assert said["result"] == "started", (said["text"], self._it.device.said())
+        assert said["result"] == "started", (said["text"], self._it.device.console_text())
 
     async def more(self, n: int) -> None:
         """Wait until so many have come from now on."""
@@ -74,12 +74,14 @@ class Viewer:
         """Wait until something is so."""
         deadline = time.monotonic() + TIMEOUT_S
         while not condition():
-            assert time.monotonic() < deadline, (len(self.seen), self._it.device.said())
+            assert time.monotonic() < deadline, (len(self.seen), self._it.device.console_text())
             await asyncio.sleep(0.05)
 
     async def over(self) -> str:
         """Return why the view is over."""
-        said = await told(self.hub, lambda it: it["type"] == "live" and it["state"] == "over", self._it.device.said())
+        said = await told(
+            self.hub, lambda it: it["type"] == "live" and it["state"] == "over", self._it.device.console_text()
+        )
         return said["why"]
 
 
@@ -145,7 +147,7 @@ def test_a_view_through_a_modem_beside_an_sos(filming, tmp_path, board, modem):
         assert await viewer.over() == "nobody watches any more"
 
     viewer = watch(it, see)
-    wait_until(lambda: "live view: told to" in it.device.said(), it.device.said)
+    wait_until(lambda: "live view: told to" in it.device.console_text(), it.device.console_text)
     assert pictures(viewer.seen, tmp_path) >= 13
     with Image.open(io.BytesIO(viewer.seen[0])) as picture:
         assert picture.size == SIZES[board]
@@ -155,13 +157,13 @@ def test_a_view_through_a_modem_beside_an_sos(filming, tmp_path, board, modem):
     wait_until(lambda: ("live_view_stop", "duty", "told to") in accesses(it), lambda: str(accesses(it)))
     assert ("live_view_start", "duty", "") in accesses(it)
     wait_until(lambda: judged(it).verdict.startswith("valid"), lambda: str([one.findings for one in judged(it).clips]))
-    assert it.device.power_off()["connects"] == 1, it.device.said()
-    assert it.device.said().count("device: ready") == 1
+    assert it.device.power_off()["connects"] == 1, it.device.console_text()
+    assert it.device.console_text().count("device: ready") == 1
 
 
 def test_a_view_outlives_its_data_context_and_not_its_modem(filming, tmp_path):
     it = filming("mps2_an385", "quectel")  # tests/simulation/test_datagrams.py has both dialects
-    said = it.device.said
+    said = it.device.console_text
 
     async def see(viewer) -> None:
         await viewer.start(200)

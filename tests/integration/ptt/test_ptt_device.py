@@ -116,7 +116,7 @@ class Pair:
 
     def toned(self, name: str):
         """Return what tells whether its speaker has said anything since: of one who speaks that is the grant's tone."""
-        heard = self.headsets[name].heard
+        heard = self.headsets[name].played
         self.until(lambda: not heard or time.monotonic() - heard[-1][0] > 0.5)
         before = len(heard)
         return lambda: len(heard) > before
@@ -139,8 +139,8 @@ def test_what_one_says_the_other_hears(pair):
     time.sleep(1)
     for speaker, other in (NAMES, NAMES[::-1]):
         spoken = speech(1, 3.6)
-        it.headsets[speaker].say(spoken.tobytes())
-        before = len(it.headsets[other].heard)
+        it.headsets[speaker].speak(spoken.tobytes())
+        before = len(it.headsets[other].played)
         assert not it.lit(speaker)
         it.devices[speaker].press("ptt")
         it.until(lambda s=speaker: it.lit(s))
@@ -148,7 +148,7 @@ def test_what_one_says_the_other_hears(pair):
         it.devices[speaker].press("ptt-up")
         it.until(lambda s=speaker: not it.lit(s))
         time.sleep(1)
-        heard = np.frombuffer(b"".join(d for _, d in it.headsets[other].heard[before:]), np.int16)
+        heard = np.frombuffer(b"".join(d for _, d in it.headsets[other].played[before:]), np.int16)
         # From the first syllable, spoken before the grant, to the one in which the key was let go.
         # One may be mangled where the machine is too busy for voice.
         assert syllables_heard(spoken[: 3 * RATE], heard) >= 9, it.devices[other].log.read_text()

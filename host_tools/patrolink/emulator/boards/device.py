@@ -13,7 +13,7 @@ _LAST_LINES = 8
 _LOOK_S = 0.02
 
 
-def bound(command: list[str]) -> list[str]:
+def end_with_parent(command: list[str]) -> list[str]:
     """Return the command so that it ends with us, however we end."""
     return ["setpriv", "--pdeathsig", "KILL", *command] if shutil.which("setpriv") else command
 
@@ -25,7 +25,7 @@ class Device(ABC):
     _process: "subprocess.Popen[bytes]"
 
     @abstractmethod
-    def said(self) -> str:
+    def console_text(self) -> str:
         """Return what its console has said since the power came."""
 
     @abstractmethod
@@ -40,17 +40,17 @@ class Device(ABC):
         """DeviceError with its last words when the device has died."""
         code = self._process.poll()
         if code is not None:
-            raise DeviceError(f"the device ended with status {code}; its console says:\n{self.tail()}")
+            raise DeviceError(f"the device ended with status {code}; its console says:\n{self.console_tail()}")
 
-    def tail(self) -> str:
+    def console_tail(self) -> str:
         """Return its last words."""
-        return "\n".join("  " + line for line in self.said().splitlines()[-_LAST_LINES:])
+        return "\n".join("  " + line for line in self.console_text().splitlines()[-_LAST_LINES:])
 
     def off(self) -> bool:
         """True once it is off; DeviceError with its last words when it did not go off as planned."""
         code = self._process.poll()
         if code:
-            raise DeviceError(f"the device ended with status {code}; its console says:\n{self.tail()}")
+            raise DeviceError(f"the device ended with status {code}; its console says:\n{self.console_tail()}")
         return code == 0
 
     def power_off(self, timeout_s: float = 30) -> dict[str, Any]:
@@ -61,7 +61,7 @@ class Device(ABC):
             if time.monotonic() > deadline:
                 self.kill()
                 raise DeadlineError(
-                    f"the device did not power off within {timeout_s:g} s; its console says:\n{self.tail()}"
+                    f"the device did not power off within {timeout_s:g} s; its console says:\n{self.console_tail()}"
                 )
             time.sleep(_LOOK_S)
         return self.summary()

@@ -17,7 +17,7 @@ from patrolink.emulator.boards.device import Device
 from patrolink.emulator.peripherals import flash
 
 
-class Firmware(Device):
+class FirmwareDevice(Device):
     """Powered on by the constructor. `console` is the console's PTY.
 
     The configuration is that of a device as a process: the lines it names are connected to the board's UARTs, the files
@@ -28,7 +28,7 @@ class Firmware(Device):
     def __init__(self, board: Board, work: Path, config: dict[str, Any], console: str | None = None) -> None:
         heap_kb = board.heap(config)
         assert board.image is not None and heap_kb is not None
-        elf = qemu.image(board)
+        elf = qemu.build_image(board)
         work.mkdir(parents=True, exist_ok=True, mode=0o700)
         lines = {qemu.GPS_UART: config["gps_uart"]}
         self._outputs: dict[int, str] = {}
@@ -39,7 +39,7 @@ class Firmware(Device):
         if config.get("camera"):
             lines[qemu.CAMERA_UART] = config["camera"]["source"]
             self._outputs[qemu.PINS["indicator"]] = config["camera"]["indicator"]
-        content = json.dumps(qemu.wired(board, config)).encode()
+        content = json.dumps(qemu.wired_config(board, config)).encode()
         flash.provision(work / "flash.bin", board.image.flash_kb, "/config.json", content)
         straps = qemu.Straps(heap_kb, board.image.flash_kb, config["device"], int(time.time()), secrets.randbits(32))
         self.log = work / "console.log"
@@ -94,7 +94,7 @@ class Firmware(Device):
                 if c & 0x7F in self._outputs:
                     Path(self._outputs[c & 0x7F]).write_text(str(c >> 7))
 
-    def said(self) -> str:
+    def console_text(self) -> str:
         with self.log.open("rb") as f:
             f.seek(self._begin)
             return f.read().decode(errors="replace")
@@ -102,16 +102,16 @@ class Firmware(Device):
     def check(self) -> None:
         """DeviceError with its last words when the board is off or its agent has ended."""
         super().check()
-        said = self.said()
+        said = self.console_text()
         if "Traceback" in said or "FAULT" in said or ">>> " in said:
-            raise DeviceError(f"the agent has ended; its console says:\n{self.tail()}")
+            raise DeviceError(f"the agent has ended; its console says:\n{self.console_tail()}")
 
     def press(self, button: str) -> None:
         self.check()
-        self._panel.sendall(qemu.tap(button))
+        self._panel.sendall(qemu.press_sequence(button))
 
     def summary(self) -> dict[str, Any]:
-        summary: dict[str, Any] = json.loads([line for line in self.said().splitlines() if line[:1] == "{"][-1])
+        summary: dict[str, Any] = json.loads([line for line in self.console_text().splitlines() if line[:1] == "{"][-1])
         return summary
 
     def kill(self) -> None:

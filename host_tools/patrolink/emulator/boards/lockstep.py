@@ -37,7 +37,7 @@ class Lockstep:
     def __init__(self, board: Board, work: Path, scheduler: Scheduler, limit_s: float = 600) -> None:
         self._board = board
         # A copy: all lives run the image that the first one ran, whatever is built meanwhile.
-        self._elf = Path(shutil.copy(qemu.image(board), work))
+        self._elf = Path(shutil.copy(qemu.build_image(board), work))
         self._work = work
         self._limit_s = limit_s
         self.scheduler = scheduler
@@ -59,7 +59,7 @@ class Lockstep:
         """Return the hash so far."""
         return self._trace.hexdigest()
 
-    def give(self, uart: int, data: bytes) -> None:
+    def deliver(self, uart: int, data: bytes) -> None:
         """Bytes come to the board; none does while it is off."""
         if self.on:
             self._rx.extend((uart, data[i : i + _CHUNK]) for i in range(0, len(data), _CHUNK))

@@ -9,11 +9,11 @@ from typing import Any
 
 from patrolink.core import resources
 from patrolink.core.boards import Board
-from patrolink.emulator.boards.device import Device, bound
-from patrolink.emulator.boards.firmware_device import Firmware
+from patrolink.emulator.boards.device import Device, end_with_parent
+from patrolink.emulator.boards.firmware_device import FirmwareDevice
 
 
-class Process(Device):
+class ProcessDevice(Device):
     """A device that is a process, started by the constructor."""
 
     def __init__(self, board: Board, work: Path, config: dict[str, Any]) -> None:
@@ -35,9 +35,11 @@ class Process(Device):
         command += [str(resources.root() / "device" / "main.py"), str(path)]
         self.log = work / "console.log"
         with self.log.open("wb") as log:
-            self._process = subprocess.Popen(bound(command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log)
+            self._process = subprocess.Popen(
+                end_with_parent(command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log
+            )
 
-    def said(self) -> str:
+    def console_text(self) -> str:
         return self.log.read_text(errors="replace")
 
     def press(self, button: str) -> None:
@@ -63,4 +65,4 @@ class Process(Device):
 
 def boot(board: Board, work: Path, config: dict[str, Any]) -> Device:
     """Power a board on: firmware where it has an image, else a process. `config` names lines by their paths here."""
-    return (Firmware if board.image else Process)(board, work, config)
+    return (FirmwareDevice if board.image else ProcessDevice)(board, work, config)

@@ -14,7 +14,7 @@ from typing import Any
 from patrolink.core import resources
 from patrolink.core.boards import Board
 from patrolink.core.errors import UserError
-from patrolink.emulator.boards.device import bound
+from patrolink.emulator.boards.device import end_with_parent
 
 _MAGIC = 0x324B4C50  # straps_t in boards/mps2_an385/port/mps2.h
 _CORES = itertools.count()
@@ -23,25 +23,25 @@ CONSOLE_UART, GPS_UART, MODEM_UART, CAMERA_UART, PANEL_UART = range(5)
 PINS = {"sos": 0, "off": 1, "reset": 2, "indicator": 3}  # on the panel; buttons are low while pressed
 
 
-def wired(board: Board, config: dict[str, Any]) -> dict[str, Any]:
+def wired_config(board: Board, config: dict[str, Any]) -> dict[str, Any]:
     """Return a device's configuration with this board's UARTs and pins in place of the host's lines and files."""
     given = {"board": board.name, "state_dir": "/state", "watchdog": 60_000, **config, "gps_uart": GPS_UART}
     given["buttons"] = {name: PINS[name] for name in ("sos", "off")}
     if given.get("modem"):
         given["modem"] = {**given["modem"], "uart": MODEM_UART, "reset_pin": PINS["reset"]}
     if given.get("camera"):
-        wired_so = {"source": CAMERA_UART, "indicator": PINS["indicator"]}
-        given["camera"] = {**board.config().get("camera", {}), **given["camera"], **wired_so}
+        camera_wiring = {"source": CAMERA_UART, "indicator": PINS["indicator"]}
+        given["camera"] = {**board.config().get("camera", {}), **given["camera"], **camera_wiring}
     return given
 
 
-def tap(button: str) -> bytes:
+def press_sequence(button: str) -> bytes:
     """Return what the panel says when a button is pressed and let go."""
     pin = PINS[button]
     return bytes((pin | 0x80, pin, pin | 0x80))
 
 
-def image(board: Board) -> Path:
+def build_image(board: Board) -> Path:
     """Build the board's firmware, unless it is there, and return its path; UserError names the packages it needs."""
     if board.missing():
         raise UserError(
@@ -91,7 +91,7 @@ def command(board: Board, elf: Path, work: Path, straps: Straps) -> list[str]:
     # On one core: QEMU's threads wander otherwise, and a UART then takes 14 to 62 kB/s where it takes 70.
     cores = sorted(os.sched_getaffinity(0))
     pin = ["taskset", "-c", str(cores[next(_CORES) % len(cores)])] if shutil.which("taskset") else []
-    return bound(
+    return end_with_parent(
         [
             *pin,
             "qemu-system-arm",

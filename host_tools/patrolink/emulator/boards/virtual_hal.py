@@ -140,7 +140,7 @@ class VirtualHal:
             line.received.clear()
         self.buttons.clear()
 
-    def give(self, path: str, data: bytes) -> None:
+    def deliver(self, path: str, data: bytes) -> None:
         """Bytes have come in on a UART."""
         line = self.lines[path]
         line.received += data

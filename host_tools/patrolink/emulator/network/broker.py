@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from patrolink.core.errors import DeviceError
-from patrolink.emulator.boards.device import bound
+from patrolink.emulator.boards.device import end_with_parent
 from patrolink.emulator.network.certificates import Certificates
 
 _START_S = 15.0
@@ -85,7 +85,7 @@ class Broker:
             config.write_text(json.dumps(_amqtt_config(self.port)), encoding="utf-8")
             command = [str(Path(sys.executable).parent / "amqtt"), "-c", str(config)]
         with self.log.open("wb") as log:
-            self._process = subprocess.Popen(bound(command), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            self._process = subprocess.Popen(end_with_parent(command), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         self._await()
 
     def _passwords(self, passwords: dict[str, str]) -> Path:

@@ -224,7 +224,7 @@ class Network:
             self.outages += 1
             self.on_change()
 
-    def shelter(self) -> None:
+    def restore_coverage(self) -> None:
         """From now on there is coverage: the wearer is back at the station."""
         self._outage = lambda: None  # type: ignore[method-assign]
         self._out_until = self.scheduler.now

@@ -120,7 +120,7 @@ class SerialCamera:
         """It answers nothing more, until it is reset."""
         self._hung = True
 
-    def tear(self, pictures: int) -> None:
+    def truncate_next(self, pictures: int) -> None:
         """So many of the next pictures are no whole JPEGs."""
         self._torn = pictures
 
@@ -128,7 +128,7 @@ class SerialCamera:
         """The next n bytes of pictures are lost on the line."""
         self._lost = n
 
-    def babble(self, noise: bytes) -> None:
+    def inject_noise(self, noise: bytes) -> None:
         """Say what nobody asked for."""
         with self._lock:
             self._send(noise)

@@ -30,14 +30,14 @@ class Headset:
         self._mic, self._speaker = Line(held=False), Line()
         self.mic, self.speaker = self._mic.path, self._speaker.path
         self.opened_s: float | None = None
-        self.heard: list[tuple[float, bytes]] = []
+        self.played: list[tuple[float, bytes]] = []
         self._voice = b""
         self._from = self._given = 0  # bytes: where in what the microphone gives the voice begins; what it has given
         self._stop = False
         self._thread = threading.Thread(target=self._run, daemon=True, name="headset")
         self._thread.start()
 
-    def say(self, samples: bytes, after_s: float = 0.0) -> None:
+    def speak(self, samples: bytes, after_s: float = 0.0) -> None:
         """When the microphone is opened next, speak so long after that; silence before and behind."""
         self._voice, self._from = samples, int(after_s / _UNIT_S) * _UNIT
 
@@ -46,7 +46,7 @@ class Headset:
             ready, _, _ = select.select([self._speaker.master], [], [], self._wait_s())
             if ready:
                 with contextlib.suppress(OSError):
-                    self.heard.append((time.monotonic(), os.read(self._speaker.master, 4096)))
+                    self.played.append((time.monotonic(), os.read(self._speaker.master, 4096)))
             self._speak()
 
     def _wait_s(self) -> float:

@@ -17,7 +17,7 @@ from patrolink.emulator.network.carrier import Profile
 from patrolink.emulator.network.udp_gate import HOST, UdpGate
 from patrolink.emulator.peripherals.headset import RATE, Headset
 from patrolink.emulator.peripherals.serial_line import Line
-from patrolink.emulator.scenarios.control_room import Station
+from patrolink.emulator.scenarios.control_room import ControlRoom
 
 _JOIN_S = 30.0
 _SETTLE_S = 1.5
@@ -54,7 +54,7 @@ class Call:
         self._stack = stack
         self._out = plan.out
         self.names = tuple(f"{name}-{i}" for i, name in enumerate(plan.boards, 1))
-        self._station = station = Station(
+        self._station = station = ControlRoom(
             plan.out, self.names, stack, "--pcap", str(plan.out / "floor.pcap"), host=HOST
         )
         self.url, self.token = station.url, station.token
@@ -89,11 +89,11 @@ class Call:
     def _until(self, condition: Callable[[], bool], seconds: float, why: str) -> None:
         self._station.until(condition, self.devices, seconds, why)
 
-    def say(self, talker: int, speech: bytes) -> dict[str, Any]:
+    def speak(self, talker: int, speech: bytes) -> dict[str, Any]:
         """Let one device press, speak and let go; return what became of it, times in milliseconds."""
         ours, other = self.headsets[talker], self.headsets[1 - talker]
-        began = (len(ours.heard), len(other.heard))
-        ours.say(speech, _TONE_S)
+        began = (len(ours.played), len(other.played))
+        ours.speak(speech, _TONE_S)
         pressed = time.monotonic()
         self.devices[talker].press("ptt")
         self._until(lambda: ours.opened_s is not None, 10, "the microphone did not open")
@@ -101,7 +101,7 @@ class Call:
         time.sleep(max(0.0, opened + _TONE_S + len(speech) / 2 / RATE + _TAIL_S - time.monotonic()))
         self.devices[talker].press("ptt-up")
         time.sleep(_SETTLE_S)
-        tones, voice = ours.heard[began[0] :], other.heard[began[1] :]
+        tones, voice = ours.played[began[0] :], other.played[began[1] :]
         spoken = np.frombuffer(speech, "<i2").astype(float)
         ear = _as_heard(voice, opened + _TONE_S, len(spoken) + RATE)
         delay, share = _compare(spoken, ear)

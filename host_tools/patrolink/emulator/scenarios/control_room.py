@@ -51,7 +51,7 @@ priority = 200
 """
 
 
-class Station:
+class ControlRoom:
     """Up once it is made, until the stack ends. `url` and `token` are the dispatcher's way in.
 
     host      of the hub, as devices are told

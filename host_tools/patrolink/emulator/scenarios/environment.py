@@ -30,7 +30,7 @@ _START_MS = 1_790_000_000_000  # 2026-09-21T14:13:20Z
 HOUR_MS = 3_600_000.0
 
 
-class World(ABC):
+class Environment(ABC):
     """
     dialect   the modem's
     context   the broker's, for MQTT over TLS
@@ -47,7 +47,7 @@ class World(ABC):
         self.key = DeviceKey(bytes(range(32)))
         self.broker = VirtualBroker(self.scheduler, self._on_publish, context)
         self.network = Network(self.scheduler, profile, seed, self._dial)
-        self.dials: dict[tuple[str, str, int], Callable[[Connection], Remote | None]] = {}
+        self.listeners: dict[tuple[str, str, int], Callable[[Connection], Remote | None]] = {}
         self.modem = Modem(self.scheduler, self.network, dialect, seed, self.from_modem, self.unix_ms)
         self._desk = Downlink({DEVICE: self.key})
         self.hub = receiver.Receiver(self.key.secret, DEVICE.encode())
@@ -55,7 +55,7 @@ class World(ABC):
         self.fix_times: set[int] = set()
         self._pressed: dict[int, float] = {}
         self._event_s: list[float] = []
-        self.speaking_until = 0.0
+        self.receiver_until_ms = 0.0
         self.answers_lost = 0.0
         self.on_message: Callable[[Row], None] = lambda message: None  # one that has come for the first time
         self.on_hour: Callable[[int], None] = lambda hour: None
@@ -85,7 +85,7 @@ class World(ABC):
         return _START_MS + int(self.scheduler.now)
 
     def _dial(self, kind: str, host: str, port: int, connection: Connection) -> Remote | None:
-        other = self.dials.get((kind, host, port))
+        other = self.listeners.get((kind, host, port))
         if other is not None:
             return other(connection)
         return self.broker.dial(kind, host, port, connection) if host == HOST else None
@@ -96,14 +96,14 @@ class World(ABC):
             return
 
         def happen() -> None:
-            if self.scheduler.now < self.speaking_until:
+            if self.scheduler.now < self.receiver_until_ms:
                 self.report.faults[name] = self.report.faults.get(name, 0) + 1
                 action()
             self.scheduler.after(self.random.expovariate(1 / hours) * HOUR_MS, happen)
 
         self.scheduler.after(self.random.expovariate(1 / hours) * HOUR_MS, happen)
 
-    def arm(self, faults: Faults) -> None:
+    def schedule_faults(self, faults: Faults) -> None:
         """Let go wrong what does not depend on how the board is made."""
         after, rng = self.scheduler.after, self.random
 
@@ -143,7 +143,7 @@ class World(ABC):
 
     def begin(self, hours: float) -> None:
         """From now on the receiver speaks, for so long."""
-        self.speaking_until = hours * HOUR_MS
+        self.receiver_until_ms = hours * HOUR_MS
         epochs = self._epochs()
         self.scheduler.after(1000, lambda: self._speak(epochs))
         for hour in range(1, int(hours) + 1):
@@ -151,7 +151,7 @@ class World(ABC):
 
     def _speak(self, epochs: Iterator[bytes]) -> None:
         self.from_gps(next(epochs))
-        if self.scheduler.now + 1000 < self.speaking_until:
+        if self.scheduler.now + 1000 < self.receiver_until_ms:
             self.scheduler.after(1000, lambda: self._speak(epochs))
 
     def _epochs(self) -> Iterator[bytes]:

@@ -59,7 +59,7 @@ def run(plan: Plan) -> Outcome:
     began = time.monotonic()
     board = boards.find(plan.board)
     if board.image:
-        qemu.image(board)  # before anything is started: it may take a minute, or a tool be missing
+        qemu.build_image(board)  # before anything is started: it may take a minute, or a tool be missing
     with contextlib.ExitStack() as stack:
         outcome.broker, url, address = _broker(plan.broker, stack)
         transport = MqttTransport(url)

@@ -24,7 +24,7 @@ from patrolink.emulator.peripherals.gps_receiver import GpsReceiver
 from patrolink.emulator.peripherals.headset import Headset
 from patrolink.emulator.peripherals.modem_port import ModemPort
 from patrolink.emulator.scenarios.call import syllables
-from patrolink.emulator.scenarios.control_room import HOST, Station, free_ports
+from patrolink.emulator.scenarios.control_room import HOST, ControlRoom, free_ports
 from patrolink.evidence import evidence_key as evidence
 from patrolink.evidence import verify
 
@@ -88,7 +88,7 @@ class Incident:
         (uploads,) = free_ports(1, socket.SOCK_STREAM)
         (live,) = free_ports(1, socket.SOCK_DGRAM)
         hub = _HUB.format(host=HOST, uploads=uploads, live=live)
-        self.station = Station(self.out, [self.name], stack, top='evidence_key = "evidence.pem"\n', hub=hub)
+        self.station = ControlRoom(self.out, [self.name], stack, top='evidence_key = "evidence.pem"\n', hub=hub)
         self._receiver = GpsReceiver(nmea.speak(walk()), 1.0, self.board.gps.baud)
         stack.callback(self._receiver.close)
         self.device = self._boot(public, air(self.station.broker.port), air(uploads))
@@ -127,7 +127,7 @@ class Incident:
         if "ptt" in self.board.features:
             headset = Headset()
             self._stack.callback(headset.close)
-            headset.say(syllables(), 1.0)
+            headset.speak(syllables(), 1.0)
             config["audio"] = {"mic": headset.mic, "speaker": headset.speaker, "indicator": f"{indicator}.mic"}
         dialect = plan.modem or ("quectel" if self.board.image else "")
         if dialect:
@@ -144,7 +144,9 @@ class Incident:
     def await_recording(self) -> None:
         """Wait until the device films."""
         films = "clips: recording"
-        self.station.until(lambda: films in self.device.said(), [self.device], _UP_S, "the device did not record")
+        self.station.until(
+            lambda: films in self.device.console_text(), [self.device], _UP_S, "the device did not record"
+        )
 
     def run(self) -> dict[str, Any]:
         """Walk, press the button, and wait until the hub has verified what was filmed; return how it went."""

@@ -149,7 +149,7 @@ class Patrol:
         self.device.check()
         if self.receiver.stalled:
             raise DeviceError(
-                f"the device has stopped reading its receiver for ten seconds; its console says:\n{self.device.tail()}"
+                "the device did not read its receiver for 10 s; the console ends with:\n" + self.device.console_tail()
             )
         if self.receiver.done and self.receiver.drained():
             self.device.press("off")
@@ -162,7 +162,7 @@ class Patrol:
             self._deadline = time.monotonic() + _ARRIVE_S
         elif time.monotonic() > self._deadline:
             raise DeadlineError(
-                f"the device did not power off within {_REST_S:g} s; its console says:\n{self.device.tail()}"
+                f"the device did not power off within {_REST_S:g} s; its console says:\n{self.device.console_tail()}"
             )
 
     def progress(self) -> str:

@@ -19,7 +19,7 @@ from patrolink.emulator.boards import qemu
 from patrolink.emulator.boards.lockstep import Lockstep
 from patrolink.emulator.network.carrier import Profile
 from patrolink.emulator.peripherals import flash
-from patrolink.emulator.scenarios.environment import DEVICE, HOST, HOUR_MS, World
+from patrolink.emulator.scenarios.environment import DEVICE, HOST, HOUR_MS, Environment
 from patrolink.emulator.scenarios.outcome import NO_FAULTS, Faults
 
 _BYTE_MS = 10 * 1000 / 115200
@@ -97,7 +97,7 @@ class ShiftReport:
         return not self.wrong
 
 
-class Shift(World):
+class Shift(Environment):
     """
     faults       of the world; power cuts come now, or in the middle of a flash operation
     power_cuts_h planned power cuts, hours into the shift
@@ -129,7 +129,7 @@ class Shift(World):
         self.told = ShiftReport(board.name, name, seed, 0, dialect, heap_kb or board.heap_kb)
         given = {"device": DEVICE, "key": self.key.secret.hex(), "broker": {"host": HOST, "port": 1883}}
         given["modem"] = {"apn": "cmnet"}
-        self.config = qemu.wired(board, {**given, **(settings or {})})
+        self.config = qemu.wired_config(board, {**given, **(settings or {})})
         self._chip = self.work / "flash.bin"
         self.console = bytearray()
         self.rig = Lockstep(board, self.work, self.scheduler, limit_s)
@@ -151,12 +151,12 @@ class Shift(World):
             self.scheduler.at(hour * HOUR_MS, self.rig.cut_power)
         for hour in sos_h:
             self.scheduler.at(hour * HOUR_MS, self.press_sos)
-        self.arm(faults)
+        self.schedule_faults(faults)
 
     # --- the board ---------------------------------------------------------------------------------------------------
 
     def from_modem(self, data: bytes) -> None:
-        self.rig.give(qemu.MODEM_UART, data)
+        self.rig.deliver(qemu.MODEM_UART, data)
 
     def from_gps(self, data: bytes) -> None:
         """Sentence by sentence, each when its last byte has passed the line."""
@@ -165,7 +165,7 @@ class Shift(World):
         lines = data.splitlines(keepends=True)
         for line in lines:
             when += len(line) * _BYTE_MS
-            self.scheduler.at(when, lambda line=line: self.rig.give(qemu.GPS_UART, line))  # type: ignore[misc]
+            self.scheduler.at(when, lambda line=line: self.rig.deliver(qemu.GPS_UART, line))  # type: ignore[misc]
         self.scheduler.at(when, lambda: self._heard(spoken_at))
 
     def _heard(self, time_ms: int) -> None:
@@ -182,11 +182,11 @@ class Shift(World):
         super().press_sos()
 
     def press(self, button: str) -> None:
-        self.rig.give(qemu.PANEL_UART, qemu.tap(button))
+        self.rig.deliver(qemu.PANEL_UART, qemu.press_sequence(button))
 
-    def arm(self, faults: Faults) -> None:
+    def schedule_faults(self, faults: Faults) -> None:
         """Without TLS, which this board has not, a damaged byte on the modem's line could cost a frame."""
-        super().arm(replace(faults, line_drop=0.0, line_damage=0.0))
+        super().schedule_faults(replace(faults, line_drop=0.0, line_damage=0.0))
 
     def cut_power(self) -> None:
         """At the next instruction, or in the middle of a flash operation of the next life."""
@@ -247,7 +247,7 @@ class Shift(World):
         told = self.told
         told.hours = hours
         self.begin(hours)
-        self.scheduler.at(self.speaking_until + 2000, self._end_shift)
+        self.scheduler.at(self.receiver_until_ms + 2000, self._end_shift)
         flash.provision(self._chip, self._image.flash_kb, "/config.json", json.dumps(self.config).encode())
         try:
             while not self._done:
@@ -282,15 +282,15 @@ class Shift(World):
         self.modem.start()
 
     def _end_shift(self) -> None:
-        self.network.shelter()
+        self.network.restore_coverage()
         self._watch_the_end()
 
     def _watch_the_end(self) -> None:
         """Off as soon as the last fix spoken was delivered; the agent's own drain does the rest."""
-        late = self.scheduler.now > self.speaking_until + _DRAIN_MS
+        late = self.scheduler.now > self.receiver_until_ms + _DRAIN_MS
         if late:
             raise DeviceError(f"seed {self.seed}: the board did not come to rest; its console says:\n{self._tail()}")
-        if self._alive and self.scheduler.now > self.speaking_until + 90_000:
+        if self._alive and self.scheduler.now > self.receiver_until_ms + 90_000:
             self.press("off")
             self.scheduler.after(30_000, self._watch_the_end)
             return

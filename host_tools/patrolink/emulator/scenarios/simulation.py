@@ -17,14 +17,14 @@ from patrolink.emulator.boards import agent_loader
 from patrolink.emulator.boards.virtual_hal import Line, PowerCut, Reset, VirtualHal
 from patrolink.emulator.network import certificates
 from patrolink.emulator.network.carrier import Profile
-from patrolink.emulator.scenarios.environment import DEVICE, HOST, HOUR_MS, World
+from patrolink.emulator.scenarios.environment import DEVICE, HOST, HOUR_MS, Environment
 from patrolink.emulator.scenarios.outcome import NO_FAULTS, Faults, Report
 
 _DRAIN_MS = 2 * HOUR_MS
 _SAMPLE_MS = HOUR_MS / 2
 
 
-class Simulation(World):
+class Simulation(Environment):
     """
     dialect   the modem's
     faults    what goes wrong
@@ -65,7 +65,7 @@ class Simulation(World):
         self.device: Any = None
         self._recorded: set[int] = set()
         self._done = False
-        self.arm(faults)
+        self.schedule_faults(faults)
 
     def _certificates(self) -> tuple[ssl.SSLContext, Path]:
         made = certificates.make(Path(self._folder.name), HOST)
@@ -74,17 +74,17 @@ class Simulation(World):
         return context, made.ca
 
     def from_modem(self, data: bytes) -> None:
-        self.hal.give("modem", data)
+        self.hal.deliver("modem", data)
 
     def from_gps(self, data: bytes) -> None:
-        self.hal.give("gps", data)
+        self.hal.deliver("gps", data)
 
     def press(self, button: str) -> None:
         self.hal.press(button.encode())
 
-    def arm(self, faults: Faults) -> None:
+    def schedule_faults(self, faults: Faults) -> None:
         """Besides the world's own, what this board can be made to suffer."""
-        super().arm(faults)
+        super().schedule_faults(faults)
         after, hal, rng = self.scheduler.after, self.hal, self.random
 
         def fill() -> None:
@@ -144,7 +144,7 @@ class Simulation(World):
         report = self.report
         report.agent_bytes_least = min(report.agent_bytes_least or size, size)
         report.agent_bytes_most = max(report.agent_bytes_most, size)
-        if self.scheduler.now < self.speaking_until:
+        if self.scheduler.now < self.receiver_until_ms:
             self.scheduler.after(_SAMPLE_MS, self._sample)
 
     # --- a run ------------------------------------------------------------------------------------------------------
@@ -153,20 +153,20 @@ class Simulation(World):
         """Patrol for so long, wait for what is under way, and return the report."""
         self.begin(hours)
         self.scheduler.after(_SAMPLE_MS, self._sample)
-        self.scheduler.at(self.speaking_until + 2000, self._end_shift)
+        self.scheduler.at(self.receiver_until_ms + 2000, self._end_shift)
         while not self._done:
             self._life()
         return self._finish(hours)
 
     def _end_shift(self) -> None:
-        self.network.shelter()
+        self.network.restore_coverage()
         self._watch_the_end()
 
     def _watch_the_end(self) -> None:
         """Power off once nothing waits, or after the time for it."""
         if self.device is not None:
             waiting = len(self.device.outbox) + len(self.device.events)
-            if not waiting or self.scheduler.now > self.speaking_until + _DRAIN_MS:
+            if not waiting or self.scheduler.now > self.receiver_until_ms + _DRAIN_MS:
                 self.press("off")
                 return
         self.scheduler.after(500, self._watch_the_end)
