@@ -79,7 +79,7 @@ def count(board: boards.Board) -> Figures:
         rig.life(straps)
     told = next((line for line in said.decode().splitlines() if line.startswith("{")), None)
     if told is None:
-        raise DeviceError("the board did not come to its figures; its console says:\n" + said.decode())
+        raise DeviceError("the board did not come to its figures; the console ends with:\n" + said.decode())
     return figures(json.loads(told))
 
 

@@ -74,7 +74,7 @@ def told(said: str) -> dict:
     """The line of JSON among the board's words."""
     line = next((line for line in said.splitlines() if line.startswith("{")), None)
     if line is None:
-        raise SystemExit("the board did not come to its figures; its console says:\n" + said)
+        raise SystemExit("the board did not come to its figures; the console ends with:\n" + said)
     return json.loads(line)
 
 

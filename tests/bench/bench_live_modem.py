@@ -83,7 +83,7 @@ def run(dialect: str) -> dict:
         out = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="patrolink-live-")))
         plan = incident.Plan("mps2_an385", incident.FILM, 2, 2, PROFILES["city"], SEED, out, dialect)
         it = incident.Incident(plan, stack)
-        with it.modem.held():
+        with it.modem.locked():
             slow(it.modem.modem)
         it.await_recording()
         os.environ[client.TOKEN] = it.station.token

@@ -170,7 +170,7 @@ class Rig:
         self.radios: dict[str, Radio] = {}
         for members in groups.values():
             for name, board, place in members:
-                with self.gate.held():
+                with self.gate.locked():
                     self.gate.profile = self.profiles[place]
                 before = len(self.gate.radios)
                 self.posts[name] = Post(self, name, board)
@@ -199,7 +199,7 @@ class Rig:
 def press(rig: Rig, talker: Post, listener: Post, clip: np.ndarray, at_once: bool, cold: bool) -> dict:
     """One burst, and what was heard of it at both ends."""
     if cold:
-        with rig.gate.held():
+        with rig.gate.locked():
             rig.radios[talker.name].network.sleep()
             rig.radios[listener.name].network.sleep()
     after = 0.0 if at_once else TONE_WAIT_S

@@ -117,7 +117,7 @@ class Team:
                 time.sleep(rng.uniform(*PAUSE_S))
                 if gate:
                     self.sent.append((gate.bytes - before, time.monotonic() - begun))
-                with self._rig.gate.held():
+                with self._rig.gate.locked():
                     for end, post in (("talker", talker), ("listener", listener)):
                         self._rig.radios[post.name].reseed(f"{SEED} {self._number} {i} {end}")
                 self.trials[arm].append(press(self._rig, talker, listener, clip, at_once, False))
@@ -159,7 +159,7 @@ def main() -> None:
     results: dict[str, dict] = {}
     with contextlib.ExitStack() as stack:
         rig = Filmed(stack, groups)
-        with rig.gate.held():
+        with rig.gate.locked():
             for radio in rig.radios.values():
                 radio.network.promotion_ms = 0.0
         time.sleep(20)  # the rate is being found

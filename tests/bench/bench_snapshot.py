@@ -58,7 +58,7 @@ def run(board: str, n: int) -> dict[str, object]:
         out = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="patrolink-snapshot-")))
         gate = UdpGate((), PROFILES["city"], SEED)
         stack.callback(gate.close)
-        with gate.held():
+        with gate.locked():
             radio = Radio(gate, PROFILES["city"], SEED)
 
         def air(port: int) -> incident.Address:

@@ -30,7 +30,7 @@ def on_board(board: boards.Board) -> dict:
         rig.life(straps)
     told = next((line for line in said.decode().splitlines() if line.startswith("{")), None)
     if told is None:
-        raise SystemExit("the board did not come to its figures; its console says:\n" + said.decode())
+        raise SystemExit("the board did not come to its figures; the console ends with:\n" + said.decode())
     return {name: (round(cycles * PER_CYCLE), n) for name, (cycles, n) in json.loads(told).items()}
 
 

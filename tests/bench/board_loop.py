@@ -119,7 +119,7 @@ def stalls(board: boards.Board) -> dict[str, float]:
         longest[told["phase"]] = max(longest.get(told["phase"], 0.0), told["most"] / CYCLES_PER_MS)
     boots = [told["at"] / CYCLES_PER_MS for told in it.phases if told["phase"] == "boot"]
     if it.told.problems or len(boots) != 2 or "seal" not in longest:
-        raise DeviceError("the film of the bench went wrong; its console says:\n" + "\n".join(it.log))
+        raise DeviceError("the film of the bench went wrong; the console ends with:\n" + "\n".join(it.log))
     out = {
         STANDS_STILL + "taking up a torn clip": longest["boot"],
         STANDS_STILL + "sealing a clip": longest["seal"],

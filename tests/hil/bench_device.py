@@ -49,7 +49,7 @@ class RealBoard:
         lost = self._console.wire.lost
         if not self._on or lost or any(word in said for word in _ENDED):
             why = lost or ("the agent has ended" if self._on else "the board is off")
-            raise DeviceError(f"{why}; its console says:\n{self._console.console_tail()}")
+            raise DeviceError(f"{why}; the console ends with:\n{self._console.console_tail()}")
 
     def press(self, button: str) -> None:
         """Press a button of the board: `sos` or `off`."""
@@ -65,7 +65,7 @@ class RealBoard:
         tail = self._console.console_tail()
         self.kill()
         if summary is None:
-            raise DeadlineError(f"the board did not power off within {timeout_s:g} s; its console says:\n{tail}")
+            raise DeadlineError(f"the board did not power off within {timeout_s:g} s; the console ends with:\n{tail}")
         told: dict[str, Any] = json.loads(summary)
         return told
 

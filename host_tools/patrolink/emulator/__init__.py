@@ -1,0 +1,1 @@
+"""Emulation of devices, their peripherals and their network."""

@@ -1,4 +1,4 @@
-"""Events in order of time. Whoever owns the clock, real or virtual, says how far it has come."""
+"""Event queue ordered by time, for a real or a virtual clock that the caller owns."""
 
 import heapq
 import itertools
@@ -8,7 +8,13 @@ Action = Callable[[], None]
 
 
 class Scheduler:
-    """`now` is in milliseconds. Events of the same time come in the order in which they were made."""
+    """Runs actions in order of their due time.
+
+    Actions that are due at the same time run in the order in which they were scheduled.
+
+    Attributes:
+        now: Current time in milliseconds.
+    """
 
     def __init__(self, now: float = 0.0) -> None:
         self.now = now
@@ -16,24 +22,24 @@ class Scheduler:
         self._order = itertools.count()
 
     def at(self, when: float, action: Action) -> None:
-        """Do it then; at once when that has passed."""
+        """Schedule an action for a time in milliseconds; a time in the past counts as now."""
         heapq.heappush(self._heap, (max(when, self.now), next(self._order), action))
 
     def after(self, delay_ms: float, action: Action) -> None:
-        """Do it in so many milliseconds."""
+        """Schedule an action for a delay in milliseconds."""
         self.at(self.now + delay_ms, action)
 
     def next_time(self) -> float | None:
-        """Return when the next event is due; None when there is none."""
+        """Return the due time of the next action in milliseconds, or None if the queue is empty."""
         return self._heap[0][0] if self._heap else None
 
     def step(self) -> None:
-        """Go to the next event and do it."""
+        """Advance to the next action and run it."""
         self.now, _, action = heapq.heappop(self._heap)
         action()
 
     def run_until(self, when: float) -> None:
-        """Do everything that is due by then."""
+        """Run all actions that are due up to a time, then advance to that time."""
         while self._heap and self._heap[0][0] <= when:
             self.step()
         self.now = max(self.now, when)

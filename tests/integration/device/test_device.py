@@ -131,10 +131,10 @@ def test_a_patrol_through_the_emulated_modem(rig, board, dialect):
     it = rig(board, nmea.speak(walk(600)), speed=100, modem=dialect)
     it.receiver.start()
     it.listen(lambda: it.decoder.stats.fixes >= 60)
-    with it.modem.held() as port:
+    with it.modem.locked() as port:
         port.network.drop_pdp()
     it.listen(lambda: it.decoder.stats.fixes >= 240)
-    with it.modem.held() as port:
+    with it.modem.locked() as port:
         port.modem.start()  # a brown-out
     it.listen(lambda: it.decoder.stats.fixes >= 540)
     told = it.finish()
@@ -152,7 +152,7 @@ def test_a_modem_that_hangs_is_reset_by_its_line(rig):
     it = rig("unix", nmea.speak(walk(300)), speed=20, modem="quectel", timeout_s=3)
     it.receiver.start()
     it.listen(lambda: it.decoder.stats.fixes >= 60)
-    with it.modem.held() as port:
+    with it.modem.locked() as port:
         port.modem.mood = "silent"
         start = port.modem.start
 

@@ -72,7 +72,7 @@ def test_two_flows_of_one_device_share_a_radio_and_another_has_its_own(echo):
         sock.send(report(ssrc))
     sources = [it.hub[0].recvfrom(100)[1], it.hub[1].recvfrom(100)[1], it.hub[0].recvfrom(100)[1]]
     assert len(set(sources)) == 3 and [len(radio.flows) for radio in it.gate.radios] == [2, 1]
-    with it.gate.held():
+    with it.gate.locked():
         it.gate.radios[0].network.outage(60_000)
     it.device[0].send(report(7))
     it.device[1].send(report(7))
@@ -95,7 +95,7 @@ def test_a_new_source_port_and_a_hub_that_was_away(echo):
     it.hub[0] = it.listen(it.ports[0])
     it.device[0].send(report(7))
     assert it.hub[0].recvfrom(100)[1] == before
-    with it.gate.held():
+    with it.gate.locked():
         it.gate.radios[0].rebind()
     it.device[0].send(report(7))
     data, after = it.hub[0].recvfrom(100)
@@ -119,7 +119,7 @@ def test_delay_is_the_places_and_an_idle_radio_costs_its_promotion(echo):
                 pass  # one that was late
             times.append((time.monotonic() - start) * 1000)
     assert min(times) > 49 and statistics.median(times) > 60 and len(times) > 20, times
-    with it.gate.held():
+    with it.gate.locked():
         network = it.gate.radios[0].network
         network.promotion_ms = 260
         network.profile = EVEN

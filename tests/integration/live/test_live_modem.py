@@ -168,11 +168,11 @@ def test_a_view_outlives_its_data_context_and_not_its_modem(filming, tmp_path):
     async def see(viewer) -> None:
         await viewer.start(200)
         await viewer.more(3)
-        with it.modem.held():
+        with it.modem.locked():
             it.modem.network.drop_pdp()
         await viewer.more(5)  # the same view: its socket was opened again
         assert "live view:" not in said()
-        with it.modem.held():
+        with it.modem.locked():
             it.modem.network.outage(25_000)
         await viewer.until(lambda: "live view: nothing was heard of the hub for 10 s" in said())
         assert await viewer.over() == "nothing came for 10 s"
@@ -180,7 +180,7 @@ def test_a_view_outlives_its_data_context_and_not_its_modem(filming, tmp_path):
         await viewer.until(lambda: said().count("link: session") > sessions)
         await viewer.start(300)
         await viewer.more(3)
-        with it.modem.held():
+        with it.modem.locked():
             it.modem.modem.start()  # a brown-out
         await viewer.until(lambda: said().count("link: session") > sessions + 1)
         # It goes on when the modem was back within the 10 s, else it has ended, and says so.

@@ -1,6 +1,6 @@
-"""The device's own program, loaded as a board loads it: by path, with its rooms on sys.path.
+"""Loads the device program into this process, as a board does: by path, with its folders on `sys.path`.
 
-The host package imports nothing of device/ otherwise.
+This is the only place where the host package loads code of `device/`.
 """
 
 import importlib
@@ -12,7 +12,11 @@ from patrolink.core import resources
 
 
 def load() -> tuple[ModuleType, ModuleType]:
-    """Run device/main.py as a module, which puts its rooms on sys.path; return the device's assembly and config."""
+    """Run `device/main.py` as a module, which extends `sys.path`.
+
+    Returns:
+        The modules `app.device` and `app.config` of the agent.
+    """
     path = resources.root() / "device" / "main.py"
     spec = importlib.util.spec_from_file_location("patrolink_device_main", path)
     assert spec is not None and spec.loader is not None

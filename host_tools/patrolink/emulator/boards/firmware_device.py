@@ -1,4 +1,4 @@
-"""A device whose firmware runs on an emulated board in real time; see `emulator.device` for one that is a process."""
+"""A device whose firmware runs on an emulated board in real time (`process_device` holds the one that is a process)."""
 
 import json
 import re
@@ -18,11 +18,19 @@ from patrolink.emulator.peripherals import flash
 
 
 class FirmwareDevice(Device):
-    """Powered on by the constructor. `console` is the console's PTY.
+    """Firmware under QEMU; the constructor powers it on.
 
-    The configuration is that of a device as a process: the lines it names are connected to the board's UARTs, the files
-    of its outputs (reset line, indicator) follow the board's pins.
-    `console` names the PTY that the console goes to; None: one is made.
+    The configuration is the one of a device process: the serial lines in it are connected to UARTs of the board, the
+    files of its outputs (reset line, indicator) follow pins of the board.
+
+    Args:
+        board: Board with an image.
+        work: Folder for flash chip, straps and console log.
+        config: Configuration of the device.
+        console: Path of a PTY for the console; None creates one.
+
+    Attributes:
+        console: Path of the console's PTY.
     """
 
     def __init__(self, board: Board, work: Path, config: dict[str, Any], console: str | None = None) -> None:
@@ -70,7 +78,7 @@ class FirmwareDevice(Device):
             raise
 
     def _console(self) -> str:
-        """The PTY that QEMU has made for UART 0."""
+        """Return the path of the PTY that QEMU created for UART 0."""
         assert self._process.stdout is not None
         said = b""
         while True:
@@ -95,26 +103,34 @@ class FirmwareDevice(Device):
                     Path(self._outputs[c & 0x7F]).write_text(str(c >> 7))
 
     def console_text(self) -> str:
+        """See `Device.console_text`."""
         with self.log.open("rb") as f:
             f.seek(self._begin)
             return f.read().decode(errors="replace")
 
     def check(self) -> None:
-        """DeviceError with its last words when the board is off or its agent has ended."""
+        """Check that the board is on and its agent is running.
+
+        Raises:
+            DeviceError: It is not; the message holds the end of the console output.
+        """
         super().check()
         said = self.console_text()
         if "Traceback" in said or "FAULT" in said or ">>> " in said:
-            raise DeviceError(f"the agent has ended; its console says:\n{self.console_tail()}")
+            raise DeviceError(f"the agent has ended; the console ends with:\n{self.console_tail()}")
 
     def press(self, button: str) -> None:
+        """See `Device.press`."""
         self.check()
         self._panel.sendall(qemu.press_sequence(button))
 
     def summary(self) -> dict[str, Any]:
+        """See `Device.summary`."""
         summary: dict[str, Any] = json.loads([line for line in self.console_text().splitlines() if line[:1] == "{"][-1])
         return summary
 
     def kill(self) -> None:
+        """See `Device.kill`."""
         if self._process.poll() is None:
             self._process.kill()
         self._process.wait()

@@ -1,7 +1,7 @@
-"""A board that QEMU emulates in lock-step with a scheduler: its UARTs' bytes go through boards/mps2_an385/port/link.c.
+"""A board under QEMU in lock-step with a scheduler; the bytes of its UARTs pass boards/mps2_an385/port/link.c.
 
-The CPU stands still while this side answers, and instructions take 16 ns each (-icount shift=4), so that a run repeats
-to the byte and to the nanosecond. `trace` is the SHA-256 of all that passed the UARTs, with times.
+The CPU halts while this side answers and instructions take 16 ns each (-icount shift=4), so a run repeats to the byte
+and to the nanosecond. `trace` is the SHA-256 of all UART traffic with its times.
 """
 
 import hashlib
@@ -28,15 +28,22 @@ CAUSES = ("?", "power on", "reset", "watchdog", "deep sleep", "soft reset", "fau
 
 
 class Lockstep:
-    """
-    on_bytes[uart](data)  the board has sent
-    on_boot(cause)        it has come out of a reset; one of CAUSES
-    limit_s               of wall time a life; a board that hangs in a loop is killed then
+    """Runs an emulated board in lock-step with a scheduler.
+
+    Args:
+        board: Board with an image.
+        work: Folder for image, FIFOs and straps.
+        scheduler: Virtual clock that the board follows.
+        limit_s: Wall time of one life in seconds; a board that hangs is killed after it.
+
+    Attributes:
+        on_bytes: UART number to callback for bytes that the board sends.
+        on_boot: Callback for each boot with its cause, one of `CAUSES`.
     """
 
     def __init__(self, board: Board, work: Path, scheduler: Scheduler, limit_s: float = 600) -> None:
         self._board = board
-        # A copy: all lives run the image that the first one ran, whatever is built meanwhile.
+        # Copy the image, so that all lives run the same one even if it is rebuilt meanwhile.
         self._elf = Path(shutil.copy(qemu.build_image(board), work))
         self._work = work
         self._limit_s = limit_s
@@ -44,7 +51,7 @@ class Lockstep:
         self.on_bytes: dict[int, Callable[[bytes], None]] = {}
         self.on_boot: Callable[[str], None] = lambda cause: None
         self.calls = 0
-        self.cycles = 0  # of this life, since its last reset
+        self.cycles = 0  # of this life, since the last reset
         self._trace = hashlib.sha256()
         self._base = scheduler.now
         self._rx: deque[tuple[int, bytes]] = deque()
@@ -56,20 +63,27 @@ class Lockstep:
 
     @property
     def trace(self) -> str:
-        """Return the hash so far."""
+        """Return the hash of the UART traffic so far."""
         return self._trace.hexdigest()
 
     def deliver(self, uart: int, data: bytes) -> None:
-        """Bytes come to the board; none does while it is off."""
+        """Deliver bytes to a UART; dropped while the board is off."""
         if self.on:
             self._rx.extend((uart, data[i : i + _CHUNK]) for i in range(0, len(data), _CHUNK))
 
     def cut_power(self) -> None:
-        """Now: this life ends at the instruction that is being executed."""
+        """Cut the power: this life ends at the instruction that is being executed."""
         self._dead = True
 
     def life(self, straps: qemu.Straps) -> int:
-        """Power on and run until the power goes; return QEMU's exit status (0 off, 86 straps.cut), or -9 when cut."""
+        """Power on and run until the power is off.
+
+        Returns:
+            Exit status of QEMU: 0 after power-off, 86 at the power cut of the straps, -9 after `cut_power`.
+
+        Raises:
+            DeviceError: The board hangs, or QEMU failed.
+        """
         self._rx.clear()
         self._dead = False
         self._base = self.scheduler.now
@@ -82,7 +96,7 @@ class Lockstep:
         )
         timer = threading.Timer(self._limit_s, process.kill)
         timer.start()
-        # Held open for both ways, so that neither end waits for the other, not even when QEMU never comes.
+        # Hold both ends open, so that neither side blocks in open() if QEMU never starts.
         keep = [os.open(self._work / name, os.O_RDWR) for name in ("link.in", "link.out")]
         waiter = threading.Thread(target=self._wake_at_end, args=(process, keep[1]), daemon=True)
         waiter.start()
@@ -104,14 +118,14 @@ class Lockstep:
             for fd in keep:
                 os.close(fd)
         if code < 0 and not self._dead:
-            raise DeviceError(f"the board did not answer within {self._limit_s:g} s of wall time: it hangs\n{said}")
+            raise DeviceError(f"the board hangs: no answer within {self._limit_s:g} s of wall time; output:\n{said}")
         if code and code != qemu.POWER_CUT and not self._dead:
             raise DeviceError(f"QEMU ended with status {code}\n{said}")
         return code
 
     @staticmethod
     def _wake_at_end(process: "subprocess.Popen[bytes]", fd: int) -> None:
-        """A head of zeros that ends the serving: the FIFO itself has no end while this side holds it open."""
+        """Write an end marker when QEMU ends: a FIFO that this side holds open has no end of file."""
         process.wait()
         os.write(fd, _HEAD.pack(0xFFFFFFFF, 0, 0))
 
@@ -153,6 +167,6 @@ class Lockstep:
         if self._rx:
             return _HEAD.pack(uart, len(chunk), 0) + chunk
         due = self.scheduler.next_time()
-        # The cycle after it: rounding must not make the call come before its event.
+        # Add one cycle, so that rounding cannot place the call before its event.
         call = self.cycles + _FAR_CYCLES if due is None else int((due - self._base) * CYCLES_PER_MS) + 1
         return _HEAD.pack(uart, len(chunk), max(call, self.cycles + 1)) + chunk

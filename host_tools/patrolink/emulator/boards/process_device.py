@@ -1,4 +1,4 @@
-"""The device of an emulated board: the agent itself, with a console and a power button."""
+"""A device that runs as a process of this machine."""
 
 import contextlib
 import json
@@ -14,10 +14,16 @@ from patrolink.emulator.boards.firmware_device import FirmwareDevice
 
 
 class ProcessDevice(Device):
-    """A device that is a process, started by the constructor."""
+    """The agent as a process; the constructor starts it.
+
+    Args:
+        board: Board without an image.
+        work: Folder for configuration, state and console log.
+        config: Configuration of the device.
+    """
 
     def __init__(self, board: Board, work: Path, config: dict[str, Any]) -> None:
-        """Write CONFIG.json (mode 0600: it holds the key) into `work` and boot."""
+        """Write config.json into `work`, with mode 0600 because it holds the key, and start the agent."""
         work.mkdir(parents=True, exist_ok=True)
         path = work / "config.json"
         path.unlink(missing_ok=True)
@@ -40,21 +46,25 @@ class ProcessDevice(Device):
             )
 
     def console_text(self) -> str:
+        """See `Device.console_text`."""
         return self.log.read_text(errors="replace")
 
     def press(self, button: str) -> None:
+        """See `Device.press`."""
         self.check()
         assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # it has just died; whoever looks next is told so
+        with contextlib.suppress(BrokenPipeError):  # the device has just ended; the next check reports it
             self._process.stdin.write(button.encode() + b"\n")
             self._process.stdin.flush()
 
     def summary(self) -> dict[str, Any]:
+        """See `Device.summary`."""
         assert self._process.stdout is not None
         summary: dict[str, Any] = json.loads(self._process.stdout.read().splitlines()[-1])
         return summary
 
     def kill(self) -> None:
+        """See `Device.kill`."""
         if self._process.poll() is None:
             self._process.kill()
         self._process.wait()
@@ -64,5 +74,5 @@ class ProcessDevice(Device):
 
 
 def boot(board: Board, work: Path, config: dict[str, Any]) -> Device:
-    """Power a board on: firmware where it has an image, else a process. `config` names lines by their paths here."""
+    """Power a board on, as firmware under QEMU if it has an image, otherwise as a process."""
     return (FirmwareDevice if board.image else ProcessDevice)(board, work, config)

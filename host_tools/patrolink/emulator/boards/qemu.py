@@ -1,4 +1,4 @@
-"""Firmware on a machine that QEMU emulates: its image, straps, flash chip and the command that starts it."""
+"""Firmware on a machine that QEMU emulates: image, straps, flash chip and command line."""
 
 import functools
 import hashlib
@@ -18,13 +18,13 @@ from patrolink.emulator.boards.device import end_with_parent
 
 _MAGIC = 0x324B4C50  # straps_t in boards/mps2_an385/port/mps2.h
 _CORES = itertools.count()
-POWER_CUT = 86  # exit status when the straps' power cut has come
+POWER_CUT = 86  # exit status at the power cut of the straps
 CONSOLE_UART, GPS_UART, MODEM_UART, CAMERA_UART, PANEL_UART = range(5)
-PINS = {"sos": 0, "off": 1, "reset": 2, "indicator": 3}  # on the panel; buttons are low while pressed
+PINS = {"sos": 0, "off": 1, "reset": 2, "indicator": 3}  # pins of the panel; a pressed button is low
 
 
 def wired_config(board: Board, config: dict[str, Any]) -> dict[str, Any]:
-    """Return a device's configuration with this board's UARTs and pins in place of the host's lines and files."""
+    """Return the configuration of a device with UARTs and pins of this board instead of lines and files of the host."""
     given = {"board": board.name, "state_dir": "/state", "watchdog": 60_000, **config, "gps_uart": GPS_UART}
     given["buttons"] = {name: PINS[name] for name in ("sos", "off")}
     if given.get("modem"):
@@ -36,35 +36,46 @@ def wired_config(board: Board, config: dict[str, Any]) -> dict[str, Any]:
 
 
 def press_sequence(button: str) -> bytes:
-    """Return what the panel says when a button is pressed and let go."""
+    """Return the bytes that the panel sends when a button is pressed and released."""
     pin = PINS[button]
     return bytes((pin | 0x80, pin, pin | 0x80))
 
 
 def build_image(board: Board) -> Path:
-    """Build the board's firmware, unless it is there, and return its path; UserError names the packages it needs."""
+    """Build the firmware of a board if necessary and return its path.
+
+    Raises:
+        UserError: Tools are missing (the message names their packages) or the build failed.
+    """
     if board.missing():
         raise UserError(
-            f"board {board.name} needs tools that are not here; apt-get install {' '.join(board.missing())}"
+            f"board {board.name} needs tools that are missing; run: apt-get install {' '.join(board.missing())}"
         )
     return _built(board.name)
 
 
 @functools.cache
 def _built(name: str) -> Path:
-    """One look for a whole fleet, and one image: sources may change while it starts."""
+    """Build once per process: all boards of a fleet run the same image, even if sources change meanwhile."""
     recipe = resources.root() / "boards" / name / "build.sh"
-    done = subprocess.run([str(recipe)], stdout=2)  # what it says is no data of ours
+    done = subprocess.run([str(recipe)], stdout=2)  # the recipe's output is diagnostics
     if done.returncode:
-        raise UserError(f"the firmware of board {name} could not be built (what is missing stands above)")
+        raise UserError(f"the firmware of board {name} could not be built; see the messages above")
     return resources.root() / "build" / "images" / name / "firmware.elf"
 
 
 @dataclass(frozen=True)
 class Straps:
-    """What the board finds at its reset.
+    """Settings that the board reads at reset.
 
-    cut  the power goes in the flash operation after so many; -1: it stays
+    Args:
+        heap_kb: Heap of MicroPython in KiB.
+        flash_kb: Size of the file system in KiB.
+        device: Device id, from which the board derives its unique id.
+        epoch_s: Start of the real-time clock, Unix time in seconds.
+        seed: Seed of the random generator.
+        lockstep: Whether UART traffic passes the lock-step link.
+        cut: Number of flash operations after which the power is cut; -1 for never.
     """
 
     heap_kb: int
@@ -76,7 +87,7 @@ class Straps:
     cut: int = -1
 
     def pack(self) -> bytes:
-        """Return them as the port reads them."""
+        """Return the straps in the layout of `straps_t`."""
         uid = hashlib.sha256(self.device.encode()).digest()[:12]
         return struct.pack(
             "<IIIIiIQ12s",
@@ -85,10 +96,10 @@ class Straps:
 
 
 def command(board: Board, elf: Path, work: Path, straps: Straps) -> list[str]:
-    """Return the command that starts the board in `work`, its UARTs not yet connected to anything."""
+    """Return the command that starts a board in `work`, with no UART connected."""
     assert board.image is not None
     (work / "straps.bin").write_bytes(straps.pack())
-    # On one core: QEMU's threads wander otherwise, and a UART then takes 14 to 62 kB/s where it takes 70.
+    # Pin QEMU to one core: if its threads migrate, a UART carries 14 to 62 kB/s instead of 70.
     cores = sorted(os.sched_getaffinity(0))
     pin = ["taskset", "-c", str(cores[next(_CORES) % len(cores)])] if shutil.which("taskset") else []
     return end_with_parent(

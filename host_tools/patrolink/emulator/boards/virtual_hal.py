@@ -1,7 +1,7 @@
-"""A board on a virtual clock: the HAL that device/main.py gets in a simulation.
+"""HAL of a board on a virtual clock, for the agent inside a simulation.
 
-Every wait of the agent's lets the world go on to its next event. Storage is in memory and outlives a reset; a power cut
-may come at any byte of a write.
+Every wait of the agent advances the simulation to its next event. Storage is in memory and survives a reset; a power
+cut can happen at any byte of a write.
 """
 
 import random
@@ -12,11 +12,15 @@ from patrolink.emulator.scheduler import Scheduler
 
 
 class PowerCut(BaseException):
-    """The power went. Not an Exception: no handler of the agent's may outlive it."""
+    """The power was cut. A BaseException, so that no handler of the agent catches it."""
 
 
 class Reset(BaseException):
-    """The board starts anew: by its own wish, or by its watchdog. `why` tells."""
+    """The board resets, at the agent's request or by the watchdog.
+
+    Args:
+        why: Cause of the reset.
+    """
 
     def __init__(self, why: str) -> None:
         super().__init__(why)
@@ -24,16 +28,20 @@ class Reset(BaseException):
 
 
 class Flash:
-    """Files of the board, with the contracts of hal Store and Files."""
+    """Storage of the board, shared by its `Store` and `Files` objects."""
 
     def __init__(self) -> None:
         self.files: dict[str, bytearray] = {}
         self.written = 0
         self.full_at: int | None = None
-        self.cut_after: int | None = None  # bytes that may still be written before the power goes
+        self.cut_after: int | None = None  # bytes until the power is cut
 
     def spend(self, data: bytes | memoryview) -> bytes:
-        """Return what of `data` reaches the chip; OSError (ENOSPC) when it is full."""
+        """Return the part of `data` that reaches the chip.
+
+        Raises:
+            OSError: ENOSPC, the chip is full.
+        """
         if self.full_at is not None and sum(map(len, self.files.values())) + len(data) > self.full_at:
             raise OSError(28, "no space left")
         self.written += len(data)
@@ -44,7 +52,7 @@ class Flash:
         return bytes(data)
 
     def check(self, wrote: bytes, data: bytes | memoryview) -> None:
-        """The power goes in the middle of this write."""
+        """Raise PowerCut if the write was cut short."""
         if len(wrote) < len(data):
             self.cut_after = None
             raise PowerCut
@@ -101,7 +109,7 @@ class _Files:
 
 
 class Line:
-    """One UART's receiving side, and what the device's writes go to."""
+    """Receiving side of one UART, and the callback for bytes that the device writes."""
 
     def __init__(self) -> None:
         self.received = bytearray()
@@ -109,9 +117,14 @@ class Line:
 
 
 class VirtualHal:
-    """
-    lines  UARTs by path
-    wait   how the agent sleeps: lets events happen until one wakes the board
+    """Platform of a simulated board; see device/hal/contract.md for the names that it provides.
+
+    Args:
+        scheduler: Virtual clock.
+        seed: Seed of the board's random numbers.
+
+    Attributes:
+        lines: UARTs by path.
     """
 
     FROZEN = False
@@ -132,7 +145,7 @@ class VirtualHal:
         self.clock_jump_ms = 0.0
 
     def boot(self) -> None:
-        """Power on: the monotonic clock begins anew."""
+        """Power on: restart the monotonic clock and clear UARTs and buttons."""
         self._boot = self._fed = self._scheduler.now
         self.dies = None
         self.flash.cut_after = None
@@ -141,7 +154,7 @@ class VirtualHal:
         self.buttons.clear()
 
     def deliver(self, path: str, data: bytes) -> None:
-        """Bytes have come in on a UART."""
+        """Deliver bytes to a UART."""
         line = self.lines[path]
         line.received += data
         del line.received[:-8192]
@@ -153,7 +166,7 @@ class VirtualHal:
         self._woken = True
 
     def wait(self, ms: float) -> None:
-        """Let time pass, `ms` at most."""
+        """Advance the simulation by at most `ms`, or until an input wakes the board."""
         scheduler = self._scheduler
         deadline = scheduler.now + ms
         self._woken = False
@@ -168,7 +181,7 @@ class VirtualHal:
         if self.dies is not None:
             raise self.dies
 
-    # --- the names of hal.posix.platform ---
+    # --- names of the HAL contract ---
 
     def Clock(self) -> Any:
         hal = self
@@ -249,4 +262,4 @@ class VirtualHal:
         return "cpython on a virtual clock"
 
     def reset(self) -> None:
-        raise Reset("asked for")
+        raise Reset("requested by the agent")

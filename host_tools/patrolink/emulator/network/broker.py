@@ -1,4 +1,4 @@
-"""A real MQTT broker on loopback: mosquitto when it is there, else amqtt."""
+"""An MQTT broker on loopback: mosquitto if it is installed, otherwise amqtt."""
 
 import contextlib
 import importlib.metadata
@@ -26,33 +26,44 @@ allow_anonymous {anonymous}
 
 
 class _Port:
-    """A port that is ours until `close`: bound and not listened on, so that only who names it can have it, too."""
+    """A reserved port: bound but not listening, so that no other process gets it by chance before `close`."""
 
     def __init__(self) -> None:
         self._socket = socket.socket()
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # brokers set it, which lets them in
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # brokers set it too
         self._socket.bind(("127.0.0.1", 0))
         self.number: int = self._socket.getsockname()[1]
         self.close = self._socket.close
 
 
 def _mosquitto() -> str | None:
-    # Debian puts it where only root's PATH looks.
+    # Debian installs it outside the PATH of ordinary users.
     return shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
 
 
 class Broker:
-    """Runs until `stop`. `name` tells which broker it is, `port` where it listens on 127.0.0.1, `log` its log."""
+    """A broker process, running from construction to `stop`.
+
+    Attributes:
+        name: Name and version of the broker.
+        port: Port on 127.0.0.1.
+        log: Path of its log.
+    """
 
     def __init__(
         self, embedded: bool = False, tls: Certificates | None = None, passwords: dict[str, str] | None = None
     ) -> None:
-        """Start it, amqtt in any case when `embedded`; DeviceError when it does not come up.
+        """Start the broker.
 
-        tls        listen with this certificate, and ask for a client's when there is one (mosquitto only)
-        passwords  let only these users in (mosquitto only)
+        With `tls` or `passwords` there is a second, open listener at `url` for observers on this machine.
 
-        With either there is a second listener, plain and open, at `url`: for whoever watches on this machine.
+        Args:
+            embedded: Use amqtt even if mosquitto is installed.
+            tls: Certificates of the listener; a client certificate in it is demanded (mosquitto only).
+            passwords: Users that may connect, with their passwords (mosquitto only).
+
+        Raises:
+            DeviceError: The broker did not start, or mosquitto is needed and missing.
         """
         self._dir = tempfile.TemporaryDirectory(prefix="patrolink-broker-")
         self._ports = [_Port()]
@@ -63,13 +74,13 @@ class Broker:
         config = Path(self._dir.name) / "config"
         self.log = Path(self._dir.name) / "log"
         if (tls or passwords) and not mosquitto:
-            raise DeviceError("TLS and passwords need mosquitto; install it")
+            raise DeviceError("TLS and passwords need mosquitto; run: apt-get install mosquitto")
         if mosquitto:
             version = subprocess.run([mosquitto, "-h"], capture_output=True, text=True).stdout.split("\n")[0]
             self.name = "mosquitto " + version.rpartition(" ")[2]
             text = _MOSQUITTO.format(port=self.port, anonymous=str(not passwords).lower())
             if os.geteuid() == 0:
-                text = "user root\n" + text  # it would become one who cannot read this folder
+                text = "user root\n" + text  # otherwise mosquitto drops to a user that cannot read this folder
             if tls:
                 text += f"certfile {tls.cert}\nkeyfile {tls.cert}\ncafile {tls.ca}\n"
                 text += f"require_certificate {str(tls.client is not None).lower()}\n"
@@ -104,16 +115,16 @@ class Broker:
             if self._process.poll() is not None or time.monotonic() > deadline:
                 tail = self.log.read_text(errors="replace")[-500:]
                 self.stop()
-                raise DeviceError(f"{self.name} did not start on port {self.port}; its last words: {tail}")
+                raise DeviceError(f"{self.name} did not start on port {self.port}; its log ends with: {tail}")
             time.sleep(0.05)
 
     @property
     def url(self) -> str:
-        """The broker's address."""
+        """URL for observers on this machine."""
         return f"mqtt://127.0.0.1:{self._inside}"
 
     def stop(self) -> None:
-        """End it."""
+        """Stop the broker."""
         self._process.terminate()
         try:
             self._process.wait(5)

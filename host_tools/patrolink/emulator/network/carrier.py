@@ -1,8 +1,7 @@
-"""The air and the carrier behind an emulated modem: coverage, delay, loss, bandwidth, address translation.
+"""Radio and carrier behind an emulated modem: coverage, delay, loss, bandwidth, address translation.
 
-Everything random comes from one seeded generator, but for datagrams of flows that were given a seed of their own.
-TCP is modelled as what it gives: bytes in order, late by the retransmissions that loss makes; UDP loses, and may
-overtake.
+All randomness comes from one seeded generator, except for datagrams of flows that have a seed of their own. TCP is
+modelled by its result: bytes in order, delayed by the retransmissions that loss causes. UDP loses and reorders.
 """
 
 import random
@@ -15,13 +14,16 @@ from patrolink.emulator.scheduler import Scheduler
 
 _SEGMENT = 1400
 _HEADERS = 40  # TCP and IPv4
-_IDLE_MS = 10_000.0  # until the carrier lets go of a silent radio
-_RTO_MS = 200.0  # least retransmission time of a modern TCP
+_IDLE_MS = 10_000.0  # idle time after which the carrier releases the radio connection
+_RTO_MS = 200.0  # minimum retransmission time of a current TCP
 
 
 @dataclass(frozen=True)
 class Profile:
-    """A kind of place. Times between happenings are means of exponential distributions; None: it does not happen."""
+    """Network conditions of a kind of place.
+
+    Intervals are means of exponential distributions; None means that the event does not happen.
+    """
 
     rtt_ms: float
     jitter_ms: float
@@ -48,16 +50,16 @@ PROFILES = {
 
 
 class Remote(Protocol):
-    """The far end of a connection."""
+    """Far end of a connection."""
 
     def feed(self, data: bytes) -> None:
-        """Bytes, or one datagram, that arrived."""
+        """Take bytes, or one datagram, that arrived."""
 
     def close(self) -> None:
         """The near end has closed."""
 
 
-# Opens a far end: (kind, host, port, connection) -> remote, or None when nobody listens. The remote answers with
+# Opens a far end: (kind, host, port, connection) -> remote, or None if nobody listens. The remote answers with
 # connection.down(data) and connection.remote_closed().
 Dial = Callable[[str, str, int, "Connection"], Remote | None]
 
@@ -71,25 +73,25 @@ class Connection:
         self.remote: Remote | None = None
         self.on_data: Callable[[bytes], None] = lambda data: None
         self.on_closed: Callable[[], None] = lambda: None
-        self.dead = False  # its address is gone: nothing passes any more, and nobody is told
+        self.dead = False  # address lost: nothing passes any more and neither end is notified
         self.open = True
-        self._fate = ""  # what each datagram's generator is seeded with, "" for the network's one generator
-        self._sent = {"up": 0, "down": 0}  # datagrams since then
+        self._fate = ""  # seed of the generator of each datagram; "" uses the network's generator
+        self._sent = {"up": 0, "down": 0}  # datagrams since the last reseed
         self._last = {"up": 0.0, "down": 0.0}
         self._queue: dict[str, deque[tuple[bytes, Callable[[bytes], None]]]] = {"up": deque(), "down": deque()}
         self._used = network.scheduler.now
 
     def send(self, data: bytes) -> None:
-        """From the device."""
+        """Send bytes from the device."""
         self.network.bytes_up += len(data)
         self._carry("up", data, self._arrive_up)
 
     def down(self, data: bytes) -> None:
-        """From the far end."""
+        """Send bytes from the far end."""
         self._carry("down", data, self._arrive_down)
 
     def reseed(self, seed: str) -> None:
-        """From now on what becomes of the n-th datagram each way depends on `seed` alone, whatever else is carried."""
+        """Make the fate of the n-th datagram in each direction depend on `seed` alone, independent of other traffic."""
         self._fate = seed
         self._sent = {"up": 0, "down": 0}
 
@@ -135,9 +137,9 @@ class Connection:
         net.scheduler.at(when, lambda: self._land(way))
 
     def _land(self, way: str) -> None:
-        """The oldest of what is under way arrives: TCP keeps order, whatever came late.
+        """Deliver the oldest data in flight: TCP keeps order.
 
-        What was on its way when coverage went waits for it, and for the sender to try again.
+        Data in flight when coverage is lost waits for coverage and for the retransmission.
         """
         net = self.network
         if self.dead or not self.open:
@@ -159,12 +161,12 @@ class Connection:
             self.on_data(data)
 
     def remote_closed(self) -> None:
-        """The far end has closed: the device hears of it behind all that was sent."""
+        """Close from the far end, after all data sent before."""
         if self.open and not self.dead:
             self._carry("down", b"", lambda data: self.on_closed() if self.open else None)
 
     def close(self) -> None:
-        """The device has closed."""
+        """Close from the device."""
         if not self.open:
             return
         self.open = False
@@ -175,7 +177,12 @@ class Connection:
 
 
 class Network:
-    """One device's radio and the carrier behind it. `on_change()` is called when coverage comes or goes."""
+    """Radio of one device and the carrier behind it.
+
+    Attributes:
+        on_change: Callback when coverage is lost or restored.
+        on_pdp_drop: Callback when the carrier withdraws the address.
+    """
 
     def __init__(self, scheduler: Scheduler, profile: Profile, seed: int, dial: Dial) -> None:
         self.scheduler = scheduler
@@ -213,7 +220,7 @@ class Network:
         self.outage(self.random.expovariate(1 / self.profile.outage_s) * 1000)
 
     def outage(self, ms: float) -> None:
-        """No coverage for so long."""
+        """Lose coverage for a time."""
         until = self.scheduler.now + ms
         if until <= self._out_until:
             return
@@ -225,7 +232,7 @@ class Network:
             self.on_change()
 
     def restore_coverage(self) -> None:
-        """From now on there is coverage: the wearer is back at the station."""
+        """Restore coverage and cancel further outages, as at the end of a shift."""
         self._outage = lambda: None  # type: ignore[method-assign]
         self._out_until = self.scheduler.now
         self._back()
@@ -236,26 +243,26 @@ class Network:
             self.on_change()
 
     def gap(self, ms: float) -> None:
-        """A handover: nothing passes for so long, and the modem stays registered."""
+        """Handover: nothing passes for a time, while the modem stays registered."""
         self._stall_until = max(self._stall_until, self.scheduler.now + ms)
 
     def drop_pdp(self) -> None:
-        """The carrier takes the address back."""
+        """Withdraw the address of the device."""
         self.forget()
         self.on_pdp_drop()
 
     def forget(self) -> None:
-        """Every connection of the address that was is dead, and its far end is not told."""
+        """Abandon every connection of the old address, without notice to the far end."""
         for connection in self.connections:
             connection.dead = True
         self.connections.clear()
 
     def stalled(self) -> bool:
-        """True while nothing passes."""
+        """Return whether nothing passes now."""
         return not self.covered or self.black_hole or self.scheduler.now < self._stall_until
 
     def clear_at(self) -> float:
-        """Return when something may pass again, as far as is known."""
+        """Return the earliest time at which data can pass again, as far as known."""
         if self.black_hole:
             return self.scheduler.now + 1000
         until = self._stall_until
@@ -264,18 +271,18 @@ class Network:
         return max(until, self.scheduler.now)
 
     def departure(self, way: str, size: int) -> float:
-        """Return when the last of so many bytes is sent, behind all that was to be sent before."""
+        """Return the time at which the last of `size` bytes leaves, after all data queued before."""
         kbps = self.profile.up_kbps if way == "up" else self.profile.down_kbps
         start = max(self.scheduler.now, self._busy[way])
         self._busy[way] = start + size * 8 / kbps
         return self._busy[way]
 
     def sleep(self) -> None:
-        """The radio is idle, as after a silence."""
+        """Let the radio go idle, as after silence."""
         self._active = self.scheduler.now - _IDLE_MS - 1
 
     def promotion(self) -> float:
-        """Return how long a packet waits for the radio, which is idle when nothing has passed for a while."""
+        """Return the delay of a packet for the promotion of an idle radio."""
         now = self.scheduler.now
         if now - self._active > _IDLE_MS:
             self._connected = now + self.promotion_ms
@@ -283,20 +290,24 @@ class Network:
         return max(0.0, self._connected - now)
 
     def delay(self, chance: random.Random | None = None) -> float:
-        """Return one way's delay. `chance`: what its jitter comes from, the network's generator when there is none."""
+        """Return a one-way delay.
+
+        Args:
+            chance: Generator of the jitter; None uses the network's generator.
+        """
         return self.profile.rtt_ms / 2 + (chance or self.random).random() * self.profile.jitter_ms / 2
 
     def redial(self, connection: Connection, host: str, port: int) -> None:
-        """Give a UDP socket another peer."""
+        """Change the peer of a UDP socket."""
         connection.remote = self._dial("UDP", host, port, connection)
 
     def connect(self, kind: str, host: str, port: int, done: Callable[[Connection | None], None]) -> None:
-        """Open a connection; `done` gets it, or None when it is refused or nothing passes."""
+        """Open a connection; `done` gets it, or None if it is refused or nothing passes."""
         if self.stalled():
             self.scheduler.after(5000, lambda: done(None))
             return
         connection = Connection(self, kind)
-        if not host:  # a UDP socket without a peer yet
+        if not host:  # a UDP socket that has no peer yet
             self.connections.add(connection)
             done(connection)
             return

@@ -1,4 +1,4 @@
-"""A certificate authority for emulated brokers: made for one run, forgotten after it."""
+"""A certificate authority for emulated brokers, created for one run."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -7,12 +7,18 @@ from pathlib import Path
 import trustme
 from cryptography.x509 import load_pem_x509_certificate
 
-_SERIAL_BITS = 152  # with more, DER needs 20 bytes
+_SERIAL_BITS = 152  # with more bits, DER needs 20 bytes
 
 
 @dataclass(frozen=True)
 class Certificates:
-    """Files of one run: `ca` for devices, `cert` (with its key in it) for the broker, `client` likewise for devices."""
+    """Files of one authority.
+
+    Attributes:
+        ca: Certificate of the authority, for devices.
+        cert: Certificate and key of the broker.
+        client: Certificate and key of a client.
+    """
 
     ca: Path
     cert: Path
@@ -20,9 +26,13 @@ class Certificates:
 
 
 def make(folder: Path, host: str, client: str | None = None, expired: bool = False) -> Certificates:
-    """Make an authority and a certificate for `host`, and one for `client`, in `folder`; keys have mode 0600.
+    """Create an authority and certificates in `folder`; key files have mode 0600.
 
-    expired  the host's ended a day ago
+    Args:
+        folder: Existing folder for the files.
+        host: Name in the certificate of the broker.
+        client: Name in the certificate of a client; None for no client certificate.
+        expired: Whether the certificate of the host ended a day ago.
     """
     folder.mkdir(parents=True, exist_ok=True)
     authority = trustme.CA(key_type=trustme.KeyType.RSA)
@@ -43,6 +53,6 @@ def make(folder: Path, host: str, client: str | None = None, expired: bool = Fal
 
 
 def _full(made: trustme.LeafCert) -> bool:
-    """True when its random serial number takes its 20 bytes: handshakes are as long in every run then."""
+    """Return whether the serial number takes its full 20 bytes: handshakes then have the same length in every run."""
     certificate = load_pem_x509_certificate(made.cert_chain_pems[0].bytes())
     return certificate.serial_number.bit_length() > _SERIAL_BITS

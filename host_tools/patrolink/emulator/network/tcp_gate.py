@@ -1,4 +1,4 @@
-"""TCP of a device through the air that its datagrams go through, too: both share what its radio carries."""
+"""Carries TCP of a device through the emulated network that also carries its datagrams."""
 
 import contextlib
 import selectors
@@ -10,22 +10,29 @@ from patrolink.emulator.network.udp_gate import HOST, Radio, UdpGate
 from patrolink.emulator.peripherals.modem_port import Bridge
 
 _SEGMENT = 1400
-_QUEUE = 65536  # bytes that the air holds: as large as voice has to fear
+_QUEUE = 65536  # bytes in flight at most: the queue in front of voice
 
 
 class TcpGate:
-    """`port` of HOST leads to the hub's `target`. `radio` returns the device's, None while it has not been heard."""
+    """Forwards a port of HOST to a port of the hub, through the radio of a device.
+
+    Args:
+        gate: The UDP gate whose thread and radios it uses.
+        port: Port on HOST.
+        target: Port of the hub.
+        radio: Returns the radio of the device, None until it has sent a datagram.
+    """
 
     def __init__(self, gate: UdpGate, target: int, radio: Callable[[], Radio | None]) -> None:
         self._gate, self._target, self._radio = gate, target, radio
         self._flows: set[_Flow] = set()
         self.bytes = 0  # from the device
         self._server = socket.create_server((HOST, 0))
-        # What waits in the kernel here is not on its way yet.
+        # Keep the kernel's buffer small: data in it is not in flight yet.
         self._server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
         self._server.setblocking(False)
         self.port: int = self._server.getsockname()[1]
-        with gate.held():
+        with gate.locked():
             gate.selector.register(self._server, selectors.EVENT_READ, self._accept)
 
     def _accept(self) -> None:
@@ -38,25 +45,25 @@ class TcpGate:
         self._flows.add(_Flow(self, self._gate, radio, near, self._target))
 
     def ended(self, flow: "_Flow") -> None:
-        """A connection is over."""
+        """Forget a closed connection."""
         self._flows.discard(flow)
 
     def cut(self) -> None:
-        """Every connection breaks; what is on its way is lost."""
-        with self._gate.held():
+        """Break every connection; data in flight is lost."""
+        with self._gate.locked():
             for flow in list(self._flows):
                 flow.close()
 
     def close(self) -> None:
-        """Listen no more. Before the UdpGate's `close`."""
+        """Stop listening. Call it before `close` of the UDP gate."""
         self.cut()
-        with self._gate.held():
+        with self._gate.locked():
             self._gate.selector.unregister(self._server)
         self._server.close()
 
 
 class _Flow:
-    """One connection: read from the device only while the air has room, so TCP's own window holds it back."""
+    """One connection; it reads from the device only while the network has room, so TCP throttles the device."""
 
     def __init__(self, owner: TcpGate, gate: UdpGate, radio: Radio, near: socket.socket, target: int) -> None:
         self._owner, self._selector, self._near = owner, gate.selector, near
@@ -96,18 +103,18 @@ class _Flow:
         self._read(self._under_way < _QUEUE)
 
     def feed(self, data: bytes) -> None:
-        """What the device sent has come through the air."""
+        """Forward data of the device that has passed the network."""
         self._under_way -= len(data)
         self._far.feed(data)
         if self._air.open:
             self._read(True)
 
     def _answer(self, data: bytes) -> None:
-        with contextlib.suppress(OSError):  # the device has gone
+        with contextlib.suppress(OSError):  # the device has closed
             self._near.sendall(data)
 
     def close(self) -> None:
-        """Both ends are let go of."""
+        """Close both ends."""
         if not self._air.open:
             return
         self._read(False)

@@ -1,7 +1,7 @@
-"""The air between devices that have sockets of their own and the hub: UDP on loopback, in real time, in a thread.
+"""Emulated network between devices with their own sockets and the hub: UDP on loopback, in real time, in a thread.
 
-A device is told HOST instead of the hub's address. Its two flows share one radio: the gate knows them for one device's
-by the SSRC that begins what it sends in RTCP on both.
+A device is configured with HOST instead of the address of the hub. Its two flows share one radio: the gate recognises
+them by the SSRC at the start of the RTCP packets on both.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from patrolink.emulator.scheduler import Scheduler
 
 HOST = "127.0.0.2"
 _HUB = "127.0.0.1"
-_SLICE_S = 0.02  # what another thread has planned is seen so late at most
+_SLICE_S = 0.02  # maximum delay until an event scheduled by another thread is seen
 _DATAGRAM = 2048
 _RTCP = range(192, 224)  # byte 1 of RTCP (RFC 5761)
 
@@ -25,7 +25,11 @@ _Address = tuple[str, int]
 
 
 class Radio:
-    """One device's way through the air; `flows` are its sockets, each with a source port of its own at the hub."""
+    """Radio of one device.
+
+    Attributes:
+        flows: Connections of its sockets with the hub port of each; each has its own source port.
+    """
 
     def __init__(self, gate: "UdpGate", profile: Profile, seed: int) -> None:
         self.network = Network(gate.scheduler, profile, seed, gate.dial)
@@ -33,12 +37,12 @@ class Radio:
         self.flows: list[tuple[Connection, int]] = []
 
     def reseed(self, seed: str) -> None:
-        """Two radios given one seed do the same to the n-th datagram of each flow, whatever else they carry."""
+        """Make the fate of the n-th datagram of each flow depend on `seed` alone, as for any radio with this seed."""
         for connection, port in self.flows:
             connection.reseed(f"{seed} {self._ports.index(port)}")
 
     def rebind(self) -> None:
-        """The carrier's address translation gives every flow another source port."""
+        """Give every flow a new source port, as a carrier's address translation does."""
         for connection, port in self.flows:
             if connection.remote is not None:
                 connection.remote.close()
@@ -46,12 +50,17 @@ class Radio:
 
 
 class UdpGate:
-    """Between devices and the hub's `ports`: the gate has the same ones on HOST.
+    """Forwards datagrams between devices on HOST and the same ports of the hub.
 
-    profile  of devices that are heard first from now on
-    radios   one a device, in the order in which they were heard first
+    Other threads change its state only under `locked`.
 
-    What another thread changes it changes under `held`.
+    Args:
+        ports: Ports of the hub.
+        profile: Network conditions of devices that are seen for the first time.
+        seed: Seed of the first radio; each further radio adds one.
+
+    Attributes:
+        radios: One for each device, in order of appearance.
     """
 
     def __init__(self, ports: Sequence[int], profile: Profile, seed: int) -> None:
@@ -80,7 +89,7 @@ class UdpGate:
         return sock
 
     def dial(self, kind: str, host: str, port: int, connection: Connection) -> Bridge:
-        """Give a flow its source port towards the hub."""
+        """Open the socket of a flow towards the hub."""
         sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         sock.connect((_HUB, port))
         sock.setblocking(False)
@@ -90,7 +99,7 @@ class UdpGate:
         while True:
             try:
                 data, address = sock.recvfrom(_DATAGRAM)
-            except OSError:  # nothing is there, or a device has gone
+            except OSError:  # no datagram waits, or the device has closed
                 return
             radio, connection = self._flows.get((port, address)) or self._open(sock, port, address, data)
             if data[1:2] and data[1] in _RTCP:
@@ -106,7 +115,7 @@ class UdpGate:
         connection.remote = self.dial("UDP", "", port, connection)
 
         def answer(packet: bytes) -> None:
-            with contextlib.suppress(OSError):  # the device has gone
+            with contextlib.suppress(OSError):  # the device has closed
                 sock.sendto(packet, address)
 
         connection.on_data = answer
@@ -127,8 +136,8 @@ class UdpGate:
                 self.scheduler.run_until(self._now())
 
     @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
-        """Hold the gate's thread still, to change a radio from another one."""
+    def locked(self) -> Iterator[None]:
+        """Stop the thread of the gate while another thread changes a radio."""
         with self._lock:
             self.scheduler.run_until(self._now())
             yield

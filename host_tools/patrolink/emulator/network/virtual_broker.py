@@ -1,6 +1,6 @@
-"""An MQTT 3.1.1 broker on a virtual clock, as far as a device needs one: QoS 1 up, QoS 1 down, TLS.
+"""An MQTT 3.1.1 broker on a virtual clock, as far as a device needs one: QoS 1 in both directions, TLS.
 
-Real time has real brokers (emulator.broker); none of them runs on a clock that jumps.
+Real brokers (`emulator.network.broker`) cannot run on a virtual clock.
 """
 
 import ssl
@@ -14,10 +14,17 @@ _CONNECT, _PUBLISH, _PUBACK, _SUBSCRIBE, _PINGREQ = 1, 3, 4, 8, 12
 
 
 class VirtualBroker:
-    """
-    on_publish  function(device, payload), once for each PUBLISH that is taken
-    mute        take every PUBLISH, acknowledge none
-    refuse      CONNACK return code, 0 to accept
+    """A broker inside a simulation.
+
+    Args:
+        scheduler: Virtual clock.
+        on_publish: Called with device id and payload for each PUBLISH.
+        tls: Context of the listener; None for plain TCP.
+
+    Attributes:
+        mute: Accept every PUBLISH but acknowledge none.
+        refuse: Return code of CONNACK, 0 to accept.
+        up: Whether it accepts connections.
     """
 
     def __init__(
@@ -34,7 +41,7 @@ class VirtualBroker:
         self._open: set[_Session] = set()
 
     def dial(self, kind: str, host: str, port: int, connection: Connection) -> "_Session | None":
-        """Accept a connection (see emulator.network.Dial)."""
+        """Accept a connection (`carrier.Dial`)."""
         if not self.up or kind != "TCP":
             return None
         session = _Session(self, connection)
@@ -42,20 +49,20 @@ class VirtualBroker:
         return session
 
     def send(self, device: str, payload: bytes) -> None:
-        """Publish to a device's downlink topic; lost when it has no session, as with clean sessions."""
+        """Publish to the downlink topic of a device; lost if it has no session (clean sessions)."""
         session = self.sessions.get(device)
         if session is not None:
             topic = f"p/{device}/d".encode()
             session.packet(0x32, struct.pack(">H", len(topic)) + topic + b"\0\1" + payload)
 
     def stop(self) -> None:
-        """Close every connection and listen no more, until `up` is True again."""
+        """Close all connections and accept none until `up` is True again."""
         self.up = False
         for session in list(self._open):
             session.end()
 
     def forget(self, session: "_Session") -> None:
-        """A connection has ended."""
+        """Forget a closed connection."""
         self._open.discard(session)
         if self.sessions.get(session.device) is session:
             del self.sessions[session.device]
@@ -172,14 +179,14 @@ class _Session:
             self.packet(0x90, body[:2] + b"\1")
         elif kind == _PINGREQ:
             self.packet(0xD0, b"")
-        elif kind != _PUBACK:  # DISCONNECT, or what a device has no reason to send
+        elif kind != _PUBACK:  # DISCONNECT, or a packet that a device must not send
             self.end()
 
     def end(self) -> None:
-        """The broker closes."""
+        """Close from the broker."""
         self._broker.forget(self)
         self._connection.remote_closed()
 
     def close(self) -> None:
-        """The device has closed."""
+        """Handle the close of the device."""
         self._broker.forget(self)

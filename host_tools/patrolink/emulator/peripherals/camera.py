@@ -1,7 +1,7 @@
-"""An emulated serial camera (VC0706): a video file's frames as JPEGs on a PTY, in its own time and at the line's rate.
+"""An emulated serial camera (VC0706): frames of a video as JPEGs on a PTY, in real time and at the baud rate.
 
-Its line has the rate that a wire would have: what is said at another one is noise. Compression says
-how coarse the pictures are; a size divides the sensor's 640x480.
+The line has the baud rate that a wire would have: data sent at another rate arrives as noise. The compression register
+sets the JPEG quality; a size command divides the sensor's 640x480.
 """
 
 import contextlib
@@ -33,17 +33,17 @@ _PORTS = {
     b"\x02\x00\x01\x03\x53": 921600,
 }
 _SPEEDS = {getattr(termios, f"B{rate}"): rate for rate in _PORTS.values()}
-_FINE = 0x36  # compression at power up
-_RATIO = b"\x01\x01\x12\x04"  # the chip's register of the compression
+_FINE = 0x36  # compression register at power-up
+_RATIO = b"\x01\x01\x12\x04"  # register of the compression
 _BOOT_S = 0.5
 _BITS_PER_BYTE = 10
-_SLICE_S = 0.001  # what is sent at once
+_SLICE_S = 0.001  # duration of the bytes sent in one piece
 _BANNER = b"VC0703 1.00\r\nCtrl infr exist\r\nInit end\r\n"
-_LONGEST = 64  # bytes of a command
+_LONGEST = 64  # maximum length of a command in bytes
 
 
 class _Film:
-    """A video's frames by the time since it began, again and again."""
+    """Frames of a video in real time, in a loop."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -54,12 +54,13 @@ class _Film:
         self._number = -1
         self._frames: Iterator[av.VideoFrame] = iter(())
         self._image = Image.new("RGB", _SENSOR)
-        self.image().resize(_SENSOR).save(io.BytesIO(), "JPEG")  # the first one takes long
+        self.image().resize(_SENSOR).save(io.BytesIO(), "JPEG")  # the first encoding takes long
 
     def image(self) -> Image.Image:
-        """Return what is before the lens now. While nobody looks for half a second the film stands still.
+        """Return the current frame.
 
-        To catch up with a long pause would take longer than a camera may take to answer (500 ms).
+        If no frame was asked for in half a second, the video pauses: decoding everything in between would take longer
+        than the 500 ms in which a camera has to answer.
         """
         due = int((time.monotonic() - self._began) * self.fps)
         late = due - self._number - max(1, round(self.fps / 2))
@@ -68,7 +69,7 @@ class _Film:
             due -= late
         while self._number < due:
             frame = next(self._frames, None)
-            if frame is None:  # its end, or its beginning
+            if frame is None:  # start or end of the video
                 self._frames = self._decoded()
                 frame = next(self._frames)
             self._number += 1
@@ -82,10 +83,12 @@ class _Film:
 
 
 class SerialCamera:
-    """Give the device the path `path` as its camera's source. It plays from when it was made.
+    """An emulated camera on a PTY; it plays from construction on.
 
-    pictures  (monotonic seconds, JPEG) of those that were stopped, the newest last, some hundreds at most
-    resets    how often it was told to begin anew
+    Attributes:
+        path: Path of the PTY, the device's camera source.
+        pictures: The newest captured pictures as (monotonic seconds, JPEG), at most 400.
+        resets: Number of reset commands.
     """
 
     def __init__(self, video: Path) -> None:
@@ -117,24 +120,24 @@ class SerialCamera:
     # --- faults -----------------------------------------------------------------------------------------------------
 
     def hang(self) -> None:
-        """It answers nothing more, until it is reset."""
+        """Stop answering until the next reset."""
         self._hung = True
 
     def truncate_next(self, pictures: int) -> None:
-        """So many of the next pictures are no whole JPEGs."""
+        """Truncate the next `pictures` JPEGs."""
         self._torn = pictures
 
     def drop(self, n: int) -> None:
-        """The next n bytes of pictures are lost on the line."""
+        """Lose the next `n` bytes of picture data on the line."""
         self._lost = n
 
     def inject_noise(self, noise: bytes) -> None:
-        """Say what nobody asked for."""
+        """Send bytes that no command asked for."""
         with self._lock:
             self._send(noise)
 
     def unplug(self) -> None:
-        """The cable is pulled, and with it its power."""
+        """Pull the cable, which also cuts the power."""
         with self._lock:
             if self._line:
                 os.unlink(self.path)
@@ -142,7 +145,7 @@ class SerialCamera:
                 self._line = None
 
     def plug(self) -> None:
-        """Put the cable back; it powers up."""
+        """Plug the cable in; the camera powers up."""
         with self._lock:
             self._line = Line()
             os.symlink(self._line.path, self.path)
@@ -150,7 +153,7 @@ class SerialCamera:
             self._hung = False
 
     def close(self) -> None:
-        """Take it away."""
+        """Remove the camera."""
         self._stop = True
         self._thread.join()
         self.unplug()
@@ -178,7 +181,7 @@ class SerialCamera:
         return b""
 
     def _in_tune(self, line: Line) -> bool:
-        """True when the device speaks at this camera's rate."""
+        """Return whether the device uses the camera's baud rate."""
         return _SPEEDS.get(termios.tcgetattr(line.slave)[4]) == self._baud
 
     def _hear(self, c: int) -> None:
@@ -196,7 +199,7 @@ class SerialCamera:
             self._obey(said[2], said[4:])
 
     def _send(self, data: bytes) -> None:
-        """At the line's rate. What is sent to a device at another rate comes as noise."""
+        """Send at the baud rate; a device at another rate receives noise."""
         line = self._line
         if line is None:
             return
@@ -205,7 +208,7 @@ class SerialCamera:
         step = max(1, int(self._baud / _BITS_PER_BYTE * _SLICE_S))
         due = time.monotonic()
         for i in range(0, len(data), step):
-            with contextlib.suppress(OSError):  # nobody reads: lost, as on a wire
+            with contextlib.suppress(OSError):  # no reader: lost, as on a wire
                 os.write(line.master, data[i : i + step])
             due += len(data[i : i + step]) * _BITS_PER_BYTE / self._baud
             time.sleep(max(0.0, due - time.monotonic()))
@@ -240,7 +243,7 @@ class SerialCamera:
         elif command == 0x32 and len(data) == 12:
             self._give(command, data)
         else:
-            self._answer(command, status=3)  # of the wrong form
+            self._answer(command, status=3)  # malformed command
 
     def _take(self) -> None:
         out = io.BytesIO()

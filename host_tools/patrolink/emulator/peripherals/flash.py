@@ -1,4 +1,4 @@
-"""The flash chip of an emulated board: a file that holds a littlefs, as the board's MicroPython mounts it."""
+"""Flash chip of an emulated board: a file with the littlefs that the board's MicroPython mounts."""
 
 import os
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from littlefs import LittleFS, LittleFSError, UserContext
 
 _BLOCK = 4096
-_CHIP = 16 << 20  # the file is the whole PSRAM that stands for the chip
+_CHIP = 16 << 20  # the file covers the whole PSRAM that stands in for the chip
 
 
 def _mount(path: Path, kb: int) -> LittleFS:
@@ -23,7 +23,10 @@ def _mount(path: Path, kb: int) -> LittleFS:
 
 
 def provision(path: Path, kb: int, name: str, content: bytes) -> None:
-    """Put a file on the board's file system, made when there is none. It holds keys: only the owner reads it."""
+    """Put a file on the board's file system, which is created if necessary.
+
+    The file holds keys, so its mode is 0600.
+    """
     fs = _mount(path, kb)
     with fs.open(name, "wb") as f:
         f.write(content)

@@ -1,4 +1,4 @@
-"""An emulated GPS receiver: NMEA on a PTY, in time and at the line's speed."""
+"""An emulated GPS receiver: NMEA on a PTY, in real time and at the baud rate of the line."""
 
 import os
 import select
@@ -14,12 +14,18 @@ _BITS_PER_BYTE = 10  # start bit, eight data bits, stop bit
 
 
 class GpsReceiver:
-    """Plays (seconds, bytes) epochs on the PTY `path`.
+    """Plays epochs on a PTY.
 
-    speed  how many times faster than real; the line's baud rate grows with it
-    baud   None sends without pacing
+    Args:
+        epochs: Pairs of time in seconds and bytes.
+        speed: Factor to real time; it also multiplies the baud rate.
+        baud: Baud rate; None for no pacing.
 
-    `epochs_sent` and `bytes_sent` tell how far it is; `stalled` is set when nobody read for ten seconds.
+    Attributes:
+        path: Path of the PTY.
+        epochs_sent: Number of epochs sent.
+        bytes_sent: Number of bytes sent.
+        stalled: Whether nobody read the PTY for ten seconds.
     """
 
     def __init__(self, epochs: Iterable[tuple[float, bytes]], speed: float = 1.0, baud: int | None = None) -> None:
@@ -35,19 +41,19 @@ class GpsReceiver:
         self._thread = threading.Thread(target=self._run, daemon=True, name="gps")
 
     def start(self) -> None:
-        """Begin to speak."""
+        """Start playing."""
         self._thread.start()
 
     @property
     def done(self) -> bool:
-        """True once every epoch is out, or the receiver gave up."""
+        """Return whether every epoch is sent or the receiver gave up."""
         return not self._thread.is_alive()
 
     def _run(self) -> None:
         due = time.monotonic()
         played = 0.0
         for at, block in self._epochs:
-            # A pause in the track is kept in its time stamps, not sat through.
+            # A pause in the track stays in its time stamps; it is not waited for in full.
             due = max(due, time.monotonic() - 0.2) + min(at - played, _LONGEST_WAIT_S) / self._speed
             played = at
             if self._stop.wait(max(0.0, due - time.monotonic())) or not self._send(block):
@@ -58,7 +64,7 @@ class GpsReceiver:
         view = memoryview(block)
         deadline = time.monotonic() + _READER_TIMEOUT_S
         while view and not self._stop.is_set():
-            # Half a PTY's buffer at most: what is written when it is full would be lost.
+            # At most half of a PTY's buffer: data written to a full buffer is lost.
             _, writable, _ = select.select([], [self._line.master], [], 0.2)
             sent = 0
             if writable:
@@ -81,12 +87,12 @@ class GpsReceiver:
         return not self._stop.is_set()
 
     def drained(self) -> bool:
-        """True when the device has read everything that was sent."""
+        """Return whether the device has read everything."""
         readable, _, _ = select.select([self._line.slave], [], [], 0)
         return not readable
 
     def close(self) -> None:
-        """Stop and take the PTY away, as when a cable is pulled."""
+        """Stop and remove the PTY, as when a cable is pulled."""
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join()

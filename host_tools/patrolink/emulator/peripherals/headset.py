@@ -1,7 +1,7 @@
-"""An emulated headset: the far end of a device's microphone and speaker, in real time, in a thread of its own.
+"""An emulated headset: microphone and speaker of a device, in real time, in a thread.
 
-Samples are 16 bits, little-endian, 8000 a second. The microphone gives ten milliseconds when they are over, as a
-converter does, from the moment the device opens it; what the device does not read in time is lost.
+Samples are 16 bit, little-endian, 8000 per second. The microphone delivers blocks of 10 ms, as a converter does, from
+the moment the device opens it; blocks that the device does not read in time are lost.
 """
 
 import contextlib
@@ -13,17 +13,20 @@ import time
 from patrolink.emulator.peripherals.serial_line import Line
 
 RATE = 8000
-_UNIT = 160  # bytes of 10 ms
+_UNIT = 160  # bytes in 10 ms
 _UNIT_S = 0.01
-_WATCH_S = 0.002  # how closely the opening of the microphone is watched
+_WATCH_S = 0.002  # polling interval of the microphone's state
 _SILENCE = bytes(_UNIT)
 
 
 class Headset:
-    """Give the device the paths `mic` and `speaker`.
+    """A headset on two PTYs.
 
-    opened_s   when the microphone was opened last, on the monotonic clock; None while it is closed
-    heard      (monotonic seconds, samples) of everything that came to the speaker, in order
+    Attributes:
+        mic: Path of the microphone's PTY.
+        speaker: Path of the speaker's PTY.
+        opened_s: Monotonic time at which the microphone was last opened; None while it is closed.
+        played: All samples sent to the speaker, as (monotonic seconds, bytes).
     """
 
     def __init__(self) -> None:
@@ -32,13 +35,13 @@ class Headset:
         self.opened_s: float | None = None
         self.played: list[tuple[float, bytes]] = []
         self._voice = b""
-        self._from = self._given = 0  # bytes: where in what the microphone gives the voice begins; what it has given
+        self._from = self._given = 0  # offset of the speech in the microphone's data, and number of bytes delivered
         self._stop = False
         self._thread = threading.Thread(target=self._run, daemon=True, name="headset")
         self._thread.start()
 
     def speak(self, samples: bytes, after_s: float = 0.0) -> None:
-        """When the microphone is opened next, speak so long after that; silence before and behind."""
+        """Speak when the microphone is opened next, after a delay, with silence before and after."""
         self._voice, self._from = samples, int(after_s / _UNIT_S) * _UNIT
 
     def _run(self) -> None:
@@ -64,12 +67,12 @@ class Headset:
         while self.opened_s + (self._given // _UNIT + 1) * _UNIT_S <= now:
             at = self._given - self._from
             unit = self._voice[at : at + _UNIT] if at >= 0 else b""
-            with contextlib.suppress(OSError):  # nobody reads
+            with contextlib.suppress(OSError):  # no reader
                 os.write(self._mic.master, unit + _SILENCE[len(unit) :])
             self._given += _UNIT
 
     def close(self) -> None:
-        """Pull the plug."""
+        """Unplug the headset."""
         self._stop = True
         self._thread.join()
         self._mic.close()

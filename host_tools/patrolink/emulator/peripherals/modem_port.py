@@ -139,7 +139,7 @@ class ModemPort:
             self.modem.set_reset(int(level == "1"))
 
     @contextlib.contextmanager
-    def held(self):  # type: ignore[no-untyped-def]
+    def locked(self):  # type: ignore[no-untyped-def]
         """Hold the modem's thread still, to change the network or the modem from another one."""
         with self._lock:
             self.scheduler.run_until(self._now())

@@ -1,4 +1,4 @@
-"""NMEA as a receiver speaks it: out of points, or out of a recorded log, one block of bytes an epoch."""
+"""NMEA as a receiver sends it, from track points or from a recorded log: one block of bytes per epoch."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -15,7 +15,7 @@ _DAY_S = 86400
 
 
 def sentence(body: str) -> bytes:
-    """Return a sentence with its dollar, checksum and line end (IEC 61162-1, 7.2)."""
+    """Return a sentence with dollar sign, checksum and line end (IEC 61162-1, 7.2)."""
     check = 0
     for byte in body.encode():
         check ^= byte
@@ -23,14 +23,14 @@ def sentence(body: str) -> bytes:
 
 
 def _angle(value: float, width: int, letters: str) -> str:
-    """ddmm.mmmmmm: a millionth of a minute is 2 mm."""
+    """Format an angle as ddmm.mmmmmm; a millionth of a minute is 2 mm."""
     micro = round(abs(value) * 60_000_000)
     degrees, rest = divmod(micro, 60_000_000)
     return f"{degrees:0{width}d}{rest // 1_000_000:02d}.{rest % 1_000_000:06d},{letters[value < 0]}"
 
 
 def epoch(p: Point) -> bytes:
-    """Return the RMC, GGA, GSA and VTG sentences of one point."""
+    """Return the RMC, GGA, GSA and VTG sentences of a point."""
     moment = datetime.fromtimestamp(p.time_ms // 1000, timezone.utc)
     clock = f"{moment:%H%M%S}.{p.time_ms % 1000:03d}"
     place = f"{_angle(p.lat_deg, 2, 'NS')},{_angle(p.lon_deg, 3, 'EW')}"
@@ -51,7 +51,7 @@ def epoch(p: Point) -> bytes:
 
 
 def speak(points: Iterable[Point]) -> Iterator[tuple[float, bytes]]:
-    """Yield (seconds since the first point, bytes) of each point."""
+    """Yield each point as (seconds since the first point, bytes)."""
     start = None
     for p in points:
         start = p.time_ms if start is None else start
@@ -59,15 +59,17 @@ def speak(points: Iterable[Point]) -> Iterator[tuple[float, bytes]]:
 
 
 def replay(path: Path) -> list[tuple[float, bytes]]:
-    """Return (seconds since the first timed sentence, bytes) of each epoch of a log, its bytes as they are.
+    """Return the epochs of a log as (seconds since the first timed sentence, bytes), unmodified.
 
-    A log without one time of day (a receiver that never had a fix) goes at an epoch a second. UserError when the file
-    cannot be read or holds no NMEA.
+    A log without any time of day (a receiver that never had a fix) plays one epoch per second.
+
+    Raises:
+        UserError: The file cannot be read or holds no NMEA.
     """
     try:
         data = path.read_bytes()
     except OSError as e:
-        raise UserError(f"{path}: {e.strerror}; name a log with --log") from None
+        raise UserError(f"{path}: {e.strerror}; name a readable log with --log") from None
     cuts = []
     last = b""
     for match in _TIMED.finditer(data):
@@ -77,12 +79,12 @@ def replay(path: Path) -> list[tuple[float, bytes]]:
     if not cuts:
         cuts = _untimed(data)
     if not cuts:
-        raise UserError(f"{path}: no NMEA sentence in it; name a log of NMEA 0183 with --log")
+        raise UserError(f"{path}: no NMEA sentence in it; name an NMEA 0183 log with --log")
     epochs = []
     elapsed = 0.0
     for i, (start, at) in enumerate(cuts):
         if i:
-            # Over midnight time of day falls back by a day; a log that jumps back otherwise is played on at once.
+            # At midnight the time of day falls back by a day; after any other jump backwards the log continues at once.
             step = at - cuts[i - 1][1]
             elapsed += step + _DAY_S if step < -_DAY_S / 2 else max(step, 0.0)
         end = cuts[i + 1][0] if i + 1 < len(cuts) else len(data)
@@ -91,7 +93,7 @@ def replay(path: Path) -> list[tuple[float, bytes]]:
 
 
 def _untimed(data: bytes) -> list[tuple[int, float]]:
-    """An epoch begins wherever the first kind of sentence comes again."""
+    """Split at each repetition of the first sentence type."""
     found = list(_ANY.finditer(data))
     starts = [match.start() for match in found if match.group(1) == found[0].group(1)]
     return [(start, float(second)) for second, start in enumerate(starts)]

@@ -1,4 +1,4 @@
-"""A serial line whose far end is a device: a PTY under a name that nothing else will ever have."""
+"""A serial line to a device: a PTY under a name that is never reused."""
 
 import os
 import pty
@@ -9,12 +9,13 @@ from pathlib import Path
 
 
 class Line:
-    """Open until `close`. The device opens `path`; this side reads and writes `master`, without blocking.
+    """A PTY, open until `close`. The device opens `path`; this side reads and writes `master` without blocking.
 
-    The kernel gives a PTY's number to the next who asks. A device that waits for its line to come back would find a
-    stranger's there, so it is told a link instead, which goes before the PTY does.
+    The kernel reuses PTY numbers. A device that waits for its line to return would find another one under the
+    number, so it gets the name of a symbolic link, which is removed before the PTY is closed.
 
-    held  False: this side sees whether the device has the line open (`in_use`), and what nobody reads is lost
+    Args:
+        held: Keep the device's side open. False: `in_use` tells whether the device has it open; unread data is lost.
     """
 
     def __init__(self, held: bool = True) -> None:
@@ -31,11 +32,11 @@ class Line:
             self._poll.register(self.master, 0)
 
     def in_use(self) -> bool:
-        """True while the device has the line open. For a line that is not held."""
+        """Return whether the device has the line open (only if the line is not held)."""
         return not self._poll.poll(0)
 
     def close(self) -> None:
-        """Take the line away, as when a cable is pulled. May be done twice."""
+        """Remove the line, as when a cable is pulled; may be called twice."""
         if os.path.lexists(self.path):
             self._folder.cleanup()
             os.close(self.master)

@@ -1,4 +1,4 @@
-"""A call between two emulated devices: broker, hub, headsets and the air between, everything else real."""
+"""A call between two emulated devices; only headsets and network are emulated."""
 
 import contextlib
 import time
@@ -21,16 +21,24 @@ from patrolink.emulator.scenarios.control_room import ControlRoom
 
 _JOIN_S = 30.0
 _SETTLE_S = 1.5
-_TONE_S = 0.7  # from the press to the first word: a wearer waits for the tone
+_TONE_S = 0.7  # time from press to first word: a wearer waits for the tone
 _TAIL_S = 0.3
 _PIECE = RATE // 5
-_QUIET = 200  # mean magnitude of what nobody would hear
+_QUIET = 200  # mean magnitude that counts as silence
 _ALIKE = 0.7
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What to run; see `patrolink call --help`. speech: samples, 16 bits, 8 kHz; None: syllables of tones."""
+    """Settings of a call; see `patrolink call --help`.
+
+    Args:
+        board: Names of the two boards.
+        speech: Samples, 16 bit at 8 kHz; None for synthetic syllables.
+        profile: Network conditions.
+        seed: Seed of the network.
+        out: Folder for logs.
+    """
 
     boards: tuple[str, str]
     speech: bytes | None
@@ -40,7 +48,7 @@ class Plan:
 
 
 def syllables(seconds: float = 3.0) -> bytes:
-    """Return sound that is like speech to a codec and like nothing else to a correlation: chirps in syllables."""
+    """Return synthetic speech, chirps in syllables: a codec treats it as speech and its correlation peak is unique."""
     t = np.arange(int(seconds * RATE)) / RATE
     voice = np.sin(2 * np.pi * (180 * t + 60 * np.sin(2.1 * t))) + 0.5 * np.sin(2 * np.pi * (700 * t + 250 * t * t))
     samples: bytes = (6000 * voice * ((t % 0.3) < 0.2)).astype("<i2").tobytes()
@@ -48,7 +56,12 @@ def syllables(seconds: float = 3.0) -> bytes:
 
 
 class Call:
-    """Everything that a call takes, up until `close`. `url` and `token` are the dispatcher's way in."""
+    """Control room, network and two devices, running until the stack ends.
+
+    Attributes:
+        url: URL of the console.
+        token: Token of the dispatcher.
+    """
 
     def __init__(self, plan: Plan, stack: contextlib.ExitStack) -> None:
         self._stack = stack
@@ -67,7 +80,7 @@ class Call:
         self._until(
             lambda: station.ask("/status")["devices_present"] == len(self.devices),
             _JOIN_S,
-            "the devices did not come to the hub",
+            "the devices did not register with the hub",
         )
 
     def _device(self, name: str, board: boards.Board, key: bytes, port: int) -> Device:
@@ -90,7 +103,11 @@ class Call:
         self._station.until(condition, self.devices, seconds, why)
 
     def speak(self, talker: int, speech: bytes) -> dict[str, Any]:
-        """Let one device press, speak and let go; return what became of it, times in milliseconds."""
+        """Let one device press, speak and release.
+
+        Returns:
+            What became of the burst, times in milliseconds.
+        """
         ours, other = self.headsets[talker], self.headsets[1 - talker]
         began = (len(ours.played), len(other.played))
         ours.speak(speech, _TONE_S)
@@ -116,14 +133,14 @@ class Call:
         }
 
     def end(self) -> dict[str, Any]:
-        """Switch off, end the hub and return its counts."""
+        """Power the devices off, stop the hub and return its counters."""
         for device in self.devices:
             device.power_off()
         return self._station.end()
 
 
 def _as_heard(chunks: list[tuple[float, bytes]], start_s: float, n: int) -> "np.ndarray[Any, Any]":
-    """What the speaker played from start_s on, n samples; a converter plays one behind the other."""
+    """Return `n` samples that the speaker played from `start_s` on, as a converter concatenates them."""
     ear, free = np.zeros(n), 0.0
     for at, data in chunks:
         samples = np.frombuffer(data[: len(data) & ~1], "<i2")
@@ -138,9 +155,12 @@ def _as_heard(chunks: list[tuple[float, bytes]], start_s: float, n: int) -> "np.
 
 
 def _compare(spoken: "np.ndarray[Any, Any]", ear: "np.ndarray[Any, Any]") -> tuple[int | None, float]:
-    """Return the median delay in ms of the pieces that were heard, None for none, and their share of all that was said.
+    """Compare what was played with what was said, in pieces of 200 ms at their best alignment.
 
-    Pieces of 200 ms, each where it is most alike: a jitter buffer moves them against each other.
+    Pieces, because a jitter buffer shifts them against each other.
+
+    Returns:
+        Median delay of the pieces found in milliseconds (None if none was found), and their share of all pieces.
     """
     delays, said = [], 0
     for start in range(0, len(spoken) - _PIECE + 1, _PIECE):

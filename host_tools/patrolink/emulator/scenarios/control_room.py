@@ -1,4 +1,4 @@
-"""A police station on this machine: a broker, a site file with fresh keys, and its hub as a process."""
+"""A control room on this machine: a broker, a site file with new keys, and the hub as a process."""
 
 import contextlib
 import json
@@ -22,7 +22,7 @@ from patrolink.hub import config
 
 HOST = "127.0.0.1"
 _LOOK_S = 0.02
-_PORTS = range(16384, 32768)  # below those that Linux gives to whoever connects
+_PORTS = range(16384, 32768)  # below the ephemeral ports of Linux
 _claimed: list[socket.socket] = []
 _SITE = """name = "station.example"
 keys = "keys.toml"
@@ -52,10 +52,19 @@ priority = 200
 
 
 class ControlRoom:
-    """Up once it is made, until the stack ends. `url` and `token` are the dispatcher's way in.
+    """A control room, running until the stack ends.
 
-    host      of the hub, as devices are told
-    top, hub  lines that the site file has more, at its top and in its [[hub]]
+    Args:
+        out: Folder for the site file, keys and logs.
+        devices: Names of the devices.
+        stack: Owner of the processes.
+        host: Address of the hub in the devices' configuration.
+        top: Additional lines at the top of the site file.
+        hub: Additional lines of its [[hub]] table.
+
+    Attributes:
+        url: URL of the console.
+        token: Token of the dispatcher.
     """
 
     def __init__(
@@ -72,7 +81,9 @@ class ControlRoom:
         self._out, self._stack = out, stack
         self.names = tuple(names)
         for folder in (out, *(out / name for name in names)):
-            shutil.rmtree(folder / "state", ignore_errors=True)  # new keys: what an earlier run left is nobody's
+            shutil.rmtree(
+                folder / "state", ignore_errors=True
+            )  # the keys are new, so state of an earlier run is worthless
         self.broker = Broker()
         stack.callback(self.broker.stop)
         self.floor, self.media = free_ports(2, socket.SOCK_DGRAM)
@@ -106,13 +117,18 @@ class ControlRoom:
         return process
 
     def ask(self, path: str) -> Any:
-        """Return the JSON that the hub answers a dispatcher."""
+        """Return the JSON that the hub answers to a dispatcher."""
         request = urllib.request.Request(self.url + path, headers={"Authorization": f"Bearer {self.token}"})  # noqa: S310
         with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310
             return json.load(answer)
 
     def until(self, condition: Callable[[], Any], devices: Sequence[Device], seconds: float, why: str) -> None:
-        """Wait until something is so; DeviceError when a device dies, DeadlineError when it takes too long."""
+        """Wait for a condition.
+
+        Raises:
+            DeviceError: A device ended meanwhile.
+            DeadlineError: The condition did not become true in time.
+        """
         deadline = time.monotonic() + seconds
         while not condition():
             for device in devices:
@@ -122,7 +138,7 @@ class ControlRoom:
             time.sleep(_LOOK_S)
 
     def end(self) -> dict[str, Any]:
-        """End the hub and return its counts."""
+        """Stop the hub and return its counters."""
         self._hub.send_signal(signal.SIGTERM)
         out, _ = self._hub.communicate(timeout=20)
         counts: dict[str, Any] = json.loads(out.splitlines()[-1])
@@ -130,7 +146,7 @@ class ControlRoom:
 
 
 def free_ports(n: int, kind: socket.SocketKind) -> list[int]:
-    """Return ports of loopback that nobody uses now, and that no connection is given meanwhile (RFC 6335, 6)."""
+    """Return free loopback ports outside the ephemeral range (RFC 6335, 6), reserved among callers."""
     with contextlib.ExitStack() as stack:
         found: list[int] = []
         while len(found) < n:
@@ -144,9 +160,12 @@ def free_ports(n: int, kind: socket.SocketKind) -> list[int]:
 
 
 def _claim(port: int) -> None:
-    """Have the port for this process, as far as those who ask here go: whom it is for takes a while to bind it.
+    """Reserve a port for this process until it exits, since the process that gets the port binds it later.
 
-    OSError when another has it. The name goes with the process (unix(7), abstract).
+    The reservation is a name in the abstract namespace (unix(7)).
+
+    Raises:
+        OSError: Another process has reserved it.
     """
     it = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     try:

@@ -1,6 +1,6 @@
-"""The world around a device on a virtual clock: receiver, modem, network, broker and hub, and what it all came to.
+"""Environment of a device on a virtual clock: receiver, modem, network, broker and hub, with a report.
 
-Whatever is random comes from the seed. What counts as delivered is what a hub opened, each frame once.
+All randomness comes from the seed. A frame counts as delivered when a hub has opened it for the first time.
 """
 
 import itertools
@@ -31,11 +31,20 @@ HOUR_MS = 3_600_000.0
 
 
 class Environment(ABC):
-    """
-    dialect   the modem's
-    context   the broker's, for MQTT over TLS
+    """Base class of simulations.
 
-    Before a run, plan what else is to happen with `scheduler`, `network`, `modem` and `broker`.
+    Before a run, schedule further events with `scheduler`, `network`, `modem` and `broker`.
+
+    Args:
+        profile: Network conditions.
+        seed: Seed of all randomness.
+        dialect: Dialect of the modem.
+        name: Name of the network in the report.
+        context: TLS context of the broker; None for plain TCP.
+
+    Attributes:
+        on_message: Called with each message on its first arrival.
+        on_hour: Called at each full hour with its number.
     """
 
     def __init__(self, profile: Profile, seed: int, dialect: str, name: str, context: SSLContext | None) -> None:
@@ -57,18 +66,18 @@ class Environment(ABC):
         self._event_s: list[float] = []
         self.receiver_until_ms = 0.0
         self.answers_lost = 0.0
-        self.on_message: Callable[[Row], None] = lambda message: None  # one that has come for the first time
+        self.on_message: Callable[[Row], None] = lambda message: None  # a message on its first arrival
         self.on_hour: Callable[[int], None] = lambda hour: None
 
     # --- the board ---------------------------------------------------------------------------------------------------
 
     @abstractmethod
     def from_modem(self, data: bytes) -> None:
-        """The modem's bytes have come to the board."""
+        """Deliver bytes of the modem to the board."""
 
     @abstractmethod
     def from_gps(self, data: bytes) -> None:
-        """The receiver's bytes have come to the board."""
+        """Deliver bytes of the receiver to the board."""
 
     @abstractmethod
     def press(self, button: str) -> None:
@@ -76,12 +85,12 @@ class Environment(ABC):
 
     @abstractmethod
     def cut_power(self) -> None:
-        """Now, or in the middle of a write that comes soon."""
+        """Cut the power now or during one of the next writes."""
 
-    # --- the world --------------------------------------------------------------------------------------------------
+    # --- the environment --------------------------------------------------------------------------------------------
 
     def unix_ms(self) -> int:
-        """True time."""
+        """Return the true Unix time in milliseconds."""
         return _START_MS + int(self.scheduler.now)
 
     def _dial(self, kind: str, host: str, port: int, connection: Connection) -> Remote | None:
@@ -91,7 +100,7 @@ class Environment(ABC):
         return self.broker.dial(kind, host, port, connection) if host == HOST else None
 
     def every(self, name: str, hours: float | None, action: Callable[[], None]) -> None:
-        """Do something again and again, at random, until the patrol ends."""
+        """Repeat an action at random intervals until the receiver stops."""
         if hours is None:
             return
 
@@ -104,7 +113,7 @@ class Environment(ABC):
         self.scheduler.after(self.random.expovariate(1 / hours) * HOUR_MS, happen)
 
     def schedule_faults(self, faults: Faults) -> None:
-        """Let go wrong what does not depend on how the board is made."""
+        """Schedule the faults that do not depend on the kind of board."""
         after, rng = self.scheduler.after, self.random
 
         def mute(on: bool) -> None:
@@ -137,12 +146,12 @@ class Environment(ABC):
         )
 
     def press_sos(self) -> None:
-        """The wearer presses SOS."""
+        """Press SOS."""
         self._pressed[len(self._pressed) + len(self._event_s)] = self.scheduler.now
         self.press("sos")
 
     def begin(self, hours: float) -> None:
-        """From now on the receiver speaks, for so long."""
+        """Start the receiver for a number of hours."""
         self.receiver_until_ms = hours * HOUR_MS
         epochs = self._epochs()
         self.scheduler.after(1000, lambda: self._speak(epochs))
@@ -191,11 +200,11 @@ class Environment(ABC):
         self.fix_times.update(times)
 
     def say(self, text: str) -> None:
-        """A line of the log."""
+        """Append a line to the log."""
         self.log.append(f"{self.scheduler.now / 1000:10.3f} {text}")
 
     def finish(self, hours: float) -> Report:
-        """Fill in what the world knows, and return the report."""
+        """Complete the report and return it."""
         report = self.report
         report.hours = hours
         report.delivered = len(self.delivered)

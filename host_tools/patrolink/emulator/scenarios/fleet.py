@@ -1,4 +1,4 @@
-"""Patrols on emulated boards, one or many at once in real time, with one broker."""
+"""Patrols on one or many emulated boards at once, in real time, with one broker."""
 
 import contextlib
 import re
@@ -25,7 +25,7 @@ _SUMMED = ("fixes_sent", "fixes_decoded", "fixes_lost", "fixes_doubled", "frames
 
 @dataclass
 class Outcome:
-    """The patrols that came home, and why the others did not."""
+    """Completed patrols, and the errors of the others."""
 
     patrols: list[Patrol] = field(default_factory=list)
     failures: dict[str, UserError] = field(default_factory=dict)
@@ -34,7 +34,7 @@ class Outcome:
 
     @property
     def summaries(self) -> list[dict[str, Any]]:
-        """What each came to."""
+        """Summary of each completed patrol."""
         return [{**patrol.summary, "broker": self.broker} for patrol in self.patrols]
 
     def total(self) -> dict[str, Any]:
@@ -45,7 +45,7 @@ class Outcome:
 
 
 def names(first: str, count: int) -> list[str]:
-    """Return the ids of so many devices: the number at the end of the first one goes up."""
+    """Return the ids of `count` devices: the number at the end of the first id counts up."""
     if count == 1:
         return [first]
     stem, digits = re.fullmatch(r"(?s)(.*?)(\d*)", first).groups()  # type: ignore[union-attr]
@@ -54,12 +54,15 @@ def names(first: str, count: int) -> list[str]:
 
 
 def run(plan: Plan) -> Outcome:
-    """Send all boards of the plan on patrol. A board that fails ends alone; of a single one the error is raised."""
+    """Run all patrols of the plan.
+
+    The error of a single board is raised; of several boards, a failed one ends alone and is listed in the outcome.
+    """
     outcome = Outcome()
     began = time.monotonic()
     board = boards.find(plan.board)
     if board.image:
-        qemu.build_image(board)  # before anything is started: it may take a minute, or a tool be missing
+        qemu.build_image(board)  # build before anything starts: it may take a minute, or a tool may be missing
     with contextlib.ExitStack() as stack:
         outcome.broker, url, address = _broker(plan.broker, stack)
         transport = MqttTransport(url)
@@ -80,7 +83,7 @@ def run(plan: Plan) -> Outcome:
 
 @contextlib.contextmanager
 def _failing(plan: Plan, name: str, outcome: Outcome) -> Iterator[None]:
-    """A board of many fails alone."""
+    """Record the error of one board among several."""
     try:
         yield
     except UserError as e:
@@ -92,7 +95,7 @@ def _failing(plan: Plan, name: str, outcome: Outcome) -> Iterator[None]:
 def _attend(
     plan: Plan, transport: MqttTransport, under_way: dict[str, Patrol], view: "_View", outcome: Outcome
 ) -> None:
-    """Hand out frames and look after each board until all are home or have failed."""
+    """Distribute frames and supervise all boards until each has completed or failed."""
     for record in transport.records():
         if record is not None and record.device in under_way:
             view.show(record, under_way[record.device].take(record))
@@ -109,7 +112,7 @@ def _attend(
 
 
 class _View:
-    """What is to be seen of a run: a table on a terminal, elsewhere a line a device every few seconds."""
+    """Progress display: a table on a terminal, otherwise one line per device every few seconds."""
 
     def __init__(self, plan: Plan, patrols: list[Patrol]) -> None:
         self.table: Table | None = None
@@ -118,7 +121,7 @@ class _View:
         self._told = time.monotonic()
 
     def show(self, record: Record, rows: list[Row]) -> None:
-        """A frame has come."""
+        """Show a frame."""
         if self.table is not None:
             whole = Stats()
             for stats in (patrol.decoder.stats for patrol in self._patrols):
@@ -129,7 +132,7 @@ class _View:
             self.table.take(record, rows, whole)
 
     def tell(self) -> None:
-        """Time has passed."""
+        """Print progress if it is due."""
         if self.table is None and not self._quiet and time.monotonic() - self._told >= _TELL_S:
             self._told = time.monotonic()
             for patrol in self._patrols:
@@ -138,13 +141,13 @@ class _View:
 
 
 def _broker(wanted: str, stack: contextlib.ExitStack) -> tuple[str, str, tuple[str, int]]:
-    """Return its name, its URL and the address that devices dial; start one when none is named."""
+    """Return name, URL and device-side address of the broker; start one for "auto"."""
     if wanted == "auto":
         broker = Broker()
         stack.callback(broker.stop)
         return broker.name, broker.url, ("127.0.0.1", broker.port)
     if not wanted.startswith("mqtt://"):
-        raise UserError(f"--broker {wanted}: auto, or mqtt://host:port")
+        raise UserError(f"--broker {wanted}: write auto or mqtt://host:port")
     parts = urlsplit(wanted)
     try:
         port = parts.port or 1883

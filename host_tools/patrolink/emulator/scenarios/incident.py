@@ -1,7 +1,7 @@
-"""An SOS on an emulated board with a camera: filmed from before the button, uploaded, verified by the hub.
+"""An SOS on an emulated board with a camera: recorded from before the button, uploaded and verified by the hub.
 
-Broker, hub, agent, encoders, cipher and sockets are real; the receiver's track, the film before the lens and the
-microphone's sound are played.
+Broker, hub, agent, encoders, cipher and sockets are real; the receiver's track, the camera's film and the microphone's
+sound are played.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ FILM = resources.root() / "build" / "media" / "bikes.mp4"
 SEGMENT_S = 2
 _UP_S = 30.0
 _ARRIVE_S = 240.0
-_CARD_KB = 1024  # of a board whose storage is its flash
+_CARD_KB = 1024  # of a board that stores clips in its flash
 _HUB = """uploads = "{host}:{uploads}"
 live_port = {live}
 """
@@ -47,10 +47,11 @@ def _near(port: int) -> Address:
 
 @dataclass(frozen=True)
 class Plan:
-    """What to run; see `patrolink incident --help`.
+    """Settings of an incident; see `patrolink incident --help`.
 
-    profile  of the modem's network, on a board that has one only
-    modem    its dialect; "": a Quectel where the board has no network of its own, else none
+    Args:
+        profile: Network conditions behind a modem.
+        modem: Dialect of the modem; "" for Quectel on boards without a network of their own and no modem on others.
     """
 
     board: str
@@ -64,9 +65,12 @@ class Plan:
 
 
 class Incident:
-    """A station and a device that records, up once it is made, until the stack ends.
+    """A control room and a recording device, running until the stack ends.
 
-    air  function(port of this machine) -> (host, port) that lead there for the device
+    Args:
+        plan: Settings.
+        stack: Owner of the processes.
+        air: Maps a port of this machine to the (host, port) that the device has to use.
     """
 
     def __init__(self, plan: Plan, stack: contextlib.ExitStack, air: Callable[[int], Address] = _near) -> None:
@@ -75,9 +79,9 @@ class Incident:
         self.board = boards.find(plan.board)
         self.board.check_emulated()
         if self.board.camera is None:
-            raise UserError(f"board {plan.board} has no camera (`patrolink boards` lists what each can do)")
+            raise UserError(f"board {plan.board} has no camera; `patrolink boards` lists the features of all boards")
         if not plan.film.is_file():
-            raise UserError(f"{plan.film}: no film for the camera; `make media` fetches one, or name one with --film")
+            raise UserError(f"{plan.film}: film for the camera not found; run `make media`, or name a film with --film")
         self.name = f"{plan.board}-1"
         for folder in (self.clips, self.out / self.name):
             shutil.rmtree(folder, ignore_errors=True)
@@ -95,12 +99,12 @@ class Incident:
 
     @property
     def clips(self) -> Path:
-        """Where the hub keeps clips."""
+        """Folder in which the hub stores clips."""
         return self.out / "clips"
 
     @property
     def folder(self) -> Path:
-        """Where the hub has the clip."""
+        """Folder of the clip at the hub."""
         return self.clips / self.name / "000001"
 
     def _boot(self, public: str, broker: Address, uploads: Address) -> Device:
@@ -142,14 +146,18 @@ class Incident:
         return device
 
     def await_recording(self) -> None:
-        """Wait until the device films."""
+        """Wait until the device records."""
         films = "clips: recording"
         self.station.until(
             lambda: films in self.device.console_text(), [self.device], _UP_S, "the device did not record"
         )
 
     def run(self) -> dict[str, Any]:
-        """Walk, press the button, and wait until the hub has verified what was filmed; return how it went."""
+        """Walk, press the button, and wait until the hub has verified the clip.
+
+        Returns:
+            The result as JSON-ready data.
+        """
         until = self.station.until
         self.await_recording()
         time.sleep(self.plan.pre_s + 2 * SEGMENT_S)
@@ -162,7 +170,7 @@ class Incident:
         manifest = verdict.manifest
         segments = manifest.segments
         if not segments:
-            raise DeviceError(f"the clip has no segments; the hub has it in {self.folder}")
+            raise DeviceError(f"the clip has no segments; the hub stores it in {self.folder}")
         told = self.device.power_off()
         self.station.end()
         return {
@@ -182,13 +190,13 @@ class Incident:
         }
 
     def verified(self) -> bool:
-        """Whether the hub has a verdict on the clip."""
+        """Return whether the hub has a verdict on the clip."""
         rows = self.station.ask("/clips")
         return any(row["device"] == self.name and row["clip"] == 1 and row["verdict"] for row in rows)
 
 
 def walk() -> list[tracks.Point]:
-    """Return a walk that begins now: the hub believes no request whose time is far from its own."""
+    """Return a walk that starts now: the hub refuses requests whose time differs much from its own."""
     points = tracks.read(resources.root() / "tests" / "golden" / "tracks" / "walk-1hz.csv")
     later_ms = int(time.time()) * 1000 - points[0].time_ms
     return [replace(point, time_ms=point.time_ms + later_ms) for point in points]

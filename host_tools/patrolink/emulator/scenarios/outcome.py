@@ -1,4 +1,4 @@
-"""What is to go wrong in a simulation, and what it came to."""
+"""Faults of a simulation and its report."""
 
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Faults:
-    """Mean hours between what goes wrong besides the network's own ways; None: never. Odds of the last four."""
+    """Mean hours between faults, in addition to those of the network (None: never); the last four are probabilities."""
 
     power_cut_h: float | None = 8
     brown_out_h: float | None = 4
@@ -28,7 +28,7 @@ NO_FAULTS = Faults(*(None,) * 9, 0, 0, 0, 0)
 
 @dataclass
 class Report:
-    """What a run came to. Fixes and frames are counted apart: a frame holds up to 60 fixes."""
+    """Results of a run. Fixes and frames are counted separately: a frame holds up to 60 fixes."""
 
     network: str = ""
     seed: int = 0
@@ -64,9 +64,9 @@ class Report:
 
     @property
     def clean(self) -> bool:
-        """True when nothing was lost, doubled or left behind."""
+        """Return whether nothing was lost, duplicated or left undelivered."""
         return not (self.lost or self.duplicated or self.waiting)
 
     def json(self) -> dict[str, Any]:
-        """Return it as JSON-ready data."""
+        """Return the report as JSON-ready data."""
         return asdict(self)

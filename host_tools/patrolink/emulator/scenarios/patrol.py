@@ -27,7 +27,7 @@ _REST_S = 30.0
 
 @dataclass(frozen=True)
 class Plan:
-    """What to run; see `patrolink emulate --help`."""
+    """Settings of a run; see `patrolink emulate --help`."""
 
     board: str
     track: Path | None
@@ -47,14 +47,14 @@ class Plan:
 
     @property
     def source(self) -> Path:
-        """The file that the receiver speaks."""
+        """File that the receiver plays."""
         return self.log or self.track or resources.root() / "tests" / "golden" / "tracks" / "walk-1hz.csv"
 
 
 class Patrol:
-    """A board with its receiver and modem, on its way once it is made: `take` and `step` until there is a `summary`.
+    """A board with receiver and modem, started by the constructor.
 
-    The capture and its keys are left in `out`.
+    Call `take` and `step` until there is a `summary`. The capture and its keys stay in `out`.
     """
 
     def __init__(self, plan: Plan, device: str, seed: int, out: Path, broker: tuple[str, int]) -> None:
@@ -87,7 +87,7 @@ class Patrol:
             _forget(work)
             self._writer = CaptureWriter(capture)
         except OSError as e:
-            raise UserError(f"{self.out}: {e.strerror}; name a folder that can be written with --out") from None
+            raise UserError(f"{self.out}: {e.strerror}; name a writable folder with --out") from None
         enter(self._writer.close)
         self.decoder = Decoder(keys.load(keys.sidecar(capture)))
         self.receiver = GpsReceiver(itertools.islice(epochs, plan.fixes), plan.speed, self.board.gps.baud)
@@ -108,21 +108,21 @@ class Patrol:
         self.receiver.start()
 
     def _claim(self) -> None:
-        """Two runs in one folder would spoil each other's state."""
+        """Lock the folder: two runs in it would mix their state."""
         folder = os.open(self.out, os.O_RDONLY)
         self._stack.callback(os.close, folder)
         try:
             fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UserError(f"{self.out}: another run is using it; name another folder with --out") from None
+            raise UserError(f"{self.out}: another run uses this folder; name another one with --out") from None
 
     def take(self, record: Record) -> list[Row]:
-        """Take in a frame of this device and return its rows; each fix counts once."""
+        """Take a frame of this device and return its rows; each fix counts once."""
         self._writer.write(record)
         rows = self.decoder.rows(record)
         self.rows += rows
         for row in rows:
-            # One frame may hold a time twice, when the receiver said it twice; two frames may not.
+            # A receiver may repeat a time within one frame; two frames must not share one.
             if (
                 row["message"] == "position"
                 and self._frame_of.setdefault(row["time"], row["counter"]) != row["counter"]
@@ -131,18 +131,18 @@ class Patrol:
         return rows
 
     def step(self) -> None:
-        """Power the device off once the receiver has spoken, and be done when the last frame is here."""
+        """Power the device off after the last epoch, and complete the summary when the last frame has arrived."""
         if not self._leaving:
             self._walk()
         elif not self._told:
             self._rest()
-        # A frame sent again after a reset comes twice; it must not stand in for one that is still on its way.
+        # A frame resent after a reset arrives twice; it must not stand in for one that is still in flight.
         elif self.decoder.stats.frames - self.decoder.stats.duplicates >= self._told["published"]:
             self.summary = self._sum_up()
         elif time.monotonic() > self._deadline:
             raise DeadlineError(
                 f"{self._told['published']} frames were published but {self.decoder.stats.frames} arrived; "
-                "is the broker well?"
+                "check the broker"
             )
 
     def _walk(self) -> None:
@@ -162,17 +162,18 @@ class Patrol:
             self._deadline = time.monotonic() + _ARRIVE_S
         elif time.monotonic() > self._deadline:
             raise DeadlineError(
-                f"the device did not power off within {_REST_S:g} s; its console says:\n{self.device.console_tail()}"
+                f"the device did not power off within {_REST_S:g} s; the console ends with:\n"
+                + self.device.console_tail()
             )
 
     def progress(self) -> str:
-        """Return how far it is, in one line."""
+        """Return the progress in one line."""
         stats = self.decoder.stats
-        return f"{self.receiver.epochs_sent} epochs spoken, {stats.fixes} fixes decoded, {stats.bytes} bytes"
+        return f"{self.receiver.epochs_sent} epochs sent, {stats.fixes} fixes decoded, {stats.bytes} bytes"
 
     def _sum_up(self) -> dict[str, Any]:
         told, stats, modem = self._told, self.decoder.stats, self.modem
-        # Every point of a track is a fix; what a log's epochs amount to only the device can tell.
+        # Every point of a track is a fix; how many fixes a log's epochs give, only the device knows.
         due = told["fixes"] if self.plan.log else max(told["fixes"], self.receiver.epochs_sent)
         return {
             "fixes_sent": told["fixes"],
@@ -200,12 +201,12 @@ class Patrol:
         }
 
     def close(self) -> None:
-        """Power off what still has power."""
+        """Power off everything that is on."""
         self._stack.close()
 
 
 def _forget(work: Path) -> None:
-    """A new key means a new counter: drop what an earlier run left."""
+    """Remove state and log of an earlier run: a new key needs a new counter."""
     with contextlib.suppress(FileNotFoundError):
         shutil.rmtree(work / "state")
     (work / "console.log").unlink(missing_ok=True)

@@ -1,8 +1,7 @@
-"""A patrol shift of real firmware in lock-step with its world: hours pass in seconds, and a seed repeats the trace.
+"""A patrol shift of real firmware in lock-step with its environment: hours pass in seconds, a seed repeats the trace.
 
-What is checked: every fix that the receiver spoke while the board listened is delivered, but for those of the open
-batch when the power went; none twice; every SOS arrives; no reset but the planned ones; the heap's high-water mark; the
-clock's error.
+Invariants: every fix sent while the board was on is delivered once, except those of the open batch at a power cut;
+every SOS arrives; no reset but the planned ones; bounded heap and clock error.
 """
 
 import contextlib
@@ -29,12 +28,12 @@ _HEAP_DRIFT_KB = 8
 _CLOCK_MS = 2000
 _PRESS_AGAIN_MS = 3000
 _STORING_MS = 2000
-_RESETS = 10  # more are a crash loop
+_RESETS = 10  # more resets are a crash loop
 
 
 @dataclass
 class ShiftReport:
-    """What a shift came to. The board's own counts (heap, flash, UARTs) are those since its power last came."""
+    """Results of a shift. Counters of the board (heap, flash, UARTs) are those since its last power-on."""
 
     board: str
     network: str
@@ -66,44 +65,53 @@ class ShiftReport:
     faults: dict[str, int] = field(default_factory=dict)
 
     def json(self) -> dict[str, Any]:
-        """Return it as JSON-ready data."""
+        """Return the report as JSON-ready data."""
         free = self.heap_free_kb
         return {**asdict(self), "heap_free_kb": [min(free), max(free)] if free else None, "wrong": self.wrong}
 
     @property
     def wrong(self) -> list[str]:
-        """Every invariant that does not hold."""
+        """Return a sentence for each violated invariant."""
         wrong = list(self.problems)
         if self.lost or self.doubled:
-            wrong.append(f"{self.lost} fixes lost, {self.doubled} doubled")
+            wrong.append(f"{self.lost} fixes lost, {self.doubled} duplicated")
         if self.events < self.pressed:
-            wrong.append(f"SOS was pressed {self.pressed} times and came {self.events} times")
+            wrong.append(f"SOS was pressed {self.pressed} times but {self.events} events arrived")
         if self.resets:
-            wrong.append(f"resets that nobody planned: {', '.join(self.resets)}")
+            wrong.append(f"unplanned resets: {', '.join(self.resets)}")
         if self.uart_overruns:
             wrong.append(f"{self.uart_overruns} bytes lost on the UARTs")
         if self.flash_violations:
-            wrong.append(f"{self.flash_violations} times flash was written that had not been erased")
+            wrong.append(f"flash was written without an erase {self.flash_violations} times")
         free = self.heap_free_kb
         if free and min(free) < free[0] - _HEAP_DRIFT_KB:
             wrong.append(f"free heap fell from {free[0]} to {min(free)} KiB")
         if self.clock_error_ms_max > _CLOCK_MS:
-            wrong.append(f"the clock was wrong by {self.clock_error_ms_max} ms")
+            wrong.append(f"the clock was off by {self.clock_error_ms_max} ms")
         return wrong
 
     @property
     def clean(self) -> bool:
-        """True when every invariant holds."""
+        """Return whether every invariant holds."""
         return not self.wrong
 
 
 class Shift(Environment):
-    """
-    faults       of the world; power cuts come now, or in the middle of a flash operation
-    power_cuts_h planned power cuts, hours into the shift
-    cut          the power goes in the flash operation after so many of the first life; -1: it stays
-    limit_s      of wall time a life
-    settings     the device's configuration besides what the rig sets
+    """A simulated shift.
+
+    Args:
+        board: Board with an image.
+        profile: Network conditions.
+        seed: Seed of all randomness.
+        dialect: Dialect of the modem.
+        faults: Faults of the environment; a power cut comes at once or during a flash operation.
+        name: Name of the network in the report.
+        power_cuts_h: Hours of planned power cuts.
+        sos_h: Hours at which SOS is pressed.
+        heap_kb: Heap in KiB; None for the heap of the board.
+        cut: Number of flash operations in the first life after which the power is cut; -1 for never.
+        limit_s: Wall time of one life in seconds.
+        settings: Configuration of the device in addition to that of the scenario.
     """
 
     def __init__(
@@ -140,8 +148,8 @@ class Shift(Environment):
         }
         self.rig.on_boot = self._on_boot
         self.cut = cut
-        self._on_air: list[int] = []  # times of the epochs that the board listened to
-        self._cut_at: list[int] = []  # how many of them there were at each power cut
+        self._on_air: list[int] = []  # times of the epochs that were sent while the board was on
+        self._cut_at: list[int] = []  # number of those epochs at each power cut
         self._pressed_at = float("-inf")
         self._alive = False
         self._done = False
@@ -156,10 +164,11 @@ class Shift(Environment):
     # --- the board ---------------------------------------------------------------------------------------------------
 
     def from_modem(self, data: bytes) -> None:
+        """See `Environment.from_modem`."""
         self.rig.deliver(qemu.MODEM_UART, data)
 
     def from_gps(self, data: bytes) -> None:
-        """Sentence by sentence, each when its last byte has passed the line."""
+        """Deliver each sentence when its last byte has passed the line."""
         spoken_at = self.unix_ms() // 1000 * 1000
         when = self.scheduler.now
         lines = data.splitlines(keepends=True)
@@ -173,7 +182,7 @@ class Shift(Environment):
             self._on_air.append(time_ms)
 
     def press_sos(self) -> None:
-        """The wearer presses SOS, again and again while the board is off."""
+        """Press SOS, repeatedly while the board is off."""
         if not self._alive:
             self.scheduler.after(_PRESS_AGAIN_MS, self.press_sos)
             return
@@ -182,14 +191,15 @@ class Shift(Environment):
         super().press_sos()
 
     def press(self, button: str) -> None:
+        """See `Environment.press`."""
         self.rig.deliver(qemu.PANEL_UART, qemu.press_sequence(button))
 
     def schedule_faults(self, faults: Faults) -> None:
-        """Without TLS, which this board has not, a damaged byte on the modem's line could cost a frame."""
+        """Leave out line damage: this board has no TLS, so a damaged byte on the modem's line can cost a frame."""
         super().schedule_faults(replace(faults, line_drop=0.0, line_damage=0.0))
 
     def cut_power(self) -> None:
-        """At the next instruction, or in the middle of a flash operation of the next life."""
+        """Cut the power at the next instruction or during a flash operation of the next life."""
         if self.random.random() >= 0.5:
             self.cut = self.random.randrange(5, 400)
         self.rig.cut_power()
@@ -201,7 +211,7 @@ class Shift(Environment):
 
     def _hear(self, data: bytes) -> None:
         self.console += data
-        # The first of the agent's words: from here on its UARTs are open, or will be before the next epoch.
+        # First output of the agent: its UARTs are open, or will be before the next epoch.
         *lines, rest = bytes(self.console).split(b"\n")
         del self.console[: len(self.console) - len(rest)]
         for raw in lines:
@@ -222,7 +232,9 @@ class Shift(Environment):
         if cause != "power on":
             self.told.resets.append(cause)
             if len(self.told.resets) > _RESETS:
-                raise DeviceError(f"seed {self.seed}: it starts again and again; its console says:\n" + self._tail())
+                raise DeviceError(
+                    f"seed {self.seed}: the board is in a crash loop; the console ends with:\n" + self._tail()
+                )
 
     def _tail(self) -> str:
         return "\n".join(list(self.log)[-12:])
@@ -243,7 +255,7 @@ class Shift(Environment):
     # --- a run ------------------------------------------------------------------------------------------------------
 
     def run(self, hours: float) -> ShiftReport:
-        """Patrol for so long, wait for what is under way, and return the report."""
+        """Patrol for a number of hours, wait for data in flight, and return the report."""
         told = self.told
         told.hours = hours
         self.begin(hours)
@@ -273,7 +285,7 @@ class Shift(Environment):
         self.told.power_cuts += 1
         self.say("-- power cut --")
         if self._pressed and self.scheduler.now - self._pressed_at < _STORING_MS:
-            # The power may have gone before the event was stored: the wearer presses again.
+            # The power cut may have come before the event was stored, so the wearer presses again.
             self.told.pressed -= 1
             self._pressed.pop(max(self._pressed))
             self.press_sos()
@@ -286,10 +298,10 @@ class Shift(Environment):
         self._watch_the_end()
 
     def _watch_the_end(self) -> None:
-        """Off as soon as the last fix spoken was delivered; the agent's own drain does the rest."""
+        """Power off when the last fix is delivered; the agent drains the rest."""
         late = self.scheduler.now > self.receiver_until_ms + _DRAIN_MS
         if late:
-            raise DeviceError(f"seed {self.seed}: the board did not come to rest; its console says:\n{self._tail()}")
+            raise DeviceError(f"seed {self.seed}: the board did not power off; the console ends with:\n{self._tail()}")
         if self._alive and self.scheduler.now > self.receiver_until_ms + 90_000:
             self.press("off")
             self.scheduler.after(30_000, self._watch_the_end)
@@ -304,7 +316,7 @@ class Shift(Environment):
         missing = [i for i, t in enumerate(self._on_air) if t not in self.fix_times]
         for end in self._cut_at:  # a power cut costs the open batch
             excused = [i for i in missing if end - _BATCH <= i < end]
-            # They must be the last ones before the cut, without a gap: anything else was stored and is lost.
+            # They must be the last ones before the cut, without a gap: any other was stored, and is lost.
             if excused and excused == list(range(excused[0], end)):
                 told.in_memory_at_power_cuts += len(excused)
                 missing = [i for i in missing if i not in excused]

@@ -1,6 +1,6 @@
-"""A device as a process on a virtual clock, in its world: hours pass in seconds, and a seed repeats a run.
+"""A device as a process on a virtual clock in its environment: hours pass in seconds, and a seed repeats a run.
 
-What counts as recorded is what the agent's storage took on.
+A frame counts as recorded when the agent's storage has accepted it.
 """
 
 import gc
@@ -25,13 +25,17 @@ _SAMPLE_MS = HOUR_MS / 2
 
 
 class Simulation(Environment):
-    """
-    dialect   the modem's
-    faults    what goes wrong
-    tls       MQTT over TLS, verified; without it a damaged byte on the modem's line can cost a frame
-    settings  the device's configuration besides what the rig sets
+    """A simulated device.
 
-    Before `run`, plan what else is to happen with `scheduler`, `network`, `modem`, `broker` and `hal`.
+    Before `run`, schedule further events with `scheduler`, `network`, `modem`, `broker` and `hal`.
+
+    Args:
+        profile: Network conditions.
+        seed: Seed of all randomness.
+        dialect: Dialect of the modem.
+        faults: Faults of the environment and the board.
+        tls: MQTT over TLS, verified; without it a damaged byte on the modem's line can cost a frame.
+        settings: Configuration of the device in addition to that of the scenario.
     """
 
     def __init__(
@@ -74,16 +78,19 @@ class Simulation(Environment):
         return context, made.ca
 
     def from_modem(self, data: bytes) -> None:
+        """See `Environment.from_modem`."""
         self.hal.deliver("modem", data)
 
     def from_gps(self, data: bytes) -> None:
+        """See `Environment.from_gps`."""
         self.hal.deliver("gps", data)
 
     def press(self, button: str) -> None:
+        """See `Environment.press`."""
         self.hal.press(button.encode())
 
     def schedule_faults(self, faults: Faults) -> None:
-        """Besides the world's own, what this board can be made to suffer."""
+        """Add the faults of this kind of board to those of the environment."""
         super().schedule_faults(faults)
         after, hal, rng = self.scheduler.after, self.hal, self.random
 
@@ -98,7 +105,7 @@ class Simulation(Environment):
         self.every("clock_jump", faults.clock_jump_h, jump)
 
     def cut_power(self) -> None:
-        """Now, or in the middle of a write that comes within a minute."""
+        """Cut the power now or during a write within the next minute."""
         if self.random.random() < 0.5:
             self.hal.dies = PowerCut()
             return
@@ -112,7 +119,7 @@ class Simulation(Environment):
     # --- counting ---------------------------------------------------------------------------------------------------
 
     def _watch(self, device: Any) -> None:
-        """Note what the device's storage takes on, from now on."""
+        """Record what the device's storage accepts from now on."""
         put, keep = device.outbox.put, device.events.put
 
         def put_noted(data: memoryview) -> bool:
@@ -139,7 +146,7 @@ class Simulation(Environment):
             self.report.events += 1
 
     def _sample(self) -> None:
-        """How much memory the agent's own objects take."""
+        """Sample the memory of the agent's objects."""
         size = footprint(self.device)
         report = self.report
         report.agent_bytes_least = min(report.agent_bytes_least or size, size)
@@ -150,7 +157,7 @@ class Simulation(Environment):
     # --- a run ------------------------------------------------------------------------------------------------------
 
     def run(self, hours: float) -> Report:
-        """Patrol for so long, wait for what is under way, and return the report."""
+        """Patrol for a number of hours, wait for data in flight, and return the report."""
         self.begin(hours)
         self.scheduler.after(_SAMPLE_MS, self._sample)
         self.scheduler.at(self.receiver_until_ms + 2000, self._end_shift)
@@ -163,7 +170,7 @@ class Simulation(Environment):
         self._watch_the_end()
 
     def _watch_the_end(self) -> None:
-        """Power off once nothing waits, or after the time for it."""
+        """Power off when nothing is queued, or after a time limit."""
         if self.device is not None:
             waiting = len(self.device.outbox) + len(self.device.events)
             if not waiting or self.scheduler.now > self.receiver_until_ms + _DRAIN_MS:
@@ -172,12 +179,12 @@ class Simulation(Environment):
         self.scheduler.after(500, self._watch_the_end)
 
     def _life(self) -> None:
-        """From power on to whatever ends it."""
+        """Run from power-on to whatever ends this life."""
         self.hal.boot()
         try:
             self.device = self.program.Device(self.config, self.hal, self.say)
             self._watch(self.device)
-            # The hello went out while the device was built.
+            # The hello was sent during construction.
             self.device.run()
             self._done = True
         except PowerCut:
@@ -220,7 +227,7 @@ class Simulation(Environment):
 
 
 def footprint(device: Any) -> int:
-    """Return the bytes of all objects that the agent holds, its modules and the emulated board left out."""
+    """Return the size in bytes of all objects that the agent holds, without modules and the emulated board."""
     seen: set[int] = set()
     total = 0
     stack = [device]
