@@ -31,12 +31,12 @@ def broker():
 
 @pytest.fixture
 def rig(tmp_path, broker):
-    from tests.support.device_rig import Rig
+    from tests.support.device_rig import DeviceRig
 
     made = []
 
     def make(board: str, epochs, speed: float, **config):
-        made.append(Rig(tmp_path, board, broker, epochs, speed, **config))
+        made.append(DeviceRig(tmp_path, board, broker, epochs, speed, **config))
         return made[-1]
 
     yield make

@@ -80,7 +80,7 @@ def clips() -> list[np.ndarray]:
 class Post:
     """One device with its headset, its radio's number at the gate, and what it reports."""
 
-    def __init__(self, rig: "Rig", name: str, board: str) -> None:
+    def __init__(self, rig: "PttRig", name: str, board: str) -> None:
         self.rig, self.name, self.board = rig, name, board
         self.headset, self._gps = Headset(), Line()
         rig.stack.callback(self.headset.close)
@@ -138,7 +138,7 @@ class Post:
         return out
 
 
-class Rig:
+class PttRig:
     """Broker, hub, gate, and two devices in each place."""
 
     profiles = PROFILES
@@ -196,7 +196,7 @@ class Rig:
         threading.Thread(target=take, daemon=True).start()
 
 
-def press(rig: Rig, talker: Post, listener: Post, clip: np.ndarray, at_once: bool, cold: bool) -> dict:
+def press(rig: PttRig, talker: Post, listener: Post, clip: np.ndarray, at_once: bool, cold: bool) -> dict:
     """One burst, and what was heard of it at both ends."""
     if cold:
         with rig.gate.locked():
@@ -303,7 +303,7 @@ def bursts(speech: list[np.ndarray]) -> dict[str, dict]:
     results: dict[str, dict] = {}
     trials: dict[int, list[dict]] = {number: [] for number in groups}
     with contextlib.ExitStack() as stack:
-        rig = Rig(stack, groups)
+        rig = PttRig(stack, groups)
 
         def talk(number: int, cold: bool) -> None:
             rng = random.Random(SEED + number)
@@ -342,7 +342,7 @@ def late_entry(speech: list[np.ndarray]) -> dict[str, dict]:
     results = {}
     groups = {i + 1: [(f"talker-{i}", "linux", "city"), (f"late-{i}", b, "city")] for i, b in enumerate(FRAME_MS)}
     with contextlib.ExitStack() as stack:
-        rig = Rig(stack, groups)
+        rig = PttRig(stack, groups)
         times: dict[int, list[float]] = {number: [] for number in groups}
         over = threading.Event()
 

@@ -22,7 +22,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from bench_ptt import PROFILES, ROOT, Post, Rig, clips, judge, press, spread
+from bench_ptt import PROFILES, ROOT, Post, PttRig, clips, judge, press, spread
 from patrolink.emulator.network.tcp_gate import TcpGate
 from patrolink.emulator.network.udp_gate import HOST
 from patrolink.emulator.peripherals import nmea
@@ -56,7 +56,7 @@ def film(folder: Path) -> clip_maker.Device:
     return device
 
 
-class Filmed(Rig):
+class Filmed(PttRig):
     """Devices whose name begins with `sends` have a film on their storage."""
 
     profiles = PLACES

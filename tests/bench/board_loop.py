@@ -47,15 +47,15 @@ class Camera:
     def _obey(self, command: int, data: bytes) -> None:
         head = bytes((0x76, 0, command, 0))
         if command == 0x34:
-            self._say(head + b"\4" + len(PICTURE).to_bytes(4, "big"))
+            self._send(head + b"\4" + len(PICTURE).to_bytes(4, "big"))
         elif command == 0x32:
             at, n = int.from_bytes(data[2:6], "big"), int.from_bytes(data[6:10], "big")
-            self._say(head + b"\0" + PICTURE[at : at + n] + head + b"\0")
+            self._send(head + b"\0" + PICTURE[at : at + n] + head + b"\0")
         else:
-            self._say(head + b"\0")
+            self._send(head + b"\0")
 
-    def _say(self, data: bytes) -> None:
-        scheduler, rig = self._shift.scheduler, self._shift.rig
+    def _send(self, data: bytes) -> None:
+        scheduler, rig = self._shift.scheduler, self._shift.board_link
         self._free_at = max(self._free_at, scheduler.now)
         for i in range(0, len(data), 64):
             part = data[i : i + 64]
@@ -69,16 +69,16 @@ class Filming(Shift):
     def __init__(self, board: boards.Board, seed: int = 1) -> None:
         camera: dict[str, Any] = {"camera": {"kind": "vc0706"}, "clips": CLIPS}
         super().__init__(board, PROFILES["city"], seed, name="city", heap_kb=board.heap(camera), settings=camera)
-        self.rig.on_bytes[qemu.CAMERA_UART] = Camera(self).feed
+        self.board_link.on_bytes[qemu.CAMERA_UART] = Camera(self).feed
         self.phases: list[dict[str, Any]] = []
 
-    def _hear(self, data: bytes) -> None:
+    def _on_console(self, data: bytes) -> None:
         self.console += data
         *lines, rest = bytes(self.console).split(b"\n")
         del self.console[: len(self.console) - len(rest)]
         for raw in lines:
             line = raw.decode(errors="replace").rstrip()
-            self.say(line)
+            self.log_line(line)
             if line.startswith("{") and '"phase"' in line:
                 self.phases.append(json.loads(line))
             elif line.startswith("clips: recording") and self.scheduler.now > CUT_S * 1000:
@@ -86,12 +86,12 @@ class Filming(Shift):
             elif line.startswith("device: ready"):
                 self._alive = True
             elif "Traceback" in line or line.startswith(("error:", "MemoryError")):
-                self.told.problems.append(line)
+                self.result.problems.append(line)
         if rest == b">>> ":
             self.console.clear()
-            if self.told.problems:
+            if self.result.problems:
                 raise DeviceError("the driver ended; the console says:\n" + self._tail())
-            self.rig.deliver(qemu.CONSOLE_UART, b"import loop_driver\r\n")
+            self.board_link.deliver(qemu.CONSOLE_UART, b"import loop_driver\r\n")
 
     def film(self) -> None:
         """Both lives."""
@@ -104,7 +104,7 @@ class Filming(Shift):
             flash.provision(self._chip, self._board.image.flash_kb, name, content)
         for at_s in SOS_S:
             self.scheduler.at(at_s * 1000, self.press_sos)
-        self.scheduler.at(CUT_S * 1000, self.rig.cut_power)
+        self.scheduler.at(CUT_S * 1000, self.board_link.cut_power)
         with self._stack:
             while not self._done:
                 self._life()
@@ -118,7 +118,7 @@ def stalls(board: boards.Board) -> dict[str, float]:
     for told in it.phases:
         longest[told["phase"]] = max(longest.get(told["phase"], 0.0), told["most"] / CYCLES_PER_MS)
     boots = [told["at"] / CYCLES_PER_MS for told in it.phases if told["phase"] == "boot"]
-    if it.told.problems or len(boots) != 2 or "seal" not in longest:
+    if it.result.problems or len(boots) != 2 or "seal" not in longest:
         raise DeviceError("the film of the bench went wrong; the console ends with:\n" + "\n".join(it.log))
     out = {
         STANDS_STILL + "taking up a torn clip": longest["boot"],

@@ -15,12 +15,12 @@ from tests.hil.console import Console
 from tests.hil.hardware import Entry, resolve
 from tests.hil.switch import Switch
 from tests.hil.wire import BOARD, BOTH, HOST, Wire
-from tests.support.device_rig import Rig
+from tests.support.device_rig import DeviceRig
 
 _READY_S = 30.0
 
 
-class Bench(Rig):
+class Bench(DeviceRig):
     """`boots` counts the lives that the test has given the board; `folder` gets the logs."""
 
     def __init__(self, entry: Entry, console: Console, folder: Path, *args: Any, **kwargs: Any) -> None:

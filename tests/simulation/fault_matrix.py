@@ -1,9 +1,9 @@
-"""What may go wrong on the way from the device to the hub, each alone, on a virtual clock: fault by outcome.
+"""Simulates each fault between device and hub alone, on a virtual clock, and prints a table of outcomes.
 
-python tests/simulation/fault_matrix.py       prints the table; exit code 1 when a fault cost something
+usage: python tests/simulation/fault_matrix.py
 
-Each fault is a function of a simulation that plans it for the second ten minutes of a half-hour patrol. `Proxy` does
-what TCP allows of it between any device, a real one too, and its broker.
+Exit code 1 if a fault costs data. Each fault is a function that schedules it for the second ten minutes of a half-hour
+patrol. `TcpProxy` applies the TCP faults among them between any device, a real one included, and its broker.
 """
 
 import sys
@@ -63,7 +63,7 @@ def _cut(sim: Simulation) -> None:
 
 
 def _power_at_byte(n: int) -> Plan:
-    """The power goes after n more bytes of flash writing, five times."""
+    """Cut the power after n more bytes of flash writes, five times."""
     return _every(120, lambda sim: setattr(sim.hal.flash, "cut_after", n))
 
 
@@ -85,7 +85,7 @@ def _jump(sim: Simulation) -> None:
 
 
 def _again(sim: Simulation) -> None:
-    """The broker hands the hub every frame twice, and in another order: at-least-once at its worst."""
+    """The broker delivers every frame twice and out of order: at-least-once at its worst."""
     take, held = sim.broker.on_publish, []
 
     def twice(device: str, payload: bytes) -> None:
@@ -163,7 +163,7 @@ FAULTS: dict[str, Plan] = {
 
 
 def run(name: str, dialect: str = "quectel", seed: int = 1) -> tuple[Report, Simulation]:
-    """Half an hour of patrol with one fault and an SOS in the midst of it."""
+    """Simulate half an hour of patrol with one fault and an SOS during it."""
     sim = Simulation(PLAIN, seed, dialect, NO_FAULTS, name=name)
     FAULTS[name](sim)
     sim.scheduler.at(15 * MINUTE + 500, sim.press_sos)

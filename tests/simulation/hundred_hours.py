@@ -1,6 +1,8 @@
-"""A hundred simulated hours: ten in each place with each modem, everything going wrong; a table, and what was lost.
+"""Simulates a hundred hours with all faults: ten in each place with each modem; prints a table of losses.
 
-python tests/simulation/hundred_hours.py [SEED]       exit code 1 when anything was lost, doubled or left behind
+usage: python tests/simulation/hundred_hours.py [SEED]
+
+Exit code 1 if anything was lost, duplicated or left undelivered.
 """
 
 import sys

@@ -1,9 +1,9 @@
-"""Cut the power of the outbox at every operation of many seeded lives, and count what is lost.
+"""Cuts the power of the outbox at every operation of many seeded lives and counts lost frames.
 
-python tests/simulation/power_cuts.py [CUTS]     10,000 unless said
+usage: python tests/simulation/power_cuts.py [CUTS]     default 10,000
 
-A life puts 60 frames of random sizes and lanes and sends some; an operation is a byte written, a file made, moved or
-removed. With a quota positions may be thinned, as the outbox says; without one nothing at all may be missing.
+A life puts 60 frames of random sizes and lanes and sends some of them; an operation is a byte written or a file
+created, renamed or removed. With a quota the outbox may thin positions; without one nothing may be missing.
 """
 
 import sys

@@ -1,9 +1,9 @@
-"""Shifts of firmware in lock-step with its world, everything going wrong: what they came to, and that a seed repeats.
+"""Simulates shifts of firmware in lock-step with all faults, and checks that a seed repeats its trace.
 
-python tests/simulation/shifts.py [SEED [HOURS]]     of 8 hours unless said; exit code 1 when an invariant does not hold
+usage: python tests/simulation/shifts.py [SEED [HOURS]]     default 8 hours
 
-A shift a place, each with a seed of its own, and the first one twice: its trace, which is every byte on every line of
-the board with its time, has to be the same. As many at once as there are cores.
+Exit code 1 if an invariant is violated. One shift for each place with its own seed; the first one runs twice, and its
+trace (every byte on every line of the board, with its time) must be the same. As many at once as there are cores.
 """
 
 import random
@@ -22,12 +22,12 @@ from patrolink.emulator.scenarios.shift import Shift, ShiftReport
 BOARD = "mps2_an385"
 PLACES = ("city", "village", "handover", "lift")
 SOS_PER_H = 1
-# Half of the power cuts come in the middle of a flash operation.
+# Half of the power cuts happen during a flash operation.
 FAULTS = replace(Faults(), power_cut_h=1, brown_out_h=2, sim_pulled_h=4, broker_restart_h=3, broker_mute_h=3)
 
 
 def shift(place: str, dialect: str, seed: int, hours: float) -> tuple[ShiftReport, float]:
-    """Return the report of a shift with SOS presses at random, and the seconds that it took."""
+    """Return the report of a shift with random SOS presses, and its duration in seconds."""
     began = time.monotonic()
     presses = random.Random(f"presses {seed}")
     sos_h = tuple(sorted(presses.uniform(0.02, hours) for _ in range(round(SOS_PER_H * hours))))

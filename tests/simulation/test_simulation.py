@@ -1,4 +1,4 @@
-"""The whole agent with modem, network and broker on a virtual clock: nothing lost, nothing doubled, memory flat."""
+"""The whole agent with modem, network and broker on a virtual clock: nothing lost, nothing duplicated, memory flat."""
 
 import dataclasses
 
@@ -26,14 +26,14 @@ def test_each_fault_alone_costs_nothing(name, dialect):
     assert report.fixes >= 1799 - report.fixes_in_memory_at_power_cuts - 2 * report.power_cuts - 60 * (
         report.refused_by_storage + report.power_cuts
     )
-    # The fault is over after five minutes more; from then on an SOS is a matter of seconds.
+    # The fault ends after five more minutes; from then on an SOS takes seconds.
     assert report.events == 1 and report.event_s_max is not None and report.event_s_max < 300 + 30
     assert sim.log and report.delivered > 30
 
 
 @pytest.mark.parametrize("profile", PROFILES)
 @pytest.mark.parametrize("dialect", ["quectel", "simcom"])
-def test_hours_in_each_place_with_everything_going_wrong(profile, dialect):
+def test_hours_in_each_place_with_all_faults(profile, dialect):
     seed = 20_261_124
     sim = Simulation(PROFILES[profile], seed, dialect, Faults(), name=profile)
     for i in range(3):
@@ -41,20 +41,22 @@ def test_hours_in_each_place_with_everything_going_wrong(profile, dialect):
     report = sim.run(3)
     assert report.clean and report.rejected == 0, (f"seed {seed}", report, told(sim))
     assert report.watchdog_resets == 0
-    # The agent's objects: as many bytes after hours as after half an hour, but for a few lists' growth.
+    # The agent's objects take as many bytes after hours as after half an hour, except for the growth of a few lists.
     assert report.agent_bytes_most - report.agent_bytes_least < 8192
 
 
 def test_a_seed_repeats_a_run_exactly():
-    faults = dataclasses.replace(Faults(), line_drop=0.0, line_damage=0.0)  # see Simulation: TLS's bytes are random
+    faults = dataclasses.replace(
+        Faults(), line_drop=0.0, line_damage=0.0
+    )  # see Simulation: the bytes of TLS are random
     runs = [Simulation(PROFILES["village"], seed, "quectel", faults) for seed in (7, 7, 8)]
     reports = [sim.run(2).json() for sim in runs]
     assert reports[0] == reports[1] != reports[2]
     assert list(runs[0].log) == list(runs[1].log)
 
 
-def test_a_loss_is_seen_as_one():
-    """The counting can fail: an outbox that says it took a frame and forgets it."""
+def test_lost_frame_is_counted():
+    """The counters can fail: here the outbox accepts a frame and forgets it."""
     sim = Simulation(PROFILES["city"], 1)
     watch = sim._watch
 
@@ -74,13 +76,13 @@ def test_a_loss_is_seen_as_one():
     assert report.lost > 0 and not report.clean
 
 
-def test_a_frame_counted_twice_is_seen_as_one():
+def test_duplicated_frame_is_counted():
     sim = Simulation(PROFILES["city"], 1)
     take = sim.broker.on_publish
 
     def twice(device, payload):
         take(device, payload)
-        sim.hub.window.__init__(65536)  # a hub that forgets what it has seen
+        sim.hub.window.__init__(65536)  # a hub without replay window
         take(device, payload)
 
     sim.broker.on_publish = twice
@@ -88,7 +90,7 @@ def test_a_frame_counted_twice_is_seen_as_one():
 
 
 def backlog(dialect: str) -> tuple[Simulation, dict]:
-    """An hour without coverage at 64 kbit/s; SOS in the midst of the backlog's way out."""
+    """An hour without coverage at 64 kbit/s, and an SOS while the backlog drains."""
     sim = Simulation(SLOW, 3, dialect)
     times: dict[str, float] = {}
     sim.scheduler.at(60_000, lambda: sim.network.outage(HOUR_MS))
@@ -113,7 +115,7 @@ def backlog(dialect: str) -> tuple[Simulation, dict]:
 
 
 @pytest.mark.parametrize("dialect", ["quectel", "simcom"])
-def test_an_hours_backlog_goes_in_a_minute_with_an_sos_in_front(dialect):
+def test_backlog_of_an_hour_drains_in_a_minute_with_sos_first(dialect):
     sim, times = backlog(dialect)
     assert times["backlog"] >= 60 and times["waiting_at_sos"] >= 20
     assert times["drained"] <= 60_000, times
@@ -144,7 +146,7 @@ def test_a_publish_is_one_packet_and_one_round_trip(dialect, tls):
     assert max(trips for _, trips in seen) < 1.5, seen
 
 
-def test_wrong_certificates_are_refused_in_words_and_nothing_is_sent(tmp_path):
+def test_wrong_certificates_are_refused_with_reason_and_nothing_is_sent(tmp_path):
     from patrolink.emulator.network import certificates
 
     other = certificates.make(tmp_path, "broker.patrolink.example")
@@ -158,13 +160,13 @@ def test_wrong_certificates_are_refused_in_words_and_nothing_is_sent(tmp_path):
         assert report.delivered == 0 and report.waiting == report.recorded + 1 > 4  # the hello
         refusals = [line for line in sim.log if "TLS with" in line and "was refused" in line]
         assert refusals and "CERTIFICATE_VERIFY_FAILED" in refusals[0], told(sim)
-        # No modem reset and no radio restart for what no remedy mends.
+        # No modem reset and no radio restart for a fault that they cannot fix.
         assert report.modem_boots == 1 and not any("radio" in line for line in sim.log)
 
 
 @pytest.mark.parametrize("dialect", ["quectel", "simcom"])
-def test_datagrams_beside_mqtt(dialect):
-    """UDP for media on a second socket, while MQTT goes on; NAT forgets a flow that is silent for long."""
+def test_datagrams_during_mqtt_traffic(dialect):
+    """UDP media on a second socket during MQTT traffic; NAT forgets a silent flow."""
     sim = Simulation(Profile(60, 10, 0.0, 1000, 1000), 1, dialect)
     heard: list[bytes] = []
 
@@ -212,7 +214,7 @@ def test_datagrams_beside_mqtt(dialect):
     assert heard == [b"echo OK\r\n%d" % i for i in range(10)] and report.clean
 
 
-def test_a_dead_modem_resets_the_board_once_an_hour_and_no_oftener():
+def test_dead_modem_resets_the_board_at_most_hourly():
     sim = Simulation(PROFILES["city"], 1)
     sim.modem.mood = "silent"
     sim.scheduler.at(5.5 * HOUR_MS, lambda: setattr(sim.modem, "mood", "well"))
@@ -221,10 +223,10 @@ def test_a_dead_modem_resets_the_board_once_an_hour_and_no_oftener():
     assert report.modem_boots > 10 and report.fixes >= 6 * 3600 - 60 * report.board_resets - 2
 
 
-def test_the_link_tells_where_it_stands():
+def test_link_reports_its_level():
     sim = Simulation(PROFILES["city"], 1)
     rows: list[dict] = []
-    note = sim._note
+    note = sim._record
 
     def spy(frame):
         from patrolink_protocol import decode
@@ -235,7 +237,7 @@ def test_the_link_tells_where_it_stands():
             rows.append(message)
         note(frame)
 
-    sim._note = spy
+    sim._record = spy
     sim.scheduler.at(120_000, lambda: setattr(sim.network, "black_hole", True))
     sim.scheduler.at(1_200_000, lambda: setattr(sim.network, "black_hole", False))
     sim.run(0.5)
@@ -244,12 +246,12 @@ def test_the_link_tells_where_it_stands():
     assert rows[-1]["link"] == 5 and rows[-1]["rung"] == 0 and -90 < rows[-1]["signal_dbm"] < -70
 
 
-def test_no_faults_means_none():
+def test_no_faults_means_no_faults():
     report = Simulation(PROFILES["city"], 1, faults=NO_FAULTS).run(1)
     assert report.faults == {} and report.reconnects == report.resent == 0 and report.fixes == 3599
 
 
-def test_an_agent_that_hangs_is_reset_by_its_watchdog_and_loses_nothing():
+def test_watchdog_resets_a_hung_agent_without_loss():
     sim = Simulation(PROFILES["city"], 1)
 
     def hang():

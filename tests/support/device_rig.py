@@ -1,4 +1,4 @@
-"""A device on a board, its receiver and modem, a proxy to a real broker, and a listener there."""
+"""A device on a board with receiver and modem, a proxy to a real broker, and a subscriber."""
 
 import contextlib
 import itertools
@@ -17,21 +17,21 @@ from patrolink.emulator.peripherals.modem_port import ModemPort
 from patrolink.transport.mqtt import MqttTransport
 
 from tests.support.polling import TIMEOUT_S
-from tests.support.tcp_proxy import Proxy
+from tests.support.tcp_proxy import TcpProxy
 
 WALK = resources.root() / "tests" / "golden" / "tracks" / "walk-1hz.csv"
 
 
 def walk(n: int) -> list[tracks.Point]:
-    """n points at 1 Hz: the recorded walk, there and back as often as it takes."""
+    """Return n points at 1 Hz: the recorded walk, back and forth as often as necessary."""
     points = tracks.read(WALK)
     there_and_back = itertools.cycle(points + points[::-1])
     start = points[0].time_ms
     return [replace(p, time_ms=start + 1000 * i) for i, p in zip(range(n), there_and_back, strict=False)]
 
 
-class Rig:
-    """A device, its receiver, a proxy to the broker, and a listener at the broker."""
+class DeviceRig:
+    """A device, its receiver, a proxy to the broker, and a subscriber at the broker."""
 
     def __init__(
         self, tmp_path, board: str, broker: Broker, epochs, speed: float, modem="", login=None, **config
@@ -46,7 +46,7 @@ class Rig:
         with contextlib.ExitStack() as self.stack:
             self.transport = MqttTransport(broker.url)
             self.stack.callback(self.transport.close)
-            self.proxy = Proxy(broker.port)
+            self.proxy = TcpProxy(broker.port)
             self.stack.callback(self.proxy.close)
             self.receiver = GpsReceiver(epochs, speed)
             self.stack.callback(self.receiver.close)
@@ -60,7 +60,7 @@ class Rig:
             self.stack = self.stack.pop_all()
 
     def connect(self, name: str, path: str) -> Any:
-        """Return what the device's configuration calls the line at whose other end `path` is."""
+        """Return the device's name of the line whose other end is `path`."""
         return path
 
     def power_on(self, config: dict[str, Any]) -> Device:
@@ -68,7 +68,7 @@ class Rig:
         return boot(self.board, self.tmp_path / "device", config)
 
     def boot(self) -> Device:
-        """Return the device, powered on; what it keeps on its storage is that of its last life."""
+        """Return the device, powered on, with the storage of its last life."""
         config = {"device": self.device_id, "key": self.key.hex(), **self.config}
         config["broker"] = {"host": "127.0.0.1", "port": self.proxy.port, **self.login}
         device = self.power_on(config)
@@ -76,16 +76,16 @@ class Rig:
         return device
 
     def cycle(self) -> None:
-        """Take the power away and give it back."""
+        """Cycle the power."""
         self.device.kill()
         self.device = self.boot()
 
     def spoken(self) -> bool:
-        """True when the device has read all that the receiver had to say."""
+        """Return whether the device has read everything from the receiver."""
         return self.receiver.done and self.receiver.drained()
 
     def listen(self, condition, seconds: float = TIMEOUT_S) -> None:
-        """Take in frames until the condition holds."""
+        """Take frames until the condition holds."""
         deadline = time.monotonic() + seconds
         for record in self.transport.records():
             if record is not None and record.device == self.device_id:

@@ -1,6 +1,6 @@
-"""Run again, alone, what failed beside other tests: a machine too slow for six at once is no defect of the code.
+"""Runs the tests that failed beside others once more, one at a time, and names those that pass then.
 
-What fails alone, too, has failed; so have more than a few at once. What passes now is named: it wants mending.
+A test that fails again has failed, and so has a run with more failures than the limit.
 """
 
 import json
@@ -13,12 +13,16 @@ AT_MOST = 3
 
 
 def main() -> int:
-    """Return pytest's exit code, 1 when there were too many to be a matter of the machine's speed."""
+    """Run the failed tests again.
+
+    Returns:
+        The exit code of pytest; 1 if too many tests failed.
+    """
     failed = sorted(json.loads((ROOT / "build/side-by-side/v/cache/lastfailed").read_text()))
     if len(failed) > AT_MOST:
-        print(f"{len(failed)} tests failed; up to {AT_MOST} would have been run again by themselves", file=sys.stderr)
+        print(f"{len(failed)} tests failed; at most {AT_MOST} are run again one at a time", file=sys.stderr)
         return 1
-    print(f"once more, alone: {', '.join(failed)}", file=sys.stderr)
+    print(f"running again, one at a time: {', '.join(failed)}", file=sys.stderr)
     code = subprocess.call([sys.executable, "-m", "pytest", "-q", *failed], cwd=ROOT)
     if code == 0:
         print(f"note: failed beside other tests, passed alone: {', '.join(failed)}", file=sys.stderr)

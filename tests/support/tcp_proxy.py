@@ -1,4 +1,4 @@
-"""A TCP proxy on loopback that misbehaves on command, between a device and its broker."""
+"""A TCP proxy on loopback with faults, between a device and its broker."""
 
 import contextlib
 import selectors
@@ -11,14 +11,16 @@ PASS, BLACKHOLE, REFUSE, THROTTLE, DRIP, CORRUPT = "pass", "blackhole", "refuse"
 _LINGER_RST = struct.pack("ii", 1, 0)
 
 
-class Proxy:
-    """Forwards to 127.0.0.1:`target`. `mode` may be changed at any time; `cut()` resets every open connection.
+class TcpProxy:
+    """Forwards to 127.0.0.1:`target`.
 
-    blackhole  bytes are taken and never passed on, in either direction
-    refuse     new connections are reset at once
-    throttle   1 KB/s, both directions together
-    drip       a byte at a time, 5 ms apart
-    corrupt    every 200th byte is damaged
+    Attributes:
+        mode: May change at any time:
+            `blackhole` discards all bytes in both directions;
+            `refuse` resets new connections;
+            `throttle` passes 1 KB/s, both directions together;
+            `drip` passes one byte every 5 ms;
+            `corrupt` damages every 200th byte.
     """
 
     def __init__(self, target: int) -> None:

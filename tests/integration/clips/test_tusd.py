@@ -7,7 +7,7 @@ import time
 import pytest
 
 from tests.support import upload_clients
-from tests.support.tcp_proxy import Proxy
+from tests.support.tcp_proxy import TcpProxy
 from tests.support.tusd_site import Front, needs
 
 SEED = 20261127
@@ -43,7 +43,7 @@ def test_a_clip_goes_by_way_of_tusd_and_is_released(site):
 
 def test_cut_off_again_and_again(site):
     number = site.film()
-    proxy = Proxy(site.front.port)
+    proxy = TcpProxy(site.front.port)
     rng, over = random.Random(SEED), threading.Event()  # noqa: S311
 
     def cut():

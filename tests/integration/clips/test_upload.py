@@ -15,7 +15,7 @@ from patrolink.emulator.network import certificates
 
 from tests.support import console_site
 from tests.support.polling import wait_until
-from tests.support.tcp_proxy import Proxy
+from tests.support.tcp_proxy import TcpProxy
 
 ROOT = Path(__file__).parents[3]
 NODE = ROOT / "build" / "node"
@@ -115,7 +115,7 @@ def test_a_file_arrives(server, upload, size):
 def test_cut_off_again_and_again(server, upload, every_s, size):
     port, folder = server
     data = random.Random(SEED).randbytes(size)  # noqa: S311
-    proxy = Proxy(port)
+    proxy = TcpProxy(port)
     over = threading.Event()
 
     def cut():

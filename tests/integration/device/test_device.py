@@ -15,7 +15,7 @@ from patrolink.emulator.network.broker import Broker
 from patrolink.emulator.peripherals import nmea
 from patrolink.hub.infra.downlink import Downlink
 
-from tests.support.device_rig import Rig, walk
+from tests.support.device_rig import DeviceRig, walk
 from tests.support.polling import wait_until
 from tests.support.tcp_proxy import BLACKHOLE, CORRUPT, DRIP, PASS, THROTTLE
 
@@ -214,7 +214,7 @@ def test_a_broker_that_may_not_be_trusted_or_does_not_trust(rig_tls, tmp_path, b
 def rig_tls(tmp_path):
     with contextlib.ExitStack() as stack:
 
-        def make(board: str, modem: str, wrong: str = "") -> Rig:
+        def make(board: str, modem: str, wrong: str = "") -> DeviceRig:
             name = "10.0.0.1" if wrong == "name" else "127.0.0.1"
             files = certificates.make(tmp_path / "tls", name, "rig", expired=wrong == "expired")
             other = certificates.make(tmp_path / "other", "127.0.0.1", "rig")
@@ -227,7 +227,7 @@ def rig_tls(tmp_path):
                 tls["cert"] = tls["key"] = str(files.client)
             word = "wrong-word" if wrong == "password" else "open-sesame"
             login = {"tls": tls, "user": "patrol", "password": word}
-            it = Rig(tmp_path, board, broker, nmea.speak(walk(300)), 20, modem, login, batch_fixes=20)
+            it = DeviceRig(tmp_path, board, broker, nmea.speak(walk(300)), 20, modem, login, batch_fixes=20)
             stack.callback(it.stack.close)
             return it
 

@@ -17,7 +17,7 @@ from compat.stream import Network
 from memory_storage import MemoryFiles
 
 from tests.support.polling import TIMEOUT_S
-from tests.support.tcp_proxy import BLACKHOLE, PASS, REFUSE, Proxy
+from tests.support.tcp_proxy import BLACKHOLE, PASS, REFUSE, TcpProxy
 
 IO_TIMEOUT_MS = 400
 
@@ -30,7 +30,7 @@ class Bench:
     """A session, its proxy, and a subscriber that hears what the broker took."""
 
     def __init__(self, port: int) -> None:
-        self.proxy = Proxy(port)
+        self.proxy = TcpProxy(port)
         self.idles = 0
         self.log: list[str] = []
         self.net = Network(now_ms, self._idle, TcpSocket, IO_TIMEOUT_MS)

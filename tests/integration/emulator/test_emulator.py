@@ -1,4 +1,4 @@
-"""The emulated receiver: what it says is what the track holds, in time and at the line's speed."""
+"""The emulated receiver plays a track completely, in time and at the baud rate of the line."""
 
 import math
 import os
@@ -37,7 +37,7 @@ def read_all(receiver: GpsReceiver, n: int, seconds: float = TIMEOUT_S) -> bytes
 
 
 @pytest.mark.parametrize("name", ["walk-1hz.csv", "run-1hz.csv", "korita-zbevnica.gpx", "cerknicko-jezero.gpx"])
-def test_what_is_spoken_is_the_track(name):
+def test_receiver_plays_the_track(name):
     points = tracks.read(GOLDEN / "tracks" / name)[:300]
     assert len(points) > 50
     for point, (_, block) in zip(points, nmea.speak(points), strict=True):
@@ -68,7 +68,7 @@ def test_no_byte_is_lost_to_a_slow_reader():
     assert receiver.bytes_sent == len(whole)
 
 
-def test_baud_rate_and_time_are_kept():
+def test_baud_rate_and_timing():
     block = b"x" * 960
     receiver = GpsReceiver([(0.0, block), (1.0, block)], speed=2, baud=9600)
     start = time.monotonic()
@@ -98,14 +98,14 @@ def test_baud_rate_and_time_are_kept():
         ("a.txt", "", "a track is a .csv or .gpx file"),
     ],
 )
-def test_tracks_that_are_none(tmp_path, name, text, told):
+def test_bad_tracks_are_refused(tmp_path, name, text, told):
     path = tmp_path / name
     path.write_text(text)
     with pytest.raises(UserError, match=told):
         tracks.read(path)
 
 
-def test_a_log_without_times(tmp_path):
+def test_log_without_times(tmp_path):
     path = tmp_path / "a.log"
     path.write_bytes(b"nothing\r\n")
     with pytest.raises(UserError, match="no NMEA sentence"):
@@ -114,14 +114,14 @@ def test_a_log_without_times(tmp_path):
         nmea.replay(tmp_path / "missing.log")
 
 
-def test_a_track_of_bytes(tmp_path):
+def test_binary_track_is_refused(tmp_path):
     path = tmp_path / "a.csv"
     path.write_bytes(b"\x83\xff\x00\n")
     with pytest.raises(UserError, match="not a text"):
         tracks.read(path)
 
 
-def test_a_receiver_that_never_had_a_fix_is_replayed_at_an_epoch_a_second(tmp_path):
+def test_log_without_fix_plays_one_epoch_per_second(tmp_path):
     path = tmp_path / "cold.log"
     block = nmea.sentence("GPRMC,,V,,,,,,,,,,N") + nmea.sentence("GPGGA,,,,,,0,00,,,M,,M,,")
     path.write_bytes(b"# header\n" + block * 3)
@@ -130,8 +130,8 @@ def test_a_receiver_that_never_had_a_fix_is_replayed_at_an_epoch_a_second(tmp_pa
     assert b"".join(data for _, data in epochs) == path.read_bytes()
 
 
-def test_a_line_that_is_gone_is_nobody_elses():
-    """The kernel gives the PTY's number to the next; the name that a device may still wait for it does not."""
+def test_path_of_a_closed_line_is_not_reused():
+    """The kernel reuses the number of a PTY; the name that a device may be waiting for is not reused."""
     first = GpsReceiver([])
     assert os.readlink(first.path).startswith("/dev/pts/")
     first.close()
@@ -140,17 +140,17 @@ def test_a_line_that_is_gone_is_nobody_elses():
     second.close()
 
 
-def test_a_pause_in_a_track_is_not_sat_through():
+def test_pause_in_a_track_is_shortened():
     receiver = GpsReceiver([(0.0, b"a"), (3600.0, b"b")], speed=25)
     start = time.monotonic()
     receiver.start()
     assert read_all(receiver, 2) == b"ab"
     receiver.close()
-    # Five seconds at most, 25 times as fast; all of it would take 144 s.
+    # Pauses last at most 5 s of track time, at 25 times the speed; the full pauses would take 144 s.
     assert 0.15 < time.monotonic() - start < 60
 
 
-def test_the_embedded_broker_serves():
+def test_embedded_broker_serves():
     import paho.mqtt.publish as publish
 
     broker = Broker(embedded=True)
@@ -161,8 +161,8 @@ def test_the_embedded_broker_serves():
     assert broker.name.startswith("amqtt ")
 
 
-def test_ports_that_are_asked_for_at_once_are_given_once(monkeypatch):
-    """By two processes, none of which binds them for now."""
+def test_concurrent_port_requests_get_different_ports(monkeypatch):
+    """Two processes get different ports, although neither has bound them yet."""
     few = range(20_000, 20_040)
     monkeypatch.setattr(control_room, "_PORTS", few)
     ours = control_room.free_ports(10, socket.SOCK_DGRAM) + control_room.free_ports(10, socket.SOCK_STREAM)

@@ -1,4 +1,4 @@
-"""`patrolink emulate`, one board or many at once: what it counts, and what becomes of it when something dies."""
+"""`patrolink emulate` with one or many boards: its counts, and its end when a part of it dies."""
 
 import json
 import os
@@ -22,13 +22,13 @@ EMULATE = [sys.executable, "-m", "patrolink", "emulate", "--quiet", "--json"]
 
 
 def children(pid: int) -> dict[int, str]:
-    """Return the processes that it has started, with their command lines."""
+    """Return the child processes of a run with their command lines."""
     pids = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return {int(p): Path(f"/proc/{p}/cmdline").read_text().replace("\0", " ") for p in pids}
 
 
 def patrolling(run: subprocess.Popen, out: Path, *devices: str) -> dict[int, str]:
-    """Wait until all these devices are ready, and return the run's processes."""
+    """Wait until all these devices are ready, and return the processes of the run."""
     logs = [out / device / "device" / "console.log" for device in devices]
     wait_until(lambda: run.poll() is None and all(log.exists() and "ready" in log.read_text() for log in logs))
     return children(run.pid)
@@ -44,12 +44,12 @@ def patrolling(run: subprocess.Popen, out: Path, *devices: str) -> dict[int, str
         ("7", 2, ["7", "8"]),
     ],
 )
-def test_ids_of_a_fleet(first, count, names):
+def test_fleet_device_ids(first, count, names):
     assert fleet.names(first, count) == names
 
 
 @pytest.mark.parametrize("board", ["linux", "unix", "mps2_an385"])
-def test_boards_at_once(board, tmp_path, capsys):
+def test_boards_run_concurrently(board, tmp_path, capsys):
     missing = boards.find(board).missing()
     if missing:
         pytest.skip(f"{board}: apt-get install {' '.join(missing)}")
@@ -67,7 +67,7 @@ def test_boards_at_once(board, tmp_path, capsys):
         assert len(capsys.readouterr().out.splitlines()) == 91
 
 
-def test_a_board_that_fails_is_named_and_ends_alone(tmp_path):
+def test_failed_board_is_named_and_ends_alone(tmp_path):
     command = [*EMULATE, "--board", "linux", "--count", "2", "--speed", "20", "--fixes", "120", "--out", str(tmp_path)]
     run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     started = patrolling(run, tmp_path, "emulated-1", "emulated-2")
@@ -81,12 +81,12 @@ def test_a_board_that_fails_is_named_and_ends_alone(tmp_path):
 
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
 @pytest.mark.parametrize("board", ["linux", "mps2_an385"])
-def test_a_run_that_is_ended_leaves_no_process_behind(board, end, tmp_path):
+def test_ended_run_leaves_no_process(board, end, tmp_path):
     missing = boards.find(board).missing() + ([] if shutil.which("setpriv") else ["util-linux"])
     if missing:
         pytest.skip(f"apt-get install {' '.join(missing)}")
     command = [*EMULATE, "--board", board, "--count", "2", "--out", str(tmp_path)]
-    # Whoever started the tests may have had Ctrl-C ignored, which a child inherits.
+    # Whoever started the tests may ignore SIGINT, which child processes inherit.
     run = subprocess.Popen(command, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
     started = patrolling(run, tmp_path, "emulated-1", "emulated-2")
     assert len(started) == 3  # a broker and two boards
@@ -96,17 +96,17 @@ def test_a_run_that_is_ended_leaves_no_process_behind(board, end, tmp_path):
     wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in started))
 
 
-def test_two_runs_in_one_folder(tmp_path, capsys):
+def test_second_run_in_a_folder_is_refused(tmp_path, capsys):
     run = subprocess.Popen([*EMULATE, "--board", "linux", "--out", str(tmp_path)])
     wait_until(lambda: (tmp_path / "device" / "console.log").exists())
     assert main(["emulate", "--board", "linux", "--out", str(tmp_path), "--quiet"]) == 2
-    assert "another run is using it; name another folder with --out" in capsys.readouterr().err
+    assert "another run uses this folder; name another one with --out" in capsys.readouterr().err
     assert run.poll() is None
     run.terminate()
     run.wait(30)
 
 
-def test_a_frame_sent_again_does_not_stand_in_for_one_on_its_way():
+def test_resent_frame_does_not_replace_a_frame_in_flight():
     patrol = object.__new__(Patrol)
     patrol.summary, patrol._told, patrol._leaving, patrol._deadline = {}, {"published": 2}, True, float("inf")
     patrol._sum_up = lambda: {"done": True}
@@ -116,7 +116,7 @@ def test_a_frame_sent_again_does_not_stand_in_for_one_on_its_way():
         assert bool(patrol.summary) is done
 
 
-def test_what_cannot_be(capsys):
+def test_bad_arguments_are_refused(capsys):
     for options, told in (
         (["--count", "0"], "--count has to be from 1 to 64"),
         (["--count", "2", "--device", "a" * 32], "its number included"),

@@ -1,4 +1,4 @@
-"""The emulated headset and the air between devices and a hub, in real time."""
+"""The emulated headset and the network between devices and a hub, in real time."""
 
 import contextlib
 import os
@@ -20,7 +20,7 @@ EVEN = Profile(40, 0, 0.0, 10_000, 10_000)
 
 
 class Echo:
-    """Hub's floor and media sockets, and a device's on the other side of the gate."""
+    """Floor and media sockets of a hub, and of a device on the other side of the gate."""
 
     def __init__(self, profile: Profile) -> None:
         self.ports = free_ports(2)
@@ -85,7 +85,7 @@ def test_two_flows_of_one_device_share_a_radio_and_another_has_its_own(echo):
     other.close()
 
 
-def test_a_new_source_port_and_a_hub_that_was_away(echo):
+def test_new_source_port_and_hub_restart(echo):
     it = echo(EVEN)
     it.device[0].send(report(7))
     before = it.hub[0].recvfrom(100)[1]
@@ -105,7 +105,7 @@ def test_a_new_source_port_and_a_hub_that_was_away(echo):
     assert it.device[0].recv(100) == b"to the new one"
 
 
-def test_delay_is_the_places_and_an_idle_radio_costs_its_promotion(echo):
+def test_delay_follows_profile_and_idle_radio_adds_promotion(echo):
     it = echo(PROFILES["city"])
     it.device[0].send(report(7))
     it.hub[0].recv(100)
@@ -116,7 +116,7 @@ def test_delay_is_the_places_and_an_idle_radio_costs_its_promotion(echo):
         it.device[0].send(report(ssrc))
         with contextlib.suppress(TimeoutError):
             while it.hub[0].recv(100) != report(ssrc):
-                pass  # one that was late
+                pass  # a late datagram
             times.append((time.monotonic() - start) * 1000)
     assert min(times) > 49 and statistics.median(times) > 60 and len(times) > 20, times
     with it.gate.locked():
@@ -135,20 +135,20 @@ def test_delay_is_the_places_and_an_idle_radio_costs_its_promotion(echo):
     assert times[0] > 278 > min(times[1:]) > 18, times
 
 
-def test_tcp_and_datagrams_of_a_device_stand_in_one_queue(echo):
+def test_tcp_and_datagrams_of_a_device_share_one_queue(echo):
     it = echo(Profile(40, 0, 0.0, 400, 10_000))
     with socket.create_server(("127.0.0.1", 0)) as hub:
         port = hub.getsockname()[1]
         gate = TcpGate(it.gate, port, lambda: it.gate.radios[0] if it.gate.radios else None)
         with socket.create_connection((HOST, gate.port)) as early:
-            assert early.recv(1) == b""  # nobody's radio yet
+            assert early.recv(1) == b""  # no radio is known for it yet
         it.device[0].send(report(7))
         it.hub[0].recv(100)
         with socket.create_connection((HOST, gate.port)) as device, hub.accept()[0] as far:
             sent = bytes(range(200)) * 150
             far.settimeout(TIMEOUT_S)
             behind = []
-            while not behind or (min(behind) > 800 and len(behind) < 5):  # what others take of the machine comes on top
+            while not behind or (min(behind) > 800 and len(behind) < 5):  # other processes of the machine add to it
                 start = time.monotonic()
                 device.sendall(sent)
                 time.sleep(0.05)
@@ -163,12 +163,12 @@ def test_tcp_and_datagrams_of_a_device_stand_in_one_queue(echo):
             time.sleep(0.1)
             gate.cut()
             assert len(far.recv(4 * len(sent), socket.MSG_WAITALL)) < 2 * len(sent)
-            with contextlib.suppress(ConnectionResetError):  # the gate had not read all of it
+            with contextlib.suppress(ConnectionResetError):  # the gate had not read everything
                 assert device.recv(1) == b""
         gate.close()
 
 
-def test_a_headset_speaks_in_real_time_while_it_is_open_and_stamps_what_it_hears():
+def test_headset_speaks_while_open_and_timestamps_playback():
     headset = Headset()
     try:
         samples = bytes(range(250)) * 16

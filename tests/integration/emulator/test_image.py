@@ -1,4 +1,4 @@
-"""The firmware's recipe: the same bytes wherever it is built, and words for what is missing."""
+"""The firmware recipe: reproducible bytes, and errors that name missing packages."""
 
 import hashlib
 import os
@@ -24,7 +24,7 @@ def sha256(path: Path) -> str:
 
 
 def copy(place: Path) -> Path:
-    """Put what the recipe reads there, as a checkout of its own, and return the recipe."""
+    """Copy the inputs of the recipe into a folder, as a checkout would have them, and return the recipe."""
     for name in OURS:
         shutil.copytree(
             resources.root() / name, place / name, ignore=shutil.ignore_patterns("__pycache__", "lists", "cache")
@@ -32,8 +32,8 @@ def copy(place: Path) -> Path:
     return place / "boards" / BOARD / "build.sh"
 
 
-def without(folder: Path, *tools: str) -> str:
-    """Return a PATH with all of this machine's commands but these."""
+def path_without(folder: Path, *tools: str) -> str:
+    """Return a PATH with all commands of this machine except the given ones."""
     folder.mkdir()
     for place in os.environ["PATH"].split(":"):
         for command in Path(place).iterdir() if Path(place).is_dir() else ():
@@ -51,10 +51,10 @@ def board():
 
 
 @pytest.mark.timeout(600)
-def test_the_image_is_the_same_to_the_byte_wherever_it_is_built(board, tmp_path):
-    """Two that build it at once take turns, and the second finds it done."""
+def test_image_is_reproducible_to_the_byte(board, tmp_path):
+    """Two concurrent builds take turns, and the second one finds the result."""
     here = qemu.build_image(board)
-    recipe = copy(tmp_path / "a checkout of another length".replace(" ", "-"))  # make knows no folders with spaces
+    recipe = copy(tmp_path / "a checkout of another length".replace(" ", "-"))  # make cannot handle folders with spaces
     began = time.monotonic()
     builds = [subprocess.Popen([str(recipe)], stderr=subprocess.PIPE, text=True) for _ in range(2)]
     said = sorted(build.communicate()[1] for build in builds)
@@ -74,19 +74,19 @@ def test_the_image_is_the_same_to_the_byte_wherever_it_is_built(board, tmp_path)
     ],
 )
 @pytest.mark.parametrize("way", [["--fixes", "5"], ["--count", "2"], ["--hours", "0.1"]])
-def test_a_tool_that_is_missing_is_told_with_its_package(tmp_path, monkeypatch, capfd, tool, told, way):
+def test_missing_tool_is_named_with_its_package(tmp_path, monkeypatch, capfd, tool, told, way):
     if shutil.which("qemu-system-arm") is None or shutil.which("arm-none-eabi-gcc") is None:
-        tool, told = "qemu-system-arm", "apt-get install "  # nothing is to be taken away
-    monkeypatch.setenv("PATH", without(tmp_path / "bin", tool))
+        tool, told = "qemu-system-arm", "apt-get install "  # there is nothing to hide
+    monkeypatch.setenv("PATH", path_without(tmp_path / "bin", tool))
     assert main(["emulate", "--board", BOARD, *way]) == 2
     captured = capfd.readouterr()
     assert captured.out == "" and captured.err.endswith(told) and captured.err.count("\n") == 1
 
 
 @pytest.mark.parametrize(("tool", "package"), [("make", "make"), ("xz", "xz-utils"), ("gcc", "gcc")])
-def test_a_tool_of_the_recipe_that_is_missing_is_told_with_its_package(board, tmp_path, tool, package):
+def test_missing_tool_of_the_recipe_is_named_with_its_package(board, tmp_path, tool, package):
     recipe = resources.root() / "boards" / BOARD / "build.sh"
-    env = {**os.environ, "PATH": without(tmp_path / "bin", tool)}
+    env = {**os.environ, "PATH": path_without(tmp_path / "bin", tool)}
     done = subprocess.run([str(recipe)], env=env, capture_output=True, text=True)
     assert done.returncode == 4 and done.stderr == f"error: {tool} is missing; apt-get install {package}\n"
 
@@ -94,8 +94,8 @@ def test_a_tool_of_the_recipe_that_is_missing_is_told_with_its_package(board, tm
 RANDOM = (b"import os; os.urandom(16).hex()\r", b"import ssl\r")
 
 
-def asked(board, work: Path, seed: int, questions, panel=b"") -> str:
-    """What the firmware's REPL answers. Before the last question the panel says `panel`."""
+def ask_repl(board, work: Path, seed: int, questions, panel=b"") -> str:
+    """Return the answers of the firmware's REPL; the panel sends `panel` before the last question."""
     work.mkdir()
     rig = Lockstep(board, work, Scheduler())
     said = bytearray()
@@ -115,18 +115,18 @@ def asked(board, work: Path, seed: int, questions, panel=b"") -> str:
     return said.decode()
 
 
-def test_the_firmware_has_no_tls_and_no_secrets_as_its_page_says(board, tmp_path):
+def test_firmware_has_no_tls_and_no_entropy_as_documented(board, tmp_path):
     page = (resources.root() / "boards" / BOARD / "README.md").read_text(encoding="utf-8")
     assert "There is no TLS on this board yet" in page and "`os.urandom` is a seeded generator" in page
-    first, again, other = (asked(board, tmp_path / str(i), seed, RANDOM) for i, seed in enumerate((5, 5, 6)))
+    first, again, other = (ask_repl(board, tmp_path / str(i), seed, RANDOM) for i, seed in enumerate((5, 5, 6)))
     assert re.search(r"'[0-9a-f]{32}'", first) and first == again != other
     assert "ImportError: no module named 'ssl'" in first
 
 
-def test_each_pin_of_a_button_is_read_by_its_name(board, tmp_path):
+def test_button_pins_are_read_by_name(board, tmp_path):
     pins = b"{'off': 1, 'sos': 0, 'record': 4, 'man_down': 5}"
     begin = b"from hal.baremetal import platform as h; b = h.Buttons(None, " + pins + b")\r"
     read = b"import time; time.sleep_ms(50); [b.read() for _ in range(4)]\r"
     pressed = b"".join(bytes((pin | 0x80, pin, pin | 0x80)) for pin in (4, 5))
-    assert "[None, None, None, None]" in asked(board, tmp_path / "none", 1, (begin, read))
-    assert "[b'man-down', b'record', None, None]" in asked(board, tmp_path / "two", 1, (begin, read), pressed)
+    assert "[None, None, None, None]" in ask_repl(board, tmp_path / "none", 1, (begin, read))
+    assert "[b'man-down', b'record', None, None]" in ask_repl(board, tmp_path / "two", 1, (begin, read), pressed)

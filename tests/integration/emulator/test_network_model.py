@@ -1,4 +1,4 @@
-"""The network behind the emulated modem: what it does to bytes, measured."""
+"""The emulated network: its effect on bytes, measured."""
 
 import pytest
 from patrolink.emulator.network.carrier import PROFILES, Network, Profile
@@ -40,13 +40,13 @@ def opened(profile, kind="TCP", seed=1):
 def test_bandwidth_and_delay():
     scheduler, network, connection, far = opened(EVEN)
     for _ in range(10):
-        connection.send(bytes(960))  # 1000 with headers: 125 ms at 64 kbit/s
+        connection.send(bytes(960))  # 1000 bytes with headers take 125 ms at 64 kbit/s
     scheduler.run_until(10_000)
     assert [round(at - 1000) for at, _ in far.got] == [50 + 125 * i for i in range(1, 11)]
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_tcp_is_late_but_whole_and_in_order_in_any_weather(seed):
+def test_tcp_is_complete_and_in_order_under_loss(seed):
     scheduler, network, connection, far = opened(Profile(80, 60, 0.3, 1000, 1000), seed=seed)
     network.random.seed(seed)
     back: list[bytes] = []
@@ -62,7 +62,7 @@ def test_tcp_is_late_but_whole_and_in_order_in_any_weather(seed):
     assert not any(2000 <= at < 5000 for at, _ in far.got)
 
 
-def test_udp_loses_and_doubles():
+def test_udp_loses_and_duplicates():
     scheduler, network, connection, far = opened(Profile(80, 60, 0.2, 10_000, 10_000), "UDP")
     network.duplicate = 0.1
     for i in range(2000):
@@ -73,7 +73,7 @@ def test_udp_loses_and_doubles():
     assert [data for _, data in far.got] != sorted((data for _, data in far.got), key=int)
 
 
-def test_a_flow_with_a_seed_of_its_own_fares_the_same_whatever_else_is_carried():
+def test_seeded_flow_is_independent_of_other_traffic():
     def fate(beside, seed):
         scheduler, network, connection, far = opened(Profile(80, 60, 0.2, 1e10, 1e10), "UDP")
         other: list = []
@@ -116,7 +116,7 @@ def test_address_translation_forgets_a_silent_flow():
     assert heard == [b"in time", b"again"]
 
 
-def test_a_tcp_binding_that_is_gone_stays_gone():
+def test_expired_nat_binding_of_tcp_stays_expired():
     scheduler, network, connection, far = opened(EVEN)
     scheduler.run_until(700_000)
     connection.send(b"late")
@@ -124,7 +124,7 @@ def test_a_tcp_binding_that_is_gone_stays_gone():
     assert far.got == [] and connection.dead
 
 
-def test_a_lost_context_kills_every_connection_in_silence():
+def test_lost_pdp_context_kills_connections_silently():
     scheduler, network, connection, far = opened(EVEN)
     network.drop_pdp()
     connection.send(b"x")
@@ -133,7 +133,7 @@ def test_a_lost_context_kills_every_connection_in_silence():
     assert far.got == [] and not far.closed
 
 
-def test_a_port_that_nobody_listens_on():
+def test_closed_port():
     scheduler, network, _, _ = opened(EVEN)
     made: list = []
     network.connect("TCP", "h", 9, made.append)
@@ -142,8 +142,8 @@ def test_a_port_that_nobody_listens_on():
 
 
 @pytest.mark.parametrize("name", PROFILES)
-def test_places_are_as_they_say(name):
-    """Coverage over 200 hours is what the profile's means promise, within a tenth."""
+def test_coverage_matches_profile(name):
+    """Coverage over 200 hours matches the profile's means within a tenth."""
     scheduler = Scheduler()
     profile = PROFILES[name]
     network = Network(scheduler, profile, 1, lambda *a: None)

@@ -53,22 +53,22 @@ class FirmwareDevice(Device):
         self.log = work / "console.log"
         self.log.touch()
         self._begin = self.log.stat().st_size
-        self._panel, far = socket.socketpair()
+        self._panel, board_end = socket.socketpair()
         kind = f"serial,path={console}" if console else "pty"
         arguments = ["-chardev", f"{kind},id=u0,logfile={self.log.resolve()},logappend=on", "-serial", "chardev:u0"]
         for uart in (qemu.GPS_UART, qemu.MODEM_UART, qemu.CAMERA_UART):
             kind = f"serial,path={lines[uart]}" if uart in lines else "null"
             arguments += ["-chardev", f"{kind},id=u{uart}", "-serial", f"chardev:u{uart}"]
-        arguments += ["-chardev", f"socket,fd={far.fileno()},id=u4", "-serial", "chardev:u4"]
+        arguments += ["-chardev", f"socket,fd={board_end.fileno()},id=u4", "-serial", "chardev:u4"]
         self._process = subprocess.Popen(
             [*qemu.command(board, elf, work, straps), *arguments],
             cwd=work,
-            pass_fds=[far.fileno()],
+            pass_fds=[board_end.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )
-        far.close()
+        board_end.close()
         self._pins = threading.Thread(target=self._follow_pins, daemon=True, name="panel")
         self._pins.start()
         try:
@@ -80,15 +80,15 @@ class FirmwareDevice(Device):
     def _console(self) -> str:
         """Return the path of the PTY that QEMU created for UART 0."""
         assert self._process.stdout is not None
-        said = b""
+        output = b""
         while True:
             line = self._process.stdout.readline()
             if not line:
-                raise DeviceError(f"QEMU did not start:\n{said.decode(errors='replace')}")
-            found = re.search(rb"redirected to (\S+)", line)
-            if found:
-                return found[1].decode()
-            said += line
+                raise DeviceError(f"QEMU did not start:\n{output.decode(errors='replace')}")
+            match = re.search(rb"redirected to (\S+)", line)
+            if match:
+                return match[1].decode()
+            output += line
 
     def _follow_pins(self) -> None:
         while True:
@@ -115,8 +115,8 @@ class FirmwareDevice(Device):
             DeviceError: It is not; the message holds the end of the console output.
         """
         super().check()
-        said = self.console_text()
-        if "Traceback" in said or "FAULT" in said or ">>> " in said:
+        text = self.console_text()
+        if "Traceback" in text or "FAULT" in text or ">>> " in text:
             raise DeviceError(f"the agent has ended; the console ends with:\n{self.console_tail()}")
 
     def press(self, button: str) -> None:

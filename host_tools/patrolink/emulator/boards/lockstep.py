@@ -113,14 +113,14 @@ class Lockstep:
             waiter.join()
             self.on = False
             assert process.stderr is not None
-            said = process.stderr.read().decode(errors="replace")
+            output = process.stderr.read().decode(errors="replace")
             process.stderr.close()
             for fd in keep:
                 os.close(fd)
         if code < 0 and not self._dead:
-            raise DeviceError(f"the board hangs: no answer within {self._limit_s:g} s of wall time; output:\n{said}")
+            raise DeviceError(f"the board hangs: no answer within {self._limit_s:g} s of wall time; output:\n{output}")
         if code and code != qemu.POWER_CUT and not self._dead:
-            raise DeviceError(f"QEMU ended with status {code}\n{said}")
+            raise DeviceError(f"QEMU ended with status {code}\n{output}")
         return code
 
     @staticmethod
@@ -129,8 +129,8 @@ class Lockstep:
         process.wait()
         os.write(fd, _HEAD.pack(0xFFFFFFFF, 0, 0))
 
-    def _note(self, way: bytes, uart: int, data: bytes) -> None:
-        self._trace.update(way + _HEAD.pack(uart, len(data), round(self.scheduler.now * CYCLES_PER_MS)) + data)
+    def _record(self, direction: bytes, uart: int, data: bytes) -> None:
+        self._trace.update(direction + _HEAD.pack(uart, len(data), round(self.scheduler.now * CYCLES_PER_MS)) + data)
 
     def _serve(self, to_board: int, from_board: int) -> None:
         scheduler = self.scheduler
@@ -148,11 +148,11 @@ class Lockstep:
             if uart == _BOOT:
                 self._base = scheduler.now - self.cycles / CYCLES_PER_MS
                 self._rx.clear()
-                self._note(b"B", uart, data)
+                self._record(b"B", uart, data)
                 self.on_boot(CAUSES[data[0]] if data[0] < len(CAUSES) else str(data[0]))
             scheduler.run_until(self._base + self.cycles / CYCLES_PER_MS)
             if uart < _BOOT:
-                self._note(b"T", uart, data)
+                self._record(b"T", uart, data)
                 if uart in self.on_bytes:
                     self.on_bytes[uart](data)
             if self._dead:
@@ -163,7 +163,7 @@ class Lockstep:
         uart, chunk = 0, b""
         if self._rx:
             uart, chunk = self._rx.popleft()
-            self._note(b"R", uart, chunk)
+            self._record(b"R", uart, chunk)
         if self._rx:
             return _HEAD.pack(uart, len(chunk), 0) + chunk
         due = self.scheduler.next_time()

@@ -29,10 +29,10 @@ class ProcessDevice(Device):
         path.unlink(missing_ok=True)
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(handle, "w", encoding="utf-8") as f:
-            given = board.config()
-            parts = {"ptt": {**given.get("ptt", {}), **config.get("ptt", {})}}
+            defaults = board.config()
+            parts = {"ptt": {**defaults.get("ptt", {}), **config.get("ptt", {})}}
             if config.get("camera"):
-                parts["camera"] = {**given.get("camera", {}), **config["camera"]}
+                parts["camera"] = {**defaults.get("camera", {}), **config["camera"]}
             json.dump({"board": board.name, "state_dir": str(work / "state"), **config, **parts}, f)
         command = resources.interpreter(board.runtime)
         heap_kb = board.heap(config)

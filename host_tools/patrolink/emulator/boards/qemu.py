@@ -25,14 +25,14 @@ PINS = {"sos": 0, "off": 1, "reset": 2, "indicator": 3}  # pins of the panel; a 
 
 def wired_config(board: Board, config: dict[str, Any]) -> dict[str, Any]:
     """Return the configuration of a device with UARTs and pins of this board instead of lines and files of the host."""
-    given = {"board": board.name, "state_dir": "/state", "watchdog": 60_000, **config, "gps_uart": GPS_UART}
-    given["buttons"] = {name: PINS[name] for name in ("sos", "off")}
-    if given.get("modem"):
-        given["modem"] = {**given["modem"], "uart": MODEM_UART, "reset_pin": PINS["reset"]}
-    if given.get("camera"):
+    wired = {"board": board.name, "state_dir": "/state", "watchdog": 60_000, **config, "gps_uart": GPS_UART}
+    wired["buttons"] = {name: PINS[name] for name in ("sos", "off")}
+    if wired.get("modem"):
+        wired["modem"] = {**wired["modem"], "uart": MODEM_UART, "reset_pin": PINS["reset"]}
+    if wired.get("camera"):
         camera_wiring = {"source": CAMERA_UART, "indicator": PINS["indicator"]}
-        given["camera"] = {**board.config().get("camera", {}), **given["camera"], **camera_wiring}
-    return given
+        wired["camera"] = {**board.config().get("camera", {}), **wired["camera"], **camera_wiring}
+    return wired
 
 
 def press_sequence(button: str) -> bytes:
@@ -58,8 +58,8 @@ def build_image(board: Board) -> Path:
 def _built(name: str) -> Path:
     """Build once per process: all boards of a fleet run the same image, even if sources change meanwhile."""
     recipe = resources.root() / "boards" / name / "build.sh"
-    done = subprocess.run([str(recipe)], stdout=2)  # the recipe's output is diagnostics
-    if done.returncode:
+    result = subprocess.run([str(recipe)], stdout=2)  # the recipe's output is diagnostics
+    if result.returncode:
         raise UserError(f"the firmware of board {name} could not be built; see the messages above")
     return resources.root() / "build" / "images" / name / "firmware.elf"
 

@@ -76,7 +76,7 @@ class Connection:
         self.dead = False  # address lost: nothing passes any more and neither end is notified
         self.open = True
         self._fate = ""  # seed of the generator of each datagram; "" uses the network's generator
-        self._sent = {"up": 0, "down": 0}  # datagrams since the last reseed
+        self._datagrams = {"up": 0, "down": 0}  # datagrams since the last reseed
         self._last = {"up": 0.0, "down": 0.0}
         self._queue: dict[str, deque[tuple[bytes, Callable[[bytes], None]]]] = {"up": deque(), "down": deque()}
         self._used = network.scheduler.now
@@ -93,22 +93,22 @@ class Connection:
     def reseed(self, seed: str) -> None:
         """Make the fate of the n-th datagram in each direction depend on `seed` alone, independent of other traffic."""
         self._fate = seed
-        self._sent = {"up": 0, "down": 0}
+        self._datagrams = {"up": 0, "down": 0}
 
-    def _chance(self, way: str) -> random.Random:
+    def _chance(self, direction: str) -> random.Random:
         if not self._fate:
             return self.network.random
-        self._sent[way] += 1
-        return random.Random(f"{self._fate} {way} {self._sent[way]}")
+        self._datagrams[direction] += 1
+        return random.Random(f"{self._fate} {direction} {self._datagrams[direction]}")
 
-    def _carry(self, way: str, data: bytes, arrive: Callable[[bytes], None]) -> None:
+    def _carry(self, direction: str, data: bytes, arrive: Callable[[bytes], None]) -> None:
         net = self.network
         nat = net.profile.nat_tcp_s if self.kind == "TCP" else net.profile.nat_udp_s
         now = net.scheduler.now
-        if way == "up" or self.kind == "TCP":
+        if direction == "up" or self.kind == "TCP":
             if self.kind == "TCP" and now - self._used > nat * 1000:
                 self.dead = True
-            if way == "down" and now - self._used > nat * 1000:
+            if direction == "down" and now - self._used > nat * 1000:
                 return
             self._used = now
         elif now - self._used > nat * 1000:
@@ -116,9 +116,9 @@ class Connection:
         if self.dead:
             return
         size = len(data) + _HEADERS * (1 + len(data) // _SEGMENT)
-        when = net.departure(way, size) + net.promotion()
+        when = net.departure(direction, size) + net.promotion()
         if self.kind == "UDP":
-            chance = self._chance(way)
+            chance = self._chance(direction)
             if net.stalled() or chance.random() < net.profile.loss:
                 net.lost_datagrams += 1
                 return
@@ -132,11 +132,11 @@ class Connection:
         while net.random.random() < net.profile.loss:
             when += rto
             rto *= 2
-        when = self._last[way] = max(when, self._last[way])
-        self._queue[way].append((data, arrive))
-        net.scheduler.at(when, lambda: self._land(way))
+        when = self._last[direction] = max(when, self._last[direction])
+        self._queue[direction].append((data, arrive))
+        net.scheduler.at(when, lambda: self._land(direction))
 
-    def _land(self, way: str) -> None:
+    def _land(self, direction: str) -> None:
         """Deliver the oldest data in flight: TCP keeps order.
 
         Data in flight when coverage is lost waits for coverage and for the retransmission.
@@ -145,10 +145,10 @@ class Connection:
         if self.dead or not self.open:
             return
         if net.stalled():
-            net.scheduler.at(net.clear_at() + net.random.uniform(100, 1500), lambda: self._land(way))
+            net.scheduler.at(net.clear_at() + net.random.uniform(100, 1500), lambda: self._land(direction))
             return
-        data, arrive = self._queue[way].popleft()
-        if way == "down":
+        data, arrive = self._queue[direction].popleft()
+        if direction == "down":
             net.bytes_down += len(data)
         arrive(data)
 
@@ -270,12 +270,12 @@ class Network:
             until = max(until, self._out_until)
         return max(until, self.scheduler.now)
 
-    def departure(self, way: str, size: int) -> float:
+    def departure(self, direction: str, size: int) -> float:
         """Return the time at which the last of `size` bytes leaves, after all data queued before."""
-        kbps = self.profile.up_kbps if way == "up" else self.profile.down_kbps
-        start = max(self.scheduler.now, self._busy[way])
-        self._busy[way] = start + size * 8 / kbps
-        return self._busy[way]
+        kbps = self.profile.up_kbps if direction == "up" else self.profile.down_kbps
+        start = max(self.scheduler.now, self._busy[direction])
+        self._busy[direction] = start + size * 8 / kbps
+        return self._busy[direction]
 
     def sleep(self) -> None:
         """Let the radio go idle, as after silence."""
@@ -301,20 +301,20 @@ class Network:
         """Change the peer of a UDP socket."""
         connection.remote = self._dial("UDP", host, port, connection)
 
-    def connect(self, kind: str, host: str, port: int, done: Callable[[Connection | None], None]) -> None:
+    def connect(self, kind: str, host: str, port: int, on_connected: Callable[[Connection | None], None]) -> None:
         """Open a connection; `done` gets it, or None if it is refused or nothing passes."""
         if self.stalled():
-            self.scheduler.after(5000, lambda: done(None))
+            self.scheduler.after(5000, lambda: on_connected(None))
             return
         connection = Connection(self, kind)
         if not host:  # a UDP socket that has no peer yet
             self.connections.add(connection)
-            done(connection)
+            on_connected(connection)
             return
         remote = self._dial(kind, host, port, connection)
         if remote is None:
-            self.scheduler.after(self.profile.rtt_ms, lambda: done(None))
+            self.scheduler.after(self.profile.rtt_ms, lambda: on_connected(None))
             return
         connection.remote = remote
         self.connections.add(connection)
-        self.scheduler.after(0 if kind == "UDP" else 2 * self.delay(), lambda: done(connection))
+        self.scheduler.after(0 if kind == "UDP" else 2 * self.delay(), lambda: on_connected(connection))

@@ -43,16 +43,16 @@ def make(folder: Path, host: str, client: str | None = None, expired: bool = Fal
         path = folder / file
         path.touch(mode=0o600)
         end = datetime.now(timezone.utc) - timedelta(days=1) if expired else None
-        made = authority.issue_cert(name, key_type=trustme.KeyType.RSA, not_after=end)
-        while not _full(made):
-            made = authority.issue_cert(name, key_type=trustme.KeyType.RSA, not_after=end)
-        made.private_key_and_cert_chain_pem.write_to_path(str(path))
+        certificate = authority.issue_cert(name, key_type=trustme.KeyType.RSA, not_after=end)
+        while not _full(certificate):
+            certificate = authority.issue_cert(name, key_type=trustme.KeyType.RSA, not_after=end)
+        certificate.private_key_and_cert_chain_pem.write_to_path(str(path))
         return path
 
     return Certificates(ca, issue(host, "broker.pem", expired), issue(client, "client.pem") if client else None)
 
 
-def _full(made: trustme.LeafCert) -> bool:
+def _full(certificate: trustme.LeafCert) -> bool:
     """Return whether the serial number takes its full 20 bytes: handshakes then have the same length in every run."""
-    certificate = load_pem_x509_certificate(made.cert_chain_pems[0].bytes())
-    return certificate.serial_number.bit_length() > _SERIAL_BITS
+    parsed = load_pem_x509_certificate(certificate.cert_chain_pems[0].bytes())
+    return parsed.serial_number.bit_length() > _SERIAL_BITS

@@ -36,13 +36,13 @@ class TcpGate:
             gate.selector.register(self._server, selectors.EVENT_READ, self._accept)
 
     def _accept(self) -> None:
-        near, _ = self._server.accept()
+        device_socket, _ = self._server.accept()
         radio = self._radio()
         if radio is None or radio.network.stalled():
-            near.close()
+            device_socket.close()
             return
-        near.setblocking(False)
-        self._flows.add(_Flow(self, self._gate, radio, near, self._target))
+        device_socket.setblocking(False)
+        self._flows.add(_Flow(self, self._gate, radio, device_socket, self._target))
 
     def ended(self, flow: "_Flow") -> None:
         """Forget a closed connection."""
@@ -65,15 +65,15 @@ class TcpGate:
 class _Flow:
     """One connection; it reads from the device only while the network has room, so TCP throttles the device."""
 
-    def __init__(self, owner: TcpGate, gate: UdpGate, radio: Radio, near: socket.socket, target: int) -> None:
-        self._owner, self._selector, self._near = owner, gate.selector, near
+    def __init__(self, owner: TcpGate, gate: UdpGate, radio: Radio, device_socket: socket.socket, target: int) -> None:
+        self._owner, self._selector, self._device_socket = owner, gate.selector, device_socket
         self._under_way = 0
         self._reading = False
-        far = socket.create_connection(("127.0.0.1", target))
-        far.setblocking(False)
-        far.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        hub_socket = socket.create_connection(("127.0.0.1", target))
+        hub_socket.setblocking(False)
+        hub_socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._air = Connection(radio.network, "TCP")
-        self._far = Bridge(gate.selector, far, self._air)
+        self._hub_bridge = Bridge(gate.selector, hub_socket, self._air)
         self._air.remote = self
         self._air.on_data = self._answer
         self._air.on_closed = self.close
@@ -82,14 +82,14 @@ class _Flow:
 
     def _read(self, on: bool) -> None:
         if on and not self._reading:
-            self._selector.register(self._near, selectors.EVENT_READ, self._take)
+            self._selector.register(self._device_socket, selectors.EVENT_READ, self._take)
         elif self._reading and not on:
-            self._selector.unregister(self._near)
+            self._selector.unregister(self._device_socket)
         self._reading = on
 
     def _take(self) -> None:
         try:
-            data = self._near.recv(_SEGMENT)
+            data = self._device_socket.recv(_SEGMENT)
         except BlockingIOError:
             return
         except OSError:
@@ -105,13 +105,13 @@ class _Flow:
     def feed(self, data: bytes) -> None:
         """Forward data of the device that has passed the network."""
         self._under_way -= len(data)
-        self._far.feed(data)
+        self._hub_bridge.feed(data)
         if self._air.open:
             self._read(True)
 
     def _answer(self, data: bytes) -> None:
         with contextlib.suppress(OSError):  # the device has closed
-            self._near.sendall(data)
+            self._device_socket.sendall(data)
 
     def close(self) -> None:
         """Close both ends."""
@@ -120,6 +120,6 @@ class _Flow:
         self._read(False)
         self._air.remote = None
         self._air.close()
-        self._far.close()
-        self._near.close()
+        self._hub_bridge.close()
+        self._device_socket.close()
         self._owner.ended(self)

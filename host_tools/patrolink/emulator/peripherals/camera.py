@@ -42,7 +42,7 @@ _BANNER = b"VC0703 1.00\r\nCtrl infr exist\r\nInit end\r\n"
 _LONGEST = 64  # maximum length of a command in bytes
 
 
-class _Film:
+class _Video:
     """Frames of a video in real time, in a loop."""
 
     def __init__(self, path: Path) -> None:
@@ -50,7 +50,7 @@ class _Film:
         with av.open(str(path)) as video:
             stream = video.streams.video[0]
             self.fps = float(stream.average_rate or 25)
-        self._began = time.monotonic()
+        self._start_s = time.monotonic()
         self._number = -1
         self._frames: Iterator[av.VideoFrame] = iter(())
         self._image = Image.new("RGB", _SENSOR)
@@ -62,11 +62,11 @@ class _Film:
         If no frame was asked for in half a second, the video pauses: decoding everything in between would take longer
         than the 500 ms in which a camera has to answer.
         """
-        due = int((time.monotonic() - self._began) * self.fps)
-        late = due - self._number - max(1, round(self.fps / 2))
-        if late > 0:
-            self._began += late / self.fps
-            due -= late
+        due = int((time.monotonic() - self._start_s) * self.fps)
+        lag = due - self._number - max(1, round(self.fps / 2))
+        if lag > 0:
+            self._start_s += lag / self.fps
+            due -= lag
         while self._number < due:
             frame = next(self._frames, None)
             if frame is None:  # start or end of the video
@@ -92,7 +92,7 @@ class SerialCamera:
     """
 
     def __init__(self, video: Path) -> None:
-        self._film = _Film(video)
+        self._video = _Video(video)
         self._folder = tempfile.TemporaryDirectory(prefix="patrolink-camera-")
         self.path = str(Path(self._folder.name) / "tty")
         self.pictures: deque[tuple[float, bytes]] = deque(maxlen=400)
@@ -113,8 +113,8 @@ class SerialCamera:
 
     def _initial(self) -> None:
         self._size, self._ratio = _SENSOR, _FINE
-        self._held = b""
-        self._said = b""
+        self._picture = b""
+        self._command = b""
         self._ready_s = time.monotonic() + _BOOT_S
 
     # --- faults -----------------------------------------------------------------------------------------------------
@@ -165,45 +165,45 @@ class SerialCamera:
         while not self._stop:
             with self._lock:
                 line = self._line
-                data = self._heard(line) if line else b""
+                data = self._read_command_bytes(line) if line else b""
                 for c in data:
-                    self._hear(c)
+                    self._take_byte(c)
             if not data:
                 time.sleep(0.02 if line is None else 0.0)
 
-    def _heard(self, line: Line) -> bytes:
+    def _read_command_bytes(self, line: Line) -> bytes:
         readable, _, _ = select.select([line.master], [], [], 0.01)
         if not readable:
             return b""
         with contextlib.suppress(OSError):
             data = os.read(line.master, 256)
-            return data if self._in_tune(line) and time.monotonic() >= self._ready_s else b""
+            return data if self._same_baud(line) and time.monotonic() >= self._ready_s else b""
         return b""
 
-    def _in_tune(self, line: Line) -> bool:
+    def _same_baud(self, line: Line) -> bool:
         """Return whether the device uses the camera's baud rate."""
         return _SPEEDS.get(termios.tcgetattr(line.slave)[4]) == self._baud
 
-    def _hear(self, c: int) -> None:
-        said = self._said + bytes((c,))
-        if said[:1] != b"\x56" or len(said) > _LONGEST:
-            said = b""
-        if len(said) < 4 or len(said) < 4 + said[3]:
-            self._said = said
+    def _take_byte(self, c: int) -> None:
+        command = self._command + bytes((c,))
+        if command[:1] != b"\x56" or len(command) > _LONGEST:
+            command = b""
+        if len(command) < 4 or len(command) < 4 + command[3]:
+            self._command = command
             return
-        self._said = b""
-        if said[2] == 0x26:
+        self._command = b""
+        if command[2] == 0x26:
             self._hung = False
             self.resets += 1
         if not self._hung:
-            self._obey(said[2], said[4:])
+            self._execute(command[2], command[4:])
 
     def _send(self, data: bytes) -> None:
         """Send at the baud rate; a device at another rate receives noise."""
         line = self._line
         if line is None:
             return
-        if not self._in_tune(line):
+        if not self._same_baud(line):
             data = bytes(c & 0xF0 ^ 0xB0 for c in data)
         step = max(1, int(self._baud / _BITS_PER_BYTE * _SLICE_S))
         due = time.monotonic()
@@ -218,7 +218,7 @@ class SerialCamera:
     def _answer(self, command: int, data: bytes = b"", status: int = 0) -> None:
         self._send(bytes((0x76, 0, command, status, len(data))) + data)
 
-    def _obey(self, command: int, data: bytes) -> None:
+    def _execute(self, command: int, data: bytes) -> None:
         if command == 0x26:
             self._answer(command)
             self._initial()
@@ -239,25 +239,25 @@ class SerialCamera:
                 self._take()
             self._answer(command)
         elif command == 0x34 and data == b"\0":
-            self._answer(command, len(self._held).to_bytes(4, "big"))
+            self._answer(command, len(self._picture).to_bytes(4, "big"))
         elif command == 0x32 and len(data) == 12:
-            self._give(command, data)
+            self._send_picture(command, data)
         else:
             self._answer(command, status=3)  # malformed command
 
     def _take(self) -> None:
         out = io.BytesIO()
         quality = 95 - self._ratio // 3
-        self._film.image().resize(self._size).save(out, "JPEG", quality=quality)
-        self._held = out.getvalue()
+        self._video.image().resize(self._size).save(out, "JPEG", quality=quality)
+        self._picture = out.getvalue()
         if self._torn:
             self._torn -= 1
-            self._held = self._held[: len(self._held) * 2 // 3]
-        self.pictures.append((time.monotonic(), self._held))
+            self._picture = self._picture[: len(self._picture) * 2 // 3]
+        self.pictures.append((time.monotonic(), self._picture))
 
-    def _give(self, command: int, data: bytes) -> None:
+    def _send_picture(self, command: int, data: bytes) -> None:
         at, n = int.from_bytes(data[2:6], "big"), int.from_bytes(data[6:10], "big")
-        piece = self._held[at : at + n]
+        piece = self._picture[at : at + n]
         time.sleep(int.from_bytes(data[10:], "big") / 100_000)
         lost, self._lost = self._lost, 0
         self._answer(command)

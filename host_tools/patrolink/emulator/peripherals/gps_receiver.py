@@ -66,24 +66,24 @@ class GpsReceiver:
         while view and not self._stop.is_set():
             # At most half of a PTY's buffer: data written to a full buffer is lost.
             _, writable, _ = select.select([], [self._line.master], [], 0.2)
-            sent = 0
+            written = 0
             if writable:
                 try:
-                    sent = os.write(self._line.master, view[: 512 if not self._byte_s else 64])
+                    written = os.write(self._line.master, view[: 512 if not self._byte_s else 64])
                 except BlockingIOError:
                     time.sleep(0.002)
                 except OSError:
                     return False
-            if not sent:
+            if not written:
                 if time.monotonic() > deadline:
                     self.stalled = True
                     return False
                 continue
-            view = view[sent:]
-            self.bytes_sent += sent
+            view = view[written:]
+            self.bytes_sent += written
             deadline = time.monotonic() + _READER_TIMEOUT_S
             if self._byte_s:
-                time.sleep(sent * self._byte_s)
+                time.sleep(written * self._byte_s)
         return not self._stop.is_set()
 
     def drained(self) -> bool:

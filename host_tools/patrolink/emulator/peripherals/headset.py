@@ -35,7 +35,7 @@ class Headset:
         self.opened_s: float | None = None
         self.played: list[tuple[float, bytes]] = []
         self._voice = b""
-        self._from = self._given = 0  # offset of the speech in the microphone's data, and number of bytes delivered
+        self._from = self._delivered = 0  # offset of the speech in the microphone's data, and number of bytes delivered
         self._stop = False
         self._thread = threading.Thread(target=self._run, daemon=True, name="headset")
         self._thread.start()
@@ -55,7 +55,7 @@ class Headset:
     def _wait_s(self) -> float:
         if self.opened_s is None:
             return _WATCH_S
-        return max(0.0, self.opened_s + (self._given // _UNIT + 1) * _UNIT_S - time.monotonic())
+        return max(0.0, self.opened_s + (self._delivered // _UNIT + 1) * _UNIT_S - time.monotonic())
 
     def _speak(self) -> None:
         if not self._mic.in_use():
@@ -63,13 +63,13 @@ class Headset:
             return
         now = time.monotonic()
         if self.opened_s is None:
-            self.opened_s, self._given = now, 0
-        while self.opened_s + (self._given // _UNIT + 1) * _UNIT_S <= now:
-            at = self._given - self._from
+            self.opened_s, self._delivered = now, 0
+        while self.opened_s + (self._delivered // _UNIT + 1) * _UNIT_S <= now:
+            at = self._delivered - self._from
             unit = self._voice[at : at + _UNIT] if at >= 0 else b""
             with contextlib.suppress(OSError):  # no reader
                 os.write(self._mic.master, unit + _SILENCE[len(unit) :])
-            self._given += _UNIT
+            self._delivered += _UNIT
 
     def close(self) -> None:
         """Unplug the headset."""

@@ -33,7 +33,7 @@ def epoch(p: Point) -> bytes:
     """Return the RMC, GGA, GSA and VTG sentences of a point."""
     moment = datetime.fromtimestamp(p.time_ms // 1000, timezone.utc)
     clock = f"{moment:%H%M%S}.{p.time_ms % 1000:03d}"
-    place = f"{_angle(p.lat_deg, 2, 'NS')},{_angle(p.lon_deg, 3, 'EW')}"
+    position = f"{_angle(p.lat_deg, 2, 'NS')},{_angle(p.lon_deg, 3, 'EW')}"
     knots = "" if p.speed_mps is None else f"{p.speed_mps / _KNOT:.3f}"
     course = "" if p.course_deg is None else f"{p.course_deg % 360:.2f}"
     altitude = "" if p.alt_m is None else f"{p.alt_m:.2f}"
@@ -42,8 +42,8 @@ def epoch(p: Point) -> bytes:
     return b"".join(
         sentence(body)
         for body in (
-            f"GNRMC,{clock},A,{place},{knots},{course},{moment:%d%m%y},,,A,V",
-            f"GNGGA,{clock},{place},1,09,0.90,{altitude},M,,M,,",
+            f"GNRMC,{clock},A,{position},{knots},{course},{moment:%d%m%y},,,A,V",
+            f"GNGGA,{clock},{position},1,09,0.90,{altitude},M,,M,,",
             f"GNGSA,A,{mode},04,07,08,09,16,21,27,30,31,,,,1.60,0.90,1.30,1",
             f"GNVTG,{course},T,,M,{knots},N,{kmh},K,A",
         )
@@ -94,8 +94,8 @@ def replay(path: Path) -> list[tuple[float, bytes]]:
 
 def _untimed(data: bytes) -> list[tuple[int, float]]:
     """Split at each repetition of the first sentence type."""
-    found = list(_ANY.finditer(data))
-    starts = [match.start() for match in found if match.group(1) == found[0].group(1)]
+    matches = list(_ANY.finditer(data))
+    starts = [match.start() for match in matches if match.group(1) == matches[0].group(1)]
     return [(start, float(second)) for second, start in enumerate(starts)]
 
 

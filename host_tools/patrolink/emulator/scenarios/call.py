@@ -108,22 +108,22 @@ class Call:
         Returns:
             What became of the burst, times in milliseconds.
         """
-        ours, other = self.headsets[talker], self.headsets[1 - talker]
-        began = (len(ours.played), len(other.played))
-        ours.speak(speech, _TONE_S)
+        talking, listening = self.headsets[talker], self.headsets[1 - talker]
+        before = (len(talking.played), len(listening.played))
+        talking.speak(speech, _TONE_S)
         pressed = time.monotonic()
         self.devices[talker].press("ptt")
-        self._until(lambda: ours.opened_s is not None, 10, "the microphone did not open")
-        opened = ours.opened_s or pressed
+        self._until(lambda: talking.opened_s is not None, 10, "the microphone did not open")
+        opened = talking.opened_s or pressed
         time.sleep(max(0.0, opened + _TONE_S + len(speech) / 2 / RATE + _TAIL_S - time.monotonic()))
         self.devices[talker].press("ptt-up")
         time.sleep(_SETTLE_S)
-        tones, voice = ours.played[began[0] :], other.played[began[1] :]
+        tones, voice = talking.played[before[0] :], listening.played[before[1] :]
         spoken = np.frombuffer(speech, "<i2").astype(float)
-        ear = _as_heard(voice, opened + _TONE_S, len(spoken) + RATE)
-        delay, share = _compare(spoken, ear)
+        played = _as_heard(voice, opened + _TONE_S, len(spoken) + RATE)
+        delay, share = _compare(spoken, played)
         _write(self._out / "spoken.wav", spoken)
-        _write(self._out / "heard.wav", ear)
+        _write(self._out / "heard.wav", played)
         return {
             "from": self.names[talker],
             "to": self.names[1 - talker],
@@ -141,7 +141,7 @@ class Call:
 
 def _as_heard(chunks: list[tuple[float, bytes]], start_s: float, n: int) -> "np.ndarray[Any, Any]":
     """Return `n` samples that the speaker played from `start_s` on, as a converter concatenates them."""
-    ear, free = np.zeros(n), 0.0
+    played, free = np.zeros(n), 0.0
     for at, data in chunks:
         samples = np.frombuffer(data[: len(data) & ~1], "<i2")
         begin = max(at, free)
@@ -150,11 +150,11 @@ def _as_heard(chunks: list[tuple[float, bytes]], start_s: float, n: int) -> "np.
         if first < 0:
             samples, first = samples[-first:], 0
         samples = samples[: max(0, n - first)]
-        ear[first : first + len(samples)] = samples
-    return ear
+        played[first : first + len(samples)] = samples
+    return played
 
 
-def _compare(spoken: "np.ndarray[Any, Any]", ear: "np.ndarray[Any, Any]") -> tuple[int | None, float]:
+def _compare(spoken: "np.ndarray[Any, Any]", played: "np.ndarray[Any, Any]") -> tuple[int | None, float]:
     """Compare what was played with what was said, in pieces of 200 ms at their best alignment.
 
     Pieces, because a jitter buffer shifts them against each other.
@@ -162,19 +162,19 @@ def _compare(spoken: "np.ndarray[Any, Any]", ear: "np.ndarray[Any, Any]") -> tup
     Returns:
         Median delay of the pieces found in milliseconds (None if none was found), and their share of all pieces.
     """
-    delays, said = [], 0
+    delays, pieces = [], 0
     for start in range(0, len(spoken) - _PIECE + 1, _PIECE):
         piece = spoken[start : start + _PIECE]
-        window = ear[start : start + RATE + _PIECE]
+        window = played[start : start + RATE + _PIECE]
         if len(window) < _PIECE or np.abs(piece).mean() < _QUIET:
             continue
-        said += 1
+        pieces += 1
         energy = np.convolve(window**2, np.ones(_PIECE), "valid")
         alike = np.correlate(window, piece) / np.sqrt(energy * np.dot(piece, piece) + 1)
         best = int(np.argmax(alike))
         if alike[best] > _ALIKE:
             delays.append(best * 1000 / RATE)
-    return (round(float(np.median(delays))) if delays else None), len(delays) / max(1, said)
+    return (round(float(np.median(delays))) if delays else None), len(delays) / max(1, pieces)
 
 
 def _write(path: Path, samples: "np.ndarray[Any, Any]") -> None:

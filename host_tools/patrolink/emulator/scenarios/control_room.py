@@ -148,15 +148,15 @@ class ControlRoom:
 def free_ports(n: int, kind: socket.SocketKind) -> list[int]:
     """Return free loopback ports outside the ephemeral range (RFC 6335, 6), reserved among callers."""
     with contextlib.ExitStack() as stack:
-        found: list[int] = []
-        while len(found) < n:
-            it = stack.enter_context(socket.socket(socket.AF_INET, kind))
+        ports: list[int] = []
+        while len(ports) < n:
+            sock = stack.enter_context(socket.socket(socket.AF_INET, kind))
             port = _PORTS[secrets.randbelow(len(_PORTS))]
             with contextlib.suppress(OSError):
-                it.bind((HOST, port))
+                sock.bind((HOST, port))
                 _claim(port)
-                found.append(port)
-        return found
+                ports.append(port)
+        return ports
 
 
 def _claim(port: int) -> None:
@@ -167,13 +167,13 @@ def _claim(port: int) -> None:
     Raises:
         OSError: Another process has reserved it.
     """
-    it = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     try:
-        it.bind(f"\0patrolink-port-{port}")
+        sock.bind(f"\0patrolink-port-{port}")
     except OSError:
-        it.close()
+        sock.close()
         raise
-    _claimed.append(it)
+    _claimed.append(sock)
 
 
 def _end(process: "subprocess.Popen[str]") -> None:

@@ -58,7 +58,7 @@ class Environment(ABC):
         self.network = Network(self.scheduler, profile, seed, self._dial)
         self.listeners: dict[tuple[str, str, int], Callable[[Connection], Remote | None]] = {}
         self.modem = Modem(self.scheduler, self.network, dialect, seed, self.from_modem, self.unix_ms)
-        self._desk = Downlink({DEVICE: self.key})
+        self._downlink = Downlink({DEVICE: self.key})
         self.hub = receiver.Receiver(self.key.secret, DEVICE.encode())
         self.delivered: set[int] = set()
         self.fix_times: set[int] = set()
@@ -94,9 +94,9 @@ class Environment(ABC):
         return _START_MS + int(self.scheduler.now)
 
     def _dial(self, kind: str, host: str, port: int, connection: Connection) -> Remote | None:
-        other = self.listeners.get((kind, host, port))
-        if other is not None:
-            return other(connection)
+        listener = self.listeners.get((kind, host, port))
+        if listener is not None:
+            return listener(connection)
         return self.broker.dial(kind, host, port, connection) if host == HOST else None
 
     def every(self, name: str, hours: float | None, action: Callable[[], None]) -> None:
@@ -179,7 +179,7 @@ class Environment(ABC):
             return
         message = decode.decode(kind, body)
         if message["message"] == "event" and self.random.random() >= self.answers_lost:
-            self.broker.send(device, self._desk.answer(device, message["event_id"], self.unix_ms()))
+            self.broker.send(device, self._downlink.answer(device, message["event_id"], self.unix_ms()))
         if repeated:
             self.report.resent += 1
             return
@@ -199,7 +199,7 @@ class Environment(ABC):
         self.report.duplicated += sum(t in self.fix_times for t in times)
         self.fix_times.update(times)
 
-    def say(self, text: str) -> None:
+    def log_line(self, text: str) -> None:
         """Append a line to the log."""
         self.log.append(f"{self.scheduler.now / 1000:10.3f} {text}")
 

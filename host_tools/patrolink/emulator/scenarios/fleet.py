@@ -19,7 +19,7 @@ from patrolink.emulator.scenarios.patrol import Patrol, Plan
 from patrolink.report.device_table import Table
 from patrolink.transport.mqtt import MqttTransport
 
-_TELL_S = 5.0
+_PROGRESS_S = 5.0
 _SUMMED = ("fixes_sent", "fixes_decoded", "fixes_lost", "fixes_doubled", "frames", "reconnects", "uart_overruns")
 
 
@@ -59,7 +59,7 @@ def run(plan: Plan) -> Outcome:
     The error of a single board is raised; of several boards, a failed one ends alone and is listed in the outcome.
     """
     outcome = Outcome()
-    began = time.monotonic()
+    start_s = time.monotonic()
     board = boards.find(plan.board)
     if board.image:
         qemu.build_image(board)  # build before anything starts: it may take a minute, or a tool may be missing
@@ -67,22 +67,22 @@ def run(plan: Plan) -> Outcome:
         outcome.broker, url, address = _broker(plan.broker, stack)
         transport = MqttTransport(url)
         stack.callback(transport.close)
-        under_way: dict[str, Patrol] = {}
+        running: dict[str, Patrol] = {}
         for i, name in enumerate(names(plan.device, plan.count)):
             out = plan.out if plan.count == 1 else plan.out / name
-            with _failing(plan, name, outcome):
-                under_way[name] = Patrol(plan, name, plan.seed + i, out, address)
-                stack.callback(under_way[name].close)
-        view = _View(plan, list(under_way.values()))
+            with _recording_failure(plan, name, outcome):
+                running[name] = Patrol(plan, name, plan.seed + i, out, address)
+                stack.callback(running[name].close)
+        view = _Progress(plan, list(running.values()))
         if plan.live and not plan.quiet:
             view.table = stack.enter_context(Table(f"{plan.board}, {plan.source.name} at {plan.speed:g} x"))
-        _attend(plan, transport, under_way, view, outcome)
-    outcome.duration_s = round(time.monotonic() - began, 1)
+        _supervise(plan, transport, running, view, outcome)
+    outcome.duration_s = round(time.monotonic() - start_s, 1)
     return outcome
 
 
 @contextlib.contextmanager
-def _failing(plan: Plan, name: str, outcome: Outcome) -> Iterator[None]:
+def _recording_failure(plan: Plan, name: str, outcome: Outcome) -> Iterator[None]:
     """Record the error of one board among several."""
     try:
         yield
@@ -92,65 +92,65 @@ def _failing(plan: Plan, name: str, outcome: Outcome) -> Iterator[None]:
         outcome.failures[name] = e
 
 
-def _attend(
-    plan: Plan, transport: MqttTransport, under_way: dict[str, Patrol], view: "_View", outcome: Outcome
+def _supervise(
+    plan: Plan, transport: MqttTransport, running: dict[str, Patrol], view: "_Progress", outcome: Outcome
 ) -> None:
     """Distribute frames and supervise all boards until each has completed or failed."""
     for record in transport.records():
-        if record is not None and record.device in under_way:
-            view.show(record, under_way[record.device].take(record))
-        for name, patrol in list(under_way.items()):
-            with _failing(plan, name, outcome):
+        if record is not None and record.device in running:
+            view.show(record, running[record.device].take(record))
+        for name, patrol in list(running.items()):
+            with _recording_failure(plan, name, outcome):
                 patrol.step()
             if patrol.summary or name in outcome.failures:
-                under_way.pop(name).close()
+                running.pop(name).close()
             if patrol.summary:
                 outcome.patrols.append(patrol)
-        view.tell()
-        if not under_way:
+        view.print_progress()
+        if not running:
             return
 
 
-class _View:
+class _Progress:
     """Progress display: a table on a terminal, otherwise one line per device every few seconds."""
 
     def __init__(self, plan: Plan, patrols: list[Patrol]) -> None:
         self.table: Table | None = None
         self._quiet = plan.quiet
         self._patrols = patrols
-        self._told = time.monotonic()
+        self._printed_s = time.monotonic()
 
     def show(self, record: Record, rows: list[Row]) -> None:
         """Show a frame."""
         if self.table is not None:
-            whole = Stats()
+            total = Stats()
             for stats in (patrol.decoder.stats for patrol in self._patrols):
-                whole.frames += stats.frames
-                whole.bytes += stats.bytes
-                whole.duplicates += stats.duplicates
-                whole.rejected.update(stats.rejected)
-            self.table.take(record, rows, whole)
+                total.frames += stats.frames
+                total.bytes += stats.bytes
+                total.duplicates += stats.duplicates
+                total.rejected.update(stats.rejected)
+            self.table.take(record, rows, total)
 
-    def tell(self) -> None:
+    def print_progress(self) -> None:
         """Print progress if it is due."""
-        if self.table is None and not self._quiet and time.monotonic() - self._told >= _TELL_S:
-            self._told = time.monotonic()
+        if self.table is None and not self._quiet and time.monotonic() - self._printed_s >= _PROGRESS_S:
+            self._printed_s = time.monotonic()
             for patrol in self._patrols:
                 if not patrol.summary:
                     print(f"{patrol.name}: {patrol.progress()}", file=sys.stderr)
 
 
-def _broker(wanted: str, stack: contextlib.ExitStack) -> tuple[str, str, tuple[str, int]]:
+def _broker(setting: str, stack: contextlib.ExitStack) -> tuple[str, str, tuple[str, int]]:
     """Return name, URL and device-side address of the broker; start one for "auto"."""
-    if wanted == "auto":
+    if setting == "auto":
         broker = Broker()
         stack.callback(broker.stop)
         return broker.name, broker.url, ("127.0.0.1", broker.port)
-    if not wanted.startswith("mqtt://"):
-        raise UserError(f"--broker {wanted}: write auto or mqtt://host:port")
-    parts = urlsplit(wanted)
+    if not setting.startswith("mqtt://"):
+        raise UserError(f"--broker {setting}: write auto or mqtt://host:port")
+    parts = urlsplit(setting)
     try:
         port = parts.port or 1883
     except ValueError as e:
-        raise UserError(f"--broker {wanted}: {e}; write mqtt://host:1883") from None
-    return wanted, wanted, (parts.hostname or "127.0.0.1", port)
+        raise UserError(f"--broker {setting}: {e}; write mqtt://host:1883") from None
+    return setting, setting, (parts.hostname or "127.0.0.1", port)

@@ -41,7 +41,7 @@ live_port = {live}
 Address = tuple[str, int]
 
 
-def _near(port: int) -> Address:
+def _direct(port: int) -> Address:
     return HOST, port
 
 
@@ -73,7 +73,7 @@ class Incident:
         air: Maps a port of this machine to the (host, port) that the device has to use.
     """
 
-    def __init__(self, plan: Plan, stack: contextlib.ExitStack, air: Callable[[int], Address] = _near) -> None:
+    def __init__(self, plan: Plan, stack: contextlib.ExitStack, air: Callable[[int], Address] = _direct) -> None:
         self.plan, self.out, self._stack = plan, plan.out, stack
         self.modem: ModemPort | None = None
         self.board = boards.find(plan.board)
@@ -147,9 +147,9 @@ class Incident:
 
     def await_recording(self) -> None:
         """Wait until the device records."""
-        films = "clips: recording"
+        recording = "clips: recording"
         self.station.until(
-            lambda: films in self.device.console_text(), [self.device], _UP_S, "the device did not record"
+            lambda: recording in self.device.console_text(), [self.device], _UP_S, "the device did not record"
         )
 
     def run(self) -> dict[str, Any]:
@@ -171,7 +171,7 @@ class Incident:
         segments = manifest.segments
         if not segments:
             raise DeviceError(f"the clip has no segments; the hub stores it in {self.folder}")
-        told = self.device.power_off()
+        summary = self.device.power_off()
         self.station.end()
         return {
             "board": self.plan.board,
@@ -179,14 +179,14 @@ class Incident:
             "verdict": verdict.verdict,
             "findings": [finding.facts() for finding in verdict.findings],
             "before_s": round((manifest.head["time_ms"] - segments[0]["start_ms"]) / 1000, 2),
-            "seconds": round(sum(it["ms"] for it in segments) / 1000, 2),
-            "frames": sum(it["frames"] for it in segments),
-            "lost": sum(it["lost"] for it in segments),
-            "bytes": sum(it["bytes"] for it in segments),
+            "seconds": round(sum(segment["ms"] for segment in segments) / 1000, 2),
+            "frames": sum(segment["frames"] for segment in segments),
+            "lost": sum(segment["lost"] for segment in segments),
+            "bytes": sum(segment["bytes"] for segment in segments),
             "segments": len(segments),
             "verified_s": round(took, 1),
-            "recorder": told["clips"],
-            "runtime": told["runtime"],
+            "recorder": summary["clips"],
+            "runtime": summary["runtime"],
         }
 
     def verified(self) -> bool:

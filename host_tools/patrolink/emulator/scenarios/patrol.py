@@ -62,10 +62,10 @@ class Patrol:
         self.board = boards.find(plan.board)
         self.rows: list[Row] = []
         self.summary: dict[str, Any] = {}
-        self._told: dict[str, Any] = {}
+        self._device_summary: dict[str, Any] = {}
         self._doubled = 0
         self._frame_of: dict[str, int] = {}
-        self._began = time.monotonic()
+        self._start_s = time.monotonic()
         self._leaving = False
         self._deadline = 0.0
         self._stack = contextlib.ExitStack()
@@ -84,7 +84,7 @@ class Patrol:
             self.out.mkdir(parents=True, exist_ok=True)
             self._claim()
             key = keys.create(keys.sidecar(capture), self.name)
-            _forget(work)
+            _remove_old_state(work)
             self._writer = CaptureWriter(capture)
         except OSError as e:
             raise UserError(f"{self.out}: {e.strerror}; name a writable folder with --out") from None
@@ -133,19 +133,19 @@ class Patrol:
     def step(self) -> None:
         """Power the device off after the last epoch, and complete the summary when the last frame has arrived."""
         if not self._leaving:
-            self._walk()
-        elif not self._told:
-            self._rest()
+            self._check_receiver()
+        elif not self._device_summary:
+            self._await_power_off()
         # A frame resent after a reset arrives twice; it must not stand in for one that is still in flight.
-        elif self.decoder.stats.frames - self.decoder.stats.duplicates >= self._told["published"]:
-            self.summary = self._sum_up()
+        elif self.decoder.stats.frames - self.decoder.stats.duplicates >= self._device_summary["published"]:
+            self.summary = self._summarise()
         elif time.monotonic() > self._deadline:
             raise DeadlineError(
-                f"{self._told['published']} frames were published but {self.decoder.stats.frames} arrived; "
+                f"{self._device_summary['published']} frames were published but {self.decoder.stats.frames} arrived; "
                 "check the broker"
             )
 
-    def _walk(self) -> None:
+    def _check_receiver(self) -> None:
         self.device.check()
         if self.receiver.stalled:
             raise DeviceError(
@@ -156,9 +156,9 @@ class Patrol:
             self._leaving = True
             self._deadline = time.monotonic() + _REST_S
 
-    def _rest(self) -> None:
+    def _await_power_off(self) -> None:
         if self.device.off():
-            self._told = self.device.summary()
+            self._device_summary = self.device.summary()
             self._deadline = time.monotonic() + _ARRIVE_S
         elif time.monotonic() > self._deadline:
             raise DeadlineError(
@@ -171,33 +171,33 @@ class Patrol:
         stats = self.decoder.stats
         return f"{self.receiver.epochs_sent} epochs sent, {stats.fixes} fixes decoded, {stats.bytes} bytes"
 
-    def _sum_up(self) -> dict[str, Any]:
-        told, stats, modem = self._told, self.decoder.stats, self.modem
+    def _summarise(self) -> dict[str, Any]:
+        device, stats, modem = self._device_summary, self.decoder.stats, self.modem
         # Every point of a track is a fix; how many fixes a log's epochs give, only the device knows.
-        due = told["fixes"] if self.plan.log else max(told["fixes"], self.receiver.epochs_sent)
+        due = device["fixes"] if self.plan.log else max(device["fixes"], self.receiver.epochs_sent)
         return {
-            "fixes_sent": told["fixes"],
+            "fixes_sent": device["fixes"],
             "fixes_decoded": stats.fixes,
             "fixes_lost": max(0, due - stats.fixes + self._doubled),
             "fixes_doubled": self._doubled,
             "bytes_per_fix": stats.summary()["bytes_per_fix"],
-            "runtime": told["runtime"],
+            "runtime": device["runtime"],
             "board": self.board.name,
             "device": self.name,
             "source": self.plan.source.name,
             "epochs_spoken": self.receiver.epochs_sent,
-            "epochs_untimed": told["untimed"],
+            "epochs_untimed": device["untimed"],
             "frames": stats.frames,
             "modem": self.plan.modem,
             "network": self.plan.network if modem else None,
             "bytes_up": modem.network.bytes_up if modem else None,
             "bytes_down": modem.network.bytes_down if modem else None,
-            "heap_used": told["heap_used"],
-            "reconnects": told["connects"] - 1,
-            "nmea_sentences": told["sentences"],
-            "nmea_bad_checksum": told["bad_checksum"],
-            "uart_overruns": told["board"]["overruns"] if told["board"] else None,
-            "duration_s": round(time.monotonic() - self._began, 1),
+            "heap_used": device["heap_used"],
+            "reconnects": device["connects"] - 1,
+            "nmea_sentences": device["sentences"],
+            "nmea_bad_checksum": device["bad_checksum"],
+            "uart_overruns": device["board"]["overruns"] if device["board"] else None,
+            "duration_s": round(time.monotonic() - self._start_s, 1),
         }
 
     def close(self) -> None:
@@ -205,7 +205,7 @@ class Patrol:
         self._stack.close()
 
 
-def _forget(work: Path) -> None:
+def _remove_old_state(work: Path) -> None:
     """Remove state and log of an earlier run: a new key needs a new counter."""
     with contextlib.suppress(FileNotFoundError):
         shutil.rmtree(work / "state")

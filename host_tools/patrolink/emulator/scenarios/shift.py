@@ -134,21 +134,21 @@ class Shift(Environment):
         self._board = board
         self._stack = contextlib.ExitStack()
         self.work = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="patrolink-shift-")))
-        self.told = ShiftReport(board.name, name, seed, 0, dialect, heap_kb or board.heap_kb)
-        given = {"device": DEVICE, "key": self.key.secret.hex(), "broker": {"host": HOST, "port": 1883}}
-        given["modem"] = {"apn": "cmnet"}
-        self.config = qemu.wired_config(board, {**given, **(settings or {})})
+        self.result = ShiftReport(board.name, name, seed, 0, dialect, heap_kb or board.heap_kb)
+        device_config = {"device": DEVICE, "key": self.key.secret.hex(), "broker": {"host": HOST, "port": 1883}}
+        device_config["modem"] = {"apn": "cmnet"}
+        self.config = qemu.wired_config(board, {**device_config, **(settings or {})})
         self._chip = self.work / "flash.bin"
         self.console = bytearray()
-        self.rig = Lockstep(board, self.work, self.scheduler, limit_s)
-        self.rig.on_bytes = {
-            qemu.CONSOLE_UART: self._hear,
+        self.board_link = Lockstep(board, self.work, self.scheduler, limit_s)
+        self.board_link.on_bytes = {
+            qemu.CONSOLE_UART: self._on_console,
             qemu.MODEM_UART: self.modem.feed,
             qemu.PANEL_UART: self._on_pin,
         }
-        self.rig.on_boot = self._on_boot
+        self.board_link.on_boot = self._on_boot
         self.cut = cut
-        self._on_air: list[int] = []  # times of the epochs that were sent while the board was on
+        self._listened: list[int] = []  # times of the epochs that were sent while the board was on
         self._cut_at: list[int] = []  # number of those epochs at each power cut
         self._pressed_at = float("-inf")
         self._alive = False
@@ -156,7 +156,7 @@ class Shift(Environment):
         self._summary: dict[str, Any] = {}
         self.on_message = self._check_message
         for hour in power_cuts_h:
-            self.scheduler.at(hour * HOUR_MS, self.rig.cut_power)
+            self.scheduler.at(hour * HOUR_MS, self.board_link.cut_power)
         for hour in sos_h:
             self.scheduler.at(hour * HOUR_MS, self.press_sos)
         self.schedule_faults(faults)
@@ -165,7 +165,7 @@ class Shift(Environment):
 
     def from_modem(self, data: bytes) -> None:
         """See `Environment.from_modem`."""
-        self.rig.deliver(qemu.MODEM_UART, data)
+        self.board_link.deliver(qemu.MODEM_UART, data)
 
     def from_gps(self, data: bytes) -> None:
         """Deliver each sentence when its last byte has passed the line."""
@@ -174,25 +174,25 @@ class Shift(Environment):
         lines = data.splitlines(keepends=True)
         for line in lines:
             when += len(line) * _BYTE_MS
-            self.scheduler.at(when, lambda line=line: self.rig.deliver(qemu.GPS_UART, line))  # type: ignore[misc]
-        self.scheduler.at(when, lambda: self._heard(spoken_at))
+            self.scheduler.at(when, lambda line=line: self.board_link.deliver(qemu.GPS_UART, line))  # type: ignore[misc]
+        self.scheduler.at(when, lambda: self._epoch_listened_to(spoken_at))
 
-    def _heard(self, time_ms: int) -> None:
+    def _epoch_listened_to(self, time_ms: int) -> None:
         if self._alive:
-            self._on_air.append(time_ms)
+            self._listened.append(time_ms)
 
     def press_sos(self) -> None:
         """Press SOS, repeatedly while the board is off."""
         if not self._alive:
             self.scheduler.after(_PRESS_AGAIN_MS, self.press_sos)
             return
-        self.told.pressed += 1
+        self.result.pressed += 1
         self._pressed_at = self.scheduler.now
         super().press_sos()
 
     def press(self, button: str) -> None:
         """See `Environment.press`."""
-        self.rig.deliver(qemu.PANEL_UART, qemu.press_sequence(button))
+        self.board_link.deliver(qemu.PANEL_UART, qemu.press_sequence(button))
 
     def schedule_faults(self, faults: Faults) -> None:
         """Leave out line damage: this board has no TLS, so a damaged byte on the modem's line can cost a frame."""
@@ -202,21 +202,21 @@ class Shift(Environment):
         """Cut the power at the next instruction or during a flash operation of the next life."""
         if self.random.random() >= 0.5:
             self.cut = self.random.randrange(5, 400)
-        self.rig.cut_power()
+        self.board_link.cut_power()
 
     def _on_pin(self, data: bytes) -> None:
         for c in data:
             if c & 0x7F == qemu.PINS["reset"]:
                 self.modem.set_reset(c >> 7)
 
-    def _hear(self, data: bytes) -> None:
+    def _on_console(self, data: bytes) -> None:
         self.console += data
         # First output of the agent: its UARTs are open, or will be before the next epoch.
         *lines, rest = bytes(self.console).split(b"\n")
         del self.console[: len(self.console) - len(rest)]
         for raw in lines:
             line = raw.decode(errors="replace").rstrip()
-            self.say(line)
+            self.log_line(line)
             if line.startswith("{"):
                 self._summary = json.loads(line)
             elif line.startswith("device: ready"):
@@ -224,14 +224,14 @@ class Shift(Environment):
             elif line.startswith("no /config.json"):
                 raise DeviceError(f"seed {self.seed}: the board has lost its configuration:\n{self._tail()}")
             elif "Traceback" in line or "FAULT" in line or line.startswith(("error:", "MemoryError")):
-                self.told.problems.append(line)
+                self.result.problems.append(line)
 
     def _on_boot(self, cause: str) -> None:
         self._alive = False
-        self.say(f"-- boot after {cause} --")
+        self.log_line(f"-- boot after {cause} --")
         if cause != "power on":
-            self.told.resets.append(cause)
-            if len(self.told.resets) > _RESETS:
+            self.result.resets.append(cause)
+            if len(self.result.resets) > _RESETS:
                 raise DeviceError(
                     f"seed {self.seed}: the board is in a crash loop; the console ends with:\n" + self._tail()
                 )
@@ -242,22 +242,22 @@ class Shift(Environment):
     # --- counting ---------------------------------------------------------------------------------------------------
 
     def _check_message(self, message: Row) -> None:
-        told = self.told
+        result = self.result
         if message["message"] == "device_status":
             if message["heap_free_kb"] is not None:
-                told.heap_free_kb.append(message["heap_free_kb"])
+                result.heap_free_kb.append(message["heap_free_kb"])
         elif message["message"] == "event":
-            told.events += 1
+            result.events += 1
             if message["time_ms"] and self._pressed:
                 pressed_ms = self.unix_ms() - int(self.scheduler.now - self._pressed[min(self._pressed)])
-                told.clock_error_ms_max = max(told.clock_error_ms_max, abs(message["time_ms"] - pressed_ms))
+                result.clock_error_ms_max = max(result.clock_error_ms_max, abs(message["time_ms"] - pressed_ms))
 
     # --- a run ------------------------------------------------------------------------------------------------------
 
     def run(self, hours: float) -> ShiftReport:
         """Patrol for a number of hours, wait for data in flight, and return the report."""
-        told = self.told
-        told.hours = hours
+        result = self.result
+        result.hours = hours
         self.begin(hours)
         self.scheduler.at(self.receiver_until_ms + 2000, self._end_shift)
         flash.provision(self._chip, self._image.flash_kb, "/config.json", json.dumps(self.config).encode())
@@ -274,22 +274,22 @@ class Shift(Environment):
 
     def _life(self) -> None:
         straps = qemu.Straps(
-            self.told.heap_kb, self._image.flash_kb, DEVICE, self.unix_ms() // 1000, self.seed, True, self.cut
+            self.result.heap_kb, self._image.flash_kb, DEVICE, self.unix_ms() // 1000, self.seed, True, self.cut
         )
         self.cut = -1
-        code = self.rig.life(straps)
+        code = self.board_link.life(straps)
         self._alive = False
         if code == 0:
             self._done = True
             return
-        self.told.power_cuts += 1
-        self.say("-- power cut --")
+        self.result.power_cuts += 1
+        self.log_line("-- power cut --")
         if self._pressed and self.scheduler.now - self._pressed_at < _STORING_MS:
             # The power cut may have come before the event was stored, so the wearer presses again.
-            self.told.pressed -= 1
+            self.result.pressed -= 1
             self._pressed.pop(max(self._pressed))
             self.press_sos()
-        self._cut_at.append(len(self._on_air))
+        self._cut_at.append(len(self._listened))
         self.scheduler.run_until(self.scheduler.now + self.random.uniform(1000, 60_000))
         self.modem.start()
 
@@ -299,8 +299,8 @@ class Shift(Environment):
 
     def _watch_the_end(self) -> None:
         """Power off when the last fix is delivered; the agent drains the rest."""
-        late = self.scheduler.now > self.receiver_until_ms + _DRAIN_MS
-        if late:
+        timed_out = self.scheduler.now > self.receiver_until_ms + _DRAIN_MS
+        if timed_out:
             raise DeviceError(f"seed {self.seed}: the board did not power off; the console ends with:\n{self._tail()}")
         if self._alive and self.scheduler.now > self.receiver_until_ms + 90_000:
             self.press("off")
@@ -309,28 +309,28 @@ class Shift(Environment):
         self.scheduler.after(1000, self._watch_the_end)
 
     def _finish(self, hours: float) -> ShiftReport:
-        told, world = self.told, self.finish(hours)
-        told.trace = self.rig.trace
-        told.link_calls = self.rig.calls
-        told.spoken = len(self._on_air)
-        missing = [i for i, t in enumerate(self._on_air) if t not in self.fix_times]
+        result, report = self.result, self.finish(hours)
+        result.trace = self.board_link.trace
+        result.link_calls = self.board_link.calls
+        result.spoken = len(self._listened)
+        missing = [i for i, t in enumerate(self._listened) if t not in self.fix_times]
         for end in self._cut_at:  # a power cut costs the open batch
             excused = [i for i in missing if end - _BATCH <= i < end]
             # They must be the last ones before the cut, without a gap: any other was stored, and is lost.
             if excused and excused == list(range(excused[0], end)):
-                told.in_memory_at_power_cuts += len(excused)
+                result.in_memory_at_power_cuts += len(excused)
                 missing = [i for i in missing if i not in excused]
-        told.lost = len(missing) + self._summary.get("left", 0)
-        told.delivered = len(self.fix_times)
-        told.doubled = world.duplicated
-        told.event_s_max = world.event_s_max
-        told.outages = world.outages
-        told.faults = world.faults
-        told.reconnects = max(0, self._summary.get("connects", 1) - 1)
+        result.lost = len(missing) + self._summary.get("left", 0)
+        result.delivered = len(self.fix_times)
+        result.doubled = report.duplicated
+        result.event_s_max = report.event_s_max
+        result.outages = report.outages
+        result.faults = report.faults
+        result.reconnects = max(0, self._summary.get("connects", 1) - 1)
         counts = self._summary.get("board", {})
-        told.heap_peak_bytes = counts.get("heap_peak", 0)
-        told.uart_overruns = counts.get("overruns", 0)
-        told.flash_violations = counts.get("violations", 0)
-        if told.delivered and not told.power_cuts and not told.resets:
-            told.flash_bytes_per_fix = round(counts.get("programs", 0) * 256 / told.delivered, 1)
-        return told
+        result.heap_peak_bytes = counts.get("heap_peak", 0)
+        result.uart_overruns = counts.get("overruns", 0)
+        result.flash_violations = counts.get("violations", 0)
+        if result.delivered and not result.power_cuts and not result.resets:
+            result.flash_bytes_per_fix = round(counts.get("programs", 0) * 256 / result.delivered, 1)
+        return result

@@ -72,10 +72,10 @@ class Simulation(Environment):
         self.schedule_faults(faults)
 
     def _certificates(self) -> tuple[ssl.SSLContext, Path]:
-        made = certificates.make(Path(self._folder.name), HOST)
+        authority = certificates.make(Path(self._folder.name), HOST)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(made.cert)
-        return context, made.ca
+        context.load_cert_chain(authority.cert)
+        return context, authority.ca
 
     def from_modem(self, data: bytes) -> None:
         """See `Environment.from_modem`."""
@@ -122,23 +122,23 @@ class Simulation(Environment):
         """Record what the device's storage accepts from now on."""
         put, keep = device.outbox.put, device.events.put
 
-        def put_noted(data: memoryview) -> bool:
-            taken: bool = put(data)
-            if taken:
-                self._note(bytes(data))
+        def put_recorded(data: memoryview) -> bool:
+            accepted: bool = put(data)
+            if accepted:
+                self._record(bytes(data))
             else:
                 self.report.refused_by_storage += 1
-            return taken
+            return accepted
 
-        def keep_noted(data: memoryview, counter: int, event_id: int) -> bool:
-            taken: bool = keep(data, counter, event_id)
-            if taken:
-                self._note(bytes(data))
-            return taken
+        def keep_recorded(data: memoryview, counter: int, event_id: int) -> bool:
+            accepted: bool = keep(data, counter, event_id)
+            if accepted:
+                self._record(bytes(data))
+            return accepted
 
-        device.outbox.put, device.events.put = put_noted, keep_noted
+        device.outbox.put, device.events.put = put_recorded, keep_recorded
 
-    def _note(self, data: bytes) -> None:
+    def _record(self, data: bytes) -> None:
         kind, counter, body, _ = self.hub.channel.open_frame(data)
         message = decode.decode(kind, body)
         self._recorded.add(counter)
@@ -182,20 +182,20 @@ class Simulation(Environment):
         """Run from power-on to whatever ends this life."""
         self.hal.boot()
         try:
-            self.device = self.program.Device(self.config, self.hal, self.say)
+            self.device = self.program.Device(self.config, self.hal, self.log_line)
             self._watch(self.device)
             # The hello was sent during construction.
             self.device.run()
             self._done = True
         except PowerCut:
             self.report.power_cuts += 1
-            self.say("-- power cut --")
+            self.log_line("-- power cut --")
             self.report.fixes_in_memory_at_power_cuts += self._in_memory()
             self._count()
             self.scheduler.run_until(self.scheduler.now + self.random.uniform(1000, 60_000))
             self.modem.start()
         except Reset as e:
-            self.say(f"-- reset: {e.why} --")
+            self.log_line(f"-- reset: {e.why} --")
             if e.why == "watchdog":
                 self.report.watchdog_resets += 1
             else:
@@ -228,16 +228,16 @@ class Simulation(Environment):
 
 def footprint(device: Any) -> int:
     """Return the size in bytes of all objects that the agent holds, without modules and the emulated board."""
-    seen: set[int] = set()
+    visited: set[int] = set()
     total = 0
     stack = [device]
     while stack:
-        it = stack.pop()
-        if id(it) in seen or isinstance(it, type | types.ModuleType | types.FunctionType | ssl.SSLContext):
+        item = stack.pop()
+        if id(item) in visited or isinstance(item, type | types.ModuleType | types.FunctionType | ssl.SSLContext):
             continue
-        if type(it).__module__.startswith("patrolink.") or isinstance(it, types.FrameType):
+        if type(item).__module__.startswith("patrolink.") or isinstance(item, types.FrameType):
             continue
-        seen.add(id(it))
-        total += sys.getsizeof(it)
-        stack += gc.get_referents(it)
+        visited.add(id(item))
+        total += sys.getsizeof(item)
+        stack += gc.get_referents(item)
     return total
