@@ -2,7 +2,6 @@
 
 import patrolink_messages as m
 from agent.link.commands import CALL, DONE, REFUSED, STARTED
-from agent.ptt import keys
 from agent.ptt.client import Radio
 from agent.ptt.grant_log import Grants
 from agent.ptt.hub_link import Shield
@@ -12,6 +11,8 @@ from agent.ptt.receive_arbiter import Hearing
 from agent.ptt.rtp_sender import Talker
 from agent.ptt.transmit_session import Speaking
 from compat import aes
+from patrolink_protocol import srtp
+from patrolink_protocol.key_derivation import derive_key
 
 _SLICE_MS = 5
 _OPUS = 111  # RTP payload type
@@ -39,9 +40,9 @@ def radio(device, config, hal, store, counter, microphone, log):
     hearing = Hearing(listener, sounds, codecs, report)
     it = Radio(
         ("sip:%s@%s" % (config["device"], given["site"])).encode(),
-        aes.decrypter(keys.wrapping_key(key, epoch)),
+        aes.decrypter(derive_key(key, b"patrolink-ptt-wrap", epoch)[:16]),
         aes.encrypter,
-        Shield(aes.encrypter, lambda label: keys.derive(key, label, epoch), counter.take),
+        Shield(aes.encrypter, lambda label: srtp.derive_master(key, b"patrolink-ptt-" + label, epoch), counter.take),
         lambda host, port: sound.Udp(host, port, device.inputs),
         Speaking(talker, sounds, hearing, Grants(store), codecs.get(_OPUS), report, hal.randbelow, log),
         hearing,

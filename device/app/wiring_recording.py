@@ -339,16 +339,23 @@ class Evidence:
     # --- live view --------------------------------------------------------------------------------------------------
 
     def _begin_live(self, config, hal, udp):
-        from agent.live_view.session import PACKET, LiveView, derive
+        from agent.live_view.session import PACKET, LiveView
         from compat import aes
+        from patrolink_protocol import srtp
+        from patrolink_protocol.key_derivation import live_view_context
 
         device, epoch, given = self._device, self._device.downlink.epoch, config.get("modem")
+
+        def keys(label, command_id, expires_ms):
+            context = live_view_context(command_id, expires_ms)
+            return srtp.derive_master(config["key"], b"patrolink-live-" + label, epoch, context)
+
         film = _filmed(hal, config)
         camera = self._camera
         self.live = LiveView(
             udp,
             aes.encrypter,
-            lambda label, *ids: derive(config["key"], label, epoch, *ids),
+            keys,
             device.log,
             camera,
             min(_LIVE_KBPS, _line_kbps(given["uart"])) if given else _LIVE_KBPS,

@@ -9,7 +9,7 @@ from binascii import unhexlify
 
 from compat.p256_field import P, is_zero, load, mix, mul, new, number, power
 from compat.steps import whole
-from patrolink_protocol import frame
+from patrolink_protocol.key_derivation import hmac, hmac_pads
 
 N = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 B = 0x5AC635D8AA3A93E7B3EBBD55769886BC651D06B0CC53B0F63BCE3C3E27D2604B
@@ -223,13 +223,13 @@ def _nonces(private, e):
     seed = private + _bytes(e)
     v, key = b"\x01" * 32, bytes(32)
     for i in range(2):
-        key = frame.mac(frame.mac_pads(key), v, bytes([i]), seed)
-        v = frame.mac(frame.mac_pads(key), v)
+        key = hmac(hmac_pads(key), v, bytes([i]), seed)
+        v = hmac(hmac_pads(key), v)
     while True:
-        v = frame.mac(frame.mac_pads(key), v)
+        v = hmac(hmac_pads(key), v)
         yield int.from_bytes(v, "big")
-        key = frame.mac(frame.mac_pads(key), v, b"\0")
-        v = frame.mac(frame.mac_pads(key), v)
+        key = hmac(hmac_pads(key), v, b"\0")
+        v = hmac(hmac_pads(key), v)
 
 
 def sign(private, digest):

@@ -3,7 +3,7 @@
 import hashlib
 import struct
 
-from . import frame
+from .key_derivation import hmac, hmac_pads
 
 # clip_manifest.codec
 MJPEG_AVI, H264_MP4, JPEG = 1, 2, 3
@@ -101,17 +101,17 @@ def first_key(shared, ephemeral, evidence):
 
     shared  x of the P-256 agreement (SP 800-56A, 5.7.1.2) of ephemeral and evidence key, both of them public here
     """
-    return frame.mac(frame.mac_pads(shared), b"patrolink-clip", ephemeral, evidence)
+    return hmac(hmac_pads(shared), b"patrolink-clip", ephemeral, evidence)
 
 
 def next_key(chain_key):
     """Return the chain key of the next step. There is no way back from it."""
-    return frame.mac(frame.mac_pads(chain_key), b"next")
+    return hmac(hmac_pads(chain_key), b"next")
 
 
 def segment_key(chain_key):
     """Return the AES-256 key of a step's segment: counter mode (SP 800-38A) from counter 0, over all after HEADER."""
-    return frame.mac(frame.mac_pads(chain_key), b"segment")
+    return hmac(hmac_pads(chain_key), b"segment")
 
 
 def link(chain, line):

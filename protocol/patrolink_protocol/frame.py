@@ -10,10 +10,11 @@ is HMAC-SHA256(device key, label of the direction | epoch), so that a frame can 
 from, nor come back in a later epoch. Nothing here looks at a body before its tag was found right.
 """
 
-import hashlib
 import struct
 
 import patrolink_messages as m
+
+from .key_derivation import derive_key, hmac, hmac_pads
 
 UPLINK = 0
 DOWNLINK = 1
@@ -32,22 +33,6 @@ class Reject(Exception):
         super().__init__(name + (": " + detail if detail else ""))
 
 
-def mac_pads(key):
-    """Return the two SHA-256 states of HMAC's pads (RFC 2104) for a key of at most 64 bytes."""
-    fill = bytes(64 - len(key))
-    return bytes([k ^ 0x36 for k in key + fill]), bytes([k ^ 0x5C for k in key + fill])
-
-
-def mac(pads, *parts):
-    """Return the 32-byte HMAC-SHA256 of the parts, in order."""
-    h = hashlib.sha256(pads[0])
-    for part in parts:
-        h.update(part)
-    o = hashlib.sha256(pads[1])
-    o.update(h.digest())
-    return o.digest()
-
-
 def check_key(key):
     """Return the key; ValueError unless it has exactly 32 bytes."""
     if len(key) != KEY_BYTES:
@@ -63,13 +48,13 @@ def tag_bytes(kind):
 class Channel:
     """One direction of one device in one key epoch: seals frames, or opens them.
 
-    The tag is mac(pads, context, frame).
+    The tag is hmac(pads, context, frame).
     """
 
     def __init__(self, key, device_id, direction=UPLINK, epoch=0):
         if not 1 <= len(device_id) <= 32:
             raise ValueError("a device id has 1 to 32 bytes, not %d" % len(device_id))
-        self.pads = mac_pads(mac(mac_pads(check_key(key)), _LABEL[direction], struct.pack(">I", epoch)))
+        self.pads = hmac_pads(derive_key(check_key(key), _LABEL[direction], epoch))
         self.context = bytes([len(device_id)]) + device_id + bytes([direction])
         self._types = m.DOWN if direction else m.UP
         self.phase = epoch & 1
@@ -91,7 +76,7 @@ class Channel:
         buf[2] = counter >> 16 & 255
         buf[3] = counter >> 8 & 255
         buf[4] = counter & 255
-        tag = mac(self.pads, self.context, memoryview(buf)[:end])
+        tag = hmac(self.pads, self.context, memoryview(buf)[:end])
         for i in range(n):
             buf[end + i] = tag[i]
         return end + n
@@ -104,7 +89,7 @@ class Channel:
         kind, flags, counter = peek(data)
         view = memoryview(data)
         end = len(data) - tag_bytes(kind)
-        if not equal(mac(self.pads, self.context, view[:end]), view[end:]):
+        if not equal(hmac(self.pads, self.context, view[:end]), view[end:]):
             raise Reject("tag")
         if flags & ~(m.FLAG_TAIL | m.FLAG_PHASE) or (flags & m.FLAG_PHASE != 0) != self.phase:
             raise Reject("critical", "flags 0x%x" % flags)

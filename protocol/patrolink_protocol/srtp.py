@@ -9,6 +9,7 @@ and so is that no (SSRC, index) is ever used twice under one key: a second use w
 `aes(key)` makes a function encrypt(blocks, out): AES-128 in ECB mode over whole blocks, in place when both are one.
 """
 
+from .key_derivation import derive_key
 from .sha1 import HmacSha1
 
 TAG = 10
@@ -55,6 +56,12 @@ except ImportError:
     def _xor(buf, at, n, stream):
         mixed = int.from_bytes(buf[at : at + n], "big") ^ int.from_bytes(stream[:n], "big")
         buf[at : at + n] = mixed.to_bytes(n, "big")
+
+
+def derive_master(device_key, label, epoch, context=b""):
+    """Return (master key, master salt) derived from a device key: arguments as of `key_derivation.derive_key`."""
+    secret = derive_key(device_key, label, epoch, context)
+    return secret[:KEY], secret[KEY : KEY + SALT]
 
 
 class SrtpError(ValueError):

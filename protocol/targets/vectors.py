@@ -8,7 +8,7 @@ import struct
 from typing import Any
 
 import patrolink_messages as m
-from patrolink_protocol import decode, frame, tail, track_decoder, track_encoder
+from patrolink_protocol import decode, frame, key_derivation, tail, track_decoder, track_encoder
 
 from .model import SchemaError
 
@@ -53,7 +53,7 @@ def seal(kind: int, body: bytes, counter: int = 1, direction: int = 0, epoch: in
         data[0] = (over.get("version", m.VERSION) << 5) | kind
         size = frame.tag_bytes(kind)
         pads = channel.pads  # a device with the key can put a right tag under anything
-        data[-size:] = frame.mac(pads, channel.context, bytes(data[:-size]))[:size]
+        data[-size:] = key_derivation.hmac(pads, channel.context, bytes(data[:-size]))[:size]
     return bytes(data)
 
 

@@ -30,6 +30,8 @@ from patrolink.core.keys import DeviceKey  # noqa: E402
 from patrolink.emulator.network.carrier import PROFILES, Profile  # noqa: E402
 from patrolink.emulator.network.udp_gate import HOST, UdpGate  # noqa: E402
 from patrolink.hub.live.receiver import LiveViews, Picture, View, now_ms  # noqa: E402
+from patrolink_protocol import srtp  # noqa: E402
+from patrolink_protocol.key_derivation import live_view_context  # noqa: E402
 
 from tests.support.live_camera import films  # noqa: E402
 
@@ -83,7 +85,7 @@ async def watched(profile: Profile, h264: bool) -> dict:
     it = session.LiveView(
         lambda host, port: UdpSocket(host, port, Inputs()),
         encrypter,
-        lambda label, *name: session.derive(SECRET, label, 0, *name),
+        lambda label, *name: srtp.derive_master(SECRET, b"patrolink-live-" + label, 0, live_view_context(*name)),
         lambda text: None,
         Eye(),
         KBPS,

@@ -12,6 +12,8 @@ from agent.live_view import session
 from compat.aes import encrypter
 from compat.udp import UdpSocket
 from hal.posix.h264_encoder import Encoder
+from patrolink_protocol import srtp
+from patrolink_protocol.key_derivation import live_view_context
 from PIL import Image
 
 from tests.support import console_site, hub_process
@@ -66,10 +68,15 @@ class Camera:
         self.ends: list[str] = []
         self.fps, self._films = FPS[h264], itertools.cycle(films(h264))
         client = self.client
+
+        def keys(label, command_id, expires_ms):
+            context = live_view_context(command_id, expires_ms)
+            return srtp.derive_master(client.key, b"patrolink-live-" + label, client.epoch, context)
+
         self.live = session.LiveView(
             lambda host, port: UdpSocket(host, port, Inputs()),
             encrypter,
-            lambda label, *name: session.derive(client.key, label, client.epoch, *name),
+            keys,
             lambda text: None,
             Eye(),
             KBPS,

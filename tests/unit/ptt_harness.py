@@ -2,7 +2,6 @@
 
 import struct
 
-from agent.ptt import keys
 from agent.ptt.client import Radio
 from agent.ptt.grant_log import Grants
 from agent.ptt.hub_link import Shield
@@ -15,6 +14,7 @@ from compat import aes
 from memory_storage import MemoryStore
 from patrolink_protocol import mcptt as m
 from patrolink_protocol import srtp
+from patrolink_protocol.key_derivation import derive_key
 
 KEY = bytes(range(32))
 HUB = ("hub", 5000, 5002)
@@ -24,7 +24,7 @@ LOUD = bytes([0x2A, 0xAA] * 80)  # a unit and a half above any silence
 
 def wrap(group_key, device_key=KEY, epoch=0):
     """RFC 3394 2.2.1 in the other direction: the hub's."""
-    encrypt = aes.encrypter(keys.wrapping_key(device_key, epoch))
+    encrypt = aes.encrypter(derive_key(device_key, b"patrolink-ptt-wrap", epoch)[:16])
     plain = group_key + bytes(2)
     block = bytearray(b"\xa6" * 8 + bytes(8))
     r = bytearray(plain)
@@ -113,8 +113,8 @@ class World:
         self.reports_rr = 0
         self.deaf = False  # the hub answers no report
         self.mic = Microphone(self)
-        self.up = srtp.Rtcp(aes.encrypter, *keys.derive(KEY, b"up", 0))
-        self.down = srtp.Rtcp(aes.encrypter, *keys.derive(KEY, b"down", 0))
+        self.up = srtp.Rtcp(aes.encrypter, *srtp.derive_master(KEY, b"patrolink-ptt-up", 0))
+        self.down = srtp.Rtcp(aes.encrypter, *srtp.derive_master(KEY, b"patrolink-ptt-down", 0))
         self.index = index  # of what the hub sends
         self.rtp = srtp.Rtp(aes.encrypter, group_key(1)[:16], group_key(1)[16:])
         self.streams = {}
@@ -130,9 +130,9 @@ class World:
         )
         self.radio = Radio(
             b"sip:dev-1@site",
-            aes.decrypter(keys.wrapping_key(KEY, 0)),
+            aes.decrypter(derive_key(KEY, b"patrolink-ptt-wrap", 0)[:16]),
             aes.encrypter,
-            Shield(aes.encrypter, lambda label: keys.derive(KEY, label, 0), self.take),
+            Shield(aes.encrypter, lambda label: srtp.derive_master(KEY, b"patrolink-ptt-" + label, 0), self.take),
             self.udp,
             speaking,
             hearing,

@@ -8,6 +8,7 @@ from agent.live_view.rtp_jpeg import JpegPacketizer
 from allocation import allocated
 from compat.aes import encrypter
 from patrolink_protocol import srtp
+from patrolink_protocol.key_derivation import live_view_context
 
 KEY = bytes(range(32))
 ID, EXPIRES = 0xC0FFEE01, 1795000000123
@@ -19,7 +20,7 @@ HUFFMAN = (
 
 
 def keys(label, command_id, expires_ms=EXPIRES):
-    return session.derive(KEY, label, 3, command_id, expires_ms)
+    return srtp.derive_master(KEY, b"patrolink-live-" + label, 3, live_view_context(command_id, expires_ms))
 
 
 def command(seconds, command_id=ID, expires_ms=EXPIRES):
@@ -337,7 +338,7 @@ def test_each_command_has_keys_of_its_own():
     """A hub that has lost its count begins ids anew: when the command expires tells them apart."""
     names = [(ID, EXPIRES), (ID + 1, EXPIRES), (ID, EXPIRES + 1), (ID, EXPIRES + (1 << 32))]
     assert len({keys(label, *name) for name in names for label in (b"up", b"down")}) == 8
-    assert session.derive(KEY, b"up", 4, ID, EXPIRES) != keys(b"up", ID)
+    assert srtp.derive_master(KEY, b"patrolink-live-up", 4, live_view_context(ID, EXPIRES)) != keys(b"up", ID)
     scene = Scene()
     scene.start(1)
     scene.run(1500, Wire.report)

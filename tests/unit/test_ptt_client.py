@@ -4,12 +4,13 @@ from agent.ptt import keys
 from compat import aes
 from patrolink_protocol import mcptt as m
 from patrolink_protocol import srtp
+from patrolink_protocol.key_derivation import derive_key
 from ptt_harness import HUB, KEY, SHARD, group_key, joined, outcomes, talking, terms, wrap
 from seeded_random import seeded
 
 
 def test_a_wrapped_key_comes_out_and_a_damaged_one_does_not():
-    decrypt = aes.decrypter(keys.wrapping_key(KEY, 0))
+    decrypt = aes.decrypter(derive_key(KEY, b"patrolink-ptt-wrap", 0)[:16])
     wrapped = wrap(group_key(7))
     assert keys.unwrap(decrypt, wrapped) == (group_key(7)[:16], group_key(7)[16:])
     bad = [wrapped[:-1], wrapped + b"\0", b"", wrap(group_key(7), epoch=1), wrap(group_key(7), bytes(32))]

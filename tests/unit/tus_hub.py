@@ -1,6 +1,6 @@
 """A tus hub in memory as a raw stream (compat.stream), honest or lying; cuts and slow storage. Both runtimes."""
 
-from patrolink_protocol import frame
+from patrolink_protocol.key_derivation import hmac, hmac_pads
 
 KEY = bytes(range(32))
 
@@ -90,9 +90,9 @@ class _Connection:
         hub.requests.append(method)
         who, ms, tag = fields["Authorization"].split(" ", 1)[1].split(":")
         number = fields.get("Upload-Offset", fields.get("Upload-Length", ""))
-        pads = frame.mac_pads(frame.mac(frame.mac_pads(KEY), b"patrolink-upload", b"\0\0\0\3"))
+        pads = hmac_pads(hmac(hmac_pads(KEY), b"patrolink-upload", b"\0\0\0\3"))
         covered = "\n".join((method, path, ms, number, fields.get("Upload-Metadata", "")))
-        expected = frame.mac(pads, covered.encode())
+        expected = hmac(pads, covered.encode())
         assert (who, tag) == ("dev-1", "".join(["%02x" % b for b in expected])), fields
         self.body = int(fields.get("Content-Length", "0"))
         self.status = 204 if method == "PATCH" else 200

@@ -4,9 +4,7 @@ Packets of a picture are spread over the time that the rate gives them, and a pi
 it is paid for is left out; so the rate is kept by leaving out pictures where a picture cannot be made smaller.
 """
 
-import struct
-
-from patrolink_protocol import frame, srtp
+from patrolink_protocol import srtp
 from patrolink_protocol.native import const
 
 PACKET = const(1200)  # bytes of a datagram at most
@@ -25,13 +23,6 @@ _ONE = const(384)  # of 256: more than one packet, less than two
 _WAIT_MS = const(400)  # beyond the shortest way that was seen
 _WAY_MS = const(500)  # taken for the shortest until a shorter one was seen
 _FAR_MS = const(1 << 20)  # on the way is what is known no more
-
-
-def derive(device_key, label, epoch, command_id, expires_ms):
-    """Return (master key, master salt) of one live view's direction: label b"up" or b"down"."""
-    told = struct.pack(">IIQ", epoch, command_id, expires_ms)
-    out = frame.mac(frame.mac_pads(device_key), b"patrolink-live-" + label, told)
-    return out[: srtp.KEY], out[srtp.KEY : srtp.KEY + srtp.SALT]
 
 
 class RateController:

@@ -1,8 +1,5 @@
 """Keys of push-to-talk: derived from the device key, or unwrapped (protocol/PTT.md, "Keys")."""
 
-import struct
-
-from patrolink_protocol import frame
 from patrolink_protocol.srtp import KEY, SALT
 
 _IV = b"\xa6" * 8  # RFC 3394 2.2.3.1
@@ -10,21 +7,6 @@ _IV = b"\xa6" * 8  # RFC 3394 2.2.3.1
 
 class KeyRefused(Exception):
     """A wrapped key was not wrapped for this device."""
-
-
-def derive(device_key, label, epoch):
-    """Return (master key, master salt) of one direction: label b"up" or b"down"."""
-    out = _mac(device_key, label, epoch)
-    return out[:KEY], out[KEY : KEY + SALT]
-
-
-def wrapping_key(device_key, epoch):
-    """Return the key that group keys are wrapped under."""
-    return _mac(device_key, b"wrap", epoch)[:KEY]
-
-
-def _mac(device_key, label, epoch):
-    return frame.mac(frame.mac_pads(device_key), b"patrolink-ptt-" + label, struct.pack(">I", epoch))
 
 
 def unwrap(decrypt, wrapped):

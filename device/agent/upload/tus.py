@@ -1,9 +1,8 @@
 """tus 1.0 resumable uploads (protocol/CLIP.md, "Upload"): answers and time in, requests out. MicroPython subset."""
 
 import binascii
-import struct
 
-from patrolink_protocol import frame
+from patrolink_protocol.key_derivation import derive_key, hmac, hmac_pads
 from patrolink_protocol.native import const
 
 WHOLE = const(32768)  # a file up to this goes with its creation: one round trip
@@ -148,8 +147,7 @@ class TusClient:
     """What all requests to one hub have in common. `host`: as in the field of that name; `path`: of creation."""
 
     def __init__(self, key, device, epoch, host, path):
-        pads = frame.mac_pads(key)
-        self._pads = frame.mac_pads(frame.mac(pads, b"patrolink-upload", struct.pack(">I", epoch)))
+        self._pads = hmac_pads(derive_key(key, b"patrolink-upload", epoch))
         self.device = device
         self._host = host
         self.path = path
@@ -164,7 +162,7 @@ class TusClient:
             elif name == "Upload-Metadata":
                 metadata = value
             lines.append("%s: %s" % (name, value))
-        tag = frame.mac(self._pads, ("%s\n%s\n%d\n%s\n%s" % (method, path, unix_ms, number, metadata)).encode())
+        tag = hmac(self._pads, ("%s\n%s\n%d\n%s\n%s" % (method, path, unix_ms, number, metadata)).encode())
         tag = binascii.hexlify(tag).decode()
         lines.append("Authorization: Patrolink %s:%d:%s" % (self.device.decode(), unix_ms, tag))
         if length is not None:

@@ -12,6 +12,8 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from patrolink_protocol.key_derivation import derive_key
+
 from patrolink.core.errors import UserError
 
 if sys.version_info >= (3, 11):
@@ -28,6 +30,11 @@ class DeviceKey(NamedTuple):
 
     secret: bytes
     epoch: int = 0
+
+    def derive(self, label: bytes, context: bytes = b"") -> bytes:
+        """Return the 32-byte key for a purpose: see `patrolink_protocol.key_derivation`."""
+        derived: bytes = derive_key(self.secret, label, self.epoch, context)
+        return derived
 
 
 def sidecar(capture: Path) -> Path:

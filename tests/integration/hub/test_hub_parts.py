@@ -16,7 +16,7 @@ from patrolink.cli import main
 from patrolink.core.errors import UserError
 from patrolink.hub import app
 from patrolink.hub.config import EXAMPLE, HubContext, load, token_hash
-from patrolink.hub.infra import crypto, persistence
+from patrolink.hub.infra import persistence
 from patrolink.hub.infra.audit import AuditLog
 from patrolink.hub.infra.crypto import GroupKey
 from patrolink.hub.infra.metrics import Histogram, Metrics
@@ -130,7 +130,7 @@ def test_seats_ssrcs_and_keys_outlive_a_restart(folder):
     terms = [it.terms(it.devices["vest-1"]) for it in (first, again)]
     secrets = [[t.pop("wrapped") for t in one] for one in terms]
     assert terms[0] == terms[1] and [t["kind"] for t in terms[0]] == [0, 1]
-    kek = crypto.derive(first.devices["vest-1"].key, b"patrolink-ptt-wrap")[:16]
+    kek = first.devices["vest-1"].key.derive(b"patrolink-ptt-wrap")[:16]
     assert [aes_key_unwrap(kek, w) for w in secrets[0]] == [aes_key_unwrap(kek, w) for w in secrets[1]]
     assert stat.S_IMODE((folder / "state" / "shard-0" / "groups.json").stat().st_mode) == 0o600
     assert burst < again._new_burst() < 1 << 31

@@ -21,6 +21,7 @@ from patrolink.hub.live import depacketizer
 from patrolink.hub.live.receiver import LiveViews, View, now_ms
 from patrolink.hub.voice.floor_trace import Trace
 from patrolink_protocol import srtp
+from patrolink_protocol.key_derivation import live_view_context
 from PIL import Image
 
 from tests.support import hub_process
@@ -31,7 +32,7 @@ FROM = ("127.0.0.1", 5000)
 
 
 def keys(label, command_id, expires_ms=EXPIRES):
-    return session.derive(SECRET, label, EPOCH, command_id, expires_ms)
+    return srtp.derive_master(SECRET, b"patrolink-live-" + label, EPOCH, live_view_context(command_id, expires_ms))
 
 
 def command(seconds):

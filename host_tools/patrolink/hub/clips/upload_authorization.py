@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from patrolink.core.clock import unix_ms
 from patrolink.core.keys import EPOCH_MAX, DeviceKey
 from patrolink.hub.dispatch.logins import Tries, network
-from patrolink.hub.infra import crypto
 
 FRESH_MS = 300_000
 _LABEL = b"patrolink-upload"
@@ -54,7 +53,7 @@ class Authorization:
         key = self._key_of(device) or DeviceKey(bytes(32))
         # A device that has begun its next key epoch may upload before a frame of it has come.
         keys = [key._replace(epoch=epoch) for epoch in (key.epoch, min(key.epoch + 1, EPOCH_MAX))]
-        tags = [hmac.digest(crypto.derive(one, _LABEL), said, "sha256").hex() for one in keys]
+        tags = [hmac.digest(one.derive(_LABEL), said, "sha256").hex() for one in keys]
         right = [hmac.compare_digest(one, tag) for one in tags]
         if not any(right) or self._key_of(device) is None:
             return "the tag is wrong"

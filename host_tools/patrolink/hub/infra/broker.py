@@ -22,7 +22,6 @@ from patrolink.core.clock import unix_ms
 from patrolink.core.errors import UserError
 from patrolink.core.keys import DeviceKey
 from patrolink.hub.config import HubContext
-from patrolink.hub.infra import crypto
 from patrolink.hub.infra.downlink import Downlink
 from patrolink.hub.infra.metrics import Metrics
 from patrolink.hub.infra.persistence import PersistentCounter
@@ -45,7 +44,7 @@ class HubRequests:
         self._last: dict[tuple[int, str], int] = {}  # by shard and device
 
     def _key(self, device: str) -> AESGCM:
-        return AESGCM(crypto.derive(self._place.keys[device], _LABEL))
+        return AESGCM(self._place.keys[device].derive(_LABEL))
 
     def seal(self, device: str, kind: int, values: Values) -> bytes:
         """Return the request to tell a device a message."""

@@ -1,6 +1,5 @@
 """Keys of push-to-talk at a hub (PTT.md, "Keys")."""
 
-import hmac
 import secrets
 from collections.abc import Callable
 from typing import NamedTuple
@@ -24,16 +23,9 @@ def aes(key: bytes) -> Callable[[memoryview, memoryview], None]:
     return encrypt
 
 
-def derive(key: DeviceKey, label: bytes, *numbers: int) -> bytes:
-    """Return the 32 bytes that a device key gives for a label, and numbers, in its epoch."""
-    told = b"".join(number.to_bytes(4, "big") for number in (key.epoch, *numbers))
-    return hmac.digest(key.secret, label + told, "sha256")
-
-
 def rtcp(key: DeviceKey, label: bytes) -> srtp.Rtcp:
     """Return the SRTCP context of one direction: patrolink-ptt-up or patrolink-ptt-down."""
-    master = derive(key, label)
-    return srtp.Rtcp(aes, master[: srtp.KEY], master[srtp.KEY : _MASTER])
+    return srtp.Rtcp(aes, *srtp.derive_master(key.secret, label, key.epoch))
 
 
 class GroupKey(NamedTuple):
@@ -48,7 +40,7 @@ class GroupKey(NamedTuple):
 
     def wrapped(self, key: DeviceKey) -> bytes:
         """Return it for one device (RFC 3394)."""
-        return aes_key_wrap(derive(key, b"patrolink-ptt-wrap")[:16], self.secret + bytes(2))
+        return aes_key_wrap(key.derive(b"patrolink-ptt-wrap")[: srtp.KEY], self.secret + bytes(2))
 
     def following(self) -> "GroupKey":
         """Return a new one, numbered behind it."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from patrolink_protocol import srtp
+from patrolink_protocol.key_derivation import live_view_context
 
 from patrolink.core.keys import DeviceKey
 from patrolink.hub.infra import crypto
@@ -118,8 +119,9 @@ class View:
         self._kind = -1
 
     def _master(self, label: bytes) -> tuple[bytes, bytes]:
-        out = crypto.derive(self.key, label, self.ssrc, self.expires_ms >> 32, self.expires_ms & 0xFFFFFFFF)
-        return out[: srtp.KEY], out[srtp.KEY : srtp.KEY + srtp.SALT]
+        context = live_view_context(self.ssrc, self.expires_ms)
+        master: tuple[bytes, bytes] = srtp.derive_master(self.key.secret, label, self.key.epoch, context)
+        return master
 
     def want_key(self) -> None:
         """Have a key frame asked for until it comes."""
