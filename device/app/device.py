@@ -212,6 +212,6 @@ class Device:
             "skipped_bytes": gps.skipped_bytes,
             "runtime": self._hal.runtime(),
             "heap_used": gc.mem_alloc() if hasattr(gc, "mem_alloc") else None,
-            "board": self._hal.counts(),
+            "board": self._hal.board_counters(),
             "clips": self.evidence.summary() if self.evidence is not None else None,
         }

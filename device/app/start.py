@@ -37,7 +37,7 @@ def start(path, load_hal, log):
     if hasattr(gc, "threshold"):
         gc.threshold(_SWEEP)
     hal = load_hal()
-    if config.get("audio") and not config.get("modem") and hasattr(hal, "sound"):
+    if config.get("audio") and not config.get("modem") and hasattr(hal, "audio"):
         from app import wiring_ptt  # noqa: F401
     if config.get("clips"):
         from app import wiring_recording

@@ -35,7 +35,7 @@ def commands(device, config, hal):
 
 def ears(device, config, hal, log):
     """Return the agent.audio.microphone.Ears of the board's microphone."""
-    if not hasattr(hal, "sound"):
+    if not hasattr(hal, "audio"):
         raise ConfigError("audio: this board has none; take it out of the configuration")
     from agent.audio.microphone import Ears
 

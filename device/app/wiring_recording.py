@@ -398,7 +398,7 @@ def _datagrams(device, hal):
     """Return function(host, port) -> UDP socket, the modem's or the board's own; None where there is neither."""
     if device.modem:
         return device.modem.udp
-    if not hasattr(hal, "sound"):
+    if not hasattr(hal, "audio"):
         return None
     sound = hal.sound()
     return lambda host, port: sound.Udp(host, port, device.inputs)
@@ -423,10 +423,10 @@ def _film(hal, config, camera, sound, evidence):
 
         config["clips"]["stamp"] = False
         return AviMuxer(camera.width, camera.height, camera.fps, sound), lambda picture: picture, camera
-    container = film.H264(camera.width, camera.height, camera.fps, sound=sound)
+    container = film.H264Muxer(camera.width, camera.height, camera.fps, sound=sound)
     if config["clips"]["stamp"]:
-        camera = film.Stamped(camera, config["device"], evidence.place)
-    return container, film.jpeg, camera
+        camera = film.StampedCamera(camera, config["device"], evidence.place)
+    return container, film.encode_jpeg, camera
 
 
 def _uploader(device, config, shelf, unix, hal):

@@ -1,16 +1,16 @@
-"""Storage of clips: files of one directory that grow without anybody waiting for them, where the runtime can do so."""
+"""Storage of clips: files of one directory that writers append to."""
 
 import os
-import sys
 
 from hal.common import Files
 
 
 class Writer:
-    """A file that grows; on storage when a call returns, as far as the runtime can see to it.
+    """Appends to one file; the calls block until storage has taken the data.
 
-    behind  bytes and orders taken and not yet carried out: 0 here, see hal.posix.background for where it is not
-    fault   why it took no more, "" while it does; what is given after that is thrown away
+    Attributes:
+        behind: Bytes and operations accepted but not yet carried out; always 0 here (see hal.posix.background).
+        fault: Why the writer stopped, or "". Data written after a fault is discarded.
     """
 
     behind = 0
@@ -21,7 +21,7 @@ class Writer:
         try:
             self._file = open(path, "ab")
         except OSError as e:
-            self.fault = str(e) or "it cannot be opened"
+            self.fault = str(e) or "the file cannot be opened"
 
     def write(self, data):
         """Append `data`."""
@@ -29,60 +29,52 @@ class Writer:
             if not self.fault:
                 self._file.write(data)
         except OSError as e:
-            self.fault = str(e) or "it cannot be written"
+            self.fault = str(e) or "the file cannot be written"
 
     def sync(self):
-        """Have all before this on storage."""
+        """Flush all data written so far to storage."""
         try:
             if self._file is not None and not self.fault:
                 self._file.flush()
                 if hasattr(os, "sync"):
                     os.sync()
         except OSError as e:
-            self.fault = str(e) or "it cannot be written"
+            self.fault = str(e) or "the file cannot be written"
 
     def close(self):
-        """Have all on storage and the file closed."""
+        """Flush all data to storage and close the file."""
         self.sync()
         try:
             if self._file is not None:
                 self._file.close()
         except OSError as e:
-            self.fault = self.fault or str(e) or "it cannot be closed"
+            self.fault = self.fault or str(e) or "the file cannot be closed"
         self._file = None
 
 
 class ClipStorage(Files):
-    """Files that writers append to."""
+    """Files that writers append to.
 
-    def __init__(self, directory):
+    Args:
+        directory: Path of the directory; it is created when it does not exist.
+        queue: hal.posix.background.WriteQueue that carries out writes in a thread, or None to write in the caller.
+    """
+
+    def __init__(self, directory, queue=None):
         Files.__init__(self, directory)
-        self._queue = None  # hal.posix.background's, from the first `open` on
-
-    def _behind(self):
-        """Return the queue of what is done in the background; None on MicroPython, where nothing is."""
-        if self._queue is None and sys.implementation.name == "cpython":
-            from hal.posix.background import Queue
-
-            self._queue = Queue()
-        return self._queue
+        self._queue = queue
 
     def open(self, name):
-        """Return a writer that appends to a file. It raises nothing: its `fault` tells."""
-        queue = self._behind()
-        if queue is None:
-            return Writer(self._dir + name)
-        from hal.posix import background
-
-        return background.Writer(queue, self._dir + name)
+        """Return a writer that appends to a file. Errors are reported in its `fault`, never raised."""
+        path = self._dir + name
+        return Writer(path) if self._queue is None else self._queue.open(path)
 
     def drop(self, name):
-        """Remove a file once all that was asked before is done. One that cannot be removed stays."""
-        queue = self._behind()
-        if queue is None:
+        """Remove a file after all earlier operations. A file that cannot be removed stays."""
+        if self._queue is None:
             self._drop(name)
         else:
-            queue.add(self._drop, name)
+            self._queue.add(self._drop, name)
 
     def _drop(self, name):
         try:
@@ -90,15 +82,15 @@ class ClipStorage(Files):
         except OSError:
             pass
 
-    def flush(self, ms):
-        """Wait until what was given to writers is on storage, `ms` at most."""
+    def flush(self, timeout_ms):
+        """Wait until storage has all data given to writers, at most `timeout_ms`."""
         if self._queue is not None:
-            self._queue.flush(ms)
+            self._queue.flush(timeout_ms)
 
     def free_kb(self):
-        """Return the free space of the file system, None when it cannot be told."""
+        """Return the free space of the file system in KiB, or None when the runtime cannot report it."""
         try:
-            told = os.statvfs(self._dir)
+            stats = os.statvfs(self._dir)
         except (OSError, AttributeError):
             return None
-        return told[1] * told[4] >> 10
+        return stats[1] * stats[4] >> 10

@@ -1,4 +1,4 @@
-"""What every platform's files and clocks are made of."""
+"""Files, records and clocks that all platforms share."""
 
 import os
 import sys
@@ -7,17 +7,18 @@ import time
 if hasattr(time, "ticks_ms"):
 
     class Clock:
-        """Monotonic milliseconds since boot that never wrap, from a counter that does."""
+        """Monotonic milliseconds since boot, extended from a tick counter that wraps."""
 
         def __init__(self):
-            self._last = time.ticks_ms()
-            self._now = 0
+            self._last_ticks = time.ticks_ms()
+            self._now_ms = 0
 
         def now_ms(self):
-            t = time.ticks_ms()
-            self._now += time.ticks_diff(t, self._last)
-            self._last = t
-            return self._now
+            """Return milliseconds since boot. Call it at least once per half period of the tick counter."""
+            ticks = time.ticks_ms()
+            self._now_ms += time.ticks_diff(ticks, self._last_ticks)
+            self._last_ticks = ticks
+            return self._now_ms
 
 else:
 
@@ -25,24 +26,36 @@ else:
         """Monotonic milliseconds since boot."""
 
         def __init__(self):
-            self._start = time.monotonic_ns()  # type: ignore[attr-defined]  # CPython's
+            self._start_ns = time.monotonic_ns()  # type: ignore[attr-defined]  # CPython's
 
         def now_ms(self):
-            return (time.monotonic_ns() - self._start) // 1000000  # type: ignore[attr-defined]
+            """Return milliseconds since boot."""
+            return (time.monotonic_ns() - self._start_ns) // 1000000  # type: ignore[attr-defined]
+
+
+def _make_directory(path):
+    try:
+        os.mkdir(path)
+    except OSError:
+        os.stat(path)  # raises the real error when the directory does not exist either
 
 
 class Store:
-    """Small records as files of one directory."""
+    """Small records, one file each, in one directory.
+
+    Args:
+        directory: Path of the directory; it is created when it does not exist.
+
+    Raises:
+        OSError: The directory does not exist and cannot be created.
+    """
 
     def __init__(self, directory):
         self._dir = directory
-        try:
-            os.mkdir(directory)
-        except OSError:
-            os.stat(directory)  # it must be there, else this tells why not
+        _make_directory(directory)
 
     def read(self, name):
-        """Return a record's bytes, or None when there is none."""
+        """Return the bytes of a record, or None when it does not exist."""
         try:
             with open(self._dir + "/" + name, "rb") as f:
                 return f.read()
@@ -50,7 +63,10 @@ class Store:
             return None
 
     def write(self, name, data):
-        """Replace a record; a torn write leaves a damaged record, never a silent old one."""
+        """Replace a record durably.
+
+        A power cut during the call leaves a damaged record, never the previous one: the caller's checksum finds it.
+        """
         with open(self._dir + "/" + name, "wb") as f:
             f.write(data)
             f.flush()
@@ -59,61 +75,59 @@ class Store:
 
 
 class Files:
-    """Files of one directory."""
+    """Files of one directory. All methods raise OSError.
+
+    Args:
+        directory: Path of the directory; it is created when it does not exist.
+    """
 
     def __init__(self, directory):
         self._dir = directory + "/"
-        try:
-            os.mkdir(directory)
-        except OSError:
-            os.stat(directory)  # it must be there, else this tells why not
+        _make_directory(directory)
 
     def names(self):
+        """Return the names of all files."""
         return os.listdir(self._dir)
 
     def size(self, name):
+        """Return the size of a file in bytes."""
         return os.stat(self._dir + name)[6]
 
     def append(self, name, data):
-        """Write behind a file's end; on storage when it returns, as far as the runtime can see to it."""
+        """Append to a file, and create it if needed; durable when it returns, where the runtime has fsync."""
         with open(self._dir + name, "ab") as f:
             f.write(data)
             f.flush()
             if hasattr(os, "fsync"):
                 os.fsync(f.fileno())
 
-    def read(self, name, at, buf):
-        """Fill `buf` from offset `at` on; return how many bytes there were."""
+    def read(self, name, offset, buf):
+        """Fill `buf` from `offset`; return the number of bytes read."""
         with open(self._dir + name, "rb") as f:
-            f.seek(at)
+            f.seek(offset)
             return f.readinto(buf)
 
     def remove(self, name):
+        """Remove a file."""
         os.remove(self._dir + name)
 
     def rename(self, old, new):
+        """Rename a file; an existing file of the new name is replaced."""
         os.rename(self._dir + old, self._dir + new)
 
 
-def clip_storage(directory):
-    """Return the hal.storage.Card of a directory. Loaded only where there are clips."""
-    from hal import clip_storage as it
-
-    return it.ClipStorage(directory)
-
-
 def randbelow(n):
-    """Return a uniform integer in 0..n-1 (n up to 2^24; the bias of the modulo is under 1 in 256)."""
+    """Return a uniform integer in 0..n-1, for n up to 2^24: the bias of the modulo is then below 1 in 256."""
     return int.from_bytes(os.urandom(4), "big") % n
 
 
 def runtime():
-    """Return the interpreter's name and version."""
+    """Return the name and version of the interpreter."""
     i = sys.implementation
     name = i.name if hasattr(i, "name") else i[0]
     return "%s %s" % (name, ".".join([str(v) for v in list(i.version)[:3]]))
 
 
 def battery():
-    """No gauge: unknown."""
+    """Return the battery level in per cent; these boards have no gauge, so it is UNKNOWN (agent.gps.fix)."""
     return -(1 << 30)

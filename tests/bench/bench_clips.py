@@ -25,6 +25,7 @@ from agent.recording.segment import SegmentKeys, SegmentWriter  # noqa: E402
 from compat import crypto  # noqa: E402
 from compat.steps import whole  # noqa: E402
 from hal.clip_storage import ClipStorage  # noqa: E402
+from hal.posix.background import WriteQueue  # noqa: E402
 from patrolink.emulator.peripherals.headset import Headset  # noqa: E402
 from patrolink_protocol import clip  # noqa: E402
 
@@ -36,7 +37,7 @@ RECORDED_S, EVENT_S = 60, 20
 
 def throughput(folder: Path) -> float:
     """Return MB/s from record to storage, files closed each 8 MB."""
-    files = ClipStorage(str(folder / "clips"))
+    files = ClipStorage(str(folder / "clips"), WriteQueue())
     evidence = whole(crypto.public(crypto.private()))
     keys, segment, record = SegmentKeys(evidence), SegmentWriter(), bytes(RECORD)
     whole(keys.load())

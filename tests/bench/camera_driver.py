@@ -44,7 +44,7 @@ class Wire:
             self._pieces[at] = memoryview(self._answers[0x32] + jpeg[at : at + 1024] + self._answers[0x32])
         self._at = 0
 
-    def rate(self, baud):
+    def set_baud(self, baud):
         pass
 
     def write(self, data):
@@ -131,7 +131,7 @@ def filmed():
     camera.close()
     told = {"ms": times, "bytes": sizes, "damaged": camera.damaged, "log": log, "heap": heap}
     told["fps"] = FPS
-    told["board"] = platform.counts()
+    told["board"] = platform.board_counters()
     return told
 
 

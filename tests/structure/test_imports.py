@@ -23,8 +23,6 @@ FORBIDDEN = {
 KNOWN_CYCLES: list[set[str]] = [
     {"agent.modem.driver", "agent.modem.dialects.quectel", "agent.modem.dialects.simcom"},
     {"patrolink_protocol.frame", "patrolink_protocol.tail"},
-    {"hal.clip_storage", "hal.common"},
-    {"hal.posix.audio", "hal.posix.uart_camera", "hal.posix.gpsd", "hal.posix.platform"},
     {
         *(
             "patrolink.hub.dispatch.console",

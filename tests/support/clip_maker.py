@@ -202,9 +202,9 @@ class Device:
 
 
 def _h264() -> Any:
-    from hal.posix.h264 import H264
+    from hal.posix.h264 import H264Muxer
 
-    return H264(640, 272, FPS)
+    return H264Muxer(640, 272, FPS)
 
 
 def _jpeg(picture: Any) -> bytes:

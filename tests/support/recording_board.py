@@ -11,7 +11,6 @@ from agent.recording.clip_store import ClipStore
 from agent.recording.recorder import ClipRecorder
 from agent.recording.signer import Signer
 from compat.steps import whole
-from hal.clip_storage import ClipStorage
 from hal.common import Clock, Store
 from hal.posix import h264, platform
 from hal.posix.audio import Microphone
@@ -33,16 +32,16 @@ class Board:
         self.slowest_ms = 0.0
         given = {"source": str(FILM), "indicator": str(folder / "led"), "width": WIDTH, "height": HEIGHT, "fps": FPS}
         store = Store(str(folder / "state"))
-        self.signer, self.files = Signer(store), ClipStorage(str(folder / "clips"))
+        self.signer, self.files = Signer(store), platform.clip_storage(str(folder / "clips"))
         self.shelf = ClipStore(self.files, store, self.signer, CONFIG, "linux-1", boot, self.unix)
         self.camera = platform.camera(given, self.clock.now_ms, self.log.append, self.inputs)
         microphone = Microphone(mic, platform.Pin(str(folder / "ear")), self.inputs, self.log.append)
-        self.container = h264.H264(WIDTH, HEIGHT, FPS)
+        self.container = h264.H264Muxer(WIDTH, HEIGHT, FPS)
         self.recorder = ClipRecorder(
             self.shelf,
-            h264.Stamped(self.camera, "linux-1", lambda at_ms: (self.unix(at_ms), *PLACE)),
+            h264.StampedCamera(self.camera, "linux-1", lambda at_ms: (self.unix(at_ms), *PLACE)),
             self.container,
-            h264.jpeg,
+            h264.encode_jpeg,
             evidence,
             CONFIG,
             self.unix,

@@ -193,7 +193,7 @@ class Camera:
         self._due = self._now_ms() + (_HAIL_MS if step in (_HAIL, _PORT) else _PATIENCE_MS)
 
     def _hail(self):
-        self._uart.rate(self._rates[self._rate])
+        self._uart.set_baud(self._rates[self._rate])
         self._say(_HAIL, b"\x56\x00\x11\x00")
 
     def _ask(self, step):
@@ -399,5 +399,5 @@ class Camera:
         if self._round % _ROUNDS:
             self._hail()
             return
-        self._uart.rate(self._rates[(self._round // _ROUNDS - 1) % len(self._rates)])
+        self._uart.set_baud(self._rates[(self._round // _ROUNDS - 1) % len(self._rates)])
         self._reset("it does not answer; look after its power and its line")

@@ -1,71 +1,84 @@
-"""The platform of boards that MicroPython runs on directly: machine.UART, Pin and WDT, a flash file system.
+"""The platform of boards that MicroPython runs on directly: machine.UART, Pin and WDT, and a flash file system.
 
-Configuration: UARTs are numbers, or {"id": 1, "tx": 4, "rx": 5} where the board's own pins are not meant, with
-"baudrate" where it is not 115200; "buttons" {"sos": pin, "off": pin} and, where there are such, "record" and "man_down"
-(pressed is low), "watchdog" milliseconds. A board's board.toml has these under [wiring].
+See hal/contract.md. In the configuration a UART is its number, or {"id": 1, "tx": 4, "rx": 5} to override the board's
+default pins, with "baudrate" when it is not 115200. "buttons" is {"sos": pin, "off": pin} with optional "record" and
+"man_down" pins; a pressed button pulls its pin low. "watchdog" is in milliseconds. A board's board.toml lists these
+under [wiring].
 """
 
 import select
 
 import machine
-from hal.common import Clock, Files, Store, battery, clip_storage, randbelow, runtime
+from hal.common import Clock, Files, Store, battery, randbelow, runtime  # noqa: F401  # part of the contract
 
-FROZEN = True  # the agent's code is in flash, and not in the heap
-IDLE_MS = 200  # UARTs end a sleep; a button is latched by its interrupt and waits so long at most
+FROZEN = True  # the agent's code is in flash, not in the heap
+IDLE_MS = 200  # UARTs end a sleep; a button press is latched by an interrupt and handled after this time at most
 _BAUD = 115200
-_RX_ROOM = 2048
+_RX_BUFFER_BYTES = 2048
 _BUTTONS = ("off", "sos", "man_down", "record")
 
 
 class Inputs:
-    """Whatever may wake the main loop."""
+    """The UARTs that wake the main loop."""
 
     def __init__(self):
         self._poll = select.poll()
 
     def add(self, uart):
+        """Let `uart` wake the main loop when it can be read."""
         self._poll.register(uart, select.POLLIN)
 
-    def wait(self, ms):
-        """Sleep until a UART has something, for `ms` at most."""
-        for _ in self._poll.ipoll(ms):
+    def wait(self, timeout_ms):
+        """Sleep until a UART can be read, at most `timeout_ms`."""
+        for _ in self._poll.ipoll(timeout_ms):
             return
 
 
 class Uart:
-    """A UART of the chip, read without blocking."""
+    """A UART of the chip, read without blocking.
 
-    def __init__(self, where, now_ms, log, name, inputs):
-        given = dict(where) if isinstance(where, dict) else {"id": where}
-        port = given.pop("id")
-        baud = given.pop("baudrate", _BAUD)
-        self._given = given
-        self._uart = machine.UART(port, baud, rxbuf=_RX_ROOM, **given)
+    Args:
+        settings: Number of the UART, or a dictionary of machine.UART's arguments.
+        now_ms: Ignored; so are `log` and `name`. Posix boards need them.
+        inputs: Inputs that received bytes wake.
+    """
+
+    def __init__(self, settings, now_ms, log, name, inputs):
+        options = dict(settings) if isinstance(settings, dict) else {"id": settings}
+        port = options.pop("id")
+        baud = options.pop("baudrate", _BAUD)
+        self._options = options
+        self._uart = machine.UART(port, baud, rxbuf=_RX_BUFFER_BYTES, **options)
         self._inputs = inputs
         inputs.add(self._uart)
 
-    def wait(self, ms):
-        """Sleep until this or another UART has something, for `ms` at most."""
-        self._inputs.wait(ms)
+    def wait(self, timeout_ms):
+        """Sleep until this or another UART can be read, at most `timeout_ms`."""
+        self._inputs.wait(timeout_ms)
 
     def readinto(self, buf):
-        """Return how many bytes were put into `buf`."""
+        """Read available bytes into `buf` and return their number."""
         n = self._uart.any()
         if not n:
             return 0
         return self._uart.readinto(buf, min(n, len(buf))) or 0
 
     def write(self, buf):
-        """Send."""
+        """Send bytes; blocks while the transmit buffer is full."""
         self._uart.write(buf)
 
-    def rate(self, baud):
-        """From now on the line has this rate. What has come and was not read is lost."""
-        self._uart.init(baud, rxbuf=_RX_ROOM, **self._given)
+    def set_baud(self, baud):
+        """Change the baud rate. Unread bytes are lost."""
+        self._uart.init(baud, rxbuf=_RX_BUFFER_BYTES, **self._options)
 
 
 class Buttons:
-    """Pins that are low while pressed. A press is remembered until it is read."""
+    """Pins that are low while their button is pressed. A press is latched until it is read.
+
+    Args:
+        inputs: Ignored; posix boards need it.
+        pins: {button name: pin number}, or None.
+    """
 
     def __init__(self, inputs, pins):
         pins = pins or {}
@@ -93,51 +106,70 @@ class Buttons:
 
 
 class Pin:
-    """An output."""
+    """A digital output.
+
+    Args:
+        number: Number of the pin.
+    """
 
     def __init__(self, number):
         self._pin = machine.Pin(number, machine.Pin.OUT)
 
     def set(self, level):
+        """Switch the output on or off."""
         self._pin.value(level)
 
     def get(self):
-        """Return whether it is on."""
+        """Return whether the output is on."""
         return bool(self._pin.value())
 
 
-def camera(given, now_ms, log, inputs):
-    """Return the camera of a configuration. ImportError for another than one on a UART."""
-    if given.get("kind") != "vc0706":
-        raise ImportError
-    from agent.recording import vc0706
+def clip_storage(directory):
+    """Return the hal.clip_storage.ClipStorage of a directory. Raises OSError."""
+    from hal.clip_storage import ClipStorage  # only where clips are recorded: it takes heap
 
-    uart = Uart(given["source"], now_ms, log, "camera", inputs)
-    return vc0706.Camera(uart, Pin(given["indicator"]), now_ms, log, given)
+    return ClipStorage(directory)
+
+
+def camera(settings, now_ms, log, inputs):
+    """Return the camera of a configuration. Raises ImportError for any kind but a vc0706 on a UART."""
+    if settings.get("kind") != "vc0706":
+        raise ImportError
+    from agent.recording import vc0706  # only where a camera is configured: it takes heap
+
+    uart = Uart(settings["source"], now_ms, log, "camera", inputs)
+    return vc0706.Camera(uart, Pin(settings["indicator"]), now_ms, log, settings)
 
 
 class Watchdog:
-    """Resets the board when it is not fed for so many milliseconds; None: there is none. It can't be stopped."""
+    """Resets the board when it is not fed in time. It cannot be stopped.
 
-    def __init__(self, ms):
-        self._wdt = machine.WDT(timeout=ms) if ms else None
+    Args:
+        timeout_ms: Milliseconds between two feeds at most, or None for no watchdog.
+    """
+
+    def __init__(self, timeout_ms):
+        self._wdt = machine.WDT(timeout=timeout_ms) if timeout_ms else None
 
     def feed(self):
+        """Restart the countdown."""
         if self._wdt:
             self._wdt.feed()
 
     def close(self):
-        """The power goes as planned: machine.deepsleep follows at once."""
+        """Prepare for a planned power-off: machine.deepsleep follows at once."""
         self.feed()
 
 
-reset = machine.reset
+def reset():
+    """Reset the board."""
+    machine.reset()
 
 
-def counts():
-    """What this board counts about itself; None where it does not."""
+def board_counters():
+    """Return {name: count} of what the emulated board counts, or None on other boards."""
     try:
-        import board
+        import board  # of the mps2_an385 port
     except ImportError:
         return None
     names = ("programs", "erases", "violations", "overruns", "heap_peak")

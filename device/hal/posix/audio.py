@@ -1,37 +1,45 @@
-"""Microphone and speaker of a board that is a process: 16-bit samples, little-endian, 8000 a second, on a PTY or FIFO.
+"""Microphone and speaker of a board that is a process.
 
-A microphone's path gives samples while it is open; what it had before is thrown away. A speaker's path takes samples
-as they are to be heard.
+Samples are 16 bits, little-endian, 8000 per second, on a PTY or FIFO. A microphone discards samples that arrived while
+it was closed. A speaker takes samples at the time when they are to be played.
 """
 
 import os
 import select
 
-from compat.udp import UdpSocket as Udp
-from hal.posix.platform import open_unbuffered, raw_line
+from compat.udp import UdpSocket as Udp  # noqa: F401  # part of the contract: hal.audio().Udp
+from hal.posix.serial_line import open_unbuffered, set_raw_mode
 
-_UNIT = 160  # bytes of 10 ms
-_DRAINED = 1024  # reads, after which what comes is taken to be fresh: more than a line or a pipe holds
-_AGAIN_MS = 1000
+_UNIT_BYTES = 160  # 10 ms
+_STALE_READS_MAX = 1024  # more than a line or a pipe holds; samples read after that are taken to be new
+_RETRY_MS = 1000
 
 
 def _open(path):
-    """Return (file, True when its reads never wait)."""
-    file = open_unbuffered(path, "r+b")  # both ways: a FIFO's open would wait for its other end
+    """Open a PTY or FIFO; return (file, whether its reads never block)."""
+    file = open_unbuffered(path, "r+b")  # read-write: opening one end of a FIFO would block until the other is open
     if hasattr(os, "set_blocking"):
         os.set_blocking(file.fileno(), False)
     try:
-        raw_line(file.fileno())
+        set_raw_mode(file.fileno())
         return file, True
-    except Exception:  # OSError, or CPython's termios.error: a FIFO
+    except Exception:  # OSError, or CPython's termios.error: the path is a FIFO
         return file, hasattr(os, "set_blocking")
 
 
 class Microphone:
-    """Open only while the indicator is on: one that can't be set, or does not read back as on, means no microphone.
+    """A microphone that is open only while its indicator is on.
 
-    indicator  hal Pin: set(level), get() -> bool
-    buf        what `read` has read. On MicroPython a FIFO's writer writes whole units of 10 ms: a read waits for one
+    Args:
+        path: Path of the PTY or FIFO.
+        indicator: hal Pin: set(level), get() -> bool. Samples are refused when it cannot be set or does not read back
+            as on.
+        inputs: hal Inputs that new samples wake.
+        log: Function of one string.
+
+    Attributes:
+        buf: The samples of the last `read`. On MicroPython the writer of a FIFO must write whole units of 10 ms,
+            because a read blocks until one is complete.
     """
 
     def __init__(self, path, indicator, inputs, log):
@@ -41,32 +49,32 @@ class Microphone:
         self._log = log
         self._file = None
         self._poll = None
-        self.buf = bytearray(_UNIT)
-        self.close()  # a life before this one may have ended suddenly
+        self.buf = bytearray(_UNIT_BYTES)
+        self.close()  # switches the indicator off, which a crash may have left on
 
     def open(self):
-        """Open it; False, and a line in the log, when that cannot be done."""
+        """Open the microphone and discard stale samples. Returns False, and logs why, when that fails."""
         try:
             self._indicator.set(1)
             if not self._indicator.get():
                 raise OSError("the indicator is not on")
-            self._file, never_waits = _open(self._path)
+            self._file, nonblocking = _open(self._path)
         except OSError as e:
-            self._log("microphone: %s: %s" % (self._path, e))
+            self._log("microphone: cannot open %s: %s" % (self._path, e))
             self.close()
             return False
         self._poll = None
-        if not never_waits:
+        if not nonblocking:
             self._poll = select.poll()
             self._poll.register(self._file, select.POLLIN)
-        for _ in range(_DRAINED):
+        for _ in range(_STALE_READS_MAX):
             if not self.read():
                 break
         self._inputs.add(self._file)
         return True
 
     def read(self):
-        """Return how many bytes are new in `buf`."""
+        """Read new samples into `buf` and return their number of bytes."""
         if self._poll is not None:
             for _ in self._poll.ipoll(0):
                 break
@@ -78,7 +86,7 @@ class Microphone:
             return 0
 
     def close(self):
-        """Close it; then the indicator goes off."""
+        """Close the microphone, then switch its indicator off."""
         if self._file is not None:
             self._inputs.remove(self._file)
             self._file.close()
@@ -86,11 +94,17 @@ class Microphone:
         try:
             self._indicator.set(0)
         except OSError as e:
-            self._log("microphone: the indicator cannot be set (%s)" % e)
+            self._log("microphone: cannot set the indicator: %s" % e)
 
 
 class Speaker:
-    """Samples that it has no room for are lost."""
+    """A speaker. Samples that do not fit into its buffer are lost; a write never blocks.
+
+    Args:
+        path: Path of the PTY or FIFO.
+        now_ms: Function that returns monotonic milliseconds.
+        log: Function of one string.
+    """
 
     def __init__(self, path, now_ms, log):
         self._path = path
@@ -98,10 +112,10 @@ class Speaker:
         self._log = log
         self._file = None
         self._poll = select.poll()
-        self._retry_at = 0
+        self._retry_at_ms = 0
 
     def write(self, pcm):
-        """Let samples be heard."""
+        """Play samples."""
         if self._file is None and not self._open():
             return
         if hasattr(self._poll, "ipoll"):
@@ -112,29 +126,33 @@ class Speaker:
         try:
             self._file.write(pcm)
         except OSError as e:
-            self._log("speaker: %s: %s; opening it again" % (self._path, e))
+            self._log("speaker: cannot write to %s: %s; reopening it" % (self._path, e))
             self._poll.unregister(self._file)
             self._file.close()
             self._file = None
 
     def _open(self):
-        now = self._now_ms()
-        if now < self._retry_at:
+        now_ms = self._now_ms()
+        if now_ms < self._retry_at_ms:
             return False
-        self._retry_at = now + _AGAIN_MS
+        self._retry_at_ms = now_ms + _RETRY_MS
         try:
             self._file, _ = _open(self._path)
         except OSError as e:
-            self._log("speaker: %s: %s" % (self._path, e))
+            self._log("speaker: cannot open %s: %s; retrying every second" % (self._path, e))
             return False
         self._poll.register(self._file, select.POLLOUT)
         return True
 
 
 def codecs(frame_ms):
-    """Return {RTP payload type: codec} of what this board has beyond A-law: Opus where PyAV is."""
+    """Return the codecs of this board besides A-law, as {RTP payload type: codec}: Opus where PyAV is installed.
+
+    Args:
+        frame_ms: Milliseconds of voice in a packet: 20 or 60.
+    """
     try:
         from hal.posix import opus
     except ImportError:
         return {}
-    return {opus.TYPE: opus.Opus(frame_ms)}
+    return {opus.PAYLOAD_TYPE: opus.Opus(frame_ms)}

@@ -1,7 +1,7 @@
-"""Files that grow without anybody waiting for the storage. It belongs to CPython: a thread of its own writes.
+"""Files written by a background thread, so that no caller waits for storage. For CPython only.
 
-All writers of one Queue are served by one thread, in the order in which they were asked: what was given first is on
-storage first, whatever file it is for.
+One thread serves all writers of a queue, in the order of the calls: data given first reaches storage first, whatever
+file it belongs to.
 """
 
 import os
@@ -9,26 +9,33 @@ import threading
 from collections import deque
 
 
-class Queue:
-    """What is still to be done on one storage."""
+class WriteQueue:
+    """Operations that wait for one storage device. The thread starts with the first operation."""
 
     def __init__(self):
         self._jobs = deque()
         self._changed = threading.Condition()
         self._idle = True
-        threading.Thread(target=self._run, daemon=True, name="storage").start()
+        self._thread = None
 
-    def add(self, job, *given):
-        """Have job(*given) called when all before it is done."""
+    def open(self, path):
+        """Return a writer that appends to the file at `path`."""
+        return Writer(self, path)
+
+    def add(self, job, *args):
+        """Call job(*args) in the thread after all earlier operations."""
         with self._changed:
-            self._jobs.append((job, given))
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, daemon=True, name="storage")
+                self._thread.start()
+            self._jobs.append((job, args))
             self._idle = False
             self._changed.notify_all()
 
-    def flush(self, ms):
-        """Wait until all is done, `ms` at most."""
+    def flush(self, timeout_ms):
+        """Wait until all operations are done, at most `timeout_ms`."""
         with self._changed:
-            self._changed.wait_for(lambda: self._idle, ms / 1000)
+            self._changed.wait_for(lambda: self._idle, timeout_ms / 1000)
 
     def _run(self):
         while True:
@@ -37,14 +44,21 @@ class Queue:
                     self._idle = True
                     self._changed.notify_all()
                     self._changed.wait_for(lambda: self._jobs)
-                job, given = self._jobs.popleft()
-            job(*given)
+                job, args = self._jobs.popleft()
+            job(*args)
 
 
 class Writer:
-    """
-    behind  bytes and orders taken and not yet carried out; 0 after `close`: the file is whole on storage, or `fault`
-    fault   why it took no more, "" while it does; what is given after that is thrown away
+    """Appends to one file in the background.
+
+    Args:
+        queue: WriteQueue that carries out the operations.
+        path: Path of the file.
+
+    Attributes:
+        behind: Bytes and operations accepted but not yet carried out. 0 after `close` means that the file is complete
+            on storage, or that `fault` says why not.
+        fault: Why the writer stopped, or "". Data written after a fault is discarded.
     """
 
     def __init__(self, queue, path):
@@ -53,33 +67,33 @@ class Writer:
         self._lock = threading.Lock()
         self.behind = 0
         self.fault = ""
-        self._order(1, self._open, path)
+        self._submit(1, self._open, path)
 
     def write(self, data):
         """Append a copy of `data`."""
         data = bytes(data)
-        self._order(len(data), self._write, data)
+        self._submit(len(data), self._write, data)
 
     def sync(self):
-        """Have all before this on storage."""
-        self._order(1, self._sync)
+        """Flush all data written so far to storage."""
+        self._submit(1, self._sync)
 
     def close(self):
-        """Have all on storage and the file closed."""
-        self._order(1, self._close)
+        """Flush all data to storage and close the file."""
+        self._submit(1, self._close)
 
-    def _order(self, cost, job, *given):
+    def _submit(self, cost, job, *args):
         with self._lock:
             self.behind += cost
-        self._queue.add(self._do, cost, job, *given)
+        self._queue.add(self._run, cost, job, *args)
 
-    def _do(self, cost, job, *given):
+    def _run(self, cost, job, *args):
         try:
             if not self.fault:
-                job(*given)
+                job(*args)
         except OSError as e:
             self.fault = str(e)
-            self._shut()
+            self._release()
         with self._lock:
             self.behind -= cost
 
@@ -87,18 +101,18 @@ class Writer:
         self._file = open(path, "ab", 0)
 
     def _write(self, data):
-        left = memoryview(data)
-        while left:
-            left = left[self._file.write(left) :]
+        rest = memoryview(data)
+        while rest:
+            rest = rest[self._file.write(rest) :]
 
     def _sync(self):
         os.fsync(self._file.fileno())
 
     def _close(self):
         self._sync()
-        self._shut()
+        self._release()
 
-    def _shut(self):
+    def _release(self):
         file, self._file = self._file, None
         if file is not None:
             try:

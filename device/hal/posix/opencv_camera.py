@@ -1,200 +1,215 @@
-"""A camera through OpenCV. It belongs to CPython: a thread of its own waits for the frames.
+"""A camera read through OpenCV, for CPython. A thread waits for its frames.
 
-Who is in the picture sees that it is taken: no frame leaves here unless the indicator was on before the camera was
-opened, and was still on once the frame was there. An indicator that can't be set, or does not read back as on, means no
-camera.
+People in the picture must be able to see that the camera records. A frame is delivered only if the indicator was on
+before the camera was opened and was still on after the frame was taken. An indicator that cannot be set, or does not
+read back as on, disables the camera.
 """
 
 import threading
 import time
-from collections import deque
+from collections import deque, namedtuple
 
-_AGAIN_S = 1.0
-_CLOSE_S = 1.0
-_LATE_S = 0.5  # by more, frames of a file are not made up for
+_RETRY_S = 1.0
+_CLOSE_TIMEOUT_S = 1.0
+_LATE_MAX_S = 0.5  # frames of a file that are later are skipped
+
+Frame = namedtuple("Frame", ("picture", "mono_ms", "unix_ms"))
 
 
-class _Fault(Exception):
-    """No frames; the text says why."""
+class _CameraError(Exception):
+    """There are no frames; the text says why."""
 
 
 class Camera:
-    """
-    indicator  hal Pin: set(level), get() -> bool
-    given      configuration: source, the index of a camera, path of its device, or a video file, which plays at its own
-               speed, again and again; width, height, fps of the frames that come here. ValueError tells what is wrong
-    fault      why there are no frames, though they are wanted or the indicator could not even be put out; else ""
-    dropped    frames that nobody took in time
-    damaged    frames that could not be decoded; a second of them is a fault
+    """A camera or a video file.
 
-    Frames of another size are scaled; of more than fps frames a second the others are left out, and a file of fewer
-    gives some of them twice. Those of a second are kept for whoever takes them. No method waits for the camera, but for
-    `close`, which waits for the frame in flight, a second at most.
+    Frames of another size are scaled. Surplus frames of a faster camera are dropped, and frames of a slower file are
+    repeated. The frames of one second are buffered. No method waits for the camera, except `close`, which waits up to
+    one second for the frame in progress.
+
+    Args:
+        settings: The "camera" object of the configuration: `source`, the index of a camera, the path of its device, or
+            a video file, which plays in a loop at its own speed; `width`, `height`, `fps` of the delivered frames.
+        indicator: hal Pin: set(level), get() -> bool.
+        now_ms: Function that returns monotonic milliseconds.
+        log: Function of one string.
+
+    Attributes:
+        fault: Why there are no frames although the camera is open, or why the indicator cannot be switched off; or "".
+        dropped: Frames that were not read in time.
+        damaged: Frames that could not be decoded. A second of them is a fault.
+
+    Raises:
+        ValueError: A setting is out of range.
     """
 
-    def __init__(self, given, indicator, now_ms, log):
-        self.width, self.height, self.fps = given.get("width", 640), given.get("height", 480), given.get("fps", 15)
-        for name, least, most in (("width", 64, 4096), ("height", 64, 4096), ("fps", 1, 60)):
+    def __init__(self, settings, indicator, now_ms, log):
+        self.width, self.height = settings.get("width", 640), settings.get("height", 480)
+        self.fps = settings.get("fps", 15)
+        for name, minimum, maximum in (("width", 64, 4096), ("height", 64, 4096), ("fps", 1, 60)):
             value = getattr(self, name)
-            if not isinstance(value, int) or not least <= value <= most or (value & 1 and name != "fps"):
-                raise ValueError("camera: %s: %d to %d%s" % (name, least, most, "" if name == "fps" else ", even"))
-        self._source = given["source"]
+            even = name != "fps"
+            if not isinstance(value, int) or not minimum <= value <= maximum or (value & 1 and even):
+                kind = "an even number" if even else "a number"
+                raise ValueError("camera: %s must be %s from %d to %d" % (name, kind, minimum, maximum))
+        self._source = settings["source"]
         self._indicator = indicator
         self._now_ms = now_ms
         self._log = log
         self._frames = deque(maxlen=self.fps)
         self._changed = threading.Condition()
-        self._wanted = False
-        self._held = False  # the camera is open, or being opened or closed
-        self._told = ""
+        self._enabled = False
+        self._in_use = False  # the device is open, or being opened or closed
+        self._logged_fault = ""
         self.fault = ""
         self.damaged = self.dropped = 0
         self._frame_s = 1 / self.fps
-        self._due = 0.0  # the next frame's, also of a file that begins anew
+        self._due_s = 0.0  # of the next frame; continues when a file restarts
         try:
-            self._light(0)  # a life before this one may have ended suddenly
-        except _Fault as e:
-            self._failed(e)
+            self._set_indicator(0)  # a crash may have left it on
+        except _CameraError as e:
+            self._set_fault(e)
         threading.Thread(target=self._run, daemon=True, name="camera").start()
 
     def open(self):
-        """Begin to take frames, and go on until `close`, however often the camera goes away and comes back."""
+        """Start to take frames until `close`; the device is reopened whenever it disappears and comes back."""
         with self._changed:
-            self._wanted = True
+            self._enabled = True
             self._changed.notify_all()
 
     def frame(self):
-        """Return (image, monotonic ms, unix ms) of the oldest frame not yet taken, or None.
+        """Return the oldest buffered frame, or None.
 
-        The image is an array of height x width x 3 bytes, blue, green, red. The times are those of its capture.
+        Returns:
+            Frame: `picture`, an array of height x width x 3 bytes (blue, green, red), and the monotonic and unix times
+            of its capture in milliseconds.
         """
         with self._changed:
             return self._frames.popleft() if self._frames else None
 
     def close(self):
-        """Take no more frames. The indicator goes off once the camera is shut."""
+        """Stop taking frames. The indicator is switched off after the camera is closed."""
         with self._changed:
-            self._wanted = False
+            self._enabled = False
             self._frames.clear()
             self._changed.notify_all()
-            self._changed.wait_for(lambda: not self._held, _CLOSE_S)
+            self._changed.wait_for(lambda: not self._in_use, _CLOSE_TIMEOUT_S)
 
     # --- the thread -------------------------------------------------------------------------------------------------
 
     def _run(self):
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._wanted)
-                self._held = True
+                self._changed.wait_for(lambda: self._enabled)
+                self._in_use = True
             pause_s = 0
             try:
-                self._session()
-            except Exception as e:  # ours, or whatever OpenCV raises
-                self._failed(e)
-                pause_s = _AGAIN_S
+                self._capture()
+            except Exception as e:  # _CameraError, or any exception that OpenCV raises
+                self._set_fault(e)
+                pause_s = _RETRY_S
             with self._changed:
-                self._held = False
+                self._in_use = False
                 self._changed.notify_all()
-                self._changed.wait_for(lambda: not self._wanted, pause_s)
+                self._changed.wait_for(lambda: not self._enabled, pause_s)
 
-    def _failed(self, e):
+    def _set_fault(self, e):
         self.fault = "OpenCV is missing; pip install opencv-python-headless" if isinstance(e, ImportError) else str(e)
-        if self.fault != self._told:
-            self._told = self.fault
-            self._log("camera: %s; trying every second" % self.fault)
+        if self.fault != self._logged_fault:
+            self._logged_fault = self.fault
+            self._log("camera: %s; retrying every second" % self.fault)
 
-    def _session(self):
-        """Indicator on, camera open, frames as long as they are wanted; camera shut, indicator off."""
-        import cv2
+    def _capture(self):
+        """Switch the indicator on, open the camera and take frames until `close`; then undo both."""
+        import cv2  # heavy, and optional
 
-        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # `fault` tells
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # `fault` reports errors
         try:
-            self._light(1)
-            self._look()
+            self._set_indicator(1)
+            self._check_indicator()
             capture = cv2.VideoCapture(self._source)
             try:
                 if not capture.isOpened():
-                    raise _Fault("cannot open %s" % self._source)
-                self._take_all(cv2, capture)
+                    raise _CameraError("cannot open %s" % self._source)
+                self._take_frames(cv2, capture)
             finally:
                 capture.release()
         finally:
-            self._light(0)
+            self._set_indicator(0)
 
-    def _light(self, level):
+    def _set_indicator(self, level):
         try:
             self._indicator.set(level)
         except OSError as e:
-            raise _Fault("the indicator cannot be set (%s)" % e)
+            raise _CameraError("the indicator cannot be set (%s)" % e)
 
-    def _look(self):
-        """The indicator is on, or there is no frame."""
+    def _check_indicator(self):
         try:
-            lit = self._indicator.get()
+            on = self._indicator.get()
         except OSError as e:
-            raise _Fault("the indicator cannot be read (%s)" % e)
-        if not lit:
-            raise _Fault("the indicator is not on")
+            raise _CameraError("the indicator cannot be read (%s)" % e)
+        if not on:
+            raise _CameraError("the indicator is not on")
 
-    def _take_all(self, cv2, capture):
-        rate = _rate(cv2, capture)
-        bad = 0
-        for _ in self._of_file(capture, rate) if rate else self._of_camera(cv2, capture):
-            stamp = (self._now_ms(), time.time_ns() // 1000000)
-            good, image = capture.retrieve()
-            self._look()
-            if not good:
+    def _take_frames(self, cv2, capture):
+        rate = _file_rate(cv2, capture)
+        failed = 0
+        for _ in self._grab_from_file(capture, rate) if rate else self._grab_from_camera(cv2, capture):
+            mono_ms, unix_ms = self._now_ms(), time.time_ns() // 1000000
+            decoded, picture = capture.retrieve()
+            self._check_indicator()
+            if not decoded:
                 self.damaged += 1
-                bad += 1
-                if bad >= self.fps:
-                    raise _Fault("frames of %s cannot be decoded" % self._source)
+                failed += 1
+                if failed >= self.fps:
+                    raise _CameraError("frames of %s cannot be decoded" % self._source)
                 continue
-            bad = 0
-            if image.shape[:2] != (self.height, self.width):
-                image = cv2.resize(image, (self.width, self.height), interpolation=cv2.INTER_AREA)
-            self._give((image,) + stamp)
+            failed = 0
+            if picture.shape[:2] != (self.height, self.width):
+                picture = cv2.resize(picture, (self.width, self.height), interpolation=cv2.INTER_AREA)
+            self._deliver(Frame(picture, mono_ms, unix_ms))
 
-    def _of_camera(self, cv2, capture):
-        """Yield whenever a frame that is wanted has been grabbed."""
+    def _grab_from_camera(self, cv2, capture):
+        """Yield after each grabbed frame that is due."""
         capture.set(cv2.CAP_PROP_FRAME_WIDTH, self.width)
         capture.set(cv2.CAP_PROP_FRAME_HEIGHT, self.height)
         capture.set(cv2.CAP_PROP_FPS, self.fps)
-        while self._wanted:
+        while self._enabled:
             if not capture.grab():
-                raise _Fault("%s gives no frames" % self._source)
-            now = time.monotonic()
-            if now >= self._due - self._frame_s / 4:
-                self._due = max(self._due, now - self._frame_s) + self._frame_s
+                raise _CameraError("%s gives no frames" % self._source)
+            now_s = time.monotonic()
+            if now_s >= self._due_s - self._frame_s / 4:
+                self._due_s = max(self._due_s, now_s - self._frame_s) + self._frame_s
                 yield
 
-    def _of_file(self, capture, rate):
-        """Yield whenever the frame of the time has been grabbed; end with the file, which is then begun anew."""
-        grabbed = taken = 0
-        while self._wanted:
-            while grabbed <= taken * rate / self.fps:
+    def _grab_from_file(self, capture, rate):
+        """Yield after each grabbed frame at its time; return at the end of the file, which the caller reopens."""
+        grabbed = delivered = 0
+        while self._enabled:
+            while grabbed <= delivered * rate / self.fps:
                 if not capture.grab():
                     if not grabbed:
-                        raise _Fault("%s gives no frames" % self._source)
+                        raise _CameraError("%s gives no frames" % self._source)
                     return
                 grabbed += 1
-            now = time.monotonic()
-            self._due += self._frame_s
-            if self._due < now - _LATE_S:
-                self._due = now
-            time.sleep(max(0, self._due - now))
-            taken += 1
+            now_s = time.monotonic()
+            self._due_s += self._frame_s
+            if self._due_s < now_s - _LATE_MAX_S:
+                self._due_s = now_s
+            time.sleep(max(0, self._due_s - now_s))
+            delivered += 1
             yield
 
-    def _give(self, frame):
+    def _deliver(self, frame):
         with self._changed:
-            if self._wanted:  # what comes after `close` is nobody's
+            if self._enabled:  # a frame that ends after `close` is discarded
                 self.dropped += len(self._frames) == self.fps
                 self._frames.append(frame)
-                self.fault = self._told = ""
+                self.fault = self._logged_fault = ""
 
 
-def _rate(cv2, capture):
-    """Return the frames a second of a file; 0 for a camera, which has a pace of its own."""
+def _file_rate(cv2, capture):
+    """Return the frames per second of a file, or 0 for a camera, which sets the pace."""
     length = capture.get(cv2.CAP_PROP_FRAME_COUNT)
     rate = capture.get(cv2.CAP_PROP_FPS)
     return rate if length > 0 and rate > 0 else 0

@@ -1,20 +1,22 @@
-"""Opus (RFC 6716, RFC 7587) through PyAV, which belongs to CPython. Voice comes and goes as A-law at 8000 Hz."""
+"""Opus (RFC 6716, RFC 7587) through PyAV, for CPython. Its input and output are A-law at 8000 Hz."""
 
 import av
 from patrolink_protocol import g711
 
-TYPE = 111  # RTP payload type
-_RATE = 48000  # what libopus decodes to, and RTP's clock
+PAYLOAD_TYPE = 111  # of RTP
+_RTP_CLOCK_HZ = 48000  # also the rate that libopus decodes to
 _BIT_RATE = 16000
 
 
 class Opus:
-    """
-    frame_ms  20 or 60, of voice in a packet that is encoded; any is decoded
+    """A voice encoder and decoder.
+
+    Args:
+        frame_ms: Milliseconds of voice in an encoded packet: 20 or 60. Packets of any length are decoded.
     """
 
-    TYPE = TYPE
-    clock = _RATE
+    TYPE = PAYLOAD_TYPE
+    clock = _RTP_CLOCK_HZ
 
     def __init__(self, frame_ms):
         encoder = av.CodecContext.create("libopus", "w")
@@ -23,11 +25,11 @@ class Opus:
         self._encoder = encoder
         self._frame = av.AudioFrame(format="s16", layout="mono", samples=8 * frame_ms)
         self._frame.sample_rate = 8000
-        self._begin()
-        self._slower = av.AudioResampler(format="s16", layout="mono", rate=8000)
-        self._left = b""  # samples that the resampler has given, and no packet yet
+        self._reset_decoder()
+        self._resampler = av.AudioResampler(format="s16", layout="mono", rate=8000)
+        self._surplus = b""  # resampled samples that belong to the next packet
 
-    def _begin(self):
+    def _reset_decoder(self):
         self._decoder = av.CodecContext.create("libopus", "r")
         self._decoder.layout = "mono"
 
@@ -40,23 +42,23 @@ class Opus:
         return b"".join([bytes(packet) for packet in self._encoder.encode(self._frame)])
 
     def decode(self, packet):
-        """Return a packet's voice as A-law, empty when it is none."""
+        """Return the A-law of a packet; empty when the packet cannot be decoded."""
         try:
             frames = self._decoder.decode(av.Packet(packet))
         except av.FFmpegError:
-            self._begin()  # the old one may be in disorder
+            self._reset_decoder()  # its state is not defined after an error
             return b""
-        pcm = self._left
-        samples = 0
+        pcm = self._surplus
+        count = 0
         for frame in frames:
-            samples += frame.samples * 8000 // _RATE
-            for slow in self._slower.resample(frame):
-                pcm += bytes(slow.planes[0])[: 2 * slow.samples]
-        if len(pcm) < 2 * samples:  # the resampler's delay, once
-            pcm = bytes(2 * samples - len(pcm)) + pcm
-        self._left = pcm[2 * samples :]
-        if not samples:
+            count += frame.samples * 8000 // _RTP_CLOCK_HZ
+            for resampled in self._resampler.resample(frame):
+                pcm += bytes(resampled.planes[0])[: 2 * resampled.samples]
+        if len(pcm) < 2 * count:  # the delay of the resampler, in the first packet
+            pcm = bytes(2 * count - len(pcm)) + pcm
+        self._surplus = pcm[2 * count :]
+        if not count:
             return b""
-        out = bytearray(samples)
-        g711.encode(pcm, samples, out, 0)
+        out = bytearray(count)
+        g711.encode(pcm, count, out, 0)
         return out

@@ -1,42 +1,54 @@
-"""Cameras of boards that are a process. Loaded only where there is one."""
+"""The camera of a board that is a process: one on a UART, or one that OpenCV reads."""
 
-from hal.posix.platform import Pin, Tty, open_unbuffered, raw_line
+from hal.posix.pin import Pin
+from hal.posix.serial_line import SerialLine, open_unbuffered, set_raw_mode
 
-# Linux's codes of rates: MicroPython's termios does not name them all.
-_RATES = {9600: 13, 19200: 14, 38400: 15, 57600: 4097, 115200: 4098, 460800: 4100, 921600: 4103}
+# Linux's codes of baud rates: MicroPython's termios does not name all of them.
+_BAUD_CODES = {9600: 13, 19200: 14, 38400: 15, 57600: 4097, 115200: 4098, 460800: 4100, 921600: 4103}
 
 
-class Line(Tty):
-    """A UART whose rate is chosen as it goes; until it is, it has the one that it was found with."""
+class CameraLine(SerialLine):
+    """A UART with a variable baud rate. It keeps its rate until `set_baud` is called."""
 
     def __init__(self, path, now_ms, log, name, inputs):
-        Tty.__init__(self, path, now_ms, log, name, inputs)
-        self._code = 0
+        SerialLine.__init__(self, path, now_ms, log, name, inputs)
+        self._baud_code = 0
 
-    def rate(self, baud):
-        """From now on the line has this rate."""
-        self._code = _RATES[baud]
+    def set_baud(self, baud):
+        """Change the baud rate."""
+        self._baud_code = _BAUD_CODES[baud]
         if self._file is not None:
             try:
-                raw_line(self._file.fileno(), self._code)
-            except Exception:  # OSError, or CPython's termios.error: it has just gone
-                self._gone()
+                set_raw_mode(self._file.fileno(), self._baud_code)
+            except Exception:  # OSError, or CPython's termios.error: the device has disappeared
+                self._close()
 
-    def _dial(self):
+    def _connect(self):
         file = open_unbuffered(self._path, "r+b")
-        raw_line(file.fileno(), self._code)
+        set_raw_mode(file.fileno(), self._baud_code)
         return file
 
 
-def camera(given, now_ms, log, inputs):
-    """Return the camera of a configuration: one on a UART, or OpenCV's. ImportError on MicroPython, which has none."""
-    if given.get("kind") == "vc0706":
-        if not isinstance(given["source"], str):
-            raise ValueError("camera: source: give the path of its line")
+def open_camera(settings, now_ms, log, inputs):
+    """Return the camera of a configuration.
+
+    Args:
+        settings: The "camera" object of the configuration.
+        now_ms: Function that returns monotonic milliseconds.
+        log: Function of one string.
+        inputs: hal Inputs that the camera's line wakes.
+
+    Raises:
+        ValueError: A setting cannot be used.
+        ImportError: OpenCV is needed, and the runtime does not have it.
+    """
+    if settings.get("kind") == "vc0706":
+        if not isinstance(settings["source"], str):
+            raise ValueError("camera: source must be the path of the camera's serial line")
         from agent.recording import vc0706
 
-        uart = Line(given["source"], now_ms, log, "camera", inputs)
-        return vc0706.Camera(uart, Pin(given["indicator"]), now_ms, log, given)
-    from hal.posix import opencv_camera as it
+        uart = CameraLine(settings["source"], now_ms, log, "camera", inputs)
+        return vc0706.Camera(uart, Pin(settings["indicator"]), now_ms, log, settings)
+    from hal.posix import opencv_camera
 
-    return it.Camera(given, Pin(given["indicator"]), now_ms, log)
+    return opencv_camera.Camera(settings, Pin(settings["indicator"]), now_ms, log)

@@ -32,7 +32,7 @@ class Disk(ClipStorage):
 def world(tmp_path):
     world = World(size=4000, fps=10)
     world.store = Store(str(tmp_path / "state"))
-    world.files = Disk(str(tmp_path / "clips"))
+    world.files = Disk(str(tmp_path / "clips"), background.WriteQueue())
     return world.boot()
 
 
@@ -93,7 +93,7 @@ def test_a_folder_that_goes_away_and_comes_back(world):
 
 
 def test_what_cannot_be_opened_is_told_by_the_writer(tmp_path):
-    files = ClipStorage(str(tmp_path / "clips"))
+    files = ClipStorage(str(tmp_path / "clips"), background.WriteQueue())
     shutil.rmtree(tmp_path / "clips")
     writer = files.open("x")
     writer.write(b"data")

@@ -60,7 +60,7 @@ class Tape:
 
 def filmed(given, sound=True, heard=lambda ms: True, size=SIZE, ms=SECONDS * 1000):
     """Film `given`, (time, picture), with the tone where it is heard; return the tape."""
-    film, tape, given = h264.H264(*size, FPS, sound=sound), Tape(), list(given)
+    film, tape, given = h264.H264Muxer(*size, FPS, sound=sound), Tape(), list(given)
     film.begin(tape)
     for now in range(0, ms, 10):
         while given and given[0][0] <= now:
@@ -196,7 +196,7 @@ def test_sound_and_picture_are_in_step():
     """A flash and a bang at once, at 2 s; then silence of the microphone for 1 s, and another at 4 s."""
     dark, light = np.zeros((*SIZE[::-1], 3), np.uint8), np.full((*SIZE[::-1], 3), 255, np.uint8)
     bang = lambda now: now // 100 in (20, 40)  # noqa: E731
-    film, tape = h264.H264(*SIZE, FPS), Tape()
+    film, tape = h264.H264Muxer(*SIZE, FPS), Tape()
     film.begin(tape)
     for now in range(0, 5000, 10):
         if now % 50 == 0:
@@ -217,7 +217,7 @@ def test_a_microphone_that_gives_nothing_or_all_at_once_holds_no_picture_up(pict
     silent = filmed(zip(times, pictures, strict=True), heard=lambda now: False)
     assert [at for at, _ in shown(silent.data)] == times and max(abs(samples(silent.data)[1])) < 0.01
     assert silent.records[0][0] <= OUT_MS
-    film, tape = h264.H264(*SIZE, FPS), Tape()
+    film, tape = h264.H264Muxer(*SIZE, FPS), Tape()
     film.begin(tape)
     for i, picture in enumerate(pictures):
         film.picture(picture, times[i])
@@ -248,7 +248,7 @@ def test_pictures_of_any_size_are_scaled(pictures, size):
 
 
 def test_a_clock_that_goes_back_or_far_on_costs_no_picture(pictures):
-    film, tape = h264.H264(*SIZE, FPS), Tape()
+    film, tape = h264.H264Muxer(*SIZE, FPS), Tape()
     film.begin(tape)
     for time_ms in (0, 100, 50, 50, 0, 1000, 999, 500_000, 500_067):
         film.picture(pictures[0], time_ms)
@@ -259,7 +259,7 @@ def test_a_clock_that_goes_back_or_far_on_costs_no_picture(pictures):
 
 
 def test_files_follow_each_other_and_one_may_be_empty(pictures):
-    film = h264.H264(*SIZE, FPS)
+    film = h264.H264Muxer(*SIZE, FPS)
     tapes = [Tape() for _ in range(4)]
     for n, tape in enumerate(tapes):
         film.begin(tape)
@@ -270,10 +270,10 @@ def test_files_follow_each_other_and_one_may_be_empty(pictures):
 
 
 def test_a_jpeg_is_the_picture(pictures):
-    data = h264.jpeg(pictures[0])
+    data = h264.encode_jpeg(pictures[0])
     assert data[:2] == b"\xff\xd8" and data[-2:] == b"\xff\xd9"
     again = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    assert cv2.PSNR(again, pictures[0]) > 30 and len(h264.jpeg(pictures[0], 30)) < len(data)
+    assert cv2.PSNR(again, pictures[0]) > 30 and len(h264.encode_jpeg(pictures[0], 30)) < len(data)
 
 
 class Still:
@@ -293,7 +293,7 @@ def test_a_stamp_says_who_when_and_where_and_leaves_the_rest_alone(pictures, wid
     picture = cv2.resize(pictures[0], (width, width * 3 // 4))
     camera = Still(picture)
     places = {0: (0, None, None), 1000: (1795000000999, 460500001, -145000000), 1500: (1795000001000, 0, 0)}
-    stamped = h264.Stamped(camera, "linux-1", places.__getitem__)
+    stamped = h264.StampedCamera(camera, "linux-1", places.__getitem__)
     seen = []
     for now in places:
         camera.now = now
@@ -307,12 +307,12 @@ def test_a_stamp_says_who_when_and_where_and_leaves_the_rest_alone(pictures, wid
 
 
 def test_the_words_of_a_stamp():
-    assert h264.words("linux-1", 0, None, None) == "linux-1  time unknown  position unknown"
-    said = h264.words("linux-1", 1795000000999, 460500001, -145000000)
+    assert h264.stamp_text("linux-1", 0, None, None) == "linux-1  time unknown  position unknown"
+    said = h264.stamp_text("linux-1", 1795000000999, 460500001, -145000000)
     assert said == "linux-1  2026-11-18 11:06:40 UTC  46.05000 -14.50000"
 
 
-class Film(h264.H264):
+class Film(h264.H264Muxer):
     """One picture for all: what the world's camera gives is no array."""
 
     PICTURE = np.zeros((120, 160, 3), np.uint8)

@@ -17,7 +17,7 @@ for room in ("/../../../device", "/../../../protocol", "/../../../protocol/gener
     sys.path.insert(0, HERE + room)
 
 from agent.recording.avi import AviMuxer  # noqa: E402
-from hal.posix import platform  # noqa: E402
+from hal.posix import platform, serial_line  # noqa: E402
 
 
 def told(**what):
@@ -34,7 +34,7 @@ class RingRecorder:
     """An AVI of the pictures."""
 
     def __init__(self, path, camera):
-        self._file = platform.open_unbuffered(path, "wb")
+        self._file = serial_line.open_unbuffered(path, "wb")
         self._avi = AviMuxer(camera.width, camera.height, camera.fps, False)
         self._avi.begin(self._write)
         self._begin_ms = None
@@ -54,7 +54,7 @@ def main():
     with open(sys.argv[1]) as f:
         given = json.load(f)
     camera = platform.camera(given, clock.now_ms, lambda text: told(log=text), inputs)
-    keys = platform.open_unbuffered("/dev/stdin")
+    keys = serial_line.open_unbuffered("/dev/stdin")
     poll = select.poll()
     poll.register(keys, select.POLLIN)
     key = bytearray(1)

@@ -175,7 +175,7 @@ def test_a_camera_that_gives_more_frames_than_asked_for_is_thinned_evenly(film, 
 
 @pytest.mark.parametrize("given", [{"width": 63}, {"height": 481}, {"fps": 0}, {"fps": "15"}, {"width": 8192}])
 def test_a_size_or_pace_that_cannot_be_is_refused(film, clip, given):
-    with pytest.raises(ValueError, match=f"camera: {next(iter(given))}: "):
+    with pytest.raises(ValueError, match=f"camera: {next(iter(given))} must be "):
         film(clip, **given)
 
 
@@ -293,7 +293,7 @@ def test_a_device_tries_its_camera_at_boot_and_tells_its_fault_until_it_gives_a_
     [
         ("linux", {"source": 0}, "camera: give its source, and the output of the indicator"),
         ("unix", {"source": 0, "indicator": "led", "kind": "opencv"}, "camera: this board has none"),
-        ("unix", {"source": 0, "indicator": "led"}, "camera: source: give the path of its line"),
+        ("unix", {"source": 0, "indicator": "led"}, "camera: source must be the path"),
         ("unix", {"source": "tty", "indicator": "led", "width": 1}, "camera: width and height: it has 640x480"),
         ("unix", {"source": "tty", "indicator": "led", "fps": 0}, "camera: fps: 1 to 30"),
         ("unix", {"source": "tty", "indicator": "led", "picture_kb": 64}, "camera: picture_kb: 2 to 63"),

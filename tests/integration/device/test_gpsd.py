@@ -84,18 +84,18 @@ def test_every_fix_arrives_through_gpsd_and_through_its_restart(rig, gpsd, board
         yield from epochs[100:]
 
     it = rig(board, spoken(), SPEED, batch_fixes=20, gps_uart=f"gpsd://127.0.0.1:{gpsd.port}")
-    answers = f"gps: gpsd://127.0.0.1:{gpsd.port} answers"
+    connected = f"gps: connected to gpsd://127.0.0.1:{gpsd.port}"
     log = it.device.log
     wait_until(lambda: "cannot open" in log.read_text() or "hung up" in log.read_text(), "the missing gpsd is not told")
     gpsd.start(it.receiver.path)
-    wait_until(lambda: answers in log.read_text(), log.read_text)
+    wait_until(lambda: connected in log.read_text(), log.read_text)
     with gpsd.client() as lines:
         it.receiver.start()
         passed = (line for line in lines if line.startswith("$"))
         assert len(list(itertools.islice(passed, before))) == before
     gpsd.stop()
     gpsd.start(it.receiver.path)
-    wait_until(lambda: log.read_text().count(answers) == 2, log.read_text)
+    wait_until(lambda: log.read_text().count(connected) == 2, log.read_text)
     go_on.set()
     told = it.finish()
     times = it.times()

@@ -10,7 +10,7 @@ import subprocess
 
 import pytest
 from compat.udp import UdpSocket
-from hal.posix import audio, platform
+from hal.posix import audio, platform, serial_line
 from patrolink.core import resources
 
 
@@ -132,7 +132,7 @@ def test_a_microphone_gives_what_is_fresh_and_only_while_its_indicator_is_on(tmp
     if kind == "pty":
         far, near = pty.openpty()
         path = os.ttyname(near)
-        platform.raw_line(near)
+        serial_line.set_raw_mode(near)
     else:
         path = str(tmp_path / "mic")
         os.mkfifo(path)

@@ -252,7 +252,7 @@ class VirtualHal:
     def randbelow(self, n: int) -> int:
         return self._random.randrange(n)
 
-    def counts(self) -> None:
+    def board_counters(self) -> None:
         return None
 
     def battery(self) -> int:
