@@ -1,7 +1,7 @@
-"""Counts on the board what the agent's parts cost; bench_board.py types its import into the board's console.
+"""Measures parts of the agent on the board; bench_board.py types its import at the board's prompt.
 
-Prints one line of JSON, in cycles of the board's clock, and powers the board off. /log.nmea holds sentences of a
-receiver, /walk.nmea three sentences an epoch.
+Prints one line of JSON in cycles of the board's clock and powers the board off. /log.nmea holds sentences of a
+receiver, /walk.nmea three sentences per epoch.
 """
 
 import gc
@@ -26,7 +26,7 @@ DEVICE = b"bench-1"
 
 
 class Broker:
-    """A raw stream in memory: takes everything, and acknowledges a connection, a subscription, then publishes."""
+    """A raw stream in memory: accepts everything and acknowledges a connection, a subscription, then publishes."""
 
     def __init__(self, net):
         self._say = b"\x20\x02\x00\x00"
@@ -36,10 +36,10 @@ class Broker:
         pass
 
     def wait(self, writing):
-        raise OSError(110)  # nothing comes that is not there
+        raise OSError(110)  # no data unless it was queued
 
     def send(self, view):
-        # umqtt numbers its packets from 1, and the first is the subscription.
+        # umqtt numbers its packets from 1, and the first one is the subscription.
         n = self._sent
         if n:
             self._say = b"\x90\x03\x00\x01\x01" if n == 1 else bytes((0x40, 2, n >> 8, n & 255))
@@ -58,7 +58,7 @@ class Broker:
 
 
 class Meter:
-    """Cycles between `begin` and `end`, and bytes allocated, with no collection in between."""
+    """Counts cycles and allocated bytes between `begin` and `end`, without a collection in between."""
 
     def __init__(self):
         self.cycles = self.bytes = self._idle = 0
@@ -82,7 +82,7 @@ class Meter:
 
 
 def sentences():
-    """For each kind (its last three letters) [sentences, cycles, bytes allocated], over the log."""
+    """Return [sentences, cycles, bytes allocated] of the log for each kind (the last three letters)."""
     receiver = GpsReceiver(lambda fix: None)
     told = {}
     meter = Meter()
@@ -118,7 +118,7 @@ def epochs(buf):
 
 
 def fixes():
-    """The way of a walk's fixes, each step apart: bytes to rows of the open batch, its body, frame, outbox, broker."""
+    """Measure each step of a walk's fixes: bytes to rows of the open batch, body, frame, outbox, broker."""
     clock = Clock()
     files = Files("/bench")
     outbox = Outbox(files)
@@ -128,7 +128,7 @@ def fixes():
     receiver = GpsReceiver(lambda fix: reporter.on_fix(fix, 0))
     buf = bytearray(512)
     blocks = epochs(buf)
-    receiver.feed(buf, next(blocks), 0)  # the first goes out at once
+    receiver.feed(buf, next(blocks), 0)  # the first one goes out at once
     receiver.flush()
     row = Meter()
     for n in blocks:
@@ -158,7 +158,7 @@ def fixes():
 
 
 def published(clock, data):
-    """The cost of ROUNDS publishes with QoS 1, to a broker in memory."""
+    """Return the cost of ROUNDS publishes with QoS 1 to a broker in memory."""
     net = Network(clock.now_ms, lambda: None, Broker)
     session = Session(umqtt_import.load(), net, {"host": "b", "port": 1883}, DEVICE, 60, None, print)
     session.connect()

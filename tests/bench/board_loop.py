@@ -1,8 +1,8 @@
-"""How long the loop of the emulated Cortex-M3 stands still while it records; bench_board.py has the figures.
+"""Measures how long the loop of the emulated Cortex-M3 pauses while it records, for bench_board.py.
 
-The whole agent in lock-step with receiver, modem, network and a serial camera: it films, SOS is pressed, the clip is
-sealed; SOS again, and the power goes in the midst of that clip. The next boot finds a torn segment and a clip without
-its seal.
+The whole agent in lock-step with receiver, modem, network and a serial camera: it records, SOS is pressed, the clip is
+sealed; SOS is pressed again, and the power is cut during that clip. The next boot finds a torn segment and a clip
+without its seal.
 """
 
 import json
@@ -24,12 +24,12 @@ BAUD = 115200
 CYCLES_PER_MS = 25_000
 SOS_S = (30, 60)
 CUT_S = 62.7
-LAST_S = 15  # of filming after the second boot
-STANDS_STILL = "ms at most that the loop stands still, "
+LAST_S = 15  # of recording after the second boot
+LOOP_PAUSE = "ms of loop pause at most, "
 
 
 class Camera:
-    """A VC0706 on the board's UART in virtual time: one picture, as fast as its line carries it."""
+    """A VC0706 on the board's UART in virtual time: one picture, at the baud rate of the line."""
 
     def __init__(self, shift: Shift) -> None:
         self._shift = shift
@@ -37,7 +37,7 @@ class Camera:
         self._free_at = 0.0
 
     def feed(self, data: bytes) -> None:
-        """The board has sent some of a command."""
+        """Take bytes of a command."""
         self._said += data
         while len(self._said) >= 4 and len(self._said) >= 4 + self._said[3]:
             n = 4 + self._said[3]
@@ -64,7 +64,11 @@ class Camera:
 
 
 class Filming(Shift):
-    """A shift with a camera. `phases`: what the driver has told, of all lives in order."""
+    """A shift with a camera.
+
+    Attributes:
+        phases: What the driver printed, of all lives in order.
+    """
 
     def __init__(self, board: boards.Board, seed: int = 1) -> None:
         camera: dict[str, Any] = {"camera": {"kind": "vc0706"}, "clips": CLIPS}
@@ -90,11 +94,11 @@ class Filming(Shift):
         if rest == b">>> ":
             self.console.clear()
             if self.result.problems:
-                raise DeviceError("the driver ended; the console says:\n" + self._tail())
+                raise DeviceError("the driver ended; the console ends with:\n" + self._tail())
             self.board_link.deliver(qemu.CONSOLE_UART, b"import loop_driver\r\n")
 
     def film(self) -> None:
-        """Both lives."""
+        """Run both lives."""
         assert self._board.image is not None
         self.begin(1)
         for name, content in (
@@ -111,7 +115,11 @@ class Filming(Shift):
 
 
 def stalls(board: boards.Board) -> dict[str, float]:
-    """Return the longest ms that the loop stood still, by what it did, and the ms that a boot takes to film."""
+    """Measure the pauses of the loop.
+
+    Returns:
+        Longest pause in ms for each activity, and the ms from boot to recording.
+    """
     it = Filming(board)
     it.film()
     longest: dict[str, float] = {}
@@ -119,12 +127,12 @@ def stalls(board: boards.Board) -> dict[str, float]:
         longest[told["phase"]] = max(longest.get(told["phase"], 0.0), told["most"] / CYCLES_PER_MS)
     boots = [told["at"] / CYCLES_PER_MS for told in it.phases if told["phase"] == "boot"]
     if it.result.problems or len(boots) != 2 or "seal" not in longest:
-        raise DeviceError("the film of the bench went wrong; the console ends with:\n" + "\n".join(it.log))
+        raise DeviceError("the recording failed; the console ends with:\n" + "\n".join(it.log))
     out = {
-        STANDS_STILL + "taking up a torn clip": longest["boot"],
-        STANDS_STILL + "sealing a clip": longest["seal"],
-        STANDS_STILL + "filming": max(longest["film"], longest["clip"]),
-        "ms from power to filming": boots[0],
-        "ms from power to filming, a torn clip found": boots[1],
+        LOOP_PAUSE + "recovering a torn clip": longest["boot"],
+        LOOP_PAUSE + "sealing a clip": longest["seal"],
+        LOOP_PAUSE + "recording": max(longest["film"], longest["clip"]),
+        "ms from power-on to recording": boots[0],
+        "ms from power-on to recording, with a torn clip": boots[1],
     }
     return {name: round(value, 1) for name, value in out.items()}

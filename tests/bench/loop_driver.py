@@ -1,8 +1,8 @@
-"""Runs the agent on the board and tells how long its loop stands still; board_loop.py types its import at the prompt.
+"""Runs the agent on the board and reports the pauses of its loop; board_loop.py types its import at the prompt.
 
-A round begins when the loop looks at the buttons, the receiver and the link; sleeping until a UART has something is no
-standing still. For each phase one line of JSON with the longest way from one round to the next, in cycles of the
-board's clock: `boot` until it records, `film`, `clip` while an event goes on, `seal` until that clip has its seal.
+A round begins when the loop reads buttons, receiver and link; sleeping until a UART has data is no pause. For each
+phase it prints one line of JSON with the longest time between two rounds, in cycles of the board's clock: `boot` until
+it records, `film`, `clip` during an event, `seal` until that clip has its seal.
 """
 
 import json
@@ -23,10 +23,10 @@ class Watch:
         self.phase = "boot"
         self.begun = None
         self.slept = self.most = self.rounds = 0
-        self.lines_open = 0  # cycles since the reset, when the first UART was opened
+        self.lines_open = 0  # cycles from the reset to the opening of the first UART
 
     def round(self, device):
-        """One begins."""
+        """Start a round."""
         now = board.cycles()
         phase = phase_of(device.evidence)
         if self.begun is None:
@@ -36,20 +36,20 @@ class Watch:
             self.most = max(self.most, gap)
             if phase != self.phase:
                 self.tell(now)
-                self.most = gap  # what ends a phase begins the next
+                self.most = gap  # the end of a phase starts the next
                 self.phase = phase
         self.rounds += 1
         self.slept = 0
         self.begun = board.cycles()
 
     def tell(self, now):
-        """Say what the phase came to."""
+        """Print the result of the phase."""
         print(json.dumps({"phase": self.phase, "most": self.most, "rounds": self.rounds, "at": now}))
         self.most = self.rounds = 0
 
 
 def phase_of(evidence):
-    """Return what the recorder is doing."""
+    """Return the activity of the recorder."""
     recorder = evidence._recorder
     if recorder is None:
         return "boot"
@@ -73,7 +73,7 @@ def waited(inputs, ms):
 
 
 class Uart(baremetal.Uart):
-    """One that tells when the first was opened."""
+    """A UART that records when the first one was opened."""
 
     def __init__(self, *given):
         super().__init__(*given)

@@ -1,9 +1,9 @@
-"""Nine-field fixes of a recorded track: what the file lacks is made by a seeded recipe.
+"""Nine-field fixes of a recorded track; a seeded recipe supplies what the file lacks.
 
-heading    bearing of travel to the next point, with 5 degrees (one sigma) of noise
-accuracy   from 4 m, a walk of 0.15 m a second between 2 and 12 m
+heading    bearing to the next point, with 5 degrees (one sigma) of noise
+accuracy   from 4 m, a random walk of 0.15 m per second between 2 and 12 m
 satellites from 10, one more or fewer in one second of twenty
-battery    from 95 %, eight hours to empty
+battery    from 95 %, empty after eight hours
 """
 
 import math
@@ -15,7 +15,7 @@ from patrolink_protocol import track_encoder
 
 
 def fixes(path: Path, seed: int = 1) -> list[tuple[int, ...]]:
-    """Return (unix ms, lat 1e-7, lon 1e-7, alt mm, speed mm/s, course 0.01 deg, hacc mm, sats, battery) a point."""
+    """Return (unix ms, lat 1e-7, lon 1e-7, alt mm, speed mm/s, course 0.01 deg, hacc mm, sats, battery)."""
     rnd = random.Random(seed)
     points = tracks.read(path)
     accuracy, sats, battery, bearing = 4.0, 10, 95.0, 0.0

@@ -1,7 +1,7 @@
-"""An emulated 4G modem: AT commands in, answers and URCs out, in Quectel's or SIMCom's dialect. Pure: bytes and events.
+"""An emulated 4G modem in Quectel's or SIMCom's dialect. Pure: bytes and events in, bytes out.
 
-What it does wrong on purpose: late and overtaking URCs, bytes lost or damaged on the line, a brown-out in the middle of
-a command, a SIM that is pulled; and whole `moods` for a modem that is broken.
+Faults of real modems that it reproduces: late and reordered URCs, bytes lost or damaged on the line, a brown-out during
+a command, a SIM that is pulled, and whole `moods` of a broken modem.
 """
 
 from collections.abc import Callable
@@ -19,12 +19,12 @@ class _Socket:
     connection: Connection | None = None
     stream: bytearray = field(default_factory=bytearray)
     datagrams: list[bytes] = field(default_factory=list)
-    told: bool = False  # a recv URC is out and not yet answered by a read
+    recv_urc_pending: bool = False  # a receive URC was sent and not yet answered by a read
     peer: tuple[str, int] = ("", 0)
 
 
 class Modem(ModemCore):
-    """See ModemCore. Commands of one maker are methods `_<dialect>_<name>`, those of 3GPP `_at_<name>`."""
+    """Data context and sockets. Commands of one maker are methods `_<dialect>_<name>`, those of 3GPP `_at_<name>`."""
 
     _sockets: dict[int, _Socket]
 
@@ -35,7 +35,7 @@ class Modem(ModemCore):
         if self._pdp:
             self._pdp = False
             self._sockets.clear()
-            self._tell(
+            self._send_urc(
                 '+QIURC: "pdpdeact",1' if self.dialect == "quectel" else "+CIPEVENT: NETWORK CLOSED UNEXPECTEDLY"
             )
 
@@ -51,7 +51,7 @@ class Modem(ModemCore):
     _quectel_qicsgp = _at_cgdcont = _set_apn
 
     def _attach(self) -> bool:
-        """Bring the context up; False when the network would not."""
+        """Activate the context; False if the network refuses."""
         self._pdp = self._stat in (1, 5) and bool(self._apn) and not self._network.stalled()
         return self._pdp
 
@@ -77,48 +77,48 @@ class Modem(ModemCore):
 
     def _simcom_netopen(self, mode: str, a: list[str]) -> None:
         if self._pdp:
-            self._say("+IP ERROR: Network is already opened")
+            self._send_line("+IP ERROR: Network is already opened")
             self._final("ERROR")
             return
         self._final()
         self._after(
             self._random.uniform(100, 600) + self._network.profile.rtt_ms,
-            lambda: self._say(f"+NETOPEN: {0 if self._attach() else 1}"),
+            lambda: self._send_line(f"+NETOPEN: {0 if self._attach() else 1}"),
         )
 
     def _simcom_netclose(self, mode: str, a: list[str]) -> None:
         if not self._pdp:
-            self._say("+NETCLOSE: 2")
+            self._send_line("+NETCLOSE: 2")
             self._final("ERROR")
             return
         self._deactivate()
         self._final()
-        self._after(100, lambda: self._say("+NETCLOSE: 0"))
+        self._after(100, lambda: self._send_line("+NETCLOSE: 0"))
 
-    def _open(self, number: int, kind: str, host: str, port: int, tell: Callable[[int], None]) -> None:
-        """`tell` gets 0, or an error's number."""
+    def _open(self, number: int, kind: str, host: str, port: int, report: Callable[[int], None]) -> None:
+        """Open a socket; `report` gets 0 or an error number."""
         if not self._pdp or number in self._sockets or not 0 <= number < _SOCKETS:
-            tell(4)
+            report(4)
             return
         s = self._sockets[number] = _Socket(kind, peer=(host, port))
 
         epoch = self._epoch
 
-        def done(connection: Connection | None) -> None:
+        def connected(connection: Connection | None) -> None:
             if self._epoch != epoch or self._sockets.get(number) is not s:
                 if connection is not None:
                     connection.close()
                 return
             if connection is None:
                 del self._sockets[number]
-                tell(5)
+                report(5)
                 return
             s.connection = connection
             connection.on_data = lambda data: self._on_data(number, s, data)
             connection.on_closed = lambda: self._on_closed(number, s)
-            tell(0)
+            report(0)
 
-        self._network.connect(kind, host, port, done)
+        self._network.connect(kind, host, port, connected)
 
     def _on_data(self, number: int, s: _Socket, data: bytes) -> None:
         if self._sockets.get(number) is not s:
@@ -128,26 +128,26 @@ class Modem(ModemCore):
             del s.datagrams[:-32]
         else:
             s.stream += data
-        if not s.told:
-            s.told = True
-            self._tell(f'+QIURC: "recv",{number}' if self.dialect == "quectel" else f"+CIPRXGET: 1,{number}")
+        if not s.recv_urc_pending:
+            s.recv_urc_pending = True
+            self._send_urc(f'+QIURC: "recv",{number}' if self.dialect == "quectel" else f"+CIPRXGET: 1,{number}")
 
     def _on_closed(self, number: int, s: _Socket) -> None:
         if self._sockets.get(number) is s:
-            self._tell(f'+QIURC: "closed",{number}' if self.dialect == "quectel" else f"+IPCLOSE: {number},1")
+            self._send_urc(f'+QIURC: "closed",{number}' if self.dialect == "quectel" else f"+IPCLOSE: {number},1")
 
     def _read(self, s: _Socket, most: int) -> tuple[bytes, int]:
-        """Return (data, how much is left)."""
-        s.told = False
+        """Return (data, number of bytes left)."""
+        s.recv_urc_pending = False
         if s.kind == "UDP":
             data = s.datagrams.pop(0)[:most] if s.datagrams else b""
-            left = sum(len(d) for d in s.datagrams)
+            remaining = sum(len(d) for d in s.datagrams)
         else:
             data = bytes(s.stream[:most])
             del s.stream[:most]
-            left = len(s.stream)
-        s.told = left > 0
-        return data, left
+            remaining = len(s.stream)
+        s.recv_urc_pending = remaining > 0
+        return data, remaining
 
     def _drop(self, number: int) -> None:
         s = self._sockets.pop(number, None)
@@ -159,7 +159,7 @@ class Modem(ModemCore):
         self._want = n
         self._busy = False
         self._payload = take
-        self._work()
+        self._process()
 
     def _socket(self, number: str) -> _Socket | None:
         s = self._sockets.get(int(number)) if number.isdigit() else None
@@ -168,13 +168,13 @@ class Modem(ModemCore):
     def _quectel_qiopen(self, mode: str, a: list[str]) -> None:
         number, kind, host, port = int(a[1]), a[2], a[3], int(a[4])
         self._final()
-        self._open(number, kind, host, port, lambda e: self._tell(f"+QIOPEN: {number},{566 if e else 0}"))
+        self._open(number, kind, host, port, lambda e: self._send_urc(f"+QIOPEN: {number},{566 if e else 0}"))
 
     def _simcom_cipopen(self, mode: str, a: list[str]) -> None:
         number, kind = int(a[0]), a[1]
         host, port = (a[2], int(a[3])) if kind == "TCP" else ("", 0)
         self._final()
-        self._open(number, kind, host, port, lambda e: self._tell(f"+CIPOPEN: {number},{e}"))
+        self._open(number, kind, host, port, lambda e: self._send_urc(f"+CIPOPEN: {number},{e}"))
 
     def _quectel_qisend(self, mode: str, a: list[str]) -> None:
         s = self._socket(a[0])
@@ -186,7 +186,7 @@ class Modem(ModemCore):
         def take(data: bytes) -> None:
             assert s is not None and s.connection is not None
             s.connection.send(data)
-            self._say("SEND OK")
+            self._send_line("SEND OK")
 
         self._prompt(n, take)
 
@@ -204,8 +204,8 @@ class Modem(ModemCore):
                 s.peer = peer
                 self._network.redial(s.connection, *s.peer)
             s.connection.send(data)
-            self._say("OK")
-            self._say(f"+CIPSEND: {a[0]},{n},{n}")
+            self._send_line("OK")
+            self._send_line(f"+CIPSEND: {a[0]},{n},{n}")
 
         self._prompt(n, take)
 
@@ -226,12 +226,12 @@ class Modem(ModemCore):
         if s is None:
             self._final("ERROR")
             return
-        data, left = self._read(s, int(a[2]))
+        data, remaining = self._read(s, int(a[2]))
         if not data:
-            self._say("+IP ERROR: No data")
+            self._send_line("+IP ERROR: No data")
             self._final("ERROR")
             return
-        self._write(b"\r\n+CIPRXGET: 2,%s,%d,%d\r\n" % (a[1].encode(), len(data), left) + data + b"\r\n")
+        self._write(b"\r\n+CIPRXGET: 2,%s,%d,%d\r\n" % (a[1].encode(), len(data), remaining) + data + b"\r\n")
         self._final()
 
     def _quectel_qiclose(self, mode: str, a: list[str]) -> None:
@@ -241,4 +241,4 @@ class Modem(ModemCore):
     def _simcom_cipclose(self, mode: str, a: list[str]) -> None:
         self._drop(int(a[0]))
         self._final()
-        self._say(f"+CIPCLOSE: {a[0]},0")
+        self._send_line(f"+CIPCLOSE: {a[0]},0")

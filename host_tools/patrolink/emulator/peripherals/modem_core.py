@@ -1,4 +1,4 @@
-"""What an emulated modem is before it carries data: a UART line, power, commands, a SIM, registration."""
+"""The part of an emulated modem below its data context: UART, power, commands, SIM, registration."""
 
 import functools
 import random
@@ -19,7 +19,13 @@ _BYTE_MS = 10 * 1000 / 115200
 
 @dataclass
 class LineFaults:
-    """Per byte, both ways: dropped, damaged. Per URC: late, by up to two seconds."""
+    """Faults of the line.
+
+    Attributes:
+        drop: Probability that a byte is lost, in both directions.
+        damage: Probability that a byte is damaged, in both directions.
+        late_urc: Probability that a URC is delayed by up to two seconds.
+    """
 
     drop: float = 0.0
     damage: float = 0.0
@@ -27,11 +33,18 @@ class LineFaults:
 
 
 class ModemCore(ABC):
-    """The line, power, identity and registration; `emulator.modem.Modem` adds the data context and its sockets.
+    """Line, power, identity and registration; `modem.Modem` adds the data context and its sockets.
 
-    send     function(bytes) towards the device, called when the bytes have passed the line
-    now      function returning unix time in milliseconds, for the network's clock
-    mood     one of MOODS; may be changed at any time
+    Args:
+        scheduler: Clock of the emulation.
+        network: Network behind the modem.
+        dialect: `quectel` or `simcom`.
+        seed: Seed of the modem's randomness.
+        send: Called with bytes for the device when they have passed the line.
+        now: Returns the Unix time of the network in milliseconds.
+
+    Attributes:
+        mood: One of MOODS; may change at any time.
     """
 
     def __init__(
@@ -55,7 +68,7 @@ class ModemCore(ABC):
         self.commands: dict[str, int] = {}
         self.boots = 0
         self._line_free = 0.0
-        self._epoch = 0  # grows with each start: what an earlier one had in mind is void
+        self._epoch = 0  # grows with each start, which voids what was scheduled before
         network.on_change = self._on_coverage
         network.on_pdp_drop = self._on_pdp_drop
         self.start()
@@ -63,7 +76,7 @@ class ModemCore(ABC):
     # --- power ------------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Power on, reset, or a brown-out: everything volatile is gone; it answers after its boot time."""
+        """Power on, reset or brown-out: volatile state is lost; it answers after its boot time."""
         self._epoch += 1
         self.boots += 1
         self._network.forget()
@@ -80,26 +93,26 @@ class ModemCore(ABC):
         self._busy = False
         self._want = 0
         self._payload: Callable[[bytes], None] | None = None
-        self._after(self._random.uniform(2000, 6000), self._awaken)
+        self._after(self._random.uniform(2000, 6000), self._after_boot)
 
-    def _awaken(self) -> None:
+    def _after_boot(self) -> None:
         self._awake = True
-        self._say("RDY" if self.dialect == "quectel" else "*ATREADY: 1")
-        self._say("+CPIN: READY" if self.sim else "+CPIN: NOT INSERTED")
+        self._send_line("RDY" if self.dialect == "quectel" else "*ATREADY: 1")
+        self._send_line("+CPIN: READY" if self.sim else "+CPIN: NOT INSERTED")
         self._search()
 
     def set_reset(self, level: int) -> None:
-        """The reset line, active high as on the board's transistor."""
+        """Set the reset line, active high as on the board's transistor."""
         if level:
             self.start()
 
     def set_sim(self, present: bool) -> None:
-        """Put the SIM in, or pull it."""
+        """Insert or pull the SIM."""
         self.sim = present
         if not present:
             self._lose_pdp()
             self._register(0)
-        self._say("+CPIN: READY" if present else "+CPIN: NOT INSERTED")
+        self._send_line("+CPIN: READY" if present else "+CPIN: NOT INSERTED")
         if present:
             self._search()
 
@@ -109,12 +122,12 @@ class ModemCore(ABC):
 
     # --- the line ---------------------------------------------------------------------------------------------------
 
-    def _spoil(self, data: bytes) -> bytes:
+    def _apply_line_faults(self, data: bytes) -> bytes:
         faults = self.line
         odds = faults.drop + faults.damage
         if not odds:
             return data
-        # The place of the next fault, rather than a draw a byte.
+        # Draw the position of the next fault instead of one draw per byte.
         out = bytearray()
         at = 0
         while True:
@@ -127,33 +140,33 @@ class ModemCore(ABC):
             at += skip + 1
 
     def _write(self, data: bytes) -> None:
-        """Towards the device, at the line's speed."""
+        """Send to the device at the baud rate of the line."""
         if self.mood == "silent":
             return
         if self.mood == "garbage":
             data = self._random.randbytes(len(data))
-        data = self._spoil(data)
+        data = self._apply_line_faults(data)
         self._line_free = max(self._line_free, self._scheduler.now) + len(data) * _BYTE_MS
         self._scheduler.at(self._line_free, lambda: self._send(data))
 
-    def _say(self, text: str) -> None:
+    def _send_line(self, text: str) -> None:
         self._write(b"\r\n" + text.encode() + b"\r\n")
 
-    def _tell(self, text: str) -> None:
-        """A URC: now, or late."""
+    def _send_urc(self, text: str) -> None:
+        """Send a URC, now or late."""
         if self._random.random() < self.line.late_urc:
-            self._after(self._random.uniform(50, 2000), lambda: self._say(text))
+            self._after(self._random.uniform(50, 2000), lambda: self._send_line(text))
         else:
-            self._say(text)
+            self._send_line(text)
 
     def feed(self, data: bytes) -> None:
-        """Bytes from the device."""
+        """Take bytes from the device."""
         if not self._awake or self.mood == "silent":
             return
-        self._input += self._spoil(data)
-        self._work()
+        self._input += self._apply_line_faults(data)
+        self._process()
 
-    def _work(self) -> None:
+    def _process(self) -> None:
         while not self._busy:
             if self._want:
                 if len(self._input) < self._want:
@@ -176,13 +189,13 @@ class ModemCore(ABC):
             if start >= 0:
                 self._busy = True
                 text = line[start:].decode("latin-1")
-                self._after(self._random.uniform(2, 15), functools.partial(self._obey, text))
+                self._after(self._random.uniform(2, 15), functools.partial(self._execute, text))
 
     def _final(self, text: str = "OK", after_ms: float = 0.0) -> None:
         def end() -> None:
-            self._say(text)
+            self._send_line(text)
             self._busy = False
-            self._work()
+            self._process()
 
         if after_ms:
             self._after(after_ms, end)
@@ -194,7 +207,7 @@ class ModemCore(ABC):
 
     # --- commands ---------------------------------------------------------------------------------------------------
 
-    def _obey(self, text: str) -> None:
+    def _execute(self, text: str) -> None:
         if self.mood == "error":
             self._final("ERROR")
             return
@@ -211,7 +224,7 @@ class ModemCore(ABC):
             return
         try:
             handler(mode, _arguments(rest))
-        except (ValueError, IndexError):  # arguments that the line has spoilt
+        except (ValueError, IndexError):  # arguments damaged on the line
             self._final("ERROR")
 
     def _at_(self, mode: str, a: list[str]) -> None:
@@ -226,7 +239,7 @@ class ModemCore(ABC):
         self._final()
 
     def _info(self, text: str) -> None:
-        self._say(text)
+        self._send_line(text)
         self._final()
 
     def _at_cgmi(self, mode: str, a: list[str]) -> None:
@@ -318,9 +331,9 @@ class ModemCore(ABC):
     def _search(self) -> None:
         if self._awake and self.sim and self._radio and self._network.covered and self._stat not in (1, 5):
             self._register(2)
-            self._after(self._random.uniform(1000, 4000), self._found)
+            self._after(self._random.uniform(1000, 4000), self._on_network_found)
 
-    def _found(self) -> None:
+    def _on_network_found(self) -> None:
         if self.sim and self._radio and self._network.covered:
             self._register(1)
 
@@ -330,7 +343,7 @@ class ModemCore(ABC):
         self._stat = stat
         for name in ("CGREG", "CEREG"):
             if self._urc[name] and self._awake:
-                self._tell(f"+{name}: {stat}")
+                self._send_urc(f"+{name}: {stat}")
 
     def _on_coverage(self) -> None:
         if self._network.covered:
@@ -342,15 +355,15 @@ class ModemCore(ABC):
 
     @abstractmethod
     def _forget_sockets(self) -> None:
-        """Power has gone: no context, no sockets."""
+        """Power was lost: no context, no sockets."""
 
     @abstractmethod
     def _lose_pdp(self) -> None:
-        """The context cannot go on."""
+        """Close the context because it cannot continue."""
 
     @abstractmethod
     def _on_pdp_drop(self) -> None:
-        """The carrier has taken the context."""
+        """The carrier has withdrawn the context."""
 
 
 def _arguments(text: str) -> list[str]:

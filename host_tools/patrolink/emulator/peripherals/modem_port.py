@@ -1,4 +1,4 @@
-"""The emulated modem on a PTY, in real time, with its sockets bridged to loopback: a thread of its own."""
+"""The emulated modem on a PTY, in real time, in a thread; its sockets are bridged to loopback."""
 
 import contextlib
 import os
@@ -18,34 +18,34 @@ _CHUNK = 4096
 
 
 class Bridge:
-    """The far end of a connection: a real socket on loopback, read by whoever runs the selector."""
+    """Far end of a connection: a socket on loopback, read by the owner of the selector."""
 
     def __init__(self, selector: selectors.BaseSelector, sock: socket.socket, connection: Connection) -> None:
         self._selector = selector
         self._sock = sock
         self._connection = connection
-        self._late = bytearray()
+        self._pending = bytearray()
         self._tcp = connection.kind == "TCP"
         selector.register(sock, selectors.EVENT_READ, self.readable)
 
     def feed(self, data: bytes) -> None:
-        """Send; what the socket does not take now goes with the next. A datagram that it does not take is lost."""
+        """Send data; what the socket does not accept now is kept for later, except datagrams, which are lost."""
         if not self._tcp:
             with contextlib.suppress(OSError):
                 self._sock.send(data)
             return
-        self._late += data
+        self._pending += data
         try:
-            n = self._sock.send(self._late)
+            n = self._sock.send(self._pending)
         except BlockingIOError:
             return
         except OSError:
-            self._gone()
+            self._fail()
             return
-        del self._late[:n]
+        del self._pending[:n]
 
     def readable(self) -> None:
-        """Something has come from loopback."""
+        """Read data from loopback."""
         try:
             data = self._sock.recv(_CHUNK)
         except BlockingIOError:
@@ -55,23 +55,25 @@ class Bridge:
         if data:
             self._connection.down(data)
         elif self._tcp:
-            self._gone()
+            self._fail()
 
-    def _gone(self) -> None:
+    def _fail(self) -> None:
         self.close()
         self._connection.remote_closed()
 
     def close(self) -> None:
-        """The device has closed, or the far end has."""
+        """Close the socket, whichever end closed."""
         with contextlib.suppress(KeyError, ValueError):
             self._selector.unregister(self._sock)
         self._sock.close()
 
 
 class ModemPort:
-    """Speaks on the PTY `path` until `close`. `reset_pin` is the file that stands for the reset line's GPIO.
+    """An emulated modem on a PTY, until `close`. All hosts that the device names are this machine.
 
-    Every host that the device names is this machine: traffic stays on loopback.
+    Attributes:
+        path: Path of the PTY.
+        reset_pin: File that stands for the GPIO of the reset line.
     """
 
     def __init__(self, folder: Path, dialect: str, profile: Profile, seed: int) -> None:
@@ -83,7 +85,7 @@ class ModemPort:
         self._level = "0"
         self.selector = selectors.DefaultSelector()
         self.selector.register(self._line.master, selectors.EVENT_READ, self._from_device)
-        self._late = bytearray()
+        self._pending = bytearray()
         self.scheduler = Scheduler(self._now())
         self.network = Network(self.scheduler, profile, seed, self._dial)
         self.modem = Modem(
@@ -115,10 +117,10 @@ class ModemPort:
             self.modem.feed(os.read(self._line.master, _CHUNK))
 
     def _to_device(self, data: bytes) -> None:
-        self._late += data
-        with contextlib.suppress(OSError):  # nobody reads: the line's buffer is full
-            del self._late[: os.write(self._line.master, self._late)]
-        del self._late[:-_CHUNK]
+        self._pending += data
+        with contextlib.suppress(OSError):  # no reader: the buffer of the line is full
+            del self._pending[: os.write(self._line.master, self._pending)]
+        del self._pending[:-_CHUNK]
 
     def _run(self) -> None:
         while not self._stop:
@@ -140,7 +142,7 @@ class ModemPort:
 
     @contextlib.contextmanager
     def locked(self):  # type: ignore[no-untyped-def]
-        """Hold the modem's thread still, to change the network or the modem from another one."""
+        """Stop the thread of the modem while another thread changes network or modem."""
         with self._lock:
             self.scheduler.run_until(self._now())
             yield self
