@@ -40,7 +40,7 @@ def ears(device, config, hal, log):
     from agent.audio.microphone import Ears
 
     audio = config["audio"]
-    return Ears(hal.sound().Microphone(audio["mic"], hal.Pin(audio["indicator"]), device.inputs, log))
+    return Ears(hal.audio().Microphone(audio["mic"], hal.Pin(audio["indicator"]), device.inputs, log))
 
 
 def radio(device, config, hal, store, counter, ears, log):

@@ -28,7 +28,7 @@ def radio(device, config, hal, store, counter, microphone, log):
     epoch = device.downlink.epoch
     ring = bytearray(RING)
     listener = Listener(ring)
-    sound = hal.sound()
+    sound = hal.audio()
 
     def report(values, started_ms):
         values["start_ms"] = reporter.unix_ms(started_ms) or 0

@@ -400,7 +400,7 @@ def _datagrams(device, hal):
         return device.modem.udp
     if not hasattr(hal, "audio"):
         return None
-    sound = hal.sound()
+    sound = hal.audio()
     return lambda host, port: sound.Udp(host, port, device.inputs)
 
 
