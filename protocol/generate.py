@@ -36,6 +36,7 @@ def outputs() -> dict[Path, str]:
     return {
         **{ROOT / "vectors" / name: text for name, text in texts.items()},
         made / "patrolink_messages.py": messages,
+        made / "patrolink_enums.py": python.render_enums(schema),
         made / "patrolink_names.py": python.render_names(schema),
         made / "patrolink.schema.json": jsonschema.render(schema),
         made / "patrolink.lua": lua.render(schema),

@@ -113,3 +113,22 @@ def render_names(schema: Schema) -> str:
                 lines += [f'    ("{m.name}", "{f.name}"): (', *[f'        "{b}",' for b in f.bits], "    ),"]
     lines += ["}", ""]
     return "\n".join(lines)
+
+
+def render_enums(schema: Schema) -> str:
+    """Return the text of patrolink_enums.py: a constant per named value and per bit, MESSAGE_FIELD_NAME."""
+    lines = [
+        _HEAD.format("Constants of message fields."),
+        "",
+        "UNKNOWN = -(1 << 30)  # in a GPS fix or a position row: not known; the smallest integer that needs no heap",
+        "",
+        "# Named values are MESSAGE_FIELD_NAME = value, bits MESSAGE_FIELD_NAME = mask.",
+    ]
+    for m in schema.messages:
+        for f in m.fields or ():
+            prefix = f"{m.name}_{f.name}".upper()
+            if f.names:
+                lines += ["", *[f"{prefix}_{name.upper()} = {code}" for name, code in f.names.items()]]
+            if f.bits:
+                lines += ["", *[f"{prefix}_{name.upper()} = 0x{1 << i:X}" for i, name in enumerate(f.bits)]]
+    return "\n".join(lines) + "\n"

@@ -9,6 +9,9 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT / "protocol"))
 
+import inline_enums  # noqa: E402
+import patrolink_enums  # noqa: E402
+from patrolink_names import BITS, NAMES  # noqa: E402
 from targets import markdown, model  # noqa: E402
 
 
@@ -41,3 +44,49 @@ def test_unknown_table_is_refused():
     schema = model.load(ROOT / "protocol" / "schema.toml")
     with pytest.raises(model.SchemaError):
         markdown.fill("<!-- table:nothing -->\n<!-- end -->", schema)
+
+
+def test_enums_agree_with_names():
+    values = {
+        f"{message}_{field}_{name}".upper(): code
+        for (message, field), names in NAMES.items()
+        for code, name in names.items()
+    }
+    masks = {
+        f"{message}_{field}_{name}".upper(): 1 << bit
+        for (message, field), names in BITS.items()
+        for bit, name in enumerate(names)
+    }
+    assert values and masks
+    assert inline_enums.constants() == {"UNKNOWN": -(1 << 30), **values, **masks}
+    assert patrolink_enums.EVENT_KIND_SOS == 1
+
+
+MODULE = """import patrolink_enums as enums
+
+def f(kind):
+    import patrolink_enums as enums  # a comment
+    return (enums.EVENT_KIND_SOS, "enums.EVENT_KIND_SOS", kind == enums.EVENT_KIND_STORAGE_LOW)
+"""
+
+
+def test_inlined_constants_leave_no_import():
+    text = inline_enums.inline(MODULE, inline_enums.constants())
+    assert "import" not in text and len(text.splitlines()) == len(MODULE.splitlines())
+    names = {}
+    exec(text, names)  # noqa: S102 - the text above
+    assert names["f"](12) == (1, "enums.EVENT_KIND_SOS", True)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import patrolink_enums as enums\nenums.EVENT_KIND_NOTHING\n",
+        "import patrolink_enums as enums\nx = enums\n",
+        "from patrolink_enums import EVENT_KIND_SOS\n",
+        "import patrolink_enums\n",
+    ],
+)
+def test_constants_used_in_another_way_are_refused(text):
+    with pytest.raises(ValueError, match="line [12]: "):
+        inline_enums.inline(text, inline_enums.constants())
