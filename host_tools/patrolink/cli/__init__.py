@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from types import ModuleType
 
 from patrolink import __version__
+from patrolink.core import signals
 from patrolink.core.errors import UserError
 
 VERBS = (
@@ -64,7 +65,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="patrolink",
         description="Decode, monitor and emulate body-worn devices that speak the Patrolink protocol.",
-        epilog="Exit codes: 0 ok, 1 findings, 2 usage, 3 device, 4 timeout.",
+        epilog="Exit codes: 0 ok, 1 findings, 2 usage, 3 device, 4 timeout, 130 and 143 cut short by a signal. "
+        "A verb that runs until stopped ends with its summary and its usual exit code.",
     )
     parser.add_argument("--version", action="version", version=f"patrolink {__version__}")
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
@@ -89,13 +91,16 @@ def main(argv: list[str] | None = None) -> int:
         argcomplete.autocomplete(parser)
     args = parser.parse_args(argv)
     try:
-        code: int = args.verb.run(args)
+        with signals.raise_on_stop():
+            code: int = args.verb.run(args)
         sys.stdout.flush()
         return code
     except UserError as e:
         print(f"error: {e}", file=sys.stderr)
         return e.exit_code
-    except KeyboardInterrupt:
+    except signals.StopSignal as e:
+        return e.exit_code
+    except KeyboardInterrupt:  # before the handlers were installed
         return 130
     except BrokenPipeError:
         # The reader of our output has had enough.

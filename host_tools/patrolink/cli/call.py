@@ -14,8 +14,10 @@ import tempfile
 import time
 import wave
 from pathlib import Path
+from typing import Any
 
 from patrolink.core.errors import UserError
+from patrolink.core.signals import StopSignal
 
 _HEARD_PCT = 50  # of what was said: what loss leaves of a call that can be understood
 HELP = "let two emulated devices talk through a hub"
@@ -32,7 +34,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from patrolink.cli.emulate import tidy_end
     from patrolink.core import boards
     from patrolink.emulator.network.carrier import PROFILES
     from patrolink.emulator.scenarios import call
@@ -44,15 +45,25 @@ def run(args: argparse.Namespace) -> int:
             raise UserError(f"board {name} has no push-to-talk (`patrolink boards` lists what each can do)")
     speech = _speech(Path(args.speech)) if args.speech else call.syllables()
     with contextlib.ExitStack() as stack:
-        stack.enter_context(tidy_end())
         out = Path(args.out or stack.enter_context(tempfile.TemporaryDirectory(prefix="patrolink-call-")))
         plan = call.Plan((args.board, args.other), speech, PROFILES[args.network], args.seed, out.resolve())
         it = call.Call(plan, stack)
-        bursts = [it.speak(talker, speech) for talker in (0, 1)]
+        bursts: list[dict[str, Any]] = []
+        try:
+            for talker in (0, 1):
+                bursts.append(it.speak(talker, speech))
+        except StopSignal as e:
+            print(f"stopped by {e} after {len(bursts)} of 2 bursts", file=sys.stderr)
+            _tell(args, bursts, {})
+            raise
         if args.stay:
             _stay(it.url, it.token)
         counts = it.end()
-    heard = all(burst["heard_pct"] >= _HEARD_PCT for burst in bursts)
+    _tell(args, bursts, counts)
+    return 0 if all(burst["heard_pct"] >= _HEARD_PCT for burst in bursts) else 1
+
+
+def _tell(args: argparse.Namespace, bursts: list[dict[str, Any]], counts: dict[str, Any]) -> None:
     if args.json:
         print(json.dumps({"network": args.network, "bursts": bursts, "hub": counts}))
     else:
@@ -63,7 +74,6 @@ def run(args: argparse.Namespace) -> int:
             )
         if args.out:
             print(f"results are in {args.out}")
-    return 0 if heard else 1
 
 
 def _speech(path: Path) -> bytes:
@@ -78,6 +88,6 @@ def _speech(path: Path) -> bytes:
 
 def _stay(url: str, token: str) -> None:
     print(f"the console is at {url}, its token is {token}; Ctrl-C ends", file=sys.stderr)
-    with contextlib.suppress(KeyboardInterrupt):
+    with contextlib.suppress(StopSignal):
         while True:
             time.sleep(1)

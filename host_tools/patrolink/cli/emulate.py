@@ -16,14 +16,13 @@ report ends with what was recorded, delivered, duplicated, thinned and lost.
 import argparse
 import contextlib
 import json
-import signal
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from patrolink.core.errors import UserError
+from patrolink.core.signals import StopSignal
 
 if TYPE_CHECKING:
     from patrolink.emulator.scenarios.fleet import Outcome
@@ -58,21 +57,6 @@ the board's own sockets",
     parser.add_argument("--quiet", action="store_true", help="no live view")
 
 
-@contextlib.contextmanager
-def tidy_end() -> Iterator[None]:
-    """A terminated run takes its broker and its device with it: without this both would go on for ever."""
-
-    def leave(number: int, frame: object) -> None:
-        raise SystemExit(128 + number)
-
-    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def run(args: argparse.Namespace) -> int:
     from patrolink.core import boards, keys
     from patrolink.emulator.network.carrier import PROFILES
@@ -91,7 +75,6 @@ def run(args: argparse.Namespace) -> int:
     if not args.speed > 0 or not 1 <= args.batch <= 255 or (args.fixes is not None and args.fixes < 1):
         raise UserError("--speed has to be above 0, --batch from 1 to 255, --fixes at least 1")
     with contextlib.ExitStack() as stack:
-        stack.enter_context(tidy_end())
         out = Path(args.out or stack.enter_context(tempfile.TemporaryDirectory(prefix="patrolink-")))
         plan = Plan(
             board=args.board,
@@ -116,8 +99,12 @@ def run(args: argparse.Namespace) -> int:
             for patrol, summary in zip(outcome.patrols, outcome.summaries, strict=True):
                 _leave(patrol.out, patrol.rows, summary)
     _tell(args, outcome)
+    for name, progress in outcome.unfinished.items():
+        print(f"{name}: stopped before the end: {progress}", file=sys.stderr)
     for name, failure in outcome.failures.items():
         print(f"error: {name}: {failure}", file=sys.stderr)
+    if outcome.stopped is not None:
+        return outcome.stopped.exit_code
     if outcome.failures:
         return next(iter(outcome.failures.values())).exit_code
     return 0 if not any(s["fixes_lost"] or s["fixes_doubled"] for s in outcome.summaries) else 1
@@ -129,7 +116,8 @@ def _tell(args: argparse.Namespace, outcome: "Outcome") -> None:
     if args.json:
         errors = {name: str(failure) for name, failure in outcome.failures.items()}
         whole = {"total": total, "boards": outcome.summaries, "errors": errors}
-        print(json.dumps(outcome.summaries[0] if args.count == 1 else whole))
+        single = args.count == 1 and outcome.summaries
+        print(json.dumps(outcome.summaries[0] if single else whole))
         return
     for summary in outcome.summaries:
         print(
@@ -145,7 +133,7 @@ def _tell(args: argparse.Namespace, outcome: "Outcome") -> None:
 def _simulate(args: argparse.Namespace) -> int:
     from patrolink.core import boards
     from patrolink.emulator.network.carrier import PROFILES
-    from patrolink.emulator.scenarios import shift
+    from patrolink.emulator.scenarios import environment, shift
     from patrolink.emulator.scenarios.outcome import NO_FAULTS, Faults
     from patrolink.emulator.scenarios.simulation import Simulation
 
@@ -160,13 +148,23 @@ def _simulate(args: argparse.Namespace) -> int:
         world = Simulation(profile, args.seed, args.modem, faults, name=args.network)
     if not args.quiet:
         world.on_hour = lambda hour: print(f"{hour} of {args.hours:g} hours", file=sys.stderr)
-    report = world.run(args.hours)
-    if args.json:
-        print(json.dumps(report.json()))
-    else:
-        for name, value in report.json().items():
-            print(f"{name:<31} {value}")
+    try:
+        report = world.run(args.hours)
+    except StopSignal as e:
+        hours = world.scheduler.now / environment.HOUR_MS
+        print(f"stopped by {e} after {hours:.1f} of {args.hours:g} simulated hours", file=sys.stderr)
+        _print_report(args, world.finish(round(hours, 2)).json())
+        raise
+    _print_report(args, report.json())
     return 0 if report.clean else 1
+
+
+def _print_report(args: argparse.Namespace, report: dict[str, Any]) -> None:
+    if args.json:
+        print(json.dumps(report))
+    else:
+        for name, value in report.items():
+            print(f"{name:<31} {value}")
 
 
 def _leave(out: Path, rows: list[dict[str, object]], summary: dict[str, object]) -> None:

@@ -12,6 +12,8 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from patrolink.cli.monitor import count, seconds
+from patrolink.core import signals
+from patrolink.core.signals import StopSignal
 
 if TYPE_CHECKING:
     from patrolink.hub.dispatch.client import Client
@@ -26,20 +28,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(_run(args))
+    changes: list[int] = []
+    with contextlib.suppress(StopSignal):
+        signals.run(_run(args, changes))
+    print(f"{len(changes)} changes", file=sys.stderr)
     return 0
 
 
-async def _run(args: argparse.Namespace) -> None:
+async def _run(args: argparse.Namespace, changes: list[int]) -> None:
     from patrolink.hub.dispatch.client import connect
 
     async with connect(args.hub) as client:
         with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(_watch(client, args), args.seconds)
+            await asyncio.wait_for(_watch(client, args, changes), args.seconds)
 
 
-async def _watch(client: "Client", args: argparse.Namespace) -> None:
+async def _watch(client: "Client", args: argparse.Namespace, changes: list[int]) -> None:
     from patrolink.hub.dispatch.client import Packet
     from patrolink.report.floor_table import Floors
 
@@ -48,14 +52,13 @@ async def _watch(client: "Client", args: argparse.Namespace) -> None:
         floors = Floors(client.hello["site"])
         if live:
             stack.enter_context(floors)
-        changes = 0
         known: dict[int, tuple[Any, ...]] = {}
         for group in client.hello["groups"]:
             floors.take(group)
             known[group["group"]] = _facts(group)
             if not live and group["state"] != "idle":
                 _tell(group, args.json)
-        while args.count is None or changes < args.count:
+        while args.count is None or len(changes) < args.count:
             told = await client.next()
             if isinstance(told, Packet):
                 continue
@@ -65,7 +68,7 @@ async def _watch(client: "Client", args: argparse.Namespace) -> None:
                 floors.take(told)
                 if known.get(told["group"]) != _facts(told):
                     known[told["group"]] = _facts(told)
-                    changes += 1
+                    changes.append(told["group"])
                     if not live:
                         _tell(told, args.json)
 

@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 from patrolink.core.errors import UserError
+from patrolink.core.signals import StopSignal
 
 HELP = "let an emulated device film an SOS, and verify and export the clip"
 
@@ -30,7 +31,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from patrolink.cli.emulate import tidy_end
     from patrolink.emulator.network.carrier import PROFILES
     from patrolink.emulator.scenarios import incident
 
@@ -39,14 +39,19 @@ def run(args: argparse.Namespace) -> int:
     if not 0 <= args.pre <= 60 or not 1 <= args.post <= 60:
         raise UserError("--pre has to be from 0 to 60, --post from 1 to 60")
     with contextlib.ExitStack() as stack:
-        stack.enter_context(tidy_end())
         out = Path(args.out or stack.enter_context(tempfile.TemporaryDirectory(prefix="patrolink-incident-"))).resolve()
         film = Path(args.film) if args.film else incident.FILM
         plan = incident.Plan(args.board, film, args.pre, args.post, PROFILES[args.network], args.seed, out)
         it = incident.Incident(plan, stack)
         if not args.json:
             print(f"{it.name} films; the button in {args.pre + 2 * incident.SEGMENT_S} s", file=sys.stderr)
-        summary = it.run()
+        try:
+            summary = it.run()
+        except StopSignal as e:
+            print(f"{it.name}: stopped by {e} before the hub verified the clip", file=sys.stderr)
+            if args.json:
+                print(json.dumps({"board": args.board, "device": it.name, "verdict": None}))
+            raise
         if args.out:
             summary["exported"] = _export(it.folder, it.key, out / "export")
             (out / "incident.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from patrolink.cli.monitor import count, seconds
+from patrolink.core import signals
+from patrolink.core.signals import StopSignal
 
 if TYPE_CHECKING:
     from patrolink.audio.burst_assembler import Burst
@@ -44,9 +46,10 @@ def run(args: argparse.Namespace) -> int:
             speaker = sound.Speaker()
             stack.callback(sound.loudspeaker(speaker).close)
         listener = Listener(wav, speaker, args.count, args.json)
-        with contextlib.suppress(KeyboardInterrupt, asyncio.TimeoutError):
-            asyncio.run(asyncio.wait_for(listener.run(args.hub, args.groups), args.seconds))
+        with contextlib.suppress(StopSignal, asyncio.TimeoutError):
+            signals.run(asyncio.wait_for(listener.run(args.hub, args.groups), args.seconds))
         listener.finish()
+        print(f"{listener.bursts} bursts received", file=sys.stderr)
         return 4 if args.seconds is not None and not listener.bursts else 0
 
 

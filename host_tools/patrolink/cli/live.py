@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
 
 from patrolink.cli.monitor import count
+from patrolink.core import signals
 from patrolink.core.errors import DeadlineError, DeviceError, UserError
+from patrolink.core.signals import StopSignal
 
 if TYPE_CHECKING:
     from patrolink.hub.dispatch.client import Client
@@ -55,8 +57,8 @@ def run(args: argparse.Namespace) -> int:
             film = Film(Path(args.out))
             stack.callback(film.close)
         watcher = Watcher(args.device, player, film)
-        with contextlib.suppress(KeyboardInterrupt):
-            asyncio.run(watcher.run(args.hub, args.seconds))
+        with contextlib.suppress(StopSignal):
+            signals.run(watcher.run(args.hub, args.seconds))
     return watcher.finish(args.json)
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from patrolink.core.errors import UserError
+from patrolink.core.signals import StopSignal
 
 if TYPE_CHECKING:
     from patrolink.core.capture import CaptureWriter, Record
@@ -70,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
         # Told after the table is gone, and also when the source goes away.
         stack.callback(lambda: print(json.dumps(_summary(decoder, transport)), file=sys.stderr))
         table = None if args.json or not sys.stdout.isatty() else stack.enter_context(Table(args.source))
-        with contextlib.suppress(KeyboardInterrupt):
+        with contextlib.suppress(StopSignal):
             _watch(args, transport, decoder, writer, table)
     return 0 if decoder.stats.clean and not any(transport.counts().get(name) for name in _FINDINGS) else 1
 

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from patrolink.cli.monitor import seconds
+from patrolink.core import signals
+from patrolink.core.signals import StopSignal
 
 if TYPE_CHECKING:
     from patrolink.hub.dispatch.client import Client
@@ -44,20 +46,25 @@ def run(args: argparse.Namespace) -> int:
     # A file that cannot be read is to be told before anybody is disturbed.
     alaw = sound.read(Path(args.file)) if args.file else None
     outcome = asyncio.run(_talk(args, alaw))
+    stopped: StopSignal | None = outcome.pop("stopped")
     if args.json:
         print(json.dumps(outcome))
     else:
         print(" ".join(f"{name}={value}" for name, value in outcome.items() if value not in (None, "")))
+    if stopped is not None and outcome["result"] == "cancelled":
+        return stopped.exit_code
     return {"said": 0, "timeout": 4}.get(outcome["result"], 1)
 
 
 async def _talk(args: argparse.Namespace, alaw: bytes | None) -> dict[str, Any]:
     from patrolink.hub.dispatch.client import connect
 
-    async with connect(args.hub) as client:
-        group: int = client.group(args.group)["group"]
-        async with _frames(alaw, args.seconds) as frames:
-            return await Talk(client, group, args.json).run(args, frames)
+    with signals.stop_requested() as stop:
+        async with connect(args.hub) as client:
+            group: int = client.group(args.group)["group"]
+            async with _frames(alaw, args.seconds) as frames:
+                outcome = await Talk(client, group, args.json).run(args, frames, stop)
+        return {**outcome, "stopped": stop.result() if stop.done() else None}
 
 
 @contextlib.asynccontextmanager
@@ -95,18 +102,25 @@ class Talk:
         self._over: asyncio.Event = asyncio.Event()
         self._outcome: dict[str, Any] = {"group": group, "result": "", "granted_ms": None, "said_ms": 0, "text": ""}
 
-    async def run(self, args: argparse.Namespace, frames: "asyncio.Queue[bytes | None]") -> dict[str, Any]:
+    async def run(
+        self,
+        args: argparse.Namespace,
+        frames: "asyncio.Queue[bytes | None]",
+        stop: "asyncio.Future[StopSignal]",
+    ) -> dict[str, Any]:
         """Ask for the floor, say all, and give it back; return what became of it."""
         self._pressed = time.monotonic()
         hearing = asyncio.ensure_future(self._hear())
         wish = {"emergency": args.emergency, "broadcast": args.broadcast, "priority": args.priority}
         try:
             await self._client.ask("press", group=self._group, **wish)
-            first = await _first(args.wait, self._granted.wait(), self._over.wait(), hearing)
+            first = await _first(args.wait, self._granted.wait(), self._over.wait(), hearing, stop)
             if not first:
                 self._outcome.update(result="timeout", text=f"the floor was not given within {args.wait:g} s")
             elif self._granted.is_set():
-                await _first(None, self._say(frames), self._over.wait(), hearing)
+                await _first(None, self._say(frames), self._over.wait(), hearing, stop)
+            if stop.done() and not self._outcome["result"] and (args.file or not self._granted.is_set()):
+                self._outcome["result"] = "cancelled"
             if hearing.done():
                 hearing.result()
             self._outcome["result"] = self._outcome["result"] or "said"

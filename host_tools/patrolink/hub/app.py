@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import gc
 import hmac
-import signal
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 from aiohttp import web
 from patrolink_messages import CLIP_STATE, EVENT_STATE, PTT_GROUP
 
+from patrolink.core import signals
 from patrolink.core.capture import Record
 from patrolink.core.clock import monotonic_ms, unix_ms
 from patrolink.core.decoder import Decoder, Row
@@ -107,11 +107,8 @@ class Hub:
 
     async def run(self, ready: Callable[[dict[str, Any]], None]) -> None:
         """Serve until SIGINT or SIGTERM; `ready` is told where, once all is up. UserError when something is not."""
-        loop = asyncio.get_running_loop()
-        stop = asyncio.Event()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, stop.set)
         async with contextlib.AsyncExitStack() as stack:
+            stop = stack.enter_context(signals.stop_requested())
             stack.callback(self.relay.close)
             stack.callback(self.live.close)
             self._broker = Broker(self.place, self.metrics, self._on_uplink)
@@ -132,8 +129,8 @@ class Hub:
             hub = self.place.hub
             told = hub.model_dump(include={"shard", "host", "floor_port", "media_port", "console", "uploads"})
             ready({**told, "groups": len(self.roster.groups), "devices": len(self.roster.devices)})
-            ending = asyncio.ensure_future(stop.wait())
-            await asyncio.wait([ending, *tasks], return_when=asyncio.FIRST_COMPLETED)
+            ends: list[asyncio.Future[Any]] = [stop, *tasks]
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             for task in tasks:
                 if task.done():
                     task.result()  # a bug: it shows, and no hub goes on with half of its duties

@@ -13,14 +13,17 @@ import pytest
 from tests.support import live_camera
 from tests.support.console_site import TOKEN, ConsoleSite
 from tests.support.polling import wait_until
+from tests.support.processes import ignore_sigint
 
 site, camera = live_camera.site, live_camera.camera
 
 
-def live(site: ConsoleSite, *arguments: str) -> subprocess.Popen:
+def live(site: ConsoleSite, *arguments: str, **options) -> subprocess.Popen:
     command = [sys.executable, "-m", "patrolink", "live", *arguments, "--hub", site.url, "--json"]
     environment = {**os.environ, "PATROLINK_HUB_TOKEN": TOKEN}
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
+    )
 
 
 def ended(process: subprocess.Popen) -> tuple[int, str, str]:
@@ -71,6 +74,19 @@ def test_ffmpeg_plays_it(site, camera, tmp_path):
         watching.kill()
     assert code == 0 and json.loads(told)["packets"] > 10, said
     wait_until(lambda: "told to" in camera.ends)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_a_stop_signal_ends_a_view_with_its_summary(site, camera, tmp_path, number):
+    """Also if SIGINT was inherited as ignored; the recording is complete."""
+    out = tmp_path / "view.mp4"
+    viewer = live(site, camera.client.name, "--out", str(out), preexec_fn=ignore_sigint)
+    assert any(line == f"recording to {out}\n" for line in viewer.stderr)
+    viewer.send_signal(number)
+    code, summary, err = ended(viewer)
+    assert code == 0 and json.loads(summary)["packets"] > 0 and "Traceback" not in err
+    with av.open(str(out)) as film:
+        assert len(list(film.decode(video=0))) == json.loads(summary)["recorded"]
 
 
 def test_what_it_refuses_and_is_refused(site, camera, tmp_path):

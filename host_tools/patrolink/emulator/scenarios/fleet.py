@@ -13,6 +13,7 @@ from patrolink.core import boards
 from patrolink.core.capture import Record
 from patrolink.core.decoder import Row, Stats
 from patrolink.core.errors import UserError
+from patrolink.core.signals import StopSignal
 from patrolink.emulator.boards import qemu
 from patrolink.emulator.network.broker import Broker
 from patrolink.emulator.scenarios.patrol import Patrol, Plan
@@ -25,12 +26,18 @@ _SUMMED = ("fixes_sent", "fixes_decoded", "fixes_lost", "fixes_doubled", "frames
 
 @dataclass
 class Outcome:
-    """Completed patrols, and the errors of the others."""
+    """Completed patrols, and the errors of the others.
+
+    stopped     the signal that ended the run early
+    unfinished  device -> its progress when the run was stopped
+    """
 
     patrols: list[Patrol] = field(default_factory=list)
     failures: dict[str, UserError] = field(default_factory=dict)
     broker: str = ""
     duration_s: float = 0.0
+    stopped: StopSignal | None = None
+    unfinished: dict[str, str] = field(default_factory=dict)
 
     @property
     def summaries(self) -> list[dict[str, Any]]:
@@ -76,7 +83,11 @@ def run(plan: Plan) -> Outcome:
         view = _Progress(plan, list(running.values()))
         if plan.live and not plan.quiet:
             view.table = stack.enter_context(Table(f"{plan.board}, {plan.source.name} at {plan.speed:g} x"))
-        _supervise(plan, transport, running, view, outcome)
+        try:
+            _supervise(plan, transport, running, view, outcome)
+        except StopSignal as e:
+            outcome.stopped = e
+            outcome.unfinished = {name: patrol.progress() for name, patrol in running.items()}
     outcome.duration_s = round(time.monotonic() - start_s, 1)
     return outcome
 

@@ -1,0 +1,141 @@
+"""SIGINT and SIGTERM end every verb in order: summary printed, documented exit code, no child process left.
+
+Each verb starts with SIGINT ignored, as in a background job of a non-interactive shell.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import wave
+from pathlib import Path
+
+import numpy as np
+import pytest
+from patrolink.emulator.scenarios import incident
+
+from tests.support import console_site
+from tests.support.console_site import OTHER, TOKEN, BackgroundDevices
+from tests.support.polling import wait_until
+from tests.support.processes import descendants, ignore_sigint
+
+STOP_SIGNALS = [signal.SIGINT, signal.SIGTERM]
+pytestmark = pytest.mark.parametrize("number", STOP_SIGNALS, ids=lambda number: number.name)
+
+
+def start(*arguments: str, **env: str) -> subprocess.Popen:
+    """Start a verb with SIGINT ignored."""
+    command = [sys.executable, "-m", "patrolink", *arguments]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, preexec_fn=ignore_sigint, env={**os.environ, **env}, **pipes)
+
+
+def stop(process: subprocess.Popen, number: int) -> tuple[int, str, str]:
+    """Send the signal; return exit code, standard output and standard error once no descendant is left."""
+    children = descendants(process.pid)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children), lambda: str(children))
+    assert "Traceback" not in err
+    return process.returncode, out, err
+
+
+def test_monitor(broker, number, tmp_path):
+    record = tmp_path / "record.plcap"
+    process = start("monitor", broker.url, "--record", str(record))
+    wait_until(record.exists)
+    code, _, err = stop(process, number)
+    assert code == 0 and json.loads(err.splitlines()[-1])["frames"] == 0
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_emulate(number, count, tmp_path):
+    process = start("emulate", "--board", "linux", "--count", str(count), "--out", str(tmp_path), "--json")
+    wait_until(lambda: any("ready" in log.read_text() for log in tmp_path.rglob("console.log")))
+    assert descendants(process.pid)
+    code, out, err = stop(process, number)
+    assert code == 128 + number and json.loads(out)["total"]["boards"] == 0
+    assert err.count("stopped before the end: ") == count and "fixes decoded" in err
+
+
+def test_emulate_on_a_virtual_clock(number):
+    process = start("emulate", "--board", "linux", "--hours", "10000", "--json")
+    assert process.stderr.readline() == "1 of 10000 hours\n"
+    code, out, err = stop(process, number)
+    assert code == 128 + number and json.loads(out)["fixes"] > 0
+    assert f"stopped by {number.name} after " in err and " of 10000 simulated hours" in err
+
+
+def test_call(number, tmp_path):
+    process = start("call", "--board", "linux", "--out", str(tmp_path), "--json")
+    wait_until(lambda: all((tmp_path / name / "console.log").exists() for name in ("linux-1", "linux-2")))
+    wait_until(lambda: len(descendants(process.pid)) >= 4)  # a broker, a hub, two devices
+    code, out, err = stop(process, number)
+    assert code == 128 + number
+    assert not out or (json.loads(out)["bursts"] == [] and "after 0 of 2 bursts" in err)
+
+
+@pytest.mark.skipif(not incident.FILM.exists(), reason="no film for the camera; run `make media`")
+def test_incident(number, tmp_path):
+    process = start("incident", "--out", str(tmp_path), "--json")
+    log = tmp_path / "linux-1" / "console.log"
+    wait_until(lambda: log.exists() and "clips: recording" in log.read_text())
+    code, out, err = stop(process, number)
+    assert code == 128 + number and json.loads(out) == {"board": "linux", "device": "linux-1", "verdict": None}
+    assert f"linux-1: stopped by {number.name} before the hub verified the clip" in err
+
+
+def test_hub(broker, number, tmp_path):
+    folder = tmp_path / "site"
+    folder.mkdir()
+    site = console_site.ConsoleSite(folder, broker)
+    site.process.stop()
+    process = start("hub", str(folder / "site.toml"), "--json")
+    assert json.loads(process.stdout.readline())["ready"]["groups"]
+    code, out, _ = stop(process, number)
+    assert code == 0 and json.loads(out)["site"] == "test.example"
+
+
+def test_floor(site, number):
+    process = start("floor", "--hub", site.url, "--json", PATROLINK_HUB_TOKEN=TOKEN)
+    wait_until(lambda: "patrolink_hub_dispatchers 1\n" in site.http_request("GET", "/metrics")[2])
+    code, _, err = stop(process, number)
+    assert code == 0 and err == "0 changes\n"
+
+
+def test_listen(site, number, tmp_path):
+    path = tmp_path / "received.wav"
+    process = start("listen", "--hub", site.url, "--output", str(path), PATROLINK_HUB_TOKEN=TOKEN)
+    assert process.stderr.readline().startswith("listening to ")
+    code, _, err = stop(process, number)
+    assert code == 0 and err == "0 bursts received\n"
+    with wave.open(str(path)) as wav:
+        assert wav.getnframes() == 0
+
+
+@pytest.fixture(scope="module")
+def devices(site, broker):
+    background = BackgroundDevices(broker, console_site.DEVICES)
+    yield background
+    background.close()
+
+
+@pytest.fixture(scope="module")
+def speech_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("speech") / "speech.wav"
+    with wave.open(str(path), "wb") as out:
+        out.setparams((1, 2, 8000, 0, "NONE", ""))
+        out.writeframes((3000 * np.sin(np.arange(28 * 8000) / 4)).astype("<i2").tobytes())
+    return path
+
+
+def test_talk(site, devices, speech_file, number):
+    group = str(console_site.HARBOUR)
+    arguments = ["--hub", site.url, "--file", str(speech_file), "--json"]
+    process = start("talk", group, *arguments, PATROLINK_HUB_TOKEN=OTHER)
+    wait_until(lambda: devices.membership("vest-1", console_site.HARBOUR).floor.talker)
+    code, out, _ = stop(process, number)
+    outcome = json.loads(out)
+    assert code == 128 + number and outcome["result"] == "cancelled" and outcome["said_ms"] < 28_000
+    wait_until(lambda: not devices.membership("vest-1", console_site.HARBOUR).floor.talker)
