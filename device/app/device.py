@@ -166,7 +166,7 @@ class Device:
         elif evidence is not None and evidence.button(button, self.now_ms()):
             return
         elif self.radio is not None:
-            self.radio.button(button, self.now_ms())
+            self.radio.on_button(button, self.now_ms())
 
     def run(self):
         """Patrol until the power button, then hand over what is left within the drain time."""

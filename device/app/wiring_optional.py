@@ -34,17 +34,17 @@ def commands(device, config, hal):
 
 
 def ears(device, config, hal, log):
-    """Return the agent.audio.microphone.Ears of the board's microphone."""
+    """Return the agent.audio.microphone.MicrophoneMultiplexer of the board's microphone."""
     if not hasattr(hal, "audio"):
         raise ConfigError("audio: this board has none; take it out of the configuration")
-    from agent.audio.microphone import Ears
+    from agent.audio.microphone import MicrophoneMultiplexer
 
     audio = config["audio"]
-    return Ears(hal.audio().Microphone(audio["mic"], hal.Pin(audio["indicator"]), device.inputs, log))
+    return MicrophoneMultiplexer(hal.audio().Microphone(audio["mic"], hal.Pin(audio["indicator"]), device.inputs, log))
 
 
 def radio(device, config, hal, store, counter, ears, log):
-    """Return push-to-talk's agent.ptt.client.Radio, None behind an AT modem."""
+    """Return push-to-talk's agent.ptt.client.PttClient, None behind an AT modem."""
     if device.modem is not None:
         log("ptt: off: it needs a network stack of the board's own, and this one's is in the modem")
         return None

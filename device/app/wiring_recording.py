@@ -189,7 +189,7 @@ class Evidence:
         if self._uploader is None:
             return _AGAIN_MS
         radio, device = self._device.radio, self._device
-        return self._uploader.step(now, radio is not None and radio.busy(), device.events.due_count() > 0)
+        return self._uploader.step(now, radio is not None and radio.is_busy(), device.events.due_count() > 0)
 
     def on_fix(self, fix, now):
         """Take a position into the film."""
@@ -360,7 +360,7 @@ class Evidence:
             camera,
             min(_LIVE_KBPS, _line_kbps(given["uart"])) if given else _LIVE_KBPS,
             film.Encoder(camera.width, camera.height, camera.fps) if film else None,
-            lambda: device.events.due_count() > 0 or device.radio is not None and device.radio.busy(),
+            lambda: device.events.due_count() > 0 or device.radio is not None and device.radio.is_busy(),
             self._unwatched,
             _LINE_PACKET if given else PACKET,
             config["camera"].get("picture_kb", _PICTURE_KB) * 1024,

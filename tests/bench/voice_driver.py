@@ -9,8 +9,8 @@ import struct
 import time
 
 from agent.audio import samples
-from agent.ptt.jitter_buffer import RING, Listener
-from agent.ptt.rtp_sender import Talker
+from agent.ptt.jitter_buffer import RING, JitterBuffer
+from agent.ptt.rtp_sender import RtpSender
 from compat.aes import encrypter
 from patrolink_protocol import srtp
 
@@ -67,35 +67,35 @@ def measured(function):
 
 def main():
     mic = Microphone()
-    talker = Talker(mic, FRAME_MS, bytearray(RING))
+    sender = RtpSender(mic, FRAME_MS, bytearray(RING))
     out, inward = srtp.Rtp(encrypter, KEY, SALT, 512), srtp.Rtp(encrypter, KEY, SALT, 512)
-    talker.open()
-    talker.begin(5, 100)
-    listener, stream = Listener(bytearray(RING)), srtp.Stream()
-    listener.begin()
+    sender.open()
+    sender.start_burst(5, 100)
+    jitter_buffer, stream = JitterBuffer(bytearray(RING)), srtp.Stream()
+    jitter_buffer.start_burst()
     number = [0]
 
     def speak():
         mic.left = FRAME_MS // 10
-        talker.listen()
-        if not talker.next():
+        sender.capture()
+        if not sender.next_packet():
             raise AssertionError("no packet")
-        talker.view(out.protect(talker.packet, talker.n, 0))
+        sender.packet_view(out.protect(sender.packet, sender.n, 0))
 
     def hear():
         number[0] += 1
-        packet = talker.packet
-        n = inward.open(packet, talker.n + srtp.TAG, stream)
-        listener.put(number[0], number[0] * 480, packet, 12, n - 12, number[0] * FRAME_MS)
+        packet = sender.packet
+        n = inward.open(packet, sender.n + srtp.TAG, stream)
+        jitter_buffer.put(number[0], number[0] * 480, packet, 12, n - 12, number[0] * FRAME_MS)
         for i in range(6):
-            listener.unit(number[0] * FRAME_MS + 10 * i)
+            jitter_buffer.next_unit(number[0] * FRAME_MS + 10 * i)
 
     def both():
         speak()
         hear()
 
     spoken = measured(speak)
-    talker.begin(6, 100)
+    sender.start_burst(6, 100)
     stream.reset()
     told = measured(both)
     return {"speak": spoken, "speak and hear": told}

@@ -6,8 +6,8 @@ says that it may, storage for counters.
 
 import random
 
-from agent.ptt import participant as device
 from patrolink.emulator.network.carrier import Connection, Network
+from patrolink_protocol import participant
 from patrolink_protocol.srtp import Window
 
 FRAME_MS = 200  # of voice: longer than real ones, for speed
@@ -17,15 +17,15 @@ MOST_SPINS = 20
 LATEST_MS = 2000  # a Granted that comes again, counted by its receiver from when it comes
 FLOOR, VOICE, KEEPALIVE = b"F", b"V", b"K"
 OUTCOMES = {
-    device.GRANTED: "granted",
-    device.DENIED: "denied",
-    device.FAILED: "failed",
-    device.PLACED: "queued",
-    device.ABANDONED: "abandoned",
-    device.REVOKED: "revoked",
+    participant.GRANTED: "granted",
+    participant.DENIED: "denied",
+    participant.FAILED: "failed",
+    participant.QUEUE_POSITION: "queued",
+    participant.ABANDONED: "abandoned",
+    participant.REVOKED: "revoked",
 }
 # After these a press is over; a granted or queued one goes on to one of them.
-ENDS = (device.DENIED, device.FAILED, device.ABANDONED, device.REVOKED, device.ENDED)
+ENDS = (participant.DENIED, participant.FAILED, participant.ABANDONED, participant.REVOKED, participant.RELEASED)
 
 
 class Wrong(AssertionError):
@@ -56,7 +56,7 @@ class Handset:
         self.index = rng.randrange(1 << 20)  # on storage: counts on over a power cut
         self.highest = 0  # SSRC that was granted, on storage: agent.ptt.grant_log
         self.clock = rng.randrange(1 << 40)
-        self.machine: device.Participant | None = None
+        self.machine: participant.Participant | None = None
         self.press_now: Press | None = None
         self.presses: list[Press] = []
         self.power_on()
@@ -82,7 +82,7 @@ class Handset:
         self.spoken: set[int] = set()
         self.spins = 0
         self.timer: object = None
-        self.machine = self.world.participant(self.ssrc, self.user, self.send_floor, self.told)
+        self.machine = self.world.participant(self.ssrc, self.user)
         self.rebind()
         self.keep_alive(self.life)
 
@@ -113,30 +113,40 @@ class Handset:
             self.keepalive()
             self.world.scheduler.after(KEEPALIVE_MS, lambda: self.keep_alive(life))
 
-    def send_floor(self, view: memoryview) -> None:
+    def send_floor(self, datagram: bytes) -> None:
         self.index += 1
-        self.world.note(self.name, "hub", bytes(view))
-        self.flows[FLOOR].send(FLOOR + self.index.to_bytes(8, "big") + bytes(view))
+        self.world.note(self.name, "hub", datagram)
+        self.flows[FLOOR].send(FLOOR + self.index.to_bytes(8, "big") + datagram)
+
+    def apply(self, effects: participant.Effects) -> None:
+        """Send the datagrams of the floor participant and handle its events."""
+        for datagram in effects.datagrams:
+            self.send_floor(datagram)
+        for event in effects.events:
+            self.told(event)
+        if effects.error is not None:
+            raise effects.error
 
     def receive(self, data: bytes) -> None:
         if self.machine is None:
             return
         if data[:1] == VOICE:
-            self.machine.heard(self.now())
+            self.machine.media_received(self.now())
         else:
             index = int.from_bytes(data[1:9], "big")
             if not self.window.fresh(index):
                 return
             self.window.take(index)
             self.world.note("hub", self.name, data[9:], arrived=True)
-            self.machine.receive(data[9:], len(data) - 9, index, self.now())
+            self.apply(self.machine.receive(data[9:], len(data) - 9, index, self.now()))
         self.poll()
 
     def poll(self) -> None:
         """Run the machine's timers, and come back when it says so and no sooner."""
         if self.machine is None:
             return
-        wait = self.machine.poll(self.now())
+        self.apply(self.machine.poll(self.now()))
+        wait = self.machine.next_timer_ms(self.now())
         self.spins = self.spins + 1 if wait == 0 else 0
         if self.spins > MOST_SPINS:
             raise Wrong(f"{self.name} has a timer that is due and does nothing")
@@ -148,14 +158,14 @@ class Handset:
 
     def press(self, indicator: int, hold_ms: float, priority: int = 0) -> None:
         machine = self.machine
-        if machine is None or machine.key:
+        if machine is None or machine.key_down:
             return
-        turn = machine.state == device.QUEUED  # the wish that waits is taken up again
+        turn = machine.state == participant.QUEUED  # the wish that waits is taken up again
         if not turn or self.press_now is None:
             self.press_now = Press(self.world.scheduler.now)
             self.presses.append(self.press_now)
         life = self.life
-        machine.press(self.now(), priority, indicator)
+        self.apply(machine.press(self.now(), priority, indicator))
         self.poll()
         self.voice_ssrc = 0
         self.world.scheduler.after(hold_ms + TAIL_MS, lambda: self.let_go(life))
@@ -163,20 +173,20 @@ class Handset:
     def let_go(self, life: object) -> None:
         if self.machine is None or life is not self.life:
             return
-        self.machine.release(self.now())
+        self.apply(self.machine.release(self.now()))
         self.poll()
-        if self.machine.state == device.QUEUED and self.rng.random() < 0.3:
-            self.machine.cancel(self.now())
+        if self.machine.state == participant.QUEUED and self.rng.random() < 0.3:
+            self.apply(self.machine.cancel(self.now()))
             self.poll()
 
     def told(self, event: int) -> None:
         self.world.events += 1
         press = self.press_now
-        if event == device.GRANTED:
+        if event == participant.GRANTED:
             life = self.life
             self.granted_at = self.world.scheduler.now
             self.world.scheduler.after(0, lambda: self.speak(life))
-        if event in OUTCOMES or event == device.ENDED:
+        if event in OUTCOMES or event == participant.RELEASED:
             if press is None:
                 raise Wrong(f"{self.name} is told {OUTCOMES.get(event, 'ended')} with nothing asked for")
             if event in OUTCOMES:
@@ -188,7 +198,7 @@ class Handset:
     def speak(self, life: object) -> None:
         """A packet of voice, and the next one in its time: as long as the machine says that it may."""
         machine = self.machine
-        if machine is None or life is not self.life or machine.state != device.HAS_PERMISSION:
+        if machine is None or life is not self.life or machine.state != participant.HAS_PERMISSION:
             self.voice_ssrc = 0
             return
         if machine.audio_ssrc != self.voice_ssrc:
@@ -196,7 +206,7 @@ class Handset:
             if self.voice_ssrc in self.spoken:
                 raise Wrong(f"{self.name} has the floor under SSRC {self.voice_ssrc}, whose burst is over")
             if self.voice_ssrc <= self.highest:  # of the life before
-                machine.release(self.now())
+                self.apply(machine.release(self.now()))
                 return
             self.highest = self.voice_ssrc
             self.spoken.add(self.voice_ssrc)

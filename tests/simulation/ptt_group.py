@@ -7,12 +7,12 @@ import random
 from collections import deque
 from collections.abc import Callable
 
-from agent.ptt import participant as device
 from patrolink.emulator.network.carrier import Profile
 from patrolink.emulator.scheduler import Scheduler
 from patrolink.hub.voice import floor as hub
 from patrolink.hub.voice import floor_types
 from patrolink_protocol import mcptt as m
+from patrolink_protocol import participant as device
 
 from tests.simulation.ptt_device import VOICE, Handset, Wrong
 from tests.simulation.ptt_server import Server

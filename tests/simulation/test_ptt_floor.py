@@ -4,8 +4,8 @@ import types
 from pathlib import Path
 
 import pytest
-from agent.ptt import participant as device
 from patrolink.hub.voice import floor as hub
+from patrolink_protocol import participant as device
 
 from tests.simulation.ptt_group import World, Wrong
 
@@ -15,19 +15,20 @@ ENOUGH = 600  # seeds after which a mutant counts as not seen
 # A line of a machine, and what it is changed to. Each change breaks a rule that a wearer or a dispatcher would miss.
 DEVICE = [
     ("        if index <= self._index:", "        if False:"),
-    ("message.audio_ssrc == self._given_back", "False"),
+    ("message.audio_ssrc == self._returned_ssrc", "False"),
     ("        self.audio_ssrc = message.audio_ssrc\n", "        self.audio_ssrc = self.audio_ssrc or 1\n"),
-    ("        if state == NO_PERMISSION:\n            self._say_release()", "        if False:\n            pass"),
+    ("        if state == NO_PERMISSION:\n            self._send_release()", "        if False:\n            pass"),
     (
-        "        if self.state == HAS_PERMISSION:\n            self.cause = 0\n            self._rest(REVOKED)",
+        "        if self.state == HAS_PERMISSION:\n            self.cause = 0\n"
+        + "            self._enter_no_permission(REVOKED)",
         "        if 0:\n            pass",
     ),
-    ("            if now_ms >= self.ends_ms:", "            if False:"),
-    ("self._go(PENDING_REQUEST, now_ms, T101_MS)", "self._go(PENDING_REQUEST, now_ms, None)"),
-    ("self._go(PENDING_RELEASE, now_ms, T100_MS)", "self._go(PENDING_RELEASE, now_ms, None)"),
-    ("self._go(QUEUED, now_ms, T104_MS)", "self._go(QUEUED, now_ms, None)"),
+    ("            if now_ms >= self.talk_end_ms:", "            if False:"),
+    ("self._enter(PENDING_REQUEST, now_ms, T101_MS)", "self._enter(PENDING_REQUEST, now_ms, None)"),
+    ("self._enter(PENDING_RELEASE, now_ms, T100_MS)", "self._enter(PENDING_RELEASE, now_ms, None)"),
+    ("self._enter(QUEUED, now_ms, T104_MS)", "self._enter(QUEUED, now_ms, None)"),
     ("T103_MS = 4000", "T103_MS = 400_000"),
-    ("            self._nobody()\n            self._other_has_it", "            self._other_has_it"),
+    ("            self._clear_talker()\n            self._lose_floor", "            self._lose_floor"),
     ("            if state == HAS_PERMISSION or state == QUEUED and self.audio_ssrc:", "            if False:"),
     (
         "            if state in (PENDING_REQUEST, QUEUED):\n                self.cause",

@@ -14,12 +14,11 @@ import time
 
 import paho.mqtt.client as paho
 import patrolink_messages
-from agent.ptt import participant
 from cryptography.hazmat.primitives.keywrap import aes_key_unwrap
 from paho.mqtt.enums import CallbackAPIVersion
 from patrolink.emulator.scenarios import control_room
 from patrolink.hub.infra.crypto import aes
-from patrolink_protocol import codec, decode, frame, srtp
+from patrolink_protocol import codec, decode, frame, participant, srtp
 from patrolink_protocol.receiver import Receiver
 
 from tests.support.polling import TIMEOUT_S, wait_until
@@ -47,7 +46,8 @@ rights = ["talk", "emergency"]
 """
 RR = struct.Struct(">BBHI")
 EVENTS = {
-    getattr(participant, name): name for name in ("GRANTED", "DENIED", "REVOKED", "FAILED", "PLACED", "TAKEN", "IDLE")
+    getattr(participant, name): name
+    for name in ("GRANTED", "DENIED", "REVOKED", "FAILED", "QUEUE_POSITION", "TAKEN", "IDLE")
 }
 
 
@@ -105,7 +105,7 @@ class Seat:
         self.rtp: list[srtp.Rtp] = []
         self.streams: dict[int, srtp.Stream] = {}
         self.sequence = 0
-        self.floor = participant.Participant(terms["ssrc"], b"sip:" + client.name.encode(), self._send, self._tell)
+        self.floor = participant.Participant(terms["ssrc"], b"sip:" + client.name.encode())
         self.renew(terms)
 
     def renew(self, terms: dict) -> None:
@@ -115,17 +115,22 @@ class Seat:
         plain = aes_key_unwrap(self.client.derive(b"patrolink-ptt-wrap")[:16], terms["wrapped"])
         self.rtp = [srtp.Rtp(aes, plain[:16], plain[16:30]), *self.rtp[:1]]
 
-    def _send(self, view) -> None:
-        self.client.say(bytes(view))
-
-    def _tell(self, event: int) -> None:
-        self.events.append(EVENTS.get(event, str(event)))
+    def apply(self, effects: participant.Effects) -> None:
+        """Send the datagrams of the floor participant and record its events."""
+        for datagram in effects.datagrams:
+            self.client.say(datagram)
+        self.events += [EVENTS.get(event, str(event)) for event in effects.events]
+        if effects.error is not None:
+            raise effects.error
 
     def press(self, *args) -> None:
-        self.floor.press(self.client.now(), *args)
+        self.apply(self.floor.press(self.client.now(), *args))
 
     def release(self) -> None:
-        self.floor.release(self.client.now())
+        self.apply(self.floor.release(self.client.now()))
+
+    def cancel(self) -> None:
+        self.apply(self.floor.cancel(self.client.now()))
 
     def packet(self, payload: bytes, ssrc: int | None = None, kind: int = 8) -> bytes:
         """A packet of voice as it goes out, under the granted SSRC or another."""
@@ -250,7 +255,7 @@ class Client:
                     data, source = it.recvfrom(2048)
                     take(data, source)
         for seat in self.seats.values():
-            seat.floor.poll(self.now())
+            seat.apply(seat.floor.poll(self.now()))
 
     def _take_frame(self, data: bytes) -> None:
         kind, _, body, _, _ = self._receiver.open(data)
@@ -286,7 +291,7 @@ class Client:
             return
         for seat in self.seats.values():
             if seat.terms["hub_ssrc"] == ssrc:
-                seat.floor.receive(buf, n, index, self.now())
+                seat.apply(seat.floor.receive(buf, n, index, self.now()))
 
     def _take_voice(self, data: bytes, source) -> None:
         ssrc = struct.unpack_from(">I", data, 8)[0]
@@ -296,7 +301,7 @@ class Client:
                 with contextlib.suppress(srtp.SrtpError):
                     n = rtp.open(buf, len(buf), seat.streams.setdefault(ssrc, srtp.Stream()))
                     seat.voice.append((ssrc, struct.unpack_from(">H", buf, 2)[0], bytes(buf[12:n])))
-                    seat.floor.heard(self.now())
+                    seat.floor.media_received(self.now())
                     return
         self.refused.append("voice")
 

@@ -6,7 +6,7 @@ The film is build/media/bikes.mp4 at 640x480, 15 pictures a second.
 import time
 from pathlib import Path
 
-from agent.audio.microphone import Ears
+from agent.audio.microphone import MicrophoneMultiplexer
 from agent.recording.clip_store import ClipStore
 from agent.recording.recorder import ClipRecorder
 from agent.recording.signer import Signer
@@ -46,7 +46,7 @@ class Board:
             CONFIG,
             self.unix,
             lambda: clip.BY_GPS,
-            Ears(microphone).tap(),
+            MicrophoneMultiplexer(microphone).tap(),
         )
         whole(self.recorder.load())
 

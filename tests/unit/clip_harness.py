@@ -65,7 +65,7 @@ class Camera:
         return self._buffer, self.world.now, None
 
 
-class Ears:
+class MicrophoneMultiplexer:
     """A microphone that gives silence in units of 10 ms while it is open."""
 
     def __init__(self, world):
@@ -139,7 +139,7 @@ class World:
         return self
 
     def listener(self):
-        return Ears(self)
+        return MicrophoneMultiplexer(self)
 
     def container(self):
         return AviMuxer(320, 240, self.fps, self.config["sound"] != "never")

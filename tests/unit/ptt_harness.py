@@ -2,14 +2,14 @@
 
 import struct
 
-from agent.ptt.client import Radio
-from agent.ptt.grant_log import Grants
-from agent.ptt.hub_link import Shield
-from agent.ptt.jitter_buffer import RING, Listener
-from agent.ptt.playback import Sound
-from agent.ptt.receive_arbiter import Hearing
-from agent.ptt.rtp_sender import Talker
-from agent.ptt.transmit_session import Speaking
+from agent.ptt.client import PttClient
+from agent.ptt.grant_log import GrantLog
+from agent.ptt.hub_link import SrtcpContext
+from agent.ptt.jitter_buffer import RING, JitterBuffer
+from agent.ptt.playback import Playback
+from agent.ptt.receive_arbiter import ReceiveArbiter
+from agent.ptt.rtp_sender import RtpSender
+from agent.ptt.transmit_session import TransmitSession
 from compat import aes
 from memory_storage import MemoryStore
 from patrolink_protocol import mcptt as m
@@ -121,18 +121,18 @@ class World:
         self.counter = 0
         self.store = store or MemoryStore()
         ring = bytearray(RING)
-        self.listener = Listener(ring)
-        self.talker = Talker(self.mic, frame_ms, ring)
-        self.sound = Sound(self, self.listener, replay_s)
-        hearing = Hearing(self.listener, self.sound, {}, self.report)
-        speaking = Speaking(
-            self.talker, self.sound, hearing, Grants(self.store), None, self.report, lambda n: n // 2, self.log.append
+        self.jitter_buffer = JitterBuffer(ring)
+        self.sender = RtpSender(self.mic, frame_ms, ring)
+        self.sound = Playback(self, self.jitter_buffer, replay_s)
+        hearing = ReceiveArbiter(self.jitter_buffer, self.sound, {}, self.report)
+        speaking = TransmitSession(
+            self.sender, self.sound, hearing, GrantLog(self.store), None, self.report, lambda n: n // 2, self.log.append
         )
-        self.radio = Radio(
+        self.client = PttClient(
             b"sip:dev-1@site",
             aes.decrypter(derive_key(KEY, b"patrolink-ptt-wrap", 0)[:16]),
             aes.encrypter,
-            Shield(aes.encrypter, lambda label: srtp.derive_master(KEY, b"patrolink-ptt-" + label, 0), self.take),
+            SrtcpContext(aes.encrypter, lambda label: srtp.derive_master(KEY, b"patrolink-ptt-" + label, 0), self.take),
             self.udp,
             speaking,
             hearing,
@@ -231,14 +231,14 @@ class World:
             self.serve()
 
     def serve(self):
-        self.radio.serve(self.ms)
-        press = self.radio.speaking.press
+        self.client.serve(self.ms)
+        press = self.client.transmit_session.press
         state = press.group.floor.state if press else 0
         # The invariant: never open without the floor, or the wish for it.
         assert not self.mic.is_open or state in (1, 2), (self.ms, state)
 
     def press(self, line=b"ptt"):
-        assert self.radio.button(line, self.ms)
+        assert self.client.on_button(line, self.ms)
 
     def types(self):
         """Of the floor messages that the device has sent, acks left out."""
@@ -248,7 +248,7 @@ class World:
 def joined(**more):
     """A world with a device in group 1 whose hub answers."""
     world = World(**more)
-    world.radio.take_group(terms(), world.ms)
+    world.client.on_group_message(terms(), world.ms)
     world.run(50)
     return world
 
@@ -260,7 +260,7 @@ def talking(**more):
     world.run(100)
     world.grant()
     world.run(20)
-    assert world.talker.on_air
+    assert world.sender.on_air
     return world
 
 

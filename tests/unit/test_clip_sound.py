@@ -3,7 +3,7 @@
 import struct
 
 from agent.audio import samples
-from agent.audio.microphone import Ears
+from agent.audio.microphone import MicrophoneMultiplexer
 from agent.recording.recorder import RefusedError
 from clip_harness import World
 from patrolink_protocol import clip, g711
@@ -51,7 +51,7 @@ class Street(World):
     def listener(self):
         self.loud = True
         self.microphone = Microphone(self)
-        ears = Ears(self.microphone)
+        ears = MicrophoneMultiplexer(self.microphone)
         self.radio = ears.tap()
         return ears.tap()
 

@@ -4,8 +4,8 @@ import struct
 
 from agent.audio import samples
 from agent.ptt import playback
-from agent.ptt.jitter_buffer import RING, Listener
-from agent.ptt.playback import Sound
+from agent.ptt.jitter_buffer import RING, JitterBuffer
+from agent.ptt.playback import Playback
 from allocation import allocated
 from patrolink_protocol import g711
 from seeded_random import seeded
@@ -50,8 +50,8 @@ class Network:
     """Plays packets of one burst into a listener through delays of the caller's, and keeps what is heard."""
 
     def __init__(self, frame_ms=20):
-        self.listener = Listener(bytearray(RING))
-        self.listener.begin()
+        self.jitter_buffer = JitterBuffer(bytearray(RING))
+        self.jitter_buffer.start_burst()
         self.frame_ms = frame_ms
         self.heard = []  # (ms, the unit's first two samples)
         self.ms = 0
@@ -77,11 +77,11 @@ class Network:
                         for u in range(number * per, number * per + per)
                     ]
                 )
-                self.listener.put((65530 + number) & 0xFFFF, 5000 + number * per * 80, data, 0, len(data), self.ms)
+                self.jitter_buffer.put((65530 + number) & 0xFFFF, 5000 + number * per * 80, data, 0, len(data), self.ms)
             if self.end_at is not None and self.ms >= self.end_at:
-                self.listener.end()
-            if self.listener.unit(self.ms):
-                self.heard.append((self.ms, struct.unpack_from("<2h", self.listener.pcm)))
+                self.jitter_buffer.end_burst()
+            if self.jitter_buffer.next_unit(self.ms):
+                self.heard.append((self.ms, struct.unpack_from("<2h", self.jitter_buffer.pcm)))
             self.ms += 10
 
     def numbers(self, units):
@@ -108,8 +108,8 @@ def test_a_steady_network_is_heard_whole_and_soon():
         it.play([((n + 1) * frame_ms + 50, n) for n in range(count)], 2500)
         got = it.numbers(count * frame_ms // 10)
         assert len(got) == count * frame_ms // 10
-        assert got[0] - 50 <= frame_ms + 90 and not it.listener.active
-        assert it.listener.target_ms == 40 and it.listener.missed == 0
+        assert got[0] - 50 <= frame_ms + 90 and not it.jitter_buffer.active
+        assert it.jitter_buffer.target_ms == 40 and it.jitter_buffer.missed == 0
 
 
 def test_jitter_loss_and_disorder():
@@ -130,7 +130,7 @@ def test_jitter_loss_and_disorder():
         assert len(got) >= (2 * count * 17 // 20 - 2 * lost) * 97 // 100, (seed, len(got), lost)
         delays = sorted([ms - 10 * number for number, ms in got.items()])
         assert delays[len(delays) * 95 // 100] <= 20 + 50 + 40 + 40, (seed, delays[-20:])
-        assert it.listener.expected - it.listener.packets == lost
+        assert it.jitter_buffer.expected - it.jitter_buffer.packets == lost
 
 
 def test_what_was_said_before_the_grant_does_not_delay_the_rest():
@@ -176,7 +176,7 @@ def test_a_gap_fades_and_is_not_the_end():
     it = Network(20)
     it.play([((n + 1) * 20, n) for n in range(50) if not 20 <= n < 23], 1300)
     got = it.numbers(100)
-    assert len(got) == 94 and it.listener.missed == 6
+    assert len(got) == 94 and it.jitter_buffer.missed == 6
     before, after = got[39], got[46]
     assert 40 <= after - before <= 70  # the time that was lost has passed, no more
     faded = [v[0] for ms, v in it.heard if before < ms < after]
@@ -194,16 +194,16 @@ def test_a_gap_longer_than_the_buffer_costs_its_time_once():
 def test_a_long_hole_is_silence_and_voice_goes_on_behind_it():
     it = Network(20)
     it.play([((n + 1) * 20, n) for n in range(20)] + [(1500 + (n + 1) * 20, n) for n in range(20, 40)], 2500)
-    assert it.listener.active and len(it.numbers(80)) == 80
+    assert it.jitter_buffer.active and len(it.numbers(80)) == 80
     silent = [ms for ms, _ in it.heard if 1000 < ms < 1480]
     assert silent == []
 
 
 def test_packets_that_cannot_be():
-    it = Listener(bytearray(RING))
+    it = JitterBuffer(bytearray(RING))
     it.put(1, 1000, bytes(160), 0, 160, 0)
     assert it.packets == 0  # nobody is being heard
-    it.begin()
+    it.start_burst()
     it.put(1, 1000, bytes(160), 0, 160, 0)
     packets = it.packets
     it.put(2, 1001, bytes(160), 0, 160, 0)
@@ -213,23 +213,23 @@ def test_packets_that_cannot_be():
     assert it.packets == packets
     it.put(3, 1000 + 0x700000, bytes(160), 0, 160, 20)  # the sender's clock has jumped
     for ms in range(20, 400, 10):
-        it.unit(ms)
+        it.next_unit(ms)
     assert it.played >= 2
 
 
 def test_whatever_comes_the_listener_stands():
     below = seeded(3550)
-    it = Listener(bytearray(RING))
+    it = JitterBuffer(bytearray(RING))
     for ms in range(0, 60000, 10):
         if not below(300):
-            it.begin()
+            it.start_burst()
         if not below(400):
-            it.end()
+            it.end_burst()
         if below(2):
             n = 80 * (1 + below(8))
             it.put(below(65536), 80 * below(400), bytes(n), 0, n, ms)
         if below(3):
-            it.unit(ms)
+            it.next_unit(ms)
 
 
 def test_nothing_is_allocated_for_a_packet_that_is_heard():
@@ -240,9 +240,9 @@ def test_nothing_is_allocated_for_a_packet_that_is_heard():
 
     def packet():
         n = number[0]
-        it.listener.put(65530 + n & 0xFFFF, 5000 + n * 160, data, 0, 160, 300)
-        it.listener.unit(300)
-        it.listener.unit(310)
+        it.jitter_buffer.put(65530 + n & 0xFFFF, 5000 + n * 160, data, 0, 160, 300)
+        it.jitter_buffer.next_unit(300)
+        it.jitter_buffer.next_unit(310)
 
     def next():
         number[0] += 1
@@ -261,10 +261,10 @@ class Speaker:
 
 
 def test_the_speaker_has_a_clock_of_its_own():
-    speaker, listener = Speaker(), Listener(bytearray(RING))
-    it = Sound(speaker, listener, 0)
+    speaker, jitter_buffer = Speaker(), JitterBuffer(bytearray(RING))
+    it = Playback(speaker, jitter_buffer, 0)
     assert it.serve(0) is None and speaker.units == []
-    it.tone(playback.DENY)
+    it.play_tone(playback.DENY_TONE)
     assert it.serve(5) == 10 and len(speaker.units) == 1
     assert it.serve(12) == 3 and len(speaker.units) == 1
     assert it.serve(39) == 6 and len(speaker.units) == 4  # the main loop was late: what is due is said

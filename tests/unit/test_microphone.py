@@ -1,6 +1,6 @@
 """One microphone for several listeners, against a model of it."""
 
-from agent.audio.microphone import Ears
+from agent.audio.microphone import MicrophoneMultiplexer
 from allocation import allocated
 from seeded_random import seeded
 
@@ -58,7 +58,7 @@ def heard(tap):
 
 def test_all_listeners_hear_the_same_whoever_reads_first():
     mic = Microphone()
-    ears = Ears(mic)
+    ears = MicrophoneMultiplexer(mic)
     taps = [ears.tap() for _ in range(3)]
     assert [tap.open() for tap in taps] == [True] * 3 and mic.opened == 1
     mic.waiting = 20
@@ -70,7 +70,7 @@ def test_all_listeners_hear_the_same_whoever_reads_first():
 
 def test_the_microphone_is_open_while_anybody_listens():
     mic = Microphone()
-    ears = Ears(mic)
+    ears = MicrophoneMultiplexer(mic)
     a, b = ears.tap(), ears.tap()
     assert not mic.is_open
     a.close()  # closed already
@@ -85,7 +85,7 @@ def test_the_microphone_is_open_while_anybody_listens():
 
 def test_a_microphone_that_does_not_open_is_told_and_tried_again():
     mic = Microphone()
-    ears = Ears(mic)
+    ears = MicrophoneMultiplexer(mic)
     a, b = ears.tap(), ears.tap()
     mic.works = False
     assert not a.open() and not b.open() and mic.opened == 2 and not mic.is_open
@@ -96,7 +96,7 @@ def test_a_microphone_that_does_not_open_is_told_and_tried_again():
 
 def test_who_is_late_loses_the_oldest():
     mic = Microphone()
-    ears = Ears(mic)
+    ears = MicrophoneMultiplexer(mic)
     quick, slow = ears.tap(), ears.tap()
     quick.open()
     slow.open()
@@ -107,7 +107,7 @@ def test_who_is_late_loses_the_oldest():
 
 def test_who_opens_hears_nothing_from_before():
     mic = Microphone()
-    ears = Ears(mic)
+    ears = MicrophoneMultiplexer(mic)
     a, b = ears.tap(), ears.tap()
     a.open()
     b.open()
@@ -122,7 +122,7 @@ def test_who_opens_hears_nothing_from_before():
 def test_who_opens_while_another_listens_hears_nothing_that_waited_to_be_read():
     for again in (False, True):
         mic = Microphone()
-        ears = Ears(mic)
+        ears = MicrophoneMultiplexer(mic)
         a, b = ears.tap(), ears.tap()
         a.open()
         if again:
@@ -136,7 +136,7 @@ def test_who_opens_while_another_listens_hears_nothing_that_waited_to_be_read():
 def test_any_order_of_calls_is_that_of_the_model():
     below = seeded(SEED)
     mic = Microphone()
-    ears = Ears(mic)
+    ears = MicrophoneMultiplexer(mic)
     taps = [ears.tap() for _ in range(3)]
     queues = [None] * 3  # numbers of units; None: closed
     for step in range(4000):
@@ -169,7 +169,7 @@ def test_any_order_of_calls_is_that_of_the_model():
 
 def test_nothing_is_allocated_for_a_unit():
     mic = Microphone()
-    ears = Ears(mic)
+    ears = MicrophoneMultiplexer(mic)
     a, b = ears.tap(), ears.tap()
     a.open()
     b.open()

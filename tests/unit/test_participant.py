@@ -1,281 +1,323 @@
-"""The participant's floor machine: states, timers, and what others got wrong (TS 24.380 6.2.4)."""
+"""Floor participant: states, timers and invalid messages (TS 24.380, 6.2.4)."""
 
-from agent.ptt import participant
-from patrolink_protocol import mcptt as m
+from patrolink_protocol import mcptt, participant
 
-OURS, HUB, AUDIO = 0x80000001, 0x00A00001, 0x00000007
+OWN_SSRC, HUB_SSRC, AUDIO_SSRC = 0x80000001, 0x00A00001, 0x00000007
+USER = b"sip:a@circle"
 
 
-class Hub:
-    """The other end: keeps what the participant says, and speaks."""
+class FloorServer:
+    """Test double of the floor control server: records what the participant sends, and sends messages to it."""
 
     def __init__(self):
-        self.said = []
-        self.told = []
-        self.index = 0
-        self.floor = participant.Participant(OURS, b"sip:a@circle", self.take, self.told.append)
-        self.writer = m.Writer(bytearray(256))
+        self.floor = participant.Participant(OWN_SSRC, USER)
+        self._received = []
+        self._events = []
+        self._index = 0
+        self.writer = mcptt.Writer(bytearray(256))
 
-    def take(self, view):
-        message = m.Message()
-        at = 0
-        while at < len(view):
-            at = message.read(view, at, len(view), m.UPWARD)
-            assert message.ssrc == OURS
-            self.said.append(message.type if message.type != m.ACK else (m.ACK, message.acked))
+    # --- calls of the participant -----------------------------------------------------------------------------------
 
-    def heard(self):
-        said, self.said = self.said, []
-        return said
+    def press(self, now_ms, *args):
+        self._apply(self.floor.press(now_ms, *args))
+
+    def release(self, now_ms):
+        self._apply(self.floor.release(now_ms))
+
+    def poll(self, now_ms):
+        """Run the timers; return milliseconds until the next one."""
+        self._apply(self.floor.poll(now_ms))
+        return self.floor.next_timer_ms(now_ms)
+
+    def _apply(self, effects):
+        self._events += effects.events
+        for datagram in effects.datagrams:
+            message = mcptt.Message()
+            at = 0
+            while at < len(datagram):
+                at = message.read(datagram, at, len(datagram), mcptt.UPWARD)
+                assert message.ssrc == OWN_SSRC
+                kind = message.type
+                self._received.append((mcptt.ACK, message.acked) if kind == mcptt.ACK else kind)
+
+    def received(self):
+        """Return the types of the messages since the last call; (ACK, acknowledged type) for a Floor Ack."""
+        received, self._received = self._received, []
+        return received
 
     def events(self):
-        told = list(self.told)
-        self.told.clear()
-        return told
+        """Return the events since the last call."""
+        events, self._events = self._events, []
+        return events
 
-    def say(self, now, index=None):
+    # --- messages to the participant --------------------------------------------------------------------------------
+
+    def send(self, now_ms, index=None):
+        """Deliver what `writer` holds, with the next index or an explicit one. Return the error of the effects."""
         self.writer.end()
-        self.index += 1
-        self.floor.receive(self.writer.buf, self.writer.n, self.index if index is None else index, now)
+        self._index += 1
+        index = self._index if index is None else index
+        effects = self.floor.receive(self.writer.buf, self.writer.n, index, now_ms)
+        self._apply(effects)
+        return effects.error
 
-    def grant(self, now, ssrc=AUDIO, seconds=30, index=None):
-        w = self.writer
-        w.clear()
-        w.begin(m.GRANTED, HUB, True)
-        w.word(m.DURATION, seconds)
-        w.audio_ssrc(ssrc)
-        self.say(now, index)
+    def begin(self, kind, ack=False):
+        self.writer.clear()
+        self.writer.begin(kind, HUB_SSRC, ack)
 
-    def taken(self, now, by=b"sip:b@circle", ssrc=9):
-        w = self.writer
-        w.clear()
-        w.begin(m.TAKEN, HUB)
-        w.text(m.GRANTED_PARTY, by)
-        w.word(m.PERMISSION, 1)
-        w.word(m.SEQUENCE, 3)
-        w.audio_ssrc(ssrc)
-        self.say(now)
+    def send_granted(self, now_ms, ssrc=AUDIO_SSRC, seconds=30, index=None):
+        self.begin(mcptt.GRANTED, True)
+        self.writer.word(mcptt.DURATION, seconds)
+        self.writer.audio_ssrc(ssrc)
+        self.send(now_ms, index)
 
-    def idle(self, now, index=None):
-        w = self.writer
-        w.clear()
-        w.begin(m.IDLE, HUB)
-        w.word(m.SEQUENCE, 4)
-        self.say(now, index)
+    def send_taken(self, now_ms, by=b"sip:b@circle", ssrc=9):
+        self.begin(mcptt.TAKEN)
+        self.writer.text(mcptt.GRANTED_PARTY, by)
+        self.writer.word(mcptt.PERMISSION, 1)
+        self.writer.word(mcptt.SEQUENCE, 3)
+        self.writer.audio_ssrc(ssrc)
+        self.send(now_ms)
 
-    def cause(self, kind, cause, now):
-        w = self.writer
-        w.clear()
-        w.begin(kind, HUB)
-        w.word(m.CAUSE, cause)
-        self.say(now)
+    def send_idle(self, now_ms, index=None):
+        self.begin(mcptt.IDLE)
+        self.writer.word(mcptt.SEQUENCE, 4)
+        self.send(now_ms, index)
 
-    def place(self, position, now):
-        w = self.writer
-        w.clear()
-        w.begin(m.QUEUE_POSITION_INFO, HUB)
-        w.pair(m.QUEUE_INFO, position, 1)
-        self.say(now)
+    def send_deny(self, cause, now_ms):
+        self.begin(mcptt.DENY)
+        self.writer.word(mcptt.CAUSE, cause)
+        self.send(now_ms)
 
-    def ack(self, kind, now):
-        w = self.writer
-        w.clear()
-        w.begin(m.ACK, HUB)
-        w.word(m.SOURCE, m.CONTROLLING)
-        w.pair(m.MESSAGE_TYPE, kind)
-        self.say(now)
+    def send_revoke(self, cause, now_ms):
+        self.begin(mcptt.REVOKE)
+        self.writer.word(mcptt.CAUSE, cause)
+        self.send(now_ms)
+
+    def send_queue_position(self, position, now_ms):
+        self.begin(mcptt.QUEUE_POSITION_INFO)
+        self.writer.pair(mcptt.QUEUE_INFO, position, 1)
+        self.send(now_ms)
+
+    def send_ack(self, kind, now_ms):
+        self.begin(mcptt.ACK)
+        self.writer.word(mcptt.SOURCE, mcptt.CONTROLLING)
+        self.writer.pair(mcptt.MESSAGE_TYPE, kind)
+        self.send(now_ms)
 
 
-def talking(hub, now=0):
-    hub.floor.press(now)
-    hub.grant(now + 100)
-    hub.heard()
-    hub.events()
-    assert hub.floor.state == participant.HAS_PERMISSION
-    return hub
+def server_with_grant():
+    """Return a server that has granted the floor at 100 ms."""
+    server = FloorServer()
+    server.press(0)
+    server.send_granted(100)
+    server.received()
+    server.events()
+    assert server.floor.state == participant.HAS_PERMISSION
+    return server
 
 
 def test_press_grant_release():
-    hub = Hub()
-    hub.floor.press(0)
-    assert hub.heard() == [m.REQUEST] and hub.floor.state == participant.PENDING_REQUEST
-    hub.grant(100)
-    assert hub.floor.state == participant.HAS_PERMISSION and hub.floor.audio_ssrc == AUDIO
-    assert hub.heard() == [(m.ACK, m.GRANTED)] and hub.events() == [participant.GRANTED]
-    hub.floor.release(2000)
-    assert hub.heard() == [m.RELEASE] and hub.floor.audio_ssrc == 0
-    hub.ack(m.RELEASE, 2100)
-    assert hub.floor.state == participant.NO_PERMISSION and hub.floor.poll(2100) is None
-    assert hub.events() == [participant.ENDED]
+    server = FloorServer()
+    server.press(0)
+    assert server.received() == [mcptt.REQUEST] and server.floor.state == participant.PENDING_REQUEST
+    server.send_granted(100)
+    assert server.floor.state == participant.HAS_PERMISSION and server.floor.audio_ssrc == AUDIO_SSRC
+    assert server.received() == [(mcptt.ACK, mcptt.GRANTED)] and server.events() == [participant.GRANTED]
+    server.release(2000)
+    assert server.received() == [mcptt.RELEASE] and server.floor.audio_ssrc == 0
+    server.send_ack(mcptt.RELEASE, 2100)
+    assert server.floor.state == participant.NO_PERMISSION and server.poll(2100) is None
+    assert server.events() == [participant.RELEASED]
 
 
-def test_a_request_without_an_answer_is_said_again_and_given_up():
-    hub = Hub()
-    hub.floor.press(0)
-    times = []
-    now = 0
-    while hub.floor.state == participant.PENDING_REQUEST:
-        now += hub.floor.poll(now)
-        if hub.floor.poll(now) is not None and m.REQUEST in hub.heard()[-1:]:
-            times.append(now)
-    assert hub.events() == [participant.FAILED] and now < 6000
-    assert times == [300, 900, 2100]
-    assert hub.floor.state == participant.NO_PERMISSION
+def test_unanswered_request_is_repeated_then_fails():
+    server = FloorServer()
+    server.press(0)
+    times_ms = []
+    now_ms = 0
+    while server.floor.state == participant.PENDING_REQUEST:
+        now_ms += server.poll(now_ms)
+        if server.poll(now_ms) is not None and mcptt.REQUEST in server.received()[-1:]:
+            times_ms.append(now_ms)
+    assert server.events() == [participant.FAILED] and now_ms < 6000
+    assert times_ms == [300, 900, 2100]
+    assert server.floor.state == participant.NO_PERMISSION
 
 
-def test_a_grant_that_comes_too_late_is_given_back():
-    hub = Hub()
-    hub.floor.press(0)
-    hub.floor.release(50)
-    assert hub.heard() == [m.REQUEST, m.RELEASE] and hub.events() == [participant.ABANDONED]
-    hub.grant(100)
-    assert hub.floor.state == participant.PENDING_RELEASE and hub.floor.audio_ssrc == 0
-    hub.ack(m.RELEASE, 200)
-    hub.heard()
-    hub.grant(300)  # a network that had forgotten it
-    assert hub.floor.state == participant.NO_PERMISSION and hub.heard()[0] == m.RELEASE
-    assert participant.GRANTED not in hub.events()
+def test_grant_after_release_is_returned():
+    server = FloorServer()
+    server.press(0)
+    server.release(50)
+    assert server.received() == [mcptt.REQUEST, mcptt.RELEASE] and server.events() == [participant.ABANDONED]
+    server.send_granted(100)
+    assert server.floor.state == participant.PENDING_RELEASE and server.floor.audio_ssrc == 0
+    server.send_ack(mcptt.RELEASE, 200)
+    server.received()
+    server.send_granted(300)  # delayed by the network
+    assert server.floor.state == participant.NO_PERMISSION and server.received()[0] == mcptt.RELEASE
+    assert participant.GRANTED not in server.events()
 
 
-def test_pressed_again_before_the_release_was_answered():
-    hub = talking(Hub())
-    hub.floor.release(1000)
-    hub.floor.press(1010)
-    assert hub.heard() == [m.RELEASE, m.RELEASE, m.REQUEST] and hub.floor.state == participant.PENDING_REQUEST
-    hub.idle(1100)
-    hub.grant(1150, AUDIO + 1)
-    assert hub.floor.state == participant.HAS_PERMISSION and hub.floor.audio_ssrc == AUDIO + 1
+def test_press_before_the_release_is_acknowledged():
+    server = server_with_grant()
+    server.release(1000)
+    server.press(1010)
+    assert server.received() == [mcptt.RELEASE, mcptt.RELEASE, mcptt.REQUEST]
+    assert server.floor.state == participant.PENDING_REQUEST
+    server.send_idle(1100)
+    server.send_granted(1150, AUDIO_SSRC + 1)
+    assert server.floor.state == participant.HAS_PERMISSION and server.floor.audio_ssrc == AUDIO_SSRC + 1
 
 
-def test_older_messages_change_nothing():
-    hub = talking(Hub())
-    hub.idle(200, index=0)
-    assert hub.floor.state == participant.HAS_PERMISSION
-    hub.idle(200)
-    assert hub.floor.state == participant.NO_PERMISSION and participant.REVOKED in hub.events()
+def test_release_and_request_share_a_datagram():
+    server = server_with_grant()
+    server.release(1000)
+    assert [len(server.floor.press(1010).datagrams)] == [1]
 
 
-def test_denied():
-    hub = Hub()
-    hub.floor.press(0)
-    hub.cause(m.DENY, m.DENY_TAKEN, 50)
-    assert hub.events() == [participant.DENIED] and hub.floor.cause == m.DENY_TAKEN
-    assert hub.floor.state == participant.NO_PERMISSION
+def test_older_messages_are_ignored():
+    server = server_with_grant()
+    server.send_idle(200, index=0)
+    assert server.floor.state == participant.HAS_PERMISSION
+    server.send_idle(200)
+    assert server.floor.state == participant.NO_PERMISSION and participant.REVOKED in server.events()
 
 
-def test_revoked_while_talking_releases():
-    hub = talking(Hub())
-    hub.cause(m.REVOKE, m.REVOKE_PREEMPTED, 500)
-    assert hub.events() == [participant.REVOKED] and hub.floor.cause == m.REVOKE_PREEMPTED
-    assert hub.floor.audio_ssrc == 0 and hub.heard() == [m.RELEASE]
-    hub.cause(m.REVOKE, m.REVOKE_PREEMPTED, 1000)  # our Release was lost
-    assert hub.heard() == [m.RELEASE]
+def test_deny():
+    server = FloorServer()
+    server.press(0)
+    server.send_deny(mcptt.DENY_TAKEN, 50)
+    assert server.events() == [participant.DENIED] and server.floor.cause == mcptt.DENY_TAKEN
+    assert server.floor.state == participant.NO_PERMISSION
 
 
-def test_talk_time_ends_with_a_warning_before():
-    hub = talking(Hub())  # granted at 100
-    assert hub.floor.poll(25_099) == 1 and hub.events() == []
-    hub.floor.poll(25_100)
-    assert hub.events() == [participant.WARNING]
-    hub.floor.poll(30_100)
-    assert hub.events() == [participant.ENDED] and hub.heard() == [m.RELEASE]
+def test_revoke_during_a_burst_releases_the_floor():
+    server = server_with_grant()
+    server.send_revoke(mcptt.REVOKE_PREEMPTED, 500)
+    assert server.events() == [participant.REVOKED] and server.floor.cause == mcptt.REVOKE_PREEMPTED
+    assert server.floor.audio_ssrc == 0 and server.received() == [mcptt.RELEASE]
+    server.send_revoke(mcptt.REVOKE_PREEMPTED, 1000)  # the Floor Release was lost
+    assert server.received() == [mcptt.RELEASE]
 
 
-def test_queue_holds_the_place_when_the_key_is_up():
-    hub = Hub()
-    hub.floor.press(0)
-    hub.place(2, 50)
-    assert hub.floor.state == participant.QUEUED and hub.floor.position == 2
-    hub.floor.release(100)
-    hub.place(1, 2000)
-    assert hub.events() == [participant.PLACED, participant.PLACED]
-    hub.grant(3000)
-    assert hub.events() == [participant.YOUR_TURN] and hub.floor.state == participant.QUEUED
-    hub.floor.press(3500)
-    assert hub.events() == [participant.GRANTED] and hub.floor.state == participant.HAS_PERMISSION
+def test_talk_time_ends_after_a_warning():
+    server = server_with_grant()  # at 100 ms
+    assert server.poll(25_099) == 1 and server.events() == []
+    server.poll(25_100)
+    assert server.events() == [participant.TALK_TIME_WARNING]
+    server.poll(30_100)
+    assert server.events() == [participant.RELEASED] and server.received() == [mcptt.RELEASE]
 
 
-def test_a_turn_that_is_not_used_goes_back_after_t132():
-    hub = Hub()
-    hub.floor.press(0)
-    hub.place(1, 50)
-    hub.floor.release(100)
-    hub.grant(3000)
-    hub.grant(3300)  # said again: T132 goes on
-    hub.floor.poll(4999)
-    assert hub.floor.state == participant.QUEUED
-    hub.heard()
-    hub.floor.poll(5000)
-    assert hub.heard() == [m.RELEASE] and participant.ABANDONED in hub.events()
+def test_key_up_keeps_the_queue_position():
+    server = FloorServer()
+    server.press(0)
+    server.send_queue_position(2, 50)
+    assert server.floor.state == participant.QUEUED and server.floor.position == 2
+    server.release(100)
+    server.send_queue_position(1, 2000)
+    assert server.events() == [participant.QUEUE_POSITION, participant.QUEUE_POSITION]
+    server.send_granted(3000)
+    assert server.events() == [participant.QUEUE_GRANT] and server.floor.state == participant.QUEUED
+    server.press(3500)
+    assert server.events() == [participant.GRANTED] and server.floor.state == participant.HAS_PERMISSION
 
 
-def test_a_hub_that_forgot_the_queue_ends_the_waiting():
-    hub = Hub()
-    hub.floor.press(0)
-    hub.place(1, 50)
-    hub.heard()
-    hub.floor.poll(4050)
-    assert hub.heard() == [m.QUEUE_POSITION_REQUEST]
-    hub.place(m.NOT_QUEUED, 4100)
-    assert participant.FAILED in hub.events() and hub.floor.state == participant.NO_PERMISSION
+def test_unused_queue_grant_is_returned_after_t132():
+    server = FloorServer()
+    server.press(0)
+    server.send_queue_position(1, 50)
+    server.release(100)
+    server.send_granted(3000)
+    server.send_granted(3300)  # repeated: does not restart T132
+    server.poll(4999)
+    assert server.floor.state == participant.QUEUED
+    server.received()
+    server.poll(5000)
+    assert server.received() == [mcptt.RELEASE] and participant.ABANDONED in server.events()
 
 
-def test_a_talker_that_falls_silent_is_gone_after_t103():
-    hub = Hub()
-    hub.taken(0)
-    assert hub.floor.talker == b"sip:b@circle" and hub.floor.talker_ssrc == 9
-    hub.floor.heard(1000)
-    hub.floor.poll(4999)
-    assert hub.events() == [participant.TAKEN]
-    hub.floor.poll(5000)
-    assert hub.events() == [participant.IDLE] and hub.floor.talker == b""
+def test_lost_queue_position_fails_the_request():
+    server = FloorServer()
+    server.press(0)
+    server.send_queue_position(1, 50)
+    server.received()
+    server.poll(4050)
+    assert server.received() == [mcptt.QUEUE_POSITION_REQUEST]
+    server.send_queue_position(mcptt.NOT_QUEUED, 4100)
+    assert participant.FAILED in server.events() and server.floor.state == participant.NO_PERMISSION
 
 
-def test_a_grant_said_again_with_a_new_ssrc_is_taken():
-    hub = talking(Hub())
-    hub.grant(200, AUDIO + 5)
-    assert hub.floor.audio_ssrc == AUDIO + 5 and hub.events() == []
+def test_talker_without_media_is_cleared_after_t103():
+    server = FloorServer()
+    server.send_taken(0)
+    assert server.floor.talker == b"sip:b@circle" and server.floor.talker_ssrc == 9
+    server.floor.media_received(1000)
+    server.poll(4999)
+    assert server.events() == [participant.TAKEN]
+    server.poll(5000)
+    assert server.events() == [participant.IDLE] and server.floor.talker == b""
 
 
-def test_several_messages_in_one_datagram():
-    hub = Hub()
-    hub.floor.press(0)
-    w = hub.writer
-    w.clear()
-    w.begin(m.IDLE, HUB)
-    w.word(m.SEQUENCE, 1)
-    w.end()
-    w.begin(m.GRANTED, HUB, True)
-    w.word(m.DURATION, 10)
-    w.audio_ssrc(AUDIO)
-    hub.say(50)
-    assert hub.floor.state == participant.HAS_PERMISSION
+def test_repeated_grant_with_a_new_ssrc_is_accepted():
+    server = server_with_grant()
+    server.send_granted(200, AUDIO_SSRC + 5)
+    assert server.floor.audio_ssrc == AUDIO_SSRC + 5 and server.events() == []
 
 
-def test_what_has_no_procedure_is_passed_over():
-    hub = Hub()
-    hub.cause(m.DENY, 1, 0)
-    hub.cause(m.REVOKE, 1, 0)
-    hub.place(1, 0)
-    hub.ack(m.RELEASE, 0)
-    assert hub.events() == [] and hub.heard() == [] and hub.floor.state == participant.NO_PERMISSION
+def test_several_messages_in_a_datagram():
+    server = FloorServer()
+    server.press(0)
+    server.begin(mcptt.IDLE)
+    server.writer.word(mcptt.SEQUENCE, 1)
+    server.writer.end()
+    server.writer.begin(mcptt.GRANTED, HUB_SSRC, True)
+    server.writer.word(mcptt.DURATION, 10)
+    server.writer.audio_ssrc(AUDIO_SSRC)
+    assert server.send(50) is None
+    assert server.floor.state == participant.HAS_PERMISSION
 
 
-def test_a_grant_that_was_under_way_at_the_release_is_none_for_the_next_press():
-    hub = Hub()
-    hub.floor.press(0)
-    hub.grant(100)
-    hub.floor.release(200)
-    hub.floor.press(250)
-    hub.grant(300)
-    assert hub.floor.state == participant.PENDING_REQUEST
-    hub.grant(400, ssrc=AUDIO + 1)
-    assert hub.floor.state == participant.HAS_PERMISSION and hub.floor.audio_ssrc == AUDIO + 1
+def test_effects_of_the_messages_before_a_malformed_one_are_returned():
+    server = FloorServer()
+    server.press(0)
+    server.received()
+    server.begin(mcptt.GRANTED, True)
+    server.writer.word(mcptt.DURATION, 10)
+    server.writer.audio_ssrc(AUDIO_SSRC)
+    server.writer.end()
+    server.writer.begin(mcptt.REQUEST, HUB_SSRC)  # not sent by a server
+    assert isinstance(server.send(50), mcptt.FloorError)
+    assert server.floor.state == participant.HAS_PERMISSION
+    assert server.received() == [(mcptt.ACK, mcptt.GRANTED)] and server.events() == [participant.GRANTED]
+    assert server.floor.poll(60) is participant.NO_EFFECTS
 
 
-def test_timers_after_weeks():
-    hub = Hub()
-    now = 1 << 32
-    assert hub.floor.poll(now) is None
-    hub.floor.press(now)
-    assert hub.floor.poll(now) == participant.T101_MS
+def test_messages_without_a_procedure_are_ignored():
+    server = FloorServer()
+    server.send_deny(1, 0)
+    server.send_revoke(1, 0)
+    server.send_queue_position(1, 0)
+    server.send_ack(mcptt.RELEASE, 0)
+    assert server.events() == [] and server.received() == [] and server.floor.state == participant.NO_PERMISSION
+
+
+def test_duplicate_of_the_previous_grant_is_ignored():
+    server = FloorServer()
+    server.press(0)
+    server.send_granted(100)
+    server.release(200)
+    server.press(250)
+    server.send_granted(300)
+    assert server.floor.state == participant.PENDING_REQUEST
+    server.send_granted(400, ssrc=AUDIO_SSRC + 1)
+    assert server.floor.state == participant.HAS_PERMISSION and server.floor.audio_ssrc == AUDIO_SSRC + 1
+
+
+def test_timers_after_weeks_of_uptime():
+    server = FloorServer()
+    now_ms = 1 << 32
+    assert server.poll(now_ms) is None
+    server.press(now_ms)
+    assert server.poll(now_ms) == participant.T101_MS

@@ -48,7 +48,7 @@ def test_half_duplex():
     world.run(10)
     assert not world.mic.is_open
     world = talking()
-    world.radio.take_group(terms(2), world.ms)
+    world.client.on_group_message(terms(2), world.ms)
     world.run(200)
     count = len(world.heard)
     world.taken(88, group=2)
@@ -56,7 +56,7 @@ def test_half_duplex():
     for i in range(10):
         world.speak(88, i, LOUD, group=2)
         world.run(20)
-    assert world.mic.is_open and len(world.heard) == count and world.radio.hearing.group is None
+    assert world.mic.is_open and len(world.heard) == count and world.client.receive_arbiter.group is None
     world.press(b"ptt-up")
     for i in range(10, 40):
         world.speak(88, i, LOUD, group=2)
@@ -67,23 +67,23 @@ def test_half_duplex():
 def test_the_foremost_group_is_heard_and_an_emergency_before_all():
     world = joined()
     for group in (2, 3):
-        world.radio.take_group(terms(group), world.ms)
+        world.client.on_group_message(terms(group), world.ms)
     world.run(50)
     world.taken(70, group=2)
     world.run(10)
-    assert world.radio.hearing.group.number == 2
+    assert world.client.receive_arbiter.group.number == 2
     world.taken(60, group=1)
     world.run(10)
-    assert world.radio.hearing.group.number == 2
+    assert world.client.receive_arbiter.group.number == 2
     world.taken(80, group=3)
     world.run(10)
-    assert world.radio.hearing.group.number == 3
+    assert world.client.receive_arbiter.group.number == 3
     world.taken(61, group=1, indicator=m.EMERGENCY)
     world.run(10)
-    assert world.radio.hearing.group.number == 1
+    assert world.client.receive_arbiter.group.number == 1
     world.idle(group=1)
     world.run(500)
-    assert world.radio.hearing.group.number == 3
+    assert world.client.receive_arbiter.group.number == 3
 
 
 def test_voice_that_is_here_before_its_taken_is_heard_and_an_old_burst_is_not():
@@ -92,7 +92,7 @@ def test_voice_that_is_here_before_its_taken_is_heard_and_an_old_burst_is_not():
     world.run(150)
     assert world.heard  # nobody has said Taken
     world.run(2500)
-    assert world.radio.hearing.group is None  # nor did anybody later
+    assert world.client.receive_arbiter.group is None  # nor did anybody later
     count = len(world.heard)
     world.sockets[HUB[2]].inbox.append(old)
     world.run(300)
@@ -111,25 +111,25 @@ def test_end_of_voice_without_a_word_from_the_hub():
     world.run(20)
     burst(world, 77, 10)
     world.run(3500)
-    assert world.radio.hearing.group is not None
+    assert world.client.receive_arbiter.group is not None
     world.run(1500)
-    assert world.radio.hearing.group is None and world.reports
+    assert world.client.receive_arbiter.group is None and world.reports
 
 
 def test_a_new_key_and_the_one_before():
     world = joined()
     world.taken(77)
     world.run(20)
-    group = world.radio.groups[0]
-    world.radio.take_group(terms(key=2, wrapped=wrap(group_key(9))), world.ms)
+    group = world.client.groups[0]
+    world.client.on_group_message(terms(key=2, wrapped=wrap(group_key(9))), world.ms)
     assert group.key == 2
     burst(world, 77, 5)
-    assert world.listener.packets == 5
+    assert world.jitter_buffer.packets == 5
     world.run(10100)
     world.taken(78)
     world.run(20)
     world.speak(78, 0, LOUD)
     world.run(20)
-    assert world.radio.refused and not world.listener.packets
-    world.radio.take_group(terms(key=3, wrapped=bytes(40)), world.ms)
-    assert group.key == 2 and "refused" in world.log[-1]
+    assert world.client.rejected and not world.jitter_buffer.packets
+    world.client.on_group_message(terms(key=3, wrapped=bytes(40)), world.ms)
+    assert group.key == 2 and "rejected" in world.log[-1]

@@ -67,7 +67,7 @@ def test_what_becomes_of_a_press():
     world.taken(77)
     world.run(10)
     burst(world, 77, 10)
-    assert world.listener.packets == 10  # who waits in the queue hears the others
+    assert world.jitter_buffer.packets == 10  # who waits in the queue hears the others
     world.grant()  # the queue has come to us, and the key is still down
     world.run(50)
     assert world.mic.is_open and world.voice
@@ -100,10 +100,10 @@ def test_a_microphone_that_cannot_be_opened_asks_for_nothing():
     world.mic.broken = True
     world.press()
     world.run(100)
-    assert world.types() == [] and outcomes(world) == [3] and world.radio.speaking.fault
+    assert world.types() == [] and outcomes(world) == [3] and world.client.transmit_session.microphone_fault
     world.mic.broken = False
     world.press()
-    assert not world.radio.speaking.fault
+    assert not world.client.transmit_session.microphone_fault
 
 
 def test_talk_time_ends_with_a_warning_though_the_key_stays_down():
@@ -130,7 +130,7 @@ def test_a_main_loop_that_stood_still_closes_the_microphone():
 
 def test_a_microphone_without_the_floor_is_closed_whatever_went_wrong():
     world = talking()
-    world.radio.groups[0].floor.state = 0  # and nobody told
+    world.client.groups[0].floor.state = 0  # and nobody told
     world.serve()
     assert not world.mic.is_open
 
@@ -191,11 +191,11 @@ def test_an_emergency_takes_the_place_of_an_ordinary_press():
 
 def test_ambient_listening_ends_by_itself_and_for_the_wearer():
     world = joined()
-    assert world.radio.speaking.listen_in(world.radio.groups[0], 5, world.ms) == "not a private group"
-    world.radio.take_group(terms(2, kind=1), world.ms)
+    assert world.client.transmit_session.start_ambient(world.client.groups[0], 5, world.ms) == "not a private group"
+    world.client.on_group_message(terms(2, kind=1), world.ms)
     world.run(50)
-    private = world.radio.groups[1]
-    assert world.radio.speaking.listen_in(private, 5, world.ms) is None and world.mic.is_open
+    private = world.client.groups[1]
+    assert world.client.transmit_session.start_ambient(private, 5, world.ms) is None and world.mic.is_open
     world.run(50)
     world.grant(group=2)
     world.rtp = srtp.Rtp(aes.encrypter, group_key(2)[:16], group_key(2)[16:])
@@ -203,22 +203,22 @@ def test_ambient_listening_ends_by_itself_and_for_the_wearer():
     assert world.voice and world.mic.is_open
     world.run(200)
     assert not world.mic.is_open and world.types()[-1] == m.RELEASE
-    assert world.radio.speaking.listen_in(private, 5, world.ms) is None
+    assert world.client.transmit_session.start_ambient(private, 5, world.ms) is None
     world.run(50)
     world.press()
     world.run(20)
     assert world.said[-1][1].ssrc == 0x80000001
-    assert world.radio.speaking.listen_in(private, 5, world.ms) == "the wearer talks"
+    assert world.client.transmit_session.start_ambient(private, 5, world.ms) == "the wearer is using push-to-talk"
 
 
 def test_nothing_is_allocated_for_a_packet_that_is_spoken():
     world = talking(frame_ms=60)
     world.on_wire = lambda port, data: None
-    talker, rtp = world.talker, world.radio.groups[0].rtp
+    sender, rtp = world.sender, world.client.groups[0].rtp
 
     def packet():
-        talker._head = talker._tail + 480
-        assert talker.next()
-        talker.view(rtp.protect(talker.packet, talker.n, 0))
+        sender._head = sender._tail + 480
+        assert sender.next_packet()
+        sender.packet_view(rtp.protect(sender.packet, sender.n, 0))
 
     assert allocated(packet) == 0

@@ -6,7 +6,7 @@ _UNITS = 50  # that wait for a listener, half a second; the oldest go when it is
 _STALE = 1024  # units that may wait in the microphone
 
 
-class Ears:
+class MicrophoneMultiplexer:
     """
     microphone  hal Microphone: open, read, buf, close. Open, and its indicator lit, while any listener wants it
     """

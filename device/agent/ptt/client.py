@@ -1,109 +1,124 @@
-"""Push-to-talk: the groups that the device belongs to, and what comes from their hubs. Nothing here blocks."""
+"""Push-to-talk client: the talk groups of the device and the datagrams of their hubs. Nothing blocks."""
 
-from agent.ptt import participant, playback
-from agent.ptt.hub_link import Line
-from agent.ptt.keys import KeyRefused, unwrap
-from agent.ptt.talk_group import EMERGENCY, PRIVATE, TALK, Group, context
-from agent.ptt.transmit_session import REVOKED
-from patrolink_protocol import mcptt, srtp
+from agent.ptt import playback
+from agent.ptt.hub_link import HubLink
+from agent.ptt.keys import KeyUnwrapError, unwrap
+from agent.ptt.talk_group import EMERGENCY, PRIVATE, TALK, TalkGroup, rtp_context
+from patrolink_protocol import mcptt, participant, srtp
 from patrolink_protocol.native import const
 
-_DATAGRAMS = const(16)  # taken from one socket in one go
-_LONGEST = const(640)
+_DATAGRAMS_MAX = const(16)  # read from one socket in a call
+_DATAGRAM_BYTES = const(640)
 _RTCP_FIRST = const(192)
 _RTCP_LAST = const(223)
-_APP = const(204)
+_RTCP_APP = const(204)
+_WAIT_MS = const(1000)
 
 
-class Radio:
+class PttClient:
+    """Push-to-talk of one device.
+
+    Args:
+        user: MCPTT ID of the device, bytes.
+        decrypt: compat.aes.decrypter of the wrapping key.
+        aes: compat.aes.encrypter.
+        srtcp: SrtcpContext.
+        open_udp: function(host, port) returning a UDP socket of the HAL, or raising OSError.
+        transmit_session: TransmitSession.
+        receive_arbiter: ReceiveArbiter.
+        sounds: Playback.
+        log: function(text).
+        groups_max: number of groups that the board has memory for.
+
+    Attributes:
+        groups: list of TalkGroup.
+        links: list of HubLink, one per hub address.
+        selected: TalkGroup that the push-to-talk key uses, None without one.
+        rejected: number of datagrams that were not authentic, replayed or malformed.
     """
-    user       our MCPTT ID, bytes
-    decrypt    compat.aes.decrypter of the wrapping key
-    aes        compat.aes.encrypter
-    shield     agent.ptt.hub_link.Shield
-    udp        function(host, port) -> hal UDP socket
-    speaking, hearing, sounds   agent.ptt
-    """
 
-    def __init__(self, user, decrypt, aes, shield, udp, speaking, hearing, sounds, log, most_groups):
+    def __init__(self, user, decrypt, aes, srtcp, open_udp, transmit_session, receive_arbiter, sounds, log, groups_max):
         self._user = user
         self._decrypt = decrypt
         self._aes = aes
-        self._shield = shield
-        self._udp = udp
-        self.speaking = speaking
-        self.hearing = hearing
-        self._sound = sounds
+        self._srtcp = srtcp
+        self._open_udp = open_udp
+        self.transmit_session = transmit_session
+        self.receive_arbiter = receive_arbiter
+        self._sounds = sounds
         self._log = log
-        self._most = most_groups
-        self._buf = bytearray(_LONGEST)
+        self._groups_max = groups_max
+        self._buf = bytearray(_DATAGRAM_BYTES)
         self.groups = []
-        self.lines = []
+        self.links = []
         self.selected = None
-        self._now = 0
-        self.refused = 0  # datagrams
+        self.rejected = 0
 
-    def busy(self):
-        """Whether somebody speaks here, wants to, or is heard."""
-        return self.speaking.press is not None or self.hearing.group is not None
+    def is_busy(self):
+        """Return True while the wearer transmits or requests the floor, or media is received."""
+        return self.transmit_session.press is not None or self.receive_arbiter.group is not None
 
     # --- groups -----------------------------------------------------------------------------------------------------
 
-    def find(self, number):
-        """Return the group of that number, or None."""
+    def find_group(self, number):
+        """Return the TalkGroup with that number, or None."""
         for group in self.groups:
             if group.number == number:
                 return group
         return None
 
-    def take_group(self, terms, now_ms):
-        """Take a ptt_group message: join, new terms or keys, or leave."""
-        self._now = now_ms
-        group = self.find(terms["group"])
+    def select(self, group):
+        """Make `group` the one that the push-to-talk key uses."""
+        self.selected = group
+
+    def on_group_message(self, terms, now_ms):
+        """Apply a decoded ptt_group message: join a group, change its terms or key, or leave it."""
+        group = self.find_group(terms["group"])
         if not terms["rights"]:
             if group is not None:
                 self._leave(group)
             return
-        if group is None and len(self.groups) >= self._most:
-            self._log("ptt: group %d is one more than the %d of this board" % (terms["group"], self._most))
+        if group is None and len(self.groups) >= self._groups_max:
+            self._log("ptt: group %d ignored: the limit of %d groups is reached" % (terms["group"], self._groups_max))
             return
         rtp = None
         if group is None or terms["key"] != group.key:
             try:
-                rtp = context(self._aes, *unwrap(self._decrypt, terms["wrapped"]))
-            except KeyRefused as e:
-                self._log("ptt: the key of group %d is refused: %s" % (terms["group"], e))
+                rtp = rtp_context(self._aes, *unwrap(self._decrypt, terms["wrapped"]))
+            except KeyUnwrapError as e:
+                self._log("ptt: key of group %d rejected: %s" % (terms["group"], e))
                 return
         address = (terms["host"], terms["floor_port"], terms["media_port"])
-        if group is not None and (terms["ssrc"] != group.floor.ssrc or address != group.line.address):
+        if group is not None and (terms["ssrc"] != group.floor.ssrc or address != group.link.address):
             rtp = rtp or group.rtp
             self._leave(group)
             group = None
         if group is None:
             self._join(terms, address, rtp, now_ms)
             return
-        group.set(terms)
+        group.set_terms(terms)
         if rtp is not None:
             group.rekey(rtp, now_ms)
 
     def _join(self, terms, address, rtp, now_ms):
-        line = None
-        for it in self.lines:
-            if it.address == address:
-                line = it
-        if line is None:
-            line = Line(address, self._udp, self._shield, now_ms)
-            self.lines.append(line)
-        group = Group(terms, line, rtp, self._user, self._on)
-        line.ssrcs.append(group.floor.ssrc)
-        line.greet(now_ms)
+        link = self._link(address, now_ms)
+        group = TalkGroup(terms, link, rtp, self._user)
+        link.add_member(group.floor.ssrc, now_ms)
         self.groups.append(group)
         if self.selected is None:
-            self._select()
-        self._log("ptt: group %d %s" % (group.number, group.name))
+            self._select_default()
+        self._log("ptt: group %d joined: %s" % (group.number, group.name))
 
-    def _select(self):
-        """Until the wearer chooses: the first one where he may talk."""
+    def _link(self, address, now_ms):
+        for link in self.links:
+            if link.address == address:
+                return link
+        link = HubLink(address, self._open_udp, self._srtcp, self._log, now_ms)
+        self.links.append(link)
+        return link
+
+    def _select_default(self):
+        """Select the first group, other than a private one, in which the wearer may talk."""
         self.selected = None
         for group in self.groups:
             if group.rights & TALK and group.kind != PRIVATE:
@@ -111,55 +126,49 @@ class Radio:
                 return
 
     def _leave(self, group):
-        if self.speaking.press is not None and self.speaking.press.group is group:
-            self.speaking.finish(REVOKED, playback.REVOKE)
-        if self.hearing.group is group:
-            self.hearing.end()
+        self.transmit_session.on_group_left(group)
+        self.receive_arbiter.on_group_left(group)
         self.groups.remove(group)
-        line = group.line
-        line.ssrcs.remove(group.floor.ssrc)
-        if not line.ssrcs:
-            line.close()
-            self.lines.remove(line)
+        if group.link.remove_member(group.floor.ssrc):
+            self.links.remove(group.link)
         if self.selected is group:
-            self._select()
+            self._select_default()
 
-    # --- the wearer's keys ------------------------------------------------------------------------------------------
+    # --- keys of the wearer -----------------------------------------------------------------------------------------
 
-    def button(self, line, now_ms):
-        """Take a line of the buttons; False when it is none of ours."""
-        self._now = now_ms
+    def on_button(self, line, now_ms):
+        """Handle a line of the buttons; return False if it is not one of push-to-talk."""
         word, _, rest = line.partition(b" ")
-        speaking = self.speaking
+        session = self.transmit_session
         if word == b"ptt":
-            speaking.down(self.selected, mcptt.NORMAL, now_ms)
+            session.on_key_down(self.selected, mcptt.NORMAL, now_ms)
         elif word == b"emergency":
-            speaking.down(self._for_emergency(), mcptt.EMERGENCY, now_ms)
+            session.on_key_down(self._emergency_group(), mcptt.EMERGENCY, now_ms)
         elif word == b"call":
-            speaking.down(self._private(), mcptt.NORMAL, now_ms)
+            session.on_key_down(self._private_group(), mcptt.NORMAL, now_ms)
         elif word == b"ptt-up":
-            speaking.up(now_ms)
+            session.on_key_up(now_ms)
         elif word == b"group":
-            group = self.find(_number(rest))
+            group = self.find_group(_number(rest))
             if group is None:
-                self._sound.tone(playback.DENY)
+                self._sounds.play_tone(playback.DENY_TONE)
             else:
                 self.selected = group
         elif word == b"replay":
-            if speaking.press is not None or not self._sound.replay():
-                self._sound.tone(playback.DENY)
+            if session.press is not None or not self._sounds.replay():
+                self._sounds.play_tone(playback.DENY_TONE)
         else:
             return False
         return True
 
-    def _private(self):
+    def _private_group(self):
         for group in self.groups:
             if group.kind == PRIVATE and group.rights & TALK:
                 return group
         return None
 
-    def _for_emergency(self):
-        """The selected group, or the foremost one, where the wearer may call an emergency."""
+    def _emergency_group(self):
+        """Return the selected group, or else the one of the highest rank, in which emergency calls are allowed."""
         if self.selected is not None and self.selected.rights & EMERGENCY:
             return self.selected
         best = None
@@ -168,96 +177,91 @@ class Radio:
                 best = group
         return best or self.selected
 
-    # --- every turn of the main loop --------------------------------------------------------------------------------
+    # --- main loop --------------------------------------------------------------------------------------------------
 
     def serve(self, now_ms):
-        """Take what has come, send what is due, say what is to be heard; return milliseconds until more is due."""
-        self._now = now_ms
-        speaking = self.speaking
-        wait = 1000
-        speaking.listen(now_ms)
-        for line in self.lines:
-            self._take(line, now_ms)
-            wait = min(wait, line.poll(now_ms))
-            if line.up(now_ms) != line.told:
-                line.told = not line.told
-                self._log("ptt: hub %s %s" % (line.address[0], "answers" if line.told else "does not answer"))
+        """Receive, run the timers, transmit and play; return milliseconds until the next call is due."""
+        session = self.transmit_session
+        wait_ms = _WAIT_MS
+        session.capture(now_ms)
+        for link in self.links:
+            self._receive(link, now_ms)
+            wait_ms = min(wait_ms, link.poll(now_ms))
         for group in self.groups:
-            due = group.poll(now_ms)
-            if due is not None:
-                wait = min(wait, due)
-        if speaking.press is not None:
-            wait = min(wait, speaking.talk(now_ms))
-        if not speaking.is_open():
-            self.hearing.choose(self.groups, now_ms)
-        due = self._sound.serve(now_ms)
-        return wait if due is None else min(wait, due)
+            self._on_events(group, group.poll(now_ms).events, now_ms)
+            due_ms = group.floor.next_timer_ms(now_ms)
+            if due_ms is not None:
+                wait_ms = min(wait_ms, due_ms)
+        if session.press is not None:
+            wait_ms = min(wait_ms, session.transmit(now_ms))
+        if not session.is_open():
+            self.receive_arbiter.select(self.groups, now_ms)
+        due_ms = self._sounds.serve(now_ms)
+        return wait_ms if due_ms is None else min(wait_ms, due_ms)
 
     def close(self, now_ms):
-        """The power goes: give back the floor, and close the microphone."""
-        if self.speaking.press is not None:
-            self.speaking.drop(now_ms)
-        for line in self.lines:
-            line.close()
+        """Release the floor, close the microphone and the sockets: the device is shutting down."""
+        if self.transmit_session.press is not None:
+            self.transmit_session.stop(now_ms)
+        for link in self.links:
+            link.close()
 
-    def _on(self, group, event):
-        """The floor of a group tells something."""
-        press = self.speaking.press
-        if event == participant.TAKEN:
-            if group.taken() and group is self.hearing.group:
-                self.hearing.end()
-        elif event == participant.IDLE:
-            group.idle(self._now)
-        elif press is not None and press.group is group:
-            self.speaking.on(event, self._now)
-        elif event == participant.GRANTED:
-            group.floor.release(self._now)
+    def _on_events(self, group, events, now_ms):
+        press = self.transmit_session.press
+        if press is not None and press.group is group:
+            self.transmit_session.on_events(events, now_ms)
+        elif participant.GRANTED in events:
+            group.release(now_ms)
 
-    def _take(self, line, now_ms):
+    def _receive(self, link, now_ms):
         buf = self._buf
-        for _ in range(_DATAGRAMS):
-            n = line.floor.recv_into(buf) if line.floor is not None else 0
+        for _ in range(_DATAGRAMS_MAX):
+            n = link.recv_floor_into(buf)
             if not n:
                 break
-            self._control(line, n, now_ms)
-        for _ in range(_DATAGRAMS):
-            n = line.media.recv_into(buf) if line.media is not None else 0
+            self._on_control(link, n, now_ms)
+        for _ in range(_DATAGRAMS_MAX):
+            n = link.recv_media_into(buf)
             if not n:
                 break
             if n > 12 and _RTCP_FIRST <= buf[1] <= _RTCP_LAST:
-                self._control(line, n, now_ms)
+                self._on_control(link, n, now_ms)
             elif n > 12:
-                self._voice(line, n, now_ms)
+                self._on_media(link, n, now_ms)
 
-    def _control(self, line, n, now_ms):
+    def _on_control(self, link, n, now_ms):
         buf = self._buf
         try:
-            n = line.open(buf, n, now_ms)
-            if buf[1] != _APP:
-                return
-            ssrc = _word(buf, 4)
-            for group in self.groups:
-                if group.line is line and group.hub_ssrc == ssrc:
-                    group.floor.receive(buf, n, line.index, now_ms)
-        except (srtp.SrtpError, mcptt.FloorError):
-            self.refused += 1
-
-    def _voice(self, line, n, now_ms):
-        buf = self._buf
-        ssrc = _word(buf, 8)
+            n = link.unprotect(buf, n, now_ms)
+        except srtp.SrtpError:
+            self.rejected += 1
+            return
+        if buf[1] != _RTCP_APP:
+            return
+        ssrc = _uint32(buf, 4)
         for group in self.groups:
-            if group.line is line:
-                plain = group.open(buf, n, ssrc, now_ms)
-                if plain:
-                    if not self.speaking.is_open():
-                        self.hearing.choose(self.groups, now_ms)
-                        if group is self.hearing.group:
-                            self.hearing.take(buf, plain, now_ms)
+            if group.link is link and group.hub_ssrc == ssrc:
+                effects = group.receive_floor(buf, n, link.index, now_ms)
+                self._on_events(group, effects.events, now_ms)
+                if effects.error is not None:
+                    self.rejected += 1
+
+    def _on_media(self, link, n, now_ms):
+        buf = self._buf
+        ssrc = _uint32(buf, 8)
+        for group in self.groups:
+            if group.link is link:
+                plain_n = group.unprotect_media(buf, n, ssrc, now_ms)
+                if plain_n:
+                    if not self.transmit_session.is_open():
+                        self.receive_arbiter.select(self.groups, now_ms)
+                        if group is self.receive_arbiter.group:
+                            self.receive_arbiter.receive(buf, plain_n, now_ms)
                     return
-        self.refused += 1
+        self.rejected += 1
 
 
-def _word(buf, at):
+def _uint32(buf, at):
     return buf[at] << 24 | buf[at + 1] << 16 | buf[at + 2] << 8 | buf[at + 3]
 
 

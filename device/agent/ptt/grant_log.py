@@ -1,25 +1,27 @@
-"""Which SSRCs of voice were granted to this device: none of them is ever spoken under twice, though the power goes.
+"""Record of the media SSRCs granted to this device: each is used for one burst only, also after a power loss.
 
-An old Granted, played back to a device that has started anew, would else make it send other voice under the same key
-stream. Counters of a shard only grow; the highest one is stored before the first packet.
+Without it, a replayed Floor Granted would make a restarted device send other speech under the same key stream. The
+counters of a shard only increase; the highest one is stored before the first packet is sent.
 """
 
 from agent.tracking.counter import Record
 
-_COUNTER_BITS = 27
+_COUNTER_BITS = 27  # low bits of an SSRC; the rest is the shard of the hub
 
 
-class Grants:
-    """
-    store  hal store
+class GrantLog:
+    """Highest granted SSRC of each shard.
+
+    Args:
+        store: store of the HAL.
     """
 
     def __init__(self, store):
         self._store = store
         self._records = {}
 
-    def take(self, ssrc):
-        """Note an SSRC that was granted; False when it, or a later one, was granted before."""
+    def add(self, ssrc):
+        """Store a granted SSRC. Return False if it, or a later one of its shard, was granted before."""
         shard = ssrc >> _COUNTER_BITS
         record = self._records.get(shard)
         if record is None:

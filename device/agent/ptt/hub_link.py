@@ -1,122 +1,165 @@
-"""The way to one hub: a socket for floor control and one for media, SRTCP on both (protocol/PTT.md).
+"""Connection to one hub: one UDP socket for floor control, one for media, SRTCP on both (protocol/PTT.md).
 
-A receiver report goes out every 15 s and keeps the way open through address translation; until it is answered it goes
-out again, and then from new sockets, for the board's own address may be another one now.
+A receiver report goes out every 15 s and keeps address translations open. An unanswered report is repeated, then sent
+from new sockets, because the address of the board may have changed.
 """
 
 from patrolink_protocol import srtp
 from patrolink_protocol.native import const
 
-_KEEP_MS = const(15000)
+_REPORT_MS = const(15000)
 _LOST_MS = const(45000)
-_AGAIN_MS = const(1000)
-_NEW_SOCKETS = const(4)  # reports without an answer
-_PLAIN = const(320)  # longest floor control datagram
+_RETRY_MS = const(1000)
+_REOPEN_AFTER = const(4)  # unanswered reports
+_PLAIN_MAX = const(320)  # longest floor control datagram
 
 
-class Shield:
-    """SRTCP of this device in one key epoch: under `up` to every hub, under `down` from every hub.
+class SrtcpContext:
+    """SRTCP of this device in one key epoch: one key for all hubs in each direction.
 
-    keys   function(label) -> (master key, master salt)
-    index  function() -> a number that was never used before
+    Args:
+        aes: compat.aes.encrypter.
+        derive_keys: function(label) returning (master key, master salt); the labels are b"up" and b"down".
+        next_index: function() returning an SRTCP index that was never used before.
     """
 
-    def __init__(self, aes, keys, index):
-        self._index = index
-        self._up = srtp.Rtcp(aes, *keys(b"up"), room=_PLAIN)
-        self.down = srtp.Rtcp(aes, *keys(b"down"), room=_PLAIN)
-        self._buf = bytearray(_PLAIN + srtp.RTCP_MORE)
+    def __init__(self, aes, derive_keys, next_index):
+        self._next_index = next_index
+        self._up = srtp.Rtcp(aes, *derive_keys(b"up"), room=_PLAIN_MAX)
+        self._down = srtp.Rtcp(aes, *derive_keys(b"down"), room=_PLAIN_MAX)
+        self._buf = bytearray(_PLAIN_MAX + srtp.RTCP_MORE)
         self._view = memoryview(self._buf)
 
     def protect(self, plain):
-        """Return the SRTCP packet of a plain one, valid until the next call; IndexError for one that is too long."""
+        """Return the SRTCP packet of a plain one. It is valid until the next call.
+
+        Raises:
+            IndexError: the packet is longer than 320 bytes.
+        """
         n = len(plain)
         self._buf[:n] = plain
-        return self._view[: self._up.protect(self._buf, n, self._index())]
+        return self._view[: self._up.protect(self._buf, n, self._next_index())]
+
+    def unprotect(self, buf, n, window):
+        """Authenticate and decrypt the SRTCP packet buf[:n] in place and return its plain length.
+
+        Args:
+            buf: holds the packet.
+            n: length of the packet.
+            window: srtp.Window of the sender; every hub counts its own indices.
+
+        Raises:
+            srtp.SrtpError: the packet is not authentic, or was received before.
+        """
+        self._down.window = window
+        return self._down.open(buf, n)
 
 
-class Line:
+class HubLink:
+    """Sockets to one hub, shared by all groups of that hub.
+
+    Args:
+        address: (host, floor port, media port).
+        open_udp: function(host, port) returning a UDP socket of the HAL, or raising OSError.
+        srtcp: SrtcpContext.
+        log: function(text).
+        now_ms: current time.
     """
-    address  (host, floor port, media port)
-    udp      function(host, port) -> hal UDP socket; OSError
-    shield   Shield
-    """
 
-    def __init__(self, address, udp, shield, now_ms):
+    def __init__(self, address, open_udp, srtcp, log, now_ms):
         self.address = address
-        self._udp = udp
-        self.shield = shield
+        self._open_udp = open_udp
+        self._srtcp = srtcp
+        self._log = log
         self._window = srtp.Window()
         self._report = bytearray((0x80, 201, 0, 1, 0, 0, 0, 0))
-        self.ssrcs = []  # of our groups there
-        self.floor = self.media = None
+        self._ssrcs = []  # of the device in its groups at this hub
+        self._floor_socket = self._media_socket = None
         self._unanswered = 0
-        self._heard_ms = None
-        self._due_ms = now_ms
-        self.index = 0  # of the packet that was opened last
-        self.told = False  # whether it is up, as far as the log knows
+        self._received_ms = None
+        self._report_due_ms = now_ms
+        self.index = 0  # SRTCP index of the packet that was unprotected last
+        self._logged_up = False
 
     def up(self, now_ms):
-        """True while the hub has been heard within 45 s."""
-        return self._heard_ms is not None and now_ms - self._heard_ms < _LOST_MS
+        """Return True if a packet of the hub was received within the last 45 s."""
+        return self._received_ms is not None and now_ms - self._received_ms < _LOST_MS
 
-    def greet(self, now_ms):
-        """Report at once: a group has been joined."""
-        self._due_ms = now_ms
+    def add_member(self, ssrc, now_ms):
+        """Report `ssrc` to the hub from now on, the first time at once."""
+        self._ssrcs.append(ssrc)
+        self._report_due_ms = now_ms
+
+    def remove_member(self, ssrc):
+        """Stop reporting `ssrc`. Return True and close the sockets if it was the last one."""
+        self._ssrcs.remove(ssrc)
+        if self._ssrcs:
+            return False
+        self.close()
+        return True
 
     def close(self):
-        """Let go of the sockets."""
-        for s in (self.floor, self.media):
+        """Close the sockets."""
+        for s in (self._floor_socket, self._media_socket):
             if s is not None:
                 s.close()
-        self.floor = self.media = None
+        self._floor_socket = self._media_socket = None
 
     def poll(self, now_ms):
-        """Report when it is time; return milliseconds until it is again."""
-        if now_ms >= self._due_ms:
-            if self._unanswered and self._unanswered % _NEW_SOCKETS == 0:
+        """Send the receiver reports when they are due; return milliseconds until the next ones."""
+        if now_ms >= self._report_due_ms:
+            if self._unanswered and self._unanswered % _REOPEN_AFTER == 0:
                 self.close()
-            for ssrc in self.ssrcs:
+            for ssrc in self._ssrcs:
                 self._report[4:8] = ssrc.to_bytes(4, "big")
-                self.say(self._report)
-                self.send(self.shield.protect(self._report))
-            self._due_ms = now_ms + min(_AGAIN_MS << min(self._unanswered, 4), _KEEP_MS)
+                self.send_floor(self._report)
+                self.send_media(self._srtcp.protect(self._report))
+            self._report_due_ms = now_ms + min(_RETRY_MS << min(self._unanswered, 4), _REPORT_MS)
             self._unanswered += 1
-        return self._due_ms - now_ms
+        if self.up(now_ms) != self._logged_up:
+            self._logged_up = not self._logged_up
+            self._log("ptt: hub %s %s" % (self.address[0], "answers" if self._logged_up else "does not answer"))
+        return self._report_due_ms - now_ms
 
-    def say(self, plain):
-        """Send a plain datagram of floor control, protected. What cannot be sent is lost, as it may be on its way."""
+    def send_floor(self, plain):
+        """Protect a plain floor control datagram and send it. Without a socket it is lost, as any datagram may be."""
         if self._open():
-            self.floor.send(self.shield.protect(plain))
+            self._floor_socket.send(self._srtcp.protect(plain))
 
-    def send(self, packet):
-        """Send a protected packet of media."""
+    def send_media(self, packet):
+        """Send a protected packet on the media socket."""
         if self._open():
-            self.media.send(packet)
+            self._media_socket.send(packet)
+
+    def recv_floor_into(self, buf):
+        """Return the length of a floor control datagram received into `buf`, 0 if there is none."""
+        return self._floor_socket.recv_into(buf) if self._floor_socket is not None else 0
+
+    def recv_media_into(self, buf):
+        """Return the length of a media datagram received into `buf`, 0 if there is none."""
+        return self._media_socket.recv_into(buf) if self._media_socket is not None else 0
 
     def _open(self):
-        if self.floor is None:
+        if self._floor_socket is None:
             host, floor_port, media_port = self.address
             try:
-                self.floor = self._udp(host, floor_port)
-                self.media = self._udp(host, media_port)
+                self._floor_socket = self._open_udp(host, floor_port)
+                self._media_socket = self._open_udp(host, media_port)
             except OSError:
                 self.close()
-        return self.floor is not None
+        return self._floor_socket is not None
 
-    def open(self, buf, n, now_ms):
-        """Open the SRTCP packet buf[:n] and return its length; srtp.SrtpError when it is not genuine and new."""
-        down = self.shield.down
-        down.window = self._window
-        n = down.open(buf, n)
-        self.index = _index(buf, n)
-        self._heard_ms = now_ms
+    def unprotect(self, buf, n, now_ms):
+        """Authenticate and decrypt the SRTCP packet buf[:n] in place and return its plain length.
+
+        Raises:
+            srtp.SrtpError: the packet is not authentic, or was received before.
+        """
+        n = self._srtcp.unprotect(buf, n, self._window)
+        # The index stays behind the plain packet.
+        self.index = (buf[n] & 0x7F) << 24 | buf[n + 1] << 16 | buf[n + 2] << 8 | buf[n + 3]
+        self._received_ms = now_ms
         if self._unanswered:
             self._unanswered = 0
-            self._due_ms = now_ms + _KEEP_MS
+            self._report_due_ms = now_ms + _REPORT_MS
         return n
-
-
-def _index(buf, n):
-    """The SRTCP index that still stands behind an opened packet."""
-    return (buf[n] & 0x7F) << 24 | buf[n + 1] << 16 | buf[n + 2] << 8 | buf[n + 3]

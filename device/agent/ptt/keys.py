@@ -2,32 +2,37 @@
 
 from patrolink_protocol.srtp import KEY, SALT
 
-_IV = b"\xa6" * 8  # RFC 3394 2.2.3.1
+_INITIAL_VALUE = b"\xa6" * 8  # RFC 3394, 2.2.3.1
 
 
-class KeyRefused(Exception):
-    """A wrapped key was not wrapped for this device."""
+class KeyUnwrapError(Exception):
+    """A wrapped group key is damaged, or is wrapped for another device."""
 
 
 def unwrap(decrypt, wrapped):
-    """Return (master key, master salt) of a group; KeyRefused when they are not genuine.
+    """Return (master key, master salt) of a group.
 
-    decrypt  compat.aes.decrypter(wrapping key)
+    Args:
+        decrypt: compat.aes.decrypter(wrapping key).
+        wrapped: 40 bytes: key, salt and two zero bytes, wrapped by RFC 3394.
+
+    Raises:
+        KeyUnwrapError: the integrity check failed.
     """
     if len(wrapped) != KEY + SALT + 2 + 8:
-        raise KeyRefused("%d bytes" % len(wrapped))
+        raise KeyUnwrapError("length is %d bytes, not %d" % (len(wrapped), KEY + SALT + 2 + 8))
     block = bytearray(wrapped[:8]) + bytearray(8)
-    r = unwind(decrypt, block, bytearray(wrapped[8:]))
+    plain = unwrap_rounds(decrypt, block, bytearray(wrapped[8:]))
     diff = 0
-    for a, b in zip(bytes(block[:8]) + bytes(r[KEY + SALT :]), _IV + bytes(2)):
+    for a, b in zip(bytes(block[:8]) + bytes(plain[KEY + SALT :]), _INITIAL_VALUE + bytes(2)):
         diff |= a ^ b
     if diff:
-        raise KeyRefused("not wrapped for this device")
-    return bytes(r[:KEY]), bytes(r[KEY : KEY + SALT])
+        raise KeyUnwrapError("it is not wrapped for this device and key epoch")
+    return bytes(plain[:KEY]), bytes(plain[KEY : KEY + SALT])
 
 
-def unwind(decrypt, block, r):
-    """Take the six rounds of RFC 3394 2.2.2 back in place: A in block[:8], R[1..n] in r; return r."""
+def unwrap_rounds(decrypt, block, r):
+    """Undo the six rounds of RFC 3394, 2.2.2 in place: A in block[:8], R[1..n] in r. Return r."""
     n = len(r) // 8
     for t in range(6 * n, 0, -1):
         i = (t - 1) % n * 8

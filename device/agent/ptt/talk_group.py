@@ -1,43 +1,45 @@
-"""One talk group as the device belongs to it: its terms, its keys, its floor, and the voice that comes in it."""
+"""One talk group of the device: its terms, its keys, its floor participant and the media received in it."""
 
-from agent.ptt import participant
-from patrolink_protocol import mcptt, srtp
+from patrolink_protocol import mcptt, participant, srtp
 from patrolink_protocol.native import const
 
-LISTEN, TALK, EMERGENCY, BROADCAST = 1, 2, 4, 8  # rights
-PRIVATE = 1  # kind
+LISTEN, TALK, EMERGENCY, BROADCAST = 1, 2, 4, 8  # ptt_group.rights
+PRIVATE = 1  # ptt_group.kind
 _OLD_KEY_MS = const(10000)
-_LATE_MS = const(400)  # voice that was under way when the hub said Idle
-_EARLY_MS = const(2000)  # voice whose Taken got lost: it is said again after a second
-_PACKET = const(512)  # longest that is opened
-_SHARD = const(27)  # bits of an SSRC's counter; the rest is its shard
+_LATE_MEDIA_MS = const(400)  # media that was in transit when the hub sent Floor Idle
+_EARLY_MEDIA_MS = const(2000)  # media whose Floor Taken was lost; the hub repeats it after a second
+_PACKET_MAX = const(512)
+_COUNTER_BITS = const(27)  # low bits of an SSRC; the rest is the shard of the hub
 
 
-class Group:
+class TalkGroup:
+    """Membership of the device in one group.
+
+    The methods that return `participant.Effects` have already sent the datagrams; the events are for the caller.
+
+    Args:
+        terms: decoded ptt_group message.
+        link: HubLink to the hub of the group.
+        rtp: srtp.Rtp under the key of the group.
+        user: MCPTT ID of the device, bytes.
     """
-    terms  a ptt_group message
-    line   agent.ptt.hub_link.Line to its hub
-    rtp    srtp.Rtp under its key
-    user   our MCPTT ID, bytes
-    tell   function(group, event of floor)
-    """
 
-    def __init__(self, terms, line, rtp, user, tell):
+    def __init__(self, terms, link, rtp, user):
         self.number = terms["group"]
-        self.line = line
+        self.link = link
         self.rtp = rtp
-        self._old = None
-        self._old_until = 0
-        self.floor = participant.Participant(terms["ssrc"], user, line.say, lambda event: tell(self, event))
-        self._stream, self._spare = srtp.Stream(), srtp.Stream()
-        self.voice_ssrc = 0  # of the burst that is on
+        self._old_rtp = None
+        self._old_rtp_until_ms = 0
+        self.floor = participant.Participant(terms["ssrc"], user)
+        self._stream, self._spare_stream = srtp.Stream(), srtp.Stream()
+        self.voice_ssrc = 0  # of the current burst of another participant
         self._last_ssrc = 0
-        self._early_until = None
-        self._late_until = 0
-        self.set(terms)
+        self._early_until_ms = None
+        self._late_until_ms = 0
+        self.set_terms(terms)
 
-    def set(self, terms):
-        """Take new terms; those that another key or another hub come with are the caller's matter."""
+    def set_terms(self, terms):
+        """Apply new terms. The caller handles a change of key, SSRC or hub address."""
         self.kind = terms["kind"]
         self.rights = terms["rights"]
         self.priority = terms["priority"]
@@ -48,65 +50,95 @@ class Group:
         self.name = terms["name"]
 
     def rekey(self, rtp, now_ms):
-        """Another key from now on; voice under the one before is heard for 10 s more."""
-        self._old, self._old_until = self.rtp, now_ms + _OLD_KEY_MS
+        """Switch to a new key. Media under the previous key is accepted for another 10 s."""
+        self._old_rtp, self._old_rtp_until_ms = self.rtp, now_ms + _OLD_KEY_MS
         self.rtp = rtp
 
-    def loudness(self):
-        """Who is heard where several speak: the highest; 0 while nobody does."""
+    def receive_priority(self):
+        """Return the rank of this group among groups that receive media at once; 0 while nobody transmits."""
         if not self.voice_ssrc or not self.rights & LISTEN:
             return 0
         return 1 + self.rank + (256 if self.floor.indicator & mcptt.EMERGENCY else 0)
 
-    def taken(self):
-        """The hub says who speaks. True when it is another burst than before."""
-        self._early_until = None
-        if self.floor.talker_ssrc == self.voice_ssrc:
-            return False
-        self._begin(self.floor.talker_ssrc)
-        return True
+    # --- floor ------------------------------------------------------------------------------------------------------
 
-    def _begin(self, ssrc):
-        self.voice_ssrc = self._last_ssrc = ssrc
-        self._stream, self._spare = self._spare, self._stream
-        self._spare.reset()
+    def press(self, now_ms, indicator):
+        """Request the floor with the priority of the group's terms; see Participant.press."""
+        return self._apply(self.floor.press(now_ms, self.priority, indicator), now_ms)
 
-    def idle(self, now_ms):
-        """Nobody speaks."""
-        self.voice_ssrc = 0
-        self._early_until = None
-        self._late_until = now_ms + _LATE_MS
+    def release(self, now_ms):
+        """Release the floor or the pending request; see Participant.release."""
+        return self._apply(self.floor.release(now_ms), now_ms)
+
+    def cancel(self, now_ms):
+        """Withdraw a queued request; see Participant.cancel."""
+        return self._apply(self.floor.cancel(now_ms), now_ms)
+
+    def receive_floor(self, buf, n, index, now_ms):
+        """Process an authenticated floor control datagram; see Participant.receive."""
+        return self._apply(self.floor.receive(buf, n, index, now_ms), now_ms)
 
     def poll(self, now_ms):
-        """Run the timers; return milliseconds until the next one is due, or None."""
-        if self._old is not None and now_ms >= self._old_until:
-            self._old = None
-        if self._early_until is not None and now_ms >= self._early_until:
-            self.idle(now_ms)
-        return self.floor.poll(now_ms)
+        """Run the timers that are due; see Participant.poll."""
+        if self._old_rtp is not None and now_ms >= self._old_rtp_until_ms:
+            self._old_rtp = None
+        if self._early_until_ms is not None and now_ms >= self._early_until_ms:
+            self._on_idle(now_ms)
+        return self._apply(self.floor.poll(now_ms), now_ms)
 
-    def open(self, buf, n, ssrc, now_ms):
-        """Open a packet of voice; return its plain length, 0 when it is none of this group's, or not a new one.
+    def _apply(self, effects, now_ms):
+        for datagram in effects.datagrams:
+            self.link.send_floor(datagram)
+        for event in effects.events:
+            if event == participant.TAKEN:
+                self._on_taken()
+            elif event == participant.IDLE:
+                self._on_idle(now_ms)
+        return effects
 
-        Voice may be here before the hub's Taken. It is taken if it is genuine and of no burst that was here before.
+    def _on_taken(self):
+        self._early_until_ms = None
+        if self.floor.talker_ssrc != self.voice_ssrc:
+            self._start_burst(self.floor.talker_ssrc)
+
+    def _on_idle(self, now_ms):
+        self.voice_ssrc = 0
+        self._early_until_ms = None
+        self._late_until_ms = now_ms + _LATE_MEDIA_MS
+
+    def _start_burst(self, ssrc):
+        self.voice_ssrc = self._last_ssrc = ssrc
+        self._stream, self._spare_stream = self._spare_stream, self._stream
+        self._spare_stream.reset()
+
+    # --- media ------------------------------------------------------------------------------------------------------
+
+    def unprotect_media(self, buf, n, ssrc, now_ms):
+        """Authenticate and decrypt the SRTP packet buf[:n] in place.
+
+        Media may arrive before the Floor Taken that announces it. It is accepted if it is authentic and does not
+        belong to an earlier burst.
+
+        Returns:
+            Length of the plain packet, or 0 if it is not for this group, not authentic, replayed or late.
         """
-        if not self.voice_ssrc and ssrc == self._last_ssrc and now_ms < self._late_until:
-            return self._try(buf, n, self._stream, now_ms)
+        if not self.voice_ssrc and ssrc == self._last_ssrc and now_ms < self._late_until_ms:
+            return self._unprotect(buf, n, self._stream)
         if ssrc == self.voice_ssrc:
-            n = self._try(buf, n, self._stream, now_ms)
-        elif self.voice_ssrc or ssrc >> _SHARD == self._last_ssrc >> _SHARD and ssrc <= self._last_ssrc:
+            n = self._unprotect(buf, n, self._stream)
+        elif self.voice_ssrc or ssrc >> _COUNTER_BITS == self._last_ssrc >> _COUNTER_BITS and ssrc <= self._last_ssrc:
             return 0
         else:
-            n = self._try(buf, n, self._spare, now_ms)
+            n = self._unprotect(buf, n, self._spare_stream)
             if n:
-                self._begin(ssrc)
-                self._early_until = now_ms + _EARLY_MS
+                self._start_burst(ssrc)
+                self._early_until_ms = now_ms + _EARLY_MEDIA_MS
         if n:
-            self.floor.heard(now_ms)
+            self.floor.media_received(now_ms)
         return n
 
-    def _try(self, buf, n, stream, now_ms):
-        for rtp in (self.rtp, self._old):
+    def _unprotect(self, buf, n, stream):
+        for rtp in (self.rtp, self._old_rtp):
             if rtp is not None:
                 try:
                     return rtp.open(buf, n, stream)
@@ -115,6 +147,6 @@ class Group:
         return 0
 
 
-def context(aes, key, salt):
-    """Return the srtp.Rtp of a group's key."""
-    return srtp.Rtp(aes, key, salt, _PACKET)
+def rtp_context(aes, key, salt):
+    """Return the srtp.Rtp of a group key; `aes` is compat.aes.encrypter."""
+    return srtp.Rtp(aes, key, salt, _PACKET_MAX)

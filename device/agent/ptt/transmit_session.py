@@ -1,191 +1,222 @@
-"""The wearer's key and the microphone: from a press to what became of it.
+"""Push-to-talk key and microphone: one press of the key, from key down to the report of its outcome.
 
-The microphone is open only between a press and the end of the burst that it asked for, and never without the floor
-being ours or asked for: `talk` sees to that whatever else goes wrong, and `listen` when nobody has looked after it for
-a second.
+The microphone is open only between a press and the end of its burst, and only while the floor is granted or requested.
+`transmit` enforces this on every call, and `capture` closes the microphone after a stall of the main loop.
 """
 
-from agent.ptt import participant, playback
+from agent.ptt import playback
 from agent.ptt.talk_group import PRIVATE, TALK
+from patrolink_protocol import participant
 from patrolink_protocol.mcptt import EMERGENCY, NORMAL
 from patrolink_protocol.native import const
 
-_TAIL_MS = const(200)  # voice after key-up
+_HANG_MS = const(200)  # transmitted after key up
 _STALL_MS = const(1000)
-_PACKETS = const(10)  # sent in one go: what was said before the grant goes out at several times its speed
+_PACKETS_MAX = const(10)  # sent in a call: speech from before the grant goes out at several times its speed
+_WAIT_MS = const(1000)
 
-# What became of a press: ptt_burst.outcome.
-GRANTED, QUEUED, DENIED, FAILED, ABANDONED, REVOKED = range(6)
+GRANTED, QUEUED, DENIED, FAILED, ABANDONED, REVOKED = range(6)  # ptt_burst.outcome
+# Floor event that ends a press -> outcome (None: the one that the press has), tone.
 _OUTCOMES = {
-    participant.DENIED: (DENIED, playback.DENY),
-    participant.FAILED: (FAILED, playback.DENY),
+    participant.DENIED: (DENIED, playback.DENY_TONE),
+    participant.FAILED: (FAILED, playback.DENY_TONE),
     participant.ABANDONED: (ABANDONED, None),
-    participant.REVOKED: (REVOKED, playback.REVOKE),
-    participant.ENDED: (None, None),
+    participant.REVOKED: (REVOKED, playback.REVOKE_TONE),
+    participant.RELEASED: (None, None),
 }
 
 
 class Press:
-    """One press of the key, until what became of it is told."""
+    """One press of the key, until its outcome is reported.
 
-    def __init__(self, group, indicator, now_ms, ends_ms):
+    Args:
+        group: TalkGroup whose floor is requested.
+        indicator: Floor Indicator bits of the request.
+        now_ms: time of the press.
+        ambient_end_ms: when ambient listening ends; None for a press of the wearer.
+    """
+
+    def __init__(self, group, indicator, now_ms, ambient_end_ms):
         self.group = group
         self.indicator = indicator
         self.pressed_ms = self.started_ms = now_ms
         self.access_ms = None
         self.outcome = GRANTED
-        self.stop_ms = None  # end of the tail
+        self.hang_end_ms = None  # transmission ends; None while the key is down
         self.ssrc = 0
-        self.ends_ms = ends_ms  # of ambient listening; None for the wearer's own
-        self.down = True
+        self.ambient_end_ms = ambient_end_ms
+        self.key_down = True
 
 
-class Speaking:
+class TransmitSession:
+    """Requests the floor and transmits while it is granted. At most one press at a time.
+
+    Args:
+        sender: RtpSender.
+        sounds: Playback.
+        receive_arbiter: ReceiveArbiter, silenced while the microphone is open (half duplex).
+        grant_log: GrantLog.
+        codec: Opus encoder for groups that use it; None: A-law in every group.
+        report: function(values of ptt_burst, monotonic ms of the first sample).
+        randbelow: function(n) returning a random integer below n.
+        log: function(text).
+
+    Attributes:
+        press: the current Press, None without one.
+        microphone_fault: True if the microphone could not be opened at the last attempt.
     """
-    talker, sounds, hearing   agent.ptt
-    grants    agent.ptt.grant_log.Grants
-    codec     what a group that wants Opus gets; None: A-law all the same
-    report    function(values of ptt_burst, monotonic ms of the first audio)
-    """
 
-    def __init__(self, talker, sounds, hearing, grants, codec, report, randbelow, log):
-        self._talker = talker
-        self._sound = sounds
-        self._hearing = hearing
-        self._grants = grants
+    def __init__(self, sender, sounds, receive_arbiter, grant_log, codec, report, randbelow, log):
+        self._sender = sender
+        self._sounds = sounds
+        self._receive_arbiter = receive_arbiter
+        self._grant_log = grant_log
         self._codec = codec
         self._report = report
         self._randbelow = randbelow
         self._log = log
         self.press = None
-        self.fault = False  # the microphone could not be opened when it was wanted last
-        self._now = self._served_ms = 0
+        self.microphone_fault = False
+        self._captured_ms = 0
 
     def is_open(self):
-        """Whether the microphone is open."""
-        return self._talker.is_open
+        """Return True while the microphone is open."""
+        return self._sender.is_open
 
-    def down(self, group, indicator, now_ms):
-        """The key is down for a group; None is none."""
-        self._now = now_ms
+    # --- key --------------------------------------------------------------------------------------------------------
+
+    def on_key_down(self, group, indicator, now_ms):
+        """Start a press in `group` (None: there is none, which sounds the deny tone)."""
         press = self.press
         if press is not None:
-            again = press.group is group and press.indicator == indicator and press.ends_ms is None
-            if press.down and press.ends_ms is None and (again or indicator != EMERGENCY):
-                return  # it is down already
-            if again:
-                press.down = True
-                press.stop_ms = None
-                group.floor.press(now_ms)
+            ambient = press.ambient_end_ms is not None
+            same = press.group is group and press.indicator == indicator and not ambient
+            if press.key_down and not ambient and (same or indicator != EMERGENCY):
                 return
-            self.drop(now_ms)
+            if same:
+                press.key_down = True
+                press.hang_end_ms = None
+                self.on_events(group.press(now_ms, indicator).events, now_ms)
+                return
+            self.stop(now_ms)
         if group is None or not group.rights & TALK:
-            self._sound.tone(playback.DENY)
+            self._sounds.play_tone(playback.DENY_TONE)
         else:
-            self._begin(Press(group, indicator, now_ms, None), now_ms)
+            self._start(Press(group, indicator, now_ms, None), now_ms)
 
-    def up(self, now_ms):
-        """The key is up."""
-        self._now = now_ms
+    def on_key_up(self, now_ms):
+        """End the press of the wearer: after 200 ms if the floor is granted, else at once."""
         press = self.press
-        if press is None or not press.down or press.ends_ms is not None:
+        if press is None or not press.key_down or press.ambient_end_ms is not None:
             return
-        press.down = False
+        press.key_down = False
         if press.group.floor.state == participant.HAS_PERMISSION:
-            if press.stop_ms is None:
-                press.stop_ms = now_ms + _TAIL_MS
+            if press.hang_end_ms is None:
+                press.hang_end_ms = now_ms + _HANG_MS
         else:
-            press.group.floor.release(now_ms)
+            self.on_events(press.group.release(now_ms).events, now_ms)
 
-    def drop(self, now_ms):
-        """End what was begun: the floor, the wish for it, or the place in the queue."""
-        self._now = now_ms
-        machine = self.press.group.floor
-        machine.release(now_ms)
-        machine.cancel(now_ms)
-        if self.press is not None:
-            self.finish(ABANDONED, None)
+    def start_ambient(self, group, duration_s, now_ms):
+        """Start ambient listening: transmit in the private group for the control room.
 
-    def listen_in(self, group, seconds, now_ms):
-        """Ambient listening for the station, in the private group, for so many seconds; return why not, or None."""
-        self._now = now_ms
+        Returns:
+            None if it was started, else the reason why not.
+        """
         if group.kind != PRIVATE:
             return "not a private group"
         if self.press is not None:
-            return "the wearer talks"
-        if not self._begin(Press(group, NORMAL, now_ms, now_ms + 1000 * seconds), now_ms):
-            return "no microphone"
+            return "the wearer is using push-to-talk"
+        if not self._start(Press(group, NORMAL, now_ms, now_ms + 1000 * duration_s), now_ms):
+            return "the microphone cannot be opened"
         return None
 
-    def _begin(self, press, now_ms):
-        """Open the microphone and ask for the floor; False when there is no microphone."""
+    def stop(self, now_ms):
+        """End the current press: release the floor, the request, or the position in the queue."""
+        group = self.press.group
+        self.on_events(group.release(now_ms).events, now_ms)
+        self.on_events(group.cancel(now_ms).events, now_ms)
+        if self.press is not None:
+            self._finish(ABANDONED, None)
+
+    def on_group_left(self, group):
+        """End the press if it is in `group`, of which the device is no longer a member."""
+        if self.press is not None and self.press.group is group:
+            self._finish(REVOKED, playback.REVOKE_TONE)
+
+    def _start(self, press, now_ms):
+        """Open the microphone and request the floor. Return False if the microphone cannot be opened."""
         self.press = press
-        self._served_ms = now_ms
-        if not self._open():
-            self.finish(FAILED, playback.DENY)
+        self._captured_ms = now_ms
+        if not self._open_microphone():
+            self._finish(FAILED, playback.DENY_TONE)
             return False
-        press.group.floor.press(now_ms, press.group.priority, press.indicator)
+        self.on_events(press.group.press(now_ms, press.indicator).events, now_ms)
         return True
 
-    def _open(self):
-        """Open the microphone, and hear nothing: the way is half duplex."""
-        self._hearing.end()
-        self._sound.hush()
-        self.fault = not self._talker.open()
-        return not self.fault
+    def _open_microphone(self):
+        self._receive_arbiter.end_burst()
+        self._sounds.stop_voice()
+        self.microphone_fault = not self._sender.open()
+        return not self.microphone_fault
 
-    def on(self, event, now_ms):
-        """Take what the floor of the press's group tells."""
-        self._now = now_ms
-        press = self.press
+    # --- floor ------------------------------------------------------------------------------------------------------
+
+    def on_events(self, events, now_ms):
+        """Handle the floor events of the group of the press."""
+        for event in events:
+            if self.press is None:
+                return
+            self._on_event(self.press, event, now_ms)
+
+    def _on_event(self, press, event, now_ms):
         if event == participant.GRANTED:
-            self._granted(press)
+            self._start_burst(press, now_ms)
         elif event in _OUTCOMES:
             outcome, tone = _OUTCOMES[event]
-            self.finish(press.outcome if outcome is None else outcome, tone)
-        elif event == participant.PLACED:
+            self._finish(press.outcome if outcome is None else outcome, tone)
+        elif event == participant.QUEUE_POSITION:
             press.outcome = QUEUED
-            self._talker.close()
-            if press.ends_ms is None:
-                self._sound.tone(playback.QUEUED)
+            self._sender.close()
+            if press.ambient_end_ms is None:
+                self._sounds.play_tone(playback.QUEUED_TONE)
             else:
-                self.drop(now_ms)
-        elif event == participant.YOUR_TURN:
-            self._sound.tone(playback.TURN)
-        elif event == participant.WARNING:
-            self._sound.tone(playback.LIMIT)
+                self.stop(now_ms)
+        elif event == participant.QUEUE_GRANT:
+            self._sounds.play_tone(playback.TURN_TONE)
+        elif event == participant.TALK_TIME_WARNING:
+            self._sounds.play_tone(playback.LIMIT_TONE)
 
-    def _granted(self, press):
+    def _start_burst(self, press, now_ms):
         group = press.group
-        if not self._grants.take(group.floor.audio_ssrc):
-            self._log("ptt: group %d granted an SSRC that was granted before" % group.number)
-            group.floor.release(self._now)
+        if not self._grant_log.add(group.floor.audio_ssrc):
+            self._log("ptt: group %d: granted SSRC was used before; floor released" % group.number)
+            self.on_events(group.release(now_ms).events, now_ms)
             return
-        if not self._talker.is_open and not self._open():
-            group.floor.release(self._now)
+        if not self._sender.is_open and not self._open_microphone():
+            self.on_events(group.release(now_ms).events, now_ms)
             return
         press.ssrc = group.floor.audio_ssrc
         codec = self._codec if group.codec else None
-        before_ms = self._talker.begin(press.ssrc, self._randbelow(32768), codec)
+        preroll_ms = self._sender.start_burst(press.ssrc, self._randbelow(32768), codec)
         if press.access_ms is None:
-            press.access_ms = self._now - press.pressed_ms
-            press.started_ms = self._now - before_ms
-            if press.ends_ms is None:
-                self._sound.tone(playback.GRANT)
+            press.access_ms = now_ms - press.pressed_ms
+            press.started_ms = now_ms - preroll_ms
+            if press.ambient_end_ms is None:
+                self._sounds.play_tone(playback.GRANT_TONE)
 
-    def finish(self, outcome, tone):
-        """The press is over: close the microphone, and tell what became of it."""
+    def _finish(self, outcome, tone):
+        """Close the microphone and report the outcome of the press."""
         press, self.press = self.press, None
-        if self._talker.is_open:
-            self._talker.close()
+        if self._sender.is_open:
+            self._sender.close()
         if tone:
-            self._sound.tone(tone)
-        packets = self._talker.packets if press.ssrc else 0
+            self._sounds.play_tone(tone)
+        packets = self._sender.packets if press.ssrc else 0
         values = {
             "group": press.group.number,
             "role": 0,
             "outcome": outcome,
-            "duration_ms": packets * self._talker.frame_ms,
+            "duration_ms": packets * self._sender.frame_ms,
             "access_ms": None if press.access_ms is None else min(press.access_ms, 65534),
             "packets": min(packets, 65535),
             "lost": 0,
@@ -193,45 +224,46 @@ class Speaking:
         }
         self._report(values, press.started_ms)
 
-    def listen(self, now_ms):
-        """Take what the microphone has heard, unless nobody has looked after it for too long."""
-        late_ms = now_ms - self._served_ms
-        self._served_ms = now_ms
-        if not self._talker.is_open:
-            return
-        if late_ms > _STALL_MS:
-            self._log("ptt: the microphone is closed: it was not looked after for %d ms" % late_ms)
-            self.drop(now_ms)
-        else:
-            self._talker.listen()
+    # --- main loop --------------------------------------------------------------------------------------------------
 
-    def talk(self, now_ms):
-        """Send what the microphone hears, while the floor is ours; return milliseconds until a deadline."""
-        self._now = now_ms
+    def capture(self, now_ms):
+        """Read the microphone. After a stall of the main loop, end the press instead."""
+        stall_ms = now_ms - self._captured_ms
+        self._captured_ms = now_ms
+        if not self._sender.is_open:
+            return
+        if stall_ms > _STALL_MS:
+            self._log("ptt: microphone closed: the main loop stalled for %d ms" % stall_ms)
+            self.stop(now_ms)
+        else:
+            self._sender.capture()
+
+    def transmit(self, now_ms):
+        """Send captured speech while the floor is granted; return milliseconds until the next call is due."""
         press = self.press
-        talker = self._talker
+        sender = self._sender
         group = press.group
-        if press.ends_ms is not None and now_ms >= press.ends_ms:
-            self.drop(now_ms)
+        if press.ambient_end_ms is not None and now_ms >= press.ambient_end_ms:
+            self.stop(now_ms)
             return 0
         state = group.floor.state
-        if state not in (participant.PENDING_REQUEST, participant.HAS_PERMISSION):
-            if talker.is_open:
-                talker.close()
-            return 1000
         if state == participant.PENDING_REQUEST:
-            return 1000
+            return _WAIT_MS
+        if state != participant.HAS_PERMISSION:
+            if sender.is_open:
+                sender.close()
+            return _WAIT_MS
         if press.ssrc != group.floor.audio_ssrc:
-            self._granted(press)  # the hub has begun another burst for us
+            self._start_burst(press, now_ms)  # the hub has started another burst for this device
             return 0
-        over = press.stop_ms is not None and now_ms >= press.stop_ms
-        for _ in range(_PACKETS):
-            if not talker.next(over):
+        last = press.hang_end_ms is not None and now_ms >= press.hang_end_ms
+        for _ in range(_PACKETS_MAX):
+            if not sender.next_packet(last):
                 break
-            group.line.send(talker.view(group.rtp.protect(talker.packet, talker.n, 0)))
+            group.link.send_media(sender.packet_view(group.rtp.protect(sender.packet, sender.n, 0)))
         else:
             return 0
-        if over:
-            group.floor.release(now_ms)
+        if last:
+            self.on_events(group.release(now_ms).events, now_ms)
             return 0
-        return 1000 if press.stop_ms is None else press.stop_ms - now_ms
+        return _WAIT_MS if press.hang_end_ms is None else press.hang_end_ms - now_ms

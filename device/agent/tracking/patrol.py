@@ -27,7 +27,7 @@ class Patrol:
         self._camera = self._unproven = camera
         if camera is not None:
             camera.open()
-        self.radio = None  # agent.ptt.client.Radio, on a board that speaks
+        self.radio = None  # agent.ptt.client.PttClient, on a board that speaks
         self.evidence = None  # on one that records
         self.on_fix = None  # function(fix)
         self._reporter = reporter
@@ -107,7 +107,7 @@ class Patrol:
             errors |= _CAMERA_FAULT
         if self.evidence is not None:
             errors |= self.evidence.errors
-        if self.radio is not None and self.radio.speaking.fault:
+        if self.radio is not None and self.radio.transmit_session.microphone_fault:
             errors |= _MICROPHONE_FAULT
         if self._outbox.dropped:
             errors |= _OUTBOX_DROPPED

@@ -96,7 +96,7 @@ def test_a_second_who_asks_is_queued_and_has_the_floor_next(site):
     a, b, _ = (it.seats[1] for it in clients)
     grant(clients, a, 10)
     b.press(10)
-    run(clients, lambda: b.events[-1] == "PLACED" and b.floor.position == 1)
+    run(clients, lambda: b.events[-1] == "QUEUE_POSITION" and b.floor.position == 1)
     a.release()
     run(clients, lambda: b.events[-1] == "GRANTED" and a.events[-1] == "TAKEN")
 
@@ -107,8 +107,8 @@ def test_priority_is_capped_and_an_emergency_preempts(site):
     a, b, _ = (it.seats[1] for it in clients)
     grant(clients, a, 10)
     b.press(255)  # its own is 10, as a's is
-    run(clients, lambda: b.events[-1] == "PLACED")
-    b.floor.cancel(b.client.now())
+    run(clients, lambda: b.events[-1] == "QUEUE_POSITION")
+    b.cancel()
     settle(clients, 0.1)
     b.press(0, mcptt.EMERGENCY)
     run(clients, lambda: b.events[-1] == "GRANTED" and "REVOKED" in a.events)
@@ -254,7 +254,7 @@ def test_a_kill_leaves_no_stuck_floor_no_used_index_and_no_used_ssrc(site, tmp_p
     addresses, granted = tmp_path / "state" / "shard-0" / "addresses.json", time.time()
     run(clients, lambda: addresses.exists() and addresses.stat().st_mtime > granted)
     b.press()
-    run(clients, lambda: b.events[-1] == "PLACED")
+    run(clients, lambda: b.events[-1] == "QUEUE_POSITION")
     hub.kill()
     for it in clients:
         it.refused.clear()
@@ -367,7 +367,7 @@ def test_wireshark_accepts_every_message_of_a_session(site, tmp_path):
     a, b, c = (it.seats[1] for it in clients)
     grant(clients, a, 10)
     b.press(10)
-    run(clients, lambda: b.events[-1] == "PLACED")
+    run(clients, lambda: b.events[-1] == "QUEUE_POSITION")
     c.press(0, mcptt.EMERGENCY)
     run(clients, lambda: c.events[-1] == "GRANTED" and "REVOKED" in a.events)
     c.release()

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from agent.ptt.jitter_buffer import RING, Listener
-from agent.ptt.playback import Sound
-from agent.ptt.receive_arbiter import Hearing
-from agent.ptt.rtp_sender import Talker
+from agent.ptt.jitter_buffer import RING, JitterBuffer
+from agent.ptt.playback import Playback
+from agent.ptt.receive_arbiter import ReceiveArbiter
+from agent.ptt.rtp_sender import RtpSender
 from hal.posix.opus import Opus
 from patrolink_protocol import g711
 
@@ -40,23 +40,23 @@ def test_voice_goes_through(frame_ms):
     spoken = (smooth / np.abs(smooth).max() * 12000).astype("<i2")
     ends = Ends(spoken.tobytes())
     codec, other = Opus(frame_ms), Opus(20)
-    talker = Talker(ends, frame_ms, bytearray(RING))
-    listener = Listener(bytearray(RING))
-    sounds = Sound(ends, listener, 0)
-    hearing = Hearing(listener, sounds, {111: other}, lambda values, ms: None)
-    talker.open()
-    talker.begin(7, 9, codec)
-    listener.begin()
+    sender = RtpSender(ends, frame_ms, bytearray(RING))
+    jitter_buffer = JitterBuffer(bytearray(RING))
+    sounds = Playback(ends, jitter_buffer, 0)
+    receive_arbiter = ReceiveArbiter(jitter_buffer, sounds, {111: other}, lambda values, ms: None)
+    sender.open()
+    sender.start_burst(7, 9, codec)
+    jitter_buffer.start_burst()
     sizes, now = [], 0
     while now < 2600:
         left = ends.pcm[frame_ms * 16 :]
         ends.pcm = ends.pcm[: frame_ms * 16]
-        talker.listen()
+        sender.capture()
         ends.pcm = left
-        if talker.next():
-            assert talker.packet[1] & 0x7F == 111
-            sizes.append(talker.n - 12)
-            hearing.take(talker.packet, talker.n, now)
+        if sender.next_packet():
+            assert sender.packet[1] & 0x7F == 111
+            sizes.append(sender.n - 12)
+            receive_arbiter.receive(sender.packet, sender.n, now)
         for _ in range(frame_ms // 10):
             sounds.serve(now)
             now += 10

@@ -81,7 +81,7 @@ def talk(clients):
     a.press(5)
     told(a, "GRANTED")
     b.press(3, mcptt.NORMAL)
-    told(b, "PLACED")
+    told(b, "QUEUE_POSITION")
     c.press()
     told(c, "DENIED")  # the queue is full
     ears.press()
