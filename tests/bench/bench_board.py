@@ -25,12 +25,12 @@ from patrolink.emulator.peripherals import flash, nmea
 from patrolink.emulator.scenarios.shift import Shift
 from patrolink.emulator.scheduler import Scheduler
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE))
+FOLDER = Path(__file__).resolve().parent
+sys.path.insert(0, str(FOLDER))
 from board_loop import LOOP_PAUSE, stalls  # noqa: E402
 
-ROOT = HERE.parent.parent
-BASELINE = HERE / "board_baseline.json"
+ROOT = FOLDER.parent.parent
+BASELINE = FOLDER / "board_baseline.json"
 BOARD = "mps2_an385"
 TOLERANCE = 0.10  # compilers of other Debian releases differ by a few per cent
 PER_CYCLE = 2.5
@@ -57,12 +57,12 @@ def console(
             flash.provision(work / "flash.bin", board.image.flash_kb, name, content)
         rig = Lockstep(board, work, Scheduler(), limit_s=300)
 
-        def hear(data: bytes) -> None:
+        def on_output(data: bytes) -> None:
             output.extend(data)
             if output.endswith(b">>> "):
                 rig.deliver(qemu.CONSOLE_UART, typed + b"\r\n")
 
-        rig.on_bytes = {qemu.CONSOLE_UART: hear}
+        rig.on_bytes = {qemu.CONSOLE_UART: on_output}
         yield rig, qemu.Straps(board.heap_kb, board.image.flash_kb, "bench-1", 0, 1, lockstep=True), output
 
 
@@ -73,7 +73,7 @@ def count(board: boards.Board) -> Figures:
     files = {
         "/log.nmea": b"".join(line for line in lines if line.startswith(b"$")),
         "/walk.nmea": b"".join(line for line in walk if line[3:6].decode() in EPOCH),
-        "/board_driver.py": (HERE / "board_driver.py").read_bytes(),
+        "/board_driver.py": (FOLDER / "board_driver.py").read_bytes(),
     }
     with console(board, files, b"import board_driver") as (rig, straps, output):
         rig.life(straps)
@@ -153,17 +153,17 @@ def boot_s(board: boards.Board) -> float:
     for _ in range(BOOTS):
         with console(board, {}, b"import machine; machine.deepsleep()") as (rig, straps, output):
             inner = rig.on_bytes[qemu.CONSOLE_UART]
-            heard: list[float] = []
+            boot_times: list[float] = []
 
-            def hear(data: bytes, inner=inner, heard=heard) -> None:
+            def on_output(data: bytes, inner=inner, boot_times=boot_times) -> None:
                 inner(data)
-                heard.append(time.perf_counter())
+                boot_times.append(time.perf_counter())
 
-            rig.on_bytes = {qemu.CONSOLE_UART: hear}
+            rig.on_bytes = {qemu.CONSOLE_UART: on_output}
             start = time.perf_counter()
             rig.life(straps)
             assert output.startswith(b"patrolink on")
-            best = min(best, heard[0] - start)
+            best = min(best, boot_times[0] - start)
     return round(best, 3)
 
 
@@ -172,21 +172,21 @@ def measure(board: boards.Board) -> Figures:
     return {**count(board), **patrol(board), **stalls(board)}
 
 
-def compare(found: Figures, baseline: Figures) -> list[str]:
+def compare(measured: Figures, baseline: Figures) -> list[str]:
     """Compare figures with the baseline.
 
     Returns:
         A sentence for each figure above its baseline and for each figure that only one side has.
     """
     wrong = []
-    for name, value in found.items():
+    for name, value in measured.items():
         if name.startswith(LOOP_PAUSE):
             continue  # moved by garbage collections with every change of the image: it has a bar instead
         if name not in baseline:
             wrong.append(f"{name}: {value:,} has no baseline")
         elif value > baseline[name] * (1 + TOLERANCE):
             wrong.append(f"{name}: {value:,} exceeds the baseline {baseline[name]:,} (tolerance {TOLERANCE:.0%})")
-    wrong += [f"{name}: not measured" for name in baseline if name not in found]
+    wrong += [f"{name}: not measured" for name in baseline if name not in measured]
     return [text + "; fix it, or accept it with tests/bench/bench_board.py --accept" for text in wrong]
 
 
@@ -195,18 +195,18 @@ def main() -> int:
     if board.missing():
         print(f"{BOARD}: skipped; apt-get install {' '.join(board.missing())}", file=sys.stderr)
         return 0
-    found = measure(board)
+    measured = measure(board)
     if "--accept" in sys.argv[1:]:
-        held = {name: value for name, value in found.items() if not name.startswith(LOOP_PAUSE)}
+        held = {name: value for name, value in measured.items() if not name.startswith(LOOP_PAUSE)}
         BASELINE.write_text(json.dumps(held, indent=2) + "\n", encoding="utf-8")
     baseline = json.loads(BASELINE.read_text(encoding="utf-8"))
     out = ROOT / "build" / "bench" / "board.json"
     out.parent.mkdir(parents=True, exist_ok=True)
     boot = {"s of wall time to the first output": boot_s(board)}
-    out.write_text(json.dumps({**found, **boot}, indent=2) + "\n", encoding="utf-8")
-    for name, value in {**found, **boot}.items():
+    out.write_text(json.dumps({**measured, **boot}, indent=2) + "\n", encoding="utf-8")
+    for name, value in {**measured, **boot}.items():
         print(f"{name}: {value:,}")
-    wrong = compare(found, baseline)
+    wrong = compare(measured, baseline)
     for text in wrong:
         print(text, file=sys.stderr)
     print(f"written to {out.relative_to(ROOT)}")

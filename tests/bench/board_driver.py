@@ -84,7 +84,7 @@ class Meter:
 def sentences():
     """Return [sentences, cycles, bytes allocated] of the log for each kind (the last three letters)."""
     receiver = GpsReceiver(lambda fix: None)
-    told = {}
+    results = {}
     meter = Meter()
     buf = bytearray(128)
     with open("/log.nmea", "rb") as f:
@@ -95,12 +95,12 @@ def sentences():
             meter.begin()
             receiver.feed(buf, n, 0)
             meter.end()
-            kind = told.setdefault(line[3:6].decode(), [0, 0, 0])
+            kind = results.setdefault(line[3:6].decode(), [0, 0, 0])
             kind[0] += 1
             kind[1] += meter.cycles
             kind[2] += meter.bytes
-    assert receiver.sentences == sum([kind[0] for kind in told.values()])
-    return told
+    assert receiver.sentences == sum([kind[0] for kind in results.values()])
+    return results
 
 
 def epochs(buf):
@@ -150,11 +150,11 @@ def fixes():
         outbox.put(out[:n])
         store.end()
     publish = published(clock, out[:n])
-    told = {"row": (row, count), "encode": (encode, ROUNDS * count)}
-    told.update({"sign": (sign, ROUNDS), "store": (store, ROUNDS), "publish": (publish, ROUNDS)})
-    told = {name: (times, meter.cycles, meter.bytes) for name, (meter, times) in told.items()}
-    told["frame"] = (count, n)
-    return told
+    results = {"row": (row, count), "encode": (encode, ROUNDS * count)}
+    results.update({"sign": (sign, ROUNDS), "store": (store, ROUNDS), "publish": (publish, ROUNDS)})
+    results = {name: (times, meter.cycles, meter.bytes) for name, (meter, times) in results.items()}
+    results["frame"] = (count, n)
+    return results
 
 
 def published(clock, data):

@@ -16,7 +16,7 @@ from patrolink.emulator.network.carrier import PROFILES
 from patrolink.emulator.peripherals import flash
 from patrolink.emulator.scenarios.shift import Shift
 
-HERE = Path(__file__).resolve().parent
+FOLDER = Path(__file__).resolve().parent
 EVIDENCE = "036b17d1f2e12c4247f8bce6e563a440f277037d812deb33a0f4a13945d898c296"
 CLIPS = {"evidence_key": EVIDENCE, "dir": "/clips", "quota_kb": 1024, "lock_kb": 768, "pre_s": 10, "post_s": 5}
 PICTURE = b"\xff\xd8" + bytes(i * 7 & 127 for i in range(3996)) + b"\xff\xd9"
@@ -33,15 +33,15 @@ class Camera:
 
     def __init__(self, shift: Shift) -> None:
         self._shift = shift
-        self._said = b""
+        self._buffer = b""
         self._free_at = 0.0
 
     def feed(self, data: bytes) -> None:
         """Take bytes of a command."""
-        self._said += data
-        while len(self._said) >= 4 and len(self._said) >= 4 + self._said[3]:
-            n = 4 + self._said[3]
-            command, self._said = self._said[:n], self._said[n:]
+        self._buffer += data
+        while len(self._buffer) >= 4 and len(self._buffer) >= 4 + self._buffer[3]:
+            n = 4 + self._buffer[3]
+            command, self._buffer = self._buffer[:n], self._buffer[n:]
             self._obey(command[2], command[4:])
 
     def _obey(self, command: int, data: bytes) -> None:
@@ -103,7 +103,7 @@ class Filming(Shift):
         self.begin(1)
         for name, content in (
             ("/patrol.json", json.dumps(self.config).encode()),
-            ("/loop_driver.py", (HERE / "loop_driver.py").read_bytes()),
+            ("/loop_driver.py", (FOLDER / "loop_driver.py").read_bytes()),
         ):
             flash.provision(self._chip, self._board.image.flash_kb, name, content)
         for at_s in SOS_S:
@@ -120,14 +120,14 @@ def stalls(board: boards.Board) -> dict[str, float]:
     Returns:
         Longest pause in ms for each activity, and the ms from boot to recording.
     """
-    it = Filming(board)
-    it.film()
+    recording = Filming(board)
+    recording.film()
     longest: dict[str, float] = {}
-    for told in it.phases:
-        longest[told["phase"]] = max(longest.get(told["phase"], 0.0), told["most"] / CYCLES_PER_MS)
-    boots = [told["at"] / CYCLES_PER_MS for told in it.phases if told["phase"] == "boot"]
-    if it.result.problems or len(boots) != 2 or "seal" not in longest:
-        raise DeviceError("the recording failed; the console ends with:\n" + "\n".join(it.log))
+    for phase in recording.phases:
+        longest[phase["phase"]] = max(longest.get(phase["phase"], 0.0), phase["most"] / CYCLES_PER_MS)
+    boots = [phase["at"] / CYCLES_PER_MS for phase in recording.phases if phase["phase"] == "boot"]
+    if recording.result.problems or len(boots) != 2 or "seal" not in longest:
+        raise DeviceError("the recording failed; the console ends with:\n" + "\n".join(recording.log))
     out = {
         LOOP_PAUSE + "recovering a torn clip": longest["boot"],
         LOOP_PAUSE + "sealing a clip": longest["seal"],

@@ -21,7 +21,7 @@ class Watch:
 
     def __init__(self):
         self.phase = "boot"
-        self.begun = None
+        self.round_start = None
         self.slept = self.most = self.rounds = 0
         self.lines_open = 0  # cycles from the reset to the opening of the first UART
 
@@ -29,10 +29,10 @@ class Watch:
         """Start a round."""
         now = board.cycles()
         phase = phase_of(device.evidence)
-        if self.begun is None:
+        if self.round_start is None:
             print(json.dumps({"phase": "start", "most": now - self.lines_open, "rounds": 1, "at": now}))
         else:
-            gap = now - self.begun - self.slept
+            gap = now - self.round_start - self.slept
             self.most = max(self.most, gap)
             if phase != self.phase:
                 self.tell(now)
@@ -40,7 +40,7 @@ class Watch:
                 self.phase = phase
         self.rounds += 1
         self.slept = 0
-        self.begun = board.cycles()
+        self.round_start = board.cycles()
 
     def tell(self, now):
         """Print the result of the phase."""
@@ -75,8 +75,8 @@ def waited(inputs, ms):
 class Uart(baremetal.Uart):
     """A UART that records when the first one was opened."""
 
-    def __init__(self, *given):
-        super().__init__(*given)
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
         if not watch.lines_open:
             watch.lines_open = board.cycles()
 

@@ -84,21 +84,21 @@ def _jump(sim: Simulation) -> None:
     sim.hal.clock_jump_ms += 3_600_000
 
 
-def _again(sim: Simulation) -> None:
+def _duplicate_and_reorder(sim: Simulation) -> None:
     """The broker delivers every frame twice and out of order: at-least-once at its worst."""
     take, held = sim.broker.on_publish, []
 
     def twice(device: str, payload: bytes) -> None:
         held.append(payload)
         if len(held) == 3:
-            for it in (held[2], held[0], held[1], held[0], held[2]):
-                take(device, it)
+            for payload in (held[2], held[0], held[1], held[0], held[2]):
+                take(device, payload)
             held.clear()
 
     def rest() -> None:
         sim.broker.on_publish = take
-        for it in held:
-            take("sim-1", it)
+        for payload in held:
+            take("sim-1", payload)
 
     _span(sim, lambda: setattr(sim.broker, "on_publish", twice), rest)
 
@@ -148,7 +148,7 @@ FAULTS: dict[str, Plan] = {
     "corrupt: a byte in 2000 on the modem's line": _spoil(damage=0.0005),
     "bytes dropped: one in 2000": _spoil(drop=0.0005),
     "late and overtaking URCs": _spoil(late_urc=0.5),
-    "duplicate and reorder: frames at the hub": _again,
+    "duplicate and reorder: frames at the hub": _duplicate_and_reorder,
     "broker away": _broker_away,
     "broker takes, never acknowledges": _switch(lambda s: s.broker, "mute", True, False),
     "broker refuses the password": _refuse,

@@ -17,20 +17,20 @@ for room in ("tests/unit", "device", "protocol", "protocol/generated"):
 import test_outbox as lives  # noqa: E402
 
 
-def main(wanted: int) -> int:
+def main(target: int) -> int:
     cuts = missing = seed = 0
     slowest = 0.0
-    while cuts < wanted:
+    while cuts < target:
         seed += 1
         at = 0
         while True:
             start = time.perf_counter()
-            ended, gone = lives.check_cut(seed, at, quota=1 << 20)
+            ended, lost = lives.check_cut(seed, at, quota=1 << 20)
             slowest = max(slowest, time.perf_counter() - start)
             if ended:
                 break
             cuts += 1
-            missing += len(gone)
+            missing += len(lost)
             at += 1
     print(
         f"{cuts} power cuts in {seed} lives: {missing} frames lost that put had taken, none delivered damaged; ", end=""

@@ -31,8 +31,8 @@ def shift(place: str, dialect: str, seed: int, hours: float) -> tuple[ShiftRepor
     began = time.monotonic()
     presses = random.Random(f"presses {seed}")
     sos_h = tuple(sorted(presses.uniform(0.02, hours) for _ in range(round(SOS_PER_H * hours))))
-    told = Shift(boards.find(BOARD), PROFILES[place], seed, dialect, FAULTS, place, sos_h=sos_h).run(hours)
-    return told, time.monotonic() - began
+    report = Shift(boards.find(BOARD), PROFILES[place], seed, dialect, FAULTS, place, sos_h=sos_h).run(hours)
+    return report, time.monotonic() - began
 
 
 def main(seed: int, hours: float) -> int:
@@ -48,20 +48,20 @@ def main(seed: int, hours: float) -> int:
         runs = [(plan, pool.submit(shift, *plan, hours)) for plan in (*plans, plans[0])]
         for (place, dialect, number), run in runs:
             try:
-                told, took = run.result()
+                report, took = run.result()
             except UserError as e:
                 print(f"{place}, {dialect}, seed {number}: {e}", flush=True)
                 wrong += 1
                 continue
-            if traces.setdefault(number, told.trace) != told.trace:
-                told.problems.append("the same seed has made another trace")
-            wrong += not told.clean
-            values = {**told.json(), "took_s": round(took, 1)}
+            if traces.setdefault(number, report.trace) != report.trace:
+                report.problems.append("the same seed has made another trace")
+            wrong += not report.clean
+            values = {**report.json(), "took_s": round(took, 1)}
             print(", ".join(f"{name} {value}" for name, value in values.items() if value), flush=True)
     print(f"{len(runs)} shifts of {hours:g} hours, {wrong} wrong")
     return 1 if wrong else 0
 
 
 if __name__ == "__main__":
-    given = sys.argv[1:]
-    sys.exit(main(int(given[0]) if given else 2026, float(given[1]) if len(given) > 1 else 8))
+    arguments = sys.argv[1:]
+    sys.exit(main(int(arguments[0]) if arguments else 2026, float(arguments[1]) if len(arguments) > 1 else 8))

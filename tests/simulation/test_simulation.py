@@ -13,7 +13,7 @@ HOUR_MS = 3_600_000.0
 SLOW = Profile(200, 0, 0.0, 64, 64)
 
 
-def told(sim: Simulation) -> str:
+def message(sim: Simulation) -> str:
     return "\n".join(list(sim.log)[-40:])
 
 
@@ -21,7 +21,7 @@ def told(sim: Simulation) -> str:
 @pytest.mark.parametrize("name", fault_matrix.FAULTS)
 def test_each_fault_alone_costs_nothing(name, dialect):
     report, sim = fault_matrix.run(name, dialect)
-    assert report.clean and report.rejected == 0, (report, told(sim))
+    assert report.clean and report.rejected == 0, (report, message(sim))
     assert report.watchdog_resets == report.board_resets == 0
     assert report.fixes >= 1799 - report.fixes_in_memory_at_power_cuts - 2 * report.power_cuts - 60 * (
         report.refused_by_storage + report.power_cuts
@@ -39,7 +39,7 @@ def test_hours_in_each_place_with_all_faults(profile, dialect):
     for i in range(3):
         sim.scheduler.at(HOUR_MS * (i + 0.4), sim.press_sos)
     report = sim.run(3)
-    assert report.clean and report.rejected == 0, (f"seed {seed}", report, told(sim))
+    assert report.clean and report.rejected == 0, (f"seed {seed}", report, message(sim))
     assert report.watchdog_resets == 0
     # The agent's objects take as many bytes after hours as after half an hour, except for the growth of a few lists.
     assert report.agent_bytes_most - report.agent_bytes_least < 8192
@@ -126,7 +126,7 @@ def test_backlog_of_an_hour_drains_in_a_minute_with_sos_first(dialect):
 @pytest.mark.parametrize("tls", [False, True])
 def test_a_publish_is_one_packet_and_one_round_trip(dialect, tls):
     sim = Simulation(Profile(400, 0, 0.0, 10_000, 10_000), 1, dialect, tls=tls, settings={"batch_fixes": 5})
-    seen: list[tuple[int, float]] = []
+    trips: list[tuple[int, float]] = []
 
     def spy():
         publish = sim.device.session.publish
@@ -134,16 +134,16 @@ def test_a_publish_is_one_packet_and_one_round_trip(dialect, tls):
         def measured(frame):
             sends, start = sim.modem.commands[name], sim.scheduler.now
             publish(frame)
-            seen.append((sim.modem.commands[name] - sends, (sim.scheduler.now - start) / 400))
+            trips.append((sim.modem.commands[name] - sends, (sim.scheduler.now - start) / 400))
 
         sim.device.session.publish = measured
 
     name = "QISEND" if dialect == "quectel" else "CIPSEND"
     sim.scheduler.at(60_000, spy)
     sim.run(0.05)
-    assert len(seen) >= 20 and {sends for sends, _ in seen} == {1}
+    assert len(trips) >= 20 and {sends for sends, _ in trips} == {1}
     # UART and commands included: less than half of a second round trip of 400 ms.
-    assert max(trips for _, trips in seen) < 1.5, seen
+    assert max(round_trips for _, round_trips in trips) < 1.5, trips
 
 
 def test_wrong_certificates_are_refused_with_reason_and_nothing_is_sent(tmp_path):
@@ -159,7 +159,7 @@ def test_wrong_certificates_are_refused_with_reason_and_nothing_is_sent(tmp_path
         report = sim.run(0.05)
         assert report.delivered == 0 and report.waiting == report.recorded + 1 > 4  # the hello
         refusals = [line for line in sim.log if "TLS with" in line and "was refused" in line]
-        assert refusals and "CERTIFICATE_VERIFY_FAILED" in refusals[0], told(sim)
+        assert refusals and "CERTIFICATE_VERIFY_FAILED" in refusals[0], message(sim)
         # No modem reset and no radio restart for a fault that they cannot fix.
         assert report.modem_boots == 1 and not any("radio" in line for line in sim.log)
 
@@ -168,7 +168,7 @@ def test_wrong_certificates_are_refused_with_reason_and_nothing_is_sent(tmp_path
 def test_datagrams_during_mqtt_traffic(dialect):
     """UDP media on a second socket during MQTT traffic; NAT forgets a silent flow."""
     sim = Simulation(Profile(60, 10, 0.0, 1000, 1000), 1, dialect)
-    heard: list[bytes] = []
+    received: list[bytes] = []
 
     class Echo:
         def __init__(self, connection):
@@ -190,7 +190,7 @@ def test_datagrams_during_mqtt_traffic(dialect):
         def came():
             n = udp.recv_into(buf)
             if n:
-                heard.append(bytes(buf[:n]))
+                received.append(bytes(buf[:n]))
             return bool(n)
 
         for i in range(10):
@@ -211,7 +211,7 @@ def test_datagrams_during_mqtt_traffic(dialect):
 
     sim.scheduler.at(65_000, begin)
     report = sim.run(0.1)
-    assert heard == [b"echo OK\r\n%d" % i for i in range(10)] and report.clean
+    assert received == [b"echo OK\r\n%d" % i for i in range(10)] and report.clean
 
 
 def test_dead_modem_resets_the_board_at_most_hourly():
@@ -260,4 +260,4 @@ def test_watchdog_resets_a_hung_agent_without_loss():
 
     sim.scheduler.at(300_500, lambda: setattr(sim.device.link, "step", hang))
     report = sim.run(0.25)
-    assert report.watchdog_resets == 1 and report.clean, told(sim)
+    assert report.watchdog_resets == 1 and report.clean, message(sim)

@@ -97,9 +97,9 @@ class DeviceRig:
     def finish(self) -> dict:
         """Play to the end, power off, and wait for the last frame."""
         self.listen(self.spoken, 1.5 * TIMEOUT_S)
-        told = self.device.power_off()
-        self.listen(lambda: self.decoder.stats.frames - self.decoder.stats.duplicates >= told["published"])
-        return told
+        summary = self.device.power_off()
+        self.listen(lambda: self.decoder.stats.frames - self.decoder.stats.duplicates >= summary["published"])
+        return summary
 
     def times(self) -> list[str]:
         return [row["time"] for row in self.rows if row["message"] == "position"]

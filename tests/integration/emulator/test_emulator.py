@@ -42,12 +42,12 @@ def test_receiver_plays_the_track(name):
     assert len(points) > 50
     for point, (_, block) in zip(points, nmea.speak(points), strict=True):
         for line in block.decode().splitlines():
-            said = pynmea2.parse(line, check=True)
-            if said.sentence_type in ("RMC", "GGA"):
-                assert math.isclose(said.latitude, point.lat_deg, abs_tol=2e-8)
-                assert math.isclose(said.longitude, point.lon_deg, abs_tol=2e-8)
-            if said.sentence_type == "RMC":
-                assert round(said.datetime.timestamp() * 1000) == point.time_ms
+            sentence = pynmea2.parse(line, check=True)
+            if sentence.sentence_type in ("RMC", "GGA"):
+                assert math.isclose(sentence.latitude, point.lat_deg, abs_tol=2e-8)
+                assert math.isclose(sentence.longitude, point.lon_deg, abs_tol=2e-8)
+            if sentence.sentence_type == "RMC":
+                assert round(sentence.datetime.timestamp() * 1000) == point.time_ms
 
 
 def test_every_byte_of_a_log_is_replayed():
@@ -98,10 +98,10 @@ def test_baud_rate_and_timing():
         ("a.txt", "", "a track is a .csv or .gpx file"),
     ],
 )
-def test_bad_tracks_are_refused(tmp_path, name, text, told):
+def test_bad_tracks_are_refused(tmp_path, name, text, message):
     path = tmp_path / name
     path.write_text(text)
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         tracks.read(path)
 
 
@@ -165,10 +165,10 @@ def test_concurrent_port_requests_get_different_ports(monkeypatch):
     """Two processes get different ports, although neither has bound them yet."""
     few = range(20_000, 20_040)
     monkeypatch.setattr(control_room, "_PORTS", few)
-    ours = control_room.free_ports(10, socket.SOCK_DGRAM) + control_room.free_ports(10, socket.SOCK_STREAM)
+    own_ports = control_room.free_ports(10, socket.SOCK_DGRAM) + control_room.free_ports(10, socket.SOCK_STREAM)
     ask = (
         f"import socket; from patrolink.emulator.scenarios import control_room as station; station._PORTS = {few}; "
         "print(*station.free_ports(10, socket.SOCK_DGRAM))"
     )
-    theirs = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True).stdout.split()
-    assert len({*ours, *map(int, theirs)}) == 30
+    other_ports = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True).stdout.split()
+    assert len({*own_ports, *map(int, other_ports)}) == 30

@@ -55,10 +55,10 @@ def test_boards_run_concurrently(board, tmp_path, capsys):
         pytest.skip(f"{board}: apt-get install {' '.join(missing)}")
     command = ["emulate", "--board", board, "--count", "3", "--speed", "10", "--fixes", "90", "--batch", "30"]
     assert main([*command, "--device", "car-9", "--out", str(tmp_path), "--quiet", "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
+    summary = json.loads(capsys.readouterr().out)
     names = ["car-9", "car-10", "car-11"]
-    assert told["errors"] == {} and sorted(b["device"] for b in told["boards"]) == sorted(names)
-    total = told["total"]
+    assert summary["errors"] == {} and sorted(b["device"] for b in summary["boards"]) == sorted(names)
+    total = summary["total"]
     assert total["boards"] == 3 and total["fixes_sent"] == total["fixes_decoded"] == 270
     assert total["fixes_lost"] == total["fixes_doubled"] == total["uart_overruns"] == total["failed"] == 0
     for name in names:
@@ -73,10 +73,10 @@ def test_failed_board_is_named_and_ends_alone(tmp_path):
     started = patrolling(run, tmp_path, "emulated-1", "emulated-2")
     os.kill(next(pid for pid, line in started.items() if "emulated-2" in line), signal.SIGKILL)
     out, err = run.communicate(timeout=60)
-    told = json.loads(out)
-    assert run.returncode == 3 and told["total"]["failed"] == 1 and list(told["errors"]) == ["emulated-2"]
+    summary = json.loads(out)
+    assert run.returncode == 3 and summary["total"]["failed"] == 1 and list(summary["errors"]) == ["emulated-2"]
     assert "error: emulated-2: the device ended with status -9" in err and "device: ready" in err
-    assert [b["device"] for b in told["boards"]] == ["emulated-1"] and told["boards"][0]["fixes_decoded"] == 120
+    assert [b["device"] for b in summary["boards"]] == ["emulated-1"] and summary["boards"][0]["fixes_decoded"] == 120
 
 
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
@@ -108,7 +108,7 @@ def test_second_run_in_a_folder_is_refused(tmp_path, capsys):
 
 def test_resent_frame_does_not_replace_a_frame_in_flight():
     patrol = object.__new__(Patrol)
-    patrol.summary, patrol._told, patrol._leaving, patrol._deadline = {}, {"published": 2}, True, float("inf")
+    patrol.summary, patrol._summary, patrol._leaving, patrol._deadline = {}, {"published": 2}, True, float("inf")
     patrol._sum_up = lambda: {"done": True}
     for frames, duplicates, done in ((0, 0, False), (1, 0, False), (2, 1, False), (3, 1, True)):
         patrol.decoder = SimpleNamespace(stats=Stats(frames=frames, duplicates=duplicates))
@@ -117,10 +117,10 @@ def test_resent_frame_does_not_replace_a_frame_in_flight():
 
 
 def test_bad_arguments_are_refused(capsys):
-    for options, told in (
+    for options, message in (
         (["--count", "0"], "--count has to be from 1 to 64"),
         (["--count", "2", "--device", "a" * 32], "its number included"),
         (["--count", "2", "--hours", "1"], "a --count of 1"),
     ):
         assert main(["emulate", *options]) == 2
-        assert told in capsys.readouterr().err
+        assert message in capsys.readouterr().err

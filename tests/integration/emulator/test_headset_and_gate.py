@@ -30,35 +30,35 @@ class Echo:
 
     @staticmethod
     def listen(port: int) -> socket.socket:
-        it = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        it.bind(("127.0.0.1", port))
-        it.settimeout(TIMEOUT_S)
-        return it
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        sock.bind(("127.0.0.1", port))
+        sock.settimeout(TIMEOUT_S)
+        return sock
 
     @staticmethod
     def dial(port: int) -> socket.socket:
-        it = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        it.connect((HOST, port))
-        it.settimeout(TIMEOUT_S)
-        return it
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        sock.connect((HOST, port))
+        sock.settimeout(TIMEOUT_S)
+        return sock
 
     def close(self) -> None:
         self.gate.close()
-        for it in (*self.hub, *self.device):
-            it.close()
+        for sock in (*self.hub, *self.device):
+            sock.close()
 
 
 @pytest.fixture
 def echo():
-    made = []
+    pairs = []
 
     def make(profile):
-        made.append(Echo(profile))
-        return made[-1]
+        pairs.append(Echo(profile))
+        return pairs[-1]
 
     yield make
-    for it in made:
-        it.close()
+    for pair in pairs:
+        pair.close()
 
 
 def report(ssrc: int) -> bytes:
@@ -66,19 +66,19 @@ def report(ssrc: int) -> bytes:
 
 
 def test_two_flows_of_one_device_share_a_radio_and_another_has_its_own(echo):
-    it = echo(EVEN)
-    other = it.dial(it.ports[0])
-    for sock, ssrc in ((it.device[0], 7), (it.device[1], 7), (other, 8)):
+    pair = echo(EVEN)
+    other = pair.dial(pair.ports[0])
+    for sock, ssrc in ((pair.device[0], 7), (pair.device[1], 7), (other, 8)):
         sock.send(report(ssrc))
-    sources = [it.hub[0].recvfrom(100)[1], it.hub[1].recvfrom(100)[1], it.hub[0].recvfrom(100)[1]]
-    assert len(set(sources)) == 3 and [len(radio.flows) for radio in it.gate.radios] == [2, 1]
-    with it.gate.locked():
-        it.gate.radios[0].network.outage(60_000)
-    it.device[0].send(report(7))
-    it.device[1].send(report(7))
+    sources = [pair.hub[0].recvfrom(100)[1], pair.hub[1].recvfrom(100)[1], pair.hub[0].recvfrom(100)[1]]
+    assert len(set(sources)) == 3 and [len(radio.flows) for radio in pair.gate.radios] == [2, 1]
+    with pair.gate.locked():
+        pair.gate.radios[0].network.outage(60_000)
+    pair.device[0].send(report(7))
+    pair.device[1].send(report(7))
     other.send(report(8))
-    assert it.hub[0].recvfrom(100)[1] == sources[2]
-    for sock in it.hub:
+    assert pair.hub[0].recvfrom(100)[1] == sources[2]
+    for sock in pair.hub:
         sock.settimeout(0.2)
         with pytest.raises(TimeoutError):
             sock.recv(100)
@@ -86,64 +86,64 @@ def test_two_flows_of_one_device_share_a_radio_and_another_has_its_own(echo):
 
 
 def test_new_source_port_and_hub_restart(echo):
-    it = echo(EVEN)
-    it.device[0].send(report(7))
-    before = it.hub[0].recvfrom(100)[1]
-    it.hub[0].close()
-    it.device[0].send(b"lost")
+    pair = echo(EVEN)
+    pair.device[0].send(report(7))
+    before = pair.hub[0].recvfrom(100)[1]
+    pair.hub[0].close()
+    pair.device[0].send(b"lost")
     time.sleep(0.1)
-    it.hub[0] = it.listen(it.ports[0])
-    it.device[0].send(report(7))
-    assert it.hub[0].recvfrom(100)[1] == before
-    with it.gate.locked():
-        it.gate.radios[0].rebind()
-    it.device[0].send(report(7))
-    data, after = it.hub[0].recvfrom(100)
+    pair.hub[0] = pair.listen(pair.ports[0])
+    pair.device[0].send(report(7))
+    assert pair.hub[0].recvfrom(100)[1] == before
+    with pair.gate.locked():
+        pair.gate.radios[0].rebind()
+    pair.device[0].send(report(7))
+    data, after = pair.hub[0].recvfrom(100)
     assert after != before
-    it.hub[0].sendto(b"to the old one", before)
-    it.hub[0].sendto(b"to the new one", after)
-    assert it.device[0].recv(100) == b"to the new one"
+    pair.hub[0].sendto(b"to the old one", before)
+    pair.hub[0].sendto(b"to the new one", after)
+    assert pair.device[0].recv(100) == b"to the new one"
 
 
 def test_delay_follows_profile_and_idle_radio_adds_promotion(echo):
-    it = echo(PROFILES["city"])
-    it.device[0].send(report(7))
-    it.hub[0].recv(100)
+    pair = echo(PROFILES["city"])
+    pair.device[0].send(report(7))
+    pair.hub[0].recv(100)
     times = []
-    it.hub[0].settimeout(0.5)
+    pair.hub[0].settimeout(0.5)
     for ssrc in range(100, 140):
         start = time.monotonic()
-        it.device[0].send(report(ssrc))
+        pair.device[0].send(report(ssrc))
         with contextlib.suppress(TimeoutError):
-            while it.hub[0].recv(100) != report(ssrc):
+            while pair.hub[0].recv(100) != report(ssrc):
                 pass  # a late datagram
             times.append((time.monotonic() - start) * 1000)
     assert min(times) > 49 and statistics.median(times) > 60 and len(times) > 20, times
-    with it.gate.locked():
-        network = it.gate.radios[0].network
+    with pair.gate.locked():
+        network = pair.gate.radios[0].network
         network.promotion_ms = 260
         network.profile = EVEN
         network.sleep()
     times = []
-    it.hub[0].settimeout(TIMEOUT_S)
+    pair.hub[0].settimeout(TIMEOUT_S)
     for ssrc in range(200, 205):
         start = time.monotonic()
-        it.device[0].send(report(ssrc))
-        while it.hub[0].recv(100) != report(ssrc):
+        pair.device[0].send(report(ssrc))
+        while pair.hub[0].recv(100) != report(ssrc):
             pass
         times.append((time.monotonic() - start) * 1000)
     assert times[0] > 278 > min(times[1:]) > 18, times
 
 
 def test_tcp_and_datagrams_of_a_device_share_one_queue(echo):
-    it = echo(Profile(40, 0, 0.0, 400, 10_000))
+    pair = echo(Profile(40, 0, 0.0, 400, 10_000))
     with socket.create_server(("127.0.0.1", 0)) as hub:
         port = hub.getsockname()[1]
-        gate = TcpGate(it.gate, port, lambda: it.gate.radios[0] if it.gate.radios else None)
+        gate = TcpGate(pair.gate, port, lambda: pair.gate.radios[0] if pair.gate.radios else None)
         with socket.create_connection((HOST, gate.port)) as early:
             assert early.recv(1) == b""  # no radio is known for it yet
-        it.device[0].send(report(7))
-        it.hub[0].recv(100)
+        pair.device[0].send(report(7))
+        pair.hub[0].recv(100)
         with socket.create_connection((HOST, gate.port)) as device, hub.accept()[0] as far:
             sent = bytes(range(200)) * 150
             far.settimeout(TIMEOUT_S)
@@ -152,8 +152,8 @@ def test_tcp_and_datagrams_of_a_device_share_one_queue(echo):
                 start = time.monotonic()
                 device.sendall(sent)
                 time.sleep(0.05)
-                it.device[0].send(report(7))
-                it.hub[0].recv(100)
+                pair.device[0].send(report(7))
+                pair.hub[0].recv(100)
                 behind.append((time.monotonic() - start) * 1000)
                 assert far.recv(len(sent), socket.MSG_WAITALL) == sent
             assert 600 < min(behind) < 800, behind  # 30 kB at 400 kbit/s, and half of 40 ms

@@ -16,7 +16,7 @@ from patrolink.emulator.boards.lockstep import Lockstep
 from patrolink.emulator.scheduler import Scheduler
 
 BOARD = "mps2_an385"
-OURS = ("boards/" + BOARD, "device", "protocol", "build/device-lib", "build/download/debian")
+RECIPE_INPUTS = ("boards/" + BOARD, "device", "protocol", "build/device-lib", "build/download/debian")
 
 
 def sha256(path: Path) -> str:
@@ -25,7 +25,7 @@ def sha256(path: Path) -> str:
 
 def copy(place: Path) -> Path:
     """Copy the inputs of the recipe into a folder, as a checkout would have them, and return the recipe."""
-    for name in OURS:
+    for name in RECIPE_INPUTS:
         shutil.copytree(
             resources.root() / name, place / name, ignore=shutil.ignore_patterns("__pycache__", "lists", "cache")
         )
@@ -44,26 +44,26 @@ def path_without(folder: Path, *tools: str) -> str:
 
 @pytest.fixture
 def board():
-    it = boards.find(BOARD)
-    if it.missing():
-        pytest.skip(f"{BOARD}: apt-get install {' '.join(it.missing())}")
-    return it
+    board = boards.find(BOARD)
+    if board.missing():
+        pytest.skip(f"{BOARD}: apt-get install {' '.join(board.missing())}")
+    return board
 
 
 @pytest.mark.timeout(600)
 def test_image_is_reproducible_to_the_byte(board, tmp_path):
     """Two concurrent builds take turns, and the second one finds the result."""
-    here = qemu.build_image(board)
+    first_image = qemu.build_image(board)
     recipe = copy(tmp_path / "a checkout of another length".replace(" ", "-"))  # make cannot handle folders with spaces
     began = time.monotonic()
     builds = [subprocess.Popen([str(recipe)], stderr=subprocess.PIPE, text=True) for _ in range(2)]
-    said = sorted(build.communicate()[1] for build in builds)
+    output = sorted(build.communicate()[1] for build in builds)
     took = time.monotonic() - began
-    assert [build.returncode for build in builds] == [0, 0], said
-    assert said[0] == "" and "building the firmware" in said[1] and "fetching" not in said[1]
-    there = recipe.parents[2] / "build" / "images" / BOARD / "firmware.elf"
-    print(f"{here.stat().st_size} bytes, sha256 {sha256(there)}, built cold in {took:.0f} s")
-    assert sha256(there) == sha256(here)
+    assert [build.returncode for build in builds] == [0, 0], output
+    assert output[0] == "" and "building the firmware" in output[1] and "fetching" not in output[1]
+    second_image = recipe.parents[2] / "build" / "images" / BOARD / "firmware.elf"
+    print(f"{first_image.stat().st_size} bytes, sha256 {sha256(second_image)}, built cold in {took:.0f} s")
+    assert sha256(second_image) == sha256(first_image)
 
 
 @pytest.mark.parametrize(
@@ -74,13 +74,13 @@ def test_image_is_reproducible_to_the_byte(board, tmp_path):
     ],
 )
 @pytest.mark.parametrize("way", [["--fixes", "5"], ["--count", "2"], ["--hours", "0.1"]])
-def test_missing_tool_is_named_with_its_package(tmp_path, monkeypatch, capfd, tool, told, way):
+def test_missing_tool_is_named_with_its_package(tmp_path, monkeypatch, capfd, tool, message, search_path):
     if shutil.which("qemu-system-arm") is None or shutil.which("arm-none-eabi-gcc") is None:
-        tool, told = "qemu-system-arm", "apt-get install "  # there is nothing to hide
+        tool, message = "qemu-system-arm", "apt-get install "  # there is nothing to hide
     monkeypatch.setenv("PATH", path_without(tmp_path / "bin", tool))
-    assert main(["emulate", "--board", BOARD, *way]) == 2
+    assert main(["emulate", "--board", BOARD, *search_path]) == 2
     captured = capfd.readouterr()
-    assert captured.out == "" and captured.err.endswith(told) and captured.err.count("\n") == 1
+    assert captured.out == "" and captured.err.endswith(message) and captured.err.count("\n") == 1
 
 
 @pytest.mark.parametrize(("tool", "package"), [("make", "make"), ("xz", "xz-utils"), ("gcc", "gcc")])
@@ -98,12 +98,12 @@ def ask_repl(board, work: Path, seed: int, questions, panel=b"") -> str:
     """Return the answers of the firmware's REPL; the panel sends `panel` before the last question."""
     work.mkdir()
     rig = Lockstep(board, work, Scheduler())
-    said = bytearray()
+    output = bytearray()
     questions = [*questions, b""]
 
     def hear(data: bytes) -> None:
-        said.extend(data)
-        if said.endswith(b">>> "):
+        output.extend(data)
+        if output.endswith(b">>> "):
             question = questions.pop(0)
             if len(questions) == 1 and panel:
                 rig.deliver(qemu.PANEL_UART, panel)
@@ -111,15 +111,15 @@ def ask_repl(board, work: Path, seed: int, questions, panel=b"") -> str:
 
     rig.on_bytes = {qemu.CONSOLE_UART: hear}
     rig.life(qemu.Straps(board.heap_kb, board.image.flash_kb, "x", 1_790_000_000, seed, lockstep=True))
-    assert questions == [], said
-    return said.decode()
+    assert questions == [], output
+    return output.decode()
 
 
 def test_firmware_has_no_tls_and_no_entropy_as_documented(board, tmp_path):
     page = (resources.root() / "boards" / BOARD / "README.md").read_text(encoding="utf-8")
     assert "There is no TLS on this board yet" in page and "`os.urandom` is a seeded generator" in page
-    first, again, other = (ask_repl(board, tmp_path / str(i), seed, RANDOM) for i, seed in enumerate((5, 5, 6)))
-    assert re.search(r"'[0-9a-f]{32}'", first) and first == again != other
+    first, repeated, other = (ask_repl(board, tmp_path / str(i), seed, RANDOM) for i, seed in enumerate((5, 5, 6)))
+    assert re.search(r"'[0-9a-f]{32}'", first) and first == repeated != other
     assert "ImportError: no module named 'ssl'" in first
 
 

@@ -31,10 +31,10 @@ def opened(profile, kind="TCP", seed=1):
         return far[-1]
 
     network = Network(scheduler, profile, seed, dial)
-    made: list = []
-    network.connect(kind, "h", 1, made.append)
+    results: list = []
+    network.connect(kind, "h", 1, results.append)
     scheduler.run_until(1000)
-    return scheduler, network, made[0], far[0]
+    return scheduler, network, results[0], far[0]
 
 
 def test_bandwidth_and_delay():
@@ -86,8 +86,8 @@ def test_seeded_flow_is_independent_of_other_traffic():
         for i in range(500):
             connection.send(b"up %d" % i)
             connection.down(b"down %d" % i)
-            for it in other if beside else ():
-                it.send(bytes(1000))
+            for item in other if beside else ():
+                item.send(bytes(1000))
         scheduler.run_until(10_000)
         assert 350 < len(far.got) < 450 and 350 < len(came) < 450
         return {**{data: at for at, data in far.got}, **came}
@@ -100,20 +100,20 @@ def test_seeded_flow_is_independent_of_other_traffic():
 
 def test_address_translation_forgets_a_silent_flow():
     scheduler, network, connection, far = opened(EVEN, "UDP")
-    heard: list[bytes] = []
-    connection.on_data = heard.append
+    received: list[bytes] = []
+    connection.on_data = received.append
     connection.send(b"hello")
     scheduler.run_until(25_000)
     connection.down(b"in time")
     scheduler.run_until(40_000)
     connection.down(b"too late")
     scheduler.run_until(50_000)
-    assert heard == [b"in time"]
+    assert received == [b"in time"]
     connection.send(b"keepalive")
     scheduler.run_until(51_000)
     connection.down(b"again")
     scheduler.run_until(60_000)
-    assert heard == [b"in time", b"again"]
+    assert received == [b"in time", b"again"]
 
 
 def test_expired_nat_binding_of_tcp_stays_expired():
@@ -135,10 +135,10 @@ def test_lost_pdp_context_kills_connections_silently():
 
 def test_closed_port():
     scheduler, network, _, _ = opened(EVEN)
-    made: list = []
-    network.connect("TCP", "h", 9, made.append)
+    results: list = []
+    network.connect("TCP", "h", 9, results.append)
     scheduler.run_until(20_000)
-    assert made == [None]
+    assert results == [None]
 
 
 @pytest.mark.parametrize("name", PROFILES)
