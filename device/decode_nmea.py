@@ -13,6 +13,7 @@ HERE = __file__.rsplit("/", 1)[0] if "/" in __file__ else "."
 for room in ("", "/../protocol"):
     sys.path.insert(0, HERE + room)
 
+import patrolink_enums as enums
 from agent.gps import fix as gps  # noqa: E402
 from agent.gps.receiver import GpsReceiver  # noqa: E402
 
@@ -22,7 +23,7 @@ _NULL = "null"
 
 def decimal(value, places):
     """Return value / 10^places as text without using floats; null for UNKNOWN."""
-    if value == gps.UNKNOWN:
+    if value == enums.UNKNOWN:
         return _NULL
     sign = "-" if value < 0 else ""
     value = abs(value)
@@ -32,7 +33,7 @@ def decimal(value, places):
 
 def rfc3339(day, ms):
     """Return the time as an RFC 3339 string in JSON quotes, or null."""
-    if day == gps.UNKNOWN:
+    if day == enums.UNKNOWN:
         return _NULL
     year, month, date = gps.civil_from_days(day)
     second = ms // 1000
@@ -54,7 +55,7 @@ def line(fix):
         ("course", decimal(fix.course_cd, 2)),
         ("hdop", decimal(fix.hdop_e2, 2)),
         ("hacc", decimal(fix.hacc_mm, 3)),
-        ("sats", _NULL if fix.sats == gps.UNKNOWN else str(fix.sats)),
+        ("sats", _NULL if fix.sats == enums.UNKNOWN else str(fix.sats)),
         ("systems", json.dumps(systems)),
         ("date_suspect", "true" if fix.flags & gps.DATE_SUSPECT else "false"),
         ("estimated", "true" if fix.flags & gps.ESTIMATED else "false"),

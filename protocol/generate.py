@@ -15,19 +15,19 @@ sys.path[:0] = [str(ROOT), str(ROOT / "generated")]
 from targets import model, python  # noqa: E402
 
 
-def _codec_of(schema: model.Schema) -> str:
-    """Make the codec speak the schema at hand, whatever stands on disk; return its module's text."""
-    text = python.render(schema)
-    module = types.ModuleType("patrolink_messages")
-    exec(text, module.__dict__)  # noqa: S102
-    sys.modules[module.__name__] = module
+def _load(name: str, text: str) -> str:
+    """Make the codec import this text as the module `name`, whatever is on disk; return the text."""
+    module = types.ModuleType(name)
+    exec(text, module.__dict__)  # noqa: S102 - our own generated file
+    sys.modules[name] = module
     return text
 
 
 def outputs() -> dict[Path, str]:
     """Return every generated file's path and text."""
     schema = model.load(ROOT / "schema.toml")
-    messages = _codec_of(schema)
+    messages = _load("patrolink_messages", python.render(schema))
+    enums = _load("patrolink_enums", python.render_enums(schema))
     from targets import c, cases, jsonschema, lua, markdown  # they use the codec
 
     spec = ROOT / "SPEC.md"
@@ -36,7 +36,7 @@ def outputs() -> dict[Path, str]:
     return {
         **{ROOT / "vectors" / name: text for name, text in texts.items()},
         made / "patrolink_messages.py": messages,
-        made / "patrolink_enums.py": python.render_enums(schema),
+        made / "patrolink_enums.py": enums,
         made / "patrolink_names.py": python.render_names(schema),
         made / "patrolink.schema.json": jsonschema.render(schema),
         made / "patrolink.lua": lua.render(schema),

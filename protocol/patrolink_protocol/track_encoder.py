@@ -15,7 +15,6 @@ except SyntaxError:  # a MicroPython that makes no machine code
 
     rows = plain(__file__[: __file__.rfind("/")] + "/track_kernels.py")
 
-UNKNOWN = -(1 << 30)  # in a row: this value is not known
 TICKS_MS = (1000, 100, 10, 1)
 CONSTANT, FIXED, RICE, RAW = rows.CONSTANT, rows.FIXED, rows.RICE, rows.RAW
 RUNS, ESCAPE = rows.RUNS, rows.ESCAPE

@@ -7,6 +7,7 @@ import random
 import struct
 from typing import Any
 
+import patrolink_enums as enums
 import patrolink_messages as m
 from patrolink_protocol import decode, frame, key_derivation, tail, track_decoder, track_encoder
 
@@ -14,7 +15,7 @@ from .model import SchemaError
 
 KEY = bytes(range(32))
 DEVICE = "vector-1"
-U = track_encoder.UNKNOWN
+U = enums.UNKNOWN
 Vector = dict[str, Any]
 COLUMNS = ("time_ms", "lat", "lon", "state", "alt", "speed", "course", "hacc", "sats", "battery")
 

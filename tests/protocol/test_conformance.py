@@ -6,13 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import patrolink_enums as enums
 import patrolink_messages as m
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from patrolink.core.capture import Record
 from patrolink.core.decoder import Decoder
-from patrolink_protocol import frame, track_encoder
+from patrolink_protocol import frame
 from run import Program, check, load, main
 from targets import model, vectors
 
@@ -188,12 +189,12 @@ values = st.tuples(
     st.integers(-900_000_000, 900_000_000) | st.integers(-3000, 3000),
     st.integers(-1_800_000_000, 1_800_000_000) | st.integers(-3000, 3000),
     st.integers(1, 3),
-    st.just(track_encoder.UNKNOWN) | st.integers(-1_000_000, 20_000_000),
-    st.just(track_encoder.UNKNOWN) | st.integers(0, 1_000_000),
-    st.just(track_encoder.UNKNOWN) | st.integers(0, 35_999),
-    st.just(track_encoder.UNKNOWN) | st.integers(0, 1_000_000),
-    st.just(track_encoder.UNKNOWN) | st.integers(0, 99),
-    st.just(track_encoder.UNKNOWN) | st.integers(0, 100),
+    st.just(enums.UNKNOWN) | st.integers(-1_000_000, 20_000_000),
+    st.just(enums.UNKNOWN) | st.integers(0, 1_000_000),
+    st.just(enums.UNKNOWN) | st.integers(0, 35_999),
+    st.just(enums.UNKNOWN) | st.integers(0, 1_000_000),
+    st.just(enums.UNKNOWN) | st.integers(0, 99),
+    st.just(enums.UNKNOWN) | st.integers(0, 100),
 )
 
 
@@ -206,5 +207,5 @@ def test_both_encoders_choose_alike(codec, some, resolution):
     said = codec.frame(data)
     assert said["message"] == vectors.run(data)["message"]
     # Quantised rows, encoded again by Python.
-    rows = [[track_encoder.UNKNOWN if v is None else v for v in row] for row in said["message"]["rows"]]
+    rows = [[enums.UNKNOWN if v is None else v for v in row] for row in said["message"]["rows"]]
     assert said["again"] == vectors.seal(m.POSITION_BATCH, vectors.batch(rows, resolution)).hex()

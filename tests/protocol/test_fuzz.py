@@ -1,5 +1,6 @@
 """Hostile bytes at every decoder: a right answer or our own refusal. A failure prints how to repeat it."""
 
+import patrolink_enums as enums
 import patrolink_messages as m
 from agent.gps.receiver import GpsReceiver
 from hypothesis import HealthCheck, given, settings
@@ -20,12 +21,12 @@ rows = st.lists(
         st.integers(-900_000_000, 900_000_000),
         st.integers(-1_800_000_000, 1_800_000_000),
         st.integers(1, 3),
-        st.one_of(st.just(track_encoder.UNKNOWN), st.integers(-1_000_000, 20_000_000)),
-        st.one_of(st.just(track_encoder.UNKNOWN), st.integers(0, 1_000_000)),
-        st.one_of(st.just(track_encoder.UNKNOWN), st.integers(0, 35_999)),
-        st.one_of(st.just(track_encoder.UNKNOWN), st.integers(0, 1_000_000)),
-        st.one_of(st.just(track_encoder.UNKNOWN), st.integers(0, 99)),
-        st.one_of(st.just(track_encoder.UNKNOWN), st.integers(0, 100)),
+        st.one_of(st.just(enums.UNKNOWN), st.integers(-1_000_000, 20_000_000)),
+        st.one_of(st.just(enums.UNKNOWN), st.integers(0, 1_000_000)),
+        st.one_of(st.just(enums.UNKNOWN), st.integers(0, 35_999)),
+        st.one_of(st.just(enums.UNKNOWN), st.integers(0, 1_000_000)),
+        st.one_of(st.just(enums.UNKNOWN), st.integers(0, 99)),
+        st.one_of(st.just(enums.UNKNOWN), st.integers(0, 100)),
     ),
     min_size=1,
     max_size=24,
@@ -60,8 +61,8 @@ def test_any_rows_come_back(some, resolution):
         assert columns["time"][i] == 18000 * 86_400_000 + ms
         for name, value in zip([c[0] for c in track_encoder.columns(6)[1:]], row, strict=True):
             got = columns[name][i]
-            if value == track_encoder.UNKNOWN and name != "lon":  # a longitude may well be that number
-                assert got == track_encoder.UNKNOWN
+            if value == enums.UNKNOWN and name != "lon":  # a longitude may well be that number
+                assert got == enums.UNKNOWN
             elif name in halves:
                 assert 2 * abs(got - value) <= halves[name]
 

@@ -2,7 +2,8 @@
 
 from math import atan, atan2, cos, pi, sin, sqrt, tan
 
-from agent.gps.fix import HAS_POSITION, UNKNOWN, Fix
+import patrolink_enums as enums
+from agent.gps.fix import HAS_POSITION, Fix
 from agent.tracking import geofence
 from allocation import allocated
 from seeded_random import seeded
@@ -135,8 +136,8 @@ def test_a_fix_without_position_or_estimate():
     lost = north_of_home(0)
     lost.flags = 0
     assert twice(fences, lost) == ()
-    assert twice(fences, north_of_home(40, UNKNOWN)) == ()
-    assert twice(fences, north_of_home(34, UNKNOWN)) == [(1, True, True)]
+    assert twice(fences, north_of_home(40, enums.UNKNOWN)) == ()
+    assert twice(fences, north_of_home(34, enums.UNKNOWN)) == [(1, True, True)]
     assert twice(fences, lost) == ()
 
 

@@ -1,5 +1,6 @@
+import patrolink_enums as enums
 from agent.gps import fix as gps
-from agent.gps.fix import UNKNOWN, civil_from_days, days_from_civil
+from agent.gps.fix import civil_from_days, days_from_civil
 from agent.gps.receiver import GpsReceiver
 
 
@@ -84,7 +85,7 @@ def test_gns_with_and_without_a_fix():
 def test_no_fix_is_a_report():
     kept = Kept(line("GPRMC,,V,,,,,,,,,,N") + line("GPGGA,,,,,,0,,,,M,,M,,") + line("GPRMC,,V,,,,,,,,,,N"))
     assert [f["mode"] for f in kept.fixes] == [1, 1]
-    assert kept.fixes[0]["day"] == UNKNOWN and not kept.fixes[0]["flags"] & gps.HAS_POSITION
+    assert kept.fixes[0]["day"] == enums.UNKNOWN and not kept.fixes[0]["flags"] & gps.HAS_POSITION
 
 
 def test_epochs_end_with_the_next_or_with_silence():
@@ -113,7 +114,7 @@ def test_an_epoch_is_reported_once_however_late_its_end_comes():
         kept.receiver.feed(block, len(block), now)
         kept.receiver.poll(now + 500)
         now += 1000
-    assert [f["ms"] for f in kept.fixes] == [43200000, 43201000, UNKNOWN, UNKNOWN]
+    assert [f["ms"] for f in kept.fixes] == [43200000, 43201000, enums.UNKNOWN, enums.UNKNOWN]
 
 
 def test_leap_second_and_fractions():

@@ -1,3 +1,4 @@
+import patrolink_enums as enums
 import patrolink_messages as m
 from agent.gps import fix as gps
 from agent.link.event_queue import LIMIT, EventQueue
@@ -15,7 +16,7 @@ def reporter(batch_fixes=60, batch_s=60):
     config = {"batch_fixes": batch_fixes, "batch_s": batch_s}
     channel = frame.Channel(KEY, b"dev-1")
     events = EventQueue(MemoryFiles(), lambda: 0)
-    it = Reporter(channel, Counter(MemoryStore()), outbox, events, config, lambda: gps.UNKNOWN)
+    it = Reporter(channel, Counter(MemoryStore()), outbox, events, config, lambda: enums.UNKNOWN)
     it.events = events
     return it, outbox
 
@@ -103,10 +104,10 @@ def test_no_fix_is_a_row_and_keeps_no_position():
 
 def test_without_a_date_the_clock_serves_once_it_was_set():
     it, outbox = reporter(2)
-    it.on_fix(fix(0, day=gps.UNKNOWN), 0)
+    it.on_fix(fix(0, day=enums.UNKNOWN), 0)
     assert it.untimed == 1 and it.rows == 0
     it.on_fix(fix(86399), 1000)
-    it.on_fix(fix(0, day=gps.UNKNOWN), 3500)
+    it.on_fix(fix(0, day=enums.UNKNOWN), 3500)
     it.flush()
     _, fixes = decoded(outbox)
     assert fixes[1]["time_ms"] - fixes[0]["time_ms"] == 2500
@@ -117,7 +118,7 @@ def test_a_suspect_date_is_told_but_not_believed():
     old = fix(0, day=12000)
     old.flags |= gps.DATE_SUSPECT
     it.on_fix(old, 0)
-    it.on_fix(fix(0, day=gps.UNKNOWN), 1000)
+    it.on_fix(fix(0, day=enums.UNKNOWN), 1000)
     _, fixes = decoded(outbox)
     assert len(fixes) == 1 and fixes[0]["flags"] == track_encoder.DATE_SUSPECT >> 2 and it.untimed == 1
 
@@ -151,8 +152,8 @@ def test_more_unanswered_events_than_are_kept_apart_go_by_the_outbox():
 def test_time_from_the_network_serves_until_the_receiver_knows():
     it, outbox = reporter(1)
     it.set_time(20000, 5000, 0)
-    it.on_fix(fix(0, day=gps.UNKNOWN), 1000)
+    it.on_fix(fix(0, day=enums.UNKNOWN), 1000)
     it.set_time(1, 1, 2000)  # only the first counts
-    it.on_fix(fix(0, day=gps.UNKNOWN), 3000)
+    it.on_fix(fix(0, day=enums.UNKNOWN), 3000)
     _, fixes = decoded(outbox)
     assert [f["time_ms"] for f in fixes] == [20000 * 86400000 + 6000, 20000 * 86400000 + 8000]

@@ -1,8 +1,9 @@
+import patrolink_enums as enums
 import patrolink_messages as m
 from patrolink_protocol import decode, frame, track_decoder, track_encoder
 from seeded_random import seeded
 
-U = track_encoder.UNKNOWN
+U = enums.UNKNOWN
 
 
 def batch(rows, resolution=6, capacity=60):

@@ -2,8 +2,9 @@
 
 import json
 
+import patrolink_enums as enums
 import patrolink_messages as m
-from patrolink_protocol import decode, frame, receiver, track_decoder, track_encoder
+from patrolink_protocol import decode, frame, receiver, track_decoder
 
 HERE = __file__.rsplit("/", 1)[0] if "/" in __file__ else "."
 COLUMNS = ("time", "lat", "lon", "state", "alt", "speed", "course", "hacc", "sats", "battery")
@@ -36,7 +37,7 @@ def rows(columns):
     out = []
     for i in range(len(columns["time"])):
         row = [columns[c][i] for c in COLUMNS]
-        out.append([None if v == track_encoder.UNKNOWN else v for v in row])
+        out.append([None if v == enums.UNKNOWN else v for v in row])
     return out
 
 

@@ -1,6 +1,6 @@
 """What a receiver says about one epoch, in scaled integers."""
 
-UNKNOWN = -(1 << 30)  # the smallest integer that no board has to allocate
+import patrolink_enums as enums
 
 HAS_POSITION = 1
 DATE_SUSPECT = 2
@@ -30,11 +30,11 @@ class Fix:
 
     def clear(self):
         """Forget everything but the age."""
-        self.day = self.ms = UNKNOWN
+        self.day = self.ms = enums.UNKNOWN
         self.mode = 0
         self.lat_e7 = self.lon_e7 = 0
-        self.alt_mm = self.speed_mms = self.course_cd = UNKNOWN
-        self.hacc_mm = self.hdop_e2 = self.sats = UNKNOWN
+        self.alt_mm = self.speed_mms = self.course_cd = enums.UNKNOWN
+        self.hacc_mm = self.hdop_e2 = self.sats = enums.UNKNOWN
         self.systems = 0
         self.flags = 0
 

@@ -5,7 +5,9 @@ sentence vouches for, and is cleared when the time of day moves. An epoch is rep
 line falls quiet, or on `flush`.
 """
 
-from .fix import DATE_SUSPECT, DIFFERENTIAL, ESTIMATED, UNKNOWN
+import patrolink_enums as enums
+
+from .fix import DATE_SUSPECT, DIFFERENTIAL, ESTIMATED
 from .sentences import DGPS, DOP, DR, MODE, Sentences
 
 _QUIET_MS = 80
@@ -25,7 +27,7 @@ class GpsReceiver(Sentences):
         self._on_fix = on_fix
         self._date_floor = date_floor
         self._now_ms = self._heard_ms = self._epoch_ms = 0
-        self._latest_day = UNKNOWN
+        self._latest_day = enums.UNKNOWN
 
     # --- the outside ---
 
@@ -64,11 +66,12 @@ class GpsReceiver(Sentences):
             flags |= ESTIMATED
         elif status == DGPS:
             flags |= DIFFERENTIAL
-        if hdop != UNKNOWN:
+        if hdop != enums.UNKNOWN:
             fix.hacc_mm = hdop * 75 // 2 if status == DGPS else hdop * 150
         day = fix.day
-        if day != UNKNOWN:
-            if day < self._date_floor or (self._latest_day != UNKNOWN and self._latest_day - day >= _ROLLOVER_DAYS):
+        if day != enums.UNKNOWN:
+            latest = self._latest_day
+            if day < self._date_floor or (latest != enums.UNKNOWN and latest - day >= _ROLLOVER_DAYS):
                 flags |= DATE_SUSPECT
             else:
                 self._latest_day = day
@@ -96,7 +99,7 @@ class GpsReceiver(Sentences):
         self._fix.clear()
         self._epoch_ms = self._now_ms
         if not mask & DOP:
-            self._hdop = UNKNOWN
+            self._hdop = enums.UNKNOWN
 
     def _keep_3d(self):
         """gpsd: a sentence that says 2D, and cannot tell it from 3D, does not take 3D away."""

@@ -13,11 +13,11 @@ Field specifications of `fields`, one character a field, the tag's first:
     d     six digits; UNKNOWN when it is anything else
 """
 
+import patrolink_enums as enums
 from patrolink_protocol.native import const, micropython, ptr8, ptr32  # noqa: F401
 
 _LONGEST = const(128)  # characters between "$" and the line end that gpsd accepts; the standard says 79
 _QUARTER = const(900000000)  # 90 degrees; 180 have more than 30 bits
-_UNKNOWN = const(-(1 << 30))
 EMPTY = const(1 - (1 << 30))
 
 # For each byte: 0 when it is a sentence's and nothing else.
@@ -197,7 +197,7 @@ def fields(line: ptr8, ends: ptr8, count: int, spec: ptr8, n: int, out: ptr32) -
                         value *= 10
                         left -= 1
                 if digits <= 0:
-                    value = _UNKNOWN
+                    value = int(enums.UNKNOWN)
                 elif negative:
                     value = 0 - value
             elif kind == 99:  # c
@@ -254,7 +254,7 @@ def fields(line: ptr8, ends: ptr8, count: int, spec: ptr8, n: int, out: ptr32) -
                     i += 1
                     left -= 1
                 if left or kind == 100 and i < end:
-                    value = _UNKNOWN
+                    value = int(enums.UNKNOWN)
                 elif kind == 116:
                     hour = value // 10000
                     minute = value // 100 - hour * 100

@@ -4,6 +4,7 @@
 
 from array import array
 
+import patrolink_enums as enums
 from patrolink_protocol.native import const
 
 from .fix import HAS_POSITION, Fix, days_from_civil
@@ -29,8 +30,7 @@ _GSA = const(0x475341)
 _GSV = const(0x475356)
 _ZDA = const(0x5A4441)
 
-# Said again, so that the compiler knows them: fix.UNKNOWN, and of scan.
-UNKNOWN = const(-(1 << 30))
+# Copies of scan's constants: the compiler folds only those of the module itself.
 _EMPTY = const(1 - (1 << 30))
 _COUNT = const(5)
 _KIND = const(6)
@@ -83,13 +83,13 @@ class Sentences(Framer):
         self._placed = False  # the sentence at hand has a latitude and a longitude
         self._new = Fix()
         self._fix = Fix()
-        self._day = UNKNOWN  # calendar and time of day as last told
+        self._day = enums.UNKNOWN  # calendar and time of day as last told
         self._tod = 0
-        self._this_tod = UNKNOWN  # time of day of the sentence before, for epoch changes
+        self._this_tod = enums.UNKNOWN  # time of day of the sentence before, for epoch changes
         self._timed = False
         self._date = -1  # the last ddmmyy that was a date, and its day
         self._date_day = 0
-        self._hdop = UNKNOWN
+        self._hdop = enums.UNKNOWN
         self._dirty = False  # something came since the last report
         self._reported = False  # by poll: what comes late of the same epoch makes no second report
         self._untimed_seen = 0
@@ -104,7 +104,7 @@ class Sentences(Framer):
         self._used = bytearray(8)
         self._used_n = 0  # satellites used; more than four count as four
         self._used_systems = 0
-        self._sats = UNKNOWN
+        self._sats = enums.UNKNOWN
         self._status = 0
 
     def _sentence(self):
@@ -134,7 +134,7 @@ class Sentences(Framer):
         if clock and v[clock] >= 0:
             self._tod = self._this_tod = v[clock]
             self._timed = True
-            if self._day != UNKNOWN:
+            if self._day != enums.UNKNOWN:
                 mask = TIME
         new = self._new
         if place:
@@ -144,12 +144,12 @@ class Sentences(Framer):
                 new.lon_e7 = v[place + 2]
                 new.flags = HAS_POSITION if n == 2 else 0
         mask |= take(v)
-        if mask & TIME and self._day == UNKNOWN and self._fix.day != UNKNOWN:
+        if mask & TIME and self._day == enums.UNKNOWN and self._fix.day != enums.UNKNOWN:
             self._renew()  # what had a time is told before the time is lost
         if self._timed:
             tod = self._this_tod
             if tod != before:
-                if before == UNKNOWN or abs(tod - before) > _SAME_MS:
+                if before == enums.UNKNOWN or abs(tod - before) > _SAME_MS:
                     self._next_epoch(mask)
                 else:
                     self._renew()
@@ -168,8 +168,8 @@ class Sentences(Framer):
                 self._keep_3d()
             fix.mode = new.mode
         if mask & TIME:
-            if self._day == UNKNOWN:
-                fix.day = fix.ms = UNKNOWN
+            if self._day == enums.UNKNOWN:
+                fix.day = fix.ms = enums.UNKNOWN
             else:
                 fix.day = self._day + self._tod // _DAY_MS
                 fix.ms = self._tod % _DAY_MS
@@ -186,13 +186,13 @@ class Sentences(Framer):
         if mask & _ANY:
             self._dirty = not self._reported
         day = fix.day
-        if day != UNKNOWN:
+        if day != enums.UNKNOWN:
             ms = fix.ms
             if day != self._last_day or not -_SAME_MS < ms - self._last_ms < _SAME_MS:
                 self._old_alt = self._last_alt
                 self._last_day = day
                 self._last_ms = ms
-            self._last_alt = fix.alt_mm != UNKNOWN
+            self._last_alt = fix.alt_mm != enums.UNKNOWN
             self._last_mode = fix.mode
 
     # --- pieces of sentences ---
@@ -204,10 +204,10 @@ class Sentences(Framer):
         if knots != _EMPTY:
             # 463 / 900 in two steps: on small boards integers above 30 bits take memory.
             speed = knots // 900 * 463 + (knots % 900 * 463 + 450) // 900
-            new.speed_mms = speed if 0 <= knots and speed <= 9999900 else UNKNOWN
+            new.speed_mms = speed if 0 <= knots and speed <= 9999900 else enums.UNKNOWN
             mask = SPEED
         if angle != _EMPTY:
-            new.course_cd = UNKNOWN if angle == UNKNOWN else angle % 36000
+            new.course_cd = enums.UNKNOWN if angle == enums.UNKNOWN else angle % 36000
             mask |= TRACK
         return mask
 
@@ -232,7 +232,7 @@ class Sentences(Framer):
             new.mode = 1
             self._status = 0
             if tod == _EMPTY or date == _EMPTY:
-                self._day = UNKNOWN
+                self._day = enums.UNKNOWN
                 return STATUS | MODE | TIME
             return STATUS | MODE
         mask = MODE | STATUS
@@ -252,7 +252,7 @@ class Sentences(Framer):
             status = 0
         if v[12] != _EMPTY:
             status = _faa(v[12])
-        if self._used_n > 3 or self._fix.alt_mm != UNKNOWN:
+        if self._used_n > 3 or self._fix.alt_mm != enums.UNKNOWN:
             new.mode = 3
         self._status = status
         return mask | self._velocity(v[7], v[8])
@@ -266,7 +266,7 @@ class Sentences(Framer):
             mask |= STATUS
             self._status = _GGA_STATUS[quality]
             if quality == 0 and tod == _EMPTY:
-                self._day = UNKNOWN
+                self._day = enums.UNKNOWN
         talker = self.line[1]
         if self._gga_talker and self._gga_talker != talker:
             self._latch = False
@@ -331,7 +331,7 @@ class Sentences(Framer):
         faa = v[7] if self.state[_COUNT] >= 8 else 65
         if v[6] == 65 and faa != 78 and self._placed:
             mask |= LATLON
-            if self._fix.alt_mm != UNKNOWN or self._used_n > 3:
+            if self._fix.alt_mm != enums.UNKNOWN or self._used_n > 3:
                 new.mode = 3
             elif self._fix.mode < 2 or not self._old_alt:
                 new.mode = 2

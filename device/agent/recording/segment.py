@@ -4,7 +4,8 @@ import binascii
 import hashlib
 import struct
 
-from agent.gps.fix import DATE_SUSPECT, HAS_POSITION, UNKNOWN
+import patrolink_enums as enums
+from agent.gps.fix import DATE_SUSPECT, HAS_POSITION
 from compat import crypto
 from patrolink_protocol import clip
 
@@ -121,7 +122,7 @@ class SegmentWriter:
 
 def position(fix, unix_ms):
     """Return the body of a fix's record. `fix` is an agent.gps.fix.Fix; `unix_ms`: now, for one that has no time."""
-    timed = fix.day != UNKNOWN and fix.ms != UNKNOWN and fix.day >= 0 and not fix.flags & DATE_SUSPECT
+    timed = fix.day != enums.UNKNOWN and fix.ms != enums.UNKNOWN and fix.day >= 0 and not fix.flags & DATE_SUSPECT
     there = fix.flags & HAS_POSITION
     body = struct.pack(
         clip.FIX_BODY,
@@ -129,10 +130,10 @@ def position(fix, unix_ms):
         fix.day * _DAY_MS + fix.ms if timed else unix_ms,
         fix.lat_e7 if there else _NO_I32,
         fix.lon_e7 if there else _NO_I32,
-        _NO_I32 if fix.alt_mm == UNKNOWN else fix.alt_mm,
-        _NO_U32 if fix.speed_mms == UNKNOWN else fix.speed_mms,
-        0xFFFF if fix.course_cd == UNKNOWN else fix.course_cd,
-        _NO_U32 if fix.hacc_mm == UNKNOWN else fix.hacc_mm,
+        _NO_I32 if fix.alt_mm == enums.UNKNOWN else fix.alt_mm,
+        _NO_U32 if fix.speed_mms == enums.UNKNOWN else fix.speed_mms,
+        0xFFFF if fix.course_cd == enums.UNKNOWN else fix.course_cd,
+        _NO_U32 if fix.hacc_mm == enums.UNKNOWN else fix.hacc_mm,
         fix.mode,
     )
     return memoryview(body)[clip.STAMP :]

@@ -6,7 +6,8 @@ wearer is in it by that much, by half its radius at most, and left when they are
 one after the other. So noise at its edge does not flap.
 """
 
-from agent.gps.fix import HAS_POSITION, UNKNOWN
+import patrolink_enums as enums
+from agent.gps.fix import HAS_POSITION
 
 MOST = 32
 _LAT_MAX, _RADIUS_MIN, _RADIUS_MAX = 85, 10, 5000
@@ -75,7 +76,7 @@ class Geofences:
         """Return a list of (id, entered, record) of what the fix changes; () when nothing does."""
         if not fix.flags & HAS_POSITION:
             return ()
-        margin = max(_NOT_TOLD_MM if fix.hacc_mm == UNKNOWN else fix.hacc_mm, _LEAST_MM)
+        margin = max(_NOT_TOLD_MM if fix.hacc_mm == enums.UNKNOWN else fix.hacc_mm, _LEAST_MM)
         changed = None
         for fence in self._fences:
             entered = fence.entered(fix, margin)

@@ -1,10 +1,10 @@
 """Fixes become frames: batches of positions, hello, and the device's status."""
 
+import patrolink_enums as enums
 import patrolink_messages as m
 from agent.gps.fix import DATE_SUSPECT, DIFFERENTIAL, ESTIMATED, HAS_POSITION
 from patrolink_protocol import codec, frame, track_encoder
 
-UNKNOWN = track_encoder.UNKNOWN
 _DAY_MS = 86400000
 
 
@@ -34,7 +34,7 @@ class Reporter:
         self._place_ms = None  # when the position in _row was taken
         self.time_source = 0  # what the last believed time is of: 0 none, 1 the network, 2 the receiver
         self.gps_mode = 0
-        self.gps_sats = UNKNOWN
+        self.gps_sats = enums.UNKNOWN
         self.rows = 0
         self.frames = 0
         self.untimed = 0
@@ -45,7 +45,7 @@ class Reporter:
         self.gps_sats = fix.sats
         day = fix.day
         ms = fix.ms
-        if day == UNKNOWN or ms == UNKNOWN:
+        if day == enums.UNKNOWN or ms == enums.UNKNOWN:
             if self._base is None:
                 self.untimed += 1
                 return

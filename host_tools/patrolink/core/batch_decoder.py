@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
+import patrolink_enums as enums
 import patrolink_messages as m
 from patrolink_protocol import frame, receiver, replay, track_decoder, track_encoder
 
@@ -239,7 +240,7 @@ def _group(
         else:
             at = at.copy()
             at[rows] = after
-            columns[name] = np.full((size, n), track_encoder.UNKNOWN, np.int32)
+            columns[name] = np.full((size, n), enums.UNKNOWN, np.int32)
             columns[name][rows] = out
     good &= (columns["state"] & track_encoder.MODE_MASK != 0).all(axis=1)
     spare = ends - at
@@ -285,7 +286,7 @@ def _one(
     if divisor != 1:
         values *= divisor
     if unknown is not None:
-        values[unknown] = track_encoder.UNKNOWN
+        values[unknown] = enums.UNKNOWN
     return values.astype(np.int32), at  # row values fit, and half the memory is half the time
 
 

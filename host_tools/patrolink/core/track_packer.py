@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import patrolink_enums as enums
 import patrolink_messages as m
 from patrolink_protocol import frame, track_encoder
 
@@ -135,17 +136,17 @@ class Packer:
             key, scale = UNITS[name]
             value = moment.values[key]
             if value is None:
-                row.append(track_encoder.UNKNOWN)
+                row.append(enums.UNKNOWN)
                 continue
             units = math.floor(value * scale / step + 0.5) * step
             if name == "course":
                 units %= 36000
             if not low <= units <= high:
                 self.counts.unstorable += 1
-                units = track_encoder.UNKNOWN
+                units = enums.UNKNOWN
             row.append(units)
         state = moment.state
-        if track_encoder.UNKNOWN in row[:2]:
+        if enums.UNKNOWN in row[:2]:
             state = state & ~track_encoder.MODE_MASK | 1
             row[:2] = self._place
         self._place = (row[0], row[1])

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import patrolink_enums as enums
 from patrolink_protocol import frame, receiver, track_encoder
 
 from patrolink.core import batch_decoder
@@ -94,7 +95,7 @@ def _table(batches: batch_decoder.Batches, counters: list[int], device: str) -> 
     for axis in ("lat", "lon"):
         table[axis + "_deg"] = np.where(mode > 1, columns[axis] / 10_000_000, np.nan)
     for name, (key, scale) in _SCALES.items():
-        table[key] = np.where(columns[name] == track_encoder.UNKNOWN, np.nan, columns[name] / scale)
+        table[key] = np.where(columns[name] == enums.UNKNOWN, np.nan, columns[name] / scale)
     table["alt_m"][mode < 3] = np.nan
     for name, key in (("sats", "sats"), ("battery", "battery_pct")):
         table[key] = np.maximum(columns[name], -1).astype(np.int16)

@@ -8,6 +8,7 @@ import re
 from datetime import datetime
 from pathlib import Path
 
+import patrolink_enums as enums
 import pytest
 from agent.gps import fix as gps
 from agent.gps.receiver import GpsReceiver
@@ -47,11 +48,11 @@ def fixes_of(data: bytes) -> list[dict]:
         there = fix.flags & gps.HAS_POSITION
         found.append(
             {
-                "time": None if fix.day == gps.UNKNOWN else fix.day * 86_400_000 + fix.ms,
+                "time": None if fix.day == enums.UNKNOWN else fix.day * 86_400_000 + fix.ms,
                 "mode": fix.mode,
                 "lat": fix.lat_e7 / 1e7 if there else None,
                 "lon": fix.lon_e7 / 1e7 if there else None,
-                "alt": fix.alt_mm / 1000 if there and fix.alt_mm != gps.UNKNOWN else None,
+                "alt": fix.alt_mm / 1000 if there and fix.alt_mm != enums.UNKNOWN else None,
             }
         )
 
