@@ -82,11 +82,11 @@ def timed(function: Callable[..., None], took: list[float]) -> Callable[..., Non
 def recording(folder: Path) -> dict[str, float | int] | None:
     """Record 640x480 at 15 frames a second in H.264 with a stamp, with sound from an event on; None without OpenCV."""
     try:
-        from tests.support.recording_board import FILM, Board
+        from tests.support.recording_board import DEMO_VIDEO, Board
     except ImportError as e:
         print(f"{e.name} is missing (pip install opencv-python-headless): no H.264 is measured", file=sys.stderr)
         return None
-    if not FILM.exists():
+    if not DEMO_VIDEO.exists():
         print("no film for the camera (make media): no H.264 is measured", file=sys.stderr)
         return None
     headset = Headset()

@@ -21,6 +21,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+from patrolink.core import resources  # noqa: E402
 from patrolink.emulator.network.carrier import PROFILES  # noqa: E402
 from patrolink.emulator.scenarios import incident  # noqa: E402
 from patrolink.hub.dispatch import client  # noqa: E402
@@ -81,7 +82,7 @@ async def viewed(it) -> dict:
 def run(dialect: str) -> dict:
     with contextlib.ExitStack() as stack:
         out = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="patrolink-live-")))
-        plan = incident.Plan("mps2_an385", incident.FILM, 2, 2, PROFILES["city"], SEED, out, dialect)
+        plan = incident.Plan("mps2_an385", resources.demo_video(), 2, 2, PROFILES["city"], SEED, out, dialect)
         it = incident.Incident(plan, stack)
         with it.modem.locked():
             slow(it.modem.modem)

@@ -18,6 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT))
 
+from patrolink.core import resources  # noqa: E402
 from patrolink.emulator.network.carrier import PROFILES  # noqa: E402
 from patrolink.emulator.network.tcp_gate import TcpGate  # noqa: E402
 from patrolink.emulator.network.udp_gate import HOST, Radio, UdpGate  # noqa: E402
@@ -66,7 +67,7 @@ def run(board: str, n: int) -> dict[str, object]:
             stack.callback(way.close)
             return HOST, way.port
 
-        plan = incident.Plan(board, incident.FILM, 4, 4, PROFILES["city"], SEED, out)
+        plan = incident.Plan(board, resources.demo_video(), 4, 4, PROFILES["city"], SEED, out)
         it = incident.Incident(plan, stack, air)
         it.await_recording()
         time.sleep(5)

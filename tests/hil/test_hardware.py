@@ -10,16 +10,17 @@ from pathlib import Path
 
 import pytest
 import serial
-from patrolink.core import boards, resources
+from patrolink.core import boards
 from patrolink.core.errors import DeadlineError, DeviceError, UserError
 
 from tests.hil import hardware
 from tests.hil.hardware import SwitchSpec
 from tests.hil.lock import Lock
 from tests.hil.switch import Switch
+from tests.support.paths import ROOT
 from tests.support.polling import TIMEOUT_S
 
-HIL = resources.root() / "tests" / "hil"
+HIL = ROOT / "tests" / "hil"
 REAL = """
 [[board]]
 board = "mps2_an385"
@@ -44,7 +45,7 @@ def written(folder: Path, text: str) -> Path:
 def pytest_run(folder: Path, *arguments: str, timeout_s: float = 250) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:xdist", "-q"]
     command += ["--artefacts", str(folder / "artefacts"), *arguments]
-    return subprocess.run(command, cwd=resources.root(), capture_output=True, text=True, timeout=timeout_s)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout_s)
 
 
 # --- a board behind ports -------------------------------------------------------------------------------------------
@@ -186,7 +187,7 @@ def test_a_board_is_one_runs_at_a_time_and_the_other_is_told_whose(tmp_path):
         f"import sys; from tests.hil.lock import Lock; it = Lock({name!r}); print('held', flush=True); sys.stdin.read()"
     )
     other = subprocess.Popen(
-        [sys.executable, "-c", hold], cwd=resources.root(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", hold], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     assert other.stdin is not None and other.stdout is not None
     with contextlib.ExitStack() as stack:

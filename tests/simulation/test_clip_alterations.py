@@ -17,7 +17,7 @@ from patrolink_protocol import clip
 from tests.simulation import clip_alterations as alterations
 from tests.support import clip_maker
 
-pytestmark = pytest.mark.skipif(not clip_maker.FILM.exists(), reason="no build/media/bikes.mp4: run `make media`")
+pytestmark = pytest.mark.skipif(not clip_maker.DEMO_VIDEO.exists(), reason="no build/media/bikes.mp4: run `make media`")
 SEED = 20_261_125
 
 

@@ -9,7 +9,7 @@ from patrolink.evidence import findings, verify
 
 from tests.support import clip_maker
 
-pytestmark = pytest.mark.skipif(not clip_maker.FILM.exists(), reason="no build/media/bikes.mp4: run `make media`")
+pytestmark = pytest.mark.skipif(not clip_maker.DEMO_VIDEO.exists(), reason="no build/media/bikes.mp4: run `make media`")
 SEED = 20_261_127
 DEVICES = ("linux-1", "linux-2")
 ROUNDS = 150

@@ -30,7 +30,8 @@ from memory_storage import MemoryFiles, MemoryStore  # noqa: E402
 from patrolink.evidence import evidence_key  # noqa: E402
 from patrolink_protocol import clip  # noqa: E402
 
-FILM = ROOT / "build" / "media" / "bikes.mp4"
+from tests.support.paths import DEMO_VIDEO  # noqa: E402
+
 EPOCH_MS = 1_795_000_000_000
 FPS = 5
 CONFIG = {"quota_kb": 65536, "lock_kb": 49152, "keep_h": 24, "pre_s": 4, "post_s": 4, "segment_s": 2, "stamp": False}
@@ -40,7 +41,7 @@ CONFIG = {"quota_kb": 65536, "lock_kb": 49152, "keep_h": 24, "pre_s": 4, "post_s
 def pictures() -> list[tuple[Any, bytes]]:
     """The film at FPS: each picture as the camera of a Linux device gives it (BGR array), and as a JPEG."""
     out = []
-    with av.open(str(FILM)) as film:
+    with av.open(str(DEMO_VIDEO)) as film:
         due = 0.0
         for frame in film.decode(video=0):
             if frame.time >= due:

@@ -6,7 +6,7 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from patrolink.core import boards, keys, resources, tracks
+from patrolink.core import boards, keys, tracks
 from patrolink.core.decoder import Decoder
 from patrolink.core.keys import DeviceKey
 from patrolink.emulator.boards.process_device import Device, boot
@@ -16,10 +16,11 @@ from patrolink.emulator.peripherals.gps_receiver import GpsReceiver
 from patrolink.emulator.peripherals.modem_port import ModemPort
 from patrolink.transport.mqtt import MqttTransport
 
+from tests.support.paths import GOLDEN
 from tests.support.polling import TIMEOUT_S
 from tests.support.tcp_proxy import TcpProxy
 
-WALK = resources.root() / "tests" / "golden" / "tracks" / "walk-1hz.csv"
+WALK = GOLDEN / "tracks" / "walk-1hz.csv"
 
 
 def walk(n: int) -> list[tracks.Point]:

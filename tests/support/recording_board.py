@@ -14,10 +14,10 @@ from compat.steps import whole
 from hal.common import Clock, Store
 from hal.posix import h264, platform
 from hal.posix.audio import Microphone
-from patrolink.core import resources
 from patrolink_protocol import clip
 
-FILM = resources.root() / "build" / "media" / "bikes.mp4"
+from tests.support.paths import DEMO_VIDEO
+
 WIDTH, HEIGHT, FPS = 640, 480, 15
 PLACE = (460500001, 145000000)
 CONFIG = {"quota_kb": 262144, "lock_kb": 196608, "keep_h": 24, "sound": "event", "stamp": True}
@@ -30,7 +30,13 @@ class Board:
     def __init__(self, folder: Path, evidence: bytes, mic: str, boot: int = 1) -> None:
         self.clock, self.inputs, self.log = Clock(), platform.Inputs(), list[str]()
         self.slowest_ms = 0.0
-        given = {"source": str(FILM), "indicator": str(folder / "led"), "width": WIDTH, "height": HEIGHT, "fps": FPS}
+        given = {
+            "source": str(DEMO_VIDEO),
+            "indicator": str(folder / "led"),
+            "width": WIDTH,
+            "height": HEIGHT,
+            "fps": FPS,
+        }
         store = Store(str(folder / "state"))
         self.signer, self.files = Signer(store), platform.clip_storage(str(folder / "clips"))
         self.shelf = ClipStore(self.files, store, self.signer, CONFIG, "linux-1", boot, self.unix)

@@ -14,6 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from patrolink.core import resources
 from patrolink.core.errors import UserError
 from patrolink.core.signals import StopSignal
 
@@ -40,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
         raise UserError("--pre has to be from 0 to 60, --post from 1 to 60")
     with contextlib.ExitStack() as stack:
         out = Path(args.out or stack.enter_context(tempfile.TemporaryDirectory(prefix="patrolink-incident-"))).resolve()
-        film = Path(args.film) if args.film else incident.FILM
+        film = Path(args.film) if args.film else resources.demo_video()
         plan = incident.Plan(args.board, film, args.pre, args.post, PROFILES[args.network], args.seed, out)
         it = incident.Incident(plan, stack)
         if not args.json:

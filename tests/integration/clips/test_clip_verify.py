@@ -22,7 +22,7 @@ from tests.simulation import clip_alterations as alterations
 from tests.support import clip_maker, console_site
 from tests.support.polling import TIMEOUT_S
 
-pytestmark = pytest.mark.skipif(not clip_maker.FILM.exists(), reason="no build/media/bikes.mp4: run `make media`")
+pytestmark = pytest.mark.skipif(not clip_maker.DEMO_VIDEO.exists(), reason="no build/media/bikes.mp4: run `make media`")
 TOKEN = "a dispatcher's"  # noqa: S105
 
 

@@ -11,7 +11,6 @@ import av
 import pytest
 from agent.recording.segment import SegmentKeys, SegmentWriter
 from compat import steps
-from patrolink.core import resources
 from patrolink.evidence import evidence_key as keys
 from patrolink.evidence import segment
 from patrolink_protocol import clip
@@ -22,18 +21,19 @@ import test_clip_sound  # noqa: E402
 from hal.posix import h264  # noqa: E402
 from seeded_random import seeded  # noqa: E402
 
-FILM = resources.root() / "build" / "media" / "bikes.mp4"
+from tests.support.paths import DEMO_VIDEO  # noqa: E402
+
 SIZE, FPS, SECONDS = (320, 240), 15, 5
 SEED = 20261125
 FRAGMENT_MS = 200
 OUT_MS = FRAGMENT_MS + 1000 // FPS + 4 * 128  # of a picture: it waits for the sound beside it; a frame of AAC is 128 ms
 
-pytestmark = pytest.mark.skipif(not FILM.exists(), reason="no film for the camera; make media")
+pytestmark = pytest.mark.skipif(not DEMO_VIDEO.exists(), reason="no film for the camera; make media")
 
 
 @pytest.fixture(scope="module")
 def pictures():
-    with av.open(str(FILM)) as film:
+    with av.open(str(DEMO_VIDEO)) as film:
         frames = [frame.to_ndarray(format="bgr24") for frame in film.decode(video=0)]
     return [cv2.resize(frame, SIZE) for frame in frames[: FPS * SECONDS]]
 

@@ -17,13 +17,13 @@ from patrolink.evidence.findings import VALID
 from patrolink_protocol import clip
 
 pytest.importorskip("cv2", reason="no OpenCV; pip install opencv-python-headless")
-from tests.support.recording_board import CONFIG, FILM, FPS, Board  # noqa: E402
+from tests.support.recording_board import CONFIG, DEMO_VIDEO, FPS, Board  # noqa: E402
 
 PRE_S, POST_S, SEGMENT_S = CONFIG["pre_s"], CONFIG["post_s"], CONFIG["segment_s"]
 BEFORE_S, AFTER_S = 11, 8  # filmed before the event, and after it: until its clip is sealed
 
 pytestmark = [
-    pytest.mark.skipif(not FILM.exists(), reason="no film for the camera; make media"),
+    pytest.mark.skipif(not DEMO_VIDEO.exists(), reason="no film for the camera; make media"),
     pytest.mark.alone,
 ]
 

@@ -16,14 +16,14 @@ from patrolink.emulator.boards.process_device import boot
 from patrolink.emulator.peripherals import nmea
 from patrolink.emulator.peripherals.camera import SerialCamera
 from patrolink.emulator.peripherals.gps_receiver import GpsReceiver
-from patrolink.emulator.scenarios import incident
 from patrolink.evidence import evidence_key as evidence
 from patrolink.evidence import segment, verify
 
 from tests.support.device_rig import walk
+from tests.support.paths import DEMO_VIDEO
 from tests.support.polling import TIMEOUT_S
 
-filmed = pytest.mark.skipif(not incident.FILM.exists(), reason="no film for the camera; make media")
+filmed = pytest.mark.skipif(not DEMO_VIDEO.exists(), reason="no film for the camera; make media")
 
 KEY = "11" * 32
 PRE_S, POST_S, SEGMENT_S = 3, 3, 1
@@ -37,9 +37,9 @@ class Recording:
         self.evidence = evidence.new(folder / "evidence.pem")
         self._receiver = GpsReceiver(nmea.speak(walk(3000)), 1.0)
         self._camera = None
-        source = str(incident.FILM)
+        source = str(DEMO_VIDEO)
         if self.board.camera.kind == "vc0706":
-            self._camera = SerialCamera(incident.FILM)
+            self._camera = SerialCamera(DEMO_VIDEO)
             source = self._camera.path
         given = {"evidence_key": self.evidence.public.hex(), "dir": str(self.card), "pre_s": PRE_S, "post_s": POST_S}
         self.config = {

@@ -10,9 +10,10 @@ from patrolink.emulator.scenarios import incident
 from patrolink.evidence import verify
 from patrolink.hub.dispatch import client
 
+from tests.support.paths import DEMO_VIDEO
 from tests.support.polling import TIMEOUT_S
 
-pytestmark = pytest.mark.skipif(not incident.FILM.exists(), reason="no film for the camera; make media")
+pytestmark = pytest.mark.skipif(not DEMO_VIDEO.exists(), reason="no film for the camera; make media")
 ARRIVES_S = 4 * TIMEOUT_S  # uploads give way, and take a busy machine for a busy line
 
 
@@ -79,7 +80,7 @@ async def orders(it, url: str) -> None:
 @pytest.mark.parametrize("board", ["linux", "unix"])
 def test_a_dispatcher_has_pictures_films_and_sees(board, tmp_path, monkeypatch):
     with contextlib.ExitStack() as stack:
-        plan = incident.Plan(board, incident.FILM, 2, 2, PROFILES["city"], 1, tmp_path)
+        plan = incident.Plan(board, DEMO_VIDEO, 2, 2, PROFILES["city"], 1, tmp_path)
         it = incident.Incident(plan, stack)
         it.await_recording()
         monkeypatch.setenv(client.TOKEN, it.station.token)

@@ -17,13 +17,13 @@ from patrolink.emulator.peripherals.camera import SerialCamera
 from PIL import Image
 
 from tests.support.device_rig import walk
+from tests.support.paths import DEMO_VIDEO, ROOT
 from tests.support.polling import TIMEOUT_S, wait_until
 
-FILM = resources.root() / "build" / "media" / "bikes.mp4"
-PIPE = resources.root() / "tests" / "integration" / "device" / "camera_pipe.py"
+PIPE = ROOT / "tests" / "integration" / "device" / "camera_pipe.py"
 LONGEST_US = 400_000  # of one call: it never waits for the camera, which has 500 ms to answer; others use the machine
 
-pytestmark = pytest.mark.skipif(not FILM.exists(), reason="no film for the camera; make media")
+pytestmark = pytest.mark.skipif(not DEMO_VIDEO.exists(), reason="no film for the camera; make media")
 
 
 class Driven:
@@ -76,7 +76,7 @@ def scene(request, tmp_path):
     (tmp_path / "value").write_text("0")
 
     def make(camera=None, **given):
-        camera = camera or SerialCamera(FILM)
+        camera = camera or SerialCamera(DEMO_VIDEO)
         driven = Driven(request.param, tmp_path, camera.path, str(tmp_path / "value"), **given)
         made.append((camera, driven))
         return camera, driven
@@ -205,7 +205,7 @@ def test_no_picture_while_the_indicator_is_not_on(scene, tmp_path):
 
 
 def test_nothing_is_sent_to_the_camera_while_the_indicator_cannot_be_lit(tmp_path):
-    camera = SerialCamera(FILM)
+    camera = SerialCamera(DEMO_VIDEO)
     driven = Driven("cpython", tmp_path, camera.path, "/dev/full")
     try:
         driven.until(lambda: any("the indicator cannot be" in fault for fault in driven.faults()))
@@ -222,7 +222,7 @@ def test_a_device_tries_its_camera_at_boot(rig, tmp_path, name):
     board = boards.find(name)
     if board.missing():
         pytest.skip(f"apt-get install {' '.join(board.missing())}")
-    camera = SerialCamera(FILM)
+    camera = SerialCamera(DEMO_VIDEO)
     indicator = tmp_path / "led"
     try:
         given = {"source": camera.path, "indicator": str(indicator)}

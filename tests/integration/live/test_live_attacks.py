@@ -15,7 +15,6 @@ import patrolink_messages
 import pytest
 from patrolink.core.keys import DeviceKey
 from patrolink.emulator.peripherals import nmea
-from patrolink.emulator.scenarios import incident
 from patrolink.hub.infra.downlink import Downlink
 from patrolink.hub.live.jpeg_transcoder import Jpegs
 from patrolink.hub.live.receiver import Picture
@@ -26,6 +25,7 @@ from tests.integration.live.test_live_sessions import entered
 from tests.support import clip_maker, live_camera
 from tests.support.console_site import TOKEN
 from tests.support.device_rig import walk
+from tests.support.paths import DEMO_VIDEO
 from tests.support.polling import wait_until
 
 LIVE, STOP, SNAPSHOT = 4, 5, 3
@@ -35,10 +35,10 @@ site = live_camera.site
 @pytest.fixture
 def film(tmp_path, rig):
     """A Linux board that films, whose clock its receiver has set."""
-    if not incident.FILM.exists():
+    if not DEMO_VIDEO.exists():
         pytest.skip("no film for the camera; make media")
     maker = clip_maker.Device("x", tmp_path / "evidence.pem")
-    camera = {"source": str(incident.FILM), "indicator": str(tmp_path / "camera.led")}
+    camera = {"source": str(DEMO_VIDEO), "indicator": str(tmp_path / "camera.led")}
     clips = {"evidence_key": maker.evidence.public.hex()}
     it = rig("linux", nmea.speak(walk(600)), 1.0, camera=camera, clips=clips, batch_fixes=1)
     it.receiver.start()

@@ -17,10 +17,11 @@ from patrolink.hub.dispatch import client
 from PIL import Image
 
 from tests.integration.clips.test_remote import answer, told
+from tests.support.paths import DEMO_VIDEO
 from tests.support.polling import TIMEOUT_S, wait_until
 
 pytestmark = [
-    pytest.mark.skipif(not incident.FILM.exists(), reason="no film for the camera; make media"),
+    pytest.mark.skipif(not DEMO_VIDEO.exists(), reason="no film for the camera; make media"),
     pytest.mark.alone,
     pytest.mark.timeout(300),
 ]
@@ -36,9 +37,7 @@ def filming(tmp_path, monkeypatch):
         def make(board, modem):
             if missing := boards.find(board).missing():
                 pytest.skip(f"apt-get install {' '.join(missing)}")
-            it = incident.Incident(
-                incident.Plan(board, incident.FILM, 2, 2, PROFILES["city"], 1, tmp_path, modem), stack
-            )
+            it = incident.Incident(incident.Plan(board, DEMO_VIDEO, 2, 2, PROFILES["city"], 1, tmp_path, modem), stack)
             it.await_recording()
             monkeypatch.setenv(client.TOKEN, it.station.token)
             it.station.until(lambda: "link: session" in it.device.console_text(), [it.device], TIMEOUT_S, "no session")

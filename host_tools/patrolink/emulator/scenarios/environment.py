@@ -164,7 +164,7 @@ class Environment(ABC):
             self.scheduler.after(1000, lambda: self._speak(epochs))
 
     def _epochs(self) -> Iterator[bytes]:
-        points = tracks.read(resources.root() / "tests" / "golden" / "tracks" / "walk-1hz.csv")
+        points = tracks.read(resources.demo_track())
         there_and_back = itertools.cycle(points + points[::-1])
         for point in there_and_back:
             yield nmea.epoch(replace(point, time_ms=self.unix_ms() // 1000 * 1000))

@@ -28,7 +28,6 @@ from patrolink.emulator.scenarios.control_room import HOST, ControlRoom, free_po
 from patrolink.evidence import evidence_key as evidence
 from patrolink.evidence import verify
 
-FILM = resources.root() / "build" / "media" / "bikes.mp4"
 SEGMENT_S = 2
 _UP_S = 30.0
 _ARRIVE_S = 240.0
@@ -197,6 +196,6 @@ class Incident:
 
 def walk() -> list[tracks.Point]:
     """Return a walk that starts now: the hub refuses requests whose time differs much from its own."""
-    points = tracks.read(resources.root() / "tests" / "golden" / "tracks" / "walk-1hz.csv")
+    points = tracks.read(resources.demo_track())
     later_ms = int(time.time()) * 1000 - points[0].time_ms
     return [replace(point, time_ms=point.time_ms + later_ms) for point in points]

@@ -48,7 +48,7 @@ class Plan:
     @property
     def source(self) -> Path:
         """File that the receiver plays."""
-        return self.log or self.track or resources.root() / "tests" / "golden" / "tracks" / "walk-1hz.csv"
+        return self.log or self.track or resources.demo_track()
 
 
 class Patrol:
