@@ -15,7 +15,7 @@ for room in ("", "/../protocol"):
 
 import patrolink_enums as enums
 from agent.gps import fix as gps  # noqa: E402
-from agent.gps.receiver import GpsReceiver  # noqa: E402
+from agent.gps.sentences import GpsReceiver  # noqa: E402
 
 _SYSTEMS = ("gps", "glonass", "galileo", "beidou", "qzss", "navic")
 _NULL = "null"

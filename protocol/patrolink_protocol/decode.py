@@ -5,18 +5,18 @@ import struct
 import patrolink_messages as m
 
 from .codec import field, spec
-from .frame import Reject
+from .errors import RejectError
 
 
 def decode(kind, body):
-    """Return the message as a dictionary with "message" and its fields; None for unknown. Raises Reject.
+    """Return the message as a dictionary with "message" and its fields; None for unknown. Raises RejectError.
 
     Text is str, bytes are bytes. Bytes after the known fields are a later minor version's: they are passed over.
     """
     try:
         words = spec(kind)
     except KeyError:
-        raise Reject("type", str(kind))
+        raise RejectError("type", str(kind))
     out = {"message": words[0]}
     if kind == m.POSITION_BATCH:
         from . import track_decoder  # a device, which decodes none, need not carry it
@@ -28,26 +28,26 @@ def decode(kind, body):
         name, letter, size, low, high, unknown = field(word)
         end = at + size
         if end > len(body):
-            raise Reject("length", "the body ends before " + name)
+            raise RejectError("length", "the body ends before " + name)
         if letter in "sx":
             n = body[at]
             if end + n > len(body):
-                raise Reject("length", name)
+                raise RejectError("length", name)
             if not low <= n <= high:
-                raise Reject("range", name)
+                raise RejectError("range", name)
             value = bytes(body[end : end + n])
             end += n
             if letter == "s":
                 try:
                     value = value.decode("utf-8")
                 except UnicodeError:
-                    raise Reject("range", name + " is not UTF-8")
+                    raise RejectError("range", name + " is not UTF-8")
         else:
             value = struct.unpack_from(">" + letter, body, at)[0]
             if value == unknown:
                 value = None
             elif not low <= value <= high:
-                raise Reject("range", "%s %d" % (name, value))
+                raise RejectError("range", "%s %d" % (name, value))
         out[name] = value
         at = end
     return out

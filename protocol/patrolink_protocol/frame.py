@@ -14,6 +14,7 @@ import struct
 
 import patrolink_messages as m
 
+from .errors import RejectError
 from .key_derivation import derive_key, hmac, hmac_pads
 
 UPLINK = 0
@@ -22,15 +23,6 @@ HEADER = 5
 KEY_BYTES = 32
 COUNTER_MAX = (1 << m.COUNTER_BITS) - 1
 _LABEL = (b"patrolink-up", b"patrolink-down")
-
-
-class Reject(Exception):
-    """A frame was refused. `reason` is the code and `name` the name from the schema's [reject] table."""
-
-    def __init__(self, name, detail=""):
-        self.name = name
-        self.reason = m.REASONS.split().index(name) + 1
-        super().__init__(name + (": " + detail if detail else ""))
 
 
 def check_key(key):
@@ -82,7 +74,7 @@ class Channel:
         return end + n
 
     def open_frame(self, data):
-        """Return (type, counter, body, extensions) of a genuine frame; raise Reject otherwise.
+        """Return (type, counter, body, extensions) of a genuine frame; raise RejectError otherwise.
 
         `body` is a view of `data`; `extensions` a list of (type, critical, value), empty without a tail.
         """
@@ -90,16 +82,16 @@ class Channel:
         view = memoryview(data)
         end = len(data) - tag_bytes(kind)
         if not equal(hmac(self.pads, self.context, view[:end]), view[end:]):
-            raise Reject("tag")
+            raise RejectError("tag")
         if flags & ~(m.FLAG_TAIL | m.FLAG_PHASE) or (flags & m.FLAG_PHASE != 0) != self.phase:
-            raise Reject("critical", "flags 0x%x" % flags)
+            raise RejectError("critical", "flags 0x%x" % flags)
         extensions = []
         if flags & m.FLAG_TAIL:
             from . import tail  # rare: a device that never meets one need not carry it
 
             end = tail.read(view, HEADER, end, extensions)
         if not self._types >> kind & 1:
-            raise Reject("type", str(kind))
+            raise RejectError("type", str(kind))
         return kind, counter, view[HEADER:end], extensions
 
 
@@ -112,14 +104,14 @@ def equal(digest, tag):
 
 
 def peek(data):
-    """Return (type, flags, counter) of an unverified frame; raise Reject for a length or version that cannot be."""
+    """Return (type, flags, counter) of an unverified frame; raise RejectError for a wrong length or version."""
     n = len(data)
     if not HEADER + m.TAG_BYTES <= n <= m.MAX_FRAME:
-        raise Reject("length", "%d bytes" % n)
+        raise RejectError("length", "%d bytes" % n)
     if data[0] >> 5 != m.VERSION:
-        raise Reject("version", str(data[0] >> 5))
+        raise RejectError("version", str(data[0] >> 5))
     kind = data[0] & 31
     if n < HEADER + tag_bytes(kind):
-        raise Reject("length", "%d bytes" % n)
+        raise RejectError("length", "%d bytes" % n)
     word = struct.unpack_from(">I", data, 1)[0]
     return kind, word >> m.COUNTER_BITS, word & COUNTER_MAX

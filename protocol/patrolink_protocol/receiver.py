@@ -5,7 +5,8 @@ SPEC.md, "Tag and keys" and "Counters".
 
 import patrolink_messages as m
 
-from .frame import DOWNLINK, UPLINK, Channel, Reject, peek
+from .errors import RejectError
+from .frame import DOWNLINK, UPLINK, Channel, peek
 from .replay import Window
 
 EPOCH_MAX = (1 << 32) - 1
@@ -31,7 +32,7 @@ class Receiver:
         return Window(0 if self._direction == DOWNLINK else m.REPLAY_WINDOW, highest)
 
     def open(self, data):
-        """Return (type, counter, body, extensions, repeated) of a genuine frame; raise Reject otherwise.
+        """Return (type, counter, body, extensions, repeated) of a genuine frame; raise RejectError otherwise.
 
         A frame in the other phase is tried under the next epoch's key; when it is genuine, that epoch has begun.
         `repeated` is True for a frame that was accepted before and that a host drops silently.
@@ -49,5 +50,5 @@ class Receiver:
             self.window = self._fresh()
         taken = self.window.take(counter)
         if taken == Window.OLD or taken == Window.SEEN and self._direction == DOWNLINK:
-            raise Reject("replay", str(counter))
+            raise RejectError("replay", str(counter))
         return kind, counter, body, extensions, taken == Window.SEEN

@@ -3,27 +3,27 @@
 type (1 byte, highest bit: critical) | length (1 byte) | value, repeated; then one byte: their length together
 """
 
-from .frame import Reject
+from .errors import RejectError
 
 
 def read(view, start, end, extensions):
     """Append (type, critical, value) of view[start:end]'s tail to `extensions` and return where the body ends.
 
-    Reject: lengths that do not add up; any critical extension, since this version knows none.
+    RejectError: lengths that do not add up; any critical extension, since this version knows none.
     """
     tail = end - 1 - view[end - 1] if end > start else -1
     if tail < start:
-        raise Reject("length", "tail")
+        raise RejectError("length", "tail")
     at = tail
     while at < end - 1:
         after = at + 2 + view[at + 1]  # view[at + 1] is at most the tail's own length byte
         if after > end - 1:
-            raise Reject("length", "extension")
+            raise RejectError("length", "extension")
         extensions.append((view[at] & 127, view[at] >> 7, bytes(view[at + 2 : after])))
         at = after
     for kind, critical, _ in extensions:
         if critical:
-            raise Reject("critical", "extension %d" % kind)
+            raise RejectError("critical", "extension %d" % kind)
     return tail
 
 

@@ -7,7 +7,7 @@ import patrolink_enums as enums
 import patrolink_messages as m
 
 from . import track_encoder as track
-from .frame import Reject
+from .errors import RejectError
 
 COLUMNS = tuple([track.columns(r) for r in (5, 6, 7)])
 _OPTIONAL = sum([c[7] for c in COLUMNS[0]])
@@ -15,7 +15,7 @@ _LONGEST = 36  # bits of the longest code that an encoder has a use for
 
 
 class _Bits:
-    """A bit stream, most significant bit first. Reject when it ends early."""
+    """A bit stream, most significant bit first. RejectError when it ends early."""
 
     def __init__(self, data):
         self.left = len(data) * 8  # bits not yet read
@@ -25,7 +25,7 @@ class _Bits:
         """Return the next n bits as a non-negative integer of any size."""
         left = self.left - n
         if left < 0:
-            raise Reject("length", "the batch ends early")
+            raise RejectError("length", "the batch ends early")
         self.left = left
         return (self._word >> left) & ((1 << n) - 1)
 
@@ -35,7 +35,7 @@ class _Bits:
         while not self.get(1):
             n += 1
             if n + k > _LONGEST:
-                raise Reject("range", "a code of more than %d bits" % _LONGEST)
+                raise RejectError("range", "a code of more than %d bits" % _LONGEST)
         n += k
         return (1 << n) + self.get(n) - (1 << k)
 
@@ -44,22 +44,22 @@ def decode(body):
     """Return (resolution, columns) of a batch body.
 
     `columns` maps each column's name to a list of integers in device units (UNKNOWN where not known), time being
-    unix milliseconds. Raises Reject; nothing larger than 255 rows is ever allocated.
+    unix milliseconds. Raises RejectError; nothing larger than 255 rows is ever allocated.
     """
     bits = _Bits(body)
     n = bits.eg(0) + 1
     if n > m.MAX_BATCH:
-        raise Reject("range", "%d rows" % n)
+        raise RejectError("range", "%d rows" % n)
     r = bits.get(2)
     tick = bits.get(2)
     if r > 2:
-        raise Reject("range", "resolution code 3")
+        raise RejectError("range", "resolution code 3")
     present = (1 << _OPTIONAL) - 1 if bits.get(1) else bits.get(_OPTIONAL)
     start = bits.get(32) * 1000
     if tick:
         ms = bits.get(10)
         if ms > 999:
-            raise Reject("range", "millisecond %d" % ms)
+            raise RejectError("range", "millisecond %d" % ms)
         start += ms
     unit = track.TICKS_MS[tick]
     columns = {"time": [start + t * unit for t in _column(bits, 0, n, 32, True, 0)]}
@@ -79,10 +79,10 @@ def decode(body):
         values = _column(bits, first, n, width, signed and not optional, modulus)
         columns[name] = _known(name, values, divisor, low, high, signed, optional, modulus)
     if bits.left > 7 or bits.get(bits.left):
-        raise Reject("length", "bytes or bits after the batch")
+        raise RejectError("length", "bytes or bits after the batch")
     for state in columns["state"]:
         if not state & track.MODE_MASK:
-            raise Reject("range", "mode 0")
+            raise RejectError("range", "mode 0")
     return r + 5, columns
 
 
@@ -98,7 +98,7 @@ def _column(bits, first, n, width, signed, modulus):
     kind = bits.get(2)
     if kind == track.RAW:
         if second:
-            raise Reject("range", "raw second differences")
+            raise RejectError("range", "raw second differences")
         word = bits.get(width * (n - 1))
         mask = (1 << width) - 1
         values = [(word >> at) & mask for at in range(width * (n - 2), -1, -width)]
@@ -141,7 +141,7 @@ def _column(bits, first, n, width, signed, modulus):
 def _fixed(bits, n):
     w = bits.get(6)
     if not 1 <= w <= 34:
-        raise Reject("range", "difference width %d" % w)
+        raise RejectError("range", "difference width %d" % w)
     word = bits.get(w * n)
     mask = (1 << w) - 1
     return [(word >> at) & mask for at in range(w * (n - 1), -1, -w)]
@@ -170,7 +170,7 @@ def _runs(bits, n, k):
     while len(codes) < n:
         run = bits.eg(k)
         if run > n - len(codes):
-            raise Reject("range", "a run past the end")
+            raise RejectError("range", "a run past the end")
         codes += [0] * run
         if len(codes) < n:
             codes.append(bits.eg(0) + 1)
@@ -178,7 +178,7 @@ def _runs(bits, n, k):
 
 
 def _known(name, values, divisor, low, high, signed, optional, modulus):
-    """Stored values into device units, in place of them; Reject for one that no encoder stores."""
+    """Stored values into device units, in place of them; RejectError for one that no encoder stores."""
     if not optional:
         lowest = low // divisor
         offset = 0
@@ -188,7 +188,7 @@ def _known(name, values, divisor, low, high, signed, optional, modulus):
     # Rounding may carry a legal value to the next multiple of the divisor, no further.
     highest = max(values)
     if min(values) < lowest or (highest + offset) * divisor >= high + divisor or 0 < modulus <= highest:
-        raise Reject("range", name)
+        raise RejectError("range", name)
     if not optional:
         return values if divisor == 1 else [value * divisor for value in values]
     return [(value + offset) * divisor if value else enums.UNKNOWN for value in values]
@@ -205,7 +205,7 @@ _ROW = (  # column, key of the decoded row
 
 
 def fixes(body):
-    """Return (resolution, rows as dictionaries; None for unknown) of a batch body. Raises Reject."""
+    """Return (resolution, rows as dictionaries; None for unknown) of a batch body. Raises RejectError."""
     resolution, columns = decode(body)
     rows = []
     for i, state in enumerate(columns["state"]):

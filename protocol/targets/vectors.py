@@ -10,6 +10,7 @@ from typing import Any
 import patrolink_enums as enums
 import patrolink_messages as m
 from patrolink_protocol import decode, frame, key_derivation, tail, track_decoder, track_encoder
+from patrolink_protocol.errors import RejectError
 
 from .model import SchemaError
 
@@ -108,7 +109,7 @@ def run(data: bytes, direction: int = 0, epoch: int = 0, key: bytes = KEY, devic
             message: dict[str, Any] = {"message": "position_batch", "resolution": resolution, "rows": rows}
         else:
             message = plain(decode.decode(kind, body))
-    except frame.Reject as e:
+    except RejectError as e:
         return {"reject": e.name}
     return {
         "type": kind,

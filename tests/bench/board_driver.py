@@ -10,7 +10,7 @@ from time import ticks_cpu, ticks_diff
 
 import machine
 import patrolink_messages as m
-from agent.gps.receiver import GpsReceiver
+from agent.gps.sentences import GpsReceiver
 from agent.link.event_queue import EventQueue
 from agent.link.outbox import Outbox
 from agent.link.session import Session

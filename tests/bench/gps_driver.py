@@ -22,7 +22,7 @@ def timed(work):
 if sys.argv[3] == "ours":
     for room in ("", "/../protocol"):
         sys.path.insert(0, sys.argv[2] + room)
-    from agent.gps.receiver import GpsReceiver
+    from agent.gps.sentences import GpsReceiver
 
     receiver = GpsReceiver(lambda fix: None)
     data = bytearray(data)

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import patrolink_messages as m
 from patrolink.core import batch_decoder
-from patrolink_protocol import frame, receiver, track_decoder
+from patrolink_protocol import receiver, track_decoder
+from patrolink_protocol.errors import RejectError
 from targets import vectors
 
 SEED = 20
@@ -19,7 +20,7 @@ def plainly(bodies):
     for i, body in enumerate(bodies):
         try:
             _, values = track_decoder.decode(body)
-        except frame.Reject as e:
+        except RejectError as e:
             refused[i] = e.name
             counts.append(0)
             continue
@@ -100,7 +101,7 @@ def test_frames_are_judged_as_the_receiver_judges_them():
         try:
             kind, _, _, _, repeated = ours.open(data)
             expect.append("repeated" if repeated else "" if kind == m.POSITION_BATCH else "other")
-        except frame.Reject as e:
+        except RejectError as e:
             expect.append(e.name)
     bodies, where, said = batch_decoder.open_batches(receiver.Receiver(vectors.KEY, vectors.DEVICE.encode()), frames)
     assert said == expect

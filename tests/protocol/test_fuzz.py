@@ -2,7 +2,7 @@
 
 import patrolink_enums as enums
 import patrolink_messages as m
-from agent.gps.receiver import GpsReceiver
+from agent.gps.sentences import GpsReceiver
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from patrolink.core.capture import Record
@@ -10,6 +10,7 @@ from patrolink.core.decoder import Decoder
 from patrolink.core.keys import DeviceKey
 from patrolink.transport.serial import Unpacker, pack
 from patrolink_protocol import decode, frame, track_decoder, track_encoder
+from patrolink_protocol.errors import RejectError
 
 KEY = bytes(range(32))
 CHANNEL = frame.Channel(KEY, b"dev-1")
@@ -72,7 +73,7 @@ def test_any_rows_come_back(some, resolution):
 def test_any_body_is_decoded_or_refused(body, kind):
     try:
         decode.decode(kind, body)
-    except frame.Reject as e:
+    except RejectError as e:
         assert e.name in m.REASONS.split()
 
 
@@ -174,5 +175,5 @@ def test_flipped_bodies_under_a_right_tag():
         bad[bit >> 3] ^= 1 << (bit & 7)
         try:
             assert len(decode.decode(m.POSITION_BATCH, bytes(bad))["fixes"]) <= m.MAX_BATCH
-        except frame.Reject:
+        except RejectError:
             continue

@@ -4,7 +4,7 @@ import struct
 
 import patrolink_messages as m
 from agent.gps.fix import DATE_SUSPECT, HAS_POSITION, Fix
-from agent.gps.receiver import GpsReceiver
+from agent.gps.sentences import GpsReceiver
 from clip_harness import World
 from patrolink_protocol import clip, codec
 from seeded_random import seeded

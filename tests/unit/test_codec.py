@@ -1,6 +1,6 @@
 import patrolink_messages as m
 from patrolink_protocol import codec, decode
-from patrolink_protocol.frame import Reject
+from patrolink_protocol.frame import RejectError
 
 STATUS = {
     "uptime_s": 61,
@@ -41,7 +41,7 @@ def encoded(kind, values):
 def refused(kind, body):
     try:
         decode.decode(kind, body)
-    except Reject as e:
+    except RejectError as e:
         return e.name
     return None
 

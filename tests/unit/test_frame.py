@@ -1,5 +1,6 @@
 import patrolink_messages as m
 from patrolink_protocol import frame, tail
+from patrolink_protocol.errors import RejectError
 from patrolink_protocol.key_derivation import hmac, hmac_pads
 
 KEY = bytes(range(32))
@@ -15,7 +16,7 @@ def sealed(body=b"body", counter=7, direction=frame.UPLINK, device=b"dev-1"):
 def reason(data, key=KEY, device=b"dev-1", direction=frame.UPLINK):
     try:
         frame.Channel(key, device, direction).open_frame(data)
-    except frame.Reject as e:
+    except RejectError as e:
         assert m.REASONS.split()[e.reason - 1] == e.name
         return e.name
     return None

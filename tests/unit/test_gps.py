@@ -1,7 +1,7 @@
 import patrolink_enums as enums
 from agent.gps import fix as gps
 from agent.gps.fix import civil_from_days, days_from_civil
-from agent.gps.receiver import GpsReceiver
+from agent.gps.sentences import GpsReceiver
 
 
 def line(body):

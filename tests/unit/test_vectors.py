@@ -5,6 +5,7 @@ import json
 import patrolink_enums as enums
 import patrolink_messages as m
 from patrolink_protocol import decode, frame, receiver, track_decoder
+from patrolink_protocol.errors import RejectError
 
 HERE = __file__.rsplit("/", 1)[0] if "/" in __file__ else "."
 COLUMNS = ("time", "lat", "lon", "state", "alt", "speed", "course", "hacc", "sats", "battery")
@@ -50,7 +51,7 @@ def run(vector, data):
             message = {"message": "position_batch", "resolution": resolution, "rows": rows(columns)}
         else:
             message = plain(decode.decode(kind, body))
-    except frame.Reject as e:
+    except RejectError as e:
         return {"reject": e.name}
     extensions = [[e[0], tohex(e[2])] for e in extensions]
     return {"type": kind, "counter": counter, "extensions": extensions, "message": message}
@@ -86,7 +87,7 @@ def test_sequences():
         for i, step in enumerate(vector["steps"]):
             try:
                 said = "repeated" if it.open(unhex(step["frame"]))[4] else "accepted"
-            except frame.Reject as e:
+            except RejectError as e:
                 said = e.name
             assert said == step["expect"], (vector["id"], i, said)
 

@@ -7,8 +7,9 @@ from array import array
 import patrolink_enums as enums
 from patrolink_protocol.native import const
 
-from .fix import HAS_POSITION, Fix, days_from_civil
-from .framer import Framer, scan
+from .epoch import DGPS, DR, PLAIN, EpochReporter
+from .fix import HAS_POSITION, days_from_civil
+from .framer import scan
 
 # What a sentence vouches for.
 TIME = const(1)
@@ -40,10 +41,8 @@ _SAME_MS = const(10)  # gpsd: times of day up to 10 ms apart are one epoch
 _DAY_MS = const(86400000)
 _FIELDS = 20
 _NO_DOP = const(9000)  # receivers say 0.00 or 99.99 for none
-# How good a position is: none, plain, differential or better, dead reckoning.
-_PLAIN, DGPS, DR = 1, 2, 6
 # GGA quality: none, GPS, DGPS, PPS, RTK, RTK float, dead reckoning, surveyed, simulated
-_GGA_STATUS = (0, _PLAIN, DGPS, _PLAIN, DGPS, DGPS, DR, _PLAIN, _PLAIN)
+_GGA_STATUS = (0, PLAIN, DGPS, PLAIN, DGPS, DGPS, DR, PLAIN, PLAIN)
 # NMEA 4.11 system id by the second letter of the talker: GA GB BD GI GL GP GQ QZ
 _TALKER_SYSTEM = {65: 3, 66: 4, 68: 4, 73: 6, 76: 2, 80: 1, 81: 5, 90: 5}
 
@@ -54,18 +53,25 @@ def _faa(mode):
         return DGPS
     if mode == 69:
         return DR
-    return 0 if mode in (0, 78, 79, 86) else _PLAIN
+    return 0 if mode in (0, 78, 79, 86) else PLAIN
 
 
-class Sentences(Framer):
-    """Reads sentences into `_new`, which is never cleared: the record that gpsd calls newdata.
+class GpsReceiver(EpochReporter):
+    """Reads NMEA 0183 sentences and calls on_fix(fix) once per epoch.
 
-    The epoch so far is `_fix`; it takes from `_new` just what a sentence vouches for. The subclass reports it:
-    `_renew()` when what follows makes a report of its own, `_next_epoch(mask)` when the time of day has moved.
+    A sentence is read into `_new`, which is never cleared: the record that gpsd calls newdata. The epoch's `_fix` takes
+    from it just what the sentence vouches for.
+
+    Args:
+        on_fix: As of EpochReporter.
+        date_floor: As of EpochReporter.
+
+    Attributes:
+        ignored: Number of well-formed sentences that are of no use here.
     """
 
-    def __init__(self):
-        super().__init__(self._sentence)
+    def __init__(self, on_fix, date_floor=0):
+        super().__init__(self._sentence, on_fix, date_floor)
         # Fewest fields, what to read of them, a bit for those that may come without a time, the fields where a time of
         # day and a place begin that are taken whatever the rest says, the reader.
         self._kinds = {
@@ -81,21 +87,10 @@ class Sentences(Framer):
         self.ignored = 0
         self._values = array("i", [0] * _FIELDS)
         self._placed = False  # the sentence at hand has a latitude and a longitude
-        self._new = Fix()
-        self._fix = Fix()
-        self._day = enums.UNKNOWN  # calendar and time of day as last told
-        self._tod = 0
         self._this_tod = enums.UNKNOWN  # time of day of the sentence before, for epoch changes
         self._timed = False
         self._date = -1  # the last ddmmyy that was a date, and its day
         self._date_day = 0
-        self._hdop = enums.UNKNOWN
-        self._dirty = False  # something came since the last report
-        self._reported = False  # by poll: what comes late of the same epoch makes no second report
-        self._untimed_seen = 0
-        # The last fix with a time: with `_old_alt` all that gpsd's rules ask of the past.
-        self._last_day = self._last_ms = self._last_mode = 0
-        self._last_alt = self._old_alt = False
         self._gga_talker = 0
         self._gga_tod = -1
         self._latch = False
@@ -103,9 +98,6 @@ class Sentences(Framer):
         self._gsa_other = False
         self._used = bytearray(8)
         self._used_n = 0  # satellites used; more than four count as four
-        self._used_systems = 0
-        self._sats = enums.UNKNOWN
-        self._status = 0
 
     def _sentence(self):
         """Take the sentence at hand."""
@@ -150,7 +142,9 @@ class Sentences(Framer):
             tod = self._this_tod
             if tod != before:
                 if before == enums.UNKNOWN or abs(tod - before) > _SAME_MS:
-                    self._next_epoch(mask)
+                    if mask & MODE and new.mode == 2:
+                        self._keep_3d()
+                    self._next_epoch(mask & DOP != 0)
                 else:
                     self._renew()
         elif untimed:

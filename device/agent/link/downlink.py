@@ -3,6 +3,7 @@
 import patrolink_messages as m
 from agent.tracking.counter import Record
 from patrolink_protocol import decode, frame
+from patrolink_protocol.errors import RejectError
 from patrolink_protocol.receiver import Receiver
 
 
@@ -29,7 +30,7 @@ class Downlink:
             kind, counter, body, _, _ = self._receiver.open(data)
             self._seen.write(self._receiver.epoch, counter + 1)
             message = decode.decode(kind, body)
-        except frame.Reject as e:
+        except RejectError as e:
             self.refused += 1
             self._log("hub: a frame was refused (%s)" % e.name)
             return

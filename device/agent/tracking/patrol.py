@@ -3,7 +3,7 @@
 import gc
 
 import patrolink_messages as m
-from agent.gps.receiver import GpsReceiver
+from agent.gps.sentences import GpsReceiver
 from agent.link.supervisor import MODEM
 
 _SILENT_MS = 3000

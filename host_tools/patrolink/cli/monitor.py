@@ -127,11 +127,12 @@ def _watch(
 def _refusal(record: "Record", reason: str) -> list[dict[str, Any]]:
     """Return what may be told of a refused frame: header fields only, and those unverified."""
     from patrolink_protocol import frame
+    from patrolink_protocol.errors import RejectError
 
     if not reason:
         return []
     row = {"message": "refused", "device": record.device, "reason": reason, "type": None, "counter": None}
-    with contextlib.suppress(frame.Reject):
+    with contextlib.suppress(RejectError):
         row["type"], _, row["counter"] = frame.peek(record.frame)
     return [{**row, "bytes": len(record.frame)}]
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import patrolink_enums as enums
 import patrolink_messages as m
 from patrolink_protocol import frame, receiver, replay, track_decoder, track_encoder
+from patrolink_protocol.errors import RejectError
 
 Ints = npt.NDArray[np.int64]
 NAMES: tuple[str, ...] = tuple(c[0] for c in track_encoder.columns(6))
@@ -77,7 +78,7 @@ def open_batches(
             continue
         try:
             kind, _, body, _, repeated = receiving.open(data)
-        except frame.Reject as e:
+        except RejectError as e:
             said[i] = e.name
             continue
         if repeated or kind != m.POSITION_BATCH:
@@ -185,7 +186,7 @@ def _block(bodies: Sequence[bytes | memoryview], scratch: list[Ints]) -> Batches
     for i in np.flatnonzero(plain):
         try:
             _, values = track_decoder.decode(bodies[int(i)])
-        except frame.Reject as e:
+        except RejectError as e:
             refused[int(i)] = e.name
             continue
         counts[i] = len(values["time"])

@@ -8,6 +8,7 @@ from typing import Any
 
 from patrolink_names import BITS, NAMES
 from patrolink_protocol import decode, frame, receiver
+from patrolink_protocol.errors import RejectError
 
 from patrolink.core.capture import Record
 from patrolink.core.keys import DeviceKey
@@ -97,13 +98,13 @@ class Decoder:
         receiving = self._receivers.get(record.device)
         try:
             if receiving is None:
-                raise frame.Reject("key", record.device)
+                raise RejectError("key", record.device)
             kind, counter, body, extensions, repeated = receiving.open(record.frame)
             if repeated:
                 self.stats.duplicates += 1
                 return []
             message = decode.decode(kind, body)
-        except frame.Reject as e:
+        except RejectError as e:
             self.refused = e.name
             self.stats.rejected[e.name] += 1
             return []

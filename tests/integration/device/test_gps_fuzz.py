@@ -8,7 +8,7 @@ from functools import reduce
 from operator import xor
 from pathlib import Path
 
-from agent.gps.receiver import GpsReceiver
+from agent.gps.sentences import GpsReceiver
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 

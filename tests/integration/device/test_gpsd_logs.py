@@ -11,7 +11,7 @@ from pathlib import Path
 import patrolink_enums as enums
 import pytest
 from agent.gps import fix as gps
-from agent.gps.receiver import GpsReceiver
+from agent.gps.sentences import GpsReceiver
 
 LOGS = Path(__file__).resolve().parent.parent.parent / "golden" / "nmea"
 

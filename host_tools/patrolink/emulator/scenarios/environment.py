@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from ssl import SSLContext
 
-from patrolink_protocol import decode, frame, receiver
+from patrolink_protocol import decode, receiver
+from patrolink_protocol.errors import RejectError
 
 from patrolink.core import resources, tracks
 from patrolink.core.decoder import Row
@@ -174,7 +175,7 @@ class Environment(ABC):
     def _on_publish(self, device: str, payload: bytes) -> None:
         try:
             kind, counter, body, _, repeated = self.hub.open(payload)
-        except frame.Reject:
+        except RejectError:
             self.report.rejected += 1
             return
         message = decode.decode(kind, body)

@@ -1,4 +1,4 @@
-"""Sentences to fixes, one an epoch.
+"""Sentences to epochs, one fix each.
 
 Two records are kept, as gpsd does: `_new` takes what the sentence at hand says; `_fix` takes from it just what that
 sentence vouches for, and is cleared when the time of day moves. An epoch is reported when the next one starts, when the
@@ -6,30 +6,47 @@ line falls quiet, or on `flush`.
 """
 
 import patrolink_enums as enums
+from patrolink_protocol.native import const
 
-from .fix import DATE_SUSPECT, DIFFERENTIAL, ESTIMATED
-from .sentences import DGPS, DOP, DR, MODE, Sentences
+from .fix import DATE_SUSPECT, DIFFERENTIAL, ESTIMATED, Fix
+from .framer import Framer
 
-_QUIET_MS = 80
-_ROLLOVER_DAYS = 1023 * 7
+# How good a position is: none, plain, differential or better, dead reckoning.
+PLAIN, DGPS, DR = 1, 2, 6
+
+_QUIET_MS = const(80)
+_ROLLOVER_DAYS = const(1023 * 7)
 
 
-class GpsReceiver(Sentences):
-    """Calls on_fix(fix) once an epoch, with one Fix that is used again: copy what must outlive the call.
+class EpochReporter(Framer):
+    """Keeps the open epoch and calls on_fix(fix) once per epoch. `GpsReceiver` reads the sentences.
 
-    date_floor  days since 1970-01-01; an earlier date is flagged DATE_SUSPECT (GPS week rollover), as is a jump back
-                by 1023 weeks or more
-    ignored     counts well-formed sentences of no use here
+    Args:
+        on_sentence: Called for each good sentence.
+        on_fix: Called once per epoch with one Fix that is reused: copy what must outlive the call.
+        date_floor: Days since 1970-01-01; an earlier date is flagged DATE_SUSPECT (GPS week rollover), as is a jump
+            back by 1023 weeks or more.
     """
 
-    def __init__(self, on_fix, date_floor=0):
-        super().__init__()
+    def __init__(self, on_sentence, on_fix, date_floor):
+        super().__init__(on_sentence)
         self._on_fix = on_fix
         self._date_floor = date_floor
         self._now_ms = self._heard_ms = self._epoch_ms = 0
         self._latest_day = enums.UNKNOWN
-
-    # --- the outside ---
+        self._new = Fix()
+        self._fix = Fix()
+        self._day = enums.UNKNOWN  # calendar and time of day as last told
+        self._tod = 0
+        self._hdop = self._sats = enums.UNKNOWN
+        self._status = 0
+        self._used_systems = 0
+        self._dirty = False  # something came since the last report
+        self._reported = False  # by poll: what comes late of the same epoch makes no second report
+        self._untimed_seen = 0
+        # The last fix with a time: with `_old_alt` all that gpsd's rules ask of the past.
+        self._last_day = self._last_ms = self._last_mode = 0
+        self._last_alt = self._old_alt = False
 
     def feed(self, buf, n, now_ms):
         """Take buf[:n], received at now_ms. Never raises, whatever the bytes are."""
@@ -81,24 +98,20 @@ class GpsReceiver(Sentences):
         fix.mode = mode
         fix.flags = had
 
-    # --- what Sentences asks for ---
-
     def _renew(self):
-        """Report what is open; what follows makes a report of its own."""
+        """Report the open epoch, so that what follows makes another report."""
         self.flush()
         self._reported = False
         self._untimed_seen = 0
 
-    def _next_epoch(self, mask):
-        """The time of day has moved: report the epoch before, and start afresh."""
-        if mask & MODE and self._new.mode == 2:
-            self._keep_3d()
+    def _next_epoch(self, hdop_is_new):
+        """Report the epoch before and begin the next one: the time of day has moved."""
         self.flush()
         self._reported = False
         self._untimed_seen = 0
         self._fix.clear()
         self._epoch_ms = self._now_ms
-        if not mask & DOP:
+        if not hdop_is_new:
             self._hdop = enums.UNKNOWN
 
     def _keep_3d(self):
