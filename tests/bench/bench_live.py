@@ -26,14 +26,16 @@ from agent.live_view import session  # noqa: E402
 from compat.aes import encrypter  # noqa: E402
 from compat.udp import UdpSocket  # noqa: E402
 from hal.posix.h264_encoder import Encoder  # noqa: E402
+from patrolink.core.clock import SystemClock, monotonic_ms  # noqa: E402
 from patrolink.core.keys import DeviceKey  # noqa: E402
 from patrolink.emulator.network.carrier import PROFILES, Profile  # noqa: E402
 from patrolink.emulator.network.udp_gate import HOST, UdpGate  # noqa: E402
-from patrolink.hub.live.receiver import LiveViews, Picture, View, now_ms  # noqa: E402
+from patrolink.hub.live.receiver import LiveReceiver  # noqa: E402
+from patrolink.hub.live.stream import LiveStream, Picture  # noqa: E402
 from patrolink_protocol import srtp  # noqa: E402
 from patrolink_protocol.key_derivation import live_view_context  # noqa: E402
 
-from tests.support.live_camera import films  # noqa: E402
+from tests.support.live_camera import FaultlessCamera, NoSelector, StreamRecorder, drawn_pictures  # noqa: E402
 
 SEED, SECONDS, KBPS, ID, EXPIRES = 20261125, 20, 1000, 0xBEEF01, 1_795_000_000_123
 SECRET = bytes(range(32))
@@ -41,83 +43,69 @@ NARROW = dataclasses.replace(PROFILES["city"], up_kbps=200)
 BAR_MS = 1000
 
 
-class Eye:
-    fault = ""
-
-
-class Inputs:
-    def add(self, it: object) -> None:
-        pass
-
-    remove = add
-
-
-class Sight:
-    """Decodes what comes and keeps how old it is."""
+class AgeRecorder(StreamRecorder):
+    """Decodes the pictures of a stream and records their ages."""
 
     def __init__(self, h264: bool) -> None:
-        self.ages: list[tuple[int, int]] = []  # (when in ms, age in ms)
+        super().__init__()
+        self.ages: list[tuple[int, int]] = []  # (time in ms, age in ms)
         self._decoder = av.CodecContext.create("h264", "r") if h264 else None
         if self._decoder is not None:
             self._decoder.thread_count = 1
 
-    def take(self, picture: Picture) -> None:
+    def on_picture(self, picture: Picture) -> None:
         if self._decoder is not None:
             shown = self._decoder.decode(av.Packet(picture.data))
         else:
             shown = [Image.open(io.BytesIO(picture.data)).convert("RGB")]
-        now = now_ms()
-        behind = (now * 90 - picture.stamp & 0xFFFFFFFF) // 90
-        self.ages += [(now, behind)] * len(shown)
+        now_ms = monotonic_ms()
+        age_ms = (now_ms * 90 - picture.timestamp & 0xFFFFFFFF) // 90
+        self.ages += [(now_ms, age_ms)] * len(shown)
 
 
 async def watched(profile: Profile, h264: bool) -> dict:
-    views, sight, packets = LiveViews("127.0.0.1", 0, Counter()), Sight(h264), []
-    view = View(
-        "cam", ID, EXPIRES, DeviceKey(SECRET), now_ms() + 60_000, lambda p: packets.append(len(p)), sight.take, print
-    )
-    view.ended = lambda why: None
-    views.begin(view)
-    views.start()
-    gate = UdpGate((views.port,), profile, SEED)
+    receiver, recorder = LiveReceiver("127.0.0.1", 0, Counter(), SystemClock()), AgeRecorder(h264)
+    receiver.add(LiveStream("cam", DeviceKey(SECRET), ID, EXPIRES, 60_000, monotonic_ms(), 0, recorder))
+    receiver.start()
+    gate = UdpGate((receiver.port,), profile, SEED)
     fps = 15 if h264 else 5
-    given, pictures = Encoder(640, 480, fps) if h264 else None, films(h264)
+    given, pictures = Encoder(640, 480, fps) if h264 else None, drawn_pictures(h264)
     it = session.LiveView(
-        lambda host, port: UdpSocket(host, port, Inputs()),
+        lambda host, port: UdpSocket(host, port, NoSelector()),
         encrypter,
         lambda label, *name: srtp.derive_master(SECRET, b"patrolink-live-" + label, 0, live_view_context(*name)),
         lambda text: None,
-        Eye(),
+        FaultlessCamera(),
         KBPS,
         given,
     )
-    begin, cpu, i = now_ms(), 0.0, 0
-    ok, text = it.start({"command_id": ID, "expires_ms": EXPIRES, "number": SECONDS}, HOST, views.port, begin)
+    begin, cpu, i = monotonic_ms(), 0.0, 0
+    ok, text = it.start({"command_id": ID, "expires_ms": EXPIRES, "number": SECONDS}, HOST, receiver.port, begin)
     assert ok, text
     try:
         while it.running():
             before = time.thread_time()
-            now = now_ms()
+            now = monotonic_ms()
             if now - begin >= i * 1000 // fps:
                 it.picture(pictures[i % len(pictures)], now)
                 i += 1
-            it.serve(now_ms())
+            it.serve(monotonic_ms())
             cpu += time.thread_time() - before
             await asyncio.sleep(0.004)
         await asyncio.sleep(1)
     finally:
         gate.close()
-        views.close()
-    late = sorted(age for when, age in sight.ages if when - begin > SECONDS * 500)
+        receiver.close()
+    late = sorted(age for when, age in recorder.ages if when - begin > SECONDS * 500)
     return {
-        "first picture ms": sight.ages[0][0] - begin,
+        "first picture ms": recorder.ages[0][0] - begin,
         "age ms median": int(statistics.median(late)),
         "age ms p95": late[len(late) * 95 // 100],
         "pictures given": i,
         "pictures sent": it.sent,
-        "pictures shown": len(sight.ages),
-        "packets": len(packets),
-        "kbit/s": round(sum(packets) * 8 / SECONDS / 1000),
+        "pictures shown": len(recorder.ages),
+        "packets": len(recorder.packets),
+        "kbit/s": round(sum(map(len, recorder.packets)) * 8 / SECONDS / 1000),
         "rate at its end": it.rate.kbps,
         "agent's CPU %": round(100 * cpu / SECONDS, 1),
     }

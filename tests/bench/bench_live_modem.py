@@ -48,17 +48,20 @@ def slow(modem) -> None:
 async def asked(hub, name: str) -> float:
     """Return the seconds until a command is answered: to keep a clip that there is not."""
     began = time.monotonic()
-    command = await hub.ask("command", device=name, action="preserve_clip", number=NO_CLIP)
+    command = await hub.request("command", device=name, action="preserve_clip", number=NO_CLIP)
     await told(hub, answer(command), "no answer")
     return time.monotonic() - began
 
 
 async def viewed(it) -> dict:
     came: list[tuple[float, int]] = []
-    async with client.connect(it.station.url) as hub:
+
+    def on_frame(view: int, data: bytes) -> None:
+        came.append((time.monotonic(), len(data)))
+
+    async with client.connect(it.station.url, on_frame) as hub:
         idle = sorted([await asked(hub, it.name) for _ in range(5)])
-        viewer = Viewer(it, hub)
-        hub.sight = lambda view, data: came.append((time.monotonic(), len(data)))
+        viewer = Viewer(it, hub, [])
         await viewer.start(SECONDS)
         began = time.monotonic()
         beside = []
@@ -87,7 +90,7 @@ def run(dialect: str) -> dict:
         with it.modem.locked():
             slow(it.modem.modem)
         it.await_recording()
-        os.environ[client.TOKEN] = it.station.token
+        os.environ[client.TOKEN_VARIABLE] = it.station.token
         it.station.until(lambda: "link: session" in it.device.console_text(), [it.device], 60, "no session")
         time.sleep(5)
         try:

@@ -33,23 +33,22 @@ _WAIT_S = 20.0
 
 async def snapshots(it: incident.Incident, n: int) -> list[float]:
     """Ask n times; return the seconds until each picture could be seen."""
-    os.environ[client.TOKEN] = it.station.token
+    os.environ[client.TOKEN_VARIABLE] = it.station.token
     took = []
     async with client.connect(it.station.url) as hub:
         for _ in range(n):
             began = time.monotonic()
-            await hub.ask("command", device=it.name, action="snapshot")
+            await hub.request("command", device=it.name, action="snapshot")
             deadline = began + _WAIT_S
             while True:
-                told = await asyncio.wait_for(hub.next(), max(0.1, deadline - time.monotonic()))
+                told = await asyncio.wait_for(hub.next_message(), max(0.1, deadline - time.monotonic()))
                 if isinstance(told, dict) and told["type"] == "clip" and told["trigger"] == "photo" and told["picture"]:
                     break
                 if isinstance(told, dict) and told["type"] == "answer" and told["result"] not in ("done", "started"):
                     raise SystemExit(f"{it.name} answered: {told}")
             took.append(time.monotonic() - began)
             await asyncio.sleep(_APART_S)
-            while not hub._come.empty():  # what was told meanwhile is of this one
-                await hub.next()
+            hub.discard_messages()  # the rest concerns this picture
     return took
 
 

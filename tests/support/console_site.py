@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import patrolink_messages
 import pytest
-from patrolink.audio.sound import encode
+from patrolink.audio.alaw import encode
 from patrolink.core.track_packer import Moment, Packer
 from patrolink.emulator.scenarios import control_room
 from patrolink_protocol import track_encoder

@@ -1,9 +1,10 @@
-"""A device with a camera at a hub's broker: its live view is the agent's own, its pictures are drawn."""
+"""A device with a camera for the tests of live view: the agent's live view with drawn pictures."""
 
 import io
 import itertools
 import threading
 import time
+from collections.abc import Sequence
 
 import numpy
 import patrolink_messages
@@ -21,52 +22,83 @@ from tests.support import console_site, hub_process
 FPS = {False: 5, True: 15}  # JPEG, H.264
 _START, _STOP = 4, 5  # command.action
 _STARTED, _REFUSED, _DONE = 1, 2, 0  # answer.result
-KBPS = 600
+MAX_KBPS = 600
 
 
-class Eye:
+class FaultlessCamera:
+    """The camera's state as the agent's live view reads it."""
+
     fault = ""
 
 
-class Inputs:
-    def add(self, it) -> None:
+class NoSelector:
+    """A selector that the agent's sockets register with; nothing is ever reported."""
+
+    def add(self, sock) -> None:
         pass
 
     remove = add
 
 
-def films(h264: bool, n: int = 30) -> list:
-    """Pictures with something red that moves before a still ground."""
+def drawn_pictures(h264: bool, n: int = 30) -> list:
+    """Return pictures of a red rectangle that moves over a still background: BGR arrays for H.264, else JPEG files."""
     size = (640, 480) if h264 else (320, 240)
-    ground = Image.effect_noise((size[0] // 8, size[1] // 8), 30).resize(size).convert("RGB")
-    out = []
+    background = Image.effect_noise((size[0] // 8, size[1] // 8), 30).resize(size).convert("RGB")
+    pictures = []
     for i in range(n):
-        picture = ground.copy()
+        picture = background.copy()
         picture.paste((200, 60, 60), (10 * i % size[0], 80, 10 * i % size[0] + 60, 200))
         if h264:
-            out.append(numpy.asarray(picture)[:, :, ::-1].copy())
+            pictures.append(numpy.asarray(picture)[:, :, ::-1].copy())
         else:
             data = io.BytesIO()
             picture.save(data, "JPEG", quality=70)
-            out.append(data.getvalue())
-    return out
+            pictures.append(data.getvalue())
+    return pictures
 
 
-class Camera:
-    """Runs in a thread until `close`.
+class StreamRecorder:
+    """Records the events of a `LiveStream`."""
 
-    refuses  why it begins no view
-    covered  it gives no picture
-    tired    it ends its view
-    ends     why its views ended
+    def __init__(self) -> None:
+        self.packets: list[bytes] = []
+        self.pictures: list = []
+        self.end_reasons: list[str] = []
+
+    def on_start(self) -> None:
+        pass
+
+    def on_packet(self, packet: bytes) -> None:
+        self.packets.append(packet)
+
+    def on_picture(self, picture) -> None:
+        self.pictures.append(picture)
+
+    def on_end(self, reason: str) -> None:
+        self.end_reasons.append(reason)
+
+
+class CameraDevice:
+    """A device with a camera. Runs in a thread until `close`.
+
+    Args:
+        broker: The MQTT broker.
+        name: Name of the device.
+        h264: The camera has an H.264 encoder.
+
+    Attributes:
+        refusal: If not empty, the device refuses to start a view with this text.
+        covered: If true, the camera delivers no pictures.
+        failing: If true, the device ends its view.
+        end_reasons: Why its views ended.
     """
 
     def __init__(self, broker, name: str, h264: bool) -> None:
         self.client = hub_process.Client(name, broker.port)
-        self.refuses = ""
-        self.covered = self.tired = False
-        self.ends: list[str] = []
-        self.fps, self._films = FPS[h264], itertools.cycle(films(h264))
+        self.refusal = ""
+        self.covered = self.failing = False
+        self.end_reasons: list[str] = []
+        self.fps, self._pictures = FPS[h264], itertools.cycle(drawn_pictures(h264))
         client = self.client
 
         def keys(label, command_id, expires_ms):
@@ -74,53 +106,56 @@ class Camera:
             return srtp.derive_master(client.key, b"patrolink-live-" + label, client.epoch, context)
 
         self.live = session.LiveView(
-            lambda host, port: UdpSocket(host, port, Inputs()),
+            lambda host, port: UdpSocket(host, port, NoSelector()),
             encrypter,
             keys,
             lambda text: None,
-            Eye(),
-            KBPS,
+            FaultlessCamera(),
+            MAX_KBPS,
             Encoder(640, 480, self.fps) if h264 else None,
             None,
-            self.ends.append,
+            self.end_reasons.append,
         )
-        self._done = 0  # commands
+        self._handled_commands = 0
         self._stop = False
         client.hello()
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
 
     def _run(self) -> None:
-        due = hub_process.Client.now()
+        due_ms = hub_process.Client.now()
         while not self._stop:
             self.client.pump()
-            for command in self.client.commands[self._done :]:
-                self._carry_out(command)
-                self._done += 1
-            if hub_process.Client.now() >= due:
-                due += 1000 // self.fps
+            self._handle(self.client.commands[self._handled_commands :])
+            if hub_process.Client.now() >= due_ms:
+                due_ms += 1000 // self.fps
                 if not self.covered:
-                    self.live.picture(next(self._films), hub_process.Client.now())
-            if self.tired:
-                self.live.stop("tired", hub_process.Client.now())
+                    self.live.picture(next(self._pictures), hub_process.Client.now())
+            if self.failing:
+                self.live.stop("camera failed", hub_process.Client.now())
             self.live.serve(hub_process.Client.now())
             time.sleep(0.004)
 
-    def _carry_out(self, command: dict) -> None:
-        result, text = _DONE, ""
-        if command["action"] == _START:
-            host, _, port = command["value"].rpartition(":")
-            if self.refuses:
-                result, text = _REFUSED, self.refuses
-            else:
-                begun, text = self.live.start(command, host, int(port), hub_process.Client.now())
-                result = _STARTED if begun else _REFUSED
-        elif command["action"] == _STOP:
+    def _handle(self, commands: Sequence[dict]) -> None:
+        for command in commands:
+            self._handled_commands += 1
+            result, text = self._execute(command)
+            answer = {"command_id": command["command_id"], "result": result, "time_ms": int(time.time() * 1000)}
+            self.client.uplink(patrolink_messages.ANSWER, {**answer, "ref": None, "text": text.encode()})
+
+    def _execute(self, command: dict) -> tuple[int, str]:
+        if command["action"] == _STOP:
             self.live.stop("told to", hub_process.Client.now())
-        answer = {"command_id": command["command_id"], "result": result, "time_ms": int(time.time() * 1000)}
-        self.client.uplink(patrolink_messages.ANSWER, {**answer, "ref": None, "text": text.encode()})
+        if command["action"] != _START:
+            return _DONE, ""
+        if self.refusal:
+            return _REFUSED, self.refusal
+        host, _, port = command["value"].rpartition(":")
+        started, text = self.live.start(command, host, int(port), hub_process.Client.now())
+        return _STARTED if started else _REFUSED, text
 
     def close(self) -> None:
+        """Stop the thread and disconnect."""
         self._stop = True
         self._thread.join()
         self.live.stop("the test is over", hub_process.Client.now())
@@ -129,17 +164,16 @@ class Camera:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory, broker):
-    """A hub that takes live view, with its console."""
-    it = console_site.ConsoleSite(
-        tmp_path_factory.mktemp("site"), broker, hub=f"live_port = {hub_process.free_ports(1)[0]}"
-    )
-    yield it
-    it.process.stop()
+    """A hub with live view and a console."""
+    live_port = hub_process.free_ports(1)[0]
+    console = console_site.ConsoleSite(tmp_path_factory.mktemp("site"), broker, hub=f"live_port = {live_port}")
+    yield console
+    console.process.stop()
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["jpeg", "h264"])
 def camera(request, site, broker):
-    """A device with a camera of each kind at that hub."""
-    it = Camera(broker, "vest-2" if request.param else "vest-1", request.param)
-    yield it
-    it.close()
+    """A device at that hub, with a JPEG camera and with an H.264 camera."""
+    device = CameraDevice(broker, "vest-2" if request.param else "vest-1", request.param)
+    yield device
+    device.close()

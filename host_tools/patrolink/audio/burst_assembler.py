@@ -1,73 +1,85 @@
-"""Bursts as a listener gets them: packets in, in any order; whole bursts out."""
+"""Assembles the talk bursts of several groups from voice packets that may be lost or reordered."""
 
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from patrolink.audio.sound import RATE, Samples, behind, decode
-from patrolink.hub.dispatch.client import Packet
+from patrolink.audio import alaw
+from patrolink.audio.alaw import Samples
+from patrolink.audio.voice_packet import SAMPLE_RATE_HZ, VoicePacket, timestamp_difference
 
-_MOST = RATE * 3700  # the longest talk time that a site may set
+_MAX_BURST_SAMPLES = SAMPLE_RATE_HZ * 3700  # above the longest talk time that a site can configure
 
 
-@dataclass
-class Burst:
-    """One talk burst. Samples that have not come are silence."""
+class TalkBurst:
+    """One talk burst, with silence in place of lost packets.
 
-    group: int
-    talker: str
-    ssrc: int
-    packets: dict[int, bytes] = field(default_factory=dict)  # by stamp
+    Args:
+        group: Number of the group.
+        talker: Device or dispatcher that talks.
+        ssrc: SSRC of the burst.
+    """
+
+    def __init__(self, group: int, talker: str, ssrc: int) -> None:
+        self.group, self.talker, self.ssrc = group, talker, ssrc
+        self._packets: dict[int, bytes] = {}  # A-law by timestamp
+
+    def add(self, packet: VoicePacket) -> None:
+        """Add a packet; one that is too far from the others is ignored."""
+        reference = next(iter(self._packets), packet.timestamp)
+        if abs(timestamp_difference(packet.timestamp, reference)) < _MAX_BURST_SAMPLES:
+            self._packets[packet.timestamp] = packet.alaw
 
     def samples(self) -> Samples:
-        """Return the voice from the first sample that came to the last."""
-        any_one = next(iter(self.packets))
-        places = {behind(stamp, any_one): alaw for stamp, alaw in self.packets.items()}
-        first, last = min(places), max(at + len(alaw) for at, alaw in places.items())
-        out = np.zeros(last - first, np.int16)
-        for at, alaw in places.items():
-            out[at - first : at - first + len(alaw)] = decode(alaw)
-        return out
+        """Return the voice from the first received sample to the last."""
+        reference = next(iter(self._packets))
+        offsets = {timestamp_difference(timestamp, reference): data for timestamp, data in self._packets.items()}
+        first, end = min(offsets), max(offset + len(data) for offset, data in offsets.items())
+        samples = np.zeros(end - first, np.int16)
+        for offset, data in offsets.items():
+            samples[offset - first : offset - first + len(data)] = alaw.decode(data)
+        return samples
 
-    def facts(self) -> dict[str, Any]:
-        """Return what there is to say of it: duration_ms, lost_ms (gaps) and the rest, for JSON."""
-        length, there = len(self.samples()), sum(map(len, self.packets.values()))
+    def summary(self) -> dict[str, Any]:
+        """Return JSON-ready data: group, talker, ssrc, duration_ms, lost_ms (gaps) and packets."""
+        length, received = len(self.samples()), sum(map(len, self._packets.values()))
         return {
             "group": self.group,
             "talker": self.talker,
             "ssrc": self.ssrc,
-            "duration_ms": length * 1000 // RATE,
-            "lost_ms": (length - there) * 1000 // RATE,
-            "packets": len(self.packets),
+            "duration_ms": length * 1000 // SAMPLE_RATE_HZ,
+            "lost_ms": (length - received) * 1000 // SAMPLE_RATE_HZ,
+            "packets": len(self._packets),
         }
 
 
-class Ear:
-    """Puts packets of several groups together. `talkers` says who speaks in a group."""
+class BurstAssembler:
+    """Sorts voice packets into bursts, one at a time per group."""
 
     def __init__(self) -> None:
-        self.talkers: dict[int, str] = {}
-        self._on: dict[int, Burst] = {}
+        self._talkers: dict[int, str] = {}  # by group
+        self._bursts: dict[int, TalkBurst] = {}  # by group
 
-    def take(self, packet: Packet) -> Burst | None:
-        """Take a packet; return the burst before it in its group when that is over by this."""
-        burst, over = self._on.get(packet.group), None
+    def set_talker(self, group: int, talker: str) -> None:
+        """Set who talks in a group; the next burst of the group gets the name."""
+        self._talkers[group] = talker
+
+    def push(self, packet: VoicePacket) -> TalkBurst | None:
+        """Add a packet. If it starts a burst, return the group's previous burst, which is complete."""
+        burst, completed = self._bursts.get(packet.group), None
         if burst is None or burst.ssrc != packet.ssrc:
-            over = burst
-            talker = self.talkers.get(packet.group, "")
-            burst = self._on[packet.group] = Burst(packet.group, talker, packet.ssrc)
-        first = next(iter(burst.packets), packet.stamp)
-        if abs(behind(packet.stamp, first)) < _MOST:
-            burst.packets[packet.stamp] = packet.alaw
-        return over
+            completed = burst
+            burst = TalkBurst(packet.group, self._talkers.get(packet.group, ""), packet.ssrc)
+            self._bursts[packet.group] = burst
+        burst.add(packet)
+        return completed
 
-    def end(self, group: int) -> Burst | None:
-        """Return the burst of a group that has ended, None when none was heard."""
-        return self._on.pop(group, None)
+    def end(self, group: int) -> TalkBurst | None:
+        """End the current burst of a group and return it, or None if nothing was received."""
+        return self._bursts.pop(group, None)
 
-    def ends(self) -> list[Burst]:
-        """Return what was on."""
-        bursts = list(self._on.values())
-        self._on.clear()
+    def end_all(self) -> list[TalkBurst]:
+        """End the current bursts of all groups and return them."""
+        bursts = list(self._bursts.values())
+        self._bursts.clear()
         return bursts

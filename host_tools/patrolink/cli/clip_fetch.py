@@ -57,7 +57,7 @@ async def _fetch(args: argparse.Namespace) -> "list[Listed]":
     from patrolink.evidence.findings import plain
     from patrolink.hub.dispatch import client
 
-    async with client.session(args.hub) as hub:
+    async with client.http_session(args.hub) as hub:
         found = [
             one
             for one in await fetch.listing(hub)

@@ -36,7 +36,7 @@ async def _listing(url: str) -> "list[Listed]":
     from patrolink.evidence import fetch
     from patrolink.hub.dispatch import client
 
-    async with client.session(url) as hub:
+    async with client.http_session(url) as hub:
         return await fetch.listing(hub)
 
 

@@ -16,7 +16,7 @@ from patrolink.core import signals
 from patrolink.core.signals import StopSignal
 
 if TYPE_CHECKING:
-    from patrolink.hub.dispatch.client import Client
+    from patrolink.hub.dispatch.client import ConsoleClient
 
 HELP = "watch who has the floor of which group"
 
@@ -43,8 +43,8 @@ async def _run(args: argparse.Namespace, changes: list[int]) -> None:
             await asyncio.wait_for(_watch(client, args, changes), args.seconds)
 
 
-async def _watch(client: "Client", args: argparse.Namespace, changes: list[int]) -> None:
-    from patrolink.hub.dispatch.client import Packet
+async def _watch(client: "ConsoleClient", args: argparse.Namespace, changes: list[int]) -> None:
+    from patrolink.audio.voice_packet import VoicePacket
     from patrolink.report.floor_table import Floors
 
     with contextlib.ExitStack() as stack:
@@ -59,8 +59,8 @@ async def _watch(client: "Client", args: argparse.Namespace, changes: list[int])
             if not live and group["state"] != "idle":
                 _tell(group, args.json)
         while args.count is None or len(changes) < args.count:
-            told = await client.next()
-            if isinstance(told, Packet):
+            told = await client.next_message()
+            if isinstance(told, VoicePacket):
                 continue
             if told["type"] == "gone":
                 floors.drop(told["group"])

@@ -18,9 +18,11 @@ from patrolink.core import signals
 from patrolink.core.signals import StopSignal
 
 if TYPE_CHECKING:
-    from patrolink.audio.burst_assembler import Burst
-    from patrolink.audio.sound import Speaker, Wav
-    from patrolink.hub.dispatch.client import Client, Packet
+    from patrolink.audio.burst_assembler import TalkBurst
+    from patrolink.audio.playout import PlayoutMixer
+    from patrolink.audio.sound_file import BurstWriter
+    from patrolink.audio.voice_packet import VoicePacket
+    from patrolink.hub.dispatch.client import ConsoleClient
 
 HELP = "listen to groups on the loudspeaker, or into a file"
 _LATE_S = 0.4  # voice that was under way when the floor was given back
@@ -35,16 +37,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from patrolink.audio import sound
+    from patrolink.audio.playout import PlayoutMixer
+    from patrolink.audio.sound_device import open_loudspeaker
+    from patrolink.audio.sound_file import BurstWriter
 
     with contextlib.ExitStack() as stack:
         wav = speaker = None
         if args.output:
-            wav = sound.Wav(Path(args.output))
+            wav = BurstWriter(Path(args.output))
             stack.callback(wav.close)
         else:
-            speaker = sound.Speaker()
-            stack.callback(sound.loudspeaker(speaker).close)
+            speaker = PlayoutMixer()
+            stack.callback(open_loudspeaker(speaker).close)
         listener = Listener(wav, speaker, args.count, args.json)
         with contextlib.suppress(StopSignal, asyncio.TimeoutError):
             signals.run(asyncio.wait_for(listener.run(args.hub, args.groups), args.seconds))
@@ -58,12 +62,14 @@ class Listener:
     bursts  that were heard
     """
 
-    def __init__(self, wav: "Wav | None", speaker: "Speaker | None", most: int | None, as_json: bool) -> None:
-        from patrolink.audio.burst_assembler import Ear
+    def __init__(
+        self, wav: "BurstWriter | None", speaker: "PlayoutMixer | None", most: int | None, as_json: bool
+    ) -> None:
+        from patrolink.audio.burst_assembler import BurstAssembler
 
         self.bursts = 0
         self._wav, self._speaker, self._most, self._json = wav, speaker, most, as_json
-        self._ear = Ear()
+        self._assembler = BurstAssembler()
         self._names: dict[int, str] = {}
         self._ending: dict[int, asyncio.TimerHandle] = {}
         self._enough = asyncio.Event()
@@ -74,10 +80,10 @@ class Listener:
 
         async with connect(hub) as client:
             every = client.hello["groups"]
-            chosen = [client.group(name) for name in groups] or [one for one in every if one["kind"] != "private"]
+            chosen = [client.find_group(name) for name in groups] or [one for one in every if one["kind"] != "private"]
             for group in chosen:
                 self._know(group)
-                await client.ask("listen", group=group["group"])
+                await client.request("listen", group=group["group"])
             print(f"listening to {', '.join(self._names.values())}", file=sys.stderr, flush=True)
             taking = asyncio.ensure_future(self._take(client))
             enough = asyncio.ensure_future(self._enough.wait())
@@ -91,30 +97,30 @@ class Listener:
 
     def finish(self) -> None:
         """Tell what was on when it ended."""
-        for burst in self._ear.ends():
+        for burst in self._assembler.end_all():
             self._heard(burst)
 
-    async def _take(self, client: "Client") -> None:
-        from patrolink.hub.dispatch.client import Packet
+    async def _take(self, client: "ConsoleClient") -> None:
+        from patrolink.audio.voice_packet import VoicePacket
 
         while True:
-            it = await client.next()
-            if isinstance(it, Packet):
+            it = await client.next_message()
+            if isinstance(it, VoicePacket):
                 self._voice(it)
             elif it["type"] == "floor" and it["group"] in self._names:
                 self._floor(it)
 
-    def _voice(self, packet: "Packet") -> None:
+    def _voice(self, packet: "VoicePacket") -> None:
         if self._speaker is not None:
-            self._speaker.take(packet)
-        over = self._ear.take(packet)
+            self._speaker.push(packet)
+        over = self._assembler.push(packet)
         if over is not None:
             self._heard(over)
 
     def _know(self, group: dict[str, Any]) -> None:
         self._names[group["group"]] = group["name"]
         if group["talker"]:
-            self._ear.talkers[group["group"]] = group["talker"]
+            self._assembler.set_talker(group["group"], group["talker"])
 
     def _floor(self, group: dict[str, Any]) -> None:
         number = group["group"]
@@ -126,15 +132,15 @@ class Listener:
             self._ending[number] = asyncio.get_running_loop().call_later(_LATE_S, self._end, number)
 
     def _end(self, group: int) -> None:
-        burst = self._ear.end(group)
+        burst = self._assembler.end(group)
         if burst is not None:
             self._heard(burst)
 
-    def _heard(self, burst: "Burst") -> None:
+    def _heard(self, burst: "TalkBurst") -> None:
         self.bursts += 1
         if self._wav is not None:
             self._wav.write(burst.samples())
-        facts = {"group_name": self._names[burst.group], **burst.facts()}
+        facts = {"group_name": self._names[burst.group], **burst.summary()}
         if self._json:
             print(json.dumps(facts), flush=True)
         else:

@@ -23,7 +23,7 @@ from patrolink.core.errors import DeadlineError, DeviceError, UserError
 from patrolink.core.signals import StopSignal
 
 if TYPE_CHECKING:
-    from patrolink.hub.dispatch.client import Client
+    from patrolink.hub.dispatch.client import ConsoleClient
 
 HELP = "watch a device's camera in a player, or into a file"
 _FORMATS = {26: "mjpeg", 96: "h264"}  # of FFmpeg, by RTP payload type
@@ -124,20 +124,20 @@ class Film:
         self._last = -1
 
     def take(self, packet: bytes) -> None:
-        from patrolink.hub.live.depacketizer import assembler
+        from patrolink.hub.live.depacketizer import create_depacketizer
 
         kind, stamp = packet[1] & 0x7F, int.from_bytes(packet[4:8], "big")
         if self._take is None:
-            self._take = assembler(kind)
+            self._take = create_depacketizer(kind)
         self._index += (int.from_bytes(packet[2:4], "big") - self._index) & 0xFFFF
-        data = self._take(packet[12:], stamp, bool(packet[1] & 0x80), self._index) if self._take else None
+        data = self._take.push(packet[12:], stamp, bool(packet[1] & 0x80), self._index) if self._take else None
         if data is not None:
             self._write(kind, stamp, data)
 
     def _write(self, kind: int, stamp: int, data: bytes) -> None:
         import av
 
-        from patrolink.hub.live.depacketizer import JPEG_KIND, is_key
+        from patrolink.hub.live.depacketizer import JPEG_PAYLOAD_TYPE, is_key_frame
 
         if self._out is None:
             self._begin(kind, data)
@@ -149,7 +149,7 @@ class Film:
         packet.duration = at - self._last  # counts for the last one, which a player would leave out without
         self._last = at
         packet.stream, packet.time_base, packet.pts, packet.dts = self._stream, Fraction(1, 90_000), at, at
-        packet.is_keyframe = kind == JPEG_KIND or is_key(data)
+        packet.is_keyframe = kind == JPEG_PAYLOAD_TYPE or is_key_frame(data)
         self._out.mux(packet)
         self.pictures += 1
 
@@ -181,10 +181,9 @@ class Watcher:
         """Watch until it is over."""
         from patrolink.hub.dispatch.client import connect
 
-        async with connect(hub) as client:
+        async with connect(hub, self._sight) as client:
             self._failed = asyncio.get_running_loop().create_future()
-            client.sight = self._sight
-            self._view = await client.ask("live_start", device=self._device, seconds=seconds, form="rtp")
+            self._view = await client.request("live_start", device=self._device, seconds=seconds, form="rtp")
             print(f"asked {self._device} for its camera", file=sys.stderr, flush=True)
             over = asyncio.ensure_future(self._until_over(client))
             done, _ = await asyncio.wait((over, self._failed), return_when=asyncio.FIRST_COMPLETED)
@@ -192,9 +191,9 @@ class Watcher:
             for it in done:
                 it.result()
 
-    async def _until_over(self, client: "Client") -> None:
+    async def _until_over(self, client: "ConsoleClient") -> None:
         while True:
-            it = await client.next()
+            it = await client.next_message()
             if not isinstance(it, dict) or it["type"] != "live" or it["view"] != self._view:
                 continue
             if it["state"] == "over":
@@ -216,7 +215,9 @@ class Watcher:
 
     def finish(self, as_json: bool) -> int:
         """Tell what came; DeviceError or DeadlineError when nothing did."""
-        if not self._packets and self._why == "nothing came":
+        from patrolink.hub.live.stream import NO_PACKETS
+
+        if not self._packets and self._why == NO_PACKETS:
             raise DeadlineError(f"nothing came of {self._device}; is it on, and can it reach the hub's live_port?")
         if not self._packets and self._why:
             raise DeviceError(f"{self._device} shows nothing: {self._why}")

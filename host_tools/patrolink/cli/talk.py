@@ -19,7 +19,7 @@ from patrolink.core import signals
 from patrolink.core.signals import StopSignal
 
 if TYPE_CHECKING:
-    from patrolink.hub.dispatch.client import Client
+    from patrolink.hub.dispatch.client import ConsoleClient
 
 HELP = "talk in a group: a sound file or the microphone"
 _TAIL_S = 0.2  # what was said last is to be out before the floor is given back
@@ -41,10 +41,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from patrolink.audio import sound
+    from patrolink.audio.sound_file import read_alaw
 
     # A file that cannot be read is to be told before anybody is disturbed.
-    alaw = sound.read(Path(args.file)) if args.file else None
+    alaw = read_alaw(Path(args.file)) if args.file else None
     outcome = asyncio.run(_talk(args, alaw))
     stopped: StopSignal | None = outcome.pop("stopped")
     if args.json:
@@ -61,7 +61,7 @@ async def _talk(args: argparse.Namespace, alaw: bytes | None) -> dict[str, Any]:
 
     with signals.stop_requested() as stop:
         async with connect(args.hub) as client:
-            group: int = client.group(args.group)["group"]
+            group: int = client.find_group(args.group)["group"]
             async with _frames(alaw, args.seconds) as frames:
                 outcome = await Talk(client, group, args.json).run(args, frames, stop)
         return {**outcome, "stopped": stop.result() if stop.done() else None}
@@ -70,12 +70,13 @@ async def _talk(args: argparse.Namespace, alaw: bytes | None) -> dict[str, Any]:
 @contextlib.asynccontextmanager
 async def _frames(alaw: bytes | None, most_s: float | None) -> Any:
     """Yield a queue of frames: of a file, all; of the microphone, as they are said. None ends it."""
-    from patrolink.audio import sound
+    from patrolink.audio.sound_device import open_microphone
+    from patrolink.audio.voice_packet import FRAME_SAMPLES
 
     frames: asyncio.Queue[bytes | None] = asyncio.Queue()
     if alaw is not None:
-        for at in range(0, len(alaw), sound.FRAME):
-            frames.put_nowait(alaw[at : at + sound.FRAME])
+        for at in range(0, len(alaw), FRAME_SAMPLES):
+            frames.put_nowait(alaw[at : at + FRAME_SAMPLES])
         frames.put_nowait(None)
         yield frames
         return
@@ -84,7 +85,7 @@ async def _frames(alaw: bytes | None, most_s: float | None) -> Any:
     def take(frame: bytes) -> None:
         loop.call_soon_threadsafe(frames.put_nowait, frame)
 
-    stream = sound.microphone(take)
+    stream = open_microphone(take)
     if most_s is not None:
         loop.call_later(most_s, frames.put_nowait, None)
     try:
@@ -96,7 +97,7 @@ async def _frames(alaw: bytes | None, most_s: float | None) -> Any:
 class Talk:
     """One wish to speak, from the press of the key to its end."""
 
-    def __init__(self, client: "Client", group: int, quiet: bool) -> None:
+    def __init__(self, client: "ConsoleClient", group: int, quiet: bool) -> None:
         self._client, self._group, self._quiet = client, group, quiet
         self._granted: asyncio.Event = asyncio.Event()
         self._over: asyncio.Event = asyncio.Event()
@@ -113,7 +114,7 @@ class Talk:
         hearing = asyncio.ensure_future(self._hear())
         wish = {"emergency": args.emergency, "broadcast": args.broadcast, "priority": args.priority}
         try:
-            await self._client.ask("press", group=self._group, **wish)
+            await self._client.request("press", group=self._group, **wish)
             first = await _first(args.wait, self._granted.wait(), self._over.wait(), hearing, stop)
             if not first:
                 self._outcome.update(result="timeout", text=f"the floor was not given within {args.wait:g} s")
@@ -124,7 +125,7 @@ class Talk:
             if hearing.done():
                 hearing.result()
             self._outcome["result"] = self._outcome["result"] or "said"
-            await self._client.ask("release", group=self._group)
+            await self._client.request("release", group=self._group)
         finally:
             hearing.cancel()
         return self._outcome
@@ -133,18 +134,18 @@ class Talk:
         """Send frames at the pace of speech."""
         due = time.monotonic()
         while (frame := await frames.get()) is not None:
-            await self._client.speak(self._group, frame)
+            await self._client.send_voice(self._group, frame)
             self._outcome["said_ms"] += len(frame) // 8
             due += len(frame) / 8000
             await asyncio.sleep(max(0.0, due - time.monotonic()))
         await asyncio.sleep(_TAIL_S)
 
     async def _hear(self) -> None:
-        from patrolink.hub.dispatch.client import Packet
+        from patrolink.audio.voice_packet import VoicePacket
 
         while True:
-            told = await self._client.next()
-            if isinstance(told, Packet) or told.get("group") != self._group:
+            told = await self._client.next_message()
+            if isinstance(told, VoicePacket) or told.get("group") != self._group:
                 continue
             if told["type"] == "granted":
                 if self._outcome["granted_ms"] is None:

@@ -9,13 +9,14 @@ import av
 import numpy as np
 from PIL import Image
 
-from patrolink.audio import sound
+from patrolink.audio import alaw
+from patrolink.audio.voice_packet import SAMPLE_RATE_HZ
 from patrolink.evidence import segment, timeline
 from patrolink.evidence.segment import Segment
 
 _MS = Fraction(1, 1000)
 _RATE = 48000  # of the sound: every player takes it
-_APART = sound.RATE // 10  # samples: sound that is farther than this from where it belongs is moved there
+_APART = SAMPLE_RATE_HZ // 10  # samples: sound that is farther than this from where it belongs is moved there
 _PIECE = 1 << 16
 _LIMITED, _BT601 = 1, 6  # what the colours are made of (ITU-T H.273, 8.3)
 _NOMINAL = 25  # frames a second, for what asks; the times of the pictures are those of the device
@@ -110,8 +111,8 @@ class Movie:
             for time_ms, samples in timeline.heard(it):
                 self._hear(at_ms + time_ms - self.start_ms, samples)
 
-    def _hear(self, at_ms: int, samples: sound.Samples) -> None:
-        behind = at_ms * sound.RATE // 1000 - self._said
+    def _hear(self, at_ms: int, samples: alaw.Samples) -> None:
+        behind = at_ms * SAMPLE_RATE_HZ // 1000 - self._said
         if behind > _APART:
             for at in range(0, behind, _PIECE):
                 self._say(np.zeros(min(_PIECE, behind - at), np.int16))
@@ -119,11 +120,11 @@ class Movie:
             samples = samples[min(-behind, len(samples)) :]
         self._say(samples)
 
-    def _say(self, samples: sound.Samples) -> None:
+    def _say(self, samples: alaw.Samples) -> None:
         for at in range(0, len(samples), _PIECE):
             piece = samples[at : at + _PIECE]
             frame = av.AudioFrame.from_ndarray(piece.reshape(1, -1), format="s16", layout="mono")
-            frame.sample_rate, frame.pts, frame.time_base = sound.RATE, self._said, Fraction(1, sound.RATE)
+            frame.sample_rate, frame.pts, frame.time_base = SAMPLE_RATE_HZ, self._said, Fraction(1, SAMPLE_RATE_HZ)
             self._said += len(piece)
             for made in self._resampler.resample(frame):
                 self._out.mux(self._audio.encode(made))

@@ -13,7 +13,8 @@ import numpy as np
 from patrolink_protocol import clip
 from PIL import Image
 
-from patrolink.audio import sound
+from patrolink.audio import alaw
+from patrolink.audio.voice_packet import SAMPLE_RATE_HZ
 from patrolink.core.errors import UserError
 from patrolink.evidence import manifest, segment
 from patrolink.evidence.evidence_key import EvidenceKey
@@ -174,15 +175,15 @@ def _decoded(it: segment.Segment) -> Iterator[tuple[int, Picture]]:
         return
 
 
-def heard(it: segment.Segment) -> Iterator[tuple[int, sound.Samples]]:
+def heard(it: segment.Segment) -> Iterator[tuple[int, alaw.Samples]]:
     """Give (ms since the segment's start, samples at 8 kHz) as far as there is sound that can be decoded."""
     if it.header.codec == clip.MJPEG_AVI:
         at = 0
-        for alaw in it.alaw():
-            yield at * 1000 // sound.RATE, sound.decode(alaw)
-            at += len(alaw)
+        for chunk in it.alaw():
+            yield at * 1000 // SAMPLE_RATE_HZ, alaw.decode(chunk)
+            at += len(chunk)
     elif it.header.codec == clip.H264_MP4:
-        resampler: Any = av.AudioResampler(format="s16", layout="mono", rate=sound.RATE)
+        resampler: Any = av.AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE_HZ)
         try:
             with container(it) as film:
                 for frame in film.decode(audio=0) if film.streams.audio else ():

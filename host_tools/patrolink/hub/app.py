@@ -31,7 +31,7 @@ from patrolink.hub.infra.audit import AuditLog
 from patrolink.hub.infra.broker import Broker
 from patrolink.hub.infra.crypto import GroupKey
 from patrolink.hub.infra.metrics import Metrics
-from patrolink.hub.live.sessions import Watching
+from patrolink.hub.live.sessions import LiveSessions
 from patrolink.hub.voice.floor import Floor
 from patrolink.hub.voice.floor_trace import Trace
 from patrolink.hub.voice.floor_types import FloorEvent, FloorEventKind
@@ -81,7 +81,7 @@ class Hub:
             self.uploads = Uploads(place.clips, authorization, place.site.clips_gb << 30, self.metrics, self._note)
             self.clips = Clips(place.clips, self.uploads, place.evidence, self.metrics, self._note)
             self.clips.tell, self.clips.state_of = self._tell_desks, self._tell_clip_state
-        self.live = Watching(
+        self.live = LiveSessions(
             place.hub, self.metrics, self.roster.devices, self.orders.send, self.audit, self._tell_desks
         )
         self._addresses_path = place.state / "addresses.json"
@@ -121,7 +121,7 @@ class Hub:
             if self.uploads is not None:
                 stack.push_async_callback((await self._serve_uploads(self.uploads)).cleanup)
             self.relay.start()
-            self.live.begin()
+            self.live.open()
             gc.collect()
             gc.freeze()  # thousands of devices and keys that stay: a collection would stop the relay to visit them
             jobs = [self._tick(), self._purge(), *([self.clips.run()] if self.clips else [])]
@@ -217,7 +217,7 @@ class Hub:
         self._tell_desks({"type": row["message"], **row})
         if row["message"] == "answer":
             self._note(device.name, "answer", command=row["command_id"], result=row["result"], text=row["text"])
-            self.live.answered(row)
+            self.live.on_answer(row)
         elif self.alarms.unsaved:
             self.metrics.counts["storage_failed"] += 1  # it is shown; the device, not answered, tells it again
         elif row["ack_wanted"] and self.place.is_home and self._broker is not None:

@@ -39,12 +39,12 @@ def test_it_records(site, camera, tmp_path):
     watching = live(site, camera.client.name, "--seconds", "300", "--out", str(out))
     assert any(line == f"recording to {out}\n" for line in watching.stderr)
     wait_until(lambda: camera.live.sent >= 3 * camera.fps)
-    camera.tired = True
+    camera.failing = True
     code, told, said = ended(watching)
-    camera.tired = False
+    camera.failing = False
     assert code == 0, said
     facts = json.loads(told)
-    assert facts["why"] == "the device ended it"
+    assert facts["why"] == "ended by the device"
     with av.open(str(out)) as film:
         stream = film.streams.video[0]
         assert stream.codec_context.name == ("h264" if camera.fps == 15 else "mjpeg")
@@ -73,7 +73,7 @@ def test_ffmpeg_plays_it(site, camera, tmp_path):
     finally:
         watching.kill()
     assert code == 0 and json.loads(told)["packets"] > 10, said
-    wait_until(lambda: "told to" in camera.ends)
+    wait_until(lambda: "told to" in camera.end_reasons)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
@@ -103,9 +103,9 @@ def test_what_it_refuses_and_is_refused(site, camera, tmp_path):
     taken.write_bytes(b"another recording")
     code, _, said = ended(live(site, name, "--out", str(taken)))
     assert code == 2 and "File exists" in said and taken.read_bytes() == b"another recording"
-    camera.refuses = "the time is not known"
+    camera.refusal = "the time is not known"
     try:
         code, told, said = ended(live(site, name, "--out", out))
     finally:
-        camera.refuses = ""
+        camera.refusal = ""
     assert code == 3 and "the time is not known" in said and not told and not os.path.exists(out)

@@ -93,8 +93,8 @@ def test_the_exit_code_is_the_verdicts(clips):
         (["verify", "CLIPS", "--signers", "no.toml"], "no.toml: No such file"),
         (["verify", "CLIPS", "--evidence-key", "no.pem"], "no.pem: No such file"),
         (["list", "no such folder"], "no folder"),
-        (["list", "https://hub/else"], "not a hub's console"),
-        (["fetch", "http://192.0.2.1:80"], "in the clear"),
+        (["list", "https://hub/else"], "not the address of a hub console"),
+        (["fetch", "http://192.0.2.1:80"], "unencrypted"),
         (["fetch", "http://127.0.0.1:1"], "no connection"),
     ],
 )
@@ -301,7 +301,7 @@ def test_keys_of_devices_of_any_name_are_taken(made, tmp_path, monkeypatch):
     monkeypatch.setenv("PATROLINK_HUB_TOKEN", TOKEN)
 
     async def get(url):
-        async with client.session(url) as hub:
+        async with client.http_session(url) as hub:
             assert await fetch.signers(hub, tmp_path) == []
 
     with serving(Console(tmp_path / "hub")) as url:
@@ -350,7 +350,7 @@ def test_sizes_that_are_wrong_and_files_that_go_are_told(made, tmp_path, off, wo
 
 
 async def _get_all(url: str, out: Path, signers: bool = False) -> None:
-    async with client.session(url) as hub:
+    async with client.http_session(url) as hub:
         if signers:
             await fetch.signers(hub, out)
         for one in await fetch.listing(hub):

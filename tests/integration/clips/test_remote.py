@@ -22,7 +22,7 @@ async def told(hub, condition, what: str, seconds: float = TIMEOUT_S):
     try:
         async with asyncio.timeout(seconds) if hasattr(asyncio, "timeout") else contextlib.AsyncExitStack():
             while True:
-                it = await hub.next()
+                it = await hub.next_message()
                 if isinstance(it, dict) and condition(it):
                     return it
     except TimeoutError:
@@ -41,27 +41,26 @@ def verdict(number, trigger):
 
 
 async def orders(it, url: str) -> None:
-    async with client.connect(url) as hub:
-        command = await hub.ask("command", device=it.name, action="snapshot")
+    seen = []
+    async with client.connect(url, lambda view, data: seen.append(data)) as hub:
+        command = await hub.request("command", device=it.name, action="snapshot")
         said = await told(hub, answer(command), "no answer to the snapshot")
         assert said["result"] == "done" and said["ref"] == 1
         await told(hub, verdict(1, "photo"), "no photo", ARRIVES_S)
 
-        command = await hub.ask("command", device=it.name, action="start_recording", number=60)
+        command = await hub.request("command", device=it.name, action="start_recording", number=60)
         said = await told(hub, answer(command), "no answer to the recording")
         assert said["result"] == "started" and said["ref"] == 2
         await asyncio.sleep(3)
-        command = await hub.ask("command", device=it.name, action="stop_recording")
+        command = await hub.request("command", device=it.name, action="stop_recording")
         said = await told(hub, answer(command), "no answer to its end")
         assert said["result"] == "done" and said["ref"] == 2
         await told(hub, verdict(2, "dispatcher"), "no clip", ARRIVES_S)
-        command = await hub.ask("command", device=it.name, action="stop_recording")
+        command = await hub.request("command", device=it.name, action="stop_recording")
         said = await told(hub, answer(command), "no answer")
         assert said["result"] == "failed" and "nothing" in said["text"]
 
-        seen = []
-        hub.sight = lambda view, data: seen.append(data)
-        command = await hub.ask("live_start", device=it.name, seconds=20)
+        command = await hub.request("live_start", device=it.name, seconds=20)
         said = await told(hub, answer(command), "no answer to the live view")
         assert said["result"] == "started", said
         for _ in range(300):
@@ -69,9 +68,9 @@ async def orders(it, url: str) -> None:
             if len(seen) > 5:
                 break
         assert len(seen) > 5 and all(data[:2] == b"\xff\xd8" and data[-2:] == b"\xff\xd9" for data in seen)
-        await hub.ask("live_stop", device=it.name)
+        await hub.request("live_stop", device=it.name)
 
-        command = await hub.ask("command", device=it.name, action="snapshot")
+        command = await hub.request("command", device=it.name, action="snapshot")
         said = await told(hub, answer(command), "no answer to the second snapshot")
         await told(hub, verdict(3, "photo"), "no second photo", ARRIVES_S)
 
@@ -83,7 +82,7 @@ def test_a_dispatcher_has_pictures_films_and_sees(board, tmp_path, monkeypatch):
         plan = incident.Plan(board, DEMO_VIDEO, 2, 2, PROFILES["city"], 1, tmp_path)
         it = incident.Incident(plan, stack)
         it.await_recording()
-        monkeypatch.setenv(client.TOKEN, it.station.token)
+        monkeypatch.setenv(client.TOKEN_VARIABLE, it.station.token)
         it.station.until(lambda: "link: session" in it.device.console_text(), [it.device], TIMEOUT_S, "no session")
         asyncio.run(asyncio.sleep(5))
         asyncio.run(orders(it, it.station.url))

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
-from patrolink.audio.sound import decode
+from patrolink.audio.alaw import decode
 from patrolink_names import NAMES
 from patrolink_protocol import mcptt
 

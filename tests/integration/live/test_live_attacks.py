@@ -16,12 +16,12 @@ import pytest
 from patrolink.core.keys import DeviceKey
 from patrolink.emulator.peripherals import nmea
 from patrolink.hub.infra.downlink import Downlink
-from patrolink.hub.live.jpeg_transcoder import Jpegs
-from patrolink.hub.live.receiver import Picture
+from patrolink.hub.live.jpeg_transcoder import JpegTranscoder
+from patrolink.hub.live.stream import Picture
 from patrolink_protocol import codec, frame
 from PIL import Image
 
-from tests.integration.live.test_live_sessions import entered
+from tests.integration.live.test_live_sessions import watchers
 from tests.support import clip_maker, live_camera
 from tests.support.console_site import TOKEN
 from tests.support.device_rig import walk
@@ -139,24 +139,24 @@ def test_nobody_but_the_hub_has_a_camera_seen_and_a_hub_that_is_gone_sees_no_mor
 
 @pytest.mark.alone
 def test_a_camera_ends_by_itself_when_its_hub_is_killed_and_is_seen_again_after(site, broker):
-    camera = live_camera.Camera(broker, "vest-3", False)
+    camera = live_camera.CameraDevice(broker, "vest-3", False)
 
     async def watched() -> None:
-        async with entered(site, TOKEN) as (duty,):
-            await duty.client.ask("live_start", device="vest-3", seconds=60)
+        async with watchers(site, TOKEN) as (duty,):
+            await duty.client.request("live_start", device="vest-3", seconds=60)
             await duty.state("on")
 
     async def killed() -> float:
-        async with entered(site, TOKEN) as (duty,):
-            await duty.client.ask("live_start", device="vest-3", seconds=60)
+        async with watchers(site, TOKEN) as (duty,):
+            await duty.client.request("live_start", device="vest-3", seconds=60)
             await duty.state("on")
             site.process.kill()
             return time.monotonic()
 
     try:
         begin = asyncio.run(killed())
-        wait_until(lambda: camera.ends, seconds=30)
-        assert camera.ends == ["nothing was heard of the hub for 10 s"]
+        wait_until(lambda: camera.end_reasons, seconds=30)
+        assert camera.end_reasons == ["nothing was heard of the hub for 10 s"]
         assert 7 < time.monotonic() - begin < 25  # 10 s after the last report; this machine may be slow
         site.process.start()
         asyncio.run(watched())
@@ -183,11 +183,17 @@ def test_a_picture_that_says_to_be_huge_takes_no_memory_and_ends_no_view():
 
     async def run():
         shown = []
+
+        def on_jpeg(timestamp, jpeg):
+            shown.append(Image.open(io.BytesIO(jpeg)).size)
+
         with ThreadPoolExecutor(1) as pool:
-            jpegs = Jpegs(pool, lambda stamp, jpeg: shown.append(Image.open(io.BytesIO(jpeg)).size), lambda: None)
+            transcoder = JpegTranscoder(
+                pool, lambda stamp, jpeg: shown.append(Image.open(io.BytesIO(jpeg)).size), lambda: None
+            )
             for stamp, size in enumerate(((4096, 2304), (640, 480), (1920, 1088))):
-                jpegs.take(Picture("vest-1", 96, stamp, key_frame(*size)))
-                while jpegs._busy:
+                transcoder.push(Picture("vest-1", 96, stamp, key_frame(*size)))
+                while transcoder._busy:
                     await asyncio.sleep(0.01)
         return shown
 

@@ -39,7 +39,7 @@ def filming(tmp_path, monkeypatch):
                 pytest.skip(f"apt-get install {' '.join(missing)}")
             it = incident.Incident(incident.Plan(board, DEMO_VIDEO, 2, 2, PROFILES["city"], 1, tmp_path, modem), stack)
             it.await_recording()
-            monkeypatch.setenv(client.TOKEN, it.station.token)
+            monkeypatch.setenv(client.TOKEN_VARIABLE, it.station.token)
             it.station.until(lambda: "link: session" in it.device.console_text(), [it.device], TIMEOUT_S, "no session")
             return it
 
@@ -49,15 +49,13 @@ def filming(tmp_path, monkeypatch):
 class Viewer:
     """A dispatcher who watches; `seen` are the pictures that came."""
 
-    def __init__(self, it, hub) -> None:
-        self._it, self.hub = it, hub
-        self.seen: list[bytes] = []
-        hub.sight = lambda view, data: self.seen.append(data)
+    def __init__(self, it, hub, seen: list[bytes]) -> None:
+        self._it, self.hub, self.seen = it, hub, seen
 
     async def start(self, seconds: int) -> None:
         """Begin, once the device knows the time and its camera gives pictures."""
         for _ in range(TIMEOUT_S):
-            command = await self.hub.ask("live_start", device=self._it.name, seconds=seconds)
+            command = await self.hub.request("live_start", device=self._it.name, seconds=seconds)
             said = await told(self.hub, answer(command), self._it.device.console_text())
             if said["result"] == "started":
                 break
@@ -88,8 +86,9 @@ def watch(it, what) -> Viewer:
     """Have a dispatcher do `what(viewer)`."""
 
     async def run() -> Viewer:
-        async with client.connect(it.station.url) as hub:
-            viewer = Viewer(it, hub)
+        seen: list[bytes] = []
+        async with client.connect(it.station.url, lambda view, data: seen.append(data)) as hub:
+            viewer = Viewer(it, hub, seen)
             await what(viewer)
             return viewer
 
@@ -137,13 +136,13 @@ def test_a_view_through_a_modem_beside_an_sos(filming, tmp_path, board, modem):
         # The session goes on beside it: an SOS is told, a command is answered, the clip is sent.
         it.device.press("sos")
         await told(viewer.hub, lambda said: said["type"] == "event" and said["kind"] == "sos", "no SOS")
-        command = await viewer.hub.ask("command", device=it.name, action="snapshot")
+        command = await viewer.hub.request("command", device=it.name, action="snapshot")
         assert (await told(viewer.hub, answer(command), "no answer"))["result"] == "done"
         await viewer.more(5)
         await viewer.until(it.verified)
         await viewer.more(3)
-        await viewer.hub.ask("live_stop", device=it.name)
-        assert await viewer.over() == "nobody watches any more"
+        await viewer.hub.request("live_stop", device=it.name)
+        assert await viewer.over() == "no watchers left"
 
     viewer = watch(it, see)
     wait_until(lambda: "live view: told to" in it.device.console_text(), it.device.console_text)
@@ -174,7 +173,7 @@ def test_a_view_outlives_its_data_context_and_not_its_modem(filming, tmp_path):
         with it.modem.locked():
             it.modem.network.outage(25_000)
         await viewer.until(lambda: "live view: nothing was heard of the hub for 10 s" in said())
-        assert await viewer.over() == "nothing came for 10 s"
+        assert await viewer.over() == "no packet received for 10 s"
         sessions = said().count("link: session")
         await viewer.until(lambda: said().count("link: session") > sessions)
         await viewer.start(300)

@@ -8,7 +8,7 @@ import pytest
 
 from tests.support import console_site, live_camera
 from tests.support.console_site import OTHER, ConsolePage, ConsoleSite
-from tests.support.live_camera import Camera
+from tests.support.live_camera import CameraDevice
 
 pytestmark = pytest.mark.alone
 site = live_camera.site
@@ -27,7 +27,7 @@ return [canvas.width, canvas.height, red, bright];
 
 @pytest.fixture(scope="module")
 def cameras(broker, site):
-    them = [Camera(broker, "vest-1", False), Camera(broker, "vest-2", True)]
+    them = [CameraDevice(broker, "vest-1", False), CameraDevice(broker, "vest-2", True)]
     yield them
     for it in them:
         it.close()
@@ -78,10 +78,10 @@ def test_both_kinds_of_camera_are_seen_and_who_watches_and_how_long(browser, sit
     assert browser.execute_script(cut + ".filter(it => it.scrollWidth > it.clientWidth).map(it => it.id)") == []
     for device, camera in zip(("vest-1", "vest-2"), cameras, strict=True):
         page.button(tile(device), "Stop").click()
-        page.wait(lambda camera=camera: camera.ends == ["told to"])
+        page.wait(lambda camera=camera: camera.end_reasons == ["told to"])
         page.wait(lambda device=device: "over: stopped" in page.text(tile(device)))
         page.wait(lambda device=device: "◉" not in row(page, device).text)
-        camera.ends.clear()
+        camera.end_reasons.clear()
         page.button(tile(device), "Close").click()
     assert not page.find_all("#live figure") and page.console_errors() == []
     said = [row for row in site.audit() if row["what"] == "live_start"]
@@ -108,13 +108,13 @@ def test_another_page_sees_whose_it_is_joins_and_goes_on_alone(browser, site, ca
         other.wait(lambda: "of 2:00, second" in other.text(tile("vest-1")))
         seen = pictures(other, "vest-1")
         other.wait(lambda: pictures(other, "vest-1") > seen + 3)
-        assert not cameras[0].ends
+        assert not cameras[0].end_reasons
         browser.close()
         browser.switch_to.window(first)
-        page.wait(lambda: cameras[0].ends == ["told to"])
+        page.wait(lambda: cameras[0].end_reasons == ["told to"])
     finally:
         browser.switch_to.window(first)
-        cameras[0].ends.clear()
+        cameras[0].end_reasons.clear()
     assert page.console_errors() == []
 
 
@@ -122,12 +122,12 @@ def test_refused_silent_again_and_a_hub_that_goes(browser, site, cameras):
     page = ConsolePage(browser, site)
     page.console_errors()
     # A device's words are shown, never run.
-    cameras[0].refuses = "<img src=x onerror=document.title='run'><b>not now</b>"
+    cameras[0].refusal = "<img src=x onerror=document.title='run'><b>not now</b>"
     watch(page, "vest-1")
-    page.wait(lambda: "over: " + cameras[0].refuses in page.text(tile("vest-1")))
-    page.wait(lambda: cameras[0].refuses in page.text("#told"))
+    page.wait(lambda: "over: " + cameras[0].refusal in page.text(tile("vest-1")))
+    page.wait(lambda: cameras[0].refusal in page.text("#told"))
     assert not page.find_all("#live img, #told img, #told b") and page.browser.title == "Patrolink console"
-    cameras[0].refuses = ""
+    cameras[0].refusal = ""
     page.button(tile("vest-1"), "Again").click()
     page.wait(lambda: pictures(page, "vest-1") > 2)
     cameras[0].covered = True

@@ -1,4 +1,4 @@
-"""A dispatcher's tool at a hub: its end of the console's socket (console.py says what travels)."""
+"""Client of a hub's console socket for dispatcher tools; `patrolink.hub.dispatch.console` describes the protocol."""
 
 import asyncio
 import contextlib
@@ -8,183 +8,228 @@ import os
 import ssl
 import struct
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
 
+from patrolink.audio.voice_packet import VoicePacket
 from patrolink.core.errors import DeadlineError, UserError
 
-TOKEN = "PATROLINK_HUB_TOKEN"  # noqa: S105 - where it is
-_WAIT_S = 10
+TOKEN_VARIABLE = "PATROLINK_HUB_TOKEN"  # noqa: S105 - the name of the environment variable
+_TIMEOUT_S = 10
 _HEARTBEAT_S = 5
-_HEAD = struct.Struct(">III")  # group, SSRC, stamp; 0, id of a live view, stamp
+_BINARY_HEADER = struct.Struct(">III")  # group, SSRC, timestamp; for live view 0, view id, timestamp
+
+JsonObject = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Packet:
-    """Voice that was heard: `stamp` is in samples at 8 kHz, modulo 2**32; `alaw` holds them."""
+class ConsoleClient:
+    """A connection to a hub's console socket. Use `connect` to open one.
 
-    group: int
-    ssrc: int
-    stamp: int
-    alaw: bytes
+    Args:
+        ws: The open socket.
+        hello: The hub's first message.
+        on_live_frame: Called with view id and data (a JPEG or an RTP packet) of each frame of a live view.
 
-
-Told = dict[str, Any]
-
-
-class Client:
-    """Made by `connect`.
-
-    hello  what the hub said first: site, name, groups, ...
-    sight  is handed what comes of live views that are watched: a view's id, and a JPEG or an RTP packet
+    Attributes:
+        hello: The hub's first message: site, name, groups and more.
     """
 
-    def __init__(self, ws: aiohttp.ClientWebSocketResponse[Any], hello: Told) -> None:
+    def __init__(
+        self,
+        ws: aiohttp.ClientWebSocketResponse[Any],
+        hello: JsonObject,
+        on_live_frame: Callable[[int, bytes], None] | None = None,
+    ) -> None:
         self.hello = hello
-        self.sight: Callable[[int, bytes], None] = lambda view, data: None
-        self._ws = ws
-        self._next = 1
-        self._asked: dict[int, asyncio.Future[Any]] = {}
-        self._come: asyncio.Queue[Told | Packet | None] = asyncio.Queue()
+        self._ws, self._on_live_frame = ws, on_live_frame
+        self._next_id = 1
+        self._requests: dict[int, asyncio.Future[Any]] = {}
+        self._messages: asyncio.Queue[JsonObject | VoicePacket | None] = asyncio.Queue()
 
-    def group(self, name: str) -> Told:
-        """Return a group by its number or name; UserError when there is none, or the name is not one group's."""
-        groups: list[Told] = self.hello["groups"]
-        found = [one for one in groups if name in (str(one["group"]), one["name"])]
-        if len(found) == 1:
-            return found[0]
-        known = ", ".join(f"{one['group']} {one['name']!r}" for one in groups if one["kind"] != "private")
-        if found:
-            numbers = ", ".join(str(one["group"]) for one in found)
-            raise UserError(f"{len(found)} groups are named {name!r}; name one by its number: {numbers}")
-        raise UserError(f"no group {name!r} at this hub; there are: {known}")
+    def find_group(self, name: str) -> JsonObject:
+        """Return the group with this number or name.
 
-    async def ask(self, do: str, **arguments: Any) -> Any:
-        """Ask for something and return its result; UserError with the hub's reason when it refuses."""
-        number, self._next = self._next, self._next + 1
-        answer = self._asked[number] = asyncio.get_running_loop().create_future()
+        Raises:
+            UserError: There is none, or several have this name.
+        """
+        groups: list[JsonObject] = self.hello["groups"]
+        matches = [group for group in groups if name in (str(group["group"]), group["name"])]
+        if len(matches) == 1:
+            return matches[0]
+        if matches:
+            numbers = ", ".join(str(group["group"]) for group in matches)
+            raise UserError(f"{len(matches)} groups are named {name!r}; use the number: {numbers}")
+        known = ", ".join(f"{group['group']} {group['name']!r}" for group in groups if group["kind"] != "private")
+        raise UserError(f"no group {name!r} at this hub; available groups: {known}")
+
+    async def request(self, name: str, /, **arguments: Any) -> Any:
+        """Send a request and return its result.
+
+        Args:
+            name: Value of `do`; see `patrolink.hub.dispatch.requests`.
+            **arguments: The request's other fields.
+
+        Raises:
+            UserError: The hub rejected the request, or closed the connection.
+            DeadlineError: The hub did not respond.
+        """
+        request_id, self._next_id = self._next_id, self._next_id + 1
+        response = self._requests[request_id] = asyncio.get_running_loop().create_future()
         try:
-            await self._ws.send_json({"do": do, "id": number, **arguments})
-            return await asyncio.wait_for(answer, _WAIT_S)
+            await self._ws.send_json({"do": name, "id": request_id, **arguments})
+            return await asyncio.wait_for(response, _TIMEOUT_S)
         except ConnectionError:
-            raise _gone() from None
+            raise _connection_closed() from None
         except asyncio.TimeoutError:
-            raise DeadlineError(f"the hub did not answer `{do}` within {_WAIT_S} s; look at its log") from None
+            raise DeadlineError(f"the hub did not respond to `{name}` within {_TIMEOUT_S} s; check its log") from None
         finally:
-            del self._asked[number]
+            del self._requests[request_id]
 
-    async def speak(self, group: int, alaw: bytes) -> None:
-        """Send voice: 20 ms are 160 bytes."""
+    async def send_voice(self, group: int, alaw: bytes) -> None:
+        """Send A-law samples to a group; 20 ms are 160 bytes.
+
+        Raises:
+            UserError: The hub closed the connection.
+        """
         try:
             await self._ws.send_bytes(group.to_bytes(4, "big") + alaw)
         except ConnectionError:
-            raise _gone() from None
+            raise _connection_closed() from None
 
-    async def next(self) -> "Told | Packet":
-        """Return what the hub tells next, or voice. UserError when the hub is gone."""
-        it = await self._come.get()
-        if it is None:
-            raise _gone()
-        return it
+    async def next_message(self) -> "JsonObject | VoicePacket":
+        """Return the hub's next message or voice packet.
 
-    async def read(self) -> None:
-        """Take in what comes until the socket is closed; `connect` runs it."""
+        Raises:
+            UserError: The hub closed the connection.
+        """
+        message = await self._messages.get()
+        if message is None:
+            raise _connection_closed()
+        return message
+
+    def discard_messages(self) -> None:
+        """Discard the messages that were received but not returned yet."""
+        while not self._messages.empty():
+            self._messages.get_nowait()
+
+    async def run(self) -> None:
+        """Receive until the socket is closed; `connect` runs this in a task."""
         async for message in self._ws:
             if message.type == aiohttp.WSMsgType.BINARY:
-                group, ssrc, stamp = _HEAD.unpack_from(message.data)
-                data = message.data[_HEAD.size :]
-                if group:
-                    self._come.put_nowait(Packet(group, ssrc, stamp, data))
-                else:
-                    self.sight(ssrc, data)
+                self._on_binary(message.data)
             elif message.type == aiohttp.WSMsgType.TEXT:
-                self._take(json.loads(message.data))
-        for answer in self._asked.values():
-            if not answer.done():
-                answer.set_exception(_gone())
-        self._come.put_nowait(None)
+                self._on_json(json.loads(message.data))
+        for response in self._requests.values():
+            if not response.done():
+                response.set_exception(_connection_closed())
+        self._messages.put_nowait(None)
 
-    def _take(self, told: Told) -> None:
-        if told["type"] not in ("reply", "refused"):
-            self._come.put_nowait(told)
+    def _on_binary(self, data: bytes) -> None:
+        group, source, timestamp = _BINARY_HEADER.unpack_from(data)
+        payload = data[_BINARY_HEADER.size :]
+        if group:
+            self._messages.put_nowait(VoicePacket(group, source, timestamp, payload))
+        elif self._on_live_frame is not None:
+            self._on_live_frame(source, payload)
+
+    def _on_json(self, message: JsonObject) -> None:
+        if message["type"] not in ("reply", "refused"):
+            self._messages.put_nowait(message)
             return
-        answer = self._asked.get(told["id"])
-        if answer is not None and not answer.done():
-            if told["type"] == "reply":
-                answer.set_result(told["result"])
+        response = self._requests.get(message["id"])
+        if response is not None and not response.done():
+            if message["type"] == "reply":
+                response.set_result(message["result"])
             else:
-                answer.set_exception(UserError(f"the hub refuses: {told['error']}"))
+                response.set_exception(UserError(f"the hub rejected the request: {message['error']}"))
 
 
-def _gone() -> UserError:
-    return UserError("the hub has closed the connection; is it still running?")
+def _connection_closed() -> UserError:
+    return UserError("the hub closed the connection; check that it is running")
 
 
 @contextlib.asynccontextmanager
-async def connect(url: str) -> AsyncIterator[Client]:
-    """Log in at a hub's console with the token in PATROLINK_HUB_TOKEN. UserError says what keeps us out."""
+async def connect(url: str, on_live_frame: Callable[[int, bytes], None] | None = None) -> AsyncIterator[ConsoleClient]:
+    """Log in at a hub's console with the token in PATROLINK_HUB_TOKEN and yield the connection.
+
+    Args:
+        url: Address of the console.
+        on_live_frame: See `ConsoleClient`.
+
+    Raises:
+        UserError: The hub cannot be reached or rejects the login.
+        DeadlineError: The hub did not respond.
+    """
     async with contextlib.AsyncExitStack() as stack:
-        asking = await stack.enter_async_context(session(url))
-        opening = asking.ws_connect("/socket", heartbeat=_HEARTBEAT_S, max_msg_size=0)
-        ws = await stack.enter_async_context(await asyncio.wait_for(opening, _WAIT_S))
-        client = Client(ws, await ws.receive_json(timeout=_WAIT_S))
-        reading = asyncio.ensure_future(client.read())
-        stack.callback(reading.cancel)
+        http = await stack.enter_async_context(http_session(url))
+        opening = http.ws_connect("/socket", heartbeat=_HEARTBEAT_S, max_msg_size=0)
+        ws = await stack.enter_async_context(await asyncio.wait_for(opening, _TIMEOUT_S))
+        client = ConsoleClient(ws, await ws.receive_json(timeout=_TIMEOUT_S), on_live_frame)
+        receiver = asyncio.ensure_future(client.run())
+        stack.callback(receiver.cancel)
         yield client
 
 
 @contextlib.asynccontextmanager
-async def session(url: str) -> AsyncIterator[aiohttp.ClientSession]:
-    """Give what asks a hub's console, with the token in PATROLINK_HUB_TOKEN. UserError says what keeps us out."""
-    token = os.environ.get(TOKEN, "")
+async def http_session(url: str) -> AsyncIterator[aiohttp.ClientSession]:
+    """Yield an HTTP session with a hub's console that sends the token in PATROLINK_HUB_TOKEN.
+
+    Raises:
+        UserError: The hub cannot be reached or rejects the login.
+        DeadlineError: The hub did not respond.
+    """
+    token = os.environ.get(TOKEN_VARIABLE, "")
     if not token:
-        raise UserError(f"no token; put the dispatcher's token into {TOKEN} (`patrolink hub --new-token` makes one)")
+        raise UserError(
+            f"{TOKEN_VARIABLE} is not set; set it to the dispatcher's token (see `patrolink hub --new-token`)"
+        )
     try:
         async with aiohttp.ClientSession(
-            _address(url),
+            _base_url(url),
             headers={"Authorization": f"Bearer {token}"},
-            timeout=aiohttp.ClientTimeout(sock_connect=_WAIT_S, sock_read=_WAIT_S),
+            timeout=aiohttp.ClientTimeout(sock_connect=_TIMEOUT_S, sock_read=_TIMEOUT_S),
             raise_for_status=True,
-        ) as asking:
-            yield asking
+        ) as http:
+            yield http
     except aiohttp.ClientResponseError as e:
-        raise UserError(f"{url}: {_REFUSALS.get(e.status, f'no console of a hub (HTTP {e.status})')}") from None
+        raise UserError(f"{url}: {_HTTP_ERRORS.get(e.status, f'not a hub console (HTTP {e.status})')}") from None
     except (ssl.SSLError, aiohttp.ClientConnectorCertificateError) as e:
         raise UserError(
-            f"{url}: its certificate is not trusted ({e}); name its authority's file in SSL_CERT_FILE"
+            f"{url}: the certificate is not trusted ({e}); name the CA's certificate file in SSL_CERT_FILE"
         ) from None
     except asyncio.TimeoutError:
-        raise DeadlineError(f"{url}: no answer within {_WAIT_S} s; is this a hub's console?") from None
+        raise DeadlineError(f"{url}: no response within {_TIMEOUT_S} s; check that this is a hub's console") from None
     except (aiohttp.ClientError, OSError) as e:
-        raise UserError(f"{url}: no connection ({e}); is the hub running, and its `console` there?") from None
+        raise UserError(
+            f"{url}: no connection ({e}); check that the hub is running and its site file has a `console`"
+        ) from None
 
 
-_REFUSALS = {
-    401: f"no dispatcher of this site has the token in {TOKEN}; check it",
-    403: "the hub refuses us; is this its own address?",
-    429: "too many wrong tokens came from here; wait a minute, and check the token",
-    503: "the hub cannot do that now; its log tells why",
+_HTTP_ERRORS = {
+    401: f"the token in {TOKEN_VARIABLE} is not known at this site; check it",
+    403: "access is forbidden; check that this is the hub's own address",
+    429: "too many wrong tokens from this address; check the token and retry in a minute",
+    503: "the hub is temporarily unable to do that; check its log",
 }
 
 
-def _address(url: str) -> str:
-    """Return where the console is. A token does not go over a network in the clear."""
+def _base_url(url: str) -> str:
+    """Return scheme and host of a console's address. HTTP is accepted only on loopback: the token is a secret."""
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname or "", parts.port
     except ValueError:
         host = ""
     if parts.scheme not in ("http", "https") or not host or parts.path not in ("", "/"):
-        raise UserError(f"{url}: not a hub's console; write http://127.0.0.1:8080 or https://host:port")
-    if parts.scheme == "http" and not _loopback(host):
-        raise UserError(f"{url}: the token would travel in the clear; use https, or a tunnel to 127.0.0.1")
+        raise UserError(f"{url}: not the address of a hub console; write http://127.0.0.1:8080 or https://host:port")
+    if parts.scheme == "http" and not _is_loopback(host):
+        raise UserError(f"{url}: HTTP would send the token unencrypted; use https, or a tunnel to 127.0.0.1")
     return f"{parts.scheme}://{parts.netloc}"
 
 
-def _loopback(host: str) -> bool:
+def _is_loopback(host: str) -> bool:
     with contextlib.suppress(ValueError):
         return ipaddress.ip_address(host).is_loopback
     return host == "localhost"

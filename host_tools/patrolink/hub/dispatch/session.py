@@ -233,7 +233,7 @@ class DispatcherSession:
     # --- live view ---------------------------------------------------------------------------------------------------
 
     def live(self) -> list[dict[str, Any]] | None:
-        """Return the live views that are on: see Watching.rows; None where this hub takes none."""
+        """Return the live views that are on: see LiveSessions.rows; None where this hub takes none."""
         return self._hub.live.rows()
 
     def live_start(self, device: str, seconds: int, form: LiveFormat) -> int:

@@ -1,187 +1,160 @@
-"""RTP payloads put together again: JPEG (RFC 2435) and H.264 (RFC 6184). What is wrong in them makes no picture."""
+"""RTP depacketizers of live view: JPEG (RFC 2435) and H.264 (RFC 6184, non-interleaved mode).
+
+A depacketizer returns only pictures that are complete and decodable. Malformed payloads yield no picture.
+"""
 
 import re
-import struct
-from collections.abc import Callable
+from typing import Protocol
 
-JPEG_KIND, H264_KIND = 26, 96  # RTP payload types
-MOST = 1 << 20  # bytes of a picture
-_SPS, _IDR = 7, 5
-_START = b"\0\0\0\1"
-_KEY = re.compile(rb"\x00\x00\x00\x01[\x05\x25\x45\x65]")
-_SINGLE, _STAP_A, _FU_A = range(1, 24), 24, 28
+from patrolink.hub.live.jpeg_header import jpeg_header
 
-
-# Annex K of the JPEG standard: class and number, how many codes of each length, symbols.
-HUFFMAN = tuple(
-    (number, bytes.fromhex(counts), bytes.fromhex(symbols))
-    for number, counts, symbols in (
-        (
-            0x00,
-            "00010501010101010100000000000000",
-            "000102030405060708090a0b",
-        ),
-        (
-            0x10,
-            "0002010303020403050504040000017d",
-            "01020300041105122131410613516107227114328191a1082342b1c11552d1f02433627282090a161718191a25262728"
-            "292a3435363738393a434445464748494a535455565758595a636465666768696a737475767778797a83848586878889"
-            "8a92939495969798999aa2a3a4a5a6a7a8a9aab2b3b4b5b6b7b8b9bac2c3c4c5c6c7c8c9cad2d3d4d5d6d7d8d9dae1e2"
-            "e3e4e5e6e7e8e9eaf1f2f3f4f5f6f7f8f9fa",
-        ),
-        (
-            0x01,
-            "00030101010101010101010000000000",
-            "000102030405060708090a0b",
-        ),
-        (
-            0x11,
-            "00020102040403040705040400010277",
-            "000102031104052131061241510761711322328108144291a1b1c109233352f0156272d10a162434e125f11718191a26"
-            "2728292a35363738393a434445464748494a535455565758595a636465666768696a737475767778797a828384858687"
-            "88898a92939495969798999aa2a3a4a5a6a7a8a9aab2b3b4b5b6b7b8b9bac2c3c4c5c6c7c8c9cad2d3d4d5d6d7d8d9da"
-            "e2e3e4e5e6e7e8e9eaf2f3f4f5f6f7f8f9fa",
-        ),
-    )
-)
+JPEG_PAYLOAD_TYPE, H264_PAYLOAD_TYPE = 26, 96
+MAX_PICTURE_BYTES = 1 << 20
+_NAL_SPS, _NAL_IDR = 7, 5
+_NAL_SINGLE, _NAL_STAP_A, _NAL_FU_A = range(1, 24), 24, 28
+_START_CODE = b"\0\0\0\1"
+_IDR_SLICE = re.compile(rb"\x00\x00\x00\x01[\x05\x25\x45\x65]")
 
 
-class Jpeg:
-    """Pictures of one view."""
+class Depacketizer(Protocol):
+    """Reassembles the pictures of one stream."""
+
+    def push(self, payload: bytes, timestamp: int, marker: bool, index: int) -> bytes | None:
+        """Add the payload of the next RTP packet, in order of sequence.
+
+        Args:
+            payload: RTP payload.
+            timestamp: RTP timestamp at 90 kHz; all packets of a picture have the same.
+            marker: RTP marker bit: last packet of a picture.
+            index: SRTP packet index (RFC 3711, 3.3.1). A gap is a lost packet.
+
+        Returns:
+            The picture that this packet completes (a JPEG file, or an access unit in Annex B format), or None.
+        """
+
+
+class JpegDepacketizer:
+    """Reassembles JPEG files (RFC 2435, types 0 and 1 with quantization tables in the first packet)."""
 
     def __init__(self) -> None:
         self._scan = bytearray()
-        self._headers = b""
-        self._stamp = -1
-        self._first = 0  # bytes of the scan in the first payload
+        self._header = b""  # empty while there is no picture to add to
+        self._timestamp = -1
 
-    def take(self, payload: bytes, stamp: int, marker: bool) -> bytes | None:
-        """Take the next payload in order of sequence; a picture that lacks one is left out."""
+    def push(self, payload: bytes, timestamp: int, marker: bool, index: int) -> bytes | None:
+        """Add a payload; see `Depacketizer.push`. The fragment offset shows a loss, `index` is not needed."""
         if len(payload) < 8:
             return None
         offset = int.from_bytes(payload[1:4], "big")
+        start = 12 if payload[4] & 64 else 8
         if not offset:
-            self._begin(payload, stamp)
-            at = len(payload) - self._first
-        else:
-            at = 12 if payload[4] & 64 else 8
-        if not self._headers or stamp != self._stamp or offset != len(self._scan) or offset + len(payload) > MOST:
-            self._headers = b""
+            start = self._begin(payload, timestamp)
+        in_sequence = timestamp == self._timestamp and offset == len(self._scan)
+        if not self._header or not in_sequence or offset + len(payload) > MAX_PICTURE_BYTES:
+            self._header = b""
             return None
-        self._scan += payload[at:]
+        self._scan += payload[start:]
         if not marker:
             return None
-        picture = self._headers + self._scan + b"\xff\xd9"
-        self._headers = b""
+        picture = self._header + self._scan + b"\xff\xd9"
+        self._header = b""
         return picture
 
-    def _begin(self, payload: bytes, stamp: int) -> None:
-        """Make the headers that the first payload stands for; none when it is not as the agent sends it."""
-        self._headers, self._stamp, self._first = b"", stamp, 0
+    def _begin(self, payload: bytes, timestamp: int) -> int:
+        """Build the file header from a picture's first payload and return where the scan starts in it.
+
+        The header stays empty if the picture is not in the form that the agent sends.
+        """
+        self._header, self._timestamp = b"", timestamp
         self._scan.clear()
-        kind, quality, width, height = payload[4:8]
-        at = 8
-        restart = 0
-        if kind & 64:
-            restart = int.from_bytes(payload[8:10], "big")
-            at = 12
-        tables = payload[at + 4 : at + 132]
-        if kind & ~64 not in (0, 1) or quality != 255 or payload[at : at + 4] != b"\0\0\0\x80":
-            return
-        if len(tables) != 128 or not width or not height or 0 in tables:
-            return
-        self._first = len(payload) - at - 132
-        self._headers = headers(kind & 1, 8 * width, 8 * height, tables, restart)
+        jpeg_type, quality, width, height = payload[4:8]
+        restart_interval, start = 0, 8
+        if jpeg_type & 64:
+            restart_interval, start = int.from_bytes(payload[8:10], "big"), 12
+        tables = payload[start + 4 : start + 132]
+        supported = jpeg_type & ~64 in (0, 1) and quality == 255 and payload[start : start + 4] == b"\0\0\0\x80"
+        if supported and len(tables) == 128 and width and height and 0 not in tables:
+            self._header = jpeg_header(jpeg_type & 1, 8 * width, 8 * height, tables, restart_interval)
+        return start + 132
 
 
-def headers(kind: int, width: int, height: int, tables: bytes, restart: int) -> bytes:
-    """Return all of a JPEG before its scan (RFC 2435 appendix B)."""
-    out = b"\xff\xd8"
-    for i in range(2):
-        out += b"\xff\xdb" + struct.pack(">HB", 67, i) + tables[64 * i : 64 * i + 64]
-    if restart:
-        out += struct.pack(">HHH", 0xFFDD, 4, restart)
-    sampling = 0x22 if kind else 0x21
-    frame = (1, sampling, 0, 2, 0x11, 1, 3, 0x11, 1)
-    out += b"\xff\xc0" + struct.pack(">HBHHB", 17, 8, height, width, 3) + bytes(frame)
-    for number, counts, symbols in HUFFMAN:
-        out += b"\xff\xc4" + struct.pack(">HB", 19 + len(symbols), number) + counts + symbols
-    return out + b"\xff\xda" + struct.pack(">HB", 12, 3) + bytes((1, 0, 2, 0x11, 3, 0x11, 0, 63, 0))
-
-
-class H264:
-    """Access units of one view (Annex B)."""
+class H264Depacketizer:
+    """Reassembles H.264 access units in Annex B format. After a loss it waits for a key frame."""
 
     def __init__(self) -> None:
         self._unit = bytearray()
-        self._stamp = -1
-        self._next: int | None = None  # sequence number
-        self._broken = True  # until a key frame
-        self._kinds: set[int] = set()  # of its NAL units
+        self._timestamp = -1
+        self._next_index: int | None = None
+        self._needs_key_frame = True
+        self._nal_types: set[int] = set()  # in the current access unit
 
-    def take(self, payload: bytes, stamp: int, marker: bool, index: int) -> bytes | None:
-        """Take the next payload in order of index; after one that is missing, nothing before a key frame."""
-        gap = index != self._next
-        self._next = index + 1
-        if gap or (stamp != self._stamp and self._unit):
+    def push(self, payload: bytes, timestamp: int, marker: bool, index: int) -> bytes | None:
+        """Add a payload; see `Depacketizer.push`."""
+        lost = index != self._next_index
+        self._next_index = index + 1
+        if lost or (timestamp != self._timestamp and self._unit):
             self._drop()
-        self._stamp = stamp
-        if not payload or len(self._unit) + len(payload) > MOST or not self._add(payload):
+        self._timestamp = timestamp
+        if not payload or len(self._unit) + len(payload) > MAX_PICTURE_BYTES or not self._append(payload):
             self._drop()
             return None
         if not marker:
             return None
         unit = bytes(self._unit)
-        if {_SPS, _IDR} <= self._kinds:
-            self._broken = False
+        if {_NAL_SPS, _NAL_IDR} <= self._nal_types:
+            self._needs_key_frame = False
         self._unit.clear()
-        self._kinds.clear()
-        return None if self._broken else unit
+        self._nal_types.clear()
+        return None if self._needs_key_frame else unit
 
     def _drop(self) -> None:
         self._unit.clear()
-        self._kinds.clear()
-        self._broken = True
+        self._nal_types.clear()
+        self._needs_key_frame = True
 
-    def _add(self, payload: bytes) -> bool:
-        kind = payload[0] & 31
-        if kind in _SINGLE:
-            self._unit += _START + payload
-            self._kinds.add(kind)
-        elif kind == _STAP_A:
-            at = 1
-            while at + 2 <= len(payload):
-                n = int.from_bytes(payload[at : at + 2], "big")
-                if not n or at + 2 + n > len(payload):
-                    return False
-                self._unit += _START + payload[at + 2 : at + 2 + n]
-                self._kinds.add(payload[at + 2] & 31)
-                at += 2 + n
-        elif kind == _FU_A and len(payload) > 2:
-            if payload[1] & 0x80:
-                self._unit += _START + bytes((payload[0] & 0xE0 | payload[1] & 31,))
-                self._kinds.add(payload[1] & 31)
-            elif not self._unit:
+    def _append(self, payload: bytes) -> bool:
+        nal_type = payload[0] & 31
+        if nal_type in _NAL_SINGLE:
+            self._add_nal(payload)
+            return True
+        if nal_type == _NAL_STAP_A:
+            return self._append_aggregate(payload)
+        if nal_type == _NAL_FU_A and len(payload) > 2:
+            return self._append_fragment(payload)
+        return False
+
+    def _append_aggregate(self, payload: bytes) -> bool:
+        pos = 1
+        while pos + 2 <= len(payload):
+            size = int.from_bytes(payload[pos : pos + 2], "big")
+            if not size or pos + 2 + size > len(payload):
                 return False
-            self._unit += payload[2:]
-        else:
-            return False
+            self._add_nal(payload[pos + 2 : pos + 2 + size])
+            pos += 2 + size
         return True
 
+    def _append_fragment(self, payload: bytes) -> bool:
+        if payload[1] & 0x80:
+            self._add_nal(bytes((payload[0] & 0xE0 | payload[1] & 31,)))
+        elif not self._unit:
+            return False
+        self._unit += payload[2:]
+        return True
 
-def is_key(unit: bytes) -> bool:
-    """True when an access unit of H.264 can be decoded by itself."""
-    return _KEY.search(unit) is not None
+    def _add_nal(self, nal: bytes) -> None:
+        self._unit += _START_CODE + nal
+        self._nal_types.add(nal[0] & 31)
 
 
-Take = Callable[[bytes, int, bool, int], bytes | None]
+def is_key_frame(unit: bytes) -> bool:
+    """Return True if an H.264 access unit can be decoded without earlier ones."""
+    return _IDR_SLICE.search(unit) is not None
 
 
-def assembler(kind: int) -> Take | None:
-    """Return what puts payloads of an RTP payload type together; None for one that a live view has not."""
-    if kind == H264_KIND:
-        return H264().take
-    if kind != JPEG_KIND:
-        return None
-    jpeg = Jpeg()
-    return lambda payload, stamp, marker, index: jpeg.take(payload, stamp, marker)
+def create_depacketizer(payload_type: int) -> Depacketizer | None:
+    """Return a depacketizer for an RTP payload type, or None if live view does not use the type."""
+    if payload_type == JPEG_PAYLOAD_TYPE:
+        return JpegDepacketizer()
+    if payload_type == H264_PAYLOAD_TYPE:
+        return H264Depacketizer()
+    return None

@@ -1,93 +1,112 @@
-"""Pictures of a live view as JPEG, for a page: a camera's own as they come, H.264 decoded in a thread."""
+"""JPEG transcoder of a live view for browsers: JPEG pictures pass through, H.264 is decoded in a thread."""
 
 import asyncio
 import io
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor
+from typing import NamedTuple
 
 import av
 from PIL import Image
 
-from patrolink.hub.live.depacketizer import JPEG_KIND, is_key
-from patrolink.hub.live.receiver import Picture
+from patrolink.hub.live.depacketizer import JPEG_PAYLOAD_TYPE, is_key_frame
+from patrolink.hub.live.stream import Picture
 
-_MOST_WAITING = 30  # access units: 2 s
-_QUALITY = 75
-_MOST_PIXELS = 1920 * 1088  # no device says how much memory a picture takes here
+_MAX_PENDING = 30  # access units: 2 s
+_JPEG_QUALITY = 75
+_MAX_PIXELS = 1920 * 1088  # limits the memory that a device can make the decoder allocate
 
 
-class Jpegs:
+class _Decoded(NamedTuple):
+    """Result of a decoding job: the last picture as JPEG (empty: none), and the number of earlier ones."""
+
+    timestamp: int
+    jpeg: bytes
+    skipped: int
+
+
+class JpegTranscoder:
+    """Converts the pictures of one live view to JPEG.
+
+    While the thread is busy, pictures are queued. Then all of them are decoded and the last one is delivered. If the
+    queue is full, it is dropped until the next key frame.
+
+    Args:
+        pool: Where H.264 is decoded.
+        on_jpeg: Called with RTP timestamp and JPEG.
+        request_key_frame: Called when the next pictures cannot be decoded without a key frame.
+
+    Attributes:
+        skipped: Pictures that were not delivered because this machine is slower than the camera.
     """
-    show      is handed stamp and JPEG
-    want_key  is called when what comes next cannot be decoded before a key frame
-    left_out  pictures that were not shown, because this machine is slower than the camera
 
-    Of what has come while the thread was busy all is decoded, and the last is shown. When too much waits, it goes.
-    """
-
-    def __init__(self, pool: Executor, show: Callable[[int, bytes], None], want_key: Callable[[], None]) -> None:
-        self.left_out = 0
-        self._pool, self._show, self._want_key = pool, show, want_key
-        self._waiting: deque[Picture] = deque()
+    def __init__(
+        self, pool: Executor, on_jpeg: Callable[[int, bytes], None], request_key_frame: Callable[[], None]
+    ) -> None:
+        self.skipped = 0
+        self._pool, self._on_jpeg, self._request_key_frame = pool, on_jpeg, request_key_frame
+        self._pending: deque[Picture] = deque()
         self._busy = self._closed = False
-        self._whole = False  # all since the key frame was taken
+        self._decodable = False  # every picture since the last key frame was queued
         self._decoder: av.VideoCodecContext | None = None
 
-    def take(self, picture: Picture) -> None:
-        """Take the next picture of a view."""
-        if picture.kind == JPEG_KIND:
-            self._show(picture.stamp, picture.data)
+    def push(self, picture: Picture) -> None:
+        """Convert the next picture of the view."""
+        if picture.payload_type == JPEG_PAYLOAD_TYPE:
+            self._on_jpeg(picture.timestamp, picture.data)
             return
-        if len(self._waiting) >= _MOST_WAITING:
-            self.left_out += len(self._waiting)
-            self._waiting.clear()
-            self._whole = False
-        self._whole = self._whole or is_key(picture.data)
-        if not self._whole:
-            self.left_out += 1
-            self._want_key()
+        if len(self._pending) >= _MAX_PENDING:
+            self.skipped += len(self._pending)
+            self._pending.clear()
+            self._decodable = False
+        self._decodable = self._decodable or is_key_frame(picture.data)
+        if not self._decodable:
+            self.skipped += 1
+            self._request_key_frame()
             return
-        self._waiting.append(picture)
+        self._pending.append(picture)
         if not self._busy:
-            self._decode()
+            self._start_decoding()
 
     def close(self) -> None:
-        """Show no more."""
+        """Deliver no more pictures."""
         self._closed = True
-        self._waiting.clear()
+        self._pending.clear()
 
-    def _decode(self) -> None:
-        units = list(self._waiting)
-        self._waiting.clear()
+    def _start_decoding(self) -> None:
+        pictures = list(self._pending)
+        self._pending.clear()
         self._busy = True
-        asyncio.get_running_loop().run_in_executor(self._pool, self._last_of, units).add_done_callback(self._done)
+        job = asyncio.get_running_loop().run_in_executor(self._pool, self._decode, pictures)
+        job.add_done_callback(self._on_decoded)
 
-    def _done(self, job: "asyncio.Future[tuple[int, bytes, int]]") -> None:
+    def _on_decoded(self, job: "asyncio.Future[_Decoded]") -> None:
         self._busy = False
         if self._closed or job.cancelled():
             return
-        stamp, jpeg, before = job.result()
-        self.left_out += before
-        if jpeg:
-            self._show(stamp, jpeg)
-        if self._waiting:
-            self._decode()
+        decoded = job.result()
+        self.skipped += decoded.skipped
+        if decoded.jpeg:
+            self._on_jpeg(decoded.timestamp, decoded.jpeg)
+        if self._pending:
+            self._start_decoding()
 
-    def _last_of(self, units: list[Picture]) -> tuple[int, bytes, int]:
-        """In the thread: return the stamp of the last unit, its JPEG, and how many pictures came before it."""
+    def _decode(self, pictures: list[Picture]) -> _Decoded:
+        """Decode pictures in order (in a thread)."""
         if self._decoder is None:
             self._decoder = av.VideoCodecContext.create("h264", "r")
             self._decoder.thread_count = 1
-            self._decoder.options = {"max_pixels": str(_MOST_PIXELS)}
+            self._decoder.options = {"max_pixels": str(_MAX_PIXELS)}
         frames: list[av.VideoFrame] = []
-        for unit in units:
+        for picture in pictures:
             try:
-                frames += self._decoder.decode(av.Packet(unit.data))
-            except av.FFmpegError:  # damaged on purpose: what was lost on the way never gets here
+                frames += self._decoder.decode(av.Packet(picture.data))
+            except av.FFmpegError:  # malformed by the device: packets lost on the network never get here
                 continue
+        timestamp = pictures[-1].timestamp
         if not frames:
-            return units[-1].stamp, b"", 0
+            return _Decoded(timestamp, b"", 0)
         out = io.BytesIO()
-        Image.fromarray(frames[-1].to_ndarray(format="rgb24")).save(out, "JPEG", quality=_QUALITY)
-        return units[-1].stamp, out.getvalue(), len(frames) - 1
+        Image.fromarray(frames[-1].to_ndarray(format="rgb24")).save(out, "JPEG", quality=_JPEG_QUALITY)
+        return _Decoded(timestamp, out.getvalue(), len(frames) - 1)

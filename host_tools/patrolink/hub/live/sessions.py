@@ -1,183 +1,252 @@
-"""Live views as dispatchers have them: one a device, and those who watch it.
+"""Live sessions of a hub: one per device that is viewed, with the dispatchers that watch it.
 
-The first who watches has the device asked for it, the last who goes has it told to stop. All desks are told that a view
-is on, whose it is and who watches. A page is shown JPEGs, the newest when it is slow; a tool gets the RTP packets.
+The first watcher makes the hub send the start command to the device, the last one that leaves makes it send the stop
+command. All dispatchers are informed who watches which device. A watcher receives JPEG files (only the newest if it is
+slow) or the RTP packets.
 """
 
 import contextlib
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from concurrent.futures import Executor, ThreadPoolExecutor
+from typing import Any, Protocol
 
-from patrolink.core.clock import unix_ms
+from patrolink.core.clock import Clock, SystemClock
 from patrolink.core.errors import UserError
 from patrolink.hub.config import HubConfig
 from patrolink.hub.dispatch.commands import SentCommand
 from patrolink.hub.dispatch.messages import LiveFormat, LiveFrame
-from patrolink.hub.dispatch.session import DispatcherSession
 from patrolink.hub.infra.metrics import Metrics
-from patrolink.hub.live.jpeg_transcoder import Jpegs
-from patrolink.hub.live.receiver import LiveViews, Picture, View, now_ms
+from patrolink.hub.live.jpeg_transcoder import JpegTranscoder
+from patrolink.hub.live.receiver import LiveReceiver
+from patrolink.hub.live.stream import LiveStream, Picture
 from patrolink.hub.voice.groups import Device
 
-MOST_VIEWS = MOST_WATCHERS = 8
-_GRACE_MS = 3000  # for the device to end it first
+MAX_SESSIONS = MAX_WATCHERS = 8
 
 
-class Watching:
-    """
-    command  function(operator, device, action, number, name, value), sends it
-    audit    function(who, what, **facts)
-    tell     function(message), tells all desks
+class Watcher(Protocol):
+    """A dispatcher session as live view needs it."""
+
+    @property
+    def name(self) -> str:
+        """Name of the dispatcher."""
+
+    def put(self, message: LiveFrame) -> None:
+        """Queue an RTP packet."""
+
+    def put_picture(self, picture: LiveFrame) -> bool:
+        """Queue a JPEG in place of an older one of the same view; return False if there was an older one."""
+
+
+class LiveSessions:
+    """The live sessions of a hub.
+
+    Args:
+        config: The hub's entry in the site file.
+        metrics: Where sessions, pictures and rejected datagrams are counted.
+        devices: The devices of the site by name.
+        send_command: Sends a command: (operator, device, action, number, name, value).
+        audit: Writes a row to the audit log: (who, what, **facts). Raises UserError if it cannot be written.
+        broadcast: Sends a message to all dispatchers.
+        clock: Source of time.
+
+    Raises:
+        UserError: The UDP port cannot be bound.
     """
 
     def __init__(
         self,
-        place: HubConfig,
+        config: HubConfig,
         metrics: Metrics,
         devices: Mapping[str, Device],
-        command: Callable[[str, str, str, int | None, str, str], SentCommand],
+        send_command: Callable[[str, str, str, int | None, str, str], SentCommand],
         audit: Callable[..., None],
-        tell: Callable[[dict[str, Any]], None],
+        broadcast: Callable[[dict[str, Any]], None],
+        clock: Clock | None = None,
     ) -> None:
-        self.metrics, self.pool = metrics, ThreadPoolExecutor(1, "live")
-        self._devices, self._command, self._audit, self._tell = devices, command, audit, tell
-        self._views = LiveViews(place.listen, place.live_port, metrics.refused) if place.live_port else None
-        self._where = f"{place.host}:{place.live_port}"
-        self._watches: dict[str, _Watch] = {}
+        self._metrics, self._pool, self._clock = metrics, ThreadPoolExecutor(1, "live"), clock or SystemClock()
+        self._devices, self._send_command, self._audit, self._broadcast = devices, send_command, audit, broadcast
+        self._receiver: LiveReceiver | None = None
+        if config.live_port:
+            self._receiver = LiveReceiver(config.listen, config.live_port, metrics.refused, self._clock)
+        self._address = f"{config.host}:{config.live_port}"
+        self._sessions: dict[str, _LiveSession] = {}
         metrics.gauges.update(
-            live_views=lambda: len(self._watches),
-            live_watchers=lambda: sum(len(watch.desks) for watch in self._watches.values()),
+            live_views=lambda: len(self._sessions),
+            live_watchers=lambda: sum(len(session.watchers) for session in self._sessions.values()),
         )
 
-    def begin(self) -> None:
-        """Take what comes from now on."""
-        if self._views is not None:
-            self._views.start()
+    def open(self) -> None:
+        """Start receiving on the running event loop."""
+        if self._receiver is not None:
+            self._receiver.start()
 
     def close(self) -> None:
-        """End all views: without reports their devices end as well."""
-        if self._views is not None:
-            self._views.close()
-        self.pool.shutdown(wait=False, cancel_futures=True)
+        """End all sessions. Their devices receive no more reports and stop as well."""
+        if self._receiver is not None:
+            self._receiver.close()
+        self._pool.shutdown(wait=False, cancel_futures=True)
 
     def rows(self) -> list[dict[str, Any]] | None:
-        """Return the views that are on: device, view (id), state (asked, on, over), who began it, watchers (names),
-        on_ms (since when it is on), seconds (how long it lasts), why (it is over). None where this hub takes none.
+        """Return the sessions as JSON-ready data, or None if this hub has no live view.
+
+        Keys: device, view (id), state (asked, on, over), who (started it), watchers (names), on_ms (time since its
+        start), seconds (duration), why (reason of its end).
         """
-        return None if self._views is None else [watch.row() for watch in self._watches.values()]
+        return None if self._receiver is None else [session.row() for session in self._sessions.values()]
 
-    def start(self, desk: DispatcherSession, name: str, seconds: int, form: LiveFormat) -> int:
-        """Have a desk watch a device; return the id of the view that is on, or of a new one."""
-        if self._views is None:
-            raise UserError("this hub takes no live view; name a live_port in the site file's [[hub]]")
-        device = self._devices.get(name)
-        if device is None:
-            raise UserError(f"no device {name!r} at this site")
-        watch = self._watches.get(name)
-        if watch is None and len(self._watches) >= MOST_VIEWS:
-            raise UserError(f"{MOST_VIEWS} live views are on, and this hub takes no more; end one first")
-        if watch is not None and desk not in watch.desks and len(watch.desks) >= MOST_WATCHERS:
-            raise UserError(f"{MOST_WATCHERS} watch {name} already, and no more may; look over their shoulder")
-        self._audit(desk.name, "live_start", device=name, seconds=seconds, form=form)
-        if watch is None:
-            sent = self._command(desk.name, name, "live_view_start", seconds, "", self._where)
-            watch = self._watches[name] = _Watch(self, device, desk.name, seconds, sent)
-            self._views.begin(watch.view, max(0, sent.expires_ms - unix_ms()))
-            self.metrics.counts["live_started"] += 1
-        watch.desks[desk] = form
-        watch.view.want_key()
-        self.changed(watch)
-        return watch.view.ssrc
+    def start(self, watcher: Watcher, device: str, seconds: int, live_format: LiveFormat) -> int:
+        """Add a watcher to the session of a device, which is started if there is none.
 
-    def stop(self, desk: DispatcherSession, name: str) -> None:
-        """Have a desk watch it no more."""
-        watch = self._watches.get(name)
-        if watch is None or desk not in watch.desks:
-            raise UserError(f"you do not watch {name}")
-        del watch.desks[desk]
-        if watch.desks:
-            self.changed(watch)
+        Args:
+            watcher: The dispatcher session.
+            device: Name of the device.
+            seconds: Duration of a new session; a running one keeps its own.
+            live_format: What the watcher receives.
+
+        Returns:
+            The id of the view.
+
+        Raises:
+            UserError: The hub has no live view, the device is unknown, or a limit is reached.
+        """
+        if self._receiver is None:
+            raise UserError("this hub has no live view; set live_port in the site file's [[hub]]")
+        if device not in self._devices:
+            raise UserError(f"no device {device!r} at this site; check its name")
+        session = self._sessions.get(device)
+        if session is None and len(self._sessions) >= MAX_SESSIONS:
+            raise UserError(f"{MAX_SESSIONS} live views are active, which is the limit; end one first")
+        if session is not None and watcher not in session.watchers and len(session.watchers) >= MAX_WATCHERS:
+            raise UserError(f"{device} has {MAX_WATCHERS} watchers, which is the limit; wait until one stops")
+        self._audit(watcher.name, "live_start", device=device, seconds=seconds, form=live_format)
+        if session is None:
+            command = self._send_command(watcher.name, device, "live_view_start", seconds, "", self._address)
+            session = _LiveSession(
+                self._devices[device], watcher.name, seconds, command, self._pool, self._metrics, self._clock,
+                self._on_change, self._on_end,
+            )  # fmt: skip
+            self._sessions[device] = session
+            self._receiver.add(session.stream)
+            self._metrics.counts["live_started"] += 1
+        session.watchers[watcher] = live_format
+        session.stream.request_key_frame()
+        self._on_change(session)
+        return session.stream.ssrc
+
+    def stop(self, watcher: Watcher, device: str) -> None:
+        """Remove a watcher from the session of a device; the last one ends it.
+
+        Raises:
+            UserError: The dispatcher does not watch the device.
+        """
+        session = self._sessions.get(device)
+        if session is None or watcher not in session.watchers:
+            raise UserError(f"you do not watch {device}; start a live view first")
+        del session.watchers[watcher]
+        if session.watchers:
+            self._on_change(session)
         else:
-            assert self._views is not None
-            self._views.end(watch.view, "nobody watches any more")
-        with contextlib.suppress(UserError):  # storage is full: that keeps no camera going
-            self._audit(desk.name, "live_stop", device=name)
-        if not watch.desks:
-            self._command(desk.name, name, "live_view_stop", None, "", "")
+            self._end(session, "no watchers left")
+        with contextlib.suppress(UserError):  # a full disk must not keep a camera running
+            self._audit(watcher.name, "live_stop", device=device)
+        if not session.watchers:
+            self._send_command(watcher.name, device, "live_view_stop", None, "", "")
 
-    def leave(self, desk: DispatcherSession) -> None:
-        """A desk is closed."""
-        for name, watch in list(self._watches.items()):
-            if desk in watch.desks:
+    def leave(self, watcher: Watcher) -> None:
+        """Remove a watcher from all sessions."""
+        for device, session in list(self._sessions.items()):
+            if watcher in session.watchers:
                 with contextlib.suppress(UserError):
-                    self.stop(desk, name)
+                    self.stop(watcher, device)
 
-    def answered(self, row: dict[str, Any]) -> None:
-        """A device has answered a command: a view that it does not begin is over."""
-        watch = self._watches.get(row["device"])
-        ours = watch is not None and watch.view.ssrc == row["command_id"]
-        if watch is not None and ours and row["result"] not in ("started", "done"):
-            assert self._views is not None
-            self._views.end(watch.view, row["text"] or row["result"])
+    def on_answer(self, row: dict[str, Any]) -> None:
+        """Handle a device's answer to a command: a session that the device refuses ends."""
+        session = self._sessions.get(row["device"])
+        if session is None or session.stream.ssrc != row["command_id"]:
+            return
+        if row["result"] not in ("started", "done"):
+            self._end(session, row["text"] or row["result"])
 
-    def changed(self, watch: "_Watch", why: str = "") -> None:
-        """Tell how a view is; why: it is over."""
-        if why:
-            del self._watches[watch.view.device]
-            with contextlib.suppress(UserError):  # storage is full: counted
-                self._audit("", "live_end", device=watch.view.device, why=why, pictures=watch.view.pictures)
-        self._tell({"type": "live", **watch.row(why)})
+    def _end(self, session: "_LiveSession", reason: str) -> None:
+        assert self._receiver is not None
+        self._receiver.remove(session.stream, reason)
+
+    def _on_change(self, session: "_LiveSession") -> None:
+        self._broadcast({"type": "live", **session.row()})
+
+    def _on_end(self, session: "_LiveSession", reason: str) -> None:
+        device, pictures = session.stream.device, session.stream.pictures
+        del self._sessions[device]
+        with contextlib.suppress(UserError):  # a full disk is counted by the audit log
+            self._audit("", "live_end", device=device, why=reason, pictures=pictures)
+        self._broadcast({"type": "live", **session.row(reason)})
 
 
-class _Watch:
-    """A view, and the form in which each desk has it."""
+class _LiveSession:
+    """The stream of one device and the format that each watcher receives."""
 
-    def __init__(self, watching: Watching, device: Device, who: str, seconds: int, sent: SentCommand) -> None:
-        self._watching, self._who, self._seconds = watching, who, seconds
-        self.desks: dict[DispatcherSession, LiveFormat] = {}
-        self._on_ms: int | None = None  # since when something comes
-        # Long enough for a command that is carried out just before it expires; mended when it begins.
-        until_ms = now_ms() + sent.expires_ms - unix_ms() + 1000 * seconds + _GRACE_MS
-        self.view = View(
-            device.name, sent.id, sent.expires_ms, device.key, until_ms, self._packet, self._picture, self._ended
+    def __init__(
+        self,
+        device: Device,
+        started_by: str,
+        seconds: int,
+        command: SentCommand,
+        pool: Executor,
+        metrics: Metrics,
+        clock: Clock,
+        on_change: "Callable[[_LiveSession], None]",
+        on_end: "Callable[[_LiveSession, str], None]",
+    ) -> None:
+        self.watchers: dict[Watcher, LiveFormat] = {}
+        self._started_by, self._seconds, self._metrics, self._clock = started_by, seconds, metrics, clock
+        self._notify_change, self._notify_end = on_change, on_end
+        self.stream = LiveStream(
+            device.name,
+            device.key,
+            command.id,
+            command.expires_ms,
+            1000 * seconds,
+            clock.monotonic_ms(),
+            max(0, command.expires_ms - clock.unix_ms()),
+            self,
         )
-        self._jpegs = Jpegs(watching.pool, self._shown, self.view.want_key)
+        self._transcoder = JpegTranscoder(pool, self._on_jpeg, self.stream.request_key_frame)
 
-    def row(self, why: str = "") -> dict[str, Any]:
+    def row(self, end_reason: str = "") -> dict[str, Any]:
+        started_ms = self.stream.started_ms
         return {
-            "device": self.view.device,
-            "view": self.view.ssrc,
-            "state": "over" if why else "asked" if self._on_ms is None else "on",
-            "who": self._who,
-            "watchers": sorted({desk.name for desk in self.desks}),
-            "on_ms": now_ms() - self._on_ms if self._on_ms is not None else 0,
+            "device": self.stream.device,
+            "view": self.stream.ssrc,
+            "state": "over" if end_reason else "asked" if started_ms is None else "on",
+            "who": self._started_by,
+            "watchers": sorted({watcher.name for watcher in self.watchers}),
+            "on_ms": self._clock.monotonic_ms() - started_ms if started_ms is not None else 0,
             "seconds": self._seconds,
-            "why": why,
+            "why": end_reason,
         }
 
-    def _packet(self, packet: bytes) -> None:
-        if self._on_ms is None:
-            self._on_ms = now_ms()
-            self.view.until_ms = self._on_ms + 1000 * self._seconds + _GRACE_MS
-            self._watching.changed(self)
-        stamp = int.from_bytes(packet[4:8], "big")
-        for desk, form in self.desks.items():
-            if form == "rtp":
-                desk.put(LiveFrame(self.view.ssrc, stamp, packet))
+    def on_start(self) -> None:
+        self._notify_change(self)
 
-    def _picture(self, picture: Picture) -> None:
-        self._watching.metrics.counts["live_pictures"] += 1
-        if "jpeg" in self.desks.values():
-            self._jpegs.take(picture)
+    def on_packet(self, packet: bytes) -> None:
+        timestamp = int.from_bytes(packet[4:8], "big")
+        for watcher, live_format in self.watchers.items():
+            if live_format == "rtp":
+                watcher.put(LiveFrame(self.stream.ssrc, timestamp, packet))
 
-    def _shown(self, stamp: int, jpeg: bytes) -> None:
-        sight = LiveFrame(self.view.ssrc, stamp, jpeg)
-        for desk, form in self.desks.items():
-            if form == "jpeg" and not desk.put_picture(sight):
-                self._watching.metrics.counts["live_left_out"] += 1
+    def on_picture(self, picture: Picture) -> None:
+        self._metrics.counts["live_pictures"] += 1
+        if "jpeg" in self.watchers.values():
+            self._transcoder.push(picture)
 
-    def _ended(self, why: str) -> None:
-        self._jpegs.close()
-        self._watching.metrics.counts["live_not_decoded"] += self._jpegs.left_out
-        self._watching.changed(self, why)
+    def _on_jpeg(self, timestamp: int, jpeg: bytes) -> None:
+        frame = LiveFrame(self.stream.ssrc, timestamp, jpeg)
+        for watcher, live_format in self.watchers.items():
+            if live_format == "jpeg" and not watcher.put_picture(frame):
+                self._metrics.counts["live_left_out"] += 1
+
+    def on_end(self, reason: str) -> None:
+        self._transcoder.close()
+        self._metrics.counts["live_not_decoded"] += self._transcoder.skipped
+        self._notify_end(self, reason)
