@@ -17,7 +17,9 @@ sys.path.insert(0, str(ROOT))
 
 from cryptography.hazmat.primitives import hashes  # noqa: E402
 from cryptography.hazmat.primitives.asymmetric import ec, utils  # noqa: E402
-from patrolink.evidence import evidence_key, verify  # noqa: E402
+from patrolink.evidence.clip_folders import read_signers  # noqa: E402
+from patrolink.evidence.evidence_key import EvidenceKey  # noqa: E402
+from patrolink.evidence.verify import verify_device  # noqa: E402
 from patrolink_protocol import clip  # noqa: E402
 
 from tests.support import clip_maker  # noqa: E402
@@ -181,10 +183,10 @@ ALTERATIONS: dict[str, Callable[[Path], object]] = {
 }
 
 
-def judge(altered: Path, evidence: evidence_key.EvidenceKey | None) -> tuple[str, list[dict[str, str]]]:
+def judge(altered: Path, evidence: EvidenceKey | None) -> tuple[str, list[dict[str, str]]]:
     """Return the verdict on all clips of the device, and the findings."""
-    found = verify.device(altered, verify.signers(altered.parent / "signers.toml"), evidence)
-    return found.verdict, [finding.facts() for one in found.clips for finding in one.findings]
+    found = verify_device(altered, read_signers(altered.parent / "signers.toml"), evidence)
+    return found.verdict, [finding.to_json() for one in found.clips for finding in one.findings]
 
 
 def run(work: Path) -> list[dict[str, object]]:

@@ -69,7 +69,7 @@ class Liar:
     def __post_init__(self) -> None:
         self.clips.mkdir(parents=True, exist_ok=True)
         self.pem = self.clips.parent / "evidence.pem"
-        self.evidence = evidence_key.load(self.pem) if self.pem.exists() else evidence_key.new(self.pem)
+        self.evidence = evidence_key.load(self.pem) if self.pem.exists() else evidence_key.create(self.pem)
         self._private = ec.generate_private_key(ec.SECP256R1())
         self._boot = ec.generate_private_key(ec.SECP256R1()).public_key().public_bytes(**_FORM)
 

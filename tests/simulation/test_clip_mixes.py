@@ -5,7 +5,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from patrolink.evidence import findings, verify
+from patrolink.evidence.verdict import VERDICTS
+from patrolink.evidence.verify import verify_device
 
 from tests.support import clip_maker
 
@@ -80,7 +81,7 @@ def test_whatever_is_told_as_valid_is_what_was_recorded(made, tmp_path):
     source, signers = made
     genuine = {(device, clip.name): content(clip) for device in DEVICES for clip in (source / device).iterdir()}
     rng = random.Random(SEED)
-    told = dict.fromkeys(findings.VERDICTS, 0)
+    told = dict.fromkeys(VERDICTS, 0)
     for round_ in range(ROUNDS):
         clips = shutil.copytree(source, tmp_path / "clips")
         done = []
@@ -88,7 +89,7 @@ def test_whatever_is_told_as_valid_is_what_was_recorded(made, tmp_path):
             if any(path.stat().st_size for path in clips.rglob("*.plm")):
                 done.append(alter(rng, clips))
         for device in DEVICES:
-            for one in verify.device(clips / device, signers).clips if (clips / device).exists() else ():
+            for one in verify_device(clips / device, signers).clips if (clips / device).exists() else ():
                 told[one.verdict] += 1
                 there, was = content(one.folder), genuine.get((device, one.folder.name))
                 if one.verdict == "valid":

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from patrolink.cli import main
 from patrolink.evidence import contact_sheet, export, manifest, segment, segment_checks
+from patrolink.evidence.timeline import ClipEvent
 from patrolink_protocol import clip
 from PIL import Image
 
@@ -54,8 +55,8 @@ def test_a_film_that_is_huge_or_of_tiny_pictures_without_end_is_bounded(tmp_path
 
     liar = Liar(tmp_path / "huge" / "clips", codec=clip.H264_MP4)
     assert run(liar, liar.write([mp4(8192, 2112, 1) + end(1)]), "export") == 2
-    assert "no picture in it can be decoded" in capsys.readouterr().err
-    monkeypatch.setattr(segment, "MOST_RECORDS", 20)
+    assert "no picture in the clip can be decoded" in capsys.readouterr().err
+    monkeypatch.setattr(segment, "RECORDS_MAX", 20)
     liar = Liar(tmp_path / "many" / "clips", codec=clip.H264_MP4)
     assert run(liar, liar.write([mp4(64, 48, 50) + end(50)], frames=50), "export") == 0
     assert "pictures: 20 in" in capsys.readouterr().out
@@ -113,17 +114,17 @@ def test_no_more_records_than_a_segment_has(tmp_path, capsys):
     liar = Liar(tmp_path / "clips")
     folder = liar.write([chunk(0, jpeg()) + b"".join(fix(i, 46, 14) for i in range(70_000)) + end(1)])
     assert run(liar, folder, "verify") == 0
-    assert "more records than a segment has" in capsys.readouterr().err
+    assert "the segment has more than 32768 records" in capsys.readouterr().err
 
 
 def test_a_contact_sheet_has_few_pictures_whatever_the_events(tmp_path):
     marks = [
         {"mark": "sos", "event": i, "time_ms": EPOCH_MS, "seg": "000001-000001", "at_ms": i * 10} for i in range(200)
     ]
-    taken = contact_sheet.Contact(2000, [(it["at_ms"], "sos") for it in marks])
+    taken = contact_sheet.ContactSheet(2000, [ClipEvent(it["at_ms"], "sos") for it in marks])
     for n in range(200):
-        taken.take(n * 10, None, Image.new("RGB", (64, 48)).copy)
-    assert contact_sheet.MOST <= len(taken.shots) <= 2 * contact_sheet.MOST
+        taken.add(n * 10, None, Image.new("RGB", (64, 48)).copy)
+    assert contact_sheet.PICTURES_MAX <= len(taken.thumbnails) <= 2 * contact_sheet.PICTURES_MAX
     liar = Liar(tmp_path / "clips")
     folder = liar.write([b"".join(chunk(i * 10, jpeg()) for i in range(200)) + end(200)], marks, frames=200)
     assert run(liar, folder, "export") == 0
@@ -172,14 +173,14 @@ def test_keys_that_come_without_end_are_not_read(tmp_path, capsys):
         (liar.clips / "signers.toml").unlink()
         make(liar.clips / "signers.toml")
         assert run(liar, folder, "verify") == 2
-        assert "signers.toml: no file" in capsys.readouterr().err
+        assert "signers.toml: not a regular file" in capsys.readouterr().err
 
 
 def test_what_is_shown_is_what_was_verified(tmp_path, monkeypatch):
     """Bytes that change after the verdict are not shown under it."""
     liar = Liar(tmp_path / "clips")
     folder = liar.write([ONE, ONE])
-    begun = export.refuse
+    begun = export.check_exportable
 
     def change(found, anyway):
         begun(found, anyway)
@@ -187,13 +188,13 @@ def test_what_is_shown_is_what_was_verified(tmp_path, monkeypatch):
         (folder / "000001-000002.pls").write_bytes(other)
 
     with monkeypatch.context() as patch:
-        patch.setattr(export, "refuse", change)
+        patch.setattr(export, "check_exportable", change)
         assert run(liar, folder, "export") == 0
     told = json.loads(next((tmp_path / "export").glob("*.json")).read_text())
     assert told["frames"] == 1
-    assert told["not_shown"] == {"000001-000002.pls": "its bytes are not those that were recorded"}
+    assert told["not_shown"] == {"000001-000002.pls": "the file's SHA-256 is not the one that was recorded"}
     assert run(liar, folder, "verify") == 1
-    found, findings = segment_checks.look(folder, manifest.load(folder / "000001.plm"), liar.evidence, set())
+    found, findings = segment_checks.check_segments(folder, manifest.load(folder / "000001.plm"), liar.evidence, set())
     assert found and [(f.grade, f.where) for f in findings] == [("tampered", "000001-000002.pls")]
 
 

@@ -120,7 +120,7 @@ class Device:
     store: Any = field(default_factory=MemoryStore)
 
     def __post_init__(self) -> None:
-        self.evidence = evidence_key.load(self.pem) if self.pem.exists() else evidence_key.new(self.pem)
+        self.evidence = evidence_key.load(self.pem) if self.pem.exists() else evidence_key.create(self.pem)
         self._past = 0
         self.boot()
 

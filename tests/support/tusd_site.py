@@ -15,8 +15,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from patrolink.core.clock import SystemClock
 from patrolink.core.keys import DeviceKey
-from patrolink.hub.clips.upload_authorization import Authorization, Refused
+from patrolink.hub.clips.upload_authorization import UnauthorizedError, UploadAuthorization
 from patrolink.hub.dispatch.logins import TooMany
 
 from tests.support import console_site, hub_process, upload_clients
@@ -34,7 +35,7 @@ class Between:
         self.finished: dict[str, dict] = {}
         self._taken: dict[tuple, str] = {}  # what the hub has: where it was uploaded to
         keys = {name: DeviceKey(key) for name, key in hub_process.keys_of(devices).items()}
-        self._authorization = Authorization(keys.get)
+        self._authorization = UploadAuthorization(keys.get, SystemClock())
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"between": self}))
         self.port: int = self._server.server_port
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
@@ -50,8 +51,8 @@ class Between:
     def authorize(self, method: str, uri: str, fields) -> tuple[int, str]:
         """Return (204, device), or the status that refuses the request and why."""
         try:
-            return 204, self._authorization.device(method, uri, fields, "")
-        except (Refused, TooMany) as e:
+            return 204, self._authorization.authorize(method, uri, fields, "")
+        except (UnauthorizedError, TooMany) as e:
             return 401, str(e)
 
     def may_go_on(self, method: str, uri: str, fields) -> int:

@@ -1,8 +1,8 @@
-"""Clips of devices as evidence: each thing to do with them is a module beside this one.
+"""Clips of devices as evidence: list, fetch, verify, show and export them.
 
-PLACE is a folder: of one clip, of a device, or of a site's clips, as the hub keeps them. The evidence key is needed to
-look inside; hashes, chain and signatures are verified without it. Exit code 1 tells of a clip that is tampered with or
-unverifiable.
+PLACE is a folder: of one clip, of a device, or of a site's clips, as the hub stores them. The evidence key is needed to
+decrypt the content; hashes, chain and signatures are verified without it. The exit code is 1 when a clip is tampered
+with or unverifiable.
 """
 
 import argparse
@@ -15,73 +15,95 @@ from typing import TYPE_CHECKING
 
 from patrolink.core.errors import UserError
 
+# Modules of evidence/ need cryptography and PyAV. They are imported where they are used, so that help works without.
 if TYPE_CHECKING:
     from patrolink.evidence.evidence_key import EvidenceKey
-    from patrolink.evidence.verify import DeviceVerdict, Verdict
+    from patrolink.evidence.verify import ClipVerdict, DeviceVerdict
 
-WHAT = ("list", "fetch", "verify", "show", "export")
+VERBS = ("list", "fetch", "verify", "show", "export")
 HELP = "list, fetch, verify, show and export clips"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    verbs = parser.add_subparsers(title="what to do", metavar="WHAT", required=True)
-    for name in WHAT:
-        what: ModuleType = importlib.import_module(f"patrolink.cli.clip_{name}")
+    """Add the parsers of the verbs, each a module patrolink.cli.clip_<verb>."""
+    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
+    for name in VERBS:
+        module: ModuleType = importlib.import_module(f"patrolink.cli.clip_{name}")
         sub = verbs.add_parser(
-            name, help=what.HELP, description=what.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+            name, help=module.HELP, description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
         )
-        what.add_arguments(sub)
+        module.add_arguments(sub)
         sub.add_argument(
-            "--json", action="store_true", default=argparse.SUPPRESS, help="results as JSON on standard output"
+            "--json", action="store_true", default=argparse.SUPPRESS, help="print results as JSON on standard output"
         )
-        sub.set_defaults(what=what)
+        sub.set_defaults(verb=module)
 
 
 def run(args: argparse.Namespace) -> int:
-    code: int = args.what.run(args)
+    """Run the verb."""
+    code: int = args.verb.run(args)
     return code
 
 
 def add_place(parser: argparse.ArgumentParser) -> None:
-    """Give a parser what `verdicts` reads."""
+    """Add the arguments that `verify_place` reads."""
     parser.add_argument("place", metavar="PLACE", help="folder of a clip, of a device, or of a site's clips")
-    parser.add_argument("--signers", metavar="FILE", help="the devices' public keys (default: signers.toml of PLACE)")
-    add_evidence(parser)
+    parser.add_argument(
+        "--signers", metavar="FILE", help="the devices' public keys (default: signers.toml in the site's folder)"
+    )
+    add_evidence_key(parser)
 
 
-def add_evidence(parser: argparse.ArgumentParser) -> None:
+def add_evidence_key(parser: argparse.ArgumentParser) -> None:
+    """Add the argument that `evidence_key` reads."""
     parser.add_argument("--evidence-key", metavar="FILE", help="the site's evidence key (PEM)")
 
 
-def evidence(args: argparse.Namespace) -> "EvidenceKey | None":
-    """Return the evidence key that is named, if one is."""
+def evidence_key(args: argparse.Namespace) -> "EvidenceKey | None":
+    """Return the key of --evidence-key; None when it was not given."""
     from patrolink.evidence import evidence_key
 
     return evidence_key.load(Path(args.evidence_key)) if args.evidence_key else None
 
 
-def verdicts(args: argparse.Namespace) -> "list[DeviceVerdict]":
-    """Return the verdicts on what PLACE holds; a clip alone is linked to those beside it, and told alone."""
-    from patrolink.evidence import source, verify
-
-    place = source.Place(Path(args.place), args.signers)
-    key = evidence(args)
-    return [verify.device(device, place.signers, key, place.clip and {place.clip}) for device in place.devices]
-
-
-def tell(found: "Verdict") -> None:
-    """Say on standard error what was found of a clip."""
-    from patrolink.evidence.findings import plain
-
-    for it in found.findings:
-        print(f"{found.name}: {it.grade}: {plain(it.where)}: {plain(it.words)}", file=sys.stderr)
+def require_evidence_key(args: argparse.Namespace) -> "EvidenceKey":
+    """Return the key of --evidence-key; UserError when it was not given."""
+    key = evidence_key(args)
+    if key is None:
+        raise UserError("clips are encrypted; give the site's evidence key with --evidence-key FILE")
+    return key
 
 
-def code_of(found: Iterable[str], strict: bool = False) -> int:
-    """Return the exit code of verdicts: 1 when a clip proves nothing, with `strict` when something is missing too."""
-    from patrolink.evidence.findings import GAPS, VALID
+def verify_place(args: argparse.Namespace) -> "list[DeviceVerdict]":
+    """Verify the clips in PLACE. The links of a single clip to its neighbours are checked too."""
+    from patrolink.evidence.clip_folders import ClipSource
+    from patrolink.evidence.verify import verify_device
 
-    told = set(found)
-    if not told:
-        raise UserError("there is no clip; name a folder that holds some")
-    return 0 if told <= ({VALID} if strict else {VALID, GAPS}) else 1
+    source = ClipSource(Path(args.place), args.signers)
+    key = evidence_key(args)
+    only = {source.clip} if source.clip else None
+    return [verify_device(device, source.signers, key, only) for device in source.devices]
+
+
+def print_findings(result: "ClipVerdict") -> None:
+    """Print the findings on a clip on standard error."""
+    from patrolink.evidence.verdict import printable
+
+    for finding in result.findings:
+        print(
+            f"{result.title}: {finding.grade}: {printable(finding.where)}: {printable(finding.words)}", file=sys.stderr
+        )
+
+
+def exit_code(verdicts: Iterable[str], strict: bool = False) -> int:
+    """Return 1 when a clip is tampered with or unverifiable; with `strict` also when something is missing.
+
+    Raises:
+        UserError: There are no verdicts.
+    """
+    from patrolink.evidence.verdict import GAPS, VALID
+
+    distinct = set(verdicts)
+    if not distinct:
+        raise UserError("no clips found; give a folder that has some")
+    return 0 if distinct <= ({VALID} if strict else {VALID, GAPS}) else 1

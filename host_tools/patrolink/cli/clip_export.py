@@ -1,9 +1,9 @@
-"""Make of clips what others play and read: a film with subtitles, the track, a contact sheet and an evidence sheet.
+"""Export clips for playback and as documents: a film with subtitles, the track, a contact sheet and an evidence sheet.
 
-H.264 is copied bit for bit, JPEG pictures are encoded anew; each picture keeps its time. The verdict and the hash of
-each file are written beside them; in the end all files of a clip are there, or none. A clip that is tampered with or
-unverifiable is refused, or exported with --anyway: then its sheets say so, and the exit code is 1. What is altered is
-never shown.
+H.264 is copied bit for bit, JPEG pictures are re-encoded; each picture keeps its time. The verdict and the hash of each
+file are written next to them. All files of a clip are written, or none. A clip that is tampered with or unverifiable is
+refused; with --anyway it is exported, its sheets show the verdict, and the exit code is 1. Altered segments are never
+shown.
 """
 
 import argparse
@@ -14,88 +14,84 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from patrolink.cli import clip
 from patrolink.core.errors import UserError
 
-if TYPE_CHECKING:
-    from patrolink.evidence.evidence_key import EvidenceKey
-
-HELP = "make a film, a track and an evidence sheet of clips"
+HELP = "export clips as film, track and evidence sheet"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the verb."""
     clip.add_place(parser)
-    parser.add_argument("--out", metavar="DIR", required=True, help="folder that the files go to")
-    parser.add_argument("--by", metavar="NAME", help="who exports, for the sheet (default: the user here)")
-    parser.add_argument("--anyway", action="store_true", help="also what is tampered with or unverifiable")
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    parser.add_argument("--out", metavar="DIR", required=True, help="folder for the exported files")
+    parser.add_argument("--by", metavar="NAME", help="who exports, for the sheet (default: the current user)")
+    parser.add_argument(
+        "--anyway", action="store_true", help="also export clips that are tampered with or unverifiable"
+    )
+    parser.add_argument("--quiet", action="store_true", help="show no progress bar")
 
 
 def run(args: argparse.Namespace) -> int:
+    """Export the clips."""
     from patrolink.evidence import export, export_bundle
 
-    evidence, folder, made = key(args), Path(args.out), []
-    found = [one for device in clip.verdicts(args) for one in device.clips]
-    code = clip.code_of(one.verdict for one in found)
-    for one in found:
-        export.refuse(one, args.anyway)
-        export_bundle.free(one, folder)
+    key, folder, documents = clip.require_evidence_key(args), Path(args.out), []
+    results = [result for device in clip.verify_place(args) for result in device.clips]
+    code = clip.exit_code(result.verdict for result in results)
+    for result in results:
+        export.check_exportable(result, args.anyway)
+        export_bundle.check_not_exported(result, folder)
     who = args.by or _user()
-    for one in found:
+    for result in results:
         try:
-            with progress(args.quiet, one.name) as told:
-                out = export_bundle.make(one, evidence, folder, who, time.time_ns() // 1_000_000, told)
-        except export.Unshown as e:
-            if len(found) == 1:
+            with progress_bar(args.quiet, result.title) as progress:
+                now_ms = time.time_ns() // 1_000_000
+                bundle = export_bundle.write_bundle(result, key, folder, who, now_ms, progress)
+        except export.NothingToShowError as e:
+            if len(results) == 1:
                 raise
-            # The others are worth having.
-            code = 1
-            made.append(one.facts())
+            code = 1  # the other clips are exported
+            documents.append(result.to_json())
             print(e, file=sys.stderr)
         else:
-            made.append(export.facts(out))
+            documents.append(export.facts(bundle))
             if not args.json:
-                print(line(made[-1]), *out.files, sep="\n  ")
-        clip.tell(one)
+                print(summary(documents[-1]), *bundle.files, sep="\n  ")
+        clip.print_findings(result)
     if args.json:
-        print(json.dumps(made))
+        print(json.dumps(documents))
     return code
 
 
 def _user() -> str:
     try:
         return getpass.getuser()
-    except (ImportError, KeyError, OSError):  # a container's user has no name
-        raise UserError("this system has no name for you; say with --by NAME who exports") from None
+    except (ImportError, KeyError, OSError):  # a container's user may have no name
+        raise UserError("the current user has no name; give the name of who exports with --by NAME") from None
 
 
-def key(args: argparse.Namespace) -> "EvidenceKey":
-    """Return the evidence key; UserError when none is named."""
-    evidence = clip.evidence(args)
-    if evidence is None:
-        raise UserError("clips are encrypted; give the site's evidence key with --evidence-key FILE")
-    return evidence
+def summary(facts: dict[str, object]) -> str:
+    """Return the facts of an exported clip in one line."""
+    from patrolink.evidence.verdict import printable
 
-
-def line(facts: dict[str, object]) -> str:
-    """Return what was shown of a clip, for people."""
-    from patrolink.evidence.findings import plain
-
-    return plain(
+    return printable(
         "{device} clip {clip}: {verdict}; {trigger}, pictures: {frames} in {seconds:.1f} s, "
         "positions: {positions}".format(seconds=int(str(facts["duration_ms"])) / 1000, **facts)
     )
 
 
 @contextlib.contextmanager
-def progress(quiet: bool, name: str) -> Iterator[Callable[[int, int], None]]:
-    """Give a function that tells how far it is, on standard error when that is a terminal."""
-    from rich.console import Console
+def progress_bar(quiet: bool, name: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a progress bar on standard error if that is a terminal; yield the function that updates it."""
+    from rich.console import Console  # local: optional libraries
     from rich.progress import Progress
 
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=quiet or not console.is_terminal) as bar:
         task = bar.add_task(name)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+        def update(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        yield update

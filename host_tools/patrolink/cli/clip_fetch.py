@@ -1,7 +1,7 @@
-"""Get clips from a hub into a folder, and verify them. What is there already stays; what broke off is gone on with.
+"""Download clips from a hub into a folder and verify them. Complete files are kept, partial ones are continued.
 
 HUB is its console (http://127.0.0.1:8080, https://host:port); the token is taken from PATROLINK_HUB_TOKEN. The devices'
-public keys come along once (signers.toml): a key that is there already stays. Exit code 1 tells of a clip that is
+public keys are downloaded once (signers.toml): keys in the file are never replaced. The exit code is 1 when a clip is
 tampered with or unverifiable.
 """
 
@@ -14,81 +14,89 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from patrolink.cli import clip, clip_verify
-from patrolink.cli.clip_list import line
+from patrolink.cli import clip
+from patrolink.cli.clip_list import summary
+from patrolink.cli.clip_verify import print_results
 from patrolink.core.errors import UserError
 
 if TYPE_CHECKING:
-    from patrolink.evidence.source import Listed
-    from patrolink.evidence.verify import Verdict
+    from patrolink.evidence.clip_folders import ClipListing
+    from patrolink.evidence.verify import ClipVerdict
 
-HELP = "get clips from a hub, and verify them"
+HELP = "download clips from a hub and verify them"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the verb."""
     parser.add_argument("hub", metavar="HUB", help="the hub's console")
-    parser.add_argument("--device", metavar="NAME", help="only this device's")
-    parser.add_argument("--clip", type=_number, metavar="N", help="only the clip of this number")
-    parser.add_argument("--out", default="clips", metavar="DIR", help="where they go (default: clips)")
-    clip.add_evidence(parser)
+    parser.add_argument("--device", metavar="NAME", help="only clips of this device")
+    parser.add_argument("--clip", type=_number, metavar="N", help="only the clip with this number")
+    parser.add_argument("--out", default="clips", metavar="DIR", help="folder for the clips (default: clips)")
+    clip.add_evidence_key(parser)
 
 
 def _number(text: str) -> int:
     if not re.fullmatch("[0-9]{1,6}", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of a clip")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a clip number (0 to 999999)")
     return int(text)
 
 
 def run(args: argparse.Namespace) -> int:
-    from patrolink.evidence import source, verify
+    """Download and verify the clips."""
+    from patrolink.evidence.clip_folders import SIGNERS_FILE, clip_folder_name, read_signers
+    from patrolink.evidence.verify import verify_device
 
-    key = clip.evidence(args)
-    got = asyncio.run(_fetch(args))
-    clips, known = Path(args.out), verify.signers(Path(args.out) / source.SIGNERS)
-    found: list[Verdict] = []
-    for device in sorted({one.device for one in got}):
-        numbers = {f"{one.number:06d}" for one in got if one.device == device}
-        found += verify.device(clips / device, known, key, numbers).clips
-    return clip_verify.tell(found, args.json)
+    key = clip.evidence_key(args)
+    listings = asyncio.run(_fetch(args))
+    clips, signers = Path(args.out), read_signers(Path(args.out) / SIGNERS_FILE)
+    results: list[ClipVerdict] = []
+    for device in sorted({listing.device for listing in listings}):
+        folders = {clip_folder_name(listing.number) for listing in listings if listing.device == device}
+        results += verify_device(clips / device, signers, key, folders).clips
+    return print_results(results, args.json)
 
 
-async def _fetch(args: argparse.Namespace) -> "list[Listed]":
+async def _fetch(args: argparse.Namespace) -> "list[ClipListing]":
     from patrolink.evidence import fetch
-    from patrolink.evidence.findings import plain
+    from patrolink.evidence.verdict import printable
     from patrolink.hub.dispatch import client
 
     async with client.http_session(args.hub) as hub:
-        found = [
-            one
-            for one in await fetch.listing(hub)
-            if args.device in (None, one.device) and args.clip in (None, one.number)
+        listings = [
+            listing
+            for listing in await fetch.list_clips(hub)
+            if args.device in (None, listing.device) and args.clip in (None, listing.number)
         ]
-        if not found:
-            raise UserError("the hub has no such clip; `patrolink clip list` tells which it has")
-        for device in await fetch.signers(hub, Path(args.out)):
+        if not listings:
+            raise UserError("the hub has no such clip; run `patrolink clip list` to see its clips")
+        for device in await fetch.fetch_signers(hub, Path(args.out)):
             print(
-                f"warning: the hub tells other keys of {plain(device)} than {args.out}/signers.toml; "
-                "if the device has a new one, take its line out of there",
+                f"warning: the hub has other keys for {printable(device)} than {args.out}/signers.toml; "
+                "if the device has a new key, delete its line from that file",
                 file=sys.stderr,
             )
-        whole = [one for one in found if one.manifest in one.files]
-        for one in found:
-            if one not in whole:
-                print(f"{line(one)}: left, its manifest is not at the hub", file=sys.stderr)
-        with _progress(sum(one.size for one in whole)) as told:
-            for one in whole:
-                await fetch.clip(hub, one, Path(args.out), told)
-        return whole
+        with_manifest = [listing for listing in listings if listing.manifest in listing.files]
+        for listing in listings:
+            if listing not in with_manifest:
+                print(f"{summary(listing)}: skipped, the hub does not have its manifest yet", file=sys.stderr)
+        with _progress_bar(sum(listing.size for listing in with_manifest)) as progress:
+            for listing in with_manifest:
+                await fetch.fetch_clip(hub, listing, Path(args.out), progress)
+        return with_manifest
 
 
 @contextlib.contextmanager
-def _progress(total: int) -> Iterator[Callable[[int], None]]:
-    """Show how far it is, on a terminal."""
-    from rich.console import Console
+def _progress_bar(total: int) -> Iterator[Callable[[int], None]]:
+    """Show a progress bar on standard error if that is a terminal; yield the function that advances it."""
+    from rich.console import Console  # local: optional libraries
     from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 
     console = Console(stderr=True)
     columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task("", total=total)
-        yield lambda n: progress.advance(task, n)
+
+        def advance(count: int) -> None:
+            progress.advance(task, count)
+
+        yield advance

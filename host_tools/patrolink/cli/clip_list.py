@@ -1,4 +1,4 @@
-"""List clips: of a hub, or of a folder. Nothing is verified here: what a hub says of a clip is its word.
+"""List clips of a hub or of a folder. Nothing is verified: a verdict in the list is the hub's.
 
 PLACE is a hub's console (http://127.0.0.1:8080, https://host:port; the token is taken from PATROLINK_HUB_TOKEN), or a
 folder of a clip, of a device, or of a site's clips.
@@ -11,41 +11,46 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from patrolink.evidence.source import Listed
+    from patrolink.evidence.clip_folders import ClipListing
 
 HELP = "list the clips of a hub or of a folder"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the verb."""
     parser.add_argument("place", metavar="PLACE", help="a hub's console, or a folder of clips")
 
 
 def run(args: argparse.Namespace) -> int:
-    from patrolink.evidence import source
+    """Print the list."""
+    from patrolink.evidence.clip_folders import ClipSource
 
-    at_hub = args.place.startswith(("http://", "https://"))
-    found = asyncio.run(_listing(args.place)) if at_hub else source.Place(Path(args.place)).listing()
+    is_hub = args.place.startswith(("http://", "https://"))
+    listings = asyncio.run(_list_hub(args.place)) if is_hub else ClipSource(Path(args.place)).listing()
     if args.json:
-        print(json.dumps([one.facts() for one in found]))
-    for one in found if not args.json else ():
-        print(line(one))
+        print(json.dumps([listing.to_json() for listing in listings]))
+    for listing in listings if not args.json else ():
+        print(summary(listing))
     return 0
 
 
-async def _listing(url: str) -> "list[Listed]":
+async def _list_hub(url: str) -> "list[ClipListing]":
     from patrolink.evidence import fetch
     from patrolink.hub.dispatch import client
 
     async with client.http_session(url) as hub:
-        return await fetch.listing(hub)
+        return await fetch.list_clips(hub)
 
 
-def line(one: "Listed") -> str:
-    """Return a clip in words."""
+def summary(listing: "ClipListing") -> str:
+    """Return a clip in one line."""
     from patrolink.core.decoder import rfc3339
-    from patrolink.evidence.findings import plain
+    from patrolink.evidence.verdict import printable
 
-    when = rfc3339(one.time_ms or None) or "at a time not known"
-    files = f"{len(one.files)} file{'s' if len(one.files) != 1 else ''}, {one.size / 1e6:.2f} MB"
-    said = f", {one.verdict}" if one.verdict else ""
-    return plain(f"{one.device} clip {one.number}: {one.trigger or 'no manifest'}, {when}, {files}{said}")
+    time = rfc3339(listing.time_ms or None) or "time unknown"
+    count = f"{len(listing.files)} file{'s' if len(listing.files) != 1 else ''}"
+    verdict = f", {listing.verdict}" if listing.verdict else ""
+    return printable(
+        f"{listing.device} clip {listing.number}: {listing.trigger or 'no manifest'}, {time}, {count}, "
+        f"{listing.size / 1e6:.2f} MB{verdict}"
+    )

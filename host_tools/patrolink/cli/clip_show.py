@@ -1,6 +1,7 @@
-"""Tell what clips are, as their pictures, positions and verdicts show; --out leaves their contact sheets.
+"""Show what clips contain: verdict, trigger, pictures and positions. --out writes their contact sheets.
 
-A clip that is tampered with or unverifiable is told, and only looked into with --anyway; exit code 1.
+A clip that is tampered with or unverifiable is reported, and the exit code is 1. Its content is read with --anyway
+only.
 """
 
 import argparse
@@ -9,45 +10,47 @@ import sys
 from pathlib import Path
 
 from patrolink.cli import clip
-from patrolink.cli.clip_export import key, line, progress
+from patrolink.cli.clip_export import progress_bar, summary
 from patrolink.core.errors import UserError
 
-HELP = "tell what clips are, and make their contact sheets"
+HELP = "show what clips contain and write their contact sheets"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the verb."""
     clip.add_place(parser)
     parser.add_argument("--out", metavar="DIR", help="folder for the contact sheets")
-    parser.add_argument("--anyway", action="store_true", help="also what is tampered with or unverifiable")
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    parser.add_argument("--anyway", action="store_true", help="also read clips that are tampered with or unverifiable")
+    parser.add_argument("--quiet", action="store_true", help="show no progress bar")
 
 
 def run(args: argparse.Namespace) -> int:
+    """Print what the clips contain."""
     from patrolink.evidence import export
 
-    evidence, told_all = key(args), []
-    found = [one for device in clip.verdicts(args) for one in device.clips]
-    code = clip.code_of(one.verdict for one in found)
-    for one in found:
-        facts, words = one.facts(), f"{one.name}: {one.verdict}"
+    key, documents = clip.require_evidence_key(args), []
+    results = [result for device in clip.verify_place(args) for result in device.clips]
+    code = clip.exit_code(result.verdict for result in results)
+    for result in results:
+        facts, text = result.to_json(), f"{result.title}: {result.verdict}"
         try:
-            export.refuse(one, args.anyway)
-            with progress(args.quiet, one.name) as told:
-                out = export.show(one, evidence, told)
+            export.check_exportable(result, args.anyway)
+            with progress_bar(args.quiet, result.title) as progress:
+                preview = export.preview(result, key, progress)
         except UserError as e:
             code = max(code, 1)
             print(e, file=sys.stderr)
         else:
             if args.out:
-                with export.writing(folder := Path(args.out)):
+                with export.writing_to(folder := Path(args.out)):
                     folder.mkdir(parents=True, exist_ok=True)
-                    out.files.append(export.sheet(out, folder))
-            facts = export.facts(out)
-            words = line(facts)
-        told_all.append(facts)
+                    preview.files.append(export.write_contact_sheet(preview, folder))
+            facts = export.facts(preview)
+            text = summary(facts)
+        documents.append(facts)
         if not args.json:
-            print(words, *facts.get("files", ()), sep="\n  ")
-        clip.tell(one)
+            print(text, *facts.get("files", ()), sep="\n  ")
+        clip.print_findings(result)
     if args.json:
-        print(json.dumps(told_all))
+        print(json.dumps(documents))
     return code

@@ -1,7 +1,7 @@
-"""Tell whether clips are what devices recorded: files, chain and signatures; with the evidence key also what is inside.
+"""Verify that clips are what devices recorded: files, chain, signatures; with the evidence key also their content.
 
-The verdicts are valid, valid with gaps (each is told), tampered, unverifiable (protocol/CLIP.md). Exit code 1 for the
-last two, with --strict for gaps too.
+The verdicts are valid, valid with gaps (each gap is listed), tampered, unverifiable (protocol/CLIP.md). The exit code
+is 1 for the last two, with --strict for gaps too.
 """
 
 import argparse
@@ -11,29 +11,33 @@ from typing import TYPE_CHECKING
 from patrolink.cli import clip
 
 if TYPE_CHECKING:
-    from patrolink.evidence.verify import Verdict
+    from patrolink.evidence.verify import ClipVerdict
 
-HELP = "tell whether clips are what devices recorded"
+HELP = "verify that clips are what devices recorded"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the verb."""
     clip.add_place(parser)
-    parser.add_argument("--strict", action="store_true", help="exit code 1 for gaps too")
+    parser.add_argument("--strict", action="store_true", help="exit with code 1 for gaps too")
 
 
 def run(args: argparse.Namespace) -> int:
-    return tell([one for device in clip.verdicts(args) for one in device.clips], args.json, args.strict)
+    """Verify the clips and print the verdicts."""
+    return print_results(
+        [result for device in clip.verify_place(args) for result in device.clips], args.json, args.strict
+    )
 
 
-def tell(found: "list[Verdict]", as_json: bool, strict: bool = False) -> int:
-    """Print verdicts, say what was found, and return the exit code."""
-    code = clip.code_of((one.verdict for one in found), strict)
+def print_results(results: "list[ClipVerdict]", as_json: bool, strict: bool = False) -> int:
+    """Print verdicts on standard output and findings on standard error; return the exit code."""
+    code = clip.exit_code((result.verdict for result in results), strict)
     if as_json:
-        print(json.dumps([one.facts() for one in found]))
-    for one in found:
+        print(json.dumps([result.to_json() for result in results]))
+    for result in results:
         if not as_json:
-            depth = "looked inside" if one.looked_inside else "files, chain and signature only"
-            n = len(one.manifest.segments)
-            print(f"{one.name}: {one.verdict} ({n} segment{'s' if n != 1 else ''}; {depth})")
-        clip.tell(one)
+            depth = "content decrypted" if result.decrypted else "files, chain and signature only"
+            n = len(result.manifest.segments)
+            print(f"{result.title}: {result.verdict} ({n} segment{'s' if n != 1 else ''}; {depth})")
+        clip.print_findings(result)
     return code

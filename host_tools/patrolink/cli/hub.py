@@ -69,7 +69,7 @@ def _new_token(name: str, as_json: bool) -> int:
 def _new_evidence_key(path: Path, as_json: bool) -> int:
     from patrolink.evidence import evidence_key
 
-    public = evidence_key.new(path).public.hex()
+    public = evidence_key.create(path).public.hex()
     if as_json:
         print(json.dumps({"file": str(path), "evidence_key": public}))
         return 0

@@ -1,8 +1,9 @@
-"""Press SOS on an emulated board with a camera: the film begins before the button, goes to a hub, and is verified.
+"""Record an SOS on an emulated board with a camera, from before the button press to the hub's verdict.
 
-Broker, hub, agent, encoder and cipher are real; the receiver's track, the film before the lens (--film, by default that
-of `make media`) and the sound are played. --out keeps the hub's clips, the evidence key, and the exported film with its
-evidence sheet and contact sheet. Exit code 1 when the clip is not valid or does not begin before the button.
+Broker, hub, agent, encoder and encryption are real; the receiver's track, the film for the camera (--film, by default
+the one of `make media`) and the sound are played. --out keeps the hub's clips, the evidence key, and the exported film
+with evidence sheet and contact sheet. The exit code is 1 when the clip is not valid or does not begin before the button
+press.
 """
 
 import argparse
@@ -18,62 +19,68 @@ from patrolink.core import resources
 from patrolink.core.errors import UserError
 from patrolink.core.signals import StopSignal
 
-HELP = "let an emulated device film an SOS, and verify and export the clip"
+HELP = "record an SOS on an emulated device, then verify and export the clip"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the verb."""
     parser.add_argument("--board", default="linux", help="board with a camera (default linux)")
-    parser.add_argument("--film", metavar="FILE", help="a video file, before the camera's lens")
-    parser.add_argument("--pre", type=int, default=8, metavar="S", help="seconds kept from before the button")
-    parser.add_argument("--post", type=int, default=8, metavar="S", help="seconds filmed after it")
-    parser.add_argument("--network", default="city", metavar="PROFILE", help="of a board with a modem only")
-    parser.add_argument("--seed", type=int, default=1, metavar="N", help="of the network")
-    parser.add_argument("--out", metavar="DIR", help="leave the results there")
+    parser.add_argument("--film", metavar="FILE", help="a video file for the camera")
+    parser.add_argument("--pre", type=int, default=8, metavar="S", help="seconds kept from before the button press")
+    parser.add_argument("--post", type=int, default=8, metavar="S", help="seconds recorded after it")
+    parser.add_argument("--network", default="city", metavar="PROFILE", help="network of a board with a modem")
+    parser.add_argument("--seed", type=int, default=1, metavar="N", help="seed of the network")
+    parser.add_argument("--out", metavar="DIR", help="keep the results in this folder")
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run the scenario and print the result."""
     from patrolink.emulator.network.carrier import PROFILES
     from patrolink.emulator.scenarios import incident
 
     if args.network not in PROFILES:
-        raise UserError(f"--network {args.network}: {', '.join(PROFILES)}")
+        raise UserError(f"--network {args.network}: unknown profile; choose from {', '.join(PROFILES)}")
     if not 0 <= args.pre <= 60 or not 1 <= args.post <= 60:
-        raise UserError("--pre has to be from 0 to 60, --post from 1 to 60")
+        raise UserError("--pre must be from 0 to 60, --post from 1 to 60")
     with contextlib.ExitStack() as stack:
         out = Path(args.out or stack.enter_context(tempfile.TemporaryDirectory(prefix="patrolink-incident-"))).resolve()
         film = Path(args.film) if args.film else resources.demo_video()
         plan = incident.Plan(args.board, film, args.pre, args.post, PROFILES[args.network], args.seed, out)
-        it = incident.Incident(plan, stack)
+        scenario = incident.Incident(plan, stack)
         if not args.json:
-            print(f"{it.name} films; the button in {args.pre + 2 * incident.SEGMENT_S} s", file=sys.stderr)
+            delay_s = args.pre + 2 * incident.SEGMENT_S
+            print(f"{scenario.name} is recording; the button is pressed in {delay_s} s", file=sys.stderr)
         try:
-            summary = it.run()
+            summary = scenario.run()
         except StopSignal as e:
-            print(f"{it.name}: stopped by {e} before the hub verified the clip", file=sys.stderr)
+            print(f"{scenario.name}: stopped by {e} before the hub verified the clip", file=sys.stderr)
             if args.json:
-                print(json.dumps({"board": args.board, "device": it.name, "verdict": None}))
+                print(json.dumps({"board": args.board, "device": scenario.name, "verdict": None}))
             raise
         if args.out:
-            summary["exported"] = _export(it.folder, it.key, out / "export")
+            summary["exported"] = _export(scenario.folder, scenario.key, out / "export")
             (out / "incident.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     if args.json:
         print(json.dumps(summary))
     else:
         print(
-            "{device}: {frames} frames, {lost} lost, {seconds} s from {before_s} s before the button, {bytes} bytes; "
-            "{verdict} {verified_s} s after the button".format(**summary)
+            "{device}: {frames} frames, {lost} lost, {seconds} s from {before_s} s before the button press, "
+            "{bytes} bytes; {verdict} {verified_s} s after the button press".format(**summary)
         )
         if args.out:
-            print(f"results are in {args.out}")
+            print(f"the results are in {args.out}")
     return 0 if summary["verdict"].startswith("valid") and summary["before_s"] >= args.pre else 1
 
 
-def _export(folder: Path, key: Path, out: Path) -> list[str]:
-    """Export the clip and return the names of what was made."""
-    from patrolink.evidence import evidence_key, export_bundle, verify
+def _export(folder: Path, key_path: Path, out: Path) -> list[str]:
+    """Export the clip and return the names of the files."""
+    from patrolink.evidence import evidence_key
+    from patrolink.evidence.clip_folders import SIGNERS_FILE, read_signers
+    from patrolink.evidence.export_bundle import write_bundle
+    from patrolink.evidence.verify import verify_clip
 
-    evidence = evidence_key.load(key)
+    key = evidence_key.load(key_path)
     shutil.rmtree(out, ignore_errors=True)
-    found = verify.clip(folder, verify.signers(folder.parent.parent / "signers.toml"), evidence)
-    made = export_bundle.make(found, evidence, out, "incident", time.time_ns() // 1_000_000, lambda done, of: None)
-    return [path.name for path in made.files]
+    result = verify_clip(folder, read_signers(folder.parent.parent / SIGNERS_FILE), key)
+    bundle = write_bundle(result, key, out, "incident", time.time_ns() // 1_000_000, lambda done, total: None)
+    return [path.name for path in bundle.files]

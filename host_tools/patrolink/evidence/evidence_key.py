@@ -1,8 +1,9 @@
-"""The site's evidence key: a P-256 private key in a PEM file, for its owner only. It reads what devices recorded."""
+"""The site's evidence key: a P-256 private key in a PEM file. It decrypts what devices recorded."""
 
 import os
 import stat
 import sys
+import threading
 from pathlib import Path
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -12,17 +13,21 @@ from patrolink_protocol import clip
 
 from patrolink.core.errors import UserError
 
-_MAKE = "make one with `patrolink hub --new-evidence-key FILE`"
-_BOOTS = 64  # boots whose chain is kept
-_EVERY = 64  # of a boot's chain each key of so many is kept
-_STEPS = 1_000_000  # of a boot: names have six digits
+_CREATE_HINT = "create one with `patrolink hub --new-evidence-key FILE`"
+_CACHED_BOOTS_MAX = 64
+_CACHE_INTERVAL = 64  # steps between two cached chain keys of a boot
+_STEPS_MAX = 1_000_000  # of a boot: file names have six digits
 
 
 class EvidenceKey:
-    """The private key, and the public one in the form that devices are configured with.
+    """An evidence key. Threads may share it.
 
-    public  33 bytes, compressed (SEC 1)
-    id      the 8 bytes that segments name it by
+    Attributes:
+        public: The public key that devices are configured with: 33 bytes, compressed (SEC 1, 2.3.3).
+        id: The 8 bytes that name the key in segments.
+
+    Args:
+        private: The private key.
     """
 
     def __init__(self, private: ec.EllipticCurvePrivateKey) -> None:
@@ -31,38 +36,41 @@ class EvidenceKey:
             serialization.Encoding.X962, serialization.PublicFormat.CompressedPoint
         )
         self.id = clip.key_id(self.public)
-        self._chains: dict[bytes, list[bytes]] = {}
+        self._chains: dict[bytes, list[bytes]] = {}  # boot key: chain keys of steps 0, _CACHE_INTERVAL, ...
+        self._lock = threading.Lock()
 
     def segment_key(self, header: clip.Header) -> bytes:
-        """Return the 32 bytes that a segment is encrypted with.
+        """Return the 32-byte AES key of a segment (CLIP.md, "Keys").
 
-        UserError when the segment is for another evidence key, or its header cannot be right.
+        Raises:
+            UserError: The segment is encrypted for another evidence key, or its header is not valid.
         """
         if header.recipient != self.id:
             raise UserError(
-                f"the segment is for the evidence key {header.recipient.hex()}, this one is {self.id.hex()}; "
-                "give the key that was in the device's configuration then"
+                f"the segment is encrypted for the evidence key {header.recipient.hex()}, this one is {self.id.hex()}; "
+                "use the key that the device was configured with at that time"
             )
-        if header.step >= _STEPS:
-            raise UserError(f"the segment says that it is step {header.step} of a boot; its header is damaged")
-        kept = self._chain(bytes(header.ephemeral))
-        at = min(header.step // _EVERY, len(kept) - 1)
-        key = kept[at]
-        for step in range(at * _EVERY + 1, header.step + 1):
-            key = clip.next_key(key)
-            if step == len(kept) * _EVERY:
-                kept.append(key)
-        found: bytes = clip.segment_key(key)
-        return found
+        if header.step >= _STEPS_MAX:
+            raise UserError(f"the header says step {header.step} of a boot, which is not possible; it is damaged")
+        with self._lock:
+            chain = self._chain(bytes(header.ephemeral))
+            index = min(header.step // _CACHE_INTERVAL, len(chain) - 1)
+            chain_key = chain[index]
+            for step in range(index * _CACHE_INTERVAL + 1, header.step + 1):
+                chain_key = clip.next_key(chain_key)
+                if step == len(chain) * _CACHE_INTERVAL:
+                    chain.append(chain_key)
+        key: bytes = clip.segment_key(chain_key)
+        return key
 
     def _chain(self, ephemeral: bytes) -> list[bytes]:
-        """Return the chain keys of a boot that are known yet: those of step 0, _EVERY, 2 * _EVERY, ..."""
+        """Return the cached chain keys of a boot."""
         if ephemeral not in self._chains:
             try:
                 public = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), ephemeral)
             except ValueError:
-                raise UserError("the segment's boot key is not on P-256; its header is damaged") from None
-            if len(self._chains) == _BOOTS:
+                raise UserError("the boot key in the header is not a point on P-256; the header is damaged") from None
+            if len(self._chains) == _CACHED_BOOTS_MAX:
                 del self._chains[next(iter(self._chains))]
             shared = self._private.exchange(ec.ECDH(), public)
             self._chains[ephemeral] = [clip.first_key(shared, ephemeral, self.public)]
@@ -70,27 +78,35 @@ class EvidenceKey:
 
 
 def load(path: Path) -> EvidenceKey:
-    """Return the key of a PEM file. UserError names the file and what is wrong with it, never the key."""
+    """Read a key from a PEM file, with a warning when others can read it.
+
+    Raises:
+        UserError: The file is not a valid evidence key. The text never holds the key.
+    """
     try:
         mode = path.stat().st_mode
         data = path.read_bytes()
     except OSError as e:
-        raise UserError(f"{path}: {e.strerror}; name the file of the evidence key, or {_MAKE}") from None
+        raise UserError(f"{path}: {e.strerror}; give the file of the evidence key, or {_CREATE_HINT}") from None
     try:
         private = serialization.load_pem_private_key(data, None)
     except TypeError:
-        raise UserError(f"{path}: the key is under a password; take it off with `openssl ec`") from None
+        raise UserError(f"{path}: the key is protected by a password; remove it with `openssl ec`") from None
     except (ValueError, UnsupportedAlgorithm):
-        raise UserError(f"{path}: no private key in PEM; {_MAKE}") from None
+        raise UserError(f"{path}: not a private key in PEM format; {_CREATE_HINT}") from None
     if not isinstance(private, ec.EllipticCurvePrivateKey) or not isinstance(private.curve, ec.SECP256R1):
-        raise UserError(f"{path}: the evidence key has to be on P-256, this one is another; {_MAKE}")
+        raise UserError(f"{path}: the evidence key must be a key on the curve P-256; {_CREATE_HINT}")
     if mode & (stat.S_IRWXG | stat.S_IRWXO):
         print(f"warning: {path} can be read by others; run `chmod 600 {path}`", file=sys.stderr)
     return EvidenceKey(private)
 
 
-def new(path: Path) -> EvidenceKey:
-    """Make a key, write it to `path` (mode 0600) and return it. UserError when that is there or cannot be written."""
+def create(path: Path) -> EvidenceKey:
+    """Create a key and write it to a new file with mode 0600.
+
+    Raises:
+        UserError: The file exists or cannot be written.
+    """
     private = ec.generate_private_key(ec.SECP256R1())
     pem = private.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
@@ -102,7 +118,7 @@ def new(path: Path) -> EvidenceKey:
             f.flush()
             os.fsync(f.fileno())
     except FileExistsError:
-        raise UserError(f"{path}: is there already, and what was recorded for it needs it; name another file") from None
+        raise UserError(f"{path}: the file exists, and recordings may need the key in it; give another file") from None
     except OSError as e:
-        raise UserError(f"{path}: {e.strerror}; name a file that can be written") from None
+        raise UserError(f"{path}: {e.strerror}; give a file that can be written") from None
     return EvidenceKey(private)

@@ -1,4 +1,4 @@
-"""A clip for others: film, subtitles, track, contact sheet; each file with its hash, and the verdict beside them."""
+"""Exports the content of a clip: film or photos, subtitles, track, contact sheet, facts and hashes."""
 
 import contextlib
 import json
@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import av
 from patrolink_protocol import clip
@@ -14,276 +14,302 @@ from patrolink_protocol import clip
 from patrolink import __version__
 from patrolink.core.decoder import rfc3339
 from patrolink.core.errors import UserError
-from patrolink.evidence import contact_sheet, movie, timeline
+from patrolink.evidence import timeline, verdict
+from patrolink.evidence.clip_folders import file_sha256
+from patrolink.evidence.contact_sheet import ContactSheet, trigger_label
 from patrolink.evidence.evidence_key import EvidenceKey
-from patrolink.evidence.findings import TAMPERED, UNVERIFIABLE, plain
-from patrolink.evidence.metadata import Story
+from patrolink.evidence.metadata import ClipMetadata, HiddenSpan, format_srt
+from patrolink.evidence.mp4_writer import Mp4Writer
 from patrolink.evidence.segment import Segment
-from patrolink.evidence.verify import Verdict, sha256
+from patrolink.evidence.timeline import ClipEvent, DecodePicture, TimelineSegment
+from patrolink.evidence.verdict import TAMPERED, UNVERIFIABLE
+from patrolink.evidence.verify import ClipVerdict
 from patrolink.report import formats
 
-_NAME = 200  # bytes of a file's name that are the device's
+_DEVICE_NAME_MAX = 200  # bytes of a file name
 _NO_EVENT = 0xFFFFFFFF
-_APART_MS = 2000  # an event is not that far from the segment after it
-Told = Callable[[int, int], None]
+Progress = Callable[[int, int], None]  # called with segments done and segments in all
 
 
-class Unshown(UserError):
-    """Nothing of a clip can be shown."""
+class NothingToShowError(UserError):
+    """No picture of a clip can be shown."""
+
+
+class PictureSize(NamedTuple):
+    """Width and height in pixels."""
+
+    width: int
+    height: int
 
 
 @dataclass
-class Export:
-    """What was made of a clip.
+class ClipExport:
+    """What is exported of a clip.
 
-    files   in the order in which they were made
-    copied  whether the film's pictures are the device's bit for bit
-    frames  pictures that could be shown; size: of a picture, as the device says
-    recipient  what the segments name their evidence key by, in hexadecimal
+    Args:
+        result: The verification result.
+        timeline: The clip's segments.
+        metadata: Wall clock and positions.
+        contact_sheet: The selected pictures.
+        events: The clip's events.
+        copied: Whether the film's pictures are the device's bit for bit.
+        with_sound: Whether the clip has sound.
+        size: Size of a picture as the device states it.
+        recipient: Id of the evidence key that the segments name, in hexadecimal.
+        frames: Pictures that could be decoded.
+        files: Files written, in order.
     """
 
-    found: Verdict
-    parts: list[timeline.Part]
-    story: Story
-    shots: contact_sheet.Contact
-    events: list[tuple[int, str]]
+    result: ClipVerdict
+    timeline: list[TimelineSegment]
+    metadata: ClipMetadata
+    contact_sheet: ContactSheet
+    events: list[ClipEvent]
     copied: bool
     with_sound: bool
-    size: tuple[int, int]
+    size: PictureSize
     recipient: str
     frames: int = 0
     files: list[Path] = field(default_factory=list)
 
     @property
     def name(self) -> str:
-        """What its files are named by: device and clip."""
-        return name_of(self.found)
+        """Base name of the exported files."""
+        return export_name(self.result)
 
     @property
     def duration_ms(self) -> int:
-        """From the begin of the first segment to the end of the last one."""
-        return self.parts[-1].at_ms + self.parts[-1].ms if self.parts else 0
+        """Time from the start of the first segment to the end of the last one."""
+        return timeline.clip_duration_ms(self.timeline)
 
     @property
     def positions(self) -> int:
-        """How many are known."""
-        return sum(fix.lat_deg is not None for _, fix in self.story.fixes)
+        """Number of valid positions."""
+        return len(self.metadata.valid_fixes)
 
     @property
-    def photo(self) -> bool:
-        """Whether it is pictures and no film."""
-        return bool(self.found.manifest.head["codec"] == clip.CODECS[clip.JPEG])
+    def is_photo(self) -> bool:
+        """Whether the clip holds photos, not video."""
+        return bool(self.result.manifest.head["codec"] == clip.CODECS[clip.JPEG])
 
 
-def name_of(found: Verdict) -> str:
-    """Return what the files of a clip are named by."""
-    device = re.sub(r"[^\w.-]|^[.-]", "_", found.folder.resolve().parent.name)
-    device = device.encode()[:_NAME].decode(errors="ignore")
-    return f"{device}-clip-{found.number:06d}"
+# --- names and refusals -----------------------------------------------------------------------------------------------
 
 
-def title(found: Verdict) -> str:
-    """Return what a clip is called."""
-    head = found.manifest.head
-    return plain(f"{head['device']}, clip {found.number}: {contact_sheet.word(head['trigger'])}")
+def export_name(result: ClipVerdict) -> str:
+    """Return the base name of a clip's exported files: device and number."""
+    device = re.sub(r"[^\w.-]|^[.-]", "_", result.folder.resolve().parent.name)
+    device = device.encode()[:_DEVICE_NAME_MAX].decode(errors="ignore")
+    return f"{device}-clip-{result.number:06d}"
 
 
-def event_of(number: int) -> int | None:
-    """Return the event's number that a manifest tells, None when it belongs to none."""
-    return None if number == _NO_EVENT else number
+def clip_title(result: ClipVerdict) -> str:
+    """Return the title of a clip: device, number and trigger."""
+    head = result.manifest.head
+    return verdict.printable(f"{head['device']}, clip {result.number}: {trigger_label(head['trigger'])}")
 
 
-def refuse(found: Verdict, anyway: bool) -> None:
-    """UserError for a clip that proves nothing, unless it is wanted all the same, and for one that says nothing."""
-    if stamp(found) and not anyway:
-        first = next(it for it in found.findings if it.grade == found.verdict)
+def event_number(event: int) -> int | None:
+    """Return the event number in a manifest; None for a clip without an event."""
+    return None if event == _NO_EVENT else event
+
+
+def stamp_text(result: ClipVerdict) -> str:
+    """Return what is printed across the sheets of a clip that proves nothing; empty for another clip."""
+    return result.verdict.upper() if result.verdict in (TAMPERED, UNVERIFIABLE) else ""
+
+
+def check_exportable(result: ClipVerdict, anyway: bool) -> None:
+    """Raise UserError for a clip that must not be exported.
+
+    Args:
+        result: The verification result.
+        anyway: Accept a clip that is tampered with or unverifiable.
+    """
+    if stamp_text(result) and not anyway:
+        first = next(finding for finding in result.findings if finding.grade == result.verdict)
         raise UserError(
-            f"{found.name} is {found.verdict}: {plain(first.where)}: {plain(first.words)}; "
-            "with --anyway it is exported all the same, and its sheet says so"
+            f"{result.title} is {result.verdict}: {verdict.printable(first.where)}: {verdict.printable(first.words)}; "
+            "use --anyway to export it with this verdict on its sheets"
         )
-    if not found.manifest.head:
-        raise UserError(f"{found.name}: its manifest has no head, so nothing can be shown; get the clip anew")
+    if not result.manifest.head:
+        raise UserError(
+            f"{result.title}: the manifest has no valid first line, so nothing can be shown; fetch it again"
+        )
 
 
-def stamp(found: Verdict) -> str:
-    """Return what stands across the sheets of a clip that proves nothing, "" of another."""
-    return found.verdict.upper() if found.verdict in (TAMPERED, UNVERIFIABLE) else ""
+# --- export -----------------------------------------------------------------------------------------------------------
 
 
-def show(found: Verdict, evidence: EvidenceKey, told: Told) -> Export:
-    """Go through a clip once, for what it tells and the pictures of its contact sheet. UserError: nothing is readable.
+def preview(result: ClipVerdict, evidence: EvidenceKey, progress: Progress) -> ClipExport:
+    """Read a clip once for its facts and its contact sheet, without writing files.
 
-    told  is called with parts done and all
+    Raises:
+        NothingToShowError: No picture can be shown.
     """
-    out = _begin(found, evidence)
-    for part, it in _each(out, evidence, told):
-        for time_ms, picture in timeline.pictures(it):
-            _take(out, part, it, time_ms, picture)
-    return _shown(out)
+    export = _start_export(result, evidence)
+    for entry, content in _segments(export, evidence, progress):
+        for time_ms, decode in timeline.pictures(content):
+            _add_picture(export, entry, content, time_ms, decode)
+    _check_pictures(export)
+    return export
 
 
-def write(found: Verdict, evidence: EvidenceKey, folder: Path, told: Told) -> Export:
-    """Write what a clip holds into a folder: film or photos, track, contact sheet. UserError: nothing is readable.
+def write_media(result: ClipVerdict, evidence: EvidenceKey, folder: Path, progress: Progress) -> ClipExport:
+    """Write film or photos, subtitles, track and contact sheet of a clip into a folder.
 
-    told  is called with parts done and all
+    Raises:
+        NothingToShowError: No picture can be shown.
+        OSError: A file cannot be written.
+        av.error.FFmpegError: The film cannot be encoded.
     """
-    out = _begin(found, evidence)
-    if out.photo:
-        _photo(out, evidence, folder, told)
+    export = _start_export(result, evidence)
+    if export.is_photo:
+        _write_photos(export, evidence, folder, progress)
     else:
-        _film(out, evidence, folder, told)
-    _shown(out)
-    _track(out, folder)
-    out.files.append(sheet(out, folder))
-    return out
+        _write_film(export, evidence, folder, progress)
+    _check_pictures(export)
+    _write_track(export, folder)
+    export.files.append(write_contact_sheet(export, folder))
+    return export
 
 
 @contextlib.contextmanager
-def writing(folder: Path) -> Iterator[None]:
-    """Make a UserError of what keeps us from writing into a folder."""
+def writing_to(folder: Path) -> Iterator[None]:
+    """Turn errors of writing into a folder into UserError."""
     try:
         yield
     except OSError as e:
-        raise UserError(f"{folder}: {e.strerror}; name with --out a folder that has room and can be written") from None
+        raise UserError(f"{folder}: {e.strerror}; give a writable folder with enough space with --out") from None
     except av.error.FFmpegError as e:
-        raise UserError(f"{folder}: no film can be made of it ({e}); see `patrolink clip verify`") from None
+        raise UserError(f"{folder}: the film cannot be encoded ({e}); see `patrolink clip verify`") from None
 
 
-def sheet(out: Export, folder: Path) -> Path:
-    """Write the contact sheet into a folder and return its path."""
-    first = rfc3339(out.story.unix_ms(0))
-    when = f"{first[:10]} {first[11:19]} UTC" if first else "time not known"
-    many = f"{out.frames} picture" + ("s" if out.frames > 1 else "")
-    below = f"{when}, {out.duration_ms / 1000:.1f} s, {many}. Verdict: {out.found.verdict}"
-    path = folder / f"{out.name}-contact.png"
-    out.shots.png(path, title(out.found), below, stamp(out.found))
+def write_contact_sheet(export: ClipExport, folder: Path) -> Path:
+    """Write the contact sheet into a folder and return its path. Raises OSError."""
+    start = rfc3339(export.metadata.unix_ms(0))
+    time = f"{start[:10]} {start[11:19]} UTC" if start else "time unknown"
+    count = f"{export.frames} picture" + ("s" if export.frames > 1 else "")
+    subtitle = f"{time}, {export.duration_ms / 1000:.1f} s, {count}. Verdict: {export.result.verdict}"
+    path = folder / f"{export.name}-contact.png"
+    export.contact_sheet.write_png(path, clip_title(export.result), subtitle, stamp_text(export.result))
     return path
 
 
-def seal(out: Export, folder: Path, who: str, now_ms: int) -> None:
-    """Write what was judged and made: the facts as JSON, and hashes as `sha256sum -c` takes them."""
-    path = folder / f"{out.name}.json"
-    sums = {it.name: sha256(it) for it in out.files}
-    told = {**facts(out), "exported_by": who, "exported_ms": now_ms, "patrolink": __version__, "sha256": sums}
-    path.write_text(json.dumps({**told, "files": list(sums)}, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    sums[path.name] = sha256(path)
-    listed = folder / f"{out.name}.sha256"
-    listed.write_text("".join(f"{digest}  {name}\n" for name, digest in sums.items()), encoding="utf-8")
-    out.files += [path, listed]
+def write_facts(export: ClipExport, folder: Path, who: str, now_ms: int) -> None:
+    """Write verdict and facts as JSON, and the hashes of all files for `sha256sum -c`. Raises OSError."""
+    path = folder / f"{export.name}.json"
+    hashes = {file.name: file_sha256(file) for file in export.files}
+    document = {**facts(export), "exported_by": who, "exported_ms": now_ms, "patrolink": __version__, "sha256": hashes}
+    text = json.dumps({**document, "files": list(hashes)}, indent=2, ensure_ascii=False)
+    path.write_text(text + "\n", encoding="utf-8")
+    hashes[path.name] = file_sha256(path)
+    checksums = folder / f"{export.name}.sha256"
+    checksums.write_text("".join(f"{digest}  {name}\n" for name, digest in hashes.items()), encoding="utf-8")
+    export.files += [path, checksums]
 
 
-def facts(out: Export) -> dict[str, Any]:
-    """Return what was shown, as JSON takes it."""
+def facts(export: ClipExport) -> dict[str, Any]:
+    """Return verdict and facts of a clip as a JSON object."""
     return {
-        **out.found.facts(),
-        "event": event_of(out.found.manifest.head["event"]),
-        "start_ms": out.story.unix_ms(0),
-        "duration_ms": out.duration_ms,
-        "frames": out.frames,
-        "copied": out.copied,
-        "sound": out.with_sound,
-        "positions": out.positions,
-        "not_shown": {part.path.name: part.fault for part in out.parts if part.fault},
-        "files": [str(path) for path in out.files],
+        **export.result.to_json(),
+        "event": event_number(export.result.manifest.head["event"]),
+        "start_ms": export.metadata.unix_ms(0),
+        "duration_ms": export.duration_ms,
+        "frames": export.frames,
+        "copied": export.copied,
+        "sound": export.with_sound,
+        "positions": export.positions,
+        "not_shown": {entry.path.name: entry.fault for entry in export.timeline if entry.fault},
+        "files": [str(path) for path in export.files],
     }
 
 
-def _begin(found: Verdict, evidence: EvidenceKey) -> Export:
-    parts = timeline.parts(found, evidence)
-    if parts and all(part.fault for part in parts):
-        raise Unshown(f"{found.name}: nothing of it can be shown: {parts[0].fault}")
-    marks = _events(found, parts)
-    duration_ms = parts[-1].at_ms + parts[-1].ms if parts else 0
-    headers = [part.header for part in parts if part.header is not None]
-    kinds = {part.kind for part in parts if not part.fault}
-    hidden = [(part.at_ms, part.at_ms + part.ms, part.fault) for part in parts if part.fault]
-    return Export(
-        found,
-        parts,
-        Story(found.manifest.head["device"], hidden=hidden, stamp=stamp(found)),
-        contact_sheet.Contact(duration_ms, marks),
-        marks,
-        len(kinds) == 1 and b"" not in kinds,
-        any(header.flags & clip.SOUND for header in headers),
-        (headers[0].width, headers[0].height) if headers else (0, 0),
-        headers[0].recipient.hex() if headers else "",
+def _start_export(result: ClipVerdict, evidence: EvidenceKey) -> ClipExport:
+    entries = timeline.build_timeline(result, evidence)
+    if entries and all(entry.fault for entry in entries):
+        raise NothingToShowError(f"{result.title}: nothing can be shown: {entries[0].fault}")
+    events = timeline.locate_events(result, entries)
+    headers = [entry.header for entry in entries if entry.header is not None]
+    parameter_sets = {entry.parameter_sets for entry in entries if not entry.fault}
+    hidden = [HiddenSpan(entry.at_ms, entry.end_ms, entry.fault) for entry in entries if entry.fault]
+    return ClipExport(
+        result,
+        entries,
+        ClipMetadata(result.manifest.head["device"], hidden=hidden, stamp=stamp_text(result)),
+        ContactSheet(timeline.clip_duration_ms(entries), events),
+        events,
+        copied=len(parameter_sets) == 1 and b"" not in parameter_sets,
+        with_sound=any(header.flags & clip.SOUND for header in headers),
+        size=PictureSize(headers[0].width, headers[0].height) if headers else PictureSize(0, 0),
+        recipient=headers[0].recipient.hex() if headers else "",
     )
 
 
-def _shown(out: Export) -> Export:
-    if not out.frames:
-        raise Unshown(f"{out.found.name}: no picture in it can be decoded; see `patrolink clip verify`")
-    return out
+def _check_pictures(export: ClipExport) -> None:
+    if not export.frames:
+        raise NothingToShowError(
+            f"{export.result.title}: no picture in the clip can be decoded; see `patrolink clip verify`"
+        )
 
 
-def _events(found: Verdict, parts: list[timeline.Part]) -> list[tuple[int, str]]:
-    """Return (ms of the clip, trigger) of each event. It may name a picture: then its time tells where it is."""
-    out = []
-    for mark in found.manifest.marks:
-        part = next((part for part in parts if part.stem >= mark["seg"]), None)
-        if part is not None:
-            within = mark["at_ms"]
-            if part.stem != mark["seg"]:
-                late_ms = mark["time_ms"] - part.unix_ms if mark["time_ms"] and part.unix_ms else 0
-                within = late_ms if abs(late_ms) < _APART_MS else 0
-            out.append((part.at_ms + within, mark["mark"]))
-    return out
+def _segments(
+    export: ClipExport, evidence: EvidenceKey, progress: Progress
+) -> Iterator[tuple[TimelineSegment, Segment]]:
+    """Yield the segments that can be shown, add their metadata, and report progress."""
+    total = sum(not entry.fault for entry in export.timeline)
+    progress(0, total)
+    for n, (entry, content) in enumerate(timeline.read_segments(export.timeline, evidence), 1):
+        export.metadata.add(entry, content)
+        yield entry, content
+        progress(n, total)
 
 
-def _each(out: Export, evidence: EvidenceKey, told: Told) -> Iterator[tuple[timeline.Part, Segment]]:
-    """Give the parts that can be shown, taking what they tell; tell how far it is."""
-    total = sum(not part.fault for part in out.parts)
-    told(0, total)
-    for n, (part, it) in enumerate(timeline.opened(out.parts, evidence), 1):
-        out.story.take(part, it)
-        yield part, it
-        told(n, total)
+def _add_picture(
+    export: ClipExport, entry: TimelineSegment, content: Segment, time_ms: int, decode: DecodePicture
+) -> None:
+    export.frames += 1
+    export.contact_sheet.add(entry.at_ms + time_ms, timeline.unix_ms(entry, content, time_ms), decode)
 
 
-def _take(out: Export, part: timeline.Part, it: Segment, time_ms: int, picture: timeline.Picture) -> None:
-    out.frames += 1
-    out.shots.take(part.at_ms + time_ms, timeline.unix_ms(part, it, time_ms), picture)
+def _write_photos(export: ClipExport, evidence: EvidenceKey, folder: Path, progress: Progress) -> None:
+    """Write the photos as the device made them."""
+    for n, (entry, content) in enumerate(_segments(export, evidence, progress)):
+        path = folder / (f"{export.name}-{n + 1}.jpg" if n else f"{export.name}.jpg")
+        path.write_bytes(content.media_file())
+        export.files.append(path)
+        for time_ms, decode in timeline.pictures(content):
+            _add_picture(export, entry, content, time_ms, decode)
 
 
-def _photo(out: Export, evidence: EvidenceKey, folder: Path, told: Told) -> None:
-    """The pictures as the device made them."""
-    for n, (part, it) in enumerate(_each(out, evidence, told)):
-        path = folder / (f"{out.name}-{n + 1}.jpg" if n else f"{out.name}.jpg")
-        path.write_bytes(it.file())
-        out.files.append(path)
-        for time_ms, picture in timeline.pictures(it):
-            _take(out, part, it, time_ms, picture)
+def _write_film(export: ClipExport, evidence: EvidenceKey, folder: Path, progress: Progress) -> None:
+    path, srt_path = folder / f"{export.name}.mp4", folder / f"{export.name}.srt"
+    film = Mp4Writer(path, export.copied, export.with_sound, _film_tags(export))
+    for entry, content in _segments(export, evidence, progress):
+        if export.copied:
+            film.copy_pictures(entry.at_ms, content)
+        for time_ms, decode in timeline.pictures(content):
+            _add_picture(export, entry, content, time_ms, decode)
+            if not export.copied:
+                film.encode_picture(entry.at_ms + time_ms, decode())
+        film.add_sound(entry.at_ms, content)
+    start_ms = film.start_ms or 0
+    subtitles = export.metadata.subtitles(start_ms, max(export.duration_ms, start_ms + 1))
+    film.close(subtitles)
+    srt_path.write_text(format_srt(subtitles), encoding="utf-8")
+    export.files += [path, srt_path]
 
 
-def _film(out: Export, evidence: EvidenceKey, folder: Path, told: Told) -> None:
-    path, subtitles = folder / f"{out.name}.mp4", folder / f"{out.name}.srt"
-    film = movie.Movie(path, out.copied, out.with_sound, _tags(out))
-    for part, it in _each(out, evidence, told):
-        if out.copied:
-            film.copy(part.at_ms, it)
-        for time_ms, picture in timeline.pictures(it):
-            _take(out, part, it, time_ms, picture)
-            if not out.copied:
-                film.encode(part.at_ms + time_ms, picture())
-        film.hear(part.at_ms, it)
-    begins_ms = film.start_ms or 0
-    lines = out.story.lines(begins_ms, max(out.duration_ms, begins_ms + 1))
-    film.close(lines)
-    subtitles.write_text(movie.srt(lines), encoding="utf-8")
-    out.files += [path, subtitles]
+def _film_tags(export: ClipExport) -> dict[str, str]:
+    start = rfc3339(next((entry.unix_ms for entry in export.timeline if entry.unix_ms), None))
+    comment = f"exported by patrolink {__version__}; verdict: {export.result.verdict}"
+    return {"title": clip_title(export.result), "comment": comment} | ({"creation_time": start} if start else {})
 
 
-def _tags(out: Export) -> dict[str, str]:
-    found = out.found
-    begun = rfc3339(next((part.unix_ms for part in out.parts if part.unix_ms), None))
-    tags = {"title": title(found), "comment": f"exported by patrolink {__version__}; verdict: {found.verdict}"}
-    return tags | ({"creation_time": begun} if begun else {})
-
-
-def _track(out: Export, folder: Path) -> None:
-    """The positions, if there are any."""
-    for form in ("gpx", "geojson") if out.positions else ():
-        path = folder / f"{out.name}.{form}"
+def _write_track(export: ClipExport, folder: Path) -> None:
+    """Write the positions, if there are any."""
+    for form in ("gpx", "geojson") if export.positions else ():
+        path = folder / f"{export.name}.{form}"
         with path.open("w", encoding="utf-8", newline="") as f:
-            formats.WRITERS[form](out.story.rows(), f)
-        out.files.append(path)
+            formats.WRITERS[form](export.metadata.rows(), f)
+        export.files.append(path)

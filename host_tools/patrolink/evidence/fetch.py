@@ -1,7 +1,7 @@
-"""Clips from a hub, over its console's HTTP: what is here stays, what a broken line left is gone on with.
+"""Downloads clips from a hub's console. Complete files are kept, partial ones are continued.
 
-Nothing that the hub says is believed: names and sizes are held to what a clip has, and the manifest says what each file
-has to be.
+Nothing that the hub sends is trusted: names and sizes are checked against what a clip can have, and files against the
+hashes in the manifest.
 """
 
 import asyncio
@@ -18,59 +18,69 @@ from patrolink_protocol.clip import TRIGGERS
 from yarl import URL
 
 from patrolink.core.errors import UserError
-from patrolink.evidence import manifest, segment, source, verify
-from patrolink.evidence.findings import VERDICTS
+from patrolink.evidence import manifest
+from patrolink.evidence.clip_folders import (
+    SIGNERS_FILE,
+    ClipListing,
+    clip_folder_name,
+    file_sha256,
+    file_size_max,
+    format_signers,
+    parse_signers,
+    read_signers,
+)
+from patrolink.evidence.verdict import VERDICTS
 
 _DEVICE = re.compile(r"(?!\.{1,2}$)[^/\0]{1,64}")
-_MANIFEST = re.compile(r"[0-9]{6}\.plm")
-_SEGMENT = re.compile(r"[0-9]{6}-[0-9]{6}\.pls")
-_TRIES = 5  # that bring nothing
-_WAIT_S = 1.0  # before the second one; before each further one twice as long
-_BLOCK = 1 << 16
-_MOST = 64 << 20  # bytes of a list: a hundred thousand clips
+_ATTEMPTS_MAX = 5  # in a row without new bytes
+_RETRY_S = 1.0  # before the second attempt; doubled for each further one
+_BLOCK_BYTES = 1 << 16
+_LIST_BYTES_MAX = 64 << 20  # a hundred thousand clips
 
-Told = Callable[[int], None]
+Progress = Callable[[int], None]  # called with the number of bytes that were added; negative when some are dropped
 
 
-async def listing(hub: aiohttp.ClientSession) -> list[source.Listed]:
-    """Return the clips that a hub has. UserError when that is no list of clips."""
+async def list_clips(hub: aiohttp.ClientSession) -> list[ClipListing]:
+    """Return the clips of a hub; UserError when the answer is not a list of clips."""
     try:
-        return [_listed(one) for one in json.loads(await _get(hub, "/clips"))]
+        return [_parse_listing(row) for row in json.loads(await _get(hub, "/clips"))]
     except (AttributeError, KeyError, TypeError, ValueError) as e:
-        raise UserError(f"the hub's list of clips is none ({e!r}); are hub and tool of one version?") from None
+        raise UserError(
+            f"the hub's answer is not a valid list of clips ({e!r}); check that hub and tool have the same version"
+        ) from None
 
 
 async def _get(hub: aiohttp.ClientSession, address: str) -> bytes:
     try:
         async with hub.get(address) as response:
             data = bytearray()
-            async for block in response.content.iter_chunked(_BLOCK):
+            async for block in response.content.iter_chunked(_BLOCK_BYTES):
                 data += block
-                if len(data) > _MOST:
-                    raise UserError(f"{address}: the hub sends more than {_MOST >> 20} MB; is it one?")
+                if len(data) > _LIST_BYTES_MAX:
+                    limit_mb = _LIST_BYTES_MAX >> 20
+                    raise UserError(f"{address}: the answer exceeds {limit_mb} MB; check the address of the hub")
             return bytes(data)
     except aiohttp.ClientResponseError as e:
         if e.status == 404:
-            raise UserError("the hub takes no clips; name `uploads` in its site file") from None
+            raise UserError("the hub takes no clips; set `uploads` in its site file") from None
         raise
 
 
-def _listed(told: dict[str, Any]) -> source.Listed:
-    """Return a clip of the list; ValueError for what would not be one on this disk."""
-    device, number = told["device"], told["clip"]
+def _parse_listing(row: dict[str, Any]) -> ClipListing:
+    """Return a row of the list; ValueError for names and sizes that no clip can have."""
+    device, number = row["device"], row["clip"]
     if not isinstance(device, str) or not _DEVICE.fullmatch(device) or not device.isprintable():
         raise ValueError(f"device {device!r}")
-    if type(number) is not int or not 0 <= number <= manifest.LAST:
+    if type(number) is not int or not 0 <= number <= manifest.CLIP_NUMBER_MAX:
         raise ValueError(f"clip {number!r}")
     files = {}
-    for one in told["files"]:
-        name, size = one["name"], one["bytes"]
-        most = manifest.MOST if _MANIFEST.fullmatch(name) else segment.MOST if _SEGMENT.fullmatch(name) else -1
-        if type(size) is not int or not 0 <= size <= most:
+    for file in row["files"]:
+        name, size = file["name"], file["bytes"]
+        if type(size) is not int or not 0 <= size <= file_size_max(name):
             raise ValueError(f"file {name!r} of {size!r} bytes")
         files[name] = size
-    trigger, time_ms, verdict = told.get("trigger"), told.get("time_ms"), told.get("verdict")
-    return source.Listed(
+    trigger, time_ms, verdict = row.get("trigger"), row.get("time_ms"), row.get("verdict")
+    return ClipListing(
         device,
         number,
         files,
@@ -80,110 +90,122 @@ def _listed(told: dict[str, Any]) -> source.Listed:
     )
 
 
-async def signers(hub: aiohttp.ClientSession, clips: Path) -> list[str]:
-    """Take the keys of devices that are not known here into signers.toml; return whose key the hub tells otherwise.
+async def fetch_signers(hub: aiohttp.ClientSession, clips: Path) -> list[str]:
+    """Add the public keys of unknown devices to signers.toml. Known keys stay: clips were fetched under them.
 
-    A key that is here stays: what was fetched under it is not proven by another one.
+    Returns:
+        The devices for which the hub has keys that the file does not have.
     """
-    address = f"/clips/{source.SIGNERS}"
-    told = verify.parse_signers(await _get(hub, address), address)
-    path = clips / source.SIGNERS
-    here = verify.signers(path) if path.exists() else {}
-    if not set(told) <= set(here):
-        lines = [f"{_quoted(device)} = {json.dumps(keys)}\n" for device, keys in sorted((told | here).items())]
-        with _disk(path):
+    address = f"/clips/{SIGNERS_FILE}"
+    hub_signers = parse_signers(await _get(hub, address), address)
+    path = clips / SIGNERS_FILE
+    signers = read_signers(path) if path.exists() else {}
+    if not set(hub_signers) <= set(signers):
+        with _disk_errors(path):
             clips.mkdir(parents=True, exist_ok=True)
-            path.write_text("[signers]\n" + "".join(lines), encoding="utf-8")
-    return sorted(device for device in here if not set(told.get(device, ())) <= set(here[device]))
+            path.write_text(format_signers(hub_signers | signers), encoding="utf-8")
+    return sorted(device for device in signers if not set(hub_signers.get(device, ())) <= set(signers[device]))
 
 
-def _quoted(text: str) -> str:
-    """Return text as TOML takes it: JSON, but for surrogates and DEL."""
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007F")
+async def fetch_clip(hub: aiohttp.ClientSession, listing: ClipListing, clips: Path, progress: Progress) -> None:
+    """Download the missing files of a clip.
 
+    Args:
+        hub: A session with the hub's console.
+        listing: The clip.
+        clips: The site's folder of clips.
+        progress: Receives the progress in bytes.
 
-async def clip(hub: aiohttp.ClientSession, one: source.Listed, clips: Path, told: Told) -> None:
-    """Get what is not here of a clip. told(bytes): so many more are here. UserError when the hub does not give it."""
-    folder = one.folder(clips)
-    with _disk(folder):
+    Raises:
+        UserError: The hub does not deliver a file, or a file cannot be written.
+    """
+    folder = listing.folder(clips)
+    with _disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        # The manifest is small, and says what the others have to be.
-        await _file(hub, one, one.manifest, folder, "", told)
-        listed = manifest.load(folder / one.manifest).listed
-        hashes = {manifest.file_of(said): said["sha256"] for said in listed}
-        for name in sorted(set(one.files) - {one.manifest}):
-            await _file(hub, one, name, folder, hashes.get(name, ""), told)
+        # The manifest is small and holds the hashes of the others.
+        await _fetch_file(hub, listing, listing.manifest, folder, "", progress)
+        lines = manifest.load(folder / listing.manifest).listed
+        hashes = {manifest.segment_file(line): line["sha256"] for line in lines}
+        for name in sorted(set(listing.files) - {listing.manifest}):
+            await _fetch_file(hub, listing, name, folder, hashes.get(name, ""), progress)
 
 
 @contextlib.contextmanager
-def _disk(place: Path) -> Iterator[None]:
-    """Say what keeps us from writing: a connection's faults are OSErrors, too, and go by."""
+def _disk_errors(path: Path) -> Iterator[None]:
+    """Turn errors of writing into UserError. Those of the connection pass, which may be OSErrors too."""
     try:
         yield
     except (aiohttp.ClientError, asyncio.TimeoutError):
         raise
     except OSError as e:
-        raise UserError(f"{e.filename or place}: {e.strerror}; mend that and fetch again, it goes on") from None
+        raise UserError(f"{e.filename or path}: {e.strerror}; correct that and fetch again to continue") from None
 
 
-async def _file(
-    hub: aiohttp.ClientSession, one: source.Listed, name: str, folder: Path, sha256: str, told: Told
+async def _fetch_file(
+    hub: aiohttp.ClientSession, listing: ClipListing, name: str, folder: Path, sha256: str, progress: Progress
 ) -> None:
-    """Get a file, but if it is here as it has to be. `sha256`: in hexadecimal, "" when that is not known."""
-    path, part, size = folder / name, folder / f"{name}.part", one.files[name]
-    if path.exists() and verify.sha256(path) == sha256:
-        told(size)
+    """Download a file unless it is complete. `sha256` in hexadecimal, empty when unknown."""
+    path, part, size = folder / name, folder / f"{name}.part", listing.files[name]
+    if path.exists() and file_sha256(path) == sha256:
+        progress(size)
         return
-    address = URL(f"/clips/{quote(one.device, safe='')}/{one.number:06d}/{name}", encoded=True)
+    folder_name = clip_folder_name(listing.number)
+    address = URL(f"/clips/{quote(listing.device, safe='')}/{folder_name}/{name}", encoded=True)
     if not sha256:
         part.unlink(missing_ok=True)
-    begun = part.stat().st_size if part.exists() else 0
-    told(begun)
-    await _rest(hub, address, part, size, told)
-    if begun and verify.sha256(part) != sha256:
-        told(-size)
+    resumed_at = _size(part)
+    progress(resumed_at)
+    await _download(hub, address, part, size, progress)
+    if resumed_at and file_sha256(part) != sha256:
+        progress(-size)
         part.unlink()
-        await _rest(hub, address, part, size, told)
+        await _download(hub, address, part, size, progress)
     part.replace(path)
 
 
-async def _rest(hub: aiohttp.ClientSession, address: URL, part: Path, size: int, told: Told) -> None:
-    """Go on with a file until it is whole, over whatever breaks the connection."""
-    tries = 0
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+async def _download(hub: aiohttp.ClientSession, address: URL, part: Path, size: int, progress: Progress) -> None:
+    """Continue a file until it is complete; retry when the connection is lost."""
+    attempts = 0
     while not part.exists() or part.stat().st_size != size:
-        begun = part.stat().st_size if part.exists() else 0
-        fault: Exception = UserError(f"{address}: the hub does not give its {size} bytes; list its clips again")
+        start = _size(part)
+        error: Exception = UserError(f"{address}: the hub does not deliver its {size} bytes; list its clips again")
         try:
-            await _some(hub, address, part, size, told)
+            await _download_part(hub, address, part, size, progress)
         except aiohttp.ClientResponseError as e:
-            raise fault if e.status in (404, 416) else e from None
+            raise error if e.status in (404, 416) else e from None
         except (aiohttp.ClientError, asyncio.TimeoutError) as e:
-            fault = e
-        if part.exists() and part.stat().st_size > begun:
-            tries = 0
+            error = e
+        if _size(part) > start:
+            attempts = 0
             continue
-        tries += 1
-        if tries == _TRIES:
-            raise fault
-        await asyncio.sleep(_WAIT_S * 2 ** (tries - 1))
+        attempts += 1
+        if attempts == _ATTEMPTS_MAX:
+            raise error
+        await asyncio.sleep(_RETRY_S * 2 ** (attempts - 1))
 
 
-async def _some(hub: aiohttp.ClientSession, address: URL, part: Path, size: int, told: Told) -> None:
-    """Append to a file what comes."""
-    at = part.stat().st_size if part.exists() else 0
-    if at > size:
-        part.unlink()
-        told(-at)
-        at = 0
-    async with hub.get(address, headers={"Range": f"bytes={at}-"} if at else {}) as response:
-        if at and not response.headers.get("Content-Range", "").startswith(f"bytes {at}-"):
-            part.unlink()
-            told(-at)
-            at = 0
+async def _download_part(hub: aiohttp.ClientSession, address: URL, part: Path, size: int, progress: Progress) -> None:
+    """Append what one request delivers."""
+    offset = _size(part)
+    if offset > size:
+        offset = _drop(part, offset, progress)
+    async with hub.get(address, headers={"Range": f"bytes={offset}-"} if offset else {}) as response:
+        if offset and not response.headers.get("Content-Range", "").startswith(f"bytes {offset}-"):
+            offset = _drop(part, offset, progress)
         with part.open("ab") as f:
-            async for block in response.content.iter_chunked(_BLOCK):
-                at += len(block)
-                if at > size:
-                    raise UserError(f"{address}: more than the {size} bytes of its list come; list its clips again")
+            async for block in response.content.iter_chunked(_BLOCK_BYTES):
+                offset += len(block)
+                if offset > size:
+                    raise UserError(f"{address}: the hub sends more than the {size} bytes it listed; list again")
                 f.write(block)
-                told(len(block))
+                progress(len(block))
+
+
+def _drop(part: Path, size: int, progress: Progress) -> int:
+    part.unlink()
+    progress(-size)
+    return 0

@@ -1,48 +1,53 @@
-"""Manifests as they are read at the site: the one right form of a line, the chain, the seal (CLIP.md, "Manifest")."""
+"""Parses clip manifests: the one valid form of each line, the chain, the seal (CLIP.md, "Manifest").
+
+Nothing in a manifest is trusted: sizes are limited, and every value is checked against the form of its line.
+"""
 
 import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, utils
 from patrolink_protocol import clip
 
-LONGEST = 1024  # bytes of a line, its line feed included
-MOST = 4 << 20  # bytes of a manifest: ten minutes are a hundredth of it
-MOST_LINES = 1 << 15
-_MOST_FAULTS = 20  # that are told: a manifest with so many is none
+LINE_MAX = 1024  # bytes of a line, line feed included
+BYTES_MAX = 4 << 20  # a clip of ten minutes needs a hundredth of it
+LINES_MAX = 1 << 15
+_FAULTS_MAX = 20  # reading stops there: the file is not a manifest
 VERSION = 1
-LAST = 999_999  # number of a clip
-_HALF_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551 >> 1
-_EVENT_MS = 1 << 48  # no time is later
-_LONG = {b"\\b": b"\\u0008", b"\\f": b"\\u000c"}
-_SHOWN = 80  # characters of a value in a finding
+CLIP_NUMBER_MAX = 999_999
+_HALF_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551 >> 1  # of P-256
+_TIME_MS_MAX = 1 << 48
+_LONG_ESCAPES = {b"\\b": b"\\u0008", b"\\f": b"\\u000c"}
+_VALUE_SHOWN_MAX = 80  # characters of a value in a fault
 _WORD = re.compile(r"[a-z][a-z0-9_]*")
 _STEM = re.compile(r"[0-9]{6}-[0-9]{6}")
+_ACCESS_KEYS = 3  # of an access line, before the facts of its kind
 
-Said = dict[str, Any]
-
-
-def _number(most: int) -> Callable[[Any], bool]:
-    return lambda v: type(v) is int and 0 <= v <= most
+ManifestLine = dict[str, Any]
+_Check = Callable[[Any], bool]
 
 
-def _text(pattern: str) -> Callable[[Any], bool]:
+def _number(largest: int) -> _Check:
+    return lambda v: type(v) is int and 0 <= v <= largest
+
+
+def _text(pattern: str) -> _Check:
     return lambda v: isinstance(v, str) and re.fullmatch(pattern, v) is not None
 
 
-_U32, _TIME, _HASH, _SEG = _number(0xFFFFFFFF), _number(_EVENT_MS), _text("[0-9a-f]{64}"), _text(_STEM.pattern)
+_U32, _TIME, _HASH, _SEG = _number(0xFFFFFFFF), _number(_TIME_MS_MAX), _text("[0-9a-f]{64}"), _text(_STEM.pattern)
 _TRIGGER = _text("|".join(clip.TRIGGERS))
 _ACCESS = {"access": _text(_WORD.pattern), "who": _text(r"[^\0]{1,200}"), "time_ms": _TIME}
-# The keys of each kind of line in their order, and what their values may be; the first key names the kind.
-_FORMS: dict[str, dict[str, Callable[[Any], bool]]] = {
+# The keys of each kind of line in their order, and the check of each value; the first key names the kind.
+_FORMS: dict[str, dict[str, _Check]] = {
     "clip": {
-        "clip": _number(LAST),
+        "clip": _number(CLIP_NUMBER_MAX),
         "v": _number(VERSION),
         "device": _text("[^\0/]{1,64}"),
         "boot": _U32,
@@ -71,56 +76,75 @@ _FORMS: dict[str, dict[str, Callable[[Any], bool]]] = {
 }
 
 
+class Fault(NamedTuple):
+    """A line that is not in the valid form: its number, from 1 (0: the whole file), and what is wrong."""
+
+    line: int
+    text: str
+
+
 @dataclass
 class Manifest:
-    """What a manifest says, line by line, and how far it is in the right form.
+    """The lines of a manifest by kind, and what is wrong with their form.
 
-    head, close, seal  those lines; empty when they are not there
-    listed   lines of segments ("seg") and pictures ("thumb") in their order; marks, accesses: theirs
-    faults   (number of the line, what is wrong with it), the first ones
-    torn     whether the last line has no end: it was still being written
-    chain    after all lines before the seal; None without a head
-    data     all of it, as it was read
+    Args:
+        head: The "clip" line; empty when it is missing.
+        close: The "close" line; empty when it is missing.
+        seal: The "chain" line; empty when it is missing.
+        listed: Lines of segments ("seg") and pictures ("thumb") in their order.
+        marks: Lines of events.
+        accesses: Lines of what dispatchers and the device did with clips.
+        faults: The first faults of form.
+        truncated: Whether the last line has no line feed: it was still being written.
+        chain: Chain value over all lines before the seal; None without a head.
+        data: The file's bytes.
+        version: Version that the head claims.
     """
 
-    head: Said = field(default_factory=dict)
-    close: Said = field(default_factory=dict)
-    seal: Said = field(default_factory=dict)
-    listed: list[Said] = field(default_factory=list)
-    marks: list[Said] = field(default_factory=list)
-    accesses: list[Said] = field(default_factory=list)
-    faults: list[tuple[int, str]] = field(default_factory=list)
-    torn: bool = False
+    head: ManifestLine = field(default_factory=dict)
+    close: ManifestLine = field(default_factory=dict)
+    seal: ManifestLine = field(default_factory=dict)
+    listed: list[ManifestLine] = field(default_factory=list)
+    marks: list[ManifestLine] = field(default_factory=list)
+    accesses: list[ManifestLine] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+    truncated: bool = False
     chain: bytes | None = None
     data: bytes = b""
     version: int = VERSION
 
     @property
-    def segments(self) -> list[Said]:
-        """The lines of what the clip is made of."""
-        return [said for said in self.listed if "seg" in said]
+    def segments(self) -> list[ManifestLine]:
+        """The lines of video segments."""
+        return [line for line in self.listed if "seg" in line]
 
     @property
-    def chain_right(self) -> bool:
-        """Whether the seal is over the lines that are there."""
+    def chain_valid(self) -> bool:
+        """Whether the seal holds the chain value of the lines before it."""
         return bool(self.seal) and self.chain is not None and self.seal["chain"] == self.chain.hex()
 
     @property
-    def signature_right(self) -> bool:
-        """Whether the seal's signature is that of the signer whom the head names, over the seal's chain."""
-        return bool(self.seal and self.head) and signature_right(
+    def signature_valid(self) -> bool:
+        """Whether the seal's signature is the head's signer's over the seal's chain value."""
+        return bool(self.seal and self.head) and is_signature_valid(
             self.head["signer"], bytes.fromhex(self.seal["chain"]), bytes.fromhex(self.seal["sig"])
         )
 
 
-def file_of(said: Said) -> str:
-    """Return the name of the file that a line lists."""
-    stem: str = said["seg"] if "seg" in said else said["thumb"]
+def segment_file(line: ManifestLine) -> str:
+    """Return the name of the file that a "seg" or "thumb" line lists."""
+    stem: str = line["seg"] if "seg" in line else line["thumb"]
     return stem + ".pls"
 
 
-def signature_right(signer: str, chain: bytes, signature: bytes) -> bool:
-    """Whether 64 bytes are the signature of a chain under a signer (66 hexadecimal digits), in its one form."""
+def is_signature_valid(signer: str, chain: bytes, signature: bytes) -> bool:
+    """Verify the signature of a chain value (ECDSA on P-256 over SHA-256, FIPS 186-5; s at most half the order).
+
+    Args:
+        signer: The public key, compressed, 66 hexadecimal digits.
+        chain: The chain value, 32 bytes.
+        signature: r and s, 32 bytes each.
+    """
     r, s = int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:], "big")
     if not r or not 0 < s <= _HALF_ORDER:
         return False
@@ -133,125 +157,127 @@ def signature_right(signer: str, chain: bytes, signature: bytes) -> bool:
 
 
 def load(path: Path) -> Manifest:
-    """Return what a file says, as `parse` does. Raises OSError."""
+    """Read and parse a manifest file. Raises OSError."""
     with path.open("rb") as f:
-        return parse(f.read(MOST + 1))
+        return parse(f.read(BYTES_MAX + 1))
 
 
 def parse(data: bytes) -> Manifest:
-    """Return what the lines say. It raises nothing: what is not as it should be is in `faults`."""
-    found = Manifest(data=data)
-    if len(data) > MOST:
-        found.faults.append((0, f"{len(data)} bytes are more than a manifest has"))
-        return found
-    if (n := data.count(b"\n")) > MOST_LINES:
-        found.faults.append((0, f"{n} lines are more than a manifest has"))
-        return found
+    """Parse a manifest. Never raises: everything that is not in the valid form is in `faults`."""
+    manifest = Manifest(data=data)
+    if len(data) > BYTES_MAX:
+        manifest.faults.append(Fault(0, f"the file has {len(data)} bytes, a manifest has at most {BYTES_MAX}"))
+        return manifest
+    if (n := data.count(b"\n")) > LINES_MAX:
+        manifest.faults.append(Fault(0, f"the file has {n} lines, a manifest has at most {LINES_MAX}"))
+        return manifest
     lines = data.split(b"\n")
-    torn = lines.pop()
+    rest = lines.pop()
     chain = None
-    for n, line in enumerate(lines, 1):
-        if len(found.faults) == _MOST_FAULTS and n < len(lines):
-            found.faults.append((n, "nothing from here on is read: too many lines before are none of a manifest"))
-        # All lines go into the chain, read or not.
-        said = _line(found, n, line) if len(found.faults) <= _MOST_FAULTS or n == len(lines) else {}
-        if n == 1 and "clip" in said:
-            chain = bytes.fromhex(said["previous"])
-        if said and "chain" in said and n == len(lines) and not torn:
-            found.seal = said
+    for n, text in enumerate(lines, 1):
+        is_last = n == len(lines)
+        if len(manifest.faults) == _FAULTS_MAX and not is_last:
+            manifest.faults.append(Fault(n, "too many faults: reading stops at this line"))
+        # Every line goes into the chain, parsed or not.
+        line = _parse_line(manifest, n, text) if len(manifest.faults) <= _FAULTS_MAX or is_last else {}
+        if n == 1 and "clip" in line:
+            chain = bytes.fromhex(line["previous"])
+        if line and "chain" in line and is_last and not rest:
+            manifest.seal = line
         elif chain is not None:
-            chain = clip.link(chain, line + b"\n")
-        _place(found, n, said)
-    found.chain = chain
-    found.torn = bool(torn)
-    return found
+            chain = clip.link(chain, text + b"\n")
+        _add_line(manifest, n, line)
+    manifest.chain = chain
+    manifest.truncated = bool(rest)
+    return manifest
 
 
-def _line(found: Manifest, n: int, line: bytes) -> Said:
-    """Return what a line says, nothing when it is in no right form."""
-    said = _said(line)
-    kind = next(iter(said), "")
+def _parse_line(manifest: Manifest, n: int, text: bytes) -> ManifestLine:
+    """Return a line's object, or an empty one and a fault when it is not in a valid form."""
+    line = _parse_json(text)
+    kind = next(iter(line), "")
     if kind == "access":
-        wrong = _wrong(dict(list(said.items())[:3]), _ACCESS) or _wrong_facts(dict(list(said.items())[3:]))
+        items = list(line.items())
+        fault = _fault_of(dict(items[:_ACCESS_KEYS]), _ACCESS) or _fault_of_facts(dict(items[_ACCESS_KEYS:]))
     elif kind in _FORMS:
         form = dict(_FORMS[kind])
-        if kind == "clip" and type(said.get("v")) is int and said["v"] > VERSION:
-            found.version = said["v"]
-        if kind == "clip" and "follows" in said:
+        if kind == "clip" and type(line.get("v")) is int and line["v"] > VERSION:
+            manifest.version = line["v"]
+        if kind == "clip" and "follows" in line:
             form["follows"] = form["clip"]
-        wrong = _wrong(said, form)
+        fault = _fault_of(line, form)
     else:
-        wrong = "it is no line of a manifest"
-    if wrong:
-        found.faults.append((n, wrong))
+        fault = "this is not a line of a manifest"
+    if fault:
+        manifest.faults.append(Fault(n, fault))
         return {}
-    return said
+    return line
 
 
-def _said(line: bytes) -> Said:
-    """Return the object of a line that is JSON in its shortest form, each key once; else nothing."""
-    if len(line) >= LONGEST:
+def _parse_json(text: bytes) -> ManifestLine:
+    """Return the object of a line that is JSON in its shortest form with unique keys, else an empty one."""
+    if len(text) >= LINE_MAX:
         return {}
     try:
-        said = json.loads(line, object_pairs_hook=_once)
-        if not isinstance(said, dict):
+        line = json.loads(text, object_pairs_hook=_unique_keys)
+        if not isinstance(line, dict):
             return {}
-        # MicroPython writes what is not ASCII as it is, CPython as \u; MicroPython has no \b and \f.
-        forms = [json.dumps(said, separators=(",", ":"), ensure_ascii=ascii).encode() for ascii in (False, True)]
-        forms.append(re.sub(rb"\\.", lambda it: _LONG.get(it[0], it[0]), forms[0]))
+        # MicroPython writes characters outside ASCII unescaped, CPython as \u; MicroPython has no \b and \f.
+        forms = [json.dumps(line, separators=(",", ":"), ensure_ascii=ascii).encode() for ascii in (False, True)]
+        forms.append(re.sub(rb"\\.", lambda escape: _LONG_ESCAPES.get(escape[0], escape[0]), forms[0]))
     except (ValueError, RecursionError):
         return {}
-    return said if line in forms else {}
+    return line if text in forms else {}
 
 
-def _once(pairs: list[tuple[str, Any]]) -> Said:
+def _unique_keys(pairs: list[tuple[str, Any]]) -> ManifestLine:
     if len({key for key, _ in pairs}) < len(pairs):
-        raise ValueError("a key stands twice")
+        raise ValueError("duplicate key")
     return dict(pairs)
 
 
-def _wrong(said: Said, form: dict[str, Callable[[Any], bool]]) -> str:
-    if list(said) != list(form):
-        return f"its keys are {', '.join(said) or 'none'}; they have to be {', '.join(form)}"
-    bad = [key for key, right in form.items() if not right(said[key])]
-    return f"{bad[0]} cannot be {_short(said[bad[0]])}" if bad else ""
+def _fault_of(line: ManifestLine, form: dict[str, _Check]) -> str:
+    if list(line) != list(form):
+        return f"the keys are {', '.join(line) or 'none'}; expected {', '.join(form)}"
+    invalid = [key for key, is_valid in form.items() if not is_valid(line[key])]
+    return f"{invalid[0]} cannot be {_shorten(line[invalid[0]])}" if invalid else ""
 
 
-def _short(value: Any) -> str:
+def _shorten(value: Any) -> str:
     text = json.dumps(value)
-    return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
+    return text if len(text) <= _VALUE_SHOWN_MAX else text[:_VALUE_SHOWN_MAX] + "..."
 
 
-def _wrong_facts(facts: Said) -> str:
-    """What others did comes with facts of its own kind."""
+def _fault_of_facts(facts: ManifestLine) -> str:
+    """Check the facts of an access line: words as keys; text, integers or lists of them as values."""
     for key, value in facts.items():
-        plain = value if isinstance(value, list) else [value]
-        if not _WORD.fullmatch(key) or not all(isinstance(v, str | int) for v in plain):
-            return f"{key} cannot be {_short(value)}"
+        items = value if isinstance(value, list) else [value]
+        if not _WORD.fullmatch(key) or not all(isinstance(item, str | int) for item in items):
+            return f"{key} cannot be {_shorten(value)}"
     return ""
 
 
-def _place(found: Manifest, n: int, said: Said) -> None:
-    """Put a line where it belongs, or say that it stands in a wrong place."""
-    kind = next(iter(said), "")
-    wrong = ""
-    if (kind == "clip") != (n == 1) and (kind == "clip" or said):
-        wrong = "the head is the first line, and only that"
-    elif kind == "chain" and said is not found.seal:
-        wrong = "something comes after the seal"
-    elif found.close and kind not in ("", "chain"):
-        wrong = "something comes after the close"
-    elif kind == "seg" and found.segments and found.segments[-1]["seg"] >= said["seg"]:
-        wrong = f"{said['seg']} comes after {found.segments[-1]['seg']}"
-    if wrong:
-        found.faults.append((n, wrong))
+def _add_line(manifest: Manifest, n: int, line: ManifestLine) -> None:
+    """Store a line by its kind, and add a fault when its position is wrong."""
+    kind = next(iter(line), "")
+    fault = ""
+    if (kind == "clip") != (n == 1) and (kind == "clip" or line):
+        fault = "the first line, and only that, must be the clip line"
+    elif kind == "chain" and line is not manifest.seal:
+        fault = "there are lines after the seal"
+    elif manifest.close and kind not in ("", "chain"):
+        fault = "there are lines after the close line"
+    elif kind == "seg" and manifest.segments and manifest.segments[-1]["seg"] >= line["seg"]:
+        fault = f"{line['seg']} must not come after {manifest.segments[-1]['seg']}"
+    if fault:
+        manifest.faults.append(Fault(n, fault))
     if kind == "clip" and n == 1:
-        found.head = said
+        manifest.head = line
     elif kind in ("seg", "thumb"):
-        found.listed.append(said)
+        manifest.listed.append(line)
     elif kind == "mark":
-        found.marks.append(said)
+        manifest.marks.append(line)
     elif kind == "access":
-        found.accesses.append(said)
+        manifest.accesses.append(line)
     elif kind == "close":
-        found.close = said
+        manifest.close = line

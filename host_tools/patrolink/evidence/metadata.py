@@ -1,59 +1,100 @@
-"""What a clip's segments tell beside pictures and sound: when it was, and where the device was."""
+"""Metadata of a clip: wall clock, positions, and the subtitles made of them. Times are in ms from the clip's start."""
 
 import bisect
 from dataclasses import dataclass, field
-from typing import Any
+from typing import NamedTuple
 
 from patrolink.core.decoder import Row, rfc3339
 from patrolink.evidence import timeline
-from patrolink.evidence.movie import Line
-from patrolink.evidence.segment import Fix, Segment
+from patrolink.evidence.segment import FixRecord, Segment
+from patrolink.evidence.timeline import TimelineSegment
 
-_FRESH_MS = 3000  # a position is shown no longer
-_LINE_MS = 1000
+_FIX_AGE_MAX_MS = 3000  # an older position is not shown
+_SUBTITLE_MS = 1000
+
+
+class Subtitle(NamedTuple):
+    """A subtitle: start and end in ms of the film, and its text."""
+
+    start_ms: int
+    end_ms: int
+    text: str
+
+
+class RecordedSpan(NamedTuple):
+    """A time that was recorded, and the wall clock at its start or None."""
+
+    start_ms: int
+    end_ms: int
+    unix_ms: int | None
+
+
+class HiddenSpan(NamedTuple):
+    """A time that was recorded and is not shown, with the reason."""
+
+    start_ms: int
+    end_ms: int
+    reason: str
+
+
+class TimedFix(NamedTuple):
+    """A position and its time in the clip."""
+
+    at_ms: int
+    fix: FixRecord
 
 
 @dataclass
-class Story:
-    """Times are in ms of the clip.
+class ClipMetadata:
+    """What the segments of a clip hold besides pictures and sound.
 
-    spans   (from, until, unix ms of its begin or None) of what was recorded
-    fixes   (when, position)
-    clocks  what the wall clock was set by: clip.BY_*
-    off_ms  the device's clock less GPS time, at each position
-    hidden  (from, until, why) of what was recorded and is not shown; as spans, in the order of time
-    stamp   what each subtitle begins with
+    Args:
+        device: The device that recorded the clip.
+        spans: What was recorded, by time.
+        fixes: Positions, in the order of the segments.
+        clock_sources: What the wall clock was set by: clip.BY_NONE, BY_NETWORK, BY_GPS.
+        clock_errors_ms: The device's clock minus GPS time, at each position.
+        hidden: What is not shown, by time.
+        stamp: First line of each subtitle; empty for none.
     """
 
     device: str
-    spans: list[tuple[int, int, int | None]] = field(default_factory=list)
-    fixes: list[tuple[int, Fix]] = field(default_factory=list)
-    clocks: set[int] = field(default_factory=set)
-    off_ms: list[int] = field(default_factory=list)
-    hidden: list[tuple[int, int, str]] = field(default_factory=list)
+    spans: list[RecordedSpan] = field(default_factory=list)
+    fixes: list[TimedFix] = field(default_factory=list)
+    clock_sources: set[int] = field(default_factory=set)
+    clock_errors_ms: list[int] = field(default_factory=list)
+    hidden: list[HiddenSpan] = field(default_factory=list)
     stamp: str = ""
 
-    def take(self, part: timeline.Part, it: Segment) -> None:
-        """Take in a segment."""
-        end_ms = max(part.ms, it.end_ms, 1)  # a photo has a time too
-        cuts = [0, *(at for at, _, _ in it.clocks if 0 < at < end_ms), end_ms]
-        for begin, end in zip(cuts, cuts[1:], strict=False):
-            self.spans.append((part.at_ms + begin, part.at_ms + end, timeline.unix_ms(part, it, begin)))
-        self.clocks |= {source for _, _, source in it.clocks}
-        for fix in it.fixes:
-            self.fixes.append((part.at_ms + fix.time_ms, fix))
-            now_ms = timeline.unix_ms(part, it, fix.time_ms)
-            if now_ms is not None and fix.unix_ms is not None:
-                self.off_ms.append(now_ms - fix.unix_ms)
+    @property
+    def valid_fixes(self) -> list[TimedFix]:
+        """The positions with a latitude and longitude."""
+        return [timed for timed in self.fixes if timed.fix.lat_deg is not None]
+
+    def add(self, entry: TimelineSegment, content: Segment) -> None:
+        """Add a segment."""
+        end_ms = max(entry.duration_ms, content.end_ms, 1)  # a photo has a duration too
+        cuts = [0, *(clock.time_ms for clock in content.clocks if 0 < clock.time_ms < end_ms), end_ms]
+        for start, end in zip(cuts, cuts[1:], strict=False):
+            unix_ms = timeline.unix_ms(entry, content, start)
+            self.spans.append(RecordedSpan(entry.at_ms + start, entry.at_ms + end, unix_ms))
+        self.clock_sources |= {clock.source for clock in content.clocks}
+        for fix in content.fixes:
+            self.fixes.append(TimedFix(entry.at_ms + fix.time_ms, fix))
+            clock_ms = timeline.unix_ms(entry, content, fix.time_ms)
+            if clock_ms is not None and fix.unix_ms is not None:
+                self.clock_errors_ms.append(clock_ms - fix.unix_ms)
 
     def unix_ms(self, at_ms: int) -> int | None:
-        """Return the wall clock at a time of the clip; None when it is not known or nothing was recorded then."""
-        n = bisect.bisect_right(self.spans, at_ms, key=_begin)
-        begin, end, unix_ms = self.spans[n - 1] if n else (0, 0, None)
-        return unix_ms + at_ms - begin if unix_ms is not None and at_ms < end else None
+        """Return the wall clock at a time of the clip; None when it is unknown or nothing was recorded then."""
+        n = bisect.bisect_right(self.spans, at_ms, key=_start_ms)
+        if not n:
+            return None
+        span = self.spans[n - 1]
+        return span.unix_ms + at_ms - span.start_ms if span.unix_ms is not None and at_ms < span.end_ms else None
 
     def rows(self) -> list[Row]:
-        """Return the positions as rows of a decoded capture, for what writes those."""
+        """Return the positions as rows of a decoded capture, for the writers of track formats."""
         return [
             {
                 "message": "position",
@@ -70,47 +111,51 @@ class Story:
             for _, fix in self.fixes
         ]
 
-    def lines(self, start_ms: int, end_ms: int) -> list[Line]:
-        """Return a subtitle for each second of a film that begins at start_ms of the clip: time and place."""
-        out: list[Line] = []
-        placed = sorted(self.fixes, key=_begin)
-        for at_ms in range(start_ms, end_ms, _LINE_MS):
-            until = min(at_ms + _LINE_MS, end_ms)
-            n = bisect.bisect_left(self.spans, until, key=_begin)
-            if n and self.spans[n - 1][1] > at_ms:
-                text = f"{self._when(at_ms)}\n{_where(placed, at_ms)}"
+    def subtitles(self, start_ms: int, end_ms: int) -> list[Subtitle]:
+        """Return time and position for each second of a film that shows start_ms to end_ms of the clip."""
+        subtitles: list[Subtitle] = []
+        fixes = sorted(self.fixes, key=_at_ms)
+        for at_ms in range(start_ms, end_ms, _SUBTITLE_MS):
+            until_ms = min(at_ms + _SUBTITLE_MS, end_ms)
+            n = bisect.bisect_left(self.spans, until_ms, key=_start_ms)
+            if n and self.spans[n - 1].end_ms > at_ms:
+                text = f"{self._format_time(at_ms)}\n{_format_last_fix(fixes, at_ms)}"
             else:
-                text = self._why(at_ms, until)
+                text = self._format_reason(at_ms, until_ms)
             text = f"{self.stamp}\n{text}" if self.stamp else text
-            if out and out[-1].text == text:
-                out[-1] = Line(out[-1].start_ms, until - start_ms, text)
+            if subtitles and subtitles[-1].text == text:
+                subtitles[-1] = Subtitle(subtitles[-1].start_ms, until_ms - start_ms, text)
             else:
-                out.append(Line(at_ms - start_ms, until - start_ms, text))
-        return out
+                subtitles.append(Subtitle(at_ms - start_ms, until_ms - start_ms, text))
+        return subtitles
 
-    def _why(self, at_ms: int, until_ms: int) -> str:
-        n = bisect.bisect_left(self.hidden, until_ms, key=_begin)
-        shut = n and self.hidden[n - 1][1] > at_ms
-        return f"not shown: {self.hidden[n - 1][2]}" if shut else "nothing was recorded here"
+    def _format_reason(self, at_ms: int, until_ms: int) -> str:
+        n = bisect.bisect_left(self.hidden, until_ms, key=_start_ms)
+        if n and self.hidden[n - 1].end_ms > at_ms:
+            return f"not shown: {self.hidden[n - 1].reason}"
+        return "not recorded"
 
-    def _when(self, at_ms: int) -> str:
-        told = rfc3339(self.unix_ms(at_ms))
-        return f"{told[:10]} {told[11:23]} UTC" if told else "time not known"
-
-
-def _begin(it: tuple[int, Any] | tuple[int, int, Any]) -> int:
-    return it[0]
+    def _format_time(self, at_ms: int) -> str:
+        time = rfc3339(self.unix_ms(at_ms))
+        return f"{time[:10]} {time[11:23]} UTC" if time else "time unknown"
 
 
-def _where(placed: list[tuple[int, Fix]], at_ms: int) -> str:
-    """Return the last position that is fresh then; `placed` in the order of time."""
-    n = bisect.bisect_right(placed, at_ms + _LINE_MS // 2, key=_begin)
-    fresh = n and placed[n - 1][0] > at_ms - _FRESH_MS
-    return words(placed[n - 1][1]) if fresh else "no position"
+def _start_ms(span: RecordedSpan | HiddenSpan) -> int:
+    return span.start_ms
 
 
-def words(fix: Fix) -> str:
-    """Return a position for people."""
+def _at_ms(timed: TimedFix) -> int:
+    return timed.at_ms
+
+
+def _format_last_fix(fixes: list[TimedFix], at_ms: int) -> str:
+    """Return the last position that is not too old at a time; `fixes` sorted by time."""
+    n = bisect.bisect_right(fixes, at_ms + _SUBTITLE_MS // 2, key=_at_ms)
+    recent = n and fixes[n - 1].at_ms > at_ms - _FIX_AGE_MAX_MS
+    return _format_fix(fixes[n - 1].fix) if recent else "no position"
+
+
+def _format_fix(fix: FixRecord) -> str:
     if fix.lat_deg is None or fix.lon_deg is None:
         return "no position"
     parts = [f"{fix.lat_deg:.6f} {fix.lon_deg:.6f}"]
@@ -119,3 +164,16 @@ def words(fix: Fix) -> str:
     if fix.speed_mps is not None:
         parts.append(f"{fix.speed_mps * 3.6:.1f} km/h")
     return "  ".join(parts)
+
+
+def format_srt(subtitles: list[Subtitle]) -> str:
+    """Return subtitles in SubRip format."""
+    blocks = [
+        f"{n}\n{_srt_time(subtitle.start_ms)} --> {_srt_time(subtitle.end_ms)}\n{subtitle.text}\n"
+        for n, subtitle in enumerate(subtitles, 1)
+    ]
+    return "\n".join(blocks)
+
+
+def _srt_time(ms: int) -> str:
+    return f"{ms // 3_600_000:02d}:{ms // 60_000 % 60:02d}:{ms // 1000 % 60:02d},{ms % 1000:03d}"

@@ -1,10 +1,11 @@
-"""Segments as they are read at the site: deciphered, taken apart, no length in them believed (CLIP.md, "Segment")."""
+"""Decrypts and parses clip segments (CLIP.md, "Segment"). No length or time in a segment is trusted."""
 
 import hashlib
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from patrolink_protocol import clip
@@ -12,13 +13,13 @@ from patrolink_protocol import clip
 from patrolink.core.errors import UserError
 from patrolink.evidence.evidence_key import EvidenceKey
 
-MOST = 64 << 20  # bytes of a file: eight times what a device writes at most
-MOST_MS = 3_600_000  # of a segment: a minute is what a device is configured with at most
-MOST_RECORDS = 1 << 15  # of a segment: three times what a minute of pictures, sound and positions has
-_PICTURE, _SOUND = b"00dc", b"01wb"
+BYTES_MAX = 64 << 20  # of a file: eight times what a device writes at most
+DURATION_MS_MAX = 3_600_000  # of a segment: a device is configured with a minute at most
+RECORDS_MAX = 1 << 15  # of a segment: three times what a minute of pictures, sound and positions needs
+_AVI_PICTURE, _AVI_SOUND = b"00dc", b"01wb"
 _UNKNOWN_I32, _UNKNOWN_U32, _UNKNOWN_U16 = -0x80000000, 0xFFFFFFFF, 0xFFFF
-_BODIES = {
-    kind: struct.calcsize(body) - clip.STAMP
+_BODY_BYTES = {
+    kind: struct.calcsize(body)
     for kind, body in (
         (clip.END, clip.END_BODY),
         (clip.FIX, clip.FIX_BODY),
@@ -29,13 +30,19 @@ _BODIES = {
 }
 
 
-class Altered(UserError):
-    """A file's bytes are not those of its hash."""
+class HashMismatchError(UserError):
+    """A file does not have the SHA-256 that its manifest lists."""
 
 
-@dataclass(frozen=True)
-class Fix:
-    """A position: ms since the segment's start, degrees, metres, m/s; None where the receiver did not tell."""
+class MediaRecord(NamedTuple):
+    """Bytes of the media file, and their time in ms since the segment's start."""
+
+    time_ms: int
+    data: bytes
+
+
+class FixRecord(NamedTuple):
+    """A position in degrees, metres and m/s; None for what the receiver did not report. time_ms as in MediaRecord."""
 
     time_ms: int
     unix_ms: int | None
@@ -48,56 +55,85 @@ class Fix:
     mode: int
 
 
+class ClockRecord(NamedTuple):
+    """The wall clock at a time of the segment; source: clip.BY_NONE, BY_NETWORK or BY_GPS."""
+
+    time_ms: int
+    unix_ms: int
+    source: int
+
+
+class MarkRecord(NamedTuple):
+    """An event: index into clip.TRIGGERS, and event id."""
+
+    time_ms: int
+    trigger: int
+    event: int
+
+
+class GapRecord(NamedTuple):
+    """Frames that were lost before this time; reason: clip.STALLED, BROKEN or LATE."""
+
+    time_ms: int
+    frames: int
+    reason: int
+
+
 @dataclass
 class Segment:
-    """What is in a segment. Times are in ms since its start.
+    """The records of a segment. Times are in ms since its start.
 
-    media   (time, bytes) in order; together they are the file that the codec says
-    clocks  (time, unix ms then, clip.BY_*) in the order of time; known: (time, unix ms) of those that somebody set
-    marks   (time, trigger, event id); gaps: (time, frames lost, clip.STALLED..)
-    frames  what its end says; None without an end
-    fault   why the reading stopped before the end of the file, "" when it did not
+    Args:
+        header: The plain header.
+        media: The media file in pieces, ordered; joined they are an AVI, MP4 or JPEG file.
+        fixes: Positions.
+        clocks: Wall clock readings, by time.
+        marks: Events.
+        gaps: Lost frames.
+        frames: The number of frames that the end record states; None without one.
+        fault: Why reading stopped before the end of the file; empty when it did not.
+        end_ms: The latest time of a record.
     """
 
     header: clip.Header
-    media: list[tuple[int, bytes]] = field(default_factory=list)
-    fixes: list[Fix] = field(default_factory=list)
-    clocks: list[tuple[int, int, int]] = field(default_factory=list)
-    known: list[tuple[int, int]] = field(default_factory=list)
-    marks: list[tuple[int, int, int]] = field(default_factory=list)
-    gaps: list[tuple[int, int, int]] = field(default_factory=list)
+    media: list[MediaRecord] = field(default_factory=list)
+    fixes: list[FixRecord] = field(default_factory=list)
+    clocks: list[ClockRecord] = field(default_factory=list)
+    marks: list[MarkRecord] = field(default_factory=list)
+    gaps: list[GapRecord] = field(default_factory=list)
     frames: int | None = None
     fault: str = ""
     end_ms: int = 0
+    synced_clocks: list[ClockRecord] = field(default_factory=list)  # those that network or GPS had set
 
     @property
-    def whole(self) -> bool:
-        """Whether it has its end, and nothing behind it."""
+    def complete(self) -> bool:
+        """Whether the segment ends with its end record."""
         return self.frames is not None and not self.fault
 
-    def file(self) -> bytes:
-        """Return the file that its media are: AVI, MP4 or JPEG."""
-        return b"".join(data for _, data in self.media)
+    def media_file(self) -> bytes:
+        """Return the media file: AVI, MP4 or JPEG."""
+        return b"".join(record.data for record in self.media)
 
-    def jpegs(self) -> Iterator[tuple[int, bytes]]:
-        """Give (time, JPEG) of each picture of an AVI or JPEG segment."""
+    def jpegs(self) -> Iterator[MediaRecord]:
+        """Yield each JPEG picture of an AVI or JPEG segment."""
         if self.header.codec == clip.JPEG:
             yield from self.media
-        for time_ms, data in self.media if self.header.codec == clip.MJPEG_AVI else ():
-            picture = _chunk(data, _PICTURE)
+        for record in self.media if self.header.codec == clip.MJPEG_AVI else ():
+            picture = _avi_chunk(record.data, _AVI_PICTURE)
             if picture:
-                yield time_ms, picture
+                yield MediaRecord(record.time_ms, picture)
 
     def alaw(self) -> Iterator[bytes]:
-        """Give the sound of an AVI segment as it comes: A-law, 8000 a second without a hole."""
-        for _, data in self.media if self.header.codec == clip.MJPEG_AVI else ():
-            sound = _chunk(data, _SOUND)
+        """Yield the sound of an AVI segment in pieces: A-law at 8 kHz without gaps."""
+        for record in self.media if self.header.codec == clip.MJPEG_AVI else ():
+            sound = _avi_chunk(record.data, _AVI_SOUND)
             if sound:
                 yield sound
 
 
-def _chunk(data: bytes, name: bytes) -> bytes:
-    """Return what an AVI chunk holds when a record is one of that name and whole, else nothing."""
+def _avi_chunk(data: bytes, name: bytes) -> bytes:
+    """Return the content of an AVI chunk if the record is a complete one of that name, else nothing."""
     if len(data) < 8 or data[:4] != name:
         return b""
     size = int.from_bytes(data[4:8], "little")
@@ -105,95 +141,123 @@ def _chunk(data: bytes, name: bytes) -> bytes:
 
 
 def read(path: Path, evidence: EvidenceKey, sha256: str = "") -> Segment:
-    """Return a segment. UserError: it is none, cannot be read, or is for another evidence key; Altered.
+    """Read, decrypt and parse a segment file.
 
-    sha256  in hexadecimal, what its bytes have to be now: a file may change after the verdict on it; "" for any
+    Args:
+        path: The file.
+        evidence: The key that it was encrypted for.
+        sha256: The SHA-256 that the bytes must have, in hexadecimal: a file may change after it was verified. Empty
+            accepts any.
+
+    Raises:
+        HashMismatchError: The bytes have another SHA-256.
+        UserError: The file cannot be read, is not a segment, or is encrypted for another key.
     """
     try:
-        if path.stat().st_size > MOST:
-            raise UserError(f"{path}: {path.stat().st_size} bytes are more than a segment has; it is none")
+        if (size := path.stat().st_size) > BYTES_MAX:
+            raise UserError(f"{path}: the file has {size} bytes, a segment has at most {BYTES_MAX}")
         data = path.read_bytes()
         if sha256 and hashlib.sha256(data).hexdigest() != sha256:
-            raise Altered(f"{path}: its bytes are not those that were recorded")
+            raise HashMismatchError(f"{path}: the file's SHA-256 is not the one that was recorded")
         return parse(data, evidence)
     except OSError as e:
-        raise UserError(f"{path}: {e.strerror}; name a segment that can be read") from None
+        raise UserError(f"{path}: {e.strerror}; give a segment that can be read") from None
     except clip.BadSegment as e:
-        raise UserError(f"{path}: no segment, {e}") from None
+        raise UserError(f"{path}: not a segment: {e}") from None
+
+
+def is_picture(path: Path) -> bool:
+    """Return whether a file is a segment with a JPEG picture, from its plain header. Raises OSError.
+
+    A file whose header names another step is not accepted: the step decides how long decryption takes.
+    """
+    if path.suffix != ".pls":
+        return False
+    with path.open("rb") as f:
+        try:
+            header = clip.unpack_header(f.read(clip.HEADER))
+        except clip.BadSegment:
+            return False
+    return bool(header.codec == clip.JPEG) and clip.name_of(header.boot, header.step) == path.name
 
 
 def parse(data: bytes, evidence: EvidenceKey) -> Segment:
-    """Return the segment that these bytes are; clip.BadSegment or UserError when nothing of it can be read."""
+    """Decrypt and parse a segment as far as it is valid; `Segment.fault` tells where that ends.
+
+    Raises:
+        clip.BadSegment: The header is not valid.
+        UserError: The segment is encrypted for another key.
+    """
     header = clip.unpack_header(data)
     decryptor = Cipher(algorithms.AES(evidence.segment_key(header)), modes.CTR(bytes(16))).decryptor()
     stream = decryptor.update(data[clip.HEADER :])
-    found = Segment(header)
-    at = n = 0
-    while at < len(stream) and not found.fault:
-        if found.frames is not None:
-            found.fault = f"{len(stream) - at} bytes are behind its end"
-        elif n == MOST_RECORDS:
-            found.fault = f"it has more records than a segment has ({MOST_RECORDS})"
+    segment = Segment(header)
+    offset = records = 0
+    while offset < len(stream) and not segment.fault:
+        if segment.frames is not None:
+            segment.fault = f"{len(stream) - offset} bytes follow the end record"
+        elif records == RECORDS_MAX:
+            segment.fault = f"the segment has more than {RECORDS_MAX} records"
         else:
-            at = _record(found, stream, at)
-            n += 1
-    if not found.fault and found.frames is None:
-        found.fault = "it has no end"
-    return found
+            offset = _parse_record(segment, stream, offset)
+            records += 1
+    if not segment.fault and segment.frames is None:
+        segment.fault = "the end record is missing"
+    return segment
 
 
-def _record(found: Segment, stream: bytes, at: int) -> int:
-    """Take in the record at `at`; return where the next one begins. What is no whole record sets `fault`."""
-    if at + clip.RECORD + clip.STAMP > len(stream):
-        found.fault = "its last record is cut off"
-        return at
-    kind, size = stream[at], int.from_bytes(stream[at + 1 : at + clip.RECORD], "big")
-    body = stream[at + clip.RECORD : at + clip.RECORD + size]
-    if kind > clip.GAP or size < clip.STAMP or (kind != clip.MEDIA and size != clip.STAMP + _BODIES[kind]):
-        found.fault = f"no record begins at byte {clip.HEADER + at}"
+def _parse_record(segment: Segment, stream: bytes, offset: int) -> int:
+    """Add the record at an offset; return the offset of the next one. An invalid or cut record sets `fault`."""
+    if offset + clip.RECORD + clip.STAMP > len(stream):
+        segment.fault = "the last record is cut off"
+        return offset
+    kind, size = stream[offset], int.from_bytes(stream[offset + 1 : offset + clip.RECORD], "big")
+    body = stream[offset + clip.RECORD : offset + clip.RECORD + size]
+    if kind > clip.GAP or size < clip.STAMP or (kind != clip.MEDIA and size != _BODY_BYTES[kind]):
+        segment.fault = f"there is no valid record at byte {clip.HEADER + offset}"
     elif len(body) < size:
-        found.fault = "its last record is cut off"
-    elif (time_ms := int.from_bytes(body[: clip.STAMP], "big")) > MOST_MS:
-        found.fault = f"the record at byte {clip.HEADER + at} is of {time_ms // 1000} s after its start"
+        segment.fault = "the last record is cut off"
+    elif (time_ms := int.from_bytes(body[: clip.STAMP], "big")) > DURATION_MS_MAX:
+        segment.fault = f"the record at byte {clip.HEADER + offset} is {time_ms // 1000} s after the segment's start"
     else:
-        found.end_ms = max(found.end_ms, time_ms)
-        _take(found, kind, body)
-    return at + clip.RECORD + size
+        segment.end_ms = max(segment.end_ms, time_ms)
+        _add_record(segment, kind, body)
+    return offset + clip.RECORD + size
 
 
-def _take(found: Segment, kind: int, body: bytes) -> None:
+def _add_record(segment: Segment, kind: int, body: bytes) -> None:
     if kind == clip.MEDIA:
-        found.media.append((int.from_bytes(body[: clip.STAMP], "big"), body[clip.STAMP :]))
+        segment.media.append(MediaRecord(int.from_bytes(body[: clip.STAMP], "big"), body[clip.STAMP :]))
     elif kind == clip.FIX:
-        found.fixes.append(_fix(*struct.unpack(clip.FIX_BODY, body)))
+        segment.fixes.append(_fix_record(*struct.unpack(clip.FIX_BODY, body)))
     elif kind == clip.CLOCK:
-        _take_clock(found, *struct.unpack(clip.CLOCK_BODY, body))
+        _add_clock(segment, ClockRecord(*struct.unpack(clip.CLOCK_BODY, body)))
     elif kind == clip.MARK:
-        found.marks.append(struct.unpack(clip.MARK_BODY, body))
+        segment.marks.append(MarkRecord(*struct.unpack(clip.MARK_BODY, body)))
     elif kind == clip.GAP:
-        found.gaps.append(struct.unpack(clip.GAP_BODY, body))
+        segment.gaps.append(GapRecord(*struct.unpack(clip.GAP_BODY, body)))
     else:
-        found.frames = struct.unpack(clip.END_BODY, body)[1]
+        segment.frames = struct.unpack(clip.END_BODY, body)[1]
 
 
-def _take_clock(found: Segment, time_ms: int, unix_ms: int, source: int) -> None:
-    if found.clocks and time_ms < found.clocks[-1][0]:
-        found.fault = "its clocks do not come in the order of time"
+def _add_clock(segment: Segment, clock: ClockRecord) -> None:
+    if segment.clocks and clock.time_ms < segment.clocks[-1].time_ms:
+        segment.fault = "the clock records are not ordered by time"
         return
-    found.clocks.append((time_ms, unix_ms, source))
-    if source:
-        found.known.append((time_ms, unix_ms))
+    segment.clocks.append(clock)
+    if clock.source:
+        segment.synced_clocks.append(clock)
 
 
-def _fix(
+def _fix_record(
     time_ms: int, unix_ms: int, lat: int, lon: int, alt: int, speed: int, course: int, hacc: int, mode: int
-) -> Fix:
-    placed = abs(lat) <= 900_000_000 and abs(lon) <= 1_800_000_000
-    return Fix(
+) -> FixRecord:
+    valid = abs(lat) <= 900_000_000 and abs(lon) <= 1_800_000_000
+    return FixRecord(
         time_ms,
         unix_ms if 0 < unix_ms < 1 << 63 else None,
-        lat / 1e7 if placed else None,
-        lon / 1e7 if placed else None,
+        lat / 1e7 if valid else None,
+        lon / 1e7 if valid else None,
         None if alt == _UNKNOWN_I32 else alt / 1000,
         None if speed == _UNKNOWN_U32 else speed / 1000,
         None if course == _UNKNOWN_U16 else course / 100,

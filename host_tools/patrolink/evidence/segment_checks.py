@@ -1,8 +1,8 @@
-"""What a clip's segments hold, against what its manifest says of them: with the evidence key only."""
+"""Checks of what a clip's segments hold against its manifest. They need the evidence key."""
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterator
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from patrolink_protocol import clip
 
@@ -10,99 +10,118 @@ from patrolink.core.errors import UserError
 from patrolink.core.tracks import motion
 from patrolink.evidence import segment
 from patrolink.evidence.evidence_key import EvidenceKey
-from patrolink.evidence.findings import GAP, NOTE, TAMPERED, Finding
-from patrolink.evidence.manifest import Manifest, file_of
+from patrolink.evidence.manifest import Manifest, ManifestLine, segment_file
+from patrolink.evidence.segment import FixRecord, Segment
+from patrolink.evidence.verdict import CLOCK_STEP_MS, GAP, NOTE, TAMPERED, Finding
 
-_CLOCK_MS = 2000  # a clock that is set by more is told
-_FASTEST_MPS = 100.0
-_EARLIEST_MS = 1_577_836_800_000  # 2020: no device is older
+_SPEED_MAX_MPS = 100.0
+_EARLIEST_UNIX_MS = 1_577_836_800_000  # 2020: no device is older
 
 
-def look(folder: Path, manifest: Manifest, evidence: EvidenceKey, closed: set[str]) -> tuple[bool, list[Finding]]:
-    """Return (whether a segment was opened, what was found). `closed`: files that are not there, or not as recorded."""
-    out: list[Finding] = []
-    opened = False
-    shut: dict[str, list[str]] = {}
-    last: segment.Fix | None = None
-    for said in manifest.listed:
-        name = file_of(said)
-        if name in closed:
+class SegmentChecks(NamedTuple):
+    """Whether at least one segment was decrypted, and what was found."""
+
+    decrypted: bool
+    findings: list[Finding]
+
+
+def check_segments(folder: Path, manifest: Manifest, evidence: EvidenceKey, skip: Container[str]) -> SegmentChecks:
+    """Decrypt the segments of a clip and compare them with the manifest.
+
+    Args:
+        folder: The clip's folder.
+        manifest: Its manifest, proven.
+        evidence: The site's evidence key.
+        skip: Names of files that are missing or altered.
+    """
+    findings: list[Finding] = []
+    decrypted = False
+    unreadable: dict[str, list[str]] = {}  # reason: files
+    last_fix: FixRecord | None = None
+    for line in manifest.listed:
+        name = segment_file(line)
+        if name in skip:
             continue
         try:
-            found = segment.read(folder / name, evidence, said["sha256"])
-        except segment.Altered:
-            out.append(Finding(TAMPERED, "hash", name, "its bytes changed while they were verified"))
+            content = segment.read(folder / name, evidence, line["sha256"])
+        except segment.HashMismatchError:
+            findings.append(Finding(TAMPERED, "hash", name, "the file changed while it was verified"))
             continue
         except UserError as e:
-            shut.setdefault(str(e).removeprefix(f"{folder / name}: "), []).append(name)
+            unreadable.setdefault(str(e).removeprefix(f"{folder / name}: "), []).append(name)
             continue
-        opened = True
-        out += [Finding(GAP, "header", name, words) for words in _header(found, name, manifest, "seg" in said)]
-        if "seg" in said:
-            out += _against(found, said, name)
-        out += _first("clock", name, list(_clock(found)))
+        decrypted = True
+        findings += [Finding(GAP, "header", name, words) for words in _check_header(content, name, manifest, line)]
+        if "seg" in line:
+            findings += _check_records(content, line, name)
+        findings += _summarize("clock", name, list(_clock_steps(content)))
         jumps = []
-        for fix in found.fixes:
-            if last is not None and (words := _jump(last, fix)):
+        for fix in content.fixes:
+            if last_fix is not None and (words := _position_jump(last_fix, fix)):
                 jumps.append(words)
-            last = fix if fix.lat_deg is not None else last
-        out += _first("position", name, jumps)
-    for words, names in shut.items():
-        out += _first("closed", names[0], [words] * len(names))
-    return opened, out
+            last_fix = fix if fix.lat_deg is not None else last_fix
+        findings += _summarize("position", name, jumps)
+    for words, names in unreadable.items():
+        findings += _summarize("closed", names[0], [words] * len(names))
+    return SegmentChecks(decrypted, findings)
 
 
-def _first(kind: str, name: str, told: list[str]) -> list[Finding]:
-    """Return one note of what may be told of a segment many times."""
-    more = f", and {len(told) - 1} more like it" if len(told) > 1 else ""
-    return [Finding(NOTE, kind, name, told[0] + more)] if told else []
+def _summarize(kind: str, name: str, notes: list[str]) -> list[Finding]:
+    """Return one finding for notes of a kind that may repeat many times."""
+    more = f" ({len(notes) - 1} more of this kind)" if len(notes) > 1 else ""
+    return [Finding(NOTE, kind, name, notes[0] + more)] if notes else []
 
 
-def _header(found: segment.Segment, name: str, manifest: Manifest, video: bool) -> Iterable[str]:
-    header = found.header
+def _check_header(content: Segment, name: str, manifest: Manifest, line: ManifestLine) -> Iterator[str]:
+    header = content.header
     if clip.name_of(header.boot, header.step) != name:
-        yield f"its header says {clip.name_of(header.boot, header.step)}"
-    codec = manifest.head["codec"] if video else "jpeg"
+        yield f"the header says {clip.name_of(header.boot, header.step)}"
+    codec = manifest.head["codec"] if "seg" in line else "jpeg"
     if clip.CODECS[header.codec] != codec:
-        yield f"it is {clip.CODECS[header.codec]}, the manifest says {codec}"
+        yield f"the header says {clip.CODECS[header.codec]}, the manifest says {codec}"
 
 
-def _against(found: segment.Segment, said: dict[str, Any], name: str) -> Iterable[Finding]:
-    """Hold a segment to its line: its end, its frames, when it began."""
-    if said["whole"] and not found.whole:
-        yield Finding(GAP, "records", name, found.fault)
-    elif not said["whole"] and found.fault:
-        yield Finding(NOTE, "records", name, f"{found.fault}; {len(found.media)} media records are whole")
-    if said["whole"] and found.frames != said["frames"]:
-        yield Finding(GAP, "frames", name, f"its end says {found.frames} frames, the manifest {said['frames']}")
-    pictures = sum(1 for _ in found.jpegs())
-    if said["whole"] and found.header.codec != clip.H264_MP4 and pictures != said["frames"]:
-        yield Finding(GAP, "frames", name, f"it holds {pictures} pictures, the manifest says {said['frames']}")
-    lost = sum(frames for _, frames, _ in found.gaps)
-    if said["whole"] and lost != said["lost"]:
-        yield Finding(GAP, "lost", name, f"it tells of {lost} lost frames, the manifest of {said['lost']}")
-    if found.header.start_ms != said["start_ms"]:
-        yield Finding(GAP, "start", name, "its header and the manifest say different times for its start")
+def _check_records(content: Segment, line: ManifestLine, name: str) -> Iterator[Finding]:
+    """Compare a segment's end, frames and start time with its line of the manifest."""
+    if line["whole"] and not content.complete:
+        yield Finding(GAP, "records", name, content.fault)
+    elif not line["whole"] and content.fault:
+        words = f"{content.fault}; {len(content.media)} media records are complete"
+        yield Finding(NOTE, "records", name, words)
+    if line["whole"] and content.frames != line["frames"]:
+        words = f"the end record says {content.frames} frames, the manifest says {line['frames']}"
+        yield Finding(GAP, "frames", name, words)
+    pictures = sum(1 for _ in content.jpegs())
+    if line["whole"] and content.header.codec != clip.H264_MP4 and pictures != line["frames"]:
+        words = f"the segment holds {pictures} pictures, the manifest says {line['frames']}"
+        yield Finding(GAP, "frames", name, words)
+    lost = sum(gap.frames for gap in content.gaps)
+    if line["whole"] and lost != line["lost"]:
+        words = f"the segment records {lost} lost frames, the manifest says {line['lost']}"
+        yield Finding(GAP, "lost", name, words)
+    if content.header.start_ms != line["start_ms"]:
+        yield Finding(GAP, "start", name, "the start time in the header differs from the one in the manifest")
 
 
-def _clock(found: segment.Segment) -> Iterable[str]:
-    start_ms = found.header.start_ms
-    offset = start_ms or None
-    for time_ms, unix_ms, _ in found.clocks:
-        if unix_ms < _EARLIEST_MS:
-            yield f"the clock says {unix_ms} ms, which is before 2020"
-        elif offset is not None and abs(unix_ms - time_ms - offset) > _CLOCK_MS:
-            yield f"the clock was set by {(unix_ms - time_ms - offset) / 1000:+.1f} s"
-        offset = unix_ms - time_ms
+def _clock_steps(content: Segment) -> Iterator[str]:
+    """Describe where the device's clock was set or wrong."""
+    offset_ms = content.header.start_ms or None
+    for clock in content.clocks:
+        new_offset_ms = clock.unix_ms - clock.time_ms
+        if clock.unix_ms < _EARLIEST_UNIX_MS:
+            yield f"the clock says {clock.unix_ms} ms, which is before 2020"
+        elif offset_ms is not None and abs(new_offset_ms - offset_ms) > CLOCK_STEP_MS:
+            yield f"the clock was set by {(new_offset_ms - offset_ms) / 1000:+.1f} s"
+        offset_ms = new_offset_ms
 
 
-def _jump(a: segment.Fix, b: segment.Fix) -> str:
-    """Return words for a step that nobody can make, else nothing."""
+def _position_jump(a: FixRecord, b: FixRecord) -> str:
+    """Describe a step between two positions that is not possible; empty for a possible one."""
     if None in (a.lat_deg, a.lon_deg, b.lat_deg, b.lon_deg, a.unix_ms, b.unix_ms):
         return ""
     assert a.lat_deg is not None and b.lat_deg is not None and a.lon_deg is not None and b.lon_deg is not None
     assert a.unix_ms is not None and b.unix_ms is not None
     speed, _ = motion(b.lat_deg - a.lat_deg, b.lon_deg - a.lon_deg, b.lat_deg, b.unix_ms - a.unix_ms)
     if b.unix_ms <= a.unix_ms:
-        return f"a position {(a.unix_ms - b.unix_ms) / 1000:.1f} s before the one ahead of it"
-    return f"a step of {speed:.0f} m/s between two positions" if speed is not None and speed > _FASTEST_MPS else ""
+        return f"a position is {(a.unix_ms - b.unix_ms) / 1000:.1f} s older than the one before it"
+    return f"{speed:.0f} m/s between two positions" if speed is not None and speed > _SPEED_MAX_MPS else ""

@@ -1,4 +1,4 @@
-"""A clip as one film: where each of its segments lies, what is missing between them, and what they hold."""
+"""The timeline of a clip: where each segment lies, what is missing between them, and the media that they hold."""
 
 import bisect
 import io
@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import av
 import numpy as np
@@ -18,187 +18,264 @@ from patrolink.audio.voice_packet import SAMPLE_RATE_HZ
 from patrolink.core.errors import UserError
 from patrolink.evidence import manifest, segment
 from patrolink.evidence.evidence_key import EvidenceKey
-from patrolink.evidence.findings import TAMPERED
-from patrolink.evidence.verify import Verdict
+from patrolink.evidence.manifest import ManifestLine
+from patrolink.evidence.segment import Segment
+from patrolink.evidence.verdict import TAMPERED
+from patrolink.evidence.verify import ClipVerdict
 
-_APART_MS = 2000  # clocks that differ by more from what was recorded were set in between
-_LONGEST_GAP_MS = 3600 * 1000
-_LONGEST_MS = 4 * 3600 * 1000  # of a clip: a device seals it after ten minutes, gaps come in between
-_MOST_PIXELS = 1 << 24  # of a picture
-Picture = Callable[[], Image.Image]
+_CLOCK_TOLERANCE_MS = 2000  # a clock that differs by more from what was recorded was set in between
+_GAP_MAX_MS = 3600 * 1000
+_CLIP_MAX_MS = 4 * 3600 * 1000  # a device seals a clip after ten minutes, gaps not counted
+_EVENT_DISTANCE_MAX_MS = 2000  # between an event and the segment after it
+_PIXELS_MAX = 1 << 24  # of a picture
+DecodePicture = Callable[[], Image.Image]
+
+
+class ClipEvent(NamedTuple):
+    """An event: ms from the clip's start, and its trigger (clip.TRIGGERS)."""
+
+    at_ms: int
+    trigger: str
+
+
+class TimedPicture(NamedTuple):
+    """A picture: ms since its segment's start, and a function that decodes it."""
+
+    time_ms: int
+    decode: DecodePicture
+
+
+class TimedPacket(NamedTuple):
+    """An H.264 packet of PyAV: ms since its segment's start, and the packet."""
+
+    time_ms: int
+    packet: Any
+
+
+class TimedSamples(NamedTuple):
+    """Sound at 8 kHz: ms since its segment's start, and the samples."""
+
+    time_ms: int
+    samples: alaw.Samples
 
 
 @dataclass(frozen=True)
-class Part:
-    """A segment's place.
+class TimelineSegment:
+    """A segment's position in a clip.
 
-    at_ms    in the clip, from its first segment on; ms: how long it is
-    last_ms  its last picture's, since its start: its sound may go on into the next segment, whose picture came late
-    unix_ms  of its start, 0 when not known
-    fault    why nothing of it is shown, "" when it is
-    kind     what H.264 needs to be told before its pictures, b"" for all else
-    header   None with a fault
+    Args:
+        path: The segment's file.
+        at_ms: Its start, from the start of the clip's first segment.
+        duration_ms: Its duration.
+        unix_ms: Wall clock at its start; 0 when unknown.
+        line: Its line in the manifest.
+        fault: Why it is not shown; empty when it is.
+        parameter_sets: H.264 parameter sets; empty for other codecs, and where pictures are reordered.
+        header: Its header; None with a fault.
+        last_picture_ms: Time of its last picture: its sound may continue into the next segment, whose picture is late.
     """
 
     path: Path
     at_ms: int
-    ms: int
+    duration_ms: int
     unix_ms: int
-    said: manifest.Said
+    line: ManifestLine
     fault: str = ""
-    kind: bytes = b""
+    parameter_sets: bytes = b""
     header: clip.Header | None = None
-    last_ms: int = 0
+    last_picture_ms: int = 0
 
     @property
     def stem(self) -> str:
         """Boot and step."""
         return self.path.stem
 
+    @property
+    def end_ms(self) -> int:
+        """Its end, from the start of the clip."""
+        return self.at_ms + self.duration_ms
 
-def parts(found: Verdict, evidence: EvidenceKey) -> list[Part]:
-    """Return the parts of a clip in their order. Those that follow one another lie end to end; a gap stays a gap.
 
-    What is altered has a fault: its pictures are not those that were recorded.
+def build_timeline(result: ClipVerdict, evidence: EvidenceKey) -> list[TimelineSegment]:
+    """Return the segments of a clip in order. Consecutive ones lie end to end; gaps stay gaps.
+
+    Missing, unreadable and altered segments have a fault: altered pictures are not those that were recorded.
     """
-    closed = {it.where: it.words for it in found.findings if it.grade == TAMPERED or it.kind in ("missing", "thinned")}
-    listed = {manifest.file_of(said) for said in found.manifest.listed}
-    out: list[Part] = []
-    for said in found.manifest.segments:
-        path = found.folder / manifest.file_of(said)
-        at_ms = out[-1].at_ms + _span(out[-1], said, _adjacent(out[-1].stem, path.stem, listed)) if out else 0
-        ms, fault, kind, header = min(said["ms"], segment.MOST_MS), closed.get(path.name, ""), b"", None
-        last_ms = ms
-        if at_ms + segment.MOST_MS > _LONGEST_MS:
-            at_ms, ms, fault = _LONGEST_MS, 0, fault or "it is hours after the clip's begin: no clip is that long"
-        if not fault:
-            try:
-                it = segment.read(path, evidence, said["sha256"])
-                ms, kind, header = max(ms, it.end_ms), _kind(it), it.header
-                last_ms = _last_ms(it)
-            except UserError as e:
-                fault = str(e).removeprefix(f"{path}: ")
-        out.append(Part(path, at_ms, ms, said["start_ms"], said, fault, kind, header, last_ms))
-    return out
+    faults = {f.where: f.words for f in result.findings if f.grade == TAMPERED or f.kind in ("missing", "thinned")}
+    listed = {manifest.segment_file(line) for line in result.manifest.listed}
+    timeline: list[TimelineSegment] = []
+    for line in result.manifest.segments:
+        path = result.folder / manifest.segment_file(line)
+        at_ms = 0
+        if timeline:
+            previous = timeline[-1]
+            at_ms = previous.at_ms + _distance_ms(previous, line, _is_adjacent(previous.stem, path.stem, listed))
+        timeline.append(_timeline_segment(path, at_ms, line, faults.get(path.name, ""), evidence))
+    return timeline
 
 
-def _span(before: Part, said: manifest.Said, adjacent: bool) -> int:
-    """Return the ms from the start of a part to that of the next one: the clock's, as far as that was not set."""
-    if before.unix_ms and said["start_ms"]:
-        clock_ms: int = said["start_ms"] - before.unix_ms
-        longest = _APART_MS if adjacent and before.said["whole"] else _LONGEST_GAP_MS
-        if before.last_ms < clock_ms and -_APART_MS <= clock_ms - before.ms <= longest:
+def _timeline_segment(path: Path, at_ms: int, line: ManifestLine, fault: str, evidence: EvidenceKey) -> TimelineSegment:
+    duration_ms = min(line["ms"], segment.DURATION_MS_MAX)
+    if at_ms + segment.DURATION_MS_MAX > _CLIP_MAX_MS:
+        fault = fault or "the segment is hours after the clip's start, which is not possible"
+        return TimelineSegment(path, _CLIP_MAX_MS, 0, line["start_ms"], line, fault, last_picture_ms=duration_ms)
+    if not fault:
+        try:
+            content = segment.read(path, evidence, line["sha256"])
+            duration_ms = max(duration_ms, content.end_ms)
+            return TimelineSegment(
+                path,
+                at_ms,
+                duration_ms,
+                line["start_ms"],
+                line,
+                "",
+                _parameter_sets(content),
+                content.header,
+                _last_picture_ms(content),
+            )
+        except UserError as e:
+            fault = str(e).removeprefix(f"{path}: ")
+    return TimelineSegment(path, at_ms, duration_ms, line["start_ms"], line, fault, last_picture_ms=duration_ms)
+
+
+def clip_duration_ms(timeline: list[TimelineSegment]) -> int:
+    """Return the time from the start of the first segment to the end of the last one."""
+    return timeline[-1].end_ms if timeline else 0
+
+
+def locate_events(result: ClipVerdict, timeline: list[TimelineSegment]) -> list[ClipEvent]:
+    """Return the events that the manifest marks. A mark may name a picture; then its wall clock gives its position."""
+    events = []
+    for mark in result.manifest.marks:
+        entry = next((entry for entry in timeline if entry.stem >= mark["seg"]), None)
+        if entry is not None:
+            offset_ms = mark["at_ms"]
+            if entry.stem != mark["seg"]:
+                offset_ms = mark["time_ms"] - entry.unix_ms if mark["time_ms"] and entry.unix_ms else 0
+                offset_ms = offset_ms if abs(offset_ms) < _EVENT_DISTANCE_MAX_MS else 0
+            events.append(ClipEvent(entry.at_ms + offset_ms, mark["mark"]))
+    return events
+
+
+def _distance_ms(previous: TimelineSegment, line: ManifestLine, adjacent: bool) -> int:
+    """Return the ms from the start of a segment to that of the next one: by the clock, unless that was set."""
+    if previous.unix_ms and line["start_ms"]:
+        clock_ms: int = line["start_ms"] - previous.unix_ms
+        gap_max_ms = _CLOCK_TOLERANCE_MS if adjacent and previous.line["whole"] else _GAP_MAX_MS
+        gap_ms = clock_ms - previous.duration_ms
+        if previous.last_picture_ms < clock_ms and -_CLOCK_TOLERANCE_MS <= gap_ms <= gap_max_ms:
             return clock_ms
-    return before.ms
+    return previous.duration_ms
 
 
-def _last_ms(it: segment.Segment) -> int:
+def _last_picture_ms(content: Segment) -> int:
     """Return the time of a segment's last picture; 0 when there is none."""
-    if it.header.codec == clip.H264_MP4:
-        return max((ms for _, ms in packets(it)), default=0)
-    return max((ms for ms, _ in it.jpegs()), default=0)
+    if content.header.codec == clip.H264_MP4:
+        return max((packet.time_ms for packet in h264_packets(content)), default=0)
+    return max((jpeg.time_ms for jpeg in content.jpegs()), default=0)
 
 
-def _adjacent(a: str, b: str, listed: set[str]) -> bool:
-    """Whether no step was left out between two: a picture may stand there."""
+def _is_adjacent(a: str, b: str, listed: set[str]) -> bool:
+    """Return whether every step between two segments is listed: pictures may be between them."""
     between = range(int(a[7:13]) + 1, int(b[7:13]))
     return a[:6] == b[:6] and all(clip.name_of(int(a[:6]), step) in listed for step in between)
 
 
-def _kind(it: segment.Segment) -> bytes:
-    """Return the parameter sets of H.264; none where its pictures do not come in the order in which they are shown."""
-    if it.header.codec != clip.H264_MP4:
+def _parameter_sets(content: Segment) -> bytes:
+    """Return the H.264 parameter sets; nothing for other codecs, and where pictures are reordered (B-frames)."""
+    if content.header.codec != clip.H264_MP4:
         return b""
     try:
-        with container(it) as film:
-            context = film.streams.video[0].codec_context
+        with _open_container(content) as container:
+            context = container.streams.video[0].codec_context
             return b"" if context.has_b_frames else bytes(context.extradata or b"")
     except (av.error.FFmpegError, IndexError):
         return b""
 
 
-def opened(parts: list[Part], evidence: EvidenceKey) -> Iterator[tuple[Part, segment.Segment]]:
-    """Give each part that can be shown with what is in it. One is held at a time."""
-    for part in parts:
-        if not part.fault:
-            yield part, segment.read(part.path, evidence, part.said["sha256"])
+def read_segments(timeline: list[TimelineSegment], evidence: EvidenceKey) -> Iterator[tuple[TimelineSegment, Segment]]:
+    """Yield each segment that can be shown with its content, one in memory at a time."""
+    for entry in timeline:
+        if not entry.fault:
+            yield entry, segment.read(entry.path, evidence, entry.line["sha256"])
 
 
-def pictures(it: segment.Segment) -> Iterator[tuple[int, Picture]]:
-    """Give (ms since the segment's start, function that returns the picture) as far as they can be decoded."""
-    if it.header.codec == clip.H264_MP4:
-        yield from _decoded(it)
+def pictures(content: Segment) -> Iterator[TimedPicture]:
+    """Yield the pictures of a segment that can be decoded."""
+    if content.header.codec == clip.H264_MP4:
+        yield from _h264_pictures(content)
         return
-    for time_ms, data in it.jpegs():
+    for jpeg in content.jpegs():
         try:
-            picture = Image.open(io.BytesIO(data), formats=("JPEG",))
-            if picture.width * picture.height <= _MOST_PIXELS:
-                yield time_ms, picture.convert("RGB").copy
+            picture = Image.open(io.BytesIO(jpeg.data), formats=("JPEG",))
+            if picture.width * picture.height <= _PIXELS_MAX:
+                yield TimedPicture(jpeg.time_ms, picture.convert("RGB").copy)
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
             continue
 
 
-def container(it: segment.Segment) -> Any:
-    """Return the file that a segment's media are, opened; av.error.FFmpegError when it is none."""
-    return av.open(io.BytesIO(it.file()), format="mp4")
-
-
-def time_ms(of: Any) -> int | None:
-    """Return when in its segment a packet or frame is, in ms; None when it tells no time that a segment has."""
-    if of.pts is None or not of.time_base:
-        return None
-    ms = round(of.pts * of.time_base * 1000)
-    return ms if 0 <= ms <= segment.MOST_MS else None
-
-
-def packets(it: segment.Segment) -> Iterator[tuple[Any, int]]:
-    """Give (H.264 packet, ms since the segment's start) as far as they can be read."""
+def _h264_pictures(content: Segment) -> Iterator[TimedPicture]:
     try:
-        with container(it) as film:
-            for packet in itertools.islice(film.demux(film.streams.video[0]), segment.MOST_RECORDS):
-                when = time_ms(packet)
-                if when is not None and packet.size:
-                    yield packet, when
+        with _open_container(content) as container:
+            container.streams.video[0].codec_context.options = {"max_pixels": str(_PIXELS_MAX)}
+            for frame in itertools.islice(container.decode(video=0), segment.RECORDS_MAX):
+                time_ms = _time_ms(frame)
+                if time_ms is not None:
+                    yield TimedPicture(time_ms, frame.to_image)
     except (av.error.FFmpegError, IndexError):
         return
 
 
-def _decoded(it: segment.Segment) -> Iterator[tuple[int, Picture]]:
+def h264_packets(content: Segment) -> Iterator[TimedPacket]:
+    """Yield the H.264 packets of a segment as far as they can be read."""
     try:
-        with container(it) as film:
-            film.streams.video[0].codec_context.options = {"max_pixels": str(_MOST_PIXELS)}
-            for frame in itertools.islice(film.decode(video=0), segment.MOST_RECORDS):
-                when = time_ms(frame)
-                if when is not None:
-                    yield when, frame.to_image
+        with _open_container(content) as container:
+            for packet in itertools.islice(container.demux(container.streams.video[0]), segment.RECORDS_MAX):
+                time_ms = _time_ms(packet)
+                if time_ms is not None and packet.size:
+                    yield TimedPacket(time_ms, packet)
     except (av.error.FFmpegError, IndexError):
         return
 
 
-def heard(it: segment.Segment) -> Iterator[tuple[int, alaw.Samples]]:
-    """Give (ms since the segment's start, samples at 8 kHz) as far as there is sound that can be decoded."""
-    if it.header.codec == clip.MJPEG_AVI:
-        at = 0
-        for chunk in it.alaw():
-            yield at * 1000 // SAMPLE_RATE_HZ, alaw.decode(chunk)
-            at += len(chunk)
-    elif it.header.codec == clip.H264_MP4:
+def sound_of(content: Segment) -> Iterator[TimedSamples]:
+    """Yield the sound of a segment as far as it can be decoded."""
+    if content.header.codec == clip.MJPEG_AVI:
+        position = 0
+        for data in content.alaw():
+            yield TimedSamples(position * 1000 // SAMPLE_RATE_HZ, alaw.decode(data))
+            position += len(data)
+    elif content.header.codec == clip.H264_MP4:
         resampler: Any = av.AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE_HZ)
         try:
-            with container(it) as film:
-                for frame in film.decode(audio=0) if film.streams.audio else ():
-                    for piece in resampler.resample(frame):
-                        when = time_ms(piece)
-                        if when is not None:
-                            yield when, np.asarray(piece.to_ndarray()[0], np.int16)
+            with _open_container(content) as container:
+                for frame in container.decode(audio=0) if container.streams.audio else ():
+                    for resampled in resampler.resample(frame):
+                        time_ms = _time_ms(resampled)
+                        if time_ms is not None:
+                            yield TimedSamples(time_ms, np.asarray(resampled.to_ndarray()[0], np.int16))
         except (av.error.FFmpegError, IndexError):
             return
 
 
-def unix_ms(part: Part, it: segment.Segment, time_ms: int) -> int | None:
-    """Return the wall clock at a time of a segment, None when the device did not know it."""
-    n = bisect.bisect_right(it.known, (time_ms, 1 << 64))
+def _open_container(content: Segment) -> Any:
+    """Open the MP4 file in a segment; av.error.FFmpegError when it is not one."""
+    return av.open(io.BytesIO(content.media_file()), format="mp4")
+
+
+def _time_ms(item: Any) -> int | None:
+    """Return the time of a PyAV packet or frame in its segment; None when it has no possible one."""
+    if item.pts is None or not item.time_base:
+        return None
+    time_ms = round(item.pts * item.time_base * 1000)
+    return time_ms if 0 <= time_ms <= segment.DURATION_MS_MAX else None
+
+
+def unix_ms(entry: TimelineSegment, content: Segment, time_ms: int) -> int | None:
+    """Return the wall clock at a time of a segment; None when the device did not know it."""
+    n = bisect.bisect_right(content.synced_clocks, time_ms, key=lambda clock: clock.time_ms)
     if n:
-        at, then = it.known[n - 1]
-        return then + time_ms - at
-    return part.unix_ms + time_ms if part.unix_ms else None
+        clock = content.synced_clocks[n - 1]
+        return clock.unix_ms + time_ms - clock.time_ms
+    return entry.unix_ms + time_ms if entry.unix_ms else None

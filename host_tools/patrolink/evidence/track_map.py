@@ -1,75 +1,77 @@
-"""The map of an evidence sheet: the track as a drawing in metres. It needs no network and can be printed."""
+"""The map of an evidence sheet: the track as an SVG drawing in metres, without map data from a network."""
 
 import html as markup
 import math
 
 from patrolink.evidence import contact_sheet
-from patrolink.evidence.export import Export
-from patrolink.evidence.segment import Fix
+from patrolink.evidence.export import ClipExport
+from patrolink.evidence.segment import FixRecord
 from patrolink.report.track import local_metres
 
-_WIDTH, _HEIGHT, _EDGE = 600, 300, 30
-_LEAST_M = 20  # that are shown: less is the receiver's noise
-_MOST_POINTS = 2000  # of a track
+_WIDTH, _HEIGHT, _MARGIN = 600, 300, 30
+_SCALE_BAR_MAX = 160  # units of the drawing
+_EXTENT_MIN_M = 20  # less is the receiver's noise
+_POINTS_MAX = 2000
+_Point = tuple[float, float]
 
 
-def svg(out: Export) -> str:
+def track_svg(export: ClipExport) -> str:
     """Return the map of an export with its legend, as HTML."""
-    placed = [(at_ms, fix) for at_ms, fix in out.story.fixes if fix.lat_deg is not None]
-    if not placed:
+    fixes = export.metadata.valid_fixes
+    if not fixes:
         return '<p class="dim">No position is known.</p>'
-    points = local_metres(out.story.rows())
-    spans = [(min(axis), max(axis)) for axis in zip(*points, strict=True)]
-    scale = min(
-        (_WIDTH - 2 * _EDGE) / max(spans[0][1] - spans[0][0], _LEAST_M),
-        (_HEIGHT - 2 * _EDGE) / max(spans[1][1] - spans[1][0], _LEAST_M),
-    )
-    middle = [sum(span) / 2 for span in spans]
-    drawn = [(_WIDTH / 2 + (x - middle[0]) * scale, _HEIGHT / 2 - (y - middle[1]) * scale) for x, y in points]
-    every = -(-len(drawn) // _MOST_POINTS)
-    line = " ".join(f"{x:.1f},{y:.1f}" for x, y in drawn[::every])
-    marks = [_dot(drawn[0], "#1a7f37", "begin" if len(drawn) > 1 else "", False)]
-    if len(drawn) > 1:
-        marks.append(_dot(drawn[-1], "#1f2328", "end", False))
-    for when, trigger in out.events[: contact_sheet.MOST]:
-        near = min(range(len(placed)), key=lambda i: abs(placed[i][0] - when))
-        marks.append(
-            _dot(
-                drawn[near],
-                contact_sheet.RED if trigger in contact_sheet.URGENT else contact_sheet.BLUE,
-                contact_sheet.word(trigger),
-            )
-        )
-    told = f"1 position of the satellite receiver: {words(placed[0][1])}."
-    if len(placed) > 1:
-        first, last = words(placed[0][1]), words(placed[-1][1])
-        told = f"{len(placed)} positions of the satellite receiver. Begin: {first}. End: {last}."
+    points, scale = _project(local_metres(export.metadata.rows()))
+    step = -(-len(points) // _POINTS_MAX)
+    line = " ".join(f"{x:.1f},{y:.1f}" for x, y in points[::step])
+    dots = [_dot(points[0], "#1a7f37", "start" if len(points) > 1 else "", is_event=False)]
+    if len(points) > 1:
+        dots.append(_dot(points[-1], "#1f2328", "end", is_event=False))
+    for event in export.events[: contact_sheet.PICTURES_MAX]:
+        nearest = min(range(len(fixes)), key=lambda i: abs(fixes[i].at_ms - event.at_ms))
+        color = contact_sheet.RED if event.trigger in contact_sheet.URGENT_TRIGGERS else contact_sheet.BLUE
+        dots.append(_dot(points[nearest], color, contact_sheet.trigger_label(event.trigger)))
+    legend = f"1 position of the satellite receiver: {format_position(fixes[0].fix)}."
+    if len(fixes) > 1:
+        start, end = format_position(fixes[0].fix), format_position(fixes[-1].fix)
+        legend = f"{len(fixes)} positions of the satellite receiver. Start: {start}. End: {end}."
     return (
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="Map of the track">{_bar(scale)}{_north()}'
+        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="Map of the track">{_scale_bar(scale)}'
+        f"{_north_arrow()}"
         f'<polyline points="{line}" fill="none" stroke="#1f6feb" stroke-width="3" stroke-linejoin="round"/>'
-        f'{"".join(marks)}</svg><p class="dim">{told}</p>'
+        f'{"".join(dots)}</svg><p class="dim">{legend}</p>'
     )
 
 
-def words(fix: Fix) -> str:
-    """Return a position that is known, as a sheet tells it."""
+def format_position(fix: FixRecord) -> str:
+    """Return a valid position for people: latitude, longitude and accuracy."""
     lat, lon = fix.lat_deg or 0.0, fix.lon_deg or 0.0
-    place = f"{abs(lat):.6f}° {'N' if lat >= 0 else 'S'}, {abs(lon):.6f}° {'E' if lon >= 0 else 'W'}"
-    return place + (f", ±{fix.hacc_m:.0f} m" if fix.hacc_m is not None else "")
+    text = f"{abs(lat):.6f}° {'N' if lat >= 0 else 'S'}, {abs(lon):.6f}° {'E' if lon >= 0 else 'W'}"
+    return text + (f", ±{fix.hacc_m:.0f} m" if fix.hacc_m is not None else "")
 
 
-def _dot(at: tuple[float, float], colour: str, word: str, event: bool = True) -> str:
-    """A place with its word: of an event left above it, of begin and end right below, as they may be the same place."""
-    x, y = at
-    dx, dy, anchor = (-8, -8, "end") if event else (10, 16, "start")
+def _project(metres: list[_Point]) -> tuple[list[_Point], float]:
+    """Return points in units of the drawing, y downwards, and the scale in units per metre."""
+    ranges = [(min(axis), max(axis)) for axis in zip(*metres, strict=True)]
+    scale = min(
+        (_WIDTH - 2 * _MARGIN) / max(ranges[0][1] - ranges[0][0], _EXTENT_MIN_M),
+        (_HEIGHT - 2 * _MARGIN) / max(ranges[1][1] - ranges[1][0], _EXTENT_MIN_M),
+    )
+    center_x, center_y = (sum(r) / 2 for r in ranges)
+    return [(_WIDTH / 2 + (x - center_x) * scale, _HEIGHT / 2 - (y - center_y) * scale) for x, y in metres], scale
+
+
+def _dot(point: _Point, color: str, label: str, is_event: bool = True) -> str:
+    """Draw a position. An event's label is above left, that of start and end below right: they may coincide."""
+    x, y = point
+    dx, dy, anchor = (-8, -8, "end") if is_event else (10, 16, "start")
     return (
-        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="6" fill="{colour}"/>'
-        f'<text x="{x + dx:.1f}" y="{y + dy:.1f}" text-anchor="{anchor}" font-size="14" fill="{colour}">'
-        f"{markup.escape(word)}</text>"
+        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="6" fill="{color}"/>'
+        f'<text x="{x + dx:.1f}" y="{y + dy:.1f}" text-anchor="{anchor}" font-size="14" fill="{color}">'
+        f"{markup.escape(label)}</text>"
     )
 
 
-def _north() -> str:
+def _north_arrow() -> str:
     x, y = _WIDTH - 24, 14
     return (
         f'<path d="M{x} {y}l7 18l-7 -5l-7 5z" fill="#1f2328"/>'
@@ -77,10 +79,10 @@ def _north() -> str:
     )
 
 
-def _bar(scale: float) -> str:
-    """A bar of 1, 2 or 5 times a power of ten metres."""
-    power = 10 ** math.floor(math.log10(160 / scale))
-    metres = next(n for n in (5, 2, 1) if n * power * scale <= 160) * power
+def _scale_bar(scale: float) -> str:
+    """Draw a scale bar of 1, 2 or 5 times a power of ten metres."""
+    power = 10 ** math.floor(math.log10(_SCALE_BAR_MAX / scale))
+    metres = next(n for n in (5, 2, 1) if n * power * scale <= _SCALE_BAR_MAX) * power
     label = f"{metres / 1000:g} km" if metres >= 1000 else f"{metres:g} m"
     return (
         f'<rect x="16" y="{_HEIGHT - 20}" width="{metres * scale:.1f}" height="3" fill="#1f2328"/>'

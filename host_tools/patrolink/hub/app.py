@@ -14,12 +14,10 @@ from patrolink_messages import CLIP_STATE, EVENT_STATE, PTT_GROUP
 
 from patrolink.core import signals
 from patrolink.core.capture import Record
-from patrolink.core.clock import monotonic_ms, unix_ms
+from patrolink.core.clock import SystemClock, monotonic_ms, unix_ms
 from patrolink.core.decoder import Decoder, Row
 from patrolink.core.keys import DeviceKey
-from patrolink.hub.clips.clip_service import Clips
-from patrolink.hub.clips.tus_server import Uploads
-from patrolink.hub.clips.upload_authorization import Authorization
+from patrolink.hub.clips.clip_service import ClipService
 from patrolink.hub.config import Dispatcher, HubContext, token_hash
 from patrolink.hub.dispatch import console
 from patrolink.hub.dispatch.commands import Commands
@@ -74,13 +72,19 @@ class Hub:
         log = AuditLog(place.state / "audit.jsonl", self.metrics)
         self.audit, self._note = log.write, log.note
         self.orders = Commands(place, self.roster, self._send, self.audit)
-        self.uploads: Uploads | None = None
-        self.clips: Clips | None = None
+        self.clips: ClipService | None = None
         if place.hub.uploads:
-            authorization = Authorization(self._key_of)
-            self.uploads = Uploads(place.clips, authorization, place.site.clips_gb << 30, self.metrics, self._note)
-            self.clips = Clips(place.clips, self.uploads, place.evidence, self.metrics, self._note)
-            self.clips.tell, self.clips.state_of = self._tell_desks, self._tell_clip_state
+            self.clips = ClipService(
+                place.clips,
+                place.site.clips_gb << 30,
+                place.evidence,
+                self._key_of,
+                self._tell_clip_state,
+                self._tell_desks,
+                self._note,
+                self.metrics,
+                SystemClock(),
+            )
         self.live = LiveSessions(
             place.hub, self.metrics, self.roster.devices, self.orders.send, self.audit, self._tell_desks
         )
@@ -118,13 +122,13 @@ class Hub:
             if self.place.hub.console:
                 routes = [web.get("/metrics", self._on_metrics), web.get("/status", self._on_status)]
                 stack.push_async_callback((await console.serve(self, self.place, routes)).cleanup)
-            if self.uploads is not None:
-                stack.push_async_callback((await self._serve_uploads(self.uploads)).cleanup)
+            if self.clips is not None:
+                stack.push_async_callback((await self._serve_uploads(self.clips)).cleanup)
             self.relay.start()
             self.live.open()
             gc.collect()
             gc.freeze()  # thousands of devices and keys that stay: a collection would stop the relay to visit them
-            jobs = [self._tick(), self._purge(), *([self.clips.run()] if self.clips else [])]
+            jobs = [self._tick(), self._purge(), *([self.clips.verdicts.run()] if self.clips else [])]
             tasks = [asyncio.ensure_future(job) for job in jobs]
             hub = self.place.hub
             told = hub.model_dump(include={"shard", "host", "floor_port", "media_port", "console", "uploads"})
@@ -137,9 +141,9 @@ class Hub:
                 task.cancel()
             persistence.save_json(self._addresses_path, self._addresses())
 
-    async def _serve_uploads(self, uploads: Uploads) -> web.AppRunner:
+    async def _serve_uploads(self, clips: ClipService) -> web.AppRunner:
         app = web.Application()
-        uploads.attach(app)
+        clips.uploads.attach(app)
         return await http_server.start(app, self.place.hub.uploads, self.place.console_tls, "uploads")
 
     async def _tick(self) -> None:
@@ -158,7 +162,7 @@ class Hub:
             try:
                 await self.recorder.purge()
                 if self.clips is not None:
-                    await self.clips.purge(self.place.site.retention_days)
+                    await self.clips.retention.purge(self.place.site.retention_days)
             except OSError:
                 self.metrics.counts["storage_failed"] += 1
             await asyncio.sleep(_PURGE_S)
@@ -196,7 +200,7 @@ class Hub:
             elif row["message"] in ("event", "answer"):
                 self._on_row(device, row)
             elif row["message"] == "clip_manifest" and self.clips is not None:
-                self.clips.manifest(row)
+                self.clips.intake.announce(row)
         if rows and rows[-1]["message"] == "position":
             self._tell_desks({"type": "position", **rows[-1], "age_s": 0})
         anew = self._decoder.epoch(device.name) != device.key.epoch

@@ -13,7 +13,7 @@ from patrolink.core import keys
 from patrolink.core.boards import explain
 from patrolink.core.errors import UserError
 from patrolink.core.keys import DeviceKey
-from patrolink.evidence import evidence_key as evidence
+from patrolink.evidence import evidence_key
 from patrolink.hub.voice.floor_types import FloorRules
 
 if sys.version_info >= (3, 11):
@@ -171,7 +171,7 @@ class HubContext:
         self.state = base / self.site.state / f"shard-{self.hub.shard}"
         self.recordings = base / self.site.recordings
         self.clips = base / self.site.clips
-        self.evidence = evidence.load(base / self.site.evidence_key) if self.site.evidence_key else None
+        self.evidence = evidence_key.load(base / self.site.evidence_key) if self.site.evidence_key else None
         self.console_tls: tuple[Path, Path] | None = None
         if self.hub.console_certificate:
             self.console_tls = base / self.hub.console_certificate, base / self.hub.console_key

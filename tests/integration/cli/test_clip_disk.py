@@ -40,8 +40,7 @@ def test_a_full_disk_leaves_nothing_of_an_export(clip, tmp_path):
     )
     assert full.returncode == 2 and full.stdout == "" and "Traceback" not in full.stderr
     assert (
-        full.stderr
-        == f"error: {tmp_path}/out: File too large; name with --out a folder that has room and can be written\n"
+        full.stderr == f"error: {tmp_path}/out: File too large; give a writable folder with enough space with --out\n"
     )
     assert list(tmp_path.iterdir()) == []
 
@@ -71,7 +70,7 @@ def test_a_user_without_a_name_is_asked_for_it(clip, tmp_path, monkeypatch, caps
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(os, "getuid", lambda: 54_321)  # as in a container
     assert main(command(clip, "export", tmp_path / "out")[3:]) == 2
-    assert "say with --by NAME who exports" in capsys.readouterr().err and list(tmp_path.iterdir()) == []
+    assert "give the name of who exports with --by NAME" in capsys.readouterr().err and list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_that_others_keep_to_themselves_is_told_and_left_out(capsys):
@@ -98,7 +97,7 @@ def test_a_folder_that_others_keep_to_themselves_is_told_and_left_out(capsys):
 def test_a_folder_that_cannot_be_one_is_told(clip, tmp_path, what):
     (tmp_path / "out").write_text("a file")
     done = subprocess.run(command(clip, what, tmp_path / "out", "--json"), capture_output=True, text=True, timeout=300)
-    assert done.returncode == 2 and done.stdout == "" and "name with --out a folder" in done.stderr, done
+    assert done.returncode == 2 and done.stdout == "" and "give a writable folder" in done.stderr, done
 
 
 def test_what_ends_an_export_at_its_very_end_leaves_nothing(clip, tmp_path, monkeypatch):

@@ -130,7 +130,7 @@ def test_pictures_are_those_that_were_taken(exported):
         assert told[0]["copied"]
         there = []
         for said in _segments(folder):
-            media = segment.read(folder / f"{said['seg']}.pls", device.evidence).file()
+            media = segment.read(folder / f"{said['seg']}.pls", device.evidence).media_file()
             with av.open(io.BytesIO(media)) as film:
                 there += [bytes(it) for it in film.demux(video=0) if it.size]
         assert packets == there
@@ -235,8 +235,8 @@ def test_it_prints_on_four_pages(exported, tmp_path):
 @pytest.mark.parametrize(
     ("zone", "told"),
     [
-        ("UTC", "UTC, all times of this sheet"),
-        ("Asia/Kolkata", "UTC, all times of this sheet. The event was at 16:36:59 in UTC+05:30"),
+        ("UTC", "All times on this sheet are UTC"),
+        ("Asia/Kolkata", "All times on this sheet are UTC. The event was at 16:36:59 in UTC+05:30"),
     ],
 )
 def test_the_time_zone_is_told(device, tmp_path, monkeypatch, zone, told):
@@ -281,7 +281,7 @@ def test_an_export_is_not_replaced(exported, capsys):
     device, folder, out, _ = exported
     before = {it.name: it.read_bytes() for it in out.iterdir()}
     _export(folder, device.pem, out, code=2)
-    assert "an export replaces none" in capsys.readouterr().err
+    assert "exports are never replaced" in capsys.readouterr().err
     assert {it.name: it.read_bytes() for it in out.iterdir()} == before
 
 
@@ -298,7 +298,7 @@ def test_a_photo_is_the_picture_of_the_device(device, tmp_path):
     out, told = _export(folder, device.pem, tmp_path / "out")
     (said,) = _segments(folder)
     data = _only(out, "*.jpg").read_bytes()
-    assert data == segment.read(folder / f"{said['seg']}.pls", device.evidence).file()
+    assert data == segment.read(folder / f"{said['seg']}.pls", device.evidence).media_file()
     assert Image.open(io.BytesIO(data)).size == (640, 272)
     assert told[0]["frames"] == 1 and told[0]["start_ms"] == said["start_ms"]
     assert sorted(it.suffix for it in out.iterdir()) == [".html", ".jpg", ".json", ".png", ".sha256"]
@@ -312,8 +312,8 @@ def test_a_gap_stays_a_gap(device, tmp_path):
     assert told[0]["verdict"] == "valid with gaps"
     given = [time for it in (said[0], *said[2:]) for time in _given_ms(device, it)]
     assert _times_ms(_only(out, "*.mp4")) == [it - given[0] for it in given]
-    assert _only(out, "*.srt").read_text().count("not shown: the file is not there") == 1
-    assert told[0]["not_shown"] == {f"{said[1]['seg']}.pls": "the file is not there"}
+    assert _only(out, "*.srt").read_text().count("not shown: the file is missing") == 1
+    assert told[0]["not_shown"] == {f"{said[1]['seg']}.pls": "the file is missing"}
 
 
 @pytest.mark.parametrize("codec", CODECS)
@@ -342,7 +342,7 @@ def test_of_many_clips_one_that_cannot_be_shown_spoils_no_other(device, tmp_path
     for said in _segments(folder):
         (folder / f"{said['seg']}.pls").unlink()
     out, told = _export(tmp_path / "clips", device.pem, tmp_path / "out", code=1)
-    assert "clip 2: nothing of it can be shown: the file is not there" in capsys.readouterr().err
+    assert "clip 2: nothing can be shown: the file is missing" in capsys.readouterr().err
     assert [(it["clip"], it["verdict"], len(it.get("files", ()))) for it in told] == [
         (1, "valid", 8),
         (SOS, "valid with gaps", 0),
@@ -367,13 +367,13 @@ def test_what_is_tampered_with_is_refused_or_stamped_and_never_shown(device, tmp
     assert json.loads(_only(out, "*.json").read_text())["verdict"] == told[0]["verdict"] == "tampered"
     subtitles = _only(out, "*.srt").read_text()
     assert subtitles.count("TAMPERED\n") == subtitles.count(" --> ")
-    assert "not shown: its bytes are not those that were recorded" in subtitles
+    assert "not shown: the file's SHA-256 is not the one that was recorded" in subtitles
     given = [time for it in (said[0], *said[2:]) for time in _given_ms(device, it)]
     assert _times_ms(_only(out, "*.mp4")) == [it - given[0] for it in given]
 
 
 def test_a_wrong_evidence_key_says_which_one_is_right(device, tmp_path, capsys):
-    other = evidence_key.new(tmp_path / "other.pem")
+    other = evidence_key.create(tmp_path / "other.pem")
     folder = device.pem.parent / "clips" / device.name / f"{SOS:06d}"
     _export(folder, tmp_path / "other.pem", tmp_path / "out", code=2)
     told = capsys.readouterr().err

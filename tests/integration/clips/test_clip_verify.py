@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 from patrolink.core.errors import UserError
-from patrolink.evidence import evidence_key as keys
-from patrolink.evidence import fetch, source, verify
+from patrolink.evidence import evidence_key, fetch
+from patrolink.evidence.clip_folders import ClipSource, read_signers
 from patrolink.hub.dispatch import client
 
 from tests.simulation import clip_alterations as alterations
@@ -60,19 +60,19 @@ def test_verify_tells_each_clip_and_how_deep_it_looked(made):
 
 
 def test_a_key_that_opens_nothing_is_told_once_a_clip(clips, tmp_path):
-    keys.new(tmp_path / "other.pem")
+    evidence_key.create(tmp_path / "other.pem")
     found = patrolink("verify", clips / "linux-1", "--evidence-key", tmp_path / "other.pem")
     assert found.returncode == 0 and found.stdout.count("files, chain and signature only)") == 4
     lines = found.stderr.splitlines()
-    assert len(lines) == 4 and "give the key that was in the device's configuration then" in lines[0], lines
-    assert lines[0].endswith(", and 5 more like it"), lines
+    assert len(lines) == 4 and "use the key that the device was configured with at that time" in lines[0], lines
+    assert lines[0].endswith("(5 more of this kind)"), lines
 
 
 def test_the_exit_code_is_the_verdicts(clips):
     (clips / "linux-1" / "000002" / "000001-000010.pls").unlink()
     found = patrolink("verify", clips / "linux-1")
     assert found.returncode == 0 and "linux-1 clip 2: valid with gaps" in found.stdout
-    assert found.stderr == "linux-1 clip 2: gap: 000001-000010.pls: the file is not there\n"
+    assert found.stderr == "linux-1 clip 2: gap: 000001-000010.pls: the file is missing\n"
     assert patrolink("verify", clips, "--strict").returncode == 1
     alterations.flip(clips / "linux-1" / "000001" / "000001-000001.pls", 1000)
     assert patrolink("verify", clips).returncode == 1
@@ -80,7 +80,7 @@ def test_the_exit_code_is_the_verdicts(clips):
     assert patrolink("verify", clips / "linux-1" / "000003", "--strict").returncode == 0
     shutil.rmtree(clips / "linux-1" / "000002")
     alone = patrolink("verify", clips / "linux-1" / "000003")
-    assert alone.returncode == 0 and "clip 2 before it is missing" in alone.stderr
+    assert alone.returncode == 0 and "clip 2 before this one is missing" in alone.stderr
     (clips / "signers.toml").unlink()
     assert patrolink("verify", clips / "wearer 2").returncode == 1
 
@@ -88,11 +88,11 @@ def test_the_exit_code_is_the_verdicts(clips):
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (["verify", "no such folder"], "no folder"),
-        (["verify", "."], "no clips in it"),
+        (["verify", "no such folder"], "not a folder"),
+        (["verify", "."], "no clips found"),
         (["verify", "CLIPS", "--signers", "no.toml"], "no.toml: No such file"),
         (["verify", "CLIPS", "--evidence-key", "no.pem"], "no.pem: No such file"),
-        (["list", "no such folder"], "no folder"),
+        (["list", "no such folder"], "not a folder"),
         (["list", "https://hub/else"], "not the address of a hub console"),
         (["fetch", "http://192.0.2.1:80"], "unencrypted"),
         (["fetch", "http://127.0.0.1:1"], "no connection"),
@@ -156,7 +156,7 @@ class Console:
     async def _list(self, request: web.Request) -> web.Response:
         if request.headers.get("Authorization") != f"Bearer {TOKEN}":
             raise web.HTTPUnauthorized
-        return web.json_response(self.change([one.facts() for one in source.Place(self.clips).listing()]))
+        return web.json_response(self.change([clip.to_json() for clip in ClipSource(self.clips).listing()]))
 
     async def _file(self, request: web.Request) -> web.StreamResponse:
         path = self.clips.joinpath(*(request.match_info[part] for part in ("device", "clip", "name")))
@@ -226,7 +226,7 @@ def test_fetch_brings_everything_once_and_verifies_it(made, tmp_path):
         assert len(json.loads(patrolink("list", url, "--json").stdout)) == 8
         found = patrolink("fetch", url, "--out", tmp_path / "got", "--evidence-key", made.parent / "evidence.pem")
         assert found.returncode == 0 and found.stderr == "", found
-        assert found.stdout.splitlines()[-1] == "wearer 2 clip 4: valid (5 segments; looked inside)"
+        assert found.stdout.splitlines()[-1] == "wearer 2 clip 4: valid (5 segments; content decrypted)"
         assert same(made, tmp_path / "got")
         # A file that is damaged here is got again, the others are not.
         before = {path: path.stat().st_mtime_ns for path in (tmp_path / "got").rglob("*.pls")}
@@ -265,7 +265,7 @@ def test_a_key_that_is_here_stays(made, tmp_path):
     (tmp_path / "got" / "signers.toml").write_text('[signers]\n"linux-1" = ["02' + "11" * 32 + '"]\n')
     with serving(Console(made)) as url:
         found = patrolink("fetch", url, "--out", tmp_path / "got")
-    assert found.returncode == 1 and "other keys of linux-1" in found.stderr
+    assert found.returncode == 1 and "other keys for linux-1" in found.stderr
     assert "linux-1 clip 1: unverifiable" in found.stdout and "wearer 2 clip 1: valid" in found.stdout
 
 
@@ -289,7 +289,7 @@ def test_a_list_that_is_none_is_not_followed(made, tmp_path, lie):
     console.change = lambda told: [LIES[lie](told[0])]
     with serving(console) as url:
         found = patrolink("fetch", url, "--out", tmp_path / "got")
-    assert found.returncode == 2 and "the hub's list of clips is none" in found.stderr, found
+    assert found.returncode == 2 and "not a valid list of clips" in found.stderr, found
     assert list(tmp_path.rglob("*")) == []
 
 
@@ -302,12 +302,12 @@ def test_keys_of_devices_of_any_name_are_taken(made, tmp_path, monkeypatch):
 
     async def get(url):
         async with client.http_session(url) as hub:
-            assert await fetch.signers(hub, tmp_path) == []
+            assert await fetch.fetch_signers(hub, tmp_path) == []
 
     with serving(Console(tmp_path / "hub")) as url:
         asyncio.run(get(url))
-    told = verify.signers(tmp_path / "signers.toml")
-    assert told == verify.signers(tmp_path / "hub" / "signers.toml") and len(told) == 4
+    told = read_signers(tmp_path / "signers.toml")
+    assert told == read_signers(tmp_path / "hub" / "signers.toml") and len(told) == 4
 
 
 def test_a_list_without_end_is_not_taken_in(made, tmp_path, monkeypatch):
@@ -319,17 +319,17 @@ def test_a_list_without_end_is_not_taken_in(made, tmp_path, monkeypatch):
                 await response.write(bytes(1 << 16))
         return response
 
-    monkeypatch.setattr(fetch, "_MOST", 1 << 20)
+    monkeypatch.setattr(fetch, "_LIST_BYTES_MAX", 1 << 20)
     monkeypatch.setenv("PATROLINK_HUB_TOKEN", TOKEN)
     for path in ("_list", "_signers"):
         console = Console(made)
         setattr(console, path, endless)
-        with serving(console) as url, pytest.raises(UserError, match="sends more than 1 MB"):
+        with serving(console) as url, pytest.raises(UserError, match="exceeds 1 MB"):
             asyncio.run(_get_all(url, tmp_path, signers=True))
 
 
 @pytest.mark.parametrize(
-    ("off", "words"), [(-1, "more than the"), (1, "does not give its"), (None, "give its 5 bytes")]
+    ("off", "words"), [(-1, "more than the"), (1, "does not deliver its"), (None, "deliver its 5 bytes")]
 )
 def test_sizes_that_are_wrong_and_files_that_go_are_told(made, tmp_path, off, words, monkeypatch):
     console = Console(made)
@@ -344,7 +344,7 @@ def test_sizes_that_are_wrong_and_files_that_go_are_told(made, tmp_path, off, wo
 
     console.change = change
     monkeypatch.setenv("PATROLINK_HUB_TOKEN", TOKEN)
-    monkeypatch.setattr(fetch, "_WAIT_S", 0.01)
+    monkeypatch.setattr(fetch, "_RETRY_S", 0.01)
     with serving(console) as url, pytest.raises(UserError, match=words):
         asyncio.run(_get_all(url, tmp_path))
 
@@ -352,9 +352,9 @@ def test_sizes_that_are_wrong_and_files_that_go_are_told(made, tmp_path, off, wo
 async def _get_all(url: str, out: Path, signers: bool = False) -> None:
     async with client.http_session(url) as hub:
         if signers:
-            await fetch.signers(hub, out)
-        for one in await fetch.listing(hub):
-            await fetch.clip(hub, one, out, lambda _: None)
+            await fetch.fetch_signers(hub, out)
+        for one in await fetch.list_clips(hub):
+            await fetch.fetch_clip(hub, one, out, lambda _: None)
 
 
 def test_a_folder_that_cannot_be_written_is_named(made, tmp_path):

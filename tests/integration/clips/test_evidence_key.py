@@ -29,7 +29,7 @@ def pem(private, password=None):
 
 @pytest.mark.parametrize("side", [crypto, p256], ids=["library", "big integers"])
 def test_the_site_finds_the_keys_that_the_device_forgot(tmp_path, side):
-    evidence = evidence_key.new(tmp_path / "key.pem")
+    evidence = evidence_key.create(tmp_path / "key.pem")
     boot = crypto.private()
     ephemeral = whole(side.public(boot))
     chain = clip.first_key(whole(side.agree(boot, evidence.public)), ephemeral, evidence.public)
@@ -45,49 +45,51 @@ def test_the_site_finds_the_keys_that_the_device_forgot(tmp_path, side):
 
 
 def test_chains_of_more_boots_than_are_kept(tmp_path):
-    evidence = evidence_key.new(tmp_path / "key.pem")
-    boots = [header(evidence, whole(crypto.public(crypto.private())), 3) for _ in range(evidence_key._BOOTS + 10)]
+    evidence = evidence_key.create(tmp_path / "key.pem")
+    boots = [
+        header(evidence, whole(crypto.public(crypto.private())), 3) for _ in range(evidence_key._CACHED_BOOTS_MAX + 10)
+    ]
     first = [evidence.segment_key(it) for it in boots]
     assert [evidence.segment_key(it) for it in boots] == first and len(set(first)) == len(boots)
-    assert len(evidence._chains) == evidence_key._BOOTS
+    assert len(evidence._chains) == evidence_key._CACHED_BOOTS_MAX
 
 
 def test_a_segment_that_is_for_another_key_or_damaged_is_refused(tmp_path):
-    evidence, other = evidence_key.new(tmp_path / "a.pem"), evidence_key.new(tmp_path / "b.pem")
+    evidence, other = evidence_key.create(tmp_path / "a.pem"), evidence_key.create(tmp_path / "b.pem")
     ephemeral = whole(crypto.public(crypto.private()))
     with pytest.raises(UserError, match=f"for the evidence key {other.id.hex()}"):
         evidence.segment_key(header(other, ephemeral, 0))
     with pytest.raises(UserError, match="step 4294967295 of a boot"):
         evidence.segment_key(header(evidence, ephemeral, 0xFFFFFFFF))
     for bad in (bytes(33), b"\x02" + b"\xff" * 32):
-        with pytest.raises(UserError, match="not on P-256"):
+        with pytest.raises(UserError, match="not a point on P-256"):
             evidence.segment_key(header(evidence, bad, 0))
 
 
 def test_the_file_is_for_its_owner_and_never_written_over(tmp_path, capsys):
     path = tmp_path / "key.pem"
-    made = evidence_key.new(path)
+    made = evidence_key.create(path)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     before = hashlib.sha256(path.read_bytes()).digest()
-    with pytest.raises(UserError, match="is there already"):
-        evidence_key.new(path)
+    with pytest.raises(UserError, match="the file exists"):
+        evidence_key.create(path)
     assert hashlib.sha256(path.read_bytes()).digest() == before
     assert evidence_key.load(path).public == made.public and capsys.readouterr().err == ""
     path.chmod(0o640)
     evidence_key.load(path)
     assert f"run `chmod 600 {path}`" in capsys.readouterr().err
-    with pytest.raises(UserError, match="name a file that can be written"):
-        evidence_key.new(tmp_path / "no" / "key.pem")
+    with pytest.raises(UserError, match="give a file that can be written"):
+        evidence_key.create(tmp_path / "no" / "key.pem")
 
 
 @pytest.mark.parametrize(
     "content, says",
     [
-        (b"", "no private key in PEM"),
-        (b"\xff\0-----BEGIN", "no private key in PEM"),
-        (pem(ec.generate_private_key(ec.SECP384R1())), "has to be on P-256"),
-        (pem(rsa.generate_private_key(65537, 2048)), "has to be on P-256"),
-        (pem(ec.generate_private_key(ec.SECP256R1()), b"word"), "under a password"),
+        (b"", "not a private key in PEM"),
+        (b"\xff\0-----BEGIN", "not a private key in PEM"),
+        (pem(ec.generate_private_key(ec.SECP384R1())), "must be a key on the curve P-256"),
+        (pem(rsa.generate_private_key(65537, 2048)), "must be a key on the curve P-256"),
+        (pem(ec.generate_private_key(ec.SECP256R1()), b"word"), "protected by a password"),
         (None, "No such file"),
     ],
     ids=["empty", "bytes", "another curve", "rsa", "password", "absent"],
@@ -120,4 +122,4 @@ def test_the_hub_makes_one(tmp_path, capsys):
     told = json.loads(capsys.readouterr().out)
     assert told == {"file": str(other), "evidence_key": evidence_key.load(other).public.hex()}
     assert main(["hub", "--new-evidence-key", str(plain)]) == 2
-    assert "is there already" in capsys.readouterr().err
+    assert "the file exists" in capsys.readouterr().err

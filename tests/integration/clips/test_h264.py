@@ -11,8 +11,7 @@ import av
 import pytest
 from agent.recording.segment import SegmentKeys, SegmentWriter
 from compat import steps
-from patrolink.evidence import evidence_key as keys
-from patrolink.evidence import segment
+from patrolink.evidence import evidence_key, segment
 from patrolink_protocol import clip
 
 cv2 = pytest.importorskip("cv2", reason="no OpenCV; pip install opencv-python-headless")
@@ -170,7 +169,7 @@ class Memory(bytearray):
 
 def test_a_segment_cut_anywhere_plays_up_to_its_last_whole_record(film, tmp_path):
     tape, times = film
-    evidence = keys.new(tmp_path / "evidence.pem")
+    evidence = evidence_key.create(tmp_path / "evidence.pem")
     made, stored, mine = SegmentWriter(), Memory(), SegmentKeys(evidence.public)
     steps.whole(mine.load())
     step, key = mine.take()
@@ -185,7 +184,7 @@ def test_a_segment_cut_anywhere_plays_up_to_its_last_whole_record(film, tmp_path
     whole = packets(tape.data, "video")
     below = random.Random(SEED).randrange
     for cut in [*ends, *(below(min(ends), len(stored)) for _ in range(200))]:
-        left = segment.parse(bytes(stored[:cut]), evidence).file()
+        left = segment.parse(bytes(stored[:cut]), evidence).media_file()
         played = [at for at, _ in shown(left)]
         length = max(length for end, length in ends.items() if end <= cut)
         assert len(left) == length, f"seed {SEED}, {cut} bytes"

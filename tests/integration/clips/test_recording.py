@@ -12,8 +12,9 @@ from array import array
 import av
 import pytest
 from patrolink.emulator.peripherals.headset import Headset
-from patrolink.evidence import evidence_key, segment, verify
-from patrolink.evidence.findings import VALID
+from patrolink.evidence import evidence_key, segment
+from patrolink.evidence.verdict import VALID
+from patrolink.evidence.verify import verify_clip
 from patrolink_protocol import clip
 
 pytest.importorskip("cv2", reason="no OpenCV; pip install opencv-python-headless")
@@ -38,7 +39,7 @@ def told(data: bytes) -> tuple[list[int], int]:
 
 
 def test_an_event_is_a_clip_without_a_hole_that_the_site_opens_and_plays(tmp_path):
-    site = evidence_key.new(tmp_path / "evidence.pem")
+    site = evidence_key.create(tmp_path / "evidence.pem")
     headset = Headset()
     headset.speak(array("h", (8000, -8000) * 40 * 200).tobytes())
     board = Board(tmp_path, site.public, headset.mic)
@@ -62,8 +63,8 @@ def test_an_event_is_a_clip_without_a_hole_that_the_site_opens_and_plays(tmp_pat
     names = [f"{line.get('seg') or line['thumb']}.pls" for line in lines if "sha256" in line]
     for name in [f"{number:06}.plm", *names]:
         shutil.copy(tmp_path / "clips" / name, folder)
-    found = verify.clip(folder, {"linux-1": [board.signer.public.hex()]}, site)
-    assert found.verdict == VALID and found.looked_inside, found.findings
+    found = verify_clip(folder, {"linux-1": [board.signer.public.hex()]}, site)
+    assert found.verdict == VALID and found.decrypted, found.findings
 
     begin = said[0]["start_ms"]
     assert PRE_S * 1000 <= event_ms - begin <= (PRE_S + SEGMENT_S) * 1000 + 1000 // FPS
@@ -72,8 +73,8 @@ def test_an_event_is_a_clip_without_a_hole_that_the_site_opens_and_plays(tmp_pat
     times, spoken = [], 0
     for line in said:
         held = segment.read(folder / f"{line['seg']}.pls", site)
-        pictures, loud = told(held.file())
-        assert held.whole and len(pictures) == held.frames == line["frames"] and line["lost"] == 0
+        pictures, loud = told(held.media_file())
+        assert held.complete and len(pictures) == held.frames == line["frames"] and line["lost"] == 0
         times += [line["start_ms"] + at for at in pictures]
         spoken += loud if line["start_ms"] >= event_ms - 50 else 0
         assert loud == 0 or held.header.flags & clip.SOUND
@@ -85,7 +86,7 @@ def test_an_event_is_a_clip_without_a_hole_that_the_site_opens_and_plays(tmp_pat
 
 
 def test_what_a_power_cut_leaves_plays_and_recording_goes_on_within_two_seconds(tmp_path):
-    site = evidence_key.new(tmp_path / "evidence.pem")
+    site = evidence_key.create(tmp_path / "evidence.pem")
     headset = Headset()
     first, second = tmp_path / "first", tmp_path / "second"
     first.mkdir()
@@ -104,6 +105,6 @@ def test_what_a_power_cut_leaves_plays_and_recording_goes_on_within_two_seconds(
     finally:
         headset.close()
     left = [segment.read(path, site) for path in sorted((second / "clips").glob("000001-*.pls"))]
-    assert all(it.whole for it in left[:-1]) and not left[-1].whole
-    played = sum(len(told(it.file())[0]) for it in left if it.media)
+    assert all(it.complete for it in left[:-1]) and not left[-1].complete
+    played = sum(len(told(it.media_file())[0]) for it in left if it.media)
     assert frames - FPS <= played <= frames + 1, f"{played} of {frames}"  # a second of film is on its way to storage

@@ -16,8 +16,8 @@ from patrolink.emulator.boards.process_device import boot
 from patrolink.emulator.peripherals import nmea
 from patrolink.emulator.peripherals.camera import SerialCamera
 from patrolink.emulator.peripherals.gps_receiver import GpsReceiver
-from patrolink.evidence import evidence_key as evidence
-from patrolink.evidence import segment, verify
+from patrolink.evidence import evidence_key, segment
+from patrolink.evidence.verify import ClipVerdict, verify_clip
 
 from tests.support.device_rig import walk
 from tests.support.paths import DEMO_VIDEO
@@ -34,7 +34,7 @@ class Recording:
 
     def __init__(self, folder: Path, board: str, broker, **clips) -> None:
         self.folder, self.card, self.board = folder, folder / "card", boards.find(board)
-        self.evidence = evidence.new(folder / "evidence.pem")
+        self.evidence = evidence_key.create(folder / "evidence.pem")
         self._receiver = GpsReceiver(nmea.speak(walk(3000)), 1.0)
         self._camera = None
         source = str(DEMO_VIDEO)
@@ -72,7 +72,7 @@ class Recording:
     def segments(self) -> list[Path]:
         return sorted(self.card.glob("*.pls"))
 
-    def clip(self, number: int) -> verify.Verdict:
+    def clip(self, number: int) -> ClipVerdict:
         """Return the verdict on a clip, laid out as a hub has it."""
         folder = self.folder / "site" / "rec-1" / f"{number:06d}"
         shutil.rmtree(folder, ignore_errors=True)
@@ -84,7 +84,7 @@ class Recording:
             for stem in (line.get("seg"), line.get("thumb")):
                 if stem and "bytes" in line:
                     shutil.copy(self.card / f"{stem}.pls", folder)
-        return verify.clip(folder, {"rec-1": [lines[0]["signer"]]}, self.evidence)
+        return verify_clip(folder, {"rec-1": [lines[0]["signer"]]}, self.evidence)
 
     def close(self) -> None:
         if self.device is not None:
@@ -119,7 +119,7 @@ def test_a_kill_costs_nothing_before_the_last_segment(recording):
     segments = verdict.manifest.segments
     read = [segment.read(verdict.folder / f"{s['seg']}.pls", it.evidence) for s in segments[:-1]]
     # The power may go between a segment's end and its line: then the line is made at the next boot, and claims less.
-    assert all(one.media and one.whole for one in read) and all(s["whole"] for s in segments[:-2])
+    assert all(one.media and one.complete for one in read) and all(s["whole"] for s in segments[:-2])
     assert sum(s["ms"] for s in segments[:-1]) >= PRE_S * 1000
     it.device.power_off()
 

@@ -7,7 +7,8 @@ import json
 import pytest
 from patrolink.emulator.network.carrier import PROFILES
 from patrolink.emulator.scenarios import incident
-from patrolink.evidence import verify
+from patrolink.evidence.clip_folders import read_signers
+from patrolink.evidence.verify import verify_device
 from patrolink.hub.dispatch import client
 
 from tests.support.paths import DEMO_VIDEO
@@ -92,7 +93,7 @@ def test_a_dispatcher_has_pictures_films_and_sees(board, tmp_path, monkeypatch):
     done = [(one["access"], one["who"]) for one in said if "access" in one]
     for what in ("snapshot", "recording_start", "recording_stop", "live_view_start", "live_view_stop"):
         assert (what, "duty") in done, done
-    found = verify.device(it.clips / it.name, verify.signers(it.clips / "signers.toml"))
+    found = verify_device(it.clips / it.name, read_signers(it.clips / "signers.toml"))
     assert found.verdict.startswith("valid"), [one.findings for one in found.clips]
     audit = (tmp_path / it.name / "state" / "audit" / "audit").read_text()
     assert audit.count("\tduty") >= 12  # each before it is done, and with its result

@@ -5,20 +5,21 @@ import os
 from pathlib import Path
 
 import pytest
+from patrolink.core.clock import SystemClock
 from patrolink.core.errors import UserError
-from patrolink.hub.clips.access_log import Access, verify
+from patrolink.hub.clips.access_log import AccessLog, verify_access_log
 
 
 def _log(tmp_path: Path) -> Path:
     path = tmp_path / "access.jsonl"
     for n in range(3):  # opened anew each time, as by a hub that starts again
-        Access(path).write("anna", "fetched", device="d1", clip=n)
+        AccessLog(path, SystemClock()).write("anna", "fetched", device="d1", clip=n)
     return path
 
 
 def test_goes_on_after_a_restart(tmp_path: Path) -> None:
     path = _log(tmp_path)
-    assert verify(path)[0] == 3
+    assert verify_access_log(path)[0] == 3
     assert path.stat().st_mode & 0o777 == 0o600
 
 
@@ -28,23 +29,23 @@ def test_a_removed_or_changed_line_is_found(tmp_path: Path, line: int) -> None:
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join(lines[: line - 1] + lines[line:]))
     with pytest.raises(UserError, match=f"line {line} "):
-        verify(path)
+        verify_access_log(path)
     lines[line - 1] = lines[line - 1].replace(b"anna", b"otto")
     path.write_bytes(b"".join(lines))
     with pytest.raises(UserError, match=f"line {line + 1} "):
-        Access(path)
+        AccessLog(path, SystemClock())
 
 
 def test_a_cut_off_line_is_found(tmp_path: Path) -> None:
     path = _log(tmp_path)
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(UserError, match="line 3 "):
-        verify(path)
+        verify_access_log(path)
 
 
 def test_a_full_disk_leaves_no_half_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, whole = _log(tmp_path), os.write
-    log = Access(path)
+    log = AccessLog(path, SystemClock())
 
     def full(handle: int, data: bytes) -> int:
         whole(handle, data[:5])
@@ -52,7 +53,7 @@ def test_a_full_disk_leaves_no_half_line(tmp_path: Path, monkeypatch: pytest.Mon
 
     with monkeypatch.context() as m:
         m.setattr(os, "write", full)
-        with pytest.raises(UserError, match="not done"):
+        with pytest.raises(UserError, match="access refused"):
             log.write("anna", "listed")
     log.write("anna", "listed")
-    assert verify(path)[0] == 4
+    assert verify_access_log(path)[0] == 4

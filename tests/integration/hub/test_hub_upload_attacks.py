@@ -94,13 +94,13 @@ def test_a_file_that_has_come_is_not_written_over_by_one_that_was_begun_meanwhil
     """Its last byte is here and it is being hashed: another one of its name waits, and is refused."""
     raw, data, other = small(), data_of(100_000), data_of(100_000, 1)
     url = raw.create(1, NAME, data)[1]["Location"]
-    right = upload_store._settle
+    right = upload_store._complete
 
     def slow(path, name):
         time.sleep(1)
         right(path, name)
 
-    monkeypatch.setattr(upload_store, "_settle", slow)
+    monkeypatch.setattr(upload_store, "_complete", slow)
     done = []
     sender = threading.Thread(target=lambda: done.append(raw.ask("PATCH", url, data, Upload_Offset="0")[0]))
     sender.start()
@@ -196,17 +196,17 @@ def test_connections_are_bounded_and_those_of_strangers_are_not_kept(small, monk
 
 def test_what_retention_took_of_an_upload_is_begun_anew(tmp_path):
     async def run():
-        files = upload_store.Incoming(tmp_path, 1 << 30)
+        files = upload_store.UploadStore(tmp_path, 1 << 30)
         data = data_of(50_000)
-        place = ("linux-1", 3, NAME)
-        await files.begin(place, len(data), hashlib.sha256(data).hexdigest())
-        await files.delete("linux-1", 3)
+        file = upload_store.ClipFile("linux-1", 3, NAME)
+        await files.create(file, len(data), hashlib.sha256(data).hexdigest())
+        await files.delete(file.key)
         assert (
-            files.get(place) is None and not files.of("linux-1", 3) and not (tmp_path / "linux-1" / "000003").exists()
+            files.get(file) is None and not files.pending(file.key) and not (tmp_path / "linux-1" / "000003").exists()
         )
-        files = upload_store.Incoming(tmp_path, 60_000)
+        files = upload_store.UploadStore(tmp_path, 60_000)
         for _ in range(3):  # what it took is free again
-            await files.begin(place, len(data), "0" * 64)
-            await files.delete("linux-1", 3)
+            await files.create(file, len(data), "0" * 64)
+            await files.delete(file.key)
 
     asyncio.run(run())

@@ -11,10 +11,11 @@ import aiohttp
 import pytest
 import yarl
 from aiohttp import web
+from patrolink.core.clock import SystemClock
 from patrolink.core.keys import DeviceKey
 from patrolink.hub.clips import upload_store
-from patrolink.hub.clips.tus_server import Uploads
-from patrolink.hub.clips.upload_authorization import Authorization
+from patrolink.hub.clips.tus_server import TusServer
+from patrolink.hub.clips.upload_authorization import UploadAuthorization
 from patrolink.hub.infra import http_server
 from patrolink.hub.infra.metrics import Metrics
 
@@ -277,6 +278,19 @@ def test_hostile_requests_break_nothing(raw, hub):
     assert hub.stop()["uploads"] == 1
 
 
+class NoEvents:
+    """Upload events that nobody receives."""
+
+    async def file_stored(self, file):
+        pass
+
+    def upload_progressed(self, file):
+        pass
+
+    def upload_damaged(self, file):
+        pass
+
+
 @pytest.fixture
 def small(tmp_path):
     """Makes a server by itself, in a folder, for one device that may have so many bytes; gives (device, its port)."""
@@ -286,7 +300,9 @@ def small(tmp_path):
 
     async def serve(most):
         key = DeviceKey(hub_process.keys_of(["linux-1"])["linux-1"])
-        uploads = Uploads(tmp_path, Authorization({"linux-1": key}.get), most, Metrics(), lambda *who, **what: None)
+        authorization = UploadAuthorization({"linux-1": key}.get, SystemClock())
+        store = upload_store.UploadStore(tmp_path, most)
+        uploads = TusServer(store, authorization, NoEvents(), Metrics(), lambda *who, **what: None)
         app = web.Application()
         uploads.attach(app)
         made.append(await http_server.start(app, f"127.0.0.1:{console_site.free_port()}", None, "uploads"))

@@ -12,7 +12,8 @@ import pytest
 from patrolink.core import boards
 from patrolink.emulator.network.carrier import PROFILES
 from patrolink.emulator.scenarios import incident
-from patrolink.evidence import verify
+from patrolink.evidence.clip_folders import read_signers
+from patrolink.evidence.verify import DeviceVerdict, verify_device
 from patrolink.hub.dispatch import client
 from PIL import Image
 
@@ -119,9 +120,9 @@ def accesses(it) -> list[tuple[str, str, str]]:
     return [(one["access"], one["who"], one.get("why", "")) for one in said if "access" in one]
 
 
-def judged(it) -> verify.DeviceVerdict:
+def judged(it) -> DeviceVerdict:
     """What is found of the device's clips at the hub."""
-    return verify.device(it.clips / it.name, verify.signers(it.clips / "signers.toml"))
+    return verify_device(it.clips / it.name, read_signers(it.clips / "signers.toml"))
 
 
 @pytest.mark.parametrize("board, modem", BOARDS)

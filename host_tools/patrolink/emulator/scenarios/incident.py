@@ -25,8 +25,9 @@ from patrolink.emulator.peripherals.headset import Headset
 from patrolink.emulator.peripherals.modem_port import ModemPort
 from patrolink.emulator.scenarios.call import syllables
 from patrolink.emulator.scenarios.control_room import HOST, ControlRoom, free_ports
-from patrolink.evidence import evidence_key as evidence
-from patrolink.evidence import verify
+from patrolink.evidence import evidence_key
+from patrolink.evidence.clip_folders import SIGNERS_FILE, read_signers
+from patrolink.evidence.verify import verify_clip
 
 SEGMENT_S = 2
 _UP_S = 30.0
@@ -87,7 +88,7 @@ class Incident:
         self.out.mkdir(parents=True, exist_ok=True)
         self.key = self.out / "evidence.pem"
         self.key.unlink(missing_ok=True)
-        public = evidence.new(self.key).public.hex()
+        public = evidence_key.create(self.key).public.hex()
         (uploads,) = free_ports(1, socket.SOCK_STREAM)
         (live,) = free_ports(1, socket.SOCK_DGRAM)
         hub = _HUB.format(host=HOST, uploads=uploads, live=live)
@@ -165,8 +166,8 @@ class Incident:
         verified = _ARRIVE_S + self.plan.post_s
         until(self.verified, [self.device], verified, "the hub did not verify the clip")
         took = time.monotonic() - pressed
-        verdict = verify.clip(self.folder, verify.signers(self.clips / "signers.toml"), evidence.load(self.key))
-        manifest = verdict.manifest
+        result = verify_clip(self.folder, read_signers(self.clips / SIGNERS_FILE), evidence_key.load(self.key))
+        manifest = result.manifest
         segments = manifest.segments
         if not segments:
             raise DeviceError(f"the clip has no segments; the hub stores it in {self.folder}")
@@ -175,8 +176,8 @@ class Incident:
         return {
             "board": self.plan.board,
             "device": self.name,
-            "verdict": verdict.verdict,
-            "findings": [finding.facts() for finding in verdict.findings],
+            "verdict": result.verdict,
+            "findings": [finding.to_json() for finding in result.findings],
             "before_s": round((manifest.head["time_ms"] - segments[0]["start_ms"]) / 1000, 2),
             "seconds": round(sum(segment["ms"] for segment in segments) / 1000, 2),
             "frames": sum(segment["frames"] for segment in segments),

@@ -1,32 +1,46 @@
-"""Who listed, saw, fetched, exported or deleted which clip: JSON lines, each with the SHA-256 of the one before."""
+"""The access log of clips: JSON lines, each with the SHA-256 of the line before it, so that changes are detected."""
 
 import hashlib
 import json
 import os
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from patrolink.core.clock import unix_ms
+from patrolink.core.clock import Clock
 from patrolink.core.decoder import rfc3339
 from patrolink.core.errors import UserError
 
-_FIRST = "0" * 64  # stands where the first line names the line before it
+_FIRST_HASH = "0" * 64  # the hash in the first line
 
 
-class Access:
-    """The access log of one hub's clips, readable by its owner only; no other process writes it."""
+class LogState(NamedTuple):
+    """The number of lines of a log, and the SHA-256 of the last one in hexadecimal."""
 
-    def __init__(self, path: Path) -> None:
-        """Go on after the last line; UserError when a line is not as it was written, or cannot be read."""
-        self._path, self._writing = path, threading.Lock()
-        self._last = verify(path)[1]
+    lines: int
+    last_hash: str
+
+
+class AccessLog:
+    """The access log of one hub's clips. Only its owner can read it, and only this process writes it.
+
+    Args:
+        path: The file; it is created by the first line.
+        clock: The hub's clock.
+
+    Raises:
+        UserError: The file cannot be read, or a line is not as it was written.
+    """
+
+    def __init__(self, path: Path, clock: Clock) -> None:
+        self._path, self._clock, self._lock = path, clock, threading.Lock()
+        self._last_hash = verify_access_log(path).last_hash
 
     def write(self, who: str, what: str, **facts: Any) -> None:
-        """Put on storage who does what, before it is done; UserError when that fails, and it is not to be done."""
-        said = {"time": rfc3339(unix_ms()), "who": who, "what": what, **facts}
-        with self._writing:
-            line = json.dumps({**said, "before": self._last}).encode() + b"\n"
+        """Write a line to storage before the access happens; UserError when that fails, and the access is refused."""
+        entry = {"time": rfc3339(self._clock.unix_ms()), "who": who, "what": what, **facts}
+        with self._lock:
+            line = json.dumps({**entry, "before": self._last_hash}).encode() + b"\n"
             try:
                 handle = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
                 try:
@@ -34,12 +48,14 @@ class Access:
                 finally:
                     os.close(handle)
             except OSError as e:
-                raise UserError(f"not done: {self._path} cannot be written ({e.strerror}); free some space") from None
-            self._last = hashlib.sha256(line).hexdigest()
+                raise UserError(
+                    f"access refused: {self._path} cannot be written ({e.strerror}); free some disk space"
+                ) from None
+            self._last_hash = hashlib.sha256(line).hexdigest()
 
 
 def _append(handle: int, line: bytes) -> None:
-    """All of the line or, when storage is full, nothing of it."""
+    """Append a line; when storage is full, remove what was written of it. Raises OSError."""
     size = os.fstat(handle).st_size
     try:
         while line:
@@ -50,22 +66,22 @@ def _append(handle: int, line: bytes) -> None:
         raise
 
 
-def verify(path: Path) -> tuple[int, str]:
-    """How many lines the log has and the hash of the last; UserError names the first line that does not follow."""
-    last, count = _FIRST, 0
+def verify_access_log(path: Path) -> LogState:
+    """Verify the hashes of a log; UserError names the first line that does not follow from the one before it."""
+    last_hash, count = _FIRST_HASH, 0
     try:
         lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
     except OSError as e:
-        raise UserError(f"{path} cannot be read: {e.strerror}; give the hub's user the right to read it") from None
+        raise UserError(f"{path}: {e.strerror}; give the hub's user permission to read it") from None
     for count, line in enumerate(lines, 1):
         try:
-            before = json.loads(line)["before"] if line.endswith(b"\n") else None
+            previous_hash = json.loads(line)["before"] if line.endswith(b"\n") else None
         except (ValueError, KeyError, TypeError):
-            before = None
-        if before != last:
+            previous_hash = None
+        if previous_hash != last_hash:
             raise UserError(
-                f"{path}: line {count} does not follow the one before it: changed, removed or cut off; "
-                "keep the file as evidence, and move it aside for the hub to begin a new one"
+                f"{path}: line {count} does not follow from the line before it: a line was changed, removed or cut "
+                "off; keep the file as evidence and move it away, then the hub starts a new one"
             )
-        last = hashlib.sha256(line).hexdigest()
-    return count, last
+        last_hash = hashlib.sha256(line).hexdigest()
+    return LogState(count, last_hash)

@@ -1,229 +1,244 @@
-"""One clip at the hub: what its device told of it, which files are here, its verdict; kept in its folder: hub.json."""
+"""One clip at the hub: its device's announcement, the received files, and the verdict, stored in its hub.json."""
 
 import contextlib
 import json
 import os
 import threading
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from patrolink_protocol import clip as protocol
-
-from patrolink.core.clock import unix_ms
 from patrolink.core.decoder import Row
-from patrolink.evidence import manifest
-from patrolink.evidence.findings import GAPS, TAMPERED, UNVERIFIABLE, VALID, Finding, verdict_of
-from patrolink.hub.clips.tus_server import NAME
+from patrolink.evidence import manifest, segment, verdict
+from patrolink.evidence.clip_folders import clip_folder_name, file_size_max, manifest_name
+from patrolink.evidence.verdict import GAPS, VALID, Finding
 from patrolink.hub.infra import persistence
 
-_STATE = "hub.json"
-_KEPT = (
-    "told", "sizes", "wanted", "head", "chain", "picture", "verdict", "findings", "thinned", "damaged", "kept",
-    "ended_ms",
-)  # fmt: skip
-_OWN_MANIFEST = ("form", "chain", "signature", "number", "version", "told")  # findings that are the manifest's own
+_STATE_FILE = "hub.json"
+_FINDINGS_SHOWN = 20
+# Attributes that are stored, and their keys in hub.json.
+_STORED = {
+    "announcement": "told",
+    "file_sizes": "sizes",
+    "total_bytes": "wanted",
+    "head": "head",
+    "chain": "chain",
+    "picture": "picture",
+    "verdict": "verdict",
+    "dropped_files": "thinned",
+    "resends": "damaged",
+    "preserved": "kept",
+    "verdict_ms": "ended_ms",
+}
+
+
+class ClipKey(NamedTuple):
+    """A clip of a site: its device and its number."""
+
+    device: str
+    clip: int
 
 
 @dataclass(eq=False)
-class Clip:
-    """
-    told      the clip_manifest that came under the device's tag; empty until then
-    sizes     bytes of each file that is here
-    wanted    bytes of all its files, as its manifest lists them; 0 until that is here
-    chain     that its manifest is sealed with, "" until that is here
-    listed    files that its manifest lists; None until that is here, or was read since the hub's start
-    picture   name of a file that is a picture, "" when there is none
-    thinned   files that its device dropped for want of room, as a later clip tells
-    damaged   how often the device was told to send it again
-    kept      a dispatcher wants it kept
-    ended_ms  when its verdict came, 0 before
-    anew      something has come since it was judged: it is to be judged again
-    other     the last chain that was told under this number and is not this clip's
+class ClipRecord:
+    """A clip's state at the hub.
+
+    Args:
+        device: The device that recorded it.
+        number: Its number.
+        folder: Its folder.
+        announcement: The clip_manifest message that was authenticated by the device's tag; empty until it arrives.
+        file_sizes: Bytes of each complete file, by name.
+        total_bytes: Bytes of all files that the manifest lists; 0 until the manifest arrives.
+        head: First line of the manifest; empty until it arrives.
+        chain: Chain value in the manifest's seal; empty until it arrives.
+        picture: Name of a file that holds a picture; empty when there is none.
+        verdict: The verdict; empty until the clip is complete and verified.
+        findings: What verification found.
+        dropped_files: Files that the device deleted for lack of space, as a later clip records.
+        resends: How often the device was asked to send the clip again.
+        preserved: Whether a dispatcher excluded the clip from retention.
+        verdict_ms: Unix time of the verdict; 0 before.
+        changed: Whether something arrived since the last verdict.
+        conflicting_chain: The last chain announced under this number that is not this clip's.
     """
 
     device: str
     number: int
     folder: Path
-    told: Row = field(default_factory=dict)
-    sizes: dict[str, int] = field(default_factory=dict)
-    wanted: int = 0
+    announcement: Row = field(default_factory=dict)
+    file_sizes: dict[str, int] = field(default_factory=dict)
+    total_bytes: int = 0
     head: dict[str, Any] = field(default_factory=dict)
     chain: str = ""
-    listed: list[str] | None = None
     picture: str = ""
     verdict: str = ""
-    findings: list[dict[str, str]] = field(default_factory=list)
-    thinned: list[str] = field(default_factory=list)
-    damaged: int = 0
-    kept: bool = False
-    ended_ms: int = 0
-    anew: bool = False
-    other: str = ""
-    _saved: int = 0  # hash of what is kept
-    _looking: threading.Lock = field(default_factory=threading.Lock)
+    findings: list[Finding] = field(default_factory=list)
+    dropped_files: list[str] = field(default_factory=list)
+    resends: int = 0
+    preserved: bool = False
+    verdict_ms: int = 0
+    changed: bool = False
+    conflicting_chain: str = ""
+    _listed_files: list[str] | None = None  # by the manifest; None until it was read since the hub's start
+    _saved: int = 0  # hash of the stored document
+    _files_lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
-    def right(self) -> bool:
-        """Whether it is here and what is here is right: its device may let go of it."""
+    def key(self) -> ClipKey:
+        """Device and number."""
+        return ClipKey(self.device, self.number)
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the clip is complete and not altered: its device may delete it."""
         return self.verdict in (VALID, GAPS)
 
     @property
-    def proven(self) -> bool:
-        """Whether its manifest is that of its device, so that the clip after it can be held to it."""
-        own = (*_OWN_MANIFEST, "signer", "seal")
-        wrong = (one for one in self.findings if one["kind"] in own and not self._is_link(one))
-        return bool(self.verdict) and not any(one["grade"] in (TAMPERED, UNVERIFIABLE) for one in wrong)
+    def manifest_proven(self) -> bool:
+        """Whether the manifest is proven to be the device's, so that the next clip can be linked to it."""
+        return bool(self.verdict) and verdict.is_manifest_proven(self.findings, self.folder.name)
 
     @property
     def linked(self) -> bool:
-        """Whether nothing was found between it and the clip before."""
-        return not any(self._is_link(one) for one in self.findings)
+        """Whether the link to the clip before has no findings."""
+        return not any(self._is_link(finding) for finding in self.findings)
 
     @property
     def start_ms(self) -> int:
-        """When it begins, unix time; 0 while that is not known."""
-        return self.told.get("start_ms") or self.head.get("time_ms") or 0
+        """Unix time of the clip's start; 0 while it is not known."""
+        return self.announcement.get("start_ms") or self.head.get("time_ms") or 0
 
-    def _is_link(self, one: dict[str, str]) -> bool:
-        return one["kind"] == "chain" and one["where"] == self.folder.name
+    def _is_link(self, finding: Finding) -> bool:
+        return verdict.is_link_finding(finding, self.folder.name)
 
-    def link(self, found: list[Finding]) -> bool:
-        """Put what was found between it and the clip before in place of what was; return whether that is something new.
+    def set_findings(self, findings: Iterable[Finding]) -> None:
+        """Replace all findings; the verdict follows from them."""
+        self.findings = list(findings)
+        self.verdict = verdict.verdict_of(self.findings)
 
-        No verdict on itself is changed: it has to be complete and judged.
-        """
-        findings = [one for one in self.findings if not self._is_link(one)] + [one.facts() for one in found]
-        new = findings != self.findings
-        self.findings = findings
-        self.verdict = verdict_of(Finding(**one) for one in findings)
-        return new
+    def set_link_findings(self, links: list[Finding]) -> bool:
+        """Replace the findings about the link to the clip before; return whether they changed."""
+        findings = [finding for finding in self.findings if not self._is_link(finding)] + links
+        changed = findings != self.findings
+        self.set_findings(findings)
+        return changed
 
     def save(self) -> None:
-        """Keep what no file of the device says, and what takes long to find out of thousands of clips."""
-        document = {name: getattr(self, name) for name in _KEPT}
-        if (now := hash(json.dumps(document))) != self._saved:
+        """Store what cannot be derived from the device's files, or only slowly. Raises OSError."""
+        document = {key: getattr(self, name) for name, key in _STORED.items()}
+        document["findings"] = [finding.to_json() for finding in self.findings]
+        if (digest := hash(json.dumps(document))) != self._saved:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            persistence.save_json(self.folder / _STATE, document)
-            self._saved = now
+            persistence.save_json(self.folder / _STATE_FILE, document)
+            self._saved = digest
 
-    def scan(self) -> None:
-        """Find out which files are here, and what the manifest says of them. For a thread, as `take`."""
-        with self._looking:
-            self.sizes, self.picture, self.listed = {}, "", None
+    def restore(self) -> None:
+        """Read the stored state. One that cannot be read counts as preserved, because the clip may have been."""
+        try:
+            document = json.loads((self.folder / _STATE_FILE).read_bytes())
+            self.findings = [Finding(**finding) for finding in document.get("findings", [])]
+            for name, key in _STORED.items():
+                setattr(self, name, document.get(key, getattr(self, name)))
+        except FileNotFoundError:
+            pass  # there is no verdict yet
+        except (AttributeError, ValueError, TypeError, OSError):
+            self.preserved = True
+        if not self.verdict:
+            self.scan_files()
+
+    def scan_files(self) -> None:
+        """Find the files that are present, and read the manifest. Blocks on storage, as `add_file`. Raises OSError."""
+        with self._files_lock:
+            self.file_sizes, self.picture, self._listed_files = {}, "", None
             with os.scandir(self.folder) as entries:
-                for name in sorted(entry.name for entry in entries if NAME.fullmatch(entry.name)):
-                    self._take(name)
+                for name in sorted(entry.name for entry in entries if file_size_max(entry.name) >= 0):
+                    self._add_file(name)
 
-    def take(self, name: str) -> None:
-        """A file has come."""
-        with self._looking:
-            self._take(name)
+    def add_file(self, name: str) -> None:
+        """Add a file that has arrived completely. Raises OSError."""
+        with self._files_lock:
+            self._add_file(name)
 
-    def _take(self, name: str) -> None:
+    def _add_file(self, name: str) -> None:
         path = self.folder / name
-        self.sizes[name] = path.stat().st_size
-        if name == f"{self.number:06d}.plm":
-            said = manifest.load(path)
-            self.head, self.chain = said.head, said.seal.get("chain", "")
-            self.wanted = sum(one["bytes"] for one in said.listed)
-            self.listed = [manifest.file_of(one) for one in said.listed]
-        elif not self.picture and _is_picture(path):
+        self.file_sizes[name] = path.stat().st_size
+        if name == manifest_name(self.number):
+            document = manifest.load(path)
+            self.head, self.chain = document.head, document.seal.get("chain", "")
+            self.total_bytes = sum(line["bytes"] for line in document.listed)
+            self._listed_files = [manifest.segment_file(line) for line in document.listed]
+        elif not self.picture and segment.is_picture(path):
             self.picture = name
 
-    def read(self) -> manifest.Manifest | None:
-        """Return its manifest; None while that is not here."""
+    def read_manifest(self) -> manifest.Manifest | None:
+        """Return the clip's manifest; None until it arrives. Raises OSError."""
         with contextlib.suppress(FileNotFoundError):
-            return manifest.load(self.folder / f"{self.number:06d}.plm")
+            return manifest.load(self.folder / manifest_name(self.number))
         return None
 
-    def complete(self) -> bool:
-        """Whether the manifest and all that it lists are here, but what will not come. For a thread."""
-        if self.listed is None and self.sizes:
-            self.scan()
-        return self.listed is not None and {*self.sizes, *self.thinned}.issuperset(self.listed)
+    def is_complete(self) -> bool:
+        """Return whether manifest and listed files are present, except those that the device deleted. Raises OSError.
 
-    def against_told(self, said: manifest.Manifest) -> list[Finding]:
-        """Hold the manifest to what the device told of it under its own tag."""
-        if not self.told or not said.seal:
-            return []
-        pairs = (("chain", said.seal["chain"]), ("signature", said.seal["sig"]), ("signer", said.head.get("signer")))
-        return [
-            Finding(TAMPERED, "told", f"{self.number:06d}.plm", f"its {name} is not the one that the device told")
-            for name, value in pairs
-            if self.told[name] != value
-        ]
-
-    def since_ms(self) -> int:
-        """When its verdict came, or something of it while there is none; now when nothing of it is on storage."""
-        with contextlib.suppress(FileNotFoundError):
-            return self.ended_ms or self.folder.stat().st_mtime_ns // 1_000_000
-        return unix_ms()
-
-    def set_aside(self, time_ms: int) -> bool:
-        """Put away what the findings say not to be the recorded bytes, to come again; return whether there is such.
-        Nothing is deleted.
+        Blocks on storage.
         """
-        wrong = [one for one in self.findings if one["grade"] == TAMPERED and not self._is_link(one)]
-        bad = {one["where"] for one in wrong}
-        if any(one["kind"] in _OWN_MANIFEST for one in wrong):
-            bad.add(f"{self.number:06d}.plm")
-        bad &= set(self.sizes)
-        for name in bad:
-            (self.folder / name).rename(self.folder / f"{name}.{time_ms}.bad")
-        if bad:
-            self.scan()
-        return bool(bad)
+        if self._listed_files is None and self.file_sizes:
+            self.scan_files()
+        return self._listed_files is not None and {*self.file_sizes, *self.dropped_files}.issuperset(self._listed_files)
 
-    def row(self, coming: list[tuple[str, int, int]], pictures: bool) -> dict[str, Any]:
-        """Return it as consoles and tools see it. coming: (name, bytes here, bytes) of files on their way."""
-        told, head = self.told, self.head
-        here = sum(size for name, size in self.sizes.items() if name.endswith(".pls"))
-        of = max(self.wanted, told.get("bytes") or 0, here)
+    def age_base_ms(self, now_ms: int) -> int:
+        """Return the unix time from which retention counts: of the verdict, else of the last change in the folder."""
+        with contextlib.suppress(FileNotFoundError):
+            return self.verdict_ms or self.folder.stat().st_mtime_ns // 1_000_000
+        return now_ms
+
+    def quarantine(self, time_ms: int) -> bool:
+        """Rename altered files to <name>.<time_ms>.bad, so that the device can send them again.
+
+        Returns:
+            Whether a file was renamed. Nothing is deleted.
+        """
+        altered = verdict.altered_files(self.findings, self.folder.name, manifest_name(self.number))
+        altered &= set(self.file_sizes)
+        for name in altered:
+            (self.folder / name).rename(self.folder / f"{name}.{time_ms}.bad")
+        if altered:
+            self.scan_files()
+        return bool(altered)
+
+    def to_json(self, pending_bytes: int | None, pictures: bool) -> dict[str, Any]:
+        """Return the clip as consoles and tools show it.
+
+        Args:
+            pending_bytes: Bytes received of files that are not complete; None when no upload is pending.
+            pictures: Whether this hub can decrypt pictures.
+        """
+        announcement, head = self.announcement, self.head
+        complete_bytes = sum(size for name, size in self.file_sizes.items() if name.endswith(".pls"))
+        total_bytes = max(self.total_bytes, announcement.get("bytes") or 0, complete_bytes)
+        arriving = bool(self.file_sizes) or pending_bytes is not None
         return {
             "device": self.device,
             "clip": self.number,
-            "trigger": head.get("trigger") or told.get("trigger"),
-            "event": head.get("event", told.get("event_id")),
+            "trigger": head.get("trigger") or announcement.get("trigger"),
+            "event": head.get("event", announcement.get("event_id")),
             "time_ms": self.start_ms or None,
-            "duration_ms": told.get("duration_ms"),
-            "state": "here" if self.verdict else "coming" if self.sizes or coming else "told",
-            "bytes": of,
-            "bytes_here": min(of, here + sum(offset for _, offset, _ in coming)),
+            "duration_ms": announcement.get("duration_ms"),
+            "state": "here" if self.verdict else "coming" if arriving else "told",
+            "bytes": total_bytes,
+            "bytes_here": min(total_bytes, complete_bytes + (pending_bytes or 0)),
             "verdict": self.verdict,
-            "findings": self.findings[:20],
-            "kept": self.kept,
+            "findings": self.findings_json(),
+            "kept": self.preserved,
             "picture": bool(self.picture) and pictures,
         }
 
-
-def load(folder: Path) -> Clip:
-    """Return the clip of a folder `<clips>/<device>/<clip>`."""
-    it = Clip(folder.parent.name, int(folder.name), folder)
-    try:
-        kept = json.loads((folder / _STATE).read_bytes())
-        for name in _KEPT:
-            if name in kept:
-                setattr(it, name, kept[name])
-    except FileNotFoundError:
-        pass  # it has no verdict yet
-    except (ValueError, TypeError, OSError):
-        it.kept = True  # it may have been: that can be read no more. It is judged anew
-    if not it.verdict:
-        it.scan()
-    return it
+    def findings_json(self) -> list[dict[str, str]]:
+        """Return the first findings as JSON objects."""
+        return [finding.to_json() for finding in self.findings[:_FINDINGS_SHOWN]]
 
 
-def _is_picture(path: Path) -> bool:
-    """Whether a segment is a picture: its header says so in plain.
-
-    One whose header names another step is none: the step decides how long it takes to decipher.
-    """
-    if path.suffix != ".pls":
-        return False
-    with path.open("rb") as f:
-        try:
-            header = protocol.unpack_header(f.read(protocol.HEADER))
-        except protocol.BadSegment:
-            return False
-    return bool(header.codec == protocol.JPEG) and protocol.name_of(header.boot, header.step) == path.name
+def clip_folder(clips: Path, key: ClipKey) -> Path:
+    """Return the folder of a clip."""
+    return clips / key.device / clip_folder_name(key.clip)

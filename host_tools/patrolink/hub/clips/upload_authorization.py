@@ -1,62 +1,74 @@
-"""Who uploads: the Authorization of protocol/CLIP.md, checked before anything else of a request is looked at."""
+"""Authorization of uploads (protocol/CLIP.md, "Upload"). It is checked before anything else of a request."""
 
 import hmac
 import re
-import time
 from collections.abc import Callable, Mapping
 
-from patrolink.core.clock import unix_ms
+from patrolink.core.clock import Clock
 from patrolink.core.keys import EPOCH_MAX, DeviceKey
 from patrolink.hub.dispatch.logins import Tries, network
 
-FRESH_MS = 300_000
-_LABEL = b"patrolink-upload"
-_FORM = re.compile(r"Patrolink ([A-Za-z0-9_-]{1,32}):([0-9]{1,14}):([0-9a-f]{64})")
+CLOCK_SKEW_MAX_MS = 300_000
+_KEY_LABEL = b"patrolink-upload"
+_HEADER = re.compile(r"Patrolink ([A-Za-z0-9_-]{1,32}):([0-9]{1,14}):([0-9a-f]{64})")
 
 
-class Refused(Exception):
-    """A request is not authorized; the text says why."""
+class UnauthorizedError(Exception):
+    """A request is not authorized; the text gives the reason."""
 
 
-class Authorization:
+class UploadAuthorization:
+    """Checks which device sent a request.
+
+    Args:
+        device_key: Returns a device's key in the epoch of its last frame; None for a device that is not of this site.
+        clock: The hub's clock.
     """
-    key_of  the key of a device in the epoch that its frames have shown; None for one that is not of this site
-    """
 
-    def __init__(self, key_of: Callable[[str], DeviceKey | None]) -> None:
-        self._key_of = key_of
-        self._tries = Tries()
+    def __init__(self, device_key: Callable[[str], DeviceKey | None], clock: Clock) -> None:
+        self._device_key, self._clock = device_key, clock
+        self._failures = Tries()
 
-    def device(self, method: str, path: str, fields: Mapping[str, str], address: str) -> str:
-        """Return the device that a request is of. Refused when it is not; TooMany after many that were not.
+    def authorize(self, method: str, path: str, headers: Mapping[str, str], address: str) -> str:
+        """Return the device that sent a request.
 
-        A right one is never kept waiting: nobody guesses a tag of 256 bits, and a stranger who shares its address (a
-        carrier's NAT) is not to keep a device from sending.
+        A valid request is never delayed: a tag of 256 bits cannot be guessed, and a stranger who shares the address (a
+        carrier's NAT) must not keep a device from uploading.
+
+        Args:
+            method: The HTTP method.
+            path: Path and query.
+            headers: The HTTP headers.
+            address: The client's IP address, for the rate limit.
+
+        Raises:
+            UnauthorizedError: The request is not authorized.
+            TooMany: The request is not authorized, and neither were many before it.
         """
-        form = _FORM.fullmatch(fields.get("Authorization", ""))
-        why = self._wrong(method, path, fields, form)
-        if form is not None and not why:
-            return form[1]
-        source = f"{network(address)} {form[1] if form and self._key_of(form[1]) else ''}"
-        now_s = time.monotonic()
-        self._tries.check(source, now_s)
-        self._tries.wrong(source, now_s)
-        raise Refused(why)
+        fields = _HEADER.fullmatch(headers.get("Authorization", ""))
+        fault = self._fault_of(method, path, headers, fields)
+        if fields is not None and not fault:
+            return fields[1]
+        source = f"{network(address)} {fields[1] if fields and self._device_key(fields[1]) else ''}"
+        now_s = self._clock.monotonic_ms() / 1000
+        self._failures.check(source, now_s)
+        self._failures.wrong(source, now_s)
+        raise UnauthorizedError(fault)
 
-    def _wrong(self, method: str, path: str, fields: Mapping[str, str], form: "re.Match[str] | None") -> str:
-        if form is None:
-            return "Authorization: Patrolink <device>:<unix ms>:<hex> is missing"
-        device, told_ms, tag = form.groups()
+    def _fault_of(self, method: str, path: str, headers: Mapping[str, str], fields: "re.Match[str] | None") -> str:
+        if fields is None:
+            return "the header `Authorization: Patrolink <device>:<unix ms>:<tag>` is missing or malformed"
+        device, time_ms, tag = fields.groups()
         length = {"POST": "Upload-Length", "PATCH": "Upload-Offset"}.get(method, "")
-        parts = (method, path, told_ms, fields.get(length, ""), fields.get("Upload-Metadata", ""))
-        said = "\n".join(parts).encode()
-        key = self._key_of(device) or DeviceKey(bytes(32))
-        # A device that has begun its next key epoch may upload before a frame of it has come.
+        parts = (method, path, time_ms, headers.get(length, ""), headers.get("Upload-Metadata", ""))
+        signed = "\n".join(parts).encode()
+        key = self._device_key(device) or DeviceKey(bytes(32))
+        # A device that entered its next key epoch may upload before its first frame of that epoch arrives.
         keys = [key._replace(epoch=epoch) for epoch in (key.epoch, min(key.epoch + 1, EPOCH_MAX))]
-        tags = [hmac.digest(one.derive(_LABEL), said, "sha256").hex() for one in keys]
-        right = [hmac.compare_digest(one, tag) for one in tags]
-        if not any(right) or self._key_of(device) is None:
-            return "the tag is wrong"
-        if abs(int(told_ms) - unix_ms()) > FRESH_MS:
-            return f"its time is more than {FRESH_MS // 60_000} minutes off"
+        tags = [hmac.digest(k.derive(_KEY_LABEL), signed, "sha256").hex() for k in keys]
+        matches = [hmac.compare_digest(expected, tag) for expected in tags]
+        if not any(matches) or self._device_key(device) is None:
+            return "the tag is wrong, or the device is not of this site"
+        if abs(int(time_ms) - self._clock.unix_ms()) > CLOCK_SKEW_MAX_MS:
+            return f"the request's time differs from the hub's by more than {CLOCK_SKEW_MAX_MS // 60_000} minutes"
         return ""

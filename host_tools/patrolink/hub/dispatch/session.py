@@ -117,15 +117,15 @@ class DispatcherSession:
         """
         if self._hub.clips is None:
             return None
-        self._hub.clips.look(self.name, "listed")
-        return self._hub.clips.newest(limit)
+        self._hub.clips.access.record(self.name, "listed")
+        return self._hub.clips.feed.newest(limit)
 
     def preserve_clip(self, device: str, clip: int) -> int:
         """Have a clip kept, here over its retention and at the device; return the command's id."""
         if self._hub.clips is None:
             raise UserError("this hub takes no clips; name `uploads` in the site file")
-        self._hub.clips.look(self.name, "preserved", device=device, clip=clip)
-        self._hub.clips.preserve(device, clip)
+        self._hub.clips.access.record(self.name, "preserved", device=device, clip=clip)
+        self._hub.clips.access.preserve(device, clip)
         return self._hub.orders.command(self.name, device, "preserve_clip", clip)
 
     # --- listen and talk ---------------------------------------------------------------------------------------------
