@@ -192,8 +192,8 @@ def compare(measured: Figures, baseline: Figures) -> list[str]:
 
 def main() -> int:
     board = boards.find(BOARD)
-    if board.missing():
-        print(f"{BOARD}: skipped; apt-get install {' '.join(board.missing())}", file=sys.stderr)
+    if board.missing_packages():
+        print(f"{BOARD}: skipped; apt-get install {' '.join(board.missing_packages())}", file=sys.stderr)
         return 0
     measured = measure(board)
     if "--accept" in sys.argv[1:]:

@@ -108,8 +108,8 @@ def main() -> int:
     found: dict = {"unix, 320x240": on_unix()}
     missed = found["unix, 320x240"]["a second"] < BAR_FPS * 0.98 or found["unix, 320x240"]["lost"] > 0
     board = boards.find(BOARD)
-    if board.missing():
-        print(f"{BOARD}: skipped; apt-get install {' '.join(board.missing())}", file=sys.stderr)
+    if board.missing_packages():
+        print(f"{BOARD}: skipped; apt-get install {' '.join(board.missing_packages())}", file=sys.stderr)
     else:
         found[f"{BOARD}, instructions and bytes allocated a picture of 4000 bytes"] = counted(board)
         found[f"{BOARD}, 160x120"] = on_board(board)

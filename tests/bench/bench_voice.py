@@ -38,8 +38,8 @@ def main() -> int:
     found = {f"us a frame on unix: {name}": value for name, value in on_unix().items()}
     missed = found["us a frame on unix: speak"][0] > BAR_US
     board = boards.find(BOARD)
-    if board.missing():
-        print(f"{BOARD}: skipped; apt-get install {' '.join(board.missing())}", file=sys.stderr)
+    if board.missing_packages():
+        print(f"{BOARD}: skipped; apt-get install {' '.join(board.missing_packages())}", file=sys.stderr)
     else:
         counted = on_board(board)
         found |= {f"instructions a frame on {BOARD}: {name}": value for name, value in counted.items()}

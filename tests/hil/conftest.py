@@ -77,7 +77,7 @@ def board(request, _locks) -> hardware.Entry:
     if entry.console:
         port = os.path.realpath(hardware.resolve(entry.console, f"{entry.label}: console"))
         _locks[port] = _locks.get(port) or Lock(port)
-    elif missing := entry.spec.missing():
+    elif missing := entry.spec.missing_packages():
         pytest.skip(f"{entry.label}: apt-get install {' '.join(missing)}")
     return entry
 

@@ -27,7 +27,7 @@ OUT_OF_TIME = "hangs_until_the_clock_of_the_test_has_run_out"
     ],
 )
 def test_a_bad_board_fails_its_test_with_its_console_and_leaves_nothing_behind(tmp_path, test, name, says, console):
-    if missing := boards.find(name).missing():
+    if missing := boards.find(name).missing_packages():
         pytest.skip(f"{name}: apt-get install {' '.join(missing)}")
     options = ["--basetemp", str(tmp_path / "base"), "--timeout", "30" if test == OUT_OF_TIME else "200"]
     done = pytest_run(tmp_path, f"{HIL}/bad_boards.py", "-k", f"test_it_{test}[{name}]", *options)

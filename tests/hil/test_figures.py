@@ -23,8 +23,8 @@ BARS = {
 @pytest.fixture(scope="module")
 def mps2():
     it = boards.find(bench.BOARD)
-    if it.missing():
-        pytest.skip(f"{it.name}: apt-get install {' '.join(it.missing())}")
+    if it.missing_packages():
+        pytest.skip(f"{it.name}: apt-get install {' '.join(it.missing_packages())}")
     return it
 
 

@@ -54,7 +54,7 @@ def pytest_run(folder: Path, *arguments: str, timeout_s: float = 250) -> subproc
 @pytest.fixture
 def lab(tmp_path):
     """The folder of a board that is somebody else's process: ports and a command are all there is of it."""
-    if missing := boards.find("mps2_an385").missing():
+    if missing := boards.find("mps2_an385").missing_packages():
         pytest.skip(f"mps2_an385: apt-get install {' '.join(missing)}")
     folder = tmp_path / "lab"
     folder.mkdir()

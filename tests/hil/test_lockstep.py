@@ -12,8 +12,8 @@ SEED = 11
 @pytest.fixture
 def mps2():
     it = boards.find("mps2_an385")
-    if it.missing():
-        pytest.skip(f"mps2_an385: apt-get install {' '.join(it.missing())}")
+    if it.missing_packages():
+        pytest.skip(f"mps2_an385: apt-get install {' '.join(it.missing_packages())}")
     return it
 
 

@@ -33,7 +33,7 @@ def plainly(bodies):
 def check(bodies):
     columns, counts, refused = plainly(bodies)
     got = batch_decoder.decode(bodies)
-    assert got.refused == refused
+    assert got.rejected == refused
     assert got.counts.tolist() == counts
     for name in batch_decoder.NAMES:
         assert got.columns[name].tolist() == columns[name], name

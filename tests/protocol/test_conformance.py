@@ -103,7 +103,7 @@ def test_the_hosts_decoder_runs_the_uplink_sequences():
         for step in vector["steps"]:
             before = decoder.stats.duplicates
             decoder.rows(Record(0, vector["device"], bytes.fromhex(step["frame"])))
-            said = decoder.refused or ("repeated" if decoder.stats.duplicates > before else "accepted")
+            said = decoder.reject_reason or ("repeated" if decoder.stats.duplicates > before else "accepted")
             assert said == step["expect"], vector["id"]
 
 

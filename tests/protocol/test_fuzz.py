@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from patrolink.core.capture import Record
 from patrolink.core.decoder import Decoder
 from patrolink.core.keys import DeviceKey
-from patrolink.transport.serial import Unpacker, pack
+from patrolink.transport.serial import FrameUnpacker, pack_frame
 from patrolink_protocol import decode, frame, track_decoder, track_encoder
 from patrolink_protocol.errors import RejectError
 
@@ -139,8 +139,8 @@ def test_any_fields_with_a_right_checksum(kind, fields):
 @MANY
 @given(st.lists(st.binary(min_size=1, max_size=m.MAX_FRAME), max_size=5), st.binary(max_size=50), st.integers(1, 99))
 def test_serial_frames_survive_noise_and_chunks(frames, noise, size):
-    stream = noise + b"\0" + b"".join(pack(f) for f in frames)
-    unpacker = Unpacker()
+    stream = noise + b"\0" + b"".join(pack_frame(f) for f in frames)
+    unpacker = FrameUnpacker()
     got = [f for i in range(0, len(stream), size) for f in unpacker.feed(stream[i : i + size])]
     assert got[len(got) - len(frames) :] == frames
 

@@ -21,7 +21,7 @@ def rows():
             if "reject" not in vector and not vector["direction"]:
                 decoder = Decoder({vector["device"]: DeviceKey(bytes.fromhex(vector["key"]), vector["epoch"])})
                 got = decoder.rows(Record(1_700_000_000_000, vector["device"], bytes.fromhex(vector["frame"])))
-                assert got, (vector["id"], decoder.refused)
+                assert got, (vector["id"], decoder.reject_reason)
                 yield from got[:20]
 
 

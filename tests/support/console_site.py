@@ -15,7 +15,7 @@ import numpy as np
 import patrolink_messages
 import pytest
 from patrolink.audio.alaw import encode
-from patrolink.core.track_packer import Moment, Packer
+from patrolink.core.track_packer import Fix, TrackPacker
 from patrolink.emulator.scenarios import control_room
 from patrolink_protocol import track_encoder
 
@@ -200,7 +200,7 @@ class BackgroundDevices:
     def walk(self, steps: int = 40) -> None:
         """Make every device report a track around the harbour, continued from the previous call."""
         for i, (name, client) in enumerate(self.clients.items()):
-            packer = Packer(client._uplink, track_encoder.TrackEncoder(2), client._counter)
+            packer = TrackPacker(client._uplink, track_encoder.TrackEncoder(2), client._counter)
             now_ms = int(time.time() * 1000)
             moments = []
             for k in range(steps):
@@ -213,7 +213,7 @@ class BackgroundDevices:
                     "lat_deg": lat_deg, "lon_deg": lon_deg, "alt_m": 4.0, "speed_mps": 1.4, "course_deg": 90.0,
                     "hacc_m": 4.0, "sats": 11, "battery_pct": 93 - 9 * i,
                 }  # fmt: skip
-                moments.append(Moment(now_ms - (steps - k) * 1000, 3, values))
+                moments.append(Fix(now_ms - (steps - k) * 1000, 3, values))
             with self._lock:
                 for _, data in packer.frames(moments):
                     client._mqtt.publish(f"p/{name}/u", data, qos=1)

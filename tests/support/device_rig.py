@@ -23,7 +23,7 @@ from tests.support.tcp_proxy import TcpProxy
 WALK = GOLDEN / "tracks" / "walk-1hz.csv"
 
 
-def walk(n: int) -> list[tracks.Point]:
+def walk(n: int) -> list[tracks.TrackPoint]:
     """Return n points at 1 Hz: the recorded walk, back and forth as often as necessary."""
     points = tracks.read(WALK)
     there_and_back = itertools.cycle(points + points[::-1])

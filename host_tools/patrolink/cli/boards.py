@@ -27,11 +27,11 @@ def run(args: argparse.Namespace) -> int:
         print(f"  emulated: {board.emulated or f'no; {board.run}'}")
         if board.wiring:
             print(f"  configuration: {json.dumps(board.config())}")
-        if board.lacks():
-            print(f"  missing: {'; '.join(board.lacks())}")
+        if board.install_commands():
+            print(f"  missing: {'; '.join(board.install_commands())}")
     return 0
 
 
 def _told(board: boards.Board) -> dict[str, object]:
-    more = {"emulated": board.emulated, "config": board.config(), "missing": board.lacks()}
+    more = {"emulated": board.emulated, "config": board.config(), "missing": board.install_commands()}
     return {**board.model_dump(exclude={"wiring"}), **more}

@@ -20,7 +20,7 @@ from patrolink.core.errors import UserError
 
 if TYPE_CHECKING:
     from patrolink.core.capture import Record
-    from patrolink.core.decoder import Stats
+    from patrolink.core.decoder import DecoderStats
     from patrolink.core.keys import DeviceKey
 
 HELP = "capture to jsonl, csv, geojson, gpx, npz, parquet or pcap"
@@ -63,7 +63,7 @@ def _output(path: str | None, source: BinaryIO) -> Iterator[TextIO]:
 
 def run(args: argparse.Namespace) -> int:
     from patrolink.core import keys
-    from patrolink.core.decoder import Decoder, derived
+    from patrolink.core.decoder import Decoder, add_motion
     from patrolink.report import formats
     from patrolink.transport.file import open_capture
 
@@ -84,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
     if args.format in _TEXT:
         rows = (row for record in records for row in decoder.rows(record))
         with _output(args.output, transport.source) as out:
-            formats.WRITERS[args.format](derived(rows) if args.derive else rows, out)
+            formats.WRITERS[args.format](add_motion(rows) if args.derive else rows, out)
     else:
         _check(args.output, transport.source)
         try:
@@ -100,7 +100,9 @@ def run(args: argparse.Namespace) -> int:
     return 0 if decoder.stats.clean and not summary["damaged"] and not summary["truncated"] else 1
 
 
-def _binary(args: argparse.Namespace, records: Iterator[Record], known: dict[str, DeviceKey], stats: Stats) -> None:
+def _binary(
+    args: argparse.Namespace, records: Iterator[Record], known: dict[str, DeviceKey], stats: DecoderStats
+) -> None:
     output = Path(args.output)
     if args.format == "pcap":
         from patrolink.report import pcap

@@ -173,6 +173,6 @@ def _leave(out: Path, rows: list[dict[str, object]], summary: dict[str, object])
     with (out / "track.geojson").open("w", encoding="utf-8") as f:
         formats.geojson(rows, f)
     title = f"{summary['device']} on {summary['board']}"
-    track.png(rows, out / "track.png", title)
-    track.html(rows, out / "map.html", title, summary)
+    track.write_png(rows, out / "track.png", title)
+    track.write_html(rows, out / "map.html", title, summary)
     (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")

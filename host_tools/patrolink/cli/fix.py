@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
             floor = date.fromisoformat(args.date_floor)
         except ValueError:
             raise UserError(f"--date-floor {args.date_floor}: not a date; write YYYY-MM-DD") from None
-    with nmea_log.fixes(args.log, args.runtime, floor) as lines:
+    with nmea_log.decode(args.log, args.runtime, floor) as lines:
         _copy(lines, args.format)
     return 0
 

@@ -21,7 +21,7 @@ from patrolink.core.signals import StopSignal
 if TYPE_CHECKING:
     from patrolink.core.capture import CaptureWriter, Record
     from patrolink.core.decoder import Decoder
-    from patrolink.report.device_table import Table
+    from patrolink.report.device_table import DeviceTable
     from patrolink.transport import Transport
 
 HELP = "watch a broker, serial port, PTY or capture"
@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from patrolink.core import keys
     from patrolink.core.decoder import Decoder
-    from patrolink.report.device_table import Table
+    from patrolink.report.device_table import DeviceTable
     from patrolink.transport import open_transport
 
     path = Path(args.source) if os.path.isfile(args.source) else None
@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
         writer = _recorder(args.record, path, stack)
         # Told after the table is gone, and also when the source goes away.
         stack.callback(lambda: print(json.dumps(_summary(decoder, transport)), file=sys.stderr))
-        table = None if args.json or not sys.stdout.isatty() else stack.enter_context(Table(args.source))
+        table = None if args.json or not sys.stdout.isatty() else stack.enter_context(DeviceTable(args.source))
         with contextlib.suppress(StopSignal):
             _watch(args, transport, decoder, writer, table)
     return 0 if decoder.stats.clean and not any(transport.counts().get(name) for name in _FINDINGS) else 1
@@ -102,7 +102,7 @@ def _watch(
     transport: "Transport",
     decoder: "Decoder",
     writer: "CaptureWriter | None",
-    table: "Table | None",
+    table: "DeviceTable | None",
 ) -> None:
     """Take records until the source ends, the time is over or enough have come."""
     deadline = None if args.seconds is None else time.monotonic() + args.seconds
@@ -114,10 +114,10 @@ def _watch(
             if table is not None:
                 table.take(record, rows, decoder.stats)
             elif args.json:
-                for row in rows or _refusal(record, decoder.refused):
+                for row in rows or _refusal(record, decoder.reject_reason):
                     print(json.dumps(row), flush=True)
             else:
-                print(f"{record.device}: {_line(record, rows, decoder.refused)}", flush=True)
+                print(f"{record.device}: {_line(record, rows, decoder.reject_reason)}", flush=True)
         if deadline is not None and time.monotonic() >= deadline:
             return
         if args.count and decoder.stats.frames >= args.count:

@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
         channel = frame.Channel(keys.create(keys.sidecar(out), args.device), args.device.encode())
     except OSError as e:
         raise UserError(f"{out}: {e.strerror}; name a file that can be written") from None
-    packer = track_packer.Packer(channel, encoder)
+    packer = track_packer.TrackPacker(channel, encoder)
     for time_ms, data in packer.frames(itertools.chain([first], moments)):
         writer.write(Record(time_ms, args.device, data))
     writer.close()

@@ -30,13 +30,13 @@ class Batches:
     """Rows of many batches, one after the other.
 
     columns  name → one value a row in the schema's row units, track.UNKNOWN where not known; time in unix milliseconds
-    counts   rows of each batch, 0 where it was refused
-    refused  index of a batch → reason
+    counts   rows of each batch, 0 where it was rejected
+    rejected  index of a batch → reason
     """
 
     columns: dict[str, npt.NDArray[np.signedinteger]]
     counts: Ints
-    refused: dict[int, str] = field(default_factory=dict)
+    rejected: dict[int, str] = field(default_factory=dict)
 
 
 def open_batches(
@@ -99,9 +99,9 @@ def blocks(bodies: Sequence[bytes | memoryview]) -> Iterator[Batches]:
 def decode(bodies: Sequence[bytes | memoryview]) -> Batches:
     """Return the rows of all batch bodies, in order."""
     parts = list(blocks(bodies)) or [_block([], [])]
-    refused = {i * _BLOCK + at: why for i, part in enumerate(parts) for at, why in part.refused.items()}
+    rejected = {i * _BLOCK + at: why for i, part in enumerate(parts) for at, why in part.rejected.items()}
     columns = {name: np.concatenate([part.columns[name] for part in parts]) for name in NAMES}
-    return Batches(columns, np.concatenate([part.counts for part in parts]), refused)
+    return Batches(columns, np.concatenate([part.counts for part in parts]), rejected)
 
 
 class _Stream:
@@ -181,18 +181,18 @@ def _block(bodies: Sequence[bytes | memoryview], scratch: list[Ints]) -> Batches
             groups.append((kept, int(value) >> 5, done, good))
             counts[kept] = int(value) >> 5
             plain[kept] = False
-    refused = {}
+    rejected = {}
     singles = []
     for i in np.flatnonzero(plain):
         try:
             _, values = track_decoder.decode(bodies[int(i)])
         except RejectError as e:
-            refused[int(i)] = e.name
+            rejected[int(i)] = e.name
             continue
         counts[i] = len(values["time"])
         singles.append((i, values))
     if len(groups) == 1 and len(groups[0][0]) == count:
-        return Batches({name: v.ravel() for name, v in groups[0][2].items()}, counts, refused)
+        return Batches({name: v.ravel() for name, v in groups[0][2].items()}, counts, rejected)
     offsets = np.cumsum(counts) - counts
     columns = {name: np.empty(int(counts.sum()), np.int64 if name == "time" else np.int32) for name in NAMES}
     for kept, n, done, good in groups:
@@ -202,7 +202,7 @@ def _block(bodies: Sequence[bytes | memoryview], scratch: list[Ints]) -> Batches
     for i, values in singles:
         for name in NAMES:
             columns[name][offsets[i] : offsets[i] + counts[i]] = values[name]
-    return Batches(columns, counts, refused)
+    return Batches(columns, counts, rejected)
 
 
 def _group(

@@ -176,13 +176,13 @@ class Board(_Strict):
         asked = [part.heap_kb for part, key in parts if part and part.heap_kb and key in config]
         return self.heap_kb + sum(kb - self.heap_kb for kb in asked)
 
-    def missing(self) -> list[str]:
+    def missing_packages(self) -> list[str]:
         """Return the Debian packages of the tools that this board needs and this machine lacks."""
         return [package for command, package in self.tools.items() if shutil.which(command) is None]
 
-    def lacks(self) -> list[str]:
+    def install_commands(self) -> list[str]:
         """Return the commands that install what this board needs, or could use, and this machine lacks."""
-        debian = self.missing()
+        debian = self.missing_packages()
         python = [package for module, package in self.modules.items() if importlib.util.find_spec(module) is None]
         if self.emulated and not self.image:
             try:
@@ -200,7 +200,7 @@ def _key(location: tuple[int | str, ...]) -> str:
     return ".".join(str(part) for part in location)
 
 
-def explain(path: Path, error: ValidationError, known: list[str], example: str) -> str:
+def describe_errors(path: Path, error: ValidationError, known: list[str], example: str) -> str:
     """Return a line for each key that is wrong in the file at `path`: which, why, and what to do."""
     lines = []
     for e in error.errors():
@@ -231,7 +231,7 @@ def load(path: Path) -> Board:
     try:
         return Board.model_validate(raw)
     except ValidationError as e:
-        raise UserError(explain(path, e, _KEYS, _EXAMPLE)) from None
+        raise UserError(describe_errors(path, e, _KEYS, _EXAMPLE)) from None
 
 
 def names() -> list[str]:

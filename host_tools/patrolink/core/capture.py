@@ -20,7 +20,7 @@ _SYNC = b"\xa5\x5a"
 _LONGEST = 2048
 _BLOCK = 65536
 # Twice what a frame can have: what is longer is none, and its first bytes prove that as well as all of them.
-LONGEST_FRAME = _LONGEST - 9 - 32
+FRAME_MAX_BYTES = _LONGEST - 9 - 32
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class CaptureWriter:
     def write(self, record: Record) -> None:
         """Append one record, its frame cut to LONGEST_FRAME. UserError when the disk takes no more."""
         device = record.device.encode()
-        payload = struct.pack(">QB", record.time_ms, len(device)) + device + record.frame[:LONGEST_FRAME]
+        payload = struct.pack(">QB", record.time_ms, len(device)) + device + record.frame[:FRAME_MAX_BYTES]
         data = _SYNC + struct.pack(">H", len(payload)) + payload + struct.pack(">I", zlib.crc32(payload))
         try:
             if self._file.write(data) == len(data):

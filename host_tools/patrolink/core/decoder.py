@@ -45,7 +45,7 @@ def rfc3339(unix_ms: int | None) -> str | None:
 
 
 @dataclass
-class Stats:
+class DecoderStats:
     """What a decoder has seen."""
 
     frames: int = 0
@@ -75,15 +75,15 @@ class Stats:
 class Decoder:
     """Opens frames with the keys given; a frame of a device without a key is rejected.
 
-    refused  why the last frame was rejected (a name of the protocol's reject table), "" when it was not
+    reject_reason  why the last frame was rejected (a name of the protocol's reject table), "" when it was not
     """
 
     def __init__(self, keys: dict[str, DeviceKey]) -> None:
         self._receivers = {
             name: receiver.Receiver(key.secret, name.encode(), frame.UPLINK, key.epoch) for name, key in keys.items()
         }
-        self.refused = ""
-        self.stats = Stats()
+        self.reject_reason = ""
+        self.stats = DecoderStats()
 
     def epoch(self, device: str) -> int:
         """Return the key epoch that a device is in, as its frames have shown."""
@@ -94,7 +94,7 @@ class Decoder:
         """Return the rows of one frame: its positions, or its one message; none, and counted, when it is refused."""
         self.stats.frames += 1
         self.stats.bytes += len(record.frame)
-        self.refused = ""
+        self.reject_reason = ""
         receiving = self._receivers.get(record.device)
         try:
             if receiving is None:
@@ -105,7 +105,7 @@ class Decoder:
                 return []
             message = decode.decode(kind, body)
         except RejectError as e:
-            self.refused = e.name
+            self.reject_reason = e.name
             self.stats.rejected[e.name] += 1
             return []
         if message["message"] == "position_batch":
@@ -115,13 +115,13 @@ class Decoder:
         name = message.pop("message")
         row = {"message": name, "device": record.device, "counter": counter, "time": rfc3339(record.time_ms)}
         for key, value in message.items():
-            row[key] = plain(name, key, value)
+            row[key] = _report_value(name, key, value)
         if extensions:
             row["extensions"] = [{"type": kind, "value": value.hex()} for kind, _, value in extensions]
         return [row]
 
 
-def derived(rows: Iterable[Row]) -> Iterator[Row]:
+def add_motion(rows: Iterable[Row]) -> Iterator[Row]:
     """Fill in the speed and course that a device left out, from one position of it to the next."""
     before: dict[str, tuple[int, float, float]] = {}
     for row in rows:
@@ -138,7 +138,7 @@ def derived(rows: Iterable[Row]) -> Iterator[Row]:
         yield row
 
 
-def plain(message: str, field: str, value: Any) -> Any:
+def _report_value(message: str, field: str, value: Any) -> Any:
     """Return a field's value as reports show it: a name where the schema has one, a list of bit names, hex digits."""
     if isinstance(value, bytes):
         return value.hex()

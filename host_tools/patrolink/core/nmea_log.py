@@ -11,7 +11,7 @@ from patrolink.core.errors import DeviceError, UserError
 
 
 @contextlib.contextmanager
-def fixes(log: str, runtime: str = "cpython", floor: date | None = None) -> Iterator[Iterable[str]]:
+def decode(log: str, runtime: str = "cpython", floor: date | None = None) -> Iterator[Iterable[str]]:
     """Yield the lines of JSON that the device code makes of a log; "-" is standard input.
 
     UserError when the log cannot be read, DeviceError when the device code fails.

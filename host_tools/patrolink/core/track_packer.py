@@ -29,7 +29,7 @@ UNITS = {
 
 
 @dataclass(frozen=True)
-class Moment:
+class Fix:
     """One row to be packed: unix milliseconds, mode and flags as the protocol's state, values in table units."""
 
     time_ms: int
@@ -42,20 +42,20 @@ def resolutions(resolution: int) -> dict[str, float]:
     return {UNITS[c[0]][0]: c[3] / UNITS[c[0]][1] for c in track_encoder.columns(resolution) if c[0] in UNITS}
 
 
-def read(path: Path) -> Iterator[Moment]:
+def read(path: Path) -> Iterator[Fix]:
     """Yield what a .csv, .gpx or NMEA file holds. UserError says what is wrong with it."""
     if path.suffix.lower() in (".csv", ".gpx"):
-        for p in tracks.points(path):
+        for p in tracks.read_points(path):
             values = {name: getattr(p, name) for name, _ in UNITS.values()}
-            yield Moment(p.time_ms, 3 if p.alt_m is not None else 2, values)
+            yield Fix(p.time_ms, 3 if p.alt_m is not None else 2, values)
     elif path.suffix.lower() in (".nmea", ".log", ".txt"):
-        with nmea_log.fixes(str(path)) as lines:
+        with nmea_log.decode(str(path)) as lines:
             yield from _nmea(lines)
     else:
         raise UserError(f"{path}: pack takes .csv, .gpx, and NMEA as .nmea, .log or .txt")
 
 
-def _nmea(lines: Iterable[str]) -> Iterator[Moment]:
+def _nmea(lines: Iterable[str]) -> Iterator[Fix]:
     for line in lines:
         fix = json.loads(line)
         if fix["time"] is None:
@@ -69,11 +69,11 @@ def _nmea(lines: Iterable[str]) -> Iterator[Moment]:
             state |= bit if fix[name] else 0
         values = {"lat_deg": fix["lat"], "lon_deg": fix["lon"], "alt_m": fix["alt"], "speed_mps": fix["speed"]}
         values |= {"course_deg": fix["course"], "hacc_m": fix["hacc"], "sats": fix["sats"], "battery_pct": None}
-        yield Moment(tracks.time_ms(fix["time"]), state, values)
+        yield Fix(tracks.time_ms(fix["time"]), state, values)
 
 
 @dataclass
-class Packed:
+class PackCounts:
     """What packing did."""
 
     fixes: int = 0
@@ -99,11 +99,11 @@ class Packed:
         }
 
 
-class Packer:
+class TrackPacker:
     """Makes frames of moments; `counts` tells what it did."""
 
     def __init__(self, channel: frame.Channel, encoder: track_encoder.TrackEncoder, counter: int = 0) -> None:
-        self.counts = Packed()
+        self.counts = PackCounts()
         self._channel = channel
         self._encoder = encoder
         self._counter = counter
@@ -111,7 +111,7 @@ class Packer:
         self._place = (0, 0)
         self._rules = [(c[0], c[1], c[2], c[3]) for c in track_encoder.columns(encoder.resolution) if c[0] in UNITS]
 
-    def frames(self, moments: Iterable[Moment]) -> Iterator[tuple[int, bytes]]:
+    def frames(self, moments: Iterable[Fix]) -> Iterator[tuple[int, bytes]]:
         """Yield (time of its last row in unix ms, frame) for all moments."""
         last = 0
         for moment in moments:
@@ -129,7 +129,7 @@ class Packer:
                 yield from self._flush(last)
         yield from self._flush(last)
 
-    def _row(self, moment: Moment) -> list[int]:
+    def _row(self, moment: Fix) -> list[int]:
         """Row units, rounded once, here: a value is off by half a step at most, however many digits it came with."""
         row = []
         for name, low, high, step in self._rules:

@@ -40,7 +40,7 @@ _KNOWN = {
 
 
 @dataclass(frozen=True)
-class Point:
+class TrackPoint:
     """A moment of a walk: unix milliseconds, degrees, metres, m/s; None where the file does not tell."""
 
     time_ms: int
@@ -54,12 +54,12 @@ class Point:
     battery_pct: float | None = None
 
 
-def read(path: Path) -> list[Point]:
-    """Return the points of a .csv or .gpx file as `points` does, with speed and course of travel where it has none."""
-    return _with_motion(points(path))
+def read(path: Path) -> list[TrackPoint]:
+    """Return the points of a .csv or .gpx file; speed and course are computed where the file has none."""
+    return _with_motion(read_points(path))
 
 
-def points(path: Path) -> list[Point]:
+def read_points(path: Path) -> list[TrackPoint]:
     """Return the points of a .csv or .gpx file, in the file's order; UserError names the line that is wrong."""
     try:
         if path.suffix.lower() == ".csv":
@@ -77,7 +77,7 @@ def points(path: Path) -> list[Point]:
     return found
 
 
-def _csv(path: Path) -> Iterator[Point]:
+def _csv(path: Path) -> Iterator[TrackPoint]:
     with path.open(encoding="utf-8", newline="") as f:
         reader = csv.DictReader(f)
         missing = {"time", "lat_deg", "lon_deg"} - set(reader.fieldnames or ())
@@ -113,16 +113,16 @@ def _cell(row: dict[str, str | None], column: str, convert: Callable[[str], Numb
         raise ValueError(f"column {column}: {e}") from None
 
 
-def _checked(time_ms: int, lat: float, lon: float, *optional: float | None) -> Point:
+def _checked(time_ms: int, lat: float, lon: float, *optional: float | None) -> TrackPoint:
     """A point of the Earth, near its surface; ValueError names what is not."""
     limits = [("lat_deg", lat, (-90, 90)), ("lon_deg", lon, (-180, 180))]
     for column, value, (low, high) in [*limits, *zip(_OPTIONAL, optional, _OPTIONAL.values(), strict=False)]:
         if value is not None and not low <= value <= high:
             raise ValueError(f"column {column}: {value:g} is outside {low}..{high}")
-    return Point(time_ms, lat, lon, *optional)
+    return TrackPoint(time_ms, lat, lon, *optional)
 
 
-def _gpx(path: Path) -> Iterator[Point]:
+def _gpx(path: Path) -> Iterator[TrackPoint]:
     try:
         parsed = gpxpy.parse(path.read_text(encoding="utf-8"))
     except (gpxpy.gpx.GPXException, UnicodeDecodeError) as e:
@@ -149,7 +149,7 @@ def _unix_ms(moment: datetime) -> int:
     return round(moment.timestamp() * 1000)
 
 
-def _with_motion(points: list[Point]) -> list[Point]:
+def _with_motion(points: list[TrackPoint]) -> list[TrackPoint]:
     """Fill in speed and course of travel where the file has none."""
     done = []
     for i, p in enumerate(points):

@@ -188,8 +188,8 @@ class Hub:
     def _on_uplink(self, record: Record) -> None:
         """A frame of a device has come."""
         rows = self._decoder.rows(record)
-        if self._decoder.refused:
-            self.metrics.refused[f"frame {self._decoder.refused}"] += 1
+        if self._decoder.reject_reason:
+            self.metrics.refused[f"frame {self._decoder.reject_reason}"] += 1
             return
         self.metrics.counts["frames"] += 1
         device = self.roster.devices[record.device]

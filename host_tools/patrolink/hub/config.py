@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from patrolink.core import keys
-from patrolink.core.boards import explain
+from patrolink.core.boards import describe_errors
 from patrolink.core.errors import UserError
 from patrolink.core.keys import DeviceKey
 from patrolink.evidence import evidence_key
@@ -203,7 +203,7 @@ def load(path: Path) -> Site:
     except ValidationError as e:
         models = (Site, HubConfig, GroupConfig, MemberConfig, Dispatcher)
         known = [name for model in models for name in model.model_fields]
-        raise UserError(explain(path, e, known, "patrolink hub --example").replace(": : ", ": ")) from None
+        raise UserError(describe_errors(path, e, known, "patrolink hub --example").replace(": : ", ": ")) from None
 
 
 def token_hash(token: str) -> str:

@@ -7,11 +7,11 @@ from types import TracebackType
 from rich import box
 from rich.console import Console
 from rich.live import Live
-from rich.table import Table as RichTable
+from rich.table import Table
 from rich.text import Text
 
 from patrolink.core.capture import Record
-from patrolink.core.decoder import Row, Stats
+from patrolink.core.decoder import DecoderStats, Row
 
 _COLUMNS = ("device", "UTC", "position", "alt m", "km/h", "mode", "bat", "frames", "fixes", "refused", "age")
 _WIDE = 90  # below, altitude and spacing make room
@@ -28,18 +28,18 @@ class _Device:
     refused: int = 0
 
 
-class Table:
+class DeviceTable:
     """A context manager that shows one line a device and the totals."""
 
     def __init__(self, title: str) -> None:
         self._title = title
         self._devices: dict[str, _Device] = {}
-        self._stats = Stats()
+        self._stats = DecoderStats()
         self._refused = 0
         console = Console()
         self._live = Live(get_renderable=lambda: self.render(console.width), console=console, refresh_per_second=4)
 
-    def __enter__(self) -> "Table":
+    def __enter__(self) -> "DeviceTable":
         self._live.start()
         return self
 
@@ -48,7 +48,7 @@ class Table:
     ) -> None:
         self._live.stop()
 
-    def take(self, record: Record, rows: list[Row], stats: Stats) -> None:
+    def take(self, record: Record, rows: list[Row], stats: DecoderStats) -> None:
         """Take in one frame and its rows."""
         self._stats = stats
         refused = sum(stats.rejected.values())
@@ -67,10 +67,10 @@ class Table:
                 device.fixes += 1
                 device.latest = row
 
-    def render(self, width: int) -> RichTable:
+    def render(self, width: int) -> Table:
         """Return the table as it stands, for a terminal of so many columns; 80 hold a usual one."""
         stats = self._stats
-        table = RichTable(
+        table = Table(
             title=Text(self._title),
             caption=f"{stats.frames} frames, {stats.bytes} bytes, {stats.duplicates} repeated, {self._refused} refused",
             box=box.SIMPLE_HEAD,

@@ -11,7 +11,7 @@ from patrolink_protocol import frame, receiver, track_encoder
 
 from patrolink.core import batch_decoder
 from patrolink.core.capture import Record
-from patrolink.core.decoder import Stats
+from patrolink.core.decoder import DecoderStats
 from patrolink.core.keys import DeviceKey
 
 Table = dict[str, npt.NDArray[Any]]
@@ -24,7 +24,7 @@ _SCALES = {
 _CHUNK = 65536  # frames held at a time
 
 
-def read(records: Iterable[Record | None], keys: dict[str, DeviceKey], stats: Stats) -> Table:
+def read(records: Iterable[Record | None], keys: dict[str, DeviceKey], stats: DecoderStats) -> Table:
     """Return the positions of a capture in its order, a column an array, and count everything in `stats`.
 
     time is datetime64[ms]; degrees, metres and m/s are float64, NaN where not known; sats and battery_pct are int16, -1
@@ -55,7 +55,7 @@ def read(records: Iterable[Record | None], keys: dict[str, DeviceKey], stats: St
 
 
 def _chunk(
-    records: list[Record], base: int, receivers: dict[str, receiver.Receiver], stats: Stats
+    records: list[Record], base: int, receivers: dict[str, receiver.Receiver], stats: DecoderStats
 ) -> list[tuple[npt.NDArray[np.int64], Table]]:
     """Return (frame number of each row, rows) a device."""
     parts = []
@@ -75,7 +75,7 @@ def _chunk(
             elif why and why != "other":
                 stats.rejected[why] += 1
         batches = batch_decoder.decode(bodies)
-        stats.rejected.update(batches.refused.values())
+        stats.rejected.update(batches.rejected.values())
         rows = int(batches.counts.sum())
         stats.fixes += rows
         frames = [records[members[i]].frame for i in where]

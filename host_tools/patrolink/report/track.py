@@ -1,6 +1,6 @@
 """A track as a picture and as a map page that needs no network."""
 
-import html as markup
+import html
 import json
 import math
 from importlib import resources
@@ -29,7 +29,7 @@ def local_metres(rows: list[Row]) -> list[tuple[float, float]]:
     ]
 
 
-def png(rows: list[Row], path: Path, title: str) -> None:
+def write_png(rows: list[Row], path: Path, title: str) -> None:
     """Draw the track, coloured by speed, in metres from its start."""
     from matplotlib import colormaps
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -80,19 +80,19 @@ def _scale_bar(axes: Any, points: list[tuple[float, float]]) -> None:
     axes.add_artist(AnchoredSizeBar(axes.transData, bar, label, "lower right", pad=0.6, frameon=False, size_vertical=0))
 
 
-def html(rows: list[Row], path: Path, title: str, facts: dict[str, Any]) -> None:
+def write_html(rows: list[Row], path: Path, title: str, facts: dict[str, Any]) -> None:
     """Write one self-contained page: the track to pan, zoom and point at, and a table of facts."""
     points = [
         [round(east, 1), round(north, 1), r["time"], r["speed_mps"], r["alt_m"], r["lat_deg"], r["lon_deg"]]
         for (east, north), r in zip(local_metres(rows), _placed(rows), strict=True)
     ]
     table = "".join(
-        f"<tr><th>{markup.escape(str(k).replace('_', ' '))}</th><td>{markup.escape(str(v))}</td></tr>"
+        f"<tr><th>{html.escape(str(k).replace('_', ' '))}</th><td>{html.escape(str(v))}</td></tr>"
         for k, v in facts.items()
     )
     page = resources.files("patrolink.report").joinpath("map.html").read_text(encoding="utf-8")
     # "</" would end the script element.
     data = json.dumps(points, separators=(",", ":")).replace("</", "<\\/")
-    for mark, text in (("{{title}}", markup.escape(title)), ("{{facts}}", table), ("{{points}}", data)):
+    for mark, text in (("{{title}}", html.escape(title)), ("{{facts}}", table), ("{{points}}", data)):
         page = page.replace(mark, text)
     path.write_text(page, encoding="utf-8")

@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
-from patrolink.core.capture import LONGEST_FRAME, Record
+from patrolink.core.capture import FRAME_MAX_BYTES, Record
 from patrolink.core.errors import DeadlineError, UserError
 from patrolink.core.keys import DEVICE_ID
 
@@ -91,7 +91,9 @@ class MqttTransport:
         if not DEVICE_ID.fullmatch(device):
             return
         try:
-            self._queue.put_nowait(Record(time.time_ns() // 1_000_000, device, bytes(message.payload[:LONGEST_FRAME])))
+            self._queue.put_nowait(
+                Record(time.time_ns() // 1_000_000, device, bytes(message.payload[:FRAME_MAX_BYTES]))
+            )
         except queue.Full:
             self.dropped += 1
 

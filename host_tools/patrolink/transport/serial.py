@@ -16,13 +16,13 @@ _LONGEST = m.MAX_FRAME + 2 + m.MAX_FRAME // 254 + 1
 _INITIAL = 0xFFFF
 
 
-def pack(frame: bytes) -> bytes:
+def pack_frame(frame: bytes) -> bytes:
     """Return a frame as it goes over the line, with its closing zero byte."""
     block: bytes = cobs.encode(frame + binascii.crc_hqx(frame, _INITIAL).to_bytes(2, "big"))
     return block + b"\0"
 
 
-class Unpacker:
+class FrameUnpacker:
     """Finds frames in a byte stream; `bad` counts stretches between zero bytes that are none."""
 
     def __init__(self) -> None:
@@ -72,7 +72,7 @@ class SerialTransport:
             self._port = serial.serial_for_url(port, 115200, timeout=0.2)
         except (serial.SerialException, ValueError, OSError) as e:
             raise UserError(f"{port}: cannot be opened ({e}); `patrolink devices` lists the ports") from None
-        self.unpacker = Unpacker()
+        self.unpacker = FrameUnpacker()
 
     def records(self) -> Iterator[Record | None]:
         while True:

@@ -7,7 +7,7 @@ import zlib
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from patrolink.core.capture import LONGEST_FRAME, MAGIC, CaptureReader, CaptureWriter, Record
+from patrolink.core.capture import FRAME_MAX_BYTES, MAGIC, CaptureReader, CaptureWriter, Record
 from patrolink.core.errors import UserError
 
 RECORDS = [Record(1_700_000_000_000 + i, f"dev-{i % 3}", bytes([i]) * (i % 60 + 1)) for i in range(100)]
@@ -63,14 +63,14 @@ def test_something_else_is_told():
             read(data)
 
 
-@pytest.mark.parametrize("size", [LONGEST_FRAME, LONGEST_FRAME + 1, 70_000])
+@pytest.mark.parametrize("size", [FRAME_MAX_BYTES, FRAME_MAX_BYTES + 1, 70_000])
 def test_a_frame_of_any_size_can_be_kept(tmp_path, size):
     writer = CaptureWriter(tmp_path / "x.plcap")
     writer.write(Record(1, "d" * 32, b"x" * size))
     writer.write(Record(2, "dev-1", b"y"))
     writer.close()
     records, reader = read((tmp_path / "x.plcap").read_bytes())
-    assert [len(r.frame) for r in records] == [LONGEST_FRAME, 1] and reader.damaged == 0
+    assert [len(r.frame) for r in records] == [FRAME_MAX_BYTES, 1] and reader.damaged == 0
 
 
 @pytest.mark.parametrize("device", [b"", b"\x1b]0;x\x07", b"a/b", b"d" * 33, b"\xff", b"dev\n"])

@@ -15,7 +15,7 @@ import pytest
 from patrolink.cli import main
 from patrolink.core import keys, resources
 from patrolink.core.capture import CaptureWriter, Record
-from patrolink.transport.serial import pack
+from patrolink.transport.serial import pack_frame
 
 from tests.support.polling import wait_until_opened
 
@@ -129,7 +129,7 @@ def test_monitor_a_serial_line(patrol, capsys):
     master, slave = pty.openpty()
     tty.setraw(slave)
     records = list(CaptureReader((patrol[0] / "patrol.plcap").open("rb"), "x"))
-    line = b"boot noise\r\n\0" + b"".join(pack(r.frame) for r in records)
+    line = b"boot noise\r\n\0" + b"".join(pack_frame(r.frame) for r in records)
 
     def speak():
         wait_until_opened(os.ttyname(slave))

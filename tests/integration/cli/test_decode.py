@@ -61,7 +61,7 @@ def test_repeats_are_dropped_within_a_bounded_window():
     for counter in [*range(3000), 70_000, 69_999, 70_000, 69_999]:
         decoder.rows(Record(NOW, "dev-1", hello(counter)))
     assert decoder.stats.duplicates == 2 and decoder.stats.frames == 3004
-    assert decoder.rows(Record(NOW, "dev-1", hello(1))) == [] and decoder.refused == "replay"
+    assert decoder.rows(Record(NOW, "dev-1", hello(1))) == [] and decoder.reject_reason == "replay"
 
 
 def test_each_refusal_is_counted_by_its_reason():
@@ -74,14 +74,14 @@ def test_each_refusal_is_counted_by_its_reason():
         "version": ("dev-1", b"\xff" + good[1:]),
     }
     for reason, (device, data) in cases.items():
-        assert decoder.rows(Record(NOW, device, data)) == [] and decoder.refused == reason
+        assert decoder.rows(Record(NOW, device, data)) == [] and decoder.reject_reason == reason
     assert decoder.stats.rejected == dict.fromkeys(cases, 1) and not decoder.stats.clean
-    assert decoder.rows(Record(NOW, "dev-1", good)) and decoder.refused == ""
+    assert decoder.rows(Record(NOW, "dev-1", good)) and decoder.reject_reason == ""
 
 
 def test_a_frame_of_one_device_is_not_anothers():
     decoder = Decoder({"dev-1": DeviceKey(KEY), "dev-2": DeviceKey(KEY)})
-    assert decoder.rows(Record(NOW, "dev-2", hello(1, "dev-1"))) == [] and decoder.refused == "tag"
+    assert decoder.rows(Record(NOW, "dev-2", hello(1, "dev-1"))) == [] and decoder.reject_reason == "tag"
 
 
 def test_a_forged_frame_does_not_use_up_a_counter():

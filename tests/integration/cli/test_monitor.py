@@ -18,8 +18,8 @@ from patrolink.cli import main
 from patrolink.core.capture import CaptureReader, CaptureWriter, Record
 from patrolink.core.decoder import Decoder
 from patrolink.core.keys import DeviceKey
-from patrolink.report.device_table import Table
-from patrolink.transport.serial import SerialTransport, pack
+from patrolink.report.device_table import DeviceTable
+from patrolink.transport.serial import SerialTransport, pack_frame
 from patrolink_protocol import codec, frame
 from rich.console import Console
 
@@ -140,7 +140,7 @@ def test_a_port_that_goes_away_is_told_and_the_record_stays(line, keys_file, tmp
 
     def speak_and_leave():
         wait_until_opened(line[1])
-        os.write(line[0], b"noise\0" + pack(hello(1)))
+        os.write(line[0], b"noise\0" + pack_frame(hello(1)))
         wait_until(lambda: record.stat().st_size > len(hello(1)))
         os.close(line[0])
 
@@ -161,7 +161,7 @@ def test_a_device_id_that_is_none(line, capsys):
 
 def test_frames_in_pieces_are_put_together(line):
     transport = SerialTransport(line[1], "dev-1")
-    data = pack(hello(1)) + pack(hello(2))
+    data = pack_frame(hello(1)) + pack_frame(hello(2))
 
     def drip():
         for i in range(0, len(data), 5):
@@ -264,7 +264,7 @@ def test_a_brokers_certificate_is_verified(stranger, monkeypatch, capsys, truste
     assert "certificate is not trusted" in err and why in err.replace("self signed", "self-signed")
 
 
-def shown(table: Table, width: int) -> str:
+def shown(table: DeviceTable, width: int) -> str:
     console = Console(width=width)
     with console.capture() as out:
         console.print(table.render(width))
@@ -272,7 +272,7 @@ def shown(table: Table, width: int) -> str:
 
 
 def test_the_table_bounds_strangers_and_shows_friends():
-    decoder, table = Decoder({"dev-1": DeviceKey(KEY)}), Table("[/red] $x")
+    decoder, table = Decoder({"dev-1": DeviceKey(KEY)}), DeviceTable("[/red] $x")
     records = [Record(NOW, f"stranger-{i}", b"x" * 20) for i in range(100)] + [Record(NOW, "dev-1", hello(1))]
     for record in records:
         table.take(record, decoder.rows(record), decoder.stats)
@@ -282,7 +282,7 @@ def test_the_table_bounds_strangers_and_shows_friends():
 
 
 def test_the_table_fits_80_columns():
-    table = Table("x")
+    table = DeviceTable("x")
     stats = Decoder({}).stats
     row = {"message": "position", "time": "2026-01-01T10:20:30.000Z", "lat_deg": 38.756456, "lon_deg": -9.259508}
     row |= {"alt_m": 103.4, "speed_mps": 1.88, "mode": 3, "battery_pct": 100}

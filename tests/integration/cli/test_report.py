@@ -97,7 +97,7 @@ def test_metres_agree_with_the_great_circle():
 
 @pytest.mark.parametrize("name", TRACKS)
 def test_the_picture_is_one(name, tmp_path):
-    track.png(TRACKS[name], tmp_path / "t.png", "a $\\frac track <b>")
+    track.write_png(TRACKS[name], tmp_path / "t.png", "a $\\frac track <b>")
     image = matplotlib.image.imread(tmp_path / "t.png")
     assert image.shape == (880, 880, 4) and image.min() < image.max()
 
@@ -105,7 +105,7 @@ def test_the_picture_is_one(name, tmp_path):
 @pytest.mark.parametrize("name", TRACKS)
 def test_the_page_stands_alone(name, tmp_path):
     title, facts = "</title><script>x()</script>", {"<i>": "</script><img src=x onerror=y()>"}
-    track.html(TRACKS[name], tmp_path / "t.html", title, facts)
+    track.write_html(TRACKS[name], tmp_path / "t.html", title, facts)
     page = (tmp_path / "t.html").read_text(encoding="utf-8")
     assert "{{" not in page and not re.search(r"https?:|//[a-z]|src=[\"']|@import|url\(", page)
     assert page.count("<script>") == page.count("</script>") == 1 and "<img" not in page
@@ -117,7 +117,7 @@ def test_the_pages_script_is_sound(tmp_path):
     node = shutil.which("node")
     if node is None:
         pytest.skip("no node on PATH to check the page's script with")
-    track.html(TRACKS["many"], tmp_path / "t.html", "t", {})
+    track.write_html(TRACKS["many"], tmp_path / "t.html", "t", {})
     script = re.search(r"<script>(.*)</script>", (tmp_path / "t.html").read_text(encoding="utf-8"), re.S)[1]
     (tmp_path / "t.js").write_text(script, encoding="utf-8")
     done = subprocess.run([node, "--check", str(tmp_path / "t.js")], capture_output=True, text=True, timeout=20)

@@ -220,8 +220,8 @@ def test_nothing_is_sent_to_the_camera_while_the_indicator_cannot_be_lit(tmp_pat
 @pytest.mark.parametrize("name", ["unix", "mps2_an385"])
 def test_a_device_tries_its_camera_at_boot(rig, tmp_path, name):
     board = boards.find(name)
-    if board.missing():
-        pytest.skip(f"apt-get install {' '.join(board.missing())}")
+    if board.missing_packages():
+        pytest.skip(f"apt-get install {' '.join(board.missing_packages())}")
     camera = SerialCamera(DEMO_VIDEO)
     indicator = tmp_path / "led"
     try:

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 from patrolink.cli import main
 from patrolink.core import boards
-from patrolink.core.decoder import Stats
+from patrolink.core.decoder import DecoderStats
 from patrolink.emulator.scenarios import fleet
 from patrolink.emulator.scenarios.patrol import Patrol
 
@@ -50,7 +50,7 @@ def test_fleet_device_ids(first, count, names):
 
 @pytest.mark.parametrize("board", ["linux", "unix", "mps2_an385"])
 def test_boards_run_concurrently(board, tmp_path, capsys):
-    missing = boards.find(board).missing()
+    missing = boards.find(board).missing_packages()
     if missing:
         pytest.skip(f"{board}: apt-get install {' '.join(missing)}")
     command = ["emulate", "--board", board, "--count", "3", "--speed", "10", "--fixes", "90", "--batch", "30"]
@@ -82,7 +82,7 @@ def test_failed_board_is_named_and_ends_alone(tmp_path):
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
 @pytest.mark.parametrize("board", ["linux", "mps2_an385"])
 def test_ended_run_leaves_no_process(board, end, tmp_path):
-    missing = boards.find(board).missing() + ([] if shutil.which("setpriv") else ["util-linux"])
+    missing = boards.find(board).missing_packages() + ([] if shutil.which("setpriv") else ["util-linux"])
     if missing:
         pytest.skip(f"apt-get install {' '.join(missing)}")
     command = [*EMULATE, "--board", board, "--count", "2", "--out", str(tmp_path)]
@@ -111,7 +111,7 @@ def test_resent_frame_does_not_replace_a_frame_in_flight():
     patrol.summary, patrol._summary, patrol._leaving, patrol._deadline = {}, {"published": 2}, True, float("inf")
     patrol._sum_up = lambda: {"done": True}
     for frames, duplicates, done in ((0, 0, False), (1, 0, False), (2, 1, False), (3, 1, True)):
-        patrol.decoder = SimpleNamespace(stats=Stats(frames=frames, duplicates=duplicates))
+        patrol.decoder = SimpleNamespace(stats=DecoderStats(frames=frames, duplicates=duplicates))
         patrol.step()
         assert bool(patrol.summary) is done
 

@@ -45,8 +45,8 @@ def path_without(folder: Path, *tools: str) -> str:
 @pytest.fixture
 def board():
     board = boards.find(BOARD)
-    if board.missing():
-        pytest.skip(f"{BOARD}: apt-get install {' '.join(board.missing())}")
+    if board.missing_packages():
+        pytest.skip(f"{BOARD}: apt-get install {' '.join(board.missing_packages())}")
     return board
 
 

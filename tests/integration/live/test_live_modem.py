@@ -36,7 +36,7 @@ def filming(tmp_path, monkeypatch):
     with contextlib.ExitStack() as stack:
 
         def make(board, modem):
-            if missing := boards.find(board).missing():
+            if missing := boards.find(board).missing_packages():
                 pytest.skip(f"apt-get install {' '.join(missing)}")
             it = incident.Incident(incident.Plan(board, DEMO_VIDEO, 2, 2, PROFILES["city"], 1, tmp_path, modem), stack)
             it.await_recording()

@@ -47,9 +47,9 @@ def build_image(board: Board) -> Path:
     Raises:
         UserError: Tools are missing (the message names their packages) or the build failed.
     """
-    if board.missing():
+    if board.missing_packages():
         raise UserError(
-            f"board {board.name} needs tools that are missing; run: apt-get install {' '.join(board.missing())}"
+            f"board {board.name} needs missing tools; run: apt-get install {' '.join(board.missing_packages())}"
         )
     return _built(board.name)
 

@@ -6,7 +6,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from patrolink.core.errors import UserError
-from patrolink.core.tracks import Point
+from patrolink.core.tracks import TrackPoint
 
 _TIMED = re.compile(rb"^\$..(?:RMC|GGA|GNS|ZDA),(\d{6}(?:\.\d*)?),", re.M)
 _ANY = re.compile(rb"^\$[A-Z]{2}([A-Z]{3}),", re.M)
@@ -29,7 +29,7 @@ def _angle(value: float, width: int, letters: str) -> str:
     return f"{degrees:0{width}d}{rest // 1_000_000:02d}.{rest % 1_000_000:06d},{letters[value < 0]}"
 
 
-def epoch(p: Point) -> bytes:
+def epoch(p: TrackPoint) -> bytes:
     """Return the RMC, GGA, GSA and VTG sentences of a point."""
     moment = datetime.fromtimestamp(p.time_ms // 1000, timezone.utc)
     clock = f"{moment:%H%M%S}.{p.time_ms % 1000:03d}"
@@ -50,7 +50,7 @@ def epoch(p: Point) -> bytes:
     )
 
 
-def speak(points: Iterable[Point]) -> Iterator[tuple[float, bytes]]:
+def speak(points: Iterable[TrackPoint]) -> Iterator[tuple[float, bytes]]:
     """Yield each point as (seconds since the first point, bytes)."""
     start = None
     for p in points:

@@ -11,13 +11,13 @@ from urllib.parse import urlsplit
 
 from patrolink.core import boards
 from patrolink.core.capture import Record
-from patrolink.core.decoder import Row, Stats
+from patrolink.core.decoder import DecoderStats, Row
 from patrolink.core.errors import UserError
 from patrolink.core.signals import StopSignal
 from patrolink.emulator.boards import qemu
 from patrolink.emulator.network.broker import Broker
 from patrolink.emulator.scenarios.patrol import Patrol, Plan
-from patrolink.report.device_table import Table
+from patrolink.report.device_table import DeviceTable
 from patrolink.transport.mqtt import MqttTransport
 
 _PROGRESS_S = 5.0
@@ -82,7 +82,7 @@ def run(plan: Plan) -> Outcome:
                 stack.callback(running[name].close)
         view = _Progress(plan, list(running.values()))
         if plan.live and not plan.quiet:
-            view.table = stack.enter_context(Table(f"{plan.board}, {plan.source.name} at {plan.speed:g} x"))
+            view.table = stack.enter_context(DeviceTable(f"{plan.board}, {plan.source.name} at {plan.speed:g} x"))
         try:
             _supervise(plan, transport, running, view, outcome)
         except StopSignal as e:
@@ -126,7 +126,7 @@ class _Progress:
     """Progress display: a table on a terminal, otherwise one line per device every few seconds."""
 
     def __init__(self, plan: Plan, patrols: list[Patrol]) -> None:
-        self.table: Table | None = None
+        self.table: DeviceTable | None = None
         self._quiet = plan.quiet
         self._patrols = patrols
         self._printed_s = time.monotonic()
@@ -134,7 +134,7 @@ class _Progress:
     def show(self, record: Record, rows: list[Row]) -> None:
         """Show a frame."""
         if self.table is not None:
-            total = Stats()
+            total = DecoderStats()
             for stats in (patrol.decoder.stats for patrol in self._patrols):
                 total.frames += stats.frames
                 total.bytes += stats.bytes

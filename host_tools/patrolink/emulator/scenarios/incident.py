@@ -195,7 +195,7 @@ class Incident:
         return any(row["device"] == self.name and row["clip"] == 1 and row["verdict"] for row in rows)
 
 
-def walk() -> list[tracks.Point]:
+def walk() -> list[tracks.TrackPoint]:
     """Return a walk that starts now: the hub refuses requests whose time differs much from its own."""
     points = tracks.read(resources.demo_track())
     later_ms = int(time.time()) * 1000 - points[0].time_ms

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 _MOST_WAITING = 500
 FRAME = 160  # bytes of A-law in 20 ms
-LONGEST_FRAME = 3 * FRAME
+FRAME_MAX_BYTES = 3 * FRAME
 _DENY = {
     m.DENY_TAKEN: "another has it",
     m.DENY_INTERNAL: "the hub failed",
@@ -184,7 +184,7 @@ class DispatcherSession:
     def send_audio(self, group: int, alaw: bytes) -> bool:
         """Speak: 1 to 480 bytes of A-law at 8 kHz, best 160 (20 ms). False, and nothing is sent, without the floor."""
         burst = self._held.get(group)
-        if burst is None or not 0 < len(alaw) <= LONGEST_FRAME:
+        if burst is None or not 0 < len(alaw) <= FRAME_MAX_BYTES:
             return False
         return self._hub.speak(burst.ssrc, burst.packet(alaw))
 
