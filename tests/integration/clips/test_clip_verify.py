@@ -236,7 +236,7 @@ def test_fetch_brings_everything_once_and_verifies_it(made, tmp_path):
         assert same(made, tmp_path / "got")
         after = {path for path, when in before.items() if path.stat().st_mtime_ns != when}
         assert after == {damaged}
-        assert "no dispatcher of this site" in patrolink("fetch", url, token="another").stderr
+        assert "not known at this site" in patrolink("fetch", url, token="another").stderr
         assert "no such clip" in patrolink("fetch", url, "--clip", 77, "--out", tmp_path / "got").stderr
 
 
