@@ -160,10 +160,10 @@ class Device:
         elif button == b"sos" or button == b"man-down":
             event = self.patrol.sos() if button == b"sos" else self.patrol.man_down()
             if evidence is not None:
-                evidence.event(SOS if button == b"sos" else MAN_DOWN, event)
+                evidence.recording.on_event(SOS if button == b"sos" else MAN_DOWN, event)
         elif button.startswith(b"status ") and self._texts is not None:
             self._texts.say(button[7:])
-        elif evidence is not None and evidence.button(button, self.now_ms()):
+        elif evidence is not None and evidence.recording.on_button(button, self.now_ms()):
             return
         elif self.radio is not None:
             self.radio.on_button(button, self.now_ms())
@@ -213,5 +213,5 @@ class Device:
             "runtime": self._hal.runtime(),
             "heap_used": gc.mem_alloc() if hasattr(gc, "mem_alloc") else None,
             "board": self._hal.board_counters(),
-            "clips": self.evidence.summary() if self.evidence is not None else None,
+            "clips": self.evidence.recording.summary() if self.evidence is not None else None,
         }

@@ -94,11 +94,11 @@ class Fixes:
         now = device.now_ms()
         evidence = device.evidence
         if evidence is not None:
-            evidence.on_fix(fix, now)
+            evidence.recording.on_fix(fix, now)
         for fence, entered, record in self._fences.on_fix(fix) if self._fences is not None else ():
             event = device.reporter.raise_event(_ENTER if entered else _LEAVE, _BY_RULE, 0, now, fence)
             if record and evidence is not None:
-                evidence.event(_GEOFENCE, event)
+                evidence.recording.on_event(_GEOFENCE, event)
 
 
 class Texts:

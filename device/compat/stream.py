@@ -48,6 +48,10 @@ class Network:
         self.bytes_sent = 0
         self.bug = None
 
+    def set_slice(self, slice_ms):
+        """Set the ms of waiting after which `idle` is called."""
+        self.slice_ms = slice_ms
+
     def serve(self):
         """Call `idle`. What it raises is kept as `bug`, so that nobody takes it for a fault of the peer's."""
         try:

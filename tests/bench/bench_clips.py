@@ -94,14 +94,14 @@ def recording(folder: Path) -> dict[str, float | int] | None:
     took: list[float] = []
     board.container.picture = timed(board.container.picture, took)
     board.run(2)  # until all is loaded and open
-    frames, loop, everything = board.recorder.frames, time.thread_time(), time.process_time()
+    frames, loop, everything = board.ring_recorder.frames, time.thread_time(), time.process_time()
     board.slowest_ms = 0.0
     took.clear()
     board.run(EVENT_S)
     board.recorder.trigger(1, 1, "", board.clock.now_ms(), (RECORDED_S - EVENT_S) * 1000)
     board.run(RECORDED_S - EVENT_S)
     loop, everything = time.thread_time() - loop, time.process_time() - everything
-    frames = board.recorder.frames - frames
+    frames = board.ring_recorder.frames - frames
     board.recorder.close(board.clock.now_ms())
     headset.close()
     return {
@@ -112,7 +112,7 @@ def recording(folder: Path) -> dict[str, float | int] | None:
         "picture_most_ms": round(max(took), 1),
         "slowest_ms": round(board.slowest_ms, 1),
         "frames": frames,
-        "lost": board.recorder.lost,
+        "lost": board.ring_recorder.loss.total,
         "kbit_s": round(sum(board.files.size(name) for name in board.files.names()) * 8 / 1000 / (RECORDED_S + 2)),
     }
 

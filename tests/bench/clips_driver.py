@@ -54,8 +54,9 @@ def main(folder, size, seconds):
     camera = Camera(size)
     picture = used()
     from agent.recording.avi import AviMuxer
+    from agent.recording.clip_recorder import ClipRecorder
     from agent.recording.clip_store import ClipStore
-    from agent.recording.recorder import ClipRecorder
+    from agent.recording.ring_recorder import RingRecorder
     from agent.recording.signer import Signer
     from compat import crypto
     from compat.steps import whole
@@ -71,11 +72,16 @@ def main(folder, size, seconds):
     def source():
         return 1
 
+    def ignore(value):
+        pass
+
     base = used()
-    shelf = ClipStore(ClipStorage(folder + "/clips"), store, Signer(store), config, "unix-1", boot, unix)
+    files = ClipStorage(folder + "/clips")
+    clip_store = ClipStore(files, store, Signer(store), config, "unix-1", boot, unix, ignore, ignore)
     container = AviMuxer(320, 240, 5, False)
-    recorder = ClipRecorder(shelf, camera, container, bytes, evidence, config, unix, source)
-    whole(recorder.load())
+    ring_recorder = RingRecorder(clip_store, camera, container, bytes, evidence, config, unix, source)
+    recorder = ClipRecorder(clip_store, ring_recorder, config, unix)
+    whole(ring_recorder.load())
     most = 0
     gc.collect()
     start = time.ticks_us()
@@ -108,8 +114,8 @@ def main(folder, size, seconds):
                 "allocated_a_picture": frame,
                 "us_a_second": us // seconds,
                 "slowest_us": slowest,
-                "lost": recorder.lost,
-                "errors": recorder.errors,
+                "lost": ring_recorder.loss.total,
+                "errors": ring_recorder.errors,
             }
         )
     )

@@ -49,12 +49,12 @@ class Watch:
 
 
 def phase_of(evidence):
-    """Return the activity of the recorder."""
-    recorder = evidence._recorder
-    if recorder is None:
+    """Return what the recorder is doing."""
+    recording = evidence.recording._recording
+    if recording is None:
         return "boot"
-    writing = recorder.shelf.writing
-    return "film" if not writing else "clip" if writing[0].until is None else "seal"
+    clips = recording.store.open_clips._clips
+    return "film" if not clips else "clip" if clips[0].last_id is None else "seal"
 
 
 watch = Watch()

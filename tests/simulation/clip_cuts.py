@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 for room in ("tests/unit", "device", "protocol", "protocol/generated"):
     sys.path.insert(0, str(ROOT / room))
 
-from clip_harness import CONFIG, World  # noqa: E402
+from clip_harness import CONFIG, ClipHarness  # noqa: E402
 from cryptography.exceptions import InvalidSignature  # noqa: E402
 from cryptography.hazmat.primitives import hashes  # noqa: E402
 from cryptography.hazmat.primitives.asymmetric import ec, utils  # noqa: E402
@@ -41,67 +41,69 @@ def verify(signer: str, chain: bytes, signature: bytes) -> bool:
     return True
 
 
-def live(world: World, seed: int, seconds: float = 45) -> None:
-    """Record with events at random; world.events has (clip, monotonic ms) of each as they come.
+def live(harness: ClipHarness, seed: int, seconds: float = 45) -> None:
+    """Record with events at random; harness.events has (clip, monotonic ms) of each as they come.
 
     In every second life the storage is late: what the power cuts is a second of what was given to it, too.
     """
     below = seeded(seed)
     slow = seed % 2 == 1
-    world.files.behind = [] if slow else None
-    events = world.events = []
-    until = world.now + seconds * 1000
-    while world.now < until:
-        world.run(0.5, (lambda: world.files.work(1 + below(2))) if slow else None)
+    harness.files.behind = [] if slow else None
+    events = harness.events = []
+    until = harness.now + seconds * 1000
+    while harness.now < until:
+        harness.run(0.5, (lambda: harness.files.work(1 + below(2))) if slow else None)
         what = below(24)
         if what < 2:
-            events.append((world.recorder.trigger(what, 1000 + len(events), "", world.now), world.now))
+            events.append((harness.recorder.trigger(what, 1000 + len(events), "", harness.now), harness.now))
         elif what == 2:
-            world.recorder.snapshot("duty", world.now)
+            harness.recorder.snapshot("duty", harness.now)
         elif what == 3:
-            world.recorder.stop("duty", world.now)
+            harness.recorder.stop("duty", harness.now)
         elif what == 4:
-            world.recorder.access("live_view_start", "duty", world.now)
+            harness.store.open_clips.log_access("live_view_start", "duty", harness.now)
 
 
-def check(world: World, where: object) -> None:
+def check(harness: ClipHarness, where: object) -> None:
     """Every clip on storage is right: after a recovery, all of them are sealed."""
     previous = None
-    for number in sorted(int(n[:6]) for n in world.files.data if n.endswith(".plm")):
-        said = world.manifest(number)
+    for number in sorted(int(n[:6]) for n in harness.files.data if n.endswith(".plm")):
+        said = harness.manifest(number)
         assert "sig" in said[-1] and [s for s in said if "close" in s] == [said[-2]], (where, number)
         assert previous is None or said[0]["previous"] == previous, (where, number)
         previous = said[-1]["chain"]
         assert verify(said[0]["signer"], bytes.fromhex(previous), bytes.fromhex(said[-1]["sig"])), (where, number)
-        segments = world.segments(number)
+        segments = harness.segments(number)
         assert [s["seg"] for s in segments] == sorted(s["seg"] for s in segments), (where, number)
         for s, after in zip(segments, segments[1:] + [None] * bool(segments), strict=True):
-            assert s["seg"] + ".pls" in world.files.data, (where, number, s)
-            read = world.read(s["seg"] + ".pls")
-            assert read.whole or not s["whole"], (where, number, s)
+            assert s["seg"] + ".pls" in harness.files.data, (where, number, s)
+            read = harness.read(s["seg"] + ".pls")
+            assert read.complete or not s["whole"], (where, number, s)
             assert not s["whole"] or len(read.pictures()) == s["frames"] or said[0]["codec"] == "jpeg", (where, s)
             # One that had its end when its line was still on the way is told as not whole, and yet it is.
-            assert read.whole or after is None or after["seg"][:6] != s["seg"][:6], (where, number, s)
+            assert read.complete or after is None or after["seg"][:6] != s["seg"][:6], (where, number, s)
         if said[0]["codec"] != "jpeg":
-            in_order(world, segments, (where, number))
+            in_order(harness, segments, (where, number))
 
 
-def in_order(world: World, segments: list[dict[str, str]], where: object) -> None:
+def in_order(harness: ClipHarness, segments: list[dict[str, str]], where: object) -> None:
     """No picture is missing between the first and the last of one boot."""
     for boot in {s["seg"][:6] for s in segments}:
-        numbers = [n for s in segments if s["seg"][:6] == boot for n in world.read(s["seg"] + ".pls").pictures()]
+        numbers = [n for s in segments if s["seg"][:6] == boot for n in harness.read(s["seg"] + ".pls").pictures()]
         assert numbers == list(range(min(numbers, default=0), min(numbers, default=0) + len(numbers))), where
 
 
-def kept(world: World, events: list[tuple[int, int]], given: list[tuple[int, int]], end: int, where: object) -> None:
+def kept(
+    harness: ClipHarness, events: list[tuple[int, int]], given: list[tuple[int, int]], end: int, where: object
+) -> None:
     """Of every event whose clip was told to storage, no picture is missing but those of the last moment."""
     there = set()
-    for name in world.files.data:
+    for name in harness.files.data:
         if name.endswith(".plm"):
-            there.update(world.pictures(int(name[:6])))
+            there.update(harness.pictures(int(name[:6])))
     slack = 1500  # what was in a block that was not full, and what storage was late by
     for number, at in events:
-        if f"{number:06d}.plm" in world.files.data:
+        if f"{number:06d}.plm" in harness.files.data:
             for n, ms in given:
                 if at - CONFIG["pre_s"] * 1000 <= ms < min(at + CONFIG["post_s"] * 1000, end - slack):
                     assert n in there, (where, number, at, n, ms)
@@ -110,35 +112,35 @@ def kept(world: World, events: list[tuple[int, int]], given: list[tuple[int, int
 def cut(seed: int, operations: int) -> tuple[bool, float, int, int]:
     """Return (the life ended before, seconds that the start took, clips, recoveries that were cut)."""
     where = f"seed {seed}, cut after {operations} operations"
-    world = World().boot()
-    world.files.left = operations
+    harness = ClipHarness().boot()
+    harness.files.left = operations
     ended = True
     try:
-        live(world, seed)
+        live(harness, seed)
     except PowerCut:
         ended = False
-    world.files.left = world.files.behind = None
-    events, given, end = world.events, world.camera.given, world.now
+    harness.files.left = harness.files.behind = None
+    events, given, end = harness.events, harness.camera.taken, harness.now
     again, cuts = seeded(seed + operations), 0
     for _ in range(again(4)):
-        world.files.left = again(RECOVERY_OPERATIONS)
+        harness.files.left = again(RECOVERY_OPERATIONS)
         try:
-            world.boot()
+            harness.boot()
         except PowerCut:
             cuts += 1
-    world.files.left = None
+    harness.files.left = None
     start = time.perf_counter()
-    world.boot()
+    harness.boot()
     took = time.perf_counter() - start
-    check(world, where)
-    kept(world, events, given, end, where)
-    world.run(BACK_S - 1)
-    assert world.recorder.frames > 0, where
-    number = world.recorder.trigger(0, 5, "", world.now)
-    world.run(40)
-    check(world, where)
-    assert number == max(int(n[:6]) for n in world.files.data if n.endswith(".plm")), where
-    assert not world.recorder.errors, where
+    check(harness, where)
+    kept(harness, events, given, end, where)
+    harness.run(BACK_S - 1)
+    assert harness.ring_recorder.frames > 0, where
+    number = harness.recorder.trigger(0, 5, "", harness.now)
+    harness.run(40)
+    check(harness, where)
+    assert number == max(int(n[:6]) for n in harness.files.data if n.endswith(".plm")), where
+    assert not harness.ring_recorder.errors, where
     return ended, took, number, cuts
 
 

@@ -11,20 +11,20 @@ def test_power_cuts_cost_no_more_than_the_last_segment():
 
 def test_a_loss_is_seen_as_one():
     """The check can fail: a life one of whose closed segments loses a byte, or whose manifest loses a line."""
-    world = clip_cuts.World().boot().run(20)
-    number = world.recorder.trigger(0, 1, "", world.now)
-    world.run(30)
-    clip_cuts.check(world, "as it was")
+    harness = clip_cuts.ClipHarness().boot().run(20)
+    number = harness.recorder.trigger(0, 1, "", harness.now)
+    harness.run(30)
+    clip_cuts.check(harness, "as it was")
     manifest = f"{number:06d}.plm"
-    whole = bytes(world.files.data[manifest])
+    whole = bytes(harness.files.data[manifest])
     for changed in (
         whole.replace(b'"lost":0', b'"lost":1', 1),
         b"".join(whole.splitlines(True)[:2] + whole.splitlines(True)[3:]),
     ):
-        world.files.data[manifest] = bytearray(changed)
+        harness.files.data[manifest] = bytearray(changed)
         with pytest.raises(AssertionError):
-            clip_cuts.check(world, "altered")
-    world.files.data[manifest] = bytearray(whole)
-    del world.files.data[world.segments(number)[1]["seg"] + ".pls"][-1:]
+            clip_cuts.check(harness, "altered")
+    harness.files.data[manifest] = bytearray(whole)
+    del harness.files.data[harness.segments(number)[1]["seg"] + ".pls"][-1:]
     with pytest.raises(AssertionError):
-        clip_cuts.check(world, "shorter")
+        clip_cuts.check(harness, "shorter")

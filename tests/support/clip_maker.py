@@ -22,8 +22,9 @@ for room in ("tests/unit", "device", "protocol", "protocol/generated"):
 
 from agent.gps.fix import HAS_POSITION, Fix  # noqa: E402
 from agent.recording.avi import AviMuxer  # noqa: E402
+from agent.recording.clip_recorder import ClipRecorder  # noqa: E402
 from agent.recording.clip_store import ClipStore  # noqa: E402
-from agent.recording.recorder import ClipRecorder  # noqa: E402
+from agent.recording.ring_recorder import RingRecorder  # noqa: E402
 from agent.recording.signer import Signer  # noqa: E402
 from compat.steps import whole  # noqa: E402
 from memory_storage import MemoryFiles, MemoryStore  # noqa: E402
@@ -130,13 +131,23 @@ class Device:
         self.boots += 1
         signer = Signer(self.store)
         config = {**CONFIG, "quota_kb": self.quota_kb}
-        shelf = ClipStore(self.files, self.store, signer, config, self.name, self.boots, self.unix)
+        self.clip_store = ClipStore(
+            self.files,
+            self.store,
+            signer,
+            config,
+            self.name,
+            self.boots,
+            self.unix,
+            lambda pct: None,
+            lambda values: None,
+        )
         h264 = self.codec == clip.H264_MP4
         self.camera = Camera(self, h264)
         container = _h264() if h264 else AviMuxer(640, 272, FPS, True)
         jpeg = _jpeg if h264 else bytes
-        self.recorder = ClipRecorder(
-            shelf,
+        self.ring_recorder = RingRecorder(
+            self.clip_store,
             self.camera,
             container,
             jpeg,
@@ -146,7 +157,8 @@ class Device:
             lambda: clip.BY_GPS,
             Tone(self),
         )
-        whole(self.recorder.load())
+        self.recorder = ClipRecorder(self.clip_store, self.ring_recorder, config, self.unix)
+        whole(self.ring_recorder.load())
         self.signer = signer.public.hex()
 
     def unix(self, now: int) -> int:
@@ -158,7 +170,7 @@ class Device:
             self.now += 10
             self.recorder.serve(self.now)
             if self.now % 1000 == 0:
-                self.recorder.on_fix(self._fix(), self.now)
+                self.ring_recorder.on_fix(self._fix(), self.now)
 
     def _fix(self) -> Fix:
         fix = Fix()
@@ -175,7 +187,7 @@ class Device:
         number: int = self.recorder.trigger(clip.TRIGGERS.index(trigger), event_id, who, self.now)
         self.run(1.5)
         if trigger == "sos":
-            self.recorder.access("live_view_start", "duty", self.now, "id", 5)
+            self.clip_store.open_clips.log_access("live_view_start", "duty", self.now, "id", 5)
         self.run(6)
         return number
 

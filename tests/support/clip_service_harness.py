@@ -45,10 +45,9 @@ class RecordedClips:
 def record_clips(folder: Path) -> RecordedClips:
     """Record the clips into a folder."""
     device = clip_maker.make(folder / "clips", DEVICE)
-    store = upload_clients.Courier(device, 1).shelf
     announcements = {}
     for number in (1, 2, 3, 4):
-        values = store.values(store.find(number))
+        values = upload_clients.manifest_values(device.clip_store, number)
         fields = {name: value.hex() if isinstance(value, bytes) else value for name, value in values.items()}
         announcements[number] = {**fields, "device": DEVICE}
     return RecordedClips(device, folder, announcements)

@@ -113,11 +113,9 @@ class CameraDevice:
             FaultlessCamera(),
             MAX_KBPS,
             Encoder(640, 480, self.fps) if h264 else None,
-            None,
-            self.end_reasons.append,
         )
         self._handled_commands = 0
-        self._stop = False
+        self._stop = self._running = False
         client.hello()
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
@@ -134,7 +132,13 @@ class CameraDevice:
             if self.failing:
                 self.live.stop("camera failed", hub_process.Client.now())
             self.live.serve(hub_process.Client.now())
+            self._record_end()
             time.sleep(0.004)
+
+    def _record_end(self) -> None:
+        if self._running and not self.live.running():
+            self.end_reasons.append(self.live.end_reason)
+        self._running = self.live.running()
 
     def _handle(self, commands: Sequence[dict]) -> None:
         for command in commands:
@@ -152,6 +156,7 @@ class CameraDevice:
             return _REFUSED, self.refusal
         host, _, port = command["value"].rpartition(":")
         started, text = self.live.start(command, host, int(port), hub_process.Client.now())
+        self._running = self._running or started
         return _STARTED if started else _REFUSED, text
 
     def close(self) -> None:
@@ -159,6 +164,7 @@ class CameraDevice:
         self._stop = True
         self._thread.join()
         self.live.stop("the test is over", hub_process.Client.now())
+        self._record_end()
         self.client.close()
 
 

@@ -7,8 +7,9 @@ import time
 from pathlib import Path
 
 from agent.audio.microphone import MicrophoneMultiplexer
+from agent.recording.clip_recorder import ClipRecorder
 from agent.recording.clip_store import ClipStore
-from agent.recording.recorder import ClipRecorder
+from agent.recording.ring_recorder import RingRecorder
 from agent.recording.signer import Signer
 from compat.steps import whole
 from hal.common import Clock, Store
@@ -39,12 +40,14 @@ class Board:
         }
         store = Store(str(folder / "state"))
         self.signer, self.files = Signer(store), platform.clip_storage(str(folder / "clips"))
-        self.shelf = ClipStore(self.files, store, self.signer, CONFIG, "linux-1", boot, self.unix)
+        self.store = ClipStore(
+            self.files, store, self.signer, CONFIG, "linux-1", boot, self.unix, lambda pct: None, lambda values: None
+        )
         self.camera = platform.camera(given, self.clock.now_ms, self.log.append, self.inputs)
         microphone = Microphone(mic, platform.Pin(str(folder / "ear")), self.inputs, self.log.append)
         self.container = h264.H264Muxer(WIDTH, HEIGHT, FPS)
-        self.recorder = ClipRecorder(
-            self.shelf,
+        self.ring_recorder = RingRecorder(
+            self.store,
             h264.StampedCamera(self.camera, "linux-1", lambda at_ms: (self.unix(at_ms), *PLACE)),
             self.container,
             h264.encode_jpeg,
@@ -54,7 +57,8 @@ class Board:
             lambda: clip.BY_GPS,
             MicrophoneMultiplexer(microphone).tap(),
         )
-        whole(self.recorder.load())
+        self.recorder = ClipRecorder(self.store, self.ring_recorder, CONFIG, self.unix)
+        whole(self.ring_recorder.load())
 
     def unix(self, at_ms: int) -> int:
         return at_ms + round(time.time() * 1000) - self.clock.now_ms()

@@ -14,9 +14,11 @@ import aiohttp
 import patrolink_messages
 import pytest
 from agent.link.backoff import Backoff
+from agent.recording.announcer import clip_manifest_values
 from agent.upload import tus
 from agent.upload.uploader import Uploader, UploadNetwork
 from compat.netsock import TcpSocket
+from compat.steps import whole
 
 from tests.support import clip_maker, console_site, hub_process
 from tests.support.polling import TIMEOUT_S
@@ -44,6 +46,11 @@ def authorization(device: str, method: str, path: str, length="", metadata="", m
     return f"Patrolink {device}:{ms}:{hmac.digest(derived, said, 'sha256').hex()}"
 
 
+def manifest_values(clip_store, number: int) -> dict | None:
+    """Return the values of clip_manifest of a clip."""
+    return whole(clip_manifest_values(clip_store.files, clip_store.index.find(number)))
+
+
 class Courier:
     """The agent's Uploader with the clip store of a clip_maker.Device; `link` is its broker session, or None."""
 
@@ -51,27 +58,32 @@ class Courier:
         self, device, port: int, link: "hub_process.Client | None" = None, epoch: int = 0, kbps: int = 100_000
     ) -> None:
         self.device, self.link, self.log = device, link, []
-        self.shelf = device.recorder.shelf
+        self.clip_store, self.uploads = device.clip_store, device.clip_store.uploads
+        self.index = self.clip_store.index
         key = hub_process.keys_of([device.name])[device.name]
         client = tus.TusClient(key, device.name.encode(), epoch, f"{HOST}:{port}", "/clips")
         way = UploadNetwork(now_ms, lambda: None, TcpSocket, lambda: False)
         backoff = Backoff(lambda n: random.randrange(min(n, 200)))  # noqa: S311
-        self.uploader = Uploader(self.shelf, client, way, (HOST, port), kbps, unix, backoff, self.log.append)
+        self.uploader = Uploader(self.uploads, client, way, (HOST, port), kbps, unix, backoff, self.log.append)
         self._told = 0
 
     def manifests(self) -> None:
         """Tell the hub of the clips that are sealed."""
-        for number in sorted(clip.number for clip in self.shelf.clips):
-            values = self.shelf.values(self.shelf.find(number))
+        for number in sorted(clip.number for clip in self.index.clips):
+            values = self.manifest_values(number)
             if values is not None:
                 self.link.uplink(patrolink_messages.CLIP_MANIFEST, values)
+
+    def manifest_values(self, number: int) -> dict | None:
+        """Return the values of clip_manifest of a clip."""
+        return manifest_values(self.clip_store, number)
 
     def states(self) -> list[tuple[int, int]]:
         """Take what the hub tells of clips, as the device does; return (clip, state) of each."""
         self.link.pump()
         came, self.link.clip_states = self.link.clip_states, []
         for it in came:
-            {5: self.shelf.verified, 7: self.shelf.damaged}[it["state"]](it["clip_id"])
+            {5: self.clip_store.mark_verified, 7: self.uploads.mark_damaged}[it["state"]](it["clip_id"])
         return [(it["clip_id"], it["state"]) for it in came]
 
     def run(self, condition, seconds: float = TIMEOUT_S) -> None:
@@ -83,7 +95,7 @@ class Courier:
             time.sleep(min(wait, 10) / 1000)
 
     def all_sent(self) -> bool:
-        return next(iter(self.shelf.pending()), None) is None
+        return next(iter(self.uploads.pending()), None) is None
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""A recorder on a virtual clock, and what reads back what it has written, on both runtimes."""
+"""A recorder on a virtual clock, and a reader of what it has written. Runs on both runtimes."""
 
 import binascii
 import hashlib
@@ -6,34 +6,40 @@ import json
 import struct
 
 from agent.recording.avi import AviMuxer
+from agent.recording.clip_recorder import ClipRecorder
 from agent.recording.clip_store import ClipStore
-from agent.recording.recorder import ClipRecorder
+from agent.recording.ring_recorder import RingRecorder
 from agent.recording.signer import Signer
 from compat import crypto
 from compat.steps import whole
 from memory_storage import MemoryFiles, MemoryStore
 from patrolink_protocol import clip
 
-SITE = bytes(range(1, 33))  # the evidence key's private half
-EVIDENCE = whole(crypto.public(SITE))
+SITE_KEY = bytes(range(1, 33))  # the private half of the evidence key
+EVIDENCE_KEY = whole(crypto.public(SITE_KEY))
 EPOCH_MS = 1795000000000
 CONFIG = {"quota_kb": 4096, "lock_kb": 2048, "keep_h": 24, "pre_s": 10, "post_s": 10, "segment_s": 5, "sound": "never"}
 CONFIG["stamp"] = False
 
 
-def picture(n, size):
-    """Return what a recorder takes for a JPEG, with its number in it."""
+def make_picture(n, size):
+    """Return bytes that a recorder accepts as a JPEG, with the number n in them."""
     return b"\xff\xd8" + struct.pack(">I", n) * (size // 4) + b"\xff\xd9"
 
 
-class Camera:
-    """Pictures with a steady pace, numbered from 0; `stalled`, `broken`: what is wrong with them.
+class FakeCamera:
+    """A camera with a steady frame rate. Its pictures are numbered from 0.
 
-    They all come in one buffer, which has something else in it as soon as the camera is asked again: as with vc0706.
+    All pictures come in one buffer, which is overwritten as soon as the camera is asked again, as with vc0706.
+
+    Attributes:
+        stalled: It gives no picture.
+        broken: It gives pictures without their end.
+        taken: (number, monotonic ms) of each good picture.
     """
 
-    def __init__(self, world, fps=5, size=1000):
-        self.world = world
+    def __init__(self, harness, fps=5, size=1000):
+        self.harness = harness
         self.fps = fps
         self.size = size
         self.width = 320
@@ -41,10 +47,10 @@ class Camera:
         self.fault = ""
         self.dropped = self.damaged = 0
         self.opened = self.stalled = self.broken = False
-        self.given = []  # (number, monotonic ms)
-        self._due = 0
-        self._buffer = memoryview(bytearray(size // 4 * 4 + 4))
+        self.taken = []
         self.number = 0
+        self._due_ms = 0
+        self._buffer = memoryview(bytearray(size // 4 * 4 + 4))
 
     def open(self):
         self.opened = True
@@ -52,103 +58,124 @@ class Camera:
     def close(self):
         self.opened = False
 
+    def shift_next(self, ms):
+        """Take the next picture later, or earlier if negative."""
+        self._due_ms += ms
+
     def frame(self):
         self._buffer[:8] = b"not yet."
-        if not self.opened or self.stalled or self.world.now < self._due:
+        if not self.opened or self.stalled or self.harness.now < self._due_ms:
             return None
-        self._due = max(self._due + 1000 // self.fps, self.world.now - 1000)
+        self._due_ms = max(self._due_ms + 1000 // self.fps, self.harness.now - 1000)
         n, self.number = self.number, self.number + 1
-        self._buffer[:] = picture(n, self.size)
+        self._buffer[:] = make_picture(n, self.size)
         if self.broken:
-            return self._buffer[:-1], self.world.now, None
-        self.given.append((n, self.world.now))
-        return self._buffer, self.world.now, None
+            return self._buffer[:-1], self.harness.now, None
+        self.taken.append((n, self.harness.now))
+        return self._buffer, self.harness.now, None
 
 
-class MicrophoneMultiplexer:
+class FakeMicrophone:
     """A microphone that gives silence in units of 10 ms while it is open."""
 
-    def __init__(self, world):
-        self.world = world
+    def __init__(self, harness):
+        self.harness = harness
         self.buf = bytearray(160)
-        self.opened = False
-        self._heard = 0
+        self.opened = self.broken = False
+        self._read_ms = 0
 
     def open(self):
+        if self.broken:
+            return False
         self.opened = True
-        self._heard = self.world.now
+        self._read_ms = self.harness.now
         return True
 
     def close(self):
         self.opened = False
 
     def read(self):
-        if self._heard + 10 > self.world.now:
+        if self._read_ms + 10 > self.harness.now:
             return 0
-        self._heard += 10
+        self._read_ms += 10
         return len(self.buf)
 
 
-class World:
-    """
-    One board: its storage outlives `boot`.
+class ClipHarness:
+    """One board that records. Its storage outlives `boot`.
+
+    Attributes:
+        files, state: The storage of clips, and the hal Store.
+        store, recorder, ring_recorder, camera, microphone: The parts of the current boot.
+        now: Monotonic ms of the current boot.
+        time_known, clock_shift_ms: Whether the unix clock is known, and its error.
+        sealed, low: Arguments of the calls of on_sealed and on_low.
     """
 
     def __init__(self, config=None, size=1000, fps=5):
         self.config = dict(CONFIG)
         self.config.update(config or {})
         self.files = MemoryFiles()
-        self.store = MemoryStore()
+        self.state = MemoryStore()
         self.now = 0
         self.size = size
         self.fps = fps
         self.boots = 0
-        self.past = 0
-        self.known = True
-        self.shift = 0
+        self.past_ms = 0  # of all boots before
+        self.time_known = True
+        self.clock_shift_ms = 0
         self.sealed = []
         self.low = []
 
     def unix(self, now):
-        return EPOCH_MS + self.past + self.shift + now if self.known else 0
+        return EPOCH_MS + self.past_ms + self.clock_shift_ms + now if self.time_known else 0
 
     def boot(self):
-        """Power on: the monotonic clock begins anew."""
-        self.past += self.now
+        """Switch on: the monotonic clock starts from 0."""
+        self.past_ms += self.now
         self.now = 0
         self.boots += 1
-        self.camera = Camera(self, self.fps, self.size)
-        signer = Signer(self.store)
-        self.shelf = ClipStore(self.files, self.store, signer, self.config, "unix-1", self.boots, self.unix)
-        self.shelf.on_seal = self.sealed.append
-        self.shelf.on_low = self.low.append
-        self.ears = self.listener()
-        self.recorder = ClipRecorder(
-            self.shelf,
+        self.camera = FakeCamera(self, self.fps, self.size)
+        signer = Signer(self.state)
+        self.store = ClipStore(
+            self.files,
+            self.state,
+            signer,
+            self.config,
+            "unix-1",
+            self.boots,
+            self.unix,
+            self.low.append,
+            self.sealed.append,
+        )
+        self.microphone = self.make_microphone()
+        self.ring_recorder = RingRecorder(
+            self.store,
             self.camera,
-            self.container(),
+            self.make_container(),
             bytes,
-            EVIDENCE,
+            EVIDENCE_KEY,
             self.config,
             self.unix,
-            self.source,
-            self.ears,
+            self.clock_source,
+            self.microphone,
         )
-        whole(self.recorder.load())
-        self.signer = signer.public
+        self.recorder = ClipRecorder(self.store, self.ring_recorder, self.config, self.unix)
+        whole(self.ring_recorder.load())
+        self.signer_key = signer.public
         return self
 
-    def listener(self):
-        return MicrophoneMultiplexer(self)
+    def make_microphone(self):
+        return FakeMicrophone(self)
 
-    def container(self):
+    def make_container(self):
         return AviMuxer(320, 240, self.fps, self.config["sound"] != "never")
 
-    def source(self):
+    def clock_source(self):
         return clip.BY_GPS
 
     def run(self, seconds, each=None):
-        """Let time pass; `each` is called every loop."""
+        """Let time pass in rounds of 50 ms; `each` is called in every round."""
         until = self.now + int(seconds * 1000)
         while self.now < until:
             self.now += 50
@@ -160,66 +187,75 @@ class World:
     # --- reading back -----------------------------------------------------------------------------------------------
 
     def manifest(self, number):
-        """Return what the lines of a manifest say; the chain and the seal are right as far as they are there."""
+        """Return the decoded lines of a manifest, after checking their chain and seal."""
         data = bytes(self.files.data["%06d.plm" % number])
-        said = []
+        lines = []
         chain = None
-        for line in data.split(b"\n")[:-1]:
-            what = json.loads(line)
+        for raw in data.split(b"\n")[:-1]:
+            fields = json.loads(raw)
             if chain is None:
-                chain = binascii.unhexlify(what["previous"])
-            if "sig" in what:
-                assert what["chain"] == binascii.hexlify(chain).decode() and len(what["sig"]) == 128
-            chain = clip.link(chain, line + b"\n")
-            said.append(what)
-        return said
+                chain = binascii.unhexlify(fields["previous"])
+            if "sig" in fields:
+                assert fields["chain"] == binascii.hexlify(chain).decode() and len(fields["sig"]) == 128
+            chain = clip.link(chain, raw + b"\n")
+            lines.append(fields)
+        return lines
 
     def segments(self, number):
-        """Return the lines of a clip's segments; each file that is there is as its line says."""
+        """Return the segment lines of a clip, after checking the size and hash of each file that exists."""
         out = []
-        for said in self.manifest(number):
-            if "bytes" in said:
-                name = said.get("seg", said.get("thumb")) + ".pls"
+        for line in self.manifest(number):
+            if "bytes" in line:
+                name = line.get("seg", line.get("thumb")) + ".pls"
                 data = self.files.data.get(name)
                 if data is not None:
-                    assert len(data) == said["bytes"], name
-                    assert binascii.hexlify(hashlib.sha256(data).digest()).decode() == said["sha256"], name
-                if "seg" in said:
-                    out.append(said)
+                    assert len(data) == line["bytes"], name
+                    assert binascii.hexlify(hashlib.sha256(data).digest()).decode() == line["sha256"], name
+                if "seg" in line:
+                    out.append(line)
         return out
+
+    def segment_files(self):
+        """Return the names of all segments and pictures on storage."""
+        return [name for name in self.files.data if name[-4:] == ".pls"]
 
     def read(self, name):
-        return Read(bytes(self.files.data[name]))
+        return SegmentReader(bytes(self.files.data[name]))
 
     def pictures(self, number):
-        """Return the numbers of the pictures of a clip, in its order."""
+        """Return the numbers of the pictures in a clip, in order."""
         out = []
-        for said in self.segments(number):
-            out += self.read(said["seg"] + ".pls").pictures()
+        for line in self.segments(number):
+            out += self.read(line["seg"] + ".pls").pictures()
         return out
 
-    def pictures_there(self, number):
-        """Return the numbers of the pictures of those of a clip's segments that are on storage."""
+    def stored_pictures(self, number):
+        """Return the numbers of the pictures in those segments of a clip that are still on storage."""
         out = []
-        for said in self.segments(number):
-            if said["seg"] + ".pls" in self.files.data:
-                out += self.read(said["seg"] + ".pls").pictures()
+        for line in self.segments(number):
+            if line["seg"] + ".pls" in self.files.data:
+                out += self.read(line["seg"] + ".pls").pictures()
         return out
 
 
-_KEYS = {}
+_chain_keys = {}  # ephemeral key -> first chain key: the agreement is slow
 
 
-class Read:
-    """A segment, deciphered. records: (kind, time_ms, body); whole: it has its end."""
+class SegmentReader:
+    """A decrypted segment.
+
+    Attributes:
+        records: (kind, time_ms, body) of each complete record.
+        complete: It has its end record, and nothing after it.
+    """
 
     def __init__(self, data):
         self.header = header = clip.unpack_header(data)
-        assert header.recipient == clip.key_id(EVIDENCE)
-        if header.ephemeral not in _KEYS:
-            shared = whole(crypto.agree(SITE, header.ephemeral))
-            _KEYS[header.ephemeral] = clip.first_key(shared, header.ephemeral, EVIDENCE)
-        key = _KEYS[header.ephemeral]
+        assert header.recipient == clip.key_id(EVIDENCE_KEY)
+        if header.ephemeral not in _chain_keys:
+            shared = whole(crypto.agree(SITE_KEY, header.ephemeral))
+            _chain_keys[header.ephemeral] = clip.first_key(shared, header.ephemeral, EVIDENCE_KEY)
+        key = _chain_keys[header.ephemeral]
         for _ in range(header.step):
             key = clip.next_key(key)
         body = memoryview(bytearray(data[clip.HEADER :]))
@@ -236,14 +272,14 @@ class Read:
             (time_ms,) = struct.unpack_from(">I", body, at + clip.RECORD)
             self.records.append((kind, time_ms, bytes(body[at + clip.RECORD + clip.STAMP : at + clip.RECORD + n])))
             at += clip.RECORD + n
-        self.whole = bool(self.records) and self.records[-1][0] == clip.END and at == len(body)
+        self.complete = bool(self.records) and self.records[-1][0] == clip.END and at == len(body)
 
-    def of(self, kind):
+    def of_kind(self, kind):
         return [r for r in self.records if r[0] == kind]
 
     def pictures(self):
         out = []
-        for _, _, body in self.of(clip.MEDIA):
+        for _, _, body in self.of_kind(clip.MEDIA):
             at = body.find(b"\xff\xd8")
             if at >= 0 and body.rfind(b"\xff\xd9") > at:
                 out.append(struct.unpack_from(">I", body, at + 2)[0])

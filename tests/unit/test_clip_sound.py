@@ -4,8 +4,8 @@ import struct
 
 from agent.audio import samples
 from agent.audio.microphone import MicrophoneMultiplexer
-from agent.recording.recorder import RefusedError
-from clip_harness import World
+from agent.recording.clip_recorder import RefusedError
+from clip_harness import ClipHarness
 from patrolink_protocol import clip, g711
 from seeded_random import seeded
 
@@ -13,19 +13,19 @@ LOUD, QUIET = struct.pack("<h", 12000) * 80, bytes(160)
 
 
 class Microphone:
-    """Hears a loud tone while the world says so, else silence; what nobody reads waits in it, up to five seconds."""
+    """Hears a loud tone while the harness says so, else silence; what nobody reads waits in it, up to five seconds."""
 
-    def __init__(self, world):
-        self.world = world
+    def __init__(self, harness):
+        self.harness = harness
         self.buf = bytearray(160)
         self.waiting = []
         self.opened = False
         self._heard = 0
 
     def hear(self):
-        while self._heard + 10 <= self.world.now:
+        while self._heard + 10 <= self.harness.now:
             self._heard += 10
-            self.waiting.append(self.world.loud)
+            self.waiting.append(self.harness.loud)
         del self.waiting[:-500]
 
     def open(self):
@@ -45,13 +45,13 @@ class Microphone:
         return len(self.buf)
 
 
-class Street(World):
+class SharedMicrophoneHarness(ClipHarness):
     """A board whose microphone push-to-talk uses, too. It is loud while no event is recorded."""
 
-    def listener(self):
+    def make_microphone(self):
         self.loud = True
-        self.microphone = Microphone(self)
-        ears = MicrophoneMultiplexer(self.microphone)
+        self.shared_microphone = Microphone(self)
+        ears = MicrophoneMultiplexer(self.shared_microphone)
         self.radio = ears.tap()
         return ears.tap()
 
@@ -62,37 +62,37 @@ def alaw(pcm):
     return out[0]
 
 
-def patrol(world, below):
+def patrol(harness, below):
     """Let events come at random while the other listener comes and goes, and the loop is late; return the triggers."""
     listens = []
     triggers = []
 
     def each():
         if listens and below(3):
-            while world.radio.read():
+            while harness.radio.read():
                 pass
-        world.loud = world.recorder._writing is None
+        harness.loud = harness.recorder._open_clip is None
 
     for _ in range(25):
         if below(3) == 0:
             if listens:
                 listens.clear()
-                world.radio.close()
+                harness.radio.close()
             else:
-                listens.append(world.radio.open())
+                listens.append(harness.radio.open())
         what = below(6)
         if what < 2:
             try:
-                world.microphone.hear()
-                world.loud = False  # the wearer has pressed: from now on what is said may be heard
-                world.recorder.trigger(what, 1, "", world.now)
-                triggers.append(world.now)
+                harness.shared_microphone.hear()
+                harness.loud = False  # the wearer has pressed: from now on what is said may be heard
+                harness.recorder.trigger(what, 1, "", harness.now)
+                triggers.append(harness.now)
             except RefusedError:
                 pass
         elif what == 2:
-            world.now += below(3000)  # the loop was held up
-        world.run(below(7), each)
-    world.recorder.close(world.now)
+            harness.now += below(3000)  # the loop was held up
+        harness.run(below(7), each)
+    harness.recorder.close(harness.now)
     return triggers
 
 
@@ -101,11 +101,11 @@ def test_no_sample_from_before_a_trigger_is_in_any_file():
     sounds = 0
     for seed in range(1, 25):
         config = {"sound": "event", "pre_s": 5, "post_s": 3, "segment_s": 2, "quota_kb": 32768, "lock_kb": 32768}
-        world = Street(config, 200).boot().run(7)
+        harness = SharedMicrophoneHarness(config, 200).boot().run(7)
         try:
-            assert patrol(world, seeded(seed))
-            for name in [n for n in world.files.data if n[-4:] == ".pls"]:
-                for kind, _, body in world.read(name).records:
+            assert patrol(harness, seeded(seed))
+            for name in [n for n in harness.files.data if n[-4:] == ".pls"]:
+                for kind, _, body in harness.read(name).records:
                     if kind == clip.MEDIA and body[:4] == b"01wb":
                         sounds += 1
                         assert loud not in body[8:], name
@@ -117,6 +117,8 @@ def test_no_sample_from_before_a_trigger_is_in_any_file():
 
 def test_sound_that_is_wanted_always_is_there():
     """The check above can fail."""
-    world = Street({"sound": "always"}, 200).boot().run(20)
-    bodies = [body for n in world.files.data if n[-4:] == ".pls" for _, _, body in world.read(n).of(clip.MEDIA)]
+    harness = SharedMicrophoneHarness({"sound": "always"}, 200).boot().run(20)
+    bodies = [
+        body for n in harness.files.data if n[-4:] == ".pls" for _, _, body in harness.read(n).of_kind(clip.MEDIA)
+    ]
     assert sum([body.count(bytes((alaw(LOUD),))) for body in bodies if body[:4] == b"01wb"]) > 8 * 9000

@@ -3,7 +3,8 @@
 import struct
 
 from agent.live_view import session
-from agent.live_view.rtp_h264 import H264Packetizer, units
+from agent.live_view.bitrate import BitrateController
+from agent.live_view.rtp_h264 import H264Packetizer, nal_units
 from agent.live_view.rtp_jpeg import JpegPacketizer
 from allocation import allocated
 from compat.aes import encrypter
@@ -65,7 +66,7 @@ class Wire:
 
     def send(self, view):
         buf = bytearray(view)
-        assert len(buf) <= session.PACKET
+        assert len(buf) <= session.PACKET_MAX
         if buf[1] == 203:
             self.rtcp.open(buf, len(buf))
             self.byes += 1
@@ -101,11 +102,10 @@ class Scene:
 
     def __init__(self, kbps=400, busy=None, encoder=None):
         self.wire = Wire()
-        self.log, self.ends = [], []
+        self.log = []
         self.eye = Eye()
-        log, ends = self.log.append, self.ends.append
         self.live = session.LiveView(
-            lambda host, port: self.wire, encrypter, keys, log, self.eye, kbps, encoder, busy, ends
+            lambda host, port: self.wire, encrypter, keys, self.log.append, self.eye, kbps, encoder, busy
         )
         self.now = 1000
 
@@ -173,7 +173,7 @@ def test_a_packet_of_a_jpeg_allocates_little():
 def test_nal_units_alone_together_and_in_fragments():
     sps, pps, idr = b"\x67" + b"\x42" * 20, b"\x68\x01\x02\x03", b"\x65" + bytes([1 + i % 200 for i in range(3000)])
     unit = b"\0\0\0\1\x09\x10" + b"\0\0\0\1" + sps + b"\0\0\0\1" + pps + b"\0\0\1" + idr
-    assert [unit[a:b] for a, b in units(unit)][1:] == [sps, pps, idr]
+    assert [unit[a:b] for a, b in nal_units(unit)][1:] == [sps, pps, idr]
     packets = H264Packetizer()
     assert packets.begin(unit) == ""
     buf = bytearray(1200)
@@ -216,7 +216,7 @@ def test_the_rate_follows_loss_and_waiting_and_comes_back():
 
 
 def test_one_packet_of_a_few_that_is_lost_once_is_chance():
-    rate = session.RateController(64)
+    rate = BitrateController(64)
     for _ in range(20):  # every third second one of eight
         for loss in (0, 0, 32):
             rate.report(loss, 50, 8)
@@ -283,15 +283,20 @@ def test_its_ends():
     scene = Scene()
     scene.start(5)
     scene.run(6000, report=Wire.report)
-    assert scene.ends == ["time is over"] and scene.wire.byes == 1 and scene.wire.closed and not scene.live.running()
-    assert scene.start() == (False, "this command was carried out before")
+    assert (
+        scene.live.end_reason == "the requested time is over"
+        and scene.wire.byes == 1
+        and scene.wire.closed
+        and not scene.live.running()
+    )
+    assert scene.start() == (False, "this command was already carried out")
 
     scene = Scene()
     scene.start(60)
     scene.run(9900)
-    assert not scene.ends
+    assert scene.live.running()
     scene.run(200)
-    assert scene.ends == ["nothing was heard of the hub for 10 s"]
+    assert scene.live.end_reason == "no report from the hub for 10 s" and not scene.live.running()
 
     scene = Scene()
     scene.start(60)
@@ -299,7 +304,7 @@ def test_its_ends():
     sent = len(scene.wire.packets)
     scene.eye.fault = "indicator: it reads as off"
     scene.run(1000)
-    assert scene.ends == ["indicator: it reads as off"] and len(scene.wire.packets) == sent
+    assert scene.live.end_reason == "indicator: it reads as off" and len(scene.wire.packets) == sent
     assert scene.live.start(command(5, ID + 1), "h", 1, scene.now) == (False, "indicator: it reads as off")
 
     scene = Scene()
@@ -307,7 +312,7 @@ def test_its_ends():
     assert scene.live.start(command(5, ID + 1), "h", 1, scene.now)[0] is False
     scene.live.stop("stopped by duty", scene.now)
     scene.live.stop("again", scene.now)
-    assert scene.ends == ["stopped by duty"]
+    assert scene.live.end_reason == "stopped by duty" and scene.wire.byes == 1
 
 
 def test_reports_that_are_not_genuine_keep_nothing_up():
@@ -322,15 +327,15 @@ def test_reports_that_are_not_genuine_keep_nothing_up():
         wire.come.append(b"\x81\xc9")
 
     scene.run(10100, report=forged)
-    assert scene.ends == ["nothing was heard of the hub for 10 s"]
+    assert scene.live.end_reason == "no report from the hub for 10 s" and not scene.live.running()
 
 
 def test_a_picture_that_cannot_travel_is_told_once():
     scene = Scene()
     scene.start()
     scene.run(1000, picture=jpeg(SCAN, frame=0xC2))
-    assert not scene.wire.packets and scene.log == ["live view: a picture cannot travel: it is not baseline"]
-    scene.run(1000, picture=jpeg(bytes(session.PICTURE)))
+    assert not scene.wire.packets and scene.log == ["live view: a picture cannot be sent: it is not baseline"]
+    scene.run(1000, picture=jpeg(bytes(session.PICTURE_MAX)))
     assert not scene.wire.packets and len(scene.log) == 2
 
 
@@ -342,7 +347,7 @@ def test_each_command_has_keys_of_its_own():
     scene = Scene()
     scene.start(1)
     scene.run(1500, Wire.report)
-    assert scene.start(1) == (False, "this command was carried out before")
+    assert scene.start(1) == (False, "this command was already carried out")
     assert scene.live.start(command(1, ID, EXPIRES + 1), "h", 1, scene.now)[0]
 
 

@@ -68,37 +68,37 @@ class Way:
             self.queues[0] += until - self.now
             self.now = until
 
-    def upload(self, pace, ms):
+    def upload(self, rate, ms):
         """Send files, one request after the other, for so long; the last may end later."""
         end = self.now + ms
         self.clear()
         while self.now < end:
-            size = pace.size()
+            size = rate.request_bytes()
             body = self.file if self.file <= size + (size >> 1) else size
             self.file = self.file - body if body else FILE
-            pace.begin(self.now)
-            self._request(pace, body + 400)
+            rate.begin(self.now)
+            self._request(rate, body + 400)
             answer = self.last + self.late() + self.store_ms(body)
             if chance(self.stall):
                 answer += random.getrandbits(16) % 2000
             self.wait(answer + random.getrandbits(16) % 10)
-            pace.answered(self.now)
+            rate.on_response(self.now)
             self.bytes += body
 
-    def _request(self, pace, left):
+    def _request(self, rate, left):
         while left:
-            pace.earn(self.now)
+            rate.refill(self.now)
             for _ in range(4):
-                piece = min(left, pace.piece)
-                if not left or not pace.may(piece):
+                piece = min(left, rate.piece)
+                if not left or not rate.allows(piece):
                     break
                 if not self.takes(piece):
-                    pace.spend(0, False, self.now)
+                    rate.on_sent(0, False, self.now)
                     break
                 left -= piece
                 self.send(piece)
-                pace.spend(piece, not left, self.now)
-            ms = max(5, min(pace.wait_ms(), 10))
+                rate.on_sent(piece, not left, self.now)
+            ms = max(5, min(rate.wait_ms(), 10))
             self.wait(self.now + ms + (25 if chance(10) else 0))  # now and then a picture is encoded
 
     def waits(self, pct):
@@ -114,10 +114,10 @@ class Way:
 
 
 def after(way, ms=40000, most=1000):
-    """A pace that has found its rate."""
-    pace = RateController(most, PIECE)
-    way.upload(pace, ms)
-    return pace
+    """A rate that has found its rate."""
+    rate = RateController(most, PIECE)
+    way.upload(rate, ms)
+    return rate
 
 
 def test_no_queue_where_the_way_is_faster():
@@ -125,8 +125,8 @@ def test_no_queue_where_the_way_is_faster():
         used = 0
         for seed in range(6):
             way = Way(10000, rtt_ms, 80, lost, seed, stall)
-            pace = after(way)
-            way.upload(pace, 100000)
+            rate = after(way)
+            way.upload(rate, 100000)
             assert way.waits(99) <= 5, (seed, rtt_ms, lost, stall, way.waits(99))
             used += way.used_kbps(100000)
         assert used > 6 * least, (rtt_ms, lost, stall, used // 6)
@@ -137,9 +137,9 @@ def test_hardly_a_queue_where_it_is_as_fast_or_slower():
         used = 0
         for seed in range(5):
             way = Way(kbps, 100, 80, lost, seed)
-            pace = after(way, 60000)
-            way.upload(pace, 200000)
-            two = 2 * 8 * (pace.piece + HEADERS) // kbps  # pieces
+            rate = after(way, 60000)
+            way.upload(rate, 200000)
+            two = 2 * 8 * (rate.piece + HEADERS) // kbps  # pieces
             assert way.waits(50) <= two // 2 + 5, (kbps, lost, seed, way.waits(50))
             assert way.waits(90) <= two + 15, (kbps, lost, seed, way.waits(90))
             used += way.used_kbps(200000)
@@ -150,8 +150,8 @@ def test_four_fifths_of_a_way_without_losses_are_used():
     used = 0
     for seed in range(5):
         way = Way(1000, 100, 20, 0, seed)
-        pace = after(way)
-        way.upload(pace, 200000)
+        rate = after(way)
+        way.upload(rate, 200000)
         used += way.used_kbps(200000)
     assert used >= 5 * 800, used // 5
 
@@ -161,28 +161,28 @@ def test_a_way_that_becomes_slow_is_believed_soon_and_one_that_becomes_fast_agai
         for slow in (64, 300):
             for seed in range(2):
                 way = Way(5000, 60, 20, 5, seed, buffer=buffer)
-                pace = after(way, 60000)
-                assert pace.kbps > 500, (buffer, slow, seed, pace.kbps)
+                rate = after(way, 60000)
+                assert rate.kbps > 500, (buffer, slow, seed, rate.kbps)
                 way.kbps = slow
-                way.upload(pace, 90000)
-                assert pace.kbps < slow * 9 // 8, (buffer, slow, seed, pace.kbps)
-                way.upload(pace, 30000)
+                way.upload(rate, 90000)
+                assert rate.kbps < slow * 9 // 8, (buffer, slow, seed, rate.kbps)
+                way.upload(rate, 30000)
                 assert way.waits(90) < 150, (buffer, slow, seed, way.waits(90))
                 way.kbps = 5000
-                way.upload(pace, 300000)
-                assert pace.kbps > 500, (buffer, slow, seed, pace.kbps)
+                way.upload(rate, 300000)
+                assert rate.kbps > 500, (buffer, slow, seed, rate.kbps)
 
 
 def test_an_outage_is_no_slow_way():
     for seed in range(5):
         way = Way(1000, 100, 20, 0, seed)
-        pace = after(way, 60000)
-        before = pace.kbps
+        rate = after(way, 60000)
+        before = rate.kbps
         for _ in range(3):
             way.last = way.now + 15000
-            way.upload(pace, 20000)
-        assert pace.kbps * 8 > before, (seed, before, pace.kbps)
-        way.upload(pace, 120000)
+            way.upload(rate, 20000)
+        assert rate.kbps * 8 > before, (seed, before, rate.kbps)
+        way.upload(rate, 120000)
         assert way.used_kbps(120000) > 500, (seed, way.used_kbps(120000))
 
 
@@ -196,57 +196,57 @@ def test_the_time_that_a_hub_takes_to_store_is_no_queue():
                 return ms * has[0] // of if of else ms * (body > 0)
 
             way.store_ms = store_ms
-            pace = after(way, 30000, 4000)
-            way.upload(pace, 90000)
+            rate = after(way, 30000, 4000)
+            way.upload(rate, 90000)
             assert way.used_kbps(90000) > 800, (ms, of, seed, way.used_kbps(90000))
 
 
 def test_a_longer_way_is_no_queue_for_ever():
     for seed in range(5):
         way = Way(5000, 40, 20, 5, seed)
-        pace = after(way, 20000)
+        rate = after(way, 20000)
         way.rtt_ms = 300
-        way.upload(pace, 300000)
-        assert pace.kbps > 500, (seed, pace.kbps)
+        way.upload(rate, 300000)
+        assert rate.kbps > 500, (seed, rate.kbps)
 
 
 def test_what_is_not_measured_does_not_count():
-    pace = RateController(1000, PIECE)
-    before = pace.kbps
+    rate = RateController(1000, PIECE)
+    before = rate.kbps
     for _ in range(100):
-        pace.begin(0)
-        pace.spend(20000, False, 10)
-        pace.rest()  # somebody spoke
-        pace.spend(20000, True, 60000)
-        pace.answered(120000)
-        pace.begin(0)
-        pace.spend(300, True, 10)
-        pace.answered(60000)  # as small as that
-    assert pace.kbps == before
+        rate.begin(0)
+        rate.on_sent(20000, False, 10)
+        rate.pause()  # somebody spoke
+        rate.on_sent(20000, True, 60000)
+        rate.on_response(120000)
+        rate.begin(0)
+        rate.on_sent(300, True, 10)
+        rate.on_response(60000)  # as small as that
+    assert rate.kbps == before
 
 
 def test_what_goes_after_voice_is_measured_by_itself():
-    pace = RateController(1000, PIECE)
-    before = pace.kbps
+    rate = RateController(1000, PIECE)
+    before = rate.kbps
     for i in range(4):
         at = i * 100000
-        pace.begin(at)
-        pace.spend(20000, False, at + 10)
-        pace.rest()
-        pace.earn(at + 60000)
-        pace.spend(20000, True, at + 60640)
-        pace.answered(at + 60740)
-    assert before < pace.kbps < before * 3 // 2, pace.kbps
+        rate.begin(at)
+        rate.on_sent(20000, False, at + 10)
+        rate.pause()
+        rate.refill(at + 60000)
+        rate.on_sent(20000, True, at + 60640)
+        rate.on_response(at + 60740)
+    assert before < rate.kbps < before * 3 // 2, rate.kbps
 
 
 def test_the_rate_is_never_more_than_allowed_nor_less_than_some():
     for most in (1, 8, 20, 1000, 100000):
-        pace = RateController(most, PIECE)
+        rate = RateController(most, PIECE)
         for late in (0, 100000):
             for i in range(100):
                 now = 200000 * i
-                pace.begin(now)
-                pace.spend(pace.size(), True, now)
-                pace.answered(now + (late if i % 9 else 0))
-                assert min(8, most) <= pace.kbps <= most, pace.kbps
-                assert pace.wait_ms() > 0 and pace.piece * 8 <= max(pace.kbps * 40, 256 * 8), (most, pace.piece)
+                rate.begin(now)
+                rate.on_sent(rate.request_bytes(), True, now)
+                rate.on_response(now + (late if i % 9 else 0))
+                assert min(8, most) <= rate.kbps <= most, rate.kbps
+                assert rate.wait_ms() > 0 and rate.piece * 8 <= max(rate.kbps * 40, 256 * 8), (most, rate.piece)

@@ -4,20 +4,24 @@ import hashlib
 import random
 
 from agent.link.backoff import Backoff
-from agent.recording.clip_index import UploadItem
+from agent.recording.upload_queue import UploadItem
 from agent.upload import tus
 from agent.upload.uploader import BUFFER, Uploader, UploadNetwork
-from tus_hub import KEY, Hub
+from tus_hub import KEY, TusHub
 
 UNIX_MS = 1795000000000
 
 
-class ClipStore:
-    """Contract C6, files in memory."""
+class FakeQueue:
+    """An upload queue whose files are in memory.
+
+    Args:
+        files: List of (clip, name, bytes, sos), the most important first.
+    """
 
     def __init__(self, files):
-        self.files = files  # (clip, name, bytes, sos), the most important first
-        self.places = {}
+        self.files = files
+        self.urls = {}
         self.sent = []
 
     def pending(self):
@@ -32,41 +36,45 @@ class ClipStore:
                 buf[:n] = data[at : at + n]
                 return n
 
-    def uploaded(self, clip, name):
+    def mark_uploaded(self, clip, name):
         self.sent.append((clip, name))
 
-    def place(self, clip, name, url=None):
-        if url is not None:
-            self.places[(clip, name)] = url
-        return self.places.get((clip, name))
+    def upload_url(self, clip, name):
+        return self.urls.get((clip, name))
+
+    def set_upload_url(self, clip, name, url):
+        self.urls[(clip, name)] = url
 
 
-class World:
+class UploadHarness:
+    """An uploader and a hub on a virtual clock."""
+
     def __init__(self, files, kbps=8000, seed=1):
         self.rng = random.Random(seed) if hasattr(random, "Random") else random
         if self.rng is random:
             random.seed(seed)
         self.now = 0
-        self.hub = Hub()
-        self.shelf = ClipStore(files)
-        self.busy = self.urgent = False
+        self.hub = TusHub()
+        self.queue = FakeQueue(files)
+        self.voice_busy = self.urgent = False
         self.log = []
         self.kbps = kbps
         self.boot()
 
     def boot(self):
         client = tus.TusClient(KEY, b"dev-1", 3, "hub:1", "/clips")
-        net = UploadNetwork(lambda: self.now, lambda: None, self.hub.connection, lambda: self.urgent)
+        network = UploadNetwork(lambda: self.now, lambda: None, self.hub.connection, lambda: self.urgent)
         backoff = Backoff(lambda n: self.rng.randrange(n))
         self.uploader = Uploader(
-            self.shelf, client, net, ("hub", 1), self.kbps, lambda now: UNIX_MS + now, backoff, self.log.append
+            self.queue, client, network, ("hub", 1), self.kbps, lambda now: UNIX_MS + now, backoff, self.log.append
         )
 
     def run(self, ms):
-        """Step until all is sent or so much time has gone."""
+        """Step until all files are sent or the time is over."""
         until = self.now + ms
-        while self.now < until and len(self.shelf.sent) < len(self.shelf.files):
-            self.now += max(1, min(self.uploader.step(self.now, self.busy, self.urgent), until - self.now))
+        while self.now < until and len(self.queue.sent) < len(self.queue.files):
+            wait_ms = self.uploader.step(self.now, self.voice_busy, self.urgent)
+            self.now += max(1, min(wait_ms, until - self.now))
 
 
 def blob(n, seed=1):
@@ -78,97 +86,99 @@ def blob(n, seed=1):
 
 
 def test_files_arrive_in_order_and_a_small_one_costs_one_request():
-    world = World([(7, "000007.plm", blob(900), False), (7, "000001-000002.pls", blob(300000), False)])
-    world.run(60000)
-    assert world.shelf.sent == [(7, "000007.plm"), (7, "000001-000002.pls")]
-    assert [bytes(world.hub.files["/clips/%d" % i]) for i in (0, 1)] == [blob(900), blob(300000)]
-    assert world.hub.requests == ["POST", "POST"] + ["PATCH"] * 3, world.hub.requests
-    assert world.hub.metadata["/clips/0"].startswith("device ZGV2LTE=,clip Nw==,name MDAwMDA3LnBsbQ==,sha256 ")
+    harness = UploadHarness([(7, "000007.plm", blob(900), False), (7, "000001-000002.pls", blob(300000), False)])
+    harness.run(60000)
+    assert harness.queue.sent == [(7, "000007.plm"), (7, "000001-000002.pls")]
+    assert [bytes(harness.hub.files["/clips/%d" % i]) for i in (0, 1)] == [blob(900), blob(300000)]
+    assert harness.hub.requests == ["POST", "POST"] + ["PATCH"] * 3, harness.hub.requests
+    assert harness.hub.metadata["/clips/0"].startswith("device ZGV2LTE=,clip Nw==,name MDAwMDA3LnBsbQ==,sha256 ")
 
 
 def test_an_empty_file_arrives():
-    world = World([(1, "000001.plm", b"", False)])
-    world.run(10000)
-    assert world.shelf.sent and world.hub.requests == ["POST"]
+    harness = UploadHarness([(1, "000001.plm", b"", False)])
+    harness.run(10000)
+    assert harness.queue.sent and harness.hub.requests == ["POST"]
 
 
 def test_cut_anywhere_it_goes_on_at_the_byte_that_the_hub_has():
     for seed in range(20):
-        world = World([(1, "000001-000001.pls", blob(200000), False)], seed=seed)
-        world.hub.cut_after = lambda: world.rng.randrange(300, 60000)  # noqa: B023
-        world.run(3600000)
-        assert len(world.shelf.sent) == 1, (seed, world.log[-3:])
-        assert bytes(world.hub.files[world.shelf.places[(1, "000001-000001.pls")]]) == blob(200000), seed
-        assert world.hub.taken < 200000 + 1000 * len(world.hub.requests), (seed, world.hub.taken)
+        harness = UploadHarness([(1, "000001-000001.pls", blob(200000), False)], seed=seed)
+        harness.hub.cut_after = lambda: harness.rng.randrange(300, 60000)  # noqa: B023
+        harness.run(3600000)
+        assert len(harness.queue.sent) == 1, (seed, harness.log[-3:])
+        assert bytes(harness.hub.files[harness.queue.urls[(1, "000001-000001.pls")]]) == blob(200000), seed
+        assert harness.hub.taken < 200000 + 1000 * len(harness.hub.requests), (seed, harness.hub.taken)
 
 
 def test_a_small_file_goes_in_pieces_where_it_is_cut_off_before_it_is_through():
-    world = World([(1, "000001-000001.pls", blob(30000), False)])
-    world.hub.cut_after = lambda: 12000
-    world.run(600000)
-    assert bytes(world.hub.files[world.shelf.places[(1, "000001-000001.pls")]]) == blob(30000)
-    assert world.shelf.sent and world.hub.taken < 12000 + 30000 + 500 * len(world.hub.requests), world.hub.requests
+    harness = UploadHarness([(1, "000001-000001.pls", blob(30000), False)])
+    harness.hub.cut_after = lambda: 12000
+    harness.run(600000)
+    assert bytes(harness.hub.files[harness.queue.urls[(1, "000001-000001.pls")]]) == blob(30000)
+    assert harness.queue.sent and harness.hub.taken < 12000 + 30000 + 500 * len(harness.hub.requests), (
+        harness.hub.requests
+    )
 
 
 def test_after_a_boot_it_goes_on():
-    world = World([(1, "000001-000001.pls", blob(100000), False)], kbps=100)
-    world.run(12000)
-    assert 20000 < len(world.hub.files["/clips/0"]) < 80000
-    world.boot()
-    world.run(60000)
-    assert bytes(world.hub.files["/clips/0"]) == blob(100000)
-    patches = world.hub.requests.count("PATCH")
-    assert sorted(world.hub.requests) == ["HEAD"] + ["PATCH"] * patches + ["POST"], world.hub.requests
-    assert world.hub.taken < 100000 + 500 * len(world.hub.requests)
+    harness = UploadHarness([(1, "000001-000001.pls", blob(100000), False)], kbps=100)
+    harness.run(12000)
+    assert 20000 < len(harness.hub.files["/clips/0"]) < 80000
+    harness.boot()
+    harness.run(60000)
+    assert bytes(harness.hub.files["/clips/0"]) == blob(100000)
+    patches = harness.hub.requests.count("PATCH")
+    assert sorted(harness.hub.requests) == ["HEAD"] + ["PATCH"] * patches + ["POST"], harness.hub.requests
+    assert harness.hub.taken < 100000 + 500 * len(harness.hub.requests)
 
 
 def test_an_upload_that_the_hub_forgot_is_made_anew():
-    world = World([(1, "000001-000001.pls", blob(100000), False)])
-    world.shelf.places[(1, "000001-000001.pls")] = "/clips/gone"
-    world.run(60000)
-    assert bytes(world.hub.files["/clips/0"]) == blob(100000)
-    assert world.hub.requests == ["HEAD", "POST", "PATCH"], world.hub.requests
+    harness = UploadHarness([(1, "000001-000001.pls", blob(100000), False)])
+    harness.queue.urls[(1, "000001-000001.pls")] = "/clips/gone"
+    harness.run(60000)
+    assert bytes(harness.hub.files["/clips/0"]) == blob(100000)
+    assert harness.hub.requests == ["HEAD", "POST", "PATCH"], harness.hub.requests
 
 
 def test_a_lying_hub_is_given_up_and_the_next_file_goes():
     for lie in (lambda n: n + 10**9, lambda n: "x", lambda n: "-1", lambda n: max(0, n - 1), lambda n: "9" * 40):
-        world = World([(1, "000001-000001.pls", blob(40000), False), (2, "000002.plm", b"", False)])
-        world.hub.lie = lambda n, lie=lie: lie(n) if n or world.hub.sizes[max(world.hub.sizes)] else n  # noqa: B023
-        world.run(600000)
-        assert len(world.hub.requests) < 20, world.hub.requests
-        assert (1, "000001-000001.pls") not in world.shelf.sent
-        assert [line for line in world.log if "does not go" in line], world.log
+        harness = UploadHarness([(1, "000001-000001.pls", blob(40000), False), (2, "000002.plm", b"", False)])
+        harness.hub.lie = lambda n, lie=lie: lie(n) if n or harness.hub.sizes[max(harness.hub.sizes)] else n  # noqa: B023
+        harness.run(600000)
+        assert len(harness.hub.requests) < 20, harness.hub.requests
+        assert (1, "000001-000001.pls") not in harness.queue.sent
+        assert [line for line in harness.log if "retrying in 60 min" in line], harness.log
 
 
 def test_a_hub_that_lost_some_of_a_file_is_sent_it_from_there_on():
-    world = World([(1, "000001-000001.pls", blob(800000), False)], kbps=1000)
+    harness = UploadHarness([(1, "000001-000001.pls", blob(800000), False)], kbps=1000)
     for _ in range(4):  # it was cut from its power, or from object storage behind it, and has less than it said
-        world.run(3000)
-        world.hub.files["/clips/0"] = world.hub.files["/clips/0"][:-20000]
-        world.uploader.hang_up()
-    world.run(600000)
-    assert bytes(world.hub.files["/clips/0"]) == blob(800000) and world.hub.requests.count("POST") == 1
-    assert world.hub.taken < 800000 + 4 * 65000, world.hub.taken
+        harness.run(3000)
+        harness.hub.files["/clips/0"] = harness.hub.files["/clips/0"][:-20000]
+        harness.uploader.disconnect()
+    harness.run(600000)
+    assert bytes(harness.hub.files["/clips/0"]) == blob(800000) and harness.hub.requests.count("POST") == 1
+    assert harness.hub.taken < 800000 + 4 * 65000, harness.hub.taken
 
 
 def test_a_hub_that_fails_with_one_upload_for_ever_gets_another():
     for status, asked in ((500, 9), (403, 1), (410, 1)):
-        world = World([(1, "000001-000001.pls", blob(40000), False)])
-        world.shelf.places[(1, "000001-000001.pls")] = "/clips/broken"
-        world.hub.answers = [b"HTTP/1.1 %d X\r\n\r\n" % status] * asked
-        world.run(3600000)
-        assert world.shelf.sent and world.hub.requests[:asked] == ["HEAD"] * asked, world.hub.requests
-        assert world.hub.requests[asked] == "POST", world.hub.requests
+        harness = UploadHarness([(1, "000001-000001.pls", blob(40000), False)])
+        harness.queue.urls[(1, "000001-000001.pls")] = "/clips/broken"
+        harness.hub.answers = [b"HTTP/1.1 %d X\r\n\r\n" % status] * asked
+        harness.run(3600000)
+        assert harness.queue.sent and harness.hub.requests[:asked] == ["HEAD"] * asked, harness.hub.requests
+        assert harness.hub.requests[asked] == "POST", harness.hub.requests
 
 
 def test_a_hub_that_has_what_it_was_not_sent_is_not_believed():
-    world = World([(1, "000001-000001.pls", blob(200000), False)], kbps=400)
-    world.run(1000)
-    world.uploader.hang_up()
-    world.hub.answers = [b"HTTP/1.1 200 X\r\nUpload-Offset: 200000\r\n\r\n"]
-    world.run(60000)
-    assert world.shelf.sent and world.hub.requests.count("POST") == 2, world.hub.requests
-    assert bytes(world.hub.files["/clips/1"]) == blob(200000)
+    harness = UploadHarness([(1, "000001-000001.pls", blob(200000), False)], kbps=400)
+    harness.run(1000)
+    harness.uploader.disconnect()
+    harness.hub.answers = [b"HTTP/1.1 200 X\r\nUpload-Offset: 200000\r\n\r\n"]
+    harness.run(60000)
+    assert harness.queue.sent and harness.hub.requests.count("POST") == 2, harness.hub.requests
+    assert bytes(harness.hub.files["/clips/1"]) == blob(200000)
 
 
 def test_an_uploads_address_in_every_form_and_no_longer_than_is_kept():
@@ -186,11 +196,11 @@ def test_an_uploads_address_in_every_form_and_no_longer_than_is_kept():
     ):
         client = tus.TusClient(KEY, b"dev-1", 3, "hub:1", "/clips")
         transfer = tus.Transfer(client, UploadItem(1, "000001.plm", 90000, "ab" * 32, False), None)
-        transfer.ask(UNIX_MS, 1000)
-        reply = tus.HttpResponse("POST")
+        transfer.next_request(UNIX_MS, 1000)
+        response = tus.HttpResponse("POST")
         try:
-            reply.take(("HTTP/1.1 201 X\r\nLocation: %s\r\nContent-Length: 0\r\n\r\n" % where).encode())
-            transfer.take(reply)
+            response.feed(("HTTP/1.1 201 X\r\nLocation: %s\r\nContent-Length: 0\r\n\r\n" % where).encode())
+            transfer.handle_response(response)
         except (tus.HttpError, tus.UploadRejectedError):
             pass
         assert transfer.url == path, (where, transfer.url)
@@ -198,74 +208,74 @@ def test_an_uploads_address_in_every_form_and_no_longer_than_is_kept():
 
 def test_busy_hub_is_waited_for():
     for status in (423, 429, 500, 503, 401):
-        world = World([(1, "000001.plm", blob(90), False)])
-        world.hub.answers = [b"HTTP/1.1 %d X\r\nRetry-After: 30\r\nContent-Length: 2\r\n\r\nno" % status]
-        world.run(29000)
-        assert not world.shelf.sent and len(world.hub.requests) == 1
-        world.run(5000)
-        assert world.shelf.sent, world.log
+        harness = UploadHarness([(1, "000001.plm", blob(90), False)])
+        harness.hub.answers = [b"HTTP/1.1 %d X\r\nRetry-After: 30\r\nContent-Length: 2\r\n\r\nno" % status]
+        harness.run(29000)
+        assert not harness.queue.sent and len(harness.hub.requests) == 1
+        harness.run(5000)
+        assert harness.queue.sent, harness.log
 
 
 def test_the_rate_is_kept_in_small_bursts():
-    world = World([(1, "000001-000001.pls", blob(400000), False)], kbps=400)
+    harness = UploadHarness([(1, "000001-000001.pls", blob(400000), False)], kbps=400)
     most = before = 0
-    while not world.shelf.sent and world.now < 60000:
-        world.now += 20
-        world.uploader.step(world.now, False, False)
-        most = max(most, world.hub.taken - before)
-        before = world.hub.taken
-    assert 8000 < world.now < 25000, world.now  # a quarter of the rate at first, and headers count
+    while not harness.queue.sent and harness.now < 60000:
+        harness.now += 20
+        harness.uploader.step(harness.now, False, False)
+        most = max(most, harness.hub.taken - before)
+        before = harness.hub.taken
+    assert 8000 < harness.now < 25000, harness.now  # a quarter of the rate at first, and headers count
     assert most <= 400 * 20 // 8 + 2 * BUFFER, most
 
 
 def test_voice_has_the_way_for_itself_and_two_seconds_more():
-    world = World([(1, "000001-000001.pls", blob(400000), False)], kbps=400)
-    world.run(1500)
-    taken = world.hub.taken
+    harness = UploadHarness([(1, "000001-000001.pls", blob(400000), False)], kbps=400)
+    harness.run(1500)
+    taken = harness.hub.taken
     assert taken > 10000
-    world.busy = True
-    world.run(60000)
-    world.busy = False
-    world.run(1000)
-    assert world.hub.taken == taken
-    world.run(2000)
-    assert world.hub.taken > taken
-    world.run(40000)
-    assert world.shelf.sent and world.hub.connections == 1
+    harness.voice_busy = True
+    harness.run(60000)
+    harness.voice_busy = False
+    harness.run(1000)
+    assert harness.hub.taken == taken
+    harness.run(2000)
+    assert harness.hub.taken > taken
+    harness.run(40000)
+    assert harness.queue.sent and harness.hub.connections == 1
 
 
 def test_an_event_that_waits_has_the_way():
-    world = World([(1, "000001-000001.pls", blob(400000), False)], kbps=400)
-    world.run(1000)
-    taken = world.hub.taken
-    world.urgent = True
-    world.run(5000)
-    assert world.hub.taken == taken
-    world.urgent = False
-    world.run(1000)
-    assert world.hub.taken > taken
+    harness = UploadHarness([(1, "000001-000001.pls", blob(400000), False)], kbps=400)
+    harness.run(1000)
+    taken = harness.hub.taken
+    harness.urgent = True
+    harness.run(5000)
+    assert harness.hub.taken == taken
+    harness.urgent = False
+    harness.run(1000)
+    assert harness.hub.taken > taken
 
 
 def test_a_hub_that_refuses_is_waited_for_and_an_event_that_ends_the_connecting_is_not():
     for number, waited in ((111, True), (125, False)):
-        world = World([(1, "000001.plm", blob(90), False)])
-        world.hub.refuses = number
-        world.run(400 if waited else 1)
-        assert world.hub.connections > 0 and len(world.log) == world.hub.connections
-        world.hub.refuses = 0
-        world.run(99)
-        assert bool(world.shelf.sent) != waited, world.log
-        world.run(1000)
-        assert world.shelf.sent, world.log
+        harness = UploadHarness([(1, "000001.plm", blob(90), False)])
+        harness.hub.refuses = number
+        harness.run(400 if waited else 1)
+        assert harness.hub.connections > 0 and len(harness.log) == harness.hub.connections
+        harness.hub.refuses = 0
+        harness.run(99)
+        assert bool(harness.queue.sent) != waited, harness.log
+        harness.run(1000)
+        assert harness.queue.sent, harness.log
 
 
 def test_a_file_of_an_sos_goes_before_the_rest_of_another():
-    world = World([(1, "000001-000001.pls", blob(300000), False)])
-    world.run(400)
-    world.shelf.files.insert(0, (2, "000001-000009.pls", blob(5000, 9), True))
-    world.run(60000)
-    assert world.shelf.sent == [(2, "000001-000009.pls"), (1, "000001-000001.pls")]
-    assert bytes(world.hub.files["/clips/0"]) == blob(300000)
+    harness = UploadHarness([(1, "000001-000001.pls", blob(300000), False)])
+    harness.run(400)
+    harness.queue.files.insert(0, (2, "000001-000009.pls", blob(5000, 9), True))
+    harness.run(60000)
+    assert harness.queue.sent == [(2, "000001-000009.pls"), (1, "000001-000001.pls")]
+    assert bytes(harness.hub.files["/clips/0"]) == blob(300000)
 
 
 def test_answers_are_bounded():
@@ -281,9 +291,9 @@ def test_answers_are_bounded():
         b"HTTP/1.1 204 X\r\n\r\nmore",
         b"x" * 10000,
     ):
-        reply = tus.HttpResponse("PATCH")
+        response = tus.HttpResponse("PATCH")
         try:
-            reply.take(text)
+            response.feed(text)
         except tus.HttpError:
             continue
         raise AssertionError(text[:40])
@@ -297,20 +307,20 @@ def test_any_bytes_are_an_answer_or_a_fault():
         for _ in range(rng.randrange(1, 4)):
             data[rng.randrange(len(data))] = rng.randrange(256)
         try:
-            tus.HttpResponse("GET").take(bytes(data))
+            tus.HttpResponse("GET").feed(bytes(data))
         except tus.HttpError:
             pass
 
 
 def test_an_sos_does_not_sit_out_what_the_hub_failed_before():
-    world = World([(1, "000001.plm", blob(90), False)])
-    world.hub.refuses = 111
-    world.run(60000)
-    world.hub.refuses = 0
-    began = world.now
-    assert world.uploader.step(began, False, False) > 500  # it waits
-    world.uploader.hurry()
-    assert world.uploader.step(began, False, False) > 500  # for what is new only, as before
-    world.uploader.hurry(True)
-    world.run(60000)
-    assert world.shelf.sent and world.now - began < 500
+    harness = UploadHarness([(1, "000001.plm", blob(90), False)])
+    harness.hub.refuses = 111
+    harness.run(60000)
+    harness.hub.refuses = 0
+    began = harness.now
+    assert harness.uploader.step(began, False, False) > 500  # it waits
+    harness.uploader.retry_now()
+    assert harness.uploader.step(began, False, False) > 500  # for what is new only, as before
+    harness.uploader.retry_now(True)
+    harness.run(60000)
+    assert harness.queue.sent and harness.now - began < 500

@@ -5,7 +5,7 @@ from patrolink_protocol.key_derivation import hmac, hmac_pads
 KEY = bytes(range(32))
 
 
-class Hub:
+class TusHub:
     """files: url -> bytes that it has. lie: function(offset) -> what it tells; answers: raw ones, given first."""
 
     def __init__(self):

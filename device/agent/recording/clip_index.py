@@ -1,54 +1,35 @@
-"""The clips on storage, a few numbers each, and what of them is at the hub. What they hold their manifests say."""
+"""Index of the clips on storage: a few numbers for each clip. The manifests hold everything else."""
 
-import binascii
-
-from compat.steps import whole
-from patrolink_protocol import clip as pc
+from patrolink_protocol import clip as clip_format
 
 from . import manifest
-from .journal import Journal
-from .segment import found
+from .clip_files import listed_file, manifest_name, manifest_number, parse_file_id
 
-OPEN, KEPT, UPLOADED, VERIFIED = range(4)
-BUTTON = pc.TRIGGERS.index("button")
-SOS = pc.TRIGGERS.index("sos")
-PHOTO = pc.TRIGGERS.index("photo")
-NO_EVENT = 4294967295  # event of a manifest line that belongs to none
-_STEM = 13
-STEPS = 1000000  # of a boot
-_ALL = "*"
-
-
-def key_of(stem):
-    """Return the number that sorts as a segment's name does, with or without its suffix; -1 for another name."""
-    boot, step = manifest.number_in(stem[:6]), manifest.number_in(stem[7:_STEM])
-    whole = len(stem) >= _STEM and stem[6] == "-" and stem[_STEM:] in ("", ".pls")
-    return boot * STEPS + step if whole and boot >= 0 and step >= 0 else -1
-
-
-def stem_of(key):
-    """Return a segment's name without its suffix."""
-    return "%06d-%06d" % (key // STEPS, key % STEPS)
-
-
-def name_of(key):
-    """Return a segment's file name."""
-    return pc.name_of(key // STEPS, key % STEPS)
-
-
-def file_in(said):
-    """Return (name without suffix, whether it is a picture) of what a line of a manifest lists; None when nothing."""
-    stem = said.get("thumb", said.get("seg"))
-    if not isinstance(said.get("bytes"), int) or not isinstance(stem, str) or len(stem) != _STEM:
-        return None
-    return (stem, "thumb" in said) if said["bytes"] >= 0 and key_of(stem) >= 0 else None
+OPEN, SEALED, UPLOADED, VERIFIED = range(4)  # Clip.state
+BUTTON = clip_format.TRIGGERS.index("button")
+SOS = clip_format.TRIGGERS.index("sos")
+PHOTO = clip_format.TRIGGERS.index("photo")
+NO_EVENT = 4294967295  # "event" of a manifest line without an event
 
 
 class Clip:
-    """
-    first, last  keys of its files; -1 while it has none
-    sent         keys of its files that are at the hub, 0 for the manifest
-    keep         a dispatcher wants it kept
+    """State of one clip.
+
+    Attributes:
+        sos: It holds an SOS, as its first event or a later one.
+        photo: It is a snapshot.
+        first, last: File ids of its first and last file, -1 while it has none.
+        bytes: Size of its media files on storage.
+        state: OPEN, SEALED, UPLOADED (all files are at the hub) or VERIFIED (the hub has checked them).
+        verified_ms: Unix time of the verification, 0 if not known.
+        announced: clip_manifest was sent.
+        keep: A dispatcher asked to keep it.
+        released: Its media files were removed; the manifest stays while it is the newest one.
+        sent: File ids of its files that are at the hub, 0 for the manifest.
+
+    Args:
+        number: Number of the clip.
+        trigger: clip_manifest.trigger of its first event.
     """
 
     def __init__(self, number, trigger):
@@ -59,286 +40,178 @@ class Clip:
         self.bytes = 0
         self.state = OPEN
         self.verified_ms = 0
-        self.told = self.keep = self.gone = False
+        self.announced = self.keep = self.released = False
         self.sent = set()
 
-    def take(self, key, size):
-        """One more file."""
-        self.first = key if self.first < 0 else min(self.first, key)
-        self.last = max(self.last, key)
+    def holds(self, file_id):
+        """Return whether a file id is in its range."""
+        return self.first <= file_id <= self.last
+
+    def add_file(self, file_id, size):
+        """Count one more file."""
+        self.first = file_id if self.first < 0 else min(self.first, file_id)
+        self.last = max(self.last, file_id)
         self.bytes += size
 
-    def hear(self, said):
-        """Take what a line of its manifest says."""
-        listed = file_in(said)
+    def remove_bytes(self, size):
+        """One of its files was removed, but is still listed."""
+        self.bytes -= size
+
+    def apply_line(self, fields):
+        """Update from a line of its manifest."""
+        listed = listed_file(fields)
         if listed:
-            self.take(key_of(listed[0]), said["bytes"])
-        elif said.get("mark") == "sos":
+            self.add_file(parse_file_id(listed.stem), fields["bytes"])
+        elif fields.get("mark") == "sos":
             self.sos = True
-        elif "sig" in said and self.state == OPEN:
-            self.state = KEPT
+        elif "sig" in fields and self.state == OPEN:
+            self.state = SEALED
 
+    def mark_sealed(self):
+        """Its recording is over."""
+        self.state = SEALED
 
-class UploadItem:
-    """A file to upload. sha256 is hexadecimal."""
+    def mark_uploaded(self):
+        """All of its files are at the hub."""
+        self.state = UPLOADED
+        self.sent = set()
 
-    def __init__(self, clip, name, size, sha256, sos):
-        self.clip = clip
-        self.name = name
-        self.bytes = size
-        self.sha256 = sha256
-        self.sos = sos
+    def mark_verified(self, unix_ms):
+        """The hub has verified it."""
+        self.state = VERIFIED
+        self.verified_ms = unix_ms
+        self.sent = set()
+
+    def mark_damaged(self):
+        """The hub has damaged files: all of it is to be uploaded again."""
+        if self.state in (UPLOADED, VERIFIED):
+            self.state = SEALED
+        self.sent = set()
+
+    def mark_announced(self):
+        """clip_manifest was sent."""
+        self.announced = True
+
+    def mark_kept(self):
+        """A dispatcher asked to keep it."""
+        self.keep = True
+
+    def mark_released(self):
+        """Its media files were removed."""
+        self.released = True
 
 
 class ClipIndex:
-    """
-    files  the contract of hal Files
+    """All clips on storage, and those being recorded.
 
-    It holds nothing until the steps of `load` are done.
+    Attributes:
+        clips: List of Clip, oldest first. Empty until the steps of `load` are done.
+
+    Args:
+        files: hal Files of the clips.
+        journal: journal.Journal that keeps changes.
     """
 
-    def __init__(self, files):
-        self.files = files
-        self.clips = []  # oldest first
-        self._places = {}
-        self.buf = memoryview(bytearray(512))
-        self.journal = Journal(files, self._standing)
-        self.waiting = []  # lines of files in no clip that the boots before listed
+    def __init__(self, files, journal):
+        self.clips = []
+        self._files = files
+        self._journal = journal
 
     def load(self):
-        """Steps (compat.steps): read what is on storage. Raises OSError."""
-        there = set(self.files.names())
-        for name in sorted([n for n in there if manifest.number_of(n) >= 0]):
-            yield from self._scan(name, there)
-        for said in self.journal.read():
-            try:
-                self._remember(said)
-            except (KeyError, TypeError, ValueError):
-                pass  # it is damaged: at worst a file goes up again
-            yield
+        """Steps (compat.steps): read all manifests. Raises OSError."""
+        names = set(self._files.names())
+        for name in sorted([n for n in names if manifest_number(n) >= 0]):
+            yield from self._scan(name, names)
 
-    def _scan(self, name, there):
+    def _scan(self, name, names):
         clip = None
-        for _, said in manifest.lines(self.files, name):
+        for line in manifest.read_lines(self._files, name):
+            fields = line.fields
             if clip is None:
-                known = said.get("trigger") in pc.TRIGGERS
-                # One whose first line is damaged may be anything: nothing of it goes before it has to.
-                clip = Clip(manifest.number_of(name), pc.TRIGGERS.index(said["trigger"]) if known else SOS)
+                known = fields.get("trigger") in clip_format.TRIGGERS
+                # With a damaged first line the trigger is unknown: treat it as an SOS, which is kept longest.
+                trigger = clip_format.TRIGGERS.index(fields["trigger"]) if known else SOS
+                clip = Clip(manifest_number(name), trigger)
                 self.clips.append(clip)
-            clip.hear(said)
-            listed = file_in(said)
-            if listed and listed[0] + ".pls" not in there:  # thinned
-                clip.bytes -= said["bytes"]
+            clip.apply_line(fields)
+            listed = listed_file(fields)
+            if listed and listed.stem + ".pls" not in names:  # thinned
+                clip.remove_bytes(fields["bytes"])
             yield
         if clip is None:
-            self.files.remove(name)  # its first line is torn: there is nothing in it
+            self._files.remove(name)  # the power cut tore its first line: there is nothing in it
 
-    def _remember(self, said):
-        """Take a line of the journal."""
-        if file_in(said):
-            self.waiting.append(said)
-            return
-        clip = self.find(said["clip"])
-        if clip is None:
-            return
-        if "sent" in said:
-            self._sent(clip, said["sent"])
-        elif "place" in said:
-            self._places[(clip.number, said["name"])] = said["place"]
-        elif "verified" in said:
-            clip.state, clip.verified_ms = VERIFIED, int(said["verified"])
-        elif "damaged" in said:
-            self._anew(clip)
-        clip.told = clip.told or "told" in said
-        clip.keep = clip.keep or "keep" in said
+    def apply_line(self, clip, fields):
+        """Update a clip from a line of the journal. Raises ValueError or TypeError when the line is damaged."""
+        if "verified" in fields:
+            clip.mark_verified(int(fields["verified"]))
+        if "told" in fields:
+            clip.mark_announced()
+        if "keep" in fields:
+            clip.mark_kept()
 
-    def _standing(self):
-        """Give the lines of all that stands about clips."""
+    def snapshot(self):
+        """Yield the journal lines of the current state."""
         for clip in self.clips:
-            n = clip.number
-            if clip.told:
-                yield manifest.dump("clip", n, "told", True)
+            if clip.announced:
+                yield manifest.encode_line("clip", clip.number, "told", True)
             if clip.keep:
-                yield manifest.dump("clip", n, "keep", True)
+                yield manifest.encode_line("clip", clip.number, "keep", True)
             if clip.state == VERIFIED:
-                yield manifest.dump("clip", n, "verified", clip.verified_ms)
-            elif clip.state == UPLOADED:
-                yield manifest.dump("clip", n, "sent", _ALL)
-            for key in clip.sent:
-                yield manifest.dump("clip", n, "sent", name_of(key) if key else manifest.file_of(n))
-        for (n, name), url in self._places.items():
-            yield manifest.dump("clip", n, "name", name, "place", url)
+                yield manifest.encode_line("clip", clip.number, "verified", clip.verified_ms)
 
-    def _sent(self, clip, name):
-        if clip.state == VERIFIED:
-            return
-        if name == _ALL:
-            clip.state = UPLOADED
-            clip.sent = set()
-        else:
-            clip.sent.add(0 if name[-4:] == ".plm" else key_of(name))
-            self._places.pop((clip.number, name), None)
+    def add(self, clip):
+        """Add a new clip; its number is higher than all others."""
+        self.clips.append(clip)
 
-    def _anew(self, clip):
-        if clip.state in (UPLOADED, VERIFIED):
-            clip.state = KEPT
-        clip.sent = set()
-        for place in [p for p in self._places if p[0] == clip.number]:
-            del self._places[place]
+    def remove(self, clip):
+        """Remove a clip whose manifest is gone."""
+        self.clips.remove(clip)
 
     def find(self, number):
-        """Return a clip, or None."""
+        """Return the Clip of that number, or None."""
         for clip in self.clips:
             if clip.number == number:
                 return clip
         return None
 
-    def holds(self, key, but=None):
-        """Return whether a file is one of a clip's; `but` is not asked."""
+    def holds(self, file_id, except_clip=None):
+        """Return whether a file belongs to a clip other than `except_clip`."""
         for clip in self.clips:
-            if clip is not but and clip.first <= key <= clip.last:
+            if clip is not except_clip and clip.holds(file_id):
                 return True
         return False
 
     def listed(self, clip):
-        """Give (key, what its line says, whether it is a picture) of each file of a clip."""
-        for _, said in manifest.lines(self.files, manifest.file_of(clip.number)):
-            listed = file_in(said)
+        """Yield (file id, fields of its line, whether it is a picture) of each file of a clip. Raises OSError."""
+        for line in manifest.read_lines(self._files, manifest_name(clip.number)):
+            listed = listed_file(line.fields)
             if listed:
-                yield key_of(listed[0]), said, listed[1]
+                yield parse_file_id(listed.stem), line.fields, listed.is_picture
 
-    # --- what the uploader sees -------------------------------------------------------------------------------------
+    def unverified_bytes(self):
+        """Return the size of the clips that the hub has not verified."""
+        return sum([clip.bytes for clip in self.clips if clip.state != VERIFIED])
 
-    def pending(self):
-        """Give an Item of each file that is to go to the hub, the most important first. Raises OSError.
-
-        Those of an SOS go before others, while it is being recorded too; then snapshots; of a clip its manifest and
-        pictures before the video.
-        """
-        for sos, photo in ((True, False), (False, True), (False, False)):
-            for clip in list(self.clips):
-                if clip.sos == sos and (sos or clip.photo == photo) and self._goes(clip):
-                    left = False
-                    for item in self._of(clip):
-                        left = True
-                        yield item
-                    if not left and clip.state == KEPT:
-                        self._sent(clip, _ALL)
-                        self.journal.say(manifest.dump("clip", clip.number, "sent", _ALL))
-
-    def _goes(self, clip):
-        return clip.state == KEPT or (clip.state == OPEN and clip.sos)
-
-    def _of(self, clip):
-        name = manifest.file_of(clip.number)
-        if clip.state == OPEN and name not in self.files.names():
-            return
-        if clip.photo:
-            for item in self._media(clip, False):
-                yield item
-        if clip.state == KEPT and 0 not in clip.sent:
-            size, sha256 = whole(found(self.files, name, self.buf))
-            yield UploadItem(clip.number, name, size, sha256, clip.sos)
-        for picture in (True, False):
-            for item in self._media(clip, picture):
-                yield item
-
-    def _media(self, clip, picture):
-        for key, said, is_picture in self.listed(clip):
-            if is_picture == picture and key not in clip.sent and self._is_there(key):
-                yield UploadItem(clip.number, name_of(key), said["bytes"], said["sha256"], clip.sos)
-
-    def _is_there(self, key):
-        """A thinned file is listed still."""
-        try:
-            self.files.size(name_of(key))
-            return True
-        except OSError:
+    def mark_verified(self, number, unix_ms):
+        """The hub has verified a clip, so it may be removed. Returns False if there is nothing to change."""
+        clip = self.find(number)
+        if clip is None or clip.state in (OPEN, VERIFIED):
             return False
+        clip.mark_verified(unix_ms)
+        self._journal.append(manifest.encode_line("clip", number, "verified", unix_ms))
+        return True
 
-    def read(self, name, at, buf):
-        """Fill `buf` from a file's offset `at` on; return how many bytes there were. Raises OSError."""
-        return self.files.read(name, at, buf)
-
-    def uploaded(self, number, name):
-        """The hub has all of a file."""
-        clip = self.find(number)
-        if clip is not None:
-            self._sent(clip, name)
-            self.journal.say(manifest.dump("clip", number, "sent", name))
-
-    def place(self, number, name, url=None):
-        """Return the address that a file's upload was given, None when it has none; with `url` keep that."""
-        if url is not None and self.find(number) is not None:
-            self._places[(number, name)] = url
-            self.journal.say(manifest.dump("clip", number, "name", name, "place", url))
-        return self._places.get((number, name))
-
-    def damaged(self, number):
-        """The hub finds that what it has is not right: all of it goes again."""
-        clip = self.find(number)
-        if clip is not None:
-            self._anew(clip)
-            self.journal.say(manifest.dump("clip", number, "damaged", True))
+    def mark_announced(self, clip):
+        """clip_manifest of a clip was sent."""
+        clip.mark_announced()
+        self._journal.append(manifest.encode_line("clip", clip.number, "told", True))
 
     def preserve(self, number):
-        """Keep a clip here though the hub has it, as long as nothing else could go. False: it is not here."""
+        """Keep a clip after its verification for as long as other files can be removed. False: no such clip."""
         clip = self.find(number)
         if clip is None:
             return False
-        clip.keep = True
-        self.journal.say(manifest.dump("clip", number, "keep", True))
+        clip.mark_kept()
+        self._journal.append(manifest.encode_line("clip", number, "keep", True))
         return True
-
-    def told(self, number):
-        """clip_manifest is on its way."""
-        clip = self.find(number)
-        clip.told = True
-        self.journal.say(manifest.dump("clip", number, "told", True))
-
-    def values(self, clip):
-        """Return the values of clip_manifest, all steps of `gather` taken."""
-        return whole(self.gather(clip))
-
-    def gather(self, clip):
-        """Steps to the values of clip_manifest; to None when the clip lists no file or is damaged. Raises OSError."""
-        try:
-            values = yield from self._values(clip)
-            return values
-        except (IndexError, KeyError, TypeError, ValueError):
-            return None  # its verdict tells
-
-    def _values(self, clip):
-        v = {"clip_id": clip.number, "event_id": None, "trigger": SOS if clip.sos else 0}
-        v["start_ms"] = v["duration_ms"] = v["pre_event_ms"] = v["segments"] = v["bytes"] = 0
-        marked = None  # the segment of the event
-        for _, said in manifest.lines(self.files, manifest.file_of(clip.number)):
-            if "previous" in said:
-                self._take_head(v, said, clip)
-            listed = file_in(said)
-            if listed and not listed[1]:
-                v["segments"] += 1
-                v["bytes"] += said["bytes"]
-                v["duration_ms"] += said.get("ms", 0)
-                v["start_ms"] = v["start_ms"] or said.get("start_ms", 0)
-                if marked is None or listed[0] < marked:
-                    v["pre_event_ms"] += said.get("ms", 0)
-            if "mark" in said and marked is None:
-                marked = said["seg"]
-                v["pre_event_ms"] += said["at_ms"]
-            if "sig" in said:
-                v["chain"] = binascii.unhexlify(said["chain"])
-                v["signature"] = binascii.unhexlify(said["sig"])
-            yield
-        if marked is None:  # its event is in a clip before
-            v["pre_event_ms"] = 0
-        return v if v["segments"] and "signer" in v and "chain" in v else None
-
-    def _take_head(self, v, said, clip):
-        previous = binascii.unhexlify(said["previous"])
-        v["previous_chain"] = previous if any(previous) else b""
-        v["codec"] = [c for c in pc.CODECS if pc.CODECS[c] == said["codec"]][0]
-        v["signer"] = binascii.unhexlify(said["signer"])
-        v["event_id"] = None if said["event"] == NO_EVENT else said["event"]
-        if not clip.sos:
-            v["trigger"] = pc.TRIGGERS.index(said["trigger"])

@@ -1,18 +1,31 @@
-"""Manifests: JSON Lines that grow, chained and sealed (CLIP.md, "Manifest"). Read in a stream, never held whole."""
+"""Manifests: append-only JSON Lines, hash-chained and sealed (protocol/CLIP.md, "Manifest").
+
+Manifests are read as a stream, one line at a time, and never held in memory as a whole.
+"""
 
 import binascii
 import json
+from collections import namedtuple
 
 from compat.steps import whole
-from patrolink_protocol import clip
+from patrolink_protocol import clip as clip_format
 
-LONGEST = 1024  # bytes of a line, its line feed included
-_UNSAVED = 64  # lines held for storage that refuses
-MENDING = "mending"
+from .clip_files import manifest_name
+
+LINE_MAX = 1024  # bytes of a line, line feed included
+REPAIR_FILE = "mending"
+_PENDING_MAX = 64  # lines held in memory while storage refuses them
+
+# A complete line of a file: `end` is the offset after it, `raw` its bytes with the line feed, `fields` a dict.
+Line = namedtuple("Line", ("end", "raw", "fields"))
 
 
-def dump(*pairs):
-    """Return a line, as bytes with its line feed, of keys and values in turn: str, int, bool or list of str."""
+def encode_line(*pairs):
+    """Return a line as bytes, line feed included.
+
+    Args:
+        pairs: Keys and values in turn; a value is a str, int, bool or list of str.
+    """
     out = []
     for i in range(0, len(pairs), 2):
         value = pairs[i + 1]
@@ -26,169 +39,174 @@ def dump(*pairs):
     return ("{" + ",".join(out) + "}\n").encode()
 
 
-def lines(files, name):
-    """Give (line as bytes, what it says as a dict) of each whole line. Those that are damaged are left out."""
-    for _, line, said in _whole(files, name):
-        yield line, said
+def read_lines(files, name):
+    """Yield the Line of each complete line of a file, and skip damaged lines.
 
-
-def _whole(files, name):
-    """Give (where it ends, line, what it says) of each whole line."""
-    buf = memoryview(bytearray(LONGEST))
+    Raises:
+        OSError: The file cannot be read.
+    """
+    buf = memoryview(bytearray(LINE_MAX))
     at = 0
     while True:
         n = files.read(name, at, buf)
         if not n:
             return
         end = bytes(buf[:n]).find(b"\n") + 1
-        line = bytes(buf[: end or n])
-        at += len(line)
+        raw = bytes(buf[: end or n])
+        at += len(raw)
         try:
-            said = json.loads(line) if end else None
+            fields = json.loads(raw) if end else None
         except (ValueError, RuntimeError):  # RuntimeError: nested too deep
             continue
-        if isinstance(said, dict):
-            yield at, line, said
+        if isinstance(fields, dict):
+            yield Line(at, raw, fields)
 
 
-def file_of(number):
-    """Return the name of a clip's manifest."""
-    return "%06d.plm" % number
-
-
-def number_of(name):
-    """Return the number of the clip whose manifest has that name, -1 for another file."""
-    return number_in(name[:6]) if len(name) == 10 and name[6:] == ".plm" else -1
-
-
-def number_in(text):
-    """Return the number that a text of decimal digits says, -1 for another text."""
-    for c in text:
-        if not "0" <= c <= "9":
-            return -1
-    return int(text) if text else -1
-
-
-def unhex(said, key, n):
-    """Return the n bytes that a line says in hexadecimal under a key, None when it does not."""
+def decode_hex(fields, key, size):
+    """Return the `size` bytes that a line holds in hexadecimal under `key`, or None if it does not."""
     try:
-        data = binascii.unhexlify(said[key])
+        data = binascii.unhexlify(fields[key])
     except (KeyError, TypeError, ValueError):
         return None
-    return data if len(data) == n else None
+    return data if len(data) == size else None
 
 
-def seal_of(chain, sign):
-    """Steps to the last line of a manifest, signed by the steps of sign(digest)."""
-    signature = yield from sign(clip.signed(chain))
-    return dump("chain", binascii.hexlify(chain).decode(), "sig", binascii.hexlify(signature).decode())
+def seal_line(chain, sign):
+    """Steps to the last line of a manifest, signed with the steps of sign(digest)."""
+    signature = yield from sign(clip_format.signed(chain))
+    return encode_line("chain", binascii.hexlify(chain).decode(), "sig", binascii.hexlify(signature).decode())
 
 
-def mend(files, name):
-    """Steps (compat.steps): cut off what is behind the last whole line. Raises OSError.
+def remove_partial_line(files, name):
+    """Steps (compat.steps): truncate a file after its last complete line.
 
-    A power cut leaves the old file or the new one.
+    A power cut leaves either the old file or the new one.
+
+    Raises:
+        OSError: Storage cannot be read or written.
     """
     last = 0
-    for end, _, _ in _whole(files, name):
-        last = end
+    for line in read_lines(files, name):
+        last = line.end
         yield
     if last == files.size(name):
         return
-    if MENDING in files.names():
-        files.remove(MENDING)
-    files.append(MENDING, b"")
-    buf = memoryview(bytearray(LONGEST))
+    if REPAIR_FILE in files.names():
+        files.remove(REPAIR_FILE)
+    files.append(REPAIR_FILE, b"")
+    buf = memoryview(bytearray(LINE_MAX))
     at = 0
     while at < last:
         n = files.read(name, at, buf[: last - at])
-        files.append(MENDING, buf[:n])
+        files.append(REPAIR_FILE, buf[:n])
         at += n
         yield
-    files.rename(MENDING, name)
+    files.rename(REPAIR_FILE, name)
 
 
-class Manifest:
-    """A clip's manifest being written.
+class ManifestWriter:
+    """Writes the manifest of an open clip.
 
-    It begins when the clip before has its seal: `start`; what is said until then waits, and so does what storage does
-    not take. `chain` is that of all lines so far.
+    The file is created by `start`, once the previous clip is sealed. Lines appended before that are held in memory, and
+    so are lines that storage refuses.
+
+    Attributes:
+        chain: Hash chain over all lines so far, 32 bytes; None before `start`.
+        size: Bytes given to storage.
+        lost: Lines dropped because too many were pending.
+
+    Args:
+        files: hal Files of the clips.
+        number: Number of the clip.
     """
 
     def __init__(self, files, number):
         self._files = files
-        self._name = file_of(number)
+        self._name = manifest_name(number)
         self.number = number
         self.chain = None
-        self._said = 0  # lines that are on storage
-        self._unsaved = []  # lines since, those from _given on not yet given to the writer
-        self._given = 0
+        self._stored = 0  # lines that are on storage
+        self._pending = []  # lines after those; the first _submitted of them are with the writer
+        self._submitted = 0
         self._writer = None
-        self.size = 0  # bytes given to storage
-        self.lost = 0  # lines that found no room
+        self.size = 0
+        self.lost = 0
 
     def start(self, head, previous):
-        """Begin with this line, after the clip whose chain this is."""
-        self.chain = clip.link(previous, head)
-        for line in self._unsaved:
-            self.chain = clip.link(self.chain, line)
-        self._unsaved.insert(0, head)
+        """Begin the manifest.
 
-    def say(self, line, must=False):
-        """Append a line."""
-        if len(self._unsaved) >= _UNSAVED and not must:
+        Args:
+            head: The first line, bytes.
+            previous: Chain of the previous clip, 32 bytes.
+        """
+        self.chain = clip_format.link(previous, head)
+        for line in self._pending:
+            self.chain = clip_format.link(self.chain, line)
+        self._pending.insert(0, head)
+
+    def append(self, line, required=False):
+        """Append a line. One that is not `required` is dropped and counted when too many are pending."""
+        if len(self._pending) >= _PENDING_MAX and not required:
             self.lost += 1
             return
         if self.chain is not None:
-            self.chain = clip.link(self.chain, line)
-        self._unsaved.append(line)
+            self.chain = clip_format.link(self.chain, line)
+        self._pending.append(line)
 
     def seal(self, sign):
-        """Steps to the seal, made with those of sign(digest). Nothing is said from the first of them on."""
-        line = yield from seal_of(self.chain, sign)
-        self._unsaved.append(line)
+        """Steps to the seal, made with the steps of sign(digest). No line may be appended after the first step."""
+        line = yield from seal_line(self.chain, sign)
+        self._pending.append(line)
 
     def saved(self):
-        """True when all that was said is on storage."""
-        return not self._unsaved
+        """Return whether all lines are on storage."""
+        return not self._pending
 
     def serve(self):
-        """Hand on what waits, see what became of it. Return False when storage refuses: call `again` later."""
+        """Submit pending lines and collect what storage has written.
+
+        Returns:
+            False if storage refused a line: call `retry` later.
+        """
         writer = self._writer
         if writer is not None:
             if writer.fault:
                 return False
             if not writer.behind:
-                self._said += self._given
-                del self._unsaved[: self._given]
-                self._given = 0
-        if self.chain is None or self._given == len(self._unsaved):
+                self._stored += self._submitted
+                del self._pending[: self._submitted]
+                self._submitted = 0
+        if self.chain is None or self._submitted == len(self._pending):
             return True
         if writer is None:
             writer = self._writer = self._files.open(self._name)
-        for line in self._unsaved[self._given :]:
+        for line in self._pending[self._submitted :]:
             writer.write(line)
             self.size += len(line)
-        self._given = len(self._unsaved)
+        self._submitted = len(self._pending)
         writer.sync()
         return writer.behind or self.serve()
 
-    def again(self):
-        """If storage refused a line: see how much of the file is whole, and go on after that. Raises OSError."""
+    def retry(self):
+        """After a refused line: find how many lines the file holds, and continue after them.
+
+        Raises:
+            OSError: Storage still refuses.
+        """
         if self._writer is None or not self._writer.fault:
             return
-        there = 0
+        stored = 0
         if self._name in self._files.names():
-            whole(mend(self._files, self._name))
-            for _ in lines(self._files, self._name):
-                there += 1
-        del self._unsaved[: max(0, there - self._said)]
-        self._said = there
-        self._given = 0
+            whole(remove_partial_line(self._files, self._name))
+            for _ in read_lines(self._files, self._name):
+                stored += 1
+        del self._pending[: max(0, stored - self._stored)]
+        self._stored = stored
+        self._submitted = 0
         self._writer.close()
         self._writer = None
 
     def close(self):
-        """Give the file back."""
+        """Close the file."""
         if self._writer is not None:
             self._writer.close()

@@ -1,101 +1,98 @@
-"""A clip while it is written, and the files that it is made of."""
+"""One clip that is being recorded: which files it may hold, and its manifest."""
 
 import binascii
 
-from patrolink_protocol import clip as pc
+from patrolink_protocol import clip as clip_format
 
 from . import manifest
-from .clip_index import PHOTO, Clip, stem_of
-
-
-class RecordedFile:
-    """A file that has its end.
-
-    start  monotonic ms of its first frame, None when a boot before this one wrote it
-    said   (bytes, SHA-256 in hexadecimal, unix ms of its start or 0, ms, frames, frames lost, whether it is whole)
-    """
-
-    def __init__(self, key, picture, start, said, writer=None):
-        self.key = key
-        self.picture = picture
-        self.start = start
-        self.said = said
-        self.writer = writer
-
-    def line(self, beside):
-        """Return its line in a manifest: as what a clip is made of, or as a picture beside that."""
-        s = self.said
-        if beside:
-            return manifest.dump("thumb", stem_of(self.key), "bytes", s[0], "sha256", s[1])
-        line = ["seg", stem_of(self.key), "bytes", s[0], "sha256", s[1], "start_ms", s[2], "ms", s[3]]
-        return manifest.dump(*(line + ["frames", s[4], "lost", s[5], "whole", s[6]]))
+from .clip_files import file_stem
+from .clip_index import PHOTO, Clip
 
 
 class OpenClip:
-    """
-    clip     its catalog.Clip
-    since    key of the first file that it may have; until: of the last, None as long as it goes on
-    why      how it ended
+    """A clip that has no seal yet.
+
+    Attributes:
+        clip: Its clip_index.Clip.
+        last_id: File id of the last file that it may hold; None while the recording continues.
+        manifest: Its ManifestWriter.
+        closed: The close line is written; only the seal follows.
+
+    Args:
+        number: Number of the clip.
+        trigger: clip_manifest.trigger of its first event.
+        first_id: File id of the first file that it may hold.
+        head: Keys and values of the first manifest line (see head_pairs).
+        follows: Number of the clip that this one continues, or None.
+        files: hal Files of the clips.
     """
 
-    def __init__(self, number, trigger, since, head, follows, files):
+    def __init__(self, number, trigger, first_id, head, follows, files):
         self.clip = Clip(number, trigger)
-        self.since = since
-        self.until = None
-        self.why = None
-        self.manifest = manifest.Manifest(files, number)
+        self.manifest = manifest.ManifestWriter(files, number)
+        self.last_id = None
+        self.closed = False
+        self._first_id = first_id
+        self._reason = None
         self._head = head
         self._follows = follows
-        self.ended = False  # nothing more is said in it
-        self.sealing = None  # steps to its seal, while they are taken
+        self._sealing = None  # steps to the seal, while they are taken
 
     def start(self, previous, signer):
-        """The clip before has its seal, and this is its chain."""
+        """Begin the manifest; `previous` is the chain of the previous clip, which is sealed now."""
         if self.manifest.chain is not None:
             return
         pairs = self._head + ["previous", binascii.hexlify(previous).decode()]
         pairs += ["signer", binascii.hexlify(signer.public).decode()]
         if self._follows is not None:
             pairs += ["follows", self._follows]
-        self.manifest.start(manifest.dump(*pairs), previous)
+        self.manifest.start(manifest.encode_line(*pairs), previous)
 
-    def take(self, entry):
-        """List a file, if it is one of this clip's."""
-        if entry.key >= self.since and (self.until is None or entry.key <= self.until):
-            self.clip.take(entry.key, entry.said[0])
-            self.manifest.say(entry.line(entry.picture and not self.clip.photo))
+    def add_file(self, file):
+        """List a RecordedFile if it belongs to this clip."""
+        if file.file_id >= self._first_id and (self.last_id is None or file.file_id <= self.last_id):
+            self.clip.add_file(file.file_id, file.info.size)
+            self.manifest.append(file.line(file.is_picture and not self.clip.photo))
 
-    def mark(self, trigger, event, unix_ms, key, at_ms):
-        """One more event: file and place in it. An SOS makes it an SOS's clip."""
-        stem = stem_of(key)
-        self.clip.hear({"mark": pc.TRIGGERS[trigger]})
-        self.manifest.say(
-            manifest.dump("mark", pc.TRIGGERS[trigger], "event", event, "time_ms", unix_ms, "seg", stem, "at_ms", at_ms)
-        )
+    def mark(self, trigger, event_id, unix_ms, file_id, at_ms):
+        """Record an event at `at_ms` of a file. An SOS makes the clip an SOS clip."""
+        name = clip_format.TRIGGERS[trigger]
+        self.clip.apply_line({"mark": name})
+        pairs = ["mark", name, "event", event_id, "time_ms", unix_ms, "seg", file_stem(file_id), "at_ms", at_ms]
+        self.manifest.append(manifest.encode_line(*pairs))
 
-    def end(self, unix_ms, signer):
-        """All of its files are listed: close, and begin to seal."""
+    def end(self, reason, last_id):
+        """End the recording: `last_id` is the last file, `reason` goes into the close line."""
+        self.last_id = last_id
+        self._reason = reason
+
+    def close(self, unix_ms, signer):
+        """All files are listed: write the close line, and begin to seal."""
         if self.manifest.lost:
-            lost = ["access", "lost", "who", "device", "time_ms", unix_ms, "lines", self.manifest.lost]
-            self.manifest.say(manifest.dump(*lost), True)
-        self.manifest.say(manifest.dump("close", self.why, "time_ms", unix_ms), True)
-        self.ended = True
-        self.sealing = self.manifest.seal(signer.sign)
+            pairs = ["access", "lost", "who", "device", "time_ms", unix_ms, "lines", self.manifest.lost]
+            self.manifest.append(manifest.encode_line(*pairs), True)
+        self.manifest.append(manifest.encode_line("close", self._reason, "time_ms", unix_ms), True)
+        self.closed = True
+        self._sealing = self.manifest.seal(signer.sign)
+
+    def has_step(self):
+        """Return whether steps to the seal are left."""
+        return self._sealing is not None
 
     def step(self):
-        """Take a step to the seal."""
+        """Take one step to the seal."""
         try:
-            next(self.sealing)
+            next(self._sealing)
         except StopIteration:
-            self.sealing = None
+            self._sealing = None
 
     def sealed(self):
-        """Return whether its seal is on storage."""
-        return self.ended and self.sealing is None and self.manifest.saved()
+        """Return whether the seal is on storage."""
+        return self.closed and self._sealing is None and self.manifest.saved()
 
 
-def head_of(number, device, boot, codec, trigger, event, unix_ms, pre_s):
-    """Return keys and values of a manifest's first line, but for what the clip before decides."""
-    head = ["clip", number, "v", 1, "device", device, "boot", boot, "codec", pc.CODECS[codec]]
-    head += ["trigger", pc.TRIGGERS[trigger], "event", event, "time_ms", unix_ms]
+def head_pairs(number, device, boot, codec, trigger, event_id, unix_ms, pre_s):
+    """Return keys and values of a manifest's first line, without those that depend on the previous clip."""
+    head = ["clip", number, "v", 1, "device", device, "boot", boot, "codec", clip_format.CODECS[codec]]
+    head += ["trigger", clip_format.TRIGGERS[trigger], "event", event_id, "time_ms", unix_ms]
     return head + ["pre_s", 0 if trigger == PHOTO else pre_s]

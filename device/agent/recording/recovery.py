@@ -1,128 +1,166 @@
-"""What an earlier boot left: a clip without its seal is closed, files in no clip are the ring's beginning."""
+"""Recovery after a power cut: seals the clip that was open, and takes loose files into the ring."""
 
-from patrolink_protocol import clip as pc
+from collections import namedtuple
+
+from patrolink_protocol import clip as clip_format
 
 from . import manifest
-from .clip_index import KEPT, OPEN, file_in, key_of, name_of
-from .open_clip import RecordedFile
-from .segment import found
+from .clip_files import file_name, listed_file, manifest_name, parse_file_id
+from .clip_index import OPEN
+from .recorded_file import FileInfo, RecordedFile
+from .segment import hash_file
 
-_NOBODY = b"\0" * 32
+NO_CHAIN = b"\0" * 32
+
+# `chain` of the last clip, and the RecordedFiles of the ring, oldest first.
+Recovery = namedtuple("Recovery", ("chain", "ring"))
 
 
-def recover(shelf, signer, most):
-    """Steps to (chain of the last clip, files of the ring: `most` of them): close what is open. Raises OSError."""
-    files = shelf.files
-    if manifest.MENDING in files.names():
-        files.remove(manifest.MENDING)
-    said = {}
-    for line in shelf.waiting:
-        said[key_of(file_in(line)[0])] = line
+def recover(files, index, loose, signer, ring_files_max):
+    """Steps to a Recovery: close and seal open clips, and remove files that no event would want.
+
+    Args:
+        files: hal Files of the clips.
+        index: clip_index.ClipIndex, loaded.
+        loose: File id -> fields of the journal line, of files that belong to no clip.
+        signer: agent.recording.signer.Signer.
+        ring_files_max: How many files of the ring are kept.
+
+    Raises:
+        OSError: Storage cannot be read or written.
+    """
+    if manifest.REPAIR_FILE in files.names():
+        files.remove(manifest.REPAIR_FILE)
     yield
-    read = {}
-
-    def entry(key):
-        """Files are read when they are wanted: there may be thousands."""
-        if key not in read:
-            read[key] = yield from _entry(shelf, key, said.get(key))
-            yield
-        return read[key]
-
-    keys = _loose(files, shelf)
+    reader = _FileReader(files, loose)
+    ids = _unsealed_ids(files, index)
     yield
-    for clip in shelf.clips:
+    for clip in index.clips:
         if clip.state == OPEN:
-            yield from _close(files, signer, clip, keys, entry)
-    keys = [key for key in keys if not shelf.holds(key) and read.get(key, True)]
-    for key in keys[:-most]:
-        files.remove(name_of(key))
+            yield from _close(files, signer, clip, ids, reader)
+    ids = [file_id for file_id in ids if not index.holds(file_id) and not reader.is_empty(file_id)]
+    for file_id in ids[:-ring_files_max]:
+        files.remove(file_name(file_id))
         yield
     ring = []
-    for key in keys[-most:]:
-        it = yield from entry(key)
-        if it is not None:
-            ring.append(it)
-    chain = yield from _last_chain(shelf)
-    return chain, ring
+    for file_id in ids[-ring_files_max:]:
+        file = yield from reader.read(file_id)
+        if file is not None:
+            ring.append(file)
+    chain = yield from _last_chain(files, index)
+    return Recovery(chain, ring)
 
 
-def _loose(files, shelf):
-    """Return the keys of files that no clip with a seal lists, in their order."""
-    keys = [key_of(name) for name in files.names() if name[-4:] == ".pls" and key_of(name) >= 0]
-    done = [clip for clip in shelf.clips if clip.state != OPEN]
-    return sorted([key for key in keys if not [clip for clip in done if clip.first <= key <= clip.last]])
+def _unsealed_ids(files, index):
+    """Return the ids of the files that no sealed clip lists, in order."""
+    ids = [parse_file_id(name) for name in files.names() if name[-4:] == ".pls" and parse_file_id(name) >= 0]
+    sealed = [clip for clip in index.clips if clip.state != OPEN]
+    return sorted([file_id for file_id in ids if not [clip for clip in sealed if clip.holds(file_id)]])
 
 
-def _entry(shelf, key, said):
-    """Steps to the Entry of a file, of what the journal says of it or as it is found; None: there is nothing in it."""
-    name = name_of(key)
-    if said is not None and said["bytes"] == shelf.files.size(name) and manifest.unhex(said, "sha256", 32):
-        if "thumb" in said:
-            return RecordedFile(key, True, None, (said["bytes"], said["sha256"], 0, 0, 1, 0, True))
-        facts = [said.get(k, 0) for k in ("bytes", "sha256", "start_ms", "ms", "frames", "lost", "whole")]
-        return RecordedFile(key, False, None, tuple(facts))
-    head = bytearray(pc.HEADER)
-    try:
-        header = pc.unpack_header(head[: shelf.files.read(name, 0, head)])
-    except pc.BadSegment:
-        shelf.files.remove(name)
-        return None
-    size, sha256 = yield from found(shelf.files, name, shelf.buf)
-    return RecordedFile(key, header.codec == pc.JPEG, None, (size, sha256, header.start_ms, 0, 0, 0, False))
+class _FileReader:
+    """Reads files on demand, each once: there may be thousands."""
+
+    def __init__(self, files, loose):
+        self._files = files
+        self._loose = loose
+        self._recorded = {}
+        self._buf = memoryview(bytearray(512))
+
+    def is_empty(self, file_id):
+        """Return whether a file was read and holds nothing."""
+        return self._recorded.get(file_id, self) is None
+
+    def read(self, file_id):
+        """Steps to the RecordedFile, None if there is nothing in it."""
+        if file_id not in self._recorded:
+            self._recorded[file_id] = yield from self._read(file_id)
+            yield
+        return self._recorded[file_id]
+
+    def _read(self, file_id):
+        name = file_name(file_id)
+        fields = self._loose.get(file_id)
+        if fields is not None:
+            if fields["bytes"] == self._files.size(name) and manifest.decode_hex(fields, "sha256", 32):
+                return _from_journal(file_id, fields)
+        head = bytearray(clip_format.HEADER)
+        try:
+            header = clip_format.unpack_header(head[: self._files.read(name, 0, head)])
+        except clip_format.BadSegment:
+            self._files.remove(name)
+            return None
+        size, sha256 = yield from hash_file(self._files, name, self._buf)
+        info = FileInfo(size, sha256, header.start_ms, 0, 0, 0, False)
+        return RecordedFile(file_id, header.codec == clip_format.JPEG, None, info)
 
 
-def _close(files, signer, clip, keys, entry):
-    """Steps: list what belongs to a clip that the power ended, close and seal it.
+def _from_journal(file_id, fields):
+    if "thumb" in fields:
+        return RecordedFile(file_id, True, None, FileInfo(fields["bytes"], fields["sha256"], 0, 0, 1, 0, True))
+    info = [fields.get(k, 0) for k in ("bytes", "sha256", "start_ms", "ms", "frames", "lost", "whole")]
+    return RecordedFile(file_id, False, None, FileInfo(*info))
 
-    One that another key began is left as it is: under this one's seal it would look tampered with.
+
+def _close(files, signer, clip, ids, reader):
+    """Steps: list the files of a clip that the power cut ended, close it and seal it.
+
+    A clip that was begun under another signing key stays as it is: with a seal of this key it would look tampered with.
     """
-    name = manifest.file_of(clip.number)
-    yield from manifest.mend(files, name)
+    name = manifest_name(clip.number)
+    yield from manifest.remove_partial_line(files, name)
     yield
     chain = None
     closed = False
-    listed = set()
-    since = 0
-    for line, said in manifest.lines(files, name):
+    listed_ids = set()
+    first_id = 0
+    for line in manifest.read_lines(files, name):
+        fields = line.fields
         if chain is None:
-            chain = manifest.unhex(said, "previous", 32) or _NOBODY
-            if manifest.unhex(said, "signer", pc.PUBLIC) not in (None, signer.public):
-                clip.state = KEPT
+            chain = manifest.decode_hex(fields, "previous", 32) or NO_CHAIN
+            if manifest.decode_hex(fields, "signer", clip_format.PUBLIC) not in (None, signer.public):
+                clip.mark_sealed()
                 return
-        chain = pc.link(chain, line)
-        closed = closed or "close" in said
-        if file_in(said):
-            listed.add(key_of(file_in(said)[0]))
-            since = since or ("seg" in said and key_of(said["seg"]))
+        chain = clip_format.link(chain, line.raw)
+        closed = closed or "close" in fields
+        listed = listed_file(fields)
+        if listed:
+            file_id = parse_file_id(listed.stem)
+            listed_ids.add(file_id)
+            first_id = first_id or ("seg" in fields and file_id)
         yield
     lines = []
     if not closed:
-        for key in keys:
-            # The ring is listed before anything else: what is older than the first of it is none of this clip's.
-            if key <= since or key in listed:
+        for file_id in ids:
+            # The files of the ring are listed first, so a file older than the first listed one is not in this clip.
+            if file_id <= first_id or file_id in listed_ids:
                 continue
-            it = yield from entry(key)
-            if it is not None:
-                clip.take(key, it.said[0])
-                lines.append(it.line(it.picture and not clip.photo))
-        lines.append(manifest.dump("close", "power", "time_ms", 0))
+            file = yield from reader.read(file_id)
+            if file is not None:
+                clip.add_file(file_id, file.info.size)
+                lines.append(file.line(file.is_picture and not clip.photo))
+        lines.append(manifest.encode_line("close", "power", "time_ms", 0))
+    yield from _append_sealed(files, signer, name, lines, chain)
+    clip.mark_sealed()
+
+
+def _append_sealed(files, signer, name, lines, chain):
     for line in lines:
         files.append(name, line)
-        chain = pc.link(chain, line)
+        chain = clip_format.link(chain, line)
         yield
-    seal = yield from manifest.seal_of(chain, signer.sign)
+    seal = yield from manifest.seal_line(chain, signer.sign)
     yield
     files.append(name, seal)
     yield
-    clip.state = KEPT
 
 
-def _last_chain(shelf):
-    """Steps to the chain that the next clip goes on from."""
-    chain = _NOBODY
-    if shelf.clips:
-        for _, said in manifest.lines(shelf.files, manifest.file_of(shelf.clips[-1].number)):
-            if "sig" in said:
-                chain = manifest.unhex(said, "chain", 32) or _NOBODY
+def _last_chain(files, index):
+    """Steps to the chain that the next clip continues."""
+    chain = NO_CHAIN
+    if index.clips:
+        for line in manifest.read_lines(files, manifest_name(index.clips[-1].number)):
+            if "sig" in line.fields:
+                chain = manifest.decode_hex(line.fields, "chain", 32) or NO_CHAIN
             yield
     return chain

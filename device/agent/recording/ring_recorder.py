@@ -1,304 +1,302 @@
-"""The film: what camera and microphone give, into one segment after the other, and pictures into files of their own."""
+"""Records camera and microphone into segments, one after the other, and pictures into files of their own."""
 
 import struct
 
-from patrolink_protocol import clip as pc
+from patrolink_protocol import clip as clip_format
 
-from .clip_index import STEPS
+from .clip_files import STEPS_PER_BOOT
 from .clip_store import FAULT
-from .open_clip import RecordedFile
-from .retention import RING
-from .segment import SegmentKeys, SegmentWriter, position
+from .frame_loss import FrameLoss
+from .recorded_file import FileInfo, RecordedFile
+from .segment import SegmentKeys, SegmentWriter, fix_record
+from .sound_input import SoundInput
 
 CAMERA, MICROPHONE = 32, 64  # bits of device_status.errors
-FRAMES = 8  # taken in one go
-_DEAD_MS = 5000  # a camera that gives no picture for so long is told
+FRAMES_MAX = 8  # frames taken in one round, and marks kept while there is no segment
+CAMERA_DEAD_MS = 5000  # without a frame
 _STALL_MS = 1000
 _SYNC_MS = 1000
-_CLOCK_MS = 100
-_MOST_KB = 8192  # of a segment
-_LEAST = 65536  # bytes that a segment is planned for, at least
-_LARGEST = 1 << 23  # bytes of a picture: a record holds it
-_BEHIND = 2097152  # bytes that storage may be late by
-_PICTURE_BLOCK = 1024
-_UNITS = 8
-_COUNTED = 65535  # frames in a gap's record
+_RETRY_MS = 1000  # after storage had no room
+_CLOCK_STEP_MS = 100  # a clock record is written when the clock was set by more
+_SEGMENT_KB_MAX = 8192
+_SEGMENT_MIN = 65536  # bytes reserved for a segment, at least
+_PICTURE_MAX = 1 << 23  # bytes: fits a record
+_BACKLOG_MAX = 2097152  # bytes that storage may be late by
+_STILL_BLOCK = 1024
 
 
 class RingRecorder:
-    """
-    shelf      agent.recording.clip_store.Shelf
-    camera     open(), frame(), close(), fault, dropped, damaged, width, height, fps
-    container  codec, begin(sink), picture(picture, ms), sound(unit, ms), end()
-    jpeg       function(picture) -> a JPEG, bytes-like
-    evidence   the evidence key; config: {"segment_s", "sound", "stamp"}
-    unix       function(monotonic ms) -> unix ms, 0 when not known; source(): pc.BY_*
-    ears       the microphone contract (open, read, buf, close), None without sound
+    """Writes segments to the clip store. The caller decides when a segment begins, and what it is worth.
 
-    By itself a ring in which nothing happens: a subclass has `_rank`, `_listens`, `_seen` and `_turn` for events.
+    Attributes:
+        frames: Frames recorded since the boot.
+        loss: frame_loss.FrameLoss.
+        sound: sound_input.SoundInput.
+
+    Args:
+        store: clip_store.ClipStore.
+        camera: hal camera: open(), frame(), close(), fault, dropped, damaged, width, height, fps.
+        container: codec, begin(sink), picture(picture, ms), sound(samples, ms), end().
+        jpeg: Function(picture) -> the picture as a JPEG, bytes-like.
+        evidence_key: The site's public evidence key, 33 bytes.
+        config: {"segment_s", "sound", "stamp"}
+        unix: Function(monotonic ms) -> unix ms, 0 while not known.
+        clock_source: Function() -> clip.BY_NONE, BY_NETWORK or BY_GPS.
+        microphone: hal Microphone (open, read, buf, close), or None.
     """
 
-    def __init__(self, shelf, camera, container, jpeg, evidence, config, unix, source, ears=None):
-        self.shelf = shelf
-        self.on_picture = None
-        self.lost = self.frames = 0
+    def __init__(self, store, camera, container, jpeg, evidence_key, config, unix, clock_source, microphone=None):
+        self.frames = 0
+        self.sound = SoundInput(microphone, config["sound"])
+        self._store = store
         self._camera = camera
         self._container = container
         self._jpeg = jpeg
-        self._keys = SegmentKeys(evidence)
+        self._keys = SegmentKeys(evidence_key)
         self._unix = unix
-        self._source = source
-        self._ears = ears
-        self._always = config["sound"] == "always" and ears is not None
-        self._eventful = config["sound"] != "never" and ears is not None
-        self._flags = pc.STAMPED if config["stamp"] else 0
+        self._clock_source = clock_source
+        self._flags = clip_format.STAMPED if config["stamp"] else 0
         self._segment_ms = config["segment_s"] * 1000
         self._stall_ms = max(_STALL_MS, 2500 // camera.fps)
+        self.loss = FrameLoss(camera, self._stall_ms)
         self._segment = SegmentWriter()
-        self._still = SegmentWriter(_PICTURE_BLOCK)
-        self._key = None  # of the segment being written
-        self._start = 0
-        self._start_unix = 0
-        self._gap = bytearray(3)
-        self._missing = [0, 0, 0]  # frames lost since the last picture, by why
-        self._in_segment = 0  # of the segment being written
-        self._synced = self._last_ms = self._now = 0
-        self._drops, self._damaged = camera.dropped, camera.damaged
-        self._behind = _BEHIND
-        self._planned = _LEAST
-        self._most = min(_MOST_KB << 10, shelf.quota >> 3)
-        self._hearing = False
-        self._deaf = False  # there should be sound, and the microphone cannot be opened
-        self._offset = None  # unix - monotonic, when a clock record was last written
-        self._marks = []  # bodies of events that wait for a segment
-        self._ready_ms = 0  # when storage that had no room is asked again
+        self._still = SegmentWriter(_STILL_BLOCK)
+        self._file_id = None  # of the segment being written
+        self._start_ms = self._start_unix_ms = 0  # of that segment
+        self._synced_ms = self._now = 0
+        self._backlog_max = _BACKLOG_MAX
+        self._reserve = _SEGMENT_MIN  # bytes to reserve for the next segment
+        self._reserve_max = min(_SEGMENT_KB_MAX << 10, store.usage.quota >> 3)
+        self._clock_offset_ms = None  # unix - monotonic time of the last clock record
+        self._marks = []  # bodies of mark records that wait for a segment
+        self._ready_ms = 0  # when to ask storage again that had no room
 
     def load(self):
-        """Steps (compat.steps) before anything else: its keys, then what is on storage. It films from their end on.
+        """Steps (compat.steps): derive the keys, load the store, open the camera.
 
-        ValueError when the evidence key is none, OSError when storage cannot be read.
+        Raises:
+            ValueError: The evidence key is not a point of the curve.
+            OSError: Storage cannot be read.
         """
         yield from self._keys.load()
-        yield from self.shelf.load()
+        yield from self._store.load()
         self._camera.open()
 
     @property
     def errors(self):
-        """Bits of device_status.errors."""
-        dead = self._camera.fault or self._now - self._last_ms >= _DEAD_MS
-        return self.shelf.errors | (CAMERA if dead else 0) | (MICROPHONE if self._deaf else 0)
+        """Bits of device_status.errors, those of the store included."""
+        dead = self._camera.fault or self.camera_is_dead(self._now)
+        exhausted = self._keys.step >= STEPS_PER_BOOT  # after 58 days: only a new boot begins new steps
+        return (
+            self._store.errors
+            | (FAULT if exhausted else 0)
+            | (CAMERA if dead else 0)
+            | (MICROPHONE if self.sound.fault else 0)
+        )
 
-    # --- what comes ---------------------------------------------------------------------------------------------------
+    @property
+    def codec(self):
+        """The codec of the segments (clip_manifest.codec)."""
+        return self._container.codec
 
-    def _film(self, now):
-        """Take what the camera has; return how many pictures that is."""
+    @property
+    def segment_ms(self):
+        """The planned duration of a segment."""
+        return self._segment_ms
+
+    # --- frames -------------------------------------------------------------------------------------------------------
+
+    def read_frame(self, now):
+        """Return the camera's next (picture, monotonic ms, None), or None. It is valid until the next call."""
         self._now = now
-        for taken in range(FRAMES):
-            frame = self._camera.frame()
-            if frame is None:
-                return taken
-            self._take(frame[0], frame[1])
-        return FRAMES
+        frame = self._camera.frame()
+        if frame is not None:
+            self.loss.on_frame(frame[1])
+        return frame
 
-    def _sound(self, now):
-        """Take what the microphone has, and keep storage up to date."""
-        if self._hearing:
-            self._hear(now)
-        if self._key is not None:
-            if now - self._synced >= _SYNC_MS:
-                self._synced = now
-                self._segment.writer.sync()
-                self._clock(now)
-            if self._segment.writer.fault or now - self._start > self._segment_ms + self._stall_ms:
-                self._end(now)
+    def accept(self, picture):
+        """Return whether a picture can be recorded. One that cannot is counted as broken."""
+        if self._container.codec == clip_format.MJPEG_AVI and not _is_jpeg(picture):
+            self.loss.add(clip_format.BROKEN)
+            return False
+        return True
 
-    def _take(self, picture, at_ms):
-        """One picture of the camera's."""
-        self._count(at_ms)
-        if self._container.codec == pc.MJPEG_AVI and not _is_jpeg(picture):
-            self._missing[pc.BROKEN] += 1
-            return
-        if self.on_picture is not None:
-            self.on_picture(picture, at_ms)
-        self._seen(picture, at_ms)
-        if self._key is not None and self._segment.writer.behind + self.shelf.behind() > self._behind:
-            self._missing[pc.LATE] += 1
-            return
-        if self._key is None or at_ms - self._start >= self._segment_ms or self._segment.size > self._planned:
-            why = self._why(at_ms)
-            self._end(at_ms)
-            self._turn(at_ms, why)
-            if not self._begin(at_ms):
-                self._missing[pc.LATE] += 1
-                return
-        at = max(0, at_ms - self._start)
-        self._gaps(at)
-        self._container.picture(picture, at)
-        self._segment.frames += 1
+    def drop_frame(self):
+        """Count a frame as lost to storage."""
+        self.loss.add(clip_format.LATE)
+
+    def storage_is_late(self):
+        """Return whether too much data waits for storage."""
+        if self._file_id is None:
+            return False
+        return self._segment.writer.behind + self._store.ring.pending_bytes() > self._backlog_max
+
+    def camera_is_dead(self, now):
+        """Return whether the camera has given no frame for CAMERA_DEAD_MS."""
+        return self.loss.silence_ms(now) >= CAMERA_DEAD_MS
+
+    def end_reason(self, now):
+        """Return the reason that a clip which ends now gives in its close line."""
+        if self._file_id is None and self.loss.has_late():
+            return "storage"
+        return "camera" if self.camera_is_dead(now) else "done"
+
+    def write_frame(self, picture, at_ms):
+        """Write a picture into the current segment."""
+        time_ms = max(0, at_ms - self._start_ms)
+        self.loss.write(self._segment, time_ms)
+        self._container.picture(picture, time_ms)
+        self._segment.count_frame()
         self.frames += 1
 
-    def _count(self, at_ms):
-        """Count what the camera did not give, or nobody took."""
-        drops, damaged = self._camera.dropped - self._drops, self._camera.damaged - self._damaged
-        self._missing[pc.LATE] += drops
-        self._missing[pc.BROKEN] += damaged
-        self._drops += drops
-        self._damaged += damaged
-        late = at_ms - self._last_ms
-        if self._last_ms and late >= self._stall_ms:
-            self._missing[pc.STALLED] += max(0, late * self._camera.fps // 1000 - 1 - drops - damaged)
-        self._last_ms = at_ms
+    def on_fix(self, fix, now):
+        """Write a position (agent.gps.fix.Fix) into the current segment."""
+        if self._file_id is not None:
+            time_ms = max(0, now - self._start_ms)
+            self._segment.record(clip_format.FIX, time_ms, fix_record(fix, self._unix(now)))
 
-    def _gaps(self, at):
-        for why in range(3):
-            while self._missing[why]:
-                n = min(self._missing[why], _COUNTED)
-                self._missing[why] -= n
-                self.lost += n
-                self._in_segment += n
-                struct.pack_into(">HB", self._gap, 0, n, why)
-                self._segment.record(pc.GAP, at, self._gap)
-
-    def _hear(self, now):
-        for _ in range(_UNITS):
-            n = self._ears.read()
-            if not n:
-                return
-            if self._key is not None:
-                unit = self._ears.buf
-                self._container.sound(unit if n == len(unit) else unit[:n], now - self._start)
-
-    def _clock(self, now):
-        """Write down the time when it is new, or was set."""
-        unix_ms = self._unix(now)
-        if not unix_ms or self._key is None:
+    def serve(self, now):
+        """Record sound, and have the segment written to storage once a second."""
+        if self._file_id is None:
+            self.sound.read_into(None, 0)
             return
-        offset = unix_ms - now
-        if self._offset is None or abs(offset - self._offset) > _CLOCK_MS:
-            self._offset = offset
-            self._segment.record(pc.CLOCK, max(0, now - self._start), struct.pack(">QB", unix_ms, self._source()))
+        self.sound.read_into(self._container, now - self._start_ms)
+        if now - self._synced_ms >= _SYNC_MS:
+            self._synced_ms = now
+            self._segment.writer.sync()
+            self._write_clock(now)
+        if self._segment.writer.fault or now - self._start_ms > self._segment_ms + self._stall_ms:
+            self.end_segment(now)
 
-    def _deafen(self):
-        """Hear no more."""
-        self._deaf = False
-        if self._hearing:
-            self._ears.close()
-            self._hearing = False
+    def _write_clock(self, now):
+        """Write a clock record when the time became known or was set."""
+        unix_ms = self._unix(now)
+        if not unix_ms or self._file_id is None:
+            return
+        offset_ms = unix_ms - now
+        if self._clock_offset_ms is None or abs(offset_ms - self._clock_offset_ms) > _CLOCK_STEP_MS:
+            self._clock_offset_ms = offset_ms
+            body = struct.pack(">QB", unix_ms, self._clock_source())
+            self._segment.record(clip_format.CLOCK, max(0, now - self._start_ms), body)
 
-    # --- events -----------------------------------------------------------------------------------------------------
+    # --- segments -----------------------------------------------------------------------------------------------------
 
-    def _rank(self):
-        """Return agent.recording.retention's of the next file."""
-        return RING
+    @property
+    def is_recording(self):
+        """Whether a segment is being written."""
+        return self._file_id is not None
 
-    def _listens(self):
-        """Return whether the next segment has sound."""
-        return self._always
+    def begins_after(self, at_ms):
+        """Return whether no segment is being written, or the current one began after `at_ms`."""
+        return self._file_id is None or self._start_ms > at_ms
 
-    def _seen(self, picture, at_ms):
-        """A good picture, before it is in the film: it holds no longer than this."""
+    def current_id(self):
+        """Return the file id of the current segment, or else of the next file."""
+        return self._file_id if self._file_id is not None else self._store.boot * STEPS_PER_BOOT + self._keys.step
 
-    def _turn(self, at_ms, why):
-        """Between two segments."""
+    def segment_is_over(self, at_ms):
+        """Return whether a frame of that time belongs into a new segment."""
+        return self._file_id is None or at_ms - self._start_ms >= self._segment_ms or self._segment.size > self._reserve
 
-    # --- segments ---------------------------------------------------------------------------------------------------
+    def begin_segment(self, at_ms, priority, event):
+        """Begin a segment. Returns False if storage has no room for it.
 
-    def _header(self, codec, flags, step, unix_ms):
-        camera = self._camera
-        keys = self._keys
-        place = (camera.width, camera.height, self.shelf.boot, step, unix_ms, keys.recipient, keys.ephemeral)
-        return pc.Header(codec, flags, *place)
-
-    def _current(self):
-        """Return the key of the file being written, or else of the next one."""
-        return self._key if self._key is not None else self.shelf.boot * STEPS + self._keys.step
-
-    def _begin(self, at_ms):
-        """Begin a segment with the picture of that time; False when there is no room for one."""
-        if not self._ready(self._planned, at_ms):
+        Args:
+            at_ms: Monotonic time of its first frame.
+            priority: retention.RING, ROUTINE or URGENT.
+            event: Whether a clip is being recorded, so that the segment has sound.
+        """
+        if not self._has_room(self._reserve, priority, at_ms):
             return False
-        wanted = listens = self._listens()
-        if wanted != self._hearing:
-            if wanted:
-                wanted = self._ears.open()
-            else:
-                self._ears.close()
-            self._hearing = wanted
-        self._deaf = listens and not self._hearing
+        flags = self._flags | (clip_format.SOUND if self.sound.select(event) else 0)
         step, key = self._keys.take()
-        self._key = self.shelf.boot * STEPS + step
-        self._start = self._synced = at_ms
-        self._start_unix = self._unix(at_ms)
-        self._in_segment = 0
-        self._offset = None
-        flags = self._flags | (pc.SOUND if wanted else 0)
-        header = self._header(self._container.codec, flags, step, self._start_unix)
-        self._segment.begin(self.shelf.open(self._key), header, key)
-        self._clock(at_ms)
+        self._file_id = self._store.boot * STEPS_PER_BOOT + step
+        self._start_ms = self._synced_ms = at_ms
+        self._start_unix_ms = self._unix(at_ms)
+        self.loss.begin_segment()
+        self._clock_offset_ms = None
+        header = self._header(self._container.codec, flags, step, self._start_unix_ms)
+        self._segment.begin(self._store.create_file(self._file_id), header, key)
+        self._write_clock(at_ms)
         for body in self._marks:
-            self._segment.record(pc.MARK, 0, body)
+            self._segment.record(clip_format.MARK, 0, body)
         self._marks = []
         self._container.begin(self._segment.media)
         return True
 
-    def _ready(self, most, at_ms):
-        """Return whether there is room; storage that has none is asked once a second."""
-        if self._keys.step >= STEPS:
-            self.shelf.errors |= FAULT  # 58 days: only a boot begins new steps
+    def _header(self, codec, flags, step, unix_ms):
+        camera = self._camera
+        keys = self._keys
+        rest = (camera.width, camera.height, self._store.boot, step, unix_ms, keys.recipient, keys.ephemeral)
+        return clip_format.Header(codec, flags, *rest)
+
+    def _has_room(self, size, priority, at_ms):
+        """Reserve room for a file. Storage without room is asked again after a second."""
+        if self._keys.step >= STEPS_PER_BOOT or at_ms < self._ready_ms:
             return False
-        if at_ms < self._ready_ms:
-            return False
-        if self.shelf.ready(most, self._rank(), at_ms):
+        if self._store.reserve(size, priority, at_ms):
             return True
-        self._ready_ms = at_ms + _STALL_MS
+        self._ready_ms = at_ms + _RETRY_MS
         return False
 
-    def _end(self, now):
-        """Close the segment being written, if there is one."""
-        if self._key is None:
+    def end_segment(self, now):
+        """Close the current segment, if there is one."""
+        if self._file_id is None:
             return
         segment = self._segment
         self._container.end()
-        ms = max(0, now - self._start)
-        sha256 = segment.end(ms)
-        self._planned = min(max(2 * segment.size, _LEAST), self._most)
-        said = (segment.size, sha256, self._start_unix, ms, segment.frames, self._in_segment, True)
-        self.shelf.put(RecordedFile(self._key, False, self._start, said, segment.writer))
-        self._key = None
+        duration_ms = max(0, now - self._start_ms)
+        sha256 = segment.end(duration_ms)
+        self._reserve = min(max(2 * segment.size, _SEGMENT_MIN), self._reserve_max)
+        lost = self.loss.in_segment
+        info = FileInfo(segment.size, sha256, self._start_unix_ms, duration_ms, segment.frames, lost, True)
+        self._store.ring.add(RecordedFile(self._file_id, False, self._start_ms, info, segment.writer))
+        self._file_id = None
 
-    def _why(self, now):
-        """Return why there is no more, if there is not: what a clip that ends now says in its `close`."""
-        if self._key is None and self._missing[pc.LATE]:
-            return "storage"
-        return "camera" if now - self._last_ms >= _DEAD_MS else "done"
-
-    def _still_file(self, picture, at_ms):
-        """Write a picture into a file of its own; return its key, None when there is no room."""
+    def write_still(self, picture, at_ms, priority):
+        """Write a picture as a JPEG file of its own. Returns its file id, or None if there is no room."""
         if at_ms < self._ready_ms:
-            return None  # without the work of a JPEG
+            return None  # saves the work of encoding a JPEG
         data = self._jpeg(picture)
-        size = pc.HEADER + 3 * (pc.RECORD + pc.STAMP) + len(data)
-        if len(data) > _LARGEST or not self._ready(size, at_ms):
+        size = clip_format.HEADER + 3 * (clip_format.RECORD + clip_format.STAMP) + len(data)
+        if len(data) > _PICTURE_MAX or not self._has_room(size, priority, at_ms):
             return None
         step, key = self._keys.take()
-        number = self.shelf.boot * STEPS + step
+        file_id = self._store.boot * STEPS_PER_BOOT + step
         unix_ms = self._unix(at_ms)
         still = self._still
-        still.begin(self.shelf.open(number), self._header(pc.JPEG, self._flags, step, unix_ms), key)
+        still.begin(self._store.create_file(file_id), self._header(clip_format.JPEG, self._flags, step, unix_ms), key)
         still.media(0, data)
-        still.frames = 1
+        still.count_frame()
         sha256 = still.end(0)
-        self.shelf.put(RecordedFile(number, True, at_ms, (still.size, sha256, unix_ms, 0, 1, 0, True), still.writer))
-        return number
+        info = FileInfo(still.size, sha256, unix_ms, 0, 1, 0, True)
+        self._store.ring.add(RecordedFile(file_id, True, at_ms, info, still.writer))
+        return file_id
 
-    def on_fix(self, fix, now):
-        """Write the position into the segment. `fix` is an agent.gps.fix.Fix."""
-        if self._key is None:
-            return
-        self._segment.record(pc.FIX, max(0, now - self._start), position(fix, self._unix(now)))
+    def mark(self, trigger, event_id, now):
+        """Write a mark record into the current segment, or into the next one.
+
+        Returns:
+            The time within the current segment, ms; 0 without one.
+        """
+        body = struct.pack(">BI", trigger, event_id)
+        if self._file_id is None:
+            if len(self._marks) < FRAMES_MAX:
+                self._marks.append(body)
+            return 0
+        time_ms = max(0, now - self._start_ms)
+        self._segment.record(clip_format.MARK, time_ms, body)
+        return time_ms
+
+    def close(self):
+        """Stop the camera and the microphone."""
+        self._camera.close()
+        self.sound.close()
 
 
 def _is_jpeg(picture):
-    """Return whether it begins (SOI) and ends (EOI) as a JPEG does, and fits a record."""
+    """Return whether a picture has the SOI and EOI markers of a JPEG, and fits a record."""
     n = len(picture)
-    return 4 < n <= _LARGEST and picture[0] == picture[n - 2] == 0xFF and picture[1] == 0xD8 and picture[n - 1] == 0xD9
+    return (
+        4 < n <= _PICTURE_MAX and picture[0] == picture[n - 2] == 0xFF and picture[1] == 0xD8 and picture[n - 1] == 0xD9
+    )

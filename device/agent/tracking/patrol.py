@@ -82,7 +82,7 @@ class Patrol:
                 "gps_mode": self._reporter.gps_mode,
                 "gps_sats": sats if sats >= 0 else None,
                 "errors": self._errors(),
-                "storage_free_pct": self.evidence.free_pct if self.evidence is not None else None,
+                "storage_free_pct": self.evidence.recording.free_pct if self.evidence is not None else None,
                 "heap_free_kb": heap_free_kb(),
                 "signal_dbm": self._link.signal_dbm,
                 "link": self._link.level,
@@ -106,7 +106,7 @@ class Patrol:
         if self._camera is not None and self._camera.fault:
             errors |= _CAMERA_FAULT
         if self.evidence is not None:
-            errors |= self.evidence.errors
+            errors |= self.evidence.recording.errors
         if self.radio is not None and self.radio.transmit_session.microphone_fault:
             errors |= _MICROPHONE_FAULT
         if self._outbox.dropped:

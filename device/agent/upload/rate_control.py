@@ -1,173 +1,191 @@
-"""How fast an upload goes: a rate that leaves no queue on the way for voice to stand in. MicroPython subset.
+"""Rate control of uploads: finds a rate that leaves no queue for voice to wait behind. MicroPython subset.
 
-As LEDBAT (RFC 6817): the delay is held to the least that there was lately, and more than a little over it is a queue.
-LEDBAT sees the delay of each packet; here one request is followed by one answer, so what LEDBAT does in a round trip
-takes some requests.
+Like LEDBAT (RFC 6817) it keeps the delay near the lowest recent one, and takes a higher delay for a queue. LEDBAT sees
+the delay of each packet. Here each request has one response, so a decision takes several requests.
 """
 
 from patrolink_protocol.native import const
 
-# What is done with the rate: it is held, it rises a little to see whether the way carries more, it is being found.
-_HOLD, _RISE, _FIND = range(3)
-_REQUEST_MS = (3000, 800, 400)  # between two requests the way is idle for a round trip, so long ones use more of it
-_LOOK = (8, 4, 4)  # requests that are looked at together
-_QUEUE_MS = (25, 25, 60)  # over the least delay, that a request may leave behind
-_HELD = const(3)  # looks without a queue until the rate rises: while it does, voice may meet a queue
-_RISEN = const(5)  # rises without a queue after which the rate is being found
-_MEMORY = const(16)  # requests, after which an answer's least delay is found anew
-_LEAST = const(16384)  # bytes of a request: its head is 2 % of that
-_MOST = const(524288)  # a web server takes 1 MB at once if nobody told it otherwise
-_PIECE_MS = const(40)  # of the rate
-_PIECE = const(256)  # bytes, to which headers add a quarter
-_HEADERS = const(72)  # bytes a piece: of IPv6, and of TCP with its time stamps
-_BURST_MS = const(20)  # of the rate, sent in one go at most
-_WINDOW_MS = const(2000)
-_SLOW_MS = const(1000)  # that a request may take more than its rate says
-_SLOW = const(3)  # requests that took more, one after the other: the way is another one now
-_SLOWEST = const(8)  # kbit/s
-_NEVER = const(0x3FFFFFFF)
+# The state: hold the rate; raise it a little to see whether the network carries more; search for the rate.
+_HOLD, _RAISE, _SEARCH = range(3)
+# Indexed by the state:
+_REQUEST_MS = (3000, 800, 400)  # duration of a request; the network is idle for a round trip between two of them
+_ROUND = (8, 4, 4)  # requests that are judged together
+_QUEUE_MS = (25, 25, 60)  # delay above the lowest one that a request may cause
+_HOLD_ROUNDS = const(3)  # rounds without a queue before the rate is raised, which may delay voice
+_RAISE_ROUNDS = const(5)  # raises without a queue before the search begins
+_MEMORY = const(16)  # requests for which the lowest delay is remembered
+_REQUEST_MIN = const(16384)  # bytes: the head is then 2 % of the request
+_REQUEST_MAX = const(524288)  # bytes: web servers accept 1 MB by default
+_PIECE_MS = const(40)
+_PIECE_MIN = const(256)  # bytes: headers add a quarter
+_HEADER_BYTES = const(72)  # a piece: IPv6, and TCP with timestamps
+_BURST_MS = const(20)
+_STALL_CHECK_MS = const(2000)
+_LATE_MS = const(1000)  # that a request may take longer than the rate suggests
+_LATE_MAX = const(3)  # late requests in a row after which the network counts as changed
+_KBPS_MIN = const(8)
+_UNKNOWN_MS = const(0x3FFFFFFF)
 
 
 class RateController:
+    """Token bucket whose rate follows the delay of responses.
+
+    The hub responds when it has the whole request. By then all queues on the path have drained, so the delay of the
+    response tells how long they were: in the kernel, in a modem, or in the network. A single response may be late for
+    other reasons, so the earliest of several counts.
+
+    Attributes:
+        kbps: The current rate with headers, kbit/s.
+        piece: Bytes of one send: voice waits until one piece has been sent.
+
+    Args:
+        kbps_max: Upper limit of the rate, kbit/s.
+        piece_max: Upper limit of `piece`, bytes.
     """
-    The answer to a request comes when all of it is there: what stood in queues on the way has been carried off by
-    then, and the answer's delay tells how long they were, be they in the kernel, in a modem or in the network. A
-    single answer is late for other reasons, too; of some, the earliest is looked at.
 
-    kbps   the rate now, in kbit/s with headers, `most` at most
-    piece  bytes of one send now, `largest` at most: voice waits until one has gone
-    """
+    def __init__(self, kbps_max, piece_max):
+        self._kbps_max = kbps_max
+        self._piece_max = piece_max
+        self._state = _SEARCH
+        self._good_rounds = 0  # without a queue, in this state
+        self._set(kbps_max >> 2, _SEARCH)
+        self.reset()
 
-    def __init__(self, most, largest):
-        self._most = most
-        self._largest = largest
-        self._state = _FIND
-        self._good = 0  # looks without a queue in this state
-        self._set(most >> 2, _FIND)
-        self.afresh()
+    def reset(self):
+        """A new connection: its delay is not known yet."""
+        self._base_ms = _UNKNOWN_MS  # lowest delay of all requests, small ones included
+        # Lowest delay of large requests, whose last bytes wait for all others: of the last period, and of this one.
+        self._old_ms = self._new_ms = _UNKNOWN_MS
+        self._requests = self._tokens = self._late = 0
+        self.pause()
+        self._begin_round()
 
-    def afresh(self):
-        """There is a new connection: its delay is another one."""
-        self._base = _NEVER  # least delay of all requests: of those with few bytes, too
-        self._old = self._new = _NEVER  # least delay of large ones, whose last bytes wait for all before them
-        self._asked = self._tokens = self._slow = 0
-        self.rest()
-        self._anew()
+    def _begin_round(self):
+        self._round_requests = self._best_kbps = 0
+        self._round_ms = _UNKNOWN_MS
 
-    def _anew(self):
-        """Begin a look."""
-        self._looks = self._best = 0
-        self._least = _NEVER
+    def request_bytes(self):
+        """Return a body size that is large against the head, and that is answered soon."""
+        duration_ms = _REQUEST_MS[_SEARCH if self._late else self._state]
+        return max(_REQUEST_MIN, min(self.kbps * duration_ms >> 3, _REQUEST_MAX))
 
-    def size(self):
-        """Return the bytes of a request that is worth its head, and is answered soon."""
-        ms = _REQUEST_MS[_FIND if self._slow else self._state]
-        return max(_LEAST, min(self.kbps * ms >> 3, _MOST))
-
-    def earn(self, now):
-        """Add what the rate allows since the last time. A burst at most, so that no queue grows."""
-        piece = self.piece + _HEADERS << 3
-        if self._at is None:
-            self._tokens = piece
+    def refill(self, now):
+        """Add the tokens since the last call, at most a burst, so that no queue grows."""
+        piece_bits = self.piece + _HEADER_BYTES << 3
+        if self._refill_ms is None:
+            self._tokens = piece_bits
         else:
-            self._tokens = min(self._tokens + (now - self._at) * self.kbps, self.kbps * _BURST_MS + piece)
-        self._at = now
-        if self._begun is None:
+            earned = self._tokens + (now - self._refill_ms) * self.kbps
+            self._tokens = min(earned, self.kbps * _BURST_MS + piece_bits)
+        self._refill_ms = now
+        if self._begin_ms is None:
             self.begin(now)
-        if now - self._since >= _WINDOW_MS:
-            self._look_back(now)
+        if now - self._check_ms >= _STALL_CHECK_MS:
+            self._check_stall(now)
 
-    def may(self, n):
-        """Return whether so many bytes may go now."""
-        return self._tokens >= n + _HEADERS << 3
+    def allows(self, n):
+        """Return whether n bytes may be sent now."""
+        return self._tokens >= n + _HEADER_BYTES << 3
 
     def wait_ms(self):
-        """Return ms until a piece may go."""
-        return max(((self.piece + _HEADERS << 3) - self._tokens) // self.kbps, 0) + 1
+        """Return the ms until a piece may be sent."""
+        return max(((self.piece + _HEADER_BYTES << 3) - self._tokens) // self.kbps, 0) + 1
 
-    def rest(self):
-        """Nothing is sent for a while, nor is an answer looked for: what went before tells nothing about the way."""
-        self._at = self._begun = self._sent = None
+    def pause(self):
+        """Nothing is sent or received for a while: the current request says nothing about the network."""
+        self._refill_ms = self._begin_ms = self._sent_ms = None
 
     def begin(self, now):
         """A request begins."""
-        self._begun = self._since = now
-        self._sent = None
-        self._n = self._part = 0
-        self._full = False
+        self._begin_ms = self._check_ms = now
+        self._sent_ms = None
+        self._request_sent = self._recent_sent = 0
+        self._blocked = False
 
-    def spend(self, n, whole, now):
-        """So many bytes went, 0 when the connection takes none; `whole`: the request has gone with them."""
+    def on_sent(self, n, complete, now):
+        """n bytes were sent.
+
+        Args:
+            n: Bytes; 0 if the connection accepted none.
+            complete: Whether the request is complete with them.
+            now: Monotonic ms.
+        """
         if not n:
-            self._full = True
+            self._blocked = True
             return
-        n += _HEADERS
+        n += _HEADER_BYTES
         self._tokens -= n << 3
-        self._n += n
-        self._part += n
-        if whole and self._begun is not None:
-            self._sent = now
+        self._request_sent += n
+        self._recent_sent += n
+        if complete and self._begin_ms is not None:
+            self._sent_ms = now
 
-    def _look_back(self, now):
-        """A large request is long under way where the way has become slow: do not wait for its answer."""
-        carried = (self._part << 3) // (now - self._since)
-        self._since = now
-        # Nothing at all is an outage, and no word on the way.
-        if self._full and self._sent is None and 0 < carried < self.kbps >> 2:
-            self._set(max(carried - (carried >> 3), self.kbps >> 3), _HOLD)
-            self._tokens = -self.kbps * _WINDOW_MS  # what stands in the connection goes first
-            self._since += _WINDOW_MS
-        self._part = 0
-        self._full = False
+    def _check_stall(self, now):
+        """Lower the rate during a request when the network has become slow: its response is a long time away."""
+        carried_kbps = (self._recent_sent << 3) // (now - self._check_ms)
+        self._check_ms = now
+        # With nothing carried at all it is an outage, which says nothing about the rate.
+        if self._blocked and self._sent_ms is None and 0 < carried_kbps < self.kbps >> 2:
+            self._set(max(carried_kbps - (carried_kbps >> 3), self.kbps >> 3), _HOLD)
+            self._tokens = -self.kbps * _STALL_CHECK_MS  # the queue in the connection drains first
+            self._check_ms += _STALL_CHECK_MS
+        self._recent_sent = 0
+        self._blocked = False
 
-    def answered(self, now):
-        """The request is at the hub. One with few bytes makes no queue: it tells what the way takes."""
-        if self._sent is None:
+    def on_response(self, now):
+        """The hub has the request. A small one causes no queue, so it shows the delay of the path."""
+        if self._sent_ms is None:
             return
-        delay = now - self._sent
-        self._base = min(self._base, delay)
-        if self._n < self.size() >> 1:
+        delay_ms = now - self._sent_ms
+        self._base_ms = min(self._base_ms, delay_ms)
+        if self._request_sent < self.request_bytes() >> 1:
             return
-        took = max(now - self._begun - self._base, 1)
-        carried = (self._n << 3) // took
-        if took <= (self._n << 3) // self.kbps + (_SLOW_MS >> 1 if self._slow else _SLOW_MS):
-            self._slow = 0
-        else:
-            # When the first of them began, the way may still have been as it was.
-            self._carried = max(self._carried, carried) if self._slow else 0
-            self._slow += 1
-            if self._slow == _SLOW:
-                self._base = self._old = self._new = _NEVER
-                self._set(self._carried - (self._carried >> 3), _HOLD)
-                return
-        self._best = max(self._best, carried)
-        self._asked += 1
-        if self._asked % _MEMORY == 0:
-            self._old, self._new = self._new, _NEVER
-        self._new = min(self._new, delay)
-        self._least = min(self._least, delay)
-        self._looks += 1
-        if self._looks >= _LOOK[self._state]:
+        duration_ms = max(now - self._begin_ms - self._base_ms, 1)
+        carried_kbps = (self._request_sent << 3) // duration_ms
+        if self._is_network_changed(duration_ms, carried_kbps):
+            self._base_ms = self._old_ms = self._new_ms = _UNKNOWN_MS
+            self._set(self._late_kbps - (self._late_kbps >> 3), _HOLD)
+            return
+        self._best_kbps = max(self._best_kbps, carried_kbps)
+        self._requests += 1
+        if self._requests % _MEMORY == 0:
+            self._old_ms, self._new_ms = self._new_ms, _UNKNOWN_MS
+        self._new_ms = min(self._new_ms, delay_ms)
+        self._round_ms = min(self._round_ms, delay_ms)
+        self._round_requests += 1
+        if self._round_requests >= _ROUND[self._state]:
             self._judge()
 
+    def _is_network_changed(self, duration_ms, carried_kbps):
+        """Count requests in a row that took much longer than the rate suggests."""
+        late_ms = _LATE_MS >> 1 if self._late else _LATE_MS
+        if duration_ms <= (self._request_sent << 3) // self.kbps + late_ms:
+            self._late = 0
+            return False
+        # When the first late request began, the network may still have been as before: its rate does not count.
+        self._late_kbps = max(self._late_kbps, carried_kbps) if self._late else 0
+        self._late += 1
+        return self._late == _LATE_MAX
+
     def _judge(self):
-        kbps, state, good = self.kbps, self._state, self._good + 1
-        if self._least > min(self._old, self._new) + _QUEUE_MS[state]:
-            self._set(min(kbps - (kbps >> 4) - (kbps >> 5), self._best), _HOLD)
-        elif kbps == self._most:
+        kbps, state, good_rounds = self.kbps, self._state, self._good_rounds + 1
+        if self._round_ms > min(self._old_ms, self._new_ms) + _QUEUE_MS[state]:
+            self._set(min(kbps - (kbps >> 4) - (kbps >> 5), self._best_kbps), _HOLD)
+        elif kbps == self._kbps_max:
             self._set(kbps, _HOLD)
-        elif state == _HOLD and good < _HELD:
-            self._anew()
-            self._good = good
-        elif state == _HOLD or state == _RISE and good < _RISEN:
-            self._set(kbps + (kbps >> 5) + 1, _RISE)
-            self._good = good if state == _RISE else 0
+        elif state == _HOLD and good_rounds < _HOLD_ROUNDS:
+            self._begin_round()
+            self._good_rounds = good_rounds
+        elif state == _HOLD or (state == _RAISE and good_rounds < _RAISE_ROUNDS):
+            self._set(kbps + (kbps >> 5) + 1, _RAISE)
+            self._good_rounds = good_rounds if state == _RAISE else 0
         else:
-            self._set(kbps + (kbps >> 2) + 1, _FIND)
+            self._set(kbps + (kbps >> 2) + 1, _SEARCH)
 
     def _set(self, kbps, state):
-        self.kbps = max(min(kbps, self._most), min(_SLOWEST, self._most))
-        self.piece = min(max(self.kbps * _PIECE_MS >> 3, _PIECE), self._largest)
-        self._state = _RISE if state == _FIND and self.kbps == self._most else state
-        self._good = self._slow = 0
-        self._anew()
+        self.kbps = max(min(kbps, self._kbps_max), min(_KBPS_MIN, self._kbps_max))
+        self.piece = min(max(self.kbps * _PIECE_MS >> 3, _PIECE_MIN), self._piece_max)
+        self._state = _RAISE if state == _SEARCH and self.kbps == self._kbps_max else state
+        self._good_rounds = self._late = 0
+        self._begin_round()

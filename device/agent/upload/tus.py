@@ -1,150 +1,179 @@
-"""tus 1.0 resumable uploads (protocol/CLIP.md, "Upload"): answers and time in, requests out. MicroPython subset."""
+"""tus 1.0 resumable uploads (protocol/CLIP.md, "Upload"): responses and time in, requests out. MicroPython subset."""
 
 import binascii
+from collections import namedtuple
 
 from patrolink_protocol.key_derivation import derive_key, hmac, hmac_pads
 from patrolink_protocol.native import const
 
-WHOLE = const(32768)  # a file up to this goes with its creation: one round trip
-_LINE = const(1024)  # bytes of a line of an answer that are looked at
-_HEAD = const(8192)  # bytes of an answer's head
-_BODY = const(65536)  # bytes of an answer's body, which is not looked at
-_PATH = const(512)  # where object storage is behind the hub, its name for the upload is part of it
-_NUMBER = const(12)  # digits
-_AFRESH = const(3)  # times without progress that a file is begun anew for what the hub answers
-_STUCK = const(8)  # times in a row that the hub fails with one upload
+SINGLE_REQUEST_MAX = const(32768)  # bytes of a file that is sent with its creation, in one round trip
+_LINE_MAX = const(1024)  # bytes of a line that are kept
+_HEAD_MAX = const(8192)  # bytes of a response's head, and of the framing of its body
+_BODY_MAX = const(65536)  # bytes of a response's body, which is skipped
+_PATH_MAX = const(512)  # object storage behind the hub makes the path of an upload long
+_DIGITS_MAX = const(12)
+_RESTARTS_MAX = const(3)  # restarts of a file without progress
+_SERVER_ERRORS_MAX = const(8)  # in a row for one upload
 _RETRY_MS = const(1000)
-_RETRY_S_MOST = const(3600)
-_STATUS, _FIELD, _BYTES, _SIZE, _CHUNK, _AFTER, _TRAILER, _DONE = range(8)
+_RETRY_S_MAX = const(3600)
+_STATUS, _FIELD, _BODY, _CHUNK_SIZE, _CHUNK, _CHUNK_END, _TRAILER, _DONE = range(8)
 _KNOWN = (b"content-length", b"retry-after", b"upload-offset", b"location", b"transfer-encoding", b"connection")
+
+# A request: its method, its head as bytes, and the bytes of its body.
+Request = namedtuple("Request", ("method", "head", "body_bytes"))
 
 
 class HttpError(Exception):
-    """The hub answers what is not HTTP or not tus."""
+    """The response is not valid HTTP/1.1."""
 
 
 class UploadRejectedError(Exception):
-    """This file cannot go to this hub now."""
+    """The hub does not accept this file now."""
 
 
 class HttpResponse:
-    """One answer of HTTP/1.1. `status` 0 until it is known; `keep`: the connection can be used again."""
+    """Parser of one HTTP/1.1 response.
+
+    Attributes:
+        status: Status code, 0 until it is known.
+        fields: Header fields that are used here, lower-case name -> value.
+        keep_alive: The connection can be used again.
+
+    Args:
+        method: Method of the request.
+    """
 
     def __init__(self, method):
-        self._head = method == "HEAD"
+        self._without_body = method == "HEAD"
         self._line = bytearray()
         self._state = _STATUS
-        self._left = 0  # bytes of the body or chunk
-        self._body = 0
-        self._read = 0
+        self._remaining = 0  # bytes of the body or chunk
+        self._body_bytes = 0
+        self._head_bytes = 0
         self.status = 0
         self.fields = {}
-        self.keep = True
+        self.keep_alive = True
 
     @property
     def done(self):
+        """Whether the response is complete."""
         return self._state == _DONE
 
-    def take(self, data):
-        """Take bytes of the answer; Fault when they are none, or when more come than were announced."""
+    def feed(self, data):
+        """Parse received bytes.
+
+        Raises:
+            HttpError: They are not HTTP, exceed a limit, or follow the end of the response.
+        """
         at = 0
         while at < len(data):
             if self._state == _DONE:
-                raise HttpError("bytes after the answer")
-            if self._state in (_BYTES, _CHUNK):
-                n = min(self._left, len(data) - at)
-                self._left -= n
+                raise HttpError("data after the end of the response")
+            if self._state in (_BODY, _CHUNK):
+                n = min(self._remaining, len(data) - at)
+                self._remaining -= n
                 at += n
-                if not self._left:
-                    self._state = _DONE if self._state == _BYTES else _AFTER
+                if not self._remaining:
+                    self._state = _DONE if self._state == _BODY else _CHUNK_END
                 continue
-            self._byte(data[at])
+            self._feed_byte(data[at])
             at += 1
 
-    def _byte(self, byte):
-        self._read += 1
-        if self._read > _HEAD:
-            raise HttpError("a head of more than %d bytes" % _HEAD)
+    def _feed_byte(self, byte):
+        self._head_bytes += 1
+        if self._head_bytes > _HEAD_MAX:
+            raise HttpError("the response head exceeds %d bytes" % _HEAD_MAX)
         if byte != 10:
-            if len(self._line) < _LINE:
+            if len(self._line) < _LINE_MAX:
                 self._line.append(byte)
             return
         line, self._line = bytes(self._line).strip(), bytearray()
         if self._state == _STATUS:
-            self._begin(line)
+            self._parse_status(line)
         elif self._state == _FIELD:
-            self._field(line) if line else self._end_of_head()
-        elif self._state == _SIZE:
-            self._chunk(line)
-        elif self._state == _AFTER:
-            self._state = _SIZE
+            if line:
+                self._parse_field(line)
+            else:
+                self._end_head()
+        elif self._state == _CHUNK_SIZE:
+            self._parse_chunk_size(line)
+        elif self._state == _CHUNK_END:
+            self._state = _CHUNK_SIZE
         elif not line:
             self._state = _DONE
 
-    def _begin(self, line):
+    def _parse_status(self, line):
         words = line.split(None, 2)
         if len(words) < 2 or words[0][:7] != b"HTTP/1." or len(words[1]) != 3 or not words[1].isdigit():
-            raise HttpError("no answer of HTTP/1.1")
+            raise HttpError("the response is not HTTP/1.1")
         self.status = int(words[1])
-        self.keep = words[0] == b"HTTP/1.1"
+        self.keep_alive = words[0] == b"HTTP/1.1"
         self.fields = {}
         self._state = _FIELD
 
-    def _field(self, line):
+    def _parse_field(self, line):
         name, colon, value = line.partition(b":")
         if not colon:
-            raise HttpError("a field without a colon")
+            raise HttpError("a header field has no colon")
         name = name.lower()
         if name in _KNOWN:
-            if len(line) >= _LINE:
-                raise HttpError("a %s of more than %d bytes" % (name.decode(), _LINE))
+            if len(line) >= _LINE_MAX:
+                raise HttpError("the field %s exceeds %d bytes" % (name.decode(), _LINE_MAX))
             if self.fields.get(name, value) != value:
-                raise HttpError("two of %s" % name.decode())
+                raise HttpError("the field %s occurs twice with different values" % name.decode())
             self.fields[name] = value
 
-    def _end_of_head(self):
+    def _end_head(self):
         status = self.status
         if 100 <= status < 200:
-            self._state, self.status = _STATUS, 0  # 100 Continue: the answer is still to come
+            self._state, self.status = _STATUS, 0  # 100 Continue: the final response follows
             return
         if b"close" in self.fields.get(b"connection", b"").lower():
-            self.keep = False
-        if self._head or status in (204, 304):
+            self.keep_alive = False
+        if self._without_body or status in (204, 304):
             self._state = _DONE
         elif b"chunked" in self.fields.get(b"transfer-encoding", b"").lower():
-            self._state = _SIZE
+            self._state = _CHUNK_SIZE
         elif b"content-length" not in self.fields:
-            self._state, self.keep = _DONE, False  # its body ends with the connection, and nobody wants it
+            self._state, self.keep_alive = _DONE, False  # the body ends with the connection; it is not used
         else:
-            self._left = self._add(self.number(b"content-length"))
-            self._state = _BYTES if self._left else _DONE
+            self._remaining = self._count_body(self.number(b"content-length"))
+            self._state = _BODY if self._remaining else _DONE
 
-    def _chunk(self, line):
+    def _parse_chunk_size(self, line):
         digits = line.partition(b";")[0].strip()
         try:
             n = int(digits, 16) if 0 < len(digits) <= 8 else -1
         except ValueError:
             n = -1
         if n:
-            self._left = self._add(n)
+            self._remaining = self._count_body(n)
             self._state = _CHUNK
         else:
             self._state = _TRAILER
 
-    def _add(self, n):
-        self._body += n if n is not None else _BODY + 1
-        if n is None or n < 0 or self._body > _BODY:
-            raise HttpError("a body of a wrong length, or of more than %d bytes" % _BODY)
+    def _count_body(self, n):
+        self._body_bytes += n if n is not None else _BODY_MAX + 1
+        if n is None or n < 0 or self._body_bytes > _BODY_MAX:
+            raise HttpError("the body length is invalid or exceeds %d bytes" % _BODY_MAX)
         return n
 
     def number(self, name):
-        """Return a field's number, None when it has none or is not one."""
+        """Return the number in a field, or None if the field is missing or not a number."""
         digits = self.fields.get(name, b"").strip()
-        return int(digits) if digits.isdigit() and len(digits) <= _NUMBER else None
+        return int(digits) if digits.isdigit() and len(digits) <= _DIGITS_MAX else None
 
 
 class TusClient:
-    """What all requests to one hub have in common. `host`: as in the field of that name; `path`: of creation."""
+    """Builds the heads of all requests to one hub.
+
+    Args:
+        key: The device's key, 32 bytes.
+        device: Name of the device, bytes.
+        epoch: Key epoch.
+        host: Value of the Host field.
+        path: Path for the creation of uploads.
+    """
 
     def __init__(self, key, device, epoch, host, path):
         self._pads = hmac_pads(derive_key(key, b"patrolink-upload", epoch))
@@ -152,8 +181,16 @@ class TusClient:
         self._host = host
         self.path = path
 
-    def head(self, method, path, unix_ms, fields, length):
-        """Return a request's head. `fields`: (name, value) pairs; `length` of its body, None for none."""
+    def head(self, method, path, unix_ms, fields, body_bytes):
+        """Return the head of a request, bytes.
+
+        Args:
+            method: POST, HEAD or PATCH.
+            path: Path of the creation or of the upload.
+            unix_ms: Current time, part of the authorization.
+            fields: (name, value) pairs.
+            body_bytes: Length of the body; None for a request without one.
+        """
         number = metadata = ""
         lines = ["%s %s HTTP/1.1" % (method, path), "Host: " + self._host, "Tus-Resumable: 1.0.0"]
         for name, value in fields:
@@ -165,147 +202,169 @@ class TusClient:
         tag = hmac(self._pads, ("%s\n%s\n%d\n%s\n%s" % (method, path, unix_ms, number, metadata)).encode())
         tag = binascii.hexlify(tag).decode()
         lines.append("Authorization: Patrolink %s:%d:%s" % (self.device.decode(), unix_ms, tag))
-        if length is not None:
-            lines.append("Content-Length: %d" % length)
-            if length:
+        if body_bytes is not None:
+            lines.append("Content-Length: %d" % body_bytes)
+            if body_bytes:
                 lines.append("Content-Type: application/offset+octet-stream")
         return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
 
 class Transfer:
-    """One file on its way. `url`: path of its upload at the hub, None until it has one; `offset`: what the hub has."""
+    """State of the upload of one file.
+
+    Attributes:
+        item: agent.recording.upload_queue.UploadItem.
+        url: Path of the upload at the hub, None before its creation.
+        offset: Bytes that the hub has.
+        done: The hub has the whole file.
+
+    Args:
+        client: TusClient.
+        item: The UploadItem.
+        url: Path of an upload that was created before, or None.
+    """
 
     def __init__(self, client, item, url):
         self._client = client
         self.item = item
         self.url = url
         self.offset = 0
-        self._sure = False  # `offset` is what the hub said last
-        self._afresh = self._stuck = self._best = 0
-        self._most = item.bytes  # that the hub can have, after all that it was sent
-        self._whole = WHOLE
-        self._method = ""
-        self._n = 0
         self.done = False
-        self.created = False  # `url` is a new one, to be kept
+        self._offset_known = False  # the hub has confirmed `offset` on this connection
+        self._restarts = self._server_errors = self._best_offset = 0
+        self._sent_max = item.bytes  # bytes that the hub can have of this upload
+        self._single_request_max = SINGLE_REQUEST_MAX
+        self._method = ""
+        self._body_bytes = 0
 
-    def lost(self):
-        """The connection is gone: what the hub has is to be asked for."""
-        self._sure = False
-        if self._method == "POST" and self._n:
-            self._whole = 0  # what came of it has no address: so that it is in vain but once, the file goes in pieces
+    def connection_lost(self):
+        """The connection is closed: ask the hub for the offset before sending more."""
+        self._offset_known = False
+        if self._method == "POST" and self._body_bytes:
+            # The hub may have a part under a path we do not know. Next time create first, so that only this is lost.
+            self._single_request_max = 0
 
-    def ask(self, unix_ms, most):
-        """Return (method, head, n): the next request; its body are n bytes of the file from `offset` on.
+    def next_request(self, unix_ms, body_max):
+        """Return the next Request; its body are the bytes of the file from `offset` on.
 
-        n is `most` at most, half as much more where that ends the file. A file of up to WHOLE bytes is not divided,
-        unless its connection was lost.
+        Args:
+            unix_ms: Current time.
+            body_max: Bytes of a body; the last body of a file may be longer by half. Does not apply to a small file
+                that is sent with its creation.
         """
         item = self.item
-        self._n = 0
+        self._body_bytes = 0
         if self.url is None:
             self._method = "POST"
             self.offset = 0
-            self._n = item.bytes if item.bytes <= self._whole else 0
+            self._body_bytes = item.bytes if item.bytes <= self._single_request_max else 0
             fields = (("Upload-Length", str(item.bytes)), ("Upload-Metadata", self._metadata()))
-            head = self._client.head("POST", self._client.path, unix_ms, fields, self._n)
-            self._most = self._n
-        elif not self._sure:
+            head = self._client.head("POST", self._client.path, unix_ms, fields, self._body_bytes)
+            self._sent_max = self._body_bytes
+        elif not self._offset_known:
             self._method = "HEAD"
             head = self._client.head("HEAD", self.url, unix_ms, (), None)
         else:
             self._method = "PATCH"
             left = item.bytes - self.offset
-            self._n = left if left <= most + (most >> 1) else most
-            head = self._client.head("PATCH", self.url, unix_ms, (("Upload-Offset", str(self.offset)),), self._n)
-            self._most = max(self._most, self.offset + self._n)
-        return self._method, head, self._n
+            self._body_bytes = left if left <= body_max + (body_max >> 1) else body_max
+            fields = (("Upload-Offset", str(self.offset)),)
+            head = self._client.head("PATCH", self.url, unix_ms, fields, self._body_bytes)
+            self._sent_max = max(self._sent_max, self.offset + self._body_bytes)
+        return Request(self._method, head, self._body_bytes)
 
     def _metadata(self):
         item = self.item
-        given = (
+        pairs = (
             ("device", self._client.device),
             ("clip", str(item.clip).encode()),
             ("name", item.name.encode()),
             ("sha256", item.sha256.encode()),
         )
-        return ",".join(["%s %s" % (k, binascii.b2a_base64(v).decode().strip()) for k, v in given])
+        return ",".join(["%s %s" % (k, binascii.b2a_base64(v).decode().strip()) for k, v in pairs])
 
-    def take(self, reply):
-        """Take the answer. Return ms to wait, 0 for none, -1 for a back-off; GiveUp when this file cannot go."""
-        status = reply.status
-        self._stuck = self._stuck + 1 if status == 500 and self._method != "POST" else 0
-        if self._stuck > _STUCK:
-            self._stuck = 0
-            return self._again("the hub fails with this upload")
+    def handle_response(self, response):
+        """Update from an HttpResponse.
+
+        Returns:
+            The ms to wait before the next request; 0 for none, -1 for a back-off.
+
+        Raises:
+            UploadRejectedError: The hub does not accept this file now.
+        """
+        status = response.status
+        self._server_errors = self._server_errors + 1 if status == 500 and self._method != "POST" else 0
+        if self._server_errors > _SERVER_ERRORS_MAX:
+            self._server_errors = 0
+            return self._restart("the hub keeps failing with this upload (500)")
         if status in (401, 408, 423, 429) or status >= 500:
-            self._sure = False
-            s = reply.number(b"retry-after")
-            return -1 if s is None else max(_RETRY_MS, min(s, _RETRY_S_MOST) * 1000)
+            self._offset_known = False
+            retry_s = response.number(b"retry-after")
+            return -1 if retry_s is None else max(_RETRY_MS, min(retry_s, _RETRY_S_MAX) * 1000)
         if status in (403, 404, 410) and self._method != "POST":
-            return self._again("the hub does not know the upload any more")
+            return self._restart("the hub no longer knows the upload")
         if status == 409 and self._method == "PATCH":
-            self._sure = False
-            return self._blame("the hub refuses the offset that it told")
+            self._offset_known = False
+            return self._count_restart("the hub refuses the offset that it gave")
         if self._method == "POST" and status == 201:
-            self._place(reply)
+            self._set_url(response)
         elif status not in (200, 204) or self._method == "POST":
-            return self._again("the hub answers %s with %d" % (self._method, status))
-        return self._take_offset(reply)
+            return self._restart("the hub answered %s with %d" % (self._method, status))
+        return self._set_offset(response)
 
-    def _place(self, reply):
-        url = reply.fields.get(b"location", b"").strip()
+    def _set_url(self, response):
+        url = response.fields.get(b"location", b"").strip()
         for scheme in (b"http://", b"https://", b"//"):
             if url.startswith(scheme):
                 url = url[len(scheme) :]
                 url = url[url.find(b"/") :] if b"/" in url else b""
                 break
         else:
-            if url and url[:1] != b"/":  # beside the address of creation (RFC 3986, 5.2.3)
+            if url and url[:1] != b"/":  # relative to the path of the creation (RFC 3986, 5.2.3)
                 path = self._client.path
                 url = path[: path.rfind("/") + 1].encode() + url
-        # Only its path: nothing is ever sent to another host than the one that was configured.
-        if url[:1] != b"/" or len(url) > _PATH or [c for c in url if not 32 < c < 127]:
-            raise UploadRejectedError("the hub gives no address for the upload")
+        # Only the path is kept: nothing is ever sent to a host other than the configured one.
+        if url[:1] != b"/" or len(url) > _PATH_MAX or [c for c in url if not 32 < c < 127]:
+            raise UploadRejectedError("the hub gave no usable Location for the upload")
         self.url = url.decode()
-        self.created = True
 
-    def _take_offset(self, reply):
-        told = reply.number(b"upload-offset")
-        before = self.offset
-        if self._method == "POST" and told is None and not reply.fields.get(b"upload-offset"):
-            self._sure = not self._n  # a hub without creation-with-upload: ask what it has
+    def _set_offset(self, response):
+        offset = response.number(b"upload-offset")
+        previous = self.offset
+        if self._method == "POST" and offset is None and not response.fields.get(b"upload-offset"):
+            self._offset_known = not self._body_bytes  # a hub without creation-with-upload: ask what it has
             return self._finish()
-        if self._method == "POST" and told is not None:
-            self._most = max(self._most, min(told, self.item.bytes))  # it may have had the file before
-        most = before + self._n if self._method == "PATCH" else self._most
-        if told is None or told > most:
-            return self._again("the hub has %s bytes, and was sent %d" % (told, most))
-        if told < before and self._method != "HEAD":
-            return self._again("the hub has %d bytes, and had %d" % (told, before))
-        self.offset = told
-        self._sure = True
-        if told > self._best:
-            self._best, self._afresh = told, 0
-        if told < before:  # storage behind it lost some: go on there
-            return self._blame("the hub loses what it had")
-        if self._method == "PATCH" and told == before:
-            return self._blame("the hub took nothing")
+        if self._method == "POST" and offset is not None:
+            # The hub may have the file already, from an earlier upload.
+            self._sent_max = max(self._sent_max, min(offset, self.item.bytes))
+        offset_max = previous + self._body_bytes if self._method == "PATCH" else self._sent_max
+        if offset is None or offset > offset_max:
+            return self._restart("the hub claims %s bytes, but only %d were sent" % (offset, offset_max))
+        if offset < previous and self._method != "HEAD":
+            return self._restart("the hub has %d bytes, but had %d before" % (offset, previous))
+        self.offset = offset
+        self._offset_known = True
+        if offset > self._best_offset:
+            self._best_offset, self._restarts = offset, 0
+        if offset < previous:  # its storage lost some bytes: continue from there
+            return self._count_restart("the hub loses bytes that it had")
+        if self._method == "PATCH" and offset == previous:
+            return self._count_restart("the hub accepted no bytes")
         return self._finish()
 
     def _finish(self):
-        self.done = self._sure and self.offset == self.item.bytes
+        self.done = self._offset_known and self.offset == self.item.bytes
         return 0
 
-    def _blame(self, why):
-        self._afresh += 1
-        if self._afresh > _AFRESH:
-            raise UploadRejectedError(why)
+    def _count_restart(self, reason):
+        self._restarts += 1
+        if self._restarts > _RESTARTS_MAX:
+            raise UploadRejectedError(reason)
         return -1
 
-    def _again(self, why):
-        """Begin the file anew, a few times."""
+    def _restart(self, reason):
+        """Create a new upload of the file, a few times at most."""
         self.url = None
         self.offset = 0
-        self._sure = False
-        return self._blame(why)
+        self._offset_known = False
+        return self._count_restart(reason)

@@ -386,7 +386,7 @@ def test_what_a_device_says_is_only_text(tmp_path):
     device = clip_maker.Device("a<b>{{stamp}}", tmp_path / "evidence.pem")
     device.run(7)
     device.recorder.trigger(clip.TRIGGERS.index("sos"), 5, "", device.now)
-    device.recorder.access("live_view_start", "<script>alert(1)</script>", device.now, "id", 5)
+    device.clip_store.open_clips.log_access("live_view_start", "<script>alert(1)</script>", device.now, "id", 5)
     device.run(6)
     folder = device.write(tmp_path / "clips") / "000001"
     (tmp_path / "clips" / "signers.toml").write_text(f'[signers]\n"{device.name}" = ["{device.signer}"]\n')

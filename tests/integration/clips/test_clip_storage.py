@@ -13,7 +13,7 @@ for room in ("tests/unit", "device", "protocol", "protocol/generated"):
     if str(ROOT / room) not in sys.path:
         sys.path.insert(0, str(ROOT / room))
 
-from clip_harness import World  # noqa: E402
+from clip_harness import ClipHarness  # noqa: E402
 from hal.clip_storage import ClipStorage  # noqa: E402
 from hal.common import Store  # noqa: E402
 from hal.posix import background  # noqa: E402
@@ -29,36 +29,36 @@ class Disk(ClipStorage):
 
 
 @pytest.fixture
-def world(tmp_path):
-    world = World(size=4000, fps=10)
-    world.store = Store(str(tmp_path / "state"))
-    world.files = Disk(str(tmp_path / "clips"), background.WriteQueue())
-    return world.boot()
+def harness(tmp_path):
+    harness = ClipHarness(size=4000, fps=10)
+    harness.state = Store(str(tmp_path / "state"))
+    harness.files = Disk(str(tmp_path / "clips"), background.WriteQueue())
+    return harness.boot()
 
 
-def settled(world, seconds):
+def settled(harness, seconds):
     """Let time pass, each second of it with all on storage that was given to it."""
     for _ in range(seconds):
-        world.run(1)
-        world.files.flush(5000)
-    return world
+        harness.run(1)
+        harness.files.flush(5000)
+    return harness
 
 
-def test_a_clip_on_real_files_is_whole_and_a_restart_goes_on(world):
-    settled(world, 20)
-    number = world.recorder.trigger(1, 7, "", world.now)
-    settled(world, 20)
-    numbers = world.pictures(number)
+def test_a_clip_on_real_files_is_whole_and_a_restart_goes_on(harness):
+    settled(harness, 20)
+    number = harness.recorder.trigger(1, 7, "", harness.now)
+    settled(harness, 20)
+    numbers = harness.pictures(number)
     assert numbers == list(range(numbers[0], numbers[0] + len(numbers))) and len(numbers) >= 200
-    assert world.recorder.lost == world.recorder.errors == 0
-    again = settled(world.boot(), 5).recorder.trigger(0, 8, "", world.now)
-    settled(world, 20)
-    assert world.manifest(again)[0]["previous"] == world.manifest(number)[-1]["chain"]
+    assert harness.ring_recorder.loss.total == harness.ring_recorder.errors == 0
+    again = settled(harness.boot(), 5).recorder.trigger(0, 8, "", harness.now)
+    settled(harness, 20)
+    assert harness.manifest(again)[0]["previous"] == harness.manifest(number)[-1]["chain"]
 
 
-def test_a_sync_that_hangs_stops_nothing(world, monkeypatch):
-    settled(world, 20)
-    number = world.recorder.trigger(0, 7, "", world.now)
+def test_a_sync_that_hangs_stops_nothing(harness, monkeypatch):
+    settled(harness, 20)
+    number = harness.recorder.trigger(0, 7, "", harness.now)
     released, hung = threading.Event(), threading.Event()
     fsync = os.fsync
 
@@ -68,28 +68,28 @@ def test_a_sync_that_hangs_stops_nothing(world, monkeypatch):
         fsync(fd)
 
     monkeypatch.setattr(background.os, "fsync", hang)
-    world.run(12)  # none of this waits: the thread stands until it is released
-    assert hung.wait(10) and not [n for n, data in world.files.data.items() if n == "000001.plm" and b'"sig"' in data]
+    harness.run(12)  # none of this waits: the thread stands until it is released
+    assert hung.wait(10) and not [n for n, data in harness.files.data.items() if n == "000001.plm" and b'"sig"' in data]
     released.set()
-    settled(world, 10)
-    assert world.recorder.lost == 0 and "sig" in world.manifest(number)[-1]
-    assert all(s["whole"] for s in world.segments(number))
+    settled(harness, 10)
+    assert harness.ring_recorder.loss.total == 0 and "sig" in harness.manifest(number)[-1]
+    assert all(s["whole"] for s in harness.segments(number))
 
 
-def test_a_folder_that_goes_away_and_comes_back(world):
-    settled(world, 20)
-    folder = Path(world.files._dir)
-    number = world.recorder.trigger(0, 7, "", world.now, 20000)
-    settled(world, 3)
+def test_a_folder_that_goes_away_and_comes_back(harness):
+    settled(harness, 20)
+    folder = Path(harness.files._dir)
+    number = harness.recorder.trigger(0, 7, "", harness.now, 20000)
+    settled(harness, 3)
     away = folder.with_name("away")
     shutil.move(folder, away)
-    settled(world, 6)  # what is open stays so: the next file finds nothing
-    assert world.recorder.errors
+    settled(harness, 6)  # what is open stays so: the next file finds nothing
+    assert harness.ring_recorder.errors
     shutil.move(away, folder)
-    settled(world, 30)
-    assert world.recorder.errors == 0 and "sig" in world.manifest(number)[-1]
-    assert world.segments(number)[-1]["start_ms"] > world.segments(number)[0]["start_ms"] + 20000
-    assert world.recorder.lost > 0
+    settled(harness, 30)
+    assert harness.ring_recorder.errors == 0 and "sig" in harness.manifest(number)[-1]
+    assert harness.segments(number)[-1]["start_ms"] > harness.segments(number)[0]["start_ms"] + 20000
+    assert harness.ring_recorder.loss.total > 0
 
 
 def test_what_cannot_be_opened_is_told_by_the_writer(tmp_path):

@@ -51,9 +51,9 @@ def test_an_event_is_a_clip_without_a_hole_that_the_site_opens_and_plays(tmp_pat
         board.recorder.close(board.clock.now_ms())
     finally:
         headset.close()
-    assert board.log == [] and board.recorder.errors == 0
-    assert board.recorder.lost == 0 and board.camera.dropped == 0
-    assert abs(board.recorder.frames - FPS * (BEFORE_S + AFTER_S)) <= FPS  # the camera took a moment to open
+    assert board.log == [] and board.ring_recorder.errors == 0
+    assert board.ring_recorder.loss.total == 0 and board.camera.dropped == 0
+    assert abs(board.ring_recorder.frames - FPS * (BEFORE_S + AFTER_S)) <= FPS  # the camera took a moment to open
 
     # The site has what was uploaded: the clip's files, and who signs.
     folder = tmp_path / "site" / "linux-1" / f"{number:06}"
@@ -93,12 +93,12 @@ def test_what_a_power_cut_leaves_plays_and_recording_goes_on_within_two_seconds(
     try:
         board = Board(first, site.public, headset.mic)
         board.run(SEGMENT_S + 2.5)
-        frames = board.recorder.frames
+        frames = board.ring_recorder.frames
         shutil.copytree(first, second)  # what storage had at that moment
         board.recorder.close(board.clock.now_ms())
         begin = time.monotonic()
         again = Board(second, site.public, headset.mic, boot=2)
-        while again.recorder.frames == 0:
+        while again.ring_recorder.frames == 0:
             again.run(0.02)
         assert time.monotonic() - begin < 2
         again.recorder.close(again.clock.now_ms())

@@ -91,7 +91,7 @@ def test_while_the_hub_is_away_nothing_counts_as_sent(site):
 
 def test_bytes_that_are_not_those_that_were_told_come_again(site):
     number = site.film()
-    shelf, read, spoilt = site.courier.shelf, site.courier.shelf.read, []
+    uploads, read, spoilt = site.courier.uploads, site.courier.uploads.read, []
 
     def once(name, at, buf):
         n = read(name, at, buf)
@@ -100,7 +100,7 @@ def test_bytes_that_are_not_those_that_were_told_come_again(site):
             buf[0] ^= 1
         return n
 
-    shelf.read = once
+    uploads.read = once
     site.send()
     assert spoilt and arrived(site) and site.states(1) == [(number, 5)], site.courier.log
 

@@ -14,7 +14,7 @@ for room in ("/../../../device", "/../../../protocol", "/../../../protocol/gener
     sys.path.insert(0, HERE + room)
 
 from agent.link.backoff import Backoff  # noqa: E402
-from agent.recording.clip_index import UploadItem  # noqa: E402
+from agent.recording.upload_queue import UploadItem  # noqa: E402
 from agent.upload import tus  # noqa: E402
 from agent.upload.uploader import Uploader, UploadNetwork  # noqa: E402
 from compat import tls  # noqa: E402
@@ -25,8 +25,8 @@ UNIX_MS = 1795000000000
 NAME = "000001-000001.pls"
 
 
-class ClipStore:
-    """One file of a clip."""
+class SingleFileQueue:
+    """An upload queue with one file."""
 
     def __init__(self, path, sha256):
         self._file = open(path, "rb")  # noqa: SIM115
@@ -41,25 +41,27 @@ class ClipStore:
         self._file.seek(at)
         return self._file.readinto(buf)
 
-    def uploaded(self, clip, name):
+    def mark_uploaded(self, clip, name):
         self.done = True
 
-    def place(self, clip, name, url=None):
-        self._url = url or self._url
+    def upload_url(self, clip, name):
         return self._url
+
+    def set_upload_url(self, clip, name, url):
+        self._url = url
 
 
 def main():
     with open(sys.argv[1]) as f:
         given = json.load(f)
     clock = platform.Clock()
-    shelf = ClipStore(given["file"], given["sha256"])
+    queue = SingleFileQueue(given["file"], given["sha256"])
     raw = TcpSocket
     if given.get("tls"):
         context = tls.context(given["tls"], "upload.tls")
         raw = lambda net: tls.TlsSocket(net, TcpSocket(net), context)  # noqa: E731
     uploader = Uploader(
-        shelf,
+        queue,
         tus.TusClient(bytes(range(32)), b"dev-1", 3, given["host"] + ":" + str(given["port"]), given["path"]),
         UploadNetwork(clock.now_ms, lambda: None, raw, lambda: False),
         (given["host"], given["port"]),
@@ -71,12 +73,12 @@ def main():
     inputs = platform.Inputs()
     end = clock.now_ms() + given["s"] * 1000
     longest = 0
-    while not shelf.done and clock.now_ms() < end:
+    while not queue.done and clock.now_ms() < end:
         now = clock.now_ms()
         wait = uploader.step(now, False, False)
         longest = max(longest, clock.now_ms() - now)
         inputs.wait(min(wait, 20))
-    print(json.dumps({"done": shelf.done, "sent": uploader.sent, "longest_ms": longest}))
+    print(json.dumps({"done": queue.done, "sent": uploader.sent, "longest_ms": longest}))
 
 
 main()

@@ -82,7 +82,7 @@ def test_clips_on_the_page(tmp_path, broker):
         assert (site.link.commands[0]["action"], site.link.commands[0]["number"]) == (PRESERVE, 1)
         page.wait(lambda: page.one("#clips tr:last-child .do button").get_attribute("aria-pressed") == "true")
         site.film()
-        told = site.courier.shelf.values(site.courier.shelf.find(3))
+        told = site.courier.manifest_values(3)
         site.link.uplink(13, {**told, "chain": bytes(32)})
         site.courier.run(site.courier.all_sent)
         page.wait(lambda: "tampered with" in page.rows()[0])

@@ -54,7 +54,7 @@ def test_bytes_that_are_not_the_recorded_ones_come_again(site):
     )  # somebody has its key, or its card was changed
     assert site.clips.joinpath(DEVICE, f"{number:06d}", name).exists()
     site.courier.manifests()
-    pending = list(site.courier.shelf.pending())
+    pending = list(site.courier.uploads.pending())
     for item in pending:
         if item.name != name:
             assert raw.create(number, item.name, bytes(files[item.name]), bytes(files[item.name]))[0] == 201
@@ -71,7 +71,7 @@ def test_a_second_signer_is_told_to_all(site):
     site.send()
     site.states(1)
     first = site.device.signer
-    values = site.courier.shelf.values(site.courier.shelf.find(1))
+    values = site.courier.manifest_values(1)
     values.update(clip_id=9, signer=bytes.fromhex("03" + "11" * 32))
     site.link.uplink(patrolink_messages.CLIP_MANIFEST, values)
     wait_until(lambda: "03" + "11" * 32 in site.clips.joinpath("signers.toml").read_text())
@@ -85,7 +85,7 @@ def test_a_second_signer_is_told_to_all(site):
 
 def test_a_clip_that_comes_otherwise_than_it_was_told_is_tampered_with(site):
     number = site.film()
-    values = site.courier.shelf.values(site.courier.shelf.find(number))
+    values = site.courier.manifest_values(number)
     site.link.uplink(patrolink_messages.CLIP_MANIFEST, {**values, "chain": bytes(32)})
     site.courier.run(site.courier.all_sent)
     assert site.states(1) == [(number, DAMAGED)]

@@ -25,7 +25,7 @@ site = upload_clients.site
 def test_an_sos_comes_before_what_was_filmed_before_it_and_both_are_valid(site):
     first, second = site.film("button"), site.film("sos")
     site.courier.manifests()
-    pending = site.courier.shelf.pending
+    pending = site.courier.uploads.pending
     site.courier.run(lambda: all(item.clip == first for item in pending()))
     assert site.states(1) == [(second, VERIFIED)]
     row = site.rows()[second]
@@ -38,7 +38,7 @@ def test_an_sos_comes_before_what_was_filmed_before_it_and_both_are_valid(site):
 @pytest.mark.timeout(300)
 def test_killed_at_any_step_a_hub_loses_no_clip_and_every_one_is_let_go_of(site):
     """The device tells its clips again until it has heard of them, as it does every two minutes."""
-    shelf = site.courier.shelf
+    index = site.courier.index
     for round_ in range(4):
         number = site.film("sos" if round_ & 1 else "button")
         site.courier.manifests()
@@ -60,7 +60,7 @@ def test_killed_at_any_step_a_hub_loses_no_clip_and_every_one_is_let_go_of(site)
         site.link.clip_states.clear()  # the connection breaks, and what was on its way is lost
         site.hub.start()
         deadline = time.monotonic() + TIMEOUT_S
-        while shelf.find(number).state != 3:  # VERIFIED
+        while index.find(number).state != 3:  # VERIFIED
             assert time.monotonic() < deadline, (SEED, round_, step, (site.folder / "hub.log").read_text())
             site.courier.run(site.courier.all_sent)
             site.courier.manifests()
@@ -80,11 +80,11 @@ def test_a_device_that_has_heard_nothing_of_a_clip_tells_it_again_until_it_has(t
     film.run(1)
     number = film.recorder.trigger(0, 0, "", film.now, 500)
     film.run(6)
-    shelf = film.recorder.shelf
-    shelf.told(number)
-    while items := list(shelf.pending()):
+    clip_store = film.clip_store
+    clip_store.index.mark_announced(clip_store.index.find(number))
+    while items := list(clip_store.uploads.pending()):
         for item in items:
-            shelf.uploaded(item.clip, item.name)
+            clip_store.uploads.mark_uploaded(item.clip, item.name)
     film.run(1)
     film.leave(tmp_path / "device" / "state")
     camera = {"source": str(tmp_path / "none"), "indicator": str(tmp_path / "camera.led")}
@@ -96,7 +96,7 @@ def test_a_device_that_has_heard_nothing_of_a_clip_tells_it_again_until_it_has(t
         return [row for row in it.rows if row["message"] == "clip_manifest"]
 
     it.listen(told)
-    values = shelf.values(shelf.find(number))
+    values = upload_clients.manifest_values(clip_store, number)
     assert (told()[0]["clip_id"], told()[0]["chain"]) == (number, values["chain"].hex())
     journal = tmp_path / "device" / "state" / "clips"
 

@@ -143,7 +143,7 @@ def test_of_a_device_at_a_full_disk_nothing_is_let_go(tmp_path, monkeypatch, sma
     with monkeypatch.context() as patch:
         patch.setattr(upload_store.shutil, "disk_usage", lambda path: SimpleNamespace(free=(1 << 28) + 60_000))
         courier.run(lambda: any("answers 507" in line for line in courier.log))
-        assert not courier.all_sent() and courier.shelf.find(1).state == 1
+        assert not courier.all_sent() and courier.index.find(1).state == 1
     courier.run(courier.all_sent)
 
 

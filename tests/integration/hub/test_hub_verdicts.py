@@ -316,10 +316,10 @@ def test_files_that_a_later_clip_records_as_deleted_are_not_awaited(recorded, tm
     device.run(5)
     first = device.event("button", 11)
     device.run(20)
-    shelf = device.recorder.shelf
-    clip = shelf.find(first)
-    key = shelf._room._spare(clip, -1)
-    shelf.thin(clip, key)
+    retention = device.clip_store._retention
+    clip = device.clip_store.index.find(first)
+    key = retention._thinnable(clip, -1)
+    retention.thin(clip, key, device.now)
     second = device.event("button", 12)
     device.run(3)
     folder = device.write(tmp_path / "device")

@@ -173,7 +173,7 @@ def test_a_view_outlives_its_data_context_and_not_its_modem(filming, tmp_path):
         assert "live view:" not in said()
         with it.modem.locked():
             it.modem.network.outage(25_000)
-        await viewer.until(lambda: "live view: nothing was heard of the hub for 10 s" in said())
+        await viewer.until(lambda: "live view: ended (no report from the hub for 10 s)" in said())
         assert await viewer.over() == "no packet received for 10 s"
         sessions = said().count("link: session")
         await viewer.until(lambda: said().count("link: session") > sessions)
@@ -184,7 +184,7 @@ def test_a_view_outlives_its_data_context_and_not_its_modem(filming, tmp_path):
         await viewer.until(lambda: said().count("link: session") > sessions + 1)
         # It goes on when the modem was back within the 10 s, else it has ended, and says so.
         before = len(viewer.seen)
-        await viewer.until(lambda: said().count("live view: nothing was heard") == 2 or len(viewer.seen) > before + 2)
+        await viewer.until(lambda: said().count("live view: ended (no report") == 2 or len(viewer.seen) > before + 2)
 
     viewer = watch(it, see)
     assert pictures(viewer.seen, tmp_path) >= 11

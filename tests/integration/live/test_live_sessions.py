@@ -153,7 +153,7 @@ def test_view_ends_after_the_requested_time(site, camera):
             assert 1000 < duty.rows[-1]["on_ms"] < 20_000
 
     asyncio.run(run())
-    assert camera.end_reasons == ["time is over"]
+    assert camera.end_reasons == ["the requested time is over"]
     camera.end_reasons.clear()
 
 

@@ -312,13 +312,13 @@ def test_over_sockets_with_reports_until_the_time_limit():
     from compat.udp import UdpSocket
 
     async def run():
-        recorder, rejected, agent_ends = StreamRecorder(), Counter(), []
+        recorder, rejected = StreamRecorder(), Counter()
         receiver = LiveReceiver("127.0.0.1", 0, rejected, SystemClock())
         receiver.add(LiveStream("cam", DeviceKey(SECRET, EPOCH), ID, EXPIRES, 60_000, monotonic_ms(), 0, recorder))
         receiver.start()
         agent = session.LiveView(
             lambda host, port: UdpSocket(host, port, NoSelector()),
-            encrypter, keys, lambda text: None, FaultlessCamera(), 800, None, None, agent_ends.append,
+            encrypter, keys, lambda text: None, FaultlessCamera(), 800,
         )  # fmt: skip
         assert agent.start(command(3), "127.0.0.1", receiver.port, monotonic_ms())[0]
         picture, last_ms = jpeg(100), 0
@@ -330,8 +330,9 @@ def test_over_sockets_with_reports_until_the_time_limit():
             await asyncio.sleep(0.005)
         await asyncio.sleep(0.2)
         receiver.close()
-        return agent, recorder, agent_ends, rejected
+        return agent, recorder, rejected
 
-    agent, recorder, agent_ends, rejected = asyncio.run(run())
-    assert agent_ends == ["time is over"] and recorder.end_reasons == ["ended by the device"] and not rejected
-    assert len(recorder.pictures) == agent.sent > 8 and agent.rate.kbps > 200
+    agent, recorder, rejected = asyncio.run(run())
+    assert agent.end_reason == "the requested time is over"
+    assert recorder.end_reasons == ["ended by the device"] and not rejected
+    assert len(recorder.pictures) == agent.sent > 8 and agent.kbps() > 200
