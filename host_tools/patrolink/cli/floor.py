@@ -11,7 +11,7 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from patrolink.cli.monitor import count, seconds
+from patrolink.cli._arguments import non_negative_seconds, positive_count
 from patrolink.core import signals
 from patrolink.core.signals import StopSignal
 
@@ -23,8 +23,10 @@ HELP = "watch who has the floor of which group"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--hub", default="http://127.0.0.1:8080", metavar="URL", help="the hub's console")
-    parser.add_argument("--for", dest="seconds", type=seconds, metavar="SECONDS", help="stop after this time")
-    parser.add_argument("--count", type=count, metavar="N", help="stop after N changes")
+    parser.add_argument(
+        "--for", dest="seconds", type=non_negative_seconds, metavar="SECONDS", help="stop after this time"
+    )
+    parser.add_argument("--count", type=positive_count, metavar="N", help="stop after N changes")
 
 
 def run(args: argparse.Namespace) -> int:

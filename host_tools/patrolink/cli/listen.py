@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from patrolink.cli.monitor import count, seconds
+from patrolink.cli._arguments import non_negative_seconds, positive_count
 from patrolink.core import signals
 from patrolink.core.signals import StopSignal
 
@@ -32,8 +32,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("groups", nargs="*", metavar="GROUP", help="number or name of a group (default: all)")
     parser.add_argument("--hub", default="http://127.0.0.1:8080", metavar="URL", help="the hub's console")
     parser.add_argument("--output", metavar="FILE", help="WAV file to write instead of playing")
-    parser.add_argument("--for", dest="seconds", type=seconds, metavar="SECONDS", help="stop after this time")
-    parser.add_argument("--count", type=count, metavar="N", help="stop after N bursts")
+    parser.add_argument(
+        "--for", dest="seconds", type=non_negative_seconds, metavar="SECONDS", help="stop after this time"
+    )
+    parser.add_argument("--count", type=positive_count, metavar="N", help="stop after N bursts")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -17,7 +17,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
 
-from patrolink.cli.monitor import count
+from patrolink.cli._arguments import positive_count
 from patrolink.core import signals
 from patrolink.core.errors import DeadlineError, DeviceError, UserError
 from patrolink.core.signals import StopSignal
@@ -40,7 +40,9 @@ _H264 = "a=rtpmap:96 H264/90000\na=fmtp:96 packetization-mode=1\n"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("device", metavar="DEVICE")
     parser.add_argument("--hub", default="http://127.0.0.1:8080", metavar="URL", help="the hub's console")
-    parser.add_argument("--seconds", type=count, default=60, metavar="N", help="how long, at most 300 (default: 60)")
+    parser.add_argument(
+        "--seconds", type=positive_count, default=60, metavar="N", help="how long, at most 300 (default: 60)"
+    )
     parser.add_argument("--sdp", metavar="FILE", help="file to write for a player; RTP comes on 127.0.0.1")
     parser.add_argument("--out", metavar="FILE", help="new MP4 file to record into")
 

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from patrolink.cli.monitor import seconds
+from patrolink.cli._arguments import non_negative_seconds
 from patrolink.core import signals
 from patrolink.core.signals import StopSignal
 
@@ -34,9 +34,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--priority", type=int, metavar="N", help="0 to 255, at most the dispatcher's own (the default)"
     )
-    parser.add_argument("--wait", type=seconds, default=30.0, metavar="SECONDS", help="for the floor, then give up")
     parser.add_argument(
-        "--for", dest="seconds", type=seconds, metavar="SECONDS", help="with the microphone: stop after this time"
+        "--wait", type=non_negative_seconds, default=30.0, metavar="SECONDS", help="for the floor, then give up"
+    )
+    parser.add_argument(
+        "--for",
+        dest="seconds",
+        type=non_negative_seconds,
+        metavar="SECONDS",
+        help="with the microphone: stop after this time",
     )
 
 

@@ -1,5 +1,6 @@
 """Watching: lines, JSON and the live table; what ends it; what is told of frames that do not verify."""
 
+import fcntl
 import json
 import os
 import pty
@@ -7,20 +8,25 @@ import re
 import shutil
 import socket
 import ssl
+import struct
 import subprocess
 import sys
+import termios
 import threading
 import time
 import tty
 
+import patrolink_messages
 import pytest
 from patrolink.cli import main
 from patrolink.core.capture import CaptureReader, CaptureWriter, Record
 from patrolink.core.decoder import Decoder
 from patrolink.core.keys import DeviceKey
+from patrolink.core.track_packer import Fix, TrackPacker
+from patrolink.report.alerts import Alerts
 from patrolink.report.device_table import DeviceTable
 from patrolink.transport.serial import SerialTransport, pack_frame
-from patrolink_protocol import codec, frame
+from patrolink_protocol import codec, frame, track_encoder
 from rich.console import Console
 
 from tests.support.polling import wait_until, wait_until_opened
@@ -275,7 +281,7 @@ def test_the_table_bounds_strangers_and_shows_friends():
     decoder, table = Decoder({"dev-1": DeviceKey(KEY)}), DeviceTable("[/red] $x")
     records = [Record(NOW, f"stranger-{i}", b"x" * 20) for i in range(100)] + [Record(NOW, "dev-1", hello(1))]
     for record in records:
-        table.take(record, decoder.rows(record), decoder.stats)
+        table.update(record, decoder.rows(record), decoder.stats)
     text = shown(table, 120)
     assert text.count("stranger-") == 32 and text.count("unverified") == 32
     assert "dev-1" in text and "[/red] $x" in text and "101 frames" in text and "100 refused" in text
@@ -286,27 +292,107 @@ def test_the_table_fits_80_columns():
     stats = Decoder({}).stats
     row = {"message": "position", "time": "2026-01-01T10:20:30.000Z", "lat_deg": 38.756456, "lon_deg": -9.259508}
     row |= {"alt_m": 103.4, "speed_mps": 1.88, "mode": 3, "battery_pct": 100}
-    table.take(Record(NOW, "emulated-1", b""), [row], stats)
+    table.update(Record(NOW, "emulated-1", b""), [row], stats)
     for width in (80, 120):
         text = shown(table, width)
         for cell in ("emulated-1", "10:20:30", "38.756456 -9.259508", "6.8", "3D", "100", "refused"):
             assert cell in text
         assert "…" not in text and ("103.4" in text) == (width == 120)
-    table.take(Record(NOW, "d" * 32, b""), [row | {"lon_deg": -179.259508}], stats)
+    table.update(Record(NOW, "d" * 32, b""), [row | {"lon_deg": -179.259508}], stats)
     text = shown(table, 80)
     assert "38.756456 -179.259508" in text and text.count("d") >= 32 and "10:20:30" in text and "refused" in text
 
 
-@pytest.mark.parametrize("plain", [True, False])
-def test_a_terminal_gets_the_table(capture, keys_file, plain):
-    """On a terminal the view is a table; NO_COLOR takes its colours."""
+def on_terminal(command: list[str], columns: int, **env: str) -> tuple[int, str]:
+    """Run a verb on a pseudo terminal; return its exit code and what the terminal received."""
     master, slave = pty.openpty()
-    env = {k: v for k, v in os.environ.items() if k != "NO_COLOR"} | {"TERM": "xterm-256color", "COLUMNS": "100"}
-    env |= {"NO_COLOR": "1"} if plain else {}
-    command = [sys.executable, "-m", "patrolink", "monitor", str(capture), "--keys", keys_file]
-    done = subprocess.run(command, stdout=slave, stderr=subprocess.PIPE, env=env, timeout=30)
-    text = os.read(master, 65536).decode()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+    inherited = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "COLUMNS", "LINES")}
+    done = subprocess.run(
+        [sys.executable, "-m", "patrolink", *command],
+        stdout=slave,
+        stderr=subprocess.PIPE,
+        env={**inherited, "TERM": "xterm-256color", **env},
+        timeout=60,
+    )
+    os.set_blocking(master, False)
+    received = os.read(master, 1 << 20).decode()
     os.close(slave)
     os.close(master)
-    assert done.returncode == 1 and "dev-1" in text and "3 frames" in text
-    assert not (plain and re.search(r"\x1b\[[0-9;]*3[0-7]m", text))
+    return done.returncode, received
+
+
+@pytest.mark.parametrize("color", [True, False])
+def test_terminal_shows_live_view(capture, keys_file, color):
+    """NO_COLOR removes the colours."""
+    env = {} if color else {"NO_COLOR": "1"}
+    code, text = on_terminal(["monitor", str(capture), "--keys", keys_file], 100, **env)
+    assert code == 1 and "dev-1" in text and "3 frames" in text
+    assert color or not re.search(r"\x1b\[[0-9;]*3[0-7]m", text)
+
+
+def seal(kind: int, values: dict, counter: int) -> bytes:
+    buf = bytearray(1024)
+    end = codec.encode_into(kind, values, buf, frame.HEADER)
+    return bytes(buf[: frame.Channel(KEY, b"dev-1").seal_into(buf, kind, counter, end)])
+
+
+def event(counter: int, event_id: int, kind: int, phase: int) -> bytes:
+    values = {"event_id": event_id, "kind": kind, "phase": phase, "ack_wanted": 1, "cause": 0, "time_ms": NOW}
+    unknown = dict.fromkeys(("lat_e7", "lon_e7", "hacc_m", "fix_age_s", "ref", "value"))
+    return seal(patrolink_messages.EVENT, {**values, **unknown, "text": b""}, counter)
+
+
+def position_frames(first: int) -> list[bytes]:
+    packer = TrackPacker(frame.Channel(KEY, b"dev-1"), track_encoder.TrackEncoder(2), first)
+    names = ("alt_m", "speed_mps", "course_deg", "hacc_m", "sats", "battery_pct")
+    values = {**dict.fromkeys(names), "lat_deg": -38.756456, "lon_deg": -179.259508, "speed_mps": 33.3}
+    fixes = [Fix(NOW + i, 3, {**values, "battery_pct": 100}) for i in range(2)]
+    return [data for _, data in packer.frames(fixes)]
+
+
+def test_terminal_of_60_columns_shows_events_and_errors_before_positions(tmp_path, keys_file):
+    path = tmp_path / "x.plcap"
+    writer = CaptureWriter(path)
+    answer = {"command_id": 1, "result": 5, "time_ms": NOW, "ref": None, "text": b"no"}
+    frames = [
+        event(1, 1, 8, 0),
+        event(2, 7, 1, 0),
+        seal(patrolink_messages.ANSWER, answer, 3),
+        event(4, 8, 2, 0),
+        event(5, 8, 2, 2),
+        *position_frames(6),
+    ]
+    for data in (*frames, bytes(20)):
+        writer.write(Record(NOW, "dev-1", data))
+    writer.close()
+    code, text = on_terminal(["monitor", str(path), "--keys", keys_file], 60)
+    view = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text).replace("\r", "").split("x.plcap")[-1]
+    lines = [line.rstrip() for line in view.splitlines()]
+    assert code == 1 and all(len(line) <= 60 for line in lines), view
+    rows = [line.split() for line in lines if line.startswith("22:13:20")]
+    assert [row[2:] for row in rows] == [
+        ["sos", "raised"],
+        ["man_down", "cancelled"],
+        ["low_battery", "raised"],
+        ["refused", "version"],
+        ["answer", "failed"],
+    ], view
+    assert all(row[1] == "dev-1" for row in rows)
+    (position,) = [line.split() for line in lines if line.startswith("dev-1")]
+    assert position[:6] == ["dev-1", "22:13:20", "-38.756456", "-179.259508", "119.9", "100"], view
+    assert view.index("answer") < view.index("-38.756456")
+
+
+def test_alerts_are_bounded_and_keep_the_emergency():
+    alerts = Alerts()
+    record = Record(NOW, "dev-1", b"")
+    row = {"message": "event", "phase": "raised", "time_ms": None}
+    alerts.add_rows(record, [{**row, "kind": "sos", "event_id": 0}])
+    for event_id in range(1, 1000):
+        alerts.add_rows(record, [{**row, "kind": "low_battery", "event_id": event_id}])
+        alerts.add_refusal(record, f"reason {event_id}")
+    assert len(alerts) == 256
+    assert [(alert.kind, alert.order) for alert in alerts.most_urgent(2)] == [("sos", 1), ("low_battery", 1998)]
+    alerts.add_rows(record, [{**row, "kind": "sos", "event_id": 0, "phase": "cleared"}])
+    assert [alert.state for alert in alerts.most_urgent(2)] == ["cleared", "raised"]

@@ -140,7 +140,7 @@ class _Progress:
                 total.bytes += stats.bytes
                 total.duplicates += stats.duplicates
                 total.rejected.update(stats.rejected)
-            self.table.take(record, rows, total)
+            self.table.update(record, rows, total)
 
     def print_progress(self) -> None:
         """Print progress if it is due."""
