@@ -1,7 +1,8 @@
-"""The `patrolink` command: one module a verb.
+"""The `patrolink` command: one module per verb.
 
-A verb has HELP, add_arguments(parser) and run(args) -> exit code. Exit codes: 0 ok, 1 findings, 2 usage, 3 device,
-4 timeout.
+A verb is a module of this package without an underscore in its name. It has HELP, `add_arguments(parser)` and
+`run(args)`, which returns the exit code. Modules with an underscore belong to a verb (`clip_export`) or are shared
+(`_arguments`). Exit codes: 0 ok, 1 findings, 2 usage, 3 device, 4 timeout, 128 + N stopped early by signal N.
 """
 
 # PYTHON_ARGCOMPLETE_OK
@@ -9,6 +10,7 @@ import argparse
 import errno
 import importlib
 import os
+import pkgutil
 import sys
 from collections.abc import Callable, Iterable
 from types import ModuleType
@@ -17,76 +19,81 @@ from patrolink import __version__
 from patrolink.core import signals
 from patrolink.core.errors import UserError
 
-VERBS = (
-    *("emulate", "call", "monitor", "decode", "pack", "fix", "boards", "devices", "hub", "talk", "listen", "floor"),
-    "live",
-    "clip",
-    "incident",
-)
+
+def verbs() -> list[str]:
+    """Return the names of all verbs, sorted."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__) if "_" not in module.name)
 
 
-def _one_of(choices: Iterable[str], name: str) -> Callable[[str], str]:
-    """Return a check for a value out of the environment: argparse compares only what it finds in the command."""
-    known = tuple(choices)
+def _one_of(choices: Iterable[str], variable: str) -> Callable[[str], str]:
+    """Return a type for an option with choices: argparse compares only values from the command line, not defaults."""
+    allowed = tuple(choices)
 
     def check(value: str) -> str:
-        if value not in known:
-            raise argparse.ArgumentTypeError(f"{value!r} is none of {', '.join(known)} (see also {name})")
+        if value not in allowed:
+            raise argparse.ArgumentTypeError(f"{value!r} is none of {', '.join(allowed)} (see also {variable})")
         return value
 
     return check
 
 
-def _environment(parser: argparse.ArgumentParser, verb: str) -> None:
-    """Give every option of a verb its default from PATROLINK_<VERB>_<OPTION>, and say so in the help."""
+def _add_environment_defaults(parser: argparse.ArgumentParser, verb: str) -> None:
+    """Take the default of every option of a verb from PATROLINK_<VERB>_<OPTION>, and name it in the help."""
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
-            for inner in action.choices.values():
-                _environment(inner, verb)
-        long = [o for o in action.option_strings if o.startswith("--") and o != "--help"]
-        if not long:
+            for subparser in action.choices.values():
+                _add_environment_defaults(subparser, verb)
+        long_options = [o for o in action.option_strings if o.startswith("--") and o != "--help"]
+        if not long_options:
             continue
-        name = f"PATROLINK_{verb}_{long[0][2:]}".upper().replace("-", "_")
-        action.help = f"{action.help} [env {name}]"
-        value = os.environ.get(name)
+        variable = f"PATROLINK_{verb}_{long_options[0][2:]}".upper().replace("-", "_")
+        action.help = f"{action.help} [env {variable}]"
+        value = os.environ.get(variable)
         if value is None:
             continue
         if action.nargs == 0:
             action.default = value.lower() not in ("", "0", "no", "false")
         else:
             if action.choices is not None:
-                action.type = _one_of(action.choices, name)
+                action.type = _one_of(action.choices, variable)
             action.default = value
             action.required = False
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Return the whole command's parser; each verb's arguments set `args.verb` to its module."""
+    """Return the parser of the whole command; each verb's parser sets `args.verb` to its module."""
     parser = argparse.ArgumentParser(
         prog="patrolink",
         description="Decode, monitor and emulate body-worn devices that speak the Patrolink protocol.",
-        epilog="Exit codes: 0 ok, 1 findings, 2 usage, 3 device, 4 timeout, 130 and 143 cut short by a signal. "
-        "A verb that runs until stopped ends with its summary and its usual exit code.",
+        epilog="Exit codes: 0 ok, 1 findings, 2 usage, 3 device, 4 timeout, 130 and 143 stopped early by Ctrl-C or "
+        "SIGTERM. A verb that runs until stopped ends with its summary and its usual exit code.",
     )
     parser.add_argument("--version", action="version", version=f"patrolink {__version__}")
-    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
-    for name in VERBS:
+    subparsers = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
+    for name in verbs():
         verb: ModuleType = importlib.import_module(f"patrolink.cli.{name}")
-        sub = verbs.add_parser(
+        subparser = subparsers.add_parser(
             name, help=verb.HELP, description=verb.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
         )
-        verb.add_arguments(sub)
-        sub.add_argument("--json", action="store_true", help="results as JSON on standard output")
-        sub.set_defaults(verb=verb)
-        _environment(sub, name)
+        verb.add_arguments(subparser)
+        subparser.add_argument("--json", action="store_true", help="print results as JSON on standard output")
+        subparser.set_defaults(verb=verb)
+        _add_environment_defaults(subparser, name)
     return parser
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command and return its exit code."""
+    """Run one command.
+
+    Args:
+        argv: arguments without the program's name; None for those of the process.
+
+    Returns:
+        The exit code.
+    """
     parser = build_parser()
     if "_ARGCOMPLETE" in os.environ:
-        import argcomplete
+        import argcomplete  # heavy, and only needed by the shell's completion
 
         argcomplete.autocomplete(parser)
     args = parser.parse_args(argv)
@@ -100,20 +107,18 @@ def main(argv: list[str] | None = None) -> int:
         return e.exit_code
     except signals.StopSignal as e:
         return e.exit_code
-    except KeyboardInterrupt:  # before the handlers were installed
-        return 130
     except BrokenPipeError:
-        # The reader of our output has had enough.
-        _drop_output()
+        # The reader of our output has closed its end, as `head` does.
+        _discard_output()
         return 0
     except OSError as e:
         if e.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        _drop_output()
+        _discard_output()
         print(f"error: {e.filename or 'standard output'}: {e.strerror}; free some space", file=sys.stderr)
         return UserError.exit_code
 
 
-def _drop_output() -> None:
-    """Keep the interpreter from failing once more on what is still buffered when it exits."""
+def _discard_output() -> None:
+    """Keep the interpreter from failing again at exit on output that is still buffered."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -12,7 +12,7 @@ import tty
 from pathlib import Path
 
 import pytest
-from patrolink.cli import main
+from patrolink.cli import main, verbs
 from patrolink.core import keys, resources
 from patrolink.core.capture import CaptureWriter, Record
 from patrolink.transport.serial import pack_frame
@@ -213,6 +213,14 @@ def test_errors_say_what_and_what_next(capsys, command, code, told):
     assert main(command) == code
     captured = capsys.readouterr()
     assert told in captured.err and captured.out == "" and "secret" not in captured.err
+
+
+def test_verbs():
+    """Verbs are a contract: scripts call them by name."""
+    assert verbs() == [
+        *("boards", "call", "clip", "decode", "devices", "emulate", "fix", "floor", "hub", "incident"),
+        *("listen", "live", "monitor", "pack", "talk"),
+    ]
 
 
 def test_usage_errors_and_help_have_no_side_effects(capsys):
