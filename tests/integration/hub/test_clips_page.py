@@ -55,7 +55,7 @@ def test_clips_on_the_page(tmp_path, broker):
         site.device.recorder.trigger(1, 12, "", site.device.now)
         site.device.run(3)
         site.courier.run(site.courier.all_sent)
-        page.wait(lambda: len(page.rows()) == 1 and "% here" in page.rows()[0])
+        page.wait(lambda: len(page.rows()) == 1 and "% uploaded" in page.rows()[0])
         page.wait(lambda: page.pictures() == [640])
         site.device.run(8)
         site.send()
@@ -77,18 +77,18 @@ def test_clips_on_the_page(tmp_path, broker):
             assert site.link.commands.pop()["action"] == action
 
         # Kept; seen large; what is bad is seen to be.
-        page.one("#clips tr:last-child .do button").click()
+        page.one("#clips tr:last-child .actions button").click()
         page.wait(lambda: (site.courier.states(), site.link.commands)[1])
         assert (site.link.commands[0]["action"], site.link.commands[0]["number"]) == (PRESERVE, 1)
-        page.wait(lambda: page.one("#clips tr:last-child .do button").get_attribute("aria-pressed") == "true")
+        page.wait(lambda: page.one("#clips tr:last-child .actions button").get_attribute("aria-pressed") == "true")
         site.film()
         told = site.courier.manifest_values(3)
         site.link.uplink(13, {**told, "chain": bytes(32)})
         site.courier.run(site.courier.all_sent)
-        page.wait(lambda: "tampered with" in page.rows()[0])
+        page.wait(lambda: "tampered" in page.rows()[0])
         site.link.uplink(13, {**told, "clip_id": 6, "signer": bytes.fromhex("03" + "11" * 32)})
         page.wait(
-            lambda: sum("has not come" in row for row in page.rows()) == 2 and "ANOTHER KEY" in page.one("#alerts").text
+            lambda: sum("missing" in row for row in page.rows()) == 2 and "NEW SIGNING KEY" in page.one("#alerts").text
         )
         SHOT.parent.mkdir(parents=True, exist_ok=True)
         browser.save_screenshot(str(SHOT))

@@ -14,7 +14,7 @@ from tests.support import console_site
 from tests.support.console_site import CIRCLE, HARBOUR, NIGHT, OTHER, BackgroundDevices, ConsolePage, ConsoleSite
 
 pytestmark = pytest.mark.alone
-SHOT = Path(__file__).resolve().parent.parent.parent.parent / "build" / "hub" / "console.png"
+SCREENSHOT = Path(__file__).resolve().parent.parent.parent.parent / "build" / "hub" / "console.png"
 
 
 @pytest.fixture
@@ -26,22 +26,72 @@ def browser(tmp_path):
 SCENARIOS = []
 
 
-def scenario(of):
-    """What follows runs in one browser, at one hub with its devices: each takes seconds to start."""
-    SCENARIOS.append(of)
-    return of
+def scenario(function):
+    """Register a part of `test_page`: all of them share one browser, hub and set of devices, which start slowly."""
+    SCENARIOS.append(function)
+    return function
+
+
+def recordings(site: ConsoleSite) -> list[dict]:
+    """Return the hub's recordings, newest first."""
+    files = sorted((site.folder / "recordings").rglob("*.json"), reverse=True)
+    return [json.loads(path.read_text()) for path in files]
+
+
+def focus(page: ConsolePage, css: str) -> None:
+    page.browser.execute_script("arguments[0].focus()", page.find(css))
+
+
+def focus_page(page: ConsolePage) -> None:
+    """Take the focus from any control."""
+    page.browser.execute_script("document.activeElement.blur()")
+
+
+def dispatch_key(page: ConsolePage, kind: str, key: str, code: str, **options) -> None:
+    """Dispatch a keyboard event at the element that has the focus."""
+    page.browser.execute_script(
+        "document.activeElement.dispatchEvent(new KeyboardEvent(arguments[0], {...arguments[1], bubbles: true}))",
+        kind,
+        {"key": key, "code": code, **options},
+    )
+
+
+def wait_granted(page: ConsolePage, group: int) -> None:
+    page.wait(lambda: "Talk now" in page.text("#talk-button"))
+    page.wait(lambda: page.data(group, "state") == "granted")
+
+
+def wait_idle(page: ConsolePage, group: int) -> None:
+    page.wait(lambda: page.data(group, "state") == "idle")
+
+
+def requests_during(page: ConsolePage, action) -> list[str]:
+    """Return the names of the requests that the page sends while `action()` runs."""
+    page.browser.execute_script(
+        """
+        window.sentRequests = [];
+        window.originalSend ??= WebSocket.prototype.send;
+        WebSocket.prototype.send = function (data) {
+          if (typeof data === "string") window.sentRequests.push(JSON.parse(data).do);
+          return window.originalSend.call(this, data);
+        };
+        """
+    )
+    action()
+    time.sleep(0.3)
+    return page.browser.execute_script("WebSocket.prototype.send = window.originalSend; return window.sentRequests")
 
 
 @scenario
-def a_group_goes_from_idle_to_taken_is_heard_recorded_and_replayed(page, crew, site):
+def burst_of_a_device_is_shown_played_recorded_and_replayed(page, devices, site):
     row = page.row(HARBOUR)
     page.wait(lambda: "idle" in page.text(row))
-    crew.talk("vest-1", HARBOUR, 1.5)
-    page.wait(lambda: page.data(HARBOUR, "state") == "talks")
+    devices.talk("vest-1", HARBOUR, 1.5)
+    page.wait(lambda: page.data(HARBOUR, "state") == "taken")
     assert "vest-1" in page.text(row) and "s" in page.text(f"{row} .left")
-    # It comes out of the audio thread, and not as silence.
+    # The audio thread plays it, and not as silence.
     page.wait(lambda: page.data(HARBOUR, "heard") == "yes")
-    page.wait(lambda: page.data(HARBOUR, "state") == "idle")
+    wait_idle(page, HARBOUR)
     page.wait(lambda: int(page.data(HARBOUR, "played")) >= 12_000 - 160)
     assert int(page.data(HARBOUR, "late")) == 0
     page.wait(lambda: page.find_all("#recordings tr"))
@@ -55,219 +105,302 @@ def a_group_goes_from_idle_to_taken_is_heard_recorded_and_replayed(page, crew, s
 
 
 @scenario
-def talking_by_holding_the_button(page, crew, site):
+def holding_the_talk_button_talks_in_the_selected_group(page, devices, site):
     page.find(page.row(CIRCLE)).click()
-    page.hold(page.find("#key"))
-    page.wait(lambda: "On air" in page.text("#key"))
-    page.wait(lambda: page.data(CIRCLE, "state") == "mine")
-    page.wait(lambda: crew.membership("vest-5", CIRCLE).floor.talker == b"sip:duty@test.example")
+    page.hold(page.find("#talk-button"))
+    wait_granted(page, CIRCLE)
+    page.wait(lambda: devices.membership("vest-5", CIRCLE).floor.talker == b"sip:duty@test.example")
     time.sleep(1.5)
     assert float(page.find("#mic").get_property("value")) > 0
     page.release()
-    page.wait(lambda: page.data(CIRCLE, "state") == "idle")
-    assert page.find("#key").get_attribute("data-state") == ""
-    heard = b"".join(crew.received_voice("vest-5", CIRCLE))
-    assert len(heard) >= 8000 * 1.4 and abs(decode(heard)).max() > 1000, "Chromium's microphone beeps once a second"
+    wait_idle(page, CIRCLE)
+    assert page.find("#talk-button").get_attribute("data-state") == "idle"
+    received = b"".join(devices.received_voice("vest-5", CIRCLE))
+    assert len(received) >= 8000 * 1.4
+    assert abs(decode(received)).max() > 1000, "Chromium's fake microphone beeps once a second"
     page.wait(lambda: "duty" in page.text("#recordings"))
-    row = place_recordings(site)[0]
+    row = recordings(site)[0]
     assert row["talker"] == "duty" and row["group"] == CIRCLE and row["lost"] == 0
-    assert row["duration_ms"] == pytest.approx(len(heard) / 8, abs=60)
-
-
-def place_recordings(site: ConsoleSite) -> list[dict]:
-    """What the hub has recorded, newest first."""
-    files = sorted((site.folder / "recordings").rglob("*.json"), reverse=True)
-    return [json.loads(path.read_text()) for path in files]
+    assert row["duration_ms"] == pytest.approx(len(received) / 8, abs=60)
 
 
 @scenario
-def talking_with_the_space_bar_and_no_stuck_key(page, crew, site):
+def ptt_key_talks_in_the_selected_group_while_the_page_has_the_focus(page, devices, site):
+    assert page.find("#talk-button").get_attribute("aria-keyshortcuts") == "F9" and "F9" in page.text("footer")
     page.find(page.row(HARBOUR)).click()
-    page.actions().key_down(" ").perform()
-    page.wait(lambda: "On air" in page.text("#key"))
-    page.actions().key_up(" ").perform()
-    page.wait(lambda: page.data(HARBOUR, "state") == "idle")
-    # The window loses the keyboard while the bar is held: it is as if it came up.
-    page.actions().key_down(" ").perform()
-    page.wait(lambda: "On air" in page.text("#key"))
-    page.browser.execute_script("dispatchEvent(new Event('blur'))")
-    page.wait(lambda: page.data(HARBOUR, "state") == "idle")
-    page.actions().key_up(" ").perform()
-    # In a field it is a space.
-    page.find("#make-name").send_keys("a b")
-    assert page.find("#make-name").get_property("value") == "a b" and page.data(HARBOUR, "state") == "idle"
-    page.find("#make-name").clear()
+    page.actions().key_down(page.keys.F9).perform()
+    wait_granted(page, HARBOUR)
+    # A key repeat neither ends the transmission nor starts another one.
+    assert requests_during(page, lambda: dispatch_key(page, "keydown", "F9", "F9", repeat=True)) == []
+    assert page.data(HARBOUR, "state") == "granted"
+    page.actions().key_up(page.keys.F9).perform()
+    wait_idle(page, HARBOUR)
 
 
 @scenario
-def the_key_again_within_the_last_word_goes_on(page, crew, site):
+def ptt_key_does_not_talk_while_a_control_or_text_field_has_the_focus(page, devices, site):
     page.find(page.row(HARBOUR)).click()
+    for css in (
+        "#show-all",
+        "#new-group-name",
+        "#device-filter",
+        "#map canvas",
+        "[value=normal]",
+        f"{page.row(NIGHT)} .talk",
+    ):
+        focus(page, css)
+
+        def press() -> None:
+            page.actions().key_down(page.keys.F9).pause(0.2).key_up(page.keys.F9).perform()
+
+        assert requests_during(page, press) == [], css
+        assert "F9 does not talk" in page.text("#message")
+    # Esc gives the focus back to the page.
+    page.actions().send_keys(page.keys.ESCAPE).key_down(page.keys.F9).perform()
+    wait_granted(page, HARBOUR)
+    page.actions().key_up(page.keys.F9).perform()
+    wait_idle(page, HARBOUR)
+
+
+@scenario
+def space_on_a_focused_talk_button_talks_in_the_group_of_the_button(page, devices, site):
+    page.find(page.row(HARBOUR)).click()
+    focus(page, f"{page.row(CIRCLE)} .talk")
     page.actions().key_down(" ").perform()
-    page.wait(lambda: "On air" in page.text("#key"))
+    wait_granted(page, CIRCLE)
+    assert page.data(HARBOUR, "state") == "idle"
+    assert requests_during(page, lambda: dispatch_key(page, "keydown", " ", "Space", repeat=True)) == []
+    page.actions().key_up(" ").perform()
+    wait_idle(page, CIRCLE)
+    page.wait(lambda: recordings(site)[0]["group"] == CIRCLE)
+    # Enter works as well, and the main button talks in the selected group, which is this one now.
+    focus(page, "#talk-button")
+    page.actions().key_down(page.keys.ENTER).perform()
+    wait_granted(page, CIRCLE)
+    page.actions().key_up(page.keys.ENTER).perform()
+    wait_idle(page, CIRCLE)
+
+
+@scenario
+def space_on_another_control_acts_on_the_control_and_never_talks(page, devices, site):
+    page.find(page.row(HARBOUR)).click()
+    listen = f"{page.row(NIGHT)} .listen"
+    assert page.find(listen).get_attribute("aria-pressed") == "true"
+    focus(page, listen)
+    assert requests_during(page, lambda: page.actions().send_keys(" ").perform()) == ["leave"]
+    assert page.find(listen).get_attribute("aria-pressed") == "false"
+    assert requests_during(page, lambda: page.actions().send_keys(" ").perform()) == ["listen"]
+    focus(page, "#show-all")
+    assert requests_during(page, lambda: page.actions().send_keys(" ").perform()) == []
+    focus(page, "#devices input[type=checkbox]")
+    assert requests_during(page, lambda: page.actions().send_keys(" ").perform()) == []
+    assert page.text("#new-group button") == "Create group of 1"
+    page.actions().send_keys(" ").perform()
+    page.find("#new-group-name").send_keys("a b")
+    assert page.find("#new-group-name").get_property("value") == "a b"
+    page.find("#new-group-name").clear()
+    focus_page(page)
+    assert requests_during(page, lambda: page.actions().send_keys(" ").perform()) == []
+    assert page.data(HARBOUR, "state") == "idle"
+
+
+@scenario
+def transmission_ends_when_the_window_loses_the_focus(page, devices, site):
+    page.find(page.row(HARBOUR)).click()
+    for key, code, css in ((page.keys.F9, "F9", None), (" ", "Space", f"{page.row(HARBOUR)} .talk")):
+        if css is None:
+            focus_page(page)
+        else:
+            focus(page, css)
+        page.actions().key_down(key).perform()
+        wait_granted(page, HARBOUR)
+        page.browser.execute_script("dispatchEvent(new Event('blur'))")
+        wait_idle(page, HARBOUR)
+        # The key is still held when the window gets the focus back: its repeats do not talk.
+        name = " " if code == "Space" else code
+        assert requests_during(page, lambda n=name, c=code: dispatch_key(page, "keydown", n, c, repeat=True)) == []
+        page.actions().key_up(key).perform()
+        assert page.data(HARBOUR, "state") == "idle"
+
+
+@scenario
+def another_key_or_pointer_does_not_release_the_floor(page, devices, site):
+    page.find(page.row(HARBOUR)).click()
+    page.actions().key_down(page.keys.F9).perform()
+    wait_granted(page, HARBOUR)
+    page.actions().send_keys(" ").perform()
+    page.find(page.row(HARBOUR)).click()
+    time.sleep(0.5)
+    assert page.data(HARBOUR, "state") == "granted"
+    page.actions().key_up(page.keys.F9).perform()
+    wait_idle(page, HARBOUR)
+
+
+@scenario
+def pressing_again_within_the_tail_continues_the_transmission(page, devices, site):
+    page.find(page.row(HARBOUR)).click()
+    page.actions().key_down(page.keys.F9).perform()
+    wait_granted(page, HARBOUR)
     page.browser.execute_script(
-        "for (const it of ['keyup', 'keydown']) "
-        "document.body.dispatchEvent(new KeyboardEvent(it, {key: ' ', bubbles: true}))"
+        "for (const kind of ['keyup', 'keydown']) "
+        "document.body.dispatchEvent(new KeyboardEvent(kind, {key: 'F9', code: 'F9', bubbles: true}))"
     )
     time.sleep(0.6)
-    assert page.data(HARBOUR, "state") == "mine"
-    page.actions().key_up(" ").perform()
-    page.wait(lambda: page.data(HARBOUR, "state") == "idle")
+    assert page.data(HARBOUR, "state") == "granted"
+    page.actions().key_up(page.keys.F9).perform()
+    wait_idle(page, HARBOUR)
 
 
 @scenario
-def queued_then_granted(page, crew, site):
-    """In the Chinese-named group nobody is pre-empted."""
-    crew.talk("vest-4", CIRCLE)
-    page.wait(lambda: page.data(CIRCLE, "state") == "talks")
+def queued_then_granted(page, devices, site):
+    """The group with the Chinese name has no pre-emption."""
+    devices.talk("vest-4", CIRCLE)
+    page.wait(lambda: page.data(CIRCLE, "state") == "taken")
     page.find(page.row(CIRCLE)).click()
-    page.hold(page.find("#key"))
-    page.wait(lambda: "Queued: 1" in page.text("#key"))
+    page.hold(page.find("#talk-button"))
+    page.wait(lambda: "Queued: position 1" in page.text("#talk-button"))
     page.wait(lambda: "next: duty" in page.text(page.row(CIRCLE)))
-    assert page.data(CIRCLE, "state") == "wait"
-    crew.stop_talking("vest-4", CIRCLE)
-    page.wait(lambda: "On air" in page.text("#key"))
+    assert page.data(CIRCLE, "state") == "queued"
+    devices.stop_talking("vest-4", CIRCLE)
+    wait_granted(page, CIRCLE)
     page.release()
-    page.wait(lambda: page.data(CIRCLE, "state") == "idle")
+    wait_idle(page, CIRCLE)
 
 
 @scenario
-def a_broadcast_denies_others_and_the_dispatcher_is_told_why(page, crew, site):
+def broadcast_is_for_one_call_and_an_emergency_revokes_the_floor(page, devices, site):
     page.find(page.row(NIGHT)).click()
     page.find("[value=broadcast]").click()
-    page.hold(page.find("#key"))
-    page.wait(lambda: "On air" in page.text("#key"))
+    page.hold(page.find("#talk-button"))
+    wait_granted(page, NIGHT)
     assert "broadcast" in page.text(page.row(NIGHT))
     page.release()
-    page.wait(lambda: page.data(NIGHT, "state") == "idle")
+    wait_idle(page, NIGHT)
     assert page.find("[value=normal]").is_selected(), "the next call is a normal one"
-    # An emergency of a device takes the floor from the dispatcher.
-    page.hold(page.find("#key"))
-    page.wait(lambda: "On air" in page.text("#key"))
-    crew.talk("vest-7", NIGHT, 60, mcptt.EMERGENCY)
-    page.wait(lambda: "pre-empted" in page.text("#told"))
-    assert page.find("#key").get_attribute("data-state") == "no"
+    page.hold(page.find("#talk-button"))
+    wait_granted(page, NIGHT)
+    devices.talk("vest-7", NIGHT, 60, mcptt.EMERGENCY)
+    page.wait(lambda: "Revoked: pre-empted" in page.text("#message"))
+    assert page.find("#talk-button").get_attribute("data-state") == "denied"
     page.release()
-    crew.stop_talking("vest-7", NIGHT)
+    devices.stop_talking("vest-7", NIGHT)
 
 
 @scenario
-def an_emergency_is_first_and_listened_to(page, crew, site):
+def emergency_call_is_listed_first_and_played(page, devices, site):
     page.button(page.row(NIGHT), "Listen").click()
     page.wait(lambda: page.button(page.row(NIGHT), "Listen").get_attribute("aria-pressed") == "false")
-    crew.talk("vest-8", NIGHT, 60, mcptt.EMERGENCY)
+    devices.talk("vest-8", NIGHT, 60, mcptt.EMERGENCY)
     page.wait(lambda: "EMERGENCY CALL" in page.text("#alerts"))
     assert "vest-8 in Old town, night" in page.text("#alerts")
     assert page.find("#groups tbody tr").get_attribute("data-group") == str(NIGHT)
     page.wait(lambda: page.data(NIGHT, "heard") == "yes")
-    assert page.data(NIGHT, "state") == "alarm"
+    assert page.data(NIGHT, "state") == "emergency"
     page.find("body").send_keys("e")
     page.wait(lambda: page.find(page.row(NIGHT)).get_attribute("aria-selected") == "true")
-    crew.stop_talking("vest-8", NIGHT)
+    devices.stop_talking("vest-8", NIGHT)
     page.wait(lambda: page.text("#alerts") == "")
     assert page.find("#groups tbody tr").get_attribute("data-group") == str(HARBOUR)
 
 
 @scenario
-def an_sos_stands_until_it_is_resolved_and_the_wearer_is_told_who_has_it(page, crew, site):
-    console_site.sos(crew, "vest-3")
+def sos_is_shown_until_it_is_resolved_and_the_wearer_gets_the_states(page, devices, site):
+    console_site.sos(devices, "vest-3")
     page.wait(lambda: "SOS" in page.text("#alerts") and "vest-3" in page.text("#alerts"))
-    # Who comes later sees it, too.
-    again = ConsolePage(page.browser, site, OTHER)
-    again.wait(lambda: "vest-3" in again.text("#alerts"))
-    again.button("#alerts", "I have it").click()
-    again.wait(lambda: "second has it" in again.text("#alerts"))
-    again.button("#alerts", "Resolved").click()
-    again.wait(lambda: again.text("#alerts") == "")
-    answers = [("received", ""), ("accepted", "second"), ("resolved", "second")]
+    # A dispatcher who logs in later sees it as well.
+    second = ConsolePage(page.browser, site, OTHER)
+    second.wait(lambda: "vest-3" in second.text("#alerts"))
+    second.button("#alerts", "Accept").click()
+    second.wait(lambda: "accepted by second" in second.text("#alerts"))
+    second.button("#alerts", "Resolve").click()
+    second.wait(lambda: second.text("#alerts") == "")
+    states = [("received", ""), ("accepted", "second"), ("resolved", "second")]
     page.wait(
         lambda: (
-            [(NAMES["event_state", "state"][it["state"]], it["who"]) for it in crew.event_states("vest-3")] == answers
+            [(NAMES["event_state", "state"][row["state"]], row["who"]) for row in devices.event_states("vest-3")]
+            == states
         )
     )
-    said = [(row["who"], row["state"]) for row in site.audit() if row["what"] == "answer_event"]
-    assert said == [("second", "accepted"), ("second", "resolved")]
+    audit = [(row["who"], row["state"]) for row in site.audit() if row["what"] == "answer_event"]
+    assert audit == [("second", "accepted"), ("second", "resolved")]
 
 
 @scenario
-def a_group_of_a_selection_and_its_end(page, crew, site):
-    """Its name is somebody's text: it is shown, never run."""
+def dynamic_group_is_created_from_checked_devices_and_ended(page, devices, site):
+    """The name comes from a user: it is shown as text."""
     name = "<img src=x> 临时"
     for device in ("vest-1", "vest-8"):
         page.find(f"#devices td[title='{device}'] input").click()
-    assert page.text("#make button") == "Make a group of 2"
-    page.browser.execute_script("arguments[0].value = arguments[1]", page.find("#make-name"), name)
-    page.find("#make-name").send_keys(".")
-    page.find("#make button").click()
+    assert page.text("#new-group button") == "Create group of 2"
+    page.browser.execute_script("arguments[0].value = arguments[1]", page.find("#new-group-name"), name)
+    page.find("#new-group-name").send_keys(".")
+    page.find("#new-group button").click()
     page.wait(lambda: name in page.text("#groups"))
     assert not page.find_all("#groups img")
-    made = next(
-        int(it.get_attribute("data-group")) for it in page.find_all("#groups tr[data-group]") if name in it.text
-    )
-    page.wait(lambda: crew.membership("vest-1", made) and crew.membership("vest-8", made))
-    page.wait(lambda: page.find(page.row(made)).get_attribute("aria-selected") == "true")
-    page.hold(page.find("#key"))
-    page.wait(lambda: "On air" in page.text("#key"))
-    page.wait(lambda: crew.received_voice("vest-8", made))
+    rows = page.find_all("#groups tr[data-group]")
+    group = next(int(row.get_attribute("data-group")) for row in rows if name in row.text)
+    page.wait(lambda: devices.membership("vest-1", group) and devices.membership("vest-8", group))
+    page.wait(lambda: page.find(page.row(group)).get_attribute("aria-selected") == "true")
+    page.hold(page.find("#talk-button"))
+    wait_granted(page, group)
+    page.wait(lambda: devices.received_voice("vest-8", group))
     page.release()
-    page.wait(lambda: page.data(made, "state") == "idle")
-    page.button(page.row(made), "End").click()
-    page.wait(lambda: not page.find_all(page.row(made)))
-    page.wait(lambda: crew.membership("vest-1", made) is None)
+    wait_idle(page, group)
+    page.button(page.row(group), "End").click()
+    page.wait(lambda: not page.find_all(page.row(group)))
+    page.wait(lambda: devices.membership("vest-1", group) is None)
     assert {"make_group", "end_group"} <= {row["what"] for row in site.audit()}
 
 
 @scenario
-def a_private_call(page, crew, site):
-    shown = len([row for row in page.find_all("#groups tr[data-group]") if row.is_displayed()])
-    assert shown == 3, "private groups are not in the way"
-    row = page.find("#devices td[title='vest-2']").find_element(page.by.XPATH, "..")
-    next(it for it in row.find_elements(page.by.TAG_NAME, "button") if it.text == "Call").click()
+def private_call(page, devices, site):
+    shown = [row for row in page.find_all("#groups tr[data-group]") if row.is_displayed()]
+    assert len(shown) == 3, "private groups are hidden while they are not in use"
+    page.device_button("vest-2", "Call").click()
     page.wait(lambda: "private" in page.text("#groups tr[aria-selected=true]"))
     private = int(page.find("#groups tr[aria-selected=true]").get_attribute("data-group"))
-    page.hold(page.find("#key"))
-    page.wait(lambda: crew.received_voice("vest-2", private))
+    page.hold(page.find("#talk-button"))
+    page.wait(lambda: devices.received_voice("vest-2", private))
     page.release()
-    page.wait(lambda: page.data(private, "state") == "idle")
-    assert private not in (HARBOUR, CIRCLE, NIGHT) and crew.membership("vest-1", private) is None
+    wait_idle(page, private)
+    assert private not in (HARBOUR, CIRCLE, NIGHT) and devices.membership("vest-1", private) is None
 
 
 @scenario
-def listening_in_is_not_offered_where_the_site_forbids_it(page, crew, site):
+def listen_in_is_not_offered_where_the_site_forbids_it(page, devices, site):
     assert "Listen in" not in page.text("#devices")
 
 
-def test_listening_in_needs_a_reason_shows_a_banner_and_is_written_down(tmp_path, separate_broker, browser):
+def test_listen_in_requires_a_reason_shows_a_banner_and_is_audited(tmp_path, separate_broker, browser):
     site = ConsoleSite(tmp_path, separate_broker, top="ambient_listening = true")
-    crew = None
+    devices = None
     try:
-        crew = BackgroundDevices(separate_broker, ["vest-1"])
+        devices = BackgroundDevices(separate_broker, ["vest-1"])
         page = ConsolePage(browser, site)
         page.wait(lambda: "Listen in" in page.text("#devices"))
-        row = page.find("#devices td[title='vest-1']").find_element(page.by.XPATH, "..")
-        listen_in = next(it for it in row.find_elements(page.by.TAG_NAME, "button") if it.text == "Listen in")
-        listen_in.click()
-        page.button("#ask", "Listen in").click()
-        assert page.find("#ask").is_displayed(), "without a reason it stays"
-        page.find("#ask-reason").send_keys("no answer after an SOS")
-        page.button("#ask", "Listen in").click()
+        page.device_button("vest-1", "Listen in").click()
+        page.button("#listen-in", "Listen in").click()
+        assert page.find("#listen-in").is_displayed(), "a reason is required"
+        page.find("#listen-in-reason").send_keys("no answer after an SOS")
+        page.button("#listen-in", "Listen in").click()
         page.wait(lambda: "LISTENING IN" in page.text("#alerts"))
         assert "no answer after an SOS" in page.text("#alerts")
-        page.wait(lambda: crew.clients["vest-1"].commands)
+        page.wait(lambda: devices.clients["vest-1"].commands)
         row = next(row for row in site.audit() if row["what"] == "listen_in")
         assert row["who"] == "duty" and row["reason"] == "no answer after an SOS" and row["allowed"] is True
-        # The device opens its microphone to the private group, and lets go again.
-        private = crew.clients["vest-1"].commands[0]["number"]
-        crew.talk("vest-1", private, 1)
-        page.wait(lambda: "its microphone is open" in page.text("#alerts"))
+        # The device opens its microphone to the private group, and closes it.
+        private = devices.clients["vest-1"].commands[0]["number"]
+        devices.talk("vest-1", private, 1)
+        page.wait(lambda: "microphone open" in page.text("#alerts"))
         page.wait(lambda: page.text("#alerts") == "")
     finally:
-        if crew is not None:
-            crew.close()
+        if devices is not None:
+            devices.close()
         browser.get("about:blank")
         site.process.stop()
 
 
-def test_the_hub_goes_and_comes_back(tmp_path, separate_broker, browser):
+def test_page_reconnects_when_the_hub_is_restarted(tmp_path, separate_broker, browser):
     site = ConsoleSite(tmp_path, separate_broker)
     try:
         page = ConsolePage(browser, site)
@@ -277,23 +410,24 @@ def test_the_hub_goes_and_comes_back(tmp_path, separate_broker, browser):
         page.wait(lambda: page.find("#login").is_displayed())
         assert "log in again" in page.text("#login")
         page.find("#token").send_keys(OTHER + page.keys.ENTER)
-        page.wait(lambda: "connected" in page.text("#link") and page.text("#who") == "second")
+        page.wait(lambda: "connected" in page.text("#link") and page.text("#dispatcher") == "second")
     finally:
         browser.get("about:blank")
         site.process.stop()
 
 
 @scenario
-def voice_comes_out_whole_through_jitter_and_loss(page, crew, site):
-    """The player itself, with a clock of its own: what is played, and how late, at the network's worst and its best."""
+def playout_copes_with_jitter_and_loss(page, devices, site):
+    """The playout buffer with a simulated clock: what is played, and how late, at the network's best and worst."""
     played = page.browser.execute_async_script(
         """
         const done = arguments[0];
-        import("/page/voice.js").then(({ Playout, encode, decode }) => {
+        const modules = [import("/page/playout.js"), import("/page/alaw.js")];
+        Promise.all(modules).then(([{ PlayoutBuffer }, { encode, decode }]) => {
           let seed = 7;
           const random = () => (seed = Math.imul(seed, 1103515245) + 12345 >>> 0) / 2 ** 32;
           const run = (delay, loss, preRoll = 0) => {
-            const N = 300, it = new Playout(), out = new Float32Array(128), packets = [];
+            const N = 300, playout = new PlayoutBuffer(), out = new Float32Array(128), packets = [];
             for (let k = 0; k < N; k++) {
               if (random() >= loss) packets.push([Math.max(k, preRoll) * 160 + delay() * 8, k]);
             }
@@ -302,97 +436,98 @@ def voice_comes_out_whole_through_jitter_and_loss(page, crew, site):
             for (let now = 0; now < N * 160 + 8000; now += 128) {
               while (packets.length && packets[0][0] <= now) {
                 const k = packets.shift()[1];
-                const loud = preRoll && k % 10 < 3 ? 0 : 0.3;  // speech has pauses
-                it.push(1, 0xffffff00 + k * 160 >>> 0, Float32Array.from({ length: 160 },
-                  (_, i) => loud * Math.sin((k * 160 + i) * 2 * Math.PI * 150 / 8000)), now);
+                const level = preRoll && k % 10 < 3 ? 0 : 0.3;  // speech has pauses
+                playout.push(1, 0xffffff00 + k * 160 >>> 0, Float32Array.from({ length: 160 },
+                  (_, i) => level * Math.sin((k * 160 + i) * 2 * Math.PI * 150 / 8000)), now);
               }
-              it.pull(out, now);
+              playout.pull(out, now);
               if (out.some(Boolean)) last = now;
             }
-            return { ...it.counts, behind_ms: (last - N * 160) / 8 };
+            return { ...playout.counts, delay_ms: (last - N * 160) / 8 };
           };
           done({
             codes: [...Array(256).keys()].filter(code => encode(decode([code]))[0] !== code).length,
             clean: run(() => 50, 0), city: run(() => 50 + random() * 40, 0.01),
-            bad: run(() => 50 + random() * 200, 0.1), early: run(() => 50, 0, 25),
+            bad: run(() => 50 + random() * 200, 0.1), preRoll: run(() => 50, 0, 25),
           });
         }).catch(e => done(String(e)));
         """
     )
     assert played["codes"] == 0
-    assert played["clean"]["played"] == 48_000 and played["clean"]["late"] == 0 and played["clean"]["behind_ms"] < 210
-    assert played["city"]["played"] > 47_000 and played["city"]["late"] == 0 and played["city"]["behind_ms"] < 250
-    assert played["bad"]["played"] > 41_000 and played["bad"]["behind_ms"] < 520
-    assert played["early"]["skipped"] >= 160 * 15, "what was said before the grant is caught up with in pauses"
-    assert played["early"]["behind_ms"] < 330
+    assert played["clean"]["played"] == 48_000 and played["clean"]["late"] == 0 and played["clean"]["delay_ms"] < 210
+    assert played["city"]["played"] > 47_000 and played["city"]["late"] == 0 and played["city"]["delay_ms"] < 250
+    assert played["bad"]["played"] > 41_000 and played["bad"]["delay_ms"] < 520
+    assert played["preRoll"]["skipped"] >= 160 * 15, "the delay of the pre-roll is reduced in pauses"
+    assert played["preRoll"]["delay_ms"] < 330
 
 
 @scenario
-def what_is_said_before_the_grant_goes_out_and_the_last_word_too(page, crew, site):
+def transmission_sends_the_pre_roll_and_the_tail(page, devices, site):
     sent = page.browser.execute_async_script(
         """
         const done = arguments[0];
-        import("/page/sound.js").then(async ({ Press }) => {
-          const sound = {}, sent = [], press = new Press(sound, frame => sent.push(frame));
-          for (let k = 0; k < 60; k++) sound.onFrame(k);
-          const before = sent.length;
-          press.grant();
+        import("/page/transmission.js").then(async ({ Transmission }) => {
+          let onFrame = null;
+          const audio = { capture: handler => { onFrame = handler; return () => { onFrame = null; }; } };
+          const sent = [], transmission = new Transmission(audio, frame => sent.push(frame));
+          for (let k = 0; k < 60; k++) onFrame(k);
+          const beforeGrant = sent.length;
+          transmission.grant();
           const granted = [...sent];
-          const start = performance.now(), released = press.release();
-          sound.onFrame("last word");
-          await released;
-          press.stop();
+          const start = performance.now(), tail = transmission.tail();
+          onFrame("last word");
+          await tail;
+          transmission.stop();
           const tail_ms = performance.now() - start;
-          done({ before, granted, last: sent.at(-1), tail_ms, open: sound.onFrame !== null });
+          done({ beforeGrant, granted, last: sent.at(-1), tail_ms, capturing: onFrame !== null });
         }).catch(e => done(String(e)));
         """
     )
-    assert sent["before"] == 0 and sent["granted"] == list(range(10, 60)), "one second, the newest"
-    assert sent["last"] == "last word" and sent["tail_ms"] >= 195 and not sent["open"]
+    assert sent["beforeGrant"] == 0 and sent["granted"] == list(range(10, 60)), "the newest second"
+    assert sent["last"] == "last word" and sent["tail_ms"] >= 195 and not sent["capturing"]
 
 
 @scenario
-def the_picture(page, crew, site):
-    """A shift's worst minute, for people to look at: build/hub/console.png."""
-    crew.talk("vest-4", CIRCLE, 20)
-    page.wait(lambda: page.data(CIRCLE, "state") == "talks")
+def screenshot_of_a_busy_console(page, devices, site):
+    """Write build/hub/console.png and check that nothing is cut off."""
+    devices.talk("vest-4", CIRCLE, 20)
+    page.wait(lambda: page.data(CIRCLE, "state") == "taken")
     for name in ("vest-5", "vest-6"):
-        crew.talk(name, CIRCLE, 20)
-    console_site.sos(crew, "vest-8")
-    crew.talk("vest-2", HARBOUR, 20, mcptt.EMERGENCY)
-    crew.walk()
+        devices.talk(name, CIRCLE, 20)
+    console_site.sos(devices, "vest-8")
+    devices.talk("vest-2", HARBOUR, 20, mcptt.EMERGENCY)
+    devices.walk()
     page.find(page.row(NIGHT)).click()
-    page.hold(page.find("#key"))
-    page.wait(lambda: "On air, 27 s" in page.text("#key") and "EMERGENCY CALL" in page.text("#alerts"))
+    page.hold(page.find("#talk-button"))
+    page.wait(lambda: "Talk now, 27 s" in page.text("#talk-button") and "EMERGENCY CALL" in page.text("#alerts"))
     page.wait(lambda: "next: vest-5, vest-6" in page.text(page.row(CIRCLE)))
     page.wait(lambda: page.data(HARBOUR, "heard") == "yes" and page.text(f"{page.row(HARBOUR)} .lost") == "0 %")
-    SHOT.parent.mkdir(parents=True, exist_ok=True)
-    page.browser.save_screenshot(str(SHOT))
-    assert os.path.getsize(SHOT) > 20_000
-    # Nothing is cut off or pushed out of the window.
+    SCREENSHOT.parent.mkdir(parents=True, exist_ok=True)
+    page.browser.save_screenshot(str(SCREENSHOT))
+    assert os.path.getsize(SCREENSHOT) > 20_000
     assert (
         page.browser.execute_script(
             "return [...document.querySelectorAll('#console, #groups, #devices, #recordings, #talk')]"
-            ".filter(it => it.scrollWidth > it.clientWidth).map(it => it.id)"
+            ".filter(e => e.scrollWidth > e.clientWidth).map(e => e.id)"
         )
         == []
     )
     page.release()
     for name, group in (("vest-5", CIRCLE), ("vest-6", CIRCLE), ("vest-4", CIRCLE), ("vest-2", HARBOUR)):
-        crew.stop_talking(name, group)
+        devices.stop_talking(name, group)
 
 
 @pytest.mark.timeout(400)
-def test_the_page(browser, site, broker, subtests):
-    crew = BackgroundDevices(broker, console_site.DEVICES)
+def test_page(browser, site, broker, subtests):
+    devices = BackgroundDevices(broker, console_site.DEVICES)
     try:
-        crew.walk()
-        for of in SCENARIOS:
-            with subtests.test(of.__name__):
+        devices.walk()
+        for run in SCENARIOS:
+            with subtests.test(run.__name__):
                 page = ConsolePage(browser, site)
                 page.console_errors()
-                of(page, crew, site)
+                run(page, devices, site)
                 assert page.console_errors() == []
             page.release()
     finally:
-        crew.close()
+        devices.close()

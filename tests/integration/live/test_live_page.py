@@ -79,7 +79,7 @@ def test_both_kinds_of_camera_are_seen_and_who_watches_and_how_long(browser, sit
     for device, camera in zip(("vest-1", "vest-2"), cameras, strict=True):
         page.button(tile(device), "Stop").click()
         page.wait(lambda camera=camera: camera.end_reasons == ["told to"])
-        page.wait(lambda device=device: "over: stopped" in page.text(tile(device)))
+        page.wait(lambda device=device: "ended: stopped" in page.text(tile(device)))
         page.wait(lambda device=device: "◉" not in row(page, device).text)
         camera.end_reasons.clear()
         page.button(tile(device), "Close").click()
@@ -124,11 +124,11 @@ def test_refused_silent_again_and_a_hub_that_goes(browser, site, cameras):
     # A device's words are shown, never run.
     cameras[0].refusal = "<img src=x onerror=document.title='run'><b>not now</b>"
     watch(page, "vest-1")
-    page.wait(lambda: "over: " + cameras[0].refusal in page.text(tile("vest-1")))
-    page.wait(lambda: cameras[0].refusal in page.text("#told"))
-    assert not page.find_all("#live img, #told img, #told b") and page.browser.title == "Patrolink console"
+    page.wait(lambda: "ended: " + cameras[0].refusal in page.text(tile("vest-1")))
+    page.wait(lambda: cameras[0].refusal in page.text("#message"))
+    assert not page.find_all("#live img, #message img, #message b") and page.browser.title == "Patrolink console"
     cameras[0].refusal = ""
-    page.button(tile("vest-1"), "Again").click()
+    page.button(tile("vest-1"), "Restart").click()
     page.wait(lambda: pictures(page, "vest-1") > 2)
     cameras[0].covered = True
     page.wait(lambda: "no picture for" in page.text(tile("vest-1")))
@@ -139,7 +139,7 @@ def test_refused_silent_again_and_a_hub_that_goes(browser, site, cameras):
     site.process.start()
     page.wait(lambda: page.find("#login").is_displayed())
     page.find("#token").send_keys(console_site.TOKEN + page.keys.ENTER)
-    page.wait(lambda: "over: the hub was not reachable" in page.text(tile("vest-1")), 20)
+    page.wait(lambda: "ended: the hub was not reachable" in page.text(tile("vest-1")), 20)
     time.sleep(0.1)
     page.button(tile("vest-1"), "Close").click()
 

@@ -1,83 +1,84 @@
-// What must not be missed: emergency calls, SOS, and that somebody is being listened in to.
-import { $, el } from "./dom.js";
+// Banners: emergency calls, SOS and other alarms, ambient listening, new signing keys.
+import { $, button, el, formatTime } from "./dom.js";
 
-const AGAIN_MS = 8000;  // an alarm that nobody has seen sounds again
-const LOUD = { sos: "SOS", man_down: "MAN DOWN", tamper: "TAMPERED WITH" };
+const REPEAT_MS = 8000;  // interval of the tone until an alarm is acknowledged
+const ALARM_LABELS = { sos: "SOS", man_down: "MAN DOWN", tamper: "TAMPER ALARM" };
 
 export class Alerts {
-  /** alarm(): sound it; show(device): on the map; select(group); answer(device, event, state) */
-  constructor(on) {
-    this.on = on;
-    this.shown = new Map();
-    setInterval(() => this.#unseen && on.alarm(), AGAIN_MS);
+  /** handlers: onAlarm() plays the tone; showOnMap(device), selectGroup(group), answerEvent(device, event, state). */
+  constructor(handlers) {
+    this.handlers = handlers;
+    this.alerts = new Map();
+    setInterval(() => this.#hasUnacknowledged && handlers.onAlarm(), REPEAT_MS);
   }
 
-  get #unseen() {
-    return [...this.shown.values()].some(alert => alert.loud && !alert.seen);
+  get #hasUnacknowledged() {
+    return [...this.alerts.values()].some(alert => alert.alarm && !alert.acknowledged);
   }
 
-  /** A group's floor: an emergency call stands here until it is over. */
-  floor(group) {
+  /** Show an emergency call until its floor is released. */
+  updateFloor(group) {
     const id = `call ${group.group}`;
-    if (group.state === "idle" || !group.emergency) return this.drop(id);
-    this.#put(id, "▲ EMERGENCY CALL", `${group.talker} in ${group.name}`, true,
-      ["To the group", () => this.on.select(group.group)], ["Show on the map", () => this.on.show(group.talker)]);
+    if (group.state === "idle" || !group.emergency) return this.#remove(id);
+    this.#show(id, "▲ EMERGENCY CALL", `${group.talker} in ${group.name}`, true,
+      ["Select group", () => this.handlers.selectGroup(group.group)], ["Show on map", () => this.handlers.showOnMap(group.talker)]);
   }
 
-  /** An event of a device stands here until a dispatcher has resolved it, or the wearer has withdrawn it. */
-  event(row) {
-    const { device, event_id, taken_by } = row, id = `event ${device} ${event_id}`, word = LOUD[row.kind];
-    if (row.phase === "cancelled" || row.phase === "cleared") return this.drop(id);
-    if (!word) return;
-    const at = row.time ? ` at ${new Date(row.time).toLocaleTimeString("en-GB")}` : "", does = taken_by ? "resolved" : "accepted";
-    this.#put(id, `▲ ${word}`, `${device}${at} ${row.text ?? ""}${taken_by ? `: ${taken_by} has it` : ""}`, !taken_by,
-      ["Show on the map", () => this.on.show(device)],
-      [taken_by ? "Resolved" : "I have it", () => this.on.answer(device, event_id, does)]);
+  /** Show an alarm of a device until a dispatcher resolves it or the wearer cancels it. */
+  updateEvent(row) {
+    const { device, event_id, taken_by } = row, id = `event ${device} ${event_id}`, label = ALARM_LABELS[row.kind];
+    if (row.phase === "cancelled" || row.phase === "cleared") return this.#remove(id);
+    if (!label) return;
+    const time = row.time ? ` at ${formatTime(new Date(row.time))}` : "", state = taken_by ? "resolved" : "accepted";
+    this.#show(id, `▲ ${label}`, `${device}${time} ${row.text ?? ""}${taken_by ? `: accepted by ${taken_by}` : ""}`, !taken_by,
+      ["Show on map", () => this.handlers.showOnMap(device)],
+      [taken_by ? "Resolve" : "Accept", () => this.handlers.answerEvent(device, event_id, state)]);
   }
 
-  /** A device's microphone has been asked to open to us, or is open. */
-  listening(device, reason, open, stop) {
-    const how = open ? "its microphone is open, its indicator lit" : "asked, not heard yet";
-    this.#put(`in ${device}`, "◉ LISTENING IN", `to ${device}: ${how}. Reason: ${reason}`, false, ["Stop", stop]);
+  /** Show that a device's microphone is requested, or open. */
+  showListenIn(device, reason, open, stop) {
+    const state = open ? "microphone open, indicator on" : "requested, no voice yet";
+    this.#show(`listen-in ${device}`, "◉ LISTENING IN", `${device}: ${state}. Reason: ${reason}`, false, ["Stop", stop]);
   }
 
-  /** A device signs its clips with a key that it did not have before. */
-  signer(device) {
+  hideListenIn(device) {
+    this.#remove(`listen-in ${device}`);
+  }
+
+  /** Show that a device signs its clips with another key than before. */
+  showNewSigner(device) {
     const id = `signer ${device}`;
-    this.#put(id, "▲ ANOTHER KEY", `${device} signs its clips with a key that it did not have before`, true, ["I have seen it", () => this.drop(id)]);
+    this.#show(id, "▲ NEW SIGNING KEY", `${device} signs its clips with another key than before`, true, ["Dismiss", () => this.#remove(id)]);
   }
 
-  listenedIn(device) {
-    this.drop(`in ${device}`);
-  }
-
-  /** To the first one that sounds: it has been seen. */
-  first() {
-    const alert = [...this.shown.values()].find(one => one.loud);
+  /** Acknowledge the first alarm and perform its first action. */
+  openFirst() {
+    const alert = [...this.alerts.values()].find(({ alarm }) => alarm);
     if (!alert) return;
-    alert.seen = true;
-    alert.does();
+    alert.acknowledged = true;
+    alert.action();
   }
 
-  clear() {
-    for (const id of [...this.shown.keys()]) if (id.startsWith("event ")) this.drop(id);
+  /** Remove the alarms of devices; the hub sends those that are open. */
+  clearEvents() {
+    for (const id of [...this.alerts.keys()]) if (id.startsWith("event ")) this.#remove(id);
   }
 
-  drop(id) {
-    this.shown.get(id)?.row.remove();
-    this.shown.delete(id);
+  #remove(id) {
+    this.alerts.get(id)?.row.remove();
+    this.alerts.delete(id);
   }
 
-  #put(id, title, text, loud, ...doings) {
-    const before = this.shown.get(id);
-    if (before?.text === text) return;
-    const alert = { text, loud, seen: before?.seen ?? false, does: doings[0][1] };
-    alert.row = el("div", { className: loud ? "" : "inform" }, el("b", { textContent: title }), el("span", { textContent: text }),
-      ...doings.map(([textContent, does]) => el("button", { textContent, onclick: () => { alert.seen = true; does(); } })));
-    this.drop(id);
-    this.shown.set(id, alert);
-    if (loud) $("alerts").prepend(alert.row);
+  #show(id, title, text, alarm, ...actions) {
+    const previous = this.alerts.get(id);
+    if (previous?.text === text) return;
+    const alert = { text, alarm, acknowledged: previous?.acknowledged ?? false, action: actions[0][1] };
+    alert.row = el("div", { className: alarm ? "" : "notice" }, el("b", { textContent: title }), el("span", { textContent: text }),
+      ...actions.map(([label, action]) => button(label, () => { alert.acknowledged = true; action(); })));
+    this.#remove(id);
+    this.alerts.set(id, alert);
+    if (alarm) $("alerts").prepend(alert.row);
     else $("alerts").append(alert.row);
-    if (loud && !alert.seen) this.on.alarm();
+    if (alarm && !alert.acknowledged) this.handlers.onAlarm();
   }
 }

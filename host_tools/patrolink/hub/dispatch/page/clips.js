@@ -1,99 +1,106 @@
-// Clips: what devices recorded, how far it is here, its verdict and its picture; snapshots and recordings by command.
-import { $, el, length, say } from "./dom.js";
+// List of clips: upload progress, verdict and picture. Commands for snapshots and recordings.
+import { $, button, el, formatDuration, formatTime, setText } from "./dom.js";
 
-const MOST = 200;
-const VERDICTS = { valid: "● valid", "valid with gaps": "◐ valid with gaps", tampered: "▲ tampered with", unverifiable: "○ not verifiable" };
-const WORDS = { sos: "▲ SOS", man_down: "▲ man down", button: "button", dispatcher: "dispatcher", geofence: "geofence", photo: "snapshot" };
-const idOf = ({ device, clip }) => `${device} ${clip}`;
+const MAX_ROWS = 200;
+const VERDICTS = { valid: "● valid", "valid with gaps": "◐ valid with gaps", tampered: "▲ tampered", unverifiable: "○ unverifiable" };
+const TRIGGERS = { sos: "▲ SOS", man_down: "▲ man down", button: "button", dispatcher: "dispatcher", geofence: "geofence", photo: "snapshot" };
+const ACTIONS = { snapshot: "snapshot", record: "start_recording", "record-stop": "stop_recording" };
+const clipId = ({ device, clip }) => `${device} ${clip}`;
+const describeTime = timeMs => new Date(timeMs).toLocaleString("en-GB");
 
-export class Clips {
-  /** command(device, action): sends it; preserve(device, clip) */
-  constructor(on) {
-    this.on = on;
-    this.rows = new Map();  // by device and number: what the hub told, and its <tr>
+export class ClipList {
+  /** handlers: sendCommand(device, action), preserve(device, clip). */
+  constructor(handlers) {
+    this.handlers = handlers;
+    this.entries = new Map();  // clip id: { row from the hub, tr }
     this.body = $("clips").querySelector("tbody");
-    for (const [id, action] of [["snapshot", "snapshot"], ["record", "start_recording"], ["record-stop", "stop_recording"]])
-      $(id).onclick = () => on.command($("clips-of").value, action);
+    for (const [id, action] of Object.entries(ACTIONS)) $(id).onclick = () => handlers.sendCommand($("clips-device").value, action);
     $("picture").onclick = () => $("picture").close();
   }
 
-  /** Have these, newest first; null: this hub takes none. `why`: they are not to be had. */
-  take(rows, why = "") {
-    $("clips").hidden = rows === null && !why;
-    say($("clips-why"), why);
-    const before = this.rows;
-    this.rows = new Map((rows ?? []).map(row => [idOf(row), this.#made(row, before.get(idOf(row)))]));
-    this.#draw();
+  /** Show these clips. `rows` is null if the hub stores none or they cannot be listed; `error` says why. */
+  setRows(rows, error = "") {
+    $("clips").hidden = rows === null && !error;
+    setText($("clips-error"), error);
+    const previous = this.entries;
+    this.entries = new Map((rows ?? []).map(row => [clipId(row), this.#entry(row, previous.get(clipId(row)))]));
+    this.#render();
   }
 
-  /** A clip has come or changed. */
-  change(row) {
-    this.rows.set(idOf(row), this.#made(row, this.rows.get(idOf(row))));
-    this.#draw();
+  /** Add or update a clip. */
+  update(row) {
+    this.entries.set(clipId(row), this.#entry(row, this.entries.get(clipId(row))));
+    this.#render();
   }
 
-  /** The site keeps it no longer. */
-  drop(row) {
-    this.rows.delete(idOf(row));
-    this.#draw();
+  /** Remove a clip that the site has deleted. */
+  remove(row) {
+    this.entries.delete(clipId(row));
+    this.#render();
   }
 
-  /** Have these devices to choose from. */
-  devices(names) {
-    const before = $("clips-of").value;
-    $("clips-of").replaceChildren(...[...names].sort().map(name => el("option", { value: name, textContent: name })));
-    if (names.has(before)) $("clips-of").value = before;
+  /** Set the devices that can be selected. */
+  setDevices(names) {
+    const selected = $("clips-device").value;
+    $("clips-device").replaceChildren(...[...names].sort().map(name => el("option", { value: name, textContent: name })));
+    if (names.has(selected)) $("clips-device").value = selected;
   }
 
-  #draw() {
-    const newest = (a, b) => b.row.time_ms - a.row.time_ms || b.row.clip - a.row.clip;
-    const shown = [...this.rows.values()].sort(newest).slice(0, MOST).map(({ tr }) => tr);
-    // Only what moved: a picture that stays is not asked for again, a focus is kept.
-    shown.forEach((tr, at) => this.body.children[at] === tr || this.body.insertBefore(tr, this.body.children[at] ?? null));
+  #render() {
+    const newestFirst = (a, b) => b.row.time_ms - a.row.time_ms || b.row.clip - a.row.clip;
+    const shown = [...this.entries.values()].sort(newestFirst).slice(0, MAX_ROWS).map(({ tr }) => tr);
+    // Move only rows that changed their position: a loaded picture is not loaded again, and the focus stays.
+    shown.forEach((tr, i) => this.body.children[i] === tr || this.body.insertBefore(tr, this.body.children[i] ?? null));
     while (this.body.children.length > shown.length) this.body.lastChild.remove();
   }
 
-  #made(row, before) {
-    const tr = before?.tr ?? el("tr", { data: { id: idOf(row) } }, el("td", { className: "see" }), el("td"), el("td", { className: "do" }));
-    const [see, facts, doings] = tr.cells;
-    if (!before || before.row.picture !== row.picture || before.row.state !== row.state) see.replaceChildren(this.#picture(row));
-    const at = row.time_ms && row.state !== "missing" ? new Date(row.time_ms) : null, why = (row.findings ?? []).map(one => `${one.where}: ${one.words}`).join("\n");
-    facts.title = `${row.device}, clip ${row.clip}${at ? `, ${at.toLocaleString("en-GB")}` : ""}${why ? `\n${why}` : ""}`;
-    facts.replaceChildren(row.device, el("small", { textContent: `${WORDS[row.trigger] ?? ""} ${at ? at.toLocaleTimeString("en-GB") : ""}` }),
-      this.#state(row));
+  #entry(row, previous) {
+    const tr = previous?.tr ?? el("tr", { data: { id: clipId(row) } },
+      el("td", { className: "preview" }), el("td"), el("td", { className: "actions" }));
+    const [preview, details, actions] = tr.cells;
+    if (!previous || previous.row.picture !== row.picture || previous.row.state !== row.state)
+      preview.replaceChildren(this.#preview(row));
+    const time = row.time_ms && row.state !== "missing" ? row.time_ms : null;
+    const findings = (row.findings ?? []).map(finding => `\n${finding.where}: ${finding.words}`).join("");
+    details.title = `${row.device}, clip ${row.clip}${time ? `, ${describeTime(time)}` : ""}${findings}`;
+    const subtitle = `${TRIGGERS[row.trigger] ?? ""} ${time ? formatTime(new Date(time)) : ""}`;
+    details.replaceChildren(row.device, el("small", { textContent: subtitle }), this.#status(row));
     tr.dataset.verdict = row.verdict;
-    const button = doings.firstChild ?? el("button", { textContent: "Keep", onclick: () => this.on.preserve(row.device, row.clip) });
-    button.title = row.kept ? "It is kept" : "Keep it, here and at the device";
-    button.setAttribute("aria-label", `Keep clip ${row.clip} of ${row.device}`);
-    button.setAttribute("aria-pressed", Boolean(row.kept));
-    if (row.state !== "missing") doings.replaceChildren(button);
+    if (row.state !== "missing") actions.replaceChildren(this.#preserveButton(row, actions.firstChild));
     return { row, tr };
   }
 
-  #state(row) {
-    const long = row.duration_ms ? `, ${length(row.duration_ms)}` : "";
-    if (row.state === "missing") return el("small", { className: "under bad", textContent: `▲ clip ${row.clip} has not come` });
-    if (row.verdict) {
-      const bad = row.verdict === "tampered" ? " bad" : "";
-      return el("small", { className: `under${bad}`, textContent: `${VERDICTS[row.verdict]}${long}` });
-    }
-    if (row.state === "told") return el("small", { className: "under", textContent: `has not begun to come${long}` });
-    const part = row.bytes ? row.bytes_here / row.bytes : 0;
-    return el("small", { className: "under" }, el("progress", { value: part }), ` ${Math.floor(100 * part)} % here${long}`);
+  #preserveButton(row, existing) {
+    const preserve = existing ?? button("Preserve", () => this.handlers.preserve(row.device, row.clip));
+    preserve.title = row.kept ? "The clip is preserved" : "Preserve the clip at the hub and on the device";
+    preserve.setAttribute("aria-label", `Preserve clip ${row.clip} of ${row.device}`);
+    preserve.setAttribute("aria-pressed", Boolean(row.kept));
+    return preserve;
   }
 
-  #picture(row) {
+  #status(row) {
+    const duration = row.duration_ms ? `, ${formatDuration(row.duration_ms)}` : "";
+    if (row.state === "missing") return el("small", { className: "under bad", textContent: `▲ clip ${row.clip} missing` });
+    if (row.verdict) {
+      const bad = row.verdict === "tampered" ? " bad" : "";
+      return el("small", { className: `under${bad}`, textContent: `${VERDICTS[row.verdict]}${duration}` });
+    }
+    if (row.state === "told") return el("small", { className: "under", textContent: `not uploaded yet${duration}` });
+    const fraction = row.bytes ? row.bytes_here / row.bytes : 0;
+    return el("small", { className: "under" }, el("progress", { value: fraction }), ` ${Math.floor(100 * fraction)} % uploaded${duration}`);
+  }
+
+  #preview(row) {
     if (row.state === "missing" || row.state === "told") return "";
-    if (!row.picture) return el("span", { className: "quiet" }, el("img", { className: "lock", src: "/page/lock.svg", alt: "" }), "closed");
+    if (!row.picture) return el("span", { className: "quiet" }, el("img", { className: "lock", src: "/page/lock.svg", alt: "" }), "encrypted");
     const src = `/clips/${encodeURIComponent(row.device)}/${row.clip}/picture`;
-    const show = () => {
+    const showLarge = () => {
       $("picture").querySelector("img").src = src;
-      say($("picture-of"), `${row.device}, clip ${row.clip}, ${row.time_ms ? new Date(row.time_ms).toLocaleString("en-GB") : ""}`);
+      setText($("picture-caption"), `${row.device}, clip ${row.clip}, ${row.time_ms ? describeTime(row.time_ms) : ""}`);
       $("picture").showModal();
     };
-    const img = el("img", { src, loading: "lazy", alt: "" });
-    const button = el("button", { className: "thumb", title: "Show it large", onclick: show }, img);
-    button.setAttribute("aria-label", `Picture of clip ${row.clip} of ${row.device}`);
-    return button;
+    const thumbnail = el("button", { className: "thumb", title: "Enlarge", onclick: showLarge }, el("img", { src, loading: "lazy", alt: "" }));
+    thumbnail.setAttribute("aria-label", `Picture of clip ${row.clip} of ${row.device}`);
+    return thumbnail;
   }
 }

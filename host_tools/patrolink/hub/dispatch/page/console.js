@@ -1,281 +1,247 @@
-// The dispatchers' console: puts login, hub, sound and panels together.
+// The dispatchers' console: creates the parts of the page and connects them to the hub.
 import { Alerts } from "./alerts.js";
-import { Clips } from "./clips.js";
-import { Devices } from "./devices.js";
-import { $, el, say } from "./dom.js";
-import { Groups } from "./groups.js";
-import { Link, session } from "./link.js";
-import { Live } from "./live.js";
-import { Plan } from "./map.js";
-import { Recordings } from "./recordings.js";
-import { Sound } from "./sound.js";
-import { Key } from "./talk.js";
+import { AudioEngine } from "./audio.js";
+import { ClipList } from "./clips.js";
+import { HubConnection, loggedInName } from "./connection.js";
+import { Controls } from "./controls.js";
+import { DeviceList } from "./devices.js";
+import { $, formatTime, setText } from "./dom.js";
+import { GroupTable } from "./groups.js";
+import { ListenIn } from "./listenin.js";
+import { LiveViews } from "./liveview.js";
+import { Login } from "./login.js";
+import { DeviceMap } from "./map.js";
+import { PushToTalk } from "./ptt.js";
+import { RecordingList } from "./recordings.js";
 
-const FEW = 8;  // groups that a new dispatcher listens to without having chosen
-const FULL = 0.3;  // RMS of a loud voice
+const DEFAULT_GROUPS = 8;  // standing groups that a new dispatcher listens to
+const FULL_SCALE_RMS = 0.3;  // of a loud voice
+const CONNECTION_LABELS = { up: "● hub connected", down: "▲ hub not reachable, reconnecting" };
 
-const sound = new Sound({
-  level: (group, report) => groups.heard(group, report),
-  mic: level => { $("mic").value = key.press ? Math.sqrt(level / FULL) : 0; },
-  changed: showSound,
-});
-const link = new Link({
-  told,
-  voice: (group, ssrc, stamp, alaw) => sound.hear(group, ssrc, stamp, alaw),
-  sight: (view, jpeg) => live.show(view, jpeg),
-  state: showLink,
-});
-const groups = new Groups({ listen, end: group => ask("end_group", { group }), chosen: () => key.press || key.show("") });
-const key = new Key(link, sound, groups);
-const plan = new Plan($("plan").querySelector("canvas"));
-const alerts = new Alerts({ alarm: () => sound.tone("emergency"), show: device => plan.show(device), select: group => groups.select(group),
-  answer: (device, event_id, state) => ask("answer_event", { device, event_id, state }) });
-const recordings = new Recordings();
-const clips = new Clips({ command: (device, action) => ask("command", { device, action }), preserve: (device, clip) => ask("preserve_clip", { device, clip }) });
-const live = new Live({ start: (device, seconds) => ask("live_start", { device, seconds }), stop: device => ask("live_stop", { device }),
-  note: (device, text) => devices.note(device, text) });
-const ears = new Map();  // private groups that we listen in to
-let devices = null;
-let name = "";
-
-// --- what the hub tells ---------------------------------------------------------------------------------------------
-
-function told(message) {
-  const handler = {
-    hello, floor: takeFloor, group: takeGroup, answer,
-    counts: counts => groups.counts(counts),
-    gone: ({ group }) => { groups.drop(group); sound.drop(group); groups.listening.delete(group); people(); },
-    position: fix => { plan.take(fix); devices.fix(fix); },
-    event: row => alerts.event(row),
-    recording: row => recordings.add(row),
-    clip: row => clips.change(row),
-    "clip gone": row => clips.drop(row),
-    signer: ({ device }) => alerts.signer(device),
-    live: row => live.take(row),
-    lost: ({ count }) => tell(`This page was too slow: ${count} packets or messages are missing`),
-  }[message.type];
-  if (handler) handler(message);
-  else key.told(message);
-}
-
-function hello(it) {
-  name = it.name;
-  say($("site"), it.site);
-  say($("who"), it.name);
-  devices ??= new Devices({
-    call, locate, make, listenIn: it.ambient ? listenIn : null, show: device => plan.show(device),
-    watch: it.live ? device => live.watch(device) : null,
-  });
-  const listened = remembered() ?? it.groups.filter(group => group.kind === "standing").slice(0, FEW).map(group => group.group);
-  groups.clear();
-  groups.listening.clear();
-  groups.take(...it.groups);
-  it.groups.forEach(calls);
-  mark();
-  for (const number of listened) if (groups.get(number)) listen(number, true);
-  people();
-  for (const fix of it.positions) {
-    plan.take(fix);
-    devices.fix(fix);
+class Console {
+  constructor() {
+    this.name = "";
+    this.devices = null;  // created with the first hello, which tells what this site allows
+    this.audio = new AudioEngine({
+      onGroupLevel: (group, report) => this.groups.showLevel(group, report),
+      onMicrophoneLevel: level => { $("mic").value = this.ptt.active ? Math.sqrt(level / FULL_SCALE_RMS) : 0; },
+      onChange: () => this.#showAudioState(),
+    });
+    this.connection = new HubConnection({
+      onMessage: message => this.#onMessage(message),
+      onVoice: (group, ssrc, timestamp, alaw) => this.audio.play(group, ssrc, timestamp, alaw),
+      onLiveFrame: (view, jpeg) => this.live.showPicture(view, jpeg),
+      onState: state => this.#onConnectionState(state),
+    });
+    this.groups = new GroupTable({
+      onListen: (group, on) => this.#setListening(group, on),
+      onEnd: group => this.#request("end_group", { group }),
+      onSelect: () => this.ptt.showIdle(),
+    });
+    this.ptt = new PushToTalk(this.connection, this.audio, this.groups);
+    this.map = new DeviceMap($("map").querySelector("canvas"));
+    this.recordings = new RecordingList();
+    this.alerts = new Alerts({
+      onAlarm: () => this.audio.playTone("emergency"),
+      showOnMap: device => this.map.show(device),
+      selectGroup: group => this.groups.select(group),
+      answerEvent: (device, event_id, state) => this.#request("answer_event", { device, event_id, state }),
+    });
+    this.clips = new ClipList({
+      sendCommand: (device, action) => this.#request("command", { device, action }),
+      preserve: (device, clip) => this.#request("preserve_clip", { device, clip }),
+    });
+    this.live = new LiveViews({
+      start: (device, seconds) => this.#request("live_start", { device, seconds }),
+      stop: device => this.#request("live_stop", { device }),
+      setNote: (device, text) => this.devices?.setNote(device, text),
+    });
+    this.listenIn = new ListenIn((name, args) => this.#request(name, args), this.alerts, this.groups, group => this.#setListening(group, false));
+    this.login = new Login({ onUserAction: () => this.audio.start(), onLogin: () => this.#open() });
+    new Controls(this.ptt, this.groups, this.#shortcuts(), () => this.audio.start());
+    for (const radio of document.querySelectorAll("[name=call]")) radio.onchange = () => this.ptt.showIdle();
+    $("show-all").onclick = () => this.map.showAll();
+    setInterval(() => setText($("clock"), formatTime(new Date())), 250);
   }
-  alerts.clear();
-  it.alarms.forEach(row => alerts.event(row));
-  recordings.take(it.recordings);
-  link.ask("clips").then(rows => clips.take(rows), e => clips.take(null, e.message));
-  live.begin(it.live ?? []);
-  if (!groups.get(groups.selected) && it.groups.length) groups.step(1);
+
+  async start() {
+    if (await loggedInName()) this.#open();
+    else this.login.show("");
+  }
+
+  #open() {
+    this.login.hide();
+    this.#showAudioState();
+    this.connection.open();
+  }
+
+  #shortcuts() {
+    const { groups } = this;
+    return {
+      ArrowUp: () => groups.selectRelative(-1),
+      ArrowDown: () => groups.selectRelative(1),
+      l: () => groups.get(groups.selected) && this.#setListening(groups.selected, !groups.listening.has(groups.selected)),
+      r: () => this.recordings.playNewest(groups.selected),
+      e: () => this.alerts.openFirst(),
+      Escape: () => {
+        document.querySelector("[name=call][value=normal]").checked = true;
+        this.ptt.showIdle();
+        this.recordings.stop();
+      },
+    };
+  }
+
+  // --- messages of the hub --------------------------------------------------------------------------------------------
+
+  #onMessage(message) {
+    const handlers = {
+      hello: hello => this.#onHello(hello),
+      floor: group => this.#onFloor(group),
+      group: group => { this.#onFloor(group); this.#updateNames(); },
+      gone: ({ group }) => this.#onGroupEnded(group),
+      counts: counts => this.groups.updateCounts(counts),
+      position: position => this.#onPosition(position),
+      event: row => this.alerts.updateEvent(row),
+      answer: row => this.#onAnswer(row),
+      recording: row => this.recordings.add(row),
+      clip: row => this.clips.update(row),
+      "clip gone": row => this.clips.remove(row),
+      signer: ({ device }) => this.alerts.showNewSigner(device),
+      live: row => this.live.update(row),
+      lost: ({ count }) => this.#showMessage(`This page was too slow: ${count} messages were lost`),
+    };
+    const handler = handlers[message.type];
+    if (handler) handler(message);
+    else this.ptt.onMessage(message);
+  }
+
+  #onHello(hello) {
+    this.name = hello.name;
+    setText($("site"), hello.site);
+    setText($("dispatcher"), hello.name);
+    this.devices ??= new DeviceList({
+      call: device => this.#call(device), locate: device => this.#locate(device),
+      createGroup: (name, devices) => this.#createGroup(name, devices),
+      listenIn: hello.ambient ? device => this.listenIn.start(device) : null,
+      watch: hello.live ? device => this.live.watch(device) : null,
+    });
+    const standing = hello.groups.filter(group => group.kind === "standing").slice(0, DEFAULT_GROUPS).map(group => group.group);
+    const listening = this.#savedListening() ?? standing;
+    this.groups.clear();
+    this.groups.update(...hello.groups);
+    hello.groups.forEach(group => this.#showEmergency(group));
+    this.#updateTalkers();
+    for (const group of listening) if (this.groups.get(group)) this.#setListening(group, true);
+    this.#updateNames();
+    hello.positions.forEach(position => this.#onPosition(position));
+    this.alerts.clearEvents();
+    hello.alarms.forEach(row => this.alerts.updateEvent(row));
+    this.recordings.setRows(hello.recordings);
+    this.connection.request("clips").then(rows => this.clips.setRows(rows), e => this.clips.setRows(null, e.message));
+    this.live.reset(hello.live ?? []);
+    if (!this.groups.get(this.groups.selected) && hello.groups.length) this.groups.selectRelative(1);
+  }
+
+  #onFloor(group) {
+    this.groups.update(group);
+    this.#showEmergency(group);
+    this.#updateTalkers();
+    this.listenIn.onFloor(group);
+  }
+
+  /** An emergency call is shown, and played even if the dispatcher does not listen to the group. */
+  #showEmergency(group) {
+    const active = group.emergency && group.state !== "idle";
+    if (active && !this.groups.listening.has(group.group)) this.#setListening(group.group, true);
+    this.alerts.updateFloor(group.talker === this.name ? { ...group, emergency: false } : group);
+  }
+
+  #updateTalkers() {
+    const taken = this.groups.all.filter(group => group.state !== "idle");
+    this.map.setTalkers(new Map(taken.map(({ talker, emergency }) => [talker, emergency ? "emergency" : "taken"])));
+  }
+
+  #onGroupEnded(group) {
+    this.groups.remove(group);
+    this.audio.stopPlaying(group);
+    this.#updateNames();
+  }
+
+  #onPosition(position) {
+    this.map.addPosition(position);
+    this.devices.updatePosition(position);
+  }
+
+  #onAnswer(row) {
+    this.#showMessage(`${row.device}: ${row.result}${row.text ? `, ${row.text}` : ""}`);
+    this.listenIn.onAnswer(row);
+  }
+
+  /** Update the lists of devices and groups from the groups. */
+  #updateNames() {
+    const devices = new Set(this.groups.all.flatMap(group => group.members));
+    this.devices.setDevices(devices);
+    this.clips.setDevices(devices);
+    this.recordings.setGroups(this.groups.all.filter(group => group.kind !== "private"));
+  }
+
+  // --- actions of the dispatcher --------------------------------------------------------------------------------------
+
+  #showMessage(text) {
+    setText($("message"), text);
+  }
+
+  /** Send a request. Resolves to null, and shows the reason, if the hub refuses. */
+  #request(name, args) {
+    return this.connection.request(name, args).catch(e => { this.#showMessage(e.message); return null; });
+  }
+
+  #savedListening() {
+    return JSON.parse(localStorage.getItem(`listen ${this.name}`));
+  }
+
+  #setListening(group, on) {
+    this.groups.setListening(group, on);
+    this.#request(on ? "listen" : "leave", { group });
+    if (!on) this.audio.stopPlaying(group);
+    localStorage.setItem(`listen ${this.name}`, JSON.stringify([...this.groups.listening]));
+  }
+
+  async #call(device) {
+    const group = await this.#request("private", { device });
+    if (group === null) return;
+    this.#setListening(group, true);
+    this.groups.select(group);
+    this.#showMessage(`Private call to ${device}: hold to talk`);
+  }
+
+  #locate(device) {
+    this.map.show(device);
+    this.#request("command", { device, action: "locate" });
+  }
+
+  async #createGroup(name, devices) {
+    const group = await this.#request("make_group", { name, devices });
+    if (group === null) return;
+    this.devices.uncheckAll();
+    this.#setListening(group, true);
+    this.groups.select(group);
+  }
+
+  // --- states ---------------------------------------------------------------------------------------------------------
+
+  #onConnectionState(state) {
+    setText($("link"), CONNECTION_LABELS[state] ?? "");
+    $("link").className = state === "up" ? "" : "bad";
+    if (state !== "up") this.ptt.onDisconnect();
+    if (state === "refused") this.login.show("The session has ended: log in again");
+  }
+
+  #showAudioState() {
+    const { running, problem, microphoneOpen } = this.audio;
+    setText($("sound"), problem || (!running ? "▲ click anywhere for sound" : microphoneOpen ? "● sound and microphone" : "● sound"));
+    $("sound").className = problem || !running ? "bad" : "";
+  }
 }
 
-function takeFloor(group) {
-  groups.take(group);
-  calls(group);
-  mark();
-  const ear = ears.get(group.group);
-  if (!ear) return;
-  if (group.talker === ear.device) {
-    ear.open = true;
-    showEar(group.group);
-  } else if (ear.open) stopEar(group.group);
-}
-
-/** An emergency call is shown, and heard whether or not somebody chose to. */
-function calls(group) {
-  if (group.emergency && group.state !== "idle" && !groups.listening.has(group.group)) listen(group.group, true);
-  alerts.floor(group.talker === name ? { ...group, emergency: false } : group);
-}
-
-/** Show on the map who talks. */
-function mark() {
-  plan.marked.clear();
-  for (const { talker, state, emergency } of groups.all) if (state !== "idle") plan.marked.set(talker, emergency ? "alarm" : "talks");
-  plan.draw();
-}
-
-function answer(row) {
-  tell(`${row.device}: ${row.result}${row.text ? `, ${row.text}` : ""}`);
-  const [group] = [...ears].find(([, ear]) => ear.command === row.command_id) ?? [];
-  if (group && row.result !== "done" && row.result !== "started") stopEar(group);
-}
-
-function takeGroup(group) {
-  takeFloor(group);
-  people();
-}
-
-function people() {
-  const names = new Set(groups.all.flatMap(group => group.members));
-  devices.take(names);
-  clips.devices(names);
-  recordings.groups(groups.all.filter(group => group.kind !== "private"));
-}
-
-// --- what a person does ---------------------------------------------------------------------------------------------
-
-function tell(text) {
-  say($("told"), text);
-}
-
-function ask(request, args) {
-  return link.ask(request, args).catch(e => { tell(e.message); return null; });
-}
-
-function remembered() {
-  return JSON.parse(localStorage.getItem(`listen ${name}`));
-}
-
-function listen(group, on) {
-  groups.listens(group, on);
-  ask(on ? "listen" : "leave", { group });
-  if (!on) sound.drop(group);
-  localStorage.setItem(`listen ${name}`, JSON.stringify([...groups.listening]));
-}
-
-async function call(device) {
-  const group = await ask("private", { device });
-  if (group === null) return;
-  listen(group, true);
-  groups.select(group);
-  tell(`Private call to ${device}: hold to talk`);
-}
-
-function locate(device) {
-  plan.show(device);
-  ask("command", { device, action: "locate" });
-}
-
-async function make(title, members) {
-  const group = await ask("make_group", { name: title, devices: members });
-  if (group === null) return;
-  devices.unpick();
-  listen(group, true);
-  groups.select(group);
-}
-
-function listenIn(device) {
-  const dialog = $("ask");
-  say($("ask-text"), `Open the microphone of ${device}? Its indicator lights. Who listens, when and why is written down on both sides.`);
-  $("ask-reason").value = dialog.returnValue = "";
-  dialog.showModal();
-  dialog.onclose = async () => {
-    const reason = $("ask-reason").value.trim();
-    if (dialog.returnValue !== "yes") return;
-    const command = await ask("listen_in", { device, reason });
-    if (command === null) return;
-    const group = await ask("private", { device });
-    groups.listens(group, true);
-    ears.set(group, { device, reason, command, open: false });
-    showEar(group);
-  };
-}
-
-function showEar(group) {
-  const { device, reason, open } = ears.get(group);
-  alerts.listening(device, reason, open, () => { stopEar(group); listen(group, false); });
-}
-
-function stopEar(group) {
-  alerts.listenedIn(ears.get(group).device);
-  ears.delete(group);
-}
-
-// --- keys -----------------------------------------------------------------------------------------------------------
-
-const writes = target => target.closest?.("input:not([type=radio], [type=checkbox]), select, dialog");
-const KEYS = {
-  " ": () => key.down(groups.selected),
-  ArrowUp: () => groups.step(-1), ArrowDown: () => groups.step(1),
-  l: () => groups.get(groups.selected) && listen(groups.selected, !groups.listening.has(groups.selected)),
-  r: () => recordings.last(groups.selected),
-  e: () => alerts.first(),
-  Escape: () => { document.querySelector("[name=call][value=normal]").checked = true; key.press || key.show(""); recordings.stop(); },
-};
-
-addEventListener("keydown", e => {
-  sound.start();
-  const does = KEYS[e.key.length === 1 ? e.key.toLowerCase() : e.key];
-  if (!does || e.ctrlKey || e.altKey || e.metaKey || $("console").hidden || writes(e.target) || e.target.closest?.("canvas, [type=radio]")
-    && e.key.startsWith("Arrow")) return;
-  e.preventDefault();
-  if (!e.repeat || e.key.startsWith("Arrow")) does();
-});
-// A key that came up elsewhere must not leave us talking.
-addEventListener("keyup", e => {
-  if (e.key !== " ") return;
-  key.up();
-  if (!writes(e.target)) e.preventDefault();
-});
-for (const end of ["pointerup", "pointercancel", "blur", "pagehide"]) addEventListener(end, () => key.up());
-addEventListener("visibilitychange", () => document.hidden && key.up());
-addEventListener("pointerdown", e => {
-  sound.start();
-  const button = e.target.closest?.(".hold, #key");
-  if (!button || e.button !== 0) return;
-  if (button.dataset.group) groups.select(Number(button.dataset.group));
-  key.down(groups.selected);
-});
-addEventListener("contextmenu", e => e.target.closest?.(".hold, #key") && e.preventDefault());
-for (const radio of document.querySelectorAll("[name=call]")) radio.onchange = () => key.press || key.show("");
-$("fit").onclick = () => plan.fit();
-setInterval(() => say($("clock"), new Date().toLocaleTimeString("en-GB")), 250);
-
-// --- login ----------------------------------------------------------------------------------------------------------
-
-function showLink(state) {
-  say($("link"), { up: "● hub connected", down: "▲ hub not reachable, trying again" }[state] ?? "");
-  $("link").className = state === "up" ? "" : "bad";
-  if (state !== "up") key.lost();
-  if (state === "refused") showLogin("The session is over: log in again");
-}
-
-function showSound() {
-  const off = sound.context?.state !== "running";
-  say($("sound"), sound.problem || (off ? "▲ click anywhere for sound" : sound.micOpen ? "● sound and microphone" : "● sound"));
-  $("sound").className = sound.problem || off ? "bad" : "";
-}
-
-function showLogin(why) {
-  $("console").hidden = true;
-  $("login").hidden = false;
-  say($("login-error"), why);
-  $("token").focus();
-}
-
-function showConsole() {
-  $("login").hidden = true;
-  $("console").hidden = false;
-  showSound();
-  link.open();
-}
-
-$("login").onsubmit = async e => {
-  e.preventDefault();
-  sound.start();
-  const answer = await fetch("/login", { method: "POST", body: JSON.stringify({ token: $("token").value }),
-    headers: { "Content-Type": "application/json" } }).catch(() => null);
-  $("token").value = "";
-  if (answer?.ok) showConsole();
-  else showLogin(answer ? await answer.text() : "The hub cannot be reached");
-};
-$("logout").onclick = () => fetch("/logout", { method: "POST" });
-
-await session() ? showConsole() : showLogin("");
+new Console().start();

@@ -1,93 +1,99 @@
-// The devices of this hub's groups: where from and how long ago they were heard, private calls, new groups.
-import { $, age, el, say } from "./dom.js";
+// List of the devices of this hub's groups: age of the position, battery, and actions. Form for a new group.
+import { $, button, el, formatAge, setText } from "./dom.js";
 
-export class Devices {
-  /** call(device), locate(device), listenIn(device) or null, watch(device) or null, show(device), make(name, devices) */
-  constructor(on) {
-    this.on = on;
+const LOW_BATTERY_PCT = 15;
+
+export class DeviceList {
+  /** handlers: call(device), locate(device), createGroup(name, devices); listenIn(device), watch(device) or null. */
+  constructor(handlers) {
+    this.handlers = handlers;
     this.rows = new Map();
     this.body = $("devices").querySelector("tbody");
-    this.body.classList.toggle("ambient", Boolean(on.listenIn));
-    this.body.classList.toggle("watch", Boolean(on.watch));
-    $("find").oninput = () => this.#filter();
-    $("make").onsubmit = e => {
+    this.body.classList.toggle("ambient", Boolean(handlers.listenIn));
+    this.body.classList.toggle("watch", Boolean(handlers.watch));
+    $("device-filter").oninput = () => this.#filter();
+    $("new-group").onsubmit = e => {
       e.preventDefault();
-      on.make($("make-name").value.trim(), this.picked);
+      handlers.createGroup($("new-group-name").value.trim(), this.checked);
     };
-    $("make-name").oninput = () => this.#count();
-    setInterval(() => this.#ages(), 1000);
-    this.#count();
+    $("new-group-name").oninput = () => this.#renderCount();
+    setInterval(() => this.#renderAges(), 1000);
+    this.#renderCount();
   }
 
-  get picked() {
-    return [...this.rows.values()].filter(row => row.pick.checked).map(row => row.device);
+  /** Names of the devices that are checked for a new group. */
+  get checked() {
+    return [...this.rows.values()].filter(row => row.checkbox.checked).map(row => row.device);
   }
 
-  unpick() {
-    for (const { pick } of this.rows.values()) pick.checked = false;
-    $("make-name").value = "";
-    this.#count();
+  uncheckAll() {
+    for (const { checkbox } of this.rows.values()) checkbox.checked = false;
+    $("new-group-name").value = "";
+    this.#renderCount();
   }
 
-  /** Have exactly these devices. */
-  take(names) {
+  /** Show exactly these devices. */
+  setDevices(names) {
     for (const [name, { tr }] of this.rows) {
       if (!names.has(name)) {
         tr.remove();
         this.rows.delete(name);
       }
     }
-    for (const name of [...names].sort()) if (!this.rows.has(name)) this.#make(name);
+    for (const name of [...names].sort()) if (!this.rows.has(name)) this.#create(name);
     this.#filter();
-    this.#count();
+    this.#renderCount();
   }
 
-  /** Take the newest fix of a device. */
-  fix(fix) {
-    const row = this.rows.get(fix.device);
+  /** Update the newest position of a device. */
+  updatePosition(position) {
+    const row = this.rows.get(position.device);
     if (!row) return;
-    row.heard = Date.now() - (fix.age_s ?? 0) * 1000;
-    say(row.battery, fix.battery_pct === null || fix.battery_pct === undefined ? "" : `, battery ${fix.battery_pct} %`);
-    row.battery.classList.toggle("bad", fix.battery_pct < 15);
-    this.#ages();
+    row.receivedMs = Date.now() - (position.age_s ?? 0) * 1000;
+    const known = position.battery_pct !== null && position.battery_pct !== undefined;
+    setText(row.battery, known ? `, battery ${position.battery_pct} %` : "");
+    row.battery.classList.toggle("bad", position.battery_pct < LOW_BATTERY_PCT);
+    this.#renderAges();
   }
 
-  /** Say something at a device. */
-  note(device, text) {
+  /** Show a note at a device. */
+  setNote(device, text) {
     const row = this.rows.get(device);
-    if (row) say(row.note, text);
+    if (row) setText(row.note, text);
   }
 
-  #make(device) {
-    const button = (textContent, title, does) => el("button", { textContent, title, onclick: () => does(device) });
+  #create(device) {
+    const { call, locate, listenIn, watch } = this.handlers;
+    const action = (label, title, handler) => button(label, () => handler(device), { title });
     const row = {
-      device, heard: null, pick: el("input", { type: "checkbox", onchange: () => this.#count() }),
-      seen: el("span", { textContent: "no position" }), battery: el("span"),
+      device, receivedMs: null, checkbox: el("input", { type: "checkbox", onchange: () => this.#renderCount() }),
+      age: el("span", { textContent: "no position" }), battery: el("span"),
       note: el("b", { className: "note" }),
     };
-    const doings = el("td", { className: "do" }, button("Call", "A private call: hold to talk afterwards", this.on.call),
-      button("Locate", "Ask for its position, show it on the map", this.on.locate));
-    if (this.on.listenIn) doings.append(button("Listen in", "Open its microphone", this.on.listenIn));
-    if (this.on.watch) doings.append(button("Watch", "What its camera sees, now", this.on.watch));
-    const facts = el("small", { className: "under" }, row.seen, row.battery, row.note);
-    row.tr = el("tr", {}, el("td", {}, el("label", {}, row.pick, el("span", {}, device, facts))), doings);
+    const actions = el("td", { className: "actions" }, action("Call", "Prepare a private call, then hold to talk", call),
+      action("Locate", "Request the position and show it on the map", locate));
+    if (listenIn) actions.append(action("Listen in", "Open the microphone of the device", listenIn));
+    if (watch) actions.append(action("Watch", "Start a live view of the camera", watch));
+    const details = el("small", { className: "under" }, row.age, row.battery, row.note);
+    row.tr = el("tr", {}, el("td", {}, el("label", {}, row.checkbox, el("span", {}, device, details))), actions);
     row.tr.cells[0].title = device;
     this.rows.set(device, row);
     this.body.append(row.tr);
   }
 
   #filter() {
-    const wanted = $("find").value.toLowerCase();
-    for (const [name, { tr }] of this.rows) tr.hidden = !name.toLowerCase().includes(wanted);
+    const pattern = $("device-filter").value.toLowerCase();
+    for (const [name, { tr }] of this.rows) tr.hidden = !name.toLowerCase().includes(pattern);
   }
 
-  #count() {
-    const n = this.picked.length, button = $("make").querySelector("button");
-    say(button, `Make a group of ${n}`);
-    button.disabled = !n || !$("make-name").value.trim();
+  #renderCount() {
+    const count = this.checked.length, create = $("new-group").querySelector("button");
+    setText(create, `Create group of ${count}`);
+    create.disabled = !count || !$("new-group-name").value.trim();
   }
 
-  #ages() {
-    for (const { heard, seen } of this.rows.values()) if (heard !== null) say(seen, `${age((Date.now() - heard) / 1000)} ago`);
+  #renderAges() {
+    for (const { receivedMs, age } of this.rows.values())
+      if (receivedMs !== null) setText(age, `${formatAge((Date.now() - receivedMs) / 1000)} ago`);
   }
 }

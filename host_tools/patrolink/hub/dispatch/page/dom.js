@@ -1,32 +1,42 @@
-// Small helpers of the page. Names come from outside: they are only ever set as text.
+// DOM helpers. Names and texts come from outside: they are only ever set as text, never parsed as HTML.
 
 export const $ = id => document.getElementById(id);
 
-/** Make an element: properties (`on...` handlers, `data` for data attributes) and children. */
+/** Create an element with properties (`on...` handlers, `data` for data attributes) and children. */
 export function el(tag, { data = {}, ...properties } = {}, ...children) {
-  const it = Object.assign(document.createElement(tag), properties);
-  Object.assign(it.dataset, data);
-  it.append(...children);
-  return it;
+  const element = Object.assign(document.createElement(tag), properties);
+  Object.assign(element.dataset, data);
+  element.append(...children);
+  return element;
 }
 
-/** Set text only where it differs: no needless layout, and screen readers stay silent. */
-export function say(it, text) {
-  if (it.textContent !== text) it.textContent = text;
+/** Create a button. */
+export function button(textContent, onclick, properties = {}) {
+  return el("button", { textContent, onclick, ...properties });
 }
 
-/** Return milliseconds as minutes and seconds. */
-export function minutes(ms) {
+/** Set an element's text only if it differs: avoids layout, and screen readers announce changes only. */
+export function setText(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+/** Format milliseconds as minutes and seconds. */
+export function formatMinutes(ms) {
   const s = Math.max(0, Math.floor(ms / 1000));
   return `${Math.floor(s / 60)}:${String(s % 60).padStart(2, "0")}`;
 }
 
-/** Return the length of a burst. */
-export function length(ms) {
-  return ms < 60_000 ? `${(ms / 1000).toFixed(1)} s` : minutes(ms);
+/** Format the length of a burst or clip. */
+export function formatDuration(ms) {
+  return ms < 60_000 ? `${(ms / 1000).toFixed(1)} s` : formatMinutes(ms);
 }
 
-/** Return an age in seconds in words that fit a column. */
-export function age(s) {
+/** Format an age in seconds for a narrow column. */
+export function formatAge(s) {
   return s < 90 ? `${Math.round(s)} s` : s < 5400 ? `${Math.round(s / 60)} min` : `${Math.round(s / 3600)} h`;
+}
+
+/** Format the time of day. */
+export function formatTime(date) {
+  return date.toLocaleTimeString("en-GB");
 }

@@ -1,21 +1,24 @@
-// The table of talk groups: who has which floor, for how long yet, who waits. Emergencies stand first.
-import { $, el, minutes, say } from "./dom.js";
+// Table of talk groups: floor, talker, time, loss and queue. Groups in emergency are listed first.
+import { $, button, el, formatMinutes, setText } from "./dom.js";
 
-const SOON_MS = 5000;  // the device warns its wearer at the same time
-const LOSSY = 0.03;
-const WORDS = { idle: "○ idle", talks: "● talks", mine: "▶ you talk", wait: "◔ queued", alarm: "▲ emergency", ending: "● is stopped" };
-const KINDS = { dynamic: "made here", private: "private" };
+const ENDING_MS = 5000;  // devices warn their wearers at the same time
+const HIGH_LOSS = 0.03;
+const AUDIBLE_LEVEL = 0.003;
+const LABELS = {
+  idle: "○ idle", taken: "● taken", granted: "▶ you talk", queued: "◔ queued", emergency: "▲ emergency", revoked: "● revoked",
+};
+const KIND_LABELS = { dynamic: "dynamic", private: "private" };
 
-const loud = group => group.state !== "idle" && group.emergency;
+const inEmergency = group => group.state !== "idle" && group.emergency;
 
-export class Groups {
-  /** listen(group, on), end(group): what a person does; chosen(group): the selection */
-  constructor(on) {
-    this.on = on;
+export class GroupTable {
+  /** handlers: onListen(group, on), onEnd(group) and onSelect(group). */
+  constructor(handlers) {
+    this.handlers = handlers;
     this.rows = new Map();
     this.body = $("groups").querySelector("tbody");
     this.selected = null;
-    this.mine = { group: null, state: "" };  // where our key is down: "wait" or "mine"
+    this.own = { group: null, state: "" };  // our request: "queued" or "granted"
     this.listening = new Set();
     setInterval(() => this.#tick(), 250);
   }
@@ -28,130 +31,135 @@ export class Groups {
     return [...this.rows.values()].map(row => row.group);
   }
 
-  /** Take groups as the hub tells them. */
-  take(...groups) {
-    let moves = false;
+  /** Add or update groups from the hub. */
+  update(...groups) {
+    let reorder = false;
     for (const group of groups) {
-      group.offset = Date.now() - group.now_ms;  // the hub's clock to ours
-      const row = this.rows.get(group.group) ?? this.#make(group);
-      moves ||= !row.group || loud(row.group) !== loud(group);
+      group.clockOffsetMs = Date.now() - group.now_ms;  // from the hub's clock to ours
+      const row = this.rows.get(group.group) ?? this.#create(group);
+      reorder ||= !row.group || inEmergency(row.group) !== inEmergency(group);
       row.group = group;
-      this.#show(row);
+      this.#render(row);
     }
-    if (moves) this.#order();
+    if (reorder) this.#sort();
   }
 
-  /** Take how much of a group's burst has come. */
-  counts({ group, packets, lost }) {
+  /** Update the packet counts of a group's burst. */
+  updateCounts({ group, packets, lost }) {
     const row = this.rows.get(group);
     if (!row) return;
     Object.assign(row.group, { packets, lost });
-    this.#show(row);
+    this.#render(row);
   }
 
-  drop(number) {
+  remove(number) {
+    this.listening.delete(number);
     this.rows.get(number)?.tr.remove();
     this.rows.delete(number);
     if (this.selected === number) this.select(Number(this.body.querySelector("tr:not([hidden])")?.dataset.group) || null);
   }
 
   clear() {
-    for (const number of [...this.rows.keys()]) this.drop(number);
+    for (const number of [...this.rows.keys()]) this.remove(number);
+    this.listening.clear();
   }
 
   select(number) {
     this.selected = number;
-    for (const [one, { tr }] of this.rows) tr.setAttribute("aria-selected", one === number);
+    for (const [rowNumber, { tr }] of this.rows) tr.setAttribute("aria-selected", rowNumber === number);
     this.rows.get(number)?.tr.scrollIntoView({ block: "nearest" });
-    this.on.chosen(number);
+    this.handlers.onSelect(number);
   }
 
-  /** Select the next one up or down. */
-  step(by) {
+  /** Select the row that is `offset` rows below the selected one, or the first if none is selected. */
+  selectRelative(offset) {
     const order = [...this.body.children].filter(tr => !tr.hidden).map(tr => Number(tr.dataset.group));
-    const at = order.indexOf(this.selected) + by;  // none: the first
-    if (order.length) this.select(order[Math.min(order.length - 1, Math.max(0, at))]);
+    const index = order.indexOf(this.selected) + offset;
+    if (order.length) this.select(order[Math.min(order.length - 1, Math.max(0, index))]);
   }
 
-  /** Show where our key is down: state "wait", "mine" or "". */
-  press(group, state) {
-    const before = this.mine.group;
-    this.mine = { group, state };
-    for (const number of [before, group]) if (this.rows.has(number)) this.#show(this.rows.get(number));
+  /** Set the state of our request of the floor: "queued", "granted" or "". */
+  setOwnState(group, state) {
+    const previous = this.own.group;
+    this.own = { group, state };
+    for (const number of [previous, group]) if (this.rows.has(number)) this.#render(this.rows.get(number));
   }
 
-  listens(number, on) {
+  setListening(number, on) {
     if (on) this.listening.add(number);
     else this.listening.delete(number);
     const row = this.rows.get(number);
     if (row) {
       row.listen.setAttribute("aria-pressed", on);
       row.tr.dataset.heard = "";
-      this.#show(row);
+      this.#render(row);
     }
   }
 
-  /** A player's report: light up what is heard just now. */
-  heard(number, report) {
+  /** Show a player's report: highlights what is audible now. */
+  showLevel(number, report) {
     const row = this.rows.get(number);
-    if (row) Object.assign(row.tr.dataset, { heard: report.level > 0.003 ? "yes" : "", ...report });
+    if (row) Object.assign(row.tr.dataset, { heard: report.level > AUDIBLE_LEVEL ? "yes" : "", ...report });
   }
 
-  #make({ group: number, name, kind }) {
+  #create({ group: number, name, kind }) {
     const cell = (className, ...children) => el("td", { className }, ...children);
-    const key = el("button", { className: "hold", textContent: "Talk", title: "Hold to talk", data: { group: number } });
+    const talk = el("button", { className: "talk", textContent: "Talk", title: "Hold to talk in this group", data: { group: number } });
     const row = {
-      listen: el("button", { className: "listen", textContent: "Listen", onclick: () => this.on.listen(number, !this.listening.has(number)) }),
+      listen: button("Listen", () => this.handlers.onListen(number, !this.listening.has(number)), { className: "listen" }),
       bar: el("progress", { max: 1, value: 0 }), seconds: el("span"),
-      state: cell("state"), since: cell("since num"), lost: cell("lost num"), who: el("span"), queue: el("small", { className: "under queue" }),
+      state: cell("state"), elapsed: cell("elapsed num"), lost: cell("lost num"),
+      talkerName: el("span"), queue: el("small", { className: "under queue" }),
     };
-    row.talker = cell("talker", row.who, row.queue);
+    row.talker = cell("talker", row.talkerName, row.queue);
     row.left = cell("left", row.bar, row.seconds);
     row.tr = el("tr", { data: { group: number }, onclick: () => this.select(number) },
-      cell("name", name, el("small", { textContent: KINDS[kind] ?? "" })),
-      row.state, row.talker, row.since, row.left, row.lost, cell("do", row.listen, key));
+      cell("name", name, el("small", { textContent: KIND_LABELS[kind] ?? "" })),
+      row.state, row.talker, row.elapsed, row.left, row.lost, cell("actions", row.listen, talk));
     row.tr.cells[0].title = `${name}, group ${number}`;
-    if (kind === "dynamic") row.tr.lastChild.prepend(el("button", { textContent: "End", onclick: () => this.on.end(number) }));
+    talk.setAttribute("aria-label", `Talk in ${name}`);
+    if (kind === "dynamic") row.tr.lastChild.prepend(button("End", () => this.handlers.onEnd(number)));
     row.listen.setAttribute("aria-pressed", this.listening.has(number));
     row.tr.setAttribute("aria-selected", number === this.selected);
     this.rows.set(number, row);
     return row;
   }
 
-  #show(row) {
-    const { group, tr } = row, own = this.mine.group === group.group ? this.mine.state : "";
-    const taken = group.state !== "idle", shown = own || (!taken ? "idle" : group.emergency ? "alarm" : "talks");
-    // Every device has a private group: it is here while it is used.
+  #render(row) {
+    const { group, tr } = row, own = this.own.group === group.group ? this.own.state : "";
+    const taken = group.state !== "idle", shown = own || (!taken ? "idle" : group.emergency ? "emergency" : "taken");
+    // Every device has a private group: it is listed while it is in use.
     tr.hidden = group.kind === "private" && !taken && !this.listening.has(group.group);
     tr.dataset.state = shown;
     tr.dataset.floor = group.state;
-    say(row.state, (WORDS[group.state === "pending revoke" && !own ? "ending" : shown]) + (group.broadcast ? ", broadcast" : ""));
-    say(row.who, group.talker ?? "");
-    say(row.queue, group.queue.length ? `next: ${group.queue.join(", ")}` : "");
-    row.talker.title = [row.who.textContent, row.queue.textContent].join("  ");
-    const part = taken && group.packets ? group.lost / (group.packets + group.lost) : 0;
-    say(row.lost, taken && group.packets ? `${(part * 100).toFixed(0)} %` : "");
-    row.lost.classList.toggle("bad", part > LOSSY);
-    this.#time(row);
+    const label = LABELS[group.state === "pending revoke" && !own ? "revoked" : shown];
+    setText(row.state, label + (group.broadcast ? ", broadcast" : ""));
+    setText(row.talkerName, group.talker ?? "");
+    setText(row.queue, group.queue.length ? `next: ${group.queue.join(", ")}` : "");
+    row.talker.title = [row.talkerName.textContent, row.queue.textContent].join("  ");
+    const loss = taken && group.packets ? group.lost / (group.packets + group.lost) : 0;
+    setText(row.lost, taken && group.packets ? `${(loss * 100).toFixed(0)} %` : "");
+    row.lost.classList.toggle("bad", loss > HIGH_LOSS);
+    this.#renderTime(row);
   }
 
-  #time({ group, since, left, bar, seconds }) {
-    const taken = group.state !== "idle", now = Date.now() - group.offset, rest = group.ends_ms - now;
+  #renderTime({ group, elapsed, left, bar, seconds }) {
+    const taken = group.state !== "idle", nowMs = Date.now() - group.clockOffsetMs, leftMs = group.ends_ms - nowMs;
     bar.hidden = !taken;
-    say(since, taken ? minutes(now - group.since_ms) : "");
-    say(seconds, taken ? `${Math.max(0, Math.ceil(rest / 1000))} s` : "");
-    if (taken) bar.value = Math.max(0, rest / (group.ends_ms - group.since_ms));
-    left.classList.toggle("soon", taken && rest < SOON_MS);
+    setText(elapsed, taken ? formatMinutes(nowMs - group.since_ms) : "");
+    setText(seconds, taken ? `${Math.max(0, Math.ceil(leftMs / 1000))} s` : "");
+    if (taken) bar.value = Math.max(0, leftMs / (group.ends_ms - group.since_ms));
+    left.classList.toggle("ending", taken && leftMs < ENDING_MS);
   }
 
   #tick() {
-    for (const row of this.rows.values()) if (row.group.state !== "idle") this.#time(row);
+    for (const row of this.rows.values()) if (row.group.state !== "idle") this.#renderTime(row);
   }
 
-  /** Emergencies first, then as they are numbered. A row moves only when it has to. */
-  #order() {
+  /** Sort rows: emergencies first, then by number. Only rows that change their position are moved. */
+  #sort() {
     const order = [...this.rows.values()]
-      .sort((a, b) => loud(b.group) - loud(a.group) || a.group.group - b.group.group);
+      .sort((a, b) => inEmergency(b.group) - inEmergency(a.group) || a.group.group - b.group.group);
     order.forEach(({ tr }, i) => {
       if (this.body.children[i] !== tr) this.body.insertBefore(tr, this.body.children[i] ?? null);
     });

@@ -1,169 +1,194 @@
-// Where the devices are: a plan in metres around them, north up. No tiles, nothing from outside.
+// Map of the devices: a plan in metres, north up, without background tiles. It loads nothing from other servers.
 
-const TRACK = 400;  // points kept of each device
-const EARTH = 6371008.8;
-const NAME = 110;  // pixels of a name beside its place
-const LEAST = 1e-4, MOST = 20;  // pixels a metre
+const MAX_TRACK_POINTS = 400;  // per device
+const EARTH_RADIUS_M = 6371008.8;
+const LABEL_PX = 110;  // width of a label
+const MIN_SCALE = 1e-4, MAX_SCALE = 20;  // pixels per metre
+const MIN_SPAN_M = 300;  // shown at least
+const KEY_STEP_PX = 40;
+const TALKER_LABELS = { taken: "  talks", emergency: "  emergency" };
 
-const disc = (pen, x, y, size) => { pen.beginPath(); pen.arc(x, y, size, 0, 7); };
-
-export class Plan {
+export class DeviceMap {
   constructor(canvas) {
     this.canvas = canvas;
-    this.pen = canvas.getContext("2d");
-    this.tracks = new Map();
-    this.marked = new Map();  // device: "talks" or "alarm"
-    this.chosen = null;
-    this.follow = true;
+    this.context = canvas.getContext("2d");
+    this.tracks = new Map();  // device: [east, north, accuracy] in metres, oldest first
+    this.talkers = new Map();  // device: "taken" or "emergency"
+    this.selected = null;
+    this.showsAll = true;
     new ResizeObserver(() => this.draw()).observe(canvas);
-    let drag = null;
-    canvas.addEventListener("pointerdown", e => { drag = [e.clientX, e.clientY]; canvas.setPointerCapture(e.pointerId); });
-    canvas.addEventListener("pointerup", () => { drag = null; });
+    this.#addPointerHandlers(canvas);
+    canvas.addEventListener("keydown", e => this.#onKeyDown(e));
+  }
+
+  #addPointerHandlers(canvas) {
+    let last = null;
+    canvas.addEventListener("pointerdown", e => { last = [e.clientX, e.clientY]; canvas.setPointerCapture(e.pointerId); });
+    canvas.addEventListener("pointerup", () => { last = null; });
     canvas.addEventListener("pointermove", e => {
-      if (!drag) return;
-      this.#move(e.clientX - drag[0], e.clientY - drag[1]);
-      drag = [e.clientX, e.clientY];
+      if (!last) return;
+      this.#pan(e.clientX - last[0], e.clientY - last[1]);
+      last = [e.clientX, e.clientY];
     });
     canvas.addEventListener("wheel", e => {
       e.preventDefault();
       this.#zoom(Math.exp(-e.deltaY / 400));
     }, { passive: false });
-    canvas.addEventListener("keydown", e => {
-      const step = { ArrowLeft: [40, 0], ArrowRight: [-40, 0], ArrowUp: [0, 40], ArrowDown: [0, -40] }[e.key];
-      if (step) this.#move(...step);
-      else if (e.key === "+" || e.key === "-") this.#zoom(e.key === "+" ? 1.4 : 1 / 1.4);
-      else if (e.key === "0") this.fit();
-      else return;
-      e.preventDefault();
-    });
   }
 
-  /** Take the newest fix of a device. */
-  take(fix) {
-    if (fix.lat_deg === null || fix.lat_deg === undefined) return;
-    this.origin ??= [fix.lat_deg, fix.lon_deg];
-    const track = this.tracks.get(fix.device) ?? [];
-    const rad = Math.PI / 180, east = (fix.lon_deg - this.origin[1]) * rad * Math.cos(this.origin[0] * rad) * EARTH;
-    track.push([east, (fix.lat_deg - this.origin[0]) * rad * EARTH, fix.hacc_m ?? 0]);
-    if (track.length > TRACK) track.shift();
-    this.tracks.set(fix.device, track);
+  #onKeyDown(e) {
+    const step = { ArrowLeft: [KEY_STEP_PX, 0], ArrowRight: [-KEY_STEP_PX, 0], ArrowUp: [0, KEY_STEP_PX], ArrowDown: [0, -KEY_STEP_PX] }[e.key];
+    if (step) this.#pan(...step);
+    else if (e.key === "+" || e.key === "-") this.#zoom(e.key === "+" ? 1.4 : 1 / 1.4);
+    else if (e.key === "0") this.showAll();
+    else return;
+    e.preventDefault();
+  }
+
+  /** Add the newest position of a device. */
+  addPosition(position) {
+    if (position.lat_deg === null || position.lat_deg === undefined) return;
+    this.origin ??= [position.lat_deg, position.lon_deg];
+    const track = this.tracks.get(position.device) ?? [];
+    const rad = Math.PI / 180;
+    const east = (position.lon_deg - this.origin[1]) * rad * Math.cos(this.origin[0] * rad) * EARTH_RADIUS_M;
+    track.push([east, (position.lat_deg - this.origin[0]) * rad * EARTH_RADIUS_M, position.hacc_m ?? 0]);
+    if (track.length > MAX_TRACK_POINTS) track.shift();
+    this.tracks.set(position.device, track);
     this.draw();
   }
 
-  /** Show a device in the middle. */
+  /** Set who talks: state "taken" or "emergency" by device. */
+  setTalkers(talkers) {
+    this.talkers = talkers;
+    this.draw();
+  }
+
+  /** Centre the map on a device. */
   show(device) {
-    this.chosen = device;
-    const last = this.tracks.get(device)?.at(-1);
-    if (last) {
-      this.follow = false;
-      this.middle = [last[0], last[1]];
+    this.selected = device;
+    const position = this.tracks.get(device)?.at(-1);
+    if (position) {
+      this.showsAll = false;
+      this.centre = [position[0], position[1]];
       this.scale = Math.max(this.scale ?? 0, 0.5);
     }
     this.draw();
   }
 
-  fit() {
-    this.follow = true;
+  /** Show all devices from now on. */
+  showAll() {
+    this.showsAll = true;
     this.draw();
   }
 
-  #move(x, y) {
-    if (!this.middle) return;
-    this.follow = false;
-    this.middle = [this.middle[0] - x / this.scale, this.middle[1] + y / this.scale];
+  #pan(x, y) {
+    if (!this.centre) return;
+    this.showsAll = false;
+    this.centre = [this.centre[0] - x / this.scale, this.centre[1] + y / this.scale];
     this.draw();
   }
 
   #zoom(factor) {
-    if (!this.middle) return;
-    this.follow = false;
-    this.scale = Math.min(MOST, Math.max(LEAST, this.scale * factor));
+    if (!this.centre) return;
+    this.showsAll = false;
+    this.scale = Math.min(MAX_SCALE, Math.max(MIN_SCALE, this.scale * factor));
     this.draw();
   }
 
-  #fit(w, h) {
-    const ends = [...this.tracks.values()].map(track => track.at(-1));
-    const span = i => [Math.min(...ends.map(p => p[i])), Math.max(...ends.map(p => p[i]))];
-    const [x0, x1] = span(0), [y0, y1] = span(1);
-    this.middle = [(x0 + x1) / 2, (y0 + y1) / 2];
-    this.scale = Math.min(w / Math.max(x1 - x0, 300), h / Math.max(y1 - y0, 300)) * 0.72;
+  #fit(width, height) {
+    const positions = [...this.tracks.values()].map(track => track.at(-1));
+    const range = axis => [Math.min(...positions.map(p => p[axis])), Math.max(...positions.map(p => p[axis]))];
+    const [west, east] = range(0), [south, north] = range(1);
+    this.centre = [(west + east) / 2, (south + north) / 2];
+    this.scale = Math.min(width / Math.max(east - west, MIN_SPAN_M), height / Math.max(north - south, MIN_SPAN_M)) * 0.72;
   }
 
+  /** Draw with the next frame of the display. */
   draw() {
-    cancelAnimationFrame(this.due);
-    this.due = requestAnimationFrame(() => this.#draw());
+    cancelAnimationFrame(this.frameRequest);
+    this.frameRequest = requestAnimationFrame(() => this.#draw());
   }
 
   #draw() {
-    const { canvas, pen } = this, ratio = devicePixelRatio || 1, w = canvas.clientWidth, h = canvas.clientHeight;
-    const css = getComputedStyle(canvas), colour = name => css.getPropertyValue(name);
-    canvas.width = w * ratio;
-    canvas.height = h * ratio;
-    pen.setTransform(ratio, 0, 0, ratio, 0, 0);
-    pen.font = `13px ${css.fontFamily}`;
-    pen.fillStyle = colour("--dim");
+    const { canvas, context } = this, ratio = devicePixelRatio || 1, width = canvas.clientWidth, height = canvas.clientHeight;
+    const style = getComputedStyle(canvas), colour = name => style.getPropertyValue(name);
+    canvas.width = width * ratio;
+    canvas.height = height * ratio;
+    context.setTransform(ratio, 0, 0, ratio, 0, 0);
+    context.font = `13px ${style.fontFamily}`;
+    context.fillStyle = colour("--dim");
     if (!this.tracks.size) {
-      pen.textAlign = "center";
-      pen.fillText("No device has told its position yet", w / 2, h / 2);
+      context.textAlign = "center";
+      context.fillText("No positions received yet", width / 2, height / 2);
       return;
     }
-    if (this.follow) this.#fit(w, h);
-    const at = p => [w / 2 + (p[0] - this.middle[0]) * this.scale, h / 2 - (p[1] - this.middle[1]) * this.scale];
-    this.#grid(w, h, colour);
-    const names = [];
-    for (const [device, track] of this.tracks) {
-      const mark = this.marked.get(device), ink = colour(mark ? `--${mark}` : "--ink"), [x, y] = at(track.at(-1));
-      pen.strokeStyle = pen.fillStyle = ink;
-      pen.globalAlpha = 0.45;
-      pen.lineWidth = 2;
-      pen.beginPath();
-      for (const p of track) pen.lineTo(...at(p));
-      pen.stroke();
-      pen.globalAlpha = 0.12;
-      disc(pen, x, y, track.at(-1)[2] * this.scale);
-      pen.fill();
-      pen.globalAlpha = 1;
-      disc(pen, x, y, mark ? 7 : 5);
-      pen.fill();
-      if (mark || device === this.chosen) {
-        disc(pen, x, y, 12);
-        pen.stroke();
-      }
-      names.push([device + ({ talks: "  talks", alarm: "  emergency" }[mark] ?? ""), ink, x, y, mark]);
+    if (this.showsAll) this.#fit(width, height);
+    const toPixels = ([east, north]) => [width / 2 + (east - this.centre[0]) * this.scale, height / 2 - (north - this.centre[1]) * this.scale];
+    this.#drawGrid(width, height, colour);
+    const labels = [...this.tracks].map(([device, track]) => this.#drawTrack(device, track, toPixels, colour));
+    this.#drawLabels(labels, colour);
+  }
+
+  /** Draw a device's track and return its label. */
+  #drawTrack(device, track, toPixels, colour) {
+    const { context } = this, talker = this.talkers.get(device), [x, y] = toPixels(track.at(-1));
+    const disc = radius => { context.beginPath(); context.arc(x, y, radius, 0, 7); };
+    const ink = colour(talker ? `--${talker}` : "--ink");
+    context.strokeStyle = context.fillStyle = ink;
+    context.globalAlpha = 0.45;
+    context.lineWidth = 2;
+    context.beginPath();
+    for (const position of track) context.lineTo(...toPixels(position));
+    context.stroke();
+    context.globalAlpha = 0.12;
+    disc(track.at(-1)[2] * this.scale);
+    context.fill();
+    context.globalAlpha = 1;
+    disc(talker ? 7 : 5);
+    context.fill();
+    if (talker || device === this.selected) {
+      disc(12);
+      context.stroke();
     }
-    // Over the tracks, who talks over all, and not over a neighbour.
-    for (const [text, ink, x, y] of names.sort((a, b) => Boolean(a[4]) - Boolean(b[4]))) {
-      const crowded = names.some(other => other[2] > x && other[2] < x + NAME && Math.abs(other[3] - y) < 12);
-      pen.textAlign = crowded ? "right" : "left";
-      const from = x + (crowded ? -16 : 16);
-      pen.strokeStyle = colour("--ground");
-      pen.lineWidth = 4;
-      pen.strokeText(text, from, y + 4);
-      pen.fillStyle = ink;
-      pen.fillText(text, from, y + 4);
+    return { text: device + (TALKER_LABELS[talker] ?? ""), ink, x, y, talks: Boolean(talker) };
+  }
+
+  /** Draw the labels over the tracks, those of talkers last, and to the left where there is a neighbour to the right. */
+  #drawLabels(labels, colour) {
+    const { context } = this;
+    for (const { text, ink, x, y } of labels.sort((a, b) => a.talks - b.talks)) {
+      const crowded = labels.some(other => other.x > x && other.x < x + LABEL_PX && Math.abs(other.y - y) < 12);
+      context.textAlign = crowded ? "right" : "left";
+      const left = x + (crowded ? -16 : 16);
+      context.strokeStyle = colour("--ground");
+      context.lineWidth = 4;
+      context.strokeText(text, left, y + 4);
+      context.fillStyle = ink;
+      context.fillText(text, left, y + 4);
     }
   }
 
-  #grid(w, h, colour) {
-    const { pen } = this, metres = 110 / this.scale, power = 10 ** Math.floor(Math.log10(metres));
+  #drawGrid(width, height, colour) {
+    const { context } = this, metres = 110 / this.scale, power = 10 ** Math.floor(Math.log10(metres));
     const step = [5, 2, 1].find(n => n * power <= metres) * power, size = step * this.scale;
-    const first = (middle, half, sign) => (half + sign * (Math.ceil(middle / step) * step - middle) * this.scale) % size;
-    pen.strokeStyle = colour("--line");
-    pen.lineWidth = 1;
-    pen.beginPath();
-    for (let x = first(this.middle[0], w / 2, 1); x < w; x += size) { pen.moveTo(x, 0); pen.lineTo(x, h); }
-    for (let y = first(this.middle[1], h / 2, -1); y < h; y += size) { pen.moveTo(0, y); pen.lineTo(w, y); }
-    pen.stroke();
-    pen.fillRect(14, h - 14, size, 3);
-    pen.textAlign = "left";
-    pen.fillText(step >= 1000 ? `${step / 1000} km` : `${step} m`, 14, h - 20);
-    pen.textAlign = "center";
-    pen.fillText("N", w - 20, 40);
-    pen.beginPath();
-    pen.moveTo(w - 20, 10);
-    pen.lineTo(w - 14, 27);
-    pen.lineTo(w - 20, 23);
-    pen.lineTo(w - 26, 27);
-    pen.fill();
+    const first = (centre, half, sign) => (half + sign * (Math.ceil(centre / step) * step - centre) * this.scale) % size;
+    context.strokeStyle = colour("--line");
+    context.lineWidth = 1;
+    context.beginPath();
+    for (let x = first(this.centre[0], width / 2, 1); x < width; x += size) { context.moveTo(x, 0); context.lineTo(x, height); }
+    for (let y = first(this.centre[1], height / 2, -1); y < height; y += size) { context.moveTo(0, y); context.lineTo(width, y); }
+    context.stroke();
+    context.fillRect(14, height - 14, size, 3);
+    context.textAlign = "left";
+    context.fillText(step >= 1000 ? `${step / 1000} km` : `${step} m`, 14, height - 20);
+    context.textAlign = "center";
+    context.fillText("N", width - 20, 40);
+    context.beginPath();
+    context.moveTo(width - 20, 10);
+    context.lineTo(width - 14, 27);
+    context.lineTo(width - 20, 23);
+    context.lineTo(width - 26, 27);
+    context.fill();
   }
 }

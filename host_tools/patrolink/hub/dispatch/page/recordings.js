@@ -1,47 +1,47 @@
-// Recorded bursts, newest first, and their replay.
-import { $, el, length } from "./dom.js";
+// List of recorded bursts, newest first, and their replay.
+import { $, button, el, formatDuration, formatTime } from "./dom.js";
 
-const MOST = 200;
+const MAX_ROWS = 200;
 
-export class Recordings {
+export class RecordingList {
   constructor() {
-    this.all = [];
+    this.rows = [];
     this.body = $("recordings").querySelector("tbody");
     this.player = $("replay");
-    this.player.onended = this.player.onpause = () => this.#mark(null);
-    $("of").onchange = () => this.#draw();
+    this.player.onended = this.player.onpause = () => this.#markPlaying(null);
+    $("recordings-group").onchange = () => this.#render();
   }
 
-  /** Have these, newest first. */
-  take(rows) {
-    this.all = rows;
-    this.#draw();
+  /** Show these recordings, newest first. */
+  setRows(rows) {
+    this.rows = rows;
+    this.#render();
   }
 
-  /** One more. */
+  /** Add the newest recording. */
   add(row) {
-    this.all = [row, ...this.all].slice(0, MOST);
-    this.#draw();
+    this.rows = [row, ...this.rows].slice(0, MAX_ROWS);
+    this.#render();
   }
 
-  /** Have these groups to choose from. */
-  groups(groups) {
-    const before = $("of").value;
-    $("of").replaceChildren(el("option", { value: "", textContent: "all groups" }),
+  /** Set the groups that can be selected. */
+  setGroups(groups) {
+    const selected = $("recordings-group").value;
+    $("recordings-group").replaceChildren(el("option", { value: "", textContent: "all groups" }),
       ...groups.map(({ group, name }) => el("option", { value: group, textContent: name })));
-    $("of").value = groups.some(({ group }) => String(group) === before) ? before : "";
+    $("recordings-group").value = groups.some(({ group }) => String(group) === selected) ? selected : "";
   }
 
-  /** Play one. */
+  /** Replay a recording. */
   play(id) {
     this.player.src = `/recordings/${encodeURIComponent(id)}`;
     this.player.play().catch(() => {});
-    this.#mark(id);
+    this.#markPlaying(id);
   }
 
-  /** Play the last one of a group. */
-  last(group) {
-    const row = this.all.find(one => one.group === group);
+  /** Replay the newest recording of a group. */
+  playNewest(group) {
+    const row = this.rows.find(recording => recording.group === group);
     if (row) this.play(row.id);
   }
 
@@ -49,22 +49,24 @@ export class Recordings {
     this.player.pause();
   }
 
-  #mark(id) {
+  #markPlaying(id) {
     for (const tr of this.body.children) tr.dataset.playing = tr.dataset.id === id ? "yes" : "";
   }
 
-  #draw() {
-    const of = $("of").value, focused = document.activeElement?.closest?.("tr")?.dataset.id;
-    this.body.replaceChildren(...this.all.filter(row => !of || String(row.group) === of).map(row => {
-      const at = new Date(row.start), button = el("button", { textContent: "▶", title: "Replay", onclick: () => this.play(row.id) });
-      button.setAttribute("aria-label", `Replay ${row.talker} in ${row.group_name}`);
-      const who = el("td", { title: `${row.talker} in ${row.group_name}` }, row.talker, el("small", { className: "under", textContent: row.group_name }));
-      if (row.emergency) who.prepend(el("b", { className: "bad", textContent: "▲ " }));
-      return el("tr", { data: { id: row.id } }, el("td", { className: "at", title: row.start }, at.toLocaleTimeString("en-GB")), who,
-        el("td", { className: "num long" }, length(row.duration_ms),
-          el("small", { className: "under", title: "packets", textContent: row.lost ? `${row.lost} lost` : "" })),
-        el("td", { className: "do" }, button));
-    }));
+  #render() {
+    const group = $("recordings-group").value, focused = document.activeElement?.closest?.("tr")?.dataset.id;
+    this.body.replaceChildren(...this.rows.filter(row => !group || String(row.group) === group).map(row => this.#tr(row)));
     if (focused) this.body.querySelector(`tr[data-id="${CSS.escape(focused)}"] button`)?.focus();
+  }
+
+  #tr(row) {
+    const replay = button("▶", () => this.play(row.id), { title: "Replay" });
+    replay.setAttribute("aria-label", `Replay ${row.talker} in ${row.group_name}`);
+    const talker = el("td", { title: `${row.talker} in ${row.group_name}` }, row.talker, el("small", { className: "under", textContent: row.group_name }));
+    if (row.emergency) talker.prepend(el("b", { className: "bad", textContent: "▲ " }));
+    const lost = el("small", { className: "under", title: "lost packets", textContent: row.lost ? `${row.lost} lost` : "" });
+    return el("tr", { data: { id: row.id } },
+      el("td", { className: "time", title: row.start }, formatTime(new Date(row.start))), talker,
+      el("td", { className: "num duration" }, formatDuration(row.duration_ms), lost), el("td", { className: "actions" }, replay));
   }
 }

@@ -1,25 +1,26 @@
-// What runs in the audio thread, at 8000 samples a second: a player a group, and the microphone.
-import { FRAME, Playout, decode, encode, power } from "./voice.js";
+// Audio worklets, at 8000 samples per second: one player per group, and the microphone.
+import { FRAME_SAMPLES, decode, encode, rms } from "./alaw.js";
+import { PlayoutBuffer } from "./playout.js";
 
-const REPORT = 1600;  // samples between two reports
+const REPORT_SAMPLES = 1600;  // interval of reports
 
 class Player extends AudioWorkletProcessor {
   constructor() {
     super();
-    this.playout = new Playout();
-    this.reported = 0;
+    this.playout = new PlayoutBuffer();
+    this.reportedAt = 0;
     this.level = 0;
-    this.port.onmessage = ({ data }) => this.playout.push(data.ssrc, data.stamp, decode(data.alaw), currentFrame);
+    this.port.onmessage = ({ data }) => this.playout.push(data.ssrc, data.timestamp, decode(data.alaw), currentFrame);
   }
 
   process(inputs, [[out]]) {
-    const heard = this.playout.pull(out, currentFrame);
-    this.level = Math.max(this.level, heard ? power(out) : 0);
-    if (currentFrame - this.reported >= REPORT && (heard || this.sounding)) {
+    const playing = this.playout.pull(out, currentFrame);
+    this.level = Math.max(this.level, playing ? rms(out) : 0);
+    if (currentFrame - this.reportedAt >= REPORT_SAMPLES && (playing || this.wasPlaying)) {
       this.port.postMessage({ level: this.level, ...this.playout.counts });
-      this.reported = currentFrame;
+      this.reportedAt = currentFrame;
       this.level = 0;
-      this.sounding = heard;
+      this.wasPlaying = playing;
     }
     return true;
   }
@@ -28,16 +29,16 @@ class Player extends AudioWorkletProcessor {
 class Microphone extends AudioWorkletProcessor {
   constructor() {
     super();
-    this.frame = new Float32Array(FRAME);
+    this.frame = new Float32Array(FRAME_SAMPLES);
     this.n = 0;
   }
 
   process([[samples]]) {
     for (const sample of samples ?? []) {
       this.frame[this.n++] = sample;
-      if (this.n === FRAME) {
+      if (this.n === FRAME_SAMPLES) {
         const alaw = encode(this.frame);
-        this.port.postMessage({ alaw, level: power(this.frame) }, [alaw.buffer]);
+        this.port.postMessage({ alaw, level: rms(this.frame) }, [alaw.buffer]);
         this.n = 0;
       }
     }
