@@ -12,7 +12,7 @@ class FieldError(ValueError):
     """A value does not fit its field."""
 
 
-def spec(kind):
+def message_spec(kind):
     """Return the message's name and its fields' specifications as words; KeyError for an unknown type."""
     at = m.MESSAGES.find("\n%d " % kind)
     if at < 0:
@@ -20,7 +20,7 @@ def spec(kind):
     return m.MESSAGES[at + 1 : m.MESSAGES.find("\n", at + 1)].split()[1:]
 
 
-def field(word):
+def parse_field(word):
     """Return (name, struct letter, or s or x for text and bytes, size, min, max, unknown) of one specification."""
     part = word.split(":")
     letter = part[1]
@@ -48,8 +48,8 @@ def encode_into(kind, values, buf, start):
     `values` maps field names to integers or UTF-8 bytes; None (or a missing name) where the schema has an
     unknown code. FieldError names the field that is missing or out of range: MicroPython's struct would wrap it.
     """
-    for word in spec(kind)[1:]:
-        name, letter, size, low, high, unknown = field(word)
+    for word in message_spec(kind)[1:]:
+        name, letter, size, low, high, unknown = parse_field(word)
         value = values.get(name)
         if value is None:
             if unknown is None:

@@ -4,7 +4,7 @@ import struct
 
 import patrolink_messages as m
 
-from .codec import field, spec
+from .codec import message_spec, parse_field
 from .errors import RejectError
 
 
@@ -14,18 +14,18 @@ def decode(kind, body):
     Text is str, bytes are bytes. Bytes after the known fields are a later minor version's: they are passed over.
     """
     try:
-        words = spec(kind)
+        words = message_spec(kind)
     except KeyError:
         raise RejectError("type", str(kind))
     out = {"message": words[0]}
     if kind == m.POSITION_BATCH:
         from . import track_decoder  # a device, which decodes none, need not carry it
 
-        out["resolution_e"], out["fixes"] = track_decoder.fixes(body)
+        out["resolution_e"], out["fixes"] = track_decoder.decode_rows(body)
         return out
     at = 0
     for word in words[1:]:
-        name, letter, size, low, high, unknown = field(word)
+        name, letter, size, low, high, unknown = parse_field(word)
         end = at + size
         if end > len(body):
             raise RejectError("length", "the body ends before " + name)

@@ -19,7 +19,7 @@ from .key_derivation import derive_key, hmac, hmac_pads
 
 UPLINK = 0
 DOWNLINK = 1
-HEADER = 5
+HEADER_BYTES = 5
 KEY_BYTES = 32
 COUNTER_MAX = (1 << m.COUNTER_BITS) - 1
 _LABEL = (b"patrolink-up", b"patrolink-down")
@@ -78,10 +78,10 @@ class Channel:
 
         `body` is a view of `data`; `extensions` a list of (type, critical, value), empty without a tail.
         """
-        kind, flags, counter = peek(data)
+        kind, flags, counter = parse_header(data)
         view = memoryview(data)
         end = len(data) - tag_bytes(kind)
-        if not equal(hmac(self.pads, self.context, view[:end]), view[end:]):
+        if not tags_equal(hmac(self.pads, self.context, view[:end]), view[end:]):
             raise RejectError("tag")
         if flags & ~(m.FLAG_TAIL | m.FLAG_PHASE) or (flags & m.FLAG_PHASE != 0) != self.phase:
             raise RejectError("critical", "flags 0x%x" % flags)
@@ -89,13 +89,13 @@ class Channel:
         if flags & m.FLAG_TAIL:
             from . import tail  # rare: a device that never meets one need not carry it
 
-            end = tail.read(view, HEADER, end, extensions)
+            end = tail.read(view, HEADER_BYTES, end, extensions)
         if not self._types >> kind & 1:
             raise RejectError("type", str(kind))
-        return kind, counter, view[HEADER:end], extensions
+        return kind, counter, view[HEADER_BYTES:end], extensions
 
 
-def equal(digest, tag):
+def tags_equal(digest, tag):
     """True when `digest` starts with `tag`; takes a time that depends on the tag's length only."""
     diff = 0
     for i in range(len(tag)):
@@ -103,15 +103,15 @@ def equal(digest, tag):
     return diff == 0
 
 
-def peek(data):
+def parse_header(data):
     """Return (type, flags, counter) of an unverified frame; raise RejectError for a wrong length or version."""
     n = len(data)
-    if not HEADER + m.TAG_BYTES <= n <= m.MAX_FRAME:
+    if not HEADER_BYTES + m.TAG_BYTES <= n <= m.MAX_FRAME:
         raise RejectError("length", "%d bytes" % n)
     if data[0] >> 5 != m.VERSION:
         raise RejectError("version", str(data[0] >> 5))
     kind = data[0] & 31
-    if n < HEADER + tag_bytes(kind):
+    if n < HEADER_BYTES + tag_bytes(kind):
         raise RejectError("length", "%d bytes" % n)
     word = struct.unpack_from(">I", data, 1)[0]
     return kind, word >> m.COUNTER_BITS, word & COUNTER_MAX

@@ -8,9 +8,9 @@ one behind the other in a datagram: `Message.read` returns where the next one be
 
 REQUEST, GRANTED, TAKEN, DENY, RELEASE, IDLE, REVOKE = range(7)
 QUEUE_POSITION_REQUEST, QUEUE_POSITION_INFO, ACK = 8, 9, 10
-NAMES = ("Request", "Granted", "Taken", "Deny", "Release", "Idle", "Revoke", "", "Queue Position Request")
-NAMES += ("Queue Position Info", "Ack")
-ACK_WANTED = 0x10  # in the subtype
+MESSAGE_NAMES = ("Request", "Granted", "Taken", "Deny", "Release", "Idle", "Revoke", "", "Queue Position Request")
+MESSAGE_NAMES += ("Queue Position Info", "Ack")
+ACK_REQUESTED = 0x10  # in the subtype
 
 # Fields, clause 8.2.3.
 PRIORITY, DURATION, CAUSE, QUEUE_INFO, GRANTED_PARTY, PERMISSION, USER_ID = range(7)
@@ -29,15 +29,15 @@ NOT_QUEUED, POSITION_UNKNOWN = 254, 255  # positions of Queue Info
 PARTICIPANT, CONTROLLING = 0, 2  # values of Source
 
 _PT_APP = 204
-_HEAD = 12
-_MOST_TEXT = 128
+_HEADER_BYTES = 12
+_MAX_TEXT_BYTES = 128
 # Subtypes whose meaning depends on the release, or that no release has.
-_KNOWN = 1 << REQUEST | 1 << GRANTED | 1 << TAKEN | 1 << DENY | 1 << RELEASE | 1 << IDLE | 1 << REVOKE
-_KNOWN |= 1 << QUEUE_POSITION_REQUEST | 1 << QUEUE_POSITION_INFO | 1 << ACK
-_MAY_WANT_ACK = 1 << GRANTED | 1 << TAKEN | 1 << DENY | 1 << RELEASE | 1 << IDLE
+_KNOWN_TYPES = 1 << REQUEST | 1 << GRANTED | 1 << TAKEN | 1 << DENY | 1 << RELEASE | 1 << IDLE | 1 << REVOKE
+_KNOWN_TYPES |= 1 << QUEUE_POSITION_REQUEST | 1 << QUEUE_POSITION_INFO | 1 << ACK
+_ACK_TYPES = 1 << GRANTED | 1 << TAKEN | 1 << DENY | 1 << RELEASE | 1 << IDLE
 # What goes from a participant to the server; the rest goes the other way, Ack both.
-UPWARD = 1 << REQUEST | 1 << RELEASE | 1 << QUEUE_POSITION_REQUEST | 1 << ACK
-DOWNWARD = 1 << GRANTED | 1 << TAKEN | 1 << DENY | 1 << IDLE | 1 << REVOKE | 1 << QUEUE_POSITION_INFO | 1 << ACK
+UPLINK_TYPES = 1 << REQUEST | 1 << RELEASE | 1 << QUEUE_POSITION_REQUEST | 1 << ACK
+DOWNLINK_TYPES = 1 << GRANTED | 1 << TAKEN | 1 << DENY | 1 << IDLE | 1 << REVOKE | 1 << QUEUE_POSITION_INFO | 1 << ACK
 # Fields that a message may have, by type; a field of the tables that is not among them makes the message wrong.
 _COMMON = 1 << INDICATOR
 _FIELDS = (
@@ -53,7 +53,7 @@ _FIELDS = (
     _COMMON | 1 << QUEUE_INFO | 1 << USER_ID | 1 << QUEUED_USER | 1 << SSRC,
     1 << SOURCE | 1 << MESSAGE_TYPE,
 )
-_NEEDED = (
+_REQUIRED = (
     0,
     1 << DURATION | 1 << SSRC,
     1 << GRANTED_PARTY | 1 << PERMISSION | 1 << SEQUENCE,
@@ -100,7 +100,7 @@ class Message:
         not belong there or lacks one.
         """
         self._clear()
-        if end - at < _HEAD:
+        if end - at < _HEADER_BYTES:
             raise FloorError("shorter than a header")
         subtype = buf[at] & 0x1F
         kind = subtype & 15
@@ -109,22 +109,22 @@ class Message:
         if buf[at + 1] != _PT_APP:
             raise FloorError("packet type %d" % buf[at + 1])
         stop = at + 4 * ((buf[at + 2] << 8 | buf[at + 3]) + 1)
-        if stop > end or stop - at < _HEAD:
+        if stop > end or stop - at < _HEADER_BYTES:
             raise FloorError("length")
         if not (buf[at + 8] == 77 and buf[at + 9] == 67 and buf[at + 10] == 80 and buf[at + 11] == 84):
             raise FloorError("not named MCPT")
-        if not _KNOWN >> kind & 1 or subtype & ACK_WANTED and not _MAY_WANT_ACK >> kind & 1:
+        if not _KNOWN_TYPES >> kind & 1 or subtype & ACK_REQUESTED and not _ACK_TYPES >> kind & 1:
             raise FloorError("subtype %d" % subtype)
         if not allowed >> kind & 1:
-            raise FloorError("Floor %s in this direction" % NAMES[kind])
+            raise FloorError("Floor %s in this direction" % MESSAGE_NAMES[kind])
         self.type = kind
         self.ack = subtype != kind
         self.ssrc = buf[at + 4] << 24 | buf[at + 5] << 16 | buf[at + 6] << 8 | buf[at + 7]
-        at += _HEAD
+        at += _HEADER_BYTES
         while at < stop:
             at = self._field(buf, at, stop)
-        if _NEEDED[kind] & ~self._seen:
-            raise FloorError("Floor %s lacks a field" % NAMES[kind])
+        if _REQUIRED[kind] & ~self._seen:
+            raise FloorError("Floor %s lacks a field" % MESSAGE_NAMES[kind])
         return stop
 
     def _field(self, buf, at, stop):
@@ -141,11 +141,11 @@ class Message:
         if length == -1:
             return following
         if not _FIELDS[self.type] >> field & 1:
-            raise FloorError("field %d in Floor %s" % (field, NAMES[self.type]))
+            raise FloorError("field %d in Floor %s" % (field, MESSAGE_NAMES[self.type]))
         if self._seen >> field & 1:
             raise FloorError("field %d twice" % field)
         self._seen |= 1 << field
-        if n != length and length > 0 or length == -2 and n < 2 or length <= 0 and n > _MOST_TEXT:
+        if n != length and length > 0 or length == -2 and n < 2 or length <= 0 and n > _MAX_TEXT_BYTES:
             raise FloorError("field %d has %d bytes" % (field, n))
         self._take(field, buf, value, n)
         return following
@@ -199,18 +199,18 @@ class Writer:
         """Start a message of one type from `ssrc`; `ack` asks for a Floor Ack."""
         buf = self.buf
         at = self._start = self.n
-        if at + _HEAD > len(buf):
+        if at + _HEADER_BYTES > len(buf):
             raise IndexError("no room for a message")
-        if ack and not _MAY_WANT_ACK >> kind & 1:
-            raise FloorError("Floor %s does not ask for an Ack" % NAMES[kind])
-        buf[at] = 0x80 | kind | (ACK_WANTED if ack else 0)
+        if ack and not _ACK_TYPES >> kind & 1:
+            raise FloorError("Floor %s does not ask for an Ack" % MESSAGE_NAMES[kind])
+        buf[at] = 0x80 | kind | (ACK_REQUESTED if ack else 0)
         buf[at + 1] = _PT_APP
         buf[at + 4] = ssrc >> 24 & 255
         buf[at + 5] = ssrc >> 16 & 255
         buf[at + 6] = ssrc >> 8 & 255
         buf[at + 7] = ssrc & 255
         buf[at + 8], buf[at + 9], buf[at + 10], buf[at + 11] = 77, 67, 80, 84
-        self.n = at + _HEAD
+        self.n = at + _HEADER_BYTES
 
     def _room(self, n):
         at = self.n
@@ -239,8 +239,8 @@ class Writer:
 
     def text(self, field, value):
         """Add a field of UTF-8 bytes: GRANTED_PARTY, USER_ID."""
-        if len(value) > _MOST_TEXT:
-            raise FloorError("field %d has %d bytes; %d fit" % (field, len(value), _MOST_TEXT))
+        if len(value) > _MAX_TEXT_BYTES:
+            raise FloorError("field %d has %d bytes; %d fit" % (field, len(value), _MAX_TEXT_BYTES))
         at = self._room(len(value))
         self.buf[at] = field
         for i in range(len(value)):

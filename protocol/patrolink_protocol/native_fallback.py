@@ -1,7 +1,7 @@
 """Modules of machine code (see `native`) for a MicroPython that makes none. MicroPython subset."""
 
 
-def plain(path):
+def load_interpreted(path):
     """Return what a module of such loops holds, without its decorators: for a MicroPython that has no emitter.
 
     There its import raises SyntaxError.

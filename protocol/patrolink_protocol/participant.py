@@ -159,7 +159,7 @@ class Participant:
         error = None
         try:
             while at < n:
-                at = message.read(buf, at, n, mcptt.DOWNWARD)
+                at = message.read(buf, at, n, mcptt.DOWNLINK_TYPES)
                 self._process(message, buf, now_ms)
                 if message.ack:
                     self._send_ack(message.type)

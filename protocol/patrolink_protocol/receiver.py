@@ -6,8 +6,8 @@ SPEC.md, "Tag and keys" and "Counters".
 import patrolink_messages as m
 
 from .errors import RejectError
-from .frame import DOWNLINK, UPLINK, Channel, peek
-from .replay import Window
+from .frame import DOWNLINK, UPLINK, Channel, parse_header
+from .replay import ReplayWindow
 
 EPOCH_MAX = (1 << 32) - 1
 
@@ -26,10 +26,10 @@ class Receiver:
         self.epoch = epoch
         self.channel = Channel(key, device_id, direction, epoch)
         self._next = None
-        self.window = self._fresh(highest)
+        self.window = self._new_window(highest)
 
-    def _fresh(self, highest=-1):
-        return Window(0 if self._direction == DOWNLINK else m.REPLAY_WINDOW, highest)
+    def _new_window(self, highest=-1):
+        return ReplayWindow(0 if self._direction == DOWNLINK else m.REPLAY_WINDOW, highest)
 
     def open(self, data):
         """Return (type, counter, body, extensions, repeated) of a genuine frame; raise RejectError otherwise.
@@ -37,7 +37,7 @@ class Receiver:
         A frame in the other phase is tried under the next epoch's key; when it is genuine, that epoch has begun.
         `repeated` is True for a frame that was accepted before and that a host drops silently.
         """
-        _, flags, _ = peek(data)
+        _, flags, _ = parse_header(data)
         if (1 if flags & m.FLAG_PHASE else 0) == self.channel.phase or self.epoch == EPOCH_MAX:
             kind, counter, body, extensions = self.channel.open_frame(data)
         else:
@@ -47,8 +47,8 @@ class Receiver:
             self.epoch += 1
             self.channel = self._next
             self._next = None
-            self.window = self._fresh()
-        taken = self.window.take(counter)
-        if taken == Window.OLD or taken == Window.SEEN and self._direction == DOWNLINK:
+            self.window = self._new_window()
+        outcome = self.window.accept(counter)
+        if outcome == ReplayWindow.OLD or outcome == ReplayWindow.SEEN and self._direction == DOWNLINK:
             raise RejectError("replay", str(counter))
-        return kind, counter, body, extensions, taken == Window.SEEN
+        return kind, counter, body, extensions, outcome == ReplayWindow.SEEN

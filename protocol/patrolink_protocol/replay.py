@@ -1,7 +1,7 @@
 """Which counters were accepted already. MicroPython subset. SPEC.md, "Counters"."""
 
 
-class Window:
+class ReplayWindow:
     """Accepts each counter once: those up to `size` below the highest in any order, older ones never.
 
     A `size` of 0 is the device's rule: only ever upwards. Memory is `size` bits, taken once.
@@ -14,7 +14,7 @@ class Window:
         self._size = size
         self._seen = bytearray((size + 7) >> 3)
 
-    def take(self, counter):
+    def accept(self, counter):
         """Return NEW and remember the counter, or say why not: SEEN (a repeat) or OLD (below the window)."""
         size = self._size
         if counter > self.highest:

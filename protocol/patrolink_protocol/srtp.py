@@ -12,11 +12,11 @@ and so is that no (SSRC, index) is ever used twice under one key: a second use w
 from .key_derivation import derive_key
 from .sha1 import HmacSha1
 
-TAG = 10
-KEY, SALT = 16, 14
-RTCP_MORE = 4 + TAG  # what protection adds
-LONGEST = 1024  # of a packet
-RTP_HEADER = 12
+TAG_BYTES = 10
+KEY_BYTES, SALT_BYTES = 16, 14
+SRTCP_OVERHEAD_BYTES = 4 + TAG_BYTES  # what protection adds
+MAX_PACKET_BYTES = 1024  # of a packet
+RTP_HEADER_BYTES = 12
 INDEX_MAX = 0x7FFFFFFF  # of SRTCP
 _WINDOW = 64
 
@@ -24,7 +24,7 @@ try:
     import micropython
 
     @micropython.viper
-    def _counters(blocks, n: int):
+    def _number_blocks(blocks, n: int):
         """Copy the first block behind itself, n blocks in all, and number them in their last two bytes."""
         p = ptr8(blocks)
         i = 16
@@ -38,7 +38,7 @@ try:
             i += 1
 
     @micropython.viper
-    def _xor(buf, at: int, n: int, stream):
+    def _xor_into(buf, at: int, n: int, stream):
         p = ptr8(buf)
         s = ptr8(stream)
         i = 0
@@ -48,12 +48,12 @@ try:
 
 except ImportError:
 
-    def _counters(blocks, n):
+    def _number_blocks(blocks, n):
         """Copy the first block behind itself, n blocks in all, and number them in their last two bytes."""
         head = bytes(blocks[:14])
         blocks[: 16 * n] = b"".join([head + i.to_bytes(2, "big") for i in range(n)])
 
-    def _xor(buf, at, n, stream):
+    def _xor_into(buf, at, n, stream):
         mixed = int.from_bytes(buf[at : at + n], "big") ^ int.from_bytes(stream[:n], "big")
         buf[at : at + n] = mixed.to_bytes(n, "big")
 
@@ -61,7 +61,7 @@ except ImportError:
 def derive_master(device_key, label, epoch, context=b""):
     """Return (master key, master salt) derived from a device key: arguments as of `key_derivation.derive_key`."""
     secret = derive_key(device_key, label, epoch, context)
-    return secret[:KEY], secret[KEY : KEY + SALT]
+    return secret[:KEY_BYTES], secret[KEY_BYTES : KEY_BYTES + SALT_BYTES]
 
 
 class SrtpError(ValueError):
@@ -72,9 +72,9 @@ class _Cipher:
     """AES in counter mode (RFC 3711 4.1.1) with session keys of one label range."""
 
     def __init__(self, aes, master, salt, label, room):
-        self._salt = _derive(aes, master, salt, label + 2, SALT)
-        self._encrypt = aes(_derive(aes, master, salt, label, KEY))
-        self.auth = HmacSha1(_derive(aes, master, salt, label + 1, 20))
+        self._salt = _session_key(aes, master, salt, label + 2, SALT_BYTES)
+        self._encrypt = aes(_session_key(aes, master, salt, label, KEY_BYTES))
+        self.auth = HmacSha1(_session_key(aes, master, salt, label + 1, 20))
         self._blocks = bytearray((room + 15) // 16 * 16)
         self._views = [None] * (len(self._blocks) // 16 + 1)
 
@@ -84,7 +84,7 @@ class _Cipher:
             return
         blocks = self._blocks
         salt = self._salt
-        for i in range(SALT):
+        for i in range(SALT_BYTES):
             blocks[i] = salt[i]
         for i in range(4):
             blocks[4 + i] ^= buf[ssrc_at + i]
@@ -95,12 +95,12 @@ class _Cipher:
         view = self._views[count]
         if view is None:
             view = self._views[count] = memoryview(blocks)[: 16 * count]
-        _counters(blocks, count)
+        _number_blocks(blocks, count)
         self._encrypt(view, view)
-        _xor(buf, start, n, blocks)
+        _xor_into(buf, start, n, blocks)
 
 
-def _derive(aes, master, salt, label, n):
+def _session_key(aes, master, salt, label, n):
     """Return n bytes of a session key (RFC 3711 4.3, key derivation rate 0)."""
     head = bytearray(salt) + bytearray(2)
     head[7] ^= label
@@ -114,21 +114,21 @@ def _derive(aes, master, salt, label, n):
     return out[:n]
 
 
-def _same(a, at, b, n):
+def _equal(a, at, b, n):
     diff = 0
     for i in range(n):
         diff |= a[at + i] ^ b[i]
     return diff == 0
 
 
-class Rtp:
+class SrtpTransform:
     """Protects and opens RTP packets. Nothing is allocated for a packet after the first of its length."""
 
-    def __init__(self, aes, master, salt, room=LONGEST):
+    def __init__(self, aes, master, salt, room=MAX_PACKET_BYTES):
         self._cipher = _Cipher(aes, master, salt, 0, room)
         self._room = room
         self._roc = bytearray(4)
-        self._tag = bytearray(TAG)
+        self._tag = bytearray(TAG_BYTES)
 
     def _set_roc(self, roc):
         for i in range(4):
@@ -136,37 +136,37 @@ class Rtp:
 
     def protect(self, buf, n, roc):
         """Encrypt the packet buf[:n] in place, append its tag and return the length; IndexError without room."""
-        if n + TAG > len(buf) or n > self._room:
+        if n + TAG_BYTES > len(buf) or n > self._room:
             raise IndexError("no room for the tag")
-        start = payload(buf, n)
+        start = payload_offset(buf, n)
         self._set_roc(roc)
         self._cipher.crypt(buf, start, n - start, 8, roc, buf[2] << 8 | buf[3])
-        self._cipher.auth.tag_into(buf, n, self._roc, buf, n, TAG)
-        return n + TAG
+        self._cipher.auth.tag_into(buf, n, self._roc, buf, n, TAG_BYTES)
+        return n + TAG_BYTES
 
     def verify(self, buf, n, stream):
         """Return the index of the packet buf[:n], which stays encrypted. `stream` is the Stream of its SSRC.
 
         SrtpError for one that is not genuine or was seen before; the stream then is as it was.
         """
-        n -= TAG
-        if n < RTP_HEADER or n > self._room:
+        n -= TAG_BYTES
+        if n < RTP_HEADER_BYTES or n > self._room:
             raise SrtpError("length")
-        payload(buf, n)
-        index = stream.guess(buf[2] << 8 | buf[3])
-        if not stream.fresh(index):
+        payload_offset(buf, n)
+        index = stream.estimate_index(buf[2] << 8 | buf[3])
+        if not stream.is_new(index):
             raise SrtpError("replay")
         self._set_roc(index >> 16)
-        self._cipher.auth.tag_into(buf, n, self._roc, self._tag, 0, TAG)
-        if not _same(buf, n, self._tag, TAG):
+        self._cipher.auth.tag_into(buf, n, self._roc, self._tag, 0, TAG_BYTES)
+        if not _equal(buf, n, self._tag, TAG_BYTES):
             raise SrtpError("tag")
-        stream.take(index)
+        stream.add(index)
         return index
 
     def decrypt(self, buf, n, index):
         """Decrypt the packet buf[:n], which was verified, in place and return the length without its tag."""
-        n -= TAG
-        start = payload(buf, n)
+        n -= TAG_BYTES
+        start = payload_offset(buf, n)
         self._cipher.crypt(buf, start, n - start, 8, index >> 16, index & 0xFFFF)
         return n
 
@@ -175,11 +175,11 @@ class Rtp:
         return self.decrypt(buf, n, self.verify(buf, n, stream))
 
 
-def payload(buf, n):
+def payload_offset(buf, n):
     """Return where the payload of the RTP packet buf[:n] starts (RFC 3550 5.1); SrtpError when it is none."""
-    if n < RTP_HEADER or buf[0] >> 6 != 2:
+    if n < RTP_HEADER_BYTES or buf[0] >> 6 != 2:
         raise SrtpError("no RTP")
-    start = RTP_HEADER + 4 * (buf[0] & 15)
+    start = RTP_HEADER_BYTES + 4 * (buf[0] & 15)
     if buf[0] & 0x10:
         if start + 4 > n:
             raise SrtpError("length")
@@ -189,7 +189,7 @@ def payload(buf, n):
     return start
 
 
-class Window:
+class ReplayList:
     """Which of the last 64 indices were taken (RFC 3711 3.3.2). Small integers in a list: nothing is allocated."""
 
     def __init__(self):
@@ -200,27 +200,27 @@ class Window:
         self.highest = -1
         self._taken = [-1] * _WINDOW
 
-    def fresh(self, index):
+    def is_new(self, index):
         """True when it was not taken before and is not too old to tell."""
         return index > self.highest or index > self.highest - _WINDOW and self._taken[index % _WINDOW] != index
 
-    def take(self, index):
+    def add(self, index):
         """Remember the index of a genuine packet."""
         self._taken[index % _WINDOW] = index
         if index > self.highest:
             self.highest = index
 
-    def restore(self, highest):
+    def reject_up_to(self, highest):
         """Take no index up to this one any more: what a receiver does that began anew."""
         self.highest = highest
         for index in range(max(0, highest - _WINDOW + 1), highest + 1):
             self._taken[index % _WINDOW] = index
 
 
-class Stream(Window):
+class SrtpStream(ReplayList):
     """One SSRC's packets as their receiver knows them: roll-over counter and replay window."""
 
-    def guess(self, sequence):
+    def estimate_index(self, sequence):
         """Return the index that a packet with this sequence number most likely has (RFC 3711 3.3.1)."""
         if self.highest < 0:
             return sequence
@@ -233,18 +233,18 @@ class Stream(Window):
         return roc << 16 | sequence
 
 
-class Rtcp:
+class SrtcpTransform:
     """Protects and opens RTCP packets, compound ones too. One context a direction: indices are never shared."""
 
-    def __init__(self, aes, master, salt, room=LONGEST):
+    def __init__(self, aes, master, salt, room=MAX_PACKET_BYTES):
         self._cipher = _Cipher(aes, master, salt, 3, room)
         self._room = room
-        self._tag = bytearray(TAG)
-        self.window = Window()  # of what was opened
+        self._tag = bytearray(TAG_BYTES)
+        self.replay_list = ReplayList()
 
     def protect(self, buf, n, index):
         """Encrypt buf[8:n] in place, append index and tag and return the length; IndexError without room."""
-        if n + RTCP_MORE > len(buf) or n > self._room or not 0 <= index <= INDEX_MAX:
+        if n + SRTCP_OVERHEAD_BYTES > len(buf) or n > self._room or not 0 <= index <= INDEX_MAX:
             raise IndexError("no room for the tag, or an index that does not fit")
         self._cipher.crypt(buf, 8, n - 8, 4, index >> 16, index & 0xFFFF)
         buf[n] = 0x80 | index >> 24
@@ -252,26 +252,28 @@ class Rtcp:
         buf[n + 2] = index >> 8 & 255
         buf[n + 3] = index & 255
         n += 4
-        self._cipher.auth.tag_into(buf, n, None, buf, n, TAG)
-        return n + TAG
+        self._cipher.auth.tag_into(buf, n, None, buf, n, TAG_BYTES)
+        return n + TAG_BYTES
 
-    def open(self, buf, n):
+    def open(self, buf, n, replay_list=None):
         """Decrypt buf[:n] in place and return the length of the RTCP in it.
 
         SrtpError for what is not genuine, not encrypted, or has an index that is too old or was seen before.
         """
-        n -= TAG
+        n -= TAG_BYTES
         if n < 12 or n > self._room or buf[0] >> 6 != 2:
             raise SrtpError("length")
-        self._cipher.auth.tag_into(buf, n, None, self._tag, 0, TAG)
-        if not _same(buf, n, self._tag, TAG):
+        self._cipher.auth.tag_into(buf, n, None, self._tag, 0, TAG_BYTES)
+        if not _equal(buf, n, self._tag, TAG_BYTES):
             raise SrtpError("tag")
         n -= 4
         if not buf[n] & 0x80:
             raise SrtpError("not encrypted")
         index = (buf[n] & 0x7F) << 24 | buf[n + 1] << 16 | buf[n + 2] << 8 | buf[n + 3]
-        if not self.window.fresh(index):
+        if replay_list is None:
+            replay_list = self.replay_list
+        if not replay_list.is_new(index):
             raise SrtpError("replay")
-        self.window.take(index)
+        replay_list.add(index)
         self._cipher.crypt(buf, 8, n - 8, 4, index >> 16, index & 0xFFFF)
         return n

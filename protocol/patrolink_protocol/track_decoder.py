@@ -6,10 +6,10 @@ A column is cut out of one long integer, not bit by bit: three times as fast on 
 import patrolink_enums as enums
 import patrolink_messages as m
 
-from . import track_encoder as track
+from . import track_encoder
 from .errors import RejectError
 
-COLUMNS = tuple([track.columns(r) for r in (5, 6, 7)])
+COLUMNS = tuple([track_encoder.column_specs(r) for r in (5, 6, 7)])
 _OPTIONAL = sum([c[7] for c in COLUMNS[0]])
 _LONGEST = 36  # bits of the longest code that an encoder has a use for
 
@@ -40,7 +40,7 @@ class _Bits:
         return (1 << n) + self.get(n) - (1 << k)
 
 
-def decode(body):
+def decode_columns(body):
     """Return (resolution, columns) of a batch body.
 
     `columns` maps each column's name to a list of integers in device units (UNKNOWN where not known), time being
@@ -61,7 +61,7 @@ def decode(body):
         if ms > 999:
             raise RejectError("range", "millisecond %d" % ms)
         start += ms
-    unit = track.TICKS_MS[tick]
+    unit = track_encoder.TICKS_MS[tick]
     columns = {"time": [start + t * unit for t in _column(bits, 0, n, 32, True, 0)]}
     for name, low, high, divisor, width, k, signed, optional, modulus in COLUMNS[r][1:]:
         if optional:
@@ -81,7 +81,7 @@ def decode(body):
     if bits.left > 7 or bits.get(bits.left):
         raise RejectError("length", "bytes or bits after the batch")
     for state in columns["state"]:
-        if not state & track.MODE_MASK:
+        if not state & track_encoder.MODE_MASK:
             raise RejectError("range", "mode 0")
     return r + 5, columns
 
@@ -96,7 +96,7 @@ def _column(bits, first, n, width, signed, modulus):
         return [first]
     second = bits.get(1)
     kind = bits.get(2)
-    if kind == track.RAW:
+    if kind == track_encoder.RAW:
         if second:
             raise RejectError("range", "raw second differences")
         word = bits.get(width * (n - 1))
@@ -114,14 +114,14 @@ def _column(bits, first, n, width, signed, modulus):
         values.append(first)
         n -= 1
     n -= 1
-    if kind == track.CONSTANT:
+    if kind == track_encoder.CONSTANT:
         if not second:
             return values * (n + 1)
         for _ in range(n):
             first += delta
             values.append(first)
     else:
-        codes = _fixed(bits, n) if kind == track.FIXED else _rice(bits, n)
+        codes = _fixed(bits, n) if kind == track_encoder.FIXED else _rice(bits, n)
         append = values.append
         if second:
             for code in codes:
@@ -149,15 +149,15 @@ def _fixed(bits, n):
 
 def _rice(bits, n):
     k = bits.get(4)
-    if k >= track.RUNS:
-        return _runs(bits, n, k - track.RUNS + 2)
+    if k >= track_encoder.RUNS:
+        return _runs(bits, n, k - track_encoder.RUNS + 2)
     codes = []
     get = bits.get
     for _ in range(n):
         q = 0
         while not get(1):
             q += 1
-            if q == track.ESCAPE:
+            if q == track_encoder.ESCAPE:
                 codes.append((q << k) + bits.eg(k + 3))
                 break
         else:
@@ -204,12 +204,12 @@ _ROW = (  # column, key of the decoded row
 )
 
 
-def fixes(body):
+def decode_rows(body):
     """Return (resolution, rows as dictionaries; None for unknown) of a batch body. Raises RejectError."""
-    resolution, columns = decode(body)
+    resolution, columns = decode_columns(body)
     rows = []
     for i, state in enumerate(columns["state"]):
-        mode = state & track.MODE_MASK
+        mode = state & track_encoder.MODE_MASK
         row = {
             "time_ms": columns["time"][i],
             "mode": mode,

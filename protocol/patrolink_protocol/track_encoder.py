@@ -9,15 +9,15 @@ from array import array
 import patrolink_messages as m
 
 try:
-    from . import track_kernels as rows
+    from . import track_kernels as kernels
 except SyntaxError:  # a MicroPython that makes no machine code
-    from .native_fallback import plain
+    from .native_fallback import load_interpreted
 
-    rows = plain(__file__[: __file__.rfind("/")] + "/track_kernels.py")
+    kernels = load_interpreted(__file__[: __file__.rfind("/")] + "/track_kernels.py")
 
 TICKS_MS = (1000, 100, 10, 1)
-CONSTANT, FIXED, RICE, RAW = rows.CONSTANT, rows.FIXED, rows.RICE, rows.RAW
-RUNS, ESCAPE = rows.RUNS, rows.ESCAPE
+CONSTANT, FIXED, RICE, RAW = kernels.CONSTANT, kernels.FIXED, kernels.RICE, kernels.RAW
+RUNS, ESCAPE = kernels.RUNS, kernels.ESCAPE
 MODE_MASK, DATE_SUSPECT, ESTIMATED, DIFFERENTIAL = 3, 4, 8, 16
 _SPAN_MS = 1 << 29  # a batch covers at most about six days
 _ZERO_MS = 537000000  # what stands for the first row's time in its column: above the span, and of whole seconds
@@ -27,7 +27,7 @@ class RangeError(ValueError):
     """A row holds a value that the protocol cannot state."""
 
 
-def columns(resolution):
+def column_specs(resolution):
     """Return (name, min, max, divisor, raw bits, keyframe k or -1, signed, optional, modulus) of every column."""
     out = []
     for spec in m.COLUMNS.split():
@@ -52,7 +52,7 @@ class TrackEncoder:
         self.resolution = resolution
         self.count = 0
         self._rice = rice
-        self._columns = columns(resolution)
+        self._columns = column_specs(resolution)
         self._omit = tuple([c[0] in omit for c in self._columns])
         self._optional = sum([c[7] for c in self._columns])
         # Values are unsigned: what may be negative is stored from its minimum, what is optional from 1; 0 is unknown.
@@ -107,7 +107,7 @@ class TrackEncoder:
         n = self.count
         if not self.accepts(day, ms) or not 0 <= day < 49710 or not 0 <= ms <= 86401000:
             raise RangeError("this time does not fit the batch; send it and start another")
-        stored = rows.quantise(row, self._limits, self._values, n)
+        stored = kernels.quantise(row, self._limits, self._values, n)
         if stored < len(self._values):
             name, low, high = self._columns[1 + stored][:3]
             raise RangeError("%s %d is outside %d..%d" % (name, row[stored], low, high))
@@ -127,7 +127,7 @@ class TrackEncoder:
         self._buf = buf
         self._writer[0] = start
         self._writer[1] = self._writer[2] = 0
-        tick = rows.tick(self._times, n, self._ms % 1000)
+        tick = kernels.tick(self._times, n, self._ms % 1000)
         present = self._present(n)
         self._put_eg(n - 1, 0)
         self._put((self.resolution - 5) << 2 | tick, 4)
@@ -182,7 +182,7 @@ class TrackEncoder:
         bit = 1
         for i in range(len(self._values)):
             if self._columns[1 + i][7]:
-                if not self._omit[1 + i] and rows.known(self._values[i], n):
+                if not self._omit[1 + i] and kernels.known(self._values[i], n):
                     present |= bit
                 bit <<= 1
         return present
@@ -198,19 +198,19 @@ class TrackEncoder:
     def _put_eg(self, code, k):
         """Append the Exp-Golomb code of order `k` (ITU-T H.264 9.1, generalised) of the non-negative `code`."""
         code += 1 << k
-        n = rows.width(code)
+        n = kernels.width(code)
         self._put(0, n - k - 1)
         self._put(code, n)
 
     def _put_codes(self, codes, start, n, coding):
         """Append codes[start:n] in a coding; IndexError when there is no room."""
-        if not rows.put(codes, start, n, coding, self._writer, self._buf, len(self._buf)):
+        if not kernels.put(codes, start, n, coding, self._writer, self._buf, len(self._buf)):
             raise IndexError("no room for the batch")
 
     def _put_column(self, values, n, bits, unit, modulus, base):
         """Write the coding of one column, and its values after the first."""
         codes = self._codes
-        moved = rows.first_steps(values, codes, n, unit, modulus)
+        moved = kernels.first_steps(values, codes, n, unit, modulus)
         if not moved:
             self._put(CONSTANT, 3)
             return
@@ -218,9 +218,9 @@ class TrackEncoder:
         if moved > 0:
             first = self._cheapest(1, n)
             lead = codes[1]
-            rows.second_steps(codes, n, modulus)
+            kernels.second_steps(codes, n, modulus)
             second = self._cheapest(2, n)
-            cost = (second >> 8) + 2 * rows.width(lead + 1) - 1
+            cost = (second >> 8) + 2 * kernels.width(lead + 1) - 1
         if bits * (n - 1) <= min(cost, first >> 8):
             self._put(RAW, 3)
             for i in range(1, n):
@@ -230,24 +230,24 @@ class TrackEncoder:
             self._put_eg(lead, 0)
             self._put_steps(2, n, second & 255)
         else:
-            rows.first_steps(values, codes, n, unit, modulus)
+            kernels.first_steps(values, codes, n, unit, modulus)
             self._put((first & 255) >> 6, 3)
             self._put_steps(1, n, first & 255)
 
     def _cheapest(self, start, n):
         """Return bits << 8 | kind << 6 | parameter of the best coding of codes[start:n]."""
         told = self._told
-        rows.measure(self._codes, start, n, told)
+        kernels.measure(self._codes, start, n, told)
         wide = told[0]
         if not wide:
             return 0
         n -= start
-        w = rows.width(wide)
+        w = kernels.width(wide)
         best = (6 + n * w) << 8 | FIXED << 6 | w
         if not self._rice:
             return best
         total = (told[2] << 16) + told[1]
-        k = rows.rice(n, min(total, 1 << 28))  # from there on it is the largest
+        k = kernels.rice(n, min(total, 1 << 28))  # from there on it is the largest
         cost = 4 + n * (k + 1) + max(0, 2 * total - n * ((1 << k) - 1) >> k + 1)
         best = min(best, cost << 8 | RICE << 6 | k)
         other = n - told[3]
@@ -256,7 +256,7 @@ class TrackEncoder:
             while k < 4 and n // (other + 1) >> k + 1:
                 k += 1
             # A run a code, and the code itself: two bits for plus or minus one, two more each time it doubles.
-            cost = 4 + (other + 1) * (k + 1) + 2 * other * rows.width(total // (2 * other) | 1)
+            cost = 4 + (other + 1) * (k + 1) + 2 * other * kernels.width(total // (2 * other) | 1)
             best = min(best, cost << 8 | RICE << 6 | RUNS + k - 2)
         return best
 

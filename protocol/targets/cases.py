@@ -18,7 +18,7 @@ def _frames(build: Builder) -> None:
     good = seal(m.TIME_SYNC, body, 7)
     build.add("frame-plain", ["FRAME-6", "KEY-1"], "8 bytes of tag", good)
     build.add("frame-top-counter", "FRAME-1", "the highest counter", seal(m.TIME_SYNC, body, frame.COUNTER_MAX))
-    for n in (0, 4, frame.HEADER + m.TAG_BYTES - 1):
+    for n in (0, 4, frame.HEADER_BYTES + m.TAG_BYTES - 1):
         build.add(f"frame-{n}-bytes", "FRAME-1", "too short for header and tag", good[:n], "length")
     build.add(
         "frame-too-long", "FRAME-1", "one byte over the limit", good + bytes(m.MAX_FRAME + 1 - len(good)), "length"

@@ -86,7 +86,7 @@ def render() -> str:
     second = r.get(32)
     r.note(start, f"time of the first row: {second} s")
     _column(r, "time", n)
-    for name, _, _, divisor, bits, k, signed, optional, _ in track_encoder.columns(resolution)[1:]:
+    for name, _, _, divisor, bits, k, signed, optional, _ in track_encoder.column_specs(resolution)[1:]:
         start = r.at
         if k < 0:
             value = r.get(bits)
@@ -105,7 +105,7 @@ def render() -> str:
         start = r.at
         r.take(len(r.bits) - r.at)
         r.note(start, "padding")
-    resolution, columns = track_decoder.decode(body)
+    resolution, columns = track_decoder.decode_columns(body)
     size = frame.tag_bytes(m.POSITION_BATCH)
     lines = [
         f"Device `{vectors.DEVICE}`, epoch 0, counter 7, three rows of a walk in baseline codings, under the key",

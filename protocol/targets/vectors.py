@@ -43,8 +43,8 @@ class BitWriter:
 def seal(kind: int, body: bytes, counter: int = 1, direction: int = 0, epoch: int = 0, **over: Any) -> bytes:
     """Return a genuine frame; `over`: extensions, flags or version of a device that does it wrong."""
     buf = bytearray(4096)
-    end = frame.HEADER + len(body)
-    buf[frame.HEADER : end] = body
+    end = frame.HEADER_BYTES + len(body)
+    buf[frame.HEADER_BYTES : end] = body
     if "extensions" in over:
         end = tail.write_into(buf, end, over["extensions"])
     channel = frame.Channel(KEY, DEVICE.encode(), direction, epoch)
@@ -101,7 +101,7 @@ def run(data: bytes, direction: int = 0, epoch: int = 0, key: bytes = KEY, devic
     try:
         kind, counter, body, extensions = frame.Channel(key, device.encode(), direction, epoch).open_frame(data)
         if kind == m.POSITION_BATCH:
-            resolution, columns = track_decoder.decode(body)
+            resolution, columns = track_decoder.decode_columns(body)
             rows = [
                 [None if v == U else v for v in row]
                 for row in zip(*(columns["time" if c == "time_ms" else c] for c in COLUMNS), strict=True)

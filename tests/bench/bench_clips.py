@@ -44,8 +44,8 @@ def throughput(folder: Path) -> float:
     start = time.perf_counter()
     for _ in range(MB // 8):
         step, key = keys.take()
-        header = clip.Header(clip.H264_MP4, 0, 640, 480, 1, step, 0, keys.recipient, keys.ephemeral)
-        segment.begin(files.open(clip.name_of(1, step)), header, key)
+        header = clip.SegmentHeader(clip.H264_MP4, 0, 640, 480, 1, step, 0, keys.recipient, keys.ephemeral)
+        segment.begin(files.open(clip.segment_name(1, step)), header, key)
         for at in range(8_000_000 // RECORD):
             segment.media(at, record)
         segment.end(0)

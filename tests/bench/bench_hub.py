@@ -60,15 +60,15 @@ class Device:
     def _derive(self, label: bytes) -> bytes:
         return hmac.digest(self.key, label + bytes(4), "sha256")
 
-    def _master(self, label: bytes) -> srtp.Rtcp:
+    def _master(self, label: bytes) -> srtp.SrtcpTransform:
         master = self._derive(label)
-        return srtp.Rtcp(aes, master[:16], master[16:30])
+        return srtp.SrtcpTransform(aes, master[:16], master[16:30])
 
     def hello(self) -> bytes:
         channel, buf = frame.Channel(self.key, self.name.encode()), bytearray(512)
         values = dict.fromkeys(("boot", "schema_hash", "minor", "profiles", "heap_kb", "date_floor"), 0)
         values |= {"batch_fixes": 60, "board": b"linux", "firmware": b"0", "runtime": b"load"}
-        n = codec.encode_into(patrolink_messages.HELLO, values, buf, frame.HEADER)
+        n = codec.encode_into(patrolink_messages.HELLO, values, buf, frame.HEADER_BYTES)
         return bytes(buf[: channel.seal_into(buf, patrolink_messages.HELLO, 0, n)])
 
     def told(self, data: bytes) -> None:
@@ -99,15 +99,15 @@ class Device:
         n = down.open(buf, len(buf))
         at = 0
         while buf[1] == 204 and at < n:
-            at = message.read(buf, at, n, mcptt.DOWNWARD)
+            at = message.read(buf, at, n, mcptt.DOWNLINK_TYPES)
             if message.type == mcptt.GRANTED:
                 self.ssrc = message.audio_ssrc
 
     def voice(self, first: int, count: int) -> list[bytes]:
         """Packets of voice under the granted SSRC, from this sequence number on."""
         plain = aes_key_unwrap(self._derive(b"patrolink-ptt-wrap")[:16], self.terms["wrapped"])
-        rtp, out = srtp.Rtp(aes, plain[:16], plain[16:30]), []
-        buf = bytearray(12 + len(PAYLOAD) + srtp.TAG)
+        rtp, out = srtp.SrtpTransform(aes, plain[:16], plain[16:30]), []
+        buf = bytearray(12 + len(PAYLOAD) + srtp.TAG_BYTES)
         for i in range(first, first + count):
             struct.pack_into(">BBHII", buf, 0, 0x80, 8, i, i * len(PAYLOAD), self.ssrc)
             buf[12 : 12 + len(PAYLOAD)] = PAYLOAD

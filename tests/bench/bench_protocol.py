@@ -19,7 +19,7 @@ from patrolink_protocol import frame, receiver, track_decoder
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 TRACKS = ROOT / "tests" / "golden" / "tracks"
-OVERHEAD = frame.HEADER + m.TAG_BYTES
+OVERHEAD = frame.HEADER_BYTES + m.TAG_BYTES
 KEY = bytes(range(32))
 FRAMES = 16384
 DERIVED = ("speed", "course")
@@ -96,8 +96,8 @@ def sealed(bodies: list[bytes]) -> list[bytes]:
     out = []
     for i in range(FRAMES):
         body = bodies[i % len(bodies)]
-        end = frame.HEADER + len(body)
-        buf[frame.HEADER : end] = body
+        end = frame.HEADER_BYTES + len(body)
+        buf[frame.HEADER_BYTES : end] = body
         out.append(bytes(buf[: channel.seal_into(buf, m.POSITION_BATCH, i, end)]))
     return out
 
@@ -111,7 +111,7 @@ def speeds(table: Table, tracks: dict[str, list]) -> None:
         peers[peer.name] = round(len(fixes) / best(lambda p=peer, d=data: [p.decode(x) for x in d], 3))
     for rice, bar in ((False, ">= 500000"), (True, "")):
         bodies = [recipe.body(w, rice) for w in some]
-        rate = round(len(fixes) / best(lambda b=bodies: [track_decoder.decode(x) for x in b]))
+        rate = round(len(fixes) / best(lambda b=bodies: [track_decoder.decode_columns(x) for x in b]))
         table.add(f"plain decoder, {'Rice' if rice else 'fixed-width'}", rate, "fixes/s", bar)
     frames = sealed([recipe.body(w, False) for w in some])
 

@@ -141,7 +141,7 @@ def fixes():
     out = memoryview(bytearray(m.MAX_FRAME))
     for i in range(ROUNDS):
         encode.begin()
-        end, _ = reporter._track.fit_into(out, frame.HEADER)
+        end, _ = reporter._track.fit_into(out, frame.HEADER_BYTES)
         encode.end()
         sign.begin()
         n = channel.seal_into(out, m.POSITION_BATCH, i, end)

@@ -41,7 +41,7 @@ for rice in (True, False):
         t = time.time_ns()
         for row in rows:
             encoder.add(row[0], row[1], row[2])
-        end = encoder.encode_into(buf, frame.HEADER, n)
+        end = encoder.encode_into(buf, frame.HEADER_BYTES, n)
         encoder.drop(n)
         t = time.time_ns() - t
         if hasattr(gc, "mem_alloc"):

@@ -68,10 +68,10 @@ def measured(function):
 def main():
     mic = Microphone()
     sender = RtpSender(mic, FRAME_MS, bytearray(RING))
-    out, inward = srtp.Rtp(encrypter, KEY, SALT, 512), srtp.Rtp(encrypter, KEY, SALT, 512)
+    out, inward = srtp.SrtpTransform(encrypter, KEY, SALT, 512), srtp.SrtpTransform(encrypter, KEY, SALT, 512)
     sender.open()
     sender.start_burst(5, 100)
-    jitter_buffer, stream = JitterBuffer(bytearray(RING)), srtp.Stream()
+    jitter_buffer, stream = JitterBuffer(bytearray(RING)), srtp.SrtpStream()
     jitter_buffer.start_burst()
     number = [0]
 
@@ -85,7 +85,7 @@ def main():
     def hear():
         number[0] += 1
         packet = sender.packet
-        n = inward.open(packet, sender.n + srtp.TAG, stream)
+        n = inward.open(packet, sender.n + srtp.TAG_BYTES, stream)
         jitter_buffer.put(number[0], number[0] * 480, packet, 12, n - 12, number[0] * FRAME_MS)
         for i in range(6):
             jitter_buffer.next_unit(number[0] * FRAME_MS + 10 * i)

@@ -19,7 +19,7 @@ def plainly(bodies):
     columns, counts, refused = {name: [] for name in batch_decoder.NAMES}, [], {}
     for i, body in enumerate(bodies):
         try:
-            _, values = track_decoder.decode(body)
+            _, values = track_decoder.decode_columns(body)
         except RejectError as e:
             refused[i] = e.name
             counts.append(0)

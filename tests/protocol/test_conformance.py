@@ -166,7 +166,7 @@ def test_flipped_bodies_under_a_right_tag(codec):
         if "reject" in vector or vector["direction"]:
             continue
         size = frame.tag_bytes(vector["type"])
-        body = bytes.fromhex(vector["frame"])[frame.HEADER : -size]
+        body = bytes.fromhex(vector["frame"])[frame.HEADER_BYTES : -size]
         for _ in range(4):
             bad = bytearray(body)
             bad[rnd.randrange(len(bad))] ^= 1 << rnd.randrange(8)

@@ -36,8 +36,8 @@ rows = st.lists(
 
 def sealed(kind: int, body: bytes, counter: int = 1) -> bytes:
     buf = bytearray(2048)
-    buf[frame.HEADER : frame.HEADER + len(body)] = body
-    return bytes(buf[: CHANNEL.seal_into(buf, kind, counter, frame.HEADER + len(body))])
+    buf[frame.HEADER_BYTES : frame.HEADER_BYTES + len(body)] = body
+    return bytes(buf[: CHANNEL.seal_into(buf, kind, counter, frame.HEADER_BYTES + len(body))])
 
 
 @MANY
@@ -47,7 +47,7 @@ def test_any_rows_come_back(some, resolution):
     for ms, *row in some:
         encoder.add(18000, ms, row)
     buf = bytearray(4096)
-    _, columns = track_decoder.decode(bytes(buf[: encoder.encode_into(buf, 0, encoder.count)]))
+    _, columns = track_decoder.decode_columns(bytes(buf[: encoder.encode_into(buf, 0, encoder.count)]))
     unit = 10 ** (7 - resolution)
     halves = {
         "lat": unit,
@@ -60,7 +60,7 @@ def test_any_rows_come_back(some, resolution):
     }
     for i, (ms, *row) in enumerate(some):
         assert columns["time"][i] == 18000 * 86_400_000 + ms
-        for name, value in zip([c[0] for c in track_encoder.columns(6)[1:]], row, strict=True):
+        for name, value in zip([c[0] for c in track_encoder.column_specs(6)[1:]], row, strict=True):
             got = columns[name][i]
             if value == enums.UNKNOWN and name != "lon":  # a longitude may well be that number
                 assert got == enums.UNKNOWN
@@ -150,7 +150,7 @@ def test_every_truncation_and_flip_of_a_real_batch():
     for i in range(60):
         encoder.add(18000, 1000 * i, [310000000 + 90 * i, 1210000000 - 50 * i, 3, 5000 + i, 1400, 900, 5000, 9, 80])
     buf = bytearray(1024)
-    n = CHANNEL.seal_into(buf, m.POSITION_BATCH, 5, encoder.encode_into(buf, frame.HEADER, encoder.count))
+    n = CHANNEL.seal_into(buf, m.POSITION_BATCH, 5, encoder.encode_into(buf, frame.HEADER_BYTES, encoder.count))
     good = bytes(buf[:n])
     decoder = Decoder({"dev-1": DeviceKey(KEY)})
     assert len(decoder.rows(Record(0, "dev-1", good))) == 60

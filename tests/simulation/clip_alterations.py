@@ -69,8 +69,8 @@ def sealed(said: list[bytes], private: ec.EllipticCurvePrivateKey) -> list[bytes
     """Return the lines under a new seal, right in all but whose it is."""
     chain = bytes.fromhex(json.loads(said[0])["previous"])
     for line in said[:-1]:
-        chain = clip.link(chain, line)
-    der = private.sign(clip.signed(chain), ec.ECDSA(utils.Prehashed(hashes.SHA256())))
+        chain = clip.extend_chain(chain, line)
+    der = private.sign(clip.signature_digest(chain), ec.ECDSA(utils.Prehashed(hashes.SHA256())))
     r, s = utils.decode_dss_signature(der)
     seal = {"chain": chain.hex(), "sig": f"{r:064x}{min(s, ORDER - s):064x}"}
     return [*said[:-1], json.dumps(seal, separators=(",", ":")).encode() + b"\n"]

@@ -35,7 +35,7 @@ def verify(signer: str, chain: bytes, signature: bytes) -> bool:
     key = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), bytes.fromhex(signer))
     der = utils.encode_dss_signature(int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:], "big"))
     try:
-        key.verify(der, clip.signed(chain), ec.ECDSA(utils.Prehashed(hashes.SHA256())))
+        key.verify(der, clip.signature_digest(chain), ec.ECDSA(utils.Prehashed(hashes.SHA256())))
     except InvalidSignature:
         return False
     return True

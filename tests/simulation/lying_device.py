@@ -28,20 +28,20 @@ def record(kind: int, time_ms: int, rest: bytes = b"") -> bytes:
 
 
 def end(frames: int, time_ms: int = 2000) -> bytes:
-    return record(clip.END, time_ms, frames.to_bytes(4, "big"))
+    return record(clip.RECORD_END, time_ms, frames.to_bytes(4, "big"))
 
 
 def fix(time_ms: int, lat_deg: float, lon_deg: float) -> bytes:
     body = struct.pack(
-        clip.FIX_BODY,
+        clip.FIX_FORMAT,
         *(time_ms, EPOCH_MS + time_ms, round(lat_deg * 1e7), round(lon_deg * 1e7), 298_000, 1400, 4500, 3200, 3),
     )
-    return record(clip.FIX, time_ms, body[4:])
+    return record(clip.RECORD_FIX, time_ms, body[4:])
 
 
 def chunk(time_ms: int, data: bytes, name: bytes = b"00dc") -> bytes:
     """Return the record of a picture, or of A-law with the name 01wb, in AVI."""
-    return record(clip.MEDIA, time_ms, name + len(data).to_bytes(4, "little") + data)
+    return record(clip.RECORD_MEDIA, time_ms, name + len(data).to_bytes(4, "little") + data)
 
 
 def jpeg(width: int = 64, height: int = 48, claimed: tuple[int, int] | None = None) -> bytes:
@@ -75,7 +75,7 @@ class Liar:
 
     def segment(self, records: bytes, step: int = 1, start_ms: int = EPOCH_MS) -> bytes:
         """Return the file of a segment with these records in it."""
-        header = clip.Header(self.codec, self.flags, *self.size, 1, step, start_ms, self.evidence.id, self._boot)
+        header = clip.SegmentHeader(self.codec, self.flags, *self.size, 1, step, start_ms, self.evidence.id, self._boot)
         cipher = Cipher(algorithms.AES(self.evidence.segment_key(header)), modes.CTR(bytes(16))).encryptor()
         return header.pack() + cipher.update(records)
 
@@ -107,7 +107,7 @@ class Liar:
         for step, stream in enumerate(streams, 1):
             start_ms = EPOCH_MS + 2000 * (step - 1)
             data = self.segment(stream, step, start_ms)
-            (folder / clip.name_of(1, step)).write_bytes(data)
+            (folder / clip.segment_name(1, step)).write_bytes(data)
             line = {"seg": f"000001-{step:06d}", "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
             line |= {"start_ms": start_ms, "ms": 2000, "frames": 1, "lost": 0, "whole": True}
             out.append(line | said)

@@ -8,7 +8,7 @@ import random
 
 from patrolink.emulator.network.carrier import Connection, Network
 from patrolink_protocol import participant
-from patrolink_protocol.srtp import Window
+from patrolink_protocol.srtp import ReplayList
 
 FRAME_MS = 200  # of voice: longer than real ones, for speed
 TAIL_MS = 200
@@ -75,7 +75,7 @@ class Handset:
         self.clock += self.rng.choice((0, 0, 1 << 29, 1 << 31))
         self.index += 1024
         self.life = object()
-        self.window = Window()
+        self.window = ReplayList()
         self.sequence = 0
         self.voice_ssrc = 0
         self.granted_at = 0.0
@@ -134,9 +134,9 @@ class Handset:
             self.machine.media_received(self.now())
         else:
             index = int.from_bytes(data[1:9], "big")
-            if not self.window.fresh(index):
+            if not self.window.is_new(index):
                 return
-            self.window.take(index)
+            self.window.add(index)
             self.world.note("hub", self.name, data[9:], arrived=True)
             self.apply(self.machine.receive(data[9:], len(data) - 9, index, self.now()))
         self.poll()

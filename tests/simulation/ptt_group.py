@@ -257,11 +257,11 @@ def describe(data: bytes) -> str:
     message = m.Message()
     at, said = 0, []
     while at < len(data):
-        at = message.read(data, at, len(data), m.UPWARD | m.DOWNWARD)
+        at = message.read(data, at, len(data), m.UPLINK_TYPES | m.DOWNLINK_TYPES)
         fields = {
             name: value
             for name in ("audio_ssrc", "priority", "duration", "cause", "position", "sequence", "acked")
             if (value := getattr(message, name)) >= 0
         }
-        said.append(m.NAMES[message.type] + "".join(f" {name} {value}" for name, value in fields.items()))
+        said.append(m.MESSAGE_NAMES[message.type] + "".join(f" {name} {value}" for name, value in fields.items()))
     return " + ".join(said)

@@ -4,7 +4,7 @@ from patrolink.emulator.network.carrier import Connection
 from patrolink.hub.voice import floor as hub
 from patrolink.hub.voice import floor_types
 from patrolink_protocol import mcptt as m
-from patrolink_protocol.srtp import Window
+from patrolink_protocol.srtp import ReplayList
 
 from tests.simulation.ptt_device import FLOOR, MOST_SPINS, VOICE, Handset, Wrong
 
@@ -15,7 +15,7 @@ def last_type(data: bytes) -> int:
     """Return the type of a datagram's last message."""
     message, at = m.Message(), 0
     while at < len(data):
-        at = message.read(data, at, len(data), m.UPWARD)
+        at = message.read(data, at, len(data), m.UPLINK_TYPES)
     kind: int = message.type
     return kind
 
@@ -41,7 +41,7 @@ class Server:
         self.heard_at: float | None = None
         self.began_at = 0.0
         self.members: dict[str, floor_types.Member] = {}
-        self.windows: dict[str, Window] = {}
+        self.windows: dict[str, ReplayList] = {}
         self.said: dict[str, int] = {}  # index of the newest floor message
         self.spins = 0
         self.ways: dict[tuple[str, bytes], Connection] = {}
@@ -57,7 +57,7 @@ class Server:
             return
         name, ssrc, priority, rights = handset.member_of
         self.members[name] = floor_types.Member(name, ssrc, priority, rights, handset.user)
-        self.windows[name] = Window()
+        self.windows[name] = ReplayList()
         self.floor.join(self.members[name], self.now())
 
     def leave(self, handset: Handset) -> None:
@@ -113,10 +113,10 @@ class Server:
         else:
             index = int.from_bytes(data[1:9], "big")
             window = self.windows[member.name]
-            if not window.fresh(index):
+            if not window.is_new(index):
                 return
             newest = index > window.highest
-            window.take(index)
+            window.add(index)
             kind = VOICE if way is handset.flows[VOICE] else FLOOR
             new = newest and self.ways.get((member.name, kind)) is not way
             if new:

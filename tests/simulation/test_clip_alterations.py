@@ -139,15 +139,15 @@ def test_a_segment_cut_anywhere_or_of_any_bytes_is_read_as_far_as_it_goes(made):
     assert whole.complete and whole.frames == len(list(whole.jpegs())) == 10 and len(whole.fixes) == 2
     rng = random.Random(SEED)
     for _ in range(200):
-        at = rng.randrange(clip.HEADER, len(data))
+        at = rng.randrange(clip.HEADER_BYTES, len(data))
         cut = segment.parse(data[:at], device.evidence)
         assert not cut.complete and cut.fault, (SEED, at)
         assert cut.media == whole.media[: len(cut.media)], (SEED, at)
     for _ in range(200):
-        noise = data[: clip.HEADER] + rng.randbytes(rng.randrange(4000))
+        noise = data[: clip.HEADER_BYTES] + rng.randbytes(rng.randrange(4000))
         assert not segment.parse(noise, device.evidence).complete, SEED
-    with pytest.raises(clip.BadSegment):
-        segment.parse(data[: clip.HEADER - 1], device.evidence)
+    with pytest.raises(clip.SegmentError):
+        segment.parse(data[: clip.HEADER_BYTES - 1], device.evidence)
 
 
 def test_what_the_device_thinned_is_told_by_whom(tmp_path):
@@ -218,7 +218,7 @@ def test_nothing_is_deciphered_for_whom_nobody_knows(made, copy):
     path = alterations.segments_of(copy)[0]
     header = clip.unpack_header(path.read_bytes())
     header.step = 999_999
-    path.write_bytes(header.pack() + path.read_bytes()[clip.HEADER :])
+    path.write_bytes(header.pack() + path.read_bytes()[clip.HEADER_BYTES :])
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
 
     def change(said):

@@ -51,7 +51,7 @@ def test_a_film_that_is_huge_or_of_tiny_pictures_without_end_is_bounded(tmp_path
             for _ in range(frames):
                 it.mux(stream.encode(av.VideoFrame(width, height, "yuv420p")))
             it.mux(stream.encode(None))
-        return record(clip.MEDIA, 0, out.getvalue())
+        return record(clip.RECORD_MEDIA, 0, out.getvalue())
 
     liar = Liar(tmp_path / "huge" / "clips", codec=clip.H264_MP4)
     assert run(liar, liar.write([mp4(8192, 2112, 1) + end(1)]), "export") == 2
@@ -73,7 +73,7 @@ def test_a_header_decides_no_size(tmp_path, size):
 @pytest.mark.parametrize("lie", ["manifest", "end", "sound", "gap"])
 def test_a_clip_without_end_is_none(tmp_path, lie, capsys):
     """49 days are claimed: no film of silence and subtitles comes of it, and no memory is asked for them."""
-    liar = Liar(tmp_path / "clips", flags=clip.SOUND)
+    liar = Liar(tmp_path / "clips", flags=clip.FLAG_SOUND)
     sound = chunk(0, bytes(480), b"01wb")
     streams, said = {
         "manifest": ([ONE] * 3, {"ms": FAR_MS}),
@@ -93,7 +93,7 @@ def test_sound_that_goes_on_into_the_next_segment_moves_no_picture(tmp_path, bac
     tone = bytes(0xAA if n % 8 < 4 else 0x2A for n in range(800))
     heard = b"".join(chunk(t, tone, b"01wb") for t in range(0, 2800, 100))
     late = chunk(0, bytes((0xD5,)) * 6400, b"01wb") + b"".join(chunk(t, tone, b"01wb") for t in range(800, 2000, 100))
-    liar = Liar(tmp_path / "clips", flags=clip.SOUND)
+    liar = Liar(tmp_path / "clips", flags=clip.FLAG_SOUND)
     first = chunk(0, jpeg()) + chunk(1900 - back_ms // 50, jpeg()) + heard + end(2, 2800)
     folder = liar.write([first, chunk(0, jpeg()) + late + end(1)], ms=2800)
     if back_ms:

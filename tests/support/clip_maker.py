@@ -154,7 +154,7 @@ class Device:
             self.evidence.public,
             {**config, "sound": "event"},
             self.unix,
-            lambda: clip.BY_GPS,
+            lambda: clip.CLOCK_GPS,
             Tone(self),
         )
         self.recorder = ClipRecorder(self.clip_store, self.ring_recorder, config, self.unix)

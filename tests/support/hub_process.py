@@ -102,8 +102,8 @@ class Seat:
         self.client, self.terms = client, terms
         self.events: list[str] = []
         self.voice: list[tuple[int, int, bytes]] = []  # SSRC, sequence number, payload
-        self.rtp: list[srtp.Rtp] = []
-        self.streams: dict[int, srtp.Stream] = {}
+        self.rtp: list[srtp.SrtpTransform] = []
+        self.streams: dict[int, srtp.SrtpStream] = {}
         self.sequence = 0
         self.floor = participant.Participant(terms["ssrc"], b"sip:" + client.name.encode())
         self.renew(terms)
@@ -113,7 +113,7 @@ class Seat:
             return
         self.terms = terms
         plain = aes_key_unwrap(self.client.derive(b"patrolink-ptt-wrap")[:16], terms["wrapped"])
-        self.rtp = [srtp.Rtp(aes, plain[:16], plain[16:30]), *self.rtp[:1]]
+        self.rtp = [srtp.SrtpTransform(aes, plain[:16], plain[16:30]), *self.rtp[:1]]
 
     def apply(self, effects: participant.Effects) -> None:
         """Send the datagrams of the floor participant and record its events."""
@@ -161,7 +161,7 @@ class Client:
         self._receiver = Receiver(self.key, name.encode(), frame.DOWNLINK)
         self._uplink = frame.Channel(self.key, name.encode())
         self._counter = 0
-        self._down: dict[tuple, srtp.Rtcp] = {}
+        self._down: dict[tuple, srtp.SrtcpTransform] = {}
         self._mail: list[bytes] = []
         self.sockets()
         self._mqtt = paho.Client(CallbackAPIVersion.VERSION2)
@@ -207,7 +207,7 @@ class Client:
 
     def uplink(self, kind: int, values: dict) -> None:
         buf = bytearray(1024)
-        n = self._uplink.seal_into(buf, kind, self._counter, codec.encode_into(kind, values, buf, frame.HEADER))
+        n = self._uplink.seal_into(buf, kind, self._counter, codec.encode_into(kind, values, buf, frame.HEADER_BYTES))
         self._counter += 1
         self._mqtt.publish(f"p/{self.name}/u", bytes(buf[:n]), qos=1)
 
@@ -218,9 +218,9 @@ class Client:
 
     # --- sockets
 
-    def _master(self, label: bytes) -> srtp.Rtcp:
+    def _master(self, label: bytes) -> srtp.SrtcpTransform:
         master = self.derive(label)
-        return srtp.Rtcp(aes, master[:16], master[16:30])
+        return srtp.SrtcpTransform(aes, master[:16], master[16:30])
 
     def sealed(self, data: bytes) -> bytes:
         """A plain RTCP datagram as it goes out."""
@@ -299,7 +299,7 @@ class Client:
             for rtp in seat.rtp:
                 buf = bytearray(data)
                 with contextlib.suppress(srtp.SrtpError):
-                    n = rtp.open(buf, len(buf), seat.streams.setdefault(ssrc, srtp.Stream()))
+                    n = rtp.open(buf, len(buf), seat.streams.setdefault(ssrc, srtp.SrtpStream()))
                     seat.voice.append((ssrc, struct.unpack_from(">H", buf, 2)[0], bytes(buf[12:n])))
                     seat.floor.media_received(self.now())
                     return

@@ -54,7 +54,7 @@ class Board:
             evidence,
             CONFIG,
             self.unix,
-            lambda: clip.BY_GPS,
+            lambda: clip.CLOCK_GPS,
             MicrophoneMultiplexer(microphone).tap(),
         )
         self.recorder = ClipRecorder(self.store, self.ring_recorder, CONFIG, self.unix)

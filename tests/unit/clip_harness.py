@@ -172,7 +172,7 @@ class ClipHarness:
         return AviMuxer(320, 240, self.fps, self.config["sound"] != "never")
 
     def clock_source(self):
-        return clip.BY_GPS
+        return clip.CLOCK_GPS
 
     def run(self, seconds, each=None):
         """Let time pass in rounds of 50 ms; `each` is called in every round."""
@@ -197,7 +197,7 @@ class ClipHarness:
                 chain = binascii.unhexlify(fields["previous"])
             if "sig" in fields:
                 assert fields["chain"] == binascii.hexlify(chain).decode() and len(fields["sig"]) == 128
-            chain = clip.link(chain, raw + b"\n")
+            chain = clip.extend_chain(chain, raw + b"\n")
             lines.append(fields)
         return lines
 
@@ -254,32 +254,40 @@ class SegmentReader:
         assert header.recipient == clip.key_id(EVIDENCE_KEY)
         if header.ephemeral not in _chain_keys:
             shared = whole(crypto.agree(SITE_KEY, header.ephemeral))
-            _chain_keys[header.ephemeral] = clip.first_key(shared, header.ephemeral, EVIDENCE_KEY)
+            _chain_keys[header.ephemeral] = clip.first_chain_key(shared, header.ephemeral, EVIDENCE_KEY)
         key = _chain_keys[header.ephemeral]
         for _ in range(header.step):
-            key = clip.next_key(key)
-        body = memoryview(bytearray(data[clip.HEADER :]))
+            key = clip.next_chain_key(key)
+        body = memoryview(bytearray(data[clip.HEADER_BYTES :]))
         crypto.ctr(clip.segment_key(key)).apply(body)
         self.records = []
         at = 0
-        while at + clip.RECORD <= len(body):
+        while at + clip.RECORD_HEADER_BYTES <= len(body):
             (head,) = struct.unpack_from(">I", body, at)
-            n = head & clip.MOST
+            n = head & clip.MAX_BODY_BYTES
             kind = head >> 24
-            if at + clip.RECORD + n > len(body):
+            if at + clip.RECORD_HEADER_BYTES + n > len(body):
                 break
-            assert clip.STAMP <= n and kind <= clip.GAP, (kind, n)
-            (time_ms,) = struct.unpack_from(">I", body, at + clip.RECORD)
-            self.records.append((kind, time_ms, bytes(body[at + clip.RECORD + clip.STAMP : at + clip.RECORD + n])))
-            at += clip.RECORD + n
-        self.complete = bool(self.records) and self.records[-1][0] == clip.END and at == len(body)
+            assert clip.TIMESTAMP_BYTES <= n and kind <= clip.RECORD_GAP, (kind, n)
+            (time_ms,) = struct.unpack_from(">I", body, at + clip.RECORD_HEADER_BYTES)
+            self.records.append(
+                (
+                    kind,
+                    time_ms,
+                    bytes(
+                        body[at + clip.RECORD_HEADER_BYTES + clip.TIMESTAMP_BYTES : at + clip.RECORD_HEADER_BYTES + n]
+                    ),
+                )
+            )
+            at += clip.RECORD_HEADER_BYTES + n
+        self.complete = bool(self.records) and self.records[-1][0] == clip.RECORD_END and at == len(body)
 
     def of_kind(self, kind):
         return [r for r in self.records if r[0] == kind]
 
     def pictures(self):
         out = []
-        for _, _, body in self.of_kind(clip.MEDIA):
+        for _, _, body in self.of_kind(clip.RECORD_MEDIA):
             at = body.find(b"\xff\xd8")
             if at >= 0 and body.rfind(b"\xff\xd9") > at:
                 out.append(struct.unpack_from(">I", body, at + 2)[0])

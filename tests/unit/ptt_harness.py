@@ -38,7 +38,7 @@ def wrap(group_key, device_key=KEY, epoch=0):
 
 
 def group_key(number):
-    return bytes([number]) * srtp.KEY + bytes([number + 100]) * srtp.SALT
+    return bytes([number]) * srtp.KEY_BYTES + bytes([number + 100]) * srtp.SALT_BYTES
 
 
 def terms(group=1, **more):
@@ -113,10 +113,10 @@ class World:
         self.reports_rr = 0
         self.deaf = False  # the hub answers no report
         self.mic = Microphone(self)
-        self.up = srtp.Rtcp(aes.encrypter, *srtp.derive_master(KEY, b"patrolink-ptt-up", 0))
-        self.down = srtp.Rtcp(aes.encrypter, *srtp.derive_master(KEY, b"patrolink-ptt-down", 0))
+        self.up = srtp.SrtcpTransform(aes.encrypter, *srtp.derive_master(KEY, b"patrolink-ptt-up", 0))
+        self.down = srtp.SrtcpTransform(aes.encrypter, *srtp.derive_master(KEY, b"patrolink-ptt-down", 0))
         self.index = index  # of what the hub sends
-        self.rtp = srtp.Rtp(aes.encrypter, group_key(1)[:16], group_key(1)[16:])
+        self.rtp = srtp.SrtpTransform(aes.encrypter, group_key(1)[:16], group_key(1)[16:])
         self.streams = {}
         self.counter = 0
         self.store = store or MemoryStore()
@@ -162,7 +162,7 @@ class World:
         buf = bytearray(data)
         if port == HUB[2] and not 192 <= buf[1] <= 223:
             ssrc = int.from_bytes(data[8:12], "big")
-            stream = self.streams.setdefault(ssrc, srtp.Stream())
+            stream = self.streams.setdefault(ssrc, srtp.SrtpStream())
             self.voice.append(bytes(buf[: self.rtp.open(buf, len(buf), stream)]))
             return
         n = self.up.open(buf, len(buf))
@@ -174,12 +174,12 @@ class World:
         at = 0
         while at < n:
             message = m.Message()
-            at = message.read(buf, at, n, m.UPWARD)
+            at = message.read(buf, at, n, m.UPLINK_TYPES)
             self.said.append((message.type, message))
 
     def give(self, plain, port=None):
         """The hub sends one plain datagram, protected; return it as it was on the wire."""
-        buf = bytearray(plain) + bytearray(srtp.RTCP_MORE)
+        buf = bytearray(plain) + bytearray(srtp.SRTCP_OVERHEAD_BYTES)
         self.index += 1
         data = bytes(buf[: self.down.protect(buf, len(plain), self.index)])
         self.sockets[port or HUB[1]].inbox.append(data)
@@ -213,10 +213,10 @@ class World:
 
     def speak(self, ssrc, sequence, voice, time=None, group=1):
         """Another one's packet of A-law reaches us."""
-        rtp = srtp.Rtp(aes.encrypter, group_key(group)[:16], group_key(group)[16:])
+        rtp = srtp.SrtpTransform(aes.encrypter, group_key(group)[:16], group_key(group)[16:])
         time = sequence * len(voice) if time is None else time
         plain = bytes((0x80, 8, sequence >> 8, sequence & 255)) + struct.pack(">II", time, ssrc) + voice
-        buf = bytearray(plain) + bytearray(srtp.TAG)
+        buf = bytearray(plain) + bytearray(srtp.TAG_BYTES)
         data = bytes(buf[: rtp.protect(buf, len(plain), 0)])
         self.sockets[HUB[2]].inbox.append(data)
         return data

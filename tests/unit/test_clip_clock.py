@@ -108,8 +108,8 @@ def test_positions_that_a_receiver_could_tell_are_written_and_stop_nothing():
     assert len(took) >= 4 and min([day for day in took if day > -(1 << 30)]) < 0
     fixes = []
     for said in harness.segments(number):
-        for _, time_ms, body in harness.read(said["seg"] + ".pls").of_kind(clip.FIX):
-            fixes.append(struct.unpack(clip.FIX_BODY, struct.pack(">I", time_ms) + body))
+        for _, time_ms, body in harness.read(said["seg"] + ".pls").of_kind(clip.RECORD_FIX):
+            fixes.append(struct.unpack(clip.FIX_FORMAT, struct.pack(">I", time_ms) + body))
     assert len(fixes) == len(took)
     for at in fixes:
         assert abs(at[1] - harness.unix(harness.now)) < 60000, at  # by the clock: none of these dates is believed
@@ -121,5 +121,7 @@ def test_a_suspect_date_is_not_written_as_the_time_of_a_position():
     fix.flags, fix.mode, fix.day, fix.ms = HAS_POSITION | DATE_SUSPECT, 3, 3657, 5
     harness.ring_recorder.on_fix(fix, harness.now)
     harness.run(5)
-    (body,) = [it for n in harness.files.data if n[-4:] == ".pls" for _, _, it in harness.read(n).of_kind(clip.FIX)]
+    (body,) = [
+        it for n in harness.files.data if n[-4:] == ".pls" for _, _, it in harness.read(n).of_kind(clip.RECORD_FIX)
+    ]
     assert abs(struct.unpack(">Q", body[:8])[0] - harness.unix(7000)) < 100

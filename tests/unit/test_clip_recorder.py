@@ -37,9 +37,9 @@ def test_files_say_what_they_are():
         assert read.complete and read.header.start_ms == said["start_ms"] and read.header.boot == 1
         assert len(read.pictures()) == said["frames"] and said["whole"] is True
         kinds = [r[0] for r in read.records]
-        assert clip.CLOCK in kinds and kinds[-1] == clip.END
+        assert clip.RECORD_CLOCK in kinds and kinds[-1] == clip.RECORD_END
         assert read.records[-1][2] == bytes([0, 0, 0, said["frames"]])
-        total += len(read.of_kind(clip.MARK))
+        total += len(read.of_kind(clip.RECORD_MARK))
     assert total == 1
     (thumb,) = [s for s in harness.manifest(number) if "thumb" in s]
     picture = harness.read(thumb["thumb"] + ".pls")
@@ -145,9 +145,11 @@ def test_what_the_camera_does_not_give_is_counted_in_its_place():
     harness.run(20)
     gaps = {}
     for said in harness.segments(number):
-        for _, _, body in harness.read(said["seg"] + ".pls").of_kind(clip.GAP):
+        for _, _, body in harness.read(said["seg"] + ".pls").of_kind(clip.RECORD_GAP):
             gaps[body[2]] = gaps.get(body[2], 0) + (body[0] << 8 | body[1])
-    assert gaps[clip.BROKEN] == 5 and gaps[clip.LATE] == 3 and 5 <= gaps[clip.STALLED] <= 8, gaps
+    assert (
+        gaps[clip.GAP_BAD_PICTURE] == 5 and gaps[clip.GAP_STORAGE_LATE] == 3 and 5 <= gaps[clip.GAP_CAMERA_STALLED] <= 8
+    ), gaps
     assert harness.ring_recorder.loss.total == sum(gaps.values()) == sum([s["lost"] for s in harness.segments(number)])
 
 
@@ -164,7 +166,7 @@ def test_a_clock_that_is_set_is_written_down():
     clocks = []
     for said in harness.segments(number):
         read = harness.read(said["seg"] + ".pls")
-        clocks.append([int.from_bytes(body[:8], "big") - EPOCH_MS for _, _, body in read.of_kind(clip.CLOCK)])
+        clocks.append([int.from_bytes(body[:8], "big") - EPOCH_MS for _, _, body in read.of_kind(clip.RECORD_CLOCK)])
     assert clocks[0] == [] and len([c for c in clocks if len(c) == 2]) == 1, clocks
     assert harness.manifest(number)[0]["time_ms"] == 0
 
@@ -183,8 +185,8 @@ def test_fixes_are_in_the_video():
 
     fixes = []
     for said in harness.segments(number):
-        for _, time_ms, body in harness.read(said["seg"] + ".pls").of_kind(clip.FIX):
-            fixes.append(struct.unpack(clip.FIX_BODY, struct.pack(">I", time_ms) + body))
+        for _, time_ms, body in harness.read(said["seg"] + ".pls").of_kind(clip.RECORD_FIX):
+            fixes.append(struct.unpack(clip.FIX_FORMAT, struct.pack(">I", time_ms) + body))
     assert [f[2:4] for f in fixes] == [(-0x80000000, -0x80000000), (-335000000, 1512000000)]
     assert fixes[1][1] == 20000 * 86400000 + 5 and fixes[1][4:] == (-0x80000000, 0xFFFFFFFF, 0xFFFF, 0xFFFFFFFF, 3)
 
@@ -201,9 +203,9 @@ def test_sound_is_in_an_event_from_its_trigger_on_and_never_before():
     heard = 0
     for said in harness.segments(number):
         read = harness.read(said["seg"] + ".pls")
-        sound = sum([len(body) - 8 for _, _, body in read.of_kind(clip.MEDIA) if body[:4] == b"01wb"])
+        sound = sum([len(body) - 8 for _, _, body in read.of_kind(clip.RECORD_MEDIA) if body[:4] == b"01wb"])
         late = said["start_ms"] - EPOCH_MS >= trigger
-        assert bool(sound) == bool(read.header.flags & clip.SOUND) == late, said
+        assert bool(sound) == bool(read.header.flags & clip.FLAG_SOUND) == late, said
         heard += sound
     assert 9500 * 8 <= heard <= 10000 * 8  # A-law, 8000 a second
     assert span(harness, number)[0] <= trigger - 10000 and harness.ring_recorder.loss.total == 0
@@ -293,5 +295,9 @@ def test_pictures_that_the_camera_found_damaged_are_told_as_what_they_are():
     harness.run(1)
     harness.camera.damaged += 4
     harness.run(20)
-    bodies = [b for s in harness.segments(number) for _, _, b in harness.read(s["seg"] + ".pls").of_kind(clip.GAP)]
-    assert [(body[1], body[2]) for body in bodies] == [(4, clip.BROKEN)] and harness.ring_recorder.loss.total == 4
+    bodies = [
+        b for s in harness.segments(number) for _, _, b in harness.read(s["seg"] + ".pls").of_kind(clip.RECORD_GAP)
+    ]
+    assert [(body[1], body[2]) for body in bodies] == [
+        (4, clip.GAP_BAD_PICTURE)
+    ] and harness.ring_recorder.loss.total == 4

@@ -128,7 +128,7 @@ def test_a_clip_that_another_key_began_is_left_without_a_seal():
     again = harness.recorder.trigger(1, 1, "", harness.now)
     harness.run(30)
     assert harness.manifest(again)[0]["previous"] == "00" * 32
-    assert clip_index.SEALED == harness.store.index.find(again).state and clip.HEADER
+    assert clip_index.SEALED == harness.store.index.find(again).state and clip.HEADER_BYTES
 
 
 def test_thousands_of_old_segments_are_not_read_at_a_boot():

@@ -106,7 +106,7 @@ def test_no_sample_from_before_a_trigger_is_in_any_file():
             assert patrol(harness, seeded(seed))
             for name in [n for n in harness.files.data if n[-4:] == ".pls"]:
                 for kind, _, body in harness.read(name).records:
-                    if kind == clip.MEDIA and body[:4] == b"01wb":
+                    if kind == clip.RECORD_MEDIA and body[:4] == b"01wb":
                         sounds += 1
                         assert loud not in body[8:], name
         except Exception:
@@ -119,6 +119,9 @@ def test_sound_that_is_wanted_always_is_there():
     """The check above can fail."""
     harness = SharedMicrophoneHarness({"sound": "always"}, 200).boot().run(20)
     bodies = [
-        body for n in harness.files.data if n[-4:] == ".pls" for _, _, body in harness.read(n).of_kind(clip.MEDIA)
+        body
+        for n in harness.files.data
+        if n[-4:] == ".pls"
+        for _, _, body in harness.read(n).of_kind(clip.RECORD_MEDIA)
     ]
     assert sum([body.count(bytes((alaw(LOUD),))) for body in bodies if body[:4] == b"01wb"]) > 8 * 9000

@@ -126,8 +126,8 @@ def test_storage_that_is_too_slow_costs_pictures_and_no_more_memory():
     assert harness.ring_recorder.loss.total > 100
     gaps = 0
     for name in [n for n in harness.files.data if n[-4:] == ".pls"]:
-        for _, _, body in harness.read(name).of_kind(clip.GAP):
-            gaps += body[2] == clip.LATE
+        for _, _, body in harness.read(name).of_kind(clip.RECORD_GAP):
+            gaps += body[2] == clip.GAP_STORAGE_LATE
     assert gaps and checked(harness, number)
 
 

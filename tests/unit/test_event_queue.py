@@ -18,14 +18,14 @@ class Clock:
 def event(event_id, counter):
     buf = bytearray(256)
     values = {"event_id": event_id, "kind": 1, "phase": 0, "ack_wanted": 1, "cause": 0, "text": b""}
-    end = codec.encode_into(m.EVENT, values, buf, frame.HEADER)
+    end = codec.encode_into(m.EVENT, values, buf, frame.HEADER_BYTES)
     return bytes(buf[: frame.Channel(KEY, b"dev-1").seal_into(buf, m.EVENT, counter, end)])
 
 
 def answer(event_id, counter, key=KEY, direction=frame.DOWNLINK, epoch=0):
     buf = bytearray(256)
     values = {"event_id": event_id, "state": 1, "time_ms": 1, "who": b""}
-    end = codec.encode_into(m.EVENT_STATE, values, buf, frame.HEADER)
+    end = codec.encode_into(m.EVENT_STATE, values, buf, frame.HEADER_BYTES)
     channel = frame.Channel(key, b"dev-1", direction, epoch)
     return bytes(buf[: channel.seal_into(buf, m.EVENT_STATE, counter, end)])
 

@@ -8,8 +8,8 @@ KEY = bytes(range(32))
 
 def sealed(body=b"body", counter=7, direction=frame.UPLINK, device=b"dev-1"):
     buf = bytearray(64)
-    buf[frame.HEADER : frame.HEADER + len(body)] = body
-    n = frame.Channel(KEY, device, direction).seal_into(buf, m.HELLO, counter, frame.HEADER + len(body))
+    buf[frame.HEADER_BYTES : frame.HEADER_BYTES + len(body)] = body
+    n = frame.Channel(KEY, device, direction).seal_into(buf, m.HELLO, counter, frame.HEADER_BYTES + len(body))
     return bytes(buf[:n])
 
 
@@ -25,7 +25,7 @@ def reason(data, key=KEY, device=b"dev-1", direction=frame.UPLINK):
 def test_a_sealed_frame_opens():
     kind, counter, body, extensions = frame.Channel(KEY, b"dev-1").open_frame(sealed())
     assert (kind, counter, bytes(body), extensions) == (m.HELLO, 7, b"body", [])
-    assert frame.peek(sealed(counter=frame.COUNTER_MAX)) == (m.HELLO, 0, frame.COUNTER_MAX)
+    assert frame.parse_header(sealed(counter=frame.COUNTER_MAX)) == (m.HELLO, 0, frame.COUNTER_MAX)
 
 
 def test_every_flipped_bit_is_refused():
@@ -39,7 +39,7 @@ def test_every_flipped_bit_is_refused():
 def test_every_truncation_is_refused():
     good = sealed()
     for n in range(len(good)):
-        assert reason(good[:n]) == ("length" if n < frame.HEADER + m.TAG_BYTES else "tag")
+        assert reason(good[:n]) == ("length" if n < frame.HEADER_BYTES + m.TAG_BYTES else "tag")
     assert reason(bytes(m.MAX_FRAME + 1)) == "length"
 
 
@@ -80,7 +80,7 @@ def test_an_epoch_has_its_own_key_and_phase():
     buf = bytearray(64)
     n = frame.Channel(KEY, b"dev-1", frame.UPLINK, 1).seal_into(buf, m.HELLO, 0, 9)
     data = bytes(buf[:n])
-    assert frame.peek(data) == (m.HELLO, m.FLAG_PHASE, 0)
+    assert frame.parse_header(data) == (m.HELLO, m.FLAG_PHASE, 0)
     assert reason(data) == "tag"
     assert frame.Channel(KEY, b"dev-1", frame.UPLINK, 1).open_frame(data)[0] == m.HELLO
     # Under a right tag the phase has to be right as well.

@@ -5,7 +5,7 @@ import struct
 from binascii import hexlify
 
 from patrolink_protocol import g711
-from patrolink_protocol.native_fallback import plain
+from patrolink_protocol.native_fallback import load_interpreted
 
 # SHA-256 of the 256 decoded samples, little-endian, as FFmpeg's pcm_alaw decoder gives them.
 DECODED_SHA256 = b"e04788d110e58ff8c70c93b8480190d973e3b67876b6119abbaec766cc75c174"
@@ -68,9 +68,9 @@ def test_encode_returns_the_mean_magnitude():
 
 def test_machine_code_equals_plain_code():
     try:
-        text = plain(g711.__file__)
+        text = load_interpreted(g711.__file__)
     except (AttributeError, OSError):  # frozen into firmware: the file is next to this test
-        text = plain("g711.py")
+        text = load_interpreted("g711.py")
     linear = struct.pack("<1000h", *range(-32768, 32768, 65)[:1000])
     native, interpreted = bytearray(1000), bytearray(1000)
     assert g711.encode(linear, 1000, native, 0) == text.encode(linear, 1000, interpreted, 0)

@@ -51,10 +51,10 @@ class Wire:
     """A UDP socket: what was sent, opened by the hub's side, and what comes."""
 
     def __init__(self):
-        self.rtp = srtp.Rtp(encrypter, *keys(b"up", ID), room=1200)
-        self.rtcp = srtp.Rtcp(encrypter, *keys(b"up", ID))
-        self.down = srtp.Rtcp(encrypter, *keys(b"down", ID))
-        self.stream = srtp.Stream()
+        self.rtp = srtp.SrtpTransform(encrypter, *keys(b"up", ID), room=1200)
+        self.rtcp = srtp.SrtcpTransform(encrypter, *keys(b"up", ID))
+        self.down = srtp.SrtcpTransform(encrypter, *keys(b"down", ID))
+        self.stream = srtp.SrtpStream()
         self.packets = []
         self.bytes = self.byes = self.reports = 0
         self.come = []
@@ -77,8 +77,8 @@ class Wire:
     def report(self, loss=0, highest=None, ssrc=ID):
         highest = max(self.stream.highest, 0) if highest is None else highest
         buf = bytearray(b"\x81\xc9\0\x07") + bytes(4) + struct.pack(">IIIIII", ssrc, loss << 24, highest, 0, 0, 0)
-        buf += bytes(srtp.RTCP_MORE)
-        n = self.down.protect(buf, len(buf) - srtp.RTCP_MORE, self.reports)
+        buf += bytes(srtp.SRTCP_OVERHEAD_BYTES)
+        n = self.down.protect(buf, len(buf) - srtp.SRTCP_OVERHEAD_BYTES, self.reports)
         self.reports += 1
         self.come.append(bytes(buf[:n]))
 
@@ -245,7 +245,7 @@ def test_a_picture_loss_indication_asks_for_a_key_frame():
     scene.start()
     scene.run(1000)
     assert asked == [True, False, False, False, False] and scene.wire.packets[0][1] == 0x80 | 96
-    buf = bytearray(b"\x81\xce\0\2" + bytes(4) + struct.pack(">I", ID)) + bytearray(srtp.RTCP_MORE)
+    buf = bytearray(b"\x81\xce\0\2" + bytes(4) + struct.pack(">I", ID)) + bytearray(srtp.SRTCP_OVERHEAD_BYTES)
     n = scene.wire.down.protect(buf, 12, 0)
     scene.wire.come.append(bytes(buf[:n]))
     scene.run(400)

@@ -60,17 +60,17 @@ def field(kind, number, value, wide=False):
 
 
 def test_messages_come_back():
-    it = read(REQUEST, m.UPWARD)
+    it = read(REQUEST, m.UPLINK_TYPES)
     assert (it.type, it.ssrc, it.priority, it.indicator, it.ack) == (m.REQUEST, SSRC, 7, m.NORMAL, False)
     assert REQUEST[it.user_at : it.user_at + it.user_n] == b"sip:dev-1@site"
-    it = read(GRANTED, m.DOWNWARD)
+    it = read(GRANTED, m.DOWNLINK_TYPES)
     assert (it.type, it.ack, it.duration, it.audio_ssrc, it.priority) == (m.GRANTED, True, 30, 0x12345678, 7)
-    it = read(TAKEN, m.DOWNWARD)
+    it = read(TAKEN, m.DOWNLINK_TYPES)
     assert (it.permission, it.sequence, it.audio_ssrc, it.indicator) == (1, 65535, 0x7FFFFFFF, 0x1400)
     assert TAKEN[it.party_at : it.party_at + it.party_n] == b"sip:dev-2@site"
-    assert read(DENY, m.DOWNWARD).cause == 7 and read(REVOKE, m.DOWNWARD).cause == 3
-    assert read(IDLE, m.DOWNWARD).sequence == 3 and read(ACK, m.UPWARD).acked == m.GRANTED
-    it = read(PLACE, m.DOWNWARD)
+    assert read(DENY, m.DOWNLINK_TYPES).cause == 7 and read(REVOKE, m.DOWNLINK_TYPES).cause == 3
+    assert read(IDLE, m.DOWNLINK_TYPES).sequence == 3 and read(ACK, m.UPLINK_TYPES).acked == m.GRANTED
+    it = read(PLACE, m.DOWNLINK_TYPES)
     assert it.position == 254 and it.queue_priority == 0
 
 
@@ -92,13 +92,13 @@ def test_the_tables_of_the_standard():
 
 def test_one_direction_only():
     for data in UP[:3]:
-        assert refused(data, m.DOWNWARD)
+        assert refused(data, m.DOWNLINK_TYPES)
     for data in DOWN[:6]:
-        assert refused(data, m.UPWARD)
+        assert refused(data, m.UPLINK_TYPES)
 
 
 def test_every_truncation_is_refused():
-    for allowed, messages in ((m.UPWARD, UP), (m.DOWNWARD, DOWN)):
+    for allowed, messages in ((m.UPLINK_TYPES, UP), (m.DOWNLINK_TYPES, DOWN)):
         for data in messages:
             for n in range(len(data)):
                 assert refused(data[:n], allowed), (data, n)
@@ -107,9 +107,9 @@ def test_every_truncation_is_refused():
 def test_several_messages_in_a_datagram():
     data = RELEASE + REQUEST
     message = m.Message()
-    at = message.read(data, 0, len(data), m.UPWARD)
+    at = message.read(data, 0, len(data), m.UPLINK_TYPES)
     assert message.type == m.RELEASE
-    assert message.read(data, at, len(data), m.UPWARD) == len(data) and message.type == m.REQUEST
+    assert message.read(data, at, len(data), m.UPLINK_TYPES) == len(data) and message.type == m.REQUEST
     w = m.Writer(bytearray(256))
     w.begin(m.IDLE, SSRC)
     w.word(m.SEQUENCE, 3)
@@ -123,28 +123,28 @@ def test_headers_that_are_none():
     for at, value in ((0, 0x40), (0, 0xA0), (1, 203), (8, ord("m")), (3, 200), (3, 0)):
         bad = bytearray(REQUEST)
         bad[at] = value
-        assert refused(bad, m.UPWARD), (at, value)
+        assert refused(bad, m.UPLINK_TYPES), (at, value)
     # 7 and 11 to 15 mean nothing here, nor does an Ack for what is not answered with one.
     for subtype in (7, 11, 12, 13, 14, 15, 16, 22, 24, 25, 26, 31):
         bad = bytearray(ACK)
         bad[0] = 0x80 | subtype
-        assert refused(bad, m.UPWARD | m.DOWNWARD), subtype
+        assert refused(bad, m.UPLINK_TYPES | m.DOWNLINK_TYPES), subtype
 
 
 def test_fields_that_are_wrong():
-    assert refused(GRANTED[:3] + bytes([GRANTED[3] + 1]) + GRANTED[4:] + GRANTED[12:16], m.DOWNWARD)  # twice
-    assert refused(field(m.REQUEST, m.DURATION, b"\0\x1e"), m.UPWARD)  # does not belong there
-    assert refused(field(m.GRANTED, m.DURATION, b"\0\x1e"), m.DOWNWARD)  # without SSRC
-    assert refused(field(m.REQUEST, m.PRIORITY, b"\x07"), m.UPWARD)
-    assert refused(field(m.REQUEST, m.PRIORITY, b"\x07\0\0"), m.UPWARD)
-    assert refused(field(m.DENY, m.CAUSE, b"\x01"), m.DOWNWARD)
-    assert refused(field(m.REQUEST, m.USER_ID, bytes(129)), m.UPWARD)
-    assert refused(field(m.REQUEST, m.SSRC, bytes(4)), m.UPWARD)
-    phrase = read(field(m.DENY, m.CAUSE, b"\x01\x00not now"), m.DOWNWARD)
+    assert refused(GRANTED[:3] + bytes([GRANTED[3] + 1]) + GRANTED[4:] + GRANTED[12:16], m.DOWNLINK_TYPES)  # twice
+    assert refused(field(m.REQUEST, m.DURATION, b"\0\x1e"), m.UPLINK_TYPES)  # does not belong there
+    assert refused(field(m.GRANTED, m.DURATION, b"\0\x1e"), m.DOWNLINK_TYPES)  # without SSRC
+    assert refused(field(m.REQUEST, m.PRIORITY, b"\x07"), m.UPLINK_TYPES)
+    assert refused(field(m.REQUEST, m.PRIORITY, b"\x07\0\0"), m.UPLINK_TYPES)
+    assert refused(field(m.DENY, m.CAUSE, b"\x01"), m.DOWNLINK_TYPES)
+    assert refused(field(m.REQUEST, m.USER_ID, bytes(129)), m.UPLINK_TYPES)
+    assert refused(field(m.REQUEST, m.SSRC, bytes(4)), m.UPLINK_TYPES)
+    phrase = read(field(m.DENY, m.CAUSE, b"\x01\x00not now"), m.DOWNLINK_TYPES)
     assert phrase.cause == 256 and phrase.phrase_n == 7
     # What is of other releases is passed over, whatever the width of its length.
     for number, wide in ((11, False), (15, False), (24, False), (100, False), (192, True), (255, True)):
-        assert read(field(m.REQUEST, number, b"abcde", wide), m.UPWARD).type == m.REQUEST
+        assert read(field(m.REQUEST, number, b"abcde", wide), m.UPLINK_TYPES).type == m.REQUEST
 
 
 def test_values_that_do_not_fit_are_not_written():
@@ -187,7 +187,7 @@ def test_whatever_comes_only_a_floor_error_is_raised():
         at = 0
         try:
             while at < len(data):
-                following = message.read(data, at, len(data), m.UPWARD | m.DOWNWARD)
+                following = message.read(data, at, len(data), m.UPLINK_TYPES | m.DOWNLINK_TYPES)
                 assert following > at, "seed 24380"
                 at = following
         except m.FloorError:
@@ -199,7 +199,7 @@ def test_a_message_allocates_nothing():
     user = b"sip:dev-1@site"
 
     def both():
-        message.read(TAKEN, 0, len(TAKEN), m.DOWNWARD)
+        message.read(TAKEN, 0, len(TAKEN), m.DOWNLINK_TYPES)
         w.clear()
         w.begin(m.REQUEST, SSRC)
         w.pair(m.PRIORITY, 7)

@@ -4,7 +4,7 @@ from array import array
 
 from agent.gps import framer
 from patrolink_protocol import track_encoder
-from patrolink_protocol.native_fallback import plain
+from patrolink_protocol.native_fallback import load_interpreted
 from seeded_random import seeded
 
 SEED = 20260921
@@ -13,9 +13,9 @@ SEED = 20260921
 def text_of(module):
     """The same loops without machine code, as a port without an emitter runs them."""
     try:
-        return plain(module.__file__)
+        return load_interpreted(module.__file__)
     except (AttributeError, OSError):  # frozen into firmware: its text lies beside this test
-        return plain(module.__name__.split(".")[-1] + ".py")
+        return load_interpreted(module.__name__.split(".")[-1] + ".py")
 
 
 def line(body):
@@ -109,8 +109,8 @@ def coded(loops, below):
 def test_steps_and_their_codes():
     wild = 0
     for seed in range(SEED, SEED + 200):
-        ours = coded(track_encoder.rows, seeded(seed))
-        assert ours == coded(text_of(track_encoder.rows), seeded(seed)), seed
+        ours = coded(track_encoder.kernels, seeded(seed))
+        assert ours == coded(text_of(track_encoder.kernels), seeded(seed)), seed
         wild += ours[2] < 0
     assert 0 < wild < 100
 
@@ -133,4 +133,4 @@ def stored(loops, below):
 
 def test_rows_in_units():
     for seed in range(SEED, SEED + 50):
-        assert stored(track_encoder.rows, seeded(seed)) == stored(text_of(track_encoder.rows), seeded(seed)), seed
+        assert stored(track_encoder.kernels, seeded(seed)) == stored(text_of(track_encoder.kernels), seeded(seed)), seed

@@ -35,7 +35,7 @@ class FloorServer:
             message = mcptt.Message()
             at = 0
             while at < len(datagram):
-                at = message.read(datagram, at, len(datagram), mcptt.UPWARD)
+                at = message.read(datagram, at, len(datagram), mcptt.UPLINK_TYPES)
                 assert message.ssrc == OWN_SSRC
                 kind = message.type
                 self._received.append((mcptt.ACK, message.acked) if kind == mcptt.ACK else kind)

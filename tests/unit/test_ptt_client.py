@@ -152,7 +152,7 @@ def test_whatever_the_hub_says_the_microphone_is_only_open_by_its_leave():
                 world.say(m.ACK, ("word", m.SOURCE, m.CONTROLLING), ("pair", m.MESSAGE_TYPE, m.RELEASE), group=group)
             else:
                 world.press((b"ptt", b"ptt-up", b"call", b"emergency", b"group 2")[what - 9])
-            world.rtp = srtp.Rtp(aes.encrypter, group_key(group)[:16], group_key(group)[16:])
+            world.rtp = srtp.SrtpTransform(aes.encrypter, group_key(group)[:16], group_key(group)[16:])
             world.on_wire = lambda port, data: None
             world.run(10 * (1 + below(30)))
         world.press(b"ptt-up")

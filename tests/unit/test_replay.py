@@ -1,28 +1,28 @@
-from patrolink_protocol.replay import Window
+from patrolink_protocol.replay import ReplayWindow
 
 
 def test_a_host_takes_each_counter_once_in_any_order():
-    w = Window(64)
-    assert [w.take(c) for c in (10, 12, 11, 10, 12)] == [w.NEW, w.NEW, w.NEW, w.SEEN, w.SEEN]
-    assert w.take(73) == w.NEW and w.take(10) == w.SEEN and w.take(9) == w.OLD
-    assert w.take(74) == w.NEW and w.take(10) == w.OLD and w.take(13) == w.NEW and w.take(13) == w.SEEN
-    assert w.take(100000) == w.NEW and w.take(99999) == w.NEW and w.take(74) == w.OLD
+    w = ReplayWindow(64)
+    assert [w.accept(c) for c in (10, 12, 11, 10, 12)] == [w.NEW, w.NEW, w.NEW, w.SEEN, w.SEEN]
+    assert w.accept(73) == w.NEW and w.accept(10) == w.SEEN and w.accept(9) == w.OLD
+    assert w.accept(74) == w.NEW and w.accept(10) == w.OLD and w.accept(13) == w.NEW and w.accept(13) == w.SEEN
+    assert w.accept(100000) == w.NEW and w.accept(99999) == w.NEW and w.accept(74) == w.OLD
 
 
 def test_a_device_only_goes_up():
-    w = Window()
-    assert [w.take(c) for c in (0, 0, 5, 4, 5, 6)] == [w.NEW, w.SEEN, w.NEW, w.OLD, w.SEEN, w.NEW]
-    assert Window(0, 6).take(6) == w.SEEN
+    w = ReplayWindow()
+    assert [w.accept(c) for c in (0, 0, 5, 4, 5, 6)] == [w.NEW, w.SEEN, w.NEW, w.OLD, w.SEEN, w.NEW]
+    assert ReplayWindow(0, 6).accept(6) == w.SEEN
 
 
 def test_against_a_set():
     state = 7
     for size in (1, 3, 8, 64):
-        w, seen, highest = Window(size), set(), -1
+        w, seen, highest = ReplayWindow(size), set(), -1
         for _ in range(2000):
             state = (state * 1103515245 + 12345) & 0x7FFFFFFF
             counter = max(0, highest + (state >> 12) % 20 - 12)
-            got = w.take(counter)
+            got = w.accept(counter)
             if counter in seen and (counter > highest - size):
                 expect = w.SEEN
             elif counter <= highest - size:

@@ -17,7 +17,7 @@ def rtp(sequence, n=160, ssrc=0x01020304):
 
 
 def room(packet):
-    return bytearray(packet) + bytearray(srtp.RTCP_MORE)
+    return bytearray(packet) + bytearray(srtp.SRTCP_OVERHEAD_BYTES)
 
 
 def refused(function, *args):
@@ -39,11 +39,11 @@ def test_key_stream_of_rfc_3711_b_2():
 
 
 def test_key_derivation_of_rfc_3711_b_3():
-    assert srtp._derive(encrypter, MASTER, SALT, 0, 16) == x("C61E7A93744F39EE10734AFE3FF7A087")
-    assert srtp._derive(encrypter, MASTER, SALT, 2, 14) == x("30CBBC08863D8C85D49DB34A9AE1")
+    assert srtp._session_key(encrypter, MASTER, SALT, 0, 16) == x("C61E7A93744F39EE10734AFE3FF7A087")
+    assert srtp._session_key(encrypter, MASTER, SALT, 2, 14) == x("30CBBC08863D8C85D49DB34A9AE1")
     auth = "CEBE321F6FF7716B6FD4AB49AF256A156D38BAA48F0A0ACF3C34E2359E6CDBCE"
     auth += "E049646C43D9327AD175578EF72270986371C10C9A369AC2"
-    assert srtp._derive(encrypter, MASTER, SALT, 1, 56) == x(auth)
+    assert srtp._session_key(encrypter, MASTER, SALT, 1, 56) == x(auth)
 
 
 def test_hmac_sha1_of_rfc_2202():
@@ -77,8 +77,8 @@ def test_hmac_sha1_of_every_length_around_its_blocks():
 
 
 def test_rtp_of_every_length_comes_back():
-    sender, receiver = srtp.Rtp(encrypter, MASTER, SALT), srtp.Rtp(encrypter, MASTER, SALT)
-    stream = srtp.Stream()
+    sender, receiver = srtp.SrtpTransform(encrypter, MASTER, SALT), srtp.SrtpTransform(encrypter, MASTER, SALT)
+    stream = srtp.SrtpStream()
     for n in range(0, 500, 7):
         plain = rtp(n, n)
         buf = room(plain)
@@ -89,40 +89,40 @@ def test_rtp_of_every_length_comes_back():
 
 
 def test_every_truncation_and_every_flip_is_refused():
-    context = srtp.Rtp(encrypter, MASTER, SALT)
+    context = srtp.SrtpTransform(encrypter, MASTER, SALT)
     buf = room(rtp(5, 20))
     end = context.protect(buf, 32, 0)
     whole = bytes(buf[:end])
-    control = srtp.Rtcp(encrypter, MASTER, SALT)
+    control = srtp.SrtcpTransform(encrypter, MASTER, SALT)
     buf = room(bytes([0x80, 201, 0, 1, 1, 2, 3, 4]) + bytes(8))
     control_end = control.protect(buf, 16, 77)
     control_whole = bytes(buf[:control_end])
     for n in range(end):
-        assert refused(context.open, bytearray(whole[:n]), n, srtp.Stream())
+        assert refused(context.open, bytearray(whole[:n]), n, srtp.SrtpStream())
     for n in range(control_end):
         assert refused(control.open, bytearray(control_whole[:n]), n)
     for bit in range(8 * end):
         bad = bytearray(whole)
         bad[bit >> 3] ^= 1 << (bit & 7)
-        stream = srtp.Stream()
+        stream = srtp.SrtpStream()
         assert refused(context.open, bad, end, stream), bit
         assert stream.highest == -1  # what is forged leaves no trace
     for bit in range(8 * control_end):
         bad = bytearray(control_whole)
         bad[bit >> 3] ^= 1 << (bit & 7)
         assert refused(control.open, bad, control_end), bit
-    assert control.window.highest == -1
-    assert context.open(bytearray(whole), end, srtp.Stream()) == 32
+    assert control.replay_list.highest == -1
+    assert context.open(bytearray(whole), end, srtp.SrtpStream()) == 32
     assert control.open(bytearray(control_whole), control_end) == 16
 
 
 def test_a_replay_is_refused_and_reorder_within_the_window_is_not():
-    context = srtp.Rtp(encrypter, MASTER, SALT)
+    context = srtp.SrtpTransform(encrypter, MASTER, SALT)
     packets = []
     for sequence in range(200):
         buf = room(rtp(sequence, 20))
         packets.append(bytes(buf[: context.protect(buf, 32, 0)]))
-    stream = srtp.Stream()
+    stream = srtp.SrtpStream()
     below = seeded(3711)
     order = list(range(200))
     for i in range(0, 200, 8):  # within reach of the window
@@ -132,15 +132,15 @@ def test_a_replay_is_refused_and_reorder_within_the_window_is_not():
     for sequence in order:
         assert context.open(bytearray(packets[sequence]), 42, stream) == 32, "seed 3711"
         assert refused(context.open, bytearray(packets[sequence]), 42, stream)
-    late = srtp.Stream()
+    late = srtp.SrtpStream()
     context.open(bytearray(packets[199]), 42, late)
     assert refused(context.open, bytearray(packets[199 - 64]), 42, late)
     assert context.open(bytearray(packets[199 - 63]), 42, late) == 32
 
 
 def test_the_roll_over_counter_is_counted_on_both_sides():
-    context = srtp.Rtp(encrypter, MASTER, SALT)
-    stream = srtp.Stream()
+    context = srtp.SrtpTransform(encrypter, MASTER, SALT)
+    stream = srtp.SrtpStream()
     for index in list(range(65530, 65536)) + [65537, 65536, 65538, 98000, 130700, 131071, 131072]:
         buf = room(rtp(index & 0xFFFF, 20))
         end = context.protect(buf, 32, index >> 16)
@@ -153,15 +153,15 @@ def test_the_roll_over_counter_is_counted_on_both_sides():
 
 def test_another_key_another_salt_another_direction():
     buf = room(rtp(1))
-    end = srtp.Rtp(encrypter, MASTER, SALT).protect(buf, 172, 0)
+    end = srtp.SrtpTransform(encrypter, MASTER, SALT).protect(buf, 172, 0)
     for key, salt in ((bytes(16), SALT), (MASTER, bytes(14))):
-        assert refused(srtp.Rtp(encrypter, key, salt).open, bytearray(buf), end, srtp.Stream())
-    control = srtp.Rtcp(encrypter, MASTER, SALT)
+        assert refused(srtp.SrtpTransform(encrypter, key, salt).open, bytearray(buf), end, srtp.SrtpStream())
+    control = srtp.SrtcpTransform(encrypter, MASTER, SALT)
     assert refused(control.open, bytearray(buf), end)
 
 
 def test_what_is_not_encrypted_is_refused_though_its_tag_is_right():
-    control = srtp.Rtcp(encrypter, MASTER, SALT)
+    control = srtp.SrtcpTransform(encrypter, MASTER, SALT)
     buf = room(bytes([0x80, 201, 0, 1, 1, 2, 3, 4]) + bytes(4))
     end = control.protect(buf, 12, 5)
     buf[12] &= 0x7F
@@ -170,7 +170,7 @@ def test_what_is_not_encrypted_is_refused_though_its_tag_is_right():
 
 
 def test_an_index_is_never_taken_twice():
-    sender, receiver = srtp.Rtcp(encrypter, MASTER, SALT), srtp.Rtcp(encrypter, MASTER, SALT)
+    sender, receiver = srtp.SrtcpTransform(encrypter, MASTER, SALT), srtp.SrtcpTransform(encrypter, MASTER, SALT)
     packets = []
     for index in (9, 10, 80, srtp.INDEX_MAX):
         buf = room(bytes([0x80, 201, 0, 1, 1, 2, 3, 4]) + bytes(4))
@@ -180,7 +180,7 @@ def test_an_index_is_never_taken_twice():
     assert refused(receiver.open, bytearray(packets[0]), 26)
     assert receiver.open(bytearray(packets[2]), 26) == 12
     assert refused(receiver.open, bytearray(packets[1]), 26)
-    receiver.window.restore(100)
+    receiver.replay_list.reject_up_to(100)
     assert refused(receiver.open, bytearray(packets[2]), 26)
     assert receiver.open(bytearray(packets[3]), 26) == 12
     for index in (-1, srtp.INDEX_MAX + 1):
@@ -192,10 +192,10 @@ def test_an_index_is_never_taken_twice():
 
 
 def test_nothing_is_allocated_for_a_packet():
-    sender, receiver = srtp.Rtp(encrypter, MASTER, SALT), srtp.Rtp(encrypter, MASTER, SALT)
-    control = srtp.Rtcp(encrypter, MASTER, SALT)
+    sender, receiver = srtp.SrtpTransform(encrypter, MASTER, SALT), srtp.SrtpTransform(encrypter, MASTER, SALT)
+    control = srtp.SrtcpTransform(encrypter, MASTER, SALT)
     buf = bytearray(rtp(0, 480)) + bytearray(14)
-    stream = srtp.Stream()
+    stream = srtp.SrtpStream()
 
     def packet():
         buf[3] += 1

@@ -21,8 +21,8 @@ def row(lat=311234567, lon=1211234567, state=3, alt=12340, speed=1440, course=90
 
 def test_one_row_is_small_and_comes_back():
     body = batch([(18000, 45296000, row())])
-    assert len(body) + frame.HEADER + m.TAG_BYTES <= 32
-    resolution, columns = track_decoder.decode(body)
+    assert len(body) + frame.HEADER_BYTES + m.TAG_BYTES <= 32
+    resolution, columns = track_decoder.decode_columns(body)
     assert resolution == 6
     assert columns["time"] == [(18000 * 86400 + 45296) * 1000]
     assert columns["lat"] == [311234570] and columns["lon"] == [1211234570]
@@ -32,34 +32,34 @@ def test_one_row_is_small_and_comes_back():
 
 def test_unknown_stays_unknown():
     rows = [(18000, 1000 * i, row(alt=U, speed=U if i & 1 else 1000, course=U, battery=U)) for i in range(5)]
-    _, columns = track_decoder.decode(batch(rows))
+    _, columns = track_decoder.decode_columns(batch(rows))
     assert columns["alt"] == [U] * 5 and columns["battery"] == [U] * 5
     assert columns["speed"] == [1000, U, 1000, U, 1000]
 
 
 def test_below_sea_level():
     rows = [(18000, 1000 * i, row(alt=-430500 + 500 * i)) for i in range(3)]
-    assert track_decoder.decode(batch(rows))[1]["alt"] == [-430500, -430000, -429500]
+    assert track_decoder.decode_columns(batch(rows))[1]["alt"] == [-430500, -430000, -429500]
 
 
 def test_every_tick_and_midnight():
     for step, ms in ((1000, 0), (200, 100), (30, 10), (7, 999)):
         at = [86399000 + ms + step * i for i in range(9)]
         rows = [(18000 + t // 86400000, t % 86400000, row()) for t in at]
-        times = track_decoder.decode(batch(rows))[1]["time"]
+        times = track_decoder.decode_columns(batch(rows))[1]["time"]
         assert times == [18000 * 86400000 + 86399000 + ms + step * i for i in range(9)]
 
 
 def test_time_may_run_backwards():
     rows = [(18000, 5000, row()), (18000, 3000, row()), (18000, 4000, row())]
-    assert track_decoder.decode(batch(rows))[1]["time"] == [18000 * 86400000 + t for t in (5000, 3000, 4000)]
+    assert track_decoder.decode_columns(batch(rows))[1]["time"] == [18000 * 86400000 + t for t in (5000, 3000, 4000)]
 
 
 def test_the_whole_world_in_one_batch():
     corners = [(-900000000, -1800000000), (900000000, 1800000000), (0, 0), (900000000, -1800000000)]
     for resolution in (5, 6, 7):
         rows = [(18000, 1000 * i, row(lat=a, lon=o)) for i, (a, o) in enumerate(corners * 3)]
-        _, columns = track_decoder.decode(batch(rows, resolution))
+        _, columns = track_decoder.decode_columns(batch(rows, resolution))
         assert columns["lat"] == [a for a, _ in corners * 3]
         assert columns["lon"] == [o for _, o in corners * 3]
 
@@ -79,7 +79,7 @@ def test_random_rows_come_back_within_half_a_unit():
             r = row(lat, lon, 1 + below(3), below(21000000) - 1000000, below(1000000), below(36000), below(1000000))
             rows.append((18000, 1000 * i + below(1000) * wild, r))
         body = batch(rows, resolution)
-        got_resolution, columns = track_decoder.decode(body)
+        got_resolution, columns = track_decoder.decode_columns(body)
         assert got_resolution == resolution, seed
         unit = 10 ** (7 - resolution)
         for i, (_, ms, r) in enumerate(rows):
@@ -108,7 +108,7 @@ def test_rows_leave_from_the_front():
     seen = []
     for n in (1, 3, 4, 1):
         end = enc.encode_into(buf, 0, n)
-        columns = track_decoder.decode(bytes(buf[:end]))[1]
+        columns = track_decoder.decode_columns(bytes(buf[:end]))[1]
         seen += list(zip(columns["time"], columns["lat"], columns["speed"]))
         enc.drop(n)
     assert enc.count == 0
@@ -144,7 +144,7 @@ def test_out_of_range_is_refused_or_unknown():
             continue
         raise AssertionError("accepted")
     assert enc.count == 0
-    _, columns = track_decoder.decode(batch([(18000, 0, row(alt=99000000, speed=-1, course=36000, sats=100))]))
+    _, columns = track_decoder.decode_columns(batch([(18000, 0, row(alt=99000000, speed=-1, course=36000, sats=100))]))
     assert [columns[c][0] for c in ("alt", "speed", "course", "sats")] == [U] * 4
 
 
@@ -157,7 +157,7 @@ def test_hostile_bodies_are_refused():
         b"\x00\x00\x00\x00\x01" + b"\0" * 30,
     ]:
         try:
-            track_decoder.decode(bad)
+            track_decoder.decode_columns(bad)
         except RejectError:
             continue
         raise AssertionError("accepted")

@@ -198,7 +198,7 @@ def test_ambient_listening_ends_by_itself_and_for_the_wearer():
     assert world.client.transmit_session.start_ambient(private, 5, world.ms) is None and world.mic.is_open
     world.run(50)
     world.grant(group=2)
-    world.rtp = srtp.Rtp(aes.encrypter, group_key(2)[:16], group_key(2)[16:])
+    world.rtp = srtp.SrtpTransform(aes.encrypter, group_key(2)[:16], group_key(2)[16:])
     world.run(4800)
     assert world.voice and world.mic.is_open
     world.run(200)

@@ -47,7 +47,7 @@ def run(vector, data):
     try:
         kind, counter, body, extensions = channel.open_frame(data)
         if kind == m.POSITION_BATCH:
-            resolution, columns = track_decoder.decode(body)
+            resolution, columns = track_decoder.decode_columns(body)
             message = {"message": "position_batch", "resolution": resolution, "rows": rows(columns)}
         else:
             message = plain(decode.decode(kind, body))

@@ -9,9 +9,9 @@ from array import array
 try:
     from . import scan
 except SyntaxError:  # a MicroPython that makes no machine code
-    from patrolink_protocol.native_fallback import plain
+    from patrolink_protocol.native_fallback import load_interpreted
 
-    scan = plain(__file__[: __file__.rfind("/")] + "/scan.py")
+    scan = load_interpreted(__file__[: __file__.rfind("/")] + "/scan.py")
 
 _ROOM = 132  # 128 characters, and what is written before a line is found too long
 

@@ -42,11 +42,11 @@ class EventQueue:
         return len(self._waiting)
 
     def _event_id(self):
-        return struct.unpack_from(">I", self._buf, framing.HEADER)[0]
+        return struct.unpack_from(">I", self._buf, framing.HEADER_BYTES)[0]
 
     def _read(self, name):
         n = self._files.read(name, 0, self._buf)
-        if n < framing.HEADER + 8 or struct.unpack_from(">I", self._buf, n - 4)[0] != binascii.crc32(
+        if n < framing.HEADER_BYTES + 8 or struct.unpack_from(">I", self._buf, n - 4)[0] != binascii.crc32(
             self._buf[: n - 4]
         ):
             return 0

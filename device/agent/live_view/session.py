@@ -94,7 +94,7 @@ class LiveView:
         # Allocated once: after days of fragmentation a small heap may have no second block of this size.
         self._buf = bytearray(packet_max)
         self._view = memoryview(self._buf)
-        self._report_buf = bytearray(_REPORT_BYTES * 4 + srtp.RTCP_MORE)
+        self._report_buf = bytearray(_REPORT_BYTES * 4 + srtp.SRTCP_OVERHEAD_BYTES)
         self._sent_ms = [0] * _SENT_TIMES
         # Loaded here: a board needs only one of them.
         if encoder is None:
@@ -148,9 +148,9 @@ class LiveView:
 
     def _begin(self, name, now):
         up = self._keys(b"up", *name)
-        self._rtp = srtp.Rtp(self._aes, *up, room=len(self._buf))
-        self._rtcp = srtp.Rtcp(self._aes, *up, room=_REPORT_BYTES)
-        self._reports = srtp.Rtcp(self._aes, *self._keys(b"down", *name), room=_REPORT_BYTES * 4)
+        self._rtp = srtp.SrtpTransform(self._aes, *up, room=len(self._buf))
+        self._rtcp = srtp.SrtcpTransform(self._aes, *up, room=_REPORT_BYTES)
+        self._reports = srtp.SrtcpTransform(self._aes, *self._keys(b"down", *name), room=_REPORT_BYTES * 4)
         self._packetizer = self._make_packetizer()
         self._ssrc = name[0]
         self._sequence = self._reported_sequence = 0
@@ -240,8 +240,8 @@ class LiveView:
     def _write_packet(self):
         """Write the next SRTP packet into the buffer, and return its length."""
         buf = self._buf
-        payload_max = len(buf) - srtp.RTP_HEADER - srtp.TAG
-        n = srtp.RTP_HEADER + self._packetizer.next(buf, srtp.RTP_HEADER, payload_max)
+        payload_max = len(buf) - srtp.RTP_HEADER_BYTES - srtp.TAG_BYTES
+        n = srtp.RTP_HEADER_BYTES + self._packetizer.next(buf, srtp.RTP_HEADER_BYTES, payload_max)
         sequence, timestamp, ssrc = self._sequence, self._timestamp, self._ssrc
         buf[0] = 0x80
         buf[1] = self._payload_type | (0 if self._packetizer.more() else 0x80)
@@ -284,7 +284,9 @@ class LiveView:
         if self._socket is None:
             return
         # With a reason, because SRTCP needs 12 bytes. In a buffer of its own: the other one may hold a packet.
-        bye = bytearray(bytes((0x81, _BYE, 0, 2)) + self._ssrc.to_bytes(4, "big") + b"\x03end" + bytes(srtp.RTCP_MORE))
+        bye = bytearray(
+            bytes((0x81, _BYE, 0, 2)) + self._ssrc.to_bytes(4, "big") + b"\x03end" + bytes(srtp.SRTCP_OVERHEAD_BYTES)
+        )
         self._rtcp.protect(bye, 12, 0)
         self._socket.send(bye)
         self._release()

@@ -25,9 +25,9 @@ class SrtcpContext:
 
     def __init__(self, aes, derive_keys, next_index):
         self._next_index = next_index
-        self._up = srtp.Rtcp(aes, *derive_keys(b"up"), room=_PLAIN_MAX)
-        self._down = srtp.Rtcp(aes, *derive_keys(b"down"), room=_PLAIN_MAX)
-        self._buf = bytearray(_PLAIN_MAX + srtp.RTCP_MORE)
+        self._up = srtp.SrtcpTransform(aes, *derive_keys(b"up"), room=_PLAIN_MAX)
+        self._down = srtp.SrtcpTransform(aes, *derive_keys(b"down"), room=_PLAIN_MAX)
+        self._buf = bytearray(_PLAIN_MAX + srtp.SRTCP_OVERHEAD_BYTES)
         self._view = memoryview(self._buf)
 
     def protect(self, plain):
@@ -46,13 +46,12 @@ class SrtcpContext:
         Args:
             buf: holds the packet.
             n: length of the packet.
-            window: srtp.Window of the sender; every hub counts its own indices.
+            window: srtp.ReplayList of the sender; every hub counts its own indices.
 
         Raises:
             srtp.SrtpError: the packet is not authentic, or was received before.
         """
-        self._down.window = window
-        return self._down.open(buf, n)
+        return self._down.open(buf, n, window)
 
 
 class HubLink:
@@ -71,7 +70,7 @@ class HubLink:
         self._open_udp = open_udp
         self._srtcp = srtcp
         self._log = log
-        self._window = srtp.Window()
+        self._window = srtp.ReplayList()
         self._report = bytearray((0x80, 201, 0, 1, 0, 0, 0, 0))
         self._ssrcs = []  # of the device in its groups at this hub
         self._floor_socket = self._media_socket = None

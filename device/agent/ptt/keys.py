@@ -1,6 +1,6 @@
 """Keys of push-to-talk: derived from the device key, or unwrapped (protocol/PTT.md, "Keys")."""
 
-from patrolink_protocol.srtp import KEY, SALT
+from patrolink_protocol.srtp import KEY_BYTES, SALT_BYTES
 
 _INITIAL_VALUE = b"\xa6" * 8  # RFC 3394, 2.2.3.1
 
@@ -19,16 +19,16 @@ def unwrap(decrypt, wrapped):
     Raises:
         KeyUnwrapError: the integrity check failed.
     """
-    if len(wrapped) != KEY + SALT + 2 + 8:
-        raise KeyUnwrapError("length is %d bytes, not %d" % (len(wrapped), KEY + SALT + 2 + 8))
+    if len(wrapped) != KEY_BYTES + SALT_BYTES + 2 + 8:
+        raise KeyUnwrapError("length is %d bytes, not %d" % (len(wrapped), KEY_BYTES + SALT_BYTES + 2 + 8))
     block = bytearray(wrapped[:8]) + bytearray(8)
     plain = unwrap_rounds(decrypt, block, bytearray(wrapped[8:]))
     diff = 0
-    for a, b in zip(bytes(block[:8]) + bytes(plain[KEY + SALT :]), _INITIAL_VALUE + bytes(2)):
+    for a, b in zip(bytes(block[:8]) + bytes(plain[KEY_BYTES + SALT_BYTES :]), _INITIAL_VALUE + bytes(2)):
         diff |= a ^ b
     if diff:
         raise KeyUnwrapError("it is not wrapped for this device and key epoch")
-    return bytes(plain[:KEY]), bytes(plain[KEY : KEY + SALT])
+    return bytes(plain[:KEY_BYTES]), bytes(plain[KEY_BYTES : KEY_BYTES + SALT_BYTES])
 
 
 def unwrap_rounds(decrypt, block, r):

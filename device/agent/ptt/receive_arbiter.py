@@ -46,7 +46,7 @@ class ReceiveArbiter:
 
     def receive(self, buf, n, now_ms):
         """Pass the plain RTP packet buf[:n] of the current group to the jitter buffer."""
-        at = srtp.payload(buf, n)
+        at = srtp.payload_offset(buf, n)
         payload_type = buf[1] & 0x7F
         sequence = buf[2] << 8 | buf[3]
         timestamp = buf[4] << 24 | buf[5] << 16 | buf[6] << 8 | buf[7]

@@ -20,7 +20,7 @@ class TalkGroup:
     Args:
         terms: decoded ptt_group message.
         link: HubLink to the hub of the group.
-        rtp: srtp.Rtp under the key of the group.
+        rtp: srtp.SrtpTransform under the key of the group.
         user: MCPTT ID of the device, bytes.
     """
 
@@ -31,7 +31,7 @@ class TalkGroup:
         self._old_rtp = None
         self._old_rtp_until_ms = 0
         self.floor = participant.Participant(terms["ssrc"], user)
-        self._stream, self._spare_stream = srtp.Stream(), srtp.Stream()
+        self._stream, self._spare_stream = srtp.SrtpStream(), srtp.SrtpStream()
         self.voice_ssrc = 0  # of the current burst of another participant
         self._last_ssrc = 0
         self._early_until_ms = None
@@ -148,5 +148,5 @@ class TalkGroup:
 
 
 def rtp_context(aes, key, salt):
-    """Return the srtp.Rtp of a group key; `aes` is compat.aes.encrypter."""
-    return srtp.Rtp(aes, key, salt, _PACKET_MAX)
+    """Return the srtp.SrtpTransform of a group key; `aes` is compat.aes.encrypter."""
+    return srtp.SrtpTransform(aes, key, salt, _PACKET_MAX)

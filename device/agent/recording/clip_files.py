@@ -36,7 +36,7 @@ def file_stem(file_id):
 
 def file_name(file_id):
     """Return a segment's file name."""
-    return clip_format.name_of(file_id // STEPS_PER_BOOT, file_id % STEPS_PER_BOOT)
+    return clip_format.segment_name(file_id // STEPS_PER_BOOT, file_id % STEPS_PER_BOOT)
 
 
 def manifest_name(number):

@@ -36,14 +36,14 @@ class FrameLoss:
         """A frame has come: count those that the camera dropped or never gave before it."""
         camera = self._camera
         dropped, damaged = camera.dropped - self._dropped, camera.damaged - self._damaged
-        self._missing[clip_format.LATE] += dropped
-        self._missing[clip_format.BROKEN] += damaged
+        self._missing[clip_format.GAP_STORAGE_LATE] += dropped
+        self._missing[clip_format.GAP_BAD_PICTURE] += damaged
         self._dropped += dropped
         self._damaged += damaged
         interval_ms = at_ms - self._last_ms
         if self._last_ms and interval_ms >= self._stall_ms:
             stalled = interval_ms * camera.fps // 1000 - 1 - dropped - damaged
-            self._missing[clip_format.STALLED] += max(0, stalled)
+            self._missing[clip_format.GAP_CAMERA_STALLED] += max(0, stalled)
         self._last_ms = at_ms
 
     def silence_ms(self, now):
@@ -56,7 +56,7 @@ class FrameLoss:
 
     def has_late(self):
         """Return whether frames were lost to slow storage since the last gap record."""
-        return self._missing[clip_format.LATE] > 0
+        return self._missing[clip_format.GAP_STORAGE_LATE] > 0
 
     def write(self, segment, at_ms):
         """Write the missing frames as gap records into a SegmentWriter."""
@@ -67,4 +67,4 @@ class FrameLoss:
                 self.total += n
                 self.in_segment += n
                 struct.pack_into(">HB", self._gap, 0, n, reason)
-                segment.record(clip_format.GAP, at_ms, self._gap)
+                segment.record(clip_format.RECORD_GAP, at_ms, self._gap)

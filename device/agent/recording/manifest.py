@@ -73,7 +73,7 @@ def decode_hex(fields, key, size):
 
 def seal_line(chain, sign):
     """Steps to the last line of a manifest, signed with the steps of sign(digest)."""
-    signature = yield from sign(clip_format.signed(chain))
+    signature = yield from sign(clip_format.signature_digest(chain))
     return encode_line("chain", binascii.hexlify(chain).decode(), "sig", binascii.hexlify(signature).decode())
 
 
@@ -139,9 +139,9 @@ class ManifestWriter:
             head: The first line, bytes.
             previous: Chain of the previous clip, 32 bytes.
         """
-        self.chain = clip_format.link(previous, head)
+        self.chain = clip_format.extend_chain(previous, head)
         for line in self._pending:
-            self.chain = clip_format.link(self.chain, line)
+            self.chain = clip_format.extend_chain(self.chain, line)
         self._pending.insert(0, head)
 
     def append(self, line, required=False):
@@ -150,7 +150,7 @@ class ManifestWriter:
             self.lost += 1
             return
         if self.chain is not None:
-            self.chain = clip_format.link(self.chain, line)
+            self.chain = clip_format.extend_chain(self.chain, line)
         self._pending.append(line)
 
     def seal(self, sign):

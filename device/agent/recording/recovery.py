@@ -84,10 +84,10 @@ class _FileReader:
         if fields is not None:
             if fields["bytes"] == self._files.size(name) and manifest.decode_hex(fields, "sha256", 32):
                 return _from_journal(file_id, fields)
-        head = bytearray(clip_format.HEADER)
+        head = bytearray(clip_format.HEADER_BYTES)
         try:
             header = clip_format.unpack_header(head[: self._files.read(name, 0, head)])
-        except clip_format.BadSegment:
+        except clip_format.SegmentError:
             self._files.remove(name)
             return None
         size, sha256 = yield from hash_file(self._files, name, self._buf)
@@ -118,10 +118,10 @@ def _close(files, signer, clip, ids, reader):
         fields = line.fields
         if chain is None:
             chain = manifest.decode_hex(fields, "previous", 32) or NO_CHAIN
-            if manifest.decode_hex(fields, "signer", clip_format.PUBLIC) not in (None, signer.public):
+            if manifest.decode_hex(fields, "signer", clip_format.PUBLIC_KEY_BYTES) not in (None, signer.public):
                 clip.mark_sealed()
                 return
-        chain = clip_format.link(chain, line.raw)
+        chain = clip_format.extend_chain(chain, line.raw)
         closed = closed or "close" in fields
         listed = listed_file(fields)
         if listed:
@@ -147,7 +147,7 @@ def _close(files, signer, clip, ids, reader):
 def _append_sealed(files, signer, name, lines, chain):
     for line in lines:
         files.append(name, line)
-        chain = clip_format.link(chain, line)
+        chain = clip_format.extend_chain(chain, line)
         yield
     seal = yield from manifest.seal_line(chain, signer.sign)
     yield

@@ -124,7 +124,7 @@ class Ring:
             size, sha256 = whole(hash_file(self._files, name, self._buf))
         info = file.info
         self._usage.add(size - info.size)
-        if size < clip_format.HEADER:
+        if size < clip_format.HEADER_BYTES:
             self._usage.remove(name)
             return None
         return FileInfo(size, sha256, info.start_ms, info.duration_ms, info.frames, info.frames_lost, False)

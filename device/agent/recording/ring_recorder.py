@@ -55,7 +55,7 @@ class RingRecorder:
         self._keys = SegmentKeys(evidence_key)
         self._unix = unix
         self._clock_source = clock_source
-        self._flags = clip_format.STAMPED if config["stamp"] else 0
+        self._flags = clip_format.FLAG_TIMESTAMPED if config["stamp"] else 0
         self._segment_ms = config["segment_s"] * 1000
         self._stall_ms = max(_STALL_MS, 2500 // camera.fps)
         self.loss = FrameLoss(camera, self._stall_ms)
@@ -117,13 +117,13 @@ class RingRecorder:
     def accept(self, picture):
         """Return whether a picture can be recorded. One that cannot is counted as broken."""
         if self._container.codec == clip_format.MJPEG_AVI and not _is_jpeg(picture):
-            self.loss.add(clip_format.BROKEN)
+            self.loss.add(clip_format.GAP_BAD_PICTURE)
             return False
         return True
 
     def drop_frame(self):
         """Count a frame as lost to storage."""
-        self.loss.add(clip_format.LATE)
+        self.loss.add(clip_format.GAP_STORAGE_LATE)
 
     def storage_is_late(self):
         """Return whether too much data waits for storage."""
@@ -153,7 +153,7 @@ class RingRecorder:
         """Write a position (agent.gps.fix.Fix) into the current segment."""
         if self._file_id is not None:
             time_ms = max(0, now - self._start_ms)
-            self._segment.record(clip_format.FIX, time_ms, fix_record(fix, self._unix(now)))
+            self._segment.record(clip_format.RECORD_FIX, time_ms, fix_record(fix, self._unix(now)))
 
     def serve(self, now):
         """Record sound, and have the segment written to storage once a second."""
@@ -177,7 +177,7 @@ class RingRecorder:
         if self._clock_offset_ms is None or abs(offset_ms - self._clock_offset_ms) > _CLOCK_STEP_MS:
             self._clock_offset_ms = offset_ms
             body = struct.pack(">QB", unix_ms, self._clock_source())
-            self._segment.record(clip_format.CLOCK, max(0, now - self._start_ms), body)
+            self._segment.record(clip_format.RECORD_CLOCK, max(0, now - self._start_ms), body)
 
     # --- segments -----------------------------------------------------------------------------------------------------
 
@@ -208,7 +208,7 @@ class RingRecorder:
         """
         if not self._has_room(self._reserve, priority, at_ms):
             return False
-        flags = self._flags | (clip_format.SOUND if self.sound.select(event) else 0)
+        flags = self._flags | (clip_format.FLAG_SOUND if self.sound.select(event) else 0)
         step, key = self._keys.take()
         self._file_id = self._store.boot * STEPS_PER_BOOT + step
         self._start_ms = self._synced_ms = at_ms
@@ -219,7 +219,7 @@ class RingRecorder:
         self._segment.begin(self._store.create_file(self._file_id), header, key)
         self._write_clock(at_ms)
         for body in self._marks:
-            self._segment.record(clip_format.MARK, 0, body)
+            self._segment.record(clip_format.RECORD_MARK, 0, body)
         self._marks = []
         self._container.begin(self._segment.media)
         return True
@@ -228,7 +228,7 @@ class RingRecorder:
         camera = self._camera
         keys = self._keys
         rest = (camera.width, camera.height, self._store.boot, step, unix_ms, keys.recipient, keys.ephemeral)
-        return clip_format.Header(codec, flags, *rest)
+        return clip_format.SegmentHeader(codec, flags, *rest)
 
     def _has_room(self, size, priority, at_ms):
         """Reserve room for a file. Storage without room is asked again after a second."""
@@ -258,7 +258,9 @@ class RingRecorder:
         if at_ms < self._ready_ms:
             return None  # saves the work of encoding a JPEG
         data = self._jpeg(picture)
-        size = clip_format.HEADER + 3 * (clip_format.RECORD + clip_format.STAMP) + len(data)
+        size = (
+            clip_format.HEADER_BYTES + 3 * (clip_format.RECORD_HEADER_BYTES + clip_format.TIMESTAMP_BYTES) + len(data)
+        )
         if len(data) > _PICTURE_MAX or not self._has_room(size, priority, at_ms):
             return None
         step, key = self._keys.take()
@@ -285,7 +287,7 @@ class RingRecorder:
                 self._marks.append(body)
             return 0
         time_ms = max(0, now - self._start_ms)
-        self._segment.record(clip_format.MARK, time_ms, body)
+        self._segment.record(clip_format.RECORD_MARK, time_ms, body)
         return time_ms
 
     def close(self):

@@ -44,12 +44,12 @@ class SegmentKeys:
         private = crypto.private()
         shared = yield from crypto.agree(private, self._evidence_key)
         self.ephemeral = yield from crypto.public(private)
-        self._chain_key = clip_format.first_key(shared, self.ephemeral, self._evidence_key)
+        self._chain_key = clip_format.first_chain_key(shared, self.ephemeral, self._evidence_key)
 
     def take(self):
         """Return (step, AES-256 key) of the next file."""
         step, key = self.step, clip_format.segment_key(self._chain_key)
-        self._chain_key = clip_format.next_key(self._chain_key)
+        self._chain_key = clip_format.next_chain_key(self._chain_key)
         self.step = step + 1
         return step, key
 
@@ -69,7 +69,7 @@ class SegmentWriter:
     def __init__(self, block=BLOCK):
         self._block = memoryview(bytearray(block))
         self._capacity = block
-        self._head = bytearray(clip_format.RECORD + clip_format.STAMP)
+        self._head = bytearray(clip_format.RECORD_HEADER_BYTES + clip_format.TIMESTAMP_BYTES)
         self._n = 0  # bytes in the block
         self._plain = 0  # of those, leading bytes that stay in plain text
         self.writer = None
@@ -86,8 +86,8 @@ class SegmentWriter:
         self.writer = writer
         self._hash = hashlib.sha256()
         self._ctr = crypto.ctr(key)
-        self._block[: clip_format.HEADER] = header.pack()
-        self._n = self._plain = self.size = clip_format.HEADER
+        self._block[: clip_format.HEADER_BYTES] = header.pack()
+        self._n = self._plain = self.size = clip_format.HEADER_BYTES
         self.frames = 0
 
     def count_frame(self):
@@ -96,18 +96,18 @@ class SegmentWriter:
 
     def record(self, kind, time_ms, *parts):
         """Append a record whose body is the concatenation of `parts`."""
-        n = clip_format.STAMP
+        n = clip_format.TIMESTAMP_BYTES
         for part in parts:
             n += len(part)
         struct.pack_into(">II", self._head, 0, kind << 24 | n, time_ms)
         self._put(self._head)
         for part in parts:
             self._put(part)
-        self.size += clip_format.RECORD + n
+        self.size += clip_format.RECORD_HEADER_BYTES + n
 
     def media(self, time_ms, *parts):
         """Append a media record. This is the sink of a container."""
-        self.record(clip_format.MEDIA, time_ms, *parts)
+        self.record(clip_format.RECORD_MEDIA, time_ms, *parts)
 
     def _put(self, data):
         n = len(data)
@@ -136,7 +136,7 @@ class SegmentWriter:
 
     def end(self, time_ms):
         """Write the end record and close the file. Returns the SHA-256 of the file, hexadecimal."""
-        self.record(clip_format.END, time_ms, struct.pack(">I", self.frames))
+        self.record(clip_format.RECORD_END, time_ms, struct.pack(">I", self.frames))
         if self._n:
             self._flush()
         self.writer.close()
@@ -153,7 +153,7 @@ def fix_record(fix, unix_ms):
     timed = fix.day != enums.UNKNOWN and fix.ms != enums.UNKNOWN and fix.day >= 0 and not fix.flags & DATE_SUSPECT
     located = fix.flags & HAS_POSITION
     body = struct.pack(
-        clip_format.FIX_BODY,
+        clip_format.FIX_FORMAT,
         0,
         fix.day * _DAY_MS + fix.ms if timed else unix_ms,
         fix.lat_e7 if located else _NO_I32,
@@ -164,7 +164,7 @@ def fix_record(fix, unix_ms):
         _NO_U32 if fix.hacc_mm == enums.UNKNOWN else fix.hacc_mm,
         fix.mode,
     )
-    return memoryview(body)[clip_format.STAMP :]
+    return memoryview(body)[clip_format.TIMESTAMP_BYTES :]
 
 
 def hash_file(files, name, buf):

@@ -141,13 +141,13 @@ class Reporter:
         batch = self._track
         body = self._view[: m.MAX_FRAME - m.TAG_BYTES]
         while batch.count:
-            end, n = batch.fit_into(body, frame.HEADER)
+            end, n = batch.fit_into(body, frame.HEADER_BYTES)
             self._finish(m.POSITION_BATCH, end)
             batch.drop(n)
 
     def send(self, kind, values):
         """Send a scalar message; codec.FieldError when a value does not fit."""
-        self._finish(kind, codec.encode_into(kind, values, self._buf, frame.HEADER))
+        self._finish(kind, codec.encode_into(kind, values, self._buf, frame.HEADER_BYTES))
 
     def raise_event(self, kind, cause, ack_wanted, now_ms, ref=None, value=None):
         """Send an event with where and when it happened, and the track up to it; return its id."""
@@ -162,7 +162,7 @@ class Reporter:
             values["lat_e7"] = self._row[0]
             values["lon_e7"] = self._row[1]
             values["fix_age_s"] = min((now_ms - self._place_ms) // 1000, 65534)
-        end = codec.encode_into(m.EVENT, values, self._buf, frame.HEADER)
+        end = codec.encode_into(m.EVENT, values, self._buf, frame.HEADER_BYTES)
         n = self._channel.seal_into(self._buf, m.EVENT, counter, end)
         self.frames += 1
         if not (ack_wanted and self._events.put(self._view[:n], counter, counter)):

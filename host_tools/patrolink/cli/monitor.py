@@ -120,7 +120,7 @@ def _refusal(record: "Record", reason: str) -> list[dict[str, Any]]:
         return []
     row = {"message": "refused", "device": record.device, "reason": reason, "type": None, "counter": None}
     with contextlib.suppress(RejectError):
-        row["type"], _, row["counter"] = frame.peek(record.frame)
+        row["type"], _, row["counter"] = frame.parse_header(record.frame)
     return [{**row, "bytes": len(record.frame)}]
 
 

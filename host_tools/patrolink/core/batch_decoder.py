@@ -17,12 +17,12 @@ from patrolink_protocol import frame, receiver, replay, track_decoder, track_enc
 from patrolink_protocol.errors import RejectError
 
 Ints = npt.NDArray[np.int64]
-NAMES: tuple[str, ...] = tuple(c[0] for c in track_encoder.columns(6))
-_RULES = {r: track_encoder.columns(r)[1:] for r in (5, 6, 7)}
+NAMES: tuple[str, ...] = tuple(c[0] for c in track_encoder.column_specs(6))
+_RULES = {r: track_encoder.column_specs(r)[1:] for r in (5, 6, 7)}
 _TICKS = np.array(track_encoder.TICKS_MS, np.int64)
 _BLOCK = 1024  # frames at a time: what stays in the processor's cache
 _FEW = 8  # a group smaller than this is not worth its overhead
-_HEADER = frame.HEADER
+_HEADER = frame.HEADER_BYTES
 
 
 @dataclass
@@ -53,7 +53,7 @@ def open_batches(
     inner.update(channel.context)
     first = m.VERSION << 5 | m.POSITION_BATCH
     phase = (m.FLAG_PHASE if channel.phase else 0) << 4
-    take = receiving.window.take
+    take = receiving.window.accept
     for i, data in enumerate(frames):
         # The plain case in place; everything else by the receiver's own way.
         if (
@@ -70,11 +70,11 @@ def open_batches(
                 said[i] = "tag"
                 continue
             taken = take(int.from_bytes(data[1:5], "big") & frame.COUNTER_MAX)
-            if taken == replay.Window.NEW:
+            if taken == replay.ReplayWindow.NEW:
                 bodies.append(memoryview(data)[_HEADER:-8])
                 where.append(i)
             else:
-                said[i] = "repeated" if taken == replay.Window.SEEN else "replay"
+                said[i] = "repeated" if taken == replay.ReplayWindow.SEEN else "replay"
             continue
         try:
             kind, _, body, _, repeated = receiving.open(data)
@@ -185,7 +185,7 @@ def _block(bodies: Sequence[bytes | memoryview], scratch: list[Ints]) -> Batches
     singles = []
     for i in np.flatnonzero(plain):
         try:
-            _, values = track_decoder.decode(bodies[int(i)])
+            _, values = track_decoder.decode_columns(bodies[int(i)])
         except RejectError as e:
             rejected[int(i)] = e.name
             continue

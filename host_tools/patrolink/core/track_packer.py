@@ -39,7 +39,7 @@ class Fix:
 
 def resolutions(resolution: int) -> dict[str, float]:
     """Return the step of each column in table units; decoding returns every value within half of it."""
-    return {UNITS[c[0]][0]: c[3] / UNITS[c[0]][1] for c in track_encoder.columns(resolution) if c[0] in UNITS}
+    return {UNITS[c[0]][0]: c[3] / UNITS[c[0]][1] for c in track_encoder.column_specs(resolution) if c[0] in UNITS}
 
 
 def read(path: Path) -> Iterator[Fix]:
@@ -109,7 +109,9 @@ class TrackPacker:
         self._counter = counter
         self._buf = bytearray(m.MAX_FRAME)
         self._place = (0, 0)
-        self._rules = [(c[0], c[1], c[2], c[3]) for c in track_encoder.columns(encoder.resolution) if c[0] in UNITS]
+        self._rules = [
+            (c[0], c[1], c[2], c[3]) for c in track_encoder.column_specs(encoder.resolution) if c[0] in UNITS
+        ]
 
     def frames(self, moments: Iterable[Fix]) -> Iterator[tuple[int, bytes]]:
         """Yield (time of its last row in unix ms, frame) for all moments."""
@@ -156,11 +158,11 @@ class TrackPacker:
         encoder = self._encoder
         view = memoryview(self._buf)[: m.MAX_FRAME - m.TAG_BYTES]
         while encoder.count:
-            end, n = encoder.fit_into(view, frame.HEADER)
+            end, n = encoder.fit_into(view, frame.HEADER_BYTES)
             size = self._channel.seal_into(self._buf, m.POSITION_BATCH, self._counter, end)
             self._counter += 1
             encoder.drop(n)
             self.counts.frames += 1
             self.counts.bytes += size
-            self.counts.overhead += frame.HEADER + m.TAG_BYTES
+            self.counts.overhead += frame.HEADER_BYTES + m.TAG_BYTES
             yield time_ms, bytes(self._buf[:size])

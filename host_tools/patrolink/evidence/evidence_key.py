@@ -39,7 +39,7 @@ class EvidenceKey:
         self._chains: dict[bytes, list[bytes]] = {}  # boot key: chain keys of steps 0, _CACHE_INTERVAL, ...
         self._lock = threading.Lock()
 
-    def segment_key(self, header: clip.Header) -> bytes:
+    def segment_key(self, header: clip.SegmentHeader) -> bytes:
         """Return the 32-byte AES key of a segment (CLIP.md, "Keys").
 
         Raises:
@@ -57,7 +57,7 @@ class EvidenceKey:
             index = min(header.step // _CACHE_INTERVAL, len(chain) - 1)
             chain_key = chain[index]
             for step in range(index * _CACHE_INTERVAL + 1, header.step + 1):
-                chain_key = clip.next_key(chain_key)
+                chain_key = clip.next_chain_key(chain_key)
                 if step == len(chain) * _CACHE_INTERVAL:
                     chain.append(chain_key)
         key: bytes = clip.segment_key(chain_key)
@@ -73,7 +73,7 @@ class EvidenceKey:
             if len(self._chains) == _CACHED_BOOTS_MAX:
                 del self._chains[next(iter(self._chains))]
             shared = self._private.exchange(ec.ECDH(), public)
-            self._chains[ephemeral] = [clip.first_key(shared, ephemeral, self.public)]
+            self._chains[ephemeral] = [clip.first_chain_key(shared, ephemeral, self.public)]
         return self._chains[ephemeral]
 
 

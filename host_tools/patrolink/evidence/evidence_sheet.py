@@ -27,7 +27,7 @@ _MEANING = {
     verdict.UNVERIFIABLE: "There is no seal, the signing key is not known, or the manifest version is not supported.",
 }
 _VERDICT_CLASS = {verdict.GAPS: "gaps"}
-_CLOCK_SOURCE = {clip.BY_NONE: "nothing", clip.BY_NETWORK: "the network", clip.BY_GPS: "GPS"}
+_CLOCK_SOURCE = {clip.CLOCK_NONE: "nothing", clip.CLOCK_NETWORK: "the network", clip.CLOCK_GPS: "GPS"}
 _PICTURES_NOTE = (
     "At equal intervals, scaled down. Framed: the first picture after an event, in red after an SOS or a fall. "
     "Seconds count from the first event."

@@ -240,7 +240,7 @@ def _start_export(result: ClipVerdict, evidence: EvidenceKey) -> ClipExport:
         ContactSheet(timeline.clip_duration_ms(entries), events),
         events,
         copied=len(parameter_sets) == 1 and b"" not in parameter_sets,
-        with_sound=any(header.flags & clip.SOUND for header in headers),
+        with_sound=any(header.flags & clip.FLAG_SOUND for header in headers),
         size=PictureSize(headers[0].width, headers[0].height) if headers else PictureSize(0, 0),
         recipient=headers[0].recipient.hex() if headers else "",
     )

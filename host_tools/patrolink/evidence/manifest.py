@@ -150,7 +150,9 @@ def is_signature_valid(signer: str, chain: bytes, signature: bytes) -> bool:
         return False
     try:
         key = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), bytes.fromhex(signer))
-        key.verify(utils.encode_dss_signature(r, s), clip.signed(chain), ec.ECDSA(utils.Prehashed(hashes.SHA256())))
+        key.verify(
+            utils.encode_dss_signature(r, s), clip.signature_digest(chain), ec.ECDSA(utils.Prehashed(hashes.SHA256()))
+        )
     except (ValueError, InvalidSignature):
         return False
     return True
@@ -185,7 +187,7 @@ def parse(data: bytes) -> Manifest:
         if line and "chain" in line and is_last and not rest:
             manifest.seal = line
         elif chain is not None:
-            chain = clip.link(chain, text + b"\n")
+            chain = clip.extend_chain(chain, text + b"\n")
         _add_line(manifest, n, line)
     manifest.chain = chain
     manifest.truncated = bool(rest)

@@ -21,11 +21,11 @@ _UNKNOWN_I32, _UNKNOWN_U32, _UNKNOWN_U16 = -0x80000000, 0xFFFFFFFF, 0xFFFF
 _BODY_BYTES = {
     kind: struct.calcsize(body)
     for kind, body in (
-        (clip.END, clip.END_BODY),
-        (clip.FIX, clip.FIX_BODY),
-        (clip.CLOCK, clip.CLOCK_BODY),
-        (clip.MARK, clip.MARK_BODY),
-        (clip.GAP, clip.GAP_BODY),
+        (clip.RECORD_END, clip.END_FORMAT),
+        (clip.RECORD_FIX, clip.FIX_FORMAT),
+        (clip.RECORD_CLOCK, clip.CLOCK_FORMAT),
+        (clip.RECORD_MARK, clip.MARK_FORMAT),
+        (clip.RECORD_GAP, clip.GAP_FORMAT),
     )
 }
 
@@ -95,7 +95,7 @@ class Segment:
         end_ms: The latest time of a record.
     """
 
-    header: clip.Header
+    header: clip.SegmentHeader
     media: list[MediaRecord] = field(default_factory=list)
     fixes: list[FixRecord] = field(default_factory=list)
     clocks: list[ClockRecord] = field(default_factory=list)
@@ -162,7 +162,7 @@ def read(path: Path, evidence: EvidenceKey, sha256: str = "") -> Segment:
         return parse(data, evidence)
     except OSError as e:
         raise UserError(f"{path}: {e.strerror}; give a segment that can be read") from None
-    except clip.BadSegment as e:
+    except clip.SegmentError as e:
         raise UserError(f"{path}: not a segment: {e}") from None
 
 
@@ -175,22 +175,22 @@ def is_picture(path: Path) -> bool:
         return False
     with path.open("rb") as f:
         try:
-            header = clip.unpack_header(f.read(clip.HEADER))
-        except clip.BadSegment:
+            header = clip.unpack_header(f.read(clip.HEADER_BYTES))
+        except clip.SegmentError:
             return False
-    return bool(header.codec == clip.JPEG) and clip.name_of(header.boot, header.step) == path.name
+    return bool(header.codec == clip.JPEG) and clip.segment_name(header.boot, header.step) == path.name
 
 
 def parse(data: bytes, evidence: EvidenceKey) -> Segment:
     """Decrypt and parse a segment as far as it is valid; `Segment.fault` tells where that ends.
 
     Raises:
-        clip.BadSegment: The header is not valid.
+        clip.SegmentError: The header is not valid.
         UserError: The segment is encrypted for another key.
     """
     header = clip.unpack_header(data)
     decryptor = Cipher(algorithms.AES(evidence.segment_key(header)), modes.CTR(bytes(16))).decryptor()
-    stream = decryptor.update(data[clip.HEADER :])
+    stream = decryptor.update(data[clip.HEADER_BYTES :])
     segment = Segment(header)
     offset = records = 0
     while offset < len(stream) and not segment.fault:
@@ -208,36 +208,44 @@ def parse(data: bytes, evidence: EvidenceKey) -> Segment:
 
 def _parse_record(segment: Segment, stream: bytes, offset: int) -> int:
     """Add the record at an offset; return the offset of the next one. An invalid or cut record sets `fault`."""
-    if offset + clip.RECORD + clip.STAMP > len(stream):
+    if offset + clip.RECORD_HEADER_BYTES + clip.TIMESTAMP_BYTES > len(stream):
         segment.fault = "the last record is cut off"
         return offset
-    kind, size = stream[offset], int.from_bytes(stream[offset + 1 : offset + clip.RECORD], "big")
-    body = stream[offset + clip.RECORD : offset + clip.RECORD + size]
-    if kind > clip.GAP or size < clip.STAMP or (kind != clip.MEDIA and size != _BODY_BYTES[kind]):
-        segment.fault = f"there is no valid record at byte {clip.HEADER + offset}"
+    kind, size = stream[offset], int.from_bytes(stream[offset + 1 : offset + clip.RECORD_HEADER_BYTES], "big")
+    body = stream[offset + clip.RECORD_HEADER_BYTES : offset + clip.RECORD_HEADER_BYTES + size]
+    if (
+        kind > clip.RECORD_GAP
+        or size < clip.TIMESTAMP_BYTES
+        or (kind != clip.RECORD_MEDIA and size != _BODY_BYTES[kind])
+    ):
+        segment.fault = f"there is no valid record at byte {clip.HEADER_BYTES + offset}"
     elif len(body) < size:
         segment.fault = "the last record is cut off"
-    elif (time_ms := int.from_bytes(body[: clip.STAMP], "big")) > DURATION_MS_MAX:
-        segment.fault = f"the record at byte {clip.HEADER + offset} is {time_ms // 1000} s after the segment's start"
+    elif (time_ms := int.from_bytes(body[: clip.TIMESTAMP_BYTES], "big")) > DURATION_MS_MAX:
+        segment.fault = (
+            f"the record at byte {clip.HEADER_BYTES + offset} is {time_ms // 1000} s after the segment's start"
+        )
     else:
         segment.end_ms = max(segment.end_ms, time_ms)
         _add_record(segment, kind, body)
-    return offset + clip.RECORD + size
+    return offset + clip.RECORD_HEADER_BYTES + size
 
 
 def _add_record(segment: Segment, kind: int, body: bytes) -> None:
-    if kind == clip.MEDIA:
-        segment.media.append(MediaRecord(int.from_bytes(body[: clip.STAMP], "big"), body[clip.STAMP :]))
-    elif kind == clip.FIX:
-        segment.fixes.append(_fix_record(*struct.unpack(clip.FIX_BODY, body)))
-    elif kind == clip.CLOCK:
-        _add_clock(segment, ClockRecord(*struct.unpack(clip.CLOCK_BODY, body)))
-    elif kind == clip.MARK:
-        segment.marks.append(MarkRecord(*struct.unpack(clip.MARK_BODY, body)))
-    elif kind == clip.GAP:
-        segment.gaps.append(GapRecord(*struct.unpack(clip.GAP_BODY, body)))
+    if kind == clip.RECORD_MEDIA:
+        segment.media.append(
+            MediaRecord(int.from_bytes(body[: clip.TIMESTAMP_BYTES], "big"), body[clip.TIMESTAMP_BYTES :])
+        )
+    elif kind == clip.RECORD_FIX:
+        segment.fixes.append(_fix_record(*struct.unpack(clip.FIX_FORMAT, body)))
+    elif kind == clip.RECORD_CLOCK:
+        _add_clock(segment, ClockRecord(*struct.unpack(clip.CLOCK_FORMAT, body)))
+    elif kind == clip.RECORD_MARK:
+        segment.marks.append(MarkRecord(*struct.unpack(clip.MARK_FORMAT, body)))
+    elif kind == clip.RECORD_GAP:
+        segment.gaps.append(GapRecord(*struct.unpack(clip.GAP_FORMAT, body)))
     else:
-        segment.frames = struct.unpack(clip.END_BODY, body)[1]
+        segment.frames = struct.unpack(clip.END_FORMAT, body)[1]
 
 
 def _add_clock(segment: Segment, clock: ClockRecord) -> None:

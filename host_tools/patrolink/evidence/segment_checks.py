@@ -74,8 +74,8 @@ def _summarize(kind: str, name: str, notes: list[str]) -> list[Finding]:
 
 def _check_header(content: Segment, name: str, manifest: Manifest, line: ManifestLine) -> Iterator[str]:
     header = content.header
-    if clip.name_of(header.boot, header.step) != name:
-        yield f"the header says {clip.name_of(header.boot, header.step)}"
+    if clip.segment_name(header.boot, header.step) != name:
+        yield f"the header says {clip.segment_name(header.boot, header.step)}"
     codec = manifest.head["codec"] if "seg" in line else "jpeg"
     if clip.CODECS[header.codec] != codec:
         yield f"the header says {clip.CODECS[header.codec]}, the manifest says {codec}"

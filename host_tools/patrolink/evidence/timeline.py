@@ -82,7 +82,7 @@ class TimelineSegment:
     line: ManifestLine
     fault: str = ""
     parameter_sets: bytes = b""
-    header: clip.Header | None = None
+    header: clip.SegmentHeader | None = None
     last_picture_ms: int = 0
 
     @property
@@ -179,7 +179,7 @@ def _last_picture_ms(content: Segment) -> int:
 def _is_adjacent(a: str, b: str, listed: set[str]) -> bool:
     """Return whether every step between two segments is listed: pictures may be between them."""
     between = range(int(a[7:13]) + 1, int(b[7:13]))
-    return a[:6] == b[:6] and all(clip.name_of(int(a[:6]), step) in listed for step in between)
+    return a[:6] == b[:6] and all(clip.segment_name(int(a[:6]), step) in listed for step in between)
 
 
 def _parameter_sets(content: Segment) -> bytes:

@@ -174,11 +174,11 @@ class Hub:
             device = self.roster.devices.get(name)
             if device is not None:
                 device.floor, device.media = floor and tuple(floor), media and tuple(media)
-                device.up.window.restore(highest)
+                device.up.replay_list.reject_up_to(highest)
 
     def _addresses(self) -> dict[str, Any]:
         return {
-            device.name: [device.floor, device.media, device.up.window.highest]
+            device.name: [device.floor, device.media, device.up.replay_list.highest]
             for device in self.roster.devices.values()
             if device.floor is not None or device.media is not None
         }

@@ -22,7 +22,7 @@ TEXTS = {"board": b"unix", "firmware": b"1.0", "runtime": b"micropython"}
 def hello(counter: int, device: str = "dev-1", key: bytes = KEY) -> bytes:
     """A genuine frame, sealed as a device does."""
     buf = bytearray(1024)
-    end = codec.encode_into(1, {**HELLO, **TEXTS}, buf, frame.HEADER)
+    end = codec.encode_into(1, {**HELLO, **TEXTS}, buf, frame.HEADER_BYTES)
     return bytes(buf[: frame.Channel(key, device.encode()).seal_into(buf, 1, counter, end)])
 
 

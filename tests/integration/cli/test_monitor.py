@@ -41,7 +41,7 @@ def hello(counter: int, firmware: bytes = b"1.0") -> bytes:
     values |= {"minor": 0, "profiles": 0}
     buf = bytearray(1024)
     texts = {"board": b"unix", "firmware": firmware, "runtime": b"micropython"}
-    end = codec.encode_into(1, {**values, **texts}, buf, frame.HEADER)
+    end = codec.encode_into(1, {**values, **texts}, buf, frame.HEADER_BYTES)
     return bytes(buf[: frame.Channel(KEY, b"dev-1").seal_into(buf, 1, counter, end)])
 
 
@@ -333,7 +333,7 @@ def test_terminal_shows_live_view(capture, keys_file, color):
 
 def seal(kind: int, values: dict, counter: int) -> bytes:
     buf = bytearray(1024)
-    end = codec.encode_into(kind, values, buf, frame.HEADER)
+    end = codec.encode_into(kind, values, buf, frame.HEADER_BYTES)
     return bytes(buf[: frame.Channel(KEY, b"dev-1").seal_into(buf, kind, counter, end)])
 
 

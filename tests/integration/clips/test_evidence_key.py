@@ -19,7 +19,7 @@ SEED = 9
 
 
 def header(evidence, ephemeral, step):
-    return clip.Header(clip.MJPEG_AVI, 0, 320, 240, 1, step, 0, clip.key_id(evidence.public), ephemeral)
+    return clip.SegmentHeader(clip.MJPEG_AVI, 0, 320, 240, 1, step, 0, clip.key_id(evidence.public), ephemeral)
 
 
 def pem(private, password=None):
@@ -32,11 +32,11 @@ def test_the_site_finds_the_keys_that_the_device_forgot(tmp_path, side):
     evidence = evidence_key.create(tmp_path / "key.pem")
     boot = crypto.private()
     ephemeral = whole(side.public(boot))
-    chain = clip.first_key(whole(side.agree(boot, evidence.public)), ephemeral, evidence.public)
+    chain = clip.first_chain_key(whole(side.agree(boot, evidence.public)), ephemeral, evidence.public)
     want = []
     for _ in range(700):
         want.append(clip.segment_key(chain))
-        chain = clip.next_key(chain)
+        chain = clip.next_chain_key(chain)
     assert len(set(want)) == len(want)
     steps = [0, 1, 63, 64, 65, 699, 128, 127, 0, *range(700), *random.Random(SEED).sample(range(700), 200)]
     for fresh in (evidence, evidence_key.load(tmp_path / "key.pem")):

@@ -173,7 +173,7 @@ def test_a_segment_cut_anywhere_plays_up_to_its_last_whole_record(film, tmp_path
     made, stored, mine = SegmentWriter(), Memory(), SegmentKeys(evidence.public)
     steps.whole(mine.load())
     step, key = mine.take()
-    header = clip.Header(clip.H264_MP4, 0, *SIZE, 1, step, 0, mine.recipient, mine.ephemeral)
+    header = clip.SegmentHeader(clip.H264_MP4, 0, *SIZE, 1, step, 0, mine.recipient, mine.ephemeral)
     made.begin(stored, header, key)
     length, ends = 0, {}  # of each record in the segment: how much of the film there is by then
     for time_ms, data in tape.records:
@@ -336,8 +336,8 @@ def test_no_sample_from_before_a_trigger_is_in_a_film(sound):
         assert test_clip_sound.patrol(world, seeded(seed))
         for name in sorted(name for name in world.files.data if name.endswith(".pls")):
             read = world.read(name)
-            if read.header.codec == clip.H264_MP4 and read.header.flags & clip.SOUND:
-                _, pcm = samples(b"".join(body for _, _, body in read.of(clip.MEDIA)))
+            if read.header.codec == clip.H264_MP4 and read.header.flags & clip.FLAG_SOUND:
+                _, pcm = samples(b"".join(body for _, _, body in read.of(clip.RECORD_MEDIA)))
                 heard += len(pcm)
                 loudest = max(loudest, float(np.abs(pcm).max()))
     assert heard > 8000 * 20

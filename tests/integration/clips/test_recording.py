@@ -77,7 +77,7 @@ def test_an_event_is_a_clip_without_a_hole_that_the_site_opens_and_plays(tmp_pat
         assert held.complete and len(pictures) == held.frames == line["frames"] and line["lost"] == 0
         times += [line["start_ms"] + at for at in pictures]
         spoken += loud if line["start_ms"] >= event_ms - 50 else 0
-        assert loud == 0 or held.header.flags & clip.SOUND
+        assert loud == 0 or held.header.flags & clip.FLAG_SOUND
     gaps = [b - a for a, b in zip(times, times[1:], strict=False)]
     assert len(times) == sum(line["frames"] for line in said) and min(gaps) > 0
     # Over the boundaries of segments, too: a camera that was late by less than that makes up for it.

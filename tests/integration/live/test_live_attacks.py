@@ -102,7 +102,7 @@ def test_nobody_but_the_hub_has_a_camera_seen_and_a_hub_that_is_gone_sees_no_mor
     ]
     up = frame.Channel(it.key, it.device_id.encode(), frame.UPLINK)
     buf = bytearray(512)
-    n = codec.encode_into(patrolink_messages.COMMAND, values(), buf, frame.HEADER)
+    n = codec.encode_into(patrolink_messages.COMMAND, values(), buf, frame.HEADER_BYTES)
     wrong.append(bytes(buf[: up.seal_into(buf, patrolink_messages.COMMAND, 0, n)]))
     for data in wrong:
         send(data)

@@ -176,7 +176,7 @@ def test_reordered_and_duplicate_packets_are_harmless_and_a_lost_one_costs_its_p
 def test_receiver_report_shows_loss(hub):
     packets, _ = srtp_packets([jpeg(100)] * 10)
     hub.receive(*packets[:-20:2], *packets[-20:])
-    downlink = srtp.Rtcp(encrypter, *keys(b"down", ID))
+    downlink = srtp.SrtcpTransform(encrypter, *keys(b"down", ID))
     for lossy in (True, False):
         buf = bytearray(hub.stream.receiver_report())
         n = downlink.open(buf, len(buf))
@@ -194,7 +194,7 @@ def test_key_frame_is_requested_until_it_is_received(hub):
     hub.stream.deliver(monotonic_ms() + 1000)
     assert len(hub.pictures) == 1
     buf = bytearray(hub.stream.picture_loss_indication(5000))
-    assert srtp.Rtcp(encrypter, *keys(b"down", ID)).open(buf, len(buf)) == 12 and buf[:2] == b"\x81\xce"
+    assert srtp.SrtcpTransform(encrypter, *keys(b"down", ID)).open(buf, len(buf)) == 12 and buf[:2] == b"\x81\xce"
     assert hub.stream.picture_loss_indication(5200) is None and hub.stream.picture_loss_indication(5400)
 
 

@@ -35,7 +35,7 @@ except ImportError:
 
 
 def main(key, salt):
-    rtp, rtcp = srtp.Rtp(aes, key, salt), srtp.Rtcp(aes, key, salt)
+    rtp, rtcp = srtp.SrtpTransform(aes, key, salt), srtp.SrtcpTransform(aes, key, salt)
     streams = {}
     buf = bytearray(2048)
     while True:
@@ -53,7 +53,7 @@ def main(key, salt):
             elif words[0] == "open-rtp":
                 ssrc = packet[8:12]
                 if ssrc not in streams:
-                    streams[ssrc] = srtp.Stream()
+                    streams[ssrc] = srtp.SrtpStream()
                 n = rtp.open(buf, n, streams[ssrc])
             else:
                 n = rtcp.open(buf, n)

@@ -36,13 +36,13 @@ class Site:
         at = 0
         while at < len(data):
             message = m.Message()
-            at = message.read(data, at, len(data), m.DOWNWARD)
+            at = message.read(data, at, len(data), m.DOWNLINK_TYPES)
             assert message.ssrc == HUB
             self.sent.append((member.name, message))
 
     def heard(self):
         sent, self.sent = self.sent, []
-        return [(name, m.NAMES[message.type]) for name, message in sent]
+        return [(name, m.MESSAGE_NAMES[message.type]) for name, message in sent]
 
     def say(self, member, kind, priority=0, indicator=m.NORMAL | m.QUEUEING, ack=False, ssrc=None):
         writer = m.Writer(bytearray(128))

@@ -202,7 +202,7 @@ def command(name: str, counter: int, **values) -> bytes:
     buf = bytearray(m.MAX_FRAME)
     texts = {"operator": b"duty", "name": b"", "value": b"ambient"}
     values = {"command_id": counter, "action": 6, "expires_ms": 1 << 60, **texts, **values}
-    end = codec.encode_into(m.COMMAND, values, buf, frame.HEADER)
+    end = codec.encode_into(m.COMMAND, values, buf, frame.HEADER_BYTES)
     return bytes(
         buf[
             : frame.Channel(keys_of([name])[name], name.encode(), frame.DOWNLINK).seal_into(

@@ -130,7 +130,7 @@ def ours(data: bytes) -> list[dict]:
     out, at = [], 0
     while at < len(data):
         message = mcptt.Message()
-        at = message.read(data, at, len(data), mcptt.UPWARD | mcptt.DOWNWARD)
+        at = message.read(data, at, len(data), mcptt.UPLINK_TYPES | mcptt.DOWNLINK_TYPES)
         values = {name: value for name in FIELDS if (value := getattr(message, name, -1)) not in (-1, None)}
         for name in ("user", "party"):
             start, n = getattr(message, name + "_at"), getattr(message, name + "_n")
@@ -138,7 +138,7 @@ def ours(data: bytes) -> list[dict]:
                 values[name] = data[start : start + n].decode()
         if message.cause >= 0:
             values["deny" if message.type == mcptt.DENY else "revoke"] = message.cause
-        out.append({"type": message.type | (mcptt.ACK_WANTED if message.ack else 0), "ssrc": message.ssrc, **values})
+        out.append({"type": message.type | (mcptt.ACK_REQUESTED if message.ack else 0), "ssrc": message.ssrc, **values})
     return out
 
 

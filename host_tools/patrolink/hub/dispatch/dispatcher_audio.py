@@ -51,7 +51,7 @@ class DispatcherAudio:
         context = group.rtp if key is group.key or before is None else before[0]
         buf = bytearray(packet)
         n = context.decrypt(buf, len(buf), index)
-        payload = bytes(buf[srtp.payload(buf, n) : n])
+        payload = bytes(buf[srtp.payload_offset(buf, n) : n])
         kind = buf[1] & 0x7F
         stamp = int.from_bytes(buf[4:8], "big")
         if kind == OPUS:

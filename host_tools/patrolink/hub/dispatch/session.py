@@ -295,7 +295,7 @@ class DispatcherSession:
             return
         message, at = self._message, 0
         while at < len(data):
-            at = message.read(data, at, len(data), m.DOWNWARD)
+            at = message.read(data, at, len(data), m.DOWNLINK_TYPES)
             if message.type == m.GRANTED:
                 self._granted(group, message)
             elif message.type == m.DENY:

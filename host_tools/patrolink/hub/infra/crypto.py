@@ -10,7 +10,7 @@ from patrolink_protocol import srtp
 
 from patrolink.core.keys import DeviceKey
 
-_MASTER = srtp.KEY + srtp.SALT
+_MASTER = srtp.KEY_BYTES + srtp.SALT_BYTES
 
 
 def aes(key: bytes) -> Callable[[memoryview, memoryview], None]:
@@ -23,9 +23,9 @@ def aes(key: bytes) -> Callable[[memoryview, memoryview], None]:
     return encrypt
 
 
-def rtcp(key: DeviceKey, label: bytes) -> srtp.Rtcp:
+def rtcp(key: DeviceKey, label: bytes) -> srtp.SrtcpTransform:
     """Return the SRTCP context of one direction: patrolink-ptt-up or patrolink-ptt-down."""
-    return srtp.Rtcp(aes, *srtp.derive_master(key.secret, label, key.epoch))
+    return srtp.SrtcpTransform(aes, *srtp.derive_master(key.secret, label, key.epoch))
 
 
 class GroupKey(NamedTuple):
@@ -34,13 +34,13 @@ class GroupKey(NamedTuple):
     number: int
     secret: bytes
 
-    def rtp(self) -> srtp.Rtp:
+    def rtp(self) -> srtp.SrtpTransform:
         """Return a context of it. One serves one thread."""
-        return srtp.Rtp(aes, self.secret[: srtp.KEY], self.secret[srtp.KEY :])
+        return srtp.SrtpTransform(aes, self.secret[: srtp.KEY_BYTES], self.secret[srtp.KEY_BYTES :])
 
     def wrapped(self, key: DeviceKey) -> bytes:
         """Return it for one device (RFC 3394)."""
-        return aes_key_wrap(key.derive(b"patrolink-ptt-wrap")[: srtp.KEY], self.secret + bytes(2))
+        return aes_key_wrap(key.derive(b"patrolink-ptt-wrap")[: srtp.KEY_BYTES], self.secret + bytes(2))
 
     def following(self) -> "GroupKey":
         """Return a new one, numbered behind it."""

@@ -31,7 +31,7 @@ class Downlink:
     def seal(self, device: str, kind: int, values: dict[str, Any]) -> bytes:
         """Return the frame of one message."""
         buf = bytearray(MAX_FRAME)
-        end = codec.encode_into(kind, values, buf, frame.HEADER)
+        end = codec.encode_into(kind, values, buf, frame.HEADER_BYTES)
         return bytes(buf[: self._channels[device].seal_into(buf, kind, self._take(), end)])
 
     def answer(self, device: str, event_id: int, now_ms: int, who: str = "") -> bytes:

@@ -87,7 +87,9 @@ class LiveReceiver:
         buf = self._buf
         is_rtcp = n >= 12 and 192 <= buf[1] <= 223  # RFC 5761, 4
         start = 4 if is_rtcp else 8
-        stream = self._streams.get(int.from_bytes(buf[start : start + 4], "big")) if n >= srtp.RTP_HEADER else None
+        stream = (
+            self._streams.get(int.from_bytes(buf[start : start + 4], "big")) if n >= srtp.RTP_HEADER_BYTES else None
+        )
         if stream is None:
             self._rejected["live ssrc"] += 1
             return

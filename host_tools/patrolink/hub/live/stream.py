@@ -90,11 +90,11 @@ class LiveStream:
         self._listener = listener
         uplink = _master_key(key, b"patrolink-live-up", ssrc, expires_ms)
         downlink = _master_key(key, b"patrolink-live-down", ssrc, expires_ms)
-        self._rtp = srtp.Rtp(crypto.aes, *uplink, room=MAX_PACKET_BYTES)
-        self._rtcp_in = srtp.Rtcp(crypto.aes, *uplink, room=MAX_PACKET_BYTES)
-        self._rtcp_out = srtp.Rtcp(crypto.aes, *downlink, room=64)
+        self._rtp = srtp.SrtpTransform(crypto.aes, *uplink, room=MAX_PACKET_BYTES)
+        self._rtcp_in = srtp.SrtcpTransform(crypto.aes, *uplink, room=MAX_PACKET_BYTES)
+        self._rtcp_out = srtp.SrtcpTransform(crypto.aes, *downlink, room=64)
         self._rtcp_index = 0
-        self._replay = srtp.Stream()
+        self._replay = srtp.SrtpStream()
         self._stats = ReceptionStats()
         self._key_frame_request_ms: int | None = None  # time of the last request; None: no key frame is needed
         self._reordered: dict[int, tuple[int, bytes]] = {}  # packet index → time of arrival, decrypted packet
@@ -155,7 +155,7 @@ class LiveStream:
             self._payload_type, self._depacketizer = payload_type, create_depacketizer(payload_type)
         if self._depacketizer is None:
             return
-        payload = packet[srtp.payload(packet, len(packet)) :]
+        payload = packet[srtp.payload_offset(packet, len(packet)) :]
         data = self._depacketizer.push(payload, timestamp, bool(packet[1] & 0x80), index)
         if data is not None:
             self.pictures += 1
@@ -179,7 +179,7 @@ class LiveStream:
         return (self.ssrc ^ 0xFFFFFFFF).to_bytes(4, "big")
 
     def _protect(self, packet: bytearray) -> bytes:
-        buf = packet + bytes(srtp.RTCP_MORE)
+        buf = packet + bytes(srtp.SRTCP_OVERHEAD_BYTES)
         n = self._rtcp_out.protect(buf, len(packet), self._rtcp_index)
         self._rtcp_index += 1
         return bytes(buf[:n])

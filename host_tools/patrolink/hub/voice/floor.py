@@ -96,7 +96,7 @@ class Floor:
         message = self._message
         at = 0
         while at < len(data):
-            at = message.read(data, at, len(data), m.UPWARD)
+            at = message.read(data, at, len(data), m.UPLINK_TYPES)
             if message.ssrc != member.ssrc:
                 raise m.FloorError("another participant's SSRC")
             if message.type == m.REQUEST:

@@ -52,12 +52,12 @@ class Device:
     seats: dict[int, "Seat"] = field(default_factory=dict)  # by group
 
     @cached_property
-    def up(self) -> srtp.Rtcp:
+    def up(self) -> srtp.SrtcpTransform:
         """What comes from it."""
         return crypto.rtcp(self.key, b"patrolink-ptt-up")
 
     @cached_property
-    def down(self) -> srtp.Rtcp:
+    def down(self) -> srtp.SrtcpTransform:
         """What goes to it."""
         return crypto.rtcp(self.key, b"patrolink-ptt-down")
 
@@ -92,7 +92,7 @@ class Group:
         self.inside: dict[int, Callable[[Member, bytes], None]] = {}  # by SSRC: members in this process
         self.desks: list[DispatcherSession] = []
         self.targets: list[Address] = []
-        self.before: tuple[srtp.Rtp, GroupKey, int] | None = None
+        self.before: tuple[srtp.SrtpTransform, GroupKey, int] | None = None
         self.timer: Any = None  # asyncio's handle of the floor's next timer
         self.telling = False  # desks will be told of the floor
         self.set_key(key)

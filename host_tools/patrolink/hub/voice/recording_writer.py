@@ -99,7 +99,7 @@ def _packets(burst: Burst) -> Iterator[Packet]:
 
 def _opened(packets: list[Packet]) -> list[Opened]:
     """Return the packets that hold voice of a kind that we know, in order."""
-    contexts: dict[GroupKey, srtp.Rtp] = {}
+    contexts: dict[GroupKey, srtp.SrtpTransform] = {}
     found: list[Opened] = []
     first: int | None = None
     for ns, index, key, packet in sorted(packets, key=lambda p: p[1]):
@@ -107,7 +107,7 @@ def _opened(packets: list[Packet]) -> list[Opened]:
         buf = bytearray(packet)
         n = context.decrypt(buf, len(buf), index)
         kind = buf[1] & 0x7F
-        payload = bytes(buf[srtp.payload(buf, n) : n])
+        payload = bytes(buf[srtp.payload_offset(buf, n) : n])
         stamp = int.from_bytes(buf[4:8], "big")
         first = stamp if first is None else first
         offset = (stamp - first) & 0xFFFFFFFF

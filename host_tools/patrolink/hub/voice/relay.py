@@ -47,7 +47,7 @@ class Voice:
     member: Member
     seat: Seat | None
     ssrc: int
-    stream: srtp.Stream = field(default_factory=srtp.Stream)
+    stream: srtp.SrtpStream = field(default_factory=srtp.SrtpStream)
     first: int = -1  # index
     packets: int = 0
 
@@ -169,7 +169,7 @@ class VoiceRelay:
 
     def _on_media(self, n: int, source: Address, ns: int) -> None:
         buf = self._buf
-        if n < srtp.RTP_HEADER:
+        if n < srtp.RTP_HEADER_BYTES:
             self._refuse("length")
         elif 192 <= buf[1] <= 223:
             self._on_rtcp(n, source, True)
@@ -269,7 +269,7 @@ class VoiceRelay:
         self._metrics.counts["voice_in"] += 1
         self.heard(voice, index, key, packet, ns)
 
-    def _verify(self, group: Group, n: int, stream: srtp.Stream) -> GroupKey | None:
+    def _verify(self, group: Group, n: int, stream: srtp.SrtpStream) -> GroupKey | None:
         """Return the key of a genuine voice packet: the group's, or the one before while that is good."""
         try:
             self._index = group.rtp.verify(self._buf, n, stream)
@@ -306,7 +306,7 @@ class VoiceRelay:
             return
         for seat in list(device.seats.values())[:_REPROACHES]:
             try:
-                seat.group.rtp.verify(self._buf, n, srtp.Stream())
+                seat.group.rtp.verify(self._buf, n, srtp.SrtpStream())
             except srtp.SrtpError:
                 continue
             self._refuse("no floor")
@@ -326,7 +326,7 @@ class VoiceRelay:
         sealed = bytes(self._out_view[:n])
         self._pass_on(group, sealed, None)
         index = packet[2] << 8 | packet[3]
-        voice.stream.take(index)
+        voice.stream.add(index)
         self._count(voice, index, group.key, sealed, time.time_ns())
         return True
 
