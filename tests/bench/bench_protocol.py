@@ -122,9 +122,9 @@ def speeds(table: Table, tracks: dict[str, list]) -> None:
 
     run()
     rate = round(FRAMES * 60 / best(run))
-    table.add("bulk decoder, fixed-width, a tag check a frame", rate, "fixes/s", ">= 10000000")
+    table.add("batch decoder, fixed-width, one tag check per frame", rate, "fixes/s", ">= 10000000")
     for name, value in peers.items():
-        table.add("bulk decoder, fixed-width, a tag check a frame", rate, "fixes/s", "", name, value)
+        table.add("batch decoder, fixed-width, one tag check per frame", rate, "fixes/s", "", name, value)
 
 
 def device(table: Table, tracks: dict[str, list]) -> None:

@@ -1,13 +1,15 @@
-"""Many position batches at once, with numpy: the values of `patrolink_protocol.track_decoder`, many times faster.
+"""Decode many position batches at once, with numpy.
 
-Frames of the same row count go through the columns side by side. Whatever is not plain baseline coding, or not well
-formed, is handed to the plain decoder one by one, which decodes it or says why not: so both agree by construction.
+Results equal those of `patrolink_protocol.track_decoder`, at many times its speed. Batches with the same row count,
+resolution and tick are decoded column by column, side by side. A batch with the profile rice or a malformed one goes to
+the plain decoder, which decodes it or gives the reason: both decoders agree by construction.
 """
 
 import hashlib
 import hmac
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,174 +18,152 @@ import patrolink_messages as m
 from patrolink_protocol import frame, receiver, replay, track_decoder, track_encoder
 from patrolink_protocol.errors import RejectError
 
-Ints = npt.NDArray[np.int64]
-NAMES: tuple[str, ...] = tuple(c[0] for c in track_encoder.column_specs(6))
-_RULES = {r: track_encoder.column_specs(r)[1:] for r in (5, 6, 7)}
-_TICKS = np.array(track_encoder.TICKS_MS, np.int64)
-_BLOCK = 1024  # frames at a time: what stays in the processor's cache
-_FEW = 8  # a group smaller than this is not worth its overhead
-_HEADER = frame.HEADER_BYTES
+from patrolink.core.bit_reader import BitReader, Bools, Ints
+
+Columns = dict[str, npt.NDArray[np.signedinteger]]
+
+
+class _Rule(NamedTuple):
+    """Coding of a column, in the order of `track_encoder.column_specs`."""
+
+    name: str
+    low: int
+    high: int
+    divisor: int
+    bits: int
+    k: int
+    signed: bool
+    optional: bool
+    modulus: int
+
+
+_TIME_RULE = _Rule("time", 0, 0, 1, 32, 0, True, False, 0)
+_RULES = {r: [_Rule(*column) for column in track_encoder.column_specs(r)[1:]] for r in (5, 6, 7)}
+NAMES: tuple[str, ...] = ("time", *(rule.name for rule in _RULES[6]))
+_TICKS_MS = np.array(track_encoder.TICKS_MS, np.int64)
+_BLOCK_BATCHES = 1024  # what fits the processor's cache
+_GROUP_MIN = 8  # a smaller group is not worth its overhead
+_FRAME_MIN_BYTES = frame.HEADER_BYTES + m.TAG_BYTES
 
 
 @dataclass
 class Batches:
-    """Rows of many batches, one after the other.
+    """Rows of many batches, in order.
 
-    columns  name → one value a row in the schema's row units, track.UNKNOWN where not known; time in unix milliseconds
-    counts   rows of each batch, 0 where it was rejected
-    rejected  index of a batch → reason
+    Args:
+        columns: name → one value per row in the schema's row units, UNKNOWN where not known; time in unix ms.
+        counts: rows of each batch, 0 if it was rejected.
+        rejected: index of a batch → reason.
     """
 
-    columns: dict[str, npt.NDArray[np.signedinteger]]
+    columns: Columns
     counts: Ints
     rejected: dict[int, str] = field(default_factory=dict)
 
 
-def open_batches(
-    receiving: receiver.Receiver, frames: Sequence[bytes]
-) -> tuple[list[memoryview], list[int], list[str]]:
-    """Verify frames in order; return the bodies of the new position batches, and for every frame why it gave none.
+class OpenedBatches(NamedTuple):
+    """Result of `open_batches`.
 
-    The second value holds the index of each body's frame; the third, a frame each: "" for a body, "repeated", "other"
-    for a genuine frame of another type, or the reject reason.
+    Args:
+        bodies: bodies of the new position batches.
+        indices: index of each body's frame.
+        outcomes: one per frame: "" for a body, "repeated", "other" for a genuine frame of another type, or the reject
+            reason.
     """
-    bodies, where, said = [], [], [""] * len(frames)
-    channel = receiving.channel
+
+    bodies: list[memoryview]
+    indices: list[int]
+    outcomes: list[str]
+
+
+def open_batches(device_receiver: receiver.Receiver, frames: Sequence[bytes]) -> OpenedBatches:
+    """Verify frames of one device, in order.
+
+    Args:
+        device_receiver: the device's key and replay window; it is updated.
+        frames: the frames.
+    """
+    opened = OpenedBatches([], [], [""] * len(frames))
+    channel = device_receiver.channel
     inner, outer = (hashlib.sha256(pad) for pad in channel.pads)
     inner.update(channel.context)
     first = m.VERSION << 5 | m.POSITION_BATCH
     phase = (m.FLAG_PHASE if channel.phase else 0) << 4
-    take = receiving.window.accept
+    accept = device_receiver.window.accept
     for i, data in enumerate(frames):
-        # The plain case in place; everything else by the receiver's own way.
-        if (
-            13 <= len(data) <= m.MAX_FRAME
+        # The usual frame is verified here, without calls; any other one by the receiver.
+        if not (
+            _FRAME_MIN_BYTES <= len(data) <= m.MAX_FRAME
             and data[0] == first
             and data[1] & 0xF0 == phase
-            and receiving.channel is channel
+            and device_receiver.channel is channel
         ):
-            h = inner.copy()
-            h.update(data[:-8])
-            o = outer.copy()
-            o.update(h.digest())
-            if not hmac.compare_digest(o.digest()[:8], data[-8:]):
-                said[i] = "tag"
-                continue
-            taken = take(int.from_bytes(data[1:5], "big") & frame.COUNTER_MAX)
-            if taken == replay.ReplayWindow.NEW:
-                bodies.append(memoryview(data)[_HEADER:-8])
-                where.append(i)
-            else:
-                said[i] = "repeated" if taken == replay.ReplayWindow.SEEN else "replay"
+            _open_one(device_receiver, data, i, opened)
             continue
-        try:
-            kind, _, body, _, repeated = receiving.open(data)
-        except RejectError as e:
-            said[i] = e.name
+        h = inner.copy()
+        h.update(data[:-8])
+        o = outer.copy()
+        o.update(h.digest())
+        if not hmac.compare_digest(o.digest()[:8], data[-8:]):
+            opened.outcomes[i] = "tag"
             continue
-        if repeated or kind != m.POSITION_BATCH:
-            said[i] = "repeated" if repeated else "other"
+        outcome = accept(int.from_bytes(data[1:5], "big") & frame.COUNTER_MAX)
+        if outcome == replay.ReplayWindow.NEW:
+            opened.bodies.append(memoryview(data)[frame.HEADER_BYTES : -8])
+            opened.indices.append(i)
         else:
-            bodies.append(body)
-            where.append(i)
-    return bodies, where, said
+            opened.outcomes[i] = "repeated" if outcome == replay.ReplayWindow.SEEN else "replay"
+    return opened
+
+
+def _open_one(device_receiver: receiver.Receiver, data: bytes, index: int, opened: OpenedBatches) -> None:
+    try:
+        kind, _, body, _, repeated = device_receiver.open(data)
+    except RejectError as e:
+        opened.outcomes[index] = e.name
+        return
+    if repeated or kind != m.POSITION_BATCH:
+        opened.outcomes[index] = "repeated" if repeated else "other"
+    else:
+        opened.bodies.append(body)
+        opened.indices.append(index)
 
 
 def blocks(bodies: Sequence[bytes | memoryview]) -> Iterator[Batches]:
-    """Yield the rows of all batch bodies, a block of bodies at a time: memory stays bounded however many there are."""
-    scratch = [np.empty(_BLOCK * m.MAX_BATCH, np.int64) for _ in range(4)]
-    for i in range(0, len(bodies), _BLOCK):
-        yield _block(bodies[i : i + _BLOCK], scratch)
+    """Yield the rows of all bodies in blocks, so that memory is bounded for any number of bodies."""
+    scratch = [np.empty(_BLOCK_BATCHES * m.MAX_BATCH, np.int64) for _ in range(4)]
+    for i in range(0, len(bodies), _BLOCK_BATCHES):
+        yield _decode_block(bodies[i : i + _BLOCK_BATCHES], scratch)
 
 
 def decode(bodies: Sequence[bytes | memoryview]) -> Batches:
-    """Return the rows of all batch bodies, in order."""
-    parts = list(blocks(bodies)) or [_block([], [])]
-    rejected = {i * _BLOCK + at: why for i, part in enumerate(parts) for at, why in part.rejected.items()}
+    """Return the rows of all bodies, in order."""
+    parts = list(blocks(bodies)) or [_decode_block([], [])]
+    rejected = {i * _BLOCK_BATCHES + at: why for i, part in enumerate(parts) for at, why in part.rejected.items()}
     columns = {name: np.concatenate([part.columns[name] for part in parts]) for name in NAMES}
     return Batches(columns, np.concatenate([part.counts for part in parts]), rejected)
 
 
-class _Stream:
-    """All bodies of a block as one string of bits, readable at many places at once.
+class _Group(NamedTuple):
+    """Batches decoded side by side: their indices, columns of shape (batches, rows), and which are valid."""
 
-    Tables of values live in `scratch`, used anew for each column: fresh memory costs more than the work.
-    """
-
-    def __init__(self, bodies: Sequence[bytes | memoryview], scratch: list[Ints]) -> None:
-        self._scratch = scratch
-        sizes = np.array([len(b) for b in bodies], np.int64)
-        data = b"".join(bodies) + bytes(16)
-        # The eight bytes from every byte on: any code of up to 57 bits is one look-up and two shifts.
-        self._windows = np.ndarray((len(data) - 8,), ">u8", data, 0, (1,)).astype(np.uint64)
-        self._last = len(self._windows) - 1
-        self.ends = np.cumsum(sizes) * 8
-        self.starts = self.ends - sizes * 8
-
-    def table(self, which: int, shape: tuple[int, int]) -> Ints:
-        """Return scratch table `which`, with any content."""
-        return self._scratch[which][: shape[0] * shape[1]].reshape(shape)
-
-    def get(self, at: Ints, bits: Ints | int, index: Ints | None = None, found: Ints | None = None) -> Ints:
-        """Return `bits` bits (1 to 57) from each place; what lies past the end reads as anything."""
-        index = np.right_shift(at, 3, out=index)
-        np.minimum(index, self._last, out=index)
-        words = self._windows.take(index, out=None if found is None else found.view(np.uint64), mode="clip")
-        np.bitwise_and(at, 7, out=index)
-        words <<= index.view(np.uint64)
-        words >>= np.asarray(64 - bits).astype(np.uint64)
-        result: Ints = words.view(np.int64)
-        return result
-
-    def codes(self, at: Ints, w: Ints, n: int) -> Ints:
-        """Return n codes of w bits from each place on, as a scratch table."""
-        shape = (len(at), n)
-        places = np.multiply(w[:, None], np.arange(n), out=self.table(1, shape))
-        places += at[:, None]
-        return self.get(places, w[:, None], self.table(2, shape), self.table(3, shape))
-
-    def eg(self, at: Ints, k: int) -> tuple[Ints, Ints, npt.NDArray[np.bool_]]:
-        """Return Exp-Golomb codes of order k, the places after them, and which are short enough to be right."""
-        zeros = 57 - np.frexp(self.get(at, 57).astype(np.float64))[1].astype(np.int64)
-        fine = zeros + k < 24  # beyond, floats would round; no real batch comes near
-        zeros = np.where(fine, zeros, 0)
-        size = zeros + k + 1
-        return self.get(at + zeros, size) - (1 << k), at + zeros + size, fine
+    indices: Ints
+    columns: Columns
+    valid: Bools
 
 
-def _unzigzag(codes: Ints) -> Ints:
-    """Undo zigzag, in place."""
-    signs = codes & 1
-    np.negative(signs, out=signs)
-    codes >>= 1
-    codes ^= signs
-    return codes
-
-
-def _block(bodies: Sequence[bytes | memoryview], scratch: list[Ints]) -> Batches:
+def _decode_block(bodies: Sequence[bytes | memoryview], scratch: list[Ints]) -> Batches:
     count = len(bodies)
     counts = np.zeros(count, np.int64)
-    plain = np.ones(count, bool)  # to be decoded by the plain decoder
-    groups = []
-    if count:
-        stream = _Stream(bodies, scratch)
-        rows, at, fine = stream.eg(stream.starts, 0)
-        rows += 1
-        head = stream.get(at, 5)
-        fine &= (rows <= m.MAX_BATCH) & (stream.ends - stream.starts > 40) & (head >> 3 < 3)
-        key = np.where(fine, rows << 5 | head, -1)
-        for value in np.unique(key):
-            members = np.flatnonzero(key == value)
-            if value < 0 or len(members) < _FEW:
-                continue
-            done, good = _group(stream, at[members] + 4, int(value))
-            kept = members[good]
-            groups.append((kept, int(value) >> 5, done, good))
-            counts[kept] = int(value) >> 5
-            plain[kept] = False
+    remaining = np.ones(count, bool)  # for the plain decoder
+    groups = _decode_groups(bodies, scratch) if count else []
+    for group in groups:
+        kept = group.indices[group.valid]
+        counts[kept] = group.columns["time"].shape[1]
+        remaining[kept] = False
     rejected = {}
     singles = []
-    for i in np.flatnonzero(plain):
+    for i in np.flatnonzero(remaining):
         try:
             _, values = track_decoder.decode_columns(bodies[int(i)])
         except RejectError as e:
@@ -191,173 +171,197 @@ def _block(bodies: Sequence[bytes | memoryview], scratch: list[Ints]) -> Batches
             continue
         counts[i] = len(values["time"])
         singles.append((i, values))
-    if len(groups) == 1 and len(groups[0][0]) == count:
-        return Batches({name: v.ravel() for name, v in groups[0][2].items()}, counts, rejected)
+    if len(groups) == 1 and groups[0].valid.all() and len(groups[0].indices) == count:
+        return Batches({name: v.ravel() for name, v in groups[0].columns.items()}, counts, rejected)
     offsets = np.cumsum(counts) - counts
-    columns = {name: np.empty(int(counts.sum()), np.int64 if name == "time" else np.int32) for name in NAMES}
-    for kept, n, done, good in groups:
-        where = (offsets[kept][:, None] + np.arange(n)).ravel()
-        for name, array in done.items():
-            columns[name][where] = array[good].ravel()
+    columns: Columns = {name: np.empty(int(counts.sum()), np.int64 if name == "time" else np.int32) for name in NAMES}
+    for group in groups:
+        first_rows = offsets[group.indices[group.valid]]
+        rows = (first_rows[:, None] + np.arange(group.columns["time"].shape[1])).ravel()
+        for name, array in group.columns.items():
+            columns[name][rows] = array[group.valid].ravel()
     for i, values in singles:
         for name in NAMES:
             columns[name][offsets[i] : offsets[i] + counts[i]] = values[name]
     return Batches(columns, counts, rejected)
 
 
-def _group(
-    stream: _Stream, at: Ints, key: int
-) -> tuple[dict[str, npt.NDArray[np.signedinteger]], npt.NDArray[np.bool_]]:
-    """Decode frames of one row count, resolution and tick: columns of shape (frames, rows), and which frames hold."""
+def _decode_groups(bodies: Sequence[bytes | memoryview], scratch: list[Ints]) -> list[_Group]:
+    """Decode the batches that share row count, resolution and tick with enough others."""
+    reader = BitReader(bodies, scratch)
+    rows, at, valid = reader.exp_golomb(reader.starts, 0)
+    rows += 1
+    head = reader.get(at, 5)
+    valid &= (rows <= m.MAX_BATCH) & (reader.ends - reader.starts > 40) & (head >> 3 < 3)
+    key = np.where(valid, rows << 5 | head, -1)
+    groups = []
+    for value in np.unique(key):
+        members = np.flatnonzero(key == value)
+        if value >= 0 and len(members) >= _GROUP_MIN:
+            groups.append(_Group(members, *_decode_group(reader, at[members] + 4, int(value))))
+    return groups
+
+
+def _decode_group(reader: BitReader, at: Ints, key: int) -> tuple[Columns, Bools]:
+    """Return the columns of batches with one row count, resolution and tick, and which batches are valid."""
     n, resolution, tick = key >> 5, (key >> 3 & 3) + 5, key >> 1 & 3
     size = len(at)
-    good = np.ones(size, bool)
-    ends = stream.ends[np.searchsorted(stream.ends, at, "right")]
-    optional = sum(c[7] for c in _RULES[resolution])
-    every = stream.get(at, 1).astype(bool)
-    present = np.where(every, (1 << optional) - 1, stream.get(at + 1, optional))
-    at = at + np.where(every, 1, 1 + optional)
-    start = stream.get(at, 32) * 1000
+    valid = np.ones(size, bool)
+    ends = reader.ends[np.searchsorted(reader.ends, at, "right")]
+    optional = sum(rule.optional for rule in _RULES[resolution])
+    has_all = reader.get(at, 1).astype(bool)
+    present = np.where(has_all, (1 << optional) - 1, reader.get(at + 1, optional))
+    at = at + np.where(has_all, 1, 1 + optional)
+    start_ms = reader.get(at, 32) * 1000
     at = at + 32
     if tick:
-        ms = stream.get(at, 10)
-        good &= ms <= 999
-        start += ms
+        ms = reader.get(at, 10)
+        valid &= ms <= 999
+        start_ms += ms
         at = at + 10
-    values, at = _column(stream, at, np.zeros(size, np.int64), n, 32, True, good)
+    times, at = _stored_values(reader, at, np.zeros(size, np.int64), n, _TIME_RULE, valid)
     if tick != 3:
-        values *= _TICKS[tick]
-    columns: dict[str, npt.NDArray[np.signedinteger]] = {"time": values + start[:, None]}
-    for name, low, high, divisor, bits, k, signed, is_optional, modulus in _RULES[resolution]:
-        rows: Ints | slice = slice(None)
-        if is_optional:
-            here = (present & 1).astype(bool)
+        times *= _TICKS_MS[tick]
+    columns: Columns = {"time": times + start_ms[:, None]}
+    for rule in _RULES[resolution]:
+        batches: Ints | slice = slice(None)
+        if rule.optional:
+            has_column = (present & 1).astype(bool)
             present >>= 1
-            if not here.all():
-                rows = np.flatnonzero(here)
-        out, after = _one(stream, at[rows], good, rows, n, (low, high, divisor, bits, k, signed, is_optional, modulus))
-        if isinstance(rows, slice):
-            columns[name], at = out, after
+            if not has_column.all():
+                batches = np.flatnonzero(has_column)
+        values, after = _column(reader, at[batches], valid, batches, n, rule)
+        if isinstance(batches, slice):
+            columns[rule.name], at = values, after
         else:
             at = at.copy()
-            at[rows] = after
-            columns[name] = np.full((size, n), enums.UNKNOWN, np.int32)
-            columns[name][rows] = out
-    good &= (columns["state"] & track_encoder.MODE_MASK != 0).all(axis=1)
-    spare = ends - at
-    good &= (spare >= 0) & (spare < 8)
-    good &= stream.get(at, np.maximum(spare, 1)) * (spare > 0) == 0
-    return columns, good
-
-
-def _one(
-    stream: _Stream,
-    at: Ints,
-    good: npt.NDArray[np.bool_],
-    rows: Ints | slice,
-    n: int,
-    rule: tuple[int, int, int, int, int, bool, bool, int],
-) -> tuple[npt.NDArray[np.int32], Ints]:
-    """Decode one column of the frames that have it, into row units."""
-    low, high, divisor, bits, k, signed, optional, modulus = rule
-    holds = good[rows].copy()
-    least = low // divisor
-    if k < 0:
-        first, at = stream.get(at, bits), at + bits
-    else:
-        first, at, fine = stream.eg(at, k)
-        holds &= fine
-    if signed and not optional:
-        first = first - ((first >> (bits - 1)) << bits)
-    elif signed:
-        first = np.where(first == 0, 0, _unzigzag(first - 1) + 1 - least)
-    values, at = _column(stream, at, first, n, bits, signed and not optional, holds, modulus)
-    offset = ((least if signed else 0) - 1) if optional else 0
-    floor = 0 if optional else least
-    top = (high + divisor - 1) // divisor - offset  # rounding may carry a legal value to the next multiple, no further
-    if modulus:
-        top = min(top, modulus - 1)
-    smallest = values.min(initial=floor)
-    if smallest < floor or values.max(initial=floor) > top:
-        holds &= (values.min(axis=1) >= floor) & (values.max(axis=1) <= top)
-    good[rows] = holds
-    unknown = values == 0 if optional and not values.all() else None
-    if offset:
-        values += offset
-    if divisor != 1:
-        values *= divisor
-    if unknown is not None:
-        values[unknown] = enums.UNKNOWN
-    return values.astype(np.int32), at  # row values fit, and half the memory is half the time
+            at[batches] = after
+            columns[rule.name] = np.full((size, n), enums.UNKNOWN, np.int32)
+            columns[rule.name][batches] = values
+    valid &= (columns["state"] & track_encoder.MODE_MASK != 0).all(axis=1)
+    padding = ends - at
+    valid &= (padding >= 0) & (padding < 8)
+    valid &= reader.get(at, np.maximum(padding, 1)) * (padding > 0) == 0
+    return columns, valid
 
 
 def _column(
-    stream: _Stream,
-    at: Ints,
-    first: Ints,
-    n: int,
-    bits: int,
-    signed: bool,
-    good: npt.NDArray[np.bool_],
-    modulus: int = 0,
-) -> tuple[Ints, Ints]:
-    """Return stored values of shape (frames, n), and the places after them; clear `good` where coding is not plain."""
+    reader: BitReader, at: Ints, valid: Bools, batches: Ints | slice, n: int, rule: _Rule
+) -> tuple[npt.NDArray[np.int32], Ints]:
+    """Return one column of the batches that have it, in row units, and the positions after it."""
+    holds = valid[batches].copy()
+    least = rule.low // rule.divisor
+    if rule.k < 0:
+        first, at = reader.get(at, rule.bits), at + rule.bits
+    else:
+        first, at, first_valid = reader.exp_golomb(at, rule.k)
+        holds &= first_valid
+    if rule.signed and not rule.optional:
+        first = first - ((first >> (rule.bits - 1)) << rule.bits)
+    elif rule.signed:
+        first = np.where(first == 0, 0, _unzigzag(first - 1) + 1 - least)
+    values, at = _stored_values(reader, at, first, n, rule, holds)
+    offset = ((least if rule.signed else 0) - 1) if rule.optional else 0
+    floor = 0 if rule.optional else least
+    # Rounding may carry a legal value to the next multiple of the divisor, no further.
+    top = (rule.high + rule.divisor - 1) // rule.divisor - offset
+    if rule.modulus:
+        top = min(top, rule.modulus - 1)
+    if values.min(initial=floor) < floor or values.max(initial=floor) > top:
+        holds &= (values.min(axis=1) >= floor) & (values.max(axis=1) <= top)
+    valid[batches] = holds
+    unknown = values == 0 if rule.optional and not values.all() else None
+    if offset:
+        values += offset
+    if rule.divisor != 1:
+        values *= rule.divisor
+    if unknown is not None:
+        values[unknown] = enums.UNKNOWN
+    return values.astype(np.int32), at  # row values fit, and half the memory takes half the time
+
+
+def _stored_values(reader: BitReader, at: Ints, first: Ints, n: int, rule: _Rule, valid: Bools) -> tuple[Ints, Ints]:
+    """Return the stored values of a column, of shape (batches, n), and the positions after them.
+
+    Clears `valid` where the coding is not baseline or is malformed.
+    """
     size = len(at)
-    out = stream.table(0, (size, n))
+    out = reader.table(0, (size, n))
     if n == 1:
         out[:, 0] = first
         return out, at
-    mode = stream.get(at, 3)
+    mode = reader.get(at, 3)
     at = at + 3
-    kind = mode & 3
-    order = mode >> 2
-    good &= (kind != track_encoder.RICE) & (mode != 7)
+    coding, order = mode & 3, mode >> 2
+    valid &= (coding != track_encoder.RICE) & (mode != 7)
     after = at.copy()
-    for second in (0, 1):
-        for coding in (track_encoder.CONSTANT, track_encoder.FIXED):
-            members = np.flatnonzero((kind == coding) & (order == second))
-            if not len(members):
-                continue
-            every = len(members) == size
-            here = at if every else at[members]
-            steps = out if every else np.empty((len(members), n), np.int64)
-            start = first if every else first[members]
-            fine = np.ones(len(members), bool)
-            if second:
-                lead, here, fine = stream.eg(here, 0)
-                lead = _unzigzag(lead)
-            codes = n - 1 - second
-            if coding == track_encoder.CONSTANT:
-                steps[:] = start[:, None]
-                if second:
-                    steps += lead[:, None] * np.arange(n)
-            else:
-                w = stream.get(here, 6)
-                fine = fine & (w >= 1) & (w <= 34)
-                w = np.clip(w, 1, 34)
-                here = here + 6
-                if codes:
-                    steps[:, 1 + second :] = _unzigzag(stream.codes(here, w, codes))
-                here = here + w * codes
-                if second:
-                    steps[:, 1] = lead
-                    np.cumsum(steps[:, 1:], axis=1, out=steps[:, 1:])
-                steps[:, 0] = start
-                np.cumsum(steps, axis=1, out=steps)
-            if modulus:
-                # Exact for sums this small, and several times faster than integer division.
-                steps[:, 1:] -= modulus * np.floor(steps[:, 1:] * (1.0 / modulus) + 0.25 / modulus).astype(np.int64)
-            if every:
-                good &= fine
-                return out, here
-            good[members] &= fine
-            out[members] = steps
-            after[members] = here
-    members = np.flatnonzero(kind == track_encoder.RAW)
+    for second_order in (0, 1):
+        for kind in (track_encoder.CONSTANT, track_encoder.FIXED):
+            members = np.flatnonzero((coding == kind) & (order == second_order))
+            if len(members) == size:
+                after, members_valid = _differences(reader, at, first, out, kind, second_order, rule.modulus)
+                valid &= members_valid
+                return out, after
+            if len(members):
+                values = np.empty((len(members), n), np.int64)
+                after[members], members_valid = _differences(
+                    reader, at[members], first[members], values, kind, second_order, rule.modulus
+                )
+                valid[members] &= members_valid
+                out[members] = values
+    members = np.flatnonzero(coding == track_encoder.RAW)
     if len(members):
-        values = stream.codes(at[members], np.full(len(members), bits), n - 1)
+        bits = rule.bits
+        raw = reader.codes(at[members], np.full(len(members), bits), n - 1)
         out[members, 0] = first[members]
-        out[members, 1:] = values - ((values >> (bits - 1)) << bits) if signed else values
+        is_signed = rule.signed and not rule.optional
+        out[members, 1:] = raw - ((raw >> (bits - 1)) << bits) if is_signed else raw
         after[members] = at[members] + bits * (n - 1)
-    out[kind == track_encoder.RICE] = 0
+    out[coding == track_encoder.RICE] = 0
     return out, after
+
+
+def _differences(
+    reader: BitReader, at: Ints, first: Ints, out: Ints, coding: int, second_order: int, modulus: int
+) -> tuple[Ints, Bools]:
+    """Write values that are coded as differences of first or second order to `out`, of shape (batches, n).
+
+    Returns:
+        The positions after them, and which batches are valid.
+    """
+    n = out.shape[1]
+    valid = np.ones(len(at), bool)
+    if second_order:
+        lead, at, valid = reader.exp_golomb(at, 0)
+        lead = _unzigzag(lead)
+    if coding == track_encoder.CONSTANT:
+        out[:] = first[:, None]
+        if second_order:
+            out += lead[:, None] * np.arange(n)
+    else:
+        count = n - 1 - second_order
+        width = reader.get(at, 6)
+        valid = valid & (width >= 1) & (width <= 34)
+        width = np.clip(width, 1, 34)
+        at = at + 6
+        if count:
+            out[:, 1 + second_order :] = _unzigzag(reader.codes(at, width, count))
+        at = at + width * count
+        if second_order:
+            out[:, 1] = lead
+            np.cumsum(out[:, 1:], axis=1, out=out[:, 1:])
+        out[:, 0] = first
+        np.cumsum(out, axis=1, out=out)
+    if modulus:
+        # Exact for sums this small, and several times faster than an integer division.
+        out[:, 1:] -= modulus * np.floor(out[:, 1:] * (1.0 / modulus) + 0.25 / modulus).astype(np.int64)
+    return at, valid
+
+
+def _unzigzag(codes: Ints) -> Ints:
+    """Undo zigzag coding in place, and return the array."""
+    signs = codes & 1
+    np.negative(signs, out=signs)
+    codes >>= 1
+    codes ^= signs
+    return codes

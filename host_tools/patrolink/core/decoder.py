@@ -1,4 +1,4 @@
-"""Frames to rows: authenticated, de-duplicated, in plain units."""
+"""Decode frames to rows: verify, drop repeats, convert to plain units."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -14,6 +14,7 @@ from patrolink.core.capture import Record
 from patrolink.core.keys import DeviceKey
 from patrolink.core.tracks import motion, time_ms
 
+# One position, or one other message: "message" is its name, the other keys are fields with a unit in their name.
 Row = dict[str, Any]
 _SYSTEM_FLAGS = ("date_suspect", "estimated", "differential")
 POSITION_COLUMNS = (
@@ -34,7 +35,7 @@ POSITION_COLUMNS = (
 
 
 def rfc3339(unix_ms: int | None) -> str | None:
-    """Return a unix time in milliseconds as RFC 3339 UTC; None for one that the calendar (to year 9999) lacks."""
+    """Return a unix time in milliseconds as RFC 3339 in UTC; None for None and for a time after the year 9999."""
     if unix_ms is None:
         return None
     try:
@@ -46,7 +47,16 @@ def rfc3339(unix_ms: int | None) -> str | None:
 
 @dataclass
 class DecoderStats:
-    """What a decoder has seen."""
+    """Counts of a decoder.
+
+    Args:
+        frames: all frames, accepted or not.
+        bytes: their size.
+        fixes: positions in accepted frames.
+        fix_bytes: size of the accepted frames with positions.
+        duplicates: frames received before.
+        rejected: reason → frames that were not accepted.
+    """
 
     frames: int = 0
     bytes: int = 0
@@ -57,7 +67,7 @@ class DecoderStats:
 
     @property
     def clean(self) -> bool:
-        """True when every frame was accepted."""
+        """Whether every frame was accepted."""
         return not self.rejected
 
     def summary(self) -> dict[str, Any]:
@@ -73,9 +83,14 @@ class DecoderStats:
 
 
 class Decoder:
-    """Opens frames with the keys given; a frame of a device without a key is rejected.
+    """Verifies and decodes the frames of devices. A frame of a device without a key is rejected.
 
-    reject_reason  why the last frame was rejected (a name of the protocol's reject table), "" when it was not
+    Args:
+        keys: device id → key.
+
+    Attributes:
+        reject_reason: why the last frame was rejected (a name of the protocol's reject table), "" if it was not.
+        stats: counts so far.
     """
 
     def __init__(self, keys: dict[str, DeviceKey]) -> None:
@@ -86,20 +101,20 @@ class Decoder:
         self.stats = DecoderStats()
 
     def epoch(self, device: str) -> int:
-        """Return the key epoch that a device is in, as its frames have shown."""
+        """Return the current key epoch of a device, as its frames have shown."""
         epoch: int = self._receivers[device].epoch
         return epoch
 
     def rows(self, record: Record) -> list[Row]:
-        """Return the rows of one frame: its positions, or its one message; none, and counted, when it is refused."""
+        """Return the rows of one frame: its positions or its one message; empty if it is rejected or repeated."""
         self.stats.frames += 1
         self.stats.bytes += len(record.frame)
         self.reject_reason = ""
-        receiving = self._receivers.get(record.device)
+        device_receiver = self._receivers.get(record.device)
         try:
-            if receiving is None:
+            if device_receiver is None:
                 raise RejectError("key", record.device)
-            kind, counter, body, extensions, repeated = receiving.open(record.frame)
+            kind, counter, body, extensions, repeated = device_receiver.open(record.frame)
             if repeated:
                 self.stats.duplicates += 1
                 return []
@@ -122,15 +137,15 @@ class Decoder:
 
 
 def add_motion(rows: Iterable[Row]) -> Iterator[Row]:
-    """Fill in the speed and course that a device left out, from one position of it to the next."""
-    before: dict[str, tuple[int, float, float]] = {}
+    """Compute speed and course where a device sent none, from each of its positions to the next."""
+    previous: dict[str, tuple[int, float, float]] = {}
     for row in rows:
         if row["message"] == "position" and row["lat_deg"] is not None and row["time"]:
-            here = (time_ms(row["time"]), row["lat_deg"], row["lon_deg"])
-            then = before.get(row["device"])
-            before[row["device"]] = here
-            if then:
-                speed, course = motion(here[1] - then[1], here[2] - then[2], here[1], here[0] - then[0])
+            at_ms, lat, lon = time_ms(row["time"]), row["lat_deg"], row["lon_deg"]
+            last = previous.get(row["device"])
+            previous[row["device"]] = at_ms, lat, lon
+            if last:
+                speed, course = motion(lat - last[1], lon - last[2], lat, at_ms - last[0])
                 if row["speed_mps"] is None and speed is not None:
                     row["speed_mps"] = round(speed, 3)
                 if row["course_deg"] is None and course is not None:
@@ -139,7 +154,7 @@ def add_motion(rows: Iterable[Row]) -> Iterator[Row]:
 
 
 def _report_value(message: str, field: str, value: Any) -> Any:
-    """Return a field's value as reports show it: a name where the schema has one, a list of bit names, hex digits."""
+    """Return a field's value for reports: a name where the schema has one, a list of bit names, or hex digits."""
     if isinstance(value, bytes):
         return value.hex()
     if (message, field) in NAMES:

@@ -1,14 +1,14 @@
-"""What went wrong outside the program. Anything else that escapes is a bug and shows its traceback."""
+"""Errors whose cause is outside the program. Any other exception that escapes is a bug and shows its traceback."""
 
 
 class UserError(Exception):
-    """Says what, why and what to do next; ends the program with `exit_code`."""
+    """Tells what went wrong, why, and what to do next; the program ends with `exit_code`."""
 
     exit_code = 2
 
 
 class DeviceError(UserError):
-    """A device, emulated or real, does not do its part."""
+    """A device, emulated or real, failed."""
 
     exit_code = 3
 

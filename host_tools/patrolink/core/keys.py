@@ -1,7 +1,7 @@
 """Device keys: a TOML file with a [devices] table, readable by its owner only.
 
 "id" = "64 hex digits"                              a device in its first key epoch
-"id" = { key = "64 hex digits", epoch = 3 }         one whose key was rotated three times
+"id" = { key = "64 hex digits", epoch = 3 }         a device whose key was rotated three times
 """
 
 import os
@@ -26,7 +26,12 @@ DEVICE_ID = re.compile(r"[A-Za-z0-9_-]{1,32}")
 
 
 class DeviceKey(NamedTuple):
-    """A device's 32-byte key and the epoch that it is in."""
+    """A device's key.
+
+    Args:
+        secret: 32 bytes.
+        epoch: number of rotations so far.
+    """
 
     secret: bytes
     epoch: int = 0
@@ -38,13 +43,24 @@ class DeviceKey(NamedTuple):
 
 
 def sidecar(capture: Path) -> Path:
-    """Return where the keys of a capture lie when nothing else is said."""
+    """Return the default keys file of a capture."""
     return capture.with_name(capture.name + ".keys.toml")
 
 
-def find(given: str | None, capture: Path | None) -> dict[str, DeviceKey]:
-    """Return the keys of --keys, else of PATROLINK_KEYS, else beside the capture; empty when there are none."""
-    path = given or os.environ.get("PATROLINK_KEYS")
+def find(keys_file: str | None, capture: Path | None) -> dict[str, DeviceKey]:
+    """Return id → key from the first source that exists: `keys_file`, PATROLINK_KEYS, the capture's sidecar.
+
+    Args:
+        keys_file: value of --keys.
+        capture: the capture to decode, if it is a file.
+
+    Returns:
+        The keys; empty if there is no source.
+
+    Raises:
+        UserError: the file cannot be used.
+    """
+    path = keys_file or os.environ.get("PATROLINK_KEYS")
     if path:
         return load(Path(path))
     if capture is not None and sidecar(capture).is_file():
@@ -53,54 +69,58 @@ def find(given: str | None, capture: Path | None) -> dict[str, DeviceKey]:
 
 
 def load(path: Path) -> dict[str, DeviceKey]:
-    """Return id → key. UserError names the line to mend, never a key."""
+    """Return id → key of a keys file.
+
+    Raises:
+        UserError: the file cannot be used; the message names the entry, never a key.
+    """
     try:
         mode = path.stat().st_mode
         table = tomllib.loads(path.read_text(encoding="utf-8")).get("devices")
     except OSError as e:
         raise UserError(f"{path}: {e.strerror}; name a keys file with --keys") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
-        raise UserError(f"{path}: not TOML ({e}); it needs a [devices] table") from None
+        raise UserError(f"{path}: not TOML ({e}); a keys file has a [devices] table") from None
     if mode & (stat.S_IRWXG | stat.S_IRWXO):
         print(f"warning: {path} can be read by others; run `chmod 600 {path}`", file=sys.stderr)
     if not isinstance(table, dict):
-        raise UserError(f"{path}: no [devices] table")
+        raise UserError(f'{path}: no [devices] table; add one with lines "id" = "key"')
     keys = {}
     for i, (device, key) in enumerate(table.items(), 1):
         if not DEVICE_ID.fullmatch(device):
-            # Not shown: it may be a key that stands where the id belongs.
+            # Not shown: it may be a key in the place of the id.
             raise UserError(
                 f"{path}: the name of entry {i} in [devices] is no device id (1 to 32 of A-Z a-z 0-9 _ -); "
-                'write "id" = "key", not the other way round'
+                'write "id" = "key", in this order'
             )
-        keys[device] = _key(path, device, key)
+        keys[device] = _device_key(path, device, key)
     return keys
 
 
-def _key(path: Path, device: str, entry: Any) -> DeviceKey:
+def _device_key(path: Path, device: str, entry: Any) -> DeviceKey:
     epoch = 0
     if isinstance(entry, dict):
         if set(entry) != {"key", "epoch"}:
             raise UserError(f"{path}: the entry of {device} needs `key` and `epoch`, and nothing else")
         entry, epoch = entry["key"], entry["epoch"]
     if not isinstance(entry, str) or not re.fullmatch(r"[0-9a-fA-F]{64}", entry):
-        raise UserError(f"{path}: the key of {device} has to be 64 hexadecimal digits")
+        raise UserError(f"{path}: the key of {device} must be 64 hexadecimal digits")
     if type(epoch) is not int or not 0 <= epoch <= EPOCH_MAX:
-        raise UserError(f"{path}: the epoch of {device} has to be a whole number from 0 to {EPOCH_MAX}")
+        raise UserError(f"{path}: the epoch of {device} must be a whole number from 0 to {EPOCH_MAX}")
     return DeviceKey(bytes.fromhex(entry), epoch)
 
 
 def create(path: Path, device: str) -> bytes:
-    """Make a random key for one device, write it to `path` and return it."""
+    """Generate a random key for one device, write it to `path` and return its 32 bytes."""
     key = secrets.token_bytes(32)
     write(path, {device: key})
     return key
 
 
 def write(path: Path, devices: dict[str, bytes]) -> None:
-    """Write the keys of devices in their first epoch to `path` (mode 0600)."""
+    """Write the keys of devices in their first epoch to `path` (mode 0600); an existing file is replaced."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(handle, "w", encoding="utf-8") as f:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as f:
         f.write("[devices]\n" + "".join(f'"{device}" = "{key.hex()}"\n' for device, key in devices.items()))

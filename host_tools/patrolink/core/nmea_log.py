@@ -1,4 +1,4 @@
-"""NMEA logs to fixes, by the device's own receiver code in a process of its own."""
+"""Decode NMEA logs to fixes with the device's own receiver code, in a separate process."""
 
 import contextlib
 import subprocess
@@ -11,17 +11,24 @@ from patrolink.core.errors import DeviceError, UserError
 
 
 @contextlib.contextmanager
-def decode(log: str, runtime: str = "cpython", floor: date | None = None) -> Iterator[Iterable[str]]:
-    """Yield the lines of JSON that the device code makes of a log; "-" is standard input.
+def decode(log: str, runtime: str = "cpython", date_floor: date | None = None) -> Iterator[Iterable[str]]:
+    """Yield the lines of JSON that the device code makes of a log.
 
-    UserError when the log cannot be read, DeviceError when the device code fails.
+    Args:
+        log: path of the log, or "-" for standard input.
+        runtime: interpreter of the device code, "cpython" or "micropython".
+        date_floor: earlier dates are flagged as suspect (GPS week rollover).
+
+    Raises:
+        UserError: the log cannot be read.
+        DeviceError: the device code failed, or the runtime is not installed.
     """
     command = [*resources.interpreter(runtime), str(resources.root() / "device" / "decode_nmea.py"), "-"]
-    if floor:
-        command.append(str((floor - date(1970, 1, 1)).days))
+    if date_floor:
+        command.append(str((date_floor - date(1970, 1, 1)).days))
     with contextlib.ExitStack() as stack:
-        # Opened here, so that a pipe serves as well as a file: the device code inherits no other descriptor.
-        source = stack.enter_context(_opened(log)) if log != "-" else None
+        # Opened here so that a named pipe works as well as a file: the device code inherits no other descriptor.
+        source = stack.enter_context(_open_log(log)) if log != "-" else None
         process = stack.enter_context(
             subprocess.Popen(command, stdin=source, stdout=subprocess.PIPE, text=True, encoding="utf-8")
         )
@@ -29,14 +36,14 @@ def decode(log: str, runtime: str = "cpython", floor: date | None = None) -> Ite
         try:
             yield process.stdout
         except BaseException:
-            # Nobody reads on: end the device code before its pipe breaks under it.
+            # The caller stopped reading: end the device code before its pipe breaks.
             process.kill()
             raise
     if process.returncode:
-        raise DeviceError(f"the device code ended with exit code {process.returncode} under {runtime}")
+        raise DeviceError(f"the device code ended with exit code {process.returncode} under {runtime}; see above")
 
 
-def _opened(path: str) -> BinaryIO:
+def _open_log(path: str) -> BinaryIO:
     try:
         return open(path, "rb")
     except OSError as e:

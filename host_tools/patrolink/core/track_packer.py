@@ -1,4 +1,4 @@
-"""Tracks to position batches, as a device would send them."""
+"""Encode tracks as position batches, as a device sends them."""
 
 import json
 import math
@@ -15,7 +15,7 @@ from patrolink.core import nmea_log, tracks
 from patrolink.core.errors import UserError
 
 _DAY_MS = 86_400_000
-# Column → (name in tables, row units in one of them).
+# Protocol column → (name in tables, protocol units per unit of that name).
 UNITS = {
     "lat": ("lat_deg", 10_000_000),
     "lon": ("lon_deg", 10_000_000),
@@ -30,7 +30,13 @@ UNITS = {
 
 @dataclass(frozen=True)
 class Fix:
-    """One row to be packed: unix milliseconds, mode and flags as the protocol's state, values in table units."""
+    """One fix to encode.
+
+    Args:
+        time_ms: unix time, ms.
+        state: mode (1 none, 2 2D, 3 3D) and flags, as in the protocol's state column.
+        values: table name → value; None if unknown.
+    """
 
     time_ms: int
     state: int
@@ -38,24 +44,34 @@ class Fix:
 
 
 def resolutions(resolution: int) -> dict[str, float]:
-    """Return the step of each column in table units; decoding returns every value within half of it."""
+    """Return the quantisation step of each column in table units; a decoded value is off by half of it at most.
+
+    Args:
+        resolution: decimal digits of a degree, 5 to 7.
+    """
     return {UNITS[c[0]][0]: c[3] / UNITS[c[0]][1] for c in track_encoder.column_specs(resolution) if c[0] in UNITS}
 
 
 def read(path: Path) -> Iterator[Fix]:
-    """Yield what a .csv, .gpx or NMEA file holds. UserError says what is wrong with it."""
+    """Yield the fixes of a .csv, .gpx or NMEA file.
+
+    Raises:
+        UserError: the file cannot be used.
+    """
     if path.suffix.lower() in (".csv", ".gpx"):
         for p in tracks.read_points(path):
             values = {name: getattr(p, name) for name, _ in UNITS.values()}
             yield Fix(p.time_ms, 3 if p.alt_m is not None else 2, values)
     elif path.suffix.lower() in (".nmea", ".log", ".txt"):
         with nmea_log.decode(str(path)) as lines:
-            yield from _nmea(lines)
+            yield from _read_nmea(lines)
     else:
-        raise UserError(f"{path}: pack takes .csv, .gpx, and NMEA as .nmea, .log or .txt")
+        raise UserError(
+            f"{path}: unknown kind of track; name a .csv or .gpx file, or an NMEA log as .nmea, .log or .txt"
+        )
 
 
-def _nmea(lines: Iterable[str]) -> Iterator[Fix]:
+def _read_nmea(lines: Iterable[str]) -> Iterator[Fix]:
     for line in lines:
         fix = json.loads(line)
         if fix["time"] is None:
@@ -74,14 +90,23 @@ def _nmea(lines: Iterable[str]) -> Iterator[Fix]:
 
 @dataclass
 class PackCounts:
-    """What packing did."""
+    """Counts of a packer.
+
+    Args:
+        fixes: encoded fixes.
+        frames: frames that hold them.
+        bytes: size of the frames.
+        overhead: bytes of these for headers and tags.
+        left_out: fixes with a time that the protocol cannot encode, before 1970 for example.
+        unstorable: values outside their column's range, encoded as unknown.
+    """
 
     fixes: int = 0
     frames: int = 0
     bytes: int = 0
     overhead: int = 0
-    left_out: int = 0  # rows that the protocol cannot state: no time, or one before 1970
-    unstorable: int = 0  # values outside their column's range, sent as unknown
+    left_out: int = 0
+    unstorable: int = 0
 
     def summary(self, resolution: int) -> dict[str, Any]:
         """Return the counts as JSON-ready data."""
@@ -100,7 +125,16 @@ class PackCounts:
 
 
 class TrackPacker:
-    """Makes frames of moments; `counts` tells what it did."""
+    """Encodes fixes as frames.
+
+    Args:
+        channel: signs the frames.
+        encoder: sets resolution, columns and batch size.
+        counter: of the first frame.
+
+    Attributes:
+        counts: what was encoded so far.
+    """
 
     def __init__(self, channel: frame.Channel, encoder: track_encoder.TrackEncoder, counter: int = 0) -> None:
         self.counts = PackCounts()
@@ -108,35 +142,38 @@ class TrackPacker:
         self._encoder = encoder
         self._counter = counter
         self._buf = bytearray(m.MAX_FRAME)
-        self._place = (0, 0)
+        self._last_position = (0, 0)
         self._rules = [
             (c[0], c[1], c[2], c[3]) for c in track_encoder.column_specs(encoder.resolution) if c[0] in UNITS
         ]
 
-    def frames(self, moments: Iterable[Fix]) -> Iterator[tuple[int, bytes]]:
-        """Yield (time of its last row in unix ms, frame) for all moments."""
-        last = 0
-        for moment in moments:
-            day, ms = divmod(moment.time_ms, _DAY_MS)
+    def frames(self, fixes: Iterable[Fix]) -> Iterator[tuple[int, bytes]]:
+        """Yield (time of its last fix in unix ms, frame) until all fixes are encoded."""
+        last_ms = 0
+        for fix in fixes:
+            day, ms = divmod(fix.time_ms, _DAY_MS)
             if not self._encoder.accepts(day, ms):
-                yield from self._flush(last)
+                yield from self._flush(last_ms)
             try:
-                self._encoder.add(day, ms, self._row(moment))
+                self._encoder.add(day, ms, self._row(fix))
             except track_encoder.RangeError:
                 self.counts.left_out += 1
                 continue
-            last = moment.time_ms
+            last_ms = fix.time_ms
             self.counts.fixes += 1
             if self._encoder.count == self._encoder.capacity:
-                yield from self._flush(last)
-        yield from self._flush(last)
+                yield from self._flush(last_ms)
+        yield from self._flush(last_ms)
 
-    def _row(self, moment: Fix) -> list[int]:
-        """Row units, rounded once, here: a value is off by half a step at most, however many digits it came with."""
+    def _row(self, fix: Fix) -> list[int]:
+        """Return a fix in protocol units.
+
+        Rounding happens here only, so a value is off by half a step at most.
+        """
         row = []
         for name, low, high, step in self._rules:
             key, scale = UNITS[name]
-            value = moment.values[key]
+            value = fix.values[key]
             if value is None:
                 row.append(enums.UNKNOWN)
                 continue
@@ -147,11 +184,11 @@ class TrackPacker:
                 self.counts.unstorable += 1
                 units = enums.UNKNOWN
             row.append(units)
-        state = moment.state
+        state = fix.state
         if enums.UNKNOWN in row[:2]:
             state = state & ~track_encoder.MODE_MASK | 1
-            row[:2] = self._place
-        self._place = (row[0], row[1])
+            row[:2] = self._last_position
+        self._last_position = (row[0], row[1])
         return [*row[:2], state, *row[2:]]
 
     def _flush(self, time_ms: int) -> Iterator[tuple[int, bytes]]:

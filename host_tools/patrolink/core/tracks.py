@@ -14,8 +14,10 @@ import gpxpy.gpx
 
 from patrolink.core.errors import UserError
 
+EARTH_RADIUS_M = 6371008.8  # mean radius (IUGG)
+_STEP_MIN_M = 0.05  # below it, the course of a step is noise
 Number = TypeVar("Number", int, float)
-# Columns that a file may have, with what is possible in them.
+# Optional columns of a file, with their possible range.
 _OPTIONAL: dict[str, tuple[float, float]] = {
     "alt_m": (-1000, 100_000),
     "speed_mps": (0, 10_000),
@@ -24,7 +26,7 @@ _OPTIONAL: dict[str, tuple[float, float]] = {
     "sats": (0, 1000),
     "battery_pct": (0, 100),
 }
-# What `decode --format csv` writes besides is known too, and says nothing about a track.
+# The other columns that `decode --format csv` writes are accepted too, and ignored.
 _KNOWN = {
     "time",
     "lat_deg",
@@ -41,7 +43,19 @@ _KNOWN = {
 
 @dataclass(frozen=True)
 class TrackPoint:
-    """A moment of a walk: unix milliseconds, degrees, metres, m/s; None where the file does not tell."""
+    """One point of a track; None where the file has no value.
+
+    Args:
+        time_ms: unix time, ms.
+        lat_deg: latitude, degrees, WGS 84.
+        lon_deg: longitude, degrees, WGS 84.
+        alt_m: altitude above mean sea level, m.
+        speed_mps: speed over ground, m/s.
+        course_deg: course over ground, degrees from true north.
+        hacc_m: horizontal accuracy, m.
+        sats: satellites used.
+        battery_pct: state of charge, per cent.
+    """
 
     time_ms: int
     lat_deg: float
@@ -55,29 +69,37 @@ class TrackPoint:
 
 
 def read(path: Path) -> list[TrackPoint]:
-    """Return the points of a .csv or .gpx file; speed and course are computed where the file has none."""
+    """Return the points of a .csv or .gpx file; speed and course are computed where the file has none.
+
+    Raises:
+        UserError: see `read_points`.
+    """
     return _with_motion(read_points(path))
 
 
 def read_points(path: Path) -> list[TrackPoint]:
-    """Return the points of a .csv or .gpx file, in the file's order; UserError names the line that is wrong."""
+    """Return the points of a .csv or .gpx file, in the file's order.
+
+    Raises:
+        UserError: the file cannot be used; the message names the wrong line or point.
+    """
     try:
         if path.suffix.lower() == ".csv":
-            found = list(_csv(path))
+            points = list(_read_csv(path))
         elif path.suffix.lower() == ".gpx":
-            found = list(_gpx(path))
+            points = list(_read_gpx(path))
         else:
             raise UserError(f"{path}: a track is a .csv or .gpx file; for NMEA use --log")
     except OSError as e:
-        raise UserError(f"{path}: {e.strerror}; name a track that can be read") from None
+        raise UserError(f"{path}: {e.strerror}; name a readable track") from None
     except (UnicodeDecodeError, csv.Error) as e:
-        raise UserError(f"{path}: not a text of comma-separated values: {e}") from None
-    if not found:
-        raise UserError(f"{path}: no point with a time; a patrol needs times")
-    return found
+        raise UserError(f"{path}: not comma-separated text: {e}") from None
+    if not points:
+        raise UserError(f"{path}: no point has a time; a patrol needs times")
+    return points
 
 
-def _csv(path: Path) -> Iterator[TrackPoint]:
+def _read_csv(path: Path) -> Iterator[TrackPoint]:
     with path.open(encoding="utf-8", newline="") as f:
         reader = csv.DictReader(f)
         missing = {"time", "lat_deg", "lon_deg"} - set(reader.fieldnames or ())
@@ -85,13 +107,13 @@ def _csv(path: Path) -> Iterator[TrackPoint]:
             raise UserError(
                 f"{path}: no column {', '.join(sorted(missing))}; columns are time,lat_deg,lon_deg,alt_m,speed_mps"
             )
-        surplus = [name for name in reader.fieldnames or () if name and name not in _KNOWN]
-        if surplus:
-            print(f"note: {path}: columns not known, left out: {', '.join(surplus)}", file=sys.stderr)
-        nowhere = 0
+        unknown = [name for name in reader.fieldnames or () if name and name not in _KNOWN]
+        if unknown:
+            print(f"note: {path}: unknown columns are ignored: {', '.join(unknown)}", file=sys.stderr)
+        without_fix = 0
         for row in reader:
             if not row["lat_deg"] and not row["lon_deg"]:
-                nowhere += 1  # a receiver without a fix
+                without_fix += 1
                 continue
             try:
                 yield _checked(
@@ -101,9 +123,9 @@ def _csv(path: Path) -> Iterator[TrackPoint]:
                     *(_cell(row, name, float) if row.get(name) else None for name in _OPTIONAL),
                 )
             except ValueError as e:
-                raise UserError(f"{path}, line {reader.line_num}: {e}; mend the line") from None
-        if nowhere:
-            print(f"note: {path}: {nowhere} rows without a position, left out", file=sys.stderr)
+                raise UserError(f"{path}, line {reader.line_num}: {e}; correct the line") from None
+        if without_fix:
+            print(f"note: {path}: {without_fix} rows without a position are ignored", file=sys.stderr)
 
 
 def _cell(row: dict[str, str | None], column: str, convert: Callable[[str], Number]) -> Number:
@@ -114,7 +136,7 @@ def _cell(row: dict[str, str | None], column: str, convert: Callable[[str], Numb
 
 
 def _checked(time_ms: int, lat: float, lon: float, *optional: float | None) -> TrackPoint:
-    """A point of the Earth, near its surface; ValueError names what is not."""
+    """Return a point with possible values. Raises ValueError that names the impossible one."""
     limits = [("lat_deg", lat, (-90, 90)), ("lon_deg", lon, (-180, 180))]
     for column, value, (low, high) in [*limits, *zip(_OPTIONAL, optional, _OPTIONAL.values(), strict=False)]:
         if value is not None and not low <= value <= high:
@@ -122,7 +144,7 @@ def _checked(time_ms: int, lat: float, lon: float, *optional: float | None) -> T
     return TrackPoint(time_ms, lat, lon, *optional)
 
 
-def _gpx(path: Path) -> Iterator[TrackPoint]:
+def _read_gpx(path: Path) -> Iterator[TrackPoint]:
     try:
         parsed = gpxpy.parse(path.read_text(encoding="utf-8"))
     except (gpxpy.gpx.GPXException, UnicodeDecodeError) as e:
@@ -135,11 +157,11 @@ def _gpx(path: Path) -> Iterator[TrackPoint]:
                 try:
                     yield _checked(_unix_ms(p.time), p.latitude, p.longitude, p.elevation, p.speed, p.course)
                 except ValueError as e:
-                    raise UserError(f"{path}, point of {p.time.isoformat()}: {e}; mend the point") from None
+                    raise UserError(f"{path}, point of {p.time.isoformat()}: {e}; correct the point") from None
 
 
 def time_ms(text: str) -> int:
-    """Return RFC 3339 as unix milliseconds; without an offset it is UTC. ValueError for anything else."""
+    """Return RFC 3339 as unix milliseconds; without an offset it is UTC. Raises ValueError for any other text."""
     return _unix_ms(datetime.fromisoformat(text.replace("Z", "+00:00")))
 
 
@@ -150,24 +172,33 @@ def _unix_ms(moment: datetime) -> int:
 
 
 def _with_motion(points: list[TrackPoint]) -> list[TrackPoint]:
-    """Fill in speed and course of travel where the file has none."""
-    done = []
+    """Fill in speed and course over ground where the file has none."""
+    completed = []
     for i, p in enumerate(points):
         a, b = (points[i - 1], p) if i else (p, points[min(1, len(points) - 1)])
         speed, course = motion(b.lat_deg - a.lat_deg, b.lon_deg - a.lon_deg, p.lat_deg, b.time_ms - a.time_ms)
         speed = speed if p.speed_mps is None else p.speed_mps
         course = course if p.course_deg is None else p.course_deg
-        done.append(replace(p, speed_mps=speed, course_deg=course))
-    return done
+        completed.append(replace(p, speed_mps=speed, course_deg=course))
+    return completed
 
 
 def motion(north_deg: float, east_deg: float, lat_deg: float, time_ms: int) -> tuple[float | None, float | None]:
-    """Return speed (m/s) and course (degrees from true north) of a step; None without time, or without a way.
+    """Return speed and course of a step from one position to the next.
 
-    On a sphere of the Earth's mean radius: half a percent, which a step of a walk does not show.
+    The Earth is a sphere of its mean radius: the error is up to 0.5 %, less than that of a receiver's positions.
+
+    Args:
+        north_deg: change of latitude, degrees.
+        east_deg: change of longitude, degrees; it may cross the antimeridian.
+        lat_deg: latitude of the step.
+        time_ms: duration of the step.
+
+    Returns:
+        Speed in m/s, None if the step takes no time; course in degrees from true north, None if it covers no distance.
     """
-    north = math.radians(north_deg) * 6371008.8
-    east = math.radians((east_deg + 180) % 360 - 180) * 6371008.8 * math.cos(math.radians(lat_deg))
+    north = math.radians(north_deg) * EARTH_RADIUS_M
+    east = math.radians((east_deg + 180) % 360 - 180) * EARTH_RADIUS_M * math.cos(math.radians(lat_deg))
     metres = math.hypot(north, east)
     speed = metres / time_ms * 1000 if time_ms > 0 else None
-    return speed, math.degrees(math.atan2(east, north)) % 360 if metres > 0.05 else None
+    return speed, math.degrees(math.atan2(east, north)) % 360 if metres > _STEP_MIN_M else None

@@ -59,7 +59,7 @@ def test_a_name_that_is_not_the_folders(monkeypatch, tmp_path):
     (tmp_path / "device" / "main.py").touch()
     (tmp_path / "boards" / "other" / "board.toml").write_text(GOOD)
     monkeypatch.setenv("PATROLINK_HOME", str(tmp_path))
-    with pytest.raises(UserError, match="it has to be the folder's, 'other'"):
+    with pytest.raises(UserError, match="it must be the folder's name, 'other'"):
         boards.find("other")
 
 
@@ -102,7 +102,7 @@ def test_the_wiring_of_a_board_is_a_configuration_as_it_stands(tmp_path):
         ("sos = 6", "panic = 6", "wiring.buttons.panic"),
         ("tx = 4, ", "", "wiring.gps_uart.tx: is missing"),
         ('port = "esp32"\n', "", "needs hal = 'baremetal', its port and [wiring]"),
-        ('"not run on hardware yet"', '"emulated"', "a baremetal board is emulated by its [image]"),
+        ('"not run on hardware yet"', '"emulated"', "an emulated baremetal board needs an [image]"),
         ('"not run on hardware yet"', '"maybe"', "run: input should be 'emulated' or 'not run on hardware yet'"),
     ],
 )
@@ -140,9 +140,9 @@ def test_what_is_wrong_is_named(tmp_path, old, new, told):
     [
         (
             'kind = "vc0706"\nwidth = 320\nheight = 240\nfps = 5',
-            "camera: baud and picture_kb belong to kind = 'vc0706'",
+            "camera: kind = 'vc0706' needs baud and picture_kb",
         ),
-        ('kind = "opencv"\nwidth = 320\nheight = 240\nfps = 5\nbaud = 9600', "camera: baud and picture_kb belong to"),
+        ('kind = "opencv"\nwidth = 320\nheight = 240\nfps = 5\nbaud = 9600', "camera: kind = 'vc0706' needs baud and picture_kb, and other kinds have neither"),
         ('kind = "opencv"\nwidht = 320\nheight = 240\nfps = 5', "camera.widht: unknown key; did you mean 'width'?"),
     ],
 )

@@ -201,7 +201,11 @@ def test_boards(capsys, monkeypatch):
         (["fix", str(LOG), "--date-floor", "today"], 2, "YYYY-MM-DD"),
         (["emulate", "--board", "nothing"], 2, "boards are lilygo_t_a7670, linux, mps2_an385"),
         (["emulate", "--board", "rpi_pico"], 2, "board rpi_pico has no emulation (not run on hardware yet)"),
-        (["emulate", "--board", "lilygo_t_a7670", "--hours", "1"], 2, "boards that have are linux, mps2_an385, unix"),
+        (
+            ["emulate", "--board", "lilygo_t_a7670", "--hours", "1"],
+            2,
+            "boards with emulation are linux, mps2_an385, unix",
+        ),
         (["emulate", "--track", "nothing.csv"], 2, "No such file"),
         (["emulate", "--track", str(LOG)], 2, "for NMEA use --log"),
         (["emulate", "--device", "a/b"], 2, "A-Z a-z 0-9"),
