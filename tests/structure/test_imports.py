@@ -25,6 +25,7 @@ KNOWN_CYCLES: list[set[str]] = [
     {
         *(
             "patrolink.hub.dispatch.console",
+            "patrolink.hub.dispatch.console_socket",
             "patrolink.hub.dispatch.session",
             "patrolink.hub.voice.groups",
             "patrolink.hub.live.jpeg_transcoder",

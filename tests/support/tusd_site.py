@@ -18,7 +18,7 @@ import pytest
 from patrolink.core.clock import SystemClock
 from patrolink.core.keys import DeviceKey
 from patrolink.hub.clips.upload_authorization import UnauthorizedError, UploadAuthorization
-from patrolink.hub.dispatch.logins import TooMany
+from patrolink.hub.infra.attempt_limiter import TooManyAttemptsError
 
 from tests.support import console_site, hub_process, upload_clients
 from tests.support.polling import wait_until
@@ -52,7 +52,7 @@ class Between:
         """Return (204, device), or the status that refuses the request and why."""
         try:
             return 204, self._authorization.authorize(method, uri, fields, "")
-        except (UnauthorizedError, TooMany) as e:
+        except (UnauthorizedError, TooManyAttemptsError) as e:
             return 401, str(e)
 
     def may_go_on(self, method: str, uri: str, fields) -> int:

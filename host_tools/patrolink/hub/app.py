@@ -121,7 +121,7 @@ class Hub:
             stack.push_async_callback(self.recorder.close)
             if self.place.hub.console:
                 routes = [web.get("/metrics", self._on_metrics), web.get("/status", self._on_status)]
-                stack.push_async_callback((await console.serve(self, self.place, routes)).cleanup)
+                stack.push_async_callback((await self._serve_console(routes)).cleanup)
             if self.clips is not None:
                 stack.push_async_callback((await self._serve_uploads(self.clips)).cleanup)
             self.relay.start()
@@ -140,6 +140,13 @@ class Hub:
                     task.result()  # a bug: it shows, and no hub goes on with half of its duties
                 task.cancel()
             persistence.save_json(self._addresses_path, self._addresses())
+
+    async def _serve_console(self, routes: list[web.RouteDef]) -> web.AppRunner:
+        tls = self.place.console_tls
+        pages = console.Console(
+            self.place.site, self.dispatcher, self.desk, self.audit, self.clips, tls is not None, SystemClock()
+        )
+        return await console.serve(pages, self.place.hub.console, tls, routes)
 
     async def _serve_uploads(self, clips: ClipService) -> web.AppRunner:
         app = web.Application()

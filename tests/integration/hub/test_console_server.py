@@ -1,48 +1,52 @@
-"""The console's server: who may come in, what is refused, and in which words."""
+"""The console's server: login, sessions, origins, headers, and rejected requests."""
 
 import asyncio
 
 import aiohttp
 import pytest
 from patrolink.hub.config import Dispatcher
-from patrolink.hub.dispatch.logins import SESSION_S, TRIES, TRY_AGAIN_S, Sessions, TooMany
+from patrolink.hub.dispatch.logins import SESSION_S, LoginSessions
+from patrolink.hub.infra.attempt_limiter import ATTEMPT_INTERVAL_S, MAX_ATTEMPTS, TooManyAttemptsError
 
 from tests.support.console_site import TOKEN, ConsoleSite
 from tests.support.polling import TIMEOUT_S
 
-
-def test_wrong_tokens_are_counted_by_address_and_forgiven():
-    duty = Dispatcher(name="duty", token_sha256="0" * 64)
-    sessions = Sessions(lambda token: {"right": duty}.get(token))
-    for _ in range(TRIES):
-        assert sessions.check("10.0.0.1", "wrong", 0) is None
-    with pytest.raises(TooMany) as refused:
-        sessions.check("10.0.0.1", "right", 1)
-    assert 0 < refused.value.retry_s <= TRY_AGAIN_S
-    assert sessions.check("10.0.0.2", "right", 1) is duty, "others are not locked out"
-    assert sessions.check("10.0.0.1", "wrong", TRY_AGAIN_S) is None, "one more"
-    with pytest.raises(TooMany):
-        sessions.check("10.0.0.1", "wrong", TRY_AGAIN_S)
-    assert sessions.check("10.0.0.1", "right", 10 * TRY_AGAIN_S) is duty
+DUTY = Dispatcher(name="duty", token_sha256="0" * 64)
 
 
-def test_all_addresses_of_an_ipv6_network_count_as_one():
-    sessions = Sessions(lambda token: None)
-    for i in range(TRIES):
-        sessions.check(f"2001:db8::{i}", "wrong", 0)
-    with pytest.raises(TooMany):
-        sessions.check("2001:db8::ffff", "wrong", 0)
-    assert sessions.check("2001:db8:0:1::1", "wrong", 0) is None
+def test_wrong_tokens_are_limited_per_address_and_forgiven_in_time():
+    sessions = LoginSessions(lambda token: {"right": DUTY}.get(token))
+    for _ in range(MAX_ATTEMPTS):
+        assert sessions.authenticate("10.0.0.1", "wrong", 0) is None
+    with pytest.raises(TooManyAttemptsError) as rejected:
+        sessions.authenticate("10.0.0.1", "right", 1)
+    assert 0 < rejected.value.retry_s <= ATTEMPT_INTERVAL_S
+    assert sessions.authenticate("10.0.0.2", "right", 1) is DUTY, "other addresses are not limited"
+    assert sessions.authenticate("10.0.0.1", "wrong", ATTEMPT_INTERVAL_S) is None, "one more"
+    with pytest.raises(TooManyAttemptsError):
+        sessions.authenticate("10.0.0.1", "wrong", ATTEMPT_INTERVAL_S)
+    assert sessions.authenticate("10.0.0.1", "right", 10 * ATTEMPT_INTERVAL_S) is DUTY
 
 
-def test_a_session_ends_with_the_shift_or_by_hand():
-    sessions = Sessions(lambda token: None)
-    secret = sessions.open(Dispatcher(name="duty", token_sha256="0" * 64), 100)
-    ended = []
-    sessions.get(secret, 100).ended.append(lambda: ended.append(1))
+def test_addresses_of_an_ipv6_network_count_as_one():
+    sessions = LoginSessions(lambda token: None)
+    for i in range(MAX_ATTEMPTS):
+        sessions.authenticate(f"2001:db8::{i}", "wrong", 0)
+    with pytest.raises(TooManyAttemptsError):
+        sessions.authenticate("2001:db8::ffff", "wrong", 0)
+    assert sessions.authenticate("2001:db8:0:1::1", "wrong", 0) is None
+
+
+def test_session_ends_at_its_expiry_or_by_logout():
+    sessions = LoginSessions(lambda token: None)
+    secret = sessions.open(DUTY, 100)
+    ends = []
+    cancel = sessions.get(secret, 100).on_end(lambda: ends.append("cancelled"))
+    sessions.get(secret, 100).on_end(lambda: ends.append("logout"))
+    cancel()
     assert sessions.get(secret, 100 + SESSION_S) is None and sessions.get("", 100) is None
     sessions.close(secret)
-    assert ended and sessions.get(secret, 100) is None
+    assert ends == ["logout"] and sessions.get(secret, 100) is None
 
 
 def cookie(site: ConsoleSite, token: str = TOKEN) -> str:
@@ -51,7 +55,7 @@ def cookie(site: ConsoleSite, token: str = TOKEN) -> str:
     return headers["Set-Cookie"].split(";")[0]
 
 
-def test_login_gives_a_cookie_that_scripts_and_other_sites_do_not_get(site):
+def test_login_sets_a_cookie_that_scripts_and_other_sites_cannot_read(site):
     status, headers, _ = site.http_request("POST", "/login", {"token": TOKEN})
     assert status == 204
     flags = [part.strip() for part in headers["Set-Cookie"].split(";")]
@@ -61,7 +65,7 @@ def test_login_gives_a_cookie_that_scripts_and_other_sites_do_not_get(site):
     assert site.http_request("GET", "/session")[2] == '{"name": null}'
 
 
-def test_every_answer_carries_the_policies(site):
+def test_every_response_has_the_security_headers(site):
     for path in ("/", "/page/console.js", "/session", "/socket", "/nothing", "/metrics"):
         _, headers, _ = site.http_request("GET", path)
         policy = headers["Content-Security-Policy"]
@@ -69,42 +73,44 @@ def test_every_answer_carries_the_policies(site):
         assert headers["X-Content-Type-Options"] == "nosniff" and headers["Referrer-Policy"] == "no-referrer"
 
 
-def test_nothing_but_the_page_is_served(site):
-    mine = cookie(site)
+def test_files_outside_of_the_page_are_not_served(site):
+    session_cookie = cookie(site)
     for path in ("/page/..%2fsite.py", "/page/../site.py", "/recordings/..%2f..%2fkeys.toml", "/keys.toml"):
-        assert site.http_request("GET", path, Cookie=mine)[0] == 404
+        assert site.http_request("GET", path, Cookie=session_cookie)[0] == 404
 
 
-def test_a_wrong_login_is_refused_counted_and_written_down(tmp_path, separate_broker):
+def test_wrong_login_is_rejected_limited_and_audited(tmp_path, separate_broker):
     site = ConsoleSite(tmp_path, separate_broker)
     try:
         for body in ({}, [], "text", {"token": None}):
             assert site.http_request("POST", "/login", body)[0] in (400, 401)
-        answers = [site.http_request("POST", "/login", {"token": "guess"}) for _ in range(TRIES)]
-        assert answers[0][0] == 401
-        assert answers[-1][0] == 429 and int(answers[-1][1]["Retry-After"]) > 0
-        assert site.http_request("POST", "/login", {"token": TOKEN})[0] == 429, "guessing on does not pay"
-        assert [row["what"] for row in site.audit()] == ["login refused"] * TRIES
-        # A token stands in no log, right or wrong.
+        responses = [site.http_request("POST", "/login", {"token": "guess"}) for _ in range(MAX_ATTEMPTS)]
+        assert responses[0][0] == 401
+        assert responses[-1][0] == 429 and int(responses[-1][1]["Retry-After"]) > 0
+        assert site.http_request("POST", "/login", {"token": TOKEN})[0] == 429, "the right token is not checked either"
+        assert [row["what"] for row in site.audit()] == ["login refused"] * MAX_ATTEMPTS
+        # No token is logged, right or wrong.
         logs = (tmp_path / "hub.log").read_text() + str(site.audit())
         assert "guess" not in logs and TOKEN not in logs
     finally:
         site.process.stop()
 
 
-def test_another_site_cannot_use_a_session(site):
-    mine = cookie(site)
+def test_other_origin_cannot_use_a_session(site):
+    session_cookie = cookie(site)
     for origin in ("https://evil.example", f"http://localhost:{site.port}", "null", ""):
         assert site.http_request("POST", "/login", {"token": TOKEN}, Origin=origin)[0] == 403
-        assert site.http_request("POST", "/logout", Cookie=mine, Origin=origin)[0] == 403
-        assert handshake(site, {"Cookie": mine, "Origin": origin}) == 403
+        assert site.http_request("POST", "/logout", Cookie=session_cookie, Origin=origin)[0] == 403
+        assert handshake(site, {"Cookie": session_cookie, "Origin": origin}) == 403
     assert handshake(site, {"Origin": site.url}) == 401, "no session"
     assert handshake(site, {"Authorization": "Bearer wrong"}) == 401
-    assert handshake(site, {"Cookie": mine, "Origin": site.url}) == 101
+    assert handshake(site, {"Cookie": session_cookie, "Origin": site.url}) == 101
     assert site.http_request("GET", "/recordings/20260101T000000.000Z-1-00000001")[0] == 401
 
 
 def handshake(site: ConsoleSite, headers: dict[str, str]) -> int:
+    """Return the HTTP status of opening the socket."""
+
     async def run() -> int:
         async with aiohttp.ClientSession() as session:
             try:
@@ -116,13 +122,13 @@ def handshake(site: ConsoleSite, headers: dict[str, str]) -> int:
     return asyncio.run(run())
 
 
-def test_logging_out_closes_the_socket(site):
+def test_logout_closes_the_socket(site):
     async def run() -> int:
-        mine = cookie(site)
-        headers = {"Cookie": mine, "Origin": site.url}
+        session_cookie = cookie(site)
+        headers = {"Cookie": session_cookie, "Origin": site.url}
         async with aiohttp.ClientSession() as session, session.ws_connect(site.url + "/socket", headers=headers) as ws:
             assert (await ws.receive_json())["name"] == "duty"
-            await asyncio.to_thread(site.http_request, "POST", "/logout", Cookie=mine)
+            await asyncio.to_thread(site.http_request, "POST", "/logout", Cookie=session_cookie)
             while (message := await ws.receive(timeout=TIMEOUT_S)).type != aiohttp.WSMsgType.CLOSE:
                 pass
             return message.data
@@ -130,7 +136,7 @@ def test_logging_out_closes_the_socket(site):
     assert asyncio.run(run()) == 4401
 
 
-def test_what_is_asked_wrongly_is_refused_in_words(site):
+def test_invalid_requests_are_rejected_with_a_reason(site):
     cases = {
         "not JSON": "not JSON",
         '{"do": "listen", "id": 1}': "group",
@@ -155,15 +161,15 @@ def test_what_is_asked_wrongly_is_refused_in_words(site):
             headers = {"Authorization": f"Bearer {TOKEN}"}
             async with session.ws_connect(site.url + "/socket", headers=headers) as ws:
                 await ws.receive_json()
-                for asked, reason in cases.items():
-                    await ws.send_str(asked)
-                    told = await ws.receive_json(timeout=TIMEOUT_S)
-                    assert told["type"] == "refused" and reason in told["error"], (asked, told)
-                # Voice without the floor, for no group, and none at all: nothing happens.
+                for request, reason in cases.items():
+                    await ws.send_str(request)
+                    message = await ws.receive_json(timeout=TIMEOUT_S)
+                    assert message["type"] == "refused" and reason in message["error"], (request, message)
+                # Voice without the floor, without a group, and without samples is ignored.
                 for voice in (bytes(4), bytes((0, 0, 0, 1)) + bytes(160), bytes((0, 0, 0, 99)) + bytes(160), b""):
                     await ws.send_bytes(voice)
                 await ws.send_str('{"do": "recordings", "id": 7}')
-                told = await ws.receive_json(timeout=TIMEOUT_S)
-                assert told == {"type": "reply", "id": 7, "result": told["result"]}
+                message = await ws.receive_json(timeout=TIMEOUT_S)
+                assert message == {"type": "reply", "id": 7, "result": message["result"]}
 
     asyncio.run(run())

@@ -25,7 +25,7 @@ from patrolink.evidence import segment
 from patrolink.evidence.clip_folders import file_sha256, file_size_max, manifest_name
 from patrolink.hub.clips.upload_authorization import UnauthorizedError, UploadAuthorization
 from patrolink.hub.clips.upload_store import ClipFile, StorageLimitError, Upload, UploadStore
-from patrolink.hub.dispatch.logins import TooMany
+from patrolink.hub.infra.attempt_limiter import TooManyAttemptsError
 from patrolink.hub.infra.metrics import Metrics
 
 PATH = "/clips"
@@ -201,7 +201,7 @@ class TusServer:
             self._refuse(412, "this server supports tus 1.0.0 only", **{"Tus-Version": _VERSION})
         try:
             return self._authorization.authorize(request.method, request.path_qs, request.headers, request.remote or "")
-        except TooMany as e:
+        except TooManyAttemptsError as e:
             self._refuse(
                 429, f"too many unauthorized requests; retry in {e.retry_s} s", **{"Retry-After": str(e.retry_s)}
             )

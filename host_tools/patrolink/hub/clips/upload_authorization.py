@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from patrolink.core.clock import Clock
 from patrolink.core.keys import EPOCH_MAX, DeviceKey
-from patrolink.hub.dispatch.logins import Tries, network
+from patrolink.hub.infra.attempt_limiter import AttemptLimiter, source_network
 
 CLOCK_SKEW_MAX_MS = 300_000
 _KEY_LABEL = b"patrolink-upload"
@@ -27,7 +27,7 @@ class UploadAuthorization:
 
     def __init__(self, device_key: Callable[[str], DeviceKey | None], clock: Clock) -> None:
         self._device_key, self._clock = device_key, clock
-        self._failures = Tries()
+        self._failures = AttemptLimiter()
 
     def authorize(self, method: str, path: str, headers: Mapping[str, str], address: str) -> str:
         """Return the device that sent a request.
@@ -43,16 +43,16 @@ class UploadAuthorization:
 
         Raises:
             UnauthorizedError: The request is not authorized.
-            TooMany: The request is not authorized, and neither were many before it.
+            TooManyAttemptsError: The request is not authorized, and neither were many before it.
         """
         fields = _HEADER.fullmatch(headers.get("Authorization", ""))
         fault = self._fault_of(method, path, headers, fields)
         if fields is not None and not fault:
             return fields[1]
-        source = f"{network(address)} {fields[1] if fields and self._device_key(fields[1]) else ''}"
+        source = f"{source_network(address)} {fields[1] if fields and self._device_key(fields[1]) else ''}"
         now_s = self._clock.monotonic_ms() / 1000
         self._failures.check(source, now_s)
-        self._failures.wrong(source, now_s)
+        self._failures.record_failure(source, now_s)
         raise UnauthorizedError(fault)
 
     def _fault_of(self, method: str, path: str, headers: Mapping[str, str], fields: "re.Match[str] | None") -> str:

@@ -1,4 +1,7 @@
-"""What may be asked of a desk over the console's socket: one model a request, checked before anything is done."""
+"""Requests of the console's socket: one model per request, validated before it is performed.
+
+The fields of a model are the keys of the JSON request; `do` selects the model.
+"""
 
 import json
 from abc import ABC, abstractmethod
@@ -19,70 +22,93 @@ class _Request(BaseModel, ABC):
     id: int | None = None
 
     @abstractmethod
-    def perform(self, desk: DispatcherSession) -> Any:
-        """Do it and return its result for JSON."""
+    def perform(self, session: DispatcherSession) -> Any:
+        """Perform the request and return its JSON-ready result."""
 
 
-class _OfGroup(_Request):
+class _GroupRequest(_Request):
     group: Group
 
 
-class Listen(_OfGroup):
+class Listen(_GroupRequest):
+    """Listen to a group."""
+
     do: Literal["listen"]
 
-    def perform(self, desk: DispatcherSession) -> None:
-        desk.listen(self.group)
+    def perform(self, session: DispatcherSession) -> None:
+        """Perform the request; see the class."""
+        session.listen(self.group)
 
 
-class Leave(_OfGroup):
+class Leave(_GroupRequest):
+    """Stop listening to a group; releases its floor."""
+
     do: Literal["leave"]
 
-    def perform(self, desk: DispatcherSession) -> None:
-        desk.leave(self.group)
+    def perform(self, session: DispatcherSession) -> None:
+        """Perform the request; see the class."""
+        session.leave(self.group)
 
 
-class Press(_OfGroup):
+class Press(_GroupRequest):
+    """Request a group's floor. `granted`, `queued` or `denied` follows as a message."""
+
     do: Literal["press"]
     priority: Annotated[int, Field(ge=0, le=255)] | None = None
     emergency: bool = False
     broadcast: bool = False
 
-    def perform(self, desk: DispatcherSession) -> None:
-        desk.press(self.group, self.priority, self.emergency, self.broadcast)
+    def perform(self, session: DispatcherSession) -> None:
+        """Perform the request; see the class."""
+        session.press(self.group, self.priority, self.emergency, self.broadcast)
 
 
-class Release(_OfGroup):
+class Release(_GroupRequest):
+    """Release a group's floor, or cancel the request."""
+
     do: Literal["release"]
 
-    def perform(self, desk: DispatcherSession) -> None:
-        desk.release(self.group)
+    def perform(self, session: DispatcherSession) -> None:
+        """Perform the request; see the class."""
+        session.release(self.group)
 
 
 class MakeGroup(_Request):
+    """Create a dynamic group of devices; the result is its number."""
+
     do: Literal["make_group"]
     name: Annotated[str, Field(min_length=1, max_length=40)]
     devices: Annotated[list[Device], Field(min_length=1, max_length=2000)]
 
-    def perform(self, desk: DispatcherSession) -> int:
-        return desk.make_group(self.name, self.devices)
+    def perform(self, session: DispatcherSession) -> int:
+        """Perform the request; see the class."""
+        return session.make_group(self.name, self.devices)
 
 
-class EndGroup(_OfGroup):
+class EndGroup(_GroupRequest):
+    """End a dynamic group."""
+
     do: Literal["end_group"]
 
-    def perform(self, desk: DispatcherSession) -> None:
-        desk.end_group(self.group)
+    def perform(self, session: DispatcherSession) -> None:
+        """Perform the request; see the class."""
+        session.end_group(self.group)
 
 
 class Private(_Request):
+    """Get the number of the private group of a device; `press` there is a private call."""
+
     do: Literal["private"]
     device: Device
 
-    def perform(self, desk: DispatcherSession) -> int:
-        return desk.private_group(self.device)
+    def perform(self, session: DispatcherSession) -> int:
+        """Perform the request; see the class."""
+        return session.private_group(self.device)
 
 
 class Command(_Request):
+    """Send a command of the schema to a device; the result is the command's id."""
+
     do: Literal["command"]
     device: Device
     action: str
@@ -90,74 +116,96 @@ class Command(_Request):
     name: str = ""
     value: str = ""
 
-    def perform(self, desk: DispatcherSession) -> int:
-        return desk.command(self.device, self.action, self.number, self.name, self.value)
+    def perform(self, session: DispatcherSession) -> int:
+        """Perform the request; see the class."""
+        return session.command(self.device, self.action, self.number, self.name, self.value)
 
 
 class AnswerEvent(_Request):
+    """Set the state of an event: accepted, resolved and others of `event_state`."""
+
     do: Literal["answer_event"]
     device: Device
     event_id: Annotated[int, Field(ge=0, lt=1 << 32)]
     state: str
 
-    def perform(self, desk: DispatcherSession) -> None:
-        desk.answer_event(self.device, self.event_id, self.state)
+    def perform(self, session: DispatcherSession) -> None:
+        """Perform the request; see the class."""
+        session.answer_event(self.device, self.event_id, self.state)
 
 
 class ListenIn(_Request):
+    """Open the microphone of a device (ambient listening); the result is the command's id."""
+
     do: Literal["listen_in"]
     device: Device
     reason: Annotated[str, Field(min_length=3, max_length=200)]
 
-    def perform(self, desk: DispatcherSession) -> int:
-        return desk.listen_in(self.device, self.reason)
+    def perform(self, session: DispatcherSession) -> int:
+        """Perform the request; see the class."""
+        return session.listen_in(self.device, self.reason)
 
 
 class LiveStart(_Request):
+    """Watch the camera of a device; the result is the view's id."""
+
     do: Literal["live_start"]
     device: Device
     seconds: Annotated[int, Field(ge=1, le=300)] = 60
     form: LiveFormat = "jpeg"
 
-    def perform(self, desk: DispatcherSession) -> int:
-        return desk.live_start(self.device, self.seconds, self.form)
+    def perform(self, session: DispatcherSession) -> int:
+        """Perform the request; see the class."""
+        return session.live_start(self.device, self.seconds, self.form)
 
 
 class LiveStop(_Request):
+    """Stop watching the camera of a device."""
+
     do: Literal["live_stop"]
     device: Device
 
-    def perform(self, desk: DispatcherSession) -> None:
-        desk.live_stop(self.device)
+    def perform(self, session: DispatcherSession) -> None:
+        """Perform the request; see the class."""
+        session.live_stop(self.device)
 
 
 class Clips(_Request):
+    """List clips, newest first."""
+
     do: Literal["clips"]
     limit: Annotated[int, Field(ge=1, le=1000)] = 200
 
-    def perform(self, desk: DispatcherSession) -> list[dict[str, Any]] | None:
-        return desk.clips(self.limit)
+    def perform(self, session: DispatcherSession) -> list[dict[str, Any]] | None:
+        """Perform the request; see the class."""
+        return session.clips(self.limit)
 
 
 class PreserveClip(_Request):
+    """Preserve a clip at the hub and on its device; the result is the command's id."""
+
     do: Literal["preserve_clip"]
     device: Device
     clip: Annotated[int, Field(ge=0, lt=1_000_000)]
 
-    def perform(self, desk: DispatcherSession) -> int:
-        return desk.preserve_clip(self.device, self.clip)
+    def perform(self, session: DispatcherSession) -> int:
+        """Perform the request; see the class."""
+        return session.preserve_clip(self.device, self.clip)
 
 
 class Recordings(_Request):
+    """List recorded bursts, newest first."""
+
     do: Literal["recordings"]
     group: Group | None = None
     limit: Annotated[int, Field(ge=1, le=1000)] = 100
 
-    def perform(self, desk: DispatcherSession) -> list[dict[str, Any]]:
-        return desk.recordings(self.group, self.limit)
+    def perform(self, session: DispatcherSession) -> list[dict[str, Any]]:
+        """Perform the request; see the class."""
+        return session.recordings(self.group, self.limit)
 
 
-_ANY: TypeAdapter[_Request] = TypeAdapter(
+_REQUESTS: TypeAdapter[_Request] = TypeAdapter(
     Annotated[
         Listen
         | Leave
@@ -179,20 +227,28 @@ _ANY: TypeAdapter[_Request] = TypeAdapter(
 )
 
 
-def perform(desk: DispatcherSession, text: str) -> dict[str, Any]:
-    """Do what a text asks; return `reply` with its result, or `refused` with the reason."""
-    number = None
+def perform(session: DispatcherSession, text: str) -> dict[str, Any]:
+    """Perform a request.
+
+    Args:
+        session: The dispatcher session.
+        text: The JSON request.
+
+    Returns:
+        A `reply` with the result, or `refused` with the reason.
+    """
+    request_id = None
     try:
         raw = json.loads(text)
-        number = raw.get("id") if isinstance(raw, dict) else None
-        return {"type": "reply", "id": number, "result": _ANY.validate_python(raw).perform(desk)}
+        request_id = raw.get("id") if isinstance(raw, dict) else None
+        return {"type": "reply", "id": request_id, "result": _REQUESTS.validate_python(raw).perform(session)}
     except ValidationError as e:
         first = e.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        return {"type": "refused", "id": number, "error": f"{where or 'request'}: {first['msg']}"}
+        field = ".".join(str(part) for part in first["loc"])
+        return {"type": "refused", "id": request_id, "error": f"{field or 'request'}: {first['msg']}"}
     except (ValueError, RecursionError):
         return {"type": "refused", "id": None, "error": "not JSON"}
     except UserError as e:
-        return {"type": "refused", "id": number, "error": str(e)}
+        return {"type": "refused", "id": request_id, "error": str(e)}
     except OSError as e:
-        return {"type": "refused", "id": number, "error": f"not done: the hub's storage refuses ({e.strerror})"}
+        return {"type": "refused", "id": request_id, "error": f"the hub's storage failed: {e.strerror}; check its log"}
