@@ -62,7 +62,7 @@ def alaw(pcm):
     return out[0]
 
 
-def patrol(harness, below):
+def run_random_events(harness, below):
     """Let events come at random while the other listener comes and goes, and the loop is late; return the triggers."""
     listens = []
     triggers = []
@@ -103,7 +103,7 @@ def test_no_sample_from_before_a_trigger_is_in_any_file():
         config = {"sound": "event", "pre_s": 5, "post_s": 3, "segment_s": 2, "quota_kb": 32768, "lock_kb": 32768}
         harness = SharedMicrophoneHarness(config, 200).boot().run(7)
         try:
-            assert patrol(harness, seeded(seed))
+            assert run_random_events(harness, seeded(seed))
             for name in [n for n in harness.files.data if n[-4:] == ".pls"]:
                 for kind, _, body in harness.read(name).records:
                     if kind == clip.RECORD_MEDIA and body[:4] == b"01wb":

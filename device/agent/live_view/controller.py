@@ -1,10 +1,6 @@
 """Connects the live view to the device: the hub's commands, the access log and the events about it."""
 
-from agent.link.commands import DONE, FAILED, REFUSED, STARTED
-
-START, STOP = 4, 5  # command.action
-_STARTED, _ENDED = 9, 10  # event.kind
-_BY_DISPATCHER = 2  # event.cause
+import patrolink_enums as enums
 
 
 class LiveViewController:
@@ -26,7 +22,10 @@ class LiveViewController:
 
     def commands(self):
         """Return the handlers of the hub's commands, by command.action."""
-        return {START: self._start, STOP: self._stop}
+        return {
+            enums.COMMAND_ACTION_LIVE_VIEW_START: self._start,
+            enums.COMMAND_ACTION_LIVE_VIEW_STOP: self._stop,
+        }
 
     def serve(self, now):
         """Send what is due. Returns the ms after which it wants to be called again."""
@@ -42,34 +41,34 @@ class LiveViewController:
     def _start(self, message):
         now = self._now_ms()
         if not self._reporter.unix_ms(now):
-            return REFUSED, "the time is not known yet", None
+            return enums.ANSWER_RESULT_REFUSED, "the time is not known yet", None
         if not self._recording.is_ready:
-            return REFUSED, "the camera is not ready: storage is not loaded", None
+            return enums.ANSWER_RESULT_REFUSED, "the camera is not ready: storage is not loaded", None
         host, _, port = message["value"].rpartition(":")
         if not host or not port.isdigit() or int(port) > 65535:
-            return REFUSED, "the address to send to must have the form host:port", None
+            return enums.ANSWER_RESULT_REFUSED, "the address to send to must have the form host:port", None
         started, text = self._live_view.start(message, host, int(port), now)
         if not started:
-            return REFUSED, text, None
+            return enums.ANSWER_RESULT_REFUSED, text, None
         self._operator = message["operator"]
         self._recording.log_access("live_view_start", self._operator)
-        self._raise(_STARTED, now)
-        return STARTED, "", None
+        self._raise(enums.EVENT_KIND_LIVE_VIEW_START, now)
+        return enums.ANSWER_RESULT_STARTED, "", None
 
     def _stop(self, message):
         if not self._live_view.running():
-            return FAILED, "no live view is running", None
+            return enums.ANSWER_RESULT_FAILED, "no live view is running", None
         now = self._now_ms()
         self._operator = message["operator"]
         self._live_view.stop("stopped by the hub", now)
         self._report_end(now)
-        return DONE, "", None
+        return enums.ANSWER_RESULT_DONE, "", None
 
     def _report_end(self, now):
         if self._operator is not None and not self._live_view.running():
             operator, self._operator = self._operator, None
             self._recording.log_access("live_view_stop", operator, "why", self._live_view.end_reason)
-            self._raise(_ENDED, now)
+            self._raise(enums.EVENT_KIND_LIVE_VIEW_STOP, now)
 
     def _raise(self, kind, now):
-        self._reporter.raise_event(kind, _BY_DISPATCHER, 0, now)
+        self._reporter.raise_event(kind, enums.EVENT_CAUSE_DISPATCHER, 0, now)

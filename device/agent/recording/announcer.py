@@ -2,11 +2,12 @@
 
 import binascii
 
+import patrolink_enums as enums
 from patrolink_protocol import clip as clip_format
 
 from . import manifest
 from .clip_files import listed_file, manifest_name
-from .clip_index import NO_EVENT, OPEN, SOS
+from .clip_index import NO_EVENT, OPEN
 
 
 class Announcer:
@@ -74,7 +75,7 @@ def clip_manifest_values(files, clip):
 
 
 def _values(files, clip):
-    v = {"clip_id": clip.number, "event_id": None, "trigger": SOS if clip.sos else 0}
+    v = {"clip_id": clip.number, "event_id": None, "trigger": enums.CLIP_MANIFEST_TRIGGER_SOS if clip.sos else 0}
     v["start_ms"] = v["duration_ms"] = v["pre_event_ms"] = v["segments"] = v["bytes"] = 0
     event_stem = None  # the segment of the first event
     for line in manifest.read_lines(files, manifest_name(clip.number)):

@@ -1,14 +1,12 @@
 """Index of the clips on storage: a few numbers for each clip. The manifests hold everything else."""
 
+import patrolink_enums as enums
 from patrolink_protocol import clip as clip_format
 
 from . import manifest
 from .clip_files import listed_file, manifest_name, manifest_number, parse_file_id
 
 OPEN, SEALED, UPLOADED, VERIFIED = range(4)  # Clip.state
-BUTTON = clip_format.TRIGGERS.index("button")
-SOS = clip_format.TRIGGERS.index("sos")
-PHOTO = clip_format.TRIGGERS.index("photo")
 NO_EVENT = 4294967295  # "event" of a manifest line without an event
 
 
@@ -34,8 +32,8 @@ class Clip:
 
     def __init__(self, number, trigger):
         self.number = number
-        self.sos = trigger == SOS
-        self.photo = trigger == PHOTO
+        self.sos = trigger == enums.CLIP_MANIFEST_TRIGGER_SOS
+        self.photo = trigger == enums.CLIP_MANIFEST_TRIGGER_PHOTO
         self.first = self.last = -1
         self.bytes = 0
         self.state = OPEN
@@ -130,7 +128,7 @@ class ClipIndex:
             if clip is None:
                 known = fields.get("trigger") in clip_format.TRIGGERS
                 # With a damaged first line the trigger is unknown: treat it as an SOS, which is kept longest.
-                trigger = clip_format.TRIGGERS.index(fields["trigger"]) if known else SOS
+                trigger = clip_format.TRIGGERS.index(fields["trigger"]) if known else enums.CLIP_MANIFEST_TRIGGER_SOS
                 clip = Clip(manifest_number(name), trigger)
                 self.clips.append(clip)
             clip.apply_line(fields)

@@ -2,9 +2,10 @@
 
 from collections import namedtuple
 
+import patrolink_enums as enums
 from patrolink_protocol import clip as clip_format
 
-from .clip_index import NO_EVENT, PHOTO, SOS
+from .clip_index import NO_EVENT
 from .retention import RING, ROUTINE, URGENT
 from .ring_recorder import FRAMES_MAX
 
@@ -125,11 +126,11 @@ class ClipRecorder:
         """
         end_ms = now + (self._post_ms if hold_ms is None else hold_ms)
         if self._open_clip is None:
-            if trigger != SOS:
+            if trigger != enums.CLIP_MANIFEST_TRIGGER_SOS:
                 self._check_room()
             self._begin_for_event(trigger, event_id, now, end_ms)
         self._end_ms = max(self._end_ms, end_ms)
-        if trigger == SOS and not self._open_clip.clip.sos:
+        if trigger == enums.CLIP_MANIFEST_TRIGGER_SOS and not self._open_clip.clip.sos:
             self._event = _Event(trigger, event_id)
         file_id = self._ring_recorder.current_id()
         at_ms = self._ring_recorder.mark(trigger, event_id, now)
@@ -196,7 +197,7 @@ class ClipRecorder:
         self._begin_successor(previous, now)
 
     def _begin_successor(self, previous, now):
-        event = _Event(SOS if previous.sos else self._event.trigger, self._event.event_id)
+        event = _Event(enums.CLIP_MANIFEST_TRIGGER_SOS if previous.sos else self._event.trigger, self._event.event_id)
         self._begin_clip(event, self._ring_recorder.current_id(), now, previous.number)
         self._clip_start_ms = now
 
@@ -276,9 +277,9 @@ class ClipRecorder:
         if interrupted is not None:
             self._close_clip("done", last_id)
         open_clips = self._store.open_clips
-        open_clip = open_clips.begin(PHOTO, NO_EVENT, file_id, clip_format.JPEG, at_ms)
+        open_clip = open_clips.begin(enums.CLIP_MANIFEST_TRIGGER_PHOTO, NO_EVENT, file_id, clip_format.JPEG, at_ms)
         open_clip.end("done", file_id)
-        open_clip.mark(PHOTO, NO_EVENT, self._unix(at_ms), file_id, 0)
+        open_clip.mark(enums.CLIP_MANIFEST_TRIGGER_PHOTO, NO_EVENT, self._unix(at_ms), file_id, 0)
         open_clips.log_access("snapshot", who, at_ms, "clip", open_clip.clip.number)
         if interrupted is not None:
             self._begin_successor(interrupted.clip, at_ms)

@@ -4,6 +4,7 @@ Nothing here waits for storage: a file counts as stored once its writer says so,
 When storage refuses, the store reports a fault and tries again every second.
 """
 
+import patrolink_enums as enums
 from agent.tracking.counter import Record
 
 from .announcer import Announcer
@@ -18,7 +19,6 @@ from .ring import Ring
 from .storage_usage import StorageUsage
 from .upload_queue import UploadQueue
 
-FULL, FAULT = 4, 8  # bits of device_status.errors
 _RETRY_MS = 1000
 _EIO = 5
 
@@ -28,7 +28,7 @@ class ClipStore:
 
     Attributes:
         boot: Number of this boot in file names, final after `load`.
-        errors: FULL and FAULT bits.
+        errors: STORAGE_FULL and STORAGE_FAULT bits of device_status.errors.
         files, index, usage, ring, uploads, lock, open_clips: The parts; see their modules.
 
     Args:
@@ -116,7 +116,7 @@ class ClipStore:
         """
         self._now = now
         if self._retry_ms is not None or self.ring.is_full():
-            self.errors |= FAULT
+            self.errors |= enums.DEVICE_STATUS_ERRORS_STORAGE_FAULT
             return False
         usage = self.usage
         unix_ms = self._unix(now)
@@ -126,14 +126,14 @@ class ClipStore:
         while not usage.fits(size, None if free_kb is None else free_kb + ((used - usage.bytes) >> 10)):
             try:
                 if not self._retention.make_room(priority, now, unix_ms):
-                    full = FULL
+                    full = enums.DEVICE_STATUS_ERRORS_STORAGE_FULL
                     if priority != RING or not self.ring.shorten():
-                        self.errors |= FULL
+                        self.errors |= enums.DEVICE_STATUS_ERRORS_STORAGE_FULL
                         return False
             except OSError:
                 self._refuse()
                 return False
-        self.errors = self.errors & ~FULL | full
+        self.errors = self.errors & ~enums.DEVICE_STATUS_ERRORS_STORAGE_FULL | full
         return True
 
     def create_file(self, file_id):
@@ -177,7 +177,7 @@ class ClipStore:
             if fault:
                 self._refuse()
             else:
-                self.errors &= ~FAULT
+                self.errors &= ~enums.DEVICE_STATUS_ERRORS_STORAGE_FAULT
             if file is not None:
                 self.open_clips.add_file(file)
                 if not self.index.holds(file.file_id):
@@ -193,5 +193,5 @@ class ClipStore:
             self._on_low(pct)
 
     def _refuse(self):
-        self.errors |= FAULT
+        self.errors |= enums.DEVICE_STATUS_ERRORS_STORAGE_FAULT
         self._retry_ms = self._now + _RETRY_MS

@@ -2,20 +2,14 @@
 
 from collections import namedtuple
 
+import patrolink_enums as enums
 import patrolink_messages as m
-from agent.link.commands import DONE, FAILED, REFUSED, STARTED
 from compat.steps import whole
 
 from .announcer import clip_manifest_values
-from .clip_index import NO_EVENT, SOS, UPLOADED
+from .clip_index import NO_EVENT, UPLOADED
 from .clip_recorder import UNTIL_STOPPED, RefusedError
-from .clip_store import FAULT
 
-BUTTON, DISPATCHER = 0, 3  # clip_manifest.trigger
-START, STOP, SNAPSHOT, PRESERVE = 1, 2, 3, 14  # command.action
-_RECORDING, _RECORDED, _LOW = 5, 6, 12  # event.kind
-_BY_BUTTON, _BY_DISPATCHER, _BY_FAULT = 0, 2, 5  # event.cause
-_VERIFIED, _DAMAGED = 5, 7  # clip_state.state
 _RETRY_MS = 5000  # after storage could not be read
 _REPEAT_MS = 120000  # between two repeated announcements
 _LOAD_MS = 5  # of steps in one round
@@ -69,7 +63,12 @@ class RecordingController:
 
     def commands(self):
         """Return the handlers of the hub's commands, by command.action."""
-        return {START: self._start, STOP: self._stop, SNAPSHOT: self._take_snapshot, PRESERVE: self._preserve}
+        return {
+            enums.COMMAND_ACTION_START_RECORDING: self._start,
+            enums.COMMAND_ACTION_STOP_RECORDING: self._stop,
+            enums.COMMAND_ACTION_SNAPSHOT: self._take_snapshot,
+            enums.COMMAND_ACTION_PRESERVE_CLIP: self._preserve,
+        }
 
     # --- start --------------------------------------------------------------------------------------------------------
 
@@ -125,7 +124,7 @@ class RecordingController:
         recorder.serve(now)
         if self._wearer_recording and not recorder.held:
             self._wearer_recording = False
-            self._raise(_RECORDED, _BY_FAULT, None)
+            self._raise(enums.EVENT_KIND_RECORDING_STOP, enums.EVENT_CAUSE_FAULT, None)
         if now >= self._repeat_ms and not len(self._outbox):  # the broker has all earlier announcements
             self._repeat_ms = now + _REPEAT_MS
             self._repeat_announcement()
@@ -192,7 +191,7 @@ class RecordingController:
     def errors(self):
         """Bits of device_status.errors."""
         if self._recording is None:
-            return 0 if self._loading is not None else FAULT
+            return 0 if self._loading is not None else enums.DEVICE_STATUS_ERRORS_STORAGE_FAULT
         return self._recording.ring_recorder.errors
 
     @property
@@ -238,7 +237,7 @@ class RecordingController:
                 return None, "storage is still being loaded; try again in a moment"
             self._log("clips: no clip was made: storage cannot be read")
             return None, "storage cannot be read"
-        if trigger == SOS and self._recording.uploader is not None:
+        if trigger == enums.CLIP_MANIFEST_TRIGGER_SOS and self._recording.uploader is not None:
             self._recording.uploader.retry_now(True)
         try:
             return self._recording.recorder.trigger(trigger, event_id, who, self._now_ms(), hold_ms), ""
@@ -254,20 +253,24 @@ class RecordingController:
             now: Monotonic ms.
         """
         if name == b"mark":
-            self.on_event(BUTTON, NO_EVENT)
+            self.on_event(enums.CLIP_MANIFEST_TRIGGER_BUTTON, NO_EVENT)
         elif name != b"record":
             return False
         elif self._loading is not None:
             self._defer(self.on_button, name, now)
         elif self._wearer_recording:
             self._wearer_recording = False
-            self._raise(_RECORDED, _BY_BUTTON, self._recording.recorder.release(_WEARER, now))
+            self._raise(
+                enums.EVENT_KIND_RECORDING_STOP,
+                enums.EVENT_CAUSE_BUTTON,
+                self._recording.recorder.release(_WEARER, now),
+            )
         else:
-            number, _ = self._trigger(BUTTON, NO_EVENT, _WEARER, None)
+            number, _ = self._trigger(enums.CLIP_MANIFEST_TRIGGER_BUTTON, NO_EVENT, _WEARER, None)
             if number is not None:
                 self._wearer_recording = True
                 self._recording.recorder.hold()
-                self._raise(_RECORDING, _BY_BUTTON, number)
+                self._raise(enums.EVENT_KIND_RECORDING_START, enums.EVENT_CAUSE_BUTTON, number)
         return True
 
     def _raise(self, kind, cause, ref, value=None):
@@ -275,7 +278,7 @@ class RecordingController:
 
     def _report_low(self, pct):
         self._log("clips: unverified clips take %d %% of lock_kb" % pct)
-        self._raise(_LOW, _BY_FAULT, None, pct)
+        self._raise(enums.EVENT_KIND_STORAGE_LOW, enums.EVENT_CAUSE_FAULT, None, pct)
 
     def _announce(self, values):
         self._reporter.send(m.CLIP_MANIFEST, values)
@@ -289,42 +292,42 @@ class RecordingController:
         if self._recording is None:
             return
         store = self._recording.store
-        if message["state"] == _VERIFIED:
+        if message["state"] == enums.CLIP_STATE_STATE_VERIFIED:
             store.mark_verified(message["clip_id"])
-        elif message["state"] == _DAMAGED:
+        elif message["state"] == enums.CLIP_STATE_STATE_DAMAGED:
             store.uploads.mark_damaged(message["clip_id"])
 
     def _start(self, message):
         duration_s = message["number"]
         if duration_s is not None and duration_s > _RECORDING_S_MAX:
-            return REFUSED, "a recording lasts at most %d s" % _RECORDING_S_MAX, None
+            return enums.ANSWER_RESULT_REFUSED, "a recording lasts at most %d s" % _RECORDING_S_MAX, None
         hold_ms = UNTIL_STOPPED if duration_s is None else duration_s * 1000
-        number, reason = self._trigger(DISPATCHER, NO_EVENT, message["operator"], hold_ms)
+        number, reason = self._trigger(enums.CLIP_MANIFEST_TRIGGER_DISPATCHER, NO_EVENT, message["operator"], hold_ms)
         if number is None:
-            return REFUSED, reason, None
-        self._raise(_RECORDING, _BY_DISPATCHER, number)
-        return STARTED, "", number
+            return enums.ANSWER_RESULT_REFUSED, reason, None
+        self._raise(enums.EVENT_KIND_RECORDING_START, enums.EVENT_CAUSE_DISPATCHER, number)
+        return enums.ANSWER_RESULT_STARTED, "", number
 
     def _stop(self, message):
         number = None
         if self._recording is not None:
             number = self._recording.recorder.stop(message["operator"], self._now_ms())
         if number is None:
-            return FAILED, "nothing is being recorded", None
+            return enums.ANSWER_RESULT_FAILED, "nothing is being recorded", None
         self._wearer_recording = False
-        self._raise(_RECORDED, _BY_DISPATCHER, number)
-        return DONE, "", number
+        self._raise(enums.EVENT_KIND_RECORDING_STOP, enums.EVENT_CAUSE_DISPATCHER, number)
+        return enums.ANSWER_RESULT_DONE, "", number
 
     def _take_snapshot(self, message):
         now = self._now_ms()
         if not self._reporter.unix_ms(now):
-            return REFUSED, "the time is not known yet", None
+            return enums.ANSWER_RESULT_REFUSED, "the time is not known yet", None
         if self._recording is None:
-            return FAILED, "storage cannot be read", None
+            return enums.ANSWER_RESULT_FAILED, "storage cannot be read", None
         try:
             self._recording.recorder.snapshot(message["operator"], now, self._snapshot_done)
         except RefusedError as e:
-            return REFUSED, str(e), None
+            return enums.ANSWER_RESULT_REFUSED, str(e), None
         self._snapshot = message
         return None
 
@@ -332,11 +335,11 @@ class RecordingController:
         message, self._snapshot = self._snapshot, None
         if number is None:
             text = self._camera.fault or "no picture came, or storage had no room for it"
-            self._answer(message, FAILED, text, None)
+            self._answer(message, enums.ANSWER_RESULT_FAILED, text, None)
         else:
-            self._answer(message, DONE, "", number)
+            self._answer(message, enums.ANSWER_RESULT_DONE, "", number)
 
     def _preserve(self, message):
         if self._recording is None or not self._recording.store.index.preserve(message["number"]):
-            return FAILED, "this clip is not on the device", None
-        return DONE, "", message["number"]
+            return enums.ANSWER_RESULT_FAILED, "this clip is not on the device", None
+        return enums.ANSWER_RESULT_DONE, "", message["number"]

@@ -2,11 +2,12 @@
 
 import binascii
 
+import patrolink_enums as enums
 from patrolink_protocol import clip as clip_format
 
 from . import manifest
 from .clip_files import file_stem
-from .clip_index import PHOTO, Clip
+from .clip_index import Clip
 
 
 class OpenClip:
@@ -95,4 +96,4 @@ def head_pairs(number, device, boot, codec, trigger, event_id, unix_ms, pre_s):
     """Return keys and values of a manifest's first line, without those that depend on the previous clip."""
     head = ["clip", number, "v", 1, "device", device, "boot", boot, "codec", clip_format.CODECS[codec]]
     head += ["trigger", clip_format.TRIGGERS[trigger], "event", event_id, "time_ms", unix_ms]
-    return head + ["pre_s", 0 if trigger == PHOTO else pre_s]
+    return head + ["pre_s", 0 if trigger == enums.CLIP_MANIFEST_TRIGGER_PHOTO else pre_s]

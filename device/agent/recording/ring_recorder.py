@@ -2,16 +2,15 @@
 
 import struct
 
+import patrolink_enums as enums
 from patrolink_protocol import clip as clip_format
 
 from .clip_files import STEPS_PER_BOOT
-from .clip_store import FAULT
 from .frame_loss import FrameLoss
 from .recorded_file import FileInfo, RecordedFile
 from .segment import SegmentKeys, SegmentWriter, fix_record
 from .sound_input import SoundInput
 
-CAMERA, MICROPHONE = 32, 64  # bits of device_status.errors
 FRAMES_MAX = 8  # frames taken in one round, and marks kept while there is no segment
 CAMERA_DEAD_MS = 5000  # without a frame
 _STALL_MS = 1000
@@ -89,9 +88,9 @@ class RingRecorder:
         exhausted = self._keys.step >= STEPS_PER_BOOT  # after 58 days: only a new boot begins new steps
         return (
             self._store.errors
-            | (FAULT if exhausted else 0)
-            | (CAMERA if dead else 0)
-            | (MICROPHONE if self.sound.fault else 0)
+            | (enums.DEVICE_STATUS_ERRORS_STORAGE_FAULT if exhausted else 0)
+            | (enums.DEVICE_STATUS_ERRORS_CAMERA_FAULT if dead else 0)
+            | (enums.DEVICE_STATUS_ERRORS_MICROPHONE_FAULT if self.sound.fault else 0)
         )
 
     @property

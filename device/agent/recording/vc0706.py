@@ -1,50 +1,38 @@
-"""A camera that gives JPEGs over a UART: Vimicro's VC0706, as LinkSprite's and Adafruit's modules have it.
+"""Driver of a VC0706 camera (Vimicro), which gives JPEGs over a UART, as in modules of LinkSprite and Adafruit.
 
-Who is in the picture sees that it is taken, as in opencv_camera.py: nothing is sent to the camera unless the indicator
-was set and read back as on, and no picture leaves here unless it still was once the picture was there.
+A person in the picture can see that it is taken, as with hal/posix/opencv_camera.py: the driver sends nothing to the
+camera before the indicator was set and read back as on, and returns a picture only if the indicator was still on after
+it was read.
 
-A picture is stopped in the camera's memory and read in pieces that the UART's buffer holds, so the loop may be late; a
-piece that comes damaged is read again.
+The camera keeps a picture in its memory, and the driver reads it in pieces that fit the UART's buffer. So the main loop
+may be late, and a damaged piece is read again.
 """
 
-from patrolink_protocol.native import const, micropython, ptr8  # noqa: F401
+from agent.recording.vc0706_config import RATES, SIZES, candidate_rates, check_config
+from patrolink_protocol.native import const, micropython, ptr8  # noqa: F401 - ptr8 is a type of viper
 
-BAUD = const(115200)
-PICTURE_KB = const(16)
-SIZES = {(640, 480): 0x00, (320, 240): 0x11, (160, 120): 0x22}
-# What SET_PORT says for a rate: its UART, or its fast one.
-RATES = {
-    9600: b"\x03\x01\xae\xc8",
-    19200: b"\x03\x01\x56\xe4",
-    38400: b"\x03\x01\x2a\xf2",
-    57600: b"\x03\x01\x1c\x4c",
-    115200: b"\x03\x01\x0d\xa6",
-    460800: b"\x05\x02\x00\x03\x02\xa6",
-    921600: b"\x05\x02\x00\x01\x03\x53",
-}
-_AT_POWER_UP = (38400, 115200)
-_ASK, _ANSWER = const(0x56), const(0x76)
+_COMMAND, _RESPONSE = const(0x56), const(0x76)  # first byte
 _VERSION, _SET_PORT, _WRITE = const(0x11), const(0x24), const(0x31)
 _READ, _LENGTH, _DOWNSIZE = const(0x32), const(0x34), const(0x54)
-# Steps: what is being waited for.
-_DARK, _HAIL, _PORT, _SIZE, _RATIO, _RESUME, _PACE, _STOP, _MEASURE, _PIECE = range(10)
+# The state: what the driver waits for.
+_OFF, _HELLO, _PORT, _SIZE, _RATIO, _RESUME, _INTERVAL, _STOP, _MEASURE, _PIECE = range(10)
 
 _HEAD = const(5)
 _PIECE_BYTES = const(1024)
-_FINE, _COARSER, _COARSEST = const(0x36), const(0x18), const(0xFF)  # compression: as at power up, a step, the most
-_PATIENCE_MS = const(500)
-_HAIL_MS = const(150)
-_SILENCE_MS = const(150)  # within a piece: bytes were lost
-_QUIET_MS = const(50)  # after noise in a piece, before it is asked for again
-_AGAIN_MS = const(1000)  # a camera that was reset takes about as long
-_TRIES = const(3)
-_ROUNDS = const(2)  # through all rates: a camera needs a second after its power comes
-_BROKEN = const(5)  # pictures in a row, then it is reset
-_READS = const(8)  # of the UART in a call
+_RATIO_MIN, _RATIO_STEP, _RATIO_MAX = const(0x36), const(0x18), const(0xFF)  # compression; the first as at power up
+_RESPONSE_MS = const(500)
+_HELLO_MS = const(150)
+_PIECE_MS = const(150)  # without a byte within a piece: bytes were lost
+_NOISE_MS = const(50)  # after noise in a piece, before it is read again
+_RESTART_MS = const(1000)  # about the time that a camera takes after a reset
+_TRIES_MAX = const(3)
+_ROUNDS = const(2)  # through all rates, then a reset: a camera needs a second after power up
+_FAILURES_MAX = const(5)  # bad pictures in a row, then a reset
+_READS_MAX = const(8)  # of the UART in one call
 
 
-class _Dark(Exception):
-    """The indicator is not on; the text says why."""
+class _IndicatorError(Exception):
+    """The indicator is not on. The text gives the reason."""
 
 
 @micropython.viper
@@ -57,175 +45,170 @@ def move(source: ptr8, at: int, out: ptr8, to: int, n: int):
 
 
 class Camera:
-    """
-    uart       hal Uart: readinto(buf), write(buf), rate(baud)
-    indicator  hal Pin: set(level), get() -> bool
-    given      configuration: width, height, fps; baud (115200), picture_kb (16). ValueError tells what is wrong in it
-    fault      why there are no pictures, though they are wanted or the indicator could not even be put out; else ""
-    damaged    pictures that came damaged or too large; dropped: those that nobody took in time, none
+    """State machine of the camera. No method waits; `frame` has to be called often.
 
-    No method waits. The camera goes on while `frame` is called.
+    Attributes:
+        width, height, fps: Of the pictures.
+        fault: Why there are no pictures, or why the indicator cannot be switched off; "" without a fault.
+        damaged: Pictures that were damaged or too large.
+        dropped: Pictures that were not taken in time: always 0.
+
+    Args:
+        uart: hal Uart: readinto(buf), write(buf), set_baud(baud).
+        indicator: hal Pin: set(level), get() -> bool.
+        now_ms: Function() -> monotonic ms.
+        log: Function(text).
+        settings: Configuration, see vc0706_config.check_config.
+
+    Raises:
+        ValueError: A setting is invalid.
     """
 
-    def __init__(self, uart, indicator, now_ms, log, given):
-        self.width, self.height, self.fps = given.get("width", 320), given.get("height", 240), given.get("fps", 5)
-        baud = given.get("baud", BAUD)
-        if (self.width, self.height) not in SIZES:
-            raise ValueError("camera: width and height: it has 640x480, 320x240 and 160x120")
-        if baud not in RATES:
-            raise ValueError("camera: baud: it has %s" % ", ".join([str(rate) for rate in sorted(RATES)]))
-        room = given.get("picture_kb", PICTURE_KB)
-        if not isinstance(room, int) or not 2 <= room <= 63:
-            raise ValueError("camera: picture_kb: 2 to 63")
-        if not isinstance(self.fps, int) or not 1 <= self.fps <= 30:
-            raise ValueError("camera: fps: 1 to 30")
+    def __init__(self, uart, indicator, now_ms, log, settings):
+        config = check_config(settings)
+        self.width, self.height, self.fps = config.width, config.height, config.fps
         self._uart = uart
         self._indicator = indicator
         self._now_ms = now_ms
         self._log = log
-        self._rates = [baud]  # then the likely ones, then what a life before may have set
-        self._rates += [rate for rate in _AT_POWER_UP if rate != baud]
-        self._rates += [rate for rate in RATES if rate not in self._rates]
-        self._rate = self._round = 0  # index of the rate that is spoken; rounds without an answer
-        self._picture = bytearray(room * 1024)
+        self._rates = candidate_rates(config.baud)
+        self._rate = self._round = 0  # index of the current rate; rounds through all rates without a response
+        self._picture = bytearray(config.picture_bytes)
         self._view = memoryview(self._picture)
         self._buf = bytearray(512)
-        self._reply = bytearray(16)
-        self._read = bytearray((_ASK, 0, _READ, 12, 0, 10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 10))
-        self._step = _DARK
-        self._command = self._due = self._tries = self._broken = 0
-        # Bytes: of the answer, -1 when none is waited for; that it has; of the piece still to come.
-        self._have, self._need, self._piece = -1, 0, 0
-        self._closing = False  # the piece is here; the head after it is not
-        self._at = self._size = self._begin = 0  # bytes: of the picture that are here; it has; where the piece begins
+        self._response = bytearray(16)
+        self._read_command = bytearray((_COMMAND, 0, _READ, 12, 0, 10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 10))
+        self._state = _OFF
+        self._command = self._due_ms = self._tries = self._failures = 0
+        self._have = -1  # bytes of the response so far, -1 while none is expected
+        self._need = 0  # bytes of the response
+        self._piece = 0  # bytes of the piece still to come
+        self._in_trailer = False  # the piece is complete; the same head follows it once more
+        self._at = self._size = self._begin = 0  # in the picture: bytes so far, all bytes, begin of the piece
         self._taken_ms = self._next_ms = 0
-        self._wanted = False
-        self._ratio = _FINE
-        self._told = ""
+        self._enabled = False
+        self._ratio = _RATIO_MIN
+        self._logged_fault = ""
         self.fault = ""
         self.damaged = self.dropped = 0
-        try:
-            self._light(0)  # a life before this one may have ended suddenly
-        except _Dark as e:
-            self._failed(str(e))
+        self._switch_off()  # an earlier boot may have ended with the indicator on
 
     def open(self):
-        """Begin to take pictures, and go on until `close`, however often the camera goes away and comes back."""
-        self._wanted = True
-        self._due = self._now_ms()
+        """Start taking pictures. After each fault the driver tries again, until `close`."""
+        self._enabled = True
+        self._due_ms = self._now_ms()
 
     def close(self):
-        """Take no more pictures; the indicator goes off."""
-        self._wanted = False
-        self._step = _DARK
+        """Stop taking pictures, and switch the indicator off."""
+        self._enabled = False
+        self._state = _OFF
         self._have = -1
-        try:
-            self._light(0)
-        except _Dark as e:
-            self._failed(str(e))
+        self._switch_off()
 
     def frame(self):
-        """Return (JPEG, monotonic ms, None) of a picture that has come, or None. It holds until the next call."""
-        if not self._wanted:
+        """Return (JPEG, monotonic ms, None) of a new picture, or None. The JPEG is valid until the next call."""
+        if not self._enabled:
             return None
-        for _ in range(_READS):
+        for _ in range(_READS_MAX):
             n = self._uart.readinto(self._buf)
             if not n:
                 break
-            if self._take(n) and self._answered():
+            if self._feed(n) and self._handle_response():
                 return (self._view[: self._size], self._taken_ms, None)
-        if self._now_ms() >= self._due:
-            self._late()
+        if self._now_ms() >= self._due_ms:
+            self._handle_timeout()
         return None
 
     # --- the indicator ----------------------------------------------------------------------------------------------
 
-    def _light(self, level):
+    def _set_indicator(self, level):
         try:
             self._indicator.set(level)
         except OSError as e:
-            raise _Dark("the indicator cannot be set (%s)" % e)
+            raise _IndicatorError("the indicator cannot be set (%s)" % e)
 
-    def _lit(self):
-        """True while the indicator is on; else all begins anew."""
+    def _switch_off(self):
         try:
-            self._look()
-        except _Dark as e:
+            self._set_indicator(0)
+        except _IndicatorError as e:
+            self._fail(str(e))
+
+    def _indicator_is_on(self):
+        """Return whether the indicator is on; if not, restart."""
+        try:
+            self._check_indicator()
+        except _IndicatorError as e:
             self._restart(str(e))
             return False
         return True
 
-    def _look(self):
-        """The indicator is on, or there is no picture."""
+    def _check_indicator(self):
         try:
-            lit = self._indicator.get()
+            is_on = self._indicator.get()
         except OSError as e:
-            raise _Dark("the indicator cannot be read (%s)" % e)
-        if not lit:
-            raise _Dark("the indicator is not on")
+            raise _IndicatorError("the indicator cannot be read (%s)" % e)
+        if not is_on:
+            raise _IndicatorError("the indicator is not on")
 
-    def _failed(self, why):
-        self.fault = why
-        if why != self._told:
-            self._told = why
-            self._log("camera: %s" % why)
+    def _fail(self, reason):
+        self.fault = reason
+        if reason != self._logged_fault:
+            self._logged_fault = reason
+            self._log("camera: %s" % reason)
 
-    def _restart(self, why):
-        """No pictures: the indicator off, and all from the beginning in a second."""
-        self._failed(why)
-        self._step = _DARK
+    def _restart(self, reason):
+        """Switch the indicator off, and start again after a second."""
+        self._fail(reason)
+        self._state = _OFF
         self._have = -1
-        self._due = self._now_ms() + _AGAIN_MS
-        try:
-            self._light(0)
-        except _Dark as e:
-            self._failed(str(e))
+        self._due_ms = self._now_ms() + _RESTART_MS
+        self._switch_off()
 
-    # --- what is said -----------------------------------------------------------------------------------------------
+    # --- commands ---------------------------------------------------------------------------------------------------
 
-    def _say(self, step, command):
-        """Send a command and wait for its answer."""
+    def _send(self, state, command):
+        """Send a command, and expect its response in the new state."""
         self._uart.write(command)
         self._command = command[2]
-        self._step = step
+        self._state = state
         self._have = self._piece = 0
-        self._closing = False
-        self._due = self._now_ms() + (_HAIL_MS if step in (_HAIL, _PORT) else _PATIENCE_MS)
+        self._in_trailer = False
+        self._due_ms = self._now_ms() + (_HELLO_MS if state in (_HELLO, _PORT) else _RESPONSE_MS)
 
-    def _hail(self):
+    def _say_hello(self):
         self._uart.set_baud(self._rates[self._rate])
-        self._say(_HAIL, b"\x56\x00\x11\x00")
+        self._send(_HELLO, b"\x56\x00\x11\x00")
 
-    def _ask(self, step):
-        """Take the step, for the first time or again."""
-        if step == _SIZE:
-            self._say(step, bytes((_ASK, 0, _DOWNSIZE, 1, SIZES[(self.width, self.height)])))
-        elif step == _RATIO:
-            self._say(step, bytes((_ASK, 0, _WRITE, 5, 1, 1, 0x12, 4, self._ratio)))
-        elif step == _RESUME:
-            self._say(step, b"\x56\x00\x36\x01\x03")
-        elif step == _STOP:
+    def _enter(self, state):
+        """Enter a state: send its command, for the first time or again."""
+        if state == _SIZE:
+            self._send(state, bytes((_COMMAND, 0, _DOWNSIZE, 1, SIZES[(self.width, self.height)])))
+        elif state == _RATIO:
+            self._send(state, bytes((_COMMAND, 0, _WRITE, 5, 1, 1, 0x12, 4, self._ratio)))
+        elif state == _RESUME:
+            self._send(state, b"\x56\x00\x36\x01\x03")
+        elif state == _STOP:
             self._taken_ms = self._now_ms()
-            self._say(step, b"\x56\x00\x36\x01\x00")
-        elif step == _MEASURE:
-            self._say(step, b"\x56\x00\x34\x01\x00")
+            self._send(state, b"\x56\x00\x36\x01\x00")
+        elif state == _MEASURE:
+            self._send(state, b"\x56\x00\x34\x01\x00")
         else:
-            self._fetch()
+            self._read_piece()
 
-    def _fetch(self):
-        """Ask for the piece at _begin."""
+    def _read_piece(self):
+        """Read the piece at _begin."""
         n = min(_PIECE_BYTES, self._size - self._begin)
-        ask = self._read
-        ask[8], ask[9] = self._begin >> 8, self._begin & 255
-        ask[12], ask[13] = n >> 8, n & 255
+        command = self._read_command
+        command[8], command[9] = self._begin >> 8, self._begin & 255
+        command[12], command[13] = n >> 8, n & 255
         self._at = self._begin
-        self._say(_PIECE, ask)
+        self._send(_PIECE, command)
         self._piece = n
 
-    # --- what is heard ----------------------------------------------------------------------------------------------
+    # --- responses --------------------------------------------------------------------------------------------------
 
-    def _take(self, n):
-        """Take the n bytes that came; True when the answer is whole. What comes after it is nobody's."""
+    def _feed(self, n):
+        """Parse the n received bytes. Returns True at the end of the response; bytes after it are ignored."""
         buf = self._buf
         i = 0
         while i < n and self._have >= 0:
@@ -235,169 +218,169 @@ class Camera:
                 self._at += k
                 self._piece -= k
                 i += k
-                self._due = self._now_ms() + _SILENCE_MS
+                self._due_ms = self._now_ms() + _PIECE_MS
                 if not self._piece:
-                    self._have = 0  # the same head once more
-                    self._closing = True
+                    self._have = 0  # the same head follows once more
+                    self._in_trailer = True
             else:
-                self._head(buf[i])
+                self._feed_head(buf[i])
                 i += 1
                 if self._have >= _HEAD and self._have == self._need and not self._piece:
                     return True
         return False
 
-    def _head(self, c):
-        """Take a byte of an answer: 76, 00, the command, 00, the length of its data. Others are passed over."""
+    def _feed_head(self, c):
+        """Parse a byte of a response: 76, 00, command, 00, length, data. Other bytes are skipped."""
         have = self._have
         if have >= _HEAD:
-            self._reply[have] = c
+            self._response[have] = c
             self._have = have + 1
             return
         expected = (
-            c == _ANSWER if have == 0
+            c == _RESPONSE if have == 0
             else c == self._command if have == 2
             else c == (4 if self._command == _LENGTH else 0) or self._command == _VERSION if have == 4
             else c == 0
         )  # fmt: skip
         if not expected:
-            self._have = 1 if c == _ANSWER else 0
-            if self._closing:  # a piece with noise in it
+            self._have = 1 if c == _RESPONSE else 0
+            if self._in_trailer:  # noise in a piece
                 self._have = -1
-                self._due = self._now_ms() + _QUIET_MS
+                self._due_ms = self._now_ms() + _NOISE_MS
             return
         self._have = have + 1
         if self._have == _HEAD:
-            self._need = _HEAD + min(c, len(self._reply) - _HEAD)
+            self._need = _HEAD + min(c, len(self._response) - _HEAD)
 
-    # --- what comes next --------------------------------------------------------------------------------------------
+    # --- state machine ----------------------------------------------------------------------------------------------
 
-    def _answered(self):
-        """The answer is there: go on. True when it was a picture's last piece, and the picture is good."""
-        step = self._step
+    def _handle_response(self):
+        """Continue after a response. Returns True if a good picture is complete."""
+        state = self._state
         self._tries = 0
-        if step == _HAIL:
+        if state == _HELLO:
             self._round = 0
             if self._rate:
-                self._say(_PORT, bytes((_ASK, 0, _SET_PORT)) + RATES[self._rates[0]])
+                self._send(_PORT, bytes((_COMMAND, 0, _SET_PORT)) + RATES[self._rates[0]])
             else:
-                self._ask(_SIZE)
-        elif step == _PORT:
+                self._enter(_SIZE)
+        elif state == _PORT:
             self._rate = 0
-            self._hail()
-        elif step == _SIZE:
-            self._ask(_RATIO)
-        elif step == _RATIO:
-            self._ask(_RESUME)
-        elif step == _RESUME:
-            self._step = _PACE
+            self._say_hello()
+        elif state == _SIZE:
+            self._enter(_RATIO)
+        elif state == _RATIO:
+            self._enter(_RESUME)
+        elif state == _RESUME:
+            self._state = _INTERVAL
             self._have = -1
             now = self._now_ms()
-            self._next_ms = self._due = max(self._next_ms + 1000 // self.fps, now)
-        elif step == _STOP:
-            self._ask(_MEASURE)
-        elif step == _MEASURE:
-            self._measured()
-        elif step == _PIECE:
-            return self._has_piece()
+            self._next_ms = self._due_ms = max(self._next_ms + 1000 // self.fps, now)
+        elif state == _STOP:
+            self._enter(_MEASURE)
+        elif state == _MEASURE:
+            self._handle_length()
+        elif state == _PIECE:
+            return self._handle_piece()
         return False
 
-    def _measured(self):
-        reply = self._reply
-        size = reply[7] << 8 | reply[8]
-        room = len(self._picture)
-        if reply[5] or reply[6] or size > room:
-            if self._ratio < _COARSEST:
-                self._broken = 0  # no reason for a reset
-            self._coarser()
-            self._bad("a picture is larger than the %d bytes that there are for it; compressing more" % room, _RATIO)
+    def _handle_length(self):
+        response = self._response
+        size = response[7] << 8 | response[8]
+        size_max = len(self._picture)
+        if response[5] or response[6] or size > size_max:
+            if self._ratio < _RATIO_MAX:
+                self._failures = 0  # no reason for a reset: the next one is smaller
+            self._compress_more()
+            self._reject("a picture exceeds %d bytes (picture_kb); compressing more" % size_max, _RATIO)
         elif size < 4:
-            self._bad("a picture is empty", _RESUME)
+            self._reject("a picture is empty", _RESUME)
         else:
             self._size = size
             self._begin = 0
-            self._fetch()
+            self._read_piece()
 
-    def _has_piece(self):
+    def _handle_piece(self):
         self._begin = self._at
         if self._at < self._size:
-            self._fetch()
+            self._read_piece()
             return False
         jpeg = self._picture
         end = self._size
         if jpeg[0] != 0xFF or jpeg[1] != 0xD8 or jpeg[end - 2] != 0xFF or jpeg[end - 1] != 0xD9:
-            self._bad("a picture is no whole JPEG", _RESUME)
+            self._reject("a picture is not a complete JPEG", _RESUME)
             return False
-        if not self._lit():
+        if not self._indicator_is_on():
             return False
-        self._broken = 0
-        self.fault = self._told = ""
-        if self._size * 8 > len(jpeg) * 7 and self._ratio < _COARSEST:
-            self._coarser()  # before one does not fit
-            self._ask(_RATIO)
+        self._failures = 0
+        self.fault = self._logged_fault = ""
+        if self._size * 8 > len(jpeg) * 7 and self._ratio < _RATIO_MAX:
+            self._compress_more()  # before a picture does not fit
+            self._enter(_RATIO)
         else:
-            self._ask(_RESUME)
+            self._enter(_RESUME)
         return True
 
-    def _coarser(self):
-        self._ratio = min(self._ratio + _COARSER, _COARSEST)
+    def _compress_more(self):
+        self._ratio = min(self._ratio + _RATIO_STEP, _RATIO_MAX)
 
-    def _bad(self, why, step):
+    def _reject(self, reason, state):
         self.damaged += 1
-        self._broken += 1
-        self._next_ms -= 1000 // self.fps  # the next one takes its place
-        self._failed(why)
-        if self._broken >= _BROKEN:
-            self._reset(why)
+        self._failures += 1
+        self._next_ms -= 1000 // self.fps  # the next picture takes its place
+        self._fail(reason)
+        if self._failures >= _FAILURES_MAX:
+            self._reset(reason)
         else:
-            self._ask(step)
+            self._enter(state)
 
-    def _reset(self, why):
-        self._broken = self._tries = self._rate = 0
-        self._ratio = max(_FINE, self._ratio - _COARSER)
-        self._say(_DARK, b"\x56\x00\x26\x00")
-        self._restart(why)
+    def _reset(self, reason):
+        self._failures = self._tries = self._rate = 0
+        self._ratio = max(_RATIO_MIN, self._ratio - _RATIO_STEP)
+        self._send(_OFF, b"\x56\x00\x26\x00")
+        self._restart(reason)
 
-    def _late(self):
-        """Nothing came in time, or it is time for the next picture, or for another attempt."""
-        step = self._step
-        if step == _DARK:
+    def _handle_timeout(self):
+        """No response in time, or it is time for the next picture or for another attempt."""
+        state = self._state
+        if state == _OFF:
             self._start()
-        elif step == _PACE:
-            if self._lit():
-                self._ask(_STOP)
-        elif step == _HAIL:
-            self._unheard()
-        elif step == _PORT:
-            self._rate = 0  # the answer came at the new rate already
-            self._hail()
+        elif state == _INTERVAL:
+            if self._indicator_is_on():
+                self._enter(_STOP)
+        elif state == _HELLO:
+            self._try_next_rate()
+        elif state == _PORT:
+            self._rate = 0  # the response came at the new rate
+            self._say_hello()
         else:
             self._tries += 1
-            if self._tries < _TRIES:
-                self._ask(step)
+            if self._tries < _TRIES_MAX:
+                self._enter(state)
             else:
-                self._reset("it has stopped answering, and is reset")
+                self._reset("it stopped responding; resetting it")
 
     def _start(self):
         try:
-            self._light(1)
-            self._look()
-        except _Dark as e:
+            self._set_indicator(1)
+            self._check_indicator()
+        except _IndicatorError as e:
             self._restart(str(e))
             return
         self._tries = 0
         self._next_ms = self._now_ms()
-        self._hail()
+        self._say_hello()
 
-    def _unheard(self):
-        """No answer at this rate: try the next; after some rounds a reset, each time at another rate."""
+    def _try_next_rate(self):
+        """No response at this rate: try the next one. After some rounds send a reset, each time at another rate."""
         self._rate += 1
         if self._rate < len(self._rates):
-            self._hail()
+            self._say_hello()
             return
         self._rate = 0
         self._round += 1
         if self._round % _ROUNDS:
-            self._hail()
+            self._say_hello()
             return
         self._uart.set_baud(self._rates[(self._round // _ROUNDS - 1) % len(self._rates)])
-        self._reset("it does not answer; look after its power and its line")
+        self._reset("no response; check its power and its wiring")

@@ -1,4 +1,4 @@
-"""H.264 as a Linux board writes it, of a real film: judged by PyAV and ffprobe, whole, cut anywhere, and abused."""
+"""H.264 as a Linux board writes it from a real video, checked by PyAV and ffprobe: complete, truncated, misused."""
 
 import io
 import json
@@ -25,26 +25,26 @@ from tests.support.paths import DEMO_VIDEO  # noqa: E402
 SIZE, FPS, SECONDS = (320, 240), 15, 5
 SEED = 20261125
 FRAGMENT_MS = 200
-OUT_MS = FRAGMENT_MS + 1000 // FPS + 4 * 128  # of a picture: it waits for the sound beside it; a frame of AAC is 128 ms
+DELAY_MS = FRAGMENT_MS + 1000 // FPS + 4 * 128  # of a picture: it waits for its sound; an AAC frame is 128 ms
 
-pytestmark = pytest.mark.skipif(not DEMO_VIDEO.exists(), reason="no film for the camera; make media")
+pytestmark = pytest.mark.skipif(not DEMO_VIDEO.exists(), reason="no video for the camera; run `make media`")
 
 
 @pytest.fixture(scope="module")
 def pictures():
-    with av.open(str(DEMO_VIDEO)) as film:
-        frames = [frame.to_ndarray(format="bgr24") for frame in film.decode(video=0)]
+    with av.open(str(DEMO_VIDEO)) as file:
+        frames = [frame.to_ndarray(format="bgr24") for frame in file.decode(video=0)]
     return [cv2.resize(frame, SIZE) for frame in frames[: FPS * SECONDS]]
 
 
 def tone(at_ms: int, hz: int = 500) -> bytes:
-    """10 ms of a tone."""
+    """Return 10 ms of a tone."""
     t = np.arange(at_ms * 8, at_ms * 8 + 80) / 8000
     return (8000 * np.sin(2 * np.pi * hz * t)).astype("<i2").tobytes()
 
 
-class Tape:
-    """A sink: what came, when."""
+class RecordingSink:
+    """A container's sink that keeps all records with their time."""
 
     def __init__(self) -> None:
         self.records: list[tuple[int, bytes]] = []
@@ -57,25 +57,25 @@ class Tape:
         return b"".join(data for _, data in self.records)
 
 
-def filmed(given, sound=True, heard=lambda ms: True, size=SIZE, ms=SECONDS * 1000):
-    """Film `given`, (time, picture), with the tone where it is heard; return the tape."""
-    film, tape, given = h264.H264Muxer(*size, FPS, sound=sound), Tape(), list(given)
-    film.begin(tape)
+def mux(frames, sound=True, audible=lambda ms: True, size=SIZE, ms=SECONDS * 1000):
+    """Write (time, picture) pairs, with a tone while it is audible; return the sink."""
+    muxer, sink, frames = h264.H264Muxer(*size, FPS, sound=sound), RecordingSink(), list(frames)
+    muxer.begin(sink)
     for now in range(0, ms, 10):
-        while given and given[0][0] <= now:
-            film.picture(given[0][1], given.pop(0)[0])
-        if sound and heard(now):
-            film.sound(tone(now), now)
-    film.end()
-    return tape
+        while frames and frames[0][0] <= now:
+            muxer.picture(frames[0][1], frames.pop(0)[0])
+        if sound and audible(now):
+            muxer.sound(tone(now), now)
+    muxer.end()
+    return sink
 
 
 @pytest.fixture(scope="module")
-def film(pictures):
-    """(tape, times): a pace that is not even."""
+def video(pictures):
+    """(sink, times): a video with an uneven frame rate."""
     below = random.Random(SEED).randrange
     times = [i * 1000 // FPS + below(20) for i in range(len(pictures))]
-    return filmed(zip(times, pictures, strict=True)), times
+    return mux(zip(times, pictures, strict=True)), times
 
 
 def packets(data: bytes, kind: str) -> list:
@@ -87,21 +87,21 @@ def ms(of) -> int:
     return round(of.pts * of.time_base * 1000)
 
 
-def shown(data: bytes) -> list[tuple[int, np.ndarray]]:
-    """What PyAV plays: (ms, picture)."""
+def decode(data: bytes) -> list[tuple[int, np.ndarray]]:
+    """Return the (ms, picture) of each frame that PyAV plays."""
     with av.open(io.BytesIO(data)) as file:
         return [(ms(frame), frame.to_ndarray(format="bgr24")) for frame in file.decode(video=0)]
 
 
 def samples(data: bytes) -> tuple[float, np.ndarray]:
-    """(seconds of the first sample, all of them) of the sound."""
+    """Return (seconds of the first sample, all samples) of the sound."""
     with av.open(io.BytesIO(data)) as file:
         frames = list(file.decode(audio=0))
     return frames[0].time, np.concatenate([frame.to_ndarray()[0] for frame in frames])
 
 
 def fragments(data: bytes) -> list[int]:
-    """Where the header, each fragment, and the index of them all end."""
+    """Return the end offsets of the header, of each fragment, and of the index."""
     ends, at = [], 0
     while at < len(data):
         size, kind = struct.unpack_from(">I4s", data, at)
@@ -112,24 +112,24 @@ def fragments(data: bytes) -> list[int]:
     return ends
 
 
-def test_every_picture_is_there_at_its_time_and_looks_as_it_did(film, pictures):
-    tape, times = film
-    played = shown(tape.data)
+def test_every_picture_keeps_its_time_and_looks(video, pictures):
+    sink, times = video
+    played = decode(sink.data)
     assert [at for at, _ in played] == times
     for (at, picture), before in zip(played, pictures, strict=True):
         assert cv2.PSNR(picture, before) > 28, at
-    keys = [ms(packet) for packet in packets(tape.data, "video") if packet.is_keyframe]
+    keys = [ms(packet) for packet in packets(sink.data, "video") if packet.is_keyframe]
     assert keys[0] == times[0] and max(b - a for a, b in zip(keys, keys[1:], strict=False)) <= 1000 + 1000 // FPS + 20
 
 
-def test_ffprobe_finds_both_tracks_whole(film, tmp_path):
+def test_ffprobe_finds_both_tracks_complete(video, tmp_path):
     if not shutil.which("ffprobe"):
         pytest.skip("no ffprobe; apt-get install ffmpeg")
-    tape, times = film
-    path = tmp_path / "film.mp4"
-    path.write_bytes(tape.data)
-    asked = ["-count_frames", "-show_entries", "stream=codec_name,profile,width,height,nb_read_frames,start_time"]
-    command = ["ffprobe", "-v", "warning", *asked, "-of", "json", str(path)]
+    sink, times = video
+    path = tmp_path / "video.mp4"
+    path.write_bytes(sink.data)
+    options = ["-count_frames", "-show_entries", "stream=codec_name,profile,width,height,nb_read_frames,start_time"]
+    command = ["ffprobe", "-v", "warning", *options, "-of", "json", str(path)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     assert done.stderr == ""
     video, sound = json.loads(done.stdout)["streams"]
@@ -137,26 +137,26 @@ def test_ffprobe_finds_both_tracks_whole(film, tmp_path):
     assert int(video["nb_read_frames"]) == len(times) and sound["codec_name"] == "aac"
 
 
-def test_it_leaves_in_whole_fragments_as_it_is_filmed(film):
-    tape, _ = film
-    ends = fragments(tape.data)
+def test_data_is_written_in_complete_fragments_without_delay(video):
+    sink, _ = video
+    ends = fragments(sink.data)
     assert len(ends) - 1 >= SECONDS * 1000 // (FRAGMENT_MS + 1000 // FPS + 20)
-    at = [time_ms for time_ms, _ in tape.records]
+    at = [time_ms for time_ms, _ in sink.records]
     assert at == sorted(at)
     written, out = 0, []
-    for time_ms, data in tape.records:
+    for time_ms, data in sink.records:
         written += len(data)
         assert written in ends
         out.append((time_ms, written))
-    behind = [
+    delays = [
         next(time_ms for time_ms, written in out if written >= packet.pos + packet.size) - ms(packet)
-        for packet in packets(tape.data, "video")
+        for packet in packets(sink.data, "video")
     ]
-    assert max(behind) <= OUT_MS, behind
+    assert max(delays) <= DELAY_MS, delays
 
 
-class Memory(bytearray):
-    """A writer of storage."""
+class MemoryWriter(bytearray):
+    """A hal Writer in memory."""
 
     behind, fault = 0, ""
 
@@ -167,116 +167,116 @@ class Memory(bytearray):
         pass
 
 
-def test_a_segment_cut_anywhere_plays_up_to_its_last_whole_record(film, tmp_path):
-    tape, times = film
+def test_a_truncated_segment_plays_up_to_its_last_complete_record(video, tmp_path):
+    sink, times = video
     evidence = evidence_key.create(tmp_path / "evidence.pem")
-    made, stored, mine = SegmentWriter(), Memory(), SegmentKeys(evidence.public)
-    steps.whole(mine.load())
-    step, key = mine.take()
-    header = clip.SegmentHeader(clip.H264_MP4, 0, *SIZE, 1, step, 0, mine.recipient, mine.ephemeral)
-    made.begin(stored, header, key)
-    length, ends = 0, {}  # of each record in the segment: how much of the film there is by then
-    for time_ms, data in tape.records:
-        made.media(time_ms, data)
+    writer, stored, keys = SegmentWriter(), MemoryWriter(), SegmentKeys(evidence.public)
+    steps.whole(keys.load())
+    step, key = keys.take()
+    header = clip.Header(clip.H264_MP4, 0, *SIZE, 1, step, 0, keys.recipient, keys.ephemeral)
+    writer.begin(stored, header, key)
+    length, ends = 0, {}  # end of each record -> bytes of the video up to there
+    for time_ms, data in sink.records:
+        writer.media(time_ms, data)
         length += len(data)
-        ends[made.size] = length
-    made.end(SECONDS * 1000)
-    whole = packets(tape.data, "video")
+        ends[writer.size] = length
+    writer.end(SECONDS * 1000)
+    whole = packets(sink.data, "video")
     below = random.Random(SEED).randrange
     for cut in [*ends, *(below(min(ends), len(stored)) for _ in range(200))]:
-        left = segment.parse(bytes(stored[:cut]), evidence).media_file()
-        played = [at for at, _ in shown(left)]
+        media = segment.parse(bytes(stored[:cut]), evidence).media_file()
+        played = [at for at, _ in decode(media)]
         length = max(length for end, length in ends.items() if end <= cut)
-        assert len(left) == length, f"seed {SEED}, {cut} bytes"
+        assert len(media) == length, f"seed {SEED}, {cut} bytes"
         assert played == [ms(p) for p in whole if p.pos < length] == times[: len(played)], f"seed {SEED}, {cut} bytes"
 
 
-def test_sound_and_picture_are_in_step():
-    """A flash and a bang at once, at 2 s; then silence of the microphone for 1 s, and another at 4 s."""
+def test_sound_and_picture_are_synchronous():
+    """A flash and a bang at 2 s, no samples of the microphone for 1 s, and another flash and bang at 4 s."""
     dark, light = np.zeros((*SIZE[::-1], 3), np.uint8), np.full((*SIZE[::-1], 3), 255, np.uint8)
     bang = lambda now: now // 100 in (20, 40)  # noqa: E731
-    film, tape = h264.H264Muxer(*SIZE, FPS), Tape()
-    film.begin(tape)
+    muxer, sink = h264.H264Muxer(*SIZE, FPS), RecordingSink()
+    muxer.begin(sink)
     for now in range(0, 5000, 10):
         if now % 50 == 0:
-            film.picture(light if bang(now) else dark, now)
-        if not 2500 <= now < 3500:  # a microphone that has gone
-            film.sound(tone(now) if bang(now) else bytes(160), now)
-    film.end()
-    flashes = [at for at, picture in shown(tape.data) if picture.mean() > 128]
-    begin, heard = samples(tape.data)
-    loud = np.flatnonzero(np.abs(heard) > 0.1) / 8000 + begin
+            muxer.picture(light if bang(now) else dark, now)
+        if not 2500 <= now < 3500:  # the microphone gives nothing
+            muxer.sound(tone(now) if bang(now) else bytes(160), now)
+    muxer.end()
+    flashes = [at for at, picture in decode(sink.data) if picture.mean() > 128]
+    begin, pcm = samples(sink.data)
+    loud = np.flatnonzero(np.abs(pcm) > 0.1) / 8000 + begin
     assert flashes[0] == 2000 and flashes[2] == 4000
     assert abs(loud[0] - 2.0) < 0.02, loud[0]
     assert abs(loud[loud > 3][0] - 4.0) < 0.02, loud[loud > 3][0]
 
 
-def test_a_microphone_that_gives_nothing_or_all_at_once_holds_no_picture_up(pictures):
+def test_a_silent_or_bursting_microphone_delays_no_picture(pictures):
     times = [i * 1000 // FPS for i in range(len(pictures))]
-    silent = filmed(zip(times, pictures, strict=True), heard=lambda now: False)
-    assert [at for at, _ in shown(silent.data)] == times and max(abs(samples(silent.data)[1])) < 0.01
-    assert silent.records[0][0] <= OUT_MS
-    film, tape = h264.H264Muxer(*SIZE, FPS), Tape()
-    film.begin(tape)
+    silent = mux(zip(times, pictures, strict=True), audible=lambda now: False)
+    assert [at for at, _ in decode(silent.data)] == times and max(abs(samples(silent.data)[1])) < 0.01
+    assert silent.records[0][0] <= DELAY_MS
+    muxer, sink = h264.H264Muxer(*SIZE, FPS), RecordingSink()
+    muxer.begin(sink)
     for i, picture in enumerate(pictures):
-        film.picture(picture, times[i])
-        for _ in range(100 if i % 30 == 0 else 0):  # a second of it, all with one time
-            film.sound(tone(0), times[i])
-    film.end()
-    assert [at for at, _ in shown(tape.data)] == times
-    begin, heard = samples(tape.data)
-    assert begin == 0 and len(heard) / 8000 < SECONDS + 0.5
+        muxer.picture(picture, times[i])
+        for _ in range(100 if i % 30 == 0 else 0):  # one second of samples, all with the same time
+            muxer.sound(tone(0), times[i])
+    muxer.end()
+    assert [at for at, _ in decode(sink.data)] == times
+    begin, pcm = samples(sink.data)
+    assert begin == 0 and len(pcm) / 8000 < SECONDS + 0.5
 
 
-def test_without_sound_there_is_no_track_of_it(pictures):
-    tape = filmed([(0, pictures[0]), (70, pictures[1])], sound=False)
-    with av.open(io.BytesIO(tape.data)) as file:
+def test_there_is_no_audio_track_without_sound(pictures):
+    sink = mux([(0, pictures[0]), (70, pictures[1])], sound=False)
+    with av.open(io.BytesIO(sink.data)) as file:
         assert [stream.type for stream in file.streams] == ["video"]
-    assert len(shown(tape.data)) == 2
+    assert len(decode(sink.data)) == 2
 
 
 @pytest.mark.parametrize("size", [(640, 480), (641, 479), (322, 182), (64, 64), (1280, 720)])
 def test_pictures_of_any_size_are_scaled(pictures, size):
     below = random.Random(SEED).randrange
-    given = [cv2.resize(picture, (below(1, 900), below(1, 700))) for picture in pictures[:12]]
-    given += [pictures[0][::2, ::-3], np.ascontiguousarray(pictures[0][:1])]
-    tape = filmed([(i * 70, picture) for i, picture in enumerate(given)], size=size, sound=False)
-    played = shown(tape.data)
-    assert len(played) == len(given), f"seed {SEED}"
+    frames = [cv2.resize(picture, (below(1, 900), below(1, 700))) for picture in pictures[:12]]
+    frames += [pictures[0][::2, ::-3], np.ascontiguousarray(pictures[0][:1])]
+    sink = mux([(i * 70, picture) for i, picture in enumerate(frames)], size=size, sound=False)
+    played = decode(sink.data)
+    assert len(played) == len(frames), f"seed {SEED}"
     assert {picture.shape for _, picture in played} == {(size[1] & ~1, size[0] & ~1, 3)}
 
 
-def test_a_clock_that_goes_back_or_far_on_costs_no_picture(pictures):
-    film, tape = h264.H264Muxer(*SIZE, FPS), Tape()
-    film.begin(tape)
+def test_a_clock_that_jumps_loses_no_picture(pictures):
+    muxer, sink = h264.H264Muxer(*SIZE, FPS), RecordingSink()
+    muxer.begin(sink)
     for time_ms in (0, 100, 50, 50, 0, 1000, 999, 500_000, 500_067):
-        film.picture(pictures[0], time_ms)
-        film.sound(tone(0), time_ms)
-    film.end()
-    times = [at for at, _ in shown(tape.data)]
+        muxer.picture(pictures[0], time_ms)
+        muxer.sound(tone(0), time_ms)
+    muxer.end()
+    times = [at for at, _ in decode(sink.data)]
     assert times == [0, 100, 101, 102, 103, 1000, 1001, 500_000, 500_067]
 
 
-def test_files_follow_each_other_and_one_may_be_empty(pictures):
-    film = h264.H264Muxer(*SIZE, FPS)
-    tapes = [Tape() for _ in range(4)]
-    for n, tape in enumerate(tapes):
-        film.begin(tape)
+def test_several_files_in_a_row_one_of_them_empty(pictures):
+    muxer = h264.H264Muxer(*SIZE, FPS)
+    tapes = [RecordingSink() for _ in range(4)]
+    for n, sink in enumerate(tapes):
+        muxer.begin(sink)
         for i in range(10 * n):
-            film.picture(pictures[i], 70 * i)
-        film.end()
-    assert [len(shown(tape.data)) for tape in tapes[1:]] == [10, 20, 30]
+            muxer.picture(pictures[i], 70 * i)
+        muxer.end()
+    assert [len(decode(sink.data)) for sink in tapes[1:]] == [10, 20, 30]
 
 
-def test_a_jpeg_is_the_picture(pictures):
+def test_a_jpeg_shows_the_picture(pictures):
     data = h264.encode_jpeg(pictures[0])
     assert data[:2] == b"\xff\xd8" and data[-2:] == b"\xff\xd9"
-    again = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    assert cv2.PSNR(again, pictures[0]) > 30 and len(h264.encode_jpeg(pictures[0], 30)) < len(data)
+    decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    assert cv2.PSNR(decoded, pictures[0]) > 30 and len(h264.encode_jpeg(pictures[0], 30)) < len(data)
 
 
-class Still:
-    """A camera of one picture."""
+class StillCamera:
+    """A camera that always gives the same picture."""
 
     fault, dropped = "", 3
 
@@ -288,31 +288,31 @@ class Still:
 
 
 @pytest.mark.parametrize("width", [160, 320, 640, 1920])
-def test_a_stamp_says_who_when_and_where_and_leaves_the_rest_alone(pictures, width):
+def test_a_stamp_shows_device_time_and_position_and_changes_nothing_else(pictures, width):
     picture = cv2.resize(pictures[0], (width, width * 3 // 4))
-    camera = Still(picture)
+    camera = StillCamera(picture)
     places = {0: (0, None, None), 1000: (1795000000999, 460500001, -145000000), 1500: (1795000001000, 0, 0)}
     stamped = h264.StampedCamera(camera, "linux-1", places.__getitem__)
     seen = []
     for now in places:
         camera.now = now
-        got = stamped.frame()[0]
-        assert got.shape == picture.shape
-        changed = np.flatnonzero((got != picture).any(axis=(1, 2)))
-        assert changed[0] > picture.shape[0] * 0.75 and got[changed[0] :].max() > 128
-        seen.append(got)
+        stamp = stamped.frame()[0]
+        assert stamp.shape == picture.shape
+        changed = np.flatnonzero((stamp != picture).any(axis=(1, 2)))
+        assert changed[0] > picture.shape[0] * 0.75 and stamp[changed[0] :].max() > 128
+        seen.append(stamp)
     assert not (seen[0] == seen[1]).all() and not (seen[1] == seen[2]).all()
     assert (stamped.dropped, stamped.fault) == (3, "")
 
 
-def test_the_words_of_a_stamp():
+def test_the_text_of_a_stamp():
     assert h264.stamp_text("linux-1", 0, None, None) == "linux-1  time unknown  position unknown"
-    said = h264.stamp_text("linux-1", 1795000000999, 460500001, -145000000)
-    assert said == "linux-1  2026-11-18 11:06:40 UTC  46.05000 -14.50000"
+    text = h264.stamp_text("linux-1", 1795000000999, 460500001, -145000000)
+    assert text == "linux-1  2026-11-18 11:06:40 UTC  46.05000 -14.50000"
 
 
-class Film(h264.H264Muxer):
-    """One picture for all: what the world's camera gives is no array."""
+class FixedPictureMuxer(h264.H264Muxer):
+    """Writes the same picture for every frame: the pictures of the harness's camera are not arrays."""
 
     PICTURE = np.zeros((120, 160, 3), np.uint8)
 
@@ -320,25 +320,25 @@ class Film(h264.H264Muxer):
         super().picture(self.PICTURE, time_ms)
 
 
-class Street(test_clip_sound.Street):
-    """The same board as in the unit test, but that it writes MP4."""
+class Mp4Harness(test_clip_sound.SharedMicrophoneHarness):
+    """The board of the unit test, but it writes MP4."""
 
-    def container(self):
-        return Film(160, 120, self.fps)
+    def make_container(self):
+        return FixedPictureMuxer(160, 120, self.fps)
 
 
 @pytest.mark.parametrize("sound", ["event", "always"])
-def test_no_sample_from_before_a_trigger_is_in_a_film(sound):
+def test_no_sample_from_before_a_trigger_is_recorded(sound):
     config = {"sound": sound, "pre_s": 5, "post_s": 3, "segment_s": 2, "quota_kb": 32768, "lock_kb": 32768}
-    loudest = heard = 0
-    for seed in (14, 15):  # 14 is one that has the loop held up while another listens
-        world = Street(config, 200).boot().run(7)
-        assert test_clip_sound.patrol(world, seeded(seed))
-        for name in sorted(name for name in world.files.data if name.endswith(".pls")):
-            read = world.read(name)
-            if read.header.codec == clip.H264_MP4 and read.header.flags & clip.FLAG_SOUND:
-                _, pcm = samples(b"".join(body for _, _, body in read.of(clip.RECORD_MEDIA)))
-                heard += len(pcm)
+    loudest = samples_read = 0
+    for seed in (14, 15):  # with seed 14 the loop is late while push-to-talk uses the microphone
+        harness = Mp4Harness(config, 200).boot().run(7)
+        assert test_clip_sound.run_random_events(harness, seeded(seed))
+        for name in sorted(harness.segment_files()):
+            read = harness.read(name)
+            if read.header.codec == clip.H264_MP4 and read.header.flags & clip.SOUND:
+                _, pcm = samples(b"".join(body for _, _, body in read.of_kind(clip.MEDIA)))
+                samples_read += len(pcm)
                 loudest = max(loudest, float(np.abs(pcm).max()))
-    assert heard > 8000 * 20
+    assert samples_read > 8000 * 20
     assert loudest > 0.1 if sound == "always" else loudest < 0.01, loudest

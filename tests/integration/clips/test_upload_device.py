@@ -72,8 +72,8 @@ def test_an_sos_does_not_wait_for_a_hub_of_clips_that_does_not_answer(filmed, tm
     tls = {"ca": str(certificates.make(tmp_path / "tls", "localhost").ca)}
     with hub() as port:
         it, _ = filmed(board, {"host": "127.0.0.1", "port": port, "tls": tls if hub is silence else {}})
-        it.listen(lambda: "clips: upload stopped" in it.device.console_text())
-        stopped = [line for line in it.device.console_text().splitlines() if "clips: upload stopped" in line]
+        it.listen(lambda: "clips: upload interrupted" in it.device.console_text())
+        stopped = [line for line in it.device.console_text().splitlines() if "clips: upload interrupted" in line]
         time.sleep(int(stopped[-1].split(" ")[-2]) / 1000 + 1)  # it connects again, and would do so for 5 s
         it.device.press("sos")
         pressed = time.monotonic()

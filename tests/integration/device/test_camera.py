@@ -294,10 +294,10 @@ def test_a_device_tries_its_camera_at_boot_and_tells_its_fault_until_it_gives_a_
         ("linux", {"source": 0}, "camera: give its source, and the output of the indicator"),
         ("unix", {"source": 0, "indicator": "led", "kind": "opencv"}, "camera: this board has none"),
         ("unix", {"source": 0, "indicator": "led"}, "camera: source must be the path"),
-        ("unix", {"source": "tty", "indicator": "led", "width": 1}, "camera: width and height: it has 640x480"),
+        ("unix", {"source": "tty", "indicator": "led", "width": 1}, "camera: width and height: valid are 640x480"),
         ("unix", {"source": "tty", "indicator": "led", "fps": 0}, "camera: fps: 1 to 30"),
         ("unix", {"source": "tty", "indicator": "led", "picture_kb": 64}, "camera: picture_kb: 2 to 63"),
-        ("unix", {"source": "tty", "indicator": "led", "baud": 1200}, "camera: baud: it has 9600, 19200,"),
+        ("unix", {"source": "tty", "indicator": "led", "baud": 1200}, "camera: baud: valid are 9600, 19200,"),
     ],
 )
 def test_a_configuration_whose_camera_cannot_be_is_refused(rig, board, camera, why):

@@ -157,7 +157,7 @@ def test_a_picture_that_is_no_whole_jpeg_does_not_leave_the_driver(scene):
     camera, driven = scene()
     driven.more()
     camera.truncate_next(2)
-    driven.until(lambda: "a picture is no whole JPEG" in driven.faults())
+    driven.until(lambda: "a picture is not a complete JPEG" in driven.faults())
     driven.more()
     assert driven.faults()[-1] == "" and camera.resets == 0
     camera.truncate_next(7)
