@@ -1,8 +1,8 @@
-/* The Patrolink codec. Made from protocol/schema.toml by protocol/generate.py; do not edit. */
+/* The Patrolink codec. Generated from protocol/schema.toml by protocol/generate.py; do not edit. */
 
 #include "patrolink.h"
 
-/* Names take room that a device has better uses for; vectors/check.c asks for them. */
+/* Names are left out on devices to save space; vectors/check.c needs them. */
 #ifdef PATROLINK_NAMES
 #define NAMED(name) , name
 #define PL_REASONS "length", "version", "type", "tag", "key", "replay", "range", "critical"
@@ -16,7 +16,7 @@ enum { PL_U8, PL_I8, PL_U16, PL_I16, PL_U32, PL_I32, PL_U64, PL_I64, PL_STR, PL_
 typedef struct {
     uint16_t offset;
     uint8_t kind, size;
-    uint64_t low, high; /* for text: fewest and most bytes; sign-extended for the signed kinds */
+    uint64_t low, high; /* str and bytes: minimum and maximum length; signed kinds: sign-extended */
     uint8_t has_unknown;
     uint64_t unknown;
 #ifdef PATROLINK_NAMES
@@ -519,7 +519,7 @@ static int take(pl_receiver *r, uint32_t counter)
     }
     uint8_t *slot = &r->seen[counter % PL_REPLAY_WINDOW >> 3];
     if ((int64_t)counter > r->highest) {
-        /* Slots between the old highest and this one stand for counters not seen; a window's worth is all there are. */
+        /* Slots between the old highest counter and this one are counters not seen: at most a full window. */
         int64_t from = r->highest + 1;
         if (from < (int64_t)counter - PL_REPLAY_WINDOW + 1)
             from = (int64_t)counter - PL_REPLAY_WINDOW + 1;
@@ -576,7 +576,7 @@ static bool is_utf8(const uint8_t *s, size_t len)
     return true;
 }
 
-/* An integer member of a message structure, whatever its width. */
+/* An integer member of a message structure, of any width. */
 static uint64_t load(const uint8_t *at, uint8_t kind)
 {
     switch (kind) {
@@ -730,7 +730,7 @@ static int64_t sign_extend(uint64_t v, unsigned bits)
     return (int64_t)v - (v >> (bits - 1) ? (int64_t)1 << bits : 0);
 }
 
-/* What one column needs to turn a stored value into a row's; the time column has none of it. */
+/* Conversion of a stored value to the value of a row; the time column needs only start and unit. */
 typedef struct {
     const column_rule *rule; /* NULL: time */
     int64_t divisor, offset, lowest;
@@ -752,7 +752,7 @@ static void put_value(sink *s, pl_row *row, int64_t v)
         row->value[s->index] = c->optional && v == 0 ? PL_UNKNOWN : (int32_t)((v + s->offset) * s->divisor);
 }
 
-/* A value made of differences: in a column that goes round it may be past its end. */
+/* A value summed from differences; in a cyclic column it may exceed the modulus. */
 static void put_sum(sink *s, pl_row *row, int64_t v)
 {
     if (s->rule && s->rule->modulus) {
@@ -924,8 +924,8 @@ static int64_t fold(int64_t v, int64_t modulus)
     return v + (v < 0 ? modulus : 0) - modulus / 2;
 }
 
-/* bits << 8 | kind << 6 | parameter of the best coding; Rice is judged by the sum of the codes, taking
- * the low bits of each to be worth half of what they can be. */
+/* bits << 8 | kind << 6 | parameter of the best coding. The cost of Rice is estimated from the sum of the codes; the
+ * low bits of each code count as half of their maximum. */
 static uint64_t cheapest(const int64_t *steps, size_t start, size_t end, bool rice)
 {
     uint64_t wide = 0, total = 0, n = end - start, other = 0;
@@ -984,7 +984,7 @@ static void put_steps(bit_writer *b, const int64_t *steps, size_t i, size_t n, u
         put_eg(b, run, k - RUNS + 2);
 }
 
-/* Steps that 32-bit devices do not encode: such a column goes out as it is. */
+/* Differences that 32-bit devices do not encode; such a column is written raw. */
 #define TAME ((int64_t)1 << 29)
 
 static void put_column(bit_writer *b, const int64_t *v, size_t n, unsigned bits, int64_t modulus, bool rice)
@@ -1017,7 +1017,7 @@ static void put_column(bit_writer *b, const int64_t *v, size_t n, unsigned bits,
     }
 }
 
-/* The stored value of a column of a row; false when it cannot be stored. */
+/* Compute the stored value of a column of a row; false if it cannot be stored. */
 static bool stored(const column_rule *c, unsigned r, int32_t value, int64_t *out)
 {
     int64_t v = value, d = c->divisor[r];

@@ -1,4 +1,4 @@
-/* The Patrolink protocol, see SPEC.md. Made from protocol/schema.toml by protocol/generate.py; do not edit. */
+/* The Patrolink protocol, see SPEC.md. Generated from protocol/schema.toml by protocol/generate.py; do not edit. */
 
 #ifndef PATROLINK_H
 #define PATROLINK_H
@@ -19,7 +19,7 @@
 #define PL_MAX_BATCH 255
 #define PL_REPLAY_WINDOW 65536
 #define PL_SCHEMA_HASH 0xAF46698Fu
-/* Bit t is set for the types that have a long tag, go up, go down. */
+/* Bit t is set if type t has a long tag, is allowed up, is allowed down. */
 #define PL_LONG_TAG 0x002BE040u
 #define PL_UP 0x001D7FBEu
 #define PL_DOWN 0x003EC340u
@@ -49,34 +49,34 @@ enum {
     PL_PTT_GROUP = 21,
 };
 
-/* Why a frame is refused. */
+/* Reasons to refuse a frame. */
 enum {
-    PL_REJECT_LENGTH = 1, /* shorter or longer than its contents, or over the limit */
-    PL_REJECT_VERSION = 2, /* a major version this receiver does not speak */
-    PL_REJECT_TYPE = 3, /* a message type that is unknown, or never goes in this direction */
-    PL_REJECT_TAG = 4, /* the authentication tag does not match */
-    PL_REJECT_KEY = 5, /* no key is known for this device */
-    PL_REJECT_REPLAY = 6, /* a counter that was seen before, or is too old */
-    PL_REJECT_RANGE = 7, /* a field outside its range, or a coding that no encoder makes */
-    PL_REJECT_CRITICAL = 8, /* a reserved flag or a critical extension that is not understood */
+    PL_REJECT_LENGTH = 1, /* length does not match the contents, or exceeds the limit */
+    PL_REJECT_VERSION = 2, /* major version not supported by the receiver */
+    PL_REJECT_TYPE = 3, /* unknown message type, or a type not allowed in this direction */
+    PL_REJECT_TAG = 4, /* authentication tag does not match */
+    PL_REJECT_KEY = 5, /* no key known for this device */
+    PL_REJECT_REPLAY = 6, /* counter already accepted, or too old */
+    PL_REJECT_RANGE = 7, /* field outside its range, or a code that no encoder produces */
+    PL_REJECT_CRITICAL = 8, /* reserved flag set, or unknown critical extension */
 };
 
 /* Values of a position row, with their units. */
 enum pl_column {
     PL_LAT, /* 1e-7 deg: WGS 84 latitude */
     PL_LON, /* 1e-7 deg: WGS 84 longitude */
-    PL_STATE, /* bits: bits 0-1 mode (1 none, 2 2D, 3 3D; 0 is refused), bit 2 date suspect, bit 3 estimated, bit 4 differential; in mode 1 the position means none and repeats the last */
-    PL_ALT, /* mm: above mean sea level; meaningful in mode 3 only */
-    PL_SPEED, /* mm/s: over ground */
-    PL_COURSE, /* 1e-2 deg: over ground, from true north; 0 to 179 steps of 2 degrees (the 180th is 0 again) */
+    PL_STATE, /* bits: bits 0-1 mode (1 none, 2 2D, 3 3D; 0 is refused), bit 2 date suspect, bit 3 estimated, bit 4 differential; in mode 1 the position is not valid and repeats the last one */
+    PL_ALT, /* mm: altitude above mean sea level; valid in mode 3 only */
+    PL_SPEED, /* mm/s: speed over ground */
+    PL_COURSE, /* 1e-2 deg: course over ground from true north; 0 to 179 steps of 2 degrees (step 180 is 0) */
     PL_HACC, /* mm: horizontal accuracy estimate, 95 % */
     PL_SATS, /* 1: satellites used */
-    PL_BATTERY, /* %: charge left */
-    PL_COLUMNS /* those and the time */ = 10
+    PL_BATTERY, /* %: battery charge */
+    PL_COLUMNS /* the columns above and the time */ = 10
 };
 #define PL_OPTIONAL 6
 
-/* First frame of a boot: who I am, what I run, what I can. */
+/* First frame after a boot: identity, versions and capabilities of the device. */
 typedef struct {
     uint32_t boot;
     uint32_t schema_hash;
@@ -91,7 +91,7 @@ typedef struct {
 } pl_hello;
 enum { PL_HELLO_PROFILES_RICE = 1, PL_HELLO_PROFILES_PTT = 2, PL_HELLO_PROFILES_VIDEO = 4, PL_HELLO_PROFILES_LIVE_VIEW = 8, PL_HELLO_PROFILES_FIRMWARE_UPDATE = 16, PL_HELLO_PROFILES_HAZARD_PHOTO = 32, PL_HELLO_PROFILES_LONG_BATCH = 64 };
 
-/* Health of the device, at boot, periodically, and when the GPS mode changes. */
+/* Health of the device; sent at boot, periodically, and when the GPS mode changes. */
 typedef struct {
     uint32_t uptime_s; /* s */
     uint8_t gps_mode;
@@ -125,7 +125,7 @@ enum { PL_DEVICE_STATUS_ERRORS_GPS_SILENT = 1, PL_DEVICE_STATUS_ERRORS_CLOCK_UNS
 enum { PL_DEVICE_STATUS_LINK_MODEM = 0, PL_DEVICE_STATUS_LINK_SIM = 1, PL_DEVICE_STATUS_LINK_NETWORK = 2, PL_DEVICE_STATUS_LINK_PDP = 3, PL_DEVICE_STATUS_LINK_SESSION = 4, PL_DEVICE_STATUS_LINK_UP = 5 };
 enum { PL_DEVICE_STATUS_RUNG_WELL = 0, PL_DEVICE_STATUS_RUNG_RETRY = 1, PL_DEVICE_STATUS_RUNG_REOPEN = 2, PL_DEVICE_STATUS_RUNG_PDP = 3, PL_DEVICE_STATUS_RUNG_RADIO = 4, PL_DEVICE_STATUS_RUNG_MODEM_RESET = 5, PL_DEVICE_STATUS_RUNG_BOARD_RESET = 6 };
 
-/* There is no position: since when, why, and where the last one was. */
+/* No position is available: duration, reason, and the last known position. */
 typedef struct {
     uint64_t time_ms; /* ms */
     uint32_t since_s; /* s */
@@ -141,7 +141,7 @@ enum { PL_NO_FIX_REASON_SEARCHING = 0, PL_NO_FIX_REASON_RECEIVER_SILENT = 1, PL_
 #define PL_NO_FIX_LAT_E7_UNKNOWN (-2147483647 - 1)
 #define PL_NO_FIX_LON_E7_UNKNOWN (-2147483647 - 1)
 
-/* Something happened to the wearer or the device. An event with ack_wanted is repeated until event_state answers it. */
+/* An event of the wearer or the device. An event with ack_wanted is repeated until it is answered by event_state. */
 typedef struct {
     uint32_t event_id;
     uint8_t kind;
@@ -168,7 +168,7 @@ enum { PL_EVENT_CAUSE_BUTTON = 0, PL_EVENT_CAUSE_MOTION = 1, PL_EVENT_CAUSE_DISP
 #define PL_EVENT_REF_UNKNOWN 4294967295u
 #define PL_EVENT_VALUE_UNKNOWN (-2147483647 - 1)
 
-/* The hub answers an event: who has it. The device tells the wearer. */
+/* Answer of the hub to an event: who handles it. The device shows it to the wearer. */
 typedef struct {
     uint32_t event_id;
     uint8_t state;
@@ -179,7 +179,7 @@ typedef struct {
 enum { PL_EVENT_STATE_STATE_RECEIVED = 1, PL_EVENT_STATE_STATE_READ = 2, PL_EVENT_STATE_STATE_ACCEPTED = 3, PL_EVENT_STATE_STATE_ARRIVED = 4, PL_EVENT_STATE_STATE_RESOLVED = 5, PL_EVENT_STATE_STATE_FALSE_ALARM = 6 };
 #define PL_EVENT_STATE_ETA_S_UNKNOWN 65535
 
-/* Summary of one talk burst that this device sent or heard (TS 22.179 KPIs). */
+/* Summary of one talk burst that the device sent or received (TS 22.179 KPIs). */
 typedef struct {
     uint32_t group;
     uint8_t role;
@@ -197,7 +197,7 @@ enum { PL_PTT_BURST_OUTCOME_GRANTED = 0, PL_PTT_BURST_OUTCOME_QUEUED = 1, PL_PTT
 #define PL_PTT_BURST_ACCESS_MS_UNKNOWN 65535
 #define PL_PTT_BURST_JITTER_MS_UNKNOWN 65535
 
-/* A text or an alert for a person. */
+/* A text message or an alert for a person. */
 typedef struct {
     uint32_t text_id;
     uint64_t time_ms; /* ms */
@@ -214,7 +214,7 @@ enum { PL_TEXT_ACK_NONE = 0, PL_TEXT_ACK_RECEIVED = 1, PL_TEXT_ACK_READ = 2, PL_
 #define PL_TEXT_LAT_E7_UNKNOWN (-2147483647 - 1)
 #define PL_TEXT_LON_E7_UNKNOWN (-2147483647 - 1)
 
-/* How far a text has come with its reader. States only move forward; each is told once. */
+/* State of a text at its reader. States only advance; each is reported once. */
 typedef struct {
     uint32_t text_id;
     uint8_t state;
@@ -223,7 +223,7 @@ typedef struct {
 enum { PL_TEXT_STATE_STATE_RECEIVED = 1, PL_TEXT_STATE_STATE_READ = 2, PL_TEXT_STATE_STATE_ACCEPTED = 3, PL_TEXT_STATE_STATE_ARRIVED = 4, PL_TEXT_STATE_STATE_RESOLVED = 5, PL_TEXT_STATE_STATE_DECLINED = 6 };
 #define PL_TEXT_STATE_TIME_MS_UNKNOWN UINT64_C(0)
 
-/* Start and end of duty, arrival at a post. */
+/* Start or end of duty, arrival at or departure from a post, welfare check. */
 typedef struct {
     uint8_t kind;
     uint64_t time_ms; /* ms */
@@ -238,7 +238,7 @@ enum { PL_DUTY_KIND_CHECK_IN = 1, PL_DUTY_KIND_CHECK_OUT = 2, PL_DUTY_KIND_POST_
 #define PL_DUTY_LAT_E7_UNKNOWN (-2147483647 - 1)
 #define PL_DUTY_LON_E7_UNKNOWN (-2147483647 - 1)
 
-/* What a duty was, at its end. */
+/* Summary of a duty, sent at its end. */
 typedef struct {
     uint64_t start_ms; /* ms */
     uint64_t end_ms; /* ms */
@@ -252,7 +252,7 @@ typedef struct {
     uint32_t offline_s; /* s */
 } pl_patrol_summary;
 
-/* Something that others should know of, with a photo if there is one. */
+/* Hazard report, with an optional photo. */
 typedef struct {
     uint32_t hazard_id;
     uint8_t kind;
@@ -271,7 +271,7 @@ enum { PL_HAZARD_SEVERITY_INFORMATION = 0, PL_HAZARD_SEVERITY_MINOR = 1, PL_HAZA
 #define PL_HAZARD_LON_E7_UNKNOWN (-2147483647 - 1)
 #define PL_HAZARD_PHOTO_CLIP_UNKNOWN 4294967295u
 
-/* A clip exists: what it is and what its hash chain ends in. */
+/* Announces a clip: its contents and the end of its hash chain. */
 typedef struct {
     uint32_t clip_id;
     uint8_t trigger;
@@ -291,7 +291,7 @@ enum { PL_CLIP_MANIFEST_TRIGGER_BUTTON = 0, PL_CLIP_MANIFEST_TRIGGER_SOS = 1, PL
 enum { PL_CLIP_MANIFEST_CODEC_MJPEG_AVI = 1, PL_CLIP_MANIFEST_CODEC_H264_MP4 = 2, PL_CLIP_MANIFEST_CODEC_JPEG = 3, PL_CLIP_MANIFEST_CODEC_PCMA_WAV = 4, PL_CLIP_MANIFEST_CODEC_OPUS_OGG = 5 };
 #define PL_CLIP_MANIFEST_EVENT_ID_UNKNOWN 4294967295u
 
-/* How far a clip is on its way; from the hub, `verified` alone lets the device release it. */
+/* Upload state of a clip. The device may release a clip only after `verified` from the hub. */
 typedef struct {
     uint32_t clip_id;
     uint8_t state;
@@ -301,7 +301,7 @@ typedef struct {
 enum { PL_CLIP_STATE_STATE_RECORDING = 1, PL_CLIP_STATE_STATE_KEPT = 2, PL_CLIP_STATE_STATE_UPLOADING = 3, PL_CLIP_STATE_STATE_UPLOADED = 4, PL_CLIP_STATE_STATE_VERIFIED = 5, PL_CLIP_STATE_STATE_RELEASED = 6, PL_CLIP_STATE_STATE_DAMAGED = 7, PL_CLIP_STATE_STATE_LOCKED = 8 };
 #define PL_CLIP_STATE_TIME_MS_UNKNOWN UINT64_C(0)
 
-/* The hub asks the device to act. The wearer sees every one; the device writes each to its audit log, and answers. */
+/* Request to the device to act. The device shows each command to the wearer, writes it to its audit log, and answers it. */
 typedef struct {
     uint32_t command_id;
     uint8_t action;
@@ -314,7 +314,7 @@ typedef struct {
 enum { PL_COMMAND_ACTION_START_RECORDING = 1, PL_COMMAND_ACTION_STOP_RECORDING = 2, PL_COMMAND_ACTION_SNAPSHOT = 3, PL_COMMAND_ACTION_LIVE_VIEW_START = 4, PL_COMMAND_ACTION_LIVE_VIEW_STOP = 5, PL_COMMAND_ACTION_CALL = 6, PL_COMMAND_ACTION_CONFIGURE = 7, PL_COMMAND_ACTION_LOCATE = 8, PL_COMMAND_ACTION_REBOOT = 9, PL_COMMAND_ACTION_STUN = 10, PL_COMMAND_ACTION_REVIVE = 11, PL_COMMAND_ACTION_ROTATE_KEY = 12, PL_COMMAND_ACTION_STATUS = 13, PL_COMMAND_ACTION_PRESERVE_CLIP = 14 };
 #define PL_COMMAND_NUMBER_UNKNOWN 4294967295u
 
-/* What became of a command. */
+/* Result of a command. */
 typedef struct {
     uint32_t command_id;
     uint8_t result;
@@ -326,7 +326,7 @@ enum { PL_ANSWER_RESULT_DONE = 0, PL_ANSWER_RESULT_STARTED = 1, PL_ANSWER_RESULT
 #define PL_ANSWER_TIME_MS_UNKNOWN UINT64_C(0)
 #define PL_ANSWER_REF_UNKNOWN 4294967295u
 
-/* An image to install. The device verifies the image's own signature as well; confirms after its first session. */
+/* Firmware image to install. The device also verifies the signature of the image, and confirms the image after its first session. */
 typedef struct {
     uint32_t command_id;
     struct { uint8_t len, data[24]; } board;
@@ -337,7 +337,7 @@ typedef struct {
     struct { uint8_t len, data[200]; } url;
 } pl_firmware;
 
-/* Clock offset as in NTP (RFC 5905 section 8): the device sends with only `originate_ms`, the hub answers with all three. */
+/* Clock offset as in NTP (RFC 5905, section 8): the device sends `originate_ms` only, the hub answers with all three times. */
 typedef struct {
     uint64_t originate_ms; /* ms */
     uint64_t receive_ms; /* ms */
@@ -346,7 +346,7 @@ typedef struct {
 #define PL_TIME_SYNC_RECEIVE_MS_UNKNOWN UINT64_C(0)
 #define PL_TIME_SYNC_TRANSMIT_MS_UNKNOWN UINT64_C(0)
 
-/* Certification mode, in the manner of LoRaWAN TS009: a tester drives the device over the protocol itself. Shown to the wearer; ends by itself after `seconds`. */
+/* Certification mode, modelled on LoRaWAN TS009: a tester controls the device through the protocol. The device shows the mode to the wearer and leaves it after `seconds`. */
 typedef struct {
     uint8_t operation;
     uint16_t seconds; /* s */
@@ -356,7 +356,7 @@ typedef struct {
 } pl_certify;
 enum { PL_CERTIFY_OPERATION_ENTER = 1, PL_CERTIFY_OPERATION_LEAVE = 2, PL_CERTIFY_OPERATION_ECHO = 3, PL_CERTIFY_OPERATION_REPORT_COUNTERS = 4, PL_CERTIFY_OPERATION_SEND_VECTOR = 5, PL_CERTIFY_OPERATION_POWER_CUT = 6, PL_CERTIFY_OPERATION_RESULT = 7 };
 
-/* A genuine frame could not be used. Never sent for a frame whose tag did not match, nor for a reject. */
+/* An authentic frame was refused. Never sent for a frame whose tag did not match, nor for a reject. */
 typedef struct {
     uint32_t counter;
     uint8_t message_type;
@@ -364,7 +364,7 @@ typedef struct {
     struct { uint8_t len, data[40]; } detail;
 } pl_reject;
 
-/* The device belongs to a talk group, under these terms and keys (PTT.md), or does so no more. The newest one of a group counts. */
+/* Membership of the device in a talk group, with its terms and keys (PTT.md), or the end of the membership. The newest message of a group is in force. */
 typedef struct {
     uint32_t group;
     uint8_t kind;
@@ -414,12 +414,12 @@ typedef struct {
 
 /* --- frames ------------------------------------------------------------------------------------------------- */
 
-/* What a call says. 1 to 8 are the reasons of the reject table; a receiver may send them in a `reject` message. */
+/* Results of a call. 1 to 8 are the reasons of the reject table; a receiver may send them in a `reject` message. */
 enum {
     PL_OK = 0,
     PL_ERR_RANGE = -1, /* encoding: a value does not fit its field or column */
-    PL_ERR_SPACE = -2, /* encoding: the buffer is too short; decoding: more rows than the caller has room for */
-    PL_REPEATED = -3   /* receiving on a host: accepted before; drop it silently */
+    PL_ERR_SPACE = -2, /* encoding: the buffer is too short; decoding: more rows than max_rows */
+    PL_REPEATED = -3   /* receiving on a host: already accepted; drop it silently */
 };
 
 /* One direction of one device in one key epoch. */
@@ -444,7 +444,7 @@ typedef struct {
 int pl_channel_init(pl_channel *ch, const uint8_t key[32], const uint8_t *id, size_t id_len, int direction,
                     uint32_t epoch);
 
-/* Verify a frame and say where its parts are; `out` points into `data`. The counter is yours to judge. */
+/* Verify a frame and return its parts; `out` points into `data`. The caller checks the counter. */
 int pl_open(const pl_channel *ch, const uint8_t *data, size_t len, pl_frame *out);
 
 /* Complete the frame whose body is buf[PL_HEADER] to buf[end - 1] (with `tail`: body and TLV tail). *len is its length. */
@@ -454,14 +454,14 @@ int pl_seal(const pl_channel *ch, uint8_t *buf, size_t cap, uint8_t type, uint32
 /* HMAC-SHA256 under a channel's key, for tests. */
 void pl_mac(const pl_channel *ch, const uint8_t *data, size_t len, uint8_t digest[32]);
 
-/* The receiving end of one device's frames in one direction: genuine, of the right epoch, and new. */
+/* Receiver of one device's frames in one direction: checks tag, epoch and counter. */
 typedef struct {
     uint8_t key[32];
     uint8_t id[32];
     uint8_t id_len;
     uint32_t epoch;
     pl_channel channel;
-    int64_t highest; /* counter accepted; -1: none. A device sets it from storage, and stores it before it acts */
+    int64_t highest; /* highest counter accepted; -1: none. A device restores it from storage, and stores it before it acts */
     uint8_t *seen;   /* a host: (PL_REPLAY_WINDOW + 7) / 8 bytes; a device: NULL */
 } pl_receiver;
 
@@ -469,12 +469,13 @@ typedef struct {
 int pl_receiver_init(pl_receiver *r, const uint8_t key[32], const uint8_t *id, size_t id_len, int direction,
                      uint32_t epoch, uint8_t *seen);
 
-/* As pl_open, with the next epoch begun by its first genuine frame, and counters judged. PL_OK, PL_REPEATED or a reason. */
+/* Like pl_open, but the first authentic frame of the next epoch begins it, and counters are checked. Returns PL_OK,
+ * PL_REPEATED or a reason. */
 int pl_receive(pl_receiver *r, const uint8_t *data, size_t len, pl_frame *out);
 
 /* --- scalar messages ---------------------------------------------------------------------------------------- */
 
-/* Decode the body of any scalar message; a field that is not known holds its PL_..._UNKNOWN code. */
+/* Decode the body of any scalar message; an unknown field holds its PL_..._UNKNOWN code. */
 int pl_decode(uint8_t type, const uint8_t *body, size_t len, pl_message *out);
 
 /* Write the body of out->type at buf; *len is its length. */
@@ -482,7 +483,7 @@ int pl_encode(const pl_message *in, uint8_t *buf, size_t cap, size_t *len);
 
 /* --- position batches --------------------------------------------------------------------------------------- */
 
-#define PL_UNKNOWN (-(1 << 30)) /* in a row: this value is not known */
+#define PL_UNKNOWN (-(1 << 30)) /* in a row: the value is not known */
 
 /* A position in device units: see enum pl_column. */
 typedef struct {
@@ -490,11 +491,11 @@ typedef struct {
     int32_t value[PL_COLUMNS - 1];
 } pl_row;
 
-/* Decode a batch into rows[0] to rows[*count - 1]; at most max_rows, PL_ERR_SPACE when it has more. */
+/* Decode a batch into rows[0] to rows[*count - 1]; PL_ERR_SPACE if it has more than max_rows rows. */
 int pl_track_decode(const uint8_t *body, size_t len, pl_row *rows, size_t max_rows, size_t *count, int *resolution);
 
-/* Encode 1 to PL_MAX_BATCH rows within six days of each other. resolution is 5, 6 or 7; bit j of `omit` leaves optional
- * column j out. Takes about 3 KB of stack. */
+/* Encode 1 to PL_MAX_BATCH rows within six days of each other. resolution is 5, 6 or 7; bit j of `omit` omits optional
+ * column j. Needs about 3 KB of stack. */
 int pl_track_encode(const pl_row *rows, size_t count, int resolution, bool rice, unsigned omit, uint8_t *buf, size_t cap,
                     size_t *len);
 

@@ -1,4 +1,4 @@
--- The Patrolink protocol for Wireshark. Made from protocol/schema.toml by protocol/generate.py; do not edit.
+-- Patrolink for Wireshark. Generated from protocol/schema.toml by protocol/generate.py; do not edit.
 --   tshark -X lua_script:protocol/generated/patrolink.lua -r X.pcap
 
 local VERSION, HEADER = 1, 5
@@ -225,12 +225,12 @@ local COLUMNS = {
     { name = "battery", unit = "%", scale = 1, low = 0, high = 100, divisor = { 1, 1, 1 }, bits = { 7, 7, 7 }, k = -1, signed = false, optional = true, modulus = 0 },
 }
 
--- What follows is the same for every schema. Tables in front of it: VERSION, REASONS, MESSAGES, COLUMNS and limits.
+-- The code below does not depend on the schema. It uses the tables above: VERSION, MESSAGES, COLUMNS and limits.
 --
--- Capture files have link type USER0 (DLT 147): direction (1 byte: 0 up, 1 down), length of the device id (1 byte), the
--- id, the frame. `patrolink decode CAPTURE --format pcap --output X.pcap` writes them. For frames inside MQTT, name
--- "patrolink_frame" in Wireshark's MQTT preferences, "Message Decoding", topic p/.
--- Tags are shown, not verified: a dissector has no keys.
+-- Capture files have link type USER0 (DLT 147). A packet is direction (1 byte: 0 up, 1 down), length of the device id
+-- (1 byte), device id, frame. `patrolink decode CAPTURE --format pcap --output X.pcap` writes such files. For frames
+-- inside MQTT, add "patrolink_frame" for topic p/ to "Message Decoding" in Wireshark's MQTT preferences.
+-- Tags are shown but not verified: a dissector has no keys.
 
 local patrolink = Proto("patrolink", "Patrolink")
 local frame_proto = Proto("patrolink_frame", "Patrolink frame")
@@ -292,13 +292,13 @@ patrolink.fields = fields
 local e_malformed = ProtoExpert.new("patrolink.malformed", "Refused", expert.group.MALFORMED, expert.severity.ERROR)
 patrolink.experts = { e_malformed }
 
--- Raised as an error by the readers below and caught where a frame begins: a reason of the reject table.
+-- Raise a reason of the reject table as an error; the dissector of a frame catches it.
 local function refuse(reason, detail)
     error({ reason = reason, detail = detail }, 0)
 end
 
 -- --- bits ---------------------------------------------------------------------------------------------------------
--- Numbers are doubles: sums and products instead of shifts, exact to 2^53.
+-- Numbers are doubles, exact up to 2^53: sums and products are used instead of shifts.
 
 local Bits = {}
 Bits.__index = Bits
@@ -371,7 +371,7 @@ local function rice(bits, n, k)
     return codes
 end
 
--- Return the stored values of a column, and its coding in words.
+-- Return the stored values of a column and the name of its coding.
 local function column(bits, first, n, width, is_signed, modulus)
     local values = { first }
     if n == 1 then
@@ -428,7 +428,7 @@ local function column(bits, first, n, width, is_signed, modulus)
     return values, said
 end
 
--- Return resolution, tick, columns (lists of values in the units shown; UNKNOWN) and codings in words.
+-- Return resolution, tick, columns (lists of values in display units, or UNKNOWN) and the names of the codings.
 local function batch(range)
     local bits = bits_of(range)
     local n = bits:eg(0) + 1
@@ -600,7 +600,7 @@ end
 
 -- --- frames -------------------------------------------------------------------------------------------------------
 
--- Show the tail of range and return how long the body before it is.
+-- Add the tail of the range to the tree and return the length of the body before it.
 local function show_tail(range, tree)
     local size = range:len()
     local n = size > 0 and range:range(size - 1, 1):uint() or 1

@@ -1,4 +1,4 @@
-"""Constants of message fields. Made from protocol/schema.toml by protocol/generate.py; do not edit."""
+"""Constants of message fields. Generated from protocol/schema.toml by protocol/generate.py; do not edit."""
 
 UNKNOWN = -(1 << 30)  # in a GPS fix or a position row: not known; the smallest integer that needs no heap
 

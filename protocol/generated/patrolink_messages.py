@@ -1,4 +1,4 @@
-"""Tables of the Patrolink protocol. Made from protocol/schema.toml by protocol/generate.py; do not edit."""
+"""Tables of the Patrolink protocol. Generated from protocol/schema.toml by protocol/generate.py; do not edit."""
 
 VERSION = 1
 MINOR = 0
@@ -12,7 +12,7 @@ MAX_BATCH = 255
 REPLAY_WINDOW = 65536
 SCHEMA_HASH = 0xAF46698F
 
-# Bit t is set for the types that have a long tag, go up, go down.
+# Bit t is set if type t has a long tag, is allowed up, is allowed down.
 LONG_TAG = 0x002BE040
 UP = 0x001D7FBE
 DOWN = 0x003EC340
@@ -39,11 +39,11 @@ CERTIFY = 19
 REJECT = 20
 PTT_GROUP = 21
 
-# Names of the reasons for a reject, by code from 1.
+# Names of the reasons to refuse a frame, by code from 1.
 REASONS = "length version type tag key replay range critical"
 
-# A line a message: type, name, a word a field: name:letter[:min[:max[:unknown]]], or name:s:most[:fewest].
-# One text, because tables of tuples would take the device ten times the memory.
+# One line per message: type, name, one word per field: name:letter[:min[:max[:unknown]]], or
+# name:s:max_bytes[:min_bytes]. One text, because tables of tuples would need ten times the memory.
 MESSAGES = (
     "\n"
     "1 hello boot:I schema_hash:I minor:B profiles:H heap_kb:H date_floor:H batch_fixes:B:1 board:s:24 "
@@ -86,7 +86,7 @@ MESSAGES = (
     "wrapped:x:40 floor_port:H media_port:H host:s:64 name:s:40\n"
 )
 
-# name:divisor:raw bits:min:max:keyframe k:signed:optional:modulus; by resolution where a comma stands
+# name:divisor:raw bits:min:max:keyframe k:signed:optional:modulus; comma-separated values: by resolution
 COLUMNS = (
     "time:0:32:0:0:-1:1:0:0 "
     "lat:100,10,1:25,28,31:-900000000:900000000:-1:1:0:0 "

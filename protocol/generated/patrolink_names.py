@@ -1,4 +1,4 @@
-"""Names of values, for reports and JSON. Made from protocol/schema.toml by protocol/generate.py; do not edit."""
+"""Names of values, for reports and JSON. Generated from protocol/schema.toml by protocol/generate.py; do not edit."""
 
 NAMES = {
     ("device_status", "gps_mode"): {

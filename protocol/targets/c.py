@@ -1,15 +1,16 @@
-"""schema → generated/patrolink.h and patrolink.c: C99, freestanding (no libc), no allocation.
+"""Generates patrolink.h and patrolink.c: C99, freestanding (no libc), no allocation.
 
-core.h and core.c hold what does not depend on the schema; tables and structures are put in front of them.
+core.h and the core_*.c files do not depend on the schema; the generated tables and structures precede them.
 """
 
 from pathlib import Path
 
 from .model import TEXTS, Field, Message, Schema
 
-_CORE = Path(__file__).resolve().parent
-_HEAD = "/* {} Made from protocol/schema.toml by protocol/generate.py; do not edit. */\n"
-# The signed kinds are odd: core.c counts on it.
+_FOLDER = Path(__file__).resolve().parent
+_CORE_PARTS = ("core_sha256.c", "core_frames.c", "core_messages.c", "core_decode_batch.c", "core_encode_batch.c")
+_HEAD = "/* {} Generated from protocol/schema.toml by protocol/generate.py; do not edit. */\n"
+# The signed kinds are odd: core_messages.c relies on it.
 _NAME = ("#ifdef PATROLINK_NAMES", "    const char *name;", "#endif")
 _KINDS = ("U8", "I8", "U16", "I16", "U32", "I32", "U64", "I64", "STR", "BYTES")
 
@@ -27,11 +28,11 @@ def _number(value: int, kind: str) -> str:
 
 
 def _member(f: Field) -> str:
-    note = f" /* {f.unit} */" if f.unit else ""
+    comment = f" /* {f.unit} */" if f.unit else ""
     if f.type in TEXTS:
-        return f"    struct {{ uint8_t len, data[{f.high}]; }} {f.name};{note}"
+        return f"    struct {{ uint8_t len, data[{f.high}]; }} {f.name};{comment}"
     kind = f.type.replace("u", "uint").replace("i", "int", 1) if f.type[0] == "i" else f"uint{f.type[1:]}"
-    return f"    {kind}_t {f.name};{note}"
+    return f"    {kind}_t {f.name};{comment}"
 
 
 def _structure(m: Message) -> list[str]:
@@ -50,7 +51,7 @@ def _structure(m: Message) -> list[str]:
 
 
 def render_header(schema: Schema) -> str:
-    """Return patrolink.h: limits, structures of all scalar messages, and the calls."""
+    """Return the text of patrolink.h: limits, structures of all scalar messages, and function declarations."""
     p = schema.protocol
     scalar = [m for m in schema.messages if m.fields is not None]
 
@@ -78,7 +79,7 @@ def render_header(schema: Schema) -> str:
         _define("MAX_BATCH", p["max_batch"]),
         _define("REPLAY_WINDOW", p["replay_window"]),
         _define("SCHEMA_HASH", f"0x{schema.hash:08X}u"),
-        "/* Bit t is set for the types that have a long tag, go up, go down. */",
+        "/* Bit t is set if type t has a long tag, is allowed up, is allowed down. */",
         _define("LONG_TAG", mask([m.type for m in schema.messages if m.long_tag])),
         _define("UP", mask([m.type for m in schema.messages if m.direction != "down"])),
         _define("DOWN", mask([m.type for m in schema.messages if m.direction != "up"])),
@@ -88,7 +89,7 @@ def render_header(schema: Schema) -> str:
         *[f"    PL_{m.name.upper()} = {m.type}," for m in schema.messages],
         "};",
         "",
-        "/* Why a frame is refused. */",
+        "/* Reasons to refuse a frame. */",
         "enum {",
         *[f"    PL_REJECT_{name.upper()} = {r['code']}, /* {r['text']} */" for name, r in schema.reject.items()],
         "};",
@@ -96,7 +97,7 @@ def render_header(schema: Schema) -> str:
         "/* Values of a position row, with their units. */",
         "enum pl_column {",
         *[f"    PL_{c.name.upper()}, /* {c.unit}: {c.doc} */" for c in schema.columns[1:]],
-        "    PL_COLUMNS /* those and the time */ = " + str(len(schema.columns)),
+        "    PL_COLUMNS /* the columns above and the time */ = " + str(len(schema.columns)),
         "};",
         _define("OPTIONAL", sum(c.optional for c in schema.columns)),
         "",
@@ -112,7 +113,7 @@ def render_header(schema: Schema) -> str:
         "    } as;",
         "} pl_message;",
         "",
-        (_CORE / "core.h").read_text(encoding="utf-8"),
+        (_FOLDER / "core.h").read_text(encoding="utf-8"),
         "#endif",
         "",
     ]
@@ -137,13 +138,13 @@ def _names(schema: Schema) -> list[str]:
 
 
 def render_source(schema: Schema) -> str:
-    """Return patrolink.c: tables, then the code that reads them."""
+    """Return the text of patrolink.c: tables, then the code that uses them."""
     scalar = [m for m in schema.messages if m.fields is not None]
     lines = [
         _HEAD.format("The Patrolink codec."),
         '#include "patrolink.h"',
         "",
-        "/* Names take room that a device has better uses for; vectors/check.c asks for them. */",
+        "/* Names are left out on devices to save space; vectors/check.c needs them. */",
         "#ifdef PATROLINK_NAMES",
         "#define NAMED(name) , name",
         *_names(schema),
@@ -156,7 +157,7 @@ def render_source(schema: Schema) -> str:
         "typedef struct {",
         "    uint16_t offset;",
         "    uint8_t kind, size;",
-        "    uint64_t low, high; /* for text: fewest and most bytes; sign-extended for the signed kinds */",
+        "    uint64_t low, high; /* str and bytes: minimum and maximum length; signed kinds: sign-extended */",
         "    uint8_t has_unknown;",
         "    uint64_t unknown;",
         *_NAME,
@@ -189,5 +190,5 @@ def render_source(schema: Schema) -> str:
         lines.append(
             f"    {{{c.low}, {c.high}, {{{divisors}}}, {{{bits}}}, {k}, {flags}, {c.modulus}}}, /* {c.name} */"
         )
-    lines += ["};", "", (_CORE / "core.c").read_text(encoding="utf-8")]
-    return "\n".join(lines)
+    lines += ["};", ""]
+    return "\n".join(lines) + "\n" + "".join((_FOLDER / name).read_text(encoding="utf-8") for name in _CORE_PARTS)

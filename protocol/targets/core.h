@@ -1,11 +1,11 @@
 /* --- frames ------------------------------------------------------------------------------------------------- */
 
-/* What a call says. 1 to 8 are the reasons of the reject table; a receiver may send them in a `reject` message. */
+/* Results of a call. 1 to 8 are the reasons of the reject table; a receiver may send them in a `reject` message. */
 enum {
     PL_OK = 0,
     PL_ERR_RANGE = -1, /* encoding: a value does not fit its field or column */
-    PL_ERR_SPACE = -2, /* encoding: the buffer is too short; decoding: more rows than the caller has room for */
-    PL_REPEATED = -3   /* receiving on a host: accepted before; drop it silently */
+    PL_ERR_SPACE = -2, /* encoding: the buffer is too short; decoding: more rows than max_rows */
+    PL_REPEATED = -3   /* receiving on a host: already accepted; drop it silently */
 };
 
 /* One direction of one device in one key epoch. */
@@ -30,7 +30,7 @@ typedef struct {
 int pl_channel_init(pl_channel *ch, const uint8_t key[32], const uint8_t *id, size_t id_len, int direction,
                     uint32_t epoch);
 
-/* Verify a frame and say where its parts are; `out` points into `data`. The counter is yours to judge. */
+/* Verify a frame and return its parts; `out` points into `data`. The caller checks the counter. */
 int pl_open(const pl_channel *ch, const uint8_t *data, size_t len, pl_frame *out);
 
 /* Complete the frame whose body is buf[PL_HEADER] to buf[end - 1] (with `tail`: body and TLV tail). *len is its length. */
@@ -40,14 +40,14 @@ int pl_seal(const pl_channel *ch, uint8_t *buf, size_t cap, uint8_t type, uint32
 /* HMAC-SHA256 under a channel's key, for tests. */
 void pl_mac(const pl_channel *ch, const uint8_t *data, size_t len, uint8_t digest[32]);
 
-/* The receiving end of one device's frames in one direction: genuine, of the right epoch, and new. */
+/* Receiver of one device's frames in one direction: checks tag, epoch and counter. */
 typedef struct {
     uint8_t key[32];
     uint8_t id[32];
     uint8_t id_len;
     uint32_t epoch;
     pl_channel channel;
-    int64_t highest; /* counter accepted; -1: none. A device sets it from storage, and stores it before it acts */
+    int64_t highest; /* highest counter accepted; -1: none. A device restores it from storage, and stores it before it acts */
     uint8_t *seen;   /* a host: (PL_REPLAY_WINDOW + 7) / 8 bytes; a device: NULL */
 } pl_receiver;
 
@@ -55,12 +55,13 @@ typedef struct {
 int pl_receiver_init(pl_receiver *r, const uint8_t key[32], const uint8_t *id, size_t id_len, int direction,
                      uint32_t epoch, uint8_t *seen);
 
-/* As pl_open, with the next epoch begun by its first genuine frame, and counters judged. PL_OK, PL_REPEATED or a reason. */
+/* Like pl_open, but the first authentic frame of the next epoch begins it, and counters are checked. Returns PL_OK,
+ * PL_REPEATED or a reason. */
 int pl_receive(pl_receiver *r, const uint8_t *data, size_t len, pl_frame *out);
 
 /* --- scalar messages ---------------------------------------------------------------------------------------- */
 
-/* Decode the body of any scalar message; a field that is not known holds its PL_..._UNKNOWN code. */
+/* Decode the body of any scalar message; an unknown field holds its PL_..._UNKNOWN code. */
 int pl_decode(uint8_t type, const uint8_t *body, size_t len, pl_message *out);
 
 /* Write the body of out->type at buf; *len is its length. */
@@ -68,7 +69,7 @@ int pl_encode(const pl_message *in, uint8_t *buf, size_t cap, size_t *len);
 
 /* --- position batches --------------------------------------------------------------------------------------- */
 
-#define PL_UNKNOWN (-(1 << 30)) /* in a row: this value is not known */
+#define PL_UNKNOWN (-(1 << 30)) /* in a row: the value is not known */
 
 /* A position in device units: see enum pl_column. */
 typedef struct {
@@ -76,10 +77,10 @@ typedef struct {
     int32_t value[PL_COLUMNS - 1];
 } pl_row;
 
-/* Decode a batch into rows[0] to rows[*count - 1]; at most max_rows, PL_ERR_SPACE when it has more. */
+/* Decode a batch into rows[0] to rows[*count - 1]; PL_ERR_SPACE if it has more than max_rows rows. */
 int pl_track_decode(const uint8_t *body, size_t len, pl_row *rows, size_t max_rows, size_t *count, int *resolution);
 
-/* Encode 1 to PL_MAX_BATCH rows within six days of each other. resolution is 5, 6 or 7; bit j of `omit` leaves optional
- * column j out. Takes about 3 KB of stack. */
+/* Encode 1 to PL_MAX_BATCH rows within six days of each other. resolution is 5, 6 or 7; bit j of `omit` omits optional
+ * column j. Needs about 3 KB of stack. */
 int pl_track_encode(const pl_row *rows, size_t count, int resolution, bool rice, unsigned omit, uint8_t *buf, size_t cap,
                     size_t *len);

@@ -1,4 +1,4 @@
-"""The worked example of SPEC.md: one frame, byte by byte and bit by bit, read off the frame itself."""
+"""The worked example of SPEC.md: one frame, byte by byte and bit by bit, parsed from the frame itself."""
 
 import patrolink_messages as m
 from patrolink_protocol import frame, track_decoder, track_encoder
@@ -108,17 +108,17 @@ def render() -> str:
     resolution, columns = track_decoder.decode_columns(body)
     size = frame.tag_bytes(m.POSITION_BATCH)
     lines = [
-        f"Device `{vectors.DEVICE}`, epoch 0, counter 7, three rows of a walk in baseline codings, under the key",
+        f"Device `{vectors.DEVICE}`, epoch 0, counter 7, three rows of a walk in baseline codings, sealed with the key",
         f"`{vectors.KEY.hex()}`:",
         "",
         *(f"    {spaced[i : i + 96].strip()}" for i in range(0, len(spaced), 96)),
         "",
         f"`{data[0]:02X}` is version {data[0] >> 5} and type {data[0] & 31}, a position batch; "
-        f"`{data[1:5].hex(' ').upper()}` no flag and",
+        f"`{data[1:5].hex(' ').upper()}` is no flag and",
         f"counter {int.from_bytes(data[1:5], 'big')}; the last {size} bytes are the tag. The {len(body)} bytes between "
-        "are the batch:",
+        "them are the batch:",
         "",
-        "| bit | code | what |",
+        "| bit | code | meaning |",
         "| --- | --- | --- |",
         *r.lines,
         "",

@@ -1,4 +1,4 @@
-"""schema → generated/patrolink.schema.json: what a line of `patrolink decode --format jsonl` may hold (JSON Schema)."""
+"""Generates patrolink.schema.json, the JSON Schema of a line of `patrolink decode --format jsonl`."""
 
 import json
 from typing import Any
@@ -23,29 +23,29 @@ _EXTENSIONS = {
 }
 
 
-def _number(low: float, high: float, about: str, kind: str = "number") -> dict[str, Any]:
-    return {"type": [kind, "null"], "minimum": low, "maximum": high, "description": about}
+def _number(low: float, high: float, description: str, kind: str = "number") -> dict[str, Any]:
+    return {"type": [kind, "null"], "minimum": low, "maximum": high, "description": description}
 
 
 def _field(f: Field) -> dict[str, Any]:
-    about = f"{f.doc} ({f.unit})" if f.unit else f.doc
+    description = f"{f.doc} ({f.unit})" if f.unit else f.doc
     if f.type == "bytes":
-        return {"type": "string", "pattern": f"^([0-9a-f]{{2}}){{{f.low},{f.high}}}$", "description": about}
+        return {"type": "string", "pattern": f"^([0-9a-f]{{2}}){{{f.low},{f.high}}}$", "description": description}
     if f.type == "str":
-        return {"type": "string", "maxLength": f.high, "description": about}
+        return {"type": "string", "maxLength": f.high, "description": description}
     if f.bits:
-        return {"type": "array", "items": {"type": "string"}, "uniqueItems": True, "description": about}
+        return {"type": "array", "items": {"type": "string"}, "uniqueItems": True, "description": description}
     integer = {"type": "integer", "minimum": f.low, "maximum": f.high}
     choices: list[dict[str, Any]] = [{"enum": list(f.names)}, integer] if f.names else [integer]
     if f.unknown is not None:
         choices.append({"type": "null"})
-    return {**(choices[0] if len(choices) == 1 else {"anyOf": choices}), "description": about}
+    return {**(choices[0] if len(choices) == 1 else {"anyOf": choices}), "description": description}
 
 
-def _object(name: str, about: str, properties: dict[str, Any]) -> dict[str, Any]:
+def _object(name: str, description: str, properties: dict[str, Any]) -> dict[str, Any]:
     return {
         "type": "object",
-        "description": about,
+        "description": description,
         "properties": {"message": {"const": name}, **properties, "extensions": _EXTENSIONS},
         "required": ["message", *properties],
         "additionalProperties": False,
@@ -55,7 +55,7 @@ def _object(name: str, about: str, properties: dict[str, Any]) -> dict[str, Any]
 def _position(schema: Schema) -> dict[str, Any]:
     rules = {c.name: c for c in schema.columns}
     properties: dict[str, Any] = {"time": _TIME}
-    for name, key, scale in (
+    for name, key, units_per_si in (
         ("lat", "lat_deg", 1e7),
         ("lon", "lon_deg", 1e7),
         ("alt", "alt_m", 1e3),
@@ -64,7 +64,7 @@ def _position(schema: Schema) -> dict[str, Any]:
         ("hacc", "hacc_m", 1e3),
     ):
         c = rules[name]
-        properties[key] = _number(c.low / scale, round(c.high / scale, 2), c.doc)
+        properties[key] = _number(c.low / units_per_si, round(c.high / units_per_si, 2), c.doc)
     properties["sats"] = _number(0, rules["sats"].high, rules["sats"].doc, "integer")
     properties["battery_pct"] = _number(0, 100, rules["battery"].doc, "integer")
     properties["mode"] = {"enum": [1, 2, 3], "description": "1 none, 2 2D, 3 3D"}
@@ -82,8 +82,8 @@ def render(schema: Schema) -> str:
             messages.append(_object(m.name, m.doc, {**_COMMON, "time": _TIME, **fields}))
     document = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "A line of decoded Patrolink, from a device",
-        "description": "Made from protocol/schema.toml by protocol/generate.py; do not edit. null is: not known.",
+        "title": "A decoded Patrolink message from a device",
+        "description": "Generated from protocol/schema.toml by protocol/generate.py. null means not known.",
         "oneOf": messages,
     }
     return json.dumps(document, indent=1, ensure_ascii=False) + "\n"

@@ -1,12 +1,13 @@
-"""schema → generated/patrolink.lua: a dissector for Wireshark and tshark. dissector.lua is the part without tables."""
+"""Generates patrolink.lua, a dissector for Wireshark: tables of the schema, then the dissector_*.lua files."""
 
 from pathlib import Path
 
 from .model import TEXTS, Column, Field, Message, Schema
 
-_CORE = Path(__file__).resolve().with_name("dissector.lua")
-# Row units as a person wants them: divisor and unit.
-_SHOWN = {"1e-7 deg": (10_000_000, "deg"), "mm": (1000, "m"), "mm/s": (1000, "m/s"), "1e-2 deg": (100, "deg")}
+_FOLDER = Path(__file__).resolve().parent
+_PARTS = ("dissector_base.lua", "dissector_batch.lua", "dissector_messages.lua", "dissector_frames.lua")
+# Row unit: divisor and unit for display.
+_DISPLAY_UNITS = {"1e-7 deg": (10_000_000, "deg"), "mm": (1000, "m"), "mm/s": (1000, "m/s"), "1e-2 deg": (100, "deg")}
 
 
 def _string(text: str) -> str:
@@ -36,7 +37,7 @@ def _message(m: Message) -> list[str]:
 
 
 def _column(c: Column) -> str:
-    scale, unit = _SHOWN.get(c.unit, (1, c.unit))
+    scale, unit = _DISPLAY_UNITS.get(c.unit, (1, c.unit))
     divisor, bits = (", ".join(str(v) for v in three) for three in (c.divisors, c.bits))
     return (
         f"    {{ name = {_string(c.name)}, unit = {_string(unit)}, scale = {scale}, low = {c.low}, high = {c.high}, "
@@ -46,11 +47,11 @@ def _column(c: Column) -> str:
 
 
 def render(schema: Schema) -> str:
-    """Return the dissector's text."""
+    """Return the text of the dissector."""
     p = schema.protocol
     names = [c.name for c in schema.columns]
     lines = [
-        "-- The Patrolink protocol for Wireshark. Made from protocol/schema.toml by protocol/generate.py; do not edit.",
+        "-- Patrolink for Wireshark. Generated from protocol/schema.toml by protocol/generate.py; do not edit.",
         "--   tshark -X lua_script:protocol/generated/patrolink.lua -r X.pcap",
         "",
         f"local VERSION, HEADER = {p['version']}, 5",
@@ -67,6 +68,5 @@ def render(schema: Schema) -> str:
         *[_column(c) for c in schema.columns],
         "}",
         "",
-        _CORE.read_text(encoding="utf-8"),
     ]
-    return "\n".join(lines)
+    return "\n".join(lines) + "\n" + "".join((_FOLDER / name).read_text(encoding="utf-8") for name in _PARTS)

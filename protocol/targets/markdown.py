@@ -1,4 +1,4 @@
-"""schema → the tables of SPEC.md, between `<!-- table:NAME -->` and `<!-- end -->` markers."""
+"""Generates the tables of SPEC.md, between `<!-- table:NAME -->` and `<!-- end -->` markers."""
 
 import re
 
@@ -15,13 +15,13 @@ def _messages(schema: Schema) -> str:
     rows = [
         [str(m.type), m.name, m.direction, "16" if m.long_tag else "8", m.req, m.since, m.doc] for m in schema.messages
     ]
-    return _table(["type", "message", "direction", "tag bytes", "requirement", "since", "what"], rows)
+    return _table(["type", "message", "direction", "tag bytes", "requirement", "since", "description"], rows)
 
 
 def _meaning(f: Field) -> str:
-    named = ", ".join(f"{code} {name}" for name, code in f.names.items())
+    values = ", ".join(f"{code} {name}" for name, code in f.names.items())
     bits = ", ".join(f"bit {i} {name}" for i, name in enumerate(f.bits))
-    return f.doc + (f": {named or bits}" if named or bits else "")
+    return f.doc + (f": {values or bits}" if values or bits else "")
 
 
 def _fields(schema: Schema) -> str:
@@ -36,7 +36,7 @@ def _fields(schema: Schema) -> str:
             rows.append([f.name, f.type, legal, unknown, f.unit, _meaning(f)])
         parts.append(
             f"### {m.name} (type {m.type}, {m.direction}, {m.req})\n\n{m.doc}\n\n"
-            + _table(["field", "type", "legal", "unknown", "unit", "what"], rows)
+            + _table(["field", "type", "legal", "unknown", "unit", "description"], rows)
         )
     return "\n\n".join(parts)
 
@@ -66,7 +66,7 @@ def _columns(schema: Schema) -> str:
                 c.doc,
             ]
         )
-    header = ["column", "row unit", "divisor", "legal", "raw bits", "keyframe", "optional", "modulus", "what"]
+    header = ["column", "row unit", "divisor", "legal", "raw bits", "keyframe", "optional", "modulus", "description"]
     return _table(header, rows)
 
 
@@ -81,7 +81,7 @@ def _order(item: tuple[str, str]) -> tuple[str, int]:
 
 def _extensions(schema: Schema) -> str:
     rows = [[str(e["type"]), name, e["doc"]] for name, e in schema.extensions.items()]
-    return _table(["type", "extension", "what"], rows)
+    return _table(["type", "extension", "description"], rows)
 
 
 def _reject(schema: Schema) -> str:
@@ -103,7 +103,11 @@ def _limits(schema: Schema) -> str:
 
 
 def fill(text: str, schema: Schema) -> str:
-    """Return SPEC.md with every table made anew; SchemaError when a marker names no table."""
+    """Return SPEC.md with all tables regenerated.
+
+    Raises:
+        SchemaError: a marker names a table that does not exist.
+    """
     tables = {
         "messages": _messages,
         "fields": _fields,
@@ -114,7 +118,7 @@ def fill(text: str, schema: Schema) -> str:
         "extensions": _extensions,
     }
 
-    def one(match: re.Match[str]) -> str:
+    def replace(match: re.Match[str]) -> str:
         name = match.group(1)
         if name not in tables:
             raise SchemaError(f"SPEC.md: no table {name!r}; there are {', '.join(tables)}")
@@ -126,4 +130,4 @@ def fill(text: str, schema: Schema) -> str:
         text,
         flags=re.S,
     )
-    return re.sub(r"<!-- table:(\w+) -->\n.*?<!-- end -->", one, text, flags=re.S)
+    return re.sub(r"<!-- table:(\w+) -->\n.*?<!-- end -->", replace, text, flags=re.S)

@@ -1,13 +1,13 @@
-"""schema → generated/patrolink_messages.py (device and host) and patrolink_names.py (host alone)."""
+"""Generates patrolink_messages.py and patrolink_enums.py (device and host) and patrolink_names.py (host only)."""
 
 from .model import INTEGERS, TEXTS, Field, Schema
 
 _LETTER = {"u8": "B", "i8": "b", "u16": "H", "i16": "h", "u32": "I", "i32": "i", "u64": "Q", "str": "s", "bytes": "x"}
-_HEAD = '"""{} Made from protocol/schema.toml by protocol/generate.py; do not edit."""'
+_HEAD = '"""{} Generated from protocol/schema.toml by protocol/generate.py; do not edit."""'
 
 
 def _spec(f: Field) -> str:
-    """name:letter[:min[:max[:unknown]]], a limit left out where it is the type's own; name:s:most[:fewest]."""
+    """Return name:letter[:min[:max[:unknown]]], or name:s:max_bytes[:min_bytes]; limits of the type are omitted."""
     if f.type in TEXTS:
         return f"{f.name}:{_LETTER[f.type]}:{f.high}" + (f":{f.low}" if f.low else "")
     low, high = INTEGERS[f.type]
@@ -32,7 +32,7 @@ def _mask(types: list[int]) -> str:
 
 
 def render(schema: Schema) -> str:
-    """Return the text of patrolink_messages.py: plain tables, small in memory, MicroPython and CPython alike."""
+    """Return the text of patrolink_messages.py: tables that need little memory, for MicroPython and CPython."""
     p = schema.protocol
     lines = [
         _HEAD.format("Tables of the Patrolink protocol."),
@@ -49,7 +49,7 @@ def render(schema: Schema) -> str:
         f"REPLAY_WINDOW = {p['replay_window']}",
         f"SCHEMA_HASH = 0x{schema.hash:08X}",
         "",
-        "# Bit t is set for the types that have a long tag, go up, go down.",
+        "# Bit t is set if type t has a long tag, is allowed up, is allowed down.",
         f"LONG_TAG = {_mask([m.type for m in schema.messages if m.long_tag])}",
         f"UP = {_mask([m.type for m in schema.messages if m.direction != 'down'])}",
         f"DOWN = {_mask([m.type for m in schema.messages if m.direction != 'up'])}",
@@ -58,11 +58,11 @@ def render(schema: Schema) -> str:
     lines += [f"{m.name.upper()} = {m.type}" for m in schema.messages]
     lines += [
         "",
-        "# Names of the reasons for a reject, by code from 1.",
+        "# Names of the reasons to refuse a frame, by code from 1.",
         f'REASONS = "{" ".join(sorted(schema.reject, key=lambda n: schema.reject[n]["code"]))}"',
         "",
-        "# A line a message: type, name, a word a field: name:letter[:min[:max[:unknown]]], or name:s:most[:fewest].",
-        "# One text, because tables of tuples would take the device ten times the memory.",
+        "# One line per message: type, name, one word per field: name:letter[:min[:max[:unknown]]], or",
+        "# name:s:max_bytes[:min_bytes]. One text, because tables of tuples would need ten times the memory.",
         "MESSAGES = (",
         '    "\\n"',
     ]
@@ -73,7 +73,7 @@ def render(schema: Schema) -> str:
     lines += [
         ")",
         "",
-        "# name:divisor:raw bits:min:max:keyframe k:signed:optional:modulus; by resolution where a comma stands",
+        "# name:divisor:raw bits:min:max:keyframe k:signed:optional:modulus; comma-separated values: by resolution",
         "COLUMNS = (",
     ]
     for c in schema.columns:
@@ -99,7 +99,7 @@ def _each(values: tuple[int, int, int]) -> str:
 
 
 def render_names(schema: Schema) -> str:
-    """Return the text of patrolink_names.py: what single values and bits of fields are called, for people."""
+    """Return the text of patrolink_names.py: names of single values and bits of fields, for reports and JSON."""
     lines = [_HEAD.format("Names of values, for reports and JSON."), "", "NAMES = {"]
     for m in schema.messages:
         for f in m.fields or ():
@@ -116,7 +116,7 @@ def render_names(schema: Schema) -> str:
 
 
 def render_enums(schema: Schema) -> str:
-    """Return the text of patrolink_enums.py: a constant per named value and per bit, MESSAGE_FIELD_NAME."""
+    """Return the text of patrolink_enums.py: one constant per named value and per bit, MESSAGE_FIELD_NAME."""
     lines = [
         _HEAD.format("Constants of message fields."),
         "",

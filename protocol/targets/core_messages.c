@@ -1,0 +1,123 @@
+/* --- scalar messages ---------------------------------------------------------------------------------------- */
+
+static bool is_utf8(const uint8_t *s, size_t len)
+{
+    for (size_t i = 0; i < len;) {
+        uint32_t c = s[i++];
+        int more = c < 0x80 ? 0 : c >= 0xc2 && c < 0xe0 ? 1 : c >= 0xe0 && c < 0xf0 ? 2 : c >= 0xf0 && c < 0xf5 ? 3 : -1;
+        if (more < 0 || (size_t)more > len - i)
+            return false;
+        if (more)
+            c &= 0x3f >> more;
+        for (int j = 0; j < more; j++) {
+            if (s[i] >> 6 != 2)
+                return false;
+            c = c << 6 | (s[i++] & 0x3f);
+        }
+        if ((more == 2 && (c < 0x800 || (c >= 0xd800 && c < 0xe000))) || (more == 3 && (c < 0x10000 || c > 0x10ffff)))
+            return false;
+    }
+    return true;
+}
+
+/* An integer member of a message structure, of any width. */
+static uint64_t load(const uint8_t *at, uint8_t kind)
+{
+    switch (kind) {
+    case PL_U8: return *at;
+    case PL_I8: return (uint64_t)(int64_t)*(const int8_t *)at;
+    case PL_U16: return *(const uint16_t *)(const void *)at;
+    case PL_I16: return (uint64_t)(int64_t)*(const int16_t *)(const void *)at;
+    case PL_U32: return *(const uint32_t *)(const void *)at;
+    case PL_I32: return (uint64_t)(int64_t)*(const int32_t *)(const void *)at;
+    default: return *(const uint64_t *)(const void *)at;
+    }
+}
+
+static void store(uint8_t *at, uint8_t kind, uint64_t v)
+{
+    switch (kind) {
+    case PL_U8: *at = (uint8_t)v; break;
+    case PL_I8: *(int8_t *)at = (int8_t)v; break;
+    case PL_U16: *(uint16_t *)(void *)at = (uint16_t)v; break;
+    case PL_I16: *(int16_t *)(void *)at = (int16_t)v; break;
+    case PL_U32: *(uint32_t *)(void *)at = (uint32_t)v; break;
+    case PL_I32: *(int32_t *)(void *)at = (int32_t)v; break;
+    default: *(uint64_t *)(void *)at = v; break;
+    }
+}
+
+static bool legal(const field_rule *f, uint64_t v)
+{
+    if (f->has_unknown && v == f->unknown)
+        return true;
+    if (f->kind & 1) /* the signed kinds are odd */
+        return (int64_t)v >= (int64_t)f->low && (int64_t)v <= (int64_t)f->high;
+    return v >= f->low && v <= f->high;
+}
+
+static const message_rule *rule_of(uint8_t type)
+{
+    for (size_t i = 0; i < sizeof messages / sizeof *messages; i++)
+        if (messages[i].type == type)
+            return &messages[i];
+    return NULL;
+}
+
+int pl_decode(uint8_t type, const uint8_t *body, size_t len, pl_message *out)
+{
+    const message_rule *rule = rule_of(type);
+    size_t at = 0;
+    if (!rule)
+        return PL_REJECT_TYPE;
+    out->type = type;
+    for (const field_rule *f = rule->fields; f < rule->fields + rule->count; f++) {
+        uint8_t *member = (uint8_t *)out + f->offset;
+        size_t n = f->size;
+        if (len - at < n)
+            return PL_REJECT_LENGTH;
+        if (f->kind == PL_STR || f->kind == PL_BYTES) {
+            n = body[at++];
+            if (len - at < n)
+                return PL_REJECT_LENGTH;
+            if (n < f->low || n > f->high || (f->kind == PL_STR && !is_utf8(body + at, n)))
+                return PL_REJECT_RANGE;
+            member[0] = (uint8_t)n;
+            for (size_t i = 0; i < n; i++)
+                member[1 + i] = body[at + i];
+        } else {
+            uint64_t v = f->kind & 1 && body[at] & 0x80 ? ~(uint64_t)0 : 0;
+            for (size_t i = 0; i < n; i++)
+                v = v << 8 | body[at + i];
+            if (!legal(f, v))
+                return PL_REJECT_RANGE;
+            store(member, f->kind, v);
+        }
+        at += n;
+    }
+    return PL_OK;
+}
+
+int pl_encode(const pl_message *in, uint8_t *buf, size_t cap, size_t *len)
+{
+    const message_rule *rule = rule_of(in->type);
+    size_t at = 0;
+    if (!rule)
+        return PL_ERR_RANGE;
+    for (const field_rule *f = rule->fields; f < rule->fields + rule->count; f++) {
+        const uint8_t *member = (const uint8_t *)in + f->offset;
+        bool text = f->kind == PL_STR || f->kind == PL_BYTES;
+        size_t n = text ? (size_t)member[0] + 1 : f->size;
+        if (text ? member[0] < f->low || member[0] > f->high || (f->kind == PL_STR && !is_utf8(member + 1, member[0]))
+                 : !legal(f, load(member, f->kind)))
+            return PL_ERR_RANGE;
+        if (cap - at < n)
+            return PL_ERR_SPACE;
+        for (size_t i = 0; i < n; i++)
+            buf[at + i] = text ? member[i] : (uint8_t)(load(member, f->kind) >> 8 * (n - 1 - i));
+        at += n;
+    }
+    *len = at;
+    return PL_OK;
+}
+
