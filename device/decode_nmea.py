@@ -10,10 +10,10 @@ import json
 import sys
 
 HERE = __file__.rsplit("/", 1)[0] if "/" in __file__ else "."
-for room in ("", "/../protocol"):
+for room in ("", "/../protocol", "/../protocol/generated"):
     sys.path.insert(0, HERE + room)
 
-import patrolink_enums as enums
+import patrolink_enums as enums  # noqa: E402
 from agent.gps import fix as gps  # noqa: E402
 from agent.gps.sentences import GpsReceiver  # noqa: E402
 
