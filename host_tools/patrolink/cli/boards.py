@@ -1,6 +1,6 @@
-"""List the boards: what each can do, how it is emulated, and what is missing on this machine for that.
+"""List the boards: features, how each is emulated, and which packages are missing for that on this machine.
 
-For a board that is not emulated, what the configuration of a device has to say about its pins.
+For a board that is not emulated, the list shows the part of a device's configuration that its pins determine.
 """
 
 import argparse
@@ -8,19 +8,20 @@ import json
 
 from patrolink.core import boards
 
-HELP = "list boards, and what is missing to run them"
+HELP = "list boards, and the packages that are missing to run them"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """No options of its own."""
+    """Add the verb's arguments: none."""
 
 
 def run(args: argparse.Namespace) -> int:
-    known = [boards.find(name) for name in boards.names()]
+    """Run the verb and return its exit code."""
+    found = [boards.find(name) for name in boards.names()]
     if args.json:
-        print(json.dumps([_told(board) for board in known]))
+        print(json.dumps([_summary(board) for board in found]))
         return 0
-    for board in known:
+    for board in found:
         heap = f", {board.heap_kb} KiB heap" if board.heap_kb else ""
         print(f"{board.name}: {board.title} ({board.runtime}{heap})")
         print(f"  features: {' '.join(board.features)}")
@@ -32,6 +33,6 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _told(board: boards.Board) -> dict[str, object]:
-    more = {"emulated": board.emulated, "config": board.config(), "missing": board.install_commands()}
-    return {**board.model_dump(exclude={"wiring"}), **more}
+def _summary(board: boards.Board) -> dict[str, object]:
+    computed = {"emulated": board.emulated, "config": board.config(), "missing": board.install_commands()}
+    return {**board.model_dump(exclude={"wiring"}), **computed}

@@ -1,8 +1,8 @@
-"""Decode a capture: verify every frame, drop repeats, write positions or all messages.
+"""Decode a capture: verify every frame, drop repeated ones, write positions or all messages.
 
-Frames that do not verify, damaged records and frames of devices without a key are counted on standard error, never
-shown. Exit code 1 tells that there were some. jsonl holds every message, pcap every frame as it came, the others
-positions.
+Frames that are not verified, damaged records and frames of devices without a key are counted on standard error and
+never shown; exit code 1 reports that there were some. jsonl has every message, pcap every frame as received, the other
+formats have positions.
 """
 
 from __future__ import annotations
@@ -20,88 +20,95 @@ from patrolink.core.errors import UserError
 
 if TYPE_CHECKING:
     from patrolink.core.capture import Record
-    from patrolink.core.decoder import DecoderStats
+    from patrolink.core.decoder import Decoder, DecoderStats
     from patrolink.core.keys import DeviceKey
 
-HELP = "capture to jsonl, csv, geojson, gpx, npz, parquet or pcap"
+HELP = "decode a capture to jsonl, csv, geojson, gpx, npz, parquet or pcap"
 _TEXT = ("jsonl", "csv", "geojson", "gpx")
 _TABLES = ("npz", "parquet")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's arguments."""
     parser.add_argument(
         "capture", metavar="FILE", nargs="?", default="-", help="capture, or - for standard input (default)"
     )
-    parser.add_argument("--format", choices=(*_TEXT, *_TABLES, "pcap"), default="jsonl", help="form of the output")
-    parser.add_argument("--output", metavar="FILE", help="write there instead of to standard output")
+    parser.add_argument(
+        "--format", choices=(*_TEXT, *_TABLES, "pcap"), default="jsonl", help="output format (default: jsonl)"
+    )
+    parser.add_argument("--output", metavar="FILE", help="output file (default: standard output)")
     parser.add_argument("--keys", metavar="FILE", help="device keys (default: PATROLINK_KEYS, else FILE.keys.toml)")
     parser.add_argument(
-        "--derive", action="store_true", help="fill in speed and course that were left out, from the positions"
+        "--derive", action="store_true", help="compute speed and course from the positions where a device sent none"
     )
 
 
-def _check(path: str, source: BinaryIO) -> None:
-    """UserError when the output is the capture that is being read."""
-    with contextlib.suppress(OSError):  # no such file yet, or a source that is no file
-        if os.path.samestat(os.stat(path), os.fstat(source.fileno())):
-            raise UserError(f"{path}: that is the capture itself; name another file with --output")
-
-
-@contextlib.contextmanager
-def _output(path: str | None, source: BinaryIO) -> Iterator[TextIO]:
-    """Yield the open output. UserError when it cannot be written, or is the capture that is being read."""
-    if path is None:
-        yield sys.stdout
-        return
-    _check(path, source)
-    try:
-        with Path(path).open("w", encoding="utf-8", newline="") as handle:
-            yield handle
-    except OSError as e:
-        raise UserError(f"{path}: {e.strerror}; name a file that can be written with --output") from None
-
-
 def run(args: argparse.Namespace) -> int:
+    """Run the verb and return its exit code."""
     from patrolink.core import keys
-    from patrolink.core.decoder import Decoder, add_motion
-    from patrolink.report import formats
+    from patrolink.core.decoder import Decoder
     from patrolink.transport.file import open_capture
 
     if args.format not in _TEXT and not args.output:
-        raise UserError(f"{args.format} is no text; name a file with --output")
+        raise UserError(f"{args.format} is a binary format; name a file with --output")
     if args.derive and args.format not in _TEXT:
-        raise UserError("--derive goes with jsonl, csv, geojson and gpx; compute it from the columns otherwise")
+        raise UserError(f"--derive works with {', '.join(_TEXT)}; compute speed and course from the columns instead")
     path = None if args.capture == "-" else Path(args.capture)
     transport = open_capture(args.capture)
-    known = keys.find(args.keys, path)
-    if not known and args.format != "pcap":
-        print(
-            "no device keys: nothing can be verified, so nothing is shown; name a keys file with --keys",
-            file=sys.stderr,
-        )
-    decoder = Decoder(known)
+    device_keys = keys.find(args.keys, path)
+    if not device_keys and args.format != "pcap":
+        print("no device keys: no frame can be verified or shown; name a keys file with --keys", file=sys.stderr)
+    decoder = Decoder(device_keys)
     records = (record for record in transport.records() if record)
     if args.format in _TEXT:
-        rows = (row for record in records for row in decoder.rows(record))
-        with _output(args.output, transport.source) as out:
-            formats.WRITERS[args.format](add_motion(rows) if args.derive else rows, out)
+        _write_text(args, records, decoder, transport.source)
     else:
-        _check(args.output, transport.source)
+        _check_not_source(args.output, transport.source)
         try:
-            _binary(args, records, known, decoder.stats)
+            _write_binary(args, records, device_keys, decoder.stats)
         except OSError as e:
-            raise UserError(f"{args.output}: {e.strerror}; name a file that can be written with --output") from None
+            raise UserError(f"{args.output}: {e.strerror}; name a writable file with --output") from None
     transport.close()
     summary = {**decoder.stats.summary(), **transport.counts()}
     if args.json and args.output:
         print(json.dumps(summary))
     else:
-        print(json.dumps(summary) if args.json else _tell(summary), file=sys.stderr)
+        print(json.dumps(summary) if args.json else _summary_text(summary), file=sys.stderr)
     return 0 if decoder.stats.clean and not summary["damaged"] and not summary["truncated"] else 1
 
 
-def _binary(
-    args: argparse.Namespace, records: Iterator[Record], known: dict[str, DeviceKey], stats: DecoderStats
+def _write_text(args: argparse.Namespace, records: Iterator[Record], decoder: Decoder, source: BinaryIO) -> None:
+    from patrolink.core.decoder import add_motion
+    from patrolink.report import formats
+
+    rows = (row for record in records for row in decoder.rows(record))
+    with _open_output(args.output, source) as out:
+        formats.WRITERS[args.format](add_motion(rows) if args.derive else rows, out)
+
+
+def _check_not_source(path: str, source: BinaryIO) -> None:
+    """Raise UserError if the output is the capture that is being read."""
+    with contextlib.suppress(OSError):  # the output does not exist yet, or the source is no file
+        if os.path.samestat(os.stat(path), os.fstat(source.fileno())):
+            raise UserError(f"{path}: this is the capture itself; name another file with --output")
+
+
+@contextlib.contextmanager
+def _open_output(path: str | None, source: BinaryIO) -> Iterator[TextIO]:
+    """Yield the output. Raises UserError if it cannot be written, or is the capture that is being read."""
+    if path is None:
+        yield sys.stdout
+        return
+    _check_not_source(path, source)
+    try:
+        with Path(path).open("w", encoding="utf-8", newline="") as out:
+            yield out
+    except OSError as e:
+        raise UserError(f"{path}: {e.strerror}; name a writable file with --output") from None
+
+
+def _write_binary(
+    args: argparse.Namespace, records: Iterator[Record], device_keys: dict[str, DeviceKey], stats: DecoderStats
 ) -> None:
     output = Path(args.output)
     if args.format == "pcap":
@@ -118,16 +125,16 @@ def _binary(
         return
     from patrolink.report import tables
 
-    tables.WRITERS[args.format](tables.read(records, known, stats), output)
+    tables.WRITERS[args.format](tables.read(records, device_keys, stats), output)
 
 
-def _tell(summary: dict[str, object]) -> str:
+def _summary_text(summary: dict[str, object]) -> str:
     parts = [f"{summary['frames']} frames", f"{summary['fixes']} fixes", f"{summary['duplicates']} repeated"]
     rejected = summary["rejected"]
     if isinstance(rejected, dict):
         parts += [f"{count} refused ({reason})" for reason, count in rejected.items()]
     if summary["damaged"]:
-        parts.append(f"{summary['damaged']} damaged stretches stepped over")
+        parts.append(f"{summary['damaged']} damaged places skipped")
     if summary["truncated"]:
-        parts.append("the last record is cut off")
+        parts.append("the last record is incomplete")
     return ", ".join(parts)

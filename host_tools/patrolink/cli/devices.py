@@ -1,4 +1,4 @@
-"""List what can be talked to: serial ports with what is behind them."""
+"""List serial ports, with the USB device behind each."""
 
 import argparse
 import json
@@ -8,10 +8,11 @@ HELP = "list serial ports"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """No options of its own."""
+    """Add the verb's arguments: none."""
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run the verb and return its exit code."""
     from serial.tools import list_ports
 
     ports = [
@@ -20,7 +21,7 @@ def run(args: argparse.Namespace) -> int:
             "what": p.description,
             "usb_serial": p.serial_number,
             "usb_id": f"{p.vid:04x}:{p.pid:04x}" if p.vid is not None else None,
-            # Boards come over USB; a port of the mainboard is often there with nothing behind it.
+            # Boards are connected by USB; a port of the mainboard often exists with nothing connected.
             "likely": p.vid is not None,
         }
         for p in sorted(list_ports.comports())
@@ -33,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"{port['port']}  {port['what']}  {port['usb_id'] or ''}  {port['usb_serial'] or ''}  {mark}".rstrip())
     if not any(port["likely"] for port in ports):
         print(
-            "no USB serial port found; plug a device in, and check that you may read its port (group dialout)",
+            "no USB serial port found; connect a device, and check that you may read its port (group dialout)",
             file=sys.stderr,
         )
     return 0

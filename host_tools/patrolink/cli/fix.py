@@ -1,4 +1,4 @@
-"""NMEA to fixes, by the device's own receiver code.
+"""Decode an NMEA log to fixes with the device's own receiver code.
 
 Each line has time (RFC 3339 UTC or null), lat, lon (degrees or null), alt (metres above mean sea level or null), mode
 (1 none, 2 2D, 3 3D), speed (m/s), course (degrees), hdop, hacc (m), sats, systems, and the flags date_suspect,
@@ -15,34 +15,39 @@ from datetime import date
 from patrolink.core import nmea_log
 from patrolink.core.errors import UserError
 
-HELP = "NMEA log to fixes with the device's own code"
+HELP = "decode an NMEA log to fixes with the device's code"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's arguments."""
     parser.add_argument("log", metavar="LOG", help="NMEA log, or - for standard input")
     parser.add_argument(
-        "--runtime", choices=("cpython", "micropython"), default="cpython", help="interpreter of the device code"
+        "--runtime",
+        choices=("cpython", "micropython"),
+        default="cpython",
+        help="interpreter of the device code (default: cpython)",
     )
-    parser.add_argument("--format", choices=("jsonl", "csv"), default="jsonl", help="form of the output")
+    parser.add_argument("--format", choices=("jsonl", "csv"), default="jsonl", help="output format (default: jsonl)")
     parser.add_argument("--date-floor", metavar="YYYY-MM-DD", help="flag earlier dates as suspect (GPS week rollover)")
 
 
 def run(args: argparse.Namespace) -> int:
-    floor = None
+    """Run the verb and return its exit code."""
+    date_floor = None
     if args.date_floor:
         try:
-            floor = date.fromisoformat(args.date_floor)
+            date_floor = date.fromisoformat(args.date_floor)
         except ValueError:
             raise UserError(f"--date-floor {args.date_floor}: not a date; write YYYY-MM-DD") from None
-    with nmea_log.decode(args.log, args.runtime, floor) as lines:
-        _copy(lines, args.format)
+    with nmea_log.decode(args.log, args.runtime, date_floor) as lines:
+        _write(lines, args.format)
     return 0
 
 
-def _copy(lines: Iterable[str], form: str) -> None:
+def _write(lines: Iterable[str], output_format: str) -> None:
     writer = None
     for line in lines:
-        if form == "jsonl":
+        if output_format == "jsonl":
             sys.stdout.write(line)
             continue
         row = json.loads(line)

@@ -1,4 +1,4 @@
-"""Where frames come from: a broker, a serial line, or a capture, behind one small contract."""
+"""Sources of frames: a broker, a serial line or a capture."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,23 +12,30 @@ class Transport(Protocol):
     """A source of frames."""
 
     def records(self) -> Iterator[Record | None]:
-        """Yield records as they come, and None about every 0.2 s without one; end when the source ends.
+        """Yield records as they arrive until the source ends, and None about every 0.2 s without one.
 
-        DeviceError when it goes away.
+        Raises:
+            DeviceError: the source was lost.
         """
 
     def counts(self) -> dict[str, int]:
-        """Return what came but could not be taken in, by kind."""
+        """Return the amount of input that could not be used, by kind."""
 
     def close(self) -> None:
-        """Let go of the source."""
+        """Release the source."""
 
 
 def open_transport(source: str, device: str) -> Transport:
-    """Return the transport of a broker URL, a capture (path or -), or a serial port; UserError when it is none.
+    """Return the transport of a source.
 
-    `device` names the sender on a serial line, which does not say.
+    Args:
+        source: broker URL, path of a capture, "-" for a capture on standard input, or serial port.
+        device: device id for the frames of a serial line, which carry none.
+
+    Raises:
+        UserError: the source cannot be used.
     """
+    # Imported here so that a capture needs neither paho nor pyserial.
     if source.startswith(("mqtt://", "mqtts://")):
         from patrolink.transport.mqtt import MqttTransport
 

@@ -1,4 +1,4 @@
-"""Frames out of a capture."""
+"""Frames from a capture."""
 
 import sys
 from collections.abc import Iterator
@@ -10,24 +10,39 @@ from patrolink.core.errors import UserError
 
 
 class FileTransport:
-    """Replays a capture as fast as it is read; `reader` tells of damage."""
+    """Replays a capture without delays.
+
+    Args:
+        source: the open capture; `close` closes it.
+        name: its name for error messages.
+
+    Raises:
+        UserError: the source is no capture.
+    """
 
     def __init__(self, source: BinaryIO, name: str) -> None:
         self.source = source
-        self.reader = CaptureReader(source, name)
+        self._reader = CaptureReader(source, name)
 
     def records(self) -> Iterator[Record | None]:
-        yield from self.reader
+        """Yield all records."""
+        yield from self._reader
 
     def counts(self) -> dict[str, int]:
-        return {"damaged": self.reader.damaged, "truncated": self.reader.truncated}
+        """Return the number of damaged places, and whether the last record is incomplete."""
+        return {"damaged": self._reader.damaged, "truncated": self._reader.truncated}
 
     def close(self) -> None:
+        """Close the capture."""
         self.source.close()
 
 
 def open_capture(name: str) -> FileTransport:
-    """Return the capture at a path, or - for standard input; UserError when it is none."""
+    """Return the capture at a path, or of standard input for "-".
+
+    Raises:
+        UserError: there is no such capture.
+    """
     if name == "-":
         if sys.stdin is None:
             raise UserError("standard input is closed; name a capture, or pipe one in")

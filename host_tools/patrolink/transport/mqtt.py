@@ -1,4 +1,4 @@
-"""Frames from a broker: topic p/<device>/u, QoS 1."""
+"""Frames from a broker: topic p/<device>/u at QoS 1."""
 
 import os
 import queue
@@ -15,35 +15,47 @@ from patrolink.core.capture import FRAME_MAX_BYTES, Record
 from patrolink.core.errors import DeadlineError, UserError
 from patrolink.core.keys import DEVICE_ID
 
-_WAIT_S = 10
-_QUEUE = 10_000
+_UPLINK = "p/+/u"
+_ANSWER_TIMEOUT_S = 10
+_QUEUE_MAX = 10_000
+_RECONNECT_S = 1, 10  # shortest and longest delay; paho's default of two minutes is too long for a person to watch
 
 
 class MqttTransport:
-    """Subscribes to every device. The password comes from PATROLINK_MQTT_PASSWORD, never from a command line.
+    """Subscribes to the uplink of every device.
 
-    mqtts:// verifies the broker's certificate against the system's authorities. `dropped` counts frames lost because
-    the reader fell behind. `more` are other topics and what takes their messages, in paho's thread.
+    The password comes from PATROLINK_MQTT_PASSWORD, never from a command line.
+
+    Args:
+        url: mqtt://[user@]host[:port], or mqtts:// to verify the broker's certificate with the system's authorities.
+        extra_topics: other topic → function of the message's payload, called in paho's thread.
+
+    Attributes:
+        dropped: frames lost because `records` was read too slowly.
+
+    Raises:
+        UserError: the URL is invalid, or the broker cannot be reached or refuses.
+        DeadlineError: the broker does not answer.
     """
 
-    def __init__(self, url: str, more: dict[str, Callable[[bytes], None]] | None = None) -> None:
-        self._more = more or {}
+    def __init__(self, url: str, extra_topics: dict[str, Callable[[bytes], None]] | None = None) -> None:
+        self._extra_topics = extra_topics or {}
         try:
             parts = urlsplit(url)
             host, port = parts.hostname, parts.port
         except ValueError:
             # The URL is not shown: it may hold a password.
-            raise UserError("not a broker URL, or the port is no number; write mqtt://host:1883") from None
+            raise UserError("not a broker URL, or the port is not a number; write mqtt://host:1883") from None
         if not host:
             raise UserError(f"{url}: no host; write mqtt://host:1883")
         if parts.password:
             raise UserError("a password in a URL shows in process lists; put it in PATROLINK_MQTT_PASSWORD")
-        self._queue: queue.Queue[Record] = queue.Queue(_QUEUE)
+        self._queue: queue.Queue[Record] = queue.Queue(_QUEUE_MAX)
         self.dropped = 0
         self._refused = ""
         self._subscribed = False
         self._client = paho.Client(CallbackAPIVersion.VERSION2)
-        self._client.reconnect_delay_set(1, 10)  # somebody is watching: not paho's two minutes
+        self._client.reconnect_delay_set(*_RECONNECT_S)
         if parts.username:
             self._client.username_pw_set(unquote(parts.username), os.environ.get("PATROLINK_MQTT_PASSWORD"))
         secure = parts.scheme == "mqtts"
@@ -57,7 +69,7 @@ class MqttTransport:
         except ssl.SSLCertVerificationError as e:
             raise UserError(
                 f"{url}: the broker's certificate is not trusted ({e.verify_message}); "
-                "use the name in it, and name its authority's file in SSL_CERT_FILE"
+                "use the host name in it, and set SSL_CERT_FILE to the file of its authority"
             ) from None
         except OSError as e:
             raise UserError(f"{url}: no connection ({e}); is the broker running?") from None
@@ -65,27 +77,28 @@ class MqttTransport:
         self._await_subscription(url)
 
     def _await_subscription(self, url: str) -> None:
-        deadline = time.monotonic() + _WAIT_S
+        deadline = time.monotonic() + _ANSWER_TIMEOUT_S
         while not self._subscribed:
             if self._refused or time.monotonic() > deadline:
                 self.close()
                 if self._refused:
                     raise UserError(f"{url}: the broker refused ({self._refused}); check user and password")
-                raise DeadlineError(f"{url}: no answer within {_WAIT_S} s; is this an MQTT broker?")
+                raise DeadlineError(f"{url}: no answer within {_ANSWER_TIMEOUT_S} s; is this an MQTT broker?")
             time.sleep(0.01)
 
     def _on_connect(self, client: paho.Client, userdata: Any, flags: Any, reason: Any, properties: Any) -> None:
         if reason.is_failure:
             self._refused = str(reason)
         else:
-            client.subscribe([(topic, 1) for topic in ("p/+/u", *self._more)])
+            client.subscribe([(topic, 1) for topic in (_UPLINK, *self._extra_topics)])
 
     def _on_subscribe(self, client: paho.Client, userdata: Any, mid: int, reasons: Any, properties: Any) -> None:
         self._subscribed = True
 
     def _on_message(self, client: paho.Client, userdata: Any, message: paho.MQTTMessage) -> None:
-        if message.topic in self._more:
-            self._more[message.topic](bytes(message.payload))
+        handler = self._extra_topics.get(message.topic)
+        if handler is not None:
+            handler(bytes(message.payload))
             return
         device = message.topic.split("/")[1]
         if not DEVICE_ID.fullmatch(device):
@@ -98,6 +111,7 @@ class MqttTransport:
             self.dropped += 1
 
     def records(self) -> Iterator[Record | None]:
+        """Yield records as they arrive, and None about every 0.2 s without one. Never ends."""
         while True:
             try:
                 yield self._queue.get(timeout=0.2)
@@ -105,20 +119,32 @@ class MqttTransport:
                 yield None
 
     def publish(self, device: str, frame: bytes) -> None:
-        """Send a frame to a device; DeadlineError when the broker does not take it."""
+        """Send a frame to a device.
+
+        Raises:
+            DeadlineError: the broker did not acknowledge it.
+        """
         self.publish_to(f"p/{device}/d", frame)
 
     def publish_to(self, topic: str, data: bytes) -> None:
-        """Publish under a topic; DeadlineError when the broker does not take it."""
+        """Publish data on a topic at QoS 1.
+
+        Raises:
+            DeadlineError: the broker did not acknowledge it.
+        """
         sent = self._client.publish(topic, data, qos=1)
         try:
-            sent.wait_for_publish(_WAIT_S)
+            sent.wait_for_publish(_ANSWER_TIMEOUT_S)
         except (RuntimeError, ValueError) as e:
-            raise DeadlineError(f"the broker did not take a frame for {topic} ({e})") from None
+            raise DeadlineError(
+                f"the broker did not acknowledge a frame for {topic} ({e}); check the connection"
+            ) from None
 
     def counts(self) -> dict[str, int]:
+        """Return the number of dropped frames."""
         return {"dropped": self.dropped}
 
     def close(self) -> None:
+        """Disconnect from the broker."""
         self._client.loop_stop()
         self._client.disconnect()

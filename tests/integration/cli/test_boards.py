@@ -142,7 +142,10 @@ def test_what_is_wrong_is_named(tmp_path, old, new, told):
             'kind = "vc0706"\nwidth = 320\nheight = 240\nfps = 5',
             "camera: kind = 'vc0706' needs baud and picture_kb",
         ),
-        ('kind = "opencv"\nwidth = 320\nheight = 240\nfps = 5\nbaud = 9600', "camera: kind = 'vc0706' needs baud and picture_kb, and other kinds have neither"),
+        (
+            'kind = "opencv"\nwidth = 320\nheight = 240\nfps = 5\nbaud = 9600',
+            "camera: kind = 'vc0706' needs baud and picture_kb, and other kinds have neither",
+        ),
         ('kind = "opencv"\nwidht = 320\nheight = 240\nfps = 5', "camera.widht: unknown key; did you mean 'width'?"),
     ],
 )

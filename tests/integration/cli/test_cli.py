@@ -150,8 +150,8 @@ def test_fix_is_the_same_on_both_runtimes():
     for runtime in ("cpython", "micropython"):
         command = [sys.executable, "-m", "patrolink", "fix", str(LOG), "--runtime", runtime]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-        if runtime == "micropython" and "no micropython" in done.stderr:
-            pytest.skip("no micropython beside this Python or on PATH")
+        if runtime == "micropython" and "micropython is neither" in done.stderr:
+            pytest.skip("micropython is neither next to this Python nor on PATH")
         assert done.returncode == 0, done.stderr
         texts.append(done.stdout)
     assert texts[0] == texts[1]
@@ -195,7 +195,7 @@ def test_boards(capsys, monkeypatch):
         (["decode", str(LOG)], 2, "not a Patrolink capture"),
         (["monitor", "nothing"], 2, "no such file or port"),
         (["monitor", "mqtt://127.0.0.1:1"], 2, "is the broker running?"),
-        (["monitor", "mqtt://127.0.0.1:x"], 2, "the port is no number"),
+        (["monitor", "mqtt://127.0.0.1:x"], 2, "the port is not a number"),
         (["monitor", "mqtt://a:secret@127.0.0.1"], 2, "PATROLINK_MQTT_PASSWORD"),
         (["fix", "nothing.log"], 2, "no such file"),
         (["fix", str(LOG), "--date-floor", "today"], 2, "YYYY-MM-DD"),

@@ -154,7 +154,7 @@ def test_a_port_that_goes_away_is_told_and_the_record_stays(line, keys_file, tmp
     command = ["monitor", line[1], "--device", "dev-1", "--keys", keys_file, "--for", "60", "--record", str(record)]
     assert main(command) == 3
     err = capsys.readouterr().err
-    assert "the port went away" in err and '"line_errors": 1' in err
+    assert "the port was disconnected" in err and '"line_errors": 1' in err
     with record.open("rb") as f:
         assert [r.frame for r in CaptureReader(f, "r")] == [hello(1)]
 

@@ -158,7 +158,7 @@ def test_omitting_and_batching_cost_what_they_cost(tmp_path, capsys):
         (["in.csv", "o.plcap", "--batch", "256"], "--batch 256"),
         (["in.csv", "o.plcap", "--omit", "lat"], "--omit lat"),
         (["in.csv", "o.plcap", "--device", "a b"], "--device"),
-        (["in.csv", "in.csv"], "that is the input"),
+        (["in.csv", "in.csv"], "this is the input"),
         (["in.doc", "o.plcap"], "unknown kind of track"),
         (["noise.nmea", "o.plcap"], "no fix with a time"),
         (["wild.csv", "o.plcap"], "outside -90..90"),
