@@ -4,7 +4,7 @@ import patrolink_messages as m
 
 
 class RejectError(Exception):
-    """A frame or its body is refused (SPEC.md, "Reasons to refuse a frame").
+    """A frame or its body is refused (SPEC.md, "Frame").
 
     Args:
         name: Name of the reason in the schema's [reject] table, for example "tag".
