@@ -1,4 +1,4 @@
-"""`python -m patrolink`."""
+"""Run the command with `python -m patrolink`."""
 
 import sys
 

@@ -1,1 +1,1 @@
-"""What all host tools share: frames, keys, tracks, boards, resources and errors."""
+"""Shared by all host tools: captures, decoder, keys, tracks, boards, resources, signals and errors."""

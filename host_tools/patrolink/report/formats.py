@@ -1,46 +1,46 @@
-"""Rows as files that other programs read. Writers take rows and a text stream; all but jsonl take positions only."""
+"""Write rows as text files for other programs. All writers but jsonl ignore rows that are no positions."""
 
 import csv
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from typing import TextIO
 
 from patrolink.core.decoder import POSITION_COLUMNS, Row
 
 
-def positions(rows: Iterable[Row]) -> Iterable[Row]:
-    """Only the position rows."""
-    return (row for row in rows if row["message"] == "position")
+def positions(rows: Iterable[Row]) -> Iterator[Row]:
+    """Yield the rows that are positions."""
+    yield from (row for row in rows if row["message"] == "position")
 
 
-def jsonl(rows: Iterable[Row], out: TextIO) -> None:
-    """Every message, a JSON object a line."""
+def write_jsonl(rows: Iterable[Row], out: TextIO) -> None:
+    """Write every row as a line of JSON."""
     for row in rows:
         out.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
 def write_csv(rows: Iterable[Row], out: TextIO) -> None:
-    """Positions, one a line; an empty cell is unknown."""
+    """Write positions as CSV; an empty cell means unknown."""
     writer = csv.DictWriter(out, POSITION_COLUMNS, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows(positions(rows))
 
 
-def geojson(rows: Iterable[Row], out: TextIO) -> None:
-    """An RFC 7946 FeatureCollection: a LineString a device, then a Point a position with its properties."""
+def write_geojson(rows: Iterable[Row], out: TextIO) -> None:
+    """Write a FeatureCollection (RFC 7946): a LineString per device, then a Point per position with its properties."""
     lines: dict[str, list[list[float]]] = {}
     points = []
     for row in positions(rows):
         if row["lat_deg"] is None:
             continue
-        place = [row["lon_deg"], row["lat_deg"]] + ([row["alt_m"]] if row["alt_m"] is not None else [])
-        lines.setdefault(row["device"], []).append(place)
+        coordinates = [row["lon_deg"], row["lat_deg"]] + ([row["alt_m"]] if row["alt_m"] is not None else [])
+        lines.setdefault(row["device"], []).append(coordinates)
         properties = {k: v for k, v in row.items() if k not in ("message", "lat_deg", "lon_deg", "alt_m")}
         points.append(
-            {"type": "Feature", "geometry": {"type": "Point", "coordinates": place}, "properties": properties}
+            {"type": "Feature", "geometry": {"type": "Point", "coordinates": coordinates}, "properties": properties}
         )
-    # A LineString has two positions at least (3.1.4).
+    # A LineString has at least two positions (RFC 7946, 3.1.4).
     tracks = [
         {"type": "Feature", "geometry": {"type": "LineString", "coordinates": line}, "properties": {"device": device}}
         for device, line in lines.items()
@@ -50,8 +50,8 @@ def geojson(rows: Iterable[Row], out: TextIO) -> None:
     out.write("\n")
 
 
-def gpx(rows: Iterable[Row], out: TextIO) -> None:
-    """A GPX 1.1 track a device."""
+def write_gpx(rows: Iterable[Row], out: TextIO) -> None:
+    """Write GPX 1.1 with a track per device."""
     from gpxpy.gpx import GPX, GPXTrack, GPXTrackPoint, GPXTrackSegment
 
     document = GPX()
@@ -73,8 +73,8 @@ def gpx(rows: Iterable[Row], out: TextIO) -> None:
 
 
 WRITERS: dict[str, Callable[[Iterable[Row], TextIO], None]] = {
-    "jsonl": jsonl,
+    "jsonl": write_jsonl,
     "csv": write_csv,
-    "geojson": geojson,
-    "gpx": gpx,
+    "geojson": write_geojson,
+    "gpx": write_gpx,
 }

@@ -1,4 +1,4 @@
-"""Captures for Wireshark: a classic pcap of link type USER0 that generated/patrolink.lua dissects."""
+"""Write captures for Wireshark: classic pcap with link type USER0, dissected by generated/patrolink.lua."""
 
 import struct
 from collections.abc import Iterable
@@ -6,15 +6,19 @@ from typing import BinaryIO
 
 from patrolink.core.capture import Record
 
-_USER0 = 147
+_MAGIC_MICROSECONDS = 0xA1B2C3D4
+_LINKTYPE_USER0 = 147
 
 
 def write(out: BinaryIO, records: Iterable[Record], direction: int = 0) -> None:
-    """Write every frame behind a pseudo header (direction, length of the device id, device id).
+    """Write every frame after a pseudo header of direction, length of the device id and device id.
 
-    direction is 0 for frames from devices, 1 for frames to them.
+    Args:
+        out: output.
+        records: frames with time and device id.
+        direction: 0 for uplink, 1 for downlink.
     """
-    out.write(struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, _USER0))
+    out.write(struct.pack("<IHHiIII", _MAGIC_MICROSECONDS, 2, 4, 0, 0, 65535, _LINKTYPE_USER0))
     for record in records:
         device = record.device.encode()
         data = bytes([direction, len(device)]) + device + record.frame

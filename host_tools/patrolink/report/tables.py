@@ -1,4 +1,4 @@
-"""Positions as tables of columns: npz for numpy, Parquet for everything else. Decoded in bulk."""
+"""Write positions as column tables, npz for numpy or Parquet, with the batch decoder."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -21,14 +21,20 @@ _SCALES = {
     "course": ("course_deg", 100),
     "hacc": ("hacc_m", 1000),
 }
-_CHUNK = 65536  # frames held at a time
+_CHUNK_FRAMES = 65536  # held in memory at once
 
 
 def read(records: Iterable[Record | None], keys: dict[str, DeviceKey], stats: DecoderStats) -> Table:
-    """Return the positions of a capture in its order, a column an array, and count everything in `stats`.
+    """Decode the positions of a capture, in its order.
 
-    time is datetime64[ms]; degrees, metres and m/s are float64, NaN where not known; sats and battery_pct are int16, -1
-    where not known. Columns are those of the CSV form.
+    Args:
+        records: the capture's records; None is ignored.
+        keys: device id → key.
+        stats: counts that are updated.
+
+    Returns:
+        Column name → array; the columns are those of the CSV format. time is datetime64[ms]; degrees, metres and m/s
+        are float64, NaN if unknown; sats and battery_pct are int16, -1 if unknown.
     """
     receivers = {
         name: receiver.Receiver(key.secret, name.encode(), frame.UPLINK, key.epoch) for name, key in keys.items()
@@ -40,11 +46,11 @@ def read(records: Iterable[Record | None], keys: dict[str, DeviceKey], stats: De
         if record is None:
             continue
         chunk.append(record)
-        if len(chunk) == _CHUNK:
-            parts += _chunk(chunk, base, receivers, stats)
+        if len(chunk) == _CHUNK_FRAMES:
+            parts += _decode_chunk(chunk, base, receivers, stats)
             base += len(chunk)
             chunk = []
-    parts += _chunk(chunk, base, receivers, stats)
+    parts += _decode_chunk(chunk, base, receivers, stats)
     if not parts:
         parts = [(np.zeros(0, np.int64), _table(batch_decoder.decode([]), [], ""))]
     table = {name: np.concatenate([part[name] for _, part in parts]) for name in parts[0][1]}
@@ -54,35 +60,35 @@ def read(records: Iterable[Record | None], keys: dict[str, DeviceKey], stats: De
     return table
 
 
-def _chunk(
+def _decode_chunk(
     records: list[Record], base: int, receivers: dict[str, receiver.Receiver], stats: DecoderStats
 ) -> list[tuple[npt.NDArray[np.int64], Table]]:
-    """Return (frame number of each row, rows) a device."""
+    """Return the positions of a chunk of records: for each device, the frame number of each row and the rows."""
     parts = []
-    of: dict[str, list[int]] = {}
+    frames_of: dict[str, list[int]] = {}
     for i, record in enumerate(records):
-        of.setdefault(record.device, []).append(i)
+        frames_of.setdefault(record.device, []).append(i)
     stats.frames += len(records)
     stats.bytes += sum(len(record.frame) for record in records)
-    for device, members in of.items():
+    for device, members in frames_of.items():
         if device not in receivers:
             stats.rejected["key"] += len(members)
             continue
-        bodies, where, said = batch_decoder.open_batches(receivers[device], [records[i].frame for i in members])
-        for why in said:
-            if why == "repeated":
+        opened = batch_decoder.open_batches(receivers[device], [records[i].frame for i in members])
+        for outcome in opened.outcomes:
+            if outcome == "repeated":
                 stats.duplicates += 1
-            elif why and why != "other":
-                stats.rejected[why] += 1
-        batches = batch_decoder.decode(bodies)
+            elif outcome and outcome != "other":
+                stats.rejected[outcome] += 1
+        batches = batch_decoder.decode(opened.bodies)
         stats.rejected.update(batches.rejected.values())
         rows = int(batches.counts.sum())
         stats.fixes += rows
-        frames = [records[members[i]].frame for i in where]
+        frames = [records[members[i]].frame for i in opened.indices]
         stats.fix_bytes += sum(len(f) for f, n in zip(frames, batches.counts, strict=True) if n)
         counters = [int.from_bytes(f[1:5], "big") & frame.COUNTER_MAX for f in frames]
         if rows:
-            numbers = np.repeat(np.array([base + members[i] for i in where], np.int64), batches.counts)
+            numbers = np.repeat(np.array([base + members[i] for i in opened.indices], np.int64), batches.counts)
             parts.append((numbers, _table(batches, counters, device)))
     return parts
 
@@ -107,14 +113,14 @@ def _table(batches: batch_decoder.Batches, counters: list[int], device: str) -> 
     return table
 
 
-def npz(table: Table, path: Path) -> None:
+def write_npz(table: Table, path: Path) -> None:
     """Write a compressed .npz: `numpy.load(path)["lat_deg"]`."""
     with path.open("wb") as out:
         np.savez_compressed(out, **table)  # type: ignore[arg-type]
 
 
-def parquet(table: Table, path: Path) -> None:
-    """Write Parquet; what is not known is null."""
+def write_parquet(table: Table, path: Path) -> None:
+    """Write Parquet; unknown values are null."""
     import pyarrow
     import pyarrow.parquet
 
@@ -125,4 +131,4 @@ def parquet(table: Table, path: Path) -> None:
     pyarrow.parquet.write_table(pyarrow.table(arrays), path, compression="zstd")
 
 
-WRITERS = {"npz": npz, "parquet": parquet}
+WRITERS = {"npz": write_npz, "parquet": write_parquet}

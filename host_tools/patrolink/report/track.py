@@ -1,4 +1,4 @@
-"""A track as a picture and as a map page that needs no network."""
+"""Draw a track as a picture, and as a map page that needs no network."""
 
 import html
 import json
@@ -8,29 +8,28 @@ from pathlib import Path
 from typing import Any
 
 from patrolink.core.decoder import Row
+from patrolink.core.tracks import EARTH_RADIUS_M
 
-_EARTH_M = 6371008.8
 
-
-def _placed(rows: list[Row]) -> list[Row]:
+def _with_position(rows: list[Row]) -> list[Row]:
     return [r for r in rows if r["message"] == "position" and r["lat_deg"] is not None]
 
 
 def local_metres(rows: list[Row]) -> list[tuple[float, float]]:
-    """Return (east, north) metres of each placed row from the first (equirectangular: fine for a patrol)."""
-    placed = _placed(rows)
-    if not placed:
+    """Return (east, north) in metres of each row with a position, from the first one (equirectangular projection)."""
+    located = _with_position(rows)
+    if not located:
         return []
-    lat0, lon0 = placed[0]["lat_deg"], placed[0]["lon_deg"]
+    lat0, lon0 = located[0]["lat_deg"], located[0]["lon_deg"]
     scale = math.cos(math.radians(lat0))
     return [
-        (math.radians(r["lon_deg"] - lon0) * _EARTH_M * scale, math.radians(r["lat_deg"] - lat0) * _EARTH_M)
-        for r in placed
+        (math.radians(r["lon_deg"] - lon0) * EARTH_RADIUS_M * scale, math.radians(r["lat_deg"] - lat0) * EARTH_RADIUS_M)
+        for r in located
     ]
 
 
 def write_png(rows: list[Row], path: Path, title: str) -> None:
-    """Draw the track, coloured by speed, in metres from its start."""
+    """Draw the track to a PNG file, coloured by speed, in metres from its start."""
     from matplotlib import colormaps
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.collections import LineCollection
@@ -39,7 +38,7 @@ def write_png(rows: list[Row], path: Path, title: str) -> None:
     figure = Figure(figsize=(8, 8), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    axes.set_title(title, parse_math=False)  # a $ is a $
+    axes.set_title(title, parse_math=False)  # a title may contain $
     axes.set_xlabel("east of start, m")
     axes.set_ylabel("north of start, m")
     axes.set_aspect("equal", adjustable="datalim")
@@ -47,7 +46,7 @@ def write_png(rows: list[Row], path: Path, title: str) -> None:
     axes.set_axisbelow(True)
     points = local_metres(rows)
     if len(points) > 1:
-        known = [r["speed_mps"] for r in _placed(rows)[1:]]
+        known = [r["speed_mps"] for r in _with_position(rows)[1:]]
         colours = colormaps["viridis"].with_extremes(bad="#8c959f")  # grey: speed unknown
         lines = LineCollection(list(zip(points, points[1:], strict=False)), cmap=colours, linewidths=2.5)
         lines.set_array([math.nan if speed is None else speed * 3.6 for speed in known])
@@ -81,17 +80,24 @@ def _scale_bar(axes: Any, points: list[tuple[float, float]]) -> None:
 
 
 def write_html(rows: list[Row], path: Path, title: str, facts: dict[str, Any]) -> None:
-    """Write one self-contained page: the track to pan, zoom and point at, and a table of facts."""
+    """Write a self-contained page: the track to pan, zoom and inspect, and a table of values.
+
+    Args:
+        rows: the rows of one device.
+        path: file to write.
+        title: title of the page.
+        facts: name → value for the table.
+    """
     points = [
         [round(east, 1), round(north, 1), r["time"], r["speed_mps"], r["alt_m"], r["lat_deg"], r["lon_deg"]]
-        for (east, north), r in zip(local_metres(rows), _placed(rows), strict=True)
+        for (east, north), r in zip(local_metres(rows), _with_position(rows), strict=True)
     ]
     table = "".join(
         f"<tr><th>{html.escape(str(k).replace('_', ' '))}</th><td>{html.escape(str(v))}</td></tr>"
         for k, v in facts.items()
     )
     page = resources.files("patrolink.report").joinpath("map.html").read_text(encoding="utf-8")
-    # "</" would end the script element.
+    # A "</" would end the script element.
     data = json.dumps(points, separators=(",", ":")).replace("</", "<\\/")
     for mark, text in (("{{title}}", html.escape(title)), ("{{facts}}", table), ("{{points}}", data)):
         page = page.replace(mark, text)

@@ -209,7 +209,7 @@ def test_boards(capsys, monkeypatch):
         (["emulate", "--track", "nothing.csv"], 2, "No such file"),
         (["emulate", "--track", str(LOG)], 2, "for NMEA use --log"),
         (["emulate", "--device", "a/b"], 2, "A-Z a-z 0-9"),
-        (["emulate", "--speed", "0"], 2, "--speed has to be above 0"),
+        (["emulate", "--speed", "0"], 2, "--speed must be above 0"),
         (["emulate", "--broker", "http://x"], 2, "mqtt://host:port"),
     ],
 )

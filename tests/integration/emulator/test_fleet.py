@@ -118,7 +118,7 @@ def test_resent_frame_does_not_replace_a_frame_in_flight():
 
 def test_bad_arguments_are_refused(capsys):
     for options, message in (
-        (["--count", "0"], "--count has to be from 1 to 64"),
+        (["--count", "0"], "--count must be from 1 to 64"),
         (["--count", "2", "--device", "a" * 32], "its number included"),
         (["--count", "2", "--hours", "1"], "a --count of 1"),
     ):
