@@ -20,6 +20,7 @@ from .storage_usage import StorageUsage
 from .upload_queue import UploadQueue
 
 _RETRY_MS = 1000
+_BUFFER = 512  # bytes for reading files
 _EIO = 5
 
 
@@ -51,10 +52,11 @@ class ClipStore:
         self.errors = 0
         self.files = files
         self._journal = Journal(files, self._snapshot)
+        self._buf = memoryview(bytearray(_BUFFER))
         self.index = ClipIndex(files, self._journal)
         self.usage = StorageUsage(files, self._journal, config["quota_kb"])
-        self.ring = Ring(files, self.index, self.usage, config, unix)
-        self.uploads = UploadQueue(files, self.index, self.usage, self._journal)
+        self.ring = Ring(files, self.index, self.usage, config, unix, self._buf)
+        self.uploads = UploadQueue(files, self.index, self.usage, self._journal, self._buf)
         self.lock = LockQuota(self.index, config["lock_kb"])
         last_number = Record(store, "clip")
         self.open_clips = OpenClips(
@@ -89,7 +91,7 @@ class ClipStore:
         ids = [parse_file_id(name) for name in self.files.names()] + [clip.last for clip in self.index.clips]
         self.boot = max([self.boot] + [file_id // STEPS_PER_BOOT + 1 for file_id in ids])
         yield
-        recovery = yield from recover(self.files, self.index, loose, self._signer, self._ring_files_max)
+        recovery = yield from recover(self.files, self.index, loose, self._signer, self._ring_files_max, self._buf)
         self.ring.load(recovery.ring)
         yield
         yield from self.open_clips.load(self.boot, recovery.chain)

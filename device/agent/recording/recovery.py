@@ -16,7 +16,7 @@ NO_CHAIN = b"\0" * 32
 Recovery = namedtuple("Recovery", ("chain", "ring"))
 
 
-def recover(files, index, loose, signer, ring_files_max):
+def recover(files, index, loose, signer, ring_files_max, buf):
     """Steps to a Recovery: close and seal open clips, and remove files that no event would want.
 
     Args:
@@ -25,6 +25,7 @@ def recover(files, index, loose, signer, ring_files_max):
         loose: File id -> fields of the journal line, of files that belong to no clip.
         signer: agent.recording.signer.Signer.
         ring_files_max: How many files of the ring are kept.
+        buf: Buffer for reading files, a memoryview.
 
     Raises:
         OSError: Storage cannot be read or written.
@@ -32,7 +33,7 @@ def recover(files, index, loose, signer, ring_files_max):
     if manifest.REPAIR_FILE in files.names():
         files.remove(manifest.REPAIR_FILE)
     yield
-    reader = _FileReader(files, loose)
+    reader = _FileReader(files, loose, buf)
     ids = _unsealed_ids(files, index)
     yield
     for clip in index.clips:
@@ -61,11 +62,11 @@ def _unsealed_ids(files, index):
 class _FileReader:
     """Reads files on demand, each once: there may be thousands."""
 
-    def __init__(self, files, loose):
+    def __init__(self, files, loose, buf):
         self._files = files
         self._loose = loose
         self._recorded = {}
-        self._buf = memoryview(bytearray(512))
+        self._buf = buf
 
     def is_empty(self, file_id):
         """Return whether a file was read and holds nothing."""

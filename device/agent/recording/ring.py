@@ -20,9 +20,10 @@ class Ring:
         usage: storage_usage.StorageUsage.
         config: {"pre_s", "segment_s"}
         unix: Function(monotonic ms) -> unix ms, 0 while not known.
+        buf: Buffer for reading files, a memoryview.
     """
 
-    def __init__(self, files, index, usage, config, unix):
+    def __init__(self, files, index, usage, config, unix, buf):
         self._recorded = []  # on storage
         self._closing = []  # recorded to the end, but storage has not finished them
         self._files = files
@@ -31,7 +32,7 @@ class Ring:
         self._pre_ms = config["pre_s"] * 1000
         self._segment_ms = config["segment_s"] * 1000
         self._unix = unix
-        self._buf = memoryview(bytearray(512))
+        self._buf = buf
 
     def load(self, recorded):
         """Take over the RecordedFiles of the previous boots, oldest first."""

@@ -23,15 +23,16 @@ class UploadQueue:
         index: clip_index.ClipIndex.
         usage: storage_usage.StorageUsage, which knows the files being removed.
         journal: journal.Journal that keeps changes.
+        buf: Buffer for reading files, a memoryview.
     """
 
-    def __init__(self, files, index, usage, journal):
+    def __init__(self, files, index, usage, journal, buf):
         self._files = files
         self._index = index
         self._usage = usage
         self._journal = journal
         self._urls = {}  # (clip, name) -> path of its upload at the hub
-        self._buf = memoryview(bytearray(512))
+        self._buf = buf
 
     def apply_line(self, clip, fields):
         """Update from a line of the journal. Raises KeyError, TypeError or ValueError when the line is damaged."""
