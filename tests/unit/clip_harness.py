@@ -135,18 +135,16 @@ class ClipHarness:
         self.past_ms += self.now
         self.now = 0
         self.boots += 1
+        self.boot_parts(self.low.append, self.sealed.append)
+        whole(self.ring_recorder.load())
+        return self
+
+    def boot_parts(self, on_low, on_sealed):
+        """Make the parts; their storage is not loaded yet."""
         self.camera = FakeCamera(self, self.fps, self.size)
-        signer = Signer(self.state)
+        signer = self.signer = Signer(self.state)
         self.store = ClipStore(
-            self.files,
-            self.state,
-            signer,
-            self.config,
-            "unix-1",
-            self.boots,
-            self.unix,
-            self.low.append,
-            self.sealed.append,
+            self.files, self.state, signer, self.config, "unix-1", self.boots, self.unix, on_low, on_sealed
         )
         self.microphone = self.make_microphone()
         self.ring_recorder = RingRecorder(
@@ -161,9 +159,6 @@ class ClipHarness:
             self.microphone,
         )
         self.recorder = ClipRecorder(self.store, self.ring_recorder, self.config, self.unix)
-        whole(self.ring_recorder.load())
-        self.signer_key = signer.public
-        return self
 
     def make_microphone(self):
         return FakeMicrophone(self)

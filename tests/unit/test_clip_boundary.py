@@ -1,39 +1,39 @@
-"""Where a clip begins and ends: at random segments, paces, jitters and triggers, to the frame."""
+"""Begin and end of a clip, to the frame, with random segment lengths, frame rates, jitter and trigger times."""
 
 from agent.recording import clip_index
 from clip_harness import EPOCH_MS, ClipHarness
 from seeded_random import seeded
 
 
-def jittery(harness, below, jitter):
-    """No camera keeps a perfect pace, and no loop comes at the same time."""
+def add_jitter(harness, below, jitter):
+    """Let the camera take its pictures up to `jitter` ms earlier or later."""
     frame = harness.camera.frame
 
-    def late():
-        got = frame()
-        if got is not None:
-            harness.camera._due_ms += below(2 * jitter + 1) - jitter
-        return got
+    def jittery_frame():
+        picture = frame()
+        if picture is not None:
+            harness.camera.shift_next(below(2 * jitter + 1) - jitter)
+        return picture
 
-    harness.camera.frame = late
+    harness.camera.frame = jittery_frame
     return harness
 
 
-def files_of(harness, number):
-    """Return [(monotonic ms of its start, of its end)] of a clip's segments."""
+def segment_spans(harness, number):
+    """Return (begin, end) of each segment of a clip, monotonic ms."""
     out = []
-    for said in harness.segments(number):
-        start = said["start_ms"] - EPOCH_MS - harness.past_ms
-        out.append((start, start + said["ms"]))
+    for line in harness.segments(number):
+        start = line["start_ms"] - EPOCH_MS - harness.past_ms
+        out.append((start, start + line["ms"]))
     return out
 
 
-def check(harness, seed, number, trigger, hold):
+def check_span(harness, seed, number, trigger, hold):
     config = harness.config
-    pre, longest = config["pre_s"] * 1000, max([said["ms"] for said in harness.segments(number)])
-    files = files_of(harness, number)
+    pre, longest = config["pre_s"] * 1000, max([line["ms"] for line in harness.segments(number)])
+    files = segment_spans(harness, number)
     began = max(0, trigger - pre)
-    # It begins at or before pre_s before the trigger, and the second file does not: not one more than is needed.
+    # It begins at least pre_s before the trigger, and its second file later than that: no file too many.
     assert files[0][0] <= began or not [ms for n, ms in harness.camera.taken if ms < files[0][0]], (
         seed,
         files[0],
@@ -47,39 +47,41 @@ def check(harness, seed, number, trigger, hold):
     assert harness.ring_recorder.loss.total == 0, seed
 
 
-def test_a_clip_begins_no_later_and_no_more_than_a_segment_earlier_than_it_should():
+def test_a_clip_begins_at_most_one_segment_before_pre_s():
     for seed in range(1, 41):
         below = seeded(seed)
         fps = (1, 2, 5, 10, 15)[below(5)]
         config = {"segment_s": 1 + below(12), "pre_s": (0, 1, 3, 10, 30, 120)[below(6)], "post_s": 1 + below(20)}
         config["quota_kb"] = config["lock_kb"] = 32768
         harness = ClipHarness(config, 200, fps).boot()
-        jittery(harness, below, 400 // fps)
+        add_jitter(harness, below, 400 // fps)
         at = (below(1000), 1000 * below(30), 1000 * (config["pre_s"] + below(60)))[below(3)]
         harness.run(at / 1000)
         trigger = harness.now
         number = harness.recorder.trigger(below(5), 1, "", trigger)
         harness.run(config["post_s"] + config["segment_s"] + 3)
-        check(harness, seed, number, trigger, config["post_s"] * 1000)
-        # One more, at any moment after it.
+        check_span(harness, seed, number, trigger, config["post_s"] * 1000)
+        # Another one, at a random time after it.
         harness.run(below(20))
         trigger = harness.now
         number = harness.recorder.trigger(below(5), 1, "", trigger)
         harness.run(config["post_s"] + config["segment_s"] + 3)
-        check(harness, seed, number, trigger, config["post_s"] * 1000)
+        check_span(harness, seed, number, trigger, config["post_s"] * 1000)
 
 
-def test_nothing_before_an_event_is_kept_where_the_site_wants_nothing():
+def test_pre_s_of_zero_keeps_only_the_current_segment():
     harness = ClipHarness({"pre_s": 0, "segment_s": 60}, 100).boot().run(200)
     number = harness.recorder.trigger(0, 1, "", harness.now)
     harness.run(20)
-    assert 140000 < files_of(harness, number)[0][0] < 200000
+    assert 140000 < segment_spans(harness, number)[0][0] < 200000
 
 
-def test_events_that_overlap_are_one_clip_with_all_that_each_wants():
+def test_overlapping_events_make_one_clip_that_covers_all_of_them():
     for seed in range(1, 13):
         below = seeded(seed)
-        harness = jittery(ClipHarness({"quota_kb": 16384, "lock_kb": 16384}, 200).boot(), below, 80).run(20 + below(9))
+        harness = add_jitter(ClipHarness({"quota_kb": 16384, "lock_kb": 16384}, 200).boot(), below, 80).run(
+            20 + below(9)
+        )
         first = trigger = harness.now
         number = harness.recorder.trigger(0, 1, "", first)
         for event in range(2, 6):
@@ -87,14 +89,14 @@ def test_events_that_overlap_are_one_clip_with_all_that_each_wants():
             trigger = harness.now
             assert harness.recorder.trigger(below(5), event, "", trigger) == number, seed
         harness.run(20)
-        files = files_of(harness, number)
+        files = segment_spans(harness, number)
         assert files[0][0] <= first - 10000 and trigger + 10000 <= files[-1][1] <= trigger + 10100, seed
         assert [s["event"] for s in harness.manifest(number) if "mark" in s] == [1, 2, 3, 4, 5], seed
         marks = sum([len([r for r in harness.read(s["seg"] + ".pls").of_kind(4)]) for s in harness.segments(number)])
         assert marks == 5 and len(harness.sealed) == 1, seed
 
 
-def test_a_hundred_presses_are_a_hundred_marks_in_one_clip():
+def test_a_hundred_presses_make_one_clip_and_marks_up_to_the_limit():
     harness = ClipHarness({"lock_kb": 4096}).boot().run(20)
     numbers = [harness.recorder.trigger(0, i, "", harness.now) for i in range(100)]
     harness.run(1)

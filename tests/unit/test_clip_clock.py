@@ -1,4 +1,4 @@
-"""The clock under a recorder: unknown, late, set by years and back, midnight, a receiver that tells nonsense."""
+"""The clock of a recorder: unknown, known late, set by years and back, invalid times of a receiver."""
 
 import struct
 
@@ -12,46 +12,46 @@ from seeded_random import seeded
 YEAR_MS = 31536000000
 
 
-def encoded(harness):
-    """Every clip_manifest that was announced fits its message; return the values."""
+def checked_announcements(harness):
+    """Return the values of each clip_manifest, after checking that its message can hold them."""
     buf = bytearray(m.MAX_FRAME)
     for values in harness.sealed:
         codec.encode_into(m.CLIP_MANIFEST, values, buf, 0)
     return harness.sealed
 
 
-def test_a_clock_set_by_years_between_ring_and_event_is_announced():
-    for before, after in ((-20 * YEAR_MS, 0), (0, -20 * YEAR_MS), (0, 400 * YEAR_MS), (-56 * YEAR_MS, 0)):
+def test_a_clock_set_by_years_before_an_event_keeps_the_clip_announceable():
+    for shift_ms, new_shift_ms in ((-20 * YEAR_MS, 0), (0, -20 * YEAR_MS), (0, 400 * YEAR_MS), (-56 * YEAR_MS, 0)):
         harness = ClipHarness()
-        harness.clock_shift_ms = before
+        harness.clock_shift_ms = shift_ms
         harness.boot().run(20)
-        harness.clock_shift_ms = after
+        harness.clock_shift_ms = new_shift_ms
         harness.run(3)
         number = harness.recorder.trigger(1, 7, "", harness.now)
         harness.run(30)
-        (values,) = encoded(harness)
-        assert values["clip_id"] == number and 10000 <= values["pre_event_ms"] <= 15000, (before, after, values)
+        (values,) = checked_announcements(harness)
+        assert values["clip_id"] == number and 10000 <= values["pre_event_ms"] <= 15000, (shift_ms, new_shift_ms)
 
 
-def test_what_was_before_an_event_is_told_without_a_clock():
+def test_pre_event_time_is_known_without_a_clock():
     harness = ClipHarness()
     harness.time_known = False
     harness.boot().run(33)
     harness.recorder.trigger(0, 7, "", harness.now)
     harness.run(30)
-    (values,) = encoded(harness)
+    (values,) = checked_announcements(harness)
     assert values["start_ms"] == 0 and 10000 <= values["pre_event_ms"] <= 15000
 
 
-def test_a_clip_that_goes_on_has_nothing_before_its_event():
+def test_a_follow_up_clip_has_no_pre_event_time():
     harness = ClipHarness(size=400, fps=2).boot().run(20)
     harness.recorder.trigger(1, 4, "", harness.now, 700000)
     harness.run(720)
-    first, second = encoded(harness)
+    first, second = checked_announcements(harness)
     assert 10000 <= first["pre_event_ms"] <= 15000 and second["pre_event_ms"] == 0
 
 
-def test_clocks_that_jump_at_random_stop_nothing():
+def test_a_clock_that_jumps_at_random_stops_no_recording():
     for seed in range(1, 30):
         below = seeded(seed)
         harness = ClipHarness().boot()
@@ -68,17 +68,17 @@ def test_clocks_that_jump_at_random_stop_nothing():
                 harness.recorder.trigger(below(2), below(9), "", harness.now)
         harness.clock_shift_ms = 0
         harness.run(30)
-        encoded(harness)
+        checked_announcements(harness)
         for number in [int(n[:6]) for n in harness.files.data if n[-4:] == ".plm"]:
-            said = harness.manifest(number)
-            assert "sig" in said[-1], seed
-            for line in said:
+            lines = harness.manifest(number)
+            assert "sig" in lines[-1], seed
+            for line in lines:
                 for key in ("time_ms", "start_ms"):
                     assert 0 <= line.get(key, 0) < 1 << 48, (seed, line)
 
 
-def test_positions_that_a_receiver_could_tell_are_written_and_stop_nothing():
-    told = (
+def test_positions_with_invalid_times_are_recorded():
+    sentences = (
         b"$GPZDA,000000.00,01,01,1901,00,00",
         b"$GPZDA,235959.99,31,12,1969,00,00",
         b"$GPRMC,120000.00,A,4600.000,N,01430.000,E,0.1,0.0,010169,,,A",
@@ -89,14 +89,14 @@ def test_positions_that_a_receiver_could_tell_are_written_and_stop_nothing():
     )
     harness = ClipHarness().boot().run(20)
     number = harness.recorder.trigger(0, 1, "", harness.now)
-    took = []
+    days = []
 
-    def take(fix):
-        took.append(fix.day)
+    def on_fix(fix):
+        days.append(fix.day)
         harness.ring_recorder.on_fix(fix, harness.now)
 
-    receiver = GpsReceiver(take, 20000)
-    for line in told:
+    receiver = GpsReceiver(on_fix, 20000)
+    for line in sentences:
         total = 0
         for c in line[1:]:
             total ^= c
@@ -105,23 +105,23 @@ def test_positions_that_a_receiver_could_tell_are_written_and_stop_nothing():
         harness.run(0.2)
         receiver.poll(harness.now)
     harness.run(20)
-    assert len(took) >= 4 and min([day for day in took if day > -(1 << 30)]) < 0
+    assert len(days) >= 4 and min([day for day in days if day > -(1 << 30)]) < 0
     fixes = []
-    for said in harness.segments(number):
-        for _, time_ms, body in harness.read(said["seg"] + ".pls").of_kind(clip.RECORD_FIX):
+    for line in harness.segments(number):
+        for _, time_ms, body in harness.read(line["seg"] + ".pls").of_kind(clip.RECORD_FIX):
             fixes.append(struct.unpack(clip.FIX_FORMAT, struct.pack(">I", time_ms) + body))
-    assert len(fixes) == len(took)
-    for at in fixes:
-        assert abs(at[1] - harness.unix(harness.now)) < 60000, at  # by the clock: none of these dates is believed
+    assert len(fixes) == len(days)
+    for fix in fixes:
+        assert abs(fix[1] - harness.unix(harness.now)) < 60000, (
+            fix
+        )  # the time of the clock: none of these dates is accepted
 
 
-def test_a_suspect_date_is_not_written_as_the_time_of_a_position():
+def test_a_suspect_date_is_not_recorded_as_the_time_of_a_position():
     harness = ClipHarness().boot().run(7)
     fix = Fix()
     fix.flags, fix.mode, fix.day, fix.ms = HAS_POSITION | DATE_SUSPECT, 3, 3657, 5
     harness.ring_recorder.on_fix(fix, harness.now)
     harness.run(5)
-    (body,) = [
-        it for n in harness.files.data if n[-4:] == ".pls" for _, _, it in harness.read(n).of_kind(clip.RECORD_FIX)
-    ]
+    (body,) = [body for name in harness.segment_files() for _, _, body in harness.read(name).of_kind(clip.RECORD_FIX)]
     assert abs(struct.unpack(">Q", body[:8])[0] - harness.unix(7000)) < 100

@@ -5,12 +5,12 @@ from patrolink_protocol import clip
 
 
 def span(harness, number):
-    """Return (monotonic ms of the first frame, of the end) of a clip by its manifest."""
+    """Return (begin, end) of a clip by its manifest, monotonic ms."""
     segments = harness.segments(number)
     return segments[0]["start_ms"] - EPOCH_MS, segments[-1]["start_ms"] + segments[-1]["ms"] - EPOCH_MS
 
 
-def test_an_event_has_what_was_before_it_and_no_picture_is_lost():
+def test_an_event_holds_pre_s_before_it_and_loses_no_picture():
     for at in (30.0, 31.35, 33.0, 34.9, 37.05):
         harness = ClipHarness().boot().run(at)
         trigger = harness.now
@@ -27,18 +27,18 @@ def test_an_event_has_what_was_before_it_and_no_picture_is_lost():
         assert values["bytes"] == sum([s["bytes"] for s in harness.segments(number)])
 
 
-def test_files_say_what_they_are():
+def test_segment_files_match_their_manifest_lines():
     harness = ClipHarness().boot().run(20)
     number = harness.recorder.trigger(1, 9, "", harness.now)
     harness.run(20)
     total = 0
-    for said in harness.segments(number):
-        read = harness.read(said["seg"] + ".pls")
-        assert read.complete and read.header.start_ms == said["start_ms"] and read.header.boot == 1
-        assert len(read.pictures()) == said["frames"] and said["whole"] is True
+    for line in harness.segments(number):
+        read = harness.read(line["seg"] + ".pls")
+        assert read.complete and read.header.start_ms == line["start_ms"] and read.header.boot == 1
+        assert len(read.pictures()) == line["frames"] and line["whole"] is True
         kinds = [r[0] for r in read.records]
         assert clip.RECORD_CLOCK in kinds and kinds[-1] == clip.RECORD_END
-        assert read.records[-1][2] == bytes([0, 0, 0, said["frames"]])
+        assert read.records[-1][2] == bytes([0, 0, 0, line["frames"]])
         total += len(read.of_kind(clip.RECORD_MARK))
     assert total == 1
     (thumb,) = [s for s in harness.manifest(number) if "thumb" in s]
@@ -48,7 +48,7 @@ def test_files_say_what_they_are():
     assert 20000 <= taken[0] <= 20250  # the first picture after the trigger
 
 
-def test_a_second_event_marks_and_extends_and_an_sos_raises():
+def test_a_second_event_extends_the_clip_and_an_sos_raises_its_trigger():
     harness = ClipHarness().boot().run(20)
     number = harness.recorder.trigger(0, 1, "", harness.now)
     harness.run(6)
@@ -59,12 +59,12 @@ def test_a_second_event_marks_and_extends_and_an_sos_raises():
     assert [(s["mark"], s["event"]) for s in marks] == [("button", 1), ("sos", 2)]
     assert 35750 <= span(harness, number)[1] <= 36100
     assert harness.sealed[0]["trigger"] == 1
-    for said in marks:
-        at = [s for s in harness.segments(number) if s["seg"] == said["seg"]][0]
-        assert abs(at["start_ms"] + said["at_ms"] - said["time_ms"]) < 60
+    for line in marks:
+        at = [s for s in harness.segments(number) if s["seg"] == line["seg"]][0]
+        assert abs(at["start_ms"] + line["at_ms"] - line["time_ms"]) < 60
 
 
-def test_a_long_recording_goes_on_in_clips_of_ten_minutes():
+def test_a_long_recording_is_split_into_clips_of_ten_minutes():
     harness = ClipHarness(size=400, fps=2).boot().run(20)
     first = harness.recorder.trigger(3, 4, "duty", harness.now, UNTIL_STOPPED)
     start = harness.now
@@ -81,7 +81,7 @@ def test_a_long_recording_goes_on_in_clips_of_ten_minutes():
     assert [s["access"] for s in harness.manifest(3) if "access" in s] == ["recording_stop"]
 
 
-def test_a_clip_right_after_another_has_what_was_before_it_too():
+def test_a_clip_right_after_another_holds_pre_s_too():
     harness = ClipHarness().boot().run(20)
     harness.recorder.trigger(0, 1, "", harness.now)
     harness.run(12)
@@ -93,7 +93,7 @@ def test_a_clip_right_after_another_has_what_was_before_it_too():
     assert set(harness.pictures(1)) & set(harness.pictures(2))
 
 
-def test_a_snapshot_is_a_clip_of_its_own_and_costs_the_others_nothing():
+def test_a_snapshot_is_a_separate_clip_and_loses_no_frame_of_others():
     harness = ClipHarness().boot().run(20.3)
     taken = []
     asked = harness.now
@@ -113,24 +113,24 @@ def test_a_snapshot_is_a_clip_of_its_own_and_costs_the_others_nothing():
     video = harness.pictures(2) + harness.pictures(4)
     assert video == list(range(video[0], video[0] + len(video))) and harness.ring_recorder.loss.total == 0
     assert harness.manifest(4)[0]["follows"] == 2
-    # No step is left out in a clip, so nothing looks like a gap.
+    # The steps of a clip are consecutive, so that nothing looks like a gap.
     for number in (2, 4):
-        said = [s.get("seg", s.get("thumb")) for s in harness.manifest(number) if "bytes" in s]
-        steps = sorted([int(s[7:]) for s in said])
+        line = [s.get("seg", s.get("thumb")) for s in harness.manifest(number) if "bytes" in s]
+        steps = sorted([int(s[7:]) for s in line])
         assert steps == list(range(steps[0], steps[0] + len(steps))), number
     harness.camera.stalled = True
     harness.run(3)
     harness.recorder.snapshot("duty", harness.now, taken.append)
     try:
         harness.recorder.snapshot("desk", harness.now)
-        raise AssertionError("it was taken")
+        raise AssertionError("not refused")
     except RefusedError as e:
         assert "another" in str(e)
     harness.run(3)
     assert taken == [1, 3, None] and len(harness.sealed) == 4
 
 
-def test_what_the_camera_does_not_give_is_counted_in_its_place():
+def test_missing_frames_are_recorded_as_gaps_with_their_reason():
     harness = ClipHarness().boot().run(20)
     number = harness.recorder.trigger(0, 1, "", harness.now)
     harness.run(1)
@@ -144,8 +144,8 @@ def test_what_the_camera_does_not_give_is_counted_in_its_place():
     harness.camera.dropped += 3
     harness.run(20)
     gaps = {}
-    for said in harness.segments(number):
-        for _, _, body in harness.read(said["seg"] + ".pls").of_kind(clip.RECORD_GAP):
+    for line in harness.segments(number):
+        for _, _, body in harness.read(line["seg"] + ".pls").of_kind(clip.RECORD_GAP):
             gaps[body[2]] = gaps.get(body[2], 0) + (body[0] << 8 | body[1])
     assert (
         gaps[clip.GAP_BAD_PICTURE] == 5 and gaps[clip.GAP_STORAGE_LATE] == 3 and 5 <= gaps[clip.GAP_CAMERA_STALLED] <= 8
@@ -153,7 +153,7 @@ def test_what_the_camera_does_not_give_is_counted_in_its_place():
     assert harness.ring_recorder.loss.total == sum(gaps.values()) == sum([s["lost"] for s in harness.segments(number)])
 
 
-def test_a_clock_that_is_set_is_written_down():
+def test_a_clock_change_is_recorded():
     harness = ClipHarness()
     harness.time_known = False
     harness.boot().run(17)
@@ -164,14 +164,14 @@ def test_a_clock_that_is_set_is_written_down():
     harness.clock_shift_ms = 5000
     harness.run(20)
     clocks = []
-    for said in harness.segments(number):
-        read = harness.read(said["seg"] + ".pls")
+    for line in harness.segments(number):
+        read = harness.read(line["seg"] + ".pls")
         clocks.append([int.from_bytes(body[:8], "big") - EPOCH_MS for _, _, body in read.of_kind(clip.RECORD_CLOCK)])
     assert clocks[0] == [] and len([c for c in clocks if len(c) == 2]) == 1, clocks
     assert harness.manifest(number)[0]["time_ms"] == 0
 
 
-def test_fixes_are_in_the_video():
+def test_fixes_are_recorded_in_the_segment():
     from agent.gps.fix import HAS_POSITION, Fix
 
     harness = ClipHarness().boot().run(20)
@@ -184,14 +184,14 @@ def test_fixes_are_in_the_video():
     import struct
 
     fixes = []
-    for said in harness.segments(number):
-        for _, time_ms, body in harness.read(said["seg"] + ".pls").of_kind(clip.RECORD_FIX):
+    for line in harness.segments(number):
+        for _, time_ms, body in harness.read(line["seg"] + ".pls").of_kind(clip.RECORD_FIX):
             fixes.append(struct.unpack(clip.FIX_FORMAT, struct.pack(">I", time_ms) + body))
     assert [f[2:4] for f in fixes] == [(-0x80000000, -0x80000000), (-335000000, 1512000000)]
     assert fixes[1][1] == 20000 * 86400000 + 5 and fixes[1][4:] == (-0x80000000, 0xFFFFFFFF, 0xFFFF, 0xFFFFFFFF, 3)
 
 
-def test_sound_is_in_an_event_from_its_trigger_on_and_never_before():
+def test_sound_is_recorded_from_the_trigger_on():
     harness = ClipHarness({"sound": "event"}).boot().run(21.5)
     assert not harness.microphone.opened
     trigger = harness.now
@@ -200,21 +200,21 @@ def test_sound_is_in_an_event_from_its_trigger_on_and_never_before():
     assert harness.microphone.opened
     harness.run(20)
     assert not harness.microphone.opened
-    heard = 0
-    for said in harness.segments(number):
-        read = harness.read(said["seg"] + ".pls")
+    sound_bytes = 0
+    for line in harness.segments(number):
+        read = harness.read(line["seg"] + ".pls")
         sound = sum([len(body) - 8 for _, _, body in read.of_kind(clip.RECORD_MEDIA) if body[:4] == b"01wb"])
-        late = said["start_ms"] - EPOCH_MS >= trigger
-        assert bool(sound) == bool(read.header.flags & clip.FLAG_SOUND) == late, said
-        heard += sound
-    assert 9500 * 8 <= heard <= 10000 * 8  # A-law, 8000 a second
+        late = line["start_ms"] - EPOCH_MS >= trigger
+        assert bool(sound) == bool(read.header.flags & clip.FLAG_SOUND) == late, line
+        sound_bytes += sound
+    assert 9500 * 8 <= sound_bytes <= 10000 * 8  # A-law: 8000 bytes per second
     assert span(harness, number)[0] <= trigger - 10000 and harness.ring_recorder.loss.total == 0
     for setting, opened in (("always", True), ("never", False)):
         harness = ClipHarness({"sound": setting}).boot().run(12)
         assert harness.microphone.opened is opened
 
 
-def test_steps_that_are_used_up_end_the_recording_and_are_told():
+def test_exhausted_steps_end_the_recording_and_are_reported():
     harness = ClipHarness().boot().run(12)
     harness.ring_recorder._keys.step = clip_files.STEPS_PER_BOOT - 1
     harness.run(12)
@@ -222,7 +222,7 @@ def test_steps_that_are_used_up_end_the_recording_and_are_told():
     assert not [n for n in harness.files.data if n[-4:] == ".pls" and len(n) != 17]
 
 
-def test_a_planned_end_leaves_a_sealed_clip():
+def test_switching_off_leaves_a_sealed_clip():
     harness = ClipHarness().boot().run(20)
     number = harness.recorder.trigger(1, 1, "", harness.now)
     harness.run(3)
@@ -232,7 +232,7 @@ def test_a_planned_end_leaves_a_sealed_clip():
     assert harness.segments(number)[-1]["whole"]
 
 
-def test_an_event_right_after_the_boot_has_what_the_boot_before_recorded():
+def test_an_event_right_after_a_boot_holds_the_end_of_the_previous_boot():
     harness = ClipHarness().boot().run(33)
     harness.boot().run(2)
     number = harness.recorder.trigger(0, 1, "", harness.now)
@@ -240,35 +240,35 @@ def test_an_event_right_after_the_boot_has_what_the_boot_before_recorded():
     segments = harness.segments(number)
     boots = [s["seg"][:6] for s in segments]
     assert boots[0] == "000001" and boots[-1] == "000002"
-    old = [s["whole"] for s in segments if s["seg"] < "000002"]
-    assert len(old) >= 3 and old == [True] * (len(old) - 1) + [False]
+    complete = [s["whole"] for s in segments if s["seg"] < "000002"]
+    assert len(complete) >= 3 and complete == [True] * (len(complete) - 1) + [False]
     harness.run(60)
     harness.boot().run(60)
     listed = [s.get("seg", s.get("thumb")) + ".pls" for s in harness.manifest(number) if "bytes" in s]
     assert [n for n in harness.files.data if n[:7] == "000002-" and n not in listed] == []
 
 
-def test_a_routine_event_is_refused_when_clips_take_all_room_and_an_sos_is_not():
+def test_a_full_lock_quota_refuses_routine_events_but_no_sos():
     harness = ClipHarness({"lock_kb": 120}).boot().run(20)
     first = harness.recorder.trigger(0, 1, "", harness.now)
     harness.run(40)
     assert len(harness.low) == 2 and 80 <= harness.low[0] < harness.low[1] == 100
     try:
         harness.recorder.trigger(0, 2, "", harness.now)
-        raise AssertionError("it was taken")
+        raise AssertionError("not refused")
     except RefusedError as e:
         assert "upload" in str(e)
     assert harness.recorder.trigger(1, 3, "", harness.now) == first + 1
 
 
-def test_a_snapshot_is_refused_when_clips_take_all_room_but_during_an_sos():
+def test_a_full_lock_quota_refuses_snapshots_except_during_an_sos():
     harness = ClipHarness({"lock_kb": 120}).boot().run(20)
     harness.recorder.trigger(0, 1, "", harness.now)
     harness.run(40)
     taken = []
     try:
         harness.recorder.snapshot("duty", harness.now, taken.append)
-        raise AssertionError("it was taken")
+        raise AssertionError("not refused")
     except RefusedError as e:
         assert "upload" in str(e)
     harness.recorder.trigger(1, 3, "", harness.now)
@@ -277,11 +277,11 @@ def test_a_snapshot_is_refused_when_clips_take_all_room_but_during_an_sos():
     assert taken == [3]
 
 
-def test_frames_that_nobody_took_in_time_are_counted_once():
+def test_frames_dropped_by_the_camera_are_counted_once():
     harness = ClipHarness().boot().run(20)
     number = harness.recorder.trigger(0, 1, "", harness.now)
     harness.run(1)
-    harness.camera.stalled = True  # the loop was held up for 3 s: of 15 frames the camera kept those of the last one
+    harness.camera.stalled = True  # a blocked loop of 3 s: the camera kept 5 of 15 frames
     harness.run(2)
     harness.camera.dropped += 10
     harness.camera.stalled = False
@@ -289,7 +289,7 @@ def test_frames_that_nobody_took_in_time_are_counted_once():
     assert harness.ring_recorder.loss.total == sum([s["lost"] for s in harness.segments(number)]) == 10
 
 
-def test_pictures_that_the_camera_found_damaged_are_told_as_what_they_are():
+def test_pictures_that_the_camera_found_damaged_count_as_broken():
     harness = ClipHarness().boot().run(20)
     number = harness.recorder.trigger(0, 1, "", harness.now)
     harness.run(1)

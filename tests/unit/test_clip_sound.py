@@ -1,4 +1,4 @@
-"""Sound and events: of what was said before a trigger nothing is in any file, whoever else listened, however late."""
+"""No sound from before a trigger is recorded, even if push-to-talk uses the microphone and the loop is late."""
 
 import struct
 
@@ -12,25 +12,25 @@ from seeded_random import seeded
 LOUD, QUIET = struct.pack("<h", 12000) * 80, bytes(160)
 
 
-class Microphone:
-    """Hears a loud tone while the harness says so, else silence; what nobody reads waits in it, up to five seconds."""
+class QueueingMicrophone:
+    """Hears a loud tone while `harness.loud`, else silence. It queues up to five seconds of unread samples."""
 
     def __init__(self, harness):
         self.harness = harness
         self.buf = bytearray(160)
-        self.waiting = []
+        self.queue = []
         self.opened = False
-        self._heard = 0
+        self._captured_ms = 0
 
-    def hear(self):
-        while self._heard + 10 <= self.harness.now:
-            self._heard += 10
-            self.waiting.append(self.harness.loud)
-        del self.waiting[:-500]
+    def capture(self):
+        while self._captured_ms + 10 <= self.harness.now:
+            self._captured_ms += 10
+            self.queue.append(self.harness.loud)
+        del self.queue[:-500]
 
     def open(self):
-        self.hear()
-        self.waiting.clear()  # as hal.posix.audio does
+        self.capture()
+        self.queue.clear()  # as hal.posix.audio does
         self.opened = True
         return True
 
@@ -38,22 +38,22 @@ class Microphone:
         self.opened = False
 
     def read(self):
-        self.hear()
-        if not self.waiting:
+        self.capture()
+        if not self.queue:
             return 0
-        self.buf[:] = LOUD if self.waiting.pop(0) else QUIET
+        self.buf[:] = LOUD if self.queue.pop(0) else QUIET
         return len(self.buf)
 
 
 class SharedMicrophoneHarness(ClipHarness):
-    """A board whose microphone push-to-talk uses, too. It is loud while no event is recorded."""
+    """A board whose microphone push-to-talk uses too. It is loud while no event is recorded."""
 
     def make_microphone(self):
         self.loud = True
-        self.shared_microphone = Microphone(self)
-        ears = MicrophoneMultiplexer(self.shared_microphone)
-        self.radio = ears.tap()
-        return ears.tap()
+        self.shared_microphone = QueueingMicrophone(self)
+        multiplexer = MicrophoneMultiplexer(self.shared_microphone)
+        self.ptt_tap = multiplexer.tap()
+        return multiplexer.tap()
 
 
 def alaw(pcm):
@@ -63,40 +63,40 @@ def alaw(pcm):
 
 
 def run_random_events(harness, below):
-    """Let events come at random while the other listener comes and goes, and the loop is late; return the triggers."""
-    listens = []
+    """Trigger events at random times, open and close the other tap, and block the loop; return the trigger times."""
+    ptt_open = []
     triggers = []
 
     def each():
-        if listens and below(3):
-            while harness.radio.read():
+        if ptt_open and below(3):
+            while harness.ptt_tap.read():
                 pass
         harness.loud = harness.recorder._open_clip is None
 
     for _ in range(25):
         if below(3) == 0:
-            if listens:
-                listens.clear()
-                harness.radio.close()
+            if ptt_open:
+                ptt_open.clear()
+                harness.ptt_tap.close()
             else:
-                listens.append(harness.radio.open())
-        what = below(6)
-        if what < 2:
+                ptt_open.append(harness.ptt_tap.open())
+        action = below(6)
+        if action < 2:
             try:
-                harness.shared_microphone.hear()
-                harness.loud = False  # the wearer has pressed: from now on what is said may be heard
-                harness.recorder.trigger(what, 1, "", harness.now)
+                harness.shared_microphone.capture()
+                harness.loud = False  # from the trigger on sound may be recorded
+                harness.recorder.trigger(action, 1, "", harness.now)
                 triggers.append(harness.now)
             except RefusedError:
                 pass
-        elif what == 2:
-            harness.now += below(3000)  # the loop was held up
+        elif action == 2:
+            harness.now += below(3000)  # the loop is blocked
         harness.run(below(7), each)
     harness.recorder.close(harness.now)
     return triggers
 
 
-def test_no_sample_from_before_a_trigger_is_in_any_file():
+def test_no_sample_from_before_a_trigger_is_recorded():
     loud = alaw(LOUD)
     sounds = 0
     for seed in range(1, 25):
@@ -115,8 +115,8 @@ def test_no_sample_from_before_a_trigger_is_in_any_file():
     assert sounds > 500
 
 
-def test_sound_that_is_wanted_always_is_there():
-    """The check above can fail."""
+def test_loud_sound_is_found_where_it_is_recorded_always():
+    """Proves that the check above can fail."""
     harness = SharedMicrophoneHarness({"sound": "always"}, 200).boot().run(20)
     bodies = [
         body

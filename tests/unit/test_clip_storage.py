@@ -1,18 +1,19 @@
-"""Storage that is full, read-only, gone, slow or damaged under a recorder: it tells, raises nothing, and goes on."""
+"""Full, read-only, missing, slow or damaged storage: the recorder reports it, raises nothing, and continues."""
 
+import patrolink_enums as enums
 from clip_harness import ClipHarness
 from memory_storage import MemoryFiles
 from patrolink_protocol import clip
 from seeded_random import seeded
 
-FULL, FAULT = 4, 8
+FULL, FAULT = enums.DEVICE_STATUS_ERRORS_STORAGE_FULL, enums.DEVICE_STATUS_ERRORS_STORAGE_FAULT
 ENOSPC, EIO, EROFS, ENOENT = 28, 5, 30, 2
 
 
-def checked(harness, number):
-    """Return the segments of a clip that is sealed; each is as its line says."""
-    said = harness.manifest(number)
-    assert "sig" in said[-1] and [s for s in said if "close" in s] == [said[-2]]
+def checked_segments(harness, number):
+    """Return the segment lines of a sealed clip, after checking them against the files."""
+    lines = harness.manifest(number)
+    assert "sig" in lines[-1] and [s for s in lines if "close" in s] == [lines[-2]]
     segments = harness.segments(number)
     names = [s["seg"] for s in segments]
     assert names == sorted(set(names))
@@ -21,7 +22,7 @@ def checked(harness, number):
     return segments
 
 
-def test_storage_that_refuses_for_a_while():
+def test_recording_continues_after_a_storage_fault():
     for number in (EIO, EROFS, ENOENT, ENOSPC):
         harness = ClipHarness().boot().run(20)
         clip_number = harness.recorder.trigger(0, 1, "", harness.now)
@@ -32,19 +33,19 @@ def test_storage_that_refuses_for_a_while():
         harness.files.fault = 0
         harness.run(30)
         assert harness.ring_recorder.errors == 0, number
-        segments = checked(harness, clip_number)
+        segments = checked_segments(harness, clip_number)
         lost = sum([s["lost"] for s in segments])
         assert 15 <= lost <= 30 and harness.ring_recorder.loss.total == lost, (number, lost)
         assert len([s for s in segments if not s["whole"]]) <= 2, number
-        # What came before and after the fault is there.
+        # Frames before and after the fault are recorded.
         numbers = harness.pictures(clip_number)
         assert numbers[0] <= 50 and numbers[-1] >= 145, number
-        again = harness.recorder.trigger(0, 2, "", harness.now)
+        next_number = harness.recorder.trigger(0, 2, "", harness.now)
         harness.run(30)
-        assert harness.manifest(again)[0]["previous"] == harness.manifest(clip_number)[-1]["chain"]
+        assert harness.manifest(next_number)[0]["previous"] == harness.manifest(clip_number)[-1]["chain"]
 
 
-def test_a_clip_that_ends_while_storage_refuses_says_so():
+def test_a_clip_that_ends_during_a_storage_fault_has_the_reason_storage():
     harness = ClipHarness().boot().run(20)
     number = harness.recorder.trigger(0, 1, "", harness.now)
     harness.run(5)
@@ -52,11 +53,11 @@ def test_a_clip_that_ends_while_storage_refuses_says_so():
     harness.run(10)
     harness.files.fault = 0
     harness.run(10)
-    assert checked(harness, number) and harness.manifest(number)[-2]["close"] == "storage"
+    assert checked_segments(harness, number) and harness.manifest(number)[-2]["close"] == "storage"
 
 
-def troubled(seed):
-    """Return a harness whose storage refused at random moments, and was late in every second one."""
+def run_random_faults(seed):
+    """Return a harness after random storage faults; with an odd seed storage is slow too."""
     below = seeded(seed)
     harness = ClipHarness().boot()
     if seed % 2:
@@ -71,14 +72,14 @@ def troubled(seed):
     return harness
 
 
-def test_storage_that_refuses_at_random_moments():
+def test_random_storage_faults():
     for seed in range(1, 25):
-        harness = troubled(seed)
+        harness = run_random_faults(seed)
         try:
             assert not harness.ring_recorder.errors
             previous = None
             for number in sorted([int(n[:6]) for n in harness.files.data if n[-4:] == ".plm"]):
-                checked(harness, number)
+                checked_segments(harness, number)
                 head = harness.manifest(number)[0]
                 assert previous in (None, head["previous"]), number
                 previous = harness.manifest(number)[-1]["chain"]
@@ -90,7 +91,7 @@ def test_storage_that_refuses_at_random_moments():
             raise
 
 
-def test_a_file_system_that_is_full():
+def test_a_full_file_system():
     harness = ClipHarness().boot().run(20)
     harness.files.full = sum([len(d) for d in harness.files.data.values()]) + 30000
     number = harness.recorder.trigger(0, 1, "", harness.now)
@@ -98,22 +99,22 @@ def test_a_file_system_that_is_full():
     assert harness.ring_recorder.errors & (FULL | FAULT)
     harness.files.full = None
     harness.run(30)
-    assert harness.ring_recorder.errors == 0 and checked(harness, number)
+    assert harness.ring_recorder.errors == 0 and checked_segments(harness, number)
 
 
-def test_slow_storage_stops_nothing_and_loses_nothing_that_it_gets_to():
+def test_slow_storage_loses_no_frame():
     harness = ClipHarness(size=4000, fps=10).boot()
     harness.files.behind = []
     harness.run(20, lambda: harness.files.work(1))
     number = harness.recorder.trigger(0, 1, "", harness.now)
-    harness.run(15)  # no order is carried out at all
+    harness.run(15)  # storage carries out nothing at all
     harness.run(40, lambda: harness.files.work(3))
     assert harness.ring_recorder.loss.total == 0 and harness.ring_recorder.errors == 0
-    segments = checked(harness, number)
+    segments = checked_segments(harness, number)
     assert [s["whole"] for s in segments] == [True] * len(segments)
 
 
-def test_storage_that_is_too_slow_costs_pictures_and_no_more_memory():
+def test_too_slow_storage_loses_frames_and_uses_bounded_memory():
     harness = ClipHarness(size=4000, fps=10).boot()
     harness.ring_recorder._backlog_max = 200000
     harness.files.behind = []
@@ -128,10 +129,10 @@ def test_storage_that_is_too_slow_costs_pictures_and_no_more_memory():
     for name in [n for n in harness.files.data if n[-4:] == ".pls"]:
         for _, _, body in harness.read(name).of_kind(clip.RECORD_GAP):
             gaps += body[2] == clip.GAP_STORAGE_LATE
-    assert gaps and checked(harness, number)
+    assert gaps and checked_segments(harness, number)
 
 
-def test_a_damaged_journal_or_manifest_stops_nothing():
+def test_a_damaged_journal_or_manifest_stops_no_recording():
     for seed in range(1, 40):
         below = seeded(seed)
         harness = ClipHarness().boot().run(20)
@@ -151,7 +152,7 @@ def test_a_damaged_journal_or_manifest_stops_nothing():
             raise
 
 
-def test_a_new_card_begins_a_new_chain_with_a_new_number():
+def test_empty_storage_begins_a_new_chain_with_the_next_number():
     harness = ClipHarness().boot().run(20)
     harness.recorder.trigger(0, 1, "", harness.now)
     harness.run(30)
@@ -162,7 +163,7 @@ def test_a_new_card_begins_a_new_chain_with_a_new_number():
     assert harness.manifest(2)[0]["previous"] == "00" * 32
 
 
-def test_bytes_written_are_those_of_the_video_and_little_else():
+def test_overhead_on_storage_is_at_most_three_percent():
     harness = ClipHarness(size=4000).boot().run(100)
     video = harness.ring_recorder.frames * 4000
     assert harness.files.written < video * 1.03, (harness.files.written, video)
