@@ -11,6 +11,7 @@ from patrolink.emulator.network.carrier import Profile
 from patrolink.emulator.scheduler import Scheduler
 from patrolink.hub.voice import floor as hub
 from patrolink.hub.voice import floor_types
+from patrolink.hub.voice.floor_status import floor_status
 from patrolink_protocol import mcptt as m
 from patrolink_protocol import participant as device
 
@@ -161,7 +162,7 @@ class World:
         floor = self.server.floor
         assert floor is not None
         if floor.burst is not None or floor.queue:
-            raise Wrong(f"nobody has pressed for {QUIET_MS} ms, and the hub says {floor.status()}")
+            raise Wrong(f"nobody has pressed for {QUIET_MS} ms, and the hub says {floor_status(floor)}")
         for handset in self.handsets:
             machine = handset.machine
             assert machine is not None
@@ -188,7 +189,7 @@ class World:
         floor = self.server.floor
         assert floor is not None and talker.machine is not None and other.machine is not None
         if floor.burst is None or floor.burst.member.name != talker.name:
-            raise Wrong(f"{talker.name} has pressed, and the hub says {floor.status()}")
+            raise Wrong(f"{talker.name} has pressed, and the hub says {floor_status(floor)}")
         if talker.machine.state != device.HAS_PERMISSION or talker.machine.audio_ssrc != floor.burst.ssrc:
             raise Wrong(f"{talker.name} has the floor and does not know it")
         if self.server.passed != floor.burst.ssrc:

@@ -3,6 +3,7 @@
 from patrolink.emulator.network.carrier import Connection
 from patrolink.hub.voice import floor as hub
 from patrolink.hub.voice import floor_types
+from patrolink.hub.voice.floor_status import floor_status
 from patrolink_protocol import mcptt as m
 from patrolink_protocol.srtp import ReplayList
 
@@ -46,7 +47,7 @@ class Server:
         self.spins = 0
         self.ways: dict[tuple[str, bytes], Connection] = {}
         self.timer: object = None
-        self.floor = self.world.controller(self.rules, 7, self.new_ssrc, self.send, self.told)
+        self.floor = self.world.controller(self.rules, 7, self.new_ssrc)
         for handset in self.world.handsets:
             self.join(handset)
         self.floor.start(self.now())
@@ -58,7 +59,7 @@ class Server:
         name, ssrc, priority, rights = handset.member_of
         self.members[name] = floor_types.Member(name, ssrc, priority, rights, handset.user)
         self.windows[name] = ReplayList()
-        self.floor.join(self.members[name], self.now())
+        self.floor.join(self.members[name])
 
     def leave(self, handset: Handset) -> None:
         if self.floor is None or handset.name not in self.members:
@@ -84,19 +85,27 @@ class Server:
             raise Wrong(f"{member.name} is sent to, and nothing has ever come from it")
         way.down(FLOOR + self.index.to_bytes(8, "big") + data)
 
-    def told(self, event: floor_types.FloorEvent) -> None:
-        if event.what == floor_types.FloorEventKind.BEGIN:
-            assert event.member is not None and self.floor is not None and self.floor.burst is not None
+    def carry_out(self, floor: hub.Floor) -> None:
+        for effect in floor.take_effects():
+            if isinstance(effect, floor_types.FloorEvent):
+                self.on_event(floor, effect)
+            else:
+                self.send(*effect)
+
+    def on_event(self, floor: hub.Floor, event: floor_types.FloorEvent) -> None:
+        if event.kind == floor_types.FloorEventKind.BEGIN:
+            assert event.member is not None
             if "talk" not in event.member.rights:
                 raise Wrong(f"{event.member.name} may not talk, and has the floor")
             for bit, right in ((m.EMERGENCY, "emergency"), (m.BROADCAST, "broadcast")):
                 if event.indicator & bit and right not in event.member.rights:
                     raise Wrong(f"{event.member.name} has the floor for {right}, and may not")
-            if self.floor.burst.priority > event.member.priority:
-                raise Wrong(f"{event.member.name} has priority {self.floor.burst.priority}, and may not")
+            burst = floor.burst
+            if burst is not None and burst.ssrc == event.ssrc and burst.priority > event.member.max_priority:
+                raise Wrong(f"{event.member.name} has priority {burst.priority}, and may not")
             self.world.granted(event.ssrc, event.member.name)
             self.began_at = self.heard_at = self.world.scheduler.now
-        elif event.what == floor_types.FloorEventKind.END:
+        elif event.kind == floor_types.FloorEventKind.END:
             self.heard_at = None
 
     # --- what comes ---------------------------------------------------------------------------------------------------
@@ -131,10 +140,10 @@ class Server:
 
     def control(self, floor: hub.Floor, member: floor_types.Member, data: bytes, index: int) -> None:
         """Hand a floor message to the machine. One that was overtaken changes nothing; who lets go last has let go."""
-        overtaken, before = index < self.said.get(member.name, -1), floor.status()
+        overtaken, before = index < self.said.get(member.name, -1), floor_status(floor)
         floor.receive(member, data, index, self.now())
         if overtaken:
-            if floor.status() != before:
+            if floor_status(floor) != before:
                 raise Wrong(f"a message of {member.name} that was overtaken is acted on")
             return
         self.said[member.name] = index
@@ -180,6 +189,7 @@ class Server:
         """What holds of the hub at every moment."""
         floor = self.floor
         assert floor is not None
+        self.carry_out(floor)
         burst, now = floor.burst, self.world.scheduler.now
         if (burst is None) != (floor.state == floor_types.FloorState.IDLE):
             raise Wrong(f"the floor is {floor.state.value}, its burst {burst}")

@@ -22,27 +22,6 @@ FORBIDDEN = {
 # Cycles of the day when this test was written; each is to go, none may come.
 KNOWN_CYCLES: list[set[str]] = [
     {"agent.modem.driver", "agent.modem.dialects.quectel", "agent.modem.dialects.simcom"},
-    {
-        *(
-            "patrolink.hub.dispatch.console",
-            "patrolink.hub.dispatch.console_socket",
-            "patrolink.hub.dispatch.session",
-            "patrolink.hub.voice.groups",
-            "patrolink.hub.live.jpeg_transcoder",
-        ),
-        *(
-            "patrolink.hub.live.receiver",
-            "patrolink.hub.dispatch.commands",
-            "patrolink.hub.voice.recorder",
-            "patrolink.hub.voice.relay",
-        ),
-        *(
-            "patrolink.hub.dispatch.requests",
-            "patrolink.hub.app",
-            "patrolink.hub.dispatch.dispatcher_audio",
-            "patrolink.hub.live.sessions",
-        ),
-    },
 ]
 
 

@@ -70,7 +70,7 @@ class ClipServiceHarness:
         self.clips_folder, self.metrics = folder / "clips", Metrics()
         self.states: list[tuple[int, int]] = []
         self.messages: list[dict[str, Any]] = []
-        audit = AuditLog(audit_path or folder / "audit.jsonl", self.metrics).note
+        audit = AuditLog(audit_path or folder / "audit.jsonl", SystemClock(), self.metrics).note
         self.service = ClipService(
             self.clips_folder,
             1 << 30,

@@ -1,4 +1,4 @@
-"""A site: its talk groups, hubs and dispatchers, in a checked site.toml (`patrolink hub --example` shows one)."""
+"""The site file (site.toml): hubs, talk groups and dispatchers. `patrolink hub --example` prints one."""
 
 import hashlib
 import secrets
@@ -23,30 +23,30 @@ else:
 
 EXAMPLE = Path(__file__).with_name("site.toml")
 SHARDS = 16  # 4 bits of an SSRC
-STANDING_MAX = (1 << 30) - 1  # numbers of groups in the file; above are dynamic and private ones
+STANDING_MAX = (1 << 30) - 1  # highest group number in a site file; dynamic and private groups are above
 
 Right = Literal["talk", "emergency", "broadcast"]
 
 
-def _fits(most: int) -> AfterValidator:
-    """A text of at most so many bytes: what a frame has room for."""
+def _max_bytes(limit: int) -> AfterValidator:
+    """Return a validator for a text that has to fit into a frame: 1 to `limit` bytes in UTF-8."""
 
     def check(value: str) -> str:
-        if not 0 < len(value.encode()) <= most:
-            raise ValueError(f"has {len(value.encode())} bytes in UTF-8; write 1 to {most}")
+        if not 0 < len(value.encode()) <= limit:
+            raise ValueError(f"has {len(value.encode())} bytes in UTF-8; write 1 to {limit}")
         return value
 
     return AfterValidator(check)
 
 
-def _once(what: str, values: list[str]) -> None:
+def _check_unique(name: str, values: list[str]) -> None:
     for value, n in Counter(values).items():
         if n > 1:
-            raise ValueError(f"{what} {value} is there {n} times; leave one")
+            raise ValueError(f"{name} {value} occurs {n} times; remove the duplicates")
 
 
-Name = Annotated[str, _fits(40)]
-Host = Annotated[str, _fits(64)]
+Name = Annotated[str, _max_bytes(40)]
+Host = Annotated[str, _max_bytes(64)]
 
 
 class _Strict(BaseModel):
@@ -54,30 +54,30 @@ class _Strict(BaseModel):
 
 
 class HubConfig(_Strict):
-    """One hub of the site: where it listens and what devices are told."""
+    """One hub of the site: the addresses it listens on, and the host that devices connect to."""
 
     shard: int = Field(default=0, ge=0, lt=SHARDS)
     host: Host
-    listen: str = "0.0.0.0"  # noqa: S104 - devices come from anywhere
+    listen: str = "0.0.0.0"  # noqa: S104 - devices connect from any network
     floor_port: int = Field(gt=0, lt=65536)
     media_port: int = Field(gt=0, lt=65536)
-    console: str = Field(default="", pattern=r"^(|.+:[0-9]{1,5})$")  # host:port of the console's page; empty: none
-    console_certificate: str = ""  # PEM, with its chain; needed unless console and uploads are on loopback
+    console: str = Field(default="", pattern=r"^(|.+:[0-9]{1,5})$")  # host:port of the console; empty: no console
+    console_certificate: str = ""  # PEM with the chain; required unless console and uploads are on loopback
     console_key: str = ""
-    uploads: str = Field(default="", pattern=r"^(|.+:[0-9]{1,5})$")  # host:port that takes devices' clips; empty: none
-    live_port: int = Field(default=0, ge=0, lt=65536)  # UDP, takes live view; 0: none
+    uploads: str = Field(default="", pattern=r"^(|.+:[0-9]{1,5})$")  # host:port for clip uploads; empty: none
+    live_port: int = Field(default=0, ge=0, lt=65536)  # UDP port for live view; 0: none
 
     @model_validator(mode="after")
     def _ports(self) -> "HubConfig":
         if len({self.floor_port, self.media_port, self.live_port}) < 3:
-            raise ValueError("of floor_port, media_port and live_port two are the same; use three ports")
+            raise ValueError("floor_port, media_port and live_port must differ; use three ports")
         if bool(self.console_certificate) != bool(self.console_key):
-            raise ValueError("console_certificate and console_key belong together; name both, or neither")
+            raise ValueError("console_certificate and console_key belong together; set both or none")
         return self
 
 
 class MemberConfig(_Strict):
-    """Devices that belong to a group on the same terms; all may listen."""
+    """Members of a group that share priority and rights. All members may listen."""
 
     devices: list[str] = Field(min_length=1)
     priority: int = Field(default=0, ge=0, le=255)
@@ -85,7 +85,7 @@ class MemberConfig(_Strict):
 
 
 class GroupConfig(_Strict):
-    """A standing talk group."""
+    """A talk group of the site file."""
 
     id: int = Field(ge=1, le=STANDING_MAX)
     name: Name
@@ -98,13 +98,13 @@ class GroupConfig(_Strict):
     preempt: bool = True
     member: list[MemberConfig] = []
 
-    def rules(self) -> FloorRules:
-        """Return its floor's rules."""
+    def floor_rules(self) -> FloorRules:
+        """Return the rules of the group's floor."""
         return FloorRules(self.talk_s * 1000, self.emergency_s * 1000, self.queue, self.preempt)
 
 
 class Dispatcher(_Strict):
-    """Who may use the console. The token itself stands nowhere."""
+    """A dispatcher who may use the console. Only a hash of the token is stored."""
 
     name: Name
     token_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
@@ -112,7 +112,7 @@ class Dispatcher(_Strict):
 
 
 class Site(_Strict):
-    """A site.toml. Paths are relative to its folder."""
+    """A site file. Paths are relative to its folder."""
 
     name: str = Field(pattern=r"^[a-z0-9.-]{1,60}$")
     keys: str
@@ -120,52 +120,75 @@ class Site(_Strict):
     state: str = "state"
     recordings: str = "recordings"
     clips: str = "clips"
-    clips_gb: int = Field(default=64, ge=1, le=1_000_000)  # of each device at most; more is not taken
-    evidence_key: str = ""  # PEM; without it the hub shows no pictures
+    clips_gb: int = Field(default=64, ge=1, le=1_000_000)  # limit per device; more is refused
+    evidence_key: str = ""  # PEM; without it the hub cannot show pictures
     retention_days: int = Field(default=30, ge=1, le=36_500)
-    ambient_listening: bool = False  # a dispatcher may open a device's microphone
+    ambient_listening: bool = False  # permits dispatchers to open a device's microphone
     private_priority: int = Field(default=10, ge=0, le=255)
     hub: list[HubConfig] = Field(min_length=1)
     group: list[GroupConfig] = []
     dispatcher: list[Dispatcher] = []
 
     @model_validator(mode="after")
-    def _agree(self) -> "Site":
-        _once("hub.shard", [str(hub.shard) for hub in self.hub])
-        _once("group.id", [str(group.id) for group in self.group])
-        _once("dispatcher.name", [one.name for one in self.dispatcher])
+    def _consistent(self) -> "Site":
+        _check_unique("hub.shard", [str(hub.shard) for hub in self.hub])
+        _check_unique("group.id", [str(group.id) for group in self.group])
+        _check_unique("dispatcher.name", [dispatcher.name for dispatcher in self.dispatcher])
         if sum(bool(hub.uploads) for hub in self.hub) > 1:
-            raise ValueError("more than one [[hub]] has uploads; clips go to one hub, leave it out of the others")
+            raise ValueError("more than one [[hub]] has uploads; clips go to one hub, remove uploads from the others")
         shards = {hub.shard for hub in self.hub}
         for group in self.group:
             if group.shard not in shards:
                 raise ValueError(
-                    f"group {group.id} is on shard {group.shard}, which no [[hub]] has; add one or move it"
+                    f"group {group.id} is on shard {group.shard}, which no [[hub]] has; add that hub or move the group"
                 )
-            _once(f"a device of group {group.id}:", [device for members in group.member for device in members.devices])
+            _check_unique(
+                f"a device of group {group.id}:", [device for members in group.member for device in members.devices]
+            )
         return self
 
-    def place(self, shard: int | None) -> HubConfig:
-        """Return the hub of a shard, the only one when None; UserError when there is none, or more than one."""
+    def find_hub(self, shard: int | None) -> HubConfig:
+        """Return the hub of a shard; None selects the only hub of a site.
+
+        Raises:
+            UserError: No hub has the shard, or the shard is None and the site has several hubs.
+        """
         if shard is None and len(self.hub) == 1:
             return self.hub[0]
-        found = next((hub for hub in self.hub if hub.shard == shard), None)
-        if found is None:
+        hub = next((hub for hub in self.hub if hub.shard == shard), None)
+        if hub is None:
             known = ", ".join(str(hub.shard) for hub in self.hub)
-            raise UserError(f"which hub is this? The site has shards {known}; name one of them with --shard")
-        return found
+            wrong = "the site has several hubs" if shard is None else f"the site has no hub of shard {shard}"
+            raise UserError(f"{wrong}; select one of the shards {known} with --shard")
+        return hub
 
-    def home(self) -> int:
-        """Return the shard that talks to the devices through the broker, and has the private groups: the lowest."""
+    def home_shard(self) -> int:
+        """Return the lowest shard. Its hub sends messages to devices and has the private groups."""
         return min(hub.shard for hub in self.hub)
 
 
 class HubContext:
-    """A site as one hub has it: the checked file, paths, keys."""
+    """What one hub needs to know of its site: the validated file, resolved paths, and keys.
+
+    Args:
+        path: The site file.
+        shard: Shard of this hub; None: the only hub of the site.
+
+    Attributes:
+        site: The site file.
+        hub: This hub's table of the site file.
+        keys: Device keys by device id.
+        state: Folder of the hub's state.
+        evidence: Key that decrypts clips; None if the site has none.
+        console_tls: Certificate chain and key; None if the console is served without TLS.
+
+    Raises:
+        UserError: The site file is invalid, or a device has no key.
+    """
 
     def __init__(self, path: Path, shard: int | None = None) -> None:
         self.site = load(path)
-        self.hub = self.site.place(shard)
+        self.hub = self.site.find_hub(shard)
         base = path.resolve().parent
         self.keys: dict[str, DeviceKey] = keys.load(base / self.site.keys)
         self.state = base / self.site.state / f"shard-{self.hub.shard}"
@@ -181,23 +204,27 @@ class HubContext:
                     if device not in self.keys:
                         raise UserError(
                             f"{path}: group.{group.id}.member: device {device!r} has no key in {self.site.keys}; "
-                            "add its key, or take it out of the group"
+                            "add its key, or remove it from the group"
                         )
 
     @property
     def is_home(self) -> bool:
-        """True when this hub is the one that talks to the devices through the broker."""
-        return self.hub.shard == self.site.home()
+        """True for the hub that sends messages to devices through the broker."""
+        return self.hub.shard == self.site.home_shard()
 
 
 def load(path: Path) -> Site:
-    """Return the checked site.toml at `path`; UserError names each key that is wrong, why, and what to do."""
+    """Read and validate a site file.
+
+    Raises:
+        UserError: The file cannot be read or is invalid. The message names each invalid key, the cause, and the remedy.
+    """
     try:
         raw: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as e:
         raise UserError(f"{path}: {e.strerror}; `patrolink hub --example` prints a site file") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
-        raise UserError(f"{path}: not TOML: {e}") from None
+        raise UserError(f"{path}: not TOML: {e}; correct the syntax, or start from `patrolink hub --example`") from None
     try:
         return Site.model_validate(raw)
     except ValidationError as e:
@@ -207,10 +234,10 @@ def load(path: Path) -> Site:
 
 
 def token_hash(token: str) -> str:
-    """Return what the site file says of a token. It is 256 random bits, so that a plain hash tells nothing."""
+    """Return the hash that the site file stores. A token is 256 random bits, so a plain hash is sufficient."""
     return hashlib.sha256(token.encode()).hexdigest()
 
 
 def new_token() -> str:
-    """Make a dispatcher's token."""
+    """Return a new random token for a dispatcher."""
     return secrets.token_urlsafe(32)

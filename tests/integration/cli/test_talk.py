@@ -223,7 +223,7 @@ def test_over_tls_the_certificate_is_verified(tmp_path, separate_broker):
 @pytest.mark.parametrize(
     ("hub", "reason"),
     [
-        ('console = "0.0.0.0:{port}"', "open to the network"),
+        ('console = "0.0.0.0:{port}"', "requires TLS"),
         ('console = "127.0.0.1:{port}"\nconsole_certificate = "no.pem"\nconsole_key = "no.pem"', "no.pem"),
         ('console = "127.0.0.1:{port}"\nconsole_certificate = "no.pem"', "belong together"),
         ('console = "no.such.host.invalid:{port}"', "no.such.host.invalid"),

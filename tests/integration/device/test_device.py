@@ -243,9 +243,9 @@ def test_an_sos_is_answered_by_the_hub_through_a_real_broker(rig):
     it.listen(lambda: len(events()) == 1)
     row = events()[0]
     assert row["kind"] == "sos" and row["cause"] == "button" and row["ack_wanted"] == 1
-    desk = Downlink({it.device_id: DeviceKey(it.key)})
+    downlink = Downlink({it.device_id: DeviceKey(it.key)})
     it.listen(lambda: it.decoder.stats.duplicates >= 1)  # unanswered, it comes again
-    it.transport.publish(it.device_id, desk.answer(it.device_id, row["event_id"], 0, "duty officer"))
+    it.transport.publish(it.device_id, downlink.acknowledge_event(it.device_id, row["event_id"], 0, "duty officer"))
     it.listen(lambda: it.receiver.done and it.receiver.drained())
     told = it.device.power_off()
     assert told["left"] == 0 and len(events()) == 1

@@ -1,4 +1,4 @@
-"""Events that a person has to take, as a hub keeps them."""
+"""Open alarms of a hub: events that a dispatcher has to handle."""
 
 import pytest
 from patrolink.core.errors import UserError
@@ -9,46 +9,46 @@ def sos(phase: str = "raised", ack_wanted: int = 1) -> dict:
     return {"device": "vest-1", "event_id": 7, "kind": "sos", "phase": phase, "ack_wanted": ack_wanted}
 
 
-def test_an_event_is_open_until_it_is_resolved_and_over_a_restart(tmp_path):
+def test_alarm_is_open_until_it_is_resolved_and_survives_a_restart(tmp_path):
     path = tmp_path / "alarms.json"
     alarms = Alarms(path)
-    assert alarms.take(sos())["taken_by"] is None
+    assert alarms.report(sos())["taken_by"] is None
     assert alarms.answer("vest-1", 7, "duty", "accepted")["taken_by"] == "duty"
-    assert alarms.take(sos())["taken_by"] == "duty", "the device says it again: it is still duty's"
+    assert alarms.report(sos())["taken_by"] == "duty", "a repeated event keeps its dispatcher"
     alarms = Alarms(path)
     assert [(row["event_id"], row["taken_by"]) for row in alarms.rows()] == [(7, "duty")]
     assert alarms.answer("vest-1", 7, "second", "resolved")["phase"] == "cleared"
     assert alarms.rows() == [] == Alarms(path).rows()
 
 
-def test_the_wearer_may_withdraw_it(tmp_path):
+def test_alarm_that_the_wearer_cancels_is_closed(tmp_path):
     alarms = Alarms(tmp_path / "alarms.json")
-    alarms.take(sos())
-    alarms.take(sos("cancelled"))
+    alarms.report(sos())
+    alarms.report(sos("cancelled"))
     assert alarms.rows() == []
     with pytest.raises(UserError, match="no open event 7"):
         alarms.answer("vest-1", 7, "duty", "accepted")
 
 
-def test_what_needs_nobody_is_not_kept(tmp_path):
+def test_event_that_requires_no_acknowledgement_is_not_kept(tmp_path):
     alarms = Alarms(tmp_path / "alarms.json")
-    alarms.take(sos(ack_wanted=0))
+    alarms.report(sos(ack_wanted=0))
     assert alarms.rows() == []
 
 
-def test_an_answer_is_one_of_the_protocol(tmp_path):
+def test_answer_has_to_be_a_state_of_the_protocol(tmp_path):
     alarms = Alarms(tmp_path / "alarms.json")
-    alarms.take(sos())
-    with pytest.raises(UserError, match="no state 'later'"):
+    alarms.report(sos())
+    with pytest.raises(UserError, match="no event state 'later'"):
         alarms.answer("vest-1", 7, "duty", "later")
     assert event_state(7, "accepted", 5, "duty") == {"event_id": 7, "state": 3, "time_ms": 5, "who": b"duty"}
 
 
-def test_while_storage_refuses_it_is_shown_and_is_kept_once_storage_is_back(tmp_path):
+def test_alarm_is_open_while_storage_fails_and_is_saved_afterwards(tmp_path):
     path = tmp_path / "state" / "alarms.json"
     alarms = Alarms(path)
-    assert alarms.take(sos())["taken_by"] is None and alarms.unsaved
+    assert alarms.report(sos())["taken_by"] is None and alarms.unsaved
     assert alarms.answer("vest-1", 7, "duty", "accepted")["taken_by"] == "duty" and alarms.unsaved
     path.parent.mkdir()
-    assert alarms.take(sos())["taken_by"] == "duty" and not alarms.unsaved
+    assert alarms.report(sos())["taken_by"] == "duty" and not alarms.unsaved
     assert [row["taken_by"] for row in Alarms(path).rows()] == ["duty"]

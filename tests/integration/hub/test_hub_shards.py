@@ -4,10 +4,10 @@ import json
 
 import pytest
 from patrolink.hub.config import HubContext
-from patrolink.hub.infra import broker as brokers
-from patrolink.hub.infra.broker import HubRequests
+from patrolink.hub.infra.hub_requests import DeviceMessage, HubRequestError, HubRequests
 
 from tests.support import hub_process
+from tests.support.hub_parts import FakeClock
 from tests.support.hub_process import GROUP, Client, HubProcess, join, run
 
 NAMES = "abc"
@@ -88,19 +88,19 @@ def test_a_group_moves_to_another_hub(two, tmp_path, broker):
     talk(clients, 1, 3)
 
 
-def test_requests_between_hubs_are_genuine_and_new(two, tmp_path, monkeypatch):
-    here, there = (HubContext(tmp_path / "site.toml", i) for i in (1, 0))
-    asks, does = HubRequests(here), HubRequests(there)
-    values = {"group": 7, "wrapped": b"\x00\xff", "name": b"x", "number": None}
-    sealed = asks.seal("a", 21, values)
-    assert does.open(sealed) == ("a", 21, values)
-    with pytest.raises(ValueError, match="replay"):
-        does.open(sealed)
+def test_request_between_hubs_has_to_be_authentic_and_new(two, tmp_path):
+    contexts = [HubContext(tmp_path / "site.toml", shard) for shard in (1, 0)]
+    clock = FakeClock(1_795_000_000_000)
+    sender, receiver = (HubRequests(context, clock) for context in contexts)
+    message = DeviceMessage("a", 21, {"group": 7, "wrapped": b"\x00\xff", "name": b"x", "number": None})
+    sealed = sender.seal(message)
+    assert receiver.open(sealed) == message
+    with pytest.raises(HubRequestError, match="replay"):
+        receiver.open(sealed)
     for wrong in (b"", sealed[:5], b"\x01b" + sealed[2:], sealed[:-1] + bytes([sealed[-1] ^ 1])):
-        with pytest.raises(ValueError, match="device|tag|Nonce"):
-            does.open(wrong)
-    late = asks.seal("a", 21, values)
-    then = brokers.unix_ms()
-    monkeypatch.setattr(brokers, "unix_ms", lambda: then + 61_000)
-    with pytest.raises(ValueError, match="replay"):
-        HubRequests(there).open(late)
+        with pytest.raises(HubRequestError, match="device|tag|format"):
+            receiver.open(wrong)
+    late = sender.seal(message)
+    clock.now_ms += 61_000
+    with pytest.raises(HubRequestError, match="replay"):
+        HubRequests(contexts[1], clock).open(late)

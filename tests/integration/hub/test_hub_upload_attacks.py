@@ -169,7 +169,7 @@ def test_who_says_nothing_or_says_it_slowly_is_cut_off(small, monkeypatch, said)
 
 
 def test_connections_are_bounded_and_those_of_strangers_are_not_kept(small, monkeypatch):  # noqa: F811
-    monkeypatch.setattr(http_server, "_MOST", 20)
+    monkeypatch.setattr(http_server, "_MAX_CONNECTIONS", 20)
     raw = small()
     crowd = [socket.create_connection((upload_clients.HOST, raw.port), timeout=20) for _ in range(30)]
     shut = 0

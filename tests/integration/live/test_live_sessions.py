@@ -10,8 +10,8 @@ import time
 import pytest
 from patrolink.core.errors import UserError
 from patrolink.hub.dispatch.client import connect
+from patrolink.hub.dispatch.message_queue import MessageQueue
 from patrolink.hub.dispatch.messages import LiveFrame
-from patrolink.hub.dispatch.session import DispatcherSession
 from patrolink.hub.live import depacketizer
 from patrolink.hub.live.sessions import MAX_WATCHERS
 from PIL import Image
@@ -203,7 +203,7 @@ def test_hub_without_live_port_rejects_the_request(tmp_path, separate_broker):
 
 def test_slow_session_gets_the_newest_picture_of_each_view_after_all_messages():
     async def run() -> None:
-        session = DispatcherSession(None, "slow", 0)
+        session = MessageQueue("slow")
         frames = [LiveFrame(view, i, b"") for i in range(3) for view in (7, 8)]
         assert [session.put_picture(frame) for frame in frames] == [True] * 2 + [False] * 4
         session.put({"type": "event"})

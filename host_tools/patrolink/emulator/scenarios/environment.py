@@ -180,7 +180,7 @@ class Environment(ABC):
             return
         message = decode.decode(kind, body)
         if message["message"] == "event" and self.random.random() >= self.answers_lost:
-            self.broker.send(device, self._downlink.answer(device, message["event_id"], self.unix_ms()))
+            self.broker.send(device, self._downlink.acknowledge_event(device, message["event_id"], self.unix_ms()))
         if repeated:
             self.report.resent += 1
             return

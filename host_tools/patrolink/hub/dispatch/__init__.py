@@ -1,1 +1,1 @@
-"""Dispatchers: their sessions, the console and commands."""
+"""Dispatchers at a hub: sessions, the console and its page, commands to devices."""

@@ -1,76 +1,109 @@
-"""Commands of dispatchers to devices: written down before they are sent, and good for half a minute."""
+"""Commands of dispatchers to devices. Each is audited before it is sent, and expires after 30 seconds."""
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Container
+from pathlib import Path
+from typing import NamedTuple, Protocol
 
 from patrolink_messages import COMMAND
 from patrolink_names import NAMES
 
-from patrolink.core.clock import unix_ms
+from patrolink.core.clock import Clock
 from patrolink.core.errors import UserError
-from patrolink.hub.config import HubContext
-from patrolink.hub.infra import persistence
-from patrolink.hub.voice.groups import GroupRegistry
+from patrolink.hub.config import Site
+from patrolink.hub.infra.audit import AuditLog
+from patrolink.hub.infra.device_sender import DeviceSender
+from patrolink.hub.infra.persistence import PersistentCounter
 
 _ACTIONS = {name: code for code, name in NAMES["command", "action"].items()}
-_COMMAND_MS = 30_000  # a command that comes later is not done
+_EXPIRY_MS = 30_000  # a device ignores a command that arrives later
 _AMBIENT = "ambient"  # value of the command `call` that opens the microphone
+_MAX_OPERATOR_BYTES, _MAX_NAME_BYTES, _MAX_VALUE_BYTES = 40, 40, 120
 
 
 class SentCommand(NamedTuple):
-    """A command that was sent."""
+    """A command that was sent. `expires_ms` is Unix time."""
 
     id: int
     expires_ms: int
 
 
+class PrivateGroups(Protocol):
+    """Finds private groups: VoiceService."""
+
+    def private_group(self, device: str) -> int:
+        """Return the number of a device's private group."""
+
+
 class Commands:
-    """
-    send   function(device, kind, values): to a device, through the broker
-    audit  function(who, what, **facts), before it is done; UserError when it cannot be
+    """Sends commands to devices.
+
+    Args:
+        site: The site's policy.
+        state: Folder that keeps the number of the next command.
+        devices: Ids of the devices of the site.
     """
 
     def __init__(
         self,
-        place: HubContext,
-        roster: GroupRegistry,
-        send: Callable[[str, int, dict[str, Any]], None],
-        audit: Callable[..., None],
+        site: Site,
+        state: Path,
+        devices: Container[str],
+        groups: PrivateGroups,
+        sender: DeviceSender,
+        audit: AuditLog,
+        clock: Clock,
     ) -> None:
-        self._place, self._roster, self._send, self._audit = place, roster, send, audit
-        self._numbers = persistence.PersistentCounter(place.state / "command.json", 64, 1)
+        self._site, self._devices, self._groups = site, devices, groups
+        self._sender, self._audit, self._clock = sender, audit, clock
+        self._ids = PersistentCounter(state / "command.json", 64, 1)
 
     def command(
         self, operator: str, device: str, action: str, number: int | None = None, name: str = "", value: str = ""
     ) -> int:
-        """Send a command to a device and return its id. UserError for one that does not exist, or may not be."""
+        """Send a command of the schema and return its id.
+
+        Raises:
+            UserError: The command or the device does not exist, or the command has a method of its own.
+        """
         if action not in _ACTIONS:
-            raise UserError(f"no command {action!r}; there are {', '.join(_ACTIONS)}")
+            raise UserError(f"no command {action!r}; use one of {', '.join(_ACTIONS)}")
         if action == "call" and value == _AMBIENT:
-            raise UserError("listening in is a command of its own, with a reason")
+            raise UserError("`call` cannot open a microphone; use listen_in, which requires a reason")
         if action.startswith("live_view"):
-            raise UserError("live view has requests of its own: live_start and live_stop")
+            raise UserError("live view is not started by `command`; use live_start and live_stop")
         return self.send(operator, device, action, number, name, value).id
 
     def listen_in(self, operator: str, device: str, reason: str) -> int:
-        """Ask a device to open its microphone to its private group. UserError unless the site's policy allows it."""
-        allowed = self._place.site.ambient_listening
-        self._audit(operator, "listen_in", device=device, reason=reason, allowed=allowed)
+        """Have a device open its microphone to its private group, and return the command's id.
+
+        Raises:
+            UserError: The site does not permit ambient listening, or the reason is empty.
+        """
+        allowed = self._site.ambient_listening
+        self._audit.write(operator, "listen_in", device=device, reason=reason, allowed=allowed)
         if not allowed:
-            raise UserError("this site does not allow listening in; its policy is `ambient_listening` in the site file")
+            raise UserError("this site does not permit ambient listening; set `ambient_listening` in the site file")
         if not reason.strip():
-            raise UserError("listening in needs a reason, for the audit log")
-        return self.send(operator, device, "call", self._roster.private(device), "", _AMBIENT).id
+            raise UserError("ambient listening requires a reason for the audit log; enter one")
+        return self.send(operator, device, "call", self._groups.private_group(device), "", _AMBIENT).id
 
     def send(self, operator: str, device: str, action: str, number: int | None, name: str, value: str) -> SentCommand:
-        """Send a command whatever it is: who calls this has asked whether it may be."""
-        if device not in self._roster.devices:
-            raise UserError(f"no device {device!r} at this site; its key has to be in {self._place.site.keys}")
-        texts = {"operator": operator.encode()[:40], "name": name.encode(), "value": value.encode()}
-        if len(texts["name"]) > 40 or len(texts["value"]) > 120:
-            raise UserError("a command's name has at most 40 bytes, its value 120")
-        command, expires_ms = self._numbers.take(), unix_ms() + _COMMAND_MS
-        facts = {"command_id": command, "action": _ACTIONS[action], "expires_ms": expires_ms}
-        self._audit(operator, "command", device=device, command=command, action=action, number=number, value=value)
-        self._send(device, COMMAND, {**facts, "number": number, **texts})
-        return SentCommand(command, expires_ms)
+        """Send any command. The caller has checked that it is permitted.
+
+        Raises:
+            UserError: The device does not exist, a text is too long, or the audit log cannot be written.
+        """
+        if device not in self._devices:
+            raise UserError(f"no device {device!r} at this site; add its key to {self._site.keys}")
+        texts = {"operator": operator.encode()[:_MAX_OPERATOR_BYTES], "name": name.encode(), "value": value.encode()}
+        if len(texts["name"]) > _MAX_NAME_BYTES or len(texts["value"]) > _MAX_VALUE_BYTES:
+            raise UserError(
+                f"name or value is too long; use at most {_MAX_NAME_BYTES} and {_MAX_VALUE_BYTES} bytes in UTF-8"
+            )
+        command_id, expires_ms = self._ids.allocate(), self._clock.unix_ms() + _EXPIRY_MS
+        self._audit.write(
+            operator, "command", device=device, command=command_id, action=action, number=number, value=value
+        )
+        fields = {"command_id": command_id, "action": _ACTIONS[action], "expires_ms": expires_ms, "number": number}
+        self._sender.send(device, COMMAND, {**fields, **texts})
+        return SentCommand(command_id, expires_ms)

@@ -86,11 +86,7 @@ class ConsoleSocket:
             "site": self._site.name,
             "name": session.name,
             "ambient": self._site.ambient_listening,
-            "groups": session.groups(),
-            "alarms": session.alarms(),
-            "positions": session.positions(),
-            "recordings": session.recordings(),
-            "live": session.live(),
+            **session.snapshot(),
         }
 
 
@@ -110,7 +106,7 @@ async def _send(ws: web.WebSocketResponse, session: DispatcherSession) -> None:
     """Send the messages of a session until the socket is closed."""
     with contextlib.suppress(ConnectionError):
         while not ws.closed:
-            message = await session.next()
+            message = await session.queue.next()
             if isinstance(message, VoiceFrame):
                 await ws.send_bytes(_header(message.group, message.ssrc, message.timestamp) + message.alaw)
             elif isinstance(message, LiveFrame):

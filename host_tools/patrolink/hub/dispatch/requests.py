@@ -60,7 +60,7 @@ class Press(_GroupRequest):
 
     def perform(self, session: DispatcherSession) -> None:
         """Perform the request; see the class."""
-        session.press(self.group, self.priority, self.emergency, self.broadcast)
+        session.request_floor(self.group, self.priority, self.emergency, self.broadcast)
 
 
 class Release(_GroupRequest):
@@ -70,7 +70,7 @@ class Release(_GroupRequest):
 
     def perform(self, session: DispatcherSession) -> None:
         """Perform the request; see the class."""
-        session.release(self.group)
+        session.release_floor(self.group)
 
 
 class MakeGroup(_Request):

@@ -1,345 +1,236 @@
-"""A dispatcher at work: a participant of the hub's groups inside its process.
+"""A dispatcher's session: what one dispatcher may see and do at a hub.
 
-Who builds on it (console, and `talk` and `listen` through it) calls `Hub.dispatcher(token)` (None: no such token) and
-`Hub.desk(dispatcher)`, reads `await desk.next()`, and calls what is below. All of it is called on the hub's event loop;
-nothing blocks. What a dispatcher does is written to the audit log. The page's server is `console.serve(hub, place,
-routes)`, where the hub adds /metrics and /status.
+A session is used on the hub's event loop; no method blocks. Its queue delivers a VoiceFrame, a LiveFrame, or a
+dictionary for JSON whose `type` is
 
-`next()` returns a VoiceFrame, a LiveFrame, or a dictionary for JSON whose `type` is
-
-    floor      a group's floor has changed: the fields of `groups()`
-    counts     of the burst under way in a group, each second: group, packets, lost
-    granted    speak now: group, duration_ms
-    queued     group, position
-    denied     group, cause, text
-    revoked    stop: group, cause, text
-    released   our burst, or our wish to speak, is over: group
-    group      a group has come or changed: the fields of `groups()`
+    floor      a group's floor has changed: a row of `groups`
+    counts     packets of the burst in progress in a group, once a second: group, packets, lost
+    granted    the dispatcher may talk: group, duration_ms
+    queued     the request waits: group, position
+    denied     the request was denied: group, cause, text
+    revoked    the dispatcher must stop talking: group, cause, text
+    released   the dispatcher's burst or request has ended: group
+    group      a group was created or has changed: a row of `groups`
     gone       a group has ended: group
-    position   a device's newest fix: the fields of `positions()`
-    event      an SOS or another event of a device, or what became of it: the fields of `alarms()`
-    answer     of a device to a command: the row of the decoder
-    recording  a burst has been recorded: the fields of `recordings()`
-    clip       a clip has come or changed: the fields of `clips()`
-    clip gone  the site keeps it no longer: device, clip
-    signer     a device signs its clips with another key: device, signer
-    live       a live view has been asked for, is on, is watched by others, is over: the fields of `live()`
-    lost       this reader is too slow: count of what was left out
+    position   a device's newest fix: a row of `positions`
+    event      an SOS or another event of a device, or its new state: a row of `alarms`
+    answer     a device's answer to a command: the decoder's row
+    recording  a burst was recorded: a row of `recordings`
+    clip       a clip was announced or has changed: a row of `clips`
+    clip gone  a clip was deleted: device, clip
+    signer     a device signs its clips with a new key: device, signer
+    live       a live view was requested, has started, has other watchers, or has ended: a row of `live`
+    lost       the reader was too slow: count of messages that were dropped
 """
 
-import asyncio
-from collections import deque
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from patrolink_protocol import mcptt as m
+from patrolink_protocol import mcptt
 
 from patrolink.core.errors import UserError
-from patrolink.hub.dispatch.messages import LiveFormat, LiveFrame, VoiceFrame
-from patrolink.hub.voice.floor_types import Member
+from patrolink.hub.config import Dispatcher
+from patrolink.hub.dispatch.message_queue import MessageQueue
+from patrolink.hub.dispatch.messages import LiveFormat, VoiceFrame
+from patrolink.hub.dispatch.participation import GroupParticipation
+from patrolink.hub.dispatch.ports import SessionPorts
 
-if TYPE_CHECKING:
-    from patrolink.hub.app import Hub
-    from patrolink.hub.voice.groups import Group
-
-_MOST_WAITING = 500
-FRAME = 160  # bytes of A-law in 20 ms
-FRAME_MAX_BYTES = 3 * FRAME
-_DENY = {
-    m.DENY_TAKEN: "another has it",
-    m.DENY_INTERNAL: "the hub failed",
-    m.DENY_ALONE: "nobody else is there",
-    m.DENY_RECEIVE_ONLY: "may only listen",
-    m.DENY_RESOURCES: "no resources",
-    m.DENY_QUEUE_FULL: "the queue is full",
-}
-_REVOKE = {
-    m.REVOKE_TOO_LONG: "talk time is over",
-    m.REVOKE_NO_PERMISSION: "without permission",
-    m.REVOKE_PREEMPTED: "pre-empted",
-}
+Row = dict[str, Any]
 
 
 class DispatcherSession:
-    """One dispatcher, from `Hub.login` to `close`.
+    """One dispatcher at the hub, until `close`.
 
-    Methods raise UserError for a group or device that does not exist and for what the dispatcher may not do.
+    Methods raise UserError for a group or device that does not exist, and for what the dispatcher may not do. Actions
+    are recorded in the audit log before they are carried out.
+
+    Args:
+        dispatcher: Name and priority.
+        ports: Interfaces of the hub.
+
+    Attributes:
+        queue: Messages to the dispatcher.
     """
 
-    def __init__(self, hub: "Hub", name: str, priority: int) -> None:
-        self.name = name
-        self._hub = hub
-        self._priority = priority
-        self._members: dict[int, Member] = {}  # of the groups that it listens to
-        self._held: dict[int, _Burst] = {}  # where it speaks
-        self._wanted: set[int] = set()  # where the key is down
-        self._waiting: deque[dict[str, Any] | VoiceFrame | LiveFrame] = deque()
-        self._pictures: dict[int, LiveFrame] = {}  # of each view the newest, the one that waits longest first
-        self._ready = asyncio.Event()
-        self._lost = 0
-        self._message = m.Message()
-        self._buf = bytearray(256)
-        self._writer = m.Writer(self._buf)
+    def __init__(self, dispatcher: Dispatcher, ports: SessionPorts) -> None:
+        self.name = dispatcher.name
+        self.queue = MessageQueue(dispatcher.name)
+        self._priority = dispatcher.priority
+        self._ports = ports
+        self._participations: dict[int, GroupParticipation] = {}
         self._closed = False
+        ports.broadcaster.add(self.queue)
 
-    # --- what is -----------------------------------------------------------------------------------------------------
+    def close(self) -> None:
+        """End the session. The dispatcher leaves all groups and live views."""
+        if not self._closed:
+            self._closed = True
+            for group in list(self._participations):
+                self.leave(group)
+            self._ports.broadcaster.remove(self.queue)
+            self._ports.live.leave(self.queue)
 
-    def groups(self) -> list[dict[str, Any]]:
-        """Return every group: group, name, kind (standing, dynamic, private), codec, members (names), the fields of
-        `Floor.status`, now_ms (on the clock of since_ms and ends_ms), and packets and lost of the burst under way.
+    def snapshot(self) -> Row:
+        """Return the current state of the hub: lists of groups, alarms, positions, recordings and live views.
+
+        A group has group, name, kind (standing, dynamic, private), codec, rank, members (names), the fields of
+        `floor_status`, now_ms (on the clock of since_ms and ends_ms), and packets and lost of the burst in progress.
         """
-        return [self._hub.status_of(group) for group in self._hub.roster.groups.values()]
+        return {
+            "groups": self._ports.floor.groups(),
+            "alarms": self._ports.alarms.alarms(),
+            "positions": self._ports.positions.rows(),
+            "recordings": self.recordings(),
+            "live": self._ports.live.rows(),
+        }
 
-    def positions(self) -> list[dict[str, Any]]:
-        """Return the newest fix of every device: the decoder's position row and age_s."""
-        return self._hub.positions()
+    # --- recordings and clips -----------------------------------------------------------------------------------------
 
-    def alarms(self) -> list[dict[str, Any]]:
-        """Return the events that a person has to take: the decoder's rows, and taken_by."""
-        return self._hub.alarms.rows()
-
-    def recordings(self, group: int | None = None, limit: int = 100) -> list[dict[str, Any]]:
+    def recordings(self, group: int | None = None, limit: int = 100) -> list[Row]:
         """Return recorded bursts, newest first: id, group, talker, start (RFC 3339), duration_ms, packets, lost, ..."""
-        return self._hub.recorder.newest(group, limit)
+        return self._ports.recordings.newest(group, limit)
 
     def recording(self, name: str) -> Path:
-        """Return the sound file of a recording by its id; whoever plays one is written down."""
-        path = self._hub.recorder.path(name)
-        self._hub.audit(self.name, "replay", recording=name)
+        """Return the sound file of a recording by its id. The replay is audited."""
+        path = self._ports.recordings.path(name)
+        self._ports.audit.write(self.name, "replay", recording=name)
         return path
 
-    # --- clips -------------------------------------------------------------------------------------------------------
+    def clips(self, limit: int = 200) -> list[Row] | None:
+        """Return clips, newest first; None if this hub takes no clips. The access is logged.
 
-    def clips(self, limit: int = 200) -> list[dict[str, Any]] | None:
-        """Return clips, newest first: device, clip, trigger, event, time_ms, duration_ms, state (told, coming, here,
-        missing), bytes, bytes_here, verdict, findings, kept, picture (it may be seen). None where this hub takes none.
-        Whoever lists them is written down.
+        A clip has device, clip, trigger, event, time_ms, duration_ms, state (told, coming, here, missing), bytes,
+        bytes_here, verdict, findings, kept, and picture (True if it can be shown).
         """
-        if self._hub.clips is None:
+        if self._ports.clip_feed is None or self._ports.clip_access is None:
             return None
-        self._hub.clips.access.record(self.name, "listed")
-        return self._hub.clips.feed.newest(limit)
+        self._ports.clip_access.record(self.name, "listed")
+        return self._ports.clip_feed.newest(limit)
 
     def preserve_clip(self, device: str, clip: int) -> int:
-        """Have a clip kept, here over its retention and at the device; return the command's id."""
-        if self._hub.clips is None:
-            raise UserError("this hub takes no clips; name `uploads` in the site file")
-        self._hub.clips.access.record(self.name, "preserved", device=device, clip=clip)
-        self._hub.clips.access.preserve(device, clip)
-        return self._hub.orders.command(self.name, device, "preserve_clip", clip)
+        """Exempt a clip from retention at the hub and at the device, and return the command's id."""
+        if self._ports.clip_access is None:
+            raise UserError("this hub takes no clips; set `uploads` in the site file's [[hub]]")
+        self._ports.clip_access.record(self.name, "preserved", device=device, clip=clip)
+        self._ports.clip_access.preserve(device, clip)
+        return self._ports.commands.command(self.name, device, "preserve_clip", clip)
 
-    # --- listen and talk ---------------------------------------------------------------------------------------------
+    # --- listen and talk ----------------------------------------------------------------------------------------------
 
     def listen(self, group: int) -> None:
-        """Hear a group from now on."""
-        it = self._group(group)
-        if group in self._members:
+        """Join a group and receive its voice from now on."""
+        if group in self._participations:
             return
-        member = self._hub.roster.take_seat(it, self.name, self._priority, self._receive)
-        self._members[group] = member
-        it.desks.append(self)
-        self._hub.floor_of(it, lambda floor, now: floor.sync(member, now))
+        member = self._ports.floor.new_member(group, self.name, self._priority)
+        self._participations[group] = GroupParticipation(
+            group, member, self._ports.floor, self.queue, self._ports.clock
+        )
+        self._ports.audio.add(group, self)
+        self._ports.floor.join(group, member, self)
 
     def leave(self, group: int) -> None:
-        """Hear it no more; the floor, if it is ours, is free."""
-        member = self._members.pop(group, None)
-        if member is None:
-            return
-        self._wanted.discard(group)
-        self._held.pop(group, None)
-        it = self._hub.roster.groups.get(group)
-        if it is not None:
-            it.desks.remove(self)
-            self._hub.floor_of(it, lambda floor, now: self._hub.roster.give_up_seat(it, member))
+        """Leave a group. The floor is released if the dispatcher holds it."""
+        participation = self._participations.get(group)
+        if participation is not None:
+            self.group_ended(group)
+            self._ports.floor.leave(group, participation.member)
 
-    def press(self, group: int, priority: int | None = None, emergency: bool = False, broadcast: bool = False) -> None:
-        """Ask for a group's floor; `granted`, `queued` or `denied` comes. Listens to the group from now on."""
+    def request_floor(
+        self, group: int, priority: int | None = None, emergency: bool = False, broadcast: bool = False
+    ) -> None:
+        """Request the floor of a group, which is joined first. `granted`, `queued` or `denied` follows.
+
+        Args:
+            priority: At most the dispatcher's own, which is the default.
+        """
         self.listen(group)
-        it, member = self._group(group), self._members[group]
-        indicator = m.EMERGENCY if emergency else m.BROADCAST if broadcast else m.NORMAL
-        self._wanted.add(group)
-        self._hub.audit(self.name, "press", group=group, emergency=emergency, broadcast=broadcast)
-        w = self._writer
-        w.clear()
-        w.begin(m.REQUEST, member.ssrc)
-        w.pair(m.PRIORITY, self._priority if priority is None else min(priority, self._priority))
-        w.word(m.INDICATOR, indicator | m.QUEUEING)
-        w.end()
-        self._say(it, member)
+        indicator = mcptt.EMERGENCY if emergency else mcptt.BROADCAST if broadcast else mcptt.NORMAL
+        self._ports.audit.write(self.name, "press", group=group, emergency=emergency, broadcast=broadcast)
+        requested = self._priority if priority is None else min(priority, self._priority)
+        self._participations[group].request(requested, indicator)
 
-    def release(self, group: int) -> None:
-        """Give the floor back, or the wish for it up."""
-        member = self._members.get(group)
-        if member is None or group not in self._wanted:
-            return
-        self._wanted.discard(group)
-        self._held.pop(group, None)
-        w = self._writer
-        w.clear()
-        w.begin(m.RELEASE, member.ssrc)
-        w.end()
-        self._say(self._group(group), member)
-        self.put({"type": "released", "group": group})
+    def release_floor(self, group: int) -> None:
+        """Release the floor of a group, or withdraw the request."""
+        participation = self._participations.get(group)
+        if participation is not None:
+            participation.release()
 
     def send_audio(self, group: int, alaw: bytes) -> bool:
-        """Speak: 1 to 480 bytes of A-law at 8 kHz, best 160 (20 ms). False, and nothing is sent, without the floor."""
-        burst = self._held.get(group)
-        if burst is None or not 0 < len(alaw) <= FRAME_MAX_BYTES:
-            return False
-        return self._hub.speak(burst.ssrc, burst.packet(alaw))
+        """Talk: 1 to 480 bytes of A-law at 8 kHz, preferably 160 (20 ms). Returns False without the floor."""
+        participation = self._participations.get(group)
+        return participation is not None and participation.send_audio(alaw)
+
+    # LocalParticipant and VoiceListener: called by the voice service.
+
+    def receive_floor(self, group: int, data: bytes) -> None:
+        """Process floor control messages of a group that the dispatcher has joined."""
+        participation = self._participations.get(group)
+        if participation is not None:
+            participation.receive(data)
+
+    def group_ended(self, group: int) -> None:
+        """Forget a group that has ended."""
+        if self._participations.pop(group, None) is not None:
+            self._ports.audio.remove(group, self)
 
     def holds(self, group: int, ssrc: int) -> bool:
-        """True when this burst is ours."""
-        held = self._held.get(group)
-        return held is not None and held.ssrc == ssrc
+        """Return True if a burst is the dispatcher's own."""
+        participation = self._participations.get(group)
+        return participation is not None and participation.holds(ssrc)
 
-    # --- groups and devices ------------------------------------------------------------------------------------------
+    def put_voice(self, frame: VoiceFrame) -> None:
+        """Deliver a voice frame of a group."""
+        self.queue.put(frame)
+
+    # --- groups and devices -------------------------------------------------------------------------------------------
 
     def make_group(self, name: str, devices: list[str]) -> int:
-        """Make a dynamic group of devices and return its number; they are told at once."""
-        group = self._hub.make_group(name, devices)
-        self._hub.audit(self.name, "make_group", group=group, name=name, devices=devices)
+        """Create a dynamic group of devices and return its number. The devices are informed at once."""
+        group = self._ports.floor.make_group(name, devices)
+        self._ports.audit.write(self.name, "make_group", group=group, name=name, devices=devices)
         return group
 
     def end_group(self, group: int) -> None:
-        """End a dynamic group; its devices are told."""
-        self._hub.end_group(group)
-        self._hub.audit(self.name, "end_group", group=group)
+        """End a dynamic group. Its devices are informed."""
+        self._ports.floor.end_group(group)
+        self._ports.audit.write(self.name, "end_group", group=group)
 
     def private_group(self, device: str) -> int:
-        """Return the number of the group of one device and the station; `press` there is a private call."""
-        return self._hub.roster.private(device)
+        """Return the number of a device's private group. A floor request there is a private call."""
+        return self._ports.floor.private_group(device)
 
     def answer_event(self, device: str, event_id: int, state: str) -> None:
-        """Tell the wearer how far the answer to an event is (`accepted`, `resolved`, ... of event_state)."""
-        self._hub.answer_event(self.name, device, event_id, state)
+        """Set the state of an event (`accepted`, `resolved`, ... of `event_state`), and inform the wearer."""
+        self._ports.alarms.answer_event(self.name, device, event_id, state)
 
     def command(self, device: str, action: str, number: int | None = None, name: str = "", value: str = "") -> int:
-        """Send a command of the schema (`locate`, `stun`, ...) and return its id; `answer` comes.
+        """Send a command of the schema (`locate`, `stun`, ...) and return its id. `answer` follows.
 
-        Listening in and live view are not among them: see `listen_in` and `live_start`.
+        Ambient listening and live view have methods of their own: `listen_in` and `live_start`.
         """
-        return self._hub.orders.command(self.name, device, action, number, name, value)
+        return self._ports.commands.command(self.name, device, action, number, name, value)
 
     def listen_in(self, device: str, reason: str) -> int:
-        """Ask a device to open its microphone to its private group, and listen there; return the command's id.
+        """Have a device open its microphone to its private group, join that group, and return the command's id.
 
-        UserError unless the site's policy allows it. `reason` is for the audit log; the device lights its indicator.
+        The device lights its indicator. UserError unless the site permits ambient listening.
+
+        Args:
+            reason: Why, for the audit log.
         """
-        command = self._hub.orders.listen_in(self.name, device, reason)
-        self.listen(self._hub.roster.private(device))
+        command = self._ports.commands.listen_in(self.name, device, reason)
+        self.listen(self._ports.floor.private_group(device))
         return command
 
-    # --- live view ---------------------------------------------------------------------------------------------------
+    # --- live view ----------------------------------------------------------------------------------------------------
 
-    def live(self) -> list[dict[str, Any]] | None:
-        """Return the live views that are on: see LiveSessions.rows; None where this hub takes none."""
-        return self._hub.live.rows()
+    def live_start(self, device: str, seconds: int, live_format: LiveFormat) -> int:
+        """Start to watch a device's camera, and return the view's id. The device lights its indicator.
 
-    def live_start(self, device: str, seconds: int, form: LiveFormat) -> int:
-        """Watch a device's camera from now on, as `jpeg` or `rtp`; return the view's id. The device lights its
-        indicator. A view that another began is watched with it, and ends when it would.
+        If another dispatcher watches the device already, that view is shared and ends at its own time.
         """
-        return self._hub.live.start(self, device, seconds, form)
+        return self._ports.live.start(self.queue, device, seconds, live_format)
 
     def live_stop(self, device: str) -> None:
-        """Watch it no more; when nobody else does, the device is told to end it."""
-        self._hub.live.stop(self, device)
-
-    # --- what comes --------------------------------------------------------------------------------------------------
-
-    async def next(self) -> "dict[str, Any] | VoiceFrame | LiveFrame":
-        """Return what happens next, in order. A reader that is slow loses the oldest, and is told how many.
-
-        Pictures come when nothing else waits, and of each view the newest only.
-        """
-        while not self._waiting and not self._lost and not self._pictures:
-            self._ready.clear()
-            await self._ready.wait()
-        if self._lost:
-            lost, self._lost = self._lost, 0
-            return {"type": "lost", "count": lost}
-        if self._waiting:
-            return self._waiting.popleft()
-        return self._pictures.pop(next(iter(self._pictures)))
-
-    def put_picture(self, picture: LiveFrame) -> bool:
-        """Hand a picture to `next`; the hub calls it. False when the one before is left out for it."""
-        before = self._pictures.get(picture.view)
-        self._pictures[picture.view] = picture
-        self._ready.set()
-        return before is None
-
-    def put(self, what: "dict[str, Any] | VoiceFrame | LiveFrame") -> None:
-        """Hand something to `next`; the hub calls it."""
-        if len(self._waiting) >= _MOST_WAITING:
-            self._waiting.popleft()
-            self._lost += 1
-        self._waiting.append(what)
-        self._ready.set()
-
-    def close(self) -> None:
-        """The dispatcher goes: its floors are free."""
-        if not self._closed:
-            self._closed = True
-            for group in list(self._members):
-                self.leave(group)
-            self._hub.logout(self)
-
-    # --- its floor machine: within one process nothing is lost, and nothing is said twice ----------------------------
-
-    def _receive(self, member: Member, data: bytes) -> None:
-        """The hub's floor control says something to this desk in one of its groups."""
-        group = next((n for n, mine in self._members.items() if mine is member), None)
-        if group is None:
-            return
-        message, at = self._message, 0
-        while at < len(data):
-            at = message.read(data, at, len(data), m.DOWNLINK_TYPES)
-            if message.type == m.GRANTED:
-                self._granted(group, message)
-            elif message.type == m.DENY:
-                self._over(group, "denied", message.cause, _DENY)
-            elif message.type == m.REVOKE:
-                self._over(group, "revoked", message.cause, _REVOKE)
-            elif message.type == m.QUEUE_POSITION_INFO and message.position != m.NOT_QUEUED:
-                self.put({"type": "queued", "group": group, "position": message.position})
-            elif message.type in (m.TAKEN, m.IDLE) and group in self._held:
-                self._over(group, "revoked", m.OTHER, _REVOKE)
-
-    def _granted(self, group: int, message: m.Message) -> None:
-        held = self._held.get(group)
-        if group in self._wanted and (held is None or held.ssrc != message.audio_ssrc):
-            self._held[group] = _Burst(message.audio_ssrc)
-            self.put({"type": "granted", "group": group, "duration_ms": message.duration * 1000})
-
-    def _over(self, group: int, what: str, cause: int, texts: dict[int, str]) -> None:
-        self._wanted.discard(group)
-        self._held.pop(group, None)
-        self.put({"type": what, "group": group, "cause": cause, "text": texts.get(cause, "")})
-
-    def _say(self, group: "Group", member: Member) -> None:
-        data = bytes(self._buf[: self._writer.n])
-        self._hub.floor_of(group, lambda floor, now: floor.receive(member, data, member.index + 1, now))
-
-    def _group(self, group: int) -> "Group":
-        it = self._hub.roster.groups.get(group)
-        if it is None:
-            raise UserError(f"no group {group} at this hub; `groups` lists them")
-        return it
-
-
-class _Burst:
-    """Numbers of the RTP packets of one burst of ours."""
-
-    def __init__(self, ssrc: int) -> None:
-        self.ssrc = ssrc
-        self._sequence = self._stamp = 0
-
-    def packet(self, alaw: bytes) -> bytes:
-        """Return the plain RTP packet (RFC 3550 5.1, payload type 8) of the next samples."""
-        head = bytes((0x80, 8 if self._sequence else 0x88))
-        head += self._sequence.to_bytes(2, "big") + self._stamp.to_bytes(4, "big") + self.ssrc.to_bytes(4, "big")
-        self._sequence += 1
-        self._stamp += len(alaw)
-        return head + alaw
+        """Stop watching a device. The device stops when no dispatcher watches."""
+        self._ports.live.stop(self.queue, device)

@@ -1,1 +1,1 @@
-"""Alarms and their life at the hub."""
+"""Incidents: events of devices that a dispatcher has to handle."""

@@ -1,4 +1,4 @@
-"""Events of devices that a person has to take: kept, over restarts, until they are resolved or withdrawn."""
+"""Open alarms: events of devices that a dispatcher has to handle. They are kept until resolved or cancelled."""
 
 from pathlib import Path
 from typing import Any
@@ -10,15 +10,19 @@ from patrolink.core.errors import UserError
 from patrolink.hub.infra import persistence
 
 STATES = {name: code for code, name in NAMES["event_state", "state"].items()}
-_OVER = ("cancelled", "cleared")
-_CLOSING = ("resolved", "false_alarm")
-_MOST = 1000
+_ENDED_PHASES = ("cancelled", "cleared")  # of an event, reported by the device
+_CLOSING_STATES = ("resolved", "false_alarm")  # of an answer
+_MAX_ALARMS = 1000
 
 
 class Alarms:
-    """
-    path     of the file that keeps them
-    unsaved  storage refuses, so that they are not kept; it is tried again with each event
+    """The open alarms of a hub.
+
+    Args:
+        path: File that keeps them across restarts.
+
+    Attributes:
+        unsaved: True while storage fails. Each further change is an attempt to save.
     """
 
     def __init__(self, path: Path) -> None:
@@ -29,38 +33,48 @@ class Alarms:
         }
 
     def rows(self) -> list[Row]:
-        """Return what is open, oldest first: the decoder's rows, and `taken_by` where a dispatcher has it."""
+        """Return the open alarms, oldest first: the decoder's rows, with `taken_by` (None: no dispatcher yet)."""
         return list(self._rows.values())
 
-    def take(self, row: Row) -> Row:
-        """Take an event as a device tells it; return it with who has it."""
+    def report(self, row: Row) -> Row:
+        """Process an event row of a device, and return it with the dispatcher who handles it."""
         key = row["device"], row["event_id"]
-        before = self._rows.get(key)
-        if row["phase"] in _OVER:
+        known = self._rows.get(key)
+        if row["phase"] in _ENDED_PHASES:
             if self._rows.pop(key, None) is not None:
                 self._save()
             return row
         if not row["ack_wanted"]:
             return row
-        row = {**row, "taken_by": before["taken_by"] if before else None}
-        if row != before or self.unsaved:
+        row = {**row, "taken_by": known["taken_by"] if known else None}
+        if row != known or self.unsaved:
             self._rows[key] = row
-            while len(self._rows) > _MOST:
+            while len(self._rows) > _MAX_ALARMS:
                 del self._rows[next(iter(self._rows))]
             self._save()
         return row
 
-    def answer(self, device: str, event_id: int, who: str, how: str) -> Row:
-        """Have somebody accept, resolve, ... an event; return its row, with phase `cleared` when that closes it."""
+    def answer(self, device: str, event_id: int, who: str, state: str) -> Row:
+        """Set the state of an alarm on behalf of a dispatcher.
+
+        Args:
+            state: State of `event_state`, for example "accepted" or "resolved".
+
+        Returns:
+            The alarm's row, with phase "cleared" if the state closes it.
+
+        Raises:
+            UserError: The alarm is not open, or the state does not exist.
+        """
         row = self._rows.get((device, event_id))
         if row is None:
             raise UserError(
-                f"no open event {event_id} of {device}; somebody has resolved it, or the wearer withdrew it"
+                f"no open event {event_id} of {device}: it was resolved, or cancelled by the wearer; reload the alarms"
             )
-        if how not in STATES:
-            raise UserError(f"no state {how!r} of an event; there are {', '.join(STATES)}")
+        if state not in STATES:
+            raise UserError(f"no event state {state!r}; use one of {', '.join(STATES)}")
         row = {**row, "taken_by": who}
-        if how in _CLOSING:
+        if state in _CLOSING_STATES:
             del self._rows[device, event_id]
             row["phase"] = "cleared"
         else:
@@ -72,10 +86,10 @@ class Alarms:
         try:
             persistence.save_json(self._path, self.rows())
             self.unsaved = False
-        except OSError:  # who has to see it sees it
+        except OSError:  # dispatchers see the alarm nevertheless
             self.unsaved = True
 
 
-def event_state(event_id: int, how: str, now_ms: int, who: str) -> dict[str, Any]:
-    """Return the message that tells the wearer."""
-    return {"event_id": event_id, "state": STATES[how], "time_ms": now_ms, "who": who.encode()}
+def event_state(event_id: int, state: str, unix_ms: int, who: str) -> dict[str, Any]:
+    """Return the fields of the `event_state` message that informs the wearer."""
+    return {"event_id": event_id, "state": STATES[state], "time_ms": unix_ms, "who": who.encode()}

@@ -1,1 +1,1 @@
-"""Infrastructure of the hub: broker, persistence, metrics, audit, HTTP."""
+"""Infrastructure of a hub: broker, downlink, persistence, metrics, audit log, sockets and HTTP servers."""

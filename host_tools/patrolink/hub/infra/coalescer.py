@@ -1,38 +1,40 @@
-"""What desks are told within a second and not at once: much that comes together leaves them time for all else."""
+"""Coalesces changes of many objects into bounded, regular updates, so that bursts of changes do not block the loop."""
 
 import asyncio
 from collections.abc import Callable, Hashable, Iterable
 from typing import Any, Generic, TypeVar
 
-EVERY_S = 1
-_MOST = 100  # rows at once
+INTERVAL_S = 1
+_MAX_ROWS = 100  # in one interval
 
 Key = TypeVar("Key", bound=Hashable)
 
 
 class Coalescer(Generic[Key]):
-    """
-    rows  function(key): what is to be told of it, as it is then
-    tell  function(row)
+    """Emits rows of changed objects within a second, each object once per interval.
+
+    Args:
+        rows: Returns the rows that describe an object at the time of the update.
+        emit: Called with each row.
     """
 
-    def __init__(self, rows: Callable[[Key], Iterable[dict[str, Any]]], tell: Callable[[dict[str, Any]], None]) -> None:
-        self._rows, self._tell = rows, tell
-        self._waiting: dict[Key, None] = {}
+    def __init__(self, rows: Callable[[Key], Iterable[dict[str, Any]]], emit: Callable[[dict[str, Any]], None]) -> None:
+        self._rows, self._emit = rows, emit
+        self._pending: dict[Key, None] = {}
 
     def add(self, key: Key) -> None:
-        """Have it told, once however often it is added until then."""
-        if not self._waiting:
-            asyncio.get_running_loop().call_later(EVERY_S, self._flush)
-        self._waiting[key] = None
+        """Mark an object as changed."""
+        if not self._pending:
+            asyncio.get_running_loop().call_later(INTERVAL_S, self._flush)
+        self._pending[key] = None
 
     def _flush(self) -> None:
-        told = 0
-        while self._waiting and told < _MOST:
-            key = next(iter(self._waiting))
-            del self._waiting[key]
+        emitted = 0
+        while self._pending and emitted < _MAX_ROWS:
+            key = next(iter(self._pending))
+            del self._pending[key]
             for row in self._rows(key):
-                self._tell(row)
-                told += 1
-        if self._waiting:
-            asyncio.get_running_loop().call_later(EVERY_S, self._flush)
+                self._emit(row)
+                emitted += 1
+        if self._pending:
+            asyncio.get_running_loop().call_later(INTERVAL_S, self._flush)

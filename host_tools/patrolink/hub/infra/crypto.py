@@ -1,4 +1,4 @@
-"""Keys of push-to-talk at a hub (PTT.md, "Keys")."""
+"""Key handling of push-to-talk at a hub (PTT.md, "Keys")."""
 
 import secrets
 from collections.abc import Callable
@@ -14,7 +14,7 @@ _MASTER = srtp.KEY_BYTES + srtp.SALT_BYTES
 
 
 def aes(key: bytes) -> Callable[[memoryview, memoryview], None]:
-    """Return AES-128 in ECB mode as srtp.py wants it."""
+    """Return a function that encrypts blocks with AES-128 in ECB mode, as patrolink_protocol.srtp expects it."""
     update = Cipher(algorithms.AES(key), modes.ECB()).encryptor().update  # noqa: S305 - counter mode is made of it
 
     def encrypt(blocks: memoryview, out: memoryview) -> None:
@@ -23,25 +23,25 @@ def aes(key: bytes) -> Callable[[memoryview, memoryview], None]:
     return encrypt
 
 
-def rtcp(key: DeviceKey, label: bytes) -> srtp.SrtcpTransform:
-    """Return the SRTCP context of one direction: patrolink-ptt-up or patrolink-ptt-down."""
+def srtcp_context(key: DeviceKey, label: bytes) -> srtp.SrtcpTransform:
+    """Return the SRTCP context of one direction. `label` is patrolink-ptt-up or patrolink-ptt-down."""
     return srtp.SrtcpTransform(aes, *srtp.derive_master(key.secret, label, key.epoch))
 
 
 class GroupKey(NamedTuple):
-    """What protects a group's voice: `secret` is master key and salt."""
+    """Key that protects a group's voice. `secret` is the SRTP master key and master salt."""
 
     number: int
     secret: bytes
 
-    def rtp(self) -> srtp.SrtpTransform:
-        """Return a context of it. One serves one thread."""
+    def srtp_context(self) -> srtp.SrtpTransform:
+        """Return a new SRTP context. A context must not be shared between threads."""
         return srtp.SrtpTransform(aes, self.secret[: srtp.KEY_BYTES], self.secret[srtp.KEY_BYTES :])
 
-    def wrapped(self, key: DeviceKey) -> bytes:
-        """Return it for one device (RFC 3394)."""
+    def wrap_for(self, key: DeviceKey) -> bytes:
+        """Return the key wrapped for one device (RFC 3394)."""
         return aes_key_wrap(key.derive(b"patrolink-ptt-wrap")[: srtp.KEY_BYTES], self.secret + bytes(2))
 
-    def following(self) -> "GroupKey":
-        """Return a new one, numbered behind it."""
+    def successor(self) -> "GroupKey":
+        """Return a new random key with the next number."""
         return GroupKey(self.number + 1, secrets.token_bytes(_MASTER))

@@ -1,7 +1,7 @@
-"""What a hub says to devices through the broker: sealed frames. A device has one such desk, for its counter grows."""
+"""Encodes and seals frames to devices."""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from patrolink_messages import EVENT_STATE, MAX_FRAME
@@ -14,27 +14,39 @@ _RECEIVED = next(code for code, name in NAMES["event_state", "state"].items() if
 
 
 class Downlink:
-    """
-    take  makes the counter of the next frame: a device takes each once, and only ever a higher one
+    """Seals frames to all devices of a site. Only one may be in use per device, because frame counters must increase.
+
+    Args:
+        keys: Device keys by device id.
+        next_counter: Returns the counter of the next frame. A device accepts each counter once, in increasing order.
+            None: counters start at 0.
     """
 
-    def __init__(self, keys: dict[str, DeviceKey], take: Callable[[], int] | None = None) -> None:
+    def __init__(self, keys: Mapping[str, DeviceKey], next_counter: Callable[[], int] | None = None) -> None:
         self._channels: dict[str, frame.Channel] = {}
-        for name, key in keys.items():
-            self.rekey(name, key)
-        self._take = take or itertools.count().__next__
+        for device, key in keys.items():
+            self.rekey(device, key)
+        self._next_counter = next_counter or itertools.count().__next__
 
     def rekey(self, device: str, key: DeviceKey) -> None:
-        """Go on under this key of a device: another epoch of it has begun."""
+        """Use another key epoch of a device from now on."""
         self._channels[device] = frame.Channel(key.secret, device.encode(), frame.DOWNLINK, key.epoch)
 
     def seal(self, device: str, kind: int, values: dict[str, Any]) -> bytes:
-        """Return the frame of one message."""
+        """Return the frame of one message.
+
+        Args:
+            kind: Message type, from `patrolink_messages`.
+            values: Fields of the message by name.
+
+        Raises:
+            OSError: The frame counter could not be reserved on storage.
+        """
         buf = bytearray(MAX_FRAME)
         end = codec.encode_into(kind, values, buf, frame.HEADER_BYTES)
-        return bytes(buf[: self._channels[device].seal_into(buf, kind, self._take(), end)])
+        return bytes(buf[: self._channels[device].seal_into(buf, kind, self._next_counter(), end)])
 
-    def answer(self, device: str, event_id: int, now_ms: int, who: str = "") -> bytes:
-        """Return the frame that tells the device that its event is known here, on behalf of whoever watches."""
-        values = {"event_id": event_id, "state": _RECEIVED, "time_ms": now_ms, "who": who.encode()}
+    def acknowledge_event(self, device: str, event_id: int, unix_ms: int, who: str = "") -> bytes:
+        """Return the frame that reports to a device that its event was received (`event_state`)."""
+        values = {"event_id": event_id, "state": _RECEIVED, "time_ms": unix_ms, "who": who.encode()}
         return self.seal(device, EVENT_STATE, values)

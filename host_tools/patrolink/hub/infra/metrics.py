@@ -1,50 +1,50 @@
-"""What a hub counts, as JSON and as Prometheus text (exposition format 0.0.4)."""
+"""Counters, gauges and histograms of a hub, as JSON and in Prometheus's text format (exposition format 0.0.4)."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
-_SUB = 3  # bits: eight steps to each doubling, so that a quantile is at most an eighth too high
+_SUB_BITS = 3  # eight bins per power of two: a quantile is at most an eighth too high
 _PREFIX = "patrolink_hub_"
 _BOUNDS_US = (100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000, 100_000)
 
 
 class Histogram:
-    """Durations in microseconds, in steps of an eighth of their size."""
+    """Histogram of durations in microseconds. The width of a bin is an eighth of its value."""
 
     def __init__(self) -> None:
-        self._counts = [0] * (40 << _SUB)
+        self._bins = [0] * (40 << _SUB_BITS)
         self.count = 0
         self.sum_us = 0
 
     def add(self, us: int) -> None:
-        """Count one."""
-        us = max(us, 1 << _SUB)
-        shift = us.bit_length() - _SUB - 1
-        self._counts[min((shift << _SUB) + (us >> shift), len(self._counts) - 1)] += 1
+        """Count one duration."""
+        us = max(us, 1 << _SUB_BITS)
+        shift = us.bit_length() - _SUB_BITS - 1
+        self._bins[min((shift << _SUB_BITS) + (us >> shift), len(self._bins) - 1)] += 1
         self.count += 1
         self.sum_us += us
 
-    def _steps(self) -> Iterator[tuple[int, int]]:
-        """Yield each step's upper end with its count."""
-        for i, count in enumerate(self._counts):
+    def _filled_bins(self) -> Iterator[tuple[int, int]]:
+        """Yield the upper end in microseconds and the count of each bin that is not empty."""
+        for i, count in enumerate(self._bins):
             if count:
-                shift = (i >> _SUB) - 1
-                yield ((i & (1 << _SUB) - 1) + (1 << _SUB) + 1) << shift, count
+                shift = (i >> _SUB_BITS) - 1
+                yield ((i & (1 << _SUB_BITS) - 1) + (1 << _SUB_BITS) + 1) << shift, count
 
     def quantile(self, part: float) -> int | None:
-        """Return the duration that this part of all does not exceed; None when there was none."""
+        """Return an upper bound in microseconds of the given part (0 to 1) of all durations; None if there are none."""
         wanted = part * self.count
-        seen = 0
-        for end, count in self._steps():
-            seen += count
-            if seen >= wanted:
-                return end
+        total = 0
+        for end_us, count in self._filled_bins():
+            total += count
+            if total >= wanted:
+                return end_us
         return None
 
     def below(self, us: int) -> int:
-        """Return how many took at most this long, as far as the steps tell."""
-        return sum(count for end, count in self._steps() if end <= us)
+        """Return how many durations are at most `us`, within the precision of the bins."""
+        return sum(count for end_us, count in self._filled_bins() if end_us <= us)
 
     def summary(self) -> dict[str, Any]:
         """Return count and quantiles as JSON-ready data."""
@@ -53,11 +53,13 @@ class Histogram:
 
 
 class Metrics:
-    """
-    refused   datagrams that were not taken, by reason
-    counts    everything else that is counted
-    relay     from a voice packet's arrival in the kernel to the last copy that was sent
-    gauges    functions that say how things are now
+    """All metrics of a hub.
+
+    Attributes:
+        refused: Datagrams and requests that were refused, by reason.
+        counts: All other counters.
+        relay: Time from a voice packet's arrival in the kernel until its last copy was sent.
+        gauges: Functions that return current values.
     """
 
     def __init__(self) -> None:
@@ -66,8 +68,12 @@ class Metrics:
         self.relay = Histogram()
         self.gauges: dict[str, Callable[[], int]] = {}
 
+    def count_send_error(self, error: OSError) -> None:
+        """Count a datagram that was not sent: `send_full` if the socket buffer was full, `send_failed` otherwise."""
+        self.counts["send_full" if isinstance(error, BlockingIOError) else "send_failed"] += 1
+
     def summary(self) -> dict[str, Any]:
-        """Return all as JSON-ready data."""
+        """Return all metrics as JSON-ready data."""
         return {
             **{name: read() for name, read in self.gauges.items()},
             **dict(sorted(self.counts.items())),
@@ -76,7 +82,7 @@ class Metrics:
         }
 
     def prometheus(self) -> str:
-        """Return all in Prometheus's text format."""
+        """Return all metrics in Prometheus's text format."""
         lines = []
         for name, read in self.gauges.items():
             lines += [f"# TYPE {_PREFIX}{name} gauge", f"{_PREFIX}{name} {read()}"]

@@ -1,4 +1,4 @@
-"""What a hub keeps over restarts and power cuts: counters that only grow, and documents. Files are its owner's only."""
+"""Durable state of a hub: JSON documents and counters that survive restarts and power cuts. Files have mode 0600."""
 
 import json
 import os
@@ -9,19 +9,23 @@ from patrolink.core.errors import UserError
 
 
 def replace_file(path: Path, data: bytes) -> None:
-    """Put a file in place of what was there, at once and for good; mode 0600."""
-    new = path.with_name(path.name + ".new")
-    handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    """Replace a file atomically and durably.
+
+    Raises:
+        OSError: Storage failed. The previous file is intact.
+    """
+    temporary = path.with_name(path.name + ".new")
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(handle, "wb") as f:
         f.write(data)
         f.flush()
         os.fsync(f.fileno())
-    new.replace(path)
+    temporary.replace(path)
     sync(path.parent)
 
 
 def sync(path: Path) -> None:
-    """Have a file's bytes, or the names in a folder, on storage."""
+    """Force a file's bytes, or the entries of a folder, to storage."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -30,61 +34,84 @@ def sync(path: Path) -> None:
 
 
 def load_json(path: Path) -> Any:
-    """Return a document, None when there is none yet; UserError when it is damaged."""
+    """Return a JSON document; None if the file does not exist.
+
+    Raises:
+        UserError: The file cannot be read or is not JSON.
+    """
     try:
         return json.loads(path.read_bytes())
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as e:
         raise UserError(
-            f"{path}: cannot be read ({e}); put it back from a backup. Without it devices refuse this hub until "
-            "they have new keys"
+            f"{path}: cannot be read ({e}); restore it from a backup. Without it, devices reject this hub until "
+            "they get new keys"
         ) from None
 
 
 def save_json(path: Path, document: Any) -> None:
-    """Keep a document."""
+    """Replace a JSON document; see `replace_file`."""
     replace_file(path, json.dumps(document).encode())
 
 
 class HighWaterMark:
-    """A bound that storage keeps above every number that was used: after a restart one goes on from there.
+    """Upper bound of the numbers in use, kept on storage. After a restart, numbers continue from the bound.
 
-    first  what to go on from
+    Args:
+        path: File that keeps the bound.
+        block: How far the bound is moved at once. A block is lost at each restart.
+        first: First number if the file does not exist.
+
+    Attributes:
+        first: First number to use after this start.
     """
 
     def __init__(self, path: Path, block: int, first: int = 0) -> None:
         self._path = path
         self._block = block
-        kept = load_json(path)
-        if kept is not None and (type(kept) is not int or kept < 0):
-            raise UserError(f"{path}: is no number; put it back from a backup")
-        self.first: int = first if kept is None else kept
+        stored = load_json(path)
+        if stored is not None and (type(stored) is not int or stored < 0):
+            raise UserError(f"{path}: not a whole number from 0; restore it from a backup")
+        self.first: int = first if stored is None else stored
         self._bound = self.first
 
-    def reach(self, number: int) -> None:
-        """When this returns storage is ahead of the number."""
+    def reserve(self, number: int) -> None:
+        """Ensure that the bound on storage is above a number.
+
+        Raises:
+            OSError: Storage failed. The number must not be used.
+        """
         if number >= self._bound:
-            self._bound = number + self._block
-            save_json(self._path, self._bound)
+            bound = number + self._block
+            save_json(self._path, bound)
+            self._bound = bound
 
 
 class PersistentCounter(HighWaterMark):
-    """Numbers, each once."""
+    """Counter whose numbers never repeat across restarts.
+
+    Attributes:
+        next_number: The number that `allocate` returns next.
+    """
 
     def __init__(self, path: Path, block: int, first: int = 0) -> None:
         super().__init__(path, block, first)
-        self.next = self.first
+        self.next_number = self.first
 
-    def take(self) -> int:
-        """Return the next one."""
-        number = self.next
-        self.reach(number)
-        self.next += 1
+    def allocate(self) -> int:
+        """Return the next number.
+
+        Raises:
+            OSError: Storage failed. No number was used.
+        """
+        number = self.next_number
+        self.reserve(number)
+        self.next_number += 1
         return number
 
     def restart(self, first: int) -> None:
-        """Go on from a lower number: what was used before has lost its meaning."""
-        self.next = first
+        """Continue from a lower number, when earlier numbers have lost their meaning."""
+        self.next_number = first
         self._bound = first
-        self.reach(first)
+        self.reserve(first)

@@ -1,1 +1,1 @@
-"""Voice at the hub: floor control, relay and recorder."""
+"""Push-to-talk voice of a hub: floor control, relay and recorder."""

@@ -1,4 +1,4 @@
-"""The floor control messages of a hub in plain, as a pcap of IP packets (link type RAW) that Wireshark dissects."""
+"""Writes the hub's floor control messages in plain text as a pcap file that Wireshark dissects (link type RAW)."""
 
 import struct
 import time
@@ -6,36 +6,50 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-_RAW = 101
+_LINKTYPE_RAW = 101
 _UDP = 17
 
 
-class Trace:
-    """Writes a capture until `close`. It holds no voice, and no keys."""
+class FloorTrace:
+    """A capture file. It holds neither voice nor keys.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        path: The file; an existing one is overwritten.
+        hub_address: Host and port that stand for the hub's floor socket.
+    """
+
+    def __init__(self, path: Path, hub_address: tuple[str, int] = ("127.0.0.1", 0)) -> None:
+        self._hub_address = hub_address
         self._file = path.open("wb")
-        self._file.write(struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, _RAW))
+        self._file.write(struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, _LINKTYPE_RAW))
+
+    def write_received(self, source: tuple[Any, ...], data: bytes) -> None:
+        """Add a datagram from a device to the hub."""
+        self.write(source, self._hub_address, data)
+
+    def write_sent(self, target: tuple[Any, ...], data: bytes) -> None:
+        """Add a datagram from the hub to a device."""
+        self.write(self._hub_address, target, data)
 
     def write(self, source: tuple[Any, ...], target: tuple[Any, ...], data: bytes) -> None:
-        """Add a datagram from (host, port) to (host, port)."""
-        ends = ip_address(source[0]).packed, ip_address(target[0]).packed
+        """Add a datagram. Addresses are host and port, both IPv4 or both IPv6."""
+        source_ip, target_ip = ip_address(source[0]).packed, ip_address(target[0]).packed
         n = 8 + len(data)
         udp = struct.pack(">HHH", source[1], target[1], n)
-        pseudo = ends[0] + ends[1] + struct.pack(">II", n, _UDP)
-        udp += struct.pack(">H", _checksum(pseudo + udp + data) or 0xFFFF) + data
-        if len(ends[0]) == 4:
-            head = struct.pack(">BBHHHBBH", 0x45, 0, 20 + n, 0, 0, 64, _UDP, 0) + ends[0] + ends[1]
-            head = head[:10] + struct.pack(">H", _checksum(head)) + head[12:]
+        pseudo_header = source_ip + target_ip + struct.pack(">II", n, _UDP)
+        udp += struct.pack(">H", _checksum(pseudo_header + udp + data) or 0xFFFF) + data
+        if len(source_ip) == 4:
+            header = struct.pack(">BBHHHBBH", 0x45, 0, 20 + n, 0, 0, 64, _UDP, 0) + source_ip + target_ip
+            header = header[:10] + struct.pack(">H", _checksum(header)) + header[12:]
         else:
-            head = struct.pack(">IHBB", 0x60000000, n, _UDP, 64) + ends[0] + ends[1]
-        packet = head + udp
+            header = struct.pack(">IHBB", 0x60000000, n, _UDP, 64) + source_ip + target_ip
+        packet = header + udp
         s, ns = divmod(time.time_ns(), 1_000_000_000)
         self._file.write(struct.pack("<IIII", s, ns // 1000, len(packet), len(packet)) + packet)
         self._file.flush()
 
     def close(self) -> None:
-        """End the capture."""
+        """Close the file."""
         self._file.close()
 
 

@@ -1,8 +1,8 @@
-"""The recorder's other half, a process of its own: `python -m patrolink.hub.voice.recording_writer FOLDER`.
+"""Writer process of the recorder: `python -m patrolink.hub.voice.recording_writer FOLDER`.
 
-In a thread it would take the interpreter's lock from the relay at every packet that is sent. It reads bursts on
-standard input (length as 4 bytes, then a pickle of a Burst), writes each, and answers with a line of JSON: what was
-recorded, `null` when no voice was in it, or `{"error": ...}`. It ends with its input.
+It is a process because a thread would compete with the relay for the interpreter lock. It reads bursts on standard
+input (length in 4 bytes, then a pickle of a RecordedBurst), writes each, and replies with a line of JSON: the row of
+the recording, `null` if the burst holds no voice, or `{"error": ...}`. It exits at the end of its input.
 """
 
 import hashlib
@@ -21,19 +21,26 @@ from patrolink_protocol import mcptt, srtp
 from patrolink.core.decoder import rfc3339
 from patrolink.hub.infra.crypto import GroupKey
 
-PCMA, OPUS = 8, 111
+PCMA, OPUS = 8, 111  # RTP payload types
 RATES = {PCMA: 8000, OPUS: 48_000}
 SUFFIXES = {PCMA: ".wav", OPUS: ".ogg"}
 _CODECS = {PCMA: "pcma", OPUS: "opus"}
-_SILENCE = 0xD5  # of A-law
-_LONGEST_S = 3700  # of a burst: the longest talk time that a site may set
-_NICE = 10  # the relay is first
+_ALAW_SILENCE = 0xD5
+_MAX_BURST_S = 3700  # above the longest talk time that a site may configure
+_NICE = 10  # lower priority than the relay
 
-HEAD = struct.Struct(">QIHH")  # before each packet: arrival in ns of unix time, index, which key, bytes
+PACKET_HEADER = struct.Struct(">QIHH")  # before each packet: arrival in ns of Unix time, index, key number, bytes
 
 
-class Burst(NamedTuple):
-    """A burst that is over. `packets` are as they came, each behind its HEAD."""
+class RecordedBurst(NamedTuple):
+    """A burst that has ended.
+
+    Attributes:
+        indicator: Floor Indicator of the burst.
+        ended: Why the burst ended.
+        keys: Group keys, referred to by the packets' key numbers.
+        packets: SRTP packets as received, each after a PACKET_HEADER.
+    """
 
     group: int
     group_name: str
@@ -45,23 +52,42 @@ class Burst(NamedTuple):
     packets: bytes
 
 
-def write(folder: Path, burst: Burst) -> dict[str, Any] | None:
-    """Write a burst and return what its JSON says; None when no voice was in it."""
+class _Packet(NamedTuple):
+    arrival_ns: int
+    packet_index: int
+    key: GroupKey
+    data: bytes
+
+
+class _Voice(NamedTuple):
+    """A decrypted packet. `offset` is in samples since the first packet."""
+
+    arrival_ns: int
+    payload_type: int
+    offset: int
+    payload: bytes
+
+
+def write(folder: Path, burst: RecordedBurst) -> dict[str, Any] | None:
+    """Write a burst and return its row; None if it holds no voice.
+
+    Raises:
+        OSError: Storage failed.
+    """
     packets = list(_packets(burst))
-    opened = _opened(packets)
-    if not opened:
+    decrypted = _decrypt(packets)
+    if not decrypted:
         return None
-    kind = opened[0][1]
-    voice = [packet for packet in opened if packet[1] == kind]
-    start_ms = voice[0][0] // 1_000_000
-    start = rfc3339(start_ms)
+    payload_type = decrypted[0].payload_type
+    voice = [packet for packet in decrypted if packet.payload_type == payload_type]
+    start = rfc3339(voice[0].arrival_ns // 1_000_000)
     assert start is not None
     day = folder / start[:10]
     day.mkdir(parents=True, exist_ok=True, mode=0o700)
     name = f"{start.replace('-', '').replace(':', '')}-{burst.group}-{burst.ssrc:08x}"
-    sound = day / (name + SUFFIXES[kind])
-    samples = _wav(sound, voice) if kind == PCMA else _ogg(sound, voice)
-    indices = [index for _, index, _, _ in packets]
+    sound = day / (name + SUFFIXES[payload_type])
+    samples = _write_wav(sound, voice) if payload_type == PCMA else _write_ogg(sound, voice)
+    indices = [packet.packet_index for packet in packets]
     row = {
         "id": name,
         "group": burst.group,
@@ -69,11 +95,11 @@ def write(folder: Path, burst: Burst) -> dict[str, Any] | None:
         "talker": burst.talker,
         "ssrc": burst.ssrc,
         "start": start,
-        "duration_ms": samples * 1000 // RATES[kind],
+        "duration_ms": samples * 1000 // RATES[payload_type],
         "packets": len(indices),
         "lost": max(indices) - min(indices) + 1 - len(indices),
-        "jitter_ms": _jitter_ms(voice, RATES[kind]),
-        "codec": _CODECS[kind],
+        "jitter_ms": _jitter_ms(voice, RATES[payload_type]),
+        "codec": _CODECS[payload_type],
         "emergency": bool(burst.indicator & mcptt.EMERGENCY),
         "broadcast": bool(burst.indicator & mcptt.BROADCAST),
         "ended": burst.ended,
@@ -83,63 +109,58 @@ def write(folder: Path, burst: Burst) -> dict[str, Any] | None:
     return row
 
 
-Opened = tuple[int, int, int, bytes]  # arrival in ns, payload type, samples since the first packet, payload
-
-
-Packet = tuple[int, int, GroupKey, bytes]  # arrival in ns, index, key, as it came
-
-
-def _packets(burst: Burst) -> Iterator[Packet]:
+def _packets(burst: RecordedBurst) -> Iterator[_Packet]:
     at = 0
     while at < len(burst.packets):
-        ns, index, place, n = HEAD.unpack_from(burst.packets, at)
-        at += HEAD.size + n
-        yield ns, index, burst.keys[place], burst.packets[at - n : at]
+        arrival_ns, index, key_number, n = PACKET_HEADER.unpack_from(burst.packets, at)
+        at += PACKET_HEADER.size + n
+        yield _Packet(arrival_ns, index, burst.keys[key_number], burst.packets[at - n : at])
 
 
-def _opened(packets: list[Packet]) -> list[Opened]:
-    """Return the packets that hold voice of a kind that we know, in order."""
+def _decrypt(packets: list[_Packet]) -> list[_Voice]:
+    """Return the packets with a known payload type, decrypted, in order of their index."""
     contexts: dict[GroupKey, srtp.SrtpTransform] = {}
-    found: list[Opened] = []
-    first: int | None = None
-    for ns, index, key, packet in sorted(packets, key=lambda p: p[1]):
-        context = contexts.get(key) or contexts.setdefault(key, key.rtp())
-        buf = bytearray(packet)
+    voice: list[_Voice] = []
+    first_timestamp: int | None = None
+    for arrival_ns, index, key, data in sorted(packets, key=lambda packet: packet.packet_index):
+        context = contexts.get(key) or contexts.setdefault(key, key.srtp_context())
+        buf = bytearray(data)
         n = context.decrypt(buf, len(buf), index)
-        kind = buf[1] & 0x7F
+        payload_type = buf[1] & 0x7F
         payload = bytes(buf[srtp.payload_offset(buf, n) : n])
-        stamp = int.from_bytes(buf[4:8], "big")
-        first = stamp if first is None else first
-        offset = (stamp - first) & 0xFFFFFFFF
-        if kind in RATES and payload and offset < _LONGEST_S * RATES[kind]:
-            found.append((ns, kind, offset, payload))
-    return found
+        timestamp = int.from_bytes(buf[4:8], "big")
+        first_timestamp = timestamp if first_timestamp is None else first_timestamp
+        offset = (timestamp - first_timestamp) & 0xFFFFFFFF
+        if payload_type in RATES and payload and offset < _MAX_BURST_S * RATES[payload_type]:
+            voice.append(_Voice(arrival_ns, payload_type, offset, payload))
+    return voice
 
 
-def _jitter_ms(voice: list[Opened], rate: int) -> float:
+def _jitter_ms(voice: list[_Voice], rate: int) -> float:
     """Return the interarrival jitter (RFC 3550 6.4.1)."""
     jitter = 0.0
-    for before, after in zip(voice, voice[1:], strict=False):
-        passed = (after[0] - before[0]) / 1e6 - (after[2] - before[2]) * 1000 / rate
-        jitter += (abs(passed) - jitter) / 16
+    for previous, packet in zip(voice, voice[1:], strict=False):
+        transit_ms = (packet.arrival_ns - previous.arrival_ns) / 1e6 - (packet.offset - previous.offset) * 1000 / rate
+        jitter += (abs(transit_ms) - jitter) / 16
     return round(jitter, 2)
 
 
-def _wav(path: Path, voice: list[Opened]) -> int:
-    """Write A-law (WAVE format 6) with silence where packets were lost; return how many samples."""
-    samples = bytearray([_SILENCE]) * max(offset + len(payload) for _, _, offset, payload in voice)
-    for _, _, offset, payload in voice:
-        samples[offset : offset + len(payload)] = payload
+def _write_wav(path: Path, voice: list[_Voice]) -> int:
+    """Write A-law (WAVE format 6) with silence where packets were lost. Returns the number of samples."""
+    samples = bytearray([_ALAW_SILENCE]) * max(packet.offset + len(packet.payload) for packet in voice)
+    for packet in voice:
+        samples[packet.offset : packet.offset + len(packet.payload)] = packet.payload
     n = len(samples)
-    head = b"WAVEfmt " + struct.pack("<IHHIIHHH", 18, 6, 1, 8000, 8000, 1, 8, 0)
-    head += b"fact" + struct.pack("<II", 4, n) + b"data" + struct.pack("<I", n)
-    pad = n & 1
-    path.write_bytes(b"RIFF" + struct.pack("<I", len(head) + n + pad) + head + samples + bytes(pad))
+    header = b"WAVEfmt " + struct.pack("<IHHIIHHH", 18, 6, 1, 8000, 8000, 1, 8, 0)
+    header += b"fact" + struct.pack("<II", 4, n) + b"data" + struct.pack("<I", n)
+    padding = n & 1
+    path.write_bytes(b"RIFF" + struct.pack("<I", len(header) + n + padding) + header + samples + bytes(padding))
     return n
 
 
-def _ogg(path: Path, voice: list[Opened]) -> int:
-    """Write Opus packets as they came (RFC 7845); return how many samples."""
+def _write_ogg(path: Path, voice: list[_Voice]) -> int:
+    """Write Opus packets without transcoding (RFC 7845). Returns the number of samples at 48 kHz."""
+    # PyAV is heavy and only needed for Opus.
     from fractions import Fraction
 
     import av
@@ -148,19 +169,19 @@ def _ogg(path: Path, voice: list[Opened]) -> int:
     with av.open(str(path), "w", format="ogg") as out:
         stream = out.add_stream("libopus", rate=RATES[OPUS])
         stream.layout = "mono"
-        for _, _, offset, payload in voice:
-            packet = av.Packet(payload)
+        for voice_packet in voice:
+            packet = av.Packet(voice_packet.payload)
             packet.stream = stream
             packet.time_base = Fraction(1, RATES[OPUS])
-            packet.pts = packet.dts = offset
-            packet.duration = opus_samples(payload)
+            packet.pts = packet.dts = voice_packet.offset
+            packet.duration = opus_samples(voice_packet.payload)
             out.mux(packet)
-            samples = max(samples, offset + packet.duration)
+            samples = max(samples, voice_packet.offset + packet.duration)
     return samples
 
 
 def opus_samples(packet: bytes) -> int:
-    """Return the length of an Opus packet in samples at 48 kHz (RFC 6716 3.1)."""
+    """Return the duration of an Opus packet in samples at 48 kHz (RFC 6716 3.1)."""
     config, code = packet[0] >> 3, packet[0] & 3
     if config < 12:
         frame = (480, 960, 1920, 2880)[config & 3]
@@ -173,12 +194,12 @@ def opus_samples(packet: bytes) -> int:
 
 
 def main(folder: Path) -> None:
-    """Write bursts until there are no more."""
+    """Write bursts until standard input ends."""
     os.nice(_NICE)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the hub, which ends us
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C also reaches this process; the hub closes its input
     source = sys.stdin.buffer
-    while len(head := source.read(4)) == 4:
-        burst = Burst(*pickle.loads(source.read(int.from_bytes(head, "big"))))  # noqa: S301 - from the hub itself
+    while len(header := source.read(4)) == 4:
+        burst = RecordedBurst(*pickle.loads(source.read(int.from_bytes(header, "big"))))  # noqa: S301 - sent by the hub
         try:
             row = write(folder, burst)
         except OSError as e:

@@ -1,0 +1,94 @@
+"""Processes frames of devices: authenticates and decodes them, and passes each row to the service in charge."""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from patrolink.core.capture import Record
+from patrolink.core.decoder import Decoder, Row
+from patrolink.hub.dispatch.broadcaster import Broadcaster
+from patrolink.hub.incidents.service import IncidentService
+from patrolink.hub.infra.audit import AuditLog
+from patrolink.hub.infra.device_sender import DeviceSender
+from patrolink.hub.infra.metrics import Metrics
+from patrolink.hub.positions import PositionTable
+from patrolink.hub.voice.group_terms import GroupTerms
+from patrolink.hub.voice.groups import Device
+
+
+class AnswerHandler(Protocol):
+    """Processes answers of devices to commands: LiveSessions."""
+
+    def on_answer(self, row: Row) -> None:
+        """Process the decoder's row of an `answer`."""
+
+
+class ManifestHandler(Protocol):
+    """Processes clip manifests: ClipIntake."""
+
+    def announce(self, row: Row) -> None:
+        """Process the decoder's row of a `clip_manifest`."""
+
+
+class UplinkService:
+    """Uplink of a hub.
+
+    Args:
+        decoder: Decoder with the keys of all devices.
+        devices: By name. A device that has begun a new key epoch is rekeyed.
+        terms: Informed of every frame, to announce the device's groups.
+        clips: None if this hub takes no clips.
+    """
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        devices: Mapping[str, Device],
+        terms: GroupTerms,
+        positions: PositionTable,
+        incidents: IncidentService,
+        live: AnswerHandler,
+        clips: ManifestHandler | None,
+        sender: DeviceSender,
+        dispatchers: Broadcaster,
+        audit: AuditLog,
+        metrics: Metrics,
+    ) -> None:
+        self._decoder, self._devices, self._terms = decoder, devices, terms
+        self._positions, self._incidents, self._live, self._clips = positions, incidents, live, clips
+        self._sender, self._dispatchers, self._audit, self._metrics = sender, dispatchers, audit, metrics
+
+    def receive(self, record: Record) -> None:
+        """Process one frame. A frame that is refused is counted by reason."""
+        rows = self._decoder.rows(record)
+        if self._decoder.reject_reason:
+            self._metrics.refused[f"frame {self._decoder.reject_reason}"] += 1
+            return
+        self._metrics.counts["frames"] += 1
+        device = self._devices[record.device]
+        for row in rows:
+            self._process(device, row)
+        if rows and rows[-1]["message"] == "position":
+            self._dispatchers.broadcast({"type": "position", **rows[-1], "age_s": 0})
+        is_new_epoch = self._decoder.epoch(device.name) != device.key.epoch
+        if is_new_epoch:
+            self._rekey(device)
+        self._terms.frame_received(device, is_new_epoch or any(row["message"] == "hello" for row in rows))
+
+    def _process(self, device: Device, row: Row) -> None:
+        message = row["message"]
+        if message == "position":
+            self._positions.update(row)
+        elif message == "event":
+            self._incidents.event_received(row)
+        elif message == "answer":
+            self._dispatchers.broadcast({"type": "answer", **row})
+            self._audit.note(device.name, "answer", command=row["command_id"], result=row["result"], text=row["text"])
+            self._live.on_answer(row)
+        elif message == "clip_manifest" and self._clips is not None:
+            self._clips.announce(row)
+
+    def _rekey(self, device: Device) -> None:
+        """Follow a device into its next key epoch. Its group keys have to be wrapped again."""
+        device.rekey(self._decoder.epoch(device.name))
+        self._metrics.counts["key_epochs"] += 1
+        self._sender.rekey(device.name, device.key)

@@ -1,0 +1,257 @@
+"""Groups, memberships, SSRCs and group keys of a hub, kept in `groups.json` across restarts.
+
+The file holds each group's SSRC and key and the members' SSRCs. After a restart the terms that devices know remain
+valid. A device that was removed from a group in the site file is informed, and the group gets a new key.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from patrolink.core.clock import Clock
+from patrolink.core.errors import UserError
+from patrolink.hub.config import STANDING_MAX, HubContext, MemberConfig
+from patrolink.hub.infra import persistence
+from patrolink.hub.infra.crypto import GroupKey
+from patrolink.hub.voice.floor import Floor
+from patrolink.hub.voice.floor_types import FloorRules, Member
+from patrolink.hub.voice.groups import Device, Group, Membership
+from patrolink.hub.voice.ssrc_allocator import SsrcAllocator
+
+_MAX_LEFT_GROUPS = 8  # per device
+_PRIVATE = 1 << 31
+_DYNAMIC = STANDING_MAX + 1
+_DYNAMIC_PRIORITY, _DYNAMIC_RANK = 10, 1
+_ALL_RIGHTS = frozenset(("talk", "emergency", "broadcast"))
+_Stored = dict[str, Any]
+
+
+class GroupRegistry:
+    """All groups and devices of one hub.
+
+    Args:
+        announce: Called with a device and a group number when the device has to be sent the group's terms.
+
+    Attributes:
+        devices: By name.
+        groups: By number.
+        memberships: By the device's SSRC.
+        rtcp_indices: Keeps the SRTCP indices of packets to devices on storage.
+    """
+
+    def __init__(self, context: HubContext, clock: Clock, announce: Callable[[Device, int], None]) -> None:
+        self._context, self._clock, self._announce = context, clock, announce
+        folder = context.state
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._path = folder / "groups.json"
+        self._ssrcs = SsrcAllocator(folder, context.hub.shard)
+        self.rtcp_indices = persistence.HighWaterMark(folder / "srtcp.json", 16_384)
+        self.devices = {
+            name: Device(name, self._mcptt_id(name), key, self.rtcp_indices.first) for name, key in context.keys.items()
+        }
+        self.groups: dict[int, Group] = {}
+        self.memberships: dict[int, Membership] = {}
+        self._dynamic: dict[int, _Stored] = {}
+        self._private: dict[str, int] = {}
+        self._left_groups_of_unknown: dict[str, list[int]] = {}  # devices that have no key at present
+        self._load()
+
+    def _mcptt_id(self, name: str) -> bytes:
+        return f"sip:{name}@{self._context.site.name}".encode()
+
+    # --- storage ------------------------------------------------------------------------------------------------------
+
+    def _load(self) -> None:
+        stored = persistence.load_json(self._path) or {"groups": {}, "dynamic": {}, "private": {}, "gone": {}}
+        groups: dict[str, _Stored] = stored["groups"]
+        for name, numbers in stored["gone"].items():
+            left_groups = [number for number in numbers if not self._is_configured(name, number)]
+            if name in self.devices:
+                self.devices[name].left_groups = left_groups
+            else:
+                self._left_groups_of_unknown[name] = left_groups
+        self._private = stored["private"]
+        self._dynamic = {int(number): definition for number, definition in stored["dynamic"].items()}
+        for config in self._context.site.group:
+            if config.shard == self._context.hub.shard:
+                group = self._build(
+                    groups, config.id, config.name, "group", config.codec, config.rank, config.floor_rules()
+                )
+                self._add_members(group, groups, config.member)
+        for number, definition in self._dynamic.items():
+            self._build_dynamic(groups, number, definition)
+        if self._context.is_home:
+            for name in self.devices:
+                self._build_private(groups, name)
+        for text, group_state in groups.items():
+            if int(text) not in self.groups:
+                for name in group_state["seats"]:
+                    self._mark_left(name, int(text))
+        self._save()
+
+    def _save(self) -> None:
+        """Write all groups to storage. Called before devices are informed of a change."""
+        groups = {
+            str(group.number): {
+                "ssrc": group.floor.hub_ssrc,
+                "key": group.key.number,
+                "secret": group.key.secret.hex(),
+                "seats": {name: membership.member.ssrc for name, membership in group.memberships.items()},
+            }
+            for group in self.groups.values()
+        }
+        left = {device.name: device.left_groups for device in self.devices.values() if device.left_groups}
+        document = {
+            "groups": groups,
+            "dynamic": self._dynamic,
+            "private": self._private,
+            "gone": {**self._left_groups_of_unknown, **left},
+        }
+        persistence.save_json(self._path, document)
+
+    def _build(
+        self, stored: dict[str, _Stored], number: int, name: str, kind: str, codec: str, rank: int, rules: FloorRules
+    ) -> Group:
+        group_state = stored.get(str(number))
+        if group_state:
+            key, ssrc = GroupKey(group_state["key"], bytes.fromhex(group_state["secret"])), group_state["ssrc"]
+        else:
+            key, ssrc = GroupKey(0, b"").successor(), self._ssrcs.new_ssrc()
+        group = Group(number, name, kind, codec, rank, Floor(rules, ssrc, self._new_burst_ssrc), key)
+        self.groups[number] = group
+        return group
+
+    def _build_dynamic(self, stored: dict[str, _Stored], number: int, definition: _Stored) -> Group:
+        group = self._build(stored, number, definition["name"], "dynamic", "pcma", definition["rank"], FloorRules())
+        devices = [name for name in definition["devices"] if name in self.devices]
+        if devices:
+            members = MemberConfig(devices=devices, priority=definition["priority"], rights=["talk", "emergency"])
+            self._add_members(group, stored, [members])
+        return group
+
+    def _build_private(self, stored: dict[str, _Stored], name: str) -> None:
+        number = self._private.setdefault(name, max(self._private.values(), default=_PRIVATE) + 1)
+        rules = FloorRules(deny_alone=False)  # a burst is recorded even if no dispatcher listens
+        group = self._build(stored, number, name, "private", "pcma", 0, rules)
+        priority = self._context.site.private_priority
+        self._add_members(
+            group, stored, [MemberConfig(devices=[name], priority=priority, rights=["talk", "emergency"])]
+        )
+
+    def _add_members(self, group: Group, stored: dict[str, _Stored], members: list[MemberConfig]) -> None:
+        """Add members with the SSRCs they had. The key is renewed if a former member is missing."""
+        stored_ssrcs: dict[str, int] = stored.get(str(group.number), {}).get("seats", {})
+        for config in members:
+            for name in config.devices:
+                device = self.devices[name]
+                ssrc = stored_ssrcs.get(name) or self._ssrcs.new_ssrc()
+                member = Member(name, ssrc, config.priority, frozenset(config.rights), device.mcptt_id)
+                membership = Membership(device, group, member)
+                group.memberships[name] = device.memberships[group.number] = self.memberships[ssrc] = membership
+                group.floor.join(member)
+                if group.number in device.left_groups:
+                    device.left_groups.remove(group.number)
+        removed = [name for name in stored_ssrcs if name not in group.memberships]
+        for name in removed:
+            self._mark_left(name, group.number)
+        if removed:
+            group.renew_key(self._clock.monotonic_ms())
+
+    def _is_configured(self, device: str, number: int) -> bool:
+        """Return True if the site file has the device in the group, possibly on another hub, which announces it."""
+        groups = (group for group in self._context.site.group if group.id == number)
+        return any(device in members.devices for group in groups for members in group.member)
+
+    def _mark_left(self, name: str, number: int) -> None:
+        device = self.devices.get(name)
+        if device is not None and not self._is_configured(name, number):
+            device.left_groups = [*device.left_groups, number][-_MAX_LEFT_GROUPS:]
+
+    # --- SSRCs --------------------------------------------------------------------------------------------------------
+
+    def _new_burst_ssrc(self) -> int:
+        if self._ssrcs.renewal_due():
+            # The numbers are about to restart. Keys must be replaced before an SSRC repeats under the same key.
+            for group in self.groups.values():
+                group.renew_key(self._clock.monotonic_ms())
+            self._save()
+            for membership in self.memberships.values():
+                self._announce(membership.device, membership.group.number)
+        return self._ssrcs.new_burst_ssrc()
+
+    # --- changes ------------------------------------------------------------------------------------------------------
+
+    def find(self, number: int) -> Group:
+        """Return a group by its number.
+
+        Raises:
+            UserError: The hub has no such group.
+        """
+        group = self.groups.get(number)
+        if group is None:
+            raise UserError(f"no group {number} at this hub; use a number that `groups` lists")
+        return group
+
+    def make_group(self, name: str, devices: list[str]) -> Group:
+        """Create a dynamic group, announce it to its devices, and return it.
+
+        Raises:
+            UserError: A device is unknown, no device is given, or the name is too long.
+        """
+        for device in devices:
+            if device not in self.devices:
+                raise UserError(f"no device {device!r} at this site; add its key to {self._context.site.keys}")
+        if not devices or not 0 < len(name.encode()) <= 40:
+            raise UserError("a group needs at least one device and a name of 1 to 40 bytes in UTF-8")
+        number = _DYNAMIC | self._context.hub.shard << 26 | self._ssrcs.new_ssrc() & 0x3FFFFFF  # never used again
+        definition = {
+            "name": name,
+            "devices": sorted(set(devices)),
+            "priority": _DYNAMIC_PRIORITY,
+            "rank": _DYNAMIC_RANK,
+        }
+        self._dynamic[number] = definition
+        group = self._build_dynamic({}, number, definition)
+        self._save()
+        self._announce_to_members(group)
+        return group
+
+    def end_group(self, number: int) -> Group:
+        """End a dynamic group, inform its devices, and return it.
+
+        Raises:
+            UserError: The number is not that of a dynamic group.
+        """
+        if number not in self._dynamic:
+            raise UserError(f"group {number} cannot be ended: it is not a dynamic group; edit the site file")
+        del self._dynamic[number]
+        group = self.groups.pop(number)
+        now_ms = self._clock.monotonic_ms()
+        for name, membership in group.memberships.items():
+            group.floor.leave(membership.member, now_ms)
+            del self.memberships[membership.member.ssrc], membership.device.memberships[number]
+            self._mark_left(name, number)
+        self._save()
+        self._announce_to_members(group)
+        return group
+
+    def _announce_to_members(self, group: Group) -> None:
+        for membership in group.memberships.values():
+            self._announce(membership.device, group.number)
+
+    def private_group(self, device: str) -> int:
+        """Return the number of a device's private group.
+
+        Raises:
+            UserError: The device is unknown, or this is not the home hub.
+        """
+        number = self._private.get(device)
+        if number not in self.groups:
+            home = self._context.site.home_shard()
+            raise UserError(
+                f"no private group of {device!r} at this hub; private groups are at the hub of shard {home}"
+            )
+        return number
+
+    def new_dispatcher_member(self, name: str, priority: int) -> Member:
+        """Return a member with all rights and a new SSRC, for a dispatcher."""
+        return Member(name, self._ssrcs.new_ssrc(), priority, _ALL_RIGHTS, self._mcptt_id(name))

@@ -1,0 +1,116 @@
+"""Tracks at which addresses devices are reachable and which devices are present, across restarts of the hub."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from patrolink.core.clock import Clock
+from patrolink.hub.infra import persistence
+from patrolink.hub.infra.metrics import Metrics
+from patrolink.hub.voice.groups import Address, Device
+
+ABSENT_MS = 60_000  # without an authenticated SRTCP packet a device is absent: four keepalives
+
+
+class Sighting(NamedTuple):
+    """Result of a packet from a device.
+
+    Attributes:
+        appeared: The device was absent.
+        needs_floor_state: The device has to be sent the state of its groups' floors.
+    """
+
+    appeared: bool
+    needs_floor_state: bool
+
+
+_NOTHING_NEW = Sighting(False, False)
+
+
+class DevicePresence:
+    """Owner of the devices' addresses and of the presence of group members.
+
+    Args:
+        devices: All devices of the site, by name.
+        path: File that keeps the addresses.
+    """
+
+    def __init__(self, devices: Mapping[str, Device], path: Path, clock: Clock, metrics: Metrics) -> None:
+        self._devices, self._path, self._clock, self._metrics = devices, path, clock, metrics
+        self._by_media_address: dict[Address, Device] = {}
+        self._load()
+
+    def start(self) -> None:
+        """Consider every device present whose address is known from before the restart."""
+        now_ms = self._clock.monotonic_ms()
+        for device in self._devices.values():
+            if device.floor_address is not None:
+                device.last_seen_ms = now_ms
+                if device.media_address is not None:
+                    self._by_media_address[device.media_address] = device
+                self._update_memberships(device)
+
+    def device_at(self, media_address: Address) -> Device | None:
+        """Return the device that sends media from an address."""
+        return self._by_media_address.get(media_address)
+
+    def packet_received(self, device: Device, source: Address, is_media: bool) -> Sighting:
+        """Record the source of an authenticated SRTCP packet on the media or the floor socket."""
+        appeared = device.last_seen_ms is None
+        device.last_seen_ms = self._clock.monotonic_ms()
+        if source == (device.media_address if is_media else device.floor_address) and not appeared:
+            return _NOTHING_NEW
+        if is_media:
+            if device.media_address is not None:
+                self._by_media_address.pop(device.media_address, None)
+            self._by_media_address[source] = device
+            device.media_address = source
+        else:
+            device.floor_address = source
+        self._update_memberships(device)
+        return Sighting(appeared, device.floor_address is not None and (appeared or not is_media))
+
+    def expire(self) -> None:
+        """Mark devices absent that were not seen for ABSENT_MS."""
+        now_ms = self._clock.monotonic_ms()
+        for device in self._devices.values():
+            if device.last_seen_ms is not None and now_ms - device.last_seen_ms > ABSENT_MS:
+                device.last_seen_ms = None
+                self._metrics.counts["devices_gone"] += 1
+                self._update_memberships(device)
+
+    def update_membership(self, device: Device, number: int) -> None:
+        """Set the presence of a device in a group that it has just joined."""
+        membership = device.memberships[number]
+        membership.member.present = device.floor_address is not None and device.last_seen_ms is not None
+        membership.group.update_targets()
+
+    def _update_memberships(self, device: Device) -> None:
+        for number in device.memberships:
+            self.update_membership(device, number)
+
+    # --- storage ------------------------------------------------------------------------------------------------------
+
+    def _load(self) -> None:
+        for name, (floor_address, media_address, highest_index) in (persistence.load_json(self._path) or {}).items():
+            device = self._devices.get(name)
+            if device is not None:
+                device.floor_address = floor_address and tuple(floor_address)
+                device.media_address = media_address and tuple(media_address)
+                device.uplink_srtcp.replay_list.reject_up_to(highest_index)
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return the addresses and replay windows of all devices as a JSON document."""
+        return {
+            device.name: [device.floor_address, device.media_address, device.uplink_srtcp.replay_list.highest]
+            for device in self._devices.values()
+            if device.floor_address is not None or device.media_address is not None
+        }
+
+    def save(self, snapshot: dict[str, Any]) -> None:
+        """Write a snapshot to storage. May be called in a thread.
+
+        Raises:
+            OSError: Storage failed.
+        """
+        persistence.save_json(self._path, snapshot)

@@ -1,0 +1,257 @@
+"""Voice of one hub behind one interface: groups, floor control, relay, presence and recordings."""
+
+import asyncio
+import socket
+from typing import Any, NamedTuple, Protocol
+
+from patrolink.core.clock import Clock
+from patrolink.hub.config import HubContext
+from patrolink.hub.infra.datagram_reader import DatagramReader, SourceLimiter
+from patrolink.hub.infra.metrics import Metrics
+from patrolink.hub.voice.bursts import BurstTable, RelayedBurst
+from patrolink.hub.voice.control_receiver import ControlReceiver
+from patrolink.hub.voice.floor_sender import FloorSender
+from patrolink.hub.voice.floor_server import FloorServer, LocalParticipant
+from patrolink.hub.voice.floor_status import floor_status
+from patrolink.hub.voice.floor_trace import FloorTrace
+from patrolink.hub.voice.floor_types import FloorEvent, FloorEventKind, Member
+from patrolink.hub.voice.group_registry import GroupRegistry
+from patrolink.hub.voice.group_terms import GroupTerms
+from patrolink.hub.voice.groups import Group
+from patrolink.hub.voice.presence import DevicePresence
+from patrolink.hub.voice.recorder import Recorder
+from patrolink.hub.voice.relay import VoiceRelay, VoiceSink
+
+FLOOR_LIMIT, MEDIA_LIMIT = 60, 250  # datagrams of one source per second; 1 s of pre-roll arrives at once
+_SAVE_INTERVAL_S = 3  # of device addresses
+
+
+class Dispatchers(Protocol):
+    """The dispatchers that are connected to the hub."""
+
+    def __len__(self) -> int:
+        """Return the number of connected dispatchers."""
+
+    def broadcast(self, message: dict[str, Any]) -> None:
+        """Send a JSON-ready message to all dispatchers."""
+
+
+class VoiceSockets(NamedTuple):
+    """The hub's UDP sockets. The voice service closes them."""
+
+    floor: socket.socket
+    media: socket.socket
+
+
+class VoiceService:
+    """Voice of one hub.
+
+    Args:
+        sockets: Bound sockets, as `bind_udp` returns them.
+        registry: Groups and devices.
+        terms: Informed when a device appears.
+        dispatchers: Get the state of floors, groups and recordings.
+        dispatcher_audio: Gets every voice packet that was forwarded, as the recorder does.
+        trace: Receives each floor message in plain text; None: no trace.
+
+    Attributes:
+        recorder: The recordings of the site.
+    """
+
+    def __init__(
+        self,
+        context: HubContext,
+        sockets: VoiceSockets,
+        registry: GroupRegistry,
+        terms: GroupTerms,
+        dispatchers: Dispatchers,
+        dispatcher_audio: VoiceSink,
+        clock: Clock,
+        metrics: Metrics,
+        trace: FloorTrace | None,
+    ) -> None:
+        self._sockets, self._registry, self._dispatchers = sockets, registry, dispatchers
+        self._clock, self._metrics = clock, metrics
+        self._status_pending: set[int] = set()  # groups whose state is about to be broadcast
+        self._bursts = BurstTable()
+        self._presence = DevicePresence(registry.devices, context.state / "addresses.json", clock, metrics)
+        self.recorder = Recorder(
+            context.recordings, context.site.retention_days, self._publish_recording, clock, metrics
+        )
+        sender = FloorSender(sockets.floor, registry.rtcp_indices, metrics, trace)
+        self._server = FloorServer(clock, sender, self._on_floor_event)
+        control = ControlReceiver(registry.memberships, self._presence, self._server, sender, terms, metrics, trace)
+        sinks = self.recorder, dispatcher_audio
+        self._relay = VoiceRelay(
+            sockets.media, self._bursts, self._server, self._presence, control, sinks, clock, metrics
+        )
+        self._limiter = SourceLimiter()
+        self._readers = (
+            DatagramReader(sockets.floor, self._limiter, FLOOR_LIMIT, control.on_floor_datagram, metrics),
+            DatagramReader(sockets.media, self._limiter, MEDIA_LIMIT, self._relay.on_media_datagram, metrics),
+        )
+        metrics.gauges.update(
+            groups=self._count_groups,
+            bursts_on=self._count_bursts,
+            queued=self._count_queued,
+            devices_present=self._count_present,
+        )
+
+    # --- life cycle ---------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Open all floors and read the sockets from now on."""
+        self._server.start()
+        self._presence.start()
+        for reader in self._readers:
+            reader.start()
+        for group in self._registry.groups.values():
+            self._server.open_group(group)
+
+    def close(self) -> None:
+        """Stop timers, stop reading, and close the sockets."""
+        self._server.close()
+        for reader in self._readers:
+            reader.close()
+        for sock in self._sockets:
+            sock.close()
+
+    async def run(self) -> None:
+        """Do the periodic work until cancelled."""
+        while True:
+            for _ in range(_SAVE_INTERVAL_S):
+                await asyncio.sleep(1)
+                self._limiter.reset()
+                self._presence.expire()
+                self._publish_counts()
+            try:
+                await asyncio.to_thread(self._presence.save, self._presence.snapshot())
+            except OSError:
+                self._metrics.counts["storage_failed"] += 1
+
+    def save(self) -> None:
+        """Write the device addresses to storage.
+
+        Raises:
+            OSError: Storage failed.
+        """
+        self._presence.save(self._presence.snapshot())
+
+    # --- groups -------------------------------------------------------------------------------------------------------
+
+    def groups(self, include_private: bool = True) -> list[dict[str, Any]]:
+        """Return the state of all groups."""
+        groups = self._registry.groups.values()
+        return [self._status(group) for group in groups if include_private or group.kind != "private"]
+
+    def _status(self, group: Group) -> dict[str, Any]:
+        """Return a group's state as the console shows it."""
+        counts = self._bursts.counts(group)
+        return {
+            "group": group.number,
+            "name": group.name,
+            "kind": "standing" if group.kind == "group" else group.kind,
+            "codec": group.codec,
+            "rank": group.rank,
+            **floor_status(group.floor),
+            "members": list(group.memberships),
+            "desks": self._server.participant_count(group),
+            "now_ms": self._clock.monotonic_ms(),
+            **counts._asdict(),
+        }
+
+    def make_group(self, name: str, devices: list[str]) -> int:
+        """Create a dynamic group and return its number; see GroupRegistry.make_group for errors."""
+        group = self._registry.make_group(name, devices)
+        for membership in group.memberships.values():
+            self._presence.update_membership(membership.device, group.number)
+        self._server.open_group(group)
+        self._dispatchers.broadcast({"type": "group", **self._status(group)})
+        return group.number
+
+    def end_group(self, number: int) -> None:
+        """End a dynamic group; see GroupRegistry.end_group for errors."""
+        group = self._registry.end_group(number)
+        self._server.close_group(group)
+        self._bursts.remove_group(number)
+        self._dispatchers.broadcast({"type": "gone", "group": number})
+
+    def private_group(self, device: str) -> int:
+        """Return the number of a device's private group; see GroupRegistry.private_group for errors."""
+        return self._registry.private_group(device)
+
+    # --- dispatchers as participants ----------------------------------------------------------------------------------
+
+    def new_member(self, number: int, name: str, priority: int) -> Member:
+        """Return a member for a dispatcher who is about to join a group.
+
+        Raises:
+            UserError: The hub has no such group.
+            OSError: Storage failed.
+        """
+        self._registry.find(number)
+        return self._registry.new_dispatcher_member(name, priority)
+
+    def join(self, number: int, member: Member, participant: LocalParticipant) -> None:
+        """Add a dispatcher to a group. The participant gets the state of the floor at once."""
+        self._server.join(self._registry.find(number), member, participant)
+
+    def leave(self, number: int, member: Member) -> None:
+        """Remove a dispatcher from a group; its floor is released."""
+        self._server.leave(self._registry.find(number), member)
+
+    def receive_floor(self, number: int, member: Member, data: bytes) -> None:
+        """Process plain floor control messages of a dispatcher.
+
+        Raises:
+            OSError: Storage failed. Nothing was granted.
+        """
+        self._server.receive(self._registry.find(number), member, data, member.newest_index + 1)
+
+    def send_voice(self, ssrc: int, packet: bytes) -> bool:
+        """Send a dispatcher's plain RTP packet. Returns False if its SSRC does not hold the floor."""
+        return self._relay.send(ssrc, packet)
+
+    # --- events -------------------------------------------------------------------------------------------------------
+
+    def _on_floor_event(self, group: Group, event: FloorEvent) -> None:
+        self._metrics.counts[f"floor_{event.kind.value}"] += 1
+        if event.kind == FloorEventKind.BEGIN:
+            assert event.member is not None
+            membership = self._registry.memberships.get(event.member.ssrc)
+            device = membership.device if membership else None
+            self._bursts.add(RelayedBurst(group, event.member, device, event.ssrc))
+            self.recorder.begin(group, event)
+        elif event.kind == FloorEventKind.END:
+            self.recorder.end(event)
+        if len(self._dispatchers) and group.number not in self._status_pending:
+            self._status_pending.add(group.number)
+            asyncio.get_running_loop().call_soon(self._publish_floor, group)
+
+    def _publish_floor(self, group: Group) -> None:
+        self._status_pending.discard(group.number)
+        if group.number in self._registry.groups:
+            self._dispatchers.broadcast({"type": "floor", **self._status(group)})
+
+    def _publish_counts(self) -> None:
+        for group in self._registry.groups.values() if len(self._dispatchers) else ():
+            if group.floor.burst is not None:
+                counts = self._bursts.counts(group)
+                self._dispatchers.broadcast({"type": "counts", "group": group.number, **counts._asdict()})
+
+    def _publish_recording(self, row: dict[str, Any]) -> None:
+        self._dispatchers.broadcast({"type": "recording", **row})
+
+    # --- gauges -------------------------------------------------------------------------------------------------------
+
+    def _count_groups(self) -> int:
+        return len(self._registry.groups)
+
+    def _count_bursts(self) -> int:
+        return sum(group.floor.burst is not None for group in self._registry.groups.values())
+
+    def _count_queued(self) -> int:
+        return sum(len(group.floor.queue) for group in self._registry.groups.values())
+
+    def _count_present(self) -> int:
+        return sum(device.last_seen_ms is not None for device in self._registry.devices.values())

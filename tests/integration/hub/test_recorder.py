@@ -1,0 +1,108 @@
+"""The recorder: loss, order, codecs and retention of recordings."""
+
+import asyncio
+import json
+import time
+
+import av
+import pytest
+from patrolink.core.clock import SystemClock
+from patrolink.core.errors import UserError
+from patrolink.hub.config import HubContext
+from patrolink.hub.infra.crypto import GroupKey
+from patrolink.hub.infra.metrics import Metrics
+from patrolink.hub.voice.bursts import RelayedBurst
+from patrolink.hub.voice.floor_types import FloorEvent, FloorEventKind
+from patrolink.hub.voice.group_registry import GroupRegistry
+from patrolink.hub.voice.recorder import Recorder
+from patrolink.hub.voice.recording_writer import OPUS, PCMA, opus_samples
+from patrolink_protocol import mcptt
+
+from tests.support import hub_parts
+
+site_folder = hub_parts.site_folder
+
+
+def rtp_packet(key: GroupKey, payload_type: int, sequence: int, timestamp: int, payload: bytes) -> bytes:
+    header = (
+        bytes((0x80, payload_type))
+        + sequence.to_bytes(2, "big")
+        + timestamp.to_bytes(4, "big")
+        + (77).to_bytes(4, "big")
+    )
+    buf = bytearray(header + payload + bytes(10))
+    key.srtp_context().protect(buf, 12 + len(payload), 0)
+    return bytes(buf)
+
+
+def record(folder, packets, key, recordings):
+    """Record packets (payload type, sequence, timestamp, payload, arrival in ns) as one burst."""
+    group = GroupRegistry(HubContext(folder / "site.toml"), SystemClock(), lambda device, number: None).groups[1]
+    recorded = []
+
+    async def job():
+        recorder = Recorder(recordings, 30, recorded.append, SystemClock(), Metrics())
+        member = group.memberships["vest-1"].member
+        recorder.begin(group, FloorEvent(FloorEventKind.BEGIN, 0, member, 77, indicator=mcptt.EMERGENCY))
+        burst = RelayedBurst(group, member, None, 77)
+        for payload_type, sequence, timestamp, payload, ns in packets:
+            packet = rtp_packet(key, payload_type, sequence, timestamp, payload)
+            recorder.voice_packet(burst, sequence, key, packet, ns)
+        recorder.end(FloorEvent(FloorEventKind.END, 0, member, 77, "silent"))
+        await recorder.close()
+        return recorder
+
+    recorder = asyncio.run(job())
+    assert recorded == recorder.newest()
+    return recorder, recorded
+
+
+def test_lost_and_reordered_packets_of_a_recorded_burst(site_folder, tmp_path):
+    key = GroupKey(0, b"").successor()
+    start = 1_795_000_000_000_000_000
+    packets = [
+        (PCMA, i, 4_294_967_000 + 160 * i & 0xFFFFFFFF, bytes([i]) * 160, start + i * 20_000_000) for i in range(10)
+    ]
+    del packets[4]
+    packets[2], packets[3] = packets[3], packets[2]
+    recorder, [row] = record(site_folder, packets, key, tmp_path / "rec")
+    assert (row["packets"], row["lost"], row["duration_ms"], row["emergency"]) == (9, 1, 200, True)
+    assert row["jitter_ms"] == 0 and row["ended"] == "silent" and row["codec"] == "pcma"
+    sound = recorder.path(row["id"]).read_bytes()
+    assert sound[-1600:] == b"".join((bytes([0xD5]) if i == 4 else bytes([i])) * 160 for i in range(10))
+    for wrong in ("", "../site", row["id"] + "x", "20200101T000000.000Z-1-00000000"):
+        with pytest.raises(UserError):
+            recorder.path(wrong)
+
+
+def test_opus_is_recorded_without_transcoding(site_folder, tmp_path):
+    key = GroupKey(0, b"").successor()
+    encoder = av.CodecContext.create("libopus", "w")
+    encoder.sample_rate, encoder.format, encoder.layout = 48_000, "s16", "mono"
+    payloads = []
+    for i in range(50):
+        frame = av.AudioFrame(format="s16", layout="mono", samples=960)
+        frame.sample_rate, frame.pts = 48_000, 960 * i
+        frame.planes[0].update(bytes(1920))
+        payloads += [bytes(p) for p in encoder.encode(frame)]
+    assert {opus_samples(p) for p in payloads} == {960}
+    packets = [(OPUS, i, 960 * i, p, 1_795_000_000_000_000_000 + i * 20_000_000) for i, p in enumerate(payloads)]
+    recorder, [row] = record(site_folder, packets, key, tmp_path / "rec")
+    assert row["codec"] == "opus" and row["duration_ms"] == 20 * len(payloads) and row["lost"] == 0
+    with av.open(str(recorder.path(row["id"]))) as sound:
+        assert [bytes(p) for p in sound.demux(audio=0) if p.size] == payloads
+
+
+def test_recordings_older_than_the_retention_are_deleted(tmp_path):
+    async def job():
+        for day in ("2020-01-01", time.strftime("%Y-%m-%d", time.gmtime())):
+            (tmp_path / day).mkdir()
+            (tmp_path / day / "x.json").write_text(json.dumps({"id": "x", "start": day + "T00:00:00.000Z"}))
+        recorder = Recorder(tmp_path, 30, print, SystemClock(), Metrics())
+        assert len(recorder.newest()) == 2
+        await recorder.purge()
+        await recorder.close()
+        return [path.name for path in tmp_path.iterdir()], [row["start"][:4] for row in recorder.newest()]
+
+    days, rows = asyncio.run(job())
+    assert "2020-01-01" not in days and len(days) == 1 and "2020" not in rows

@@ -1,0 +1,33 @@
+"""Fixtures for tests of parts of a hub without its process: a site folder and a clock that the test moves."""
+
+import shutil
+
+import pytest
+from patrolink.hub.config import EXAMPLE
+
+from tests.support import hub_process
+
+NAMES = ("vest-1", "vest-2", "police-1")
+
+
+@pytest.fixture
+def site_folder(tmp_path):
+    """Return a folder with the example site file and the keys of its devices."""
+    keys = hub_process.keys_of(NAMES)
+    (tmp_path / "keys.toml").write_text("[devices]\n" + "".join(f'"{n}" = "{k.hex()}"\n' for n, k in keys.items()))
+    (tmp_path / "keys.toml").chmod(0o600)
+    shutil.copy(EXAMPLE, tmp_path / "site.toml")
+    return tmp_path
+
+
+class FakeClock:
+    """A clock that the test moves."""
+
+    def __init__(self, now_ms: int) -> None:
+        self.now_ms = now_ms
+
+    def unix_ms(self) -> int:
+        return self.now_ms
+
+    def monotonic_ms(self) -> int:
+        return self.now_ms
