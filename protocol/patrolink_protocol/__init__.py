@@ -1,1 +1,1 @@
-"""The Patrolink wire protocol: one codec for devices (MicroPython subset) and hosts. See ../SPEC.md."""
+"""The Patrolink wire protocol (SPEC.md, PTT.md, CLIP.md): codecs shared by devices (MicroPython subset) and hosts."""

@@ -1,6 +1,6 @@
-"""Bodies of scalar messages, by the generated field tables: dictionaries in, bytes out. MicroPython subset.
+"""Encoder of scalar message bodies, driven by the generated field tables. MicroPython subset.
 
-The way back is `decode`; position batches are `track`'s.
+`decode` is the reverse; position batches are encoded by `track_encoder`.
 """
 
 import struct
@@ -9,20 +9,27 @@ import patrolink_messages as m
 
 
 class FieldError(ValueError):
-    """A value does not fit its field."""
+    """A value is missing or does not fit its field."""
 
 
 def message_spec(kind):
-    """Return the message's name and its fields' specifications as words; KeyError for an unknown type."""
-    at = m.MESSAGES.find("\n%d " % kind)
-    if at < 0:
+    """Return the name of a message type, followed by the specifications of its fields.
+
+    Raises:
+        KeyError: the type is unknown.
+    """
+    start = m.MESSAGES.find("\n%d " % kind)
+    if start < 0:
         raise KeyError(kind)
-    return m.MESSAGES[at + 1 : m.MESSAGES.find("\n", at + 1)].split()[1:]
+    return m.MESSAGES[start + 1 : m.MESSAGES.find("\n", start + 1)].split()[1:]
 
 
-def parse_field(word):
-    """Return (name, struct letter, or s or x for text and bytes, size, min, max, unknown) of one specification."""
-    part = word.split(":")
+def parse_field(spec):
+    """Return (name, letter, size, min, max, unknown) of a field specification.
+
+    `letter` is the struct format of an integer, or "s" for str and "x" for bytes; then min and max are lengths.
+    """
+    part = spec.split(":")
     letter = part[1]
     if letter in "sx":
         return part[0], letter, 1, int(part[3]) if len(part) > 3 else 0, int(part[2]), None
@@ -43,13 +50,22 @@ def parse_field(word):
 
 
 def encode_into(kind, values, buf, start):
-    """Write the body of a scalar message at buf[start:] and return the offset after it.
+    """Write the body of a scalar message at buf[start:].
 
-    `values` maps field names to integers or UTF-8 bytes; None (or a missing name) where the schema has an
-    unknown code. FieldError names the field that is missing or out of range: MicroPython's struct would wrap it.
+    Args:
+        kind: Message type.
+        values: Field name to integer or UTF-8 bytes; None or a missing name where the schema has an unknown code.
+        buf: Writable buffer.
+        start: Offset of the body.
+
+    Returns:
+        The offset after the body.
+
+    Raises:
+        FieldError: a field is missing or out of range. MicroPython's struct would wrap the value.
     """
-    for word in message_spec(kind)[1:]:
-        name, letter, size, low, high, unknown = parse_field(word)
+    for spec in message_spec(kind)[1:]:
+        name, letter, size, low, high, unknown = parse_field(spec)
         value = values.get(name)
         if value is None:
             if unknown is None:
@@ -58,7 +74,7 @@ def encode_into(kind, values, buf, start):
         elif letter in "sx":
             n = len(value)
             if not low <= n <= high:
-                raise FieldError("%s has %d bytes; %d to %d fit" % (name, n, low, high))
+                raise FieldError("%s has %d bytes; %d to %d are allowed" % (name, n, low, high))
             buf[start] = n
             for byte in value:
                 start += 1

@@ -1,4 +1,4 @@
-"""Bodies of all messages: bytes in, dictionaries out. MicroPython subset."""
+"""Decoder of all message bodies. MicroPython subset."""
 
 import struct
 
@@ -9,28 +9,32 @@ from .errors import RejectError
 
 
 def decode(kind, body):
-    """Return the message as a dictionary with "message" and its fields; None for unknown. Raises RejectError.
+    """Return a message as a dictionary of "message" (its name) and its fields; None for unknown values.
 
-    Text is str, bytes are bytes. Bytes after the known fields are a later minor version's: they are passed over.
+    Fields of type str are str, fields of type bytes are bytes. Bytes after the known fields belong to a later minor
+    version and are ignored.
+
+    Raises:
+        RejectError: the type is unknown, the body ends early, or a value is out of range.
     """
     try:
-        words = message_spec(kind)
+        specs = message_spec(kind)
     except KeyError:
         raise RejectError("type", str(kind))
-    out = {"message": words[0]}
+    message = {"message": specs[0]}
     if kind == m.POSITION_BATCH:
-        from . import track_decoder  # a device, which decodes none, need not carry it
+        from . import track_decoder  # saves heap: devices encode batches but decode none
 
-        out["resolution_e"], out["fixes"] = track_decoder.decode_rows(body)
-        return out
-    at = 0
-    for word in words[1:]:
-        name, letter, size, low, high, unknown = parse_field(word)
-        end = at + size
+        message["resolution_e"], message["fixes"] = track_decoder.decode_rows(body)
+        return message
+    start = 0
+    for spec in specs[1:]:
+        name, letter, size, low, high, unknown = parse_field(spec)
+        end = start + size
         if end > len(body):
             raise RejectError("length", "the body ends before " + name)
         if letter in "sx":
-            n = body[at]
+            n = body[start]
             if end + n > len(body):
                 raise RejectError("length", name)
             if not low <= n <= high:
@@ -43,11 +47,11 @@ def decode(kind, body):
                 except UnicodeError:
                     raise RejectError("range", name + " is not UTF-8")
         else:
-            value = struct.unpack_from(">" + letter, body, at)[0]
+            value = struct.unpack_from(">" + letter, body, start)[0]
             if value == unknown:
                 value = None
             elif not low <= value <= high:
                 raise RejectError("range", "%s %d" % (name, value))
-        out[name] = value
-        at = end
-    return out
+        message[name] = value
+        start = end
+    return message

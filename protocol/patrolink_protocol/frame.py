@@ -1,13 +1,13 @@
-"""Frames: header, counter, TLV tail, authentication tag. MicroPython subset. SPEC.md, "Frame".
+"""Frames: header, counter, TLV tail, authentication tag (SPEC.md, "Frame"). MicroPython subset.
 
     byte 0     version (3 bits) | type (5 bits)
     bytes 1-4  flags (4 bits: tail, key phase, two reserved) | counter (28 bits)
-    body, and with the tail flag: extensions, then one byte with their length
-    tag        8 bytes, 16 in the types of the schema's long_tag
+    body; with the tail flag: extensions, then one byte with their length
+    tag        8 bytes, 16 for the types of the schema's long_tag
 
-The tag is HMAC-SHA256(direction key, len(id) | id | direction | all bytes before the tag), truncated; the direction key
-is HMAC-SHA256(device key, label of the direction | epoch), so that a frame can never be reflected to where it came
-from, nor come back in a later epoch. Nothing here looks at a body before its tag was found right.
+The tag is HMAC-SHA256(direction key, len(id) | id | direction | frame before the tag), truncated. The direction key
+depends on direction and epoch, so a frame can neither be reflected to its sender nor replayed in a later epoch.
+Nothing in this module parses a body before its tag is verified.
 """
 
 import struct
@@ -22,46 +22,70 @@ DOWNLINK = 1
 HEADER_BYTES = 5
 KEY_BYTES = 32
 COUNTER_MAX = (1 << m.COUNTER_BITS) - 1
-_LABEL = (b"patrolink-up", b"patrolink-down")
+_LABELS = (b"patrolink-up", b"patrolink-down")
 
 
 def check_key(key):
-    """Return the key; ValueError unless it has exactly 32 bytes."""
+    """Return the key.
+
+    Raises:
+        ValueError: the key does not have exactly 32 bytes.
+    """
     if len(key) != KEY_BYTES:
-        raise ValueError("a device key has 32 bytes, not %d; make one with 32 random bytes" % len(key))
+        raise ValueError("a device key has 32 bytes, not %d; generate one from 32 random bytes" % len(key))
     return key
 
 
 def tag_bytes(kind):
-    """Length of the tag of a message type."""
+    """Return the length of the tag of a message type."""
     return m.LONG_TAG_BYTES if m.LONG_TAG >> kind & 1 else m.TAG_BYTES
 
 
 class Channel:
-    """One direction of one device in one key epoch: seals frames, or opens them.
+    """Seals or opens frames of one direction of one device in one key epoch.
 
-    The tag is hmac(pads, context, frame).
+    Args:
+        key: Device key, 32 bytes.
+        device_id: 1 to 32 bytes.
+        direction: UPLINK or DOWNLINK.
+        epoch: Key epoch.
+
+    Attributes:
+        pads: HMAC pads of the direction key: the tag is hmac(pads, context, frame before the tag).
+        context: Bytes that precede the frame in the tag's input.
+        phase: Lowest bit of the epoch.
     """
 
     def __init__(self, key, device_id, direction=UPLINK, epoch=0):
         if not 1 <= len(device_id) <= 32:
             raise ValueError("a device id has 1 to 32 bytes, not %d" % len(device_id))
-        self.pads = hmac_pads(derive_key(check_key(key), _LABEL[direction], epoch))
+        self.pads = hmac_pads(derive_key(check_key(key), _LABELS[direction], epoch))
         self.context = bytes([len(device_id)]) + device_id + bytes([direction])
         self._types = m.DOWN if direction else m.UP
         self.phase = epoch & 1
 
     def seal_into(self, buf, kind, counter, end, tail=False):
-        """Complete the frame whose body is buf[HEADER:end]: write header and tag, return the frame's length.
+        """Complete a frame in place: write header and tag.
 
-        `tail` says that the body ends in a TLV tail (`tail.write_into`). ValueError when the counter is outside 28
-        bits: the key must be changed before it wraps; IndexError when the tag does not fit `buf`.
+        Args:
+            buf: Buffer with the body at buf[HEADER_BYTES:end].
+            kind: Message type.
+            counter: Counter of the frame.
+            end: Offset after the body.
+            tail: True if the body ends with a TLV tail (`tail.write_into`).
+
+        Returns:
+            The length of the frame.
+
+        Raises:
+            ValueError: the counter does not fit 28 bits; the key must be changed before the counter wraps.
+            IndexError: the tag does not fit `buf`.
         """
         if not 0 <= counter <= COUNTER_MAX:
-            raise ValueError("counter %d is outside 0..%d; give the device a new key" % (counter, COUNTER_MAX))
+            raise ValueError("counter %d is outside 0..%d; rotate the device key" % (counter, COUNTER_MAX))
         n = tag_bytes(kind)
         if end + n > len(buf):
-            raise IndexError("no room for the tag")
+            raise IndexError("no space for the tag")
         flags = (m.FLAG_TAIL if tail else 0) | (m.FLAG_PHASE if self.phase else 0)
         buf[0] = (m.VERSION << 5) | kind
         buf[1] = flags << 4 | counter >> 24
@@ -74,9 +98,12 @@ class Channel:
         return end + n
 
     def open_frame(self, data):
-        """Return (type, counter, body, extensions) of a genuine frame; raise RejectError otherwise.
+        """Verify a frame and return (type, counter, body, extensions).
 
-        `body` is a view of `data`; `extensions` a list of (type, critical, value), empty without a tail.
+        `body` is a view of `data`; `extensions` is a list of (type, critical, value), empty without a tail.
+
+        Raises:
+            RejectError: the frame is not authentic, or must be refused for another reason of the reject table.
         """
         kind, flags, counter = parse_header(data)
         view = memoryview(data)
@@ -87,7 +114,7 @@ class Channel:
             raise RejectError("critical", "flags 0x%x" % flags)
         extensions = []
         if flags & m.FLAG_TAIL:
-            from . import tail  # rare: a device that never meets one need not carry it
+            from . import tail  # saves heap: a device that never receives a tail does not load the module
 
             end = tail.read(view, HEADER_BYTES, end, extensions)
         if not self._types >> kind & 1:
@@ -96,7 +123,7 @@ class Channel:
 
 
 def tags_equal(digest, tag):
-    """True when `digest` starts with `tag`; takes a time that depends on the tag's length only."""
+    """Return True if `digest` starts with `tag`. The time depends only on the length of the tag."""
     diff = 0
     for i in range(len(tag)):
         diff |= digest[i] ^ tag[i]
@@ -104,7 +131,11 @@ def tags_equal(digest, tag):
 
 
 def parse_header(data):
-    """Return (type, flags, counter) of an unverified frame; raise RejectError for a wrong length or version."""
+    """Return (type, flags, counter) of an unverified frame.
+
+    Raises:
+        RejectError: the length or the version is wrong.
+    """
     n = len(data)
     if not HEADER_BYTES + m.TAG_BYTES <= n <= m.MAX_FRAME:
         raise RejectError("length", "%d bytes" % n)

@@ -2,21 +2,21 @@
 
     V=2 P=0 subtype(5) | PT 204 | length in words - 1 | SSRC of the sender | "MCPT" | fields: id, length, value, pad
 
-`Writer` and `Message` work in buffers of the caller's and allocate nothing for a message. Several messages may stand
-one behind the other in a datagram: `Message.read` returns where the next one begins.
+`Writer` and `Message` use buffers of the caller and allocate nothing per message. A datagram may hold several messages:
+`Message.read` returns the offset of the next one.
 """
 
 REQUEST, GRANTED, TAKEN, DENY, RELEASE, IDLE, REVOKE = range(7)
 QUEUE_POSITION_REQUEST, QUEUE_POSITION_INFO, ACK = 8, 9, 10
 MESSAGE_NAMES = ("Request", "Granted", "Taken", "Deny", "Release", "Idle", "Revoke", "", "Queue Position Request")
 MESSAGE_NAMES += ("Queue Position Info", "Ack")
-ACK_REQUESTED = 0x10  # in the subtype
+ACK_REQUESTED = 0x10  # bit of the subtype
 
 # Fields, clause 8.2.3.
 PRIORITY, DURATION, CAUSE, QUEUE_INFO, GRANTED_PARTY, PERMISSION, USER_ID = range(7)
 SEQUENCE, QUEUED_USER, SOURCE, MESSAGE_TYPE, INDICATOR, SSRC = 8, 9, 10, 12, 13, 14
 
-# Causes of Deny (8.2.6.2) and of Revoke (8.2.10.2): two name spaces.
+# Causes of Deny (8.2.6.2) and of Revoke (8.2.10.2): two separate name spaces.
 DENY_TAKEN, DENY_INTERNAL, DENY_ALONE, DENY_RETRY, DENY_RECEIVE_ONLY, DENY_RESOURCES, DENY_QUEUE_FULL = range(1, 8)
 REVOKE_ALONE, REVOKE_TOO_LONG = 1, 2
 REVOKE_NO_PERMISSION, REVOKE_PREEMPTED = 3, 4
@@ -31,14 +31,14 @@ PARTICIPANT, CONTROLLING = 0, 2  # values of Source
 _PT_APP = 204
 _HEADER_BYTES = 12
 _MAX_TEXT_BYTES = 128
-# Subtypes whose meaning depends on the release, or that no release has.
+# Subtypes that have the same meaning in all releases.
 _KNOWN_TYPES = 1 << REQUEST | 1 << GRANTED | 1 << TAKEN | 1 << DENY | 1 << RELEASE | 1 << IDLE | 1 << REVOKE
 _KNOWN_TYPES |= 1 << QUEUE_POSITION_REQUEST | 1 << QUEUE_POSITION_INFO | 1 << ACK
 _ACK_TYPES = 1 << GRANTED | 1 << TAKEN | 1 << DENY | 1 << RELEASE | 1 << IDLE
-# What goes from a participant to the server; the rest goes the other way, Ack both.
+# Messages from a participant to the server, and from the server to a participant; Ack is both.
 UPLINK_TYPES = 1 << REQUEST | 1 << RELEASE | 1 << QUEUE_POSITION_REQUEST | 1 << ACK
 DOWNLINK_TYPES = 1 << GRANTED | 1 << TAKEN | 1 << DENY | 1 << IDLE | 1 << REVOKE | 1 << QUEUE_POSITION_INFO | 1 << ACK
-# Fields that a message may have, by type; a field of the tables that is not among them makes the message wrong.
+# Fields that a message may have, by type; any other field of the tables makes the message invalid.
 _COMMON = 1 << INDICATOR
 _FIELDS = (
     _COMMON | 1 << PRIORITY | 1 << USER_ID,
@@ -66,18 +66,25 @@ _REQUIRED = (
     1 << QUEUE_INFO,
     1 << SOURCE | 1 << MESSAGE_TYPE,
 )
-# Bytes of a field's value by id; 0: text; -1: skipped, of another release or not of this subset.
+# Length of the value of a field by id; 0: text; -2: number and text; -1: skipped, not of this subset.
 _LENGTHS = (2, 2, -2, 2, 0, 2, 0, 2, 2, 0, 2, -1, 2, 2, 6)
 
 
 class FloorError(ValueError):
-    """A message is not one, or not one that may come this way; the text says what is wrong."""
+    """A message is malformed, or not allowed in this direction."""
 
 
 class Message:
-    """One message, read from a buffer of the caller's. Numbers that it did not have are -1, texts empty ranges.
+    """One message, parsed from a buffer of the caller. Absent numbers are -1, absent texts have length 0.
 
-    party, user, phrase   (offset, length) pairs as two attributes each, into the buffer that was read
+    Attributes:
+        type: REQUEST to ACK.
+        ack: True if the sender requests a Floor Ack.
+        ssrc: SSRC of the sender.
+        audio_ssrc: SSRC field: of the audio that is granted or taken.
+        acked: Type of the message that a Floor Ack acknowledges.
+        party_at: Offset of the text of Granted Party in the buffer; party_n is its length. Also user_at, user_n (User
+            ID) and phrase_at, phrase_n (text of the cause).
     """
 
     def __init__(self):
@@ -85,8 +92,8 @@ class Message:
 
     def _clear(self):
         self.type = -1
-        self.ack = False  # one is wanted
-        self.ssrc = 0  # of the sender
+        self.ack = False
+        self.ssrc = 0
         self.priority = self.duration = self.cause = self.position = self.queue_priority = self.permission = -1
         self.sequence = self.source = self.acked = self.indicator = -1
         self.audio_ssrc = -1
@@ -94,14 +101,21 @@ class Message:
         self._seen = 0
 
     def read(self, buf, at, end, allowed):
-        """Read the message at buf[at:end] and return where it ends. `allowed` is UPWARD or DOWNWARD.
+        """Parse the message at buf[at:end] and return the offset after it.
 
-        FloorError for a message that is damaged, unknown, of the wrong direction, or has a field twice, one that does
-        not belong there or lacks one.
+        Args:
+            buf: Buffer of the datagram.
+            at: Offset of the message.
+            end: Length of the datagram.
+            allowed: UPLINK_TYPES or DOWNLINK_TYPES.
+
+        Raises:
+            FloorError: the message is malformed, unknown or of the wrong direction, or a field is duplicated, not
+                allowed or missing.
         """
         self._clear()
         if end - at < _HEADER_BYTES:
-            raise FloorError("shorter than a header")
+            raise FloorError("shorter than its header")
         subtype = buf[at] & 0x1F
         kind = subtype & 15
         if buf[at] >> 5 != 4:
@@ -116,7 +130,7 @@ class Message:
         if not _KNOWN_TYPES >> kind & 1 or subtype & ACK_REQUESTED and not _ACK_TYPES >> kind & 1:
             raise FloorError("subtype %d" % subtype)
         if not allowed >> kind & 1:
-            raise FloorError("Floor %s in this direction" % MESSAGE_NAMES[kind])
+            raise FloorError("Floor %s is not allowed in this direction" % MESSAGE_NAMES[kind])
         self.type = kind
         self.ack = subtype != kind
         self.ssrc = buf[at + 4] << 24 | buf[at + 5] << 16 | buf[at + 6] << 8 | buf[at + 7]
@@ -124,33 +138,33 @@ class Message:
         while at < stop:
             at = self._field(buf, at, stop)
         if _REQUIRED[kind] & ~self._seen:
-            raise FloorError("Floor %s lacks a field" % MESSAGE_NAMES[kind])
+            raise FloorError("Floor %s: a mandatory field is missing" % MESSAGE_NAMES[kind])
         return stop
 
     def _field(self, buf, at, stop):
         field = buf[at]
         wide = 1 if field >= 192 else 0  # two bytes of length
         if at + 2 + wide > stop:
-            raise FloorError("a field is cut off")
+            raise FloorError("a field is truncated")
         n = buf[at + 1] << 8 | buf[at + 2] if wide else buf[at + 1]
         value = at + 2 + wide
         following = value + n + (-(2 + wide + n) & 3)
         if following > stop:
-            raise FloorError("a field is cut off")
+            raise FloorError("a field is truncated")
         length = _LENGTHS[field] if field < len(_LENGTHS) else -1
         if length == -1:
             return following
         if not _FIELDS[self.type] >> field & 1:
-            raise FloorError("field %d in Floor %s" % (field, MESSAGE_NAMES[self.type]))
+            raise FloorError("field %d is not allowed in Floor %s" % (field, MESSAGE_NAMES[self.type]))
         if self._seen >> field & 1:
-            raise FloorError("field %d twice" % field)
+            raise FloorError("field %d is duplicated" % field)
         self._seen |= 1 << field
         if n != length and length > 0 or length == -2 and n < 2 or length <= 0 and n > _MAX_TEXT_BYTES:
             raise FloorError("field %d has %d bytes" % (field, n))
-        self._take(field, buf, value, n)
+        self._set(field, buf, value, n)
         return following
 
-    def _take(self, field, buf, at, n):
+    def _set(self, field, buf, at, n):
         if field == GRANTED_PARTY:
             self.party_at, self.party_n = at, n
         elif field == USER_ID:
@@ -181,9 +195,15 @@ class Message:
 
 
 class Writer:
-    """Writes messages into `buf`, one behind the other: `begin`, fields, `end`.
+    """Writes messages one after the other into a buffer: `begin`, fields, `end`.
 
-    IndexError when the buffer is full, FloorError for a value that does not fit.
+    Methods raise IndexError if the buffer is full, and FloorError for a value that does not fit.
+
+    Args:
+        buf: Writable buffer.
+
+    Attributes:
+        n: Length of the datagram so far.
     """
 
     def __init__(self, buf):
@@ -192,17 +212,17 @@ class Writer:
         self._start = 0
 
     def clear(self):
-        """Begin a datagram."""
+        """Begin a new datagram."""
         self.n = 0
 
     def begin(self, kind, ssrc, ack=False):
-        """Start a message of one type from `ssrc`; `ack` asks for a Floor Ack."""
+        """Begin a message of a type from `ssrc`; `ack` requests a Floor Ack."""
         buf = self.buf
         at = self._start = self.n
         if at + _HEADER_BYTES > len(buf):
-            raise IndexError("no room for a message")
+            raise IndexError("no space for a message")
         if ack and not _ACK_TYPES >> kind & 1:
-            raise FloorError("Floor %s does not ask for an Ack" % MESSAGE_NAMES[kind])
+            raise FloorError("Floor %s cannot request an Ack" % MESSAGE_NAMES[kind])
         buf[at] = 0x80 | kind | (ACK_REQUESTED if ack else 0)
         buf[at + 1] = _PT_APP
         buf[at + 4] = ssrc >> 24 & 255
@@ -212,11 +232,11 @@ class Writer:
         buf[at + 8], buf[at + 9], buf[at + 10], buf[at + 11] = 77, 67, 80, 84
         self.n = at + _HEADER_BYTES
 
-    def _room(self, n):
+    def _reserve(self, n):
         at = self.n
         self.n = at + 2 + n + (-(2 + n) & 3)
         if self.n > len(self.buf):
-            raise IndexError("no room for a field")
+            raise IndexError("no space for a field")
         for i in range(at + 2 + n, self.n):
             self.buf[i] = 0
         self.buf[at + 1] = n
@@ -232,7 +252,7 @@ class Writer:
         """Add a field of two bytes: PRIORITY, QUEUE_INFO, MESSAGE_TYPE."""
         if not (0 <= first <= 255 and 0 <= second <= 255):
             raise FloorError("field %d: %d, %d" % (field, first, second))
-        at = self._room(2)
+        at = self._reserve(2)
         self.buf[at] = field
         self.buf[at + 2] = first
         self.buf[at + 3] = second
@@ -240,15 +260,15 @@ class Writer:
     def text(self, field, value):
         """Add a field of UTF-8 bytes: GRANTED_PARTY, USER_ID."""
         if len(value) > _MAX_TEXT_BYTES:
-            raise FloorError("field %d has %d bytes; %d fit" % (field, len(value), _MAX_TEXT_BYTES))
-        at = self._room(len(value))
+            raise FloorError("field %d has %d bytes; at most %d are allowed" % (field, len(value), _MAX_TEXT_BYTES))
+        at = self._reserve(len(value))
         self.buf[at] = field
         for i in range(len(value)):
             self.buf[at + 2 + i] = value[i]
 
     def audio_ssrc(self, ssrc):
         """Add the SSRC field: of the audio that is granted or taken."""
-        at = self._room(6)
+        at = self._reserve(6)
         buf = self.buf
         buf[at] = SSRC
         buf[at + 2] = ssrc >> 24 & 255
@@ -258,7 +278,7 @@ class Writer:
         buf[at + 6] = buf[at + 7] = 0
 
     def end(self):
-        """Finish the message and return where the datagram ends so far."""
+        """Finish the message and return the length of the datagram so far."""
         words = (self.n - self._start) // 4 - 1
         self.buf[self._start + 2] = words >> 8
         self.buf[self._start + 3] = words & 255

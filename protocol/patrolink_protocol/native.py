@@ -1,7 +1,7 @@
-"""What lets a byte loop be machine code on MicroPython and plain Python elsewhere, from one text. MicroPython subset.
+"""Decorators and pointers that make a byte loop machine code on MicroPython and plain Python elsewhere.
 
-A loop decorated with micropython.viper keeps its numbers within 31 bits and reads nothing negative through a ptr32 (a
-64-bit machine would read 2^32 more): then both say the same.
+A loop decorated with `micropython.viper` keeps its numbers within 31 bits and reads nothing negative through a ptr32
+(a 64-bit machine would read 2**32 more). Then machine code and plain Python give the same results. MicroPython subset.
 """
 
 try:
@@ -9,19 +9,21 @@ try:
     from micropython import const
 except ImportError:
 
-    class micropython:
-        """On CPython the decorators change nothing."""
+    class micropython:  # noqa: N801 - named like MicroPython's module
+        """Replacement on CPython: the decorators change nothing."""
 
         @staticmethod
         def viper(function):
+            """Return the function."""
             return function
 
     def const(value):
+        """Return the value; a compile-time constant on MicroPython."""
         return value
 
 
 def ptr8(buf):
-    """In machine code a pointer to bytes; here the buffer itself."""
+    """Return the buffer; a pointer to bytes in machine code."""
     return buf
 
 

@@ -1,14 +1,14 @@
-"""Modules of machine code (see `native`) for a MicroPython that makes none. MicroPython subset."""
+"""Loads modules of machine code (see `native`) on a MicroPython that cannot emit it. MicroPython subset."""
 
 
 def load_interpreted(path):
-    """Return what a module of such loops holds, without its decorators: for a MicroPython that has no emitter.
+    """Return the contents of a module with `micropython.viper` loops, without its decorators, as an object.
 
-    There its import raises SyntaxError.
+    Importing such a module raises SyntaxError on a MicroPython without the native code emitter.
     """
-    names = {"__name__": "plain"}
+    names = {"__name__": "interpreted"}
     with open(path) as f:
-        exec(f.read().replace("@micropython.viper\n", ""), names)  # noqa: S102 - our own text
+        exec(f.read().replace("@micropython.viper\n", ""), names)  # noqa: S102 - our own source
     module = _Module()
     for name in names:
         setattr(module, name, names[name])

@@ -1,4 +1,4 @@
-"""The receiving end of one device's frames: genuine, of the right epoch, and new. MicroPython subset.
+"""Receiver of one device's frames: checks tag, key epoch and counter. MicroPython subset.
 
 SPEC.md, "Tag and keys" and "Counters".
 """
@@ -13,10 +13,22 @@ EPOCH_MAX = (1 << 32) - 1
 
 
 class Receiver:
-    """Opens the frames of one device in one direction; knows the key epoch and the counters accepted in it.
+    """Opens the frames of one device in one direction; keeps the key epoch and the counters accepted in it.
 
-    A host receives up: any order within the window. A device receives down: counters only grow, from `highest` on,
-    which it stores before it acts. `channel` and `window` are those of the epoch in force.
+    A host receives UPLINK: counters in any order within the window. A device receives DOWNLINK: counters only
+    increase, starting from `highest`, which the device stores before it acts on a frame.
+
+    Args:
+        key: Device key, 32 bytes.
+        device_id: 1 to 32 bytes.
+        direction: UPLINK or DOWNLINK.
+        epoch: Current key epoch.
+        highest: Highest counter accepted so far; -1 for none.
+
+    Attributes:
+        epoch: Current key epoch.
+        channel: Channel of the current epoch.
+        window: ReplayWindow of the current epoch.
     """
 
     def __init__(self, key, device_id, direction=UPLINK, epoch=0, highest=-1):
@@ -25,28 +37,31 @@ class Receiver:
         self._direction = direction
         self.epoch = epoch
         self.channel = Channel(key, device_id, direction, epoch)
-        self._next = None
+        self._next_channel = None
         self.window = self._new_window(highest)
 
     def _new_window(self, highest=-1):
         return ReplayWindow(0 if self._direction == DOWNLINK else m.REPLAY_WINDOW, highest)
 
     def open(self, data):
-        """Return (type, counter, body, extensions, repeated) of a genuine frame; raise RejectError otherwise.
+        """Verify a frame and return (type, counter, body, extensions, repeated).
 
-        A frame in the other phase is tried under the next epoch's key; when it is genuine, that epoch has begun.
-        `repeated` is True for a frame that was accepted before and that a host drops silently.
+        A frame of the other phase is verified with the key of the next epoch; if it is authentic, that epoch begins.
+        `repeated` is True for a frame that was accepted before; a host drops it silently.
+
+        Raises:
+            RejectError: the frame is refused.
         """
         _, flags, _ = parse_header(data)
         if (1 if flags & m.FLAG_PHASE else 0) == self.channel.phase or self.epoch == EPOCH_MAX:
             kind, counter, body, extensions = self.channel.open_frame(data)
         else:
-            if self._next is None:
-                self._next = Channel(self._key, self._device_id, self._direction, self.epoch + 1)
-            kind, counter, body, extensions = self._next.open_frame(data)
+            if self._next_channel is None:
+                self._next_channel = Channel(self._key, self._device_id, self._direction, self.epoch + 1)
+            kind, counter, body, extensions = self._next_channel.open_frame(data)
             self.epoch += 1
-            self.channel = self._next
-            self._next = None
+            self.channel = self._next_channel
+            self._next_channel = None
             self.window = self._new_window()
         outcome = self.window.accept(counter)
         if outcome == ReplayWindow.OLD or outcome == ReplayWindow.SEEN and self._direction == DOWNLINK:

@@ -1,10 +1,14 @@
-"""Which counters were accepted already. MicroPython subset. SPEC.md, "Counters"."""
+"""Replay window of frame counters (SPEC.md, "Counters"). MicroPython subset."""
 
 
 class ReplayWindow:
-    """Accepts each counter once: those up to `size` below the highest in any order, older ones never.
+    """Accepts each counter once: down to `size` below the highest one in any order, never below that.
 
-    A `size` of 0 is the device's rule: only ever upwards. Memory is `size` bits, taken once.
+    Memory is `size` bits, allocated once.
+
+    Args:
+        size: Window size in counters; 0 is the rule of a device: counters only increase.
+        highest: Highest counter accepted so far; -1 for none.
     """
 
     NEW, SEEN, OLD = 0, 1, 2
@@ -15,14 +19,14 @@ class ReplayWindow:
         self._seen = bytearray((size + 7) >> 3)
 
     def accept(self, counter):
-        """Return NEW and remember the counter, or say why not: SEEN (a repeat) or OLD (below the window)."""
+        """Record a counter and return NEW; otherwise return SEEN (a repeat) or OLD (below the window)."""
         size = self._size
         if counter > self.highest:
             if size:
                 seen = self._seen
-                # Every slot between the old highest and the new one stands for a counter that was not seen.
+                # Slots between the old highest counter and the new one are counters not seen.
                 if self.highest < 0:
-                    pass  # nothing was seen yet
+                    pass
                 elif counter - self.highest > size:
                     for i in range(len(seen)):
                         seen[i] = 0

@@ -1,6 +1,6 @@
 """HMAC-SHA1 (RFC 2104, FIPS 180-4) of packets in place, for SRTP. MicroPython subset.
 
-MicroPython's hashlib makes an object and a digest each time; here nothing is allocated. CPython has it in its library.
+MicroPython's hashlib allocates an object and a digest per call; this module allocates nothing. CPython uses its library.
 """
 
 try:
@@ -28,9 +28,9 @@ else:
 
     import micropython
 
-    # Constants of the rounds and the 32-bit mask, as memory: they are too large for a small integer of a 32-bit board.
+    # Round constants and the 32-bit mask, in memory: they exceed the small integers of a 32-bit board.
     _K = array.array("I", [0x5A827999, 0x6ED9EBA1, 0x8F1BBCDC, 0xCA62C1D6, 0xFFFFFFFF])
-    # Room that all keys share: one HMAC is made at a time.
+    # Buffers shared by all keys: one HMAC is computed at a time.
     _W = array.array("I", [0] * 80)
     _LAST = bytearray(64)
     _STATE = array.array("I", [0] * 5)
@@ -39,7 +39,7 @@ else:
 
     @micropython.viper
     def _block(state, w, data, at: int, k):
-        """Take the 64 bytes data[at:] into the state. `w` has room for 80 words."""
+        """Hash the 64 bytes data[at:] into the state. `w` is a buffer of 80 words."""
         h = ptr32(state)
         x = ptr32(w)
         p = ptr8(data)
@@ -88,7 +88,7 @@ else:
 
     @micropython.viper
     def _finish(state, w, data, n: int, extra, more: int, last, k):
-        """Hash data[:n] and `more` bytes of `extra` into a state that has taken a pad of 64 bytes, and end it."""
+        """Hash data[:n] and `more` bytes of `extra` into a state that begins with a pad of 64 bytes, and finish it."""
         p = ptr8(data)
         x = ptr8(extra)
         tail = ptr8(last)
@@ -164,7 +164,7 @@ else:
         def tag_into(self, buf, n, extra, out, at, size):
             """Write the first `size` bytes of the HMAC of buf[:n] and `extra` (None or 4 bytes) to out[at:]."""
             if n > len(buf) or at + size > len(out) or size > 20:
-                raise IndexError("outside the buffer")
+                raise IndexError("the data or the tag is outside its buffer")
             _copy(_STATE, self._inner)
             _finish(_STATE, _W, buf, n, extra or b"", 4 if extra else 0, _LAST, _K)
             _digest_into(_STATE, _DIGEST, 0, 20)

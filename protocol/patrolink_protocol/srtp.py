@@ -1,12 +1,12 @@
 """SRTP and SRTCP (RFC 3711) with AES_CM_128_HMAC_SHA1_80, in place. MicroPython subset.
 
-A context is one master key with its salt, as it is given out; which SSRCs are spoken under it is the caller's matter,
-and so is that no (SSRC, index) is ever used twice under one key: a second use would give both texts away.
+A transform has one master key and master salt. The caller chooses the SSRCs and ensures that no (SSRC, index) is used
+twice under one key: a second use would disclose both plain texts.
 
     RTP    header | payload, encrypted | tag 10            index = ROC << 16 | sequence number
     RTCP   8 bytes | rest, encrypted | E + index 4 | tag 10
 
-`aes(key)` makes a function encrypt(blocks, out): AES-128 in ECB mode over whole blocks, in place when both are one.
+`aes(key)` returns a function encrypt(blocks, out): AES-128 in ECB mode over whole blocks; both may be the same buffer.
 """
 
 from .key_derivation import derive_key
@@ -14,10 +14,10 @@ from .sha1 import HmacSha1
 
 TAG_BYTES = 10
 KEY_BYTES, SALT_BYTES = 16, 14
-SRTCP_OVERHEAD_BYTES = 4 + TAG_BYTES  # what protection adds
-MAX_PACKET_BYTES = 1024  # of a packet
+SRTCP_OVERHEAD_BYTES = 4 + TAG_BYTES  # added by protection
+MAX_PACKET_BYTES = 1024
 RTP_HEADER_BYTES = 12
-INDEX_MAX = 0x7FFFFFFF  # of SRTCP
+INDEX_MAX = 0x7FFFFFFF  # of an SRTCP packet
 _WINDOW = 64
 
 try:
@@ -25,7 +25,7 @@ try:
 
     @micropython.viper
     def _number_blocks(blocks, n: int):
-        """Copy the first block behind itself, n blocks in all, and number them in their last two bytes."""
+        """Repeat the first block, n blocks in total, and number them in their last two bytes."""
         p = ptr8(blocks)
         i = 16
         while i < 16 * n:
@@ -49,7 +49,7 @@ try:
 except ImportError:
 
     def _number_blocks(blocks, n):
-        """Copy the first block behind itself, n blocks in all, and number them in their last two bytes."""
+        """Repeat the first block, n blocks in total, and number them in their last two bytes."""
         head = bytes(blocks[:14])
         blocks[: 16 * n] = b"".join([head + i.to_bytes(2, "big") for i in range(n)])
 
@@ -59,17 +59,17 @@ except ImportError:
 
 
 def derive_master(device_key, label, epoch, context=b""):
-    """Return (master key, master salt) derived from a device key: arguments as of `key_derivation.derive_key`."""
+    """Return (master key, master salt) derived from a device key; arguments as in `key_derivation.derive_key`."""
     secret = derive_key(device_key, label, epoch, context)
     return secret[:KEY_BYTES], secret[KEY_BYTES : KEY_BYTES + SALT_BYTES]
 
 
 class SrtpError(ValueError):
-    """A packet is not genuine, was seen before, or is not one."""
+    """A packet is not authentic, was received before, or is malformed."""
 
 
 class _Cipher:
-    """AES in counter mode (RFC 3711 4.1.1) with session keys of one label range."""
+    """AES in counter mode (RFC 3711, 4.1.1) with the session keys of one label range."""
 
     def __init__(self, aes, master, salt, label, room):
         self._salt = _session_key(aes, master, salt, label + 2, SALT_BYTES)
@@ -101,7 +101,7 @@ class _Cipher:
 
 
 def _session_key(aes, master, salt, label, n):
-    """Return n bytes of a session key (RFC 3711 4.3, key derivation rate 0)."""
+    """Return n bytes of a session key (RFC 3711, 4.3, key derivation rate 0)."""
     head = bytearray(salt) + bytearray(2)
     head[7] ^= label
     encrypt = aes(master)
@@ -122,7 +122,14 @@ def _equal(a, at, b, n):
 
 
 class SrtpTransform:
-    """Protects and opens RTP packets. Nothing is allocated for a packet after the first of its length."""
+    """Protects and opens RTP packets. Only the first packet of a length allocates memory.
+
+    Args:
+        aes: Function as in the description of the module.
+        master: Master key, 16 bytes.
+        salt: Master salt, 14 bytes.
+        room: Longest plain packet, bytes.
+    """
 
     def __init__(self, aes, master, salt, room=MAX_PACKET_BYTES):
         self._cipher = _Cipher(aes, master, salt, 0, room)
@@ -135,9 +142,21 @@ class SrtpTransform:
             self._roc[i] = roc >> 24 - 8 * i & 255
 
     def protect(self, buf, n, roc):
-        """Encrypt the packet buf[:n] in place, append its tag and return the length; IndexError without room."""
+        """Encrypt the packet buf[:n] in place and append its tag.
+
+        Args:
+            buf: Writable buffer.
+            n: Length of the plain packet.
+            roc: Roll-over counter.
+
+        Returns:
+            The length of the protected packet.
+
+        Raises:
+            IndexError: the buffer is too short for the tag, or the packet too long.
+        """
         if n + TAG_BYTES > len(buf) or n > self._room:
-            raise IndexError("no room for the tag")
+            raise IndexError("no space for the tag, or the packet is too long")
         start = payload_offset(buf, n)
         self._set_roc(roc)
         self._cipher.crypt(buf, start, n - start, 8, roc, buf[2] << 8 | buf[3])
@@ -145,9 +164,15 @@ class SrtpTransform:
         return n + TAG_BYTES
 
     def verify(self, buf, n, stream):
-        """Return the index of the packet buf[:n], which stays encrypted. `stream` is the Stream of its SSRC.
+        """Authenticate the packet buf[:n] without decrypting it, and return its index.
 
-        SrtpError for one that is not genuine or was seen before; the stream then is as it was.
+        Args:
+            buf: Buffer with the packet.
+            n: Length of the packet.
+            stream: SrtpStream of its SSRC; it records the index.
+
+        Raises:
+            SrtpError: the packet is not authentic or was received before; the stream is unchanged.
         """
         n -= TAG_BYTES
         if n < RTP_HEADER_BYTES or n > self._room:
@@ -164,21 +189,25 @@ class SrtpTransform:
         return index
 
     def decrypt(self, buf, n, index):
-        """Decrypt the packet buf[:n], which was verified, in place and return the length without its tag."""
+        """Decrypt the verified packet buf[:n] in place and return its length without the tag."""
         n -= TAG_BYTES
         start = payload_offset(buf, n)
         self._cipher.crypt(buf, start, n - start, 8, index >> 16, index & 0xFFFF)
         return n
 
     def open(self, buf, n, stream):
-        """Verify the packet buf[:n], decrypt it in place and return the length without its tag."""
+        """Authenticate the packet buf[:n], decrypt it in place and return its length without the tag."""
         return self.decrypt(buf, n, self.verify(buf, n, stream))
 
 
 def payload_offset(buf, n):
-    """Return where the payload of the RTP packet buf[:n] starts (RFC 3550 5.1); SrtpError when it is none."""
+    """Return the offset of the payload of the RTP packet buf[:n] (RFC 3550, 5.1).
+
+    Raises:
+        SrtpError: the packet is malformed.
+    """
     if n < RTP_HEADER_BYTES or buf[0] >> 6 != 2:
-        raise SrtpError("no RTP")
+        raise SrtpError("not RTP")
     start = RTP_HEADER_BYTES + 4 * (buf[0] & 15)
     if buf[0] & 0x10:
         if start + 4 > n:
@@ -190,38 +219,38 @@ def payload_offset(buf, n):
 
 
 class ReplayList:
-    """Which of the last 64 indices were taken (RFC 3711 3.3.2). Small integers in a list: nothing is allocated."""
+    """Replay list of the last 64 indices (RFC 3711, 3.3.2). Small integers in a list need no allocation."""
 
     def __init__(self):
         self.reset()
 
     def reset(self):
-        """Begin anew: nothing was taken."""
+        """Forget all indices."""
         self.highest = -1
-        self._taken = [-1] * _WINDOW
+        self._seen = [-1] * _WINDOW
 
     def is_new(self, index):
-        """True when it was not taken before and is not too old to tell."""
-        return index > self.highest or index > self.highest - _WINDOW and self._taken[index % _WINDOW] != index
+        """Return True if the index was not added before and is within the window."""
+        return index > self.highest or index > self.highest - _WINDOW and self._seen[index % _WINDOW] != index
 
     def add(self, index):
-        """Remember the index of a genuine packet."""
-        self._taken[index % _WINDOW] = index
+        """Add the index of an authentic packet."""
+        self._seen[index % _WINDOW] = index
         if index > self.highest:
             self.highest = index
 
     def reject_up_to(self, highest):
-        """Take no index up to this one any more: what a receiver does that began anew."""
+        """Treat all indices up to `highest` as received: for a receiver that has restarted."""
         self.highest = highest
         for index in range(max(0, highest - _WINDOW + 1), highest + 1):
-            self._taken[index % _WINDOW] = index
+            self._seen[index % _WINDOW] = index
 
 
 class SrtpStream(ReplayList):
-    """One SSRC's packets as their receiver knows them: roll-over counter and replay window."""
+    """State of a receiver for one SSRC: roll-over counter and replay list."""
 
     def estimate_index(self, sequence):
-        """Return the index that a packet with this sequence number most likely has (RFC 3711 3.3.1)."""
+        """Return the most likely index of a packet with this sequence number (RFC 3711, 3.3.1)."""
         if self.highest < 0:
             return sequence
         roc = self.highest >> 16
@@ -234,7 +263,17 @@ class SrtpStream(ReplayList):
 
 
 class SrtcpTransform:
-    """Protects and opens RTCP packets, compound ones too. One context a direction: indices are never shared."""
+    """Protects and opens RTCP packets, including compound packets. Each direction needs its own transform and indices.
+
+    Args:
+        aes: Function as in the description of the module.
+        master: Master key, 16 bytes.
+        salt: Master salt, 14 bytes.
+        room: Longest plain packet, bytes.
+
+    Attributes:
+        replay_list: ReplayList of the packets opened.
+    """
 
     def __init__(self, aes, master, salt, room=MAX_PACKET_BYTES):
         self._cipher = _Cipher(aes, master, salt, 3, room)
@@ -243,9 +282,21 @@ class SrtcpTransform:
         self.replay_list = ReplayList()
 
     def protect(self, buf, n, index):
-        """Encrypt buf[8:n] in place, append index and tag and return the length; IndexError without room."""
+        """Encrypt buf[8:n] in place and append index and tag.
+
+        Args:
+            buf: Writable buffer.
+            n: Length of the plain packet.
+            index: SRTCP index, 0 to INDEX_MAX; never used before under this key and SSRC.
+
+        Returns:
+            The length of the protected packet.
+
+        Raises:
+            IndexError: the buffer is too short, the packet too long, or the index out of range.
+        """
         if n + SRTCP_OVERHEAD_BYTES > len(buf) or n > self._room or not 0 <= index <= INDEX_MAX:
-            raise IndexError("no room for the tag, or an index that does not fit")
+            raise IndexError("no space for the tag, the packet is too long, or the index is out of range")
         self._cipher.crypt(buf, 8, n - 8, 4, index >> 16, index & 0xFFFF)
         buf[n] = 0x80 | index >> 24
         buf[n + 1] = index >> 16 & 255
@@ -256,9 +307,15 @@ class SrtcpTransform:
         return n + TAG_BYTES
 
     def open(self, buf, n, replay_list=None):
-        """Decrypt buf[:n] in place and return the length of the RTCP in it.
+        """Authenticate and decrypt buf[:n] in place and return the length of the plain RTCP packet.
 
-        SrtpError for what is not genuine, not encrypted, or has an index that is too old or was seen before.
+        Args:
+            buf: Buffer with the packet.
+            n: Length of the packet.
+            replay_list: ReplayList of the sender; None for the one of this transform.
+
+        Raises:
+            SrtpError: the packet is not authentic or not encrypted, or its index is too old or was received before.
         """
         n -= TAG_BYTES
         if n < 12 or n > self._room or buf[0] >> 6 != 2:

@@ -1,26 +1,36 @@
-"""The TLV tail of a body: extensions of later versions and of vendors. MicroPython subset. SPEC.md, "Tail".
+"""The TLV tail of a body: extensions of later versions and of vendors (SPEC.md, "Tail"). MicroPython subset.
 
-type (1 byte, highest bit: critical) | length (1 byte) | value, repeated; then one byte: their length together
+type (1 byte, highest bit: critical) | length (1 byte) | value, repeated; then one byte: their total length
 """
 
 from .errors import RejectError
 
 
 def read(view, start, end, extensions):
-    """Append (type, critical, value) of view[start:end]'s tail to `extensions` and return where the body ends.
+    """Parse the tail of view[start:end].
 
-    RejectError: lengths that do not add up; any critical extension, since this version knows none.
+    Args:
+        view: Verified frame.
+        start: Offset of the body.
+        end: Offset after the tail.
+        extensions: List to which (type, critical, value) of each extension is appended.
+
+    Returns:
+        The offset after the body.
+
+    Raises:
+        RejectError: the lengths are inconsistent, or an extension is critical: this version knows no critical one.
     """
     tail = end - 1 - view[end - 1] if end > start else -1
     if tail < start:
         raise RejectError("length", "tail")
-    at = tail
-    while at < end - 1:
-        after = at + 2 + view[at + 1]  # view[at + 1] is at most the tail's own length byte
-        if after > end - 1:
+    offset = tail
+    while offset < end - 1:
+        following = offset + 2 + view[offset + 1]  # view[offset + 1] is at most the tail's own length byte
+        if following > end - 1:
             raise RejectError("length", "extension")
-        extensions.append((view[at] & 127, view[at] >> 7, bytes(view[at + 2 : after])))
-        at = after
+        extensions.append((view[offset] & 127, view[offset] >> 7, bytes(view[offset + 2 : following])))
+        offset = following
     for kind, critical, _ in extensions:
         if critical:
             raise RejectError("critical", "extension %d" % kind)
@@ -28,14 +38,23 @@ def read(view, start, end, extensions):
 
 
 def write_into(buf, end, extensions):
-    """Append a tail of (type, critical, value) to the body that ends at `end`; return the new end.
+    """Append a tail to the body that ends at `end`; seal the frame with tail=True.
 
-    ValueError for more than 255 bytes, or a type outside 1..127. Seal the frame with tail=True.
+    Args:
+        buf: Buffer with the body.
+        end: Offset after the body.
+        extensions: (type, critical, value) of each extension.
+
+    Returns:
+        The offset after the tail.
+
+    Raises:
+        ValueError: a type is outside 1..127, or the extensions have more than 255 bytes.
     """
     start = end
     for kind, critical, value in extensions:
         if not 1 <= kind <= 127 or end - start + 2 + len(value) > 255:
-            raise ValueError("an extension has a type 1..127, and all of them at most 255 bytes")
+            raise ValueError("an extension has a type 1..127, and all extensions have at most 255 bytes")
         buf[end] = kind | (128 if critical else 0)
         buf[end + 1] = len(value)
         buf[end + 2 : end + 2 + len(value)] = value

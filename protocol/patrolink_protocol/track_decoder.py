@@ -1,6 +1,6 @@
-"""Position batches back into columns and rows. MicroPython subset. SPEC.md, "Position batch".
+"""Decoder of position batches (SPEC.md, "Position batch"). MicroPython subset.
 
-A column is cut out of one long integer, not bit by bit: three times as fast on CPython, and as good on MicroPython.
+Columns are extracted from one long integer, not bit by bit: three times as fast on CPython, as fast on MicroPython.
 """
 
 import patrolink_enums as enums
@@ -10,12 +10,12 @@ from . import track_encoder
 from .errors import RejectError
 
 COLUMNS = tuple([track_encoder.column_specs(r) for r in (5, 6, 7)])
-_OPTIONAL = sum([c[7] for c in COLUMNS[0]])
-_LONGEST = 36  # bits of the longest code that an encoder has a use for
+_OPTIONAL = sum([c.optional for c in COLUMNS[0]])
+_MAX_CODE_BITS = 36  # of a code that an encoder can need
 
 
 class _Bits:
-    """A bit stream, most significant bit first. RejectError when it ends early."""
+    """A bit stream, most significant bit first. Methods raise RejectError if it ends early."""
 
     def __init__(self, data):
         self.left = len(data) * 8  # bits not yet read
@@ -34,8 +34,8 @@ class _Bits:
         n = 0
         while not self.get(1):
             n += 1
-            if n + k > _LONGEST:
-                raise RejectError("range", "a code of more than %d bits" % _LONGEST)
+            if n + k > _MAX_CODE_BITS:
+                raise RejectError("range", "a code of more than %d bits" % _MAX_CODE_BITS)
         n += k
         return (1 << n) + self.get(n) - (1 << k)
 
@@ -43,8 +43,11 @@ class _Bits:
 def decode_columns(body):
     """Return (resolution, columns) of a batch body.
 
-    `columns` maps each column's name to a list of integers in device units (UNKNOWN where not known), time being
-    unix milliseconds. Raises RejectError; nothing larger than 255 rows is ever allocated.
+    `columns` maps the name of each column to a list of integers in row units, UNKNOWN where not known; time is unix
+    time in ms. At most 255 rows are ever allocated.
+
+    Raises:
+        RejectError: the body is malformed.
     """
     bits = _Bits(body)
     n = bits.eg(0) + 1
@@ -65,8 +68,8 @@ def decode_columns(body):
     columns = {"time": [start + t * unit for t in _column(bits, 0, n, 32, True, 0)]}
     for name, low, high, divisor, width, k, signed, optional, modulus in COLUMNS[r][1:]:
         if optional:
-            present, here = present >> 1, present & 1
-            if not here:
+            present, is_present = present >> 1, present & 1
+            if not is_present:
                 columns[name] = [enums.UNKNOWN] * n
                 continue
         first = bits.get(width) if k < 0 else bits.eg(k)
@@ -91,7 +94,7 @@ def _signed(value, n):
 
 
 def _column(bits, first, n, width, signed, modulus):
-    """Return the n stored values of a column whose first one is known."""
+    """Return the n stored values of a column, given the first one."""
     if n == 1:
         return [first]
     second = bits.get(1)
@@ -178,7 +181,7 @@ def _runs(bits, n, k):
 
 
 def _known(name, values, divisor, low, high, signed, optional, modulus):
-    """Stored values into device units, in place of them; RejectError for one that no encoder stores."""
+    """Return stored values in row units; raise RejectError for a value that no encoder stores."""
     if not optional:
         lowest = low // divisor
         offset = 0
@@ -194,7 +197,7 @@ def _known(name, values, divisor, low, high, signed, optional, modulus):
     return [(value + offset) * divisor if value else enums.UNKNOWN for value in values]
 
 
-_ROW = (  # column, key of the decoded row
+_ROW_KEYS = (  # column, key of the decoded row
     ("alt", "alt_mm"),
     ("speed", "speed_mms"),
     ("course", "course_cd"),
@@ -205,7 +208,11 @@ _ROW = (  # column, key of the decoded row
 
 
 def decode_rows(body):
-    """Return (resolution, rows as dictionaries; None for unknown) of a batch body. Raises RejectError."""
+    """Return (resolution, rows) of a batch body; a row is a dictionary with None for unknown values.
+
+    Raises:
+        RejectError: the body is malformed.
+    """
     resolution, columns = decode_columns(body)
     rows = []
     for i, state in enumerate(columns["state"]):
@@ -217,7 +224,7 @@ def decode_rows(body):
             "lat_e7": columns["lat"][i] if mode > 1 else None,
             "lon_e7": columns["lon"][i] if mode > 1 else None,
         }
-        for column, key in _ROW:
+        for column, key in _ROW_KEYS:
             value = columns[column][i]
             row[key] = None if value == enums.UNKNOWN else value
         if mode < 3:

@@ -1,16 +1,17 @@
-"""Position batches: rows of integers in, a bit stream out. MicroPython subset. SPEC.md, "Position batch".
+"""Encoder of position batches: rows of integers to a bit stream (SPEC.md, "Position batch"). MicroPython subset.
 
-The first row is stated in full (the keyframe); each column is then coded on its own, by whichever coding takes the
+The first row is encoded in full (the keyframe). Each column is then encoded separately, with the coding that needs the
 fewest bits: constant, fixed-width, Rice or zero runs over first or second differences, or raw values.
 """
 
 from array import array
+from collections import namedtuple
 
 import patrolink_messages as m
 
 try:
     from . import track_kernels as kernels
-except SyntaxError:  # a MicroPython that makes no machine code
+except SyntaxError:  # a MicroPython without the native code emitter
     from .native_fallback import load_interpreted
 
     kernels = load_interpreted(__file__[: __file__.rfind("/")] + "/track_kernels.py")
@@ -19,30 +20,46 @@ TICKS_MS = (1000, 100, 10, 1)
 CONSTANT, FIXED, RICE, RAW = kernels.CONSTANT, kernels.FIXED, kernels.RICE, kernels.RAW
 RUNS, ESCAPE = kernels.RUNS, kernels.ESCAPE
 MODE_MASK, DATE_SUSPECT, ESTIMATED, DIFFERENTIAL = 3, 4, 8, 16
-_SPAN_MS = 1 << 29  # a batch covers at most about six days
-_ZERO_MS = 537000000  # what stands for the first row's time in its column: above the span, and of whole seconds
+_SPAN_MS = 1 << 29  # longest time span of a batch, about six days
+_ZERO_MS = 537000000  # stored time of the first row: above the span, and a multiple of 1 s
+
+
+# Description of a column: legal range, divisor and width of raw values at one resolution, order of the keyframe's
+# Exp-Golomb code (-1: plain bits), flags, modulus (0: none).
+Column = namedtuple("Column", ("name", "low", "high", "divisor", "bits", "k", "signed", "optional", "modulus"))
 
 
 class RangeError(ValueError):
-    """A row holds a value that the protocol cannot state."""
+    """A row holds a value that the protocol cannot represent."""
 
 
 def column_specs(resolution):
-    """Return (name, min, max, divisor, raw bits, keyframe k or -1, signed, optional, modulus) of every column."""
+    """Return the Column of every column at a resolution of 5, 6 or 7."""
     out = []
     for spec in m.COLUMNS.split():
         part = spec.split(":")
         low, high, k, signed, optional, modulus = [int(p) for p in part[3:]]
         divisor, bits = [int(p.split(",")[(resolution - 5) % len(p.split(","))]) for p in part[1:3]]
-        out.append((part[0], low, high, divisor, bits, k, signed, optional, modulus))
+        out.append(Column(part[0], low, high, divisor, bits, k, signed, optional, modulus))
     return tuple(out)
 
 
 class TrackEncoder:
-    """Collects up to `capacity` rows in preallocated columns and writes them as one position batch.
+    """Collects rows in preallocated columns and encodes them as position batches.
 
-    `resolution` is 5, 6 or 7: latitude and longitude go out in units of 10^-resolution degrees. Without `rice` only
-    the baseline codings are used. `omit` names optional columns that are left out, for a host to derive.
+    Args:
+        capacity: Maximum number of rows, 1 to MAX_BATCH.
+        resolution: 5, 6 or 7: latitude and longitude are encoded in units of 10**-resolution degrees.
+        rice: False to use only the baseline codings.
+        omit: Names of optional columns to omit, because the host can derive them.
+
+    Attributes:
+        capacity: As given.
+        resolution: As given.
+        count: Number of rows collected.
+
+    Raises:
+        RangeError: capacity or resolution is out of range.
     """
 
     def __init__(self, capacity=60, resolution=6, rice=True, omit=()):
@@ -53,9 +70,9 @@ class TrackEncoder:
         self.count = 0
         self._rice = rice
         self._columns = column_specs(resolution)
-        self._omit = tuple([c[0] in omit for c in self._columns])
-        self._optional = sum([c[7] for c in self._columns])
-        # Values are unsigned: what may be negative is stored from its minimum, what is optional from 1; 0 is unknown.
+        self._omit = tuple([c.name in omit for c in self._columns])
+        self._optional = sum([c.optional for c in self._columns])
+        # Stored values are unsigned: negative ranges are stored from their minimum, optional values from 1; 0 is unknown.
         self._base = []
         limits = []
         for _, low, high, divisor, _, _, signed, optional, modulus in self._columns[1:]:
@@ -64,17 +81,17 @@ class TrackEncoder:
         self._limits = array("I", limits)
         self._times = array("I", [0] * capacity)
         self._values = tuple([array("I", [0] * capacity) for _ in self._columns[1:]])
-        self._codes = array("I", [0] * capacity)  # of the steps of the column at hand
-        self._told = array("I", [0] * 4)
-        self._one = array("I", [0])
+        self._codes = array("I", [0] * capacity)  # of the differences of the current column
+        self._measured = array("I", [0] * 4)
+        self._single = array("I", [0])
         self._day = 0
         self._ms = 0
-        # The bit writer: where the next byte goes, and the bits that do not fill one yet.
+        # The bit writer: offset of the next byte, pending bits, number of pending bits.
         self._buf = None
         self._writer = array("I", [0] * 3)
 
     def drop(self, n):
-        """Forget the first n rows; the rest keep their order and times."""
+        """Remove the first n rows; the others keep their order and times."""
         times = self._times
         self.count -= n
         start = 0
@@ -89,7 +106,7 @@ class TrackEncoder:
                 values[i] = values[n + i]
 
     def accepts(self, day, ms):
-        """True when a row of that time still fits this batch."""
+        """Return True if a row of that time fits this batch."""
         if self.count == 0:
             return True
         return (
@@ -99,15 +116,21 @@ class TrackEncoder:
         )
 
     def add(self, day, ms, row):
-        """Append a row: day since 1970-01-01, millisecond of that day, then `row` = lat, lon, state, alt, ...
+        """Append a row.
 
-        in the units and order of the schema's columns. UNKNOWN, or a value out of range, is stored as unknown where
-        the column is optional. RangeError where it is not, or when `accepts` says no; nothing is stored then.
+        Args:
+            day: Days since 1970-01-01.
+            ms: Millisecond of the day.
+            row: lat, lon, state, alt, ... in the units and order of the schema's columns. In an optional column,
+                UNKNOWN or a value out of range is stored as unknown.
+
+        Raises:
+            RangeError: a value of a mandatory column is out of range, or the time does not fit; nothing is stored.
         """
         n = self.count
         if not self.accepts(day, ms) or not 0 <= day < 49710 or not 0 <= ms <= 86401000:
-            raise RangeError("this time does not fit the batch; send it and start another")
-        stored = kernels.quantise(row, self._limits, self._values, n)
+            raise RangeError("this time does not fit the batch; send the batch and begin another one")
+        stored = kernels.quantize(row, self._limits, self._values, n)
         if stored < len(self._values):
             name, low, high = self._columns[1 + stored][:3]
             raise RangeError("%s %d is outside %d..%d" % (name, row[stored], low, high))
@@ -118,12 +141,14 @@ class TrackEncoder:
         self.count = n + 1
 
     def encode_into(self, buf, start, n):
-        """Write the first n rows as a batch body at buf[start:] and return the offset after it.
+        """Write the first n rows as a batch body at buf[start:] and return the offset after it. The rows are kept.
 
-        IndexError when `buf` is too short for them: nothing is lost, try fewer. RangeError unless 1 <= n <= count.
+        Raises:
+            IndexError: `buf` is too short; try fewer rows.
+            RangeError: n is outside 1..count.
         """
         if not 1 <= n <= self.count:
-            raise RangeError("a batch of %d rows out of %d cannot be sent" % (n, self.count))
+            raise RangeError("cannot encode %d rows: the encoder holds %d" % (n, self.count))
         self._buf = buf
         self._writer[0] = start
         self._writer[1] = self._writer[2] = 0
@@ -149,7 +174,7 @@ class TrackEncoder:
                 if k < 0:
                     self._put(value - base, bits)
                 elif value and signed:
-                    # Stored from its minimum, so that differences stay small; its first value is told from zero.
+                    # Stored from the minimum to keep differences small; the keyframe counts from zero.
                     self._put_eg(_zigzag(value - 1 + low // divisor) + 1, k)
                 else:
                     self._put_eg(value, k)
@@ -163,9 +188,13 @@ class TrackEncoder:
         return self._writer[0]
 
     def fit_into(self, buf, start):
-        """Write as many of the first rows as fit: all, a half, a quarter …; return (offset after them, rows).
+        """Write as many of the first rows as fit: all, a half, a quarter, and so on.
 
-        IndexError when `buf` is too short for one.
+        Returns:
+            (offset after the body, number of rows written).
+
+        Raises:
+            IndexError: `buf` is too short for one row.
         """
         n = self.count
         while True:
@@ -177,11 +206,11 @@ class TrackEncoder:
                 n = (n + 1) >> 1
 
     def _present(self, n):
-        """Bit j is set when optional column j has a known value in one of the first n rows."""
+        """Return a mask: bit j is set if optional column j has a known value in the first n rows."""
         present = 0
         bit = 1
         for i in range(len(self._values)):
-            if self._columns[1 + i][7]:
+            if self._columns[1 + i].optional:
                 if not self._omit[1 + i] and kernels.known(self._values[i], n):
                     present |= bit
                 bit <<= 1
@@ -192,8 +221,8 @@ class TrackEncoder:
         while n > 16:
             n -= 16
             self._put(value >> n, 16)
-        self._one[0] = value & ((1 << n) - 1)
-        self._put_codes(self._one, 0, 1, FIXED << 6 | n)
+        self._single[0] = value & ((1 << n) - 1)
+        self._put_codes(self._single, 0, 1, FIXED << 6 | n)
 
     def _put_eg(self, code, k):
         """Append the Exp-Golomb code of order `k` (ITU-T H.264 9.1, generalised) of the non-negative `code`."""
@@ -203,14 +232,14 @@ class TrackEncoder:
         self._put(code, n)
 
     def _put_codes(self, codes, start, n, coding):
-        """Append codes[start:n] in a coding; IndexError when there is no room."""
+        """Append codes[start:n] in a coding; raise IndexError if the buffer is full."""
         if not kernels.put(codes, start, n, coding, self._writer, self._buf, len(self._buf)):
-            raise IndexError("no room for the batch")
+            raise IndexError("no space for the batch")
 
     def _put_column(self, values, n, bits, unit, modulus, base):
-        """Write the coding of one column, and its values after the first."""
+        """Write the coding of one column and its values after the first."""
         codes = self._codes
-        moved = kernels.first_steps(values, codes, n, unit, modulus)
+        moved = kernels.first_differences(values, codes, n, unit, modulus)
         if not moved:
             self._put(CONSTANT, 3)
             return
@@ -218,7 +247,7 @@ class TrackEncoder:
         if moved > 0:
             first = self._cheapest(1, n)
             lead = codes[1]
-            kernels.second_steps(codes, n, modulus)
+            kernels.second_differences(codes, n, modulus)
             second = self._cheapest(2, n)
             cost = (second >> 8) + 2 * kernels.width(lead + 1) - 1
         if bits * (n - 1) <= min(cost, first >> 8):
@@ -228,17 +257,17 @@ class TrackEncoder:
         elif cost < first >> 8:
             self._put(4 | (second & 255) >> 6, 3)
             self._put_eg(lead, 0)
-            self._put_steps(2, n, second & 255)
+            self._put_differences(2, n, second & 255)
         else:
-            kernels.first_steps(values, codes, n, unit, modulus)
+            kernels.first_differences(values, codes, n, unit, modulus)
             self._put((first & 255) >> 6, 3)
-            self._put_steps(1, n, first & 255)
+            self._put_differences(1, n, first & 255)
 
     def _cheapest(self, start, n):
         """Return bits << 8 | kind << 6 | parameter of the best coding of codes[start:n]."""
-        told = self._told
-        kernels.measure(self._codes, start, n, told)
-        wide = told[0]
+        measured = self._measured
+        kernels.measure(self._codes, start, n, measured)
+        wide = measured[0]
         if not wide:
             return 0
         n -= start
@@ -246,22 +275,22 @@ class TrackEncoder:
         best = (6 + n * w) << 8 | FIXED << 6 | w
         if not self._rice:
             return best
-        total = (told[2] << 16) + told[1]
-        k = kernels.rice(n, min(total, 1 << 28))  # from there on it is the largest
+        total = (measured[2] << 16) + measured[1]
+        k = kernels.rice_parameter(n, min(total, 1 << 28))  # larger sums give the largest parameter
         cost = 4 + n * (k + 1) + max(0, 2 * total - n * ((1 << k) - 1) >> k + 1)
         best = min(best, cost << 8 | RICE << 6 | k)
-        other = n - told[3]
+        other = n - measured[3]
         if 3 * other <= n:
             k = 2
             while k < 4 and n // (other + 1) >> k + 1:
                 k += 1
-            # A run a code, and the code itself: two bits for plus or minus one, two more each time it doubles.
+            # One run per code, and the code: two bits for plus or minus one, two more for each doubling.
             cost = 4 + (other + 1) * (k + 1) + 2 * other * kernels.width(total // (2 * other) | 1)
             best = min(best, cost << 8 | RICE << 6 | RUNS + k - 2)
         return best
 
-    def _put_steps(self, start, n, coding):
-        """Write a coding's width or parameter, and the codes."""
+    def _put_differences(self, start, n, coding):
+        """Write the width or parameter of a coding, and the codes."""
         if coding >> 6 != CONSTANT:
             self._put(coding & 63, 6 if coding >> 6 == FIXED else 4)
             self._put_codes(self._codes, start, n, coding)

@@ -1,6 +1,6 @@
-"""The loops over the rows of a batch: machine code where MicroPython can, see `native`. MicroPython subset.
+"""Loops over the rows of a batch: machine code where MicroPython can emit it (see `native`). MicroPython subset.
 
-A column's values are unsigned. Its steps are kept as codes: 0, -1, 1, -2, 2 ... are 0, 1, 2, 3, 4 ...
+Values of a column are unsigned. Differences are zigzag codes: 0, -1, 1, -2, 2 ... are 0, 1, 2, 3, 4 ...
 """
 
 from patrolink_protocol.native import const, micropython, ptr8, ptr32  # noqa: F401
@@ -9,17 +9,24 @@ CONSTANT = const(0)
 FIXED = const(1)
 RICE = const(2)
 RAW = const(3)
-RUNS = const(13)  # Rice parameters from here on stand for zero runs of order 2, 3, 4
-ESCAPE = const(12)  # zero bits of a quotient after which the rest is Exp-Golomb
-_TAME = const(1 << 29)  # steps below it have differences whose codes fit 31 bits
+RUNS = const(13)  # Rice parameters from RUNS on mean zero runs of order 2, 3, 4
+ESCAPE = const(12)  # zero bits of a quotient after which the remainder is Exp-Golomb
+_MAX_DIFFERENCE = const(1 << 29)  # smaller ones have second differences whose codes fit 31 bits
 
 
 @micropython.viper
-def quantise(row, columns: ptr32, values, at: int) -> int:
-    """Store a row at `at` of the columns' values, in device units; return how many of it were stored.
+def quantize(row, columns: ptr32, values, at: int) -> int:
+    """Store a row as wire values.
 
-    columns  for each: least or 0, least negated or 0, greatest, divisor, modulus or 0, 1 when optional, what is added
-    It stops at a value out of range that is not optional.
+    Args:
+        row: Values in row units.
+        columns: Seven numbers per column: minimum or 0, negated minimum or 0, maximum, divisor, modulus or 0, 1 if
+            optional, offset added.
+        values: One array of wire values per column.
+        at: Index of the row in these arrays.
+
+    Returns:
+        The number of values stored; it stops at a value of a mandatory column that is out of range.
     """
     n = int(len(values))
     i = 0
@@ -35,7 +42,7 @@ def quantise(row, columns: ptr32, values, at: int) -> int:
                 else:
                     value = 0 - (half - value) // divisor
             if columns[c + 4] and value == columns[c + 4] - 1:
-                value = 0  # a full turn
+                value = 0  # the modulus itself
             value += columns[c + 6]
         elif columns[c + 5]:
             value = 0
@@ -49,25 +56,25 @@ def quantise(row, columns: ptr32, values, at: int) -> int:
 
 @micropython.viper
 def tick(times: ptr32, n: int, finer: int) -> int:
-    """Return the index of the coarsest of 1000, 100, 10 and 1 ms that divides all times; from 1 when `finer`."""
+    """Return the index of the coarsest of 1000, 100, 10 and 1 ms that divides all times, at least 1 if `finer`."""
     unit = 1000
-    found = 0
+    index = 0
     if finer:
         unit = 100
-        found = 1
+        index = 1
     i = 0
     while i < n:
         time = times[i]
         i += 1
         while time % unit:
             unit = unit // 10
-            found += 1
-    return found
+            index += 1
+    return index
 
 
 @micropython.viper
 def known(values: ptr32, n: int) -> int:
-    """Return 1 when one of the values is not 0."""
+    """Return 1 if any of the values is not 0."""
     i = 0
     while i < n:
         if values[i]:
@@ -78,7 +85,7 @@ def known(values: ptr32, n: int) -> int:
 
 @micropython.viper
 def width(code: int) -> int:
-    """Return how many bits a number has."""
+    """Return the number of bits of a number."""
     n = 0
     while code:
         code >>= 1
@@ -87,30 +94,31 @@ def width(code: int) -> int:
 
 
 @micropython.viper
-def first_steps(values: ptr32, codes: ptr32, n: int, unit: int, modulus: int) -> int:
-    """Write the codes of the first differences, in `unit`, to codes[1:n].
+def first_differences(values: ptr32, codes: ptr32, n: int, unit: int, modulus: int) -> int:
+    """Write the codes of the first differences, in multiples of `unit`, to codes[1:n].
 
-    Return 0 when all of them are 0, -1 when one is too large for the codes, else 1.
+    Returns:
+        0 if all differences are 0, -1 if one is too large for its code, else 1.
     """
     half = modulus >> 1
     moved = 0
-    before = values[0]
+    previous = values[0]
     i = 1
     while i < n:
-        step = values[i] - before
+        step = values[i] - previous
         if step:
-            before += step
+            previous += step
             moved = 1
             if unit > 1:
                 step = step // unit
             if modulus:
                 step = (step + half) % modulus - half
             if step >= 0:
-                if step >= _TAME:
+                if step >= _MAX_DIFFERENCE:
                     return -1
                 step <<= 1
             else:
-                if step <= 0 - _TAME:
+                if step <= 0 - _MAX_DIFFERENCE:
                     return -1
                 step = ~(step << 1)
         codes[i] = step
@@ -119,8 +127,8 @@ def first_steps(values: ptr32, codes: ptr32, n: int, unit: int, modulus: int) ->
 
 
 @micropython.viper
-def second_steps(codes: ptr32, n: int, modulus: int):
-    """Make the codes of first differences in codes[2:n] those of second differences."""
+def second_differences(codes: ptr32, n: int, modulus: int):
+    """Replace the codes of first differences in codes[2:n] by those of second differences."""
     half = modulus >> 1
     i = n - 1
     while i > 1:
@@ -141,8 +149,15 @@ def second_steps(codes: ptr32, n: int, modulus: int):
 
 
 @micropython.viper
-def measure(codes: ptr32, start: int, n: int, told: ptr32):
-    """Tell of codes[start:n]: bits that any has, the sum of the low 16 bits, that of the others, how many are 0."""
+def measure(codes: ptr32, start: int, n: int, measured: ptr32):
+    """Measure codes[start:n].
+
+    Args:
+        codes: Codes of a column.
+        start: Index of the first code.
+        n: Index after the last code.
+        measured: Output: OR of the codes, sum of their low 16 bits, sum of their upper bits, number of zeros.
+    """
     wide = 0
     low = 0
     high = 0
@@ -157,29 +172,29 @@ def measure(codes: ptr32, start: int, n: int, told: ptr32):
             high += code >> 16
         else:
             zeros += 1
-    told[0] = wide
-    told[1] = low
-    told[2] = high
-    told[3] = zeros
+    measured[0] = wide
+    measured[1] = low
+    measured[2] = high
+    measured[3] = zeros
 
 
 @micropython.viper
-def rice(n: int, total: int) -> int:
-    """Return the Rice parameter for n codes with that sum, below 2^29.
+def rice_parameter(n: int, total: int) -> int:
+    """Return the Rice parameter for n codes of a given sum, which is below 2**29.
 
-    It is judged by the sum, taking the low bits of each code to be worth half of what they can be: within half a
-    percent of trying every parameter.
+    It is estimated from the sum; the low bits of each code count as half of their maximum. The result costs at most
+    half a percent more bits than the best parameter.
     """
     best = 0
-    least = 0
+    best_cost = 0
     k = 0
     while k < 13:
         cost = 2 * total - n * ((1 << k) - 1) >> k + 1
         if cost < 0:
             cost = 0
         cost += n * (k + 1)
-        if k == 0 or cost < least:
-            least = cost
+        if k == 0 or cost < best_cost:
+            best_cost = cost
             best = k
         k += 1
     return best
@@ -187,9 +202,19 @@ def rice(n: int, total: int) -> int:
 
 @micropython.viper
 def put(codes: ptr32, start: int, n: int, coding: int, writer: ptr32, buf: ptr8, size: int) -> int:
-    """Append codes[start:n] to the bits in buf[:size]; return 0 when there is no room for them, else 1.
+    """Append codes[start:n] to the bit stream in buf[:size].
 
-    coding  kind << 6 | its width or parameter; writer  where the next byte goes, bits that fill none yet, how many
+    Args:
+        codes: Codes of a column.
+        start: Index of the first code.
+        n: Index after the last code.
+        coding: Kind << 6 | width or parameter.
+        writer: Offset of the next byte, pending bits, number of pending bits; updated.
+        buf: Output buffer.
+        size: Length of the output buffer.
+
+    Returns:
+        1, or 0 if the buffer is too short.
     """
     pos = writer[0]
     acc = writer[1]
@@ -199,7 +224,7 @@ def put(codes: ptr32, start: int, n: int, coding: int, writer: ptr32, buf: ptr8,
     pending = 0
     i = start
     while i < n or pending:
-        # What comes next: so many zeros, then so many bits of a value; or its Exp-Golomb code of an order.
+        # Next: `zeros` zero bits, then `bits` bits of a value; or the Exp-Golomb code of order `order` of it.
         zeros = 0
         bits = 0
         order = -1
@@ -238,7 +263,7 @@ def put(codes: ptr32, start: int, n: int, coding: int, writer: ptr32, buf: ptr8,
                 bits += 1
             zeros += bits - order - 1
         while zeros + bits:
-            # At most 16 at a time: 23 are held then.
+            # At most 16 bits at a time, so that at most 23 are pending.
             if zeros:
                 part = zeros if zeros < 16 else 16
                 zeros -= part

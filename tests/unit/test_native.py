@@ -88,15 +88,19 @@ def coded(loops, below):
         values[i] = value // unit * unit
     codes = array("I", [0] * n)
     told = array("I", [0] * 4)
-    said = [loops.tick(values, n, below(2)), loops.known(values, n), loops.first_steps(values, codes, n, unit, modulus)]
+    said = [
+        loops.tick(values, n, below(2)),
+        loops.known(values, n),
+        loops.first_differences(values, codes, n, unit, modulus),
+    ]
     for order in (1, 2):
         if said[2] < 0:
             break
         if order == 2:
-            loops.second_steps(codes, n, modulus)
+            loops.second_differences(codes, n, modulus)
         loops.measure(codes, order, n, told)
         total = min((told[2] << 16) + told[1], 1 << 28)
-        k = loops.rice(n, total)
+        k = loops.rice_parameter(n, total)
         said += [list(codes), list(told), k]
         for coding in (loops.FIXED << 6 | loops.width(told[0]), loops.RICE << 6 | k, loops.RICE << 6 | 13 + below(3)):
             writer = array("I", [0, below(8), 3])
@@ -127,7 +131,7 @@ def stored(loops, below):
     said = []
     for at in range(20):
         row = [(below(1 << 20) - (1 << 19)) * (1 << below(11)) for _ in range(9)]
-        said.append(loops.quantise(row, array("I", limits), values, at))
+        said.append(loops.quantize(row, array("I", limits), values, at))
     return said, [list(v) for v in values]
 
 
