@@ -44,9 +44,11 @@ def start(path, load_hal, log):
 
         wiring_recording.load(config)
     if config.get("modem"):
-        import agent.modem.dialects.quectel
-        import agent.modem.dialects.simcom  # noqa: F401
         import agent.modem.driver
+
+        if not hal.FROZEN:
+            import agent.modem.dialects.quectel
+            import agent.modem.dialects.simcom  # noqa: F401
     from agent.tracking.counter import StateLostError
     from app.device import Device
 

@@ -194,9 +194,9 @@ def test_datagrams_during_mqtt_traffic(dialect):
             return bool(n)
 
         for i in range(10):
-            assert device.modem.await_(udp.ready, 2000)
+            assert device.modem.wait_until(udp.ready, 2000)
             udp.send(b"OK\r\n%d" % i)
-            device.modem.await_(came, 2000)
+            device.modem.wait_until(came, 2000)
         udp.close()
 
     def begin():

@@ -20,9 +20,7 @@ FORBIDDEN = {
     "device/hal": {"app"},
 }
 # Cycles of the day when this test was written; each is to go, none may come.
-KNOWN_CYCLES: list[set[str]] = [
-    {"agent.modem.driver", "agent.modem.dialects.quectel", "agent.modem.dialects.simcom"},
-]
+KNOWN_CYCLES: list[set[str]] = []
 
 
 def test_no_import_cycles():

@@ -1,10 +1,10 @@
-"""The driver against lines of both makers' manuals. The whole modem, network and all, is in tests/faults."""
+"""Modem driver with answers from the manuals of both manufacturers. tests/simulation has the modem with its network."""
 
 from agent.modem import at, driver
 from agent.modem.dialects import quectel, simcom
 from compat.stream import Network
 
-MANUAL = {
+QUECTEL = {
     b"AT": b"OK",
     b"ATE0": b"OK",
     b"AT+CMEE=1": b"OK",
@@ -28,6 +28,7 @@ MANUAL = {
     b"AT+QIACT=1": b"OK",
     b'AT+QIOPEN=1,0,"TCP","hub.example",1883,0,0': b"OK\r\n\r\n+QIOPEN: 0,0",
 }
+# Answers that a SIMCom modem gives beyond, or instead of, the general ones of QUECTEL.
 SIMCOM = {
     b"AT+CGMI": b"SIMCOM INCORPORATED\r\n\r\nOK",
     b"AT+NETCLOSE": b"+NETCLOSE: 2\r\n\r\nERROR",
@@ -40,22 +41,26 @@ SIMCOM = {
 }
 
 
-class Uart:
-    """Answers by the book; a command that is not in it gets ERROR. Time passes only in waits."""
+class ModemUart:
+    """UART of a modem with a dictionary of answers. A command that is not in it gets ERROR.
 
-    def __init__(self, book):
-        self.book = book
-        self.now = 0
+    The clock advances in waits only. `answers` maps a command to its answer, or to None for no answer, and b"payload"
+    to the answer to a sent payload. The modem is off before `on_at_ms`, and for ever if that is None.
+    """
+
+    def __init__(self, answers):
+        self.answers = answers
+        self.clock_ms = 0
         self.rx = bytearray()
-        self.wrote = []
-        self.on_at = 0  # None: off
+        self.written = []
+        self.on_at_ms = 0
 
     def now_ms(self):
-        return self.now
+        return self.clock_ms
 
     def wait(self, ms):
         if not self.rx:
-            self.now += ms
+            self.clock_ms += ms
 
     def readinto(self, buf):
         n = min(len(buf), len(self.rx))
@@ -65,66 +70,78 @@ class Uart:
 
     def write(self, data):
         data = bytes(data)
-        self.wrote.append(data)
-        if self.on_at is None or self.now < self.on_at:
+        self.written.append(data)
+        if self.on_at_ms is None or self.clock_ms < self.on_at_ms:
             return
         if data[-1:] == b"\r":
-            answer = self.book.get(data[:-1], b"ERROR")
+            answer = self.answers.get(data[:-1], b"ERROR")
             if answer is not None:
                 self.rx += b"\r\n" + answer + (b"" if answer == b"> " else b"\r\n")
-        elif b"payload" in self.book:
-            self.rx += b"\r\n" + self.book[b"payload"] + b"\r\n"
+        elif b"payload" in self.answers:
+            self.rx += b"\r\n" + self.answers[b"payload"] + b"\r\n"
+
+    def deliver(self, line):
+        """Receive a line from the modem."""
+        self.rx += b"\r\n" + line + b"\r\n"
 
 
-def modem(extra=None, config=None, key=None):
-    book = dict(MANUAL)
-    book.update(extra or {})
-    uart = Uart(book)
+def merged(*dictionaries):
+    out = {}
+    for dictionary in dictionaries:
+        out.update(dictionary)
+    return out
+
+
+def make_modem(extra=None, config=None, key=None):
+    """Return (Modem, ModemUart, Network, log) before `start`; `extra` answers replace those of QUECTEL."""
+    uart = ModemUart(merged(QUECTEL, extra or {}))
     log = []
     net = Network(uart.now_ms, lambda: None, None, 5000)
-    it = driver.Modem(uart, None, key, net, log.append, config or {"apn": "cmnet"})
-    net.raw = it.tcp
-    return it, uart, net, log
+    modem = driver.Modem(uart, None, key, net, log.append, config or {"apn": "cmnet"})
+    net.raw = modem.tcp
+    return modem, uart, net, log
 
 
-def brought_up(extra=None):
-    it, uart, net, log = modem(extra)
-    it.start()
-    it.check_sim()
-    it.look_for_network()
-    it.read_operator()
-    it.pdp_up()
-    return it, uart, net, log
+def make_connected_modem(extra=None):
+    """Return the same with an active data context."""
+    modem, uart, net, log = make_modem(extra)
+    modem.start()
+    modem.check_sim()
+    modem.read_registration()
+    modem.read_operator()
+    modem.pdp_up()
+    return modem, uart, net, log
 
 
-def fault(function):
+def error_of(function):
+    """Return the text of the ModemError that function() raises."""
     try:
         function()
-    except driver.ModemFault as e:
+    except driver.ModemError as e:
         return str(e)
-    raise AssertionError("no ModemFault")
+    raise AssertionError("no ModemError")
 
 
-def test_both_dialects_by_the_book():
+def test_start_to_connected_stream_in_both_dialects():
     for extra, iccid, dialect in (
         (None, b"89860025128306012474", quectel),
         (SIMCOM, b"89860318760238610932", simcom),
     ):
-        it, uart, net, log = brought_up(extra)
-        assert it.dialect is dialect and it.imei == b"867584030000017" and it.iccid == iccid
-        assert it.registered and it.roaming and it.operator == "CHINA MOBILE"
-        assert it.clock() == (20604, 16 * 3600000 + 30 * 60000 + 5000)  # local time less eight hours
-        assert it.signal_dbm() == (-81 if dialect is quectel else -85)
+        modem, uart, net, log = make_connected_modem(extra)
+        assert modem.dialect is dialect and modem.imei == b"867584030000017" and modem.iccid == iccid
+        assert modem.registered and modem.roaming and modem.operator == "CHINA MOBILE"
+        assert modem.network_time() == (20604, 16 * 3600000 + 30 * 60000 + 5000)  # local time less eight hours
+        assert modem.signal_dbm() == (-81 if dialect is quectel else -85)
         stream = net.socket()
         stream.connect(("hub.example", 1883))
-        assert it.sockets[0] is not None and not [line for line in log if "8986" in line or "hub" in line]
+        assert modem.sockets[0] is not None and not [line for line in log if "8986" in line or "hub" in line]
         stream.close()
-        assert it.sockets[0] is None
+        assert modem.sockets[0] is None
 
 
-def test_send_and_receive_by_the_book():
+def test_stream_sends_and_receives_in_both_dialects():
     data = b'\r\nOK\r\n+QIURC: "closed",0\r\n'
-    for extra, sent, urc in (
+    for extra, send, urc in (
         (
             {
                 b"AT+QISEND=0,4": b"> ",
@@ -135,126 +152,136 @@ def test_send_and_receive_by_the_book():
             b'+QIURC: "recv",0',
         ),
         (
-            dict(
-                list(SIMCOM.items())
-                + [
-                    (b"AT+CIPSEND=0,4", b"> "),
-                    (b"payload", b"OK\r\n\r\n+CIPSEND: 0,4,4"),
-                    (b"AT+CIPRXGET=2,0,512", b"+CIPRXGET: 2,0,%d,0\r\n" % len(data) + data + b"\r\n\r\nOK"),
-                ]
+            merged(
+                SIMCOM,
+                {
+                    b"AT+CIPSEND=0,4": b"> ",
+                    b"payload": b"OK\r\n\r\n+CIPSEND: 0,4,4",
+                    b"AT+CIPRXGET=2,0,512": b"+CIPRXGET: 2,0,%d,0\r\n" % len(data) + data + b"\r\n\r\nOK",
+                },
             ),
             b"AT+CIPSEND=0,4\r",
             b"+CIPRXGET: 1,0",
         ),
     ):
-        it, uart, net, log = brought_up(extra)
+        modem, uart, net, log = make_connected_modem(extra)
         stream = net.socket()
         stream.connect(("hub.example", 1883))
         stream.write(b"pi")
         stream.write(b"ng")
         stream.flush()
-        assert uart.wrote[-2:] == [sent, b"ping"]  # one write a packet
+        assert uart.written[-2:] == [send, b"ping"]  # both writes in one packet
         stream.setblocking(False)
         assert stream.read(1) is None
-        uart.rx += b"\r\n" + urc + b"\r\n"
-        it.pump()
+        uart.deliver(urc)
+        modem.poll()
         assert stream.read(len(data)) == data
         assert stream.read(1) is None
 
 
-def test_sends_that_fail():
-    it, uart, net, log = brought_up({b"AT+QISEND=0,1": b"> ", b"payload": b"SEND FAIL"})
+def test_failed_sends_raise():
+    modem, uart, net, log = make_connected_modem({b"AT+QISEND=0,1": b"> ", b"payload": b"SEND FAIL"})
     stream = net.socket()
     stream.connect(("hub.example", 1883))
     stream.write(b"x")
-    for wanted in (110, 104):  # a buffer that stays full times out; a socket that is gone is reset
+    for errno in (110, 104):  # a send buffer that stays full: timeout; a lost socket: connection reset
         try:
             stream.flush()
             raise AssertionError("sent")
         except OSError as e:
-            assert e.args[0] == wanted, e
-        uart.book[b"AT+QISEND=0,1"] = b"ERROR"
+            assert e.args[0] == errno, e
+        uart.answers[b"AT+QISEND=0,1"] = b"ERROR"
 
 
-def test_a_modem_that_does_not_do_its_part():
-    silent = dict([(text, None) for text in MANUAL])
-    assert "no answer to AT" in fault(modem(silent)[0].start)
-    assert "dialect is not spoken" in fault(modem({b"AT+CGMI": b"Foreign\r\n\r\nOK"})[0].start)
-    assert "AT+CGMI" in fault(modem({b"AT+CGMI": b"ERROR"})[0].start)
+def test_start_errors_name_their_cause():
+    silent = dict([(text, None) for text in QUECTEL])
+    assert "no answer to AT" in error_of(make_modem(silent)[0].start)
+    assert "FOREIGN is not supported" in error_of(make_modem({b"AT+CGMI": b"Foreign\r\n\r\nOK"})[0].start)
+    assert "AT+CGMI" in error_of(make_modem({b"AT+CGMI": b"ERROR"})[0].start)
     for answer, words in (
         (b"+CME ERROR: 10", "no usable SIM"),
-        (b"+CPIN: SIM PIN\r\n\r\nOK", "asks for SIM PIN"),
+        (b"+CPIN: SIM PIN\r\n\r\nOK", "requires SIM PIN"),
         (b"+CPIN: NOT READY\r\n\r\nOK", "NOT READY"),
-        (b"OK", "without what was asked"),
+        (b"OK", "lacks the requested data"),
         (None, "no answer in 5000 ms"),
     ):
-        it = modem({b"AT+CPIN?": answer})[0]
-        it.start()
-        assert words in fault(it.check_sim), answer
-    it = modem({b"AT+QIACT=1": b"ERROR"})[0]
-    it.start()
-    assert "APN" in fault(it.pdp_up) and not it.pdp
+        modem = make_modem({b"AT+CPIN?": answer})[0]
+        modem.start()
+        assert words in error_of(modem.check_sim), answer
 
 
-class Key:
-    """A power key: a modem that is off comes on 3 s after it was held for half a second."""
+def test_data_context_errors_name_their_cause():
+    for extra, words in (
+        ({b"AT+QIACT=1": b"ERROR"}, "AT+QIACT: no data context; check the APN"),
+        (merged(SIMCOM, {b"AT+NETOPEN": b"ERROR"}), "AT+NETOPEN: no data context; check the APN"),
+        (merged(SIMCOM, {b"AT+NETOPEN": b"OK"}), "AT+NETOPEN: no data context; check the APN"),
+        (merged(SIMCOM, {b"AT+NETOPEN": b"OK\r\n\r\n+NETOPEN: 3"}), "AT+NETOPEN: error 3; check the APN"),
+    ):
+        modem = make_modem(extra)[0]
+        modem.start()
+        assert words in error_of(modem.pdp_up) and not modem.pdp
+
+
+class PowerKey:
+    """Power key of a modem that is on 3 s after the key was held for half a second."""
 
     def __init__(self):
         self.uart = None
-        self.presses = []
-        self._since = None
+        self.presses_ms = []
+        self._pressed_ms = None
 
     def set(self, level):
         if level:
-            self._since = self.uart.now
+            self._pressed_ms = self.uart.clock_ms
         else:
-            self.presses.append(self.uart.now - self._since)
-            if self.presses[-1] >= 500:
-                self.uart.on_at = self.uart.now + 3000
+            self.presses_ms.append(self.uart.clock_ms - self._pressed_ms)
+            if self.presses_ms[-1] >= 500:
+                self.uart.on_at_ms = self.uart.clock_ms + 3000
 
 
-def test_a_modem_that_is_off_is_switched_on_and_one_that_is_on_is_left_alone():
-    key = Key()
-    it, uart, net, log = modem(key=key)
+def test_power_key_is_pulsed_only_if_the_modem_does_not_answer():
+    key = PowerKey()
+    modem, uart, net, log = make_modem(key=key)
     key.uart = uart
-    it.start()
-    assert it.ready and key.presses == []
-    uart.on_at = None
-    it.start()
-    assert it.ready and len(key.presses) == 1 and 500 <= key.presses[0] < 2500
-    # One that stays dead is pressed once a try.
-    uart.on_at = uart.now + 10**9
-    key.set = lambda level: key.presses.append(level)
-    assert "no answer to AT" in fault(it.start) and key.presses[1:] == [1, 0]
+    modem.start()
+    assert modem.ready and key.presses_ms == []
+    uart.on_at_ms = None
+    modem.start()
+    assert modem.ready and len(key.presses_ms) == 1 and 500 <= key.presses_ms[0] < 2500
+    # Without success it is pulsed once an attempt.
+    uart.on_at_ms = uart.clock_ms + 10**9
+    levels = []
+    key.set = levels.append
+    assert "no answer to AT" in error_of(modem.start) and levels == [1, 0]
 
 
-def test_names_that_the_line_has_spoilt_are_shown_not_stumbled_over():
-    it = modem({b"AT+COPS?": b'+COPS: 0,0,"CHI\xff\xc3 \x01",7\r\n\r\nOK'})[0]
-    it.start()
-    it.read_operator()
-    assert it.operator == "CHI?? ?"
-    it = modem({b"AT+CPIN?": b"+CPIN: SI\xcd PIN\r\n\r\nOK"})[0]
-    it.start()
-    assert "SI? PIN" in fault(it.check_sim)
+def test_unprintable_bytes_in_names_are_replaced():
+    modem = make_modem({b"AT+COPS?": b'+COPS: 0,0,"CHI\xff\xc3 \x01",7\r\n\r\nOK'})[0]
+    modem.start()
+    modem.read_operator()
+    assert modem.operator == "CHI?? ?"
+    modem = make_modem({b"AT+CPIN?": b"+CPIN: SI\xcd PIN\r\n\r\nOK"})[0]
+    modem.start()
+    assert "SI? PIN" in error_of(modem.check_sim)
 
 
-def test_what_comes_unasked_changes_the_state():
-    it, uart, net, log = brought_up()
+def test_urcs_change_the_state():
+    modem, uart, net, log = make_connected_modem()
     for line, check in (
-        (b"+CEREG: 2", lambda: not it.registered),
-        (b'+CEREG: 1,"1A2B","0123ABCD",7', lambda: it.registered and not it.roaming),
-        (b'+QIURC: "pdpdeact",1', lambda: not it.pdp),
-        (b"+CPIN: NOT INSERTED", lambda: not it.sim),
-        (b"RDY", lambda: not it.ready and log == ["modem: it started anew"]),
+        (b"+CEREG: 2", lambda: not modem.registered),
+        (b'+CEREG: 1,"1A2B","0123ABCD",7', lambda: modem.registered and not modem.roaming),
+        (b'+QIURC: "pdpdeact",1', lambda: not modem.pdp),
+        (b"+CPIN: NOT INSERTED", lambda: not modem.sim),
+        (b"RDY", lambda: not modem.ready and log == ["modem: restarted unexpectedly"]),
     ):
-        uart.rx += b"\r\n" + line + b"\r\n"
-        it.pump()
+        uart.deliver(line)
+        modem.poll()
         assert check(), line
 
 
-def test_urcs_of_any_shape_are_survived():
+def test_malformed_urcs_are_ignored():
     for extra in (None, SIMCOM):
-        it, uart, net, log = brought_up(extra)
+        modem, uart, net, log = make_connected_modem(extra)
         for line in (
             b"+QIURC:",
             b'+QIURC: "recv"',
@@ -272,17 +299,17 @@ def test_urcs_of_any_shape_are_survived():
             b"+CGREG: 1,x",
             b"\xff\xfe\x00",
         ):
-            uart.rx += b"\r\n" + line + b"\r\n"
-            it.pump()
-        assert it.run(b"AT").result == at.OK
+            uart.deliver(line)
+            modem.poll()
+        assert modem.run(b"AT").result == at.OK
 
 
-def test_the_network_clock():
+def test_parse_clock():
     for text, expected in (
         (b'+CCLK: "26/11/24,10:11:12+32"', (20781, (2 * 3600 + 11 * 60 + 12) * 1000)),
         (b'+CCLK: "26/01/01,00:00:00-08"', (20454, 2 * 3600000)),
         (b'+CCLK: "26/01/01,03:00:00+32"', (20453, 19 * 3600000)),
-        (b'+CCLK: "80/01/06,00:00:00+00"', None),  # a modem that was never told
+        (b'+CCLK: "80/01/06,00:00:00+00"', None),  # default date: the modem does not know the time
         (b'+CCLK: "26/13/01,00:00:00+00"', None),
         (b'+CCLK: ""', None),
         (b"+CCLK: ", None),
@@ -291,179 +318,191 @@ def test_the_network_clock():
         assert driver.parse_clock(text) == expected, text
 
 
-class Peer:
-    """What both makers say of a UDP socket: an Uart's book that is given a prompt for each datagram."""
+class UdpAnswers:
+    """Commands and answers of a UDP socket in one dialect."""
 
     def __init__(self, dialect):
-        quectel_like = dialect == "quectel"
-        self.open = b'AT+QIOPEN=1,0,"UDP","hub.example",5004,0,0' if quectel_like else b'AT+CIPOPEN=0,"UDP",,,5000'
-        self.opened = b"OK\r\n\r\n+QIOPEN: 0,0" if quectel_like else b"OK\r\n\r\n+CIPOPEN: 0,0"
-        self.refused = b"OK\r\n\r\n+QIOPEN: 0,566" if quectel_like else b"+CIPOPEN: 0,1\r\n\r\nERROR"
-        self.send = b"AT+QISEND=0,%d" if quectel_like else b'AT+CIPSEND=0,%d,"hub.example",5004'
-        self.sent = b"SEND OK" if quectel_like else b"OK\r\n\r\n+CIPSEND: 0,4,4"
-        self.come = b'+QIURC: "recv",0' if quectel_like else b"+CIPRXGET: 1,0"
-        self.read = b"AT+QIRD=0,128" if quectel_like else b"AT+CIPRXGET=2,0,128"
-        self.close = b"AT+QICLOSE=0,1" if quectel_like else b"AT+CIPCLOSE=0"
-        self.gone = b'+QIURC: "closed",0' if quectel_like else b"+IPCLOSE: 0,1"
-        self._quectel = quectel_like
-        extra = {} if quectel_like else SIMCOM
-        self.book = dict(list(extra.items()) + [(self.open, self.opened), (self.close, b"OK"), (b"payload", self.sent)])
+        is_quectel = dialect == "quectel"
+        self.open = b'AT+QIOPEN=1,0,"UDP","hub.example",5004,0,0' if is_quectel else b'AT+CIPOPEN=0,"UDP",,,5000'
+        self.opened = b"OK\r\n\r\n+QIOPEN: 0,0" if is_quectel else b"OK\r\n\r\n+CIPOPEN: 0,0"
+        self.refused = b"OK\r\n\r\n+QIOPEN: 0,566" if is_quectel else b"+CIPOPEN: 0,1\r\n\r\nERROR"
+        self.send = b"AT+QISEND=0,%d" if is_quectel else b'AT+CIPSEND=0,%d,"hub.example",5004'
+        self.sent = b"SEND OK" if is_quectel else b"OK\r\n\r\n+CIPSEND: 0,4,4"
+        self.data_urc = b'+QIURC: "recv",0' if is_quectel else b"+CIPRXGET: 1,0"
+        self.read = b"AT+QIRD=0,128" if is_quectel else b"AT+CIPRXGET=2,0,128"
+        self.close = b"AT+QICLOSE=0,1" if is_quectel else b"AT+CIPCLOSE=0"
+        self.closed_urc = b'+QIURC: "closed",0' if is_quectel else b"+IPCLOSE: 0,1"
+        self._is_quectel = is_quectel
+        self.answers = merged(
+            {} if is_quectel else SIMCOM, {self.open: self.opened, self.close: b"OK", b"payload": self.sent}
+        )
         for n in range(1, 9):
-            self.book[self.send % n] = b"> "
+            self.answers[self.send % n] = b"> "
 
     def data(self, *datagrams):
-        """The answers to reads that empty the modem."""
-        n = b"+QIRD: %d\r\n" if self._quectel else b"+CIPRXGET: 2,0,%d,0\r\n"
-        none = b"+QIRD: 0\r\n\r\nOK" if self._quectel else b"+IP ERROR: No data\r\n\r\nERROR"
+        """Return the answers to reads until the modem has no more data."""
+        n = b"+QIRD: %d\r\n" if self._is_quectel else b"+CIPRXGET: 2,0,%d,0\r\n"
+        none = b"+QIRD: 0\r\n\r\nOK" if self._is_quectel else b"+IP ERROR: No data\r\n\r\nERROR"
         return [n % len(data) + data + b"\r\n\r\nOK" for data in datagrams] + [none]
 
 
-def udp(dialect, extra=None):
-    peer = Peer(dialect)
-    it, uart, net, log = brought_up(dict(list(peer.book.items()) + list((extra or {}).items())))
-    return peer, it, uart, it.udp("hub.example", 5004)
+def make_udp(dialect):
+    """Return (UdpAnswers, Modem, ModemUart, ModemUdp)."""
+    udp = UdpAnswers(dialect)
+    modem, uart, net, log = make_connected_modem(udp.answers)
+    return udp, modem, uart, modem.udp("hub.example", 5004)
 
 
-def settle(it, uart, ms=0):
+def settle(modem, uart, ms=0):
+    """Run the submitted commands, then advance the clock."""
     for _ in range(6):
-        it.pump()
-    uart.now += ms
+        modem.poll()
+    uart.clock_ms += ms
 
 
-def test_datagrams_go_one_at_a_time_and_nothing_waits_for_them():
+def test_datagrams_are_sent_one_at_a_time_without_waiting():
     for dialect in ("quectel", "simcom"):
-        peer, it, uart, s = udp(dialect)
-        assert it.sockets[0] is s and s.ready()
-        before, now = len(uart.wrote), uart.now
+        udp, modem, uart, s = make_udp(dialect)
+        assert modem.sockets[0] is s and s.ready()
+        written, clock_ms = len(uart.written), uart.clock_ms
         s.send(b"ping")
-        assert not s.ready() and len(uart.wrote) == before and uart.now == now
-        settle(it, uart)
-        assert uart.wrote[before:] == [peer.send % 4 + b"\r", b"ping"] and s.ready()
-        # One more finds room behind one that has not gone; the third is lost.
+        assert not s.ready() and len(uart.written) == written and uart.clock_ms == clock_ms
+        settle(modem, uart)
+        assert uart.written[written:] == [udp.send % 4 + b"\r", b"ping"] and s.ready()
+        # One more is queued behind one that is being sent; a third one is lost.
         for data in (b"1", b"22", b"333"):
             s.send(data)
-        settle(it, uart)
-        settle(it, uart)
-        assert [it for it in uart.wrote[before + 2 :] if b"AT" not in it] == [b"1", b"22"] and s.ready()
-        # A stream's command stands behind it.
+        settle(modem, uart)
+        settle(modem, uart)
+        assert [data for data in uart.written[written + 2 :] if b"AT" not in data] == [b"1", b"22"] and s.ready()
+        # A command of a stream runs after it.
         s.send(b"ping")
-        it.run(b"AT")
-        assert uart.wrote[-3:] == [peer.send % 4 + b"\r", b"ping", b"AT\r"]
-        # What was sent goes before the modem is told, and its number is free at once.
+        modem.run(b"AT")
+        assert uart.written[-3:] == [udp.send % 4 + b"\r", b"ping", b"AT\r"]
+        # close() runs after the sends, and frees the socket number at once.
         s.send(b"bye")
         s.close()
-        assert it.sockets[0] is None and not s.ready()
+        assert modem.sockets[0] is None and not s.ready()
         s.send(b"late")
-        settle(it, uart)
-        assert uart.wrote[-3:] == [peer.send % 3 + b"\r", b"bye", peer.close + b"\r"]
+        settle(modem, uart)
+        assert uart.written[-3:] == [udp.send % 3 + b"\r", b"bye", udp.close + b"\r"]
 
 
-def test_datagrams_that_come_are_told_until_there_are_none():
+def test_datagrams_are_received_until_there_are_none():
     for dialect in ("quectel", "simcom"):
-        peer, it, uart, s = udp(dialect)
+        udp, modem, uart, s = make_udp(dialect)
         buf = bytearray(8)
-        for told in (True, False):  # the URC, or, when the line lost it, a look after a while
-            answers = peer.data(b"OK\r\n", b"a longer one")
-            if told:
-                uart.rx += b"\r\n" + peer.come + b"\r\n"
+        for with_urc in (True, False):  # without the URC, the socket is read after a while
+            answers = udp.data(b"OK\r\n", b"a longer one")
+            if with_urc:
+                uart.deliver(udp.data_urc)
             else:
-                uart.now += 3000
-            it.pump()
-            came = []
+                uart.clock_ms += 3000
+            modem.poll()
+            received = []
             for _ in range(len(answers)):
-                uart.book[peer.read] = answers.pop(0)
-                assert s.recv_into(buf) == 0  # it asks
-                settle(it, uart)
+                uart.answers[udp.read] = answers.pop(0)
+                assert s.recv_into(buf) == 0  # submits the read
+                settle(modem, uart)
                 n = s.recv_into(buf)
                 if n:
-                    came.append(bytes(buf[:n]))
-            assert came == [b"OK\r\n", b"a longer"], (dialect, told, came)
-            asked = len(uart.wrote)
+                    received.append(bytes(buf[:n]))
+            assert received == [b"OK\r\n", b"a longer"], (dialect, with_urc, received)
+            written = len(uart.written)
             assert s.recv_into(buf) == 0
-            settle(it, uart)
-            assert len(uart.wrote) == asked  # nothing was told, and it has just looked
+            settle(modem, uart)
+            assert len(uart.written) == written  # neither a URC nor the time for a read
 
 
-def test_a_socket_that_does_not_open():
+def test_refused_open_raises_and_frees_the_number():
     for dialect in ("quectel", "simcom"):
-        peer = Peer(dialect)
-        for answer, wanted in ((peer.refused, 111), (b"ERROR", 111), (b"OK", 110)):
-            it, uart, net, log = brought_up(dict(list(peer.book.items()) + [(peer.open, answer)]))
+        udp = UdpAnswers(dialect)
+        for answer, errno in ((udp.refused, 111), (b"ERROR", 111), (b"OK", 110)):
+            modem, uart, net, log = make_connected_modem(merged(udp.answers, {udp.open: answer}))
             try:
-                it.udp("hub.example", 5004)
+                modem.udp("hub.example", 5004)
                 raise AssertionError("open")
             except OSError as e:
-                assert e.args[0] == wanted, (dialect, answer, e)
-            assert it.sockets == [None] * driver.SOCKETS
-        it.pdp = False
+                assert e.args[0] == errno, (dialect, answer, e)
+            assert modem.sockets == [None] * driver.SOCKETS
+        modem.pdp = False
         try:
-            it.udp("hub.example", 5004)
+            modem.udp("hub.example", 5004)
             raise AssertionError("open")
         except OSError as e:
             assert e.args[0] == 107
 
 
-def test_a_socket_that_is_gone_is_opened_again():
+def lose_context(modem, uart):
+    """Lose the data context, as a modem of the dialect reports it."""
+    uart.deliver(b'+QIURC: "pdpdeact",1' if modem.dialect is quectel else b"+CIPEVENT: NETWORK CLOSED UNEXPECTEDLY")
+    modem.poll()
+    assert not modem.pdp
+
+
+def test_lost_socket_is_reopened():
     for dialect in ("quectel", "simcom"):
-        for how in ("told", "refused", "context", "closed", "anew"):
-            peer, it, uart, s = udp(dialect)
-            uart.now += 5000
-            if how == "told":
-                uart.rx += b"\r\n" + peer.gone + b"\r\n"
-            elif how == "refused":  # a send finds it out
-                uart.book[peer.send % 4] = b"ERROR"
+        for cause in ("urc", "refused", "context", "closed"):
+            udp, modem, uart, s = make_udp(dialect)
+            uart.clock_ms += 5000
+            if cause == "urc":
+                uart.deliver(udp.closed_urc)
+            elif cause == "refused":  # a send fails, without a URC
+                uart.answers[udp.send % 4] = b"ERROR"
                 s.send(b"ping")
-            elif how == "closed":
-                it.close_sockets()
+            elif cause == "closed":
+                modem.close_sockets()
             else:
-                it.pdp = False
-                it.drop_sockets()
-            settle(it, uart)
-            uart.book[peer.send % 4] = b"> "
-            if how in ("context", "anew"):
-                before = len(uart.wrote)
+                lose_context(modem, uart)
+            settle(modem, uart)
+            uart.answers[udp.send % 4] = b"> "
+            if cause == "context":
+                written = len(uart.written)
                 assert not s.ready()
                 s.send(b"lost")
-                settle(it, uart)
-                assert len(uart.wrote) == before  # not before the modem has a context
-                it.pdp = True
+                settle(modem, uart)
+                assert len(uart.written) == written  # not without a data context
+                modem.pdp_up()
             assert not s.ready()
-            settle(it, uart)
-            assert s.ready() and it.sockets[0] is s, (dialect, how)
+            settle(modem, uart)
+            assert s.ready() and modem.sockets[0] is s, (dialect, cause)
             s.send(b"ping")
-            settle(it, uart)
-            assert uart.wrote[-1] == b"ping"
-        # In vain: not oftener than every 3 s.
-        peer, it, uart, s = udp(dialect)
-        uart.book[peer.open] = peer.refused
-        uart.rx += b"\r\n" + peer.gone + b"\r\n"
-        uart.now += 5000
-        it.pump()
-        before = uart.wrote.count(peer.open + b"\r")
+            settle(modem, uart)
+            assert uart.written[-1] == b"ping"
+
+
+def test_reopening_is_rate_limited():
+    for dialect in ("quectel", "simcom"):
+        udp, modem, uart, s = make_udp(dialect)
+        uart.answers[udp.open] = udp.refused
+        uart.deliver(udp.closed_urc)
+        uart.clock_ms += 5000
+        modem.poll()
+        opens = uart.written.count(udp.open + b"\r")
         for _ in range(100):
             assert not s.ready()
-            settle(it, uart, 100)
-        assert 3 <= uart.wrote.count(peer.open + b"\r") - before <= 4
-        # A modem that says nothing is asked nothing more: the channel keeps room for the session's commands.
-        uart.book[peer.open] = uart.book[peer.close] = None
+            settle(modem, uart, 100)
+        assert 3 <= uart.written.count(udp.open + b"\r") - opens <= 4  # every 3 s
+        # A modem that does not answer gets no further command: the AT channel keeps space for those of the session.
+        uart.answers[udp.open] = uart.answers[udp.close] = None
         for _ in range(300):
             s.ready()
-            settle(it, uart, 100)
-            assert len(it.at._queue) <= 2
+            settle(modem, uart, 100)
+            assert len(modem.at._queue) <= 2
 
 
-def test_a_modem_that_takes_nothing_more_is_given_nothing_more():
-    peer, it, uart, s = udp("quectel")
-    uart.book[peer.send % 4] = None
+def test_unanswered_send_blocks_further_ones():
+    udp, modem, uart, s = make_udp("quectel")
+    uart.answers[udp.send % 4] = None
     for _ in range(50):
         s.send(b"ping")
         s.recv_into(bytearray(8))
-        uart.now += 20
-        it.pump()
-    assert not s.ready() and it.at.timeouts == 0
-    uart.book[peer.send % 4] = b"> "
+        uart.clock_ms += 20
+        modem.poll()
+    assert not s.ready() and modem.at.timeouts == 0
+    uart.answers[udp.send % 4] = b"> "
     for _ in range(600):
-        uart.now += 20
-        it.pump()
-    assert it.at.timeouts == 1 and s.ready()
-    assert it.run(b"AT").result == at.OK
+        uart.clock_ms += 20
+        modem.poll()
+    assert modem.at.timeouts == 1 and s.ready()
+    assert modem.run(b"AT").result == at.OK

@@ -74,7 +74,7 @@ class Supervisor:
     def step(self):
         """Do the next useful thing; True when a frame went out, so that there may be another one."""
         if self._modem is not None:
-            self._modem.pump()
+            self._modem.poll()
             self._follow_modem()
         now = self._net.now_ms()
         if now < self._retry_at:
@@ -134,7 +134,7 @@ class Supervisor:
                 return
             modem.read_operator()
             self._log("link: %s %s" % ("roaming on" if modem.roaming else "on", modem.operator))
-            at = modem.clock()
+            at = modem.network_time()
             if at is not None and self.on_clock is not None:
                 self.on_clock(*at)
             self._backoff.reset()
@@ -150,7 +150,7 @@ class Supervisor:
     def _search(self, now):
         if now >= self._ask_at:
             self._ask_at = now + _ASK_MS
-            self._modem.look_for_network()
+            self._modem.read_registration()
         if not self._modem.registered and now - self._since > _SEARCH_MS:
             self._since = now
             self._remedy("not registered in %d s" % (_SEARCH_MS // 1000), False)
@@ -215,7 +215,7 @@ class Supervisor:
         elif rung == REOPEN:
             modem.close_sockets()
         elif rung == RADIO:
-            modem.radio_restart()
+            modem.restart_radio()
         elif rung == MODEM_RESET:
             modem.reset()
         elif rung == BOARD_RESET:

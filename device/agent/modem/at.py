@@ -1,180 +1,204 @@
-"""AT commands over a UART (ITU-T V.250; 3GPP TS 27.007 and 27.005), one at a time. Pure: bytes and time come in.
+"""AT command channel over a UART (ITU-T V.250; 3GPP TS 27.007 and 27.005), one command at a time.
 
-An answer is information lines and one final result code. Unsolicited result codes (URCs) may stand between any two
-lines of it; a prompt asks for a payload; a payload of stated length may follow a line and may hold anything, `OK` too.
+Pure: the caller passes the received bytes and the time. An answer consists of information lines and one final result
+code. Unsolicited result codes (URCs) may appear between any two lines of it. A prompt asks for a payload. A payload of
+stated length may follow an information line and may hold any bytes, also those of `OK`.
 """
 
+from patrolink_protocol.native import const
+
 OK, ERROR, TIMEOUT = 0, 1, 2
-_LINE = 255  # longer lines are cut: no answer that is used comes near
-_LINES = 16  # information lines kept of one answer
-_QUEUE = 8
-_QUIET_MS = 500  # after a timeout the line has to be silent for so long: a late answer is not the next one's
+# What a URC of a dialect reports: data to read, a socket closed or opened, the data context lost or activated.
+URC_DATA, URC_CLOSED, URC_OPENED, URC_PDP_LOST, URC_PDP_RESULT = range(5)
+_LINE_MAX = const(255)  # longer lines are truncated; no answer that is used is as long
+_LINES_MAX = const(16)  # information lines kept of one answer
+_QUEUE_MAX = const(8)
+_QUIET_MS = const(500)  # silence required after a timeout, so that a late answer is not taken for the next one's
 
 
-class QueueFull(Exception):
-    """More commands were submitted than can wait: the modem does not keep up, or does not answer."""
+class QueueFullError(Exception):
+    """The command queue is full: the modem does not answer, or not fast enough."""
 
 
 class Command:
-    """One command and, once `result` is not None, what became of it.
+    """One command and its outcome.
 
-    text        without the line end
-    timeout_ms  from the moment it is written to its final result
-    prefix      information lines begin with this (b"+CREG:"); b"": every line is one; None: there are none
-    payload     bytes to send at the prompt `>`
-    final       line that ends the command instead of `OK`, as `SEND OK`
-    raw         function(line) -> how many payload bytes follow this information line
-    sink        bytearray that takes those bytes; what does not fit is dropped and counted in `missed`
+    Args:
+        text: the command without its line end, bytes.
+        timeout_ms: longest time from writing the command to its final result code.
+        prefix: start of its information lines (b"+CREG:"); b"": every line is one; None: it has none.
+        payload: bytes to send at the prompt `>`.
+        final: line that ends the command instead of `OK`, for example b"SEND OK".
+        payload_length: function(line) returning how many payload bytes follow an information line.
+        sink: bytearray for those bytes.
 
-    result      OK, ERROR or TIMEOUT; code: the number of +CME or +CMS ERROR, -1 without one; lines: information lines;
-                full: it was SEND FAIL, the modem's buffer has no room
+    Attributes:
+        result: OK, ERROR or TIMEOUT; None until the command has ended.
+        code: number of the +CME or +CMS ERROR, -1 without one.
+        lines: information lines, at most 16.
+        buffer_full: True after SEND FAIL: the send buffer of the modem is full.
+        received: payload bytes in `sink`.
+        overflow: payload bytes discarded because `sink` was full.
     """
 
-    def __init__(self, text, timeout_ms=1000, prefix=None, payload=None, final=None, raw=None, sink=None):
+    def __init__(self, text, timeout_ms=1000, prefix=None, payload=None, final=None, payload_length=None, sink=None):
         self.text = text
         self.timeout_ms = timeout_ms
         self.prefix = prefix
         self.payload = payload
         self.final = final
-        self.raw = raw
+        self.payload_length = payload_length
         self.sink = sink
         self.result = None
         self.code = -1
-        self.full = False
+        self.buffer_full = False
         self.lines = []
         self.received = 0
-        self.missed = 0
+        self.overflow = 0
+
+    def describe(self):
+        """Return the outcome as text for an error message."""
+        if self.result == OK:
+            return "the answer lacks the requested data"
+        if self.result == ERROR:
+            return "ERROR" if self.code < 0 else "error %d" % self.code
+        return "no answer in %d ms" % self.timeout_ms
 
 
 class AtChannel:
-    """
-    write   function(bytes-like) that puts bytes on the UART
-    urc     function(line) for every unsolicited line
+    """Writes queued commands and assigns received lines to them.
 
-    `stray` counts final results that nobody waits for, `cut` lines over 255 bytes, `timeouts` commands unanswered.
+    Args:
+        write: function(bytes-like) that writes to the UART.
+        on_urc: function(line) for every unsolicited line.
+
+    Attributes:
+        stray: final result codes received without a command.
+        truncated: lines longer than 255 bytes.
+        timeouts: commands that were not answered in time.
     """
 
-    def __init__(self, write, urc):
+    def __init__(self, write, on_urc):
         self._write = write
-        self._urc = urc
+        self._on_urc = on_urc
         self._queue = []
-        self._now = None  # the command being answered
-        self._deadline = 0
-        self._line = bytearray(_LINE)
+        self._current = None
+        self._deadline_ms = 0
+        self._line = bytearray(_LINE_MAX)
         self._n = 0
-        self._raw_left = 0
+        self._payload_left = 0
         self._prompted = False
-        self._quiet_at = None
-        self.stray = self.cut = self.timeouts = 0
+        self._quiet_until_ms = None
+        self.stray = self.truncated = self.timeouts = 0
 
-    def idle(self):
-        """True when nothing waits and nothing is being answered."""
-        return self._now is None and not self._queue
+    def is_idle(self):
+        """Return True if no command is queued or being answered."""
+        return self._current is None and not self._queue
 
     def submit(self, command):
-        """Put a command in the queue and return it. QueueFull when eight wait."""
-        if len(self._queue) >= _QUEUE:
-            raise QueueFull("%d commands wait; the modem does not answer" % _QUEUE)
+        """Queue a command and return it.
+
+        Raises:
+            QueueFullError: eight commands are queued.
+        """
+        if len(self._queue) >= _QUEUE_MAX:
+            raise QueueFullError("%d commands are queued; the modem does not answer" % _QUEUE_MAX)
         self._queue.append(command)
         return command
 
     def poll(self, now_ms):
-        """Write the next command when it is its turn; end one whose time is up."""
-        command = self._now
-        if command is not None and now_ms - self._deadline >= 0:
+        """End the current command if its time is over; write the next one if the channel is free."""
+        if self._current is not None and now_ms - self._deadline_ms >= 0:
             self.timeouts += 1
-            self._raw_left = 0
-            self._quiet_at = now_ms + _QUIET_MS
+            self._payload_left = 0
+            self._quiet_until_ms = now_ms + _QUIET_MS
             self._end(TIMEOUT)
-        if self._quiet_at is not None:
-            if now_ms - self._quiet_at < 0:
+        if self._quiet_until_ms is not None:
+            if now_ms - self._quiet_until_ms < 0:
                 return
-            self._quiet_at = None
+            self._quiet_until_ms = None
             self._n = 0
-        if self._now is None and self._queue:
-            command = self._now = self._queue.pop(0)
-            self._deadline = now_ms + command.timeout_ms
+        if self._current is None and self._queue:
+            command = self._current = self._queue.pop(0)
+            self._deadline_ms = now_ms + command.timeout_ms
             self._prompted = False
             self._write(command.text + b"\r")
 
     def feed(self, buf, n, now_ms):
-        """Take the first n bytes of buf from the UART."""
-        if self._quiet_at is not None:
-            self._quiet_at = now_ms + _QUIET_MS
+        """Process the bytes buf[:n] received from the UART."""
+        if self._quiet_until_ms is not None:
+            self._quiet_until_ms = now_ms + _QUIET_MS
         i = 0
         while i < n:
-            if self._raw_left:
-                i += self._take_raw(buf, i, n)
+            if self._payload_left:
+                i += self._feed_payload(buf, i, n)
                 continue
             byte = buf[i]
             i += 1
             if byte == 10:
-                end = min(self._n, _LINE)
+                end = min(self._n, _LINE_MAX)
                 while end and self._line[end - 1] == 13:
                     end -= 1
                 self._n = 0
                 if end:
                     self._on_line(bytes(self._line[:end]))
-            elif self._n < _LINE:
+            elif self._n < _LINE_MAX:
                 self._line[self._n] = byte
                 self._n += 1
                 if byte == 62 and self._n == 1:
                     self._on_prompt()
-            elif self._n == _LINE:
-                self.cut += 1
-                self._n += 1  # counted once a line
+            elif self._n == _LINE_MAX:
+                self.truncated += 1
+                self._n += 1  # counts a line once
 
-    def _take_raw(self, buf, i, n):
-        """Move payload bytes from buf[i:n] to the sink; return how many were used."""
-        command = self._now
-        take = min(self._raw_left, n - i)
-        self._raw_left -= take
-        room = min(take, len(command.sink) - command.received) if command.sink is not None else 0
-        for k in range(room):
+    def _feed_payload(self, buf, i, n):
+        """Move payload bytes from buf[i:n] to the sink; return how many were consumed."""
+        command = self._current
+        count = min(self._payload_left, n - i)
+        self._payload_left -= count
+        kept = min(count, len(command.sink) - command.received) if command.sink is not None else 0
+        for k in range(kept):
             command.sink[command.received + k] = buf[i + k]
-        command.received += room
-        command.missed += take - room
-        return take
+        command.received += kept
+        command.overflow += count - kept
+        return count
 
     def _on_prompt(self):
-        command = self._now
+        command = self._current
         if command is not None and command.payload is not None and not self._prompted:
             self._prompted = True
             self._n = 0
             self._write(command.payload)
 
     def _on_line(self, line):
-        command = self._now
-        if self._quiet_at is not None or command is None:
+        command = self._current
+        if self._quiet_until_ms is not None or command is None:
             if _is_final(line):
                 self.stray += 1
             else:
-                self._urc(line)
+                self._on_urc(line)
             return
         if line == command.text:
-            return  # echo, until ATE0 is in force
+            return  # echo, before ATE0
         if command.final is not None and line == command.final:
             self._end(OK)
         elif line == b"OK":
             if command.final is None:
                 self._end(OK)
         elif _is_final(line):
-            command.code = _code(line)
-            command.full = line == b"SEND FAIL"
+            command.code = _error_code(line)
+            command.buffer_full = line == b"SEND FAIL"
             self._end(ERROR)
         elif command.prefix is not None and line.startswith(command.prefix):
-            self._keep(line)
-            if command.raw is not None:
-                self._raw_left = max(0, command.raw(line))
+            if len(command.lines) < _LINES_MAX:
+                command.lines.append(line)
+            if command.payload_length is not None:
+                self._payload_left = max(0, command.payload_length(line))
         else:
-            self._urc(line)
-
-    def _keep(self, line):
-        if len(self._now.lines) < _LINES:
-            self._now.lines.append(line)
+            self._on_urc(line)
 
     def _end(self, result):
-        command, self._now = self._now, None
+        command, self._current = self._current, None
         command.result = result
 
 
@@ -182,16 +206,16 @@ def _is_final(line):
     return line in (b"OK", b"ERROR", b"SEND FAIL", b"ABORTED") or line.startswith((b"+CME ERROR:", b"+CMS ERROR:"))
 
 
-def _code(line):
-    """The number of a +CME or +CMS ERROR; -1 for a verbose or a missing one."""
+def _error_code(line):
+    """Return the number of a +CME or +CMS ERROR; -1 for a verbose one, or another final result code."""
     digits = line[line.find(b":") + 1 :].strip() if b":" in line else b""
     return int(digits) if digits.isdigit() and len(digits) < 6 else -1
 
 
-def numbers(line):
-    """Return the comma-separated fields behind the colon of an information line: integers where they are, else bytes.
+def fields(line):
+    """Return the comma-separated fields after the colon of a line: integers as int, others as bytes without quotes.
 
-    Quotes around text go. +CREG: 2,1,"1A2B",... gives [2, 1, b"1A2B", ...].
+    +CREG: 2,1,"1A2B",... gives [2, 1, b"1A2B", ...].
     """
     out = []
     for part in line[line.find(b":") + 1 :].split(b","):
@@ -203,3 +227,13 @@ def numbers(line):
         else:
             out.append(part)
     return out
+
+
+def command_name(text):
+    """Return a command without its arguments, which may hold names and passwords."""
+    return str(text.split(b"=")[0], "ascii")
+
+
+def printable(text):
+    """Return up to 40 bytes from the modem as text, with `?` for bytes that are not printable ASCII."""
+    return "".join([chr(byte) if 32 <= byte < 127 else "?" for byte in text[:40]])

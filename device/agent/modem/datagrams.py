@@ -1,23 +1,36 @@
-"""Datagrams through the modem, behind the facade of compat.udp: only its opening waits.
+"""UDP socket of the modem, with the interface of compat.udp. Only the constructor waits.
 
-Everything else leaves a command with the AT channel and looks after it at the next call, so it may be called from
-inside a wait of the streams beside it; a command of theirs stands behind one datagram at most.
+All other calls submit a command to the AT channel and process its outcome at a later call, so they may be made while
+a stream of the modem waits. A command of a stream is delayed by one datagram at most.
 """
 
-from .at import ERROR, OK, Command, QueueFull
+from patrolink_protocol.native import const
+
+from .at import ERROR, OK, URC_CLOSED, URC_DATA, Command, QueueFullError
 from .sockets import ECONNREFUSED, ETIMEDOUT
 
-_ROOM = 128  # of one that comes; a longer one is cut off
-_ANSWER_MS = 5000
-_AGAIN_MS = 3000  # between two openings
-_LOOK_MS = 3000  # without a URC, which the line may have lost
-_UNDER_WAY = 2  # datagrams
+_READ_MAX = const(128)  # bytes; a longer datagram is truncated
+_ANSWER_MS = const(5000)
+_REOPEN_MS = const(3000)  # between two attempts to open
+_POLL_MS = const(3000)  # between two reads without a URC, which may have been lost
+_SENDS_MAX = const(2)  # datagrams submitted to the AT channel
 
 
 class ModemUdp:
-    """Datagrams to one peer and from it. It opens itself again when the modem or its carrier took it away.
+    """Datagrams to and from one peer. The socket is reopened when the modem or the network closed it.
 
-    OSError when the modem gives no socket, in the network's time. What the modem's URCs tell: see ModemSocket.
+    Args:
+        modem: driver.Modem.
+        net: compat.stream.Network.
+        host: peer, name or address.
+        port: port of the peer.
+
+    Attributes:
+        id: number of the socket in the modem, None while it has none.
+        address: (host, port) of the peer.
+
+    Raises:
+        OSError: the modem did not open a socket within the timeout of the network.
     """
 
     kind = b"UDP"
@@ -26,80 +39,90 @@ class ModemUdp:
         self._modem = modem
         self._net = net
         self.address = (host, port)
-        self.id = self.result = self._opening = self._reading = self._last = None
-        self.pending = self.closed = False
-        self._under_way = []
-        self._rx = memoryview(bytearray(_ROOM))
-        self._again_ms = self._look_ms = 0
-        modem.claim(self)
+        self._open_result = self._opening = self._reading = self._last = None
+        self._pending = self._closed = False
+        self._sends = []
+        self._rx = memoryview(bytearray(_READ_MAX))
+        self._reopen_ms = self._poll_ms = 0
+        self.id = modem.claim(self)
         self._open()
-        if not modem.await_(self._settled, net.timeout_ms):
+        if not modem.wait_until(self._is_settled, net.timeout_ms):
             self.close()
             raise OSError(ETIMEDOUT)
         if not self._is_open():
             self.close()
             raise OSError(ECONNREFUSED)
 
-    def _later(self, text, prefix=None, **more):
-        """Leave a command with the channel; None when it has no room."""
+    def on_urc(self, kind, value):
+        """Process a URC for this socket; see ModemSocket.on_urc."""
+        if kind == URC_DATA:
+            self._pending = True
+        elif kind == URC_CLOSED:
+            self._closed = True
+        else:
+            self._open_result = value
+
+    def _submit(self, text, prefix=None, **more):
+        """Submit a command and return it; None if the AT channel is full."""
         try:
             self._last = self._modem.at.submit(Command(text, _ANSWER_MS, prefix, **more))
-        except QueueFull:
+        except QueueFullError:
             return None
         return self._last
 
     def _open(self):
-        self.result = None
-        self.pending = self.closed = False
-        self._again_ms = self._net.now_ms() + _AGAIN_MS
+        self._open_result = None
+        self._pending = self._closed = False
+        self._reopen_ms = self._net.now_ms() + _REOPEN_MS
         host, port = self.address
-        self._opening = self._later(self._modem.dialect.open_text(self.id, self.kind, host.encode(), port))
+        self._opening = self._submit(self._modem.dialect.open_command(self.id, self.kind, host.encode(), port))
 
-    def _settled(self):
-        """Told whether it is open."""
-        return self.closed or self.result is not None or self._opening is None or self._opening.result not in (None, OK)
+    def _is_settled(self):
+        if self._closed or self._open_result is not None:
+            return True
+        return self._opening is None or self._opening.result not in (None, OK)
 
     def _is_open(self):
-        return self.result == 0 and not self.closed
+        return self._open_result == 0 and not self._closed
 
     def ready(self):
-        """True when a datagram can go: it is open, and the one before is with the modem."""
-        under_way = self._under_way
-        while under_way and under_way[0].result is not None:
-            command = under_way.pop(0)
-            if command.result == ERROR and not command.full:
-                self.closed = True  # without a URC that told it
+        """Return True if a datagram can be sent: the socket is open and no send is in progress."""
+        sends = self._sends
+        while sends and sends[0].result is not None:
+            command = sends.pop(0)
+            if command.result == ERROR and not command.buffer_full:
+                self._closed = True  # the URC was lost
         if self._is_open():
-            return not under_way
-        self._mend()
+            return not sends
+        self._reopen()
         return False
 
-    def _mend(self):
+    def _reopen(self):
         modem = self._modem
-        now = self._net.now_ms()
-        if now < self._again_ms or not modem.pdp or self._last is not None and self._last.result is None:
-            return  # a modem that does not answer is asked nothing more
-        self._again_ms = now + _AGAIN_MS
+        now_ms = self._net.now_ms()
+        if now_ms < self._reopen_ms or not modem.pdp or self._last is not None and self._last.result is None:
+            return  # no further command while the modem does not answer
+        self._reopen_ms = now_ms + _REOPEN_MS
         if self.id is None:
             try:
-                modem.claim(self)
+                self.id = modem.claim(self)
             except OSError:
                 return
-        self._later(modem.dialect.CLOSE % self.id)  # the modem may still have it
-        self._under_way = []
+        self._submit(modem.dialect.CLOSE % self.id)  # the modem may have kept it open
+        self._sends = []
         self._reading = None
         self._open()
 
     def send(self, view):
-        """Send a datagram, or lose it. Its bytes have to hold until it is `ready` again."""
-        if self._is_open() and len(self._under_way) < _UNDER_WAY:
+        """Send a datagram; it is lost if the socket is not ready. `view` must not change until `ready` returns True."""
+        if self._is_open() and len(self._sends) < _SENDS_MAX:
             dialect = self._modem.dialect
-            command = self._later(dialect.send_text(self, len(view)), payload=view, final=dialect.SENT)
+            command = self._submit(dialect.send_command(self, len(view)), payload=view, final=dialect.SEND_FINAL)
             if command is not None:
-                self._under_way.append(command)
+                self._sends.append(command)
 
     def recv_into(self, buf):
-        """Return the length of a datagram that was put into `buf`, 0 for none. One that is longer is cut off."""
+        """Return the length of a datagram received into `buf`, 0 if there is none. A longer one is truncated."""
         command = self._reading
         if command is None:
             self._read()
@@ -108,29 +131,28 @@ class ModemUdp:
             return 0
         self._reading = None
         n = min(command.received, len(buf)) if command.result == OK else 0
-        # Makers tell of what has come once, until all of it was read.
-        self.pending = self.pending or n > 0
+        # The modem announces data once, until all of it was read.
+        self._pending = self._pending or n > 0
         buf[:n] = self._rx[:n]
         return n
 
     def _read(self):
-        now = self._net.now_ms()
-        if not self._is_open() or not self.pending and now < self._look_ms:
+        now_ms = self._net.now_ms()
+        if not self._is_open() or not self._pending and now_ms < self._poll_ms:
             return
-        self.pending = False  # first: more may come while this is answered
-        self._look_ms = now + _LOOK_MS
+        self._pending = False  # before the command: more data may arrive while it is answered
+        self._poll_ms = now_ms + _POLL_MS
         dialect = self._modem.dialect
-        text = dialect.RECEIVE % (self.id, _ROOM)
-        self._reading = self._later(text, dialect.RECEIVED, raw=dialect.received, sink=self._rx)
+        text = dialect.RECEIVE % (self.id, _READ_MAX)
+        self._reading = self._submit(text, dialect.RECEIVE_PREFIX, payload_length=dialect.payload_length, sink=self._rx)
 
     def close(self):
-        """Let go of it. What was sent goes before the modem is told."""
+        """Close the socket, after the datagrams that were submitted."""
         if self.id is None:
             return
         modem = self._modem
         if modem.ready:
-            self._later(modem.dialect.CLOSE % self.id)
-        if modem.sockets[self.id] is self:
-            modem.sockets[self.id] = None
+            self._submit(modem.dialect.CLOSE % self.id)
+        modem.unclaim(self.id, self)
         self.id = None
-        self.closed = True
+        self._closed = True

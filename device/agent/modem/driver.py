@@ -1,46 +1,77 @@
-"""The 4G modem: bring-up, registration, data context and sockets, over AT commands on a UART.
+"""Driver of the 4G modem: start, registration, data context and sockets, with AT commands over a UART.
 
-3GPP TS 27.007 throughout; what makers do their own way is in `quectel` and `simcom`. Commands are run one by one; while
-one waits for its answer the receiver is served. Logs name cells and operators, never numbers, addresses or payloads.
+3GPP TS 27.007; the commands of the manufacturers are in `dialects`. Commands run one at a time. While one waits for its
+answer, the rest of the agent is served. Logs name cells and operators, never numbers, addresses or payloads.
 """
 
-from agent.gps import fix as gps
+from agent.gps.fix import days_from_civil
+from patrolink_protocol.native import const
 
-from .at import ERROR, OK, TIMEOUT, AtChannel, Command, numbers
+from .at import (
+    ERROR,
+    OK,
+    TIMEOUT,
+    URC_CLOSED,
+    URC_PDP_LOST,
+    URC_PDP_RESULT,
+    AtChannel,
+    Command,
+    command_name,
+    fields,
+    printable,
+)
 from .sockets import EMFILE, ENOTCONN, ModemSocket
 
 SOCKETS = 6
-_BOOT_MS = 20000
-_ASK_MS = 1500  # three questions
-_SILENCES = 3
-_ROAMING = 5
-_CPIN_ABSENT = (10, 13, 14, 15)  # TS 27.007 9.2.1: SIM not inserted, failure, busy, wrong
-_RESET_MS = 300  # RESET_N low: EC200 and EG25 want 150 ms or more, SIM7600 and A7670 100 ms or more
-_KEY_MS = 1000  # PWRKEY low: EG25 and SIM7600 want 500 ms, A7670 50 ms; the SIMComs go off at 2.5 s
+_BOOT_MS = const(20000)
+_PROBE_MS = const(1500)  # three attempts
+_TIMEOUTS_MAX = const(3)
+_ROAMING = const(5)
+_CPIN_ABSENT = (10, 13, 14, 15)  # TS 27.007, 9.2.1: SIM not inserted, failure, busy, wrong
+_RESET_MS = const(300)  # RESET_N low: EC200 and EG25 need 150 ms or more, SIM7600 and A7670 100 ms or more
+_KEY_MS = const(1000)  # PWRKEY low: EG25 and SIM7600 need 500 ms, A7670 50 ms; the SIMCom modems switch off at 2.5 s
+_PDP_DOWN_MS = const(40000)
+_RADIO_MS = const(15000)
 
 
-class ModemFault(Exception):
-    """The modem or its network does not do what was asked; the text says what and why."""
+class ModemError(Exception):
+    """The modem or its network failed; the text says what and why."""
 
 
 class Modem:
-    """
-    uart     hal contract: readinto(buf) -> n, write(buf), wait(ms)
-    reset    hal Pin of the modem's reset line, or None: then AT+CFUN=1,1 has to do
-    key      hal Pin of its power key, or None: then it starts when it gets power
-    config   {"apn"} and optionally "user", "password", and "edrx", TS 24.008 10.5.5.32's four bits as text; without
-             it eDRX and PSM are off, because a device on patrol is to be reached at once
+    """The modem, its data context and its sockets.
+
+    Args:
+        uart: UART of the HAL: readinto(buf) -> n, write(buf), wait(ms).
+        reset: pin of the reset line, or None: AT+CFUN=1,1 is used.
+        key: pin of the power key, or None: the modem starts when it gets power.
+        net: compat.stream.Network.
+        log: function(text).
+        config: "apn" and optionally "user", "password" and "edrx", the four bits of TS 24.008, 10.5.5.32 as text.
+            Without "edrx" both eDRX and PSM are off, so that the device can be reached at once.
+
+    Attributes:
+        at: AtChannel.
+        dialect: module of `dialects`, None before `start`.
+        sockets: the open socket of each number, or None.
+        ready: True after `start` until the modem restarts or stops answering.
+        sim: True after `check_sim` until the SIM is removed.
+        registration: <stat> of CGREG and CEREG.
+        pdp: True while the data context is active.
+        imei, iccid: bytes; empty until they were read.
+        operator: name of the operator, empty if unknown.
+        resets: number of resets.
     """
 
-    faults = (ModemFault,)
+    faults = (ModemError,)
 
     def __init__(self, uart, reset, key, net, log, config):
         self._uart = uart
-        self._reset = reset
-        self._key = key
+        self._reset_pin = reset
+        self._key_pin = key
         self._net = net
         self._log = log
-        self.config = config
+        self._config = config
         self.at = AtChannel(uart.write, self._on_urc)
         self._buf = bytearray(256)
         self.dialect = None
@@ -48,65 +79,68 @@ class Modem:
         self.imei = self.iccid = b""
         self.operator = ""
         self.resets = 0
-        self._silent = 0  # commands without an answer, one after another
-        self._forget()
+        self._timeouts = 0  # in a row
+        self._clear_state()
 
-    def _forget(self):
-        """What a modem knows no more once it has started anew."""
-        self.ready = False  # answers, and is set up
+    def _clear_state(self):
+        """Reset the state that a restart of the modem loses."""
+        self.ready = False
         self.sim = False
-        self.registration = [0, 0]  # <stat> of CGREG and CEREG
-        self.pdp = False
-        self.net_result = None  # of the last +NETOPEN
-        self.drop_sockets()
+        self.registration = [0, 0]
+        self._lose_pdp()
+        self._pdp_result = None
 
-    def drop_sockets(self):
-        """The modem's sockets are gone: let their owners find out."""
+    def _lose_pdp(self):
+        self.pdp = False
         for s in self.sockets:
             if s is not None:
-                s.closed = True
+                s.on_urc(URC_CLOSED, None)
 
-    # --- the line ---------------------------------------------------------------------------------------------------
+    # --- UART -------------------------------------------------------------------------------------------------------
 
-    def pump(self, ms=0):
-        """Take what the modem says, for up to `ms` until it says something; write the next command."""
+    def poll(self, ms=0):
+        """Process the UART: wait up to `ms` for input, read it, and write the next command."""
         if ms:
             self._uart.wait(ms)
-        now = self._net.now_ms()
+        now_ms = self._net.now_ms()
         for _ in range(16):
             n = self._uart.readinto(self._buf)
             if not n:
                 break
-            self.at.feed(self._buf, n, now)
-        self.at.poll(now)
+            self.at.feed(self._buf, n, now_ms)
+        self.at.poll(now_ms)
 
     def run(self, text, timeout_ms=1000, prefix=None, **more):
-        """Run one command to its end and return it; the receiver is served meanwhile."""
+        """Run a command until it ends and return the at.Command, whose arguments these are."""
         command = self.at.submit(Command(text, timeout_ms, prefix, **more))
-        self.pump()
+        self.poll()
         while command.result is None:
-            self.pump(self._net.slice_ms)
+            self.poll(self._net.slice_ms)
             self._net.serve()
-        self._silent = self._silent + 1 if command.result == TIMEOUT else 0
-        if self._silent >= _SILENCES and self.ready:
-            self._log("modem: %d commands without an answer" % self._silent)
-            self._forget()
+        self._timeouts = self._timeouts + 1 if command.result == TIMEOUT else 0
+        if self._timeouts >= _TIMEOUTS_MAX and self.ready:
+            self._log("modem: %d commands were not answered" % self._timeouts)
+            self._clear_state()
         return command
 
-    def must(self, text, timeout_ms=1000, prefix=None, **more):
-        """Run a command that has to succeed. ModemFault tells which one did not."""
+    def run_checked(self, text, timeout_ms=1000, prefix=None, **more):
+        """Run a command that has to succeed.
+
+        Raises:
+            ModemError: it failed, was not answered, or had no information line of its prefix.
+        """
         command = self.run(text, timeout_ms, prefix, **more)
         if command.result != OK or prefix is not None and not command.lines:
-            raise ModemFault("%s: %s" % (_name(text), _outcome(command)))
+            raise ModemError("%s: %s" % (command_name(text), command.describe()))
         return command
 
-    def await_(self, done, timeout_ms):
-        """Serve until done() is true; False when the time is up."""
-        deadline = self._net.now_ms() + timeout_ms
-        while not done():
-            if self._net.now_ms() >= deadline:
+    def wait_until(self, condition, timeout_ms):
+        """Serve the agent until condition() is true. Return False after `timeout_ms`."""
+        deadline_ms = self._net.now_ms() + timeout_ms
+        while not condition():
+            if self._net.now_ms() >= deadline_ms:
                 return False
-            self.pump(self._net.slice_ms)
+            self.poll(self._net.slice_ms)
             self._net.serve()
         return True
 
@@ -115,196 +149,242 @@ class Modem:
             self._on_registration(line)
         elif line in (b"RDY", b"*ATREADY: 1", b"POWERED DOWN", b"NORMAL POWER DOWN"):
             if self.ready:
-                self._log("modem: it started anew")
-            self._forget()
+                self._log("modem: restarted unexpectedly")
+            self._clear_state()
         elif line in (b"+CPIN: NOT READY", b"+CPIN: NOT INSERTED", b"+SIMCARD: NOT AVAILABLE", b"+CME ERROR: 10"):
             self.sim = False
         elif self.dialect is not None:
-            self.dialect.on_urc(self, line)
+            urc = self.dialect.parse_urc(line)
+            if urc is not None:
+                self._on_dialect_urc(*urc)
+
+    def _on_dialect_urc(self, kind, number, value):
+        if kind == URC_PDP_LOST:
+            self._lose_pdp()
+        elif kind == URC_PDP_RESULT:
+            self._pdp_result = value
+        elif isinstance(number, int) and 0 <= number < SOCKETS:
+            s = self.sockets[number]
+            if s is not None:
+                s.on_urc(kind, value)
 
     def _on_registration(self, line):
-        """As an answer +CEREG: <n>,<stat>[,"..."], unasked +CEREG: <stat>[,"..."] (TS 27.007 10.1.22)."""
-        n = numbers(line)
-        stat = n[1] if len(n) > 1 and isinstance(n[1], int) else n[0]
+        """Process +CEREG: <n>,<stat>[,"..."] (answer) or +CEREG: <stat>[,"..."] (URC), TS 27.007, 10.1.22."""
+        values = fields(line)
+        stat = values[1] if len(values) > 1 and isinstance(values[1], int) else values[0]
         if isinstance(stat, int):
             self.registration[1 if line.startswith(b"+CE") else 0] = stat
 
     @property
     def registered(self):
-        """True at home or roaming, in EPS or GPRS."""
+        """True while registered in the home network or roaming, in EPS or GPRS."""
         return any([stat in (1, _ROAMING) for stat in self.registration])
 
     @property
     def roaming(self):
+        """True while registered in another network than the home network."""
         return _ROAMING in self.registration
 
-    # --- rungs, from the modem's first word to a data context -------------------------------------------------------
+    # --- from power on to a data context ----------------------------------------------------------------------------
 
     def start(self):
-        """Make it answer, learn who it is, set it up. ModemFault when it stays silent or speaks another dialect."""
-        if not self._answers(_ASK_MS) and not self._switch_on():
-            raise ModemFault("no answer to AT; is it powered, and at this baud rate?")
-        self._forget()
+        """Make the modem answer, find its dialect, and configure it.
+
+        Raises:
+            ModemError: the modem does not answer, is of an unknown manufacturer, or rejected a command.
+        """
+        if not self._probe(_PROBE_MS) and not self._switch_on():
+            raise ModemError("no answer to AT; check the power and the baud rate of the modem")
+        self._clear_state()
         self.run(b"ATE0")
         self.run(b"AT+CMEE=1")
-        self.dialect = self._dialect()
-        # A modem that went on while the agent began anew still has its sockets and context; they are nobody's.
-        for text, timeout_ms in self.dialect.setup:
+        self.dialect = self._find_dialect()
+        for text, timeout_ms in self.dialect.SETUP:
             self.run(text, timeout_ms)
-        edrx = self.config.get("edrx")
+        edrx = self._config.get("edrx")
         if edrx:
             self.run(b'AT+CEDRXS=1,4,"%s"' % edrx.encode())
         else:
             self.run(b"AT+CEDRXS=0")
             self.run(b"AT+CPSMS=0")
         self.run(b"AT+CGREG=1")
-        self.must(b"AT+CEREG=1")
-        self.imei = self.must(b"AT+CGSN", 1000, b"").lines[0]
+        self.run_checked(b"AT+CEREG=1")
+        self.imei = self.run_checked(b"AT+CGSN", 1000, b"").lines[0]
         self.ready = True
 
-    def _answers(self, ms):
-        """Ask for `ms` at most until it answers."""
-        deadline = self._net.now_ms() + ms
+    def _probe(self, ms):
+        """Send AT until the modem answers. Return False after `ms`."""
+        deadline_ms = self._net.now_ms() + ms
         while self.run(b"AT", 300).result != OK:
-            if self._net.now_ms() >= deadline:
+            if self._net.now_ms() >= deadline_ms:
                 return False
         return True
 
     def _switch_on(self):
-        """Press the power key, if there is one. Never while it answers: on most modems the key switches off, too."""
-        if self._key is None:
+        """Pulse the power key. Only for a modem that does not answer: the key switches most modems off as well."""
+        if self._key_pin is None:
             return False
-        self._log("modem: it is silent; pressing its power key")
-        self._pulse(self._key, _KEY_MS)
-        return self._answers(_BOOT_MS)
+        self._log("modem: no answer to AT; pulsing the power key")
+        self._pulse(self._key_pin, _KEY_MS)
+        return self._probe(_BOOT_MS)
 
     def _pulse(self, pin, ms):
         pin.set(1)
-        self.await_(_never, ms)
+        self.wait_until(_never, ms)
         pin.set(0)
 
-    def _dialect(self):
-        maker = b" ".join(self.must(b"AT+CGMI", 1000, b"").lines).upper()
-        if b"QUECTEL" in maker:
+    def _find_dialect(self):
+        manufacturer = b" ".join(self.run_checked(b"AT+CGMI", 1000, b"").lines).upper()
+        # Local imports: a board with frozen modules has only the dialect of its modem on the heap.
+        if b"QUECTEL" in manufacturer:
             from .dialects import quectel
 
             return quectel
-        if b"SIMCOM" in maker:
+        if b"SIMCOM" in manufacturer:
             from .dialects import simcom
 
             return simcom
-        raise ModemFault("a maker whose dialect is not spoken (Quectel and SIMCom are)")
+        raise ModemError("manufacturer %s is not supported; use Quectel or SIMCom" % printable(manufacturer))
 
     def check_sim(self):
-        """ModemFault when there is none, or it asks for a PIN."""
+        """Check the SIM and read its ICCID.
+
+        Raises:
+            ModemError: there is no usable SIM, or it requires a PIN.
+        """
         command = self.run(b"AT+CPIN?", 5000, b"+CPIN:")
         if command.result == ERROR and command.code in _CPIN_ABSENT:
-            raise ModemFault("no usable SIM (+CME ERROR: %d); is it in its slot?" % command.code)
+            raise ModemError("no usable SIM (+CME ERROR: %d); check that it is inserted" % command.code)
         if command.result != OK or not command.lines:
-            raise ModemFault("AT+CPIN?: %s" % _outcome(command))
+            raise ModemError("AT+CPIN?: %s" % command.describe())
         if b"READY" not in command.lines[0] or b"NOT" in command.lines[0]:
-            raise ModemFault("the SIM asks for %s; take its PIN off" % plain(command.lines[0][6:].strip()))
+            raise ModemError("the SIM requires %s; disable its PIN" % printable(command.lines[0][6:].strip()))
         text, prefix = self.dialect.ICCID
         command = self.run(text, 1000, prefix)
         if command.result == OK and command.lines:
             self.iccid = command.lines[0][len(prefix) :].strip().strip(b'"')
         self.sim = True
 
-    def look_for_network(self):
-        """Ask how registration stands: what was said unasked may have been lost."""
+    def read_registration(self):
+        """Read the registration state: a URC that reported it may have been lost."""
         for text in (b"AT+CEREG?", b"AT+CGREG?"):
             for line in self.run(text, 1000, text[2:7] + b":").lines:
                 self._on_registration(line)
 
     def read_operator(self):
-        """Who serves us, for the log."""
+        """Read the name of the operator into `operator`."""
         command = self.run(b"AT+COPS?", 2000, b"+COPS:")
-        n = numbers(command.lines[0]) if command.lines else []
-        self.operator = plain(n[2]) if len(n) > 2 and isinstance(n[2], bytes) else ""
+        values = fields(command.lines[0]) if command.lines else []
+        self.operator = printable(values[2]) if len(values) > 2 and isinstance(values[2], bytes) else ""
 
-    def clock(self):
-        """Return (day, ms) UTC by the network's time, None when it has told none.
-
-        AT+CCLK (TS 27.007 8.15): "yy/MM/dd,hh:mm:ss+zz", local time and its quarters of an hour.
-        """
+    def network_time(self):
+        """Return (days since 1970, ms) UTC from the network; None if it is unknown."""
         command = self.run(b"AT+CCLK?", 1000, b"+CCLK:")
         return parse_clock(command.lines[0]) if command.lines else None
 
     def signal_dbm(self):
-        """Return RSRP in dBm, or CSQ's RSSI where the maker's command says none; None when unknown."""
+        """Return the RSRP, or the RSSI of AT+CSQ if the dialect reports none, in dBm; None if unknown."""
         text, prefix = self.dialect.SIGNAL
         command = self.run(text, 1000, prefix)
-        dbm = self.dialect.rsrp(numbers(command.lines[0])) if command.lines else None
+        dbm = self.dialect.parse_rsrp(fields(command.lines[0])) if command.lines else None
         if dbm is None:
             command = self.run(b"AT+CSQ", 1000, b"+CSQ:")
-            rssi = numbers(command.lines[0])[0] if command.lines else 99
-            # TS 27.007 8.5: 0 is -113 dBm or less, 31 is -51 or more, 99 not known
+            rssi = fields(command.lines[0])[0] if command.lines else 99
+            # TS 27.007, 8.5: 0 is -113 dBm or less, 31 is -51 dBm or more, 99 is unknown.
             dbm = 2 * rssi - 113 if isinstance(rssi, int) and 0 <= rssi <= 31 else None
         return dbm if dbm is not None and -127 <= dbm <= 0 else None
 
     def pdp_up(self):
-        """Activate the data context."""
-        self.dialect.pdp_up(self)
+        """Activate the data context.
+
+        Raises:
+            ModemError: the modem or the network rejected it.
+        """
+        dialect = self.dialect
+        for text in dialect.pdp_setup(self._config):
+            self.run_checked(text)
+        self._pdp_result = None
+        text, timeout_ms, result_ms, abort_ms = dialect.PDP_UP
+        reason = None
+        if self.run(text, timeout_ms).result != OK or result_ms and not self.wait_until(self._has_result, result_ms):
+            self.run(dialect.PDP_DOWN, abort_ms)
+            reason = "no data context"
+        elif self._pdp_result:
+            reason = "error %d" % self._pdp_result
+        if reason is not None:
+            raise ModemError("%s: %s; check the APN and the data plan" % (command_name(text), reason))
         self.pdp = True
 
-    # --- remedies ---------------------------------------------------------------------------------------------------
+    def _has_result(self):
+        return self._pdp_result is not None
+
+    # --- recovery ---------------------------------------------------------------------------------------------------
 
     def pdp_down(self):
-        """Give the data context up."""
+        """Deactivate the data context."""
         self.pdp = False
         self.close_sockets()
         if self.dialect is not None:
-            self.run(self.dialect.PDP_DOWN, 40000)
+            self.run(self.dialect.PDP_DOWN, _PDP_DOWN_MS)
 
-    def radio_restart(self):
-        """Radio off and on: a new search, a new attach."""
+    def restart_radio(self):
+        """Switch the radio off and on, which starts a new search and a new attach."""
         self.pdp = self.sim = False
         self.close_sockets()
         self.registration = [0, 0]
-        self.run(b"AT+CFUN=4", 15000)
-        self.run(b"AT+CFUN=1", 15000)
+        self.run(b"AT+CFUN=4", _RADIO_MS)
+        self.run(b"AT+CFUN=1", _RADIO_MS)
 
     def reset(self):
-        """Pull the reset line, else command a restart; then wait for its first word, or its boot time."""
+        """Reset the modem with its reset line, or else with a command, and wait until it answers or its boot time."""
         self.resets += 1
         self.close_sockets()
-        self._forget()
-        if self._reset is not None:
-            self._pulse(self._reset, _RESET_MS)
+        self._clear_state()
+        if self._reset_pin is not None:
+            self._pulse(self._reset_pin, _RESET_MS)
         else:
             self.run(b"AT+CFUN=1,1", 1000)
-        self.await_(_never, 2000)
-        self._answers(_BOOT_MS - 2000)
+        self.wait_until(_never, 2000)
+        self._probe(_BOOT_MS - 2000)
 
     def close_sockets(self):
-        """Let go of every socket."""
+        """Close every socket."""
         for s in self.sockets:
             if s is not None:
                 s.close()
 
     # --- sockets ----------------------------------------------------------------------------------------------------
 
-    def socket(self, number):
-        """Return the open socket of a number that the modem named; None for anything else."""
-        return self.sockets[number] if isinstance(number, int) and 0 <= number < SOCKETS else None
-
     def claim(self, s):
-        """Give a socket a number of its own, `id`. OSError when there is no data context or no number."""
+        """Return the socket number that `s` gets.
+
+        Raises:
+            OSError: ENOTCONN without a data context, EMFILE if all numbers are in use.
+        """
         if self.dialect is None or not self.pdp:
             raise OSError(ENOTCONN)
-        free = [i for i, other in enumerate(self.sockets) if other is None]
-        if not free:
-            raise OSError(EMFILE)
-        s.id = free[0]
-        self.sockets[s.id] = s
+        for number in range(SOCKETS):
+            if self.sockets[number] is None:
+                self.sockets[number] = s
+                return number
+        raise OSError(EMFILE)
+
+    def unclaim(self, number, s):
+        """Free a socket number, if it is still that of `s`."""
+        if self.sockets[number] is s:
+            self.sockets[number] = None
 
     def tcp(self, net):
-        """Return a raw TCP stream (see compat.stream)."""
+        """Return a raw TCP stream, see compat.stream."""
         return ModemSocket(self, net)
 
     def udp(self, host, port):
-        """Return a datagrams.ModemUdp to this peer. OSError when the modem does not open one."""
-        from .datagrams import ModemUdp
+        """Return a datagrams.ModemUdp to this peer.
+
+        Raises:
+            OSError: the modem did not open it.
+        """
+        from .datagrams import ModemUdp  # only live view needs it
 
         return ModemUdp(self, self._net, host, port)
 
@@ -313,26 +393,11 @@ def _never():
     return False
 
 
-def _name(text):
-    """A command without what it is given: that may hold names and passwords."""
-    return str(text.split(b"=")[0], "ascii")
-
-
-def plain(text):
-    """Return bytes from the modem as text for a log, whatever they are."""
-    return "".join([chr(byte) if 32 <= byte < 127 else "?" for byte in text[:40]])
-
-
-def _outcome(command):
-    if command.result == OK:
-        return "an answer without what was asked for"
-    if command.result == ERROR:
-        return "ERROR" if command.code < 0 else "error %d" % command.code
-    return "no answer in %d ms" % command.timeout_ms
-
-
 def parse_clock(line):
-    """Return (day, ms) UTC of a +CCLK line; None for a modem's default date (before 2020) or nonsense."""
+    """Return (days since 1970, ms) UTC of an AT+CCLK line; None for a default date (before 2020) or an invalid one.
+
+    +CCLK: "yy/MM/dd,hh:mm:ss+zz" (TS 27.007, 8.15) is local time, zz its offset in quarters of an hour.
+    """
     text = line[line.find(b'"') + 1 : line.rfind(b'"')]
     try:
         year, month, day = [int(text[i : i + 2]) for i in (0, 3, 6)]
@@ -343,4 +408,4 @@ def parse_clock(line):
     if not (20 <= year < 70 and 1 <= month <= 12 and 1 <= day <= 31 and hour < 24 and minute < 60 and second < 61):
         return None
     seconds = hour * 3600 + minute * 60 + second - quarters * 900
-    return gps.days_from_civil(2000 + year, month, day) + seconds // 86400, seconds % 86400 * 1000
+    return days_from_civil(2000 + year, month, day) + seconds // 86400, seconds % 86400 * 1000

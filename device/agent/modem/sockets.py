@@ -1,75 +1,109 @@
-"""One socket of the modem's, as the raw stream of compat.stream."""
+"""TCP socket of the modem, as a raw stream of compat.stream."""
 
-from .at import OK, TIMEOUT
+from patrolink_protocol.native import const
+
+from .at import OK, TIMEOUT, URC_CLOSED, URC_DATA
 
 ECONNREFUSED = 111
 ECONNRESET = 104
 ETIMEDOUT = 110
 ENOTCONN = 107
 EMFILE = 24
-_CHUNK = 512  # of one read; both makers give up to 1500
-_SEND = 1024  # of one send; both makers take 1460 and more
-_CLOSE_MS = 3000  # the modem is told to give up after one second
+_READ_MAX = const(512)  # bytes; both manufacturers allow 1500
+_SEND_MAX = const(1024)  # bytes; both manufacturers allow 1460
+_READ_MS = const(5000)
+_CLOSE_MS = const(3000)  # longer than the second that the modem is given
 
 
 class ModemSocket:
-    """State is told by URCs: `result` of the opening, `pending` when data waits in the modem, `closed` by the peer."""
+    """Implements the raw stream of `compat.stream` with AT commands. Every call waits for the modem's answer.
+
+    Args:
+        modem: driver.Modem.
+        net: compat.stream.Network.
+
+    Attributes:
+        id: number of the socket in the modem, None while it has none.
+        address: (host, port) of the peer.
+    """
 
     kind = b"TCP"
 
     def __init__(self, modem, net):
         self._modem = modem
         self._net = net
-        self._rx = memoryview(bytearray(_CHUNK))
+        self._rx = memoryview(bytearray(_READ_MAX))
         self._at = self._n = 0
         self.id = self.address = None
-        self.result = None
-        self.pending = self.closed = False
+        self._open_result = None
+        self._pending = self._closed = False  # data waits in the modem; closed by the peer or lost
+
+    def on_urc(self, kind, value):
+        """Process a URC for this socket; `value` is the result of URC_OPENED, 0 for success."""
+        if kind == URC_DATA:
+            self._pending = True
+        elif kind == URC_CLOSED:
+            self._closed = True
+        else:
+            self._open_result = value
 
     def connect(self, address):
+        """Open the socket.
+
+        Raises:
+            OSError: the modem has no data context or socket left, or the peer refused or did not answer.
+        """
         modem = self._modem
-        modem.claim(self)
+        self.id = modem.claim(self)
         host, port = self.address = address
-        deadline = self._net.now_ms() + self._net.timeout_ms
-        command = modem.run(modem.dialect.open_text(self.id, self.kind, host.encode(), port), self._net.timeout_ms)
+        deadline_ms = self._net.now_ms() + self._net.timeout_ms
+        command = modem.run(modem.dialect.open_command(self.id, self.kind, host.encode(), port), self._net.timeout_ms)
         if command.result != OK:
             self.close()
             raise OSError(ECONNREFUSED)
-        if not modem.await_(self._opened, deadline - self._net.now_ms()):
+        if not modem.wait_until(self._is_settled, deadline_ms - self._net.now_ms()):
             self.close()
             raise OSError(ETIMEDOUT)
-        if self.result:
+        if self._open_result:
             self.close()
             raise OSError(ECONNREFUSED)
 
-    def _opened(self):
-        return self.result is not None or self.closed
+    def _is_settled(self):
+        return self._open_result is not None or self._closed
 
     def wait(self, writing):
-        self._modem.pump(self._net.slice_ms)
+        """Wait for the modem, at most a slice of the network's time."""
+        self._modem.poll(self._net.slice_ms)
 
     def send(self, view):
-        if self.closed or self.id is None:
+        """Send up to 1024 bytes; return how many, 0 if the send buffer of the modem is full.
+
+        Raises:
+            OSError: the connection is lost.
+        """
+        if self._closed or self.id is None:
             raise OSError(ECONNRESET)
-        modem = self._modem
-        n = min(len(view), _SEND)
-        command = modem.run(
-            modem.dialect.send_text(self, n),
-            self._net.timeout_ms,
-            payload=view[:n],
-            final=modem.dialect.SENT,
+        dialect = self._modem.dialect
+        n = min(len(view), _SEND_MAX)
+        command = self._modem.run(
+            dialect.send_command(self, n), self._net.timeout_ms, payload=view[:n], final=dialect.SEND_FINAL
         )
         if command.result == OK:
             return n
-        if command.full:
+        if command.buffer_full:
             return 0
         raise OSError(ECONNRESET)
 
     def recv_into(self, view):
+        """Receive into `view`; return how many bytes, None if there are none yet, 0 at the end of the stream.
+
+        Raises:
+            OSError: the modem does not answer.
+        """
         if self._at == self._n:
-            if not self.pending:
-                return 0 if self.closed or self.id is None else None
-            self._fetch()
+            if not self._pending:
+                return 0 if self._closed or self.id is None else None
+            self._read()
             if not self._n:
                 return None
         n = min(len(view), self._n - self._at)
@@ -77,34 +111,31 @@ class ModemSocket:
         self._at += n
         return n
 
-    def _fetch(self):
-        modem = self._modem
+    def _read(self):
         self._at = self._n = 0
-        # Cleared first: more may come while this is answered.
-        self.pending = False
-        dialect = modem.dialect
-        command = modem.run(
-            dialect.RECEIVE % (self.id, _CHUNK),
-            5000,
-            dialect.RECEIVED,
-            raw=dialect.received,
+        self._pending = False  # before the command: more data may arrive while it is answered
+        dialect = self._modem.dialect
+        command = self._modem.run(
+            dialect.RECEIVE % (self.id, _READ_MAX),
+            _READ_MS,
+            dialect.RECEIVE_PREFIX,
+            payload_length=dialect.payload_length,
             sink=self._rx,
         )
         if command.result == TIMEOUT:
             raise OSError(ECONNRESET)
-        # A late URC asks for what was read already, which some answer with ERROR. A full read may have left something.
-        if command.received == _CHUNK:
-            self.pending = True
+        # ERROR is no failure: a late URC may announce data that was read already, which some modems answer so.
+        if command.received == _READ_MAX:
+            self._pending = True  # there may be more
         self._n = command.received
 
     def close(self):
-        """Let go of it. The modem may be silent: that costs the time of one command."""
+        """Close the socket. If the modem does not answer, this takes 3 s."""
         if self.id is None:
             return
         number, self.id = self.id, None
         modem = self._modem
         if modem.ready:
             modem.run(modem.dialect.CLOSE % number, _CLOSE_MS)
-        if modem.sockets[number] is self:
-            modem.sockets[number] = None
-        self.closed = True
+        modem.unclaim(number, self)
+        self._closed = True

@@ -145,7 +145,7 @@ def test_a_patrol_through_the_emulated_modem(rig, board, dialect):
         print(f"heap used {told['heap_used']} bytes")
         assert told["heap_used"] < MODEM_HEAP_LIMIT
     log = it.device.log.read_text()
-    assert "modem: it started anew" in log and "8986" not in log and it.key.hex() not in log
+    assert "modem: restarted unexpectedly" in log and "8986" not in log and it.key.hex() not in log
 
 
 def test_a_modem_that_hangs_is_reset_by_its_line(rig):

@@ -188,5 +188,5 @@ def test_a_view_outlives_its_data_context_and_not_its_modem(filming, tmp_path):
 
     viewer = watch(it, see)
     assert pictures(viewer.seen, tmp_path) >= 11
-    assert it.device.power_off()["modem_resets"] == 0 and "modem: it started anew" in said()
+    assert it.device.power_off()["modem_resets"] == 0 and "modem: restarted unexpectedly" in said()
     assert said().count("device: ready") == 1
