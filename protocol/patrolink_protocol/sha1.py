@@ -1,6 +1,6 @@
 """HMAC-SHA1 (RFC 2104, FIPS 180-4) of packets in place, for SRTP. MicroPython subset.
 
-MicroPython's hashlib allocates an object and a digest per call; this module allocates nothing. CPython uses its library.
+MicroPython's hashlib allocates an object and a digest per call; this module allocates nothing. CPython uses `hmac`.
 """
 
 try:

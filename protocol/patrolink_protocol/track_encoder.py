@@ -72,7 +72,7 @@ class TrackEncoder:
         self._columns = column_specs(resolution)
         self._omit = tuple([c.name in omit for c in self._columns])
         self._optional = sum([c.optional for c in self._columns])
-        # Stored values are unsigned: negative ranges are stored from their minimum, optional values from 1; 0 is unknown.
+        # Stored values are unsigned: negative ranges start at their minimum, optional values at 1; 0 is unknown.
         self._base = []
         limits = []
         for _, low, high, divisor, _, _, signed, optional, modulus in self._columns[1:]:
