@@ -1,8 +1,8 @@
-"""Clips into a hub, and what that costs its voice: a real `patrolink hub`, sockets and disk; no network in between.
+"""Throughput of uploads to a real `patrolink hub`, and their effect on its voice relay, over the loopback interface.
 
-Writes build/bench/hub_uploads.json. One group of 30 speaks for 10 s without uploads, then while 4 devices send files of
-2 MB in requests of 256 KiB, each on a connection of its own, as fast as the hub takes them. Relay times are the hub's
-own: from the kernel's stamp of a packet to its last copy.
+Writes build/bench/hub_uploads.json. A group of 30 devices talks for 10 s without uploads, then while 4 devices upload
+files of 2 MB in requests of 256 KiB, each on its own connection, as fast as the hub accepts them. Relay times are
+measured by the hub: from the kernel's time stamp of a packet to its last copy.
 """
 
 import hashlib
@@ -23,13 +23,13 @@ from patrolink.emulator.network.broker import Broker  # noqa: E402
 from tests.support import console_site, hub_process, upload_clients  # noqa: E402
 
 DEVICES = [f"vest-{n}" for n in range(30)]
-SENDERS, FILE, PATCH = 4, 2_000_000, 1 << 18
+UPLOADERS, FILE_BYTES, PATCH_BYTES = 4, 2_000_000, 1 << 18
 SECONDS = 10
 PACKET_S = 0.02
 
 
 def speak(clients, seconds: float) -> None:
-    """The first device talks, 160 bytes of A-law each 20 ms."""
+    """Let the first device talk: 160 bytes of A-law every 20 ms."""
     seat = clients[0].seats[1]
     seat.press()
     hub_process.run(clients, lambda: seat.events[-1:] == ["GRANTED"])
@@ -42,33 +42,33 @@ def speak(clients, seconds: float) -> None:
     hub_process.settle(clients, 0.5)
 
 
-def send(device: str, port: int, sent: list[int], over: threading.Event) -> None:
-    """Upload files until it is over; `sent` gets the bytes of each that is whole at the hub."""
-    link = http.client.HTTPConnection(upload_clients.HOST, port, timeout=30)
-    data = bytes(range(250)) * (FILE // 250)
+def upload_files(device: str, port: int, sizes: list[int], stop: threading.Event) -> None:
+    """Upload files until `stop` is set; add the size of each complete file to `sizes`."""
+    connection = http.client.HTTPConnection(upload_clients.HOST, port, timeout=30)
+    data = bytes(range(250)) * (FILE_BYTES // 250)
     sha256 = hashlib.sha256(data).hexdigest()
 
-    def ask(method: str, path: str, body, fields: dict[str, str], length: str, told: str = "") -> str:
-        tag = upload_clients.authorization(device, method, path, length, told)
-        link.request(method, path, body, {"Tus-Resumable": "1.0.0", "Authorization": tag, **fields})
-        answer = link.getresponse()
-        answer.read()
-        assert answer.status in (201, 204), answer.status
-        return answer.getheader("Location", "")
+    def request(method: str, path: str, body, fields: dict[str, str], length: str, metadata: str = "") -> str:
+        tag = upload_clients.authorization(device, method, path, length, metadata)
+        connection.request(method, path, body, {"Tus-Resumable": "1.0.0", "Authorization": tag, **fields})
+        response = connection.getresponse()
+        response.read()
+        assert response.status in (201, 204), response.status
+        return response.getheader("Location", "")
 
-    while not over.is_set():
-        told = upload_clients.metadata(device, 1, f"000001-{len(sent):06d}.pls", sha256)
-        fields = {"Upload-Length": str(FILE), "Upload-Metadata": told, "Content-Length": "0"}
-        url = ask("POST", "/clips", None, fields, str(FILE), told)
-        for at in range(0, FILE, PATCH):
+    while not stop.is_set():
+        metadata = upload_clients.upload_metadata(device, 1, f"000001-{len(sizes):06d}.pls", sha256)
+        fields = {"Upload-Length": str(FILE_BYTES), "Upload-Metadata": metadata, "Content-Length": "0"}
+        url = request("POST", "/clips", None, fields, str(FILE_BYTES), metadata)
+        for at in range(0, FILE_BYTES, PATCH_BYTES):
             fields = {"Upload-Offset": str(at), "Content-Type": "application/offset+octet-stream"}
-            ask("PATCH", url, data[at : at + PATCH], fields, str(at))
-        sent.append(FILE)
-    link.close()
+            request("PATCH", url, data[at : at + PATCH_BYTES], fields, str(at))
+        sizes.append(FILE_BYTES)
+    connection.close()
 
 
-def relay(uploads: bool) -> dict:
-    """Return what a hub tells of its voice after the speech, with uploads beside it or without."""
+def measure(uploads: bool) -> dict:
+    """Return the hub's relay times for the talk, with or without concurrent uploads."""
     broker = Broker()
     with tempfile.TemporaryDirectory(dir=ROOT / "build") as folder:
         port = console_site.free_port()
@@ -79,30 +79,31 @@ def relay(uploads: bool) -> dict:
         hub = hub_process.HubProcess(Path(folder), site, DEVICES)
         clients = [hub_process.Client(name, broker.port) for name in DEVICES]
         hub_process.join(clients, [1])
-        over, sent = threading.Event(), [[] for _ in range(SENDERS if uploads else 0)]
+        stop, uploaded = threading.Event(), [[] for _ in range(UPLOADERS if uploads else 0)]
         threads = [
-            threading.Thread(target=send, args=(DEVICES[-1 - n], port, mine, over)) for n, mine in enumerate(sent)
+            threading.Thread(target=upload_files, args=(DEVICES[-1 - n], port, sizes, stop))
+            for n, sizes in enumerate(uploaded)
         ]
         for thread in threads:
             thread.start()
-        began = time.monotonic()
+        start = time.monotonic()
         speak(clients, SECONDS)
-        over.set()
+        stop.set()
         for thread in threads:
             thread.join()
-        seconds = time.monotonic() - began
+        seconds = time.monotonic() - start
         counts = hub.stop()
         for client in clients:
             client.close()
     broker.stop()
-    heard = len(clients[1].seats[1].voice)
-    spoken = round(SECONDS / PACKET_S)
-    facts = {"relay": counts["relay"], "heard": heard, "spoken": spoken}
-    return {**facts, "upload_MB_per_s": round(sum(map(sum, sent)) / seconds / 1e6, 1)} if uploads else facts
+    received = len(clients[1].seats[1].voice)
+    sent = round(SECONDS / PACKET_S)
+    facts = {"relay": counts["relay"], "heard": received, "spoken": sent}
+    return {**facts, "upload_MB_per_s": round(sum(map(sum, uploaded)) / seconds / 1e6, 1)} if uploads else facts
 
 
 def main() -> None:
-    result = {"voice_alone": relay(False), "with_uploads": relay(True)}
+    result = {"voice_alone": measure(False), "with_uploads": measure(True)}
     path = ROOT / "build" / "bench" / "hub_uploads.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(result, indent=1) + "\n")

@@ -86,7 +86,7 @@ class Between:
     def _hand_on(self, uri: str, upload: dict) -> int:
         """Send a file to the hub as its device would; return what its device is to be answered."""
         said = upload["MetaData"]
-        raw = upload_clients.Raw(said["device"], self.hub)
+        raw = upload_clients.RawTusClient(said["device"], self.hub)
         data = self.read(upload["Storage"])
         try:
             status, _, _ = raw.create(int(said["clip"]), said["name"], data, data, said["sha256"])
@@ -228,6 +228,6 @@ class Front:
 
 def _open(port: int) -> bool:
     with contextlib.suppress(OSError):
-        upload_clients.Raw("", port).ask("GET", "/")
+        upload_clients.RawTusClient("", port).request("GET", "/")
         return True
     return False

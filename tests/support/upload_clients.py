@@ -1,4 +1,4 @@
-"""A device's own uploader, and its frames about clips, to a real hub: what tests of the hub's clips are made of."""
+"""Clients that upload clips to a real hub: the agent's own uploader, and hand-written tus requests."""
 
 import asyncio
 import contextlib
@@ -8,7 +8,9 @@ import json
 import random
 import socket
 import time
-from dataclasses import dataclass, field
+from base64 import b64encode
+from pathlib import Path
+from typing import NamedTuple
 
 import aiohttp
 import patrolink_messages
@@ -25,89 +27,140 @@ from tests.support.polling import TIMEOUT_S
 
 HOST = "127.0.0.1"
 DEVICE = "linux-1"
-TOKEN = {"Authorization": f"Bearer {console_site.TOKEN}"}
+CONSOLE_HEADERS = {"Authorization": f"Bearer {console_site.TOKEN}"}
+_VERIFIED, _DAMAGED = 5, 7  # clip_state.state
 
 
-def now_ms() -> int:
+def monotonic_ms() -> int:
     return time.monotonic_ns() // 1_000_000
 
 
-def unix(_: int = 0) -> int:
+def unix_ms(_: int = 0) -> int:
     return time.time_ns() // 1_000_000
 
 
 def authorization(device: str, method: str, path: str, length="", metadata="", ms=None, epoch=0, key=None) -> str:
-    """The header of CLIP.md, made anew from its text."""
-    ms = unix() if ms is None else ms
+    """Return an Authorization header, computed independently from the text of CLIP.md."""
+    ms = unix_ms() if ms is None else ms
     derived = hmac.digest(
         key or hub_process.keys_of([device])[device], b"patrolink-upload" + epoch.to_bytes(4, "big"), "sha256"
     )
-    said = f"{method}\n{path}\n{ms}\n{length}\n{metadata}".encode()
-    return f"Patrolink {device}:{ms}:{hmac.digest(derived, said, 'sha256').hex()}"
+    signed = f"{method}\n{path}\n{ms}\n{length}\n{metadata}".encode()
+    return f"Patrolink {device}:{ms}:{hmac.digest(derived, signed, 'sha256').hex()}"
+
+
+def upload_metadata(device: str, clip: object, name: str, sha256: str) -> str:
+    """Return an Upload-Metadata header."""
+    pairs = (("device", device), ("clip", str(clip)), ("name", name), ("sha256", sha256))
+    return ",".join(f"{key} {b64encode(value.encode()).decode()}" for key, value in pairs)
 
 
 def manifest_values(clip_store, number: int) -> dict | None:
-    """Return the values of clip_manifest of a clip."""
+    """Return the values of clip_manifest of a clip; None when it has none yet."""
     return whole(clip_manifest_values(clip_store.files, clip_store.index.find(number)))
 
 
-class Courier:
-    """The agent's Uploader with the clip store of a clip_maker.Device; `link` is its broker session, or None."""
+class DeviceUploader:
+    """The agent's Uploader with the clip store of a device.
+
+    Attributes:
+        agent: The agent's Uploader.
+        clip_store: The device's clip store.
+        index: Its index of clips.
+        uploads: Its queue of uploads.
+        log: Its log lines.
+
+    Args:
+        device: A clip_maker.Device.
+        port: The hub's port for uploads.
+        session: The device's session with the broker, or None.
+        epoch: Key epoch of the requests.
+        kbps: The uploader's rate limit.
+        socket_type: Class of its connections.
+    """
 
     def __init__(
-        self, device, port: int, link: "hub_process.Client | None" = None, epoch: int = 0, kbps: int = 100_000
+        self,
+        device,
+        port: int,
+        session: "hub_process.Client | None" = None,
+        epoch: int = 0,
+        kbps: int = 100_000,
+        socket_type: type[TcpSocket] = TcpSocket,
     ) -> None:
-        self.device, self.link, self.log = device, link, []
-        self.clip_store, self.uploads = device.clip_store, device.clip_store.uploads
-        self.index = self.clip_store.index
+        self.device, self.session, self.log = device, session, []
+        self.clip_store = device.clip_store
+        self.index, self.uploads = self.clip_store.index, self.clip_store.uploads
         key = hub_process.keys_of([device.name])[device.name]
         client = tus.TusClient(key, device.name.encode(), epoch, f"{HOST}:{port}", "/clips")
-        way = UploadNetwork(now_ms, lambda: None, TcpSocket, lambda: False)
+        network = UploadNetwork(monotonic_ms, lambda: None, socket_type, lambda: False)
         backoff = Backoff(lambda n: random.randrange(min(n, 200)))  # noqa: S311
-        self.uploader = Uploader(self.uploads, client, way, (HOST, port), kbps, unix, backoff, self.log.append)
-        self._told = 0
+        self.agent = Uploader(self.uploads, client, network, (HOST, port), kbps, unix_ms, backoff, self.log.append)
 
-    def manifests(self) -> None:
-        """Tell the hub of the clips that are sealed."""
+    def announce_clips(self) -> None:
+        """Send clip_manifest for every sealed clip."""
         for number in sorted(clip.number for clip in self.index.clips):
             values = self.manifest_values(number)
             if values is not None:
-                self.link.uplink(patrolink_messages.CLIP_MANIFEST, values)
+                self.session.uplink(patrolink_messages.CLIP_MANIFEST, values)
 
     def manifest_values(self, number: int) -> dict | None:
-        """Return the values of clip_manifest of a clip."""
+        """Return the values of clip_manifest of a clip; None when it has none yet."""
         return manifest_values(self.clip_store, number)
 
-    def states(self) -> list[tuple[int, int]]:
-        """Take what the hub tells of clips, as the device does; return (clip, state) of each."""
-        self.link.pump()
-        came, self.link.clip_states = self.link.clip_states, []
-        for it in came:
-            {5: self.clip_store.mark_verified, 7: self.uploads.mark_damaged}[it["state"]](it["clip_id"])
-        return [(it["clip_id"], it["state"]) for it in came]
+    def receive_states(self) -> list[tuple[int, int]]:
+        """Handle the clip_state messages that arrived as the device does; return (clip, state) of each."""
+        self.session.pump()
+        messages, self.session.clip_states = self.session.clip_states, []
+        for message in messages:
+            handler = {_VERIFIED: self.clip_store.mark_verified, _DAMAGED: self.uploads.mark_damaged}[message["state"]]
+            handler(message["clip_id"])
+        return [(message["clip_id"], message["state"]) for message in messages]
 
-    def run(self, condition, seconds: float = TIMEOUT_S) -> None:
+    def run_until(self, condition, timeout_s: float = TIMEOUT_S) -> None:
         """Upload until the condition holds."""
-        end = time.monotonic() + seconds
+        deadline = time.monotonic() + timeout_s
         while not condition():
-            assert time.monotonic() < end, self.log
-            wait = self.uploader.step(now_ms(), False, False)
-            time.sleep(min(wait, 10) / 1000)
+            assert time.monotonic() < deadline, self.log
+            wait_ms = self.agent.step(monotonic_ms(), False, False)
+            time.sleep(min(wait_ms, 10) / 1000)
 
-    def all_sent(self) -> bool:
+    def is_done(self) -> bool:
+        """Return whether nothing is left to upload."""
         return next(iter(self.uploads.pending()), None) is None
 
 
-@dataclass
-class Raw:
-    """One HTTP request after the other by hand, with a right Authorization unless it is given."""
+class Response(NamedTuple):
+    """An HTTP response; status 0 when the connection was closed without one."""
 
-    device: str
-    port: int
-    fields: dict = field(default_factory=dict)
+    status: int
+    fields: dict[str, str]
+    body: bytes
 
-    def ask(self, method: str, path: str, body: bytes = b"", said: int | None = None, **fields: str):
-        """Return (status, fields, body). `said`: what Content-Length claims."""
+
+class RawTusClient:
+    """Hand-written HTTP requests, each on its own connection, with a valid Authorization unless another is given.
+
+    Args:
+        device: The device that signs the requests.
+        port: The hub's port for uploads.
+    """
+
+    def __init__(self, device: str, port: int) -> None:
+        self.device, self.port = device, port
+
+    def request(
+        self, method: str, path: str, body: bytes = b"", content_length: int | None = None, **fields: str
+    ) -> Response:
+        """Send a request.
+
+        Args:
+            method: HTTP method.
+            path: Path and query.
+            body: The body.
+            content_length: Value of Content-Length, if it is not the body's length.
+            **fields: Header fields, with _ for -; None removes a field.
+        """
         fields = {name.replace("_", "-"): value for name, value in fields.items()}
         length = fields.get("Upload-Length" if method == "POST" else "Upload-Offset", "") if method != "HEAD" else ""
         fields.setdefault(
@@ -116,107 +169,111 @@ class Raw:
         fields.setdefault("Tus-Resumable", "1.0.0")
         if method != "HEAD":
             fields.setdefault("Content-Type", "application/offset+octet-stream")
-            fields["Content-Length"] = str(len(body) if said is None else said)
+            fields["Content-Length"] = str(len(body) if content_length is None else content_length)
         head = f"{method} {path} HTTP/1.1\r\nHost: hub\r\nConnection: close\r\n"
         head += "".join(f"{name}: {value}\r\n" for name, value in fields.items() if value is not None)
-        with socket.create_connection((HOST, self.port), timeout=TIMEOUT_S) as link:
-            link.sendall(head.encode() + b"\r\n" + body)
-            if said is not None and said > len(body):
-                time.sleep(0.3)  # what comes together with the end of its connection may be lost
-                link.shutdown(socket.SHUT_WR)
-            answer = b""
-            try:
-                while data := link.recv(65536):
-                    answer += data
-            except ConnectionResetError:
-                pass
-        if not answer:
-            return 0, {}, b""
-        top, _, rest = answer.partition(b"\r\n\r\n")
-        first, *lines = top.decode().split("\r\n")
-        return int(first.split()[1]), dict(line.split(": ", 1) for line in lines), rest
+        with socket.create_connection((HOST, self.port), timeout=TIMEOUT_S) as connection:
+            connection.sendall(head.encode() + b"\r\n" + body)
+            if content_length is not None and content_length > len(body):
+                time.sleep(0.3)  # data that arrives together with the connection's end may be lost
+                connection.shutdown(socket.SHUT_WR)
+            return self._read_response(connection)
 
-    def create(self, clip: int, name: str, data: bytes, body: bytes = b"", sha256: str = "", **fields: str):
-        """Create an upload of these bytes."""
-        told = metadata(self.device, clip, name, sha256 or hashlib.sha256(data).hexdigest())
-        given = {"Upload-Length": str(len(data)), "Upload-Metadata": told, **fields}
-        return self.ask("POST", "/clips", body, **given)
+    def _read_response(self, connection: socket.socket) -> Response:
+        data = b""
+        with contextlib.suppress(ConnectionResetError):
+            while block := connection.recv(65536):
+                data += block
+        if not data:
+            return Response(0, {}, b"")
+        head, _, body = data.partition(b"\r\n\r\n")
+        first, *lines = head.decode().split("\r\n")
+        return Response(int(first.split()[1]), dict(line.split(": ", 1) for line in lines), body)
 
-
-def metadata(device: str, clip: object, name: str, sha256: str) -> str:
-    from base64 import b64encode
-
-    pairs = (("device", device), ("clip", str(clip)), ("name", name), ("sha256", sha256))
-    return ",".join(f"{key} {b64encode(value.encode()).decode()}" for key, value in pairs)
+    def create(self, clip: int, name: str, data: bytes, body: bytes = b"", sha256: str = "", **fields: str) -> Response:
+        """Create an upload of `data`; `body` is sent with the request."""
+        metadata = upload_metadata(self.device, clip, name, sha256 or hashlib.sha256(data).hexdigest())
+        fields = {"Upload-Length": str(len(data)), "Upload-Metadata": metadata, **fields}
+        return self.request("POST", "/clips", body, **fields)
 
 
-class Site:
-    """A hub that takes clips, with a console, and a device that has filmed."""
+class ClipSite:
+    """A hub that takes clips, with a console, and a device that records.
 
-    def __init__(self, folder, broker, evidence=True) -> None:
-        self.folder, self.port, self.console = folder, console_site.free_port(), console_site.free_port()
+    Args:
+        folder: The site's folder.
+        broker: The broker.
+        evidence: Whether the hub has the evidence key.
+    """
+
+    def __init__(self, folder: Path, broker, evidence: bool = True) -> None:
+        self.folder, self.port, self.console_port = folder, console_site.free_port(), console_site.free_port()
         self.device = clip_maker.Device(DEVICE, folder / "evidence.pem")
-        top = 'evidence_key = "evidence.pem"' if evidence else ""
         site = hub_process.SITE.format(
             url=broker.url,
             ports=hub_process.free_ports(2),
-            top=top,
-            hub=f'uploads = "127.0.0.1:{self.port}"\nconsole = "127.0.0.1:{self.console}"',
+            top='evidence_key = "evidence.pem"' if evidence else "",
+            hub=f'uploads = "{HOST}:{self.port}"\nconsole = "{HOST}:{self.console_port}"',
             groups=hub_process.GROUP.format(id=1, devices=json.dumps([DEVICE]), more="") + console_site.DISPATCHERS,
         )
         self.hub = hub_process.HubProcess(folder, site, [DEVICE])
-        self.link = hub_process.Client(DEVICE, broker.port)
-        self.link.hello()
-        self.courier = Courier(self.device, self.port, self.link)
+        self.session = hub_process.Client(DEVICE, broker.port)
+        self.session.hello()
+        self.uploader = DeviceUploader(self.device, self.port, self.session)
         self.clips = folder / "clips"
 
-    def film(self, trigger="button") -> int:
+    def record_clip(self, trigger: str = "button") -> int:
+        """Record a clip and return its number."""
         self.device.run(5)
         number = self.device.event(trigger, 11)
         self.device.run(3)
         return number
 
-    def send(self) -> None:
-        """Upload all, with its manifests told before."""
-        self.courier.manifests()
-        self.courier.run(self.courier.all_sent)
+    def upload_all(self) -> None:
+        """Announce the clips, then upload everything."""
+        self.uploader.announce_clips()
+        self.uploader.run_until(self.uploader.is_done)
 
-    def states(self, n: int, seconds: float = TIMEOUT_S) -> list[tuple[int, int]]:
-        """Wait until the hub has told n states of clips."""
-        out, end = [], time.monotonic() + seconds
-        while len(out) < n:
-            assert time.monotonic() < end, (out, (self.folder / "hub.log").read_text())
-            out += self.courier.states()
+    def wait_for_states(self, count: int, timeout_s: float = TIMEOUT_S) -> list[tuple[int, int]]:
+        """Wait for clip_state messages and return (clip, state) of each."""
+        states, deadline = [], time.monotonic() + timeout_s
+        while len(states) < count:
+            assert time.monotonic() < deadline, (states, (self.folder / "hub.log").read_text())
+            states += self.uploader.receive_states()
             time.sleep(0.01)
-        return out
+        return states
 
     def get(self, path: str, **fields: str):
+        """Return (status, fields, body) of a GET at the console."""
         return asyncio.run(self._get(path, fields))
 
     async def _get(self, path, fields):
         async with (
-            aiohttp.ClientSession(headers={**TOKEN, **fields}) as session,
-            session.get(f"http://127.0.0.1:{self.console}{path}") as answer,
+            aiohttp.ClientSession(headers={**CONSOLE_HEADERS, **fields}) as session,
+            session.get(f"http://{HOST}:{self.console_port}{path}") as response,
         ):
-            return answer.status, answer.headers, await answer.read()
+            return response.status, response.headers, await response.read()
 
     def rows(self) -> dict[int, dict]:
+        """Return the console's list of clips, by number."""
         status, _, body = self.get("/clips")
         assert status == 200, body
         return {row["clip"]: row for row in json.loads(body)}
 
-    def lines(self, name: str) -> list[dict]:
+    def log_rows(self, name: str) -> list[dict]:
+        """Return the rows of the access log or of a log in the hub's state folder."""
         path = self.clips / name if name == "access.jsonl" else self.folder / "state" / "shard-0" / name
         return [json.loads(line) for line in path.read_text().splitlines()]
 
     def close(self) -> None:
-        self.link.close()
+        """Stop the hub."""
+        self.session.close()
         if self.hub.process.poll() is None:
             self.hub.kill()
 
 
 @pytest.fixture
 def site(tmp_path, broker):
-    """A hub that takes clips, and a device that films."""
-    with contextlib.closing(Site(tmp_path, broker)) as it:
-        yield it
+    """A ClipSite with an evidence key."""
+    with contextlib.closing(ClipSite(tmp_path, broker)) as clip_site:
+        yield clip_site

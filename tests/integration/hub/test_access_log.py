@@ -1,4 +1,4 @@
-"""The access log of clips: what is changed, removed or cut off in it is found; a full disk leaves no half line."""
+"""The access log of clips: changed, removed and truncated lines are detected; a full disk leaves no partial line."""
 
 import errno
 import os
@@ -10,22 +10,22 @@ from patrolink.core.errors import UserError
 from patrolink.hub.clips.access_log import AccessLog, verify_access_log
 
 
-def _log(tmp_path: Path) -> Path:
+def _write_log(tmp_path: Path) -> Path:
     path = tmp_path / "access.jsonl"
-    for n in range(3):  # opened anew each time, as by a hub that starts again
+    for n in range(3):  # opened each time, as after a restart
         AccessLog(path, SystemClock()).write("anna", "fetched", device="d1", clip=n)
     return path
 
 
-def test_goes_on_after_a_restart(tmp_path: Path) -> None:
-    path = _log(tmp_path)
-    assert verify_access_log(path)[0] == 3
+def test_a_log_continues_after_a_restart(tmp_path: Path) -> None:
+    path = _write_log(tmp_path)
+    assert verify_access_log(path).lines == 3
     assert path.stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.parametrize("line", [1, 2])
-def test_a_removed_or_changed_line_is_found(tmp_path: Path, line: int) -> None:
-    path = _log(tmp_path)
+def test_a_removed_or_changed_line_is_detected(tmp_path: Path, line: int) -> None:
+    path = _write_log(tmp_path)
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join(lines[: line - 1] + lines[line:]))
     with pytest.raises(UserError, match=f"line {line} "):
@@ -36,24 +36,24 @@ def test_a_removed_or_changed_line_is_found(tmp_path: Path, line: int) -> None:
         AccessLog(path, SystemClock())
 
 
-def test_a_cut_off_line_is_found(tmp_path: Path) -> None:
-    path = _log(tmp_path)
+def test_a_truncated_line_is_detected(tmp_path: Path) -> None:
+    path = _write_log(tmp_path)
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(UserError, match="line 3 "):
         verify_access_log(path)
 
 
-def test_a_full_disk_leaves_no_half_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path, whole = _log(tmp_path), os.write
+def test_a_full_disk_leaves_no_partial_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, write = _write_log(tmp_path), os.write
     log = AccessLog(path, SystemClock())
 
-    def full(handle: int, data: bytes) -> int:
-        whole(handle, data[:5])
+    def full_disk(handle: int, data: bytes) -> int:
+        write(handle, data[:5])
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as m:
-        m.setattr(os, "write", full)
+        m.setattr(os, "write", full_disk)
         with pytest.raises(UserError, match="access refused"):
             log.write("anna", "listed")
     log.write("anna", "listed")
-    assert verify_access_log(path)[0] == 4
+    assert verify_access_log(path).lines == 4

@@ -1,4 +1,4 @@
-"""The console's panel of clips in a browser: what comes, verdict and picture; snapshots and recordings by command."""
+"""The console's clip panel in a browser: upload progress, verdict, picture, and the commands of its buttons."""
 
 import contextlib
 import time
@@ -10,8 +10,8 @@ from selenium.webdriver.common.by import By
 from tests.support import console_site, upload_clients
 from tests.support.polling import TIMEOUT_S
 
-SHOT = Path(__file__).parents[3] / "build" / "hub" / "clips.png"
-START, STOP, SNAPSHOT, PRESERVE = 1, 2, 3, 14
+SCREENSHOT = Path(__file__).parents[3] / "build" / "hub" / "clips.png"
+START, STOP, SNAPSHOT, PRESERVE = 1, 2, 3, 14  # actions of commands
 
 
 class Page:
@@ -29,69 +29,69 @@ class Page:
         return self.browser.execute_script("return [...document.querySelectorAll('#clips tr')].map(it => it.innerText)")
 
     def pictures(self) -> list[int]:
-        """How wide each row's picture is, once it is shown."""
+        """Return the width of each row's picture, 0 while it is not loaded."""
         return self.browser.execute_script(
             "return [...document.querySelectorAll('#clips .thumb img')].map(i => i.naturalWidth)"
         )
 
-    def wait(self, condition, seconds: float = TIMEOUT_S) -> None:
-        end = time.monotonic() + seconds
+    def wait(self, condition, timeout_s: float = TIMEOUT_S) -> None:
+        deadline = time.monotonic() + timeout_s
         while not condition():
-            assert time.monotonic() < end, self.browser.execute_script("return document.body.innerText")
+            assert time.monotonic() < deadline, self.browser.execute_script("return document.body.innerText")
             time.sleep(0.05)
 
 
 @pytest.mark.timeout(400)
 def test_clips_on_the_page(tmp_path, broker):
     with (
-        contextlib.closing(upload_clients.Site(tmp_path, broker)) as site,
+        contextlib.closing(upload_clients.ClipSite(tmp_path, broker)) as site,
         console_site.chromium(tmp_path / "profile") as browser,
     ):
-        page = Page(browser, f"http://127.0.0.1:{site.console}")
+        page = Page(browser, f"http://127.0.0.1:{site.console_port}")
         assert page.rows() == []
 
-        # An SOS comes while it is filmed: its picture first.
+        # An SOS is uploaded during the recording, its picture first.
         site.device.run(5)
         site.device.recorder.trigger(1, 12, "", site.device.now)
         site.device.run(3)
-        site.courier.run(site.courier.all_sent)
+        site.uploader.run_until(site.uploader.is_done)
         page.wait(lambda: len(page.rows()) == 1 and "% uploaded" in page.rows()[0])
         page.wait(lambda: page.pictures() == [640])
         site.device.run(8)
-        site.send()
+        site.upload_all()
         page.wait(lambda: "SOS" in page.rows()[0] and "valid" in page.rows()[0])
 
-        # Snapshot: by a button; it shows up by itself.
+        # A snapshot is requested with a button; it appears without a reload.
         page.one("#snapshot").click()
-        page.wait(lambda: (site.courier.states(), site.link.commands)[1])
-        assert site.link.commands.pop()["action"] == SNAPSHOT
+        page.wait(lambda: (site.uploader.receive_states(), site.session.commands)[1])
+        assert site.session.commands.pop()["action"] == SNAPSHOT
         site.device.recorder.snapshot("duty", site.device.now)
         site.device.run(3)
-        site.send()
+        site.upload_all()
         page.wait(lambda: len(page.rows()) == 2 and "snapshot" in page.rows()[0])
         page.wait(lambda: page.pictures() == [640, 640])
 
         for button, action in (("#record", START), ("#record-stop", STOP)):
             page.one(button).click()
-            page.wait(lambda: (site.courier.states(), site.link.commands)[1])
-            assert site.link.commands.pop()["action"] == action
+            page.wait(lambda: (site.uploader.receive_states(), site.session.commands)[1])
+            assert site.session.commands.pop()["action"] == action
 
-        # Kept; seen large; what is bad is seen to be.
+        # Preservation, the enlarged picture, and the display of a tampered clip.
         page.one("#clips tr:last-child .actions button").click()
-        page.wait(lambda: (site.courier.states(), site.link.commands)[1])
-        assert (site.link.commands[0]["action"], site.link.commands[0]["number"]) == (PRESERVE, 1)
+        page.wait(lambda: (site.uploader.receive_states(), site.session.commands)[1])
+        assert (site.session.commands[0]["action"], site.session.commands[0]["number"]) == (PRESERVE, 1)
         page.wait(lambda: page.one("#clips tr:last-child .actions button").get_attribute("aria-pressed") == "true")
-        site.film()
-        told = site.courier.manifest_values(3)
-        site.link.uplink(13, {**told, "chain": bytes(32)})
-        site.courier.run(site.courier.all_sent)
+        site.record_clip()
+        values = site.uploader.manifest_values(3)
+        site.session.uplink(13, {**values, "chain": bytes(32)})
+        site.uploader.run_until(site.uploader.is_done)
         page.wait(lambda: "tampered" in page.rows()[0])
-        site.link.uplink(13, {**told, "clip_id": 6, "signer": bytes.fromhex("03" + "11" * 32)})
+        site.session.uplink(13, {**values, "clip_id": 6, "signer": bytes.fromhex("03" + "11" * 32)})
         page.wait(
             lambda: sum("missing" in row for row in page.rows()) == 2 and "NEW SIGNING KEY" in page.one("#alerts").text
         )
-        SHOT.parent.mkdir(parents=True, exist_ok=True)
-        browser.save_screenshot(str(SHOT))
+        SCREENSHOT.parent.mkdir(parents=True, exist_ok=True)
+        browser.save_screenshot(str(SCREENSHOT))
         wide = "return [...document.querySelectorAll('#console, #clips, #devices, #recordings, #talk')]"
         assert browser.execute_script(wide + ".filter(it => it.scrollWidth > it.clientWidth).map(it => it.id)") == []
         page.one("#clips .thumb").click()
@@ -99,8 +99,8 @@ def test_clips_on_the_page(tmp_path, broker):
         page.one("#picture").click()
         page.wait(lambda: not page.one("#picture").is_displayed())
 
-        # The page anew has the same; nothing went wrong in it.
-        before = page.rows()
+        # After a reload the page is the same, and the browser reported no errors.
+        rows = page.rows()
         browser.refresh()
-        page.wait(lambda: page.rows() == before)
-        assert [it for it in browser.get_log("browser") if it["level"] == "SEVERE"] == []
+        page.wait(lambda: page.rows() == rows)
+        assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []

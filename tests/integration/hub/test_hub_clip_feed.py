@@ -109,10 +109,10 @@ def test_a_page_makes_only_its_rows_and_a_list_lets_other_tasks_run(tmp_path, mo
             clip = hub.registry.record(DEVICE, number if number < 1500 else number + 1)
             clip.announcement = {"start_ms": clip_maker.EPOCH_MS + number * 1000}
             clip.file_sizes = {f"000001-{i:06d}.pls": 1 for i in range(20)}
-        made = []
-        monkeypatch.setattr(feed, "row", lambda clip: made.append(clip) or make_row(clip))
+        converted = []
+        monkeypatch.setattr(feed, "row", lambda clip: converted.append(clip) or make_row(clip))
         newest = feed.newest(200)
-        assert [row["clip"] for row in newest] == list(range(2000, 1800, -1)) and len(made) == 200
+        assert [row["clip"] for row in newest] == list(range(2000, 1800, -1)) and len(converted) == 200
         turns, listed = 0, []
 
         async def count_turns():

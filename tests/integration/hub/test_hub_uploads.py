@@ -1,4 +1,4 @@
-"""Clips to a real hub: the device's own client, an independent one (aiotus), a hub that is killed, hostile requests."""
+"""Uploads to a real hub: the agent's uploader, an independent client (aiotus), kills, limits, hostile requests."""
 
 import asyncio
 import hashlib
@@ -36,23 +36,23 @@ def hub(tmp_path, broker):
         hub=f'uploads = "127.0.0.1:{port}"',
         groups=hub_process.GROUP.format(id=1, devices=json.dumps(DEVICES), more=""),
     )
-    it = hub_process.HubProcess(tmp_path, site, DEVICES)
-    it.port, it.clips = port, tmp_path / "clips"
-    yield it
-    if it.process.poll() is None:
-        it.kill()
+    process = hub_process.HubProcess(tmp_path, site, DEVICES)
+    process.port, process.clips = port, tmp_path / "clips"
+    yield process
+    if process.process.poll() is None:
+        process.kill()
 
 
 @pytest.fixture
 def raw(hub):
-    return upload_clients.Raw("linux-1", hub.port)
+    return upload_clients.RawTusClient("linux-1", hub.port)
 
 
-def data_of(size, seed=SEED):
+def random_bytes(size, seed=SEED):
     return random.Random(seed).randbytes(size)  # noqa: S311
 
 
-def filmed(tmp_path):
+def recorded_device(tmp_path):
     device = clip_maker.Device("linux-1", tmp_path / "evidence.pem")
     device.run(5)
     device.event("button", 11)
@@ -60,57 +60,57 @@ def filmed(tmp_path):
     return device
 
 
-def test_the_clips_of_a_device_arrive_as_they_are(hub, tmp_path):
-    device = filmed(tmp_path)
-    courier = upload_clients.Courier(device, hub.port)
-    courier.run(courier.all_sent)
-    there = device.write(tmp_path / "expected")
+def test_the_clips_of_a_device_arrive_unchanged(hub, tmp_path):
+    device = recorded_device(tmp_path)
+    uploader = upload_clients.DeviceUploader(device, hub.port)
+    uploader.run_until(uploader.is_done)
+    expected = device.write(tmp_path / "expected")
     arrived = hub.clips / "linux-1"
-    names = {path.relative_to(there) for path in there.glob("*/*")}
+    names = {path.relative_to(expected) for path in expected.glob("*/*")}
     assert len(names) > 3 and {path.relative_to(arrived) for path in arrived.glob("*/*.p*")} == names
     for name in names:
-        assert (arrived / name).read_bytes() == (there / name).read_bytes()
+        assert (arrived / name).read_bytes() == (expected / name).read_bytes()
     assert hub.stop()["uploads"] == len(names)
 
 
-def test_a_hub_that_is_killed_goes_on_with_what_it_has(hub, tmp_path):
-    device = filmed(tmp_path)
-    courier = upload_clients.Courier(device, hub.port, kbps=8000)
+def test_a_killed_hub_continues_pending_uploads(hub, tmp_path):
+    device = recorded_device(tmp_path)
+    uploader = upload_clients.DeviceUploader(device, hub.port, kbps=8000)
     size = sum(len(data) for name, data in device.files.data.items() if name.endswith((".plm", ".pls")))
     for part in (1, 2, 3):
-        courier.run(lambda: courier.uploader.sent > size * part / 5)  # noqa: B023
+        uploader.run_until(lambda: uploader.agent.sent > size * part / 5)  # noqa: B023
         hub.kill()
         hub.start()
-    courier.run(courier.all_sent, 40)
-    there = device.write(tmp_path / "expected")
-    for path in there.glob("*/*"):
-        assert (hub.clips / "linux-1" / path.relative_to(there)).read_bytes() == path.read_bytes()
+    uploader.run_until(uploader.is_done, 40)
+    expected = device.write(tmp_path / "expected")
+    for path in expected.glob("*/*"):
+        assert (hub.clips / "linux-1" / path.relative_to(expected)).read_bytes() == path.read_bytes()
     assert not list(hub.clips.glob("*/*/*.part"))
 
 
 @pytest.mark.parametrize("size", [0, 1000, 3_000_000])
 def test_an_independent_client(hub, size, tmp_path):
     aiotus = pytest.importorskip("aiotus", reason="pip install aiotus")
-    data = data_of(size)
-    path = tmp_path / "film"
+    data = random_bytes(size)
+    path = tmp_path / "file"
     path.write_bytes(data)
 
-    async def signed(request, handler):
+    async def add_authorization(request, handler):
         length = {"POST": "Upload-Length", "PATCH": "Upload-Offset"}.get(request.method)
         number = request.headers[length] if length else ""
-        told = request.headers.get("Upload-Metadata", "")
-        tag = upload_clients.authorization("linux-1", request.method, request.url.raw_path, number, told)
+        metadata = request.headers.get("Upload-Metadata", "")
+        tag = upload_clients.authorization("linux-1", request.method, request.url.raw_path, number, metadata)
         request.headers["Authorization"] = tag
         return await handler(request)
 
     async def upload():
-        async with aiohttp.ClientSession(middlewares=(signed,)) as session:
+        async with aiohttp.ClientSession(middlewares=(add_authorization,)) as session:
             with path.open("rb") as f:
-                told = {"device": b"linux-1", "clip": b"7", "name": NAME.encode()}
-                told["sha256"] = hashlib.sha256(data).hexdigest().encode()
+                metadata = {"device": b"linux-1", "clip": b"7", "name": NAME.encode()}
+                metadata["sha256"] = hashlib.sha256(data).hexdigest().encode()
                 url = f"http://127.0.0.1:{hub.port}/clips"
                 config = await aiotus.core.configuration(session, url)
-                location = await aiotus.creation.create(session, url, f, told)
+                location = await aiotus.creation.create(session, url, f, metadata)
                 location = yarl.URL(url).join(location)
                 await aiotus.core.upload_buffer(session, location, f, chunksize=1 << 20)
                 return config, await aiotus.core.offset(session, location)
@@ -120,55 +120,58 @@ def test_an_independent_client(hub, size, tmp_path):
     assert (hub.clips / "linux-1" / "000007" / NAME).read_bytes() == data
 
 
-def test_what_is_there_already_is_complete_at_once(raw, hub):
-    data = data_of(70_000)
+def test_a_stored_file_is_complete_at_once_and_never_replaced(raw, hub):
+    data = random_bytes(70_000)
     status, fields, _ = raw.create(3, NAME, data)
     url = fields["Location"]
     assert (status, fields["Upload-Offset"]) == (201, "0")
-    assert raw.ask("PATCH", url, data[:5000], Upload_Offset="0")[0] == 204
-    assert raw.create(3, NAME, data)[1]["Upload-Offset"] == "5000"  # begun before: it goes on
-    told = upload_clients.metadata("linux-1", 3, NAME, hashlib.sha256(data).hexdigest())
-    assert raw.ask("HEAD", url)[1]["Upload-Metadata"] == told
-    status, fields, _ = raw.ask("PATCH", url, data[5000:], Upload_Offset="5000")
+    assert raw.request("PATCH", url, data[:5000], Upload_Offset="0")[0] == 204
+    assert raw.create(3, NAME, data)[1]["Upload-Offset"] == "5000"  # the pending upload continues
+    metadata = upload_clients.upload_metadata("linux-1", 3, NAME, hashlib.sha256(data).hexdigest())
+    assert raw.request("HEAD", url)[1]["Upload-Metadata"] == metadata
+    status, fields, _ = raw.request("PATCH", url, data[5000:], Upload_Offset="5000")
     assert (status, fields["Upload-Offset"]) == (204, "70000")
     status, fields, _ = raw.create(3, NAME, data)
     assert (status, fields["Upload-Offset"]) == (201, "70000")
-    fields = raw.ask("HEAD", url)[1]
-    assert (fields["Upload-Offset"], fields["Upload-Metadata"]) == ("70000", told)
-    assert raw.create(3, NAME, b"other" + data)[0] == 409  # nothing that is here is written over
-    assert raw.ask("PATCH", url, b"more", Upload_Offset="70000")[0] == 409
+    fields = raw.request("HEAD", url)[1]
+    assert (fields["Upload-Offset"], fields["Upload-Metadata"]) == ("70000", metadata)
+    assert raw.create(3, NAME, b"other" + data)[0] == 409
+    assert raw.request("PATCH", url, b"more", Upload_Offset="70000")[0] == 409
     assert (hub.clips / "linux-1" / "000003" / NAME).read_bytes() == data
 
 
-def test_a_wrong_hash_drops_the_file(raw, hub):
-    data = data_of(50_000)
+def test_a_file_with_a_wrong_hash_is_deleted(raw, hub):
+    data = random_bytes(50_000)
     url = raw.create(3, NAME, data)[1]["Location"]
-    assert raw.ask("PATCH", url, data[:-1] + b"x", Upload_Offset="0")[0] == 460
-    assert raw.ask("HEAD", url)[0] == 404 and not list(hub.clips.glob("*/*/*"))
+    assert raw.request("PATCH", url, data[:-1] + b"x", Upload_Offset="0")[0] == 460
+    assert raw.request("HEAD", url)[0] == 404 and not list(hub.clips.glob("*/*/*"))
     audit = (hub.folder / "state" / "shard-0" / "audit.jsonl").read_text()
     assert '"upload damaged"' in audit and NAME in audit
-    assert raw.create(3, NAME, data, data)[0] == 201  # begun anew, with its bytes
+    assert raw.create(3, NAME, data, data)[0] == 201  # started again, with the right content
     assert (hub.clips / "linux-1" / "000003" / NAME).read_bytes() == data
 
 
-def test_what_breaks_off_is_kept_and_lengths_that_lie_are_refused(raw, hub):
-    data = data_of(90_000)
+def test_a_partial_upload_is_kept_and_wrong_lengths_are_refused(raw, hub):
+    data = random_bytes(90_000)
     url = raw.create(3, NAME, data)[1]["Location"]
-    raw.ask("PATCH", url, data[:40_000], said=90_000, Upload_Offset="0")
-    assert raw.ask("HEAD", url)[1]["Upload-Offset"] == "40000"
-    assert raw.ask("PATCH", url, data, Upload_Offset="40000")[0] == 413
-    assert raw.ask("PATCH", url, data[50_000:], Upload_Offset="50000")[0] == 409
-    assert raw.ask("PATCH", url, b"x", Upload_Offset="-1")[0] == 400
-    assert raw.ask("PATCH", url, b"x", Upload_Offset="40000", Content_Type="text/plain")[0] == 415
-    assert raw.ask("HEAD", url, Tus_Resumable="0.2.2")[0] == 412
-    huge = {"Upload_Length": str(1 << 33), "Upload_Metadata": upload_clients.metadata("linux-1", 3, NAME, "0" * 64)}
-    assert raw.ask("POST", "/clips", **huge)[0] == 413
-    assert raw.ask("POST", "/clips", b"abc", **{**huge, "Upload_Length": "2"})[0] == 413
-    assert raw.ask("PATCH", url, data[40_000:], Upload_Offset="40000")[0] == 204
+    raw.request("PATCH", url, data[:40_000], content_length=90_000, Upload_Offset="0")
+    assert raw.request("HEAD", url)[1]["Upload-Offset"] == "40000"
+    assert raw.request("PATCH", url, data, Upload_Offset="40000")[0] == 413
+    assert raw.request("PATCH", url, data[50_000:], Upload_Offset="50000")[0] == 409
+    assert raw.request("PATCH", url, b"x", Upload_Offset="-1")[0] == 400
+    assert raw.request("PATCH", url, b"x", Upload_Offset="40000", Content_Type="text/plain")[0] == 415
+    assert raw.request("HEAD", url, Tus_Resumable="0.2.2")[0] == 412
+    huge = {
+        "Upload_Length": str(1 << 33),
+        "Upload_Metadata": upload_clients.upload_metadata("linux-1", 3, NAME, "0" * 64),
+    }
+    assert raw.request("POST", "/clips", **huge)[0] == 413
+    assert raw.request("POST", "/clips", b"abc", **{**huge, "Upload_Length": "2"})[0] == 413
+    assert raw.request("PATCH", url, data[40_000:], Upload_Offset="40000")[0] == 204
 
 
 @pytest.mark.parametrize(
-    "told",
+    "fields",
     [
         ("linux-2", 3, NAME),
         ("linux-1", 3, "../" + NAME),
@@ -183,61 +186,61 @@ def test_what_breaks_off_is_kept_and_lengths_that_lie_are_refused(raw, hub):
         ("..", 3, NAME),
     ],
 )
-def test_names_that_are_none_of_a_clip(raw, hub, told):
-    given = {"Upload_Length": "5", "Upload_Metadata": upload_clients.metadata(*told, "0" * 64)}
-    assert raw.ask("POST", "/clips", **given)[0] == 400
+def test_names_that_no_clip_has_are_refused(raw, hub, fields):
+    headers = {"Upload_Length": "5", "Upload_Metadata": upload_clients.upload_metadata(*fields, "0" * 64)}
+    assert raw.request("POST", "/clips", **headers)[0] == 400
     for path in ("/clips/linux-1/3/..%2f" + NAME, "/clips/../clips/linux-1/3/x", "/clips/linux-2/3/" + NAME):
-        assert raw.ask("HEAD", path)[0] == 404
+        assert raw.request("HEAD", path)[0] == 404
     assert not list(hub.clips.glob("**/*"))
 
 
-def test_who_is_not_authorized(raw, hub):
-    data = data_of(100)
+def test_unauthorized_requests_are_refused(raw, hub):
+    data = random_bytes(100)
     url = raw.create(3, NAME, data)[1]["Location"]
 
-    def status(method="HEAD", path=url, signed=None, **how):
-        tag = upload_clients.authorization("linux-1", signed or method, path, **how)
-        return upload_clients.Raw("linux-2", hub.port).ask("HEAD", path, Authorization=tag)[0]
+    def status(method="HEAD", path=url, signed=None, **options):
+        tag = upload_clients.authorization("linux-1", signed or method, path, **options)
+        return upload_clients.RawTusClient("linux-2", hub.port).request("HEAD", path, Authorization=tag)[0]
 
-    assert status() == 200 and status(epoch=1) == 200  # the next key epoch, which it may have begun
-    wrong = [
+    assert status() == 200 and status(epoch=1) == 200  # the device may be in its next key epoch
+    invalid = [
         {"epoch": 2},
         {"key": bytes(32)},
-        {"ms": upload_clients.unix() - 301_000},
-        {"ms": upload_clients.unix() + 301_000},
+        {"ms": upload_clients.unix_ms() - 301_000},
+        {"ms": upload_clients.unix_ms() + 301_000},
     ]
-    assert [status(**how) for how in wrong] == [401] * 4
+    assert [status(**options) for options in invalid] == [401] * 4
     assert status(signed="PATCH") == 401
-    assert status(signed="PATCH") == 429  # five were wrong: strangers have to wait
-    # Who has the key has not: a stranger behind the same address, a carrier's, is not to keep a device from sending.
+    assert status(signed="PATCH") == 429  # five failures: strangers have to wait
+    # A valid request is served: a stranger behind the same NAT address must not keep a device from uploading.
     assert status() == 200
-    assert upload_clients.Raw("linux-2", hub.port).ask("HEAD", url)[0] == 404
+    assert upload_clients.RawTusClient("linux-2", hub.port).request("HEAD", url)[0] == 404
 
 
 @pytest.mark.parametrize(
-    "given", ["", "Patrolink", "Patrolink linux-1:1:00", "Bearer x", "Patrolink ghost:1:" + "0" * 64]
+    "authorization", ["", "Patrolink", "Patrolink linux-1:1:00", "Bearer x", "Patrolink ghost:1:" + "0" * 64]
 )
-def test_without_a_tag_nothing_is_told(hub, given):
-    stranger = upload_clients.Raw("linux-1", hub.port)
-    assert stranger.create(3, NAME, b"abc", Authorization=given)[0] == 401
+def test_a_request_without_a_valid_tag_creates_nothing(hub, authorization):
+    stranger = upload_clients.RawTusClient("linux-1", hub.port)
+    assert stranger.create(3, NAME, b"abc", Authorization=authorization)[0] == 401
     assert not list(hub.clips.glob("**/*"))
 
 
-def test_a_request_that_is_said_again_changes_nothing(raw, hub):
-    """Somebody who listens sends what he heard once more."""
-    data = data_of(1000)
+def test_a_replayed_request_changes_nothing(raw, hub):
+    """An eavesdropper sends a captured request again."""
+    data = random_bytes(1000)
     url = raw.create(3, NAME, data)[1]["Location"]
     tag = upload_clients.authorization("linux-1", "PATCH", url, "0")
     for _ in range(2):
-        status, _, _ = raw.ask("PATCH", url, data[:500], Upload_Offset="0", Authorization=tag)
+        status, _, _ = raw.request("PATCH", url, data[:500], Upload_Offset="0", Authorization=tag)
     assert status == 409
-    assert raw.ask("PATCH", url, data[500:], Upload_Offset="500")[0] == 204
+    assert raw.request("PATCH", url, data[500:], Upload_Offset="500")[0] == 204
     assert (hub.clips / "linux-1" / "000003" / NAME).read_bytes() == data
 
 
-def test_hostile_requests_break_nothing(raw, hub):
+def test_random_requests_cause_no_server_error(raw, hub):
     rng = random.Random(SEED)  # noqa: S311
-    data = data_of(2000)
+    data = random_bytes(2000)
     url = raw.create(3, NAME, data)[1]["Location"]
     texts = [
         "",
@@ -267,13 +270,13 @@ def test_hostile_requests_break_nothing(raw, hub):
         path = rng.choice(["/clips", url, url + "/", url[:-1], "/", "/clips/linux-1/3"])
         fields = {name: rng.choice(texts) for name in rng.sample(names, rng.randrange(4))}
         body = rng.randbytes(rng.randrange(64)) if method != "HEAD" else b""
-        status = upload_clients.Raw("linux-1", hub.port).ask(method, path, body, **fields)[0]
+        status = upload_clients.RawTusClient("linux-1", hub.port).request(method, path, body, **fields)[0]
         assert status < 500 or status == 507, (SEED, i, method, path, fields, status)
-    offset = int(raw.ask("HEAD", url)[1]["Upload-Offset"])
-    if offset:  # some of the noise was a right PATCH
+    offset = int(raw.request("HEAD", url)[1]["Upload-Offset"])
+    if offset:  # one of the random requests was a valid PATCH
         assert raw.create(3, NAME, data, data)[0] == 201
     else:
-        assert raw.ask("PATCH", url, data, Upload_Offset="0")[0] == 204
+        assert raw.request("PATCH", url, data, Upload_Offset="0")[0] == 204
     assert (hub.clips / "linux-1" / "000003" / NAME).read_bytes() == data
     assert hub.stop()["uploads"] == 1
 
@@ -293,56 +296,56 @@ class NoEvents:
 
 @pytest.fixture
 def small(tmp_path):
-    """Makes a server by itself, in a folder, for one device that may have so many bytes; gives (device, its port)."""
-    loop, made = asyncio.new_event_loop(), []
+    """Return a function that starts an upload server for one device with a limit in bytes, and returns its client."""
+    loop, runners = asyncio.new_event_loop(), []
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
 
-    async def serve(most):
+    async def serve(bytes_max):
         key = DeviceKey(hub_process.keys_of(["linux-1"])["linux-1"])
         authorization = UploadAuthorization({"linux-1": key}.get, SystemClock())
-        store = upload_store.UploadStore(tmp_path, most)
+        store = upload_store.UploadStore(tmp_path, bytes_max)
         uploads = TusServer(store, authorization, NoEvents(), Metrics(), lambda *who, **what: None)
         app = web.Application()
         uploads.attach(app)
-        made.append(await http_server.start(app, f"127.0.0.1:{console_site.free_port()}", None, "uploads"))
-        return upload_clients.Raw("linux-1", made[-1].addresses[0][1])
+        runners.append(await http_server.start(app, f"127.0.0.1:{console_site.free_port()}", None, "uploads"))
+        return upload_clients.RawTusClient("linux-1", runners[-1].addresses[0][1])
 
-    yield lambda most=1 << 30: asyncio.run_coroutine_threadsafe(serve(most), loop).result()
-    for runner in made:
+    yield lambda bytes_max=1 << 30: asyncio.run_coroutine_threadsafe(serve(bytes_max), loop).result()
+    for runner in runners:
         asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result()
     loop.call_soon_threadsafe(loop.stop)
     thread.join()
 
 
-def test_a_device_has_so_many_bytes_and_no_more_over_restarts(small):
-    data = data_of(40_000)
+def test_the_bytes_of_a_device_are_limited_over_restarts(small):
+    data = random_bytes(40_000)
     raw = small(100_000)
     assert raw.create(1, NAME, data, data)[0] == 201
-    assert raw.create(2, NAME, data)[0] == 201  # it will come
+    assert raw.create(2, NAME, data)[0] == 201  # counts with its full length
     assert raw.create(3, NAME, data)[0] == 507
     raw = small(100_000)
     assert raw.create(3, NAME, data)[0] == 507
-    assert raw.create(2, NAME, data[:1000])[0] == 201  # in place of what had not come
+    assert raw.create(2, NAME, data[:1000])[0] == 201  # replaces the pending file
     assert raw.create(3, NAME, data)[0] == 201
-    # The smallest file takes an inode and memory, and counts 16 KB.
+    # The smallest file needs an inode and memory, and counts as 16 KB.
     raw = small(170_000)
     assert [raw.create(4, f"000001-{i:06d}.pls", b"x")[0] for i in range(5)] == [201] * 4 + [507]
 
 
-def test_so_many_clips_are_on_their_way_and_no_more(small):
+def test_pending_clips_of_a_device_are_limited(small):
     raw = small()
-    told = [raw.create(number, NAME, b"abc")[0] for number in range(17)]
-    assert told == [201] * 16 + [429]
+    statuses = [raw.create(number, NAME, b"abc")[0] for number in range(17)]
+    assert statuses == [201] * 16 + [429]
     assert raw.create(3, NAME, b"abc", b"abc")[0] == 201
     assert raw.create(16, NAME, b"abc")[0] == 201
 
 
-def test_a_disk_that_is_full_or_fails_is_told_and_loses_nothing(small, monkeypatch, tmp_path):
-    data = data_of(400_000)
+def test_a_full_or_failing_disk_is_reported_and_loses_nothing(small, monkeypatch, tmp_path):
+    data = random_bytes(400_000)
     raw = small()
     url = raw.create(1, NAME, data)[1]["Location"]
-    assert raw.ask("PATCH", url, data[:100_000], Upload_Offset="0")[0] == 204
+    assert raw.request("PATCH", url, data[:100_000], Upload_Offset="0")[0] == 204
     with monkeypatch.context() as patch:
         patch.setattr(upload_store.shutil, "disk_usage", lambda path: SimpleNamespace(free=1 << 28))
         assert raw.create(2, NAME, data)[0] == 507
@@ -350,20 +353,20 @@ def test_a_disk_that_is_full_or_fails_is_told_and_loses_nothing(small, monkeypat
         patch.setattr(
             upload_store.os, "fsync", lambda handle: (_ for _ in ()).throw(OSError(28, "No space left on device"))
         )
-        assert raw.ask("PATCH", url, data[100_000:], Upload_Offset="100000")[0] == 507
-        assert raw.ask("HEAD", url)[0] == 507  # it is not said to be here
-    assert raw.ask("HEAD", url)[1]["Upload-Offset"] == "400000"
+        assert raw.request("PATCH", url, data[100_000:], Upload_Offset="100000")[0] == 507
+        assert raw.request("HEAD", url)[0] == 507  # not reported as complete
+    assert raw.request("HEAD", url)[1]["Upload-Offset"] == "400000"
     assert (tmp_path / "linux-1" / "000001" / NAME).read_bytes() == data
 
 
-@pytest.mark.parametrize("good", [True, False])
-def test_a_file_that_had_come_when_the_hub_was_stopped_is_looked_at_before_it_is_said_to_be_here(small, tmp_path, good):
-    data = data_of(50_000)
+@pytest.mark.parametrize("intact", [True, False])
+def test_a_file_received_before_a_stop_is_verified_before_it_is_complete(small, tmp_path, intact):
+    data = random_bytes(50_000)
     folder = tmp_path / "linux-1" / "000001"
     folder.mkdir(parents=True)
     part = folder / f"{NAME}.{len(data)}.{hashlib.sha256(data).hexdigest()}.part"
-    part.write_bytes(data if good else bytes(len(data)))  # zeros: what a power cut may leave
+    part.write_bytes(data if intact else bytes(len(data)))  # a power cut may leave zeros
     raw = small()
-    status, fields, _ = raw.ask("HEAD", f"/clips/linux-1/1/{NAME}")
-    assert (status, fields.get("Upload-Offset")) == ((200, "50000") if good else (460, None))
-    assert [path.name for path in folder.iterdir()] == ([NAME] if good else [])
+    status, fields, _ = raw.request("HEAD", f"/clips/linux-1/1/{NAME}")
+    assert (status, fields.get("Upload-Offset")) == ((200, "50000") if intact else (460, None))
+    assert [path.name for path in folder.iterdir()] == ([NAME] if intact else [])
