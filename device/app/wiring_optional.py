@@ -50,7 +50,7 @@ def radio(device, config, hal, store, counter, ears, log):
         return None
     from app import wiring_ptt
 
-    return wiring_ptt.radio(device, config, hal, store, counter, ears.tap(), log)
+    return wiring_ptt.radio(device, config, hal, store, counter, ears.make_channel(), log)
 
 
 def evidence(device, config, hal, store, boot, ears):
@@ -58,7 +58,7 @@ def evidence(device, config, hal, store, boot, ears):
     from app.wiring_recording import Evidence
 
     try:
-        return Evidence(device, config, hal, store, boot, ears.tap() if ears is not None else None)
+        return Evidence(device, config, hal, store, boot, ears.make_channel() if ears is not None else None)
     except (ImportError, ValueError) as e:
         raise ConfigError("clips: %s" % e)
 

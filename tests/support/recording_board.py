@@ -55,7 +55,7 @@ class Board:
             CONFIG,
             self.unix,
             lambda: clip.CLOCK_GPS,
-            MicrophoneMultiplexer(microphone).tap(),
+            MicrophoneMultiplexer(microphone).make_channel(),
         )
         self.recorder = ClipRecorder(self.store, self.ring_recorder, CONFIG, self.unix)
         whole(self.ring_recorder.load())

@@ -52,8 +52,8 @@ class SharedMicrophoneHarness(ClipHarness):
         self.loud = True
         self.shared_microphone = QueueingMicrophone(self)
         multiplexer = MicrophoneMultiplexer(self.shared_microphone)
-        self.ptt_tap = multiplexer.tap()
-        return multiplexer.tap()
+        self.ptt_tap = multiplexer.make_channel()
+        return multiplexer.make_channel()
 
 
 def alaw(pcm):

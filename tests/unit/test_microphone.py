@@ -1,38 +1,38 @@
-"""One microphone for several listeners, against a model of it."""
+"""Microphone multiplexer: several channels of one microphone, also against a model."""
 
 from agent.audio.microphone import MicrophoneMultiplexer
 from allocation import allocated
 from seeded_random import seeded
 
 SEED = 8
-UNIT = 160
-ROOM = 50  # units that wait for a listener
+UNIT_BYTES = 160
+QUEUE_UNITS = 50
 
 
-class Microphone:
-    """Gives units that are numbered; the last byte of a shorter one is left out."""
+class NumberedMicrophone:
+    """Microphone whose units hold their number; some units are shorter."""
 
     def __init__(self):
-        self.buf = bytearray(UNIT)
+        self.buf = bytearray(UNIT_BYTES)
         self.works = True
         self.is_open = False
-        self.waiting = 0  # units to be read
-        self.count = 0
-        self.opened = 0
+        self.waiting = 0  # units that can be read
+        self.count = 0  # units that were read
+        self.open_calls = 0
 
     def open(self):
         assert not self.is_open
-        self.opened += 1
+        self.open_calls += 1
         self.is_open = self.works
         return self.works
 
     def read(self):
-        assert self.is_open, "it is read, and is closed"
+        assert self.is_open, "read while closed"
         if not self.waiting:
             return 0
         self.waiting -= 1
         self.count += 1
-        n = UNIT - self.count % 3 * 2
+        n = UNIT_BYTES - self.count % 3 * 2
         for i in range(n):
             self.buf[i] = (self.count + i) & 255
         return n
@@ -42,140 +42,134 @@ class Microphone:
         self.is_open = False
 
 
-def unit(count):
-    return bytes([(count + i) & 255 for i in range(UNIT - count % 3 * 2)])
+def unit(number):
+    """Return the bytes of that unit."""
+    return bytes([(number + i) & 255 for i in range(UNIT_BYTES - number % 3 * 2)])
 
 
-def heard(tap):
-    """Return all that there is for it."""
-    out = []
+def read_all(channel):
+    """Return all units that can be read from the channel."""
+    units = []
     while True:
-        n = tap.read()
+        n = channel.read()
         if not n:
-            return out
-        out.append(bytes(tap.buf[:n]))
+            return units
+        units.append(bytes(channel.buf[:n]))
 
 
-def test_all_listeners_hear_the_same_whoever_reads_first():
-    mic = Microphone()
-    ears = MicrophoneMultiplexer(mic)
-    taps = [ears.tap() for _ in range(3)]
-    assert [tap.open() for tap in taps] == [True] * 3 and mic.opened == 1
-    mic.waiting = 20
+def make_channels(count):
+    """Return (NumberedMicrophone, channels of its multiplexer)."""
+    microphone = NumberedMicrophone()
+    multiplexer = MicrophoneMultiplexer(microphone)
+    return microphone, [multiplexer.make_channel() for _ in range(count)]
+
+
+def test_all_channels_get_the_same_units_in_any_read_order():
+    microphone, channels = make_channels(3)
+    assert [channel.open() for channel in channels] == [True] * 3 and microphone.open_calls == 1
+    microphone.waiting = 20
     expected = [unit(i) for i in range(1, 21)]
-    assert [heard(tap) for tap in taps] == [expected] * 3
-    mic.waiting = 1
-    assert heard(taps[2]) == heard(taps[0]) == [unit(21)]
+    assert [read_all(channel) for channel in channels] == [expected] * 3
+    microphone.waiting = 1
+    assert read_all(channels[2]) == read_all(channels[0]) == [unit(21)]
 
 
-def test_the_microphone_is_open_while_anybody_listens():
-    mic = Microphone()
-    ears = MicrophoneMultiplexer(mic)
-    a, b = ears.tap(), ears.tap()
-    assert not mic.is_open
+def test_microphone_is_open_while_any_channel_is():
+    microphone, (a, b) = make_channels(2)
+    assert not microphone.is_open
     a.close()  # closed already
-    assert a.open() and b.open() and a.open() and mic.opened == 1
+    assert a.open() and b.open() and a.open() and microphone.open_calls == 1
     a.close()
-    assert mic.is_open
+    assert microphone.is_open
     b.close()
     b.close()
-    assert not mic.is_open
-    assert b.open() and mic.is_open and mic.opened == 2
+    assert not microphone.is_open
+    assert b.open() and microphone.is_open and microphone.open_calls == 2
 
 
-def test_a_microphone_that_does_not_open_is_told_and_tried_again():
-    mic = Microphone()
-    ears = MicrophoneMultiplexer(mic)
-    a, b = ears.tap(), ears.tap()
-    mic.works = False
-    assert not a.open() and not b.open() and mic.opened == 2 and not mic.is_open
+def test_open_fails_with_the_microphone_and_can_be_retried():
+    microphone, (a, b) = make_channels(2)
+    microphone.works = False
+    assert not a.open() and not b.open() and microphone.open_calls == 2 and not microphone.is_open
     b.close()
-    mic.works = True
-    assert b.open() and a.open() and mic.opened == 3
+    microphone.works = True
+    assert b.open() and a.open() and microphone.open_calls == 3
 
 
-def test_who_is_late_loses_the_oldest():
-    mic = Microphone()
-    ears = MicrophoneMultiplexer(mic)
-    quick, slow = ears.tap(), ears.tap()
-    quick.open()
+def test_full_queue_drops_the_oldest_units():
+    microphone, (fast, slow) = make_channels(2)
+    fast.open()
     slow.open()
-    mic.waiting = ROOM + 7
-    assert len(heard(quick)) == ROOM + 7
-    assert heard(slow) == [unit(i) for i in range(8, ROOM + 8)]
+    microphone.waiting = QUEUE_UNITS + 7
+    assert len(read_all(fast)) == QUEUE_UNITS + 7
+    assert read_all(slow) == [unit(i) for i in range(8, QUEUE_UNITS + 8)]
 
 
-def test_who_opens_hears_nothing_from_before():
-    mic = Microphone()
-    ears = MicrophoneMultiplexer(mic)
-    a, b = ears.tap(), ears.tap()
+def test_reopened_channel_gets_no_units_queued_before():
+    microphone, (a, b) = make_channels(2)
     a.open()
     b.open()
-    mic.waiting = 5
-    heard(a)
+    microphone.waiting = 5
+    read_all(a)
     b.close()
-    assert b.open() and heard(b) == []
-    mic.waiting = 2
-    assert heard(a) == heard(b) == [unit(6), unit(7)]
+    assert b.open() and read_all(b) == []
+    microphone.waiting = 2
+    assert read_all(a) == read_all(b) == [unit(6), unit(7)]
 
 
-def test_who_opens_while_another_listens_hears_nothing_that_waited_to_be_read():
-    for again in (False, True):
-        mic = Microphone()
-        ears = MicrophoneMultiplexer(mic)
-        a, b = ears.tap(), ears.tap()
+def test_opened_channel_gets_no_units_that_waited_in_the_microphone():
+    for is_reopened in (False, True):
+        microphone, (a, b) = make_channels(2)
         a.open()
-        if again:
+        if is_reopened:
             b.open()
-        mic.waiting = 30  # the loop was held up
-        assert b.open() and heard(b) == []
-        mic.waiting = 1
-        assert heard(b) == [unit(31)] and heard(a) == [unit(i) for i in range(1, 32)]
+        microphone.waiting = 30  # the main loop was late
+        assert b.open() and read_all(b) == []
+        microphone.waiting = 1
+        assert read_all(b) == [unit(31)] and read_all(a) == [unit(i) for i in range(1, 32)]
 
 
-def test_any_order_of_calls_is_that_of_the_model():
+def test_random_calls_match_the_model():
     below = seeded(SEED)
-    mic = Microphone()
-    ears = MicrophoneMultiplexer(mic)
-    taps = [ears.tap() for _ in range(3)]
-    queues = [None] * 3  # numbers of units; None: closed
+    microphone, channels = make_channels(3)
+    queues = [None] * 3  # model: numbers of queued units; None: closed
+
+    def queue_everywhere(number):
+        for queue in queues:
+            if queue is not None:
+                queue.append(number)
+                del queue[:-QUEUE_UNITS]
+
     for step in range(4000):
-        said = "seed %d, step %d" % (SEED, step)
+        context = "seed %d, step %d" % (SEED, step)
         i = below(3)
-        what = below(10)
-        if what == 0:
-            for count in range(mic.count + 1, mic.count + 1 + mic.waiting) if mic.is_open else ():
-                for queue in queues:
-                    if queue is not None:
-                        queue.append(count)
-                        del queue[:-ROOM]
-            assert taps[i].open(), said
+        action = below(10)
+        if action == 0:
+            for number in range(microphone.count + 1, microphone.count + 1 + microphone.waiting):
+                if microphone.is_open:
+                    queue_everywhere(number)
+            assert channels[i].open(), context
             queues[i] = []
-        elif what == 1:
-            taps[i].close()
+        elif action == 1:
+            channels[i].close()
             queues[i] = None
-        elif what < 5 and mic.is_open:
-            mic.waiting += below(30)
+        elif action < 5 and microphone.is_open:
+            microphone.waiting += below(30)
         elif queues[i] is not None:
-            if not queues[i] and mic.waiting:
-                for queue in queues:
-                    if queue is not None:
-                        queue.append(mic.count + 1)
-                        del queue[:-ROOM]
-            n = taps[i].read()
-            assert bytes(taps[i].buf[:n]) == (unit(queues[i].pop(0)) if queues[i] else b""), said
-        assert mic.is_open == any([queue is not None for queue in queues]), said
+            if not queues[i] and microphone.waiting:
+                queue_everywhere(microphone.count + 1)
+            n = channels[i].read()
+            assert bytes(channels[i].buf[:n]) == (unit(queues[i].pop(0)) if queues[i] else b""), context
+        assert microphone.is_open == any([queue is not None for queue in queues]), context
 
 
-def test_nothing_is_allocated_for_a_unit():
-    mic = Microphone()
-    ears = MicrophoneMultiplexer(mic)
-    a, b = ears.tap(), ears.tap()
+def test_a_unit_allocates_nothing():
+    microphone, (a, b) = make_channels(2)
     a.open()
     b.open()
 
     def step():
-        mic.waiting = 20
+        microphone.waiting = 20
         while a.read():
             pass
         while b.read():

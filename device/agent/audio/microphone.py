@@ -1,109 +1,114 @@
-"""One microphone for several listeners: push-to-talk and the recorder. MicroPython subset."""
+"""Shares one microphone between its users: push-to-talk and the clip recorder. MicroPython subset."""
 
 from agent.audio import samples
+from patrolink_protocol.native import const
 
-_UNITS = 50  # that wait for a listener, half a second; the oldest go when it is late
-_STALE = 1024  # units that may wait in the microphone
+_UNITS = const(50)  # queued for a channel, half a second; when it is full the oldest unit is dropped
+_UNITS_MAX = const(1024)  # read from the microphone in a call
 
 
 class MicrophoneMultiplexer:
-    """
-    microphone  hal Microphone: open, read, buf, close. Open, and its indicator lit, while any listener wants it
+    """Opens the microphone while any channel is open, and passes every unit to all open channels.
+
+    Args:
+        microphone: Microphone of the HAL: open, read, buf, close. Its indicator is lit while it is open.
     """
 
     def __init__(self, microphone):
         self._microphone = microphone
-        self._made = []
-        self._taps = []  # that are open
+        self._channels = []
+        self._open_channels = []
 
-    def tap(self):
-        """Return a listener: the contract of hal Microphone."""
-        self._made.append(_Tap(self, len(self._microphone.buf)))
-        if len(self._made) > 1:  # one alone waits for nobody
-            for tap in self._made:
-                tap.make_room()
-        return self._made[-1]
+    def make_channel(self):
+        """Return a new channel, with the interface of the HAL's Microphone."""
+        self._channels.append(_Channel(self, len(self._microphone.buf)))
+        if len(self._channels) > 1:  # a single channel needs no queue
+            for channel in self._channels:
+                channel.allocate_queue()
+        return self._channels[-1]
 
-    def want(self, tap):
-        """Open the microphone for one more, who hears nothing that waits in it; False when it cannot be."""
-        if not self._taps:
+    def subscribe(self, channel):
+        """Open the microphone for a channel. Return False if it cannot be opened."""
+        if not self._open_channels:
             if not self._microphone.open():
                 return False
         else:
-            for _ in range(_STALE):
-                if not self._take(tap):
+            # What waits in the microphone is from before: only the other channels get it.
+            for _ in range(_UNITS_MAX):
+                if not self._read_for_others(channel):
                     break
-        if tap not in self._taps:
-            self._taps.append(tap)
+        if channel not in self._open_channels:
+            self._open_channels.append(channel)
         return True
 
-    def leave(self, tap):
-        """One wants it no more."""
-        if tap in self._taps:
-            self._taps.remove(tap)
-            if not self._taps:
+    def unsubscribe(self, channel):
+        """Close the microphone if no other channel is open."""
+        if channel in self._open_channels:
+            self._open_channels.remove(channel)
+            if not self._open_channels:
                 self._microphone.close()
 
-    def read(self, tap):
-        """Read what is new for `tap`, into its `buf`, and keep it for the others; return how many bytes there were."""
-        n = self._take(tap)
+    def read(self, channel):
+        """Read a unit into the buffer of `channel` and the queues of the others; return its length in bytes."""
+        n = self._read_for_others(channel)
         if n:
-            samples.copy(self._microphone.buf, 0, tap.buf, 0, n)
+            samples.copy(self._microphone.buf, 0, channel.buf, 0, n)
         return n
 
-    def _take(self, tap):
-        """Keep what is new for all but `tap`; return how many bytes the microphone's `buf` has."""
+    def _read_for_others(self, channel):
         microphone = self._microphone
         n = microphone.read()
         if n:
-            for other in self._taps:
-                if other is not tap:
-                    other.keep(microphone.buf, n)
+            for other in self._open_channels:
+                if other is not channel:
+                    other.enqueue(microphone.buf, n)
         return n
 
 
-class _Tap:
-    def __init__(self, ears, unit):
-        self._ears = ears
-        self._unit = unit
-        self.buf = bytearray(unit)
-        self._kept = None  # a ring of units, and how many bytes each has
-        self._sizes = None
+class _Channel:
+    """One user's view of the microphone."""
+
+    def __init__(self, multiplexer, unit_bytes):
+        self._multiplexer = multiplexer
+        self._unit_bytes = unit_bytes
+        self.buf = bytearray(unit_bytes)
+        self._queue = None  # ring of units
+        self._lengths = None  # of each unit, in bytes
         self._first = self._n = 0
 
-    def make_room(self):
-        """There are others: units may have to wait."""
-        if self._kept is None:
-            self._kept = bytearray(_UNITS * self._unit)
-            self._sizes = bytearray(_UNITS)
+    def allocate_queue(self):
+        """Allocate the queue: there are other channels."""
+        if self._queue is None:
+            self._queue = bytearray(_UNITS * self._unit_bytes)
+            self._lengths = bytearray(_UNITS)
 
     def open(self):
-        """Hear what comes from now on; False when the microphone cannot be opened."""
+        """Start receiving new samples. Return False if the microphone cannot be opened."""
         self._first = self._n = 0
-        return self._ears.want(self)
+        return self._multiplexer.subscribe(self)
 
-    def keep(self, data, n):
-        """Keep a unit that another listener read."""
+    def enqueue(self, data, n):
+        """Queue a unit of n bytes that another channel read."""
         if self._n == _UNITS:
             self._first = (self._first + 1) % _UNITS
             self._n -= 1
-        at = (self._first + self._n) % _UNITS
-        samples.copy(data, 0, self._kept, at * self._unit, n)
-        self._sizes[at] = n
+        slot = (self._first + self._n) % _UNITS
+        samples.copy(data, 0, self._queue, slot * self._unit_bytes, n)
+        self._lengths[slot] = n
         self._n += 1
 
     def read(self):
-        """Return how many bytes are new in `buf`."""
+        """Read the next unit into `buf`; return its length in bytes, 0 if there is none."""
         if not self._n:
-            return self._ears.read(self)
-        at = self._first
-        n = self._sizes[at]
-        samples.copy(self._kept, at * self._unit, self.buf, 0, n)
-        self._first = (at + 1) % _UNITS
+            return self._multiplexer.read(self)
+        slot = self._first
+        n = self._lengths[slot]
+        samples.copy(self._queue, slot * self._unit_bytes, self.buf, 0, n)
+        self._first = (slot + 1) % _UNITS
         self._n -= 1
         return n
 
     def close(self):
-        """Hear no more."""
+        """Stop receiving samples."""
         self._n = 0
-        self._ears.leave(self)
+        self._multiplexer.unsubscribe(self)

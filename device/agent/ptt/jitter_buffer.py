@@ -134,10 +134,10 @@ class JitterBuffer:
             self.jitter += (change if change >= 0 else -change) - ((self.jitter + 8) >> 4)
         self._transit = transit
         known = min(self.packets, self._window_n)
-        self._transit_min = samples.delays(self._transits, self._lateness, known, self._slot, transit)
+        self._transit_min = samples.add_transit(self._transits, self._lateness, known, self._slot, transit)
         self._slot = (self._slot + 1) % self._window_n
         if known >= 8:
-            lateness = samples.percentile(self._lateness, known)
+            lateness = samples.percentile_95(self._lateness, known)
             self.target_ms = min(max(lateness // 8, _TARGET_MIN_MS), _TARGET_MAX_MS)
 
     def next_unit(self, now_ms):
