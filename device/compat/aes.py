@@ -1,29 +1,35 @@
 """AES on whole blocks (ECB), from MicroPython's cryptolib or CPython's `cryptography`.
 
-encrypter(key) and decrypter(key) return a function f(blocks, out), in place when both are one. On MicroPython it
-allocates nothing.
+`encrypter(key)` and `decrypter(key)` return a function f(blocks, out); both buffers may be the same. On MicroPython the
+function allocates nothing.
 """
 
 try:
     from cryptolib import aes as _aes
 
     def encrypter(key):
+        """Return f(blocks, out), which encrypts whole blocks."""
         return _aes(key, 1).encrypt
 
     def decrypter(key):
+        """Return f(blocks, out), which decrypts whole blocks."""
         return _aes(key, 1).decrypt
 
 except ImportError:
     from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
-    def _into(update):
+    def _write_into(update):
         def f(blocks, out):
             out[:] = update(blocks)
 
         return f
 
     def encrypter(key):
-        return _into(Cipher(algorithms.AES(key), modes.ECB()).encryptor().update)  # noqa: S305 - counter mode is made of it
+        """Return f(blocks, out), which encrypts whole blocks."""
+        cipher = Cipher(algorithms.AES(key), modes.ECB())  # noqa: S305 - the caller builds counter mode from it
+        return _write_into(cipher.encryptor().update)
 
     def decrypter(key):
-        return _into(Cipher(algorithms.AES(key), modes.ECB()).decryptor().update)  # noqa: S305
+        """Return f(blocks, out), which decrypts whole blocks."""
+        cipher = Cipher(algorithms.AES(key), modes.ECB())  # noqa: S305 - the caller unwraps keys with it
+        return _write_into(cipher.decryptor().update)

@@ -1,13 +1,13 @@
-"""AES in counter mode (SP 800-38A) where there is only ECB: MicroPython's unix port. compat.crypto uses it."""
+"""AES in counter mode (SP 800-38A) for MicroPython's unix port, which has only ECB. compat.crypto uses it."""
 
 from patrolink_protocol.native import micropython, ptr8
 
-_ROOM = 512  # bytes of key stream made at once
+_STREAM_BYTES = 512  # key stream computed at once
 
 
 @micropython.viper
-def _number(blocks, n: int, first: int):
-    """Make n blocks the numbers from `first` on."""
+def _fill_counters(blocks, n: int, first: int):
+    """Write the numbers from `first` on into n blocks."""
     p = ptr8(blocks)
     i = 0
     while i < 16 * n:
@@ -24,34 +24,38 @@ def _number(blocks, n: int, first: int):
 
 
 @micropython.viper
-def _mix(buf, at: int, n: int, stream, used: int):
+def _xor_into(buf, offset: int, n: int, stream, used: int):
     p = ptr8(buf)
     s = ptr8(stream)
     i = 0
     while i < n:
-        p[at + i] = p[at + i] ^ s[used + i]
+        p[offset + i] = p[offset + i] ^ s[used + i]
         i += 1
 
 
 class Ctr:
-    """From counter 0, for at most 2^30 blocks. encrypt(blocks, out) is AES in ECB mode."""
+    """Counter mode from counter 0, for at most 2**30 blocks.
+
+    Args:
+        encrypt: Function encrypt(blocks, out): AES in ECB mode.
+    """
 
     def __init__(self, encrypt):
         self._encrypt = encrypt
-        self._stream = bytearray(_ROOM)
-        self._used = _ROOM
-        self._next = 0
+        self._stream = bytearray(_STREAM_BYTES)
+        self._used = _STREAM_BYTES
+        self._next_block = 0
 
     def apply(self, view):
-        """Go on over bytes, in place. It allocates nothing."""
-        at, n = 0, len(view)
-        while at < n:
-            if self._used == _ROOM:
-                _number(self._stream, _ROOM >> 4, self._next)
+        """Encrypt or decrypt the next bytes of the stream in place. Allocates nothing."""
+        offset, n = 0, len(view)
+        while offset < n:
+            if self._used == _STREAM_BYTES:
+                _fill_counters(self._stream, _STREAM_BYTES >> 4, self._next_block)
                 self._encrypt(self._stream, self._stream)
-                self._next += _ROOM >> 4
+                self._next_block += _STREAM_BYTES >> 4
                 self._used = 0
-            part = min(n - at, _ROOM - self._used)
-            _mix(view, at, part, self._stream, self._used)
-            at += part
+            part = min(n - offset, _STREAM_BYTES - self._used)
+            _xor_into(view, offset, part, self._stream, self._used)
+            offset += part
             self._used += part

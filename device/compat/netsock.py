@@ -1,4 +1,4 @@
-"""Sockets of a board that has a network stack: a raw TCP stream (see compat.stream)."""
+"""TCP sockets of boards with a network stack: a raw stream (see compat.stream)."""
 
 import select
 import socket
@@ -9,11 +9,15 @@ ECONNRESET = 104
 _IPPROTO_TCP = 6
 _TCP_NODELAY = 1
 _SO_SNDBUF = 7
-_SEND_BUFFER = 16384  # bytes: what is in the kernel, voice and events stand behind
+_SEND_BUFFER = 16384  # bytes; voice and events wait behind the bytes in the kernel
 
 
 class TcpSocket:
-    """Resolving a name blocks in the platform's resolver; everything else has the network's deadlines."""
+    """A TCP stream. Name resolution blocks in the resolver of the platform; all other calls have deadlines.
+
+    Args:
+        net: compat.stream.Network.
+    """
 
     def __init__(self, net):
         self._net = net
@@ -22,9 +26,10 @@ class TcpSocket:
         try:
             self._sock.setsockopt(socket.SOL_SOCKET, _SO_SNDBUF, _SEND_BUFFER)
         except OSError:
-            pass  # a stack that does not let its buffers be chosen has small ones
+            pass  # stacks without this option have small buffers
 
     def connect(self, address):
+        """Connect to (host, port); raise OSError if refused or not answered in time."""
         host, port = address
         self._sock.setblocking(False)
         try:
@@ -39,6 +44,7 @@ class TcpSocket:
         self._sock.setsockopt(_IPPROTO_TCP, _TCP_NODELAY, 1)
 
     def wait(self, writing):
+        """Wait for at most a slice until the socket is readable or writable; return True if it is."""
         self._poll.modify(self._sock, select.POLLOUT if writing else select.POLLIN)
         ready = self._poll.poll(self._net.slice_ms)
         if writing and ready and ready[0][1] & (select.POLLERR | select.POLLHUP):
@@ -46,6 +52,7 @@ class TcpSocket:
         return bool(ready)
 
     def send(self, view):
+        """Send bytes; return the number accepted, 0 if none can be sent now."""
         try:
             return self._sock.send(view)
         except OSError as e:
@@ -54,6 +61,7 @@ class TcpSocket:
             return 0
 
     def recv_into(self, view):
+        """Receive into `view`; return the number of bytes, None if none are available, 0 at the end."""
         try:
             # MicroPython's sockets have readinto and no recv_into.
             data = self._sock.recv(len(view))
@@ -65,4 +73,5 @@ class TcpSocket:
         return len(data)
 
     def close(self):
+        """Close the socket."""
         self._sock.close()

@@ -1,22 +1,31 @@
-"""P-256 (SP 800-186) for MicroPython, which brings none. compat.crypto uses it.
+"""P-256 (SP 800-186) for MicroPython, which has no elliptic curves. compat.crypto uses it.
 
-What takes long comes in steps (compat.steps), each of less than a million instructions on a 32-bit board. How long they
-are and what they read depends on the key: it is for what a device does by itself once a boot or a clip, not for an
-answer that somebody may ask for again and again.
+Long operations are steps (compat.steps) of less than a million instructions each on a 32-bit board. Their time and
+memory accesses depend on the key. They are for operations that a device starts once per boot or clip, not for answers
+to requests that an attacker can repeat.
 """
 
 from binascii import unhexlify
 
-from compat.p256_field import P, is_zero, load, mix, mul, new, number, power
-from compat.steps import whole
+from compat.p256_field import (
+    P,
+    combine,
+    from_montgomery,
+    is_zero,
+    load_montgomery,
+    multiply,
+    power,
+    to_montgomery,
+)
+from compat.steps import run_to_completion
 from patrolink_protocol.key_derivation import hmac, hmac_pads
 
-N = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 B = 0x5AC635D8AA3A93E7B3EBBD55769886BC651D06B0CC53B0F63BCE3C3E27D2604B
-_BASE_STEP, _STEP = 2, 4  # bits of a factor that a step takes, of the base point's and of another point's
+_BASE_STEP, _STEP = 2, 4  # bits of a scalar per step, for the base point and for other points
 _DIVISIONS = 32
-# Entry i, 64 bytes from 64 * (i - 1), is the sum of 2^(64 j) G over the bits j of i, x and y in Montgomery's form: one
-# addition for four bits.
+# Comb table: entry i, 64 bytes from 64 * (i - 1), is the sum of 2**(64 j) G over the bits j of i, x and y in Montgomery
+# form. It takes one addition per four bits.
 _COMB = unhexlify(
     b"8905f76b53755c669fb732b7762251075ba95fc4fedb60179e730d418a9143c1571ff18a5885d8552e88688dd21f3258b4ab8e43a19e45cd"
     b"df25357ce95560a8f5e69621d1b667f7241cf3a57c62c8b0d5cc16bfa6234994f922fc516a0d2bb2648f9177d6f0f7a14911b37071fdb523"
@@ -40,7 +49,7 @@ _COMB = unhexlify(
 
 
 def _inverse(a, m):
-    """Steps to 1 / a modulo a prime, a in 1..m - 1 (Euclid's algorithm: a tenth of what a power takes)."""
+    """Steps to 1 / a modulo a prime, a in 1..m - 1 (Euclid's algorithm: a tenth of the time of a power)."""
     b, x, y = m, 1, 0
     n = 0
     while a != 1:
@@ -54,21 +63,21 @@ def _inverse(a, m):
 
 
 def _bit(number, at):
-    """Return a bit of a big-endian number. As a big integer's it would be an allocation."""
+    """Return a bit of a big-endian number. A big integer would allocate."""
     return number[len(number) - 1 - (at >> 3)] >> (at & 7) & 1
 
 
-class _Sum:
-    """A point that others are added to, in place: (x, y, z), which is x / z^2 and y / z^3. Begins as nothing."""
+class _PointAccumulator:
+    """A point that others are added to in place, in Jacobian coordinates: x / z**2, y / z**3. Begins at infinity."""
 
     def __init__(self):
-        self.x, self.y, self.z = new(), new(), new()
-        self.nothing = True
-        self._t, self._u, self._v, self._w = new(), new(), new(), new()
+        self.x, self.y, self.z = to_montgomery(), to_montgomery(), to_montgomery()
+        self.at_infinity = True
+        self._t, self._u, self._v, self._w = to_montgomery(), to_montgomery(), to_montgomery(), to_montgomery()
 
     def double(self):
-        """Add it to itself."""
-        if self.nothing:
+        """Double the point."""
+        if self.at_infinity:
             return
         x = self.x
         y = self.y
@@ -76,24 +85,24 @@ class _Sum:
         t = self._t
         u = self._u
         yy = self._v
-        mul(z, z, u)
-        mix(x, 1, u, -1, t)
-        mix(x, 1, u, 1, u)
-        mul(t, u, t)
-        mix(t, 2, t, 1, t)  # the slope, 3 (x - z^2) (x + z^2)
-        mul(y, z, z)
-        mix(z, 1, z, 1, z)
-        mul(y, y, yy)
-        mul(x, yy, u)
-        mul(t, t, x)
-        mix(x, 1, u, -8, x)
-        mix(u, 4, x, -1, u)
-        mul(t, u, u)
-        mul(yy, yy, yy)
-        mix(u, 1, yy, -8, y)
+        multiply(z, z, u)
+        combine(x, 1, u, -1, t)
+        combine(x, 1, u, 1, u)
+        multiply(t, u, t)
+        combine(t, 2, t, 1, t)  # the slope, 3 (x - z^2) (x + z^2)
+        multiply(y, z, z)
+        combine(z, 1, z, 1, z)
+        multiply(y, y, yy)
+        multiply(x, yy, u)
+        multiply(t, t, x)
+        combine(x, 1, u, -8, x)
+        combine(u, 4, x, -1, u)
+        multiply(t, u, u)
+        multiply(yy, yy, yy)
+        combine(u, 1, yy, -8, y)
 
     def add(self, x2, y2):
-        """Add (x2, y2)."""
+        """Add the affine point (x2, y2)."""
         x = self.x
         y = self.y
         z = self.z
@@ -101,126 +110,133 @@ class _Sum:
         r = self._u
         hh = self._v
         v = self._w
-        if self.nothing:
-            self.nothing = False
+        if self.at_infinity:
+            self.at_infinity = False
             x[:] = x2
             y[:] = y2
-            z[:] = new(1)
+            z[:] = to_montgomery(1)
             return
-        mul(z, z, v)
-        mul(v, x2, h)
-        mix(h, 1, x, -1, h)
-        mul(v, z, v)
-        mul(v, y2, r)
-        mix(r, 1, y, -1, r)
+        multiply(z, z, v)
+        multiply(v, x2, h)
+        combine(h, 1, x, -1, h)
+        multiply(v, z, v)
+        multiply(v, y2, r)
+        combine(r, 1, y, -1, r)
         if is_zero(h):
             if is_zero(r):
                 self.double()
             else:
-                self.nothing = True
+                self.at_infinity = True
             return
-        mul(z, h, z)
-        mul(h, h, hh)
-        mul(x, hh, v)
-        mul(h, hh, hh)
-        mul(r, r, x)
-        mix(x, 1, hh, -1, x)
-        mix(x, 1, v, -2, x)
-        mix(v, 1, x, -1, v)
-        mul(r, v, v)
-        mul(y, hh, y)
-        mix(v, 1, y, -1, y)
+        multiply(z, h, z)
+        multiply(h, h, hh)
+        multiply(x, hh, v)
+        multiply(h, hh, hh)
+        multiply(r, r, x)
+        combine(x, 1, hh, -1, x)
+        combine(x, 1, v, -2, x)
+        combine(v, 1, x, -1, v)
+        multiply(r, v, v)
+        multiply(y, hh, y)
+        combine(v, 1, y, -1, y)
 
     def affine(self):
-        """Steps to what it stands for."""
-        w = yield from _inverse(number(self.z), P)
-        w = new(w)
-        mul(w, w, self._t)
-        mul(self._t, w, w)
-        mul(self.x, self._t, self._t)
-        mul(self.y, w, w)
-        return number(self._t), number(w)
+        """Steps to the affine coordinates."""
+        w = yield from _inverse(from_montgomery(self.z), P)
+        w = to_montgomery(w)
+        multiply(w, w, self._t)
+        multiply(self._t, w, w)
+        multiply(self.x, self._t, self._t)
+        multiply(self.y, w, w)
+        return from_montgomery(self._t), from_montgomery(w)
 
 
-def _times_base(k):
-    """Steps to k G, affine; k in 1..N - 1."""
-    to = _Sum()
-    x, y = new(), new()
-    k = _bytes(k)
+def _multiply_base(k):
+    """Steps to k G in affine coordinates; k in 1..ORDER - 1."""
+    total = _PointAccumulator()
+    x, y = to_montgomery(), to_montgomery()
+    k = _to_bytes(k)
     for at in range(63, -1, -1):
-        to.double()
+        total.double()
         i = 0
         for j in range(4):
             i |= _bit(k, at + 64 * j) << j
         if i:
-            load(_COMB, 64 * i - 64, x)
-            load(_COMB, 64 * i - 32, y)
-            to.add(x, y)
+            load_montgomery(_COMB, 64 * i - 64, x)
+            load_montgomery(_COMB, 64 * i - 32, y)
+            total.add(x, y)
         if not at % _BASE_STEP:
             yield
-    point = yield from to.affine()
+    point = yield from total.affine()
     return point
 
 
-def _times(k, x, y):
-    """Steps to k (x, y), affine; k in 1..N - 1. Digits are -1, 0 and 1 (non-adjacent form), as 3 k's bits give them."""
-    to = _Sum()
-    x, y, minus = new(x), new(y), new(P - y)
+def _multiply_point(k, x, y):
+    """Steps to k (x, y) in affine coordinates; k in 1..ORDER - 1.
+
+    Digits are -1, 0 and 1 (non-adjacent form), from the bits of 3 k.
+    """
+    total = _PointAccumulator()
+    x, y, minus = to_montgomery(x), to_montgomery(y), to_montgomery(P - y)
     k3 = (3 * k).to_bytes(34, "big")
     k = k.to_bytes(34, "big")
     for at in range(257, 0, -1):
-        to.double()
+        total.double()
         digit = _bit(k3, at) - _bit(k, at)
         if digit:
-            to.add(x, y if digit > 0 else minus)
+            total.add(x, y if digit > 0 else minus)
         if not at % _STEP:
             yield
-    point = yield from to.affine()
+    point = yield from total.affine()
     return point
 
 
-def _point(public):
-    """Return (x, y) of a compressed public key; ValueError when it is none."""
+def _decompress(public):
+    """Return (x, y) of a compressed public key; raise ValueError for an invalid one."""
     if len(public) != 33 or public[0] not in (2, 3):
         raise ValueError("a P-256 public key has 33 bytes and begins with 2 or 3")
     x = int.from_bytes(bytes(public[1:]), "big")
     yy = (x * x * x - 3 * x + B) % P
-    y = number(whole(power(new(yy), (P + 1) >> 2)))
+    y = from_montgomery(run_to_completion(power(to_montgomery(yy), (P + 1) >> 2)))
     if x >= P or y * y % P != yy:
         raise ValueError("the P-256 public key is not on the curve")
     return x, y if y & 1 == public[0] & 1 else P - y
 
 
-def _factor(private):
-    """Return the number that a private key is; ValueError when it is none."""
+def _private_scalar(private):
+    """Return the scalar of a private key; raise ValueError for an invalid one."""
     k = int.from_bytes(private, "big")
-    if len(private) != 32 or not 0 < k < N:
-        raise ValueError("a P-256 private key has 32 bytes, from 1 to the order less 1")
+    if len(private) != 32 or not 0 < k < ORDER:
+        raise ValueError("a P-256 private key has 32 bytes and is in 1..order - 1")
     return k
 
 
-def _bytes(number):
+def _to_bytes(number):
     return number.to_bytes(32, "big")
 
 
-def public(private):
-    """Steps to the public key of a private one, compressed."""
-    x, y = yield from _times_base(_factor(private))
-    return bytes([2 | y & 1]) + _bytes(x)
+def derive_public_key(private):
+    """Steps to the compressed public key of a private key."""
+    x, y = yield from _multiply_base(_private_scalar(private))
+    return bytes([2 | y & 1]) + _to_bytes(x)
 
 
-def agree(private, public):
-    """Steps to the shared secret, 32 bytes: x of ECDH (SP 800-56A, 5.7.1.2). ValueError when `public` is no key."""
-    k = _factor(private)
-    x, y = _point(public)
+def derive_shared_secret(private, public):
+    """Steps to the shared secret, 32 bytes: x of ECDH (SP 800-56A, 5.7.1.2).
+
+    Raises:
+        ValueError: a key is invalid.
+    """
+    k = _private_scalar(private)
+    x, y = _decompress(public)
     yield
-    x, y = yield from _times(k, x, y)
-    return _bytes(x)
+    x, y = yield from _multiply_point(k, x, y)
+    return _to_bytes(x)
 
 
 def _nonces(private, e):
-    """Yield what may be k, as RFC 6979 3.2 makes it with SHA-256."""
-    seed = private + _bytes(e)
+    """Yield candidates for k (RFC 6979, 3.2, with SHA-256)."""
+    seed = private + _to_bytes(e)
     v, key = b"\x01" * 32, bytes(32)
     for i in range(2):
         key = hmac(hmac_pads(key), v, bytes([i]), seed)
@@ -233,14 +249,14 @@ def _nonces(private, e):
 
 
 def sign(private, digest):
-    """Steps to r | s of ECDSA over a SHA-256 digest, with RFC 6979's k and the lower s."""
-    d = _factor(private)
-    e = int.from_bytes(digest, "big") % N
+    """Steps to r | s of ECDSA over a SHA-256 digest, with the nonce of RFC 6979 and the lower s."""
+    d = _private_scalar(private)
+    e = int.from_bytes(digest, "big") % ORDER
     for k in _nonces(private, e):
-        if 0 < k < N:
-            x, y = yield from _times_base(k)
-            r = x % N
-            inverse = yield from _inverse(k, N)
-            s = inverse * (e + r * d) % N
+        if 0 < k < ORDER:
+            x, y = yield from _multiply_base(k)
+            r = x % ORDER
+            inverse = yield from _inverse(k, ORDER)
+            s = inverse * (e + r * d) % ORDER
             if r and s:
-                return _bytes(r) + _bytes(min(s, N - s))
+                return _to_bytes(r) + _to_bytes(min(s, ORDER - s))

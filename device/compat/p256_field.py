@@ -1,10 +1,10 @@
-"""Numbers modulo P-256's prime (SP 800-186) that are computed with in place, without an allocation.
+"""Arithmetic modulo the prime of P-256 (SP 800-186), in place and without allocation.
 
-On MicroPython a big integer is a new object each time, and a heap that is nearly full is searched for each of them.
+On MicroPython each big integer is a new object, for which a nearly full heap has to be searched.
 
-A number is 80 bytes: 20 limbs of 13 bits, the lowest first, each 32 bits of the machine's order. It stands for itself
-times 2^-260 (Montgomery's form), and may be larger than the prime: what `mul` gives is below 1.3 primes, what `mix`
-gives between 0.9 and 2.1 of them. Both take what both give, and any of what they take may be where the result goes.
+A number is 80 bytes: 20 limbs of 13 bits, lowest first, each in 32 bits of native byte order. It is in Montgomery form
+(value times 2**260) and may exceed the prime: results of `multiply` are below 1.3 primes, results of `combine` between
+0.9 and 2.1 primes. Both functions accept both kinds of results, and the output may be one of the inputs.
 """
 
 import struct
@@ -14,7 +14,7 @@ try:
 except ImportError:
 
     class _Pointer:
-        """What a ptr32 is, over a memoryview of 32-bit numbers."""
+        """Model of a ptr32 over a memoryview of 32-bit numbers."""
 
         def __init__(self, view, at=0):
             self._view = view
@@ -29,17 +29,20 @@ except ImportError:
         def __add__(self, n):
             return _Pointer(self._view, self._at + n // 4)
 
-    class micropython:
-        """Machine code's pointers, as far as these loops move them."""
+    class micropython:  # noqa: N801 - named like MicroPython's module
+        """Replacement on CPython: passes buffers as pointers, as far as these loops need it."""
 
         @staticmethod
         def viper(function):
-            def call(*given):
-                return function(*[_Pointer(memoryview(g).cast("i")) if isinstance(g, bytearray) else g for g in given])
+            """Return a function that replaces bytearrays by pointers."""
+
+            def call(*args):
+                return function(*[_Pointer(memoryview(a).cast("i")) if isinstance(a, bytearray) else a for a in args])
 
             return call
 
     def ptr32(pointer):
+        """Return the pointer."""
         return pointer
 
     ptr8 = uint = ptr32
@@ -47,14 +50,14 @@ except ImportError:
 P = (1 << 256) - (1 << 224) + (1 << 192) + (1 << 96) - 1
 _BYTES = 80
 _R = 1 << 260
-_POWER_STEP = 32  # bits of an exponent that a step takes
-_work = bytearray(2 * _BYTES)  # zeros but in a product
+_POWER_STEP = 32  # bits of an exponent per step
+_scratch = bytearray(2 * _BYTES)  # all zero except during a multiplication
 
 
 @micropython.viper
-def _product(t: ptr32, b: ptr32, a: ptr32, out: ptr32):
-    # Row by row; each row's lowest limb is made zero by a multiple of the prime, whose limbs are 2^13 - 1 (0 to 6),
-    # 31 (7), 1024 (14), 8184, 8191, 511 (17 to 19).
+def _multiply_limbs(t: ptr32, b: ptr32, a: ptr32, out: ptr32):
+    # Row by row; a multiple of the prime makes the lowest limb of each row zero. The limbs of the prime are 2**13 - 1
+    # (0 to 6), 31 (7), 1024 (14), 8184, 8191, 511 (17 to 19).
     i = 0
     x = 0
     while i < 20:
@@ -102,8 +105,8 @@ def _product(t: ptr32, b: ptr32, a: ptr32, out: ptr32):
 
 
 @micropython.viper
-def _mixed(a: ptr32, b: ptr32, out: ptr32, k: int):
-    # m a + n b - h P: h so that one or two primes are left, as far as the highest limbs tell.
+def _combine_limbs(a: ptr32, b: ptr32, out: ptr32, k: int):
+    # m a + n b - h P, with h from the highest limbs so that one or two primes remain.
     m = k >> 4
     n = (k & 15) - 8
     h = ((m * a[19] + n * b[19]) >> 9) - 1
@@ -124,7 +127,7 @@ def _mixed(a: ptr32, b: ptr32, out: ptr32, k: int):
 
 
 @micropython.viper
-def _loaded(data: ptr8, at: int, out: ptr32):
+def _load_limbs(data: ptr8, at: int, out: ptr32):
     have = 0
     bits = 0
     i = 31
@@ -141,32 +144,32 @@ def _loaded(data: ptr8, at: int, out: ptr32):
     out[j] = bits
 
 
-def mul(a, b, out):
-    """out = a b."""
-    _product(_work, b, a, out)
+def multiply(a, b, out):
+    """Compute out = a b."""
+    _multiply_limbs(_scratch, b, a, out)
 
 
-def mix(a, m, b, n, out):
-    """out = m a + n b; m 0 to 8, n -8 to 7."""
-    _mixed(a, b, out, m << 4 | n + 8)
+def combine(a, m, b, n, out):
+    """Compute out = m a + n b, with m in 0..8 and n in -8..7."""
+    _combine_limbs(a, b, out, m << 4 | n + 8)
 
 
-def load(data, at, out):
-    """Take 32 bytes of a big-endian number below P that is in Montgomery's form."""
-    _loaded(data, at, out)
+def load_montgomery(data, at, out):
+    """Load 32 bytes of a big-endian number below P that is already in Montgomery form."""
+    _load_limbs(data, at, out)
 
 
-def new(number=0):
-    """Return a number below P."""
+def to_montgomery(number=0):
+    """Return the Montgomery form of an integer below P."""
     out = bytearray(_BYTES)
-    _loaded((number * _R % P).to_bytes(32, "big"), 0, out)
+    _load_limbs((number * _R % P).to_bytes(32, "big"), 0, out)
     return out
 
 
-def number(a):
-    """Return what it stands for, below P."""
+def from_montgomery(a):
+    """Return the integer below P of a Montgomery form."""
     out = bytearray(_BYTES)
-    mul(a, _UNIT, out)
+    multiply(a, _UNIT, out)
     limbs = struct.unpack("20i", out)
     n = 0
     for i in range(19, -1, -1):
@@ -175,18 +178,18 @@ def number(a):
 
 
 def is_zero(a):
-    """Return whether what `mix` gave is nothing."""
+    """Return True if a result of `combine` is zero modulo P."""
     return a == _ONCE or a == _TWICE
 
 
 def power(a, e):
-    """Steps (compat.steps) to a new number, a to the power e, which is below 2^256."""
-    out = new(1)
+    """Steps (compat.steps) to a new number: a to the power e, where e is below 2**256."""
+    out = to_montgomery(1)
     e = e.to_bytes(32, "big")
     for at in range(255, -1, -1):
-        mul(out, out, out)
+        multiply(out, out, out)
         if e[31 - (at >> 3)] >> (at & 7) & 1:
-            mul(out, a, out)
+            multiply(out, a, out)
         if not at % _POWER_STEP:
             yield
     return out

@@ -1,8 +1,8 @@
-"""Work that takes long, in steps: a generator that yields between them and returns what it comes to."""
+"""Long work in steps: a generator that yields between its steps and returns its result."""
 
 
-def whole(steps):
-    """Take all steps; return what they come to."""
+def run_to_completion(steps):
+    """Run all steps of a generator and return its result."""
     while True:
         try:
             next(steps)

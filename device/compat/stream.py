@@ -1,15 +1,15 @@
-"""The socket facade under umqtt: one stream for boards with a network stack and boards with a modem.
+"""Socket replacement for umqtt: the same stream on boards with a network stack and boards with a modem.
 
-What umqtt.simple leaves out is here. Small writes are gathered into one send, which Nagle's algorithm and delayed
-acknowledgements would otherwise make 45 ms each. Every wait has a deadline. While it waits it calls `idle`, so the
-receiver's bytes are taken even when the network hangs.
+It adds what umqtt.simple lacks. Small writes are collected into one send; otherwise Nagle's algorithm and delayed
+acknowledgements would cost 45 ms each. Every wait has a deadline. While waiting, the stream calls `idle`, so the bytes
+of the GPS receiver are read even if the network hangs.
 
-Under a stream lies a raw stream; `compat.netsock`, `agent.modem.sockets` and `compat.tls` have one each:
+A stream uses a raw stream, of which `compat.netsock`, `agent.modem.sockets` and `compat.tls` have one each:
 
-    connect((host, port))   OSError when refused or not answered in the network's time
-    wait(writing)           up to a slice, until it can be written to, or read from; OSError when the peer has reset it
-    send(view) -> n         how much of it was taken, 0 for none now
-    recv_into(view) -> n    None when nothing has come, 0 when the peer has closed
+    connect((host, port))   OSError if refused or not answered within the timeout of the network
+    wait(writing)           waits for at most a slice until writable or readable; OSError if the peer reset the stream
+    send(view) -> n         number of bytes accepted, 0 for none now
+    recv_into(view) -> n    None if no bytes are available, 0 if the peer has closed the stream
     close()
 """
 
@@ -18,20 +18,26 @@ ECONNRESET = 104
 EMSGSIZE = 90
 
 
-class Refused(OSError):
-    """The peer answered, and does not want us, or is not to be trusted: no remedy of the way there would help."""
+class PeerRefusedError(OSError):
+    """The peer answered and refused the connection, or is not trusted: repairing the network would not help."""
 
 
 class Network:
-    """Stands in for the `socket` module that umqtt imports.
+    """Replaces the `socket` module that umqtt imports.
 
-    now_ms()    monotonic milliseconds
-    idle()      called at least every 20 ms of waiting; must not use this network
-    raw         function(network) -> raw stream
-    timeout_ms  for connecting and for each read or send as a whole
-    limit       most bytes of one read or one gathered send; one stream at a time gathers
+    The buffers are allocated once: a small heap may be too fragmented for new ones after days.
 
-    The buffers are taken once: after days on a small heap there may be no second ones.
+    Args:
+        now_ms: Function that returns monotonic milliseconds.
+        idle: Function called at least every 20 ms of waiting; it must not use this network.
+        raw: Function(network) that returns a raw stream.
+        timeout_ms: For connecting, and for each read or send as a whole.
+        limit: Maximum bytes of one read or one collected send. Only one stream at a time collects.
+
+    Attributes:
+        last_rx_ms: Time of the last bytes received.
+        bytes_sent: Bytes sent over all streams.
+        bug: Exception that `idle` raised, or None.
     """
 
     def __init__(self, now_ms, idle, raw, timeout_ms=10000, limit=1152):
@@ -39,7 +45,7 @@ class Network:
         self.idle = idle
         self.raw = raw
         self.timeout_ms = timeout_ms
-        self.slice_ms = 20  # of waiting, after which `idle` is called; voice and work in steps want it shorter
+        self.slice_ms = 20  # wait between two calls of `idle`; shorter with voice or work in steps
         self.limit = limit
         self.out = memoryview(bytearray(limit))
         self.out_n = 0
@@ -53,7 +59,7 @@ class Network:
         self.slice_ms = slice_ms
 
     def serve(self):
-        """Call `idle`. What it raises is kept as `bug`, so that nobody takes it for a fault of the peer's."""
+        """Call `idle`. Its exception is stored as `bug`, to distinguish it from a fault of the peer."""
         try:
             self.idle()
         except Exception as e:
@@ -61,7 +67,7 @@ class Network:
             raise
 
     def await_(self, raw, writing, deadline):
-        """Wait a slice for the raw stream, serve, and raise OSError once it is the deadline."""
+        """Wait a slice for the raw stream, serve, and raise OSError at the deadline."""
         raw.wait(writing)
         self.serve()
         if self.now_ms() >= deadline:
@@ -73,12 +79,12 @@ class Network:
         return Stream(self)
 
     def getaddrinfo(self, host, port):
-        """Names are resolved by the raw stream."""
+        """Return the name unresolved: the raw stream resolves it."""
         return ((0, 0, 0, "", (host, port)),)
 
 
 class Stream:
-    """A stream with deadlines. Methods are those umqtt calls, plus `flush`."""
+    """A stream with deadlines. It has the methods that umqtt calls, and `flush`."""
 
     def __init__(self, net):
         self._net = net
@@ -86,16 +92,16 @@ class Stream:
         self._blocking = True
 
     def connect(self, address):
-        """Open the connection; OSError when refused or not answered in time."""
+        """Open the connection; raise OSError if refused or not answered in time."""
         self._raw.connect(address)
         self._net.last_rx_ms = self._net.now_ms()
 
     def setblocking(self, flag):
-        """False: the next `read` returns None when nothing has come."""
+        """Set blocking mode; if False, `read` returns None if no bytes are available."""
         self._blocking = flag
 
     def write(self, data, n=None):
-        """Gather; sent by the next `read` or `flush`."""
+        """Collect bytes; the next `read` or `flush` sends them."""
         net = self._net
         n = len(data) if n is None else n
         end = net.out_n + n
@@ -105,7 +111,7 @@ class Stream:
         net.out_n = end
 
     def flush(self):
-        """Send what was gathered."""
+        """Send the collected bytes."""
         net = self._net
         at = 0
         deadline = net.now_ms() + net.timeout_ms
@@ -118,9 +124,10 @@ class Stream:
         net.out_n = 0
 
     def read(self, n):
-        """Return exactly n bytes; None when not blocking and none are there; b"" when the peer has closed.
+        """Return exactly n bytes; None if non-blocking and none are available; b"" if the peer has closed the stream.
 
-        OSError when the peer goes away in the middle, does not finish in time, or n is above the limit.
+        Raises:
+            OSError: the peer closed the stream after some of the bytes or was too slow, or n exceeds the limit.
         """
         net = self._net
         if n > net.limit:
@@ -145,7 +152,7 @@ class Stream:
         return bytes(net.inward[:n])
 
     def close(self):
-        """Send what is left if the peer takes it at once, and close."""
+        """Send the collected bytes if the peer accepts them at once, and close."""
         net = self._net
         try:
             if net.out_n:

@@ -1,30 +1,37 @@
-"""TLS around a raw stream (see compat.stream): the same on every board, so keys never leave the agent for a modem.
+"""TLS over a raw stream (see compat.stream), on all boards: keys stay in the agent and are never given to a modem.
 
-The server's certificate and name are always verified. MicroPython wraps the stream itself; CPython's ssl works on
-memory, and this moves the bytes.
+Certificate and name of the server are always verified. MicroPython wraps the stream directly; CPython's ssl works on
+memory buffers, and this module moves the bytes.
 """
 
 import binascii
 import ssl
 
-from compat.stream import Refused
+from compat.stream import PeerRefusedError
 
-_RECORD = 1024
+_BUFFER_BYTES = 1024
 
 
 def context(options, where):
-    """Return the SSLContext for {"ca": file, "cert": file, "key": file}; the last two for a client certificate.
+    """Return an SSLContext.
 
-    ValueError tells which file cannot be used; `where` in the configuration the options stand.
+    Args:
+        options: {"ca": file, "cert": file, "key": file}; cert and key are for a client certificate and optional.
+        where: Path of the options in the configuration, for errors.
+
+    Raises:
+        ValueError: a file is missing or cannot be used.
     """
     ctx = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    ctx.verify_mode = ssl.CERT_REQUIRED  # type: ignore[attr-defined]  # MicroPython has it, its stubs do not
+    ctx.verify_mode = ssl.CERT_REQUIRED  # type: ignore[attr-defined]  # missing in the stubs of MicroPython
     for name in ("ca", "cert", "key"):
         path = options.get(name)
         if name == "ca" and not path:
-            raise ValueError(where + ".ca: name the file of the certificate that the server's is signed by")
+            raise ValueError(
+                where + ".ca is missing: name the file of the CA certificate that signed the server's certificate"
+            )
         if path and not _readable(path):
-            raise ValueError("%s.%s: %s cannot be read" % (where, name, path))
+            raise ValueError("%s.%s: cannot read %s" % (where, name, path))
     try:
         if hasattr(ssl, "MemoryBIO"):
             ctx.load_verify_locations(options["ca"])
@@ -36,12 +43,12 @@ def context(options, where):
                 cert = options["cert"]
                 ctx.load_cert_chain(_der(cert, "CERTIFICATE"), _der(options.get("key") or cert, "PRIVATE KEY"))
     except (OSError, ValueError) as e:
-        raise ValueError("%s: a certificate or key cannot be used: %s" % (where, e))
+        raise ValueError("%s: cannot use a certificate or key: %s" % (where, e))
     return ctx
 
 
 def _der(path, label):
-    """Return the first such block of a PEM file (RFC 7468) as DER: MicroPython's mbedTLS is built without PEM."""
+    """Return the first block of a PEM file (RFC 7468) with this label as DER: MicroPython's mbedTLS lacks PEM."""
     text = None
     with open(path) as f:
         for line in f:
@@ -52,7 +59,7 @@ def _der(path, label):
                 return binascii.a2b_base64(text)
             elif text is not None:
                 text += line
-    raise ValueError("%s holds no %s" % (path, label))
+    raise ValueError("%s contains no %s" % (path, label))
 
 
 def _readable(path):
@@ -72,13 +79,15 @@ class _Tls:
     def connect(self, address):
         self._raw.connect(address)
         try:
-            self._shake(address[0])  # type: ignore[attr-defined]  # each runtime's own, below
-        except Refused:
+            self._handshake(address[0])  # type: ignore[attr-defined]  # defined per runtime, below
+        except PeerRefusedError:
             raise
         except (OSError, ValueError) as e:
             if e is self._net.bug or isinstance(e, OSError) and not _is_tls(e):
                 raise
-            raise Refused("TLS with %s was refused: %s; check its name and the tls of its address" % (address[0], e))
+            raise PeerRefusedError(
+                "TLS with %s failed: %s; check the host name and the tls options of its address" % (address[0], e)
+            )
 
     def wait(self, writing):
         return self._raw.wait(writing)
@@ -93,12 +102,12 @@ if hasattr(ssl, "MemoryBIO"):
         return isinstance(error, ssl.SSLError)
 
     class TlsSocket(_Tls):
-        """CPython."""
+        """TLS on CPython."""
 
-        def _shake(self, host):
+        def _handshake(self, host):
             self._in = ssl.MemoryBIO()
             self._out = ssl.MemoryBIO()
-            self._buf = memoryview(bytearray(_RECORD))
+            self._buf = memoryview(bytearray(_BUFFER_BYTES))
             self._tls = self._ctx.wrap_bio(self._in, self._out, server_hostname=host)
             deadline = self._net.now_ms() + self._net.timeout_ms
             while True:
@@ -112,7 +121,7 @@ if hasattr(ssl, "MemoryBIO"):
                         self._net.await_(self._raw, False, deadline)
 
         def _push(self, deadline):
-            """Hand over all that TLS has to send."""
+            """Send all bytes that TLS has produced."""
             data = memoryview(self._out.read())
             while data:
                 n = self._raw.send(data)
@@ -129,11 +138,13 @@ if hasattr(ssl, "MemoryBIO"):
             return n
 
         def send(self, view):
+            """Encrypt and send `view`; return its length."""
             n = self._tls.write(view)
             self._push(self._net.now_ms() + self._net.timeout_ms)
             return n
 
         def recv_into(self, view):
+            """Receive into `view`; return the number of bytes, None if none are available, 0 at the end."""
             while True:
                 try:
                     return self._tls.read(len(view), view)
@@ -154,7 +165,7 @@ else:
         return error.errno is None or error.errno < 0 or error.errno > 200
 
     class _Port(io.IOBase):
-        """The raw stream as mbedTLS reads and writes it. Errors are returned: raising would tear through its C."""
+        """The raw stream as mbedTLS reads and writes it. Errors are returned, because mbedTLS is C code."""
 
         def __init__(self, net, raw):
             self._net = net
@@ -163,12 +174,12 @@ else:
             self.error = None
 
         def readinto(self, buf):
-            return self._do(self._raw.recv_into, buf, False)
+            return self._transfer(self._raw.recv_into, buf, False)
 
         def write(self, buf):
-            return self._do(self._raw.send, buf, True)
+            return self._transfer(self._raw.send, buf, True)
 
-        def _do(self, function, buf, writing):
+        def _transfer(self, function, buf, writing):
             try:
                 while True:
                     n = function(memoryview(buf))
@@ -185,9 +196,9 @@ else:
             return 0
 
     class TlsSocket(_Tls):
-        """MicroPython."""
+        """TLS on MicroPython."""
 
-        def _shake(self, host):
+        def _handshake(self, host):
             self._port = _Port(self._net, self._raw)
             self._port.deadline = self._net.now_ms() + self._net.timeout_ms
             try:
@@ -204,7 +215,9 @@ else:
                 raise self._port.error or e
 
         def send(self, view):
+            """Encrypt and send `view`; return the number of bytes accepted."""
             return self._call(self._tls.write, view) or 0
 
         def recv_into(self, view):
+            """Receive into `view`; return the number of bytes, None if none are available, 0 at the end."""
             return self._call(self._tls.readinto, view)

@@ -1,12 +1,15 @@
-"""Datagrams of a board that has a network stack."""
+"""UDP sockets of boards with a network stack."""
 
 import socket
 
 
 class UdpSocket:
-    """Datagrams to one peer and from it, without waiting. Resolving a name blocks in the platform's resolver.
+    """Non-blocking datagrams to and from one peer. Name resolution blocks in the resolver of the platform.
 
-    inputs  hal Inputs that a datagram wakes
+    Args:
+        host: Name or address.
+        port: UDP port.
+        inputs: Inputs of the hal, woken by a datagram.
     """
 
     def __init__(self, host, port, inputs):
@@ -21,20 +24,20 @@ class UdpSocket:
         inputs.add(self._sock)
 
     def ready(self):
-        """True when a datagram can go: always."""
+        """Return True: a datagram can always be sent."""
         return True
 
     def send(self, view):
-        """Send a datagram, or lose it: nothing tells that the network has no room or no way just now."""
+        """Send a datagram. It is lost silently if the network has no buffer or no route."""
         try:
             self._sock.send(view)
         except OSError:
             pass
 
     def recv_into(self, buf):
-        """Return the length of a datagram that was put into `buf`, 0 for none. One that is longer is cut off."""
+        """Receive a datagram into `buf` and return its length, 0 for none. A longer datagram is truncated."""
         try:
-            # MicroPython's readinto would put the next one behind it.
+            # MicroPython's readinto would append the next datagram.
             data = self._sock.recv(len(buf))
         except OSError:
             return 0
@@ -43,5 +46,6 @@ class UdpSocket:
         return n
 
     def close(self):
+        """Close the socket."""
         self._inputs.remove(self._sock)
         self._sock.close()

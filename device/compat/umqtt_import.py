@@ -1,10 +1,14 @@
-"""Import the unmodified umqtt.simple on MicroPython and on CPython, which lacks the u-names it asks for."""
+"""Imports the unmodified umqtt.simple on MicroPython and on CPython, which lacks the u-modules that it imports."""
 
 import sys
 
 
 def load():
-    """Return the umqtt.simple module. ImportError tells how to get it."""
+    """Return the umqtt.simple module.
+
+    Raises:
+        ImportError: the module is not installed.
+    """
     for old, new in (("usocket", "socket"), ("ustruct", "struct"), ("ubinascii", "binascii")):
         try:
             __import__(old)
@@ -12,7 +16,7 @@ def load():
             try:
                 sys.modules[old] = __import__(new)
             except ImportError:
-                sys.modules[old] = sys  # no network stack: what umqtt finds here, the session puts its facade over
+                sys.modules[old] = sys  # no network stack: the session replaces the socket module of umqtt by its own
     try:
         from umqtt import simple
     except ImportError:

@@ -23,7 +23,7 @@ for room in ("", "tests/unit", "device", "protocol", "protocol/generated"):
 
 from agent.recording.segment import SegmentKeys, SegmentWriter  # noqa: E402
 from compat import crypto  # noqa: E402
-from compat.steps import whole  # noqa: E402
+from compat.steps import run_to_completion  # noqa: E402
 from hal.clip_storage import ClipStorage  # noqa: E402
 from hal.posix.background import WriteQueue  # noqa: E402
 from patrolink.emulator.peripherals.headset import Headset  # noqa: E402
@@ -38,9 +38,9 @@ RECORDED_S, EVENT_S = 60, 20
 def throughput(folder: Path) -> float:
     """Return MB/s from record to storage, files closed each 8 MB."""
     files = ClipStorage(str(folder / "clips"), WriteQueue())
-    evidence = whole(crypto.public(crypto.private()))
+    evidence = run_to_completion(crypto.derive_public_key(crypto.generate_private_key()))
     keys, segment, record = SegmentKeys(evidence), SegmentWriter(), bytes(RECORD)
-    whole(keys.load())
+    run_to_completion(keys.load())
     start = time.perf_counter()
     for _ in range(MB // 8):
         step, key = keys.take()
@@ -90,7 +90,7 @@ def recording(folder: Path) -> dict[str, float | int] | None:
         print("no film for the camera (make media): no H.264 is measured", file=sys.stderr)
         return None
     headset = Headset()
-    board = Board(folder, whole(crypto.public(crypto.private())), headset.mic)
+    board = Board(folder, run_to_completion(crypto.derive_public_key(crypto.generate_private_key())), headset.mic)
     took: list[float] = []
     board.container.picture = timed(board.container.picture, took)
     board.run(2)  # until all is loaded and open

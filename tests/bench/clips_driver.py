@@ -59,12 +59,12 @@ def main(folder, size, seconds):
     from agent.recording.ring_recorder import RingRecorder
     from agent.recording.signer import Signer
     from compat import crypto
-    from compat.steps import whole
+    from compat.steps import run_to_completion
 
     code = used() - picture
     config = {"quota_kb": 65536, "lock_kb": 49152, "keep_h": 24, "pre_s": 30, "post_s": 30, "segment_s": 5}
     config.update({"sound": "never", "stamp": False})
-    evidence = whole(crypto.public(crypto.private()))
+    evidence = run_to_completion(crypto.derive_public_key(crypto.generate_private_key()))
 
     def unix(now):
         return 1795000000000 + now
@@ -81,7 +81,7 @@ def main(folder, size, seconds):
     container = AviMuxer(320, 240, 5, False)
     ring_recorder = RingRecorder(clip_store, camera, container, bytes, evidence, config, unix, source)
     recorder = ClipRecorder(clip_store, ring_recorder, config, unix)
-    whole(ring_recorder.load())
+    run_to_completion(ring_recorder.load())
     most = 0
     gc.collect()
     start = time.ticks_us()

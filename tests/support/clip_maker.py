@@ -26,7 +26,7 @@ from agent.recording.clip_recorder import ClipRecorder  # noqa: E402
 from agent.recording.clip_store import ClipStore  # noqa: E402
 from agent.recording.ring_recorder import RingRecorder  # noqa: E402
 from agent.recording.signer import Signer  # noqa: E402
-from compat.steps import whole  # noqa: E402
+from compat.steps import run_to_completion  # noqa: E402
 from memory_storage import MemoryFiles, MemoryStore  # noqa: E402
 from patrolink.evidence import evidence_key  # noqa: E402
 from patrolink_protocol import clip  # noqa: E402
@@ -158,7 +158,7 @@ class Device:
             Tone(self),
         )
         self.recorder = ClipRecorder(self.clip_store, self.ring_recorder, config, self.unix)
-        whole(self.ring_recorder.load())
+        run_to_completion(self.ring_recorder.load())
         self.signer = signer.public.hex()
 
     def unix(self, now: int) -> int:

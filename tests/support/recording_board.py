@@ -11,7 +11,7 @@ from agent.recording.clip_recorder import ClipRecorder
 from agent.recording.clip_store import ClipStore
 from agent.recording.ring_recorder import RingRecorder
 from agent.recording.signer import Signer
-from compat.steps import whole
+from compat.steps import run_to_completion
 from hal.common import Clock, Store
 from hal.posix import h264, platform
 from hal.posix.audio import Microphone
@@ -58,7 +58,7 @@ class Board:
             MicrophoneMultiplexer(microphone).make_channel(),
         )
         self.recorder = ClipRecorder(self.store, self.ring_recorder, CONFIG, self.unix)
-        whole(self.ring_recorder.load())
+        run_to_completion(self.ring_recorder.load())
 
     def unix(self, at_ms: int) -> int:
         return at_ms + round(time.time() * 1000) - self.clock.now_ms()

@@ -20,7 +20,7 @@ from agent.recording.announcer import clip_manifest_values
 from agent.upload import tus
 from agent.upload.uploader import Uploader, UploadNetwork
 from compat.netsock import TcpSocket
-from compat.steps import whole
+from compat.steps import run_to_completion
 
 from tests.support import clip_maker, console_site, hub_process
 from tests.support.polling import TIMEOUT_S
@@ -57,7 +57,7 @@ def upload_metadata(device: str, clip: object, name: str, sha256: str) -> str:
 
 def manifest_values(clip_store, number: int) -> dict | None:
     """Return the values of clip_manifest of a clip; None when it has none yet."""
-    return whole(clip_manifest_values(clip_store.files, clip_store.index.find(number)))
+    return run_to_completion(clip_manifest_values(clip_store.files, clip_store.index.find(number)))
 
 
 class DeviceUploader:

@@ -11,12 +11,12 @@ from agent.recording.clip_store import ClipStore
 from agent.recording.ring_recorder import RingRecorder
 from agent.recording.signer import Signer
 from compat import crypto
-from compat.steps import whole
+from compat.steps import run_to_completion
 from memory_storage import MemoryFiles, MemoryStore
 from patrolink_protocol import clip
 
 SITE_KEY = bytes(range(1, 33))  # the private half of the evidence key
-EVIDENCE_KEY = whole(crypto.public(SITE_KEY))
+EVIDENCE_KEY = run_to_completion(crypto.derive_public_key(SITE_KEY))
 EPOCH_MS = 1795000000000
 CONFIG = {"quota_kb": 4096, "lock_kb": 2048, "keep_h": 24, "pre_s": 10, "post_s": 10, "segment_s": 5, "sound": "never"}
 CONFIG["stamp"] = False
@@ -136,7 +136,7 @@ class ClipHarness:
         self.now = 0
         self.boots += 1
         self.boot_parts(self.low.append, self.sealed.append)
-        whole(self.ring_recorder.load())
+        run_to_completion(self.ring_recorder.load())
         return self
 
     def boot_parts(self, on_low, on_sealed):
@@ -248,13 +248,13 @@ class SegmentReader:
         self.header = header = clip.unpack_header(data)
         assert header.recipient == clip.key_id(EVIDENCE_KEY)
         if header.ephemeral not in _chain_keys:
-            shared = whole(crypto.agree(SITE_KEY, header.ephemeral))
+            shared = run_to_completion(crypto.derive_shared_secret(SITE_KEY, header.ephemeral))
             _chain_keys[header.ephemeral] = clip.first_chain_key(shared, header.ephemeral, EVIDENCE_KEY)
         key = _chain_keys[header.ephemeral]
         for _ in range(header.step):
             key = clip.next_chain_key(key)
         body = memoryview(bytearray(data[clip.HEADER_BYTES :]))
-        crypto.ctr(clip.segment_key(key)).apply(body)
+        crypto.aes_ctr(clip.segment_key(key)).apply(body)
         self.records = []
         at = 0
         while at + clip.RECORD_HEADER_BYTES <= len(body):

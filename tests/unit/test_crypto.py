@@ -1,4 +1,4 @@
-"""What clips are encrypted and signed with: published vectors, and `cryptography` as the oracle of the big integers."""
+"""Cryptography of clips: published vectors, and `cryptography` as the reference for the big-integer code."""
 
 import hashlib
 import sys
@@ -9,7 +9,7 @@ from allocation import allocated
 from compat import crypto, p256, p256_field
 from compat.aes import encrypter
 from compat.ctr import Ctr
-from compat.steps import whole
+from compat.steps import run_to_completion
 from seeded_random import seeded
 
 SEED = 7
@@ -41,26 +41,26 @@ CAVS = (
 )
 
 
-class Whole:
-    """What one side makes, all steps taken."""
+class Completed:
+    """Functions of one implementation, run to completion."""
 
-    def __init__(self, side):
-        self._side = side
+    def __init__(self, module):
+        self._module = module
 
     def public(self, private):
-        return whole(self._side.public(private))
+        return run_to_completion(self._module.derive_public_key(private))
 
     def agree(self, private, public):
-        return whole(self._side.agree(private, public))
+        return run_to_completion(self._module.derive_shared_secret(private, public))
 
     def sign(self, private, digest):
-        return whole(self._side.sign(private, digest))
+        return run_to_completion(self._module.sign(private, digest))
 
 
-library, integers = BOTH = (Whole(crypto), Whole(p256))  # one and the same on MicroPython
+library, integers = BOTH = (Completed(crypto), Completed(p256))  # the same implementation on MicroPython
 
 
-def number(below, most=p256.N - 1):
+def number(below, most=p256.ORDER - 1):
     """Return 32 random bytes that are a number from 1 to `most`."""
     n = 0
     for _ in range(17):
@@ -80,7 +80,7 @@ def test_signatures_of_rfc_6979_a_2_5():
     for message, want in (SAMPLE, TEST):
         want = x(want)
         s = int.from_bytes(want[32:], "big")
-        low = want[:32] + min(s, p256.N - s).to_bytes(32, "big")
+        low = want[:32] + min(s, p256.ORDER - s).to_bytes(32, "big")
         for it in BOTH:
             assert it.sign(A_2_5, hashlib.sha256(message).digest()) == low
 
@@ -91,7 +91,7 @@ def test_public_keys():
         one = (1).to_bytes(32, "big")
         assert hexlify(it.public(one)).decode() == base
         # Minus one times G is G with the other sign.
-        assert it.public((p256.N - 1).to_bytes(32, "big")) == b"\x02" + x(base)[1:]
+        assert it.public((p256.ORDER - 1).to_bytes(32, "big")) == b"\x02" + x(base)[1:]
         assert it.public(A_2_5) == x("0360FED4BA255A9D31C961EB74C6356D68C049B8923B61FA6CE669622E60F29FB6")
 
 
@@ -124,28 +124,28 @@ def test_what_is_no_key_is_refused():
     for it in BOTH:
         for public in publics:
             assert refused(it.agree, A_2_5, public), public
-        for private in (bytes(32), p256.N.to_bytes(32, "big"), b"\xff" * 32, A_2_5[1:], A_2_5 + b"\0"):
+        for private in (bytes(32), p256.ORDER.to_bytes(32, "big"), b"\xff" * 32, A_2_5[1:], A_2_5 + b"\0"):
             assert refused(it.public, private)
             assert refused(it.agree, private, base)
             assert refused(it.sign, private, bytes(32))
 
 
 def test_both_sides_agree_and_a_new_key_is_one():
-    a, b = crypto.private(), crypto.private()
+    a, b = crypto.generate_private_key(), crypto.generate_private_key()
     assert a != b and len(a) == 32
     assert library.agree(a, library.public(b)) == library.agree(b, library.public(a))
 
 
 def test_limbs_say_what_the_library_says():
-    """A few; tests/integration/clips/test_p256.py has MicroPython say many."""
+    """A few cases; tests/integration/clips/test_p256.py runs many on MicroPython."""
     below = seeded(SEED)
-    for private in (number(below), (p256.N - 2).to_bytes(32, "big")):
+    for private in (number(below), (p256.ORDER - 2).to_bytes(32, "big")):
         other = library.public(number(below))
         digest = hashlib.sha256(private + other).digest()
-        told = "seed %d, key %s, other %s" % (SEED, private.hex(), other.hex())
-        assert integers.public(private) == library.public(private), told
-        assert integers.agree(private, other) == library.agree(private, other), told
-        assert integers.sign(private, digest) == library.sign(private, digest), told
+        context = "seed %d, key %s, peer %s" % (SEED, private.hex(), other.hex())
+        assert integers.public(private) == library.public(private), context
+        assert integers.agree(private, other) == library.agree(private, other), context
+        assert integers.sign(private, digest) == library.sign(private, digest), context
 
 
 def test_a_digest_of_all_ones_and_one_of_zero_are_signed():
@@ -153,21 +153,21 @@ def test_a_digest_of_all_ones_and_one_of_zero_are_signed():
         assert library.sign(A_2_5, digest) == integers.sign(A_2_5, digest)
 
 
-def test_the_sum_of_a_point_and_itself_or_its_opposite_or_nothing():
-    one = whole(p256._times_base(1))
-    x, y, minus = [p256_field.new(n) for n in one + (p256_field.P - one[1],)]
-    to = p256._Sum()
-    to.double()
-    assert to.nothing
-    to.add(x, y)
-    assert whole(to.affine()) == one
-    to.add(x, y)
-    assert whole(to.affine()) == whole(p256._times_base(2))
-    to.add(x, minus)
-    to.add(x, minus)
-    assert to.nothing
-    to.add(x, minus)
-    assert whole(to.affine()) == (one[0], p256_field.P - one[1])
+def test_point_added_to_itself_to_its_opposite_and_to_infinity():
+    one = run_to_completion(p256._multiply_base(1))
+    x, y, minus = [p256_field.to_montgomery(n) for n in one + (p256_field.P - one[1],)]
+    total = p256._PointAccumulator()
+    total.double()
+    assert total.at_infinity
+    total.add(x, y)
+    assert run_to_completion(total.affine()) == one
+    total.add(x, y)
+    assert run_to_completion(total.affine()) == run_to_completion(p256._multiply_base(2))
+    total.add(x, minus)
+    total.add(x, minus)
+    assert total.at_infinity
+    total.add(x, minus)
+    assert run_to_completion(total.affine()) == (one[0], p256_field.P - one[1])
 
 
 def numbers(below, count):
@@ -192,36 +192,36 @@ def test_numbers_in_limbs_are_those_of_big_integers():
     """A thousand operations in a row, results where operands were."""
     below = seeded(SEED)
     values = numbers(below, 9)
-    limbs = [p256_field.new(n) for n in values]
+    limbs = [p256_field.to_montgomery(n) for n in values]
     for i in range(1000):
         a, b, out = below(len(values)), below(len(values)), below(len(values))
         if below(2):
-            p256_field.mul(limbs[a], limbs[b], limbs[out])
+            p256_field.multiply(limbs[a], limbs[b], limbs[out])
             values[out] = values[a] * values[b] % p256_field.P
         else:
             m, n = below(9), below(16) - 8
-            p256_field.mix(limbs[a], m, limbs[b], n, limbs[out])
+            p256_field.combine(limbs[a], m, limbs[b], n, limbs[out])
             values[out] = (m * values[a] + n * values[b]) % p256_field.P
             assert p256_field.is_zero(limbs[out]) == (values[out] == 0), "seed %d, operation %d" % (SEED, i)
-        assert p256_field.number(limbs[out]) == values[out], "seed %d, operation %d" % (SEED, i)
+        assert p256_field.from_montgomery(limbs[out]) == values[out], "seed %d, operation %d" % (SEED, i)
         if not values[out]:
             values[out] = below(1 << 16)
-            limbs[out] = p256_field.new(values[out])
+            limbs[out] = p256_field.to_montgomery(values[out])
 
 
 def test_limbs_stay_within_their_bounds():
     """What `mul` and `mix` give is within twice the prime or so: then no sum of theirs leaves 31 bits."""
     below = seeded(SEED + 1)
     largest = bytearray(p256_field._raw(2 * p256_field.P + (p256_field.P >> 6)))  # beyond what any of them gives
-    smallest = p256_field.new(0)
+    smallest = p256_field.to_montgomery(0)
     out = bytearray(80)
     for a in (largest, smallest):
         for b in (largest, smallest):
-            p256_field.mul(a, b, out)
+            p256_field.multiply(a, b, out)
             assert limbs_of(out) < 13 * p256_field.P // 10, "a product"
             for _ in range(40):
                 m, n = below(9), below(16) - 8
-                p256_field.mix(a, m, b, n, out)
+                p256_field.combine(a, m, b, n, out)
                 assert 9 * p256_field.P < 10 * limbs_of(out) < 21 * p256_field.P, "%d and %d of them" % (m, n)
 
 
@@ -239,21 +239,18 @@ def test_powers_in_limbs():
     below = seeded(SEED)
     for a in numbers(below, 3)[1:]:
         for e in (0, 1, 2, p256_field.P - 2, int.from_bytes(number(below), "big")):
-            assert p256_field.number(whole(p256_field.power(p256_field.new(a), e))) == pow(a, e, p256_field.P), (
-                SEED,
-                a,
-                e,
-            )
+            power = run_to_completion(p256_field.power(p256_field.to_montgomery(a), e))
+            assert p256_field.from_montgomery(power) == pow(a, e, p256_field.P), (SEED, a, e)
 
 
 def test_limbs_are_computed_with_in_place():
-    a, b, out = p256_field.new(5), p256_field.new(7), p256_field.new(0)
-    assert allocated(p256_field.mul, a, b, out) == 0
-    assert allocated(p256_field.mix, a, 3, b, -2, out) == 0
+    a, b, out = p256_field.to_montgomery(5), p256_field.to_montgomery(7), p256_field.to_montgomery(0)
+    assert allocated(p256_field.multiply, a, b, out) == 0
+    assert allocated(p256_field.combine, a, 3, b, -2, out) == 0
 
 
 def ciphers(key):
-    return [crypto.ctr(key), Ctr(encrypter(key))]
+    return [crypto.aes_ctr(key), Ctr(encrypter(key))]
 
 
 def test_counter_mode_is_aes_of_0_1_2():

@@ -4,7 +4,7 @@ umqtt blocks; the facade under it (compat.stream) bounds every wait and keeps th
 """
 
 from agent.link.supervisor import tell
-from compat.stream import Refused
+from compat.stream import PeerRefusedError
 
 _PID_LAST = 65535
 _CONNACK = (
@@ -58,7 +58,7 @@ class Session:
             client.connect()
         except self._umqtt.MQTTException as e:
             code = e.args[0] if e.args else 0
-            raise Refused(_CONNACK[code] if 0 < code < len(_CONNACK) else "code %s" % code)
+            raise PeerRefusedError(_CONNACK[code] if 0 < code < len(_CONNACK) else "code %s" % code)
         client.subscribe(b"p/" + self._device + b"/d", 1)
         self.connects += 1
         self._sent()

@@ -5,7 +5,7 @@ and success at the top begins all ladders anew. A broker that answers but refuse
 below it would help.
 """
 
-from compat.stream import Refused
+from compat.stream import PeerRefusedError
 
 MODEM, SIM, NETWORK, PDP, SESSION, UP = range(6)
 WELL, RETRY, REOPEN, PDP_DOWN, RADIO, MODEM_RESET, BOARD_RESET = range(7)
@@ -184,7 +184,7 @@ class Supervisor:
         if self.level == UP:
             self._enter(SESSION)
         self._session.hang_up()
-        self._remedy("%s (%s)" % (what, tell(error)), isinstance(error, Refused))
+        self._remedy("%s (%s)" % (what, tell(error)), isinstance(error, PeerRefusedError))
 
     def _remedy(self, why, refused):
         level = self.level

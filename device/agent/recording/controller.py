@@ -4,7 +4,7 @@ from collections import namedtuple
 
 import patrolink_enums as enums
 import patrolink_messages as m
-from compat.steps import whole
+from compat.steps import run_to_completion
 
 from .announcer import clip_manifest_values
 from .clip_index import NO_EVENT, UPLOADED
@@ -151,7 +151,7 @@ class RecordingController:
         clip = ([c for c in uploaded if c.number > self._repeated] or uploaded)[0]
         self._repeated = clip.number
         try:
-            values = whole(clip_manifest_values(store.files, clip))
+            values = run_to_completion(clip_manifest_values(store.files, clip))
         except OSError:
             return
         if values is not None:

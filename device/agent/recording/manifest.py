@@ -7,7 +7,7 @@ import binascii
 import json
 from collections import namedtuple
 
-from compat.steps import whole
+from compat.steps import run_to_completion
 from patrolink_protocol import clip as clip_format
 
 from .clip_files import manifest_name
@@ -197,7 +197,7 @@ class ManifestWriter:
             return
         stored = 0
         if self._name in self._files.names():
-            whole(remove_partial_line(self._files, self._name))
+            run_to_completion(remove_partial_line(self._files, self._name))
             for _ in read_lines(self._files, self._name):
                 stored += 1
         del self._pending[: max(0, stored - self._stored)]

@@ -1,6 +1,6 @@
 """The ring: recorded files that a later event may still want, oldest first."""
 
-from compat.steps import whole
+from compat.steps import run_to_completion
 from patrolink_protocol import clip as clip_format
 
 from .clip_files import file_name
@@ -122,7 +122,7 @@ class Ring:
         name = file_name(file.file_id)
         size, sha256 = 0, ""
         if name in self._files.names():
-            size, sha256 = whole(hash_file(self._files, name, self._buf))
+            size, sha256 = run_to_completion(hash_file(self._files, name, self._buf))
         info = file.info
         self._usage.add(size - info.size)
         if size < clip_format.HEADER_BYTES:

@@ -41,9 +41,9 @@ class SegmentKeys:
         Raises:
             ValueError: At the first step, if the evidence key is not a point of the curve.
         """
-        private = crypto.private()
-        shared = yield from crypto.agree(private, self._evidence_key)
-        self.ephemeral = yield from crypto.public(private)
+        private = crypto.generate_private_key()
+        shared = yield from crypto.derive_shared_secret(private, self._evidence_key)
+        self.ephemeral = yield from crypto.derive_public_key(private)
         self._chain_key = clip_format.first_chain_key(shared, self.ephemeral, self._evidence_key)
 
     def take(self):
@@ -85,7 +85,7 @@ class SegmentWriter:
         """
         self.writer = writer
         self._hash = hashlib.sha256()
-        self._ctr = crypto.ctr(key)
+        self._ctr = crypto.aes_ctr(key)
         self._block[: clip_format.HEADER_BYTES] = header.pack()
         self._n = self._plain = self.size = clip_format.HEADER_BYTES
         self.frames = 0

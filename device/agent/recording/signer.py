@@ -24,7 +24,7 @@ class Signer:
     def __init__(self, store):
         record = store.read(_RECORD)
         if record is None or len(record) != 32 + _CHECK or record[32:] != _checksum(record[:32]):
-            key = crypto.private()
+            key = crypto.generate_private_key()
             record = key + _checksum(key)
             store.write(_RECORD, record)
         self._key = bytes(record[:32])
@@ -32,7 +32,7 @@ class Signer:
 
     def load(self):
         """Steps (compat.steps) to the public key."""
-        self.public = yield from crypto.public(self._key)
+        self.public = yield from crypto.derive_public_key(self._key)
 
     def sign(self, digest):
         """Steps to the signature of a SHA-256 digest, 64 bytes."""

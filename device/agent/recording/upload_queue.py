@@ -2,7 +2,7 @@
 
 from collections import namedtuple
 
-from compat.steps import whole
+from compat.steps import run_to_completion
 
 from . import manifest
 from .clip_files import file_name, manifest_name, parse_file_id
@@ -99,7 +99,7 @@ class UploadQueue:
             for item in self._media(clip, False):
                 yield item
         if clip.state == SEALED and 0 not in clip.sent:
-            size, sha256 = whole(hash_file(self._files, name, self._buf))
+            size, sha256 = run_to_completion(hash_file(self._files, name, self._buf))
             yield UploadItem(clip.number, name, size, sha256, clip.sos)
         for pictures in (True, False):
             for item in self._media(clip, pictures):

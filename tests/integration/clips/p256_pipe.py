@@ -1,6 +1,6 @@
-"""P-256 on MicroPython, run by test_p256.py: a JSON list [private, other public, digest] a line, in hexadecimal.
+"""P-256 on MicroPython, run by test_p256.py: one JSON list [private, peer's public, digest] per line, in hexadecimal.
 
-For each it answers [public, shared secret, signature], or the text of the ValueError in its place.
+Each answer is a list [public, shared secret, signature]; the text of a ValueError replaces a result.
 """
 
 import json
@@ -12,16 +12,18 @@ for room in ("/../../../device", "/../../../protocol", "/../../../protocol/gener
     sys.path.insert(0, HERE + room)
 
 from compat import p256  # noqa: E402
-from compat.steps import whole  # noqa: E402
+from compat.steps import run_to_completion  # noqa: E402
 
 
-def made(function, *given):
+def result(function, *args):
     try:
-        return hexlify(whole(function(*given))).decode()
+        return hexlify(run_to_completion(function(*args))).decode()
     except ValueError as e:
         return str(e)
 
 
 for line in sys.stdin:
-    private, other, digest = [unhexlify(text) for text in json.loads(line)]
-    print(json.dumps([made(p256.public, private), made(p256.agree, private, other), made(p256.sign, private, digest)]))
+    private, peer, digest = [unhexlify(text) for text in json.loads(line)]
+    public = result(p256.derive_public_key, private)
+    shared = result(p256.derive_shared_secret, private, peer)
+    print(json.dumps([public, shared, result(p256.sign, private, digest)]))

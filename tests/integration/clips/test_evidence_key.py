@@ -7,7 +7,7 @@ import stat
 
 import pytest
 from compat import crypto, p256
-from compat.steps import whole
+from compat.steps import run_to_completion
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from patrolink.cli import main
@@ -30,9 +30,9 @@ def pem(private, password=None):
 @pytest.mark.parametrize("side", [crypto, p256], ids=["library", "big integers"])
 def test_the_site_finds_the_keys_that_the_device_forgot(tmp_path, side):
     evidence = evidence_key.create(tmp_path / "key.pem")
-    boot = crypto.private()
-    ephemeral = whole(side.public(boot))
-    chain = clip.first_chain_key(whole(side.agree(boot, evidence.public)), ephemeral, evidence.public)
+    boot = crypto.generate_private_key()
+    ephemeral = run_to_completion(side.public(boot))
+    chain = clip.first_chain_key(run_to_completion(side.agree(boot, evidence.public)), ephemeral, evidence.public)
     want = []
     for _ in range(700):
         want.append(clip.segment_key(chain))
@@ -46,9 +46,11 @@ def test_the_site_finds_the_keys_that_the_device_forgot(tmp_path, side):
 
 def test_chains_of_more_boots_than_are_kept(tmp_path):
     evidence = evidence_key.create(tmp_path / "key.pem")
-    boots = [
-        header(evidence, whole(crypto.public(crypto.private())), 3) for _ in range(evidence_key._CACHED_BOOTS_MAX + 10)
+    publics = [
+        run_to_completion(crypto.derive_public_key(crypto.generate_private_key()))
+        for _ in range(evidence_key._CACHED_BOOTS_MAX + 10)
     ]
+    boots = [header(evidence, public, 3) for public in publics]
     first = [evidence.segment_key(it) for it in boots]
     assert [evidence.segment_key(it) for it in boots] == first and len(set(first)) == len(boots)
     assert len(evidence._chains) == evidence_key._CACHED_BOOTS_MAX
@@ -56,7 +58,7 @@ def test_chains_of_more_boots_than_are_kept(tmp_path):
 
 def test_a_segment_that_is_for_another_key_or_damaged_is_refused(tmp_path):
     evidence, other = evidence_key.create(tmp_path / "a.pem"), evidence_key.create(tmp_path / "b.pem")
-    ephemeral = whole(crypto.public(crypto.private()))
+    ephemeral = run_to_completion(crypto.derive_public_key(crypto.generate_private_key()))
     with pytest.raises(UserError, match=f"for the evidence key {other.id.hex()}"):
         evidence.segment_key(header(other, ephemeral, 0))
     with pytest.raises(UserError, match="step 4294967295 of a boot"):

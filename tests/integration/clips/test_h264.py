@@ -171,7 +171,7 @@ def test_a_truncated_segment_plays_up_to_its_last_complete_record(video, tmp_pat
     sink, times = video
     evidence = evidence_key.create(tmp_path / "evidence.pem")
     writer, stored, keys = SegmentWriter(), MemoryWriter(), SegmentKeys(evidence.public)
-    steps.whole(keys.load())
+    steps.run_to_completion(keys.load())
     step, key = keys.take()
     header = clip.Header(clip.H264_MP4, 0, *SIZE, 1, step, 0, keys.recipient, keys.ephemeral)
     writer.begin(stored, header, key)
