@@ -1,4 +1,4 @@
-"""Paths of the device's rooms: tests run its code in place, as a board would find it."""
+"""Import paths: tests import the device's code from the checkout, in the order of a board."""
 
 import sys
 from pathlib import Path
@@ -7,38 +7,39 @@ import pytest
 from patrolink.emulator.network.broker import Broker
 
 ROOT = Path(__file__).resolve().parent.parent
-for room in ("", "build/device-lib", "device", "protocol", "protocol/vectors", "tests/unit"):
-    sys.path.insert(0, str(ROOT / room))
+for folder in ("", "build/device-lib", "device", "protocol", "protocol/vectors", "tests/unit"):
+    sys.path.insert(0, str(ROOT / folder))
 
 
 def pytest_collection_modifyitems(items):
-    """What is given more time than usual begins first, so that no worker is left alone with it at the end."""
+    """Run tests with a long timeout first, so that none of them is the last one running."""
     items.sort(key=lambda item: item.get_closest_marker("timeout") is None)
 
 
 @pytest.fixture(autouse=True)
 def parametrize_fixtures():
-    """In place of pytest-embedded's: its forty fixtures a test are for tests/hil, which takes them back."""
+    """Disable pytest-embedded's fixture of this name, about forty fixtures per test; tests/hil enables it again."""
 
 
 @pytest.fixture(scope="session")
 def broker():
-    """A real broker: mosquitto where it is installed, else amqtt."""
-    it = Broker()
-    yield it
-    it.stop()
+    """A real broker: mosquitto if it is installed, else amqtt."""
+    broker = Broker()
+    yield broker
+    broker.stop()
 
 
 @pytest.fixture
 def rig(tmp_path, broker):
+    """Return a function that starts a device with an emulated receiver at the broker."""
     from tests.support.device_rig import DeviceRig
 
-    made = []
+    rigs = []
 
-    def make(board: str, epochs, speed: float, **config):
-        made.append(DeviceRig(tmp_path, board, broker, epochs, speed, **config))
-        return made[-1]
+    def start(board: str, epochs, speed: float, **config):
+        rigs.append(DeviceRig(tmp_path, board, broker, epochs, speed, **config))
+        return rigs[-1]
 
-    yield make
-    for it in made:
-        it.stack.close()
+    yield start
+    for rig in rigs:
+        rig.stack.close()

@@ -1,4 +1,4 @@
-"""The bulk decoder and the plain one say the same, of good bodies, hurt ones and noise."""
+"""The batch decoder and the plain decoder agree on good bodies, damaged ones and noise."""
 
 import json
 import random

@@ -1,4 +1,4 @@
-"""board.toml: every board loads, and what is wrong in one is named."""
+"""board.toml: every board loads, and errors name the wrong key."""
 
 import json
 import re
@@ -8,7 +8,7 @@ from app.config import load_config
 from patrolink.core import boards, resources
 from patrolink.core.errors import UserError
 
-GOOD = """name = "mine"
+EMULATED_BOARD = """name = "mine"
 title = "My board"
 runtime = "micropython"
 hal = "posix"
@@ -20,7 +20,7 @@ flash = "none"
 [gps]
 baud = 9600
 """
-REAL = """name = "mine"
+REAL_BOARD = """name = "mine"
 title = "My board"
 runtime = "micropython"
 hal = "baremetal"
@@ -42,32 +42,32 @@ reset_pin = 0
 """
 
 
-def test_every_board_loads_under_its_own_name():
+def test_every_board_loads_by_its_name():
     assert boards.names() == ["lilygo_t_a7670", "linux", "mps2_an385", "rpi_pico", "unix"]
     for name in boards.names():
         assert boards.find(name).name == name
 
 
-def test_a_board_of_ones_own(tmp_path):
-    (tmp_path / "board.toml").write_text(GOOD)
+def test_board_is_loaded_by_path(tmp_path):
+    (tmp_path / "board.toml").write_text(EMULATED_BOARD)
     assert boards.find(str(tmp_path / "board.toml")).gps.baud == 9600
 
 
-def test_a_name_that_is_not_the_folders(monkeypatch, tmp_path):
+def test_name_must_equal_folder_name(monkeypatch, tmp_path):
     for folder in ("device", "boards/other"):
         (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "device" / "main.py").touch()
-    (tmp_path / "boards" / "other" / "board.toml").write_text(GOOD)
+    (tmp_path / "boards" / "other" / "board.toml").write_text(EMULATED_BOARD)
     monkeypatch.setenv("PATROLINK_HOME", str(tmp_path))
     with pytest.raises(UserError, match="it must be the folder's name, 'other'"):
         boards.find("other")
 
 
-def test_boards_that_no_one_has_run_say_so_and_are_held_to_their_ports_types():
+def test_boards_not_run_on_hardware_are_marked_and_type_checked():
     makefile = (resources.root() / "Makefile").read_text()
-    real = [b for b in map(boards.find, boards.names()) if not b.emulated]
-    assert [b.name for b in real] == ["lilygo_t_a7670", "rpi_pico"]
-    for board in real:
+    real_boards = [b for b in map(boards.find, boards.names()) if not b.emulated]
+    assert [b.name for b in real_boards] == ["lilygo_t_a7670", "rpi_pico"]
+    for board in real_boards:
         assert board.run == "not run on hardware yet" and f"build/typings/{board.port}-" in makefile
         page = (resources.root() / "boards" / board.name / "README.md").read_text()
         assert re.search("not run on hardware yet", page, re.I)
@@ -75,27 +75,27 @@ def test_boards_that_no_one_has_run_say_so_and_are_held_to_their_ports_types():
             board.check_emulated()
 
 
-def test_the_wiring_of_a_board_is_a_configuration_as_it_stands(tmp_path):
-    (tmp_path / "board.toml").write_text(REAL)
-    mine = boards.load(tmp_path / "board.toml")
-    assert mine.config() == {
+def test_wiring_is_a_valid_device_configuration(tmp_path):
+    (tmp_path / "board.toml").write_text(REAL_BOARD)
+    custom = boards.load(tmp_path / "board.toml")
+    assert custom.config() == {
         "gps_uart": {"id": 1, "tx": 4, "rx": 5, "baudrate": 9600},
         "modem": {"uart": {"id": 2, "tx": 7, "rx": 8}, "reset_pin": 0},
         "buttons": {"sos": 6},
     }
-    for board in [mine, *map(boards.find, boards.names())]:
+    for board in [custom, *map(boards.find, boards.names())]:
         if board.wiring is None:
             continue
-        given = board.config()
-        given["modem"]["apn"] = "cmnet"
-        given |= {"device": "d1", "key": "00" * 32, "broker": {"host": "hub", "port": 1883}, "state_dir": "/state"}
-        (tmp_path / "config.json").write_text(json.dumps(given))
-        read = load_config(str(tmp_path / "config.json"))
-        assert {name: read[name] for name in board.config()} == {name: given[name] for name in board.config()}
+        config = board.config()
+        config["modem"]["apn"] = "cmnet"
+        config |= {"device": "d1", "key": "00" * 32, "broker": {"host": "hub", "port": 1883}, "state_dir": "/state"}
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        loaded = load_config(str(tmp_path / "config.json"))
+        assert {name: loaded[name] for name in board.config()} == {name: config[name] for name in board.config()}
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "told"),
+    ("old", "new", "message"),
     [
         ("reset_pin = 0", "reset_pin = 4", "wiring: gps_uart.tx and modem.reset_pin are both on pin 4"),
         ("sos = 6", "sos = 8", "modem.uart.rx and buttons.sos are both on pin 8"),
@@ -106,16 +106,16 @@ def test_the_wiring_of_a_board_is_a_configuration_as_it_stands(tmp_path):
         ('"not run on hardware yet"', '"maybe"', "run: input should be 'emulated' or 'not run on hardware yet'"),
     ],
 )
-def test_what_is_wrong_with_a_real_board_is_named(tmp_path, old, new, told):
+def test_error_in_real_board_is_named(tmp_path, old, new, message):
     path = tmp_path / "board.toml"
-    path.write_text(REAL.replace(old, new))
+    path.write_text(REAL_BOARD.replace(old, new))
     with pytest.raises(UserError) as e:
         boards.load(path)
-    assert told in str(e.value) and str(path) in str(e.value)
+    assert message in str(e.value) and str(path) in str(e.value)
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "told"),
+    ("old", "new", "message"),
     [
         ("heap_kb = 192", 'heap_kb = "192"', "heap_kb: input should be a valid integer, but it is '192'"),
         ("heap_kb = 192", "heap_kb = 1", "heap_kb: input should be greater than or equal to 64"),
@@ -127,16 +127,16 @@ def test_what_is_wrong_with_a_real_board_is_named(tmp_path, old, new, told):
         ("[gps]", "[gps", "not TOML"),
     ],
 )
-def test_what_is_wrong_is_named(tmp_path, old, new, told):
+def test_error_is_named(tmp_path, old, new, message):
     path = tmp_path / "board.toml"
-    path.write_text(GOOD.replace(old, new))
+    path.write_text(EMULATED_BOARD.replace(old, new))
     with pytest.raises(UserError) as e:
         boards.load(path)
-    assert told in str(e.value) and str(path) in str(e.value)
+    assert message in str(e.value) and str(path) in str(e.value)
 
 
 @pytest.mark.parametrize(
-    ("table", "why"),
+    ("table", "message"),
     [
         (
             'kind = "vc0706"\nwidth = 320\nheight = 240\nfps = 5',
@@ -149,14 +149,14 @@ def test_what_is_wrong_is_named(tmp_path, old, new, told):
         ('kind = "opencv"\nwidht = 320\nheight = 240\nfps = 5', "camera.widht: unknown key; did you mean 'width'?"),
     ],
 )
-def test_a_camera_that_is_wrong(tmp_path, table, why):
+def test_error_in_camera_is_named(tmp_path, table, message):
     path = tmp_path / "board.toml"
-    path.write_text(f"{GOOD}\n[camera]\n{table}\n")
-    with pytest.raises(UserError, match=re.escape(why)):
+    path.write_text(f"{EMULATED_BOARD}\n[camera]\n{table}\n")
+    with pytest.raises(UserError, match=re.escape(message)):
         boards.load(path)
 
 
-def test_the_heap_is_what_its_parts_ask_for():
+def test_heap_includes_voice_and_camera():
     unix = boards.find("unix")
     assert unix.heap({}) == 192
     assert unix.heap({"audio": {}}) == 288 and unix.heap({"camera": {}}) == 416

@@ -1,4 +1,4 @@
-"""Captures: what was written is read, damage is stepped over and counted."""
+"""Captures: written records are read back; damage is skipped and counted."""
 
 import io
 import struct
@@ -28,20 +28,20 @@ def read(data: bytes) -> tuple[list[Record], CaptureReader]:
     return list(reader), reader
 
 
-def test_what_was_written_is_read(capture):
+def test_written_records_are_read_back(capture):
     records, reader = read(capture)
     assert records == RECORDS and reader.damaged == reader.truncated == 0
 
 
-def test_every_truncation_keeps_what_is_whole(capture):
+def test_truncated_capture_keeps_complete_records(capture):
     for cut in range(len(MAGIC), len(capture), 7):
         records, reader = read(capture[:cut])
         assert records == RECORDS[: len(records)]
-        whole = len(MAGIC) + sum(17 + len(r.device) + len(r.frame) for r in records)
-        assert (reader.damaged + reader.truncated > 0) == (cut > whole)
+        complete = len(MAGIC) + sum(17 + len(r.device) + len(r.frame) for r in records)
+        assert (reader.damaged + reader.truncated > 0) == (cut > complete)
 
 
-def test_every_flipped_byte_costs_at_most_one_record_and_is_counted(capture):
+def test_flipped_byte_loses_at_most_one_record_and_is_counted(capture):
     for at in range(len(MAGIC), len(capture), 5):
         bad = bytearray(capture)
         bad[at] ^= 0x41
@@ -52,19 +52,19 @@ def test_every_flipped_byte_costs_at_most_one_record_and_is_counted(capture):
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.binary(max_size=5000))
-def test_any_bytes(data):
+def test_arbitrary_bytes_are_read_without_error(data):
     records, _ = read(MAGIC + data)
     assert len(records) <= len(data) // 17
 
 
-def test_something_else_is_told():
+def test_other_file_is_an_error():
     for data in (b"", b"PLCAP", b"\x7fELF" + bytes(100)):
         with pytest.raises(UserError, match="not a Patrolink capture"):
             read(data)
 
 
 @pytest.mark.parametrize("size", [FRAME_MAX_BYTES, FRAME_MAX_BYTES + 1, 70_000])
-def test_a_frame_of_any_size_can_be_kept(tmp_path, size):
+def test_frame_of_any_size_is_written(tmp_path, size):
     writer = CaptureWriter(tmp_path / "x.plcap")
     writer.write(Record(1, "d" * 32, b"x" * size))
     writer.write(Record(2, "dev-1", b"y"))
@@ -74,21 +74,21 @@ def test_a_frame_of_any_size_can_be_kept(tmp_path, size):
 
 
 @pytest.mark.parametrize("device", [b"", b"\x1b]0;x\x07", b"a/b", b"d" * 33, b"\xff", b"dev\n"])
-def test_a_sound_record_of_no_device_is_damage(device):
+def test_record_with_invalid_device_id_is_damage(device):
     payload = struct.pack(">QB", 1, len(device)) + device + b"frame"
     record = b"\xa5\x5a" + struct.pack(">H", len(payload)) + payload + struct.pack(">I", zlib.crc32(payload))
     records, reader = read(MAGIC + record)
     assert records == [] and reader.damaged == 1
 
 
-def test_each_record_is_on_disk_when_write_returns(tmp_path):
+def test_record_is_on_disk_when_write_returns(tmp_path):
     writer = CaptureWriter(tmp_path / "x.plcap")
     writer.write(RECORDS[0])
     assert read((tmp_path / "x.plcap").read_bytes())[0] == RECORDS[:1]
     writer.close()
 
 
-def test_a_full_disk_is_told(tmp_path):
+def test_full_disk_is_an_error(tmp_path):
     writer = CaptureWriter(tmp_path / "x.plcap")
     writer.close()
     with open("/dev/full", "wb", buffering=0) as writer._file, pytest.raises(UserError, match="No space left"):

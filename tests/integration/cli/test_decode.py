@@ -1,4 +1,4 @@
-"""Decoding: rows in plain units, repeats dropped, hostile captures counted and never believed."""
+"""Decoding: rows in plain units, repeated frames dropped, hostile captures rejected and counted."""
 
 import json
 import os
@@ -19,8 +19,8 @@ HELLO = {"boot": 1, "schema_hash": 2, "heap_kb": 192, "date_floor": 0, "batch_fi
 TEXTS = {"board": b"unix", "firmware": b"1.0", "runtime": b"micropython"}
 
 
-def hello(counter: int, device: str = "dev-1", key: bytes = KEY) -> bytes:
-    """A genuine frame, sealed as a device does."""
+def hello_frame(counter: int, device: str = "dev-1", key: bytes = KEY) -> bytes:
+    """Return a frame that is sealed as a device does."""
     buf = bytearray(1024)
     end = codec.encode_into(1, {**HELLO, **TEXTS}, buf, frame.HEADER_BYTES)
     return bytes(buf[: frame.Channel(key, device.encode()).seal_into(buf, 1, counter, end)])
@@ -35,7 +35,7 @@ def keys_file(tmp_path):
 
 
 @pytest.fixture
-def make(tmp_path):
+def write_capture(tmp_path):
     """Return a function that writes records to a capture and returns its path."""
 
     def write(*records: Record) -> Path:
@@ -49,24 +49,24 @@ def make(tmp_path):
     return write
 
 
-def test_a_message_becomes_one_row():
-    rows = Decoder({"dev-1": DeviceKey(KEY)}).rows(Record(NOW, "dev-1", hello(7)))
+def test_message_becomes_one_row():
+    rows = Decoder({"dev-1": DeviceKey(KEY)}).rows(Record(NOW, "dev-1", hello_frame(7)))
     texts = {name: text.decode() for name, text in TEXTS.items()}
     head = {"message": "hello", "device": "dev-1", "counter": 7, "time": "2023-11-14T22:13:20.123Z"}
     assert rows == [{**head, **HELLO, **texts, "profiles": ["rice"]}]
 
 
-def test_repeats_are_dropped_within_a_bounded_window():
+def test_repeated_frames_are_dropped_within_replay_window():
     decoder = Decoder({"dev-1": DeviceKey(KEY)})
     for counter in [*range(3000), 70_000, 69_999, 70_000, 69_999]:
-        decoder.rows(Record(NOW, "dev-1", hello(counter)))
+        decoder.rows(Record(NOW, "dev-1", hello_frame(counter)))
     assert decoder.stats.duplicates == 2 and decoder.stats.frames == 3004
-    assert decoder.rows(Record(NOW, "dev-1", hello(1))) == [] and decoder.reject_reason == "replay"
+    assert decoder.rows(Record(NOW, "dev-1", hello_frame(1))) == [] and decoder.reject_reason == "replay"
 
 
-def test_each_refusal_is_counted_by_its_reason():
+def test_rejected_frames_are_counted_by_reason():
     decoder = Decoder({"dev-1": DeviceKey(KEY)})
-    good = hello(1)
+    good = hello_frame(1)
     cases = {
         "key": ("dev-2", good),
         "tag": ("dev-1", good[:-1] + bytes([good[-1] ^ 1])),
@@ -79,32 +79,32 @@ def test_each_refusal_is_counted_by_its_reason():
     assert decoder.rows(Record(NOW, "dev-1", good)) and decoder.reject_reason == ""
 
 
-def test_a_frame_of_one_device_is_not_anothers():
+def test_frame_of_another_device_is_rejected():
     decoder = Decoder({"dev-1": DeviceKey(KEY), "dev-2": DeviceKey(KEY)})
-    assert decoder.rows(Record(NOW, "dev-2", hello(1, "dev-1"))) == [] and decoder.reject_reason == "tag"
+    assert decoder.rows(Record(NOW, "dev-2", hello_frame(1, "dev-1"))) == [] and decoder.reject_reason == "tag"
 
 
-def test_a_forged_frame_does_not_use_up_a_counter():
+def test_forged_frame_does_not_use_counter():
     decoder = Decoder({"dev-1": DeviceKey(KEY)})
-    decoder.rows(Record(NOW, "dev-1", hello(1, key=bytes(32))))
-    assert decoder.rows(Record(NOW, "dev-1", hello(1))) and decoder.stats.duplicates == 0
+    decoder.rows(Record(NOW, "dev-1", hello_frame(1, key=bytes(32))))
+    assert decoder.rows(Record(NOW, "dev-1", hello_frame(1))) and decoder.stats.duplicates == 0
 
 
 @pytest.mark.parametrize(
     ("unix_ms", "text"),
     [(0, "1970-01-01T00:00:00.000Z"), (-1, "1969-12-31T23:59:59.999Z"), (None, None), (2**64 - 1, None)],
 )
-def test_times(unix_ms, text):
+def test_rfc3339(unix_ms, text):
     assert rfc3339(unix_ms) == text
 
 
-def test_a_receive_time_outside_the_calendar_is_unknown(make, keys_file, capsys):
-    assert main(["decode", str(make(Record(2**64 - 1, "dev-1", hello(1)))), "--keys", keys_file]) == 0
+def test_receive_time_after_year_9999_is_unknown(write_capture, keys_file, capsys):
+    assert main(["decode", str(write_capture(Record(2**64 - 1, "dev-1", hello_frame(1)))), "--keys", keys_file]) == 0
     assert json.loads(capsys.readouterr().out)["time"] is None
 
 
-def test_the_output_is_never_the_capture_itself(make, keys_file, tmp_path, capsys):
-    capture = make(Record(NOW, "dev-1", hello(1)))
+def test_output_must_not_be_the_capture(write_capture, keys_file, tmp_path, capsys):
+    capture = write_capture(Record(NOW, "dev-1", hello_frame(1)))
     before = capture.read_bytes()
     os.link(capture, tmp_path / "same")
     for output in (capture, tmp_path / "same"):
@@ -113,8 +113,8 @@ def test_the_output_is_never_the_capture_itself(make, keys_file, tmp_path, capsy
     assert capture.read_bytes() == before
 
 
-def test_a_capture_without_positions_gives_empty_files(make, keys_file, capsys):
-    capture = str(make(Record(NOW, "dev-1", hello(1))))
+def test_capture_without_positions_gives_empty_files(write_capture, keys_file, capsys):
+    capture = str(write_capture(Record(NOW, "dev-1", hello_frame(1))))
     for form in ("csv", "geojson", "gpx"):
         assert main(["decode", capture, "--keys", keys_file, "--format", form]) == 0
         out = capsys.readouterr().out
@@ -126,8 +126,12 @@ def test_a_capture_without_positions_gives_empty_files(make, keys_file, capsys):
             assert "<trkpt" not in out
 
 
-def test_the_summary_is_where_it_was_asked_for(make, keys_file, tmp_path, capsys):
-    capture = str(make(Record(NOW, "dev-1", hello(1)), Record(NOW, "dev-1", hello(1)), Record(NOW, "who", b"x" * 20)))
+def test_json_summary_goes_to_free_stream(write_capture, keys_file, tmp_path, capsys):
+    capture = str(
+        write_capture(
+            Record(NOW, "dev-1", hello_frame(1)), Record(NOW, "dev-1", hello_frame(1)), Record(NOW, "who", b"x" * 20)
+        )
+    )
     assert main(["decode", capture, "--keys", keys_file, "--json"]) == 1
     captured = capsys.readouterr()
     assert json.loads(captured.out)["message"] == "hello"
@@ -142,20 +146,20 @@ def patrolink(*command: str, **options) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, "-m", "patrolink", *command], capture_output=True, timeout=30, **options)
 
 
-def test_standard_input_and_a_full_disk(make, keys_file):
-    capture = make(Record(NOW, "dev-1", hello(1)))
+def test_standard_input_and_full_disk(write_capture, keys_file):
+    capture = write_capture(Record(NOW, "dev-1", hello_frame(1)))
     done = patrolink("decode", "-", "--keys", keys_file, input=capture.read_bytes())
     assert done.returncode == 0 and json.loads(done.stdout)["counter"] == 1
     done = patrolink("decode", str(capture), "--keys", keys_file, "--output", "/dev/full")
     assert done.returncode == 2 and done.stderr.startswith(b"error: /dev/full: No space left")
     command = [sys.executable, "-m", "patrolink", "decode", str(capture), "--keys", keys_file]
     with open("/dev/full", "wb") as full:
-        whole = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, timeout=30)
-    assert whole.returncode == 2 and b"No space left" in whole.stderr and b"Traceback" not in whole.stderr
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, timeout=30)
+    assert done.returncode == 2 and b"No space left" in done.stderr and b"Traceback" not in done.stderr
 
 
-def test_a_reader_that_leaves_early_is_no_error(make, keys_file):
-    capture = make(*(Record(NOW, "dev-1", hello(i)) for i in range(2000)))
+def test_closed_output_pipe_is_no_error(write_capture, keys_file):
+    capture = write_capture(*(Record(NOW, "dev-1", hello_frame(i)) for i in range(2000)))
     command = [sys.executable, "-m", "patrolink", "decode", str(capture), "--keys", keys_file]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         process.stdout.readline()
@@ -163,20 +167,20 @@ def test_a_reader_that_leaves_early_is_no_error(make, keys_file):
         assert process.stderr.read() == b"" and process.wait(30) == 0
 
 
-@pytest.mark.parametrize("what", ["directory", "empty", "magic only", "garbage after"])
-def test_what_is_no_capture(tmp_path, keys_file, capsys, what):
+@pytest.mark.parametrize("kind", ["directory", "empty", "magic only", "garbage after"])
+def test_input_that_is_no_capture(tmp_path, keys_file, capsys, kind):
     path = tmp_path / "x.plcap"
-    if what == "directory":
+    if kind == "directory":
         path.mkdir()
     else:
-        path.write_bytes({"empty": b"", "magic only": MAGIC, "garbage after": MAGIC + bytes(1 << 20)}[what])
+        path.write_bytes({"empty": b"", "magic only": MAGIC, "garbage after": MAGIC + bytes(1 << 20)}[kind])
     code = main(["decode", str(path), "--keys", keys_file])
-    assert code == {"magic only": 0, "garbage after": 1}.get(what, 2)
+    assert code == {"magic only": 0, "garbage after": 1}.get(kind, 2)
     assert capsys.readouterr().out == ""
 
 
-def test_a_value_out_of_the_environment_is_checked(make, keys_file, monkeypatch, capsys):
-    capture = str(make(Record(NOW, "dev-1", hello(1))))
+def test_value_from_environment_is_checked(write_capture, keys_file, monkeypatch, capsys):
+    capture = str(write_capture(Record(NOW, "dev-1", hello_frame(1))))
     monkeypatch.setenv("PATROLINK_DECODE_FORMAT", "bogus")
     with pytest.raises(SystemExit) as e:
         main(["decode", capture, "--keys", keys_file])
@@ -187,10 +191,10 @@ def test_a_value_out_of_the_environment_is_checked(make, keys_file, monkeypatch,
     assert main(["decode", capture]) == 0 and "<gpx" in capsys.readouterr().out
 
 
-def test_a_key_in_the_place_of_the_id_is_not_shown(make, tmp_path, capsys):
+def test_key_in_place_of_id_is_not_shown(write_capture, tmp_path, capsys):
     swapped = tmp_path / "swapped.toml"
     swapped.write_text(f'[devices]\n"{KEY.hex()}" = "dev-1"\n')
     swapped.chmod(0o600)
-    assert main(["decode", str(make()), "--keys", str(swapped)]) == 2
+    assert main(["decode", str(write_capture()), "--keys", str(swapped)]) == 2
     err = capsys.readouterr().err
     assert "entry 1" in err and KEY.hex() not in err

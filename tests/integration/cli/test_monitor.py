@@ -1,4 +1,4 @@
-"""Watching: lines, JSON and the live table; what ends it; what is told of frames that do not verify."""
+"""`patrolink monitor`: lines, JSON, live view, limits, and what is shown of unverified frames."""
 
 import fcntl
 import json
@@ -35,8 +35,8 @@ KEY = bytes(range(32))
 NOW = 1_700_000_000_123
 
 
-def hello(counter: int, firmware: bytes = b"1.0") -> bytes:
-    """A genuine frame of dev-1."""
+def hello_frame(counter: int, firmware: bytes = b"1.0") -> bytes:
+    """Return a genuine frame of dev-1."""
     values = {"boot": 1, "schema_hash": 2, "heap_kb": 192, "date_floor": 0, "batch_fixes": 60}
     values |= {"minor": 0, "profiles": 0}
     buf = bytearray(1024)
@@ -55,10 +55,10 @@ def keys_file(tmp_path):
 
 @pytest.fixture
 def capture(tmp_path):
-    """A genuine frame, its repeat, a stranger's."""
+    """A capture of a genuine frame, its repetition, and a frame of a device without a key."""
     path = tmp_path / "x.plcap"
     writer = CaptureWriter(path)
-    for device, data in (("dev-1", hello(7)), ("dev-1", hello(7)), ("dev-2", hello(8))):
+    for device, data in (("dev-1", hello_frame(7)), ("dev-1", hello_frame(7)), ("dev-2", hello_frame(8))):
         writer.write(Record(NOW, device, data))
     writer.close()
     return path
@@ -66,19 +66,19 @@ def capture(tmp_path):
 
 @pytest.fixture
 def line():
-    """Both ends of a PTY: (descriptor of ours, path of the port)."""
+    """A PTY: (descriptor of the controlling end, path of the port)."""
     master, slave = pty.openpty()
     tty.setraw(slave)
     yield master, os.ttyname(slave)
     os.close(slave)
 
 
-def test_a_line_a_frame(capture, keys_file, capsys):
+def test_prints_a_line_per_frame(capture, keys_file, capsys):
     assert main(["monitor", str(capture), "--keys", keys_file]) == 1
     captured = capsys.readouterr()
     lines = captured.out.splitlines()
     assert lines[0].startswith("dev-1: hello boot=1") and lines[1].startswith("dev-1: repeated")
-    assert lines[2] == f"dev-2: refused (no key): unverified, type 1, counter 8, {len(hello(8))} bytes"
+    assert lines[2] == f"dev-2: refused (no key): unverified, type 1, counter 8, {len(hello_frame(8))} bytes"
     summary = json.loads(captured.err)
     assert summary["frames"] == 3 and summary["duplicates"] == 1 and summary["damaged"] == 0
 
@@ -90,7 +90,7 @@ def test_without_keys_no_content_is_shown(capture, capsys):
         assert "no device keys" in captured.err
         assert "hello" not in captured.out and "micropython" not in captured.out and len(captured.out.splitlines()) == 3
     row = json.loads(captured.out.splitlines()[0])
-    size = len(hello(7))
+    size = len(hello_frame(7))
     assert row == {"message": "refused", "device": "dev-1", "reason": "key", "type": 1, "counter": 7, "bytes": size}
 
 
@@ -100,40 +100,40 @@ def test_damage_is_a_finding(capture, keys_file, capsys):
     assert json.loads(capsys.readouterr().err)["truncated"] == 1
 
 
-def test_count_ends_it(capture, keys_file, capsys):
+def test_count_ends_monitoring(capture, keys_file, capsys):
     assert main(["monitor", str(capture), "--keys", keys_file, "--count", "1"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 1
 
 
 @pytest.mark.parametrize("option", [("--count", "0"), ("--count", "x"), ("--for", "-1"), ("--for", "nan")])
-def test_limits_that_are_none(capture, option, capsys):
+def test_invalid_limits_are_usage_errors(capture, option, capsys):
     with pytest.raises(SystemExit) as e:
         main(["monitor", str(capture), *option])
     assert e.value.code == 2 and capsys.readouterr().out == ""
 
 
-def test_the_record_is_never_the_capture_itself(capture, keys_file, capsys):
+def test_record_must_not_be_the_capture(capture, keys_file, capsys):
     before = capture.read_bytes()
     assert main(["monitor", str(capture), "--keys", keys_file, "--record", str(capture)]) == 2
     assert "the capture itself" in capsys.readouterr().err and capture.read_bytes() == before
 
 
 def test_unverified_frames_are_recorded(capture, tmp_path, capsys):
-    again = tmp_path / "again.plcap"
-    assert main(["monitor", str(capture), "--record", str(again)]) == 1
-    assert again.read_bytes() == capture.read_bytes()
+    record = tmp_path / "record.plcap"
+    assert main(["monitor", str(capture), "--record", str(record)]) == 1
+    assert record.read_bytes() == capture.read_bytes()
 
 
-def test_a_devices_text_does_not_steer_the_terminal(tmp_path, keys_file, capsys):
+def test_text_of_device_does_not_control_terminal(tmp_path, keys_file, capsys):
     writer = CaptureWriter(tmp_path / "x.plcap")
-    writer.write(Record(NOW, "dev-1", hello(1, b"\x1b[2J\x07")))
+    writer.write(Record(NOW, "dev-1", hello_frame(1, b"\x1b[2J\x07")))
     writer.close()
     assert main(["monitor", str(tmp_path / "x.plcap"), "--keys", keys_file]) == 0
     out = capsys.readouterr().out
     assert "firmware=\ufffd[2J\ufffd" in out and "\x1b" not in out
 
 
-def test_time_ends_a_silent_line(line, keys_file, capsys):
+def test_time_limit_ends_silent_line(line, keys_file, capsys):
     started = time.monotonic()
     assert main(["monitor", line[1], "--keys", keys_file, "--for", "0.5"]) == 0
     assert time.monotonic() - started > 0.4
@@ -141,40 +141,40 @@ def test_time_ends_a_silent_line(line, keys_file, capsys):
     os.close(line[0])
 
 
-def test_a_port_that_goes_away_is_told_and_the_record_stays(line, keys_file, tmp_path, capsys):
+def test_disconnected_port_is_an_error_and_record_is_kept(line, keys_file, tmp_path, capsys):
     record = tmp_path / "r.plcap"
 
-    def speak_and_leave():
+    def send_and_disconnect():
         wait_until_opened(line[1])
-        os.write(line[0], b"noise\0" + pack_frame(hello(1)))
-        wait_until(lambda: record.stat().st_size > len(hello(1)))
+        os.write(line[0], b"noise\0" + pack_frame(hello_frame(1)))
+        wait_until(lambda: record.stat().st_size > len(hello_frame(1)))
         os.close(line[0])
 
-    threading.Thread(target=speak_and_leave).start()
+    threading.Thread(target=send_and_disconnect).start()
     command = ["monitor", line[1], "--device", "dev-1", "--keys", keys_file, "--for", "60", "--record", str(record)]
     assert main(command) == 3
     err = capsys.readouterr().err
     assert "the port was disconnected" in err and '"line_errors": 1' in err
     with record.open("rb") as f:
-        assert [r.frame for r in CaptureReader(f, "r")] == [hello(1)]
+        assert [r.frame for r in CaptureReader(f, "r")] == [hello_frame(1)]
 
 
-def test_a_device_id_that_is_none(line, capsys):
+def test_invalid_device_id_is_an_error(line, capsys):
     assert main(["monitor", line[1], "--device", "a/b"]) == 2
     assert "--device 'a/b'" in capsys.readouterr().err
     os.close(line[0])
 
 
-def test_frames_in_pieces_are_put_together(line):
+def test_frames_are_assembled_from_pieces(line):
     transport = SerialTransport(line[1], "dev-1")
-    data = pack_frame(hello(1)) + pack_frame(hello(2))
+    data = pack_frame(hello_frame(1)) + pack_frame(hello_frame(2))
 
-    def drip():
+    def send_in_pieces():
         for i in range(0, len(data), 5):
             os.write(line[0], data[i : i + 5])
             time.sleep(0.002)
 
-    thread = threading.Thread(target=drip)
+    thread = threading.Thread(target=send_in_pieces)
     thread.start()
     frames = []
     for record in transport.records():
@@ -184,21 +184,21 @@ def test_frames_in_pieces_are_put_together(line):
     thread.join()
     transport.close()
     os.close(line[0])
-    assert frames == [hello(1), hello(2)]
+    assert frames == [hello_frame(1), hello_frame(2)]
 
 
-def test_a_frame_of_no_size_ends_nothing(broker, keys_file, tmp_path, capsys):
+def test_frames_of_extreme_size_do_not_end_monitoring(broker, keys_file, tmp_path, capsys):
     import paho.mqtt.publish as publish
 
     record = tmp_path / "r.plcap"
 
-    def speak():
+    def send():
         while not record.exists():  # made once the subscription stands
             time.sleep(0.02)
-        frames = [("p/dev-1/u", data, 1, False) for data in (b"", b"x" * 70_000, hello(1))]
+        frames = [("p/dev-1/u", data, 1, False) for data in (b"", b"x" * 70_000, hello_frame(1))]
         publish.multiple(frames, port=broker.port)
 
-    thread = threading.Thread(target=speak)
+    thread = threading.Thread(target=send)
     thread.start()
     command = ["monitor", broker.url, "--keys", keys_file, "--count", "3", "--for", "60", "--record", str(record)]
     assert main(command) == 1
@@ -206,7 +206,7 @@ def test_a_frame_of_no_size_ends_nothing(broker, keys_file, tmp_path, capsys):
     summary = json.loads(capsys.readouterr().err)
     assert summary["rejected"] == {"length": 2} and summary["dropped"] == 0
     with record.open("rb") as f:
-        assert list(CaptureReader(f, "r"))[-1].frame == hello(1)
+        assert list(CaptureReader(f, "r"))[-1].frame == hello_frame(1)
 
 
 @pytest.mark.parametrize("url", ["mqtt://[::1", "mqtt://", "mqtt://u:hunter2@[::1", "mqtts://h:99999"])
@@ -261,7 +261,7 @@ def stranger(tmp_path_factory):
 
 
 @pytest.mark.parametrize(("trusted", "why"), [(False, "self-signed"), (True, "not valid for '127.0.0.1'")])
-def test_a_brokers_certificate_is_verified(stranger, monkeypatch, capsys, trusted, why):
+def test_broker_certificate_is_verified(stranger, monkeypatch, capsys, trusted, why):
     port, certificate = stranger
     if trusted:
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
@@ -270,36 +270,36 @@ def test_a_brokers_certificate_is_verified(stranger, monkeypatch, capsys, truste
     assert "certificate is not trusted" in err and why in err.replace("self signed", "self-signed")
 
 
-def shown(table: DeviceTable, width: int) -> str:
+def rendered(table: DeviceTable, width: int) -> str:
     console = Console(width=width)
     with console.capture() as out:
         console.print(table.render(width))
     return out.get()
 
 
-def test_the_table_bounds_strangers_and_shows_friends():
+def test_live_view_bounds_unverified_devices():
     decoder, table = Decoder({"dev-1": DeviceKey(KEY)}), DeviceTable("[/red] $x")
-    records = [Record(NOW, f"stranger-{i}", b"x" * 20) for i in range(100)] + [Record(NOW, "dev-1", hello(1))]
+    records = [Record(NOW, f"unknown-{i}", b"x" * 20) for i in range(100)] + [Record(NOW, "dev-1", hello_frame(1))]
     for record in records:
         table.update(record, decoder.rows(record), decoder.stats)
-    text = shown(table, 120)
-    assert text.count("stranger-") == 32 and text.count("unverified") == 32
+    text = rendered(table, 120)
+    assert text.count("unknown-") == 32 and text.count("unverified") == 32
     assert "dev-1" in text and "[/red] $x" in text and "101 frames" in text and "100 refused" in text
 
 
-def test_the_table_fits_80_columns():
+def test_live_view_fits_80_columns():
     table = DeviceTable("x")
     stats = Decoder({}).stats
     row = {"message": "position", "time": "2026-01-01T10:20:30.000Z", "lat_deg": 38.756456, "lon_deg": -9.259508}
     row |= {"alt_m": 103.4, "speed_mps": 1.88, "mode": 3, "battery_pct": 100}
     table.update(Record(NOW, "emulated-1", b""), [row], stats)
     for width in (80, 120):
-        text = shown(table, width)
+        text = rendered(table, width)
         for cell in ("emulated-1", "10:20:30", "38.756456 -9.259508", "6.8", "3D", "100", "refused"):
             assert cell in text
         assert "…" not in text and ("103.4" in text) == (width == 120)
     table.update(Record(NOW, "d" * 32, b""), [row | {"lon_deg": -179.259508}], stats)
-    text = shown(table, 80)
+    text = rendered(table, 80)
     assert "38.756456 -179.259508" in text and text.count("d") >= 32 and "10:20:30" in text and "refused" in text
 
 

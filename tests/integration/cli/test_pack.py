@@ -1,4 +1,4 @@
-"""Packing a track and decoding it gives every value back within half a step, in every form."""
+"""A packed track is decoded to the same values within half a step, in every format."""
 
 import csv
 import json
@@ -18,22 +18,22 @@ SEED = 3
 NUMBERS = ("lat_deg", "lon_deg", "alt_m", "speed_mps", "course_deg", "hacc_m", "sats", "battery_pct")
 
 
-def ms(text):
+def unix_ms(text):
     return round(datetime.fromisoformat(text.replace("Z", "+00:00")).astimezone(timezone.utc).timestamp() * 1000)
 
 
-def told(capsys, *args):
+def run_json(capsys, *args):
     code = main([*map(str, args), "--json"])
     return code, json.loads(capsys.readouterr().out)
 
 
-def rows_of(capsys, capture, *options):
+def decoded_rows(capsys, capture, *options):
     capsys.readouterr()
     assert main(["decode", str(capture), "--format", "csv", *options]) == 0
     return list(csv.DictReader(capsys.readouterr().out.splitlines()))
 
 
-def all_columns(path, n=500, seed=SEED):
+def write_random_track(path, n=500, seed=SEED):
     rnd = random.Random(seed)
     lat, lon, t = rnd.uniform(-80, 80), rnd.uniform(-179, 179), 1_700_000_000_000
     with path.open("w", newline="") as f:
@@ -52,65 +52,65 @@ def all_columns(path, n=500, seed=SEED):
 
 @pytest.mark.parametrize("resolution", ["1e-5", "1e-6", "1e-7"])
 @pytest.mark.parametrize("options", [[], ["--baseline"], ["--batch", "7"]])
-def test_every_value_comes_back_within_half_a_step(tmp_path, capsys, resolution, options):
-    source = all_columns(tmp_path / "in.csv")
+def test_decoded_values_are_within_half_a_step(tmp_path, capsys, resolution, options):
+    source = write_random_track(tmp_path / "in.csv")
     out = tmp_path / "out.plcap"
-    code, summary = told(capsys, "pack", source, out, "--resolution", resolution, *options)
+    code, summary = run_json(capsys, "pack", source, out, "--resolution", resolution, *options)
     assert code == 0 and summary["fixes"] == 500 and summary["left_out"] == 0
     steps = summary["resolution"]
     assert steps["lat_deg"] == float(resolution)
-    got = rows_of(capsys, out)
-    given = list(csv.DictReader(source.open()))
-    assert len(got) == len(given)
-    for a, b in zip(given, got, strict=True):
-        assert ms(a["time"]) == ms(b["time"])
+    decoded = decoded_rows(capsys, out)
+    source_rows = list(csv.DictReader(source.open()))
+    assert len(decoded) == len(source_rows)
+    for a, b in zip(source_rows, decoded, strict=True):
+        assert unix_ms(a["time"]) == unix_ms(b["time"])
         for name in NUMBERS:
             if name == "alt_m" and not a["alt_m"]:
                 continue
             if not a[name]:
                 assert b[name] == "", (name, SEED)
                 continue
-            off = abs(float(a[name]) - float(b[name]))
+            error = abs(float(a[name]) - float(b[name]))
             if name == "course_deg":
-                off = min(off, 360 - off)
-            assert off <= steps[name] / 2 + 1e-9, (name, a, b, SEED)
+                error = min(error, 360 - error)
+            assert error <= steps[name] / 2 + 1e-9, (name, a, b, SEED)
 
 
 @pytest.mark.parametrize("name", ["walk-1hz.csv", "run-1hz.csv", "cerknicko-jezero.gpx", "korita-zbevnica.gpx"])
-def test_real_tracks(tmp_path, capsys, name):
-    code, summary = told(capsys, "pack", TRACKS / name, tmp_path / "t.plcap")
+def test_recorded_tracks(tmp_path, capsys, name):
+    code, summary = run_json(capsys, "pack", TRACKS / name, tmp_path / "t.plcap")
     assert code == 0
     frame_bytes = summary["frames"] * 13
     assert summary["bytes"] == summary["bytes_without_overhead"] + frame_bytes
-    got = rows_of(capsys, tmp_path / "t.plcap")
-    assert len(got) == summary["fixes"]
+    decoded = decoded_rows(capsys, tmp_path / "t.plcap")
+    assert len(decoded) == summary["fixes"]
     if name.endswith("csv"):
-        given = list(csv.DictReader((TRACKS / name).open()))
-        for a, b in zip(given, got, strict=True):
+        source_rows = list(csv.DictReader((TRACKS / name).open()))
+        for a, b in zip(source_rows, decoded, strict=True):
             assert abs(float(a["lat_deg"]) - float(b["lat_deg"])) <= 0.5e-6 + 1e-12
             assert abs(float(a["lon_deg"]) - float(b["lon_deg"])) <= 0.5e-6 + 1e-12
             assert abs(float(a["alt_m"]) - float(b["alt_m"])) <= 0.25
             assert abs(float(a["speed_mps"]) - float(b["speed_mps"])) <= 0.05 + 1e-9
 
 
-def test_a_receivers_log(tmp_path, capsys):
+def test_nmea_log(tmp_path, capsys):
     log = TRACKS.parent / "nmea" / "ublox-8.log"
-    code, summary = told(capsys, "pack", log, tmp_path / "n.plcap")
+    code, summary = run_json(capsys, "pack", log, tmp_path / "n.plcap")
     assert code == 0 and summary["fixes"] > 50
     assert main(["fix", str(log)]) == 0
     fixes = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    got = rows_of(capsys, tmp_path / "n.plcap")
+    decoded = decoded_rows(capsys, tmp_path / "n.plcap")
     timed = [f for f in fixes if f["time"]]
-    assert len(got) == len(timed)
-    for a, b in zip(timed, got, strict=True):
-        assert ms(a["time"]) == ms(b["time"]) and str(a["mode"]) == b["mode"]
+    assert len(decoded) == len(timed)
+    for a, b in zip(timed, decoded, strict=True):
+        assert unix_ms(a["time"]) == unix_ms(b["time"]) and str(a["mode"]) == b["mode"]
         assert a["lat"] is None or abs(a["lat"] - float(b["lat_deg"])) <= 0.5e-6 + 1e-9
 
 
-def test_tables_hold_what_csv_holds(tmp_path, capsys):
+def test_tables_equal_csv(tmp_path, capsys):
     out = tmp_path / "out.plcap"
-    assert main(["pack", str(all_columns(tmp_path / "in.csv")), str(out)]) == 0
-    rows = rows_of(capsys, out)
+    assert main(["pack", str(write_random_track(tmp_path / "in.csv")), str(out)]) == 0
+    rows = decoded_rows(capsys, out)
     assert main(["decode", str(out), "--format", "npz", "--output", str(tmp_path / "x.npz")]) == 0
     assert main(["decode", str(out), "--format", "parquet", "--output", str(tmp_path / "x.parquet")]) == 0
     npz = np.load(tmp_path / "x.npz")
@@ -118,7 +118,7 @@ def test_tables_hold_what_csv_holds(tmp_path, capsys):
     parquet = pyarrow.parquet.read_table(tmp_path / "x.parquet").to_pylist()
     assert len(rows) == len(parquet) == len(npz["time"])
     for i, row in enumerate(rows):
-        assert int(npz["time"][i].astype("int64")) == ms(row["time"])
+        assert int(npz["time"][i].astype("int64")) == unix_ms(row["time"])
         for name in NUMBERS:
             value = npz[name][i]
             unknown = math.isnan(value) if value.dtype.kind == "f" else value == -1
@@ -132,26 +132,26 @@ def test_tables_hold_what_csv_holds(tmp_path, capsys):
         assert str(npz["counter"][i]) == row["counter"] and str(bool(npz["date_suspect"][i])) == row["date_suspect"]
 
 
-def test_what_was_left_out_can_be_derived(tmp_path, capsys):
+def test_omitted_columns_can_be_derived(tmp_path, capsys):
     out = tmp_path / "out.plcap"
     assert main(["pack", str(TRACKS / "walk-1hz.csv"), str(out), "--omit", "speed,course"]) == 0
-    assert all(row["speed_mps"] == row["course_deg"] == "" for row in rows_of(capsys, out))
-    rows = rows_of(capsys, out, "--derive")
+    assert all(row["speed_mps"] == row["course_deg"] == "" for row in decoded_rows(capsys, out))
+    rows = decoded_rows(capsys, out, "--derive")
     speeds = [float(row["speed_mps"]) for row in rows[1:]]
     assert 1 < sum(speeds) / len(speeds) < 2 and all(0 <= float(r["course_deg"]) < 360 for r in rows if r["course_deg"])
 
 
-def test_omitting_and_batching_cost_what_they_cost(tmp_path, capsys):
+def test_options_change_size_as_expected(tmp_path, capsys):
     out = tmp_path / "o.plcap"
-    every = told(capsys, "pack", TRACKS / "walk-1hz.csv", out)[1]["bytes"]
-    bare = told(capsys, "pack", TRACKS / "walk-1hz.csv", out, "--omit", "speed")[1]["bytes"]
-    plain = told(capsys, "pack", TRACKS / "walk-1hz.csv", out, "--baseline")[1]["bytes"]
-    single = told(capsys, "pack", TRACKS / "walk-1hz.csv", out, "--batch", "1")[1]
-    assert bare < every < plain < single["bytes"] and single["bytes_per_fix"] <= 32
+    complete = run_json(capsys, "pack", TRACKS / "walk-1hz.csv", out)[1]["bytes"]
+    without_speed = run_json(capsys, "pack", TRACKS / "walk-1hz.csv", out, "--omit", "speed")[1]["bytes"]
+    baseline = run_json(capsys, "pack", TRACKS / "walk-1hz.csv", out, "--baseline")[1]["bytes"]
+    single = run_json(capsys, "pack", TRACKS / "walk-1hz.csv", out, "--batch", "1")[1]
+    assert without_speed < complete < baseline < single["bytes"] and single["bytes_per_fix"] <= 32
 
 
 @pytest.mark.parametrize(
-    ("args", "why"),
+    ("args", "message"),
     [
         (["missing.csv", "o.plcap"], "No such file"),
         (["in.csv", "o.plcap", "--batch", "0"], "--batch 0"),
@@ -161,60 +161,60 @@ def test_omitting_and_batching_cost_what_they_cost(tmp_path, capsys):
         (["in.csv", "in.csv"], "this is the input"),
         (["in.doc", "o.plcap"], "unknown kind of track"),
         (["noise.nmea", "o.plcap"], "no fix with a time"),
-        (["wild.csv", "o.plcap"], "outside -90..90"),
+        (["range.csv", "o.plcap"], "outside -90..90"),
     ],
 )
-def test_bad_input_is_told(tmp_path, capsys, monkeypatch, args, why):
+def test_invalid_input_is_an_error(tmp_path, capsys, monkeypatch, args, message):
     monkeypatch.chdir(tmp_path)
-    all_columns(tmp_path / "in.csv", 3)
+    write_random_track(tmp_path / "in.csv", 3)
     (tmp_path / "in.doc").write_text("x")
     (tmp_path / "noise.nmea").write_bytes(random.Random(SEED).randbytes(5000))
-    (tmp_path / "wild.csv").write_text("time,lat_deg,lon_deg\n2024-01-01T00:00:00Z,91,0\n")
+    (tmp_path / "range.csv").write_text("time,lat_deg,lon_deg\n2024-01-01T00:00:00Z,91,0\n")
     assert main(["pack", *args]) == 2
-    assert why in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
-def test_what_decode_writes_can_be_packed_again(tmp_path, capsys):
+def test_decoded_csv_can_be_packed(tmp_path, capsys):
     first, second = tmp_path / "a.plcap", tmp_path / "b.plcap"
-    assert main(["pack", str(all_columns(tmp_path / "in.csv")), str(first)]) == 0
+    assert main(["pack", str(write_random_track(tmp_path / "in.csv")), str(first)]) == 0
     assert main(["decode", str(first), "--format", "csv", "--output", str(tmp_path / "a.csv")]) == 0
     assert main(["pack", str(tmp_path / "a.csv"), str(second)]) == 0
-    assert "not known" not in capsys.readouterr().err
-    a, b = rows_of(capsys, first), rows_of(capsys, second)
+    assert "unknown columns" not in capsys.readouterr().err
+    a, b = decoded_rows(capsys, first), decoded_rows(capsys, second)
     keys = ("time", *NUMBERS)
     assert [[row[k] for k in keys if row["mode"] == "3"] for row in a] == [
         [row[k] for k in keys if row["mode"] == "3"] for row in b
     ]
 
 
-def test_surplus_columns_and_rows_without_a_place_are_told(tmp_path, capsys):
+def test_unknown_columns_and_rows_without_position_are_reported(tmp_path, capsys):
     source = tmp_path / "in.csv"
     source.write_text("time,lat_deg,lon_deg,mood\n2024-01-01T00:00:00Z,1,2,3\n2024-01-01T00:00:01Z,,,4\n")
     assert main(["pack", str(source), str(tmp_path / "o.plcap")]) == 0
     err = capsys.readouterr().err
-    assert "mood" in err and "1 rows without a position" in err
+    assert "unknown columns are ignored: mood" in err and "1 rows without a position" in err
 
 
-def test_values_out_of_range_are_told_and_unknown(tmp_path, capsys):
+def test_values_out_of_range_are_reported_and_unknown(tmp_path, capsys):
     source = tmp_path / "in.csv"
     source.write_text(
         "time,lat_deg,lon_deg,alt_m,speed_mps\n2024-01-01T00:00:00Z,1,2,50000,3\n1960-01-01T00:00:00Z,1,2,3,4\n"
     )
-    code, summary = told(capsys, "pack", source, tmp_path / "o.plcap")
+    code, summary = run_json(capsys, "pack", source, tmp_path / "o.plcap")
     assert code == 0 and summary["unstorable"] == 1 and summary["left_out"] == 1 and summary["fixes"] == 1
-    assert rows_of(capsys, tmp_path / "o.plcap")[0]["alt_m"] == ""
+    assert decoded_rows(capsys, tmp_path / "o.plcap")[0]["alt_m"] == ""
 
 
-def test_pcap_holds_every_frame(tmp_path, capsys):
+def test_pcap_has_every_frame(tmp_path, capsys):
     out = tmp_path / "o.plcap"
-    packed = told(capsys, "pack", TRACKS / "walk-1hz.csv", out)[1]
-    code, summary = told(capsys, "decode", out, "--format", "pcap", "--output", tmp_path / "o.pcap")
+    packed = run_json(capsys, "pack", TRACKS / "walk-1hz.csv", out)[1]
+    code, summary = run_json(capsys, "decode", out, "--format", "pcap", "--output", tmp_path / "o.pcap")
     assert code == 0 and summary["frames"] == packed["frames"] and summary["bytes"] == packed["bytes"]
     assert (tmp_path / "o.pcap").stat().st_size == 24 + packed["bytes"] + packed["frames"] * (16 + 2 + len("pack"))
 
 
 @pytest.mark.parametrize("form", ["npz", "parquet", "pcap"])
-def test_binary_forms_need_a_file(tmp_path, capsys, form):
+def test_binary_formats_need_a_file(tmp_path, capsys, form):
     out = tmp_path / "o.plcap"
     assert main(["pack", str(TRACKS / "walk-1hz.csv"), str(out)]) == 0
     assert main(["decode", str(out), "--format", form]) == 2
@@ -223,8 +223,8 @@ def test_binary_forms_need_a_file(tmp_path, capsys, form):
     assert "capture itself" in capsys.readouterr().err
 
 
-def test_tables_count_what_the_decoder_counts(tmp_path, capsys):
-    """Refused, repeated and foreign frames: the same counts by both ways."""
+def test_tables_and_decoder_have_equal_counts(tmp_path, capsys):
+    """Rejected and repeated frames, and frames of unknown devices."""
     from patrolink.core import keys
     from patrolink.core.capture import CaptureWriter, Record
     from patrolink.transport.file import open_capture
@@ -240,7 +240,7 @@ def test_tables_count_what_the_decoder_counts(tmp_path, capsys):
         if i % 5 == 0:
             writer.write(r)
         if i % 7 == 0:
-            writer.write(Record(r.time_ms, "stranger", r.frame))
+            writer.write(Record(r.time_ms, "unknown", r.frame))
             writer.write(Record(r.time_ms, r.device, r.frame[:-1] + bytes([r.frame[-1] ^ 1])))
     writer.close()
     summaries = []

@@ -1,4 +1,4 @@
-"""Every command that README shows runs, in README's order."""
+"""Every command of README.md runs, in the order of the page."""
 
 import json
 import os
@@ -13,41 +13,41 @@ from patrolink.core import resources
 from patrolink.core.errors import DeviceError
 
 ROOT = Path(__file__).resolve().parent.parent.parent.parent
-# `make test` is what runs this, and the demo has a test of its own.
-OWN = {"make test", "make demo"}
+# `make test` runs this file, and the demo has a separate test.
+EXCLUDED = {"make test", "make demo"}
 
 
 def commands() -> list[str]:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     blocks = re.findall(r"^```sh\n(.*?)^```", text, flags=re.M | re.S)
-    return [line for block in blocks for line in block.splitlines() if line and line not in OWN]
+    return [line for block in blocks for line in block.splitlines() if line and line not in EXCLUDED]
 
 
-def needs(command: str) -> str:
-    """What keeps a command from running here, or nothing."""
+def missing_requirement(command: str) -> str:
+    """Return why a command cannot run on this machine, or an empty text."""
     if "unix" in command or "micropython" in command or command == "make demo":
         try:
             resources.interpreter("micropython")
         except DeviceError as e:
             return str(e)
-    film = command.startswith("patrolink incident") or "build/incident" in command or command == "make demo"
-    if film and not (ROOT / "build" / "media" / "bikes.mp4").exists():
-        return "no film for the camera (make media)"
+    needs_video = command.startswith("patrolink incident") or "build/incident" in command or command == "make demo"
+    if needs_video and not (ROOT / "build" / "media" / "bikes.mp4").exists():
+        return "no video for the camera; run `make media`"
     program = command.split()[0]
     return f"no {program}" if program in ("cc", "tshark") and shutil.which(program) is None else ""
 
 
-def check(command: str) -> None:
+def run_command(command: str) -> None:
     env = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     done = subprocess.run(["bash", "-c", command], cwd=ROOT, env=env, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
 
 
 @pytest.mark.timeout(450)
-def test_the_demo():
-    if needs("make demo"):
-        pytest.skip(needs("make demo"))
-    check("make demo")
+def test_demo():
+    if missing_requirement("make demo"):
+        pytest.skip(missing_requirement("make demo"))
+    run_command("make demo")
     summary = json.loads((ROOT / "build" / "demo" / "summary.json").read_text())
     assert summary["fixes_sent"] == summary["fixes_decoded"] == 900 and summary["fixes_lost"] == 0
     for name in ("patrol.plcap", "track.geojson", "track.png", "map.html"):
@@ -59,13 +59,13 @@ def test_the_demo():
 
 
 @pytest.mark.timeout(900)
-def test_every_other_command_runs():
-    """One after the other: what one leaves the next one reads."""
+def test_every_command_runs():
+    """In order: some commands read the output of earlier ones."""
     assert len(commands()) > 10
-    missing = {needs(command) for command in commands()} - {""}
-    shutil.rmtree(ROOT / "build" / "incident", ignore_errors=True)  # an export replaces none
+    missing = {missing_requirement(command) for command in commands()} - {""}
+    shutil.rmtree(ROOT / "build" / "incident", ignore_errors=True)  # an export does not replace files
     for command in commands():
-        if not needs(command):
-            check(command)
+        if not missing_requirement(command):
+            run_command(command)
     if missing:
-        pytest.skip("all but some: " + ", ".join(sorted(missing)))
+        pytest.skip("commands not run: " + ", ".join(sorted(missing)))

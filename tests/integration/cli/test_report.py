@@ -1,4 +1,4 @@
-"""Tracks as files, picture and page: none, one and many points; text is text; the page needs no network."""
+"""Tracks as files, picture and page: no, one and many points; text is escaped; the page needs no network."""
 
 import io
 import json
@@ -47,33 +47,33 @@ TRACKS = {
     "at the pole": [position(i, lat_deg=89.9999, lon_deg=i * 30.0) for i in range(5)],
     "many": [position(i) for i in range(3000)],
 }
-PLACED = {name: [r for r in rows if r.get("lat_deg") is not None] for name, rows in TRACKS.items()}
+WITH_POSITION = {name: [r for r in rows if r.get("lat_deg") is not None] for name, rows in TRACKS.items()}
 
 
-def written(form: str, rows: list[dict]) -> str:
+def written(output_format: str, rows: list[dict]) -> str:
     out = io.StringIO()
-    formats.WRITERS[form](rows, out)
+    formats.WRITERS[output_format](rows, out)
     return out.getvalue()
 
 
 @pytest.mark.parametrize("name", TRACKS)
-def test_files_hold_every_position(name):
-    rows, placed = TRACKS[name], PLACED[name]
+def test_files_have_every_position(name):
+    rows, located = TRACKS[name], WITH_POSITION[name]
     assert [json.loads(line) for line in written("jsonl", rows).splitlines()] == rows
     assert len(written("csv", rows).splitlines()) == 1 + sum(r["message"] == "position" for r in rows)
     features = json.loads(written("geojson", rows))["features"]
     kinds = [f["geometry"]["type"] for f in features]
-    assert kinds == ["LineString"] * (len(placed) > 1) + ["Point"] * len(placed)
-    for feature, row in zip(features[len(placed) > 1 :], placed, strict=True):
+    assert kinds == ["LineString"] * (len(located) > 1) + ["Point"] * len(located)
+    for feature, row in zip(features[len(located) > 1 :], located, strict=True):
         assert feature["geometry"]["coordinates"] == [row["lon_deg"], row["lat_deg"], row["alt_m"]]
         assert feature["properties"]["time"] == row["time"]
     points = [p for t in gpxpy.parse(written("gpx", rows)).tracks for s in t.segments for p in s.points]
     assert [(p.latitude, p.longitude, p.elevation) for p in points] == [
-        (r["lat_deg"], r["lon_deg"], r["alt_m"]) for r in placed
+        (r["lat_deg"], r["lon_deg"], r["alt_m"]) for r in located
     ]
 
 
-def test_each_device_has_its_own_line():
+def test_each_device_has_a_line():
     rows = [position(i, device=f"dev-{i % 2}") for i in range(6)]
     features = json.loads(written("geojson", rows))["features"]
     lines = [f for f in features if f["geometry"]["type"] == "LineString"]
@@ -90,33 +90,33 @@ def test_unknown_stays_unknown():
     assert parsed.time is None and parsed.elevation is None
 
 
-def test_metres_agree_with_the_great_circle():
+def test_local_metres_agree_with_great_circle():
     (_, _), (east, north) = track.local_metres([position(0), position(0, lat_deg=46.01, lon_deg=14.01)])
     assert math.isclose(math.hypot(east, north), 1354.8, rel_tol=1e-3)
 
 
 @pytest.mark.parametrize("name", TRACKS)
-def test_the_picture_is_one(name, tmp_path):
+def test_picture_is_drawn(name, tmp_path):
     track.write_png(TRACKS[name], tmp_path / "t.png", "a $\\frac track <b>")
     image = matplotlib.image.imread(tmp_path / "t.png")
     assert image.shape == (880, 880, 4) and image.min() < image.max()
 
 
 @pytest.mark.parametrize("name", TRACKS)
-def test_the_page_stands_alone(name, tmp_path):
+def test_page_is_self_contained(name, tmp_path):
     title, facts = "</title><script>x()</script>", {"<i>": "</script><img src=x onerror=y()>"}
     track.write_html(TRACKS[name], tmp_path / "t.html", title, facts)
     page = (tmp_path / "t.html").read_text(encoding="utf-8")
     assert "{{" not in page and not re.search(r"https?:|//[a-z]|src=[\"']|@import|url\(", page)
     assert page.count("<script>") == page.count("</script>") == 1 and "<img" not in page
     points = json.loads(re.search(r"const points = (\[.*\]);", page)[1])
-    assert len(points) == len(PLACED[name])
+    assert len(points) == len(WITH_POSITION[name])
 
 
-def test_the_pages_script_is_sound(tmp_path):
+def test_page_script_has_valid_syntax(tmp_path):
     node = shutil.which("node")
     if node is None:
-        pytest.skip("no node on PATH to check the page's script with")
+        pytest.skip("no node on PATH; Debian package nodejs")
     track.write_html(TRACKS["many"], tmp_path / "t.html", "t", {})
     script = re.search(r"<script>(.*)</script>", (tmp_path / "t.html").read_text(encoding="utf-8"), re.S)[1]
     (tmp_path / "t.js").write_text(script, encoding="utf-8")

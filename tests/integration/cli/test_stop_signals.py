@@ -24,11 +24,21 @@ STOP_SIGNALS = [signal.SIGINT, signal.SIGTERM]
 pytestmark = pytest.mark.parametrize("number", STOP_SIGNALS, ids=lambda number: number.name)
 
 
-def start(*arguments: str, **env: str) -> subprocess.Popen:
-    """Start a verb with SIGINT ignored."""
-    command = [sys.executable, "-m", "patrolink", *arguments]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command, preexec_fn=ignore_sigint, env={**os.environ, **env}, **pipes)
+@pytest.fixture
+def start():
+    """Return a function that starts a verb with SIGINT ignored; a verb still running at the end is killed."""
+    processes = []
+
+    def start(*arguments: str, **env: str) -> subprocess.Popen:
+        command = [sys.executable, "-m", "patrolink", *arguments]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        processes.append(subprocess.Popen(command, preexec_fn=ignore_sigint, env={**os.environ, **env}, **pipes))
+        return processes[-1]
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate()
 
 
 def stop(process: subprocess.Popen, number: int) -> tuple[int, str, str]:
@@ -41,7 +51,7 @@ def stop(process: subprocess.Popen, number: int) -> tuple[int, str, str]:
     return process.returncode, out, err
 
 
-def test_monitor(broker, number, tmp_path):
+def test_monitor(start, broker, number, tmp_path):
     record = tmp_path / "record.plcap"
     process = start("monitor", broker.url, "--record", str(record))
     wait_until(record.exists)
@@ -50,7 +60,7 @@ def test_monitor(broker, number, tmp_path):
 
 
 @pytest.mark.parametrize("count", [1, 2])
-def test_emulate(number, count, tmp_path):
+def test_emulate(start, number, count, tmp_path):
     process = start("emulate", "--board", "linux", "--count", str(count), "--out", str(tmp_path), "--json")
     wait_until(lambda: any("ready" in log.read_text() for log in tmp_path.rglob("console.log")))
     assert descendants(process.pid)
@@ -59,7 +69,7 @@ def test_emulate(number, count, tmp_path):
     assert err.count("stopped before the end: ") == count and "fixes decoded" in err
 
 
-def test_emulate_on_a_virtual_clock(number):
+def test_emulate_on_a_virtual_clock(start, number):
     process = start("emulate", "--board", "linux", "--hours", "10000", "--json")
     assert process.stderr.readline() == "1 of 10000 hours\n"
     code, out, err = stop(process, number)
@@ -67,7 +77,7 @@ def test_emulate_on_a_virtual_clock(number):
     assert f"stopped by {number.name} after " in err and " of 10000 simulated hours" in err
 
 
-def test_call(number, tmp_path):
+def test_call(start, number, tmp_path):
     process = start("call", "--board", "linux", "--out", str(tmp_path), "--json")
     wait_until(lambda: all((tmp_path / name / "console.log").exists() for name in ("linux-1", "linux-2")))
     wait_until(lambda: len(descendants(process.pid)) >= 4)  # a broker, a hub, two devices
@@ -77,7 +87,7 @@ def test_call(number, tmp_path):
 
 
 @pytest.mark.skipif(not DEMO_VIDEO.exists(), reason="no film for the camera; run `make media`")
-def test_incident(number, tmp_path):
+def test_incident(start, number, tmp_path):
     process = start("incident", "--out", str(tmp_path), "--json")
     log = tmp_path / "linux-1" / "console.log"
     wait_until(lambda: log.exists() and "clips: recording" in log.read_text())
@@ -86,7 +96,7 @@ def test_incident(number, tmp_path):
     assert f"linux-1: stopped by {number.name} before the hub verified the clip" in err
 
 
-def test_hub(broker, number, tmp_path):
+def test_hub(start, broker, number, tmp_path):
     folder = tmp_path / "site"
     folder.mkdir()
     site = console_site.ConsoleSite(folder, broker)
@@ -97,14 +107,14 @@ def test_hub(broker, number, tmp_path):
     assert code == 0 and json.loads(out)["site"] == "test.example"
 
 
-def test_floor(site, number):
+def test_floor(start, site, number):
     process = start("floor", "--hub", site.url, "--json", PATROLINK_HUB_TOKEN=TOKEN)
     wait_until(lambda: "patrolink_hub_dispatchers 1\n" in site.http_request("GET", "/metrics")[2])
     code, _, err = stop(process, number)
     assert code == 0 and err == "0 changes\n"
 
 
-def test_listen(site, number, tmp_path):
+def test_listen(start, site, number, tmp_path):
     path = tmp_path / "received.wav"
     process = start("listen", "--hub", site.url, "--output", str(path), PATROLINK_HUB_TOKEN=TOKEN)
     assert process.stderr.readline().startswith("listening to ")
@@ -130,7 +140,7 @@ def speech_file(tmp_path_factory):
     return path
 
 
-def test_talk(site, devices, speech_file, number):
+def test_talk(start, site, devices, speech_file, number):
     group = str(console_site.HARBOUR)
     arguments = ["--hub", site.url, "--file", str(speech_file), "--json"]
     process = start("talk", group, *arguments, PATROLINK_HUB_TOKEN=OTHER)
