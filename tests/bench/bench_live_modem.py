@@ -68,7 +68,7 @@ async def viewed(it) -> dict:
         while time.monotonic() - began < SECONDS - 5:
             await asyncio.sleep(2)
             beside.append(await asked(hub, it.name))
-        await viewer.over()
+        await viewer.end_reason()
     seconds = came[-1][0] - came[0][0]
     return {
         "first picture s after the answer": round(came[0][0] - began, 2),

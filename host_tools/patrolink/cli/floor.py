@@ -1,7 +1,7 @@
-"""Watch the floors of a running hub: which group is taken, by whom, since when, for how long yet, and who waits.
+"""Watch the floors of a running hub: which group is taken, by whom, for how long, and who is queued.
 
-On a terminal a live table; otherwise a line for every change, or with --json the group as the hub tells it. The token
-is taken from PATROLINK_HUB_TOKEN. Watching is not listening: no group counts us among its members.
+On a terminal it shows a live table; otherwise it prints a line per change, or with --json the hub's message. The token
+is read from PATROLINK_HUB_TOKEN. Watching does not join any group.
 """
 
 import argparse
@@ -14,15 +14,19 @@ from typing import TYPE_CHECKING, Any
 from patrolink.cli._arguments import non_negative_seconds, positive_count
 from patrolink.core import signals
 from patrolink.core.signals import StopSignal
+from patrolink.core.text import printable
 
 if TYPE_CHECKING:
     from patrolink.hub.dispatch.client import ConsoleClient
+    from patrolink.report.floor_table import FloorTable
 
 HELP = "watch who has the floor of which group"
+_CHANGE_KEYS = ("name", "state", "ssrc", "talker", "emergency", "broadcast", "queue")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--hub", default="http://127.0.0.1:8080", metavar="URL", help="the hub's console")
+    """Add the verb's arguments to a parser."""
+    parser.add_argument("--hub", default="http://127.0.0.1:8080", metavar="URL", help="address of the hub's console")
     parser.add_argument(
         "--for", dest="seconds", type=non_negative_seconds, metavar="SECONDS", help="stop after this time"
     )
@@ -30,61 +34,78 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    changes: list[int] = []
+    """Run the verb and return its exit code."""
+    watcher = FloorWatcher(args.count, args.json)
     with contextlib.suppress(StopSignal):
-        signals.run(_run(args, changes))
-    print(f"{len(changes)} changes", file=sys.stderr)
+        signals.run(watcher.run(args.hub, args.seconds))
+    print(f"{watcher.changes} changes", file=sys.stderr)
     return 0
 
 
-async def _run(args: argparse.Namespace, changes: list[int]) -> None:
-    from patrolink.hub.dispatch.client import connect
+class FloorWatcher:
+    """Shows the floors of a hub until enough changes have happened.
 
-    async with connect(args.hub) as client:
-        with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(_watch(client, args, changes), args.seconds)
+    Args:
+        max_changes: Number of changes, or None.
+        as_json: Print the hub's messages as JSON.
 
+    Attributes:
+        changes: Number of changes since the start.
+    """
 
-async def _watch(client: "ConsoleClient", args: argparse.Namespace, changes: list[int]) -> None:
-    from patrolink.audio.voice_packet import VoicePacket
-    from patrolink.report.floor_table import Floors
+    def __init__(self, max_changes: int | None, as_json: bool) -> None:
+        self.changes = 0
+        self._max_changes, self._json = max_changes, as_json
+        self._shown: dict[int, tuple[str, ...]] = {}
 
-    with contextlib.ExitStack() as stack:
-        live = not args.json and sys.stdout.isatty()
-        floors = Floors(client.hello["site"])
-        if live:
-            stack.enter_context(floors)
-        known: dict[int, tuple[Any, ...]] = {}
+    async def run(self, hub: str, duration_s: float | None) -> None:
+        """Watch until there were enough changes, or the time is over.
+
+        Args:
+            hub: Address of the hub's console.
+            duration_s: Time from the connection, or None.
+        """
+        from patrolink.hub.dispatch.client import connect
+        from patrolink.report.floor_table import FloorTable
+
+        async with connect(hub) as client:
+            table = FloorTable(client.hello["site"])
+            on_terminal = not self._json and sys.stdout.isatty()
+            with table if on_terminal else contextlib.nullcontext(), contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._watch(client, table, on_terminal), duration_s)
+
+    async def _watch(self, client: "ConsoleClient", table: "FloorTable", on_terminal: bool) -> None:
         for group in client.hello["groups"]:
-            floors.take(group)
-            known[group["group"]] = _facts(group)
-            if not live and group["state"] != "idle":
-                _tell(group, args.json)
-        while args.count is None or len(changes) < args.count:
-            told = await client.next_message()
-            if isinstance(told, VoicePacket):
+            table.update(group)
+            self._is_change(group)
+            if not on_terminal and group["state"] != "idle":
+                self._print(group)
+        while self._max_changes is None or self.changes < self._max_changes:
+            message = await client.next_message()
+            if not isinstance(message, dict):
                 continue
-            if told["type"] == "gone":
-                floors.drop(told["group"])
-            elif told["type"] in ("floor", "group"):
-                floors.take(told)
-                if known.get(told["group"]) != _facts(told):
-                    known[told["group"]] = _facts(told)
-                    changes.append(told["group"])
-                    if not live:
-                        _tell(told, args.json)
+            if message["type"] == "gone":
+                table.remove(message["group"])
+            elif message["type"] in ("floor", "group"):
+                table.update(message)
+                if self._is_change(message):
+                    self.changes += 1
+                    if not on_terminal:
+                        self._print(message)
 
+    def _is_change(self, group: dict[str, Any]) -> bool:
+        """Return True if a group differs from what was shown; members and times do not count."""
+        values = tuple(str(group[key]) for key in _CHANGE_KEYS)
+        changed = self._shown.get(group["group"]) != values
+        self._shown[group["group"]] = values
+        return changed
 
-def _facts(group: dict[str, Any]) -> tuple[Any, ...]:
-    """What makes a change: members that come and go, and time that passes, make none."""
-    return tuple(str(group[name]) for name in ("name", "state", "ssrc", "talker", "emergency", "broadcast", "queue"))
+    def _print(self, group: dict[str, Any]) -> None:
+        from patrolink.report.floor_table import floor_label
 
-
-def _tell(group: dict[str, Any], as_json: bool) -> None:
-    from patrolink.report.floor_table import plain, state
-
-    if as_json:
-        print(json.dumps(group), flush=True)
-        return
-    waiting = f", waiting: {', '.join(group['queue'])}" if group["queue"] else ""
-    print(plain(f"{group['name']}: {state(group)} {group['talker'] or ''}".rstrip() + waiting), flush=True)
+        if self._json:
+            print(json.dumps(group), flush=True)
+            return
+        queue = f", queued: {', '.join(group['queue'])}" if group["queue"] else ""
+        line = f"{group['name']}: {floor_label(group)} {group['talker'] or ''}".rstrip() + queue
+        print(printable(line), flush=True)

@@ -1,8 +1,8 @@
-"""Run a hub: floor control, voice relay, recorder and console of a site's talk groups.
+"""Run a hub: floor control, voice relay, recorder and console for the talk groups of a site.
 
-SITE is a site.toml (--example prints one). The hub tells devices their groups through the broker, takes their floor
-control and voice on two UDP ports, records every burst, and serves the console's page with /metrics and /status. A line
-on standard output says that it is up; Ctrl-C or SIGTERM ends it, and its counts are told: with --json as JSON.
+SITE is a site.toml (--example prints one). The hub announces groups to devices through the broker, receives floor
+control and voice on two UDP ports, records every burst, and serves the console with /metrics and /status. It prints a
+line when it is ready. Ctrl-C or SIGTERM ends it and prints its counters, with --json as JSON.
 """
 
 import argparse
@@ -17,22 +17,24 @@ HELP = "run floor control, voice relay, recorder and console of talk groups"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's arguments to a parser."""
     parser.add_argument("site", nargs="?", metavar="SITE", help="the site file")
-    parser.add_argument("--shard", type=int, metavar="N", help="which hub of the site this is, where there are several")
-    parser.add_argument("--pcap", metavar="FILE", help="write the floor messages, in plain, for Wireshark")
-    parser.add_argument("--check", action="store_true", help="check the site file and its keys, and end")
+    parser.add_argument("--shard", type=int, metavar="N", help="shard of this hub, if the site has several")
+    parser.add_argument("--pcap", metavar="FILE", help="write the decrypted floor messages for Wireshark")
+    parser.add_argument("--check", action="store_true", help="check the site file and its keys, then exit")
     parser.add_argument("--example", action="store_true", help="print a site file")
     parser.add_argument(
-        "--new-token", metavar="NAME", help="make a dispatcher's token: print it, and what the site file needs"
+        "--new-token", metavar="NAME", help="create a dispatcher's token; prints it with its entry for the site file"
     )
     parser.add_argument(
         "--new-evidence-key",
         metavar="FILE",
-        help="make the key that reads clips: write it to FILE, print its public half",
+        help="create the key that decrypts clips: write it to FILE, print the public key",
     )
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run the verb and return its exit code."""
     from patrolink.hub import config
 
     if args.example:
@@ -43,13 +45,21 @@ def run(args: argparse.Namespace) -> int:
     if args.new_evidence_key:
         return _new_evidence_key(Path(args.new_evidence_key), args.json)
     if not args.site:
-        raise UserError("name a site file (--example prints one)")
+        raise UserError("no site file; name one (--example prints a sample)")
     if args.check:
-        it = config.HubContext(Path(args.site), args.shard).site
-        told = {"site": it.name, "hubs": len(it.hub), "groups": len(it.group), "dispatchers": len(it.dispatcher)}
-        print(json.dumps(told) if args.json else " ".join(f"{name}={value}" for name, value in told.items()))
-        return 0
+        return _check(Path(args.site), args.shard, args.json)
     return _serve(args)
+
+
+def _check(path: Path, shard: int | None, as_json: bool) -> int:
+    from patrolink.hub import config
+
+    site = config.HubContext(path, shard).site
+    summary = {
+        "site": site.name, "hubs": len(site.hub), "groups": len(site.group), "dispatchers": len(site.dispatcher),
+    }  # fmt: skip
+    print(json.dumps(summary) if as_json else " ".join(f"{name}={value}" for name, value in summary.items()))
+    return 0
 
 
 def _new_token(name: str, as_json: bool) -> int:
@@ -59,9 +69,9 @@ def _new_token(name: str, as_json: bool) -> int:
     if as_json:
         print(json.dumps({"name": name, "token": token, "token_sha256": config.token_hash(token)}))
         return 0
-    print("the token, told once; give it to the dispatcher:", file=sys.stderr)
+    print("token of the dispatcher, not stored anywhere:", file=sys.stderr)
     print(token)
-    print("\nfor the site file:", file=sys.stderr)
+    print("\nentry for the site file:", file=sys.stderr)
     print(f'[[dispatcher]]\nname = {json.dumps(name)}\ntoken_sha256 = "{config.token_hash(token)}"', file=sys.stderr)
     return 0
 
@@ -74,10 +84,10 @@ def _new_evidence_key(path: Path, as_json: bool) -> int:
         print(json.dumps({"file": str(path), "evidence_key": public}))
         return 0
     print(
-        f"{path} reads what devices record: keep it, and a copy elsewhere. Without it no clip can be seen.",
+        f"{path} decrypts the clips of devices. Keep it secret, with a backup: without it no clip can be viewed.",
         file=sys.stderr,
     )
-    print('for the "clips" of every device\'s configuration, as "evidence_key":', file=sys.stderr)
+    print('"evidence_key" for "clips" in the configuration of each device:', file=sys.stderr)
     print(public)
     return 0
 
@@ -85,19 +95,19 @@ def _new_evidence_key(path: Path, as_json: bool) -> int:
 def _serve(args: argparse.Namespace) -> int:
     from patrolink.hub.app import serve
 
-    # The relay's loop is not to wait long for the threads that write and publish.
+    # Threads that write and publish must not delay the relay on the event loop.
     sys.setswitchinterval(0.0005)
 
-    def ready(told: dict[str, Any]) -> None:
-        text = "hub is up: " + " ".join(f"{name}={value}" for name, value in told.items())
-        print(json.dumps({"ready": told}) if args.json else text, flush=True)
+    def on_ready(facts: dict[str, Any]) -> None:
+        text = "hub is ready: " + " ".join(f"{name}={value}" for name, value in facts.items())
+        print(json.dumps({"ready": facts}) if args.json else text, flush=True)
 
     try:
-        counts = serve(Path(args.site), args.shard, Path(args.pcap) if args.pcap else None, ready)
+        counts = serve(Path(args.site), args.shard, Path(args.pcap) if args.pcap else None, on_ready)
     except OSError as e:
         if e.filename is None:
             raise
-        raise UserError(f"{e.filename}: {e.strerror}; name a place that can be written") from None
+        raise UserError(f"{e.filename}: {e.strerror}; choose a writable location") from None
     counts.pop("floors")
     print(json.dumps(counts) if args.json else "\n".join(f"{name}: {value}" for name, value in counts.items()))
     return 0

@@ -1,8 +1,8 @@
-"""Listen to groups of a running hub, as a dispatcher: on the loudspeaker, or into a WAV file with --output.
+"""Listen to groups of a running hub as a dispatcher: on the loudspeaker, or into a WAV file with --output.
 
-GROUP is a number or name; none means all but private ones. The token is taken from PATROLINK_HUB_TOKEN. Each burst is
-told when it is over: who, how long, and how much of it was lost. Packets that were lost are silence in the file, where
-bursts follow one another. Ctrl-C, --for or --count ends it; exit code 4 when nothing was heard within --for.
+GROUP is a number or name; without one, all groups but private ones. The token is read from PATROLINK_HUB_TOKEN. Each
+burst is printed at its end: talker, duration and loss. Lost packets are silence in the file, where bursts follow one
+another. Ctrl-C, --for or --count ends it. Exit code 4 if nothing was received within --for.
 """
 
 import argparse
@@ -25,12 +25,13 @@ if TYPE_CHECKING:
     from patrolink.hub.dispatch.client import ConsoleClient
 
 HELP = "listen to groups on the loudspeaker, or into a file"
-_LATE_S = 0.4  # voice that was under way when the floor was given back
+_LATE_S = 0.4  # packets on their way when the floor becomes idle
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's arguments to a parser."""
     parser.add_argument("groups", nargs="*", metavar="GROUP", help="number or name of a group (default: all)")
-    parser.add_argument("--hub", default="http://127.0.0.1:8080", metavar="URL", help="the hub's console")
+    parser.add_argument("--hub", default="http://127.0.0.1:8080", metavar="URL", help="address of the hub's console")
     parser.add_argument("--output", metavar="FILE", help="WAV file to write instead of playing")
     parser.add_argument(
         "--for", dest="seconds", type=non_negative_seconds, metavar="SECONDS", help="stop after this time"
@@ -39,19 +40,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run the verb and return its exit code."""
     from patrolink.audio.playout import PlayoutMixer
     from patrolink.audio.sound_device import open_loudspeaker
     from patrolink.audio.sound_file import BurstWriter
 
     with contextlib.ExitStack() as stack:
-        wav = speaker = None
+        writer = mixer = None
         if args.output:
-            wav = BurstWriter(Path(args.output))
-            stack.callback(wav.close)
+            writer = BurstWriter(Path(args.output))
+            stack.callback(writer.close)
         else:
-            speaker = PlayoutMixer()
-            stack.callback(open_loudspeaker(speaker).close)
-        listener = Listener(wav, speaker, args.count, args.json)
+            mixer = PlayoutMixer()
+            stack.callback(open_loudspeaker(mixer).close)
+        listener = Listener(writer, mixer, args.count, args.json)
         with contextlib.suppress(StopSignal, asyncio.TimeoutError):
             signals.run(asyncio.wait_for(listener.run(args.hub, args.groups), args.seconds))
         listener.finish()
@@ -60,93 +62,103 @@ def run(args: argparse.Namespace) -> int:
 
 
 class Listener:
-    """
-    bursts  that were heard
+    """Receives bursts, writes or plays them, and prints them.
+
+    Args:
+        writer: Where complete bursts are written, or None.
+        mixer: Where packets are played, or None.
+        max_bursts: Number of bursts to receive, or None.
+        as_json: Print bursts as JSON.
+
+    Attributes:
+        bursts: Number of bursts received.
     """
 
     def __init__(
-        self, wav: "BurstWriter | None", speaker: "PlayoutMixer | None", most: int | None, as_json: bool
+        self, writer: "BurstWriter | None", mixer: "PlayoutMixer | None", max_bursts: int | None, as_json: bool
     ) -> None:
         from patrolink.audio.burst_assembler import BurstAssembler
 
         self.bursts = 0
-        self._wav, self._speaker, self._most, self._json = wav, speaker, most, as_json
+        self._writer, self._mixer, self._max_bursts, self._json = writer, mixer, max_bursts, as_json
         self._assembler = BurstAssembler()
         self._names: dict[int, str] = {}
-        self._ending: dict[int, asyncio.TimerHandle] = {}
-        self._enough = asyncio.Event()
+        self._end_timers: dict[int, asyncio.TimerHandle] = {}
+        self._complete = asyncio.Event()
 
     async def run(self, hub: str, groups: list[str]) -> None:
-        """Listen until enough bursts have come."""
+        """Listen until enough bursts were received.
+
+        Args:
+            hub: Address of the hub's console.
+            groups: Numbers or names; empty means all but private ones.
+        """
         from patrolink.hub.dispatch.client import connect
 
         async with connect(hub) as client:
-            every = client.hello["groups"]
-            chosen = [client.find_group(name) for name in groups] or [one for one in every if one["kind"] != "private"]
-            for group in chosen:
-                self._know(group)
+            shared = [group for group in client.hello["groups"] if group["kind"] != "private"]
+            for group in [client.find_group(name) for name in groups] or shared:
+                self._update_group(group)
                 await client.request("listen", group=group["group"])
             print(f"listening to {', '.join(self._names.values())}", file=sys.stderr, flush=True)
-            taking = asyncio.ensure_future(self._take(client))
-            enough = asyncio.ensure_future(self._enough.wait())
+            receiver = asyncio.ensure_future(self._receive(client))
+            complete = asyncio.ensure_future(self._complete.wait())
             try:
-                await asyncio.wait((taking, enough), return_when=asyncio.FIRST_COMPLETED)
-                if taking.done():
-                    taking.result()
+                await asyncio.wait((receiver, complete), return_when=asyncio.FIRST_COMPLETED)
+                if receiver.done():
+                    receiver.result()
             finally:
-                taking.cancel()
-                enough.cancel()
+                receiver.cancel()
+                complete.cancel()
 
     def finish(self) -> None:
-        """Tell what was on when it ended."""
+        """Print the bursts that have not ended."""
         for burst in self._assembler.end_all():
-            self._heard(burst)
+            self._on_burst(burst)
 
-    async def _take(self, client: "ConsoleClient") -> None:
-        from patrolink.audio.voice_packet import VoicePacket
-
+    async def _receive(self, client: "ConsoleClient") -> None:
         while True:
-            it = await client.next_message()
-            if isinstance(it, VoicePacket):
-                self._voice(it)
-            elif it["type"] == "floor" and it["group"] in self._names:
-                self._floor(it)
+            message = await client.next_message()
+            if not isinstance(message, dict):
+                self._on_packet(message)
+            elif message["type"] == "floor" and message["group"] in self._names:
+                self._on_floor(message)
 
-    def _voice(self, packet: "VoicePacket") -> None:
-        if self._speaker is not None:
-            self._speaker.push(packet)
-        over = self._assembler.push(packet)
-        if over is not None:
-            self._heard(over)
+    def _on_packet(self, packet: "VoicePacket") -> None:
+        if self._mixer is not None:
+            self._mixer.push(packet)
+        burst = self._assembler.push(packet)
+        if burst is not None:
+            self._on_burst(burst)
 
-    def _know(self, group: dict[str, Any]) -> None:
+    def _update_group(self, group: dict[str, Any]) -> None:
         self._names[group["group"]] = group["name"]
         if group["talker"]:
             self._assembler.set_talker(group["group"], group["talker"])
 
-    def _floor(self, group: dict[str, Any]) -> None:
+    def _on_floor(self, group: dict[str, Any]) -> None:
         number = group["group"]
-        self._know(group)
-        ending = self._ending.pop(number, None)
-        if ending is not None:
-            ending.cancel()
+        self._update_group(group)
+        timer = self._end_timers.pop(number, None)
+        if timer is not None:
+            timer.cancel()
         if group["state"] == "idle":
-            self._ending[number] = asyncio.get_running_loop().call_later(_LATE_S, self._end, number)
+            self._end_timers[number] = asyncio.get_running_loop().call_later(_LATE_S, self._end_burst, number)
 
-    def _end(self, group: int) -> None:
+    def _end_burst(self, group: int) -> None:
         burst = self._assembler.end(group)
         if burst is not None:
-            self._heard(burst)
+            self._on_burst(burst)
 
-    def _heard(self, burst: "TalkBurst") -> None:
+    def _on_burst(self, burst: "TalkBurst") -> None:
         self.bursts += 1
-        if self._wav is not None:
-            self._wav.write(burst.samples())
-        facts = {"group_name": self._names[burst.group], **burst.summary()}
+        if self._writer is not None:
+            self._writer.write(burst.samples())
+        summary = {"group_name": self._names[burst.group], **burst.summary()}
         if self._json:
-            print(json.dumps(facts), flush=True)
+            print(json.dumps(summary), flush=True)
         else:
-            lost = f", {facts['lost_ms']} ms lost" if facts["lost_ms"] else ""
-            print(f"{facts['group_name']}: {burst.talker}, {facts['duration_ms'] / 1000:.1f} s{lost}", flush=True)
-        if self._most is not None and self.bursts >= self._most:
-            self._enough.set()
+            lost = f", {summary['lost_ms']} ms lost" if summary["lost_ms"] else ""
+            print(f"{summary['group_name']}: {burst.talker}, {summary['duration_ms'] / 1000:.1f} s{lost}", flush=True)
+        if self._max_bursts is not None and self.bursts >= self._max_bursts:
+            self._complete.set()

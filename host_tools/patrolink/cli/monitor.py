@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from patrolink.cli._arguments import non_negative_seconds, positive_count
 from patrolink.core.errors import UserError
 from patrolink.core.signals import StopSignal
+from patrolink.core.text import printable
 
 if TYPE_CHECKING:
     from patrolink.core.capture import CaptureWriter, Record
@@ -138,5 +139,4 @@ def _line(record: "Record", rows: list[dict[str, Any]], reason: str) -> str:
         return f"{len(rows)} fixes to {last['time']}  {position}"
     fields = {k: v for k, v in rows[0].items() if k not in ("message", "device", "counter", "time") and v is not None}
     line = f"{rows[0]['message']} " + " ".join(f"{k}={v}" for k, v in fields.items())
-    # A device's text must not control the terminal.
-    return "".join(c if c.isprintable() else "\ufffd" for c in line)
+    return printable(line)

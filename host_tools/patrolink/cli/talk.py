@@ -1,8 +1,8 @@
-"""Talk in a group of a running hub, as a dispatcher: a sound file, or the microphone until Ctrl-C.
+"""Talk in a group of a running hub as a dispatcher: send a sound file, or the microphone until Ctrl-C.
 
-GROUP is its number or name. The token is taken from PATROLINK_HUB_TOKEN. Standard error tells what becomes of the wish
-to speak (granted, queued with its place, denied, stopped). Exit code 1 when it was denied or stopped, 4 when nobody
-gave the floor within --wait.
+GROUP is the number or name of the group. The token is read from PATROLINK_HUB_TOKEN. Standard error shows what happens
+to the request of the floor: granted, queued with its position, denied, or stopped. Exit code 1 if it was denied or
+stopped, 4 if the floor was not granted within --wait.
 """
 
 import argparse
@@ -11,8 +11,10 @@ import contextlib
 import json
 import sys
 import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from patrolink.cli._arguments import non_negative_seconds
 from patrolink.core import signals
@@ -22,20 +24,24 @@ if TYPE_CHECKING:
     from patrolink.hub.dispatch.client import ConsoleClient
 
 HELP = "talk in a group: a sound file or the microphone"
-_TAIL_S = 0.2  # what was said last is to be out before the floor is given back
+_TAIL_S = 0.2  # the last word is played before the floor is released
+Frames = asyncio.Queue[bytes | None]  # A-law frames; None ends the transmission
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's arguments to a parser."""
     parser.add_argument("group", metavar="GROUP", help="number or name of a group")
-    parser.add_argument("--file", metavar="FILE", help="sound file to say (default: the microphone)")
-    parser.add_argument("--hub", default="http://127.0.0.1:8080", metavar="URL", help="the hub's console")
-    parser.add_argument("--emergency", action="store_true", help="an emergency call")
-    parser.add_argument("--broadcast", action="store_true", help="a broadcast: nobody may answer")
+    parser.add_argument("--file", metavar="FILE", help="sound file to send (default: the microphone)")
+    parser.add_argument("--hub", default="http://127.0.0.1:8080", metavar="URL", help="address of the hub's console")
+    parser.add_argument("--emergency", action="store_true", help="start an emergency call")
+    parser.add_argument(
+        "--broadcast", action="store_true", help="start a broadcast: nobody else can request the floor"
+    )
     parser.add_argument(
         "--priority", type=int, metavar="N", help="0 to 255, at most the dispatcher's own (the default)"
     )
     parser.add_argument(
-        "--wait", type=non_negative_seconds, default=30.0, metavar="SECONDS", help="for the floor, then give up"
+        "--wait", type=non_negative_seconds, default=30.0, metavar="SECONDS", help="timeout for the floor (default: 30)"
     )
     parser.add_argument(
         "--for",
@@ -47,134 +53,192 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run the verb and return its exit code."""
     from patrolink.audio.sound_file import read_alaw
 
-    # A file that cannot be read is to be told before anybody is disturbed.
-    alaw = read_alaw(Path(args.file)) if args.file else None
-    outcome = asyncio.run(_talk(args, alaw))
-    stopped: StopSignal | None = outcome.pop("stopped")
+    alaw = read_alaw(Path(args.file)) if args.file else None  # an unreadable file is reported before any request
+    outcome, stopped = asyncio.run(_talk(args, alaw))
     if args.json:
-        print(json.dumps(outcome))
+        print(json.dumps(outcome.summary()))
     else:
-        print(" ".join(f"{name}={value}" for name, value in outcome.items() if value not in (None, "")))
-    if stopped is not None and outcome["result"] == "cancelled":
+        print(" ".join(f"{name}={value}" for name, value in outcome.summary().items() if value not in (None, "")))
+    if stopped is not None and outcome.result == "cancelled":
         return stopped.exit_code
-    return {"said": 0, "timeout": 4}.get(outcome["result"], 1)
+    return {"said": 0, "timeout": 4}.get(outcome.result, 1)
 
 
-async def _talk(args: argparse.Namespace, alaw: bytes | None) -> dict[str, Any]:
+@dataclass
+class Outcome:
+    """Result of a transmission, as printed.
+
+    Attributes:
+        group: Number of the group.
+        result: said, denied, stopped, timeout or cancelled; empty while it is active.
+        granted_ms: Time from the request to the first grant.
+        said_ms: Duration of the voice that was sent.
+        text: Reason of a denial or revocation.
+    """
+
+    group: int
+    result: str = ""
+    granted_ms: int | None = None
+    said_ms: int = 0
+    text: str = ""
+
+    def summary(self) -> dict[str, Any]:
+        """Return the JSON-ready outcome."""
+        return {
+            "group": self.group,
+            "result": self.result,
+            "granted_ms": self.granted_ms,
+            "said_ms": self.said_ms,
+            "text": self.text,
+        }
+
+
+class FloorRequest(NamedTuple):
+    """Parameters of the request of the floor."""
+
+    emergency: bool
+    broadcast: bool
+    priority: int | None
+    timeout_s: float
+
+
+async def _talk(args: argparse.Namespace, alaw: bytes | None) -> tuple[Outcome, StopSignal | None]:
     from patrolink.hub.dispatch.client import connect
 
+    request = FloorRequest(args.emergency, args.broadcast, args.priority, args.wait)
     with signals.stop_requested() as stop:
         async with connect(args.hub) as client:
             group: int = client.find_group(args.group)["group"]
             async with _frames(alaw, args.seconds) as frames:
-                outcome = await Talk(client, group, args.json).run(args, frames, stop)
-        return {**outcome, "stopped": stop.result() if stop.done() else None}
+                outcome = await Transmission(client, group, args.json).run(request, frames, stop)
+        if stop.done() and not outcome.result:
+            # A file is cut short; with the microphone, the signal is the usual end.
+            outcome.result = "said" if alaw is None and outcome.granted_ms is not None else "cancelled"
+        return outcome, stop.result() if stop.done() else None
 
 
 @contextlib.asynccontextmanager
-async def _frames(alaw: bytes | None, most_s: float | None) -> Any:
-    """Yield a queue of frames: of a file, all; of the microphone, as they are said. None ends it."""
+async def _frames(alaw: bytes | None, duration_s: float | None) -> AsyncIterator[Frames]:
+    """Yield the frames of a file, or those of the microphone as they are captured."""
     from patrolink.audio.sound_device import open_microphone
     from patrolink.audio.voice_packet import FRAME_SAMPLES
 
-    frames: asyncio.Queue[bytes | None] = asyncio.Queue()
+    frames: Frames = asyncio.Queue()
     if alaw is not None:
-        for at in range(0, len(alaw), FRAME_SAMPLES):
-            frames.put_nowait(alaw[at : at + FRAME_SAMPLES])
+        for start in range(0, len(alaw), FRAME_SAMPLES):
+            frames.put_nowait(alaw[start : start + FRAME_SAMPLES])
         frames.put_nowait(None)
         yield frames
         return
     loop = asyncio.get_running_loop()
 
-    def take(frame: bytes) -> None:
+    def on_frame(frame: bytes) -> None:
         loop.call_soon_threadsafe(frames.put_nowait, frame)
 
-    stream = open_microphone(take)
-    if most_s is not None:
-        loop.call_later(most_s, frames.put_nowait, None)
+    stream = open_microphone(on_frame)
+    if duration_s is not None:
+        loop.call_later(duration_s, frames.put_nowait, None)
     try:
         yield frames
     finally:
         stream.close()
 
 
-class Talk:
-    """One wish to speak, from the press of the key to its end."""
+class Transmission:
+    """One transmission, from the request of the floor to its release.
+
+    Args:
+        client: The connection to the hub.
+        group: Number of the group.
+        quiet: Print no progress.
+    """
 
     def __init__(self, client: "ConsoleClient", group: int, quiet: bool) -> None:
         self._client, self._group, self._quiet = client, group, quiet
         self._granted: asyncio.Event = asyncio.Event()
-        self._over: asyncio.Event = asyncio.Event()
-        self._outcome: dict[str, Any] = {"group": group, "result": "", "granted_ms": None, "said_ms": 0, "text": ""}
+        self._ended: asyncio.Event = asyncio.Event()
+        self._outcome = Outcome(group)
+        self._requested_s = 0.0
 
-    async def run(
-        self,
-        args: argparse.Namespace,
-        frames: "asyncio.Queue[bytes | None]",
-        stop: "asyncio.Future[StopSignal]",
-    ) -> dict[str, Any]:
-        """Ask for the floor, say all, and give it back; return what became of it."""
-        self._pressed = time.monotonic()
-        hearing = asyncio.ensure_future(self._hear())
-        wish = {"emergency": args.emergency, "broadcast": args.broadcast, "priority": args.priority}
+    async def run(self, request: FloorRequest, frames: Frames, stop: "asyncio.Future[StopSignal]") -> Outcome:
+        """Request the floor, send all frames, and release the floor.
+
+        Args:
+            request: Parameters of the request.
+            frames: What to send.
+            stop: Done when the user stops the transmission.
+
+        Returns:
+            The outcome. Its result is empty if the transmission was stopped by `stop`.
+        """
+        self._requested_s = time.monotonic()
+        receiver = asyncio.ensure_future(self._receive())
+        options = {"emergency": request.emergency, "broadcast": request.broadcast, "priority": request.priority}
         try:
-            await self._client.request("press", group=self._group, **wish)
-            first = await _first(args.wait, self._granted.wait(), self._over.wait(), hearing, stop)
-            if not first:
-                self._outcome.update(result="timeout", text=f"the floor was not given within {args.wait:g} s")
+            await self._client.request("press", group=self._group, **options)
+            if not await _wait_first(request.timeout_s, self._granted.wait(), self._ended.wait(), receiver, stop):
+                text = f"the floor was not granted within {request.timeout_s:g} s"
+                self._outcome.result, self._outcome.text = "timeout", text
             elif self._granted.is_set():
-                await _first(None, self._say(frames), self._over.wait(), hearing, stop)
-            if stop.done() and not self._outcome["result"] and (args.file or not self._granted.is_set()):
-                self._outcome["result"] = "cancelled"
-            if hearing.done():
-                hearing.result()
-            self._outcome["result"] = self._outcome["result"] or "said"
+                await _wait_first(None, self._send(frames), self._ended.wait(), receiver, stop)
+            if receiver.done():
+                receiver.result()
+            if not self._outcome.result and not stop.done():
+                self._outcome.result = "said"
             await self._client.request("release", group=self._group)
         finally:
-            hearing.cancel()
+            receiver.cancel()
         return self._outcome
 
-    async def _say(self, frames: "asyncio.Queue[bytes | None]") -> None:
-        """Send frames at the pace of speech."""
-        due = time.monotonic()
+    async def _send(self, frames: Frames) -> None:
+        """Send frames in real time."""
+        from patrolink.audio.voice_packet import SAMPLE_RATE_HZ
+
+        due_s = time.monotonic()
         while (frame := await frames.get()) is not None:
             await self._client.send_voice(self._group, frame)
-            self._outcome["said_ms"] += len(frame) // 8
-            due += len(frame) / 8000
-            await asyncio.sleep(max(0.0, due - time.monotonic()))
+            self._outcome.said_ms += len(frame) * 1000 // SAMPLE_RATE_HZ
+            due_s += len(frame) / SAMPLE_RATE_HZ
+            await asyncio.sleep(max(0.0, due_s - time.monotonic()))
         await asyncio.sleep(_TAIL_S)
 
-    async def _hear(self) -> None:
-        from patrolink.audio.voice_packet import VoicePacket
-
+    async def _receive(self) -> None:
+        """Handle the floor messages of the group."""
         while True:
-            told = await self._client.next_message()
-            if isinstance(told, VoicePacket) or told.get("group") != self._group:
-                continue
-            if told["type"] == "granted":
-                if self._outcome["granted_ms"] is None:
-                    self._outcome["granted_ms"] = round((time.monotonic() - self._pressed) * 1000)
-                self._tell(f"granted, for {told['duration_ms'] // 1000} s at most")
-                self._granted.set()
-            elif told["type"] == "queued":
-                self._tell(f"queued, place {told['position']}")
-            elif told["type"] in ("denied", "revoked"):
-                what = "denied" if told["type"] == "denied" else "stopped"
-                self._outcome.update(result=what, text=told["text"])
-                self._tell(f"{what}: {told['text'] or 'the hub gives no reason'}")
-                self._over.set()
+            message = await self._client.next_message()
+            if isinstance(message, dict) and message.get("group") == self._group:
+                self._on_message(message)
 
-    def _tell(self, text: str) -> None:
+    def _on_message(self, message: dict[str, Any]) -> None:
+        if message["type"] == "granted":
+            if self._outcome.granted_ms is None:
+                self._outcome.granted_ms = round((time.monotonic() - self._requested_s) * 1000)
+            self._print(f"granted for up to {message['duration_ms'] // 1000} s")
+            self._granted.set()
+        elif message["type"] == "queued":
+            self._print(f"queued at position {message['position']}")
+        elif message["type"] in ("denied", "revoked"):
+            self._outcome.result = "denied" if message["type"] == "denied" else "stopped"
+            self._outcome.text = message["text"]
+            self._print(f"{self._outcome.result}: {message['text'] or 'no reason given'}")
+            self._ended.set()
+
+    def _print(self, text: str) -> None:
         if not self._quiet:
             print(text, file=sys.stderr, flush=True)
 
 
-async def _first(most_s: float | None, *jobs: Any) -> bool:
-    """Run jobs until one is done, and end those that were begun here; False when the time is over before."""
+async def _wait_first(timeout_s: float | None, *jobs: Any) -> bool:
+    """Run jobs until the first is done; cancel those that are not futures of the caller.
+
+    Returns:
+        False if none was done in time.
+    """
     tasks = [job if isinstance(job, asyncio.Future) else asyncio.ensure_future(job) for job in jobs]
-    done, _ = await asyncio.wait(tasks, timeout=most_s, return_when=asyncio.FIRST_COMPLETED)
+    done, _ = await asyncio.wait(tasks, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
     for task, job in zip(tasks, jobs, strict=True):
         if task is not job:
             task.cancel()

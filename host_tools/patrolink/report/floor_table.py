@@ -1,8 +1,8 @@
-"""The live view of talk groups' floors on a terminal."""
+"""Live table of talk groups' floors for a terminal."""
 
 import time
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich import box
 from rich.console import Console
@@ -10,33 +10,41 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-_SOON_MS = 5000
-_STYLES = {"idle": "dim", "taken": "cyan", "is stopped": "yellow", "EMERGENCY": "bold red"}
+from patrolink.core.text import printable
+
+_ENDING_MS = 5000
+_STYLES = {"idle": "dim", "taken": "cyan", "revoked": "yellow", "EMERGENCY": "bold red"}
+_COLUMNS = ("group", "floor", "talker", "time", "left", "lost", "queue")
+_NUMERIC_COLUMNS = ("time", "left", "lost")
 
 
-def state(group: dict[str, Any]) -> str:
-    """Return a floor's state in a word."""
+def floor_label(group: dict[str, Any]) -> str:
+    """Return a word for the state of a group's floor."""
     if group["state"] == "idle":
         return "idle"
     if group["emergency"]:
         return "EMERGENCY"
-    return "is stopped" if group["state"] == "pending revoke" else "taken"
+    return "revoked" if group["state"] == "pending revoke" else "taken"
 
 
-def plain(text: str) -> str:
-    """Names come from outside: they must not steer the terminal."""
-    return "".join(c if c.isprintable() else "\ufffd" for c in text)
+class _Row(NamedTuple):
+    group: dict[str, Any]
+    clock_offset_ms: float  # of our clock to the hub's
 
 
-class Floors:
-    """A context manager that shows one line a group, emergencies first; of private ones those that are in use."""
+class FloorTable:
+    """A context manager that shows one line per group, emergencies first; private groups only while in use.
+
+    Args:
+        title: Title of the table.
+    """
 
     def __init__(self, title: str) -> None:
         self._title = title
-        self._groups: dict[int, tuple[dict[str, Any], float]] = {}  # with our clock less the hub's, in ms
+        self._rows: dict[int, _Row] = {}
         self._live = Live(get_renderable=self.render, console=Console(), refresh_per_second=4)
 
-    def __enter__(self) -> "Floors":
+    def __enter__(self) -> "FloorTable":
         self._live.start()
         return self
 
@@ -45,39 +53,44 @@ class Floors:
     ) -> None:
         self._live.stop()
 
-    def take(self, group: dict[str, Any]) -> None:
-        """Take a group as the hub tells it."""
-        self._groups[group["group"]] = group, time.monotonic() * 1000 - group["now_ms"]
+    def update(self, group: dict[str, Any]) -> None:
+        """Add or update a group from the hub's message."""
+        self._rows[group["group"]] = _Row(group, time.monotonic() * 1000 - group["now_ms"])
 
-    def drop(self, number: int) -> None:
-        """A group has ended."""
-        self._groups.pop(number, None)
+    def remove(self, number: int) -> None:
+        """Remove a group."""
+        self._rows.pop(number, None)
 
     def render(self) -> Table:
-        """Return the table as it stands."""
+        """Return the current table."""
         table = Table(title=Text(self._title), box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-        for name in ("group", "floor", "who", "since", "left", "lost", "queue"):
-            table.add_column(name, justify="right" if name in ("since", "left", "lost") else "left", overflow="fold")
-        # A copy: the view redraws in a thread of its own.
-        rows = [one for one in dict(self._groups).values() if one[0]["kind"] != "private" or one[0]["state"] != "idle"]
-        for group, offset_ms in sorted(rows, key=lambda row: (state(row[0]) != "EMERGENCY", row[0]["group"])):
-            style = _STYLES[state(group)]
-            table.add_row(*(Text(plain(cell), style) for cell in _cells(group, time.monotonic() * 1000 - offset_ms)))
+        for name in _COLUMNS:
+            table.add_column(name, justify="right" if name in _NUMERIC_COLUMNS else "left", overflow="fold")
+        rows = list(dict(self._rows).values())  # copied: rich renders in another thread
+        shown = [row for row in rows if row.group["kind"] != "private" or row.group["state"] != "idle"]
+        for group, offset_ms in sorted(shown, key=_sort_key):
+            style = _STYLES[floor_label(group)]
+            cells = _cells(group, time.monotonic() * 1000 - offset_ms)
+            table.add_row(*(Text(printable(cell), style) for cell in cells))
         return table
+
+
+def _sort_key(row: _Row) -> tuple[bool, int]:
+    return floor_label(row.group) != "EMERGENCY", row.group["group"]
 
 
 def _cells(group: dict[str, Any], now_ms: float) -> list[str]:
     name, queue = str(group["name"]), ", ".join(group["queue"])
     if group["state"] == "idle":
         return [name, "idle", "", "", "", "", queue]
-    left = max(0.0, group["ends_ms"] - now_ms)
+    left_ms = max(0.0, group["ends_ms"] - now_ms)
     packets, lost = group["packets"], group["lost"]
     return [
         name,
-        state(group) + (", broadcast" if group["broadcast"] else ""),
+        floor_label(group) + (", broadcast" if group["broadcast"] else ""),
         group["talker"],
         f"{(now_ms - group['since_ms']) / 1000:.0f} s",
-        f"{left / 1000:.0f} s{'!' if left < _SOON_MS else ''}",
+        f"{left_ms / 1000:.0f} s{'!' if left_ms < _ENDING_MS else ''}",
         f"{100 * lost / (packets + lost):.0f} %" if packets else "",
         queue,
     ]

@@ -1,4 +1,4 @@
-"""`patrolink talk`, `listen` and `floor` against a real hub and real devices."""
+"""`patrolink talk`, `listen` and `floor` with a hub and devices in the background."""
 
 import http.client
 import json
@@ -18,7 +18,7 @@ from patrolink.audio.playout import PlayoutMixer
 from patrolink.audio.sound_file import read_alaw
 from patrolink.audio.voice_packet import VoicePacket
 from patrolink.cli import main
-from patrolink.report.floor_table import Floors
+from patrolink.report.floor_table import FloorTable
 from patrolink_protocol import mcptt
 from rich.console import Console
 
@@ -28,152 +28,157 @@ from tests.support.polling import TIMEOUT_S, wait_until
 
 
 @pytest.fixture(scope="module")
-def crew(site, broker):
-    it = BackgroundDevices(broker, console_site.DEVICES)
-    yield it
-    it.close()
+def devices(site, broker):
+    background = BackgroundDevices(broker, console_site.DEVICES)
+    yield background
+    background.close()
 
 
 @pytest.fixture(scope="module")
-def words(tmp_path_factory):
-    """Two seconds at another rate than the network's, in stereo."""
-    return spoken(tmp_path_factory.mktemp("words") / "words.wav", 2)
+def speech_file(tmp_path_factory):
+    """A stereo file of 2 s with another sampling rate than the network's."""
+    return write_speech(tmp_path_factory.mktemp("speech") / "speech.wav", 2)
 
 
 @pytest.fixture(scope="module")
-def long_words(tmp_path_factory):
-    return spoken(tmp_path_factory.mktemp("words") / "long.wav", 28)  # a burst has 30 s
+def long_speech_file(tmp_path_factory):
+    return write_speech(tmp_path_factory.mktemp("speech") / "long.wav", 28)  # a burst is limited to 30 s
 
 
-def spoken(path, seconds: float):
-    said = alaw.decode(b"".join(console_site.speech(seconds)))
+def write_speech(path, seconds: float):
+    samples = alaw.decode(b"".join(console_site.speech(seconds)))
     with wave.open(str(path), "wb") as out:
         out.setparams((2, 2, 48_000, 0, "NONE", ""))
-        out.writeframes(np.repeat(np.repeat(said, 6), 2).astype("<i2").tobytes())
+        out.writeframes(np.repeat(np.repeat(samples, 6), 2).astype("<i2").tobytes())
     return path
 
 
-def start(site: ConsoleSite, *words: str, token: str = TOKEN, **env: str) -> subprocess.Popen:
-    """Begin a command with a token in its environment."""
-    command = [sys.executable, "-m", "patrolink", *words, "--hub", site.url]
-    more = {**os.environ, "PATROLINK_HUB_TOKEN": token, **env}
-    return subprocess.Popen(command, env=more, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def start(site: ConsoleSite, *arguments: str, token: str = TOKEN, **env: str) -> subprocess.Popen:
+    """Start a command with a token in its environment."""
+    command = [sys.executable, "-m", "patrolink", *arguments, "--hub", site.url]
+    environment = {**os.environ, "PATROLINK_HUB_TOKEN": token, **env}
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def tool(site: ConsoleSite, *words: str, **more: str) -> tuple[int, str, str]:
-    """Run a command to its end."""
-    it = start(site, *words, **more)
-    out, err = it.communicate(timeout=60)
-    return it.returncode, out, err
+def run_tool(site: ConsoleSite, *arguments: str, **options: str) -> tuple[int, str, str]:
+    """Run a command and return exit code, standard output and standard error."""
+    process = start(site, *arguments, **options)
+    out, err = process.communicate(timeout=60)
+    return process.returncode, out, err
 
 
-def entered(site: ConsoleSite) -> None:
-    """Wait until a tool is connected to the hub."""
+def wait_connected(site: ConsoleSite) -> None:
+    """Wait until one tool is connected to the hub."""
     wait_until(lambda: "patrolink_hub_dispatchers 1\n" in site.http_request("GET", "/metrics")[2])
 
 
-def test_what_is_said_is_heard_by_devices_and_listeners(site, crew, words, tmp_path):
-    heard = tmp_path / "heard.wav"
-    listener = start(site, "listen", "Harbour circle", "--output", str(heard), "--count", "1", "--json", token=OTHER)
+def test_talk_is_received_by_devices_and_listeners(site, devices, speech_file, tmp_path):
+    path = tmp_path / "received.wav"
+    listener = start(site, "listen", "Harbour circle", "--output", str(path), "--count", "1", "--json", token=OTHER)
     assert listener.stderr.readline() == "listening to Harbour circle\n"
-    code, out, err = tool(site, "talk", str(HARBOUR), "--file", str(words), "--json")
+    code, out, err = run_tool(site, "talk", str(HARBOUR), "--file", str(speech_file), "--json")
     assert code == 0, err
-    said = json.loads(out)
-    assert said["result"] == "said" and said["said_ms"] == pytest.approx(2000, abs=20) and said["granted_ms"] > 0
+    outcome = json.loads(out)
+    assert outcome["result"] == "said" and outcome["said_ms"] == pytest.approx(2000, abs=20)
+    assert outcome["granted_ms"] > 0
     out, err = listener.communicate(timeout=TIMEOUT_S)
     assert listener.returncode == 0, err
     burst = json.loads(out)
-    assert burst["talker"] == "duty" and burst["lost_ms"] == 0 and burst["duration_ms"] == said["said_ms"]
-    with wave.open(str(heard)) as wav:
+    assert burst["talker"] == "duty" and burst["lost_ms"] == 0 and burst["duration_ms"] == outcome["said_ms"]
+    with wave.open(str(path)) as wav:
         assert wav.getframerate() == 8000 and wav.getnchannels() == 1
         samples = np.frombuffer(wav.readframes(wav.getnframes()), "<i2")
-    device = alaw.decode(b"".join(crew.received_voice("vest-1", HARBOUR)))
-    assert np.array_equal(samples, device), "listener and device hear the same"
-    mine = alaw.decode(read_alaw(words))
+    device = alaw.decode(b"".join(devices.received_voice("vest-1", HARBOUR)))
+    assert np.array_equal(samples, device), "listener and device receive the same"
+    mine = alaw.decode(read_alaw(speech_file))
     assert np.corrcoef(samples[: len(mine)], mine[: len(samples)])[0, 1] > 0.99
 
 
-def test_queued_is_told_and_given_up_in_time(site, crew, words):
-    crew.talk("vest-4", CIRCLE)
-    wait_until(lambda: crew.membership("vest-4", CIRCLE).floor.audio_ssrc)
-    code, out, err = tool(site, "talk", str(CIRCLE), "--file", str(words), "--wait", "0.5")
-    assert code == 4 and "queued, place 1" in err and "result=timeout" in out
-    talk = start(site, "talk", str(CIRCLE), "--file", str(words), "--json")
+def test_queued_request_is_shown_and_times_out(site, devices, speech_file):
+    devices.talk("vest-4", CIRCLE)
+    wait_until(lambda: devices.membership("vest-4", CIRCLE).floor.audio_ssrc)
+    code, out, err = run_tool(site, "talk", str(CIRCLE), "--file", str(speech_file), "--wait", "0.5")
+    assert code == 4 and "queued at position 1" in err and "result=timeout" in out
+    talk = start(site, "talk", str(CIRCLE), "--file", str(speech_file), "--json")
     watch = start(site, "floor", "--json", token=OTHER)
     assert any(json.loads(line)["queue"] == ["duty"] for line in watch.stdout)
     watch.send_signal(signal.SIGINT)
     watch.communicate(timeout=TIMEOUT_S)
     assert watch.returncode == 0
-    crew.stop_talking("vest-4", CIRCLE)
+    devices.stop_talking("vest-4", CIRCLE)
     out, err = talk.communicate(timeout=TIMEOUT_S)
     assert talk.returncode == 0 and json.loads(out)["result"] == "said", err
 
 
-def test_stopped_by_an_emergency_is_a_finding(site, crew, words):
-    talk = start(site, "talk", "Old town, night", "--file", str(words))
-    wait_until(lambda: crew.membership("vest-7", NIGHT).floor.talker == b"sip:duty@test.example")
-    crew.talk("vest-7", NIGHT, 1, mcptt.EMERGENCY)
+def test_revocation_by_an_emergency_is_a_finding(site, devices, speech_file):
+    talk = start(site, "talk", "Old town, night", "--file", str(speech_file))
+    wait_until(lambda: devices.membership("vest-7", NIGHT).floor.talker == b"sip:duty@test.example")
+    devices.talk("vest-7", NIGHT, 1, mcptt.EMERGENCY)
     out, err = talk.communicate(timeout=TIMEOUT_S)
     assert talk.returncode == 1 and "stopped: pre-empted" in err and "result=stopped" in out
-    wait_until(lambda: not crew.membership("vest-7", NIGHT).floor.audio_ssrc)
+    wait_until(lambda: not devices.membership("vest-7", NIGHT).floor.audio_ssrc)
 
 
-def test_a_broadcast_cannot_be_answered(site, crew, words, long_words):
-    talk = start(site, "talk", str(NIGHT), "--file", str(long_words), "--broadcast")
-    wait_until(lambda: crew.membership("vest-7", NIGHT).floor.talker)
-    code, out, err = tool(site, "talk", str(NIGHT), "--file", str(words), token=OTHER)
+def test_a_broadcast_cannot_be_answered(site, devices, speech_file, long_speech_file):
+    talk = start(site, "talk", str(NIGHT), "--file", str(long_speech_file), "--broadcast")
+    wait_until(lambda: devices.membership("vest-7", NIGHT).floor.talker)
+    code, out, err = run_tool(site, "talk", str(NIGHT), "--file", str(speech_file), token=OTHER)
     assert code == 1 and "denied: may only listen" in err and "result=denied" in out
     talk.send_signal(signal.SIGINT)
     assert talk.wait(TIMEOUT_S) == 130
-    wait_until(lambda: not crew.membership("vest-7", NIGHT).floor.talker, 3)
+    wait_until(lambda: not devices.membership("vest-7", NIGHT).floor.talker, 3)
 
 
-def test_a_talker_that_dies_leaves_the_floor_free(site, crew, words):
-    talk = start(site, "talk", str(HARBOUR), "--file", str(words))
-    wait_until(lambda: crew.membership("vest-1", HARBOUR).floor.talker)
+def test_floor_is_released_when_the_talker_is_killed(site, devices, speech_file):
+    talk = start(site, "talk", str(HARBOUR), "--file", str(speech_file))
+    wait_until(lambda: devices.membership("vest-1", HARBOUR).floor.talker)
     talk.kill()
     talk.communicate()
-    wait_until(lambda: not crew.membership("vest-1", HARBOUR).floor.talker, 3)
+    wait_until(lambda: not devices.membership("vest-1", HARBOUR).floor.talker, 3)
 
 
-def test_floor_tells_changes_in_words(site, crew):
+def test_floor_prints_changes(site, devices):
     watch = start(site, "floor", "--count", "2")
-    entered(site)
-    crew.talk("vest-2", HARBOUR, 0.5)
+    wait_connected(site)
+    devices.talk("vest-2", HARBOUR, 0.5)
     out, _ = watch.communicate(timeout=TIMEOUT_S)
     assert watch.returncode == 0
     assert out.splitlines() == ["Harbour circle: taken vest-2", "Harbour circle: idle"]
 
 
-def test_ctrl_c_ends_listening_and_the_file_is_whole(site, crew, tmp_path):
-    heard = tmp_path / "heard.wav"
-    listener = start(site, "listen", "--output", str(heard))
+def test_ctrl_c_ends_listen_with_a_complete_file(site, devices, tmp_path):
+    path = tmp_path / "received.wav"
+    listener = start(site, "listen", "--output", str(path))
     listener.stderr.readline()
-    before = len(crew.received_voice("vest-1", HARBOUR))
-    crew.talk("vest-2", HARBOUR, 60)
-    wait_until(lambda: len(crew.received_voice("vest-1", HARBOUR)) > before + 75)
+    before = len(devices.received_voice("vest-1", HARBOUR))
+    devices.talk("vest-2", HARBOUR, 60)
+    wait_until(lambda: len(devices.received_voice("vest-1", HARBOUR)) > before + 75)
     listener.send_signal(signal.SIGINT)
     out, err = listener.communicate(timeout=TIMEOUT_S)
-    crew.stop_talking("vest-2", HARBOUR)
+    devices.stop_talking("vest-2", HARBOUR)
     assert listener.returncode == 0 and out.startswith("Harbour circle: vest-2, "), err
-    with wave.open(str(heard)) as wav:
+    with wave.open(str(path)) as wav:
         assert wav.getnframes() > 4000
 
 
-def test_what_cannot_be_done_is_said(site, words, tmp_path):
+def test_errors_are_reported_with_their_reason(site, speech_file, tmp_path):
     for arguments, code, reason in (
-        (("talk", "99", "--file", str(words)), 2, "no group '99' at this hub; available groups: 1 'Harbour circle'"),
+        (
+            ("talk", "99", "--file", str(speech_file)),
+            2,
+            "no group '99' at this hub; available groups: 1 'Harbour circle'",
+        ),
         (("talk", "1", "--file", "/nothing.wav"), 2, "/nothing.wav: no such file"),
         (("talk", "1", "--file", __file__), 2, "not a readable sound file"),
-        (("talk", "1", "--file", str(words), "--priority", "300"), 2, "priority"),
+        (("talk", "1", "--file", str(speech_file), "--priority", "300"), 2, "priority"),
         (("listen", "--output", "/nowhere/at/all.wav"), 2, "choose a writable file"),
         (("listen", "--output", str(tmp_path / "heard.wav"), "--for", "0.3"), 4, ""),
     ):
-        told = tool(site, *arguments)
-        assert told[0] == code and reason in told[2] and "Traceback" not in told[2], (arguments, told)
+        returncode, out, err = run_tool(site, *arguments)
+        assert returncode == code and reason in err and "Traceback" not in err, (arguments, out, err)
 
 
-def test_a_hub_that_does_not_let_us_in(site, monkeypatch, capsys):
+def test_hub_that_cannot_be_reached_or_rejects_the_login(site, monkeypatch, capsys):
     for url, token, reason in (
         ("http://127.0.0.1:9", TOKEN, "no connection"),
         ("http://192.0.2.1:8080", TOKEN, "unencrypted"),
@@ -188,16 +193,16 @@ def test_a_hub_that_does_not_let_us_in(site, monkeypatch, capsys):
         assert reason in capsys.readouterr().err, url
 
 
-def test_a_hub_that_goes_is_told(tmp_path, separate_broker):
+def test_stopped_hub_is_reported(tmp_path, separate_broker):
     site = ConsoleSite(tmp_path, separate_broker)
     watch = start(site, "floor")
-    entered(site)
+    wait_connected(site)
     site.process.stop()
     _, err = watch.communicate(timeout=TIMEOUT_S)
     assert watch.returncode == 2 and "the hub closed the connection" in err
 
 
-def test_over_tls_the_certificate_is_verified(tmp_path, separate_broker):
+def test_tls_certificate_is_verified(tmp_path, separate_broker):
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     identity = authority.issue_cert("127.0.0.1")
@@ -205,7 +210,7 @@ def test_over_tls_the_certificate_is_verified(tmp_path, separate_broker):
     names = 'console_certificate = "console.pem"\nconsole_key = "console.pem"\n'
     site = ConsoleSite(tmp_path, separate_broker, hub=names, tls=True)
     try:
-        code, _, err = tool(site, "floor", "--for", "1", SSL_CERT_FILE=str(tmp_path / "ca.pem"))
+        code, _, err = run_tool(site, "floor", "--for", "1", SSL_CERT_FILE=str(tmp_path / "ca.pem"))
         assert code == 0, err
         trust = ssl.create_default_context(cafile=str(tmp_path / "ca.pem"))
         link = http.client.HTTPSConnection(site.host, context=trust, timeout=TIMEOUT_S)
@@ -214,7 +219,7 @@ def test_over_tls_the_certificate_is_verified(tmp_path, separate_broker):
         assert answer.status == 204 and "Secure" in answer.headers["Set-Cookie"]
         assert "max-age" in answer.headers["Strict-Transport-Security"]
         link.close()
-        code, _, err = tool(site, "floor", "--for", "1")
+        code, _, err = run_tool(site, "floor", "--for", "1")
         assert code == 2 and "certificate is not trusted" in err and "SSL_CERT_FILE" in err
     finally:
         site.process.stop()
@@ -229,7 +234,7 @@ def test_over_tls_the_certificate_is_verified(tmp_path, separate_broker):
         ('console = "no.such.host.invalid:{port}"', "no.such.host.invalid"),
     ],
 )
-def test_a_console_that_would_not_be_safe_is_not_started(tmp_path, broker, hub, reason):
+def test_unsafe_console_is_not_started(tmp_path, broker, hub, reason):
     (tmp_path / "keys.toml").write_text("[devices]\n")
     (tmp_path / "keys.toml").chmod(0o600)
     site = hub_process.SITE.format(
@@ -245,20 +250,20 @@ def test_a_console_that_would_not_be_safe_is_not_started(tmp_path, broker, hub, 
     assert done.returncode == 2 and reason in done.stderr and "Traceback" not in done.stderr, done
 
 
-# --- parts ----------------------------------------------------------------------------------------------------------
+# --- units ----------------------------------------------------------------------------------------------------------
 
 
-def test_alaw_there_and_back():
+def test_alaw_round_trip():
     assert alaw.encode(alaw.decode(bytes(range(256)))) == bytes(range(256))
     every = np.arange(-32768, 32768).astype(np.int16)
     error = np.abs(alaw.decode(alaw.encode(every)).astype(int) - every)
     assert (error <= np.maximum(8, np.abs(every.astype(int)) // 31)).all()
 
 
-def test_the_ear_puts_packets_in_order_and_lost_ones_are_silence():
+def test_burst_assembler_orders_packets_and_replaces_lost_ones_by_silence():
     assembler = BurstAssembler()
     assembler.set_talker(1, "vest-1")
-    first = 0xFFFFFF00  # stamps wrap within the burst
+    first = 0xFFFFFF00  # timestamps wrap within the burst
     for k in (1, 0, 2, 4, 4):
         assert assembler.push(VoicePacket(1, 7, (first + k * 160) & 0xFFFFFFFF, bytes([k]) * 160)) is None
     burst = assembler.push(VoicePacket(1, 8, 0, bytes(160)))
@@ -272,37 +277,37 @@ def test_the_ear_puts_packets_in_order_and_lost_ones_are_silence():
     assert assembler.end(1).ssrc == 8 and assembler.end(1) is None
 
 
-def test_the_loudspeaker_waits_for_late_packets_mixes_groups_and_leaves_out_what_is_too_late():
+def test_playout_mixer_delays_orders_and_mixes_and_drops_late_packets():
     mixer = PlayoutMixer()
     loud = alaw.encode(np.full(160, 4000, np.int16))
     level = int(alaw.decode(loud)[0])
     mixer.push(VoicePacket(1, 7, 1000 + 160, loud))
     mixer.push(VoicePacket(1, 7, 1000, loud))
     mixer.push(VoicePacket(2, 9, 5, loud))
-    heard = np.concatenate([mixer.pull(160) for _ in range(10)])
-    # The first packet to come plays after 160 ms; the one before it came in time; the other group is mixed in.
-    assert (heard[1120:1280] == level).all() and (heard[1280:1440] == 2 * level).all() and not heard[:1120].any()
+    played = np.concatenate([mixer.pull(160) for _ in range(10)])
+    # Playout starts 160 ms after the first packet. Its predecessor arrived in time; the other group is mixed in.
+    assert (played[1120:1280] == level).all() and (played[1280:1440] == 2 * level).all() and not played[:1120].any()
     mixer.push(VoicePacket(1, 7, 1000 + 320, loud))
     assert not mixer.pull(1600).any()
 
 
-def test_the_floor_table_shows_emergencies_first_and_steers_no_terminal():
-    floors = Floors("site")
+def test_floor_table_lists_emergencies_first_without_control_characters():
+    table = FloorTable("site")
     taken = {
         "kind": "standing", "state": "taken", "talker": "vest-1", "since_ms": 0, "ends_ms": 30_000, "now_ms": 1000,
         "emergency": False, "broadcast": False, "queue": ["vest-2"], "packets": 97, "lost": 3,
     }  # fmt: skip
-    floors.take({**taken, "group": 1, "name": "first\x1b[2J"})
-    floors.take({**taken, "group": 2, "name": "second", "emergency": True})
-    floors.take({**taken, "group": 3, "name": "vest-9", "kind": "private", "state": "idle"})
+    table.update({**taken, "group": 1, "name": "first\x1b[2J"})
+    table.update({**taken, "group": 2, "name": "second", "emergency": True})
+    table.update({**taken, "group": 3, "name": "vest-9", "kind": "private", "state": "idle"})
     console = Console(width=100, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
-    console.print(floors.render())
+    console.print(table.render())
     text = console.export_text()
     assert text.index("second") < text.index("first") and "vest-9" not in text and "\x1b" not in text
     assert "EMERGENCY" in text and "3 %" in text and "vest-2" in text and "29 s" in text
 
 
-def test_a_missing_sound_library_is_told_with_its_package(monkeypatch, capsys, site):
+def test_missing_sound_library_is_reported_with_its_package(monkeypatch, capsys, site):
     monkeypatch.setenv("PATROLINK_HUB_TOKEN", TOKEN)
     monkeypatch.setitem(sys.modules, "sounddevice", None)
     assert main(["listen", "--hub", site.url]) == 3

@@ -1,4 +1,4 @@
-"""Who may have a device's camera seen: commands that are not the hub's, a hub that is killed, words that are code."""
+"""Attacks on live view: forged commands, a hub that is killed, oversized pictures."""
 
 import asyncio
 import contextlib
@@ -28,125 +28,125 @@ from tests.support.device_rig import walk
 from tests.support.paths import DEMO_VIDEO
 from tests.support.polling import wait_until
 
-LIVE, STOP, SNAPSHOT = 4, 5, 3
+LIVE_VIEW_START = 4  # command.action
 site = live_camera.site
 
 
 @pytest.fixture
-def film(tmp_path, rig):
-    """A Linux board that films, whose clock its receiver has set."""
+def camera_rig(tmp_path, rig):
+    """A Linux board with a camera; its clock is set by the GPS receiver."""
     if not DEMO_VIDEO.exists():
-        pytest.skip("no film for the camera; make media")
+        pytest.skip("no video for the camera; run `make media`")
     maker = clip_maker.Device("x", tmp_path / "evidence.pem")
     camera = {"source": str(DEMO_VIDEO), "indicator": str(tmp_path / "camera.led")}
     clips = {"evidence_key": maker.evidence.public.hex()}
-    it = rig("linux", nmea.speak(walk(600)), 1.0, camera=camera, clips=clips, batch_fixes=1)
-    it.receiver.start()
-    it.listen(lambda: it.times())
-    return it
+    device = rig("linux", nmea.speak(walk(600)), 1.0, camera=camera, clips=clips, batch_fixes=1)
+    device.receiver.start()
+    device.listen(lambda: device.times())
+    return device
 
 
-class Eye:
-    """Where live view is sent to; packets that came."""
+class PacketReceiver:
+    """A UDP socket that a live view is sent to."""
 
     def __init__(self) -> None:
         self._sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._sock.bind(("127.0.0.1", 0))
         self._sock.setblocking(False)
-        self.where = f"127.0.0.1:{self._sock.getsockname()[1]}"
+        self.address = f"127.0.0.1:{self._sock.getsockname()[1]}"
 
     def packets(self) -> list[bytes]:
-        out = []
+        """Return the packets received since the previous call."""
+        packets = []
         with contextlib.suppress(BlockingIOError):
             while True:
-                out.append(self._sock.recv(2048))
-        return out
+                packets.append(self._sock.recv(2048))
+        return packets
 
     def close(self) -> None:
         self._sock.close()
 
 
 @pytest.mark.timeout(400)
-def test_nobody_but_the_hub_has_a_camera_seen_and_a_hub_that_is_gone_sees_no_more(film, tmp_path):
-    it, eye = film, Eye()
+def test_forged_and_late_commands_start_no_view_and_a_view_without_reports_ends(camera_rig, tmp_path):
+    device, receiver = camera_rig, PacketReceiver()
     command_id = iter(range(70, 99))
 
-    def values(**more):
-        last = datetime.fromisoformat(max(it.times()).replace("Z", "+00:00"))
+    def command(**changes):
+        last = datetime.fromisoformat(max(device.times()).replace("Z", "+00:00"))
         unix_ms = int(last.timestamp() * 1000)
-        said = {
-            "command_id": next(command_id), "action": LIVE, "expires_ms": unix_ms + 30_000, "operator": b"duty",
-            "number": 60, "name": b"", "value": eye.where.encode(),
+        values = {
+            "command_id": next(command_id), "action": LIVE_VIEW_START, "expires_ms": unix_ms + 30_000,
+            "operator": b"duty", "number": 60, "name": b"", "value": receiver.address.encode(),
         }  # fmt: skip
-        return {**said, **more}
+        return {**values, **changes}
 
     def answers():
-        return {row["command_id"]: row["result"] for row in it.rows if row["message"] == "answer"}
+        return {row["command_id"]: row["result"] for row in device.rows if row["message"] == "answer"}
 
     def send(data):
-        it.transport.publish(it.device_id, data)
+        device.transport.publish(device.device_id, data)
 
-    def sealed(given, key=it.key, device=it.device_id, counter=0, epoch=0):
-        return Downlink({device: DeviceKey(key, epoch)}, lambda: counter).seal(
-            device, patrolink_messages.COMMAND, given
-        )
+    def sealed(values, key=device.key, name=device.device_id, counter=0, epoch=0):
+        downlink = Downlink({name: DeviceKey(key, epoch)}, lambda: counter)
+        return downlink.seal(name, patrolink_messages.COMMAND, values)
 
-    # Another's key, another device's frame, another epoch's, one that goes up, one that is cut off or bent.
-    wrong = [
-        sealed(values(), key=bytes(32)),
-        sealed(values(), device="rig-0"),
-        sealed(values(), epoch=1)[:-1],
-        sealed(values())[:-3],
-        *(bytes([*data[:-1], data[-1] ^ 1]) for data in [sealed(values())]),
+    # Another key, another device, another epoch, truncated, altered, empty; below: an uplink frame.
+    forged = [
+        sealed(command(), key=bytes(32)),
+        sealed(command(), name="rig-0"),
+        sealed(command(), epoch=1)[:-1],
+        sealed(command())[:-3],
+        *(bytes([*data[:-1], data[-1] ^ 1]) for data in [sealed(command())]),
         b"",
     ]
-    up = frame.Channel(it.key, it.device_id.encode(), frame.UPLINK)
+    up = frame.Channel(device.key, device.device_id.encode(), frame.UPLINK)
     buf = bytearray(512)
-    n = codec.encode_into(patrolink_messages.COMMAND, values(), buf, frame.HEADER_BYTES)
-    wrong.append(bytes(buf[: up.seal_into(buf, patrolink_messages.COMMAND, 0, n)]))
-    for data in wrong:
+    n = codec.encode_into(patrolink_messages.COMMAND, command(), buf, frame.HEADER_BYTES)
+    forged.append(bytes(buf[: up.seal_into(buf, patrolink_messages.COMMAND, 0, n)]))
+    for data in forged:
         send(data)
-    late = values(expires_ms=1000)
+    late = command(expires_ms=1000)
     send(sealed(late, counter=1))
-    it.listen(lambda: late["command_id"] in answers())
+    device.listen(lambda: late["command_id"] in answers())
     assert answers() == {late["command_id"]: "expired"}
-    assert not eye.packets()
+    assert not receiver.packets()
 
-    right = values()
-    frames = sealed(right, counter=2)
+    genuine = command()
+    frames = sealed(genuine, counter=2)
     send(frames)
-    it.listen(lambda: answers().get(right["command_id"]) == "started")
-    came = wait_until(eye.packets)
-    assert {int.from_bytes(packet[8:12], "big") for packet in came} == {right["command_id"]}
-    assert it.board.title and (tmp_path / "camera.led").read_text().strip() == "1"
-    # Nobody reports: the hub is gone.
-    it.listen(lambda: any(row["message"] == "event" and row["kind"] == "live_view_stop" for row in it.rows), 40)
-    assert "no report from the hub for 10 s" in it.device.console_text()
+    device.listen(lambda: answers().get(genuine["command_id"]) == "started")
+    packets = wait_until(receiver.packets)
+    assert {int.from_bytes(packet[8:12], "big") for packet in packets} == {genuine["command_id"]}
+    assert device.board.title and (tmp_path / "camera.led").read_text().strip() == "1"
+    # The receiver sends no reports: the hub is gone.
+    device.listen(lambda: any(row["message"] == "event" and row["kind"] == "live_view_stop" for row in device.rows), 40)
+    assert "no report from the hub for 10 s" in device.device.console_text()
     time.sleep(0.5)
-    eye.packets()
-    for data in (frames, sealed(right, counter=3)):  # heard and sent again; told again by a hub that lost its count
+    receiver.packets()
+    for data in (frames, sealed(genuine, counter=3)):  # a replay; a hub that lost its counter sends the command again
         send(data)
-    it.listen(lambda: [row["result"] for row in it.rows if row["message"] == "answer"][-1] == "refused")
-    assert [row["result"] for row in it.rows if row["message"] == "answer"] == ["expired", "started", "refused"]
-    assert not eye.packets()
-    kinds = [row["kind"] for row in it.rows if row["message"] == "event" and row["kind"].startswith("live")]
+    device.listen(lambda: [row["result"] for row in device.rows if row["message"] == "answer"][-1] == "refused")
+    assert [row["result"] for row in device.rows if row["message"] == "answer"] == ["expired", "started", "refused"]
+    assert not receiver.packets()
+    kinds = [row["kind"] for row in device.rows if row["message"] == "event" and row["kind"].startswith("live")]
     assert kinds == ["live_view_start", "live_view_stop"]
     audit = (tmp_path / "device" / "state" / "audit" / "audit").read_text().splitlines()
-    who = [line.split("\t")[1:3] for line in audit]
-    assert who == [[str(LIVE), "duty"]] * 5, audit
-    eye.close()
+    accesses = [line.split("\t")[1:3] for line in audit]
+    assert accesses == [[str(LIVE_VIEW_START), "duty"]] * 5, audit
+    receiver.close()
 
 
 @pytest.mark.alone
-def test_a_camera_ends_by_itself_when_its_hub_is_killed_and_is_seen_again_after(site, broker):
+def test_camera_stops_when_its_hub_is_killed_and_can_be_watched_after_a_restart(site, broker):
     camera = live_camera.CameraDevice(broker, "vest-3", False)
 
-    async def watched() -> None:
+    async def watch() -> None:
         async with watchers(site, TOKEN) as (duty,):
             await duty.client.request("live_start", device="vest-3", seconds=60)
             await duty.state("on")
 
-    async def killed() -> float:
+    async def watch_and_kill() -> float:
         async with watchers(site, TOKEN) as (duty,):
             await duty.client.request("live_start", device="vest-3", seconds=60)
             await duty.state("on")
@@ -154,24 +154,24 @@ def test_a_camera_ends_by_itself_when_its_hub_is_killed_and_is_seen_again_after(
             return time.monotonic()
 
     try:
-        begin = asyncio.run(killed())
+        killed_s = asyncio.run(watch_and_kill())
         wait_until(lambda: camera.end_reasons, seconds=30)
         assert camera.end_reasons == ["no report from the hub for 10 s"]
-        assert 7 < time.monotonic() - begin < 25  # 10 s after the last report; this machine may be slow
+        assert 7 < time.monotonic() - killed_s < 25  # 10 s after the last report; this machine may be slow
         site.process.start()
-        asyncio.run(watched())
+        asyncio.run(watch())
     finally:
         camera.close()
 
-    def said() -> list[str]:
+    def live_rows() -> list[str]:
         rows = [row["what"] for row in site.audit() if row.get("device") == "vest-3"]
         return sorted(what for what in rows if what.startswith("live"))
 
-    # The second view is ended by its dispatcher who left, and the device says that it has: in either order.
-    wait_until(lambda: said() == ["live_end", "live_start", "live_start", "live_stop"], lambda: str(site.audit()))
+    # The dispatcher leaves and the device reports the end, in either order.
+    wait_until(lambda: live_rows() == ["live_end", "live_start", "live_start", "live_stop"], lambda: str(site.audit()))
 
 
-def test_a_picture_that_says_to_be_huge_takes_no_memory_and_ends_no_view():
+def test_oversized_picture_is_not_decoded_and_does_not_end_the_view():
     def key_frame(width, height):
         encoder = av.CodecContext.create("libx264", "w")
         encoder.width, encoder.height, encoder.pix_fmt, encoder.time_base = width, height, "yuv420p", Fraction(1, 10)
@@ -191,8 +191,8 @@ def test_a_picture_that_says_to_be_huge_takes_no_memory_and_ends_no_view():
             transcoder = JpegTranscoder(
                 pool, lambda stamp, jpeg: shown.append(Image.open(io.BytesIO(jpeg)).size), lambda: None
             )
-            for stamp, size in enumerate(((4096, 2304), (640, 480), (1920, 1088))):
-                transcoder.push(Picture("vest-1", 96, stamp, key_frame(*size)))
+            for timestamp, size in enumerate(((4096, 2304), (640, 480), (1920, 1088))):
+                transcoder.push(Picture("vest-1", 96, timestamp, key_frame(*size)))
                 while transcoder._busy:
                     await asyncio.sleep(0.01)
         return shown

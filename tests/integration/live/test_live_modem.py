@@ -1,4 +1,4 @@
-"""Live view of devices whose network is in an AT modem: firmware on an emulated Cortex-M3, and a process behind one."""
+"""Live view of devices with the network stack in an AT modem: firmware on an emulated Cortex-M3, and a process."""
 
 import asyncio
 import contextlib
@@ -22,7 +22,7 @@ from tests.support.paths import DEMO_VIDEO
 from tests.support.polling import TIMEOUT_S, wait_until
 
 pytestmark = [
-    pytest.mark.skipif(not DEMO_VIDEO.exists(), reason="no film for the camera; make media"),
+    pytest.mark.skipif(not DEMO_VIDEO.exists(), reason="no video for the camera; run `make media`"),
     pytest.mark.alone,
     pytest.mark.timeout(300),
 ]
@@ -31,73 +31,77 @@ BOARDS = [("mps2_an385", "quectel"), ("mps2_an385", "simcom"), ("unix", "simcom"
 
 
 @pytest.fixture
-def filming(tmp_path, monkeypatch):
-    """filming(board, modem) -> an Incident whose device films and has a session."""
+def start_incident(tmp_path, monkeypatch):
+    """Return a function (board, modem) that starts an Incident whose device records and has a session."""
     with contextlib.ExitStack() as stack:
 
         def make(board, modem):
             if missing := boards.find(board).missing_packages():
                 pytest.skip(f"apt-get install {' '.join(missing)}")
-            it = incident.Incident(incident.Plan(board, DEMO_VIDEO, 2, 2, PROFILES["city"], 1, tmp_path, modem), stack)
-            it.await_recording()
-            monkeypatch.setenv(client.TOKEN_VARIABLE, it.station.token)
-            it.station.until(lambda: "link: session" in it.device.console_text(), [it.device], TIMEOUT_S, "no session")
-            return it
+            scene = incident.Incident(
+                incident.Plan(board, DEMO_VIDEO, 2, 2, PROFILES["city"], 1, tmp_path, modem), stack
+            )
+            scene.await_recording()
+            monkeypatch.setenv(client.TOKEN_VARIABLE, scene.station.token)
+            scene.station.until(
+                lambda: "link: session" in scene.device.console_text(), [scene.device], TIMEOUT_S, "no session"
+            )
+            return scene
 
         yield make
 
 
 class Viewer:
-    """A dispatcher who watches; `seen` are the pictures that came."""
+    """A dispatcher who watches; `seen` are the pictures received."""
 
-    def __init__(self, it, hub, seen: list[bytes]) -> None:
-        self._it, self.hub, self.seen = it, hub, seen
+    def __init__(self, scene, hub, seen: list[bytes]) -> None:
+        self._scene, self.hub, self.seen = scene, hub, seen
 
     async def start(self, seconds: int) -> None:
-        """Begin, once the device knows the time and its camera gives pictures."""
+        """Start watching; repeat until the device knows the time and its camera delivers pictures."""
         for _ in range(TIMEOUT_S):
-            command = await self.hub.request("live_start", device=self._it.name, seconds=seconds)
-            said = await told(self.hub, answer(command), self._it.device.console_text())
-            if said["result"] == "started":
+            command = await self.hub.request("live_start", device=self._scene.name, seconds=seconds)
+            row = await told(self.hub, answer(command), self._scene.device.console_text())
+            if row["result"] == "started":
                 break
             await asyncio.sleep(1)
-        assert said["result"] == "started", (said["text"], self._it.device.console_text())
+        assert row["result"] == "started", (row["text"], self._scene.device.console_text())
 
     async def more(self, n: int) -> None:
-        """Wait until so many have come from now on."""
+        """Wait until n more pictures were received."""
         wanted = len(self.seen) + n
         await self.until(lambda: len(self.seen) >= wanted)
 
     async def until(self, condition) -> None:
-        """Wait until something is so."""
+        """Wait until `condition()` is true."""
         deadline = time.monotonic() + TIMEOUT_S
         while not condition():
-            assert time.monotonic() < deadline, (len(self.seen), self._it.device.console_text())
+            assert time.monotonic() < deadline, (len(self.seen), self._scene.device.console_text())
             await asyncio.sleep(0.05)
 
-    async def over(self) -> str:
-        """Return why the view is over."""
-        said = await told(
-            self.hub, lambda it: it["type"] == "live" and it["state"] == "over", self._it.device.console_text()
+    async def end_reason(self) -> str:
+        """Wait for the end of the view and return its reason."""
+        row = await told(
+            self.hub, lambda row: row["type"] == "live" and row["state"] == "over", self._scene.device.console_text()
         )
-        return said["why"]
+        return row["why"]
 
 
-def watch(it, what) -> Viewer:
-    """Have a dispatcher do `what(viewer)`."""
+def watch(scene, scenario) -> Viewer:
+    """Run `scenario(viewer)` with a logged-in dispatcher."""
 
     async def run() -> Viewer:
         seen: list[bytes] = []
-        async with client.connect(it.station.url, lambda view, data: seen.append(data)) as hub:
-            viewer = Viewer(it, hub, seen)
-            await what(viewer)
+        async with client.connect(scene.station.url, lambda view, data: seen.append(data)) as hub:
+            viewer = Viewer(scene, hub, seen)
+            await scenario(viewer)
             return viewer
 
     return asyncio.run(run())
 
 
 def pictures(seen, folder) -> int:
-    """Return how many of them ffmpeg and Pillow decode without a complaint, all of their one size."""
+    """Return the number of pictures after checking that ffmpeg and Pillow decode all of them with the same size."""
     sizes = set()
     for data in seen:
         with Image.open(io.BytesIO(data)) as picture:
@@ -113,80 +117,83 @@ def pictures(seen, folder) -> int:
     return len(seen)
 
 
-def accesses(it) -> list[tuple[str, str, str]]:
-    """What the manifests at the hub say of who watched: (what, who, why it ended)."""
-    texts = [path.read_text() for path in sorted(it.folder.parent.glob("*/*.plm"))]
-    said = [json.loads(line) for text in texts for line in text.splitlines()]
-    return [(one["access"], one["who"], one.get("why", "")) for one in said if "access" in one]
+def access_rows(scene) -> list[tuple[str, str, str]]:
+    """Return the accesses in the manifests at the hub: (what, who, reason of its end)."""
+    texts = [path.read_text() for path in sorted(scene.folder.parent.glob("*/*.plm"))]
+    rows = [json.loads(line) for text in texts for line in text.splitlines()]
+    return [(row["access"], row["who"], row.get("why", "")) for row in rows if "access" in row]
 
 
-def judged(it) -> DeviceVerdict:
-    """What is found of the device's clips at the hub."""
-    return verify_device(it.clips / it.name, read_signers(it.clips / "signers.toml"))
+def device_verdict(scene) -> DeviceVerdict:
+    """Return the verdict on the device's clips at the hub."""
+    return verify_device(scene.clips / scene.name, read_signers(scene.clips / "signers.toml"))
 
 
 @pytest.mark.parametrize("board, modem", BOARDS)
-def test_a_view_through_a_modem_beside_an_sos(filming, tmp_path, board, modem):
-    it = filming(board, modem)
-    light = tmp_path / f"{it.name}.led"
+def test_view_through_a_modem_during_an_sos(start_incident, tmp_path, board, modem):
+    scene = start_incident(board, modem)
+    light = tmp_path / f"{scene.name}.led"
 
-    async def see(viewer) -> None:
+    async def scenario(viewer) -> None:
         await viewer.start(120)
         await viewer.more(5)
         assert light.read_text() == "1"
-        # The session goes on beside it: an SOS is told, a command is answered, the clip is sent.
-        it.device.press("sos")
-        await told(viewer.hub, lambda said: said["type"] == "event" and said["kind"] == "sos", "no SOS")
-        command = await viewer.hub.request("command", device=it.name, action="snapshot")
+        # The session continues: an SOS is reported, a command is answered, the clip is uploaded.
+        scene.device.press("sos")
+        await told(viewer.hub, lambda row: row["type"] == "event" and row["kind"] == "sos", "no SOS")
+        command = await viewer.hub.request("command", device=scene.name, action="snapshot")
         assert (await told(viewer.hub, answer(command), "no answer"))["result"] == "done"
         await viewer.more(5)
-        await viewer.until(it.verified)
+        await viewer.until(scene.verified)
         await viewer.more(3)
-        await viewer.hub.request("live_stop", device=it.name)
-        assert await viewer.over() == "no watchers left"
+        await viewer.hub.request("live_stop", device=scene.name)
+        assert await viewer.end_reason() == "no watchers left"
 
-    viewer = watch(it, see)
-    wait_until(lambda: "live view: told to" in it.device.console_text(), it.device.console_text)
+    viewer = watch(scene, scenario)
+    wait_until(lambda: "live view: told to" in scene.device.console_text(), scene.device.console_text)
     assert pictures(viewer.seen, tmp_path) >= 13
     with Image.open(io.BytesIO(viewer.seen[0])) as picture:
         assert picture.size == SIZES[board]
-    assert len(set(viewer.seen)) > 10, "what moves has moved"
-    # Another clip, whose manifest takes the end of the view with it.
-    it.device.press("sos")
-    wait_until(lambda: ("live_view_stop", "duty", "told to") in accesses(it), lambda: str(accesses(it)))
-    assert ("live_view_start", "duty", "") in accesses(it)
-    wait_until(lambda: judged(it).verdict.startswith("valid"), lambda: str([one.findings for one in judged(it).clips]))
-    assert it.device.power_off()["connects"] == 1, it.device.console_text()
-    assert it.device.console_text().count("device: ready") == 1
+    assert len(set(viewer.seen)) > 10, "the picture changes"
+    # The next clip's manifest contains the end of the view.
+    scene.device.press("sos")
+    wait_until(lambda: ("live_view_stop", "duty", "told to") in access_rows(scene), lambda: str(access_rows(scene)))
+    assert ("live_view_start", "duty", "") in access_rows(scene)
+    wait_until(
+        lambda: device_verdict(scene).verdict.startswith("valid"),
+        lambda: str([clip.findings for clip in device_verdict(scene).clips]),
+    )
+    assert scene.device.power_off()["connects"] == 1, scene.device.console_text()
+    assert scene.device.console_text().count("device: ready") == 1
 
 
-def test_a_view_outlives_its_data_context_and_not_its_modem(filming, tmp_path):
-    it = filming("mps2_an385", "quectel")  # tests/simulation/test_datagrams.py has both dialects
-    said = it.device.console_text
+def test_view_survives_the_loss_of_its_data_context_and_ends_after_an_outage(start_incident, tmp_path):
+    scene = start_incident("mps2_an385", "quectel")  # tests/simulation/test_datagrams.py has both dialects
+    log = scene.device.console_text
 
-    async def see(viewer) -> None:
+    async def scenario(viewer) -> None:
         await viewer.start(200)
         await viewer.more(3)
-        with it.modem.locked():
-            it.modem.network.drop_pdp()
-        await viewer.more(5)  # the same view: its socket was opened again
-        assert "live view:" not in said()
-        with it.modem.locked():
-            it.modem.network.outage(25_000)
-        await viewer.until(lambda: "live view: ended (no report from the hub for 10 s)" in said())
-        assert await viewer.over() == "no packet received for 10 s"
-        sessions = said().count("link: session")
-        await viewer.until(lambda: said().count("link: session") > sessions)
+        with scene.modem.locked():
+            scene.modem.network.drop_pdp()
+        await viewer.more(5)  # the same view, with a new socket
+        assert "live view:" not in log()
+        with scene.modem.locked():
+            scene.modem.network.outage(25_000)
+        await viewer.until(lambda: "live view: ended (no report from the hub for 10 s)" in log())
+        assert await viewer.end_reason() == "no packet received for 10 s"
+        sessions = log().count("link: session")
+        await viewer.until(lambda: log().count("link: session") > sessions)
         await viewer.start(300)
         await viewer.more(3)
-        with it.modem.locked():
-            it.modem.modem.start()  # a brown-out
-        await viewer.until(lambda: said().count("link: session") > sessions + 1)
-        # It goes on when the modem was back within the 10 s, else it has ended, and says so.
-        before = len(viewer.seen)
-        await viewer.until(lambda: said().count("live view: ended (no report") == 2 or len(viewer.seen) > before + 2)
+        with scene.modem.locked():
+            scene.modem.modem.start()  # a brown-out of the modem
+        await viewer.until(lambda: log().count("link: session") > sessions + 1)
+        # The view continues if the modem is back within 10 s; otherwise it ends and the log says so.
+        shown = len(viewer.seen)
+        await viewer.until(lambda: log().count("live view: ended (no report") == 2 or len(viewer.seen) > shown + 2)
 
-    viewer = watch(it, see)
+    viewer = watch(scene, scenario)
     assert pictures(viewer.seen, tmp_path) >= 11
-    assert it.device.power_off()["modem_resets"] == 0 and "modem: restarted unexpectedly" in said()
-    assert said().count("device: ready") == 1
+    assert scene.device.power_off()["modem_resets"] == 0 and "modem: restarted unexpectedly" in log()
+    assert log().count("device: ready") == 1

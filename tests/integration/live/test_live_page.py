@@ -1,4 +1,4 @@
-"""Live view in a real browser: the agent's packets, a hub, and what its page shows."""
+"""Live view in a real browser, with the agent's live view and a hub."""
 
 import os
 import time
@@ -12,9 +12,9 @@ from tests.support.live_camera import CameraDevice
 
 pytestmark = pytest.mark.alone
 site = live_camera.site
-SHOT = Path(__file__).resolve().parent.parent.parent.parent / "build" / "hub" / "live.png"
-# How many points of a canvas are the red of what moves, and how many are bright at all.
-LOOK = """
+SCREENSHOT = Path(__file__).resolve().parent.parent.parent.parent / "build" / "hub" / "live.png"
+# Size of a canvas, number of red pixels (the rectangle that moves), number of bright pixels.
+CANVAS_PIXELS = """
 const canvas = arguments[0], { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
 let red = 0, bright = 0;
 for (let i = 0; i < data.length; i += 4) {
@@ -27,87 +27,79 @@ return [canvas.width, canvas.height, red, bright];
 
 @pytest.fixture(scope="module")
 def cameras(broker, site):
-    them = [CameraDevice(broker, "vest-1", False), CameraDevice(broker, "vest-2", True)]
-    yield them
-    for it in them:
-        it.close()
+    devices = [CameraDevice(broker, "vest-1", False), CameraDevice(broker, "vest-2", True)]
+    yield devices
+    for device in devices:
+        device.close()
 
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
-    with console_site.chromium(tmp_path_factory.mktemp("profile")) as it:
-        yield it
+    with console_site.chromium(tmp_path_factory.mktemp("profile")) as driver:
+        yield driver
 
 
 def tile(device: str) -> str:
     return f"#live figure[data-device='{device}']"
 
 
-def row(page: ConsolePage, device: str):
-    return page.find(f"#devices td[title='{device}']").find_element(page.by.XPATH, "..")
-
-
-def watch(page: ConsolePage, device: str) -> None:
-    next(it for it in row(page, device).find_elements(page.by.TAG_NAME, "button") if it.text == "Watch").click()
-
-
 def pictures(page: ConsolePage, device: str) -> int:
     return int(page.find(tile(device)).get_attribute("data-pictures") or 0)
 
 
-def test_both_kinds_of_camera_are_seen_and_who_watches_and_how_long(browser, site, cameras):
+def test_both_kinds_of_camera_are_shown_with_watchers_and_time(browser, site, cameras):
     page = ConsolePage(browser, site)
     page.console_errors()
     for device in ("vest-1", "vest-2"):
-        watch(page, device)
+        page.device_button(device, "Watch").click()
     for device, size in (("vest-1", [320, 240]), ("vest-2", [480, 352])):
         page.wait(lambda device=device: pictures(page, device) > 8)
         canvas = page.find(f"{tile(device)} canvas")
-        width, height, red, bright = browser.execute_script(LOOK, canvas)
+        width, height, red, bright = browser.execute_script(CANVAS_PIXELS, canvas)
         assert [width, height] == size
-        # The red thing is 60 by 120 points of the camera's picture, a tenth of 320x240; here it may stand at the edge.
+        # The rectangle is 60 by 120 pixels of the camera's picture, a tenth of 320x240; it may be cut off at the edge.
         assert bright > width * height * 0.9 and red > 200, (device, red, bright)
         page.wait(lambda device=device: "of 2:00, duty" in page.text(tile(device)))
-        page.wait(lambda device=device: "◉ duty 0:" in row(page, device).text)
+        page.wait(lambda device=device: "◉ duty 0:" in page.device_row(device).text)
     page.button(tile("vest-2"), "⤢").click()
     before = page.find(f"{tile('vest-1')} canvas").size["width"]
     assert page.find(f"{tile('vest-2')} canvas").size["width"] > 1.5 * before
-    SHOT.parent.mkdir(parents=True, exist_ok=True)
-    browser.save_screenshot(str(SHOT))
-    cut = "return [...document.querySelectorAll('#console, #devices, #live, #groups')]"
-    assert browser.execute_script(cut + ".filter(it => it.scrollWidth > it.clientWidth).map(it => it.id)") == []
+    SCREENSHOT.parent.mkdir(parents=True, exist_ok=True)
+    browser.save_screenshot(str(SCREENSHOT))
+    script = "return [...document.querySelectorAll('#console, #devices, #live, #groups')]"
+    assert browser.execute_script(script + ".filter(e => e.scrollWidth > e.clientWidth).map(e => e.id)") == []
     for device, camera in zip(("vest-1", "vest-2"), cameras, strict=True):
         page.button(tile(device), "Stop").click()
         page.wait(lambda camera=camera: camera.end_reasons == ["told to"])
         page.wait(lambda device=device: "ended: stopped" in page.text(tile(device)))
-        page.wait(lambda device=device: "◉" not in row(page, device).text)
+        page.wait(lambda device=device: "◉" not in page.device_row(device).text)
         camera.end_reasons.clear()
         page.button(tile(device), "Close").click()
     assert not page.find_all("#live figure") and page.console_errors() == []
-    said = [row for row in site.audit() if row["what"] == "live_start"]
-    assert {row["who"] for row in said} == {"duty"} and {row["form"] for row in said} == {"jpeg"}
-    assert os.path.getsize(SHOT) > 20_000
+    rows = [row for row in site.audit() if row["what"] == "live_start"]
+    assert {row["who"] for row in rows} == {"duty"} and {row["form"] for row in rows} == {"jpeg"}
+    assert os.path.getsize(SCREENSHOT) > 20_000
 
 
-def test_another_page_sees_whose_it_is_joins_and_goes_on_alone(browser, site, cameras):
+def test_second_page_joins_and_continues_when_the_first_stops(browser, site, cameras):
     page = ConsolePage(browser, site)
     page.console_errors()
-    watch(page, "vest-1")
+    page.device_button("vest-1", "Watch").click()
     page.wait(lambda: pictures(page, "vest-1") > 2)
     first = browser.current_window_handle
     browser.switch_to.new_window("tab")
     try:
         other = ConsolePage(browser, site, OTHER)  # the first page's session stays open
-        other.wait(lambda: "duty" in row(other, "vest-1").text)
-        watch(other, "vest-1")
+        other.wait(lambda: "duty" in other.device_row("vest-1").text)
+        other.device_button("vest-1", "Watch").click()
         other.wait(lambda: "duty, second" in other.text(tile("vest-1")) and pictures(other, "vest-1") > 2)
         browser.switch_to.window(first)
         page.button(tile("vest-1"), "Stop").click()
-        second = [it for it in browser.window_handles if it != first][0]
+        second = [handle for handle in browser.window_handles if handle != first][0]
         browser.switch_to.window(second)
         other.wait(lambda: "of 2:00, second" in other.text(tile("vest-1")))
-        seen = pictures(other, "vest-1")
-        other.wait(lambda: pictures(other, "vest-1") > seen + 3)
+        shown = pictures(other, "vest-1")
+        other.wait(lambda: pictures(other, "vest-1") > shown + 3)
         assert not cameras[0].end_reasons
         browser.close()
         browser.switch_to.window(first)
@@ -118,12 +110,12 @@ def test_another_page_sees_whose_it_is_joins_and_goes_on_alone(browser, site, ca
     assert page.console_errors() == []
 
 
-def test_refused_silent_again_and_a_hub_that_goes(browser, site, cameras):
+def test_refusal_missing_pictures_restart_and_a_restarted_hub(browser, site, cameras):
     page = ConsolePage(browser, site)
     page.console_errors()
-    # A device's words are shown, never run.
+    # The text of a device is shown as text.
     cameras[0].refusal = "<img src=x onerror=document.title='run'><b>not now</b>"
-    watch(page, "vest-1")
+    page.device_button("vest-1", "Watch").click()
     page.wait(lambda: "ended: " + cameras[0].refusal in page.text(tile("vest-1")))
     page.wait(lambda: cameras[0].refusal in page.text("#message"))
     assert not page.find_all("#live img, #message img, #message b") and page.browser.title == "Patrolink console"
@@ -144,7 +136,7 @@ def test_refused_silent_again_and_a_hub_that_goes(browser, site, cameras):
     page.button(tile("vest-1"), "Close").click()
 
 
-def test_no_button_where_the_hub_takes_no_live_view(browser, tmp_path, separate_broker):
+def test_no_watch_button_without_live_view(browser, tmp_path, separate_broker):
     site = ConsoleSite(tmp_path, separate_broker)
     try:
         page = ConsolePage(browser, site)

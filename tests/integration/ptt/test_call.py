@@ -1,4 +1,4 @@
-"""`patrolink call`: two devices, a hub and the air between them, as a newcomer runs them."""
+"""`patrolink call`: two devices and a hub with an emulated network."""
 
 import json
 import subprocess
@@ -16,27 +16,27 @@ def patrolink(*arguments, timeout=90):
 
 @pytest.mark.alone
 @pytest.mark.timeout(400)
-def test_both_ways_again_into_the_same_folder(tmp_path):
-    """With the city's loss; the second run finds what the first one left, and its devices have new keys."""
+def test_bursts_in_both_directions_twice_into_the_same_folder(tmp_path):
+    """With the city's loss. The second run finds the files of the first one; its devices have new keys."""
     for _ in range(2):
         done = patrolink("call", "--json", "--out", str(tmp_path))
         assert done.returncode == 0, done.stdout + done.stderr
-        told = json.loads(done.stdout)
-        assert [(b["from"], b["to"]) for b in told["bursts"]] == [("unix-1", "linux-2"), ("linux-2", "unix-1")]
-        assert all(b["access_ms"] and b["heard_pct"] >= 50 for b in told["bursts"])
-        assert told["hub"]["recordings"] == 2 and told["hub"]["refused"] == {}
+        results = json.loads(done.stdout)
+        assert [(b["from"], b["to"]) for b in results["bursts"]] == [("unix-1", "linux-2"), ("linux-2", "unix-1")]
+        assert all(b["access_ms"] and b["heard_pct"] >= 50 for b in results["bursts"])
+        assert results["hub"]["recordings"] == 2 and results["hub"]["refused"] == {}
     assert len(list((tmp_path / "recordings").rglob("*.wav"))) == 4
     with wave.open(str(tmp_path / "heard.wav")) as f:
         assert f.getframerate() == 8000 and f.getnframes() > 8000
 
 
-def test_what_cannot_be_done_is_told(tmp_path):
-    (tmp_path / "noise.wav").write_bytes(b"RIFF, or so it says")
-    for arguments, said in (
+def test_errors_are_reported_with_their_reason(tmp_path):
+    (tmp_path / "noise.wav").write_bytes(b"RIFF, but not a WAV file")
+    for arguments, reason in (
         (("--board", "mps2_an385"), "no push-to-talk"),
         (("--network", "moon"), "city, village"),
-        ((str(tmp_path / "noise.wav"),), "no WAV file"),
+        ((str(tmp_path / "noise.wav"),), "not a readable WAV file"),
         ((str(tmp_path / "none.wav"),), "none.wav"),
     ):
         done = patrolink("call", *arguments)
-        assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr
+        assert done.returncode == 2 and reason in done.stderr and "Traceback" not in done.stderr
