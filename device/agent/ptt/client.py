@@ -3,7 +3,7 @@
 from agent.ptt import playback
 from agent.ptt.hub_link import HubLink
 from agent.ptt.keys import KeyUnwrapError, unwrap
-from agent.ptt.talk_group import EMERGENCY, PRIVATE, TALK, TalkGroup, rtp_context
+from agent.ptt.talk_group import TalkGroup, rtp_context
 from patrolink_protocol import mcptt, participant, srtp
 from patrolink_protocol.native import const
 
@@ -121,7 +121,7 @@ class PttClient:
         """Select the first group, other than a private one, in which the wearer may talk."""
         self.selected = None
         for group in self.groups:
-            if group.rights & TALK and group.kind != PRIVATE:
+            if group.may_talk() and not group.is_private():
                 self.selected = group
                 return
 
@@ -163,17 +163,17 @@ class PttClient:
 
     def _private_group(self):
         for group in self.groups:
-            if group.kind == PRIVATE and group.rights & TALK:
+            if group.is_private() and group.may_talk():
                 return group
         return None
 
     def _emergency_group(self):
         """Return the selected group, or else the one of the highest rank, in which emergency calls are allowed."""
-        if self.selected is not None and self.selected.rights & EMERGENCY:
+        if self.selected is not None and self.selected.may_call_emergency():
             return self.selected
         best = None
         for group in self.groups:
-            if group.rights & EMERGENCY and (best is None or group.rank > best.rank):
+            if group.may_call_emergency() and (best is None or group.rank > best.rank):
                 best = group
         return best or self.selected
 

@@ -1,5 +1,6 @@
 """Selects the group whose media is played: the one of the highest rank, none while the microphone is open."""
 
+import patrolink_enums as enums
 from patrolink_protocol import srtp
 
 
@@ -75,8 +76,8 @@ class ReceiveArbiter:
             return
         values = {
             "group": group.number,
-            "role": 1,
-            "outcome": 0,
+            "role": enums.PTT_BURST_ROLE_HEARD,
+            "outcome": enums.PTT_BURST_OUTCOME_GRANTED,
             "duration_ms": jitter_buffer.played * 10,
             "packets": min(jitter_buffer.expected, 65535),
             "lost": min(max(jitter_buffer.expected - jitter_buffer.packets, 0), 65535),

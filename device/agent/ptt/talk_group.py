@@ -1,10 +1,9 @@
 """One talk group of the device: its terms, its keys, its floor participant and the media received in it."""
 
+import patrolink_enums as enums
 from patrolink_protocol import mcptt, participant, srtp
 from patrolink_protocol.native import const
 
-LISTEN, TALK, EMERGENCY, BROADCAST = 1, 2, 4, 8  # ptt_group.rights
-PRIVATE = 1  # ptt_group.kind
 _OLD_KEY_MS = const(10000)
 _LATE_MEDIA_MS = const(400)  # media that was in transit when the hub sent Floor Idle
 _EARLY_MEDIA_MS = const(2000)  # media whose Floor Taken was lost; the hub repeats it after a second
@@ -54,9 +53,21 @@ class TalkGroup:
         self._old_rtp, self._old_rtp_until_ms = self.rtp, now_ms + _OLD_KEY_MS
         self.rtp = rtp
 
+    def may_talk(self):
+        """Return True if the device may request the floor."""
+        return bool(self.rights & enums.PTT_GROUP_RIGHTS_TALK)
+
+    def may_call_emergency(self):
+        """Return True if the device may request the floor for an emergency."""
+        return bool(self.rights & enums.PTT_GROUP_RIGHTS_EMERGENCY)
+
+    def is_private(self):
+        """Return True for the group of this device and the control room."""
+        return self.kind == enums.PTT_GROUP_KIND_PRIVATE
+
     def receive_priority(self):
         """Return the rank of this group among groups that receive media at once; 0 while nobody transmits."""
-        if not self.voice_ssrc or not self.rights & LISTEN:
+        if not self.voice_ssrc or not self.rights & enums.PTT_GROUP_RIGHTS_LISTEN:
             return 0
         return 1 + self.rank + (256 if self.floor.indicator & mcptt.EMERGENCY else 0)
 

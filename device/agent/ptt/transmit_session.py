@@ -4,8 +4,8 @@ The microphone is open only between a press and the end of its burst, and only w
 `transmit` enforces this on every call, and `capture` closes the microphone after a stall of the main loop.
 """
 
+import patrolink_enums as enums
 from agent.ptt import playback
-from agent.ptt.talk_group import PRIVATE, TALK
 from patrolink_protocol import participant
 from patrolink_protocol.mcptt import EMERGENCY, NORMAL
 from patrolink_protocol.native import const
@@ -15,13 +15,12 @@ _STALL_MS = const(1000)
 _PACKETS_MAX = const(10)  # sent in a call: speech from before the grant goes out at several times its speed
 _WAIT_MS = const(1000)
 
-GRANTED, QUEUED, DENIED, FAILED, ABANDONED, REVOKED = range(6)  # ptt_burst.outcome
-# Floor event that ends a press -> outcome (None: the one that the press has), tone.
+# Floor event that ends a press -> ptt_burst.outcome (None: the one that the press has), tone.
 _OUTCOMES = {
-    participant.DENIED: (DENIED, playback.DENY_TONE),
-    participant.FAILED: (FAILED, playback.DENY_TONE),
-    participant.ABANDONED: (ABANDONED, None),
-    participant.REVOKED: (REVOKED, playback.REVOKE_TONE),
+    participant.DENIED: (enums.PTT_BURST_OUTCOME_DENIED, playback.DENY_TONE),
+    participant.FAILED: (enums.PTT_BURST_OUTCOME_FAILED, playback.DENY_TONE),
+    participant.ABANDONED: (enums.PTT_BURST_OUTCOME_ABANDONED, None),
+    participant.REVOKED: (enums.PTT_BURST_OUTCOME_REVOKED, playback.REVOKE_TONE),
     participant.RELEASED: (None, None),
 }
 
@@ -41,7 +40,7 @@ class Press:
         self.indicator = indicator
         self.pressed_ms = self.started_ms = now_ms
         self.access_ms = None
-        self.outcome = GRANTED
+        self.outcome = enums.PTT_BURST_OUTCOME_GRANTED
         self.hang_end_ms = None  # transmission ends; None while the key is down
         self.ssrc = 0
         self.ambient_end_ms = ambient_end_ms
@@ -99,7 +98,7 @@ class TransmitSession:
                 self.on_events(group.press(now_ms, indicator).events, now_ms)
                 return
             self.stop(now_ms)
-        if group is None or not group.rights & TALK:
+        if group is None or not group.may_talk():
             self._sounds.play_tone(playback.DENY_TONE)
         else:
             self._start(Press(group, indicator, now_ms, None), now_ms)
@@ -122,7 +121,7 @@ class TransmitSession:
         Returns:
             None if it was started, else the reason why not.
         """
-        if group.kind != PRIVATE:
+        if not group.is_private():
             return "not a private group"
         if self.press is not None:
             return "the wearer is using push-to-talk"
@@ -136,19 +135,19 @@ class TransmitSession:
         self.on_events(group.release(now_ms).events, now_ms)
         self.on_events(group.cancel(now_ms).events, now_ms)
         if self.press is not None:
-            self._finish(ABANDONED, None)
+            self._finish(enums.PTT_BURST_OUTCOME_ABANDONED, None)
 
     def on_group_left(self, group):
         """End the press if it is in `group`, of which the device is no longer a member."""
         if self.press is not None and self.press.group is group:
-            self._finish(REVOKED, playback.REVOKE_TONE)
+            self._finish(enums.PTT_BURST_OUTCOME_REVOKED, playback.REVOKE_TONE)
 
     def _start(self, press, now_ms):
         """Open the microphone and request the floor. Return False if the microphone cannot be opened."""
         self.press = press
         self._captured_ms = now_ms
         if not self._open_microphone():
-            self._finish(FAILED, playback.DENY_TONE)
+            self._finish(enums.PTT_BURST_OUTCOME_FAILED, playback.DENY_TONE)
             return False
         self.on_events(press.group.press(now_ms, press.indicator).events, now_ms)
         return True
@@ -175,7 +174,7 @@ class TransmitSession:
             outcome, tone = _OUTCOMES[event]
             self._finish(press.outcome if outcome is None else outcome, tone)
         elif event == participant.QUEUE_POSITION:
-            press.outcome = QUEUED
+            press.outcome = enums.PTT_BURST_OUTCOME_QUEUED
             self._sender.close()
             if press.ambient_end_ms is None:
                 self._sounds.play_tone(playback.QUEUED_TONE)
@@ -214,7 +213,7 @@ class TransmitSession:
         packets = self._sender.packets if press.ssrc else 0
         values = {
             "group": press.group.number,
-            "role": 0,
+            "role": enums.PTT_BURST_ROLE_TALKED,
             "outcome": outcome,
             "duration_ms": packets * self._sender.frame_ms,
             "access_ms": None if press.access_ms is None else min(press.access_ms, 65534),
