@@ -1,4 +1,4 @@
-"""A radio on a bench: its hub's end of the wire, a microphone, a speaker, a clock. Both runtimes."""
+"""PTT client with a simulated hub, microphone, speaker and clock. Runs on CPython and MicroPython."""
 
 import struct
 
@@ -13,17 +13,17 @@ from agent.ptt.transmit_session import TransmitSession
 from compat import aes
 from memory_storage import MemoryStore
 from patrolink_protocol import mcptt as m
-from patrolink_protocol import srtp
+from patrolink_protocol import participant, srtp
 from patrolink_protocol.key_derivation import derive_key
 
 KEY = bytes(range(32))
 HUB = ("hub", 5000, 5002)
 SHARD = 3 << 27
-LOUD = bytes([0x2A, 0xAA] * 80)  # a unit and a half above any silence
+LOUD = bytes([0x2A, 0xAA] * 80)  # 20 ms of A-law at full level
 
 
 def wrap(group_key, device_key=KEY, epoch=0):
-    """RFC 3394 2.2.1 in the other direction: the hub's."""
+    """Wrap a group key for a device, as the hub does (RFC 3394, 2.2.1)."""
     encrypt = aes.encrypter(derive_key(device_key, b"patrolink-ptt-wrap", epoch)[:16])
     plain = group_key + bytes(2)
     block = bytearray(b"\xa6" * 8 + bytes(8))
@@ -42,52 +42,54 @@ def group_key(number):
 
 
 def terms(group=1, **more):
-    """A ptt_group message, as it is decoded."""
-    it = {
+    """Return a decoded ptt_group message."""
+    message = {
         "group": group, "kind": 0, "rights": 7, "priority": 5, "rank": group, "codec": 0, "ssrc": 0x80000000 + group,
         "hub_ssrc": 100 + group, "key": 1, "wrapped": wrap(group_key(group)), "host": HUB[0], "floor_port": HUB[1],
         "media_port": HUB[2], "name": "g%d" % group,
     }  # fmt: skip
-    it.update(more)
-    return it
+    message.update(more)
+    return message
 
 
 class Microphone:
-    """Gives 16-bit samples, as many as its time has brought since it was opened."""
+    """Provides 16-bit samples in real time of the harness's clock, from `value(sample number)`."""
 
-    def __init__(self, world):
-        self._world = world
+    def __init__(self, harness):
+        self._harness = harness
         self.buf = bytearray(160)
         self.is_open = False
-        self.broken = False
+        self.fault = False
         self.value = lambda i: 1000 if i // 8 % 2 else -1000
 
     def open(self):
-        self.is_open = not self.broken
-        self._from = self._world.ms
-        self._given = 0
+        self.is_open = not self.fault
+        self._open_ms = self._harness.now_ms
+        self._read_samples = 0
         return self.is_open
 
     def close(self):
         self.is_open = False
 
     def read(self):
-        if (self._world.ms - self._from) * 8 - self._given < 80:
+        if (self._harness.now_ms - self._open_ms) * 8 - self._read_samples < 80:
             return 0
         for i in range(80):
-            struct.pack_into("<h", self.buf, 2 * i, self.value(self._given + i))
-        self._given += 80
+            struct.pack_into("<h", self.buf, 2 * i, self.value(self._read_samples + i))
+        self._read_samples += 80
         return 160
 
 
 class Socket:
-    def __init__(self, world, port):
-        self.world, self.port = world, port
+    """UDP socket of the device."""
+
+    def __init__(self, harness, port):
+        self._harness, self.port = harness, port
         self.inbox = []
         self.closed = False
 
     def send(self, view):
-        self.world.on_wire(self.port, bytes(view))
+        self._harness.on_datagram(self.port, bytes(view))
 
     def recv_into(self, buf):
         if not self.inbox:
@@ -100,43 +102,68 @@ class Socket:
         self.closed = True
 
 
-class World:
+class PttHarness:
+    """A PttClient and its hub. The methods that act for the hub are in the section of that name.
+
+    Attributes:
+        now_ms: current time.
+        sockets: the device's socket for each port of the hub.
+        sockets_opened: how many were opened.
+        played: units of samples that the speaker received.
+        reports: (values of ptt_burst, monotonic ms).
+        log: lines of the log.
+        floor_messages: (type, Message) received by the hub.
+        media: plain RTP packets received by the hub.
+        receiver_reports: how many the hub received.
+        is_mute: True: the hub does not answer receiver reports.
+    """
+
     def __init__(self, store=None, frame_ms=20, replay_s=0, groups=8, index=0):
-        self.ms = 0
+        self.now_ms = 0
         self.sockets = {}
-        self.opened = 0
-        self.heard = []  # units that the speaker was given
+        self.sockets_opened = 0
+        self.played = []
         self.reports = []
         self.log = []
-        self.said = []  # (type, Message) of floor control from the device
-        self.voice = []  # plain packets
-        self.reports_rr = 0
-        self.deaf = False  # the hub answers no report
-        self.mic = Microphone(self)
-        self.up = srtp.SrtcpTransform(aes.encrypter, *srtp.derive_master(KEY, b"patrolink-ptt-up", 0))
-        self.down = srtp.SrtcpTransform(aes.encrypter, *srtp.derive_master(KEY, b"patrolink-ptt-down", 0))
-        self.index = index  # of what the hub sends
+        self.floor_messages = []
+        self.media = []
+        self.receiver_reports = 0
+        self.is_mute = False
+        self.microphone = Microphone(self)
+        self._srtcp_up = srtp.SrtcpTransform(aes.encrypter, *srtp.derive_master(KEY, b"patrolink-ptt-up", 0))
+        self._srtcp_down = srtp.SrtcpTransform(aes.encrypter, *srtp.derive_master(KEY, b"patrolink-ptt-down", 0))
+        self.index = index  # SRTCP index of the hub
         self.rtp = srtp.SrtpTransform(aes.encrypter, group_key(1)[:16], group_key(1)[16:])
         self.streams = {}
+        self._taken_sequence = 0
         self.counter = 0
         self.store = store or MemoryStore()
         ring = bytearray(RING)
         self.jitter_buffer = JitterBuffer(ring)
-        self.sender = RtpSender(self.mic, frame_ms, ring)
-        self.sound = Playback(self, self.jitter_buffer, replay_s)
-        hearing = ReceiveArbiter(self.jitter_buffer, self.sound, {}, self.report)
-        speaking = TransmitSession(
-            self.sender, self.sound, hearing, GrantLog(self.store), None, self.report, lambda n: n // 2, self.log.append
+        self.sender = RtpSender(self.microphone, frame_ms, ring)
+        self.sounds = Playback(self, self.jitter_buffer, replay_s)
+        receive_arbiter = ReceiveArbiter(self.jitter_buffer, self.sounds, {}, self.report)
+        transmit_session = TransmitSession(
+            self.sender,
+            self.sounds,
+            receive_arbiter,
+            GrantLog(self.store),
+            None,
+            self.report,
+            lambda n: n // 2,
+            self.log.append,
         )
         self.client = PttClient(
             b"sip:dev-1@site",
             aes.decrypter(derive_key(KEY, b"patrolink-ptt-wrap", 0)[:16]),
             aes.encrypter,
-            SrtcpContext(aes.encrypter, lambda label: srtp.derive_master(KEY, b"patrolink-ptt-" + label, 0), self.take),
+            SrtcpContext(
+                aes.encrypter, lambda label: srtp.derive_master(KEY, b"patrolink-ptt-" + label, 0), self.next_counter
+            ),
             self.udp,
-            speaking,
-            hearing,
-            self.sound,
+            transmit_session,
+            receive_arbiter,
+            self.sounds,
             self.log.append,
             groups,
         )
@@ -144,78 +171,78 @@ class World:
     def report(self, values, ms):
         self.reports.append((values, ms))
 
-    def take(self):
+    def next_counter(self):
         self.counter += 1
         return self.counter
 
     def udp(self, host, port):
-        self.opened += 1
+        self.sockets_opened += 1
         s = self.sockets[port] = Socket(self, port)
         return s
 
     def write(self, pcm):
-        self.heard.append(bytes(pcm))
+        self.played.append(bytes(pcm))
 
-    # --- the hub's end ----------------------------------------------------------------------------------------------
+    # --- hub -------------------------------------------------------------------------------------------------
 
-    def on_wire(self, port, data):
+    def on_datagram(self, port, data):
         buf = bytearray(data)
         if port == HUB[2] and not 192 <= buf[1] <= 223:
             ssrc = int.from_bytes(data[8:12], "big")
             stream = self.streams.setdefault(ssrc, srtp.SrtpStream())
-            self.voice.append(bytes(buf[: self.rtp.open(buf, len(buf), stream)]))
+            self.media.append(bytes(buf[: self.rtp.open(buf, len(buf), stream)]))
             return
-        n = self.up.open(buf, len(buf))
+        n = self._srtcp_up.open(buf, len(buf))
         if buf[1] == 201:
-            self.reports_rr += 1
-            if port == HUB[1] and not self.deaf:
-                self.give(bytes((0x80, 201, 0, 1, 0, 0, 0, 101)))
+            self.receiver_reports += 1
+            if port == HUB[1] and not self.is_mute:
+                self.send(bytes((0x80, 201, 0, 1, 0, 0, 0, 101)))
             return
         at = 0
         while at < n:
             message = m.Message()
             at = message.read(buf, at, n, m.UPLINK_TYPES)
-            self.said.append((message.type, message))
+            self.floor_messages.append((message.type, message))
 
-    def give(self, plain, port=None):
-        """The hub sends one plain datagram, protected; return it as it was on the wire."""
+    def send(self, plain, port=None):
+        """Protect a plain datagram and send it to the floor socket, or that of `port`; return the protected one."""
         buf = bytearray(plain) + bytearray(srtp.SRTCP_OVERHEAD_BYTES)
         self.index += 1
-        data = bytes(buf[: self.down.protect(buf, len(plain), self.index)])
+        data = bytes(buf[: self._srtcp_down.protect(buf, len(plain), self.index)])
         self.sockets[port or HUB[1]].inbox.append(data)
         return data
 
-    def say(self, kind, *fields, group=1, ack=False):
-        """The hub sends one floor message; fields are (method, values...)."""
+    def send_floor(self, kind, *fields, group=1, ack=False):
+        """Send a floor message; fields are (method of mcptt.Writer, arguments...). Return the protected datagram."""
         w = m.Writer(bytearray(256))
         w.begin(kind, 100 + group, ack)
         for name, *values in fields:
             getattr(w, name)(*values)
-        return self.give(bytes(w.buf[: w.end()]))
+        return self.send(bytes(w.buf[: w.end()]))
 
-    def grant(self, ssrc=SHARD + 1, seconds=30, group=1):
-        return self.say(m.GRANTED, ("word", m.DURATION, seconds), ("audio_ssrc", ssrc), group=group, ack=True)
+    def send_granted(self, ssrc=SHARD + 1, seconds=30, group=1):
+        return self.send_floor(m.GRANTED, ("word", m.DURATION, seconds), ("audio_ssrc", ssrc), group=group, ack=True)
 
-    def taken(self, ssrc, group=1, indicator=m.NORMAL):
-        self.sequence = getattr(self, "sequence", 0) + 1
-        return self.say(
+    def send_taken(self, ssrc, group=1, indicator=m.NORMAL):
+        self._taken_sequence += 1
+        return self.send_floor(
             m.TAKEN,
             ("text", m.GRANTED_PARTY, b"sip:dev-2@site"),
             ("word", m.PERMISSION, 1),
-            ("word", m.SEQUENCE, self.sequence),
+            ("word", m.SEQUENCE, self._taken_sequence),
             ("audio_ssrc", ssrc),
             ("word", m.INDICATOR, indicator),
             group=group,
         )
 
-    def idle(self, group=1):
-        return self.say(m.IDLE, ("word", m.SEQUENCE, 1), group=group)
+    def send_idle(self, group=1):
+        return self.send_floor(m.IDLE, ("word", m.SEQUENCE, 1), group=group)
 
-    def speak(self, ssrc, sequence, voice, time=None, group=1):
-        """Another one's packet of A-law reaches us."""
+    def send_media(self, ssrc, sequence, alaw, timestamp=None, group=1):
+        """Send a packet of another participant; return the protected one."""
         rtp = srtp.SrtpTransform(aes.encrypter, group_key(group)[:16], group_key(group)[16:])
-        time = sequence * len(voice) if time is None else time
-        plain = bytes((0x80, 8, sequence >> 8, sequence & 255)) + struct.pack(">II", time, ssrc) + voice
+        timestamp = sequence * len(alaw) if timestamp is None else timestamp
+        plain = bytes((0x80, 8, sequence >> 8, sequence & 255)) + struct.pack(">II", timestamp, ssrc) + alaw
         buf = bytearray(plain) + bytearray(srtp.TAG_BYTES)
         data = bytes(buf[: rtp.protect(buf, len(plain), 0)])
         self.sockets[HUB[2]].inbox.append(data)
@@ -224,53 +251,55 @@ class World:
     # --- time -------------------------------------------------------------------------------------------------------
 
     def run(self, ms, step=10):
-        """Let time pass."""
-        end = self.ms + ms
-        while self.ms < end:
-            self.ms += step
+        """Advance the clock, and serve the client every `step` ms."""
+        end_ms = self.now_ms + ms
+        while self.now_ms < end_ms:
+            self.now_ms += step
             self.serve()
 
     def serve(self):
-        self.client.serve(self.ms)
+        self.client.serve(self.now_ms)
         press = self.client.transmit_session.press
-        state = press.group.floor.state if press else 0
-        # The invariant: never open without the floor, or the wish for it.
-        assert not self.mic.is_open or state in (1, 2), (self.ms, state)
+        state = press.group.floor.state if press else participant.NO_PERMISSION
+        # Invariant: the microphone is open only while the floor is granted or requested.
+        allowed = (participant.PENDING_REQUEST, participant.HAS_PERMISSION)
+        assert not self.microphone.is_open or state in allowed, (self.now_ms, state)
 
     def press(self, line=b"ptt"):
-        assert self.client.on_button(line, self.ms)
+        """Send a line of the buttons to the client."""
+        assert self.client.on_button(line, self.now_ms)
 
-    def types(self):
-        """Of the floor messages that the device has sent, acks left out."""
-        return [kind for kind, _ in self.said if kind != m.ACK]
-
-
-def joined(**more):
-    """A world with a device in group 1 whose hub answers."""
-    world = World(**more)
-    world.client.on_group_message(terms(), world.ms)
-    world.run(50)
-    return world
+    def message_types(self):
+        """Return the types of the floor messages that the hub received, without Floor Acks."""
+        return [kind for kind, _ in self.floor_messages if kind != m.ACK]
 
 
-def talking(**more):
-    """A world where the device has the floor, 100 ms after the key went down."""
-    world = joined(**more)
-    world.press()
-    world.run(100)
-    world.grant()
-    world.run(20)
-    assert world.sender.on_air
-    return world
+def make_joined(**more):
+    """Return a harness whose client has joined group 1, at 50 ms."""
+    harness = PttHarness(**more)
+    harness.client.on_group_message(terms(), harness.now_ms)
+    harness.run(50)
+    return harness
 
 
-def outcomes(world):
-    """How the wearer's own presses ended."""
-    return [values["outcome"] for values, _ in world.reports if values["role"] == 0]
+def make_talking(**more):
+    """Return a harness whose client transmits: the floor was granted 100 ms after key down."""
+    harness = make_joined(**more)
+    harness.press()
+    harness.run(100)
+    harness.send_granted()
+    harness.run(20)
+    assert harness.sender.on_air
+    return harness
 
 
-def burst(world, ssrc, packets, group=1, first=0, payload=LOUD):
-    """Another one's packets of 20 ms reach us as they are spoken."""
+def outcomes(harness):
+    """Return ptt_burst.outcome of every reported press."""
+    return [values["outcome"] for values, _ in harness.reports if values["role"] == 0]
+
+
+def send_burst(harness, ssrc, packets, group=1, first=0, payload=LOUD):
+    """Send packets of another participant in real time, 20 ms each."""
     for i in range(packets):
-        world.speak(ssrc, first + i, payload, group=group)
-        world.run(20)
+        harness.send_media(ssrc, first + i, payload, group=group)
+        harness.run(20)

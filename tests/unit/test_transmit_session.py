@@ -1,220 +1,229 @@
-"""A burst of the wearer's: from the press to its end, by the hub's leave and under its SSRC."""
+"""Transmit session: from key down to the report, with the floor and the SSRC granted by the hub."""
 
 from allocation import allocated
 from compat import aes
 from memory_storage import MemoryStore
 from patrolink_protocol import mcptt as m
 from patrolink_protocol import srtp
-from ptt_harness import SHARD, burst, group_key, joined, outcomes, talking, terms
+from ptt_harness import SHARD, group_key, make_joined, make_talking, outcomes, send_burst, terms
 
 
-def test_a_press_is_answered_and_what_was_said_before_the_grant_goes_out():
-    world = joined()
-    world.mic.value = lambda i: 0 if i < 480 else (2000 if i % 8 < 4 else -2000)  # 60 ms of silence first
-    world.press()
-    assert world.mic.is_open
-    world.run(200)
-    assert world.types() == [m.REQUEST] and world.said[0][1].priority == 5 and world.voice == []
-    world.grant()
-    world.run(10)
-    # 210 ms were heard; 20 ms of the leading silence are kept, and whole packets of 20 ms go out.
-    assert len(world.voice) == (210 - 60 + 40) // 20
-    first = world.voice[0]
-    assert first[1] == 0x88 and [p[1] for p in world.voice[1:]] == [8] * (len(world.voice) - 1)
-    assert [p[2] << 8 | p[3] for p in world.voice] == list(range(16384, 16384 + len(world.voice)))
+def test_speech_from_before_the_grant_is_sent_after_it():
+    harness = make_joined()
+    harness.microphone.value = lambda i: 0 if i < 480 else (2000 if i % 8 < 4 else -2000)  # 60 ms of silence first
+    harness.press()
+    assert harness.microphone.is_open
+    harness.run(200)
+    assert harness.message_types() == [m.REQUEST] and harness.floor_messages[0][1].priority == 5 and harness.media == []
+    harness.send_granted()
+    harness.run(10)
+    # 210 ms were captured. Of the silence, 40 ms are sent; packets have 20 ms.
+    assert len(harness.media) == (210 - 60 + 40) // 20
+    first = harness.media[0]
+    assert first[1] == 0x88 and [p[1] for p in harness.media[1:]] == [8] * (len(harness.media) - 1)
+    assert [p[2] << 8 | p[3] for p in harness.media] == list(range(16384, 16384 + len(harness.media)))
     assert first[12 : 12 + 160] == b"\xd5" * 160
-    assert world.voice[2][12:16] == world.voice[3][12:16] != b"\xd5" * 4
-    world.run(90)
-    count = len(world.voice)
+    assert harness.media[2][12:16] == harness.media[3][12:16] != b"\xd5" * 4
+    harness.run(90)
+    count = len(harness.media)
     assert count == 14
-    world.press(b"ptt-up")
-    world.run(190)
-    assert world.types() == [m.REQUEST] and world.mic.is_open
-    world.run(20)
-    assert world.types() == [m.REQUEST, m.RELEASE] and not world.mic.is_open
-    assert len(world.voice) == count + 10
-    values, started_ms = world.reports[0]
+    harness.press(b"ptt-up")
+    harness.run(190)
+    assert harness.message_types() == [m.REQUEST] and harness.microphone.is_open
+    harness.run(20)
+    assert harness.message_types() == [m.REQUEST, m.RELEASE] and not harness.microphone.is_open
+    assert len(harness.media) == count + 10
+    values, started_ms = harness.reports[0]
     assert values["outcome"] == 0 and values["packets"] == 24 and values["duration_ms"] == 480
     assert values["access_ms"] == 210 and values["ssrc"] == SHARD + 1
     assert started_ms == 50 + 60 - 40
 
 
-def test_the_granted_ssrc_is_the_only_one():
-    world = talking()
-    assert [p[8:12] for p in world.voice] == [(SHARD + 1).to_bytes(4, "big")] * len(world.voice)
-    world.grant(SHARD + 2)  # the hub has begun another burst for us
-    before = len(world.voice)
-    world.run(40)
-    after = world.voice[before:]
+def test_packets_have_the_granted_ssrc():
+    harness = make_talking()
+    assert [p[8:12] for p in harness.media] == [(SHARD + 1).to_bytes(4, "big")] * len(harness.media)
+    harness.send_granted(SHARD + 2)  # the hub started another burst
+    before = len(harness.media)
+    harness.run(40)
+    after = harness.media[before:]
     assert [p[8:12] for p in after if p[8:12] != (SHARD + 1).to_bytes(4, "big")] and after[-1][1] == 8
-    assert sum([p[1] >> 7 for p in world.voice]) == 2  # a marker each
-    # Nothing is said twice.
-    assert len(world.voice) * 20 <= world.ms
+    assert sum([p[1] >> 7 for p in harness.media]) == 2  # one marker bit per burst
+    # No sample is sent twice.
+    assert len(harness.media) * 20 <= harness.now_ms
 
 
-def test_what_becomes_of_a_press():
+def test_outcomes_of_a_press():
     for kind, fields, outcome in (
         (m.DENY, (("word", m.CAUSE, m.DENY_TAKEN),), 2),
         (m.QUEUE_POSITION_INFO, (("pair", m.QUEUE_INFO, 1, 0),), None),
     ):
-        world = joined()
-        world.press()
-        world.run(50)
-        world.say(kind, *fields)
-        world.run(50)
-        assert outcomes(world) == ([] if outcome is None else [outcome])
-        assert not world.mic.is_open and world.voice == []
-    world.taken(77)
-    world.run(10)
-    burst(world, 77, 10)
-    assert world.jitter_buffer.packets == 10  # who waits in the queue hears the others
-    world.grant()  # the queue has come to us, and the key is still down
-    world.run(50)
-    assert world.mic.is_open and world.voice
-    world.press(b"ptt-up")
-    world.run(300)
-    assert outcomes(world) == [1] and world.reports[-1][0]["access_ms"] > 200
-    world = joined()  # nobody answers
-    world.press()
-    world.run(5000)
-    assert outcomes(world) == [3] and not world.mic.is_open
-    world = joined()  # let go before the answer
-    world.press()
-    world.run(50)
-    world.press(b"ptt-up")
-    assert outcomes(world) == [4] and not world.mic.is_open
-    world.grant()
-    world.run(100)
-    assert world.voice == [] and not world.mic.is_open
-    world = talking()
-    world.say(m.REVOKE, ("word", m.CAUSE, m.REVOKE_PREEMPTED))
-    world.run(10)
-    assert outcomes(world) == [5] and not world.mic.is_open
-    said = len(world.voice)
-    world.run(500)
-    assert len(world.voice) == said
+        harness = make_joined()
+        harness.press()
+        harness.run(50)
+        harness.send_floor(kind, *fields)
+        harness.run(50)
+        assert outcomes(harness) == ([] if outcome is None else [outcome])
+        assert not harness.microphone.is_open and harness.media == []
+    harness.send_taken(77)
+    harness.run(10)
+    send_burst(harness, 77, 10)
+    assert harness.jitter_buffer.packets == 10  # media is received while the request is queued
+    harness.send_granted()  # out of the queue, while the key is still down
+    harness.run(50)
+    assert harness.microphone.is_open and harness.media
+    harness.press(b"ptt-up")
+    harness.run(300)
+    assert outcomes(harness) == [1] and harness.reports[-1][0]["access_ms"] > 200
+    harness = make_joined()  # the hub does not answer
+    harness.press()
+    harness.run(5000)
+    assert outcomes(harness) == [3] and not harness.microphone.is_open
+    harness = make_joined()  # released before the answer
+    harness.press()
+    harness.run(50)
+    harness.press(b"ptt-up")
+    assert outcomes(harness) == [4] and not harness.microphone.is_open
+    harness.send_granted()
+    harness.run(100)
+    assert harness.media == [] and not harness.microphone.is_open
+    harness = make_talking()
+    harness.send_floor(m.REVOKE, ("word", m.CAUSE, m.REVOKE_PREEMPTED))
+    harness.run(10)
+    assert outcomes(harness) == [5] and not harness.microphone.is_open
+    sent = len(harness.media)
+    harness.run(500)
+    assert len(harness.media) == sent
 
 
-def test_a_microphone_that_cannot_be_opened_asks_for_nothing():
-    world = joined()
-    world.mic.broken = True
-    world.press()
-    world.run(100)
-    assert world.types() == [] and outcomes(world) == [3] and world.client.transmit_session.microphone_fault
-    world.mic.broken = False
-    world.press()
-    assert not world.client.transmit_session.microphone_fault
+def test_microphone_fault_requests_no_floor():
+    harness = make_joined()
+    harness.microphone.fault = True
+    harness.press()
+    harness.run(100)
+    assert (
+        harness.message_types() == [] and outcomes(harness) == [3] and harness.client.transmit_session.microphone_fault
+    )
+    harness.microphone.fault = False
+    harness.press()
+    assert not harness.client.transmit_session.microphone_fault
 
 
-def test_talk_time_ends_with_a_warning_though_the_key_stays_down():
-    world = joined()
-    world.press()
-    world.run(50)
-    world.grant(seconds=8)
-    world.run(2900)
-    quiet = len(world.heard)
-    world.run(300)
-    assert len(world.heard) > quiet  # five seconds before the end
-    world.run(5500)
-    assert not world.mic.is_open and m.RELEASE in world.types() and outcomes(world) == [0]
+def test_talk_time_ends_after_a_warning_tone():
+    harness = make_joined()
+    harness.press()
+    harness.run(50)
+    harness.send_granted(seconds=8)
+    harness.run(2900)
+    quiet = len(harness.played)
+    harness.run(300)
+    assert len(harness.played) > quiet  # five seconds before the end
+    harness.run(5500)
+    assert not harness.microphone.is_open and m.RELEASE in harness.message_types() and outcomes(harness) == [0]
 
 
-def test_a_main_loop_that_stood_still_closes_the_microphone():
-    world = talking()
-    world.ms += 1500
-    said = len(world.voice)
-    world.serve()
-    assert not world.mic.is_open and len(world.voice) == said and world.types()[-1] == m.RELEASE
-    assert "closed" in world.log[-1]
+def test_stalled_main_loop_closes_the_microphone():
+    harness = make_talking()
+    harness.now_ms += 1500
+    sent = len(harness.media)
+    harness.serve()
+    assert not harness.microphone.is_open and len(harness.media) == sent and harness.message_types()[-1] == m.RELEASE
+    assert "closed" in harness.log[-1]
 
 
-def test_a_microphone_without_the_floor_is_closed_whatever_went_wrong():
-    world = talking()
-    world.client.groups[0].floor.state = 0  # and nobody told
-    world.serve()
-    assert not world.mic.is_open
+def test_microphone_is_closed_when_the_floor_state_is_inconsistent():
+    harness = make_talking()
+    harness.client.groups[0].floor.state = 0  # without an event
+    harness.serve()
+    assert not harness.microphone.is_open
 
 
-def test_a_new_press_within_the_tail_goes_on():
-    world = talking()
-    world.press(b"ptt-up")
-    world.run(100)
-    world.press()
-    world.run(500)
-    assert world.mic.is_open and m.RELEASE not in world.types()
+def test_press_within_the_hang_time_continues_the_burst():
+    harness = make_talking()
+    harness.press(b"ptt-up")
+    harness.run(100)
+    harness.press()
+    harness.run(500)
+    assert harness.microphone.is_open and m.RELEASE not in harness.message_types()
 
 
-def test_an_ssrc_is_never_spoken_under_twice_though_the_power_goes():
+def test_granted_ssrc_is_used_once_also_after_a_power_loss():
     store = MemoryStore()
-    world = talking(store=store)
-    again = joined(store=store, index=50)
-    again.counter = 1000
-    again.press()
-    again.run(50)
-    again.grant(SHARD + 1)  # genuine, and from before
-    again.run(300)
-    assert again.voice == [] and not again.mic.is_open
-    again.run(3000)
-    again.press(b"ptt-up")
-    again.press()
-    again.run(50)
-    again.grant(SHARD + 2)
-    again.run(50)
-    assert again.voice and world.voice
-    other = joined(store=store, index=90)
+    harness = make_talking(store=store)
+    restarted = make_joined(store=store, index=50)
+    restarted.counter = 1000
+    restarted.press()
+    restarted.run(50)
+    restarted.send_granted(SHARD + 1)  # authentic, but from before the restart
+    restarted.run(300)
+    assert restarted.media == [] and not restarted.microphone.is_open
+    restarted.run(3000)
+    restarted.press(b"ptt-up")
+    restarted.press()
+    restarted.run(50)
+    restarted.send_granted(SHARD + 2)
+    restarted.run(50)
+    assert restarted.media and harness.media
+    other = make_joined(store=store, index=90)
     other.counter = 2000
     other.press()
     other.run(50)
-    other.grant((4 << 27) + 1)  # another shard counts for itself
+    other.send_granted((4 << 27) + 1)  # every shard has its own counter
     other.run(50)
-    assert other.voice
+    assert other.media
 
 
-def test_an_emergency_takes_the_place_of_an_ordinary_press():
-    world = talking()
-    world.press(b"emergency")
-    world.run(10)
-    assert world.types()[-2:] == [m.RELEASE, m.REQUEST]
-    assert world.said[-1][1].indicator & m.EMERGENCY and world.mic.is_open
-    world.press()  # does not take it back
-    world.run(10)
-    assert world.mic.is_open and world.types()[-1] == m.REQUEST
-    world = joined()
-    world.press()
-    world.run(20)
-    world.say(m.QUEUE_POSITION_INFO, ("pair", m.QUEUE_INFO, 3, 0))
-    world.run(20)
-    world.press(b"emergency")
-    world.run(10)
-    assert world.said[-1][1].indicator & m.EMERGENCY and world.mic.is_open
+def test_emergency_replaces_a_normal_press():
+    harness = make_talking()
+    harness.press(b"emergency")
+    harness.run(10)
+    assert harness.message_types()[-2:] == [m.RELEASE, m.REQUEST]
+    assert harness.floor_messages[-1][1].indicator & m.EMERGENCY and harness.microphone.is_open
+    harness.press()  # does not replace the emergency
+    harness.run(10)
+    assert harness.microphone.is_open and harness.message_types()[-1] == m.REQUEST
+    harness = make_joined()
+    harness.press()
+    harness.run(20)
+    harness.send_floor(m.QUEUE_POSITION_INFO, ("pair", m.QUEUE_INFO, 3, 0))
+    harness.run(20)
+    harness.press(b"emergency")
+    harness.run(10)
+    assert harness.floor_messages[-1][1].indicator & m.EMERGENCY and harness.microphone.is_open
 
 
-def test_ambient_listening_ends_by_itself_and_for_the_wearer():
-    world = joined()
-    assert world.client.transmit_session.start_ambient(world.client.groups[0], 5, world.ms) == "not a private group"
-    world.client.on_group_message(terms(2, kind=1), world.ms)
-    world.run(50)
-    private = world.client.groups[1]
-    assert world.client.transmit_session.start_ambient(private, 5, world.ms) is None and world.mic.is_open
-    world.run(50)
-    world.grant(group=2)
-    world.rtp = srtp.SrtpTransform(aes.encrypter, group_key(2)[:16], group_key(2)[16:])
-    world.run(4800)
-    assert world.voice and world.mic.is_open
-    world.run(200)
-    assert not world.mic.is_open and world.types()[-1] == m.RELEASE
-    assert world.client.transmit_session.start_ambient(private, 5, world.ms) is None
-    world.run(50)
-    world.press()
-    world.run(20)
-    assert world.said[-1][1].ssrc == 0x80000001
-    assert world.client.transmit_session.start_ambient(private, 5, world.ms) == "the wearer is using push-to-talk"
+def test_ambient_listening_ends_after_its_time_or_at_a_press():
+    harness = make_joined()
+    assert (
+        harness.client.transmit_session.start_ambient(harness.client.groups[0], 5, harness.now_ms)
+        == "not a private group"
+    )
+    harness.client.on_group_message(terms(2, kind=1), harness.now_ms)
+    harness.run(50)
+    private = harness.client.groups[1]
+    assert (
+        harness.client.transmit_session.start_ambient(private, 5, harness.now_ms) is None and harness.microphone.is_open
+    )
+    harness.run(50)
+    harness.send_granted(group=2)
+    harness.rtp = srtp.SrtpTransform(aes.encrypter, group_key(2)[:16], group_key(2)[16:])
+    harness.run(4800)
+    assert harness.media and harness.microphone.is_open
+    harness.run(200)
+    assert not harness.microphone.is_open and harness.message_types()[-1] == m.RELEASE
+    assert harness.client.transmit_session.start_ambient(private, 5, harness.now_ms) is None
+    harness.run(50)
+    harness.press()
+    harness.run(20)
+    assert harness.floor_messages[-1][1].ssrc == 0x80000001
+    assert (
+        harness.client.transmit_session.start_ambient(private, 5, harness.now_ms) == "the wearer is using push-to-talk"
+    )
 
 
-def test_nothing_is_allocated_for_a_packet_that_is_spoken():
-    world = talking(frame_ms=60)
-    world.on_wire = lambda port, data: None
-    sender, rtp = world.sender, world.client.groups[0].rtp
+def test_a_sent_packet_allocates_nothing():
+    harness = make_talking(frame_ms=60)
+    harness.on_datagram = lambda port, data: None
+    sender, rtp = harness.sender, harness.client.groups[0].rtp
 
     def packet():
         sender._head = sender._tail + 480
