@@ -1,7 +1,7 @@
-"""Generate everything under generated/ and vectors/, and the tables of SPEC.md, from schema.toml.
+"""Generates the files under generated/ and vectors/ and the tables of SPEC.md from schema.toml.
 
-python protocol/generate.py           write
-python protocol/generate.py --check   exit 1 when a committed file differs, naming it
+python protocol/generate.py           write the files
+python protocol/generate.py --check   list files that differ; exit code 1 if any does
 """
 
 import argparse
@@ -16,7 +16,7 @@ from targets import model, python  # noqa: E402
 
 
 def _load(name: str, text: str) -> str:
-    """Make the codec import this text as the module `name`, whatever is on disk; return the text."""
+    """Install this text as the module `name`, in place of the file on disk, and return the text."""
     module = types.ModuleType(name)
     exec(text, module.__dict__)  # noqa: S102 - our own generated file
     sys.modules[name] = module
@@ -24,31 +24,32 @@ def _load(name: str, text: str) -> str:
 
 
 def outputs() -> dict[Path, str]:
-    """Return every generated file's path and text."""
+    """Return the text of each generated file by path."""
     schema = model.load(ROOT / "schema.toml")
     messages = _load("patrolink_messages", python.render(schema))
     enums = _load("patrolink_enums", python.render_enums(schema))
-    from targets import c, cases, jsonschema, lua, markdown  # they use the codec
+    from targets import c, cases, jsonschema, lua, markdown  # they import the codec
 
     spec = ROOT / "SPEC.md"
-    made = ROOT / "generated"
+    folder = ROOT / "generated"
     texts = cases.render(schema)
     return {
         **{ROOT / "vectors" / name: text for name, text in texts.items()},
-        made / "patrolink_messages.py": messages,
-        made / "patrolink_enums.py": enums,
-        made / "patrolink_names.py": python.render_names(schema),
-        made / "patrolink.schema.json": jsonschema.render(schema),
-        made / "patrolink.lua": lua.render(schema),
-        made / "patrolink.h": c.render_header(schema),
-        made / "patrolink.c": c.render_source(schema),
+        folder / "patrolink_messages.py": messages,
+        folder / "patrolink_enums.py": enums,
+        folder / "patrolink_names.py": python.render_names(schema),
+        folder / "patrolink.schema.json": jsonschema.render(schema),
+        folder / "patrolink.lua": lua.render(schema),
+        folder / "patrolink.h": c.render_header(schema),
+        folder / "patrolink.c": c.render_source(schema),
         spec: markdown.fill(spec.read_text(encoding="utf-8"), schema),
     }
 
 
 def main() -> int:
+    """Run the command line; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="compare instead of writing")
+    parser.add_argument("--check", action="store_true", help="compare only; write nothing")
     args = parser.parse_args()
     stale = []
     for path, text in outputs().items():
@@ -59,7 +60,7 @@ def main() -> int:
             path.parent.mkdir(exist_ok=True)
             path.write_text(text, encoding="utf-8")
     for path in stale:
-        verb = "differs from what generate.py prints: run `make generate`" if args.check else "written"
+        verb = "is out of date; run `make generate`" if args.check else "written"
         print(f"{path.relative_to(ROOT.parent)}: {verb}", file=sys.stderr)
     return 1 if stale and args.check else 0
 

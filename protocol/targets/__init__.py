@@ -1,0 +1,1 @@
+"""Generators of the protocol's files, one module per target."""

@@ -52,13 +52,33 @@ def _structure(m: Message) -> list[str]:
 
 def render_header(schema: Schema) -> str:
     """Return the text of patrolink.h: limits, structures of all scalar messages, and function declarations."""
-    p = schema.protocol
     scalar = [m for m in schema.messages if m.fields is not None]
+    lines = [*_constants(schema), *_enumerations(schema)]
+    for m in scalar:
+        lines += _structure(m)
+    lines += [
+        "/* Any scalar message. */",
+        "typedef struct {",
+        "    uint8_t type;",
+        "    union {",
+        *[f"        pl_{m.name} {m.name};" for m in scalar],
+        "    } as;",
+        "} pl_message;",
+        "",
+        (_FOLDER / "core.h").read_text(encoding="utf-8"),
+        "#endif",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _constants(schema: Schema) -> list[str]:
+    p = schema.protocol
 
     def mask(types: list[int]) -> str:
         return f"0x{sum(1 << t for t in types):08X}u"
 
-    lines = [
+    return [
         _HEAD.format("The Patrolink protocol, see SPEC.md."),
         "#ifndef PATROLINK_H",
         "#define PATROLINK_H",
@@ -84,6 +104,11 @@ def render_header(schema: Schema) -> str:
         _define("UP", mask([m.type for m in schema.messages if m.direction != "down"])),
         _define("DOWN", mask([m.type for m in schema.messages if m.direction != "up"])),
         "",
+    ]
+
+
+def _enumerations(schema: Schema) -> list[str]:
+    return [
         "/* Message types. */",
         "enum {",
         *[f"    PL_{m.name.upper()} = {m.type}," for m in schema.messages],
@@ -102,22 +127,6 @@ def render_header(schema: Schema) -> str:
         _define("OPTIONAL", sum(c.optional for c in schema.columns)),
         "",
     ]
-    for m in scalar:
-        lines += _structure(m)
-    lines += [
-        "/* Any scalar message. */",
-        "typedef struct {",
-        "    uint8_t type;",
-        "    union {",
-        *[f"        pl_{m.name} {m.name};" for m in scalar],
-        "    } as;",
-        "} pl_message;",
-        "",
-        (_FOLDER / "core.h").read_text(encoding="utf-8"),
-        "#endif",
-        "",
-    ]
-    return "\n".join(lines)
 
 
 def _rule(m: Message, f: Field) -> str:

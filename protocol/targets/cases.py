@@ -1,6 +1,6 @@
-"""schema → vectors/*.json: frames with what they decode to, or the reason for which they have to be refused.
+"""Generates vectors/*.json: frames with their decoded form, or the reason for which they must be refused.
 
-The codec of patrolink_protocol makes and checks them; the C codec and other implementations are then held to them.
+The codec of patrolink_protocol produces and checks them; the C codec and other implementations are tested with them.
 """
 
 import json
@@ -13,9 +13,17 @@ from .model import Schema, SchemaError
 from .vectors import DEVICE, KEY, Builder, Vector, seal, time_sync
 
 
-def _frames(build: Builder) -> None:
+def _add_frames(build: Builder) -> None:
     body = time_sync()
     good = seal(m.TIME_SYNC, body, 7)
+    _add_lengths(build, body, good)
+    _add_versions_and_tags(build, body, good)
+    _add_flags_and_types(build, body)
+    _add_keys(build, body, good)
+    _add_tails(build, body)
+
+
+def _add_lengths(build: Builder, body: bytes, good: bytes) -> None:
     build.add("frame-plain", ["FRAME-6", "KEY-1"], "8 bytes of tag", good)
     build.add("frame-top-counter", "FRAME-1", "the highest counter", seal(m.TIME_SYNC, body, frame.COUNTER_MAX))
     for n in (0, 4, frame.HEADER_BYTES + m.TAG_BYTES - 1):
@@ -34,6 +42,9 @@ def _frames(build: Builder) -> None:
         "length",
         direction=1,
     )
+
+
+def _add_versions_and_tags(build: Builder, body: bytes, good: bytes) -> None:
     for version in (0, 2, 7):
         data = seal(m.TIME_SYNC, body, 7, version=version)
         build.add(f"frame-version-{version}", "FRAME-2", "genuine, but another major version", data, "version")
@@ -46,6 +57,9 @@ def _frames(build: Builder) -> None:
         reject = "version" if bit < 3 else "tag"
         build.add(f"frame-flip-{bit}", "FRAME-3", f"bit {bit} flipped", bytes(bad), reject)
     build.add("frame-cut", "FRAME-3", "the last byte is missing", good[:-1], "tag")
+
+
+def _add_flags_and_types(build: Builder, body: bytes) -> None:
     for flags in (1, 2, 3):
         build.add(
             f"frame-flags-{flags}",
@@ -73,6 +87,9 @@ def _frames(build: Builder) -> None:
     build.add(
         "frame-hello-down", "FRAME-5", "a hello never goes down", seal(m.HELLO, b"", direction=1), "type", direction=1
     )
+
+
+def _add_keys(build: Builder, body: bytes, good: bytes) -> None:
     build.add("key-direction", "KEY-1", "an uplink frame turned round", good, "tag", direction=1)
     build.add("key-other-epoch", "KEY-1", "a frame of epoch 0 under the key of epoch 2", good, "tag", epoch=2)
     build.add("key-epoch-1", "KEY-2", "epoch 1: the phase flag is set", seal(m.TIME_SYNC, body, 0, epoch=1), epoch=1)
@@ -83,6 +100,9 @@ def _frames(build: Builder) -> None:
         seal(m.TIME_SYNC, body, 3, epoch=0xFFFFFFFF),
         epoch=0xFFFFFFFF,
     )
+
+
+def _add_tails(build: Builder, body: bytes) -> None:
     tails: list[tuple[str, str, str, list[tuple[int, int, bytes]], str | None]] = [
         ("empty", "TAIL-1", "a tail of no extension", [], None),
         ("trace", "TAIL-1", "a known one", [(1, 0, b"r-1")], None),
@@ -105,7 +125,7 @@ def _frames(build: Builder) -> None:
 
 
 def _sequences() -> list[Vector]:
-    """Frames in order, for the rules that need a memory: accepted, repeated, or the reason."""
+    """Return sequences of frames for rules with state: each frame is accepted, repeated, or refused with a reason."""
     body = time_sync()
 
     def step(counter: int, expect: str, epoch: int = 0) -> dict[str, str]:
@@ -146,9 +166,13 @@ def _json(schema: Schema, vectors: list[Vector]) -> str:
 
 
 def render(schema: Schema) -> dict[str, str]:
-    """Return file name → text. SchemaError when a requirement has no vector, or the codec disagrees with one."""
+    """Return the text of each vector file by name.
+
+    Raises:
+        SchemaError: a requirement has no vector, or the codec disagrees with a vector.
+    """
     build = Builder()
-    _frames(build)
+    _add_frames(build)
     scalar, batches = Builder(), Builder()
     for message in schema.messages:
         if message.fields is not None:
@@ -156,13 +180,13 @@ def render(schema: Schema) -> dict[str, str]:
     cases_batches.add_all(batches)
     sequences = _sequences()
     every = build.vectors + scalar.vectors + batches.vectors + sequences
-    shown = {req for v in every for req in v["req"]}
-    if shown != set(schema.requirements):
+    tested = {req for v in every for req in v["req"]}
+    if tested != set(schema.requirements):
         raise SchemaError(
-            f"requirements without a vector, or the other way round: {sorted(shown ^ set(schema.requirements))}"
+            f"requirements without a vector, or unknown requirements: {sorted(tested ^ set(schema.requirements))}"
         )
     if len({v["id"] for v in every}) != len(every):
-        raise SchemaError("two vectors of one id")
+        raise SchemaError("two vectors have the same id")
     return {
         "frames.json": _json(schema, build.vectors),
         "messages.json": _json(schema, scalar.vectors),

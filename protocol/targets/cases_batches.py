@@ -1,20 +1,23 @@
-"""Vectors of position batches: every coding by the encoder and by hand, and what no encoder makes."""
+"""Vectors of position batches: each coding by the encoder and by hand, and codes that no encoder produces."""
 
 import random
-from typing import Any
+from collections.abc import Callable
 
 import patrolink_messages as m
 
 from .vectors import BitWriter, Builder, U, batch, walk
 
+Add = Callable[..., None]  # (name, requirements, about, body, reason of the refusal)
+ROW_STEPS = [3, -2, 0, 5, 0, 0, 0, -7, 1]  # differences of hand-coded latitudes
+
 
 def _start(n: int, present: int = 0, r: int = 1) -> BitWriter:
-    """Header of a hand-made batch with no optional column."""
+    """Begin a hand-coded batch without optional columns."""
     return BitWriter().eg(n - 1, 0).put(r, 2).put(0, 2).put(present, 7).put(1700000000, 32)
 
 
 def _simple(bits: BitWriter, n: int, until: str = "") -> BitWriter:
-    """Columns of a hand-made batch that does not move: time, lat, lon, state."""
+    """Append the columns time, lat, lon and state of a hand-coded batch with a constant position."""
     for name, value, width in (("time", 0, 0), ("lat", 31123456, 28), ("lon", 121123456, 29)):
         if name == until:
             return bits
@@ -32,7 +35,7 @@ def _zigzag(v: int) -> int:
 
 
 def _lat(n: int, coding: BitWriter) -> bytes:
-    """A batch whose latitude is coded by hand; all else stands still."""
+    """Return a batch whose latitude is coded by hand; the other columns are constant."""
     bits = _simple(_start(n), n, "lat").put(31123456, 28)
     bits.bits += coding.bits
     bits.put(121123456, 29).put(0, 3).eg(3, 4).put(0, 3)
@@ -40,11 +43,24 @@ def _lat(n: int, coding: BitWriter) -> bytes:
 
 
 def add_all(build: Builder) -> None:
-    kind = m.POSITION_BATCH
+    """Add all vectors of position batches."""
 
     def add(name: str, req: str | list[str], about: str, body: bytes, reject: str | None = None) -> None:
-        build.body(f"batch-{name}", req, about, kind, body, reject)
+        build.body(f"batch-{name}", req, about, m.POSITION_BATCH, body, reject)
 
+    _add_walks(add)
+    _add_columns(add)
+    _add_limits(add)
+    _add_fixed_codings(add)
+    for order in (0, 4):
+        _add_rice_codings(add, order)
+    _add_malformed(add)
+    _add_out_of_range(add)
+    _add_impossible_codes(add)
+
+
+def _add_walks(add: Add) -> None:
+    """Batches of walks as the encoder codes them."""
     for r in (5, 6, 7):
         for n in (1, 2, 3, 60):
             for rice in (False, True):
@@ -60,6 +76,10 @@ def add_all(build: Builder) -> None:
     rows = walk(12, 2)
     rows[3][0], rows[7][0] = rows[7][0], rows[3][0]
     add("disorder", "BATCH-1", "times that run backwards", batch(rows))
+
+
+def _add_columns(add: Add) -> None:
+    """Unknown values, omitted columns and cyclic courses."""
     rows = walk(40, 3)
     for i, row in enumerate(rows):
         row[6] = (35000 + 400 * i) % 36000
@@ -87,6 +107,10 @@ def add_all(build: Builder) -> None:
     bare = [[*r[:4], U, U, U, U, U, U] for r in walk(60, 7)]
     add("bare", "BATCH-1", "time and place only", batch(bare))
     add("bare-fixed", "BATCH-4", "time and place only, baseline", batch(bare, rice=False))
+
+
+def _add_limits(add: Add) -> None:
+    """Limits of all columns, constant and nearly constant columns."""
     corners = [(-900000000, -1800000000), (900000000, 1800000000), (0, 0), (900000000, -1800000000)] * 2
     extreme = [-1000000, 20000000, U, 0]
     rows = [
@@ -118,8 +142,11 @@ def add_all(build: Builder) -> None:
     rnd = random.Random(10)
     sparse = [[*r[:8], 9 + (rnd.random() < 0.1), 80 - i // 60] for i, r in enumerate(still)]
     add("sparse-255", ["BATCH-1", "BATCH-5"], "columns that change now and then", batch(sparse))
-    # Codings by hand: every kind over both orders, every parameter.
-    steps = [3, -2, 0, 5, 0, 0, 0, -7, 1]
+
+
+def _add_fixed_codings(add: Add) -> None:
+    """Fixed-width, raw and constant codings by hand, over both orders of differences."""
+    steps = ROW_STEPS
     n = len(steps) + 1
     for w in (5, 20, 34):
         bits = BitWriter().put(1, 3).put(w, 6)
@@ -135,37 +162,42 @@ def add_all(build: Builder) -> None:
         bits.put(31123456 + 1000 * i, 28)
     add("raw", "BATCH-4", "raw values", _lat(n, bits))
     add("linear", "BATCH-4", "constant second differences", _lat(n, BitWriter().put(4, 3).eg(_zigzag(-90), 0)))
-    for order in (0, 4):
-        lead = BitWriter().put(order | 2, 3)
-        if order:
-            lead.eg(_zigzag(2), 0)
-        for k in range(13):
-            bits = BitWriter()
-            bits.bits = lead.bits
-            bits.put(k, 4)
-            for s in [900, *steps[1:]] if order == 0 else steps[1:]:
-                z = _zigzag(s)
-                if z >> k < 12:
-                    bits.put(0, z >> k).put(1, 1).put(z, k)
-                else:
-                    bits.put(0, 12).eg(z - (12 << k), k + 3)
-            add(f"rice-{k}-order-{1 if order else 0}", "BATCH-5", f"Rice, p = {k}", _lat(n, bits))
-        for p in (13, 14, 15):
-            bits = BitWriter()
-            bits.bits = lead.bits
-            bits.put(p, 4)
-            run = 0
-            for s in steps[1:] if order else steps:
-                if s:
-                    bits.eg(run, p - 11).eg(_zigzag(s) - 1, 0)
-                    run = 0
-                else:
-                    run += 1
-            add(f"runs-{p}-order-{1 if order else 0}", "BATCH-5", f"zero runs, p = {p}", _lat(n, bits))
-    _bad_batches(add)
 
 
-def _bad_batches(add: Any) -> None:
+def _add_rice_codings(add: Add, order: int) -> None:
+    """Rice and zero-run codings by hand, with each parameter."""
+    steps = ROW_STEPS
+    n = len(steps) + 1
+    lead = BitWriter().put(order | 2, 3)
+    if order:
+        lead.eg(_zigzag(2), 0)
+    for k in range(13):
+        bits = BitWriter()
+        bits.bits = lead.bits
+        bits.put(k, 4)
+        for s in [900, *steps[1:]] if order == 0 else steps[1:]:
+            z = _zigzag(s)
+            if z >> k < 12:
+                bits.put(0, z >> k).put(1, 1).put(z, k)
+            else:
+                bits.put(0, 12).eg(z - (12 << k), k + 3)
+        add(f"rice-{k}-order-{1 if order else 0}", "BATCH-5", f"Rice, p = {k}", _lat(n, bits))
+    for p in (13, 14, 15):
+        bits = BitWriter()
+        bits.bits = lead.bits
+        bits.put(p, 4)
+        run = 0
+        for s in steps[1:] if order else steps:
+            if s:
+                bits.eg(run, p - 11).eg(_zigzag(s) - 1, 0)
+                run = 0
+            else:
+                run += 1
+        add(f"runs-{p}-order-{1 if order else 0}", "BATCH-5", f"zero runs, p = {p}", _lat(n, bits))
+
+
+def _add_malformed(add: Add) -> None:
+    """Batches that end early or late, and impossible headers."""
     good = batch(walk(9, 11))
     for cut in (0, 1, 2, 5, 12, 20, len(good) - 1):
         add(f"cut-{cut}", "BATCH-2", f"{cut} of {len(good)} bytes", good[:cut], "length")
@@ -186,6 +218,10 @@ def _bad_batches(add: Any) -> None:
     add("resolution-3", "BATCH-3", "resolution code 3", _simple(_start(1, r=3), 1).body(), "range")
     bits = BitWriter().eg(0, 0).put(1, 2).put(1, 2).put(0, 7).put(1700000000, 32).put(1000, 10)
     add("millisecond-1000", "BATCH-3", "millisecond 1000", _simple(bits, 1).body(), "range")
+
+
+def _add_out_of_range(add: Add) -> None:
+    """Values outside the range of their column."""
     add("mode-0", "BATCH-3", "mode 0", _start(1).put(0, 28).put(0, 29).eg(4, 4).body(), "range")
     add("state-32", "BATCH-3", "state 35", _start(1).put(0, 28).put(0, 29).eg(35, 4).body(), "range")
     add("lat-91", "BATCH-3", "latitude 91 degrees", _start(1).put(91000000, 28).put(0, 29).eg(3, 4).body(), "range")
@@ -209,14 +245,18 @@ def _bad_batches(add: Any) -> None:
         _simple(_start(1, 4), 1).put(181, 8).body(),
         "range",
     )
-    n = 5
     add(
         "lat-walks-off",
         "BATCH-3",
         "latitude passes 90 degrees",
-        _lat(n, BitWriter().put(4, 3).eg(_zigzag(30000000), 0)),
+        _lat(5, BitWriter().put(4, 3).eg(_zigzag(30000000), 0)),
         "range",
     )
+
+
+def _add_impossible_codes(add: Add) -> None:
+    """Codes that no encoder produces."""
+    n = 5
     add("raw-second", "BATCH-6", "raw second differences", _lat(n, BitWriter().put(7, 3).put(0, 28 * 4)), "range")
     for w in (0, 35, 63):
         add(

@@ -1,4 +1,4 @@
-"""Vectors of every scalar message: limits, unknown values, what is too short, too long or out of range."""
+"""Vectors of scalar messages: limits, unknown values, bodies that are too short, fields out of range."""
 
 import random
 from typing import Any
@@ -30,6 +30,7 @@ def _wire(f: Field, value: int) -> bytes:
 
 
 def add(build: Builder, message: Message) -> None:
+    """Add the vectors of a message."""
     rnd = random.Random(message.type)
     name, req, kind = message.name, message.req, message.type
     fields = message.fields or ()

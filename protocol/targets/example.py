@@ -15,7 +15,7 @@ _ROWS = [
 
 
 class _Reader:
-    """Reads bits and keeps a line about each code."""
+    """Reads bits and collects a table row for each code."""
 
     def __init__(self, body: bytes) -> None:
         self.bits = "".join(f"{byte:08b}" for byte in body)
@@ -54,7 +54,7 @@ def _column(r: _Reader, name: str, n: int) -> None:
         r.note(start, f"{name}: first difference {value} (EG0 of its zigzag)")
         left -= 1
     if kind not in (track_encoder.FIXED, track_encoder.CONSTANT):
-        raise SchemaError("the worked example is kept to the baseline codings")
+        raise SchemaError("the worked example may use only the baseline codings")
     if kind == track_encoder.FIXED:
         start = r.at
         w = r.get(6)
@@ -65,10 +65,38 @@ def _column(r: _Reader, name: str, n: int) -> None:
 
 
 def render() -> str:
-    """Return Markdown: the frame's bytes, then every code of its body."""
+    """Return Markdown: the bytes of the frame, then each code of its body."""
     body = vectors.batch(_ROWS, 6, False)
     data = vectors.seal(m.POSITION_BATCH, body, 7)
     spaced = " ".join(f"{byte:02X}" for byte in data)
+    _, columns = track_decoder.decode_columns(body)
+    size = frame.tag_bytes(m.POSITION_BATCH)
+    lines = [
+        f"Device `{vectors.DEVICE}`, epoch 0, counter 7, three rows of a walk in baseline codings, sealed with the key",
+        f"`{vectors.KEY.hex()}`:",
+        "",
+        *(f"    {spaced[i : i + 96].strip()}" for i in range(0, len(spaced), 96)),
+        "",
+        f"`{data[0]:02X}` is version {data[0] >> 5} and type {data[0] & 31}, a position batch; "
+        f"`{data[1:5].hex(' ').upper()}` is no flag and",
+        f"counter {int.from_bytes(data[1:5], 'big')}; the last {size} bytes are the tag. The {len(body)} bytes between "
+        "them are the batch:",
+        "",
+        "| bit | code | meaning |",
+        "| --- | --- | --- |",
+        *_annotate(body),
+        "",
+        "Decoded, in row units:",
+        "",
+        "| " + " | ".join(columns) + " |",
+        "| " + " | ".join(["---"] * len(columns)) + " |",
+        *("| " + " | ".join(str(columns[c][i]) for c in columns) + " |" for i in range(len(_ROWS))),
+    ]
+    return "\n".join(lines)
+
+
+def _annotate(body: bytes) -> list[str]:
+    """Return a table row for each code of a batch."""
     r = _Reader(body)
     start = r.at
     n = r.eg(0) + 1
@@ -105,27 +133,4 @@ def render() -> str:
         start = r.at
         r.take(len(r.bits) - r.at)
         r.note(start, "padding")
-    resolution, columns = track_decoder.decode_columns(body)
-    size = frame.tag_bytes(m.POSITION_BATCH)
-    lines = [
-        f"Device `{vectors.DEVICE}`, epoch 0, counter 7, three rows of a walk in baseline codings, sealed with the key",
-        f"`{vectors.KEY.hex()}`:",
-        "",
-        *(f"    {spaced[i : i + 96].strip()}" for i in range(0, len(spaced), 96)),
-        "",
-        f"`{data[0]:02X}` is version {data[0] >> 5} and type {data[0] & 31}, a position batch; "
-        f"`{data[1:5].hex(' ').upper()}` is no flag and",
-        f"counter {int.from_bytes(data[1:5], 'big')}; the last {size} bytes are the tag. The {len(body)} bytes between "
-        "them are the batch:",
-        "",
-        "| bit | code | meaning |",
-        "| --- | --- | --- |",
-        *r.lines,
-        "",
-        "Decoded, in row units:",
-        "",
-        "| " + " | ".join(columns) + " |",
-        "| " + " | ".join(["---"] * len(columns)) + " |",
-        *("| " + " | ".join(str(columns[c][i]) for c in columns) + " |" for i in range(n)),
-    ]
-    return "\n".join(lines)
+    return r.lines

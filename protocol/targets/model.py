@@ -1,4 +1,4 @@
-"""The schema as checked data, for every target."""
+"""The schema as validated data, for all targets."""
 
 import hashlib
 import json
@@ -27,14 +27,23 @@ DIRECTIONS = ("up", "down", "both")
 
 
 class SchemaError(Exception):
-    """schema.toml says something that cannot be generated."""
+    """schema.toml contains something that cannot be generated."""
 
 
 @dataclass(frozen=True)
 class Field:
+    """A field of a scalar message.
+
+    Attributes:
+        low: Minimum; for str and bytes, the minimum length.
+        high: Maximum; for str and bytes, the maximum length.
+        names: Value by name.
+        bits: Names of bits, lowest first.
+    """
+
     name: str
     type: str
-    low: int  # for str and bytes: fewest and most bytes
+    low: int
     high: int
     unknown: int | None
     unit: str
@@ -45,12 +54,14 @@ class Field:
 
     @property
     def size(self) -> int:
-        """Bytes of an integer on the wire; 0 for str and bytes."""
+        """Length of an integer on the wire; 0 for str and bytes."""
         return 0 if self.type in TEXTS else int(self.type[1:]) // 8
 
 
 @dataclass(frozen=True)
 class Message:
+    """A message type; `fields` is None for a position batch."""
+
     name: str
     type: int
     direction: str
@@ -58,14 +69,23 @@ class Message:
     req: str
     since: str
     doc: str
-    fields: tuple[Field, ...] | None  # None: a position batch
+    fields: tuple[Field, ...] | None
 
 
 @dataclass(frozen=True)
 class Column:
+    """A column of a position batch.
+
+    Attributes:
+        divisors: For resolutions 5, 6, 7; zeros for time, whose divisor is the tick of the batch.
+        bits: Width of raw values for resolutions 5, 6, 7.
+        k: Order of the keyframe's Exp-Golomb code; None: plain bits.
+        modulus: 0 if the column is not cyclic.
+    """
+
     name: str
     unit: str
-    divisors: tuple[int, int, int]  # by resolution 5, 6, 7; zeros for time, whose divisor is the frame's tick
+    divisors: tuple[int, int, int]
     low: int
     high: int
     bits: tuple[int, int, int]
@@ -78,13 +98,20 @@ class Column:
 
 @dataclass(frozen=True)
 class Schema:
+    """The whole schema.
+
+    Attributes:
+        requirements: Text by id: those of [requirement], and those of the messages.
+        hash: First 4 bytes of SHA-256 over the canonical JSON of the schema without documentation.
+    """
+
     protocol: dict[str, Any]
     reject: dict[str, dict[str, Any]]
-    requirements: dict[str, str]  # those of [requirement], and every message's
+    requirements: dict[str, str]
     extensions: dict[str, dict[str, Any]]
     messages: tuple[Message, ...]
     columns: tuple[Column, ...]
-    hash: int  # first 4 bytes of SHA-256 over the canonical JSON of the schema, documentation left out
+    hash: int
 
 
 def _field(raw: dict[str, Any], where: str, since: str) -> Field:
@@ -105,12 +132,12 @@ def _field(raw: dict[str, Any], where: str, since: str) -> Field:
         if not wide[0] <= low <= high <= wide[1]:
             raise SchemaError(f"{where}: min..max {low}..{high} does not fit {kind}")
         if unknown is not None and (low <= unknown <= high or not wide[0] <= unknown <= wide[1]):
-            raise SchemaError(f"{where}: the unknown code {unknown} has to fit {kind} and lie outside {low}..{high}")
+            raise SchemaError(f"{where}: the unknown code {unknown} must fit {kind} and be outside {low}..{high}")
     else:
         raise SchemaError(f"{where}: unknown type {kind!r}; use {', '.join(TEXTS)} or one of {', '.join(INTEGERS)}")
     names = raw.get("names", {})
     if any(not low <= value <= high for value in names.values()) or len(set(names.values())) != len(names):
-        raise SchemaError(f"{where}: names have to be distinct values in {low}..{high}")
+        raise SchemaError(f"{where}: names must be distinct values in {low}..{high}")
     return Field(
         raw["name"],
         kind,
@@ -128,12 +155,12 @@ def _field(raw: dict[str, Any], where: str, since: str) -> Field:
 def _message(raw: dict[str, Any]) -> Message:
     since = raw.get("since", "1.0")
     if raw.get("direction") not in DIRECTIONS:
-        raise SchemaError(f"{raw['name']}: direction is one of {', '.join(DIRECTIONS)}")
+        raise SchemaError(f"{raw['name']}: direction must be one of {', '.join(DIRECTIONS)}")
     if not re.fullmatch(r"[A-Z]+-[0-9]+", raw["req"]):
-        raise SchemaError(f"{raw['name']}: a requirement id is a word and a number, as HELLO-1")
+        raise SchemaError(f"{raw['name']}: a requirement id must be a word and a number, for example HELLO-1")
     fields = None if raw.get("track") else tuple(_field(f, raw["name"], since) for f in raw["fields"])
     if fields and len({f.name for f in fields}) != len(fields):
-        raise SchemaError(f"{raw['name']}: two fields of one name")
+        raise SchemaError(f"{raw['name']}: two fields have the same name")
     return Message(
         raw["name"], raw["type"], raw["direction"], raw.get("long_tag", False), raw["req"], since, raw["doc"], fields
     )
@@ -169,17 +196,21 @@ def _without_doc(value: Any) -> Any:
 
 
 def load(path: Path) -> Schema:
-    """Read and check schema.toml; SchemaError says what to mend."""
+    """Read and validate schema.toml.
+
+    Raises:
+        SchemaError: the schema is invalid.
+    """
     raw = tomllib.loads(path.read_text(encoding="utf-8"))
     canonical = json.dumps(_without_doc(raw), sort_keys=True, separators=(",", ":"))
     messages = tuple(_message(m) for m in raw["message"])
     types = [m.type for m in messages]
     if len(set(types)) != len(types) or not all(0 < t < 32 for t in types):
-        raise SchemaError("message types are distinct numbers from 1 to 31")
+        raise SchemaError("message types must be distinct numbers from 1 to 31")
     requirements = dict(raw["requirement"])
     for m in messages:
         if m.req in requirements:
-            raise SchemaError(f"{m.name}: {m.req} is another requirement's id")
+            raise SchemaError(f"{m.name}: {m.req} is already the id of another requirement")
         requirements[m.req] = m.doc
     return Schema(
         raw["protocol"],

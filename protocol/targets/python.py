@@ -33,8 +33,12 @@ def _mask(types: list[int]) -> str:
 
 def render(schema: Schema) -> str:
     """Return the text of patrolink_messages.py: tables that need little memory, for MicroPython and CPython."""
+    return "\n".join([*_constants(schema), *_message_table(schema), *_column_table(schema)])
+
+
+def _constants(schema: Schema) -> list[str]:
     p = schema.protocol
-    lines = [
+    return [
         _HEAD.format("Tables of the Patrolink protocol."),
         "",
         f"VERSION = {p['version']}",
@@ -54,10 +58,13 @@ def render(schema: Schema) -> str:
         f"UP = {_mask([m.type for m in schema.messages if m.direction != 'down'])}",
         f"DOWN = {_mask([m.type for m in schema.messages if m.direction != 'up'])}",
         "",
-    ]
-    lines += [f"{m.name.upper()} = {m.type}" for m in schema.messages]
-    lines += [
+        *[f"{m.name.upper()} = {m.type}" for m in schema.messages],
         "",
+    ]
+
+
+def _message_table(schema: Schema) -> list[str]:
+    lines = [
         "# Names of the reasons to refuse a frame, by code from 1.",
         f'REASONS = "{" ".join(sorted(schema.reject, key=lambda n: schema.reject[n]["code"]))}"',
         "",
@@ -70,9 +77,11 @@ def render(schema: Schema) -> str:
         parts = _lines([str(m.type), m.name, *[_spec(f) for f in m.fields or ()]], 105)
         parts[-1] += "\\n"
         lines += [f'    "{part}"' for part in parts]
-    lines += [
-        ")",
-        "",
+    return [*lines, ")", ""]
+
+
+def _column_table(schema: Schema) -> list[str]:
+    lines = [
         "# name:divisor:raw bits:min:max:keyframe k:signed:optional:modulus; comma-separated values: by resolution",
         "COLUMNS = (",
     ]
@@ -90,8 +99,7 @@ def render(schema: Schema) -> str:
             c.modulus,
         ]
         lines.append(f'    "{":".join(map(str, column))} "')
-    lines += [")", ""]
-    return "\n".join(lines)
+    return [*lines, ")", ""]
 
 
 def _each(values: tuple[int, int, int]) -> str:

@@ -1,6 +1,6 @@
-"""What vectors are made with: hand-made bits, genuine frames right and wrong, and a builder that asks the codec.
+"""Tools to build vectors: hand-coded bits, authentic frames with faults, and a builder that asks the codec.
 
-The cases themselves are in cases.py, cases_messages.py and cases_batches.py.
+The cases are in cases.py, cases_messages.py and cases_batches.py.
 """
 
 import random
@@ -22,26 +22,29 @@ COLUMNS = ("time_ms", "lat", "lon", "state", "alt", "speed", "course", "hacc", "
 
 
 class BitWriter:
-    """Bits as a string of 0 and 1: slow, plain, and apart from the codec that it tests."""
+    """A bit stream as a string of 0 and 1: slow, simple, and independent of the codec that it tests."""
 
     def __init__(self) -> None:
         self.bits = ""
 
     def put(self, value: int, n: int) -> "BitWriter":
+        """Append the n low bits of a value."""
         self.bits += format(value & ((1 << n) - 1), f"0{n}b") if n else ""
         return self
 
     def eg(self, value: int, k: int) -> "BitWriter":
+        """Append the Exp-Golomb code of order k."""
         n = (value + (1 << k)).bit_length()
         return self.put(0, n - k - 1).put(value + (1 << k), n)
 
     def body(self) -> bytes:
+        """Return the stream, padded with zero bits."""
         text = self.bits + "0" * (-len(self.bits) % 8)
         return int("1" + text, 2).to_bytes(len(text) // 8 + 1, "big")[1:]
 
 
 def seal(kind: int, body: bytes, counter: int = 1, direction: int = 0, epoch: int = 0, **over: Any) -> bytes:
-    """Return a genuine frame; `over`: extensions, flags or version of a device that does it wrong."""
+    """Return an authentic frame; `over` sets extensions, flags or version as a faulty device would."""
     buf = bytearray(4096)
     end = frame.HEADER_BYTES + len(body)
     buf[frame.HEADER_BYTES : end] = body
@@ -54,18 +57,18 @@ def seal(kind: int, body: bytes, counter: int = 1, direction: int = 0, epoch: in
         data[1] |= over.get("flags", 0) << 4
         data[0] = (over.get("version", m.VERSION) << 5) | kind
         size = frame.tag_bytes(kind)
-        pads = channel.pads  # a device with the key can put a right tag under anything
+        pads = channel.pads  # a device with the key can tag any bytes correctly
         data[-size:] = key_derivation.hmac(pads, channel.context, bytes(data[:-size]))[:size]
     return bytes(data)
 
 
 def plain(message: dict[str, Any]) -> dict[str, Any]:
-    """A decoded message as JSON: bytes as hex digits, a batch as rows of integers."""
+    """Return a decoded message for JSON: bytes as hex digits."""
     return {k: v.hex() if isinstance(v, bytes) else v for k, v in message.items()}
 
 
 class Builder:
-    """Collects vectors and holds each one to the codec."""
+    """Collects vectors and checks each one with the codec."""
 
     def __init__(self) -> None:
         self.vectors: list[Vector] = []
@@ -73,6 +76,19 @@ class Builder:
     def add(
         self, name: str, req: str | list[str], about: str, data: bytes, reject: str | None = None, **at: Any
     ) -> None:
+        """Add a vector of a frame.
+
+        Args:
+            name: Id of the vector.
+            req: Requirements that it tests.
+            about: Description.
+            data: The frame.
+            reject: Name of the reason for which it must be refused; None if it must be accepted.
+            **at: direction and epoch of the receiver.
+
+        Raises:
+            SchemaError: the codec disagrees.
+        """
         direction, epoch = at.get("direction", 0), at.get("epoch", 0)
         vector: Vector = {
             "id": name,
@@ -86,18 +102,19 @@ class Builder:
         }
         got = run(data, direction, epoch)
         if got.get("reject") != reject:
-            raise SchemaError(f"vector {name}: the codec says {got}, not {reject}")
+            raise SchemaError(f"vector {name}: the codec returns {got} instead of {reject}")
         self.vectors.append({**vector, **got})
 
     def body(
         self, name: str, req: str | list[str], about: str, kind: int, body: bytes, reject: str | None = None
     ) -> None:
+        """Add a vector of an authentic frame with this body; arguments as in `add`."""
         direction = 0 if m.UP >> kind & 1 else 1
         self.add(name, req, about, seal(kind, body, direction=direction), reject, direction=direction)
 
 
 def run(data: bytes, direction: int = 0, epoch: int = 0, key: bytes = KEY, device: str = DEVICE) -> dict[str, Any]:
-    """Return what a receiver makes of a frame: {"reject"} or {"type", "counter", "extensions", "message"}."""
+    """Return the result of a receiver: {"reject"} or {"type", "counter", "extensions", "message"}."""
     try:
         kind, counter, body, extensions = frame.Channel(key, device.encode(), direction, epoch).open_frame(data)
         if kind == m.POSITION_BATCH:
@@ -120,11 +137,12 @@ def run(data: bytes, direction: int = 0, epoch: int = 0, key: bytes = KEY, devic
 
 
 def time_sync() -> bytes:
+    """Return the body of a time_sync."""
     return struct.pack(">QQQ", 1700000000123, 0, 0)
 
 
 def walk(n: int, seed: int, **change: Any) -> list[list[int]]:
-    """Rows of [time_ms, lat, lon, state, alt, speed, course, hacc, sats, battery], seeded."""
+    """Return seeded rows of [time_ms, lat, lon, state, alt, speed, course, hacc, sats, battery]."""
     rnd = random.Random(seed)
     t, lat, lon, alt, course = 1700000000000, 311234567, 1211234567, 12000, 35000
     rows = []
@@ -139,7 +157,7 @@ def walk(n: int, seed: int, **change: Any) -> list[list[int]]:
 
 
 def batch(rows: list[list[int]], resolution: int = 6, rice: bool = True, omit: tuple[str, ...] = ()) -> bytes:
-    """Return the body that the codec's own encoder makes of rows."""
+    """Return the body of a batch from the encoder of the codec."""
     encoder = track_encoder.TrackEncoder(len(rows), resolution, rice, omit)
     for t, *row in rows:
         encoder.add(t // 86400000, t % 86400000, row)

@@ -1,11 +1,11 @@
-/* Runs the vectors through the C codec: one request a line on standard input, one answer a line of JSON.
+/* Runs the vectors through the C codec: one request per line on standard input, one answer per line in JSON.
  *
  *   F key id direction epoch frame      {"reject": …} or {"type", "counter", "extensions", "message", "again"};
- *                                       "again" is the frame encoded anew from what was decoded
- *   R key id direction epoch            a receiver for the steps that follow; key - : none is known
+ *                                       "again" is the decoded message, encoded again
+ *   R key id direction epoch            creates a receiver for the following steps; key - : unknown
  *   S frame                             {"step": "accepted" | "repeated" | reason}
  *
- * key and frame are hexadecimal, an empty frame is -.
+ * key and frame are hexadecimal; - is an empty frame.
  *   cc -std=c99 -o check check.c
  */
 #define PATROLINK_NAMES

@@ -1,9 +1,9 @@
-"""Run every vector through a program that speaks check.c's line protocol, whatever it is written in.
+"""Runs all vectors through a program, in any language, that implements the line protocol of check.c.
 
 python3 protocol/vectors/run.py PROGRAM [ARGUMENT ...]
 
-Prints each vector that goes wrong with what was said and what should have been, then the count. Exit code 0 when all
-pass, 1 when some do not, 2 when the program cannot be run. Needs nothing but Python.
+Prints each vector that fails with the actual and the expected result, then the counts. Exit code 0 if all pass, 1 if
+any fails, 2 if the program cannot be run. Needs only Python's standard library.
 """
 
 import contextlib
@@ -18,22 +18,22 @@ HERE = Path(__file__).resolve().parent
 
 
 class Program:
-    """The program under test, behind a pipe."""
+    """The program under test, on a pipe."""
 
     def __init__(self, command: list[str]) -> None:
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
-    def tell(self, line: str) -> None:
-        """Send a request that has no answer; a program that has ended shows when it is asked."""
+    def send(self, line: str) -> None:
+        """Send a request that has no answer. `ask` detects that the program has ended."""
         assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.write(line + "\n")
             self._process.stdin.flush()
 
     def ask(self, line: str) -> dict[str, Any]:
-        """Send a request and return its answer; {} when the program has ended or says no JSON."""
+        """Send a request and return its answer; {} if the program has ended or does not answer in JSON."""
         assert self._process.stdout is not None
-        self.tell(line)
+        self.send(line)
         try:
             answer = json.loads(self._process.stdout.readline() or "{}")
         except ValueError:
@@ -41,56 +41,60 @@ class Program:
         return answer if isinstance(answer, dict) else {}
 
     def close(self) -> int:
-        """End the program; return its exit code."""
+        """Close the input of the program and return its exit code."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         return self._process.wait(10)
 
 
 def load(name: str) -> list[dict[str, Any]]:
-    """Return the vectors of one file."""
+    """Return the vectors of a file."""
     vectors: list[dict[str, Any]] = json.loads((HERE / name).read_text(encoding="utf-8"))["vectors"]
     return vectors
 
 
 def check(program: Program) -> Iterator[tuple[str, str]]:
-    """Yield (vector id, what is wrong or "") for every vector."""
+    """Yield (vector id, fault or "") for each vector."""
     for name in ("frames.json", "messages.json", "batches.json"):
         for vector in load(name):
             at = f"{vector['key']} {vector['device']} {vector['direction']} {vector['epoch']}"
             got = program.ask(f"F {at} {vector['frame'] or '-'}")
-            got.pop("again", None)  # optional: how this program would encode what it decoded
+            got.pop("again", None)  # optional: the decoded message encoded by the program
             keys = ("reject",) if "reject" in vector else ("type", "counter", "extensions", "message")
             expected = {key: vector[key] for key in keys}
-            yield vector["id"], "" if got == expected else f"said {got}, not {expected}"
+            yield vector["id"], "" if got == expected else f"got {got}, expected {expected}"
     for vector in load("sequences.json"):
-        program.tell(f"R {vector['key'] or '-'} {vector['device']} {vector['direction']} {vector['epoch']}")
-        said = [program.ask(f"S {step['frame']}").get("step") for step in vector["steps"]]
+        program.send(f"R {vector['key'] or '-'} {vector['device']} {vector['direction']} {vector['epoch']}")
+        results = [program.ask(f"S {step['frame']}").get("step") for step in vector["steps"]]
         expected_steps = [step["expect"] for step in vector["steps"]]
-        yield vector["id"], "" if said == expected_steps else f"said {said}, not {expected_steps}"
+        yield vector["id"], "" if results == expected_steps else f"got {results}, expected {expected_steps}"
 
 
 def main(command: list[str]) -> int:
+    """Run the vectors through a program; return the exit code."""
     if not command:
         print(__doc__, file=sys.stderr)
         return 2
     try:
         program = Program(command)
     except OSError as e:
-        print(f"error: {command[0]}: {e.strerror}; name a program that speaks check.c's protocol", file=sys.stderr)
+        print(
+            f"error: {command[0]}: {e.strerror}; name a program that implements the line protocol of check.c",
+            file=sys.stderr,
+        )
         return 2
     passed = failed = 0
-    for name, wrong in check(program):
-        if wrong:
+    for name, fault in check(program):
+        if fault:
             failed += 1
-            print(f"{name}: {wrong}")
+            print(f"{name}: {fault}")
         else:
             passed += 1
     try:
         program.close()
     except (BrokenPipeError, subprocess.TimeoutExpired):
         failed += 1
-        print("the program did not end when its input did")
+        print("the program did not exit at the end of its input")
     print(f"{passed} passed, {failed} failed")
     return 1 if failed else 0
 
