@@ -1,0 +1,45 @@
+"""The documents name files that exist."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+PAGES = sorted(
+    path
+    for path in ROOT.rglob("*.md")
+    if not {"build", ".venv", "node_modules"} & set(path.relative_to(ROOT).parts) and "egg-info" not in str(path)
+)
+
+
+def rows_of_table(text: str, heading: str) -> list[list[str]]:
+    """Return the cells of the table below a heading, without its first two lines."""
+    section = text.split(f"## {heading}\n", 1)[1].split("\n## ", 1)[0]
+    lines = [line for line in section.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+def test_contributing_says_which_file_to_open():
+    rows = rows_of_table((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"), "To change X, open Y")
+    assert len(rows) >= 12
+    missing = [
+        name for row in rows for name in re.findall(r"`([^`]+)`", row[1] + row[2]) if not (ROOT / name).is_file()
+    ]
+    assert missing == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_to_files(page: Path):
+    targets = re.findall(r"\]\((?!https?:|#)([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
+    assert [target for target in targets if not (page.parent / target).exists()] == []
+
+
+@pytest.mark.parametrize(
+    "page", ["CONTRIBUTING.md", *(f"docs/internals/{p.name}" for p in (ROOT / "docs/internals").glob("*.md"))]
+)
+def test_paths_in_the_internals_exist(page: str):
+    """Every path in backquotes that begins with a folder of the project."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    paths = re.findall(r"`((?:protocol|device|boards|host_tools|tests|docs)/[^`*{ ]*)`", text)
+    assert [path for path in paths if "NAME" not in path and not (ROOT / path).exists()] == []
