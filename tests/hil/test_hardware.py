@@ -88,15 +88,15 @@ def board_said(log: Path) -> bytes:
 @pytest.mark.timeout(480)
 def test_a_board_behind_ports_passes_the_tests_of_the_emulated_ones(lab, tmp_path):
     path = written(tmp_path, real(lab))
-    tests = [f"{HIL}/test_patrol.py", f"{HIL}/test_console.py", "-rA"]
+    tests = [f"{HIL}/test_patrol.py", f"{HIL}/test_board_console.py", "-rA"]
     done = pytest_run(tmp_path, "--hardware", str(path), *tests, timeout_s=460)
     assert done.returncode == 0, done.stdout + done.stderr
     for name in (
         "test_patrol.py::test_a_patrol_with_an_sos_and_a_power_cut",
         "test_patrol.py::test_a_configuration_that_cannot_be_used_is_told_on_the_console",
-        "test_console.py::test_each_life_begins_on_the_console",
-        "test_console.py::test_ctrl_c_ends_the_agent_and_gives_the_repl",
-        "test_console.py::test_mpremote_puts_a_file_on_the_board_that_outlives_its_power",
+        "test_board_console.py::test_each_life_begins_on_the_console",
+        "test_board_console.py::test_ctrl_c_ends_the_agent_and_gives_the_repl",
+        "test_board_console.py::test_mpremote_puts_a_file_on_the_board_that_outlives_its_power",
     ):
         assert f"PASSED tests/hil/{name}[bench-1]" in done.stdout, done.stdout
     logs = tmp_path / "artefacts" / "test_patrol-test_a_patrol_with_an_sos_and_a_power_cut_bench-1"

@@ -43,3 +43,9 @@ def test_paths_in_the_internals_exist(page: str):
     text = (ROOT / page).read_text(encoding="utf-8")
     paths = re.findall(r"`((?:protocol|device|boards|host_tools|tests|docs)/[^`*{ ]*)`", text)
     assert [path for path in paths if "NAME" not in path and not (ROOT / path).exists()] == []
+
+
+def test_test_files_have_different_names():
+    """Pytest imports test files by their base name."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))

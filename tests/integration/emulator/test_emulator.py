@@ -83,7 +83,7 @@ def test_baud_rate_and_timing():
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "told"),
+    ("name", "text", "message"),
     [
         ("a.csv", "time,lat\n", "no column lat_deg, lon_deg"),
         ("a.csv", "time,lat_deg,lon_deg\n2024-01-01T00:00:00Z,x,1\n", "line 2: column lat_deg"),

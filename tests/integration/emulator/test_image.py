@@ -67,18 +67,18 @@ def test_image_is_reproducible_to_the_byte(board, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("tool", "told"),
+    ("tool", "message"),
     [
         ("qemu-system-arm", "apt-get install qemu-system-arm\n"),
         ("arm-none-eabi-gcc", "apt-get install gcc-arm-none-eabi libnewlib-arm-none-eabi\n"),
     ],
 )
-@pytest.mark.parametrize("way", [["--fixes", "5"], ["--count", "2"], ["--hours", "0.1"]])
-def test_missing_tool_is_named_with_its_package(tmp_path, monkeypatch, capfd, tool, message, search_path):
+@pytest.mark.parametrize("options", [["--fixes", "5"], ["--count", "2"], ["--hours", "0.1"]])
+def test_missing_tool_is_named_with_its_package(tmp_path, monkeypatch, capfd, tool, message, options):
     if shutil.which("qemu-system-arm") is None or shutil.which("arm-none-eabi-gcc") is None:
         tool, message = "qemu-system-arm", "apt-get install "  # there is nothing to hide
     monkeypatch.setenv("PATH", path_without(tmp_path / "bin", tool))
-    assert main(["emulate", "--board", BOARD, *search_path]) == 2
+    assert main(["emulate", "--board", BOARD, *options]) == 2
     captured = capfd.readouterr()
     assert captured.out == "" and captured.err.endswith(message) and captured.err.count("\n") == 1
 

@@ -21,7 +21,7 @@ from patrolink.core.keys import DeviceKey
 from patrolink.hub.live import depacketizer
 from patrolink.hub.live.receiver import LiveReceiver
 from patrolink.hub.live.stream import LiveStream
-from patrolink.hub.voice.floor_trace import Trace
+from patrolink.hub.voice.floor_trace import FloorTrace
 from patrolink_protocol import srtp
 from patrolink_protocol.key_derivation import live_view_context
 from PIL import Image
@@ -246,7 +246,7 @@ def test_tshark_reads_the_headers(tmp_path):
         pytest.skip("tshark is not installed (Debian package tshark)")
     for payload_type, pictures, encoder in ((26, [jpeg(90)] * 3, None), (96, video(3), Encoder(640, 480, 5))):
         dump = tmp_path / "live.pcap"
-        trace = Trace(dump)
+        trace = FloorTrace(dump)
         packets, sent = srtp_packets(pictures, encoder)
         rtp = decrypted(packets)
         for packet in rtp:
