@@ -1,4 +1,4 @@
-"""AVI as it is written: its chunks, where frames and sound stand by their times, what a cut leaves, no allocation."""
+"""The AVI muxer: chunks, positions of frames and sound, truncated files, no allocation."""
 
 import struct
 
@@ -6,12 +6,12 @@ from agent.recording.avi import AviMuxer, header
 from allocation import allocated
 from patrolink_protocol import g711
 
-PICTURE = b"\xff\xd8" + bytes(range(200)) + b"\xff\xd9"  # no player looks into it here
+PICTURE = b"\xff\xd8" + bytes(range(200)) + b"\xff\xd9"  # its content does not matter
 UNIT = bytes(160)
 
 
-class Tape:
-    """A sink that keeps it all."""
+class RecordingSink:
+    """A sink that keeps all data."""
 
     def __init__(self):
         self.data = b""
@@ -23,7 +23,7 @@ class Tape:
 
 
 def chunks(data, at):
-    """Return (name, where in the data, bytes) of each whole chunk from `at` on."""
+    """Return (name, offset, bytes) of each complete chunk from `at` on."""
     out = []
     while at + 8 <= len(data):
         name, n = struct.unpack("<4sI", data[at : at + 8])
@@ -34,86 +34,86 @@ def chunks(data, at):
     return out
 
 
-def filmed(times, sound=False, fps=5):
-    tape = Tape()
+def mux(times, sound=False, fps=5):
+    sink = RecordingSink()
     avi = AviMuxer(320, 240, fps, sound)
-    avi.begin(tape.take)
+    avi.begin(sink.take)
     for i, time_ms in enumerate(times):
         avi.picture(PICTURE[: 100 + i % 2], time_ms)
-    return avi, tape
+    return avi, sink
 
 
-def names(tape, sound=False):
-    return [name for name, _, _ in chunks(tape.data, len(header(320, 240, 5, sound)))]
+def names(sink, sound=False):
+    return [name for name, _, _ in chunks(sink.data, len(header(320, 240, 5, sound)))]
 
 
-def test_a_frame_has_the_place_of_its_time():
-    avi, tape = filmed((0, 200, 399, 601, 1000, 1010))
-    found = chunks(tape.data, len(header(320, 240, 5, False)))
+def test_a_frame_is_at_the_position_of_its_time():
+    avi, sink = mux((0, 200, 399, 601, 1000, 1010))
+    found = chunks(sink.data, len(header(320, 240, 5, False)))
     assert [len(data) for _, _, data in found] == [100, 101, 100, 101, 0, 100, 101]
-    assert tape.times == [0, 0, 200, 399, 601, 1000, 1000, 1010]
+    assert sink.times == [0, 0, 200, 399, 601, 1000, 1000, 1010]
 
 
-def test_a_time_that_is_wrong_makes_no_endless_file():
-    avi, tape = filmed((0, 4000000000, 4000000200))
-    assert len(names(tape)) == 3
+def test_a_wrong_time_does_not_grow_the_file():
+    avi, sink = mux((0, 4000000000, 4000000200))
+    assert len(names(sink)) == 3
 
 
-def test_the_index_names_each_chunk():
-    avi, tape = filmed((0, 200, 800, 1000))
-    whole = len(tape.data)
+def test_the_index_lists_each_chunk():
+    avi, sink = mux((0, 200, 800, 1000))
+    whole = len(sink.data)
     avi.end()
     base = len(header(320, 240, 5, False)) - 4
-    found = chunks(tape.data[:whole], base + 4)
-    name, _, index = chunks(tape.data, whole)[0]
+    found = chunks(sink.data[:whole], base + 4)
+    name, _, index = chunks(sink.data, whole)[0]
     assert name == b"idx1" and len(index) == 16 * len(found)
     for i, (name, at, data) in enumerate(found):
         entry = struct.unpack("<4sIII", index[16 * i : 16 * i + 16])
         assert entry == (name, 16 if data else 0, at - base, len(data))
 
 
-def test_a_long_file_has_no_index_rather_than_half_of_one():
-    avi, tape = filmed([200 * i for i in range(600)])
+def test_a_long_file_has_no_index():
+    avi, sink = mux([200 * i for i in range(600)])
     avi.end()
-    assert names(tape) == [b"00dc"] * 600
+    assert names(sink) == [b"00dc"] * 600
 
 
-def test_a_second_file_is_as_the_first():
-    avi, tape = filmed((0, 200))
+def test_a_second_file_equals_the_first():
+    avi, sink = mux((0, 200))
     avi.end()
-    again = Tape()
+    again = RecordingSink()
     avi.begin(again.take)
     avi.picture(PICTURE[:100], 0)
     avi.picture(PICTURE[:101], 200)
     avi.end()
-    assert again.data == tape.data
+    assert again.data == sink.data
 
 
-def test_sound_is_where_its_time_is():
-    tape = Tape()
+def test_sound_is_at_the_position_of_its_time():
+    sink = RecordingSink()
     avi = AviMuxer(320, 240, 5, True)
-    avi.begin(tape.take)
+    avi.begin(sink.take)
     loud = struct.pack("<h", 8000) * 80
     for i in range(100):
-        avi.sound(loud, 500 + 10 * i)  # it begins half a second late
-    avi.sound(loud, 1000)  # twice the same time: not heard
+        avi.sound(loud, 500 + 10 * i)  # starts half a second late
+    avi.sound(loud, 1000)  # a time that has sound already: dropped
     avi.end()
-    said = b"".join([data for name, _, data in chunks(tape.data, len(header(320, 240, 5, True))) if name == b"01wb"])
+    said = b"".join([data for name, _, data in chunks(sink.data, len(header(320, 240, 5, True))) if name == b"01wb"])
     assert len(said) == 12000
     assert said[:4000] == bytes((g711.SILENCE,)) * 4000 and bytes((g711.SILENCE,)) not in said[4000:]
 
 
-def test_a_cut_anywhere_leaves_whole_chunks():
-    avi, tape = filmed((0, 200, 800), sound=True)
+def test_a_truncated_file_has_complete_chunks():
+    avi, sink = mux((0, 200, 800), sound=True)
     first = len(header(320, 240, 5, True))
-    whole = chunks(tape.data, first)
-    for cut in range(first, len(tape.data)):
-        left = chunks(tape.data[:cut], first)
+    whole = chunks(sink.data, first)
+    for cut in range(first, len(sink.data)):
+        left = chunks(sink.data[:cut], first)
         assert left == whole[: len(left)]
         assert len(left) == len([1 for _, at, data in whole if at + 8 + len(data) <= cut])
 
 
-def test_nothing_is_allocated():
+def test_a_frame_allocates_nothing():
     count = [0]
 
     def sink(time_ms, head, picture, pad):
@@ -131,4 +131,4 @@ def test_nothing_is_allocated():
         now[0] += 200
 
     assert allocated(step) == 0
-    assert count[0] in (6, 9)  # a picture, two of sound; CPython is not measured
+    assert count[0] in (6, 9)  # one picture, two sound chunks; CPython does not measure

@@ -1,4 +1,4 @@
-"""The rate of uploads on ways of many kinds: what voice would have to wait behind, on both runtimes."""
+"""Rate control of uploads over simulated paths: how long voice would wait, and the rate used. Both runtimes."""
 
 import random
 
@@ -6,70 +6,74 @@ from agent.upload.rate_control import RateController
 
 PIECE = 1024
 HEADERS = 40
-FILE = 800000  # bytes of five seconds of film: after them comes a request with few bytes
-LONGEST = 4000  # ms of a queue that are told apart
+FILE = 800000  # bytes of a segment: a small request follows it
+QUEUE_MS_MAX = 4000  # longer queues are counted as this
 
 
-def chance(thousandth):
-    return random.getrandbits(16) % 1000 < thousandth
+def happens(per_mille):
+    return random.getrandbits(16) % 1000 < per_mille
 
 
-class Way:
+class Path:
+    """A bottleneck with delay, jitter and loss, in virtual time.
+
+    Args:
+        kbps: Rate of the bottleneck.
+        rtt_ms: Round trip time.
+        jitter_ms: Random part of it.
+        loss: Lost segments and responses, per mille. A lost one is sent again, and all after it wait.
+        seed: Of the random numbers.
+        stall: Responses that the hub delays by up to 2 s, per mille.
+        buffer: Bytes that the connection accepts before they have arrived.
     """
-    A bottleneck and what is around it, as emulator.network has it; time is virtual.
 
-    lost    thousandths of the segments and answers: what is sent again is late, and all behind it waits
-    stall   thousandths of the answers that the hub, whose storage is busy, gives up to 2 s later
-    buffer  bytes that the connection takes before they have arrived
-    """
-
-    def __init__(self, kbps, rtt_ms, jitter_ms, lost, seed, stall=0, buffer=65536):
+    def __init__(self, kbps, rtt_ms, jitter_ms, loss, seed, stall=0, buffer=65536):
         random.seed(seed)
-        self.kbps, self.rtt_ms, self.jitter_ms, self.lost, self.stall = kbps, rtt_ms, jitter_ms, lost, stall
+        self.kbps, self.rtt_ms, self.jitter_ms, self.loss, self.stall = kbps, rtt_ms, jitter_ms, loss, stall
         self.buffer = buffer
         self.now = 0
-        self.free = 0  # when the bottleneck has carried off what it has
+        self.free = 0  # when the bottleneck is idle
         self.last = 0  # when the last byte arrives
-        self.under_way = []  # (when the device hears that they have come, bytes)
-        self.flying = 0
+        self.in_flight = []  # (when the acknowledgement arrives, bytes)
+        self.in_flight_bytes = 0
         self.file = 0
-        self.store_ms = lambda body: 0  # that the hub takes to store a body
+        self.store_ms = lambda body: 0  # ms that the hub needs to store a body
         self.clear()
 
     def clear(self):
-        self.queues = [0] * (LONGEST + 1)  # by ms that a packet of voice would wait: how many ms that was so
+        self.queues = [0] * (QUEUE_MS_MAX + 1)  # [ms that voice would wait] -> for how many ms
         self.bytes = 0
 
-    def late(self):
-        late = self.rtt_ms // 2 + random.getrandbits(16) % (self.jitter_ms // 2 + 1)
-        again = 200 + self.rtt_ms
-        while chance(self.lost):
-            late += again
-            again *= 2
-        return late
+    def delay_ms(self):
+        delay_ms = self.rtt_ms // 2 + random.getrandbits(16) % (self.jitter_ms // 2 + 1)
+        timeout_ms = 200 + self.rtt_ms
+        while happens(self.loss):
+            delay_ms += timeout_ms
+            timeout_ms *= 2
+        return delay_ms
 
-    def takes(self, n):
-        while self.under_way and self.under_way[0][0] <= self.now:
-            self.flying -= self.under_way.pop(0)[1]
-        return self.flying + n <= self.buffer
+    def accepts(self, n):
+        while self.in_flight and self.in_flight[0][0] <= self.now:
+            self.in_flight_bytes -= self.in_flight.pop(0)[1]
+        return self.in_flight_bytes + n <= self.buffer
 
     def send(self, n):
         self.free = max(self.free, self.now) + (n + HEADERS) * 8 / self.kbps
-        self.last = max(self.last, int(self.free) + self.late())
-        self.under_way.append((self.last + self.rtt_ms // 2, n))
-        self.flying += n
+        self.last = max(self.last, int(self.free) + self.delay_ms())
+        self.in_flight.append((self.last + self.rtt_ms // 2, n))
+        self.in_flight_bytes += n
 
     def wait(self, until):
         until = int(until)
         while self.now < until and self.free > self.now + 1:
-            self.queues[min(int(self.free - self.now), LONGEST)] += 1
+            self.queues[min(int(self.free - self.now), QUEUE_MS_MAX)] += 1
             self.now += 1
         if self.now < until:
             self.queues[0] += until - self.now
             self.now = until
 
     def upload(self, rate, ms):
-        """Send files, one request after the other, for so long; the last may end later."""
+        """Upload files for `ms`; the last request may end later."""
         end = self.now + ms
         self.clear()
         while self.now < end:
@@ -78,10 +82,10 @@ class Way:
             self.file = self.file - body if body else FILE
             rate.begin(self.now)
             self._request(rate, body + 400)
-            answer = self.last + self.late() + self.store_ms(body)
-            if chance(self.stall):
-                answer += random.getrandbits(16) % 2000
-            self.wait(answer + random.getrandbits(16) % 10)
+            response_ms = self.last + self.delay_ms() + self.store_ms(body)
+            if happens(self.stall):
+                response_ms += random.getrandbits(16) % 2000
+            self.wait(response_ms + random.getrandbits(16) % 10)
             rate.on_response(self.now)
             self.bytes += body
 
@@ -92,17 +96,17 @@ class Way:
                 piece = min(left, rate.piece)
                 if not left or not rate.allows(piece):
                     break
-                if not self.takes(piece):
+                if not self.accepts(piece):
                     rate.on_sent(0, False, self.now)
                     break
                 left -= piece
                 self.send(piece)
                 rate.on_sent(piece, not left, self.now)
             ms = max(5, min(rate.wait_ms(), 10))
-            self.wait(self.now + ms + (25 if chance(10) else 0))  # now and then a picture is encoded
+            self.wait(self.now + ms + (25 if happens(10) else 0))  # at times the loop encodes a picture
 
-    def waits(self, pct):
-        """The percentile of what voice would wait."""
+    def wait_ms(self, pct):
+        """Return a percentile of the time that voice would wait."""
         left = sum(self.queues) * pct // 100
         for ms, n in enumerate(self.queues):
             left -= n
@@ -113,119 +117,119 @@ class Way:
         return self.bytes * 8 // ms
 
 
-def after(way, ms=40000, most=1000):
-    """A rate that has found its rate."""
-    rate = RateController(most, PIECE)
-    way.upload(rate, ms)
+def converged_rate(path, ms=40000, kbps_max=1000):
+    """Return a RateController after `ms` of uploads."""
+    rate = RateController(kbps_max, PIECE)
+    path.upload(rate, ms)
     return rate
 
 
-def test_no_queue_where_the_way_is_faster():
+def test_no_queue_on_a_path_faster_than_the_limit():
     for rtt_ms, lost, stall, least in ((100, 0, 0, 800), (100, 10, 0, 700), (100, 10, 50, 600), (300, 10, 0, 450)):
         used = 0
         for seed in range(6):
-            way = Way(10000, rtt_ms, 80, lost, seed, stall)
-            rate = after(way)
-            way.upload(rate, 100000)
-            assert way.waits(99) <= 5, (seed, rtt_ms, lost, stall, way.waits(99))
-            used += way.used_kbps(100000)
+            path = Path(10000, rtt_ms, 80, lost, seed, stall)
+            rate = converged_rate(path)
+            path.upload(rate, 100000)
+            assert path.wait_ms(99) <= 5, (seed, rtt_ms, lost, stall, path.wait_ms(99))
+            used += path.used_kbps(100000)
         assert used > 6 * least, (rtt_ms, lost, stall, used // 6)
 
 
-def test_hardly_a_queue_where_it_is_as_fast_or_slower():
+def test_short_queues_on_a_path_as_fast_as_the_limit_or_slower():
     for kbps, lost, used_pct in ((1000, 0, 78), (1000, 10, 70), (300, 10, 65), (64, 10, 60)):
         used = 0
         for seed in range(5):
-            way = Way(kbps, 100, 80, lost, seed)
-            rate = after(way, 60000)
-            way.upload(rate, 200000)
+            path = Path(kbps, 100, 80, lost, seed)
+            rate = converged_rate(path, 60000)
+            path.upload(rate, 200000)
             two = 2 * 8 * (rate.piece + HEADERS) // kbps  # pieces
-            assert way.waits(50) <= two // 2 + 5, (kbps, lost, seed, way.waits(50))
-            assert way.waits(90) <= two + 15, (kbps, lost, seed, way.waits(90))
-            used += way.used_kbps(200000)
+            assert path.wait_ms(50) <= two // 2 + 5, (kbps, lost, seed, path.wait_ms(50))
+            assert path.wait_ms(90) <= two + 15, (kbps, lost, seed, path.wait_ms(90))
+            used += path.used_kbps(200000)
         assert used * 100 > 5 * kbps * used_pct, (kbps, lost, used // 5)
 
 
-def test_four_fifths_of_a_way_without_losses_are_used():
+def test_four_fifths_of_a_path_without_loss_are_used():
     used = 0
     for seed in range(5):
-        way = Way(1000, 100, 20, 0, seed)
-        rate = after(way)
-        way.upload(rate, 200000)
-        used += way.used_kbps(200000)
+        path = Path(1000, 100, 20, 0, seed)
+        rate = converged_rate(path)
+        path.upload(rate, 200000)
+        used += path.used_kbps(200000)
     assert used >= 5 * 800, used // 5
 
 
-def test_a_way_that_becomes_slow_is_believed_soon_and_one_that_becomes_fast_again_later():
-    for buffer in (16384, 250000):  # of the kernel alone, of a network that does not drop
+def test_a_slower_path_is_followed_quickly_and_a_faster_one_later():
+    for buffer in (16384, 250000):  # the kernel's, and that of a network with deep queues
         for slow in (64, 300):
             for seed in range(2):
-                way = Way(5000, 60, 20, 5, seed, buffer=buffer)
-                rate = after(way, 60000)
+                path = Path(5000, 60, 20, 5, seed, buffer=buffer)
+                rate = converged_rate(path, 60000)
                 assert rate.kbps > 500, (buffer, slow, seed, rate.kbps)
-                way.kbps = slow
-                way.upload(rate, 90000)
+                path.kbps = slow
+                path.upload(rate, 90000)
                 assert rate.kbps < slow * 9 // 8, (buffer, slow, seed, rate.kbps)
-                way.upload(rate, 30000)
-                assert way.waits(90) < 150, (buffer, slow, seed, way.waits(90))
-                way.kbps = 5000
-                way.upload(rate, 300000)
+                path.upload(rate, 30000)
+                assert path.wait_ms(90) < 150, (buffer, slow, seed, path.wait_ms(90))
+                path.kbps = 5000
+                path.upload(rate, 300000)
                 assert rate.kbps > 500, (buffer, slow, seed, rate.kbps)
 
 
-def test_an_outage_is_no_slow_way():
+def test_an_outage_is_not_taken_for_a_slow_path():
     for seed in range(5):
-        way = Way(1000, 100, 20, 0, seed)
-        rate = after(way, 60000)
+        path = Path(1000, 100, 20, 0, seed)
+        rate = converged_rate(path, 60000)
         before = rate.kbps
         for _ in range(3):
-            way.last = way.now + 15000
-            way.upload(rate, 20000)
+            path.last = path.now + 15000
+            path.upload(rate, 20000)
         assert rate.kbps * 8 > before, (seed, before, rate.kbps)
-        way.upload(rate, 120000)
-        assert way.used_kbps(120000) > 500, (seed, way.used_kbps(120000))
+        path.upload(rate, 120000)
+        assert path.used_kbps(120000) > 500, (seed, path.used_kbps(120000))
 
 
-def test_the_time_that_a_hub_takes_to_store_is_no_queue():
-    for ms, of in ((150, 0), (300, 5 << 20)):  # always as long; longer with what it has, until that is put elsewhere
+def test_storage_time_of_the_hub_is_not_taken_for_a_queue():
+    for ms, of in ((150, 0), (300, 5 << 20)):  # constant; growing with the upload
         for seed in range(3):
-            way, has = Way(10000, 100, 40, 2, seed), [0]
+            path, has = Path(10000, 100, 40, 2, seed), [0]
 
             def store_ms(body, ms=ms, of=of, has=has):
                 has[0] = (has[0] + body) % of if of else 0
                 return ms * has[0] // of if of else ms * (body > 0)
 
-            way.store_ms = store_ms
-            rate = after(way, 30000, 4000)
-            way.upload(rate, 90000)
-            assert way.used_kbps(90000) > 800, (ms, of, seed, way.used_kbps(90000))
+            path.store_ms = store_ms
+            rate = converged_rate(path, 30000, 4000)
+            path.upload(rate, 90000)
+            assert path.used_kbps(90000) > 800, (ms, of, seed, path.used_kbps(90000))
 
 
-def test_a_longer_way_is_no_queue_for_ever():
+def test_a_longer_path_is_not_taken_for_a_queue_forever():
     for seed in range(5):
-        way = Way(5000, 40, 20, 5, seed)
-        rate = after(way, 20000)
-        way.rtt_ms = 300
-        way.upload(rate, 300000)
+        path = Path(5000, 40, 20, 5, seed)
+        rate = converged_rate(path, 20000)
+        path.rtt_ms = 300
+        path.upload(rate, 300000)
         assert rate.kbps > 500, (seed, rate.kbps)
 
 
-def test_what_is_not_measured_does_not_count():
+def test_interrupted_and_small_requests_do_not_change_the_rate():
     rate = RateController(1000, PIECE)
     before = rate.kbps
     for _ in range(100):
         rate.begin(0)
         rate.on_sent(20000, False, 10)
-        rate.pause()  # somebody spoke
+        rate.pause()  # voice
         rate.on_sent(20000, True, 60000)
         rate.on_response(120000)
         rate.begin(0)
         rate.on_sent(300, True, 10)
-        rate.on_response(60000)  # as small as that
+        rate.on_response(60000)  # a small request
     assert rate.kbps == before
 
 
-def test_what_goes_after_voice_is_measured_by_itself():
+def test_a_request_interrupted_by_voice_is_measured_after_it():
     rate = RateController(1000, PIECE)
     before = rate.kbps
     for i in range(4):
@@ -239,7 +243,7 @@ def test_what_goes_after_voice_is_measured_by_itself():
     assert before < rate.kbps < before * 3 // 2, rate.kbps
 
 
-def test_the_rate_is_never_more_than_allowed_nor_less_than_some():
+def test_the_rate_stays_within_its_limits():
     for most in (1, 8, 20, 1000, 100000):
         rate = RateController(most, PIECE)
         for late in (0, 100000):

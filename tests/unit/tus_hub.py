@@ -1,26 +1,39 @@
-"""A tus hub in memory as a raw stream (compat.stream), honest or lying; cuts and slow storage. Both runtimes."""
+"""A tus hub in memory, behind a raw stream (compat.stream), with faults on request. Runs on both runtimes."""
 
 from patrolink_protocol.key_derivation import hmac, hmac_pads
 
 KEY = bytes(range(32))
+RESPONSE_PIECE = 40  # bytes of a response that come at once
 
 
 class TusHub:
-    """files: url -> bytes that it has. lie: function(offset) -> what it tells; answers: raw ones, given first."""
+    """Checks each request and stores the uploads.
+
+    Attributes:
+        files: Path of an upload -> the bytes that it has.
+        sizes, metadata: Path of an upload -> what the creation announced.
+        requests: Methods of all requests.
+        received: Bytes received on all connections.
+        connections: How many there were.
+        cut_after: Function() -> bytes after which a new connection is cut; None: never.
+        altered_offset: Function(offset) -> the offset that the hub claims; None: the true one.
+        responses: Raw responses to give first.
+        connect_error: An OSError number that connecting raises; 0: none.
+    """
 
     def __init__(self):
         self.files = {}
         self.sizes = {}
         self.metadata = {}
-        self.cut_after = None  # function() -> bytes until a connection is cut, None for never
-        self.lie = None
-        self.answers = []
+        self.cut_after = None
+        self.altered_offset = None
+        self.responses = []
         self.requests = []
-        self.taken = 0
-        self.refuses = 0  # an OSError number that connecting gives
+        self.received = 0
+        self.connect_error = 0
         self.connections = 0
 
-    def connection(self, net):
+    def connection(self, network):
         self.connections += 1
         return _Connection(self)
 
@@ -31,70 +44,65 @@ class _Connection:
         self.left = hub.cut_after() if hub.cut_after else None
         self.head = b""
         self.url = None
-        self.body = 0
+        self.body_left = 0
         self.out = b""
         self.status = 0
-        self.gone = False
+        self.closed = False
 
     def connect(self, address):
-        if self.hub.refuses:
-            raise OSError(self.hub.refuses)
+        if self.hub.connect_error:
+            raise OSError(self.hub.connect_error)
 
     def wait(self, writing):
         pass
 
     def close(self):
-        self.gone = True
+        self.closed = True
 
     def send(self, view):
-        if self.gone:
+        if self.closed:
             raise OSError(104)
         data = bytes(view)
         if self.left is not None:
             data = data[: self.left]
             self.left -= len(data)
             if not self.left:
-                self.gone = True
-        self.hub.taken += len(data)
+                self.closed = True
+        self.hub.received += len(data)
         for byte in data:
-            self._take(byte)
+            self._receive(byte)
         return len(data)
 
     def recv_into(self, view):
-        if self.gone:
+        if self.closed:
             return 0
         if not self.out:
             return None
-        n = min(len(view), len(self.out), 40)  # an answer comes in pieces
+        n = min(len(view), len(self.out), RESPONSE_PIECE)
         view[:n] = self.out[:n]
         self.out = self.out[n:]
         return n
 
-    def _take(self, byte):
-        if self.body:
+    def _receive(self, byte):
+        if self.body_left:
             self.hub.files[self.url].append(byte)
-            self.body -= 1
-            if not self.body:
-                self._answer()
+            self.body_left -= 1
+            if not self.body_left:
+                self._respond()
             return
         self.head += bytes((byte,))
         if self.head[-4:] == b"\r\n\r\n":
-            self._request()
+            self._handle_request()
 
-    def _request(self):
+    def _handle_request(self):
         lines = self.head.decode().split("\r\n")
         self.head = b""
         method, path, _ = lines[0].split(" ")
         fields = dict([line.split(": ", 1) for line in lines[1:] if line])
         hub = self.hub
         hub.requests.append(method)
-        who, ms, tag = fields["Authorization"].split(" ", 1)[1].split(":")
-        number = fields.get("Upload-Offset", fields.get("Upload-Length", ""))
-        pads = hmac_pads(hmac(hmac_pads(KEY), b"patrolink-upload", b"\0\0\0\3"))
-        covered = "\n".join((method, path, ms, number, fields.get("Upload-Metadata", "")))
-        expected = hmac(pads, covered.encode())
-        assert (who, tag) == ("dev-1", "".join(["%02x" % b for b in expected])), fields
-        self.body = int(fields.get("Content-Length", "0"))
+        check_authorization(method, path, fields)
+        self.body_left = int(fields.get("Content-Length", "0"))
         self.status = 204 if method == "PATCH" else 200
         self.url = path
         if method == "POST":
@@ -105,28 +113,38 @@ class _Connection:
             hub.metadata[self.url] = fields["Upload-Metadata"]
         elif path not in hub.files:
             self.status = 404
-        elif method == "PATCH" and int(number) != len(hub.files[path]):
+        elif method == "PATCH" and int(fields["Upload-Offset"]) != len(hub.files[path]):
             self.status = 409
         if self.status in (404, 409):
-            self.body = 0
-        if not self.body:
-            self._answer()
+            self.body_left = 0
+        if not self.body_left:
+            self._respond()
 
-    def _answer(self):
+    def _respond(self):
         hub = self.hub
-        if hub.answers:
-            self.out += hub.answers.pop(0)
+        if hub.responses:
+            self.out += hub.responses.pop(0)
             return
         out = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 %d X\r\nTus-Resumable: 1.0.0\r\n" % self.status
         if self.status == 201:
             out += "Location: http://elsewhere.example" + self.url + "\r\n"
         if self.status < 400:
             offset = len(hub.files[self.url])
-            out += "Upload-Offset: %s\r\n" % (hub.lie(offset) if hub.lie else offset)
-        chunked = self.status in (404, 409)
+            out += "Upload-Offset: %s\r\n" % (hub.altered_offset(offset) if hub.altered_offset else offset)
         if hub.requests[-1] == "HEAD":
-            out += "Content-Length: 3\r\n\r\n"  # of a body that HEAD does not get
+            out += "Content-Length: 3\r\n\r\n"  # a response to HEAD has no body
+        elif self.status in (404, 409):
+            out += "Transfer-Encoding: chunked\r\n\r\n3;x=y\r\nno!\r\n0\r\n\r\n"
         else:
-            body = "Transfer-Encoding: chunked\r\n\r\n3;x=y\r\nno!\r\n0\r\n\r\n"
-            out += body if chunked else "Content-Length: 0\r\n\r\n"
+            out += "Content-Length: 0\r\n\r\n"
         self.out += out.encode()
+
+
+def check_authorization(method, path, fields):
+    """Check the Authorization field as protocol/CLIP.md defines it."""
+    device, ms, tag = fields["Authorization"].split(" ", 1)[1].split(":")
+    number = fields.get("Upload-Offset", fields.get("Upload-Length", ""))
+    pads = hmac_pads(hmac(hmac_pads(KEY), b"patrolink-upload", b"\0\0\0\3"))
+    covered = "\n".join((method, path, ms, number, fields.get("Upload-Metadata", "")))
+    expected = hmac(pads, covered.encode())
+    assert (device, tag) == ("dev-1", "".join(["%02x" % b for b in expected])), fields

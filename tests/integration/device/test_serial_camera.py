@@ -130,7 +130,7 @@ def test_a_camera_that_stops_answering_is_reset(scene):
     camera, driven = scene()
     driven.more()
     camera.hang()
-    driven.until(lambda: any("stopped answering" in fault for fault in driven.faults()))
+    driven.until(lambda: any("stopped responding" in fault for fault in driven.faults()))
     driven.more()
     assert driven.faults()[-1] == "" and camera.resets == 1 and same(camera, driven)
     assert max(p["longest_us"] for p in driven.pictures()) < LONGEST_US
@@ -170,7 +170,7 @@ def test_a_picture_that_is_too_large_is_compressed_more(scene):
     camera, driven = scene(width=320, height=240, picture_kb=6)
     driven.until(lambda: driven.faults())
     driven.more()
-    assert "larger than the 6144 bytes" in driven.faults()[0] and driven.faults()[-1] == ""
+    assert "exceeds 6144 bytes" in driven.faults()[0] and driven.faults()[-1] == ""
     assert same(camera, driven) and camera.resets == 0
 
 
@@ -178,7 +178,7 @@ def test_a_camera_that_is_unplugged_and_comes_back(scene):
     camera, driven = scene()
     driven.more()
     camera.unplug()
-    driven.until(lambda: any("does not answer" in fault for fault in driven.faults()))
+    driven.until(lambda: any("no response" in fault for fault in driven.faults()))
     camera.plug()
     driven.more()
     assert driven.faults()[-1] == "" and same(camera, driven)
