@@ -104,7 +104,7 @@ class RateController:
         self._blocked = False
 
     def on_sent(self, n, complete, now):
-        """n bytes were sent.
+        """Count sent bytes.
 
         Args:
             n: Bytes; 0 if the connection accepted none.
