@@ -158,10 +158,13 @@ def _simulate(args: argparse.Namespace) -> int:
         simulation = shift.Shift(board, profile, args.seed, args.modem, faults, args.network)
     else:
         simulation = Simulation(profile, args.seed, args.modem, faults, name=args.network)
-    if not args.quiet:
-        simulation.on_hour = lambda hour: print(f"{hour} of {args.hours:g} hours", file=sys.stderr)
+
+    def print_hour(hour: int) -> None:
+        if not args.quiet:
+            print(f"{hour} of {args.hours:g} hours", file=sys.stderr)
+
     try:
-        report = simulation.run(args.hours)
+        report = simulation.run(args.hours, print_hour)
     except StopSignal as e:
         hours = simulation.scheduler.now / environment.HOUR_MS
         print(f"stopped by {e} after {hours:.1f} of {args.hours:g} simulated hours", file=sys.stderr)

@@ -108,8 +108,8 @@ def test_second_run_in_a_folder_is_refused(tmp_path, capsys):
 
 def test_resent_frame_does_not_replace_a_frame_in_flight():
     patrol = object.__new__(Patrol)
-    patrol.summary, patrol._summary, patrol._leaving, patrol._deadline = {}, {"published": 2}, True, float("inf")
-    patrol._sum_up = lambda: {"done": True}
+    patrol.summary, patrol._device_summary, patrol._leaving, patrol._deadline = {}, {"published": 2}, True, float("inf")
+    patrol._summarise = lambda: {"done": True}
     for frames, duplicates, done in ((0, 0, False), (1, 0, False), (2, 1, False), (3, 1, True)):
         patrol.decoder = SimpleNamespace(stats=DecoderStats(frames=frames, duplicates=duplicates))
         patrol.step()

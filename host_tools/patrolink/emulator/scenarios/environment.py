@@ -3,6 +3,7 @@
 All randomness comes from the seed. A frame counts as delivered when a hub has opened it for the first time.
 """
 
+import functools
 import itertools
 import random
 from abc import ABC, abstractmethod
@@ -31,6 +32,10 @@ _START_MS = 1_790_000_000_000  # 2026-09-21T14:13:20Z
 HOUR_MS = 3_600_000.0
 
 
+def _ignore_hour(hour: int) -> None:
+    """Do nothing at a full hour."""
+
+
 class Environment(ABC):
     """Base class of simulations.
 
@@ -45,7 +50,6 @@ class Environment(ABC):
 
     Attributes:
         on_message: Called with each message on its first arrival.
-        on_hour: Called at each full hour with its number.
     """
 
     def __init__(self, profile: Profile, seed: int, dialect: str, name: str, context: SSLContext | None) -> None:
@@ -68,7 +72,6 @@ class Environment(ABC):
         self.receiver_until_ms = 0.0
         self.answers_lost = 0.0
         self.on_message: Callable[[Row], None] = lambda message: None  # a message on its first arrival
-        self.on_hour: Callable[[int], None] = lambda hour: None
 
     # --- the board ---------------------------------------------------------------------------------------------------
 
@@ -151,13 +154,14 @@ class Environment(ABC):
         self._pressed[len(self._pressed) + len(self._event_s)] = self.scheduler.now
         self.press("sos")
 
-    def begin(self, hours: float) -> None:
-        """Start the receiver for a number of hours."""
+    def begin(self, hours: float, on_hour: Callable[[int], None] | None = None) -> None:
+        """Start the receiver for a number of hours; `on_hour` is called at each full hour with its number."""
         self.receiver_until_ms = hours * HOUR_MS
         epochs = self._epochs()
         self.scheduler.after(1000, lambda: self._speak(epochs))
         for hour in range(1, int(hours) + 1):
-            self.scheduler.at(hour * HOUR_MS, lambda hour=hour: self.on_hour(hour))  # type: ignore[misc]
+            # Scheduled without a listener too: both runs have the same sequence of events.
+            self.scheduler.at(hour * HOUR_MS, functools.partial(on_hour or _ignore_hour, hour))
 
     def _speak(self, epochs: Iterator[bytes]) -> None:
         self.from_gps(next(epochs))

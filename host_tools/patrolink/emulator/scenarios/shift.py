@@ -7,6 +7,7 @@ every SOS arrives; no reset but the planned ones; bounded heap and clock error.
 import contextlib
 import json
 import tempfile
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -254,11 +255,11 @@ class Shift(Environment):
 
     # --- a run ------------------------------------------------------------------------------------------------------
 
-    def run(self, hours: float) -> ShiftReport:
+    def run(self, hours: float, on_hour: Callable[[int], None] | None = None) -> ShiftReport:
         """Patrol for a number of hours, wait for data in flight, and return the report."""
         result = self.result
         result.hours = hours
-        self.begin(hours)
+        self.begin(hours, on_hour)
         self.scheduler.at(self.receiver_until_ms + 2000, self._end_shift)
         flash.provision(self._chip, self._image.flash_kb, "/config.json", json.dumps(self.config).encode())
         try:

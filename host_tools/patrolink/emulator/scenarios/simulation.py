@@ -8,6 +8,7 @@ import ssl
 import sys
 import tempfile
 import types
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -156,9 +157,9 @@ class Simulation(Environment):
 
     # --- a run ------------------------------------------------------------------------------------------------------
 
-    def run(self, hours: float) -> Report:
+    def run(self, hours: float, on_hour: Callable[[int], None] | None = None) -> Report:
         """Patrol for a number of hours, wait for data in flight, and return the report."""
-        self.begin(hours)
+        self.begin(hours, on_hour)
         self.scheduler.after(_SAMPLE_MS, self._sample)
         self.scheduler.at(self.receiver_until_ms + 2000, self._end_shift)
         while not self._done:
