@@ -141,7 +141,10 @@ class DispatcherSession:
         """Request the floor of a group, which is joined first. `granted`, `queued` or `denied` follows.
 
         Args:
+            group: Number of the group.
             priority: At most the dispatcher's own, which is the default.
+            emergency: Request an emergency call.
+            broadcast: Request a broadcast call, which nobody else may interrupt except in an emergency.
         """
         self.listen(group)
         indicator = mcptt.EMERGENCY if emergency else mcptt.BROADCAST if broadcast else mcptt.NORMAL
@@ -216,6 +219,7 @@ class DispatcherSession:
         The device lights its indicator. UserError unless the site permits ambient listening.
 
         Args:
+            device: Id of the device.
             reason: Why, for the audit log.
         """
         command = self._ports.commands.listen_in(self.name, device, reason)

@@ -58,6 +58,9 @@ class Alarms:
         """Set the state of an alarm on behalf of a dispatcher.
 
         Args:
+            device: Id of the device that raised the alarm.
+            event_id: Id of the event.
+            who: Name of the dispatcher.
             state: State of `event_state`, for example "accepted" or "resolved".
 
         Returns:

@@ -36,6 +36,7 @@ class Downlink:
         """Return the frame of one message.
 
         Args:
+            device: Id of the device.
             kind: Message type, from `patrolink_messages`.
             values: Fields of the message by name.
 

@@ -23,6 +23,7 @@ async def start(app: web.Application, address: str, tls: tuple[Path, Path] | Non
     """Start to serve an application, and return the runner that the caller has to `cleanup()`.
 
     Args:
+        app: The application.
         address: host:port to listen on.
         tls: Files of the certificate chain and of the key, in PEM; None: no TLS.
         name: What is served, for error messages.

@@ -95,7 +95,10 @@ class Floor:
         """Process an authenticated plain datagram of a member.
 
         Args:
+            member: The sender.
+            data: One or more floor control messages.
             index: SRTCP index. A datagram that is not newer than the last one is ignored.
+            now_ms: Current time.
 
         Raises:
             FloorError: A message that no participant may send. The rest of the datagram is ignored.
@@ -121,13 +124,9 @@ class Floor:
                 self.burst.acked = True
 
     def voice(self, member: Member | None, ssrc: int, now_ms: int) -> bool:
-        """Process an authenticated voice packet.
+        """Process an authenticated voice packet of a member. Returns True if it is to be forwarded.
 
-        Args:
-            member: The sender; None where the packet does not tell it.
-
-        Returns:
-            True if the packet is to be forwarded.
+        `member` is None if the sender is not known.
         """
         burst = self.burst
         if burst is not None and ssrc == burst.ssrc and member in (None, burst.member):

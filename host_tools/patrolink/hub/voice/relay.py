@@ -33,6 +33,7 @@ class VoiceSink(Protocol):
         """Process an SRTP packet.
 
         Args:
+            burst: The burst that the packet belongs to.
             index: SRTP packet index.
             key: Group key that protects the packet.
             packet: The packet as received. Valid during the call only.
