@@ -85,7 +85,7 @@ class Device:
         return bytes(buf[:n])
 
     def report(self) -> bytes:
-        return self.sealed(hub_process.RR.pack(0x80, 201, 1, self.terms["ssrc"]))
+        return self.sealed(hub_process.RECEIVER_REPORT.pack(0x80, 201, 1, self.terms["ssrc"]))
 
     def request(self) -> bytes:
         writer = mcptt.Writer(bytearray(64))
@@ -143,10 +143,10 @@ class Load:
         self.devices = self.talkers + self.listeners
         self.heard_by = [len(names[g]) - 1 for g in range(1, GROUPS + 1)]
         groups = "\n".join(
-            hub_process.GROUP.format(id=g, devices=json.dumps(members), more="talk_s = 600")
+            hub_process.GROUP_TEMPLATE.format(id=g, devices=json.dumps(members), more="talk_s = 600")
             for g, members in names.items()
         )
-        site = hub_process.SITE.format(url=broker.url, ports=self.ports, top="", hub="", groups=groups)
+        site = hub_process.SITE_TEMPLATE.format(url=broker.url, ports=self.ports, top="", hub="", groups=groups)
         self.hub = hub_process.HubProcess(folder, site, [it.name for it in self.devices])
         stack.callback(lambda: self.hub.process.poll() is None and self.hub.kill())
         self.receiving = select.epoll()

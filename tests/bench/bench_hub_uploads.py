@@ -30,16 +30,16 @@ PACKET_S = 0.02
 
 def speak(clients, seconds: float) -> None:
     """Let the first device talk: 160 bytes of A-law every 20 ms."""
-    seat = clients[0].seats[1]
-    seat.press()
-    hub_process.run(clients, lambda: seat.events[-1:] == ["GRANTED"])
+    member = clients[0].memberships[1]
+    member.request_floor()
+    hub_process.run_until(clients, lambda: member.events[-1:] == ["GRANTED"])
     due, end = time.monotonic(), time.monotonic() + seconds
     while due < end:
-        seat.speak(bytes(160))
+        member.send_voice(bytes(160))
         due += PACKET_S
-        hub_process.settle(clients, max(0.001, due - time.monotonic()))
-    seat.release()
-    hub_process.settle(clients, 0.5)
+        hub_process.run_for(clients, max(0.001, due - time.monotonic()))
+    member.release_floor()
+    hub_process.run_for(clients, 0.5)
 
 
 def upload_files(device: str, port: int, sizes: list[int], stop: threading.Event) -> None:
@@ -72,13 +72,13 @@ def measure(uploads: bool) -> dict:
     broker = Broker()
     with tempfile.TemporaryDirectory(dir=ROOT / "build") as folder:
         port = console_site.free_port()
-        group = hub_process.GROUP.format(id=1, devices=json.dumps(DEVICES), more="")
-        site = hub_process.SITE.format(
+        group = hub_process.GROUP_TEMPLATE.format(id=1, devices=json.dumps(DEVICES), more="")
+        site = hub_process.SITE_TEMPLATE.format(
             url=broker.url, ports=hub_process.free_ports(2), top="", hub=f'uploads = "127.0.0.1:{port}"', groups=group
         )
         hub = hub_process.HubProcess(Path(folder), site, DEVICES)
-        clients = [hub_process.Client(name, broker.port) for name in DEVICES]
-        hub_process.join(clients, [1])
+        clients = [hub_process.DeviceClient(name, broker.port) for name in DEVICES]
+        hub_process.join_groups(clients, [1])
         stop, uploaded = threading.Event(), [[] for _ in range(UPLOADERS if uploads else 0)]
         threads = [
             threading.Thread(target=upload_files, args=(DEVICES[-1 - n], port, sizes, stop))
@@ -96,7 +96,7 @@ def measure(uploads: bool) -> dict:
         for client in clients:
             client.close()
     broker.stop()
-    received = len(clients[1].seats[1].voice)
+    received = len(clients[1].memberships[1].voice)
     sent = round(SECONDS / PACKET_S)
     facts = {"relay": counts["relay"], "heard": received, "spoken": sent}
     return {**facts, "upload_MB_per_s": round(sum(map(sum, uploaded)) / seconds / 1e6, 1)} if uploads else facts

@@ -157,10 +157,12 @@ class PttRig:
         ports = hub_process.free_ports(2)
         names = [name for members in groups.values() for name, _, _ in members]
         text = "\n".join(
-            hub_process.GROUP.format(id=number, devices=json.dumps([m[0] for m in members]), more="talk_s = 110")
+            hub_process.GROUP_TEMPLATE.format(
+                id=number, devices=json.dumps([m[0] for m in members]), more="talk_s = 110"
+            )
             for number, members in groups.items()
         )
-        site = hub_process.SITE.format(url=self.broker.url, ports=ports, top="", hub=self.hub, groups=text)
+        site = hub_process.SITE_TEMPLATE.format(url=self.broker.url, ports=ports, top="", hub=self.hub, groups=text)
         hub = hub_process.HubProcess(self.folder, site.replace('host = "127.0.0.1"', f'host = "{HOST}"'), names)
         stack.callback(hub.kill)
         self.gate = UdpGate(ports, PROFILES["city"], SEED)

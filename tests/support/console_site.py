@@ -89,7 +89,7 @@ class ConsoleSite:
         self.host = f"127.0.0.1:{self.port}"
         self.url = f"{'https' if tls else 'http'}://{self.host}"
         self.folder = folder
-        site = hub_process.SITE.format(
+        site = hub_process.SITE_TEMPLATE.format(
             url=broker.url,
             ports=hub_process.free_ports(2),
             top=top,
@@ -124,20 +124,22 @@ class BackgroundDevices:
     """
 
     def __init__(self, broker, names) -> None:
-        self.clients = {name: hub_process.Client(name, broker.port) for name in names}
+        self.clients = {name: hub_process.DeviceClient(name, broker.port) for name in names}
         self._lock = threading.Lock()
         self._pending_speech: dict[tuple[str, int], list[bytes]] = {}  # frames by device and group
         self._due_s = time.monotonic()
         self._walk_steps = 0
         self._stop = False
         for client in self.clients.values():
-            client.hello()
+            client.send_hello()
         # The hub answers the hello with the groups; keepalives start after that.
-        hub_process.run(self.clients.values(), lambda: all(client.seats for client in self.clients.values()))
-        hub_process.settle(self.clients.values(), 0.2)
+        hub_process.run_until(
+            self.clients.values(), lambda: all(client.memberships for client in self.clients.values())
+        )
+        hub_process.run_for(self.clients.values(), 0.2)
         for client in self.clients.values():
-            client.keepalive()
-        hub_process.run(self.clients.values(), lambda: all(client.answers for client in self.clients.values()))
+            client.send_keepalives()
+        hub_process.run_until(self.clients.values(), lambda: all(client.reports for client in self.clients.values()))
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
 
@@ -146,11 +148,11 @@ class BackgroundDevices:
         while not self._stop:
             with self._lock:
                 for client in self.clients.values():
-                    client.pump()
+                    client.process()
                 if time.monotonic() - keepalive_s > 15:
                     keepalive_s = time.monotonic()
                     for client in self.clients.values():
-                        client.keepalive()
+                        client.send_keepalives()
                 while time.monotonic() >= self._due_s:
                     self._due_s += 0.02
                     self._send_speech()
@@ -158,44 +160,44 @@ class BackgroundDevices:
 
     def _send_speech(self) -> None:
         for (name, group), frames in self._pending_speech.items():
-            seat = self.clients[name].seats.get(group)
+            seat = self.clients[name].memberships.get(group)
             if seat is not None and seat.floor.audio_ssrc and frames:
-                seat.speak(frames.pop(0))
+                seat.send_voice(frames.pop(0))
                 if not frames:
-                    seat.release()
+                    seat.release_floor()
 
     def talk(self, name: str, group: int, seconds: float = 60, indicator: int | None = None) -> None:
         """Make a device request the floor and send speech of this duration."""
         with self._lock:
             self._pending_speech[name, group] = speech(seconds)
-            seat = self.clients[name].seats[group]
-            seat.press(10, *([] if indicator is None else [indicator]))
+            seat = self.clients[name].memberships[group]
+            seat.request_floor(10, *([] if indicator is None else [indicator]))
 
     def stop_talking(self, name: str, group: int) -> None:
         """Make a device release the floor."""
         with self._lock:
             self._pending_speech.pop((name, group), None)
-            self.clients[name].seats[group].release()
+            self.clients[name].memberships[group].release_floor()
 
     def received_voice(self, name: str, group: int) -> list[bytes]:
         """Return the voice payloads that a device has received in a group."""
         with self._lock:
-            return [payload for _, _, payload in self.clients[name].seats[group].voice]
+            return [payload for _, _, payload in self.clients[name].memberships[group].voice]
 
     def membership(self, name: str, group: int):
         """Return a device's side of a group, or None if it is not a member."""
         with self._lock:
-            return self.clients[name].seats.get(group)
+            return self.clients[name].memberships.get(group)
 
     def event_states(self, name: str) -> list[dict]:
         """Return the states of its events that a device has received."""
         with self._lock:
-            return list(self.clients[name].states)
+            return list(self.clients[name].event_states)
 
     def send(self, name: str, kind: int, values: dict) -> None:
         """Make a device send a message."""
         with self._lock:
-            self.clients[name].uplink(kind, values)
+            self.clients[name].send_message(kind, values)
 
     def walk(self, steps: int = 40) -> None:
         """Make every device report a track around the harbour, continued from the previous call."""

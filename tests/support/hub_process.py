@@ -1,8 +1,7 @@
-"""A hub as a process, and the push-to-talk side of devices: the agent's floor machine, real sockets and broker."""
+"""A hub as a process, and the push-to-talk side of devices with real sockets and a real broker session."""
 
 import contextlib
 import hashlib
-import hmac
 import json
 import select
 import signal
@@ -16,14 +15,16 @@ import paho.mqtt.client as paho
 import patrolink_messages
 from cryptography.hazmat.primitives.keywrap import aes_key_unwrap
 from paho.mqtt.enums import CallbackAPIVersion
+from patrolink.core.clock import monotonic_ms
+from patrolink.core.keys import DeviceKey
 from patrolink.emulator.scenarios import control_room
 from patrolink.hub.infra.crypto import aes
-from patrolink_protocol import codec, decode, frame, participant, srtp
+from patrolink_protocol import codec, decode, frame, mcptt, participant, srtp
 from patrolink_protocol.receiver import Receiver
 
 from tests.support.polling import TIMEOUT_S, wait_until
 
-SITE = """name = "test.example"
+SITE_TEMPLATE = """name = "test.example"
 keys = "keys.toml"
 broker = "{url}"
 {top}
@@ -35,7 +36,7 @@ media_port = {ports[1]}
 {hub}
 {groups}
 """
-GROUP = """[[group]]
+GROUP_TEMPLATE = """[[group]]
 id = {id}
 name = "group {id}"
 {more}
@@ -44,24 +45,31 @@ devices = {devices}
 priority = 10
 rights = ["talk", "emergency"]
 """
-RR = struct.Struct(">BBHI")
+RECEIVER_REPORT = struct.Struct(">BBHI")  # an empty one: version, packet type 201, length, SSRC
 EVENTS = {
     getattr(participant, name): name
     for name in ("GRANTED", "DENIED", "REVOKED", "FAILED", "QUEUE_POSITION", "TAKEN", "IDLE")
 }
+_LOOPBACK = "127.0.0.1"
 
 
 def free_ports(n: int) -> list[int]:
-    """UDP ports that nobody has now."""
+    """Return UDP ports that are free at present."""
     return control_room.free_ports(n, socket.SOCK_DGRAM)
 
 
 def keys_of(names) -> dict[str, bytes]:
+    """Return a device key for each name."""
     return {name: hashlib.sha256(name.encode()).digest() for name in names}
 
 
 class HubProcess:
-    """`patrolink hub` in a folder, restarted at will. `counts` is what it said at its end."""
+    """`patrolink hub` in a folder. It can be stopped, killed and started again.
+
+    Attributes:
+        ready: The hub's addresses, from its first line of output.
+        counts: The hub's counts, after `stop`.
+    """
 
     def __init__(self, folder, site: str, names, *options: str) -> None:
         self.folder, self.options = folder, options
@@ -81,6 +89,7 @@ class HubProcess:
         self.ready = json.loads(line)["ready"]
 
     def stop(self) -> dict:
+        """Stop the hub in order, and return its counts."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         out, _ = self.process.communicate(timeout=TIMEOUT_S)
@@ -95,93 +104,113 @@ class HubProcess:
         self.log.close()
 
 
-class Seat:
-    """A device's side of one group."""
+class DeviceMembership:
+    """A device's side of one group.
 
-    def __init__(self, client: "Client", terms: dict) -> None:
+    Attributes:
+        terms: The newest `ptt_group` of the group.
+        events: Names of the floor participant's events.
+        voice: Received packets: SSRC, sequence number, payload.
+    """
+
+    def __init__(self, client: "DeviceClient", terms: dict) -> None:
         self.client, self.terms = client, terms
         self.events: list[str] = []
-        self.voice: list[tuple[int, int, bytes]] = []  # SSRC, sequence number, payload
-        self.rtp: list[srtp.SrtpTransform] = []
+        self.voice: list[tuple[int, int, bytes]] = []
+        self.contexts: list[srtp.SrtpTransform] = []  # of the current key and the previous one
         self.streams: dict[int, srtp.SrtpStream] = {}
         self.sequence = 0
         self.floor = participant.Participant(terms["ssrc"], b"sip:" + client.name.encode())
-        self.renew(terms)
+        self.update_terms(terms)
 
-    def renew(self, terms: dict) -> None:
-        if self.rtp and terms["key"] == self.terms["key"]:
+    def update_terms(self, terms: dict) -> None:
+        if self.contexts and terms["key"] == self.terms["key"]:
             return
         self.terms = terms
-        plain = aes_key_unwrap(self.client.derive(b"patrolink-ptt-wrap")[:16], terms["wrapped"])
-        self.rtp = [srtp.SrtpTransform(aes, plain[:16], plain[16:30]), *self.rtp[:1]]
+        key = aes_key_unwrap(self.client.derive(b"patrolink-ptt-wrap")[:16], terms["wrapped"])
+        self.contexts = [srtp.SrtpTransform(aes, key[:16], key[16:30]), *self.contexts[:1]]
 
     def apply(self, effects: participant.Effects) -> None:
         """Send the datagrams of the floor participant and record its events."""
         for datagram in effects.datagrams:
-            self.client.say(datagram)
+            self.client.send_floor(datagram)
         self.events += [EVENTS.get(event, str(event)) for event in effects.events]
         if effects.error is not None:
             raise effects.error
 
-    def press(self, *args) -> None:
-        self.apply(self.floor.press(self.client.now(), *args))
+    def request_floor(self, *args) -> None:
+        self.apply(self.floor.press(monotonic_ms(), *args))
 
-    def release(self) -> None:
-        self.apply(self.floor.release(self.client.now()))
+    def release_floor(self) -> None:
+        self.apply(self.floor.release(monotonic_ms()))
 
-    def cancel(self) -> None:
-        self.apply(self.floor.cancel(self.client.now()))
+    def cancel_request(self) -> None:
+        self.apply(self.floor.cancel(monotonic_ms()))
 
-    def packet(self, payload: bytes, ssrc: int | None = None, kind: int = 8) -> bytes:
-        """A packet of voice as it goes out, under the granted SSRC or another."""
+    def packet(self, payload: bytes, ssrc: int | None = None, payload_type: int = 8) -> bytes:
+        """Return the next SRTP packet, under the granted SSRC or another one."""
         ssrc = self.floor.audio_ssrc if ssrc is None else ssrc
         buf = bytearray(len(payload) + 64)
-        struct.pack_into(">BBHII", buf, 0, 0x80, kind, self.sequence, self.sequence * len(payload), ssrc)
+        timestamp = self.sequence * len(payload)
+        struct.pack_into(">BBHII", buf, 0, 0x80, payload_type, self.sequence, timestamp, ssrc)
         self.sequence += 1
         buf[12 : 12 + len(payload)] = payload
-        return bytes(buf[: self.rtp[0].protect(buf, 12 + len(payload), 0)])
+        return bytes(buf[: self.contexts[0].protect(buf, 12 + len(payload), 0)])
 
-    def speak(self, payload: bytes, **how) -> None:
-        self.client.media.sendto(self.packet(payload, **how), ("127.0.0.1", self.terms["media_port"]))
+    def send_voice(self, payload: bytes, **fields) -> None:
+        self.client.media.sendto(self.packet(payload, **fields), (_LOOPBACK, self.terms["media_port"]))
 
 
-class Client:
-    """A device: its broker session, its two sockets, its groups."""
+class DeviceClient:
+    """A device: its broker session, its two sockets, its groups.
+
+    Attributes:
+        left_groups: Groups that the hub has removed the device from.
+        commands, event_states, clip_states: Messages of the hub.
+        reports: Receiver reports of the hub: answers to keepalives.
+        rejected: Reasons why packets of the hub were rejected.
+    """
 
     def __init__(self, name: str, broker_port: int, start: int = 0) -> None:
         self.name, self.key, self.index = name, keys_of([name])[name], start
-        self.seats: dict[int, Seat] = {}
-        self.left: list[int] = []
+        self.memberships: dict[int, DeviceMembership] = {}
+        self.left_groups: list[int] = []
         self.commands: list[dict] = []
-        self.states: list[dict] = []  # of our events
+        self.event_states: list[dict] = []
         self.clip_states: list[dict] = []
         self.epoch = 0
-        self.answers = 0  # RRs of the hub
-        self.refused: list[str] = []
+        self.reports = 0
+        self.rejected: list[str] = []
+        self.newest_floor_datagram = b""
         self._receiver = Receiver(self.key, name.encode(), frame.DOWNLINK)
         self._uplink = frame.Channel(self.key, name.encode())
         self._counter = 0
-        self._down: dict[tuple, srtp.SrtcpTransform] = {}
-        self._mail: list[bytes] = []
-        self.sockets()
+        self._uplink_srtcp = self._srtcp_context(b"patrolink-ptt-up")
+        self._downlink_srtcp: dict[tuple, srtp.SrtcpTransform] = {}  # by the hub's address
+        self._frames: list[bytes] = []
+        self.udp = self.media = None
+        self.open_sockets()
         self._mqtt = paho.Client(CallbackAPIVersion.VERSION2)
         self._mqtt.on_connect = lambda c, *_: c.subscribe(f"p/{name}/d", qos=1)
-        self._ready = False
-        self._mqtt.on_subscribe = lambda *_: setattr(self, "_ready", True)
-        self._mqtt.on_message = lambda c, u, m: self._mail.append(m.payload)
-        self._mqtt.connect("127.0.0.1", broker_port)
+        self._subscribed = False
+        self._mqtt.on_subscribe = self._on_subscribe
+        self._mqtt.on_message = lambda c, u, m: self._frames.append(m.payload)
+        self._mqtt.connect(_LOOPBACK, broker_port)
         self._mqtt.loop_start()
-        wait_until(lambda: self._ready, "no subscription")
+        wait_until(lambda: self._subscribed, "no subscription")
 
-    def sockets(self) -> None:
-        """Have new sockets: what a network does that maps anew."""
-        for it in (getattr(self, "udp", None), getattr(self, "media", None)):
-            if it is not None:
-                it.close()
+    def _on_subscribe(self, *_) -> None:
+        self._subscribed = True
+
+    def open_sockets(self) -> None:
+        """Replace the sockets, as a NAT that assigns new ports does."""
+        for sock in (self.udp, self.media):
+            if sock is not None:
+                sock.close()
         self.udp, self.media = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2))
-        for it in (self.udp, self.media):
-            it.bind(("127.0.0.1", 0))
-            it.setblocking(False)
+        for sock in (self.udp, self.media):
+            sock.bind((_LOOPBACK, 0))
+            sock.setblocking(False)
 
     def close(self) -> None:
         self._mqtt.loop_stop()
@@ -189,149 +218,159 @@ class Client:
         self.udp.close()
         self.media.close()
 
-    def derive(self, label: bytes) -> bytes:
-        return hmac.digest(self.key, label + self.epoch.to_bytes(4, "big"), "sha256")
+    # --- keys ---------------------------------------------------------------------------------------------------------
 
-    def rotate(self) -> None:
-        """Begin the next key epoch."""
+    def derive(self, label: bytes) -> bytes:
+        return DeviceKey(self.key, self.epoch).derive(label)
+
+    def rotate_key(self) -> None:
+        """Start the next key epoch."""
         self.epoch += 1
         self._uplink = frame.Channel(self.key, self.name.encode(), frame.UPLINK, self.epoch)
         self._counter = 0
-        self._up = self._master(b"patrolink-ptt-up")
-        self._down.clear()
-        self.seats.clear()
+        self._uplink_srtcp = self._srtcp_context(b"patrolink-ptt-up")
+        self._downlink_srtcp.clear()
+        self.memberships.clear()
 
-    @staticmethod
-    def now() -> int:
-        return time.monotonic_ns() // 1_000_000
+    def _srtcp_context(self, label: bytes) -> srtp.SrtcpTransform:
+        return srtp.SrtcpTransform(aes, *srtp.derive_master(self.key, label, self.epoch))
 
-    def uplink(self, kind: int, values: dict) -> None:
+    # --- broker -------------------------------------------------------------------------------------------------------
+
+    def send_message(self, kind: int, values: dict) -> None:
         buf = bytearray(1024)
         n = self._uplink.seal_into(buf, kind, self._counter, codec.encode_into(kind, values, buf, frame.HEADER_BYTES))
         self._counter += 1
         self._mqtt.publish(f"p/{self.name}/u", bytes(buf[:n]), qos=1)
 
-    def hello(self) -> None:
+    def send_hello(self) -> None:
         texts = {"board": b"linux", "firmware": b"0", "runtime": b"test"}
         numbers = dict.fromkeys(("boot", "schema_hash", "minor", "profiles", "heap_kb", "date_floor"), 0)
-        self.uplink(patrolink_messages.HELLO, {**numbers, "batch_fixes": 60, **texts})
+        self.send_message(patrolink_messages.HELLO, {**numbers, "batch_fixes": 60, **texts})
 
-    # --- sockets
+    # --- sockets ------------------------------------------------------------------------------------------------------
 
-    def _master(self, label: bytes) -> srtp.SrtcpTransform:
-        master = self.derive(label)
-        return srtp.SrtcpTransform(aes, master[:16], master[16:30])
-
-    def sealed(self, data: bytes) -> bytes:
-        """A plain RTCP datagram as it goes out."""
+    def protect_rtcp(self, data: bytes) -> bytes:
+        """Return the SRTCP packet of a plain RTCP packet."""
         buf = bytearray(len(data) + 64)
         buf[: len(data)] = data
-        if not hasattr(self, "_up"):
-            self._up = self._master(b"patrolink-ptt-up")
-        n = self._up.protect(buf, len(data), self.index)
+        n = self._uplink_srtcp.protect(buf, len(data), self.index)
         self.index += 1
         return bytes(buf[:n])
 
-    def say(self, data: bytes) -> None:
+    def send_floor(self, data: bytes) -> None:
+        """Send plain floor control messages to the hub of the group whose SSRC they have."""
         ssrc = struct.unpack_from(">I", data, 4)[0]
-        terms = next(seat.terms for seat in self.seats.values() if seat.terms["ssrc"] == ssrc)
-        self.udp.sendto(self.sealed(data), ("127.0.0.1", terms["floor_port"]))
+        terms = next(membership.terms for membership in self.memberships.values() if membership.terms["ssrc"] == ssrc)
+        self.udp.sendto(self.protect_rtcp(data), (_LOOPBACK, terms["floor_port"]))
 
-    def keepalive(self) -> None:
-        """Show ourselves on both sockets of each hub."""
-        for seat in {seat.terms["floor_port"]: seat for seat in self.seats.values()}.values():
-            rr = RR.pack(0x80, 201, 1, seat.terms["ssrc"])
-            self.udp.sendto(self.sealed(rr), ("127.0.0.1", seat.terms["floor_port"]))
-            self.media.sendto(self.sealed(rr), ("127.0.0.1", seat.terms["media_port"]))
-            self.media_at = ("127.0.0.1", seat.terms["media_port"])
+    def send_keepalives(self) -> None:
+        """Send a receiver report on both sockets to each hub."""
+        hubs = {membership.terms["floor_port"]: membership.terms for membership in self.memberships.values()}
+        for terms in hubs.values():
+            report = RECEIVER_REPORT.pack(0x80, 201, 1, terms["ssrc"])
+            self.media_address = (_LOOPBACK, terms["media_port"])
+            self.udp.sendto(self.protect_rtcp(report), (_LOOPBACK, terms["floor_port"]))
+            self.media.sendto(self.protect_rtcp(report), self.media_address)
 
-    def pump(self) -> None:
-        """Take what has come, and run the timers."""
-        while self._mail:
-            self._take_frame(self._mail.pop(0))
-        for it, take in ((self.udp, self._take_floor), (self.media, self._take_voice)):
+    def newest_floor_types(self) -> list[int]:
+        """Return the message types of the newest floor control datagram of a hub."""
+        types, at, message, data = [], 0, mcptt.Message(), self.newest_floor_datagram
+        while at < len(data):
+            at = message.read(data, at, len(data), mcptt.DOWNLINK_TYPES)
+            types.append(message.type)
+        return types
+
+    # --- receive ------------------------------------------------------------------------------------------------------
+
+    def process(self) -> None:
+        """Process everything that was received, and run the timers."""
+        while self._frames:
+            self._on_frame(self._frames.pop(0))
+        for sock, on_datagram in ((self.udp, self._on_floor_datagram), (self.media, self._on_media_datagram)):
             with contextlib.suppress(BlockingIOError, ConnectionRefusedError):
                 while True:
-                    data, source = it.recvfrom(2048)
-                    take(data, source)
-        for seat in self.seats.values():
-            seat.apply(seat.floor.poll(self.now()))
+                    on_datagram(*sock.recvfrom(2048))
+        for membership in self.memberships.values():
+            membership.apply(membership.floor.poll(monotonic_ms()))
 
-    def _take_frame(self, data: bytes) -> None:
+    def _on_frame(self, data: bytes) -> None:
         kind, _, body, _, _ = self._receiver.open(data)
         message = decode.decode(kind, body)
         if kind == patrolink_messages.COMMAND:
             self.commands.append(message)
         elif kind == patrolink_messages.EVENT_STATE:
-            self.states.append(message)
+            self.event_states.append(message)
         elif kind == patrolink_messages.CLIP_STATE:
             self.clip_states.append(message)
         elif kind == patrolink_messages.PTT_GROUP and not message["rights"]:
-            self.left.append(message["group"])
-            self.seats.pop(message["group"], None)
+            self.left_groups.append(message["group"])
+            self.memberships.pop(message["group"], None)
         elif kind == patrolink_messages.PTT_GROUP:
-            seat = self.seats.get(message["group"])
-            if seat is None:
-                self.seats[message["group"]] = Seat(self, message)
+            membership = self.memberships.get(message["group"])
+            if membership is None:
+                self.memberships[message["group"]] = DeviceMembership(self, message)
             else:
-                seat.renew(message)
+                membership.update_terms(message)
 
-    def _take_floor(self, data: bytes, source) -> None:
+    def _on_floor_datagram(self, data: bytes, source) -> None:
         buf = bytearray(data)
-        down = self._down.setdefault(source, self._master(b"patrolink-ptt-down"))
+        context = self._downlink_srtcp.setdefault(source, self._srtcp_context(b"patrolink-ptt-down"))
         try:
-            n = down.open(buf, len(buf))
+            n = context.open(buf, len(buf))
         except srtp.SrtpError as e:
-            self.refused.append(str(e))
+            self.rejected.append(str(e))
             return
         index = int.from_bytes(buf[n : n + 4], "big") & srtp.INDEX_MAX
         ssrc = struct.unpack_from(">I", buf, 4)[0]
         if buf[1] == 201:
-            self.answers += 1
+            self.reports += 1
             return
-        for seat in self.seats.values():
-            if seat.terms["hub_ssrc"] == ssrc:
-                seat.apply(seat.floor.receive(buf, n, index, self.now()))
+        self.newest_floor_datagram = bytes(buf[:n])
+        for membership in self.memberships.values():
+            if membership.terms["hub_ssrc"] == ssrc:
+                membership.apply(membership.floor.receive(buf, n, index, monotonic_ms()))
 
-    def _take_voice(self, data: bytes, source) -> None:
+    def _on_media_datagram(self, data: bytes, source) -> None:
         ssrc = struct.unpack_from(">I", data, 8)[0]
-        for seat in self.seats.values():
-            for rtp in seat.rtp:
+        for membership in self.memberships.values():
+            for context in membership.contexts:
                 buf = bytearray(data)
                 with contextlib.suppress(srtp.SrtpError):
-                    n = rtp.open(buf, len(buf), seat.streams.setdefault(ssrc, srtp.SrtpStream()))
-                    seat.voice.append((ssrc, struct.unpack_from(">H", buf, 2)[0], bytes(buf[12:n])))
-                    seat.floor.media_received(self.now())
+                    n = context.open(buf, len(buf), membership.streams.setdefault(ssrc, srtp.SrtpStream()))
+                    membership.voice.append((ssrc, struct.unpack_from(">H", buf, 2)[0], bytes(buf[12:n])))
+                    membership.floor.media_received(monotonic_ms())
                     return
-        self.refused.append("voice")
+        self.rejected.append("voice")
 
 
-def run(clients, condition, seconds: float = TIMEOUT_S) -> None:
-    """Pump the clients until the condition holds."""
+def run_until(clients, condition, seconds: float = TIMEOUT_S) -> None:
+    """Run the clients until the condition holds."""
     deadline = time.monotonic() + seconds
     while True:
-        for it in clients:
-            it.pump()
+        for client in clients:
+            client.process()
         if condition():
             return
         assert time.monotonic() < deadline, [
-            (it.name, it.refused, {n: seat.events for n, seat in it.seats.items()}) for it in clients
+            (client.name, client.rejected, {n: membership.events for n, membership in client.memberships.items()})
+            for client in clients
         ]
-        select.select([s for it in clients for s in (it.udp, it.media)], [], [], 0.005)
+        select.select([sock for client in clients for sock in (client.udp, client.media)], [], [], 0.005)
 
 
-def settle(clients, seconds: float = 0.3) -> None:
-    """Pump the clients for a while."""
+def run_for(clients, seconds: float = 0.3) -> None:
+    """Run the clients for a time, where the absence of a packet is to be shown."""
     end = time.monotonic() + seconds
-    run(clients, lambda: time.monotonic() >= end)
+    run_until(clients, lambda: time.monotonic() >= end)
 
 
-def join(clients, groups) -> None:
-    """Say hello, be told the groups, and show up on the sockets."""
-    for it in clients:
-        it.hello()
-    run(clients, lambda: all(set(groups) <= set(it.seats) for it in clients))
-    for it in clients:
-        it.keepalive()
-    run(clients, lambda: all(it.answers for it in clients))
-    settle(clients, 0.1)
+def join_groups(clients, groups) -> None:
+    """Have the clients say hello, get the groups' terms, and appear on the hub's sockets."""
+    for client in clients:
+        client.send_hello()
+    run_until(clients, lambda: all(set(groups) <= set(client.memberships) for client in clients))
+    for client in clients:
+        client.send_keepalives()
+    run_until(clients, lambda: all(client.reports for client in clients))
+    run_for(clients, 0.1)

@@ -13,6 +13,7 @@ from agent.live_view import session
 from compat.aes import encrypter
 from compat.udp import UdpSocket
 from hal.posix.h264_encoder import Encoder
+from patrolink.core.clock import monotonic_ms
 from patrolink_protocol import srtp
 from patrolink_protocol.key_derivation import live_view_context
 from PIL import Image
@@ -94,7 +95,7 @@ class CameraDevice:
     """
 
     def __init__(self, broker, name: str, h264: bool) -> None:
-        self.client = hub_process.Client(name, broker.port)
+        self.client = hub_process.DeviceClient(name, broker.port)
         self.refusal = ""
         self.covered = self.failing = False
         self.end_reasons: list[str] = []
@@ -116,22 +117,22 @@ class CameraDevice:
         )
         self._handled_commands = 0
         self._stop = self._running = False
-        client.hello()
+        client.send_hello()
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
 
     def _run(self) -> None:
-        due_ms = hub_process.Client.now()
+        due_ms = monotonic_ms()
         while not self._stop:
-            self.client.pump()
+            self.client.process()
             self._handle(self.client.commands[self._handled_commands :])
-            if hub_process.Client.now() >= due_ms:
+            if monotonic_ms() >= due_ms:
                 due_ms += 1000 // self.fps
                 if not self.covered:
-                    self.live.picture(next(self._pictures), hub_process.Client.now())
+                    self.live.picture(next(self._pictures), monotonic_ms())
             if self.failing:
-                self.live.stop("camera failed", hub_process.Client.now())
-            self.live.serve(hub_process.Client.now())
+                self.live.stop("camera failed", monotonic_ms())
+            self.live.serve(monotonic_ms())
             self._record_end()
             time.sleep(0.004)
 
@@ -145,17 +146,17 @@ class CameraDevice:
             self._handled_commands += 1
             result, text = self._execute(command)
             answer = {"command_id": command["command_id"], "result": result, "time_ms": int(time.time() * 1000)}
-            self.client.uplink(patrolink_messages.ANSWER, {**answer, "ref": None, "text": text.encode()})
+            self.client.send_message(patrolink_messages.ANSWER, {**answer, "ref": None, "text": text.encode()})
 
     def _execute(self, command: dict) -> tuple[int, str]:
         if command["action"] == _STOP:
-            self.live.stop("told to", hub_process.Client.now())
+            self.live.stop("told to", monotonic_ms())
         if command["action"] != _START:
             return _DONE, ""
         if self.refusal:
             return _REFUSED, self.refusal
         host, _, port = command["value"].rpartition(":")
-        started, text = self.live.start(command, host, int(port), hub_process.Client.now())
+        started, text = self.live.start(command, host, int(port), monotonic_ms())
         self._running = self._running or started
         return _STARTED if started else _REFUSED, text
 
@@ -163,7 +164,7 @@ class CameraDevice:
         """Stop the thread and disconnect."""
         self._stop = True
         self._thread.join()
-        self.live.stop("the test is over", hub_process.Client.now())
+        self.live.stop("the test is over", monotonic_ms())
         self._record_end()
         self.client.close()
 

@@ -83,7 +83,7 @@ class DeviceUploader:
         self,
         device,
         port: int,
-        session: "hub_process.Client | None" = None,
+        session: "hub_process.DeviceClient | None" = None,
         epoch: int = 0,
         kbps: int = 100_000,
         socket_type: type[TcpSocket] = TcpSocket,
@@ -102,7 +102,7 @@ class DeviceUploader:
         for number in sorted(clip.number for clip in self.index.clips):
             values = self.manifest_values(number)
             if values is not None:
-                self.session.uplink(patrolink_messages.CLIP_MANIFEST, values)
+                self.session.send_message(patrolink_messages.CLIP_MANIFEST, values)
 
     def manifest_values(self, number: int) -> dict | None:
         """Return the values of clip_manifest of a clip; None when it has none yet."""
@@ -110,7 +110,7 @@ class DeviceUploader:
 
     def receive_states(self) -> list[tuple[int, int]]:
         """Handle the clip_state messages that arrived as the device does; return (clip, state) of each."""
-        self.session.pump()
+        self.session.process()
         messages, self.session.clip_states = self.session.clip_states, []
         for message in messages:
             handler = {_VERIFIED: self.clip_store.mark_verified, _DAMAGED: self.uploads.mark_damaged}[message["state"]]
@@ -209,16 +209,17 @@ class ClipSite:
     def __init__(self, folder: Path, broker, evidence: bool = True) -> None:
         self.folder, self.port, self.console_port = folder, console_site.free_port(), console_site.free_port()
         self.device = clip_maker.Device(DEVICE, folder / "evidence.pem")
-        site = hub_process.SITE.format(
+        site = hub_process.SITE_TEMPLATE.format(
             url=broker.url,
             ports=hub_process.free_ports(2),
             top='evidence_key = "evidence.pem"' if evidence else "",
             hub=f'uploads = "{HOST}:{self.port}"\nconsole = "{HOST}:{self.console_port}"',
-            groups=hub_process.GROUP.format(id=1, devices=json.dumps([DEVICE]), more="") + console_site.DISPATCHERS,
+            groups=hub_process.GROUP_TEMPLATE.format(id=1, devices=json.dumps([DEVICE]), more="")
+            + console_site.DISPATCHERS,
         )
         self.hub = hub_process.HubProcess(folder, site, [DEVICE])
-        self.session = hub_process.Client(DEVICE, broker.port)
-        self.session.hello()
+        self.session = hub_process.DeviceClient(DEVICE, broker.port)
+        self.session.send_hello()
         self.uploader = DeviceUploader(self.device, self.port, self.session)
         self.clips = folder / "clips"
 

@@ -237,7 +237,7 @@ def test_tls_certificate_is_verified(tmp_path, separate_broker):
 def test_unsafe_console_is_not_started(tmp_path, broker, hub, reason):
     (tmp_path / "keys.toml").write_text("[devices]\n")
     (tmp_path / "keys.toml").chmod(0o600)
-    site = hub_process.SITE.format(
+    site = hub_process.SITE_TEMPLATE.format(
         url=broker.url,
         ports=hub_process.free_ports(2),
         top="",

@@ -72,7 +72,7 @@ def test_a_second_signer_is_audited(site):
     first = site.device.signer
     values = site.uploader.manifest_values(1)
     values.update(clip_id=9, signer=bytes.fromhex("03" + "11" * 32))
-    site.session.uplink(patrolink_messages.CLIP_MANIFEST, values)
+    site.session.send_message(patrolink_messages.CLIP_MANIFEST, values)
     wait_until(lambda: "03" + "11" * 32 in site.clips.joinpath("signers.toml").read_text())
     assert first in site.clips.joinpath("signers.toml").read_text()
     changed = [row for row in site.log_rows("audit.jsonl") if row["what"] == "signer changed"]
@@ -85,7 +85,7 @@ def test_a_second_signer_is_audited(site):
 def test_a_clip_that_differs_from_its_announcement_is_tampered(site):
     number = site.record_clip()
     values = site.uploader.manifest_values(number)
-    site.session.uplink(patrolink_messages.CLIP_MANIFEST, {**values, "chain": bytes(32)})
+    site.session.send_message(patrolink_messages.CLIP_MANIFEST, {**values, "chain": bytes(32)})
     site.uploader.run_until(site.uploader.is_done)
     assert site.wait_for_states(1) == [(number, DAMAGED)]
     row = site.rows()[number]
@@ -160,7 +160,7 @@ def test_retention_deletes_and_logs_all_but_preserved_clips(site):
             return reply
 
     assert asyncio.run(preserve())["type"] == "reply"
-    hub_process.run([site.session], lambda: site.session.commands)
+    hub_process.run_until([site.session], lambda: site.session.commands)
     assert (site.session.commands[0]["action"], site.session.commands[0]["number"]) == (14, numbers[0])
     site.hub.stop()
     for number in numbers:

@@ -54,9 +54,9 @@ def test_a_hub_killed_at_any_step_loses_no_clip_and_releases_each(site):
             path = site.clips / DEVICE / f"{number:06d}" / "hub.json"
             wait_until(lambda path=path: path.exists() and "valid" in json.loads(path.read_text())["verdict"], context)
         if step == "answered":
-            wait_until(lambda: site.session.pump() or site.session.clip_states, context)
+            wait_until(lambda: site.session.process() or site.session.clip_states, context)
         site.hub.kill()
-        site.session.pump()
+        site.session.process()
         site.session.clip_states.clear()  # lost with the connection
         site.hub.start()
         deadline = time.monotonic() + TIMEOUT_S

@@ -1,4 +1,4 @@
-"""Two hubs of one site file: each has its groups, one of them talks to the devices through the broker."""
+"""Two hubs of one site: each has its own groups, and only the home hub sends messages to devices."""
 
 import json
 
@@ -8,87 +8,87 @@ from patrolink.hub.infra.hub_requests import DeviceMessage, HubRequestError, Hub
 
 from tests.support import hub_process
 from tests.support.hub_parts import FakeClock
-from tests.support.hub_process import GROUP, Client, HubProcess, join, run
+from tests.support.hub_process import GROUP_TEMPLATE, DeviceClient, HubProcess, join_groups, run_until
 
 NAMES = "abc"
 
 
-def site(folder, url: str, moved: bool = False) -> str:
+def site_text(folder, url: str, moved: bool = False) -> str:
+    """Return a site file with two hubs and a group on each; `moved`: both groups are on the second hub."""
     ports = hub_process.free_ports(4)
     if (folder / "ports").exists():
         ports = json.loads((folder / "ports").read_text())
     (folder / "ports").write_text(json.dumps(ports))
-    places = [
+    hubs = [
         f'[[hub]]\nshard = {i}\nhost = "127.0.0.1"\nlisten = "127.0.0.1"\n'
         f"floor_port = {ports[2 * i]}\nmedia_port = {ports[2 * i + 1]}\n"
         for i in range(2)
     ]
     devices = json.dumps(list(NAMES))
-    groups = [GROUP.format(id=n, devices=devices, more=f"shard = {n - 1}") for n in (1, 2)]
+    groups = [GROUP_TEMPLATE.format(id=n, devices=devices, more=f"shard = {n - 1}") for n in (1, 2)]
     if moved:
         groups[0] = groups[0].replace("shard = 0", "shard = 1")
-    return f'name = "test.example"\nkeys = "keys.toml"\nbroker = "{url}"\n' + "\n".join(places + groups)
+    return f'name = "test.example"\nkeys = "keys.toml"\nbroker = "{url}"\n' + "\n".join(hubs + groups)
 
 
 @pytest.fixture
-def two(tmp_path, broker):
-    made = []
-    text = site(tmp_path, broker.url)
-    made += [HubProcess(tmp_path, text, NAMES, "--shard", str(i)) for i in range(2)]
-    clients = [Client(name, broker.port) for name in NAMES]
-    yield (*made, clients)
-    for it in made:
-        if it.process.poll() is None:
-            it.kill()
+def two_hubs(tmp_path, broker):
+    text = site_text(tmp_path, broker.url)
+    hubs = [HubProcess(tmp_path, text, NAMES, "--shard", str(i)) for i in range(2)]
+    clients = [DeviceClient(name, broker.port) for name in NAMES]
+    yield (*hubs, clients)
+    for hub in hubs:
+        if hub.process.poll() is None:
+            hub.kill()
     for client in clients:
         client.close()
 
 
 def talk(clients, group: int, n: int) -> None:
-    a, b, c = (it.seats[group] for it in clients)
-    a.press()
-    run(clients, lambda: a.events and a.events[-1] == "GRANTED")
-    heard = len(b.voice)
+    a, b, c = (client.memberships[group] for client in clients)
+    a.request_floor()
+    run_until(clients, lambda: a.events and a.events[-1] == "GRANTED")
+    received = len(b.voice)
     for _ in range(n):
-        a.speak(bytes(160))
-    run(clients, lambda: len(b.voice) == len(c.voice) == heard + n)
-    a.release()
-    run(clients, lambda: b.events[-1] == "IDLE")
+        a.send_voice(bytes(160))
+    run_until(clients, lambda: len(b.voice) == len(c.voice) == received + n)
+    a.release_floor()
+    run_until(clients, lambda: b.events[-1] == "IDLE")
 
 
-def test_groups_of_two_hubs_share_devices_but_nothing_else(two):
-    home, other, clients = two
-    join(clients, [1, 2])
-    terms = {n: seat.terms for n, seat in clients[0].seats.items()}
+def test_groups_of_two_hubs_are_independent(two_hubs):
+    home, other, clients = two_hubs
+    join_groups(clients, [1, 2])
+    terms = {n: membership.terms for n, membership in clients[0].memberships.items()}
     assert terms[1]["floor_port"] == home.ready["floor_port"] and terms[2]["floor_port"] == other.ready["floor_port"]
     assert terms[1]["ssrc"] >> 27 == 0b10000 and terms[2]["ssrc"] >> 27 == 0b10001
     talk(clients, 1, 3)
     talk(clients, 2, 3)
-    home.kill()  # the other one's groups go on
+    home.kill()  # groups of the other hub are not affected
     talk(clients, 2, 3)
     assert other.stop()["refused"] == {}
-    assert all(it.refused == [] for it in clients)
+    assert all(client.rejected == [] for client in clients)
 
 
-def test_a_group_moves_to_another_hub(two, tmp_path, broker):
-    home, other, clients = two
-    join(clients, [1, 2])
-    before = clients[0].seats[1].terms
-    for it in (home, other):
-        it.stop()
-    (tmp_path / "site.toml").write_text(site(tmp_path, broker.url, moved=True))
-    for it in (home, other):
-        it.start()
-    for it in clients:
-        it.seats.clear()
-        it.answers = 0
-    join(clients, [1, 2])
-    after = clients[0].seats[1].terms
+def test_group_moves_to_another_hub(two_hubs, tmp_path, broker):
+    home, other, clients = two_hubs
+    join_groups(clients, [1, 2])
+    before = clients[0].memberships[1].terms
+    for hub in (home, other):
+        hub.stop()
+    (tmp_path / "site.toml").write_text(site_text(tmp_path, broker.url, moved=True))
+    for hub in (home, other):
+        hub.start()
+    for client in clients:
+        client.memberships.clear()
+        client.reports = 0
+    join_groups(clients, [1, 2])
+    after = clients[0].memberships[1].terms
     assert after["floor_port"] == other.ready["floor_port"] != before["floor_port"]
     talk(clients, 1, 3)
 
 
-def test_request_between_hubs_has_to_be_authentic_and_new(two, tmp_path):
+def test_request_between_hubs_has_to_be_authentic_and_new(two_hubs, tmp_path):
     contexts = [HubContext(tmp_path / "site.toml", shard) for shard in (1, 0)]
     clock = FakeClock(1_795_000_000_000)
     sender, receiver = (HubRequests(context, clock) for context in contexts)

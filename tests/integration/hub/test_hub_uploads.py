@@ -29,12 +29,12 @@ DEVICES = ("linux-1", "linux-2")
 @pytest.fixture
 def hub(tmp_path, broker):
     port = console_site.free_port()
-    site = hub_process.SITE.format(
+    site = hub_process.SITE_TEMPLATE.format(
         url=broker.url,
         ports=hub_process.free_ports(2),
         top="",
         hub=f'uploads = "127.0.0.1:{port}"',
-        groups=hub_process.GROUP.format(id=1, devices=json.dumps(DEVICES), more=""),
+        groups=hub_process.GROUP_TEMPLATE.format(id=1, devices=json.dumps(DEVICES), more=""),
     )
     process = hub_process.HubProcess(tmp_path, site, DEVICES)
     process.port, process.clips = port, tmp_path / "clips"

@@ -23,7 +23,7 @@ from patrolink_protocol import codec, frame
 
 from tests.support import hub_process
 from tests.support.device_rig import walk
-from tests.support.hub_process import GROUP, SITE, HubProcess, keys_of
+from tests.support.hub_process import GROUP_TEMPLATE, SITE_TEMPLATE, HubProcess, keys_of
 from tests.support.polling import TIMEOUT_S
 
 NAMES = ("unix-1", "linux-1")
@@ -58,8 +58,8 @@ def syllables_heard(spoken: np.ndarray, heard: np.ndarray) -> int:
 class Pair:
     def __init__(self, folder, broker, stack, **ptt) -> None:
         ports = hub_process.free_ports(2)
-        groups = GROUP.format(id=1, devices=json.dumps(list(NAMES)), more="")
-        text = SITE.format(url=broker.url, ports=ports, top="", hub="", groups=groups)
+        groups = GROUP_TEMPLATE.format(id=1, devices=json.dumps(list(NAMES)), more="")
+        text = SITE_TEMPLATE.format(url=broker.url, ports=ports, top="", hub="", groups=groups)
         self.hub = HubProcess(folder, text, NAMES)
         stack.callback(lambda: self.hub.process.poll() is None and self.hub.kill())
         self.decoder = Decoder({name: DeviceKey(key) for name, key in keys_of(NAMES).items()})

@@ -1,4 +1,4 @@
-"""Wireshark's dissector of TS 24.380 reads every message of a recorded session as ours does."""
+"""Wireshark's dissector of TS 24.380 decodes every message of a session like our own codec."""
 
 import json
 import shutil
@@ -9,7 +9,7 @@ import pytest
 from patrolink_protocol import mcptt
 
 from tests.support import hub_process
-from tests.support.hub_process import SITE, Client, HubProcess, join, run, settle
+from tests.support.hub_process import SITE_TEMPLATE, DeviceClient, HubProcess, join_groups, run_for, run_until
 
 GROUPS = """[[group]]
 id = 1
@@ -25,11 +25,11 @@ devices = ["police"]
 priority = 100
 rights = ["talk", "emergency", "broadcast"]
 [[group.member]]
-devices = ["ears"]
+devices = ["listener"]
 rights = []
 """
 FILTER = 'rtcp.app.name == "MCPT" && rtcp.length_check == 1 && !_ws.expert && !_ws.malformed'
-# Attribute of our Message → the dissector's field.
+# Attribute of our Message: field of the dissector.
 FIELDS = {
     "priority": "app_data.mcptt.priority",
     "duration": "app_data.mcptt.duration",
@@ -46,77 +46,77 @@ FIELDS = {
     "revoke": "app_data.mcptt.rej_cause.floor_revoke",
     "acked": "app_data.mcptt.msg_type",
 }
-EVERY = {kind for kind in range(11) if kind != 7}
+ALL_TYPES = {kind for kind in range(11) if kind != 7}
 
 pytestmark = pytest.mark.skipif(shutil.which("tshark") is None, reason="no tshark (apt-get install tshark)")
 
 
 @pytest.fixture
 def session(tmp_path, broker):
-    """A hub with `--pcap` and its devices; gone when the test ends."""
-    ports, made = hub_process.free_ports(2), []
-    names = ("a", "b", "c", "police", "ears")
-    text = SITE.format(url=broker.url, ports=ports, top="", hub="", groups=GROUPS)
+    """Return a hub with `--pcap`, its devices by name, the floor port, and the capture file."""
+    ports, cleanups = hub_process.free_ports(2), []
+    names = ("a", "b", "c", "police", "listener")
+    text = SITE_TEMPLATE.format(url=broker.url, ports=ports, top="", hub="", groups=GROUPS)
     hub = HubProcess(tmp_path, text, names, "--pcap", str(tmp_path / "floor.pcap"))
-    made.append(lambda: hub.process.poll() is None and hub.kill())
+    cleanups.append(lambda: hub.process.poll() is None and hub.kill())
     clients = {}
     for name in names:
-        clients[name] = Client(name, broker.port)
-        made.append(clients[name].close)
+        clients[name] = DeviceClient(name, broker.port)
+        cleanups.append(clients[name].close)
     yield hub, clients, ports[0], tmp_path / "floor.pcap"
-    for undo in made[::-1]:
-        undo()
+    for cleanup in cleanups[::-1]:
+        cleanup()
 
 
 def talk(clients):
-    """Every message that there is, with each kind of call."""
+    """Exchange every type of message, with each kind of call."""
     everybody = list(clients.values())
-    join(everybody, [1])
-    a, b, c, police, ears = (it.seats[1] for it in everybody)
+    join_groups(everybody, [1])
+    a, b, c, police, listener = (client.memberships[1] for client in everybody)
 
-    def told(seat, event):
-        run(everybody, lambda: event in seat.events)
-        seat.events.clear()
+    def wait_for(member, event):
+        run_until(everybody, lambda: event in member.events)
+        member.events.clear()
 
-    a.press(5)
-    told(a, "GRANTED")
-    b.press(3, mcptt.NORMAL)
-    told(b, "QUEUE_POSITION")
-    c.press()
-    told(c, "DENIED")  # the queue is full
-    ears.press()
-    told(ears, "DENIED")  # receives only
-    b.client.say(position_request(b))
-    settle(everybody, 0.2)
-    police.press(100, mcptt.EMERGENCY)
-    told(police, "GRANTED")
-    told(a, "REVOKED")  # pre-empted
-    police.release()
-    told(b, "GRANTED")
-    b.release()
-    settle(everybody, 0.3)
-    police.press(90, mcptt.BROADCAST)
-    told(police, "GRANTED")
-    run(everybody, lambda: ears.floor.indicator & mcptt.BROADCAST)
-    police.release()
-    settle(everybody, 0.3)
-    c.press(1)
-    told(c, "GRANTED")
-    c.release()
-    c.press(1)  # Release and Request in one datagram
-    told(c, "GRANTED")
-    c.release()
-    settle(everybody, 0.3)
+    a.request_floor(5)
+    wait_for(a, "GRANTED")
+    b.request_floor(3, mcptt.NORMAL)
+    wait_for(b, "QUEUE_POSITION")
+    c.request_floor()
+    wait_for(c, "DENIED")  # the queue is full
+    listener.request_floor()
+    wait_for(listener, "DENIED")  # receives only
+    b.client.send_floor(position_request(b))
+    run_for(everybody, 0.2)
+    police.request_floor(100, mcptt.EMERGENCY)
+    wait_for(police, "GRANTED")
+    wait_for(a, "REVOKED")  # pre-empted
+    police.release_floor()
+    wait_for(b, "GRANTED")
+    b.release_floor()
+    run_for(everybody, 0.3)
+    police.request_floor(90, mcptt.BROADCAST)
+    wait_for(police, "GRANTED")
+    run_until(everybody, lambda: listener.floor.indicator & mcptt.BROADCAST)
+    police.release_floor()
+    run_for(everybody, 0.3)
+    c.request_floor(1)
+    wait_for(c, "GRANTED")
+    c.release_floor()
+    c.request_floor(1)  # Release and Request in one datagram
+    wait_for(c, "GRANTED")
+    c.release_floor()
+    run_for(everybody, 0.3)
 
 
-def position_request(seat) -> bytes:
+def position_request(member) -> bytes:
     writer = mcptt.Writer(bytearray(64))
-    writer.begin(mcptt.QUEUE_POSITION_REQUEST, seat.terms["ssrc"])
+    writer.begin(mcptt.QUEUE_POSITION_REQUEST, member.terms["ssrc"])
     return bytes(writer.buf[: writer.end()])
 
 
 def datagrams(pcap: bytes) -> list[bytes]:
-    """The UDP payloads of a capture of raw IPv4 packets."""
+    """Return the UDP payloads of a capture of raw IPv4 packets."""
     out, at = [], 24
     while at < len(pcap):
         n = struct.unpack_from("<I", pcap, at + 8)[0]
@@ -125,8 +125,8 @@ def datagrams(pcap: bytes) -> list[bytes]:
     return out
 
 
-def ours(data: bytes) -> list[dict]:
-    """What our codec reads in a datagram."""
+def decode_with_codec(data: bytes) -> list[dict]:
+    """Return the messages of a datagram as our codec decodes them."""
     out, at = [], 0
     while at < len(data):
         message = mcptt.Message()
@@ -149,20 +149,21 @@ def tshark(pcap, port: int, *options: str) -> str:
     return done.stdout
 
 
-def theirs(pcap, port: int) -> list[list[dict]]:
-    """What the dissector reads in each datagram."""
+def decode_with_tshark(pcap, port: int) -> list[list[dict]]:
+    """Return the messages of each datagram as the dissector decodes them."""
 
     def pairs(items):
-        return items  # names come more than once: a datagram may hold several messages
+        return items  # keys may repeat: a datagram may hold several messages
 
     packets = json.loads(tshark(pcap, port, "-T", "json"), object_pairs_hook=pairs)
     return [
-        [told(layer) for name, layer in dict(dict(packet)["_source"])["layers"] if name == "rtcp"] for packet in packets
+        [fields_of(layer) for name, layer in dict(dict(packet)["_source"])["layers"] if name == "rtcp"]
+        for packet in packets
     ]
 
 
-def told(layer) -> dict:
-    """One message's fields, wherever they stand in the tree."""
+def fields_of(layer) -> dict:
+    """Return one message's fields from all levels of the dissection tree."""
     values: dict[str, str] = {}
 
     def walk(items):
@@ -181,28 +182,28 @@ def told(layer) -> dict:
     return out
 
 
-def test_the_dissector_agrees_with_every_message(session):
+def test_dissector_agrees_with_the_codec_on_every_message(session):
     hub, clients, port, pcap = session
     talk(clients)
     assert hub.stop()["refused"] == {}
     sent = datagrams(pcap.read_bytes())
     accepted = tshark(pcap, port, "-Y", FILTER, "-T", "fields", "-e", "frame.number").split()
     assert len(accepted) == len(sent) > 40
-    read = theirs(pcap, port)
+    dissected = decode_with_tshark(pcap, port)
     seen = set()
-    for data, said in zip(sent, read, strict=True):
-        mine = ours(data)
-        assert said == mine, data.hex()
-        seen |= {message["type"] & 15 for message in mine}
-    assert seen == EVERY, "not every type was sent"
-    assert any(len(said) > 1 for said in read), "no datagram of two messages"
+    for data, messages in zip(sent, dissected, strict=True):
+        expected = decode_with_codec(data)
+        assert messages == expected, data.hex()
+        seen |= {message["type"] & 15 for message in expected}
+    assert seen == ALL_TYPES, "not every type was sent"
+    assert any(len(messages) > 1 for messages in dissected), "no datagram of two messages"
 
 
-def test_the_dissector_objects_to_damage(session, tmp_path):
-    """The filter can say no: a message whose length or name is not right."""
+def test_dissector_rejects_damaged_messages(session, tmp_path):
+    """The filter rejects a message with a wrong length or name."""
     hub, clients, port, pcap = session
     everybody = list(clients.values())
-    join(everybody, [1])
+    join_groups(everybody, [1])
     hub.stop()
     whole = bytearray(pcap.read_bytes())
     for at, value in ((24 + 16 + 28 + 3, 9), (24 + 16 + 28 + 8, 0x4E)):
