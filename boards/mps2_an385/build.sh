@@ -31,7 +31,7 @@ cp "$root"/device/hal/{common,clip_storage}.py "$agent/hal"
 cp "$root/device/hal/baremetal/platform.py" "$agent/hal/baremetal"
 rm -f "$agent"/compat/{netsock,tls,udp}.py # of processes
 find "$agent" -name __pycache__ -prune -exec rm -rf {} +
-python3 "$root/protocol/inline_enums.py" "$agent" # constants of patrolink_enums cost no heap
+python3 "$root/protocol/inline_constants.py" "$agent" # generated constants then need no heap
 
 recipe=$( (cd "$here" && sha256sum sources.lock build.sh; find port -type f | LC_ALL=C sort | xargs sha256sum
            arm-none-eabi-gcc --version | head -1) | sha256sum | cut -d' ' -f1)

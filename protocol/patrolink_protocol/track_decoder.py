@@ -10,7 +10,7 @@ from . import track_encoder
 from .errors import RejectError
 
 COLUMNS = tuple([track_encoder.column_specs(r) for r in (5, 6, 7)])
-_OPTIONAL = sum([c.optional for c in COLUMNS[0]])
+_OPTIONAL = sum([c[7] for c in COLUMNS[0]])
 _MAX_CODE_BITS = 36  # of a code that an encoder can need
 
 

@@ -5,9 +5,10 @@ fewest bits: constant, fixed-width, Rice or zero runs over first or second diffe
 """
 
 from array import array
-from collections import namedtuple
 
 import patrolink_messages as m
+
+from .native import const
 
 try:
     from . import track_kernels as kernels
@@ -20,13 +21,9 @@ TICKS_MS = (1000, 100, 10, 1)
 CONSTANT, FIXED, RICE, RAW = kernels.CONSTANT, kernels.FIXED, kernels.RICE, kernels.RAW
 RUNS, ESCAPE = kernels.RUNS, kernels.ESCAPE
 MODE_MASK, DATE_SUSPECT, ESTIMATED, DIFFERENTIAL = 3, 4, 8, 16
-_SPAN_MS = 1 << 29  # longest time span of a batch, about six days
-_ZERO_MS = 537000000  # stored time of the first row: above the span, and a multiple of 1 s
-
-
-# Description of a column: legal range, divisor and width of raw values at one resolution, order of the keyframe's
-# Exp-Golomb code (-1: plain bits), flags, modulus (0: none).
-Column = namedtuple("Column", ("name", "low", "high", "divisor", "bits", "k", "signed", "optional", "modulus"))
+_OPTIONAL = const(7)  # index of the flag in a column
+_SPAN_MS = const(1 << 29)  # longest time span of a batch, about six days
+_ZERO_MS = const(537000000)  # stored time of the first row: above the span, and a multiple of 1 s
 
 
 class RangeError(ValueError):
@@ -34,13 +31,20 @@ class RangeError(ValueError):
 
 
 def column_specs(resolution):
-    """Return the Column of every column at a resolution of 5, 6 or 7."""
+    """Return (name, low, high, divisor, bits, k, signed, optional, modulus) of each column.
+
+    Args:
+        resolution: 5, 6 or 7.
+
+    low to high is the legal range, `bits` the width of raw values, `k` the order of the keyframe's Exp-Golomb code (-1:
+    plain bits), `modulus` 0 if the column is not cyclic. A named tuple would cost heap, and time for each field.
+    """
     out = []
     for spec in m.COLUMNS.split():
         part = spec.split(":")
         low, high, k, signed, optional, modulus = [int(p) for p in part[3:]]
         divisor, bits = [int(p.split(",")[(resolution - 5) % len(p.split(","))]) for p in part[1:3]]
-        out.append(Column(part[0], low, high, divisor, bits, k, signed, optional, modulus))
+        out.append((part[0], low, high, divisor, bits, k, signed, optional, modulus))
     return tuple(out)
 
 
@@ -70,8 +74,8 @@ class TrackEncoder:
         self.count = 0
         self._rice = rice
         self._columns = column_specs(resolution)
-        self._omit = tuple([c.name in omit for c in self._columns])
-        self._optional = sum([c.optional for c in self._columns])
+        self._omit = tuple([c[0] in omit for c in self._columns])
+        self._optional = sum([c[_OPTIONAL] for c in self._columns])
         # Stored values are unsigned: negative ranges start at their minimum, optional values at 1; 0 is unknown.
         self._base = []
         limits = []
@@ -210,7 +214,7 @@ class TrackEncoder:
         present = 0
         bit = 1
         for i in range(len(self._values)):
-            if self._columns[1 + i].optional:
+            if self._columns[1 + i][_OPTIONAL]:
                 if not self._omit[1 + i] and kernels.known(self._values[i], n):
                     present |= bit
                 bit <<= 1

@@ -27,6 +27,8 @@ from patrolink.emulator.scheduler import Scheduler
 
 FOLDER = Path(__file__).resolve().parent
 sys.path.insert(0, str(FOLDER))
+sys.path.insert(0, str(FOLDER.parent.parent / "protocol"))
+import inline_constants  # noqa: E402
 from board_loop import LOOP_PAUSE, stalls  # noqa: E402
 
 ROOT = FOLDER.parent.parent
@@ -66,6 +68,12 @@ def console(
         yield rig, qemu.Straps(board.heap_kb, board.image.flash_kb, "bench-1", 0, 1, lockstep=True), output
 
 
+def board_driver() -> str:
+    """Return the driver's source with constants inlined: the firmware does not have them."""
+    text = (FOLDER / "board_driver.py").read_text(encoding="utf-8")
+    return inline_constants.inline(text, "patrolink_messages", inline_constants.constants("patrolink_messages"))
+
+
 def count(board: boards.Board) -> Figures:
     """Count instructions and allocated bytes of each part of the agent."""
     lines = LOG.read_bytes().splitlines(keepends=True)
@@ -73,7 +81,7 @@ def count(board: boards.Board) -> Figures:
     files = {
         "/log.nmea": b"".join(line for line in lines if line.startswith(b"$")),
         "/walk.nmea": b"".join(line for line in walk if line[3:6].decode() in EPOCH),
-        "/board_driver.py": (FOLDER / "board_driver.py").read_bytes(),
+        "/board_driver.py": board_driver().encode(),
     }
     with console(board, files, b"import board_driver") as (rig, straps, output):
         rig.life(straps)

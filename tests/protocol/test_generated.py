@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT / "protocol"))
 
-import inline_enums  # noqa: E402
+import inline_constants  # noqa: E402
 import patrolink_enums  # noqa: E402
 from patrolink_names import BITS, NAMES  # noqa: E402
 from targets import markdown, model  # noqa: E402
@@ -58,7 +58,7 @@ def test_enums_agree_with_names():
         for bit, name in enumerate(names)
     }
     assert values and masks
-    assert inline_enums.constants() == {"UNKNOWN": -(1 << 30), **values, **masks}
+    assert inline_constants.constants("patrolink_enums") == {"UNKNOWN": -(1 << 30), **values, **masks}
     assert patrolink_enums.EVENT_KIND_SOS == 1
 
 
@@ -71,7 +71,7 @@ def f(kind):
 
 
 def test_inlined_constants_leave_no_import():
-    text = inline_enums.inline(MODULE, inline_enums.constants())
+    text = inline_constants.inline(MODULE, "patrolink_enums", inline_constants.constants("patrolink_enums"))
     assert "import" not in text and len(text.splitlines()) == len(MODULE.splitlines())
     names = {}
     exec(text, names)  # noqa: S102 - the text above
@@ -89,4 +89,33 @@ def test_inlined_constants_leave_no_import():
 )
 def test_constants_used_in_another_way_are_refused(text):
     with pytest.raises(ValueError, match="line [12]: "):
-        inline_enums.inline(text, inline_enums.constants())
+        inline_constants.inline(text, "patrolink_enums", inline_constants.constants("patrolink_enums"))
+
+
+def test_inlined_messages_keep_their_texts():
+    values = inline_constants.constants("patrolink_messages")
+    assert values["HELLO"] == 1 and "MESSAGES" not in values
+    text = "import patrolink_messages as m\nx = m.HELLO\n"
+    assert inline_constants.inline(text, "patrolink_messages", values) == "pass\nx = 1\n"
+    text = "import patrolink_messages as m\nx = m.MESSAGES[m.HELLO]\n"
+    expected = "import patrolink_messages as m\nx = m.MESSAGES[1]\n"
+    assert inline_constants.inline(text, "patrolink_messages", values) == expected
+
+
+def test_a_folder_of_sources_is_inlined(tmp_path):
+    generated = ROOT / "protocol" / "generated"
+    for name in ("patrolink_messages.py", "patrolink_enums.py"):
+        (tmp_path / name).write_text((generated / name).read_text(encoding="utf-8"), encoding="utf-8")
+    (tmp_path / "patrolink_enums.py").unlink()
+    (tmp_path / "user.py").write_text(
+        "import patrolink_enums as enums\nimport patrolink_messages as m\n"
+        "x = (enums.EVENT_KIND_SOS, m.EVENT, m.REASONS)\n",
+        encoding="utf-8",
+    )
+    script = ROOT / "protocol" / "inline_constants.py"
+    subprocess.run([sys.executable, script, tmp_path], check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", "import user, patrolink_messages as m; print(user.x, hasattr(m, 'HELLO'))"],
+        cwd=tmp_path, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout == "(1, 5, 'length version type tag key replay range critical') False\n"
