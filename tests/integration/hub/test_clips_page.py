@@ -83,10 +83,10 @@ def test_clips_on_the_page(tmp_path, broker):
         page.wait(lambda: page.one("#clips tr:last-child .actions button").get_attribute("aria-pressed") == "true")
         site.record_clip()
         values = site.uploader.manifest_values(3)
-        site.session.uplink(13, {**values, "chain": bytes(32)})
+        site.session.send_message(13, {**values, "chain": bytes(32)})
         site.uploader.run_until(site.uploader.is_done)
         page.wait(lambda: "tampered" in page.rows()[0])
-        site.session.uplink(13, {**values, "clip_id": 6, "signer": bytes.fromhex("03" + "11" * 32)})
+        site.session.send_message(13, {**values, "clip_id": 6, "signer": bytes.fromhex("03" + "11" * 32)})
         page.wait(
             lambda: sum("missing" in row for row in page.rows()) == 2 and "NEW SIGNING KEY" in page.one("#alerts").text
         )
