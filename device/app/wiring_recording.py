@@ -25,7 +25,12 @@ def load(config):
     if config.get("modem"):
         import agent.modem.datagrams
     import agent.live_view.session  # noqa: F401
-    import compat.crypto  # noqa: F401
+
+    try:
+        import cryptolib  # noqa: F401 - only where compat.crypto uses p256
+    except ImportError:
+        return
+    import compat.p256  # noqa: F401
 
 
 class _StampSource:

@@ -80,7 +80,7 @@ class SegmentWriter:
 
         Args:
             writer: hal Writer of the new file.
-            header: patrolink_protocol.clip.Header, written in plain text.
+            header: patrolink_protocol.clip.SegmentHeader, written in plain text.
             key: AES-256 key of everything after it, 32 bytes.
         """
         self.writer = writer

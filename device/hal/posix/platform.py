@@ -107,9 +107,11 @@ def clip_storage(directory):
     from hal.clip_storage import ClipStorage
 
     try:
-        from hal.posix.background import WriteQueue
-    except ImportError:  # MicroPython has no threads here
+        import threading  # noqa: F401
+    except ImportError:  # MicroPython has none; it must not compile `background` either: that takes much of its heap
         return ClipStorage(directory)
+    from hal.posix.background import WriteQueue
+
     return ClipStorage(directory, WriteQueue())
 
 

@@ -173,7 +173,7 @@ def test_a_truncated_segment_plays_up_to_its_last_complete_record(video, tmp_pat
     writer, stored, keys = SegmentWriter(), MemoryWriter(), SegmentKeys(evidence.public)
     steps.run_to_completion(keys.load())
     step, key = keys.take()
-    header = clip.Header(clip.H264_MP4, 0, *SIZE, 1, step, 0, keys.recipient, keys.ephemeral)
+    header = clip.SegmentHeader(clip.H264_MP4, 0, *SIZE, 1, step, 0, keys.recipient, keys.ephemeral)
     writer.begin(stored, header, key)
     length, ends = 0, {}  # end of each record -> bytes of the video up to there
     for time_ms, data in sink.records:
@@ -336,8 +336,8 @@ def test_no_sample_from_before_a_trigger_is_recorded(sound):
         assert test_clip_sound.run_random_events(harness, seeded(seed))
         for name in sorted(harness.segment_files()):
             read = harness.read(name)
-            if read.header.codec == clip.H264_MP4 and read.header.flags & clip.SOUND:
-                _, pcm = samples(b"".join(body for _, _, body in read.of_kind(clip.MEDIA)))
+            if read.header.codec == clip.H264_MP4 and read.header.flags & clip.FLAG_SOUND:
+                _, pcm = samples(b"".join(body for _, _, body in read.of_kind(clip.RECORD_MEDIA)))
                 samples_read += len(pcm)
                 loudest = max(loudest, float(np.abs(pcm).max()))
     assert samples_read > 8000 * 20
