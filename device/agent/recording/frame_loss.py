@@ -8,7 +8,7 @@ _COUNT_MAX = 65535  # frames of one gap record
 
 
 class FrameLoss:
-    """Missing frames by reason: clip.STALLED, BROKEN and LATE.
+    """Missing frames by reason: clip.GAP_CAMERA_STALLED, GAP_BAD_PICTURE, GAP_STORAGE_LATE.
 
     Attributes:
         total: Frames recorded as missing since the boot.

@@ -40,7 +40,7 @@ class RingRecorder:
         evidence_key: The site's public evidence key, 33 bytes.
         config: {"segment_s", "sound", "stamp"}
         unix: Function(monotonic ms) -> unix ms, 0 while not known.
-        clock_source: Function() -> clip.BY_NONE, BY_NETWORK or BY_GPS.
+        clock_source: Function() -> clip.CLOCK_NONE, CLOCK_NETWORK or CLOCK_GPS.
         microphone: hal Microphone (open, read, buf, close), or None.
     """
 
