@@ -1,7 +1,7 @@
-"""A device of the simulated talk group: its floor machine, with what is as thin as it can be around it.
+"""A device of the simulated talk group: the real floor participant with the minimum of parts around it.
 
-Datagrams with an index, a replay window, a keepalive, a microphone that gives a packet each FRAME_MS while the machine
-says that it may, storage for counters.
+The parts are: datagrams with an index, a replay list, a keepalive, a microphone that makes a packet each FRAME_MS while
+the participant has permission, and storage for counters.
 """
 
 import random
@@ -10,11 +10,11 @@ from patrolink.emulator.network.carrier import Connection, Network
 from patrolink_protocol import participant
 from patrolink_protocol.srtp import ReplayList
 
-FRAME_MS = 200  # of voice: longer than real ones, for speed
-TAIL_MS = 200
+FRAME_MS = 200  # longer than a real frame, for speed
+HANG_MS = 200
 KEEPALIVE_MS = 15_000
-MOST_SPINS = 20
-LATEST_MS = 2000  # a Granted that comes again, counted by its receiver from when it comes
+IDLE_POLLS_MAX = 20
+LATE_MS = 2000  # a repeated Floor Granted restarts the talk time of the device when it arrives
 FLOOR, VOICE, KEEPALIVE = b"F", b"V", b"K"
 OUTCOMES = {
     participant.GRANTED: "granted",
@@ -24,40 +24,57 @@ OUTCOMES = {
     participant.ABANDONED: "abandoned",
     participant.REVOKED: "revoked",
 }
-# After these a press is over; a granted or queued one goes on to one of them.
-ENDS = (participant.DENIED, participant.FAILED, participant.ABANDONED, participant.REVOKED, participant.RELEASED)
+# Events that end a press; a granted or queued press continues to one of them.
+FINAL_EVENTS = (
+    participant.DENIED,
+    participant.FAILED,
+    participant.ABANDONED,
+    participant.REVOKED,
+    participant.RELEASED,
+)
 
 
-class Wrong(AssertionError):
-    """Something happened that must not."""
+class InvariantError(AssertionError):
+    """A rule of floor control is broken."""
 
 
 class Press:
-    """What the wearer did with the key, and what became of it."""
+    """A press of the key and its outcomes."""
 
-    def __init__(self, at: float) -> None:
-        self.at = at
+    def __init__(self, pressed_ms: float) -> None:
+        self.pressed_ms = pressed_ms
         self.outcomes: list[str] = []
-        self.over = False
+        self.ended = False
 
 
-class Handset:
-    """One device of a ptt_sim.World. `machine` is its participant machine, None while it has no power."""
+class SimulatedDevice:
+    """One device of a ptt_group.GroupSimulation.
 
-    def __init__(self, world, number: int, rng: random.Random) -> None:
-        self.world, self.name, self.rng = world, f"d{number}", rng
+    Args:
+        simulation: the GroupSimulation.
+        number: number of the device in the group.
+        rng: source of the device's properties and behaviour.
+
+    Attributes:
+        participant: the floor participant, None while the device has no power.
+    """
+
+    def __init__(self, simulation, number: int, rng: random.Random) -> None:
+        self.simulation, self.name, self.rng = simulation, f"d{number}", rng
         rights = {"talk"} if number < 2 or rng.random() < 0.8 else set()
         rights |= {right for right in ("emergency", "broadcast") if rng.random() < 0.4}
         self.ssrc = 0x80000000 + number
-        self.member_of = (self.name, self.ssrc, rng.choice((0, 5, 5, 200, 255)), frozenset(rights))
-        self.network = Network(world.scheduler, world.profile(rng), rng.randrange(1 << 30), lambda *a: None)
+        self.priority = rng.choice((0, 5, 5, 200, 255))
+        self.rights = frozenset(rights)
+        scheduler = simulation.scheduler
+        self.network = Network(scheduler, simulation.make_profile(rng), rng.randrange(1 << 30), lambda *a: None)
         self.network.duplicate = rng.choice((0.0, 0.05))
         self.flows: dict[bytes, Connection] = {}
-        self.index = rng.randrange(1 << 20)  # on storage: counts on over a power cut
-        self.highest = 0  # SSRC that was granted, on storage: agent.ptt.grant_log
-        self.clock = rng.randrange(1 << 40)
-        self.machine: participant.Participant | None = None
-        self.press_now: Press | None = None
+        self.index = rng.randrange(1 << 20)  # stored: continues after a power cut
+        self.highest_ssrc = 0  # granted, stored; see agent.ptt.grant_log
+        self.clock_ms = rng.randrange(1 << 40)
+        self.participant: participant.Participant | None = None
+        self.current_press: Press | None = None
         self.presses: list[Press] = []
         self.power_on()
 
@@ -65,156 +82,155 @@ class Handset:
     def user(self) -> bytes:
         return f"sip:{self.name}@site".encode()
 
-    def now(self) -> int:
-        return self.clock + int(self.world.scheduler.now)
+    def now_ms(self) -> int:
+        """Return the time on the monotonic clock of the device."""
+        return self.clock_ms + int(self.simulation.scheduler.now)
 
     # --- power and sockets --------------------------------------------------------------------------------------------
 
     def power_on(self) -> None:
-        self.clock -= self.now()  # a boot begins its own time; some have been up for long
-        self.clock += self.rng.choice((0, 0, 1 << 29, 1 << 31))
+        self.clock_ms -= self.now_ms()  # a boot starts a new clock; some devices have been up for weeks
+        self.clock_ms += self.rng.choice((0, 0, 1 << 29, 1 << 31))
         self.index += 1024
-        self.life = object()
-        self.window = ReplayList()
+        self.boot = object()
+        self.replay_list = ReplayList()
         self.sequence = 0
         self.voice_ssrc = 0
-        self.granted_at = 0.0
-        self.spoken: set[int] = set()
-        self.spins = 0
+        self.granted_ms = 0.0
+        self.used_ssrcs: set[int] = set()
+        self.idle_polls = 0
         self.timer: object = None
-        self.machine = self.world.participant(self.ssrc, self.user)
+        self.participant = self.simulation.make_participant(self.ssrc, self.user)
         self.rebind()
-        self.keep_alive(self.life)
+        self.run_keepalive(self.boot)
 
     def power_cut(self) -> None:
-        self.machine = None
-        if self.press_now is not None:
-            self.press_now.outcomes.append("power cut")
-            self.press_now.over = True
-            self.press_now = None
+        self.participant = None
+        if self.current_press is not None:
+            self.current_press.outcomes.append("power cut")
+            self.current_press.ended = True
+            self.current_press = None
 
     def rebind(self) -> None:
-        """Other source ports: what is sent to the old ones is lost."""
+        """Change the source ports. Datagrams to the old ones are lost."""
         for connection in self.flows.values():
             connection.close()
         for kind in (FLOOR, VOICE):
             connection = self.flows[kind] = Connection(self.network, "UDP")
-            connection.remote = self.world.server.entrance(self, connection)
+            connection.remote = self.simulation.hub.make_flow(self, connection)
             connection.on_data = self.receive
             self.network.connections.add(connection)
 
-    def keepalive(self) -> None:
+    def send_keepalive(self) -> None:
         for kind in (FLOOR, VOICE):
             self.index += 1
             self.flows[kind].send(KEEPALIVE + self.index.to_bytes(8, "big"))
 
-    def keep_alive(self, life: object) -> None:
-        if self.machine is not None and life is self.life:
-            self.keepalive()
-            self.world.scheduler.after(KEEPALIVE_MS, lambda: self.keep_alive(life))
-
-    def send_floor(self, datagram: bytes) -> None:
-        self.index += 1
-        self.world.note(self.name, "hub", datagram)
-        self.flows[FLOOR].send(FLOOR + self.index.to_bytes(8, "big") + datagram)
+    def run_keepalive(self, boot: object) -> None:
+        if self.participant is not None and boot is self.boot:
+            self.send_keepalive()
+            self.simulation.scheduler.after(KEEPALIVE_MS, lambda: self.run_keepalive(boot))
 
     def apply(self, effects: participant.Effects) -> None:
         """Send the datagrams of the floor participant and handle its events."""
         for datagram in effects.datagrams:
-            self.send_floor(datagram)
+            self.index += 1
+            self.simulation.trace_message(self.name, "hub", datagram)
+            self.flows[FLOOR].send(FLOOR + self.index.to_bytes(8, "big") + datagram)
         for event in effects.events:
-            self.told(event)
+            self.on_event(event)
         if effects.error is not None:
             raise effects.error
 
     def receive(self, data: bytes) -> None:
-        if self.machine is None:
+        if self.participant is None:
             return
         if data[:1] == VOICE:
-            self.machine.media_received(self.now())
+            self.participant.media_received(self.now_ms())
         else:
             index = int.from_bytes(data[1:9], "big")
-            if not self.window.is_new(index):
+            if not self.replay_list.is_new(index):
                 return
-            self.window.add(index)
-            self.world.note("hub", self.name, data[9:], arrived=True)
-            self.apply(self.machine.receive(data[9:], len(data) - 9, index, self.now()))
+            self.replay_list.add(index)
+            self.simulation.trace_message("hub", self.name, data[9:], arrived=True)
+            self.apply(self.participant.receive(data[9:], len(data) - 9, index, self.now_ms()))
         self.poll()
 
     def poll(self) -> None:
-        """Run the machine's timers, and come back when it says so and no sooner."""
-        if self.machine is None:
+        """Run the timers of the participant, and schedule the next call for when it asks for it."""
+        if self.participant is None:
             return
-        self.apply(self.machine.poll(self.now()))
-        wait = self.machine.next_timer_ms(self.now())
-        self.spins = self.spins + 1 if wait == 0 else 0
-        if self.spins > MOST_SPINS:
-            raise Wrong(f"{self.name} has a timer that is due and does nothing")
+        self.apply(self.participant.poll(self.now_ms()))
+        wait_ms = self.participant.next_timer_ms(self.now_ms())
+        self.idle_polls = self.idle_polls + 1 if wait_ms == 0 else 0
+        if self.idle_polls > IDLE_POLLS_MAX:
+            raise InvariantError(f"{self.name} has a timer that is due and has no effect")
         self.timer = timer = object()
-        if wait is not None:
-            self.world.scheduler.after(wait, lambda: self.poll() if self.timer is timer else None)
+        if wait_ms is not None:
+            self.simulation.scheduler.after(wait_ms, lambda: self.poll() if self.timer is timer else None)
 
     # --- key and microphone -------------------------------------------------------------------------------------------
 
     def press(self, indicator: int, hold_ms: float, priority: int = 0) -> None:
-        machine = self.machine
-        if machine is None or machine.key_down:
+        """Hold the key for `hold_ms`."""
+        floor = self.participant
+        if floor is None or floor.key_down:
             return
-        turn = machine.state == participant.QUEUED  # the wish that waits is taken up again
-        if not turn or self.press_now is None:
-            self.press_now = Press(self.world.scheduler.now)
-            self.presses.append(self.press_now)
-        life = self.life
-        self.apply(machine.press(self.now(), priority, indicator))
+        is_queued = floor.state == participant.QUEUED
+        if not is_queued or self.current_press is None:
+            self.current_press = Press(self.simulation.scheduler.now)
+            self.presses.append(self.current_press)
+        boot = self.boot
+        self.apply(floor.press(self.now_ms(), priority, indicator))
         self.poll()
         self.voice_ssrc = 0
-        self.world.scheduler.after(hold_ms + TAIL_MS, lambda: self.let_go(life))
+        self.simulation.scheduler.after(hold_ms + HANG_MS, lambda: self.release(boot))
 
-    def let_go(self, life: object) -> None:
-        if self.machine is None or life is not self.life:
+    def release(self, boot: object) -> None:
+        if self.participant is None or boot is not self.boot:
             return
-        self.apply(self.machine.release(self.now()))
+        self.apply(self.participant.release(self.now_ms()))
         self.poll()
-        if self.machine.state == participant.QUEUED and self.rng.random() < 0.3:
-            self.apply(self.machine.cancel(self.now()))
+        if self.participant.state == participant.QUEUED and self.rng.random() < 0.3:
+            self.apply(self.participant.cancel(self.now_ms()))
             self.poll()
 
-    def told(self, event: int) -> None:
-        self.world.events += 1
-        press = self.press_now
+    def on_event(self, event: int) -> None:
+        self.simulation.events += 1
+        press = self.current_press
         if event == participant.GRANTED:
-            life = self.life
-            self.granted_at = self.world.scheduler.now
-            self.world.scheduler.after(0, lambda: self.speak(life))
+            boot = self.boot
+            self.granted_ms = self.simulation.scheduler.now
+            self.simulation.scheduler.after(0, lambda: self.transmit(boot))
         if event in OUTCOMES or event == participant.RELEASED:
             if press is None:
-                raise Wrong(f"{self.name} is told {OUTCOMES.get(event, 'ended')} with nothing asked for")
+                raise InvariantError(f"{self.name}: event {OUTCOMES.get(event, 'released')} without a press")
             if event in OUTCOMES:
                 press.outcomes.append(OUTCOMES[event])
-            if event in ENDS:
-                press.over = True
-                self.press_now = None
+            if event in FINAL_EVENTS:
+                press.ended = True
+                self.current_press = None
 
-    def speak(self, life: object) -> None:
-        """A packet of voice, and the next one in its time: as long as the machine says that it may."""
-        machine = self.machine
-        if machine is None or life is not self.life or machine.state != participant.HAS_PERMISSION:
+    def transmit(self, boot: object) -> None:
+        """Send a packet of voice, and schedule the next one, while the participant has permission."""
+        floor = self.participant
+        if floor is None or boot is not self.boot or floor.state != participant.HAS_PERMISSION:
             self.voice_ssrc = 0
             return
-        if machine.audio_ssrc != self.voice_ssrc:
-            self.voice_ssrc, self.sequence = machine.audio_ssrc, 0
-            if self.voice_ssrc in self.spoken:
-                raise Wrong(f"{self.name} has the floor under SSRC {self.voice_ssrc}, whose burst is over")
-            if self.voice_ssrc <= self.highest:  # of the life before
-                self.apply(machine.release(self.now()))
+        if floor.audio_ssrc != self.voice_ssrc:
+            self.voice_ssrc, self.sequence = floor.audio_ssrc, 0
+            if self.voice_ssrc in self.used_ssrcs:
+                raise InvariantError(f"{self.name} is granted SSRC {self.voice_ssrc} again, whose burst has ended")
+            if self.voice_ssrc <= self.highest_ssrc:  # granted in an earlier boot
+                self.apply(floor.release(self.now_ms()))
                 return
-            self.highest = self.voice_ssrc
-            self.spoken.add(self.voice_ssrc)
+            self.highest_ssrc = self.voice_ssrc
+            self.used_ssrcs.add(self.voice_ssrc)
         self.sequence += 1
-        rules = self.world.server.rules
-        most = rules.emergency_ms if "emergency" in self.member_of[3] else rules.talk_ms
-        if self.world.scheduler.now > self.granted_at + most + LATEST_MS:
-            raise Wrong(f"{self.name} speaks for longer than it may: a stuck transmitter")
-        self.world.voiced(self, self.voice_ssrc, self.sequence)
+        rules = self.simulation.hub.rules
+        talk_max_ms = rules.emergency_ms if "emergency" in self.rights else rules.talk_ms
+        if self.simulation.scheduler.now > self.granted_ms + talk_max_ms + LATE_MS:
+            raise InvariantError(f"{self.name} transmits for longer than its talk time")
+        self.simulation.check_packet(self, self.voice_ssrc, self.sequence)
         self.flows[VOICE].send(VOICE + self.voice_ssrc.to_bytes(4, "big") + self.sequence.to_bytes(8, "big"))
-        self.world.scheduler.after(FRAME_MS, lambda: self.speak(life))
+        self.simulation.scheduler.after(FRAME_MS, lambda: self.transmit(boot))

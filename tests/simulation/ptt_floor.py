@@ -1,8 +1,8 @@
-"""Floor control under loss, reordering, duplication, changes of address, restarts and power cuts: many seeds.
+"""Floor control under loss, reordering, duplication, changes of address, restarts and power cuts, for many seeds.
 
-python tests/simulation/ptt_floor.py [SEEDS [FIRST]]     10,000 from 1 unless said; exit code 1 when one goes wrong
+python tests/simulation/ptt_floor.py [SEEDS [FIRST]]     default: 10,000 seeds from 1; exit code 1 if one fails
 
-What must hold stands in ptt_sim.py, ptt_server.py and ptt_handset.py. A failure prints its seed and the last messages.
+The invariants are in ptt_group.py, ptt_server.py and ptt_device.py. A failure prints its seed and the last messages.
 """
 
 import sys
@@ -10,42 +10,42 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-for room in ("", "device"):
-    sys.path.insert(0, str(ROOT / room))
+for folder in ("", "device"):
+    sys.path.insert(0, str(ROOT / folder))
 
 from tests.simulation import ptt_group  # noqa: E402
 
-_TOLD = 5  # failures that are printed
+_PRINT_MAX = 5  # failures
 
 
 def main(seeds: int, first: int) -> int:
     start = time.perf_counter()
-    wrong = presses = messages = 0
+    failures = presses = messages = 0
     totals: dict[str, int] = {}
     virtual_ms = 0.0
     for seed in range(first, first + seeds):
-        world = ptt_group.World(seed)
+        simulation = ptt_group.GroupSimulation(seed)
         try:
-            world.run()
-        except ptt_group.Wrong as e:
-            wrong += 1
-            if wrong <= _TOLD:
+            simulation.run()
+        except ptt_group.InvariantError as e:
+            failures += 1
+            if failures <= _PRINT_MAX:
                 print(e, file=sys.stderr)
-        presses += sum(len(h.presses) for h in world.handsets)
-        messages += world.messages
-        virtual_ms += world.scheduler.now
-        for outcome, n in world.outcomes().items():
+        presses += sum(len(d.presses) for d in simulation.devices)
+        messages += simulation.messages
+        virtual_ms += simulation.scheduler.now
+        for outcome, n in simulation.outcomes().items():
             totals[outcome] = totals.get(outcome, 0) + n
-    spent = time.perf_counter() - start
+    elapsed_s = time.perf_counter() - start
     print(
-        f"floor control: seeds {first} to {first + seeds - 1}, {wrong} went wrong; "
+        f"floor control: seeds {first} to {first + seeds - 1}, {failures} failed; "
         + f"{presses} presses, {messages} messages; "
         + ", ".join(f"{name} {n}" for name, n in sorted(totals.items()))
-        + f"; {virtual_ms / 1000 / spent:.0f} times real time"
+        + f"; {virtual_ms / 1000 / elapsed_s:.0f} times real time"
     )
-    return 1 if wrong else 0
+    return 1 if failures else 0
 
 
 if __name__ == "__main__":
-    given = [int(word) for word in sys.argv[1:3]]
-    sys.exit(main(*(given + [10_000, 1][len(given) :])))
+    arguments = [int(word) for word in sys.argv[1:3]]
+    sys.exit(main(*(arguments + [10_000, 1][len(arguments) :])))

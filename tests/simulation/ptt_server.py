@@ -1,4 +1,4 @@
-"""The hub of the simulated talk group: its floor machine between the devices, watched for what must never happen."""
+"""The hub of the simulated talk group: the real floor control server, with invariants checked after every event."""
 
 from patrolink.emulator.network.carrier import Connection
 from patrolink.hub.voice import floor as hub
@@ -7,13 +7,13 @@ from patrolink.hub.voice.floor_status import floor_status
 from patrolink_protocol import mcptt as m
 from patrolink_protocol.srtp import ReplayList
 
-from tests.simulation.ptt_device import FLOOR, MOST_SPINS, VOICE, Handset, Wrong
+from tests.simulation.ptt_device import FLOOR, IDLE_POLLS_MAX, VOICE, InvariantError, SimulatedDevice
 
 SLACK_MS = 1
 
 
 def last_type(data: bytes) -> int:
-    """Return the type of a datagram's last message."""
+    """Return the type of the last message in a datagram."""
     message, at = m.Message(), 0
     while at < len(data):
         at = message.read(data, at, len(data), m.UPLINK_TYPES)
@@ -21,52 +21,61 @@ def last_type(data: bytes) -> int:
     return kind
 
 
-class Server:
-    """The hub of a ptt_sim.World; `floor` is None while it is down. Counters are on storage."""
+class SimulatedHub:
+    """The hub of a ptt_group.GroupSimulation. Its counters are on storage.
 
-    def __init__(self, world, rules: floor_types.FloorRules) -> None:
-        self.world, self.rules = world, rules
-        self.ssrcs = 0
+    Args:
+        simulation: the GroupSimulation.
+        rules: rules of the group.
+
+    Attributes:
+        floor: the floor control server, None while the hub is down.
+        forwarded_ssrc: SSRC of the media that was forwarded last.
+    """
+
+    def __init__(self, simulation, rules: floor_types.FloorRules) -> None:
+        self.simulation, self.rules = simulation, rules
+        self.ssrc_count = 0
         self.index = 0
         self.floor: hub.Floor | None = None
-        self.clock = 0
+        self.clock_ms = 0
 
-    def now(self) -> int:
-        return self.clock + int(self.world.scheduler.now)
+    def now_ms(self) -> int:
+        return self.clock_ms + int(self.simulation.scheduler.now)
 
     def start(self) -> None:
-        self.clock = 1_700_000_000_000 + self.world.rng.randrange(1 << 30)
+        self.clock_ms = 1_700_000_000_000 + self.simulation.rng.randrange(1 << 30)
         self.index += 4096
-        self.passed = 0  # SSRC of the voice passed on last
-        self.gone: set[int] = set()  # SSRCs that another one has followed
-        self.heard_at: float | None = None
-        self.began_at = 0.0
+        self.forwarded_ssrc = 0
+        self.ended_ssrcs: set[int] = set()
+        self.voice_at_ms: float | None = None
+        self.burst_start_ms = 0.0
         self.members: dict[str, floor_types.Member] = {}
-        self.windows: dict[str, ReplayList] = {}
-        self.said: dict[str, int] = {}  # index of the newest floor message
-        self.spins = 0
-        self.ways: dict[tuple[str, bytes], Connection] = {}
+        self.replay_lists: dict[str, ReplayList] = {}
+        self.newest_index: dict[str, int] = {}
+        self.idle_polls = 0
+        self.flows: dict[tuple[str, bytes], Connection] = {}
         self.timer: object = None
-        self.floor = self.world.controller(self.rules, 7, self.new_ssrc)
-        for handset in self.world.handsets:
-            self.join(handset)
-        self.floor.start(self.now())
+        self.floor = self.simulation.make_floor(self.rules, 7, self.new_ssrc)
+        for device in self.simulation.devices:
+            self.join(device)
+        self.floor.start(self.now_ms())
         self.poll()
 
-    def join(self, handset: Handset) -> None:
+    def join(self, device: SimulatedDevice) -> None:
         if self.floor is None:
             return
-        name, ssrc, priority, rights = handset.member_of
-        self.members[name] = floor_types.Member(name, ssrc, priority, rights, handset.user)
-        self.windows[name] = ReplayList()
+        name = device.name
+        self.members[name] = floor_types.Member(name, device.ssrc, device.priority, device.rights, device.user)
+        self.replay_lists[name] = ReplayList()
         self.floor.join(self.members[name])
 
-    def leave(self, handset: Handset) -> None:
-        if self.floor is None or handset.name not in self.members:
+    def leave(self, device: SimulatedDevice) -> None:
+        if self.floor is None or device.name not in self.members:
             return
-        self.floor.leave(self.members.pop(handset.name), self.now())
+        self.floor.leave(self.members.pop(device.name), self.now_ms())
         for kind in (FLOOR, VOICE):
-            self.ways.pop((handset.name, kind), None)
+            self.flows.pop((device.name, kind), None)
         self.check()
         self.poll()
 
@@ -74,18 +83,18 @@ class Server:
         self.floor = None
 
     def new_ssrc(self) -> int:
-        self.ssrcs += 1
-        return self.ssrcs
+        self.ssrc_count += 1
+        return self.ssrc_count
 
     def send(self, member: floor_types.Member, data: bytes) -> None:
         self.index += 1
-        self.world.note("hub", member.name, data)
-        way = self.ways.get((member.name, FLOOR))
-        if way is None:
-            raise Wrong(f"{member.name} is sent to, and nothing has ever come from it")
-        way.down(FLOOR + self.index.to_bytes(8, "big") + data)
+        self.simulation.trace_message("hub", member.name, data)
+        flow = self.flows.get((member.name, FLOOR))
+        if flow is None:
+            raise InvariantError(f"{member.name} has no flow: the hub sends to a member that never sent")
+        flow.down(FLOOR + self.index.to_bytes(8, "big") + data)
 
-    def carry_out(self, floor: hub.Floor) -> None:
+    def apply_effects(self, floor: hub.Floor) -> None:
         for effect in floor.take_effects():
             if isinstance(effect, floor_types.FloorEvent):
                 self.on_event(floor, effect)
@@ -96,131 +105,136 @@ class Server:
         if event.kind == floor_types.FloorEventKind.BEGIN:
             assert event.member is not None
             if "talk" not in event.member.rights:
-                raise Wrong(f"{event.member.name} may not talk, and has the floor")
+                raise InvariantError(f"{event.member.name} is granted the floor without the right to talk")
             for bit, right in ((m.EMERGENCY, "emergency"), (m.BROADCAST, "broadcast")):
                 if event.indicator & bit and right not in event.member.rights:
-                    raise Wrong(f"{event.member.name} has the floor for {right}, and may not")
+                    raise InvariantError(f"{event.member.name} is granted the floor for {right} without that right")
             burst = floor.burst
             if burst is not None and burst.ssrc == event.ssrc and burst.priority > event.member.max_priority:
-                raise Wrong(f"{event.member.name} has priority {burst.priority}, and may not")
-            self.world.granted(event.ssrc, event.member.name)
-            self.began_at = self.heard_at = self.world.scheduler.now
+                raise InvariantError(f"{event.member.name} has priority {burst.priority}, above its maximum")
+            self.simulation.check_grant(event.ssrc, event.member.name)
+            self.burst_start_ms = self.voice_at_ms = self.simulation.scheduler.now
         elif event.kind == floor_types.FloorEventKind.END:
-            self.heard_at = None
+            self.voice_at_ms = None
 
-    # --- what comes ---------------------------------------------------------------------------------------------------
+    # --- datagrams of the devices -------------------------------------------------------------------------------------
 
-    def entrance(self, handset: Handset, connection: Connection) -> "Entrance":
-        return Entrance(self, handset, connection)
+    def make_flow(self, device: SimulatedDevice, connection: Connection) -> "HubFlow":
+        """Return the hub's end of a flow of the device."""
+        return HubFlow(self, device, connection)
 
-    def receive(self, handset: Handset, way: Connection, data: bytes) -> None:
-        floor, member = self.floor, self.members.get(handset.name) if self.floor else None
+    def receive(self, device: SimulatedDevice, flow: Connection, data: bytes) -> None:
+        floor, member = self.floor, self.members.get(device.name) if self.floor else None
         if floor is None or member is None:
             return
         if data[:1] == VOICE:
-            self.voice(member, data)
+            self.receive_voice(member, data)
         else:
             index = int.from_bytes(data[1:9], "big")
-            window = self.windows[member.name]
-            if not window.is_new(index):
+            replay_list = self.replay_lists[member.name]
+            if not replay_list.is_new(index):
                 return
-            newest = index > window.highest
-            window.add(index)
-            kind = VOICE if way is handset.flows[VOICE] else FLOOR
-            new = newest and self.ways.get((member.name, kind)) is not way
+            newest = index > replay_list.highest
+            replay_list.add(index)
+            kind = VOICE if flow is device.flows[VOICE] else FLOOR
+            new = newest and self.flows.get((member.name, kind)) is not flow
             if new:
-                self.ways[member.name, kind] = way
+                self.flows[member.name, kind] = flow
             if new and kind == FLOOR:
-                floor.sync(member, self.now())
+                floor.sync(member, self.now_ms())
             if data[:1] == FLOOR and member.present:
-                self.world.note(member.name, "hub", data[9:], arrived=True)
-                self.control(floor, member, data[9:], index)
+                self.simulation.trace_message(member.name, "hub", data[9:], arrived=True)
+                self.receive_floor(floor, member, data[9:], index)
         self.check()
         self.poll()
 
-    def control(self, floor: hub.Floor, member: floor_types.Member, data: bytes, index: int) -> None:
-        """Hand a floor message to the machine. One that was overtaken changes nothing; who lets go last has let go."""
-        overtaken, before = index < self.said.get(member.name, -1), floor_status(floor)
-        floor.receive(member, data, index, self.now())
-        if overtaken:
-            if floor_status(floor) != before:
-                raise Wrong(f"a message of {member.name} that was overtaken is acted on")
+    def receive_floor(self, floor: hub.Floor, member: floor_types.Member, data: bytes, index: int) -> None:
+        """Process a floor message. A reordered one must have no effect; after a Floor Release the floor is not held."""
+        is_reordered, status = index < self.newest_index.get(member.name, -1), floor_status(floor)
+        floor.receive(member, data, index, self.now_ms())
+        if is_reordered:
+            if floor_status(floor) != status:
+                raise InvariantError(f"a reordered message of {member.name} has an effect")
             return
-        self.said[member.name] = index
+        self.newest_index[member.name] = index
         if last_type(data) == m.RELEASE and (
-            floor.burst is not None and floor.burst.member is member or any(w.member is member for w in floor.queue)
+            floor.burst is not None
+            and floor.burst.member is member
+            or any(request.member is member for request in floor.queue)
         ):
-            raise Wrong(f"{member.name} has let go, and speaks or waits all the same")
+            raise InvariantError(f"{member.name} has sent a Floor Release, and is granted or queued")
 
-    def voice(self, member: floor_types.Member, data: bytes) -> None:
+    def receive_voice(self, member: floor_types.Member, data: bytes) -> None:
         assert self.floor is not None
         ssrc = int.from_bytes(data[1:5], "big")
-        held = self.floor.burst is not None and self.floor.burst.ssrc == ssrc
-        if not self.floor.voice(member, ssrc, self.now()):
+        is_current = self.floor.burst is not None and self.floor.burst.ssrc == ssrc
+        if not self.floor.voice(member, ssrc, self.now_ms()):
             return
-        if held:
-            self.heard_at = self.world.scheduler.now
-        if ssrc in self.gone:
-            raise Wrong(f"voice of SSRC {ssrc} is passed on after SSRC {self.passed} was: two talkers")
-        if self.world.owner.get(ssrc) != member.name:
-            raise Wrong(f"voice of {member.name} is passed on with an SSRC that was not granted to it")
-        if ssrc != self.passed:
-            self.gone.add(self.passed)
-            self.passed = ssrc
+        if is_current:
+            self.voice_at_ms = self.simulation.scheduler.now
+        if ssrc in self.ended_ssrcs:
+            raise InvariantError(
+                f"voice of SSRC {ssrc} is forwarded after that of SSRC {self.forwarded_ssrc}: two talkers"
+            )
+        if self.simulation.owner.get(ssrc) != member.name:
+            raise InvariantError(f"voice of {member.name} is forwarded with an SSRC that was not granted to it")
+        if ssrc != self.forwarded_ssrc:
+            self.ended_ssrcs.add(self.forwarded_ssrc)
+            self.forwarded_ssrc = ssrc
         for other in self.members.values():
-            way = self.ways.get((other.name, VOICE))
-            if other is not member and way is not None:
-                way.down(data)
+            flow = self.flows.get((other.name, VOICE))
+            if other is not member and flow is not None:
+                flow.down(data)
 
     def poll(self) -> None:
         floor = self.floor
         if floor is None:
             return
-        wait = floor.poll(self.now())
+        wait_ms = floor.poll(self.now_ms())
         self.check()
-        self.spins = self.spins + 1 if wait == 0 else 0
-        if self.spins > MOST_SPINS:
-            raise Wrong("the hub's timers are due again and again")
+        self.idle_polls = self.idle_polls + 1 if wait_ms == 0 else 0
+        if self.idle_polls > IDLE_POLLS_MAX:
+            raise InvariantError("the hub has a timer that is due and has no effect")
         self.timer = timer = object()
-        if wait is not None:
-            self.world.scheduler.after(wait, lambda: self.poll() if self.timer is timer else None)
+        if wait_ms is not None:
+            self.simulation.scheduler.after(wait_ms, lambda: self.poll() if self.timer is timer else None)
 
     def check(self) -> None:
-        """What holds of the hub at every moment."""
+        """Apply the effects of the floor, and check its invariants."""
         floor = self.floor
         assert floor is not None
-        self.carry_out(floor)
-        burst, now = floor.burst, self.world.scheduler.now
+        self.apply_effects(floor)
+        burst, now_ms = floor.burst, self.simulation.scheduler.now
         if (burst is None) != (floor.state == floor_types.FloorState.IDLE):
-            raise Wrong(f"the floor is {floor.state.value}, its burst {burst}")
-        waiting = [w.member for w in floor.queue]
-        if len({w.ssrc for w in waiting}) != len(waiting) or len(waiting) > self.rules.queue:
-            raise Wrong(f"the queue is {[w.name for w in waiting]}, {self.rules.queue} at most")
-        if waiting and burst is None:
-            raise Wrong("the floor is free, and somebody waits for it")
-        if any(w.ssrc not in floor.members for w in waiting):
-            raise Wrong("a member that has left waits")
+            raise InvariantError(f"the floor is {floor.state.value}, its burst {burst}")
+        queued = [request.member for request in floor.queue]
+        if len({request.ssrc for request in queued}) != len(queued) or len(queued) > self.rules.queue:
+            raise InvariantError(f"the queue is {[request.name for request in queued]}, {self.rules.queue} at most")
+        if queued and burst is None:
+            raise InvariantError("the floor is idle while requests are queued")
+        if any(request.ssrc not in floor.members for request in queued):
+            raise InvariantError("a member that has left is queued")
         if burst is None:
             return
-        if burst.member in waiting:
-            raise Wrong(f"{burst.member.name} has the floor and waits for it")
+        if burst.member in queued:
+            raise InvariantError(f"{burst.member.name} has the floor and is queued")
         if burst.member.ssrc not in floor.members:
-            raise Wrong(f"{burst.member.name} has left and has the floor")
-        if self.heard_at is None or now > self.heard_at + hub.T1_MS + SLACK_MS:
-            raise Wrong(f"{burst.member.name} is silent for longer than T1 and has the floor")
-        most = self.rules.emergency_ms if burst.indicator & m.EMERGENCY else self.rules.talk_ms
-        if now > self.began_at + most + hub.T3_MS + SLACK_MS:
-            raise Wrong(f"{burst.member.name} has the floor for longer than T2 and T3")
+            raise InvariantError(f"{burst.member.name} has left and has the floor")
+        if self.voice_at_ms is None or now_ms > self.voice_at_ms + hub.T1_MS + SLACK_MS:
+            raise InvariantError(f"{burst.member.name} has the floor and sent no voice for longer than T1")
+        talk_max_ms = self.rules.emergency_ms if burst.indicator & m.EMERGENCY else self.rules.talk_ms
+        if now_ms > self.burst_start_ms + talk_max_ms + hub.T3_MS + SLACK_MS:
+            raise InvariantError(f"{burst.member.name} has the floor for longer than T2 and T3")
 
 
-class Entrance:
-    """The hub's end of one flow."""
+class HubFlow:
+    """The hub's end of one flow of a device."""
 
-    def __init__(self, server: Server, handset: Handset, way: Connection) -> None:
-        self._server, self._handset, self._way = server, handset, way
+    def __init__(self, hub: SimulatedHub, device: SimulatedDevice, flow: Connection) -> None:
+        self._hub, self._device, self._flow = hub, device, flow
 
     def feed(self, data: bytes) -> None:
-        self._server.receive(self._handset, self._way, data)
+        self._hub.receive(self._device, self._flow, data)
 
     def close(self) -> None:
-        """UDP does not tell."""
+        """Do nothing: UDP does not report that the peer closed."""

@@ -1,19 +1,19 @@
-"""Floor control in a bad world: what must never happen does not, and would be seen if it did."""
+"""Floor control under faults: the invariants hold, and the checks find faults in the code."""
 
 import types
 from pathlib import Path
 
 import pytest
-from patrolink.hub.voice import floor as hub
-from patrolink_protocol import participant as device
+from patrolink.hub.voice import floor
+from patrolink_protocol import participant
 
-from tests.simulation.ptt_group import World, Wrong
+from tests.simulation.ptt_group import GroupSimulation, InvariantError
 
 SEEDS = 400
-ENOUGH = 600  # seeds after which a mutant counts as not seen
+MUTANT_SEEDS = 600  # after which a mutant counts as not found
 
-# A line of a machine, and what it is changed to. Each change breaks a rule that a wearer or a dispatcher would miss.
-DEVICE = [
+# Mutants: text of a state machine, and its replacement, which breaks a rule of floor control.
+PARTICIPANT_MUTANTS = [
     ("        if index <= self._index:", "        if False:"),
     ("message.audio_ssrc == self._returned_ssrc", "False"),
     ("        self.audio_ssrc = message.audio_ssrc\n", "        self.audio_ssrc = self.audio_ssrc or 1\n"),
@@ -35,7 +35,7 @@ DEVICE = [
         "            if False:\n                self.cause",
     ),
 ]
-HUB = [
+FLOOR_MUTANTS = [
     ("        if index <= member.newest_index:", "        if False:"),
     ("        if now_ms - burst.voice_ms >= T1_MS:", "        if False:"),
     ("        elif now_ms >= burst.ends_ms:", "        elif False:"),
@@ -63,49 +63,49 @@ HUB = [
 ]  # fmt: skip
 
 
-def test_nothing_goes_wrong():
-    """`make sim` runs ten thousand."""
+def test_invariants_hold():
+    """`make sim` runs ten thousand seeds."""
     outcomes: set[str] = set()
     for seed in range(1, SEEDS + 1):
-        world = World(seed)
-        world.run()
-        outcomes |= set(world.outcomes())
+        simulation = GroupSimulation(seed)
+        simulation.run()
+        outcomes |= set(simulation.outcomes())
     assert outcomes == {"granted", "queued", "denied", "failed", "abandoned", "revoked", "power cut"}
 
 
 def test_a_seed_repeats_a_run():
-    first, again = World(5), World(5)
+    first, second = GroupSimulation(5), GroupSimulation(5)
     first.run()
-    again.run()
-    assert first.told() == again.told() and first.messages == again.messages
+    second.run()
+    assert first.format_trace() == second.format_trace() and first.messages == second.messages
 
 
-def mutant(module, line: str, other: str):
-    """The module with one place changed, under a name of its own."""
+def mutant(module, text: str, replacement: str):
+    """Return a copy of the module with one text replaced."""
     source = Path(module.__file__).read_text(encoding="utf-8")
-    assert source.count(line) == 1, f"{module.__file__} has {source.count(line)} times: {line}"
+    assert source.count(text) == 1, f"{module.__file__} has {source.count(text)} times: {text}"
     changed = types.ModuleType("mutant")
-    exec(compile(source.replace(line, other), "mutant", "exec"), changed.__dict__)  # noqa: S102
+    exec(compile(source.replace(text, replacement), "mutant", "exec"), changed.__dict__)  # noqa: S102
     return changed
 
 
-def seen(make) -> str:
-    """Run seeds until something goes wrong, and return what; empty when nothing does."""
-    for seed in range(1, ENOUGH + 1):
+def first_failure(make_simulation) -> str:
+    """Run seeds until one fails, and return its error; empty if none does."""
+    for seed in range(1, MUTANT_SEEDS + 1):
         try:
-            make(seed).run()
-        except Wrong as e:
+            make_simulation(seed).run()
+        except InvariantError as e:
             return str(e).splitlines()[0]
     return ""
 
 
-@pytest.mark.parametrize("number", range(len(DEVICE)))
-def test_a_fault_of_the_device_is_seen(number):
-    changed = mutant(device, *DEVICE[number]).Participant
-    assert seen(lambda seed: World(seed, participant=changed)), DEVICE[number]
+@pytest.mark.parametrize("number", range(len(PARTICIPANT_MUTANTS)))
+def test_participant_mutant_is_found(number):
+    changed = mutant(participant, *PARTICIPANT_MUTANTS[number]).Participant
+    assert first_failure(lambda seed: GroupSimulation(seed, make_participant=changed)), PARTICIPANT_MUTANTS[number]
 
 
-@pytest.mark.parametrize("number", range(len(HUB)))
-def test_a_fault_of_the_hub_is_seen(number):
-    changed = mutant(hub, *HUB[number]).Floor
-    assert seen(lambda seed: World(seed, controller=changed)), HUB[number]
+@pytest.mark.parametrize("number", range(len(FLOOR_MUTANTS)))
+def test_floor_mutant_is_found(number):
+    changed = mutant(floor, *FLOOR_MUTANTS[number]).Floor
+    assert first_failure(lambda seed: GroupSimulation(seed, make_floor=changed)), FLOOR_MUTANTS[number]
