@@ -90,7 +90,7 @@ def burst_of_a_device_is_shown_played_recorded_and_replayed(page, devices, site)
     page.wait(lambda: page.data(HARBOUR, "state") == "taken")
     assert "vest-1" in page.text(row) and "s" in page.text(f"{row} .left")
     # The audio thread plays it, and not as silence.
-    page.wait(lambda: page.data(HARBOUR, "heard") == "yes")
+    page.wait(lambda: page.data(HARBOUR, "audible") == "yes")
     wait_idle(page, HARBOUR)
     page.wait(lambda: int(page.data(HARBOUR, "played")) >= 12_000 - 160)
     assert int(page.data(HARBOUR, "late")) == 0
@@ -294,7 +294,7 @@ def emergency_call_is_listed_first_and_played(page, devices, site):
     page.wait(lambda: "EMERGENCY CALL" in page.text("#alerts"))
     assert "vest-8 in Old town, night" in page.text("#alerts")
     assert page.find("#groups tbody tr").get_attribute("data-group") == str(NIGHT)
-    page.wait(lambda: page.data(NIGHT, "heard") == "yes")
+    page.wait(lambda: page.data(NIGHT, "audible") == "yes")
     assert page.data(NIGHT, "state") == "emergency"
     page.find("body").send_keys("e")
     page.wait(lambda: page.find(page.row(NIGHT)).get_attribute("aria-selected") == "true")
@@ -501,7 +501,7 @@ def screenshot_of_a_busy_console(page, devices, site):
     page.hold(page.find("#talk-button"))
     page.wait(lambda: "Talk now, 27 s" in page.text("#talk-button") and "EMERGENCY CALL" in page.text("#alerts"))
     page.wait(lambda: "next: vest-5, vest-6" in page.text(page.row(CIRCLE)))
-    page.wait(lambda: page.data(HARBOUR, "heard") == "yes" and page.text(f"{page.row(HARBOUR)} .lost") == "0 %")
+    page.wait(lambda: page.data(HARBOUR, "audible") == "yes" and page.text(f"{page.row(HARBOUR)} .lost") == "0 %")
     SCREENSHOT.parent.mkdir(parents=True, exist_ok=True)
     page.browser.save_screenshot(str(SCREENSHOT))
     assert os.path.getsize(SCREENSHOT) > 20_000

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any, Protocol
 
-from patrolink.core.clock import Clock, SystemClock
+from patrolink.core.clock import Clock
 from patrolink.core.errors import UserError
 from patrolink.hub.config import HubConfig
 from patrolink.hub.dispatch.commands import SentCommand
@@ -62,9 +62,9 @@ class LiveSessions:
         send_command: Callable[[str, str, str, int | None, str, str], SentCommand],
         audit: Callable[..., None],
         broadcast: Callable[[dict[str, Any]], None],
-        clock: Clock | None = None,
+        clock: Clock,
     ) -> None:
-        self._metrics, self._pool, self._clock = metrics, ThreadPoolExecutor(1, "live"), clock or SystemClock()
+        self._metrics, self._pool, self._clock = metrics, ThreadPoolExecutor(1, "live"), clock
         self._devices, self._send_command, self._audit, self._broadcast = devices, send_command, audit, broadcast
         self._receiver: LiveReceiver | None = None
         if config.live_port:

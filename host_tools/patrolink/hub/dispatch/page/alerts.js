@@ -21,7 +21,8 @@ export class Alerts {
     const id = `call ${group.group}`;
     if (group.state === "idle" || !group.emergency) return this.#remove(id);
     this.#show(id, "▲ EMERGENCY CALL", `${group.talker} in ${group.name}`, true,
-      ["Select group", () => this.handlers.selectGroup(group.group)], ["Show on map", () => this.handlers.showOnMap(group.talker)]);
+      ["Select group", () => this.handlers.selectGroup(group.group)],
+      ["Show on map", () => this.handlers.showOnMap(group.talker)]);
   }
 
   /** Show an alarm of a device until a dispatcher resolves it or the wearer cancels it. */
@@ -30,7 +31,8 @@ export class Alerts {
     if (row.phase === "cancelled" || row.phase === "cleared") return this.#remove(id);
     if (!label) return;
     const time = row.time ? ` at ${formatTime(new Date(row.time))}` : "", state = taken_by ? "resolved" : "accepted";
-    this.#show(id, `▲ ${label}`, `${device}${time} ${row.text ?? ""}${taken_by ? `: accepted by ${taken_by}` : ""}`, !taken_by,
+    const text = `${device}${time} ${row.text ?? ""}${taken_by ? `: accepted by ${taken_by}` : ""}`;
+    this.#show(id, `▲ ${label}`, text, !taken_by,
       ["Show on map", () => this.handlers.showOnMap(device)],
       [taken_by ? "Resolve" : "Accept", () => this.handlers.answerEvent(device, event_id, state)]);
   }
@@ -38,7 +40,8 @@ export class Alerts {
   /** Show that a device's microphone is requested, or open. */
   showListenIn(device, reason, open, stop) {
     const state = open ? "microphone open, indicator on" : "requested, no voice yet";
-    this.#show(`listen-in ${device}`, "◉ LISTENING IN", `${device}: ${state}. Reason: ${reason}`, false, ["Stop", stop]);
+    const text = `${device}: ${state}. Reason: ${reason}`;
+    this.#show(`listen-in ${device}`, "◉ LISTENING IN", text, false, ["Stop", stop]);
   }
 
   hideListenIn(device) {
@@ -48,7 +51,8 @@ export class Alerts {
   /** Show that a device signs its clips with another key than before. */
   showNewSigner(device) {
     const id = `signer ${device}`;
-    this.#show(id, "▲ NEW SIGNING KEY", `${device} signs its clips with another key than before`, true, ["Dismiss", () => this.#remove(id)]);
+    const text = `${device} signs its clips with another key than before`;
+    this.#show(id, "▲ NEW SIGNING KEY", text, true, ["Dismiss", () => this.#remove(id)]);
   }
 
   /** Acknowledge the first alarm and perform its first action. */
@@ -73,7 +77,8 @@ export class Alerts {
     const previous = this.alerts.get(id);
     if (previous?.text === text) return;
     const alert = { text, alarm, acknowledged: previous?.acknowledged ?? false, action: actions[0][1] };
-    alert.row = el("div", { className: alarm ? "" : "notice" }, el("b", { textContent: title }), el("span", { textContent: text }),
+    alert.row = el("div", { className: alarm ? "" : "notice" },
+      el("b", { textContent: title }), el("span", { textContent: text }),
       ...actions.map(([label, action]) => button(label, () => { alert.acknowledged = true; action(); })));
     this.#remove(id);
     this.alerts.set(id, alert);

@@ -2,8 +2,12 @@
 import { $, button, el, formatDuration, formatTime, setText } from "./dom.js";
 
 const MAX_ROWS = 200;
-const VERDICTS = { valid: "● valid", "valid with gaps": "◐ valid with gaps", tampered: "▲ tampered", unverifiable: "○ unverifiable" };
-const TRIGGERS = { sos: "▲ SOS", man_down: "▲ man down", button: "button", dispatcher: "dispatcher", geofence: "geofence", photo: "snapshot" };
+const VERDICTS = {
+  valid: "● valid", "valid with gaps": "◐ valid with gaps", tampered: "▲ tampered", unverifiable: "○ unverifiable",
+};
+const TRIGGERS = {
+  sos: "▲ SOS", man_down: "▲ man down", button: "button", dispatcher: "dispatcher", geofence: "geofence", photo: "snapshot",
+};
 const ACTIONS = { snapshot: "snapshot", record: "start_recording", "record-stop": "stop_recording" };
 const clipId = ({ device, clip }) => `${device} ${clip}`;
 const describeTime = timeMs => new Date(timeMs).toLocaleString("en-GB");
@@ -14,7 +18,8 @@ export class ClipList {
     this.handlers = handlers;
     this.entries = new Map();  // clip id: { row from the hub, tr }
     this.body = $("clips").querySelector("tbody");
-    for (const [id, action] of Object.entries(ACTIONS)) $(id).onclick = () => handlers.sendCommand($("clips-device").value, action);
+    for (const [id, action] of Object.entries(ACTIONS))
+      $(id).onclick = () => handlers.sendCommand($("clips-device").value, action);
     $("picture").onclick = () => $("picture").close();
   }
 
@@ -42,7 +47,8 @@ export class ClipList {
   /** Set the devices that can be selected. */
   setDevices(names) {
     const selected = $("clips-device").value;
-    $("clips-device").replaceChildren(...[...names].sort().map(name => el("option", { value: name, textContent: name })));
+    const options = [...names].sort().map(name => el("option", { value: name, textContent: name }));
+    $("clips-device").replaceChildren(...options);
     if (names.has(selected)) $("clips-device").value = selected;
   }
 
@@ -80,26 +86,29 @@ export class ClipList {
 
   #status(row) {
     const duration = row.duration_ms ? `, ${formatDuration(row.duration_ms)}` : "";
-    if (row.state === "missing") return el("small", { className: "under bad", textContent: `▲ clip ${row.clip} missing` });
-    if (row.verdict) {
-      const bad = row.verdict === "tampered" ? " bad" : "";
-      return el("small", { className: `under${bad}`, textContent: `${VERDICTS[row.verdict]}${duration}` });
-    }
-    if (row.state === "told") return el("small", { className: "under", textContent: `not uploaded yet${duration}` });
+    const label = (textContent, bad = false) => el("small", { className: `under${bad ? " bad" : ""}`, textContent });
+    if (row.state === "missing") return label(`▲ clip ${row.clip} missing`, true);
+    if (row.verdict) return label(`${VERDICTS[row.verdict]}${duration}`, row.verdict === "tampered");
+    if (row.state === "told") return label(`not uploaded yet${duration}`);
     const fraction = row.bytes ? row.bytes_here / row.bytes : 0;
-    return el("small", { className: "under" }, el("progress", { value: fraction }), ` ${Math.floor(100 * fraction)} % uploaded${duration}`);
+    const progress = el("progress", { value: fraction });
+    return el("small", { className: "under" }, progress, ` ${Math.floor(100 * fraction)} % uploaded${duration}`);
   }
 
   #preview(row) {
     if (row.state === "missing" || row.state === "told") return "";
-    if (!row.picture) return el("span", { className: "quiet" }, el("img", { className: "lock", src: "/page/lock.svg", alt: "" }), "encrypted");
+    if (!row.picture) {
+      const lock = el("img", { className: "lock", src: "/page/lock.svg", alt: "" });
+      return el("span", { className: "quiet" }, lock, "encrypted");
+    }
     const src = `/clips/${encodeURIComponent(row.device)}/${row.clip}/picture`;
     const showLarge = () => {
       $("picture").querySelector("img").src = src;
       setText($("picture-caption"), `${row.device}, clip ${row.clip}, ${row.time_ms ? describeTime(row.time_ms) : ""}`);
       $("picture").showModal();
     };
-    const thumbnail = el("button", { className: "thumb", title: "Enlarge", onclick: showLarge }, el("img", { src, loading: "lazy", alt: "" }));
+    const thumbnail = el("button", { className: "thumb", title: "Enlarge", onclick: showLarge },
+      el("img", { src, loading: "lazy", alt: "" }));
     thumbnail.setAttribute("aria-label", `Picture of clip ${row.clip} of ${row.device}`);
     return thumbnail;
   }

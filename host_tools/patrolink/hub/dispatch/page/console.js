@@ -56,7 +56,8 @@ class Console {
       stop: device => this.#request("live_stop", { device }),
       setNote: (device, text) => this.devices?.setNote(device, text),
     });
-    this.listenIn = new ListenIn((name, args) => this.#request(name, args), this.alerts, this.groups, group => this.#setListening(group, false));
+    this.listenIn = new ListenIn((name, args) => this.#request(name, args), this.alerts, this.groups,
+      group => this.#setListening(group, false));
     this.login = new Login({ onUserAction: () => this.audio.start(), onLogin: () => this.#open() });
     new Controls(this.ptt, this.groups, this.#shortcuts(), () => this.audio.start());
     for (const radio of document.querySelectorAll("[name=call]")) radio.onchange = () => this.ptt.showIdle();
@@ -80,7 +81,10 @@ class Console {
     return {
       ArrowUp: () => groups.selectRelative(-1),
       ArrowDown: () => groups.selectRelative(1),
-      l: () => groups.get(groups.selected) && this.#setListening(groups.selected, !groups.listening.has(groups.selected)),
+      l: () => {
+        const { selected, listening } = groups;
+        if (groups.get(selected)) this.#setListening(selected, !listening.has(selected));
+      },
       r: () => this.recordings.playNewest(groups.selected),
       e: () => this.alerts.openFirst(),
       Escape: () => {
@@ -91,7 +95,7 @@ class Console {
     };
   }
 
-  // --- messages of the hub --------------------------------------------------------------------------------------------
+  // --- messages of the hub ------------------------------------------------------------------------------------------
 
   #onMessage(message) {
     const handlers = {
@@ -125,8 +129,8 @@ class Console {
       listenIn: hello.ambient ? device => this.listenIn.start(device) : null,
       watch: hello.live ? device => this.live.watch(device) : null,
     });
-    const standing = hello.groups.filter(group => group.kind === "standing").slice(0, DEFAULT_GROUPS).map(group => group.group);
-    const listening = this.#savedListening() ?? standing;
+    const standing = hello.groups.filter(group => group.kind === "standing").map(group => group.group);
+    const listening = this.#savedListening() ?? standing.slice(0, DEFAULT_GROUPS);
     this.groups.clear();
     this.groups.update(...hello.groups);
     hello.groups.forEach(group => this.#showEmergency(group));
@@ -185,7 +189,7 @@ class Console {
     this.recordings.setGroups(this.groups.all.filter(group => group.kind !== "private"));
   }
 
-  // --- actions of the dispatcher --------------------------------------------------------------------------------------
+  // --- actions of the dispatcher -------------------------------------------------------------------------------------
 
   #showMessage(text) {
     setText($("message"), text);
@@ -228,7 +232,7 @@ class Console {
     this.groups.select(group);
   }
 
-  // --- states ---------------------------------------------------------------------------------------------------------
+  // --- states ------------------------------------------------------------------------------------------------------
 
   #onConnectionState(state) {
     setText($("link"), CONNECTION_LABELS[state] ?? "");
@@ -239,7 +243,8 @@ class Console {
 
   #showAudioState() {
     const { running, problem, microphoneOpen } = this.audio;
-    setText($("sound"), problem || (!running ? "▲ click anywhere for sound" : microphoneOpen ? "● sound and microphone" : "● sound"));
+    const state = !running ? "▲ click anywhere for sound" : microphoneOpen ? "● sound and microphone" : "● sound";
+    setText($("sound"), problem || state);
     $("sound").className = problem || !running ? "bad" : "";
   }
 }

@@ -70,7 +70,8 @@ export class DeviceList {
       age: el("span", { textContent: "no position" }), battery: el("span"),
       note: el("b", { className: "note" }),
     };
-    const actions = el("td", { className: "actions" }, action("Call", "Prepare a private call, then hold to talk", call),
+    const actions = el("td", { className: "actions" },
+      action("Call", "Prepare a private call, then hold to talk", call),
       action("Locate", "Request the position and show it on the map", locate));
     if (listenIn) actions.append(action("Listen in", "Open the microphone of the device", listenIn));
     if (watch) actions.append(action("Watch", "Start a live view of the camera", watch));

@@ -5,7 +5,8 @@ const ENDING_MS = 5000;  // devices warn their wearers at the same time
 const HIGH_LOSS = 0.03;
 const AUDIBLE_LEVEL = 0.003;
 const LABELS = {
-  idle: "○ idle", taken: "● taken", granted: "▶ you talk", queued: "◔ queued", emergency: "▲ emergency", revoked: "● revoked",
+  idle: "○ idle", taken: "● taken", granted: "▶ you talk", queued: "◔ queued", emergency: "▲ emergency",
+  revoked: "● revoked",
 };
 const KIND_LABELS = { dynamic: "dynamic", private: "private" };
 
@@ -56,7 +57,8 @@ export class GroupTable {
     this.listening.delete(number);
     this.rows.get(number)?.tr.remove();
     this.rows.delete(number);
-    if (this.selected === number) this.select(Number(this.body.querySelector("tr:not([hidden])")?.dataset.group) || null);
+    const first = this.body.querySelector("tr:not([hidden])")?.dataset.group;
+    if (this.selected === number) this.select(Number(first) || null);
   }
 
   clear() {
@@ -91,7 +93,7 @@ export class GroupTable {
     const row = this.rows.get(number);
     if (row) {
       row.listen.setAttribute("aria-pressed", on);
-      row.tr.dataset.heard = "";
+      row.tr.dataset.audible = "";
       this.#render(row);
     }
   }
@@ -99,14 +101,16 @@ export class GroupTable {
   /** Show a player's report: highlights what is audible now. */
   showLevel(number, report) {
     const row = this.rows.get(number);
-    if (row) Object.assign(row.tr.dataset, { heard: report.level > AUDIBLE_LEVEL ? "yes" : "", ...report });
+    if (row) Object.assign(row.tr.dataset, { audible: report.level > AUDIBLE_LEVEL ? "yes" : "", ...report });
   }
 
   #create({ group: number, name, kind }) {
     const cell = (className, ...children) => el("td", { className }, ...children);
-    const talk = el("button", { className: "talk", textContent: "Talk", title: "Hold to talk in this group", data: { group: number } });
+    const title = "Hold to talk in this group";
+    const talk = el("button", { className: "talk", textContent: "Talk", title, data: { group: number } });
+    const toggleListening = () => this.handlers.onListen(number, !this.listening.has(number));
     const row = {
-      listen: button("Listen", () => this.handlers.onListen(number, !this.listening.has(number)), { className: "listen" }),
+      listen: button("Listen", toggleListening, { className: "listen" }),
       bar: el("progress", { max: 1, value: 0 }), seconds: el("span"),
       state: cell("state"), elapsed: cell("elapsed num"), lost: cell("lost num"),
       talkerName: el("span"), queue: el("small", { className: "under queue" }),

@@ -14,7 +14,8 @@ export class ListenIn {
   /** Ask for a reason, then request the device's microphone. */
   start(device) {
     const dialog = $("listen-in");
-    setText($("listen-in-text"), `Open the microphone of ${device}? The indicator of the device is switched on. Name, time and reason are logged at the hub and on the device.`);
+    setText($("listen-in-text"), `Open the microphone of ${device}? The indicator of the device is switched on. `
+      + "Name, time and reason are logged at the hub and on the device.");
     $("listen-in-reason").value = dialog.returnValue = "";
     dialog.showModal();
     dialog.onclose = () => dialog.returnValue === "yes" && this.#request(device, $("listen-in-reason").value.trim());

@@ -38,7 +38,9 @@ export class LiveViews {
   async watch(device) {
     let tile = this.tiles.get(device);
     if (!tile) {
-      tile = new LiveTile(device, { restart: () => this.watch(device), stop: () => this.#stop(device), close: () => this.#close(device) });
+      tile = new LiveTile(device, {
+        restart: () => this.watch(device), stop: () => this.#stop(device), close: () => this.#close(device),
+      });
       this.tiles.set(device, tile);
       $("live").append(tile.figure);
     } else if (tile.state !== "over") return;
@@ -88,8 +90,9 @@ class LiveTile {
     const resize = button("⤢", () => resize.setAttribute("aria-pressed", this.figure.classList.toggle("large")));
     resize.title = "Larger or smaller";
     resize.setAttribute("aria-label", resize.title);
-    this.figure = el("figure", { data: { device } }, this.canvas,
-      el("figcaption", {}, el("b", { textContent: device }), this.status, resize, this.stopButton, this.restartButton, this.closeButton));
+    const caption = el("figcaption", {}, el("b", { textContent: device }), this.status, resize,
+      this.stopButton, this.restartButton, this.closeButton);
+    this.figure = el("figure", { data: { device } }, this.canvas, caption);
   }
 
   start() {
@@ -107,7 +110,8 @@ class LiveTile {
   showStatus(row, time) {
     const silenceMs = performance.now() - this.pictureAt;
     const stalled = row.state === "on" && silenceMs > NO_PICTURE_MS;
-    this.#setState(row.state, stalled ? `no picture for ${Math.floor(silenceMs / 1000)} s` : `${time}, ${row.watchers.join(", ")}`);
+    const text = stalled ? `no picture for ${Math.floor(silenceMs / 1000)} s` : `${time}, ${row.watchers.join(", ")}`;
+    this.#setState(row.state, text);
     this.status.classList.toggle("bad", stalled);
   }
 

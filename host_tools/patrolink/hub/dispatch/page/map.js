@@ -6,6 +6,9 @@ const LABEL_PX = 110;  // width of a label
 const MIN_SCALE = 1e-4, MAX_SCALE = 20;  // pixels per metre
 const MIN_SPAN_M = 300;  // shown at least
 const KEY_STEP_PX = 40;
+const KEY_STEPS = {
+  ArrowLeft: [KEY_STEP_PX, 0], ArrowRight: [-KEY_STEP_PX, 0], ArrowUp: [0, KEY_STEP_PX], ArrowDown: [0, -KEY_STEP_PX],
+};
 const TALKER_LABELS = { taken: "  talks", emergency: "  emergency" };
 
 export class DeviceMap {
@@ -23,7 +26,10 @@ export class DeviceMap {
 
   #addPointerHandlers(canvas) {
     let last = null;
-    canvas.addEventListener("pointerdown", e => { last = [e.clientX, e.clientY]; canvas.setPointerCapture(e.pointerId); });
+    canvas.addEventListener("pointerdown", e => {
+      last = [e.clientX, e.clientY];
+      canvas.setPointerCapture(e.pointerId);
+    });
     canvas.addEventListener("pointerup", () => { last = null; });
     canvas.addEventListener("pointermove", e => {
       if (!last) return;
@@ -37,7 +43,7 @@ export class DeviceMap {
   }
 
   #onKeyDown(e) {
-    const step = { ArrowLeft: [KEY_STEP_PX, 0], ArrowRight: [-KEY_STEP_PX, 0], ArrowUp: [0, KEY_STEP_PX], ArrowDown: [0, -KEY_STEP_PX] }[e.key];
+    const step = KEY_STEPS[e.key];
     if (step) this.#pan(...step);
     else if (e.key === "+" || e.key === "-") this.#zoom(e.key === "+" ? 1.4 : 1 / 1.4);
     else if (e.key === "0") this.showAll();
@@ -101,7 +107,8 @@ export class DeviceMap {
     const range = axis => [Math.min(...positions.map(p => p[axis])), Math.max(...positions.map(p => p[axis]))];
     const [west, east] = range(0), [south, north] = range(1);
     this.centre = [(west + east) / 2, (south + north) / 2];
-    this.scale = Math.min(width / Math.max(east - west, MIN_SPAN_M), height / Math.max(north - south, MIN_SPAN_M)) * 0.72;
+    const spanX = Math.max(east - west, MIN_SPAN_M), spanY = Math.max(north - south, MIN_SPAN_M);
+    this.scale = Math.min(width / spanX, height / spanY) * 0.72;
   }
 
   /** Draw with the next frame of the display. */
@@ -111,7 +118,8 @@ export class DeviceMap {
   }
 
   #draw() {
-    const { canvas, context } = this, ratio = devicePixelRatio || 1, width = canvas.clientWidth, height = canvas.clientHeight;
+    const { canvas, context } = this, ratio = devicePixelRatio || 1;
+    const width = canvas.clientWidth, height = canvas.clientHeight;
     const style = getComputedStyle(canvas), colour = name => style.getPropertyValue(name);
     canvas.width = width * ratio;
     canvas.height = height * ratio;
@@ -124,7 +132,9 @@ export class DeviceMap {
       return;
     }
     if (this.showsAll) this.#fit(width, height);
-    const toPixels = ([east, north]) => [width / 2 + (east - this.centre[0]) * this.scale, height / 2 - (north - this.centre[1]) * this.scale];
+    const toPixels = ([east, north]) => [
+      width / 2 + (east - this.centre[0]) * this.scale, height / 2 - (north - this.centre[1]) * this.scale,
+    ];
     this.#drawGrid(width, height, colour);
     const labels = [...this.tracks].map(([device, track]) => this.#drawTrack(device, track, toPixels, colour));
     this.#drawLabels(labels, colour);
@@ -154,7 +164,7 @@ export class DeviceMap {
     return { text: device + (TALKER_LABELS[talker] ?? ""), ink, x, y, talks: Boolean(talker) };
   }
 
-  /** Draw the labels over the tracks, those of talkers last, and to the left where there is a neighbour to the right. */
+  /** Draw the labels over the tracks, those of talkers last; to the left if there is a neighbour to the right. */
   #drawLabels(labels, colour) {
     const { context } = this;
     for (const { text, ink, x, y } of labels.sort((a, b) => a.talks - b.talks)) {
@@ -172,12 +182,18 @@ export class DeviceMap {
   #drawGrid(width, height, colour) {
     const { context } = this, metres = 110 / this.scale, power = 10 ** Math.floor(Math.log10(metres));
     const step = [5, 2, 1].find(n => n * power <= metres) * power, size = step * this.scale;
-    const first = (centre, half, sign) => (half + sign * (Math.ceil(centre / step) * step - centre) * this.scale) % size;
+    const offset = centre => (Math.ceil(centre / step) * step - centre) * this.scale;
     context.strokeStyle = colour("--line");
     context.lineWidth = 1;
     context.beginPath();
-    for (let x = first(this.centre[0], width / 2, 1); x < width; x += size) { context.moveTo(x, 0); context.lineTo(x, height); }
-    for (let y = first(this.centre[1], height / 2, -1); y < height; y += size) { context.moveTo(0, y); context.lineTo(width, y); }
+    for (let x = (width / 2 + offset(this.centre[0])) % size; x < width; x += size) {
+      context.moveTo(x, 0);
+      context.lineTo(x, height);
+    }
+    for (let y = (height / 2 - offset(this.centre[1])) % size; y < height; y += size) {
+      context.moveTo(0, y);
+      context.lineTo(width, y);
+    }
     context.stroke();
     context.fillRect(14, height - 14, size, 3);
     context.textAlign = "left";

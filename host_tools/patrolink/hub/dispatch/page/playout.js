@@ -104,7 +104,7 @@ export class PlayoutBuffer {
     return value * gain;
   }
 
-  /** Continue after a gap once it was concealed for its whole length: a late packet is waited for, a lost one is not. */
+  /** Continue after a gap once it was concealed for its whole length: late packets are waited for, lost ones are not. */
   #skipGap() {
     const limit = Math.min(this.end, this.position + this.missing + 1);
     for (let position = this.position + 1; position < limit; position++) {

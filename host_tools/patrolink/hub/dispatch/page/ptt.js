@@ -4,7 +4,9 @@ import { Transmission } from "./transmission.js";
 
 const ENDING_MS = 5000;
 const DENIED_MS = 4000;  // how long a denial is shown
-const LABELS = { idle: "Hold to talk", requesting: "Requesting", granted: "Talk now", ending: "Talk now", denied: "Not granted" };
+const LABELS = {
+  idle: "Hold to talk", requesting: "Requesting", granted: "Talk now", ending: "Talk now", denied: "Not granted",
+};
 
 export class PushToTalk {
   /** connection: HubConnection; audio: AudioEngine; groups: GroupTable. */
@@ -34,7 +36,8 @@ export class PushToTalk {
     }
     this.source = source;
     this.group = group;
-    const transmission = this.transmission = new Transmission(this.audio, alaw => this.connection.sendVoice(group, alaw));
+    const send = alaw => this.connection.sendVoice(group, alaw);
+    const transmission = this.transmission = new Transmission(this.audio, send);
     this.#show("requesting");
     this.groups.setOwnState(group, "queued");
     const microphone = await this.audio.openMicrophone();

@@ -55,18 +55,22 @@ export class RecordingList {
 
   #render() {
     const group = $("recordings-group").value, focused = document.activeElement?.closest?.("tr")?.dataset.id;
-    this.body.replaceChildren(...this.rows.filter(row => !group || String(row.group) === group).map(row => this.#tr(row)));
+    const shown = this.rows.filter(row => !group || String(row.group) === group);
+    this.body.replaceChildren(...shown.map(row => this.#tr(row)));
     if (focused) this.body.querySelector(`tr[data-id="${CSS.escape(focused)}"] button`)?.focus();
   }
 
   #tr(row) {
     const replay = button("▶", () => this.play(row.id), { title: "Replay" });
     replay.setAttribute("aria-label", `Replay ${row.talker} in ${row.group_name}`);
-    const talker = el("td", { title: `${row.talker} in ${row.group_name}` }, row.talker, el("small", { className: "under", textContent: row.group_name }));
+    const talker = el("td", { title: `${row.talker} in ${row.group_name}` },
+      row.talker, el("small", { className: "under", textContent: row.group_name }));
     if (row.emergency) talker.prepend(el("b", { className: "bad", textContent: "▲ " }));
-    const lost = el("small", { className: "under", title: "lost packets", textContent: row.lost ? `${row.lost} lost` : "" });
+    const textContent = row.lost ? `${row.lost} lost` : "";
+    const lost = el("small", { className: "under", title: "lost packets", textContent });
     return el("tr", { data: { id: row.id } },
       el("td", { className: "time", title: row.start }, formatTime(new Date(row.start))), talker,
-      el("td", { className: "num duration" }, formatDuration(row.duration_ms), lost), el("td", { className: "actions" }, replay));
+      el("td", { className: "num duration" }, formatDuration(row.duration_ms), lost),
+      el("td", { className: "actions" }, replay));
   }
 }
