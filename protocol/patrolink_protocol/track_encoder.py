@@ -33,11 +33,11 @@ class RangeError(ValueError):
 def column_specs(resolution):
     """Return (name, low, high, divisor, bits, k, signed, optional, modulus) of each column.
 
-    Args:
-        resolution: 5, 6 or 7.
-
     low to high is the legal range, `bits` the width of raw values, `k` the order of the keyframe's Exp-Golomb code (-1:
     plain bits), `modulus` 0 if the column is not cyclic. A named tuple would cost heap, and time for each field.
+
+    Args:
+        resolution: 5, 6 or 7.
     """
     out = []
     for spec in m.COLUMNS.split():

@@ -1,6 +1,6 @@
-"""Fuzz the codecs for a bounded time: the C codec by coverage (libFuzzer), the Python ones by hypothesis.
+"""Fuzzes the codecs for a limited time: the C codec with libFuzzer, the Python codecs with hypothesis.
 
-python tests/fuzz/fuzz.py [SECONDS]     60 unless said; half of it for each; what is found lies in build/fuzz
+python tests/fuzz/fuzz.py [SECONDS]     default 60, half for each; findings are written to build/fuzz
 """
 
 import os
@@ -20,7 +20,7 @@ TARGET = Path(__file__).with_name("fuzz_codec.c")
 
 
 def build() -> Path | None:
-    """Compile the C target; None without clang."""
+    """Compile the C target and return the program; None without clang."""
     clang = shutil.which("clang")
     if clang is None:
         return None
@@ -32,7 +32,7 @@ def build() -> Path | None:
 
 
 def corpus() -> Path:
-    """Every vector as a seed: its choice byte, then the frame without its tag."""
+    """Write each vector as a seed: choice byte, then the frame without its tag; return the folder."""
     folder = OUT / "corpus"
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("frames.json", "messages.json", "batches.json"):
@@ -43,23 +43,23 @@ def corpus() -> Path:
     return folder
 
 
-def c_codec(program: Path, seconds: float, most: int = -1) -> tuple[int, int]:
-    """Fuzz for some seconds, `most` executions unless it is -1; return (exit code, executions)."""
+def c_codec(program: Path, seconds: float, executions_max: int = -1) -> tuple[int, int]:
+    """Fuzz for some seconds and at most `executions_max` executions (-1: no limit); return (exit code, executions)."""
     command = [str(program), str(corpus()), f"-max_total_time={max(1, round(seconds))}", "-max_len=1024", "-timeout=5"]
-    command += [f"-runs={most}", f"-artifact_prefix={OUT}/", "-print_final_stats=1", "-rss_limit_mb=1024"]
+    command += [f"-runs={executions_max}", f"-artifact_prefix={OUT}/", "-print_final_stats=1", "-rss_limit_mb=1024"]
     done = subprocess.run(command, capture_output=True, text=True)
     (OUT / "fuzz_codec.log").write_text(done.stderr)
-    found = re.search(r"number_of_executed_units:\s*(\d+)", done.stderr)
-    return done.returncode, int(found.group(1)) if found else 0
+    units = re.search(r"number_of_executed_units:\s*(\d+)", done.stderr)
+    return done.returncode, int(units.group(1)) if units else 0
 
 
 def python_codecs(seconds: float) -> int:
-    """Run the property tests with fresh seeds until the time is up; return pytest's exit code."""
+    """Run the property tests with new seeds until the time is over; return the exit code of pytest."""
     until = time.monotonic() + seconds
     rounds = 0
     while True:
         tests = ["tests/protocol/test_fuzz.py", "tests/protocol/test_conformance.py"]
-        command = [sys.executable, "-m", "pytest", "-q", *tests, "-k", "any or alike or same", "-p", "no:cacheprovider"]
+        command = [sys.executable, "-m", "pytest", "-q", *tests, "-k", "any or alike", "-p", "no:cacheprovider"]
         done = subprocess.run(
             [*command, f"--hypothesis-seed={time.time_ns()}"], cwd=ROOT, capture_output=True, text=True
         )
@@ -78,8 +78,8 @@ def main() -> int:
         print("skipped: the C codec needs clang (apt-get install clang)", file=sys.stderr)
     else:
         code, executions = c_codec(program, seconds / 2)
-        found = "nothing found" if code == 0 else "see build/fuzz"
-        print(f"libFuzzer: {executions} executions in {seconds / 2:g} s, {found}")
+        finding = "nothing found" if code == 0 else "see build/fuzz"
+        print(f"libFuzzer: {executions} executions in {seconds / 2:g} s, {finding}")
     return code or python_codecs(seconds / 2)
 
 

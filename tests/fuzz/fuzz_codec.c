@@ -1,7 +1,7 @@
-/* libFuzzer target for the C codec: hostile frames under a right tag, and hostile bytes under any.
+/* libFuzzer target for the C codec: hostile frames with a correct tag, and hostile bytes.
  *
- * Input: 1 byte choice, then a frame without its tag. Whatever is decoded is encoded again and decoded again: both times
- * it has to say the same. Build and run: make fuzz.
+ * Input: 1 byte choice, then a frame without its tag. A decoded frame is encoded and decoded again; both results must be
+ * equal. Build and run: make fuzz.
  */
 #include "../../protocol/generated/patrolink.c"
 
@@ -36,7 +36,7 @@ static void same_rows(const pl_frame *frame, bool rice)
         return;
     if (count < 1 || count > PL_MAX_BATCH)
         abort();
-    /* Wild times decode but are not ours to send. */
+    /* Times far apart can be decoded but not encoded. */
     if (pl_track_encode(first, count, resolution, rice, 0, buf, sizeof buf, &n) != PL_OK)
         return;
     if (pl_track_decode(buf, n, second, PL_MAX_BATCH, &again, &other) != PL_OK || again != count || other != resolution)

@@ -1,4 +1,4 @@
-"""The vectors against the C codec and the host's decoder; the C codec against the Python one on what nobody chose."""
+"""The vectors with the C codec and the host's decoder; the C codec against the Python codec on generated input."""
 
 import random
 import shutil
@@ -26,7 +26,7 @@ MANY = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCh
 
 
 class Codec(Program):
-    """The compiled C codec behind a pipe."""
+    """The compiled C codec on a pipe."""
 
     def frame(self, data: bytes, direction: int = 0, epoch: int = 0) -> dict:
         return self.ask(f"F {vectors.KEY.hex()} {vectors.DEVICE} {direction} {epoch} {data.hex() or '-'}")
@@ -40,9 +40,9 @@ def codec(tmp_path_factory):
     program = tmp_path_factory.mktemp("c") / "check"
     sanitize = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
     subprocess.run([compiler, *STRICT, *sanitize, "-o", program, PROTOCOL / "vectors" / "check.c"], check=True)
-    it = Codec([str(program)])
-    yield it
-    assert it.close() == 0
+    program_on_pipe = Codec([str(program)])
+    yield program_on_pipe
+    assert program_on_pipe.close() == 0
 
 
 @pytest.mark.parametrize("compiler", ["gcc", "clang", "arm-none-eabi-gcc"])
@@ -55,19 +55,19 @@ def test_c_codec_compiles_without_a_libc(compiler, tmp_path):
     subprocess.run([compiler, *STRICT, *cpu, "-ffreestanding", "-nostdinc++", "-c", source, "-o", out], check=True)
     if shutil.which("nm"):
         wanted = subprocess.run(["nm", "-u", out], capture_output=True, text=True).stdout
-        # Compilers may ask for these four whatever the source says; the ARM runtime divides 64 bits in a helper.
+        # Compilers may emit calls of these four; the ARM runtime has a helper for 64-bit division.
         allowed = ("memcpy", "memset", "memmove", "memcmp", "__aeabi_", "_GLOBAL_OFFSET_TABLE_", "__stack_chk_fail")
         assert [s for s in wanted.split() if s != "U" and not s.startswith(allowed)] == []
 
 
-def test_c_codec_runs_every_vector(codec):
-    said = dict(check(codec))
-    assert len(said) == sum(len(load(name)) for name in FILES)
-    assert {name: wrong for name, wrong in said.items() if wrong} == {}
+def test_c_codec_passes_every_vector(codec):
+    result = dict(check(codec))
+    assert len(result) == sum(len(load(name)) for name in FILES)
+    assert {name: wrong for name, wrong in result.items() if wrong} == {}
 
 
 @pytest.mark.parametrize("name", FILES[:3])
-def test_c_codec_encodes_what_it_decoded(codec, name):
+def test_c_codec_encodes_decoded_messages_alike(codec, name):
     for vector in load(name):
         data = bytes.fromhex(vector["frame"])
         again = codec.frame(data, vector["direction"], vector["epoch"]).get("again")
@@ -79,20 +79,20 @@ def test_c_codec_encodes_what_it_decoded(codec, name):
             assert again == vector["frame"], vector["id"]
 
 
-def test_the_runner_tells_what_is_wrong(tmp_path, capsys):
-    """A program that refuses everything, one that says nothing, one that is none."""
+def test_runner_reports_failures(tmp_path, capsys):
+    """Run a program that refuses everything, one that prints nothing, and one that does not exist."""
     refuses = [
         sys.executable,
         "-c",
         "import sys\nfor l in sys.stdin:\n l[0] != 'R' and print('{\"reject\": \"tag\"}', flush=True)",
     ]
     assert main(refuses) == 1
-    assert "frame-plain: said {'reject': 'tag'}" in capsys.readouterr().out
+    assert "frame-plain: got {'reject': 'tag'}" in capsys.readouterr().out
     assert main([sys.executable, "-c", ""]) == 1
     assert main([str(tmp_path / "none")]) == 2 and main([]) == 2
 
 
-def test_the_hosts_decoder_runs_the_uplink_sequences():
+def test_host_decoder_passes_the_uplink_sequences():
     from patrolink.core.keys import DeviceKey
 
     for vector in load("sequences.json"):
@@ -103,38 +103,38 @@ def test_the_hosts_decoder_runs_the_uplink_sequences():
         for step in vector["steps"]:
             before = decoder.stats.duplicates
             decoder.rows(Record(0, vector["device"], bytes.fromhex(step["frame"])))
-            said = decoder.reject_reason or ("repeated" if decoder.stats.duplicates > before else "accepted")
-            assert said == step["expect"], vector["id"]
+            result = decoder.reject_reason or ("repeated" if decoder.stats.duplicates > before else "accepted")
+            assert result == step["expect"], vector["id"]
 
 
 def test_every_requirement_has_a_vector():
     schema = model.load(PROTOCOL / "schema.toml")
-    shown = {req for name in FILES for vector in load(name) for req in vector["req"]}
-    assert shown == set(schema.requirements)
+    tested = {req for name in FILES for vector in load(name) for req in vector["req"]}
+    assert tested == set(schema.requirements)
     ids = [vector["id"] for name in FILES for vector in load(name)]
     assert len(ids) == len(set(ids))
 
 
 def test_every_truncation_and_flip_of_every_vector(codec):
-    """No part of a genuine frame can be cut or changed: the tag catches it, in both codecs alike."""
+    """Both codecs refuse an authentic frame with any byte removed or any bit changed."""
     for name in FILES[:3]:
         for vector in load(name):
             data = bytes.fromhex(vector["frame"])
             if "reject" in vector:
                 continue
             channel = frame.Channel(vectors.KEY, vectors.DEVICE.encode(), vector["direction"], vector["epoch"])
-            for bad in hurt(data):
+            for bad in damaged(data):
                 with pytest.raises(RejectError) as caught:
                     channel.open_frame(bad)
                 assert caught.value.name in ("length", "version", "tag")
     for vector in load("frames.json"):
         if "reject" not in vector:
-            for bad in hurt(bytes.fromhex(vector["frame"])):
-                said = codec.frame(bad, vector["direction"], vector["epoch"])
-                assert said["reject"] in ("length", "version", "tag")
+            for bad in damaged(bytes.fromhex(vector["frame"])):
+                result = codec.frame(bad, vector["direction"], vector["epoch"])
+                assert result["reject"] in ("length", "version", "tag")
 
 
-def hurt(data):
+def damaged(data):
     for n in range(len(data)):
         yield data[:n]
     for bit in range(len(data) * 8):
@@ -143,25 +143,25 @@ def hurt(data):
         yield bytes(bad)
 
 
-def same(codec, data):
-    """Both codecs say the same of a frame."""
+def assert_same_result(codec, data):
+    """Assert that both codecs give the same result for a frame."""
     ours = vectors.run(data)
     theirs = codec.frame(data)
     theirs.pop("again", None)
     assert theirs == ours
 
 
-def test_flipped_bodies_under_a_right_tag(codec):
-    """What the tag cannot catch, a device that does it wrong: both codecs decode alike, or refuse alike."""
+def test_flipped_bodies_with_a_correct_tag(codec):
+    """Damaged bodies with a correct tag, as from a faulty device: both codecs decode or refuse them alike."""
     rnd = random.Random(5)
     bodies = [vectors.batch(vectors.walk(n, n), r, rice) for n, r, rice in ((3, 6, True), (9, 7, False), (20, 5, True))]
     for body in bodies:
         for bit in range(len(body) * 8):
             bad = bytearray(body)
             bad[bit >> 3] ^= 1 << (bit & 7)
-            same(codec, vectors.seal(m.POSITION_BATCH, bytes(bad)))
+            assert_same_result(codec, vectors.seal(m.POSITION_BATCH, bytes(bad)))
         for n in range(len(body)):
-            same(codec, vectors.seal(m.POSITION_BATCH, body[:n]))
+            assert_same_result(codec, vectors.seal(m.POSITION_BATCH, body[:n]))
     for vector in load("messages.json"):
         if "reject" in vector or vector["direction"]:
             continue
@@ -170,19 +170,21 @@ def test_flipped_bodies_under_a_right_tag(codec):
         for _ in range(4):
             bad = bytearray(body)
             bad[rnd.randrange(len(bad))] ^= 1 << rnd.randrange(8)
-            same(codec, vectors.seal(vector["type"], bytes(bad)))
+            assert_same_result(codec, vectors.seal(vector["type"], bytes(bad)))
 
 
 @MANY
 @given(st.binary(max_size=120), st.integers(0, 31))
-def test_any_body_says_the_same(codec, body, kind):
-    same(codec, vectors.seal(kind, body))
+def test_any_body_gives_the_same_result(codec, body, kind):
+    assert_same_result(codec, vectors.seal(kind, body))
 
 
 @MANY
 @given(st.binary(max_size=60), st.integers(0, 255), st.booleans())
-def test_any_tail_says_the_same(codec, raw, last, genuine):
-    same(codec, vectors.seal(m.TIME_SYNC, bytes(24) + raw + bytes([last if genuine else len(raw)]), tail=True))
+def test_any_tail_gives_the_same_result(codec, raw, last, consistent):
+    assert_same_result(
+        codec, vectors.seal(m.TIME_SYNC, bytes(24) + raw + bytes([last if consistent else len(raw)]), tail=True)
+    )
 
 
 values = st.tuples(
@@ -201,12 +203,12 @@ values = st.tuples(
 
 @MANY
 @given(st.lists(values, min_size=1, max_size=20), st.integers(5, 7))
-def test_both_encoders_choose_alike(codec, some, resolution):
-    """The C codec, given what Python's encoder said, says it in the same bytes."""
-    body = vectors.batch([[1700000000000 + row[0], *row[1:]] for row in some], resolution)
+def test_any_rows_are_encoded_to_the_same_bytes(codec, rows_in, resolution):
+    """The C codec encodes rows decoded from the Python encoder to the same bytes."""
+    body = vectors.batch([[1700000000000 + row[0], *row[1:]] for row in rows_in], resolution)
     data = vectors.seal(m.POSITION_BATCH, body)
-    said = codec.frame(data)
-    assert said["message"] == vectors.run(data)["message"]
-    # Quantised rows, encoded again by Python.
-    rows = [[enums.UNKNOWN if v is None else v for v in row] for row in said["message"]["rows"]]
-    assert said["again"] == vectors.seal(m.POSITION_BATCH, vectors.batch(rows, resolution)).hex()
+    result = codec.frame(data)
+    assert result["message"] == vectors.run(data)["message"]
+    # Quantized rows, encoded again by Python.
+    rows = [[enums.UNKNOWN if v is None else v for v in row] for row in result["message"]["rows"]]
+    assert result["again"] == vectors.seal(m.POSITION_BATCH, vectors.batch(rows, resolution)).hex()

@@ -1,4 +1,4 @@
-"""The Wireshark dissector says of every vector what the codec says, and nothing breaks it."""
+"""The Wireshark dissector agrees with the codec on every vector, and survives damaged frames."""
 
 import json
 import random
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(shutil.which("tshark") is None, reason="no tshar
 
 
 def dissect(tmp_path, frames, direction=0):
-    """Return tshark's packets as its JSON says them."""
+    """Return the layers of each packet from the JSON output of tshark."""
     path = tmp_path / "x.pcap"
     with path.open("wb") as out:
         pcap.write(out, [Record(1_700_000_000_000, vectors.DEVICE, data) for data in frames], direction)
@@ -34,19 +34,19 @@ def dissect(tmp_path, frames, direction=0):
     return [p["_source"]["layers"] for p in packets]
 
 
-def flat(node, out=None):
-    """All fields below a node: name → list of values."""
+def flatten(node, out=None):
+    """Return all fields below a node: list of values by name."""
     out = {} if out is None else out
     if isinstance(node, dict):
         for key, value in node.items():
-            for one in value if isinstance(value, list) else [value]:
-                if isinstance(one, (dict, list)):
-                    flat(one, out)
+            for item in value if isinstance(value, list) else [value]:
+                if isinstance(item, (dict, list)):
+                    flatten(item, out)
                 else:
-                    out.setdefault(key, []).append(one)
+                    out.setdefault(key, []).append(item)
     elif isinstance(node, list):
-        for one in node:
-            flat(one, out)
+        for item in node:
+            flatten(item, out)
     return out
 
 
@@ -55,25 +55,25 @@ def load(name):
 
 
 def compare(vector, layers, schema):
-    said = flat(layers)
-    refused = [v for key, values in said.items() for v in values if key == "_ws.expert.message"]
+    shown = flatten(layers)
+    refused = [v for key, values in shown.items() for v in values if key == "_ws.expert.message"]
     if "reject" in vector:
         if vector["reject"] in ("tag", "key"):
-            return  # it has no keys
+            return  # the dissector has no keys
         if vector["reject"] == "critical" and vector["id"] == "frame-phase":
             return
         assert any(r.startswith(vector["reject"]) for r in refused), (vector["id"], refused)
         return
     assert not refused, (vector["id"], refused)
-    assert said["patrolink.counter"] == [str(vector["counter"])]
+    assert shown["patrolink.counter"] == [str(vector["counter"])]
     message = vector["message"]
     if message["message"] == "position_batch":
-        check_rows(vector, said)
+        check_rows(vector, shown)
         return
     fields = next(m for m in schema.messages if m.name == message["message"]).fields
     for f in fields:
         value = message[f.name]
-        got = said.get(f"patrolink.{message['message']}.{f.name}", [""])[0]
+        got = shown.get(f"patrolink.{message['message']}.{f.name}", [""])[0]
         if value is None:
             value = f.unknown
         if f.type == "bytes":
@@ -81,32 +81,32 @@ def compare(vector, layers, schema):
         assert got == str(value), (vector["id"], f.name)
 
 
-def check_rows(vector, said):
+def check_rows(vector, shown):
     rows = vector["message"]["rows"]
-    assert said["patrolink.batch.rows"] == [str(len(rows))]
-    assert len(said["patrolink.row.time"]) == len(rows)
+    assert shown["patrolink.batch.rows"] == [str(len(rows))]
+    assert len(shown["patrolink.row.time"]) == len(rows)
     for j, name in enumerate(vectors.COLUMNS[1:], 1):
         expected = [row[j] / SCALES.get(name, 1) for row in rows if row[j] is not None]
-        got = [float(v) for v in said.get(f"patrolink.row.{name}", [])]
+        got = [float(v) for v in shown.get(f"patrolink.row.{name}", [])]
         assert got == pytest.approx(expected, rel=1e-12, abs=1e-12), (vector["id"], name)
 
 
 @pytest.mark.parametrize("direction", [0, 1])
 def test_every_vector(tmp_path, direction):
     schema = model.load(PROTOCOL / "schema.toml")
-    some = [
+    vectors_in = [
         v
         for name in ("frames.json", "messages.json", "batches.json")
         for v in load(name)
         if v["direction"] == direction and v["frame"]
     ]
     for vector, layers in zip(
-        some, dissect(tmp_path, [bytes.fromhex(v["frame"]) for v in some], direction), strict=True
+        vectors_in, dissect(tmp_path, [bytes.fromhex(v["frame"]) for v in vectors_in], direction), strict=True
     ):
         compare(vector, layers, schema)
 
 
-def test_nothing_breaks_it(tmp_path):
+def test_damaged_frames_cause_no_error(tmp_path):
     rnd = random.Random(SEED)
     good = [bytes.fromhex(v["frame"]) for name in ("messages.json", "batches.json") for v in load(name)[::5]]
     frames = []

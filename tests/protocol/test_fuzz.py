@@ -1,4 +1,4 @@
-"""Hostile bytes at every decoder: a right answer or our own refusal. A failure prints how to repeat it."""
+"""Hostile bytes for every decoder: the result is correct or RejectError. Hypothesis prints how to repeat a failure."""
 
 import patrolink_enums as enums
 import patrolink_messages as m
@@ -34,7 +34,7 @@ rows = st.lists(
 )
 
 
-def sealed(kind: int, body: bytes, counter: int = 1) -> bytes:
+def seal(kind: int, body: bytes, counter: int = 1) -> bytes:
     buf = bytearray(2048)
     buf[frame.HEADER_BYTES : frame.HEADER_BYTES + len(body)] = body
     return bytes(buf[: CHANNEL.seal_into(buf, kind, counter, frame.HEADER_BYTES + len(body))])
@@ -42,9 +42,9 @@ def sealed(kind: int, body: bytes, counter: int = 1) -> bytes:
 
 @MANY
 @given(rows, st.integers(5, 7))
-def test_any_rows_come_back(some, resolution):
+def test_any_rows_round_trip(rows_in, resolution):
     encoder = track_encoder.TrackEncoder(24, resolution)
-    for ms, *row in some:
+    for ms, *row in rows_in:
         encoder.add(18000, ms, row)
     buf = bytearray(4096)
     _, columns = track_decoder.decode_columns(bytes(buf[: encoder.encode_into(buf, 0, encoder.count)]))
@@ -58,11 +58,11 @@ def test_any_rows_come_back(some, resolution):
         "sats": 1,
         "battery": 1,
     }
-    for i, (ms, *row) in enumerate(some):
+    for i, (ms, *row) in enumerate(rows_in):
         assert columns["time"][i] == 18000 * 86_400_000 + ms
         for name, value in zip([c[0] for c in track_encoder.column_specs(6)[1:]], row, strict=True):
             got = columns[name][i]
-            if value == enums.UNKNOWN and name != "lon":  # a longitude may well be that number
+            if value == enums.UNKNOWN and name != "lon":  # UNKNOWN is also a legal longitude
                 assert got == enums.UNKNOWN
             elif name in halves:
                 assert 2 * abs(got - value) <= halves[name]
@@ -87,15 +87,15 @@ def test_any_frame_is_counted(data):
 
 @MANY
 @given(st.binary(max_size=200))
-def test_any_genuine_frame_is_decoded_or_counted(body):
+def test_any_authentic_frame_is_decoded_or_counted(body):
     decoder = Decoder({"dev-1": DeviceKey(KEY)})
-    decoder.rows(Record(0, "dev-1", sealed(m.POSITION_BATCH, body)))
+    decoder.rows(Record(0, "dev-1", seal(m.POSITION_BATCH, body)))
     assert decoder.stats.frames == 1
 
 
 @MANY
 @given(st.binary(max_size=3000), st.lists(st.integers(1, 200), max_size=30))
-def test_any_bytes_from_a_receiver(data, sizes):
+def test_any_bytes_from_a_gps_receiver(data, sizes):
     counted = []
     for pieces in (sizes, [len(data)]):
         fixes = []
@@ -112,7 +112,7 @@ def test_any_bytes_from_a_receiver(data, sizes):
 
 @MANY
 @given(st.text("$*,.0123456789ABCDEFGNRMCGAVSLPT-\r\n", max_size=400))
-def test_anything_like_nmea(text):
+def test_any_text_like_nmea(text):
     data = text.encode()
     receiver = GpsReceiver(lambda fix: None)
     receiver.feed(data, len(data), 0)
@@ -124,7 +124,7 @@ def test_anything_like_nmea(text):
     st.sampled_from(["RMC", "GGA", "GNS", "GLL", "VTG", "GSA", "GSV", "ZDA"]),
     st.lists(st.text("0123456789.ANSEWVD-,", max_size=14), max_size=30),
 )
-def test_any_fields_with_a_right_checksum(kind, fields):
+def test_any_fields_with_a_correct_checksum(kind, fields):
     body = ("GN" + kind + "," + ",".join(fields))[:120]
     check = 0
     for byte in body.encode():
@@ -163,8 +163,8 @@ def test_every_truncation_and_flip_of_a_real_batch():
     assert decoder.stats.fixes == 60
 
 
-def test_flipped_bodies_under_a_right_tag():
-    """What the tag cannot catch, a buggy device, is refused or decoded, and never grows past 255 rows."""
+def test_flipped_bodies_with_a_correct_tag():
+    """Damaged bodies with a correct tag are refused or decoded, to at most 255 rows."""
     encoder = track_encoder.TrackEncoder(10)
     for i in range(10):
         encoder.add(18000, 1000 * i, [310000000, 1210000000, 3, 5000, 1400, 900, 5000, 9, 80])

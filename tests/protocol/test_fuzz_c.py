@@ -1,4 +1,4 @@
-"""A short run of what `make fuzz` does at length."""
+"""A short run of the C fuzzer; `make fuzz` runs it longer."""
 
 import shutil
 import sys
@@ -9,12 +9,12 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "fuzz"))
 import fuzz  # noqa: E402
 
-ENOUGH = 20_000  # a second or two of a quiet machine
+EXECUTIONS = 20_000  # one or two seconds on an idle machine
 
 
 @pytest.mark.skipif(shutil.which("clang") is None, reason="no clang (apt-get install clang)")
-def test_the_c_codec_withstands_a_short_run():
+def test_short_run_of_the_c_codec():
     program = fuzz.build()
-    code, executions = fuzz.c_codec(program, 90, ENOUGH)
+    code, executions = fuzz.c_codec(program, 90, EXECUTIONS)
     assert code == 0, (fuzz.OUT / "fuzz_codec.log").read_text()[-3000:]
-    assert executions >= ENOUGH
+    assert executions >= EXECUTIONS

@@ -1,4 +1,4 @@
-"""The JSON Schema of the decoded form holds for every line that decoding gives, and not for what it cannot give."""
+"""The JSON Schema of the decoded form accepts every decoded line and rejects impossible ones."""
 
 import copy
 import json
@@ -25,7 +25,7 @@ def rows():
                 yield from got[:20]
 
 
-def test_every_decoded_line_holds():
+def test_every_decoded_line_is_valid():
     jsonschema.Draft202012Validator.check_schema(DOCUMENT)
     validator = jsonschema.Draft202012Validator(DOCUMENT)
     seen = set()
@@ -48,7 +48,7 @@ def test_every_decoded_line_holds():
         ("counter", -1),
     ],
 )
-def test_what_cannot_be_does_not_hold(name, value):
+def test_impossible_values_are_invalid(name, value):
     row = next(r for r in rows() if r["message"] == "device_status")
     wrong = copy.deepcopy(row)
     wrong[name] = value

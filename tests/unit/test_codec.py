@@ -1,6 +1,8 @@
+"""Bodies of scalar messages: round trips, limits, truncations."""
+
 import patrolink_messages as m
 from patrolink_protocol import codec, decode
-from patrolink_protocol.frame import RejectError
+from patrolink_protocol.errors import RejectError
 
 STATUS = {
     "uptime_s": 61,
@@ -33,12 +35,12 @@ HELLO = {
 }
 
 
-def encoded(kind, values):
+def encode(kind, values):
     buf = bytearray(256)
     return bytes(buf[: codec.encode_into(kind, values, buf, 0)])
 
 
-def refused(kind, body):
+def reject_reason(kind, body):
     try:
         decode.decode(kind, body)
     except RejectError as e:
@@ -46,24 +48,24 @@ def refused(kind, body):
     return None
 
 
-def test_status_comes_back():
-    got = decode.decode(m.DEVICE_STATUS, encoded(m.DEVICE_STATUS, STATUS))
+def test_status_round_trip():
+    got = decode.decode(m.DEVICE_STATUS, encode(m.DEVICE_STATUS, STATUS))
     for name in STATUS:
         assert got[name] == STATUS[name], name
     assert got["temperature_c"] is None and got["message"] == "device_status"
 
 
-def test_hello_comes_back():
-    got = decode.decode(m.HELLO, encoded(m.HELLO, HELLO))
+def test_hello_round_trip():
+    got = decode.decode(m.HELLO, encode(m.HELLO, HELLO))
     assert got["board"] == "unix" and got["runtime"] == "Ω" and got["boot"] == 3
 
 
-def test_a_later_versions_fields_are_passed_over():
-    body = encoded(m.HELLO, HELLO)
+def test_fields_of_a_later_version_are_ignored():
+    body = encode(m.HELLO, HELLO)
     assert decode.decode(m.HELLO, body + b"\x01\x02\x03") == decode.decode(m.HELLO, body)
 
 
-def test_what_does_not_fit_is_refused_not_wrapped():
+def test_values_out_of_range_raise_field_error():
     for name, value in (
         ("gps_mode", 4),
         ("uptime_s", 1 << 32),
@@ -74,14 +76,14 @@ def test_what_does_not_fit_is_refused_not_wrapped():
         values = dict(STATUS)
         values[name] = value
         try:
-            encoded(m.DEVICE_STATUS, values)
+            encode(m.DEVICE_STATUS, values)
         except codec.FieldError:
             continue
         raise AssertionError(name)
     try:
         values = dict(HELLO)
         values["board"] = b"x" * 25
-        encoded(m.HELLO, values)
+        encode(m.HELLO, values)
     except codec.FieldError:
         return
     raise AssertionError("board")
@@ -89,21 +91,21 @@ def test_what_does_not_fit_is_refused_not_wrapped():
 
 def test_truncations_are_refused():
     for kind, values in ((m.HELLO, HELLO), (m.DEVICE_STATUS, STATUS)):
-        body = encoded(kind, values)
+        body = encode(kind, values)
         for n in range(len(body)):
-            assert refused(kind, body[:n]) == "length"
+            assert reject_reason(kind, body[:n]) == "length"
 
 
 def test_illegal_values_are_refused():
-    body = bytearray(encoded(m.DEVICE_STATUS, STATUS))
+    body = bytearray(encode(m.DEVICE_STATUS, STATUS))
     body[4] = 9
-    assert refused(m.DEVICE_STATUS, bytes(body)) == "range"
-    hello = bytearray(encoded(m.HELLO, HELLO))
+    assert reject_reason(m.DEVICE_STATUS, bytes(body)) == "range"
+    hello = bytearray(encode(m.HELLO, HELLO))
     hello[16] = 200
-    assert refused(m.HELLO, bytes(hello)) == "length"
+    assert reject_reason(m.HELLO, bytes(hello)) == "length"
     hello[16] = 25
-    assert refused(m.HELLO, bytes(hello) + bytes(20)) == "range"
+    assert reject_reason(m.HELLO, bytes(hello) + bytes(20)) == "range"
     hello[16] = 4
     hello[17] = 0xFF
-    assert refused(m.HELLO, bytes(hello)) == "range"
-    assert refused(31, b"") == "type"
+    assert reject_reason(m.HELLO, bytes(hello)) == "range"
+    assert reject_reason(31, b"") == "type"

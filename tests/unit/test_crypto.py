@@ -13,7 +13,7 @@ from compat.steps import run_to_completion
 from seeded_random import seeded
 
 SEED = 7
-A_2_5 = x("C9AFA9D845BA75166B5C215767B1D6934E50C3DB36E89B127B8A622B120F6721")  # the key of RFC 6979 A.2.5
+A_2_5 = x("C9AFA9D845BA75166B5C215767B1D6934E50C3DB36E89B127B8A622B120F6721")  # private key of RFC 6979, A.2.5
 SAMPLE = (
     b"sample",
     "EFD48B2AACB6A8FD1140DD9CD45E81D69D2C877B56AAF991C34D0EA84EAF3716"
@@ -24,7 +24,7 @@ TEST = (
     "F1ABB023518351CD71D881567B1EA663ED3EFCF6C5132B354F28D3B0B7D38367"
     "019F4113742A2B14BD25926B49C649155F267E60D3814B4C0CC84250E46F0083",
 )
-# NIST CAVS 14.1, ECC CDH primitive, P-256: private key, the other's x and y, shared secret.
+# NIST CAVS 14.1, ECC CDH primitive, P-256: private key, x and y of the peer's public key, shared secret.
 CAVS = (
     (
         "7d7dc5f71eb29ddaf80d6214632eeae03d9058af1fb6d22ed80badb62bc1a534",
@@ -57,7 +57,7 @@ class Completed:
         return run_to_completion(self._module.sign(private, digest))
 
 
-library, integers = BOTH = (Completed(crypto), Completed(p256))  # the same implementation on MicroPython
+library, integers = IMPLEMENTATIONS = (Completed(crypto), Completed(p256))  # the same implementation on MicroPython
 
 
 def number(below, most=p256.ORDER - 1):
@@ -77,32 +77,32 @@ def refused(function, *args):
 
 
 def test_signatures_of_rfc_6979_a_2_5():
-    for message, want in (SAMPLE, TEST):
-        want = x(want)
-        s = int.from_bytes(want[32:], "big")
-        low = want[:32] + min(s, p256.ORDER - s).to_bytes(32, "big")
-        for it in BOTH:
-            assert it.sign(A_2_5, hashlib.sha256(message).digest()) == low
+    for message, expected in (SAMPLE, TEST):
+        expected = x(expected)
+        s = int.from_bytes(expected[32:], "big")
+        low = expected[:32] + min(s, p256.ORDER - s).to_bytes(32, "big")
+        for implementation in IMPLEMENTATIONS:
+            assert implementation.sign(A_2_5, hashlib.sha256(message).digest()) == low
 
 
 def test_public_keys():
     base = "036b17d1f2e12c4247f8bce6e563a440f277037d812deb33a0f4a13945d898c296"
-    for it in BOTH:
+    for implementation in IMPLEMENTATIONS:
         one = (1).to_bytes(32, "big")
-        assert hexlify(it.public(one)).decode() == base
-        # Minus one times G is G with the other sign.
-        assert it.public((p256.ORDER - 1).to_bytes(32, "big")) == b"\x02" + x(base)[1:]
-        assert it.public(A_2_5) == x("0360FED4BA255A9D31C961EB74C6356D68C049B8923B61FA6CE669622E60F29FB6")
+        assert hexlify(implementation.public(one)).decode() == base
+        # -1 times G is G with the peer sign.
+        assert implementation.public((p256.ORDER - 1).to_bytes(32, "big")) == b"\x02" + x(base)[1:]
+        assert implementation.public(A_2_5) == x("0360FED4BA255A9D31C961EB74C6356D68C049B8923B61FA6CE669622E60F29FB6")
 
 
-def test_agreements_of_nist_cavs():
+def test_shared_secrets_of_nist_cavs():
     for private, px, py, shared in CAVS:
-        other = bytes([2 | x(py)[31] & 1]) + x(px)
-        for it in BOTH:
-            assert it.agree(x(private), other) == x(shared)
+        peer = bytes([2 | x(py)[31] & 1]) + x(px)
+        for implementation in IMPLEMENTATIONS:
+            assert implementation.agree(x(private), peer) == x(shared)
 
 
-def test_what_is_no_key_is_refused():
+def test_invalid_keys_are_refused():
     base = library.public((1).to_bytes(32, "big"))
     off = next(
         i
@@ -121,34 +121,34 @@ def test_what_is_no_key_is_refused():
         b"\x03" + (p256_field.P + 5).to_bytes(32, "big"),
         b"\x02" + b"\xff" * 32,
     ]
-    for it in BOTH:
+    for implementation in IMPLEMENTATIONS:
         for public in publics:
-            assert refused(it.agree, A_2_5, public), public
+            assert refused(implementation.agree, A_2_5, public), public
         for private in (bytes(32), p256.ORDER.to_bytes(32, "big"), b"\xff" * 32, A_2_5[1:], A_2_5 + b"\0"):
-            assert refused(it.public, private)
-            assert refused(it.agree, private, base)
-            assert refused(it.sign, private, bytes(32))
+            assert refused(implementation.public, private)
+            assert refused(implementation.agree, private, base)
+            assert refused(implementation.sign, private, bytes(32))
 
 
-def test_both_sides_agree_and_a_new_key_is_one():
+def test_key_agreement_of_two_new_keys():
     a, b = crypto.generate_private_key(), crypto.generate_private_key()
     assert a != b and len(a) == 32
     assert library.agree(a, library.public(b)) == library.agree(b, library.public(a))
 
 
-def test_limbs_say_what_the_library_says():
+def test_limb_arithmetic_agrees_with_the_library():
     """A few cases; tests/integration/clips/test_p256.py runs many on MicroPython."""
     below = seeded(SEED)
     for private in (number(below), (p256.ORDER - 2).to_bytes(32, "big")):
-        other = library.public(number(below))
-        digest = hashlib.sha256(private + other).digest()
-        context = "seed %d, key %s, peer %s" % (SEED, private.hex(), other.hex())
+        peer = library.public(number(below))
+        digest = hashlib.sha256(private + peer).digest()
+        context = "seed %d, key %s, peer %s" % (SEED, private.hex(), peer.hex())
         assert integers.public(private) == library.public(private), context
-        assert integers.agree(private, other) == library.agree(private, other), context
+        assert integers.agree(private, peer) == library.agree(private, peer), context
         assert integers.sign(private, digest) == library.sign(private, digest), context
 
 
-def test_a_digest_of_all_ones_and_one_of_zero_are_signed():
+def test_signatures_of_extreme_digests():
     for digest in (b"\xff" * 32, bytes(32)):
         assert library.sign(A_2_5, digest) == integers.sign(A_2_5, digest)
 
@@ -171,7 +171,7 @@ def test_point_added_to_itself_to_its_opposite_and_to_infinity():
 
 
 def numbers(below, count):
-    """Return numbers below the prime, those at its edges and at those of limbs first."""
+    """Return numbers below the prime; edge cases of the prime and of limbs come first."""
     edge = [
         0,
         1,
@@ -188,8 +188,8 @@ def numbers(below, count):
     return edge + [int.from_bytes(number(below), "big") % p256_field.P for _ in range(count)]
 
 
-def test_numbers_in_limbs_are_those_of_big_integers():
-    """A thousand operations in a row, results where operands were."""
+def test_limb_arithmetic_agrees_with_big_integers():
+    """A thousand operations in sequence, with outputs in place of operands."""
     below = seeded(SEED)
     values = numbers(below, 9)
     limbs = [p256_field.to_montgomery(n) for n in values]
@@ -210,23 +210,23 @@ def test_numbers_in_limbs_are_those_of_big_integers():
 
 
 def test_limbs_stay_within_their_bounds():
-    """What `mul` and `mix` give is within twice the prime or so: then no sum of theirs leaves 31 bits."""
+    """Results of `multiply` and `combine` are within about twice the prime, so that no sum exceeds 31 bits."""
     below = seeded(SEED + 1)
-    largest = bytearray(p256_field._raw(2 * p256_field.P + (p256_field.P >> 6)))  # beyond what any of them gives
+    largest = bytearray(p256_field._raw(2 * p256_field.P + (p256_field.P >> 6)))  # beyond the range of their results
     smallest = p256_field.to_montgomery(0)
     out = bytearray(80)
     for a in (largest, smallest):
         for b in (largest, smallest):
             p256_field.multiply(a, b, out)
-            assert limbs_of(out) < 13 * p256_field.P // 10, "a product"
+            assert limbs_of(out) < 13 * p256_field.P // 10, "product"
             for _ in range(40):
                 m, n = below(9), below(16) - 8
                 p256_field.combine(a, m, b, n, out)
-                assert 9 * p256_field.P < 10 * limbs_of(out) < 21 * p256_field.P, "%d and %d of them" % (m, n)
+                assert 9 * p256_field.P < 10 * limbs_of(out) < 21 * p256_field.P, "m = %d, n = %d" % (m, n)
 
 
 def limbs_of(a):
-    """Return what limbs say, all of them within 13 bits."""
+    """Return the number in limbs; each limb must be within 13 bits."""
     out = 0
     for i in range(19, -1, -1):
         limb = int.from_bytes(a[4 * i : 4 * i + 4], sys.byteorder)
@@ -235,7 +235,7 @@ def limbs_of(a):
     return out
 
 
-def test_powers_in_limbs():
+def test_powers():
     below = seeded(SEED)
     for a in numbers(below, 3)[1:]:
         for e in (0, 1, 2, p256_field.P - 2, int.from_bytes(number(below), "big")):
@@ -243,7 +243,7 @@ def test_powers_in_limbs():
             assert p256_field.from_montgomery(power) == pow(a, e, p256_field.P), (SEED, a, e)
 
 
-def test_limbs_are_computed_with_in_place():
+def test_limb_arithmetic_allocates_nothing():
     a, b, out = p256_field.to_montgomery(5), p256_field.to_montgomery(7), p256_field.to_montgomery(0)
     assert allocated(p256_field.multiply, a, b, out) == 0
     assert allocated(p256_field.combine, a, 3, b, -2, out) == 0
@@ -253,14 +253,14 @@ def ciphers(key):
     return [crypto.aes_ctr(key), Ctr(encrypter(key))]
 
 
-def test_counter_mode_is_aes_of_0_1_2():
+def test_counter_mode_is_aes_of_the_block_numbers():
     key = bytes(range(32))
     stream = b""
     for i in range(70):
         block = bytearray(16)
         encrypter(key)(i.to_bytes(16, "big"), block)
         stream += bytes(block)
-    # AES-256 itself, as FIPS 197 C.3 has it
+    # AES-256 of FIPS 197, C.3
     block = bytearray(16)
     encrypter(key)(x("00112233445566778899aabbccddeeff"), block)
     assert bytes(block) == x("8ea2b7ca516745bfeafc49904b496089")
@@ -270,7 +270,7 @@ def test_counter_mode_is_aes_of_0_1_2():
         assert bytes(buf) == stream
 
 
-def test_pieces_of_any_length_are_one_stream():
+def test_stream_is_independent_of_the_lengths_of_its_parts():
     below = seeded(SEED)
     for cipher in range(2):
         key = number(below)
@@ -279,18 +279,18 @@ def test_pieces_of_any_length_are_one_stream():
         ciphers(key)[cipher].apply(whole)
         parts = bytearray(text)
         view = memoryview(parts)
-        it = ciphers(key)[cipher]
+        implementation = ciphers(key)[cipher]
         at = 0
         while at < len(text):
             n = below(2) and below(40) or below(1500)
-            it.apply(view[at : at + n])
+            implementation.apply(view[at : at + n])
             at += n
         assert parts == whole, "seed %d" % SEED
         ciphers(key)[0].apply(parts)
         assert bytes(parts) == text, "seed %d" % SEED
 
 
-def test_a_block_number_takes_more_than_two_bytes():
+def test_block_numbers_above_16_bits():
     key = bytes(32)
     a, b = ciphers(key)
     buf = bytearray(8192)

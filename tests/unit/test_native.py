@@ -1,4 +1,7 @@
-"""The loops that are machine code on MicroPython say what their plain text says. On CPython both are plain."""
+"""Loops that are machine code on MicroPython give the same results as their source when interpreted.
+
+On CPython both are interpreted.
+"""
 
 from array import array
 
@@ -10,11 +13,11 @@ from seeded_random import seeded
 SEED = 20260921
 
 
-def text_of(module):
-    """The same loops without machine code, as a port without an emitter runs them."""
+def interpreted(module):
+    """Return the same loops, interpreted, as on a port without the native code emitter."""
     try:
         return load_interpreted(module.__file__)
-    except (AttributeError, OSError):  # frozen into firmware: its text lies beside this test
+    except (AttributeError, OSError):  # frozen into firmware: the source is next to this test
         return load_interpreted(module.__name__.split(".")[-1] + ".py")
 
 
@@ -26,7 +29,7 @@ def line(body):
 
 
 def sentences(below, n):
-    """Sentences with fields of all kinds, right and wrong, and bytes of other protocols between them."""
+    """Return sentences with valid and invalid fields of all kinds, and bytes of other protocols between them."""
     out = bytearray()
     for _ in range(n):
         body = bytearray(b"GNRMC")
@@ -41,14 +44,14 @@ def sentences(below, n):
     return out
 
 
-def taken(loops, data, spec, sizes):
-    """All that the loops say of the data, fed in pieces."""
+def parse(loops, data, spec, sizes):
+    """Return all results of the loops for the data, fed in pieces."""
     state = array("i", [0] * 10)
     text = bytearray(132)
     ends = bytearray(132)
     values = array("i", [0] * 20)
     used = bytearray(8)
-    said = []
+    results = []
     at = 0
     while at < len(data):
         piece = bytearray(data[at : at + 1 + sizes(300)])
@@ -57,24 +60,26 @@ def taken(loops, data, spec, sizes):
         while True:
             i = loops.frame(piece, i, len(piece), state, text, ends, loops.SPECIAL)
             if i <= 0:
-                said.append((i, list(state)))
+                results.append((i, list(state)))
                 break
             n = loops.fields(text, ends, state[loops.COUNT], spec, len(spec), values)
-            said.append((n, bytes(text[:40]), list(values), loops.satellites(values, n % 3, used, n % 5), bytes(used)))
-    return said
+            results.append(
+                (n, bytes(text[:40]), list(values), loops.satellites(values, n % 3, used, n % 5), bytes(used))
+            )
+    return results
 
 
-def test_sentences_and_their_fields():
+def test_parsing_of_sentences():
     for seed in range(SEED, SEED + 4):
         data = sentences(seeded(seed), 60)
         for spec in (b".tn.e.0023n.e.dct0", b".dt2.3c0123012301230", b".0000000000000000000"):
-            ours = taken(framer.scan, data, spec, seeded(seed))
-            assert ours == taken(text_of(framer.scan), data, spec, seeded(seed)), seed
-            assert len(ours) > 60, seed
+            native = parse(framer.scan, data, spec, seeded(seed))
+            assert native == parse(interpreted(framer.scan), data, spec, seeded(seed)), seed
+            assert len(native) > 60, seed
 
 
-def coded(loops, below):
-    """What the loops make of a column of random steps, small and large, and of the codes of its steps."""
+def encode(loops, below):
+    """Return the results of the loops for a column of random differences, small and large."""
     n = 2 + below(60)
     bits = below(31)
     modulus = (0, 0, 181)[below(3)]
@@ -87,40 +92,44 @@ def coded(loops, below):
             value = max(0, min((1 << 31) - 1, value + step))
         values[i] = value // unit * unit
     codes = array("I", [0] * n)
-    told = array("I", [0] * 4)
-    said = [
+    measured = array("I", [0] * 4)
+    results = [
         loops.tick(values, n, below(2)),
         loops.known(values, n),
         loops.first_differences(values, codes, n, unit, modulus),
     ]
     for order in (1, 2):
-        if said[2] < 0:
+        if results[2] < 0:
             break
         if order == 2:
             loops.second_differences(codes, n, modulus)
-        loops.measure(codes, order, n, told)
-        total = min((told[2] << 16) + told[1], 1 << 28)
+        loops.measure(codes, order, n, measured)
+        total = min((measured[2] << 16) + measured[1], 1 << 28)
         k = loops.rice_parameter(n, total)
-        said += [list(codes), list(told), k]
-        for coding in (loops.FIXED << 6 | loops.width(told[0]), loops.RICE << 6 | k, loops.RICE << 6 | 13 + below(3)):
+        results += [list(codes), list(measured), k]
+        for coding in (
+            loops.FIXED << 6 | loops.width(measured[0]),
+            loops.RICE << 6 | k,
+            loops.RICE << 6 | 13 + below(3),
+        ):
             writer = array("I", [0, below(8), 3])
             buf = bytearray(5000 if below(4) else below(100))
             whole = loops.put(codes, order, n, coding, writer, buf, len(buf))
-            said.append((whole, list(writer), bytes(buf)))
-    return said
+            results.append((whole, list(writer), bytes(buf)))
+    return results
 
 
-def test_steps_and_their_codes():
-    wild = 0
+def test_coding_of_differences():
+    too_large = 0
     for seed in range(SEED, SEED + 200):
-        ours = coded(track_encoder.kernels, seeded(seed))
-        assert ours == coded(text_of(track_encoder.kernels), seeded(seed)), seed
-        wild += ours[2] < 0
-    assert 0 < wild < 100
+        native = encode(track_encoder.kernels, seeded(seed))
+        assert native == encode(interpreted(track_encoder.kernels), seeded(seed)), seed
+        too_large += native[2] < 0
+    assert 0 < too_large < 100
 
 
-def stored(loops, below):
-    """What is stored of random rows, in range and out of it."""
+def store(loops, below):
+    """Return the values stored for random rows, in range and out of range."""
     limits = []
     low = high = 0
     for _ in range(9):
@@ -128,13 +137,15 @@ def stored(loops, below):
         high = below((1 << 31) - 1)
         limits += [max(low, 0), max(-low, 0), high, 1 + below(1000), 0, below(2), 1 + max(-low, 0)]
     values = tuple([array("I", [0] * 20) for _ in range(9)])
-    said = []
+    results = []
     for at in range(20):
         row = [(below(1 << 20) - (1 << 19)) * (1 << below(11)) for _ in range(9)]
-        said.append(loops.quantize(row, array("I", limits), values, at))
-    return said, [list(v) for v in values]
+        results.append(loops.quantize(row, array("I", limits), values, at))
+    return results, [list(v) for v in values]
 
 
-def test_rows_in_units():
+def test_quantizing_of_rows():
     for seed in range(SEED, SEED + 50):
-        assert stored(track_encoder.kernels, seeded(seed)) == stored(text_of(track_encoder.kernels), seeded(seed)), seed
+        assert store(track_encoder.kernels, seeded(seed)) == store(interpreted(track_encoder.kernels), seeded(seed)), (
+            seed
+        )

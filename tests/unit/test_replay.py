@@ -1,7 +1,9 @@
+"""The replay window of frame counters."""
+
 from patrolink_protocol.replay import ReplayWindow
 
 
-def test_a_host_takes_each_counter_once_in_any_order():
+def test_host_accepts_each_counter_once_in_any_order():
     w = ReplayWindow(64)
     assert [w.accept(c) for c in (10, 12, 11, 10, 12)] == [w.NEW, w.NEW, w.NEW, w.SEEN, w.SEEN]
     assert w.accept(73) == w.NEW and w.accept(10) == w.SEEN and w.accept(9) == w.OLD
@@ -9,27 +11,27 @@ def test_a_host_takes_each_counter_once_in_any_order():
     assert w.accept(100000) == w.NEW and w.accept(99999) == w.NEW and w.accept(74) == w.OLD
 
 
-def test_a_device_only_goes_up():
+def test_device_accepts_only_increasing_counters():
     w = ReplayWindow()
     assert [w.accept(c) for c in (0, 0, 5, 4, 5, 6)] == [w.NEW, w.SEEN, w.NEW, w.OLD, w.SEEN, w.NEW]
     assert ReplayWindow(0, 6).accept(6) == w.SEEN
 
 
-def test_against_a_set():
+def test_window_equals_a_set_of_counters():
     state = 7
     for size in (1, 3, 8, 64):
         w, seen, highest = ReplayWindow(size), set(), -1
         for _ in range(2000):
             state = (state * 1103515245 + 12345) & 0x7FFFFFFF
             counter = max(0, highest + (state >> 12) % 20 - 12)
-            got = w.accept(counter)
+            outcome = w.accept(counter)
             if counter in seen and (counter > highest - size):
-                expect = w.SEEN
+                expected = w.SEEN
             elif counter <= highest - size:
-                expect = w.OLD
+                expected = w.OLD
             else:
-                expect = w.NEW
-            assert got == expect, (size, counter, highest)
-            if got == w.NEW:
+                expected = w.NEW
+            assert outcome == expected, (size, counter, highest)
+            if outcome == w.NEW:
                 seen.add(counter)
             highest = max(highest, counter)

@@ -1,4 +1,4 @@
-"""SRTP by the vectors of RFC 3711 and RFC 2202, and against whatever is not genuine."""
+"""SRTP: vectors of RFC 3711 and RFC 2202, replays, forged and truncated packets."""
 
 from binascii import unhexlify as x
 
@@ -16,7 +16,7 @@ def rtp(sequence, n=160, ssrc=0x01020304):
     return head + bytes([i & 255 for i in range(n)])
 
 
-def room(packet):
+def with_overhead(packet):
     return bytearray(packet) + bytearray(srtp.SRTCP_OVERHEAD_BYTES)
 
 
@@ -34,8 +34,8 @@ def test_key_stream_of_rfc_3711_b_2():
     cipher._encrypt = encrypter(x("2B7E151628AED2A6ABF7158809CF4F3C"))
     buf = bytearray(48)
     cipher.crypt(buf, 0, 48, 0, 0, 0)
-    want = "E03EAD0935C95E80E166B16DD92B4EB4D23513162B02D0F72A43A2FE4A5F97AB41E95B3BB0A2E8DD477901E4FCA894C0"
-    assert bytes(buf) == x(want)
+    expected = "E03EAD0935C95E80E166B16DD92B4EB4D23513162B02D0F72A43A2FE4A5F97AB41E95B3BB0A2E8DD477901E4FCA894C0"
+    assert bytes(buf) == x(expected)
 
 
 def test_key_derivation_of_rfc_3711_b_3():
@@ -47,7 +47,7 @@ def test_key_derivation_of_rfc_3711_b_3():
 
 
 def test_hmac_sha1_of_rfc_2202():
-    for key, data, want in (
+    for key, data, expected in (
         (b"\x0b" * 20, b"Hi There", "b617318655057264e28bc0b6fb378c8ef146be00"),
         (b"Jefe", b"what do ya want for nothing?", "effcdf6ae5eb2fa2d27416d5f184df9c259a7c79"),
         (b"\xaa" * 20, b"\xdd" * 50, "125d7342b9ac11cd91a39af48aa17b4f63f175d3"),
@@ -55,10 +55,10 @@ def test_hmac_sha1_of_rfc_2202():
     ):
         out = bytearray(24)
         HmacSha1(key).tag_into(data, len(data), None, out, 2, 20)
-        assert bytes(out) == b"\0\0" + x(want) + b"\0\0"
-        out = bytearray(20)  # the same text in two pieces
+        assert bytes(out) == b"\0\0" + x(expected) + b"\0\0"
+        out = bytearray(20)  # the same data in two parts
         HmacSha1(key).tag_into(data, len(data) - 4, data[-4:], out, 0, 20)
-        assert bytes(out) == x(want)
+        assert bytes(out) == x(expected)
 
 
 def test_hmac_sha1_of_every_length_around_its_blocks():
@@ -76,56 +76,56 @@ def test_hmac_sha1_of_every_length_around_its_blocks():
             assert bytes(out) == hashlib.sha1(pads[1] + inner).digest(), (n, extra)  # noqa: S324
 
 
-def test_rtp_of_every_length_comes_back():
+def test_rtp_round_trip_of_every_length():
     sender, receiver = srtp.SrtpTransform(encrypter, MASTER, SALT), srtp.SrtpTransform(encrypter, MASTER, SALT)
     stream = srtp.SrtpStream()
     for n in range(0, 500, 7):
         plain = rtp(n, n)
-        buf = room(plain)
+        buf = with_overhead(plain)
         end = sender.protect(buf, len(plain), 0)
         assert end == len(plain) + 10 and bytes(buf[:12]) == plain[:12]
         assert n < 8 or bytes(buf[12 : len(plain)]) != plain[12:]
         assert receiver.open(buf, end, stream) == len(plain) and bytes(buf[: len(plain)]) == plain
 
 
-def test_every_truncation_and_every_flip_is_refused():
+def test_every_truncation_and_every_flipped_bit_is_refused():
     context = srtp.SrtpTransform(encrypter, MASTER, SALT)
-    buf = room(rtp(5, 20))
+    buf = with_overhead(rtp(5, 20))
     end = context.protect(buf, 32, 0)
-    whole = bytes(buf[:end])
+    packet = bytes(buf[:end])
     control = srtp.SrtcpTransform(encrypter, MASTER, SALT)
-    buf = room(bytes([0x80, 201, 0, 1, 1, 2, 3, 4]) + bytes(8))
+    buf = with_overhead(bytes([0x80, 201, 0, 1, 1, 2, 3, 4]) + bytes(8))
     control_end = control.protect(buf, 16, 77)
-    control_whole = bytes(buf[:control_end])
+    control_packet = bytes(buf[:control_end])
     for n in range(end):
-        assert refused(context.open, bytearray(whole[:n]), n, srtp.SrtpStream())
+        assert refused(context.open, bytearray(packet[:n]), n, srtp.SrtpStream())
     for n in range(control_end):
-        assert refused(control.open, bytearray(control_whole[:n]), n)
+        assert refused(control.open, bytearray(control_packet[:n]), n)
     for bit in range(8 * end):
-        bad = bytearray(whole)
+        bad = bytearray(packet)
         bad[bit >> 3] ^= 1 << (bit & 7)
         stream = srtp.SrtpStream()
         assert refused(context.open, bad, end, stream), bit
-        assert stream.highest == -1  # what is forged leaves no trace
+        assert stream.highest == -1  # a forged packet does not change the state
     for bit in range(8 * control_end):
-        bad = bytearray(control_whole)
+        bad = bytearray(control_packet)
         bad[bit >> 3] ^= 1 << (bit & 7)
         assert refused(control.open, bad, control_end), bit
     assert control.replay_list.highest == -1
-    assert context.open(bytearray(whole), end, srtp.SrtpStream()) == 32
-    assert control.open(bytearray(control_whole), control_end) == 16
+    assert context.open(bytearray(packet), end, srtp.SrtpStream()) == 32
+    assert control.open(bytearray(control_packet), control_end) == 16
 
 
-def test_a_replay_is_refused_and_reorder_within_the_window_is_not():
+def test_replays_are_refused_and_reordering_within_the_window_is_accepted():
     context = srtp.SrtpTransform(encrypter, MASTER, SALT)
     packets = []
     for sequence in range(200):
-        buf = room(rtp(sequence, 20))
+        buf = with_overhead(rtp(sequence, 20))
         packets.append(bytes(buf[: context.protect(buf, 32, 0)]))
     stream = srtp.SrtpStream()
     below = seeded(3711)
     order = list(range(200))
-    for i in range(0, 200, 8):  # within reach of the window
+    for i in range(0, 200, 8):  # within the window
         for j in range(i, min(i + 8, 200)):
             k = i + below(min(8, 200 - i))
             order[j], order[k] = order[k], order[j]
@@ -138,21 +138,21 @@ def test_a_replay_is_refused_and_reorder_within_the_window_is_not():
     assert context.open(bytearray(packets[199 - 63]), 42, late) == 32
 
 
-def test_the_roll_over_counter_is_counted_on_both_sides():
+def test_roll_over_counter_of_sender_and_receiver_agree():
     context = srtp.SrtpTransform(encrypter, MASTER, SALT)
     stream = srtp.SrtpStream()
     for index in list(range(65530, 65536)) + [65537, 65536, 65538, 98000, 130700, 131071, 131072]:
-        buf = room(rtp(index & 0xFFFF, 20))
+        buf = with_overhead(rtp(index & 0xFFFF, 20))
         end = context.protect(buf, 32, index >> 16)
         assert context.open(buf, end, stream) == 32 and stream.highest >= index
     assert stream.highest == 131072
-    buf = room(rtp(5, 20))  # sequence 5 under the counter of another lap
+    buf = with_overhead(rtp(5, 20))  # sequence number 5 with the roll-over counter of another cycle
     end = context.protect(buf, 32, 0)
     assert refused(context.open, buf, end, stream)
 
 
-def test_another_key_another_salt_another_direction():
-    buf = room(rtp(1))
+def test_other_keys_and_salts_are_refused():
+    buf = with_overhead(rtp(1))
     end = srtp.SrtpTransform(encrypter, MASTER, SALT).protect(buf, 172, 0)
     for key, salt in ((bytes(16), SALT), (MASTER, bytes(14))):
         assert refused(srtp.SrtpTransform(encrypter, key, salt).open, bytearray(buf), end, srtp.SrtpStream())
@@ -160,20 +160,20 @@ def test_another_key_another_salt_another_direction():
     assert refused(control.open, bytearray(buf), end)
 
 
-def test_what_is_not_encrypted_is_refused_though_its_tag_is_right():
+def test_unencrypted_packet_with_a_correct_tag_is_refused():
     control = srtp.SrtcpTransform(encrypter, MASTER, SALT)
-    buf = room(bytes([0x80, 201, 0, 1, 1, 2, 3, 4]) + bytes(4))
+    buf = with_overhead(bytes([0x80, 201, 0, 1, 1, 2, 3, 4]) + bytes(4))
     end = control.protect(buf, 12, 5)
     buf[12] &= 0x7F
     control._cipher.auth.tag_into(buf, 16, None, buf, 16, 10)
     assert refused(control.open, buf, end)
 
 
-def test_an_index_is_never_taken_twice():
+def test_each_index_is_accepted_once():
     sender, receiver = srtp.SrtcpTransform(encrypter, MASTER, SALT), srtp.SrtcpTransform(encrypter, MASTER, SALT)
     packets = []
     for index in (9, 10, 80, srtp.INDEX_MAX):
-        buf = room(bytes([0x80, 201, 0, 1, 1, 2, 3, 4]) + bytes(4))
+        buf = with_overhead(bytes([0x80, 201, 0, 1, 1, 2, 3, 4]) + bytes(4))
         packets.append(bytes(buf[: sender.protect(buf, 12, index)]))
     assert receiver.open(bytearray(packets[1]), 26) == 12
     assert receiver.open(bytearray(packets[0]), 26) == 12
@@ -191,16 +191,16 @@ def test_an_index_is_never_taken_twice():
         raise AssertionError(index)
 
 
-def test_nothing_is_allocated_for_a_packet():
+def test_packets_allocate_nothing():
     sender, receiver = srtp.SrtpTransform(encrypter, MASTER, SALT), srtp.SrtpTransform(encrypter, MASTER, SALT)
     control = srtp.SrtcpTransform(encrypter, MASTER, SALT)
     buf = bytearray(rtp(0, 480)) + bytearray(14)
     stream = srtp.SrtpStream()
 
-    def packet():
+    def exchange():
         buf[3] += 1
         receiver.open(buf, sender.protect(buf, 492, 0), stream)
         control.protect(buf, 480, buf[3])
         buf[0], buf[1] = 0x80, 8
 
-    assert allocated(packet) == 0
+    assert allocated(exchange) == 0

@@ -1,3 +1,5 @@
+"""Position batches: round trips, limits, malformed bodies."""
+
 import patrolink_enums as enums
 import patrolink_messages as m
 from patrolink_protocol import decode, frame, track_decoder, track_encoder
@@ -19,7 +21,7 @@ def row(lat=311234567, lon=1211234567, state=3, alt=12340, speed=1440, course=90
     return [lat, lon, state, alt, speed, course, hacc, sats, battery]
 
 
-def test_one_row_is_small_and_comes_back():
+def test_one_row_is_small_and_round_trips():
     body = batch([(18000, 45296000, row())])
     assert len(body) + frame.HEADER_BYTES + m.TAG_BYTES <= 32
     resolution, columns = track_decoder.decode_columns(body)
@@ -30,22 +32,22 @@ def test_one_row_is_small_and_comes_back():
     assert columns["hacc"] == [5000] and columns["sats"] == [9] and columns["battery"] == [80]
 
 
-def test_unknown_stays_unknown():
+def test_unknown_values_round_trip():
     rows = [(18000, 1000 * i, row(alt=U, speed=U if i & 1 else 1000, course=U, battery=U)) for i in range(5)]
     _, columns = track_decoder.decode_columns(batch(rows))
     assert columns["alt"] == [U] * 5 and columns["battery"] == [U] * 5
     assert columns["speed"] == [1000, U, 1000, U, 1000]
 
 
-def test_below_sea_level():
+def test_altitude_below_sea_level():
     rows = [(18000, 1000 * i, row(alt=-430500 + 500 * i)) for i in range(3)]
     assert track_decoder.decode_columns(batch(rows))[1]["alt"] == [-430500, -430000, -429500]
 
 
-def test_every_tick_and_midnight():
+def test_every_tick_across_midnight():
     for step, ms in ((1000, 0), (200, 100), (30, 10), (7, 999)):
-        at = [86399000 + ms + step * i for i in range(9)]
-        rows = [(18000 + t // 86400000, t % 86400000, row()) for t in at]
+        times_ms = [86399000 + ms + step * i for i in range(9)]
+        rows = [(18000 + t // 86400000, t % 86400000, row()) for t in times_ms]
         times = track_decoder.decode_columns(batch(rows))[1]["time"]
         assert times == [18000 * 86400000 + 86399000 + ms + step * i for i in range(9)]
 
@@ -55,7 +57,7 @@ def test_time_may_run_backwards():
     assert track_decoder.decode_columns(batch(rows))[1]["time"] == [18000 * 86400000 + t for t in (5000, 3000, 4000)]
 
 
-def test_the_whole_world_in_one_batch():
+def test_extreme_positions_in_one_batch():
     corners = [(-900000000, -1800000000), (900000000, 1800000000), (0, 0), (900000000, -1800000000)]
     for resolution in (5, 6, 7):
         rows = [(18000, 1000 * i, row(lat=a, lon=o)) for i, (a, o) in enumerate(corners * 3)]
@@ -64,20 +66,20 @@ def test_the_whole_world_in_one_batch():
         assert columns["lon"] == [o for _, o in corners * 3]
 
 
-def test_random_rows_come_back_within_half_a_unit():
+def test_random_rows_round_trip_within_half_a_unit():
     for seed in range(1, 40):
         below = seeded(seed)
         resolution = 5 + below(3)
         n = 1 + below(60)
-        wild = below(2)
+        irregular = below(2)
         lat, lon = below(1800000000) - 900000000, below(3600000000) - 1800000000
         rows = []
         for i in range(n):
-            step = 300000000 if wild and below(9) == 0 else 3000
+            step = 300000000 if irregular and below(9) == 0 else 3000
             lat = max(-900000000, min(900000000, lat + below(2 * step) - step))
             lon = max(-1800000000, min(1800000000, lon + below(2 * step) - step))
             r = row(lat, lon, 1 + below(3), below(21000000) - 1000000, below(1000000), below(36000), below(1000000))
-            rows.append((18000, 1000 * i + below(1000) * wild, r))
+            rows.append((18000, 1000 * i + below(1000) * irregular, r))
         body = batch(rows, resolution)
         got_resolution, columns = track_decoder.decode_columns(body)
         assert got_resolution == resolution, seed
@@ -97,7 +99,7 @@ def test_random_rows_come_back_within_half_a_unit():
             assert columns["state"][i] == r[2], seed
 
 
-def test_rows_leave_from_the_front():
+def test_drop_removes_the_first_rows():
     rows = [
         (18000 + (i > 4), 86395000 + 1000 * i - 86400000 * (i > 4), row(lat=i * 1000, speed=i * 100)) for i in range(9)
     ]
@@ -105,14 +107,14 @@ def test_rows_leave_from_the_front():
     for day, ms, r in rows:
         enc.add(day, ms, r)
     buf = bytearray(1024)
-    seen = []
+    decoded = []
     for n in (1, 3, 4, 1):
         end = enc.encode_into(buf, 0, n)
         columns = track_decoder.decode_columns(bytes(buf[:end]))[1]
-        seen += list(zip(columns["time"], columns["lat"], columns["speed"]))
+        decoded += list(zip(columns["time"], columns["lat"], columns["speed"]))
         enc.drop(n)
     assert enc.count == 0
-    assert seen == [(day * 86400000 + ms, r[0], r[4]) for day, ms, r in rows]
+    assert decoded == [(day * 86400000 + ms, r[0], r[4]) for day, ms, r in rows]
     for n in (0, 1):
         try:
             enc.encode_into(buf, 0, n)
@@ -121,7 +123,7 @@ def test_rows_leave_from_the_front():
         raise AssertionError(n)
 
 
-def test_a_full_batch_and_a_long_gap_are_not_accepted():
+def test_full_batch_and_long_gap_are_not_accepted():
     enc = track_encoder.TrackEncoder(2)
     enc.add(18000, 0, row())
     assert enc.accepts(18000, 1000) and not enc.accepts(18007, 0) and not enc.accepts(1, 0)
@@ -135,7 +137,7 @@ def test_a_full_batch_and_a_long_gap_are_not_accepted():
         raise AssertionError("accepted")
 
 
-def test_out_of_range_is_refused_or_unknown():
+def test_values_out_of_range_are_refused_or_unknown():
     enc = track_encoder.TrackEncoder(2)
     for bad in (row(lat=900000001), row(lon=-1800000001), row(state=32)):
         try:
@@ -148,7 +150,7 @@ def test_out_of_range_is_refused_or_unknown():
     assert [columns[c][0] for c in ("alt", "speed", "course", "sats")] == [U] * 4
 
 
-def test_hostile_bodies_are_refused():
+def test_malformed_bodies_are_refused():
     good = batch([(18000, 1000 * i, row()) for i in range(9)])
     for bad in [good[:n] for n in range(len(good))] + [
         good + b"\0",
@@ -178,7 +180,7 @@ def test_mode_none_has_no_position():
     assert fixes[2]["flags"] == track_encoder.DATE_SUSPECT >> 2
 
 
-def test_what_fits_is_sent_and_one_row_has_to():
+def test_fit_into_writes_the_rows_that_fit():
     below = seeded(5)
     enc = track_encoder.TrackEncoder(8)
     for i in range(8):

@@ -1,4 +1,4 @@
-"""Every vector under protocol/vectors, on this runtime's codec: what it decodes to, or why it is refused."""
+"""All vectors under protocol/vectors with the codec of this runtime."""
 
 import json
 
@@ -12,7 +12,7 @@ COLUMNS = ("time", "lat", "lon", "state", "alt", "speed", "course", "hacc", "sat
 
 
 def vectors(name):
-    """One at a time: a line is a vector, and all of them at once would not fit a small heap."""
+    """Yield the vectors of a file one by one: all of them would not fit a small heap."""
     with open(HERE + "/../../protocol/vectors/" + name) as f:
         for line in f:
             if line.startswith('{"id"'):
@@ -27,7 +27,7 @@ def tohex(data):
     return "".join(["%02x" % byte for byte in data])
 
 
-def plain(message):
+def hex_bytes(message):
     for key in message:
         if isinstance(message[key], bytes):
             message[key] = tohex(message[key])
@@ -50,7 +50,7 @@ def run(vector, data):
             resolution, columns = track_decoder.decode_columns(body)
             message = {"message": "position_batch", "resolution": resolution, "rows": rows(columns)}
         else:
-            message = plain(decode.decode(kind, body))
+            message = hex_bytes(decode.decode(kind, body))
     except RejectError as e:
         return {"reject": e.name}
     extensions = [[e[0], tohex(e[2])] for e in extensions]
@@ -82,18 +82,20 @@ def test_batches():
 def test_sequences():
     for vector in vectors("sequences.json"):
         if vector["key"] is None:
-            continue  # who has no key has nothing to run: the host's decoder refuses, see test_conformance.py
-        it = receiver.Receiver(unhex(vector["key"]), vector["device"].encode(), vector["direction"], vector["epoch"])
+            continue  # without a key there is no receiver; test_conformance.py tests the host's decoder
+        frames = receiver.Receiver(
+            unhex(vector["key"]), vector["device"].encode(), vector["direction"], vector["epoch"]
+        )
         for i, step in enumerate(vector["steps"]):
             try:
-                said = "repeated" if it.open(unhex(step["frame"]))[4] else "accepted"
+                outcome = "repeated" if frames.open(unhex(step["frame"]))[4] else "accepted"
             except RejectError as e:
-                said = e.name
-            assert said == step["expect"], (vector["id"], i, said)
+                outcome = e.name
+            assert outcome == step["expect"], (vector["id"], i, outcome)
 
 
 def test_truncations_and_flips():
-    """Of the shorter frames here; tests/protocol does every frame."""
+    """Short frames only; tests/protocol covers all frames."""
     for vector in vectors("frames.json"):
         data = unhex(vector["frame"])
         if "reject" in vector or len(data) > 60:
