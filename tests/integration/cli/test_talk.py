@@ -123,7 +123,7 @@ def test_a_broadcast_cannot_be_answered(site, devices, speech_file, long_speech_
     talk = start(site, "talk", str(NIGHT), "--file", str(long_speech_file), "--broadcast")
     wait_until(lambda: devices.membership("vest-7", NIGHT).floor.talker)
     code, out, err = run_tool(site, "talk", str(NIGHT), "--file", str(speech_file), token=OTHER)
-    assert code == 1 and "denied: may only listen" in err and "result=denied" in out
+    assert code == 1 and "denied: only listening is permitted" in err and "result=denied" in out
     talk.send_signal(signal.SIGINT)
     assert talk.wait(TIMEOUT_S) == 130
     wait_until(lambda: not devices.membership("vest-7", NIGHT).floor.talker, 3)

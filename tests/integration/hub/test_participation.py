@@ -88,4 +88,4 @@ def test_revoked_dispatcher_stops_and_answers_once():
         server.floor.poll(now_ms)
         server.deliver(participation.member)
     assert messages_of(queue) == ["granted", "revoked"] and server.floor.burst is None
-    assert queue._messages[1] == {"type": "revoked", "group": 1, "cause": 2, "text": "talk time is over"}
+    assert queue._messages[1] == {"type": "revoked", "group": 1, "cause": 2, "text": "the talk time is over"}

@@ -13,16 +13,16 @@ MAX_FRAME_BYTES = 480  # of A-law: 60 ms
 _PCMA = 8  # RTP payload type
 _MARKER = 0x80
 _DENY_TEXTS = {
-    mcptt.DENY_TAKEN: "another has it",
-    mcptt.DENY_INTERNAL: "the hub failed",
-    mcptt.DENY_ALONE: "nobody else is there",
-    mcptt.DENY_RECEIVE_ONLY: "may only listen",
-    mcptt.DENY_RESOURCES: "no resources",
+    mcptt.DENY_TAKEN: "another member has the floor",
+    mcptt.DENY_INTERNAL: "internal error of the hub",
+    mcptt.DENY_ALONE: "no other member is present",
+    mcptt.DENY_RECEIVE_ONLY: "only listening is permitted",
+    mcptt.DENY_RESOURCES: "the hub has no resources left",
     mcptt.DENY_QUEUE_FULL: "the queue is full",
 }
 _REVOKE_TEXTS = {
-    mcptt.REVOKE_TOO_LONG: "talk time is over",
-    mcptt.REVOKE_NO_PERMISSION: "without permission",
+    mcptt.REVOKE_TOO_LONG: "the talk time is over",
+    mcptt.REVOKE_NO_PERMISSION: "talking was not permitted",
     mcptt.REVOKE_PREEMPTED: "pre-empted",
 }
 _END_EVENTS = (
