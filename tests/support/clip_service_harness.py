@@ -19,7 +19,6 @@ from patrolink.hub.infra.metrics import Metrics
 from tests.support import clip_maker, upload_clients
 
 DEVICE = upload_clients.DEVICE
-VERIFIED, DAMAGED = 5, 7  # clip_state.state
 _TIMEOUT_S = 30
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import aiohttp
+import patrolink_enums as enums
 import patrolink_messages
 import pytest
 from agent.link.backoff import Backoff
@@ -28,7 +29,6 @@ from tests.support.polling import TIMEOUT_S
 HOST = "127.0.0.1"
 DEVICE = "linux-1"
 CONSOLE_HEADERS = {"Authorization": f"Bearer {console_site.TOKEN}"}
-_VERIFIED, _DAMAGED = 5, 7  # clip_state.state
 
 
 def monotonic_ms() -> int:
@@ -112,9 +112,12 @@ class DeviceUploader:
         """Handle the clip_state messages that arrived as the device does; return (clip, state) of each."""
         self.session.process()
         messages, self.session.clip_states = self.session.clip_states, []
+        handlers = {
+            enums.CLIP_STATE_STATE_VERIFIED: self.clip_store.mark_verified,
+            enums.CLIP_STATE_STATE_DAMAGED: self.uploads.mark_damaged,
+        }
         for message in messages:
-            handler = {_VERIFIED: self.clip_store.mark_verified, _DAMAGED: self.uploads.mark_damaged}[message["state"]]
-            handler(message["clip_id"])
+            handlers[message["state"]](message["clip_id"])
         return [(message["clip_id"], message["state"]) for message in messages]
 
     def run_until(self, condition, timeout_s: float = TIMEOUT_S) -> None:

@@ -52,7 +52,7 @@ class ClipMetadata:
         device: The device that recorded the clip.
         spans: What was recorded, by time.
         fixes: Positions, in the order of the segments.
-        clock_sources: What the wall clock was set by: clip.BY_NONE, BY_NETWORK, BY_GPS.
+        clock_sources: What the wall clock was set by: clip.CLOCK_NONE, CLOCK_NETWORK, CLOCK_GPS.
         clock_errors_ms: The device's clock minus GPS time, at each position.
         hidden: What is not shown, by time.
         stamp: First line of each subtitle; empty for none.

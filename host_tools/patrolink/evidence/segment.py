@@ -56,7 +56,7 @@ class FixRecord(NamedTuple):
 
 
 class ClockRecord(NamedTuple):
-    """The wall clock at a time of the segment; source: clip.BY_NONE, BY_NETWORK or BY_GPS."""
+    """The wall clock at a time of the segment; source: clip.CLOCK_NONE, CLOCK_NETWORK or CLOCK_GPS."""
 
     time_ms: int
     unix_ms: int
@@ -72,7 +72,7 @@ class MarkRecord(NamedTuple):
 
 
 class GapRecord(NamedTuple):
-    """Frames that were lost before this time; reason: clip.STALLED, BROKEN or LATE."""
+    """Frames that were lost before this time; reason: clip.GAP_CAMERA_STALLED, GAP_BAD_PICTURE or GAP_STORAGE_LATE."""
 
     time_ms: int
     frames: int

@@ -4,14 +4,15 @@ import contextlib
 import time
 from pathlib import Path
 
+import patrolink_enums as enums
 import pytest
+from patrolink_messages import CLIP_MANIFEST
 from selenium.webdriver.common.by import By
 
 from tests.support import console_site, upload_clients
 from tests.support.polling import TIMEOUT_S
 
 SCREENSHOT = Path(__file__).parents[3] / "build" / "hub" / "clips.png"
-START, STOP, SNAPSHOT, PRESERVE = 1, 2, 3, 14  # actions of commands
 
 
 class Page:
@@ -64,14 +65,18 @@ def test_clips_on_the_page(tmp_path, broker):
         # A snapshot is requested with a button; it appears without a reload.
         page.one("#snapshot").click()
         page.wait(lambda: (site.uploader.receive_states(), site.session.commands)[1])
-        assert site.session.commands.pop()["action"] == SNAPSHOT
+        assert site.session.commands.pop()["action"] == enums.COMMAND_ACTION_SNAPSHOT
         site.device.recorder.snapshot("duty", site.device.now)
         site.device.run(3)
         site.upload_all()
         page.wait(lambda: len(page.rows()) == 2 and "snapshot" in page.rows()[0])
         page.wait(lambda: page.pictures() == [640, 640])
 
-        for button, action in (("#record", START), ("#record-stop", STOP)):
+        recording = {
+            "#record": enums.COMMAND_ACTION_START_RECORDING,
+            "#record-stop": enums.COMMAND_ACTION_STOP_RECORDING,
+        }
+        for button, action in recording.items():
             page.one(button).click()
             page.wait(lambda: (site.uploader.receive_states(), site.session.commands)[1])
             assert site.session.commands.pop()["action"] == action
@@ -79,14 +84,15 @@ def test_clips_on_the_page(tmp_path, broker):
         # Preservation, the enlarged picture, and the display of a tampered clip.
         page.one("#clips tr:last-child .actions button").click()
         page.wait(lambda: (site.uploader.receive_states(), site.session.commands)[1])
-        assert (site.session.commands[0]["action"], site.session.commands[0]["number"]) == (PRESERVE, 1)
+        command = site.session.commands[0]
+        assert (command["action"], command["number"]) == (enums.COMMAND_ACTION_PRESERVE_CLIP, 1)
         page.wait(lambda: page.one("#clips tr:last-child .actions button").get_attribute("aria-pressed") == "true")
         site.record_clip()
         values = site.uploader.manifest_values(3)
-        site.session.send_message(13, {**values, "chain": bytes(32)})
+        site.session.send_message(CLIP_MANIFEST, {**values, "chain": bytes(32)})
         site.uploader.run_until(site.uploader.is_done)
         page.wait(lambda: "tampered" in page.rows()[0])
-        site.session.send_message(13, {**values, "clip_id": 6, "signer": bytes.fromhex("03" + "11" * 32)})
+        site.session.send_message(CLIP_MANIFEST, {**values, "clip_id": 6, "signer": bytes.fromhex("03" + "11" * 32)})
         page.wait(
             lambda: sum("missing" in row for row in page.rows()) == 2 and "NEW SIGNING KEY" in page.one("#alerts").text
         )

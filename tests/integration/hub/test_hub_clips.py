@@ -5,13 +5,13 @@ import contextlib
 import json
 
 import aiohttp
+import patrolink_enums as enums
 import patrolink_messages
 from patrolink.hub.clips.access_log import verify_access_log
 
 from tests.support import clip_maker, hub_process, upload_clients
 from tests.support.polling import TIMEOUT_S, wait_until
 
-VERIFIED, DAMAGED = 5, 7
 DEVICE = upload_clients.DEVICE
 
 site = upload_clients.site
@@ -20,13 +20,13 @@ site = upload_clients.site
 def test_a_valid_clip_is_released(site):
     number = site.record_clip("sos")
     site.upload_all()
-    assert site.wait_for_states(1) == [(number, VERIFIED)]
+    assert site.wait_for_states(1) == [(number, enums.CLIP_STATE_STATE_VERIFIED)]
     row = site.rows()[number]
     assert (row["device"], row["trigger"], row["event"], row["verdict"]) == (DEVICE, "sos", 11, "valid")
     assert row["state"] == "here" and row["bytes"] == row["bytes_here"] > 10_000 and row["picture"]
     assert (site.clips / "signers.toml").read_text() == f'[signers]\n"{DEVICE}" = ["{site.device.signer}"]\n'
     site.uploader.announce_clips()  # repeated, as after a power cut: the answer is too
-    assert site.wait_for_states(1) == [(number, VERIFIED)]
+    assert site.wait_for_states(1) == [(number, enums.CLIP_STATE_STATE_VERIFIED)]
 
 
 def test_a_hub_answers_after_a_kill_what_it_could_not_before(site):
@@ -36,7 +36,7 @@ def test_a_hub_answers_after_a_kill_what_it_could_not_before(site):
     site.hub.kill()
     site.hub.start()
     site.uploader.announce_clips()
-    assert site.wait_for_states(1) == [(number, VERIFIED)]
+    assert site.wait_for_states(1) == [(number, enums.CLIP_STATE_STATE_VERIFIED)]
     site.hub.kill()
     site.hub.start()
     assert site.rows()[number]["verdict"] == "valid"
@@ -57,10 +57,10 @@ def test_altered_files_are_uploaded_again(site):
     for item in pending:
         if item.name != name:
             assert raw.create(number, item.name, bytes(files[item.name]), bytes(files[item.name]))[0] == 201
-    assert site.wait_for_states(1) == [(number, DAMAGED)]
+    assert site.wait_for_states(1) == [(number, enums.CLIP_STATE_STATE_DAMAGED)]
     assert site.rows()[number]["verdict"] == "tampered"
     assert raw.create(number, name, original, original).status == 201
-    assert site.wait_for_states(1) == [(number, VERIFIED)]
+    assert site.wait_for_states(1) == [(number, enums.CLIP_STATE_STATE_VERIFIED)]
     quarantined = list(site.clips.joinpath(DEVICE, f"{number:06d}").glob(f"{name}.*.bad"))
     assert [path.read_bytes() for path in quarantined] == [bytes(altered)]
 
@@ -87,7 +87,7 @@ def test_a_clip_that_differs_from_its_announcement_is_tampered(site):
     values = site.uploader.manifest_values(number)
     site.session.send_message(patrolink_messages.CLIP_MANIFEST, {**values, "chain": bytes(32)})
     site.uploader.run_until(site.uploader.is_done)
-    assert site.wait_for_states(1) == [(number, DAMAGED)]
+    assert site.wait_for_states(1) == [(number, enums.CLIP_STATE_STATE_DAMAGED)]
     row = site.rows()[number]
     assert row["verdict"] == "tampered" and row["findings"][0]["kind"] == "told"
 
@@ -124,7 +124,7 @@ def test_a_hub_without_evidence_key_verifies_but_shows_no_pictures(tmp_path, bro
     with contextlib.closing(upload_clients.ClipSite(tmp_path, broker, evidence=False)) as site:
         number = site.record_clip()
         site.upload_all()
-        assert site.wait_for_states(1) == [(number, VERIFIED)]
+        assert site.wait_for_states(1) == [(number, enums.CLIP_STATE_STATE_VERIFIED)]
         assert not site.rows()[number]["picture"]
         status, _, body = site.get(f"/clips/{DEVICE}/{number}/picture")
         assert status == 404 and b"no evidence key" in body
@@ -138,7 +138,7 @@ def test_a_truncated_access_log_blocks_access_and_nothing_else(site):
     log.write_bytes(log.read_bytes()[:-3])
     site.hub.start()
     site.upload_all()
-    assert site.wait_for_states(1) == [(number, VERIFIED)]
+    assert site.wait_for_states(1) == [(number, enums.CLIP_STATE_STATE_VERIFIED)]
     status, _, body = site.get("/clips")
     assert status == 503 and b"line 1" in body
     assert site.get("/status")[0] == 200
@@ -161,7 +161,10 @@ def test_retention_deletes_and_logs_all_but_preserved_clips(site):
 
     assert asyncio.run(preserve())["type"] == "reply"
     hub_process.run_until([site.session], lambda: site.session.commands)
-    assert (site.session.commands[0]["action"], site.session.commands[0]["number"]) == (14, numbers[0])
+    assert (site.session.commands[0]["action"], site.session.commands[0]["number"]) == (
+        enums.COMMAND_ACTION_PRESERVE_CLIP,
+        numbers[0],
+    )
     site.hub.stop()
     for number in numbers:
         path = site.clips / DEVICE / f"{number:06d}" / "hub.json"

@@ -10,13 +10,13 @@ from compat.netsock import TcpSocket
 from patrolink.core.keys import DeviceKey
 from patrolink.emulator.peripherals import nmea
 from patrolink.hub.infra.downlink import Downlink
+from patrolink_enums import CLIP_STATE_STATE_VERIFIED as VERIFIED
 
 from tests.support import clip_maker, upload_clients
 from tests.support.device_rig import walk
 from tests.support.polling import TIMEOUT_S, wait_until
 
 SEED = 20261127
-VERIFIED = 5
 DEVICE = upload_clients.DEVICE
 
 site = upload_clients.site

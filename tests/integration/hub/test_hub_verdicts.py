@@ -12,9 +12,11 @@ import pytest
 from patrolink.evidence import verify
 from patrolink.evidence.clip_folders import read_signers
 from patrolink.hub.clips.clip_record import ClipKey
+from patrolink_enums import CLIP_STATE_STATE_DAMAGED as DAMAGED
+from patrolink_enums import CLIP_STATE_STATE_VERIFIED as VERIFIED
 
 from tests.support import clip_maker
-from tests.support.clip_service_harness import DAMAGED, DEVICE, VERIFIED, ClipServiceHarness, record_clips
+from tests.support.clip_service_harness import DEVICE, ClipServiceHarness, record_clips
 
 SEEDS = range(20261125, 20261125 + 12)
 

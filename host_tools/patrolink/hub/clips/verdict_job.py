@@ -9,6 +9,8 @@ import traceback
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import patrolink_enums as enums
+
 from patrolink.core.clock import Clock
 from patrolink.core.errors import UserError
 from patrolink.evidence import verdict, verify
@@ -21,7 +23,6 @@ from patrolink.hub.clips.clip_record import ClipKey, ClipRecord
 from patrolink.hub.clips.clip_registry import ClipRegistry
 from patrolink.hub.infra.metrics import Metrics
 
-_VERIFIED, _DAMAGED = 5, 7  # clip_state.state
 _RESENDS_MAX = 3  # requests to send a clip again
 _U32_MAX = (1 << 32) - 1
 
@@ -101,12 +102,12 @@ class VerdictJob:
         answer, state = clip.key in self._awaiting_answer, 0
         self._awaiting_answer.discard(clip.key)
         if clip.accepted and not clip.changed:
-            state = _VERIFIED if answer else 0
+            state = enums.CLIP_STATE_STATE_VERIFIED if answer else 0
         elif await asyncio.to_thread(clip.is_complete):
             state = await self._verify(clip)
         elif answer and clip.resends < _RESENDS_MAX:  # the hub's answer, or its storage, was lost
             clip.resends += 1
-            state = _DAMAGED
+            state = enums.CLIP_STATE_STATE_DAMAGED
         try:
             await asyncio.to_thread(clip.save)
         finally:  # the files are on storage: a verdict that is not can be found again
@@ -130,7 +131,7 @@ class VerdictJob:
         state = 0
         if clip.accepted:
             self._apply_drops(clip, result.manifest)
-            state = _VERIFIED
+            state = enums.CLIP_STATE_STATE_VERIFIED
         elif clip.verdict == TAMPERED and clip.resends < _RESENDS_MAX:
             state = await self._quarantine(clip)
         self._feed.publish(clip)
@@ -144,7 +145,7 @@ class VerdictJob:
             self.enqueue(clip)
             return 0
         clip.resends += 1
-        return _DAMAGED
+        return enums.CLIP_STATE_STATE_DAMAGED
 
     def _find(self, clip: ClipRecord) -> tuple[verify.ClipVerdict, list[Finding]]:
         """Return the result for a clip without its links, and the findings about its link. Runs in a thread."""
