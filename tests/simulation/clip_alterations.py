@@ -1,8 +1,9 @@
-"""Alter one device's genuine clips in many ways, and print the verdict on each: build/clips/alterations.{txt,json}.
+"""Alters the genuine clips of a device in many ways and prints the verdict on each.
 
-python tests/simulation/clip_alterations.py [FOLDER]     build/clips unless said
+python tests/simulation/clip_alterations.py [FOLDER]
 
-Nothing of what is altered is ever told as valid, with the evidence key or without.
+Writes alterations.txt and alterations.json into FOLDER (default: build/clips). No altered clip may be valid, with the
+evidence key or without.
 """
 
 import json
@@ -24,7 +25,7 @@ from patrolink_protocol import clip  # noqa: E402
 
 from tests.support import clip_maker  # noqa: E402
 
-NUMBER = 2  # the clip that is altered: an SOS's, with a clip before and after it
+NUMBER = 2  # of the clip to alter: an SOS, with a clip before and after it
 ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 
 
@@ -44,72 +45,72 @@ def flip(path: Path, at: int) -> None:
 
 
 def flip_line(kind: str) -> Callable[[Path], None]:
-    """Return what changes one byte in the midst of the first manifest line of a kind."""
+    """Return a function that changes one byte in the middle of the first manifest line of a kind."""
 
     def alter(device: Path) -> None:
         data = manifest_of(device).read_bytes()
-        begin = data.index(b'{"%s":' % kind.encode())
-        flip(manifest_of(device), (begin + data.index(b"\n", begin)) // 2)
+        start = data.index(b'{"%s":' % kind.encode())
+        flip(manifest_of(device), (start + data.index(b"\n", start)) // 2)
 
     return alter
 
 
-def lines(device: Path, change: Callable[[list[bytes]], list[bytes]]) -> None:
+def change_lines(device: Path, change: Callable[[list[bytes]], list[bytes]]) -> None:
+    """Replace the lines of the manifest by what a function returns for them."""
     path = manifest_of(device)
     path.write_bytes(b"".join(change(path.read_bytes().splitlines(keepends=True))))
 
 
 def swap(a: Path, b: Path) -> None:
-    one, other = a.read_bytes(), b.read_bytes()
-    a.write_bytes(other)
-    b.write_bytes(one)
+    data_a, data_b = a.read_bytes(), b.read_bytes()
+    a.write_bytes(data_b)
+    b.write_bytes(data_a)
 
 
-def sealed(said: list[bytes], private: ec.EllipticCurvePrivateKey) -> list[bytes]:
-    """Return the lines under a new seal, right in all but whose it is."""
-    chain = bytes.fromhex(json.loads(said[0])["previous"])
-    for line in said[:-1]:
+def seal(lines: list[bytes], private: ec.EllipticCurvePrivateKey) -> list[bytes]:
+    """Return the lines with a new seal, which is valid for this key; the old seal is the last line."""
+    chain = bytes.fromhex(json.loads(lines[0])["previous"])
+    for line in lines[:-1]:
         chain = clip.extend_chain(chain, line)
     der = private.sign(clip.signature_digest(chain), ec.ECDSA(utils.Prehashed(hashes.SHA256())))
     r, s = utils.decode_dss_signature(der)
-    seal = {"chain": chain.hex(), "sig": f"{r:064x}{min(s, ORDER - s):064x}"}
-    return [*said[:-1], json.dumps(seal, separators=(",", ":")).encode() + b"\n"]
+    line = {"chain": chain.hex(), "sig": f"{r:064x}{min(s, ORDER - s):064x}"}
+    return [*lines[:-1], json.dumps(line, separators=(",", ":")).encode() + b"\n"]
 
 
 def reseal(device: Path) -> None:
-    """Leave a segment's line out, and seal what is left under a key of one's own."""
-    lines(
-        device, lambda said: sealed([it for it in said if it is not said[1]], ec.generate_private_key(ec.SECP256R1()))
-    )
+    """Remove a segment's line and seal the others with another key."""
+    private = ec.generate_private_key(ec.SECP256R1())
+    change_lines(device, lambda lines: seal([line for line in lines if line is not lines[1]], private))
 
 
 def forge(device: Path) -> None:
-    """As above, and name that key in the head."""
+    """As `reseal`, and name the other key in the first line."""
     private = ec.generate_private_key(ec.SECP256R1())
     numbers = private.public_key().public_numbers()
     public = f"{2 | numbers.y & 1:02x}{numbers.x:064x}"
 
-    def change(said: list[bytes]) -> list[bytes]:
-        head = json.loads(said[0]) | {"signer": public}
-        return sealed([json.dumps(head, separators=(",", ":")).encode() + b"\n", *said[2:]], private)
+    def change(lines: list[bytes]) -> list[bytes]:
+        head = json.loads(lines[0]) | {"signer": public}
+        return seal([json.dumps(head, separators=(",", ":")).encode() + b"\n", *lines[2:]], private)
 
-    lines(device, change)
+    change_lines(device, change)
     segments_of(device)[0].unlink()
 
 
 def mirror(device: Path) -> None:
-    """The other signature that fits: r | order - s."""
+    """Replace the signature by the other one that ECDSA accepts: r | order - s."""
 
-    def change(said: list[bytes]) -> list[bytes]:
-        seal = json.loads(said[-1])
-        seal["sig"] = seal["sig"][:64] + f"{ORDER - int(seal['sig'][64:], 16):064x}"
-        return [*said[:-1], json.dumps(seal, separators=(",", ":")).encode() + b"\n"]
+    def change(lines: list[bytes]) -> list[bytes]:
+        line = json.loads(lines[-1])
+        line["sig"] = line["sig"][:64] + f"{ORDER - int(line['sig'][64:], 16):064x}"
+        return [*lines[:-1], json.dumps(line, separators=(",", ":")).encode() + b"\n"]
 
-    lines(device, change)
+    change_lines(device, change)
 
 
 def move(device: Path, number: int) -> None:
-    """Take the clip for another one: folder and manifest get that number."""
+    """Rename folder and manifest to another clip number."""
     target = device / f"{number:06d}"
     shutil.rmtree(target, ignore_errors=True)
     manifest_of(device).parent.rename(target)
@@ -117,33 +118,36 @@ def move(device: Path, number: int) -> None:
 
 
 def renumber(device: Path) -> None:
-    """As `move`, and the head says so too."""
-    lines(device, lambda said: [said[0].replace(b'{"clip":2,', b'{"clip":9,'), *said[1:]])
+    """As `move` to number 9, and change the number in the first line."""
+    change_lines(device, lambda lines: [lines[0].replace(b'{"clip":2,', b'{"clip":9,'), *lines[1:]])
     move(device, 9)
 
 
 def replay(device: Path) -> None:
-    """An older clip once more, under a new number."""
+    """Copy an older clip to a new number."""
     shutil.copytree(device / "000001", device / "000009")
     (device / "000009" / "000001.plm").rename(device / "000009" / "000009.plm")
 
 
 def other_segment(device: Path) -> None:
-    """A segment of clip 1 in the place of one of this clip's."""
+    """Replace a segment by one of clip 1."""
     segments_of(device)[0].write_bytes(segments_of(device, 1)[0].read_bytes())
 
 
-def cut(device: Path) -> None:
+def truncate(device: Path) -> None:
+    """Remove the last 1000 bytes of a segment."""
     path = segments_of(device)[1]
     path.write_bytes(path.read_bytes()[:-1000])
 
 
-def reorder(said: list[bytes]) -> list[bytes]:
-    return [*said[:2], said[3], said[2], *said[4:]]
+def swap_lines(lines: list[bytes]) -> list[bytes]:
+    """Swap the third and the fourth line."""
+    return [*lines[:2], lines[3], lines[2], *lines[4:]]
 
 
-def added(said: list[bytes]) -> list[bytes]:
-    return [*said[:-2], b'{"access":"live_view_start","who":"duty","time_ms":1795000022000}\n', *said[-2:]]
+def add_line(lines: list[bytes]) -> list[bytes]:
+    """Add an access line before the close line."""
+    return [*lines[:-2], b'{"access":"live_view_start","who":"duty","time_ms":1795000022000}\n', *lines[-2:]]
 
 
 ALTERATIONS: dict[str, Callable[[Path], object]] = {
@@ -162,59 +166,59 @@ ALTERATIONS: dict[str, Callable[[Path], object]] = {
             "chain": "seal",
         }.items()
     },
-    "a segment cut short": cut,
+    "a segment cut short": truncate,
     "a segment removed": lambda d: segments_of(d)[1].unlink(),
     "two segments swapped": lambda d: swap(*segments_of(d)[:2]),
-    "a segment of another clip put in": other_segment,
+    "a segment replaced by one of another clip": other_segment,
     "a segment of another clip added": lambda d: shutil.copy(segments_of(d, 1)[0], manifest_of(d).parent),
-    "a manifest line removed": lambda d: lines(d, lambda said: [*said[:1], *said[2:]]),
-    "a manifest line added": lambda d: lines(d, added),
-    "two manifest lines reordered": lambda d: lines(d, reorder),
-    "the seal removed": lambda d: lines(d, lambda said: said[:-1]),
-    "lines removed, sealed under another key": reseal,
-    "the same, and the head names that key": forge,
+    "a manifest line removed": lambda d: change_lines(d, lambda lines: [*lines[:1], *lines[2:]]),
+    "a manifest line added": lambda d: change_lines(d, add_line),
+    "two manifest lines reordered": lambda d: change_lines(d, swap_lines),
+    "the seal removed": lambda d: change_lines(d, lambda lines: lines[:-1]),
+    "a line removed, sealed with another key": reseal,
+    "the same, and the first line names that key": forge,
     "the signature's other form": mirror,
-    "the manifest of another clip put in": lambda d: shutil.copy(manifest_of(d, 1), manifest_of(d)),
+    "the manifest replaced by that of another clip": lambda d: shutil.copy(manifest_of(d, 1), manifest_of(d)),
     "the manifest removed": lambda d: manifest_of(d).unlink(),
     "the whole clip removed": lambda d: shutil.rmtree(manifest_of(d).parent),
     "the clip renumbered": renumber,
-    "an older clip under a new number": replay,
-    "the clip in the place of another": lambda d: move(d, 4),
+    "an older clip copied to a new number": replay,
+    "the clip in place of another": lambda d: move(d, 4),
 }
 
 
-def judge(altered: Path, evidence: EvidenceKey | None) -> tuple[str, list[dict[str, str]]]:
-    """Return the verdict on all clips of the device, and the findings."""
-    found = verify_device(altered, read_signers(altered.parent / "signers.toml"), evidence)
-    return found.verdict, [finding.to_json() for one in found.clips for finding in one.findings]
+def verdict_on(device: Path, evidence: EvidenceKey | None) -> tuple[str, list[dict[str, str]]]:
+    """Return the verdict on all clips of a device, and the findings."""
+    result = verify_device(device, read_signers(device.parent / "signers.toml"), evidence)
+    return result.verdict, [finding.to_json() for clip in result.clips for finding in clip.findings]
 
 
 def run(work: Path) -> list[dict[str, object]]:
-    """Return what was done to the clips, the verdict and the first finding that makes it; the untouched ones first."""
+    """Return for each alteration the verdict and the first finding that causes it; the unaltered clips come first."""
     device = clip_maker.make(work / "clips")
     folder = device.write(work / "clips")
-    out = []
+    rows = []
     for name, alter in {"nothing": lambda _: None, **ALTERATIONS}.items():
         target = work / "altered"
         shutil.rmtree(target, ignore_errors=True)
         shutil.copytree(folder.parent, target)
         alter(target / folder.name)
-        verdict, findings = judge(target / folder.name, None)
-        within, _ = judge(target / folder.name, device.evidence)
+        verdict, findings = verdict_on(target / folder.name, None)
+        verdict_with_key, _ = verdict_on(target / folder.name, device.evidence)
         grade = "gap" if verdict == "valid with gaps" else verdict
-        first = next((it for it in findings if it["grade"] == grade), None)
-        told = {"altered": name, "verdict": verdict, "with_key": within, "findings": findings, "first": first}
-        out.append(told)
-    return out
+        first = next((finding for finding in findings if finding["grade"] == grade), None)
+        row = {"altered": name, "verdict": verdict, "with_key": verdict_with_key, "findings": findings, "first": first}
+        rows.append(row)
+    return rows
 
 
 def table(rows: list[dict[str, object]]) -> str:
-    """Return the verdicts as text for people."""
-    lines = [f"{'what was altered':42} {'verdict':16} where, and what is told of it"]
+    """Return the verdicts as a text table."""
+    lines = [f"{'alteration':42} {'verdict':16} first finding"]
     for row in rows:
         first = row["first"]
-        told = f"{first['where']}: {first['words']}" if isinstance(first, dict) else ""
-        lines.append(f"{row['altered']!s:42} {row['verdict']!s:16} {told}".rstrip())
+        finding = f"{first['where']}: {first['words']}" if isinstance(first, dict) else ""
+        lines.append(f"{row['altered']!s:42} {row['verdict']!s:16} {finding}".rstrip())
     return "\n".join(lines) + "\n"
 
 

@@ -14,16 +14,16 @@ import pytest
 from patrolink.cli import main
 from patrolink.core.signals import StopSignal
 
-from tests.simulation.lying_device import Liar, chunk, end, jpeg
+from tests.simulation.forging_device import ForgingDevice, chunk, end, jpeg
 
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory):
     """A clip whose export takes a while: its folder, and the evidence key."""
-    liar = Liar(tmp_path_factory.mktemp("made") / "clips")
+    device = ForgingDevice(tmp_path_factory.mktemp("made") / "clips")
     picture = jpeg(640, 480)
     stream = b"".join(chunk(i * 100, picture) for i in range(10)) + end(10)
-    return liar.write([stream] * 20, frames=10), liar.pem
+    return device.write([stream] * 20, frames=10), device.pem
 
 
 def command(clip, verb, out, *more):
@@ -80,17 +80,17 @@ def test_a_user_without_a_name_has_to_give_one(clip, tmp_path, monkeypatch, caps
 
 def test_an_unreadable_folder_is_skipped_with_a_warning(capsys):
     with tempfile.TemporaryDirectory() as folder:
-        liar = Liar(Path(folder) / "clips")
-        liar.write([chunk(0, jpeg()) + end(1)])
-        (liar.clips / "lost+found").mkdir(mode=0)
+        device = ForgingDevice(Path(folder) / "clips")
+        device.write([chunk(0, jpeg()) + end(1)])
+        (device.clips / "lost+found").mkdir(mode=0)
         Path(folder).chmod(0o755)
-        assert main(["clip", "list", str(liar.clips)]) == 0  # loads all modules while they are readable
+        assert main(["clip", "list", str(device.clips)]) == 0  # loads all modules while they are readable
         capsys.readouterr()
         user = os.geteuid()
         if user == 0:
             os.seteuid(54_321)  # root can read everything
         try:
-            assert main(["clip", "verify", str(liar.clips)]) == 0
+            assert main(["clip", "verify", str(device.clips)]) == 0
         finally:
             os.seteuid(user)
     output = capsys.readouterr()

@@ -1,4 +1,4 @@
-"""`patrolink clip` list, verify and fetch: as a dispatcher and a court's expert run them."""
+"""`patrolink clip list`, `verify` and `fetch`, with folders, a real hub, and a faulty or hostile console."""
 
 import asyncio
 import contextlib
@@ -27,20 +27,20 @@ TOKEN = "a dispatcher's"  # noqa: S105
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """A site's clips, of two devices."""
+def site_clips(tmp_path_factory):
+    """The clips of a site with two devices."""
     work = tmp_path_factory.mktemp("site")
     clips = work / "clips"
-    keys = []
+    lines = []
     for name in ("linux-1", "wearer 2"):
-        keys.append(f'"{name}" = ["{clip_maker.make(clips, name).signer}"]\n')
-    (clips / "signers.toml").write_text("[signers]\n" + "".join(keys))
+        lines.append(f'"{name}" = ["{clip_maker.make(clips, name).signer}"]\n')
+    (clips / "signers.toml").write_text("[signers]\n" + "".join(lines))
     return clips
 
 
 @pytest.fixture
-def clips(made, tmp_path):
-    return shutil.copytree(made, tmp_path / "clips")
+def clips(site_clips, tmp_path):
+    return shutil.copytree(site_clips, tmp_path / "clips")
 
 
 def patrolink(*args, token=TOKEN) -> subprocess.CompletedProcess:
@@ -49,34 +49,37 @@ def patrolink(*args, token=TOKEN) -> subprocess.CompletedProcess:
     return subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
 
 
-def test_verify_tells_each_clip_and_how_deep_it_looked(made):
-    found = patrolink("verify", made)
-    assert found.returncode == 0 and found.stderr == ""
-    assert found.stdout.splitlines()[0] == "linux-1 clip 1: valid (5 segments; files, chain and signature only)"
-    assert len(found.stdout.splitlines()) == 8
-    one = patrolink("verify", made / "linux-1" / "000002", "--evidence-key", made.parent / "evidence.pem", "--json")
-    (told,) = json.loads(one.stdout)
-    assert (told["clip"], told["verdict"], told["looked_inside"], told["findings"]) == (2, "valid", True, [])
+def test_verify_prints_verdict_and_depth_of_each_clip(site_clips):
+    result = patrolink("verify", site_clips)
+    assert result.returncode == 0 and result.stderr == ""
+    assert result.stdout.splitlines()[0] == "linux-1 clip 1: valid (5 segments; files, chain and signature only)"
+    assert len(result.stdout.splitlines()) == 8
+    result = patrolink(
+        "verify", site_clips / "linux-1" / "000002", "--evidence-key", site_clips.parent / "evidence.pem", "--json"
+    )
+    (document,) = json.loads(result.stdout)
+    values = [document[key] for key in ("clip", "verdict", "looked_inside", "findings")]
+    assert values == [2, "valid", True, []]
 
 
-def test_a_key_that_opens_nothing_is_told_once_a_clip(clips, tmp_path):
+def test_a_wrong_key_is_reported_once_per_clip(clips, tmp_path):
     evidence_key.create(tmp_path / "other.pem")
-    found = patrolink("verify", clips / "linux-1", "--evidence-key", tmp_path / "other.pem")
-    assert found.returncode == 0 and found.stdout.count("files, chain and signature only)") == 4
-    lines = found.stderr.splitlines()
+    result = patrolink("verify", clips / "linux-1", "--evidence-key", tmp_path / "other.pem")
+    assert result.returncode == 0 and result.stdout.count("files, chain and signature only)") == 4
+    lines = result.stderr.splitlines()
     assert len(lines) == 4 and "use the key that the device was configured with at that time" in lines[0], lines
     assert lines[0].endswith("(5 more of this kind)"), lines
 
 
-def test_the_exit_code_is_the_verdicts(clips):
+def test_the_exit_code_follows_the_verdicts(clips):
     (clips / "linux-1" / "000002" / "000001-000010.pls").unlink()
-    found = patrolink("verify", clips / "linux-1")
-    assert found.returncode == 0 and "linux-1 clip 2: valid with gaps" in found.stdout
-    assert found.stderr == "linux-1 clip 2: gap: 000001-000010.pls: the file is missing\n"
+    result = patrolink("verify", clips / "linux-1")
+    assert result.returncode == 0 and "linux-1 clip 2: valid with gaps" in result.stdout
+    assert result.stderr == "linux-1 clip 2: gap: 000001-000010.pls: the file is missing\n"
     assert patrolink("verify", clips, "--strict").returncode == 1
     alterations.flip(clips / "linux-1" / "000001" / "000001-000001.pls", 1000)
     assert patrolink("verify", clips).returncode == 1
-    # Of one clip only that one is told; the others stand beside it for the chain.
+    # With the folder of one clip only that clip is reported; the others are read for the chain.
     assert patrolink("verify", clips / "linux-1" / "000003", "--strict").returncode == 0
     shutil.rmtree(clips / "linux-1" / "000002")
     alone = patrolink("verify", clips / "linux-1" / "000003")
@@ -98,60 +101,65 @@ def test_the_exit_code_is_the_verdicts(clips):
         (["fetch", "http://127.0.0.1:1"], "no connection"),
     ],
 )
-def test_what_cannot_be_done_is_told_in_words(made, args, words):
-    found = patrolink(*(str(made) if it == "CLIPS" else it for it in args))
-    assert found.returncode == 2 and words in found.stderr and found.stdout == "", found
-    assert found.stderr.startswith("error: ") and "Traceback" not in found.stderr
+def test_errors_name_the_cause(site_clips, args, words):
+    result = patrolink(*(str(site_clips) if arg == "CLIPS" else arg for arg in args))
+    assert result.returncode == 2 and words in result.stderr and result.stdout == "", result
+    assert result.stderr.startswith("error: ") and "Traceback" not in result.stderr
 
 
-def test_list_tells_what_lies_in_a_folder(made):
-    lines = patrolink("list", made).stdout.splitlines()
+def test_list_shows_the_clips_of_a_folder(site_clips):
+    lines = patrolink("list", site_clips).stdout.splitlines()
     assert len(lines) == 8 and lines[1].startswith("linux-1 clip 2: sos, 2026-11-18T11:06:59.500Z, 6 files, ")
-    (told,) = json.loads(patrolink("list", made / "linux-1" / "000003", "--json").stdout)
-    assert told["trigger"] == "photo" and {it["name"] for it in told["files"]} == {
-        path.name for path in (made / "linux-1" / "000003").iterdir()
+    (document,) = json.loads(patrolink("list", site_clips / "linux-1" / "000003", "--json").stdout)
+    assert document["trigger"] == "photo" and {file["name"] for file in document["files"]} == {
+        path.name for path in (site_clips / "linux-1" / "000003").iterdir()
     }
 
 
-def test_a_hub_lists_and_gives_its_clips_and_writes_down_to_whom(made, tmp_path, broker):
-    shutil.copytree(made, tmp_path / "clips")
+def test_a_hub_serves_its_clips_and_logs_each_access(site_clips, tmp_path, broker):
+    shutil.copytree(site_clips, tmp_path / "clips")
     hub = console_site.ConsoleSite(tmp_path, broker, hub=f'uploads = "127.0.0.1:{console_site.free_port()}"')
     try:
         deadline = time.monotonic() + TIMEOUT_S
-        while (told := patrolink("list", hub.url, token=console_site.TOKEN)).stdout.count(", valid\n") < 8:
-            assert told.returncode == 0 and time.monotonic() < deadline, told
-        here = patrolink("list", made).stdout.splitlines()
-        assert sorted(told.stdout.splitlines()) == sorted(f"{line}, valid" for line in here)
-        # Half of a file is here from before.
+        while (listing := patrolink("list", hub.url, token=console_site.TOKEN)).stdout.count(", valid\n") < 8:
+            assert listing.returncode == 0 and time.monotonic() < deadline, listing
+        expected = patrolink("list", site_clips).stdout.splitlines()
+        assert sorted(listing.stdout.splitlines()) == sorted(f"{line}, valid" for line in expected)
+        # A part of one file was downloaded before.
         half = Path("wearer 2", "000002", "000001-000010.pls")
-        (tmp_path / "got" / half).parent.mkdir(parents=True)
-        (tmp_path / "got" / f"{half}.part").write_bytes((made / half).read_bytes()[:150_000])
-        found = patrolink("fetch", hub.url, "--out", tmp_path / "got", token=console_site.TOKEN)
-        assert found.returncode == 0 and found.stderr == "" and found.stdout.count(": valid (") == 8, found
-        assert same(made, tmp_path / "got")
-        assert patrolink("fetch", hub.url, "--out", tmp_path / "got", token="a guess").returncode == 2
+        (tmp_path / "fetched" / half).parent.mkdir(parents=True)
+        (tmp_path / "fetched" / f"{half}.part").write_bytes((site_clips / half).read_bytes()[:150_000])
+        result = patrolink("fetch", hub.url, "--out", tmp_path / "fetched", token=console_site.TOKEN)
+        assert result.returncode == 0 and result.stderr == "" and result.stdout.count(": valid (") == 8, result
+        assert same_files(site_clips, tmp_path / "fetched")
+        assert patrolink("fetch", hub.url, "--out", tmp_path / "fetched", token="a guess").returncode == 2
     finally:
         hub.process.stop()
-    looked = [json.loads(line) for line in (tmp_path / "clips" / "access.jsonl").read_text().splitlines()]
-    segments = {it["name"] for it in looked if it["what"] == "fetched" and it.get("device") == "wearer 2"}
-    assert {path.name for path in (made / "wearer 2").rglob("*.pl?")} == segments
-    assert {it["who"] for it in looked} == {"duty"}
-    assert [(it["name"], it["part"]) for it in looked if "part" in it] == [(half.name, "bytes=150000-")]
+    accesses = [json.loads(line) for line in (tmp_path / "clips" / "access.jsonl").read_text().splitlines()]
+    segments = {row["name"] for row in accesses if row["what"] == "fetched" and row.get("device") == "wearer 2"}
+    assert {path.name for path in (site_clips / "wearer 2").rglob("*.pl?")} == segments
+    assert {row["who"] for row in accesses} == {"duty"}
+    assert [(row["name"], row["part"]) for row in accesses if "part" in row] == [(half.name, "bytes=150000-")]
 
 
-# --- fetch: a console whose network is bad, or that lies --------------------------------------------------------------
+# --- fetch from a faulty or hostile console ---------------------------------------------------------------------------
 
 
-class Console:
-    """The routes that fetch asks for, over a folder of clips.
+class FakeConsole:
+    """The console's routes of clips, with faults.
 
-    cut     bytes after which an answer breaks off, 0 never; ranges: those that were asked for
-    change  function(list of clips) of what the console says in its place
+    Attributes:
+        cut_bytes: Bytes after which a response is cut off; 0: never.
+        ranges: The Range headers of the requests.
+        change: Function that returns the list to send for the true one.
+
+    Args:
+        clips: The folder of clips to serve.
     """
 
     def __init__(self, clips: Path) -> None:
-        self.clips, self.cut, self.ranges = clips, 0, list[str]()
-        self.change = lambda told: told
+        self.clips, self.cut_bytes, self.ranges = clips, 0, list[str]()
+        self.change = lambda listings: listings
 
     async def _list(self, request: web.Request) -> web.Response:
         if request.headers.get("Authorization") != f"Bearer {TOKEN}":
@@ -162,21 +170,21 @@ class Console:
         path = self.clips.joinpath(*(request.match_info[part] for part in ("device", "clip", "name")))
         if not path.exists():
             raise web.HTTPNotFound
-        asked = request.headers.get("Range", "")
-        self.ranges += [asked] if asked else []
-        if not self.cut:
+        requested = request.headers.get("Range", "")
+        self.ranges += [requested] if requested else []
+        if not self.cut_bytes:
             return web.FileResponse(path)
-        at = int(asked[6:-1]) if asked else 0
+        offset = int(requested[6:-1]) if requested else 0
         size = path.stat().st_size
-        headers = {"Content-Length": str(size - at)}
-        if at:
-            headers["Content-Range"] = f"bytes {at}-{size - 1}/{size}"
-        response = web.StreamResponse(status=206 if at else 200, headers=headers)
+        headers = {"Content-Length": str(size - offset)}
+        if offset:
+            headers["Content-Range"] = f"bytes {offset}-{size - 1}/{size}"
+        response = web.StreamResponse(status=206 if offset else 200, headers=headers)
         await response.prepare(request)
-        data = path.read_bytes()[at : at + self.cut]
+        data = path.read_bytes()[offset : offset + self.cut_bytes]
         await response.write(data)
-        if at + len(data) < size:
-            await asyncio.sleep(0.01)  # so that it is sent
+        if offset + len(data) < size:
+            await asyncio.sleep(0.01)  # until the data is sent
             request.transport.close()
         return response
 
@@ -192,8 +200,8 @@ class Console:
 
 
 @contextlib.contextmanager
-def serving(console: Console):
-    """Give the console's address, served from a thread."""
+def serving(console: FakeConsole):
+    """Serve the console in a thread and yield its address."""
     loop = asyncio.new_event_loop()
 
     async def start():
@@ -215,102 +223,106 @@ def serving(console: Console):
         loop.close()
 
 
-def same(a: Path, b: Path) -> bool:
+def same_files(a: Path, b: Path) -> bool:
     files = [{path.relative_to(top): path.read_bytes() for path in top.rglob("*.pl?")} for top in (a, b)]
     return bool(files[0]) and files[0] == files[1] and not list(b.rglob("*.part"))
 
 
-def test_fetch_brings_everything_once_and_verifies_it(made, tmp_path):
-    console = Console(made)
+def test_fetch_downloads_each_file_once_and_verifies_the_clips(site_clips, tmp_path):
+    console = FakeConsole(site_clips)
     with serving(console) as url:
         assert len(json.loads(patrolink("list", url, "--json").stdout)) == 8
-        found = patrolink("fetch", url, "--out", tmp_path / "got", "--evidence-key", made.parent / "evidence.pem")
-        assert found.returncode == 0 and found.stderr == "", found
-        assert found.stdout.splitlines()[-1] == "wearer 2 clip 4: valid (5 segments; content decrypted)"
-        assert same(made, tmp_path / "got")
-        # A file that is damaged here is got again, the others are not.
-        before = {path: path.stat().st_mtime_ns for path in (tmp_path / "got").rglob("*.pls")}
-        damaged = tmp_path / "got" / "linux-1" / "000002" / "000001-000010.pls"
+        result = patrolink(
+            "fetch", url, "--out", tmp_path / "fetched", "--evidence-key", site_clips.parent / "evidence.pem"
+        )
+        assert result.returncode == 0 and result.stderr == "", result
+        assert result.stdout.splitlines()[-1] == "wearer 2 clip 4: valid (5 segments; content decrypted)"
+        assert same_files(site_clips, tmp_path / "fetched")
+        # A damaged file is downloaded again, the others are not.
+        mtimes = {path: path.stat().st_mtime_ns for path in (tmp_path / "fetched").rglob("*.pls")}
+        damaged = tmp_path / "fetched" / "linux-1" / "000002" / "000001-000010.pls"
         alterations.flip(damaged, 70000)
-        assert patrolink("fetch", url, "--out", tmp_path / "got", "--device", "linux-1", "--clip", 2).returncode == 0
-        assert same(made, tmp_path / "got")
-        after = {path for path, when in before.items() if path.stat().st_mtime_ns != when}
-        assert after == {damaged}
+        assert (
+            patrolink("fetch", url, "--out", tmp_path / "fetched", "--device", "linux-1", "--clip", 2).returncode == 0
+        )
+        assert same_files(site_clips, tmp_path / "fetched")
+        changed = {path for path, mtime in mtimes.items() if path.stat().st_mtime_ns != mtime}
+        assert changed == {damaged}
         assert "not known at this site" in patrolink("fetch", url, token="another").stderr
-        assert "no such clip" in patrolink("fetch", url, "--clip", 77, "--out", tmp_path / "got").stderr
+        assert "no such clip" in patrolink("fetch", url, "--clip", 77, "--out", tmp_path / "fetched").stderr
 
 
-def test_fetch_goes_on_where_the_line_broke(made, tmp_path):
-    console = Console(made)
-    console.cut = 100_000
+def test_fetch_continues_after_a_lost_connection(site_clips, tmp_path):
+    console = FakeConsole(site_clips)
+    console.cut_bytes = 100_000
     with serving(console) as url:
-        found = patrolink("fetch", url, "--out", tmp_path / "got", "--clip", 2, "--device", "linux-1")
-    assert found.returncode == 0, found
-    assert same(made / "linux-1" / "000002", tmp_path / "got" / "linux-1" / "000002")
+        result = patrolink("fetch", url, "--out", tmp_path / "fetched", "--clip", 2, "--device", "linux-1")
+    assert result.returncode == 0, result
+    assert same_files(site_clips / "linux-1" / "000002", tmp_path / "fetched" / "linux-1" / "000002")
     assert {"bytes=100000-", "bytes=200000-", "bytes=300000-"} <= set(console.ranges)
 
 
-def test_a_part_of_other_bytes_is_not_gone_on_with(made, tmp_path):
-    folder = tmp_path / "got" / "linux-1" / "000002"
+def test_a_partial_file_with_other_content_is_discarded(site_clips, tmp_path):
+    folder = tmp_path / "fetched" / "linux-1" / "000002"
     folder.mkdir(parents=True)
     (folder / "000001-000009.pls.part").write_bytes(bytes(50_000))
     (folder / "000001-000010.pls.part").write_bytes(bytes(5_000_000))
-    with serving(Console(made)) as url:
-        found = patrolink("fetch", url, "--out", tmp_path / "got", "--clip", 2, "--device", "linux-1")
-    assert found.returncode == 0 and same(made / "linux-1" / "000002", folder), found
+    with serving(FakeConsole(site_clips)) as url:
+        result = patrolink("fetch", url, "--out", tmp_path / "fetched", "--clip", 2, "--device", "linux-1")
+    assert result.returncode == 0 and same_files(site_clips / "linux-1" / "000002", folder), result
 
 
-def test_a_key_that_is_here_stays(made, tmp_path):
-    (tmp_path / "got").mkdir()
-    (tmp_path / "got" / "signers.toml").write_text('[signers]\n"linux-1" = ["02' + "11" * 32 + '"]\n')
-    with serving(Console(made)) as url:
-        found = patrolink("fetch", url, "--out", tmp_path / "got")
-    assert found.returncode == 1 and "other keys for linux-1" in found.stderr
-    assert "linux-1 clip 1: unverifiable" in found.stdout and "wearer 2 clip 1: valid" in found.stdout
+def test_a_known_key_is_not_replaced(site_clips, tmp_path):
+    (tmp_path / "fetched").mkdir()
+    (tmp_path / "fetched" / "signers.toml").write_text('[signers]\n"linux-1" = ["02' + "11" * 32 + '"]\n')
+    with serving(FakeConsole(site_clips)) as url:
+        result = patrolink("fetch", url, "--out", tmp_path / "fetched")
+    assert result.returncode == 1 and "other keys for linux-1" in result.stderr
+    assert "linux-1 clip 1: unverifiable" in result.stdout and "wearer 2 clip 1: valid" in result.stdout
 
 
-LIES = {
-    "a device that leads out of the folder": lambda one: one | {"device": ".."},
-    "a device of two folders": lambda one: one | {"device": "a/../../b"},
-    "a device that speaks to the terminal": lambda one: one | {"device": "a\x1b[2J"},
-    "a file that leads out of the folder": lambda one: one | {"files": [{"name": "../x.pls", "bytes": 1}]},
-    "another kind of file": lambda one: one | {"files": [{"name": "signers.toml", "bytes": 1}]},
-    "a file without end": lambda one: one | {"files": [{"name": "000001-000001.pls", "bytes": 1 << 40}]},
-    "a negative size": lambda one: one | {"files": [{"name": "000001-000001.pls", "bytes": -1}]},
-    "a number that is none": lambda one: one | {"clip": "../../7"},
-    "no files": lambda one: {"device": "linux-1", "clip": 2},
-    "no clip": lambda one: 7,
+INVALID_ROWS = {
+    "a device name that leaves the folder": lambda row: row | {"device": ".."},
+    "a device name with a path": lambda row: row | {"device": "a/../../b"},
+    "a device name with control characters": lambda row: row | {"device": "a\x1b[2J"},
+    "a file name that leaves the folder": lambda row: row | {"files": [{"name": "../x.pls", "bytes": 1}]},
+    "another kind of file": lambda row: row | {"files": [{"name": "signers.toml", "bytes": 1}]},
+    "an endless file": lambda row: row | {"files": [{"name": "000001-000001.pls", "bytes": 1 << 40}]},
+    "a negative size": lambda row: row | {"files": [{"name": "000001-000001.pls", "bytes": -1}]},
+    "a clip number that is a path": lambda row: row | {"clip": "../../7"},
+    "no files": lambda row: {"device": "linux-1", "clip": 2},
+    "not an object": lambda row: 7,
 }
 
 
-@pytest.mark.parametrize("lie", LIES)
-def test_a_list_that_is_none_is_not_followed(made, tmp_path, lie):
-    console = Console(made)
-    console.change = lambda told: [LIES[lie](told[0])]
+@pytest.mark.parametrize("name", INVALID_ROWS)
+def test_an_invalid_list_is_refused(site_clips, tmp_path, name):
+    console = FakeConsole(site_clips)
+    console.change = lambda listings: [INVALID_ROWS[name](listings[0])]
     with serving(console) as url:
-        found = patrolink("fetch", url, "--out", tmp_path / "got")
-    assert found.returncode == 2 and "not a valid list of clips" in found.stderr, found
+        result = patrolink("fetch", url, "--out", tmp_path / "fetched")
+    assert result.returncode == 2 and "not a valid list of clips" in result.stderr, result
     assert list(tmp_path.rglob("*")) == []
 
 
-def test_keys_of_devices_of_any_name_are_taken(made, tmp_path, monkeypatch):
+def test_public_keys_of_devices_with_any_name_are_stored(tmp_path, monkeypatch):
     (tmp_path / "hub").mkdir()
     names = ["\\U0001F600", "\\u007F", 'a\\"b', "Živa"]
     lines = "".join(f'"{name}" = ["02{"11" * 32}"]\n' for name in names)
     (tmp_path / "hub" / "signers.toml").write_text(f"[signers]\n{lines}", encoding="utf-8")
     monkeypatch.setenv("PATROLINK_HUB_TOKEN", TOKEN)
 
-    async def get(url):
+    async def fetch_signers(url):
         async with client.http_session(url) as hub:
             assert await fetch.fetch_signers(hub, tmp_path) == []
 
-    with serving(Console(tmp_path / "hub")) as url:
-        asyncio.run(get(url))
-    told = read_signers(tmp_path / "signers.toml")
-    assert told == read_signers(tmp_path / "hub" / "signers.toml") and len(told) == 4
+    with serving(FakeConsole(tmp_path / "hub")) as url:
+        asyncio.run(fetch_signers(url))
+    signers = read_signers(tmp_path / "signers.toml")
+    assert signers == read_signers(tmp_path / "hub" / "signers.toml") and len(signers) == 4
 
 
-def test_a_list_without_end_is_not_taken_in(made, tmp_path, monkeypatch):
+def test_an_endless_list_is_refused(site_clips, tmp_path, monkeypatch):
     async def endless(request):
         response = web.StreamResponse()
         await response.prepare(request)
@@ -321,45 +333,45 @@ def test_a_list_without_end_is_not_taken_in(made, tmp_path, monkeypatch):
 
     monkeypatch.setattr(fetch, "_LIST_BYTES_MAX", 1 << 20)
     monkeypatch.setenv("PATROLINK_HUB_TOKEN", TOKEN)
-    for path in ("_list", "_signers"):
-        console = Console(made)
-        setattr(console, path, endless)
+    for handler in ("_list", "_signers"):
+        console = FakeConsole(site_clips)
+        setattr(console, handler, endless)
         with serving(console) as url, pytest.raises(UserError, match="exceeds 1 MB"):
-            asyncio.run(_get_all(url, tmp_path, signers=True))
+            asyncio.run(_fetch_all(url, tmp_path, signers=True))
 
 
 @pytest.mark.parametrize(
-    ("off", "words"), [(-1, "more than the"), (1, "does not deliver its"), (None, "deliver its 5 bytes")]
+    ("difference", "words"), [(-1, "more than the"), (1, "does not deliver its"), (None, "deliver its 5 bytes")]
 )
-def test_sizes_that_are_wrong_and_files_that_go_are_told(made, tmp_path, off, words, monkeypatch):
-    console = Console(made)
+def test_wrong_sizes_and_missing_files_are_errors(site_clips, tmp_path, difference, words, monkeypatch):
+    console = FakeConsole(site_clips)
 
-    def change(told):
-        (one,) = [it for it in told if (it["device"], it["clip"]) == ("linux-1", 2)]
-        if off is None:
-            one["files"].append({"name": "000009-000009.pls", "bytes": 5})
+    def change(listings):
+        (listing,) = [row for row in listings if (row["device"], row["clip"]) == ("linux-1", 2)]
+        if difference is None:
+            listing["files"].append({"name": "000009-000009.pls", "bytes": 5})
         else:
-            one["files"][0]["bytes"] += off
-        return [one]
+            listing["files"][0]["bytes"] += difference
+        return [listing]
 
     console.change = change
     monkeypatch.setenv("PATROLINK_HUB_TOKEN", TOKEN)
     monkeypatch.setattr(fetch, "_RETRY_S", 0.01)
     with serving(console) as url, pytest.raises(UserError, match=words):
-        asyncio.run(_get_all(url, tmp_path))
+        asyncio.run(_fetch_all(url, tmp_path))
 
 
-async def _get_all(url: str, out: Path, signers: bool = False) -> None:
+async def _fetch_all(url: str, out: Path, signers: bool = False) -> None:
     async with client.http_session(url) as hub:
         if signers:
             await fetch.fetch_signers(hub, out)
-        for one in await fetch.list_clips(hub):
-            await fetch.fetch_clip(hub, one, out, lambda _: None)
+        for listing in await fetch.list_clips(hub):
+            await fetch.fetch_clip(hub, listing, out, lambda _: None)
 
 
-def test_a_folder_that_cannot_be_written_is_named(made, tmp_path):
-    (tmp_path / "got").mkdir()
-    (tmp_path / "got" / "linux-1").write_text("a file")
-    with serving(Console(made)) as url:
-        found = patrolink("fetch", url, "--out", tmp_path / "got", "--device", "linux-1")
-    assert found.returncode == 2 and "linux-1" in found.stderr and "no connection" not in found.stderr, found
+def test_an_error_names_the_folder_that_cannot_be_written(site_clips, tmp_path):
+    (tmp_path / "fetched").mkdir()
+    (tmp_path / "fetched" / "linux-1").write_text("a file")
+    with serving(FakeConsole(site_clips)) as url:
+        result = patrolink("fetch", url, "--out", tmp_path / "fetched", "--device", "linux-1")
+    assert result.returncode == 2 and "linux-1" in result.stderr and "no connection" not in result.stderr, result

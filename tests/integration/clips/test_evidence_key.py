@@ -1,4 +1,4 @@
-"""The evidence key: its file, and that it finds the key of every segment that a device may have written."""
+"""The evidence key: its file, and the keys that it derives for segments of a device."""
 
 import hashlib
 import json
@@ -23,60 +23,60 @@ def header(evidence, ephemeral, step):
 
 
 def pem(private, password=None):
-    way = serialization.BestAvailableEncryption(password) if password else serialization.NoEncryption()
-    return private.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, way)
+    encryption = serialization.BestAvailableEncryption(password) if password else serialization.NoEncryption()
+    return private.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
 
 
 @pytest.mark.parametrize("side", [crypto, p256], ids=["library", "big integers"])
-def test_the_site_finds_the_keys_that_the_device_forgot(tmp_path, side):
+def test_the_site_derives_the_keys_that_the_device_deleted(tmp_path, side):
     evidence = evidence_key.create(tmp_path / "key.pem")
     boot = crypto.generate_private_key()
     ephemeral = run_to_completion(side.public(boot))
     chain = clip.first_chain_key(run_to_completion(side.agree(boot, evidence.public)), ephemeral, evidence.public)
-    want = []
+    expected = []
     for _ in range(700):
-        want.append(clip.segment_key(chain))
+        expected.append(clip.segment_key(chain))
         chain = clip.next_chain_key(chain)
-    assert len(set(want)) == len(want)
+    assert len(set(expected)) == len(expected)
     steps = [0, 1, 63, 64, 65, 699, 128, 127, 0, *range(700), *random.Random(SEED).sample(range(700), 200)]
-    for fresh in (evidence, evidence_key.load(tmp_path / "key.pem")):
+    for key in (evidence, evidence_key.load(tmp_path / "key.pem")):
         for step in steps:
-            assert fresh.segment_key(header(evidence, ephemeral, step)) == want[step], (SEED, step)
+            assert key.segment_key(header(evidence, ephemeral, step)) == expected[step], (SEED, step)
 
 
-def test_chains_of_more_boots_than_are_kept(tmp_path):
+def test_more_boots_than_the_cache_holds(tmp_path):
     evidence = evidence_key.create(tmp_path / "key.pem")
     publics = [
         run_to_completion(crypto.derive_public_key(crypto.generate_private_key()))
         for _ in range(evidence_key._CACHED_BOOTS_MAX + 10)
     ]
     boots = [header(evidence, public, 3) for public in publics]
-    first = [evidence.segment_key(it) for it in boots]
-    assert [evidence.segment_key(it) for it in boots] == first and len(set(first)) == len(boots)
+    first = [evidence.segment_key(boot) for boot in boots]
+    assert [evidence.segment_key(boot) for boot in boots] == first and len(set(first)) == len(boots)
     assert len(evidence._chains) == evidence_key._CACHED_BOOTS_MAX
 
 
-def test_a_segment_that_is_for_another_key_or_damaged_is_refused(tmp_path):
+def test_a_segment_for_another_key_or_with_a_damaged_header_is_refused(tmp_path):
     evidence, other = evidence_key.create(tmp_path / "a.pem"), evidence_key.create(tmp_path / "b.pem")
     ephemeral = run_to_completion(crypto.derive_public_key(crypto.generate_private_key()))
     with pytest.raises(UserError, match=f"for the evidence key {other.id.hex()}"):
         evidence.segment_key(header(other, ephemeral, 0))
     with pytest.raises(UserError, match="step 4294967295 of a boot"):
         evidence.segment_key(header(evidence, ephemeral, 0xFFFFFFFF))
-    for bad in (bytes(33), b"\x02" + b"\xff" * 32):
+    for ephemeral in (bytes(33), b"\x02" + b"\xff" * 32):
         with pytest.raises(UserError, match="not a point on P-256"):
-            evidence.segment_key(header(evidence, bad, 0))
+            evidence.segment_key(header(evidence, ephemeral, 0))
 
 
-def test_the_file_is_for_its_owner_and_never_written_over(tmp_path, capsys):
+def test_the_key_file_is_private_and_never_replaced(tmp_path, capsys):
     path = tmp_path / "key.pem"
-    made = evidence_key.create(path)
+    key = evidence_key.create(path)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    before = hashlib.sha256(path.read_bytes()).digest()
+    digest = hashlib.sha256(path.read_bytes()).digest()
     with pytest.raises(UserError, match="the file exists"):
         evidence_key.create(path)
-    assert hashlib.sha256(path.read_bytes()).digest() == before
-    assert evidence_key.load(path).public == made.public and capsys.readouterr().err == ""
+    assert hashlib.sha256(path.read_bytes()).digest() == digest
+    assert evidence_key.load(path).public == key.public and capsys.readouterr().err == ""
     path.chmod(0o640)
     evidence_key.load(path)
     assert f"run `chmod 600 {path}`" in capsys.readouterr().err
@@ -85,7 +85,7 @@ def test_the_file_is_for_its_owner_and_never_written_over(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    "content, says",
+    "content, words",
     [
         (b"", "not a private key in PEM"),
         (b"\xff\0-----BEGIN", "not a private key in PEM"),
@@ -96,16 +96,16 @@ def test_the_file_is_for_its_owner_and_never_written_over(tmp_path, capsys):
     ],
     ids=["empty", "bytes", "another curve", "rsa", "password", "absent"],
 )
-def test_what_is_no_evidence_key_is_told_and_how_to_make_one(tmp_path, content, says):
+def test_a_file_that_is_not_an_evidence_key_is_an_error(tmp_path, content, words):
     path = tmp_path / "key.pem"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(UserError, match=says) as told:
+    with pytest.raises(UserError, match=words) as error:
         evidence_key.load(path)
-    assert str(path) in str(told.value)
+    assert str(path) in str(error.value)
 
 
-def test_a_key_as_openssl_writes_it_is_taken(tmp_path):
+def test_a_key_in_the_traditional_openssl_format_is_accepted(tmp_path):
     private = ec.generate_private_key(ec.SECP256R1())
     form = serialization.PrivateFormat.TraditionalOpenSSL  # "EC PRIVATE KEY"
     text = private.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
@@ -115,13 +115,13 @@ def test_a_key_as_openssl_writes_it_is_taken(tmp_path):
     assert evidence_key.load(tmp_path / "key.pem").public == bytes([2 | numbers.y & 1]) + numbers.x.to_bytes(32, "big")
 
 
-def test_the_hub_makes_one(tmp_path, capsys):
+def test_the_hub_command_creates_a_key(tmp_path, capsys):
     plain, other = tmp_path / "a.pem", tmp_path / "b.pem"
     assert main(["hub", "--new-evidence-key", str(plain)]) == 0
     out, err = capsys.readouterr()
     assert out == evidence_key.load(plain).public.hex() + "\n" and "a copy elsewhere" in err
     assert main(["hub", "--new-evidence-key", str(other), "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told == {"file": str(other), "evidence_key": evidence_key.load(other).public.hex()}
+    document = json.loads(capsys.readouterr().out)
+    assert document == {"file": str(other), "evidence_key": evidence_key.load(other).public.hex()}
     assert main(["hub", "--new-evidence-key", str(plain)]) == 2
     assert "the file exists" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Clips that a device's own key signed, and that lie: what is in them is a test's. Cipher and seal are right."""
+"""Clips with arbitrary content under a valid signature and encryption, as a hostile device can make them."""
 
 import hashlib
 import io
@@ -15,23 +15,25 @@ from patrolink.evidence import evidence_key
 from patrolink_protocol import clip
 from PIL import Image
 
-from tests.simulation.clip_alterations import sealed
+from tests.simulation.clip_alterations import seal
 
 EPOCH_MS = 1_795_000_000_000
 _FORM = {"encoding": serialization.Encoding.X962, "format": serialization.PublicFormat.CompressedPoint}
 
 
-def record(kind: int, time_ms: int, rest: bytes = b"") -> bytes:
+def record(kind: int, time_ms: int, payload: bytes = b"") -> bytes:
     """Return a record of a segment's stream."""
-    body = time_ms.to_bytes(4, "big") + rest
+    body = time_ms.to_bytes(4, "big") + payload
     return bytes((kind,)) + len(body).to_bytes(3, "big") + body
 
 
 def end(frames: int, time_ms: int = 2000) -> bytes:
+    """Return an end record."""
     return record(clip.RECORD_END, time_ms, frames.to_bytes(4, "big"))
 
 
 def fix(time_ms: int, lat_deg: float, lon_deg: float) -> bytes:
+    """Return a position record."""
     body = struct.pack(
         clip.FIX_FORMAT,
         *(time_ms, EPOCH_MS + time_ms, round(lat_deg * 1e7), round(lon_deg * 1e7), 298_000, 1400, 4500, 3200, 3),
@@ -40,12 +42,12 @@ def fix(time_ms: int, lat_deg: float, lon_deg: float) -> bytes:
 
 
 def chunk(time_ms: int, data: bytes, name: bytes = b"00dc") -> bytes:
-    """Return the record of a picture, or of A-law with the name 01wb, in AVI."""
+    """Return a media record with an AVI chunk: a picture, or A-law sound with the name 01wb."""
     return record(clip.RECORD_MEDIA, time_ms, name + len(data).to_bytes(4, "little") + data)
 
 
 def jpeg(width: int = 64, height: int = 48, claimed: tuple[int, int] | None = None) -> bytes:
-    """Return a grey picture; `claimed`: the size that its frame header tells instead (JPEG, B.2.2)."""
+    """Return a grey JPEG; `claimed`: another size for its frame header (ITU-T T.81, B.2.2)."""
     out = io.BytesIO()
     Image.new("RGB", (width, height), "grey").save(out, "JPEG")
     data = bytearray(out.getvalue())
@@ -56,8 +58,17 @@ def jpeg(width: int = 64, height: int = 48, claimed: tuple[int, int] | None = No
 
 
 @dataclass
-class Liar:
-    """A device whose signing key is ours. `write` lays a clip down as a hub does; beside `clips` is evidence.pem."""
+class ForgingDevice:
+    """A device whose signing key the test has.
+
+    Args:
+        clips: A site's folder of clips; the evidence key is evidence.pem in its parent folder.
+        name: The device.
+        codec: Codec of the clip.
+        size: Size of a picture for the segment headers.
+        flags: Flags of the segment headers.
+        head: Values of the manifest's first line that differ from the usual ones.
+    """
 
     clips: Path
     name: str = "linux-1"
@@ -79,16 +90,18 @@ class Liar:
         cipher = Cipher(algorithms.AES(self.evidence.segment_key(header)), modes.CTR(bytes(16))).encryptor()
         return header.pack() + cipher.update(records)
 
-    def write(self, streams: list[bytes], lines: list[dict[str, Any]] = (), **said: Any) -> Path:
-        """Write clip 1 and return its folder.
+    def write(self, streams: list[bytes], lines: list[dict[str, Any]] = (), **values: Any) -> Path:
+        """Write clip 1 as a hub stores it, and return its folder.
 
-        streams  the records of each segment, from step 1 on; lines: more lines, before the close
-        said     of every segment's line, in place of what is so
+        Args:
+            streams: The records of each segment, from step 1.
+            lines: Manifest lines to add before the close line.
+            **values: Values of every segment's line that differ from the true ones.
         """
         folder = self.clips / self.name / "000001"
         folder.mkdir(parents=True)
         public = self._private.public_key().public_bytes(**_FORM).hex()
-        out: list[dict[str, Any]] = [
+        manifest: list[dict[str, Any]] = [
             {
                 "clip": 1,
                 "v": 1,
@@ -110,9 +123,9 @@ class Liar:
             (folder / clip.segment_name(1, step)).write_bytes(data)
             line = {"seg": f"000001-{step:06d}", "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
             line |= {"start_ms": start_ms, "ms": 2000, "frames": 1, "lost": 0, "whole": True}
-            out.append(line | said)
-        out += [*lines, {"close": "done", "time_ms": EPOCH_MS}, {}]
-        text = [json.dumps(it, separators=(",", ":")).encode() + b"\n" for it in out]
-        (folder / "000001.plm").write_bytes(b"".join(sealed(text, self._private)))
+            manifest.append(line | values)
+        manifest += [*lines, {"close": "done", "time_ms": EPOCH_MS}, {}]
+        text = [json.dumps(line, separators=(",", ":")).encode() + b"\n" for line in manifest]
+        (folder / "000001.plm").write_bytes(b"".join(seal(text, self._private)))
         (self.clips / "signers.toml").write_text(f'[signers]\n{json.dumps(self.name)} = ["{public}"]\n')
         return folder
