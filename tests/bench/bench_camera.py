@@ -1,7 +1,8 @@
-"""Pictures of an emulated serial camera: how many a second, how many are lost, what one costs.
+"""Measure pictures of an emulated serial camera: rate, losses, and the cost of one picture.
 
-Writes build/bench/camera.json. Bar: 5 pictures a second of 320x240 on unix, none lost in a minute; exit code 1 when it
-is missed. On mps2_an385 what its line gives at 160x120, in real time, and counted: instructions and bytes allocated.
+Writes build/bench/camera.json. Limit: 5 pictures of 320x240 per second on unix and none lost in a minute; the exit code
+is 1 if it is missed. On mps2_an385: the rate that its UART allows at 160x120 in real time, and the instructions and
+allocated bytes per picture.
 """
 
 import json
@@ -20,11 +21,11 @@ from patrolink.emulator.peripherals.camera import SerialCamera
 FILM = ROOT / "build" / "media" / "bikes.mp4"
 PIPE = ROOT / "tests" / "integration" / "device" / "camera_pipe.py"
 SECONDS = 60
-BAR_FPS = 5
+FPS_MIN = 5
 
 
 def gaps(times: list[int], fps: int) -> dict[str, float]:
-    """Pictures a second, the longest way from one to the next, and how many places in the film are empty."""
+    """Return the frame rate, the longest interval, and the number of missing pictures."""
     spans = [b - a for a, b in zip(times, times[1:], strict=False)]
     lost = sum(round(span * fps / 1000) - 1 for span in spans if span * fps > 1500)
     rate = 1000 * len(spans) / (times[-1] - times[0])
@@ -32,54 +33,54 @@ def gaps(times: list[int], fps: int) -> dict[str, float]:
 
 
 def on_unix() -> dict[str, float]:
-    """The driver on MicroPython with the heap of the board."""
+    """Measure the driver on MicroPython with the heap of the board."""
     board = boards.find("unix")
     assert board.camera is not None
     camera = SerialCamera(FILM)
     with tempfile.TemporaryDirectory(prefix="patrolink-bench-") as folder:
         indicator = Path(folder) / "value"
         indicator.write_text("0")
-        given = {**board.config()["camera"], "source": camera.path, "indicator": str(indicator)}
+        settings = {**board.config()["camera"], "source": camera.path, "indicator": str(indicator)}
         config = Path(folder) / "camera.json"
-        config.write_text(json.dumps(given))
-        heap = f"heapsize={board.heap({'camera': given})}K"
+        config.write_text(json.dumps(settings))
+        heap = f"heapsize={board.heap({'camera': settings})}K"
         command = [*resources.interpreter("micropython"), "-X", heap, str(PIPE), str(config)]
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         time.sleep(SECONDS)
-        said = process.communicate(timeout=30)[0]
+        output = process.communicate(timeout=30)[0]
     camera.close()
-    told = [json.loads(line) for line in said.splitlines()]
-    pictures = [t for t in told if "bytes" in t]
-    found = gaps([p["ms"] for p in pictures], board.camera.fps)
-    found["bytes a picture"] = round(sum(p["bytes"] for p in pictures) / len(pictures))
-    found["longest call us"] = pictures[-1]["longest_us"]
-    found["damaged"] = told[-1]["damaged"]
-    return found
+    records = [json.loads(line) for line in output.splitlines()]
+    pictures = [t for t in records if "bytes" in t]
+    figures = gaps([p["ms"] for p in pictures], board.camera.fps)
+    figures["bytes a picture"] = round(sum(p["bytes"] for p in pictures) / len(pictures))
+    figures["longest call us"] = pictures[-1]["longest_us"]
+    figures["damaged"] = records[-1]["damaged"]
+    return figures
 
 
 def driver(line: bool) -> bytes:
-    """The text of the board's part."""
+    """Return the source of the part that runs on the board."""
     text = (HERE / "camera_driver.py").read_text(encoding="utf-8")
     return f"LINE, SECONDS = {line}, {SECONDS}\n".encode() + text.encode()
 
 
 def counted(board: boards.Board) -> dict[str, tuple[int, int]]:
-    """Instructions and bytes allocated a picture, by part."""
-    with console(board, {"/camera_driver.py": driver(False)}, b"import camera_driver") as (rig, straps, said):
+    """Return (instructions, bytes allocated) per picture, by part."""
+    with console(board, {"/camera_driver.py": driver(False)}, b"import camera_driver") as (rig, straps, output):
         rig.life(straps)
-    return {name: (round(cycles * PER_CYCLE), heap) for name, (cycles, heap) in told(said.decode()).items()}
+    return {name: (round(cycles * PER_CYCLE), heap) for name, (cycles, heap) in parse_result(output.decode()).items()}
 
 
-def told(said: str) -> dict:
-    """The line of JSON among the board's words."""
-    line = next((line for line in said.splitlines() if line.startswith("{")), None)
+def parse_result(output: str) -> dict:
+    """Return the line of JSON in the output of the board."""
+    line = next((line for line in output.splitlines() if line.startswith("{")), None)
     if line is None:
-        raise SystemExit("the board did not come to its figures; the console ends with:\n" + said)
+        raise SystemExit("the board printed no figures; the console ends with:\n" + output)
     return json.loads(line)
 
 
 def on_board(board: boards.Board) -> dict[str, float]:
-    """Firmware in real time, the camera's PTY on its UART 3."""
+    """Measure the firmware in real time, with the camera's PTY on its UART 3."""
     assert board.image is not None and board.heap_kb is not None
     elf = qemu.build_image(board)
     camera = SerialCamera(FILM)
@@ -93,30 +94,34 @@ def on_board(board: boards.Board) -> dict[str, float]:
         command += ["-chardev", f"serial,path={camera.path},id=u3", "-serial", "chardev:u3", "-serial", "null"]
         process = subprocess.Popen(command, cwd=work, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         time.sleep(1)
-        said = process.communicate(b"import camera_driver\r\n", timeout=SECONDS + 60)[0].decode()
+        output = process.communicate(b"import camera_driver\r\n", timeout=SECONDS + 60)[0].decode()
     camera.close()
-    it = told(said)
-    found = gaps(it["ms"], it["fps"])
-    found["bytes a picture"] = round(it["bytes"] / len(it["ms"]))
-    return found | {"damaged": it["damaged"], "heap of the driver": it["heap"], "overruns": it["board"]["overruns"]}
+    result = parse_result(output)
+    figures = gaps(result["ms"], result["fps"])
+    figures["bytes a picture"] = round(result["bytes"] / len(result["ms"]))
+    return figures | {
+        "damaged": result["damaged"],
+        "heap of the driver": result["heap"],
+        "overruns": result["board"]["overruns"],
+    }
 
 
 def main() -> int:
     if not FILM.exists():
-        print("skipped: no film for the camera; make media", file=sys.stderr)
+        print("skipped: no video for the camera; run `make media`", file=sys.stderr)
         return 0
-    found: dict = {"unix, 320x240": on_unix()}
-    missed = found["unix, 320x240"]["a second"] < BAR_FPS * 0.98 or found["unix, 320x240"]["lost"] > 0
+    figures: dict = {"unix, 320x240": on_unix()}
+    missed = figures["unix, 320x240"]["a second"] < FPS_MIN * 0.98 or figures["unix, 320x240"]["lost"] > 0
     board = boards.find(BOARD)
     if board.missing_packages():
         print(f"{BOARD}: skipped; apt-get install {' '.join(board.missing_packages())}", file=sys.stderr)
     else:
-        found[f"{BOARD}, instructions and bytes allocated a picture of 4000 bytes"] = counted(board)
-        found[f"{BOARD}, 160x120"] = on_board(board)
+        figures[f"{BOARD}, instructions and bytes allocated a picture of 4000 bytes"] = counted(board)
+        figures[f"{BOARD}, 160x120"] = on_board(board)
     out = ROOT / "build" / "bench" / "camera.json"
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-    for name, values in found.items():
+    out.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    for name, values in figures.items():
         print(f"{name}: {json.dumps(values)}")
     return 1 if missed else 0
 

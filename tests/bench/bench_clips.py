@@ -1,10 +1,10 @@
-"""Measure the recorder of clips; prints, and writes build/bench/clips.json.
+"""Measure the recorder of clips. Prints the figures, and writes build/bench/clips.json.
 
-python tests/bench/bench_clips.py      run it alone: it measures time
+python tests/bench/bench_clips.py      on an idle machine: it measures time
 
-CPython: MB/s that are encrypted, hashed and written to storage in the background. MicroPython: heap of the recorder
-with 16 KB pictures, what a picture allocates and costs. A Linux board's recorder, all its parts real, in real time: CPU
-for a second of video, frames lost, the longest round of its loop.
+CPython: MB/s encrypted, hashed and written to storage in the background. MicroPython: heap of the recorder with 16 KB
+pictures, bytes allocated and time per picture. A Linux board's recorder with all real parts, in real time: CPU per
+second of video, frames lost, the longest round of its loop.
 """
 
 import json
@@ -36,7 +36,7 @@ RECORDED_S, EVENT_S = 60, 20
 
 
 def throughput(folder: Path) -> float:
-    """Return MB/s from record to storage, files closed each 8 MB."""
+    """Return the MB/s from record to storage, with files of 8 MB."""
     files = ClipStorage(str(folder / "clips"), WriteQueue())
     evidence = run_to_completion(crypto.derive_public_key(crypto.generate_private_key()))
     keys, segment, record = SegmentKeys(evidence), SegmentWriter(), bytes(RECORD)
@@ -50,17 +50,17 @@ def throughput(folder: Path) -> float:
             segment.media(at, record)
         segment.end(0)
     files.flush(60_000)
-    took = time.perf_counter() - start
+    duration_s = time.perf_counter() - start
     assert sum(files.size(name) for name in files.names()) > 8_000_000 * (MB // 8)
-    return MB / took
+    return MB / duration_s
 
 
 def heap(folder: Path) -> dict[str, int] | None:
-    """Return what the recorder takes on MicroPython; None without one."""
-    beside = Path(sys.executable).parent / "micropython"
-    micropython = str(beside) if beside.exists() else shutil.which("micropython")
+    """Return the figures of clips_driver.py; None without MicroPython."""
+    installed = Path(sys.executable).parent / "micropython"
+    micropython = str(installed) if installed.exists() else shutil.which("micropython")
     if micropython is None:
-        print("no micropython beside this Python or on PATH: its heap is not measured", file=sys.stderr)
+        print("no micropython next to this Python or on PATH: the heap is not measured", file=sys.stderr)
         return None
     command = [micropython, "-X", "heapsize=" + HEAP, str(ROOT / "tests/bench/clips_driver.py"), str(folder)]
     done = subprocess.run([*command, "16384", "180"], capture_output=True, text=True, check=True, timeout=300)
@@ -68,35 +68,35 @@ def heap(folder: Path) -> dict[str, int] | None:
     return result
 
 
-def timed(function: Callable[..., None], took: list[float]) -> Callable[..., None]:
-    """Return the function with what it takes, in ms, added to `took`."""
+def timed(function: Callable[..., None], durations: list[float]) -> Callable[..., None]:
+    """Return the function; each call appends its duration in ms to `durations`."""
 
-    def call(*given: Any) -> None:
+    def call(*arguments: Any) -> None:
         begin = time.perf_counter()
-        function(*given)
-        took.append(1000 * (time.perf_counter() - begin))
+        function(*arguments)
+        durations.append(1000 * (time.perf_counter() - begin))
 
     return call
 
 
 def recording(folder: Path) -> dict[str, float | int] | None:
-    """Record 640x480 at 15 frames a second in H.264 with a stamp, with sound from an event on; None without OpenCV."""
+    """Record H.264 of 640x480 at 15 fps with a timestamp, and sound after an event; None without OpenCV."""
     try:
         from tests.support.recording_board import DEMO_VIDEO, Board
     except ImportError as e:
-        print(f"{e.name} is missing (pip install opencv-python-headless): no H.264 is measured", file=sys.stderr)
+        print(f"{e.name} is missing (pip install opencv-python-headless): H.264 is not measured", file=sys.stderr)
         return None
     if not DEMO_VIDEO.exists():
-        print("no film for the camera (make media): no H.264 is measured", file=sys.stderr)
+        print("no video for the camera (run `make media`): H.264 is not measured", file=sys.stderr)
         return None
     headset = Headset()
     board = Board(folder, run_to_completion(crypto.derive_public_key(crypto.generate_private_key())), headset.mic)
-    took: list[float] = []
-    board.container.picture = timed(board.container.picture, took)
-    board.run(2)  # until all is loaded and open
+    durations: list[float] = []
+    board.container.picture = timed(board.container.picture, durations)
+    board.run(2)  # until all parts are loaded and open
     frames, loop, everything = board.ring_recorder.frames, time.thread_time(), time.process_time()
     board.slowest_ms = 0.0
-    took.clear()
+    durations.clear()
     board.run(EVENT_S)
     board.recorder.trigger(1, 1, "", board.clock.now_ms(), (RECORDED_S - EVENT_S) * 1000)
     board.run(RECORDED_S - EVENT_S)
@@ -107,9 +107,9 @@ def recording(folder: Path) -> dict[str, float | int] | None:
     return {
         "loop_ms_a_second": round(1000 * loop / RECORDED_S),
         "process_ms_a_second": round(1000 * everything / RECORDED_S),
-        "picture_ms": round(sum(took) / len(took), 2),
-        "picture_p99_ms": round(sorted(took)[len(took) * 99 // 100], 1),
-        "picture_most_ms": round(max(took), 1),
+        "picture_ms": round(sum(durations) / len(durations), 2),
+        "picture_p99_ms": round(sorted(durations)[len(durations) * 99 // 100], 1),
+        "picture_most_ms": round(max(durations), 1),
         "slowest_ms": round(board.slowest_ms, 1),
         "frames": frames,
         "lost": board.ring_recorder.loss.total,
@@ -121,25 +121,24 @@ def main() -> int:
     out: dict[str, object] = {}
     with tempfile.TemporaryDirectory() as folder:
         out["mb_s"] = round(throughput(Path(folder)), 1)
-        print(f"encrypted, hashed and on storage (CPython): {out['mb_s']} MB/s")
+        print(f"encrypted, hashed and stored (CPython): {out['mb_s']} MB/s")
     with tempfile.TemporaryDirectory() as folder:
-        told = heap(Path(folder))
-        if told is not None:
-            out["micropython"] = told
-            all_kb = (told["objects_most"] + told["picture"]) / 1024
-            print(f"heap of a recorder with 16 KB pictures (MicroPython): {all_kb:.1f} KB, its code not counted;")
-            print(
-                f"  {told['allocated_a_picture']} bytes allocated a picture, {told['us_a_second']} us a second of video"
-            )
+        figures = heap(Path(folder))
+        if figures is not None:
+            out["micropython"] = figures
+            all_kb = (figures["objects_most"] + figures["picture"]) / 1024
+            print(f"heap of a recorder with 16 KB pictures (MicroPython): {all_kb:.1f} KB without its code;")
+            print(f"  {figures['allocated_a_picture']} bytes allocated per picture,")
+            print(f"  {figures['us_a_second']} us per second of video")
     with tempfile.TemporaryDirectory() as folder:
-        film = recording(Path(folder))
-        if film is not None:
-            out["h264"] = film
-            print(f"H.264, 640x480 at 15, {RECORDED_S} s: {film['frames']} frames, {film['lost']} lost;")
-            print(f"  {film['kbit_s']} kbit/s; a picture takes its caller {film['picture_ms']} ms,")
-            print(f"  p99 {film['picture_p99_ms']} ms, at most {film['picture_most_ms']} ms;")
-            print(f"  {film['loop_ms_a_second']} ms of CPU a second of video in the loop, its longest round")
-            print(f"  {film['slowest_ms']} ms; {film['process_ms_a_second']} with the film's decoding and storage")
+        recorded = recording(Path(folder))
+        if recorded is not None:
+            out["h264"] = recorded
+            print(f"H.264, 640x480 at 15, {RECORDED_S} s: {recorded['frames']} frames, {recorded['lost']} lost;")
+            print(f"  {recorded['kbit_s']} kbit/s; encoding a picture takes {recorded['picture_ms']} ms,")
+            print(f"  p99 {recorded['picture_p99_ms']} ms, maximum {recorded['picture_most_ms']} ms;")
+            print(f"  {recorded['loop_ms_a_second']} ms of CPU per second of video in the loop; longest round")
+            print(f"  {recorded['slowest_ms']} ms; {recorded['process_ms_a_second']} ms with decoding and storage")
     path = ROOT / "build/bench/clips.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(out, indent=1) + "\n")

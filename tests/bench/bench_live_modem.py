@@ -1,10 +1,10 @@
-"""Live view of firmware whose network is in an AT modem: what comes of it, and what it costs the session beside it.
+"""Measure a live view of firmware behind an AT modem: its pictures, and the delay that it adds to the MQTT session.
 
 python tests/bench/bench_live_modem.py      writes build/bench/live_modem.json
 
-The Cortex-M3 with its camera of 160x120 at 2 pictures a second, the `city`, both dialects, a view of 30 s. The modem's
-line carries 115,200 baud up, too, which the emulated modem by itself does not hold the device to. Before the view and
-beside it a command is sent that costs the device nothing: the time until its answer is the session's. Bar: a picture a
+The Cortex-M3 with a camera of 160x120 at 2 fps, the `city` radio, both dialects, a view of 30 s. The bench limits the
+uplink of the modem's UART to 115,200 baud, which the emulated modem does not. Before and during the view it sends a
+command that needs no work of the device: the time until its answer is the delay of the session. Limit: one picture per
 second.
 """
 
@@ -29,56 +29,57 @@ from patrolink.hub.dispatch import client  # noqa: E402
 from tests.integration.clips.test_remote import answer, told  # noqa: E402
 from tests.integration.live.test_live_modem import Viewer  # noqa: E402
 
-SEED, SECONDS, BAR, NO_CLIP = 20261127, 30, 1.0, 60_000
+SEED, SECONDS, FPS_MIN, NO_CLIP = 20261127, 30, 1.0, 60_000
 BYTE_MS = 10 * 1000 / 115_200
 
 
-def slow(modem) -> None:
-    """Have the line up take its time."""
-    feed, scheduler, free = modem.feed, modem._scheduler, 0.0
+def limit_uplink(modem) -> None:
+    """Delay the bytes that the device sends as a UART of 115,200 baud does."""
+    feed, scheduler, idle_ms = modem.feed, modem._scheduler, 0.0
 
-    def later(data: bytes) -> None:
-        nonlocal free
-        free = max(free, scheduler.now) + len(data) * BYTE_MS
-        scheduler.at(free, lambda: feed(data))
+    def delayed_feed(data: bytes) -> None:
+        nonlocal idle_ms
+        idle_ms = max(idle_ms, scheduler.now) + len(data) * BYTE_MS
+        scheduler.at(idle_ms, lambda: feed(data))
 
-    modem.feed = later
+    modem.feed = delayed_feed
 
 
-async def asked(hub, name: str) -> float:
-    """Return the seconds until a command is answered: to keep a clip that there is not."""
-    began = time.monotonic()
+async def answer_delay(hub, name: str) -> float:
+    """Return the seconds until a command is answered: to preserve a clip that does not exist."""
+    begin = time.monotonic()
     command = await hub.request("command", device=name, action="preserve_clip", number=NO_CLIP)
     await told(hub, answer(command), "no answer")
-    return time.monotonic() - began
+    return time.monotonic() - begin
 
 
-async def viewed(it) -> dict:
-    came: list[tuple[float, int]] = []
+async def measure(scenario) -> dict:
+    """Run a live view, and return its figures."""
+    frames: list[tuple[float, int]] = []
 
     def on_frame(view: int, data: bytes) -> None:
-        came.append((time.monotonic(), len(data)))
+        frames.append((time.monotonic(), len(data)))
 
-    async with client.connect(it.station.url, on_frame) as hub:
-        idle = sorted([await asked(hub, it.name) for _ in range(5)])
-        viewer = Viewer(it, hub, [])
+    async with client.connect(scenario.station.url, on_frame) as hub:
+        idle = sorted([await answer_delay(hub, scenario.name) for _ in range(5)])
+        viewer = Viewer(scenario, hub, [])
         await viewer.start(SECONDS)
-        began = time.monotonic()
-        beside = []
-        while time.monotonic() - began < SECONDS - 5:
+        begin = time.monotonic()
+        during = []
+        while time.monotonic() - begin < SECONDS - 5:
             await asyncio.sleep(2)
-            beside.append(await asked(hub, it.name))
+            during.append(await answer_delay(hub, scenario.name))
         await viewer.end_reason()
-    seconds = came[-1][0] - came[0][0]
+    seconds = frames[-1][0] - frames[0][0]
     return {
-        "first picture s after the answer": round(came[0][0] - began, 2),
-        "pictures": len(came),
-        "pictures a second": round((len(came) - 1) / seconds, 2),
-        "bytes a picture": int(statistics.mean(n for _, n in came)),
-        "kbit/s": round(sum(n for _, n in came) * 8 / seconds / 1000),
-        "longest gap s": round(max(b[0] - a[0] for a, b in zip(came, came[1:], strict=False)), 2),
+        "first picture s after the answer": round(frames[0][0] - begin, 2),
+        "pictures": len(frames),
+        "pictures a second": round((len(frames) - 1) / seconds, 2),
+        "bytes a picture": int(statistics.mean(n for _, n in frames)),
+        "kbit/s": round(sum(n for _, n in frames) * 8 / seconds / 1000),
+        "longest gap s": round(max(b[0] - a[0] for a, b in zip(frames, frames[1:], strict=False)), 2),
         "a command's answer s, without a view": round(statistics.median(idle), 2),
-        "a command's answer s, beside it": round(statistics.median(beside), 2),
+        "a command's answer s, beside it": round(statistics.median(during), 2),
     }
 
 
@@ -86,19 +87,25 @@ def run(dialect: str) -> dict:
     with contextlib.ExitStack() as stack:
         out = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="patrolink-live-")))
         plan = incident.Plan("mps2_an385", resources.demo_video(), 2, 2, PROFILES["city"], SEED, out, dialect)
-        it = incident.Incident(plan, stack)
-        with it.modem.locked():
-            slow(it.modem.modem)
-        it.await_recording()
-        os.environ[client.TOKEN_VARIABLE] = it.station.token
-        it.station.until(lambda: "link: session" in it.device.console_text(), [it.device], 60, "no session")
+        scenario = incident.Incident(plan, stack)
+        with scenario.modem.locked():
+            limit_uplink(scenario.modem.modem)
+        scenario.await_recording()
+        os.environ[client.TOKEN_VARIABLE] = scenario.station.token
+        scenario.station.until(
+            lambda: "link: session" in scenario.device.console_text(), [scenario.device], 60, "no session"
+        )
         time.sleep(5)
         try:
-            row = asyncio.run(viewed(it))
+            row = asyncio.run(measure(scenario))
         finally:
-            print(it.device.console_text(), file=sys.stderr)
-        told = it.device.power_off()
-        return {**row, "heap at the high-water mark": told["board"]["heap_peak"], "heap at the end": told["heap_used"]}
+            print(scenario.device.console_text(), file=sys.stderr)
+        summary = scenario.device.power_off()
+        return {
+            **row,
+            "heap at the high-water mark": summary["board"]["heap_peak"],
+            "heap at the end": summary["heap_used"],
+        }
 
 
 def main() -> int:
@@ -108,7 +115,7 @@ def main() -> int:
     path.write_text(json.dumps({"seed": SEED, **rows}, indent=2) + "\n")
     for dialect, row in rows.items():
         print(f"{dialect}: " + ", ".join(f"{name} {value}" for name, value in row.items()))
-    return 0 if all(row["pictures a second"] >= BAR for row in rows.values()) else 1
+    return 0 if all(row["pictures a second"] >= FPS_MIN for row in rows.values()) else 1
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""A dispatcher's snapshot in the `city`: from the request at the hub until the picture is there and verified.
+"""Measure a dispatcher's snapshot over the `city` radio: from the request until the picture is verified at the hub.
 
-python tests/bench/bench_snapshot.py [snapshots a board, 10]    writes build/bench/snapshot.json
+python tests/bench/bench_snapshot.py [snapshots per board, 10]    writes build/bench/snapshot.json
 
-Broker and uploads are reached through the emulated air, which a device's TCP connections share; the upload's connection
-is opened anew when there was nothing to send for a while. Bar: 2 s.
+The device reaches broker and upload server through one emulated radio. It reconnects for an upload when it has sent
+nothing for a while. Limit: 2 s.
 """
 
 import asyncio
@@ -26,34 +26,43 @@ from patrolink.emulator.scenarios import incident  # noqa: E402
 from patrolink.hub.dispatch import client  # noqa: E402
 
 SEED = 20261125
-BAR_S = 2.0
-_APART_S = 3.0
-_WAIT_S = 20.0
+LIMIT_S = 2.0
+_INTERVAL_S = 3.0
+_TIMEOUT_S = 20.0
 
 
-async def snapshots(it: incident.Incident, n: int) -> list[float]:
-    """Ask n times; return the seconds until each picture could be seen."""
-    os.environ[client.TOKEN_VARIABLE] = it.station.token
-    took = []
-    async with client.connect(it.station.url) as hub:
+async def take_snapshots(scenario: incident.Incident, n: int) -> list[float]:
+    """Take n snapshots, and return the seconds until each picture was visible."""
+    os.environ[client.TOKEN_VARIABLE] = scenario.station.token
+    durations = []
+    async with client.connect(scenario.station.url) as hub:
         for _ in range(n):
-            began = time.monotonic()
-            await hub.request("command", device=it.name, action="snapshot")
-            deadline = began + _WAIT_S
+            begin = time.monotonic()
+            await hub.request("command", device=scenario.name, action="snapshot")
+            deadline = begin + _TIMEOUT_S
             while True:
-                told = await asyncio.wait_for(hub.next_message(), max(0.1, deadline - time.monotonic()))
-                if isinstance(told, dict) and told["type"] == "clip" and told["trigger"] == "photo" and told["picture"]:
+                message = await asyncio.wait_for(hub.next_message(), max(0.1, deadline - time.monotonic()))
+                if (
+                    isinstance(message, dict)
+                    and message["type"] == "clip"
+                    and message["trigger"] == "photo"
+                    and message["picture"]
+                ):
                     break
-                if isinstance(told, dict) and told["type"] == "answer" and told["result"] not in ("done", "started"):
-                    raise SystemExit(f"{it.name} answered: {told}")
-            took.append(time.monotonic() - began)
-            await asyncio.sleep(_APART_S)
-            hub.discard_messages()  # the rest concerns this picture
-    return took
+                if (
+                    isinstance(message, dict)
+                    and message["type"] == "answer"
+                    and message["result"] not in ("done", "started")
+                ):
+                    raise SystemExit(f"{scenario.name} answered: {message}")
+            durations.append(time.monotonic() - begin)
+            await asyncio.sleep(_INTERVAL_S)
+            hub.discard_messages()  # further messages about this picture
+    return durations
 
 
 def run(board: str, n: int) -> dict[str, object]:
-    """Return the row of a board."""
+    """Return the figures of a board."""
     with contextlib.ExitStack() as stack:
         out = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="patrolink-snapshot-")))
         gate = UdpGate((), PROFILES["city"], SEED)
@@ -61,20 +70,25 @@ def run(board: str, n: int) -> dict[str, object]:
         with gate.locked():
             radio = Radio(gate, PROFILES["city"], SEED)
 
-        def air(port: int) -> incident.Address:
-            way = TcpGate(gate, port, lambda: radio)
-            stack.callback(way.close)
-            return HOST, way.port
+        def radio_address(port: int) -> incident.Address:
+            tcp_gate = TcpGate(gate, port, lambda: radio)
+            stack.callback(tcp_gate.close)
+            return HOST, tcp_gate.port
 
         plan = incident.Plan(board, resources.demo_video(), 4, 4, PROFILES["city"], SEED, out)
-        it = incident.Incident(plan, stack, air)
-        it.await_recording()
+        scenario = incident.Incident(plan, stack, radio_address)
+        scenario.await_recording()
         time.sleep(5)
         try:
-            took = sorted(asyncio.run(snapshots(it, n)))
+            durations = sorted(asyncio.run(take_snapshots(scenario, n)))
         finally:
-            print(it.device.console_text(), file=sys.stderr)
-    return {"n": n, "p50_s": round(took[n // 2], 2), "most_s": round(took[-1], 2), "all_s": [round(s, 2) for s in took]}
+            print(scenario.device.console_text(), file=sys.stderr)
+    return {
+        "n": n,
+        "p50_s": round(durations[n // 2], 2),
+        "most_s": round(durations[-1], 2),
+        "all_s": [round(s, 2) for s in durations],
+    }
 
 
 def main(n: int) -> int:
@@ -84,8 +98,8 @@ def main(n: int) -> int:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(result, indent=2) + "\n")
     for board, row in rows.items():
-        print(f"{board}: picture after {row['p50_s']} s (median), {row['most_s']} s at most, of {n}")
-    return 0 if all(row["most_s"] <= BAR_S for row in rows.values()) else 1
+        print(f"{board}: picture after {row['p50_s']} s (median), {row['most_s']} s (maximum), {n} snapshots")
+    return 0 if all(row["most_s"] <= LIMIT_S for row in rows.values()) else 1
 
 
 if __name__ == "__main__":

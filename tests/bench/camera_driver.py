@@ -1,7 +1,7 @@
-"""Counts on the emulated board what a picture costs; bench_camera.py types its import into the board's console.
+"""Measures the cost of a picture on the emulated board; bench_camera.py types its import at the console of the board.
 
-bench_camera.py puts LINE before this text. True: take pictures of the camera on UART 3 for SECONDS; False: count, with
-a camera's answers from memory. Prints one line of JSON and powers the board off.
+bench_camera.py puts LINE and SECONDS before this text. LINE true: take pictures of the camera on UART 3 for SECONDS.
+False: count instructions, with the camera's responses from memory. Prints one line of JSON and powers the board off.
 """
 
 import gc
@@ -20,8 +20,8 @@ ROUNDS = 8
 SOUND = bytes(160)  # 10 ms
 
 
-class Lamp:
-    """An indicator that is well."""
+class FakeIndicator:
+    """An indicator without faults."""
 
     def set(self, level):
         pass
@@ -30,18 +30,18 @@ class Lamp:
         return True
 
 
-class Wire:
-    """A camera's answers, in memory: what the driver asks is answered by the next of them."""
+class FakeUart:
+    """Responses of a camera, in memory, to each command of the driver."""
 
     def __init__(self, jpeg):
         self._jpeg = jpeg
-        self._say = b""
+        self._response = b""
         self._view = memoryview(b"")
-        self._answers = {c: bytes((0x76, 0, c, 0, 0)) for c in (0x11, 0x54, 0x31, 0x36, 0x32)}
-        self._answers[0x34] = bytes((0x76, 0, 0x34, 0, 4, 0, 0, len(jpeg) >> 8, len(jpeg) & 255))
+        self._responses = {c: bytes((0x76, 0, c, 0, 0)) for c in (0x11, 0x54, 0x31, 0x36, 0x32)}
+        self._responses[0x34] = bytes((0x76, 0, 0x34, 0, 4, 0, 0, len(jpeg) >> 8, len(jpeg) & 255))
         self._pieces = {}
         for at in range(0, len(jpeg), 1024):
-            self._pieces[at] = memoryview(self._answers[0x32] + jpeg[at : at + 1024] + self._answers[0x32])
+            self._pieces[at] = memoryview(self._responses[0x32] + jpeg[at : at + 1024] + self._responses[0x32])
         self._at = 0
 
     def set_baud(self, baud):
@@ -50,29 +50,29 @@ class Wire:
     def write(self, data):
         command = data[2]
         self._at = 0
-        self._say = self._pieces[data[8] << 8 | data[9]] if command == 0x32 else self._answers[command]
+        self._response = self._pieces[data[8] << 8 | data[9]] if command == 0x32 else self._responses[command]
 
     def readinto(self, buf):
-        """64 bytes at most, as a loop that is in time finds them."""
-        n = min(64, len(self._say) - self._at, len(buf))
-        vc0706.move(self._say, self._at, buf, 0, n)
+        """Return up to 64 bytes, as many as a loop in time finds."""
+        n = min(64, len(self._response) - self._at, len(buf))
+        vc0706.move(self._response, self._at, buf, 0, n)
         self._at += n
         return n
 
 
 def counted():
-    """Return [instructions are 2.5 of these cycles, bytes allocated] of a picture, by part."""
+    """Return (cycles, bytes allocated) per picture, by part. An instruction is 2.5 of these cycles."""
     jpeg = b"\xff\xd8" + bytes([i * 7 & 127 for i in range(BYTES - 4)]) + b"\xff\xd9"
     now = [0]
-    given = {"width": SIZE[0], "height": SIZE[1], "fps": FPS, "picture_kb": 6}
-    camera = vc0706.Camera(Wire(jpeg), Lamp(), lambda: now[0], print, given)
+    settings = {"width": SIZE[0], "height": SIZE[1], "fps": FPS, "picture_kb": 6}
+    camera = vc0706.Camera(FakeUart(jpeg), FakeIndicator(), lambda: now[0], print, settings)
     camera.open()
 
     def picture():
         while True:
-            got = camera.frame()
-            if got is not None:
-                return got
+            frame = camera.frame()
+            if frame is not None:
+                return frame
             now[0] += 20
 
     def quiet(time_ms, head, data=None, pad=None):
@@ -80,13 +80,13 @@ def counted():
 
     avi = AviMuxer(SIZE[0], SIZE[1], FPS, True)
     avi.begin(quiet)
-    got = picture()
+    frame = picture()
 
     def write():
-        avi.picture(got[0], got[1])
+        avi.picture(frame[0], frame[1])
 
     def sound():
-        avi.sound(SOUND, got[1])
+        avi.sound(SOUND, frame[1])
 
     return {"driver": measured(picture), "avi": measured(write), "avi sound": measured(sound)}
 
@@ -106,34 +106,34 @@ def measured(function):
     return cycles // ROUNDS, heap // ROUNDS
 
 
-def filmed():
-    """Pictures and what became of them, over SECONDS of a camera on the line."""
+def recorded():
+    """Return the figures of SECONDS of pictures from the camera on UART 3."""
     clock, inputs = platform.Clock(), platform.Inputs()
     gc.collect()
     heap = gc.mem_alloc()
-    given = {"kind": "vc0706", "source": UART, "indicator": PIN, "width": SIZE[0], "height": SIZE[1], "fps": FPS}
-    given["picture_kb"] = 6
+    settings = {"kind": "vc0706", "source": UART, "indicator": PIN, "width": SIZE[0], "height": SIZE[1], "fps": FPS}
+    settings["picture_kb"] = 6
     log = []
-    camera = platform.camera(given, clock.now_ms, log.append, inputs)
+    camera = platform.camera(settings, clock.now_ms, log.append, inputs)
     gc.collect()
     heap = gc.mem_alloc() - heap
     camera.open()
     times = []
     sizes = 0
-    end = clock.now_ms() + 1000 * SECONDS  # noqa: F821 - put before this text
+    end = clock.now_ms() + 1000 * SECONDS  # noqa: F821 - set by bench_camera.py
     while clock.now_ms() < end:
-        got = camera.frame()
-        if got is None:
+        frame = camera.frame()
+        if frame is None:
             inputs.wait(20)
         else:
-            times.append(got[1])
-            sizes += len(got[0])
+            times.append(frame[1])
+            sizes += len(frame[0])
     camera.close()
-    told = {"ms": times, "bytes": sizes, "damaged": camera.damaged, "log": log, "heap": heap}
-    told["fps"] = FPS
-    told["board"] = platform.board_counters()
-    return told
+    figures = {"ms": times, "bytes": sizes, "damaged": camera.damaged, "log": log, "heap": heap}
+    figures["fps"] = FPS
+    figures["board"] = platform.board_counters()
+    return figures
 
 
-print(json.dumps(filmed() if LINE else counted()))  # noqa: F821
+print(json.dumps(recorded() if LINE else counted()))  # noqa: F821
 machine.deepsleep()

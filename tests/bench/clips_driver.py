@@ -1,4 +1,4 @@
-"""What a recorder takes of MicroPython's heap: run by bench_clips.py, one JSON object on stdout.
+"""Measure the heap of a recorder on MicroPython: run by bench_clips.py, prints one JSON object.
 
 micropython -X heapsize=... clips_driver.py FOLDER PICTURE_BYTES SECONDS
 """
@@ -8,8 +8,8 @@ import json
 import sys
 
 HERE = __file__.rsplit("/", 1)[0] if "/" in __file__ else "."
-for room in ("/../../device", "/../../protocol", "/../../protocol/generated", "/../unit"):
-    sys.path.insert(0, HERE + room)
+for path in ("/../../device", "/../../protocol", "/../../protocol/generated", "/../unit"):
+    sys.path.insert(0, HERE + path)
 
 import time
 
@@ -18,8 +18,8 @@ from hal.clip_storage import ClipStorage
 from hal.common import Store
 
 
-class Camera:
-    """One picture, again and again, five times a second, as vc0706 gives it: a view of its buffer."""
+class FakeCamera:
+    """Gives the same picture five times a second: a view of its buffer, as vc0706 does."""
 
     width, height, fps = 320, 240, 5
     fault = ""
@@ -51,7 +51,7 @@ def used():
 def main(folder, size, seconds):
     store = Store(folder)
     boot = Counter(store).boot
-    camera = Camera(size)
+    camera = FakeCamera(size)
     picture = used()
     from agent.recording.avi import AviMuxer
     from agent.recording.clip_recorder import ClipRecorder
@@ -82,7 +82,7 @@ def main(folder, size, seconds):
     ring_recorder = RingRecorder(clip_store, camera, container, bytes, evidence, config, unix, source)
     recorder = ClipRecorder(clip_store, ring_recorder, config, unix)
     run_to_completion(ring_recorder.load())
-    most = 0
+    objects_max = 0
     gc.collect()
     start = time.ticks_us()
     slowest = 0
@@ -94,22 +94,22 @@ def main(folder, size, seconds):
         recorder.serve(now)
         slowest = max(slowest, time.ticks_diff(time.ticks_us(), before))
         if now % 1000 == 0:
-            most = max(most, used() - base)
+            objects_max = max(objects_max, used() - base)
     us = time.ticks_diff(time.ticks_us(), start)
-    for now in range(seconds * 1000, seconds * 1000 + 4000, 50):  # of a segment's 5 s the last two begin none
+    for now in range(seconds * 1000, seconds * 1000 + 4000, 50):  # no segment begins in these two seconds
         camera.now = now
         if now % 5000 == 2000:
             gc.collect()
             gc.disable()
-            was = gc.mem_alloc()
+            allocated_before = gc.mem_alloc()
         recorder.serve(now)
-    frame = (gc.mem_alloc() - was) // 10
+    frame = (gc.mem_alloc() - allocated_before) // 10
     gc.enable()
     print(
         json.dumps(
             {
                 "code": code,
-                "objects_most": most,
+                "objects_most": objects_max,
                 "picture": size,
                 "allocated_a_picture": frame,
                 "us_a_second": us // seconds,

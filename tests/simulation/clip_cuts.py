@@ -1,12 +1,11 @@
-"""Cut the power of a recorder anywhere in many seeded lives, start it again, and hold it to what it promises.
+"""Cut the power of a recorder at random operations in many seeded runs, restart it, and check its promises.
 
-python tests/simulation/clip_cuts.py [CUTS]     1,000 unless said
+python tests/simulation/clip_cuts.py [CUTS]     default 1,000
 
-A life records at 5 pictures a second, with events, snapshots and accesses at random; an operation is a byte written,
-a file made, moved or removed. The power goes in the recoveries, too, up to three times. After that: each clip is
-sealed, chained to the one before and signed; each file is as its line says; all but the last segment have their end;
-none of an event's pictures is missing but those of the last seconds; it records again within 2 s, and the next clip
-goes on from the last one.
+A run records at 5 fps, with random events, snapshots and access lines. An operation is a byte written or a file made,
+moved or removed. Up to three recoveries are cut too. After that: each clip is sealed, chained to the previous one and
+signed; each file matches its line; all but the last segment have their end record; no picture of an event is missing
+except for the last seconds; recording continues within 2 s, and the next clip continues the chain.
 """
 
 import sys
@@ -25,9 +24,9 @@ from memory_storage import PowerCut  # noqa: E402
 from patrolink_protocol import clip  # noqa: E402
 from seeded_random import seeded  # noqa: E402
 
-LIFE_OPERATIONS = 260_000
+RUN_OPERATIONS = 260_000
 RECOVERY_OPERATIONS = 1_500
-BACK_S = 2
+RESTART_S = 2
 
 
 def verify(signer: str, chain: bytes, signature: bytes) -> bool:
@@ -41,48 +40,47 @@ def verify(signer: str, chain: bytes, signature: bytes) -> bool:
     return True
 
 
-def live(harness: ClipHarness, seed: int, seconds: float = 45) -> None:
-    """Record with events at random; harness.events has (clip, monotonic ms) of each as they come.
+def record(harness: ClipHarness, seed: int, events: list[tuple[int, int]], seconds: float = 45) -> None:
+    """Record with random events, and append (clip, monotonic ms) of each to `events`.
 
-    In every second life the storage is late: what the power cuts is a second of what was given to it, too.
+    With an odd seed storage is slow, so that a cut loses data that it had accepted.
     """
     below = seeded(seed)
     slow = seed % 2 == 1
     harness.files.behind = [] if slow else None
-    events = harness.events = []
     until = harness.now + seconds * 1000
     while harness.now < until:
         harness.run(0.5, (lambda: harness.files.work(1 + below(2))) if slow else None)
-        what = below(24)
-        if what < 2:
-            events.append((harness.recorder.trigger(what, 1000 + len(events), "", harness.now), harness.now))
-        elif what == 2:
+        action = below(24)
+        if action < 2:
+            events.append((harness.recorder.trigger(action, 1000 + len(events), "", harness.now), harness.now))
+        elif action == 2:
             harness.recorder.snapshot("duty", harness.now)
-        elif what == 3:
+        elif action == 3:
             harness.recorder.stop("duty", harness.now)
-        elif what == 4:
+        elif action == 4:
             harness.store.open_clips.log_access("live_view_start", "duty", harness.now)
 
 
 def check(harness: ClipHarness, where: object) -> None:
-    """Every clip on storage is right: after a recovery, all of them are sealed."""
+    """Check each clip on storage after a recovery."""
     previous = None
     for number in sorted(int(n[:6]) for n in harness.files.data if n.endswith(".plm")):
-        said = harness.manifest(number)
-        assert "sig" in said[-1] and [s for s in said if "close" in s] == [said[-2]], (where, number)
-        assert previous is None or said[0]["previous"] == previous, (where, number)
-        previous = said[-1]["chain"]
-        assert verify(said[0]["signer"], bytes.fromhex(previous), bytes.fromhex(said[-1]["sig"])), (where, number)
+        lines = harness.manifest(number)
+        assert "sig" in lines[-1] and [s for s in lines if "close" in s] == [lines[-2]], (where, number)
+        assert previous is None or lines[0]["previous"] == previous, (where, number)
+        previous = lines[-1]["chain"]
+        assert verify(lines[0]["signer"], bytes.fromhex(previous), bytes.fromhex(lines[-1]["sig"])), (where, number)
         segments = harness.segments(number)
         assert [s["seg"] for s in segments] == sorted(s["seg"] for s in segments), (where, number)
         for s, after in zip(segments, segments[1:] + [None] * bool(segments), strict=True):
             assert s["seg"] + ".pls" in harness.files.data, (where, number, s)
             read = harness.read(s["seg"] + ".pls")
             assert read.complete or not s["whole"], (where, number, s)
-            assert not s["whole"] or len(read.pictures()) == s["frames"] or said[0]["codec"] == "jpeg", (where, s)
-            # One that had its end when its line was still on the way is told as not whole, and yet it is.
+            assert not s["whole"] or len(read.pictures()) == s["frames"] or lines[0]["codec"] == "jpeg", (where, s)
+            # A power cut between the end record and the line leaves a complete file that its line does not claim.
             assert read.complete or after is None or after["seg"][:6] != s["seg"][:6], (where, number, s)
-        if said[0]["codec"] != "jpeg":
+        if lines[0]["codec"] != "jpeg":
             in_order(harness, segments, (where, number))
 
 
@@ -93,37 +91,37 @@ def in_order(harness: ClipHarness, segments: list[dict[str, str]], where: object
         assert numbers == list(range(min(numbers, default=0), min(numbers, default=0) + len(numbers))), where
 
 
-def kept(
-    harness: ClipHarness, events: list[tuple[int, int]], given: list[tuple[int, int]], end: int, where: object
+def check_events(
+    harness: ClipHarness, events: list[tuple[int, int]], taken: list[tuple[int, int]], end: int, where: object
 ) -> None:
-    """Of every event whose clip was told to storage, no picture is missing but those of the last moment."""
-    there = set()
+    """Check that no picture of an event is missing, except for the last moment before the cut."""
+    recorded = set()
     for name in harness.files.data:
         if name.endswith(".plm"):
-            there.update(harness.pictures(int(name[:6])))
-    slack = 1500  # what was in a block that was not full, and what storage was late by
+            recorded.update(harness.pictures(int(name[:6])))
+    slack = 1500  # data in an incomplete block, and data that slow storage had not written
     for number, at in events:
         if f"{number:06d}.plm" in harness.files.data:
-            for n, ms in given:
+            for n, ms in taken:
                 if at - CONFIG["pre_s"] * 1000 <= ms < min(at + CONFIG["post_s"] * 1000, end - slack):
-                    assert n in there, (where, number, at, n, ms)
+                    assert n in recorded, (where, number, at, n, ms)
 
 
 def cut(seed: int, operations: int) -> tuple[bool, float, int, int]:
-    """Return (the life ended before, seconds that the start took, clips, recoveries that were cut)."""
+    """Return (whether the run ended before the cut, seconds of the restart, clips, recoveries that were cut)."""
     where = f"seed {seed}, cut after {operations} operations"
     harness = ClipHarness().boot()
     harness.files.left = operations
-    ended = True
+    ended, events = True, list[tuple[int, int]]()
     try:
-        live(harness, seed)
+        record(harness, seed, events)
     except PowerCut:
         ended = False
     harness.files.left = harness.files.behind = None
-    events, given, end = harness.events, harness.camera.taken, harness.now
-    again, cuts = seeded(seed + operations), 0
-    for _ in range(again(4)):
-        harness.files.left = again(RECOVERY_OPERATIONS)
+    taken, end = harness.camera.taken, harness.now
+    below, cuts = seeded(seed + operations), 0
+    for _ in range(below(4)):
+        harness.files.left = below(RECOVERY_OPERATIONS)
         try:
             harness.boot()
         except PowerCut:
@@ -131,17 +129,17 @@ def cut(seed: int, operations: int) -> tuple[bool, float, int, int]:
     harness.files.left = None
     start = time.perf_counter()
     harness.boot()
-    took = time.perf_counter() - start
+    restart_s = time.perf_counter() - start
     check(harness, where)
-    kept(harness, events, given, end, where)
-    harness.run(BACK_S - 1)
+    check_events(harness, events, taken, end, where)
+    harness.run(RESTART_S - 1)
     assert harness.ring_recorder.frames > 0, where
     number = harness.recorder.trigger(0, 5, "", harness.now)
     harness.run(40)
     check(harness, where)
     assert number == max(int(n[:6]) for n in harness.files.data if n.endswith(".plm")), where
     assert not harness.ring_recorder.errors, where
-    return ended, took, number, cuts
+    return ended, restart_s, number, cuts
 
 
 def main(wanted: int) -> int:
@@ -150,14 +148,14 @@ def main(wanted: int) -> int:
     slowest = 0.0
     while cuts < wanted:
         seed += 1
-        ended, took, number, more = cut(seed, below(LIFE_OPERATIONS))
+        ended, restart_s, number, recovery_cuts = cut(seed, below(RUN_OPERATIONS))
         cuts += not ended
         clips += number
-        within += more
-        slowest = max(slowest, took)
+        within += recovery_cuts
+        slowest = max(slowest, restart_s)
     print(
-        f"{cuts} power cuts in {seed} lives of a recorder, {within} in recoveries, {clips} clips: all sealed, signed "
-        f"and chained, nothing before the last segment lost; recovery took {slowest * 1000:.1f} ms at most"
+        f"{cuts} power cuts in {seed} runs of a recorder, {within} in recoveries, {clips} clips: all sealed, signed "
+        f"and chained, nothing before the last segment lost; slowest recovery {slowest * 1000:.1f} ms"
     )
     return 0
 

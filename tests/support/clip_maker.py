@@ -54,60 +54,68 @@ def pictures() -> list[tuple[Any, bytes]]:
     return out
 
 
-class Camera:
-    """The film, round and round; `given` has the monotonic ms of each picture."""
+class LoopCamera:
+    """A camera that plays the demo video in a loop.
+
+    Attributes:
+        taken: Monotonic ms of each picture.
+    """
 
     width, height, fps, fault, dropped, damaged = 640, 272, FPS, "", 0, 0
 
-    def __init__(self, world: "Device", arrays: bool) -> None:
-        self._world, self._arrays, self.given = world, arrays, list[int]()
+    def __init__(self, device: "Device", arrays: bool) -> None:
+        self._device, self._arrays, self.taken = device, arrays, list[int]()
         self._due = 0
 
     def open(self) -> None:
-        self._due = self._world.now
+        self._due = self._device.now
 
     def close(self) -> None:
         pass
 
     def frame(self) -> tuple[Any, int, None] | None:
-        if self._world.now < self._due:
+        if self._device.now < self._due:
             return None
-        # No camera keeps a perfect pace.
-        self._due += 1000 // FPS + (len(self.given) % 3 - 1) * 10
-        array, jpeg = pictures()[len(self.given) % len(pictures())]
-        self.given.append(self._world.now)
-        return array if self._arrays else memoryview(jpeg), self._world.now, None
+        # The frame rate of a camera is not exact.
+        self._due += 1000 // FPS + (len(self.taken) % 3 - 1) * 10
+        array, jpeg = pictures()[len(self.taken) % len(pictures())]
+        self.taken.append(self._device.now)
+        return array if self._arrays else memoryview(jpeg), self._device.now, None
 
 
-class Tone:
-    """A microphone that hears 440 Hz, in units of 10 ms."""
+class ToneMicrophone:
+    """A microphone that hears a tone of 440 Hz, in units of 10 ms."""
 
-    def __init__(self, world: "Device") -> None:
-        self._world = world
+    def __init__(self, device: "Device") -> None:
+        self._device = device
         self._tone = array("h", (round(8000 * math.sin(2 * math.pi * 440 * i / 8000)) for i in range(8000)))
         self.buf = bytearray(160)
 
     def open(self) -> bool:
-        self._heard = self._world.now
+        self._read_ms = self._device.now
         return True
 
     def close(self) -> None:
         pass
 
     def read(self) -> int:
-        if self._heard + 10 > self._world.now:
+        if self._read_ms + 10 > self._device.now:
             return 0
-        at = self._heard // 10 % 100 * 80
+        at = self._read_ms // 10 % 100 * 80
         self.buf[:] = self._tone[at : at + 80].tobytes()
-        self._heard += 10
+        self._read_ms += 10
         return len(self.buf)
 
 
 @dataclass
 class Device:
-    """One device that records. `pem`: file of the site's evidence key, made when it is not there.
+    """One device that records.
 
-    now  monotonic ms of this boot; shift_ms: what its unix clock is wrong by; quota_kb: its storage
+    Attributes:
+        pem: File of the site's evidence key; created if it does not exist.
+        now: Monotonic ms of this boot.
+        shift_ms: Error of its unix clock.
+        quota_kb: Size of its storage.
     """
 
     name: str
@@ -126,7 +134,7 @@ class Device:
         self.boot()
 
     def boot(self) -> None:
-        """The power comes, after a cut or for the first time."""
+        """Switch the device on, for the first time or after a power cut."""
         self._past, self.now = self._past + self.now, 0
         self.boots += 1
         signer = Signer(self.store)
@@ -143,7 +151,7 @@ class Device:
             lambda values: None,
         )
         h264 = self.codec == clip.H264_MP4
-        self.camera = Camera(self, h264)
+        self.camera = LoopCamera(self, h264)
         container = _h264() if h264 else AviMuxer(640, 272, FPS, True)
         jpeg = _jpeg if h264 else bytes
         self.ring_recorder = RingRecorder(
@@ -155,7 +163,7 @@ class Device:
             {**config, "sound": "event"},
             self.unix,
             lambda: clip.CLOCK_GPS,
-            Tone(self),
+            ToneMicrophone(self),
         )
         self.recorder = ClipRecorder(self.clip_store, self.ring_recorder, config, self.unix)
         run_to_completion(self.ring_recorder.load())
@@ -165,7 +173,7 @@ class Device:
         return EPOCH_MS + self._past + now + self.shift_ms
 
     def run(self, seconds: float) -> None:
-        """Film, walking north-east at 1.4 m/s."""
+        """Record while walking north-east at 1.4 m/s."""
         for _ in range(round(seconds * 100)):
             self.now += 10
             self.recorder.serve(self.now)
@@ -183,7 +191,7 @@ class Device:
         return fix
 
     def event(self, trigger: str, event_id: int, who: str = "") -> int:
-        """An event, and what is filmed after it. Return the number of its clip."""
+        """Trigger an event, record what follows, and return the number of the clip."""
         number: int = self.recorder.trigger(clip.TRIGGERS.index(trigger), event_id, who, self.now)
         self.run(1.5)
         if trigger == "sos":
@@ -191,8 +199,8 @@ class Device:
         self.run(6)
         return number
 
-    def leave(self, state: Path) -> None:
-        """Put what it has stored into the state folder of a device that has not been switched on yet."""
+    def copy_state(self, state: Path) -> None:
+        """Copy its storage into the state folder of another device that was never switched on."""
         (state / "clips").mkdir(parents=True)
         for name, data in self.files.data.items():
             (state / "clips" / name).write_bytes(data)
@@ -200,7 +208,7 @@ class Device:
             (state / name).write_bytes(data)
 
     def write(self, clips: Path) -> Path:
-        """Lay the clips out as the hub does, with their signers; return the folder of the device."""
+        """Write the clips in the layout of the hub, with their signers, and return the device's folder."""
         files = self.files.data
         manifests = sorted(name for name in files if name.endswith(".plm"))
         for name in manifests:
@@ -227,9 +235,10 @@ def _jpeg(picture: Any) -> bytes:
 
 
 def make(clips: Path, name: str = "linux-1", codec: int = clip.MJPEG_AVI) -> Device:
-    """Let a device film: 1 a button's clip, 2 an SOS's, 3 a snapshot, 4 a dispatcher's; all of it is in `clips`.
+    """Record four clips with a new device, and write them to `clips`.
 
-    Beside `clips` is evidence.pem, the site's key.
+    1 is of a button, 2 of an SOS, 3 a snapshot, 4 of a dispatcher. The site's key is written next to `clips` as
+    evidence.pem.
     """
     device = Device(name, clips.parent / "evidence.pem", codec)
     device.run(7)

@@ -1,6 +1,6 @@
-"""A Linux board that records, its parts put together as device/app/wiring_recording.py does it, for a test and a bench.
+"""The recording parts of a Linux board, wired as in device/app, for a test and a bench.
 
-The film is build/media/bikes.mp4 at 640x480, 15 pictures a second.
+The source is the demo video at 640x480, 15 frames per second.
 """
 
 import time
@@ -26,12 +26,22 @@ CONFIG.update(pre_s=5, post_s=4, segment_s=3)
 
 
 class Board:
-    """`mic` is the path of a microphone; `slowest_ms`: the longest round of its loop so far."""
+    """A board that records.
+
+    Args:
+        folder: For its state, clips and indicators.
+        evidence: The site's public evidence key, 33 bytes.
+        mic: Path of a microphone.
+        boot: Number of the boot.
+
+    Attributes:
+        slowest_ms: The longest round of its loop so far.
+    """
 
     def __init__(self, folder: Path, evidence: bytes, mic: str, boot: int = 1) -> None:
         self.clock, self.inputs, self.log = Clock(), platform.Inputs(), list[str]()
         self.slowest_ms = 0.0
-        given = {
+        settings = {
             "source": str(DEMO_VIDEO),
             "indicator": str(folder / "led"),
             "width": WIDTH,
@@ -43,7 +53,7 @@ class Board:
         self.store = ClipStore(
             self.files, store, self.signer, CONFIG, "linux-1", boot, self.unix, lambda pct: None, lambda values: None
         )
-        self.camera = platform.camera(given, self.clock.now_ms, self.log.append, self.inputs)
+        self.camera = platform.camera(settings, self.clock.now_ms, self.log.append, self.inputs)
         microphone = Microphone(mic, platform.Pin(str(folder / "ear")), self.inputs, self.log.append)
         self.container = h264.H264Muxer(WIDTH, HEIGHT, FPS)
         self.ring_recorder = RingRecorder(
@@ -64,7 +74,7 @@ class Board:
         return at_ms + round(time.time() * 1000) - self.clock.now_ms()
 
     def run(self, seconds: float) -> None:
-        """Let it work, in real time."""
+        """Run the loop in real time."""
         until = self.clock.now_ms() + seconds * 1000
         while self.clock.now_ms() < until:
             begin = time.perf_counter()

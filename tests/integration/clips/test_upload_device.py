@@ -23,7 +23,7 @@ def filmed(tmp_path, rig):
         film.run(1)
         film.recorder.trigger(0, 0, "", film.now, 500)
         film.run(6)
-        film.leave(tmp_path / "device" / "state")
+        film.copy_state(tmp_path / "device" / "state")
         there = film.write(tmp_path / "expected")
         files = sorted(path.read_bytes() for path in there.glob("*/*.p*"))
         camera = {"source": str(tmp_path / "none"), "indicator": str(tmp_path / "camera.led")}

@@ -86,7 +86,7 @@ def test_a_device_repeats_an_announcement_until_it_has_an_answer(tmp_path, rig, 
         for item in items:
             clip_store.uploads.mark_uploaded(item.clip, item.name)
     source.run(1)
-    source.leave(tmp_path / "device" / "state")
+    source.copy_state(tmp_path / "device" / "state")
     camera = {"source": str(tmp_path / "none"), "indicator": str(tmp_path / "camera.led")}
     clips = {"evidence_key": source.evidence.public.hex(), "upload": {"host": "127.0.0.1", "port": 9}}
     device = rig(board, nmea.speak(walk(600)), 1.0, camera=camera, clips=clips)
