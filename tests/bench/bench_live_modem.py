@@ -26,7 +26,7 @@ from patrolink.emulator.network.carrier import PROFILES  # noqa: E402
 from patrolink.emulator.scenarios import incident  # noqa: E402
 from patrolink.hub.dispatch import client  # noqa: E402
 
-from tests.integration.clips.test_remote import answer, told  # noqa: E402
+from tests.integration.clips.test_remote import answer, next_matching  # noqa: E402
 from tests.integration.live.test_live_modem import Viewer  # noqa: E402
 
 SEED, SECONDS, FPS_MIN, NO_CLIP = 20261127, 30, 1.0, 60_000
@@ -49,7 +49,7 @@ async def answer_delay(hub, name: str) -> float:
     """Return the seconds until a command is answered: to preserve a clip that does not exist."""
     begin = time.monotonic()
     command = await hub.request("command", device=name, action="preserve_clip", number=NO_CLIP)
-    await told(hub, answer(command), "no answer")
+    await next_matching(hub, answer(command), "no answer")
     return time.monotonic() - begin
 
 

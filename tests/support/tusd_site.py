@@ -1,6 +1,7 @@
-"""tusd as protocol/CLIP.md has a site run it, its configuration taken from there, and the service before the hub.
+"""tusd and nginx as protocol/CLIP.md configures them, and the hook service between them and the hub.
 
-tusd takes uploads; the hub verifies and releases. The service lets only devices in, and hands on what is whole.
+tusd receives uploads; the hub verifies and releases clips. The hook service admits only devices, and forwards complete
+uploads to the hub.
 """
 
 import contextlib
@@ -24,102 +25,113 @@ from tests.support import console_site, hub_process, upload_clients
 from tests.support.polling import wait_until
 
 CLIP_MD = Path(__file__).parents[2] / "protocol" / "CLIP.md"
-_LATER, _ANEW, _REFUSED = 401, 403, (400, 409, 413, 460)  # what a device does then; what the hub says of a spoilt file
+_RETRY, _RESTART = 401, 403  # statuses after which a device retries, and starts the upload again
+_REFUSED = (400, 409, 413, 460)  # statuses of the hub for a file that it refuses for good
 
 
-class Between:
-    """The service. hub: port of the hub's `uploads`; finished: what is whole at tusd and the hub has not taken."""
+class HookService:
+    """Handles the hooks of tusd and the authorization requests of nginx.
 
-    def __init__(self, hub: int, devices) -> None:
-        self.hub = hub
+    Args:
+        hub: Port of the hub's `uploads`.
+        devices: Names of the devices.
+        read: Function(storage) -> the bytes of a complete upload.
+
+    Attributes:
+        finished: Complete uploads that the hub has not accepted yet, by their path.
+    """
+
+    def __init__(self, hub: int, devices, read) -> None:
+        self.hub, self._read = hub, read
         self.finished: dict[str, dict] = {}
-        self._taken: dict[tuple, str] = {}  # what the hub has: where it was uploaded to
+        self._accepted: dict[tuple, str] = {}  # identity of an accepted file -> path of its upload
         keys = {name: DeviceKey(key) for name, key in hub_process.keys_of(devices).items()}
         self._authorization = UploadAuthorization(keys.get, SystemClock())
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"between": self}))
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"service": self}))
         self.port: int = self._server.server_port
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
-
-    def read(self, storage: dict) -> bytes:
-        """Return the bytes of an upload that is whole, from where tusd says that they are."""
-        return Path(storage["Path"]).read_bytes()
 
     def close(self) -> None:
         self._server.shutdown()
         self._server.server_close()
 
     def authorize(self, method: str, uri: str, fields) -> tuple[int, str]:
-        """Return (204, device), or the status that refuses the request and why."""
+        """Return (204, device), or the status that refuses the request and the reason."""
         try:
             return 204, self._authorization.authorize(method, uri, fields, "")
         except (UnauthorizedError, TooManyAttemptsError) as e:
             return 401, str(e)
 
-    def may_go_on(self, method: str, uri: str, fields) -> int:
-        """nginx asks before each PATCH and HEAD. tusd holds whole what it has whole: the hub must have it, too."""
+    def authorize_upload(self, method: str, uri: str, fields) -> int:
+        """Return the status for a PATCH or HEAD, which nginx requests first. The hub must have a complete upload."""
         status, device = self.authorize(method, uri, fields)
         if status == 204 and not uri.startswith(f"/clips/{device}/"):
-            return _ANEW
+            return _RESTART
         upload = self.finished.get(uri)
-        return status if status != 204 or upload is None else self._hand_on(uri, upload)
+        return status if status != 204 or upload is None else self._forward(uri, upload)
 
     def hook(self, kind: str, upload: dict, request: dict) -> dict:
-        """Return what tusd does about it."""
+        """Return the response to a hook of tusd."""
         if kind == "pre-create":
             fields = {name: value[0] for name, value in request["Header"].items()}
             status, device = self.authorize(request["Method"], request["URI"], fields)
-            said = upload["MetaData"]
+            metadata = upload["MetaData"]
             if status != 204:
                 return {"RejectUpload": True, "HTTPResponse": {"StatusCode": status, "Body": device}}
-            if said.get("device") != device or not re.fullmatch("[0-9]{1,6} [0-9-]{6,13}.pl[ms]", _place(said)):
-                return {"RejectUpload": True, "HTTPResponse": {"StatusCode": 400, "Body": "no file of its clips"}}
-            if there := self._taken.get(_identity(upload)):
-                told = {"Location": there, "Upload-Offset": str(upload["Size"])}
-                return {"RejectUpload": True, "HTTPResponse": {"StatusCode": 201, "Header": told}}
-            name = f"{device}/{said['clip']}/{secrets.token_hex(8)}/{said['name']}"
+            if metadata.get("device") != device or not re.fullmatch("[0-9]{1,6} [0-9-]{6,13}.pl[ms]", _place(metadata)):
+                return {
+                    "RejectUpload": True,
+                    "HTTPResponse": {"StatusCode": 400, "Body": "not a file of the device's clips"},
+                }
+            if path := self._accepted.get(_identity(upload)):
+                header = {"Location": path, "Upload-Offset": str(upload["Size"])}
+                return {"RejectUpload": True, "HTTPResponse": {"StatusCode": 201, "Header": header}}
+            name = f"{device}/{metadata['clip']}/{secrets.token_hex(8)}/{metadata['name']}"
             return {"ChangeFileInfo": {"ID": name}}
         uri = "/clips/" + upload["ID"]
         self.finished[uri] = upload
-        status = self._hand_on(uri, upload)
-        return {} if status == 204 else {"HTTPResponse": {"StatusCode": 503 if status == _LATER else 460}}
+        status = self._forward(uri, upload)
+        return {} if status == 204 else {"HTTPResponse": {"StatusCode": 503 if status == _RETRY else 460}}
 
-    def _hand_on(self, uri: str, upload: dict) -> int:
-        """Send a file to the hub as its device would; return what its device is to be answered."""
-        said = upload["MetaData"]
-        raw = upload_clients.RawTusClient(said["device"], self.hub)
-        data = self.read(upload["Storage"])
+    def _forward(self, uri: str, upload: dict) -> int:
+        """Upload a file to the hub in the name of its device, and return the status for the device."""
+        metadata = upload["MetaData"]
+        raw = upload_clients.RawTusClient(metadata["device"], self.hub)
+        data = self._read(upload["Storage"])
         try:
-            status, _, _ = raw.create(int(said["clip"]), said["name"], data, data, said["sha256"])
+            status, _, _ = raw.create(int(metadata["clip"]), metadata["name"], data, data, metadata["sha256"])
         except OSError:
             status = 0
         if status == 201:
-            self._taken[_identity(upload)] = uri
+            self._accepted[_identity(upload)] = uri
             self.finished.pop(uri, None)
             return 204
-        return _ANEW if status in _REFUSED else _LATER
+        return _RESTART if status in _REFUSED else _RETRY
 
 
-def _place(said: dict) -> str:
-    return f"{said.get('clip')} {said.get('name')}"
+def _place(metadata: dict) -> str:
+    return f"{metadata.get('clip')} {metadata.get('name')}"
 
 
 def _identity(upload: dict) -> tuple:
-    said = upload["MetaData"]
-    return said["device"], said["clip"], said["name"], said["sha256"], upload["Size"]
+    metadata = upload["MetaData"]
+    return metadata["device"], metadata["clip"], metadata["name"], metadata["sha256"], upload["Size"]
 
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    between: Between
+    service: HookService
 
     def do_GET(self) -> None:
         fields = self.headers
-        self._answer(self.between.may_go_on(fields["X-Original-Method"], fields["X-Original-URI"], fields))
+        self._answer(self.service.authorize_upload(fields["X-Original-Method"], fields["X-Original-URI"], fields))
 
     def do_POST(self) -> None:
-        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        event = asked["Event"]
-        self._answer(200, json.dumps(self.between.hook(asked["Type"], event["Upload"], event["HTTPRequest"])).encode())
+        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        event = request["Event"]
+        self._answer(
+            200, json.dumps(self.service.hook(request["Type"], event["Upload"], event["HTTPRequest"])).encode()
+        )
 
     def _answer(self, status: int, body: bytes = b"") -> None:
         self.send_response(status)
@@ -133,8 +145,13 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
 
+def read_file(storage: dict) -> bytes:
+    """Return the bytes of a complete upload on disk."""
+    return Path(storage["Path"]).read_bytes()
+
+
 class ObjectStorage:
-    """moto's S3, with a bucket."""
+    """S3 of moto, with one bucket."""
 
     KEYS = {"AWS_ACCESS_KEY_ID": "site", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": "us-east-1"}
 
@@ -144,15 +161,15 @@ class ObjectStorage:
             command = [_program("moto_server"), "-H", "127.0.0.1", "-p", str(port)]
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
         wait_until(lambda: _open(port))
-        self._ask("-X", "PUT", f"{self.url}/clips")
+        self._request("-X", "PUT", f"{self.url}/clips")
 
-    def _ask(self, *words: str) -> bytes:
+    def _request(self, *arguments: str) -> bytes:
         signed = ("--aws-sigv4", "aws:amz:us-east-1:s3", "--user", "site:secret")
         curl = _program("curl")
-        return subprocess.run([curl, "-sS", "--fail", *signed, *words], check=True, capture_output=True).stdout
+        return subprocess.run([curl, "-sS", "--fail", *signed, *arguments], check=True, capture_output=True).stdout
 
     def read(self, storage: dict) -> bytes:
-        return self._ask(f"{self.url}/{storage['Bucket']}/{storage['Key']}")
+        return self._request(f"{self.url}/{storage['Bucket']}/{storage['Key']}")
 
     def close(self) -> None:
         self._process.kill()
@@ -168,31 +185,42 @@ _INSTALL = {
 
 
 def _program(name: str) -> str:
-    found = shutil.which(name, path=os.environ["PATH"] + ":/usr/sbin")
-    return found or pytest.skip(f"no {name} on the PATH ({_INSTALL[name]})")
+    path = shutil.which(name, path=os.environ["PATH"] + ":/usr/sbin")
+    return path or pytest.skip(f"no {name} on the PATH ({_INSTALL[name]})")
 
 
-def needs(objects: bool) -> None:
-    """Skip where a program that it takes is missing."""
+def skip_if_missing(objects: bool) -> None:
+    """Skip the test if a required program is missing."""
     for name in list(_INSTALL)[: None if objects else 2]:
         _program(name)
 
 
-class Front:
-    """nginx, tusd and the service before a hub. port: where devices upload to; tusd: its own port."""
+class TusdSite:
+    """nginx, tusd and the hook service in front of a hub.
+
+    Attributes:
+        port: Where devices upload to.
+        tusd: Port of tusd.
+        hooks: The HookService.
+    """
 
     def __init__(self, folder: Path, hub: int, devices, objects: bool) -> None:
         tusd, nginx = _program("tusd"), _program("nginx")
         folder.mkdir()
         self._objects = ObjectStorage(folder) if objects else None
         self.folder, self.port, self.tusd = folder, console_site.free_port(), console_site.free_port()
-        self.between = Between(hub, devices)
+        read = self._objects.read if self._objects else read_file
+        self.hooks = HookService(hub, devices, read)
         text = CLIP_MD.read_text()
-        flags, block = (re.search(it, text, re.S)[1] for it in (r"\n    tusd (.*?)\n\n", r"\n(    server .*?)\n\n"))
+        flags, block = (
+            re.search(pattern, text, re.S)[1] for pattern in (r"\n    tusd (.*?)\n\n", r"\n(    server .*?)\n\n")
+        )
         block = re.sub(r" *ssl_.*\n", "", block).replace("8443 ssl", f"127.0.0.1:{self.port}")
-        for before, after in (("8080", self.tusd), ("8081", self.between.port)):
-            flags, block = flags.replace(before, str(after)), block.replace(f":{before};", f":{after};")
-        own = "".join(f"{it}_temp_path {folder}/{it};" for it in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+        for documented, port in (("8080", self.tusd), ("8081", self.hooks.port)):
+            flags, block = flags.replace(documented, str(port)), block.replace(f":{documented};", f":{port};")
+        own = "".join(
+            f"{part}_temp_path {folder}/{part};" for part in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        )
         (folder / "nginx.conf").write_text(
             f"daemon off; master_process off; pid {folder}/pid; error_log {folder}/error.log; events {{}}\n"
             f"http {{ access_log off; {own}\n{block} }}\n"
@@ -202,7 +230,6 @@ class Front:
             flags += ["-upload-dir", f"{folder}/uploads"]
         else:
             flags += ["-s3-bucket", "clips", "-s3-endpoint", self._objects.url]
-            self.between.read = self._objects.read
         self._commands = [tusd, *flags], [nginx, "-e", f"{folder}/first.log", "-c", f"{folder}/nginx.conf"]
         self._running: list[subprocess.Popen] = []
         self.start()
@@ -210,7 +237,9 @@ class Front:
     def start(self) -> None:
         with (self.folder / "log").open("ab") as log:
             settings = {**os.environ, **ObjectStorage.KEYS, "AWS_EC2_METADATA_DISABLED": "true"}
-            self._running = [subprocess.Popen(it, stdout=log, stderr=log, env=settings) for it in self._commands]
+            self._running = [
+                subprocess.Popen(command, stdout=log, stderr=log, env=settings) for command in self._commands
+            ]
         for port in (self.port, self.tusd):
             wait_until(lambda port=port: _open(port), lambda: (self.folder / "log").read_text())
 
@@ -221,7 +250,7 @@ class Front:
 
     def close(self) -> None:
         self.kill()
-        self.between.close()
+        self.hooks.close()
         if self._objects is not None:
             self._objects.close()
 

@@ -1,4 +1,4 @@
-"""AVI as the device writes it, judged by PyAV, OpenCV and ffmpeg: whole, and cut anywhere."""
+"""AVI files of the device, complete and truncated, played by PyAV, OpenCV and ffmpeg."""
 
 import io
 import random
@@ -16,7 +16,7 @@ SEED = 20261125
 
 
 def jpeg(shade: int) -> bytes:
-    """A picture that tells its number by its brightness."""
+    """Return a picture whose brightness encodes its number."""
     out = io.BytesIO()
     Image.effect_noise(SIZE, 8).point(lambda v: min(255, max(0, v - 128 + shade))).convert("RGB").save(out, "JPEG")
     return out.getvalue()
@@ -27,8 +27,8 @@ def shade(i: int) -> int:
 
 
 @pytest.fixture(scope="module")
-def film():
-    """(what was written, the pictures, where each ends): 4 s at 5 a second, the fourth missing, and a tone."""
+def video():
+    """(file, pictures, end offset of each): 4 s at 5 fps without the fourth picture, and a tone."""
     data = bytearray()
     ends: list[int] = []
     avi = AviMuxer(*SIZE, FPS, True)
@@ -46,21 +46,21 @@ def film():
 
 
 @pytest.fixture(scope="module")
-def path(film, tmp_path_factory):
-    it = tmp_path_factory.mktemp("film") / "film.avi"
-    it.write_bytes(film[0])
-    return it
+def path(video, tmp_path_factory):
+    path = tmp_path_factory.mktemp("film") / "film.avi"
+    path.write_bytes(video[0])
+    return path
 
 
-def shown(data: bytes) -> tuple[list[tuple[float, int]], int]:
-    """What PyAV plays: (seconds, brightness) of each picture, and how many samples of sound."""
+def decode(data: bytes) -> tuple[list[tuple[float, int]], int]:
+    """Return ((seconds, brightness) of each picture, number of samples) that PyAV plays."""
     pictures, samples = [], 0
     with av.open(io.BytesIO(data)) as container:
         for packet in container.demux():
             try:
                 frames = packet.decode()
             except av.InvalidDataError:
-                break  # what a cut left of a picture
+                break  # the rest of a truncated picture
             for frame in frames:
                 if isinstance(frame, av.VideoFrame):
                     assert (frame.width, frame.height) == SIZE
@@ -70,41 +70,41 @@ def shown(data: bytes) -> tuple[list[tuple[float, int]], int]:
     return pictures, samples
 
 
-def test_pyav_plays_each_picture_at_its_time(film):
-    pictures, samples = shown(film[0])
-    there = [i for i in range(FPS * SECONDS) if i != 3]
-    assert [round(t * FPS) for t, _ in pictures] == there
-    assert all(abs(seen - shade(i)) <= 3 for i, (_, seen) in zip(there, pictures, strict=True))
+def test_pyav_plays_each_picture_at_its_time(video):
+    pictures, samples = decode(video[0])
+    numbers = [i for i in range(FPS * SECONDS) if i != 3]
+    assert [round(t * FPS) for t, _ in pictures] == numbers
+    assert all(abs(brightness - shade(i)) <= 3 for i, (_, brightness) in zip(numbers, pictures, strict=True))
     assert samples == 8000 * SECONDS
 
 
-def test_opencv_plays_it(film, path):
+def test_opencv_plays_each_picture(video, path):
     cv2 = pytest.importorskip("cv2", reason="no OpenCV; pip install opencv-python-headless")
     capture = cv2.VideoCapture(str(path))
     assert capture.get(cv2.CAP_PROP_FPS) == FPS
-    seen = []
+    brightness = []
     while True:
-        good, image = capture.read()
-        if not good:
+        is_valid, image = capture.read()
+        if not is_valid:
             break
-        seen.append(round(image.mean()))
-    assert [min(range(20), key=lambda i: abs(shade(i) - s)) for s in seen] == [i for i in range(20) if i != 3]
+        brightness.append(round(image.mean()))
+    assert [min(range(20), key=lambda i: abs(shade(i) - s)) for s in brightness] == [i for i in range(20) if i != 3]
 
 
-def test_cut_anywhere_it_plays_up_to_the_last_whole_picture(film):
-    data, pictures, ends = film
+def test_a_truncated_file_plays_up_to_its_last_complete_picture(video):
+    data, pictures, ends = video
     rng = random.Random(SEED)
     first = len(header(*SIZE, FPS, True))
     for cut in sorted([*ends, *(end - 1 for end in ends), *(rng.randrange(first + 1, len(data)) for _ in range(60))]):
-        whole = sum(end - (len(pictures[i]) & 1) <= cut for i, end in enumerate(ends))
-        if not whole:
+        complete = sum(end - (len(pictures[i]) & 1) <= cut for i, end in enumerate(ends))
+        if not complete:
             continue
-        played, _ = shown(data[:cut])
-        # A player may show what there is of the next one, too.
-        assert whole <= len(played) <= whole + 1, f"cut at {cut} of {len(data)}, seed {SEED}"
+        played, _ = decode(data[:cut])
+        # A player may show a part of the next picture.
+        assert complete <= len(played) <= complete + 1, f"cut at {cut} of {len(data)}, seed {SEED}"
 
 
-def test_ffmpeg_has_nothing_to_say_about_it(path):
+def test_ffmpeg_reports_no_error(path):
     if shutil.which("ffmpeg") is None:
         pytest.skip("no ffmpeg; apt-get install ffmpeg")
     command = ["ffmpeg", "-v", "error", "-xerror", "-i", str(path), "-f", "null", "-"]
@@ -112,6 +112,6 @@ def test_ffmpeg_has_nothing_to_say_about_it(path):
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     entries = "stream=codec_name,nb_read_frames,r_frame_rate"
     command = ["ffprobe", "-v", "error", "-count_frames", "-show_entries", entries, "-of", "csv=p=0", str(path)]
-    told = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.split()
-    assert told[0] == f"mjpeg,{FPS}/1,{FPS * SECONDS - 1}"
-    assert told[1].startswith("pcm_alaw,0/0,")
+    streams = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.split()
+    assert streams[0] == f"mjpeg,{FPS}/1,{FPS * SECONDS - 1}"
+    assert streams[1].startswith("pcm_alaw,0/0,")

@@ -1,4 +1,4 @@
-"""Clips by way of tusd and nginx to a hub, as protocol/CLIP.md has a site run them; the real ones, where installed."""
+"""Uploads through tusd and nginx to a hub, configured as in protocol/CLIP.md, where both are installed."""
 
 import random
 import threading
@@ -8,7 +8,7 @@ import pytest
 
 from tests.support import upload_clients
 from tests.support.tcp_proxy import TcpProxy
-from tests.support.tusd_site import Front, needs
+from tests.support.tusd_site import TusdSite, skip_if_missing
 
 SEED = 20261127
 
@@ -16,38 +16,39 @@ SEED = 20261127
 @pytest.fixture(params=["disk", "objects"])
 def site(request, tmp_path, broker):
     objects = request.param == "objects"
-    needs(objects)
-    it = upload_clients.ClipSite(tmp_path, broker)
+    skip_if_missing(objects)
+    site = upload_clients.ClipSite(tmp_path, broker)
     try:
-        it.front = Front(tmp_path / "front", it.port, [upload_clients.DEVICE, "linux-2"], objects)
-        it.uploader = upload_clients.DeviceUploader(it.device, it.front.port, it.session)
-        yield it
-        it.front.close()
+        site.front = TusdSite(tmp_path / "front", site.port, [upload_clients.DEVICE, "linux-2"], objects)
+        site.uploader = upload_clients.DeviceUploader(site.device, site.front.port, site.session)
+        yield site
+        site.front.close()
     finally:
-        it.close()
+        site.close()
 
 
-def arrived(site):
-    there = site.device.write(site.folder / "expected")
-    names = [path.relative_to(there) for path in there.glob("*/*")]
+def all_files_arrived(site):
+    """Return whether the hub has the same files as the device."""
+    expected = site.device.write(site.folder / "expected")
+    names = [path.relative_to(expected) for path in expected.glob("*/*")]
     return names and all(
-        (site.clips / upload_clients.DEVICE / it).read_bytes() == (there / it).read_bytes() for it in names
+        (site.clips / upload_clients.DEVICE / name).read_bytes() == (expected / name).read_bytes() for name in names
     )
 
 
-def test_a_clip_goes_by_way_of_tusd_and_is_released(site):
+def test_a_clip_uploaded_through_tusd_is_released(site):
     number = site.record_clip()
     site.upload_all()
-    assert arrived(site) and site.wait_for_states(1) == [(number, 5)]
+    assert all_files_arrived(site) and site.wait_for_states(1) == [(number, 5)]
 
 
-def test_cut_off_again_and_again(site):
+def test_uploads_resume_after_cuts(site):
     number = site.record_clip()
     proxy = TcpProxy(site.front.port)
-    rng, over = random.Random(SEED), threading.Event()  # noqa: S311
+    rng, done = random.Random(SEED), threading.Event()  # noqa: S311
 
     def cut():
-        while not over.wait(rng.uniform(1, 2.5)):
+        while not done.wait(rng.uniform(1, 2.5)):
             proxy.cut()
 
     thread = threading.Thread(target=cut)
@@ -56,14 +57,14 @@ def test_cut_off_again_and_again(site):
         site.uploader = upload_clients.DeviceUploader(site.device, proxy.port, site.session, kbps=2000)
         site.upload_all()
     finally:
-        over.set()
+        done.set()
         thread.join()
         proxy.close()
-    assert arrived(site), (SEED, site.uploader.log)
+    assert all_files_arrived(site), (SEED, site.uploader.log)
     assert proxy.accepted > 1 and site.wait_for_states(1) == [(number, 5)], (SEED, site.uploader.log)
 
 
-def test_killed_and_started_again_it_goes_on(site):
+def test_uploads_resume_after_tusd_was_killed(site):
     number = site.record_clip()
     site.uploader = upload_clients.DeviceUploader(site.device, site.front.port, site.session, kbps=3000)
     site.uploader.announce_clips()
@@ -73,39 +74,39 @@ def test_killed_and_started_again_it_goes_on(site):
         site.front.kill()
         site.front.start()
     site.uploader.run_until(site.uploader.is_done)
-    assert arrived(site) and site.wait_for_states(1) == [(number, 5)], site.uploader.log
+    assert all_files_arrived(site) and site.wait_for_states(1) == [(number, 5)], site.uploader.log
 
 
-def test_while_the_hub_is_away_nothing_counts_as_sent(site):
+def test_no_file_counts_as_uploaded_while_the_hub_is_down(site):
     number = site.record_clip()
     site.hub.kill()
-    site.uploader.run_until(lambda: site.front.between.finished)
+    site.uploader.run_until(lambda: site.front.hooks.finished)
     end = time.monotonic() + 3
     with pytest.raises(AssertionError):
         site.uploader.run_until(lambda: site.uploader.is_done() or site.uploader.agent.files, 3)
     assert time.monotonic() >= end and not site.uploader.agent.files
     site.hub.start()
     site.upload_all()
-    assert arrived(site) and site.wait_for_states(1) == [(number, 5)], site.uploader.log
+    assert all_files_arrived(site) and site.wait_for_states(1) == [(number, 5)], site.uploader.log
 
 
-def test_bytes_that_are_not_those_that_were_told_come_again(site):
+def test_a_file_with_a_wrong_hash_is_uploaded_again(site):
     number = site.record_clip()
-    uploads, read, spoilt = site.uploader.uploads, site.uploader.uploads.read, []
+    uploads, read, corrupted = site.uploader.uploads, site.uploader.uploads.read, []
 
-    def once(name, at, buf):
+    def corrupted_once(name, at, buf):
         n = read(name, at, buf)
-        if not spoilt and name.endswith(".pls"):
-            spoilt.append(name)
+        if not corrupted and name.endswith(".pls"):
+            corrupted.append(name)
             buf[0] ^= 1
         return n
 
-    uploads.read = once
+    uploads.read = corrupted_once
     site.upload_all()
-    assert spoilt and arrived(site) and site.wait_for_states(1) == [(number, 5)], site.uploader.log
+    assert corrupted and all_files_arrived(site) and site.wait_for_states(1) == [(number, 5)], site.uploader.log
 
 
-def test_only_devices_get_in_and_only_to_their_own(site):
+def test_only_devices_have_access_and_only_to_their_uploads(site):
     data = bytes(40000)
     own, other = (
         upload_clients.RawTusClient(upload_clients.DEVICE, site.front.port),

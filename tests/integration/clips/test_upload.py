@@ -1,4 +1,4 @@
-"""The uploader over real sockets, on both runtimes, against tus servers that are not ours: @tus/server, and tusd."""
+"""The uploader over real sockets, on both runtimes, with independent tus servers: @tus/server and tusd."""
 
 import contextlib
 import hashlib
@@ -23,12 +23,12 @@ SEED = 20261125
 
 
 @contextlib.contextmanager
-def serving(tmp_path, *pem):
-    """(port, folder) of the official server; with `pem`, its certificate and key, it speaks TLS."""
+def tus_server(tmp_path, *pem):
+    """Run the official server, with TLS if `pem` (certificate and key) is given. Yields (port, folder)."""
     if shutil.which("node") is None:
         pytest.skip("apt-get install nodejs npm")
     if not (NODE / "node_modules" / "@tus" / "server").exists():
-        pytest.skip("no tus server; make node")
+        pytest.skip("no tus server; run `make node`")
     folder = tmp_path / "tus"
     folder.mkdir()
     command = ["node", Path(__file__).with_name("tus_server.mjs"), folder, NODE, *pem]
@@ -36,7 +36,7 @@ def serving(tmp_path, *pem):
         try:
             port = process.stdout.readline()
             if not port:
-                pytest.skip("the tus server does not run on this Node; it needs 20.19 or newer")
+                pytest.skip("the tus server needs Node 20.19 or newer")
             yield int(port), folder
         finally:
             process.kill()
@@ -44,41 +44,41 @@ def serving(tmp_path, *pem):
 
 @contextlib.contextmanager
 def tusd(tmp_path):
-    """(port, folder) of tusd."""
+    """Run tusd. Yields (port, folder)."""
     if shutil.which("tusd") is None:
         pytest.skip("no tusd on the PATH (tus.github.io/tusd/getting-started/installation)")
     folder, port = tmp_path / "tus", console_site.free_port()
-    where = ["-host", "127.0.0.1", "-port", str(port), "-base-path", "/clips", "-upload-dir", folder]
+    options = ["-host", "127.0.0.1", "-port", str(port), "-base-path", "/clips", "-upload-dir", folder]
     with (tmp_path / "tusd.log").open("wb") as log:
-        process = subprocess.Popen(["tusd", *where], stdout=log, stderr=log)
+        process = subprocess.Popen(["tusd", *options], stdout=log, stderr=log)
     try:
-        wait_until(folder.exists)  # it listens within its next breath; the uploader asks again
+        wait_until(folder.exists)  # it listens shortly after; the uploader retries
         yield port, folder
     finally:
         process.kill()
         process.wait()
 
 
-@pytest.fixture(params=[serving, tusd], ids=["node", "tusd"])
+@pytest.fixture(params=[tus_server, tusd], ids=["node", "tusd"])
 def server(request, tmp_path):
-    with request.param(tmp_path) as it:
-        yield it
+    with request.param(tmp_path) as server:
+        yield server
 
 
 @pytest.fixture(params=["cpython", "micropython"])
 def upload(request, tmp_path):
-    """Upload bytes; return (what the device says at its end, its log)."""
+    """Return a function that uploads bytes and returns (the device's result, its log)."""
     python = [sys.executable]
     if request.param == "micropython":
         micropython = Path(sys.executable).parent / "micropython"
         if not micropython.exists():
-            pytest.skip("no micropython; make setup")
+            pytest.skip("no micropython; run `make setup`")
         python = [str(micropython)]
 
     def run(data, port, **more):
-        path = tmp_path / "film.pls"
+        path = tmp_path / "segment.pls"
         path.write_bytes(data)
-        given = {
+        settings = {
             "host": "127.0.0.1",
             "port": port,
             "path": "/clips",
@@ -87,10 +87,10 @@ def upload(request, tmp_path):
             "s": 40,
             **more,
         }
-        given["sha256"] = hashlib.sha256(data).hexdigest()
-        told = tmp_path / "upload.json"
-        told.write_text(json.dumps(given))
-        command = [*python, str(Path(__file__).with_name("upload_pipe.py")), str(told)]
+        settings["sha256"] = hashlib.sha256(data).hexdigest()
+        request = tmp_path / "upload.json"
+        request.write_text(json.dumps(settings))
+        command = [*python, str(Path(__file__).with_name("upload_pipe.py")), str(request)]
         result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         assert result.returncode == 0, result.stderr
         return json.loads(result.stdout), result.stderr
@@ -98,52 +98,53 @@ def upload(request, tmp_path):
     return run
 
 
-def arrived(folder):
+def uploaded_files(folder):
+    """Return the contents of all uploads of a server."""
     return [path.read_bytes() for path in folder.iterdir() if path.suffix not in (".json", ".info", ".lock", ".stop")]
 
 
 @pytest.mark.parametrize("size", [0, 900, 32768, 1000000])
-def test_a_file_arrives(server, upload, size):
+def test_a_file_is_uploaded(server, upload, size):
     port, folder = server
     data = random.Random(SEED).randbytes(size)  # noqa: S311
-    said, log = upload(data, port)
-    assert said["done"], log
-    assert arrived(folder) == [data]
+    result, log = upload(data, port)
+    assert result["done"], log
+    assert uploaded_files(folder) == [data]
 
 
 @pytest.mark.parametrize("every_s, size", [((1, 2.5), 1500000), ((0.3, 0.9), 200000)])
-def test_cut_off_again_and_again(server, upload, every_s, size):
+def test_an_upload_resumes_after_cuts(server, upload, every_s, size):
     port, folder = server
     data = random.Random(SEED).randbytes(size)  # noqa: S311
     proxy = TcpProxy(port)
-    over = threading.Event()
+    done = threading.Event()
 
     def cut():
         rng = random.Random(SEED)  # noqa: S311
-        while not over.wait(rng.uniform(*every_s)):
+        while not done.wait(rng.uniform(*every_s)):
             proxy.cut()
 
     thread = threading.Thread(target=cut)
     thread.start()
     try:
-        said, log = upload(data, proxy.port, kbps=4000)
+        result, log = upload(data, proxy.port, kbps=4000)
     finally:
-        over.set()
+        done.set()
         thread.join()
         proxy.close()
-    assert said["done"] and proxy.accepted > 1, (SEED, log)
-    # A cut between the making of an upload and its answer leaves an empty one behind, which a hub lets expire.
-    whole = [it for it in arrived(folder) if len(it) == size]
-    assert whole == [data], (SEED, [len(it) for it in arrived(folder)], log)
+    assert result["done"] and proxy.accepted > 1, (SEED, log)
+    # A cut between a creation and its response leaves an empty upload, which a hub expires.
+    complete = [file for file in uploaded_files(folder) if len(file) == size]
+    assert complete == [data], (SEED, [len(file) for file in uploaded_files(folder)], log)
 
 
 @pytest.mark.parametrize("trusted", [True, False])
-def test_only_a_hub_whose_certificate_is_right_gets_anything(upload, tmp_path, trusted):
+def test_only_a_hub_with_a_trusted_certificate_receives_data(upload, tmp_path, trusted):
     files = certificates.make(tmp_path / "tls", "localhost")
     ca = files.ca if trusted else certificates.make(tmp_path / "other", "localhost").ca
     data = random.Random(SEED).randbytes(50000)  # noqa: S311
-    with serving(tmp_path, files.cert) as (port, folder):
-        said, log = upload(data, port, host="localhost", tls={"ca": str(ca)}, s=5)
-        assert said["done"] == trusted, log
-        assert arrived(folder) == [data] * trusted
+    with tus_server(tmp_path, files.cert) as (port, folder):
+        result, log = upload(data, port, host="localhost", tls={"ca": str(ca)}, s=5)
+        assert result["done"] == trusted, log
+        assert uploaded_files(folder) == [data] * trusted
     assert trusted or "was refused" in log

@@ -1,7 +1,7 @@
-"""The uploader on either runtime over real sockets, for test_upload.py.
+"""Run the uploader on either runtime over real sockets, for test_upload.py.
 
 python|micropython upload_pipe.py JSON_FILE     {"host", "port", "path", "kbps", "tls" or none, "file", "sha256", "s"}
-    uploads the file; its log on standard error, at the end a line of JSON: {"done", "sent", "longest_ms" of a step}
+    uploads the file; logs to standard error; at the end prints a line of JSON: {"done", "sent", "longest_ms" of a step}
 """
 
 import json
@@ -53,25 +53,25 @@ class SingleFileQueue:
 
 def main():
     with open(sys.argv[1]) as f:
-        given = json.load(f)
+        settings = json.load(f)
     clock = platform.Clock()
-    queue = SingleFileQueue(given["file"], given["sha256"])
+    queue = SingleFileQueue(settings["file"], settings["sha256"])
     raw = TcpSocket
-    if given.get("tls"):
-        context = tls.context(given["tls"], "upload.tls")
+    if settings.get("tls"):
+        context = tls.context(settings["tls"], "upload.tls")
         raw = lambda net: tls.TlsSocket(net, TcpSocket(net), context)  # noqa: E731
     uploader = Uploader(
         queue,
-        tus.TusClient(bytes(range(32)), b"dev-1", 3, given["host"] + ":" + str(given["port"]), given["path"]),
+        tus.TusClient(bytes(range(32)), b"dev-1", 3, settings["host"] + ":" + str(settings["port"]), settings["path"]),
         UploadNetwork(clock.now_ms, lambda: None, raw, lambda: False),
-        (given["host"], given["port"]),
-        given["kbps"],
+        (settings["host"], settings["port"]),
+        settings["kbps"],
         lambda now: UNIX_MS + now,
         Backoff(lambda n: random.getrandbits(16) % n),
         lambda text: print(text, file=sys.stderr),
     )
     inputs = platform.Inputs()
-    end = clock.now_ms() + given["s"] * 1000
+    end = clock.now_ms() + settings["s"] * 1000
     longest = 0
     while not queue.done and clock.now_ms() < end:
         now = clock.now_ms()

@@ -17,7 +17,7 @@ from patrolink.evidence.verify import DeviceVerdict, verify_device
 from patrolink.hub.dispatch import client
 from PIL import Image
 
-from tests.integration.clips.test_remote import answer, told
+from tests.integration.clips.test_remote import answer, next_matching
 from tests.support.paths import DEMO_VIDEO
 from tests.support.polling import TIMEOUT_S, wait_until
 
@@ -61,7 +61,7 @@ class Viewer:
         """Start watching; repeat until the device knows the time and its camera delivers pictures."""
         for _ in range(TIMEOUT_S):
             command = await self.hub.request("live_start", device=self._scene.name, seconds=seconds)
-            row = await told(self.hub, answer(command), self._scene.device.console_text())
+            row = await next_matching(self.hub, answer(command), self._scene.device.console_text())
             if row["result"] == "started":
                 break
             await asyncio.sleep(1)
@@ -81,7 +81,7 @@ class Viewer:
 
     async def end_reason(self) -> str:
         """Wait for the end of the view and return its reason."""
-        row = await told(
+        row = await next_matching(
             self.hub, lambda row: row["type"] == "live" and row["state"] == "over", self._scene.device.console_text()
         )
         return row["why"]
@@ -140,9 +140,9 @@ def test_view_through_a_modem_during_an_sos(start_incident, tmp_path, board, mod
         assert light.read_text() == "1"
         # The session continues: an SOS is reported, a command is answered, the clip is uploaded.
         scene.device.press("sos")
-        await told(viewer.hub, lambda row: row["type"] == "event" and row["kind"] == "sos", "no SOS")
+        await next_matching(viewer.hub, lambda row: row["type"] == "event" and row["kind"] == "sos", "no SOS")
         command = await viewer.hub.request("command", device=scene.name, action="snapshot")
-        assert (await told(viewer.hub, answer(command), "no answer"))["result"] == "done"
+        assert (await next_matching(viewer.hub, answer(command), "no answer"))["result"] == "done"
         await viewer.more(5)
         await viewer.until(scene.verified)
         await viewer.more(3)
@@ -150,14 +150,14 @@ def test_view_through_a_modem_during_an_sos(start_incident, tmp_path, board, mod
         assert await viewer.end_reason() == "no watchers left"
 
     viewer = watch(scene, scenario)
-    wait_until(lambda: "live view: told to" in scene.device.console_text(), scene.device.console_text)
+    wait_until(lambda: "live view: ended (stopped by the hub)" in scene.device.console_text(), scene.device.console_text)
     assert pictures(viewer.seen, tmp_path) >= 13
     with Image.open(io.BytesIO(viewer.seen[0])) as picture:
         assert picture.size == SIZES[board]
     assert len(set(viewer.seen)) > 10, "the picture changes"
     # The next clip's manifest contains the end of the view.
     scene.device.press("sos")
-    wait_until(lambda: ("live_view_stop", "duty", "told to") in access_rows(scene), lambda: str(access_rows(scene)))
+    wait_until(lambda: ("live_view_stop", "duty", "stopped by the hub") in access_rows(scene), lambda: str(access_rows(scene)))
     assert ("live_view_start", "duty", "") in access_rows(scene)
     wait_until(
         lambda: device_verdict(scene).verdict.startswith("valid"),
