@@ -150,7 +150,7 @@ class CameraDevice:
 
     def _execute(self, command: dict) -> tuple[int, str]:
         if command["action"] == _STOP:
-            self.live.stop("told to", monotonic_ms())
+            self.live.stop("stopped by the hub", monotonic_ms())
         if command["action"] != _START:
             return _DONE, ""
         if self.refusal:

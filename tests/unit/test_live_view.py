@@ -275,7 +275,7 @@ def test_a_blocked_socket_skips_pictures_and_loses_no_packets():
     assert sequence == list(range(len(sequence))) and len(sequence) > sent + 10
     harness.socket.is_ready = False
     harness.run(200)
-    harness.live.stop("told to", harness.now)
+    harness.live.stop("stopped by the hub", harness.now)
     assert harness.socket.byes == 1 and harness.socket.closed
 
 

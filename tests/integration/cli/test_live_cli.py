@@ -76,7 +76,7 @@ def test_sdp_plays_in_ffmpeg(site, camera, tmp_path):
     finally:
         viewer.kill()
     assert code == 0 and json.loads(stdout)["packets"] > 10, stderr
-    wait_until(lambda: "told to" in camera.end_reasons)
+    wait_until(lambda: "stopped by the hub" in camera.end_reasons)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)

@@ -70,7 +70,7 @@ def test_both_kinds_of_camera_are_shown_with_watchers_and_time(browser, site, ca
     assert browser.execute_script(script + ".filter(e => e.scrollWidth > e.clientWidth).map(e => e.id)") == []
     for device, camera in zip(("vest-1", "vest-2"), cameras, strict=True):
         page.button(tile(device), "Stop").click()
-        page.wait(lambda camera=camera: camera.end_reasons == ["told to"])
+        page.wait(lambda camera=camera: camera.end_reasons == ["stopped by the hub"])
         page.wait(lambda device=device: "ended: stopped" in page.text(tile(device)))
         page.wait(lambda device=device: "◉" not in page.device_row(device).text)
         camera.end_reasons.clear()
@@ -103,7 +103,7 @@ def test_second_page_joins_and_continues_when_the_first_stops(browser, site, cam
         assert not cameras[0].end_reasons
         browser.close()
         browser.switch_to.window(first)
-        page.wait(lambda: cameras[0].end_reasons == ["told to"])
+        page.wait(lambda: cameras[0].end_reasons == ["stopped by the hub"])
     finally:
         browser.switch_to.window(first)
         cameras[0].end_reasons.clear()

@@ -122,7 +122,7 @@ def test_last_watcher_that_leaves_ends_the_view(site, camera):
             assert not camera.end_reasons
             await second.client.request("live_stop", device=name)
             assert (await duty.state("over"))["why"] == "no watchers left"
-            await duty.wait(lambda: camera.end_reasons == ["told to"])
+            await duty.wait(lambda: camera.end_reasons == ["stopped by the hub"])
 
     asyncio.run(run())
     camera.end_reasons.clear()
@@ -139,7 +139,7 @@ def test_closed_connection_stops_watching(site, camera):
                 await duty.client.request("live_start", device=camera.client.name, seconds=60)
                 await duty.state("on")
             assert (await second.state("over"))["why"] == "no watchers left"
-            await second.wait(lambda: camera.end_reasons == ["told to"])
+            await second.wait(lambda: camera.end_reasons == ["stopped by the hub"])
 
     asyncio.run(run())
     camera.end_reasons.clear()
