@@ -150,14 +150,18 @@ def test_view_through_a_modem_during_an_sos(start_incident, tmp_path, board, mod
         assert await viewer.end_reason() == "no watchers left"
 
     viewer = watch(scene, scenario)
-    wait_until(lambda: "live view: ended (stopped by the hub)" in scene.device.console_text(), scene.device.console_text)
+    wait_until(
+        lambda: "live view: ended (stopped by the hub)" in scene.device.console_text(), scene.device.console_text
+    )
     assert pictures(viewer.seen, tmp_path) >= 13
     with Image.open(io.BytesIO(viewer.seen[0])) as picture:
         assert picture.size == SIZES[board]
     assert len(set(viewer.seen)) > 10, "the picture changes"
     # The next clip's manifest contains the end of the view.
     scene.device.press("sos")
-    wait_until(lambda: ("live_view_stop", "duty", "stopped by the hub") in access_rows(scene), lambda: str(access_rows(scene)))
+    wait_until(
+        lambda: ("live_view_stop", "duty", "stopped by the hub") in access_rows(scene), lambda: str(access_rows(scene))
+    )
     assert ("live_view_start", "duty", "") in access_rows(scene)
     wait_until(
         lambda: device_verdict(scene).verdict.startswith("valid"),
