@@ -175,11 +175,11 @@ class ClipStore:
             settled = self.ring.settle()
             if settled is None:
                 return
-            file, fault = settled
-            if fault:
+            if settled.fault:
                 self._refuse()
             else:
                 self.errors &= ~enums.DEVICE_STATUS_ERRORS_STORAGE_FAULT
+            file = settled.file
             if file is not None:
                 self.open_clips.add_file(file)
                 if not self.index.holds(file.file_id):

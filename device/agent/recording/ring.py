@@ -1,5 +1,7 @@
 """The ring: recorded files that a later event may still want, oldest first."""
 
+from collections import namedtuple
+
 from compat.steps import run_to_completion
 from patrolink_protocol import clip as clip_format
 
@@ -9,6 +11,9 @@ from .segment import hash_file
 
 _CLOSING_MAX = 8  # files that wait for storage
 _CLOCK_SLACK_MS = 1000
+
+# A file that storage has finished: `file` is None if nothing of it is on storage, `fault` if a part was refused.
+Settled = namedtuple("Settled", ("file", "fault"))
 
 
 class Ring:
@@ -99,8 +104,7 @@ class Ring:
         """Take the next file that storage has finished into the ring.
 
         Returns:
-            (RecordedFile, fault): the file, None if nothing of it is on storage; and whether storage refused a part of
-            it. None if no file is finished.
+            Settled, or None if no file is finished.
 
         Raises:
             OSError: The file of a refused write cannot be read; it is tried again at the next call.
@@ -112,10 +116,10 @@ class Ring:
         info = self._measure(file) if fault else file.info
         self._closing.pop(0)
         if info is None:
-            return None, fault
+            return Settled(None, fault)
         file.settle(info)
         self._recorded.append(file)
-        return file, fault
+        return Settled(file, fault)
 
     def _measure(self, file):
         """Return the FileInfo of a file that storage refused a part of, None if nothing of use is left."""
