@@ -96,23 +96,49 @@ class Hub:
         self._live = live = LiveSessions(
             context.hub, metrics, devices, commands.send, audit.write, broadcaster.broadcast, clock
         )
-        self._clips: ClipService | None = None
-        if context.hub.uploads:
-            directory = DeviceDirectory(devices, sender)
-            self._clips = ClipService(
-                context.clips, context.site.clips_gb << 30, context.evidence, directory.key_of,
-                directory.send_clip_state, broadcaster.broadcast, audit.note, metrics, clock,
-            )  # fmt: skip
-        clips = self._clips
+        self._clips = clips = self._build_clips(broadcaster) if context.hub.uploads else None
         self._uplink = UplinkService(
-            Decoder(context.keys), devices, terms, positions, incidents, live, clips.intake if clips else None,
-            sender, broadcaster, audit, metrics,
-        )  # fmt: skip
+            Decoder(context.keys),
+            devices,
+            terms=terms,
+            positions=positions,
+            incidents=incidents,
+            live=live,
+            clips=clips.intake if clips else None,
+            sender=sender,
+            dispatchers=broadcaster,
+            audit=audit,
+            metrics=metrics,
+        )
         ports = SessionPorts(
-            voice, audio, incidents, positions, voice.recorder, commands, live,
-            clips.feed if clips else None, clips.access if clips else None, audit, broadcaster, clock,
-        )  # fmt: skip
+            floor=voice,
+            audio=audio,
+            alarms=incidents,
+            positions=positions,
+            recordings=voice.recorder,
+            commands=commands,
+            live=live,
+            clip_feed=clips.feed if clips else None,
+            clip_access=clips.access if clips else None,
+            audit=audit,
+            broadcaster=broadcaster,
+            clock=clock,
+        )
         self._sessions = SessionManager(context.site.dispatcher, ports)
+
+    def _build_clips(self, broadcaster: Broadcaster) -> ClipService:
+        context, directory = self._context, DeviceDirectory(self._devices, self._sender)
+        return ClipService(
+            context.clips,
+            context.site.clips_gb << 30,
+            context.evidence,
+            device_key=directory.key_of,
+            send_state=directory.send_clip_state,
+            notify=broadcaster.broadcast,
+            audit=self._audit.note,
+            metrics=self._metrics,
+            clock=self._clock,
+        )
 
     async def run(self, ready: Ready) -> None:
         """Serve until a stop signal.

@@ -37,14 +37,8 @@ def site(tmp_path, broker):
 
     def make(names="abc", top="", hub="", more="", options=(), groups=None):
         ports = hub_process.free_ports(2)
-        devices = json.dumps(list(names))
-        text = SITE_TEMPLATE.format(
-            url=broker.url,
-            ports=ports,
-            top=top,
-            hub=hub,
-            groups=groups or GROUP_TEMPLATE.format(id=1, devices=devices, more=more),
-        )
+        groups = groups or GROUP_TEMPLATE.format(id=1, devices=json.dumps(list(names)), more=more)
+        text = SITE_TEMPLATE.format(url=broker.url, ports=ports, top=top, hub=hub, groups=groups)
         process = HubProcess(tmp_path, text, names, *options)
         started.append(process)
         clients = [DeviceClient(name, broker.port) for name in names]
@@ -235,10 +229,7 @@ def test_flood_is_limited_per_source(site):
     hub, clients = site()
     join_groups(clients, [1])
     a, b, _ = (client.memberships[1] for client in clients)
-    flood, started_s = (
-        socket.socket(socket.AF_INET, socket.SOCK_DGRAM),
-        time.monotonic(),
-    )
+    flood, started_s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM), time.monotonic()
     for _ in range(3000):
         flood.sendto(bytes(60), ("127.0.0.1", a.terms["floor_port"]))
     request_and_wait(clients, a)
