@@ -1,7 +1,7 @@
-"""Boot a board whose firmware holds the agent. Its configuration is /config.json on its file system.
+"""Start the agent on a board whose firmware contains it. The configuration is /config.json on its file system.
 
-Ctrl-C on the console ends the agent and gives the REPL, and so does a configuration that cannot be used. After a bug
-the board starts anew, slowly enough that a crash at every start wears nothing out.
+Ctrl-C on the console, or an unusable configuration, ends the agent and leaves the REPL. After a bug the board is reset
+with a delay, so that a crash at every start does not wear out the flash.
 """
 
 import os
@@ -11,32 +11,35 @@ import time
 import machine
 
 _CONFIG = "/config.json"
-_AFTER_BUG_S = 10
-_CAUSES = ("?", "power on", "reset", "watchdog", "deep sleep", "soft reset", "fault")
+_RESET_DELAY_S = 10
+_RESET_CAUSES = ("?", "power on", "reset", "watchdog", "deep sleep", "soft reset", "fault")
 
 
-def platform():
-    from hal.baremetal import platform as baremetal
+def load_platform():
+    """Return the platform module."""
+    from hal.baremetal import platform
 
-    return baremetal
+    return platform
 
 
 def main():
+    """Run the agent, then put the board into deep sleep, or reset it after a bug."""
     cause = machine.reset_cause()
-    print("patrolink on %s, after %s" % (sys.platform, _CAUSES[cause] if cause < len(_CAUSES) else cause))
+    name = _RESET_CAUSES[cause] if cause < len(_RESET_CAUSES) else cause
+    print("patrolink on %s, after %s" % (sys.platform, name))
     if _CONFIG[1:] not in os.listdir("/"):
-        print("no %s; put one there (mpremote cp config.json :) and reset the board" % _CONFIG)
+        print("%s is missing; copy one (mpremote cp config.json :) and reset the board" % _CONFIG)
         return
     from app.start import start
 
     try:
-        code = start(_CONFIG, platform, print)
+        code = start(_CONFIG, load_platform, print)
     except KeyboardInterrupt:
         print("stopped by the console")
         return
     except Exception as e:
         sys.print_exception(e)
-        time.sleep(_AFTER_BUG_S)
+        time.sleep(_RESET_DELAY_S)
         machine.reset()
     if code == 0:
         machine.deepsleep()

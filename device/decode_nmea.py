@@ -1,23 +1,24 @@
-"""NMEA in, fixes out as JSON lines: the device's own receiver as a filter.
+"""Decodes NMEA to fixes as JSON lines, with the device's own receiver.
 
 usage: <runtime> device/decode_nmea.py FILE [DATE-FLOOR]
 
-FILE is a path, - for standard input. DATE-FLOOR (days since 1970-01-01) flags earlier dates as suspect. A line of
-counters goes to standard error.
+FILE is a path, or - for standard input. Dates before DATE-FLOOR (days since 1970-01-01) are flagged as suspect. A line
+of counters goes to standard error.
 """
 
 import json
 import sys
 
 HERE = __file__.rsplit("/", 1)[0] if "/" in __file__ else "."
-for room in ("", "/../protocol", "/../protocol/generated"):
-    sys.path.insert(0, HERE + room)
+for folder in ("", "/../protocol", "/../protocol/generated"):
+    sys.path.insert(0, HERE + folder)
 
-import patrolink_enums as enums  # noqa: E402
-from agent.gps import fix as gps  # noqa: E402
+import patrolink_enums as enums  # noqa: E402  # after sys.path is set
+from agent.gps import fix as fixes  # noqa: E402
 from agent.gps.sentences import GpsReceiver  # noqa: E402
 
 _SYSTEMS = ("gps", "glonass", "galileo", "beidou", "qzss", "navic")
+_COUNTERS = ("sentences", "bad_checksum", "overlong", "skipped_bytes", "ignored")
 _NULL = "null"
 
 
@@ -35,21 +36,21 @@ def rfc3339(day, ms):
     """Return the time as an RFC 3339 string in JSON quotes, or null."""
     if day == enums.UNKNOWN:
         return _NULL
-    year, month, date = gps.civil_from_days(day)
+    year, month, date = fixes.civil_from_days(day)
     second = ms // 1000
     clock = (year, month, date, second // 3600, second // 60 % 60, second % 60, ms % 1000)
     return '"%04d-%02d-%02dT%02d:%02d:%02d.%03dZ"' % clock
 
 
-def line(fix):
-    """Return one fix as a line of JSON."""
-    there = fix.flags & gps.HAS_POSITION
+def json_line(fix):
+    """Return a fix as a line of JSON."""
+    has_position = fix.flags & fixes.HAS_POSITION
     systems = [name for i, name in enumerate(_SYSTEMS) if fix.systems >> i & 1]
     parts = (
         ("time", rfc3339(fix.day, fix.ms)),
-        ("lat", decimal(fix.lat_e7, 7) if there else _NULL),
-        ("lon", decimal(fix.lon_e7, 7) if there else _NULL),
-        ("alt", decimal(fix.alt_mm, 3) if there else _NULL),
+        ("lat", decimal(fix.lat_e7, 7) if has_position else _NULL),
+        ("lon", decimal(fix.lon_e7, 7) if has_position else _NULL),
+        ("alt", decimal(fix.alt_mm, 3) if has_position else _NULL),
         ("mode", str(fix.mode)),
         ("speed", decimal(fix.speed_mms, 3)),
         ("course", decimal(fix.course_cd, 2)),
@@ -57,23 +58,29 @@ def line(fix):
         ("hacc", decimal(fix.hacc_mm, 3)),
         ("sats", _NULL if fix.sats == enums.UNKNOWN else str(fix.sats)),
         ("systems", json.dumps(systems)),
-        ("date_suspect", "true" if fix.flags & gps.DATE_SUSPECT else "false"),
-        ("estimated", "true" if fix.flags & gps.ESTIMATED else "false"),
-        ("differential", "true" if fix.flags & gps.DIFFERENTIAL else "false"),
+        ("date_suspect", "true" if fix.flags & fixes.DATE_SUSPECT else "false"),
+        ("estimated", "true" if fix.flags & fixes.ESTIMATED else "false"),
+        ("differential", "true" if fix.flags & fixes.DIFFERENTIAL else "false"),
     )
     return "{" + ", ".join(['"%s": %s' % part for part in parts]) + "}"
 
 
+def print_fix(fix):
+    """Print a fix."""
+    print(json_line(fix))
+
+
 def main(args):
+    """Decode the file named in `args`; return the exit code."""
     if not 1 <= len(args) <= 2:
         print(__doc__, file=sys.stderr)
         return 2
-    receiver = GpsReceiver(lambda fix: print(line(fix)), int(args[1]) if len(args) == 2 else 0)
+    receiver = GpsReceiver(print_fix, int(args[1]) if len(args) == 2 else 0)
     buf = bytearray(4096)
     try:
         source = open("/dev/stdin" if args[0] == "-" else args[0], "rb")
     except OSError as e:
-        print("error: %s: %s" % (args[0], e), file=sys.stderr)
+        print("error: %s: %s; give the path of an NMEA log" % (args[0], e), file=sys.stderr)
         return 2
     with source:
         while True:
@@ -82,8 +89,7 @@ def main(args):
                 break
             receiver.feed(buf, n, 0)
     receiver.flush()
-    counted = ("sentences", "bad_checksum", "overlong", "skipped_bytes", "ignored")
-    print(json.dumps({name: getattr(receiver, name) for name in counted}), file=sys.stderr)
+    print(json.dumps({name: getattr(receiver, name) for name in _COUNTERS}), file=sys.stderr)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""A device's configuration: read and checked once, at the start."""
+"""The configuration of a device, read and checked once at the start."""
 
 import json
 
@@ -19,9 +19,9 @@ DEFAULTS = {
     "status_texts": [],
     "geofences": [],
 }
-_TEXT = 240  # bytes of text.text
-_PUBLIC = 33  # bytes of a public key, compressed
-CLIPS = {
+_TEXT_MAX_BYTES = 240  # of text.text
+_PUBLIC_KEY_BYTES = 33  # compressed
+CLIPS_DEFAULTS = {
     "evidence_key": "",
     "dir": "",
     "quota_kb": 262144,
@@ -34,7 +34,7 @@ CLIPS = {
     "keep_h": 24,
     "upload": {},
 }
-_RANGES = {
+_CLIPS_RANGES = {
     "quota_kb": (256, 1 << 30),
     "lock_kb": (128, 1 << 30),
     "pre_s": (0, 120),
@@ -42,39 +42,48 @@ _RANGES = {
     "segment_s": (1, 60),
     "keep_h": (0, 8760),
 }
-UPLOAD = {"host": "", "port": 0, "path": "/clips", "kbps": 1000, "tls": {}}
-PTT = {"frame_ms": 20, "replay_s": 0, "groups": 8, "listen_in": False, "site": "patrolink"}
+UPLOAD_DEFAULTS = {"host": "", "port": 0, "path": "/clips", "kbps": 1000, "tls": {}}
+PTT_DEFAULTS = {"frame_ms": 20, "replay_s": 0, "groups": 8, "listen_in": False, "site": "patrolink"}
 
 
 def load_config(path):
-    """Return the checked configuration with defaults filled in."""
+    """Return the checked configuration with defaults filled in.
+
+    Args:
+        path: Path of the JSON file.
+
+    Raises:
+        ConfigError: The file cannot be read, or a value cannot be used; the text names the key.
+    """
     try:
         with open(path) as f:
-            given = json.load(f)
+            settings = json.load(f)
     except (OSError, ValueError) as e:
         raise ConfigError("%s: %s; give the path of a JSON configuration" % (path, e))
     for key in ("device", "key", "broker", "gps_uart", "state_dir"):
-        if key not in given:
-            raise ConfigError("%s: %r is missing" % (path, key))
+        if key not in settings:
+            raise ConfigError("%s: %r is missing; add it" % (path, key))
     config = dict(DEFAULTS)
-    config.update(given)
+    config.update(settings)
     try:
         config["key"] = frame.check_key(_unhex(config["key"], frame.KEY_BYTES))
     except (ValueError, TypeError):
-        raise ConfigError("%s: key: 64 hexadecimal digits are needed" % path)
-    _check_way(path, config["broker"], config.get("modem"))
+        raise ConfigError("%s: key: must be 64 hexadecimal digits" % path)
+    _check_network(path, config["broker"], config.get("modem"))
     _check_voice(path, config)
     _check_clips(path, config)
     if config["geofences"]:
-        from agent.tracking import geofence
+        from agent.tracking import geofence  # only where fences are configured: it takes heap
 
         try:
-            geofence.check(config["geofences"])
+            geofence.parse_fences(config["geofences"])
         except ValueError as e:
             raise ConfigError("%s: geofences: %s" % (path, e))
     texts = config["status_texts"]
-    if not isinstance(texts, list) or not all([isinstance(t, str) and len(t.encode()) <= _TEXT for t in texts]):
-        raise ConfigError("%s: status_texts: a list of texts of up to %d bytes is needed" % (path, _TEXT))
+    if not isinstance(texts, list) or not all(
+        [isinstance(t, str) and len(t.encode()) <= _TEXT_MAX_BYTES for t in texts]
+    ):
+        raise ConfigError("%s: status_texts: must be a list of texts of up to %d bytes" % (path, _TEXT_MAX_BYTES))
     return config
 
 
@@ -83,46 +92,48 @@ def _check_voice(path, config):
     if audio is not None and not (
         isinstance(audio, dict) and all([audio.get(k) for k in ("mic", "speaker", "indicator")])
     ):
-        raise ConfigError("%s: audio: give its mic, its speaker, and the output of its indicator" % path)
-    config["ptt"] = ptt = _filled(path, "ptt", config["ptt"], PTT)
+        raise ConfigError("%s: audio: give mic, speaker, and the output of the indicator" % path)
+    config["ptt"] = ptt = _with_defaults(path, "ptt", config["ptt"], PTT_DEFAULTS)
     if ptt["frame_ms"] not in (20, 60) or not 0 <= ptt["replay_s"] <= 120 or not 1 <= ptt["groups"] <= 64:
-        raise ConfigError("%s: ptt: frame_ms is 20 or 60, replay_s 0 to 120, groups 1 to 64" % path)
+        raise ConfigError("%s: ptt: frame_ms must be 20 or 60, replay_s 0 to 120, groups 1 to 64" % path)
 
 
 def _check_clips(path, config):
     if config.get("clips") is None:
         return
     if config.get("camera") is None:
-        raise ConfigError("%s: clips: give a camera, too" % path)
-    config["clips"] = clips = _filled(path, "clips", config["clips"], CLIPS)
-    for name, (least, most) in _RANGES.items():
-        if not least <= clips[name] <= most:
-            raise ConfigError("%s: clips.%s: %d to %d" % (path, name, least, most))
+        raise ConfigError("%s: clips: a camera is needed, too; add the key camera" % path)
+    config["clips"] = clips = _with_defaults(path, "clips", config["clips"], CLIPS_DEFAULTS)
+    for name, (minimum, maximum) in _CLIPS_RANGES.items():
+        if not minimum <= clips[name] <= maximum:
+            raise ConfigError("%s: clips.%s: must be %d to %d" % (path, name, minimum, maximum))
     if clips["lock_kb"] > clips["quota_kb"]:
-        raise ConfigError("%s: clips.lock_kb: it is a part of quota_kb, so at most as much" % path)
+        raise ConfigError("%s: clips.lock_kb: must not exceed quota_kb, which includes it" % path)
     if clips["sound"] not in ("event", "always", "never"):
-        raise ConfigError("%s: clips.sound: event, always or never" % path)
+        raise ConfigError("%s: clips.sound: must be event, always or never" % path)
     try:
-        clips["evidence_key"] = _unhex(clips["evidence_key"], _PUBLIC)
+        clips["evidence_key"] = _unhex(clips["evidence_key"], _PUBLIC_KEY_BYTES)
     except (ValueError, TypeError):
-        raise ConfigError("%s: clips.evidence_key: the site's public key, 66 hexadecimal digits, is needed" % path)
+        raise ConfigError("%s: clips.evidence_key: must be the public key of the site, 66 hexadecimal digits" % path)
     clips["dir"] = clips["dir"] or config["state_dir"] + "/clips"
     if clips["upload"]:
-        clips["upload"] = upload = _filled(path, "clips.upload", clips["upload"], UPLOAD)
+        clips["upload"] = upload = _with_defaults(path, "clips.upload", clips["upload"], UPLOAD_DEFAULTS)
         if not upload["host"] or not 0 < upload["port"] < 65536 or upload["kbps"] < 8 or upload["path"][:1] != "/":
-            raise ConfigError("%s: clips.upload: a host, its port, a path and at least 8 kbps are needed" % path)
+            raise ConfigError(
+                "%s: clips.upload: host, port, a path that begins with /, and kbps >= 8 are needed" % path
+            )
 
 
-def _filled(path, where, given, defaults):
-    """Return `defaults` with what is given put in; ConfigError for a name or a type that is not theirs."""
-    if not isinstance(given, dict):
-        raise ConfigError("%s: %s: an object is needed" % (path, where))
-    for name in given:
-        if name not in defaults or type(given[name]) is not type(defaults[name]):
-            raise ConfigError("%s: %s.%s: known are %s" % (path, where, name, defaults))
-    filled = dict(defaults)
-    filled.update(given)
-    return filled
+def _with_defaults(path, where, settings, defaults):
+    """Return `defaults` updated with `settings`. Raises ConfigError for an unknown name or a wrong type."""
+    if not isinstance(settings, dict):
+        raise ConfigError("%s: %s: must be an object" % (path, where))
+    for name in settings:
+        if name not in defaults or type(settings[name]) is not type(defaults[name]):
+            raise ConfigError("%s: %s.%s: unknown key or wrong type; defaults are %s" % (path, where, name, defaults))
+    complete = dict(defaults)
+    complete.update(settings)
+    return complete
 
 
 def _unhex(text, n):
@@ -132,15 +143,15 @@ def _unhex(text, n):
     return data
 
 
-def _check_way(path, broker, modem):
+def _check_network(path, broker, modem):
     if not isinstance(broker, dict) or not broker.get("host") or not isinstance(broker.get("port"), int):
-        raise ConfigError("%s: broker: give its host, and its port as a number" % path)
+        raise ConfigError("%s: broker: give host, and port as a number" % path)
     quoted = [("broker.host", broker["host"])]
     if modem:
         if not (isinstance(modem, dict) and modem.get("uart") and modem.get("apn")):
-            raise ConfigError("%s: modem: give its uart and the apn of its SIM" % path)
+            raise ConfigError("%s: modem: give uart, and the apn of the SIM" % path)
         quoted += [("modem." + name, modem.get(name) or "") for name in ("apn", "user", "password", "edrx")]
     for name, value in quoted:
-        # They stand between quotes in AT commands.
+        # AT commands contain these values in quotes.
         if not isinstance(value, str) or any([c < " " or c == '"' or c > "~" for c in value]):
-            raise ConfigError('%s: %s: printable ASCII text without " is needed' % (path, name))
+            raise ConfigError('%s: %s: must be printable ASCII text without "' % (path, name))

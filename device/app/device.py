@@ -1,128 +1,253 @@
-"""The parts of a device, put together."""
+"""The agent of one device: its parts, its main loop and its buttons."""
 
 import gc
 
+import patrolink_enums as enums
 import patrolink_messages as m
+from agent.gps.framer import UartReader
+from agent.gps.sentences import GpsReceiver
 from agent.link.backoff import Backoff
 from agent.link.downlink import Downlink
 from agent.link.event_queue import EventQueue
 from agent.link.outbox import Outbox
 from agent.link.session import Session
-from agent.link.supervisor import UP, Supervisor
-from agent.tracking.counter import Counter
-from agent.tracking.patrol import Patrol
+from agent.link.supervisor import Supervisor
+from agent.tracking.counter import Counter, Record
+from agent.tracking.device_status import DeviceStatus
 from agent.tracking.reporter import Reporter
-from app.errors import ConfigError
+from agent.wearer.sos import Sos
 from compat import umqtt_import
 from compat.stream import Network
 from patrolink_protocol import frame
+from patrolink_protocol.native import const
 
 FIRMWARE = "0.1.0"
-_DRAIN_MS = 10000
-_SWEEP_MS = 1000
-_LITTLE_MS = 5
-SOS, MAN_DOWN = 1, 2  # clip_manifest.trigger
+_DRAIN_MS = const(10000)
+_COLLECT_MS = const(1000)
+_SHORT_ROUND_MS = const(5)
+_SLICE_MS = const(20)
+_PTT_SLICE_MS = const(5)
 
 
 class Device:
-    """All parts of one running device.
+    """Builds the parts of a device and runs them.
 
-    hal   the platform: module hal.posix.platform, or an object with the same names
+    Args:
+        config: The checked configuration (app.config).
+        hal: The platform: module hal.posix.platform, or an object with the same names (hal/contract.md).
+        log: Function of one string.
+
+    Attributes:
+        outbox, event_queue, reporter, net, modem, session, link, sos: Parts that every device has; `modem` may be None.
+        ptt, camera, recording, live_view: Optional parts, or None.
+
+    Raises:
+        ConfigError: The board cannot provide what the configuration asks for.
+        StateLostError: The frame counter is lost.
     """
 
     def __init__(self, config, hal, log):
         self._hal = hal
-        self.log = log
-        self._off = False
-        self.clock = hal.Clock()
-        self.now_ms = now_ms = self.clock.now_ms
-        device = config["device"].encode()
+        self._log = log
+        self._clock = hal.Clock()
+        self._power_off = False
+        self._wait_ms = hal.IDLE_MS
+        self._collect_at_ms = 0
+        now_ms = self._clock.now_ms
         store = hal.Store(config["state_dir"])
         counter = Counter(store)
-        self.inputs = hal.Inputs()
-        self.buttons = hal.Buttons(self.inputs, config.get("buttons"))
-        self.watchdog = hal.Watchdog(config.get("watchdog"))
+        self._inputs = hal.Inputs()
+        self._buttons = hal.Buttons(self._inputs, config.get("buttons"))
+        self._watchdog = hal.Watchdog(config.get("watchdog"))
         files = hal.Files(config["state_dir"] + "/outbox")
         self.outbox = Outbox(files, config["outbox_kb"] * 1024)
-        self.events = EventQueue(files, now_ms)
-        if len(self.outbox) + len(self.events):
-            log("outbox: %d frames wait from before" % (len(self.outbox) + len(self.events)))
-        self.downlink = Downlink(config["key"], device, config["key_epoch"], store, self.events, log)
-        self.net = Network(now_ms, self.serve, None, config["timeout_s"] * 1000)
-        self.modem = self.radio = self.camera = self.evidence = self.commands = self._texts = None
-        if config.get("modem"):
-            from app import wiring_optional
-
-            self.modem = wiring_optional.modem(self, config["modem"], hal, log)
-        self.net.raw = self.raw(config["broker"].get("tls"))
-        self.session = Session(
-            umqtt_import.load(), self.net, config["broker"], device, config["keepalive_s"], self.downlink.take, log
-        )
-        self.link = Supervisor(
-            self.session, (self.events, self.outbox), self.modem, Backoff(hal.randbelow), self.net, log, hal.reset
-        )
-        channel = frame.Channel(config["key"], device, frame.UPLINK, config["key_epoch"])
-        self.reporter = Reporter(channel, counter, self.outbox, self.events, config, hal.battery)
-        self.link.on_clock = self._take_time
-        self.link.on_session = self.events.retry_all
-        self.link.urgent = self.events.due_count
+        self.event_queue = EventQueue(files, now_ms)
+        if self._pending():
+            log("outbox: %d frames pending from the previous boot" % self._pending())
+        channel = frame.Channel(config["key"], config["device"].encode(), frame.UPLINK, config["key_epoch"])
+        self.reporter = Reporter(channel, counter, self.outbox, self.event_queue, config, hal.battery)
+        self._connect(config, store)
+        self._texts = self._geofences = self._self_test = None
+        self.ptt = self.camera = self.recording = self.live_view = None
+        play_tone = None
         if config.get("audio") is not None or config.get("camera") is not None:
-            from app import wiring_optional
-
-            self.commands = wiring_optional.commands(self, config, hal)
-        ears = wiring_optional.ears(self, config, hal, log) if config.get("audio") is not None else None
-        if ears is not None:
-            self.radio = wiring_optional.radio(self, config, hal, store, counter, ears, log)
-        self._wait_ms = hal.IDLE_MS
-        self._sweep_ms = 0
-        if config["status_texts"]:
-            from app import wiring_optional
-
-            self._texts = wiring_optional.Texts(self, config["status_texts"], store)
-        uart = hal.Uart(config["gps_uart"], now_ms, log, "gps", self.inputs)
-        if config.get("camera") is not None:
-            self.camera = wiring_optional.camera(self, config["camera"], hal, log)
-        if config.get("clips") is not None:
-            self.evidence = wiring_optional.evidence(self, config, hal, store, counter.boot, ears)
-        unproven = None if self.evidence else self.camera
-        self.patrol = Patrol(
-            uart, unproven, self.reporter, self.outbox, self.events, self.link, self.session, now_ms, config
-        )
-        self.patrol.radio, self.patrol.evidence = self.radio, self.evidence
-        if self.evidence is not None or config["geofences"]:
-            from app import wiring_optional
-
-            self.patrol.on_fix = wiring_optional.Fixes(self, config["geofences"]).take
-        self._hello(counter.boot, config)
+            play_tone = self._build_media(config, store, counter)
+        record = None if self.recording is None else self.recording.on_event
+        self.sos = Sos(self.reporter, self.event_queue, log, play_tone, self.link.retry_now, record, log)
+        self._downlink.add_handlers({m.EVENT_STATE: self.sos.on_event_state})
+        self._build_extras(config, store, record)
+        self._receiver = GpsReceiver(self._on_fix, config["date_floor"])
+        uart = hal.Uart(config["gps_uart"], now_ms, log, "gps", self._inputs)
+        self._receiver_uart = UartReader(uart, self._receiver)
+        self._status = self._build_status(config)
+        self._send_hello(counter.boot, config)
         log("device: ready, boot %d" % counter.boot)
 
-    def raw(self, tls_options, where="broker.tls"):
-        """What streams are made of: sockets of the modem's or of the board's, in TLS where that is wanted."""
-        if self.modem:
+    def _connect(self, config, store):
+        """Build the way to the hub: network or modem, session and supervisor, and the downlink."""
+        hal, log = self._hal, self._log
+        device = config["device"].encode()
+        self._downlink = Downlink(config["key"], device, config["key_epoch"], Record(store, "down"), log)
+        voice = config.get("audio") is not None and not config.get("modem")
+        slice_ms = _PTT_SLICE_MS if voice else _SLICE_MS
+        self.net = Network(self._clock.now_ms, self.serve, config["timeout_s"] * 1000, slice_ms)
+        self.modem = None
+        if config.get("modem"):
+            from app.wiring_modem import build_modem
+
+            self.modem = build_modem(config["modem"], hal, self._inputs, self.net, self._clock.now_ms, log)
+        broker = config["broker"]
+        if self.modem is not None and not broker.get("tls"):
             raw = self.modem.tcp
         else:
-            from compat.netsock import TcpSocket as raw
-        if not tls_options:
-            return raw
-        from compat import tls
+            from app.wiring_network import open_raw_streams
 
-        try:
-            context = tls.context(tls_options, where)
-        except ValueError as e:
-            raise ConfigError(str(e))
-        return lambda net: tls.TlsSocket(net, raw(net), context)
+            raw = open_raw_streams(self.modem, broker.get("tls"), "broker.tls")
+        self.session = Session(
+            umqtt_import.load(), self.net, raw, broker, device, config["keepalive_s"], self._downlink.receive, log
+        )
+        self.link = Supervisor(
+            self.session,
+            (self.event_queue, self.outbox),
+            self.modem,
+            Backoff(hal.randbelow),
+            self.net,
+            log,
+            hal.reset,
+            self.reporter.set_time,
+            self.event_queue.retry_all,
+            self.event_queue.due_count,
+        )
 
-    def _hello(self, boot, config):
-        heap = (gc.mem_free() + gc.mem_alloc()) >> 10 if hasattr(gc, "mem_free") else 0
+    def _build_media(self, config, store, counter):
+        """Build push-to-talk, camera, recording and live view; return a function that plays a tone, or None."""
+        from app.wiring_commands import build_commands
+        from app.wiring_network import udp_opener
+
+        hal, log, now_ms, reporter = self._hal, self._log, self._clock.now_ms, self.reporter
+        commands = build_commands(config["state_dir"], hal, reporter, now_ms)
+        self._downlink.add_handlers({m.COMMAND: commands.execute})
+        open_udp = udp_opener(self.modem, hal, self._inputs)
+        microphones = play_tone = None
+        if config.get("audio") is not None:
+            from app import wiring_ptt
+
+            microphones = wiring_ptt.build_microphone(config["audio"], hal, self._inputs, log)
+            if self.modem is None:
+                voice = wiring_ptt.build_ptt(
+                    config,
+                    hal,
+                    open_udp,
+                    self._downlink.epoch,
+                    store,
+                    counter,
+                    reporter,
+                    microphones.make_channel(),
+                    now_ms,
+                    log,
+                )
+                self.ptt, play_tone = voice.client, voice.play_tone
+                commands.add_handlers(voice.command_handlers)
+                self._downlink.add_handlers(voice.message_handlers)
+            else:
+                log("ptt: off; voice over UDP is not supported through the AT modem")
+        if config.get("camera") is not None:
+            from app.wiring_camera import CameraSelfTest, build_camera
+
+            self.camera = build_camera(config["camera"], hal, self._inputs, now_ms, log)
+            if config.get("clips") is None:
+                self._self_test = CameraSelfTest(self.camera)
+        if config.get("clips") is not None:
+            self._build_recording(config, store, counter.boot, commands, open_udp, microphones)
+        return play_tone
+
+    def _build_recording(self, config, store, boot, commands, open_udp, microphones):
+        from app import wiring_recording
+
+        now_ms = self._clock.now_ms
+        view = None
+        if open_udp is not None:
+            from app.wiring_live_view import build_live_view
+
+            view = build_live_view(
+                config, self._hal, self._downlink.epoch, open_udp, self.camera, self._has_urgent_traffic, self._log
+            )
+        upload = None
+        if config["clips"]["upload"]:
+            from app.wiring_upload import UploadBuilder
+
+            faults = self.session.faults + self.modem.faults if self.modem is not None else self.session.faults
+            upload = UploadBuilder(
+                config, self._hal, self.modem, now_ms, self.serve, self.event_queue.due_count, faults, self._log
+            )
+        microphone = None if microphones is None else microphones.make_channel()
+        self.recording = wiring_recording.build_recording(
+            config,
+            self._hal,
+            store,
+            boot,
+            self.camera,
+            microphone,
+            view,
+            upload,
+            self.reporter,
+            self.net,
+            self.outbox,
+            commands.answer,
+            now_ms,
+            self._log,
+        )
+        commands.add_handlers(self.recording.commands())
+        self._downlink.add_handlers({m.CLIP_STATE: self.recording.on_clip_state})
+        if view is not None:
+            from agent.live_view.controller import LiveViewController
+
+            self.live_view = LiveViewController(view, self.recording, self.reporter, now_ms)
+            commands.add_handlers(self.live_view.commands())
+
+    def _build_extras(self, config, store, record):
+        if config["status_texts"]:
+            from agent.wearer.status_texts import StatusTexts
+
+            texts = config["status_texts"]
+            self._texts = StatusTexts(texts, Record(store, "text"), self.reporter, self.link.retry_now)
+        if config["geofences"]:
+            from agent.tracking.geofence import GeofenceEvents, Geofences
+
+            self._geofences = GeofenceEvents(Geofences(config["geofences"]), self.reporter, record)
+
+    def _build_status(self, config):
+        monitored = [part for part in (self._self_test, self.recording, self.ptt) if part is not None]
+        return DeviceStatus(
+            self.reporter,
+            self._receiver,
+            self.outbox,
+            self.event_queue,
+            self.link,
+            self.session,
+            monitored,
+            self.recording,
+            config["status_s"],
+            self._clock.now_ms(),
+        )
+
+    def _send_hello(self, boot, config):
+        heap_kb = (gc.mem_free() + gc.mem_alloc()) >> 10 if hasattr(gc, "mem_free") else 0
+        profiles = enums.HELLO_PROFILES_RICE
+        if self.ptt is not None:
+            profiles |= enums.HELLO_PROFILES_PTT
+        if self.recording is not None:
+            profiles |= enums.HELLO_PROFILES_VIDEO
+        if self.live_view is not None:
+            profiles |= enums.HELLO_PROFILES_LIVE_VIEW
         self.reporter.send(
             m.HELLO,
             {
                 "boot": boot,
                 "schema_hash": m.SCHEMA_HASH,
                 "minor": m.MINOR,
-                # Rice-coded batches, push-to-talk, video, live view
-                "profiles": 1 | (2 if self.radio else 0) | (self.evidence.profiles if self.evidence else 0),
-                "heap_kb": heap,
+                "profiles": profiles,
+                "heap_kb": heap_kb,
                 "date_floor": config["date_floor"],
                 "batch_fixes": config["batch_fixes"],
                 "board": config["board"].encode(),
@@ -131,87 +256,123 @@ class Device:
             },
         )
 
-    def _take_time(self, day, ms):
-        self.reporter.set_time(day, ms, self.now_ms())
+    # --- main loop --------------------------------------------------------------------------------------------------
 
     def serve(self):
-        """What has to go on while the link waits."""
-        self.watchdog.feed()
-        pressed = self.buttons.read()
-        if pressed is not None:
-            self._press(pressed)
-        now = self.now_ms()
+        """Run every part once. The network calls this, too, while it waits."""
+        self._watchdog.feed()
+        button = self._buttons.read()
+        now_ms = self._clock.now_ms()
+        if button is not None:
+            self._on_button(button, now_ms)
         wait_ms = self._hal.IDLE_MS
-        if self.radio is not None:
-            wait_ms = min(wait_ms, self.radio.serve(now))
-        self.patrol.serve()
-        if self.evidence is not None:
-            wait_ms = min(wait_ms, self.evidence.serve(now))
+        if self.ptt is not None:
+            wait_ms = min(wait_ms, self.ptt.serve(now_ms))
+        self._serve_tracking(self._clock.now_ms())
+        if self.recording is not None:
+            wait_ms = min(wait_ms, self.recording.serve(now_ms))
+            if self.live_view is not None and self.recording.is_ready:
+                wait_ms = min(wait_ms, self.live_view.serve(now_ms))
         self._wait_ms = wait_ms
-        # Takes 20 ms of a Cortex-M3, as long as what may need the room: so it comes when a round had little to do.
-        if self._hal.FROZEN and now >= self._sweep_ms and self.now_ms() - now < _LITTLE_MS:
-            self._sweep_ms = now + _SWEEP_MS
+        # A collection takes 20 ms of a Cortex-M3, as long as the parts that allocate most: it runs after a short round.
+        if self._hal.FROZEN and now_ms >= self._collect_at_ms and self._clock.now_ms() - now_ms < _SHORT_ROUND_MS:
+            self._collect_at_ms = now_ms + _COLLECT_MS
             gc.collect()
 
-    def _press(self, button):
-        evidence = self.evidence
+    def _serve_tracking(self, now_ms):
+        if not self._receiver_uart.poll(now_ms):
+            self.reporter.on_silence()
+        self.reporter.poll(now_ms)
+        if self._self_test is not None:
+            self._self_test.poll()
+        self._status.poll(now_ms)
+
+    def _on_fix(self, fix):
+        now_ms = self._clock.now_ms()
+        self.reporter.on_fix(fix, now_ms)
+        if self.recording is not None:
+            self.recording.on_fix(fix, now_ms)
+        if self._geofences is not None:
+            self._geofences.on_fix(fix, now_ms)
+
+    def _on_button(self, button, now_ms):
         if button == b"off":
-            self._off = True
-        elif button == b"sos" or button == b"man-down":
-            event = self.patrol.sos() if button == b"sos" else self.patrol.man_down()
-            if evidence is not None:
-                evidence.recording.on_event(SOS if button == b"sos" else MAN_DOWN, event)
+            self._power_off = True
+        elif button == b"sos":
+            self.sos.press(now_ms)
+        elif button == b"man-down":
+            self.sos.man_down(now_ms)
         elif button.startswith(b"status ") and self._texts is not None:
-            self._texts.say(button[7:])
-        elif evidence is not None and evidence.recording.on_button(button, self.now_ms()):
+            self._texts.send(button[7:], now_ms)
+        elif self.recording is not None and self.recording.on_button(button, now_ms):
             return
-        elif self.radio is not None:
-            self.radio.on_button(button, self.now_ms())
+        elif self.ptt is not None:
+            self.ptt.on_button(button, now_ms)
+
+    def _has_urgent_traffic(self):
+        """Return whether an event is due or voice is active: live view and uploads leave the network to them."""
+        return self.event_queue.due_count() > 0 or self._is_voice_busy()
+
+    def _is_voice_busy(self):
+        return self.ptt is not None and self.ptt.is_busy()
+
+    def _pending(self):
+        return len(self.outbox) + len(self.event_queue)
 
     def run(self):
-        """Patrol until the power button, then hand over what is left within the drain time."""
-        while not self._off:
+        """Run until the power button is pressed, then send the pending frames within the drain time."""
+        while not self._power_off:
             self.serve()
             if not self.link.step():
                 wait_ms = self._wait_ms
-                if self.evidence is not None and self.link.level == UP:
-                    wait_ms = min(wait_ms, self.evidence.upload(self.now_ms()))
-                self.inputs.wait(wait_ms)
-        if self.radio is not None:
-            self.radio.close(self.now_ms())
-        if self.evidence is not None:
-            self.evidence.close(self.now_ms())
-        self.patrol.finish()
-        self.link.leaving = True
-        deadline = self.now_ms() + _DRAIN_MS
-        while len(self.outbox) + len(self.events) and self.now_ms() < deadline:
-            if not self.link.step():
-                self.serve()
-                self.inputs.wait(self._hal.IDLE_MS)
+                if self.recording is not None and self.link.level == enums.DEVICE_STATUS_LINK_UP:
+                    urgent = self.event_queue.due_count() > 0
+                    wait_ms = min(wait_ms, self.recording.upload(self._clock.now_ms(), self._is_voice_busy(), urgent))
+                self._inputs.wait(wait_ms)
+        now_ms = self._clock.now_ms()
+        if self.ptt is not None:
+            self.ptt.close(now_ms)
+        if self.live_view is not None:
+            self.live_view.close(now_ms)
+        if self.recording is not None:
+            self.recording.close(now_ms)
+        self._receiver.flush()
+        self.reporter.flush()
+        self._status.send(self._clock.now_ms())
+        self._drain()
         self.link.close()
         if self.camera is not None:
             self.camera.close()
         self.outbox.close()
-        self.watchdog.close()
+        self._watchdog.close()
+
+    def _drain(self):
+        self.link.shut_down()
+        deadline_ms = self._clock.now_ms() + _DRAIN_MS
+        while self._pending() and self._clock.now_ms() < deadline_ms:
+            if not self.link.step():
+                self.serve()
+                self._inputs.wait(self._hal.IDLE_MS)
 
     def summary(self):
-        """What this boot did, for whoever holds the console."""
-        gps = self.patrol.gps
+        """Return what this boot did, as a dictionary for JSON."""
+        receiver = self._receiver
         gc.collect()
         return {
             "fixes": self.reporter.rows,
             "untimed": self.reporter.untimed,
             "frames": self.reporter.frames,
             "published": self.session.published,
-            "left": len(self.outbox) + len(self.events),
+            "left": self._pending(),
             "dropped": self.outbox.dropped,
             "connects": self.session.connects,
-            "modem_resets": self.modem.resets if self.modem else 0,
-            "sentences": gps.sentences,
-            "bad_checksum": gps.bad_checksum,
-            "skipped_bytes": gps.skipped_bytes,
+            "modem_resets": self.modem.resets if self.modem is not None else 0,
+            "sentences": receiver.sentences,
+            "bad_checksum": receiver.bad_checksum,
+            "skipped_bytes": receiver.skipped_bytes,
             "runtime": self._hal.runtime(),
             "heap_used": gc.mem_alloc() if hasattr(gc, "mem_alloc") else None,
             "board": self._hal.board_counters(),
-            "clips": self.evidence.recording.summary() if self.evidence is not None else None,
+            "sos": self.sos.summary(),
+            "clips": self.recording.summary() if self.recording is not None else None,
         }

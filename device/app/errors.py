@@ -1,5 +1,5 @@
-"""What keeps a device from starting."""
+"""Errors that keep a device from starting."""
 
 
 class ConfigError(Exception):
-    """CONFIG.json cannot be used; the text says why and what to mend."""
+    """The configuration cannot be used; the text says why and what to change."""

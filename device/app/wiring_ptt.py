@@ -1,7 +1,11 @@
-"""The parts of push-to-talk, put together, on a board that has sound and a network stack."""
+"""Push-to-talk, on a board with sound and a network stack. Loaded only where it is configured."""
 
+from collections import namedtuple
+
+import patrolink_enums as enums
 import patrolink_messages as m
-from agent.link.commands import CALL, DONE, REFUSED, STARTED
+from agent.audio.microphone import MicrophoneMultiplexer
+from agent.link.commands import Result
 from agent.ptt.client import PttClient
 from agent.ptt.grant_log import GrantLog
 from agent.ptt.hub_link import SrtcpContext
@@ -10,69 +14,137 @@ from agent.ptt.playback import Playback
 from agent.ptt.receive_arbiter import ReceiveArbiter
 from agent.ptt.rtp_sender import RtpSender
 from agent.ptt.transmit_session import TransmitSession
+from app.errors import ConfigError
 from compat import aes
 from patrolink_protocol import srtp
 from patrolink_protocol.key_derivation import derive_key
 
-_SLICE_MS = 5
 _OPUS = 111  # RTP payload type
-_AMBIENT = "ambient"  # value of `call`: listen in
-_AMBIENT_S = 30  # then it ends by itself
+_AMBIENT = "ambient"  # command.value of a call: ambient listening
+_AMBIENT_S = 30
+
+# The client, a function that plays a tone, and the handlers for Commands and for Downlink.
+PushToTalk = namedtuple("PushToTalk", ("client", "play_tone", "command_handlers", "message_handlers"))
 
 
-def radio(device, config, hal, store, counter, microphone, log):
-    """Return the agent.ptt.client.PttClient of an assembly.Device, with the hub's commands led to it."""
-    audio, given, key = config["audio"], config["ptt"], config["key"]
-    now_ms, reporter = device.now_ms, device.reporter
-    device.net.slice_ms = _SLICE_MS
-    epoch = device.downlink.epoch
+def build_microphone(settings, hal, inputs, log):
+    """Return the agent.audio.microphone.MicrophoneMultiplexer of the board's microphone.
+
+    Args:
+        settings: "audio" of the configuration.
+        hal: The platform.
+        inputs: hal Inputs that the microphone wakes.
+        log: Function of one string.
+
+    Raises:
+        ConfigError: The board has no sound.
+    """
+    if not hasattr(hal, "audio"):
+        raise ConfigError("audio: this board has no sound; remove it from the configuration")
+    microphone = hal.audio().Microphone(settings["mic"], hal.Pin(settings["indicator"]), inputs, log)
+    return MicrophoneMultiplexer(microphone)
+
+
+class _BurstReport:
+    """Sends ptt_burst messages."""
+
+    def __init__(self, reporter):
+        self._reporter = reporter
+
+    def send(self, values, started_ms):
+        values["start_ms"] = self._reporter.unix_ms(started_ms) or 0
+        self._reporter.send(m.PTT_BURST, values)
+
+
+class _Keys:
+    """Keys of floor control in one key epoch."""
+
+    def __init__(self, device_key, epoch):
+        self._device_key = device_key
+        self._epoch = epoch
+
+    def srtcp_master(self, direction):
+        return srtp.derive_master(self._device_key, b"patrolink-ptt-" + direction, self._epoch)
+
+    def wrapping_key(self):
+        return derive_key(self._device_key, b"patrolink-ptt-wrap", self._epoch)[:16]
+
+
+class _Handlers:
+    """Carries out the hub's `call` command and its ptt_group messages."""
+
+    def __init__(self, client, ambient_allowed, reporter, now_ms):
+        self._client = client
+        self._ambient_allowed = ambient_allowed
+        self._reporter = reporter
+        self._now_ms = now_ms
+
+    def call(self, message):
+        group = self._client.find_group(message["number"])
+        if group is None:
+            return Result(enums.ANSWER_RESULT_REFUSED, "the device is not a member of this group", None)
+        if message["value"] == _AMBIENT:
+            return self._listen(group)
+        self._client.select(group)
+        return Result(enums.ANSWER_RESULT_DONE, group.name, None)
+
+    def _listen(self, group):
+        now_ms = self._now_ms()
+        if not self._ambient_allowed:
+            return Result(enums.ANSWER_RESULT_REFUSED, "the site does not allow ambient listening", None)
+        if self._reporter.unix_ms(now_ms) is None:
+            return Result(enums.ANSWER_RESULT_REFUSED, "the time is not known yet", None)
+        reason = self._client.transmit_session.start_ambient(group, _AMBIENT_S, now_ms)
+        if reason:
+            return Result(enums.ANSWER_RESULT_REFUSED, reason, None)
+        return Result(enums.ANSWER_RESULT_STARTED, "", None)
+
+    def group(self, message):
+        self._client.on_group_message(message, self._now_ms())
+
+
+def build_ptt(config, hal, open_udp, epoch, store, counter, reporter, microphone, now_ms, log):
+    """Return the PushToTalk of a device.
+
+    Args:
+        config: The device configuration.
+        hal: The platform.
+        open_udp: Function (host, port) -> UDP socket.
+        epoch: Key epoch in force.
+        store: hal Store of the grant log.
+        counter: agent.tracking.counter.Counter, which numbers SRTCP packets.
+        reporter: agent.tracking.reporter.Reporter.
+        microphone: Tap of the MicrophoneMultiplexer.
+        now_ms: Function that returns monotonic milliseconds.
+        log: Function of one string.
+    """
+    settings = config["ptt"]
+    frame_ms = settings["frame_ms"]
+    audio = hal.audio()
+    keys = _Keys(config["key"], epoch)
+    report = _BurstReport(reporter).send
     ring = bytearray(RING)
     jitter_buffer = JitterBuffer(ring)
-    sound = hal.audio()
-
-    def report(values, started_ms):
-        values["start_ms"] = reporter.unix_ms(started_ms) or 0
-        reporter.send(m.PTT_BURST, values)
-
-    sounds = Playback(sound.Speaker(audio["speaker"], now_ms, log), jitter_buffer, given["replay_s"])
-    sender = RtpSender(microphone, given["frame_ms"], ring)
-    codecs = sound.codecs(given["frame_ms"])
+    sounds = Playback(audio.Speaker(config["audio"]["speaker"], now_ms, log), jitter_buffer, settings["replay_s"])
+    sender = RtpSender(microphone, frame_ms, ring)
+    codecs = audio.codecs(frame_ms)
     receive_arbiter = ReceiveArbiter(jitter_buffer, sounds, codecs, report)
-    it = PttClient(
-        ("sip:%s@%s" % (config["device"], given["site"])).encode(),
-        aes.decrypter(derive_key(key, b"patrolink-ptt-wrap", epoch)[:16]),
+    client = PttClient(
+        ("sip:%s@%s" % (config["device"], settings["site"])).encode(),
+        aes.decrypter(keys.wrapping_key()),
         aes.encrypter,
-        SrtcpContext(
-            aes.encrypter, lambda label: srtp.derive_master(key, b"patrolink-ptt-" + label, epoch), counter.take
-        ),
-        lambda host, port: sound.Udp(host, port, device.inputs),
+        SrtcpContext(aes.encrypter, keys.srtcp_master, counter.take),
+        open_udp,
         TransmitSession(
             sender, sounds, receive_arbiter, GrantLog(store), codecs.get(_OPUS), report, hal.randbelow, log
         ),
         receive_arbiter,
         sounds,
         log,
-        given["groups"],
+        settings["groups"],
     )
-
-    def call(message):
-        group = it.find_group(message["number"])
-        if group is None:
-            return REFUSED, "not a member of that group", None
-        if message["value"] == _AMBIENT:
-            return listen_in(group)
-        it.select(group)
-        return DONE, group.name, None
-
-    def listen_in(group):
-        if not given["listen_in"]:
-            return REFUSED, "this device's site does not allow ambient listening", None
-        if reporter.unix_ms(now_ms()) is None:
-            return REFUSED, "the time is not known", None
-        why = it.transmit_session.start_ambient(group, _AMBIENT_S, now_ms())
-        return (REFUSED, why, None) if why else (STARTED, "", None)
-
-    device.commands.duties[CALL] = call
-    device.downlink.duties[m.PTT_GROUP] = lambda message: it.on_group_message(message, now_ms())
-    log("ptt: on, packets of %d ms" % given["frame_ms"])
-    return it
+    handlers = _Handlers(client, settings["listen_in"], reporter, now_ms)
+    log("ptt: on, packets of %d ms" % frame_ms)
+    return PushToTalk(
+        client, sounds.play_tone, {enums.COMMAND_ACTION_CALL: handlers.call}, {m.PTT_GROUP: handlers.group}
+    )

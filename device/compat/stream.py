@@ -23,15 +23,15 @@ class PeerRefusedError(OSError):
 
 
 class Network:
-    """Replaces the `socket` module that umqtt imports.
+    """Time, waiting and buffers of the streams of one connection.
 
-    The buffers are allocated once: a small heap may be too fragmented for new ones after days.
+    The buffers are allocated once: after days on a small heap there may be no free block of their size.
 
     Args:
         now_ms: Function that returns monotonic milliseconds.
-        idle: Function called at least every 20 ms of waiting; it must not use this network.
-        raw: Function(network) that returns a raw stream.
+        idle: Function called after each slice of waiting. It must not use this network.
         timeout_ms: For connecting, and for each read or send as a whole.
+        slice_ms: Longest wait without a call of `idle`.
         limit: Maximum bytes of one read or one collected send. Only one stream at a time collects.
 
     Attributes:
@@ -40,12 +40,11 @@ class Network:
         bug: Exception that `idle` raised, or None.
     """
 
-    def __init__(self, now_ms, idle, raw, timeout_ms=10000, limit=1152):
+    def __init__(self, now_ms, idle, timeout_ms=10000, slice_ms=20, limit=1152):
         self.now_ms = now_ms
         self.idle = idle
-        self.raw = raw
         self.timeout_ms = timeout_ms
-        self.slice_ms = 20  # wait between two calls of `idle`; shorter with voice or work in steps
+        self.slice_ms = slice_ms
         self.limit = limit
         self.out = memoryview(bytearray(limit))
         self.out_n = 0
@@ -73,22 +72,19 @@ class Network:
         if self.now_ms() >= deadline:
             raise OSError(ETIMEDOUT)
 
-    def socket(self):
-        """Return a new, unconnected stream."""
-        self.out_n = 0
-        return Stream(self)
-
-    def getaddrinfo(self, host, port):
-        """Return the name unresolved: the raw stream resolves it."""
-        return ((0, 0, 0, "", (host, port)),)
-
 
 class Stream:
-    """A stream with deadlines. It has the methods that umqtt calls, and `flush`."""
+    """A stream with deadlines. Methods are those umqtt calls, plus `flush`.
 
-    def __init__(self, net):
+    Args:
+        net: Network.
+        raw: The raw stream below.
+    """
+
+    def __init__(self, net, raw):
+        net.out_n = 0
         self._net = net
-        self._raw = net.raw(net)
+        self._raw = raw
         self._blocking = True
 
     def connect(self, address):

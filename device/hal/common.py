@@ -129,5 +129,5 @@ def runtime():
 
 
 def battery():
-    """Return the battery level in per cent; these boards have no gauge, so it is UNKNOWN (agent.gps.fix)."""
+    """Return the battery level in per cent; these boards have no gauge, so it is patrolink_enums.UNKNOWN."""
     return -(1 << 30)

@@ -159,8 +159,8 @@ def fixes():
 
 def published(clock, data):
     """Return the cost of ROUNDS publishes with QoS 1 to a broker in memory."""
-    net = Network(clock.now_ms, lambda: None, Broker)
-    session = Session(umqtt_import.load(), net, {"host": "b", "port": 1883}, DEVICE, 60, None, print)
+    net = Network(clock.now_ms, lambda: None)
+    session = Session(umqtt_import.load(), net, Broker, {"host": "b", "port": 1883}, DEVICE, 60, None, print)
     session.connect()
     session.publish(data)
     meter = Meter()

@@ -28,7 +28,7 @@ class Watch:
     def round(self, device):
         """Start a round."""
         now = board.cycles()
-        phase = phase_of(device.evidence)
+        phase = phase_of(device.recording)
         if self.round_start is None:
             print(json.dumps({"phase": "start", "most": now - self.lines_open, "rounds": 1, "at": now}))
         else:
@@ -48,9 +48,9 @@ class Watch:
         self.most = self.rounds = 0
 
 
-def phase_of(evidence):
+def phase_of(controller):
     """Return what the recorder is doing."""
-    recording = evidence.recording._recording
+    recording = controller._recording
     if recording is None:
         return "boot"
     clips = recording.store.open_clips._clips

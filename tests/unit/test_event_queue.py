@@ -1,6 +1,7 @@
 import patrolink_messages as m
 from agent.link.downlink import Downlink
 from agent.link.event_queue import EventQueue
+from agent.tracking.counter import Record
 from memory_storage import MemoryFiles, MemoryStore, PowerCut
 from patrolink_protocol import codec, frame
 
@@ -30,7 +31,8 @@ def answer(event_id, counter, key=KEY, direction=frame.DOWNLINK, epoch=0):
     return bytes(buf[: channel.seal_into(buf, m.EVENT_STATE, counter, end)])
 
 
-def sent(events):
+def send_due(events):
+    """Send all events that are due, with the broker's acknowledgement; return their frames."""
     out = []
     while True:
         data = events.peek()
@@ -40,31 +42,31 @@ def sent(events):
         events.acknowledge()
 
 
-def test_an_event_goes_again_and_again_until_it_is_answered():
+def test_an_event_is_repeated_with_growing_intervals_until_it_is_answered():
     clock = Clock()
     events = EventQueue(MemoryFiles(), clock.now_ms)
     data = event(7, 7)
     assert events.put(data, 7, 7)
     times = []
     for _ in range(4000):
-        if sent(events) == [data]:
+        if send_due(events) == [data]:
             times.append(clock.ms // 1000)
         clock.ms += 1000
     assert times == [0, 10, 30, 70, 150, 310, 630, 1230, 1830, 2430, 3030, 3630]
     assert events.remove(8) == 0 and events.remove(7) == 1 and len(events) == 0
     clock.ms += 10000000
-    assert sent(events) == [] and events.acknowledged == 1
+    assert send_due(events) == [] and events.acknowledged == 1
 
 
-def test_a_new_session_repeats_what_is_unanswered_at_once():
+def test_a_new_session_repeats_unanswered_events_at_once():
     events = EventQueue(MemoryFiles(), Clock().now_ms)
     events.put(event(1, 1), 1, 1)
-    assert len(sent(events)) == 1 and sent(events) == []
+    assert len(send_due(events)) == 1 and send_due(events) == []
     events.retry_all()
-    assert len(sent(events)) == 1
+    assert len(send_due(events)) == 1
 
 
-def test_events_outlive_the_power_in_any_byte_of_a_write():
+def test_events_survive_a_power_cut_in_any_byte_of_a_write():
     data = event(5, 5)
     for cut in range(len(data) + 6):
         files = MemoryFiles()
@@ -72,14 +74,14 @@ def test_events_outlive_the_power_in_any_byte_of_a_write():
         assert first.put(event(3, 3), 3, 3)
         files.left = cut
         try:
-            whole = first.put(data, 5, 5)
+            stored = first.put(data, 5, 5)
         except PowerCut:
-            whole = False
+            stored = False
         files.left = None
-        after = EventQueue(files, Clock().now_ms)
-        got = sent(after)
-        assert got[0] == event(3, 3) and (got[1:] == [data] or not whole and got[1:] == [])
-        assert after.remove(5) == len(got) - 1
+        restarted = EventQueue(files, Clock().now_ms)
+        frames = send_due(restarted)
+        assert frames[0] == event(3, 3) and (frames[1:] == [data] or not stored and frames[1:] == [])
+        assert restarted.remove(5) == len(frames) - 1
 
 
 def test_flipped_bits_are_not_sent():
@@ -90,59 +92,62 @@ def test_flipped_bits_are_not_sent():
         files.data[name][i] ^= 4
         copy = MemoryFiles()
         copy.data[name] = bytearray(files.data[name])
-        assert sent(EventQueue(copy, Clock().now_ms)) == [] and copy.names() == []
+        assert send_due(EventQueue(copy, Clock().now_ms)) == [] and copy.names() == []
         files.data[name][i] ^= 4
 
 
-def test_an_event_goes_out_though_storage_is_full():
+def test_an_event_is_sent_although_storage_is_full():
     files = MemoryFiles()
     files.full = 10
     events = EventQueue(files, Clock().now_ms)
     assert events.put(event(1, 1), 1, 1) and events.faults == 1
-    assert sent(events) == [event(1, 1)]
+    assert send_due(events) == [event(1, 1)]
     events.retry_all()
-    assert sent(events) == [event(1, 1)] and events.remove(1) == 1 and len(events) == 0
+    assert send_due(events) == [event(1, 1)] and events.remove(1) == 1 and len(events) == 0
 
 
-class Desk:
+class DownlinkHarness:
+    """A downlink whose handler notes the events that are answered."""
+
     def __init__(self, store, epoch=0):
-        self.events = []
+        self.answered = []
         self.log = []
-        self.downlink = Downlink(KEY, b"dev-1", epoch, store, self, self.log.append)
+        self.downlink = Downlink(KEY, b"dev-1", epoch, Record(store, "down"), self.log.append)
+        self.downlink.add_handlers({m.EVENT_STATE: self.on_event_state})
 
-    def remove(self, event_id):
-        self.events.append(event_id)
+    def on_event_state(self, message):
+        self.answered.append(message["event_id"])
 
 
-def test_only_what_is_genuine_and_new_is_acted_on():
+def test_only_authentic_and_new_frames_are_acted_on():
     store = MemoryStore()
-    desk = Desk(store)
+    harness = DownlinkHarness(store)
     good = answer(9, 4)
     forged = answer(9, 5, bytes(32))
     mirrored = answer(9, 6, KEY, frame.UPLINK)
     for data in (b"", b"\x00" * 40, forged, mirrored, good[:-1], good[:10] + b"\xff" + good[11:]):
-        desk.downlink.take(data)
-    assert desk.events == [] and desk.downlink.refused == 6
-    desk.downlink.take(good)
-    desk.downlink.take(good)  # a replay
-    desk.downlink.take(answer(8, 3))  # older
-    assert desk.events == [9] and desk.downlink.refused == 8
-    after = Desk(store)  # the power went
-    after.downlink.take(good)
-    after.downlink.take(answer(8, 5))
-    assert after.events == [8]
+        harness.downlink.receive(data)
+    assert harness.answered == [] and harness.downlink.rejected == 6
+    harness.downlink.receive(good)
+    harness.downlink.receive(good)  # a replay
+    harness.downlink.receive(answer(8, 3))  # older
+    assert harness.answered == [9] and harness.downlink.rejected == 8 and harness.downlink.received == 1
+    restarted = DownlinkHarness(store)
+    restarted.downlink.receive(good)
+    restarted.downlink.receive(answer(8, 5))
+    assert restarted.answered == [8]
 
 
-def test_a_replay_is_refused_after_a_power_cut_in_a_later_epoch():
+def test_a_replay_is_rejected_after_a_power_cut_in_a_later_epoch():
     store = MemoryStore()
-    desk = Desk(store)
-    desk.downlink.take(answer(1, 50))
+    harness = DownlinkHarness(store)
+    harness.downlink.receive(answer(1, 50))
     later = answer(2, 7, epoch=1)
-    desk.downlink.take(later)
-    assert desk.events == [1, 2]
-    after = Desk(store)  # its configuration still names epoch 0
+    harness.downlink.receive(later)
+    assert harness.answered == [1, 2]
+    restarted = DownlinkHarness(store)  # its configuration still names epoch 0
     for data in (later, answer(3, 6, epoch=1), answer(1, 51)):
-        after.downlink.take(data)
-    assert after.events == [] and after.downlink.refused == 3
-    after.downlink.take(answer(4, 8, epoch=1))
-    assert after.events == [4]
+        restarted.downlink.receive(data)
+    assert restarted.answered == [] and restarted.downlink.rejected == 3
+    restarted.downlink.receive(answer(4, 8, epoch=1))
+    assert restarted.answered == [4] and restarted.downlink.epoch == 1

@@ -1,4 +1,4 @@
-"""Geofences: the distance against Vincenty's on the ellipsoid, and what happens at an edge."""
+"""Geofences: the distance against Vincenty's formula on the ellipsoid, and crossings of an edge."""
 
 from math import atan, atan2, cos, pi, sin, sqrt, tan
 
@@ -53,23 +53,23 @@ def north_of_home(metres, hacc_mm=5000):
     return fix_at(312304000 + int(metres * 1e7 / 110877), 1214737000, hacc_mm)  # at 31.23 degrees
 
 
-def test_the_oracle_is_right():
+def test_vincenty_matches_a_published_example():
     # Flinders Peak to Buninyon, from the manual of Australia's geodetic datum.
-    told = vincenty(
+    distance_m = vincenty(
         -(37 + 57 / 60 + 3.72030 / 3600), 144 + 25 / 60 + 29.52440 / 3600, -37.652821138889, 143.926495527778
     )
-    assert abs(told - 54972.271) < 0.01, told
+    assert abs(distance_m - 54972.271) < 0.01, distance_m
 
 
 def test_the_distance_is_within_half_a_percent_of_the_geodesic():
-    below = seeded(SEED)
+    randbelow = seeded(SEED)
     worst = 0
     for i in range(3000):
-        lat = below(1 << 16) * 1700000000 // 65535 - 850000000 if i > 200 else (850000000, -850000000, 0)[i % 3]
-        lon = below(1 << 16) * 54931 - 1800000000 + below(50000)
+        lat = randbelow(1 << 16) * 1700000000 // 65535 - 850000000 if i > 200 else (850000000, -850000000, 0)[i % 3]
+        lon = randbelow(1 << 16) * 54931 - 1800000000 + randbelow(50000)
         reach = (20, 100, 1000, 5000)[i % 4] * 90  # 1e-7 degrees of about that many metres
-        to_lat = lat + below(2 * reach) - reach
-        to_lon = lon + int((below(2 * reach) - reach) / max(cos(lat * pi / 1.8e9), 0.08))
+        to_lat = lat + randbelow(2 * reach) - reach
+        to_lon = lon + int((randbelow(2 * reach) - reach) / max(cos(lat * pi / 1.8e9), 0.08))
         want = vincenty(lat / 1e7, lon / 1e7, to_lat / 1e7, to_lon / 1e7)
         if to_lon > 1800000000:
             to_lon -= 3600000000
@@ -77,107 +77,117 @@ def test_the_distance_is_within_half_a_percent_of_the_geodesic():
             to_lon += 3600000000
         if want < 10:
             continue
-        got = sqrt(geofence.squared_mm(lat, lon, to_lat, to_lon)) / 1000
-        off = abs(got - want) / want
-        assert off < 0.005, "seed %d, %d: %d %d %d %d is %f and not %f" % (SEED, i, lat, lon, to_lat, to_lon, got, want)
-        worst = max(worst, off)
-    assert worst > 0.0001  # the oracle is another way
+        got = sqrt(geofence.squared_distance_mm2(lat, lon, to_lat, to_lon)) / 1000
+        error = abs(got - want) / want
+        assert error < 0.005, "seed %d, %d: %d %d %d %d gives %f instead of %f" % (
+            SEED,
+            i,
+            lat,
+            lon,
+            to_lat,
+            to_lon,
+            got,
+            want,
+        )
+        worst = max(worst, error)
+    assert worst > 0.0001  # the reference is not the formula under test
 
 
-def test_a_walk_in_and_out():
+def test_a_walk_in_and_out_raises_two_crossings():
     fences = geofence.Geofences([HOME])
-    told = []
+    crossings = []
     for metres in list(range(120, -1, -1)) + list(range(121)):
-        for number, entered, record in fences.on_fix(north_of_home(metres)):
-            told.append((metres, number, entered, record))
-    (went_in, *entered), (went_out, *left) = told
-    assert entered == [1, True, True] and left == [1, False, True]
-    # 5 m within and without, and one metre for the second fix
-    assert 43 <= went_in <= 44 and 56 <= went_out <= 58, told
+        for crossing in fences.on_fix(north_of_home(metres)):
+            crossings.append((metres, crossing))
+    (entered_m, entered), (left_m, left) = crossings
+    assert (entered.fence_id, entered.entered, entered.record) == (1, True, True)
+    assert (left.fence_id, left.entered, left.record) == (1, False, True)
+    # 5 m inside and outside, and one metre for the second fix
+    assert 43 <= entered_m <= 44 and 56 <= left_m <= 58, crossings
 
 
-def test_noise_at_the_edge_does_not_flap():
-    below = seeded(SEED)
+def test_noise_at_the_edge_causes_few_crossings():
+    randbelow = seeded(SEED)
     for hacc in (4000, 10000, 20000):
         fences = geofence.Geofences([HOME])
         changes = 0
         for _ in range(5000):
             # Two standard deviations are the estimate: the sum of twelve uniform numbers is a normal one.
-            noise = (sum([below(1000) for _ in range(12)]) - 5994) / 1000 * hacc / 2000
+            noise = (sum([randbelow(1000) for _ in range(12)]) - 5994) / 1000 * hacc / 2000
             changes += len(fences.on_fix(north_of_home(50 + noise, hacc)))
         assert changes <= 12, "seed %d, estimate %d: %d changes" % (SEED, hacc, changes)
 
 
-def twice(fences, fix):
-    """Return what two fixes at one place change, the second one after the first has changed nothing."""
+def cross(fences, fix):
+    """Return the crossings of a second fix at one place; the first one must not complete any."""
     assert fences.on_fix(fix) == ()
     return fences.on_fix(fix)
 
 
-def test_an_estimate_larger_than_the_fence_neither_shuts_it_nor_opens_it():
+def test_an_error_estimate_larger_than_the_fence_still_lets_the_wearer_in_and_out():
     fences = geofence.Geofences([HOME])
-    assert twice(fences, north_of_home(30, 90000)) == ()
-    assert twice(fences, north_of_home(20, 90000)) == [(1, True, True)]
-    assert twice(fences, north_of_home(130, 90000)) == ()
-    assert twice(fences, north_of_home(145, 90000)) == [(1, False, True)]
+    assert cross(fences, north_of_home(30, 90000)) == ()
+    assert cross(fences, north_of_home(20, 90000)) == [(1, True, True)]
+    assert cross(fences, north_of_home(130, 90000)) == ()
+    assert cross(fences, north_of_home(145, 90000)) == [(1, False, True)]
 
 
-def test_one_stray_fix_changes_nothing():
+def test_one_outlier_changes_nothing():
     fences = geofence.Geofences([HOME])
     for metres in (0, 60, 0, 5000, 0, 200):
         assert fences.on_fix(north_of_home(metres)) == ()
-    assert twice(fences, north_of_home(0)) == [(1, True, True)]
+    assert cross(fences, north_of_home(0)) == [(1, True, True)]
     for metres in (200, 0, 200, 0):
         assert fences.on_fix(north_of_home(metres)) == ()
 
 
 def test_a_fix_without_position_or_estimate():
     fences = geofence.Geofences([HOME])
-    lost = north_of_home(0)
-    lost.flags = 0
-    assert twice(fences, lost) == ()
-    assert twice(fences, north_of_home(40, enums.UNKNOWN)) == ()
-    assert twice(fences, north_of_home(34, enums.UNKNOWN)) == [(1, True, True)]
-    assert twice(fences, lost) == ()
+    without_position = north_of_home(0)
+    without_position.flags = 0
+    assert cross(fences, without_position) == ()
+    assert cross(fences, north_of_home(40, enums.UNKNOWN)) == ()
+    assert cross(fences, north_of_home(34, enums.UNKNOWN)) == [(1, True, True)]
+    assert cross(fences, without_position) == ()
 
 
-def test_over_the_date_line_and_several_at_once():
+def test_fences_across_the_date_line_and_several_at_once():
     one = {"id": 7, "lat": 0, "lon": 180, "radius_m": 1000}
     two = {"id": 8, "lat": 0.001, "lon": -179.999, "radius_m": 1000, "record": True}
     fences = geofence.Geofences([one, two])
-    assert twice(fences, fix_at(0, -1799990000)) == [(7, True, False), (8, True, True)]
-    assert twice(fences, fix_at(0, 1799950000)) == ()
-    assert twice(fences, fix_at(0, 0)) == [(7, False, False), (8, False, True)]
+    assert cross(fences, fix_at(0, -1799990000)) == [(7, True, False), (8, True, True)]
+    assert cross(fences, fix_at(0, 1799950000)) == ()
+    assert cross(fences, fix_at(0, 0)) == [(7, False, False), (8, False, True)]
 
 
-def test_far_from_all_nothing_is_allocated():
-    fences = geofence.Geofences([dict(HOME, id=i + 1) for i in range(geofence.MOST)])
+def test_a_fix_far_from_all_fences_allocates_nothing():
+    fences = geofence.Geofences([dict(HOME, id=i + 1) for i in range(geofence.FENCES_MAX)])
     assert allocated(fences.on_fix, fix_at(300000000, 1000000000)) == 0
 
 
-def test_what_is_no_fence_is_told():
-    for given, says in (
+def test_an_unusable_fence_is_named_with_its_reason():
+    for config, message in (
         ({}, "a list of up to 32"),
         ([dict(HOME, id=i + 1) for i in range(33)], "a list of up to 32"),
-        ([HOME, HOME], "entry 2: id 1 is there already"),
-        ([[]], "entry 1: {"),
-        ([dict(HOME, radios_m=5)], "'radios_m' is not known"),
-        ([dict(HOME, id=0)], "id has to be a number from 1"),
-        ([dict(HOME, id=1.5)], "id has to be a number from 1"),
-        ([dict(HOME, id=True)], "id has to be a number from 1"),
-        ([dict(HOME, lat=85.1)], "lat has to be a number from -85 to 85"),
-        ([dict(HOME, lon="121")], "lon has to be a number from -180 to 180"),
-        ([dict(HOME, lat=float("nan"))], "lat has to be"),
-        ([dict(HOME, radius_m=9)], "radius_m has to be a number from 10 to 5000"),
-        ([dict(HOME, record="no")], "record has to be true or false"),
-        ([{"id": 3}], "radius_m has to be a number"),
+        ([HOME, HOME], "entry 2: id 1 is used by an earlier entry"),
+        ([[]], "entry 1: must be an object"),
+        ([dict(HOME, radios_m=5)], "unknown key 'radios_m'"),
+        ([dict(HOME, id=0)], "id must be a number from 1"),
+        ([dict(HOME, id=1.5)], "id must be a number from 1"),
+        ([dict(HOME, id=True)], "id must be a number from 1"),
+        ([dict(HOME, lat=85.1)], "lat must be a number from -85 to 85"),
+        ([dict(HOME, lon="121")], "lon must be a number from -180 to 180"),
+        ([dict(HOME, lat=float("nan"))], "lat must be"),
+        ([dict(HOME, radius_m=9)], "radius_m must be a number from 10 to 5000"),
+        ([dict(HOME, record="no")], "record must be true or false"),
+        ([{"id": 3}], "radius_m must be a number"),
     ):
         try:
-            geofence.check(given)
+            geofence.parse_fences(config)
         except ValueError as e:
-            assert says in str(e), str(e)
+            assert message in str(e), str(e)
             continue
-        raise AssertionError("taken: %r" % (given,))
-    assert geofence.check([]) == []
-    fence = geofence.check([dict(HOME, lat=-0.5, lon=-179.9999999)])[0]
+        raise AssertionError("accepted: %r" % (config,))
+    assert geofence.parse_fences([]) == []
+    fence = geofence.parse_fences([dict(HOME, lat=-0.5, lon=-179.9999999)])[0]
     assert (fence.lat_e7, fence.lon_e7, fence.radius_mm) == (-5000000, -1799999999, 50000)

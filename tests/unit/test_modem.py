@@ -2,7 +2,7 @@
 
 from agent.modem import at, driver
 from agent.modem.dialects import quectel, simcom
-from compat.stream import Network
+from compat.stream import Network, Stream
 
 QUECTEL = {
     b"AT": b"OK",
@@ -96,9 +96,8 @@ def make_modem(extra=None, config=None, key=None):
     """Return (Modem, ModemUart, Network, log) before `start`; `extra` answers replace those of QUECTEL."""
     uart = ModemUart(merged(QUECTEL, extra or {}))
     log = []
-    net = Network(uart.now_ms, lambda: None, None, 5000)
+    net = Network(uart.now_ms, lambda: None, 5000)
     modem = driver.Modem(uart, None, key, net, log.append, config or {"apn": "cmnet"})
-    net.raw = modem.tcp
     return modem, uart, net, log
 
 
@@ -132,7 +131,7 @@ def test_start_to_connected_stream_in_both_dialects():
         assert modem.registered and modem.roaming and modem.operator == "CHINA MOBILE"
         assert modem.network_time() == (20604, 16 * 3600000 + 30 * 60000 + 5000)  # local time less eight hours
         assert modem.signal_dbm() == (-81 if dialect is quectel else -85)
-        stream = net.socket()
+        stream = Stream(net, modem.tcp(net))
         stream.connect(("hub.example", 1883))
         assert modem.sockets[0] is not None and not [line for line in log if "8986" in line or "hub" in line]
         stream.close()
@@ -165,7 +164,7 @@ def test_stream_sends_and_receives_in_both_dialects():
         ),
     ):
         modem, uart, net, log = make_connected_modem(extra)
-        stream = net.socket()
+        stream = Stream(net, modem.tcp(net))
         stream.connect(("hub.example", 1883))
         stream.write(b"pi")
         stream.write(b"ng")
@@ -181,7 +180,7 @@ def test_stream_sends_and_receives_in_both_dialects():
 
 def test_failed_sends_raise():
     modem, uart, net, log = make_connected_modem({b"AT+QISEND=0,1": b"> ", b"payload": b"SEND FAIL"})
-    stream = net.socket()
+    stream = Stream(net, modem.tcp(net))
     stream.connect(("hub.example", 1883))
     stream.write(b"x")
     for errno in (110, 104):  # a send buffer that stays full: timeout; a lost socket: connection reset

@@ -1,39 +1,53 @@
-"""Bytes to NMEA 0183 sentences. Allocates nothing per sentence.
+"""Bytes of a receiver to NMEA 0183 sentences. Allocates nothing per sentence.
 
-Whatever is not a sentence (UBX, RTCM, SiRF binary, noise) is skipped and counted. A sentence without a checksum is
-refused and counted as one with a bad checksum, as gpsd does (packet.c, nmea_checksum): it may be the stump of one.
+Bytes that are not a sentence (UBX, RTCM, SiRF binary, noise) are skipped and counted. A sentence without a checksum is
+rejected and counted as one with a bad checksum, as gpsd does (packet.c, nmea_checksum): it may be a truncated one.
 """
 
 from array import array
 
+from patrolink_protocol.native import const
+
 try:
     from . import scan
-except SyntaxError:  # a MicroPython that makes no machine code
+except SyntaxError:  # a MicroPython without the native code emitter
     from patrolink_protocol.native_fallback import load_interpreted
 
     scan = load_interpreted(__file__[: __file__.rfind("/")] + "/scan.py")
 
-_ROOM = 132  # 128 characters, and what is written before a line is found too long
+_LINE_BYTES = const(132)  # 128 characters, and those that are written before a line is found too long
+_SILENCE_MS = const(3000)
+_READS_MAX = const(16)  # in a poll, so that a receiver that sends without pause cannot starve the link
 
 
 class Framer:
-    """Calls `on_sentence()` for each good sentence; `scan.fields` reads its fields until it returns.
+    """Calls `on_sentence()` for each valid sentence; `scan.fields` reads its fields until that returns.
 
-    Counters: sentences, bad_checksum, overlong, skipped_bytes (outside any sentence, or in one that was given up).
+    Args:
+        on_sentence: Function without arguments.
+
+    Attributes:
+        line: The sentence from after "$".
+        state: Working state of `scan.frame`.
+        ends: Offset after each field of `line`.
+        sentences: Valid sentences.
+        bad_checksum: Sentences with a bad checksum or none.
+        overlong: Sentences of more than 128 characters.
+        skipped_bytes: Bytes outside of sentences, or in incomplete ones.
     """
 
     def __init__(self, on_sentence):
         self._on_sentence = on_sentence
-        self.line = bytearray(_ROOM)  # from after "$"
+        self.line = bytearray(_LINE_BYTES)
         self.state = array("i", [0] * 10)
-        self.ends = bytearray(_ROOM)  # offset after each field
+        self.ends = bytearray(_LINE_BYTES)
         self.sentences = 0
         self.bad_checksum = 0
         self.overlong = 0
         self.skipped_bytes = 0
 
     def feed(self, buf, n):
-        """Take buf[:n]. Never raises, whatever the bytes are."""
+        """Process buf[:n]. Never raises, whatever the bytes are."""
         i = 0
         while True:
             i = scan.frame(buf, i, n, self.state, self.line, self.ends, scan.SPECIAL)
@@ -50,3 +64,29 @@ class Framer:
         self.overlong += state[scan.OVERLONG]
         self.skipped_bytes += state[scan.SKIPPED]
         state[scan.BAD] = state[scan.OVERLONG] = state[scan.SKIPPED] = 0
+
+
+class UartReader:
+    """Feeds the bytes of a UART to a receiver. Nothing here blocks.
+
+    Args:
+        uart: hal Uart.
+        receiver: agent.gps.sentences.GpsReceiver.
+    """
+
+    def __init__(self, uart, receiver):
+        self._uart = uart
+        self._receiver = receiver
+        self._buf = bytearray(256)
+        self._received_ms = None
+
+    def poll(self, now_ms):
+        """Read the bytes that have arrived. Returns False when the receiver has been silent for 3 s."""
+        for _ in range(_READS_MAX):
+            n = self._uart.readinto(self._buf)
+            if not n:
+                break
+            self._receiver.feed(self._buf, n, now_ms)
+            self._received_ms = now_ms
+        self._receiver.poll(now_ms)
+        return self._received_ms is not None and now_ms - self._received_ms <= _SILENCE_MS

@@ -1,32 +1,34 @@
-"""What others made this device do: lines that are only appended, in two files of bounded size."""
+"""The audit log of commands: lines appended to two files of bounded size."""
 
-_MOST = 16384  # bytes of a file; then it takes the place of the older one
-_NEW, _OLD = "audit", "audit.old"
+_FILE_MAX_BYTES = 16384  # a full file replaces the older one
+_CURRENT, _PREVIOUS = "audit", "audit.old"
 
 
 class AuditLog:
-    """
-    files  hal Files
+    """An append-only log.
+
+    Args:
+        files: hal Files of its directory.
     """
 
     def __init__(self, files):
         self._files = files
 
-    def write(self, *words):
-        """Append a line of words, tabs between them; False when storage refuses: then nothing is to be done."""
-        line = "\t".join([_clean(word) for word in words]) + "\n"
+    def append(self, *fields):
+        """Append one line of fields, separated by tabs. Returns False when storage fails: the command must not run."""
+        line = "\t".join([_printable(field) for field in fields]) + "\n"
         files = self._files
         try:
             names = files.names()
-            if _NEW in names and files.size(_NEW) + len(line) > _MOST:
-                if _OLD in names:
-                    files.remove(_OLD)
-                files.rename(_NEW, _OLD)
-            files.append(_NEW, line.encode())
+            if _CURRENT in names and files.size(_CURRENT) + len(line) > _FILE_MAX_BYTES:
+                if _PREVIOUS in names:
+                    files.remove(_PREVIOUS)
+                files.rename(_CURRENT, _PREVIOUS)
+            files.append(_CURRENT, line.encode())
         except OSError:
             return False
         return True
 
 
-def _clean(word):
-    return "".join([c if c >= " " and c != "\x7f" else "?" for c in str(word)])
+def _printable(field):
+    return "".join([c if c >= " " and c != "\x7f" else "?" for c in str(field)])

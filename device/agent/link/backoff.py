@@ -1,21 +1,27 @@
-"""Waiting times between attempts: doubling, capped, jittered so that a fleet does not come back in step."""
+"""Retry intervals with exponential back-off and jitter, so that the devices of a fleet do not reconnect together."""
 
 
 class Backoff:
-    """`randbelow(n)` returns a uniform integer in 0..n-1."""
+    """Retry intervals that double up to a cap.
+
+    Args:
+        randbelow: Function (n) -> uniform integer in 0..n-1.
+        base_ms: First interval at most, in milliseconds.
+        cap_ms: Longest interval, in milliseconds.
+    """
 
     def __init__(self, randbelow, base_ms=1000, cap_ms=60000):
         self._randbelow = randbelow
         self._base_ms = base_ms
         self._cap_ms = cap_ms
-        self._span_ms = base_ms
+        self._interval_ms = base_ms
 
     def reset(self):
-        """The peer is well again: the next wait is short."""
-        self._span_ms = self._base_ms
+        """Begin with the first interval again: the peer works."""
+        self._interval_ms = self._base_ms
 
     def next_ms(self):
-        """Return the next wait, between half and all of a span that doubles from base to cap."""
-        span = self._span_ms
-        self._span_ms = min(span * 2, self._cap_ms)
-        return (span >> 1) + self._randbelow((span >> 1) + 1)
+        """Return the next wait: uniform between half of the current interval and all of it."""
+        interval_ms = self._interval_ms
+        self._interval_ms = min(interval_ms * 2, self._cap_ms)
+        return (interval_ms >> 1) + self._randbelow((interval_ms >> 1) + 1)

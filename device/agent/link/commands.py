@@ -1,51 +1,57 @@
-"""Commands of the hub: each is written to the audit log, done by the duty that owns it, and answered."""
+"""Commands of the hub: each is written to the audit log, carried out by its handler, and answered."""
 
+from collections import namedtuple
+
+import patrolink_enums as enums
 import patrolink_messages as m
 
-DONE, STARTED, REFUSED, UNSUPPORTED, EXPIRED, FAILED, BUSY = range(7)  # answer.result
-CALL = 6  # command.action
+# Outcome of a command: answer.result, a text for a person, and answer.ref or None.
+Result = namedtuple("Result", ("code", "text", "ref"))
 
 
 class Commands:
-    """
-    duties    {action: function(message) -> (result, text for a person, what `answer.ref` says or None)}; None: whoever
-              has the duty will call `answer`
-    unix_ms   function() -> unix time in ms, or None while it is not known
+    """Dispatcher of command messages.
+
+    Args:
+        reporter: agent.tracking.reporter.Reporter that sends the answers.
+        audit_log: agent.link.audit_log.AuditLog.
+        unix_ms: Function that returns the unix time in milliseconds, or None while it is not known.
     """
 
-    def __init__(self, reporter, audit, unix_ms):
+    def __init__(self, reporter, audit_log, unix_ms):
         self._reporter = reporter
-        self._audit = audit
+        self._audit_log = audit_log
         self._unix_ms = unix_ms
-        self.duties = {}
+        self._handlers = {}
 
-    def take(self, message):
-        """Act on a genuine command."""
-        now = self._unix_ms()
-        ref = None
-        duty = self.duties.get(message["action"])
-        if now is not None and now > message["expires_ms"]:
-            result, text = EXPIRED, ""
-        elif duty is None:
-            result, text = UNSUPPORTED, ""
-        elif not self._audit.write(now or 0, message["action"], message["operator"], message["number"]):
-            result, text = FAILED, "the audit log cannot be written"
+    def add_handlers(self, handlers):
+        """Register {action: function(message) -> Result, or None when the handler calls `answer` later}."""
+        self._handlers.update(handlers)
+
+    def execute(self, message):
+        """Carry out an authenticated command."""
+        now_ms = self._unix_ms()
+        handler = self._handlers.get(message["action"])
+        if now_ms is not None and now_ms > message["expires_ms"]:
+            result = Result(enums.ANSWER_RESULT_EXPIRED, "", None)
+        elif handler is None:
+            result = Result(enums.ANSWER_RESULT_UNSUPPORTED, "", None)
+        elif not self._audit_log.append(now_ms or 0, message["action"], message["operator"], message["number"]):
+            result = Result(enums.ANSWER_RESULT_FAILED, "the audit log cannot be written", None)
         else:
-            told = duty(message)
-            if told is None:
-                return
-            result, text, ref = told
-        self.answer(message, result, text, ref)
+            result = handler(message)
+        if result is not None:
+            self.answer(message, result)
 
-    def answer(self, message, result, text="", ref=None):
-        """Tell the hub, and the audit log, what became of a command."""
-        now = self._unix_ms()
-        self._audit.write(now or 0, message["action"], message["operator"], "result", result, text)
+    def answer(self, message, result):
+        """Send the Result of a command to the hub and append it to the audit log."""
+        now_ms = self._unix_ms()
+        self._audit_log.append(now_ms or 0, message["action"], message["operator"], "result", result.code, result.text)
         values = {
             "command_id": message["command_id"],
-            "result": result,
-            "time_ms": now,
-            "text": text.encode(),
-            "ref": ref,
+            "result": result.code,
+            "time_ms": now_ms,
+            "text": result.text.encode(),
+            "ref": result.ref,
         }
         self._reporter.send(m.ANSWER, values)

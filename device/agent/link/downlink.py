@@ -1,44 +1,51 @@
-"""Frames from the hub: genuine, new, and stored as seen before anything is done about them."""
+"""Frames from the hub: authenticated, checked against replay, and recorded as received before they are acted on."""
 
-import patrolink_messages as m
-from agent.tracking.counter import Record
 from patrolink_protocol import decode, frame
 from patrolink_protocol.errors import RejectError
 from patrolink_protocol.receiver import Receiver
 
 
 class Downlink:
-    """
-    store    hal store for the highest counter accepted
-    events   link.events.Events, told of answers
-    duties   {message type: function(message)} of what else is acted on
+    """Receiver of the downlink.
+
+    Args:
+        key: Device key, 32 bytes.
+        device: Device id, bytes.
+        epoch: Key epoch of the configuration. A later epoch that the hub has begun takes precedence.
+        accepted: agent.tracking.counter.Record of (key epoch, highest accepted counter + 1).
+        log: Function of one string.
+
+    Attributes:
+        received: Frames acted on since boot.
+        rejected: Frames rejected since boot.
     """
 
-    def __init__(self, key, device, epoch, store, events, log):
-        self._seen = Record(store, "down")  # key epoch, highest counter + 1
-        epoch = max(epoch, self._seen.a)  # the hub may have begun a later one than the configuration names
-        highest = self._seen.b - 1 if self._seen.a == epoch else -1
+    def __init__(self, key, device, epoch, accepted, log):
+        self._accepted = accepted
+        epoch = max(epoch, accepted.first)
+        highest = accepted.second - 1 if accepted.first == epoch else -1
         self._receiver = Receiver(key, device, frame.DOWNLINK, epoch, highest)
-        self._events = events
         self._log = log
-        self.duties = {}
-        self.taken = self.refused = 0
+        self._handlers = {}
+        self.received = self.rejected = 0
 
-    def take(self, data):
-        """Take one frame. What is not genuine, not new or not understood is counted, and nothing is done."""
+    def add_handlers(self, handlers):
+        """Register {message type: function(message)}. Messages without a handler are ignored."""
+        self._handlers.update(handlers)
+
+    def receive(self, data):
+        """Act on one frame. A frame that is forged, replayed or malformed is counted and otherwise ignored."""
         try:
             kind, counter, body, _, _ = self._receiver.open(data)
-            self._seen.write(self._receiver.epoch, counter + 1)
+            self._accepted.write(self._receiver.epoch, counter + 1)
             message = decode.decode(kind, body)
         except RejectError as e:
-            self.refused += 1
-            self._log("hub: a frame was refused (%s)" % e.name)
+            self.rejected += 1
+            self._log("hub: frame rejected (%s)" % e.name)
             return
-        self.taken += 1
-        if kind == m.EVENT_STATE:
-            self._events.remove(message["event_id"])
-        elif kind in self.duties:
-            self.duties[kind](message)
+        self.received += 1
+        if kind in self._handlers:
+            self._handlers[kind](message)
 
     @property
     def epoch(self):

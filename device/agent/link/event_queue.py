@@ -1,7 +1,7 @@
-"""Events that the hub has to answer: each is kept in a file of its own until its event_state has come.
+"""Events that the hub must answer: each is kept in its own file until its event_state arrives.
 
-The broker's acknowledgement only sets the time of the next repeat. After a power cut every one of them goes out again;
-the receiver drops repeats by their counter. When storage refuses, an event is kept in memory: it still goes out now.
+The broker's acknowledgement only schedules the next repetition. After a power cut all unanswered events are sent again;
+the receiver drops repeated frames by their counter. When storage fails, an event is kept in memory and still sent.
 """
 
 import binascii
@@ -9,42 +9,58 @@ import struct
 
 import patrolink_messages as m
 from patrolink_protocol import frame as framing
+from patrolink_protocol.native import const
 
-_FIRST_MS = 10000
-_CAP_MS = 600000
+_FIRST_RETRY_MS = const(10000)
+_RETRY_MAX_MS = const(600000)
 LIMIT = 32
 
 
+class _Entry:
+    def __init__(self, source, event_id):
+        self.source = source  # name of the file, or the frame itself when storage failed
+        self.event_id = event_id
+        self.due_ms = 0
+        self.retry_ms = _FIRST_RETRY_MS
+
+
 class EventQueue:
-    """
-    files    the contract of link.outbox
-    now_ms   function returning monotonic milliseconds
+    """Event frames that wait for their answer, oldest first.
+
+    Args:
+        files: hal Files; names that begin with "e" belong to the queue.
+        now_ms: Function that returns monotonic milliseconds.
+
+    Attributes:
+        faults: Failed storage operations since boot.
+        acknowledged: Events answered by the hub since boot.
     """
 
     def __init__(self, files, now_ms):
         self._files = files
         self._now_ms = now_ms
         self._buf = memoryview(bytearray(m.MAX_FRAME + 4))
-        self._waiting = []  # [file name, or the frame itself, event_id, due_ms, next wait]
+        self._entries = []
         self._sending = None
         self.faults = 0
         self.acknowledged = 0
         for name in sorted([n for n in files.names() if n[0] == "e"]):
             try:
                 if self._read(name):
-                    self._waiting.append([name, self._event_id(), 0, _FIRST_MS])
+                    self._entries.append(_Entry(name, self._read_event_id()))
                 else:
-                    files.remove(name)  # torn by the power: `put` never returned
+                    files.remove(name)  # torn by a power cut: `put` never returned
             except OSError:
                 self.faults += 1
 
     def __len__(self):
-        return len(self._waiting)
+        return len(self._entries)
 
-    def _event_id(self):
+    def _read_event_id(self):
         return struct.unpack_from(">I", self._buf, framing.HEADER_BYTES)[0]
 
     def _read(self, name):
+        """Read a file into the buffer; return the length of its frame, 0 when its CRC does not match."""
         n = self._files.read(name, 0, self._buf)
         if n < framing.HEADER_BYTES + 8 or struct.unpack_from(">I", self._buf, n - 4)[0] != binascii.crc32(
             self._buf[: n - 4]
@@ -52,72 +68,81 @@ class EventQueue:
             return 0
         return n - 4
 
-    def _load(self, kept):
-        """Bring a frame into the buffer, from its file or from memory; return its length, 0 when it is damaged."""
-        if isinstance(kept, str):
-            return self._read(kept)
-        self._buf[: len(kept)] = kept
-        return len(kept)
+    def _load(self, source):
+        """Copy a frame into the buffer, from its file or from memory; return its length, 0 when it is damaged."""
+        if isinstance(source, str):
+            return self._read(source)
+        self._buf[: len(source)] = source
+        return len(source)
 
     def put(self, frame, counter, event_id):
-        """Keep an event's frame. False when there is no room for it: the caller has the outbox for that."""
-        if len(self._waiting) >= LIMIT:
+        """Store the frame of an event.
+
+        Args:
+            frame: The sealed frame, bytes-like.
+            counter: Its frame counter, which names the file.
+            event_id: Id of the event.
+
+        Returns:
+            False when the queue is full; the caller then uses the outbox.
+        """
+        if len(self._entries) >= LIMIT:
             return False
-        name = "e%010d" % counter
+        source = "e%010d" % counter
         n = len(frame)
-        buf = memoryview(bytearray(n + 4))  # an event is rare; the buffer of `peek` may be in use
+        buf = memoryview(bytearray(n + 4))  # events are rare, and the buffer of `peek` may be in use
         buf[:n] = frame
         struct.pack_into(">I", buf, n, binascii.crc32(buf[:n]))
         try:
-            self._files.append(name, buf)
+            self._files.append(source, buf)
         except OSError:
             self.faults += 1
-            name = bytes(buf[:n])
-        self._waiting.append([name, event_id, 0, _FIRST_MS])
+            source = bytes(buf[:n])
+        self._entries.append(_Entry(source, event_id))
         return True
 
     def peek(self):
-        """Return the frame of an event that is due, or None."""
-        now = self._now_ms()
-        for it in self._waiting:
-            if it[2] <= now:
+        """Return a view of the frame of an event that is due, valid until the next call, or None."""
+        now_ms = self._now_ms()
+        for entry in self._entries:
+            if entry.due_ms <= now_ms:
                 try:
-                    n = self._load(it[0])
+                    n = self._load(entry.source)
                 except OSError:
                     n = 0
                 if n:
-                    self._sending = it
+                    self._sending = entry
                     return self._buf[:n]
-                self.faults += 1  # storage fails: look again later
-                it[2] = now + _CAP_MS
+                self.faults += 1
+                entry.due_ms = now_ms + _RETRY_MAX_MS
         return None
 
     def acknowledge(self):
-        """The broker has it; unless the hub answers it goes out again."""
-        it, self._sending = self._sending, None
-        if it is not None:
-            it[2] = self._now_ms() + it[3]
-            it[3] = min(2 * it[3], _CAP_MS)
+        """Schedule the next repetition of the frame that `peek` returned: the broker has it."""
+        entry, self._sending = self._sending, None
+        if entry is not None:
+            entry.due_ms = self._now_ms() + entry.retry_ms
+            entry.retry_ms = min(2 * entry.retry_ms, _RETRY_MAX_MS)
 
     def retry_all(self):
-        """A new session: the hub's answers may have got lost with the old one."""
-        for it in self._waiting:
-            it[2] = 0
+        """Make all events due: a session has begun, and answers may have been lost with the previous one."""
+        for entry in self._entries:
+            entry.due_ms = 0
 
     def due_count(self):
-        """How many are due now."""
-        now = self._now_ms()
-        return len([it for it in self._waiting if it[2] <= now])
+        """Return the number of events that are due now."""
+        now_ms = self._now_ms()
+        return len([entry for entry in self._entries if entry.due_ms <= now_ms])
 
     def remove(self, event_id):
-        """The hub has it: forget its frames. Return how many there were."""
-        found = [it for it in self._waiting if it[1] == event_id]
-        for it in found:
-            self._waiting.remove(it)
+        """Remove the frames of an event that the hub has answered; return their number."""
+        answered = [entry for entry in self._entries if entry.event_id == event_id]
+        for entry in answered:
+            self._entries.remove(entry)
             self.acknowledged += 1
             try:
-                if isinstance(it[0], str):
-                    self._files.remove(it[0])
+                if isinstance(entry.source, str):
+                    self._files.remove(entry.source)
             except OSError:
                 self.faults += 1
-        return len(found)
+        return len(answered)

@@ -1,47 +1,86 @@
-"""The way to the hub, held up: modem, SIM, network, data context, session. One state machine for all of it.
+"""Connection supervisor: brings up modem, SIM, network, PDP context and session, and recovers them.
 
-`level` is what it waits for. A failure takes the next remedy of that level's ladder; `rung` is the heaviest one so far,
-and success at the top begins all ladders anew. A broker that answers but refuses is waited for with back-off: no remedy
-below it would help.
+`level` is what the supervisor currently brings up. After a failure it takes the next recovery step of that level;
+`recovery_step` is the heaviest step taken since the connection last worked. A successful publish resets all levels. A
+broker that answers but refuses the session is retried with back-off only: no recovery step would change its answer.
 """
 
+import patrolink_enums as enums
 from compat.stream import PeerRefusedError
+from patrolink_protocol.native import const
 
-MODEM, SIM, NETWORK, PDP, SESSION, UP = range(6)
-WELL, RETRY, REOPEN, PDP_DOWN, RADIO, MODEM_RESET, BOARD_RESET = range(7)
-
-_LADDERS = (
-    (RETRY, MODEM_RESET),
-    (RETRY, RADIO, RETRY, MODEM_RESET),
-    (RETRY, RADIO, RETRY, RETRY, MODEM_RESET),
-    (RETRY, RETRY, PDP_DOWN, RADIO, MODEM_RESET),
-    (RETRY, RETRY, REOPEN, PDP_DOWN, RADIO, MODEM_RESET),
+_RECOVERY = (  # of each level, in order; the last step is followed by the first
+    (enums.DEVICE_STATUS_RUNG_RETRY, enums.DEVICE_STATUS_RUNG_MODEM_RESET),
+    (
+        enums.DEVICE_STATUS_RUNG_RETRY,
+        enums.DEVICE_STATUS_RUNG_RADIO,
+        enums.DEVICE_STATUS_RUNG_RETRY,
+        enums.DEVICE_STATUS_RUNG_MODEM_RESET,
+    ),
+    (
+        enums.DEVICE_STATUS_RUNG_RETRY,
+        enums.DEVICE_STATUS_RUNG_RADIO,
+        enums.DEVICE_STATUS_RUNG_RETRY,
+        enums.DEVICE_STATUS_RUNG_RETRY,
+        enums.DEVICE_STATUS_RUNG_MODEM_RESET,
+    ),
+    (
+        enums.DEVICE_STATUS_RUNG_RETRY,
+        enums.DEVICE_STATUS_RUNG_RETRY,
+        enums.DEVICE_STATUS_RUNG_PDP,
+        enums.DEVICE_STATUS_RUNG_RADIO,
+        enums.DEVICE_STATUS_RUNG_MODEM_RESET,
+    ),
+    (
+        enums.DEVICE_STATUS_RUNG_RETRY,
+        enums.DEVICE_STATUS_RUNG_RETRY,
+        enums.DEVICE_STATUS_RUNG_REOPEN,
+        enums.DEVICE_STATUS_RUNG_PDP,
+        enums.DEVICE_STATUS_RUNG_RADIO,
+        enums.DEVICE_STATUS_RUNG_MODEM_RESET,
+    ),
 )
-# How long a level has failed before each remedy is due: a broker that restarts, a cellar, are no reason for the heavy
-# ones. Doubled, up to _CALM times, whenever a ladder has been gone through in vain.
-_PATIENCE_MS = (0, 0, 10000, 30000, 120000, 300000, 0)
-_CALM = 8
-_SEARCH_MS = 90000  # a search for a network takes up to a minute
-_ASK_MS = 5000
-_SHORT_LOSS_MS = 10000  # a TCP session outlives this
-_HURRY_MS = 1000
-_URGENT_MS = 5000  # longest back-off while an event waits: one wearer in need is no herd
-_SIGNAL_MS = 60000
-_BOARD_RESET_MS = 3600000  # not oftener: a dead modem must not make the board useless too
-_BOARD_RESET_AFTER = 3  # modem resets without an answer
-_NAMES = ("modem", "sim", "network", "data context", "session", "up")
-_REMEDIES = ("", "retry", "reopen", "new data context", "radio restart", "modem reset", "board reset")
+# How long a level has to fail before each step: a broker that restarts or a loss of coverage does not justify the heavy
+# ones. The times double, up to _DELAY_FACTOR_MAX times, whenever all steps of a level have failed.
+_MIN_FAILING_MS = (0, 0, 10000, 30000, 120000, 300000, 0)
+_DELAY_FACTOR_MAX = const(8)
+_SEARCH_MS = const(90000)  # a search for a network takes up to a minute
+_QUERY_MS = const(5000)  # between two queries of the registration
+_SHORT_LOSS_MS = const(10000)  # a TCP session survives a loss of coverage as long as this
+_RETRY_NOW_MS = const(1000)
+# Longest back-off while an event is due: a single device does not overload the broker.
+_URGENT_WAIT_MAX_MS = const(5000)
+_SIGNAL_MS = const(60000)
+_BOARD_RESET_INTERVAL_MS = const(3600000)  # a board with a dead modem still has to record
+_BOARD_RESET_AFTER = const(3)  # modem resets without an answer
+_LEVEL_NAMES = ("modem", "SIM", "network", "PDP context", "session", "up")
+_STEP_NAMES = ("", "retry", "reopening sockets", "new PDP context", "radio restart", "modem reset", "board reset")
 
 
 class Supervisor:
-    """
-    session   link.session.Session
-    sources   objects with peek() -> frame or None, and acknowledge(): most urgent first
-    modem     modem.driver.Modem, or None on a board with a network stack
-    reset     function that resets the board
+    """State machine of the connection to the broker.
+
+    Args:
+        session: agent.link.session.Session.
+        sources: Objects with peek() -> frame or None, and acknowledge(); the most urgent first.
+        modem: agent.modem.driver.Modem, or None on a board with a network stack.
+        backoff: agent.link.backoff.Backoff.
+        net: compat.stream.Network.
+        log: Function of one string.
+        reset: Function that resets the board.
+        on_network_time: Function (day, ms of the day, monotonic ms) that takes the time of the network, or None.
+        on_session: Function called when a session has begun, or None.
+        urgent: Function that returns whether an event is due, or None.
+
+    Attributes:
+        level: device_status.link: what is brought up next, or LINK_UP.
+        recovery_step: device_status.rung: the heaviest step since the connection last worked.
+        signal_dbm: Last signal strength in dBm, or None.
     """
 
-    def __init__(self, session, sources, modem, backoff, net, log, reset):
+    def __init__(
+        self, session, sources, modem, backoff, net, log, reset, on_network_time=None, on_session=None, urgent=None
+    ):
         self._session = session
         self._sources = sources
         self._modem = modem
@@ -50,184 +89,196 @@ class Supervisor:
         self._net = net
         self._log = log
         self._reset = reset
-        self.level = SESSION if modem is None else MODEM
-        self.rung = WELL
-        self.on_clock = None  # function(day, ms): takes the network's time
-        self.on_session = None  # function(): a session has begun
-        self.urgent = None  # function(): something urgent waits
-        self.leaving = False  # the power goes soon: no remedy that takes its time
-        self._failures = [0] * UP
-        self._failing_since = 0
-        self._calm = 1
-        self._retry_at = 0
-        self._since = net.now_ms()  # at this level
-        self._ask_at = 0
-        self._lost_at = None
-        self._start_ms = net.now_ms()
-        self._signal_at = 0
+        self._on_network_time = on_network_time
+        self._on_session = on_session
+        self._urgent = urgent
+        self.level = enums.DEVICE_STATUS_LINK_SESSION if modem is None else enums.DEVICE_STATUS_LINK_MODEM
+        self.recovery_step = enums.DEVICE_STATUS_RUNG_WELL
         self.signal_dbm = None
+        self._shutting_down = False
+        self._failures = [0] * enums.DEVICE_STATUS_LINK_UP
+        self._failing_since_ms = 0
+        self._delay_factor = 1
+        self._retry_at_ms = 0
+        self._level_since_ms = self._start_ms = net.now_ms()
+        self._query_at_ms = 0
+        self._lost_at_ms = None
+        self._signal_at_ms = 0
 
     def retry_now(self):
-        """Something urgent waits: do not sit out a long back-off."""
-        self._retry_at = min(self._retry_at, self._net.now_ms() + _HURRY_MS)
+        """End a long back-off because urgent data waits: the next attempt is at most one second away."""
+        self._retry_at_ms = min(self._retry_at_ms, self._net.now_ms() + _RETRY_NOW_MS)
+
+    def shut_down(self):
+        """Take no recovery step but retries from now on: the board is about to be switched off."""
+        self._shutting_down = True
 
     def step(self):
-        """Do the next useful thing; True when a frame went out, so that there may be another one."""
+        """Take the next step. Returns True when a frame was published, so that another one may be waiting."""
         if self._modem is not None:
             self._modem.poll()
             self._follow_modem()
-        now = self._net.now_ms()
-        if now < self._retry_at:
+        now_ms = self._net.now_ms()
+        if now_ms < self._retry_at_ms:
             return False
         try:
-            if self.level == UP:
+            if self.level == enums.DEVICE_STATUS_LINK_UP:
                 return self._serve()
-            self._climb(now)
+            self._raise_level(now_ms)
         except self._faults as e:
             if e is self._net.bug:
                 raise
-            self._failed(e)
+            self._fail(e)
         return False
 
     def _follow_modem(self):
-        """Fall to the level that the modem says it has lost."""
+        """Fall back to the level that the modem reports as lost."""
         modem = self._modem
-        has = UP
+        level = enums.DEVICE_STATUS_LINK_UP
         if not modem.ready:
-            has = MODEM
+            level = enums.DEVICE_STATUS_LINK_MODEM
         elif not modem.sim:
-            has = SIM
+            level = enums.DEVICE_STATUS_LINK_SIM
         elif not modem.registered:
-            has = NETWORK
+            level = enums.DEVICE_STATUS_LINK_NETWORK
         elif not modem.pdp:
-            has = PDP
-        if has == NETWORK and self.level == UP:
-            # A lift, a tunnel: hold still, the session may live on.
-            now = self._net.now_ms()
-            if self._lost_at is None:
-                self._lost_at = now
+            level = enums.DEVICE_STATUS_LINK_PDP
+        if level == enums.DEVICE_STATUS_LINK_NETWORK and self.level == enums.DEVICE_STATUS_LINK_UP:
+            # In a lift or a tunnel: do nothing for a while, because the session may survive.
+            now_ms = self._net.now_ms()
+            if self._lost_at_ms is None:
+                self._lost_at_ms = now_ms
                 self._log("link: network lost")
-            if now - self._lost_at < _SHORT_LOSS_MS:
+            if now_ms - self._lost_at_ms < _SHORT_LOSS_MS:
                 return
-        self._lost_at = None
-        if has < self.level:
-            if self.level == UP:
-                self._session.hang_up()
-            self._enter(has)
-            self._retry_at = 0
+        self._lost_at_ms = None
+        if level < self.level:
+            if self.level == enums.DEVICE_STATUS_LINK_UP:
+                self._session.drop()
+            self._enter(level)
+            self._retry_at_ms = 0
 
     def _enter(self, level):
         self.level = level
-        self._since = self._net.now_ms()
-        self._ask_at = 0
+        self._level_since_ms = self._net.now_ms()
+        self._query_at_ms = 0
 
-    def _climb(self, now):
+    def _raise_level(self, now_ms):
         modem = self._modem
         level = self.level
-        if level == MODEM:
+        if level == enums.DEVICE_STATUS_LINK_MODEM:
             modem.start()
-        elif level == SIM:
+        elif level == enums.DEVICE_STATUS_LINK_SIM:
             modem.check_sim()
-        elif level == NETWORK:
+        elif level == enums.DEVICE_STATUS_LINK_NETWORK:
             if not modem.registered:
-                self._search(now)
+                self._search(now_ms)
                 return
             modem.read_operator()
-            self._log("link: %s %s" % ("roaming on" if modem.roaming else "on", modem.operator))
-            at = modem.network_time()
-            if at is not None and self.on_clock is not None:
-                self.on_clock(*at)
+            self._log("link: registered with %s%s" % (modem.operator, " (roaming)" if modem.roaming else ""))
+            network_time = modem.network_time()
+            if network_time is not None and self._on_network_time is not None:
+                self._on_network_time(network_time[0], network_time[1], self._net.now_ms())
             self._backoff.reset()
-        elif level == PDP:
-            if not modem.pdp:  # it may have outlived a loss of the network
+        elif level == enums.DEVICE_STATUS_LINK_PDP:
+            if not modem.pdp:  # it may have survived a loss of the network
                 modem.pdp_up()
         else:
             self._session.connect()
-            if self.on_session is not None:
-                self.on_session()
+            if self._on_session is not None:
+                self._on_session()
         self._enter(level + 1)
 
-    def _search(self, now):
-        if now >= self._ask_at:
-            self._ask_at = now + _ASK_MS
+    def _search(self, now_ms):
+        if now_ms >= self._query_at_ms:
+            self._query_at_ms = now_ms + _QUERY_MS
             self._modem.read_registration()
-        if not self._modem.registered and now - self._since > _SEARCH_MS:
-            self._since = now
-            self._remedy("not registered in %d s" % (_SEARCH_MS // 1000), False)
+        if not self._modem.registered and now_ms - self._level_since_ms > _SEARCH_MS:
+            self._level_since_ms = now_ms
+            self._recover("not registered within %d s" % (_SEARCH_MS // 1000), False)
 
     def _serve(self):
-        if self._lost_at is not None:
+        if self._lost_at_ms is not None:
             return False
         for source in self._sources:
             frame = source.peek()
             if frame is not None:
                 self._session.publish(frame)
                 source.acknowledge()
-                self._well()
+                self._succeed()
                 return True
         if self._session.keep_alive():
-            self._well()
-        if self._modem is not None and self._net.now_ms() >= self._signal_at:
-            self._signal_at = self._net.now_ms() + _SIGNAL_MS
+            self._succeed()
+        if self._modem is not None and self._net.now_ms() >= self._signal_at_ms:
+            self._signal_at_ms = self._net.now_ms() + _SIGNAL_MS
             self.signal_dbm = self._modem.signal_dbm()
         return False
 
-    def _well(self):
-        if self.rung != WELL or any(self._failures):
-            self.rung = WELL
-            self._calm = 1
-            self._failures = [0] * UP
+    def _succeed(self):
+        if self.recovery_step != enums.DEVICE_STATUS_RUNG_WELL or any(self._failures):
+            self.recovery_step = enums.DEVICE_STATUS_RUNG_WELL
+            self._delay_factor = 1
+            self._failures = [0] * enums.DEVICE_STATUS_LINK_UP
         self._backoff.reset()
 
-    def _failed(self, error):
-        what = "session lost" if self.level == UP else "no %s" % _NAMES[self.level]
-        if self.level == UP:
-            self._enter(SESSION)
-        self._session.hang_up()
-        self._remedy("%s (%s)" % (what, tell(error)), isinstance(error, PeerRefusedError))
+    def _fail(self, error):
+        reason = "session lost" if self.level == enums.DEVICE_STATUS_LINK_UP else "no %s" % _LEVEL_NAMES[self.level]
+        if self.level == enums.DEVICE_STATUS_LINK_UP:
+            self._enter(enums.DEVICE_STATUS_LINK_SESSION)
+        self._session.drop()
+        self._recover("%s (%s)" % (reason, describe(error)), isinstance(error, PeerRefusedError))
 
-    def _remedy(self, why, refused):
-        level = self.level
-        ladder = _LADDERS[level]
-        now = self._net.now_ms()
-        if self.rung == WELL:
-            self._failing_since = now
-        rung = RETRY if refused or self.leaving or self._modem is None else ladder[self._failures[level] % len(ladder)]
-        if level >= NETWORK and now - self._failing_since < _PATIENCE_MS[rung] * self._calm:
-            rung = RETRY
-        else:
-            self._failures[level] += 1
-            if rung == MODEM_RESET:
-                self._failing_since = now
-                self._calm = min(2 * self._calm, _CALM)
-        if level == MODEM and self._failures[level] > len(ladder) * _BOARD_RESET_AFTER:
-            if now - self._start_ms >= _BOARD_RESET_MS:
-                rung = BOARD_RESET
-        self.rung = max(self.rung, rung)
-        # A search takes its own time, and what it finds is not to wait.
-        wait = 0 if level == NETWORK else self._backoff.next_ms()
-        if self.urgent is not None and self.urgent():
-            wait = min(wait, _URGENT_MS)
-        self._log("link: %s; %s, next attempt in %d ms" % (why, _REMEDIES[rung], wait))
+    def _recover(self, reason, refused):
+        step = self._next_step(refused)
+        self.recovery_step = max(self.recovery_step, step)
+        # A search has its own interval, and a network that it finds is used at once.
+        wait_ms = 0 if self.level == enums.DEVICE_STATUS_LINK_NETWORK else self._backoff.next_ms()
+        if self._urgent is not None and self._urgent():
+            wait_ms = min(wait_ms, _URGENT_WAIT_MAX_MS)
+        self._log("link: %s; %s, next attempt in %d ms" % (reason, _STEP_NAMES[step], wait_ms))
         modem = self._modem
-        if rung == PDP_DOWN:
+        if step == enums.DEVICE_STATUS_RUNG_PDP:
             modem.pdp_down()
-        elif rung == REOPEN:
+        elif step == enums.DEVICE_STATUS_RUNG_REOPEN:
             modem.close_sockets()
-        elif rung == RADIO:
+        elif step == enums.DEVICE_STATUS_RUNG_RADIO:
             modem.restart_radio()
-        elif rung == MODEM_RESET:
+        elif step == enums.DEVICE_STATUS_RUNG_MODEM_RESET:
             modem.reset()
-        elif rung == BOARD_RESET:
+        elif step == enums.DEVICE_STATUS_RUNG_BOARD_RESET:
             self._reset()
-        self._retry_at = self._net.now_ms() + wait
+        self._retry_at_ms = self._net.now_ms() + wait_ms
+
+    def _next_step(self, refused):
+        """Count a failure of the current level and return the recovery step that is due."""
+        level = self.level
+        steps = _RECOVERY[level]
+        now_ms = self._net.now_ms()
+        if self.recovery_step == enums.DEVICE_STATUS_RUNG_WELL:
+            self._failing_since_ms = now_ms
+        step = steps[self._failures[level] % len(steps)]
+        if refused or self._shutting_down or self._modem is None:
+            step = enums.DEVICE_STATUS_RUNG_RETRY
+        if (
+            level >= enums.DEVICE_STATUS_LINK_NETWORK
+            and now_ms - self._failing_since_ms < _MIN_FAILING_MS[step] * self._delay_factor
+        ):
+            return enums.DEVICE_STATUS_RUNG_RETRY
+        self._failures[level] += 1
+        if step == enums.DEVICE_STATUS_RUNG_MODEM_RESET:
+            self._failing_since_ms = now_ms
+            self._delay_factor = min(2 * self._delay_factor, _DELAY_FACTOR_MAX)
+        if level == enums.DEVICE_STATUS_LINK_MODEM and self._failures[level] > len(steps) * _BOARD_RESET_AFTER:
+            if now_ms - self._start_ms >= _BOARD_RESET_INTERVAL_MS:
+                return enums.DEVICE_STATUS_RUNG_BOARD_RESET
+        return step
 
     def close(self):
-        """Disconnect politely."""
+        """Disconnect from the broker."""
         self._session.close()
 
 
-def tell(error):
-    """An error for a log line."""
+def describe(error):
+    """Return the type and the text of an error, for a log line."""
     text = str(error)
     return type(error).__name__ + (" " + text if text else "")

@@ -1,6 +1,7 @@
 """Connects the live view to the device: the hub's commands, the access log and the events about it."""
 
 import patrolink_enums as enums
+from agent.link.commands import Result
 
 
 class LiveViewController:
@@ -41,28 +42,28 @@ class LiveViewController:
     def _start(self, message):
         now = self._now_ms()
         if not self._reporter.unix_ms(now):
-            return enums.ANSWER_RESULT_REFUSED, "the time is not known yet", None
+            return Result(enums.ANSWER_RESULT_REFUSED, "the time is not known yet", None)
         if not self._recording.is_ready:
-            return enums.ANSWER_RESULT_REFUSED, "the camera is not ready: storage is not loaded", None
+            return Result(enums.ANSWER_RESULT_REFUSED, "the camera is not ready: storage is not loaded", None)
         host, _, port = message["value"].rpartition(":")
         if not host or not port.isdigit() or int(port) > 65535:
-            return enums.ANSWER_RESULT_REFUSED, "the address to send to must have the form host:port", None
+            return Result(enums.ANSWER_RESULT_REFUSED, "the address to send to must have the form host:port", None)
         started, text = self._live_view.start(message, host, int(port), now)
         if not started:
-            return enums.ANSWER_RESULT_REFUSED, text, None
+            return Result(enums.ANSWER_RESULT_REFUSED, text, None)
         self._operator = message["operator"]
         self._recording.log_access("live_view_start", self._operator)
         self._raise(enums.EVENT_KIND_LIVE_VIEW_START, now)
-        return enums.ANSWER_RESULT_STARTED, "", None
+        return Result(enums.ANSWER_RESULT_STARTED, "", None)
 
     def _stop(self, message):
         if not self._live_view.running():
-            return enums.ANSWER_RESULT_FAILED, "no live view is running", None
+            return Result(enums.ANSWER_RESULT_FAILED, "no live view is running", None)
         now = self._now_ms()
         self._operator = message["operator"]
         self._live_view.stop("stopped by the hub", now)
         self._report_end(now)
-        return enums.ANSWER_RESULT_DONE, "", None
+        return Result(enums.ANSWER_RESULT_DONE, "", None)
 
     def _report_end(self, now):
         if self._operator is not None and not self._live_view.running():

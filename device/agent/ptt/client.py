@@ -1,5 +1,6 @@
 """Push-to-talk client: the talk groups of the device and the datagrams of their hubs. Nothing blocks."""
 
+import patrolink_enums as enums
 from agent.ptt import playback
 from agent.ptt.hub_link import HubLink
 from agent.ptt.keys import KeyUnwrapError, unwrap
@@ -57,6 +58,11 @@ class PttClient:
     def is_busy(self):
         """Return True while the wearer transmits or requests the floor, or media is received."""
         return self.transmit_session.press is not None or self.receive_arbiter.group is not None
+
+    @property
+    def errors(self):
+        """Bits of device_status.errors."""
+        return enums.DEVICE_STATUS_ERRORS_MICROPHONE_FAULT if self.transmit_session.microphone_fault else 0
 
     # --- groups -----------------------------------------------------------------------------------------------------
 

@@ -27,7 +27,7 @@ class GrantLog:
         if record is None:
             record = self._records[shard] = Record(self._store, "grant%d_" % shard)
         counter = ssrc & ((1 << _COUNTER_BITS) - 1)
-        if counter < record.b:
+        if counter < record.second:
             return False
         record.write(0, counter + 1)
         return True

@@ -4,6 +4,7 @@ from collections import namedtuple
 
 import patrolink_enums as enums
 import patrolink_messages as m
+from agent.link.commands import Result
 from compat.steps import run_to_completion
 
 from .announcer import clip_manifest_values
@@ -35,7 +36,7 @@ class RecordingController:
         reporter: agent.tracking.reporter.Reporter.
         network: compat.stream.Network of the link, whose waits are short while steps are left.
         outbox: agent.link.outbox.Outbox: empty once the hub has all frames.
-        answer: Function(command, result, text, ref) that answers a command later.
+        answer: Function(command message, agent.link.commands.Result) that answers a command later.
         camera: hal camera; its `fault` explains a failed snapshot.
         now_ms: Function() -> monotonic ms.
         log: Function(text).
@@ -300,34 +301,34 @@ class RecordingController:
     def _start(self, message):
         duration_s = message["number"]
         if duration_s is not None and duration_s > _RECORDING_S_MAX:
-            return enums.ANSWER_RESULT_REFUSED, "a recording lasts at most %d s" % _RECORDING_S_MAX, None
+            return Result(enums.ANSWER_RESULT_REFUSED, "a recording lasts at most %d s" % _RECORDING_S_MAX, None)
         hold_ms = UNTIL_STOPPED if duration_s is None else duration_s * 1000
         number, reason = self._trigger(enums.CLIP_MANIFEST_TRIGGER_DISPATCHER, NO_EVENT, message["operator"], hold_ms)
         if number is None:
-            return enums.ANSWER_RESULT_REFUSED, reason, None
+            return Result(enums.ANSWER_RESULT_REFUSED, reason, None)
         self._raise(enums.EVENT_KIND_RECORDING_START, enums.EVENT_CAUSE_DISPATCHER, number)
-        return enums.ANSWER_RESULT_STARTED, "", number
+        return Result(enums.ANSWER_RESULT_STARTED, "", number)
 
     def _stop(self, message):
         number = None
         if self._recording is not None:
             number = self._recording.recorder.stop(message["operator"], self._now_ms())
         if number is None:
-            return enums.ANSWER_RESULT_FAILED, "nothing is being recorded", None
+            return Result(enums.ANSWER_RESULT_FAILED, "nothing is being recorded", None)
         self._wearer_recording = False
         self._raise(enums.EVENT_KIND_RECORDING_STOP, enums.EVENT_CAUSE_DISPATCHER, number)
-        return enums.ANSWER_RESULT_DONE, "", number
+        return Result(enums.ANSWER_RESULT_DONE, "", number)
 
     def _take_snapshot(self, message):
         now = self._now_ms()
         if not self._reporter.unix_ms(now):
-            return enums.ANSWER_RESULT_REFUSED, "the time is not known yet", None
+            return Result(enums.ANSWER_RESULT_REFUSED, "the time is not known yet", None)
         if self._recording is None:
-            return enums.ANSWER_RESULT_FAILED, "storage cannot be read", None
+            return Result(enums.ANSWER_RESULT_FAILED, "storage cannot be read", None)
         try:
             self._recording.recorder.snapshot(message["operator"], now, self._snapshot_done)
         except RefusedError as e:
-            return enums.ANSWER_RESULT_REFUSED, str(e), None
+            return Result(enums.ANSWER_RESULT_REFUSED, str(e), None)
         self._snapshot = message
         return None
 
@@ -335,11 +336,11 @@ class RecordingController:
         message, self._snapshot = self._snapshot, None
         if number is None:
             text = self._camera.fault or "no picture came, or storage had no room for it"
-            self._answer(message, enums.ANSWER_RESULT_FAILED, text, None)
+            self._answer(message, Result(enums.ANSWER_RESULT_FAILED, text, None))
         else:
-            self._answer(message, enums.ANSWER_RESULT_DONE, "", number)
+            self._answer(message, Result(enums.ANSWER_RESULT_DONE, "", number))
 
     def _preserve(self, message):
         if self._recording is None or not self._recording.store.index.preserve(message["number"]):
-            return enums.ANSWER_RESULT_FAILED, "this clip is not on the device", None
-        return enums.ANSWER_RESULT_DONE, "", message["number"]
+            return Result(enums.ANSWER_RESULT_FAILED, "this clip is not on the device", None)
+        return Result(enums.ANSWER_RESULT_DONE, "", message["number"])

@@ -74,7 +74,7 @@ class OpenClips:
             The OpenClip.
         """
         clips = self._index.clips
-        number = max(self._last_number.a, clips[-1].number if clips else 0) + 1
+        number = max(self._last_number.first, clips[-1].number if clips else 0) + 1
         pre_s = 0 if follows is not None else self._pre_s
         head = head_pairs(number, self._device, self._boot, codec, trigger, event_id, self._unix(now), pre_s)
         open_clip = OpenClip(number, trigger, first_id, head, follows, self._files)

@@ -36,8 +36,8 @@ class UploadNetwork(Network):
     """
 
     def __init__(self, now_ms, idle, raw, urgent):
-        Network.__init__(self, now_ms, idle, raw, _CONNECT_MS, BUFFER)
-        self.set_slice(_SLICE_MS)
+        Network.__init__(self, now_ms, idle, _CONNECT_MS, _SLICE_MS, BUFFER)
+        self.raw = raw
         self._urgent = urgent
 
     def await_(self, raw, writing, deadline):

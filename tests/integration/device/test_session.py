@@ -6,11 +6,12 @@ import threading
 import time
 
 import paho.mqtt.client as paho
+import patrolink_enums as enums
 import pytest
 from agent.link.backoff import Backoff
 from agent.link.outbox import Outbox
 from agent.link.session import Session
-from agent.link.supervisor import RETRY, SESSION, UP, Supervisor
+from agent.link.supervisor import Supervisor
 from compat import umqtt_import
 from compat.netsock import TcpSocket
 from compat.stream import Network
@@ -33,7 +34,7 @@ class Bench:
         self.proxy = TcpProxy(port)
         self.idles = 0
         self.log: list[str] = []
-        self.net = Network(now_ms, self._idle, TcpSocket, IO_TIMEOUT_MS)
+        self.net = Network(now_ms, self._idle, IO_TIMEOUT_MS)
         self.outbox = Outbox(MemoryFiles())
         self.taken: list[bytes] = []
         self.link = self.make_link(self.proxy.port)
@@ -51,7 +52,9 @@ class Bench:
         backoff = Backoff(random.Random(1).randrange, base_ms=20, cap_ms=100)
         broker = {"host": "127.0.0.1", "port": port, **broker}
         log = self.log.append
-        self.session = Session(umqtt_import.load(), self.net, broker, b"dev-1", keepalive_s, self.taken.append, log)
+        self.session = Session(
+            umqtt_import.load(), self.net, TcpSocket, broker, b"dev-1", keepalive_s, self.taken.append, log
+        )
         return Supervisor(self.session, (self.outbox,), None, backoff, self.net, log, None)
 
     def _idle(self) -> None:
@@ -102,7 +105,7 @@ def test_absent_broker_is_retried_with_growing_waits(bench):
     bench.proxy.mode = REFUSE
     bench.outbox.put(b"kept")
     bench.until(lambda: bench.proxy.accepted >= 4)
-    assert bench.link.level == SESSION and len(bench.outbox) == 1
+    assert bench.link.level == enums.DEVICE_STATUS_LINK_SESSION and len(bench.outbox) == 1
     assert any("no session (" in line for line in bench.log)
     bench.proxy.mode = PASS
     bench.until(lambda: bench.heard == [b"kept"])
@@ -114,7 +117,7 @@ def test_port_that_nobody_listens_on(bench):
     bench.link = bench.make_link(dead.getsockname()[1])
     bench.until(lambda: len(bench.log) >= 3)
     dead.close()
-    assert bench.link.level == SESSION
+    assert bench.link.level == enums.DEVICE_STATUS_LINK_SESSION
 
 
 def test_reset_session_comes_back_and_loses_nothing(bench):
@@ -134,7 +137,7 @@ def test_black_hole_is_left_in_time_and_the_receiver_is_served(bench):
     start, idles = time.monotonic(), bench.idles
     bench.link.step()
     assert IO_TIMEOUT_MS / 1000 <= time.monotonic() - start < 20 * IO_TIMEOUT_MS / 1000
-    assert bench.link.level == SESSION and len(bench.outbox) == 1
+    assert bench.link.level == enums.DEVICE_STATUS_LINK_SESSION and len(bench.outbox) == 1
     assert bench.idles - idles >= IO_TIMEOUT_MS // 100  # each 20 ms, where nobody else has the machine
     bench.proxy.mode = PASS
     bench.until(lambda: b"into the dark" in bench.heard)
@@ -144,7 +147,7 @@ def test_silent_black_hole_is_found_by_ping(bench):
     bench.link = bench.make_link(bench.proxy.port, keepalive_s=1)
     bench.send(b"up")
     bench.proxy.mode = BLACKHOLE
-    bench.until(lambda: bench.link.level == SESSION, seconds=20)
+    bench.until(lambda: bench.link.level == enums.DEVICE_STATUS_LINK_SESSION, seconds=20)
     bench.proxy.mode = PASS
     bench.send(b"again")
     bench.until(lambda: b"again" in bench.heard)
@@ -155,7 +158,7 @@ def test_keepalive_holds_an_idle_session(bench):
     bench.send(b"up")
     idle_until = time.monotonic() + 5
     bench.until(lambda: time.monotonic() > idle_until)
-    assert bench.link.level == UP and bench.session.connects == 1
+    assert bench.link.level == enums.DEVICE_STATUS_LINK_UP and bench.session.connects == 1
 
 
 def test_packet_id_wraps(bench):
@@ -181,7 +184,7 @@ def test_something_that_is_no_broker(bench, answer):
     bench.link = bench.make_link(server.getsockname()[1])
     bench.until(lambda: len(bench.log) >= 2)
     server.close()
-    assert bench.link.level == SESSION
+    assert bench.link.level == enums.DEVICE_STATUS_LINK_SESSION
 
 
 @pytest.mark.parametrize("code, words", [(5, "not authorised"), (4, "wrong user or password"), (77, "code 77")])
@@ -199,7 +202,9 @@ def test_a_broker_that_refuses_is_told_in_words(bench, code, words):
     bench.link = bench.make_link(server.getsockname()[1], user="patrol", password="s3cret-word")
     bench.until(lambda: len(bench.log) >= 2)
     server.close()
-    assert all(words in line for line in bench.log) and bench.link.rung == RETRY, bench.log
+    assert all(words in line for line in bench.log) and bench.link.recovery_step == enums.DEVICE_STATUS_RUNG_RETRY, (
+        bench.log
+    )
     assert not any("s3cret-word" in line for line in bench.log)
 
 
@@ -224,7 +229,7 @@ def test_hostile_length_is_refused_before_it_is_read(bench):
 
     threading.Thread(target=serve, daemon=True).start()
     bench.link = bench.make_link(server.getsockname()[1])
-    bench.until(lambda: bench.log and bench.link.level != UP)
+    bench.until(lambda: bench.log and bench.link.level != enums.DEVICE_STATUS_LINK_UP)
     server.close()
     assert any("EMSGSIZE" in line or "90" in line for line in bench.log)
 

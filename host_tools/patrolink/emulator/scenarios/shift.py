@@ -222,7 +222,7 @@ class Shift(Environment):
                 self._summary = json.loads(line)
             elif line.startswith("device: ready"):
                 self._alive = True
-            elif line.startswith("no /config.json"):
+            elif line.startswith("/config.json is missing"):
                 raise DeviceError(f"seed {self.seed}: the board has lost its configuration:\n{self._tail()}")
             elif "Traceback" in line or "FAULT" in line or line.startswith(("error:", "MemoryError")):
                 self.result.problems.append(line)

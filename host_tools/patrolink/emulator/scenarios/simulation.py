@@ -121,7 +121,7 @@ class Simulation(Environment):
 
     def _watch(self, device: Any) -> None:
         """Record what the device's storage accepts from now on."""
-        put, keep = device.outbox.put, device.events.put
+        put, keep = device.outbox.put, device.event_queue.put
 
         def put_recorded(data: memoryview) -> bool:
             accepted: bool = put(data)
@@ -137,7 +137,7 @@ class Simulation(Environment):
                 self._record(bytes(data))
             return accepted
 
-        device.outbox.put, device.events.put = put_recorded, keep_recorded
+        device.outbox.put, device.event_queue.put = put_recorded, keep_recorded
 
     def _record(self, data: bytes) -> None:
         kind, counter, body, _ = self.hub.channel.open_frame(data)
@@ -173,7 +173,7 @@ class Simulation(Environment):
     def _watch_the_end(self) -> None:
         """Power off when nothing is queued, or after a time limit."""
         if self.device is not None:
-            waiting = len(self.device.outbox) + len(self.device.events)
+            waiting = len(self.device.outbox) + len(self.device.event_queue)
             if not waiting or self.scheduler.now > self.receiver_until_ms + _DRAIN_MS:
                 self.press("off")
                 return
@@ -214,7 +214,7 @@ class Simulation(Environment):
 
     def _finish(self, hours: float) -> Report:
         report = self.report
-        report.waiting = len(self.device.outbox) + len(self.device.events)
+        report.waiting = len(self.device.outbox) + len(self.device.event_queue)
         self._count()
         self.finish(hours)
         report.recorded = len(self._recorded)

@@ -1,0 +1,45 @@
+"""Live view, on a board with a camera and datagrams. Loaded only where clips are configured."""
+
+from agent.live_view.session import PACKET_MAX, LiveView, LiveViewKeys
+from compat import aes
+
+_KBPS_MAX = 600
+_MODEM_PACKET_MAX = 1024  # as long as a stream's piece on a modem's UART
+_BAUD = 115200
+_PICTURE_KB = 16
+
+
+def _uart_kbps(uart):
+    """Return what a view may use of a modem's UART: 70 %, because session and uploads share it."""
+    baud = uart.get("baudrate", _BAUD) if isinstance(uart, dict) else _BAUD
+    return baud * 7 // 12500
+
+
+def build_live_view(config, hal, epoch, open_udp, camera, busy, log):
+    """Return the agent.live_view.session.LiveView of a device.
+
+    Args:
+        config: The device configuration.
+        hal: The platform.
+        epoch: Key epoch in force.
+        open_udp: Function (host, port) -> UDP socket.
+        camera: hal camera.
+        busy: Function that returns whether something more important is to be sent.
+        log: Function of one string.
+    """
+    modem = config.get("modem")
+    encoder = None
+    if config["camera"].get("kind") != "vc0706":
+        encoder = hal.video().Encoder(camera.width, camera.height, camera.fps)
+    return LiveView(
+        open_udp,
+        aes.encrypter,
+        LiveViewKeys(config["key"], epoch).derive,
+        log,
+        camera,
+        min(_KBPS_MAX, _uart_kbps(modem["uart"])) if modem else _KBPS_MAX,
+        encoder,
+        busy,
+        _MODEM_PACKET_MAX if modem else PACKET_MAX,
+        config["camera"].get("picture_kb", _PICTURE_KB) * 1024,
+    )
