@@ -27,7 +27,9 @@ def outputs() -> dict[Path, str]:
     """Return the text of each generated file by path."""
     schema = model.load(ROOT / "schema.toml")
     messages = _load("patrolink_messages", python.render(schema))
-    enums = _load("patrolink_enums", python.render_enums(schema))
+    # The constants that device code names; run this program again after a new one is used.
+    used = python.used_enums([ROOT.parent / "device", ROOT / "patrolink_protocol"])
+    enums = _load("patrolink_enums", python.render_enums(schema, used))
     from targets import c, cases, jsonschema, lua, markdown  # they import the codec
 
     spec = ROOT / "SPEC.md"

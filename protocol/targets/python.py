@@ -1,5 +1,8 @@
 """Generates patrolink_messages.py and patrolink_enums.py (device and host) and patrolink_names.py (host only)."""
 
+import re
+from pathlib import Path
+
 from .model import INTEGERS, TEXTS, Field, Schema
 
 _LETTER = {"u8": "B", "i8": "b", "u16": "H", "i16": "h", "u32": "I", "i32": "i", "u64": "Q", "str": "s", "bytes": "x"}
@@ -123,8 +126,17 @@ def render_names(schema: Schema) -> str:
     return "\n".join(lines)
 
 
-def render_enums(schema: Schema) -> str:
-    """Return the text of patrolink_enums.py: one constant per named value and per bit, MESSAGE_FIELD_NAME."""
+def used_enums(folders: list[Path]) -> set[str]:
+    """Return the names that the Python files in these folders use as `enums.NAME`."""
+    files = [path for folder in folders for path in folder.rglob("*.py")]
+    return {name for path in files for name in re.findall(r"\benums\.([A-Z]\w+)", path.read_text(encoding="utf-8"))}
+
+
+def render_enums(schema: Schema, used: set[str]) -> str:
+    """Return the text of patrolink_enums.py: the named values and bits in `used`, as MESSAGE_FIELD_NAME.
+
+    Others are left out: MicroPython's unix port runs the agent from source and keeps about 60 bytes of heap for each.
+    """
     lines = [
         _HEAD.format("Constants of message fields."),
         "",
@@ -135,8 +147,8 @@ def render_enums(schema: Schema) -> str:
     for m in schema.messages:
         for f in m.fields or ():
             prefix = f"{m.name}_{f.name}".upper()
-            if f.names:
-                lines += ["", *[f"{prefix}_{name.upper()} = {code}" for name, code in f.names.items()]]
-            if f.bits:
-                lines += ["", *[f"{prefix}_{name.upper()} = 0x{1 << i:X}" for i, name in enumerate(f.bits)]]
+            values = {f"{prefix}_{name.upper()}": str(code) for name, code in (f.names or {}).items()}
+            values.update({f"{prefix}_{name.upper()}": f"0x{1 << i:X}" for i, name in enumerate(f.bits or ())})
+            constants = [f"{name} = {value}" for name, value in values.items() if name in used]
+            lines += ["", *constants] if constants else []
     return "\n".join(lines) + "\n"

@@ -12,7 +12,7 @@ sys.path.insert(0, str(ROOT / "protocol"))
 import inline_constants  # noqa: E402
 import patrolink_enums  # noqa: E402
 from patrolink_names import BITS, NAMES  # noqa: E402
-from targets import markdown, model  # noqa: E402
+from targets import markdown, model, python  # noqa: E402
 
 
 def test_generated_files_are_current():
@@ -58,7 +58,11 @@ def test_enums_agree_with_names():
         for bit, name in enumerate(names)
     }
     assert values and masks
-    assert inline_constants.constants("patrolink_enums") == {"UNKNOWN": -(1 << 30), **values, **masks}
+    known = {"UNKNOWN": -(1 << 30), **values, **masks}
+    constants = inline_constants.constants("patrolink_enums")
+    assert {name: known[name] for name in constants} == constants
+    used = python.used_enums([ROOT / "device", ROOT / "protocol" / "patrolink_protocol"])
+    assert used == set(constants), "run `make generate`"
     assert patrolink_enums.EVENT_KIND_SOS == 1
 
 

@@ -73,8 +73,8 @@ class ControllerHarness(ClipHarness):
         self.now += 1  # work takes time: loading yields after a few steps
         return self.now
 
-    def answer(self, message, result, text, ref):
-        self.answers.append((result, ref))
+    def answer(self, message, result):
+        self.answers.append((result.code, result.ref))
 
     def build(self, on_low, on_sealed):
         self.reads += 1

@@ -9,19 +9,13 @@ from agent.tracking.counter import Counter, Record
 from agent.tracking.reporter import Reporter
 from agent.wearer.sos import ALARMS_MAX, Sos
 from memory_storage import MemoryFiles, MemoryStore
+from patrolink_names import NAMES
 from patrolink_protocol import codec, decode, frame
 
 KEY = bytes(range(32))
-RECEIVED, READ, ACCEPTED = (
-    enums.EVENT_STATE_STATE_RECEIVED,
-    enums.EVENT_STATE_STATE_READ,
-    enums.EVENT_STATE_STATE_ACCEPTED,
-)
-ARRIVED, RESOLVED, FALSE_ALARM = (
-    enums.EVENT_STATE_STATE_ARRIVED,
-    enums.EVENT_STATE_STATE_RESOLVED,
-    enums.EVENT_STATE_STATE_FALSE_ALARM,
-)
+_STATES = dict([(name, code) for code, name in NAMES["event_state", "state"].items()])
+RECEIVED, READ, ACCEPTED = _STATES["received"], _STATES["read"], _STATES["accepted"]
+ARRIVED, RESOLVED, FALSE_ALARM = _STATES["arrived"], _STATES["resolved"], _STATES["false_alarm"]
 
 
 class SosHarness:
