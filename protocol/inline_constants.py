@@ -41,12 +41,13 @@ def inline(text: str, module: str, values: dict[str, int]) -> str:
     """
     alias = ALIASES[module]
     statement = re.compile(rf"^( *)import {module} as {alias}( *#.*)?$", re.MULTILINE)
-    if module not in text:
-        return text
-    if not statement.search(text):
-        raise ValueError(f"line 1: use `import {module} as {alias}`")
     lines = text.splitlines(keepends=True)
     tokens = list(tokenize.generate_tokens(io.StringIO(text).readline))
+    mentions = [token.start[0] for token in tokens if token.type == tokenize.NAME and token.string == module]
+    if not mentions:
+        return text
+    if not statement.search(text):
+        raise ValueError(f"line {mentions[0]}: use `import {module} as {alias}`")
     for first, dot, name in reversed(list(zip(tokens, tokens[1:], tokens[2:], strict=False))):
         if first.string == alias and first.type == tokenize.NAME and dot.string == "." and name.string in values:
             row, start, end = first.start[0] - 1, first.start[1], name.end[1]

@@ -1,7 +1,7 @@
-"""Run every `test_` function of tests/unit on this interpreter, and on MicroPython when CPython starts it.
+"""Runs every `test_` function of tests/unit on this interpreter; started by CPython, it runs itself on MicroPython.
 
-python tests/parity.py              runs itself under MicroPython and passes its result on
-micropython tests/parity.py         runs the tests; last line "N passed, N failed"
+python tests/parity.py              runs itself on MicroPython and returns its exit code
+micropython tests/parity.py         runs the tests; the last line is "N passed, N failed"
 """
 
 import gc
@@ -9,14 +9,14 @@ import os
 import sys
 
 HERE = __file__.rsplit("/", 1)[0] if "/" in __file__ else "."
-ROOMS = ("/unit", "/../device", "/../protocol", "/../protocol/generated", "/../build/device-lib")
-HEAP = "64M"  # the data of the tests; the heap of the agent is measured where it runs
+FOLDERS = ("/unit", "/../device", "/../protocol", "/../protocol/generated", "/../build/device-lib")
+HEAP = "48M"  # for the data of the tests; the heap of the agent is measured on boards
 
 
 def run():
-    """Return the number of failures."""
-    for room in ROOMS:
-        sys.path.insert(0, HERE + room)
+    """Run all tests and return the number of failures."""
+    for folder in FOLDERS:
+        sys.path.insert(0, HERE + folder)
     passed = failed = 0
     for name in sorted(os.listdir(HERE + "/unit")):
         if not (name.startswith("test_") and name.endswith(".py")):
@@ -26,7 +26,7 @@ def run():
             function = getattr(module, test)
             if not test.startswith("test_") or not callable(function):
                 continue
-            gc.collect()  # what the test before made would lie in the way of a large buffer
+            gc.collect()  # the garbage of the previous test could leave no space for a large buffer
             try:
                 function()
                 passed += 1
@@ -47,10 +47,10 @@ def main():
     import shutil
     import subprocess
 
-    beside = os.path.join(os.path.dirname(sys.executable), "micropython")
-    micropython = beside if os.path.exists(beside) else shutil.which("micropython")
+    adjacent = os.path.join(os.path.dirname(sys.executable), "micropython")
+    micropython = adjacent if os.path.exists(adjacent) else shutil.which("micropython")
     if micropython is None:
-        print("skipped: no micropython beside this Python or on PATH", file=sys.stderr)
+        print("skipped: no micropython next to this Python or on PATH", file=sys.stderr)
         return 4
     return subprocess.call([micropython, "-X", "heapsize=" + HEAP, __file__])
 

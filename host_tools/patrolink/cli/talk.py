@@ -34,9 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--file", metavar="FILE", help="sound file to send (default: the microphone)")
     parser.add_argument("--hub", default="http://127.0.0.1:8080", metavar="URL", help="address of the hub's console")
     parser.add_argument("--emergency", action="store_true", help="start an emergency call")
-    parser.add_argument(
-        "--broadcast", action="store_true", help="start a broadcast: nobody else can request the floor"
-    )
+    parser.add_argument("--broadcast", action="store_true", help="start a broadcast: nobody else can request the floor")
     parser.add_argument(
         "--priority", type=int, metavar="N", help="0 to 255, at most the dispatcher's own (the default)"
     )

@@ -9,6 +9,7 @@ from typing import Any
 
 from patrolink.core import resources
 from patrolink.core.boards import Board
+from patrolink.emulator.boards import deployment
 from patrolink.emulator.boards.device import Device, end_with_parent
 from patrolink.emulator.boards.firmware_device import FirmwareDevice
 
@@ -38,7 +39,7 @@ class ProcessDevice(Device):
         heap_kb = board.heap(config)
         if board.runtime == "micropython" and heap_kb:
             command += ["-X", f"heapsize={heap_kb}K"]
-        command += [str(resources.root() / "device" / "main.py"), str(path)]
+        command += [str(deployment.agent_main(board.runtime)), str(path)]
         self.log = work / "console.log"
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
