@@ -1,8 +1,8 @@
-"""How fast is the GPS receiver? Peers run in the same process run, on the same sentences.
+"""Measures the speed of the GPS receiver. Peers parse the same sentences in the same run.
 
     python tests/bench/bench_gps.py     prints a table and writes build/bench/gps.json
 
-pynmea2 comes with the test tools. micropyGPS is on no package index: name its file in MICROPYGPS to have it measured.
+pynmea2 is one of the test tools. micropyGPS is not on a package index: set MICROPYGPS to its file to measure it.
 """
 
 import contextlib
@@ -20,17 +20,17 @@ DRIVER = Path(__file__).with_name("gps_driver.py")
 
 
 def sentences() -> list[bytes]:
-    """Every sentence of the golden logs that pynmea2 takes too."""
+    """Return the sentences of the golden logs that pynmea2 accepts."""
     import pynmea2
 
-    found = []
+    accepted = []
     for log in sorted((ROOT / "tests" / "golden" / "nmea").glob("*.log")):
         for line in log.read_bytes().splitlines():
             if line.startswith((b"$G", b"$B")) and line[-3:-2] == b"*" and line.isascii():
                 with contextlib.suppress(pynmea2.ParseError):
                     pynmea2.parse(line.decode(), check=True)
-                    found.append(line + b"\r\n")
-    return found
+                    accepted.append(line + b"\r\n")
+    return accepted
 
 
 def drive(runtime: list[str], data: Path, subject: str) -> dict:
@@ -50,10 +50,10 @@ def pynmea2_rate(lines: list[str], every_field: bool) -> float:
     for _ in range(ROUNDS):
         start = time.perf_counter()
         for line in lines:
-            said = pynmea2.parse(line)
+            sentence = pynmea2.parse(line)
             if every_field:
-                for field in said.fields:
-                    getattr(said, field[1], None)
+                for field in sentence.fields:
+                    getattr(sentence, field[1], None)
         best = min(best, time.perf_counter() - start)
     return len(lines) / best
 

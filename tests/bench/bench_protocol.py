@@ -1,4 +1,4 @@
-"""How small and how fast is the protocol? Peers run in the same process, on the same fixes.
+"""Measures size and speed of the protocol. Peers encode the same fixes in the same process.
 
 python tests/bench/bench_protocol.py     prints tables and writes build/bench/protocol.json
 """
@@ -26,13 +26,13 @@ DERIVED = ("speed", "course")
 
 
 class Table:
-    """Rows of the bench, printed as they come."""
+    """Results, printed as they are added."""
 
     def __init__(self) -> None:
         self.rows: list[dict] = []
 
     def add(self, name: str, value: float, unit: str, bar: str = "", peer: str = "", peer_value: float = 0) -> None:
-        """One figure; `peer_value` is the same thing done by `peer`."""
+        """Add a figure; `peer_value` is the same figure for `peer`."""
         ratio = round(value / peer_value, 2) if peer_value else None
         self.rows.append(
             {"name": name, "value": value, "unit": unit, "bar": bar or None, "peer": peer or None,
@@ -51,13 +51,13 @@ def sizes(table: Table, tracks: dict[str, list]) -> None:
         fixes = tracks[name]
         single = [len(recipe.body([fix])) + OVERHEAD for fix in fixes]
         table.add(f"{name}, one fix, nine fields, largest", max(single), "bytes", "<= 32")
-        some = windows(fixes)
+        batches = windows(fixes)
         for about, bar, options in (
             ("nine fields", "<= 190", {}),
             ("speed and course derived", "<= 132", {"omit": DERIVED}),
             ("nine fields, baseline codings", "", {"rice": False}),
         ):
-            every = [len(recipe.body(w, **options)) + OVERHEAD for w in some]
+            every = [len(recipe.body(w, **options)) + OVERHEAD for w in batches]
             table.add(
                 f"{name}, 60 fixes, {about}, mean of {len(every)} windows",
                 round(statistics.mean(every), 1),
@@ -82,15 +82,15 @@ def sizes(table: Table, tracks: dict[str, list]) -> None:
 
 def best(work, rounds: int = 5) -> float:
     """Return the shortest time of one call in seconds."""
-    least = float("inf")
+    shortest = float("inf")
     for _ in range(rounds):
         start = time.perf_counter()
         work()
-        least = min(least, time.perf_counter() - start)
-    return least
+        shortest = min(shortest, time.perf_counter() - start)
+    return shortest
 
 
-def sealed(bodies: list[bytes]) -> list[bytes]:
+def sealed_frames(bodies: list[bytes]) -> list[bytes]:
     channel = frame.Channel(KEY, b"bench")
     buf = bytearray(m.MAX_FRAME)
     out = []
@@ -103,17 +103,17 @@ def sealed(bodies: list[bytes]) -> list[bytes]:
 
 
 def speeds(table: Table, tracks: dict[str, list]) -> None:
-    some = windows(tracks["walk-1hz"])
-    fixes = [fix for window in some for fix in window]
+    batches = windows(tracks["walk-1hz"])
+    fixes = [fix for window in batches for fix in window]
     peers = {}
     for peer in protocol_peers.PEERS:
-        data = [peer.encode(w) for w in some]
+        data = [peer.encode(w) for w in batches]
         peers[peer.name] = round(len(fixes) / best(lambda p=peer, d=data: [p.decode(x) for x in d], 3))
     for rice, bar in ((False, ">= 500000"), (True, "")):
-        bodies = [recipe.body(w, rice) for w in some]
+        bodies = [recipe.body(w, rice) for w in batches]
         rate = round(len(fixes) / best(lambda b=bodies: [track_decoder.decode_columns(x) for x in b]))
         table.add(f"plain decoder, {'Rice' if rice else 'fixed-width'}", rate, "fixes/s", bar)
-    frames = sealed([recipe.body(w, False) for w in some])
+    frames = sealed_frames([recipe.body(w, False) for w in batches])
 
     def run() -> None:
         bodies, _, _ = batch_decoder.open_batches(receiver.Receiver(KEY, b"bench"), frames)
@@ -140,12 +140,12 @@ def device(table: Table, tracks: dict[str, list]) -> None:
             str(ROOT / "protocol"),
             str(rows),
         ]
-        told = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-    for kind, figures in told["encode"].items():
+        result = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    for kind, figures in result["encode"].items():
         table.add(f"device encode on micropython, {kind}", round(figures["ns"] / 1000, 2), "us/fix", "<= 25")
         table.add(f"device encode on micropython, {kind}, allocated", figures["allocated"], "bytes", "0")
-    table.add("import on micropython: frames and position batches", told["positions"], "bytes of heap", "<= 12288")
-    table.add("import on micropython: with all scalar messages", told["every"], "bytes of heap")
+    table.add("import on micropython: frames and position batches", result["positions"], "bytes of heap", "<= 12288")
+    table.add("import on micropython: with all scalar messages", result["every"], "bytes of heap")
 
 
 def main() -> int:

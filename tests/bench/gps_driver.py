@@ -1,4 +1,7 @@
-"""Times one GPS parser on this interpreter; bench_gps.py starts it. argv: sentences, device room, "ours" or a file."""
+"""Times one GPS parser on this interpreter, started by bench_gps.py.
+
+Arguments: file of sentences, folder of the device sources, "ours" or the file of micropyGPS.
+"""
 
 import gc
 import json
@@ -8,7 +11,7 @@ import time
 data = open(sys.argv[1], "rb").read()
 
 
-def timed(work):
+def shortest_time(work):
     best = None
     for _ in range(5):
         gc.collect()
@@ -20,22 +23,22 @@ def timed(work):
 
 
 if sys.argv[3] == "ours":
-    for room in ("", "/../protocol"):
-        sys.path.insert(0, sys.argv[2] + room)
+    for folder in ("", "/../protocol", "/../protocol/generated"):
+        sys.path.insert(0, sys.argv[2] + folder)
     from agent.gps.sentences import GpsReceiver
 
     receiver = GpsReceiver(lambda fix: None)
     data = bytearray(data)
     receiver.feed(data, len(data), 0)
     n = receiver.sentences
-    best = timed(lambda: receiver.feed(data, len(data), 0))
+    best = shortest_time(lambda: receiver.feed(data, len(data), 0))
     allocated = None
     if hasattr(gc, "mem_alloc"):
         gc.collect()
         gc.disable()
-        before = gc.mem_alloc()
+        start = gc.mem_alloc()
         receiver.feed(data, len(data), 0)
-        allocated = gc.mem_alloc() - before
+        allocated = gc.mem_alloc() - start
     print(json.dumps({"sentences": n, "ns": best, "allocated": allocated}))
 else:
     sys.path.insert(0, sys.argv[3].rsplit("/", 1)[0])
@@ -51,5 +54,5 @@ else:
             except IndexError:
                 gps.sentence_active = False
 
-    best = timed(work)
+    best = shortest_time(work)
     print(json.dumps({"sentences": text.count("\n"), "ns": best, "allocated": None}))

@@ -1,12 +1,15 @@
-"""Times the device's encoder on this interpreter; bench_protocol.py starts it. argv: protocol room, rows as JSON."""
+"""Times the encoder of the device on this interpreter, started by bench_protocol.py.
+
+Arguments: folder of the protocol, file of rows in JSON.
+"""
 
 import gc
 import json
 import sys
 import time
 
-for room in ("", "/generated"):
-    sys.path.insert(0, sys.argv[1] + room)
+for folder in ("", "/generated"):
+    sys.path.insert(0, sys.argv[1] + folder)
 
 
 def heap():
@@ -21,7 +24,7 @@ from patrolink_protocol import frame, track_encoder
 positions = heap() - start
 import patrolink_protocol.codec  # noqa: F401
 
-every = heap() - start
+scalar_messages = heap() - start
 
 with open(sys.argv[2]) as f:
     rows = json.load(f)
@@ -45,14 +48,18 @@ for rice in (True, False):
         encoder.drop(n)
         t = time.time_ns() - t
         if hasattr(gc, "mem_alloc"):
-            # Reading the clock makes two large integers; take them off by reading it as often with nothing between.
+            # Reading the clock allocates two large integers; subtract what two readings allocate.
             allocated = gc.mem_alloc() - allocated
-            plain = gc.mem_alloc()
+            clock_start = gc.mem_alloc()
             t0 = time.time_ns()
             t0 = time.time_ns() - t0
-            allocated -= gc.mem_alloc() - plain
+            allocated -= gc.mem_alloc() - clock_start
             gc.enable()
         best = t if best is None else min(best, t)
         channel.seal_into(buf, m.POSITION_BATCH, i, end)
     results["rice" if rice else "fixed"] = {"ns": best // n, "allocated": allocated}
-print(json.dumps({"runtime": sys.implementation.name, "positions": positions, "every": every, "encode": results}))
+print(
+    json.dumps(
+        {"runtime": sys.implementation.name, "positions": positions, "every": scalar_messages, "encode": results}
+    )
+)

@@ -1,7 +1,7 @@
-"""The peers of the position protocol: what they make of the same fixes, and how fast they read them back.
+"""Peers of the position protocol: encoders and decoders of the same fixes.
 
 A fix is (unix ms, lat 1e-7 deg, lon 1e-7 deg, alt mm, speed mm/s, course 0.01 deg, hacc mm, sats, battery %). Each peer
-takes it in the integers that are natural to it; `check` holds every one to giving back what went in, in its own units.
+uses its native integers; `check` asserts that each one decodes what it encoded, in its own units.
 """
 
 import os
@@ -21,13 +21,13 @@ Fix = tuple[int, int, int, int, int, int, int, int, int]
 
 @dataclass(frozen=True)
 class Peer:
-    """`decode` reads all nine fields of every fix and returns the fixes, in the peer's units."""
+    """An encoding of fixes; `decode` returns the fixes with all nine fields, in the units of the peer."""
 
     name: str
     guard: str  # integrity or authentication on the wire
     encode: Callable[[list[Fix]], bytes]
     decode: Callable[[bytes], list[tuple]]
-    view: Callable[[Fix], tuple]  # a fix as the peer can state it
+    view: Callable[[Fix], tuple]  # a fix in the units of the peer
 
 
 def _mavlink(signed: bool) -> mavlink.MAVLink:
@@ -51,7 +51,7 @@ def _mavlink_encode(signed: bool) -> Callable[[list[Fix]], bytes]:
                 ).pack(link)
             )
             if len(out) == 1:
-                # The battery has a message of its own; once a batch is enough for it.
+                # The battery has a separate message; one per batch is enough.
                 out.append(link.sys_status_encode(0, 0, 0, 0, 65535, -1, battery, 0, 0, 0, 0, 0, 0).pack(link))
         return b"".join(out)
 
@@ -78,7 +78,7 @@ def _mavlink_decode(signed: bool) -> Callable[[bytes], list[tuple]]:
 
 
 def _protobuf() -> tuple[Callable[[list[Fix]], bytes], Callable[[bytes], list[tuple]]]:
-    """Fields and types of Meshtastic's Position, built without a compiler."""
+    """Return encoder and decoder of Meshtastic's Position, built without protoc."""
     kinds = descriptor_pb2.FieldDescriptorProto
     file = descriptor_pb2.FileDescriptorProto(name="peer.proto", package="peer", syntax="proto3")
     fix = file.message_type.add(name="Fix")
@@ -102,10 +102,10 @@ def _protobuf() -> tuple[Callable[[list[Fix]], bytes], Callable[[bytes], list[tu
     batch.field.add(name="fix", number=1, type=kinds.TYPE_MESSAGE, type_name=".peer.Fix", label=kinds.LABEL_REPEATED)
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
-    Batch = message_factory.GetMessageClass(pool.FindMessageTypeByName("peer.Batch"))
+    batch_class = message_factory.GetMessageClass(pool.FindMessageTypeByName("peer.Batch"))
 
     def encode(fixes: list[Fix]) -> bytes:
-        out = Batch()
+        out = batch_class()
         for t, lat, lon, alt, speed, course, hacc, sats, battery in fixes:
             out.fix.add(
                 time=t // 1000, ms=t % 1000, lat=lat, lon=lon, alt=alt // 1000, speed=speed // 100,
@@ -116,7 +116,7 @@ def _protobuf() -> tuple[Callable[[list[Fix]], bytes], Callable[[bytes], list[tu
     def decode(data: bytes) -> list[tuple]:
         return [
             (f.time * 1000 + f.ms, f.lat, f.lon, f.alt, f.speed, f.course, f.hacc, f.sats, f.battery)
-            for f in Batch.FromString(data).fix
+            for f in batch_class.FromString(data).fix
         ]
 
     return encode, decode
@@ -177,7 +177,7 @@ PEERS = (
 
 
 def check(fixes: list[Fix]) -> None:
-    """AssertionError when a peer does not give back what went in (the battery is one a batch in MAVLink)."""
+    """Assert that each peer decodes what it encoded (MAVLink has one battery value per batch)."""
     level = [(*f[:8], fixes[0][8]) for f in fixes]
     for peer in PEERS:
         assert peer.decode(peer.encode(level)) == [peer.view(f) for f in level], peer.name

@@ -8,8 +8,8 @@ import sys
 from binascii import hexlify, unhexlify
 
 HERE = __file__.rsplit("/", 1)[0] if "/" in __file__ else "."
-for room in ("/../../../device", "/../../../protocol", "/../../../protocol/generated"):
-    sys.path.insert(0, HERE + room)
+for folder in ("/../../../device", "/../../../protocol", "/../../../protocol/generated"):
+    sys.path.insert(0, HERE + folder)
 
 from compat import p256  # noqa: E402
 from compat.steps import run_to_completion  # noqa: E402

@@ -1,4 +1,4 @@
-"""The device's own P-256, on MicroPython, against `cryptography`: seeded keys, and those at the edges."""
+"""P-256 of the device on MicroPython, compared with `cryptography`: seeded keys and edge cases."""
 
 import hashlib
 import json
@@ -15,26 +15,26 @@ from patrolink.core.errors import DeviceError
 from tests.conftest import ROOT
 
 P = 2**256 - 2**224 + 2**192 + 2**96 - 1
-N = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 B = 0x5AC635D8AA3A93E7B3EBBD55769886BC651D06B0CC53B0F63BCE3C3E27D2604B
 SEED, KEYS = 20_261_127, 150
 
 
 @pytest.fixture(scope="module")
-def said():
-    """A function: what MicroPython says to each (private, other public, digest)."""
+def on_micropython():
+    """Return a function that runs a list of (private, peer's public, digest) on MicroPython."""
     try:
         micropython = resources.interpreter("micropython")
     except DeviceError as e:
         pytest.skip(str(e))
 
-    def ask(asked):
-        lines = "".join(json.dumps([it.hex() for it in one]) + "\n" for one in asked)
+    def run(requests):
+        lines = "".join(json.dumps([value.hex() for value in request]) + "\n" for request in requests)
         command = [*micropython, str(ROOT / "tests/integration/clips/p256_pipe.py")]
         done = subprocess.run(command, input=lines, capture_output=True, text=True, check=True, timeout=100)
         return [json.loads(line) for line in done.stdout.splitlines()]
 
-    return ask
+    return run
 
 
 def key(number):
@@ -46,51 +46,69 @@ def compressed(private):
 
 
 def signature(private, digest):
-    """Return r | s with the lower s, of RFC 6979."""
+    """Return r | s of RFC 6979 with the lower s."""
     r, s = utils.decode_dss_signature(
         private.sign(digest, ec.ECDSA(utils.Prehashed(hashes.SHA256()), deterministic_signing=True))
     )
-    return (r.to_bytes(32, "big") + min(s, N - s).to_bytes(32, "big")).hex()
+    return (r.to_bytes(32, "big") + min(s, ORDER - s).to_bytes(32, "big")).hex()
 
 
-def test_keys_secrets_and_signatures_are_those_of_the_library(said):
+def test_keys_secrets_and_signatures_agree_with_the_library(on_micropython):
     rng = random.Random(SEED)
-    # Factors whose sums meet the point itself, its opposite or nothing; runs of ones and zeros; single bits.
-    edge = [1, 2, 3, 4, 5, 15, 16, N - 1, N - 2, N - 3, N >> 1, (N >> 1) + 1, (1 << 64) + 1, (1 << 128) - 1, 1 << 255]
+    # Scalars whose partial sums are the point itself, its opposite or infinity; runs of ones and zeros; single bits.
+    edge = [
+        1,
+        2,
+        3,
+        4,
+        5,
+        15,
+        16,
+        ORDER - 1,
+        ORDER - 2,
+        ORDER - 3,
+        ORDER >> 1,
+        (ORDER >> 1) + 1,
+        (1 << 64) + 1,
+        (1 << 128) - 1,
+        1 << 255,
+    ]
     edge += [1 << at for at in range(60, 256, 21)] + [(1 << at) - 1 for at in (64, 96, 192, 224, 255)]
-    numbers = edge + [rng.randrange(1, N) for _ in range(KEYS)]
-    others = [key(rng.choice(numbers)) for _ in numbers]
+    numbers = edge + [rng.randrange(1, ORDER) for _ in range(KEYS)]
+    peers = [key(rng.choice(numbers)) for _ in numbers]
     digests = [hashlib.sha256(str(n).encode()).digest() for n in numbers]
-    digests[:3] = [bytes(32), b"\xff" * 32, N.to_bytes(32, "big")]
-    asked = [(n.to_bytes(32, "big"), compressed(o), d) for n, o, d in zip(numbers, others, digests, strict=True)]
-    for n, other, digest, found in zip(numbers, others, digests, said(asked), strict=True):
-        mine = key(n)
-        shared = mine.exchange(ec.ECDH(), other.public_key())
-        assert found == [compressed(mine).hex(), shared.hex(), signature(mine, digest)], f"seed {SEED}, key {n:x}"
+    digests[:3] = [bytes(32), b"\xff" * 32, ORDER.to_bytes(32, "big")]
+    requests = [(n.to_bytes(32, "big"), compressed(o), d) for n, o, d in zip(numbers, peers, digests, strict=True)]
+    for n, peer, digest, result in zip(numbers, peers, digests, on_micropython(requests), strict=True):
+        private = key(n)
+        shared = private.exchange(ec.ECDH(), peer.public_key())
+        assert result == [compressed(private).hex(), shared.hex(), signature(private, digest)], (
+            f"seed {SEED}, key {n:x}"
+        )
 
 
-def test_agreements_at_the_edges_of_the_curve(said):
-    """Others' points with x at either end of the field, with y even and odd, and with long runs of equal bits."""
+def test_shared_secrets_with_edge_case_points(on_micropython):
+    """Public keys with x at either end of the field, y even and odd, and long runs of equal bits."""
     rng = random.Random(SEED)
-    tried = [*range(40), *(P - 1 - n for n in range(40)), *((1 << at) - 1 for at in range(32, 257, 32)), 2**255]
+    candidates = [*range(40), *(P - 1 - n for n in range(40)), *((1 << at) - 1 for at in range(32, 257, 32)), 2**255]
     points = []
-    for x in tried:
+    for x in candidates:
         yy = (x**3 - 3 * x + B) % P
         if x < P and pow(pow(yy, (P + 1) // 4, P), 2, P) == yy:
             points += [bytes([sign]) + x.to_bytes(32, "big") for sign in (2, 3)]
     assert len(points) > 60
-    privates = [rng.randrange(1, N) for _ in points]
-    asked = [(n.to_bytes(32, "big"), point, bytes(32)) for n, point in zip(privates, points, strict=True)]
-    for n, point, found in zip(privates, points, said(asked), strict=True):
-        other = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), point)
-        assert found[1] == key(n).exchange(ec.ECDH(), other).hex(), f"seed {SEED}, key {n:x}, point {point.hex()}"
+    privates = [rng.randrange(1, ORDER) for _ in points]
+    requests = [(n.to_bytes(32, "big"), point, bytes(32)) for n, point in zip(privates, points, strict=True)]
+    for n, point, result in zip(privates, points, on_micropython(requests), strict=True):
+        peer = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), point)
+        assert result[1] == key(n).exchange(ec.ECDH(), peer).hex(), f"seed {SEED}, key {n:x}, point {point.hex()}"
 
 
-def test_what_is_no_point_is_refused_and_says_why(said):
+def test_invalid_points_are_refused(on_micropython):
     one = (1).to_bytes(32, "big")
     off = [x for x in range(99) if pow((x**3 - 3 * x + B) % P, P >> 1, P) == P - 1][:20]
     bad = [bytes([2 + x % 2]) + x.to_bytes(32, "big") for x in off]
     bad += [b"\2" + n.to_bytes(32, "big") for n in (P, P + 5, 2**256 - 1)]
     bad += [b"\0", b"\4" + compressed(key(5))[1:], compressed(key(5))[:-1]]
-    for point, found in zip(bad, said([(one, point, bytes(32)) for point in bad]), strict=True):
-        assert "P-256 public key" in found[1], point.hex()
+    for point, result in zip(bad, on_micropython([(one, point, bytes(32)) for point in bad]), strict=True):
+        assert "P-256 public key" in result[1], point.hex()
