@@ -34,8 +34,8 @@ def agent_main(runtime: str) -> Path:
 @functools.cache
 def _deployed(root: Path) -> Path:
     """Return the folder of the copy for MicroPython; created once for each state of the sources."""
-    files = [path for name in (*_INPUTS, _TOOL) for path in _files(root / name)]
-    digest = hashlib.sha256()
+    files = [path for name in _INPUTS for path in _files(root / name)]
+    digest = hashlib.sha256((root / _TOOL).read_bytes())
     for path in files:
         digest.update(f"{path.relative_to(root)}\0".encode() + path.read_bytes() + b"\0")
     target = root / "build" / "agent" / digest.hexdigest()[:16]
