@@ -32,7 +32,7 @@ class EpochReporter(Framer):
         super().__init__(on_sentence)
         self._on_fix = on_fix
         self._date_floor = date_floor
-        self._now_ms = self._heard_ms = self._epoch_ms = 0
+        self._now_ms = self._epoch_ms = 0  # of the last bytes, and of the first bytes of the open epoch
         self._latest_day = enums.UNKNOWN
         self._new = Fix()
         self._fix = Fix()
@@ -52,12 +52,12 @@ class EpochReporter(Framer):
         """Take buf[:n], received at now_ms. Never raises, whatever the bytes are."""
         if not self._dirty:
             self._epoch_ms = now_ms
-        self._now_ms = self._heard_ms = now_ms
+        self._now_ms = now_ms
         super().feed(buf, n)
 
     def poll(self, now_ms):
         """Report the open epoch once the line has been quiet. Call it when no bytes are waiting."""
-        if self._dirty and now_ms - self._heard_ms >= _QUIET_MS:
+        if self._dirty and now_ms - self._now_ms >= _QUIET_MS:
             self._now_ms = now_ms
             self.flush()
             self._reported = True
