@@ -17,7 +17,9 @@ def open_raw_streams(modem, tls_options, where):
     if modem is not None:
         raw = modem.tcp
     else:
-        from compat.netsock import TcpSocket as raw  # not on boards with a modem: it takes heap
+        from compat import netsock  # not on boards with a modem: it takes heap
+
+        raw = netsock.TcpSocket
     if not tls_options:
         return raw
     from compat import tls

@@ -48,7 +48,19 @@ def used():
     return gc.mem_alloc()
 
 
-def main(folder, size, seconds):
+def unix(now):
+    return 1795000000000 + now
+
+
+def source():
+    return 1
+
+
+def ignore(value):
+    pass
+
+
+def measure(folder, size, seconds):
     store = Store(folder)
     boot = Counter(store).boot
     camera = FakeCamera(size)
@@ -65,15 +77,6 @@ def main(folder, size, seconds):
     config = {"quota_kb": 65536, "lock_kb": 49152, "keep_h": 24, "pre_s": 30, "post_s": 30, "segment_s": 5}
     config.update({"sound": "never", "stamp": False})
     evidence = run_to_completion(crypto.derive_public_key(crypto.generate_private_key()))
-
-    def unix(now):
-        return 1795000000000 + now
-
-    def source():
-        return 1
-
-    def ignore(value):
-        pass
 
     base = used()
     files = ClipStorage(folder + "/clips")
@@ -105,20 +108,16 @@ def main(folder, size, seconds):
         recorder.serve(now)
     frame = (gc.mem_alloc() - allocated_before) // 10
     gc.enable()
-    print(
-        json.dumps(
-            {
-                "code": code,
-                "objects_most": objects_max,
-                "picture": size,
-                "allocated_a_picture": frame,
-                "us_a_second": us // seconds,
-                "slowest_us": slowest,
-                "lost": ring_recorder.loss.total,
-                "errors": ring_recorder.errors,
-            }
-        )
-    )
+    return {
+        "code": code,
+        "objects_most": objects_max,
+        "picture": size,
+        "allocated_a_picture": frame,
+        "us_a_second": us // seconds,
+        "slowest_us": slowest,
+        "lost": ring_recorder.loss.total,
+        "errors": ring_recorder.errors,
+    }
 
 
-main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+print(json.dumps(measure(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))))

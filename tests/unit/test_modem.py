@@ -314,7 +314,7 @@ def test_parse_clock():
         (b"+CCLK: ", None),
         (b'+CCLK: "26/11/24,xx:11:12+32"', None),
     ):
-        assert driver.parse_clock(text) == expected, text
+        assert at.parse_clock(text) == expected, text
 
 
 class UdpAnswers:

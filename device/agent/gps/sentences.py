@@ -1,5 +1,6 @@
-"""What each NMEA sentence says, taken into one record, and what it vouches for. The rules are gpsd's
-(drivers/driver_nmea0183.c as it behaves), so that both say the same of the same bytes.
+"""Parses NMEA sentences into one record per epoch and tracks which fields each sentence type may set.
+
+The rules follow the behaviour of gpsd (drivers/driver_nmea0183.c), so that both decode the same bytes alike.
 """
 
 from array import array

@@ -5,6 +5,7 @@ code. Unsolicited result codes (URCs) may appear between any two lines of it. A 
 stated length may follow an information line and may hold any bytes, also those of `OK`.
 """
 
+from agent.gps.fix import days_from_civil
 from patrolink_protocol.native import const
 
 OK, ERROR, TIMEOUT = 0, 1, 2
@@ -237,3 +238,21 @@ def command_name(text):
 def printable(text):
     """Return up to 40 bytes from the modem as text, with `?` for bytes that are not printable ASCII."""
     return "".join([chr(byte) if 32 <= byte < 127 else "?" for byte in text[:40]])
+
+
+def parse_clock(line):
+    """Return (days since 1970, ms) UTC of an AT+CCLK line; None for a default date (before 2020) or an invalid one.
+
+    +CCLK: "yy/MM/dd,hh:mm:ss+zz" (TS 27.007, 8.15) is local time, zz its offset in quarters of an hour.
+    """
+    text = line[line.find(b'"') + 1 : line.rfind(b'"')]
+    try:
+        year, month, day = [int(text[i : i + 2]) for i in (0, 3, 6)]
+        hour, minute, second = [int(text[i : i + 2]) for i in (9, 12, 15)]
+        quarters = int(text[17:20])
+    except ValueError:
+        return None
+    if not (20 <= year < 70 and 1 <= month <= 12 and 1 <= day <= 31 and hour < 24 and minute < 60 and second < 61):
+        return None
+    seconds = hour * 3600 + minute * 60 + second - quarters * 900
+    return days_from_civil(2000 + year, month, day) + seconds // 86400, seconds % 86400 * 1000

@@ -4,7 +4,6 @@
 answer, the rest of the agent is served. Logs name cells and operators, never numbers, addresses or payloads.
 """
 
-from agent.gps.fix import days_from_civil
 from patrolink_protocol.native import const
 
 from .at import (
@@ -18,6 +17,7 @@ from .at import (
     Command,
     command_name,
     fields,
+    parse_clock,
     printable,
 )
 from .sockets import EMFILE, ENOTCONN, ModemSocket
@@ -391,21 +391,3 @@ class Modem:
 
 def _never():
     return False
-
-
-def parse_clock(line):
-    """Return (days since 1970, ms) UTC of an AT+CCLK line; None for a default date (before 2020) or an invalid one.
-
-    +CCLK: "yy/MM/dd,hh:mm:ss+zz" (TS 27.007, 8.15) is local time, zz its offset in quarters of an hour.
-    """
-    text = line[line.find(b'"') + 1 : line.rfind(b'"')]
-    try:
-        year, month, day = [int(text[i : i + 2]) for i in (0, 3, 6)]
-        hour, minute, second = [int(text[i : i + 2]) for i in (9, 12, 15)]
-        quarters = int(text[17:20])
-    except ValueError:
-        return None
-    if not (20 <= year < 70 and 1 <= month <= 12 and 1 <= day <= 31 and hour < 24 and minute < 60 and second < 61):
-        return None
-    seconds = hour * 3600 + minute * 60 + second - quarters * 900
-    return days_from_civil(2000 + year, month, day) + seconds // 86400, seconds % 86400 * 1000

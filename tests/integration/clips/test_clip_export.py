@@ -34,8 +34,7 @@ SOS, PHOTO = 2, 3  # numbers of clips that clip_maker.make makes
 
 @pytest.fixture(scope="module", params=CODECS)
 def device(request, tmp_path_factory):
-    work = tmp_path_factory.mktemp(request.param)
-    return clip_maker.make(work / "clips", request.param, CODECS[request.param])
+    return clip_maker.make(tmp_path_factory.mktemp(request.param) / "clips", request.param, CODECS[request.param])
 
 
 @pytest.fixture(scope="module")

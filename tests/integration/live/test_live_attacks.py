@@ -67,6 +67,23 @@ class PacketReceiver:
         self._sock.close()
 
 
+def forged_commands(device, sealed, command):
+    """Return another key, another device, another epoch, truncated, altered and empty frames, and an uplink frame."""
+    forged = [
+        sealed(command(), key=bytes(32)),
+        sealed(command(), name="rig-0"),
+        sealed(command(), epoch=1)[:-1],
+        sealed(command())[:-3],
+        *(bytes([*data[:-1], data[-1] ^ 1]) for data in [sealed(command())]),
+        b"",
+    ]
+    up = frame.Channel(device.key, device.device_id.encode(), frame.UPLINK)
+    buf = bytearray(512)
+    n = codec.encode_into(patrolink_messages.COMMAND, command(), buf, frame.HEADER_BYTES)
+    forged.append(bytes(buf[: up.seal_into(buf, patrolink_messages.COMMAND, 0, n)]))
+    return forged
+
+
 @pytest.mark.timeout(400)
 def test_forged_and_late_commands_start_no_view_and_a_view_without_reports_ends(camera_rig, tmp_path):
     device, receiver = camera_rig, PacketReceiver()
@@ -91,19 +108,7 @@ def test_forged_and_late_commands_start_no_view_and_a_view_without_reports_ends(
         downlink = Downlink({name: DeviceKey(key, epoch)}, lambda: counter)
         return downlink.seal(name, patrolink_messages.COMMAND, values)
 
-    # Another key, another device, another epoch, truncated, altered, empty; below: an uplink frame.
-    forged = [
-        sealed(command(), key=bytes(32)),
-        sealed(command(), name="rig-0"),
-        sealed(command(), epoch=1)[:-1],
-        sealed(command())[:-3],
-        *(bytes([*data[:-1], data[-1] ^ 1]) for data in [sealed(command())]),
-        b"",
-    ]
-    up = frame.Channel(device.key, device.device_id.encode(), frame.UPLINK)
-    buf = bytearray(512)
-    n = codec.encode_into(patrolink_messages.COMMAND, command(), buf, frame.HEADER_BYTES)
-    forged.append(bytes(buf[: up.seal_into(buf, patrolink_messages.COMMAND, 0, n)]))
+    forged = forged_commands(device, sealed, command)
     for data in forged:
         send(data)
     late = command(expires_ms=1000)

@@ -1,0 +1,55 @@
+"""Modules and functions stay small enough to be read in one go."""
+
+import ast
+from pathlib import Path
+
+from tests.support.import_graph import ROOT, source_files
+
+MODULE_LINES_MAX = 400
+FUNCTION_LINES_MAX = 60
+_VIPER = "one loop of machine code on MicroPython: a call from viper code costs more than the work of an iteration"
+# path -> why this module is longer
+LONG_MODULES = {
+    "tests/bench/bench_ptt.py": "one benchmark; its parts share the rig and its settings",
+    "tests/integration/hub/test_console.py": "all scenarios share one browser session",
+    "tests/unit/test_modem.py": "driver, sockets and datagrams share one scripted modem",
+}
+# path: function -> why this function is longer
+LONG_FUNCTIONS = {
+    "device/agent/gps/scan.py: frame": _VIPER,
+    "device/agent/gps/scan.py: fields": _VIPER,
+    "protocol/patrolink_protocol/track_kernels.py: put": _VIPER,
+    "tests/integration/hub/test_clips_page.py: test_clips_on_the_page": "one scenario in one browser session",
+}
+
+
+def functions_of(path: Path) -> list[tuple[str, int]]:
+    """Return name and number of lines of every function of a file."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return [
+        (node.name, node.end_lineno - node.lineno + 1)
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+    ]
+
+
+def checked_files() -> list[Path]:
+    tests = (path for path in (ROOT / "tests").rglob("*.py"))
+    generated = ROOT / "protocol" / "generated"
+    return [path for path in [*source_files(), *tests] if not path.is_relative_to(generated)]
+
+
+def test_no_module_is_too_long():
+    lines = {str(path.relative_to(ROOT)): len(path.read_text("utf-8").splitlines()) for path in checked_files()}
+    long = {name for name, n in lines.items() if n > MODULE_LINES_MAX}
+    assert long == LONG_MODULES.keys()
+
+
+def test_no_function_is_too_long():
+    long = {
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in checked_files()
+        for name, lines in functions_of(path)
+        if lines > FUNCTION_LINES_MAX
+    }
+    assert long == LONG_FUNCTIONS.keys()
