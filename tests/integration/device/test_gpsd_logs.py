@@ -63,7 +63,7 @@ def fixes_of(data: bytes) -> list[dict]:
 
 
 def reports_of(chk: Path) -> dict[int, dict]:
-    """gpsd's last TPV of each time."""
+    """The last TPV of gpsd for each time."""
     reports = {}
     for line in chk.read_text(encoding="latin-1").splitlines():
         if line.startswith('{"class":"TPV"'):

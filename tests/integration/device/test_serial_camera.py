@@ -71,7 +71,7 @@ class Driven:
 
 @pytest.fixture(params=["cpython", "micropython"])
 def scene(request, tmp_path):
-    """scene(**configuration) -> (camera, driver), its indicator's file `value`."""
+    """Return a factory: configuration -> (camera, driver); the file `value` is its indicator."""
     made = []
     (tmp_path / "value").write_text("0")
 
