@@ -1,6 +1,6 @@
-"""The link over the emulated modem, on a virtual clock: round trips a publish, an hour's backlog, wear, speed.
+"""Measures the link over the emulated modem in virtual time: publish, an hour's backlog, flash wear, simulation speed.
 
-Writes build/bench/link.json. The figures are the model's: a UART of 115200 baud, 2 to 15 ms a command.
+Writes build/bench/link.json. The figures depend on the emulation: a UART of 115200 baud, 2 to 15 ms a command.
 """
 
 import json
@@ -21,32 +21,34 @@ RTT_MS = 200.0
 
 
 def publish(dialect: str, tls: bool) -> dict[str, float]:
-    """Milliseconds, round trips, AT commands and writes of one QoS 1 publish."""
+    """Return milliseconds, round trips, AT commands and sends of one QoS 1 publish."""
     sim = Simulation(Profile(RTT_MS, 0, 0.0, 10_000, 10_000), 1, dialect, tls=tls, settings={"batch_fixes": 60})
-    seen: list[tuple[float, int, int]] = []
+    publishes: list[tuple[float, int, int]] = []
 
-    def spy() -> None:
-        inner = sim.device.session.publish
+    def wrap_publish() -> None:
+        publish_frame = sim.device.session.publish
 
         def measured(frame: bytes) -> None:
-            start, commands = sim.scheduler.now, sum(sim.modem.commands.values())
+            start_ms, commands = sim.scheduler.now, sum(sim.modem.commands.values())
             sends = sim.modem.commands.get("QISEND", 0) + sim.modem.commands.get("CIPSEND", 0)
-            inner(frame)
-            now = sim.modem.commands.get("QISEND", 0) + sim.modem.commands.get("CIPSEND", 0)
-            seen.append((sim.scheduler.now - start, sum(sim.modem.commands.values()) - commands, now - sends))
+            publish_frame(frame)
+            sends_after = sim.modem.commands.get("QISEND", 0) + sim.modem.commands.get("CIPSEND", 0)
+            publishes.append(
+                (sim.scheduler.now - start_ms, sum(sim.modem.commands.values()) - commands, sends_after - sends)
+            )
 
         sim.device.session.publish = measured
 
-    sim.scheduler.at(60_000, spy)
+    sim.scheduler.at(60_000, wrap_publish)
     sim.run(0.25)
-    times = sorted(ms for ms, _, _ in seen)
+    times = sorted(ms for ms, _, _ in publishes)
     return {
-        "publishes": len(seen),
+        "publishes": len(publishes),
         "median_ms": round(times[len(times) // 2], 1),
         "most_ms": round(times[-1], 1),
         "round_trips_median": round(times[len(times) // 2] / RTT_MS, 2),
-        "commands_most": max(commands for _, commands, _ in seen),
-        "writes_most": max(sends for _, _, sends in seen),
+        "commands_most": max(commands for _, commands, _ in publishes),
+        "writes_most": max(sends for _, _, sends in publishes),
     }
 
 

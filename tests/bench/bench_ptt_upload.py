@@ -22,7 +22,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from bench_ptt import PROFILES, ROOT, Post, PttRig, clips, judge, press, spread
+from bench_ptt import PROFILES, ROOT, PttDevice, PttRig, kpis, load_phrases, press, spread
 from patrolink.emulator.network.tcp_gate import TcpGate
 from patrolink.emulator.network.udp_gate import HOST
 from patrolink.emulator.peripherals import nmea
@@ -63,21 +63,21 @@ class Filmed(PttRig):
 
     def __init__(self, stack: contextlib.ExitStack, groups: dict[int, list[tuple[str, str, str]]]) -> None:
         self.port = console_site.free_port()
-        self.hub = f'uploads = "127.0.0.1:{self.port}"'
+        self.hub_options = f'uploads = "127.0.0.1:{self.port}"'
         self.gates: dict[str, TcpGate] = {}
         self.making = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         self.filmed = film(self.making)
         super().__init__(stack, groups)
 
-    def more(self, post: Post) -> dict:
+    def extra_config(self, device: PttDevice) -> dict:
         """Clips, a receiver that tells the time, and no camera that would take part of the processor."""
         receiver = GpsReceiver(nmea.speak(walk()), 1.0, 115200)
         self.stack.callback(receiver.close)
         receiver.start()
-        name = post.name
+        name = device.name
         given = {"evidence_key": self.filmed.evidence.public.hex(), "lock_kb": 65536, "quota_kb": 81920}
         if name.startswith("sends"):
-            state = post.work / "state"
+            state = device.work / "state"
             (state / "clips").mkdir(parents=True)
             for file, data in self.filmed.files.data.items():
                 (state / "clips" / file).write_bytes(data)
@@ -100,7 +100,7 @@ class Team:
     sent    (bytes, seconds) of the talker's upload in the pause before each press of those that send
     """
 
-    def __init__(self, rig: Filmed, number: int, pairs: dict[str, list[Post]]) -> None:
+    def __init__(self, rig: Filmed, number: int, pairs: dict[str, list[PttDevice]]) -> None:
         self._rig, self._number, self._pairs = rig, number, pairs
         self.trials: dict[str, list[dict]] = {arm: [] for arm in ARMS}
         self.sent: list[tuple[int, float]] = []
@@ -137,7 +137,7 @@ def more_pct(idle: np.ndarray, sends: np.ndarray) -> dict:
 
 def figures(teams: list[Team]) -> dict:
     """What the couples of one place say."""
-    judged = {arm: [judge(it) for team in teams for it in team.trials[arm]] for arm in ARMS}
+    judged = {arm: [kpis(it) for team in teams for it in team.trials[arm]] for arm in ARMS}
     sent = [it for team in teams for it in team.sent]
     out: dict = {
         "couples": len(judged["idle"]),
@@ -153,7 +153,7 @@ def figures(teams: list[Team]) -> dict:
 
 
 def main() -> None:
-    speech = clips()
+    speech = load_phrases()
     rows = [(place, arm) for place in PLACES for _ in range(TEAMS) for arm in ARMS]
     groups = {i + 1: [(f"{arm}-{i}{end}", "linux", place) for end in "ab"] for i, (place, arm) in enumerate(rows)}
     results: dict[str, dict] = {}
@@ -163,7 +163,7 @@ def main() -> None:
             for radio in rig.radios.values():
                 radio.network.promotion_ms = 0.0
         time.sleep(20)  # the rate is being found
-        pairs = [[rig.posts[name] for name, _, _ in members] for members in groups.values()]
+        pairs = [[rig.devices[name] for name, _, _ in members] for members in groups.values()]
         teams = [Team(rig, i, dict(zip(ARMS, pairs[2 * i : 2 * i + 2], strict=True))) for i in range(len(pairs) // 2)]
         threads = [threading.Thread(target=team.talk, args=(speech,)) for team in teams]
         for thread in threads:

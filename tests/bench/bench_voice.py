@@ -1,54 +1,54 @@
-"""What a 60 ms frame of voice costs MicroPython: A-law, RTP and SRTP. Writes build/bench/voice.json.
+"""Measures a 60 ms frame of voice on MicroPython: A-law, RTP and SRTP. Writes build/bench/voice.json.
 
-Bars: 300 us on this machine with nothing allocated, 1.2 million instructions on the emulated Cortex-M3 (counted, the
-same in every run). Exit code 1 when one is missed.
+Bars: 300 us on this machine, 1.2 million instructions on the emulated Cortex-M3 (the same in every run), no allocation.
+Exit code 1 if one is missed.
 """
 
 import json
 import subprocess
 import sys
 
-from bench_board import BOARD, HERE, PER_CYCLE, ROOT, console
+from bench_board import BOARD, FOLDER, PER_CYCLE, ROOT, console
 from patrolink.core import boards, resources
 
 BAR_US, BAR_INSTRUCTIONS = 300, 1_200_000
-ROOMS = ("device", "protocol", "protocol/generated")
+FOLDERS = ("device", "protocol", "protocol/generated")
 
 
 def on_unix() -> dict:
-    """In microseconds, with the heap of a small board."""
-    paths = [str(ROOT / room) for room in ROOMS]
-    code = f"import sys\nsys.path[:0] = {paths!r}\nexec(open({str(HERE / 'voice_driver.py')!r}).read())"
+    """Return the times in microseconds on the unix port, with the heap of a small board."""
+    paths = [str(ROOT / folder) for folder in FOLDERS]
+    code = f"import sys\nsys.path[:0] = {paths!r}\nexec(open({str(FOLDER / 'voice_driver.py')!r}).read())"
     command = [*resources.interpreter("micropython"), "-X", "heapsize=192K", "-c", code]
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
 
 
 def on_board(board: boards.Board) -> dict:
-    """In instructions."""
-    driver = (HERE / "voice_driver.py").read_bytes() + b"\nimport machine\n\nmachine.deepsleep()\n"
-    with console(board, {"/voice_driver.py": driver}, b"import voice_driver") as (rig, straps, said):
+    """Return the instructions on the emulated board."""
+    driver = (FOLDER / "voice_driver.py").read_bytes() + b"\nimport machine\n\nmachine.deepsleep()\n"
+    with console(board, {"/voice_driver.py": driver}, b"import voice_driver") as (rig, straps, output):
         rig.life(straps)
-    told = next((line for line in said.decode().splitlines() if line.startswith("{")), None)
-    if told is None:
-        raise SystemExit("the board did not come to its figures; the console ends with:\n" + said.decode())
-    return {name: (round(cycles * PER_CYCLE), n) for name, (cycles, n) in json.loads(told).items()}
+    result = next((line for line in output.decode().splitlines() if line.startswith("{")), None)
+    if result is None:
+        raise SystemExit("the board printed no figures; the console ends with:\n" + output.decode())
+    return {name: (round(cycles * PER_CYCLE), n) for name, (cycles, n) in json.loads(result).items()}
 
 
 def main() -> int:
-    found = {f"us a frame on unix: {name}": value for name, value in on_unix().items()}
-    missed = found["us a frame on unix: speak"][0] > BAR_US
+    figures = {f"us a frame on unix: {name}": value for name, value in on_unix().items()}
+    missed = figures["us a frame on unix: speak"][0] > BAR_US
     board = boards.find(BOARD)
     if board.missing_packages():
         print(f"{BOARD}: skipped; apt-get install {' '.join(board.missing_packages())}", file=sys.stderr)
     else:
         counted = on_board(board)
-        found |= {f"instructions a frame on {BOARD}: {name}": value for name, value in counted.items()}
+        figures |= {f"instructions a frame on {BOARD}: {name}": value for name, value in counted.items()}
         missed |= counted["speak"][0] > BAR_INSTRUCTIONS
-    missed |= any(allocated for _, allocated in found.values())
+    missed |= any(allocated for _, allocated in figures.values())
     out = ROOT / "build" / "bench" / "voice.json"
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-    for name, (value, allocated) in found.items():
+    out.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    for name, (value, allocated) in figures.items():
         print(f"{name}: {value:,}, {allocated} bytes allocated")
     return 1 if missed else 0
 

@@ -1,6 +1,7 @@
-"""Counts what a 60 ms frame of voice costs: A-law, RTP, SRTP, as the talker does it; bench_voice.py runs it.
+"""Measures a 60 ms frame of voice: A-law, RTP and SRTP, as the RTP sender and the jitter buffer do it.
 
-Prints one line of JSON: ticks and bytes allocated a frame. A tick is a microsecond, on the emulated board a cycle.
+bench_voice.py runs it. Prints one line of JSON: ticks and allocated bytes per frame. A tick is a microsecond, on the
+emulated board a cycle.
 """
 
 import gc
@@ -20,7 +21,7 @@ KEY, SALT = bytes(range(16)), bytes(range(14))
 
 
 class Microphone:
-    """A unit at a time, as long as `left` says."""
+    """Provides one unit per read, `left` times."""
 
     def __init__(self):
         self.buf = bytearray(b"".join([struct.pack("<h", (i * 7919 & 0x3FFF) - 8192) for i in range(samples.UNIT)]))
@@ -40,7 +41,7 @@ class Microphone:
 
 
 try:
-    import board  # noqa: F401 - the emulated one
+    import board  # noqa: F401 - present on the emulated board only
 
     ticks = time.ticks_cpu
 except ImportError:
@@ -48,7 +49,7 @@ except ImportError:
 
 
 def measured(function):
-    """Return (ticks, bytes) of one call, the middle one of many, in which nothing is collected."""
+    """Return (median ticks, mean allocated bytes) of a call without garbage collection."""
     function()
     spans = []
     allocated = 0
@@ -68,37 +69,37 @@ def measured(function):
 def main():
     mic = Microphone()
     sender = RtpSender(mic, FRAME_MS, bytearray(RING))
-    out, inward = srtp.SrtpTransform(encrypter, KEY, SALT, 512), srtp.SrtpTransform(encrypter, KEY, SALT, 512)
+    outbound, inbound = srtp.SrtpTransform(encrypter, KEY, SALT, 512), srtp.SrtpTransform(encrypter, KEY, SALT, 512)
     sender.open()
     sender.start_burst(5, 100)
     jitter_buffer, stream = JitterBuffer(bytearray(RING)), srtp.SrtpStream()
     jitter_buffer.start_burst()
-    number = [0]
+    numbers = [0]
 
-    def speak():
+    def send():
         mic.left = FRAME_MS // 10
         sender.capture()
         if not sender.next_packet():
             raise AssertionError("no packet")
-        sender.packet_view(out.protect(sender.packet, sender.n, 0))
+        sender.packet_view(outbound.protect(sender.packet, sender.n, 0))
 
-    def hear():
-        number[0] += 1
+    def receive():
+        numbers[0] += 1
         packet = sender.packet
-        n = inward.open(packet, sender.n + srtp.TAG_BYTES, stream)
-        jitter_buffer.put(number[0], number[0] * 480, packet, 12, n - 12, number[0] * FRAME_MS)
+        n = inbound.open(packet, sender.n + srtp.TAG_BYTES, stream)
+        jitter_buffer.put(numbers[0], numbers[0] * 480, packet, 12, n - 12, numbers[0] * FRAME_MS)
         for i in range(6):
-            jitter_buffer.next_unit(number[0] * FRAME_MS + 10 * i)
+            jitter_buffer.next_unit(numbers[0] * FRAME_MS + 10 * i)
 
     def both():
-        speak()
-        hear()
+        send()
+        receive()
 
-    spoken = measured(speak)
+    sent = measured(send)
     sender.start_burst(6, 100)
     stream.reset()
-    told = measured(both)
-    return {"speak": spoken, "speak and hear": told}
+    sent_and_received = measured(both)
+    return {"speak": sent, "speak and hear": sent_and_received}
 
 
 print(json.dumps(main()))

@@ -1,6 +1,6 @@
-"""Datagrams of a live view beside the session, through a modem on a virtual clock.
+"""Datagrams of a live view while the session runs, through the emulated modem in virtual time.
 
-Whatever goes wrong costs none of the session's frames, and the datagrams go again afterwards.
+A fault must not lose a frame of the session, and datagrams must be sent again after it.
 """
 
 import pytest
@@ -10,7 +10,8 @@ from patrolink.emulator.scenarios.simulation import Simulation
 from tests.simulation import fault_matrix
 
 PEER = "media.patrolink.example"
-EVERY_MS = 1000
+REPLY = b"+CEREG: 0\r\n"  # looks like a URC
+SEND_INTERVAL_MS = 1000
 FAULTS = [
     "nothing",
     "black hole: registered, nothing passes",
@@ -26,20 +27,23 @@ FAULTS = [
 ]
 
 
-class Flow:
-    """Datagrams of 1000 bytes from whatever loop the agent is in; their answers are short, as reports are."""
+class DatagramSender:
+    """Sends a datagram of 1000 bytes each second from the loops of the agent, and counts short ones that it receives.
+
+    It takes the place of the device's `serve` and of the supervisor's `step`.
+    """
 
     def __init__(self, sim, device) -> None:
         self._sim, self._device = sim, device
         self._socket = None
-        self._due = 0
+        self._due_ms = 0
         self._buf = bytearray(200)
         self._serve, self._step = device.serve, device.link.step
         device.serve = device.net.idle = self.serve
         device.link.step = self.step
 
     def step(self):
-        """A view is begun from the loop that reads the session, and by nobody else."""
+        """Open the socket. As in a live view, only the loop that runs the session does so."""
         device = self._device
         if self._socket is None and device.modem.pdp:
             try:
@@ -50,27 +54,29 @@ class Flow:
 
     def serve(self):
         self._serve()
-        udp, now = self._socket, self._device.now_ms()
+        udp, now_ms = self._socket, self._device.now_ms()
         if udp is None:
             return
-        self._sim.most = max(self._sim.most, len(self._device.modem.at._queue))
-        if now >= self._due and udp.ready():
-            self._due = now + EVERY_MS
+        self._sim.queue_max = max(self._sim.queue_max, len(self._device.modem.at._queue))
+        if now_ms >= self._due_ms and udp.ready():
+            self._due_ms = now_ms + SEND_INTERVAL_MS
             udp.send(b"OK\r\n" + bytes(996))
             self._sim.sent += 1
         n = udp.recv_into(self._buf)
-        if self._buf[:n] == b"+CEREG: 0\r\n":  # else the line has spoilt it
-            self._sim.came.append(self._sim.scheduler.now)
+        if self._buf[:n] == REPLY:  # else it was damaged on the UART
+            self._sim.replies_ms.append(self._sim.scheduler.now)
 
 
-class Echo:
+class EchoPeer:
+    """Receives the datagrams, and replies to every third one."""
+
     def __init__(self, sim, connection) -> None:
         self._sim, self._connection = sim, connection
 
     def feed(self, data) -> None:
         self._sim.arrived += len(data) == 1000
         if self._sim.arrived % 3 == 0:
-            self._connection.down(b"+CEREG: 0\r\n")
+            self._connection.down(REPLY)
 
     def close(self) -> None:
         pass
@@ -78,34 +84,45 @@ class Echo:
     remote_closed = close
 
 
-class Watched(Simulation):
-    """most: commands that waited at the AT channel at once."""
+class DatagramSimulation(Simulation):
+    """Simulation with a DatagramSender.
 
-    sent = arrived = refused = most = 0
+    Attributes:
+        sent: datagrams sent.
+        arrived: datagrams received by the peer.
+        refused: failed attempts to open the socket.
+        queue_max: longest queue of the AT channel.
+        replies_ms: when the replies were received.
+    """
+
+    sent = arrived = refused = queue_max = 0
+
+    def __init__(self, *args, **kwargs) -> None:
+        self.replies_ms: list[float] = []
+        super().__init__(*args, **kwargs)
+        self.listeners["UDP", PEER, 5004] = lambda connection: EchoPeer(self, connection)
 
     def _watch(self, device) -> None:
         super()._watch(device)
-        Flow(self, device)
+        DatagramSender(self, device)
 
 
 @pytest.mark.parametrize("dialect", ["quectel", "simcom"])
 @pytest.mark.parametrize("name", FAULTS)
-def test_a_flow_beside_the_session_costs_it_nothing_and_heals(name, dialect):
-    sim = Watched(fault_matrix.PLAIN, 1, dialect, NO_FAULTS, name=name)
-    sim.came = []
-    sim.listeners["UDP", PEER, 5004] = lambda connection: Echo(sim, connection)
+def test_datagrams_cost_the_session_nothing_and_recover(name, dialect):
+    sim = DatagramSimulation(fault_matrix.PLAIN, 1, dialect, NO_FAULTS, name=name)
     fault_matrix.FAULTS[name](sim)
     sim.scheduler.at(15 * fault_matrix.MINUTE + 500, sim.press_sos)
     report = sim.run(0.5)
-    told = (name, dialect, report, sim.sent, sim.arrived, "\n".join(list(sim.log)[-40:]))
-    assert report.clean and report.rejected == 0, told
-    assert report.watchdog_resets == report.board_resets == 0, told
-    assert report.events == 1 and report.event_s_max < 300 + 30, told
-    # At the most: a datagram, a farewell, a read, a socket's end and its opening, and one command of the streams'.
-    assert sim.most <= 6, told
-    before = [at for at in sim.came if at < fault_matrix.BEGIN]
-    after = [at for at in sim.came if at > fault_matrix.END + 5 * fault_matrix.MINUTE]
-    assert len(before) > 150 and len(after) > 60, (len(before), len(after), *told)
+    context = (name, dialect, report, sim.sent, sim.arrived, "\n".join(list(sim.log)[-40:]))
+    assert report.clean and report.rejected == 0, context
+    assert report.watchdog_resets == report.board_resets == 0, context
+    assert report.events == 1 and report.event_s_max < 300 + 30, context
+    # At most two datagrams, a read, the close and the open of a socket, and one command of a stream.
+    assert sim.queue_max <= 6, context
+    before = [ms for ms in sim.replies_ms if ms < fault_matrix.BEGIN]
+    after = [ms for ms in sim.replies_ms if ms > fault_matrix.END + 5 * fault_matrix.MINUTE]
+    assert len(before) > 150 and len(after) > 60, (len(before), len(after), *context)
     if name == "nothing":
-        assert report.reconnects == 0 and report.event_s_max < 1, told
-        assert sim.arrived == sim.sent > 1500, told
+        assert report.reconnects == 0 and report.event_s_max < 1, context
+        assert sim.arrived == sim.sent > 1500, context

@@ -1,16 +1,16 @@
-"""SRTP on a pipe, on either runtime: <runtime> srtp_pipe.py KEY SALT, then a line a packet on standard input.
+"""SRTP of this project on a pipe: <interpreter> srtp_pipe.py KEY SALT, then one line per packet on standard input.
 
     rtp ROC HEX     protect an RTP packet      rtcp INDEX HEX   protect an RTCP packet
     open-rtp HEX    open an SRTP packet        open-rtcp HEX    open an SRTCP packet
 
-A line is answered with the packet in hexadecimal digits, or with "refused" and the reason.
+The answer to a line is the packet in hexadecimal digits, or "refused" and the reason.
 """
 
 import sys
 
 HERE = __file__.rsplit("/", 1)[0]
-for room in ("/../../../protocol", "/../../../device"):
-    sys.path.insert(0, HERE + room)
+for folder in ("/../../../protocol", "/../../../device"):
+    sys.path.insert(0, HERE + folder)
 
 from binascii import hexlify, unhexlify  # noqa: E402
 

@@ -1,4 +1,4 @@
-"""Opus on boards that run CPython: voice through the talker and the listener, and packets that are none."""
+"""Opus on boards that run CPython: voice through RTP sender and jitter buffer, and invalid packets."""
 
 import numpy as np
 import pytest
@@ -12,11 +12,11 @@ from patrolink_protocol import g711
 RATE = 8000
 
 
-class Ends:
-    """A microphone that gives `pcm` and a speaker that keeps what it is given."""
+class AudioDevice:
+    """Microphone that provides `pcm`, and speaker that appends to `played`."""
 
     def __init__(self, pcm: bytes) -> None:
-        self.buf, self.pcm, self.heard = bytearray(160), pcm, b""
+        self.buf, self.pcm, self.played = bytearray(160), pcm, b""
 
     def open(self) -> bool:
         return True
@@ -30,51 +30,51 @@ class Ends:
         return len(part)
 
     def write(self, pcm: bytes) -> None:
-        self.heard += bytes(pcm)
+        self.played += bytes(pcm)
 
 
 @pytest.mark.parametrize("frame_ms", [20, 60])
-def test_voice_goes_through(frame_ms):
+def test_voice_is_played_as_it_was_spoken(frame_ms):
     rng = np.random.default_rng(6716)
     smooth = np.convolve(rng.normal(0, 1, 2 * RATE), np.hanning(9), "same")
     spoken = (smooth / np.abs(smooth).max() * 12000).astype("<i2")
-    ends = Ends(spoken.tobytes())
-    codec, other = Opus(frame_ms), Opus(20)
-    sender = RtpSender(ends, frame_ms, bytearray(RING))
+    audio = AudioDevice(spoken.tobytes())
+    encoder, decoder = Opus(frame_ms), Opus(20)
+    sender = RtpSender(audio, frame_ms, bytearray(RING))
     jitter_buffer = JitterBuffer(bytearray(RING))
-    sounds = Playback(ends, jitter_buffer, 0)
-    receive_arbiter = ReceiveArbiter(jitter_buffer, sounds, {111: other}, lambda values, ms: None)
+    sounds = Playback(audio, jitter_buffer, 0)
+    receive_arbiter = ReceiveArbiter(jitter_buffer, sounds, {111: decoder}, lambda values, ms: None)
     sender.open()
-    sender.start_burst(7, 9, codec)
+    sender.start_burst(7, 9, encoder)
     jitter_buffer.start_burst()
-    sizes, now = [], 0
-    while now < 2600:
-        left = ends.pcm[frame_ms * 16 :]
-        ends.pcm = ends.pcm[: frame_ms * 16]
+    sizes, now_ms = [], 0
+    while now_ms < 2600:
+        rest = audio.pcm[frame_ms * 16 :]
+        audio.pcm = audio.pcm[: frame_ms * 16]
         sender.capture()
-        ends.pcm = left
+        audio.pcm = rest
         if sender.next_packet():
             assert sender.packet[1] & 0x7F == 111
             sizes.append(sender.n - 12)
-            receive_arbiter.receive(sender.packet, sender.n, now)
+            receive_arbiter.receive(sender.packet, sender.n, now_ms)
         for _ in range(frame_ms // 10):
-            sounds.serve(now)
-            now += 10
-    assert len(sizes) == 2000 // frame_ms and sum(sizes) * 8 / 2 < 20000  # bits a second
-    heard = np.frombuffer(ends.heard, "<i2").astype(float)
+            sounds.serve(now_ms)
+            now_ms += 10
+    assert len(sizes) == 2000 // frame_ms and sum(sizes) * 8 / 2 < 20000  # bit/s
+    played = np.frombuffer(audio.played, "<i2").astype(float)
     part = spoken[4000:8000].astype(float)
-    dots = np.correlate(heard, part)
+    dots = np.correlate(played, part)
     best = int(np.argmax(dots))
-    found = heard[best : best + 4000]
-    assert dots[best] / np.sqrt(np.dot(found, found) * np.dot(part, part)) > 0.8
+    match = played[best : best + 4000]
+    assert dots[best] / np.sqrt(np.dot(match, match) * np.dot(part, part)) > 0.8
 
 
-def test_packets_that_are_none():
+def test_invalid_packets_decode_to_whole_frames():
     codec = Opus(20)
     packet = codec.encode(bytes([g711.SILENCE]) * 160)
     assert len(codec.decode(packet)) == 160
     rng = np.random.default_rng(7587)
     for n in range(60):
         out = codec.decode(rng.bytes(n))
-        assert len(out) % 20 == 0  # 2.5 ms is the shortest frame that Opus has
+        assert len(out) % 20 == 0  # the shortest Opus frame is 2.5 ms
     assert len(codec.decode(packet)) == 160

@@ -1,4 +1,4 @@
-"""Two devices, one on each runtime, a hub and a broker: what one says comes out of the other's speaker."""
+"""Two devices, one on each runtime, with hub and broker: voice to the other speaker, buttons, ambient listening."""
 
 import contextlib
 import json
@@ -19,7 +19,7 @@ from patrolink.emulator.boards.process_device import boot
 from patrolink.emulator.peripherals import nmea
 from patrolink.emulator.peripherals.headset import RATE, Headset
 from patrolink.transport.mqtt import MqttTransport
-from patrolink_protocol import codec, frame
+from patrolink_protocol import codec, frame, mcptt
 
 from tests.support import hub_process
 from tests.support.device_rig import walk
@@ -29,8 +29,8 @@ from tests.support.polling import TIMEOUT_S
 NAMES = ("unix-1", "linux-1")
 
 
-def speech(seed: int, seconds: float) -> np.ndarray:
-    """Noise in syllables of 200 ms with pauses of 100 ms: it correlates with itself only."""
+def make_speech(seed: int, seconds: float) -> np.ndarray:
+    """Return noise in syllables of 200 ms with pauses of 100 ms; it correlates only with a copy of it."""
     rng = np.random.default_rng(seed)
     n = int(seconds * RATE)
     syllables = (np.arange(n) % 2400) < 1600
@@ -38,8 +38,8 @@ def speech(seed: int, seconds: float) -> np.ndarray:
 
 
 def syllables_heard(spoken: np.ndarray, heard: np.ndarray) -> int:
-    """How many of the spoken syllables are in what was heard, in order and nearly as they were."""
-    found = at = 0
+    """Return how many of the spoken syllables were heard, in order and nearly unchanged."""
+    count = at = 0
     for start in range(0, len(spoken) - 1600, 2400):
         pattern = spoken[start : start + 1600].astype(float)
         window = heard[at : at + 16000].astype(float)
@@ -50,17 +50,24 @@ def syllables_heard(spoken: np.ndarray, heard: np.ndarray) -> int:
         energy = np.sqrt((squares[1600:] - squares[:-1600]) * np.dot(pattern, pattern)) + 1
         best = int(np.argmax(dots / energy))
         if dots[best] / energy[best] > 0.8:
-            found += 1
+            count += 1
             at += best + 1600
-    return found
+    return count
 
 
-class Pair:
+class DevicePair:
+    """Two devices with headsets in one group, and their hub.
+
+    Attributes:
+        rows: Decoded messages of both devices.
+    """
+
     def __init__(self, folder, broker, stack, **ptt) -> None:
         ports = hub_process.free_ports(2)
         groups = GROUP_TEMPLATE.format(id=1, devices=json.dumps(list(NAMES)), more="")
         text = SITE_TEMPLATE.format(url=broker.url, ports=ports, top="", hub="", groups=groups)
-        self.hub = HubProcess(folder, text, NAMES)
+        self._trace = folder / "floor.pcap"
+        self.hub = HubProcess(folder, text, NAMES, "--pcap", str(self._trace))
         stack.callback(lambda: self.hub.process.poll() is None and self.hub.kill())
         self.decoder = Decoder({name: DeviceKey(key) for name, key in keys_of(NAMES).items()})
         self.rows: list[dict] = []
@@ -92,113 +99,122 @@ class Pair:
             device = self.devices[name] = boot(boards.find(board), folder / name, config)
             stack.callback(device.kill)
         for name in NAMES:
-            self.until(lambda name=name: self.devices[name].log.read_text().count("ptt: group") == 2)
+            self.wait_until(lambda name=name: self.devices[name].log.read_text().count("ptt: group") == 2)
 
-    def until(self, condition, seconds: float = TIMEOUT_S) -> None:
-        deadline = time.monotonic() + seconds
+    def wait_until(self, condition) -> None:
+        """Wait until the condition holds, while both devices run."""
+        deadline = time.monotonic() + TIMEOUT_S
         while not condition():
             for device in self.devices.values():
                 device.check()
             assert time.monotonic() < deadline, {n: d.log.read_text() for n, d in self.devices.items()}
             time.sleep(0.02)
 
-    def told(self, condition, seconds: float = TIMEOUT_S) -> dict:
-        """Return the first message from now on, or from before, that fulfils the condition."""
-        deadline = time.monotonic() + seconds
+    def wait_for_row(self, condition) -> dict:
+        """Return the first decoded message, received so far or later, that fulfils the condition."""
+        deadline = time.monotonic() + TIMEOUT_S
         for record in self.transport.records():
             if record is not None and record.device in NAMES:
                 self.rows += self.decoder.rows(record)
-            found = next((row for row in self.rows if condition(row)), None)
-            if found:
-                return found
+            match = next((row for row in self.rows if condition(row)), None)
+            if match:
+                return match
             assert time.monotonic() < deadline, self.rows
         raise AssertionError(self.rows)
 
-    def toned(self, name: str):
-        """Return what tells whether its speaker has said anything since: of one who speaks that is the grant's tone."""
-        heard = self.headsets[name].played
-        self.until(lambda: not heard or time.monotonic() - heard[-1][0] > 0.5)
-        before = len(heard)
-        return lambda: len(heard) > before
+    def watch_speaker(self, name: str):
+        """Wait for silence; return a function that tells whether the speaker has played anything since.
 
-    def lit(self, name: str) -> bool:
+        While the device transmits, that is the grant tone.
+        """
+        played = self.headsets[name].played
+        self.wait_until(lambda: not played or time.monotonic() - played[-1][0] > 0.5)
+        count = len(played)
+        return lambda: len(played) > count
+
+    def is_grant_acknowledged(self) -> bool:
+        """Return whether a device has acknowledged a Floor Granted, which it does when it has the floor."""
+        return bytes((mcptt.MESSAGE_TYPE, 2, mcptt.GRANTED, 0)) in self._trace.read_bytes()
+
+    def is_lit(self, name: str) -> bool:
+        """Return whether the indicator of the microphone is on."""
         path = self.indicators[name]
         return path.exists() and path.read_text().strip() not in ("", "0")
 
 
 @pytest.fixture
-def pair(tmp_path, broker):
+def make_pair(tmp_path, broker):
     with contextlib.ExitStack() as stack:
-        yield lambda **ptt: Pair(tmp_path, broker, stack, **ptt)
+        yield lambda **ptt: DevicePair(tmp_path, broker, stack, **ptt)
 
 
 @pytest.mark.alone
 @pytest.mark.timeout(400)
-def test_what_one_says_the_other_hears(pair):
-    it = pair()
+def test_speech_reaches_the_other_device(make_pair):
+    pair = make_pair()
     time.sleep(1)
     for speaker, other in (NAMES, NAMES[::-1]):
-        spoken = speech(1, 3.6)
-        it.headsets[speaker].speak(spoken.tobytes())
-        before = len(it.headsets[other].played)
-        assert not it.lit(speaker)
-        it.devices[speaker].press("ptt")
-        it.until(lambda s=speaker: it.lit(s))
+        spoken = make_speech(1, 3.6)
+        pair.headsets[speaker].speak(spoken.tobytes())
+        played = len(pair.headsets[other].played)
+        assert not pair.is_lit(speaker)
+        pair.devices[speaker].press("ptt")
+        pair.wait_until(lambda s=speaker: pair.is_lit(s))
         time.sleep(3.4)
-        it.devices[speaker].press("ptt-up")
-        it.until(lambda s=speaker: not it.lit(s))
+        pair.devices[speaker].press("ptt-up")
+        pair.wait_until(lambda s=speaker: not pair.is_lit(s))
         time.sleep(1)
-        heard = np.frombuffer(b"".join(d for _, d in it.headsets[other].played[before:]), np.int16)
-        # From the first syllable, spoken before the grant, to the one in which the key was let go.
-        # One may be mangled where the machine is too busy for voice.
-        assert syllables_heard(spoken[: 3 * RATE], heard) >= 9, it.devices[other].log.read_text()
-        assert not it.lit(other)
-        row = it.told(lambda row, s=speaker: row.get("role") == "talked" and row["device"] == s)
+        heard = np.frombuffer(b"".join(d for _, d in pair.headsets[other].played[played:]), np.int16)
+        # From the first syllable, spoken before the grant, to the one during which the key was released. One may be
+        # lost on a machine that is too busy for real time.
+        assert syllables_heard(spoken[: 3 * RATE], heard) >= 9, pair.devices[other].log.read_text()
+        assert not pair.is_lit(other)
+        row = pair.wait_for_row(lambda row, s=speaker: row.get("role") == "talked" and row["device"] == s)
         assert row["outcome"] == "granted" and row["packets"] * (60 if speaker == NAMES[0] else 20) >= 3400
-        row = it.told(lambda row, o=other: row.get("role") == "heard" and row["device"] == o)
+        row = pair.wait_for_row(lambda row, o=other: row.get("role") == "heard" and row["device"] == o)
         assert row["lost"] == 0 and row["packets"] > 0
-    counts = it.hub.stop()
+    counts = pair.hub.stop()
     assert counts["refused"] == {} and counts["floor_begin"] == 2 == counts["floor_end"]
 
 
 @pytest.mark.timeout(400)
-def test_keys_of_the_wearer_reach_the_station(pair):
-    it = pair()
-    unix, linux = (it.devices[name] for name in NAMES)
+def test_buttons_reach_the_control_room(make_pair):
+    pair = make_pair()
+    unix, linux = (pair.devices[name] for name in NAMES)
     for device in (unix, linux):
         device.press("status 1")
-        device.press("status 2")  # there is none
+        device.press("status 2")  # not configured
     for name in NAMES:
-        row = it.told(lambda row, n=name: row["message"] == "text" and row["device"] == n)
+        row = pair.wait_for_row(lambda row, n=name: row["message"] == "text" and row["device"] == n)
         assert row["text"] == "all quiet" and row["text_id"] == 1
-    toned = it.toned(NAMES[1])
+    has_played = pair.watch_speaker(NAMES[1])
     linux.press("call")
-    it.until(toned)
-    assert it.lit(NAMES[1])
+    pair.wait_until(has_played)
+    assert pair.is_lit(NAMES[1])
     linux.press("ptt-up")
-    row = it.told(lambda row: row["message"] == "ptt_burst")
-    assert row["outcome"] == "granted" and row["group"] > 1 and not it.lit(NAMES[1])
-    toned = it.toned(NAMES[0])
+    row = pair.wait_for_row(lambda row: row["message"] == "ptt_burst")
+    assert row["outcome"] == "granted" and row["group"] > 1 and not pair.is_lit(NAMES[1])
+    has_played = pair.watch_speaker(NAMES[0])
     unix.press("ptt")
-    it.until(toned)
-    toned = it.toned(NAMES[0])
+    pair.wait_until(has_played)
+    has_played = pair.watch_speaker(NAMES[0])
     unix.press("emergency")
-    it.until(toned)
-    assert it.lit(NAMES[0])
-    del it.devices[NAMES[0]]
-    told = unix.power_off()  # with the key down: the floor is given back, and the microphone closed
-    assert not it.lit(NAMES[0]) and told["left"] == 0
-    toned = it.toned(NAMES[1])
+    pair.wait_until(has_played)
+    assert pair.is_lit(NAMES[0])
+    del pair.devices[NAMES[0]]
+    summary = unix.power_off()  # with the key down: the floor is released, and the microphone closed
+    assert not pair.is_lit(NAMES[0]) and summary["left"] == 0
+    has_played = pair.watch_speaker(NAMES[1])
     linux.press("ptt")
-    it.until(toned)
-    assert it.lit(NAMES[1])
+    pair.wait_until(has_played)
+    assert pair.is_lit(NAMES[1])
     linux.kill()
-    counts = it.hub.stop()
+    counts = pair.hub.stop()
     assert counts["floor_begin"] == 4 and counts["refused"] == {}, counts
 
 
 def command(name: str, counter: int, **values) -> bytes:
-    """A genuine command to the device, as a hub sends it."""
+    """A signed command to the device, as the hub sends it."""
     buf = bytearray(m.MAX_FRAME)
     texts = {"operator": b"duty", "name": b"", "value": b"ambient"}
     values = {"command_id": counter, "action": 6, "expires_ms": 1 << 60, **texts, **values}
@@ -214,35 +230,38 @@ def command(name: str, counter: int, **values) -> bytes:
 
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("allowed", [False, True])
-def test_listening_in_is_refused_unless_the_device_allows_it_and_is_seen(pair, broker, allowed, tmp_path):
-    it = pair(listen_in=allowed)
+def test_ambient_listening_needs_permission_and_lights_the_indicator(make_pair, broker, allowed, tmp_path):
+    pair = make_pair(listen_in=allowed)
     for point in walk(4):
-        os.write(it.gps[NAMES[0]], nmea.epoch(point))
+        os.write(pair.gps[NAMES[0]], nmea.epoch(point))
         time.sleep(0.2)
-    it.told(lambda row: row["message"] == "position" and row["device"] == NAMES[0])
-    log = it.devices[NAMES[0]].log.read_text()
+    pair.wait_for_row(lambda row: row["message"] == "position" and row["device"] == NAMES[0])
+    log = pair.devices[NAMES[0]].log.read_text()
     private = next(int(line.split()[2]) for line in log.splitlines() if line.startswith("ptt: group 2147"))
     client = paho.Client(CallbackAPIVersion.VERSION2)
     client.connect("127.0.0.1", broker.port)
     client.loop_start()
     client.publish(f"p/{NAMES[0]}/d", command(NAMES[0], 1 << 20, number=private), 1).wait_for_publish(10)
-    answer = it.told(lambda row: row["message"] == "answer")
+    answer = pair.wait_for_row(lambda row: row["message"] == "answer")
     audit = (tmp_path / NAMES[0] / "state" / "audit" / "audit").read_text()
     assert f"\t6\tduty\t{private}\n" in audit
     if allowed:
         assert answer["result"] == "started"
-        it.until(lambda: it.lit(NAMES[0]))
-        toned = it.toned(NAMES[0])
-        it.devices[NAMES[0]].press("ptt")  # the wearer speaks: that goes first
-        it.until(toned)
-        it.devices[NAMES[0]].press("ptt-up")
-        it.until(lambda: not it.lit(NAMES[0]))
-        bursts = [it.told(lambda row, g=g: row.get("role") == "talked" and row["group"] == g) for g in (private, 1)]
+        pair.wait_until(lambda: pair.is_lit(NAMES[0]) and pair.is_grant_acknowledged())
+        has_played = pair.watch_speaker(NAMES[0])
+        pair.devices[NAMES[0]].press("ptt")  # replaces ambient listening
+        pair.wait_until(has_played)
+        pair.devices[NAMES[0]].press("ptt-up")
+        pair.wait_until(lambda: not pair.is_lit(NAMES[0]))
+        bursts = [
+            pair.wait_for_row(lambda row, g=g: row.get("role") == "talked" and row["group"] == g) for g in (private, 1)
+        ]
         assert [row["outcome"] for row in bursts] == ["granted", "granted"]
     else:
         assert answer["result"] == "refused" and "does not allow" in answer["text"]
         time.sleep(0.5)
-        assert not it.lit(NAMES[0])
+        assert not pair.is_lit(NAMES[0])
     client.publish(f"p/{NAMES[0]}/d", command(NAMES[0], (1 << 20) + 1, number=1, value=b""), 1).wait_for_publish(10)
-    assert it.told(lambda row: row["message"] == "answer" and row["command_id"] == (1 << 20) + 1)["result"] == "done"
+    answer = pair.wait_for_row(lambda row: row["message"] == "answer" and row["command_id"] == (1 << 20) + 1)
+    assert answer["result"] == "done"
     client.loop_stop()
