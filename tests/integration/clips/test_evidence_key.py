@@ -4,6 +4,7 @@ import hashlib
 import json
 import random
 import stat
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from compat import crypto, p256
@@ -54,6 +55,21 @@ def test_more_boots_than_the_cache_holds(tmp_path):
     first = [evidence.segment_key(boot) for boot in boots]
     assert [evidence.segment_key(boot) for boot in boots] == first and len(set(first)) == len(boots)
     assert len(evidence._chains) == evidence_key._CACHED_BOOTS_MAX
+
+
+def test_threads_share_a_key(tmp_path):
+    """A hub decrypts pictures for dispatchers while it verifies clips."""
+    key = evidence_key.create(tmp_path / "key.pem")
+    ephemeral = run_to_completion(crypto.derive_public_key(crypto.generate_private_key()))
+    steps = [*range(400), *random.Random(SEED).sample(range(400), 200)]
+    expected = {
+        step: evidence_key.load(tmp_path / "key.pem").segment_key(header(key, ephemeral, step)) for step in (0, 399)
+    }
+    with ThreadPoolExecutor(8) as pool:
+        keys = list(pool.map(lambda step: key.segment_key(header(key, ephemeral, step)), steps))
+    by_step = dict(zip(steps, keys, strict=True))
+    assert all(by_step[step] == derived for step, derived in zip(steps, keys, strict=True))
+    assert len(set(by_step.values())) == 400 and {step: by_step[step] for step in expected} == expected
 
 
 def test_a_segment_for_another_key_or_with_a_damaged_header_is_refused(tmp_path):

@@ -15,6 +15,7 @@ from patrolink.evidence.clip_folders import clip_folder_name, file_size_max, man
 from patrolink.evidence.verdict import GAPS, VALID, Finding
 from patrolink.hub.infra import persistence
 
+CLIPS_MAX = 20_000  # of a device
 _STATE_FILE = "hub.json"
 _FINDINGS_SHOWN = 20
 # Attributes that are stored, and their keys in hub.json.

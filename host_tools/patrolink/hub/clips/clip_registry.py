@@ -7,11 +7,10 @@ from collections import defaultdict
 from pathlib import Path
 
 from patrolink.core.errors import UserError
-from patrolink.hub.clips.clip_record import ClipKey, ClipRecord, clip_folder
+from patrolink.hub.clips.clip_record import CLIPS_MAX, ClipKey, ClipRecord, clip_folder
 from patrolink.hub.infra import persistence
 
 _DELETED_FILE = "deleted.json"  # of each device the highest number that retention deleted
-_CLIPS_MAX = 20_000  # of a device
 _MISSING_SHOWN_MAX = 100  # numbers between two clips
 
 
@@ -66,7 +65,7 @@ class ClipRegistry:
 
     def is_full(self, device: str) -> bool:
         """Return whether a device has as many clips as it may have."""
-        return len(self._numbers[device]) >= _CLIPS_MAX
+        return len(self._numbers[device]) >= CLIPS_MAX
 
     def previous(self, clip: ClipRecord) -> ClipRecord | None:
         """Return the known clip of the device with the next lower number."""

@@ -13,14 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from patrolink.hub.clips.clip_record import ClipKey, clip_folder
+from patrolink.hub.clips.clip_record import CLIPS_MAX, ClipKey, clip_folder
 from patrolink.hub.infra import persistence
 
 _PART = re.compile(r"([0-9]{6}\.plm|[0-9]{6}-[0-9]{6}\.pls)\.([0-9]{1,10})\.([0-9a-f]{64})\.part")
 _FILES_MAX = 4096  # of a clip
 _PENDING_FILES_MAX = 64  # of a device
 _PENDING_CLIPS_MAX = 16  # of a device
-_CLIPS_MAX = 20_000  # of a device
 _FILE_BYTES_MIN = 1 << 14  # that a file counts for: small ones need inodes and memory
 _RESERVED_BYTES = 1 << 28  # of the file system, for everything else
 
@@ -123,7 +122,7 @@ class UploadStore:
         if sum(count for _, count in pending) >= _PENDING_FILES_MAX:
             raise StorageLimitError(429, f"{_PENDING_FILES_MAX} files are pending already; complete them first")
         used = self._bytes[file.device] + max(length, _FILE_BYTES_MIN)
-        if used > self._bytes_max or len(self._clips[file.device] | {file.clip}) > _CLIPS_MAX:
+        if used > self._bytes_max or len(self._clips[file.device] | {file.clip}) > CLIPS_MAX:
             raise StorageLimitError(507, f"the clips of {file.device} use all the space that clips_gb allows")
         path = self.path(file)
         upload = Upload(file, length, sha256, path.with_name(f"{file.name}.{length}.{sha256}.part"))
