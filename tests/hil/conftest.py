@@ -104,7 +104,7 @@ def console(request, board, artefacts):
 
 @pytest.fixture
 def rig(request, tmp_path, broker, board, console, artefacts):
-    """Return a factory of benches; it takes epochs, speed and keyword settings such as `modem`. The board's health is checked after the test."""
+    """Return a factory of benches; its settings are those of DeviceRig. The board is checked after the test."""
     began = broker.log.stat().st_size
     made = []
     with contextlib.ExitStack() as stack:
