@@ -32,8 +32,10 @@ def pem(private, password=None):
 def test_the_site_derives_the_keys_that_the_device_deleted(tmp_path, side):
     evidence = evidence_key.create(tmp_path / "key.pem")
     boot = crypto.generate_private_key()
-    ephemeral = run_to_completion(side.public(boot))
-    chain = clip.first_chain_key(run_to_completion(side.agree(boot, evidence.public)), ephemeral, evidence.public)
+    ephemeral = run_to_completion(side.derive_public_key(boot))
+    chain = clip.first_chain_key(
+        run_to_completion(side.derive_shared_secret(boot, evidence.public)), ephemeral, evidence.public
+    )
     expected = []
     for _ in range(700):
         expected.append(clip.segment_key(chain))
@@ -135,7 +137,7 @@ def test_the_hub_command_creates_a_key(tmp_path, capsys):
     plain, other = tmp_path / "a.pem", tmp_path / "b.pem"
     assert main(["hub", "--new-evidence-key", str(plain)]) == 0
     out, err = capsys.readouterr()
-    assert out == evidence_key.load(plain).public.hex() + "\n" and "a copy elsewhere" in err
+    assert out == evidence_key.load(plain).public.hex() + "\n" and "with a backup" in err
     assert main(["hub", "--new-evidence-key", str(other), "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert document == {"file": str(other), "evidence_key": evidence_key.load(other).public.hex()}
