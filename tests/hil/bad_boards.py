@@ -45,7 +45,7 @@ def test_it_panics(rig):
 def test_it_faults(rig, console):
     """Nobody asks the board anything; its health tells."""
     rig(nmea.speak(walk(60)), 10, modem="quectel")
-    with console.wire.make_channel() as path, open(path, "r+b", 0) as keys:
+    with console.wire.attach() as path, open(path, "r+b", 0) as keys:
         keys.write(b"\x03")
         assert console.find(">>> ", TIMEOUT_S)
         keys.write(b"import machine; machine.mem32[0xF0000000]\r\n")
@@ -69,7 +69,7 @@ def test_it_fills_its_disk(rig, console):
 def test_it_speaks_rubbish(rig, console):
     """Its console, in place of the agent, says what no tool understands, and does not stop."""
     it = rig(nmea.speak(walk(60)), 10, modem="quectel")
-    with console.wire.make_channel() as path, open(path, "r+b", 0) as keys:
+    with console.wire.attach() as path, open(path, "r+b", 0) as keys:
         keys.write(b"\x03")
         assert console.find(">>> ", TIMEOUT_S)
         keys.write(b"import micropython, os, sys; micropython.kbd_intr(-1)\r\n")

@@ -66,7 +66,7 @@ class Console:
 
     def mpremote(self, *words: str) -> str:
         """Return what mpremote prints on this console's board; DeviceError when the board does not do it."""
-        with self.wire.make_channel() as path:
+        with self.wire.attach() as path:
             command = [sys.executable, "-m", "mpremote", "connect", path, *words]
             try:
                 done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=_MPREMOTE_S)

@@ -51,7 +51,7 @@ def test_a_console_that_nobody_reads_holds_nobody_up(tmp_path):
     try:
         for _ in range(200):
             os.write(board, bytes(500))
-        with wire.make_channel() as path:
+        with wire.attach() as path:
             tool = os.open(path, os.O_RDWR | os.O_NOCTTY)
             os.write(tool, b"\x03")
             assert read(board, 1) == b"\x03"

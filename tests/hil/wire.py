@@ -83,7 +83,7 @@ class Wire:
         self._next = os.open(path, os.O_RDONLY)
 
     @contextlib.contextmanager
-    def tap(self) -> Iterator[str]:
+    def attach(self) -> Iterator[str]:
         """Yield the path of one more PTY on the host's side, for a tool."""
         end, path = self._pty(HOST, loose=True)
         try:
