@@ -6,7 +6,7 @@ counters of a shard only increase; the highest one is stored before the first pa
 
 from agent.tracking.counter import Record
 
-_COUNTER_BITS = 27  # low bits of an SSRC; the rest is the shard of the hub
+SSRC_COUNTER_BITS = 27  # low bits of an SSRC; the rest is the shard of the hub
 
 
 class GrantLog:
@@ -22,11 +22,11 @@ class GrantLog:
 
     def add(self, ssrc):
         """Store a granted SSRC. Return False if it, or a later one of its shard, was granted before."""
-        shard = ssrc >> _COUNTER_BITS
+        shard = ssrc >> SSRC_COUNTER_BITS
         record = self._records.get(shard)
         if record is None:
             record = self._records[shard] = Record(self._store, "grant%d_" % shard)
-        counter = ssrc & ((1 << _COUNTER_BITS) - 1)
+        counter = ssrc & ((1 << SSRC_COUNTER_BITS) - 1)
         if counter < record.second:
             return False
         record.write(0, counter + 1)

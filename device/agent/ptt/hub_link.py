@@ -40,18 +40,18 @@ class SrtcpContext:
         self._buf[:n] = plain
         return self._view[: self._up.protect(self._buf, n, self._next_index())]
 
-    def unprotect(self, buf, n, window):
+    def unprotect(self, buf, n, replay_list):
         """Authenticate and decrypt the SRTCP packet buf[:n] in place and return its plain length.
 
         Args:
             buf: holds the packet.
             n: length of the packet.
-            window: srtp.ReplayList of the sender; every hub counts its own indices.
+            replay_list: srtp.ReplayList of the sender; every hub counts its own indices.
 
         Raises:
             srtp.SrtpError: the packet is not authentic, or was received before.
         """
-        return self._down.open(buf, n, window)
+        return self._down.open(buf, n, replay_list)
 
 
 class HubLink:
@@ -70,7 +70,7 @@ class HubLink:
         self._open_udp = open_udp
         self._srtcp = srtcp
         self._log = log
-        self._window = srtp.ReplayList()
+        self._replay_list = srtp.ReplayList()
         self._report = bytearray((0x80, 201, 0, 1, 0, 0, 0, 0))
         self._ssrcs = []  # of the device in its groups at this hub
         self._floor_socket = self._media_socket = None
@@ -154,7 +154,7 @@ class HubLink:
         Raises:
             srtp.SrtpError: the packet is not authentic, or was received before.
         """
-        n = self._srtcp.unprotect(buf, n, self._window)
+        n = self._srtcp.unprotect(buf, n, self._replay_list)
         # The index stays behind the plain packet.
         self.index = (buf[n] & 0x7F) << 24 | buf[n + 1] << 16 | buf[n + 2] << 8 | buf[n + 3]
         self._received_ms = now_ms

@@ -1,6 +1,7 @@
 """One talk group of the device: its terms, its keys, its floor participant and the media received in it."""
 
 import patrolink_enums as enums
+from agent.ptt.grant_log import SSRC_COUNTER_BITS
 from patrolink_protocol import mcptt, participant, srtp
 from patrolink_protocol.native import const
 
@@ -8,7 +9,6 @@ _OLD_KEY_MS = const(10000)
 _LATE_MEDIA_MS = const(400)  # media that was in transit when the hub sent Floor Idle
 _EARLY_MEDIA_MS = const(2000)  # media whose Floor Taken was lost; the hub repeats it after a second
 _PACKET_MAX = const(512)
-_COUNTER_BITS = const(27)  # low bits of an SSRC; the rest is the shard of the hub
 
 
 class TalkGroup:
@@ -137,7 +137,11 @@ class TalkGroup:
             return self._unprotect(buf, n, self._stream)
         if ssrc == self.voice_ssrc:
             n = self._unprotect(buf, n, self._stream)
-        elif self.voice_ssrc or ssrc >> _COUNTER_BITS == self._last_ssrc >> _COUNTER_BITS and ssrc <= self._last_ssrc:
+        elif (
+            self.voice_ssrc
+            or ssrc >> SSRC_COUNTER_BITS == self._last_ssrc >> SSRC_COUNTER_BITS
+            and ssrc <= self._last_ssrc
+        ):
             return 0
         else:
             n = self._unprotect(buf, n, self._spare_stream)
