@@ -54,7 +54,7 @@ class DatagramSender:
 
     def serve(self):
         self._serve()
-        udp, now_ms = self._socket, self._device.now_ms()
+        udp, now_ms = self._socket, self._device.net.now_ms()
         if udp is None:
             return
         self._sim.queue_max = max(self._sim.queue_max, len(self._device.modem.at._queue))
