@@ -12,7 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from bench_board import BOARD, HERE, PER_CYCLE, ROOT, console
+from bench_board import BOARD, FOLDER, PER_CYCLE, ROOT, console
 from patrolink.core import boards, resources
 from patrolink.emulator.boards import qemu
 from patrolink.emulator.peripherals import flash
@@ -60,7 +60,7 @@ def on_unix() -> dict[str, float]:
 
 def driver(line: bool) -> bytes:
     """Return the source of the part that runs on the board."""
-    text = (HERE / "camera_driver.py").read_text(encoding="utf-8")
+    text = (FOLDER / "camera_driver.py").read_text(encoding="utf-8")
     return f"LINE, SECONDS = {line}, {SECONDS}\n".encode() + text.encode()
 
 
