@@ -142,6 +142,19 @@ def test_an_event_takes_the_track_with_it_and_says_where_and_when():
     assert kinds == [m.EVENT, m.POSITION_BATCH, m.POSITION_BATCH] and len(it.events) == 1
 
 
+def test_event_with_a_time_before_the_last_position_has_a_fix_age_of_zero():
+    device, outbox = reporter(60, 60)
+    device.on_fix(fix(0), 5000)
+    device.raise_event(1, 0, 0, 4999)
+    event = None
+    while len(outbox):
+        kind, _, body, _ = frame.Channel(KEY, b"dev-1").open_frame(bytes(outbox.peek()))
+        outbox.acknowledge()
+        if kind == m.EVENT:
+            event = decode.decode(kind, body)
+    assert event["fix_age_s"] == 0
+
+
 def test_more_unanswered_events_than_are_kept_apart_go_by_the_outbox():
     it, outbox = reporter(60)
     for _ in range(LIMIT + 5):

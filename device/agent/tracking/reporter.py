@@ -204,7 +204,8 @@ class Reporter:
         if self._position_ms is not None:
             values["lat_e7"] = self._row[0]
             values["lon_e7"] = self._row[1]
-            values["fix_age_s"] = min((now_ms - self._position_ms) // 1000, 65534)
+            # The caller may have read the clock before the receiver delivered this position.
+            values["fix_age_s"] = min(max(0, now_ms - self._position_ms) // 1000, 65534)
         end = codec.encode_into(m.EVENT, values, self._buf, frame.HEADER_BYTES)
         n = self._channel.seal_into(self._buf, m.EVENT, counter, end)
         self.frames += 1
