@@ -26,7 +26,7 @@ rm -rf "$agent" && mkdir -p "$agent"
 cp -R "$root/device/agent" "$root/device/compat" "$root/protocol/patrolink_protocol" "$root/build/device-lib/umqtt" "$agent"
 mkdir -p "$agent"/app "$agent"/hal/baremetal
 cp "$root/device/boot.py" "$root/protocol/generated/patrolink_messages.py" "$agent"
-cp "$root"/device/app/{start,errors,config,device,wiring_network,wiring_modem,wiring_commands,wiring_camera,wiring_recording,wiring_live_view,wiring_upload}.py "$agent/app"
+cp "$root"/device/app/{start,errors,config,device,wiring_network,wiring_modem,wiring_media,wiring_commands,wiring_camera,wiring_recording,wiring_live_view,wiring_upload}.py "$agent/app"
 cp "$root"/device/hal/{common,clip_storage}.py "$agent/hal"
 cp "$root/device/hal/baremetal/platform.py" "$agent/hal/baremetal"
 rm -f "$agent"/compat/{netsock,tls,udp}.py # of processes

@@ -4,7 +4,6 @@ import gc
 
 import patrolink_enums as enums
 import patrolink_messages as m
-from agent.gps.framer import UartReader
 from agent.gps.sentences import GpsReceiver
 from agent.link.backoff import Backoff
 from agent.link.downlink import Downlink
@@ -76,9 +75,8 @@ class Device:
         self.sos = Sos(self.reporter, self.event_queue, log, play_tone, self.link.retry_now, record, log)
         self._downlink.add_handlers({m.EVENT_STATE: self.sos.on_event_state})
         self._build_extras(config, store, record)
-        self._receiver = GpsReceiver(self._on_fix, config["date_floor"])
         uart = hal.Uart(config["gps_uart"], now_ms, log, "gps", self._inputs)
-        self._receiver_uart = UartReader(uart, self._receiver)
+        self._receiver = GpsReceiver(self._on_fix, config["date_floor"], uart)
         self._status = self._build_status(config)
         self._send_hello(counter.boot, config)
         log("device: ready, boot %d" % counter.boot)
@@ -121,89 +119,29 @@ class Device:
 
     def _build_media(self, config, store, counter):
         """Build push-to-talk, camera, recording and live view; return a function that plays a tone, or None."""
-        from app.wiring_commands import build_commands
-        from app.wiring_network import udp_opener
+        from app.wiring_media import Core, build_media
 
-        hal, log, now_ms, reporter = self._hal, self._log, self._clock.now_ms, self.reporter
-        commands = build_commands(config["state_dir"], hal, reporter, now_ms)
-        self._downlink.add_handlers({m.COMMAND: commands.execute})
-        open_udp = udp_opener(self.modem, hal, self._inputs)
-        microphones = play_tone = None
-        if config.get("audio") is not None:
-            from app import wiring_ptt
-
-            microphones = wiring_ptt.build_microphone(config["audio"], hal, self._inputs, log)
-            if self.modem is None:
-                voice = wiring_ptt.build_ptt(
-                    config,
-                    hal,
-                    open_udp,
-                    self._downlink.epoch,
-                    store,
-                    counter,
-                    reporter,
-                    microphones.make_channel(),
-                    now_ms,
-                    log,
-                )
-                self.ptt, play_tone = voice.client, voice.play_tone
-                commands.add_handlers(voice.command_handlers)
-                self._downlink.add_handlers(voice.message_handlers)
-            else:
-                log("ptt: off; voice over UDP is not supported through the AT modem")
-        if config.get("camera") is not None:
-            from app.wiring_camera import CameraSelfTest, build_camera
-
-            self.camera = build_camera(config["camera"], hal, self._inputs, now_ms, log)
-            if config.get("clips") is None:
-                self._self_test = CameraSelfTest(self.camera)
-        if config.get("clips") is not None:
-            self._build_recording(config, store, counter.boot, commands, open_udp, microphones)
-        return play_tone
-
-    def _build_recording(self, config, store, boot, commands, open_udp, microphones):
-        from app import wiring_recording
-
-        now_ms = self._clock.now_ms
-        view = None
-        if open_udp is not None:
-            from app.wiring_live_view import build_live_view
-
-            view = build_live_view(
-                config, self._hal, self._downlink.epoch, open_udp, self.camera, self._has_urgent_traffic, self._log
-            )
-        upload = None
-        if config["clips"]["upload"]:
-            from app.wiring_upload import UploadBuilder
-
-            faults = self.session.faults + self.modem.faults if self.modem is not None else self.session.faults
-            upload = UploadBuilder(
-                config, self._hal, self.modem, now_ms, self.serve, self.event_queue.due_count, faults, self._log
-            )
-        microphone = None if microphones is None else microphones.make_channel()
-        self.recording = wiring_recording.build_recording(
+        core = Core(
             config,
             self._hal,
-            store,
-            boot,
-            self.camera,
-            microphone,
-            view,
-            upload,
-            self.reporter,
-            self.net,
-            self.outbox,
-            commands.answer,
-            now_ms,
             self._log,
+            self._clock.now_ms,
+            self._inputs,
+            store,
+            counter,
+            self.reporter,
+            self.event_queue,
+            self.outbox,
+            self.net,
+            self.modem,
+            self.session,
+            self._downlink,
+            self.serve,
         )
-        commands.add_handlers(self.recording.commands())
-        self._downlink.add_handlers({m.CLIP_STATE: self.recording.on_clip_state})
-        if view is not None:
-            from agent.live_view.controller import LiveViewController
-
-            self.live_view = LiveViewController(view, self.recording, self.reporter, now_ms)
-            commands.add_handlers(self.live_view.commands())
+        media = build_media(core)
+        self.ptt, self.camera, self._self_test = media.ptt, media.camera, media.self_test
+        self.recording, self.live_view = media.recording, media.live_view
+        return media.play_tone
 
     def _build_extras(self, config, store, record):
         if config["status_texts"]:
@@ -280,7 +218,8 @@ class Device:
             gc.collect()
 
     def _serve_tracking(self, now_ms):
-        if not self._receiver_uart.poll(now_ms):
+        self._receiver.read_uart(now_ms)
+        if self._receiver.silent:
             self.reporter.on_silence()
         self.reporter.poll(now_ms)
         if self._self_test is not None:
@@ -309,13 +248,6 @@ class Device:
         elif self.ptt is not None:
             self.ptt.on_button(button, now_ms)
 
-    def _has_urgent_traffic(self):
-        """Return whether an event is due or voice is active: live view and uploads leave the network to them."""
-        return self.event_queue.due_count() > 0 or self._is_voice_busy()
-
-    def _is_voice_busy(self):
-        return self.ptt is not None and self.ptt.is_busy()
-
     def _pending(self):
         return len(self.outbox) + len(self.event_queue)
 
@@ -326,8 +258,9 @@ class Device:
             if not self.link.step():
                 wait_ms = self._wait_ms
                 if self.recording is not None and self.link.level == enums.DEVICE_STATUS_LINK_UP:
+                    voice = self.ptt is not None and self.ptt.is_busy()
                     urgent = self.event_queue.due_count() > 0
-                    wait_ms = min(wait_ms, self.recording.upload(self._clock.now_ms(), self._is_voice_busy(), urgent))
+                    wait_ms = min(wait_ms, self.recording.upload(self._clock.now_ms(), voice, urgent))
                 self._inputs.wait(wait_ms)
         now_ms = self._clock.now_ms()
         if self.ptt is not None:

@@ -15,27 +15,25 @@ def _uart_kbps(uart):
     return baud * 7 // 12500
 
 
-def build_live_view(config, hal, epoch, open_udp, camera, busy, log):
+def build_live_view(core, open_udp, camera, busy):
     """Return the agent.live_view.session.LiveView of a device.
 
     Args:
-        config: The device configuration.
-        hal: The platform.
-        epoch: Key epoch in force.
+        core: app.wiring_media.Core.
         open_udp: Function (host, port) -> UDP socket.
         camera: hal camera.
         busy: Function that returns whether something more important is to be sent.
-        log: Function of one string.
     """
+    config = core.config
     modem = config.get("modem")
     encoder = None
     if config["camera"].get("kind") != "vc0706":
-        encoder = hal.video().Encoder(camera.width, camera.height, camera.fps)
+        encoder = core.hal.video().Encoder(camera.width, camera.height, camera.fps)
     return LiveView(
         open_udp,
         aes.encrypter,
-        LiveViewKeys(config["key"], epoch).derive,
-        log,
+        LiveViewKeys(config["key"], core.downlink.epoch).derive,
+        core.log,
         camera,
         min(_KBPS_MAX, _uart_kbps(modem["uart"])) if modem else _KBPS_MAX,
         encoder,

@@ -103,29 +103,23 @@ class _Handlers:
         self._client.on_group_message(message, self._now_ms())
 
 
-def build_ptt(config, hal, open_udp, epoch, store, counter, reporter, microphone, now_ms, log):
+def build_ptt(core, open_udp, microphone):
     """Return the PushToTalk of a device.
 
     Args:
-        config: The device configuration.
-        hal: The platform.
+        core: app.wiring_media.Core.
         open_udp: Function (host, port) -> UDP socket.
-        epoch: Key epoch in force.
-        store: hal Store of the grant log.
-        counter: agent.tracking.counter.Counter, which numbers SRTCP packets.
-        reporter: agent.tracking.reporter.Reporter.
-        microphone: Tap of the MicrophoneMultiplexer.
-        now_ms: Function that returns monotonic milliseconds.
-        log: Function of one string.
+        microphone: Channel of the MicrophoneMultiplexer.
     """
+    config, hal, log = core.config, core.hal, core.log
     settings = config["ptt"]
     frame_ms = settings["frame_ms"]
     audio = hal.audio()
-    keys = _Keys(config["key"], epoch)
-    report = _BurstReport(reporter).send
+    keys = _Keys(config["key"], core.downlink.epoch)
+    report = _BurstReport(core.reporter).send
     ring = bytearray(RING)
     jitter_buffer = JitterBuffer(ring)
-    sounds = Playback(audio.Speaker(config["audio"]["speaker"], now_ms, log), jitter_buffer, settings["replay_s"])
+    sounds = Playback(audio.Speaker(config["audio"]["speaker"], core.now_ms, log), jitter_buffer, settings["replay_s"])
     sender = RtpSender(microphone, frame_ms, ring)
     codecs = audio.codecs(frame_ms)
     receive_arbiter = ReceiveArbiter(jitter_buffer, sounds, codecs, report)
@@ -133,17 +127,17 @@ def build_ptt(config, hal, open_udp, epoch, store, counter, reporter, microphone
         ("sip:%s@%s" % (config["device"], settings["site"])).encode(),
         aes.decrypter(keys.wrapping_key()),
         aes.encrypter,
-        SrtcpContext(aes.encrypter, keys.srtcp_master, counter.take),
+        SrtcpContext(aes.encrypter, keys.srtcp_master, core.counter.take),
         open_udp,
         TransmitSession(
-            sender, sounds, receive_arbiter, GrantLog(store), codecs.get(_OPUS), report, hal.randbelow, log
+            sender, sounds, receive_arbiter, GrantLog(core.store), codecs.get(_OPUS), report, hal.randbelow, log
         ),
         receive_arbiter,
         sounds,
         log,
         settings["groups"],
     )
-    handlers = _Handlers(client, settings["listen_in"], reporter, now_ms)
+    handlers = _Handlers(client, settings["listen_in"], core.reporter, core.now_ms)
     log("ptt: on, packets of %d ms" % frame_ms)
     return PushToTalk(
         client, sounds.play_tone, {enums.COMMAND_ACTION_CALL: handlers.call}, {m.PTT_GROUP: handlers.group}

@@ -35,24 +35,27 @@ def preload(config):
 class _RecordingBuilder:
     """Builds the Recording of a device; again whenever storage could not be read."""
 
-    def __init__(self, config, hal, store, boot, video, microphone, viewer, upload, reporter):
-        self._config = config
-        self._hal = hal
-        self._store = store
-        self._boot = boot
+    def __init__(self, core, video, microphone, viewer, upload):
+        self._core = core
         self._video = video
         self._microphone = microphone
         self._viewer = viewer
         self._upload = upload
-        self._reporter = reporter
 
     def build(self, on_low, on_sealed):
         """Return a Recording. Raises OSError."""
-        config, clips = self._config, self._config["clips"]
-        files = self._hal.clip_storage(clips["dir"])
-        signer = Signer(self._store)
+        core = self._core
+        clips = core.config["clips"]
         store = ClipStore(
-            files, self._store, signer, clips, config["device"], self._boot, self._unix_ms, on_low, on_sealed
+            core.hal.clip_storage(clips["dir"]),
+            core.store,
+            Signer(core.store),
+            clips,
+            core.config["device"],
+            core.counter.boot,
+            self._unix_ms,
+            on_low,
+            on_sealed,
         )
         ring_recorder = RingRecorder(
             store,
@@ -70,10 +73,10 @@ class _RecordingBuilder:
         return Recording(store, recorder, ring_recorder, uploader)
 
     def _unix_ms(self, mono_ms):
-        return self._reporter.unix_ms(mono_ms) or 0
+        return self._core.reporter.unix_ms(mono_ms) or 0
 
     def _time_source(self):
-        return self._reporter.time_source
+        return self._core.reporter.time_source
 
 
 class _Stamp:
@@ -92,47 +95,40 @@ def _unchanged(picture):
     return picture  # pictures of a vc0706 are JPEGs
 
 
-def _build_video(config, hal, camera, with_sound, reporter):
+def _build_video(core, camera, with_sound):
+    config = core.config
     if config["camera"].get("kind") == "vc0706":
         from agent.recording.avi import AviMuxer
 
         config["clips"]["stamp"] = False
         return Video(AviMuxer(camera.width, camera.height, camera.fps, with_sound), _unchanged, camera)
-    video = hal.video()
+    video = core.hal.video()
     container = video.H264Muxer(camera.width, camera.height, camera.fps, sound=with_sound)
     if config["clips"]["stamp"]:
-        camera = video.StampedCamera(camera, config["device"], _Stamp(reporter).at)
+        camera = video.StampedCamera(camera, config["device"], _Stamp(core.reporter).at)
     return Video(container, video.encode_jpeg, camera)
 
 
-def build_recording(
-    config, hal, store, boot, camera, microphone, viewer, upload, reporter, net, outbox, answer, now_ms, log
-):
+def build_recording(core, camera, microphone, viewer, upload, answer):
     """Return the agent.recording.controller.RecordingController of a device.
 
     Args:
-        config: The device configuration.
-        hal: The platform.
-        store: hal Store of the signer's key and the clip number.
-        boot: Number of this boot.
+        core: app.wiring_media.Core.
         camera: hal camera.
-        microphone: Tap of the MicrophoneMultiplexer, or None.
+        microphone: Channel of the MicrophoneMultiplexer, or None.
         viewer: agent.live_view.session.LiveView that gets the pictures, or None.
         upload: app.wiring_upload.UploadBuilder, or None.
-        reporter: agent.tracking.reporter.Reporter.
-        net: compat.stream.Network of the link.
-        outbox: agent.link.outbox.Outbox.
         answer: Function (command message, Result) that answers a command later.
-        now_ms: Function that returns monotonic milliseconds.
-        log: Function of one string.
 
     Raises:
         ConfigError: The platform lacks a module, or cannot make clips of these pictures.
     """
     try:
-        with_sound = microphone is not None and config["clips"]["sound"] != "never"
-        video = _build_video(config, hal, camera, with_sound, reporter)
-        builder = _RecordingBuilder(config, hal, store, boot, video, microphone, viewer, upload, reporter)
-        return RecordingController(builder.build, reporter, net, outbox, answer, camera, now_ms, log)
+        with_sound = microphone is not None and core.config["clips"]["sound"] != "never"
+        video = _build_video(core, camera, with_sound)
+        builder = _RecordingBuilder(core, video, microphone, viewer, upload)
+        return RecordingController(
+            builder.build, core.reporter, core.net, core.outbox, answer, camera, core.now_ms, core.log
+        )
     except (ImportError, ValueError) as e:
         raise ConfigError("clips: %s" % e)

@@ -15,6 +15,9 @@ from .framer import Framer
 PLAIN, DGPS, DR = 1, 2, 6
 
 _QUIET_MS = const(80)
+_SILENCE_MS = const(3000)
+_READS_MAX = const(16)  # in a call, so that a receiver that sends without pause cannot starve the link
+_UART_BYTES = const(256)
 _ROLLOVER_DAYS = const(1023 * 7)
 
 
@@ -26,10 +29,18 @@ class EpochReporter(Framer):
         on_fix: Called once per epoch with one Fix that is reused: copy what must outlive the call.
         date_floor: Days since 1970-01-01; an earlier date is flagged DATE_SUSPECT (GPS week rollover), as is a jump
             back by 1023 weeks or more.
+        uart: hal Uart of the receiver; None when the caller feeds the bytes.
+
+    Attributes:
+        silent: Whether nothing has arrived at the UART for 3 s.
     """
 
-    def __init__(self, on_sentence, on_fix, date_floor):
+    def __init__(self, on_sentence, on_fix, date_floor, uart):
         super().__init__(on_sentence)
+        self._uart = uart
+        self._uart_buf = None if uart is None else bytearray(_UART_BYTES)
+        self._received_ms = None
+        self.silent = True
         self._on_fix = on_fix
         self._date_floor = date_floor
         self._now_ms = self._epoch_ms = 0  # of the last bytes, and of the first bytes of the open epoch
@@ -54,6 +65,18 @@ class EpochReporter(Framer):
             self._epoch_ms = now_ms
         self._now_ms = now_ms
         super().feed(buf, n)
+
+    def read_uart(self, now_ms):
+        """Process the bytes that have arrived at the UART, and report the open epoch when it is complete."""
+        buf = self._uart_buf
+        for _ in range(_READS_MAX):
+            n = self._uart.readinto(buf)
+            if not n:
+                break
+            self.feed(buf, n, now_ms)
+            self._received_ms = now_ms
+        self.poll(now_ms)
+        self.silent = self._received_ms is None or now_ms - self._received_ms > _SILENCE_MS
 
     def poll(self, now_ms):
         """Report the open epoch once the line has been quiet. Call it when no bytes are waiting."""

@@ -16,8 +16,6 @@ except SyntaxError:  # a MicroPython without the native code emitter
     scan = load_interpreted(__file__[: __file__.rfind("/")] + "/scan.py")
 
 _LINE_BYTES = const(132)  # 128 characters, and those that are written before a line is found too long
-_SILENCE_MS = const(3000)
-_READS_MAX = const(16)  # in a poll, so that a receiver that sends without pause cannot starve the link
 
 
 class Framer:
@@ -64,29 +62,3 @@ class Framer:
         self.overlong += state[scan.OVERLONG]
         self.skipped_bytes += state[scan.SKIPPED]
         state[scan.BAD] = state[scan.OVERLONG] = state[scan.SKIPPED] = 0
-
-
-class UartReader:
-    """Feeds the bytes of a UART to a receiver. Nothing here blocks.
-
-    Args:
-        uart: hal Uart.
-        receiver: agent.gps.sentences.GpsReceiver.
-    """
-
-    def __init__(self, uart, receiver):
-        self._uart = uart
-        self._receiver = receiver
-        self._buf = bytearray(256)
-        self._received_ms = None
-
-    def poll(self, now_ms):
-        """Read the bytes that have arrived. Returns False when the receiver has been silent for 3 s."""
-        for _ in range(_READS_MAX):
-            n = self._uart.readinto(self._buf)
-            if not n:
-                break
-            self._receiver.feed(self._buf, n, now_ms)
-            self._received_ms = now_ms
-        self._receiver.poll(now_ms)
-        return self._received_ms is not None and now_ms - self._received_ms <= _SILENCE_MS

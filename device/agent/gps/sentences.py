@@ -66,13 +66,14 @@ class GpsReceiver(EpochReporter):
     Args:
         on_fix: As of EpochReporter.
         date_floor: As of EpochReporter.
+        uart: As of EpochReporter.
 
     Attributes:
         ignored: Number of well-formed sentences that are of no use here.
     """
 
-    def __init__(self, on_fix, date_floor=0):
-        super().__init__(self._sentence, on_fix, date_floor)
+    def __init__(self, on_fix, date_floor=0, uart=None):
+        super().__init__(self._sentence, on_fix, date_floor, uart)
         # Fewest fields, what to read of them, a bit for those that may come without a time, the fields where a time of
         # day and a place begin that are taken whatever the rest says, the reader.
         self._kinds = {
