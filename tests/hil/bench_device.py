@@ -9,6 +9,7 @@ from typing import Any
 
 from patrolink.core.errors import DeadlineError, DeviceError
 
+from tests.hil import health
 from tests.hil.console import Console
 from tests.hil.switch import Switch
 
@@ -59,15 +60,19 @@ class RealBoard:
         self._buttons[button].off()
 
     def power_off(self, timeout_s: float = 30) -> dict[str, Any]:
-        """Press the power button and return the device's own summary; DeadlineError when it does not come to rest."""
+        """Press the power button and return the summary that the device prints.
+
+        Raises:
+            DeadlineError: No complete summary within `timeout_s`.
+        """
         self.press("off")
-        summary = self._console.find(r"^\{.*\}\s*$", timeout_s)
+        summary = self._console.find(health.SUMMARY, timeout_s)
         tail = self._console.console_tail()
         self.kill()
         if summary is None:
             raise DeadlineError(f"the board did not power off within {timeout_s:g} s; the console ends with:\n{tail}")
-        told: dict[str, Any] = json.loads(summary)
-        return told
+        counters: dict[str, Any] = json.loads(summary)
+        return counters
 
     def kill(self) -> None:
         """Take the power away."""

@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 
 READY = "device: ready"
+# A complete line: a prefix of a summary that is still being written may end in "}", too.
+SUMMARY = r"^\{.*\}\r*\n"
 # What mpremote tries at the REPL and fails at is no crash.
 _CRASHES = {"Traceback": r'Traceback \(most recent call last\):\s+File "(?!<stdin>")', "FAULT": "FAULT"}
 _UNPLANNED = r"after (?:reset|watchdog|soft reset|fault|\?)\s*$"
@@ -18,7 +20,7 @@ def problems(said: str, boots: int) -> list[str]:
     causes = re.findall(_UNPLANNED, said, re.M)
     if lives != boots or causes:
         wrong.append(f"resets that nobody planned: {lives} lives of {boots} {' '.join(causes)}".rstrip())
-    for line in re.findall(r"^\{.*\}\s*$", said, re.M):
+    for line in re.findall(SUMMARY, said, re.M):
         counts = json.loads(line).get("board") or {}
         for name in ("overruns", "violations"):
             if counts.get(name):
