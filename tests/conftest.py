@@ -32,7 +32,6 @@ def broker():
 @pytest.fixture
 def rig(tmp_path, broker):
     """Return a function that starts a device with an emulated receiver at the broker."""
-    """Return a function that starts a device with an emulated receiver at the broker."""
     from tests.support.device_rig import DeviceRig
 
     rigs = []

@@ -20,7 +20,7 @@ flash = "none"
 [gps]
 baud = 9600
 """
-REAL_BOARD_BOARD = """name = "mine"
+REAL_BOARD = """name = "mine"
 title = "My board"
 runtime = "micropython"
 hal = "baremetal"
@@ -76,7 +76,7 @@ def test_boards_not_run_on_hardware_are_marked_and_type_checked():
 
 
 def test_wiring_is_a_valid_device_configuration(tmp_path):
-    (tmp_path / "board.toml").write_text(REAL_BOARD_BOARD)
+    (tmp_path / "board.toml").write_text(REAL_BOARD)
     custom = boards.load(tmp_path / "board.toml")
     assert custom.config() == {
         "gps_uart": {"id": 1, "tx": 4, "rx": 5, "baudrate": 9600},
@@ -108,7 +108,7 @@ def test_wiring_is_a_valid_device_configuration(tmp_path):
 )
 def test_error_in_real_board_is_named(tmp_path, old, new, message):
     path = tmp_path / "board.toml"
-    path.write_text(REAL_BOARD_BOARD.replace(old, new))
+    path.write_text(REAL_BOARD.replace(old, new))
     with pytest.raises(UserError) as e:
         boards.load(path)
     assert message in str(e.value) and str(path) in str(e.value)
