@@ -39,7 +39,7 @@ def load(path: Path, root: Path, today: datetime.date) -> dict[str, Flaky]:
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
         raise UserError(f"{path}: {e}") from None
     except ValidationError as e:
-        raise UserError(boards.explain(path, e, list(Flaky.model_fields), "its head")) from None
+        raise UserError(boards.describe_errors(path, e, list(Flaky.model_fields), "its head")) from None
     for entry in entries:
         file, _, name = entry.test.partition("::")
         if name not in _functions(root / file):

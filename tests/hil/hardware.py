@@ -110,7 +110,7 @@ def load(path: Path) -> list[Entry]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
         raise UserError(f"{path}: not TOML: {e}") from None
     except ValidationError as e:
-        raise UserError(boards.explain(path, e, _KEYS, "boards/README.md")) from None
+        raise UserError(boards.describe_errors(path, e, _KEYS, "boards/README.md")) from None
     labels = [entry.label for entry in entries]
     for i, entry in enumerate(entries):
         try:
