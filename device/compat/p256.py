@@ -22,7 +22,7 @@ from patrolink_protocol.key_derivation import hmac, hmac_pads
 
 ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 B = 0x5AC635D8AA3A93E7B3EBBD55769886BC651D06B0CC53B0F63BCE3C3E27D2604B
-_BASE_STEP, _STEP = 2, 4  # bits of a scalar per step, for the base point and for other points
+_BASE_STEP, _STEP = 1, 4  # bits of a scalar per step, for the base point and for other points
 _DIVISIONS = 32
 # Comb table: entry i, 64 bytes from 64 * (i - 1), is the sum of 2**(64 j) G over the bits j of i, x and y in Montgomery
 # form. It takes one addition per four bits.
