@@ -160,6 +160,6 @@ def test_heap_includes_voice_and_camera():
     unix = boards.find("unix")
     assert unix.heap({}) == 192
     assert unix.heap({"audio": {}}) == 288 and unix.heap({"camera": {}}) == 464
-    assert unix.heap({"audio": {}, "camera": {}}) == 512
+    assert unix.heap({"audio": {}, "camera": {}}) == 560
     assert boards.find("linux").heap({"camera": {}}) is None
     assert boards.find("mps2_an385").heap({}) == 128 and boards.find("mps2_an385").heap({"camera": {}}) == 160
