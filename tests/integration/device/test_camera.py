@@ -291,8 +291,8 @@ def test_a_device_tries_its_camera_at_boot_and_tells_its_fault_until_it_gives_a_
 @pytest.mark.parametrize(
     ("board", "camera", "why"),
     [
-        ("linux", {"source": 0}, "camera: give its source, and the output of the indicator"),
-        ("unix", {"source": 0, "indicator": "led", "kind": "opencv"}, "camera: this board has none"),
+        ("linux", {"source": 0}, "camera: give its source and the output of its indicator"),
+        ("unix", {"source": 0, "indicator": "led", "kind": "opencv"}, "camera: this board has no camera of this kind"),
         ("unix", {"source": 0, "indicator": "led"}, "camera: source must be the path"),
         ("unix", {"source": "tty", "indicator": "led", "width": 1}, "camera: width and height: valid are 640x480"),
         ("unix", {"source": "tty", "indicator": "led", "fps": 0}, "camera: fps: 1 to 30"),
