@@ -37,6 +37,11 @@ def _preload(config, hal):
         if not hal.FROZEN:
             import agent.modem.dialects.quectel
             import agent.modem.dialects.simcom  # noqa: F401
+    if config["broker"].get("tls"):
+        from compat import tls  # noqa: F401
+    from compat import umqtt_import
+
+    umqtt_import.load()
 
 
 def start(path, load_hal, log):

@@ -237,7 +237,11 @@ def command_name(text):
 
 def printable(text):
     """Return up to 40 bytes from the modem as text, with `?` for bytes that are not printable ASCII."""
-    return "".join([chr(byte) if 32 <= byte < 127 else "?" for byte in text[:40]])
+    out = bytearray(text[:40])  # in place: a list of characters would take 1 KB of a heap that may be nearly full
+    for i in range(len(out)):
+        if not 32 <= out[i] < 127:
+            out[i] = 63  # ?
+    return str(out, "ascii")
 
 
 def parse_clock(line):

@@ -91,7 +91,7 @@ def test_baud_rate_and_timing():
         ("a.csv", "time,lat_deg,lon_deg\n2024-01-01T00:00:00Z,1\n", "line 2: column lon_deg"),
         ("a.csv", "time,lat_deg,lon_deg,alt_m\n2024-01-01T00:00:00Z,1,1,nan\n", "column alt_m: nan is outside"),
         ("a.csv", "time,lat_deg,lon_deg\n2024-01-01T00:00:00Z,91,1\n", "outside -90..90"),
-        ("a.csv", "time,lat_deg,lon_deg\n", "no point with a time"),
+        ("a.csv", "time,lat_deg,lon_deg\n", "no point has a time"),
         ("a.gpx", "<gpx", "not GPX"),
         ("a.gpx", GPX.format(lat=95), "2024-01-01.*column lat_deg: 95 is outside"),
         ("a.gpx", GPX.format(lat="x"), "not GPX"),
@@ -117,7 +117,7 @@ def test_log_without_times(tmp_path):
 def test_binary_track_is_refused(tmp_path):
     path = tmp_path / "a.csv"
     path.write_bytes(b"\x83\xff\x00\n")
-    with pytest.raises(UserError, match="not a text"):
+    with pytest.raises(UserError, match="not comma-separated text"):
         tracks.read(path)
 
 
