@@ -45,7 +45,7 @@ def test_upload_order_is_sos_then_snapshots_then_others():
     record_clip(harness, 0)
     record_clip(harness, 1)
     harness.recorder.snapshot("duty", harness.now)
-    harness.run(5)
+    harness.run(20)  # MicroPython seals in many steps
     photo = 3
     order = upload_all(harness)
     numbers = [n for n, _ in order]
