@@ -10,7 +10,6 @@ FUNCTION_LINES_MAX = 60
 _VIPER = "one loop of machine code on MicroPython: a call from viper code costs more than the work of an iteration"
 # path -> why this module is longer
 LONG_MODULES = {
-    "tests/bench/bench_ptt.py": "one benchmark; its parts share the rig and its settings",
     "tests/integration/hub/test_console.py": "all scenarios share one browser session",
     "tests/unit/test_modem.py": "driver, sockets and datagrams share one scripted modem",
 }
