@@ -9,9 +9,9 @@ of counters goes to standard error.
 import json
 import sys
 
-HERE = __file__.rsplit("/", 1)[0] if "/" in __file__ else "."
+FOLDER = __file__.rsplit("/", 1)[0] if "/" in __file__ else "."
 for folder in ("", "/../protocol", "/../protocol/generated"):
-    sys.path.insert(0, HERE + folder)
+    sys.path.insert(0, FOLDER + folder)
 
 import patrolink_enums as enums  # noqa: E402  # after sys.path is set
 from agent.gps import fix as fixes  # noqa: E402

@@ -8,9 +8,9 @@ for a reset: start the agent again.
 
 import sys
 
-HERE = __file__.rsplit("/", 1)[0] if "/" in __file__ else "."
+FOLDER = __file__.rsplit("/", 1)[0] if "/" in __file__ else "."
 for folder in ("", "/../protocol", "/../protocol/generated", "/../build/device-lib"):
-    sys.path.insert(0, HERE + folder)
+    sys.path.insert(0, FOLDER + folder)
 
 from app.start import start  # noqa: E402  # after sys.path is set
 

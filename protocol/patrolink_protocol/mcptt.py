@@ -98,7 +98,7 @@ class Message:
         self.sequence = self.source = self.acked = self.indicator = -1
         self.audio_ssrc = -1
         self.party_at = self.party_n = self.user_at = self.user_n = self.phrase_at = self.phrase_n = 0
-        self._seen = 0
+        self._present = 0
 
     def read(self, buf, at, end, allowed):
         """Parse the message at buf[at:end] and return the offset after it.
@@ -137,7 +137,7 @@ class Message:
         at += _HEADER_BYTES
         while at < stop:
             at = self._field(buf, at, stop)
-        if _REQUIRED[kind] & ~self._seen:
+        if _REQUIRED[kind] & ~self._present:
             raise FloorError("Floor %s: a mandatory field is missing" % MESSAGE_NAMES[kind])
         return stop
 
@@ -156,9 +156,9 @@ class Message:
             return following
         if not _FIELDS[self.type] >> field & 1:
             raise FloorError("field %d is not allowed in Floor %s" % (field, MESSAGE_NAMES[self.type]))
-        if self._seen >> field & 1:
+        if self._present >> field & 1:
             raise FloorError("field %d is duplicated" % field)
-        self._seen |= 1 << field
+        self._present |= 1 << field
         if n != length and length > 0 or length == -2 and n < 2 or length <= 0 and n > _MAX_TEXT_BYTES:
             raise FloorError("field %d has %d bytes" % (field, n))
         self._set(field, buf, value, n)

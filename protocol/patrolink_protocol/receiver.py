@@ -64,6 +64,6 @@ class Receiver:
             self._next_channel = None
             self.window = self._new_window()
         outcome = self.window.accept(counter)
-        if outcome == ReplayWindow.OLD or outcome == ReplayWindow.SEEN and self._direction == DOWNLINK:
+        if outcome == ReplayWindow.OLD or outcome == ReplayWindow.REPEATED and self._direction == DOWNLINK:
             raise RejectError("replay", str(counter))
-        return kind, counter, body, extensions, outcome == ReplayWindow.SEEN
+        return kind, counter, body, extensions, outcome == ReplayWindow.REPEATED

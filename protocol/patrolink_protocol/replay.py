@@ -11,37 +11,37 @@ class ReplayWindow:
         highest: Highest counter accepted so far; -1 for none.
     """
 
-    NEW, SEEN, OLD = 0, 1, 2
+    NEW, REPEATED, OLD = 0, 1, 2
 
     def __init__(self, size=0, highest=-1):
         self.highest = highest
         self._size = size
-        self._seen = bytearray((size + 7) >> 3)
+        self._bitmap = bytearray((size + 7) >> 3)
 
     def accept(self, counter):
-        """Record a counter and return NEW; otherwise return SEEN (a repeat) or OLD (below the window)."""
+        """Record a counter and return NEW; otherwise return REPEATED or OLD (below the window)."""
         size = self._size
         if counter > self.highest:
             if size:
-                seen = self._seen
-                # Slots between the old highest counter and the new one are counters not seen.
+                bitmap = self._bitmap
+                # Slots between the old highest counter and the new one are counters not received.
                 if self.highest < 0:
                     pass
                 elif counter - self.highest > size:
-                    for i in range(len(seen)):
-                        seen[i] = 0
+                    for i in range(len(bitmap)):
+                        bitmap[i] = 0
                 else:
                     for c in range(self.highest + 1, counter):
                         c %= size
-                        seen[c >> 3] &= ~(1 << (c & 7))
+                        bitmap[c >> 3] &= ~(1 << (c & 7))
                 c = counter % size
-                seen[c >> 3] |= 1 << (c & 7)
+                bitmap[c >> 3] |= 1 << (c & 7)
             self.highest = counter
             return self.NEW
         if counter <= self.highest - size:
-            return self.SEEN if counter == self.highest else self.OLD
+            return self.REPEATED if counter == self.highest else self.OLD
         c = counter % size
-        if self._seen[c >> 3] >> (c & 7) & 1:
-            return self.SEEN
-        self._seen[c >> 3] |= 1 << (c & 7)
+        if self._bitmap[c >> 3] >> (c & 7) & 1:
+            return self.REPEATED
+        self._bitmap[c >> 3] |= 1 << (c & 7)
         return self.NEW

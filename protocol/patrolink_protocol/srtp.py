@@ -227,15 +227,15 @@ class ReplayList:
     def reset(self):
         """Forget all indices."""
         self.highest = -1
-        self._seen = [-1] * _WINDOW
+        self._window = [-1] * _WINDOW
 
     def is_new(self, index):
         """Return True if the index was not added before and is within the window."""
-        return index > self.highest or index > self.highest - _WINDOW and self._seen[index % _WINDOW] != index
+        return index > self.highest or index > self.highest - _WINDOW and self._window[index % _WINDOW] != index
 
     def add(self, index):
         """Add the index of an authentic packet."""
-        self._seen[index % _WINDOW] = index
+        self._window[index % _WINDOW] = index
         if index > self.highest:
             self.highest = index
 
@@ -243,7 +243,7 @@ class ReplayList:
         """Treat all indices up to `highest` as received: for a receiver that has restarted."""
         self.highest = highest
         for index in range(max(0, highest - _WINDOW + 1), highest + 1):
-            self._seen[index % _WINDOW] = index
+            self._window[index % _WINDOW] = index
 
 
 class SrtpStream(ReplayList):

@@ -5,16 +5,16 @@ from patrolink_protocol.replay import ReplayWindow
 
 def test_host_accepts_each_counter_once_in_any_order():
     w = ReplayWindow(64)
-    assert [w.accept(c) for c in (10, 12, 11, 10, 12)] == [w.NEW, w.NEW, w.NEW, w.SEEN, w.SEEN]
-    assert w.accept(73) == w.NEW and w.accept(10) == w.SEEN and w.accept(9) == w.OLD
-    assert w.accept(74) == w.NEW and w.accept(10) == w.OLD and w.accept(13) == w.NEW and w.accept(13) == w.SEEN
+    assert [w.accept(c) for c in (10, 12, 11, 10, 12)] == [w.NEW, w.NEW, w.NEW, w.REPEATED, w.REPEATED]
+    assert w.accept(73) == w.NEW and w.accept(10) == w.REPEATED and w.accept(9) == w.OLD
+    assert w.accept(74) == w.NEW and w.accept(10) == w.OLD and w.accept(13) == w.NEW and w.accept(13) == w.REPEATED
     assert w.accept(100000) == w.NEW and w.accept(99999) == w.NEW and w.accept(74) == w.OLD
 
 
 def test_device_accepts_only_increasing_counters():
     w = ReplayWindow()
-    assert [w.accept(c) for c in (0, 0, 5, 4, 5, 6)] == [w.NEW, w.SEEN, w.NEW, w.OLD, w.SEEN, w.NEW]
-    assert ReplayWindow(0, 6).accept(6) == w.SEEN
+    assert [w.accept(c) for c in (0, 0, 5, 4, 5, 6)] == [w.NEW, w.REPEATED, w.NEW, w.OLD, w.REPEATED, w.NEW]
+    assert ReplayWindow(0, 6).accept(6) == w.REPEATED
 
 
 def test_window_equals_a_set_of_counters():
@@ -26,7 +26,7 @@ def test_window_equals_a_set_of_counters():
             counter = max(0, highest + (state >> 12) % 20 - 12)
             outcome = w.accept(counter)
             if counter in seen and (counter > highest - size):
-                expected = w.SEEN
+                expected = w.REPEATED
             elif counter <= highest - size:
                 expected = w.OLD
             else:

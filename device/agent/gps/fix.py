@@ -1,4 +1,4 @@
-"""What a receiver says about one epoch, in scaled integers."""
+"""The record of one epoch, in scaled integers."""
 
 import patrolink_enums as enums
 
@@ -11,17 +11,23 @@ GPS, GLONASS, GALILEO, BEIDOU, QZSS, NAVIC = 1, 2, 4, 8, 16, 32
 
 
 class Fix:
-    """One epoch. Every value is an integer, UNKNOWN where the receiver did not tell.
+    """Position, time and quality of one epoch. Values are integers; UNKNOWN where the receiver sent no value.
 
-    day, ms    UTC: days since 1970-01-01, millisecond of that day
-    mode       1 no fix, 2 2D, 3 3D
-    lat_e7, lon_e7  1e-7 degrees, valid when flags has HAS_POSITION
-    alt_mm     above mean sea level
-    speed_mms  mm/s over ground; course_cd  1e-2 degrees from true north
-    hacc_mm    estimate of the horizontal error, 95 %: HDOP times 15 m, or 3.75 m for a differential fix (gpsd's rule)
-    hdop_e2    HDOP times 100; sats  satellites used; systems  bit mask of GPS ... NAVIC
-    age_ms     from the epoch's first byte to this report
-    flags      HAS_POSITION, DATE_SUSPECT, ESTIMATED (dead reckoning), DIFFERENTIAL (DGPS, RTK)
+    Attributes:
+        day: UTC date as days since 1970-01-01.
+        ms: UTC time as millisecond of the day.
+        mode: 1 no fix, 2 2D, 3 3D.
+        lat_e7: Latitude in 1e-7 degrees, valid if `flags` has HAS_POSITION.
+        lon_e7: Longitude in 1e-7 degrees, valid if `flags` has HAS_POSITION.
+        alt_mm: Altitude above mean sea level.
+        speed_mms: Speed over ground in mm/s.
+        course_cd: Course over ground in 1e-2 degrees from true north.
+        hacc_mm: Horizontal error, 95 %, estimated as HDOP times 15 m, or 3.75 m for a differential fix (gpsd's rule).
+        hdop_e2: HDOP times 100.
+        sats: Satellites used.
+        systems: Bit mask of GPS ... NAVIC.
+        age_ms: Time from the first byte of the epoch to this report.
+        flags: HAS_POSITION, DATE_SUSPECT, ESTIMATED (dead reckoning), DIFFERENTIAL (DGPS, RTK).
     """
 
     def __init__(self):
@@ -29,7 +35,7 @@ class Fix:
         self.age_ms = 0
 
     def clear(self):
-        """Forget everything but the age."""
+        """Reset every value except the age."""
         self.day = self.ms = enums.UNKNOWN
         self.mode = 0
         self.lat_e7 = self.lon_e7 = 0

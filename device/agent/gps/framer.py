@@ -1,7 +1,7 @@
-"""Bytes of a receiver to NMEA 0183 sentences. Allocates nothing per sentence.
+"""Splits the bytes of a receiver into NMEA 0183 sentences. Allocates nothing per sentence.
 
 Bytes that are not a sentence (UBX, RTCM, SiRF binary, noise) are skipped and counted. A sentence without a checksum is
-rejected and counted as one with a bad checksum, as gpsd does (packet.c, nmea_checksum): it may be a truncated one.
+rejected and counted under `bad_checksum`, as gpsd does (packet.c, nmea_checksum): it may be truncated.
 """
 
 from array import array
@@ -15,7 +15,7 @@ except SyntaxError:  # a MicroPython without the native code emitter
 
     scan = load_interpreted(__file__[: __file__.rfind("/")] + "/scan.py")
 
-_LINE_BYTES = const(132)  # 128 characters, and those that are written before a line is found too long
+_LINE_BYTES = const(132)  # 128 characters, and those written before the length is checked
 
 
 class Framer:

@@ -1,37 +1,38 @@
-"""The loops over each byte that a receiver says: machine code where MicroPython can, see patrolink_protocol.native.
+"""Loops over the bytes of a receiver, as machine code where MicroPython supports it (patrolink_protocol.native).
 
-Field specifications of `fields`, one character a field, the tag's first:
+The specification of `fields` has one character per field; the first stands for the tag:
 
-    .     not wanted
-    c     first character
-    0-3   decimal number times 10^0 ... 10^3, rounded half away from zero. Like C's atof it stops at the first character
-          that cannot belong to one; UNKNOWN when it does not start like one, or has more than nine digits then
-    n, e  (d)ddmm.mmmm and the hemisphere in the field after it, in 1e-7 degrees, rounded half away from zero, north and
-          east positive; decimals of a minute beyond the seventh (0.2 mm) are not looked at, and what is more than 200
-          degrees is 200. When it is not of that form, or either field is empty, it is not counted
-    t     hhmmss(.sss), in ms of the day (86400000 and more in a leap second); UNKNOWN when malformed
-    d     six digits; UNKNOWN when it is anything else
+    .     skipped
+    c     code of the first character
+    0-3   decimal number times 10^0 ... 10^3, rounded half away from zero. As in C's atof, conversion stops at the first
+          character that cannot be part of a number. UNKNOWN if no digit precedes it, or if the result has more than
+          nine digits
+    n, e  (d)ddmm.mmmm and the hemisphere in the next field, in 1e-7 degrees, rounded half away from zero, north and
+          east positive. Decimals of a minute after the seventh (0.2 mm) are ignored; values above 200 degrees become
+          200. Not counted as a coordinate if malformed or if either field is empty
+    t     hhmmss(.sss) in ms of the day (86400000 and more in a leap second); UNKNOWN if malformed
+    d     six digits; UNKNOWN if malformed
 """
 
 import patrolink_enums as enums
 from patrolink_protocol.native import const, micropython, ptr8, ptr32  # noqa: F401
 
-_LONGEST = const(128)  # characters between "$" and the line end that gpsd accepts; the standard says 79
-_QUARTER = const(900000000)  # 90 degrees; 180 have more than 30 bits
+_LONGEST = const(128)  # characters between "$" and line end: gpsd's limit; the standard allows 79
+_QUARTER = const(900000000)  # 90 degrees; 180 degrees need more than 30 bits
 EMPTY = const(1 - (1 << 30))
 
-# For each byte: 0 when it is a sentence's and nothing else.
+# For each byte: 0 if it is plain content of a sentence.
 SPECIAL = b"\1" * 32 + bytes([c in b"$*," for c in range(32, 127)]) + b"\1" * 129
 
-# Places of the framer's state.
+# Indices into the framer's state.
 _AT = const(0)  # 1 + next free offset in the line; 0 between sentences
 _COMMAS = const(1)
 _SUM = const(2)
-_STAR = const(3)  # offset of the last "*": the checksum is what follows it, fields end at the first
+_STAR = const(3)  # offset of the last "*", which precedes the checksum; fields end at the first "*"
 _WANT = const(4)
-COUNT = const(5)  # fields, the tag included
-KIND = const(6)  # last three letters of the tag as a number; 0 when it has not five
-# To be counted and set to zero by the caller, at least every 2^30 bytes.
+COUNT = const(5)  # number of fields, the tag included
+KIND = const(6)  # last three letters of the tag as a number; 0 if the tag has not 5 letters
+# The caller reads these counters and resets them, at least every 2^30 bytes.
 BAD = const(7)  # sentences with a bad checksum
 OVERLONG = const(8)
 SKIPPED = const(9)  # bytes
@@ -39,11 +40,19 @@ SKIPPED = const(9)  # bytes
 
 @micropython.viper
 def frame(buf: ptr8, i: int, n: int, state: ptr32, line: ptr8, ends: ptr8, special: ptr8) -> int:
-    """Take buf[i:n] up to the end of a good sentence; return the offset after it.
+    """Process buf[i:n] up to the end of the first valid sentence.
 
-    When there is none, return 0, or -1 with something to be counted.
-    line     the sentence from after "$", _LONGEST + 4 bytes; ends  offset after each field, as many
-    special  the table SPECIAL
+    Args:
+        buf: Received bytes.
+        i: Offset of the first byte to process.
+        n: Number of bytes in `buf`.
+        state: Ten integers, kept between calls.
+        line: Receives the sentence from after "$"; _LONGEST + 4 bytes.
+        ends: Receives the offset after each field; as long as `line`.
+        special: The table SPECIAL.
+
+    Returns:
+        The offset after the sentence; without one, 0, or -1 if a counter in `state` is not zero.
     """
     at = state[_AT] - 1
     total = state[_SUM]
@@ -104,13 +113,13 @@ def frame(buf: ptr8, i: int, n: int, state: ptr32, line: ptr8, ends: ptr8, speci
             skipped += at + 2
             at = -1
         elif at == 0:
-            skipped += 1  # a "$" alone
+            skipped += 1  # only "$"
             at = -1
         else:
             star = state[_STAR]
-            said = 256
+            checksum = 256
             if star and at >= star + 3:
-                said = 0
+                checksum = 0
                 at = star + 1
                 while at < star + 3:
                     c = line[at]
@@ -123,10 +132,10 @@ def frame(buf: ptr8, i: int, n: int, state: ptr32, line: ptr8, ends: ptr8, speci
                         c -= 55
                     else:
                         c = 256
-                    said = said << 4 | c
+                    checksum = checksum << 4 | c
             at = -1
-            # What is no hexadecimal digit makes 0x100 or more; the sum of printable characters is below 0x80.
-            if said == state[_WANT]:
+            # A character that is no hexadecimal digit gives 0x100 or more; a sum of printable characters is below 0x80.
+            if checksum == state[_WANT]:
                 state[KIND] = line[2] << 16 | line[3] << 8 | line[4] if ends[0] == 5 else 0
                 good = i
                 break
@@ -143,9 +152,18 @@ def frame(buf: ptr8, i: int, n: int, state: ptr32, line: ptr8, ends: ptr8, speci
 
 @micropython.viper
 def fields(line: ptr8, ends: ptr8, count: int, spec: ptr8, n: int, out: ptr32) -> int:
-    """Read fields 1 to n - 1 of a sentence of `count` as `spec` says into `out`; EMPTY for one that is not there.
+    """Convert fields 1 to n - 1 of a sentence.
 
-    Return how many of them were coordinates, and 16 more for each that is not on the earth.
+    Args:
+        line: The sentence, from `frame`.
+        ends: Offset after each field, from `frame`.
+        count: Number of fields in the sentence.
+        spec: Conversion of each field, see the module's docstring.
+        n: Length of `spec`.
+        out: Receives the values, indexed by field; EMPTY for an empty or missing field.
+
+    Returns:
+        The number of coordinates, plus 16 for each coordinate out of range.
     """
     coordinates = 0
     f = 1
@@ -166,8 +184,8 @@ def fields(line: ptr8, ends: ptr8, count: int, spec: ptr8, n: int, out: ptr32) -
                 negative = line[i] == 45
                 if negative or line[i] == 43:
                     i += 1
-                digits = 0  # 1 when there are any, -1 when there are too many
-                left = -1  # decimals still to take; below 0 before the point
+                digits = 0  # 1 after the first digit, -1 if the number is too long
+                left = -1  # decimals still to read; negative before the decimal point
                 while i < end and left:
                     c = line[i] - 48
                     i += 1
@@ -276,10 +294,16 @@ def fields(line: ptr8, ends: ptr8, count: int, spec: ptr8, n: int, out: ptr32) -
 
 @micropython.viper
 def satellites(values: ptr32, system: int, used: ptr8, n: int) -> int:
-    """Count the satellites of fields 3 to 14 that `used` (its first n) does not hold yet, up to four.
+    """Add the satellites of fields 3 to 14 to a set of up to four.
 
-    system  NMEA's id of their constellation, 0 for GPS or GLONASS by their numbers
-    Return the count, and from bit 8 the mask of their constellations.
+    Args:
+        values: Fields of a GSA sentence.
+        system: NMEA system id of the constellation; 0 to tell GPS from GLONASS by satellite number.
+        used: The set, two bytes per satellite.
+        n: Number of satellites in `used`.
+
+    Returns:
+        The new number of satellites; from bit 8, the mask of the constellations in this sentence.
     """
     mask = 0
     f = 3

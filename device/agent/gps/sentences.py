@@ -12,7 +12,7 @@ from .epoch import DGPS, DR, PLAIN, EpochReporter
 from .fix import HAS_POSITION, days_from_civil
 from .framer import scan
 
-# What a sentence vouches for.
+# Values that a sentence may set.
 TIME = const(1)
 LATLON = const(2)
 MODE = const(4)
@@ -32,7 +32,7 @@ _GSA = const(0x475341)
 _GSV = const(0x475356)
 _ZDA = const(0x5A4441)
 
-# Copies of scan's constants: the compiler folds only those of the module itself.
+# Copies of scan's constants: MicroPython folds constants only within a module.
 _EMPTY = const(1 - (1 << 30))
 _COUNT = const(5)
 _KIND = const(6)
@@ -41,7 +41,7 @@ _ANY = const(TIME | LATLON | MODE | ALT | TRACK | SPEED)
 _SAME_MS = const(10)  # gpsd: times of day up to 10 ms apart are one epoch
 _DAY_MS = const(86400000)
 _FIELDS = 20
-_NO_DOP = const(9000)  # receivers say 0.00 or 99.99 for none
+_NO_DOP = const(9000)  # receivers send 0.00 or 99.99 for an unknown DOP
 # GGA quality: none, GPS, DGPS, PPS, RTK, RTK float, dead reckoning, surveyed, simulated
 _GGA_STATUS = (0, PLAIN, DGPS, PLAIN, DGPS, DGPS, DR, PLAIN, PLAIN)
 # NMEA 4.11 system id by the second letter of the talker: GA GB BD GI GL GP GQ QZ
@@ -58,10 +58,10 @@ def _faa(mode):
 
 
 class GpsReceiver(EpochReporter):
-    """Reads NMEA 0183 sentences and calls on_fix(fix) once per epoch.
+    """Parses NMEA 0183 sentences and calls on_fix(fix) once per epoch.
 
-    A sentence is read into `_new`, which is never cleared: the record that gpsd calls newdata. The epoch's `_fix` takes
-    from it just what the sentence vouches for.
+    A sentence is parsed into `_new`, which is never cleared (gpsd's `newdata`). The mask of the sentence selects the
+    values that are copied to `_fix`.
 
     Args:
         on_fix: As of EpochReporter.
@@ -69,13 +69,13 @@ class GpsReceiver(EpochReporter):
         uart: As of EpochReporter.
 
     Attributes:
-        ignored: Number of well-formed sentences that are of no use here.
+        ignored: Number of valid sentences that were not used.
     """
 
     def __init__(self, on_fix, date_floor=0, uart=None):
         super().__init__(self._sentence, on_fix, date_floor, uart)
-        # Fewest fields, what to read of them, a bit for those that may come without a time, the fields where a time of
-        # day and a place begin that are taken whatever the rest says, the reader.
+        # Minimum number of fields; conversions for scan.fields; a bit for kinds that may lack a time; the fields of the
+        # time of day and of the latitude if they are used regardless of the sentence's status; the parser.
         self._kinds = {
             _RMC: (8, b".tcn.e.32d..c", 1, 0, 3, self._rmc),
             _GGA: (13, b".tn.e.0023", 2, 1, 2, self._gga),
@@ -83,15 +83,15 @@ class GpsReceiver(EpochReporter):
             _GLL: (7, b".n.e.tcc", 8, 5, 1, self._gll),
             _VTG: (5, b".2...3...c", 0, 0, 0, self._vtg),
             _GSA: (18, b"..0000000000000.2.0", 0, 0, 0, self._gsa),
-            _GSV: (4, None, 0, 0, 0, None),  # satellites in view: nothing that a fix needs
+            _GSV: (4, None, 0, 0, 0, None),  # satellites in view: not needed for a fix
             _ZDA: (4, b".t000", 0, 0, 0, self._zda),
         }
         self.ignored = 0
         self._values = array("i", [0] * _FIELDS)
-        self._placed = False  # the sentence at hand has a latitude and a longitude
-        self._this_tod = enums.UNKNOWN  # time of day of the sentence before, for epoch changes
+        self._placed = False  # the current sentence has a latitude and a longitude
+        self._this_tod = enums.UNKNOWN  # time of day of the previous sentence, to detect a new epoch
         self._timed = False
-        self._date = -1  # the last ddmmyy that was a date, and its day
+        self._date = -1  # the last valid ddmmyy, and its day
         self._date_day = 0
         self._gga_talker = 0
         self._gga_tod = -1
@@ -102,12 +102,12 @@ class GpsReceiver(EpochReporter):
         self._used_n = 0  # satellites used; more than four count as four
 
     def _sentence(self):
-        """Take the sentence at hand."""
+        """Process the current sentence."""
         state = self.state
         kind = state[_KIND]
         count = state[_COUNT]
         line = self.line
-        # "P" is for proprietary sentences, but Quectel says PQGSA and PQGSV for BeiDou and QZSS.
+        # "P" marks proprietary sentences, but Quectel sends PQGSA and PQGSV for BeiDou and QZSS.
         if line[0] == 80 and (line[1] != 81 or (kind != _GSA and kind != _GSV)):
             kind = 0
         known = self._kinds.get(kind)
@@ -139,7 +139,7 @@ class GpsReceiver(EpochReporter):
                 new.flags = HAS_POSITION if n == 2 else 0
         mask |= take(v)
         if mask & TIME and self._day == enums.UNKNOWN and self._fix.day != enums.UNKNOWN:
-            self._renew()  # what had a time is told before the time is lost
+            self._renew()  # report the epoch that has a date before the date is lost
         if self._timed:
             tod = self._this_tod
             if tod != before:
@@ -157,7 +157,7 @@ class GpsReceiver(EpochReporter):
             self._merge(mask, new)
 
     def _merge(self, mask, new):
-        """Take from the record what its sentence vouches for."""
+        """Copy the values in `mask` from `new` to the open epoch."""
         fix = self._fix
         if mask & MODE:
             if new.mode == 2:
@@ -191,10 +191,10 @@ class GpsReceiver(EpochReporter):
             self._last_alt = fix.alt_mm != enums.UNKNOWN
             self._last_mode = fix.mode
 
-    # --- pieces of sentences ---
+    # --- parts of sentences ---
 
     def _velocity(self, knots, angle):
-        """Take a speed in 1e-3 knots and a course in 1e-2 degrees; return what of them was there."""
+        """Set speed (1e-3 knots) and course (1e-2 degrees); return the mask of those present."""
         mask = 0
         new = self._new
         if knots != _EMPTY:
@@ -208,7 +208,7 @@ class GpsReceiver(EpochReporter):
         return mask
 
     def _calendar(self, date):
-        """Note the day of ddmmyy; return whether it is a date. Two-digit years below 69 are of this century."""
+        """Set the day from ddmmyy; return False if it is not a date. Years below 69 are in this century."""
         day = date // 10000
         month = date // 100 % 100
         year = date % 100
@@ -218,7 +218,7 @@ class GpsReceiver(EpochReporter):
         self._date_day = days_from_civil(year + (2000 if year < 69 else 1900), month, day)
         return True
 
-    # --- sentences; v holds the fields that `_kinds` names ---
+    # --- sentences; v holds the fields selected in `_kinds` ---
 
     def _rmc(self, v):
         new = self._new
@@ -361,9 +361,9 @@ class GpsReceiver(EpochReporter):
                 self._used_n = 0
                 self._used_systems = 0
             self._gsa_talker = talker
-            told = scan.satellites(v, self._gsa_system(v, talker), self._used, self._used_n)
-            self._used_n = told & 255
-            self._used_systems |= told >> 8
+            result = scan.satellites(v, self._gsa_system(v, talker), self._used, self._used_n)
+            self._used_n = result & 255
+            self._used_systems |= result >> 8
         if talker != 80:
             self._gsa_other = True
         elif self._gsa_other:
@@ -373,12 +373,12 @@ class GpsReceiver(EpochReporter):
         return mask
 
     def _gsa_system(self, v, talker):
-        """NMEA system id of this GSA: the talker's, or field 18 (NMEA 4.10) for GN and PQ; 0 when not told."""
-        told = v[18] if self.state[_COUNT] == 19 and 0 <= v[18] <= 6 else 0
+        """NMEA system id of this GSA: the talker's, or field 18 (NMEA 4.10) for GN and PQ; 0 if unknown."""
+        system = v[18] if self.state[_COUNT] == 19 and 0 <= v[18] <= 6 else 0
         if talker == 78:
-            return told
-        if talker == 81 and self.line[0] == 80 and told:
-            return told
+            return system
+        if talker == 81 and self.line[0] == 80 and system:
+            return system
         return _TALKER_SYSTEM.get(talker, 0)
 
     def _zda(self, v):

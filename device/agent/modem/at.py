@@ -157,11 +157,11 @@ class AtChannel:
         command = self._current
         count = min(self._payload_left, n - i)
         self._payload_left -= count
-        kept = min(count, len(command.sink) - command.received) if command.sink is not None else 0
-        for k in range(kept):
+        stored = min(count, len(command.sink) - command.received) if command.sink is not None else 0
+        for k in range(stored):
             command.sink[command.received + k] = buf[i + k]
-        command.received += kept
-        command.overflow += count - kept
+        command.received += stored
+        command.overflow += count - stored
         return count
 
     def _on_prompt(self):

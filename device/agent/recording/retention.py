@@ -125,7 +125,7 @@ class Retention:
         """Return the id of the second removable segment after id `after`, if another one follows it; else None."""
         if manifest_name(clip.number) not in self._files.names():
             return None
-        duration_ms = seen = 0
+        duration_ms = removable = 0
         candidate = None
         for file_id, fields, is_picture in self._index.listed(clip):
             if is_picture:
@@ -135,8 +135,8 @@ class Retention:
             if file_id > after and not protected and self.is_spare(clip, file_id):
                 if candidate is not None:
                     return candidate
-                seen += 1
-                if seen == 2:
+                removable += 1
+                if removable == 2:
                     candidate = file_id
         return None
 

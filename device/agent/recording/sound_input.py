@@ -7,7 +7,7 @@ class SoundInput:
     """Opens the microphone for the segments that have sound.
 
     Attributes:
-        fault: Sound is wanted, but the microphone cannot be opened.
+        fault: Sound is required, but the microphone cannot be opened.
         is_open: The microphone is open.
 
     Args:
@@ -28,14 +28,14 @@ class SoundInput:
         Args:
             event: Whether a clip is being recorded.
         """
-        wanted = self.always or (self.on_event and event)
-        if wanted != self.is_open:
-            if wanted:
+        required = self.always or (self.on_event and event)
+        if required != self.is_open:
+            if required:
                 self.is_open = self._microphone.open()
             else:
                 self._microphone.close()
                 self.is_open = False
-        self.fault = wanted and not self.is_open
+        self.fault = required and not self.is_open
         return self.is_open
 
     def read_into(self, container, time_ms):

@@ -17,11 +17,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the verb and return its exit code."""
-    found = [boards.find(name) for name in boards.names()]
+    listed = [boards.find(name) for name in boards.names()]
     if args.json:
-        print(json.dumps([_summary(board) for board in found]))
+        print(json.dumps([_summary(board) for board in listed]))
         return 0
-    for board in found:
+    for board in listed:
         heap = f", {board.heap_kb} KiB heap" if board.heap_kb else ""
         print(f"{board.name}: {board.title} ({board.runtime}{heap})")
         print(f"  features: {' '.join(board.features)}")

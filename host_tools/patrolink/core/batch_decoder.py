@@ -112,7 +112,7 @@ def open_batches(device_receiver: receiver.Receiver, frames: Sequence[bytes]) ->
             opened.bodies.append(memoryview(data)[frame.HEADER_BYTES : -8])
             opened.indices.append(i)
         else:
-            opened.outcomes[i] = "repeated" if outcome == replay.ReplayWindow.SEEN else "replay"
+            opened.outcomes[i] = "repeated" if outcome == replay.ReplayWindow.REPEATED else "replay"
     return opened
 
 
@@ -158,9 +158,9 @@ def _decode_block(bodies: Sequence[bytes | memoryview], scratch: list[Ints]) -> 
     remaining = np.ones(count, bool)  # for the plain decoder
     groups = _decode_groups(bodies, scratch) if count else []
     for group in groups:
-        kept = group.indices[group.valid]
-        counts[kept] = group.columns["time"].shape[1]
-        remaining[kept] = False
+        decoded = group.indices[group.valid]
+        counts[decoded] = group.columns["time"].shape[1]
+        remaining[decoded] = False
     rejected = {}
     singles = []
     for i in np.flatnonzero(remaining):

@@ -34,11 +34,11 @@ class Histogram:
 
     def quantile(self, part: float) -> int | None:
         """Return an upper bound in microseconds of the given part (0 to 1) of all durations; None if there are none."""
-        wanted = part * self.count
+        rank = part * self.count
         total = 0
         for end_us, count in self._filled_bins():
             total += count
-            if total >= wanted:
+            if total >= rank:
                 return end_us
         return None
 
