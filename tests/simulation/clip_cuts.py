@@ -118,7 +118,7 @@ def cut(seed: int, operations: int) -> tuple[bool, float, int, int]:
     except PowerCut:
         ended = False
     harness.files.left = harness.files.behind = None
-    taken, end = harness.camera.taken, harness.now
+    taken, end = harness.camera.captured, harness.now
     below, cuts = seeded(seed + operations), 0
     for _ in range(below(4)):
         harness.files.left = below(RECOVERY_OPERATIONS)

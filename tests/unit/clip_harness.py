@@ -30,12 +30,12 @@ def make_picture(n, size):
 class FakeCamera:
     """A camera with a steady frame rate. Its pictures are numbered from 0.
 
-    All pictures come in one buffer, which is overwritten as soon as the camera is asked again, as with vc0706.
+    All pictures are in one buffer, which the next call of `frame` overwrites, as with vc0706.
 
     Attributes:
-        stalled: It gives no picture.
-        broken: It gives pictures without their end.
-        taken: (number, monotonic ms) of each good picture.
+        stalled: `frame` returns no picture.
+        broken: `frame` returns pictures without their end.
+        captured: (number, monotonic ms) of each good picture.
     """
 
     def __init__(self, harness, fps=5, size=1000):
@@ -47,7 +47,7 @@ class FakeCamera:
         self.fault = ""
         self.dropped = self.damaged = 0
         self.opened = self.stalled = self.broken = False
-        self.taken = []
+        self.captured = []
         self.number = 0
         self._due_ms = 0
         self._buffer = memoryview(bytearray(size // 4 * 4 + 4))
@@ -71,12 +71,12 @@ class FakeCamera:
         self._buffer[:] = make_picture(n, self.size)
         if self.broken:
             return self._buffer[:-1], self.harness.now, None
-        self.taken.append((n, self.harness.now))
+        self.captured.append((n, self.harness.now))
         return self._buffer, self.harness.now, None
 
 
 class FakeMicrophone:
-    """A microphone that gives silence in units of 10 ms while it is open."""
+    """A microphone that provides silence in units of 10 ms while it is open."""
 
     def __init__(self, harness):
         self.harness = harness
@@ -102,11 +102,11 @@ class FakeMicrophone:
 
 
 class ClipHarness:
-    """One board that records. Its storage outlives `boot`.
+    """One board that records. `boot` preserves its storage.
 
     Attributes:
-        files, state: The storage of clips, and the hal Store.
-        store, recorder, ring_recorder, camera, microphone: The parts of the current boot.
+        files, state: Storage of clips, and the HAL store.
+        store, recorder, ring_recorder, camera, microphone: Objects of the current boot.
         now: Monotonic ms of the current boot.
         time_known, clock_shift_ms: Whether the unix clock is known, and its error.
         sealed, low: Arguments of the calls of on_sealed and on_low.
@@ -121,7 +121,7 @@ class ClipHarness:
         self.size = size
         self.fps = fps
         self.boots = 0
-        self.past_ms = 0  # of all boots before
+        self.past_ms = 0  # duration of all previous boots
         self.time_known = True
         self.clock_shift_ms = 0
         self.sealed = []
@@ -131,16 +131,16 @@ class ClipHarness:
         return EPOCH_MS + self.past_ms + self.clock_shift_ms + now if self.time_known else 0
 
     def boot(self):
-        """Switch on: the monotonic clock starts from 0."""
+        """Boot: the monotonic clock starts from 0."""
         self.past_ms += self.now
         self.now = 0
         self.boots += 1
-        self.boot_parts(self.low.append, self.sealed.append)
+        self.construct(self.low.append, self.sealed.append)
         run_to_completion(self.ring_recorder.load())
         return self
 
-    def boot_parts(self, on_low, on_sealed):
-        """Make the parts; their storage is not loaded yet."""
+    def construct(self, on_low, on_sealed):
+        """Construct the objects of a boot; storage is not loaded yet."""
         self.camera = FakeCamera(self, self.fps, self.size)
         signer = self.signer = Signer(self.state)
         self.store = ClipStore(
@@ -170,7 +170,7 @@ class ClipHarness:
         return clip.CLOCK_GPS
 
     def run(self, seconds, each=None):
-        """Let time pass in rounds of 50 ms; `each` is called in every round."""
+        """Advance the clock in steps of 50 ms; `each` is called in every step."""
         until = self.now + int(seconds * 1000)
         while self.now < until:
             self.now += 50
@@ -179,7 +179,7 @@ class ClipHarness:
             self.recorder.serve(self.now)
         return self
 
-    # --- reading back -----------------------------------------------------------------------------------------------
+    # --- reading of recorded clips ----------------------------------------------------------------------------------
 
     def manifest(self, number):
         """Return the decoded lines of a manifest, after checking their chain and seal."""
@@ -233,7 +233,7 @@ class ClipHarness:
         return out
 
 
-_chain_keys = {}  # ephemeral key -> first chain key: the agreement is slow
+_chain_keys = {}  # first chain key by ephemeral key: caches the slow key agreement
 
 
 class SegmentReader:
@@ -241,7 +241,7 @@ class SegmentReader:
 
     Attributes:
         records: (kind, time_ms, body) of each complete record.
-        complete: It has its end record, and nothing after it.
+        complete: Whether it ends with its end record.
     """
 
     def __init__(self, data):

@@ -2,11 +2,11 @@
 
 
 class PowerCut(Exception):
-    """The power went in the middle of a write."""
+    """The power was cut during a write."""
 
 
 class MemoryStore:
-    """The store contract of agent.tracking.counter."""
+    """Implements the store contract of agent.tracking.counter."""
 
     def __init__(self):
         self.records = {}
@@ -19,7 +19,7 @@ class MemoryStore:
 
 
 class Writer:
-    """What MemoryFiles.open returns: the writer contract of hal.clip_storage."""
+    """Result of MemoryFiles.open: implements the writer contract of hal.clip_storage."""
 
     def __init__(self, files, name):
         self._files = files
@@ -55,11 +55,16 @@ class Writer:
 
 
 class MemoryFiles:
-    """The files contract of agent.link.outbox and agent.clips.
+    """Implements the files contract of agent.link.outbox and agent.recording.
 
-    left    dies after so many operations: bytes written, files made or removed
-    full    bytes after which the storage says that it is full; fault: an OSError number that it gives whatever is asked
-    behind  None: what writers take is written at once. A list: it is kept there until `work`, as slow storage does
+    Attributes:
+        data: Contents by file name.
+        left: Operations until PowerCut is raised; None: never. An operation is a byte written, or a file created,
+            renamed or removed.
+        full: Capacity in bytes; None: unlimited.
+        fault: OSError number that every call raises; 0: none.
+        behind: None: writes are carried out at once. A list: they are queued in it until `work`, as on slow storage.
+        written: Bytes written so far.
     """
 
     def __init__(self):
@@ -134,17 +139,17 @@ class MemoryFiles:
         except OSError:
             pass
 
-    def order(self, job, *given):
+    def order(self, job, *args):
         if self.behind is None:
-            job(*given)
+            job(*args)
         else:
-            self.behind.append((job, given))
+            self.behind.append((job, args))
 
     def work(self, orders):
-        """Slow storage gets so many orders done."""
+        """Carry out the first `orders` queued operations."""
         while self.behind and orders:
-            job, given = self.behind.pop(0)
-            job(*given)
+            job, args = self.behind.pop(0)
+            job(*args)
             orders -= 1
 
     def flush(self, ms):

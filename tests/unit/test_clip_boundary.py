@@ -33,8 +33,8 @@ def check_span(harness, seed, number, trigger, hold):
     pre, longest = config["pre_s"] * 1000, max([line["ms"] for line in harness.segments(number)])
     files = segment_spans(harness, number)
     began = max(0, trigger - pre)
-    # It begins at least pre_s before the trigger, and its second file later than that: no file too many.
-    assert files[0][0] <= began or not [ms for n, ms in harness.camera.taken if ms < files[0][0]], (
+    # The clip begins at least pre_s before the trigger. Its second file begins later, so no file is superfluous.
+    assert files[0][0] <= began or not [ms for n, ms in harness.camera.captured if ms < files[0][0]], (
         seed,
         files[0],
         began,
@@ -42,8 +42,8 @@ def check_span(harness, seed, number, trigger, hold):
     assert files[0][0] >= began - longest, (seed, files[0], began, longest)
     assert len(files) == 1 or files[1][0] > trigger - pre, (seed, files[:2], trigger - pre)
     assert trigger + hold <= files[-1][1] <= trigger + hold + 100, (seed, files[-1], trigger + hold)
-    wanted = [n for n, ms in harness.camera.taken if files[0][0] <= ms <= files[-1][1]]
-    assert harness.pictures(number) == wanted, seed
+    expected = [n for n, ms in harness.camera.captured if files[0][0] <= ms <= files[-1][1]]
+    assert harness.pictures(number) == expected, seed
     assert harness.ring_recorder.loss.total == 0, seed
 
 
@@ -61,7 +61,7 @@ def test_a_clip_begins_at_most_one_segment_before_pre_s():
         number = harness.recorder.trigger(below(5), 1, "", trigger)
         harness.run(config["post_s"] + config["segment_s"] + 3)
         check_span(harness, seed, number, trigger, config["post_s"] * 1000)
-        # Another one, at a random time after it.
+        # A second event at a random time after the first one.
         harness.run(below(20))
         trigger = harness.now
         number = harness.recorder.trigger(below(5), 1, "", trigger)
@@ -96,7 +96,7 @@ def test_overlapping_events_make_one_clip_that_covers_all_of_them():
         assert marks == 5 and len(harness.sealed) == 1, seed
 
 
-def test_a_hundred_presses_make_one_clip_and_marks_up_to_the_limit():
+def test_a_hundred_presses_extend_one_clip_with_a_bounded_number_of_marks():
     harness = ClipHarness({"lock_kb": 4096}).boot().run(20)
     numbers = [harness.recorder.trigger(0, i, "", harness.now) for i in range(100)]
     harness.run(1)

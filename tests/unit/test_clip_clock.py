@@ -1,4 +1,4 @@
-"""The clock of a recorder: unknown, known late, set by years and back, invalid times of a receiver."""
+"""Clock of a recorder: unknown, set late, stepped by years in both directions; invalid times of a receiver."""
 
 import struct
 
@@ -57,14 +57,14 @@ def test_a_clock_that_jumps_at_random_stops_no_recording():
         harness = ClipHarness().boot()
         for _ in range(12):
             harness.run(1 + below(6))
-            what = below(6)
-            if what == 0:
+            action = below(6)
+            if action == 0:
                 harness.clock_shift_ms = (below(40000) - 20000) * 86400000
-            elif what == 1:
+            elif action == 1:
                 harness.clock_shift_ms = below(20000) - 10000
-            elif what == 2:
+            elif action == 2:
                 harness.time_known = not harness.time_known
-            elif what == 3:
+            elif action == 3:
                 harness.recorder.trigger(below(2), below(9), "", harness.now)
         harness.clock_shift_ms = 0
         harness.run(30)
@@ -114,7 +114,7 @@ def test_positions_with_invalid_times_are_recorded():
     for fix in fixes:
         assert abs(fix[1] - harness.unix(harness.now)) < 60000, (
             fix
-        )  # the time of the clock: none of these dates is accepted
+        )  # time of the clock: none of these dates is accepted
 
 
 def test_a_suspect_date_is_not_recorded_as_the_time_of_a_position():

@@ -1,4 +1,4 @@
-"""A recording whose camera, microphone or storage fails: how it ends, and the reason that it records."""
+"""Faults of camera, microphone and storage during a recording: how it ends, and its close reason."""
 
 import patrolink_enums as enums
 from agent.recording.clip_recorder import UNTIL_STOPPED, RefusedError
@@ -36,7 +36,7 @@ def test_a_dead_camera_ends_the_clip_with_the_reason_camera():
     assert harness.ring_recorder.errors == CAMERA
     harness.run(20)
     assert close_reasons(harness) == ["camera"] and harness.sealed[0]["clip_id"] == number
-    assert not harness.microphone.opened  # it is closed when nothing is recorded
+    assert not harness.microphone.opened  # the microphone is closed while nothing is recorded
     harness.camera.stalled = False
     harness.run(5)
     assert not harness.ring_recorder.errors and harness.ring_recorder.loss.total > 100
@@ -65,11 +65,11 @@ def test_events_without_storage_for_hours_use_bounded_memory():
         for i in range(80):
             numbers.add(harness.recorder.trigger(i % 5, i, "", harness.now))
             harness.run(15)
-            harness.camera.taken.clear()  # the list would fragment the heap of MicroPython
+            harness.camera.captured.clear()  # the list would fragment the heap of MicroPython
             assert len(harness.store.open_clips) <= 8 and harness.ring_recorder.errors & FAULT
         assert len(numbers) <= 8
-        for writing in harness.store.open_clips._clips:
-            assert len(writing.manifest._pending) <= 70
+        for open_clip in harness.store.open_clips._clips:
+            assert len(open_clip.manifest._pending) <= 70
         live = harness.recorder.trigger(1, 1000, "", harness.now, 20000)
         harness.run(2)
         files.fault = 0
@@ -79,14 +79,14 @@ def test_events_without_storage_for_hours_use_bounded_memory():
         assert harness.store.index.find(live).sos and [
             s for s in lines if s.get("access") == "lost" or s.get("event") == 1000
         ]
-        # The SOS had 18 s left when storage came back: these are recorded.
+        # The remaining 18 s of the SOS, after storage recovered, are recorded.
         after = [v for v in harness.sealed if v["clip_id"] >= live]
         assert [v["trigger"] for v in after] == [1] * len(after)
         assert sum([len(harness.pictures(v["clip_id"])) for v in after]) >= 12
         assert harness.recorder.trigger(0, 1, "", harness.now) == after[-1]["clip_id"] + 1
 
 
-def test_a_live_sos_continues_when_storage_comes_back_empty():
+def test_a_live_sos_continues_on_storage_that_was_replaced_by_an_empty_one():
     harness = ClipHarness().boot().run(20)
     harness.files.fault = EIO
     harness.run(3)
@@ -99,7 +99,7 @@ def test_a_live_sos_continues_when_storage_comes_back_empty():
     assert "sig" in harness.manifest(1)[-1]
 
 
-def test_a_thumbnail_is_encoded_once_a_second_while_storage_refuses():
+def test_a_thumbnail_is_encoded_once_a_second_while_storage_fails():
     harness = ClipHarness().boot().run(20)
     encoded = []
     harness.ring_recorder._jpeg = lambda picture: encoded.append(1) or bytes(picture)
@@ -107,7 +107,7 @@ def test_a_thumbnail_is_encoded_once_a_second_while_storage_refuses():
     harness.run(2)
     harness.recorder.trigger(0, 1, "", harness.now)
     harness.run(8)
-    assert len(encoded) <= 9  # storage is asked once a second: encoding a JPEG takes time
+    assert len(encoded) <= 9  # one attempt per second, because encoding a JPEG takes time
     harness.run(8)
     harness.files.fault = 0
     encoded.clear()
@@ -115,7 +115,7 @@ def test_a_thumbnail_is_encoded_once_a_second_while_storage_refuses():
     assert encoded == [] and not [s for s in harness.manifest(1) if "thumb" in s]  # the clip is over
 
 
-def test_the_wearer_ends_only_the_wearers_recording():
+def test_the_record_button_ends_only_its_own_recording():
     harness = ClipHarness({"lock_kb": 4096}).boot().run(20)
     number = harness.recorder.trigger(3, 1, "duty", harness.now, 60000)
     harness.run(5)
@@ -126,7 +126,7 @@ def test_the_wearer_ends_only_the_wearers_recording():
     assert not harness.sealed
     harness.run(15)
     assert len(harness.sealed) == 1 and harness.sealed[0]["duration_ms"] >= 70000
-    # It lasts as long as the wearer holds it, and a dispatcher may end it.
+    # A recording by the button has no time limit; a dispatcher may stop it too.
     number = hold(harness)
     harness.run(100)
     assert len(harness.sealed) == 1 and harness.recorder.held
@@ -223,14 +223,14 @@ def test_a_snapshot_without_storage_does_not_split_the_clip():
     harness = ClipHarness({"lock_kb": 4096}).boot().run(20)
     number = harness.recorder.trigger(0, 1, "", harness.now, 30000)
     harness.run(2)
-    taken = []
+    answers = []
     harness.files.fault = EIO
     harness.run(3)
-    harness.recorder.snapshot("duty", harness.now, taken.append)
+    harness.recorder.snapshot("duty", harness.now, answers.append)
     harness.run(2)
     harness.files.fault = 0
     harness.run(40)
-    assert taken == [None] and [v["clip_id"] for v in harness.sealed] == [number]
+    assert answers == [None] and [v["clip_id"] for v in harness.sealed] == [number]
 
 
 def test_a_picture_larger_than_a_record_is_not_recorded():
@@ -255,11 +255,11 @@ def test_a_picture_larger_than_a_record_is_not_recorded():
     assert harness.sealed[0]["clip_id"] == number and harness.ring_recorder.loss.total == 15
     jpeg = harness.ring_recorder._jpeg
     harness.ring_recorder._jpeg = lambda picture: HugePicture()  # as with pictures that are arrays
-    taken = []
-    harness.recorder.snapshot("duty", harness.now, taken.append)
+    answers = []
+    harness.recorder.snapshot("duty", harness.now, answers.append)
     harness.run(2)
     harness.ring_recorder._jpeg = jpeg
-    assert taken == [None] and not harness.ring_recorder.errors
+    assert answers == [None] and not harness.ring_recorder.errors
 
 
 def test_a_loss_larger_than_a_gap_record_is_recorded_completely():
@@ -272,7 +272,7 @@ def test_a_loss_larger_than_a_gap_record_is_recorded_completely():
     assert sum([s["lost"] for s in harness.segments(number)]) == 200000
 
 
-def test_frames_dropped_at_a_segment_boundary_are_not_blamed_on_storage():
+def test_frames_dropped_at_a_segment_boundary_do_not_count_as_storage_gaps():
     harness = ClipHarness(size=400, fps=2).boot().run(20)
     harness.recorder.trigger(3, 1, "duty", harness.now, UNTIL_STOPPED)
 

@@ -1,3 +1,5 @@
+"""Clip recorder: triggers, extent of clips, snapshots, gaps, sound, quotas and restarts."""
+
 from agent.recording import clip_files
 from agent.recording.clip_recorder import UNTIL_STOPPED, RefusedError
 from clip_harness import EPOCH_MS, ClipHarness
@@ -10,7 +12,7 @@ def span(harness, number):
     return segments[0]["start_ms"] - EPOCH_MS, segments[-1]["start_ms"] + segments[-1]["ms"] - EPOCH_MS
 
 
-def test_an_event_holds_pre_s_before_it_and_loses_no_picture():
+def test_a_clip_includes_pre_s_before_its_event_and_all_pictures():
     for at in (30.0, 31.35, 33.0, 34.9, 37.05):
         harness = ClipHarness().boot().run(at)
         trigger = harness.now
@@ -19,7 +21,7 @@ def test_an_event_holds_pre_s_before_it_and_loses_no_picture():
         start, end = span(harness, number)
         assert trigger - 15000 <= start <= trigger - 10000, (at, start)
         assert trigger + 10000 - 250 <= end <= trigger + 10100, (at, end)
-        assert harness.pictures(number) == [n for n, ms in harness.camera.taken if start <= ms <= end], at
+        assert harness.pictures(number) == [n for n, ms in harness.camera.captured if start <= ms <= end], at
         assert harness.ring_recorder.loss.total == 0 and harness.ring_recorder.errors == 0
         (values,) = harness.sealed
         assert values["clip_id"] == number == 1 and values["event_id"] == 7 and values["previous_chain"] == b""
@@ -44,8 +46,8 @@ def test_segment_files_match_their_manifest_lines():
     (thumb,) = [s for s in harness.manifest(number) if "thumb" in s]
     picture = harness.read(thumb["thumb"] + ".pls")
     assert picture.header.codec == clip.JPEG and picture.complete
-    taken = [ms for n, ms in harness.camera.taken if [n] == picture.pictures()]
-    assert 20000 <= taken[0] <= 20250  # the first picture after the trigger
+    times_ms = [ms for n, ms in harness.camera.captured if [n] == picture.pictures()]
+    assert 20000 <= times_ms[0] <= 20250  # the first picture after the trigger
 
 
 def test_a_second_event_extends_the_clip_and_an_sos_raises_its_trigger():
@@ -81,7 +83,7 @@ def test_a_long_recording_is_split_into_clips_of_ten_minutes():
     assert [s["access"] for s in harness.manifest(3) if "access" in s] == ["recording_stop"]
 
 
-def test_a_clip_right_after_another_holds_pre_s_too():
+def test_a_clip_right_after_another_includes_pre_s_too():
     harness = ClipHarness().boot().run(20)
     harness.recorder.trigger(0, 1, "", harness.now)
     harness.run(12)
@@ -93,41 +95,43 @@ def test_a_clip_right_after_another_holds_pre_s_too():
     assert set(harness.pictures(1)) & set(harness.pictures(2))
 
 
-def test_a_snapshot_is_a_separate_clip_and_loses_no_frame_of_others():
+def test_a_snapshot_is_a_separate_clip_and_other_clips_lose_no_frame():
     harness = ClipHarness().boot().run(20.3)
-    taken = []
-    asked = harness.now
-    harness.recorder.snapshot("duty", asked, taken.append)
+    answers = []
+    requested_ms = harness.now
+    harness.recorder.snapshot("duty", requested_ms, answers.append)
     harness.run(5)
-    assert taken == [1]
+    assert answers == [1]
     assert harness.recorder.trigger(0, 1, "", harness.now) == 2
     harness.run(5)
-    harness.recorder.snapshot("duty", harness.now, taken.append)
+    harness.recorder.snapshot("duty", harness.now, answers.append)
     harness.run(20)
-    assert taken == [1, 3]
-    (photo,) = harness.pictures(1)
-    assert [asked < ms <= asked + 250 for n, ms in harness.camera.taken if n == photo] == [True]
+    assert answers == [1, 3]
+    (snapshot_number,) = harness.pictures(1)
+    assert [requested_ms < ms <= requested_ms + 250 for n, ms in harness.camera.captured if n == snapshot_number] == [
+        True
+    ]
     assert [v["clip_id"] for v in harness.sealed] == [1, 2, 3, 4]
     assert [v["codec"] for v in harness.sealed] == [clip.JPEG, clip.MJPEG_AVI, clip.JPEG, clip.MJPEG_AVI]
     assert len(harness.pictures(1)) == len(harness.pictures(3)) == 1
     video = harness.pictures(2) + harness.pictures(4)
     assert video == list(range(video[0], video[0] + len(video))) and harness.ring_recorder.loss.total == 0
     assert harness.manifest(4)[0]["follows"] == 2
-    # The steps of a clip are consecutive, so that nothing looks like a gap.
+    # The steps of a clip are consecutive; a missing one would be a gap.
     for number in (2, 4):
         line = [s.get("seg", s.get("thumb")) for s in harness.manifest(number) if "bytes" in s]
         steps = sorted([int(s[7:]) for s in line])
         assert steps == list(range(steps[0], steps[0] + len(steps))), number
     harness.camera.stalled = True
     harness.run(3)
-    harness.recorder.snapshot("duty", harness.now, taken.append)
+    harness.recorder.snapshot("duty", harness.now, answers.append)
     try:
-        harness.recorder.snapshot("desk", harness.now)
+        harness.recorder.snapshot("duty", harness.now)
         raise AssertionError("not refused")
     except RefusedError as e:
         assert "another" in str(e)
     harness.run(3)
-    assert taken == [1, 3, None] and len(harness.sealed) == 4
+    assert answers == [1, 3, None] and len(harness.sealed) == 4
 
 
 def test_missing_frames_are_recorded_as_gaps_with_their_reason():
@@ -222,7 +226,7 @@ def test_exhausted_steps_end_the_recording_and_are_reported():
     assert not [n for n in harness.files.data if n[-4:] == ".pls" and len(n) != 17]
 
 
-def test_switching_off_leaves_a_sealed_clip():
+def test_close_seals_the_open_clip():
     harness = ClipHarness().boot().run(20)
     number = harness.recorder.trigger(1, 1, "", harness.now)
     harness.run(3)
@@ -232,7 +236,7 @@ def test_switching_off_leaves_a_sealed_clip():
     assert harness.segments(number)[-1]["whole"]
 
 
-def test_an_event_right_after_a_boot_holds_the_end_of_the_previous_boot():
+def test_an_event_right_after_a_boot_includes_the_end_of_the_previous_boot():
     harness = ClipHarness().boot().run(33)
     harness.boot().run(2)
     number = harness.recorder.trigger(0, 1, "", harness.now)
@@ -248,7 +252,7 @@ def test_an_event_right_after_a_boot_holds_the_end_of_the_previous_boot():
     assert [n for n in harness.files.data if n[:7] == "000002-" and n not in listed] == []
 
 
-def test_a_full_lock_quota_refuses_routine_events_but_no_sos():
+def test_a_full_lock_quota_refuses_routine_events_and_accepts_an_sos():
     harness = ClipHarness({"lock_kb": 120}).boot().run(20)
     first = harness.recorder.trigger(0, 1, "", harness.now)
     harness.run(40)
@@ -265,23 +269,23 @@ def test_a_full_lock_quota_refuses_snapshots_except_during_an_sos():
     harness = ClipHarness({"lock_kb": 120}).boot().run(20)
     harness.recorder.trigger(0, 1, "", harness.now)
     harness.run(40)
-    taken = []
+    answers = []
     try:
-        harness.recorder.snapshot("duty", harness.now, taken.append)
+        harness.recorder.snapshot("duty", harness.now, answers.append)
         raise AssertionError("not refused")
     except RefusedError as e:
         assert "upload" in str(e)
     harness.recorder.trigger(1, 3, "", harness.now)
-    harness.recorder.snapshot("duty", harness.now, taken.append)
+    harness.recorder.snapshot("duty", harness.now, answers.append)
     harness.run(2)
-    assert taken == [3]
+    assert answers == [3]
 
 
 def test_frames_dropped_by_the_camera_are_counted_once():
     harness = ClipHarness().boot().run(20)
     number = harness.recorder.trigger(0, 1, "", harness.now)
     harness.run(1)
-    harness.camera.stalled = True  # a blocked loop of 3 s: the camera kept 5 of 15 frames
+    harness.camera.stalled = True  # the loop is blocked for 3 s: the camera stores 5 of 15 frames
     harness.run(2)
     harness.camera.dropped += 10
     harness.camera.stalled = False
@@ -289,7 +293,7 @@ def test_frames_dropped_by_the_camera_are_counted_once():
     assert harness.ring_recorder.loss.total == sum([s["lost"] for s in harness.segments(number)]) == 10
 
 
-def test_pictures_that_the_camera_found_damaged_count_as_broken():
+def test_pictures_that_the_camera_reports_as_damaged_are_gaps():
     harness = ClipHarness().boot().run(20)
     number = harness.recorder.trigger(0, 1, "", harness.now)
     harness.run(1)

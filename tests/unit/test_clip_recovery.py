@@ -1,4 +1,4 @@
-"""Files that a boot may find on storage: foreign files, damaged files, clips of another device."""
+"""Recovery of clip storage at boot: foreign files, damaged files, clips of another device."""
 
 from agent.recording import clip_index
 from clip_harness import ClipHarness
@@ -40,7 +40,7 @@ def check_recording(harness, context):
 
 def test_foreign_files_are_left_unchanged():
     for name in FOREIGN:
-        for data in (b"", b"not ours\n", LINE, bytes(range(256)) * 8):
+        for data in (b"", b"foreign\n", LINE, bytes(range(256)) * 8):
             harness = harness_with_clip()
             harness.files.data[name] = bytearray(data)
             check_recording(harness, (name, data[:9]))
@@ -56,7 +56,7 @@ def test_foreign_files_do_not_count_against_the_quota():
 
 
 def test_a_changed_byte_in_a_manifest_stops_no_recording():
-    """Seeded. The verdict reports the changed clip; the device only has to keep recording."""
+    """Seeded. The verification of the clip reports the change; the device has to continue recording."""
     for seed in range(1, 60):
         below = seeded(seed)
         harness = harness_with_clip(below(2), 4 if seed % 3 == 0 else 20)
@@ -97,7 +97,7 @@ def test_invalid_journal_lines_stop_no_recording():
 
 
 def test_existing_segments_are_never_overwritten():
-    """Storage of another device, or after a loss of the state: its boot numbers are as high as ours."""
+    """Storage of another device, or a lost state: boot numbers on storage are as high as the current one."""
     other = ClipHarness().boot().run(20)
     number = other.recorder.trigger(1, 1, "", other.now)
     other.run(30)
@@ -116,7 +116,7 @@ def test_existing_segments_are_never_overwritten():
 
 
 def test_a_clip_of_another_signing_key_is_not_sealed():
-    """With a seal of our key it would look tampered with."""
+    """A seal with the key of this device would make its verdict `tampered`."""
     other = ClipHarness().boot().run(20)
     number = other.recorder.trigger(1, 1, "", other.now)
     other.run(4)
@@ -153,7 +153,7 @@ def test_old_segments_are_not_read_at_a_boot():
     assert len([n for n in harness.files.data if n[-4:] == ".pls"]) < 30 and not harness.ring_recorder.errors
 
 
-def test_a_clip_holds_nothing_of_a_boot_that_ended_long_ago():
+def test_a_clip_excludes_segments_of_a_boot_that_ended_long_ago():
     for off_s, known, boots in ((0, True, 2), (5, True, 2), (3600, True, 1), (3600, False, 2), (300000, True, 1)):
         harness = ClipHarness().boot().run(33)
         harness.past_ms += off_s * 1000

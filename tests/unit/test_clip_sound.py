@@ -13,7 +13,7 @@ LOUD, QUIET = struct.pack("<h", 12000) * 80, bytes(160)
 
 
 class QueueingMicrophone:
-    """Hears a loud tone while `harness.loud`, else silence. It queues up to five seconds of unread samples."""
+    """Provides a loud tone while `harness.loud`, else silence. Queues up to five seconds of unread samples."""
 
     def __init__(self, harness):
         self.harness = harness
@@ -46,13 +46,13 @@ class QueueingMicrophone:
 
 
 class SharedMicrophoneHarness(ClipHarness):
-    """A board whose microphone push-to-talk uses too. It is loud while no event is recorded."""
+    """A board whose microphone is shared with push-to-talk. Sound is loud while no event is recorded."""
 
     def make_microphone(self):
         self.loud = True
         self.shared_microphone = QueueingMicrophone(self)
         multiplexer = MicrophoneMultiplexer(self.shared_microphone)
-        self.ptt_tap = multiplexer.make_channel()
+        self.ptt_channel = multiplexer.make_channel()
         return multiplexer.make_channel()
 
 
@@ -63,13 +63,13 @@ def alaw(pcm):
 
 
 def run_random_events(harness, below):
-    """Trigger events at random times, open and close the other tap, and block the loop; return the trigger times."""
+    """Trigger events, open and close the other channel, and block the loop at random; return the trigger times."""
     ptt_open = []
     triggers = []
 
     def each():
         if ptt_open and below(3):
-            while harness.ptt_tap.read():
+            while harness.ptt_channel.read():
                 pass
         harness.loud = harness.recorder._open_clip is None
 
@@ -77,14 +77,14 @@ def run_random_events(harness, below):
         if below(3) == 0:
             if ptt_open:
                 ptt_open.clear()
-                harness.ptt_tap.close()
+                harness.ptt_channel.close()
             else:
-                ptt_open.append(harness.ptt_tap.open())
+                ptt_open.append(harness.ptt_channel.open())
         action = below(6)
         if action < 2:
             try:
                 harness.shared_microphone.capture()
-                harness.loud = False  # from the trigger on sound may be recorded
+                harness.loud = False  # sound may be recorded from the trigger on
                 harness.recorder.trigger(action, 1, "", harness.now)
                 triggers.append(harness.now)
             except RefusedError:
@@ -115,8 +115,8 @@ def test_no_sample_from_before_a_trigger_is_recorded():
     assert sounds > 500
 
 
-def test_loud_sound_is_found_where_it_is_recorded_always():
-    """Proves that the check above can fail."""
+def test_the_check_detects_loud_sound_of_a_recorder_that_always_records_sound():
+    """Proves that the check of the previous test can fail."""
     harness = SharedMicrophoneHarness({"sound": "always"}, 200).boot().run(20)
     bodies = [
         body

@@ -1,4 +1,4 @@
-"""Full, read-only, missing, slow or damaged storage: the recorder reports it, raises nothing, and continues."""
+"""Full, read-only, missing, slow or damaged storage: the recorder reports it and continues without an exception."""
 
 import patrolink_enums as enums
 from clip_harness import ClipHarness
@@ -57,7 +57,7 @@ def test_a_clip_that_ends_during_a_storage_fault_has_the_reason_storage():
 
 
 def run_random_faults(seed):
-    """Return a harness after random storage faults; with an odd seed storage is slow too."""
+    """Return a harness after random storage faults. With an odd seed storage is slow too."""
     below = seeded(seed)
     harness = ClipHarness().boot()
     if seed % 2:
@@ -72,7 +72,7 @@ def run_random_faults(seed):
     return harness
 
 
-def test_random_storage_faults():
+def test_random_storage_faults_are_recovered_from():
     for seed in range(1, 25):
         harness = run_random_faults(seed)
         try:
@@ -91,7 +91,7 @@ def test_random_storage_faults():
             raise
 
 
-def test_a_full_file_system():
+def test_a_full_file_system_is_reported_and_recovered_from():
     harness = ClipHarness().boot().run(20)
     harness.files.full = sum([len(d) for d in harness.files.data.values()]) + 30000
     number = harness.recorder.trigger(0, 1, "", harness.now)
@@ -107,7 +107,7 @@ def test_slow_storage_loses_no_frame():
     harness.files.behind = []
     harness.run(20, lambda: harness.files.work(1))
     number = harness.recorder.trigger(0, 1, "", harness.now)
-    harness.run(15)  # storage carries out nothing at all
+    harness.run(15)  # storage carries out no operation
     harness.run(40, lambda: harness.files.work(3))
     assert harness.ring_recorder.loss.total == 0 and harness.ring_recorder.errors == 0
     segments = checked_segments(harness, number)

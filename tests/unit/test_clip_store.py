@@ -22,7 +22,7 @@ def segment_names(harness, number):
 
 
 def stored_names(harness, number):
-    """Return those of its segments that are on storage."""
+    """Return the file names of the segments of a clip that are on storage."""
     return [n for n in segment_names(harness, number) if n in harness.files.data]
 
 
@@ -45,13 +45,13 @@ def test_upload_order_is_sos_then_snapshots_then_others():
     record_clip(harness, 0)
     record_clip(harness, 1)
     harness.recorder.snapshot("duty", harness.now)
-    harness.run(20)  # MicroPython seals in many steps
-    photo = 3
+    harness.run(20)  # on MicroPython, sealing takes many steps
+    snapshot = 3
     order = upload_all(harness)
     numbers = [n for n, _ in order]
-    assert numbers == [2] * numbers.count(2) + [photo] * 2 + [1] * numbers.count(1)
+    assert numbers == [2] * numbers.count(2) + [snapshot] * 2 + [1] * numbers.count(1)
     assert [n for _, n in order if n[:2] == "00"][0] == "000002.plm"
-    assert order[numbers.index(photo)][1][-4:] == ".pls" and order[numbers.index(photo) + 1][1] == "000003.plm"
+    assert order[numbers.index(snapshot)][1][-4:] == ".pls" and order[numbers.index(snapshot) + 1][1] == "000003.plm"
     assert len(order) == len(set(order))
 
 
@@ -90,7 +90,7 @@ def test_upload_state_survives_a_boot():
     assert len(list(harness.store.uploads.pending())) == len(items)
 
 
-def test_the_journal_stays_bounded():
+def test_the_journal_is_bounded():
     harness = ClipHarness(size=200, fps=2).boot()
     for _ in range(30):
         harness.run(60)
@@ -135,7 +135,7 @@ def test_verified_clips_are_released_after_keep_h_and_the_chain_continues():
     assert [s["clip"] for s in harness.manifest(second) if s.get("access") == "released"] == [first]
 
 
-def test_a_preserved_clip_is_kept_while_there_is_room():
+def test_a_preserved_clip_is_stored_while_the_quota_allows():
     harness = ClipHarness({"keep_h": 0}).boot().run(20)
     first = record_clip(harness, 0)
     assert harness.store.index.preserve(first) and not harness.store.index.preserve(99)
@@ -202,7 +202,7 @@ def check_order(harness, seed, clips_before, files):
     stages = sorted([removal_stage(harness, n, clips_before) for n in removed])
     if not stages or stages[-1] < 4:
         return
-    # An unverified clip was thinned: nothing of the earlier stages may be left.
+    # An unverified clip was thinned: no file of an earlier stage may be left.
     verified = [c for c in harness.store.index.clips if c.state == clip_index.VERIFIED and not c.released]
     assert not verified or verified[-1].number in [c.number for c in harness.store.index.clips[-3:]], (seed, stages)
     if stages[-1] == 5:
@@ -217,7 +217,7 @@ def check_order(harness, seed, clips_before, files):
 
 
 def spare_names(harness, clip):
-    """Return those files of a clip that nothing else needs."""
+    """Return the files of a clip that no other clip lists."""
     return [
         n
         for n in stored_names(harness, clip.number)
@@ -242,7 +242,7 @@ def test_each_stage_of_retention_is_exhausted_before_the_next():
     store.index.preserve(2)
     store.mark_verified(2)
     store.mark_verified(3)
-    ring._pre_ms = 0  # the ring holds more than an event would want
+    ring._pre_ms = 0  # the ring is longer than pre_s
     stages = []
     for priority in (RING, ROUTINE, URGENT):
         while retention.make_room(priority, harness.now, harness.unix(harness.now)):
@@ -260,7 +260,7 @@ def test_a_live_sos_is_recorded_while_anything_else_can_be_removed():
     start = harness.now
     harness.run(180)
     assert harness.ring_recorder.loss.total == 0 and not harness.ring_recorder.errors
-    assert len(stored_names(harness, first)) == 2  # the first and the last one
+    assert len(stored_names(harness, first)) == 2  # the first and the last segment
     minute = [s["seg"] for s in harness.segments(live) if s["start_ms"] < harness.segments(live)[0]["start_ms"] + 60000]
     assert [n for n in minute if n + ".pls" not in harness.files.data] == []
     assert harness.stored_pictures(live)[-1] >= (harness.now - 6000) // 200 and start
@@ -292,7 +292,7 @@ def test_slow_removal_removes_no_more_files_than_needed():
     assert harness.ring_recorder.loss.total == 0
 
 
-def test_a_ring_without_room_for_pre_s_keeps_the_last_seconds():
+def test_a_ring_smaller_than_pre_s_stores_the_last_seconds():
     harness = ClipHarness({"quota_kb": 900, "lock_kb": 900, "pre_s": 60, "post_s": 5}, size=2000).boot().run(20)
     harness.ring_recorder._reserve_max = 65536
     first = record_clip(harness, 0, 40)
@@ -304,8 +304,8 @@ def test_a_ring_without_room_for_pre_s_keeps_the_last_seconds():
     trigger = harness.now
     harness.run(4)
     numbers = harness.pictures(number) + harness.ring_recorder._segment.frames * [0]
-    assert harness.camera.taken[max(numbers)][1] >= trigger - 5000
-    assert harness.camera.taken[numbers[0]][1] <= trigger - 10000
+    assert harness.camera.captured[max(numbers)][1] >= trigger - 5000
+    assert harness.camera.captured[numbers[0]][1] <= trigger - 10000
 
 
 def test_usage_counts_the_access_lines_of_thinned_segments_and_moved_notes():

@@ -1,3 +1,5 @@
+"""NMEA receiver: sentences, epochs, fixes, dates, checksums and invalid input."""
+
 import patrolink_enums as enums
 from agent.gps import fix as gps
 from agent.gps.fix import civil_from_days, days_from_civil
@@ -11,17 +13,17 @@ def line(body):
     return b"$%s*%02X\r\n" % (body.encode(), check)
 
 
-class Kept:
-    """Copies of the fixes that a receiver reported."""
+class FixRecorder:
+    """A GpsReceiver, and copies of the fixes that it reported."""
 
     def __init__(self, data=b"", floor=0):
         self.fixes = []
-        self.receiver = GpsReceiver(self.take, floor)
+        self.receiver = GpsReceiver(self.on_fix, floor)
         if data:
             self.receiver.feed(data, len(data), 0)
             self.receiver.flush()
 
-    def take(self, fix):
+    def on_fix(self, fix):
         self.fixes.append(dict([(name, getattr(fix, name)) for name in FIELDS]))
 
 
@@ -36,7 +38,7 @@ def gga(clock="120000.00", quality=1, sats="09", alt="12.34", lat="3112.3456789,
     return line("GNGGA,%s,%s,%s,%s,%s,0.90,%s,M,10.0,M,," % (clock, lat, lon, quality, sats, alt))
 
 
-def test_calendar():
+def test_calendar_conversions():
     assert (
         days_from_civil(1970, 1, 1) == 0
         and days_from_civil(2000, 2, 29) == 11016
@@ -46,8 +48,8 @@ def test_calendar():
         assert days_from_civil(*civil_from_days(day)) == day
 
 
-def test_one_epoch_in_scaled_integers():
-    fix = Kept(rmc() + gga() + line("GNGSA,A,3,01,02,03,04,05,,,,,,,,1.5,0.90,1.2,1")).fixes[0]
+def test_epoch_is_decoded_to_scaled_integers():
+    fix = FixRecorder(rmc() + gga() + line("GNGSA,A,3,01,02,03,04,05,,,,,,,,1.5,0.90,1.2,1")).fixes[0]
     assert fix["day"] == 19723 and fix["ms"] == 43200000
     assert fix["mode"] == 3 and fix["flags"] == gps.HAS_POSITION
     # 12.3456789 minutes / 60 = 0.205761315 degrees
@@ -58,126 +60,126 @@ def test_one_epoch_in_scaled_integers():
     assert fix["systems"] == gps.GPS
 
 
-def test_south_and_west_are_negative_and_halves_go_away_from_zero():
-    assert Kept(rmc(lon="18000.0000000,W")).fixes[0]["lon_e7"] == -1800000000
+def test_south_and_west_are_negative_and_halves_round_away_from_zero():
+    assert FixRecorder(rmc(lon="18000.0000000,W")).fixes[0]["lon_e7"] == -1800000000
     # 30e-7 minutes are half of 1e-7 degrees
     for text, e7 in (("0000.0000029", 0), ("0000.0000030", 1), ("0000.0000089", 1), ("0000.0000090", 2)):
-        assert Kept(rmc(lat=text + ",N")).fixes[0]["lat_e7"] == e7
-        assert Kept(rmc(lat=text + ",S")).fixes[0]["lat_e7"] == -e7
+        assert FixRecorder(rmc(lat=text + ",N")).fixes[0]["lat_e7"] == e7
+        assert FixRecorder(rmc(lat=text + ",S")).fixes[0]["lat_e7"] == -e7
 
 
-def test_every_talker():
+def test_sentences_of_every_talker_id():
     for talker in "GP GN GL GA GB BD GQ QZ GI".split():
-        assert Kept(rmc(talker=talker)).fixes[0]["mode"] >= 2, talker
-    kept = Kept(rmc() + gga() + line("PQGSA,A,3,12,,,,,,,,,,,,1.2,0.9,0.9,4"))
-    assert kept.fixes[0]["systems"] == gps.BEIDOU
-    assert Kept(line("PGRMC,A,1,2,3,4,5,6,7,8,9")).receiver.ignored == 1
+        assert FixRecorder(rmc(talker=talker)).fixes[0]["mode"] >= 2, talker
+    recorder = FixRecorder(rmc() + gga() + line("PQGSA,A,3,12,,,,,,,,,,,,1.2,0.9,0.9,4"))
+    assert recorder.fixes[0]["systems"] == gps.BEIDOU
+    assert FixRecorder(line("PGRMC,A,1,2,3,4,5,6,7,8,9")).receiver.ignored == 1
 
 
 def test_gns_with_and_without_a_fix():
     good = line("GNGNS,120002.00,3112.3456,N,12112.3456,E,AA,10,0.9,12.3,10.0,,,V")
     safe = good.replace(b",V*", b",S*")
     data = rmc() + line("GNGNS,120001.00,,,,,NN,00,,,,,,V") + line(safe[1:-5].decode())
-    fixes = Kept(data).fixes
+    fixes = FixRecorder(data).fixes
     assert [f["mode"] for f in fixes] == [2, 1, 3] and fixes[2]["alt_mm"] == 12300 and fixes[2]["sats"] == 10
 
 
-def test_no_fix_is_a_report():
-    kept = Kept(line("GPRMC,,V,,,,,,,,,,N") + line("GPGGA,,,,,,0,,,,M,,M,,") + line("GPRMC,,V,,,,,,,,,,N"))
-    assert [f["mode"] for f in kept.fixes] == [1, 1]
-    assert kept.fixes[0]["day"] == enums.UNKNOWN and not kept.fixes[0]["flags"] & gps.HAS_POSITION
+def test_epoch_without_a_fix_is_reported():
+    recorder = FixRecorder(line("GPRMC,,V,,,,,,,,,,N") + line("GPGGA,,,,,,0,,,,M,,M,,") + line("GPRMC,,V,,,,,,,,,,N"))
+    assert [f["mode"] for f in recorder.fixes] == [1, 1]
+    assert recorder.fixes[0]["day"] == enums.UNKNOWN and not recorder.fixes[0]["flags"] & gps.HAS_POSITION
 
 
-def test_epochs_end_with_the_next_or_with_silence():
-    kept = Kept()
-    receiver = kept.receiver
+def test_epoch_ends_with_the_next_one_or_after_a_pause():
+    recorder = FixRecorder()
+    receiver = recorder.receiver
     one, two = rmc("120000.00") + gga("120000.00"), rmc("120001.00")
     receiver.feed(one, len(one), 1000)
     receiver.poll(1050)
-    assert kept.fixes == []
+    assert recorder.fixes == []
     receiver.poll(1080)
-    assert len(kept.fixes) == 1 and kept.fixes[0]["age_ms"] == 80
+    assert len(recorder.fixes) == 1 and recorder.fixes[0]["age_ms"] == 80
     receiver.poll(2000)
-    assert len(kept.fixes) == 1
+    assert len(recorder.fixes) == 1
     receiver.feed(two, len(two), 2000)
     receiver.feed(two, 5, 2010)
     receiver.poll(2200)
-    assert len(kept.fixes) == 2 and kept.fixes[1]["ms"] == 43201000
+    assert len(recorder.fixes) == 2 and recorder.fixes[1]["ms"] == 43201000
 
 
-def test_an_epoch_is_reported_once_however_late_its_end_comes():
-    kept = Kept()
+def test_epoch_is_reported_once_if_its_last_sentence_is_late():
+    recorder = FixRecorder()
     late = line("GNGSA,A,3,01,02,03,04,05,,,,,,,,1.5,0.90,1.2,1")
     untimed = line("GPRMC,,V,,,,,,,,,,N")
     now = 0
     for block in (rmc("120000.00"), gga("120000.00"), late, rmc("120001.00"), gga("120001.00"), untimed, untimed):
-        kept.receiver.feed(block, len(block), now)
-        kept.receiver.poll(now + 500)
+        recorder.receiver.feed(block, len(block), now)
+        recorder.receiver.poll(now + 500)
         now += 1000
-    assert [f["ms"] for f in kept.fixes] == [43200000, 43201000, enums.UNKNOWN, enums.UNKNOWN]
+    assert [f["ms"] for f in recorder.fixes] == [43200000, 43201000, enums.UNKNOWN, enums.UNKNOWN]
 
 
-def test_leap_second_and_fractions():
-    fix = Kept(rmc("235960.250", "311216")).fixes[0]
+def test_leap_second_and_fractional_seconds():
+    fix = FixRecorder(rmc("235960.250", "311216")).fixes[0]
     assert (fix["day"], fix["ms"]) == (days_from_civil(2017, 1, 1), 250)
-    assert Kept(rmc("000000.1", "010117")).fixes[0]["ms"] == 100
+    assert FixRecorder(rmc("000000.1", "010117")).fixes[0]["ms"] == 100
 
 
-def test_rollover_dates_are_flagged():
-    assert not Kept(rmc(date="010124")).fixes[0]["flags"] & gps.DATE_SUSPECT
-    old = Kept(rmc(date="180504"), days_from_civil(2024, 1, 1)).fixes[0]
+def test_dates_after_a_week_rollover_are_flagged():
+    assert not FixRecorder(rmc(date="010124")).fixes[0]["flags"] & gps.DATE_SUSPECT
+    old = FixRecorder(rmc(date="180504"), days_from_civil(2024, 1, 1)).fixes[0]
     assert old["flags"] & gps.DATE_SUSPECT and old["day"] == days_from_civil(2004, 5, 18)
-    kept = Kept(rmc("120000.00", "010124") + rmc("120001.00", "180504") + rmc("120002.00", "010124"))
-    assert [f["flags"] & gps.DATE_SUSPECT for f in kept.fixes] == [0, gps.DATE_SUSPECT, 0]
+    recorder = FixRecorder(rmc("120000.00", "010124") + rmc("120001.00", "180504") + rmc("120002.00", "010124"))
+    assert [f["flags"] & gps.DATE_SUSPECT for f in recorder.fixes] == [0, gps.DATE_SUSPECT, 0]
 
 
-def test_differential_and_dead_reckoning_are_told():
-    assert Kept(rmc() + gga(quality=2)).fixes[0]["flags"] & gps.DIFFERENTIAL
-    assert Kept(rmc() + gga(quality=2)).fixes[0]["hacc_mm"] == 3375
-    assert Kept(rmc() + gga(quality=6)).fixes[0]["flags"] & gps.ESTIMATED
+def test_differential_and_estimated_fixes_are_flagged():
+    assert FixRecorder(rmc() + gga(quality=2)).fixes[0]["flags"] & gps.DIFFERENTIAL
+    assert FixRecorder(rmc() + gga(quality=2)).fixes[0]["hacc_mm"] == 3375
+    assert FixRecorder(rmc() + gga(quality=6)).fixes[0]["flags"] & gps.ESTIMATED
 
 
-def test_what_is_no_sentence_is_counted():
+def test_invalid_input_is_counted():
     good = rmc()
     ubx = b"\xb5\x62\x01\x07\x04\x00\x10\x24\x0a\x2a\x44\xb8"
-    kept = Kept(
+    recorder = FixRecorder(
         ubx + good + b"garbage\r\n" + good[:20] + good + good.replace(b"2.800", b"2.801") + b"$" + b"x" * 500 + good
     )
-    receiver = kept.receiver
+    receiver = recorder.receiver
     assert receiver.sentences == 3 and receiver.bad_checksum == 1 and receiver.overlong == 1
     assert receiver.skipped_bytes >= len(ubx) + 7 + 20
-    assert len(kept.fixes) == 1
+    assert len(recorder.fixes) == 1
 
 
-def test_chunks_do_not_matter():
+def test_chunk_size_does_not_change_the_fixes():
     data = b"".join([rmc("1200%02d.00" % i) + gga("1200%02d.00" % i) for i in range(20)])
-    whole = Kept(data).fixes
+    whole = FixRecorder(data).fixes
     for size in (1, 2, 3, 7, 64, 257):
-        kept = Kept()
+        recorder = FixRecorder()
         for i in range(0, len(data), size):
             part = data[i : i + size]
-            kept.receiver.feed(part, len(part), 0)
-        kept.receiver.flush()
-        assert kept.fixes == whole, size
+            recorder.receiver.feed(part, len(part), 0)
+        recorder.receiver.flush()
+        assert recorder.fixes == whole, size
 
 
-def test_garbage_of_a_megabyte_is_survived():
+def test_sentence_is_parsed_after_a_megabyte_of_noise():
     state = 1
     block = bytearray(4096)
-    kept = Kept()
+    recorder = FixRecorder()
     for _ in range(256):
         for i in range(len(block)):
             state = (state * 1103515245 + 12345) & 0x7FFFFFFF
             block[i] = (state >> 16) & 255
-        kept.receiver.feed(block, len(block), 0)
+        recorder.receiver.feed(block, len(block), 0)
     good = b"\r\n" + rmc()
-    kept.receiver.feed(good, len(good), 0)
-    kept.receiver.flush()
-    assert kept.fixes[-1]["mode"] == 2
-    assert kept.receiver.skipped_bytes > 900000
+    recorder.receiver.feed(good, len(good), 0)
+    recorder.receiver.flush()
+    assert recorder.fixes[-1]["mode"] == 2
+    assert recorder.receiver.skipped_bytes > 900000
 
 
-def test_nothing_is_allocated_a_sentence():
+def test_sentences_allocate_nothing():
     import gc
 
     if not hasattr(gc, "mem_alloc"):
@@ -194,33 +196,33 @@ def test_nothing_is_allocated_a_sentence():
     assert after == before, after - before
 
 
-def test_a_sentence_needs_its_whole_checksum():
+def test_sentence_without_a_complete_checksum_is_rejected():
     good = rmc()
-    cut = good.rstrip()[:-1] + b"\r\n"  # its last digit would still be in the line buffer
-    for stump in (cut, cut[:-3] + b"\r\n", good.split(b"*")[0] + b"\r\n", good[:40] + b"\r\n"):
-        receiver = Kept(good + stump).receiver
-        assert (receiver.sentences, receiver.bad_checksum) == (1, 1), stump
+    cut = good.rstrip()[:-1] + b"\r\n"  # the line buffer still holds the last digit of the previous sentence
+    for truncated in (cut, cut[:-3] + b"\r\n", good.split(b"*")[0] + b"\r\n", good[:40] + b"\r\n"):
+        receiver = FixRecorder(good + truncated).receiver
+        assert (receiver.sentences, receiver.bad_checksum) == (1, 1), truncated
     for digits in (b"*G0", b"*0G", b"*  ", b"*~~"):
-        assert Kept(good.split(b"*")[0] + digits + b"\r\n").receiver.bad_checksum == 1, digits
+        assert FixRecorder(good.split(b"*")[0] + digits + b"\r\n").receiver.bad_checksum == 1, digits
     upper = rmc(talker="GP")
     assert upper[-4:] != upper[-4:].lower()
-    assert Kept(upper[:-4] + upper[-4:].lower()).receiver.sentences == 1
-    assert Kept(b"$\r\n$$" + good).receiver.skipped_bytes == 3
+    assert FixRecorder(upper[:-4] + upper[-4:].lower()).receiver.sentences == 1
+    assert FixRecorder(b"$\r\n$$" + good).receiver.skipped_bytes == 3
 
 
-def test_the_last_star_has_the_checksum_and_the_first_ends_the_fields():
+def test_checksum_follows_the_last_star_and_fields_end_at_the_first():
     body = rmc().split(b",,,A*")[0][1:].decode() + ",,"
-    kept = Kept(line(body + "*") + line(body + "*D,D,D"))
-    assert kept.receiver.sentences == 2 and kept.receiver.bad_checksum == 0
-    assert kept.fixes == Kept(rmc()).fixes
+    recorder = FixRecorder(line(body + "*") + line(body + "*D,D,D"))
+    assert recorder.receiver.sentences == 2 and recorder.receiver.bad_checksum == 0
+    assert recorder.fixes == FixRecorder(rmc()).fixes
 
 
-def test_a_position_off_the_earth_is_none():
+def test_position_out_of_range_is_ignored():
     for lat, lon in (
         ("9000.0001,N", "12112.0,E"),
         ("9000.0001,S", "12112.0,E"),
         ("3112.0,N", "18000.0001,E"),
         ("3112.0,N", "18000.0001,W"),
     ):
-        assert not Kept(rmc(lat=lat, lon=lon)).fixes[0]["flags"] & gps.HAS_POSITION, (lat, lon)
-    assert Kept(rmc(lat="9000.0,N", lon="18000.0,E")).fixes[0]["flags"] & gps.HAS_POSITION
+        assert not FixRecorder(rmc(lat=lat, lon=lon)).fixes[0]["flags"] & gps.HAS_POSITION, (lat, lon)
+    assert FixRecorder(rmc(lat="9000.0,N", lon="18000.0,E")).fixes[0]["flags"] & gps.HAS_POSITION

@@ -1,9 +1,11 @@
+"""Back-off of connections, and the persistent frame counter."""
+
 from agent.link.backoff import Backoff
 from agent.tracking.counter import Counter, StateLostError
 from memory_storage import MemoryStore
 
 
-def test_backoff_doubles_to_its_cap_and_is_jittered():
+def test_backoff_doubles_up_to_its_limit_and_is_random():
     low, high = Backoff(lambda n: 0), Backoff(lambda n: n - 1)
     assert [low.next_ms() for _ in range(8)] == [500, 1000, 2000, 4000, 8000, 16000, 30000, 30000]
     assert [high.next_ms() for _ in range(8)] == [1000, 2000, 4000, 8000, 16000, 32000, 60000, 60000]
@@ -11,7 +13,7 @@ def test_backoff_doubles_to_its_cap_and_is_jittered():
     assert high.next_ms() == 1000
 
 
-def test_counters_never_repeat_over_restarts():
+def test_counter_does_not_repeat_after_a_restart():
     store = MemoryStore()
     last = -1
     for boot in range(1, 6):
@@ -23,8 +25,8 @@ def test_counters_never_repeat_over_restarts():
             last = value
 
 
-def test_a_cut_in_any_write_never_repeats_a_counter():
-    class Cut(Exception):
+def test_counter_does_not_repeat_after_a_torn_write():
+    class WriteCut(Exception):
         pass
 
     class TornStore(MemoryStore):
@@ -33,7 +35,7 @@ def test_a_cut_in_any_write_never_repeats_a_counter():
         def write(self, name, data):
             if self.cut_at is not None:
                 self.records[name] = bytes(data[: self.cut_at])
-                raise Cut()
+                raise WriteCut()
             MemoryStore.write(self, name, data)
 
     for cut in range(17):
@@ -44,13 +46,13 @@ def test_a_cut_in_any_write_never_repeats_a_counter():
         store.cut_at = cut
         try:
             Counter(store)
-        except Cut:
+        except WriteCut:
             pass
         store.cut_at = None
         assert Counter(store).take() > last, cut
 
 
-def test_lost_state_is_not_guessed():
+def test_damaged_counter_raises_state_lost():
     store = MemoryStore()
     Counter(store)
     Counter(store)
@@ -63,7 +65,7 @@ def test_lost_state_is_not_guessed():
     raise AssertionError("a damaged counter was accepted")
 
 
-def test_a_counter_whose_very_first_write_was_torn_begins():
+def test_counter_starts_after_a_torn_first_write():
     for torn in (b"", b"PLC1", bytes(15)):
         store = MemoryStore()
         store.write("counter0", torn)

@@ -1,3 +1,5 @@
+"""Outbox: order of lanes, restarts, quota, full or damaged storage, power cuts."""
+
 import patrolink_messages as m
 from agent.link.outbox import Outbox
 from memory_storage import MemoryFiles, PowerCut
@@ -13,16 +15,17 @@ def urgent(i, n=20):
 
 
 def drain(box):
-    out = []
+    """Return all frames in the order of delivery, and acknowledge each."""
+    frames = []
     while True:
         frame = box.peek()
         if frame is None:
-            return out
-        out.append(bytes(frame))
+            return frames
+        frames.append(bytes(frame))
         box.acknowledge()
 
 
-def test_in_order_and_kept_until_done():
+def test_frames_are_in_order_and_stored_until_acknowledged():
     box = Outbox(MemoryFiles(), 10000, 100)
     for i in range(20):
         assert box.put(routine(i))
@@ -32,7 +35,7 @@ def test_in_order_and_kept_until_done():
     assert drain(box) == [routine(i) for i in range(1, 20)] and len(box) == 0 and box.peek() is None
 
 
-def test_what_is_urgent_overtakes():
+def test_events_are_delivered_before_positions():
     box = Outbox(MemoryFiles(), 10000, 100)
     for i in range(9):
         box.put(routine(i))
@@ -42,7 +45,7 @@ def test_what_is_urgent_overtakes():
     assert drain(box)[:2] == [urgent(99), routine(1)]
 
 
-def test_a_restart_finds_what_was_not_done():
+def test_restart_delivers_unacknowledged_frames():
     files = MemoryFiles()
     box = Outbox(files, 10000, 100)
     for i in range(12):
@@ -50,13 +53,13 @@ def test_a_restart_finds_what_was_not_done():
     for _ in range(5):
         box.peek()
         box.acknowledge()
-    again = Outbox(files, 10000, 100)
-    got = drain(again)
-    assert got[-7:] == [routine(i) for i in range(5, 12)] and len(got) <= 7 + 3
-    assert again.bytes <= 100
+    restarted = Outbox(files, 10000, 100)
+    frames = drain(restarted)
+    assert frames[-7:] == [routine(i) for i in range(5, 12)] and len(frames) <= 7 + 3
+    assert restarted.bytes <= 100
 
 
-def test_a_planned_end_leaves_nothing():
+def test_close_of_an_empty_outbox_leaves_no_files():
     files = MemoryFiles()
     box = Outbox(files, 10000, 100)
     for i in range(5):
@@ -66,7 +69,7 @@ def test_a_planned_end_leaves_nothing():
     assert files.data == {} and box.bytes == 0
 
 
-def test_nothing_piles_up():
+def test_storage_use_does_not_grow():
     files = MemoryFiles()
     box = Outbox(files, 10000, 200)
     for i in range(1000):
@@ -75,26 +78,26 @@ def test_nothing_piles_up():
         assert sum([len(d) for d in files.data.values()]) <= 400
 
 
-def test_a_full_outbox_gets_coarser_oldest_first_and_keeps_events():
+def test_full_outbox_thins_the_oldest_positions_and_no_events():
     files = MemoryFiles()
     box = Outbox(files, 3000, 300)
-    kept = []
+    events = []
     for i in range(400):
         if i % 40 == 7:
-            kept.append(urgent(i))
+            events.append(urgent(i))
             assert box.put(urgent(i))
         box.put(routine(i))
-        assert box.bytes == sum([len(d) for d in files.data.values()]) <= 3000 + 31 * len(kept)
-    got = drain(box)
-    assert got[: len(kept)] == kept
-    rest = [f[1] << 8 | f[2] for f in got[len(kept) :]]
-    assert rest == sorted(rest) and box.dropped == 400 - len(rest)
-    assert rest[-1] == 399 and rest[-5:] == [395, 396, 397, 398, 399]
-    gaps = [b - a for a, b in zip(rest, rest[1:])]
+        assert box.bytes == sum([len(d) for d in files.data.values()]) <= 3000 + 31 * len(events)
+    frames = drain(box)
+    assert frames[: len(events)] == events
+    numbers = [f[1] << 8 | f[2] for f in frames[len(events) :]]
+    assert numbers == sorted(numbers) and box.dropped == 400 - len(numbers)
+    assert numbers[-1] == 399 and numbers[-5:] == [395, 396, 397, 398, 399]
+    gaps = [b - a for a, b in zip(numbers, numbers[1:])]
     assert max(gaps[len(gaps) // 2 :]) <= max(gaps[: len(gaps) // 2])
 
 
-def test_storage_that_is_full_is_counted_and_outlived():
+def test_full_storage_is_counted_and_recovered_from():
     files = MemoryFiles()
     box = Outbox(files, 100000, 200)
     files.full = 500
@@ -105,29 +108,29 @@ def test_storage_that_is_full_is_counted_and_outlived():
     assert len(box) == stored
     files.full = None
     assert box.put(urgent(1))
-    got = drain(box)
-    assert got[0] == urgent(1) and len(got) == stored + 1
+    frames = drain(box)
+    assert frames[0] == urgent(1) and len(frames) == stored + 1
 
 
-def test_damage_costs_what_is_damaged():
-    """A flipped bit anywhere: no wrong frame comes out, later segments do."""
-    for at in range(0, 93, 1):
+def test_damage_is_limited_to_its_segment():
+    """Any flipped bit: no damaged frame is delivered, and frames of later segments are."""
+    for at in range(93):
         files = MemoryFiles()
         box = Outbox(files, 10000, 93)
         for i in range(9):
             box.put(routine(i))
         name = sorted(files.names())[0]
         files.data[name][at] ^= 1 << (at % 8)
-        got = drain(Outbox(files, 10000, 93))
-        assert all([f in [routine(i) for i in range(9)] for f in got])
-        assert got[-6:] == [routine(i) for i in range(3, 9)], at
+        frames = drain(Outbox(files, 10000, 93))
+        assert all([f in [routine(i) for i in range(9)] for f in frames])
+        assert frames[-6:] == [routine(i) for i in range(3, 9)], at
 
 
-def test_files_of_a_newer_version_and_strangers_do_no_harm():
+def test_foreign_files_are_ignored():
     files = MemoryFiles()
     files.data["b00000003"] = bytearray(b"\xa6\x01\x00\x05hello")
-    files.data["t"] = bytearray(b"half a thinning")
-    files.data["readme"] = bytearray(b"not ours")
+    files.data["t"] = bytearray(b"incomplete")
+    files.data["readme"] = bytearray(b"foreign")
     files.data["a0000000x"[:5]] = bytearray()
     box = Outbox(files, 10000, 100)
     assert len(box) == 0
@@ -135,52 +138,56 @@ def test_files_of_a_newer_version_and_strangers_do_no_harm():
     assert drain(box) == [routine(1)] and "readme" in files.data
 
 
-def life(files, seed, quota):
-    """Seeded: frames in, some out. Return (frames that put took, frames acknowledged), filled as it goes."""
+def make_run(files, seed, quota):
+    """Return (frames that were put, frames that were acknowledged, run); run() fills the two lists at random."""
     below = seeded(seed)
-    took = []
+    stored = []
     acknowledged = []
 
-    def live():
+    def run():
         box = Outbox(files, quota, 150)
         for i in range(60):
             frame = urgent(i, below(30)) if below(8) == 0 else routine(i, below(30))
             if box.put(frame):
-                took.append(frame)
+                stored.append(frame)
             for _ in range(below(3)):
-                got = box.peek()
-                if got is not None:
-                    acknowledged.append(bytes(got))
+                sent = box.peek()
+                if sent is not None:
+                    acknowledged.append(bytes(sent))
                     box.acknowledge()
 
-    return took, acknowledged, live
+    return stored, acknowledged, run
 
 
 def check_cut(seed, cut, quota=1500):
-    """Cut a life after so many operations and restart. Return (it ended before, frames taken that never came out).
+    """Cut the power of a run after `cut` operations, restart, and check the frames.
 
-    Nothing comes out that never went in, and nothing urgent is missing; without a quota that bites, nothing is.
+    Every delivered frame is intact, and no event is missing.
+
+    Returns:
+        (whether the run ended before the cut, frames that were put and not delivered). Without a quota that limits the
+        run, no frame may be missing.
     """
     files = MemoryFiles()
-    took, acknowledged, live = life(files, seed, quota)
+    stored, acknowledged, run = make_run(files, seed, quota)
     files.left = cut
     ended = True
     try:
-        live()
+        run()
     except PowerCut:
         ended = False
     files.left = None
-    again = drain(Outbox(files, quota, 150))
-    for frame in again:
+    remaining = drain(Outbox(files, quota, 150))
+    for frame in remaining:
         assert frame[0] & 31 in (m.EVENT, m.POSITION_BATCH), (seed, cut)
         assert frame[2:] == bytes([frame[2]] * (len(frame) - 2)), (seed, cut)
-    out = acknowledged + again
-    missing = [frame for frame in took if frame not in out]
+    delivered = acknowledged + remaining
+    missing = [frame for frame in stored if frame not in delivered]
     assert all([frame[0] & 31 == m.POSITION_BATCH for frame in missing]), (seed, cut)
     return ended, missing
 
 
-def test_power_cut_at_every_operation():
+def test_power_cut_at_every_operation_loses_no_event():
     for seed, quota in ((1, 700), (2, 1 << 20)):
         cut = 0
         while True:
@@ -192,12 +199,12 @@ def test_power_cut_at_every_operation():
         assert cut > 1000
 
 
-def test_power_cuts_without_a_quota_lose_nothing_at_all():
+def test_power_cuts_without_a_quota_lose_no_frame():
     for seed in range(3, 40):
         below = seeded(seed)
         files = MemoryFiles()
-        took = []
-        out = []
+        stored = []
+        delivered = []
         i = 0
         for _ in range(12):
             files.left = below(900)
@@ -207,17 +214,17 @@ def test_power_cuts_without_a_quota_lose_nothing_at_all():
                     i += 1
                     frame = urgent(i, below(30)) if below(8) == 0 else routine(i, below(30))
                     if box.put(frame):
-                        took.append(frame)
+                        stored.append(frame)
                     if below(3) == 0 and box.peek() is not None:
-                        out.append(bytes(box.peek()))
+                        delivered.append(bytes(box.peek()))
                         box.acknowledge()
             except PowerCut:
                 files.left = None
-        out += drain(Outbox(files, 1 << 20, 150))
-        assert all([frame in out for frame in took]), seed
+        delivered += drain(Outbox(files, 1 << 20, 150))
+        assert all([frame in delivered for frame in stored]), seed
 
 
-def test_segments_of_a_later_version_are_left_alone():
+def test_segments_of_a_later_version_are_preserved():
     files = MemoryFiles()
     first = Outbox(files, 1 << 16, 200)
     frames = [bytes([m.POSITION_BATCH]) + bytes(60) + bytes([i]) for i in range(9)]
@@ -227,19 +234,19 @@ def test_segments_of_a_later_version_are_left_alone():
     assert len(names) >= 3
     later = bytes(files.data[names[1]])
     files.data[names[1]][1] = 7
-    kept = bytes(files.data[names[1]])
-    again = Outbox(files, 1 << 16, 200)
-    got = []
-    while len(again):
-        frame = again.peek()
+    original = bytes(files.data[names[1]])
+    restarted = Outbox(files, 1 << 16, 200)
+    delivered = []
+    while len(restarted):
+        frame = restarted.peek()
         if frame is None:
             break
-        got.append(bytes(frame))
-        again.acknowledge()
-    again.close()
-    assert got == [f for f in frames if f not in later] and again.foreign == 1
-    assert files.names() == [names[1]] and bytes(files.data[names[1]]) == kept
-    # After an upgrade it is read.
+        delivered.append(bytes(frame))
+        restarted.acknowledge()
+    restarted.close()
+    assert delivered == [f for f in frames if f not in later] and restarted.foreign == 1
+    assert files.names() == [names[1]] and bytes(files.data[names[1]]) == original
+    # A version that supports the segment reads it.
     files.data[names[1]][1] = 0
     upgraded = Outbox(files, 1 << 16, 200)
-    assert len(upgraded) == len(frames) - len(got)
+    assert len(upgraded) == len(frames) - len(delivered)

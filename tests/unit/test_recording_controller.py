@@ -80,7 +80,7 @@ class ControllerHarness(ClipHarness):
         self.reads += 1
         if self.unreadable:
             raise OSError(EIO)
-        self.boot_parts(on_low, on_sealed)
+        self.construct(on_low, on_sealed)
         return Recording(self.store, self.recorder, self.ring_recorder, None)
 
     def serve(self, seconds):

@@ -1,3 +1,5 @@
+"""Reporter: batches of positions, events with their position, and the time of rows without a date."""
+
 import patrolink_enums as enums
 import patrolink_messages as m
 from agent.gps import fix as gps
@@ -11,14 +13,14 @@ from patrolink_protocol import decode, frame, track_encoder
 KEY = bytes(range(32))
 
 
-def reporter(batch_fixes=60, batch_s=60):
+def make_reporter(batch_fixes=60, batch_s=60, events=None):
+    """Return (Reporter, Outbox) with empty storage."""
     outbox = Outbox(MemoryFiles(), 1 << 16)
     config = {"batch_fixes": batch_fixes, "batch_s": batch_s}
     channel = frame.Channel(KEY, b"dev-1")
-    events = EventQueue(MemoryFiles(), lambda: 0)
-    it = Reporter(channel, Counter(MemoryStore()), outbox, events, config, lambda: enums.UNKNOWN)
-    it.events = events
-    return it, outbox
+    if events is None:
+        events = EventQueue(MemoryFiles(), lambda: 0)
+    return Reporter(channel, Counter(MemoryStore()), outbox, events, config, lambda: enums.UNKNOWN), outbox
 
 
 def fix(i, lat=310000000, lon=1210000000, mode=3, day=19723):
@@ -30,7 +32,8 @@ def fix(i, lat=310000000, lon=1210000000, mode=3, day=19723):
     return f
 
 
-def decoded(outbox):
+def drain(outbox):
+    """Return (frames, decoded fixes) of the outbox, and empty it."""
     fixes = []
     frames = []
     while len(outbox):
@@ -42,37 +45,37 @@ def decoded(outbox):
     return frames, fixes
 
 
-def test_a_batch_goes_when_full_or_old():
-    it, outbox = reporter(3, 60)
+def test_batch_is_sent_when_full_or_old():
+    reporter, outbox = make_reporter(3, 60)
     for i in range(5):
-        it.on_fix(fix(i), 1000 * i)
+        reporter.on_fix(fix(i), 1000 * i)
     assert len(outbox) == 2
-    it.poll(4000 + 59999)
+    reporter.poll(4000 + 59999)
     assert len(outbox) == 2
-    it.poll(4000 + 60000)
-    frames, fixes = decoded(outbox)
-    assert len(frames) == 3 and len(fixes) == 5 and it.rows == 5
+    reporter.poll(4000 + 60000)
+    frames, fixes = drain(outbox)
+    assert len(frames) == 3 and len(fixes) == 5 and reporter.rows == 5
 
 
-def test_the_first_place_goes_at_once_and_so_does_one_after_none_for_a_batchs_time():
-    it, outbox = reporter(120, 60)
-    it.on_fix(fix(0, mode=1), 0)
+def test_first_position_is_sent_at_once_also_after_a_batch_period_without_one():
+    reporter, outbox = make_reporter(120, 60)
+    reporter.on_fix(fix(0, mode=1), 0)
     assert len(outbox) == 0
-    it.on_fix(fix(1), 1000)
-    assert len(outbox) == 1  # with the row that has no place
+    reporter.on_fix(fix(1), 1000)
+    assert len(outbox) == 1  # includes the row without a position
     for i in range(2, 61):
-        it.on_fix(fix(i, mode=1 if i % 2 else 3), 1000 * i)  # comes and goes: no frame for each
-    assert len(outbox) == 1 and it.open_rows() == 59
+        reporter.on_fix(fix(i, mode=1 if i % 2 else 3), 1000 * i)  # an intermittent fix starts no further frame
+    assert len(outbox) == 1 and reporter.open_rows() == 59
     for i in range(61, 120):
-        it.on_fix(fix(i, mode=1), 1000 * i)
+        reporter.on_fix(fix(i, mode=1), 1000 * i)
     assert len(outbox) == 1
-    it.on_fix(fix(120), 120000)
-    frames, fixes = decoded(outbox)
-    assert len(frames) == 2 and len(fixes) == 121 and it.open_rows() == 0
+    reporter.on_fix(fix(120), 120000)
+    frames, fixes = drain(outbox)
+    assert len(frames) == 2 and len(fixes) == 121 and reporter.open_rows() == 0
 
 
-def test_wild_rows_take_more_frames_and_lose_nothing():
-    it, outbox = reporter(255)
+def test_random_rows_need_more_frames_and_none_is_lost():
+    reporter, outbox = make_reporter(255)
     state = 7
     sent = []
     for i in range(255):
@@ -84,52 +87,53 @@ def test_wild_rows_take_more_frames_and_lose_nothing():
         f.alt_mm, f.speed_mms, f.course_cd = state % 19000000, state % 999999, state % 36000
         f.ms += state % 1000
         sent.append((19723 * 86400000 + f.ms, lat, lon))
-        it.on_fix(f, 0)
-    it.flush()
-    frames, fixes = decoded(outbox)
+        reporter.on_fix(f, 0)
+    reporter.flush()
+    frames, fixes = drain(outbox)
     assert len(frames) > 1 and max([len(f) for f in frames]) <= 1024
     assert len(fixes) == 255
-    for got, (ms, lat, lon) in zip(fixes, sent):
-        assert got["time_ms"] == ms and abs(got["lat_e7"] - lat) <= 5 and abs(got["lon_e7"] - lon) <= 5
+    for row, (ms, lat, lon) in zip(fixes, sent):
+        assert row["time_ms"] == ms and abs(row["lat_e7"] - lat) <= 5 and abs(row["lon_e7"] - lon) <= 5
 
 
-def test_no_fix_is_a_row_and_keeps_no_position():
-    it, outbox = reporter(3)
+def test_row_without_a_fix_has_no_position():
+    reporter, outbox = make_reporter(3)
     for i, mode in enumerate((3, 1, 3)):
-        it.on_fix(fix(i, mode=mode), 0)
-    it.flush()
-    _, fixes = decoded(outbox)
+        reporter.on_fix(fix(i, mode=mode), 0)
+    reporter.flush()
+    _, fixes = drain(outbox)
     assert [f["mode"] for f in fixes] == [3, 1, 3] and fixes[1]["lat_e7"] is None
 
 
-def test_without_a_date_the_clock_serves_once_it_was_set():
-    it, outbox = reporter(2)
-    it.on_fix(fix(0, day=enums.UNKNOWN), 0)
-    assert it.untimed == 1 and it.rows == 0
-    it.on_fix(fix(86399), 1000)
-    it.on_fix(fix(0, day=enums.UNKNOWN), 3500)
-    it.flush()
-    _, fixes = decoded(outbox)
+def test_rows_without_a_date_use_the_clock_once_it_is_set():
+    reporter, outbox = make_reporter(2)
+    reporter.on_fix(fix(0, day=enums.UNKNOWN), 0)
+    assert reporter.untimed == 1 and reporter.rows == 0
+    reporter.on_fix(fix(86399), 1000)
+    reporter.on_fix(fix(0, day=enums.UNKNOWN), 3500)
+    reporter.flush()
+    _, fixes = drain(outbox)
     assert fixes[1]["time_ms"] - fixes[0]["time_ms"] == 2500
 
 
-def test_a_suspect_date_is_told_but_not_believed():
-    it, outbox = reporter(1)
+def test_suspect_date_is_flagged_and_does_not_set_the_clock():
+    reporter, outbox = make_reporter(1)
     old = fix(0, day=12000)
     old.flags |= gps.DATE_SUSPECT
-    it.on_fix(old, 0)
-    it.on_fix(fix(0, day=enums.UNKNOWN), 1000)
-    _, fixes = decoded(outbox)
-    assert len(fixes) == 1 and fixes[0]["flags"] == track_encoder.DATE_SUSPECT >> 2 and it.untimed == 1
+    reporter.on_fix(old, 0)
+    reporter.on_fix(fix(0, day=enums.UNKNOWN), 1000)
+    _, fixes = drain(outbox)
+    assert len(fixes) == 1 and fixes[0]["flags"] == track_encoder.DATE_SUSPECT >> 2 and reporter.untimed == 1
 
 
-def test_an_event_takes_the_track_with_it_and_says_where_and_when():
-    it, outbox = reporter(60)
+def test_event_flushes_the_track_and_has_position_and_time():
+    events = EventQueue(MemoryFiles(), lambda: 0)
+    reporter, outbox = make_reporter(60, events=events)
     for i in range(3):
-        it.on_fix(fix(1000 * i), 1000 * i)
+        reporter.on_fix(fix(1000 * i), 1000 * i)
     for ack_wanted in (0, 1):
-        event_id = it.raise_event(1, 0, ack_wanted, 5000)
-        data = bytes((it.events if ack_wanted else outbox).peek())
+        event_id = reporter.raise_event(1, 0, ack_wanted, 5000)
+        data = bytes((events if ack_wanted else outbox).peek())
         kind, counter, body, _ = frame.Channel(KEY, b"dev-1").open_frame(data)
         message = decode.decode(kind, body)
         assert message["event_id"] == counter == event_id and message["kind"] == 1
@@ -139,13 +143,13 @@ def test_an_event_takes_the_track_with_it_and_says_where_and_when():
     while len(outbox):
         kinds.append(outbox.peek()[0] & 31)
         outbox.acknowledge()
-    assert kinds == [m.EVENT, m.POSITION_BATCH, m.POSITION_BATCH] and len(it.events) == 1
+    assert kinds == [m.EVENT, m.POSITION_BATCH, m.POSITION_BATCH] and len(events) == 1
 
 
-def test_event_with_a_time_before_the_last_position_has_a_fix_age_of_zero():
-    device, outbox = reporter(60, 60)
-    device.on_fix(fix(0), 5000)
-    device.raise_event(1, 0, 0, 4999)
+def test_event_earlier_than_the_last_position_has_a_fix_age_of_zero():
+    reporter, outbox = make_reporter(60, 60)
+    reporter.on_fix(fix(0), 5000)
+    reporter.raise_event(1, 0, 0, 4999)
     event = None
     while len(outbox):
         kind, _, body, _ = frame.Channel(KEY, b"dev-1").open_frame(bytes(outbox.peek()))
@@ -155,18 +159,19 @@ def test_event_with_a_time_before_the_last_position_has_a_fix_age_of_zero():
     assert event["fix_age_s"] == 0
 
 
-def test_more_unanswered_events_than_are_kept_apart_go_by_the_outbox():
-    it, outbox = reporter(60)
+def test_events_beyond_the_limit_of_the_event_queue_use_the_outbox():
+    events = EventQueue(MemoryFiles(), lambda: 0)
+    reporter, outbox = make_reporter(60, events=events)
     for _ in range(LIMIT + 5):
-        it.raise_event(1, 0, 1, 0)
-    assert len(it.events) == LIMIT and len(outbox) == 5
+        reporter.raise_event(1, 0, 1, 0)
+    assert len(events) == LIMIT and len(outbox) == 5
 
 
-def test_time_from_the_network_serves_until_the_receiver_knows():
-    it, outbox = reporter(1)
-    it.set_time(20000, 5000, 0)
-    it.on_fix(fix(0, day=enums.UNKNOWN), 1000)
-    it.set_time(1, 1, 2000)  # only the first counts
-    it.on_fix(fix(0, day=enums.UNKNOWN), 3000)
-    _, fixes = decoded(outbox)
+def test_network_time_is_used_until_the_receiver_has_a_date():
+    reporter, outbox = make_reporter(1)
+    reporter.set_time(20000, 5000, 0)
+    reporter.on_fix(fix(0, day=enums.UNKNOWN), 1000)
+    reporter.set_time(1, 1, 2000)  # ignored: the time is already set
+    reporter.on_fix(fix(0, day=enums.UNKNOWN), 3000)
+    _, fixes = drain(outbox)
     assert [f["time_ms"] for f in fixes] == [20000 * 86400000 + 6000, 20000 * 86400000 + 8000]
