@@ -1,4 +1,4 @@
-"""Boards that misbehave. Each of these tests has to fail: test_bad_boards.py runs them and looks at how they do."""
+"""Tests on boards with faults. Every test must fail: test_bad_boards.py runs them and checks how they fail."""
 
 import os
 import signal
@@ -12,7 +12,7 @@ from tests.support.device_rig import walk
 from tests.support.polling import TIMEOUT_S
 from tests.support.tcp_proxy import BLACKHOLE
 
-# littlefs forgets a file whose last write fails: it is closed after each.
+# The file is closed after each write: littlefs discards a file whose last write fails.
 FILL = """
 try:
   while True:
@@ -24,26 +24,26 @@ print('blocks free:', os.statvfs('/')[3])
 pytestmark = pytest.mark.needs("gps", "modem", "buttons")
 
 
-def test_it_hangs(rig):
-    it = rig(nmea.speak(walk(60)), 10, modem="quectel")
-    os.kill(it.device._process.pid, signal.SIGSTOP)
-    it.receiver.start()
-    it.listen(lambda: it.decoder.stats.fixes, 3)
+def test_board_hangs(rig):
+    bench = rig(nmea.speak(walk(60)), 10, modem="quectel")
+    os.kill(bench.device._process.pid, signal.SIGSTOP)
+    bench.receiver.start()
+    bench.listen(lambda: bench.decoder.stats.fixes, 3)
 
 
-def test_it_hangs_until_the_clock_of_the_test_has_run_out(rig):
-    it = rig(nmea.speak(walk(60)), 10, modem="quectel")
-    os.kill(it.device._process.pid, signal.SIGSTOP)
-    time.sleep(100)  # the limit is another
+def test_board_hangs_until_test_timeout(rig):
+    bench = rig(nmea.speak(walk(60)), 10, modem="quectel")
+    os.kill(bench.device._process.pid, signal.SIGSTOP)
+    time.sleep(100)  # longer than the timeout of the test
 
 
-def test_it_panics(rig):
+def test_board_panics(rig):
     rig(nmea.speak(walk(60)), 10, modem="quectel", batch_fixes="sixty")
 
 
 @pytest.mark.needs("console")
-def test_it_faults(rig, console):
-    """Nobody asks the board anything; its health tells."""
+def test_board_faults(rig, console):
+    """The test itself detects no failure; the check of the board after the test does."""
     rig(nmea.speak(walk(60)), 10, modem="quectel")
     with console.wire.attach() as path, open(path, "r+b", 0) as keys:
         keys.write(b"\x03")
@@ -53,35 +53,35 @@ def test_it_faults(rig, console):
 
 
 @pytest.mark.needs("console")
-def test_it_fills_its_disk(rig, console):
-    it = rig(nmea.speak(walk(400)), 40, modem="quectel", batch_fixes=1)
+def test_board_has_full_disk(rig, console):
+    bench = rig(nmea.speak(walk(400)), 40, modem="quectel", batch_fixes=1)
     console.mpremote("exec", FILL)
-    it.cycle()
-    it.proxy.mode = BLACKHOLE  # so that it has to store what it records
-    it.receiver.start()
-    it.listen(it.spoken, 60)  # a full disk is slow to find that it is full
-    dropped = it.device.power_off()["dropped"]
-    assert console.find('"dropped"', 20)  # its log has the line, too
+    bench.cycle()
+    bench.proxy.mode = BLACKHOLE  # the board must store its frames
+    bench.receiver.start()
+    bench.listen(bench.spoken, 60)  # littlefs is slow to report that the disk is full
+    dropped = bench.device.power_off()["dropped"]
+    assert console.find('"dropped"', 20)  # the log also has the line
     assert dropped == 0
 
 
 @pytest.mark.needs("console")
-def test_it_speaks_rubbish(rig, console):
-    """Its console, in place of the agent, says what no tool understands, and does not stop."""
-    it = rig(nmea.speak(walk(60)), 10, modem="quectel")
+def test_board_prints_random_bytes(rig, console):
+    """Instead of running the agent, the board prints random bytes without end and ignores Ctrl-C."""
+    bench = rig(nmea.speak(walk(60)), 10, modem="quectel")
     with console.wire.attach() as path, open(path, "r+b", 0) as keys:
         keys.write(b"\x03")
         assert console.find(">>> ", TIMEOUT_S)
         keys.write(b"import micropython, os, sys; micropython.kbd_intr(-1)\r\n")
         keys.write(b"while True: sys.stdout.buffer.write(os.urandom(64))\r\n\r\n")
         time.sleep(1)
-    it.receiver.start()
-    it.listen(lambda: it.decoder.stats.fixes, 3)
+    bench.receiver.start()
+    bench.listen(lambda: bench.decoder.stats.fixes, 3)
 
 
-def test_it_answers_the_second_time(request):
-    tries = Path(request.config.getoption("--artefacts")) / "tries"
-    tries.parent.mkdir(exist_ok=True)
-    with tries.open("a") as f:
+def test_passes_at_second_attempt(request):
+    attempts = Path(request.config.getoption("--artefacts")) / "attempts"
+    attempts.parent.mkdir(exist_ok=True)
+    with attempts.open("a") as f:
         f.write(".")
-    assert tries.read_text() != "."
+    assert attempts.read_text() != "."

@@ -1,4 +1,4 @@
-"""A board on a bench, behind the same handful of methods as an emulated one (see process_device.py)."""
+"""A real board with the interface of an emulated one, see process_device.py."""
 
 import json
 import os
@@ -13,15 +13,23 @@ from tests.hil import health
 from tests.hil.console import Console
 from tests.hil.switch import Switch
 
-_AWAKE_S = 5.0
+_BOOT_S = 5.0
 _PRESS_S = 0.1
-_ENDED = ("Traceback", "FAULT", ">>> ")
+_AGENT_ENDED = ("Traceback", "FAULT", ">>> ")
 
 
 class RealBoard:
-    """Powered on by the constructor. `log` is the path of its console's log.
+    """A real board. The constructor powers it on.
 
-    config  written to the board before, over its REPL, with all state of another key removed; None: as it is
+    Args:
+        console: Console of the board.
+        power: Switch of its power supply.
+        buttons: Switches of its buttons, by name.
+        config: Configuration that is written over the REPL before; the state of earlier tests is removed. None keeps
+            configuration and state.
+
+    Attributes:
+        log: Path of the console's log.
     """
 
     def __init__(self, console: Console, power: Switch, buttons: dict[str, Switch], config: dict[str, Any] | None):
@@ -35,22 +43,27 @@ class RealBoard:
     def _provision(self, config: dict[str, Any]) -> None:
         console = self._console
         self._power.cycle(console.mark)
-        console.find(r"\n", _AWAKE_S)  # some say nothing until they are asked
+        console.find(r"\n", _BOOT_S)  # not every board prints something at boot
         if "state/" in console.mpremote("fs", "ls", ":/"):
             console.mpremote("fs", "rm", "-r", ":/state")
         with tempfile.TemporaryDirectory(prefix="patrolink-") as folder:
             path = Path(folder) / "config.json"
-            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as f:  # it holds the key
+            # 0600: the file contains the key.
+            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as f:
                 json.dump(config, f)
             console.mpremote("fs", "cp", str(path), ":/config.json")
 
     def check(self) -> None:
-        """DeviceError with its last words when the board is off, its agent has ended, or its console is gone."""
-        said = self._console.console_text()
-        lost = self._console.wire.lost
-        if not self._on or lost or any(word in said for word in _ENDED):
-            why = lost or ("the agent has ended" if self._on else "the board is off")
-            raise DeviceError(f"{why}; the console ends with:\n{self._console.console_tail()}")
+        """Check that the board is on and its agent runs.
+
+        Raises:
+            DeviceError: The board is off, its agent has ended, or its console is lost.
+        """
+        text = self._console.console_text()
+        error = self._console.wire.error
+        if not self._on or error or any(word in text for word in _AGENT_ENDED):
+            reason = error or ("the agent has ended" if self._on else "the board is off")
+            raise DeviceError(f"{reason}; the console ends with:\n{self._console.console_tail()}")
 
     def press(self, button: str) -> None:
         """Press a button of the board: `sos` or `off`."""
@@ -75,7 +88,7 @@ class RealBoard:
         return counters
 
     def kill(self) -> None:
-        """Take the power away."""
+        """Switch the power off."""
         if self._on:
             self._power.off()
             self._on = False

@@ -1,4 +1,7 @@
-"""Tests on boards: each runs on every board of hardware.toml, or on those that are emulated. See boards/README.md."""
+"""Fixtures of the tests on boards. Each test runs on every board of hardware.toml, by default on the emulated boards.
+
+See boards/README.md.
+"""
 
 import contextlib
 import datetime
@@ -11,7 +14,7 @@ from typing import get_args
 import pytest
 from patrolink.core.boards import Feature
 from patrolink.core.errors import UserError
-from pytest_embedded.plugin import parametrize_fixtures  # noqa: F401  tests/conftest.py keeps it from all other tests
+from pytest_embedded.plugin import parametrize_fixtures  # noqa: F401  tests/conftest.py disables it for all other tests
 
 from tests.conftest import ROOT
 from tests.hil import flaky, hardware, health
@@ -19,25 +22,25 @@ from tests.hil.bench import Bench
 from tests.hil.console import Console
 from tests.hil.lock import Lock
 
-HERE = Path(__file__).resolve().parent
+FOLDER = Path(__file__).resolve().parent
 _BOARDS = pytest.StashKey[list[hardware.Entry]]()
 _CONSOLE = pytest.StashKey[Console]()
 _FAILED = pytest.StashKey[bool]()
-_LISTED = pytest.StashKey[dict[str, flaky.Flaky]]()
+_FLAKY = pytest.StashKey[dict[str, flaky.Flaky]]()
 
 
 def pytest_addoption(parser):
-    parser.addoption("--hardware", metavar="FILE", help="boards to test on (environment: PATROLINK_HARDWARE)")
-    parser.addoption("--artefacts", metavar="DIR", help="where logs are left (default: build/hil)")
-    parser.addoption("--flaky", metavar="FILE", help="tests known to be flaky (default: tests/hil/flaky.toml)")
+    parser.addoption("--hardware", metavar="FILE", help="list of boards to test on (environment: PATROLINK_HARDWARE)")
+    parser.addoption("--artefacts", metavar="DIR", help="folder for logs (default: build/hil)")
+    parser.addoption("--flaky", metavar="FILE", help="list of tests known to be flaky (default: tests/hil/flaky.toml)")
 
 
 def pytest_configure(config):
     hardware_toml = config.getoption("--hardware", None) or os.environ.get("PATROLINK_HARDWARE")
-    listed = config.getoption("--flaky", None) or HERE / "flaky.toml"
+    flaky_toml = config.getoption("--flaky", None) or FOLDER / "flaky.toml"
     try:
         config.stash[_BOARDS] = hardware.load(Path(hardware_toml)) if hardware_toml else hardware.EMULATED
-        config.stash[_LISTED] = flaky.load(Path(listed), ROOT, datetime.date.today())
+        config.stash[_FLAKY] = flaky.load(Path(flaky_toml), ROOT, datetime.date.today())
     except UserError as e:
         raise pytest.UsageError(str(e)) from None
 
@@ -50,7 +53,7 @@ def pytest_generate_tests(metafunc):
 
 def pytest_collection_modifyitems(config, items):
     for item in items:
-        if item.nodeid.partition("[")[0] in config.stash[_LISTED]:
+        if item.nodeid.partition("[")[0] in config.stash[_FLAKY]:
             item.add_marker(pytest.mark.flaky(reruns=flaky.RERUNS))
 
 
@@ -59,21 +62,21 @@ def pytest_collection_modifyitems(config, items):
 
 @pytest.fixture(scope="session")
 def _locks():
-    held: dict[str, Lock] = {}
-    yield held
-    for lock in held.values():
+    locks: dict[str, Lock] = {}
+    yield locks
+    for lock in locks.values():
         lock.close()
 
 
 @pytest.fixture
 def board(request, _locks) -> hardware.Entry:
-    """The board of this test, ours alone while the run lasts; skips where it lacks what the test needs."""
+    """The board of this test, locked until the end of the run. Skips the test if the board lacks a needed feature."""
     entry = request.param
     for mark in request.node.iter_markers("needs"):
         for feature in mark.args:
             assert feature in get_args(Feature), f"needs({feature!r}): one of {', '.join(get_args(Feature))}"
-            if why := entry.lacks(feature):
-                pytest.skip(f"{entry.label}: {why}")
+            if reason := entry.skip_reason(feature):
+                pytest.skip(f"{entry.label}: {reason}")
     if entry.console:
         port = os.path.realpath(hardware.resolve(entry.console, f"{entry.label}: console"))
         _locks[port] = _locks.get(port) or Lock(port)
@@ -95,39 +98,39 @@ def artefacts(request) -> Path:
 
 @pytest.fixture
 def console(request, board, artefacts):
-    """The board's console. It outlives the board's power."""
+    """The board's console. It stays open while the board is off."""
     port = hardware.resolve(board.console, f"{board.label}: console") if board.console else None
-    it = request.node.stash[_CONSOLE] = Console(artefacts, port)
-    yield it
-    it.wire.close()
+    board_console = request.node.stash[_CONSOLE] = Console(artefacts, port)
+    yield board_console
+    board_console.wire.close()
 
 
 @pytest.fixture
 def rig(request, tmp_path, broker, board, console, artefacts):
-    """Return a factory of benches; its settings are those of DeviceRig. The board is checked after the test."""
-    began = broker.log.stat().st_size
-    made = []
+    """Return a factory of `Bench`; its settings are those of DeviceRig. Checks the board after the test."""
+    broker_log_offset = broker.log.stat().st_size
+    benches = []
     with contextlib.ExitStack() as stack:
 
         def make(epochs, speed: float, **config) -> Bench:
-            it = Bench(board, console, artefacts, tmp_path, broker, epochs, speed, **config)
-            stack.callback(it.stack.close)
-            made.append(it)
-            return it
+            bench = Bench(board, console, artefacts, tmp_path, broker, epochs, speed, **config)
+            stack.callback(bench.stack.close)
+            benches.append(bench)
+            return bench
 
         yield make
-        failed = request.node.stash.get(_FAILED, False)  # then it need not be asked what else is wrong
-        wrong = [line for it in made if not failed for line in it.power_off()]
-        wrong += [line for it in made for line in it.problems()]
+        failed = request.node.stash.get(_FAILED, False)  # after a failure the board may no longer power off
+        problems = [line for bench in benches if not failed for line in bench.power_off()]
+        problems += [line for bench in benches for line in bench.problems()]
     with broker.log.open("rb") as f:
-        f.seek(began)
+        f.seek(broker_log_offset)
         (artefacts / "broker.log").write_bytes(f.read())
-    wrong += health.left_behind(tmp_path)
-    if wrong:
-        pytest.fail(f"{board.label} is not well after the test: " + "; ".join(wrong), pytrace=False)
+    problems += health.leftover_processes(tmp_path)
+    if problems:
+        pytest.fail(f"{board.label} has problems after the test: " + "; ".join(problems), pytrace=False)
 
 
-# pytest-embedded's `dut` on that console.
+# pytest-embedded's `dut` on the console of the board.
 
 
 @pytest.fixture
@@ -147,7 +150,7 @@ def session_root_logdir(tmp_path_factory):
 
 @pytest.fixture
 def dut(dut):
-    dut.pexpect_proc.delayafterread = 0.02  # it polls a file: as often as it can, if it is not told otherwise
+    dut.pexpect_proc.delayafterread = 0.02  # pexpect polls a file, without a delay by default
     return dut
 
 
@@ -160,21 +163,21 @@ def pytest_runtest_makereport(item, call):
     item.stash[_FAILED] = report.failed
     console = item.stash.get(_CONSOLE, None)
     if report.failed and console is not None:
-        report.sections.append((f"console ({console.log})", console.shown()))
+        report.sections.append((f"console ({console.log})", console.excerpt()))
 
 
 def pytest_terminal_summary(terminalreporter, config):
-    seen = {}
+    properties = {}
     for category, reports in terminalreporter.stats.items():
         for report in reports:
             if category in ("passed", "failed", "error", "rerun") and hasattr(report, "user_properties"):
                 for name, value in report.user_properties:
-                    seen.setdefault(name, {})[value] = report.nodeid
-    for trace, test in seen.get("trace", {}).items():
+                    properties.setdefault(name, {})[value] = report.nodeid
+    for trace, test in properties.get("trace", {}).items():
         terminalreporter.write_line(f"trace {trace} ({test})")
-    if folders := seen.get("artefacts"):
+    if folders := properties.get("artefacts"):
         terminalreporter.write_line(f"logs of {len(folders)} tests are in {Path(next(iter(folders))).parent}")
     reruns = [report.nodeid for report in terminalreporter.stats.get("rerun", [])]
-    for test, entry in config.stash.get(_LISTED, {}).items():
-        again = sum(nodeid.partition("[")[0] == test for nodeid in reruns)
-        terminalreporter.write_line(f"flaky since {entry.since}: {test}, {again} runs of it failed ({entry.reason})")
+    for test, entry in config.stash.get(_FLAKY, {}).items():
+        failures = sum(nodeid.partition("[")[0] == test for nodeid in reruns)
+        terminalreporter.write_line(f"flaky since {entry.since}: {test}, {failures} failed attempts ({entry.reason})")

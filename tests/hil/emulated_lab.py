@@ -1,9 +1,9 @@
-"""An emulated board as a lab would have it: its UARTs are ports of this machine, its power and buttons a command away.
+"""An emulated board that looks like a real one in a lab: its UARTs are ports, a command switches power and buttons.
 
-usage: lab.py FOLDER              serve until standard input ends: console, gps and modem are ports in FOLDER
-       lab.py FOLDER power on     turn its power, or with sos and off in its place a button, on or off
+usage: emulated_lab.py FOLDER                 run until standard input ends; the ports are FOLDER/console, gps and modem
+       emulated_lab.py FOLDER SWITCH on|off   operate a switch: power, or the button sos or off
 
-It knows nothing of who tests it; tests/hil/test_hardware.py names its ports in a hardware.toml.
+tests/hil/test_hardware.py lists the ports in a hardware.toml.
 """
 
 import select
@@ -16,7 +16,8 @@ from pathlib import Path
 UARTS = ("console", "gps", "modem")
 
 
-def ask(folder: Path, request: str) -> int:
+def send_request(folder: Path, request: str) -> int:
+    """Send a request to the running lab and return the exit code."""
     with socket.socket(socket.AF_UNIX) as s:
         s.connect(str(folder / "control"))
         s.sendall(request.encode() + b"\n")
@@ -27,7 +28,7 @@ def ask(folder: Path, request: str) -> int:
 
 
 class Lab:
-    """The board, off at first."""
+    """The board and its ports. The board is off at first."""
 
     def __init__(self, folder: Path) -> None:
         from patrolink.core import boards
@@ -42,7 +43,7 @@ class Lab:
         self._panel: socket.socket | None = None
         self._wires = [Wire(folder / f"{name}.log", BOTH) for name in UARTS]
         for name, wire in zip(UARTS, self._wires, strict=True):
-            (folder / name).symlink_to(wire.pty(HOST, loose=True))
+            (folder / name).symlink_to(wire.pty(HOST, lossy=True))
 
     def power(self, on: bool) -> None:
         if on == (self._process is not None and self._process.poll() is None):
@@ -56,8 +57,8 @@ class Lab:
         straps = self._qemu.Straps(self._board.heap_kb, self._board.image.flash_kb, "lab", int(time.time()), 1)
         pairs = [socket.socketpair() for _ in (*UARTS, "panel")]
         arguments: list[str] = []
-        for i, (_, far) in enumerate(pairs[:-1]):
-            arguments += ["-chardev", f"socket,fd={far.fileno()},id=u{i}", "-serial", f"chardev:u{i}"]
+        for i, (_, qemu_end) in enumerate(pairs[:-1]):
+            arguments += ["-chardev", f"socket,fd={qemu_end.fileno()},id=u{i}", "-serial", f"chardev:u{i}"]
         arguments += [
             "-serial",
             "null",
@@ -69,15 +70,15 @@ class Lab:
         self._process = subprocess.Popen(
             [*self._qemu.command(self._board, self._elf, self._folder, straps), *arguments],
             cwd=self._folder,
-            pass_fds=[far.fileno() for _, far in pairs],
+            pass_fds=[qemu_end.fileno() for _, qemu_end in pairs],
             stdin=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,  # it warns of a network card without a peer at each start
+            stderr=subprocess.DEVNULL,  # QEMU warns of an unconnected network card at each start
         )
-        for _, far in pairs:
-            far.close()
-        for (near, _), wire in zip(pairs[:-1], self._wires, strict=True):
-            near.setblocking(False)
-            wire.socket(BOARD, near.fileno(), near.close)
+        for _, qemu_end in pairs:
+            qemu_end.close()
+        for (lab_end, _), wire in zip(pairs[:-1], self._wires, strict=True):
+            lab_end.setblocking(False)
+            wire.socket(BOARD, lab_end.fileno(), lab_end.close)
         self._panel = pairs[-1][0]
 
     def button(self, name: str, on: bool) -> None:
@@ -93,7 +94,7 @@ class Lab:
         self._process = self._panel = None
 
     def serve(self) -> None:
-        """Do what is asked until standard input ends."""
+        """Execute requests until standard input ends."""
         with socket.socket(socket.AF_UNIX) as server:
             server.bind(str(self._folder / "control"))
             server.listen()
@@ -102,26 +103,26 @@ class Lab:
                 while server in (ready := select.select([server, sys.stdin], [], [])[0]) and sys.stdin not in ready:
                     client, _ = server.accept()
                     with client, client.makefile("rw") as stream:
-                        stream.write(self._do(*stream.readline().split()) + "\n")
+                        stream.write(self._execute(*stream.readline().split()) + "\n")
             finally:
                 self._off()
                 for wire in self._wires:
                     wire.close()
 
-    def _do(self, what: str, way: str) -> str:
+    def _execute(self, switch: str, state: str) -> str:
         try:
-            if what == "power":
-                self.power(way == "on")
+            if switch == "power":
+                self.power(state == "on")
             else:
-                self.button(what, way == "on")
+                self.button(switch, state == "on")
         except (OSError, KeyError) as e:
-            return f"{what} {way}: {e}"
+            return f"{switch} {state}: {e}"
         return "ok"
 
 
 if __name__ == "__main__":
     if len(sys.argv) == 4:
-        sys.exit(ask(Path(sys.argv[1]), " ".join(sys.argv[2:])))
+        sys.exit(send_request(Path(sys.argv[1]), " ".join(sys.argv[2:])))
     if len(sys.argv) != 2:
         sys.exit(__doc__)
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))

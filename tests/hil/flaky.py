@@ -1,4 +1,4 @@
-"""The tests that are known to be flaky: named, dated, with a reason, for a bounded time."""
+"""Loads flaky.toml, the list of tests known to be flaky. An entry has a date and a reason, and expires."""
 
 import ast
 import datetime
@@ -14,7 +14,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-DAYS = 30
+MAX_AGE_DAYS = 30
 RERUNS = 2
 
 
@@ -33,7 +33,16 @@ class _List(_Strict):
 
 
 def load(path: Path, root: Path, today: datetime.date) -> dict[str, Flaky]:
-    """Return the entries by test; UserError when one names no test, gives no reason, or is older than DAYS."""
+    """Return the entries of a flaky.toml by test.
+
+    Args:
+        path: The file.
+        root: Folder to which the paths of the tests are relative.
+        today: The current date.
+
+    Raises:
+        UserError: The file is invalid, or an entry names an unknown test or is older than MAX_AGE_DAYS.
+    """
     try:
         entries = _List.model_validate(tomllib.loads(path.read_text(encoding="utf-8"))).flaky
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
@@ -43,11 +52,11 @@ def load(path: Path, root: Path, today: datetime.date) -> dict[str, Flaky]:
     for entry in entries:
         file, _, name = entry.test.partition("::")
         if name not in _functions(root / file):
-            raise UserError(f"{path}: {entry.test}: there is no such test; take the entry out")
+            raise UserError(f"{path}: {entry.test}: there is no such test; remove the entry")
         age = (today - entry.since).days
-        if not 0 <= age <= DAYS:
+        if not 0 <= age <= MAX_AGE_DAYS:
             raise UserError(
-                f"{path}: {entry.test}: since {entry.since}, {age} days; mend the test ({DAYS} days at most)"
+                f"{path}: {entry.test}: since {entry.since}, {age} days (maximum {MAX_AGE_DAYS}); correct the test"
             )
     return {entry.test: entry for entry in entries}
 

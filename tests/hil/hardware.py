@@ -1,4 +1,4 @@
-"""Which boards the tests run on: hardware.toml, checked; without one the boards that are emulated."""
+"""Loads hardware.toml, which lists the boards under test. Without it the tests run on emulated boards."""
 
 import sys
 from pathlib import Path
@@ -21,7 +21,10 @@ class _Strict(BaseModel):
 
 
 class SwitchSpec(_Strict):
-    """A command that gets `on` or `off` as its last word, or a line of a serial port: the console's, or `port`."""
+    """A switch: either a command that receives `on` or `off` as its last word, or a line of a serial port.
+
+    The line belongs to the console's port unless `port` names another one.
+    """
 
     command: list[str] | None = Field(default=None, min_length=1)
     line: Literal["dtr", "rts"] | None = None
@@ -29,7 +32,7 @@ class SwitchSpec(_Strict):
     inverted: bool = False
 
     @model_validator(mode="after")
-    def _one_way(self) -> "SwitchSpec":
+    def _check_kind(self) -> "SwitchSpec":
         if (self.command is None) == (self.line is None):
             raise ValueError("give either command or line")
         if self.command and (self.port or self.inverted):
@@ -37,52 +40,52 @@ class SwitchSpec(_Strict):
         return self
 
 
-class Feed(_Strict):
-    """A serial port wired to a UART of the board; `uart` is what the board's configuration calls it."""
+class UartPort(_Strict):
+    """A serial port that is wired to a UART of the board; `uart` is its value in the board's configuration."""
 
     port: str
     uart: int | dict[str, int]
 
 
 class Entry(_Strict):
-    """A [[board]]: an emulated one by its folder alone, a real one with its console, power and feeds."""
+    """A [[board]] of hardware.toml. A real board has a console, power and UART ports, an emulated one only `board`."""
 
     board: str
     name: str = Field(default="", pattern=r"^[A-Za-z0-9_-]{0,32}$")
     console: str | None = None
     power: SwitchSpec | None = None
-    gps: Feed | None = None
-    modem: Feed | None = None
+    gps: UartPort | None = None
+    modem: UartPort | None = None
     buttons: dict[Literal["sos", "off"], SwitchSpec] = Field(default_factory=dict)
     config: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="after")
-    def _whole(self) -> "Entry":
+    def _check_complete(self) -> "Entry":
         roles = {"power": self.power, "gps": self.gps}
         if self.console is None:
-            given = [name for name in (*roles, "modem", "buttons", "config") if getattr(self, name)]
-            if given:
+            extra = [name for name in (*roles, "modem", "buttons", "config") if getattr(self, name)]
+            if extra:
                 raise ValueError(
-                    f"{', '.join(given)} without console; give it, or leave them out for an emulated board"
+                    f"{', '.join(extra)} without console; add console, or remove them for an emulated board"
                 )
         else:
-            missing = [name for name, given in roles.items() if given is None]
+            missing = [name for name, role in roles.items() if role is None]
             if missing:
-                raise ValueError(f"a board with a console needs {' and '.join(missing)}, too")
+                raise ValueError(f"a board with a console needs {' and '.join(missing)}")
         return self
 
     @property
     def label(self) -> str:
-        """Its name in reports."""
+        """Name in reports."""
         return self.name or self.board
 
     @property
     def spec(self) -> Board:
-        """Its board.toml."""
+        """Description from board.toml."""
         return boards.find(self.board)
 
-    def lacks(self, feature: str) -> str | None:
-        """Return why a test that needs this feature cannot run here, or None when it can."""
+    def skip_reason(self, feature: str) -> str | None:
+        """Return why a test that needs this feature cannot run on this board, or None if it can."""
         if feature not in self.spec.features:
             return f"boards/{self.board} has no {feature}"
         wired = {"gps": self.gps, "modem": self.modem, "buttons": len(self.buttons) == 2}
@@ -92,21 +95,25 @@ class Entry(_Strict):
 
 
 class Hardware(_Strict):
-    """A hardware.toml."""
+    """Content of hardware.toml."""
 
     board: list[Entry] = Field(min_length=1)
 
 
 EMULATED = [Entry(board="unix"), Entry(board="mps2_an385")]
-_KEYS = [name for model in (Hardware, Entry, Feed, SwitchSpec) for name in model.model_fields]
+_KEYS = [name for model in (Hardware, Entry, UartPort, SwitchSpec) for name in model.model_fields]
 
 
 def load(path: Path) -> list[Entry]:
-    """Return the entries of the hardware.toml at `path`; UserError says which key is wrong, why, and what to do."""
+    """Return the entries of a hardware.toml.
+
+    Raises:
+        UserError: The file cannot be read or is invalid; the message names the key, the reason and the correction.
+    """
     try:
         entries = Hardware.model_validate(tomllib.loads(path.read_text(encoding="utf-8"))).board
     except OSError as e:
-        raise UserError(f"{path}: {e.strerror}; boards/README.md tells how to write a hardware.toml") from None
+        raise UserError(f"{path}: {e.strerror}; boards/README.md describes hardware.toml") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
         raise UserError(f"{path}: not TOML: {e}") from None
     except ValidationError as e:
@@ -118,28 +125,38 @@ def load(path: Path) -> list[Entry]:
         except UserError as e:
             raise UserError(f"{path}: board.{i}.board: {e}") from None
         if labels.index(entry.label) != i:
-            raise UserError(f"{path}: board.{i}.name: {entry.label!r} is there already; give each board a name")
+            raise UserError(f"{path}: board.{i}.name: duplicate name {entry.label!r}; give each board its own name")
         if entry.console and runtime != "micropython":
             raise UserError(
-                f"{path}: board.{i}.board: {entry.board} has no REPL to be configured by; only MicroPython boards "
-                "can be real here"
+                f"{path}: board.{i}.board: {entry.board} has no REPL; only MicroPython boards can be "
+                "tested on real hardware"
             )
     return entries
 
 
 def resolve(port: str, key: str) -> str:
-    """Return the path of a port named by its path or USB serial number; UserError lists the candidates."""
+    """Return the path of a serial port.
+
+    Args:
+        port: Path or USB serial number.
+        key: Key of hardware.toml, for error messages.
+
+    Raises:
+        UserError: No port, or more than one, matches; the message lists the candidates.
+    """
     if port.startswith("/"):
         if not Path(port).exists():
-            raise UserError(f"{key}: {port} is not there; plug it in, or name another (`patrolink devices` lists them)")
+            raise UserError(
+                f"{key}: {port} does not exist; connect it, or name another port (`patrolink devices` lists them)"
+            )
         return port
     all_ports = list_ports.comports()
-    found = sorted(p.device for p in all_ports if p.serial_number == port)
-    if len(found) == 1:
-        return str(found[0])
-    if found:
+    matches = sorted(p.device for p in all_ports if p.serial_number == port)
+    if len(matches) == 1:
+        return str(matches[0])
+    if matches:
         raise UserError(
-            f"{key}: {', '.join(found)} all have USB serial number {port}; name one by its /dev/serial/by-id/..."
+            f"{key}: {', '.join(matches)} all have USB serial number {port}; name one by its /dev/serial/by-id/..."
         )
-    seen = ", ".join(f"{p.serial_number} ({p.device})" for p in all_ports if p.serial_number) or "none"
-    raise UserError(f"{key}: no port has USB serial number {port}; plug it in. There are: {seen}")
+    available = ", ".join(f"{p.serial_number} ({p.device})" for p in all_ports if p.serial_number) or "none"
+    raise UserError(f"{key}: no port has USB serial number {port}; connect it. Available: {available}")

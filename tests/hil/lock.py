@@ -1,4 +1,4 @@
-"""A board is one run's at a time, on the whole machine."""
+"""A lock for a board: only one test run on this machine uses it at a time."""
 
 import contextlib
 import fcntl
@@ -13,7 +13,11 @@ from patrolink.core.errors import DeadlineError
 
 
 def _open(path: Path) -> int:
-    """Not at once with O_CREAT: that may not open a file of another user's in a shared folder."""
+    """Open the file, or create it for all users.
+
+    Existing files are opened without O_CREAT: in a sticky world-writable folder, Linux refuses O_CREAT on a file of
+    another user (fs.protected_regular).
+    """
     while True:
         with contextlib.suppress(FileNotFoundError):
             return os.open(path, os.O_RDWR | os.O_NOFOLLOW)
@@ -24,10 +28,17 @@ def _open(path: Path) -> int:
 
 
 class Lock:
-    """Held from the constructor to `close`, or to the end of the process, however it ends."""
+    """Holds a board from the constructor until `close` or the end of the process.
+
+    Args:
+        name: Name of the board.
+        wait_s: How long to wait for another run.
+
+    Raises:
+        DeadlineError: Another run still holds the board; the message names it.
+    """
 
     def __init__(self, name: str, wait_s: float = 60) -> None:
-        """Wait for whoever holds the board `name`; DeadlineError says who that is after `wait_s`."""
         path = Path(tempfile.gettempdir()) / f"patrolink-board-{re.sub('[^A-Za-z0-9_.-]', '_', name)}.lock"
         self._file = os.fdopen(_open(path), "r+", encoding="utf-8", errors="replace")
         deadline = time.monotonic() + wait_s
@@ -37,10 +48,10 @@ class Lock:
                 break
             except BlockingIOError:
                 if time.monotonic() > deadline:
-                    holder = self._file.read().strip() or "a run that does not say who it is"
+                    holder = self._file.read().strip() or "an unknown process"
                     self._file.close()
                     raise DeadlineError(
-                        f"board {name} is in use by {holder} ({path}); wait for its end, or end it"
+                        f"board {name} is in use by {holder} ({path}); wait until it ends, or end it"
                     ) from None
                 time.sleep(0.1)
         self._file.truncate(0)
@@ -48,5 +59,5 @@ class Lock:
         self._file.flush()
 
     def close(self) -> None:
-        """Let the next one have it."""
+        """Release the board."""
         self._file.close()

@@ -1,4 +1,4 @@
-"""What a lab turns on and off: a board's power, and its buttons, which are on while pressed."""
+"""Switches of a lab: the power supply of a board, and its buttons, which are on while pressed."""
 
 import subprocess
 import time
@@ -10,17 +10,25 @@ from patrolink.core.errors import DeviceError
 from tests.hil.hardware import SwitchSpec, resolve
 
 _COMMAND_S = 30.0
-_OFF_S = 1.0  # what a board's capacitors hold
+_OFF_S = 1.0  # until the capacitors of a board are discharged
 
 
 class Switch:
-    """`set`, `on`, `off`, `cycle`, by a command that gets `on` or `off` as its last word or by a serial port's line.
+    """A switch operated by a command or by a line of a serial port.
 
-    console  the board's own console, whose line is meant when the specification names no other port
+    The constructor does not change the state of the switch, with one exception: opening another port than the console
+    switches its line off.
+
+    Args:
+        name: Name for error messages.
+        spec: Entry of hardware.toml. A command receives `on` or `off` as its last word.
+        console: Console port of the board, used when the entry has a line but no port.
+
+    Raises:
+        DeviceError: The port cannot be opened.
     """
 
     def __init__(self, name: str, spec: SwitchSpec, console: serial.Serial) -> None:
-        """Leave it as it is, but for a line of another port: that is off once the port is open."""
         self._name, self._spec = name, spec
         self._port = console
         if spec.port:
@@ -33,7 +41,11 @@ class Switch:
                 raise DeviceError(f"{name}: {e}; `patrolink devices` lists the ports") from None
 
     def set(self, on: bool) -> None:
-        """Turn it; DeviceError when the command does not do it."""
+        """Switch on or off.
+
+        Raises:
+            DeviceError: The command fails.
+        """
         if self._spec.line:
             setattr(self._port, self._spec.line, on != self._spec.inverted)
             return
@@ -42,10 +54,10 @@ class Switch:
         try:
             done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=_COMMAND_S)
         except (OSError, subprocess.TimeoutExpired) as e:
-            raise DeviceError(f"{self._name}: {e}; mend its command in hardware.toml") from None
+            raise DeviceError(f"{self._name}: {e}; correct the command in hardware.toml") from None
         if done.returncode:
-            said = (done.stderr or done.stdout).strip()
-            raise DeviceError(f"{self._name}: {' '.join(command)!r} ended with {done.returncode}: {said}")
+            output = (done.stderr or done.stdout).strip()
+            raise DeviceError(f"{self._name}: {' '.join(command)!r} ended with {done.returncode}: {output}")
 
     def on(self) -> None:
         self.set(True)
@@ -53,11 +65,11 @@ class Switch:
     def off(self) -> None:
         self.set(False)
 
-    def cycle(self, between: Callable[[], None] = lambda: None) -> None:
-        """Off and on again; `between` is called while it is off."""
+    def cycle(self, while_off: Callable[[], None] = lambda: None) -> None:
+        """Switch off and on again; `while_off` is called in between."""
         self.off()
         time.sleep(_OFF_S)
-        between()
+        while_off()
         self.on()
 
     def close(self) -> None:

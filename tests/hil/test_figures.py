@@ -1,4 +1,4 @@
-"""What the agent costs on the emulated Cortex-M3: no figure above its baseline, the bars, its loops' answers."""
+"""Cost of the agent on the emulated Cortex-M3: baseline, limits, and results of its native code."""
 
 import json
 
@@ -10,7 +10,7 @@ from patrolink.emulator.scenarios.shift import Shift
 from tests.bench import bench_board as bench
 from tests.conftest import ROOT
 
-BARS = {
+LIMITS = {
     "instructions per sentence, mean of an epoch": 40_000,
     "instructions per fix, first byte to encoded": 150_000,
     "ms from first fix to broker": 2_000,
@@ -22,47 +22,47 @@ BARS = {
 
 @pytest.fixture(scope="module")
 def mps2():
-    it = boards.find(bench.BOARD)
-    if it.missing_packages():
-        pytest.skip(f"{it.name}: apt-get install {' '.join(it.missing_packages())}")
-    return it
+    board = boards.find(bench.BOARD)
+    if board.missing_packages():
+        pytest.skip(f"{board.name}: apt-get install {' '.join(board.missing_packages())}")
+    return board
 
 
 @pytest.fixture(scope="module")
-def found(mps2):
+def figures(mps2):
     return bench.measure(mps2)
 
 
-def test_no_figure_is_above_its_baseline(found):
-    assert bench.compare(found, json.loads(bench.BASELINE.read_text(encoding="utf-8"))) == []
+def test_no_figure_exceeds_its_baseline(figures):
+    assert bench.compare(figures, json.loads(bench.BASELINE.read_text(encoding="utf-8"))) == []
 
 
-def test_the_bars(found):
-    assert {name: found[name] for name, most in BARS.items() if found[name] > most} == {}
+def test_no_figure_exceeds_its_limit(figures):
+    assert {name: figures[name] for name, limit in LIMITS.items() if figures[name] > limit} == {}
 
 
-def test_a_figure_that_has_grown_is_named():
-    baseline = {"instructions per fix": 1000.0, "gone": 1.0}
-    assert bench.compare({"instructions per fix": 1100.0, "gone": 0.5}, baseline) == []
-    grown, new, gone = bench.compare({"instructions per fix": 1101.0, "new": 1.0}, baseline)
+def test_figure_above_its_baseline_is_named():
+    baseline = {"instructions per fix": 1000.0, "old": 1.0}
+    assert bench.compare({"instructions per fix": 1100.0, "old": 0.5}, baseline) == []
+    grown, new, old = bench.compare({"instructions per fix": 1101.0, "new": 1.0}, baseline)
     assert grown.startswith("instructions per fix: 1,101.0 exceeds the baseline 1,000.0 (tolerance 10%)")
-    assert new.startswith("new: 1.0 has no baseline") and gone.startswith("gone: not measured")
+    assert new.startswith("new: 1.0 has no baseline") and old.startswith("old: not measured")
 
 
-def test_a_shift_passes_with_32_kb_less(mps2):
-    told = Shift(mps2, PROFILES["city"], 1, name="city", sos_h=(0.03,), heap_kb=mps2.heap_kb - 32).run(0.1)
-    assert told.wrong == [] and told.events == 1
+def test_shift_passes_with_32_kb_less_heap(mps2):
+    result = Shift(mps2, PROFILES["city"], 1, name="city", sos_h=(0.03,), heap_kb=mps2.heap_kb - 32).run(0.1)
+    assert result.wrong == [] and result.events == 1
 
 
-def test_the_boards_machine_code_says_what_its_text_says(mps2):
-    """tests/unit/test_native.py, on 32 bits."""
+def test_native_code_gives_the_results_of_the_bytecode(mps2):
+    """Runs tests/unit/test_native.py on the 32-bit board."""
     files = {
         f"/{path.name}": path.read_bytes()
         for path in (
             ROOT / "tests" / "unit" / "test_native.py",
             ROOT / "tests" / "unit" / "seeded_random.py",
             ROOT / "device" / "agent" / "gps" / "scan.py",
-            ROOT / "protocol" / "generated" / "patrolink_enums.py",  # the firmware has its values inlined
+            ROOT / "protocol" / "generated" / "patrolink_enums.py",  # the firmware has the constants inlined
             ROOT / "protocol" / "patrolink_protocol" / "track_kernels.py",
         )
     }
@@ -72,6 +72,6 @@ def test_the_boards_machine_code_says_what_its_text_says(mps2):
         b"for name in tests:\n    getattr(t, name)()\n"
         b"print('passed', len(tests))\nmachine.deepsleep()\n"
     )
-    with bench.console(mps2, files, b"import run") as (rig, straps, said):
+    with bench.console(mps2, files, b"import run") as (rig, straps, output):
         rig.life(straps)
-    assert "passed 3" in said.decode(), said.decode()
+    assert "passed 3" in output.decode(), output.decode()

@@ -1,4 +1,4 @@
-"""hardware.toml: what is wrong in it is told; a board behind ports of this machine passes what emulated ones pass."""
+"""hardware.toml: errors are reported by key; a board connected through ports passes the tests of emulated boards."""
 
 import ast
 import contextlib
@@ -36,24 +36,24 @@ off = {{ command = {off} }}
 """
 
 
-def written(folder: Path, text: str) -> Path:
+def write_toml(folder: Path, text: str) -> Path:
     path = folder / "hardware.toml"
     path.write_text(text)
     return path
 
 
-def pytest_run(folder: Path, *arguments: str, timeout_s: float = 250) -> subprocess.CompletedProcess[str]:
+def run_pytest(folder: Path, *arguments: str, timeout_s: float = 250) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:xdist", "-q"]
     command += ["--artefacts", str(folder / "artefacts"), *arguments]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout_s)
 
 
-# --- a board behind ports -------------------------------------------------------------------------------------------
+# --- a board connected through ports --------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def lab(tmp_path):
-    """The folder of a board that is somebody else's process: ports and a command are all there is of it."""
+    """Start a board in another process, reachable by ports and a command only. Returns its folder."""
     if missing := boards.find("mps2_an385").missing_packages():
         pytest.skip(f"mps2_an385: apt-get install {' '.join(missing)}")
     folder = tmp_path / "lab"
@@ -71,7 +71,7 @@ def lab(tmp_path):
         process.stdout.close()
 
 
-def real(folder: Path) -> str:
+def hardware_toml(folder: Path) -> str:
     command = {
         name: json.dumps([sys.executable, str(HIL / "emulated_lab.py"), str(folder), name])
         for name in ("power", "sos", "off")
@@ -79,29 +79,29 @@ def real(folder: Path) -> str:
     return REAL.format(folder=folder, **command)
 
 
-def board_said(log: Path) -> bytes:
-    """What the board said on a wire: the log has a line a piece, and a piece ends anywhere."""
-    pieces = re.findall(r"^ *[0-9.]+ board: (b.*)$", log.read_text(encoding="utf-8"), re.MULTILINE)
-    return b"".join(ast.literal_eval(piece) for piece in pieces)
+def board_output(log: Path) -> bytes:
+    """Return the data that the board sent, from a log with one line for each chunk."""
+    chunks = re.findall(r"^ *[0-9.]+ board: (b.*)$", log.read_text(encoding="utf-8"), re.MULTILINE)
+    return b"".join(ast.literal_eval(chunk) for chunk in chunks)
 
 
 @pytest.mark.timeout(480)
-def test_a_board_behind_ports_passes_the_tests_of_the_emulated_ones(lab, tmp_path):
-    path = written(tmp_path, real(lab))
+def test_board_connected_through_ports_passes_tests_of_emulated_boards(lab, tmp_path):
+    path = write_toml(tmp_path, hardware_toml(lab))
     tests = [f"{HIL}/test_patrol.py", f"{HIL}/test_board_console.py", "-rA"]
-    done = pytest_run(tmp_path, "--hardware", str(path), *tests, timeout_s=460)
+    done = run_pytest(tmp_path, "--hardware", str(path), *tests, timeout_s=460)
     assert done.returncode == 0, done.stdout + done.stderr
     for name in (
-        "test_patrol.py::test_a_patrol_with_an_sos_and_a_power_cut",
-        "test_patrol.py::test_a_configuration_that_cannot_be_used_is_told_on_the_console",
-        "test_board_console.py::test_each_life_begins_on_the_console",
-        "test_board_console.py::test_ctrl_c_ends_the_agent_and_gives_the_repl",
-        "test_board_console.py::test_mpremote_puts_a_file_on_the_board_that_outlives_its_power",
+        "test_patrol.py::test_patrol_with_sos_and_power_cut",
+        "test_patrol.py::test_invalid_configuration_is_reported_on_the_console",
+        "test_board_console.py::test_each_boot_is_reported_on_the_console",
+        "test_board_console.py::test_ctrl_c_ends_the_agent_and_starts_the_repl",
+        "test_board_console.py::test_file_written_by_mpremote_survives_power_cycle",
     ):
         assert f"PASSED tests/hil/{name}[bench-1]" in done.stdout, done.stdout
-    logs = tmp_path / "artefacts" / "test_patrol-test_a_patrol_with_an_sos_and_a_power_cut_bench-1"
+    logs = tmp_path / "artefacts" / "test_patrol-test_patrol_with_sos_and_power_cut_bench-1"
     assert "device: ready, boot 2" in (logs / "console.log").read_text(errors="replace")
-    assert (logs / "gps.log").read_bytes().startswith(b"$GNRMC") and b"AT+QIOPEN" in board_said(logs / "modem.log")
+    assert (logs / "gps.log").read_bytes().startswith(b"$GNRMC") and b"AT+QIOPEN" in board_output(logs / "modem.log")
     assert "rig-" in (logs / "broker.log").read_text()
 
 
@@ -109,31 +109,31 @@ def test_a_board_behind_ports_passes_the_tests_of_the_emulated_ones(lab, tmp_pat
 
 
 @pytest.mark.parametrize(
-    "text, says",
+    "text, message",
     [
         ("", "board: is missing"),
         ('[[board]]\nborad = "unix"', "board.0.borad: unknown key; did you mean 'board'?"),
         ('[[board]]\nboard = "unixx"', "board.0.board: .*boards are .*unix"),
         ('[[board]]\nboard = "unix"\ngps = { port = "/x", uart = 1 }', "gps without console"),
-        ('[[board]]\nboard = "mps2_an385"\nconsole = "A1"', "needs power and gps, too"),
-        ('[[board]]\nboard = "unix"\n[[board]]\nboard = "unix"', "board.1.name: 'unix' is there already"),
+        ('[[board]]\nboard = "mps2_an385"\nconsole = "A1"', "needs power and gps"),
+        ('[[board]]\nboard = "unix"\n[[board]]\nboard = "unix"', "board.1.name: duplicate name 'unix'"),
         (REAL.format(folder="/x", power="[]", sos='["x"]', off='["x"]'), "board.0.power.command: .*at least 1"),
         (REAL.format(folder="/x", power=1, sos='["x"]', off='["x"]'), "board.0.power.command: .*but it is 1"),
         ("[[board]\n", "not TOML"),
     ],
 )
-def test_what_is_wrong_in_hardware_toml_is_told_by_key(tmp_path, text, says):
-    with pytest.raises(UserError, match=f"(?s)hardware.toml: {says}|hardware.toml: board.0: .*{says}"):
-        hardware.load(written(tmp_path, text))
+def test_error_in_hardware_toml_is_reported_by_key(tmp_path, text, message):
+    with pytest.raises(UserError, match=f"(?s)hardware.toml: {message}|hardware.toml: board.0: .*{message}"):
+        hardware.load(write_toml(tmp_path, text))
 
 
-def test_a_run_with_a_wrong_hardware_toml_ends_with_its_message(tmp_path):
-    done = pytest_run(tmp_path, "--hardware", str(tmp_path / "none.toml"), f"{HIL}/test_patrol.py")
+def test_missing_hardware_toml_ends_the_run_with_a_message(tmp_path):
+    done = run_pytest(tmp_path, "--hardware", str(tmp_path / "none.toml"), f"{HIL}/test_patrol.py")
     assert done.returncode == 4 and "none.toml: No such file" in done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
 
 
-def test_a_port_that_is_not_there_is_told_with_those_that_are(monkeypatch):
+def test_missing_port_is_reported_with_available_ports(monkeypatch):
     class Port:
         def __init__(self, device, serial_number):
             self.device, self.serial_number = device, serial_number
@@ -145,14 +145,14 @@ def test_a_port_that_is_not_there_is_told_with_those_that_are(monkeypatch):
         hardware.resolve("C3", "console")
     with pytest.raises(UserError, match="console: /dev/ttyUSB1, /dev/ttyUSB2 all have"):
         hardware.resolve("B2", "console")
-    with pytest.raises(UserError, match="console: /dev/nowhere is not there"):
+    with pytest.raises(UserError, match="console: /dev/nowhere does not exist"):
         hardware.resolve("/dev/nowhere", "console")
 
 
 # --- power and locks ------------------------------------------------------------------------------------------------
 
 
-def test_a_switch_runs_its_command_and_tells_when_that_fails(tmp_path):
+def test_switch_runs_its_command_and_reports_failure(tmp_path):
     log = tmp_path / "log"
     script = ["sh", "-c", f'echo "$0" >>{log}']
     switch = Switch("power", SwitchSpec(command=script), serial.Serial())
@@ -165,12 +165,12 @@ def test_a_switch_runs_its_command_and_tells_when_that_fails(tmp_path):
         Switch("power", SwitchSpec(command=["/not-a-command"]), serial.Serial()).on()
 
 
-def test_a_line_of_the_console_is_a_switch():
+def test_switch_operates_a_line_of_the_console():
     class Port(serial.Serial):
         rts = None
 
     port = Port()
-    plain, inverted = (Switch("power", SwitchSpec(line="rts", inverted=way), port) for way in (False, True))
+    plain, inverted = (Switch("power", SwitchSpec(line="rts", inverted=value), port) for value in (False, True))
     for switch, on, level in (
         (plain, True, True),
         (plain, False, False),
@@ -181,13 +181,14 @@ def test_a_line_of_the_console_is_a_switch():
         assert port.rts is level
 
 
-def test_a_board_is_one_runs_at_a_time_and_the_other_is_told_whose(tmp_path):
+def test_board_is_locked_for_one_run_and_error_names_the_holder(tmp_path):
     name = f"test-{tmp_path.name}"
-    hold = (
-        f"import sys; from tests.hil.lock import Lock; it = Lock({name!r}); print('held', flush=True); sys.stdin.read()"
+    script = (
+        f"import sys; from tests.hil.lock import Lock; lock = Lock({name!r}); print('held', flush=True); "
+        "sys.stdin.read()"
     )
     other = subprocess.Popen(
-        [sys.executable, "-c", hold], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", script], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     assert other.stdin is not None and other.stdout is not None
     with contextlib.ExitStack() as stack:
@@ -196,6 +197,6 @@ def test_a_board_is_one_runs_at_a_time_and_the_other_is_told_whose(tmp_path):
         assert other.stdout.readline() == "held\n"
         with pytest.raises(DeadlineError, match=f"{name} is in use by process {other.pid} of "):
             Lock(name, wait_s=0.3)
-        other.stdin.close()  # it ends, and so does its hold
+        other.stdin.close()  # the process ends, which releases its lock
         Lock(name, wait_s=20).close()
         other.wait(20)

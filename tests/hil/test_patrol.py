@@ -1,4 +1,4 @@
-"""The same patrol on every board: a process, firmware on an emulated board, a real one. In real time."""
+"""The same patrol in real time on every board: a process, firmware on an emulated board, a real board."""
 
 import pytest
 from patrolink.core.errors import DeviceError
@@ -11,28 +11,28 @@ from tests.support.device_rig import walk
 pytestmark = pytest.mark.needs("gps", "modem", "buttons")
 
 
-def test_a_patrol_with_an_sos_and_a_power_cut(rig):
-    it = rig(nmea.speak(walk(240)), speed=10, modem="quectel", batch_fixes=20)
-    it.receiver.start()
-    it.listen(lambda: it.decoder.stats.fixes >= 40)
-    it.device.press("sos")
-    it.listen(lambda: any(row["message"] == "event" for row in it.rows))
-    event = next(row for row in it.rows if row["message"] == "event")
-    downlink = Downlink({it.device_id: DeviceKey(it.key)})
-    it.transport.publish(it.device_id, downlink.acknowledge_event(it.device_id, event["event_id"], 0))
-    it.listen(lambda: it.decoder.stats.fixes >= 60)
-    it.cycle()
-    it.listen(it.spoken, 60)
-    told = it.device.power_off()
-    it.listen(lambda: len(it.times()) >= told["fixes"])
-    times = it.times()
-    assert len(times) == len(set(times)) and it.decoder.stats.rejected == {}
-    assert told["left"] == told["dropped"] == 0
-    assert [row["boot"] for row in it.rows if row["message"] == "hello"] == [1, 2]
+def test_patrol_with_sos_and_power_cut(rig):
+    bench = rig(nmea.speak(walk(240)), speed=10, modem="quectel", batch_fixes=20)
+    bench.receiver.start()
+    bench.listen(lambda: bench.decoder.stats.fixes >= 40)
+    bench.device.press("sos")
+    bench.listen(lambda: any(row["message"] == "event" for row in bench.rows))
+    event = next(row for row in bench.rows if row["message"] == "event")
+    downlink = Downlink({bench.device_id: DeviceKey(bench.key)})
+    bench.transport.publish(bench.device_id, downlink.acknowledge_event(bench.device_id, event["event_id"], 0))
+    bench.listen(lambda: bench.decoder.stats.fixes >= 60)
+    bench.cycle()
+    bench.listen(bench.spoken, 60)
+    summary = bench.device.power_off()
+    bench.listen(lambda: len(bench.times()) >= summary["fixes"])
+    times = bench.times()
+    assert len(times) == len(set(times)) and bench.decoder.stats.rejected == {}
+    assert summary["left"] == summary["dropped"] == 0
+    assert [row["boot"] for row in bench.rows if row["message"] == "hello"] == [1, 2]
 
 
-def test_a_configuration_that_cannot_be_used_is_told_on_the_console(rig, console):
+def test_invalid_configuration_is_reported_on_the_console(rig, console):
     with pytest.raises(DeviceError, match="64 hexadecimal digits"):
         rig([], 1, modem="quectel", key="deadbeef")
-    said = console.console_text(0)
-    assert "64 hexadecimal digits" in said and "deadbeef" not in said
+    text = console.console_text(0)
+    assert "64 hexadecimal digits" in text and "deadbeef" not in text

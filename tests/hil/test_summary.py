@@ -1,4 +1,4 @@
-"""The summary of a device is read from a log that is still being written."""
+"""A device summary is read from a log that is still being written."""
 
 import json
 
@@ -6,7 +6,7 @@ from tests.hil import health
 from tests.hil.console import Console
 
 SUMMARY = b'{"fixes": 60, "board": {"programs": 1, "overruns": 2}, "clips": null}\r\n'
-CUT = SUMMARY.index(b"}") + 1  # after the inner object: the part before it looks like a complete summary
+CUT = SUMMARY.index(b"}") + 1  # after the inner object: the text up to here looks like a complete summary
 
 
 def test_only_a_complete_summary_line_is_found(tmp_path):

@@ -1,4 +1,4 @@
-"""A wire carries every byte to who is slow, drops what nobody takes where it may, and logs what passes."""
+"""A wire delivers every byte to a slow reader, drops data only for a lossy end, and logs what it forwards."""
 
 import contextlib
 import os
@@ -23,20 +23,20 @@ def read(fd: int, n: int, pause_s: float = 0) -> bytes:
     return data
 
 
-def test_a_slow_board_gets_all_of_it_and_it_stands_in_the_log(tmp_path):
+def test_slow_board_receives_all_data_and_log_is_complete(tmp_path):
     sent = random.Random(SEED).randbytes(60_000)
     wire, host = Wire(tmp_path / "gps.log", HOST), Line()
     board = os.open(wire.pty(BOARD), os.O_RDWR | os.O_NOCTTY)
     wire.port(HOST, host.path)
     try:
-        got, left = b"", sent
-        while len(got) < len(sent):
+        received, unsent = b"", sent
+        while len(received) < len(sent):
             try:
-                left = left[os.write(host.master, left[:512]) :]
+                unsent = unsent[os.write(host.master, unsent[:512]) :]
             except BlockingIOError:
                 assert not wire.idle(), f"seed {SEED}"
-            got += read(board, 1, 0.001)
-        assert got == sent == (tmp_path / "gps.log").read_bytes(), f"seed {SEED}"
+            received += read(board, 1, 0.001)
+        assert received == sent == (tmp_path / "gps.log").read_bytes(), f"seed {SEED}"
         assert wire.idle()
     finally:
         os.close(board)
@@ -44,9 +44,9 @@ def test_a_slow_board_gets_all_of_it_and_it_stands_in_the_log(tmp_path):
         wire.close()
 
 
-def test_a_console_that_nobody_reads_holds_nobody_up(tmp_path):
+def test_unread_console_does_not_block_board(tmp_path):
     wire = Wire(tmp_path / "console.log", BOARD)
-    wire.pty(HOST, loose=True)
+    wire.pty(HOST, lossy=True)
     board = os.open(wire.pty(BOARD), os.O_RDWR | os.O_NOCTTY)
     try:
         for _ in range(200):
@@ -62,7 +62,7 @@ def test_a_console_that_nobody_reads_holds_nobody_up(tmp_path):
         wire.close()
 
 
-def test_a_port_that_goes_away_is_told_and_both_ways_are_logged(tmp_path):
+def test_disconnected_port_is_reported_and_both_directions_are_logged(tmp_path):
     wire, board, host = Wire(tmp_path / "modem.log", BOTH), Line(), Line()
     wire.port(BOARD, board.path)
     wire.port(HOST, host.path)
@@ -70,11 +70,11 @@ def test_a_port_that_goes_away_is_told_and_both_ways_are_logged(tmp_path):
     assert read(host.master, 3) == b"AT\r"
     os.write(host.master, b"OK\r\n")
     assert read(board.master, 4) == b"OK\r\n"
-    assert wire.lost is None
+    assert wire.error is None
     board.close()
-    wait_until(lambda: wire.lost)
+    wait_until(lambda: wire.error)
     host.close()
     wire.close()
-    assert wire.lost == f"{board.path} went away"
+    assert wire.error == f"{board.path} was disconnected"
     first, second = (line.split(maxsplit=1)[1] for line in (tmp_path / "modem.log").read_text().splitlines())
     assert (first, second) == (r"board: b'AT\r'", r"host:  b'OK\r\n'")
