@@ -1,11 +1,11 @@
-"""Measures the agent on an emulated Cortex-M3: instructions, heap, boot, first fix, pauses of its loop.
+"""Measure the agent on an emulated Cortex-M3: instructions, heap, boot, first fix, pauses of its loop.
 
-usage: python tests/bench/bench_board.py            print, write build/bench/board.json, compare with the baseline
-       python tests/bench/bench_board.py --accept   make the figures the baseline, tests/bench/board_baseline.json
+usage: python tests/bench/bench_board.py            write build/bench/board.json, compare with the baseline
+       python tests/bench/bench_board.py --accept   store the figures as the baseline, tests/bench/board_baseline.json
 
 Exit code 1 if a figure exceeds its baseline by more than the tolerance. An instruction takes 16 ns of virtual time
-(-icount shift=4), so a cycle of the board's 25 MHz clock is 2.5 instructions: readings are exact to three instructions
-and the same in every run. Only the wall time of the boot varies; it has no baseline.
+(-icount shift=4), so a cycle of the board's 25 MHz clock is 2.5 instructions. Readings are exact to 3 instructions and
+equal in every run. Only the wall time of the boot varies; it has no baseline.
 """
 
 import contextlib
@@ -29,18 +29,18 @@ FOLDER = Path(__file__).resolve().parent
 sys.path.insert(0, str(FOLDER))
 sys.path.insert(0, str(FOLDER.parent.parent / "protocol"))
 import inline_constants  # noqa: E402
-from board_loop import LOOP_PAUSE, stalls  # noqa: E402
+from board_loop import LOOP_PAUSE, measure_pauses  # noqa: E402
 
 ROOT = FOLDER.parent.parent
 BASELINE = FOLDER / "board_baseline.json"
 BOARD = "mps2_an385"
-TOLERANCE = 0.10  # compilers of other Debian releases differ by a few per cent
+TOLERANCE = 0.10  # results of other compiler versions differ by a few per cent
 PER_CYCLE = 2.5
 EPOCH = ("RMC", "GGA", "GSA", "GSV")
 LOG = ROOT / "tests" / "golden" / "nmea" / "ublox-neo-m9n-nmea.log"
 WALK = ROOT / "tests" / "golden" / "tracks" / "walk-1hz.csv"
 FIXES = 60
-VOID_S = 60  # seconds without a fix at the start: the link is up by then
+VOID_S = 60  # seconds without a fix at the start; the link is up after that
 BOOTS = 5
 
 Figures = dict[str, float]
@@ -50,7 +50,11 @@ Figures = dict[str, float]
 def console(
     board: boards.Board, files: dict[str, bytes], typed: bytes
 ) -> Iterator[tuple[Lockstep, qemu.Straps, bytearray]]:
-    """Run a board without configuration in lock-step and type `typed` at its prompt; yields its console output."""
+    """Prepare a board without configuration in lock-step; `typed` is entered at its prompt.
+
+    Yields:
+        Its rig, its straps, and its console output.
+    """
     assert board.image is not None and board.heap_kb is not None
     output = bytearray()
     with tempfile.TemporaryDirectory(prefix="patrolink-bench-") as folder:
@@ -69,7 +73,7 @@ def console(
 
 
 def board_driver() -> str:
-    """Return the driver's source with constants inlined: the firmware does not have them."""
+    """Return the driver's source with constants inlined, because the firmware does not contain their module."""
     text = (FOLDER / "board_driver.py").read_text(encoding="utf-8")
     return inline_constants.inline(text, "patrolink_messages", inline_constants.constants("patrolink_messages"))
 
@@ -146,7 +150,8 @@ def patrol(board: boards.Board) -> Figures:
     """Measure the ms from the receiver's first fix to its frame at the broker, and the heap peak."""
     shift = FirstFix(board, PROFILES["city"], 1, name="city", sos_h=(0.05,))
     result = shift.run(0.1)
-    # Epochs before the first fix have no date of the receiver, so they arrive under other times and count as lost here.
+    # Epochs before the first fix have no date, so they arrive with other times and count as lost. Losses are not
+    # checked.
     if result.problems or result.resets or shift.published_ms is None or shift.fix_at_ms is None:
         raise DeviceError(f"the patrol failed: {result.problems + result.resets}")
     return {
@@ -156,7 +161,7 @@ def patrol(board: boards.Board) -> Figures:
 
 
 def boot_s(board: boards.Board) -> float:
-    """Return the wall time from power-on to the agent's first output, the best of several."""
+    """Return the shortest wall time from power-on to the agent's first output."""
     best = float("inf")
     for _ in range(BOOTS):
         with console(board, {}, b"import machine; machine.deepsleep()") as (rig, straps, output):
@@ -177,25 +182,25 @@ def boot_s(board: boards.Board) -> float:
 
 def measure(board: boards.Board) -> Figures:
     """Return all figures that have a baseline."""
-    return {**count(board), **patrol(board), **stalls(board)}
+    return {**count(board), **patrol(board), **measure_pauses(board)}
 
 
 def compare(measured: Figures, baseline: Figures) -> list[str]:
     """Compare figures with the baseline.
 
     Returns:
-        A sentence for each figure above its baseline and for each figure that only one side has.
+        One sentence for each figure above its baseline, and for each figure that was not measured or has no baseline.
     """
-    wrong = []
+    problems = []
     for name, value in measured.items():
         if name.startswith(LOOP_PAUSE):
-            continue  # moved by garbage collections with every change of the image: it has a bar instead
+            continue  # varies with every image, because garbage collections move; it has a fixed limit instead
         if name not in baseline:
-            wrong.append(f"{name}: {value:,} has no baseline")
+            problems.append(f"{name}: {value:,} has no baseline")
         elif value > baseline[name] * (1 + TOLERANCE):
-            wrong.append(f"{name}: {value:,} exceeds the baseline {baseline[name]:,} (tolerance {TOLERANCE:.0%})")
-    wrong += [f"{name}: not measured" for name in baseline if name not in measured]
-    return [text + "; fix it, or accept it with tests/bench/bench_board.py --accept" for text in wrong]
+            problems.append(f"{name}: {value:,} exceeds the baseline {baseline[name]:,} (tolerance {TOLERANCE:.0%})")
+    problems += [f"{name}: not measured" for name in baseline if name not in measured]
+    return [text + "; fix it, or accept it with tests/bench/bench_board.py --accept" for text in problems]
 
 
 def main() -> int:
@@ -205,8 +210,8 @@ def main() -> int:
         return 0
     measured = measure(board)
     if "--accept" in sys.argv[1:]:
-        held = {name: value for name, value in measured.items() if not name.startswith(LOOP_PAUSE)}
-        BASELINE.write_text(json.dumps(held, indent=2) + "\n", encoding="utf-8")
+        accepted = {name: value for name, value in measured.items() if not name.startswith(LOOP_PAUSE)}
+        BASELINE.write_text(json.dumps(accepted, indent=2) + "\n", encoding="utf-8")
     baseline = json.loads(BASELINE.read_text(encoding="utf-8"))
     out = ROOT / "build" / "bench" / "board.json"
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -214,11 +219,11 @@ def main() -> int:
     out.write_text(json.dumps({**measured, **boot}, indent=2) + "\n", encoding="utf-8")
     for name, value in {**measured, **boot}.items():
         print(f"{name}: {value:,}")
-    wrong = compare(measured, baseline)
-    for text in wrong:
+    problems = compare(measured, baseline)
+    for text in problems:
         print(text, file=sys.stderr)
     print(f"written to {out.relative_to(ROOT)}")
-    return 1 if wrong else 0
+    return 1 if problems else 0
 
 
 if __name__ == "__main__":

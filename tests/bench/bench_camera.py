@@ -18,14 +18,14 @@ from patrolink.emulator.boards import qemu
 from patrolink.emulator.peripherals import flash
 from patrolink.emulator.peripherals.camera import SerialCamera
 
-FILM = ROOT / "build" / "media" / "bikes.mp4"
+VIDEO = ROOT / "build" / "media" / "bikes.mp4"
 PIPE = ROOT / "tests" / "integration" / "device" / "camera_pipe.py"
 SECONDS = 60
 FPS_MIN = 5
 
 
 def gaps(times: list[int], fps: int) -> dict[str, float]:
-    """Return the frame rate, the longest interval, and the number of missing pictures."""
+    """Return the number of pictures, the frame rate, the longest interval, and the number of lost pictures."""
     spans = [b - a for a, b in zip(times, times[1:], strict=False)]
     lost = sum(round(span * fps / 1000) - 1 for span in spans if span * fps > 1500)
     rate = 1000 * len(spans) / (times[-1] - times[0])
@@ -36,7 +36,7 @@ def on_unix() -> dict[str, float]:
     """Measure the driver on MicroPython with the heap of the board."""
     board = boards.find("unix")
     assert board.camera is not None
-    camera = SerialCamera(FILM)
+    camera = SerialCamera(VIDEO)
     with tempfile.TemporaryDirectory(prefix="patrolink-bench-") as folder:
         indicator = Path(folder) / "value"
         indicator.write_text("0")
@@ -58,21 +58,21 @@ def on_unix() -> dict[str, float]:
     return figures
 
 
-def driver(line: bool) -> bytes:
-    """Return the source of the part that runs on the board."""
+def driver_source(line: bool) -> bytes:
+    """Return the source of the driver that runs on the board."""
     text = (FOLDER / "camera_driver.py").read_text(encoding="utf-8")
     return f"LINE, SECONDS = {line}, {SECONDS}\n".encode() + text.encode()
 
 
-def counted(board: boards.Board) -> dict[str, tuple[int, int]]:
-    """Return (instructions, bytes allocated) per picture, by part."""
-    with console(board, {"/camera_driver.py": driver(False)}, b"import camera_driver") as (rig, straps, output):
+def count_costs(board: boards.Board) -> dict[str, tuple[int, int]]:
+    """Return the instructions and allocated bytes per picture of each part."""
+    with console(board, {"/camera_driver.py": driver_source(False)}, b"import camera_driver") as (rig, straps, output):
         rig.life(straps)
     return {name: (round(cycles * PER_CYCLE), heap) for name, (cycles, heap) in parse_result(output.decode()).items()}
 
 
 def parse_result(output: str) -> dict:
-    """Return the line of JSON in the output of the board."""
+    """Return the JSON object that the board printed."""
     line = next((line for line in output.splitlines() if line.startswith("{")), None)
     if line is None:
         raise SystemExit("the board printed no figures; the console ends with:\n" + output)
@@ -83,10 +83,10 @@ def on_board(board: boards.Board) -> dict[str, float]:
     """Measure the firmware in real time, with the camera's PTY on its UART 3."""
     assert board.image is not None and board.heap_kb is not None
     elf = qemu.build_image(board)
-    camera = SerialCamera(FILM)
+    camera = SerialCamera(VIDEO)
     with tempfile.TemporaryDirectory(prefix="patrolink-bench-") as folder:
         work = Path(folder)
-        for name, content in {"/bench.txt": b"", "/camera_driver.py": driver(True)}.items():
+        for name, content in {"/bench.txt": b"", "/camera_driver.py": driver_source(True)}.items():
             flash.provision(work / "flash.bin", board.image.flash_kb, name, content)
         straps = qemu.Straps(board.heap_kb, board.image.flash_kb, "bench-1", int(time.time()), 1)
         command = qemu.command(board, elf, work, straps)
@@ -107,7 +107,7 @@ def on_board(board: boards.Board) -> dict[str, float]:
 
 
 def main() -> int:
-    if not FILM.exists():
+    if not VIDEO.exists():
         print("skipped: no video for the camera; run `make media`", file=sys.stderr)
         return 0
     figures: dict = {"unix, 320x240": on_unix()}
@@ -116,7 +116,7 @@ def main() -> int:
     if board.missing_packages():
         print(f"{BOARD}: skipped; apt-get install {' '.join(board.missing_packages())}", file=sys.stderr)
     else:
-        figures[f"{BOARD}, instructions and bytes allocated a picture of 4000 bytes"] = counted(board)
+        figures[f"{BOARD}, instructions and bytes allocated a picture of 4000 bytes"] = count_costs(board)
         figures[f"{BOARD}, 160x120"] = on_board(board)
     out = ROOT / "build" / "bench" / "camera.json"
     out.parent.mkdir(parents=True, exist_ok=True)

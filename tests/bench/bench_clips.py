@@ -1,10 +1,10 @@
 """Measure the recorder of clips. Prints the figures, and writes build/bench/clips.json.
 
-python tests/bench/bench_clips.py      on an idle machine: it measures time
+python tests/bench/bench_clips.py      run it on an idle machine, because it measures time
 
 CPython: MB/s encrypted, hashed and written to storage in the background. MicroPython: heap of the recorder with 16 KB
-pictures, bytes allocated and time per picture. A Linux board's recorder with all real parts, in real time: CPU per
-second of video, frames lost, the longest round of its loop.
+pictures, bytes allocated and time per picture. Recorder of a Linux board with all real parts, in real time: CPU time
+per second of video, lost frames, the longest round of its loop.
 """
 
 import json
@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-for room in ("", "tests/unit", "device", "protocol", "protocol/generated"):
-    sys.path.insert(0, str(ROOT / room))
+for subfolder in ("", "tests/unit", "device", "protocol", "protocol/generated"):
+    sys.path.insert(0, str(ROOT / subfolder))
 
 from agent.recording.segment import SegmentKeys, SegmentWriter  # noqa: E402
 from compat import crypto  # noqa: E402
@@ -36,7 +36,7 @@ RECORDED_S, EVENT_S = 60, 20
 
 
 def throughput(folder: Path) -> float:
-    """Return the MB/s from record to storage, with files of 8 MB."""
+    """Return the MB/s that are encrypted, hashed and stored, with files of 8 MB."""
     files = ClipStorage(str(folder / "clips"), WriteQueue())
     evidence = run_to_completion(crypto.derive_public_key(crypto.generate_private_key()))
     keys, segment, record = SegmentKeys(evidence), SegmentWriter(), bytes(RECORD)
@@ -63,13 +63,13 @@ def heap(folder: Path) -> dict[str, int] | None:
         print("no micropython next to this Python or on PATH: the heap is not measured", file=sys.stderr)
         return None
     command = [micropython, "-X", "heapsize=" + HEAP, str(ROOT / "tests/bench/clips_driver.py"), str(folder)]
-    done = subprocess.run([*command, "16384", "180"], capture_output=True, text=True, check=True, timeout=300)
-    result: dict[str, int] = json.loads(done.stdout)
+    process = subprocess.run([*command, "16384", "180"], capture_output=True, text=True, check=True, timeout=300)
+    result: dict[str, int] = json.loads(process.stdout)
     return result
 
 
 def timed(function: Callable[..., None], durations: list[float]) -> Callable[..., None]:
-    """Return the function; each call appends its duration in ms to `durations`."""
+    """Return a wrapper of the function that appends the duration of each call in ms to `durations`."""
 
     def call(*arguments: Any) -> None:
         begin = time.perf_counter()
@@ -80,7 +80,11 @@ def timed(function: Callable[..., None], durations: list[float]) -> Callable[...
 
 
 def recording(folder: Path) -> dict[str, float | int] | None:
-    """Record H.264 of 640x480 at 15 fps with a timestamp, and sound after an event; None without OpenCV."""
+    """Record H.264 of 640x480 at 15 fps with a timestamp, and sound after an event.
+
+    Returns:
+        The figures; None without OpenCV or the demo video.
+    """
     try:
         from tests.support.recording_board import DEMO_VIDEO, Board
     except ImportError as e:
@@ -93,20 +97,20 @@ def recording(folder: Path) -> dict[str, float | int] | None:
     board = Board(folder, run_to_completion(crypto.derive_public_key(crypto.generate_private_key())), headset.mic)
     durations: list[float] = []
     board.container.picture = timed(board.container.picture, durations)
-    board.run(2)  # until all parts are loaded and open
-    frames, loop, everything = board.ring_recorder.frames, time.thread_time(), time.process_time()
+    board.run(2)  # all parts are loaded and open after that
+    frames, loop_s, process_s = board.ring_recorder.frames, time.thread_time(), time.process_time()
     board.slowest_ms = 0.0
     durations.clear()
     board.run(EVENT_S)
     board.recorder.trigger(1, 1, "", board.clock.now_ms(), (RECORDED_S - EVENT_S) * 1000)
     board.run(RECORDED_S - EVENT_S)
-    loop, everything = time.thread_time() - loop, time.process_time() - everything
+    loop_s, process_s = time.thread_time() - loop_s, time.process_time() - process_s
     frames = board.ring_recorder.frames - frames
     board.recorder.close(board.clock.now_ms())
     headset.close()
     return {
-        "loop_ms_a_second": round(1000 * loop / RECORDED_S),
-        "process_ms_a_second": round(1000 * everything / RECORDED_S),
+        "loop_ms_a_second": round(1000 * loop_s / RECORDED_S),
+        "process_ms_a_second": round(1000 * process_s / RECORDED_S),
         "picture_ms": round(sum(durations) / len(durations), 2),
         "picture_p99_ms": round(sorted(durations)[len(durations) * 99 // 100], 1),
         "picture_most_ms": round(max(durations), 1),

@@ -1,8 +1,9 @@
-"""Measures the speed of the GPS receiver. Peers parse the same sentences in the same run.
+"""Measure the speed of the GPS receiver. Peers parse the same sentences in the same run.
 
-    python tests/bench/bench_gps.py     prints a table and writes build/bench/gps.json
+    python tests/bench/bench_gps.py     prints the results and writes build/bench/gps.json
 
-pynmea2 is one of the test tools. micropyGPS is not on a package index: set MICROPYGPS to its file to measure it.
+pynmea2 is one of the test tools. micropyGPS is in no package index. To measure it, set MICROPYGPS to the path of its
+file.
 """
 
 import contextlib
@@ -33,7 +34,7 @@ def sentences() -> list[bytes]:
     return accepted
 
 
-def drive(runtime: list[str], data: Path, subject: str) -> dict:
+def run_driver(runtime: list[str], data: Path, subject: str) -> dict:
     done = subprocess.run(
         [*runtime, str(DRIVER), str(data), str(ROOT / "device"), subject],
         capture_output=True,
@@ -74,17 +75,17 @@ def main() -> int:
         data = Path(folder) / "sentences.nmea"
         data.write_bytes(b"".join(lines))
         micropython = resources.interpreter("micropython") + ["-X", "heapsize=8M"]
-        ours = drive(micropython, data, "ours")
-        rate = round(ours["sentences"] / ours["ns"] * 1e9)
+        agent_result = run_driver(micropython, data, "agent")
+        rate = round(agent_result["sentences"] / agent_result["ns"] * 1e9)
         peer = os.environ.get("MICROPYGPS")
         peer_rate = None
         if peer:
-            theirs = drive(micropython, data, peer)
-            peer_rate = round(theirs["sentences"] / theirs["ns"] * 1e9)
+            peer_result = run_driver(micropython, data, peer)
+            peer_rate = round(peer_result["sentences"] / peer_result["ns"] * 1e9)
         add("gps on micropython", rate, "sentences/s", "micropyGPS on micropython" if peer else None, peer_rate)
-        add("gps on micropython, allocated", ours["allocated"] / ours["sentences"], "bytes/sentence")
-        cpython = drive([sys.executable], data, "ours")
-    rate = round(cpython["sentences"] / cpython["ns"] * 1e9)
+        add("gps on micropython, allocated", agent_result["allocated"] / agent_result["sentences"], "bytes/sentence")
+        cpython_result = run_driver([sys.executable], data, "agent")
+    rate = round(cpython_result["sentences"] / cpython_result["ns"] * 1e9)
     text = [line.decode().strip() for line in lines]
     add(
         "gps on cpython, framed and all fields",

@@ -1,9 +1,10 @@
 """Load test of a hub: 200 groups talk at once to 1124 listeners; a real `patrolink hub`, broker and sockets.
 
 Writes build/bench/hub.json. A voice packet is SRTP with 60 ms of A-law, prepared before the measurement. The relay time
-of a packet is measured for every listener, from just before the packet is sent until the kernel has received it at the
-listener's socket. After the required load, the rate is increased until packets are lost or the 95th percentile exceeds
-5 ms: the saturation point. Each talker has its own socket; listeners of different groups share sockets.
+of a packet is measured for every listener. It starts just before the packet is sent and ends when the kernel has
+received it at the listener's socket. After the required load, the rate is increased up to the saturation point, at
+which packets are lost or the 95th percentile exceeds 5 ms. Each talker has its own socket; listeners of different
+groups share sockets.
 """
 
 import contextlib
@@ -40,7 +41,7 @@ STEPS = ((60.0, 10.0), (40.0, 4.0), (30.0, 4.0), (24.0, 4.0), (20.0, 4.0), (15.0
 LIMIT_P95_MS = 5.0
 LISTENERS_PER_SOCKET = 10
 PAYLOAD = bytes(range(160)) * 3
-KEEP_PACKETS = 60  # packets per talker that keep the floor while packets are prepared
+KEEP_PACKETS = 60  # packets per talker that hold the floor while the others are prepared
 _TIMESTAMPNS = 35  # SO_TIMESTAMPNS
 _BUFFER_BYTES = 8 << 20
 
@@ -54,6 +55,7 @@ class Device:
         self.terms: dict = {}
         self.index = 0
         self.ssrc = 0
+        self.floor: socket.socket | None = None
         self._receiver = Receiver(self.key, name.encode(), frame.DOWNLINK)
         self._uplink_srtcp = self._srtcp_context(b"patrolink-ptt-up")
 
@@ -68,7 +70,7 @@ class Device:
         return bytes(buf[: channel.seal_into(buf, patrolink_messages.HELLO, 0, n)])
 
     def on_frame(self, data: bytes) -> None:
-        """Process a frame of the hub; the group's terms are stored."""
+        """Process a frame of the hub and store the group's terms."""
         kind, _, body, _, _ = self._receiver.open(data)
         message = decode.decode(kind, body)
         if kind == patrolink_messages.PTT_GROUP and message["group"] == self.group:
@@ -90,7 +92,7 @@ class Device:
         return self.protect_rtcp(bytes(writer.buf[: writer.end()]))
 
     def on_floor_packet(self, data: bytes) -> None:
-        """Process a floor control packet; the granted SSRC is stored."""
+        """Process a floor control packet and store the granted SSRC."""
         downlink, buf, message = self._srtcp_context(b"patrolink-ptt-down"), bytearray(data), mcptt.Message()
         n = downlink.open(buf, len(buf))
         at = 0
@@ -184,7 +186,7 @@ class Load:
                     data = sock.recv(2048)
                     device = by_hub_ssrc.get(int.from_bytes(data[4:8], "big"))
                     with contextlib.suppress(srtp.SrtpError):
-                        if device is not None:  # otherwise it is about a device's private group
+                        if device is not None:  # otherwise the packet belongs to a private group
                             device.on_floor_packet(data)
         return all(device.ssrc for device in self.talkers)
 
@@ -205,7 +207,7 @@ class Load:
 
 
 def step(load: Load, voice: list[list[bytes]], first: int, interval_ms: float, seconds: float) -> dict:
-    """Have every talker send a packet per interval for a time, and return delays and losses."""
+    """Send one packet per talker and interval; return the delays and losses."""
     count = int(seconds * 1000 / interval_ms)
     target = ("127.0.0.1", load.ports[1])
     talkers = [(device.media.sendto, voice[g], device.ssrc) for g, device in enumerate(load.talkers)]
@@ -213,49 +215,49 @@ def step(load: Load, voice: list[list[bytes]], first: int, interval_ms: float, s
     delays_ns: list[int] = []
     max_at_once = 0
     process = psutil.Process(load.hub.process.pid)
-    before, own = process.cpu_times(), time.process_time()
+    hub_cpu_start, generator_cpu_s = process.cpu_times(), time.process_time()
     start = time.time_ns()
     gap = interval_ms * 1e6 / GROUPS
-    total, done = count * GROUPS, 0
+    total, sent = count * GROUPS, 0
     while True:
         now = time.time_ns()
         due = min(total, int((now - start) / gap) + 1)
-        for k in range(done, due):
+        for k in range(sent, due):
             send, packets, ssrc = talkers[k % GROUPS]
             i = first + k // GROUPS
             sent_ns[ssrc << 16 | KEEP_PACKETS + i] = time.time_ns()
             send(packets[i], target)
-        max_at_once = max(max_at_once, due - done)
-        done = due
-        if done == total and now - start > seconds * 1e9 + 0.5e9:
+        max_at_once = max(max_at_once, due - sent)
+        sent = due
+        if sent == total and now - start > seconds * 1e9 + 0.5e9:
             break
         for fd, _ in load.receiving.poll(0.0005):
             receive(load.sockets[fd], sent_ns, delays_ns)
-    spent = time.time_ns() - start
-    after = process.cpu_times()
-    wanted = sum(load.listener_counts) * count
+    elapsed_ns = time.time_ns() - start
+    hub_cpu_end = process.cpu_times()
+    expected = sum(load.listener_counts) * count
     ms = np.array(delays_ns) / 1e6
     p50, p95, p99 = np.percentile(ms, [50, 95, 99]) if delays_ns else (0, 0, 0)
-    cpu = after.user + after.system - before.user - before.system
+    cpu = hub_cpu_end.user + hub_cpu_end.system - hub_cpu_start.user - hub_cpu_start.system
     return {
         "frame_ms": interval_ms,
         "in_per_s": round(GROUPS * 1000 / interval_ms),
         "out_per_s": round(sum(load.listener_counts) * 1000 / interval_ms),
         "sent": total,
-        "wanted": wanted,
-        "lost": wanted - len(delays_ns),
+        "wanted": expected,
+        "lost": expected - len(delays_ns),
         "p50_ms": round(float(p50), 2),
         "p95_ms": round(float(p95), 2),
         "p99_ms": round(float(p99), 2),
         "most_ms": round(float(ms.max()), 2) if delays_ns else None,
-        "hub_cpu_pct": round(cpu / (spent / 1e9) * 100),
-        "generator_cpu_pct": round((time.process_time() - own) / (spent / 1e9) * 100),
+        "hub_cpu_pct": round(cpu / (elapsed_ns / 1e9) * 100),
+        "generator_cpu_pct": round((time.process_time() - generator_cpu_s) / (elapsed_ns / 1e9) * 100),
         "sent_at_once_most": max_at_once,
     }
 
 
 def receive(sock: socket.socket, sent_ns: dict[int, int], delays_ns: list[int]) -> None:
-    """Read a socket, and append the delay of each packet by the kernel's receive time."""
+    """Read a socket and append the delay of each packet, by the kernel's receive time."""
     recvmsg = sock.recvmsg
     for _ in range(64):
         try:
@@ -271,7 +273,7 @@ def receive(sock: socket.socket, sent_ns: dict[int, int], delays_ns: list[int]) 
 
 
 def prepare(load: Load, count: int) -> list[list[bytes]]:
-    """Return `count` packets per talker, from sequence number KEEP_PACKETS. Meanwhile, all talkers keep the floor."""
+    """Return `count` packets per talker, from sequence number KEEP_PACKETS. All talkers hold the floor meanwhile."""
     keep = [device.voice(0, KEEP_PACKETS) for device in load.talkers]
     voice, round_number, sent_s = [], 0, 0.0
     for device in load.talkers:

@@ -1,8 +1,8 @@
 """Throughput of uploads to a real `patrolink hub`, and their effect on its voice relay, over the loopback interface.
 
-Writes build/bench/hub_uploads.json. A group of 30 devices talks for 10 s without uploads, then while 4 devices upload
-files of 2 MB in requests of 256 KiB, each on its own connection, as fast as the hub accepts them. Relay times are
-measured by the hub: from the kernel's time stamp of a packet to its last copy.
+Writes build/bench/hub_uploads.json. A device talks to a group of 30 for 10 s, first without uploads, then while 4
+devices upload files of 2 MB in requests of 256 KiB, each on a separate connection, as fast as the hub accepts them. The
+hub measures the relay times, from the kernel's time stamp of a packet to its last copy.
 """
 
 import hashlib
@@ -15,8 +15,8 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-for room in ("", "device", "tests/unit"):
-    sys.path.insert(0, str(ROOT / room))
+for subfolder in ("", "device", "tests/unit"):
+    sys.path.insert(0, str(ROOT / subfolder))
 
 from patrolink.emulator.network.broker import Broker  # noqa: E402
 
@@ -68,7 +68,7 @@ def upload_files(device: str, port: int, sizes: list[int], stop: threading.Event
 
 
 def measure(uploads: bool) -> dict:
-    """Return the hub's relay times for the talk, with or without concurrent uploads."""
+    """Return the hub's relay times of one talk, with or without concurrent uploads."""
     broker = Broker()
     with tempfile.TemporaryDirectory(dir=ROOT / "build") as folder:
         port = console_site.free_port()
@@ -98,8 +98,8 @@ def measure(uploads: bool) -> dict:
     broker.stop()
     received = len(clients[1].memberships[1].voice)
     sent = round(SECONDS / PACKET_S)
-    facts = {"relay": counts["relay"], "heard": received, "spoken": sent}
-    return {**facts, "upload_MB_per_s": round(sum(map(sum, uploaded)) / seconds / 1e6, 1)} if uploads else facts
+    figures = {"relay": counts["relay"], "heard": received, "spoken": sent}
+    return {**figures, "upload_MB_per_s": round(sum(map(sum, uploaded)) / seconds / 1e6, 1)} if uploads else figures
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
-"""Measures the link over the emulated modem in virtual time: publish, an hour's backlog, flash wear, simulation speed.
+"""Measure the link over the emulated modem in virtual time: publish, backlog of one hour, flash wear, simulation speed.
 
-Writes build/bench/link.json. The figures depend on the emulation: a UART of 115200 baud, 2 to 15 ms a command.
+Writes build/bench/link.json. The figures depend on the emulation: a UART of 115,200 baud, and 2 to 15 ms per AT
+command.
 """
 
 import json

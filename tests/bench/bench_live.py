@@ -1,4 +1,4 @@
-"""Measure a live view from the camera's picture to the decoded one at the hub, over a simulated radio.
+"""Measure a live view from the camera's picture to the decoded picture at the hub, over a simulated radio.
 
 Writes build/bench/live.json.
 
@@ -53,16 +53,16 @@ class AgeRecorder(StreamRecorder):
 
     def on_picture(self, picture: Picture) -> None:
         if self._decoder is not None:
-            shown = self._decoder.decode(av.Packet(picture.data))
+            decoded = self._decoder.decode(av.Packet(picture.data))
         else:
-            shown = [Image.open(io.BytesIO(picture.data)).convert("RGB")]
+            decoded = [Image.open(io.BytesIO(picture.data)).convert("RGB")]
         now_ms = monotonic_ms()
         age_ms = (now_ms * 90 - picture.timestamp & 0xFFFFFFFF) // 90
-        self.ages += [(now_ms, age_ms)] * len(shown)
+        self.ages += [(now_ms, age_ms)] * len(decoded)
 
 
 async def measure(profile: Profile, h264: bool) -> dict:
-    """Run one live view, and return its figures."""
+    """Run one live view and return its figures."""
     receiver, recorder = LiveReceiver("127.0.0.1", 0, Counter(), SystemClock()), AgeRecorder(h264)
     receiver.add(LiveStream("cam", DeviceKey(SECRET), ID, EXPIRES, 60_000, monotonic_ms(), 0, recorder))
     receiver.start()
@@ -95,11 +95,11 @@ async def measure(profile: Profile, h264: bool) -> dict:
     finally:
         gate.close()
         receiver.close()
-    late = sorted(age for when, age in recorder.ages if when - begin > SECONDS * 500)
+    late_ages = sorted(age for when, age in recorder.ages if when - begin > SECONDS * 500)
     return {
         "first picture ms": recorder.ages[0][0] - begin,
-        "age ms median": int(statistics.median(late)),
-        "age ms p95": late[len(late) * 95 // 100],
+        "age ms median": int(statistics.median(late_ages)),
+        "age ms p95": late_ages[len(late_ages) * 95 // 100],
         "pictures given": i,
         "pictures sent": live_view.sent,
         "pictures shown": len(recorder.ages),

@@ -2,10 +2,10 @@
 
 python tests/bench/bench_live_modem.py      writes build/bench/live_modem.json
 
-The Cortex-M3 with a camera of 160x120 at 2 fps, the `city` radio, both dialects, a view of 30 s. The bench limits the
-uplink of the modem's UART to 115,200 baud, which the emulated modem does not. Before and during the view it sends a
-command that needs no work of the device: the time until its answer is the delay of the session. Limit: one picture per
-second.
+Setup: the Cortex-M3 with a camera of 160x120 at 2 fps, the `city` radio, both dialects, a view of 30 s. The bench
+limits the uplink of the modem's UART to 115,200 baud, which the emulated modem does not. Before and during the view it
+sends commands that need no work on the device; the time until the answer is the delay of the session. Limit: one
+picture per second.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ BYTE_MS = 10 * 1000 / 115_200
 
 
 def limit_uplink(modem) -> None:
-    """Delay the bytes that the device sends as a UART of 115,200 baud does."""
+    """Delay the bytes that the device sends to the rate of a UART of 115,200 baud."""
     feed, scheduler, idle_ms = modem.feed, modem._scheduler, 0.0
 
     def delayed_feed(data: bytes) -> None:
@@ -46,7 +46,7 @@ def limit_uplink(modem) -> None:
 
 
 async def answer_delay(hub, name: str) -> float:
-    """Return the seconds until a command is answered: to preserve a clip that does not exist."""
+    """Send a command to preserve a clip that does not exist; return the seconds until the answer."""
     begin = time.monotonic()
     command = await hub.request("command", device=name, action="preserve_clip", number=NO_CLIP)
     await next_matching(hub, answer(command), "no answer")
@@ -54,7 +54,7 @@ async def answer_delay(hub, name: str) -> float:
 
 
 async def measure(scenario) -> dict:
-    """Run a live view, and return its figures."""
+    """Run a live view and return its figures."""
     frames: list[tuple[float, int]] = []
 
     def on_frame(view: int, data: bytes) -> None:

@@ -1,6 +1,6 @@
-"""Measures size and speed of the protocol. Peers encode the same fixes in the same process.
+"""Measure size and speed of the protocol. Peers encode the same fixes in the same process.
 
-python tests/bench/bench_protocol.py     prints tables and writes build/bench/protocol.json
+python tests/bench/bench_protocol.py     prints the results and writes build/bench/protocol.json
 """
 
 import json
@@ -26,20 +26,20 @@ DERIVED = ("speed", "course")
 
 
 class Table:
-    """Results, printed as they are added."""
+    """Results. Each one is printed when it is added."""
 
     def __init__(self) -> None:
         self.rows: list[dict] = []
 
     def add(self, name: str, value: float, unit: str, bar: str = "", peer: str = "", peer_value: float = 0) -> None:
-        """Add a figure; `peer_value` is the same figure for `peer`."""
+        """Add a figure, its limit `bar`, and the same figure of a peer."""
         ratio = round(value / peer_value, 2) if peer_value else None
         self.rows.append(
             {"name": name, "value": value, "unit": unit, "bar": bar or None, "peer": peer or None,
              "peer_value": peer_value or None, "ratio": ratio}
         )  # fmt: skip
-        against = f"   {ratio} x {peer} ({peer_value:g})" if peer else ""
-        print(f"{name}: {value:g} {unit}{'   bar ' + bar if bar else ''}{against}")
+        comparison = f"   {ratio} x {peer} ({peer_value:g})" if peer else ""
+        print(f"{name}: {value:g} {unit}{'   bar ' + bar if bar else ''}{comparison}")
 
 
 def windows(fixes: list, n: int = 60) -> list[list]:
@@ -52,32 +52,32 @@ def sizes(table: Table, tracks: dict[str, list]) -> None:
         single = [len(recipe.body([fix])) + OVERHEAD for fix in fixes]
         table.add(f"{name}, one fix, nine fields, largest", max(single), "bytes", "<= 32")
         batches = windows(fixes)
-        for about, bar, options in (
+        for content, bar, options in (
             ("nine fields", "<= 190", {}),
             ("speed and course derived", "<= 132", {"omit": DERIVED}),
             ("nine fields, baseline codings", "", {"rice": False}),
         ):
-            every = [len(recipe.body(w, **options)) + OVERHEAD for w in batches]
+            batch_sizes = [len(recipe.body(w, **options)) + OVERHEAD for w in batches]
             table.add(
-                f"{name}, 60 fixes, {about}, mean of {len(every)} windows",
-                round(statistics.mean(every), 1),
+                f"{name}, 60 fixes, {content}, mean of {len(batch_sizes)} windows",
+                round(statistics.mean(batch_sizes), 1),
                 "bytes",
                 bar,
             )
-            table.add(f"{name}, 60 fixes, {about}, largest", max(every), "bytes")
+            table.add(f"{name}, 60 fixes, {content}, largest", max(batch_sizes), "bytes")
     for name, fixes in tracks.items():
-        for about, options in (("nine fields", {}), ("derived", {"omit": DERIVED}), ("baseline", {"rice": False})):
+        for content, options in (("nine fields", {}), ("derived", {"omit": DERIVED}), ("baseline", {"rice": False})):
             total = sum(len(recipe.body(fixes[i : i + 60], **options)) + OVERHEAD for i in range(0, len(fixes), 60))
-            table.add(f"{name}, {len(fixes)} fixes, {about}", round(total / len(fixes), 2), "bytes/fix")
-    ours = tracks["walk-1hz"]
-    one = statistics.mean(len(recipe.body([f])) + OVERHEAD for f in ours[:600])
-    many = statistics.mean(len(recipe.body(w)) + OVERHEAD for w in windows(ours))
+            table.add(f"{name}, {len(fixes)} fixes, {content}", round(total / len(fixes), 2), "bytes/fix")
+    walk = tracks["walk-1hz"]
+    one_bytes = statistics.mean(len(recipe.body([f])) + OVERHEAD for f in walk[:600])
+    batch_bytes = statistics.mean(len(recipe.body(w)) + OVERHEAD for w in windows(walk))
     for peer in protocol_peers.PEERS:
-        theirs_one = statistics.mean(len(peer.encode([f])) for f in ours[:600])
-        theirs_many = statistics.mean(len(peer.encode(w)) for w in windows(ours))
+        peer_one_bytes = statistics.mean(len(peer.encode([f])) for f in walk[:600])
+        peer_batch_bytes = statistics.mean(len(peer.encode(w)) for w in windows(walk))
         label = f"{peer.name} ({peer.guard})"
-        table.add("walk-1hz, one fix", round(one, 1), "bytes", "", label, round(theirs_one, 1))
-        table.add("walk-1hz, 60 fixes", round(many, 1), "bytes", "", label, round(theirs_many, 1))
+        table.add("walk-1hz, one fix", round(one_bytes, 1), "bytes", "", label, round(peer_one_bytes, 1))
+        table.add("walk-1hz, 60 fixes", round(batch_bytes, 1), "bytes", "", label, round(peer_batch_bytes, 1))
 
 
 def best(work, rounds: int = 5) -> float:

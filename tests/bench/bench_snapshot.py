@@ -2,8 +2,8 @@
 
 python tests/bench/bench_snapshot.py [snapshots per board, 10]    writes build/bench/snapshot.json
 
-The device reaches broker and upload server through one emulated radio. It reconnects for an upload when it has sent
-nothing for a while. Limit: 2 s.
+The device reaches broker and upload server through one emulated radio. It opens a new connection for an upload if the
+previous one was idle. Limit: 2 s.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ _TIMEOUT_S = 20.0
 
 
 async def take_snapshots(scenario: incident.Incident, n: int) -> list[float]:
-    """Take n snapshots, and return the seconds until each picture was visible."""
+    """Take n snapshots; return the seconds until each picture was visible."""
     os.environ[client.TOKEN_VARIABLE] = scenario.station.token
     durations = []
     async with client.connect(scenario.station.url) as hub:
@@ -57,12 +57,12 @@ async def take_snapshots(scenario: incident.Incident, n: int) -> list[float]:
                     raise SystemExit(f"{scenario.name} answered: {message}")
             durations.append(time.monotonic() - begin)
             await asyncio.sleep(_INTERVAL_S)
-            hub.discard_messages()  # further messages about this picture
+            hub.discard_messages()  # later messages are about this picture
     return durations
 
 
 def run(board: str, n: int) -> dict[str, object]:
-    """Return the figures of a board."""
+    """Take snapshots with a board and return the figures."""
     with contextlib.ExitStack() as stack:
         out = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="patrolink-snapshot-")))
         gate = UdpGate((), PROFILES["city"], SEED)

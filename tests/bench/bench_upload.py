@@ -1,9 +1,9 @@
-"""Measure the bytes that cut connections cost an upload, with the official tus server.
+"""Measure the extra bytes of an upload whose connection is cut, with the official tus server.
 
 python tests/bench/bench_upload.py [MB, 20]    writes build/bench/upload.json
 
 The uplink has 1 Mbit/s and a round trip of 100 ms, and is cut every 10 s; each cut loses the data in flight. Both
-runtimes run at once. Limit: 3 % more bytes than the file has.
+runtimes are measured at the same time. Limit: 3 % more bytes than the size of the file.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ TESTS = ROOT / "tests" / "integration" / "clips"
 
 
 def run(runtime: str, data: bytes) -> dict[str, object]:
-    """Upload once, and return the figures."""
+    """Upload once and return the figures."""
     with tempfile.TemporaryDirectory() as name:
         folder, segment, request = (Path(name) / part for part in ("tus", "film.pls", "upload.json"))
         folder.mkdir()
@@ -62,7 +62,7 @@ def run(runtime: str, data: bytes) -> dict[str, object]:
                     except subprocess.TimeoutExpired:
                         tcp_gate.cut()
                         cuts += 1
-            took = time.monotonic() - begin
+            duration_s = time.monotonic() - begin
             tcp_gate.close()
             gate.close()
             server.kill()
@@ -73,7 +73,7 @@ def run(runtime: str, data: bytes) -> dict[str, object]:
         "sent": result["sent"],
         "extra_pct": round(100 * (result["sent"] - len(data)) / len(data), 2),
         "cuts": cuts,
-        "took_s": round(took, 1),
+        "took_s": round(duration_s, 1),
         "longest_step_ms": result["longest_ms"],
     }
 
@@ -93,7 +93,7 @@ def main() -> None:
     for runtime, values in figures.items():
         print(f"{runtime}: {json.dumps(values)}")
         if not values["whole"] or float(str(values["extra_pct"])) > EXTRA_PCT_MAX:
-            print(f"missed: {runtime}: a complete file for at most {EXTRA_PCT_MAX} % more bytes")
+            print(f"missed: {runtime}: the file must be complete, with at most {EXTRA_PCT_MAX} % extra bytes")
 
 
 if __name__ == "__main__":

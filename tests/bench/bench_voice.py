@@ -1,7 +1,7 @@
-"""Measures a 60 ms frame of voice on MicroPython: A-law, RTP and SRTP. Writes build/bench/voice.json.
+"""Measure a 60 ms frame of voice on MicroPython: A-law, RTP and SRTP. Writes build/bench/voice.json.
 
-Bars: 300 us on this machine, 1.2 million instructions on the emulated Cortex-M3 (the same in every run), no allocation.
-Exit code 1 if one is missed.
+Limits: 300 us on this machine, 1.2 million instructions on the emulated Cortex-M3 (equal in every run), no allocation.
+The exit code is 1 if a limit is exceeded.
 """
 
 import json
@@ -11,12 +11,12 @@ import sys
 from bench_board import BOARD, FOLDER, PER_CYCLE, ROOT, console
 from patrolink.core import boards, resources
 
-BAR_US, BAR_INSTRUCTIONS = 300, 1_200_000
+US_MAX, INSTRUCTIONS_MAX = 300, 1_200_000
 FOLDERS = ("device", "protocol", "protocol/generated")
 
 
 def on_unix() -> dict:
-    """Return the times in microseconds on the unix port, with the heap of a small board."""
+    """Return the times on the unix port in microseconds, with the heap of a small board."""
     paths = [str(ROOT / folder) for folder in FOLDERS]
     code = f"import sys\nsys.path[:0] = {paths!r}\nexec(open({str(FOLDER / 'voice_driver.py')!r}).read())"
     command = [*resources.interpreter("micropython"), "-X", "heapsize=192K", "-c", code]
@@ -24,7 +24,7 @@ def on_unix() -> dict:
 
 
 def on_board(board: boards.Board) -> dict:
-    """Return the instructions on the emulated board."""
+    """Return the number of instructions on the emulated board."""
     driver = (FOLDER / "voice_driver.py").read_bytes() + b"\nimport machine\n\nmachine.deepsleep()\n"
     with console(board, {"/voice_driver.py": driver}, b"import voice_driver") as (rig, straps, output):
         rig.life(straps)
@@ -36,14 +36,14 @@ def on_board(board: boards.Board) -> dict:
 
 def main() -> int:
     figures = {f"us a frame on unix: {name}": value for name, value in on_unix().items()}
-    missed = figures["us a frame on unix: speak"][0] > BAR_US
+    missed = figures["us a frame on unix: speak"][0] > US_MAX
     board = boards.find(BOARD)
     if board.missing_packages():
         print(f"{BOARD}: skipped; apt-get install {' '.join(board.missing_packages())}", file=sys.stderr)
     else:
         counted = on_board(board)
         figures |= {f"instructions a frame on {BOARD}: {name}": value for name, value in counted.items()}
-        missed |= counted["speak"][0] > BAR_INSTRUCTIONS
+        missed |= counted["speak"][0] > INSTRUCTIONS_MAX
     missed |= any(allocated for _, allocated in figures.values())
     out = ROOT / "build" / "bench" / "voice.json"
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,6 @@
-"""Measures parts of the agent on the board; bench_board.py types its import at the board's prompt.
+"""Measure parts of the agent on the board. bench_board.py enters the import at the board's prompt.
 
-Prints one line of JSON in cycles of the board's clock and powers the board off. /log.nmea holds sentences of a
+Prints one line of JSON in cycles of the board's clock and powers the board off. /log.nmea contains sentences of a
 receiver, /walk.nmea three sentences per epoch.
 """
 
@@ -26,31 +26,31 @@ DEVICE = b"bench-1"
 
 
 class Broker:
-    """A raw stream in memory: accepts everything and acknowledges a connection, a subscription, then publishes."""
+    """A broker in memory behind a raw stream: acknowledges a connection, a subscription, then each publish."""
 
     def __init__(self, net):
-        self._say = b"\x20\x02\x00\x00"
+        self._response = b"\x20\x02\x00\x00"
         self._sent = 0
 
     def connect(self, address):
         pass
 
     def wait(self, writing):
-        raise OSError(110)  # no data unless it was queued
+        raise OSError(110)  # data is available only after a request
 
     def send(self, view):
-        # umqtt numbers its packets from 1, and the first one is the subscription.
+        # umqtt numbers its packets from 1; packet 1 is the subscription.
         n = self._sent
         if n:
-            self._say = b"\x90\x03\x00\x01\x01" if n == 1 else bytes((0x40, 2, n >> 8, n & 255))
+            self._response = b"\x90\x03\x00\x01\x01" if n == 1 else bytes((0x40, 2, n >> 8, n & 255))
         self._sent = n + 1
         return len(view)
 
     def recv_into(self, view):
-        say = self._say
-        n = min(len(view), len(say))
-        view[:n] = say[:n]
-        self._say = say[n:]
+        response = self._response
+        n = min(len(view), len(response))
+        view[:n] = response[:n]
+        self._response = response[n:]
         return n or None
 
     def close(self):
@@ -58,7 +58,7 @@ class Broker:
 
 
 class Meter:
-    """Counts cycles and allocated bytes between `begin` and `end`, without a collection in between."""
+    """Counts cycles and allocated bytes between `begin` and `end`, without garbage collection."""
 
     def __init__(self):
         self.cycles = self.bytes = self._idle = 0
@@ -82,7 +82,7 @@ class Meter:
 
 
 def sentences():
-    """Return [sentences, cycles, bytes allocated] of the log for each kind (the last three letters)."""
+    """Return [sentences, cycles, bytes allocated] of the log by sentence formatter."""
     receiver = GpsReceiver(lambda fix: None)
     results = {}
     meter = Meter()
@@ -95,11 +95,11 @@ def sentences():
             meter.begin()
             receiver.feed(buf, n, 0)
             meter.end()
-            kind = results.setdefault(line[3:6].decode(), [0, 0, 0])
-            kind[0] += 1
-            kind[1] += meter.cycles
-            kind[2] += meter.bytes
-    assert receiver.sentences == sum([kind[0] for kind in results.values()])
+            totals = results.setdefault(line[3:6].decode(), [0, 0, 0])
+            totals[0] += 1
+            totals[1] += meter.cycles
+            totals[2] += meter.bytes
+    assert receiver.sentences == sum([totals[0] for totals in results.values()])
     return results
 
 
@@ -118,7 +118,7 @@ def epochs(buf):
 
 
 def fixes():
-    """Measure each step of a walk's fixes: bytes to rows of the open batch, body, frame, outbox, broker."""
+    """Measure each step of the fixes: from bytes to rows of the open batch, body, frame, outbox and broker."""
     clock = Clock()
     files = Files("/bench")
     outbox = Outbox(files)
@@ -128,7 +128,7 @@ def fixes():
     receiver = GpsReceiver(lambda fix: reporter.on_fix(fix, 0))
     buf = bytearray(512)
     blocks = epochs(buf)
-    receiver.feed(buf, next(blocks), 0)  # the first one goes out at once
+    receiver.feed(buf, next(blocks), 0)  # the first fix is sent at once
     receiver.flush()
     row = Meter()
     for n in blocks:
@@ -149,7 +149,7 @@ def fixes():
         store.begin()
         outbox.put(out[:n])
         store.end()
-    publish = published(clock, out[:n])
+    publish = measure_publish(clock, out[:n])
     results = {"row": (row, count), "encode": (encode, ROUNDS * count)}
     results.update({"sign": (sign, ROUNDS), "store": (store, ROUNDS), "publish": (publish, ROUNDS)})
     results = {name: (times, meter.cycles, meter.bytes) for name, (meter, times) in results.items()}
@@ -157,7 +157,7 @@ def fixes():
     return results
 
 
-def published(clock, data):
+def measure_publish(clock, data):
     """Return the cost of ROUNDS publishes with QoS 1 to a broker in memory."""
     net = Network(clock.now_ms, lambda: None)
     session = Session(umqtt_import.load(), net, Broker, {"host": "b", "port": 1883}, DEVICE, 60, None, print)

@@ -1,8 +1,8 @@
-"""Measures how long the loop of the emulated Cortex-M3 pauses while it records, for bench_board.py.
+"""Measure how long the loop of the emulated Cortex-M3 pauses while it records, for bench_board.py.
 
-The whole agent in lock-step with receiver, modem, network and a serial camera: it records, SOS is pressed, the clip is
-sealed; SOS is pressed again, and the power is cut during that clip. The next boot finds a torn segment and a clip
-without its seal.
+The agent runs in lock-step with receiver, modem, network and a serial camera. It records, SOS is pressed, and the clip
+is sealed. SOS is pressed again, and the power is cut during that clip. After the next boot, storage holds a truncated
+segment and a clip without a seal.
 """
 
 import json
@@ -24,7 +24,7 @@ BAUD = 115200
 CYCLES_PER_MS = 25_000
 SOS_S = (30, 60)
 CUT_S = 62.7
-LAST_S = 15  # of recording after the second boot
+LAST_S = 15  # seconds of recording after the second boot
 LOOP_PAUSE = "ms of loop pause at most, "
 
 
@@ -37,7 +37,7 @@ class Camera:
         self._free_at = 0.0
 
     def feed(self, data: bytes) -> None:
-        """Take bytes of a command."""
+        """Process bytes of commands."""
         self._buffer += data
         while len(self._buffer) >= 4 and len(self._buffer) >= 4 + self._buffer[3]:
             n = 4 + self._buffer[3]
@@ -55,19 +55,19 @@ class Camera:
             self._send(head + b"\0")
 
     def _send(self, data: bytes) -> None:
-        scheduler, rig = self._shift.scheduler, self._shift.board_link
+        scheduler, link = self._shift.scheduler, self._shift.board_link
         self._free_at = max(self._free_at, scheduler.now)
         for i in range(0, len(data), 64):
             part = data[i : i + 64]
             self._free_at += len(part) * 10_000 / BAUD
-            scheduler.at(self._free_at, lambda part=part: rig.deliver(qemu.CAMERA_UART, part))  # type: ignore[misc]
+            scheduler.at(self._free_at, lambda part=part: link.deliver(qemu.CAMERA_UART, part))  # type: ignore[misc]
 
 
-class Filming(Shift):
+class RecordingShift(Shift):
     """A shift with a camera.
 
     Attributes:
-        phases: What the driver printed, of all lives in order.
+        phases: The rows that the driver printed, in order, before and after the power cut.
     """
 
     def __init__(self, board: boards.Board, seed: int = 1) -> None:
@@ -94,11 +94,11 @@ class Filming(Shift):
         if rest == b">>> ":
             self.console.clear()
             if self.result.problems:
-                raise DeviceError("the driver ended; the console ends with:\n" + self._tail())
+                raise DeviceError("the driver stopped; the console ends with:\n" + self._tail())
             self.board_link.deliver(qemu.CONSOLE_UART, b"import loop_driver\r\n")
 
-    def film(self) -> None:
-        """Run both lives."""
+    def run_lives(self) -> None:
+        """Run the board until the power cut and again after it."""
         assert self._board.image is not None
         self.begin(1)
         for name, content in (
@@ -114,14 +114,14 @@ class Filming(Shift):
                 self._life()
 
 
-def stalls(board: boards.Board) -> dict[str, float]:
+def measure_pauses(board: boards.Board) -> dict[str, float]:
     """Measure the pauses of the loop.
 
     Returns:
-        Longest pause in ms for each activity, and the ms from boot to recording.
+        The longest pause of each activity in ms, and the time from boot to recording in ms.
     """
-    recording = Filming(board)
-    recording.film()
+    recording = RecordingShift(board)
+    recording.run_lives()
     longest: dict[str, float] = {}
     for phase in recording.phases:
         longest[phase["phase"]] = max(longest.get(phase["phase"], 0.0), phase["most"] / CYCLES_PER_MS)

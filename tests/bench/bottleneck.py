@@ -1,9 +1,9 @@
-"""An upload through a bottleneck under kernel TCP, in a separate network namespace (bench_upload_paths.py).
+"""Upload through a bottleneck with kernel TCP, in a separate network namespace. bench_upload_paths.py runs it.
 
 unshare -rn python bottleneck.py JSON    {"kbps", "rtt_ms", "jitter_ms", "lost_pct", "then_kbps" or 0, "s", "runtime"}
 
-Packets that a device sends to FAR go into a TUN and come out as if FAR had sent them to NEAR, where the hub listens.
-The two addresses are swapped, so the checksums stay valid. At the end it prints one line of JSON.
+The device sends packets to FAR. They go through a TUN, which swaps the two addresses, and arrive at NEAR, where the hub
+listens. The checksums stay valid. Prints one line of JSON at the end.
 """
 
 import fcntl
@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 NEAR, FAR = "10.9.0.1", "10.9.0.2"
 SEED = 6817
 QUEUE_MS = 3000  # capacity of the bottleneck
-SETTLE_S = 40  # until the measurement begins
+SETTLE_S = 40  # seconds before the measurement starts
 PROBE_S = 0.005
 _TUNSETIFF, _TUN_WITHOUT_INFO = 0x400454CA, 0x1001
 _TCP = 6
@@ -35,8 +35,8 @@ class Bottleneck(threading.Thread):
     """Forwards the packets of the TUN.
 
     Attributes:
-        bytes: Sent towards the hub, with headers.
-        waits: How long a voice packet would have waited, in ms, sampled every PROBE_S.
+        bytes: Number of bytes sent to the hub, with headers.
+        waits: Time in ms that a voice packet would have waited, sampled every PROBE_S.
     """
 
     def __init__(self, tun: int, port: int, settings: dict) -> None:
@@ -58,15 +58,15 @@ class Bottleneck(threading.Thread):
             due = min(probe, in_flight[0][0]) if in_flight else probe
             if select.select([self.tun], [], [], max(0.0, due - now) / 1000)[0]:
                 packet = os.read(self.tun, 4096)
-                at = self._delay(packet, rng, last)
+                at = self._arrival_ms(packet, rng, last)
                 if at is not None:
                     swapped = packet[:12] + packet[16:20] + packet[12:16] + packet[20:]
                     heapq.heappush(in_flight, (at, next(order), swapped))
             while in_flight and in_flight[0][0] <= time.monotonic() * 1000:
                 os.write(self.tun, heapq.heappop(in_flight)[2])
 
-    def _delay(self, packet: bytes, rng: random.Random, last: dict[bool, float]) -> float | None:
-        """Return the time in ms when a packet arrives, None if it is lost. Packets stay in order, as on a radio."""
+    def _arrival_ms(self, packet: bytes, rng: random.Random, last: dict[bool, float]) -> float | None:
+        """Return the arrival time of a packet in ms, or None if it is lost. Packets stay in order, as on a radio."""
         if packet[0] >> 4 != 4 or packet[9] != _TCP:
             return None
         now = time.monotonic() * 1000
@@ -106,19 +106,19 @@ def main() -> None:
         )
         time.sleep(SETTLE_S)
         bottleneck.kbps = settings["then_kbps"] or bottleneck.kbps
-        at, sent, begun = len(bottleneck.waits), bottleneck.bytes, time.monotonic()
+        at, sent, start_s = len(bottleneck.waits), bottleneck.bytes, time.monotonic()
         time.sleep(settings["s"] - SETTLE_S - 1)
-        waits, sent, took = bottleneck.waits[at:], bottleneck.bytes - sent, time.monotonic() - begun
+        waits, sent, duration_s = bottleneck.waits[at:], bottleneck.bytes - sent, time.monotonic() - start_s
         for process in (device, server):
             process.kill()
             process.wait()
     long_waits = [i for i, ms in enumerate(waits) if ms > 250]
     waits.sort()
     p50, p90, p95, p99 = (round(waits[len(waits) * pct // 100]) for pct in (50, 90, 95, 99))
-    figures = {"kbps": round(sent * 8 / took / 1000), "wait_ms": {"p50": p50, "p90": p90, "p95": p95, "p99": p99}}
+    figures = {"kbps": round(sent * 8 / duration_s / 1000), "wait_ms": {"p50": p50, "p90": p90, "p95": p95, "p99": p99}}
     if settings["then_kbps"]:
         figures["last_wait_over_250_ms_after_s"] = (
-            round((long_waits[-1] + 1) * took / len(waits), 1) if long_waits else 0
+            round((long_waits[-1] + 1) * duration_s / len(waits), 1) if long_waits else 0
         )
     print(json.dumps(figures))
 

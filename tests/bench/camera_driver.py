@@ -1,7 +1,8 @@
-"""Measures the cost of a picture on the emulated board; bench_camera.py types its import at the console of the board.
+"""Measure the cost of a picture on the emulated board. bench_camera.py enters the import at the board's prompt.
 
-bench_camera.py puts LINE and SECONDS before this text. LINE true: take pictures of the camera on UART 3 for SECONDS.
-False: count instructions, with the camera's responses from memory. Prints one line of JSON and powers the board off.
+bench_camera.py prepends LINE and SECONDS to this file. If LINE is true, the driver takes pictures of the camera on UART
+3 for SECONDS. Otherwise it counts instructions; the camera's responses come from memory. Prints one line of JSON and
+powers the board off.
 """
 
 import gc
@@ -21,7 +22,7 @@ SOUND = bytes(160)  # 10 ms
 
 
 class FakeIndicator:
-    """An indicator without faults."""
+    """An indicator that always works."""
 
     def set(self, level):
         pass
@@ -31,7 +32,7 @@ class FakeIndicator:
 
 
 class FakeUart:
-    """Responses of a camera, in memory, to each command of the driver."""
+    """A UART whose camera answers each command from memory."""
 
     def __init__(self, jpeg):
         self._jpeg = jpeg
@@ -53,15 +54,15 @@ class FakeUart:
         self._response = self._pieces[data[8] << 8 | data[9]] if command == 0x32 else self._responses[command]
 
     def readinto(self, buf):
-        """Return up to 64 bytes, as many as a loop in time finds."""
+        """Read up to 64 bytes: the amount that arrives between two rounds of the loop."""
         n = min(64, len(self._response) - self._at, len(buf))
         vc0706.move(self._response, self._at, buf, 0, n)
         self._at += n
         return n
 
 
-def counted():
-    """Return (cycles, bytes allocated) per picture, by part. An instruction is 2.5 of these cycles."""
+def count_costs():
+    """Return the cycles and allocated bytes per picture of each part. A cycle is 2.5 instructions."""
     jpeg = b"\xff\xd8" + bytes([i * 7 & 127 for i in range(BYTES - 4)]) + b"\xff\xd9"
     now = [0]
     settings = {"width": SIZE[0], "height": SIZE[1], "fps": FPS, "picture_kb": 6}
@@ -75,11 +76,11 @@ def counted():
                 return frame
             now[0] += 20
 
-    def quiet(time_ms, head, data=None, pad=None):
+    def discard(time_ms, head, data=None, pad=None):
         pass
 
     avi = AviMuxer(SIZE[0], SIZE[1], FPS, True)
-    avi.begin(quiet)
+    avi.begin(discard)
     frame = picture()
 
     def write():
@@ -88,10 +89,10 @@ def counted():
     def sound():
         avi.sound(SOUND, frame[1])
 
-    return {"driver": measured(picture), "avi": measured(write), "avi sound": measured(sound)}
+    return {"driver": measure(picture), "avi": measure(write), "avi sound": measure(sound)}
 
 
-def measured(function):
+def measure(function):
     function()
     cycles = heap = 0
     for _ in range(ROUNDS):
@@ -106,8 +107,8 @@ def measured(function):
     return cycles // ROUNDS, heap // ROUNDS
 
 
-def recorded():
-    """Return the figures of SECONDS of pictures from the camera on UART 3."""
+def record():
+    """Take pictures of the camera on UART 3 for SECONDS and return the figures."""
     clock, inputs = platform.Clock(), platform.Inputs()
     gc.collect()
     heap = gc.mem_alloc()
@@ -135,5 +136,5 @@ def recorded():
     return figures
 
 
-print(json.dumps(recorded() if LINE else counted()))  # noqa: F821
+print(json.dumps(record() if LINE else count_costs()))  # noqa: F821
 machine.deepsleep()

@@ -1,4 +1,4 @@
-"""Measure the heap of a recorder on MicroPython: run by bench_clips.py, prints one JSON object.
+"""Measure the heap of a recorder on MicroPython. bench_clips.py runs it. Prints one JSON object.
 
 micropython -X heapsize=... clips_driver.py FOLDER PICTURE_BYTES SECONDS
 """
@@ -7,9 +7,9 @@ import gc
 import json
 import sys
 
-HERE = __file__.rsplit("/", 1)[0] if "/" in __file__ else "."
+FOLDER = __file__.rsplit("/", 1)[0] if "/" in __file__ else "."
 for path in ("/../../device", "/../../protocol", "/../../protocol/generated", "/../unit"):
-    sys.path.insert(0, HERE + path)
+    sys.path.insert(0, FOLDER + path)
 
 import time
 
@@ -19,7 +19,7 @@ from hal.common import Store
 
 
 class FakeCamera:
-    """Gives the same picture five times a second: a view of its buffer, as vc0706 does."""
+    """A camera that returns the same picture five times a second, as a view of its buffer like vc0706."""
 
     width, height, fps = 320, 240, 5
     fault = ""
@@ -43,7 +43,7 @@ class FakeCamera:
         return self._picture, self.now, None
 
 
-def used():
+def used_bytes():
     gc.collect()
     return gc.mem_alloc()
 
@@ -64,7 +64,7 @@ def measure(folder, size, seconds):
     store = Store(folder)
     boot = Counter(store).boot
     camera = FakeCamera(size)
-    picture = used()
+    picture = used_bytes()
     from agent.recording.avi import AviMuxer
     from agent.recording.clip_recorder import ClipRecorder
     from agent.recording.clip_store import ClipStore
@@ -73,12 +73,12 @@ def measure(folder, size, seconds):
     from compat import crypto
     from compat.steps import run_to_completion
 
-    code = used() - picture
+    code = used_bytes() - picture
     config = {"quota_kb": 65536, "lock_kb": 49152, "keep_h": 24, "pre_s": 30, "post_s": 30, "segment_s": 5}
     config.update({"sound": "never", "stamp": False})
     evidence = run_to_completion(crypto.derive_public_key(crypto.generate_private_key()))
 
-    base = used()
+    base = used_bytes()
     files = ClipStorage(folder + "/clips")
     clip_store = ClipStore(files, store, Signer(store), config, "unix-1", boot, unix, ignore, ignore)
     container = AviMuxer(320, 240, 5, False)
@@ -97,22 +97,22 @@ def measure(folder, size, seconds):
         recorder.serve(now)
         slowest = max(slowest, time.ticks_diff(time.ticks_us(), before))
         if now % 1000 == 0:
-            objects_max = max(objects_max, used() - base)
+            objects_max = max(objects_max, used_bytes() - base)
     us = time.ticks_diff(time.ticks_us(), start)
-    for now in range(seconds * 1000, seconds * 1000 + 4000, 50):  # no segment begins in these two seconds
+    for now in range(seconds * 1000, seconds * 1000 + 4000, 50):  # no segment starts while allocations are counted
         camera.now = now
         if now % 5000 == 2000:
             gc.collect()
             gc.disable()
             allocated_before = gc.mem_alloc()
         recorder.serve(now)
-    frame = (gc.mem_alloc() - allocated_before) // 10
+    allocated = (gc.mem_alloc() - allocated_before) // 10
     gc.enable()
     return {
         "code": code,
         "objects_most": objects_max,
         "picture": size,
-        "allocated_a_picture": frame,
+        "allocated_a_picture": allocated,
         "us_a_second": us // seconds,
         "slowest_us": slowest,
         "lost": ring_recorder.loss.total,

@@ -1,6 +1,6 @@
-"""Times one GPS parser on this interpreter, started by bench_gps.py.
+"""Measure the time of one GPS parser on this interpreter. bench_gps.py starts it.
 
-Arguments: file of sentences, folder of the device sources, "ours" or the file of micropyGPS.
+Arguments: file of sentences, folder of the device sources, `agent` or the file of micropyGPS.
 """
 
 import gc
@@ -22,7 +22,7 @@ def shortest_time(work):
     return best
 
 
-if sys.argv[3] == "ours":
+if sys.argv[3] == "agent":
     for folder in ("", "/../protocol", "/../protocol/generated"):
         sys.path.insert(0, sys.argv[2] + folder)
     from agent.gps.sentences import GpsReceiver

@@ -1,8 +1,8 @@
-"""Runs the agent on the board and reports the pauses of its loop; board_loop.py types its import at the prompt.
+"""Run the agent on the board and report the pauses of its loop. board_loop.py enters the import at the prompt.
 
-A round begins when the loop reads buttons, receiver and link; sleeping until a UART has data is no pause. For each
-phase it prints one line of JSON with the longest time between two rounds, in cycles of the board's clock: `boot` until
-it records, `film`, `clip` during an event, `seal` until that clip has its seal.
+A round starts when the loop reads buttons, receiver and link. Waiting for data of a UART does not count as a pause.
+Each phase prints one line of JSON with the longest time between two rounds, in cycles of the board's clock: `boot`
+until recording starts, `film`, `clip` during an event, `seal` until that clip is sealed.
 """
 
 import json
@@ -16,40 +16,40 @@ from hal.baremetal import platform as baremetal
 FILE = "/patrol.json"
 
 
-class Watch:
-    """The rounds of the loop."""
+class RoundMeter:
+    """Measures the rounds of the loop."""
 
     def __init__(self):
         self.phase = "boot"
         self.round_start = None
-        self.slept = self.most = self.rounds = 0
-        self.lines_open = 0  # cycles from the reset to the opening of the first UART
+        self.slept = self.longest = self.rounds = 0
+        self.first_open = 0  # cycles from reset until the first UART was opened
 
     def round(self, device):
         """Start a round."""
         now = board.cycles()
         phase = phase_of(device.recording)
         if self.round_start is None:
-            print(json.dumps({"phase": "start", "most": now - self.lines_open, "rounds": 1, "at": now}))
+            print(json.dumps({"phase": "start", "most": now - self.first_open, "rounds": 1, "at": now}))
         else:
             gap = now - self.round_start - self.slept
-            self.most = max(self.most, gap)
+            self.longest = max(self.longest, gap)
             if phase != self.phase:
-                self.tell(now)
-                self.most = gap  # the end of a phase starts the next
+                self.print_phase(now)
+                self.longest = gap  # the end of a phase starts the next
                 self.phase = phase
         self.rounds += 1
         self.slept = 0
         self.round_start = board.cycles()
 
-    def tell(self, now):
-        """Print the result of the phase."""
-        print(json.dumps({"phase": self.phase, "most": self.most, "rounds": self.rounds, "at": now}))
-        self.most = self.rounds = 0
+    def print_phase(self, now):
+        """Print the result of the current phase."""
+        print(json.dumps({"phase": self.phase, "most": self.longest, "rounds": self.rounds, "at": now}))
+        self.longest = self.rounds = 0
 
 
 def phase_of(controller):
-    """Return what the recorder is doing."""
+    """Return the phase of the recorder."""
     recording = controller._recording
     if recording is None:
         return "boot"
@@ -57,28 +57,28 @@ def phase_of(controller):
     return "film" if not clips else "clip" if clips[0].last_id is None else "seal"
 
 
-watch = Watch()
+round_meter = RoundMeter()
 serve, wait = assembly.Device.serve, baremetal.Inputs.wait
 
 
-def served(device):
-    watch.round(device)
+def measured_serve(device):
+    round_meter.round(device)
     serve(device)
 
 
-def waited(inputs, ms):
+def measured_wait(inputs, ms):
     now = board.cycles()
     wait(inputs, ms)
-    watch.slept += board.cycles() - now
+    round_meter.slept += board.cycles() - now
 
 
 class Uart(baremetal.Uart):
-    """A UART that records when the first one was opened."""
+    """A UART that stores the time when the first one was opened."""
 
     def __init__(self, *arguments):
         super().__init__(*arguments)
-        if not watch.lines_open:
-            watch.lines_open = board.cycles()
+        if not round_meter.first_open:
+            round_meter.first_open = board.cycles()
 
 
 def platform():
@@ -86,8 +86,8 @@ def platform():
     return baremetal
 
 
-assembly.Device.serve, baremetal.Inputs.wait = served, waited
+assembly.Device.serve, baremetal.Inputs.wait = measured_serve, measured_wait
 code = start(FILE, platform, print)
-watch.tell(board.cycles())
+round_meter.print_phase(board.cycles())
 if code == 0:
     machine.deepsleep()

@@ -1,6 +1,6 @@
-"""Times the encoder of the device on this interpreter, started by bench_protocol.py.
+"""Measure the time of the device's encoder on this interpreter. bench_protocol.py starts it.
 
-Arguments: folder of the protocol, file of rows in JSON.
+Arguments: folder of the protocol, JSON file of rows.
 """
 
 import gc
@@ -48,7 +48,7 @@ for rice in (True, False):
         encoder.drop(n)
         t = time.time_ns() - t
         if hasattr(gc, "mem_alloc"):
-            # Reading the clock allocates two large integers; subtract what two readings allocate.
+            # Reading the clock allocates two large integers, which do not belong to the encoder.
             allocated = gc.mem_alloc() - allocated
             clock_start = gc.mem_alloc()
             t0 = time.time_ns()

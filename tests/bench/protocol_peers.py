@@ -1,7 +1,7 @@
-"""Peers of the position protocol: encoders and decoders of the same fixes.
+"""Peers of the position protocol: other encodings of the same fixes.
 
 A fix is (unix ms, lat 1e-7 deg, lon 1e-7 deg, alt mm, speed mm/s, course 0.01 deg, hacc mm, sats, battery %). Each peer
-uses its native integers; `check` asserts that each one decodes what it encoded, in its own units.
+uses its native integers. `check` asserts that each peer decodes what it encoded, in the units of the peer.
 """
 
 import os
@@ -21,13 +21,21 @@ Fix = tuple[int, int, int, int, int, int, int, int, int]
 
 @dataclass(frozen=True)
 class Peer:
-    """An encoding of fixes; `decode` returns the fixes with all nine fields, in the units of the peer."""
+    """An encoding of fixes.
+
+    Attributes:
+        name: Name of the encoding.
+        guard: Integrity check or authentication on the wire.
+        encode: Function(fixes) -> bytes.
+        decode: Function(bytes) -> fixes with all nine fields, in the units of the peer.
+        view: Function(fix) -> the fix in the units of the peer.
+    """
 
     name: str
-    guard: str  # integrity or authentication on the wire
+    guard: str
     encode: Callable[[list[Fix]], bytes]
     decode: Callable[[bytes], list[tuple]]
-    view: Callable[[Fix], tuple]  # a fix in the units of the peer
+    view: Callable[[Fix], tuple]
 
 
 def _mavlink(signed: bool) -> mavlink.MAVLink:
@@ -51,7 +59,7 @@ def _mavlink_encode(signed: bool) -> Callable[[list[Fix]], bytes]:
                 ).pack(link)
             )
             if len(out) == 1:
-                # The battery has a separate message; one per batch is enough.
+                # The battery level has a separate message; one per batch is enough.
                 out.append(link.sys_status_encode(0, 0, 0, 0, 65535, -1, battery, 0, 0, 0, 0, 0, 0).pack(link))
         return b"".join(out)
 
@@ -78,7 +86,7 @@ def _mavlink_decode(signed: bool) -> Callable[[bytes], list[tuple]]:
 
 
 def _protobuf() -> tuple[Callable[[list[Fix]], bytes], Callable[[bytes], list[tuple]]]:
-    """Return encoder and decoder of Meshtastic's Position, built without protoc."""
+    """Return encoder and decoder of a message like Meshtastic's Position, built without protoc."""
     kinds = descriptor_pb2.FieldDescriptorProto
     file = descriptor_pb2.FileDescriptorProto(name="peer.proto", package="peer", syntax="proto3")
     fix = file.message_type.add(name="Fix")
@@ -177,7 +185,10 @@ PEERS = (
 
 
 def check(fixes: list[Fix]) -> None:
-    """Assert that each peer decodes what it encoded (MAVLink has one battery value per batch)."""
-    level = [(*f[:8], fixes[0][8]) for f in fixes]
+    """Assert that each peer decodes what it encoded.
+
+    All fixes get the battery level of the first one, because MAVLink has one level per batch.
+    """
+    samples = [(*f[:8], fixes[0][8]) for f in fixes]
     for peer in PEERS:
-        assert peer.decode(peer.encode(level)) == [peer.view(f) for f in level], peer.name
+        assert peer.decode(peer.encode(samples)) == [peer.view(f) for f in samples], peer.name

@@ -1,9 +1,9 @@
-"""Nine-field fixes of a recorded track; a seeded recipe supplies what the file lacks.
+"""Fixes with nine fields from a recorded track. A seeded recipe provides the fields that the file does not have.
 
 heading    bearing to the next point, with 5 degrees (one sigma) of noise
 accuracy   from 4 m, a random walk of 0.15 m per second between 2 and 12 m
-satellites from 10, one more or fewer in one second of twenty
-battery    from 95 %, empty after eight hours
+satellites from 10, one more or one fewer once in 20 s on average
+battery    from 95 %, discharged at 12.5 % per hour
 """
 
 import math
@@ -47,15 +47,15 @@ def fixes(path: Path, seed: int = 1) -> list[tuple[int, ...]]:
 
 
 def row(fix: tuple[int, ...]) -> tuple[int, int, list[int]]:
-    """Return (day, millisecond, row) as TrackEncoder.add takes them."""
+    """Return the arguments of TrackEncoder.add: (day, millisecond, row)."""
     t, lat, lon, *rest = fix
     return t // 86_400_000, t % 86_400_000, [lat, lon, 3, *rest]
 
 
-def body(some: list[tuple[int, ...]], rice: bool = True, omit: tuple[str, ...] = (), resolution: int = 6) -> bytes:
+def body(batch: list[tuple[int, ...]], rice: bool = True, omit: tuple[str, ...] = (), resolution: int = 6) -> bytes:
     """Return the batch body of up to 255 fixes."""
-    encoder = track_encoder.TrackEncoder(len(some), resolution, rice, omit)
-    for fix in some:
+    encoder = track_encoder.TrackEncoder(len(batch), resolution, rice, omit)
+    for fix in batch:
         encoder.add(*row(fix))
     buf = bytearray(8192)
-    return bytes(buf[: encoder.encode_into(buf, 0, len(some))])
+    return bytes(buf[: encoder.encode_into(buf, 0, len(batch))])

@@ -1,7 +1,7 @@
-"""Measures a 60 ms frame of voice: A-law, RTP and SRTP, as the RTP sender and the jitter buffer do it.
+"""Measure a 60 ms frame of voice: A-law, RTP and SRTP, in the RTP sender and the jitter buffer.
 
-bench_voice.py runs it. Prints one line of JSON: ticks and allocated bytes per frame. A tick is a microsecond, on the
-emulated board a cycle.
+bench_voice.py runs it. Prints one line of JSON: ticks and allocated bytes per frame. A tick is a microsecond; on the
+emulated board it is a cycle.
 """
 
 import gc
@@ -21,7 +21,7 @@ KEY, SALT = bytes(range(16)), bytes(range(14))
 
 
 class Microphone:
-    """Provides one unit per read, `left` times."""
+    """A microphone that provides one unit per read, `left` times."""
 
     def __init__(self):
         self.buf = bytearray(b"".join([struct.pack("<h", (i * 7919 & 0x3FFF) - 8192) for i in range(samples.UNIT)]))
@@ -48,7 +48,7 @@ except ImportError:
     ticks = time.ticks_us
 
 
-def measured(function):
+def measure(function):
     """Return (median ticks, mean allocated bytes) of a call without garbage collection."""
     function()
     spans = []
@@ -74,7 +74,7 @@ def main():
     sender.start_burst(5, 100)
     jitter_buffer, stream = JitterBuffer(bytearray(RING)), srtp.SrtpStream()
     jitter_buffer.start_burst()
-    numbers = [0]
+    received = [0]
 
     def send():
         mic.left = FRAME_MS // 10
@@ -84,21 +84,21 @@ def main():
         sender.packet_view(outbound.protect(sender.packet, sender.n, 0))
 
     def receive():
-        numbers[0] += 1
+        received[0] += 1
         packet = sender.packet
         n = inbound.open(packet, sender.n + srtp.TAG_BYTES, stream)
-        jitter_buffer.put(numbers[0], numbers[0] * 480, packet, 12, n - 12, numbers[0] * FRAME_MS)
+        jitter_buffer.put(received[0], received[0] * 480, packet, 12, n - 12, received[0] * FRAME_MS)
         for i in range(6):
-            jitter_buffer.next_unit(numbers[0] * FRAME_MS + 10 * i)
+            jitter_buffer.next_unit(received[0] * FRAME_MS + 10 * i)
 
     def both():
         send()
         receive()
 
-    sent = measured(send)
+    sent = measure(send)
     sender.start_burst(6, 100)
     stream.reset()
-    sent_and_received = measured(both)
+    sent_and_received = measure(both)
     return {"speak": sent, "speak and hear": sent_and_received}
 
 
