@@ -2,17 +2,11 @@
 
 import ast
 import datetime
-import sys
 from pathlib import Path
 
-from patrolink.core import boards
+from patrolink.core import settings_file
 from patrolink.core.errors import UserError
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from pydantic import BaseModel, ConfigDict, Field
 
 MAX_AGE_DAYS = 30
 RERUNS = 2
@@ -43,12 +37,7 @@ def load(path: Path, root: Path, today: datetime.date) -> dict[str, Flaky]:
     Raises:
         UserError: The file is invalid, or an entry names an unknown test or is older than MAX_AGE_DAYS.
     """
-    try:
-        entries = _List.model_validate(tomllib.loads(path.read_text(encoding="utf-8"))).flaky
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
-        raise UserError(f"{path}: {e}") from None
-    except ValidationError as e:
-        raise UserError(boards.describe_errors(path, e, list(Flaky.model_fields), "its head")) from None
+    entries = settings_file.load(path, _List, list(Flaky.model_fields), "its head", "restore the file").flaky
     for entry in entries:
         file, _, name = entry.test.partition("::")
         if name not in _functions(root / file):

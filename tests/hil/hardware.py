@@ -1,19 +1,13 @@
 """Loads hardware.toml, which lists the boards under test. Without it the tests run on emulated boards."""
 
-import sys
 from pathlib import Path
 from typing import Any, Literal
 
-from patrolink.core import boards
+from patrolink.core import boards, settings_file
 from patrolink.core.boards import Board
 from patrolink.core.errors import UserError
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from serial.tools import list_ports
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 
 class _Strict(BaseModel):
@@ -110,14 +104,8 @@ def load(path: Path) -> list[Entry]:
     Raises:
         UserError: The file cannot be read or is invalid; the message names the key, the reason and the correction.
     """
-    try:
-        entries = Hardware.model_validate(tomllib.loads(path.read_text(encoding="utf-8"))).board
-    except OSError as e:
-        raise UserError(f"{path}: {e.strerror}; boards/README.md describes hardware.toml") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
-        raise UserError(f"{path}: not TOML: {e}") from None
-    except ValidationError as e:
-        raise UserError(boards.describe_errors(path, e, _KEYS, "boards/README.md")) from None
+    example = "boards/README.md"
+    entries = settings_file.load(path, Hardware, _KEYS, example, f"{example} describes hardware.toml").board
     labels = [entry.label for entry in entries]
     for i, entry in enumerate(entries):
         try:

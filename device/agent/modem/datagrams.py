@@ -6,8 +6,8 @@ a stream of the modem waits. A command of a stream is delayed by one datagram at
 
 from patrolink_protocol.native import const
 
-from .at import ERROR, OK, URC_CLOSED, URC_DATA, Command, QueueFullError
-from .sockets import ECONNREFUSED, ETIMEDOUT
+from .at import ERROR, OK, Command, QueueFullError
+from .sockets import ECONNREFUSED, ETIMEDOUT, SocketState
 
 _READ_MAX = const(128)  # bytes; a longer datagram is truncated
 _ANSWER_MS = const(5000)
@@ -16,7 +16,7 @@ _POLL_MS = const(3000)  # between two reads without a URC, which may have been l
 _SENDS_MAX = const(2)  # datagrams submitted to the AT channel
 
 
-class ModemUdp:
+class ModemUdp(SocketState):
     """Datagrams to and from one peer. The socket is reopened when the modem or the network closed it.
 
     Args:
@@ -36,11 +36,11 @@ class ModemUdp:
     kind = b"UDP"
 
     def __init__(self, modem, net, host, port):
+        super().__init__()
         self._modem = modem
         self._net = net
         self.address = (host, port)
-        self._open_result = self._opening = self._reading = self._last = None
-        self._pending = self._closed = False
+        self._opening = self._reading = self._last = None
         self._sends = []
         self._rx = memoryview(bytearray(_READ_MAX))
         self._reopen_ms = self._poll_ms = 0
@@ -52,15 +52,6 @@ class ModemUdp:
         if not self._is_open():
             self.close()
             raise OSError(ECONNREFUSED)
-
-    def on_urc(self, kind, value):
-        """Process a URC for this socket; see ModemSocket.on_urc."""
-        if kind == URC_DATA:
-            self._pending = True
-        elif kind == URC_CLOSED:
-            self._closed = True
-        else:
-            self._open_result = value
 
     def _submit(self, text, prefix=None, **more):
         """Submit a command and return it; None if the AT channel is full."""

@@ -15,7 +15,25 @@ _READ_MS = const(5000)
 _CLOSE_MS = const(3000)  # longer than the second that the modem is given
 
 
-class ModemSocket:
+class SocketState:
+    """State of a socket in the modem, changed by URCs."""
+
+    def __init__(self):
+        self.id = None
+        self._open_result = None
+        self._pending = self._closed = False  # data waits in the modem; closed by the peer or lost
+
+    def on_urc(self, kind, value):
+        """Process a URC for this socket; `value` is the result of URC_OPENED, 0 for success."""
+        if kind == URC_DATA:
+            self._pending = True
+        elif kind == URC_CLOSED:
+            self._closed = True
+        else:
+            self._open_result = value
+
+
+class ModemSocket(SocketState):
     """Implements the raw stream of `compat.stream` with AT commands. Every call waits for the modem's answer.
 
     Args:
@@ -30,22 +48,12 @@ class ModemSocket:
     kind = b"TCP"
 
     def __init__(self, modem, net):
+        super().__init__()
         self._modem = modem
         self._net = net
         self._rx = memoryview(bytearray(_READ_MAX))
         self._at = self._n = 0
-        self.id = self.address = None
-        self._open_result = None
-        self._pending = self._closed = False  # data waits in the modem; closed by the peer or lost
-
-    def on_urc(self, kind, value):
-        """Process a URC for this socket; `value` is the result of URC_OPENED, 0 for success."""
-        if kind == URC_DATA:
-            self._pending = True
-        elif kind == URC_CLOSED:
-            self._closed = True
-        else:
-            self._open_result = value
+        self.address = None
 
     def connect(self, address):
         """Open the socket.

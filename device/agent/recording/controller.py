@@ -159,16 +159,7 @@ class RecordingController:
             self._reporter.send(m.CLIP_MANIFEST, values)
 
     def upload(self, now, voice_busy, urgent):
-        """Upload a little. Must not be called from inside a wait for the network.
-
-        Args:
-            now: Monotonic ms.
-            voice_busy: Someone is speaking on the PTT channel.
-            urgent: An event waits to be sent.
-
-        Returns:
-            The ms after which more is due.
-        """
+        """Run `Uploader.step`. Must not be called from inside a wait for the network."""
         if self._recording is None or self._recording.uploader is None:
             return _RETRY_MS
         return self._recording.uploader.step(now, voice_busy, urgent)

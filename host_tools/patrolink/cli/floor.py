@@ -65,13 +65,16 @@ class FloorWatcher:
             hub: Address of the hub's console.
             duration_s: Time from the connection, or None.
         """
+        from rich.live import Live
+
         from patrolink.hub.dispatch.client import connect
         from patrolink.report.floor_table import FloorTable
 
         async with connect(hub) as client:
             table = FloorTable(client.hello["site"])
             on_terminal = not self._json and sys.stdout.isatty()
-            with table if on_terminal else contextlib.nullcontext(), contextlib.suppress(asyncio.TimeoutError):
+            view = Live(table, refresh_per_second=4) if on_terminal else contextlib.nullcontext()
+            with view, contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._watch(client, table, on_terminal), duration_s)
 
     async def _watch(self, client: "ConsoleClient", table: "FloorTable", on_terminal: bool) -> None:

@@ -46,6 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the verb and return its exit code."""
+    from rich.live import Live
+
     from patrolink.core import keys
     from patrolink.core.decoder import Decoder
     from patrolink.report.device_table import DeviceTable
@@ -62,7 +64,10 @@ def run(args: argparse.Namespace) -> int:
         writer = _open_record(args.record, path, stack)
         # Printed after the live view has closed, also if the source fails.
         stack.callback(lambda: print(json.dumps({**decoder.stats.summary(), **transport.counts()}), file=sys.stderr))
-        table = None if args.json or not sys.stdout.isatty() else stack.enter_context(DeviceTable(args.source))
+        table = None
+        if not args.json and sys.stdout.isatty():
+            table = DeviceTable(args.source)
+            stack.enter_context(Live(table, refresh_per_second=4))
         with contextlib.suppress(StopSignal):
             _watch(args, transport, decoder, writer, table)
     return 0 if decoder.stats.clean and not any(transport.counts().get(name) for name in _FINDINGS) else 1

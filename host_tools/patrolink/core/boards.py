@@ -1,21 +1,14 @@
 """Boards: one folder each under boards/, with a description that is checked, board.toml."""
 
-import difflib
 import importlib.util
 import shutil
-import sys
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from patrolink.core import resources
+from patrolink.core import resources, settings_file
 from patrolink.core.errors import DeviceError, UserError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 Feature = Literal["gps", "modem", "ptt", "camera", "buttons", "watchdog", "console"]
 _EMULATED = "emulated"
@@ -196,53 +189,13 @@ class Board(_Strict):
 _KEYS = [name for model in (Board, Gps, Image, Wiring, Modem, Uart, Ptt, Camera, Clips) for name in model.model_fields]
 
 
-def _key(location: tuple[int | str, ...]) -> str:
-    return ".".join(str(part) for part in location)
-
-
-def describe_errors(path: Path, error: ValidationError, known: list[str], example: str) -> str:
-    """Return a line for each error in a TOML file: the key, why it is wrong, and what to do.
-
-    Args:
-        path: the file.
-        error: what pydantic found.
-        known: all valid keys, to suggest the closest one for an unknown key.
-        example: a file or command that shows a valid file.
-    """
-    lines = []
-    for e in error.errors():
-        key = _key(e["loc"])
-        if e["type"] == "extra_forbidden":
-            close = difflib.get_close_matches(str(e["loc"][-1]), known, 1)
-            hint = f"did you mean {close[0]!r}?" if close else f"known keys are {', '.join(known)}"
-            lines.append(f"{path}: {key}: unknown key; {hint}")
-        elif e["type"] == "missing":
-            lines.append(f"{path}: {key}: is missing; add it ({example} shows how)")
-        elif e["type"] == "value_error":
-            lines.append(f"{path}: {key + ': ' if key else ''}{e['msg'].removeprefix('Value error, ')}")
-        else:
-            lines.append(
-                f"{path}: {key}: {e['msg'][0].lower()}{e['msg'][1:]}, but it is {e['input']!r}; correct the value"
-            )
-    return "\n".join(lines)
-
-
 def load(path: Path) -> Board:
     """Return the board of a board.toml.
 
     Raises:
         UserError: the file cannot be used; the message names each wrong key and what it should be.
     """
-    try:
-        raw: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as e:
-        raise UserError(f"{path}: {e.strerror}; boards are {', '.join(names())}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
-        raise UserError(f"{path}: not TOML: {e}") from None
-    try:
-        return Board.model_validate(raw)
-    except ValidationError as e:
-        raise UserError(describe_errors(path, e, _KEYS, _EXAMPLE)) from None
+    return settings_file.load(path, Board, _KEYS, _EXAMPLE, f"boards are {', '.join(names())}")
 
 
 def names() -> list[str]:

@@ -2,24 +2,17 @@
 
 import hashlib
 import secrets
-import sys
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from patrolink.core import keys
-from patrolink.core.boards import describe_errors
+from patrolink.core import keys, settings_file
 from patrolink.core.errors import UserError
 from patrolink.core.keys import DeviceKey
 from patrolink.evidence import evidence_key
 from patrolink.hub.voice.floor_types import FloorRules
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 EXAMPLE = Path(__file__).with_name("site.toml")
 SHARDS = 16  # 4 bits of an SSRC
@@ -219,18 +212,10 @@ def load(path: Path) -> Site:
     Raises:
         UserError: The file cannot be read or is invalid. The message names each invalid key, the cause, and the remedy.
     """
-    try:
-        raw: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as e:
-        raise UserError(f"{path}: {e.strerror}; `patrolink hub --example` prints a site file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
-        raise UserError(f"{path}: not TOML: {e}; correct the syntax, or start from `patrolink hub --example`") from None
-    try:
-        return Site.model_validate(raw)
-    except ValidationError as e:
-        models = (Site, HubConfig, GroupConfig, MemberConfig, Dispatcher)
-        known = [name for model in models for name in model.model_fields]
-        raise UserError(describe_errors(path, e, known, "patrolink hub --example").replace(": : ", ": ")) from None
+    models = (Site, HubConfig, GroupConfig, MemberConfig, Dispatcher)
+    known = [name for model in models for name in model.model_fields]
+    example = "`patrolink hub --example`"
+    return settings_file.load(path, Site, known, example, f"{example} prints a site file")
 
 
 def token_hash(token: str) -> str:

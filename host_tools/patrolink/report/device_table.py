@@ -3,11 +3,9 @@
 import time
 from collections import Counter
 from dataclasses import dataclass, field
-from types import TracebackType
 
 from rich import box
-from rich.console import Console, Group
-from rich.live import Live
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
@@ -34,7 +32,7 @@ class _Device:
 
 
 class DeviceTable:
-    """A context manager that shows the live view while it is open.
+    """A rich renderable; `rich.live.Live` shows it on a terminal.
 
     Args:
         title: line above the view; rich markup in it is shown, not interpreted.
@@ -46,17 +44,6 @@ class DeviceTable:
         self._alerts = Alerts()
         self._stats = DecoderStats()
         self._rejected: Counter[str] = Counter()
-        console = Console()
-        self._live = Live(get_renderable=lambda: self.render(console.width), console=console, refresh_per_second=4)
-
-    def __enter__(self) -> "DeviceTable":
-        self._live.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._live.stop()
 
     def update(self, record: Record, rows: list[Row], stats: DecoderStats) -> None:
         """Show one frame.
@@ -87,10 +74,12 @@ class DeviceTable:
             for reason in reasons:
                 self._alerts.add_refusal(record, reason)
 
-    def render(self, width: int) -> Group:
-        """Return the view for a terminal of `width` columns; no digit is cut from 60 columns on."""
-        parts = [self._alert_table()] if len(self._alerts) else []
-        return Group(Text(self._title, style="italic"), *parts, self._position_table(width))
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Yield the parts of the view; no digit is cut in a terminal of 60 or more columns."""
+        yield Text(self._title, style="italic")
+        if len(self._alerts):
+            yield self._alert_table()
+        yield self._position_table(options.max_width)
 
     def _alert_table(self) -> Table:
         table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)

@@ -1,12 +1,9 @@
 """Live table of talk groups' floors for a terminal."""
 
 import time
-from types import TracebackType
 from typing import Any, NamedTuple
 
 from rich import box
-from rich.console import Console
-from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
@@ -33,7 +30,7 @@ class _Row(NamedTuple):
 
 
 class FloorTable:
-    """A context manager that shows one line per group, emergencies first; private groups only while in use.
+    """A rich renderable with one line per group, emergencies first; private groups only while in use.
 
     Args:
         title: Title of the table.
@@ -42,16 +39,6 @@ class FloorTable:
     def __init__(self, title: str) -> None:
         self._title = title
         self._rows: dict[int, _Row] = {}
-        self._live = Live(get_renderable=self.render, console=Console(), refresh_per_second=4)
-
-    def __enter__(self) -> "FloorTable":
-        self._live.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._live.stop()
 
     def update(self, group: dict[str, Any]) -> None:
         """Add or update a group from the hub's message."""
@@ -61,7 +48,7 @@ class FloorTable:
         """Remove a group."""
         self._rows.pop(number, None)
 
-    def render(self) -> Table:
+    def __rich__(self) -> Table:
         """Return the current table."""
         table = Table(title=Text(self._title), box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
         for name in _COLUMNS:

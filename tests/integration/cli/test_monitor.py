@@ -273,7 +273,7 @@ def test_broker_certificate_is_verified(stranger, monkeypatch, capsys, trusted, 
 def rendered(table: DeviceTable, width: int) -> str:
     console = Console(width=width)
     with console.capture() as out:
-        console.print(table.render(width))
+        console.print(table)
     return out.get()
 
 

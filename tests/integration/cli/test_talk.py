@@ -301,7 +301,7 @@ def test_floor_table_lists_emergencies_first_without_control_characters():
     table.update({**taken, "group": 2, "name": "second", "emergency": True})
     table.update({**taken, "group": 3, "name": "vest-9", "kind": "private", "state": "idle"})
     console = Console(width=100, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
-    console.print(table.render())
+    console.print(table)
     text = console.export_text()
     assert text.index("second") < text.index("first") and "vest-9" not in text and "\x1b" not in text
     assert "EMERGENCY" in text and "3 %" in text and "vest-2" in text and "29 s" in text

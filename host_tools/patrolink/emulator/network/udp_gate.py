@@ -7,17 +7,14 @@ them by the SSRC at the start of the RTCP packets on both.
 import contextlib
 import selectors
 import socket
-import threading
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from patrolink.emulator.network.carrier import Connection, Network, Profile
+from patrolink.emulator.network.network_thread import NetworkThread
 from patrolink.emulator.peripherals.modem_port import Bridge
-from patrolink.emulator.scheduler import Scheduler
 
 HOST = "127.0.0.2"
 _HUB = "127.0.0.1"
-_SLICE_S = 0.02  # maximum delay until an event scheduled by another thread is seen
 _DATAGRAM = 2048
 _RTCP = range(192, 224)  # byte 1 of RTCP (RFC 5761)
 
@@ -49,7 +46,7 @@ class Radio:
             self.network.redial(connection, "", port)
 
 
-class UdpGate:
+class UdpGate(NetworkThread):
     """Forwards datagrams between devices on HOST and the same ports of the hub.
 
     Other threads change its state only under `locked`.
@@ -64,22 +61,14 @@ class UdpGate:
     """
 
     def __init__(self, ports: Sequence[int], profile: Profile, seed: int) -> None:
+        super().__init__()
         self.profile, self._seed = profile, seed
-        self.selector = selectors.DefaultSelector()
-        self.scheduler = Scheduler(self._now())
         self.radios: list[Radio] = []
         self._of_ssrc: dict[bytes, Radio] = {}
         self._flows: dict[tuple[int, _Address], tuple[Radio, Connection]] = {}
         self.ports = list(ports)
         self._sockets = [self._listen(port) for port in ports]
-        self._lock = threading.Lock()
-        self._stop = False
-        self._thread = threading.Thread(target=self._run, daemon=True, name="udp gate")
-        self._thread.start()
-
-    @staticmethod
-    def _now() -> float:
-        return time.monotonic_ns() / 1e6
+        self.start()
 
     def _listen(self, port: int) -> socket.socket:
         sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -124,32 +113,12 @@ class UdpGate:
         self._flows[port, address] = radio, connection
         return radio, connection
 
-    def _run(self) -> None:
-        while not self._stop:
-            due = self.scheduler.next_time()
-            wait = _SLICE_S if due is None else max(0.0, min(_SLICE_S, (due - self._now()) / 1000))
-            for key, _ in self.selector.select(wait):
-                with self._lock:
-                    self.scheduler.run_until(self._now())
-                    key.data()
-            with self._lock:
-                self.scheduler.run_until(self._now())
-
-    @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """Stop the thread of the gate while another thread changes a radio."""
-        with self._lock:
-            self.scheduler.run_until(self._now())
-            yield
-
     def close(self) -> None:
         """Close every flow."""
-        self._stop = True
-        self._thread.join()
+        self.stop()
         for radio in self.radios:
             for connection, _ in radio.flows:
                 if connection.remote is not None:
                     connection.remote.close()
         for sock in self._sockets:
             sock.close()
-        self.selector.close()

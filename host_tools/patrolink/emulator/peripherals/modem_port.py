@@ -4,16 +4,14 @@ import contextlib
 import os
 import selectors
 import socket
-import threading
 import time
 from pathlib import Path
 
 from patrolink.emulator.network.carrier import Connection, Network, Profile
+from patrolink.emulator.network.network_thread import NetworkThread
 from patrolink.emulator.peripherals.modem import Modem
 from patrolink.emulator.peripherals.serial_line import Line
-from patrolink.emulator.scheduler import Scheduler
 
-_SLICE_S = 0.02
 _CHUNK = 4096
 
 
@@ -68,7 +66,7 @@ class Bridge:
         self._sock.close()
 
 
-class ModemPort:
+class ModemPort(NetworkThread):
     """An emulated modem on a PTY, until `close`. All hosts that the device names are this machine.
 
     Attributes:
@@ -77,28 +75,20 @@ class ModemPort:
     """
 
     def __init__(self, folder: Path, dialect: str, profile: Profile, seed: int) -> None:
+        super().__init__()
         self._line = Line()
         self.path = self._line.path
         folder.mkdir(parents=True, exist_ok=True)
         self.reset_pin = folder / "modem-reset"
         self.reset_pin.write_text("0")
         self._level = "0"
-        self.selector = selectors.DefaultSelector()
         self.selector.register(self._line.master, selectors.EVENT_READ, self._from_device)
         self._pending = bytearray()
-        self.scheduler = Scheduler(self._now())
         self.network = Network(self.scheduler, profile, seed, self._dial)
         self.modem = Modem(
             self.scheduler, self.network, dialect, seed, self._to_device, lambda: int(time.time() * 1000)
         )
-        self._lock = threading.Lock()
-        self._stop = False
-        self._thread = threading.Thread(target=self._run, daemon=True, name="modem")
-        self._thread.start()
-
-    @staticmethod
-    def _now() -> float:
-        return time.monotonic_ns() / 1e6
+        self.start()
 
     def _dial(self, kind: str, host: str, port: int, connection: Connection) -> Bridge | None:
         sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM if kind == "TCP" else socket.SOCK_DGRAM)
@@ -122,37 +112,17 @@ class ModemPort:
             del self._pending[: os.write(self._line.master, self._pending)]
         del self._pending[:-_CHUNK]
 
-    def _run(self) -> None:
-        while not self._stop:
-            due = self.scheduler.next_time()
-            wait = _SLICE_S if due is None else max(0.0, min(_SLICE_S, (due - self._now()) / 1000))
-            for key, _ in self.selector.select(wait):
-                with self._lock:
-                    self.scheduler.now = max(self.scheduler.now, self._now())
-                    key.data()
-            with self._lock:
-                self.scheduler.run_until(self._now())
-                self._watch_reset()
-
-    def _watch_reset(self) -> None:
+    def on_slice(self) -> None:
+        """Pass a change of the reset line to the modem."""
         level = self.reset_pin.read_text()[:1]
         if level and level != self._level:
             self._level = level
             self.modem.set_reset(int(level == "1"))
 
-    @contextlib.contextmanager
-    def locked(self):  # type: ignore[no-untyped-def]
-        """Stop the thread of the modem while another thread changes network or modem."""
-        with self._lock:
-            self.scheduler.run_until(self._now())
-            yield self
-
     def close(self) -> None:
         """Power off."""
-        self._stop = True
-        self._thread.join()
+        self.stop()
         for connection in list(self.network.connections):
             if connection.remote is not None:
                 connection.remote.close()
-        self.selector.close()
         self._line.close()

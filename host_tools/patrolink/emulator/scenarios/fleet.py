@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
+from rich.live import Live
+
 from patrolink.core import boards
 from patrolink.core.capture import Record
 from patrolink.core.decoder import DecoderStats, Row
@@ -82,7 +84,8 @@ def run(plan: Plan) -> Outcome:
                 stack.callback(running[name].close)
         view = _Progress(plan, list(running.values()))
         if plan.live and not plan.quiet:
-            view.table = stack.enter_context(DeviceTable(f"{plan.board}, {plan.source.name} at {plan.speed:g} x"))
+            view.table = DeviceTable(f"{plan.board}, {plan.source.name} at {plan.speed:g} x")
+            stack.enter_context(Live(view.table, refresh_per_second=4))
         try:
             _supervise(plan, transport, running, view, outcome)
         except StopSignal as e:
