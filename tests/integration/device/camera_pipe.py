@@ -1,9 +1,10 @@
-"""A serial camera's driver on either runtime, for test_serial_camera.py and its bench.
+"""Run the driver of a serial camera on CPython or MicroPython.
 
-python|micropython camera_pipe.py CAMERA.json
-    says a line of JSON for each picture (ms, bytes, its sum, the longest call so far in us) and each change of `fault`;
-    "film" in it names a file that gets them as AVI;
-    an end of line on standard input closes and opens the camera, its end ends the program with the heap that was used
+Usage: python|micropython camera_pipe.py CAMERA.json
+
+Prints one line of JSON per picture (`ms`, `bytes`, `sum` of the bytes, `longest_us` of all calls so far) and per change
+of `fault`. If the configuration has the key `film`, the pictures are also written to that file as AVI. A byte on
+standard input closes and reopens the camera. At the end of the input, the program prints the heap use and exits.
 """
 
 import gc
@@ -12,16 +13,16 @@ import select
 import sys
 import time
 
-HERE = __file__.rsplit("/", 1)[0]
-for room in ("/../../../device", "/../../../protocol", "/../../../protocol/generated"):
-    sys.path.insert(0, HERE + room)
+FOLDER = __file__.rsplit("/", 1)[0]
+for path in ("/../../../device", "/../../../protocol", "/../../../protocol/generated"):
+    sys.path.insert(0, FOLDER + path)
 
 from agent.recording.avi import AviMuxer  # noqa: E402
 from hal.posix import platform, serial_line  # noqa: E402
 
 
-def told(**what):
-    print(json.dumps(what))
+def report(**values):
+    print(json.dumps(values))
     if hasattr(sys.stdout, "flush"):
         sys.stdout.flush()
 
@@ -30,8 +31,8 @@ def ticks_us():
     return time.ticks_us() if hasattr(time, "ticks_us") else time.monotonic_ns() // 1000
 
 
-class RingRecorder:
-    """An AVI of the pictures."""
+class AviRecorder:
+    """Writes the pictures to an AVI file."""
 
     def __init__(self, path, camera):
         self._file = serial_line.open_unbuffered(path, "wb")
@@ -43,46 +44,47 @@ class RingRecorder:
         for part in parts:
             self._file.write(part)
 
-    def take(self, got):
+    def add(self, jpeg, time_ms):
         if self._begin_ms is None:
-            self._begin_ms = got[1]
-        self._avi.picture(got[0], got[1] - self._begin_ms)
+            self._begin_ms = time_ms
+        self._avi.picture(jpeg, time_ms - self._begin_ms)
 
 
 def main():
     clock, inputs = platform.Clock(), platform.Inputs()
     with open(sys.argv[1]) as f:
-        given = json.load(f)
-    camera = platform.camera(given, clock.now_ms, lambda text: told(log=text), inputs)
-    keys = serial_line.open_unbuffered("/dev/stdin")
+        config = json.load(f)
+    camera = platform.camera(config, clock.now_ms, lambda text: report(log=text), inputs)
+    stdin = serial_line.open_unbuffered("/dev/stdin")
     poll = select.poll()
-    poll.register(keys, select.POLLIN)
-    key = bytearray(1)
+    poll.register(stdin, select.POLLIN)
+    stdin_buf = bytearray(1)
     camera.open()
-    film = RingRecorder(given["film"], camera) if "film" in given else None
-    fault, longest = "", 0
+    recorder = AviRecorder(config["film"], camera) if "film" in config else None
+    fault, longest_us = "", 0
     while True:
         if poll.poll(0):
-            if not keys.readinto(key):
+            if not stdin.readinto(stdin_buf):
                 break
             camera.close()
-            told(closed=True)
+            report(closed=True)
             camera.open()
-        begin = ticks_us()
-        got = camera.frame()
-        longest = max(longest, ticks_us() - begin)
+        begin_us = ticks_us()
+        picture = camera.frame()
+        longest_us = max(longest_us, ticks_us() - begin_us)
         if camera.fault != fault:
             fault = camera.fault
-            told(fault=fault)
-        if got is None:
+            report(fault=fault)
+        if picture is None:
             inputs.wait(platform.IDLE_MS)
             continue
-        if film is not None:
-            film.take(got)
-        told(ms=got[1], bytes=len(got[0]), sum=sum(got[0]), longest_us=longest)
+        jpeg, time_ms = picture[0], picture[1]
+        if recorder is not None:
+            recorder.add(jpeg, time_ms)
+        report(ms=time_ms, bytes=len(jpeg), sum=sum(jpeg), longest_us=longest_us)
     camera.close()
     gc.collect()
-    told(damaged=camera.damaged, heap=gc.mem_alloc() if hasattr(gc, "mem_alloc") else None)
+    report(damaged=camera.damaged, heap=gc.mem_alloc() if hasattr(gc, "mem_alloc") else None)
 
 
 main()

@@ -1,4 +1,4 @@
-"""The camera of a Linux-class board, on a clip of real frames: what is read, and that nobody is filmed in secret."""
+"""OpenCV camera of a Linux-class board: frames, size and rate of a video file, faults, and the recording indicator."""
 
 import contextlib
 import os
@@ -29,7 +29,7 @@ def now_ms() -> int:
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory):
-    """A clip whose frames tell their number by their brightness."""
+    """Return the path of a video file. The brightness of a frame is its number times 8."""
     path = tmp_path_factory.mktemp("clip") / "clip.avi"
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), RATE, (320, 240))
     for i in range(FRAMES):
@@ -39,95 +39,98 @@ def clip(tmp_path_factory):
 
 
 class Indicator(pin.Pin):
-    """A real output file, with a record of what was set."""
+    """An output file that records its levels."""
 
     def __init__(self, path) -> None:
         super().__init__(str(path))
-        self.sets: list[int] = []
+        self.levels: list[int] = []
 
     def set(self, level) -> None:
-        self.sets.append(level)
+        self.levels.append(level)
         super().set(level)
 
 
 @pytest.fixture
-def film(tmp_path):
-    """Cameras made by the test, closed at its end."""
-    made = []
+def make_camera(tmp_path):
+    """Return a factory of cameras, which are closed after the test."""
+    cameras = []
 
-    def make(source, indicator=None, clock=now_ms, **given):
+    def make(source, indicator=None, clock=now_ms, **options):
         log: list[str] = []
-        given = {"source": source, "width": 320, "height": 240, "fps": RATE, **given}
-        it = Camera(given, indicator or Indicator(tmp_path / "value"), clock, log.append)
-        it.log = log
-        made.append(it)
-        return it
+        config = {"source": source, "width": 320, "height": 240, "fps": RATE, **options}
+        camera = Camera(config, indicator or Indicator(tmp_path / "value"), clock, log.append)
+        camera.log = log
+        cameras.append(camera)
+        return camera
 
     yield make
-    for it in made:
-        it.close()
+    for camera in cameras:
+        camera.close()
 
 
-def test_every_frame_of_a_clip_comes_in_order_with_its_times_and_it_begins_anew(film, clip):
-    camera = film(clip)
+def test_video_file_is_played_in_order_at_its_own_speed_and_repeated(make_camera, clip):
+    camera = make_camera(clip)
     assert camera.frame() is None
     camera.open()
-    seen, times = [], []
-    while len(seen) < FRAMES + 3:
+    numbers, times = [], []
+    while len(numbers) < FRAMES + 3:
         image, at_ms, unix_ms = wait_until(camera.frame, lambda: camera.fault)
         assert image.shape == (240, 320, 3)
-        seen.append(round(float(image.mean()) / 8))
+        numbers.append(round(float(image.mean()) / 8))
         times.append((at_ms, unix_ms))
-    assert seen == [*range(FRAMES), 0, 1, 2] and camera.dropped == 0 and camera.fault == ""
+    assert numbers == [*range(FRAMES), 0, 1, 2] and camera.dropped == 0 and camera.fault == ""
     assert times == sorted(times) and all(abs(unix - time.time() * 1000) < 60_000 for _, unix in times)
-    # A file plays at its own speed, never faster.
+    # Never faster than the file's frame rate.
     assert times[FRAMES - 1][0] - times[0][0] >= 0.9 * (FRAMES - 1) * 1000 / RATE
 
 
 @pytest.mark.parametrize("fps", [10, 15, 40])
-def test_a_file_is_brought_to_the_wanted_pace_and_size(film, clip, fps):
-    camera = film(clip, width=160, height=96, fps=fps)
+def test_video_file_is_converted_to_the_configured_rate_and_size(make_camera, clip, fps):
+    camera = make_camera(clip, width=160, height=96, fps=fps)
     camera.open()
-    seen, times = [], []
-    while len(seen) < fps:
+    numbers, times = [], []
+    while len(numbers) < fps:
         image, at_ms, _ = wait_until(camera.frame, lambda: camera.fault)
         assert image.shape == (96, 160, 3)
-        seen.append(round(float(image.mean()) / 8))
+        numbers.append(round(float(image.mean()) / 8))
         times.append(at_ms)
-    assert seen == [i * RATE // fps for i in range(fps)] and camera.dropped == 0
+    assert numbers == [i * RATE // fps for i in range(fps)] and camera.dropped == 0
     assert 0.9 * (fps - 1) / fps <= (times[-1] - times[0]) / 1000
 
 
-class Lens:
-    """A camera of 30 frames a second, whatever is asked of it: frames of a file, and no length.
+class LiveCapture:
+    """Replacement of cv2.VideoCapture: a live camera that always delivers 30 frames per second, from a file.
 
-    Its clock, in s, goes on by a frame with every frame, so that how busy the machine is changes nothing.
+    Attributes:
+        properties: The properties that were set.
+        n: Number of frames delivered.
     """
 
     def __init__(self, path) -> None:
         self._open = partial(cv2.VideoCapture, path)
-        self._film, self._begin, self._n = self._open(), time.monotonic(), 0
-        self.asked: dict[int, float] = {}
+        self._capture, self._begin_s, self.n = self._open(), time.monotonic(), 0
+        self.properties: dict[int, float] = {}
 
-    def clock(self) -> float:
-        return self._n / 30
+    def clock_s(self) -> float:
+        """Return the time by the number of frames, which does not depend on the load of the machine."""
+        return self.n / 30
 
-    def get(self, what):
-        return 0 if what == cv2.CAP_PROP_FRAME_COUNT else 30
+    def get(self, property_id):
+        return 0 if property_id == cv2.CAP_PROP_FRAME_COUNT else 30
 
-    def set(self, what, value):
-        self.asked[what] = value
+    def set(self, property_id, value):
+        self.properties[property_id] = value
 
     def grab(self):
-        self._n += 1
-        time.sleep(max(0, self._begin + self._n / 30 - time.monotonic()))
-        if not self._film.grab():
-            self._film = self._open()
-            self._film.grab()
+        self.n += 1
+        time.sleep(max(0, self._begin_s + self.n / 30 - time.monotonic()))
+        if not self._capture.grab():
+            self._capture = self._open()
+            self._capture.grab()
         return True
 
     def retrieve(self):
-        return self._film.retrieve()
+        return self._capture.retrieve()
 
     def isOpened(self):  # noqa: N802 - OpenCV's
         return True
@@ -136,67 +139,68 @@ class Lens:
         pass
 
 
-def test_a_broken_frame_costs_no_more_than_itself_and_a_second_of_them_is_a_fault(film, clip, monkeypatch):
-    lens, opened, broken = Lens(clip), [], [False]
-    retrieve = lens.retrieve
+def test_damaged_frame_is_skipped_and_one_second_of_damaged_frames_is_a_fault(make_camera, clip, monkeypatch):
+    capture, opened, damaged = LiveCapture(clip), [], [False]
+    retrieve = capture.retrieve
 
-    def sometimes():
-        good, image = retrieve()
-        return (False, None) if broken[0] or lens._n % 10 == 0 else (good, image)
+    def retrieve_damaged():
+        success, image = retrieve()
+        return (False, None) if damaged[0] or capture.n % 10 == 0 else (success, image)
 
-    lens.retrieve = sometimes
-    monkeypatch.setattr(cv2, "VideoCapture", lambda source: opened.append(source) or lens)
-    camera = film(0, fps=30)
+    capture.retrieve = retrieve_damaged
+    monkeypatch.setattr(cv2, "VideoCapture", lambda source: opened.append(source) or capture)
+    camera = make_camera(0, fps=30)
     camera.open()
     for _ in range(40):
         wait_until(camera.frame, lambda: camera.fault)
     assert len(opened) == 1 and camera.fault == "" and 3 <= camera.damaged <= 8
-    broken[0] = True
+    damaged[0] = True
     wait_until(lambda: "decoded" in camera.fault, lambda: camera.fault)
-    broken[0] = False
+    damaged[0] = False
     wait_until(lambda: camera.frame() and camera.fault == "", lambda: camera.fault)
     assert len(opened) >= 2
 
 
-@pytest.mark.parametrize(("fps", "least", "most"), [(15, 30, 32), (25, 49, 52), (30, 60, 62)])
-def test_a_camera_that_gives_more_frames_than_asked_for_is_thinned_evenly(film, clip, monkeypatch, fps, least, most):
-    lens = Lens(clip)
-    monkeypatch.setattr(cv2, "VideoCapture", lambda source: lens)
-    monkeypatch.setattr(hal.posix.opencv_camera, "time", SimpleNamespace(monotonic=lens.clock, time_ns=time.time_ns))
-    camera = film(0, clock=lambda: int(1000 * lens.clock()), fps=fps)
+@pytest.mark.parametrize(("fps", "minimum", "maximum"), [(15, 30, 32), (25, 49, 52), (30, 60, 62)])
+def test_frame_rate_of_a_faster_camera_is_reduced(make_camera, clip, monkeypatch, fps, minimum, maximum):
+    capture = LiveCapture(clip)
+    clock = SimpleNamespace(monotonic=capture.clock_s, time_ns=time.time_ns)
+    monkeypatch.setattr(cv2, "VideoCapture", lambda source: capture)
+    monkeypatch.setattr(hal.posix.opencv_camera, "time", clock)
+    camera = make_camera(0, clock=lambda: int(1000 * capture.clock_s()), fps=fps)
     camera.open()
     times = [wait_until(camera.frame, lambda: camera.fault)[1]]
     while times[-1] < times[0] + 2000:
         times.append(wait_until(camera.frame, lambda: camera.fault)[1])
-    assert least <= len(times) <= most, len(times)
-    assert lens.asked[cv2.CAP_PROP_FPS] == fps and lens.asked[cv2.CAP_PROP_FRAME_WIDTH] == 320
+    assert minimum <= len(times) <= maximum, len(times)
+    assert capture.properties[cv2.CAP_PROP_FPS] == fps and capture.properties[cv2.CAP_PROP_FRAME_WIDTH] == 320
     assert camera.dropped == 0
 
 
-@pytest.mark.parametrize("given", [{"width": 63}, {"height": 481}, {"fps": 0}, {"fps": "15"}, {"width": 8192}])
-def test_a_size_or_pace_that_cannot_be_is_refused(film, clip, given):
-    with pytest.raises(ValueError, match=f"camera: {next(iter(given))} must be "):
-        film(clip, **given)
+@pytest.mark.parametrize("options", [{"width": 63}, {"height": 481}, {"fps": 0}, {"fps": "15"}, {"width": 8192}])
+def test_invalid_size_or_rate_is_refused(make_camera, clip, options):
+    with pytest.raises(ValueError, match=f"camera: {next(iter(options))} must be "):
+        make_camera(clip, **options)
 
 
-def test_the_indicator_is_on_from_before_the_first_frame_until_the_camera_is_shut(film, clip, tmp_path):
+def test_indicator_is_on_from_before_the_first_frame_until_the_camera_is_closed(make_camera, clip, tmp_path):
     indicator = Indicator(tmp_path / "value")
-    camera = film(clip, indicator)
+    camera = make_camera(clip, indicator)
     assert not indicator.get()
     camera.open()
     wait_until(camera.frame, lambda: camera.fault)
     assert indicator.get()
     camera.close()
     assert camera.frame() is None
-    wait_until(lambda: not indicator.get(), "it stays on")
-    assert indicator.sets == [0, 1, 0]
+    wait_until(lambda: not indicator.get(), "the indicator stays on")
+    assert indicator.levels == [0, 1, 0]
 
 
 @pytest.mark.parametrize("path", ["missing/value", "/dev/full", "/dev/null"])
-def test_an_indicator_that_cannot_be_set_or_is_not_on_means_no_frame(film, clip, tmp_path, monkeypatch, path):
+def test_no_frame_if_the_indicator_cannot_be_set_or_stays_off(make_camera, clip, tmp_path, monkeypatch, path):
     opened = []
     monkeypatch.setattr(cv2, "VideoCapture", lambda source: opened.append(source))
-    camera = film(clip, Indicator(tmp_path / path))
+    camera = make_camera(clip, Indicator(tmp_path / path))
     camera.open()
     wait_until(lambda: camera.fault, "no fault")
     time.sleep(0.2)
@@ -204,31 +208,31 @@ def test_an_indicator_that_cannot_be_set_or_is_not_on_means_no_frame(film, clip,
     assert camera.frame() is None and opened == []
 
 
-def test_an_indicator_put_out_by_another_hand_ends_the_frames(film, clip, tmp_path):
+def test_indicator_that_another_process_switches_off_stops_the_frames(make_camera, clip, tmp_path):
     indicator = Indicator(tmp_path / "value")
-    camera = film(clip, indicator)
+    camera = make_camera(clip, indicator)
     camera.open()
     wait_until(camera.frame, lambda: camera.fault)
     (tmp_path / "value").write_text("0")
-    wait_until(lambda: camera.fault == "the indicator is not on", "not seen")
+    wait_until(lambda: camera.fault == "the indicator is not on", "no fault")
     while camera.frame() is not None:
-        pass  # taken while it was on
-    assert indicator.sets[-1] == 0
-    # A second later it is tried again, indicator first.
+        pass  # captured while the indicator was on
+    assert indicator.levels[-1] == 0
+    # The camera is opened again after 1 s, the indicator first.
     wait_until(camera.frame, lambda: camera.fault)
-    assert indicator.get() and indicator.sets[-1] == 1 and camera.fault == ""
+    assert indicator.get() and indicator.levels[-1] == 1 and camera.fault == ""
 
 
-def test_a_camera_that_comes_and_comes_back(film, clip, tmp_path):
+def test_camera_that_is_connected_late_and_reconnected_works(make_camera, clip, tmp_path):
     source = tmp_path / "video0"
-    camera = film(str(source))
+    camera = make_camera(str(source))
     camera.open()
     wait_until(lambda: camera.fault, "no fault")
     assert camera.fault == f"cannot open {source}" and camera.frame() is None
     source.symlink_to(clip)
     wait_until(camera.frame, lambda: camera.fault)
     source.unlink()
-    wait_until(lambda: camera.fault == f"cannot open {source}", "its going is not seen")
+    wait_until(lambda: camera.fault == f"cannot open {source}", "no fault after its removal")
     source.symlink_to(clip)
     while camera.frame() is not None:
         pass
@@ -236,24 +240,24 @@ def test_a_camera_that_comes_and_comes_back(film, clip, tmp_path):
     assert len(camera.log) == 2
 
 
-def test_frames_that_nobody_takes_are_bounded_and_counted(film, clip):
-    camera = film(clip)
+def test_frames_that_are_not_read_are_limited_and_counted(make_camera, clip):
+    camera = make_camera(clip)
     camera.open()
     wait_until(lambda: camera.dropped >= 3, lambda: camera.fault)
-    camera.open()  # once more changes nothing
-    waiting = 0
+    camera.open()  # a second call has no effect
+    pending = 0
     while camera.frame() is not None:
-        waiting += 1
-    assert waiting <= RATE + 1  # those of a second, and one that came while they were taken
+        pending += 1
+    assert pending <= RATE + 1  # the frames of one second, and one that was captured meanwhile
 
 
-def test_a_camera_that_hangs_holds_nobody_up_and_stays_lit(film, tmp_path):
-    """A pipe without a writer: opening it waits for ever."""
+def test_calls_do_not_block_while_the_camera_hangs_and_the_indicator_stays_on(make_camera, tmp_path):
+    """The source is a pipe without a writer: its opening blocks forever."""
     pipe, indicator = tmp_path / "pipe", Indicator(tmp_path / "value")
     os.mkfifo(pipe)
-    camera = film(str(pipe), indicator)
+    camera = make_camera(str(pipe), indicator)
     camera.open()
-    wait_until(indicator.get, "the indicator comes first")
+    wait_until(indicator.get, "the indicator is off")
     done = threading.Event()
 
     def use() -> None:
@@ -266,30 +270,30 @@ def test_a_camera_that_hangs_holds_nobody_up_and_stays_lit(film, tmp_path):
     threading.Thread(target=use, daemon=True).start()
     assert done.wait(20) and indicator.get()
 
-    def end() -> bool:
-        """Let whoever waits for the pipe, one of OpenCV's backends after another, meet its end."""
+    def is_off_after_eof() -> bool:
+        """Send an end of file to the backend of OpenCV that reads the pipe. OpenCV tries one backend after another."""
         with contextlib.suppress(OSError):
             os.close(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK))
         return not indicator.get()
 
-    wait_until(end, "the indicator stays on")
+    wait_until(is_off_after_eof, "the indicator stays on")
 
 
-def test_a_device_tries_its_camera_at_boot_and_tells_its_fault_until_it_gives_a_frame(rig, clip, tmp_path):
+def test_device_tests_its_camera_at_boot_and_reports_a_fault_until_the_first_frame(rig, clip, tmp_path):
     source, indicator = tmp_path / "video0", tmp_path / "led"
-    given = {"source": str(source), "indicator": str(indicator)}
-    it = rig("linux", nmea.speak(walk(100)), 100, camera=given, status_s=1)
-    told = lambda: [row["errors"] for row in it.rows if row["message"] == "device_status"]  # noqa: E731
-    it.listen(lambda: told() and "camera_fault" in told()[-1])
+    config = {"source": str(source), "indicator": str(indicator)}
+    device_rig = rig("linux", nmea.speak(walk(100)), 100, camera=config, status_s=1)
+    errors = lambda: [row["errors"] for row in device_rig.rows if row["message"] == "device_status"]  # noqa: E731
+    device_rig.listen(lambda: errors() and "camera_fault" in errors()[-1])
     source.symlink_to(clip)
-    it.listen(lambda: "camera_fault" not in told()[-1])
-    wait_until(lambda: indicator.read_text() == "0", "nobody records, and the indicator is on")
-    it.receiver.start()
-    assert it.finish()["fixes"] == len(it.times()) == 100
+    device_rig.listen(lambda: "camera_fault" not in errors()[-1])
+    wait_until(lambda: indicator.read_text() == "0", "the indicator is on without a recording")
+    device_rig.receiver.start()
+    assert device_rig.finish()["fixes"] == len(device_rig.times()) == 100
 
 
 @pytest.mark.parametrize(
-    ("board", "camera", "why"),
+    ("board", "camera", "message"),
     [
         ("linux", {"source": 0}, "camera: give its source and the output of its indicator"),
         ("unix", {"source": 0, "indicator": "led", "kind": "opencv"}, "camera: this board has no camera of this kind"),
@@ -300,7 +304,7 @@ def test_a_device_tries_its_camera_at_boot_and_tells_its_fault_until_it_gives_a_
         ("unix", {"source": "tty", "indicator": "led", "baud": 1200}, "camera: baud: valid are 9600, 19200,"),
     ],
 )
-def test_a_configuration_whose_camera_cannot_be_is_refused(rig, board, camera, why):
-    it = rig(board, nmea.speak(walk(1)), 1, camera=camera)
-    with pytest.raises(DeviceError, match=rf" 2;(.|\n)*{why}"):
-        wait_until(it.device.check, "it runs")
+def test_invalid_camera_configuration_is_refused(rig, board, camera, message):
+    device_rig = rig(board, nmea.speak(walk(1)), 1, camera=camera)
+    with pytest.raises(DeviceError, match=rf" 2;(.|\n)*{message}"):
+        wait_until(device_rig.device.check, "the device runs")

@@ -1,6 +1,6 @@
-"""Damaged receiver streams: real logs with bytes flipped, lost, doubled and interleaved, cut into any pieces.
+"""Damaged receiver streams: real logs with flipped, lost, inserted and repeated bytes, split into arbitrary pieces.
 
-What the receiver takes is compared with a regular expression that knows nothing of its byte machine.
+The number of accepted sentences is compared with an independent count that uses a regular expression.
 """
 
 import re
@@ -25,26 +25,26 @@ MANY = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCh
 
 @st.composite
 def damaged(draw) -> bytes:
-    """Return a piece of a log with up to twenty wounds."""
+    """Return a part of a log with up to 20 errors."""
     log = LOGS[draw(st.sampled_from(sorted(LOGS)))]
     start = draw(st.integers(0, max(0, len(log) - 200)))
     data = bytearray(log[start : start + draw(st.integers(100, 4000))])
     for _ in range(draw(st.integers(0, 20))):
-        at = draw(st.integers(0, len(data) - 1)) if data else 0
+        offset = draw(st.integers(0, len(data) - 1)) if data else 0
         kind = draw(st.integers(0, 3))
         if kind == 0 and data:
-            data[at] ^= 1 << draw(st.integers(0, 7))
+            data[offset] ^= 1 << draw(st.integers(0, 7))
         elif kind == 1:
-            del data[at : at + draw(st.integers(1, 40))]
+            del data[offset : offset + draw(st.integers(1, 40))]
         elif kind == 2:
-            data[at:at] = draw(st.binary(min_size=1, max_size=40))
+            data[offset:offset] = draw(st.binary(min_size=1, max_size=40))
         else:
-            data[at:at] = log[at : at + 30]
+            data[offset:offset] = log[offset : offset + 30]
     return bytes(data)
 
 
 def run(data: bytes, cuts: list[int]) -> tuple[list, list]:
-    """Return the fixes and the counters, data being fed in pieces cut at the given offsets."""
+    """Feed data to a receiver in pieces that are split at the offsets `cuts`; return the fixes and the counters."""
     fixes = []
     receiver = GpsReceiver(lambda fix: fixes.append([getattr(fix, name) for name in FIELDS]))
     edges = [0, *sorted(c % (len(data) + 1) for c in cuts), len(data)]
@@ -54,23 +54,23 @@ def run(data: bytes, cuts: list[int]) -> tuple[list, list]:
     return fixes, [getattr(receiver, name) for name in COUNTERS]
 
 
-def whole(body: bytes) -> bool:
-    said, star, check = body.rpartition(b"*")
-    return bool(said and star and re.match(rb"[0-9A-Fa-f]{2}", check)) and reduce(xor, said, 0) == int(check[:2], 16)
+def has_valid_checksum(line: bytes) -> bool:
+    body, star, check = line.rpartition(b"*")
+    return bool(body and star and re.match(rb"[0-9A-Fa-f]{2}", check)) and reduce(xor, body, 0) == int(check[:2], 16)
 
 
 @MANY
 @given(damaged())
-def test_what_is_taken_is_what_has_a_right_checksum(data):
+def test_exactly_the_sentences_with_a_valid_checksum_are_accepted(data):
     lines = LINE.findall(data)
     sentences, bad = run(data, [])[1][:2]
-    assert sentences == sum(map(whole, lines))
+    assert sentences == sum(map(has_valid_checksum, lines))
     assert bad == len(lines) - sentences
 
 
 @MANY
 @given(damaged(), st.lists(st.integers(0, 4000), max_size=40))
-def test_pieces_do_not_matter(data, cuts):
+def test_result_does_not_depend_on_the_pieces(data, cuts):
     assert run(data, cuts) == run(data, [])
 
 
@@ -78,20 +78,22 @@ def test_pieces_do_not_matter(data, cuts):
 @given(damaged())
 def test_every_fix_is_in_range(data):
     for fix in run(data, [])[0]:
-        said = dict(zip(FIELDS, fix, strict=True))
-        assert said["mode"] in (1, 2, 3)
-        if said["flags"] & 1:
-            assert abs(said["lat_e7"]) <= 900_000_000 and abs(said["lon_e7"]) <= 1_800_000_000 and said["mode"] > 1
-        assert said["course_cd"] < 36000 and 0 <= said["systems"] < 64
+        values = dict(zip(FIELDS, fix, strict=True))
+        assert values["mode"] in (1, 2, 3)
+        if values["flags"] & 1:
+            assert (
+                abs(values["lat_e7"]) <= 900_000_000 and abs(values["lon_e7"]) <= 1_800_000_000 and values["mode"] > 1
+            )
+        assert values["course_cd"] < 36000 and 0 <= values["systems"] < 64
 
 
-def test_a_stump_is_no_sentence():
-    stump = b"$GPRMC,120000,A,3112.3456,N,12112.34\r\n"
-    fixes, counters = run(stump, [])
+def test_truncated_sentence_is_counted_and_discarded():
+    truncated = b"$GPRMC,120000,A,3112.3456,N,12112.34\r\n"
+    fixes, counters = run(truncated, [])
     assert fixes == [] and counters == [0, 1, 0, 0, 0]
 
 
-def test_a_megabyte_between_two_fixes():
+def test_fixes_before_and_after_1_mib_of_noise_are_decoded():
     log = LOGS["mt3339"]
     noise = bytes((i * 2654435761 >> 13) & 255 for i in range(1 << 20))
     fixes, counters = run(log + b"\r\n" + noise + b"\r\n" + log, [])

@@ -1,4 +1,4 @@
-"""A receiver shared through gpsd: the real daemon stands between the emulated receiver and the device."""
+"""A receiver shared through gpsd: the real daemon reads the emulated receiver and serves the device."""
 
 import contextlib
 import itertools
@@ -21,17 +21,17 @@ SPEED = 100
 
 
 class Gpsd:
-    """The daemon on a free port of loopback. It never writes to the receiver."""
+    """The daemon on a free port of the loopback interface. It never writes to the receiver."""
 
     def __init__(self) -> None:
         (self.port,) = control_room.free_ports(1, socket.SOCK_STREAM)
         self.process: subprocess.Popen | None = None
 
     def start(self, line: str) -> None:
-        """Serve the receiver on `line`; return once it has been opened."""
+        """Start the daemon with the receiver at the path `line`; return when it has opened the receiver."""
         command = [GPSD, "-N", "-n", "-b", "-S", str(self.port), line]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        wait_until(self._serves, "gpsd does not open its receiver")
+        wait_until(self._serves, "gpsd has not opened its receiver")
 
     def _serves(self) -> bool:
         assert self.process is not None and self.process.poll() is None, "gpsd has ended"
@@ -47,7 +47,7 @@ class Gpsd:
 
     @contextlib.contextmanager
     def client(self):
-        """Lines that another client of it is given."""
+        """Yield the lines that another client receives."""
         with socket.create_connection(("127.0.0.1", self.port), TIMEOUT_S) as s, s.makefile("rw") as f:
             f.write('?WATCH={"enable":true,"nmea":true};\n')
             f.flush()
@@ -63,41 +63,43 @@ class Gpsd:
 def gpsd():
     if GPSD is None:
         pytest.skip("no gpsd; apt-get install gpsd")
-    it = Gpsd()
-    yield it
-    it.stop()
+    daemon = Gpsd()
+    yield daemon
+    daemon.stop()
 
 
 @pytest.mark.parametrize("board", ["linux", "unix"])
-def test_every_fix_arrives_through_gpsd_and_through_its_restart(rig, gpsd, board):
+def test_every_fix_arrives_in_spite_of_a_restart_of_gpsd(rig, gpsd, board):
     if board == "unix":
         try:
             resources.interpreter("micropython")
         except Exception as e:
             pytest.skip(str(e))
-    epochs, go_on = list(nmea.speak(walk(200))), threading.Event()
-    before = sum(block.count(b"$") for _, block in epochs[:100])  # sentences
+    epochs, restarted = list(nmea.speak(walk(200))), threading.Event()
+    sentences_before = sum(block.count(b"$") for _, block in epochs[:100])
 
-    def spoken():
+    def pause_for_restart():
         yield from epochs[:100]
-        go_on.wait(TIMEOUT_S)
+        restarted.wait(TIMEOUT_S)
         yield from epochs[100:]
 
-    it = rig(board, spoken(), SPEED, batch_fixes=20, gps_uart=f"gpsd://127.0.0.1:{gpsd.port}")
+    device_rig = rig(board, pause_for_restart(), SPEED, batch_fixes=20, gps_uart=f"gpsd://127.0.0.1:{gpsd.port}")
     connected = f"gps: connected to gpsd://127.0.0.1:{gpsd.port}"
-    log = it.device.log
-    wait_until(lambda: "cannot open" in log.read_text() or "hung up" in log.read_text(), "the missing gpsd is not told")
-    gpsd.start(it.receiver.path)
+    log = device_rig.device.log
+    wait_until(
+        lambda: "cannot open" in log.read_text() or "hung up" in log.read_text(), "no message about a lack of gpsd"
+    )
+    gpsd.start(device_rig.receiver.path)
     wait_until(lambda: connected in log.read_text(), log.read_text)
     with gpsd.client() as lines:
-        it.receiver.start()
-        passed = (line for line in lines if line.startswith("$"))
-        assert len(list(itertools.islice(passed, before))) == before
+        device_rig.receiver.start()
+        sentences = (line for line in lines if line.startswith("$"))
+        assert len(list(itertools.islice(sentences, sentences_before))) == sentences_before
     gpsd.stop()
-    gpsd.start(it.receiver.path)
+    gpsd.start(device_rig.receiver.path)
     wait_until(lambda: log.read_text().count(connected) == 2, log.read_text)
-    go_on.set()
-    told = it.finish()
-    times = it.times()
-    assert told["fixes"] == len(times) == len(set(times)) == 200
-    assert told["bad_checksum"] == 0 and told["skipped_bytes"] > 0  # gpsd's own lines
+    restarted.set()
+    summary = device_rig.finish()
+    times = device_rig.times()
+    assert summary["fixes"] == len(times) == len(set(times)) == 200
+    assert summary["bad_checksum"] == 0 and summary["skipped_bytes"] > 0  # gpsd's own lines

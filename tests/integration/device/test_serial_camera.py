@@ -1,4 +1,4 @@
-"""An emulated serial camera, its driver on both runtimes: pictures at their pace, and what goes wrong on the line."""
+"""Driver of the serial camera on both runtimes, with an emulated camera: frame rate, line faults, and recovery."""
 
 import io
 import json
@@ -21,235 +21,243 @@ from tests.support.paths import DEMO_VIDEO, ROOT
 from tests.support.polling import TIMEOUT_S, wait_until
 
 PIPE = ROOT / "tests" / "integration" / "device" / "camera_pipe.py"
-LONGEST_US = 400_000  # of one call: it never waits for the camera, which has 500 ms to answer; others use the machine
+# Limit of one call, with a margin for load. The camera has 500 ms to answer, and a call must not wait for it.
+LONGEST_US = 400_000
 
-pytestmark = pytest.mark.skipif(not DEMO_VIDEO.exists(), reason="no film for the camera; make media")
+pytestmark = pytest.mark.skipif(not DEMO_VIDEO.exists(), reason="no video for the camera; run `make media`")
 
 
-class Driven:
-    """The driver in a process of its own. `told` is what it has said so far."""
+class DriverProcess:
+    """The driver in a separate process (camera_pipe.py).
 
-    def __init__(self, runtime: str, folder: Path, source: str, indicator: str, **given) -> None:
+    Attributes:
+        reports: The rows that the process has printed.
+    """
+
+    def __init__(self, runtime: str, folder: Path, source: str, indicator: str, **options) -> None:
         config = {"kind": "vc0706", "source": source, "indicator": indicator, "width": 160, "height": 120, "fps": 20}
         heap_kb = boards.find("unix").heap({"camera": config})
         heap = ["-X", f"heapsize={heap_kb}K"] if runtime == "micropython" else []
         path = folder / "camera.json"
-        path.write_text(json.dumps({**config, "baud": 921600, **given}))
+        path.write_text(json.dumps({**config, "baud": 921600, **options}))
         command = [*resources.interpreter(runtime), *heap, str(PIPE), str(path)]
-        self.told: list[dict] = []
+        self.reports: list[dict] = []
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
 
     def _read(self) -> None:
         for line in self.process.stdout:
-            self.told.append(json.loads(line))
+            self.reports.append(json.loads(line))
 
     def pictures(self) -> list[dict]:
-        return [t for t in list(self.told) if "bytes" in t]
+        return [row for row in list(self.reports) if "bytes" in row]
 
     def faults(self) -> list[str]:
-        return [t["fault"] for t in list(self.told) if "fault" in t]
+        return [row["fault"] for row in list(self.reports) if "fault" in row]
 
-    def until(self, condition, seconds: float = TIMEOUT_S) -> None:
+    def wait_until(self, condition, seconds: float = TIMEOUT_S) -> None:
+        """Wait until `condition()` is true, while the process runs."""
         deadline = time.monotonic() + seconds
         while not condition():
-            assert self.process.poll() is None and time.monotonic() < deadline, self.told[-20:]
+            assert self.process.poll() is None and time.monotonic() < deadline, self.reports[-20:]
             time.sleep(0.01)
 
-    def more(self, n: int = 5) -> None:
-        """Wait for so many pictures from now on."""
-        wanted = len(self.pictures()) + n
-        self.until(lambda: len(self.pictures()) >= wanted)
+    def wait_for_pictures(self, n: int = 5) -> None:
+        """Wait for n more pictures."""
+        total = len(self.pictures()) + n
+        self.wait_until(lambda: len(self.pictures()) >= total)
 
-    def end(self) -> dict:
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        self._thread.join(TIMEOUT_S)
+
+    def stop(self) -> dict:
+        """Close the camera, end the process and return its last row."""
         self.process.stdin.close()
         self.process.wait(TIMEOUT_S)
         self._thread.join(TIMEOUT_S)
-        return self.told[-1]
+        return self.reports[-1]
 
 
 @pytest.fixture(params=["cpython", "micropython"])
-def scene(request, tmp_path):
-    """Return a factory: configuration -> (camera, driver); the file `value` is its indicator."""
-    made = []
+def make_driver(request, tmp_path):
+    """Return a factory: configuration -> (camera, driver). The file `value` is the indicator."""
+    pairs = []
     (tmp_path / "value").write_text("0")
 
-    def make(camera=None, **given):
+    def make(camera=None, **options):
         camera = camera or SerialCamera(DEMO_VIDEO)
-        driven = Driven(request.param, tmp_path, camera.path, str(tmp_path / "value"), **given)
-        made.append((camera, driven))
-        return camera, driven
+        driver = DriverProcess(request.param, tmp_path, camera.path, str(tmp_path / "value"), **options)
+        pairs.append((camera, driver))
+        return camera, driver
 
     yield make
-    for camera, driven in made:
-        if driven.process.poll() is None:
-            driven.process.kill()
-            driven.process.wait()
+    for camera, driver in pairs:
+        if driver.process.poll() is None:
+            driver.kill()
         camera.close()
 
 
-def same(camera, driven):
-    """Each picture that the driver gave is one that the camera took, whole and in order."""
-    taken = iter([(len(jpeg), sum(jpeg)) for _, jpeg in camera.pictures])
-    return all(any(t == (p["bytes"], p["sum"]) for t in taken) for p in driven.pictures())
+def is_unchanged(camera, driver):
+    """Return whether each picture of the driver is one that the camera sent, complete and in order."""
+    sent = iter([(len(jpeg), sum(jpeg)) for _, jpeg in camera.pictures])
+    return all(any(entry == (p["bytes"], p["sum"]) for entry in sent) for p in driver.pictures())
 
 
-def test_pictures_come_as_they_were_taken_and_at_their_pace(scene, tmp_path):
-    camera, driven = scene(fps=5)
-    driven.more(11)
+def test_pictures_arrive_unchanged_at_the_configured_rate(make_driver, tmp_path):
+    camera, driver = make_driver(fps=5)
+    driver.wait_for_pictures(11)
     assert (tmp_path / "value").read_text() == "1"
-    told = driven.end()
+    summary = driver.stop()
     assert (tmp_path / "value").read_text() == "0"
-    assert told["damaged"] == 0 and driven.faults() == [] and same(camera, driven)
-    times = [p["ms"] for p in driven.pictures()]
-    pauses = [b - a for a, b in zip(times, times[1:], strict=False)]
-    # Never faster, and no slower where the machine is not busy.
-    assert sum(pauses[:10]) >= 1900 and statistics.quantiles(pauses)[0] <= 230, pauses
-    assert max(p["longest_us"] for p in driven.pictures()) < LONGEST_US
+    assert summary["damaged"] == 0 and driver.faults() == [] and is_unchanged(camera, driver)
+    times = [p["ms"] for p in driver.pictures()]
+    intervals = [b - a for a, b in zip(times, times[1:], strict=False)]
+    # Never faster. Slower only while the machine is busy.
+    assert sum(intervals[:10]) >= 1900 and statistics.quantiles(intervals)[0] <= 230, intervals
+    assert max(p["longest_us"] for p in driver.pictures()) < LONGEST_US
 
 
 @pytest.mark.parametrize("baud", [38400, 115200, 460800])
-def test_rates(scene, baud):
-    camera, driven = scene(baud=baud)
-    driven.more(3)
-    assert same(camera, driven) and driven.faults() == []
+def test_pictures_arrive_unchanged_at_each_baud_rate(make_driver, baud):
+    camera, driver = make_driver(baud=baud)
+    driver.wait_for_pictures(3)
+    assert is_unchanged(camera, driver) and driver.faults() == []
 
 
-def test_it_is_found_at_whatever_rate_the_life_before_gave_it(scene):
-    camera, driven = scene(baud=460800)
-    driven.more(2)
-    driven.process.kill()
-    driven.process.wait()
-    _, again = scene(camera)
-    again.more(2)
-    assert again.faults() == [] and camera.resets == 0 and same(camera, again)
+def test_baud_rate_of_the_previous_run_is_detected(make_driver):
+    camera, driver = make_driver(baud=460800)
+    driver.wait_for_pictures(2)
+    driver.kill()
+    _, restarted = make_driver(camera)
+    restarted.wait_for_pictures(2)
+    assert restarted.faults() == [] and camera.resets == 0 and is_unchanged(camera, restarted)
 
 
-def test_a_camera_that_stops_answering_is_reset(scene):
-    camera, driven = scene()
-    driven.more()
+def test_camera_that_stops_answering_is_reset(make_driver):
+    camera, driver = make_driver()
+    driver.wait_for_pictures()
     camera.hang()
-    driven.until(lambda: any("stopped responding" in fault for fault in driven.faults()))
-    driven.more()
-    assert driven.faults()[-1] == "" and camera.resets == 1 and same(camera, driven)
-    assert max(p["longest_us"] for p in driven.pictures()) < LONGEST_US
+    driver.wait_until(lambda: any("stopped responding" in fault for fault in driver.faults()))
+    driver.wait_for_pictures()
+    assert driver.faults()[-1] == "" and camera.resets == 1 and is_unchanged(camera, driver)
+    assert max(p["longest_us"] for p in driver.pictures()) < LONGEST_US
 
 
-def test_bytes_that_are_lost_are_read_again(scene):
-    camera, driven = scene()
+def test_lost_bytes_are_read_again(make_driver):
+    camera, driver = make_driver()
     for n in (1, 7, 500):
         camera.drop(n)
-        driven.more(2)
-    assert same(camera, driven) and driven.end()["damaged"] == 0
+        driver.wait_for_pictures(2)
+    assert is_unchanged(camera, driver) and driver.stop()["damaged"] == 0
 
 
-def test_noise(scene):
-    camera, driven = scene()
+def test_noise_on_the_line_damages_no_picture(make_driver):
+    camera, driver = make_driver()
     for noise in (b"\x76", b"\x76\x00\x32\x00\x00", b"\xff\xd8" * 700, os.urandom(2000)):
-        driven.more(2)
+        driver.wait_for_pictures(2)
         camera.inject_noise(noise)
-    driven.more()
-    assert same(camera, driven), driven.told[-20:]
+    driver.wait_for_pictures()
+    assert is_unchanged(camera, driver), driver.reports[-20:]
 
 
-def test_a_picture_that_is_no_whole_jpeg_does_not_leave_the_driver(scene):
-    camera, driven = scene()
-    driven.more()
+def test_incomplete_jpeg_is_discarded(make_driver):
+    camera, driver = make_driver()
+    driver.wait_for_pictures()
     camera.truncate_next(2)
-    driven.until(lambda: "a picture is not a complete JPEG" in driven.faults())
-    driven.more()
-    assert driven.faults()[-1] == "" and camera.resets == 0
+    driver.wait_until(lambda: "a picture is not a complete JPEG" in driver.faults())
+    driver.wait_for_pictures()
+    assert driver.faults()[-1] == "" and camera.resets == 0
     camera.truncate_next(7)
-    driven.until(lambda: camera.resets)
-    driven.more()
-    assert driven.faults()[-1] == "" and driven.end()["damaged"] == 9 and same(camera, driven)
+    driver.wait_until(lambda: camera.resets)
+    driver.wait_for_pictures()
+    assert driver.faults()[-1] == "" and driver.stop()["damaged"] == 9 and is_unchanged(camera, driver)
 
 
-def test_a_picture_that_is_too_large_is_compressed_more(scene):
-    camera, driven = scene(width=320, height=240, picture_kb=6)
-    driven.until(lambda: driven.faults())
-    driven.more()
-    assert "exceeds 6144 bytes" in driven.faults()[0] and driven.faults()[-1] == ""
-    assert same(camera, driven) and camera.resets == 0
+def test_oversized_picture_is_compressed_more(make_driver):
+    camera, driver = make_driver(width=320, height=240, picture_kb=6)
+    driver.wait_until(lambda: driver.faults())
+    driver.wait_for_pictures()
+    assert "exceeds 6144 bytes" in driver.faults()[0] and driver.faults()[-1] == ""
+    assert is_unchanged(camera, driver) and camera.resets == 0
 
 
-def test_a_camera_that_is_unplugged_and_comes_back(scene):
-    camera, driven = scene()
-    driven.more()
+def test_camera_works_after_it_is_unplugged_and_plugged_in(make_driver):
+    camera, driver = make_driver()
+    driver.wait_for_pictures()
     camera.unplug()
-    driven.until(lambda: any("no response" in fault for fault in driven.faults()))
+    driver.wait_until(lambda: any("no response" in fault for fault in driver.faults()))
     camera.plug()
-    driven.more()
-    assert driven.faults()[-1] == "" and same(camera, driven)
-    assert max(p["longest_us"] for p in driven.pictures()) < LONGEST_US
+    driver.wait_for_pictures()
+    assert driver.faults()[-1] == "" and is_unchanged(camera, driver)
+    assert max(p["longest_us"] for p in driver.pictures()) < LONGEST_US
 
 
-def test_closed_and_opened_again(scene):
-    camera, driven = scene()
+def test_camera_works_after_it_is_closed_and_reopened(make_driver):
+    camera, driver = make_driver()
     for _ in range(3):
-        driven.more(2)
-        driven.process.stdin.write("\n")
-        driven.process.stdin.flush()
-    driven.more(2)
-    assert driven.faults() == [] and same(camera, driven)
+        driver.wait_for_pictures(2)
+        driver.process.stdin.write("\n")
+        driver.process.stdin.flush()
+    driver.wait_for_pictures(2)
+    assert driver.faults() == [] and is_unchanged(camera, driver)
 
 
-def test_no_picture_while_the_indicator_is_not_on(scene, tmp_path):
-    camera, driven = scene(fps=5)
-    driven.more(2)
-    (tmp_path / "value").write_text("0")  # somebody puts it out
-    driven.until(lambda: "the indicator is not on" in driven.faults())
-    driven.more(2)  # it was set again
+def test_indicator_that_was_switched_off_stops_pictures_until_it_is_on(make_driver, tmp_path):
+    camera, driver = make_driver(fps=5)
+    driver.wait_for_pictures(2)
+    (tmp_path / "value").write_text("0")  # switched off by another process
+    driver.wait_until(lambda: "the indicator is not on" in driver.faults())
+    driver.wait_for_pictures(2)  # the driver has switched it on
     assert (tmp_path / "value").read_text() == "1"
 
 
-def test_nothing_is_sent_to_the_camera_while_the_indicator_cannot_be_lit(tmp_path):
+def test_camera_takes_no_picture_if_the_indicator_cannot_be_switched_on(tmp_path):
     camera = SerialCamera(DEMO_VIDEO)
-    driven = Driven("cpython", tmp_path, camera.path, "/dev/full")
+    driver = DriverProcess("cpython", tmp_path, camera.path, "/dev/full")
     try:
-        driven.until(lambda: any("the indicator cannot be" in fault for fault in driven.faults()))
+        driver.wait_until(lambda: any("the indicator cannot be" in fault for fault in driver.faults()))
         time.sleep(2.5)
-        assert not camera.pictures and not driven.pictures()
+        assert not camera.pictures and not driver.pictures()
     finally:
-        driven.end()
+        driver.stop()
         camera.close()
 
 
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("name", ["unix", "mps2_an385"])
-def test_a_device_tries_its_camera_at_boot(rig, tmp_path, name):
+def test_device_tests_its_camera_at_boot(rig, tmp_path, name):
     board = boards.find(name)
     if board.missing_packages():
         pytest.skip(f"apt-get install {' '.join(board.missing_packages())}")
     camera = SerialCamera(DEMO_VIDEO)
     indicator = tmp_path / "led"
     try:
-        given = {"source": camera.path, "indicator": str(indicator)}
+        config = {"source": camera.path, "indicator": str(indicator)}
         modem = "quectel" if board.image else ""
-        it = rig(name, nmea.speak(walk(30)), 20, modem=modem, camera=given, status_s=1)
-        told = lambda: [row["errors"] for row in it.rows if row["message"] == "device_status"]  # noqa: E731
-        it.listen(lambda: told() and "camera_fault" not in told()[-1])
-        wait_until(lambda: indicator.read_text() == "0", "nobody records, and the indicator is on")
-        it.receiver.start()
-        assert it.finish()["fixes"] == len(it.times()) == 30
+        device_rig = rig(name, nmea.speak(walk(30)), 20, modem=modem, camera=config, status_s=1)
+        errors = lambda: [row["errors"] for row in device_rig.rows if row["message"] == "device_status"]  # noqa: E731
+        device_rig.listen(lambda: errors() and "camera_fault" not in errors()[-1])
+        wait_until(lambda: indicator.read_text() == "0", "the indicator is on without a recording")
+        device_rig.receiver.start()
+        assert device_rig.finish()["fixes"] == len(device_rig.times()) == 30
         with Image.open(io.BytesIO(camera.pictures[-1][1])) as picture:
             assert picture.size == (board.camera.width, board.camera.height)
     finally:
         camera.close()
 
 
-def test_the_film_of_a_device_that_was_cut_off(scene, tmp_path):
-    camera, driven = scene(fps=5, film=str(tmp_path / "film.avi"))
-    driven.more(12)
-    driven.process.kill()
-    driven.process.wait()
-    driven._thread.join(TIMEOUT_S)  # it may not have read all yet
-    told = driven.pictures()
+def test_avi_file_of_a_killed_process_is_playable(make_driver, tmp_path):
+    camera, driver = make_driver(fps=5, film=str(tmp_path / "film.avi"))
+    driver.wait_for_pictures(12)
+    driver.kill()
+    pictures = driver.pictures()
     with av.open(str(tmp_path / "film.avi")) as film:
         frames = [(frame.time, frame.width, frame.height) for frame in film.decode(video=0)]
-    # The last one may have been written and not yet told.
-    assert len(told) <= len(frames) <= len(told) + 1
-    for (at, width, height), picture in zip(frames, told, strict=False):
+    # The last frame may have been written but not yet printed.
+    assert len(pictures) <= len(frames) <= len(pictures) + 1
+    for (time_s, width, height), picture in zip(frames, pictures, strict=False):
         assert (width, height) == (160, 120)
-        assert abs(at * 1000 - (picture["ms"] - told[0]["ms"])) <= 210  # in its place, or the next one
+        assert abs(time_s * 1000 - (picture["ms"] - pictures[0]["ms"])) <= 210  # the frame's interval or the next one

@@ -1,4 +1,4 @@
-"""The session over the real umqtt.simple, against a real broker behind a proxy that misbehaves."""
+"""The MQTT session with the real umqtt.simple and a real broker, through a proxy that emulates network faults."""
 
 import random
 import socket
@@ -27,8 +27,13 @@ def now_ms():
     return time.monotonic_ns() // 1_000_000
 
 
-class Bench:
-    """A session, its proxy, and a subscriber that hears what the broker took."""
+class SessionHarness:
+    """A session, its proxy, and a subscriber at the broker.
+
+    Attributes:
+        delivered: The messages that the broker has delivered to the subscriber.
+        downlink: The messages that the session has received.
+    """
 
     def __init__(self, port: int) -> None:
         self.proxy = TcpProxy(port)
@@ -36,31 +41,32 @@ class Bench:
         self.log: list[str] = []
         self.net = Network(now_ms, self._idle, IO_TIMEOUT_MS)
         self.outbox = Outbox(MemoryFiles())
-        self.taken: list[bytes] = []
+        self.downlink: list[bytes] = []
         self.link = self.make_link(self.proxy.port)
-        self.heard: list[bytes] = []
+        self.delivered: list[bytes] = []
         self.client = paho.Client(paho.CallbackAPIVersion.VERSION2)
-        ready = []
-        self.client.on_message = lambda c, u, msg: self.heard.append(msg.payload)
-        self.client.on_subscribe = lambda *a: ready.append(True)
+        subscribed = []
+        self.client.on_message = lambda client, userdata, message: self.delivered.append(message.payload)
+        self.client.on_subscribe = lambda *arguments: subscribed.append(True)
         self.client.connect("127.0.0.1", port)
         self.client.subscribe("p/dev-1/u", 1)
         self.client.loop_start()
-        self.until(lambda: ready, step=False)
+        self.wait_until(lambda: subscribed, step=False)
 
     def make_link(self, port: int, keepalive_s: int = 60, **broker) -> Supervisor:
         backoff = Backoff(random.Random(1).randrange, base_ms=20, cap_ms=100)
         broker = {"host": "127.0.0.1", "port": port, **broker}
         log = self.log.append
         self.session = Session(
-            umqtt_import.load(), self.net, TcpSocket, broker, b"dev-1", keepalive_s, self.taken.append, log
+            umqtt_import.load(), self.net, TcpSocket, broker, b"dev-1", keepalive_s, self.downlink.append, log
         )
         return Supervisor(self.session, (self.outbox,), None, backoff, self.net, log, None)
 
     def _idle(self) -> None:
         self.idles += 1
 
-    def until(self, condition, seconds: float = TIMEOUT_S, step: bool = True) -> None:
+    def wait_until(self, condition, seconds: float = TIMEOUT_S, step: bool = True) -> None:
+        """Wait until `condition()` is true; run the supervisor meanwhile if `step` is set."""
         deadline = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < deadline, self.log
@@ -69,9 +75,10 @@ class Bench:
             time.sleep(0.002)
 
     def send(self, *frames: bytes) -> None:
+        """Put frames into the outbox and wait until it is empty."""
         for frame in frames:
             self.outbox.put(frame)
-        self.until(lambda: not len(self.outbox))
+        self.wait_until(lambda: not len(self.outbox))
 
     def close(self) -> None:
         self.session.close()
@@ -81,96 +88,97 @@ class Bench:
 
 
 @pytest.fixture
-def bench(broker):
-    it = Bench(broker.port)
-    yield it
-    it.close()
+def harness(broker):
+    session = SessionHarness(broker.port)
+    yield session
+    session.close()
 
 
-def test_frames_arrive_in_order(bench):
+def test_frames_arrive_in_order(harness):
     frames = [b"frame %d" % i for i in range(200)]
-    bench.send(*frames)
-    bench.until(lambda: len(bench.heard) == 200)
-    assert bench.heard == frames and bench.session.published == 200
+    harness.send(*frames)
+    harness.wait_until(lambda: len(harness.delivered) == 200)
+    assert harness.delivered == frames and harness.session.published == 200
 
 
-def test_one_send_per_packet(bench):
-    bench.send(b"first")
-    sent = bench.net.bytes_sent
-    bench.send(b"x" * 100)
-    assert bench.net.bytes_sent - sent == 2 + 2 + len("p/dev-1/u") + 2 + 100
+def test_publish_has_no_overhead_beyond_its_mqtt_headers(harness):
+    harness.send(b"first")
+    sent = harness.net.bytes_sent
+    harness.send(b"x" * 100)
+    assert harness.net.bytes_sent - sent == 2 + 2 + len("p/dev-1/u") + 2 + 100
 
 
-def test_absent_broker_is_retried_with_growing_waits(bench):
-    bench.proxy.mode = REFUSE
-    bench.outbox.put(b"kept")
-    bench.until(lambda: bench.proxy.accepted >= 4)
-    assert bench.link.level == enums.DEVICE_STATUS_LINK_SESSION and len(bench.outbox) == 1
-    assert any("no session (" in line for line in bench.log)
-    bench.proxy.mode = PASS
-    bench.until(lambda: bench.heard == [b"kept"])
+def test_refused_connection_is_retried_and_loses_nothing(harness):
+    harness.proxy.mode = REFUSE
+    harness.outbox.put(b"kept")
+    harness.wait_until(lambda: harness.proxy.accepted >= 4)
+    assert harness.link.level == enums.DEVICE_STATUS_LINK_SESSION and len(harness.outbox) == 1
+    assert any("no session (" in line for line in harness.log)
+    harness.proxy.mode = PASS
+    harness.wait_until(lambda: harness.delivered == [b"kept"])
 
 
-def test_port_that_nobody_listens_on(bench):
-    dead = socket.socket()
-    dead.bind(("127.0.0.1", 0))  # and no listen: held, so that nobody else's is there
-    bench.link = bench.make_link(dead.getsockname()[1])
-    bench.until(lambda: len(bench.log) >= 3)
-    dead.close()
-    assert bench.link.level == enums.DEVICE_STATUS_LINK_SESSION
+def test_closed_port_is_retried(harness):
+    closed_port = socket.socket()
+    closed_port.bind(("127.0.0.1", 0))  # without listen; bound, so that no other process uses the port
+    harness.link = harness.make_link(closed_port.getsockname()[1])
+    harness.wait_until(lambda: len(harness.log) >= 3)
+    closed_port.close()
+    assert harness.link.level == enums.DEVICE_STATUS_LINK_SESSION
 
 
-def test_reset_session_comes_back_and_loses_nothing(bench):
+def test_reset_session_reconnects_and_loses_nothing(harness):
     for i in range(10):
-        bench.send(b"before %d" % i)
-        bench.proxy.cut()
-        bench.send(b"after %d" % i)
-    want = {b"%s %d" % (w, i) for i in range(10) for w in (b"before", b"after")}
-    bench.until(lambda: set(bench.heard) == want)
-    assert bench.session.connects >= 10
+        harness.send(b"before %d" % i)
+        harness.proxy.cut()
+        harness.send(b"after %d" % i)
+    expected = {b"%s %d" % (word, i) for i in range(10) for word in (b"before", b"after")}
+    harness.wait_until(lambda: set(harness.delivered) == expected)
+    assert harness.session.connects >= 10
 
 
-def test_black_hole_is_left_in_time_and_the_receiver_is_served(bench):
-    bench.send(b"up")
-    bench.proxy.mode = BLACKHOLE
-    bench.outbox.put(b"into the dark")
-    start, idles = time.monotonic(), bench.idles
-    bench.link.step()
-    assert IO_TIMEOUT_MS / 1000 <= time.monotonic() - start < 20 * IO_TIMEOUT_MS / 1000
-    assert bench.link.level == enums.DEVICE_STATUS_LINK_SESSION and len(bench.outbox) == 1
-    assert bench.idles - idles >= IO_TIMEOUT_MS // 100  # each 20 ms, where nobody else has the machine
-    bench.proxy.mode = PASS
-    bench.until(lambda: b"into the dark" in bench.heard)
+def test_unresponsive_connection_is_closed_in_time_and_idle_work_continues(harness):
+    harness.send(b"up")
+    harness.proxy.mode = BLACKHOLE
+    harness.outbox.put(b"unanswered")
+    start_s, idles = time.monotonic(), harness.idles
+    harness.link.step()
+    assert IO_TIMEOUT_MS / 1000 <= time.monotonic() - start_s < 20 * IO_TIMEOUT_MS / 1000
+    assert harness.link.level == enums.DEVICE_STATUS_LINK_SESSION and len(harness.outbox) == 1
+    assert harness.idles - idles >= IO_TIMEOUT_MS // 100  # every 20 ms on an idle machine
+    harness.proxy.mode = PASS
+    harness.wait_until(lambda: b"unanswered" in harness.delivered)
 
 
-def test_silent_black_hole_is_found_by_ping(bench):
-    bench.link = bench.make_link(bench.proxy.port, keepalive_s=1)
-    bench.send(b"up")
-    bench.proxy.mode = BLACKHOLE
-    bench.until(lambda: bench.link.level == enums.DEVICE_STATUS_LINK_SESSION, seconds=20)
-    bench.proxy.mode = PASS
-    bench.send(b"again")
-    bench.until(lambda: b"again" in bench.heard)
+def test_unresponsive_idle_connection_is_detected_by_keepalive(harness):
+    harness.link = harness.make_link(harness.proxy.port, keepalive_s=1)
+    harness.send(b"up")
+    harness.proxy.mode = BLACKHOLE
+    harness.wait_until(lambda: harness.link.level == enums.DEVICE_STATUS_LINK_SESSION, seconds=20)
+    harness.proxy.mode = PASS
+    harness.send(b"reconnected")
+    harness.wait_until(lambda: b"reconnected" in harness.delivered)
 
 
-def test_keepalive_holds_an_idle_session(bench):
-    bench.link = bench.make_link(bench.proxy.port, keepalive_s=2)  # the broker waits half of it more
-    bench.send(b"up")
-    idle_until = time.monotonic() + 5
-    bench.until(lambda: time.monotonic() > idle_until)
-    assert bench.link.level == enums.DEVICE_STATUS_LINK_UP and bench.session.connects == 1
+def test_keepalive_prevents_the_timeout_of_an_idle_session(harness):
+    # The timeout of the broker is 1.5 times the keep-alive interval.
+    harness.link = harness.make_link(harness.proxy.port, keepalive_s=2)
+    harness.send(b"up")
+    idle_until_s = time.monotonic() + 5
+    harness.wait_until(lambda: time.monotonic() > idle_until_s)
+    assert harness.link.level == enums.DEVICE_STATUS_LINK_UP and harness.session.connects == 1
 
 
-def test_packet_id_wraps(bench):
-    bench.send(b"up")
-    bench.session._client.pid = 65533
-    bench.send(*[b"%d" % i for i in range(5)])
-    bench.until(lambda: len(bench.heard) == 6)
-    assert bench.session.connects == 1 and bench.session._client.pid == 3
+def test_packet_id_wraps(harness):
+    harness.send(b"up")
+    harness.session._client.pid = 65533
+    harness.send(*[b"%d" % i for i in range(5)])
+    harness.wait_until(lambda: len(harness.delivered) == 6)
+    assert harness.session.connects == 1 and harness.session._client.pid == 3
 
 
 @pytest.mark.parametrize("answer", [b"\x20\x02\x00\x05", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\x20", b""])
-def test_something_that_is_no_broker(bench, answer):
+def test_server_that_does_not_speak_mqtt_is_retried(harness, answer):
     server = socket.create_server(("127.0.0.1", 0))
 
     def serve():
@@ -181,14 +189,14 @@ def test_something_that_is_no_broker(bench, answer):
             peer.close()
 
     threading.Thread(target=serve, daemon=True).start()
-    bench.link = bench.make_link(server.getsockname()[1])
-    bench.until(lambda: len(bench.log) >= 2)
+    harness.link = harness.make_link(server.getsockname()[1])
+    harness.wait_until(lambda: len(harness.log) >= 2)
     server.close()
-    assert bench.link.level == enums.DEVICE_STATUS_LINK_SESSION
+    assert harness.link.level == enums.DEVICE_STATUS_LINK_SESSION
 
 
-@pytest.mark.parametrize("code, words", [(5, "not authorised"), (4, "wrong user or password"), (77, "code 77")])
-def test_a_broker_that_refuses_is_told_in_words(bench, code, words):
+@pytest.mark.parametrize("code, reason", [(5, "not authorised"), (4, "wrong user or password"), (77, "code 77")])
+def test_refusal_of_the_broker_is_logged_with_its_reason(harness, code, reason):
     server = socket.create_server(("127.0.0.1", 0))
 
     def serve():
@@ -199,24 +207,23 @@ def test_a_broker_that_refuses_is_told_in_words(bench, code, words):
             peer.close()
 
     threading.Thread(target=serve, daemon=True).start()
-    bench.link = bench.make_link(server.getsockname()[1], user="patrol", password="s3cret-word")
-    bench.until(lambda: len(bench.log) >= 2)
+    harness.link = harness.make_link(server.getsockname()[1], user="patrol", password="s3cret-word")
+    harness.wait_until(lambda: len(harness.log) >= 2)
     server.close()
-    assert all(words in line for line in bench.log) and bench.link.recovery_step == enums.DEVICE_STATUS_RUNG_RETRY, (
-        bench.log
-    )
-    assert not any("s3cret-word" in line for line in bench.log)
+    assert all(reason in line for line in harness.log), harness.log
+    assert harness.link.recovery_step == enums.DEVICE_STATUS_RUNG_RETRY
+    assert not any("s3cret-word" in line for line in harness.log)
 
 
-def test_what_comes_down_is_handed_on(bench):
-    bench.send(b"up")
+def test_downlink_messages_are_received_in_order(harness):
+    harness.send(b"up")
     for i in range(5):
-        bench.client.publish("p/dev-1/d", b"down %d" % i, 1)
-    bench.until(lambda: len(bench.taken) == 5)
-    assert bench.taken == [b"down %d" % i for i in range(5)] and bench.session.connects == 1
+        harness.client.publish("p/dev-1/d", b"down %d" % i, 1)
+    harness.wait_until(lambda: len(harness.downlink) == 5)
+    assert harness.downlink == [b"down %d" % i for i in range(5)] and harness.session.connects == 1
 
 
-def test_hostile_length_is_refused_before_it_is_read(bench):
+def test_excessive_length_is_refused_before_the_payload_is_read(harness):
     server = socket.create_server(("127.0.0.1", 0))
 
     def serve():
@@ -228,20 +235,20 @@ def test_hostile_length_is_refused_before_it_is_read(bench):
         peer.close()
 
     threading.Thread(target=serve, daemon=True).start()
-    bench.link = bench.make_link(server.getsockname()[1])
-    bench.until(lambda: bench.log and bench.link.level != enums.DEVICE_STATUS_LINK_UP)
+    harness.link = harness.make_link(server.getsockname()[1])
+    harness.wait_until(lambda: harness.log and harness.link.level != enums.DEVICE_STATUS_LINK_UP)
     server.close()
-    assert any("EMSGSIZE" in line or "90" in line for line in bench.log)
+    assert any("EMSGSIZE" in line or "90" in line for line in harness.log)
 
 
-def test_a_bug_of_ours_in_a_network_wait_is_not_taken_for_a_fault(bench):
-    bench.send(b"up")
+def test_program_error_during_a_network_wait_is_not_handled_as_a_fault(harness):
+    harness.send(b"up")
 
-    def broken():
+    def raise_error():
         raise IndexError("a bug")
 
-    bench.net.idle = broken
-    bench.proxy.mode = BLACKHOLE
-    bench.outbox.put(b"x")
+    harness.net.idle = raise_error
+    harness.proxy.mode = BLACKHOLE
+    harness.outbox.put(b"x")
     with pytest.raises(IndexError, match="a bug"):
-        bench.link.step()
+        harness.link.step()

@@ -47,7 +47,7 @@ def camera_rig(tmp_path, rig):
 
 
 class PacketReceiver:
-    """A UDP socket that a live view is sent to."""
+    """A UDP socket that receives the packets of a live view."""
 
     def __init__(self) -> None:
         self._sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -67,20 +67,20 @@ class PacketReceiver:
         self._sock.close()
 
 
-def forged_commands(device, sealed, command):
-    """Return another key, another device, another epoch, truncated, altered and empty frames, and an uplink frame."""
+def forged_commands(device, seal, command):
+    """Return invalid commands: wrong key, device and epoch; truncated, altered and empty frames; an uplink frame."""
     forged = [
-        sealed(command(), key=bytes(32)),
-        sealed(command(), name="rig-0"),
-        sealed(command(), epoch=1)[:-1],
-        sealed(command())[:-3],
-        *(bytes([*data[:-1], data[-1] ^ 1]) for data in [sealed(command())]),
+        seal(command(), key=bytes(32)),
+        seal(command(), name="rig-0"),
+        seal(command(), epoch=1)[:-1],
+        seal(command())[:-3],
+        *(bytes([*data[:-1], data[-1] ^ 1]) for data in [seal(command())]),
         b"",
     ]
-    up = frame.Channel(device.key, device.device_id.encode(), frame.UPLINK)
+    uplink = frame.Channel(device.key, device.device_id.encode(), frame.UPLINK)
     buf = bytearray(512)
     n = codec.encode_into(patrolink_messages.COMMAND, command(), buf, frame.HEADER_BYTES)
-    forged.append(bytes(buf[: up.seal_into(buf, patrolink_messages.COMMAND, 0, n)]))
+    forged.append(bytes(buf[: uplink.seal_into(buf, patrolink_messages.COMMAND, 0, n)]))
     return forged
 
 
@@ -104,32 +104,32 @@ def test_forged_and_late_commands_start_no_view_and_a_view_without_reports_ends(
     def send(data):
         device.transport.publish(device.device_id, data)
 
-    def sealed(values, key=device.key, name=device.device_id, counter=0, epoch=0):
+    def seal(values, key=device.key, name=device.device_id, counter=0, epoch=0):
         downlink = Downlink({name: DeviceKey(key, epoch)}, lambda: counter)
         return downlink.seal(name, patrolink_messages.COMMAND, values)
 
-    forged = forged_commands(device, sealed, command)
+    forged = forged_commands(device, seal, command)
     for data in forged:
         send(data)
     late = command(expires_ms=1000)
-    send(sealed(late, counter=1))
+    send(seal(late, counter=1))
     device.listen(lambda: late["command_id"] in answers())
     assert answers() == {late["command_id"]: "expired"}
     assert not receiver.packets()
 
     genuine = command()
-    frames = sealed(genuine, counter=2)
+    frames = seal(genuine, counter=2)
     send(frames)
     device.listen(lambda: answers().get(genuine["command_id"]) == "started")
     packets = wait_until(receiver.packets)
     assert {int.from_bytes(packet[8:12], "big") for packet in packets} == {genuine["command_id"]}
     assert device.board.title and (tmp_path / "camera.led").read_text().strip() == "1"
-    # The receiver sends no reports: the hub is gone.
+    # The receiver sends no reports, as if the hub had failed.
     device.listen(lambda: any(row["message"] == "event" and row["kind"] == "live_view_stop" for row in device.rows), 40)
     assert "no report from the hub for 10 s" in device.device.console_text()
     time.sleep(0.5)
     receiver.packets()
-    for data in (frames, sealed(genuine, counter=3)):  # a replay; a hub that lost its counter sends the command again
+    for data in (frames, seal(genuine, counter=3)):  # a replay, and the same command with a new counter
         send(data)
     device.listen(lambda: [row["result"] for row in device.rows if row["message"] == "answer"][-1] == "refused")
     assert [row["result"] for row in device.rows if row["message"] == "answer"] == ["expired", "started", "refused"]
@@ -162,7 +162,7 @@ def test_camera_stops_when_its_hub_is_killed_and_can_be_watched_after_a_restart(
         killed_s = asyncio.run(watch_and_kill())
         wait_until(lambda: camera.end_reasons, seconds=30)
         assert camera.end_reasons == ["no report from the hub for 10 s"]
-        assert 7 < time.monotonic() - killed_s < 25  # 10 s after the last report; this machine may be slow
+        assert 7 < time.monotonic() - killed_s < 25  # 10 s after the last report, and a margin for a slow machine
         site.process.start()
         asyncio.run(watch())
     finally:

@@ -52,13 +52,17 @@ def start_incident(tmp_path, monkeypatch):
 
 
 class Viewer:
-    """A dispatcher who watches; `seen` are the pictures received."""
+    """A dispatcher who watches the device.
 
-    def __init__(self, scene, hub, seen: list[bytes]) -> None:
-        self._scene, self.hub, self.seen = scene, hub, seen
+    Attributes:
+        pictures: The JPEG pictures received.
+    """
+
+    def __init__(self, scene, hub, pictures: list[bytes]) -> None:
+        self._scene, self.hub, self.pictures = scene, hub, pictures
 
     async def start(self, seconds: int) -> None:
-        """Start watching; repeat until the device knows the time and its camera delivers pictures."""
+        """Start the view; repeat until the clock of the device is set and its camera delivers pictures."""
         for _ in range(TIMEOUT_S):
             command = await self.hub.request("live_start", device=self._scene.name, seconds=seconds)
             row = await next_matching(self.hub, answer(command), self._scene.device.console_text())
@@ -67,16 +71,16 @@ class Viewer:
             await asyncio.sleep(1)
         assert row["result"] == "started", (row["text"], self._scene.device.console_text())
 
-    async def more(self, n: int) -> None:
+    async def wait_for_pictures(self, n: int) -> None:
         """Wait until n more pictures were received."""
-        wanted = len(self.seen) + n
-        await self.until(lambda: len(self.seen) >= wanted)
+        total = len(self.pictures) + n
+        await self.until(lambda: len(self.pictures) >= total)
 
     async def until(self, condition) -> None:
         """Wait until `condition()` is true."""
         deadline = time.monotonic() + TIMEOUT_S
         while not condition():
-            assert time.monotonic() < deadline, (len(self.seen), self._scene.device.console_text())
+            assert time.monotonic() < deadline, (len(self.pictures), self._scene.device.console_text())
             await asyncio.sleep(0.05)
 
     async def end_reason(self) -> str:
@@ -91,30 +95,30 @@ def watch(scene, scenario) -> Viewer:
     """Run `scenario(viewer)` with a logged-in dispatcher."""
 
     async def run() -> Viewer:
-        seen: list[bytes] = []
-        async with client.connect(scene.station.url, lambda view, data: seen.append(data)) as hub:
-            viewer = Viewer(scene, hub, seen)
+        received: list[bytes] = []
+        async with client.connect(scene.station.url, lambda view, data: received.append(data)) as hub:
+            viewer = Viewer(scene, hub, received)
             await scenario(viewer)
             return viewer
 
     return asyncio.run(run())
 
 
-def pictures(seen, folder) -> int:
-    """Return the number of pictures after checking that ffmpeg and Pillow decode all of them with the same size."""
+def check_pictures(pictures, folder) -> int:
+    """Check that ffmpeg and Pillow decode all pictures, with the same size; return their number."""
     sizes = set()
-    for data in seen:
+    for data in pictures:
         with Image.open(io.BytesIO(data)) as picture:
             picture.load()
             sizes.add((picture.format, picture.size))
     assert len(sizes) == 1, sizes
     if shutil.which("ffmpeg"):
-        file = folder / "seen.mjpeg"
-        file.write_bytes(b"".join(seen))
+        file = folder / "received.mjpeg"
+        file.write_bytes(b"".join(pictures))
         command = ["ffmpeg", "-v", "error", "-xerror", "-f", "mjpeg", "-i", str(file), "-f", "null", "-"]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60)
         assert done.returncode == 0 and not done.stderr, done.stderr
-    return len(seen)
+    return len(pictures)
 
 
 def access_rows(scene) -> list[tuple[str, str, str]]:
@@ -136,16 +140,16 @@ def test_view_through_a_modem_during_an_sos(start_incident, tmp_path, board, mod
 
     async def scenario(viewer) -> None:
         await viewer.start(120)
-        await viewer.more(5)
+        await viewer.wait_for_pictures(5)
         assert light.read_text() == "1"
         # The session continues: an SOS is reported, a command is answered, the clip is uploaded.
         scene.device.press("sos")
         await next_matching(viewer.hub, lambda row: row["type"] == "event" and row["kind"] == "sos", "no SOS")
         command = await viewer.hub.request("command", device=scene.name, action="snapshot")
         assert (await next_matching(viewer.hub, answer(command), "no answer"))["result"] == "done"
-        await viewer.more(5)
+        await viewer.wait_for_pictures(5)
         await viewer.until(scene.verified)
-        await viewer.more(3)
+        await viewer.wait_for_pictures(3)
         await viewer.hub.request("live_stop", device=scene.name)
         assert await viewer.end_reason() == "no watchers left"
 
@@ -153,10 +157,10 @@ def test_view_through_a_modem_during_an_sos(start_incident, tmp_path, board, mod
     wait_until(
         lambda: "live view: ended (stopped by the hub)" in scene.device.console_text(), scene.device.console_text
     )
-    assert pictures(viewer.seen, tmp_path) >= 13
-    with Image.open(io.BytesIO(viewer.seen[0])) as picture:
+    assert check_pictures(viewer.pictures, tmp_path) >= 13
+    with Image.open(io.BytesIO(viewer.pictures[0])) as picture:
         assert picture.size == SIZES[board]
-    assert len(set(viewer.seen)) > 10, "the picture changes"
+    assert len(set(viewer.pictures)) > 10, "the picture changes"
     # The next clip's manifest contains the end of the view.
     scene.device.press("sos")
     wait_until(
@@ -172,15 +176,15 @@ def test_view_through_a_modem_during_an_sos(start_incident, tmp_path, board, mod
 
 
 def test_view_survives_the_loss_of_its_data_context_and_ends_after_an_outage(start_incident, tmp_path):
-    scene = start_incident("mps2_an385", "quectel")  # tests/simulation/test_datagrams.py has both dialects
+    scene = start_incident("mps2_an385", "quectel")  # tests/simulation/test_datagrams.py tests both dialects
     log = scene.device.console_text
 
     async def scenario(viewer) -> None:
         await viewer.start(200)
-        await viewer.more(3)
+        await viewer.wait_for_pictures(3)
         with scene.modem.locked():
             scene.modem.network.drop_pdp()
-        await viewer.more(5)  # the same view, with a new socket
+        await viewer.wait_for_pictures(5)  # the same view, with a new socket
         assert "live view:" not in log()
         with scene.modem.locked():
             scene.modem.network.outage(25_000)
@@ -189,15 +193,15 @@ def test_view_survives_the_loss_of_its_data_context_and_ends_after_an_outage(sta
         sessions = log().count("link: session")
         await viewer.until(lambda: log().count("link: session") > sessions)
         await viewer.start(300)
-        await viewer.more(3)
+        await viewer.wait_for_pictures(3)
         with scene.modem.locked():
             scene.modem.modem.start()  # a brown-out of the modem
         await viewer.until(lambda: log().count("link: session") > sessions + 1)
-        # The view continues if the modem is back within 10 s; otherwise it ends and the log says so.
-        shown = len(viewer.seen)
-        await viewer.until(lambda: log().count("live view: ended (no report") == 2 or len(viewer.seen) > shown + 2)
+        # The view continues if the modem is back within 10 s; otherwise it ends and the end is logged.
+        shown = len(viewer.pictures)
+        await viewer.until(lambda: log().count("live view: ended (no report") == 2 or len(viewer.pictures) > shown + 2)
 
     viewer = watch(scene, scenario)
-    assert pictures(viewer.seen, tmp_path) >= 11
+    assert check_pictures(viewer.pictures, tmp_path) >= 11
     assert scene.device.power_off()["modem_resets"] == 0 and "modem: restarted unexpectedly" in log()
     assert log().count("device: ready") == 1

@@ -110,10 +110,10 @@ def test_second_page_joins_and_continues_when_the_first_stops(browser, site, cam
     assert page.console_errors() == []
 
 
-def test_refusal_missing_pictures_restart_and_a_restarted_hub(browser, site, cameras):
+def test_refusals_missing_pictures_and_hub_restarts_are_shown(browser, site, cameras):
     page = ConsolePage(browser, site)
     page.console_errors()
-    # The text of a device is shown as text.
+    # Markup in a device's text is not interpreted.
     cameras[0].refusal = "<img src=x onerror=document.title='run'><b>not now</b>"
     page.device_button("vest-1", "Watch").click()
     page.wait(lambda: "ended: " + cameras[0].refusal in page.text(tile("vest-1")))

@@ -25,7 +25,7 @@ ABSENT = "vest-3"  # a device that never answers
 
 
 class Watcher:
-    """A dispatcher's tool.
+    """The client of a dispatcher.
 
     Attributes:
         rows: The `live` messages received.
@@ -61,16 +61,16 @@ class Watcher:
 
 @contextlib.asynccontextmanager
 async def watchers(site: ConsoleSite, *tokens: str):
-    """Yield one logged-in tool per token."""
+    """Yield one logged-in client per token."""
     async with contextlib.AsyncExitStack() as stack:
-        tools = []
+        clients = []
         for token in tokens:
             os.environ["PATROLINK_HUB_TOKEN"] = token
             frames: list[tuple[int, bytes]] = []
             client = await stack.enter_async_context(connect(site.url, functools.partial(add_frame, frames)))
-            tools.append(Watcher(client, frames))
-            stack.callback(tools[-1].close)
-        yield tools
+            clients.append(Watcher(client, frames))
+            stack.callback(clients[-1].close)
+        yield clients
 
 
 def add_frame(frames: list[tuple[int, bytes]], view: int, data: bytes) -> None:
@@ -86,7 +86,7 @@ def complete_pictures(packets) -> list[bytes]:
     return [picture for picture in pictures if picture is not None]
 
 
-def test_last_watcher_that_leaves_ends_the_view(site, camera):
+def test_view_ends_when_its_last_watcher_leaves(site, camera):
     name = camera.client.name
 
     async def run() -> None:
@@ -108,7 +108,8 @@ def test_last_watcher_that_leaves_ends_the_view(site, camera):
             assert {packet[1] & 0x7F for packet in packets} == {96 if camera.fps == 15 else 26}
             numbers = [int.from_bytes(packet[2:4], "big") for packet in packets]
             assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
-            # A later watcher soon gets a picture: the hub requests a key frame. The next regular one is picture 150.
+            # A later watcher receives a picture soon, because the hub requests a key frame. The next regular key frame
+            # is picture 150.
             await second.wait(lambda: complete_pictures(packet for _, packet in second.frames))
             assert len({packet[4:8] for _, packet in second.frames}) < 60
 

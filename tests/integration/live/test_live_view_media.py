@@ -47,14 +47,14 @@ def image(shade, size=(320, 240)):
     return coarse.point(lambda v: min(255, max(0, v - 128 + shade))).convert("RGB")
 
 
-def jpeg(shade, **how):
+def jpeg(shade, **options):
     out = io.BytesIO()
-    image(shade).save(out, "JPEG", **how)
+    image(shade).save(out, "JPEG", **options)
     return out.getvalue()
 
 
 class PacketSink:
-    """A socket of the agent that keeps what is sent and receives nothing."""
+    """A socket of the agent that stores the sent packets and receives nothing."""
 
     def __init__(self):
         self.packets = []
@@ -82,7 +82,6 @@ def srtp_packets(pictures, encoder=None, period_ms=200, kbps=8000):
     for i, picture in enumerate(pictures):
         agent.picture(picture, i * period_ms)
         for ms in range(i * period_ms, (i + 1) * period_ms, 5):
-            agent._heard = ms
             agent.serve(ms)
     return sink.packets, agent.sent
 
@@ -114,9 +113,9 @@ class HubReceiver(StreamRecorder):
 
 @pytest.fixture
 def hub():
-    it = HubReceiver()
-    yield it
-    it.receiver.close()
+    receiver = HubReceiver()
+    yield receiver
+    receiver.receiver.close()
 
 
 def same_picture(a, b):
@@ -148,7 +147,7 @@ def test_h264_is_received_and_decodes(hub):
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_reordered_and_duplicate_packets_are_harmless_and_a_lost_one_costs_its_picture(seed):
+def test_reordered_and_duplicate_packets_lose_nothing_and_a_lost_packet_loses_only_its_picture(seed):
     rng = random.Random(seed)
     originals = [jpeg(40 + 5 * i, quality=80) for i in range(12)]
     packets, _ = srtp_packets(originals)
@@ -263,7 +262,7 @@ def test_tshark_reads_the_headers(tmp_path):
 
 
 def send_repeatedly(packets, port, stop):
-    """Send a sequence of RTP packets to a player over and over, with continuous sequence numbers and timestamps."""
+    """Send RTP packets to a player until `stop` is set; continue sequence numbers and timestamps at each repetition."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sequence = 0
         while not stop.is_set():
@@ -308,7 +307,7 @@ def test_ffmpeg_plays_what_the_agent_sends(payload_type, tmp_path):
 
 
 def test_over_sockets_with_reports_until_the_time_limit():
-    """The agent's socket and the hub's for 3 s: reports arrive, the rate rises, the end is signalled."""
+    """The agent sends to the hub for 3 s: it receives reports, raises its bit rate, and signals the end."""
     from compat.udp import UdpSocket
 
     async def run():

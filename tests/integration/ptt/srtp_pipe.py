@@ -1,16 +1,18 @@
-"""SRTP of this project on a pipe: <interpreter> srtp_pipe.py KEY SALT, then one line per packet on standard input.
+"""Protect and open SRTP packets that are read from standard input, one per line.
+
+Usage: python|micropython srtp_pipe.py KEY SALT
 
     rtp ROC HEX     protect an RTP packet      rtcp INDEX HEX   protect an RTCP packet
     open-rtp HEX    open an SRTP packet        open-rtcp HEX    open an SRTCP packet
 
-The answer to a line is the packet in hexadecimal digits, or "refused" and the reason.
+Prints the resulting packet of each line in hexadecimal digits, or "refused" and the reason.
 """
 
 import sys
 
-HERE = __file__.rsplit("/", 1)[0]
-for folder in ("/../../../protocol", "/../../../device"):
-    sys.path.insert(0, HERE + folder)
+FOLDER = __file__.rsplit("/", 1)[0]
+for path in ("/../../../protocol", "/../../../device"):
+    sys.path.insert(0, FOLDER + path)
 
 from binascii import hexlify, unhexlify  # noqa: E402
 

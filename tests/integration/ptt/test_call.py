@@ -1,4 +1,4 @@
-"""`patrolink call`: two devices and a hub with an emulated network."""
+"""`patrolink call`: two devices and a hub in an emulated network."""
 
 import json
 import subprocess
@@ -16,12 +16,12 @@ def patrolink(*arguments, timeout=90):
 
 @pytest.mark.alone
 @pytest.mark.timeout(400)
-def test_bursts_in_both_directions_twice_into_the_same_folder(tmp_path):
-    """With the city's loss. The second run finds the files of the first one; its devices have new keys."""
+def test_repeated_call_into_the_same_folder_adds_recordings(tmp_path):
+    """The default network `city` loses packets. The second run has new keys and keeps the files of the first run."""
     for _ in range(2):
-        done = patrolink("call", "--json", "--out", str(tmp_path))
-        assert done.returncode == 0, done.stdout + done.stderr
-        results = json.loads(done.stdout)
+        process = patrolink("call", "--json", "--out", str(tmp_path))
+        assert process.returncode == 0, process.stdout + process.stderr
+        results = json.loads(process.stdout)
         assert [(b["from"], b["to"]) for b in results["bursts"]] == [("unix-1", "linux-2"), ("linux-2", "unix-1")]
         assert all(b["access_ms"] and b["heard_pct"] >= 50 for b in results["bursts"])
         assert results["hub"]["recordings"] == 2 and results["hub"]["refused"] == {}
@@ -38,5 +38,5 @@ def test_errors_are_reported_with_their_reason(tmp_path):
         ((str(tmp_path / "noise.wav"),), "not a readable WAV file"),
         ((str(tmp_path / "none.wav"),), "none.wav"),
     ):
-        done = patrolink("call", *arguments)
-        assert done.returncode == 2 and reason in done.stderr and "Traceback" not in done.stderr
+        process = patrolink("call", *arguments)
+        assert process.returncode == 2 and reason in process.stderr and "Traceback" not in process.stderr

@@ -11,7 +11,12 @@ ALL_RIGHTS = frozenset(("talk", "emergency", "broadcast"))
 
 
 class FloorHarness:
-    """One group and its members. Sent messages are kept as pairs of member name and message."""
+    """A floor with its members `a`, `b`, `c`.
+
+    Attributes:
+        sent: Messages that the floor has sent: pairs of member name and message.
+        events: FloorEvents that the floor has returned.
+    """
 
     def __init__(self, rules=None, names="abc", rights=ALL_RIGHTS):
         self.now_ms = 0
@@ -49,7 +54,7 @@ class FloorHarness:
             self.sent.append((effect.member.name, message))
 
     def take_sent(self):
-        """Return the names and message types that were sent since the last call."""
+        """Return and remove the messages sent: pairs of member name and message type."""
         sent, self.sent = self.sent, []
         return [(name, m.MESSAGE_NAMES[message.type]) for name, message in sent]
 
@@ -80,7 +85,7 @@ class FloorHarness:
         return forwarded
 
     def run(self, ms, talker=None):
-        """Advance the time. `talker` sends voice while a burst is on."""
+        """Advance the time. During a burst, `talker` sends voice."""
         end_ms = self.now_ms + ms
         while self.now_ms < end_ms:
             self.now_ms += 20
@@ -170,8 +175,8 @@ def test_emergency_preempts_and_has_its_own_talk_time():
 def test_broadcast_permits_no_requests_except_emergencies():
     group = FloorHarness()
     group.request(group.c, priority=30, indicator=m.BROADCAST)
-    taken = next(message for name, message in group.sent if name == "a")
-    assert taken.permission == 0
+    floor_taken = next(message for name, message in group.sent if name == "a")
+    assert floor_taken.permission == 0
     group.sent.clear()
     group.request(group.a)
     assert group.sent[0][1].cause == m.DENY_RECEIVE_ONLY
@@ -227,7 +232,7 @@ def test_holder_that_requests_again_after_it_talked_gets_a_new_ssrc():
     group = FloorHarness()
     group.request(group.a)
     group.request(group.a)
-    assert group.floor.burst.ssrc == 101, "the grant was lost"
+    assert group.floor.burst.ssrc == 101, "without voice, the grant is assumed lost and repeated"
     group.voice(group.a, 101, 5)
     group.request(group.a)
     assert group.floor.burst.ssrc == 102
@@ -281,7 +286,7 @@ def test_only_an_emergency_is_granted_while_no_other_member_is_present():
     group.request(group.a)
     assert group.sent[0][1].cause == m.DENY_ALONE
     group.request(group.a, indicator=m.EMERGENCY)
-    assert group.floor.burst is not None, "an emergency is recorded, and heard by members who appear later"
+    assert group.floor.burst is not None, "an emergency is recorded, and members who appear later receive it"
 
 
 def test_voice_under_way_at_the_end_of_a_burst_is_forwarded():

@@ -1,4 +1,4 @@
-"""Opus on boards that run CPython: voice through RTP sender and jitter buffer, and invalid packets."""
+"""Opus on boards that run CPython: voice from the RTP sender to the jitter buffer, and invalid packets."""
 
 import numpy as np
 import pytest
@@ -34,7 +34,7 @@ class AudioDevice:
 
 
 @pytest.mark.parametrize("frame_ms", [20, 60])
-def test_voice_is_played_as_it_was_spoken(frame_ms):
+def test_played_voice_correlates_with_the_spoken_voice(frame_ms):
     rng = np.random.default_rng(6716)
     smooth = np.convolve(rng.normal(0, 1, 2 * RATE), np.hanning(9), "same")
     spoken = (smooth / np.abs(smooth).max() * 12000).astype("<i2")
@@ -42,8 +42,8 @@ def test_voice_is_played_as_it_was_spoken(frame_ms):
     encoder, decoder = Opus(frame_ms), Opus(20)
     sender = RtpSender(audio, frame_ms, bytearray(RING))
     jitter_buffer = JitterBuffer(bytearray(RING))
-    sounds = Playback(audio, jitter_buffer, 0)
-    receive_arbiter = ReceiveArbiter(jitter_buffer, sounds, {111: decoder}, lambda values, ms: None)
+    playback = Playback(audio, jitter_buffer, 0)
+    receive_arbiter = ReceiveArbiter(jitter_buffer, playback, {111: decoder}, lambda values, ms: None)
     sender.open()
     sender.start_burst(7, 9, encoder)
     jitter_buffer.start_burst()
@@ -58,15 +58,15 @@ def test_voice_is_played_as_it_was_spoken(frame_ms):
             sizes.append(sender.n - 12)
             receive_arbiter.receive(sender.packet, sender.n, now_ms)
         for _ in range(frame_ms // 10):
-            sounds.serve(now_ms)
+            playback.serve(now_ms)
             now_ms += 10
     assert len(sizes) == 2000 // frame_ms and sum(sizes) * 8 / 2 < 20000  # bit/s
     played = np.frombuffer(audio.played, "<i2").astype(float)
     part = spoken[4000:8000].astype(float)
-    dots = np.correlate(played, part)
-    best = int(np.argmax(dots))
+    products = np.correlate(played, part)
+    best = int(np.argmax(products))
     match = played[best : best + 4000]
-    assert dots[best] / np.sqrt(np.dot(match, match) * np.dot(part, part)) > 0.8
+    assert products[best] / np.sqrt(np.dot(match, match) * np.dot(part, part)) > 0.8
 
 
 def test_invalid_packets_decode_to_whole_frames():

@@ -37,19 +37,19 @@ def make_speech(seed: int, seconds: float) -> np.ndarray:
     return (rng.normal(0, 4000, n) * syllables).clip(-32000, 32000).astype(np.int16)
 
 
-def syllables_heard(spoken: np.ndarray, heard: np.ndarray) -> int:
-    """Return how many of the spoken syllables were heard, in order and nearly unchanged."""
+def count_received_syllables(spoken: np.ndarray, received: np.ndarray) -> int:
+    """Return how many of the spoken syllables were received, in order and nearly unchanged."""
     count = at = 0
     for start in range(0, len(spoken) - 1600, 2400):
         pattern = spoken[start : start + 1600].astype(float)
-        window = heard[at : at + 16000].astype(float)
+        window = received[at : at + 16000].astype(float)
         if len(window) < 1600:
             break
-        dots = np.correlate(window, pattern)
+        products = np.correlate(window, pattern)
         squares = np.concatenate([[0], np.cumsum(window**2)])
         energy = np.sqrt((squares[1600:] - squares[:-1600]) * np.dot(pattern, pattern)) + 1
-        best = int(np.argmax(dots / energy))
-        if dots[best] / energy[best] > 0.8:
+        best = int(np.argmax(products / energy))
+        if products[best] / energy[best] > 0.8:
             count += 1
             at += best + 1600
     return count
@@ -123,9 +123,9 @@ class DevicePair:
         raise AssertionError(self.rows)
 
     def watch_speaker(self, name: str):
-        """Wait for silence; return a function that tells whether the speaker has played anything since.
+        """Wait for silence; return a function that returns whether the speaker has played since.
 
-        While the device transmits, that is the grant tone.
+        While the device transmits, the speaker plays only the grant tone.
         """
         played = self.headsets[name].played
         self.wait_until(lambda: not played or time.monotonic() - played[-1][0] > 0.5)
@@ -133,7 +133,7 @@ class DevicePair:
         return lambda: len(played) > count
 
     def is_grant_acknowledged(self) -> bool:
-        """Return whether a device has acknowledged a Floor Granted, which it does when it has the floor."""
+        """Return whether a device has acknowledged a Floor Granted: it has the floor then."""
         return bytes((mcptt.MESSAGE_TYPE, 2, mcptt.GRANTED, 0)) in self._trace.read_bytes()
 
     def is_lit(self, name: str) -> bool:
@@ -164,10 +164,10 @@ def test_speech_reaches_the_other_device(make_pair):
         pair.devices[speaker].press("ptt-up")
         pair.wait_until(lambda s=speaker: not pair.is_lit(s))
         time.sleep(1)
-        heard = np.frombuffer(b"".join(d for _, d in pair.headsets[other].played[played:]), np.int16)
-        # From the first syllable, spoken before the grant, to the one during which the key was released. One may be
-        # lost on a machine that is too busy for real time.
-        assert syllables_heard(spoken[: 3 * RATE], heard) >= 9, pair.devices[other].log.read_text()
+        received = np.frombuffer(b"".join(d for _, d in pair.headsets[other].played[played:]), np.int16)
+        # The burst contains the first syllable, spoken before the grant, to the one during which the key was released.
+        # One syllable may be lost on a machine that is too busy for real time.
+        assert count_received_syllables(spoken[: 3 * RATE], received) >= 9, pair.devices[other].log.read_text()
         assert not pair.is_lit(other)
         row = pair.wait_for_row(lambda row, s=speaker: row.get("role") == "talked" and row["device"] == s)
         assert row["outcome"] == "granted" and row["packets"] * (60 if speaker == NAMES[0] else 20) >= 3400
@@ -202,7 +202,7 @@ def test_buttons_reach_the_control_room(make_pair):
     pair.wait_until(has_played)
     assert pair.is_lit(NAMES[0])
     del pair.devices[NAMES[0]]
-    summary = unix.power_off()  # with the key down: the floor is released, and the microphone closed
+    summary = unix.power_off()  # with the key pressed: releases the floor and closes the microphone
     assert not pair.is_lit(NAMES[0]) and summary["left"] == 0
     has_played = pair.watch_speaker(NAMES[1])
     linux.press("ptt")
@@ -214,18 +214,13 @@ def test_buttons_reach_the_control_room(make_pair):
 
 
 def command(name: str, counter: int, **values) -> bytes:
-    """A signed command to the device, as the hub sends it."""
+    """Return a signed command to the device, as the hub sends it."""
     buf = bytearray(m.MAX_FRAME)
     texts = {"operator": b"duty", "name": b"", "value": b"ambient"}
     values = {"command_id": counter, "action": 6, "expires_ms": 1 << 60, **texts, **values}
     end = codec.encode_into(m.COMMAND, values, buf, frame.HEADER_BYTES)
-    return bytes(
-        buf[
-            : frame.Channel(keys_of([name])[name], name.encode(), frame.DOWNLINK).seal_into(
-                buf, m.COMMAND, counter, end
-            )
-        ]
-    )
+    downlink = frame.Channel(keys_of([name])[name], name.encode(), frame.DOWNLINK)
+    return bytes(buf[: downlink.seal_into(buf, m.COMMAND, counter, end)])
 
 
 @pytest.mark.timeout(400)

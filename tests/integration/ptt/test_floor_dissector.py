@@ -1,4 +1,4 @@
-"""Wireshark's dissector of TS 24.380 decodes every message of a session like our own codec."""
+"""Wireshark's dissector of TS 24.380 decodes every message of a session like the codec of this project."""
 
 import json
 import shutil
@@ -29,7 +29,7 @@ devices = ["listener"]
 rights = []
 """
 FILTER = 'rtcp.app.name == "MCPT" && rtcp.length_check == 1 && !_ws.expert && !_ws.malformed'
-# Attribute of our Message: field of the dissector.
+# Attribute of mcptt.Message: field of the dissector.
 FIELDS = {
     "priority": "app_data.mcptt.priority",
     "duration": "app_data.mcptt.duration",
@@ -69,7 +69,7 @@ def session(tmp_path, broker):
 
 
 def talk(clients):
-    """Exchange every type of message, with each kind of call."""
+    """Exchange every type of message, in normal, emergency and broadcast calls."""
     everybody = list(clients.values())
     join_groups(everybody, [1])
     a, b, c, police, listener = (client.memberships[1] for client in everybody)
@@ -126,7 +126,7 @@ def datagrams(pcap: bytes) -> list[bytes]:
 
 
 def decode_with_codec(data: bytes) -> list[dict]:
-    """Return the messages of a datagram as our codec decodes them."""
+    """Return the messages of a datagram as the codec decodes them."""
     out, at = [], 0
     while at < len(data):
         message = mcptt.Message()
@@ -144,9 +144,9 @@ def decode_with_codec(data: bytes) -> list[dict]:
 
 def tshark(pcap, port: int, *options: str) -> str:
     command = ["tshark", "-r", str(pcap), "-d", f"udp.port=={port},rtcp", *options]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    process = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert process.returncode == 0, process.stderr
+    return process.stdout
 
 
 def decode_with_tshark(pcap, port: int) -> list[list[dict]]:
@@ -190,12 +190,12 @@ def test_dissector_agrees_with_the_codec_on_every_message(session):
     accepted = tshark(pcap, port, "-Y", FILTER, "-T", "fields", "-e", "frame.number").split()
     assert len(accepted) == len(sent) > 40
     dissected = decode_with_tshark(pcap, port)
-    seen = set()
+    types = set()
     for data, messages in zip(sent, dissected, strict=True):
         expected = decode_with_codec(data)
         assert messages == expected, data.hex()
-        seen |= {message["type"] & 15 for message in expected}
-    assert seen == ALL_TYPES, "not every type was sent"
+        types |= {message["type"] & 15 for message in expected}
+    assert types == ALL_TYPES, "not every type was sent"
     assert any(len(messages) > 1 for messages in dissected), "no datagram of two messages"
 
 
@@ -205,11 +205,11 @@ def test_dissector_rejects_damaged_messages(session, tmp_path):
     everybody = list(clients.values())
     join_groups(everybody, [1])
     hub.stop()
-    whole = bytearray(pcap.read_bytes())
+    original = pcap.read_bytes()
     for at, value in ((24 + 16 + 28 + 3, 9), (24 + 16 + 28 + 8, 0x4E)):
-        bad = bytearray(whole)
-        bad[at] = value
-        path = tmp_path / "bad.pcap"
-        path.write_bytes(bad)
+        damaged = bytearray(original)
+        damaged[at] = value
+        path = tmp_path / "damaged.pcap"
+        path.write_bytes(damaged)
         accepted = tshark(path, port, "-Y", FILTER, "-T", "fields", "-e", "frame.number").split()
-        assert len(accepted) == len(datagrams(whole)) - 1
+        assert len(accepted) == len(datagrams(original)) - 1

@@ -1,4 +1,4 @@
-"""SRTP against libsrtp in both directions, on both runtimes."""
+"""SRTP is interoperable with libsrtp in both directions, on both runtimes."""
 
 import random
 import struct
@@ -17,7 +17,7 @@ LENGTHS = (0, 1, 15, 16, 17, 80, 160, 480, 960)
 
 
 class SrtpPipe:
-    """patrolink_protocol.srtp in a process, see srtp_pipe.py."""
+    """patrolink_protocol.srtp in a separate process (srtp_pipe.py)."""
 
     def __init__(self, runtime: str) -> None:
         command = [*resources.interpreter(runtime), str(Path(__file__).parent / "srtp_pipe.py"), KEY.hex(), SALT.hex()]
@@ -58,11 +58,11 @@ def rtp(sequence: int, payload: bytes, first_byte: int = 0x80, extra: bytes = b"
 
 def packets(rng: random.Random) -> list[bytes]:
     """Return a packet of each length, with and without CSRCs and a header extension."""
-    out = []
+    result = []
     for n in LENGTHS:
         for first_byte, extra in ((0x80, b""), (0x82, rng.randbytes(8)), (0x90, b"\xbe\xde\0\2" + rng.randbytes(8))):
-            out.append(rtp(len(out), rng.randbytes(n), first_byte, extra))
-    return out
+            result.append(rtp(len(result), rng.randbytes(n), first_byte, extra))
+    return result
 
 
 def reports(rng: random.Random) -> list[bytes]:
@@ -75,46 +75,46 @@ def reports(rng: random.Random) -> list[bytes]:
     return [report, *apps, apps[1] + apps[3]]
 
 
-def test_rtp_in_both_directions(pipe):
-    out, back = libsrtp(inbound=False), libsrtp(inbound=True)
+def test_rtp_is_interoperable_in_both_directions(pipe):
+    sender, receiver = libsrtp(inbound=False), libsrtp(inbound=True)
     for packet in packets(random.Random(SEED)):
         protected = pipe("rtp", 0, packet)
-        assert back.unprotect(protected) == packet
-        assert out.protect(packet) == protected  # identical, not only valid
+        assert receiver.unprotect(protected) == packet
+        assert sender.protect(packet) == protected  # identical, not only valid
         assert pipe("open-rtp", protected) == packet
 
 
-def test_sequence_number_roll_over(pipe):
-    out, back = libsrtp(inbound=False), libsrtp(inbound=True)
+def test_packets_are_protected_and_opened_across_roll_overs(pipe):
+    sender, receiver = libsrtp(inbound=False), libsrtp(inbound=True)
     rng = random.Random(SEED)
     index = 0
     while index < 5 << 16:
         packet = rtp(index & 0xFFFF, rng.randbytes(160))
         protected = pipe("rtp", index >> 16, packet)
-        assert back.unprotect(protected) == packet, f"seed {SEED}, index {index}"
-        assert out.protect(packet) == protected, f"seed {SEED}, index {index}"
+        assert receiver.unprotect(protected) == packet, f"seed {SEED}, index {index}"
+        assert sender.protect(packet) == protected, f"seed {SEED}, index {index}"
         assert pipe("open-rtp", protected) == packet, f"seed {SEED}, index {index}"
         index += rng.randrange(1, 32768)
 
 
-def test_reordered_packets_at_a_roll_over(pipe):
-    out = libsrtp(inbound=False)
+def test_reordered_packets_at_a_roll_over_are_opened(pipe):
+    sender = libsrtp(inbound=False)
     sent = {}
     for index in (0, 30000, 60000, *range(65530, 65542)):
         packet = rtp(index & 0xFFFF, b"%d" % index)
-        sent[index] = (packet, out.protect(packet))
+        sent[index] = (packet, sender.protect(packet))
     for index in (0, 30000, 60000, 65530, 65537, 65535, 65531, 65541, 65536, 65534):
         assert pipe("open-rtp", sent[index][1]) == sent[index][0], index
 
 
-def test_rtcp_in_both_directions(pipe):
-    out, back = libsrtp(inbound=False), libsrtp(inbound=True)
+def test_rtcp_is_interoperable_in_both_directions(pipe):
+    sender, receiver = libsrtp(inbound=False), libsrtp(inbound=True)
     for i, packet in enumerate(reports(random.Random(SEED))):
         index = 0x7FFF_FFF0 + i if i % 2 else 70_000 * i
         assert libsrtp(inbound=True).unprotect_rtcp(pipe("rtcp", index, packet)) == packet
-        protected = out.protect_rtcp(packet)
+        protected = sender.protect_rtcp(packet)
         assert pipe("open-rtcp", protected) == packet
-        assert back.unprotect_rtcp(pipe("rtcp", i, packet)) == packet
+        assert receiver.unprotect_rtcp(pipe("rtcp", i, packet)) == packet
 
 
 def test_wrong_keys_and_damage_are_rejected(pipe):
@@ -140,13 +140,13 @@ def test_wrong_keys_and_damage_are_rejected(pipe):
 
 
 def test_replays_are_rejected(pipe):
-    out, back = libsrtp(inbound=False), libsrtp(inbound=True)
+    sender, receiver = libsrtp(inbound=False), libsrtp(inbound=True)
     packet, report = rtp(1, b"voice"), reports(random.Random(SEED))[1]
-    protected = out.protect(packet)
+    protected = sender.protect(packet)
     assert pipe("open-rtp", protected) == packet and pipe("open-rtp", protected) == "refused replay"
-    protected = out.protect_rtcp(report)
+    protected = sender.protect_rtcp(report)
     assert pipe("open-rtcp", protected) == report and pipe("open-rtcp", protected) == "refused replay"
     protected = pipe("rtp", 0, packet)
-    back.unprotect(protected)
+    receiver.unprotect(protected)
     with pytest.raises(Error):
-        back.unprotect(protected)
+        receiver.unprotect(protected)
