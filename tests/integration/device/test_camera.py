@@ -140,7 +140,7 @@ class LiveCapture:
 
 
 def test_damaged_frame_is_skipped_and_one_second_of_damaged_frames_is_a_fault(make_camera, clip, monkeypatch):
-    capture, opened, damaged = LiveCapture(clip), [], [False]
+    capture, sources, damaged = LiveCapture(clip), [], [False]
     retrieve = capture.retrieve
 
     def retrieve_damaged():
@@ -148,17 +148,17 @@ def test_damaged_frame_is_skipped_and_one_second_of_damaged_frames_is_a_fault(ma
         return (False, None) if damaged[0] or capture.n % 10 == 0 else (success, image)
 
     capture.retrieve = retrieve_damaged
-    monkeypatch.setattr(cv2, "VideoCapture", lambda source: opened.append(source) or capture)
+    monkeypatch.setattr(cv2, "VideoCapture", lambda source: sources.append(source) or capture)
     camera = make_camera(0, fps=30)
     camera.open()
     for _ in range(40):
         wait_until(camera.frame, lambda: camera.fault)
-    assert len(opened) == 1 and camera.fault == "" and 3 <= camera.damaged <= 8
+    assert len(sources) == 1 and camera.fault == "" and 3 <= camera.damaged <= 8
     damaged[0] = True
     wait_until(lambda: "decoded" in camera.fault, lambda: camera.fault)
     damaged[0] = False
     wait_until(lambda: camera.frame() and camera.fault == "", lambda: camera.fault)
-    assert len(opened) >= 2
+    assert len(sources) >= 2
 
 
 @pytest.mark.parametrize(("fps", "minimum", "maximum"), [(15, 30, 32), (25, 49, 52), (30, 60, 62)])
@@ -198,14 +198,14 @@ def test_indicator_is_on_from_before_the_first_frame_until_the_camera_is_closed(
 
 @pytest.mark.parametrize("path", ["missing/value", "/dev/full", "/dev/null"])
 def test_no_frame_if_the_indicator_cannot_be_set_or_stays_off(make_camera, clip, tmp_path, monkeypatch, path):
-    opened = []
-    monkeypatch.setattr(cv2, "VideoCapture", lambda source: opened.append(source))
+    sources = []
+    monkeypatch.setattr(cv2, "VideoCapture", lambda source: sources.append(source))
     camera = make_camera(clip, Indicator(tmp_path / path))
     camera.open()
     wait_until(lambda: camera.fault, "no fault")
     time.sleep(0.2)
     assert "the indicator" in camera.fault and "the indicator" in camera.log[0]
-    assert camera.frame() is None and opened == []
+    assert camera.frame() is None and sources == []
 
 
 def test_indicator_that_another_process_switches_off_stops_the_frames(make_camera, clip, tmp_path):
@@ -258,17 +258,17 @@ def test_calls_do_not_block_while_the_camera_hangs_and_the_indicator_stays_on(ma
     camera = make_camera(str(pipe), indicator)
     camera.open()
     wait_until(indicator.get, "the indicator is off")
-    done = threading.Event()
+    finished = threading.Event()
 
-    def use() -> None:
+    def call_camera() -> None:
         assert camera.frame() is None
         camera.close()
         camera.open()
         camera.close()
-        done.set()
+        finished.set()
 
-    threading.Thread(target=use, daemon=True).start()
-    assert done.wait(20) and indicator.get()
+    threading.Thread(target=call_camera, daemon=True).start()
+    assert finished.wait(20) and indicator.get()
 
     def is_off_after_eof() -> bool:
         """Send an end of file to the backend of OpenCV that reads the pipe. OpenCV tries one backend after another."""

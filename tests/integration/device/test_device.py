@@ -107,13 +107,13 @@ def test_disconnected_gps_receiver_is_reported_and_does_not_end_the_device(rig, 
 
 def test_corrupt_nmea_sentences_are_counted_and_discarded(rig):
     def corrupt_epochs():
-        for i, (at, block) in enumerate(nmea.speak(walk(300))):
-            bad = bytearray(block)
+        for i, (time_s, block) in enumerate(nmea.speak(walk(300))):
+            damaged = bytearray(block)
             if i % 3 == 1:
-                bad[i % len(bad)] ^= 1 << (i % 8)
+                damaged[i % len(damaged)] ^= 1 << (i % 8)
             if i % 7 == 2:
-                bad = bad[: len(bad) // 2] + b"\xb5\x62\x01\x07" + bad[: len(bad) // 3]
-            yield at, bytes(bad)
+                damaged = damaged[: len(damaged) // 2] + b"\xb5\x62\x01\x07" + damaged[: len(damaged) // 3]
+            yield time_s, bytes(damaged)
 
     device_rig = rig("unix", corrupt_epochs(), speed=200)
     device_rig.receiver.start()

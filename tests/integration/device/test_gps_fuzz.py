@@ -20,11 +20,11 @@ FIELDS = ["day", "ms", "mode", "lat_e7", "lon_e7", "alt_mm", "speed_mms", "cours
 FIELDS += ["systems", "flags"]
 COUNTERS = ["sentences", "bad_checksum", "overlong", "skipped_bytes", "ignored"]
 LINE = re.compile(rb"\$([ -#%-~]{1,128})[\r\n]")
-MANY = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+FUZZ_SETTINGS = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @st.composite
-def damaged(draw) -> bytes:
+def damaged_log(draw) -> bytes:
     """Return a part of a log with up to 20 errors."""
     log = LOGS[draw(st.sampled_from(sorted(LOGS)))]
     start = draw(st.integers(0, max(0, len(log) - 200)))
@@ -59,8 +59,8 @@ def has_valid_checksum(line: bytes) -> bool:
     return bool(body and star and re.match(rb"[0-9A-Fa-f]{2}", check)) and reduce(xor, body, 0) == int(check[:2], 16)
 
 
-@MANY
-@given(damaged())
+@FUZZ_SETTINGS
+@given(damaged_log())
 def test_exactly_the_sentences_with_a_valid_checksum_are_accepted(data):
     lines = LINE.findall(data)
     sentences, bad = run(data, [])[1][:2]
@@ -68,14 +68,14 @@ def test_exactly_the_sentences_with_a_valid_checksum_are_accepted(data):
     assert bad == len(lines) - sentences
 
 
-@MANY
-@given(damaged(), st.lists(st.integers(0, 4000), max_size=40))
+@FUZZ_SETTINGS
+@given(damaged_log(), st.lists(st.integers(0, 4000), max_size=40))
 def test_result_does_not_depend_on_the_pieces(data, cuts):
     assert run(data, cuts) == run(data, [])
 
 
-@MANY
-@given(damaged())
+@FUZZ_SETTINGS
+@given(damaged_log())
 def test_every_fix_is_in_range(data):
     for fix in run(data, [])[0]:
         values = dict(zip(FIELDS, fix, strict=True))

@@ -112,15 +112,15 @@ def test_udp_socket_receives_single_datagrams_from_its_peer_only():
     udp.send(memoryview(b"hello"))
     data, source = peer.recvfrom(64)
     assert data == b"hello"
-    stranger = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    stranger.sendto(b"me", source)
+    other_peer = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    other_peer.sendto(b"me", source)
     peer.sendto(b"one", source)
     peer.sendto(b"second", source)
     inputs.wait(5000)
     assert udp.recv_into(buf) == 3 and buf[:3] == b"one"
     assert udp.recv_into(buf) == 6 and buf[:6] == b"second"
     assert udp.recv_into(buf) == 0
-    stranger.close()
+    other_peer.close()
     peer.close()
     for _ in range(3):
         udp.send(b"to a closed port")  # the ICMP error is ignored

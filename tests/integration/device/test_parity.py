@@ -11,11 +11,11 @@ TESTS = Path(__file__).resolve().parent.parent.parent
 
 
 def test_unit_tests_on_micropython():
-    done = subprocess.run([sys.executable, str(TESTS / "parity.py")], capture_output=True, text=True, timeout=280)
-    if done.returncode == 4:
-        pytest.skip("no micropython: " + done.stderr.strip())
-    assert done.returncode == 0, done.stdout + done.stderr
-    passed = int(re.search(r"(\d+) passed, 0 failed", done.stdout).group(1))
+    process = subprocess.run([sys.executable, str(TESTS / "parity.py")], capture_output=True, text=True, timeout=280)
+    if process.returncode == 4:
+        pytest.skip("no micropython: " + process.stderr.strip())
+    assert process.returncode == 0, process.stdout + process.stderr
+    passed = int(re.search(r"(\d+) passed, 0 failed", process.stdout).group(1))
     defined = sum(
         len(re.findall(r"^def test_", path.read_text(encoding="utf-8"), flags=re.M))
         for path in (TESTS / "unit").glob("test_*.py")

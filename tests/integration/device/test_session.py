@@ -37,7 +37,7 @@ class SessionHarness:
 
     def __init__(self, port: int) -> None:
         self.proxy = TcpProxy(port)
-        self.idles = 0
+        self.idle_calls = 0
         self.log: list[str] = []
         self.net = Network(now_ms, self._idle, IO_TIMEOUT_MS)
         self.outbox = Outbox(MemoryFiles())
@@ -63,7 +63,7 @@ class SessionHarness:
         return Supervisor(self.session, (self.outbox,), None, backoff, self.net, log, None)
 
     def _idle(self) -> None:
-        self.idles += 1
+        self.idle_calls += 1
 
     def wait_until(self, condition, seconds: float = TIMEOUT_S, step: bool = True) -> None:
         """Wait until `condition()` is true; run the supervisor meanwhile if `step` is set."""
@@ -141,11 +141,11 @@ def test_unresponsive_connection_is_closed_in_time_and_idle_work_continues(harne
     harness.send(b"up")
     harness.proxy.mode = BLACKHOLE
     harness.outbox.put(b"unanswered")
-    start_s, idles = time.monotonic(), harness.idles
+    start_s, idle_calls = time.monotonic(), harness.idle_calls
     harness.link.step()
     assert IO_TIMEOUT_MS / 1000 <= time.monotonic() - start_s < 20 * IO_TIMEOUT_MS / 1000
     assert harness.link.level == enums.DEVICE_STATUS_LINK_SESSION and len(harness.outbox) == 1
-    assert harness.idles - idles >= IO_TIMEOUT_MS // 100  # every 20 ms on an idle machine
+    assert harness.idle_calls - idle_calls >= IO_TIMEOUT_MS // 100  # every 20 ms on an idle machine
     harness.proxy.mode = PASS
     harness.wait_until(lambda: b"unanswered" in harness.delivered)
 

@@ -170,7 +170,7 @@ def test_camera_stops_when_its_hub_is_killed_and_can_be_watched_after_a_restart(
 
     def live_rows() -> list[str]:
         rows = [row["what"] for row in site.audit() if row.get("device") == "vest-3"]
-        return sorted(what for what in rows if what.startswith("live"))
+        return sorted(action for action in rows if action.startswith("live"))
 
     # The dispatcher leaves and the device reports the end, in either order.
     wait_until(lambda: live_rows() == ["live_end", "live_start", "live_start", "live_stop"], lambda: str(site.audit()))
@@ -193,9 +193,7 @@ def test_oversized_picture_is_not_decoded_and_does_not_end_the_view():
             shown.append(Image.open(io.BytesIO(jpeg)).size)
 
         with ThreadPoolExecutor(1) as pool:
-            transcoder = JpegTranscoder(
-                pool, lambda stamp, jpeg: shown.append(Image.open(io.BytesIO(jpeg)).size), lambda: None
-            )
+            transcoder = JpegTranscoder(pool, on_jpeg, lambda: None)
             for timestamp, size in enumerate(((4096, 2304), (640, 480), (1920, 1088))):
                 transcoder.push(Picture("vest-1", 96, timestamp, key_frame(*size)))
                 while transcoder._busy:

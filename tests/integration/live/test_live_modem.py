@@ -116,8 +116,8 @@ def check_pictures(pictures, folder) -> int:
         file = folder / "received.mjpeg"
         file.write_bytes(b"".join(pictures))
         command = ["ffmpeg", "-v", "error", "-xerror", "-f", "mjpeg", "-i", str(file), "-f", "null", "-"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-        assert done.returncode == 0 and not done.stderr, done.stderr
+        process = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert process.returncode == 0 and not process.stderr, process.stderr
     return len(pictures)
 
 

@@ -255,9 +255,9 @@ def test_tshark_reads_the_headers(tmp_path):
         fields = ("rtp.marker", "jpeg.main_hdr.width" if payload_type == 26 else "h264.nal_unit_hdr", "_ws.malformed")
         command = ["tshark", "-r", str(dump), "-d", "udp.port==5004,rtp", "-T", "fields", "-Y", name]
         command += ["-o", "h264.dynamic.payload.type:96"] + [word for field in fields for word in ("-e", field)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-        rows = [line.split("\t") for line in done.stdout.splitlines()]
-        assert len(rows) == len(rtp), done.stderr
+        process = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        rows = [line.split("\t") for line in process.stdout.splitlines()]
+        assert len(rows) == len(rtp), process.stderr
         assert sum(row[0] in ("1", "True") for row in rows) == sent > 1 and not any(row[2] for row in rows)
 
 

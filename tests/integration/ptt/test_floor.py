@@ -46,10 +46,10 @@ class FloorHarness:
                 self.record(effect)
 
     def record(self, effect: FloorMessage):
-        at = 0
-        while at < len(effect.data):
+        offset = 0
+        while offset < len(effect.data):
             message = m.Message()
-            at = message.read(effect.data, at, len(effect.data), m.DOWNLINK_TYPES)
+            offset = message.read(effect.data, offset, len(effect.data), m.DOWNLINK_TYPES)
             assert message.ssrc == HUB
             self.sent.append((effect.member.name, message))
 

@@ -70,12 +70,12 @@ def session(tmp_path, broker):
 
 def talk(clients):
     """Exchange every type of message, in normal, emergency and broadcast calls."""
-    everybody = list(clients.values())
-    join_groups(everybody, [1])
-    a, b, c, police, listener = (client.memberships[1] for client in everybody)
+    participants = list(clients.values())
+    join_groups(participants, [1])
+    a, b, c, police, listener = (client.memberships[1] for client in participants)
 
     def wait_for(member, event):
-        run_until(everybody, lambda: event in member.events)
+        run_until(participants, lambda: event in member.events)
         member.events.clear()
 
     a.request_floor(5)
@@ -87,26 +87,26 @@ def talk(clients):
     listener.request_floor()
     wait_for(listener, "DENIED")  # receives only
     b.client.send_floor(position_request(b))
-    run_for(everybody, 0.2)
+    run_for(participants, 0.2)
     police.request_floor(100, mcptt.EMERGENCY)
     wait_for(police, "GRANTED")
     wait_for(a, "REVOKED")  # pre-empted
     police.release_floor()
     wait_for(b, "GRANTED")
     b.release_floor()
-    run_for(everybody, 0.3)
+    run_for(participants, 0.3)
     police.request_floor(90, mcptt.BROADCAST)
     wait_for(police, "GRANTED")
-    run_until(everybody, lambda: listener.floor.indicator & mcptt.BROADCAST)
+    run_until(participants, lambda: listener.floor.indicator & mcptt.BROADCAST)
     police.release_floor()
-    run_for(everybody, 0.3)
+    run_for(participants, 0.3)
     c.request_floor(1)
     wait_for(c, "GRANTED")
     c.release_floor()
     c.request_floor(1)  # Release and Request in one datagram
     wait_for(c, "GRANTED")
     c.release_floor()
-    run_for(everybody, 0.3)
+    run_for(participants, 0.3)
 
 
 def position_request(member) -> bytes:
@@ -117,20 +117,20 @@ def position_request(member) -> bytes:
 
 def datagrams(pcap: bytes) -> list[bytes]:
     """Return the UDP payloads of a capture of raw IPv4 packets."""
-    out, at = [], 24
-    while at < len(pcap):
-        n = struct.unpack_from("<I", pcap, at + 8)[0]
-        out.append(pcap[at + 16 + 28 : at + 16 + n])
-        at += 16 + n
+    out, offset = [], 24
+    while offset < len(pcap):
+        n = struct.unpack_from("<I", pcap, offset + 8)[0]
+        out.append(pcap[offset + 16 + 28 : offset + 16 + n])
+        offset += 16 + n
     return out
 
 
 def decode_with_codec(data: bytes) -> list[dict]:
     """Return the messages of a datagram as the codec decodes them."""
-    out, at = [], 0
-    while at < len(data):
+    out, offset = [], 0
+    while offset < len(data):
         message = mcptt.Message()
-        at = message.read(data, at, len(data), mcptt.UPLINK_TYPES | mcptt.DOWNLINK_TYPES)
+        offset = message.read(data, offset, len(data), mcptt.UPLINK_TYPES | mcptt.DOWNLINK_TYPES)
         values = {name: value for name in FIELDS if (value := getattr(message, name, -1)) not in (-1, None)}
         for name in ("user", "party"):
             start, n = getattr(message, name + "_at"), getattr(message, name + "_n")
@@ -202,13 +202,13 @@ def test_dissector_agrees_with_the_codec_on_every_message(session):
 def test_dissector_rejects_damaged_messages(session, tmp_path):
     """The filter rejects a message with a wrong length or name."""
     hub, clients, port, pcap = session
-    everybody = list(clients.values())
-    join_groups(everybody, [1])
+    participants = list(clients.values())
+    join_groups(participants, [1])
     hub.stop()
     original = pcap.read_bytes()
-    for at, value in ((24 + 16 + 28 + 3, 9), (24 + 16 + 28 + 8, 0x4E)):
+    for offset, value in ((24 + 16 + 28 + 3, 9), (24 + 16 + 28 + 8, 0x4E)):
         damaged = bytearray(original)
-        damaged[at] = value
+        damaged[offset] = value
         path = tmp_path / "damaged.pcap"
         path.write_bytes(damaged)
         accepted = tshark(path, port, "-Y", FILTER, "-T", "fields", "-e", "frame.number").split()

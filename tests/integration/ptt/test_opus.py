@@ -64,9 +64,9 @@ def test_played_voice_correlates_with_the_spoken_voice(frame_ms):
     played = np.frombuffer(audio.played, "<i2").astype(float)
     part = spoken[4000:8000].astype(float)
     products = np.correlate(played, part)
-    best = int(np.argmax(products))
-    match = played[best : best + 4000]
-    assert products[best] / np.sqrt(np.dot(match, match) * np.dot(part, part)) > 0.8
+    peak = int(np.argmax(products))
+    match = played[peak : peak + 4000]
+    assert products[peak] / np.sqrt(np.dot(match, match) * np.dot(part, part)) > 0.8
 
 
 def test_invalid_packets_decode_to_whole_frames():

@@ -39,19 +39,19 @@ def make_speech(seed: int, seconds: float) -> np.ndarray:
 
 def count_received_syllables(spoken: np.ndarray, received: np.ndarray) -> int:
     """Return how many of the spoken syllables were received, in order and nearly unchanged."""
-    count = at = 0
+    count = offset = 0
     for start in range(0, len(spoken) - 1600, 2400):
         pattern = spoken[start : start + 1600].astype(float)
-        window = received[at : at + 16000].astype(float)
+        window = received[offset : offset + 16000].astype(float)
         if len(window) < 1600:
             break
         products = np.correlate(window, pattern)
         squares = np.concatenate([[0], np.cumsum(window**2)])
         energy = np.sqrt((squares[1600:] - squares[:-1600]) * np.dot(pattern, pattern)) + 1
-        best = int(np.argmax(products / energy))
-        if products[best] / energy[best] > 0.8:
+        peak = int(np.argmax(products / energy))
+        if products[peak] / energy[peak] > 0.8:
             count += 1
-            at += best + 1600
+            offset += peak + 1600
     return count
 
 

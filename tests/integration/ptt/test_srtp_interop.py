@@ -126,17 +126,17 @@ def test_wrong_keys_and_damage_are_rejected(pipe):
         libsrtp(True, OTHER_KEY).unprotect(pipe("rtp", 0, packet))
     with pytest.raises(Error):
         libsrtp(True, OTHER_KEY).unprotect_rtcp(pipe("rtcp", 1, report))
-    for protected, verb, opener in (
+    for protected, operation, opener in (
         (pipe("rtp", 0, packet), "open-rtp", lambda s: s.unprotect),
         (pipe("rtcp", 1, report), "open-rtcp", lambda s: s.unprotect_rtcp),
     ):
         for _ in range(40):
-            bad = bytearray(protected)
-            bad[rng.randrange(len(bad))] ^= 1 << rng.randrange(8)
-            bad = bytes(bad)[: rng.choice((len(bad), rng.randrange(1, len(bad))))]
-            assert str(pipe(verb, bad)).startswith("refused"), (SEED, bad.hex())
+            damaged = bytearray(protected)
+            damaged[rng.randrange(len(damaged))] ^= 1 << rng.randrange(8)
+            damaged = bytes(damaged)[: rng.choice((len(damaged), rng.randrange(1, len(damaged))))]
+            assert str(pipe(operation, damaged)).startswith("refused"), (SEED, damaged.hex())
             with pytest.raises(Error):
-                opener(libsrtp(True))(bad)
+                opener(libsrtp(True))(damaged)
 
 
 def test_replays_are_rejected(pipe):
