@@ -112,12 +112,12 @@ demo: setup $(FILM)
 	@$(BIN)/patrolink emulate --board unix --track tests/golden/tracks/walk-1hz.csv --speed 20 --fixes 900 --out build/demo
 	@$(BIN)/patrolink incident --board linux --out build/demo/sos
 
-# The tests mostly wait for devices in real time, so more workers than cores run them, one test at a time each.
-SIDE_BY_SIDE := -n 6 --dist load --maxschedchunk 1 --cache-clear -o cache_dir=build/side-by-side
+# Most tests wait for devices in real time, so there are more workers than cores. Each worker gets one test at a time.
+PARALLEL := -n 6 --dist load --maxschedchunk 1 --cache-clear -o cache_dir=build/parallel
 test: .venv/test-ready $(UMQTT) $(FILM) debian $(TUS)
-	@$(BIN)/python -m pytest -q --durations=5 $(SIDE_BY_SIDE) -m "not alone" || { [ $$? = 1 ] && $(BIN)/python tests/support/rerun_alone.py; }
-# Tests that play or record in real time need the machine for themselves.
-	@$(BIN)/python -m pytest -q -m alone tests/integration
+	@$(BIN)/python -m pytest -q --durations=5 $(PARALLEL) -m "not exclusive" || { [ $$? = 1 ] && $(BIN)/python tests/support/rerun_failed.py; }
+# Tests that play or record in real time run without other tests.
+	@$(BIN)/python -m pytest -q -m exclusive tests/integration
 
 BOARD ?= mps2_an385
 image: $(UMQTT)

@@ -11,45 +11,45 @@ from pathlib import Path
 
 SUBJECT_MAX = 72
 _SUBJECT = re.compile(r"(Revert \"|[A-Za-z0-9_./, -]+: )\S.*")
-# Forms of a verb that are not the imperative: "adds", "added", "adding".
+# Verb forms other than the imperative, for example "adds", "added", "adding".
 _NOT_IMPERATIVE = re.compile(
     r": (adds|added|adding|fixes|fixed|fixing|changes|changed|changing|removes|removed|removing)\b"
 )
 
 
 def faults(message: str) -> list[str]:
-    """Return the faults of a commit message, one sentence each.
+    """Return the faults of a commit message as a list of sentences.
 
     Args:
-        message: The whole message; lines that begin with `#` are comments of git.
+        message: The complete message. Lines that begin with `#` are comments of git.
     """
     lines = [line for line in message.splitlines() if not line.startswith("#")]
     subject = lines[0] if lines else ""
-    found = []
+    result = []
     if not _SUBJECT.fullmatch(subject):
-        found.append(
+        result.append(
             "the subject is not `area: summary`; write for example `modem: retry registration after +CEREG: 3`"
         )
     if len(subject) > SUBJECT_MAX:
-        found.append(f"the subject has {len(subject)} characters; shorten it to {SUBJECT_MAX}")
+        result.append(f"the subject has {len(subject)} characters; shorten it to {SUBJECT_MAX}")
     if subject.endswith("."):
-        found.append("the subject ends with a full stop; remove it")
+        result.append("the subject ends with a full stop; remove it")
     if _NOT_IMPERATIVE.search(subject):
-        found.append("the summary is not imperative; write `add`, not `adds` or `added`")
+        result.append("the summary is not imperative; write `add`, not `adds` or `added`")
     if len(lines) > 1 and lines[1].strip():
-        found.append("the second line is not blank; separate subject and body by a blank line")
-    return found
+        result.append("the second line is not blank; separate subject and body by a blank line")
+    return result
 
 
 def main(arguments: list[str]) -> int:
-    """Check the message in the file that git names; return the exit code."""
+    """Check the message in the file that git passes; return the exit code."""
     if len(arguments) != 1:
         print(__doc__, file=sys.stderr)
         return 2
-    found = faults(Path(arguments[0]).read_text(encoding="utf-8"))
-    for fault in found:
+    messages = faults(Path(arguments[0]).read_text(encoding="utf-8"))
+    for fault in messages:
         print(f"error: commit message: {fault}", file=sys.stderr)
-    return 1 if found else 0
+    return 1 if messages else 0
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""No rename changes what others depend on: topics, HTTP paths, names on storage, keys, options, vectors."""
+"""External contracts do not change: topics, HTTP paths, names on storage, keys, options, vectors."""
 
 import json
 
@@ -7,7 +7,7 @@ import pytest
 from tests.support.contracts import GOLDEN, contracts, literals
 
 FROZEN = json.loads(GOLDEN.read_text(encoding="utf-8"))
-HINT = "; if that is meant, take it out of tests/golden/contracts.json and say in the CHANGELOG who has to follow"
+HINT = "; if the change is intended, edit tests/golden/contracts.json and describe the effect on users in the CHANGELOG"
 
 
 @pytest.fixture(scope="module")
@@ -16,9 +16,9 @@ def current():
 
 
 @pytest.mark.parametrize("kind", ["literals", "site_keys", "board_keys"])
-def test_no_frozen_name_is_gone(current, kind):
-    gone = sorted(set(FROZEN[kind]) - set(current[kind]))
-    assert gone == [], f"{kind} that others may depend on are gone: {gone}{HINT}"
+def test_no_frozen_name_is_removed(current, kind):
+    missing = sorted(set(FROZEN[kind]) - set(current[kind]))
+    assert missing == [], f"removed {kind}, which others may depend on: {missing}{HINT}"
 
 
 def test_schema_hash_is_unchanged(current):
@@ -27,10 +27,10 @@ def test_schema_hash_is_unchanged(current):
 
 def test_frozen_files_are_unchanged(current):
     changed = [name for name, digest in FROZEN["files"].items() if current["files"].get(name) != digest]
-    assert changed == [], f"changed or gone{HINT}"
+    assert changed == [], f"changed or removed files{HINT}"
 
 
-def test_a_literal_counts_wherever_it_stands_and_prose_does_not(tmp_path):
+def test_literals_are_collected_without_prose_and_module_names(tmp_path):
     source = tmp_path / "source.py"
     source.write_text(
         '"""p/docstring"""\ntopic = b"p/%s/u"\npath = f"/clips/{name}.mp4"\nrow = {"fix_age_s": 1}\n'

@@ -1,4 +1,4 @@
-"""The documents name files that exist."""
+"""Paths and links in the documents lead to existing files."""
 
 import re
 from pathlib import Path
@@ -20,7 +20,7 @@ def rows_of_table(text: str, heading: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
 
 
-def test_contributing_says_which_file_to_open():
+def test_contributing_lists_existing_files():
     rows = rows_of_table((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"), "To change X, open Y")
     assert len(rows) >= 12
     missing = [
@@ -39,13 +39,13 @@ def test_links_lead_to_files(page: Path):
     "page", ["CONTRIBUTING.md", *(f"docs/internals/{p.name}" for p in (ROOT / "docs/internals").glob("*.md"))]
 )
 def test_paths_in_the_internals_exist(page: str):
-    """Every path in backquotes that begins with a folder of the project."""
+    """Checks every path in backquotes that begins with a folder of the project."""
     text = (ROOT / page).read_text(encoding="utf-8")
     paths = re.findall(r"`((?:protocol|device|boards|host_tools|tests|docs)/[^`*{ ]*)`", text)
     assert [path for path in paths if "NAME" not in path and not (ROOT / path).exists()] == []
 
 
 def test_test_files_have_different_names():
-    """Pytest imports test files by their base name."""
+    """Pytest imports test files by their base names."""
     names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
     assert sorted(names) == sorted(set(names))

@@ -1,4 +1,4 @@
-"""Modules and functions stay small enough to be read in one go."""
+"""Modules and functions do not exceed their maximum length."""
 
 import ast
 from pathlib import Path
@@ -7,13 +7,13 @@ from tests.support.import_graph import ROOT, source_files
 
 MODULE_LINES_MAX = 400
 FUNCTION_LINES_MAX = 60
-_VIPER = "one loop of machine code on MicroPython: a call from viper code costs more than the work of an iteration"
-# path -> why this module is longer
+_VIPER = "viper code on MicroPython: a function call takes longer than one iteration of the loop"
+# path -> reason for the length
 LONG_MODULES = {
     "tests/integration/hub/test_console.py": "all scenarios share one browser session",
     "tests/unit/test_modem.py": "driver, sockets and datagrams share one scripted modem",
 }
-# path: function -> why this function is longer
+# path: function -> reason for the length
 LONG_FUNCTIONS = {
     "device/agent/gps/scan.py: frame": _VIPER,
     "device/agent/gps/scan.py: fields": _VIPER,
@@ -23,7 +23,7 @@ LONG_FUNCTIONS = {
 
 
 def functions_of(path: Path) -> list[tuple[str, int]]:
-    """Return name and number of lines of every function of a file."""
+    """Return the name and the number of lines of every function in a file."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     return [
         (node.name, node.end_lineno - node.lineno + 1)

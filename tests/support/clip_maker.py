@@ -1,6 +1,6 @@
-"""Genuine clips of a device, for whatever reads them: the agent's own recorder films build/media/bikes.mp4.
+"""Genuine clips of a device: the agent's recorder records build/media/bikes.mp4.
 
-Time is virtual and storage is memory; pictures, sound, cipher, manifests, chain and signatures are those of a device.
+Time is virtual and storage is in memory. Pictures, sound, cipher, manifests, chain and signatures are real.
 """
 
 import io
@@ -17,8 +17,8 @@ import numpy as np
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-for room in ("tests/unit", "device", "protocol", "protocol/generated"):
-    sys.path.insert(0, str(ROOT / room))
+for subfolder in ("tests/unit", "device", "protocol", "protocol/generated"):
+    sys.path.insert(0, str(ROOT / subfolder))
 
 from agent.gps.fix import HAS_POSITION, Fix  # noqa: E402
 from agent.recording.avi import AviMuxer  # noqa: E402
@@ -40,11 +40,11 @@ CONFIG = {"quota_kb": 65536, "lock_kb": 49152, "keep_h": 24, "pre_s": 4, "post_s
 
 @cache
 def pictures() -> list[tuple[Any, bytes]]:
-    """The film at FPS: each picture as the camera of a Linux device gives it (BGR array), and as a JPEG."""
+    """Return the pictures of the demo video at FPS: (BGR array, JPEG file) of each."""
     out = []
-    with av.open(str(DEMO_VIDEO)) as film:
+    with av.open(str(DEMO_VIDEO)) as container:
         due = 0.0
-        for frame in film.decode(video=0):
+        for frame in container.decode(video=0):
             if frame.time >= due:
                 due += 1 / FPS
                 rgb = frame.to_ndarray(format="rgb24")
@@ -58,13 +58,13 @@ class LoopCamera:
     """A camera that plays the demo video in a loop.
 
     Attributes:
-        taken: Monotonic ms of each picture.
+        times_ms: Monotonic time of each picture.
     """
 
     width, height, fps, fault, dropped, damaged = 640, 272, FPS, "", 0, 0
 
     def __init__(self, device: "Device", arrays: bool) -> None:
-        self._device, self._arrays, self.taken = device, arrays, list[int]()
+        self._device, self._arrays, self.times_ms = device, arrays, list[int]()
         self._due = 0
 
     def open(self) -> None:
@@ -76,15 +76,15 @@ class LoopCamera:
     def frame(self) -> tuple[Any, int, None] | None:
         if self._device.now < self._due:
             return None
-        # The frame rate of a camera is not exact.
-        self._due += 1000 // FPS + (len(self.taken) % 3 - 1) * 10
-        array, jpeg = pictures()[len(self.taken) % len(pictures())]
-        self.taken.append(self._device.now)
+        # A real camera does not keep its frame rate exactly.
+        self._due += 1000 // FPS + (len(self.times_ms) % 3 - 1) * 10
+        array, jpeg = pictures()[len(self.times_ms) % len(pictures())]
+        self.times_ms.append(self._device.now)
         return array if self._arrays else memoryview(jpeg), self._device.now, None
 
 
 class ToneMicrophone:
-    """A microphone that hears a tone of 440 Hz, in units of 10 ms."""
+    """A microphone that delivers a tone of 440 Hz, in units of 10 ms."""
 
     def __init__(self, device: "Device") -> None:
         self._device = device
@@ -112,7 +112,7 @@ class Device:
     """One device that records.
 
     Attributes:
-        pem: File of the site's evidence key; created if it does not exist.
+        pem: File of the site's evidence key. It is created if it does not exist.
         now: Monotonic ms of this boot.
         shift_ms: Error of its unix clock.
         quota_kb: Size of its storage.
@@ -130,12 +130,12 @@ class Device:
 
     def __post_init__(self) -> None:
         self.evidence = evidence_key.load(self.pem) if self.pem.exists() else evidence_key.create(self.pem)
-        self._past = 0
+        self._previous_boots_ms = 0
         self.boot()
 
     def boot(self) -> None:
-        """Switch the device on, for the first time or after a power cut."""
-        self._past, self.now = self._past + self.now, 0
+        """Power the device on, for the first time or after a power cut."""
+        self._previous_boots_ms, self.now = self._previous_boots_ms + self.now, 0
         self.boots += 1
         signer = Signer(self.store)
         config = {**CONFIG, "quota_kb": self.quota_kb}
@@ -170,7 +170,7 @@ class Device:
         self.signer = signer.public.hex()
 
     def unix(self, now: int) -> int:
-        return EPOCH_MS + self._past + now + self.shift_ms
+        return EPOCH_MS + self._previous_boots_ms + now + self.shift_ms
 
     def run(self, seconds: float) -> None:
         """Record while walking north-east at 1.4 m/s."""
@@ -182,16 +182,16 @@ class Device:
 
     def _fix(self) -> Fix:
         fix = Fix()
-        unix_ms, walked = self.unix(self.now), (self._past + self.now) // 1000
+        unix_ms, walk_s = self.unix(self.now), (self._previous_boots_ms + self.now) // 1000
         fix.day, fix.ms = unix_ms // 86_400_000, unix_ms % 86_400_000
         fix.mode, fix.flags = 3, HAS_POSITION
-        fix.lat_e7 = 460_500_000 + round(walked * 89 + 400 * math.sin(walked / 4))
-        fix.lon_e7 = 145_000_000 + walked * 128
+        fix.lat_e7 = 460_500_000 + round(walk_s * 89 + 400 * math.sin(walk_s / 4))
+        fix.lon_e7 = 145_000_000 + walk_s * 128
         fix.alt_mm, fix.speed_mms, fix.course_cd, fix.hacc_mm = 298_000, 1400, 4500, 3200
         return fix
 
     def event(self, trigger: str, event_id: int, who: str = "") -> int:
-        """Trigger an event, record what follows, and return the number of the clip."""
+        """Trigger an event, record until its clip is complete, and return the number of the clip."""
         number: int = self.recorder.trigger(clip.TRIGGERS.index(trigger), event_id, who, self.now)
         self.run(1.5)
         if trigger == "sos":
@@ -200,7 +200,7 @@ class Device:
         return number
 
     def copy_state(self, state: Path) -> None:
-        """Copy its storage into the state folder of another device that was never switched on."""
+        """Copy the storage into the state folder of a device that has not been powered on yet."""
         (state / "clips").mkdir(parents=True)
         for name, data in self.files.data.items():
             (state / "clips" / name).write_bytes(data)
@@ -237,8 +237,8 @@ def _jpeg(picture: Any) -> bytes:
 def make(clips: Path, name: str = "linux-1", codec: int = clip.MJPEG_AVI) -> Device:
     """Record four clips with a new device, and write them to `clips`.
 
-    1 is of a button, 2 of an SOS, 3 a snapshot, 4 of a dispatcher. The site's key is written next to `clips` as
-    evidence.pem.
+    Clip 1 is from the button, 2 from an SOS, 3 is a snapshot, 4 is from a dispatcher. The site's key is written next to
+    `clips` as evidence.pem.
     """
     device = Device(name, clips.parent / "evidence.pem", codec)
     device.run(7)

@@ -1,4 +1,4 @@
-"""The clips of a hub without sockets, and a device's clips to send to it."""
+"""The clip service of a hub without sockets, and clips of a device."""
 
 import asyncio
 import contextlib
@@ -24,7 +24,7 @@ _TIMEOUT_S = 30
 
 @dataclass
 class RecordedClips:
-    """Clips that a device recorded: 1 by the button, 2 an SOS, 3 a snapshot, 4 by a dispatcher.
+    """Clips of a device: 1 from the button, 2 from an SOS, 3 a snapshot, 4 from a dispatcher.
 
     Args:
         device: The device.
@@ -42,7 +42,7 @@ class RecordedClips:
 
 
 def record_clips(folder: Path) -> RecordedClips:
-    """Record the clips into a folder."""
+    """Record the clips and write them to a folder."""
     device = clip_maker.make(folder / "clips", DEVICE)
     announcements = {}
     for number in (1, 2, 3, 4):
@@ -56,13 +56,13 @@ class ClipServiceHarness:
     """A hub's ClipService with its verdict job running.
 
     Attributes:
-        states: (clip, state) of each clip_state message.
+        states: (clip, state) of each clip_state message sent.
         messages: The messages to dispatchers.
 
     Args:
         folder: The hub's folder.
         evidence: The evidence key, or None.
-        audit_path: The audit log, when it is not in the folder.
+        audit_path: Path of the audit log; by default it is in the folder.
     """
 
     def __init__(self, folder: Path, evidence: EvidenceKey | None = None, audit_path: Path | None = None) -> None:
@@ -88,14 +88,20 @@ class ClipServiceHarness:
         self.states.append((values["clip_id"], values["state"]))
 
     async def receive(self, source: Path, number: int, *names: str) -> None:
-        """Store files of a clip as an upload does; all files unless some are named."""
+        """Store files of a clip as an upload does.
+
+        Args:
+            source: Folder of the clip.
+            number: Number of the clip.
+            *names: Names of the files; by default all.
+        """
         folder = self.clips_folder / DEVICE / f"{number:06d}"
         folder.mkdir(parents=True, exist_ok=True)
         for name in names or sorted(os.listdir(source)):
             shutil.copy(source / name, folder / name)
             await self.service.intake.file_stored(ClipFile(DEVICE, number, name))
 
-    async def settled(self) -> dict[int, dict[str, Any]]:
+    async def wait_idle(self) -> dict[int, dict[str, Any]]:
         """Wait until the verdict job is idle; return the rows of all clips by number."""
         job, deadline = self.service.verdicts, time.monotonic() + _TIMEOUT_S
         while not self._task.done() and (job._queued or job._queue.qsize() or not self._is_idle()):
@@ -105,12 +111,12 @@ class ClipServiceHarness:
         return {row["clip"]: row for row in self.service.feed.newest(1000)}
 
     def _is_idle(self) -> bool:
-        """Return whether the job waits for the queue."""
+        """Return whether the job is waiting for the queue."""
         awaited = self._task.get_coro().cr_await
         return awaited is not None and getattr(awaited, "__qualname__", "") == "Queue.get"
 
     async def kill(self) -> None:
-        """Stop the job in the middle of its work."""
+        """Cancel the verdict job at its current step."""
         self._task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._task

@@ -57,12 +57,12 @@ DISPATCHERS = "".join(
 
 
 def free_port() -> int:
-    """Return a TCP port that is free now."""
+    """Return a free TCP port."""
     return control_room.free_ports(1, socket.SOCK_STREAM)[0]
 
 
 def speech(seconds: float) -> list[bytes]:
-    """Return 20 ms A-law frames that sound like syllables: harmonics of 140 Hz with an envelope of 4 Hz."""
+    """Return 20 ms A-law frames of artificial speech: harmonics of 140 Hz with an envelope of 4 Hz."""
     t = np.arange(int(seconds * 8000)) / 8000
     voice = sum(np.sin(2 * np.pi * 140 * k * t) / k for k in range(1, 9)) * np.maximum(0, np.sin(2 * np.pi * 4 * t))
     alaw = encode((voice * 9000).astype(np.int16))
@@ -73,11 +73,11 @@ class ConsoleSite:
     """A running hub with a console.
 
     Args:
-        folder: Where the site file, state and recordings are.
+        folder: Folder of the site file, state and recordings.
         broker: The MQTT broker.
-        top: Lines for the site file's top level.
+        top: Lines for the top level of the site file.
         hub: Lines for its `[[hub]]`.
-        tls: The lines of `hub` name a certificate.
+        tls: Whether the lines of `hub` configure a certificate.
 
     Attributes:
         url: Address of the console.
@@ -116,17 +116,17 @@ class ConsoleSite:
 
 
 class BackgroundDevices:
-    """Devices in a thread. They answer the hub, send speech while they hold the floor, and report positions.
+    """Devices that run in a thread. They answer the hub, send speech while they hold the floor, and report positions.
 
     Args:
         broker: The MQTT broker.
-        names: Names of the devices; the site file has their keys.
+        names: Names of the devices, which must be in the site file.
     """
 
     def __init__(self, broker, names) -> None:
         self.clients = {name: hub_process.DeviceClient(name, broker.port) for name in names}
         self._lock = threading.Lock()
-        self._pending_speech: dict[tuple[str, int], list[bytes]] = {}  # frames by device and group
+        self._pending_speech: dict[tuple[str, int], list[bytes]] = {}  # (device, group) -> frames
         self._due_s = time.monotonic()
         self._walk_steps = 0
         self._stop = False
@@ -160,18 +160,18 @@ class BackgroundDevices:
 
     def _send_speech(self) -> None:
         for (name, group), frames in self._pending_speech.items():
-            seat = self.clients[name].memberships.get(group)
-            if seat is not None and seat.floor.audio_ssrc and frames:
-                seat.send_voice(frames.pop(0))
+            membership = self.clients[name].memberships.get(group)
+            if membership is not None and membership.floor.audio_ssrc and frames:
+                membership.send_voice(frames.pop(0))
                 if not frames:
-                    seat.release_floor()
+                    membership.release_floor()
 
     def talk(self, name: str, group: int, seconds: float = 60, indicator: int | None = None) -> None:
         """Make a device request the floor and send speech of this duration."""
         with self._lock:
             self._pending_speech[name, group] = speech(seconds)
-            seat = self.clients[name].memberships[group]
-            seat.request_floor(10, *([] if indicator is None else [indicator]))
+            membership = self.clients[name].memberships[group]
+            membership.request_floor(10, *([] if indicator is None else [indicator]))
 
     def stop_talking(self, name: str, group: int) -> None:
         """Make a device release the floor."""
@@ -185,12 +185,12 @@ class BackgroundDevices:
             return [payload for _, _, payload in self.clients[name].memberships[group].voice]
 
     def membership(self, name: str, group: int):
-        """Return a device's side of a group, or None if it is not a member."""
+        """Return a device's membership of a group, or None if it is not a member."""
         with self._lock:
             return self.clients[name].memberships.get(group)
 
     def event_states(self, name: str) -> list[dict]:
-        """Return the states of its events that a device has received."""
+        """Return the event_state messages that a device has received."""
         with self._lock:
             return list(self.clients[name].event_states)
 
@@ -200,24 +200,24 @@ class BackgroundDevices:
             self.clients[name].send_message(kind, values)
 
     def walk(self, steps: int = 40) -> None:
-        """Make every device report a track around the harbour, continued from the previous call."""
+        """Make every device report a track around the harbour. The next call continues the track."""
         for i, (name, client) in enumerate(self.clients.items()):
             packer = TrackPacker(client._uplink, track_encoder.TrackEncoder(2), client._counter)
             now_ms = int(time.time() * 1000)
-            moments = []
+            fixes = []
             for k in range(steps):
-                turn = i * 2.4 + (self._walk_steps + k) / 25
+                angle = i * 2.4 + (self._walk_steps + k) / 25
                 lat_deg, lon_deg = (
-                    45.5420 + 0.0022 * math.sin(turn) * (1 + i / 5),
-                    13.7240 + 0.0034 * math.cos(turn * 0.8) * (1 + i / 4),
+                    45.5420 + 0.0022 * math.sin(angle) * (1 + i / 5),
+                    13.7240 + 0.0034 * math.cos(angle * 0.8) * (1 + i / 4),
                 )
                 values = {
                     "lat_deg": lat_deg, "lon_deg": lon_deg, "alt_m": 4.0, "speed_mps": 1.4, "course_deg": 90.0,
                     "hacc_m": 4.0, "sats": 11, "battery_pct": 93 - 9 * i,
                 }  # fmt: skip
-                moments.append(Fix(now_ms - (steps - k) * 1000, 3, values))
+                fixes.append(Fix(now_ms - (steps - k) * 1000, 3, values))
             with self._lock:
-                for _, data in packer.frames(moments):
+                for _, data in packer.frames(fixes):
                     client._mqtt.publish(f"p/{name}/u", data, qos=1)
                     client._counter += 1
         self._walk_steps += steps
@@ -264,7 +264,7 @@ def chromium(folder: Path):
     browser, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if not browser or not driver:
         pytest.skip("Chromium is not installed (apt-get install chromium chromium-driver)")
-    from selenium import webdriver  # only tests in a browser need it
+    from selenium import webdriver  # only browser tests need it
 
     options = webdriver.ChromeOptions()
     options.binary_location = browser
@@ -302,11 +302,11 @@ class ConsolePage:
         self.wait(lambda: "connected" in self.text("#link"))
 
     def find(self, css: str):
-        """Return the first element of a CSS selector."""
+        """Return the first element that matches a CSS selector."""
         return self.browser.find_element(self.by.CSS_SELECTOR, css)
 
     def find_all(self, css: str):
-        """Return all elements of a CSS selector."""
+        """Return all elements that match a CSS selector."""
         return self.browser.find_elements(self.by.CSS_SELECTOR, css)
 
     def text(self, css: str) -> str:
@@ -326,7 +326,7 @@ class ConsolePage:
         return self.find(f"#devices td[title='{device}']").find_element(self.by.XPATH, "..")
 
     def button(self, within: str, text: str):
-        """Return the button with this text below a CSS selector."""
+        """Return the button with this text inside the elements of a CSS selector."""
         return next(button for button in self.find_all(f"{within} button") if button.text == text)
 
     def device_button(self, device: str, text: str):
@@ -349,7 +349,7 @@ class ConsolePage:
         return ActionChains(self.browser, duration=0)
 
     def wait(self, condition, seconds: float = TIMEOUT_S) -> None:
-        """Wait until `condition()` is true; the failure shows the page's text and the browser's log."""
+        """Wait until `condition()` is true. A failure shows the text of the page and the log of the browser."""
         deadline = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < deadline, self.text("body") + str(self.browser.get_log("browser"))

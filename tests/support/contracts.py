@@ -1,7 +1,7 @@
-"""Names that others depend on, as they stand in the source: what a rename must not change by accident.
+"""Names in the source that others depend on. A rename must not change them by accident.
 
-`python -m tests.support.contracts` adds names that are new to tests/golden/contracts.json; a name that is gone has to
-be taken out of that file by hand, which is the moment to ask who depends on it.
+`python -m tests.support.contracts` adds new names to tests/golden/contracts.json. A removed name has to be deleted from
+that file by hand, after a check of its users.
 """
 
 import ast
@@ -14,7 +14,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent.parent
 GOLDEN = ROOT / "tests" / "golden" / "contracts.json"
 SOURCES = ("device", "protocol/patrolink_protocol", "host_tools")
-# Files whose bytes are the contract.
+# Files whose content is a contract.
 FROZEN_FILES = (
     "protocol/vectors/*.json",
     "protocol/generated/patrolink.schema.json",
@@ -25,7 +25,7 @@ _WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_{}%./:*+=?&-]{0,79}|/[A-Za-z0-9_{}%.
 
 
 def _literal(node: ast.AST) -> str | None:
-    """Returns a string, bytes or f-string constant as text, an f-string's fields as `{}`; None for other nodes."""
+    """Return a string, bytes or f-string constant as text, with `{}` for each field; None for other nodes."""
     if isinstance(node, ast.Constant):
         if isinstance(node.value, str):
             return node.value
@@ -37,9 +37,9 @@ def _literal(node: ast.AST) -> str | None:
 
 
 def literals(path: Path) -> set[str]:
-    """Returns the literals of a file that look like names: topics, paths, keys, message types, options.
+    """Return the literals of a file that look like names: topics, paths, keys, message types, options.
 
-    Prose (anything with a space), docstrings and module names handed to `import_module` are left out.
+    Prose (any literal with a space), docstrings and arguments of `import_module`, `getattr` and `hasattr` are ignored.
     """
     tree = ast.parse(path.read_text(encoding="utf-8"))
     ignored: set[int] = set()
@@ -53,16 +53,16 @@ def literals(path: Path) -> set[str]:
             ignored.update(id(part) for part in ast.walk(node) if part is not node)
         if isinstance(node, ast.Call) and getattr(node.func, "attr", "") in ("import_module", "getattr", "hasattr"):
             ignored.update(id(argument) for argument in node.args)
-    found = (_literal(node) for node in ast.walk(tree) if id(node) not in ignored)
+    texts = (_literal(node) for node in ast.walk(tree) if id(node) not in ignored)
     return {
         text
-        for text in found
+        for text in texts
         if text and not text.endswith(".py") and not text.startswith("patrolink.") and _WORD.fullmatch(text)
     }
 
 
 def _model_keys(schema: Any) -> set[str]:
-    """Returns all property names of a JSON Schema."""
+    """Return all property names of a JSON Schema."""
     if isinstance(schema, list):
         return {key for item in schema for key in _model_keys(item)}
     if not isinstance(schema, dict):
@@ -71,7 +71,7 @@ def _model_keys(schema: Any) -> set[str]:
 
 
 def contracts() -> dict[str, Any]:
-    """Returns the contracts as they stand: literals, configuration keys, schema hash, digests of frozen files."""
+    """Return the current contracts: literals, configuration keys, schema hash, digests of frozen files."""
     import patrolink_messages
     from patrolink.core.boards import Board
     from patrolink.hub.config import Site
@@ -88,7 +88,7 @@ def contracts() -> dict[str, Any]:
 
 
 def main() -> None:
-    """Adds names that are new to the golden file; changes and removals are left to whoever makes them."""
+    """Add new names to the golden file. Changed and removed names have to be edited by hand."""
     golden = json.loads(GOLDEN.read_text()) if GOLDEN.exists() else {}
     for kind, value in contracts().items():
         if isinstance(value, list):

@@ -24,11 +24,11 @@ WALK = GOLDEN / "tracks" / "walk-1hz.csv"
 
 
 def walk(n: int) -> list[tracks.TrackPoint]:
-    """Return n points at 1 Hz: the recorded walk, back and forth as often as necessary."""
+    """Return n points at 1 Hz. The recorded walk is repeated in alternating directions."""
     points = tracks.read(WALK)
-    there_and_back = itertools.cycle(points + points[::-1])
+    loop = itertools.cycle(points + points[::-1])
     start = points[0].time_ms
-    return [replace(p, time_ms=start + 1000 * i) for i, p in zip(range(n), there_and_back, strict=False)]
+    return [replace(p, time_ms=start + 1000 * i) for i, p in zip(range(n), loop, strict=False)]
 
 
 class DeviceRig:
@@ -61,15 +61,15 @@ class DeviceRig:
             self.stack = self.stack.pop_all()
 
     def connect(self, name: str, path: str) -> Any:
-        """Return the device's name of the line whose other end is `path`."""
+        """Return the path at which the device opens the line whose other end is `path`."""
         return path
 
     def power_on(self, config: dict[str, Any]) -> Device:
-        """Boot the board with this configuration."""
+        """Power the board on with this configuration."""
         return boot(self.board, self.tmp_path / "device", config)
 
     def boot(self) -> Device:
-        """Return the device, powered on, with the storage of its last life."""
+        """Power the device on with the storage of its previous run, and return it."""
         config = {"device": self.device_id, "key": self.key.hex(), **self.config}
         config["broker"] = {"host": "127.0.0.1", "port": self.proxy.port, **self.login}
         device = self.power_on(config)
@@ -77,16 +77,16 @@ class DeviceRig:
         return device
 
     def cycle(self) -> None:
-        """Cycle the power."""
+        """Power-cycle the device."""
         self.device.kill()
         self.device = self.boot()
 
     def spoken(self) -> bool:
-        """Return whether the device has read everything from the receiver."""
+        """Return whether the device has read all sentences of the receiver."""
         return self.receiver.done and self.receiver.drained()
 
     def listen(self, condition, seconds: float = TIMEOUT_S) -> None:
-        """Take frames until the condition holds."""
+        """Receive frames until the condition holds."""
         deadline = time.monotonic() + seconds
         for record in self.transport.records():
             if record is not None and record.device == self.device_id:
@@ -96,7 +96,7 @@ class DeviceRig:
             assert time.monotonic() < deadline, self.device.log.read_text(errors="replace")
 
     def finish(self) -> dict:
-        """Play to the end, power off, and wait for the last frame."""
+        """Wait until the receiver has ended, power off, and wait for the last frame; return the device's summary."""
         self.listen(self.spoken, 1.5 * TIMEOUT_S)
         summary = self.device.power_off()
         self.listen(lambda: self.decoder.stats.frames - self.decoder.stats.duplicates >= summary["published"])

@@ -1,4 +1,4 @@
-"""Fixtures for tests of parts of a hub without its process: a site folder and a clock that the test moves."""
+"""Fixtures for tests of parts of a hub without its process: a site folder and a fake clock."""
 
 import shutil
 
@@ -21,7 +21,7 @@ def site_folder(tmp_path):
 
 
 class FakeClock:
-    """A clock that the test moves."""
+    """A clock whose time the test sets."""
 
     def __init__(self, now_ms: int) -> None:
         self.now_ms = now_ms

@@ -1,4 +1,4 @@
-"""A hub as a process, and the push-to-talk side of devices with real sockets and a real broker session."""
+"""A hub as a process, and push-to-talk clients of devices with real sockets and a real broker session."""
 
 import contextlib
 import hashlib
@@ -45,7 +45,7 @@ devices = {devices}
 priority = 10
 rights = ["talk", "emergency"]
 """
-RECEIVER_REPORT = struct.Struct(">BBHI")  # an empty one: version, packet type 201, length, SSRC
+RECEIVER_REPORT = struct.Struct(">BBHI")  # without report blocks: version, packet type 201, length, SSRC
 EVENTS = {
     getattr(participant, name): name
     for name in ("GRANTED", "DENIED", "REVOKED", "FAILED", "QUEUE_POSITION", "TAKEN", "IDLE")
@@ -54,17 +54,17 @@ _LOOPBACK = "127.0.0.1"
 
 
 def free_ports(n: int) -> list[int]:
-    """Return UDP ports that are free at present."""
+    """Return free UDP ports."""
     return control_room.free_ports(n, socket.SOCK_DGRAM)
 
 
 def keys_of(names) -> dict[str, bytes]:
-    """Return a device key for each name."""
+    """Return a device key for each name, derived from the name."""
     return {name: hashlib.sha256(name.encode()).digest() for name in names}
 
 
 class HubProcess:
-    """`patrolink hub` in a folder. It can be stopped, killed and started again.
+    """`patrolink hub` with its files in a folder. It can be stopped, killed and restarted.
 
     Attributes:
         ready: The hub's addresses, from its first line of output.
@@ -89,7 +89,7 @@ class HubProcess:
         self.ready = json.loads(line)["ready"]
 
     def stop(self) -> dict:
-        """Stop the hub in order, and return its counts."""
+        """Stop the hub by SIGTERM and return its counts."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         out, _ = self.process.communicate(timeout=TIMEOUT_S)
@@ -105,11 +105,11 @@ class HubProcess:
 
 
 class DeviceMembership:
-    """A device's side of one group.
+    """Membership of a device in one group.
 
     Attributes:
-        terms: The newest `ptt_group` of the group.
-        events: Names of the floor participant's events.
+        terms: The newest `ptt_group` message of the group.
+        events: Names of the events of the floor participant.
         voice: Received packets: SSRC, sequence number, payload.
     """
 
@@ -117,7 +117,7 @@ class DeviceMembership:
         self.client, self.terms = client, terms
         self.events: list[str] = []
         self.voice: list[tuple[int, int, bytes]] = []
-        self.contexts: list[srtp.SrtpTransform] = []  # of the current key and the previous one
+        self.contexts: list[srtp.SrtpTransform] = []  # of the current key and of the previous one
         self.streams: dict[int, srtp.SrtpStream] = {}
         self.sequence = 0
         self.floor = participant.Participant(terms["ssrc"], b"sip:" + client.name.encode())
@@ -148,7 +148,7 @@ class DeviceMembership:
         self.apply(self.floor.cancel(monotonic_ms()))
 
     def packet(self, payload: bytes, ssrc: int | None = None, payload_type: int = 8) -> bytes:
-        """Return the next SRTP packet, under the granted SSRC or another one."""
+        """Return the next SRTP packet, by default with the granted SSRC."""
         ssrc = self.floor.audio_ssrc if ssrc is None else ssrc
         buf = bytearray(len(payload) + 64)
         timestamp = self.sequence * len(payload)
@@ -162,13 +162,13 @@ class DeviceMembership:
 
 
 class DeviceClient:
-    """A device: its broker session, its two sockets, its groups.
+    """A device with its broker session, its two sockets and its groups.
 
     Attributes:
-        left_groups: Groups that the hub has removed the device from.
-        commands, event_states, clip_states: Messages of the hub.
-        reports: Receiver reports of the hub: answers to keepalives.
-        rejected: Reasons why packets of the hub were rejected.
+        left_groups: Groups from which the hub has removed the device.
+        commands, event_states, clip_states: Messages from the hub.
+        reports: Number of receiver reports from the hub, which answer keepalives.
+        rejected: Reasons for rejected packets from the hub.
     """
 
     def __init__(self, name: str, broker_port: int, start: int = 0) -> None:
@@ -186,7 +186,7 @@ class DeviceClient:
         self._uplink = frame.Channel(self.key, name.encode())
         self._counter = 0
         self._uplink_srtcp = self._srtcp_context(b"patrolink-ptt-up")
-        self._downlink_srtcp: dict[tuple, srtp.SrtcpTransform] = {}  # by the hub's address
+        self._downlink_srtcp: dict[tuple, srtp.SrtcpTransform] = {}  # address of a hub -> context
         self._frames: list[bytes] = []
         self.udp = self.media = None
         self.open_sockets()
@@ -203,7 +203,7 @@ class DeviceClient:
         self._subscribed = True
 
     def open_sockets(self) -> None:
-        """Replace the sockets, as a NAT that assigns new ports does."""
+        """Replace the sockets, like a NAT that assigns new ports."""
         for sock in (self.udp, self.media):
             if sock is not None:
                 sock.close()
@@ -251,7 +251,7 @@ class DeviceClient:
     # --- sockets ------------------------------------------------------------------------------------------------------
 
     def protect_rtcp(self, data: bytes) -> bytes:
-        """Return the SRTCP packet of a plain RTCP packet."""
+        """Return an RTCP packet as SRTCP packet."""
         buf = bytearray(len(data) + 64)
         buf[: len(data)] = data
         n = self._uplink_srtcp.protect(buf, len(data), self.index)
@@ -259,7 +259,7 @@ class DeviceClient:
         return bytes(buf[:n])
 
     def send_floor(self, data: bytes) -> None:
-        """Send plain floor control messages to the hub of the group whose SSRC they have."""
+        """Protect floor control messages and send them to the hub of their group, which the SSRC selects."""
         ssrc = struct.unpack_from(">I", data, 4)[0]
         terms = next(membership.terms for membership in self.memberships.values() if membership.terms["ssrc"] == ssrc)
         self.udp.sendto(self.protect_rtcp(data), (_LOOPBACK, terms["floor_port"]))
@@ -274,7 +274,7 @@ class DeviceClient:
             self.media.sendto(self.protect_rtcp(report), self.media_address)
 
     def newest_floor_types(self) -> list[int]:
-        """Return the message types of the newest floor control datagram of a hub."""
+        """Return the message types in the newest floor control datagram."""
         types, at, message, data = [], 0, mcptt.Message(), self.newest_floor_datagram
         while at < len(data):
             at = message.read(data, at, len(data), mcptt.DOWNLINK_TYPES)
@@ -284,7 +284,7 @@ class DeviceClient:
     # --- receive ------------------------------------------------------------------------------------------------------
 
     def process(self) -> None:
-        """Process everything that was received, and run the timers."""
+        """Process received messages and packets, then run the timers."""
         while self._frames:
             self._on_frame(self._frames.pop(0))
         for sock, on_datagram in ((self.udp, self._on_floor_datagram), (self.media, self._on_media_datagram)):
@@ -360,13 +360,13 @@ def run_until(clients, condition, seconds: float = TIMEOUT_S) -> None:
 
 
 def run_for(clients, seconds: float = 0.3) -> None:
-    """Run the clients for a time, where the absence of a packet is to be shown."""
+    """Run the clients for a fixed time, to verify that a packet does not arrive."""
     end = time.monotonic() + seconds
     run_until(clients, lambda: time.monotonic() >= end)
 
 
 def join_groups(clients, groups) -> None:
-    """Have the clients say hello, get the groups' terms, and appear on the hub's sockets."""
+    """Send hello, wait for the terms of the groups, and register all sockets with the hub."""
     for client in clients:
         client.send_hello()
     run_until(clients, lambda: all(set(groups) <= set(client.memberships) for client in clients))

@@ -27,13 +27,13 @@ MAX_KBPS = 600
 
 
 class FaultlessCamera:
-    """The camera's state as the agent's live view reads it."""
+    """A camera without faults, for the agent's live view."""
 
     fault = ""
 
 
 class NoSelector:
-    """A selector that the agent's sockets register with; nothing is ever reported."""
+    """A selector that ignores the agent's sockets."""
 
     def add(self, sock) -> None:
         pass
@@ -42,7 +42,7 @@ class NoSelector:
 
 
 def drawn_pictures(h264: bool, n: int = 30) -> list:
-    """Return pictures of a red rectangle that moves over a still background: BGR arrays for H.264, else JPEG files."""
+    """Return pictures of a moving red rectangle: BGR arrays for H.264, JPEG files otherwise."""
     size = (640, 480) if h264 else (320, 240)
     background = Image.effect_noise((size[0] // 8, size[1] // 8), 30).resize(size).convert("RGB")
     pictures = []
@@ -80,18 +80,18 @@ class StreamRecorder:
 
 
 class CameraDevice:
-    """A device with a camera. Runs in a thread until `close`.
+    """A device with a camera. It runs in a thread until `close`.
 
     Args:
         broker: The MQTT broker.
         name: Name of the device.
-        h264: The camera has an H.264 encoder.
+        h264: Whether the camera has an H.264 encoder.
 
     Attributes:
-        refusal: If not empty, the device refuses to start a view with this text.
-        covered: If true, the camera delivers no pictures.
-        failing: If true, the device ends its view.
-        end_reasons: Why its views ended.
+        refusal: Text with which the device refuses to start a view; empty: it starts it.
+        covered: Whether the camera delivers no pictures.
+        failing: Whether the camera fails, so that the device ends its view.
+        end_reasons: Reason for the end of each view.
     """
 
     def __init__(self, broker, name: str, h264: bool) -> None:
@@ -180,7 +180,7 @@ def site(tmp_path_factory, broker):
 
 @pytest.fixture(scope="module", params=[False, True], ids=["jpeg", "h264"])
 def camera(request, site, broker):
-    """A device at that hub, with a JPEG camera and with an H.264 camera."""
+    """A device at that hub, once with a JPEG camera and once with an H.264 camera."""
     device = CameraDevice(broker, "vest-2" if request.param else "vest-1", request.param)
     yield device
     device.close()

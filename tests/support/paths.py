@@ -1,4 +1,4 @@
-"""Paths of the checkout that tests use. Built from this file's place: importing a test looks nothing up."""
+"""Paths of the checkout, relative to this file, so that importing a test needs no search."""
 
 from pathlib import Path
 

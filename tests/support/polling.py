@@ -1,10 +1,10 @@
-"""Wait for conditions that other threads and processes bring about."""
+"""Wait for conditions that depend on other threads and processes."""
 
 import contextlib
 import os
 import time
 
-TIMEOUT_S = 60  # not a claim of any test: the worst case of two slow cores with six tests in parallel
+TIMEOUT_S = 60  # not a requirement: the worst case on two slow cores with six tests in parallel
 _INTERVAL_S = 0.01
 
 
@@ -13,7 +13,7 @@ def wait_until(condition, message="", seconds: float = TIMEOUT_S):
 
     Args:
         condition: Function without arguments.
-        message: Text of the failure, or a function that returns it.
+        message: Message of the failure, or a function that returns it.
         seconds: Timeout.
 
     Raises:
@@ -27,14 +27,14 @@ def wait_until(condition, message="", seconds: float = TIMEOUT_S):
 
 
 def wait_until_opened(path: str) -> None:
-    """Wait until another thread of this process has opened a terminal that the test already has open."""
+    """Wait until another thread of this process has opened a terminal that the test has already opened."""
 
     def is_opened() -> bool:
         count = 0
         for fd in os.listdir("/proc/self/fd"):
-            with contextlib.suppress(OSError):  # closed since the listing
+            with contextlib.suppress(OSError):  # closed after the listing
                 count += os.readlink(f"/proc/self/fd/{fd}") == path
         return count > 1
 
     wait_until(is_opened)
-    time.sleep(0.3)  # the reader discards what the terminal held before it opened
+    time.sleep(0.3)  # the reader discards data that arrived before it opened the terminal

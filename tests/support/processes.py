@@ -1,11 +1,11 @@
-"""Processes that tests start."""
+"""Helpers for processes that tests start."""
 
 import signal
 from pathlib import Path
 
 
 def ignore_sigint() -> None:
-    """Ignore SIGINT, as a non-interactive shell does for a background job: a `preexec_fn`."""
+    """Ignore SIGINT, as a non-interactive shell does for a background job. For use as `preexec_fn`."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
@@ -19,10 +19,10 @@ def descendants(pid: int) -> list[int]:
             continue
         if fields[0] != "Z":
             parents.setdefault(int(fields[1]), []).append(int(stat.parent.name))
-    found = []
+    result = []
     waiting = [pid]
     while waiting:
         children = parents.get(waiting.pop(), [])
-        found += children
+        result += children
         waiting += children
-    return found
+    return result

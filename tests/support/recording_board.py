@@ -1,6 +1,6 @@
-"""The recording parts of a Linux board, wired as in device/app, for a test and a bench.
+"""The recording parts of a Linux board, connected as in device/app, for a test and a benchmark.
 
-The source is the demo video at 640x480, 15 frames per second.
+The camera plays the demo video at 640x480, 15 frames per second.
 """
 
 import time
@@ -20,7 +20,7 @@ from patrolink_protocol import clip
 from tests.support.paths import DEMO_VIDEO
 
 WIDTH, HEIGHT, FPS = 640, 480, 15
-PLACE = (460500001, 145000000)
+POSITION = (460500001, 145000000)
 CONFIG = {"quota_kb": 262144, "lock_kb": 196608, "keep_h": 24, "sound": "event", "stamp": True}
 CONFIG.update(pre_s=5, post_s=4, segment_s=3)
 
@@ -29,13 +29,13 @@ class Board:
     """A board that records.
 
     Args:
-        folder: For its state, clips and indicators.
+        folder: Folder for state, clips and indicators.
         evidence: The site's public evidence key, 33 bytes.
         mic: Path of a microphone.
         boot: Number of the boot.
 
     Attributes:
-        slowest_ms: The longest round of its loop so far.
+        slowest_ms: Duration of the longest round of its loop.
     """
 
     def __init__(self, folder: Path, evidence: bytes, mic: str, boot: int = 1) -> None:
@@ -58,7 +58,7 @@ class Board:
         self.container = h264.H264Muxer(WIDTH, HEIGHT, FPS)
         self.ring_recorder = RingRecorder(
             self.store,
-            h264.StampedCamera(self.camera, "linux-1", lambda at_ms: (self.unix(at_ms), *PLACE)),
+            h264.StampedCamera(self.camera, "linux-1", lambda at_ms: (self.unix(at_ms), *POSITION)),
             self.container,
             h264.encode_jpeg,
             evidence,

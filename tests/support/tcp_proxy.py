@@ -1,4 +1,4 @@
-"""A TCP proxy on loopback with faults, between a device and its broker."""
+"""A TCP proxy on loopback that injects faults between a device and its broker."""
 
 import contextlib
 import selectors
@@ -12,13 +12,13 @@ _LINGER_RST = struct.pack("ii", 1, 0)
 
 
 class TcpProxy:
-    """Forwards to 127.0.0.1:`target`.
+    """Forwards connections to 127.0.0.1:`target`.
 
     Attributes:
-        mode: May change at any time:
+        mode: The current fault. It may be changed at any time:
             `blackhole` discards all bytes in both directions;
             `refuse` resets new connections;
-            `throttle` passes 1 KB/s, both directions together;
+            `throttle` passes 1 KB/s in total;
             `drip` passes one byte every 5 ms;
             `corrupt` damages every 200th byte.
     """
@@ -40,7 +40,7 @@ class TcpProxy:
     def _run(self) -> None:
         while not self._stop:
             for key, _ in self._selector.select(0.05):
-                # ValueError, KeyError: an earlier event of the same round has closed this socket.
+                # ValueError, KeyError: an earlier event in the same round has closed this socket.
                 with self._lock, contextlib.suppress(OSError, KeyError, ValueError):
                     if key.data is None:
                         self._accept()
@@ -76,12 +76,12 @@ class TcpProxy:
                 sink.sendall(bytes([byte]))
                 time.sleep(0.005)
         elif self.mode == CORRUPT:
-            spoilt = bytearray(data)
+            damaged = bytearray(data)
             for i in range(len(data)):
                 self._passed += 1
                 if self._passed % 200 == 0:
-                    spoilt[i] ^= 0x10
-            sink.sendall(spoilt)
+                    damaged[i] ^= 0x10
+            sink.sendall(damaged)
 
     @staticmethod
     def _reset(sock) -> None:

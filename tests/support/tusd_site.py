@@ -1,7 +1,7 @@
 """tusd and nginx as protocol/CLIP.md configures them, and the hook service between them and the hub.
 
-tusd receives uploads; the hub verifies and releases clips. The hook service admits only devices, and forwards complete
-uploads to the hub.
+tusd receives uploads; the hub verifies and releases clips. The hook service accepts uploads only from devices and
+forwards complete uploads to the hub.
 """
 
 import contextlib
@@ -25,8 +25,8 @@ from tests.support import console_site, hub_process, upload_clients
 from tests.support.polling import wait_until
 
 CLIP_MD = Path(__file__).parents[2] / "protocol" / "CLIP.md"
-_RETRY, _RESTART = 401, 403  # statuses after which a device retries, and starts the upload again
-_REFUSED = (400, 409, 413, 460)  # statuses of the hub for a file that it refuses for good
+_RETRY, _RESTART = 401, 403  # HTTP statuses: the device retries the request; the device restarts the upload
+_REFUSED = (400, 409, 413, 460)  # HTTP statuses of the hub for a file that it refuses permanently
 
 
 class HookService:
@@ -35,16 +35,16 @@ class HookService:
     Args:
         hub: Port of the hub's `uploads`.
         devices: Names of the devices.
-        read: Function(storage) -> the bytes of a complete upload.
+        read: Function(storage) that returns the bytes of a complete upload.
 
     Attributes:
-        finished: Complete uploads that the hub has not accepted yet, by their path.
+        finished: Complete uploads that the hub has not accepted yet, by path.
     """
 
     def __init__(self, hub: int, devices, read) -> None:
         self.hub, self._read = hub, read
         self.finished: dict[str, dict] = {}
-        self._accepted: dict[tuple, str] = {}  # identity of an accepted file -> path of its upload
+        self._accepted: dict[tuple, str] = {}  # identity of an accepted file -> path of the upload
         keys = {name: DeviceKey(key) for name, key in hub_process.keys_of(devices).items()}
         self._authorization = UploadAuthorization(keys.get, SystemClock())
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"service": self}))
@@ -56,14 +56,17 @@ class HookService:
         self._server.server_close()
 
     def authorize(self, method: str, uri: str, fields) -> tuple[int, str]:
-        """Return (204, device), or the status that refuses the request and the reason."""
+        """Return (204, device), or the HTTP status and the reason of a refusal."""
         try:
             return 204, self._authorization.authorize(method, uri, fields, "")
         except (UnauthorizedError, TooManyAttemptsError) as e:
             return 401, str(e)
 
     def authorize_upload(self, method: str, uri: str, fields) -> int:
-        """Return the status for a PATCH or HEAD, which nginx requests first. The hub must have a complete upload."""
+        """Return the HTTP status with which nginx allows or refuses a PATCH or HEAD.
+
+        A complete upload is forwarded to the hub first.
+        """
         status, device = self.authorize(method, uri, fields)
         if status == 204 and not uri.startswith(f"/clips/{device}/"):
             return _RESTART
@@ -94,7 +97,7 @@ class HookService:
         return {} if status == 204 else {"HTTPResponse": {"StatusCode": 503 if status == _RETRY else 460}}
 
     def _forward(self, uri: str, upload: dict) -> int:
-        """Upload a file to the hub in the name of its device, and return the status for the device."""
+        """Upload a file to the hub on behalf of its device; return the HTTP status for the device."""
         metadata = upload["MetaData"]
         raw = upload_clients.RawTusClient(metadata["device"], self.hub)
         data = self._read(upload["Storage"])
@@ -151,7 +154,7 @@ def read_file(storage: dict) -> bytes:
 
 
 class ObjectStorage:
-    """S3 of moto, with one bucket."""
+    """S3 server of moto with one bucket."""
 
     KEYS = {"AWS_ACCESS_KEY_ID": "site", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": "us-east-1"}
 
@@ -199,7 +202,7 @@ class TusdSite:
     """nginx, tusd and the hook service in front of a hub.
 
     Attributes:
-        port: Where devices upload to.
+        port: Port to which devices upload.
         tusd: Port of tusd.
         hooks: The HookService.
     """
@@ -218,12 +221,12 @@ class TusdSite:
         block = re.sub(r" *ssl_.*\n", "", block).replace("8443 ssl", f"127.0.0.1:{self.port}")
         for documented, port in (("8080", self.tusd), ("8081", self.hooks.port)):
             flags, block = flags.replace(documented, str(port)), block.replace(f":{documented};", f":{port};")
-        own = "".join(
+        temp_paths = "".join(
             f"{part}_temp_path {folder}/{part};" for part in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
         )
         (folder / "nginx.conf").write_text(
             f"daemon off; master_process off; pid {folder}/pid; error_log {folder}/error.log; events {{}}\n"
-            f"http {{ access_log off; {own}\n{block} }}\n"
+            f"http {{ access_log off; {temp_paths}\n{block} }}\n"
         )
         flags = flags.replace("\\\n", " ").replace(" -s3-bucket clips", "").split()
         if self._objects is None:

@@ -1,4 +1,4 @@
-"""Clients that upload clips to a real hub: the agent's own uploader, and hand-written tus requests."""
+"""Clients that upload clips to a real hub: the agent's uploader, and raw tus requests."""
 
 import asyncio
 import contextlib
@@ -40,7 +40,7 @@ def unix_ms(_: int = 0) -> int:
 
 
 def authorization(device: str, method: str, path: str, length="", metadata="", ms=None, epoch=0, key=None) -> str:
-    """Return an Authorization header, computed independently from the text of CLIP.md."""
+    """Return an Authorization header, implemented independently from the text of CLIP.md."""
     ms = unix_ms() if ms is None else ms
     derived = hmac.digest(
         key or hub_process.keys_of([device])[device], b"patrolink-upload" + epoch.to_bytes(4, "big"), "sha256"
@@ -56,7 +56,7 @@ def upload_metadata(device: str, clip: object, name: str, sha256: str) -> str:
 
 
 def manifest_values(clip_store, number: int) -> dict | None:
-    """Return the values of clip_manifest of a clip; None when it has none yet."""
+    """Return the values of a clip's clip_manifest message; None while the clip has no manifest."""
     return run_to_completion(clip_manifest_values(clip_store.files, clip_store.index.find(number)))
 
 
@@ -66,17 +66,17 @@ class DeviceUploader:
     Attributes:
         agent: The agent's Uploader.
         clip_store: The device's clip store.
-        index: Its index of clips.
-        uploads: Its queue of uploads.
-        log: Its log lines.
+        index: Clip index of the device.
+        uploads: Upload queue of the device.
+        log: Log lines of the uploader.
 
     Args:
         device: A clip_maker.Device.
         port: The hub's port for uploads.
         session: The device's session with the broker, or None.
         epoch: Key epoch of the requests.
-        kbps: The uploader's rate limit.
-        socket_type: Class of its connections.
+        kbps: Rate limit of the uploader.
+        socket_type: Class of its sockets.
     """
 
     def __init__(
@@ -105,11 +105,11 @@ class DeviceUploader:
                 self.session.send_message(patrolink_messages.CLIP_MANIFEST, values)
 
     def manifest_values(self, number: int) -> dict | None:
-        """Return the values of clip_manifest of a clip; None when it has none yet."""
+        """Return the values of a clip's clip_manifest message; None while the clip has no manifest."""
         return manifest_values(self.clip_store, number)
 
     def receive_states(self) -> list[tuple[int, int]]:
-        """Handle the clip_state messages that arrived as the device does; return (clip, state) of each."""
+        """Process received clip_state messages like the device; return (clip, state) of each."""
         self.session.process()
         messages, self.session.clip_states = self.session.clip_states, []
         handlers = {
@@ -129,12 +129,12 @@ class DeviceUploader:
             time.sleep(min(wait_ms, 10) / 1000)
 
     def is_done(self) -> bool:
-        """Return whether nothing is left to upload."""
+        """Return whether everything has been uploaded."""
         return next(iter(self.uploads.pending()), None) is None
 
 
 class Response(NamedTuple):
-    """An HTTP response; status 0 when the connection was closed without one."""
+    """An HTTP response. The status is 0 if the connection was closed without a response."""
 
     status: int
     fields: dict[str, str]
@@ -142,7 +142,7 @@ class Response(NamedTuple):
 
 
 class RawTusClient:
-    """Hand-written HTTP requests, each on its own connection, with a valid Authorization unless another is given.
+    """Sends raw HTTP requests, each on a new connection, by default with a valid Authorization.
 
     Args:
         device: The device that signs the requests.
@@ -161,8 +161,8 @@ class RawTusClient:
             method: HTTP method.
             path: Path and query.
             body: The body.
-            content_length: Value of Content-Length, if it is not the body's length.
-            **fields: Header fields, with _ for -; None removes a field.
+            content_length: Value of Content-Length; by default the length of the body.
+            **fields: Header fields, with _ instead of -; None removes a field.
         """
         fields = {name.replace("_", "-"): value for name, value in fields.items()}
         length = fields.get("Upload-Length" if method == "POST" else "Upload-Offset", "") if method != "HEAD" else ""
@@ -178,7 +178,7 @@ class RawTusClient:
         with socket.create_connection((HOST, self.port), timeout=TIMEOUT_S) as connection:
             connection.sendall(head.encode() + b"\r\n" + body)
             if content_length is not None and content_length > len(body):
-                time.sleep(0.3)  # data that arrives together with the connection's end may be lost
+                time.sleep(0.3)  # the hub may discard data that arrives together with the end of the connection
                 connection.shutdown(socket.SHUT_WR)
             return self._read_response(connection)
 
@@ -194,18 +194,18 @@ class RawTusClient:
         return Response(int(first.split()[1]), dict(line.split(": ", 1) for line in lines), body)
 
     def create(self, clip: int, name: str, data: bytes, body: bytes = b"", sha256: str = "", **fields: str) -> Response:
-        """Create an upload of `data`; `body` is sent with the request."""
+        """Create an upload of `data` with `body` in the request."""
         metadata = upload_metadata(self.device, clip, name, sha256 or hashlib.sha256(data).hexdigest())
         fields = {"Upload-Length": str(len(data)), "Upload-Metadata": metadata, **fields}
         return self.request("POST", "/clips", body, **fields)
 
 
 class ClipSite:
-    """A hub that takes clips, with a console, and a device that records.
+    """A hub that receives clips, with a console, and a device that records.
 
     Args:
-        folder: The site's folder.
-        broker: The broker.
+        folder: Folder of the site.
+        broker: The MQTT broker.
         evidence: Whether the hub has the evidence key.
     """
 
@@ -265,7 +265,7 @@ class ClipSite:
         return {row["clip"]: row for row in json.loads(body)}
 
     def log_rows(self, name: str) -> list[dict]:
-        """Return the rows of the access log or of a log in the hub's state folder."""
+        """Return the rows of the access log, or of another log in the hub's state folder."""
         path = self.clips / name if name == "access.jsonl" else self.folder / "state" / "shard-0" / name
         return [json.loads(line) for line in path.read_text().splitlines()]
 

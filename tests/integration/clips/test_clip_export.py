@@ -84,7 +84,7 @@ def _times_ms(path):
 def _captured_ms(device, line):
     """Return when the camera captured the pictures of a segment, since clip_maker.EPOCH_MS."""
     start = line["start_ms"] - clip_maker.EPOCH_MS
-    return [time for time in device.camera.taken if start <= time][: line["frames"]]
+    return [time for time in device.camera.times_ms if start <= time][: line["frames"]]
 
 
 def _ffmpeg(*arguments):
@@ -134,7 +134,7 @@ def test_pictures_are_those_of_the_camera(exported):
             with av.open(io.BytesIO(media)) as film:
                 recorded += [bytes(packet) for packet in film.demux(video=0) if packet.size]
         assert packets == recorded
-    first = device.camera.taken.index(_captured_ms(device, _segments(folder)[0])[0])
+    first = device.camera.times_ms.index(_captured_ms(device, _segments(folder)[0])[0])
     film = clip_maker.pictures()
     for n, picture in enumerate(decoded):
         expected = film[(first + n) % len(film)][0][:, :, ::-1].astype(float)
@@ -326,7 +326,7 @@ def test_a_segment_cut_by_power_loss_plays_up_to_the_cut(codec, tmp_path):
     device.run(7)
     device.recorder.trigger(clip.TRIGGERS.index("sos"), 5, "", device.now)
     device.run(3.3)
-    captured = list(device.camera.taken)
+    captured = list(device.camera.times_ms)
     device.boot()
     device.run(1)
     folder = device.write(tmp_path / "clips") / "000001"

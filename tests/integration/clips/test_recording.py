@@ -25,7 +25,7 @@ BEFORE_S, AFTER_S = 11, 8  # recorded before the event, and after it until its c
 
 pytestmark = [
     pytest.mark.skipif(not DEMO_VIDEO.exists(), reason="no video for the camera; run `make media`"),
-    pytest.mark.alone,
+    pytest.mark.exclusive,
 ]
 
 

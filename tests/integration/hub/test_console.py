@@ -13,7 +13,7 @@ from patrolink_protocol import mcptt
 from tests.support import console_site
 from tests.support.console_site import CIRCLE, HARBOUR, NIGHT, OTHER, BackgroundDevices, ConsolePage, ConsoleSite
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.exclusive
 SCREENSHOT = Path(__file__).resolve().parent.parent.parent.parent / "build" / "hub" / "console.png"
 
 

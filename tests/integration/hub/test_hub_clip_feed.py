@@ -28,7 +28,7 @@ def test_retention_deletes_incomplete_clips_and_their_numbers_are_not_missing(re
             hub.service.intake.announce(recorded.announcements[number])
             names = [f"{number:06d}.plm"] if number == 3 else []
             await hub.receive(recorded.clip(number), number, *names)
-        await hub.settled()
+        await hub.wait_idle()
         hub.service.access.preserve(DEVICE, 1)
         for number in (1, 2, 3):
             clip = hub.registry.find(DEVICE, number)
@@ -36,11 +36,11 @@ def test_retention_deletes_incomplete_clips_and_their_numbers_are_not_missing(re
             os.utime(clip.folder, (old_s, old_s))
         assert not hub.registry.find(DEVICE, 3).verdict_ms
         await hub.service.retention.purge(30)
-        rows = await hub.settled()
+        rows = await hub.wait_idle()
         assert set(rows) == {1, 4} and not (tmp_path / "clips" / DEVICE / "000003").exists()
         await hub.kill()
         hub = ClipServiceHarness(tmp_path)
-        assert set(await hub.settled()) == {1, 4}, "deleted clips are not missing"
+        assert set(await hub.wait_idle()) == {1, 4}, "deleted clips are not missing"
         await hub.kill()
 
     asyncio.run(run())
@@ -54,12 +54,12 @@ def test_a_picture_whose_header_names_another_step_is_ignored(recorded, tmp_path
     async def run():
         hub = ClipServiceHarness(tmp_path, evidence_key.load(recorded.device.pem))
         await hub.receive(recorded.clip(3), 3, name)
-        assert (await hub.settled())[3]["picture"]
+        assert (await hub.wait_idle())[3]["picture"]
         (tmp_path / "altered").mkdir()
         data[14:18] = (4_000_000).to_bytes(4, "big")
         (tmp_path / "altered" / name).write_bytes(data)
         await hub.receive(tmp_path / "altered", 9, name)
-        assert not (await hub.settled())[9]["picture"]
+        assert not (await hub.wait_idle())[9]["picture"]
         await hub.kill()
 
     asyncio.run(run())

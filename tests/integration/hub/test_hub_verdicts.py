@@ -56,14 +56,14 @@ def test_verdicts_do_not_depend_on_the_order_of_arrival(recorded, tmp_path, seed
             else:
                 hub.service.intake.announce(recorded.announcements[number])
             if rng.random() < 0.3:
-                await hub.settled()
+                await hub.wait_idle()
             if rng.random() < 0.1:
                 await hub.kill()
                 hub = ClipServiceHarness(tmp_path)
                 for row in recorded.announcements.values():  # a device announces its clips until it has an answer
                     if hub.registry.get(ClipKey(DEVICE, row["clip_id"])) and rng.random() < 0.5:
                         hub.service.intake.announce(row)
-        rows = await hub.settled()
+        rows = await hub.wait_idle()
         shown = {row["clip"]: row["verdict"] for row in hub.messages if row.get("type") == "clip"}
         await hub.kill()
         return rows, shown
@@ -84,7 +84,7 @@ def test_a_late_clip_closes_the_gap_of_the_next_one_for_dispatchers_and_audit_lo
         for number in (2, 4, 3):
             hub.service.intake.announce(recorded.announcements[number])
             await hub.receive(recorded.clip(number), number)
-        rows = await hub.settled()
+        rows = await hub.wait_idle()
         assert {n: row["verdict"] for n, row in rows.items() if row["verdict"]} == {
             2: "valid with gaps", 3: "valid", 4: "valid"
         }  # fmt: skip
@@ -93,7 +93,7 @@ def test_a_late_clip_closes_the_gap_of_the_next_one_for_dispatchers_and_audit_lo
         hub.messages.clear()
         hub.service.intake.announce(recorded.announcements[1])
         await hub.receive(recorded.clip(1), 1)
-        rows = await hub.settled()
+        rows = await hub.wait_idle()
         assert {row["verdict"] for row in rows.values()} == {"valid"} and not rows[2]["findings"]
         assert [row["verdict"] for row in hub.messages if row["clip"] == 2] == ["valid"]
         await hub.kill()
@@ -109,13 +109,13 @@ def test_a_hub_killed_before_it_checked_the_next_link_checks_it_at_start(recorde
         for number in (2, 1):
             hub.service.intake.announce(recorded.announcements[number])
             await hub.receive(recorded.clip(number), number)
-            await hub.settled()
+            await hub.wait_idle()
         await hub.kill()
         path = tmp_path / "clips" / DEVICE / "000002" / "hub.json"
         gap = {"grade": "gap", "kind": "chain", "where": "000002", "words": "the clip before this one is missing"}
         path.write_text(json.dumps({**json.loads(path.read_text()), "verdict": "valid with gaps", "findings": [gap]}))
         hub = ClipServiceHarness(tmp_path)
-        rows = await hub.settled()
+        rows = await hub.wait_idle()
         assert rows[2]["verdict"] == "valid" and not rows[2]["findings"]
         await hub.kill()
 
@@ -130,15 +130,15 @@ def test_another_clip_under_a_used_number_is_not_released(recorded, tmp_path):
         announce, row = hub.service.intake.announce, recorded.announcements[1]
         announce(row)
         await hub.receive(recorded.clip(1), 1)
-        await hub.settled()
+        await hub.wait_idle()
         assert hub.states == [(1, VERIFIED)]
         for _ in range(3):
             announce({**row, "chain": "11" * 32})
             announce({**row, "signer": "03" + "11" * 32, "chain": "22" * 32})
-        await hub.settled()
+        await hub.wait_idle()
         assert hub.states == [(1, VERIFIED)]
         announce(row)
-        await hub.settled()
+        await hub.wait_idle()
         assert hub.states == [(1, VERIFIED)] * 2
         await hub.kill()
 
@@ -152,10 +152,10 @@ def test_an_announcement_after_the_verdict_is_compared_with_the_clip(recorded, t
     async def run():
         hub = ClipServiceHarness(tmp_path)
         await hub.receive(recorded.clip(1), 1)
-        assert (await hub.settled())[1]["verdict"] == "valid"
+        assert (await hub.wait_idle())[1]["verdict"] == "valid"
         hub.states.clear()
         hub.service.intake.announce({**recorded.announcements[1], "chain": "11" * 32})
-        assert (await hub.settled())[1]["verdict"] == "tampered"
+        assert (await hub.wait_idle())[1]["verdict"] == "tampered"
         assert hub.states == [(1, DAMAGED)]
         await hub.kill()
 
@@ -181,10 +181,10 @@ def test_a_file_that_no_manifest_lists_is_quarantined_whenever_it_arrives(record
             patch.setattr(verify, "verify_clip", slow_verify)
             await asyncio.sleep(0.1)  # verification is running
             await hub.receive(tmp_path / "more", 1, extra)
-            rows = await hub.settled()
+            rows = await hub.wait_idle()
         assert rows[1]["verdict"] == "valid" and set(hub.states) == {(1, VERIFIED)}
         await hub.receive(tmp_path / "more", 1, extra)
-        assert (await hub.settled())[1]["verdict"] == "valid" and set(hub.states) == {(1, VERIFIED)}
+        assert (await hub.wait_idle())[1]["verdict"] == "valid" and set(hub.states) == {(1, VERIFIED)}
         assert len(list((tmp_path / "clips").glob(f"*/*/{extra}.*.bad"))) == 2
         await hub.kill()
 
@@ -204,10 +204,10 @@ def test_a_damaged_clip_is_no_evidence_against_the_next_one(recorded, tmp_path):
         for number in (1, 2):
             hub.service.intake.announce(recorded.announcements[number])
             await hub.receive(damaged if number == 1 else recorded.clip(2), number)
-            rows = await hub.settled()
+            rows = await hub.wait_idle()
         assert hub.states == [(1, DAMAGED), (2, VERIFIED)] and rows[2]["verdict"] == "valid with gaps"
         await hub.receive(recorded.clip(1), 1)
-        rows = await hub.settled()
+        rows = await hub.wait_idle()
         assert {row["verdict"] for row in rows.values()} == {"valid"}
         await hub.kill()
 
@@ -230,9 +230,9 @@ def test_a_clip_that_does_not_follow_a_valid_one_is_tampered_and_not_quarantined
         hub = ClipServiceHarness(tmp_path)
         hub.service.signers.pin(DEVICE, other.signer)
         await hub.receive(recorded.clip(2), 2)
-        assert (await hub.settled())[2]["verdict"] == "valid with gaps"
+        assert (await hub.wait_idle())[2]["verdict"] == "valid with gaps"
         await hub.receive(folder / "000001", 1)
-        rows = await hub.settled()
+        rows = await hub.wait_idle()
         assert (rows[1]["verdict"], rows[2]["verdict"]) == ("valid", "tampered")
         assert "does not follow clip 1" in rows[2]["findings"][0]["words"]
         assert hub.states == [(2, VERIFIED), (1, VERIFIED)], "both clips are complete: neither is sent again"
@@ -249,18 +249,18 @@ def test_an_answer_is_repeated_when_the_device_repeats_its_announcement(recorded
         hub = ClipServiceHarness(tmp_path)
         hub.service.intake.announce(recorded.announcements[1])
         await hub.receive(tmp_path / "altered", 1)
-        await hub.settled()
+        await hub.wait_idle()
         assert hub.states == [(1, DAMAGED)]
         await hub.kill()
         hub = ClipServiceHarness(tmp_path)
         for _ in range(5):
             hub.service.intake.announce(recorded.announcements[1])
-            await hub.settled()
+            await hub.wait_idle()
         assert hub.states == [(1, DAMAGED)] * 2, "three requests at most, over restarts"
         await hub.receive(recorded.clip(1), 1, name)
-        assert (await hub.settled())[1]["verdict"] == "valid"
+        assert (await hub.wait_idle())[1]["verdict"] == "valid"
         hub.service.intake.announce(recorded.announcements[1])
-        await hub.settled()
+        await hub.wait_idle()
         assert hub.states[2:] == [(1, VERIFIED)] * 2
         await hub.kill()
 
@@ -271,12 +271,12 @@ def test_files_that_a_hub_lost_are_requested_again(recorded, tmp_path):
     async def run():
         hub = ClipServiceHarness(tmp_path)
         hub.service.intake.announce(recorded.announcements[1])
-        await hub.settled()
+        await hub.wait_idle()
         assert not hub.states  # the upload begins
         hub.service.intake.announce(
             recorded.announcements[1]
         )  # the device has sent everything, to a storage that is lost
-        await hub.settled()
+        await hub.wait_idle()
         assert hub.states == [(1, DAMAGED)]
         await hub.kill()
 
@@ -301,11 +301,11 @@ def test_a_storage_fault_and_an_exception_stop_no_other_verdict(recorded, tmp_pa
             for number in (1, 2, 3):
                 hub.service.intake.announce(recorded.announcements[number])
                 await hub.receive(recorded.clip(number), number)
-            rows = await hub.settled()
+            rows = await hub.wait_idle()
         assert [rows[n]["verdict"] for n in (1, 2, 3)] == ["valid", "", "valid with gaps"]
         assert hub.metrics.counts["storage_failed"] > 2 and hub.metrics.counts["clips_not_verified"]
         hub.service.intake.announce(recorded.announcements[2])
-        rows = await hub.settled()
+        rows = await hub.wait_idle()
         assert [rows[n]["verdict"] for n in (1, 2, 3)] == ["valid"] * 3
         await hub.kill()
 
@@ -330,10 +330,10 @@ def test_files_that_a_later_clip_records_as_deleted_are_not_awaited(recorded, tm
         hub = ClipServiceHarness(tmp_path)
         hub.service.signers.pin(DEVICE, device.signer)
         await hub.receive(folder / f"{second:06d}", second)
-        rows = await hub.settled()
+        rows = await hub.wait_idle()
         assert hub.states == [(second, VERIFIED)]
         await hub.receive(folder / f"{first:06d}", first)
-        rows = await hub.settled()
+        rows = await hub.wait_idle()
         assert rows[first]["verdict"] == "valid with gaps" and rows[second]["verdict"] in ("valid", "valid with gaps")
         assert hub.states == [(second, VERIFIED), (first, VERIFIED)]
         await hub.kill()

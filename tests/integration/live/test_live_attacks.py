@@ -142,7 +142,7 @@ def test_forged_and_late_commands_start_no_view_and_a_view_without_reports_ends(
     receiver.close()
 
 
-@pytest.mark.alone
+@pytest.mark.exclusive
 def test_camera_stops_when_its_hub_is_killed_and_can_be_watched_after_a_restart(site, broker):
     camera = live_camera.CameraDevice(broker, "vest-3", False)
 

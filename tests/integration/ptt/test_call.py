@@ -14,7 +14,7 @@ def patrolink(*arguments, timeout=90):
     )
 
 
-@pytest.mark.alone
+@pytest.mark.exclusive
 @pytest.mark.timeout(400)
 def test_repeated_call_into_the_same_folder_adds_recordings(tmp_path):
     """The default network `city` loses packets. The second run has new keys and keeps the files of the first run."""

@@ -148,7 +148,7 @@ def make_pair(tmp_path, broker):
         yield lambda **ptt: DevicePair(tmp_path, broker, stack, **ptt)
 
 
-@pytest.mark.alone
+@pytest.mark.exclusive
 @pytest.mark.timeout(400)
 def test_speech_reaches_the_other_device(make_pair):
     pair = make_pair()

@@ -1,4 +1,4 @@
-"""The hooks of a commit: what the message check refuses, and that every hook runs a tool of the project."""
+"""The hooks of a commit: they reject bad messages and misspelt words, and run in a new repository."""
 
 import importlib.util
 import os
@@ -23,12 +23,12 @@ def load():
     "message",
     [
         "modem: retry registration after a reject",
-        "hub, device: share the floor participant\n\nBecause two of them drifted apart.\n",
+        "hub, device: share the floor participant\n\nThe two copies had different timers.\n",
         'Revert "modem: retry registration after a reject"\n',
         "docs: add a glossary\n# Please enter the commit message\n",
     ],
 )
-def test_a_good_message_passes(message):
+def test_valid_message_is_accepted(message):
     assert load().faults(message) == []
 
 
@@ -44,13 +44,13 @@ def test_a_good_message_passes(message):
         ("modem: retry\nbecause", "blank line"),
     ],
 )
-def test_a_bad_message_is_refused_with_its_fault(message, fault):
-    found = load().faults(message)
-    assert len(found) == 1 and fault in found[0]
+def test_invalid_message_is_rejected_with_its_fault(message, fault):
+    messages = load().faults(message)
+    assert len(messages) == 1 and fault in messages[0]
 
 
 def test_hooks_run_in_a_fresh_repository(tmp_path):
-    """The hooks that are in .pre-commit-config.yaml refuse a bad message and a misspelt word."""
+    """The hooks of .pre-commit-config.yaml reject an invalid message and a misspelt word."""
     run = {"cwd": tmp_path, "capture_output": True, "text": True}
     environment = {**os.environ, "GIT_CONFIG_GLOBAL": os.devnull, "PRE_COMMIT_HOME": str(tmp_path / "cache")}
     subprocess.run(["git", "init", "-q", "."], check=True, **run)
@@ -65,8 +65,8 @@ def test_hooks_run_in_a_fresh_repository(tmp_path):
     def commit(text: str, message: str) -> str:
         (tmp_path / "page.md").write_text(text)
         subprocess.run(["git", "add", "page.md"], check=True, **run)
-        done = subprocess.run(["git", "commit", "-m", message], env=environment, **run)
-        return "" if done.returncode == 0 else done.stdout + done.stderr
+        result = subprocess.run(["git", "commit", "-m", message], env=environment, **run)
+        return "" if result.returncode == 0 else result.stdout + result.stderr
 
     misspelt = "recie" + "ve"
     assert "==> receive" in commit(f"Frames that we {misspelt}.\n", "docs: add a page")
