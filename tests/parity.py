@@ -1,6 +1,6 @@
-"""Runs every `test_` function of tests/unit on this interpreter; started by CPython, it runs itself on MicroPython.
+"""Runs every `test_` function of tests/unit on MicroPython.
 
-python tests/parity.py              runs itself on MicroPython and returns its exit code
+python tests/parity.py              starts MicroPython with this script and returns its exit code
 micropython tests/parity.py         runs the tests; the last line is "N passed, N failed"
 """
 
@@ -8,17 +8,17 @@ import gc
 import os
 import sys
 
-HERE = __file__.rsplit("/", 1)[0] if "/" in __file__ else "."
-FOLDERS = ("/unit", "/../device", "/../protocol", "/../protocol/generated", "/../build/device-lib")
-HEAP = "48M"  # for the data of the tests; the heap of the agent is measured on boards
+FOLDER = __file__.rsplit("/", 1)[0] if "/" in __file__ else "."
+SEARCH_PATH = ("/unit", "/../device", "/../protocol", "/../protocol/generated", "/../build/device-lib")
+HEAP = "48M"  # sized for the data of the tests; boards measure the heap of the agent
 
 
 def run():
     """Run all tests and return the number of failures."""
-    for folder in FOLDERS:
-        sys.path.insert(0, HERE + folder)
+    for folder in SEARCH_PATH:
+        sys.path.insert(0, FOLDER + folder)
     passed = failed = 0
-    for name in sorted(os.listdir(HERE + "/unit")):
+    for name in sorted(os.listdir(FOLDER + "/unit")):
         if not (name.startswith("test_") and name.endswith(".py")):
             continue
         module = __import__(name[:-3])
@@ -26,7 +26,7 @@ def run():
             function = getattr(module, test)
             if not test.startswith("test_") or not callable(function):
                 continue
-            gc.collect()  # the garbage of the previous test could leave no space for a large buffer
+            gc.collect()  # frees a contiguous block for large buffers
             try:
                 function()
                 passed += 1

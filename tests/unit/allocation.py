@@ -1,4 +1,4 @@
-"""What a call allocates, where the runtime can tell."""
+"""Measures the heap allocation of a call, on runtimes that report it."""
 
 import gc
 

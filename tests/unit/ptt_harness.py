@@ -19,7 +19,7 @@ from patrolink_protocol.key_derivation import derive_key
 KEY = bytes(range(32))
 HUB = ("hub", 5000, 5002)
 SHARD = 3 << 27
-LOUD = bytes([0x2A, 0xAA] * 80)  # 20 ms of A-law at full level
+LOUD = bytes([0x2A, 0xAA] * 80)  # 20 ms of A-law at full scale
 
 
 def wrap(group_key, device_key=KEY, epoch=0):
@@ -41,19 +41,19 @@ def group_key(number):
     return bytes([number]) * srtp.KEY_BYTES + bytes([number + 100]) * srtp.SALT_BYTES
 
 
-def terms(group=1, **more):
+def terms(group=1, **overrides):
     """Return a decoded ptt_group message."""
     message = {
         "group": group, "kind": 0, "rights": 7, "priority": 5, "rank": group, "codec": 0, "ssrc": 0x80000000 + group,
         "hub_ssrc": 100 + group, "key": 1, "wrapped": wrap(group_key(group)), "host": HUB[0], "floor_port": HUB[1],
         "media_port": HUB[2], "name": "g%d" % group,
     }  # fmt: skip
-    message.update(more)
+    message.update(overrides)
     return message
 
 
 class Microphone:
-    """Provides 16-bit samples in real time of the harness's clock, from `value(sample number)`."""
+    """Provides 16-bit samples, `value(sample number)`, in real time of the harness's clock."""
 
     def __init__(self, harness):
         self._harness = harness
@@ -108,14 +108,14 @@ class PttHarness:
     Attributes:
         now_ms: current time.
         sockets: the device's socket for each port of the hub.
-        sockets_opened: how many were opened.
+        sockets_opened: number of sockets opened so far.
         played: units of samples that the speaker received.
         reports: (values of ptt_burst, monotonic ms).
         log: lines of the log.
         floor_messages: (type, Message) received by the hub.
         media: plain RTP packets received by the hub.
-        receiver_reports: how many the hub received.
-        is_mute: True: the hub does not answer receiver reports.
+        receiver_reports: number of receiver reports that the hub received.
+        is_mute: whether the hub leaves receiver reports unanswered.
     """
 
     def __init__(self, store=None, frame_ms=20, replay_s=0, groups=8, index=0):
@@ -205,7 +205,7 @@ class PttHarness:
             self.floor_messages.append((message.type, message))
 
     def send(self, plain, port=None):
-        """Protect a plain datagram and send it to the floor socket, or that of `port`; return the protected one."""
+        """Protect a datagram, send it to the socket of `port` (default: floor port), and return its protected form."""
         buf = bytearray(plain) + bytearray(srtp.SRTCP_OVERHEAD_BYTES)
         self.index += 1
         data = bytes(buf[: self._srtcp_down.protect(buf, len(plain), self.index)])
@@ -239,7 +239,7 @@ class PttHarness:
         return self.send_floor(m.IDLE, ("word", m.SEQUENCE, 1), group=group)
 
     def send_media(self, ssrc, sequence, alaw, timestamp=None, group=1):
-        """Send a packet of another participant; return the protected one."""
+        """Send a packet of another participant. Return the protected packet."""
         rtp = srtp.SrtpTransform(aes.encrypter, group_key(group)[:16], group_key(group)[16:])
         timestamp = sequence * len(alaw) if timestamp is None else timestamp
         plain = bytes((0x80, 8, sequence >> 8, sequence & 255)) + struct.pack(">II", timestamp, ssrc) + alaw
@@ -266,7 +266,7 @@ class PttHarness:
         assert not self.microphone.is_open or state in allowed, (self.now_ms, state)
 
     def press(self, line=b"ptt"):
-        """Send a line of the buttons to the client."""
+        """Pass a button line to the client."""
         assert self.client.on_button(line, self.now_ms)
 
     def message_types(self):
@@ -274,17 +274,17 @@ class PttHarness:
         return [kind for kind, _ in self.floor_messages if kind != m.ACK]
 
 
-def make_joined(**more):
+def make_joined(**overrides):
     """Return a harness whose client has joined group 1, at 50 ms."""
-    harness = PttHarness(**more)
+    harness = PttHarness(**overrides)
     harness.client.on_group_message(terms(), harness.now_ms)
     harness.run(50)
     return harness
 
 
-def make_talking(**more):
+def make_talking(**overrides):
     """Return a harness whose client transmits: the floor was granted 100 ms after key down."""
-    harness = make_joined(**more)
+    harness = make_joined(**overrides)
     harness.press()
     harness.run(100)
     harness.send_granted()

@@ -1,4 +1,4 @@
-"""Random numbers that repeat, on both runtimes."""
+"""Reproducible random numbers for both runtimes."""
 
 
 def seeded(seed):

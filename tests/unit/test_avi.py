@@ -6,18 +6,18 @@ from agent.recording.avi import AviMuxer, header
 from allocation import allocated
 from patrolink_protocol import g711
 
-PICTURE = b"\xff\xd8" + bytes(range(200)) + b"\xff\xd9"  # its content does not matter
+PICTURE = b"\xff\xd8" + bytes(range(200)) + b"\xff\xd9"  # not decoded by these tests
 UNIT = bytes(160)
 
 
 class RecordingSink:
-    """A sink that keeps all data."""
+    """A sink that stores all data and the time of each call."""
 
     def __init__(self):
         self.data = b""
         self.times = []
 
-    def take(self, time_ms, *parts):
+    def write(self, time_ms, *parts):
         self.data += b"".join([bytes(part) for part in parts])
         self.times.append(time_ms)
 
@@ -37,7 +37,7 @@ def chunks(data, at):
 def mux(times, sound=False, fps=5):
     sink = RecordingSink()
     avi = AviMuxer(320, 240, fps, sound)
-    avi.begin(sink.take)
+    avi.begin(sink.write)
     for i, time_ms in enumerate(times):
         avi.picture(PICTURE[: 100 + i % 2], time_ms)
     return avi, sink
@@ -49,8 +49,8 @@ def names(sink, sound=False):
 
 def test_a_frame_is_at_the_position_of_its_time():
     avi, sink = mux((0, 200, 399, 601, 1000, 1010))
-    found = chunks(sink.data, len(header(320, 240, 5, False)))
-    assert [len(data) for _, _, data in found] == [100, 101, 100, 101, 0, 100, 101]
+    frames = chunks(sink.data, len(header(320, 240, 5, False)))
+    assert [len(data) for _, _, data in frames] == [100, 101, 100, 101, 0, 100, 101]
     assert sink.times == [0, 0, 200, 399, 601, 1000, 1000, 1010]
 
 
@@ -64,10 +64,10 @@ def test_the_index_lists_each_chunk():
     whole = len(sink.data)
     avi.end()
     base = len(header(320, 240, 5, False)) - 4
-    found = chunks(sink.data[:whole], base + 4)
+    indexed = chunks(sink.data[:whole], base + 4)
     name, _, index = chunks(sink.data, whole)[0]
-    assert name == b"idx1" and len(index) == 16 * len(found)
-    for i, (name, at, data) in enumerate(found):
+    assert name == b"idx1" and len(index) == 16 * len(indexed)
+    for i, (name, at, data) in enumerate(indexed):
         entry = struct.unpack("<4sIII", index[16 * i : 16 * i + 16])
         assert entry == (name, 16 if data else 0, at - base, len(data))
 
@@ -81,26 +81,28 @@ def test_a_long_file_has_no_index():
 def test_a_second_file_equals_the_first():
     avi, sink = mux((0, 200))
     avi.end()
-    again = RecordingSink()
-    avi.begin(again.take)
+    second = RecordingSink()
+    avi.begin(second.write)
     avi.picture(PICTURE[:100], 0)
     avi.picture(PICTURE[:101], 200)
     avi.end()
-    assert again.data == sink.data
+    assert second.data == sink.data
 
 
 def test_sound_is_at_the_position_of_its_time():
     sink = RecordingSink()
     avi = AviMuxer(320, 240, 5, True)
-    avi.begin(sink.take)
+    avi.begin(sink.write)
     loud = struct.pack("<h", 8000) * 80
     for i in range(100):
         avi.sound(loud, 500 + 10 * i)  # starts half a second late
-    avi.sound(loud, 1000)  # a time that has sound already: dropped
+    avi.sound(loud, 1000)  # this time already has sound: dropped
     avi.end()
-    said = b"".join([data for name, _, data in chunks(sink.data, len(header(320, 240, 5, True))) if name == b"01wb"])
-    assert len(said) == 12000
-    assert said[:4000] == bytes((g711.SILENCE,)) * 4000 and bytes((g711.SILENCE,)) not in said[4000:]
+    sound_data = b"".join(
+        [data for name, _, data in chunks(sink.data, len(header(320, 240, 5, True))) if name == b"01wb"]
+    )
+    assert len(sound_data) == 12000
+    assert sound_data[:4000] == bytes((g711.SILENCE,)) * 4000 and bytes((g711.SILENCE,)) not in sound_data[4000:]
 
 
 def test_a_truncated_file_has_complete_chunks():

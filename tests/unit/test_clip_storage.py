@@ -120,8 +120,8 @@ def test_too_slow_storage_loses_frames_and_uses_bounded_memory():
     harness.files.behind = []
     number = harness.recorder.trigger(0, 1, "", harness.now)
     harness.run(60)
-    waiting = sum([len(given[1] or b"") for _, given in harness.files.behind if len(given) == 2])
-    assert 200000 < waiting < 240000
+    queued_bytes = sum([len(args[1] or b"") for _, args in harness.files.behind if len(args) == 2])
+    assert 200000 < queued_bytes < 240000
     harness.files.work(1 << 30)
     harness.run(20, lambda: harness.files.work(1 << 30))
     assert harness.ring_recorder.loss.total > 100

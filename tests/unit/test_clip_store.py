@@ -217,7 +217,7 @@ def check_order(harness, seed, clips_before, files):
 
 
 def spare_names(harness, clip):
-    """Return the files of a clip that no other clip lists."""
+    """Return the stored segments of a clip that neither the ring nor another unverified clip contains."""
     return [
         n
         for n in stored_names(harness, clip.number)

@@ -49,15 +49,15 @@ def reject_reason(kind, body):
 
 
 def test_status_round_trip():
-    got = decode.decode(m.DEVICE_STATUS, encode(m.DEVICE_STATUS, STATUS))
+    message = decode.decode(m.DEVICE_STATUS, encode(m.DEVICE_STATUS, STATUS))
     for name in STATUS:
-        assert got[name] == STATUS[name], name
-    assert got["temperature_c"] is None and got["message"] == "device_status"
+        assert message[name] == STATUS[name], name
+    assert message["temperature_c"] is None and message["message"] == "device_status"
 
 
 def test_hello_round_trip():
-    got = decode.decode(m.HELLO, encode(m.HELLO, HELLO))
-    assert got["board"] == "unix" and got["runtime"] == "Ω" and got["boot"] == 3
+    message = decode.decode(m.HELLO, encode(m.HELLO, HELLO))
+    assert message["board"] == "unix" and message["runtime"] == "Ω" and message["boot"] == 3
 
 
 def test_fields_of_a_later_version_are_ignored():

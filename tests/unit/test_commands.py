@@ -1,4 +1,4 @@
-"""Commands of the hub: written to the audit log before they are carried out, and answered whatever the result."""
+"""Commands of the hub: written to the audit log before they are carried out, and always answered."""
 
 import patrolink_enums as enums
 import patrolink_messages as m
@@ -11,7 +11,7 @@ DONE = enums.ANSWER_RESULT_DONE
 
 
 class FakeReporter:
-    """Keeps the messages that are sent."""
+    """Records the messages that are sent."""
 
     def __init__(self):
         self.sent = []

@@ -57,18 +57,21 @@ class Completed:
         return run_to_completion(self._module.sign(private, digest))
 
 
-library, integers = IMPLEMENTATIONS = (Completed(crypto), Completed(p256))  # the same implementation on MicroPython
+library, integers = IMPLEMENTATIONS = (
+    Completed(crypto),
+    Completed(p256),
+)  # on MicroPython both are the same implementation
 
 
-def number(below, most=p256.ORDER - 1):
-    """Return 32 random bytes that are a number from 1 to `most`."""
+def number(below, maximum=p256.ORDER - 1):
+    """Return a random number from 1 to `maximum` as 32 bytes."""
     n = 0
     for _ in range(17):
         n = n << 16 | below(1 << 16)
-    return (1 + n % most).to_bytes(32, "big")
+    return (1 + n % maximum).to_bytes(32, "big")
 
 
-def refused(function, *args):
+def is_refused(function, *args):
     try:
         function(*args)
     except ValueError:
@@ -85,12 +88,12 @@ def test_signatures_of_rfc_6979_a_2_5():
             assert implementation.sign(A_2_5, hashlib.sha256(message).digest()) == low
 
 
-def test_public_keys():
+def test_public_keys_match_known_values():
     base = "036b17d1f2e12c4247f8bce6e563a440f277037d812deb33a0f4a13945d898c296"
     for implementation in IMPLEMENTATIONS:
         one = (1).to_bytes(32, "big")
         assert hexlify(implementation.public(one)).decode() == base
-        # -1 times G is G with the peer sign.
+        # -1 times G is G with the opposite sign of y.
         assert implementation.public((p256.ORDER - 1).to_bytes(32, "big")) == b"\x02" + x(base)[1:]
         assert implementation.public(A_2_5) == x("0360FED4BA255A9D31C961EB74C6356D68C049B8923B61FA6CE669622E60F29FB6")
 
@@ -123,11 +126,11 @@ def test_invalid_keys_are_refused():
     ]
     for implementation in IMPLEMENTATIONS:
         for public in publics:
-            assert refused(implementation.agree, A_2_5, public), public
+            assert is_refused(implementation.agree, A_2_5, public), public
         for private in (bytes(32), p256.ORDER.to_bytes(32, "big"), b"\xff" * 32, A_2_5[1:], A_2_5 + b"\0"):
-            assert refused(implementation.public, private)
-            assert refused(implementation.agree, private, base)
-            assert refused(implementation.sign, private, bytes(32))
+            assert is_refused(implementation.public, private)
+            assert is_refused(implementation.agree, private, base)
+            assert is_refused(implementation.sign, private, bytes(32))
 
 
 def test_key_agreement_of_two_new_keys():
@@ -189,7 +192,7 @@ def numbers(below, count):
 
 
 def test_limb_arithmetic_agrees_with_big_integers():
-    """A thousand operations in sequence, with outputs in place of operands."""
+    """A thousand operations in sequence, also in place."""
     below = seeded(SEED)
     values = numbers(below, 9)
     limbs = [p256_field.to_montgomery(n) for n in values]
@@ -235,7 +238,7 @@ def limbs_of(a):
     return out
 
 
-def test_powers():
+def test_powers_agree_with_big_integers():
     below = seeded(SEED)
     for a in numbers(below, 3)[1:]:
         for e in (0, 1, 2, p256_field.P - 2, int.from_bytes(number(below), "big")):
@@ -290,7 +293,7 @@ def test_stream_is_independent_of_the_lengths_of_its_parts():
         assert bytes(parts) == text, "seed %d" % SEED
 
 
-def test_block_numbers_above_16_bits():
+def test_implementations_agree_above_16_bits_of_block_number():
     key = bytes(32)
     a, b = ciphers(key)
     buf = bytearray(8192)

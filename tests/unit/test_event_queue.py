@@ -1,3 +1,5 @@
+"""Event queue and downlink: repetition, power cuts, damaged storage, forged and replayed frames."""
+
 import patrolink_messages as m
 from agent.link.downlink import Downlink
 from agent.link.event_queue import EventQueue
@@ -33,12 +35,12 @@ def answer(event_id, counter, key=KEY, direction=frame.DOWNLINK, epoch=0):
 
 def send_due(events):
     """Send all events that are due, with the broker's acknowledgement; return their frames."""
-    out = []
+    frames = []
     while True:
         data = events.peek()
         if data is None:
-            return out
-        out.append(bytes(data))
+            return frames
+        frames.append(bytes(data))
         events.acknowledge()
 
 
@@ -84,7 +86,7 @@ def test_events_survive_a_power_cut_in_any_byte_of_a_write():
         assert restarted.remove(5) == len(frames) - 1
 
 
-def test_flipped_bits_are_not_sent():
+def test_damaged_events_are_not_sent():
     files = MemoryFiles()
     EventQueue(files, Clock().now_ms).put(event(1, 1), 1, 1)
     name = files.names()[0]
@@ -107,7 +109,7 @@ def test_an_event_is_sent_although_storage_is_full():
 
 
 class DownlinkHarness:
-    """A downlink whose handler notes the events that are answered."""
+    """A downlink whose handler records the answered events."""
 
     def __init__(self, store, epoch=0):
         self.answered = []
@@ -119,7 +121,7 @@ class DownlinkHarness:
         self.answered.append(message["event_id"])
 
 
-def test_only_authentic_and_new_frames_are_acted_on():
+def test_forged_replayed_and_damaged_frames_are_rejected():
     store = MemoryStore()
     harness = DownlinkHarness(store)
     good = answer(9, 4)
@@ -145,7 +147,7 @@ def test_a_replay_is_rejected_after_a_power_cut_in_a_later_epoch():
     later = answer(2, 7, epoch=1)
     harness.downlink.receive(later)
     assert harness.answered == [1, 2]
-    restarted = DownlinkHarness(store)  # its configuration still names epoch 0
+    restarted = DownlinkHarness(store)  # the configuration still has epoch 0
     for data in (later, answer(3, 6, epoch=1), answer(1, 51)):
         restarted.downlink.receive(data)
     assert restarted.answered == [] and restarted.downlink.rejected == 3

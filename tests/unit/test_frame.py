@@ -89,20 +89,22 @@ def test_each_epoch_has_a_key_and_a_phase():
     assert reject_reason(reseal(data)) == "critical"
 
 
-def test_tails():
+def test_tails_round_trip_and_invalid_ones_are_refused():
     buf = bytearray(80)
     channel = frame.Channel(KEY, b"dev-1")
     for extensions in ([], [(1, 0, b"abc")], [(64, 0, b""), (1, 0, b"x" * 20)]):
         buf[5:9] = b"body"
         end = tail.write_into(buf, 9, extensions)
         n = channel.seal_into(buf, m.HELLO, 1, end, True)
-        _, _, body, got = channel.open_frame(bytes(buf[:n]))
-        assert bytes(body) == b"body" and got == extensions
+        _, _, body, decoded = channel.open_frame(bytes(buf[:n]))
+        assert bytes(body) == b"body" and decoded == extensions
     end = tail.write_into(buf, 9, [(1, 0, b"abc"), (2, 1, b"")])
     assert reject_reason(bytes(buf[: channel.seal_into(buf, m.HELLO, 1, end, True)])) == "critical"
-    for wrong in (b"\x01\x03ab\x04", b"\x05", b"\x01\x01", b"\x01\x00\x02\x02", b"\xff"):
-        buf[5 : 5 + len(wrong)] = wrong
-        assert reject_reason(bytes(buf[: channel.seal_into(buf, m.HELLO, 1, 5 + len(wrong), True)])) == "length", wrong
+    for invalid in (b"\x01\x03ab\x04", b"\x05", b"\x01\x01", b"\x01\x00\x02\x02", b"\xff"):
+        buf[5 : 5 + len(invalid)] = invalid
+        assert reject_reason(bytes(buf[: channel.seal_into(buf, m.HELLO, 1, 5 + len(invalid), True)])) == "length", (
+            invalid
+        )
     assert reject_reason(bytes(buf[: channel.seal_into(buf, m.HELLO, 1, 5, True)])) == "length"
     for bad in ([(0, 0, b"")], [(128, 0, b"")], [(1, 0, bytes(254))], [(1, 0, bytes(100)), (1, 0, bytes(152))]):
         try:

@@ -53,7 +53,7 @@ def test_error_is_at_most_half_a_quantising_interval():
         previous = decoded
 
 
-def test_offsets_leave_the_rest_of_the_buffers_alone():
+def test_offsets_leave_the_rest_of_the_buffers_unchanged():
     alaw = bytearray(b"\1\2\3\4")
     g711.encode(struct.pack("<2h", 0, 0), 2, alaw, 1)
     assert alaw == b"\1\xd5\xd5\4"
@@ -69,7 +69,7 @@ def test_encode_returns_the_mean_magnitude():
 def test_machine_code_equals_plain_code():
     try:
         text = load_interpreted(g711.__file__)
-    except (AttributeError, OSError):  # frozen into firmware: the file is next to this test
+    except (AttributeError, OSError):  # frozen into firmware: the source is in the folder of this test
         text = load_interpreted("g711.py")
     linear = struct.pack("<1000h", *range(-32768, 32768, 65)[:1000])
     native, interpreted = bytearray(1000), bytearray(1000)

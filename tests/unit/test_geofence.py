@@ -49,8 +49,10 @@ def fix_at(lat_e7, lon_e7, hacc_mm=5000):
     return fix
 
 
-def north_of_home(metres, hacc_mm=5000):
-    return fix_at(312304000 + int(metres * 1e7 / 110877), 1214737000, hacc_mm)  # at 31.23 degrees
+def north_of_home(distance_m, hacc_mm=5000):
+    return fix_at(
+        312304000 + int(distance_m * 1e7 / 110877), 1214737000, hacc_mm
+    )  # length of a degree at 31.23 degrees is 110877 m
 
 
 def test_vincenty_matches_a_published_example():
@@ -67,18 +69,18 @@ def test_the_distance_is_within_half_a_percent_of_the_geodesic():
     for i in range(3000):
         lat = randbelow(1 << 16) * 1700000000 // 65535 - 850000000 if i > 200 else (850000000, -850000000, 0)[i % 3]
         lon = randbelow(1 << 16) * 54931 - 1800000000 + randbelow(50000)
-        reach = (20, 100, 1000, 5000)[i % 4] * 90  # 1e-7 degrees of about that many metres
+        reach = (20, 100, 1000, 5000)[i % 4] * 90  # metres in units of about 1e-7 degrees
         to_lat = lat + randbelow(2 * reach) - reach
         to_lon = lon + int((randbelow(2 * reach) - reach) / max(cos(lat * pi / 1.8e9), 0.08))
-        want = vincenty(lat / 1e7, lon / 1e7, to_lat / 1e7, to_lon / 1e7)
+        expected = vincenty(lat / 1e7, lon / 1e7, to_lat / 1e7, to_lon / 1e7)
         if to_lon > 1800000000:
             to_lon -= 3600000000
         if to_lon < -1800000000:
             to_lon += 3600000000
-        if want < 10:
+        if expected < 10:
             continue
-        got = sqrt(geofence.squared_distance_mm2(lat, lon, to_lat, to_lon)) / 1000
-        error = abs(got - want) / want
+        result = sqrt(geofence.squared_distance_mm2(lat, lon, to_lat, to_lon)) / 1000
+        error = abs(result - expected) / expected
         assert error < 0.005, "seed %d, %d: %d %d %d %d gives %f instead of %f" % (
             SEED,
             i,
@@ -86,23 +88,23 @@ def test_the_distance_is_within_half_a_percent_of_the_geodesic():
             lon,
             to_lat,
             to_lon,
-            got,
-            want,
+            result,
+            expected,
         )
         worst = max(worst, error)
-    assert worst > 0.0001  # the reference is not the formula under test
+    assert worst > 0.0001  # proves that the reference differs from the tested formula
 
 
 def test_a_walk_in_and_out_raises_two_crossings():
     fences = geofence.Geofences([HOME])
     crossings = []
-    for metres in list(range(120, -1, -1)) + list(range(121)):
-        for crossing in fences.on_fix(north_of_home(metres)):
-            crossings.append((metres, crossing))
+    for distance_m in list(range(120, -1, -1)) + list(range(121)):
+        for crossing in fences.on_fix(north_of_home(distance_m)):
+            crossings.append((distance_m, crossing))
     (entered_m, entered), (left_m, left) = crossings
     assert (entered.fence_id, entered.entered, entered.record) == (1, True, True)
     assert (left.fence_id, left.entered, left.record) == (1, False, True)
-    # 5 m inside and outside, and one metre for the second fix
+    # hysteresis of 5 m, plus one metre until the second fix
     assert 43 <= entered_m <= 44 and 56 <= left_m <= 58, crossings
 
 
@@ -112,19 +114,19 @@ def test_noise_at_the_edge_causes_few_crossings():
         fences = geofence.Geofences([HOME])
         changes = 0
         for _ in range(5000):
-            # Two standard deviations are the estimate: the sum of twelve uniform numbers is a normal one.
+            # The estimate is two standard deviations; the sum of twelve uniform numbers is nearly normal.
             noise = (sum([randbelow(1000) for _ in range(12)]) - 5994) / 1000 * hacc / 2000
             changes += len(fences.on_fix(north_of_home(50 + noise, hacc)))
         assert changes <= 12, "seed %d, estimate %d: %d changes" % (SEED, hacc, changes)
 
 
 def cross(fences, fix):
-    """Return the crossings of a second fix at one place; the first one must not complete any."""
+    """Return the crossings of the second of two equal fixes; the first one must not complete a crossing."""
     assert fences.on_fix(fix) == ()
     return fences.on_fix(fix)
 
 
-def test_an_error_estimate_larger_than_the_fence_still_lets_the_wearer_in_and_out():
+def test_crossings_with_an_error_estimate_larger_than_the_fence():
     fences = geofence.Geofences([HOME])
     assert cross(fences, north_of_home(30, 90000)) == ()
     assert cross(fences, north_of_home(20, 90000)) == [(1, True, True)]
@@ -134,14 +136,14 @@ def test_an_error_estimate_larger_than_the_fence_still_lets_the_wearer_in_and_ou
 
 def test_one_outlier_changes_nothing():
     fences = geofence.Geofences([HOME])
-    for metres in (0, 60, 0, 5000, 0, 200):
-        assert fences.on_fix(north_of_home(metres)) == ()
+    for distance_m in (0, 60, 0, 5000, 0, 200):
+        assert fences.on_fix(north_of_home(distance_m)) == ()
     assert cross(fences, north_of_home(0)) == [(1, True, True)]
-    for metres in (200, 0, 200, 0):
-        assert fences.on_fix(north_of_home(metres)) == ()
+    for distance_m in (200, 0, 200, 0):
+        assert fences.on_fix(north_of_home(distance_m)) == ()
 
 
-def test_a_fix_without_position_or_estimate():
+def test_a_fix_without_position_or_estimate_changes_nothing():
     fences = geofence.Geofences([HOME])
     without_position = north_of_home(0)
     without_position.flags = 0
@@ -151,7 +153,7 @@ def test_a_fix_without_position_or_estimate():
     assert cross(fences, without_position) == ()
 
 
-def test_fences_across_the_date_line_and_several_at_once():
+def test_crossings_of_several_fences_at_the_date_line():
     one = {"id": 7, "lat": 0, "lon": 180, "radius_m": 1000}
     two = {"id": 8, "lat": 0.001, "lon": -179.999, "radius_m": 1000, "record": True}
     fences = geofence.Geofences([one, two])
@@ -165,7 +167,7 @@ def test_a_fix_far_from_all_fences_allocates_nothing():
     assert allocated(fences.on_fix, fix_at(300000000, 1000000000)) == 0
 
 
-def test_an_unusable_fence_is_named_with_its_reason():
+def test_the_error_of_an_invalid_fence_names_entry_and_reason():
     for config, message in (
         ({}, "a list of up to 32"),
         ([dict(HOME, id=i + 1) for i in range(33)], "a list of up to 32"),

@@ -100,7 +100,7 @@ def test_steady_network_loses_nothing_and_delays_little():
         assert player.jitter_buffer.target_ms == 40 and player.jitter_buffer.missed == 0
 
 
-def test_jitter_loss_and_reordering():
+def test_delay_is_bounded_under_jitter_loss_and_reordering():
     for seed in (1, 2, 3):
         below = seeded(seed)
         player = BurstPlayer(20)
@@ -114,14 +114,14 @@ def test_jitter_loss_and_reordering():
         player.end_ms = 500 * 20 + 150
         player.run(arrivals, 11500, is_pause)
         times_ms = player.times_ms(2 * count)
-        # 5 % of the packets may be later than the buffer waits; each costs little. None is played twice.
+        # The buffer delay covers 95 % of the packets. Later ones are concealed, and none is played twice.
         assert len(times_ms) >= (2 * count * 17 // 20 - 2 * lost) * 97 // 100, (seed, len(times_ms), lost)
         delays_ms = sorted([ms - 10 * number for number, ms in times_ms.items()])
         assert delays_ms[len(delays_ms) * 95 // 100] <= 20 + 50 + 40 + 40, (seed, delays_ms[-20:])
         assert player.jitter_buffer.expected - player.jitter_buffer.packets == lost
 
 
-def test_speech_buffered_before_the_grant_does_not_delay_the_rest():
+def test_pre_roll_does_not_delay_the_rest_of_the_burst():
     player = BurstPlayer(20)
     # 400 ms at once, then packets in real time.
     arrivals = [(450, n) for n in range(20)] + [((n + 1) * 20 + 50, n) for n in range(20, 300)]
@@ -151,7 +151,7 @@ def test_a_second_of_packets_at_once_is_played():
     assert len(times_ms) >= 60 and times_ms[0] <= 1010 and times_ms[99] - times_ms[0] >= 790
 
 
-def test_gap_is_concealed_and_costs_its_own_time():
+def test_gap_is_concealed_for_its_duration():
     player = BurstPlayer(20)
     player.run([((n + 1) * 20, n) for n in range(50) if not 20 <= n < 23], 1300)
     times_ms = player.times_ms(100)
@@ -162,7 +162,7 @@ def test_gap_is_concealed_and_costs_its_own_time():
     assert concealed == sorted(concealed, reverse=True) and concealed[-1] < player.first_samples(39)[0] // 4
 
 
-def test_gap_longer_than_the_buffer_costs_its_time_once():
+def test_gap_longer_than_the_buffer_delays_by_its_duration_once():
     player = BurstPlayer(20)
     player.run([((n + 1) * 20, n) for n in range(60) if not 20 <= n < 30], 1600)
     times_ms = player.times_ms(120)
@@ -189,7 +189,7 @@ def test_invalid_packets_are_ignored():
     jitter_buffer.put(2, 1160, b"", 0, 0, 0)
     jitter_buffer.put(2, 1160, bytes(9600), 0, 9600, 0)
     assert jitter_buffer.packets == packets
-    jitter_buffer.put(3, 1000 + 0x700000, bytes(160), 0, 160, 20)  # the sender's clock jumped
+    jitter_buffer.put(3, 1000 + 0x700000, bytes(160), 0, 160, 20)  # jump of the sender's clock
     for ms in range(20, 400, 10):
         jitter_buffer.next_unit(ms)
     assert jitter_buffer.played >= 2

@@ -1,4 +1,4 @@
-"""Live view: packets and their times, the bit rate, the reasons for its end. Runs on both runtimes."""
+"""Live view: packets and their times, bit rate, end reasons. Runs on both runtimes."""
 
 import struct
 
@@ -13,7 +13,7 @@ from patrolink_protocol.key_derivation import live_view_context
 
 KEY = bytes(range(32))
 ID, EXPIRES = 0xC0FFEE01, 1795000000123
-# Huffman tables of Annex K, as in every JPEG of a camera.
+# Huffman tables of ITU-T T.81, Annex K, which cameras use.
 HUFFMAN = (
     (0x00, "00010501010101010100000000000000", bytes(range(12))),
     (0x01, "00030101010101010101010000000000", bytes(range(12))),
@@ -48,7 +48,7 @@ SCAN = bytes([i % 251 for i in range(4000)])
 
 
 class FakeSocket:
-    """A UDP socket whose peer is a hub: decrypts what was sent, and queues reports."""
+    """A UDP socket whose peer is a hub: decrypts sent packets, and queues reports."""
 
     def __init__(self):
         self.rtp = srtp.SrtpTransform(encrypter, *keys(b"up", ID), room=1200)
@@ -113,7 +113,7 @@ class LiveViewHarness:
         return self.live.start(command(seconds), "127.0.0.1", 5004, self.now)
 
     def run(self, ms, report=None, picture=None):
-        """Let time pass; report(socket) is called once a second."""
+        """Advance the clock; report(socket) is called once a second."""
         picture = picture or jpeg(SCAN)
         for _ in range(ms // 10):
             if self.now % 200 == 0:
@@ -124,7 +124,7 @@ class LiveViewHarness:
             self.now += 10
 
 
-def refusal(picture):
+def refusal_reason(picture):
     return JpegPacketizer().begin(picture)
 
 
@@ -152,15 +152,15 @@ def test_the_payloads_of_a_jpeg_reassemble_it():
 
 
 def test_unsupported_jpegs_are_refused_with_a_reason():
-    assert "baseline" in refusal(jpeg(SCAN, frame=0xC2))
-    assert "4:2:0" in refusal(jpeg(SCAN, sampling=0x11))
-    assert "multiple of 8" in refusal(jpeg(SCAN, width=2048))
-    assert "multiple of 8" in refusal(jpeg(SCAN, height=243))
-    assert "Annex K" in refusal(jpeg(SCAN, huffman=((0x00, "00010501010101010100000000000000", bytes(12)),)))
-    assert "begin" in refusal(b"GIF89a")
+    assert "baseline" in refusal_reason(jpeg(SCAN, frame=0xC2))
+    assert "4:2:0" in refusal_reason(jpeg(SCAN, sampling=0x11))
+    assert "multiple of 8" in refusal_reason(jpeg(SCAN, width=2048))
+    assert "multiple of 8" in refusal_reason(jpeg(SCAN, height=243))
+    assert "Annex K" in refusal_reason(jpeg(SCAN, huffman=((0x00, "00010501010101010100000000000000", bytes(12)),)))
+    assert "begin" in refusal_reason(b"GIF89a")
     whole = jpeg(SCAN)
     for n in range(len(whole) - 1):
-        assert refusal(whole[:n]), n
+        assert refusal_reason(whole[:n]), n
 
 
 def test_a_packet_of_a_jpeg_allocates_two_views():
@@ -208,7 +208,7 @@ def test_the_rate_follows_loss_and_delay_and_recovers():
     harness.run(60000, report=lambda socket: socket.report(loss=40))
     assert harness.live.kbps() == 16  # the minimum
     harness.run(20000, report=FakeSocket.report)
-    assert 100 < harness.live.kbps() < 250  # slowly: the old rate was too high
+    assert 100 < harness.live.kbps() < 250  # the rate rises slowly, because the previous one was too high
     harness.run(30000, report=FakeSocket.report)
     assert harness.live.kbps() == 400
     harness.run(5000, report=lambda socket: socket.report(highest=max(0, socket.stream.highest - 30)))
@@ -217,25 +217,25 @@ def test_the_rate_follows_loss_and_delay_and_recovers():
 
 def test_one_lost_packet_of_a_few_is_ignored_once():
     rate = BitrateController(64)
-    for _ in range(20):  # one of eight packets in every third second
+    for _ in range(20):  # one of eight packets is lost in every third report
         for loss in (0, 0, 32):
             rate.report(loss, 50, 8)
     assert rate.kbps == 64
-    rate.report(64, 50, 8)  # two
+    rate.report(64, 50, 8)  # two lost packets
     assert rate.kbps == 40
     rate.report(0, 50, 8)
     rate.report(32, 50, 8)
     before = rate.kbps
-    rate.report(32, 50, 8)  # one packet, in a second report in a row
+    rate.report(32, 50, 8)  # one lost packet in each of two consecutive reports
     assert rate.kbps < before
 
 
 def test_a_picture_loss_indication_requests_a_key_frame():
-    asked = []
+    key_flags = []
 
     class Encoder:
         def encode(self, picture, mono_ms, kbps, key):
-            asked.append(key)
+            key_flags.append(key)
             return b"\0\0\1\x41" + bytes([5] * 100)
 
         def close(self):
@@ -244,12 +244,12 @@ def test_a_picture_loss_indication_requests_a_key_frame():
     harness = LiveViewHarness(encoder=Encoder())
     harness.start()
     harness.run(1000)
-    assert asked == [True, False, False, False, False] and harness.socket.packets[0][1] == 0x80 | 96
+    assert key_flags == [True, False, False, False, False] and harness.socket.packets[0][1] == 0x80 | 96
     buf = bytearray(b"\x81\xce\0\2" + bytes(4) + struct.pack(">I", ID)) + bytearray(srtp.SRTCP_OVERHEAD_BYTES)
     n = harness.socket.down.protect(buf, 12, 0)
     harness.socket.incoming.append(bytes(buf[:n]))
     harness.run(400)
-    assert asked[5:] == [False, True]  # the first picture came before the indication was read
+    assert key_flags[5:] == [False, True]  # the first picture was encoded before the indication was read
 
 
 def test_push_to_talk_halves_the_rate():
@@ -268,7 +268,7 @@ def test_a_blocked_socket_skips_pictures_and_loses_no_packets():
     harness.socket.is_ready = False
     harness.run(1000)
     assert len(harness.socket.packets) == sent and harness.live.skipped >= 4
-    assert harness.live.serve(harness.now) >= 10  # the socket is not polled all the time
+    assert harness.live.serve(harness.now) >= 10  # milliseconds until the socket is polled again
     harness.socket.is_ready = True
     harness.run(3000)
     sequence = [struct.unpack(">H", packet[2:4])[0] for packet in harness.socket.packets]
@@ -279,7 +279,7 @@ def test_a_blocked_socket_skips_pictures_and_loses_no_packets():
     assert harness.socket.byes == 1 and harness.socket.closed
 
 
-def test_the_reasons_for_its_end():
+def test_each_cause_of_the_end_has_its_reason():
     harness = LiveViewHarness()
     harness.start(5)
     harness.run(6000, report=FakeSocket.report)
@@ -311,11 +311,11 @@ def test_the_reasons_for_its_end():
     harness.start(60)
     assert harness.live.start(command(5, ID + 1), "h", 1, harness.now)[0] is False
     harness.live.stop("stopped by duty", harness.now)
-    harness.live.stop("again", harness.now)
+    harness.live.stop("stopped twice", harness.now)
     assert harness.live.end_reason == "stopped by duty" and harness.socket.byes == 1
 
 
-def test_forged_reports_do_not_keep_a_view_running():
+def test_forged_reports_do_not_extend_a_view():
     harness = LiveViewHarness()
     harness.start(60)
 
@@ -340,7 +340,7 @@ def test_a_refused_picture_is_logged_once_per_reason():
 
 
 def test_each_command_has_different_keys():
-    """A hub that lost its state repeats command ids: the expiry tells them apart."""
+    """A hub that lost its state repeats command ids; the expiry time makes the keys differ."""
     names = [(ID, EXPIRES), (ID + 1, EXPIRES), (ID, EXPIRES + 1), (ID, EXPIRES + (1 << 32))]
     assert len({keys(label, *name) for name in names for label in (b"up", b"down")}) == 8
     assert srtp.derive_master(KEY, b"patrolink-live-up", 4, live_view_context(ID, EXPIRES)) != keys(b"up", ID)

@@ -43,7 +43,7 @@ class NumberedMicrophone:
 
 
 def unit(number):
-    """Return the bytes of that unit."""
+    """Return the bytes of unit `number`."""
     return bytes([(number + i) & 255 for i in range(UNIT_BYTES - number % 3 * 2)])
 
 
@@ -77,7 +77,7 @@ def test_all_channels_get_the_same_units_in_any_read_order():
 def test_microphone_is_open_while_any_channel_is():
     microphone, (a, b) = make_channels(2)
     assert not microphone.is_open
-    a.close()  # closed already
+    a.close()  # the channel is not open
     assert a.open() and b.open() and a.open() and microphone.open_calls == 1
     a.close()
     assert microphone.is_open

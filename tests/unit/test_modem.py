@@ -1,4 +1,7 @@
-"""Modem driver with answers from the manuals of both manufacturers. tests/simulation has the modem with its network."""
+"""Modem driver with answers from the manuals of both manufacturers.
+
+tests/simulation tests it with an emulated network.
+"""
 
 from agent.modem import at, driver
 from agent.modem.dialects import quectel, simcom
@@ -28,7 +31,7 @@ QUECTEL = {
     b"AT+QIACT=1": b"OK",
     b'AT+QIOPEN=1,0,"TCP","hub.example",1883,0,0': b"OK\r\n\r\n+QIOPEN: 0,0",
 }
-# Answers that a SIMCom modem gives beyond, or instead of, the general ones of QUECTEL.
+# Answers of a SIMCom modem that QUECTEL lacks or that differ from it.
 SIMCOM = {
     b"AT+CGMI": b"SIMCOM INCORPORATED\r\n\r\nOK",
     b"AT+NETCLOSE": b"+NETCLOSE: 2\r\n\r\nERROR",
@@ -45,7 +48,7 @@ class ModemUart:
     """UART of a modem with a dictionary of answers. A command that is not in it gets ERROR.
 
     The clock advances in waits only. `answers` maps a command to its answer, or to None for no answer, and b"payload"
-    to the answer to a sent payload. The modem is off before `on_at_ms`, and for ever if that is None.
+    to the answer to a sent payload. The modem is off before `on_at_ms`, and always if that is None.
     """
 
     def __init__(self, answers):
@@ -81,7 +84,7 @@ class ModemUart:
             self.rx += b"\r\n" + self.answers[b"payload"] + b"\r\n"
 
     def deliver(self, line):
-        """Receive a line from the modem."""
+        """Send a line from the modem to the driver."""
         self.rx += b"\r\n" + line + b"\r\n"
 
 
@@ -102,7 +105,7 @@ def make_modem(extra=None, config=None, key=None):
 
 
 def make_connected_modem(extra=None):
-    """Return the same with an active data context."""
+    """Return (Modem, ModemUart, Network, log) with an active data context."""
     modem, uart, net, log = make_modem(extra)
     modem.start()
     modem.check_sim()
@@ -183,7 +186,7 @@ def test_failed_sends_raise():
     stream = Stream(net, modem.tcp(net))
     stream.connect(("hub.example", 1883))
     stream.write(b"x")
-    for errno in (110, 104):  # a send buffer that stays full: timeout; a lost socket: connection reset
+    for errno in (110, 104):  # full send buffer: timeout; lost socket: connection reset
         try:
             stream.flush()
             raise AssertionError("sent")
@@ -222,7 +225,7 @@ def test_data_context_errors_name_their_cause():
 
 
 class PowerKey:
-    """Power key of a modem that is on 3 s after the key was held for half a second."""
+    """Power key of a modem that is on 3 s after a press of at least 0.5 s."""
 
     def __init__(self):
         self.uart = None
@@ -247,7 +250,7 @@ def test_power_key_is_pulsed_only_if_the_modem_does_not_answer():
     uart.on_at_ms = None
     modem.start()
     assert modem.ready and len(key.presses_ms) == 1 and 500 <= key.presses_ms[0] < 2500
-    # Without success it is pulsed once an attempt.
+    # Each failed attempt pulses it once.
     uart.on_at_ms = uart.clock_ms + 10**9
     levels = []
     key.set = levels.append
@@ -368,13 +371,13 @@ def test_datagrams_are_sent_one_at_a_time_without_waiting():
         assert not s.ready() and len(uart.written) == written and uart.clock_ms == clock_ms
         settle(modem, uart)
         assert uart.written[written:] == [udp.send % 4 + b"\r", b"ping"] and s.ready()
-        # One more is queued behind one that is being sent; a third one is lost.
+        # One datagram is queued during a transmission; a third one is lost.
         for data in (b"1", b"22", b"333"):
             s.send(data)
         settle(modem, uart)
         settle(modem, uart)
         assert [data for data in uart.written[written + 2 :] if b"AT" not in data] == [b"1", b"22"] and s.ready()
-        # A command of a stream runs after it.
+        # A command of a stream runs after a queued datagram.
         s.send(b"ping")
         modem.run(b"AT")
         assert uart.written[-3:] == [udp.send % 4 + b"\r", b"ping", b"AT\r"]
@@ -387,7 +390,7 @@ def test_datagrams_are_sent_one_at_a_time_without_waiting():
         assert uart.written[-3:] == [udp.send % 3 + b"\r", b"bye", udp.close + b"\r"]
 
 
-def test_datagrams_are_received_until_there_are_none():
+def test_reads_continue_until_no_datagram_is_left():
     for dialect in ("quectel", "simcom"):
         udp, modem, uart, s = make_udp(dialect)
         buf = bytearray(8)
@@ -410,7 +413,7 @@ def test_datagrams_are_received_until_there_are_none():
             written = len(uart.written)
             assert s.recv_into(buf) == 0
             settle(modem, uart)
-            assert len(uart.written) == written  # neither a URC nor the time for a read
+            assert len(uart.written) == written  # no URC, and the read interval is not over
 
 
 def test_refused_open_raises_and_frees_the_number():
@@ -482,7 +485,7 @@ def test_reopening_is_rate_limited():
             assert not s.ready()
             settle(modem, uart, 100)
         assert 3 <= uart.written.count(udp.open + b"\r") - opens <= 4  # every 3 s
-        # A modem that does not answer gets no further command: the AT channel keeps space for those of the session.
+        # No further command is sent to a modem that does not answer: the AT queue has to have space for the session.
         uart.answers[udp.open] = uart.answers[udp.close] = None
         for _ in range(300):
             s.ready()

@@ -13,11 +13,11 @@ from seeded_random import seeded
 SEED = 20260921
 
 
-def interpreted(module):
-    """Return the same loops, interpreted, as on a port without the native code emitter."""
+def load_loops(module):
+    """Return the loops of the module in interpreted form, as on a port without the native code emitter."""
     try:
         return load_interpreted(module.__file__)
-    except (AttributeError, OSError):  # frozen into firmware: the source is next to this test
+    except (AttributeError, OSError):  # frozen into firmware: the source is in the folder of this test
         return load_interpreted(module.__name__.split(".")[-1] + ".py")
 
 
@@ -69,12 +69,12 @@ def parse(loops, data, spec, sizes):
     return results
 
 
-def test_parsing_of_sentences():
+def test_native_parsing_of_sentences_equals_interpreted():
     for seed in range(SEED, SEED + 4):
         data = sentences(seeded(seed), 60)
         for spec in (b".tn.e.0023n.e.dct0", b".dt2.3c0123012301230", b".0000000000000000000"):
             native = parse(framer.scan, data, spec, seeded(seed))
-            assert native == parse(interpreted(framer.scan), data, spec, seeded(seed)), seed
+            assert native == parse(load_loops(framer.scan), data, spec, seeded(seed)), seed
             assert len(native) > 60, seed
 
 
@@ -119,11 +119,11 @@ def encode(loops, below):
     return results
 
 
-def test_coding_of_differences():
+def test_native_coding_of_differences_equals_interpreted():
     too_large = 0
     for seed in range(SEED, SEED + 200):
         native = encode(track_encoder.kernels, seeded(seed))
-        assert native == encode(interpreted(track_encoder.kernels), seeded(seed)), seed
+        assert native == encode(load_loops(track_encoder.kernels), seeded(seed)), seed
         too_large += native[2] < 0
     assert 0 < too_large < 100
 
@@ -144,8 +144,8 @@ def store(loops, below):
     return results, [list(v) for v in values]
 
 
-def test_quantizing_of_rows():
+def test_native_quantizing_of_rows_equals_interpreted():
     for seed in range(SEED, SEED + 50):
-        assert store(track_encoder.kernels, seeded(seed)) == store(interpreted(track_encoder.kernels), seeded(seed)), (
+        assert store(track_encoder.kernels, seeded(seed)) == store(load_loops(track_encoder.kernels), seeded(seed)), (
             seed
         )

@@ -53,7 +53,7 @@ class FloorServer:
     # --- messages to the participant --------------------------------------------------------------------------------
 
     def send(self, now_ms, index=None):
-        """Deliver what `writer` holds, with the next index or an explicit one. Return the error of the effects."""
+        """Deliver the messages of `writer` with the next or an explicit index. Return the error of the effects."""
         self.writer.end()
         self._index += 1
         index = self._index if index is None else index
@@ -287,7 +287,7 @@ def test_effects_of_the_messages_before_a_malformed_one_are_returned():
     server.writer.word(mcptt.DURATION, 10)
     server.writer.audio_ssrc(AUDIO_SSRC)
     server.writer.end()
-    server.writer.begin(mcptt.REQUEST, HUB_SSRC)  # not sent by a server
+    server.writer.begin(mcptt.REQUEST, HUB_SSRC)  # a type that servers do not send
     assert isinstance(server.send(50), mcptt.FloorError)
     assert server.floor.state == participant.HAS_PERMISSION
     assert server.received() == [(mcptt.ACK, mcptt.GRANTED)] and server.events() == [participant.GRANTED]

@@ -20,8 +20,8 @@ def test_tone_is_written_in_real_time_whenever_the_loop_runs():
     sounds.play_tone(playback.DENY_TONE)
     assert sounds.serve(5) == 10 and len(speaker.units) == 1
     assert sounds.serve(12) == 3 and len(speaker.units) == 1
-    assert sounds.serve(39) == 6 and len(speaker.units) == 4  # late: all units that are due
-    sounds.serve(2000)  # very late: the time in between is skipped
+    assert sounds.serve(39) == 6 and len(speaker.units) == 4  # late call: all due units are written
+    sounds.serve(2000)  # very late call: the missed time is skipped
     assert len(speaker.units) == 5
     for now_ms in range(2010, 2600, 10):
         sounds.serve(now_ms)

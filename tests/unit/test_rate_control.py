@@ -1,4 +1,4 @@
-"""Rate control of uploads over simulated paths: how long voice would wait, and the rate used. Both runtimes."""
+"""Rate control of uploads over simulated paths: delay of voice, and throughput. Runs on both runtimes."""
 
 import random
 
@@ -7,7 +7,7 @@ from agent.upload.rate_control import RateController
 PIECE = 1024
 HEADERS = 40
 FILE = 800000  # bytes of a segment: a small request follows it
-QUEUE_MS_MAX = 4000  # longer queues are counted as this
+QUEUE_MS_MAX = 4000  # longer queues are counted with this value
 
 
 def happens(per_mille):
@@ -20,9 +20,9 @@ class Path:
     Args:
         kbps: Rate of the bottleneck.
         rtt_ms: Round trip time.
-        jitter_ms: Random part of it.
-        loss: Lost segments and responses, per mille. A lost one is sent again, and all after it wait.
-        seed: Of the random numbers.
+        jitter_ms: Random part of the round trip time.
+        loss: Lost segments and responses, per mille. A lost one is sent again, and delays all later ones.
+        seed: Seed of the random numbers.
         stall: Responses that the hub delays by up to 2 s, per mille.
         buffer: Bytes that the connection accepts before they have arrived.
     """
@@ -41,7 +41,7 @@ class Path:
         self.clear()
 
     def clear(self):
-        self.queues = [0] * (QUEUE_MS_MAX + 1)  # [ms that voice would wait] -> for how many ms
+        self.queues = [0] * (QUEUE_MS_MAX + 1)  # duration in ms by waiting time of voice in ms
         self.bytes = 0
 
     def delay_ms(self):
@@ -103,7 +103,7 @@ class Path:
                 self.send(piece)
                 rate.on_sent(piece, not left, self.now)
             ms = max(5, min(rate.wait_ms(), 10))
-            self.wait(self.now + ms + (25 if happens(10) else 0))  # at times the loop encodes a picture
+            self.wait(self.now + ms + (25 if happens(10) else 0))  # 25 ms: the loop sometimes encodes a picture
 
     def wait_ms(self, pct):
         """Return a percentile of the time that voice would wait."""
@@ -124,33 +124,38 @@ def converged_rate(path, ms=40000, kbps_max=1000):
     return rate
 
 
-def test_no_queue_on_a_path_faster_than_the_limit():
-    for rtt_ms, lost, stall, least in ((100, 0, 0, 800), (100, 10, 0, 700), (100, 10, 50, 600), (300, 10, 0, 450)):
+def test_path_faster_than_the_limit_has_no_queue():
+    for rtt_ms, loss, stall, minimum_kbps in (
+        (100, 0, 0, 800),
+        (100, 10, 0, 700),
+        (100, 10, 50, 600),
+        (300, 10, 0, 450),
+    ):
         used = 0
         for seed in range(6):
-            path = Path(10000, rtt_ms, 80, lost, seed, stall)
+            path = Path(10000, rtt_ms, 80, loss, seed, stall)
             rate = converged_rate(path)
             path.upload(rate, 100000)
-            assert path.wait_ms(99) <= 5, (seed, rtt_ms, lost, stall, path.wait_ms(99))
+            assert path.wait_ms(99) <= 5, (seed, rtt_ms, loss, stall, path.wait_ms(99))
             used += path.used_kbps(100000)
-        assert used > 6 * least, (rtt_ms, lost, stall, used // 6)
+        assert used > 6 * minimum_kbps, (rtt_ms, loss, stall, used // 6)
 
 
-def test_short_queues_on_a_path_as_fast_as_the_limit_or_slower():
-    for kbps, lost, used_pct in ((1000, 0, 78), (1000, 10, 70), (300, 10, 65), (64, 10, 60)):
+def test_path_not_faster_than_the_limit_has_short_queues():
+    for kbps, loss, used_pct in ((1000, 0, 78), (1000, 10, 70), (300, 10, 65), (64, 10, 60)):
         used = 0
         for seed in range(5):
-            path = Path(kbps, 100, 80, lost, seed)
+            path = Path(kbps, 100, 80, loss, seed)
             rate = converged_rate(path, 60000)
             path.upload(rate, 200000)
-            two = 2 * 8 * (rate.piece + HEADERS) // kbps  # pieces
-            assert path.wait_ms(50) <= two // 2 + 5, (kbps, lost, seed, path.wait_ms(50))
-            assert path.wait_ms(90) <= two + 15, (kbps, lost, seed, path.wait_ms(90))
+            two_pieces_ms = 2 * 8 * (rate.piece + HEADERS) // kbps
+            assert path.wait_ms(50) <= two_pieces_ms // 2 + 5, (kbps, loss, seed, path.wait_ms(50))
+            assert path.wait_ms(90) <= two_pieces_ms + 15, (kbps, loss, seed, path.wait_ms(90))
             used += path.used_kbps(200000)
-        assert used * 100 > 5 * kbps * used_pct, (kbps, lost, used // 5)
+        assert used * 100 > 5 * kbps * used_pct, (kbps, loss, used // 5)
 
 
-def test_four_fifths_of_a_path_without_loss_are_used():
+def test_uploads_use_80_percent_of_a_path_without_loss():
     used = 0
     for seed in range(5):
         path = Path(1000, 100, 20, 0, seed)
@@ -160,8 +165,8 @@ def test_four_fifths_of_a_path_without_loss_are_used():
     assert used >= 5 * 800, used // 5
 
 
-def test_a_slower_path_is_followed_quickly_and_a_faster_one_later():
-    for buffer in (16384, 250000):  # the kernel's, and that of a network with deep queues
+def test_the_rate_follows_a_slower_path_quickly_and_a_faster_one_later():
+    for buffer in (16384, 250000):  # buffer of the kernel, and of a network with deep queues
         for slow in (64, 300):
             for seed in range(2):
                 path = Path(5000, 60, 20, 5, seed, buffer=buffer)
@@ -177,7 +182,7 @@ def test_a_slower_path_is_followed_quickly_and_a_faster_one_later():
                 assert rate.kbps > 500, (buffer, slow, seed, rate.kbps)
 
 
-def test_an_outage_is_not_taken_for_a_slow_path():
+def test_an_outage_does_not_count_as_a_slow_path():
     for seed in range(5):
         path = Path(1000, 100, 20, 0, seed)
         rate = converged_rate(path, 60000)
@@ -190,22 +195,22 @@ def test_an_outage_is_not_taken_for_a_slow_path():
         assert path.used_kbps(120000) > 500, (seed, path.used_kbps(120000))
 
 
-def test_storage_time_of_the_hub_is_not_taken_for_a_queue():
-    for ms, of in ((150, 0), (300, 5 << 20)):  # constant; growing with the upload
+def test_storage_time_of_the_hub_does_not_count_as_a_queue():
+    for ms, size in ((150, 0), (300, 5 << 20)):  # constant time; time that grows with the upload
         for seed in range(3):
-            path, has = Path(10000, 100, 40, 2, seed), [0]
+            path, stored = Path(10000, 100, 40, 2, seed), [0]
 
-            def store_ms(body, ms=ms, of=of, has=has):
-                has[0] = (has[0] + body) % of if of else 0
-                return ms * has[0] // of if of else ms * (body > 0)
+            def store_ms(body, ms=ms, size=size, stored=stored):
+                stored[0] = (stored[0] + body) % size if size else 0
+                return ms * stored[0] // size if size else ms * (body > 0)
 
             path.store_ms = store_ms
             rate = converged_rate(path, 30000, 4000)
             path.upload(rate, 90000)
-            assert path.used_kbps(90000) > 800, (ms, of, seed, path.used_kbps(90000))
+            assert path.used_kbps(90000) > 800, (ms, size, seed, path.used_kbps(90000))
 
 
-def test_a_longer_path_is_not_taken_for_a_queue_forever():
+def test_the_rate_recovers_after_a_rise_of_the_round_trip_time():
     for seed in range(5):
         path = Path(5000, 40, 20, 5, seed)
         rate = converged_rate(path, 20000)
@@ -220,12 +225,12 @@ def test_interrupted_and_small_requests_do_not_change_the_rate():
     for _ in range(100):
         rate.begin(0)
         rate.on_sent(20000, False, 10)
-        rate.pause()  # voice
+        rate.pause()  # push-to-talk is active
         rate.on_sent(20000, True, 60000)
         rate.on_response(120000)
         rate.begin(0)
         rate.on_sent(300, True, 10)
-        rate.on_response(60000)  # a small request
+        rate.on_response(60000)  # too small a request to measure
     assert rate.kbps == before
 
 
@@ -244,13 +249,13 @@ def test_a_request_interrupted_by_voice_is_measured_after_it():
 
 
 def test_the_rate_stays_within_its_limits():
-    for most in (1, 8, 20, 1000, 100000):
-        rate = RateController(most, PIECE)
+    for kbps_max in (1, 8, 20, 1000, 100000):
+        rate = RateController(kbps_max, PIECE)
         for late in (0, 100000):
             for i in range(100):
                 now = 200000 * i
                 rate.begin(now)
                 rate.on_sent(rate.request_bytes(), True, now)
                 rate.on_response(now + (late if i % 9 else 0))
-                assert min(8, most) <= rate.kbps <= most, rate.kbps
-                assert rate.wait_ms() > 0 and rate.piece * 8 <= max(rate.kbps * 40, 256 * 8), (most, rate.piece)
+                assert min(8, kbps_max) <= rate.kbps <= kbps_max, rate.kbps
+                assert rate.wait_ms() > 0 and rate.piece * 8 <= max(rate.kbps * 40, 256 * 8), (kbps_max, rate.piece)

@@ -44,8 +44,9 @@ class ControllerHarness(ClipHarness):
     """A board with a RecordingController.
 
     Attributes:
-        reads: How often storage was opened; `unreadable`: it fails.
-        answers: Late answers of commands.
+        reads: How often storage was opened.
+        unreadable: Whether opening storage fails.
+        answers: Deferred answers of commands.
     """
 
     def __init__(self):
@@ -70,7 +71,7 @@ class ControllerHarness(ClipHarness):
         )
 
     def now_ms(self):
-        self.now += 1  # work takes time: loading yields after a few steps
+        self.now += 1  # simulates computing time, so that loading yields after a few steps
         return self.now
 
     def answer(self, message, result):

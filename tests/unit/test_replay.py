@@ -1,4 +1,4 @@
-"""The replay window of frame counters."""
+"""Replay window of frame counters."""
 
 from patrolink_protocol.replay import ReplayWindow
 
@@ -20,12 +20,12 @@ def test_device_accepts_only_increasing_counters():
 def test_window_equals_a_set_of_counters():
     state = 7
     for size in (1, 3, 8, 64):
-        w, seen, highest = ReplayWindow(size), set(), -1
+        w, accepted, highest = ReplayWindow(size), set(), -1
         for _ in range(2000):
             state = (state * 1103515245 + 12345) & 0x7FFFFFFF
             counter = max(0, highest + (state >> 12) % 20 - 12)
             outcome = w.accept(counter)
-            if counter in seen and (counter > highest - size):
+            if counter in accepted and (counter > highest - size):
                 expected = w.REPEATED
             elif counter <= highest - size:
                 expected = w.OLD
@@ -33,5 +33,5 @@ def test_window_equals_a_set_of_counters():
                 expected = w.NEW
             assert outcome == expected, (size, counter, highest)
             if outcome == w.NEW:
-                seen.add(counter)
+                accepted.add(counter)
             highest = max(highest, counter)

@@ -1,4 +1,4 @@
-"""The life of an SOS: raised, repeated until answered; the wearer is shown who has it and when help arrives."""
+"""SOS and man-down alarms: sending, answers of the hub, and what the wearer is shown."""
 
 import patrolink_enums as enums
 import patrolink_messages as m
@@ -71,7 +71,7 @@ def test_an_sos_is_sent_recorded_and_shown():
     assert wearer.lines == ["sos %d sent" % event_id] and wearer.tones == []
 
 
-def test_man_down_is_an_alarm_of_its_kind():
+def test_man_down_has_its_own_event_kind_and_trigger():
     wearer = SosHarness()
     event_id = wearer.sos.man_down(0)
     kind, _, body, _ = frame.Channel(KEY, b"dev-1").open_frame(bytes(wearer.events.peek()))
@@ -157,10 +157,10 @@ def test_each_of_several_alarms_has_its_own_state():
     assert states == [(first, FALSE_ALARM), (second, ACCEPTED)] and len(wearer.events) == 0
 
 
-def test_an_alarm_of_an_earlier_boot_is_followed():
+def test_an_alarm_of_an_earlier_boot_is_updated():
     before = SosHarness()
     event_id = before.sos.press(0)
-    wearer = SosHarness(before.files, before.store)  # the power went
+    wearer = SosHarness(before.files, before.store)  # after a power cut
     assert wearer.sos.alarms == [] and len(wearer.events) == 1
     expected = ["sos %d accepted: patrol 7, arrival in 1 min" % event_id]
     assert wearer.answer(event_id, ACCEPTED, "patrol 7", 60) == expected and len(wearer.events) == 0
@@ -190,7 +190,7 @@ def test_alarms_are_bounded_and_closed_ones_are_dropped_first():
     assert [alarm.event_id for alarm in wearer.sos.alarms] == ids[1:3] + ids[4:]
 
 
-def test_without_a_speaker_the_console_shows_it():
+def test_without_a_speaker_the_console_shows_the_answer():
     wearer = SosHarness(speaker=False)
     event_id = wearer.sos.press(0)
     assert len(wearer.answer(event_id, ACCEPTED, "patrol 7")) == 1 and wearer.tones == []

@@ -39,12 +39,12 @@ def test_unknown_values_round_trip():
     assert columns["speed"] == [1000, U, 1000, U, 1000]
 
 
-def test_altitude_below_sea_level():
+def test_altitudes_below_sea_level_round_trip():
     rows = [(18000, 1000 * i, row(alt=-430500 + 500 * i)) for i in range(3)]
     assert track_decoder.decode_columns(batch(rows))[1]["alt"] == [-430500, -430000, -429500]
 
 
-def test_every_tick_across_midnight():
+def test_every_time_step_across_midnight():
     for step, ms in ((1000, 0), (200, 100), (30, 10), (7, 999)):
         times_ms = [86399000 + ms + step * i for i in range(9)]
         rows = [(18000 + t // 86400000, t % 86400000, row()) for t in times_ms]
@@ -52,12 +52,12 @@ def test_every_tick_across_midnight():
         assert times == [18000 * 86400000 + 86399000 + ms + step * i for i in range(9)]
 
 
-def test_time_may_run_backwards():
+def test_decreasing_times_round_trip():
     rows = [(18000, 5000, row()), (18000, 3000, row()), (18000, 4000, row())]
     assert track_decoder.decode_columns(batch(rows))[1]["time"] == [18000 * 86400000 + t for t in (5000, 3000, 4000)]
 
 
-def test_extreme_positions_in_one_batch():
+def test_extreme_positions_in_one_batch_round_trip():
     corners = [(-900000000, -1800000000), (900000000, 1800000000), (0, 0), (900000000, -1800000000)]
     for resolution in (5, 6, 7):
         rows = [(18000, 1000 * i, row(lat=a, lon=o)) for i, (a, o) in enumerate(corners * 3)]
@@ -81,8 +81,8 @@ def test_random_rows_round_trip_within_half_a_unit():
             r = row(lat, lon, 1 + below(3), below(21000000) - 1000000, below(1000000), below(36000), below(1000000))
             rows.append((18000, 1000 * i + below(1000) * irregular, r))
         body = batch(rows, resolution)
-        got_resolution, columns = track_decoder.decode_columns(body)
-        assert got_resolution == resolution, seed
+        decoded_resolution, columns = track_decoder.decode_columns(body)
+        assert decoded_resolution == resolution, seed
         unit = 10 ** (7 - resolution)
         for i, (_, ms, r) in enumerate(rows):
             assert columns["time"][i] == 18000 * 86400000 + ms, seed

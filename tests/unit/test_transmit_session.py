@@ -10,7 +10,9 @@ from ptt_harness import SHARD, group_key, make_joined, make_talking, outcomes, s
 
 def test_speech_from_before_the_grant_is_sent_after_it():
     harness = make_joined()
-    harness.microphone.value = lambda i: 0 if i < 480 else (2000 if i % 8 < 4 else -2000)  # 60 ms of silence first
+    harness.microphone.value = lambda i: (
+        0 if i < 480 else (2000 if i % 8 < 4 else -2000)
+    )  # preceded by 60 ms of silence
     harness.press()
     assert harness.microphone.is_open
     harness.run(200)
@@ -78,7 +80,7 @@ def test_outcomes_of_a_press():
     harness.press()
     harness.run(5000)
     assert outcomes(harness) == [3] and not harness.microphone.is_open
-    harness = make_joined()  # released before the answer
+    harness = make_joined()  # key up before the answer
     harness.press()
     harness.run(50)
     harness.press(b"ptt-up")

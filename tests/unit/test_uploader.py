@@ -70,7 +70,7 @@ class UploadHarness:
         )
 
     def run(self, ms):
-        """Step until all files are sent or the time is over."""
+        """Step until all files are sent, `ms` at most."""
         until = self.now + ms
         while self.now < until and len(self.queue.sent) < len(self.queue.files):
             wait_ms = self.uploader.step(self.now, self.voice_busy, self.urgent)
@@ -78,7 +78,7 @@ class UploadHarness:
 
 
 def blob(n, seed=1):
-    """Return n pseudo-random bytes, in one allocation: a fragmented heap has room for few of them."""
+    """Return n pseudo-random bytes, in one allocation: a fragmented heap has space for few such blocks."""
     out = bytearray(n)
     for at in range(0, n, 32):
         seed += 1
@@ -102,7 +102,7 @@ def test_an_empty_file_is_uploaded():
     assert harness.queue.sent and harness.hub.requests == ["POST"]
 
 
-def test_an_upload_resumes_at_the_hubs_offset_after_each_cut():
+def test_an_upload_resumes_at_the_offset_of_the_hub_after_each_cut():
     for seed in range(20):
         harness = UploadHarness([(1, "000001-000001.pls", blob(200000), False)], seed=seed)
         harness.hub.cut_after = lambda: harness.rng.randrange(300, 60000)  # noqa: B023
@@ -134,9 +134,9 @@ def test_an_upload_resumes_after_a_boot():
     assert harness.hub.received < 100000 + 500 * len(harness.hub.requests)
 
 
-def test_an_upload_that_the_hub_forgot_is_created_again():
+def test_an_upload_that_is_unknown_to_the_hub_is_created_again():
     harness = UploadHarness([(1, "000001-000001.pls", blob(100000), False)])
-    harness.queue.urls[(1, "000001-000001.pls")] = "/clips/gone"
+    harness.queue.urls[(1, "000001-000001.pls")] = "/clips/unknown"
     harness.run(60000)
     assert bytes(harness.hub.files["/clips/0"]) == blob(100000)
     assert harness.hub.requests == ["HEAD", "POST", "PATCH"], harness.hub.requests
@@ -160,7 +160,7 @@ def test_a_file_with_false_offsets_is_postponed_and_the_next_one_is_sent():
 def test_bytes_that_the_hub_lost_are_sent_again():
     data = blob(800000)
     harness = UploadHarness([(1, "000001-000001.pls", data, False)], kbps=1000)
-    for _ in range(4):  # after a power cut the hub, or object storage behind it, has less than it said
+    for _ in range(4):  # after a power cut the hub, or its object storage, has fewer bytes than it acknowledged
         harness.run(3000)
         harness.hub.files["/clips/0"] = harness.hub.files["/clips/0"][:-20000]
         harness.uploader.disconnect()
@@ -170,13 +170,13 @@ def test_bytes_that_the_hub_lost_are_sent_again():
 
 
 def test_an_upload_that_keeps_failing_is_created_again():
-    for status, asked in ((500, 9), (403, 1), (410, 1)):
+    for status, attempts in ((500, 9), (403, 1), (410, 1)):
         harness = UploadHarness([(1, "000001-000001.pls", blob(40000), False)])
         harness.queue.urls[(1, "000001-000001.pls")] = "/clips/broken"
-        harness.hub.responses = [b"HTTP/1.1 %d X\r\n\r\n" % status] * asked
+        harness.hub.responses = [b"HTTP/1.1 %d X\r\n\r\n" % status] * attempts
         harness.run(3600000)
-        assert harness.queue.sent and harness.hub.requests[:asked] == ["HEAD"] * asked, harness.hub.requests
-        assert harness.hub.requests[asked] == "POST", harness.hub.requests
+        assert harness.queue.sent and harness.hub.requests[:attempts] == ["HEAD"] * attempts, harness.hub.requests
+        assert harness.hub.requests[attempts] == "POST", harness.hub.requests
 
 
 def test_an_offset_beyond_the_sent_bytes_restarts_the_upload():
@@ -190,7 +190,7 @@ def test_an_offset_beyond_the_sent_bytes_restarts_the_upload():
 
 
 def test_locations_in_all_forms_and_their_maximum_length():
-    for where, path in (
+    for location, path in (
         ("http://h/a/1", "/a/1"),
         ("https://h:1/a/1+2", "/a/1+2"),
         ("//h/a/1", "/a/1"),
@@ -207,14 +207,14 @@ def test_locations_in_all_forms_and_their_maximum_length():
         transfer.next_request(UNIX_MS, 1000)
         response = tus.HttpResponse("POST")
         try:
-            response.feed(("HTTP/1.1 201 X\r\nLocation: %s\r\nContent-Length: 0\r\n\r\n" % where).encode())
+            response.feed(("HTTP/1.1 201 X\r\nLocation: %s\r\nContent-Length: 0\r\n\r\n" % location).encode())
             transfer.handle_response(response)
         except (tus.HttpError, tus.UploadRejectedError):
             pass
-        assert transfer.url == path, (where, transfer.url)
+        assert transfer.url == path, (location, transfer.url)
 
 
-def test_retry_after_of_a_busy_hub_is_kept():
+def test_retry_after_of_a_busy_hub_is_obeyed():
     for status in (423, 429, 500, 503, 401):
         harness = UploadHarness([(1, "000001.plm", blob(90), False)])
         harness.hub.responses = [b"HTTP/1.1 %d X\r\nRetry-After: 30\r\nContent-Length: 2\r\n\r\nno" % status]
@@ -224,7 +224,7 @@ def test_retry_after_of_a_busy_hub_is_kept():
         assert harness.queue.sent, harness.log
 
 
-def test_the_rate_limit_holds_in_small_bursts():
+def test_the_rate_limit_is_applied_to_short_intervals():
     harness = UploadHarness([(1, "000001-000001.pls", blob(400000), False)], kbps=400)
     burst_max = sent = 0
     while not harness.queue.sent and harness.now < 60000:
@@ -232,7 +232,7 @@ def test_the_rate_limit_holds_in_small_bursts():
         harness.uploader.step(harness.now, False, False)
         burst_max = max(burst_max, harness.hub.received - sent)
         sent = harness.hub.received
-    assert 8000 < harness.now < 25000, harness.now  # it starts with a quarter of the rate, and headers count
+    assert 8000 < harness.now < 25000, harness.now  # the rate starts at a quarter, and includes headers
     assert burst_max <= 400 * 20 // 8 + 2 * BUFFER, burst_max
 
 
@@ -265,14 +265,14 @@ def test_uploads_pause_while_an_event_waits():
 
 
 def test_a_refused_connection_backs_off_and_an_interrupted_one_does_not():
-    for number, waited in ((111, True), (125, False)):
+    for number, backs_off in ((111, True), (125, False)):
         harness = UploadHarness([(1, "000001.plm", blob(90), False)])
         harness.hub.connect_error = number
-        harness.run(400 if waited else 1)
+        harness.run(400 if backs_off else 1)
         assert harness.hub.connections > 0 and len(harness.log) == harness.hub.connections
         harness.hub.connect_error = 0
         harness.run(99)
-        assert bool(harness.queue.sent) != waited, harness.log
+        assert bool(harness.queue.sent) != backs_off, harness.log
         harness.run(1000)
         assert harness.queue.sent, harness.log
 
@@ -325,12 +325,11 @@ def test_an_sos_skips_the_back_off():
     harness.hub.connect_error = 111
     harness.run(60000)
     harness.hub.connect_error = 0
-    began = harness.now
-    assert harness.uploader.step(began, False, False) > 500  # backing off
+    start_ms = harness.now
+    assert harness.uploader.step(start_ms, False, False) > 500  # backing off
     harness.uploader.retry_now()
-    assert (
-        harness.uploader.step(began, False, False) > 500
-    )  # still backing off: retry_now() without an SOS skips no back-off
+    # Without an SOS, retry_now() does not skip the back-off.
+    assert harness.uploader.step(start_ms, False, False) > 500
     harness.uploader.retry_now(True)
     harness.run(60000)
-    assert harness.queue.sent and harness.now - began < 500
+    assert harness.queue.sent and harness.now - start_ms < 500

@@ -7,13 +7,13 @@ import patrolink_messages as m
 from patrolink_protocol import decode, frame, receiver, track_decoder
 from patrolink_protocol.errors import RejectError
 
-HERE = __file__.rsplit("/", 1)[0] if "/" in __file__ else "."
+FOLDER = __file__.rsplit("/", 1)[0] if "/" in __file__ else "."
 COLUMNS = ("time", "lat", "lon", "state", "alt", "speed", "course", "hacc", "sats", "battery")
 
 
 def vectors(name):
-    """Yield the vectors of a file one by one: all of them would not fit a small heap."""
-    with open(HERE + "/../../protocol/vectors/" + name) as f:
+    """Yield the vectors of a file one by one: a small heap cannot hold all of them."""
+    with open(FOLDER + "/../../protocol/vectors/" + name) as f:
         for line in f:
             if line.startswith('{"id"'):
                 yield json.loads(line.strip().rstrip(","))
@@ -60,29 +60,29 @@ def run(vector, data):
 def check(name):
     n = 0
     for vector in vectors(name):
-        got = run(vector, unhex(vector["frame"]))
-        for key in got:
-            assert vector.get(key) == got[key], (vector["id"], key, got[key])
+        result = run(vector, unhex(vector["frame"]))
+        for key in result:
+            assert vector.get(key) == result[key], (vector["id"], key, result[key])
         n += 1
     return n
 
 
-def test_frames():
+def test_frame_vectors():
     assert check("frames.json") > 40
 
 
-def test_messages():
+def test_message_vectors():
     assert check("messages.json") > 200
 
 
-def test_batches():
+def test_batch_vectors():
     assert check("batches.json") > 100
 
 
-def test_sequences():
+def test_sequence_vectors():
     for vector in vectors("sequences.json"):
         if vector["key"] is None:
-            continue  # without a key there is no receiver; test_conformance.py tests the host's decoder
+            continue  # a receiver needs a key; test_conformance.py tests these vectors with the host's decoder
         frames = receiver.Receiver(
             unhex(vector["key"]), vector["device"].encode(), vector["direction"], vector["epoch"]
         )
@@ -94,7 +94,7 @@ def test_sequences():
             assert outcome == step["expect"], (vector["id"], i, outcome)
 
 
-def test_truncations_and_flips():
+def test_truncated_and_flipped_frames_are_refused():
     """Short frames only; tests/protocol covers all frames."""
     for vector in vectors("frames.json"):
         data = unhex(vector["frame"])

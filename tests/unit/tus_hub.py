@@ -3,22 +3,22 @@
 from patrolink_protocol.key_derivation import hmac, hmac_pads
 
 KEY = bytes(range(32))
-RESPONSE_PIECE = 40  # bytes of a response that come at once
+RESPONSE_PIECE = 40  # bytes per read of a response
 
 
 class TusHub:
     """Checks each request and stores the uploads.
 
     Attributes:
-        files: Path of an upload -> the bytes that it has.
-        sizes, metadata: Path of an upload -> what the creation announced.
+        files: Received bytes by path of the upload.
+        sizes, metadata: Upload-Length and Upload-Metadata by path of the upload.
         requests: Methods of all requests.
         received: Bytes received on all connections.
-        connections: How many there were.
-        cut_after: Function() -> bytes after which a new connection is cut; None: never.
-        altered_offset: Function(offset) -> the offset that the hub claims; None: the true one.
-        responses: Raw responses to give first.
-        connect_error: An OSError number that connecting raises; 0: none.
+        connections: Number of connections so far.
+        cut_after: Function that returns the bytes after which a new connection is cut; None: never.
+        altered_offset: Function(offset) that returns the offset to report; None: the true one.
+        responses: Raw responses to send first.
+        connect_error: OSError number that `connect` raises; 0: none.
     """
 
     def __init__(self):
