@@ -1,27 +1,27 @@
 #!/bin/bash
-# Build the firmware image of this board with the agent frozen in: build/images/mps2_an385/firmware.elf.
-# Nothing is built when its inputs are those of the image that is there. Exit code 4: a tool is missing.
+# Build the firmware image of this board, with the agent as frozen modules: build/images/mps2_an385/firmware.elf.
+# Nothing is built if the inputs have not changed. Exit code 4: a tool is missing.
 set -euo pipefail
-here=$(cd "$(dirname "$0")" && pwd)
-root=$(cd "$here/../.." && pwd)
+board_dir=$(cd "$(dirname "$0")" && pwd)
+root=$(cd "$board_dir/../.." && pwd)
 out=$root/build/images/mps2_an385
 agent=$out/agent
-fetched=$root/build/download/debian
-say() { echo "$@" >&2; }
+downloads=$root/build/download/debian
+info() { echo "$@" >&2; }
 
 for pair in arm-none-eabi-gcc:gcc-arm-none-eabi make:make gcc:gcc xz:xz-utils python3:python3; do
-  command -v "${pair%%:*}" >/dev/null || { say "error: ${pair%%:*} is missing; apt-get install ${pair#*:}"; exit 4; }
+  command -v "${pair%%:*}" >/dev/null || { info "error: ${pair%%:*} is missing; apt-get install ${pair#*:}"; exit 4; }
 done
 echo '#include <math.h>' | arm-none-eabi-gcc -E -xc - >/dev/null 2>&1 \
-  || { say "error: newlib is missing; apt-get install libnewlib-arm-none-eabi"; exit 4; }
-[ -d "$root/build/device-lib/umqtt" ] || { say "error: build/device-lib is missing; run: make device-lib"; exit 2; }
+  || { info "error: newlib is missing; apt-get install libnewlib-arm-none-eabi"; exit 4; }
+[ -d "$root/build/device-lib/umqtt" ] || { info "error: build/device-lib is missing; run: make device-lib"; exit 2; }
 
-# One build at a time; who waited finds it done.
+# One build at a time. A build that had to wait finds an up-to-date image.
 mkdir -p "$out"
 exec 9>"$out/lock"
 flock 9
 
-# --- what is frozen: the agent without what only processes need ---
+# --- frozen modules: the agent without modules that only processes use ---
 rm -rf "$agent" && mkdir -p "$agent"
 cp -R "$root/device/agent" "$root/device/compat" "$root/protocol/patrolink_protocol" "$root/build/device-lib/umqtt" "$agent"
 mkdir -p "$agent"/app "$agent"/hal/baremetal
@@ -29,30 +29,30 @@ cp "$root/device/boot.py" "$root/protocol/generated/patrolink_messages.py" "$age
 cp "$root"/device/app/{start,errors,config,device,wiring_network,wiring_modem,wiring_media,wiring_commands,wiring_camera,wiring_recording,wiring_live_view,wiring_upload}.py "$agent/app"
 cp "$root"/device/hal/{common,clip_storage}.py "$agent/hal"
 cp "$root/device/hal/baremetal/platform.py" "$agent/hal/baremetal"
-rm -f "$agent"/compat/{netsock,tls,udp}.py # of processes
+rm -f "$agent"/compat/{netsock,tls,udp}.py # only for processes
 find "$agent" -name __pycache__ -prune -exec rm -rf {} +
-python3 "$root/protocol/inline_constants.py" "$agent" # generated constants then need no heap
+python3 "$root/protocol/inline_constants.py" "$agent" # generated constants then use no heap
 
-recipe=$( (cd "$here" && sha256sum sources.lock build.sh; find port -type f | LC_ALL=C sort | xargs sha256sum
+recipe=$( (cd "$board_dir" && sha256sum sources.lock build.sh; find port -type f | LC_ALL=C sort | xargs sha256sum
            arm-none-eabi-gcc --version | head -1) | sha256sum | cut -d' ' -f1)
 key=$( (echo "$recipe"; cd "$agent" && find . -type f | LC_ALL=C sort | xargs sha256sum) | sha256sum | cut -d' ' -f1)
 if [ -f "$out/firmware.elf" ] && [ "$(cat "$out/key" 2>/dev/null)" = "$key" ]; then exit 0; fi
 
-# --- sources: with lists of our own, so that the machine's apt stays as it is ---
+# --- sources: fetched with separate package lists, so that the apt state of this machine does not change ---
 fetch() { # package version suite file sha256
-  [ -f "$fetched/$4" ] && echo "$5  $fetched/$4" | sha256sum -c --quiet - 2>/dev/null && return
-  command -v apt-get >/dev/null || { say "error: apt-get is missing; put $4 of Debian's $1 $2 into $fetched"; exit 4; }
+  [ -f "$downloads/$4" ] && echo "$5  $downloads/$4" | sha256sum -c --quiet - 2>/dev/null && return
+  command -v apt-get >/dev/null || { info "error: apt-get is missing; copy $4 of Debian's $1 $2 to $downloads"; exit 4; }
   local mirror
   mirror=$(grep -hoE 'https?://[^ ]+/debian/?( |$)' /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null | head -1 || true)
-  [ -n "$mirror" ] || { say "error: no Debian mirror in /etc/apt; put $4 of Debian's $1 $2 into $fetched"; exit 4; }
-  mkdir -p "$fetched"/{lists/partial,cache/archives/partial}
-  echo "deb-src [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $3 main" >"$fetched/$3.list"
-  local own="-o Dir::Etc::sourcelist=$fetched/$3.list -o Dir::Etc::sourceparts=/dev/null -o Dir::State::lists=$fetched/lists
-    -o Dir::Cache=$fetched/cache -o APT::Get::List-Cleanup=0"
-  say "fetching the source of $1 $2"
-  (cd "$fetched" && apt-get $own update -qq && apt-get $own source --download-only -qq "$1=$2") >"$fetched/log" 2>&1 \
-    || { cat "$fetched/log" >&2; say "error: $1 $2 could not be fetched from Debian's $3"; exit 4; }
-  echo "$5  $fetched/$4" | sha256sum -c --quiet - || { say "error: $4 is not the file that sources.lock names"; exit 1; }
+  [ -n "$mirror" ] || { info "error: no Debian mirror in /etc/apt; copy $4 of Debian's $1 $2 to $downloads"; exit 4; }
+  mkdir -p "$downloads"/{lists/partial,cache/archives/partial}
+  echo "deb-src [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $3 main" >"$downloads/$3.list"
+  local apt_options="-o Dir::Etc::sourcelist=$downloads/$3.list -o Dir::Etc::sourceparts=/dev/null -o Dir::State::lists=$downloads/lists
+    -o Dir::Cache=$downloads/cache -o APT::Get::List-Cleanup=0"
+  info "fetching the source of $1 $2"
+  (cd "$downloads" && apt-get $apt_options update -qq && apt-get $apt_options source --download-only -qq "$1=$2") >"$downloads/log" 2>&1 \
+    || { cat "$downloads/log" >&2; info "error: $1 $2 could not be downloaded from Debian's $3"; exit 4; }
+  echo "$5  $downloads/$4" | sha256sum -c --quiet - || { info "error: $4 does not have the sha256 of sources.lock"; exit 1; }
 }
 
 work=$out/work
@@ -62,21 +62,21 @@ while read -r package version suite file sum; do
   fetch "$package" "$version" "$suite" "$file" "$sum"
   if [ "$(cat "$work/$package.sum" 2>/dev/null)" != "$sum" ]; then
     rm -rf "${work:?}/$package" && mkdir "$work/$package"
-    tar -xf "$fetched/$file" -C "$work/$package" --strip-components=1
+    tar -xf "$downloads/$file" -C "$work/$package" --strip-components=1
     echo "$sum" >"$work/$package.sum"
   fi
-done <"$here/sources.lock"
+done <"$board_dir/sources.lock"
 
-# --- build: anew when the recipe has changed, which make does not see; else what the agent's change asks for ---
+# --- build: from scratch if the recipe has changed, which make does not detect; otherwise incremental ---
 [ "$(cat "$work/recipe" 2>/dev/null)" = "$recipe" ] || rm -rf "$work/port" "$work/recipe"
 export SOURCE_DATE_EPOCH=1744675200 PYTHONHASHSEED=0 LC_ALL=C MICROPY_GIT_TAG=v1.25.0 MICROPY_GIT_HASH=v1.25.0
 jobs=$(nproc)
 log=$out/build.log
-say "building the firmware (log: ${log#"$root"/})"
+info "building the firmware (log: ${log#"$root"/})"
 { make -s -C "$work/micropython/mpy-cross" -j"$jobs" \
-  && make -s -C "$here/port" -j"$jobs" BUILD="$work/port" TOP="$work/micropython" MBEDTLS="$work/mbedtls" AGENT="$agent"; } \
-  >"$log" 2>&1 || { tail -20 "$log" >&2; say "error: the firmware does not build"; exit 1; }
+  && make -s -C "$board_dir/port" -j"$jobs" BUILD="$work/port" TOP="$work/micropython" MBEDTLS="$work/mbedtls" AGENT="$agent"; } \
+  >"$log" 2>&1 || { tail -20 "$log" >&2; info "error: the firmware build failed"; exit 1; }
 echo "$recipe" >"$work/recipe"
-cp "$work/port/firmware.elf" "$out/firmware.new" && mv "$out/firmware.new" "$out/firmware.elf" # a board that runs keeps its own
+cp "$work/port/firmware.elf" "$out/firmware.new" && mv "$out/firmware.new" "$out/firmware.elf" # running boards keep the old file
 echo "$key" >"$out/key"
-say "$(tail -1 "$log" | awk '{print $1}') bytes of code and data in ${out#"$root"/}/firmware.elf, sha256 $(sha256sum "$out/firmware.elf" | cut -c1-16)"
+info "$(tail -1 "$log" | awk '{print $1}') bytes of code and data in ${out#"$root"/}/firmware.elf, sha256 $(sha256sum "$out/firmware.elf" | cut -c1-16)"

@@ -25,8 +25,8 @@ class RealBoard:
         console: Console of the board.
         power: Switch of its power supply.
         buttons: Switches of its buttons, by name.
-        config: Configuration that is written over the REPL before; the state of earlier tests is removed. None keeps
-            configuration and state.
+        config: Configuration to write over the REPL first, after the state of earlier tests is removed. None keeps the
+            configuration and state of the board.
 
     Attributes:
         log: Path of the console's log.

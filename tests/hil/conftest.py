@@ -119,7 +119,7 @@ def rig(request, tmp_path, broker, board, console, artefacts):
             return bench
 
         yield make
-        failed = request.node.stash.get(_FAILED, False)  # after a failure the board may no longer power off
+        failed = request.node.stash.get(_FAILED, False)  # after a failure the board may not react to its power button
         problems = [line for bench in benches if not failed for line in bench.power_off()]
         problems += [line for bench in benches for line in bench.problems()]
     with broker.log.open("rb") as f:

@@ -37,7 +37,9 @@ def load(path: Path, root: Path, today: datetime.date) -> dict[str, Flaky]:
     Raises:
         UserError: The file is invalid, or an entry names an unknown test or is older than MAX_AGE_DAYS.
     """
-    entries = settings_file.load(path, _List, list(Flaky.model_fields), "its head", "restore the file").flaky
+    entries = settings_file.load(
+        path, _List, list(Flaky.model_fields), "the comment at its top", "restore the file"
+    ).flaky
     for entry in entries:
         file, _, name = entry.test.partition("::")
         if name not in _functions(root / file):

@@ -1,4 +1,4 @@
-"""Checks of a board after every test, whatever the test was about."""
+"""Checks of a board after every test."""
 
 import json
 import os
@@ -28,9 +28,9 @@ def problems(text: str, boots: int) -> list[str]:
     for summary in re.findall(SUMMARY, text, re.M):
         counts = json.loads(summary).get("board") or {}
         if counts.get("overruns"):
-            lines.append(f"{counts['overruns']} overruns: bytes lost on UARTs")
+            lines.append(f"{counts['overruns']} bytes lost on UARTs")
         if counts.get("violations"):
-            lines.append(f"{counts['violations']} violations: of NOR flash")
+            lines.append(f"{counts['violations']} violations of NOR flash rules")
     return lines
 
 

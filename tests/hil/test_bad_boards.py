@@ -65,8 +65,8 @@ def test_leftover_process_is_named(tmp_path):
             ["unplanned resets: 2 boots, expected 1 after watchdog"],
         ),
         ("patrolink on x\r\n", ["unplanned resets: 0 boots, expected 1"]),
-        ('device: ready\r\n{"board": {"overruns": 3, "violations": 0}}\r\n', ["3 overruns: bytes lost on UARTs"]),
-        ('device: ready\r\n{"board": {"overruns": 0, "violations": 1}}\r\n', ["1 violations: of NOR flash"]),
+        ('device: ready\r\n{"board": {"overruns": 3, "violations": 0}}\r\n', ["3 bytes lost on UARTs"]),
+        ('device: ready\r\n{"board": {"overruns": 0, "violations": 1}}\r\n', ["1 violations of NOR flash rules"]),
     ],
 )
 def test_problems_are_detected_on_the_console(text, expected):

@@ -1,35 +1,35 @@
-// Clock, sleep, reset. Timer 0 runs freely at 25 MHz and is the time; timer 1 ends a sleep. There is no tick.
+// Clock, sleep, reset. Timer 0 is the free-running 25 MHz time base; timer 1 ends a sleep. There is no periodic tick.
 #include "board.h"
 #include "mps2.h"
 
 #define MAGIC 0x71b0a4d5u
-#define LONGEST_SLEEP_MS 100000
+#define SLEEP_MAX_MS 100000
 
-// Outlives a reset, not a power cut.
+// Survives a reset, not a power cut.
 static struct {
     uint32_t magic, cause;
     int64_t rtc_us;
-} kept __attribute__((section(".noinit")));
+} retained __attribute__((section(".noinit")));
 
 static volatile uint32_t wraps;
-static volatile bool event;
-static uint32_t cause;
+static volatile bool event_pending;
+static uint32_t reset_cause;
 static int64_t rtc_offset_us;
 
 void board_init(void) {
     TIMER0->RELOAD = TIMER0->VALUE = 0xffffffffu;
     TIMER0->CTRL = TIMER_EN_IRQ;
     NVIC_ISER0 = 1u << IRQ_TIMER0 | 1u << IRQ_TIMER1;
-    if (kept.magic == MAGIC) {
-        cause = kept.cause;
-        rtc_offset_us = kept.rtc_us;
+    if (retained.magic == MAGIC) {
+        reset_cause = retained.cause;
+        rtc_offset_us = retained.rtc_us;
     } else {
-        cause = CAUSE_POWER;
+        reset_cause = CAUSE_POWER;
         rtc_offset_us = STRAPS->magic == STRAPS_MAGIC ? STRAPS->epoch_s * 1000000 : 0;
     }
-    kept.magic = MAGIC;
-    kept.cause = CAUSE_HARD;
-    kept.rtc_us = rtc_offset_us;
+    retained.magic = MAGIC;
+    retained.cause = CAUSE_HARD;
+    retained.rtc_us = rtc_offset_us;
 }
 
 void timer0_isr(void) {
@@ -40,14 +40,14 @@ void timer0_isr(void) {
 void timer1_isr(void) {
     TIMER1->CTRL = 0;
     TIMER1->INTSTATUS = 1;
-    event = true;
+    event_pending = true;
 }
 
 uint64_t board_cycles(void) {
     uint32_t s = irq_off();
     uint32_t high = wraps;
     uint32_t value = TIMER0->VALUE;
-    if (TIMER0->INTSTATUS & 1) { // it has wrapped, and its interrupt waits
+    if (TIMER0->INTSTATUS & 1) { // the timer has wrapped and its interrupt is pending
         value = TIMER0->VALUE;
         ++high;
     }
@@ -56,21 +56,21 @@ uint64_t board_cycles(void) {
 }
 
 void board_event(void) {
-    event = true;
+    event_pending = true;
 }
 
 void board_wait(int32_t timeout_ms) {
     uint32_t s = irq_off();
-    if (!event && timeout_ms != 0) {
+    if (!event_pending && timeout_ms != 0) {
         if (timeout_ms > 0) {
-            uint32_t ms = timeout_ms > LONGEST_SLEEP_MS ? LONGEST_SLEEP_MS : timeout_ms;
+            uint32_t ms = timeout_ms > SLEEP_MAX_MS ? SLEEP_MAX_MS : timeout_ms;
             TIMER1->CTRL = 0;
             TIMER1->RELOAD = TIMER1->VALUE = ms * CYCLES_PER_MS;
             TIMER1->CTRL = TIMER_EN_IRQ;
         }
         __asm volatile ("dsb\nwfi" ::: "memory");
     }
-    event = false;
+    event_pending = false;
     irq_restore(s);
 }
 
@@ -83,17 +83,17 @@ void board_rtc_set_us(int64_t us) {
 }
 
 uint32_t board_cause(void) {
-    return cause;
+    return reset_cause;
 }
 
-void board_blame(uint32_t why) {
-    kept.cause = why;
+void board_set_next_cause(uint32_t cause) {
+    retained.cause = cause;
 }
 
-void board_reset(uint32_t why) {
+void board_reset(uint32_t cause) {
     irq_off();
-    kept.cause = why;
-    kept.rtc_us = board_rtc_us();
+    retained.cause = cause;
+    retained.rtc_us = board_rtc_us();
     __asm volatile ("dsb" ::: "memory");
     SCB_AIRCR = 0x05fa0004u; // SYSRESETREQ
     for (;;) {
@@ -116,7 +116,7 @@ void board_off(int status) {
     }
 }
 
-// Marsaglia's xorshift32, seeded by the straps so that a run repeats: nothing to make keys with.
+// Marsaglia's xorshift32, seeded from the straps so that a run is reproducible. Do not use it for keys.
 uint32_t board_random(void) {
     static uint32_t x;
     if (x == 0) {

@@ -1,21 +1,21 @@
-// Lock-step: the UARTs' bytes go through semihosting calls. The CPU stands still while the host answers, so that under
-// -icount every byte comes and goes at the same virtual time in every run.
+// Lock-step: semihosting calls transfer the data of the UARTs. The CPU stops until the host answers. With -icount every
+// byte is therefore sent and received at the same virtual time in every run.
 //
-// board -> host: u32 id, u32 length, u64 now in cycles, bytes. id: a UART, BOOT (the reset's cause), or CALL
-// host -> board: u32 UART, u32 length, u64 time of the next call, bytes
+// board -> host: u32 id, u32 length, u64 now in cycles, data. id: a UART, BOOT (data: reset cause), or POLL (no data)
+// host -> board: u32 UART, u32 length, u64 time of the next POLL, data
 #include <string.h>
 #include "board.h"
 #include "mps2.h"
 
 enum { SYS_OPEN = 1, SYS_WRITE = 5, SYS_READ = 6 };
-enum { BOOT = 0xfe, CALL = 0xff };
-#define ROOM 256
+enum { BOOT = 0xfe, POLL = 0xff };
+#define DATA_MAX 256
 #define LINK_BROKEN 87 // exit status
 
 typedef struct {
     uint32_t id, length;
     uint64_t time;
-} head_t;
+} header_t;
 
 static int in = -1, out = -1;
 
@@ -27,7 +27,7 @@ static int open_file(const char *name, int mode) {
 static void write_all(const void *p, size_t n) {
     uint32_t a[3] = { out, (uint32_t)p, n };
     if (board_semihost(SYS_WRITE, a) != 0) {
-        board_off(LINK_BROKEN); // the host has gone
+        board_off(LINK_BROKEN); // the host has closed the link
     }
 }
 
@@ -44,40 +44,40 @@ static void read_all(void *p, size_t n) {
     }
 }
 
-// Say it, take what has come, and set the timer for the next call. With interrupts off.
+// Send data, handle all received data, and start the timer of the next POLL. Interrupts must be off.
 static void exchange(uint32_t id, const uint8_t *p, size_t n) {
     static struct {
-        head_t head;
-        uint8_t bytes[ROOM];
+        header_t header;
+        uint8_t bytes[DATA_MAX];
     } m;
-    m.head = (head_t) { id, n, board_cycles() };
+    m.header = (header_t) { id, n, board_cycles() };
     memcpy(m.bytes, p, n);
-    write_all(&m, sizeof(head_t) + n);
+    write_all(&m, sizeof(header_t) + n);
     for (;;) {
-        read_all(&m.head, sizeof(head_t));
-        if (m.head.length > ROOM || m.head.id >= UARTS) {
+        read_all(&m.header, sizeof(header_t));
+        if (m.header.length > DATA_MAX || m.header.id >= UARTS) {
             board_off(LINK_BROKEN);
         }
-        read_all(m.bytes, m.head.length);
-        for (size_t i = 0; i < m.head.length; ++i) {
-            uart_take(m.head.id, m.bytes[i]);
+        read_all(m.bytes, m.header.length);
+        for (size_t i = 0; i < m.header.length; ++i) {
+            uart_receive(m.header.id, m.bytes[i]);
         }
         uint64_t now = board_cycles();
-        if (m.head.time > now) {
-            uint64_t left = m.head.time - now;
+        if (m.header.time > now) {
+            uint64_t left = m.header.time - now;
             DUALTIMER->CONTROL = 0;
             DUALTIMER->LOAD = left > 0xffffffffu ? 0xffffffffu : left;
             DUALTIMER->CONTROL = DUALTIMER_ONESHOT_32_IRQ_EN;
             return;
         }
-        m.head = (head_t) { CALL, 0, now };
-        write_all(&m.head, sizeof(head_t));
+        m.header = (header_t) { POLL, 0, now };
+        write_all(&m.header, sizeof(header_t));
     }
 }
 
 void dualtimer_isr(void) {
     DUALTIMER->INTCLR = 1;
-    exchange(CALL, NULL, 0);
+    exchange(POLL, NULL, 0);
     board_event();
 }
 

@@ -1,4 +1,4 @@
-// What machine.* means on this board.
+// Module `machine` of this board.
 #include "board.h"
 #include "mps2.h"
 #include "shared/timeutils/timeutils.h"
@@ -35,7 +35,7 @@ static void mp_machine_lightsleep(size_t n_args, const mp_obj_t *args) {
     }
 }
 
-// Without a time nothing would ever wake it: the emulator ends.
+// Without a time no source could wake the board: the emulator ends.
 NORETURN static void mp_machine_deepsleep(size_t n_args, const mp_obj_t *args) {
     if (!n_args) {
         board_off(0);

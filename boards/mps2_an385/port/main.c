@@ -1,4 +1,4 @@
-// Bring the board up, run the agent, and offer the REPL when it has ended.
+// Initializes the board, runs the agent, and starts the REPL when the agent has ended.
 #include "board.h"
 #include "mps2.h"
 #include "py/compile.h"
@@ -16,9 +16,9 @@ extern uint8_t _heap_start, _heap_end, _estack, _stack_size;
 static uint32_t heap_peak;
 
 static size_t heap_bytes(void) {
-    size_t room = &_heap_end - &_heap_start;
-    size_t wanted = STRAPS->magic == STRAPS_MAGIC && STRAPS->heap_kb ? STRAPS->heap_kb * 1024 : 128 * 1024;
-    return wanted < room ? wanted : room;
+    size_t available = &_heap_end - &_heap_start;
+    size_t requested = STRAPS->magic == STRAPS_MAGIC && STRAPS->heap_kb ? STRAPS->heap_kb * 1024 : 128 * 1024;
+    return requested < available ? requested : available;
 }
 
 int main(void) {
@@ -34,7 +34,7 @@ int main(void) {
         gc_init(&_heap_start, &_heap_start + heap_bytes());
         mp_init();
         pyexec_frozen_module("_boot.py", false);
-        // The raw REPL (mpremote) restarts the interpreter and wants it for itself.
+        // mpremote restarts the interpreter in the raw REPL; the agent must not start then.
         int ret = 0;
         if (pyexec_mode_kind == PYEXEC_MODE_FRIENDLY_REPL) {
             ret = pyexec_frozen_module("boot.py", true); // Ctrl-C ends the agent
@@ -62,7 +62,7 @@ void gc_collect(void) {
     }
 }
 
-// The most bytes that were alive after a collection.
+// Maximum number of heap bytes in use after a collection.
 uint32_t board_heap_peak(void) {
     return heap_peak;
 }

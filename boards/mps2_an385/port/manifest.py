@@ -1,5 +1,5 @@
-# What is frozen: the interpreter's asyncio, this board's start, and the agent with its protocol. AGENT is laid out by
-# build.sh: device/ without what only processes need, protocol/, umqtt.
+# Frozen modules: MicroPython's asyncio, the start of this board, and the agent with its protocol. build.sh creates
+# AGENT from device/ (without modules that only processes use), protocol/ and umqtt.
 include("$(MPY_DIR)/extmod/asyncio")
 freeze("$(PORT_DIR)/modules")
 freeze("$(AGENT)")

@@ -1,4 +1,4 @@
-// Module `board`: the flash chip, with NOR's rules and power cuts, and counters.
+// Module `board`: a flash chip with the rules of NOR flash and power cuts, and counters.
 #include <string.h>
 #include "board.h"
 #include "mps2.h"
@@ -8,21 +8,21 @@
 
 #define BLOCK 4096u
 #define PAGE 256u
-#define POWER_CUT 86 // exit status of a run that the straps' cut has ended
+#define POWER_CUT 86 // exit status after the power cut that the straps request
 
 static struct {
     uint32_t programs, erases, violations;
 } flash_count;
-static int32_t until_cut = -1;
-static bool armed;
+static int32_t operations_until_cut = -1;
+static bool cut_loaded;
 
-// True when the power goes in the middle of this operation.
-static bool goes_dark(void) {
-    if (!armed) {
-        armed = true;
-        until_cut = STRAPS->magic == STRAPS_MAGIC ? STRAPS->cut : -1;
+// Returns whether the power is cut in the middle of this operation.
+static bool power_fails(void) {
+    if (!cut_loaded) {
+        cut_loaded = true;
+        operations_until_cut = STRAPS->magic == STRAPS_MAGIC ? STRAPS->cut : -1;
     }
-    return until_cut >= 0 && until_cut-- == 0;
+    return operations_until_cut >= 0 && operations_until_cut-- == 0;
 }
 
 static void program(uint8_t *to, const uint8_t *from, size_t n) {
@@ -30,12 +30,12 @@ static void program(uint8_t *to, const uint8_t *from, size_t n) {
         size_t part = PAGE - ((uintptr_t)to & (PAGE - 1));
         part = part < n ? part : n;
         ++flash_count.programs;
-        bool dark = goes_dark();
-        for (size_t i = 0; i < (dark ? part / 2 : part); ++i) {
-            flash_count.violations += (from[i] & ~to[i]) != 0; // a 0 does not become 1 again
+        bool power_cut = power_fails();
+        for (size_t i = 0; i < (power_cut ? part / 2 : part); ++i) {
+            flash_count.violations += (from[i] & ~to[i]) != 0; // programming cannot change a bit from 0 to 1
             to[i] &= from[i];
         }
-        if (dark) {
+        if (power_cut) {
             board_off(POWER_CUT);
         }
         to += part;
@@ -46,9 +46,9 @@ static void program(uint8_t *to, const uint8_t *from, size_t n) {
 
 static void erase(uint8_t *block) {
     ++flash_count.erases;
-    bool dark = goes_dark();
-    memset(block, 0xff, dark ? BLOCK / 2 : BLOCK);
-    if (dark) {
+    bool power_cut = power_fails();
+    memset(block, 0xff, power_cut ? BLOCK / 2 : BLOCK);
+    if (power_cut) {
         board_off(POWER_CUT);
     }
 }
@@ -66,7 +66,7 @@ static mp_obj_t flash_make_new(const mp_obj_type_t *type, size_t n_args, size_t 
     return MP_OBJ_FROM_PTR(&flash_obj);
 }
 
-static uint8_t *place(size_t n_args, const mp_obj_t *args, size_t length) {
+static uint8_t *flash_address(size_t n_args, const mp_obj_t *args, size_t length) {
     uint32_t block = mp_obj_get_int(args[1]);
     uint32_t offset = n_args > 3 ? mp_obj_get_int(args[3]) : 0;
     if (block >= flash_bytes() / BLOCK || offset > BLOCK || length > flash_bytes() - block * BLOCK - offset) {
@@ -78,7 +78,7 @@ static uint8_t *place(size_t n_args, const mp_obj_t *args, size_t length) {
 static mp_obj_t flash_readblocks(size_t n_args, const mp_obj_t *args) {
     mp_buffer_info_t b;
     mp_get_buffer_raise(args[2], &b, MP_BUFFER_WRITE);
-    memcpy(b.buf, place(n_args, args, b.len), b.len);
+    memcpy(b.buf, flash_address(n_args, args, b.len), b.len);
     return MP_OBJ_NEW_SMALL_INT(0);
 }
 static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(flash_readblocks_obj, 3, 4, flash_readblocks);
@@ -86,7 +86,7 @@ static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(flash_readblocks_obj, 3, 4, flash_rea
 static mp_obj_t flash_writeblocks(size_t n_args, const mp_obj_t *args) {
     mp_buffer_info_t b;
     mp_get_buffer_raise(args[2], &b, MP_BUFFER_READ);
-    uint8_t *to = place(n_args, args, b.len);
+    uint8_t *to = flash_address(n_args, args, b.len);
     if (n_args == 3) {
         for (size_t i = 0; i < b.len; i += BLOCK) {
             erase(to + i);
@@ -109,7 +109,7 @@ static mp_obj_t flash_ioctl(mp_obj_t self, mp_obj_t op, mp_obj_t arg) {
             return MP_OBJ_NEW_SMALL_INT(BLOCK);
         case MP_BLOCKDEV_IOCTL_BLOCK_ERASE: {
             mp_obj_t args[2] = { self, arg };
-            erase(place(2, args, BLOCK));
+            erase(flash_address(2, args, BLOCK));
             return MP_OBJ_NEW_SMALL_INT(0);
         }
         default:
@@ -127,7 +127,7 @@ static MP_DEFINE_CONST_DICT(flash_dict, flash_table);
 static MP_DEFINE_CONST_OBJ_TYPE(flash_type, MP_QSTR_Flash, MP_TYPE_FLAG_NONE,
     make_new, flash_make_new, locals_dict, &flash_dict);
 
-// counts(): flash pages programmed, blocks erased, NOR violations, bytes dropped on UARTs 1 to 3, heap's high-water mark
+// counts(): flash pages programmed, blocks erased, NOR violations, bytes lost on UARTs 1 to 3, maximum heap in use
 static mp_obj_t board_counts(void) {
     mp_obj_t t[5] = {
         mp_obj_new_int_from_uint(flash_count.programs), mp_obj_new_int_from_uint(flash_count.erases),
@@ -139,7 +139,7 @@ static mp_obj_t board_counts(void) {
 }
 static MP_DEFINE_CONST_FUN_OBJ_0(board_counts_obj, board_counts);
 
-// cycles(): of the 25 MHz clock since reset
+// cycles(): cycles of the 25 MHz clock since reset
 static mp_obj_t board_cycles_(void) {
     return mp_obj_new_int_from_ull(board_cycles());
 }

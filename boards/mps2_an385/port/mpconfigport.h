@@ -1,11 +1,11 @@
-// What this port has of MicroPython.
+// MicroPython configuration of this port.
 #include <stdint.h>
 #include <alloca.h>
 
 #define MICROPY_CONFIG_ROM_LEVEL (MICROPY_CONFIG_ROM_LEVEL_EXTRA_FEATURES)
 
 #define MICROPY_OPT_COMPUTED_GOTO (1)
-// Of 128 entries the agent's names push each other out: a fix takes a ninth more instructions then.
+// With 128 entries the agent's names evict each other, and a fix takes 11% more instructions.
 #define MICROPY_OPT_MAP_LOOKUP_CACHE_SIZE (1024)
 #define MICROPY_EMIT_THUMB (1)
 #define MICROPY_EMIT_INLINE_THUMB (1)

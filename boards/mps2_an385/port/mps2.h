@@ -14,7 +14,7 @@
 #define SCB_SHCSR REG32(0xE000ED24u)
 #define SCB_CFSR REG32(0xE000ED28u)
 
-// Timers count down from RELOAD; 32 bits.
+// 32-bit timers that count down from RELOAD.
 typedef struct {
     volatile uint32_t CTRL, VALUE, RELOAD, INTSTATUS;
 } timer_regs_t;
@@ -49,13 +49,13 @@ typedef struct {
 enum { IRQ_UART0_RX = 0, IRQ_UART1_RX = 2, IRQ_UART2_RX = 4, IRQ_TIMER0 = 8, IRQ_TIMER1 = 9, IRQ_DUALTIMER = 10,
        IRQ_UART3_RX = 18, IRQ_UART4_RX = 20 };
 
-// What a real board has in fuses and solder bridges, the host puts into block RAM before the reset (-device loader).
+// Settings that a real board has in fuses and straps. The host writes them to block RAM before reset (-device loader).
 typedef struct {
     uint32_t magic;
     uint32_t heap_kb;
     uint32_t flash_kb;
-    uint32_t lockstep;     // 1: the UARTs go through the link (link.c)
-    int32_t cut;           // the power goes in the flash operation after so many; -1: it stays
+    uint32_t lockstep;     // 1: the UARTs use the link (link.c)
+    int32_t cut;           // flash operations before the one in which the power is cut; -1: no power cut
     uint32_t seed;         // of os.urandom
     uint64_t epoch_s;      // wall clock at power on, unix time
     uint8_t uid[12];
@@ -63,7 +63,7 @@ typedef struct {
 #define STRAPS ((const straps_t *)0x01000000u)
 #define STRAPS_MAGIC 0x324b4c50u // "PLK2"
 
-// 16 MB of PSRAM, a file of the host's: the flash chip.
+// 16 MB of PSRAM, backed by a file on the host. It emulates the flash chip.
 #define PSRAM ((uint8_t *)0x21000000u)
 #define PSRAM_SIZE 0x01000000u
 

@@ -1,4 +1,4 @@
-// machine.Pin. The pins are wired to the host through UART 4, one byte a change: the pin's number, with bit 7 its level.
+// machine.Pin. UART 4 connects the pins to the host, one byte for each change: the pin's number, and its level in bit 7.
 #include "board.h"
 #include "py/mphal.h"
 #include "py/runtime.h"
@@ -17,7 +17,7 @@ static uint8_t triggers[PINS];
 enum { FALLING = 1, RISING = 2 };
 MP_REGISTER_ROOT_POINTER(mp_obj_t pin_handler[32]);
 
-void panel_take(uint8_t c) {
+void panel_receive(uint8_t c) {
     unsigned id = c & (PINS - 1);
     bool before = levels >> id & 1, now = c & 0x80;
     levels = now ? levels | 1u << id : levels & ~(1u << id);
@@ -28,12 +28,12 @@ void panel_take(uint8_t c) {
     board_event();
 }
 
-// Pin(id, mode=IN): the mode says nothing here, both ways are always wired.
+// Pin(id, mode=IN): the mode is ignored, every pin is both input and output.
 static mp_obj_t pin_make_new(const mp_obj_type_t *type, size_t n_args, size_t n_kw, const mp_obj_t *args) {
     mp_arg_check_num(n_args, n_kw, 1, 3, false);
     mp_int_t id = mp_obj_get_int(args[0]);
     if (id < 0 || id >= PINS) {
-        mp_raise_msg_varg(&mp_type_ValueError, MP_ERROR_TEXT("Pin(%d): there are 0 to 31"), (int)id);
+        mp_raise_msg_varg(&mp_type_ValueError, MP_ERROR_TEXT("Pin(%d): must be 0 to 31"), (int)id);
     }
     pins[id].base.type = &board_pin_type;
     pins[id].id = id;
@@ -55,7 +55,7 @@ static mp_obj_t pin_value(size_t n_args, const mp_obj_t *args) {
 }
 static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(pin_value_obj, 1, 2, pin_value);
 
-// irq(handler, trigger): called with the pin, soon, after a change.
+// irq(handler, trigger): schedules handler(pin) after a change.
 static mp_obj_t pin_irq(size_t n_args, const mp_obj_t *pos, mp_map_t *kw) {
     static const mp_arg_t allowed[] = {
         { MP_QSTR_handler, MP_ARG_OBJ, {.u_rom_obj = MP_ROM_NONE} },

@@ -1,4 +1,4 @@
-// Reset, vector table, and the last words of a fault.
+// Reset, vector table, and the report of a fault.
 #include "board.h"
 #include "mps2.h"
 
@@ -12,19 +12,19 @@ __attribute__((noreturn)) void Reset_Handler(void) {
     for (uint32_t *d = &_sbss; d < &_ebss;) {
         *d++ = 0;
     }
-    SCB_SHCSR |= 7u << 16; // MemManage, BusFault and UsageFault apart from HardFault
+    SCB_SHCSR |= 7u << 16; // enable MemManage, BusFault and UsageFault, which otherwise become HardFault
     main();
     board_reset(CAUSE_HARD);
 }
 
-static void say(const char *s) {
+static void print(const char *s) {
     for (; *s; ++s) {
         uart_put(UART_CONSOLE, *s);
     }
 }
 
-static void say_hex(const char *name, uint32_t v) {
-    say(name);
+static void print_hex(const char *name, uint32_t v) {
+    print(name);
     for (int shift = 28; shift >= 0; shift -= 4) {
         uart_put(UART_CONSOLE, "0123456789abcdef"[v >> shift & 15]);
     }
@@ -33,11 +33,11 @@ static void say_hex(const char *name, uint32_t v) {
 __attribute__((used, noreturn)) void fault_report(uint32_t *frame) {
     uint32_t ipsr;
     __asm volatile ("mrs %0, ipsr" : "=r" (ipsr));
-    say_hex("\r\nFAULT exception ", ipsr);
-    say_hex(" cfsr ", SCB_CFSR);
-    say_hex(" pc ", frame[6]);
-    say_hex(" lr ", frame[5]);
-    say("\r\n");
+    print_hex("\r\nFAULT exception ", ipsr);
+    print_hex(" cfsr ", SCB_CFSR);
+    print_hex(" pc ", frame[6]);
+    print_hex(" lr ", frame[5]);
+    print("\r\n");
     uart_flush(UART_CONSOLE);
     board_reset(CAUSE_FAULT);
 }
@@ -46,9 +46,9 @@ __attribute__((naked)) void Fault_Handler(void) {
     __asm volatile ("tst lr, #4\nite eq\nmrseq r0, msp\nmrsne r0, psp\nb fault_report");
 }
 
-// The watchdog at half its time: if nobody feeds it, the reset that follows is its.
+// First expiry of the watchdog, at half of its timeout. Without a feed the second expiry resets the board.
 void NMI_Handler(void) {
-    board_blame(CAUSE_WATCHDOG);
+    board_set_next_cause(CAUSE_WATCHDOG);
 }
 
 void Spurious_Handler(void) {

@@ -1,4 +1,4 @@
-// time.time and time.localtime from the board's clock.
+// time.time and time.localtime, from the clock of the board.
 #include "board.h"
 #include "shared/timeutils/timeutils.h"
 

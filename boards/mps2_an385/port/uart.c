@@ -1,4 +1,4 @@
-// UARTs: received by interrupt into a ring, sent by polling; in lock-step both go through the link.
+// UARTs: reception by interrupt into a ring buffer, transmission by polling. In lock-step both use the link.
 #include "board.h"
 #include "mps2.h"
 
@@ -11,27 +11,27 @@ static const uint8_t irq[UARTS] = { IRQ_UART0_RX, IRQ_UART1_RX, IRQ_UART2_RX, IR
 static struct {
     volatile uint16_t put, get;
     uint16_t size;
-    bool hold; // when full, hold the sender back (RTS) rather than drop
+    bool flow_control; // when full, stop the sender (RTS) instead of dropping data
     uint8_t buf[UART_RING];
     uint16_t out_n;
-    uint8_t out[256]; // towards the link
+    uint8_t out[256]; // data for the link
 } line[UARTS];
 uart_count_t uart_count[UARTS];
 extern int mp_interrupt_char;
 
-static unsigned after(unsigned id, unsigned i) {
+static unsigned next_index(unsigned id, unsigned i) {
     return i + 1u == line[id].size ? 0 : i + 1u;
 }
 
-void uart_open(unsigned id, uint32_t baud, unsigned room, bool hold) {
+void uart_open(unsigned id, uint32_t baud, unsigned capacity, bool flow_control) {
     uint32_t s = irq_off();
     line[id].put = line[id].get = 0;
-    line[id].size = room < 1 ? 2 : room >= UART_RING ? UART_RING : room + 1;
-    line[id].hold = hold;
+    line[id].size = capacity < 1 ? 2 : capacity >= UART_RING ? UART_RING : capacity + 1;
+    line[id].flow_control = flow_control;
     uint32_t div = CLOCK_HZ / baud;
     regs[id]->BAUDDIV = div < 16 ? 16 : div;
     regs[id]->CTRL = UART_TX_EN | UART_RX_EN | UART_RX_IRQ;
-    (void)regs[id]->DATA; // QEMU looks at its input only after this
+    (void)regs[id]->DATA; // QEMU checks its input only after this read
     NVIC_ISER0 = 1u << irq[id];
     irq_restore(s);
 }
@@ -40,10 +40,10 @@ void uart_close(unsigned id) {
     regs[id]->CTRL = 0;
 }
 
-void uart_take(unsigned id, uint8_t c) {
+void uart_receive(unsigned id, uint8_t c) {
     ++uart_count[id].received;
     if (id == UART_PANEL) {
-        panel_take(c);
+        panel_receive(c);
         return;
     }
     if (id == UART_CONSOLE && c == mp_interrupt_char) {
@@ -51,9 +51,9 @@ void uart_take(unsigned id, uint8_t c) {
         return;
     }
     if (!line[id].size) {
-        return; // nobody has opened it
+        return; // not open
     }
-    unsigned next = after(id, line[id].put);
+    unsigned next = next_index(id, line[id].put);
     if (next == line[id].get) {
         ++uart_count[id].overruns;
     } else {
@@ -62,24 +62,24 @@ void uart_take(unsigned id, uint8_t c) {
     }
 }
 
-static void receive(unsigned id) {
+static void drain(unsigned id) {
     uart_regs_t *u = regs[id];
-    u->INTSTATUS = UART_INT_RX; // before the data, or a byte that comes meanwhile is forgotten
+    u->INTSTATUS = UART_INT_RX; // clear before reading: a byte that arrives meanwhile sets it again
     while (u->STATE & UART_RXFULL) {
-        if (line[id].hold && after(id, line[id].put) == line[id].get) {
-            u->CTRL &= ~UART_RX_IRQ; // until uart_get has made room
+        if (line[id].flow_control && next_index(id, line[id].put) == line[id].get) {
+            u->CTRL &= ~UART_RX_IRQ; // until uart_get has freed space
             break;
         }
-        uart_take(id, u->DATA);
+        uart_receive(id, u->DATA);
     }
     board_event();
 }
 
-void uart0_isr(void) { receive(0); }
-void uart1_isr(void) { receive(1); }
-void uart2_isr(void) { receive(2); }
-void uart3_isr(void) { receive(3); }
-void uart4_isr(void) { receive(4); }
+void uart0_isr(void) { drain(0); }
+void uart1_isr(void) { drain(1); }
+void uart2_isr(void) { drain(2); }
+void uart3_isr(void) { drain(3); }
+void uart4_isr(void) { drain(4); }
 
 size_t uart_any(unsigned id) {
     int n = line[id].put - line[id].get;
@@ -91,11 +91,11 @@ int uart_get(unsigned id) {
         return -1;
     }
     int c = line[id].buf[line[id].get];
-    line[id].get = after(id, line[id].get);
-    if (line[id].hold && !link_on() && !(regs[id]->CTRL & UART_RX_IRQ)) {
+    line[id].get = next_index(id, line[id].get);
+    if (line[id].flow_control && !link_on() && !(regs[id]->CTRL & UART_RX_IRQ)) {
         uint32_t s = irq_off();
         regs[id]->CTRL |= UART_RX_IRQ;
-        receive(id); // the interrupt of the byte that waits may be gone
+        drain(id); // the pending byte may not raise another interrupt
         irq_restore(s);
     }
     return c;

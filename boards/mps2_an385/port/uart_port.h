@@ -9,7 +9,7 @@ typedef struct _machine_uart_obj_t {
     mp_obj_base_t base;
     uint8_t id;
     bool rts;
-    uint16_t room;
+    uint16_t rxbuf;
     uint32_t baud, timeout, timeout_char;
 } machine_uart_obj_t;
 static machine_uart_obj_t uarts[UART_LAST + 1];
@@ -17,7 +17,7 @@ static machine_uart_obj_t uarts[UART_LAST + 1];
 static void mp_machine_uart_print(const mp_print_t *print, mp_obj_t self_in, mp_print_kind_t kind) {
     machine_uart_obj_t *self = MP_OBJ_TO_PTR(self_in);
     mp_printf(print, "UART(%u, baudrate=%u, rxbuf=%u, timeout=%u, timeout_char=%u, flow=%u)", self->id,
-        (unsigned)self->baud, self->room, (unsigned)self->timeout, (unsigned)self->timeout_char, self->rts);
+        (unsigned)self->baud, self->rxbuf, (unsigned)self->timeout, (unsigned)self->timeout_char, self->rts);
 }
 
 static void mp_machine_uart_init_helper(machine_uart_obj_t *self, size_t n_args, const mp_obj_t *pos, mp_map_t *kw) {
@@ -30,9 +30,9 @@ static void mp_machine_uart_init_helper(machine_uart_obj_t *self, size_t n_args,
         { MP_QSTR_timeout, MP_ARG_KW_ONLY | MP_ARG_INT, {.u_int = 0} },
         { MP_QSTR_timeout_char, MP_ARG_KW_ONLY | MP_ARG_INT, {.u_int = 2} },
         { MP_QSTR_rxbuf, MP_ARG_KW_ONLY | MP_ARG_INT, {.u_int = 256} },
-        { MP_QSTR_txbuf, MP_ARG_KW_ONLY | MP_ARG_INT, {.u_int = 0} },  // sent by polling
+        { MP_QSTR_txbuf, MP_ARG_KW_ONLY | MP_ARG_INT, {.u_int = 0} },  // ignored: transmission is by polling
         { MP_QSTR_flow, MP_ARG_KW_ONLY | MP_ARG_INT, {.u_int = 0} },
-        { MP_QSTR_tx, MP_ARG_KW_ONLY | MP_ARG_OBJ, {.u_rom_obj = MP_ROM_NONE} }, // soldered
+        { MP_QSTR_tx, MP_ARG_KW_ONLY | MP_ARG_OBJ, {.u_rom_obj = MP_ROM_NONE} }, // ignored: pins are fixed
         { MP_QSTR_rx, MP_ARG_KW_ONLY | MP_ARG_OBJ, {.u_rom_obj = MP_ROM_NONE} },
     };
     mp_arg_val_t a[MP_ARRAY_SIZE(allowed)];
@@ -46,16 +46,16 @@ static void mp_machine_uart_init_helper(machine_uart_obj_t *self, size_t n_args,
     self->baud = a[BAUDRATE].u_int;
     self->timeout = a[TIMEOUT].u_int;
     self->timeout_char = a[TIMEOUT_CHAR].u_int;
-    self->room = MIN(a[RXBUF].u_int, UART_RING - 1);
+    self->rxbuf = MIN(a[RXBUF].u_int, UART_RING - 1);
     self->rts = a[FLOW].u_int & 1;
-    uart_open(self->id, self->baud, self->room, self->rts);
+    uart_open(self->id, self->baud, self->rxbuf, self->rts);
 }
 
 static mp_obj_t mp_machine_uart_make_new(const mp_obj_type_t *type, size_t n_args, size_t n_kw, const mp_obj_t *args) {
     mp_arg_check_num(n_args, n_kw, 1, MP_OBJ_FUN_ARGS_MAX, true);
     mp_int_t id = mp_obj_get_int(args[0]);
     if (id < 1 || id > UART_LAST) {
-        mp_raise_msg_varg(&mp_type_ValueError, MP_ERROR_TEXT("UART(%d): there are 1 to 3"), (int)id);
+        mp_raise_msg_varg(&mp_type_ValueError, MP_ERROR_TEXT("UART(%d): must be 1 to 3"), (int)id);
     }
     machine_uart_obj_t *self = &uarts[id];
     self->base.type = &machine_uart_type;
@@ -81,11 +81,11 @@ static bool mp_machine_uart_txdone(machine_uart_obj_t *self) {
 static bool wait_for_byte(machine_uart_obj_t *self, uint32_t timeout) {
     uint32_t start = mp_hal_ticks_ms();
     while (!uart_any(self->id)) {
-        uint32_t passed = mp_hal_ticks_ms() - start;
-        if (passed >= timeout) {
+        uint32_t elapsed = mp_hal_ticks_ms() - start;
+        if (elapsed >= timeout) {
             return false;
         }
-        mp_event_wait_ms(timeout - passed);
+        mp_event_wait_ms(timeout - elapsed);
     }
     return true;
 }
@@ -122,7 +122,7 @@ static mp_uint_t mp_machine_uart_ioctl(mp_obj_t self_in, mp_uint_t request, uint
         return (uart_any(self->id) ? arg & MP_STREAM_POLL_RD : 0) | (uart_ready(self->id) ? arg & MP_STREAM_POLL_WR : 0);
     }
     if (request == MP_STREAM_FLUSH) {
-        return 0; // write waits until all is out
+        return 0; // write returns after transmission
     }
     *errcode = MP_EINVAL;
     return MP_STREAM_ERROR;

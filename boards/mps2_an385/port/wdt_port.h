@@ -12,7 +12,7 @@ static void mp_machine_wdt_timeout_ms_set(machine_wdt_obj_t *self, mp_int_t ms) 
         mp_raise_ValueError(MP_ERROR_TEXT("timeout: 2 to 300000 ms"));
     }
     WATCHDOG_LOCK = WATCHDOG_KEY;
-    WATCHDOG->LOAD = ms * (CYCLES_PER_MS / 2); // it expires twice
+    WATCHDOG->LOAD = ms * (CYCLES_PER_MS / 2); // the second expiry resets the board
     WATCHDOG->INTCLR = 1;
     WATCHDOG->CONTROL = 3;
     WATCHDOG_LOCK = 0;
@@ -27,5 +27,5 @@ static void mp_machine_wdt_feed(machine_wdt_obj_t *self) {
     WATCHDOG_LOCK = WATCHDOG_KEY;
     WATCHDOG->INTCLR = 1;
     WATCHDOG_LOCK = 0;
-    board_blame(CAUSE_HARD);
+    board_set_next_cause(CAUSE_HARD);
 }

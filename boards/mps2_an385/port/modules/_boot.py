@@ -1,4 +1,4 @@
-"""Mount the flash chip; make a file system when there is none."""
+"""Mount the flash chip. Create the file system if it does not exist."""
 
 import gc
 
