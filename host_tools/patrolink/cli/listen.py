@@ -93,7 +93,7 @@ class Listener:
             hub: Address of the hub's console.
             groups: Numbers or names; empty means all but private ones.
         """
-        from patrolink.hub.dispatch.client import connect
+        from patrolink.hub.dispatch.client import connect, wait_first
 
         async with connect(hub) as client:
             shared = [group for group in client.hello["groups"] if group["kind"] != "private"]
@@ -101,15 +101,7 @@ class Listener:
                 self._update_group(group)
                 await client.request("listen", group=group["group"])
             print(f"listening to {', '.join(self._names.values())}", file=sys.stderr, flush=True)
-            receiver = asyncio.ensure_future(self._receive(client))
-            complete = asyncio.ensure_future(self._complete.wait())
-            try:
-                await asyncio.wait((receiver, complete), return_when=asyncio.FIRST_COMPLETED)
-                if receiver.done():
-                    receiver.result()
-            finally:
-                receiver.cancel()
-                complete.cancel()
+            await wait_first(self._receive(client), self._complete.wait())
 
     def finish(self) -> None:
         """Print the bursts that have not ended."""

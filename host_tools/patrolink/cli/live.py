@@ -236,20 +236,12 @@ class LiveViewer:
         Raises:
             UserError: The hub rejects the request, or an output cannot be written.
         """
-        from patrolink.hub.dispatch.client import connect
+        from patrolink.hub.dispatch.client import connect, wait_first
 
         async with connect(hub, self._on_frame) as client:
             self._view = await client.request("live_start", device=self._device, seconds=seconds, form="rtp")
             print(f"live view of {self._device} requested", file=sys.stderr, flush=True)
-            end = asyncio.ensure_future(self._wait_end(client))
-            failure = asyncio.ensure_future(self._failed.wait())
-            try:
-                await asyncio.wait((end, failure), return_when=asyncio.FIRST_COMPLETED)
-                if end.done():
-                    end.result()
-            finally:
-                end.cancel()
-                failure.cancel()
+            await wait_first(self._wait_end(client), self._failed.wait())
         if self._write_error is not None:
             raise UserError(f"the output cannot be written: {self._write_error.strerror}; free some space")
 

@@ -172,16 +172,20 @@ class Transmission:
         Returns:
             The outcome. Its result is empty if the transmission was stopped by `stop`.
         """
+        from patrolink.hub.dispatch.client import wait_first  # aiohttp is heavy
+
         self._requested_s = time.monotonic()
         receiver = asyncio.ensure_future(self._receive())
         options = {"emergency": request.emergency, "broadcast": request.broadcast, "priority": request.priority}
         try:
             await self._client.request("press", group=self._group, **options)
-            if not await _wait_first(request.timeout_s, self._granted.wait(), self._ended.wait(), receiver, stop):
+            if not await wait_first(
+                self._granted.wait(), self._ended.wait(), receiver, stop, timeout_s=request.timeout_s
+            ):
                 text = f"the floor was not granted within {request.timeout_s:g} s"
                 self._outcome.result, self._outcome.text = "timeout", text
             elif self._granted.is_set():
-                await _wait_first(None, self._send(frames), self._ended.wait(), receiver, stop)
+                await wait_first(self._send(frames), self._ended.wait(), receiver, stop)
             if receiver.done():
                 receiver.result()
             if not self._outcome.result and not stop.done():
@@ -227,19 +231,3 @@ class Transmission:
     def _print(self, text: str) -> None:
         if not self._quiet:
             print(text, file=sys.stderr, flush=True)
-
-
-async def _wait_first(timeout_s: float | None, *jobs: Any) -> bool:
-    """Run jobs until the first is done; cancel those that are not futures of the caller.
-
-    Returns:
-        False if none was done in time.
-    """
-    tasks = [job if isinstance(job, asyncio.Future) else asyncio.ensure_future(job) for job in jobs]
-    done, _ = await asyncio.wait(tasks, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-    for task, job in zip(tasks, jobs, strict=True):
-        if task is not job:
-            task.cancel()
-    for task in done:
-        task.result()
-    return bool(done)

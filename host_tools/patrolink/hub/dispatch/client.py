@@ -7,7 +7,7 @@ import json
 import os
 import ssl
 import struct
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -170,6 +170,28 @@ async def connect(url: str, on_live_frame: Callable[[int, bytes], None] | None =
         receiver = asyncio.ensure_future(client.run())
         stack.callback(receiver.cancel)
         yield client
+
+
+async def wait_first(*jobs: Awaitable[object], timeout_s: float | None = None) -> bool:
+    """Run jobs until the first ends; raise its exception if it failed.
+
+    Args:
+        jobs: Coroutines, which are cancelled at the end, or futures of the caller, which are not.
+        timeout_s: Maximum time, or None.
+
+    Returns:
+        False if none ended in time.
+    """
+    tasks = [job if isinstance(job, asyncio.Future) else asyncio.ensure_future(job) for job in jobs]
+    try:
+        done, _ = await asyncio.wait(tasks, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task, job in zip(tasks, jobs, strict=True):
+            if task is not job:
+                task.cancel()
+    for task in done:
+        task.result()
+    return bool(done)
 
 
 @contextlib.asynccontextmanager
