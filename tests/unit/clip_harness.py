@@ -169,13 +169,13 @@ class ClipHarness:
     def clock_source(self):
         return clip.CLOCK_GPS
 
-    def run(self, seconds, each=None):
-        """Advance the clock in steps of 50 ms; `each` is called in every step."""
+    def run(self, seconds, on_step=None):
+        """Advance the clock in steps of 50 ms; `on_step` is called in every step."""
         until = self.now + int(seconds * 1000)
         while self.now < until:
             self.now += 50
-            if each is not None:
-                each()
+            if on_step is not None:
+                on_step()
             self.recorder.serve(self.now)
         return self
 

@@ -41,8 +41,8 @@ def group_key(number):
     return bytes([number]) * srtp.KEY_BYTES + bytes([number + 100]) * srtp.SALT_BYTES
 
 
-def terms(group=1, **overrides):
-    """Return a decoded ptt_group message."""
+def group_message(group=1, **overrides):
+    """Return a decoded ptt_group message of the hub."""
     message = {
         "group": group, "kind": 0, "rights": 7, "priority": 5, "rank": group, "codec": 0, "ssrc": 0x80000000 + group,
         "hub_ssrc": 100 + group, "key": 1, "wrapped": wrap(group_key(group)), "host": HUB[0], "floor_port": HUB[1],
@@ -277,7 +277,7 @@ class PttHarness:
 def make_joined(**overrides):
     """Return a harness whose client has joined group 1, at 50 ms."""
     harness = PttHarness(**overrides)
-    harness.client.on_group_message(terms(), harness.now_ms)
+    harness.client.on_group_message(group_message(), harness.now_ms)
     harness.run(50)
     return harness
 

@@ -6,7 +6,7 @@ from seeded_random import seeded
 
 
 class ChannelHarness:
-    """A channel with a record of what it wrote and of the URCs."""
+    """An AtChannel, with a record of written bytes and of URCs."""
 
     def __init__(self):
         self.written = bytearray()
@@ -31,7 +31,7 @@ class ChannelHarness:
         self.channel.poll(self.now_ms)
 
 
-def test_lines_and_final_result_in_chunks_of_any_length():
+def test_chunk_length_does_not_change_lines_and_result():
     for chunk in (1, 2, 3, 7, 1000):
         harness = ChannelHarness()
         command = harness.run(
@@ -42,7 +42,7 @@ def test_lines_and_final_result_in_chunks_of_any_length():
         assert bytes(harness.written) == b"AT+CREG?\r"
 
 
-def test_errors_and_their_codes():
+def test_error_results_have_their_code():
     for answer, code in (
         (b"ERROR", -1),
         (b"+CME ERROR: 10", 10),
@@ -54,7 +54,7 @@ def test_errors_and_their_codes():
         assert command.result == at.ERROR and command.code == code, answer
 
 
-def test_urc_within_an_answer():
+def test_urc_within_an_answer_is_separated():
     harness = ChannelHarness()
     command = harness.run(
         Command(b"AT+CSQ", prefix=b"+CSQ:"), b'\r\n+QIURC: "recv",0\r\n\r\n+CSQ: 21,99\r\n\r\n+CREG: 1\r\n\r\nOK\r\n'
@@ -75,7 +75,7 @@ def test_payload_is_sent_once_at_the_prompt():
     assert command.result == at.ERROR and command.buffer_full
 
 
-def test_binary_payload_that_contains_result_codes():
+def test_binary_payload_with_result_codes_is_received_unchanged():
     payload = b"\r\nOK\r\n> ERROR\r\n\x00\xff"
     for chunk in (1, 3, 1000):
         harness = ChannelHarness()
@@ -133,7 +133,7 @@ def test_long_line_and_many_lines_are_bounded():
     assert command.result == at.OK and len(command.lines) == 16
 
 
-def test_every_command_ends_whatever_is_received():
+def test_every_command_ends_for_random_input():
     words = (
         b"OK",
         b"ERROR",

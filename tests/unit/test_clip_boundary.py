@@ -1,4 +1,4 @@
-"""Begin and end of a clip, to the frame, with random segment lengths, frame rates, jitter and trigger times."""
+"""Begin and end of clips with random segment lengths, frame rates, jitter and trigger times."""
 
 from agent.recording import clip_index
 from clip_harness import EPOCH_MS, ClipHarness
@@ -6,7 +6,7 @@ from seeded_random import seeded
 
 
 def add_jitter(harness, below, jitter):
-    """Let the camera take its pictures up to `jitter` ms earlier or later."""
+    """Shift the capture times of the camera by up to `jitter` ms in both directions."""
     frame = harness.camera.frame
 
     def jittery_frame():
@@ -29,17 +29,18 @@ def segment_spans(harness, number):
 
 
 def check_span(harness, seed, number, trigger, hold):
+    """Check begin and end of a clip, and that it has every frame between them."""
     config = harness.config
-    pre, longest = config["pre_s"] * 1000, max([line["ms"] for line in harness.segments(number)])
+    pre, longest_ms = config["pre_s"] * 1000, max([line["ms"] for line in harness.segments(number)])
     files = segment_spans(harness, number)
-    began = max(0, trigger - pre)
+    begin_ms = max(0, trigger - pre)
     # The clip begins at least pre_s before the trigger. Its second file begins later, so no file is superfluous.
-    assert files[0][0] <= began or not [ms for n, ms in harness.camera.captured if ms < files[0][0]], (
+    assert files[0][0] <= begin_ms or not [ms for n, ms in harness.camera.captured if ms < files[0][0]], (
         seed,
         files[0],
-        began,
+        begin_ms,
     )
-    assert files[0][0] >= began - longest, (seed, files[0], began, longest)
+    assert files[0][0] >= begin_ms - longest_ms, (seed, files[0], begin_ms, longest_ms)
     assert len(files) == 1 or files[1][0] > trigger - pre, (seed, files[:2], trigger - pre)
     assert trigger + hold <= files[-1][1] <= trigger + hold + 100, (seed, files[-1], trigger + hold)
     expected = [n for n, ms in harness.camera.captured if files[0][0] <= ms <= files[-1][1]]
@@ -69,7 +70,7 @@ def test_a_clip_begins_at_most_one_segment_before_pre_s():
         check_span(harness, seed, number, trigger, config["post_s"] * 1000)
 
 
-def test_pre_s_of_zero_keeps_only_the_current_segment():
+def test_a_clip_with_pre_s_of_zero_begins_with_the_current_segment():
     harness = ClipHarness({"pre_s": 0, "segment_s": 60}, 100).boot().run(200)
     number = harness.recorder.trigger(0, 1, "", harness.now)
     harness.run(20)

@@ -11,7 +11,7 @@ MICROPHONE = enums.DEVICE_STATUS_ERRORS_MICROPHONE_FAULT
 FAULT = enums.DEVICE_STATUS_ERRORS_STORAGE_FAULT
 
 
-def hold(harness):
+def press_record(harness):
     """Press the `record` button."""
     number = harness.recorder.trigger(0, 0, "wearer", harness.now)
     harness.recorder.hold()
@@ -119,7 +119,7 @@ def test_the_record_button_ends_only_its_own_recording():
     harness = ClipHarness({"lock_kb": 4096}).boot().run(20)
     number = harness.recorder.trigger(3, 1, "duty", harness.now, 60000)
     harness.run(5)
-    assert hold(harness) == number and harness.recorder.held
+    assert press_record(harness) == number and harness.recorder.held
     harness.run(5)
     assert harness.recorder.release("wearer", harness.now) == number and not harness.recorder.held
     harness.run(44)
@@ -127,7 +127,7 @@ def test_the_record_button_ends_only_its_own_recording():
     harness.run(15)
     assert len(harness.sealed) == 1 and harness.sealed[0]["duration_ms"] >= 70000
     # A recording by the button has no time limit; a dispatcher may stop it too.
-    number = hold(harness)
+    number = press_record(harness)
     harness.run(100)
     assert len(harness.sealed) == 1 and harness.recorder.held
     assert harness.recorder.stop("duty", harness.now) == number and not harness.recorder.held
@@ -145,18 +145,18 @@ def test_the_record_button_ends_only_its_own_recording():
 
 def test_a_long_recording_ends_at_the_lock_quota():
     harness = ClipHarness({"lock_kb": 512}, size=1000, fps=2).boot().run(20)
-    hold(harness)
+    press_record(harness)
     harness.run(1300)
     assert close_reasons(harness) == ["storage"] and not harness.recorder.held
     try:
-        hold(harness)
+        press_record(harness)
         raise AssertionError("not refused")
     except RefusedError:
         pass
     assert harness.ring_recorder.frames > 2600  # the ring is still recorded
 
 
-def test_a_microphone_that_cannot_be_opened_is_reported_while_sound_is_wanted():
+def test_a_microphone_that_cannot_be_opened_is_reported_while_sound_is_recorded():
     harness = ClipHarness({"sound": "event"}).boot().run(20)
     harness.microphone.broken = True
     assert not harness.ring_recorder.errors
@@ -167,14 +167,14 @@ def test_a_microphone_that_cannot_be_opened_is_reported_while_sound_is_wanted():
     assert not harness.ring_recorder.errors and len(harness.sealed) == 1
 
 
-def act(harness, action, below):
-    """Carry out one of the possible actions; it may be refused."""
+def perform(harness, action, below):
+    """Carry out action 0 to 6, which may be refused; other numbers do nothing."""
     recorder = harness.recorder
     try:
         if action < 3:
             recorder.trigger(below(5), 1, "", harness.now)
         elif action == 3:
-            hold(harness)
+            press_record(harness)
         elif action == 4:
             recorder.release("wearer", harness.now)
         elif action == 5:
@@ -186,7 +186,7 @@ def act(harness, action, below):
 
 
 def run_random_faults(seed):
-    """Return a harness after random faults of all parts, and one minute without any."""
+    """Return a harness after random faults of camera and storage, and one minute without faults."""
     below = seeded(seed)
     harness = ClipHarness({"sound": ("event", "always", "never")[below(3)], "post_s": 4}).boot()
     if seed % 2:
@@ -195,7 +195,7 @@ def run_random_faults(seed):
         harness.files.fault = 0 if below(4) else EIO
         harness.camera.stalled = below(5) == 0
         harness.camera.broken = below(7) == 0
-        act(harness, below(8), below)
+        perform(harness, below(8), below)
         harness.run(below(6), lambda: harness.files.work(below(4)))
     harness.files.fault = 0
     harness.camera.stalled = harness.camera.broken = False
@@ -203,7 +203,7 @@ def run_random_faults(seed):
     return harness.run(60, lambda: harness.files.work(20))
 
 
-def test_random_faults_of_all_parts_stop_no_recording():
+def test_recording_recovers_from_random_faults():
     for seed in range(1, 25):
         try:
             harness = run_random_faults(seed)
@@ -237,7 +237,7 @@ def test_a_picture_larger_than_a_record_is_not_recorded():
     harness = ClipHarness({"quota_kb": 65536, "lock_kb": 65536}).boot().run(7)
 
     class HugePicture:
-        """A picture of 2^24 bytes that takes no memory."""
+        """A picture of 2^24 bytes that uses no memory."""
 
         def __len__(self):
             return 1 << 24
@@ -254,7 +254,7 @@ def test_a_picture_larger_than_a_record_is_not_recorded():
     harness.run(20)
     assert harness.sealed[0]["clip_id"] == number and harness.ring_recorder.loss.total == 15
     jpeg = harness.ring_recorder._jpeg
-    harness.ring_recorder._jpeg = lambda picture: HugePicture()  # as with pictures that are arrays
+    harness.ring_recorder._jpeg = lambda picture: HugePicture()  # the camera provides pictures as arrays
     answers = []
     harness.recorder.snapshot("duty", harness.now, answers.append)
     harness.run(2)
@@ -276,8 +276,8 @@ def test_frames_dropped_at_a_segment_boundary_do_not_count_as_storage_gaps():
     harness = ClipHarness(size=400, fps=2).boot().run(20)
     harness.recorder.trigger(3, 1, "duty", harness.now, UNTIL_STOPPED)
 
-    def each():
+    def drop_frame():
         harness.camera.dropped += harness.now % 5000 == 0
 
-    harness.run(700, each)
+    harness.run(700, drop_frame)
     assert close_reasons(harness) == ["done"]

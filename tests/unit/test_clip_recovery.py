@@ -55,7 +55,7 @@ def test_foreign_files_do_not_count_against_the_quota():
     check_recording(harness, "film")
 
 
-def test_a_changed_byte_in_a_manifest_stops_no_recording():
+def test_recording_continues_with_a_changed_byte_in_a_manifest():
     """Seeded. The verification of the clip reports the change; the device has to continue recording."""
     for seed in range(1, 60):
         below = seeded(seed)
@@ -77,7 +77,7 @@ def test_a_changed_byte_in_a_manifest_stops_no_recording():
             raise
 
 
-def test_invalid_journal_lines_stop_no_recording():
+def test_recording_continues_with_invalid_journal_lines():
     for line in (
         b'{"clip":1,"verified":"never"}\n',
         b'{"clip":1,"verified":null}\n',

@@ -67,7 +67,7 @@ def run_random_events(harness, below):
     ptt_open = []
     triggers = []
 
-    def each():
+    def on_step():
         if ptt_open and below(3):
             while harness.ptt_channel.read():
                 pass
@@ -91,7 +91,7 @@ def run_random_events(harness, below):
                 pass
         elif action == 2:
             harness.now += below(3000)  # the loop is blocked
-        harness.run(below(7), each)
+        harness.run(below(7), on_step)
     harness.recorder.close(harness.now)
     return triggers
 

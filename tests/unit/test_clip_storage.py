@@ -132,7 +132,7 @@ def test_too_slow_storage_loses_frames_and_uses_bounded_memory():
     assert gaps and checked_segments(harness, number)
 
 
-def test_a_damaged_journal_or_manifest_stops_no_recording():
+def test_recording_continues_with_a_damaged_journal_or_manifest():
     for seed in range(1, 40):
         below = seeded(seed)
         harness = ClipHarness().boot().run(20)

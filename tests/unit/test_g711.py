@@ -7,7 +7,7 @@ from binascii import hexlify
 from patrolink_protocol import g711
 from patrolink_protocol.native_fallback import load_interpreted
 
-# SHA-256 of the 256 decoded samples, little-endian, as FFmpeg's pcm_alaw decoder gives them.
+# SHA-256 of the 256 decoded samples, little-endian, from the pcm_alaw decoder of FFmpeg.
 DECODED_SHA256 = b"e04788d110e58ff8c70c93b8480190d973e3b67876b6119abbaec766cc75c174"
 
 
@@ -32,13 +32,13 @@ def test_first_code_of_each_segment_and_extremes():
     assert decode(g711.SILENCE) == 8 and encode(0) == g711.SILENCE
 
 
-def test_all_codes_decode_as_an_independent_decoder_does():
+def test_all_codes_decode_as_in_ffmpeg():
     pcm = bytearray(512)
     g711.decode(bytes(range(256)), 0, 256, pcm, 0)
     assert hexlify(hashlib.sha256(pcm).digest()) == DECODED_SHA256
 
 
-def test_each_code_survives_a_round_trip():
+def test_each_code_round_trips():
     for code in range(256):
         assert encode(decode(code)) == code
 

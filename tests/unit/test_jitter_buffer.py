@@ -87,7 +87,7 @@ class BurstPlayer:
         return times_ms
 
 
-def test_steady_network_loses_nothing_and_delays_little():
+def test_steady_network_has_no_loss_and_a_short_delay():
     for frame_ms in (20, 60):
         player = BurstPlayer(frame_ms)
         count = 1200 // frame_ms

@@ -10,7 +10,7 @@ QUEUE_UNITS = 50
 
 
 class NumberedMicrophone:
-    """Microphone whose units hold their number; some units are shorter."""
+    """Microphone whose units contain their number; some units are shorter."""
 
     def __init__(self):
         self.buf = bytearray(UNIT_BYTES)

@@ -311,7 +311,7 @@ def test_parse_clock():
         (b'+CCLK: "26/11/24,10:11:12+32"', (20781, (2 * 3600 + 11 * 60 + 12) * 1000)),
         (b'+CCLK: "26/01/01,00:00:00-08"', (20454, 2 * 3600000)),
         (b'+CCLK: "26/01/01,03:00:00+32"', (20453, 19 * 3600000)),
-        (b'+CCLK: "80/01/06,00:00:00+00"', None),  # default date: the modem does not know the time
+        (b'+CCLK: "80/01/06,00:00:00+00"', None),  # default date of a modem without network time
         (b'+CCLK: "26/13/01,00:00:00+00"', None),
         (b'+CCLK: ""', None),
         (b"+CCLK: ", None),

@@ -7,7 +7,7 @@ USER = b"sip:a@circle"
 
 
 class FloorServer:
-    """Test double of the floor control server: records what the participant sends, and sends messages to it."""
+    """Test double of the floor control server: records messages of the participant, and sends messages to it."""
 
     def __init__(self):
         self.floor = participant.Participant(OWN_SSRC, USER)
@@ -107,7 +107,7 @@ class FloorServer:
 
 
 def server_with_grant():
-    """Return a server that has granted the floor at 100 ms."""
+    """Return a server that granted the floor at 100 ms."""
     server = FloorServer()
     server.press(0)
     server.send_granted(100)
@@ -117,7 +117,7 @@ def server_with_grant():
     return server
 
 
-def test_press_grant_release():
+def test_press_is_granted_and_released():
     server = FloorServer()
     server.press(0)
     assert server.received() == [mcptt.REQUEST] and server.floor.state == participant.PENDING_REQUEST
@@ -184,7 +184,7 @@ def test_older_messages_are_ignored():
     assert server.floor.state == participant.NO_PERMISSION and participant.REVOKED in server.events()
 
 
-def test_deny():
+def test_deny_fails_the_press_with_its_cause():
     server = FloorServer()
     server.press(0)
     server.send_deny(mcptt.DENY_TAKEN, 50)
@@ -202,7 +202,7 @@ def test_revoke_during_a_burst_releases_the_floor():
 
 
 def test_talk_time_ends_after_a_warning():
-    server = server_with_grant()  # at 100 ms
+    server = server_with_grant()
     assert server.poll(25_099) == 1 and server.events() == []
     server.poll(25_100)
     assert server.events() == [participant.TALK_TIME_WARNING]
@@ -210,7 +210,7 @@ def test_talk_time_ends_after_a_warning():
     assert server.events() == [participant.RELEASED] and server.received() == [mcptt.RELEASE]
 
 
-def test_key_up_keeps_the_queue_position():
+def test_queue_position_persists_after_key_up():
     server = FloorServer()
     server.press(0)
     server.send_queue_position(2, 50)
@@ -266,7 +266,7 @@ def test_repeated_grant_with_a_new_ssrc_is_accepted():
     assert server.floor.audio_ssrc == AUDIO_SSRC + 5 and server.events() == []
 
 
-def test_several_messages_in_a_datagram():
+def test_several_messages_in_a_datagram_are_processed():
     server = FloorServer()
     server.press(0)
     server.begin(mcptt.IDLE)
@@ -315,7 +315,7 @@ def test_duplicate_of_the_previous_grant_is_ignored():
     assert server.floor.state == participant.HAS_PERMISSION and server.floor.audio_ssrc == AUDIO_SSRC + 1
 
 
-def test_timers_after_weeks_of_uptime():
+def test_timers_run_after_weeks_of_uptime():
     server = FloorServer()
     now_ms = 1 << 32
     assert server.poll(now_ms) is None

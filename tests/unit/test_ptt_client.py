@@ -5,7 +5,7 @@ from compat import aes
 from patrolink_protocol import mcptt as m
 from patrolink_protocol import srtp
 from patrolink_protocol.key_derivation import derive_key
-from ptt_harness import HUB, KEY, SHARD, group_key, make_joined, make_talking, outcomes, terms, wrap
+from ptt_harness import HUB, KEY, SHARD, group_key, group_message, make_joined, make_talking, outcomes, wrap
 from seeded_random import seeded
 
 
@@ -36,7 +36,7 @@ def test_unwrap_rounds_of_rfc_3394_4_1():
     assert bytes(block[:8]) == b"\xa6" * 8 and r == bytes([0x11 * i for i in range(16)])
 
 
-def test_hub_link_is_kept_alive_and_reopened():
+def test_hub_link_sends_keepalives_and_is_reopened():
     harness = make_joined()
     link = harness.client.links[0]
     assert harness.receiver_reports == 2 and link.up(harness.now_ms)
@@ -55,7 +55,7 @@ def test_hub_link_is_kept_alive_and_reopened():
 
 def test_each_hub_has_its_own_replay_list():
     harness = make_joined(index=100)
-    harness.client.on_group_message(terms(2, floor_port=6000, media_port=6002), harness.now_ms)
+    harness.client.on_group_message(group_message(2, floor_port=6000, media_port=6002), harness.now_ms)
     harness.run(50)
     assert len(harness.client.links) == 2
     harness.index = 3
@@ -93,7 +93,7 @@ def test_forged_replayed_and_truncated_floor_control_is_rejected():
 
 def test_leaving_a_group_ends_its_burst():
     harness = make_talking()
-    harness.client.on_group_message(terms(rights=0), harness.now_ms)
+    harness.client.on_group_message(group_message(rights=0), harness.now_ms)
     assert (
         not harness.microphone.is_open
         and harness.client.groups == []
@@ -105,14 +105,14 @@ def test_leaving_a_group_ends_its_burst():
     harness.press()
     assert not harness.microphone.is_open
     harness = make_joined(groups=1)
-    harness.client.on_group_message(terms(2), harness.now_ms)
+    harness.client.on_group_message(group_message(2), harness.now_ms)
     assert len(harness.client.groups) == 1 and "limit of 1 groups" in harness.log[-1]
 
 
-def test_buttons():
+def test_buttons_select_groups_and_request_the_floor():
     harness = make_joined()
-    harness.client.on_group_message(terms(2, kind=1), harness.now_ms)
-    harness.client.on_group_message(terms(3, rights=1), harness.now_ms)
+    harness.client.on_group_message(group_message(2, kind=1), harness.now_ms)
+    harness.client.on_group_message(group_message(3, rights=1), harness.now_ms)
     harness.run(50)
     assert harness.client.selected.number == 1
     harness.press(b"call")
@@ -131,11 +131,11 @@ def test_buttons():
     harness.press(b"ptt-up")
 
 
-def test_microphone_is_open_only_with_the_floor_whatever_the_hub_sends():
+def test_random_floor_control_does_not_open_the_microphone_without_the_floor():
     for seed in range(6):
         below = seeded(seed + 22179)
         harness = make_joined()
-        harness.client.on_group_message(terms(2, kind=1), harness.now_ms)
+        harness.client.on_group_message(group_message(2, kind=1), harness.now_ms)
         ssrc = SHARD
         for _ in range(300):
             action = below(14)

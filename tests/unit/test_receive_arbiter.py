@@ -2,7 +2,7 @@
 
 from patrolink_protocol import g711
 from patrolink_protocol import mcptt as m
-from ptt_harness import HUB, LOUD, SHARD, group_key, make_joined, make_talking, send_burst, terms, wrap
+from ptt_harness import HUB, LOUD, SHARD, group_key, group_message, make_joined, make_talking, send_burst, wrap
 
 
 def test_received_burst_is_played_and_reported():
@@ -12,16 +12,16 @@ def test_received_burst_is_played_and_reported():
     send_burst(harness, 77, 20)
     harness.send_idle()
     harness.run(600)
-    want = bytearray(160)
-    g711.decode(LOUD, 0, 80, want, 0)
-    assert harness.played.count(bytes(want)) == 40
+    expected = bytearray(160)
+    g711.decode(LOUD, 0, 80, expected, 0)
+    assert harness.played.count(bytes(expected)) == 40
     values, _ = harness.reports[0]
     assert (values["role"], values["packets"], values["lost"], values["ssrc"]) == (1, 20, 0, 77)
     assert values["duration_ms"] == 400
     count = len(harness.played)
     harness.press(b"replay")
     harness.run(600)
-    assert harness.played[count:].count(bytes(want)) == 40
+    assert harness.played[count:].count(bytes(expected)) == 40
 
 
 def test_packets_shortly_after_floor_idle_are_played():
@@ -48,7 +48,7 @@ def test_nothing_is_played_while_the_microphone_is_open():
     harness.run(10)
     assert not harness.microphone.is_open
     harness = make_talking()
-    harness.client.on_group_message(terms(2), harness.now_ms)
+    harness.client.on_group_message(group_message(2), harness.now_ms)
     harness.run(200)
     count = len(harness.played)
     harness.send_taken(88, group=2)
@@ -67,7 +67,7 @@ def test_nothing_is_played_while_the_microphone_is_open():
 def test_highest_rank_is_played_and_an_emergency_before_all():
     harness = make_joined()
     for group in (2, 3):
-        harness.client.on_group_message(terms(group), harness.now_ms)
+        harness.client.on_group_message(group_message(group), harness.now_ms)
     harness.run(50)
     harness.send_taken(70, group=2)
     harness.run(10)
@@ -86,13 +86,13 @@ def test_highest_rank_is_played_and_an_emergency_before_all():
     assert harness.client.receive_arbiter.group.number == 3
 
 
-def test_media_before_floor_taken_is_played_but_not_that_of_an_old_burst():
+def test_media_before_floor_taken_is_played_unless_it_is_of_an_old_burst():
     harness = make_joined()
     old = harness.send_media(SHARD + 5, 0, LOUD)
     harness.run(150)
-    assert harness.played  # without a Floor Taken
+    assert harness.played  # before a Floor Taken
     harness.run(2500)
-    assert harness.client.receive_arbiter.group is None  # Floor Taken never came
+    assert harness.client.receive_arbiter.group is None  # no Floor Taken was received
     count = len(harness.played)
     harness.sockets[HUB[2]].inbox.append(old)
     harness.run(300)
@@ -121,7 +121,7 @@ def test_previous_key_is_accepted_for_10_s():
     harness.send_taken(77)
     harness.run(20)
     group = harness.client.groups[0]
-    harness.client.on_group_message(terms(key=2, wrapped=wrap(group_key(9))), harness.now_ms)
+    harness.client.on_group_message(group_message(key=2, wrapped=wrap(group_key(9))), harness.now_ms)
     assert group.key == 2
     send_burst(harness, 77, 5)
     assert harness.jitter_buffer.packets == 5
@@ -131,5 +131,5 @@ def test_previous_key_is_accepted_for_10_s():
     harness.send_media(78, 0, LOUD)
     harness.run(20)
     assert harness.client.rejected and not harness.jitter_buffer.packets
-    harness.client.on_group_message(terms(key=3, wrapped=bytes(40)), harness.now_ms)
+    harness.client.on_group_message(group_message(key=3, wrapped=bytes(40)), harness.now_ms)
     assert group.key == 2 and "rejected" in harness.log[-1]

@@ -5,10 +5,10 @@ from compat import aes
 from memory_storage import MemoryStore
 from patrolink_protocol import mcptt as m
 from patrolink_protocol import srtp
-from ptt_harness import SHARD, group_key, make_joined, make_talking, outcomes, send_burst, terms
+from ptt_harness import SHARD, group_key, group_message, make_joined, make_talking, outcomes, send_burst
 
 
-def test_speech_from_before_the_grant_is_sent_after_it():
+def test_pre_roll_is_sent_after_the_grant():
     harness = make_joined()
     harness.microphone.value = lambda i: (
         0 if i < 480 else (2000 if i % 8 < 4 else -2000)
@@ -54,7 +54,7 @@ def test_packets_have_the_granted_ssrc():
     assert len(harness.media) * 20 <= harness.now_ms
 
 
-def test_outcomes_of_a_press():
+def test_each_end_of_a_press_has_its_outcome():
     for kind, fields, outcome in (
         (m.DENY, (("word", m.CAUSE, m.DENY_TAKEN),), 2),
         (m.QUEUE_POSITION_INFO, (("pair", m.QUEUE_INFO, 1, 0),), None),
@@ -134,7 +134,7 @@ def test_stalled_main_loop_closes_the_microphone():
 
 def test_microphone_is_closed_when_the_floor_state_is_inconsistent():
     harness = make_talking()
-    harness.client.groups[0].floor.state = 0  # without an event
+    harness.client.groups[0].floor.state = 0  # state changed without an event
     harness.serve()
     assert not harness.microphone.is_open
 
@@ -155,7 +155,7 @@ def test_granted_ssrc_is_used_once_also_after_a_power_loss():
     restarted.counter = 1000
     restarted.press()
     restarted.run(50)
-    restarted.send_granted(SHARD + 1)  # authentic, but from before the restart
+    restarted.send_granted(SHARD + 1)  # authentic, but granted before the restart
     restarted.run(300)
     assert restarted.media == [] and not restarted.microphone.is_open
     restarted.run(3000)
@@ -199,7 +199,7 @@ def test_ambient_listening_ends_after_its_time_or_at_a_press():
         harness.client.transmit_session.start_ambient(harness.client.groups[0], 5, harness.now_ms)
         == "not a private group"
     )
-    harness.client.on_group_message(terms(2, kind=1), harness.now_ms)
+    harness.client.on_group_message(group_message(2, kind=1), harness.now_ms)
     harness.run(50)
     private = harness.client.groups[1]
     assert (

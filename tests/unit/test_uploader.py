@@ -169,7 +169,7 @@ def test_bytes_that_the_hub_lost_are_sent_again():
     assert harness.hub.received < 800000 + 4 * 65000, harness.hub.received
 
 
-def test_an_upload_that_keeps_failing_is_created_again():
+def test_an_upload_that_fails_repeatedly_is_created_again():
     for status, attempts in ((500, 9), (403, 1), (410, 1)):
         harness = UploadHarness([(1, "000001-000001.pls", blob(40000), False)])
         harness.queue.urls[(1, "000001-000001.pls")] = "/clips/broken"
@@ -236,7 +236,7 @@ def test_the_rate_limit_is_applied_to_short_intervals():
     assert burst_max <= 400 * 20 // 8 + 2 * BUFFER, burst_max
 
 
-def test_uploads_pause_for_voice_and_two_seconds_more():
+def test_uploads_pause_until_two_seconds_after_voice():
     harness = UploadHarness([(1, "000001-000001.pls", blob(400000), False)], kbps=400)
     harness.run(1500)
     received_before = harness.hub.received
@@ -307,7 +307,7 @@ def test_invalid_and_oversized_responses_are_rejected():
         raise AssertionError(text[:40])
 
 
-def test_random_responses_raise_nothing_but_http_error():
+def test_random_responses_raise_http_error_only():
     rng = random.Random(5) if hasattr(random, "Random") else random
     good = b"HTTP/1.1 200 OK\r\nUpload-Offset: 5\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
     for _ in range(2000):
