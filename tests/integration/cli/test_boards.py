@@ -1,4 +1,4 @@
-"""board.toml: every board loads, and errors name the wrong key."""
+"""board.toml: every board is loaded, and errors name the invalid key."""
 
 import json
 import re
@@ -20,7 +20,7 @@ flash = "none"
 [gps]
 baud = 9600
 """
-REAL_BOARD = """name = "mine"
+HARDWARE_BOARD = """name = "mine"
 title = "My board"
 runtime = "micropython"
 hal = "baremetal"
@@ -42,7 +42,7 @@ reset_pin = 0
 """
 
 
-def test_every_board_loads_by_its_name():
+def test_every_board_is_loaded_by_its_name():
     assert boards.names() == ["lilygo_t_a7670", "linux", "mps2_an385", "rpi_pico", "unix"]
     for name in boards.names():
         assert boards.find(name).name == name
@@ -65,9 +65,9 @@ def test_name_must_equal_folder_name(monkeypatch, tmp_path):
 
 def test_boards_not_run_on_hardware_are_marked_and_type_checked():
     makefile = (resources.root() / "Makefile").read_text()
-    real_boards = [b for b in map(boards.find, boards.names()) if not b.emulated]
-    assert [b.name for b in real_boards] == ["lilygo_t_a7670", "rpi_pico"]
-    for board in real_boards:
+    hardware_boards = [b for b in map(boards.find, boards.names()) if not b.emulated]
+    assert [b.name for b in hardware_boards] == ["lilygo_t_a7670", "rpi_pico"]
+    for board in hardware_boards:
         assert board.run == "not run on hardware yet" and f"build/typings/{board.port}-" in makefile
         page = (resources.root() / "boards" / board.name / "README.md").read_text()
         assert re.search("not run on hardware yet", page, re.I)
@@ -76,7 +76,7 @@ def test_boards_not_run_on_hardware_are_marked_and_type_checked():
 
 
 def test_wiring_is_a_valid_device_configuration(tmp_path):
-    (tmp_path / "board.toml").write_text(REAL_BOARD)
+    (tmp_path / "board.toml").write_text(HARDWARE_BOARD)
     custom = boards.load(tmp_path / "board.toml")
     assert custom.config() == {
         "gps_uart": {"id": 1, "tx": 4, "rx": 5, "baudrate": 9600},
@@ -106,9 +106,9 @@ def test_wiring_is_a_valid_device_configuration(tmp_path):
         ('"not run on hardware yet"', '"maybe"', "run: input should be 'emulated' or 'not run on hardware yet'"),
     ],
 )
-def test_error_in_real_board_is_named(tmp_path, old, new, message):
+def test_invalid_key_of_a_hardware_board_is_named(tmp_path, old, new, message):
     path = tmp_path / "board.toml"
-    path.write_text(REAL_BOARD.replace(old, new))
+    path.write_text(HARDWARE_BOARD.replace(old, new))
     with pytest.raises(UserError) as e:
         boards.load(path)
     assert message in str(e.value) and str(path) in str(e.value)
@@ -127,7 +127,7 @@ def test_error_in_real_board_is_named(tmp_path, old, new, message):
         ("[gps]", "[gps", "not TOML"),
     ],
 )
-def test_error_is_named(tmp_path, old, new, message):
+def test_invalid_key_of_an_emulated_board_is_named(tmp_path, old, new, message):
     path = tmp_path / "board.toml"
     path.write_text(EMULATED_BOARD.replace(old, new))
     with pytest.raises(UserError) as e:
@@ -149,7 +149,7 @@ def test_error_is_named(tmp_path, old, new, message):
         ('kind = "opencv"\nwidht = 320\nheight = 240\nfps = 5', "camera.widht: unknown key; did you mean 'width'?"),
     ],
 )
-def test_error_in_camera_is_named(tmp_path, table, message):
+def test_invalid_key_of_a_camera_is_named(tmp_path, table, message):
     path = tmp_path / "board.toml"
     path.write_text(f"{EMULATED_BOARD}\n[camera]\n{table}\n")
     with pytest.raises(UserError, match=re.escape(message)):

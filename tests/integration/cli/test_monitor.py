@@ -1,4 +1,4 @@
-"""`patrolink monitor`: lines, JSON, live view, limits, and what is shown of unverified frames."""
+"""`patrolink monitor`: lines, JSON, live view, limits, and the output for unverified frames."""
 
 import fcntl
 import json
@@ -36,7 +36,7 @@ NOW = 1_700_000_000_123
 
 
 def hello_frame(counter: int, firmware: bytes = b"1.0") -> bytes:
-    """Return a genuine frame of dev-1."""
+    """Return an authentic frame of dev-1."""
     values = {"boot": 1, "schema_hash": 2, "heap_kb": 192, "date_floor": 0, "batch_fixes": 60}
     values |= {"minor": 0, "profiles": 0}
     buf = bytearray(1024)
@@ -55,7 +55,7 @@ def keys_file(tmp_path):
 
 @pytest.fixture
 def capture(tmp_path):
-    """A capture of a genuine frame, its repetition, and a frame of a device without a key."""
+    """Return a capture with an authentic frame, its repetition, and a frame of a device without a key."""
     path = tmp_path / "x.plcap"
     writer = CaptureWriter(path)
     for device, data in (("dev-1", hello_frame(7)), ("dev-1", hello_frame(7)), ("dev-2", hello_frame(8))):
@@ -66,14 +66,14 @@ def capture(tmp_path):
 
 @pytest.fixture
 def line():
-    """A PTY: (descriptor of the controlling end, path of the port)."""
+    """Open a PTY; yield (descriptor of the controlling end, path of the port)."""
     master, slave = pty.openpty()
     tty.setraw(slave)
     yield master, os.ttyname(slave)
     os.close(slave)
 
 
-def test_prints_a_line_per_frame(capture, keys_file, capsys):
+def test_monitor_prints_one_line_per_frame(capture, keys_file, capsys):
     assert main(["monitor", str(capture), "--keys", keys_file]) == 1
     captured = capsys.readouterr()
     lines = captured.out.splitlines()
@@ -84,8 +84,8 @@ def test_prints_a_line_per_frame(capture, keys_file, capsys):
 
 
 def test_without_keys_no_content_is_shown(capture, capsys):
-    for form in ([], ["--json"]):
-        assert main(["monitor", str(capture), *form]) == 1
+    for options in ([], ["--json"]):
+        assert main(["monitor", str(capture), *options]) == 1
         captured = capsys.readouterr()
         assert "no device keys" in captured.err
         assert "hello" not in captured.out and "micropython" not in captured.out and len(captured.out.splitlines()) == 3
@@ -94,7 +94,7 @@ def test_without_keys_no_content_is_shown(capture, capsys):
     assert row == {"message": "refused", "device": "dev-1", "reason": "key", "type": 1, "counter": 7, "bytes": size}
 
 
-def test_damage_is_a_finding(capture, keys_file, capsys):
+def test_damaged_capture_sets_the_exit_code(capture, keys_file, capsys):
     capture.write_bytes(capture.read_bytes()[:-3])
     assert main(["monitor", str(capture), "--keys", keys_file]) == 1
     assert json.loads(capsys.readouterr().err)["truncated"] == 1
@@ -134,14 +134,14 @@ def test_text_of_device_does_not_control_terminal(tmp_path, keys_file, capsys):
 
 
 def test_time_limit_ends_silent_line(line, keys_file, capsys):
-    started = time.monotonic()
+    start_s = time.monotonic()
     assert main(["monitor", line[1], "--keys", keys_file, "--for", "0.5"]) == 0
-    assert time.monotonic() - started > 0.4
+    assert time.monotonic() - start_s > 0.4
     assert json.loads(capsys.readouterr().err)["frames"] == 0
     os.close(line[0])
 
 
-def test_disconnected_port_is_an_error_and_record_is_kept(line, keys_file, tmp_path, capsys):
+def test_disconnected_port_is_an_error_and_the_record_is_complete(line, keys_file, tmp_path, capsys):
     record = tmp_path / "r.plcap"
 
     def send_and_disconnect():
@@ -193,7 +193,7 @@ def test_frames_of_extreme_size_do_not_end_monitoring(broker, keys_file, tmp_pat
     record = tmp_path / "r.plcap"
 
     def send():
-        while not record.exists():  # made once the subscription stands
+        while not record.exists():  # monitor creates the file after the subscription
             time.sleep(0.02)
         frames = [("p/dev-1/u", data, 1, False) for data in (b"", b"x" * 70_000, hello_frame(1))]
         publish.multiple(frames, port=broker.port)
@@ -210,19 +210,19 @@ def test_frames_of_extreme_size_do_not_end_monitoring(broker, keys_file, tmp_pat
 
 
 @pytest.mark.parametrize("url", ["mqtt://[::1", "mqtt://", "mqtt://u:hunter2@[::1", "mqtts://h:99999"])
-def test_urls_that_are_none(url, capsys):
+def test_invalid_url_is_an_error(url, capsys):
     assert main(["monitor", url]) == 2
     err = capsys.readouterr().err
     assert "mqtt://host:1883" in err and "hunter2" not in err
 
 
 @pytest.fixture(scope="module")
-def stranger(tmp_path_factory):
-    """A TLS server with a certificate of its own making for another host: (port, certificate file)."""
+def self_signed_server(tmp_path_factory):
+    """Run a TLS server with a self-signed certificate for another host; yield (port, certificate file)."""
     if shutil.which("openssl") is None:
-        pytest.skip("no openssl on PATH to make a certificate with")
-    place = tmp_path_factory.mktemp("tls")
-    make = [
+        pytest.skip("no openssl on PATH to create a certificate")
+    folder = tmp_path_factory.mktemp("tls")
+    command = [
         "openssl",
         "req",
         "-x509",
@@ -238,9 +238,9 @@ def stranger(tmp_path_factory):
         "-subj",
         "/CN=elsewhere",
     ]
-    subprocess.run([*make, "-addext", "subjectAltName=DNS:elsewhere"], cwd=place, check=True, capture_output=True)
+    subprocess.run([*command, "-addext", "subjectAltName=DNS:elsewhere"], cwd=folder, check=True, capture_output=True)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(place / "crt", place / "key")
+    context.load_cert_chain(folder / "crt", folder / "key")
     server = socket.create_server(("127.0.0.1", 0))
 
     def serve():
@@ -255,19 +255,19 @@ def stranger(tmp_path_factory):
                     return
 
     threading.Thread(target=serve, daemon=True).start()
-    yield server.getsockname()[1], place / "crt"
+    yield server.getsockname()[1], folder / "crt"
     server.shutdown(socket.SHUT_RDWR)
     server.close()
 
 
-@pytest.mark.parametrize(("trusted", "why"), [(False, "self-signed"), (True, "not valid for '127.0.0.1'")])
-def test_broker_certificate_is_verified(stranger, monkeypatch, capsys, trusted, why):
-    port, certificate = stranger
+@pytest.mark.parametrize(("trusted", "reason"), [(False, "self-signed"), (True, "not valid for '127.0.0.1'")])
+def test_broker_certificate_is_verified(self_signed_server, monkeypatch, capsys, trusted, reason):
+    port, certificate = self_signed_server
     if trusted:
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     assert main(["monitor", f"mqtts://127.0.0.1:{port}"]) == 2
     err = capsys.readouterr().err
-    assert "certificate is not trusted" in err and why in err.replace("self signed", "self-signed")
+    assert "certificate is not trusted" in err and reason in err.replace("self signed", "self-signed")
 
 
 def rendered(table: DeviceTable, width: int) -> str:
@@ -304,11 +304,11 @@ def test_live_view_fits_80_columns():
 
 
 def on_terminal(command: list[str], columns: int, **env: str) -> tuple[int, str]:
-    """Run a verb on a pseudo terminal; return its exit code and what the terminal received."""
+    """Run a verb on a pseudo terminal; return its exit code and the text that the terminal received."""
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
     inherited = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "COLUMNS", "LINES")}
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-m", "patrolink", *command],
         stdout=slave,
         stderr=subprocess.PIPE,
@@ -319,12 +319,12 @@ def on_terminal(command: list[str], columns: int, **env: str) -> tuple[int, str]
     received = os.read(master, 1 << 20).decode()
     os.close(slave)
     os.close(master)
-    return done.returncode, received
+    return result.returncode, received
 
 
 @pytest.mark.parametrize("color", [True, False])
 def test_terminal_shows_live_view(capture, keys_file, color):
-    """NO_COLOR removes the colours."""
+    """With NO_COLOR the output has no colours."""
     env = {} if color else {"NO_COLOR": "1"}
     code, text = on_terminal(["monitor", str(capture), "--keys", keys_file], 100, **env)
     assert code == 1 and "dev-1" in text and "3 frames" in text

@@ -1,4 +1,4 @@
-"""A packed track is decoded to the same values within half a step, in every format."""
+"""Packed tracks are decoded to the same values within half a step, in every format."""
 
 import csv
 import json
@@ -43,10 +43,10 @@ def write_random_track(path, n=500, seed=SEED):
             t += rnd.choice((1000, 1000, 1000, 200, 61_000))
             lat += rnd.gauss(0, 1e-5)
             lon += rnd.gauss(0, 1e-5)
-            moment = datetime.fromtimestamp(t / 1000, timezone.utc).isoformat(timespec="milliseconds")
+            time_text = datetime.fromtimestamp(t / 1000, timezone.utc).isoformat(timespec="milliseconds")
             cells = [f"{rnd.uniform(-50, 500):.3f}", f"{rnd.uniform(0, 30):.3f}", f"{rnd.uniform(0, 360):.2f}"]
             cells += [f"{rnd.uniform(0, 90):.2f}", rnd.randint(0, 40), rnd.randint(0, 100)]
-            writer.writerow((moment, f"{lat:.9f}", f"{lon:.9f}", *[c if rnd.random() < 0.9 else "" for c in cells]))
+            writer.writerow((time_text, f"{lat:.9f}", f"{lon:.9f}", *[c if rnd.random() < 0.9 else "" for c in cells]))
     return path
 
 
@@ -77,7 +77,7 @@ def test_decoded_values_are_within_half_a_step(tmp_path, capsys, resolution, opt
 
 
 @pytest.mark.parametrize("name", ["walk-1hz.csv", "run-1hz.csv", "cerknicko-jezero.gpx", "korita-zbevnica.gpx"])
-def test_recorded_tracks(tmp_path, capsys, name):
+def test_recorded_tracks_are_packed_within_the_resolution(tmp_path, capsys, name):
     code, summary = run_json(capsys, "pack", TRACKS / name, tmp_path / "t.plcap")
     assert code == 0
     frame_bytes = summary["frames"] * 13
@@ -93,7 +93,7 @@ def test_recorded_tracks(tmp_path, capsys, name):
             assert abs(float(a["speed_mps"]) - float(b["speed_mps"])) <= 0.05 + 1e-9
 
 
-def test_nmea_log(tmp_path, capsys):
+def test_packed_nmea_log_equals_the_fixes_of_its_receiver(tmp_path, capsys):
     log = TRACKS.parent / "nmea" / "ublox-8.log"
     code, summary = run_json(capsys, "pack", log, tmp_path / "n.plcap")
     assert code == 0 and summary["fixes"] > 50
@@ -213,18 +213,18 @@ def test_pcap_has_every_frame(tmp_path, capsys):
     assert (tmp_path / "o.pcap").stat().st_size == 24 + packed["bytes"] + packed["frames"] * (16 + 2 + len("pack"))
 
 
-@pytest.mark.parametrize("form", ["npz", "parquet", "pcap"])
-def test_binary_formats_need_a_file(tmp_path, capsys, form):
+@pytest.mark.parametrize("output_format", ["npz", "parquet", "pcap"])
+def test_binary_formats_need_a_file(tmp_path, capsys, output_format):
     out = tmp_path / "o.plcap"
     assert main(["pack", str(TRACKS / "walk-1hz.csv"), str(out)]) == 0
-    assert main(["decode", str(out), "--format", form]) == 2
-    assert main(["decode", str(out), "--format", form, "--output", str(out)]) == 2
-    assert main(["decode", str(out), "--format", form, "--output", str(tmp_path / "no" / "x")]) == 2
+    assert main(["decode", str(out), "--format", output_format]) == 2
+    assert main(["decode", str(out), "--format", output_format, "--output", str(out)]) == 2
+    assert main(["decode", str(out), "--format", output_format, "--output", str(tmp_path / "no" / "x")]) == 2
     assert "capture itself" in capsys.readouterr().err
 
 
 def test_tables_and_decoder_have_equal_counts(tmp_path, capsys):
-    """Rejected and repeated frames, and frames of unknown devices."""
+    """The capture has rejected and repeated frames, and frames of unknown devices."""
     from patrolink.core import keys
     from patrolink.core.capture import CaptureWriter, Record
     from patrolink.transport.file import open_capture
@@ -244,12 +244,12 @@ def test_tables_and_decoder_have_equal_counts(tmp_path, capsys):
             writer.write(Record(r.time_ms, r.device, r.frame[:-1] + bytes([r.frame[-1] ^ 1])))
     writer.close()
     summaries = []
-    for form in ("csv", "npz"):
+    for output_format in ("csv", "npz"):
         args = [
             "decode",
             str(mixed),
             "--format",
-            form,
+            output_format,
             "--output",
             str(tmp_path / "x"),
             "--keys",

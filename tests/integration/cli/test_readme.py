@@ -1,4 +1,4 @@
-"""Every command of README.md runs, in the order of the page."""
+"""Every command in README.md runs without an error, in the order of the page."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from patrolink.core import resources
 from patrolink.core.errors import DeviceError
 
 ROOT = Path(__file__).resolve().parent.parent.parent.parent
-# `make test` runs this file, and the demo has a separate test.
+# `make test` runs this file; the demo has a separate test.
 EXCLUDED = {"make test", "make demo"}
 
 
@@ -24,7 +24,7 @@ def commands() -> list[str]:
 
 
 def missing_requirement(command: str) -> str:
-    """Return why a command cannot run on this machine, or an empty text."""
+    """Return the requirement of a command that this machine does not have, or an empty string."""
     if "unix" in command or "micropython" in command or command == "make demo":
         try:
             resources.interpreter("micropython")
@@ -39,12 +39,12 @@ def missing_requirement(command: str) -> str:
 
 def run_command(command: str) -> None:
     env = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    done = subprocess.run(["bash", "-c", command], cwd=ROOT, env=env, capture_output=True, text=True, timeout=400)
-    assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
+    result = subprocess.run(["bash", "-c", command], cwd=ROOT, env=env, capture_output=True, text=True, timeout=400)
+    assert result.returncode == 0, f"{command}\n{result.stdout[-2000:]}{result.stderr[-2000:]}"
 
 
 @pytest.mark.timeout(450)
-def test_demo():
+def test_demo_loses_no_fix_and_exports_a_valid_clip():
     if missing_requirement("make demo"):
         pytest.skip(missing_requirement("make demo"))
     run_command("make demo")
@@ -60,10 +60,10 @@ def test_demo():
 
 @pytest.mark.timeout(900)
 def test_every_command_runs():
-    """In order: some commands read the output of earlier ones."""
+    """The order matters because some commands read the output of earlier ones."""
     assert len(commands()) > 10
     missing = {missing_requirement(command) for command in commands()} - {""}
-    shutil.rmtree(ROOT / "build" / "incident", ignore_errors=True)  # an export does not replace files
+    shutil.rmtree(ROOT / "build" / "incident", ignore_errors=True)  # an export never replaces files
     for command in commands():
         if not missing_requirement(command):
             run_command(command)

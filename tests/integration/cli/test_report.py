@@ -1,4 +1,4 @@
-"""Tracks as files, picture and page: no, one and many points; text is escaped; the page needs no network."""
+"""Tracks as files, picture and page, with no, one and many points. Text is escaped; the page needs no network."""
 
 import io
 import json
@@ -50,7 +50,7 @@ TRACKS = {
 WITH_POSITION = {name: [r for r in rows if r.get("lat_deg") is not None] for name, rows in TRACKS.items()}
 
 
-def written(output_format: str, rows: list[dict]) -> str:
+def write(output_format: str, rows: list[dict]) -> str:
     out = io.StringIO()
     formats.WRITERS[output_format](rows, out)
     return out.getvalue()
@@ -58,35 +58,35 @@ def written(output_format: str, rows: list[dict]) -> str:
 
 @pytest.mark.parametrize("name", TRACKS)
 def test_files_have_every_position(name):
-    rows, located = TRACKS[name], WITH_POSITION[name]
-    assert [json.loads(line) for line in written("jsonl", rows).splitlines()] == rows
-    assert len(written("csv", rows).splitlines()) == 1 + sum(r["message"] == "position" for r in rows)
-    features = json.loads(written("geojson", rows))["features"]
+    rows, fixes = TRACKS[name], WITH_POSITION[name]
+    assert [json.loads(line) for line in write("jsonl", rows).splitlines()] == rows
+    assert len(write("csv", rows).splitlines()) == 1 + sum(r["message"] == "position" for r in rows)
+    features = json.loads(write("geojson", rows))["features"]
     kinds = [f["geometry"]["type"] for f in features]
-    assert kinds == ["LineString"] * (len(located) > 1) + ["Point"] * len(located)
-    for feature, row in zip(features[len(located) > 1 :], located, strict=True):
+    assert kinds == ["LineString"] * (len(fixes) > 1) + ["Point"] * len(fixes)
+    for feature, row in zip(features[len(fixes) > 1 :], fixes, strict=True):
         assert feature["geometry"]["coordinates"] == [row["lon_deg"], row["lat_deg"], row["alt_m"]]
         assert feature["properties"]["time"] == row["time"]
-    points = [p for t in gpxpy.parse(written("gpx", rows)).tracks for s in t.segments for p in s.points]
+    points = [p for t in gpxpy.parse(write("gpx", rows)).tracks for s in t.segments for p in s.points]
     assert [(p.latitude, p.longitude, p.elevation) for p in points] == [
-        (r["lat_deg"], r["lon_deg"], r["alt_m"]) for r in located
+        (r["lat_deg"], r["lon_deg"], r["alt_m"]) for r in fixes
     ]
 
 
 def test_each_device_has_a_line():
     rows = [position(i, device=f"dev-{i % 2}") for i in range(6)]
-    features = json.loads(written("geojson", rows))["features"]
+    features = json.loads(write("geojson", rows))["features"]
     lines = [f for f in features if f["geometry"]["type"] == "LineString"]
     assert {f["properties"]["device"] for f in lines} == {"dev-0", "dev-1"}
-    assert sorted(t.name for t in gpxpy.parse(written("gpx", rows)).tracks) == ["dev-0", "dev-1"]
+    assert sorted(t.name for t in gpxpy.parse(write("gpx", rows)).tracks) == ["dev-0", "dev-1"]
 
 
-def test_unknown_stays_unknown():
+def test_unknown_values_are_written_as_unknown():
     row = position(0, time=None, alt_m=None)
-    assert written("csv", [row]).splitlines()[1].startswith(",46.0,14.0,,")
-    point = json.loads(written("geojson", [row]))["features"][0]
+    assert write("csv", [row]).splitlines()[1].startswith(",46.0,14.0,,")
+    point = json.loads(write("geojson", [row]))["features"][0]
     assert point["geometry"]["coordinates"] == [14.0, 46.0] and point["properties"]["time"] is None
-    parsed = gpxpy.parse(written("gpx", [row])).tracks[0].segments[0].points[0]
+    parsed = gpxpy.parse(write("gpx", [row])).tracks[0].segments[0].points[0]
     assert parsed.time is None and parsed.elevation is None
 
 
@@ -103,7 +103,7 @@ def test_picture_is_drawn(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", TRACKS)
-def test_page_is_self_contained(name, tmp_path):
+def test_page_is_self_contained_and_escapes_text(name, tmp_path):
     title, facts = "</title><script>x()</script>", {"<i>": "</script><img src=x onerror=y()>"}
     track.write_html(TRACKS[name], tmp_path / "t.html", title, facts)
     page = (tmp_path / "t.html").read_text(encoding="utf-8")
@@ -120,5 +120,5 @@ def test_page_script_has_valid_syntax(tmp_path):
     track.write_html(TRACKS["many"], tmp_path / "t.html", "t", {})
     script = re.search(r"<script>(.*)</script>", (tmp_path / "t.html").read_text(encoding="utf-8"), re.S)[1]
     (tmp_path / "t.js").write_text(script, encoding="utf-8")
-    done = subprocess.run([node, "--check", str(tmp_path / "t.js")], capture_output=True, text=True, timeout=20)
-    assert done.returncode == 0, done.stderr
+    result = subprocess.run([node, "--check", str(tmp_path / "t.js")], capture_output=True, text=True, timeout=20)
+    assert result.returncode == 0, result.stderr

@@ -1,6 +1,6 @@
-"""SIGINT and SIGTERM end every verb in order: summary printed, documented exit code, no child process left.
+"""SIGINT and SIGTERM end every verb with its summary, the documented exit code, and no child process left.
 
-Each verb starts with SIGINT ignored, as in a background job of a non-interactive shell.
+Each verb is started with SIGINT ignored, as in a background job of a non-interactive shell.
 """
 
 import json
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.parametrize("number", STOP_SIGNALS, ids=lambda number: 
 
 @pytest.fixture
 def start():
-    """Return a function that starts a verb with SIGINT ignored; a verb still running at the end is killed."""
+    """Return a function that starts a verb with SIGINT ignored. Verbs that still run after the test are killed."""
     processes = []
 
     def start(*arguments: str, **env: str) -> subprocess.Popen:
@@ -42,7 +42,7 @@ def start():
 
 
 def stop(process: subprocess.Popen, number: int) -> tuple[int, str, str]:
-    """Send the signal; return exit code, standard output and standard error once no descendant is left."""
+    """Send the signal and wait until no descendant is left; return exit code, standard output and standard error."""
     children = descendants(process.pid)
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
@@ -51,7 +51,7 @@ def stop(process: subprocess.Popen, number: int) -> tuple[int, str, str]:
     return process.returncode, out, err
 
 
-def test_monitor(start, broker, number, tmp_path):
+def test_monitor_stops(start, broker, number, tmp_path):
     record = tmp_path / "record.plcap"
     process = start("monitor", broker.url, "--record", str(record))
     wait_until(record.exists)
@@ -60,7 +60,7 @@ def test_monitor(start, broker, number, tmp_path):
 
 
 @pytest.mark.parametrize("count", [1, 2])
-def test_emulate(start, number, count, tmp_path):
+def test_emulate_stops(start, number, count, tmp_path):
     process = start("emulate", "--board", "linux", "--count", str(count), "--out", str(tmp_path), "--json")
     wait_until(lambda: any("ready" in log.read_text() for log in tmp_path.rglob("console.log")))
     assert descendants(process.pid)
@@ -69,7 +69,7 @@ def test_emulate(start, number, count, tmp_path):
     assert err.count("stopped before the end: ") == count and "fixes decoded" in err
 
 
-def test_emulate_on_a_virtual_clock(start, number):
+def test_emulate_on_a_virtual_clock_stops(start, number):
     process = start("emulate", "--board", "linux", "--hours", "10000", "--json")
     assert process.stderr.readline() == "1 of 10000 hours\n"
     code, out, err = stop(process, number)
@@ -77,7 +77,7 @@ def test_emulate_on_a_virtual_clock(start, number):
     assert f"stopped by {number.name} after " in err and " of 10000 simulated hours" in err
 
 
-def test_call(start, number, tmp_path):
+def test_call_stops(start, number, tmp_path):
     process = start("call", "--board", "linux", "--out", str(tmp_path), "--json")
     wait_until(lambda: all((tmp_path / name / "console.log").exists() for name in ("linux-1", "linux-2")))
     wait_until(lambda: len(descendants(process.pid)) >= 4)  # a broker, a hub, two devices
@@ -86,8 +86,8 @@ def test_call(start, number, tmp_path):
     assert not out or (json.loads(out)["bursts"] == [] and "after 0 of 2 bursts" in err)
 
 
-@pytest.mark.skipif(not DEMO_VIDEO.exists(), reason="no film for the camera; run `make media`")
-def test_incident(start, number, tmp_path):
+@pytest.mark.skipif(not DEMO_VIDEO.exists(), reason="no video for the camera; run `make media`")
+def test_incident_stops(start, number, tmp_path):
     process = start("incident", "--out", str(tmp_path), "--json")
     log = tmp_path / "linux-1" / "console.log"
     wait_until(lambda: log.exists() and "clips: recording" in log.read_text())
@@ -96,7 +96,7 @@ def test_incident(start, number, tmp_path):
     assert f"linux-1: stopped by {number.name} before the hub verified the clip" in err
 
 
-def test_hub(start, broker, number, tmp_path):
+def test_hub_stops(start, broker, number, tmp_path):
     folder = tmp_path / "site"
     folder.mkdir()
     site = console_site.ConsoleSite(folder, broker)
@@ -107,14 +107,14 @@ def test_hub(start, broker, number, tmp_path):
     assert code == 0 and json.loads(out)["site"] == "test.example"
 
 
-def test_floor(start, site, number):
+def test_floor_stops(start, site, number):
     process = start("floor", "--hub", site.url, "--json", PATROLINK_HUB_TOKEN=TOKEN)
     wait_until(lambda: "patrolink_hub_dispatchers 1\n" in site.http_request("GET", "/metrics")[2])
     code, _, err = stop(process, number)
     assert code == 0 and err == "0 changes\n"
 
 
-def test_listen(start, site, number, tmp_path):
+def test_listen_stops(start, site, number, tmp_path):
     path = tmp_path / "received.wav"
     process = start("listen", "--hub", site.url, "--output", str(path), PATROLINK_HUB_TOKEN=TOKEN)
     assert process.stderr.readline().startswith("listening to ")
@@ -140,7 +140,7 @@ def speech_file(tmp_path_factory):
     return path
 
 
-def test_talk(start, site, devices, speech_file, number):
+def test_talk_stops(start, site, devices, speech_file, number):
     group = str(console_site.HARBOUR)
     arguments = ["--hub", site.url, "--file", str(speech_file), "--json"]
     process = start("talk", group, *arguments, PATROLINK_HUB_TOKEN=OTHER)

@@ -1,4 +1,4 @@
-"""`patrolink talk`, `listen` and `floor` with a hub and devices in the background."""
+"""`patrolink talk`, `listen` and `floor` with a hub and devices in a background thread."""
 
 import http.client
 import json
@@ -36,13 +36,13 @@ def devices(site, broker):
 
 @pytest.fixture(scope="module")
 def speech_file(tmp_path_factory):
-    """A stereo file of 2 s with another sampling rate than the network's."""
+    """Write a stereo file of 2 s at 48 kHz; the network uses 8 kHz."""
     return write_speech(tmp_path_factory.mktemp("speech") / "speech.wav", 2)
 
 
 @pytest.fixture(scope="module")
 def long_speech_file(tmp_path_factory):
-    return write_speech(tmp_path_factory.mktemp("speech") / "long.wav", 28)  # a burst is limited to 30 s
+    return write_speech(tmp_path_factory.mktemp("speech") / "long.wav", 28)  # the limit of a burst is 30 s
 
 
 def write_speech(path, seconds: float):
@@ -60,7 +60,7 @@ def start(site: ConsoleSite, *arguments: str, token: str = TOKEN, **env: str) ->
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def run_tool(site: ConsoleSite, *arguments: str, **options: str) -> tuple[int, str, str]:
+def run_command(site: ConsoleSite, *arguments: str, **options: str) -> tuple[int, str, str]:
     """Run a command and return exit code, standard output and standard error."""
     process = start(site, *arguments, **options)
     out, err = process.communicate(timeout=60)
@@ -68,7 +68,7 @@ def run_tool(site: ConsoleSite, *arguments: str, **options: str) -> tuple[int, s
 
 
 def wait_connected(site: ConsoleSite) -> None:
-    """Wait until one tool is connected to the hub."""
+    """Wait until one command is connected to the hub."""
     wait_until(lambda: "patrolink_hub_dispatchers 1\n" in site.http_request("GET", "/metrics")[2])
 
 
@@ -76,7 +76,7 @@ def test_talk_is_received_by_devices_and_listeners(site, devices, speech_file, t
     path = tmp_path / "received.wav"
     listener = start(site, "listen", "Harbour circle", "--output", str(path), "--count", "1", "--json", token=OTHER)
     assert listener.stderr.readline() == "listening to Harbour circle\n"
-    code, out, err = run_tool(site, "talk", str(HARBOUR), "--file", str(speech_file), "--json")
+    code, out, err = run_command(site, "talk", str(HARBOUR), "--file", str(speech_file), "--json")
     assert code == 0, err
     outcome = json.loads(out)
     assert outcome["result"] == "said" and outcome["said_ms"] == pytest.approx(2000, abs=20)
@@ -89,28 +89,28 @@ def test_talk_is_received_by_devices_and_listeners(site, devices, speech_file, t
         assert wav.getframerate() == 8000 and wav.getnchannels() == 1
         samples = np.frombuffer(wav.readframes(wav.getnframes()), "<i2")
     device = alaw.decode(b"".join(devices.received_voice("vest-1", HARBOUR)))
-    assert np.array_equal(samples, device), "listener and device receive the same"
-    mine = alaw.decode(read_alaw(speech_file))
-    assert np.corrcoef(samples[: len(mine)], mine[: len(samples)])[0, 1] > 0.99
+    assert np.array_equal(samples, device), "listener and device must receive the same samples"
+    sent_samples = alaw.decode(read_alaw(speech_file))
+    assert np.corrcoef(samples[: len(sent_samples)], sent_samples[: len(samples)])[0, 1] > 0.99
 
 
 def test_queued_request_is_shown_and_times_out(site, devices, speech_file):
     devices.talk("vest-4", CIRCLE)
     wait_until(lambda: devices.membership("vest-4", CIRCLE).floor.audio_ssrc)
-    code, out, err = run_tool(site, "talk", str(CIRCLE), "--file", str(speech_file), "--wait", "0.5")
+    code, out, err = run_command(site, "talk", str(CIRCLE), "--file", str(speech_file), "--wait", "0.5")
     assert code == 4 and "queued at position 1" in err and "result=timeout" in out
     talk = start(site, "talk", str(CIRCLE), "--file", str(speech_file), "--json")
-    watch = start(site, "floor", "--json", token=OTHER)
-    assert any(json.loads(line)["queue"] == ["duty"] for line in watch.stdout)
-    watch.send_signal(signal.SIGINT)
-    watch.communicate(timeout=TIMEOUT_S)
-    assert watch.returncode == 0
+    floor_process = start(site, "floor", "--json", token=OTHER)
+    assert any(json.loads(line)["queue"] == ["duty"] for line in floor_process.stdout)
+    floor_process.send_signal(signal.SIGINT)
+    floor_process.communicate(timeout=TIMEOUT_S)
+    assert floor_process.returncode == 0
     devices.stop_talking("vest-4", CIRCLE)
     out, err = talk.communicate(timeout=TIMEOUT_S)
     assert talk.returncode == 0 and json.loads(out)["result"] == "said", err
 
 
-def test_revocation_by_an_emergency_is_a_finding(site, devices, speech_file):
+def test_revocation_by_an_emergency_sets_the_exit_code(site, devices, speech_file):
     talk = start(site, "talk", "Old town, night", "--file", str(speech_file))
     wait_until(lambda: devices.membership("vest-7", NIGHT).floor.talker == b"sip:duty@test.example")
     devices.talk("vest-7", NIGHT, 1, mcptt.EMERGENCY)
@@ -122,7 +122,7 @@ def test_revocation_by_an_emergency_is_a_finding(site, devices, speech_file):
 def test_a_broadcast_cannot_be_answered(site, devices, speech_file, long_speech_file):
     talk = start(site, "talk", str(NIGHT), "--file", str(long_speech_file), "--broadcast")
     wait_until(lambda: devices.membership("vest-7", NIGHT).floor.talker)
-    code, out, err = run_tool(site, "talk", str(NIGHT), "--file", str(speech_file), token=OTHER)
+    code, out, err = run_command(site, "talk", str(NIGHT), "--file", str(speech_file), token=OTHER)
     assert code == 1 and "denied: only listening is permitted" in err and "result=denied" in out
     talk.send_signal(signal.SIGINT)
     assert talk.wait(TIMEOUT_S) == 130
@@ -138,11 +138,11 @@ def test_floor_is_released_when_the_talker_is_killed(site, devices, speech_file)
 
 
 def test_floor_prints_changes(site, devices):
-    watch = start(site, "floor", "--count", "2")
+    floor_process = start(site, "floor", "--count", "2")
     wait_connected(site)
     devices.talk("vest-2", HARBOUR, 0.5)
-    out, _ = watch.communicate(timeout=TIMEOUT_S)
-    assert watch.returncode == 0
+    out, _ = floor_process.communicate(timeout=TIMEOUT_S)
+    assert floor_process.returncode == 0
     assert out.splitlines() == ["Harbour circle: taken vest-2", "Harbour circle: idle"]
 
 
@@ -174,11 +174,11 @@ def test_errors_are_reported_with_their_reason(site, speech_file, tmp_path):
         (("listen", "--output", "/nowhere/at/all.wav"), 2, "choose a writable file"),
         (("listen", "--output", str(tmp_path / "heard.wav"), "--for", "0.3"), 4, ""),
     ):
-        returncode, out, err = run_tool(site, *arguments)
+        returncode, out, err = run_command(site, *arguments)
         assert returncode == code and reason in err and "Traceback" not in err, (arguments, out, err)
 
 
-def test_hub_that_cannot_be_reached_or_rejects_the_login(site, monkeypatch, capsys):
+def test_unreachable_hub_and_rejected_login_are_errors(site, monkeypatch, capsys):
     for url, token, reason in (
         ("http://127.0.0.1:9", TOKEN, "no connection"),
         ("http://192.0.2.1:8080", TOKEN, "unencrypted"),
@@ -195,11 +195,11 @@ def test_hub_that_cannot_be_reached_or_rejects_the_login(site, monkeypatch, caps
 
 def test_stopped_hub_is_reported(tmp_path, separate_broker):
     site = ConsoleSite(tmp_path, separate_broker)
-    watch = start(site, "floor")
+    floor_process = start(site, "floor")
     wait_connected(site)
     site.process.stop()
-    _, err = watch.communicate(timeout=TIMEOUT_S)
-    assert watch.returncode == 2 and "the hub closed the connection" in err
+    _, err = floor_process.communicate(timeout=TIMEOUT_S)
+    assert floor_process.returncode == 2 and "the hub closed the connection" in err
 
 
 def test_tls_certificate_is_verified(tmp_path, separate_broker):
@@ -207,19 +207,19 @@ def test_tls_certificate_is_verified(tmp_path, separate_broker):
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     identity = authority.issue_cert("127.0.0.1")
     identity.private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "console.pem"))
-    names = 'console_certificate = "console.pem"\nconsole_key = "console.pem"\n'
-    site = ConsoleSite(tmp_path, separate_broker, hub=names, tls=True)
+    console_options = 'console_certificate = "console.pem"\nconsole_key = "console.pem"\n'
+    site = ConsoleSite(tmp_path, separate_broker, hub=console_options, tls=True)
     try:
-        code, _, err = run_tool(site, "floor", "--for", "1", SSL_CERT_FILE=str(tmp_path / "ca.pem"))
+        code, _, err = run_command(site, "floor", "--for", "1", SSL_CERT_FILE=str(tmp_path / "ca.pem"))
         assert code == 0, err
-        trust = ssl.create_default_context(cafile=str(tmp_path / "ca.pem"))
-        link = http.client.HTTPSConnection(site.host, context=trust, timeout=TIMEOUT_S)
+        tls_context = ssl.create_default_context(cafile=str(tmp_path / "ca.pem"))
+        link = http.client.HTTPSConnection(site.host, context=tls_context, timeout=TIMEOUT_S)
         link.request("POST", "/login", json.dumps({"token": TOKEN}), {"Origin": site.url})
         answer = link.getresponse()
         assert answer.status == 204 and "Secure" in answer.headers["Set-Cookie"]
         assert "max-age" in answer.headers["Strict-Transport-Security"]
         link.close()
-        code, _, err = run_tool(site, "floor", "--for", "1")
+        code, _, err = run_command(site, "floor", "--for", "1")
         assert code == 2 and "certificate is not trusted" in err and "SSL_CERT_FILE" in err
     finally:
         site.process.stop()
@@ -246,8 +246,8 @@ def test_unsafe_console_is_not_started(tmp_path, broker, hub, reason):
     )
     (tmp_path / "site.toml").write_text(site)
     command = [sys.executable, "-m", "patrolink", "hub", str(tmp_path / "site.toml")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S)
-    assert done.returncode == 2 and reason in done.stderr and "Traceback" not in done.stderr, done
+    result = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S)
+    assert result.returncode == 2 and reason in result.stderr and "Traceback" not in result.stderr, result
 
 
 # --- units ----------------------------------------------------------------------------------------------------------
@@ -255,21 +255,21 @@ def test_unsafe_console_is_not_started(tmp_path, broker, hub, reason):
 
 def test_alaw_round_trip():
     assert alaw.encode(alaw.decode(bytes(range(256)))) == bytes(range(256))
-    every = np.arange(-32768, 32768).astype(np.int16)
-    error = np.abs(alaw.decode(alaw.encode(every)).astype(int) - every)
-    assert (error <= np.maximum(8, np.abs(every.astype(int)) // 31)).all()
+    all_samples = np.arange(-32768, 32768).astype(np.int16)
+    error = np.abs(alaw.decode(alaw.encode(all_samples)).astype(int) - all_samples)
+    assert (error <= np.maximum(8, np.abs(all_samples.astype(int)) // 31)).all()
 
 
-def test_burst_assembler_orders_packets_and_replaces_lost_ones_by_silence():
+def test_burst_assembler_orders_packets_and_replaces_lost_ones_with_silence():
     assembler = BurstAssembler()
     assembler.set_talker(1, "vest-1")
-    first = 0xFFFFFF00  # timestamps wrap within the burst
+    first = 0xFFFFFF00  # the timestamp wraps around within the burst
     for k in (1, 0, 2, 4, 4):
         assert assembler.push(VoicePacket(1, 7, (first + k * 160) & 0xFFFFFFFF, bytes([k]) * 160)) is None
     burst = assembler.push(VoicePacket(1, 8, 0, bytes(160)))
-    facts = burst.summary()
-    assert facts["duration_ms"] == 100 and facts["lost_ms"] == 20 and facts["packets"] == 4
-    assert facts["talker"] == "vest-1"
+    summary = burst.summary()
+    assert summary["duration_ms"] == 100 and summary["lost_ms"] == 20 and summary["packets"] == 4
+    assert summary["talker"] == "vest-1"
     samples = burst.samples()
     for k in (0, 1, 2, 4):
         assert (samples[k * 160 : k * 160 + 160] == alaw.decode(bytes([k]))[0]).all()
@@ -277,7 +277,7 @@ def test_burst_assembler_orders_packets_and_replaces_lost_ones_by_silence():
     assert assembler.end(1).ssrc == 8 and assembler.end(1) is None
 
 
-def test_playout_mixer_delays_orders_and_mixes_and_drops_late_packets():
+def test_playout_mixer_orders_and_mixes_packets_and_drops_late_ones():
     mixer = PlayoutMixer()
     loud = alaw.encode(np.full(160, 4000, np.int16))
     level = int(alaw.decode(loud)[0])
@@ -285,7 +285,7 @@ def test_playout_mixer_delays_orders_and_mixes_and_drops_late_packets():
     mixer.push(VoicePacket(1, 7, 1000, loud))
     mixer.push(VoicePacket(2, 9, 5, loud))
     played = np.concatenate([mixer.pull(160) for _ in range(10)])
-    # Playout starts 160 ms after the first packet. Its predecessor arrived in time; the other group is mixed in.
+    # Playout starts 160 ms after the first packet. The previous packet arrived in time. The other group is mixed in.
     assert (played[1120:1280] == level).all() and (played[1280:1440] == 2 * level).all() and not played[:1120].any()
     mixer.push(VoicePacket(1, 7, 1000 + 320, loud))
     assert not mixer.pull(1600).any()
@@ -293,13 +293,13 @@ def test_playout_mixer_delays_orders_and_mixes_and_drops_late_packets():
 
 def test_floor_table_lists_emergencies_first_without_control_characters():
     table = FloorTable("site")
-    taken = {
+    row = {
         "kind": "standing", "state": "taken", "talker": "vest-1", "since_ms": 0, "ends_ms": 30_000, "now_ms": 1000,
         "emergency": False, "broadcast": False, "queue": ["vest-2"], "packets": 97, "lost": 3,
     }  # fmt: skip
-    table.update({**taken, "group": 1, "name": "first\x1b[2J"})
-    table.update({**taken, "group": 2, "name": "second", "emergency": True})
-    table.update({**taken, "group": 3, "name": "vest-9", "kind": "private", "state": "idle"})
+    table.update({**row, "group": 1, "name": "first\x1b[2J"})
+    table.update({**row, "group": 2, "name": "second", "emergency": True})
+    table.update({**row, "group": 3, "name": "vest-9", "kind": "private", "state": "idle"})
     console = Console(width=100, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
     console.print(table)
     text = console.export_text()
@@ -307,7 +307,7 @@ def test_floor_table_lists_emergencies_first_without_control_characters():
     assert "EMERGENCY" in text and "3 %" in text and "vest-2" in text and "29 s" in text
 
 
-def test_missing_sound_library_is_reported_with_its_package(monkeypatch, capsys, site):
+def test_missing_sound_library_is_an_error_that_names_its_package(monkeypatch, capsys, site):
     monkeypatch.setenv("PATROLINK_HUB_TOKEN", TOKEN)
     monkeypatch.setitem(sys.modules, "sounddevice", None)
     assert main(["listen", "--hub", site.url]) == 3
