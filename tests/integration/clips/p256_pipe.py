@@ -1,15 +1,16 @@
-"""P-256 on MicroPython, run by test_p256.py: one JSON list [private, peer's public, digest] per line, in hexadecimal.
+"""Run P-256 on MicroPython for test_p256.py.
 
-Each answer is a list [public, shared secret, signature]; the text of a ValueError replaces a result.
+Reads one JSON list [private, peer's public, digest] in hexadecimal per line. Prints [public, shared secret, signature]
+for each line. If a function raises a ValueError, its message replaces the result.
 """
 
 import json
 import sys
 from binascii import hexlify, unhexlify
 
-HERE = __file__.rsplit("/", 1)[0] if "/" in __file__ else "."
+FOLDER = __file__.rsplit("/", 1)[0] if "/" in __file__ else "."
 for folder in ("/../../../device", "/../../../protocol", "/../../../protocol/generated"):
-    sys.path.insert(0, HERE + folder)
+    sys.path.insert(0, FOLDER + folder)
 
 from compat import p256  # noqa: E402
 from compat.steps import run_to_completion  # noqa: E402

@@ -1,4 +1,4 @@
-"""AVI files of the device, complete and truncated, played by PyAV, OpenCV and ffmpeg."""
+"""AVI files of the device, complete and truncated, are played by PyAV, OpenCV and ffmpeg."""
 
 import io
 import random
@@ -16,7 +16,7 @@ SEED = 20261125
 
 
 def jpeg(shade: int) -> bytes:
-    """Return a picture whose brightness encodes its number."""
+    """Return a noisy picture with this mean brightness."""
     out = io.BytesIO()
     Image.effect_noise(SIZE, 8).point(lambda v: min(255, max(0, v - 128 + shade))).convert("RGB").save(out, "JPEG")
     return out.getvalue()
@@ -28,7 +28,7 @@ def shade(i: int) -> int:
 
 @pytest.fixture(scope="module")
 def video():
-    """(file, pictures, end offset of each): 4 s at 5 fps without the fourth picture, and a tone."""
+    """Return (file, pictures, end offset of each picture): 4 s at 5 fps without the fourth picture, and a tone."""
     data = bytearray()
     ends: list[int] = []
     avi = AviMuxer(*SIZE, FPS, True)
@@ -53,14 +53,14 @@ def path(video, tmp_path_factory):
 
 
 def decode(data: bytes) -> tuple[list[tuple[float, int]], int]:
-    """Return ((seconds, brightness) of each picture, number of samples) that PyAV plays."""
+    """Play a file with PyAV; return (seconds, brightness) of each picture, and the number of samples."""
     pictures, samples = [], 0
     with av.open(io.BytesIO(data)) as container:
         for packet in container.demux():
             try:
                 frames = packet.decode()
             except av.InvalidDataError:
-                break  # the rest of a truncated picture
+                break  # the picture is truncated
             for frame in frames:
                 if isinstance(frame, av.VideoFrame):
                     assert (frame.width, frame.height) == SIZE
@@ -100,7 +100,7 @@ def test_a_truncated_file_plays_up_to_its_last_complete_picture(video):
         if not complete:
             continue
         played, _ = decode(data[:cut])
-        # A player may show a part of the next picture.
+        # A player may show part of the next picture.
         assert complete <= len(played) <= complete + 1, f"cut at {cut} of {len(data)}, seed {SEED}"
 
 
@@ -108,8 +108,8 @@ def test_ffmpeg_reports_no_error(path):
     if shutil.which("ffmpeg") is None:
         pytest.skip("no ffmpeg; apt-get install ffmpeg")
     command = ["ffmpeg", "-v", "error", "-xerror", "-i", str(path), "-f", "null", "-"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
     entries = "stream=codec_name,nb_read_frames,r_frame_rate"
     command = ["ffprobe", "-v", "error", "-count_frames", "-show_entries", entries, "-of", "csv=p=0", str(path)]
     streams = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.split()

@@ -1,4 +1,4 @@
-"""`patrolink clip export` and `show`: results are checked with ffmpeg, ffprobe, PyAV, Pillow, gpxpy and sha256sum."""
+"""`patrolink clip export` and `show`. Results are checked with ffmpeg, ffprobe, PyAV, Pillow, gpxpy and sha256sum."""
 
 import html
 import io
@@ -23,13 +23,13 @@ from PIL import Image
 from tests.simulation import clip_alterations as alterations
 from tests.support import clip_maker
 
-pytest.importorskip("cv2", reason="no OpenCV, which the device encodes with: pip install opencv-python-headless")
+pytest.importorskip("cv2", reason="no OpenCV, with which the device encodes: pip install opencv-python-headless")
 pytestmark = [
     pytest.mark.skipif(not clip_maker.DEMO_VIDEO.exists(), reason="no build/media/bikes.mp4: run `make media`"),
     pytest.mark.skipif(not shutil.which("ffprobe"), reason="no ffprobe: apt install ffmpeg"),
 ]
 CODECS = {"mjpeg": clip.MJPEG_AVI, "h264": clip.H264_MP4}
-SOS, PHOTO = 2, 3  # numbers of clips that clip_maker.make makes
+SOS, PHOTO = 2, 3  # clip numbers of clip_maker.make
 
 
 @pytest.fixture(scope="module", params=CODECS)
@@ -39,7 +39,7 @@ def device(request, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def exported(device):
-    """The exported SOS: device, folder of the clip, folder of the export, output of --json."""
+    """Export the SOS; return the device, the folder of the clip, the folder of the export, and the output of --json."""
     folder = device.pem.parent / "clips" / device.name / f"{SOS:06d}"
     return device, folder, *_export(folder, device.pem, device.pem.parent / "export")
 
@@ -69,20 +69,20 @@ def _segments(folder):
 
 
 def _only(folder, pattern):
-    """Return the only file that matches."""
+    """Return the one file that matches."""
     (path,) = folder.glob(pattern)
     return path
 
 
 def _times_ms(path):
-    """Return the times of a film's frames by ffprobe."""
+    """Return the times of a film's frames in ms, from ffprobe."""
     command = ["ffprobe", "-v", "error", "-select_streams", "v", "-show_entries", "frame=pts_time", "-of", "csv=p=0"]
     out = subprocess.run([*command, path], capture_output=True, text=True, check=True).stdout
     return [round(float(line.strip(",")) * 1000) for line in out.split()]
 
 
 def _captured_ms(device, line):
-    """Return when the camera captured the pictures of a segment, since clip_maker.EPOCH_MS."""
+    """Return the capture times of the pictures of a segment, in ms since clip_maker.EPOCH_MS."""
     start = line["start_ms"] - clip_maker.EPOCH_MS
     return [time for time in device.camera.times_ms if start <= time][: line["frames"]]
 
@@ -120,7 +120,7 @@ def test_the_film_uses_widely_supported_formats(exported):
 
 
 def test_pictures_are_those_of_the_camera(exported):
-    """H.264 is equal bit for bit; the PSNR of re-encoded JPEG pictures is over 30 dB."""
+    """H.264 is copied unchanged; the PSNR of re-encoded JPEG pictures is above 30 dB."""
     device, folder, out, clips = exported
     with av.open(str(_only(out, "*.mp4"))) as film:
         packets = [bytes(packet) for packet in film.demux(video=0) if packet.size]
@@ -182,7 +182,7 @@ def test_the_track_holds_the_positions_of_the_segments(exported):
 
 
 def _red_pixels(path):
-    """Return the number of pixels in the red of an urgent event's frame."""
+    """Return the number of pixels that have the red of an urgent event's frame."""
     return int(np.all(np.asarray(Image.open(path).convert("RGB")) == (0xCF, 0x22, 0x2E), axis=2).sum())
 
 
@@ -207,7 +207,7 @@ def test_the_sheet_is_self_contained_and_the_hashes_match(exported):
 
 
 def _value(page, label):
-    """Return the value of a label in a sheet's tables."""
+    """Return the value next to a label in the tables of a sheet."""
     return html.unescape(re.search(f"<th>{label}</th><td>(?:<code>)?([^<]*)<", page)[1])
 
 
@@ -226,7 +226,7 @@ def test_the_proof_is_on_the_first_page_and_hashes_are_in_the_appendix(exported)
 
 @pytest.mark.skipif(not shutil.which("chromium"), reason="no Chromium (apt-get install chromium)")
 def test_the_sheet_prints_on_four_pages(exported, tmp_path):
-    """Proof, pictures, accesses with verification, appendix: one page each."""
+    """Proof, pictures, accesses with verification, and appendix have one page each."""
     page, pdf = _only(exported[2], "*-sheet.html"), tmp_path / "sheet.pdf"
     flags = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}/profile"]
     command = ["chromium", *flags, "--no-pdf-header-footer", f"--print-to-pdf={pdf}", page.as_uri()]
@@ -253,7 +253,7 @@ def test_the_sheet_states_the_time_zone(device, tmp_path, monkeypatch, zone, tex
 
 
 def test_the_commands_on_the_sheet_verify_the_clip(exported, tmp_path):
-    """Both run unchanged: the patrolink command, and the script with bash and openssl only."""
+    """Run both unchanged: the patrolink command, and the script, which needs only bash and openssl."""
     device, folder, out, _ = exported
     page = _only(out, "*-sheet.html").read_text()
     command, script = (
@@ -281,7 +281,7 @@ def test_the_commands_on_the_sheet_verify_the_clip(exported, tmp_path):
     assert "chain: FAILED\n" in output and "Verified OK" not in output, output
 
 
-def test_an_export_is_not_replaced(exported, capsys):
+def test_an_existing_export_is_not_replaced(exported, capsys):
     device, folder, out, _ = exported
     contents = {path.name: path.read_bytes() for path in out.iterdir()}
     _export(folder, device.pem, out, code=2)
@@ -386,7 +386,7 @@ def test_the_error_for_a_wrong_evidence_key_names_the_right_one(device, tmp_path
 
 
 def test_names_from_a_manifest_are_escaped(tmp_path):
-    """A name is neither markup nor a placeholder of the template."""
+    """Names are not interpreted as markup or as placeholders of the template."""
     device = clip_maker.Device("a<b>{{stamp}}", tmp_path / "evidence.pem")
     device.run(7)
     device.recorder.trigger(clip.TRIGGERS.index("sos"), 5, "", device.now)

@@ -1,4 +1,4 @@
-"""`patrolink clip list`, `verify` and `fetch`, with folders, a real hub, and a faulty or hostile console."""
+"""`patrolink clip list`, `verify` and `fetch` with folders, a real hub, and a faulty or hostile console."""
 
 import asyncio
 import contextlib
@@ -28,7 +28,7 @@ TOKEN = "a dispatcher's"  # noqa: S105
 
 @pytest.fixture(scope="module")
 def site_clips(tmp_path_factory):
-    """The clips of a site with two devices."""
+    """Return the folder with the clips of a site with two devices."""
     work = tmp_path_factory.mktemp("site")
     clips = work / "clips"
     lines = []
@@ -79,11 +79,11 @@ def test_the_exit_code_follows_the_verdicts(clips):
     assert patrolink("verify", clips, "--strict").returncode == 1
     alterations.flip(clips / "linux-1" / "000001" / "000001-000001.pls", 1000)
     assert patrolink("verify", clips).returncode == 1
-    # With the folder of one clip only that clip is reported; the others are read for the chain.
+    # If the folder of one clip is given, only that clip is reported. The others are read for the chain.
     assert patrolink("verify", clips / "linux-1" / "000003", "--strict").returncode == 0
     shutil.rmtree(clips / "linux-1" / "000002")
-    alone = patrolink("verify", clips / "linux-1" / "000003")
-    assert alone.returncode == 0 and "clip 2 before this one is missing" in alone.stderr
+    result = patrolink("verify", clips / "linux-1" / "000003")
+    assert result.returncode == 0 and "clip 2 before this one is missing" in result.stderr
     (clips / "signers.toml").unlink()
     assert patrolink("verify", clips / "wearer 2").returncode == 1
 
@@ -125,10 +125,10 @@ def test_a_hub_serves_its_clips_and_logs_each_access(site_clips, tmp_path, broke
             assert listing.returncode == 0 and time.monotonic() < deadline, listing
         expected = patrolink("list", site_clips).stdout.splitlines()
         assert sorted(listing.stdout.splitlines()) == sorted(f"{line}, valid" for line in expected)
-        # A part of one file was downloaded before.
-        half = Path("wearer 2", "000002", "000001-000010.pls")
-        (tmp_path / "fetched" / half).parent.mkdir(parents=True)
-        (tmp_path / "fetched" / f"{half}.part").write_bytes((site_clips / half).read_bytes()[:150_000])
+        # An earlier fetch has downloaded part of one file.
+        partial = Path("wearer 2", "000002", "000001-000010.pls")
+        (tmp_path / "fetched" / partial).parent.mkdir(parents=True)
+        (tmp_path / "fetched" / f"{partial}.part").write_bytes((site_clips / partial).read_bytes()[:150_000])
         result = patrolink("fetch", hub.url, "--out", tmp_path / "fetched", token=console_site.TOKEN)
         assert result.returncode == 0 and result.stderr == "" and result.stdout.count(": valid (") == 8, result
         assert same_files(site_clips, tmp_path / "fetched")
@@ -139,19 +139,19 @@ def test_a_hub_serves_its_clips_and_logs_each_access(site_clips, tmp_path, broke
     segments = {row["name"] for row in accesses if row["what"] == "fetched" and row.get("device") == "wearer 2"}
     assert {path.name for path in (site_clips / "wearer 2").rglob("*.pl?")} == segments
     assert {row["who"] for row in accesses} == {"duty"}
-    assert [(row["name"], row["part"]) for row in accesses if "part" in row] == [(half.name, "bytes=150000-")]
+    assert [(row["name"], row["part"]) for row in accesses if "part" in row] == [(partial.name, "bytes=150000-")]
 
 
 # --- fetch from a faulty or hostile console ---------------------------------------------------------------------------
 
 
 class FakeConsole:
-    """The console's routes of clips, with faults.
+    """The clip routes of a console, with faults.
 
     Attributes:
-        cut_bytes: Bytes after which a response is cut off; 0: never.
-        ranges: The Range headers of the requests.
-        change: Function that returns the list to send for the true one.
+        cut_bytes: Bytes after which a response is cut off; 0 for never.
+        ranges: Range headers of the requests.
+        change: Function that returns the list to send instead of the real list.
 
     Args:
         clips: The folder of clips to serve.
@@ -184,7 +184,7 @@ class FakeConsole:
         data = path.read_bytes()[offset : offset + self.cut_bytes]
         await response.write(data)
         if offset + len(data) < size:
-            await asyncio.sleep(0.01)  # until the data is sent
+            await asyncio.sleep(0.01)  # lets the transport send the data
             request.transport.close()
         return response
 
@@ -323,7 +323,7 @@ def test_public_keys_of_devices_with_any_name_are_stored(tmp_path, monkeypatch):
 
 
 def test_an_endless_list_is_refused(site_clips, tmp_path, monkeypatch):
-    async def endless(request):
+    async def send_endlessly(request):
         response = web.StreamResponse()
         await response.prepare(request)
         with contextlib.suppress(ConnectionError):
@@ -335,7 +335,7 @@ def test_an_endless_list_is_refused(site_clips, tmp_path, monkeypatch):
     monkeypatch.setenv("PATROLINK_HUB_TOKEN", TOKEN)
     for handler in ("_list", "_signers"):
         console = FakeConsole(site_clips)
-        setattr(console, handler, endless)
+        setattr(console, handler, send_endlessly)
         with serving(console) as url, pytest.raises(UserError, match="exceeds 1 MB"):
             asyncio.run(_fetch_all(url, tmp_path, signers=True))
 
@@ -369,7 +369,7 @@ async def _fetch_all(url: str, out: Path, signers: bool = False) -> None:
             await fetch.fetch_clip(hub, listing, out, lambda _: None)
 
 
-def test_an_error_names_the_folder_that_cannot_be_written(site_clips, tmp_path):
+def test_unwritable_folder_is_named_in_the_error(site_clips, tmp_path):
     (tmp_path / "fetched").mkdir()
     (tmp_path / "fetched" / "linux-1").write_text("a file")
     with serving(FakeConsole(site_clips)) as url:

@@ -1,4 +1,4 @@
-"""The evidence key: its file, and the keys that it derives for segments of a device."""
+"""The evidence key: its file, and the segment keys that are derived from it."""
 
 import hashlib
 import json
@@ -28,13 +28,13 @@ def pem(private, password=None):
     return private.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
 
 
-@pytest.mark.parametrize("side", [crypto, p256], ids=["library", "big integers"])
-def test_the_site_derives_the_keys_that_the_device_deleted(tmp_path, side):
+@pytest.mark.parametrize("implementation", [crypto, p256], ids=["library", "big integers"])
+def test_the_site_derives_the_segment_keys_of_the_device(tmp_path, implementation):
     evidence = evidence_key.create(tmp_path / "key.pem")
     boot = crypto.generate_private_key()
-    ephemeral = run_to_completion(side.derive_public_key(boot))
+    ephemeral = run_to_completion(implementation.derive_public_key(boot))
     chain = clip.first_chain_key(
-        run_to_completion(side.derive_shared_secret(boot, evidence.public)), ephemeral, evidence.public
+        run_to_completion(implementation.derive_shared_secret(boot, evidence.public)), ephemeral, evidence.public
     )
     expected = []
     for _ in range(700):
@@ -47,7 +47,7 @@ def test_the_site_derives_the_keys_that_the_device_deleted(tmp_path, side):
             assert key.segment_key(header(evidence, ephemeral, step)) == expected[step], (SEED, step)
 
 
-def test_more_boots_than_the_cache_holds(tmp_path):
+def test_keys_of_more_boots_than_the_cache_holds_are_derived(tmp_path):
     evidence = evidence_key.create(tmp_path / "key.pem")
     publics = [
         run_to_completion(crypto.derive_public_key(crypto.generate_private_key()))
@@ -59,8 +59,8 @@ def test_more_boots_than_the_cache_holds(tmp_path):
     assert len(evidence._chains) == evidence_key._CACHED_BOOTS_MAX
 
 
-def test_threads_share_a_key(tmp_path):
-    """A hub decrypts pictures for dispatchers while it verifies clips."""
+def test_a_key_can_be_used_by_several_threads(tmp_path):
+    """The hub decrypts pictures for dispatchers while it verifies clips."""
     key = evidence_key.create(tmp_path / "key.pem")
     ephemeral = run_to_completion(crypto.derive_public_key(crypto.generate_private_key()))
     steps = [*range(400), *random.Random(SEED).sample(range(400), 200)]
@@ -125,8 +125,8 @@ def test_a_file_that_is_not_an_evidence_key_is_an_error(tmp_path, content, words
 
 def test_a_key_in_the_traditional_openssl_format_is_accepted(tmp_path):
     private = ec.generate_private_key(ec.SECP256R1())
-    form = serialization.PrivateFormat.TraditionalOpenSSL  # "EC PRIVATE KEY"
-    text = private.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
+    key_format = serialization.PrivateFormat.TraditionalOpenSSL  # "EC PRIVATE KEY"
+    text = private.private_bytes(serialization.Encoding.PEM, key_format, serialization.NoEncryption())
     (tmp_path / "key.pem").write_bytes(text)
     (tmp_path / "key.pem").chmod(0o600)
     numbers = private.public_key().public_numbers()
@@ -134,12 +134,12 @@ def test_a_key_in_the_traditional_openssl_format_is_accepted(tmp_path):
 
 
 def test_the_hub_command_creates_a_key(tmp_path, capsys):
-    plain, other = tmp_path / "a.pem", tmp_path / "b.pem"
-    assert main(["hub", "--new-evidence-key", str(plain)]) == 0
+    first, other = tmp_path / "a.pem", tmp_path / "b.pem"
+    assert main(["hub", "--new-evidence-key", str(first)]) == 0
     out, err = capsys.readouterr()
-    assert out == evidence_key.load(plain).public.hex() + "\n" and "with a backup" in err
+    assert out == evidence_key.load(first).public.hex() + "\n" and "with a backup" in err
     assert main(["hub", "--new-evidence-key", str(other), "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert document == {"file": str(other), "evidence_key": evidence_key.load(other).public.hex()}
-    assert main(["hub", "--new-evidence-key", str(plain)]) == 2
+    assert main(["hub", "--new-evidence-key", str(first)]) == 2
     assert "the file exists" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""H.264 as a Linux board writes it from a real video, checked by PyAV and ffprobe: complete, truncated, misused."""
+"""H.264 of a Linux board from a real video, checked with PyAV and ffprobe: complete, truncated, invalid input."""
 
 import io
 import json
@@ -25,7 +25,7 @@ from tests.support.paths import DEMO_VIDEO  # noqa: E402
 SIZE, FPS, SECONDS = (320, 240), 15, 5
 SEED = 20261125
 FRAGMENT_MS = 200
-DELAY_MS = FRAGMENT_MS + 1000 // FPS + 4 * 128  # of a picture: it waits for its sound; an AAC frame is 128 ms
+DELAY_MS = FRAGMENT_MS + 1000 // FPS + 4 * 128  # a picture is written after its sound; an AAC frame is 128 ms
 
 pytestmark = pytest.mark.skipif(not DEMO_VIDEO.exists(), reason="no video for the camera; run `make media`")
 
@@ -44,7 +44,7 @@ def tone(at_ms: int, hz: int = 500) -> bytes:
 
 
 class RecordingSink:
-    """A container's sink that keeps all records with their time."""
+    """A sink of a container that stores all records with their time."""
 
     def __init__(self) -> None:
         self.records: list[tuple[int, bytes]] = []
@@ -58,7 +58,7 @@ class RecordingSink:
 
 
 def mux(frames, sound=True, audible=lambda ms: True, size=SIZE, ms=SECONDS * 1000):
-    """Write (time, picture) pairs, with a tone while it is audible; return the sink."""
+    """Mux (time, picture) pairs, with a tone at the times for which `audible` is true; return the sink."""
     muxer, sink, frames = h264.H264Muxer(*size, FPS, sound=sound), RecordingSink(), list(frames)
     muxer.begin(sink)
     for now in range(0, ms, 10):
@@ -72,9 +72,9 @@ def mux(frames, sound=True, audible=lambda ms: True, size=SIZE, ms=SECONDS * 100
 
 @pytest.fixture(scope="module")
 def video(pictures):
-    """(sink, times): a video with an uneven frame rate."""
-    below = random.Random(SEED).randrange
-    times = [i * 1000 // FPS + below(20) for i in range(len(pictures))]
+    """Return (sink, times) of a video with an uneven frame rate."""
+    randrange = random.Random(SEED).randrange
+    times = [i * 1000 // FPS + randrange(20) for i in range(len(pictures))]
     return mux(zip(times, pictures, strict=True)), times
 
 
@@ -83,18 +83,19 @@ def packets(data: bytes, kind: str) -> list:
         return [packet for packet in file.demux(**{kind: 0}) if packet.pts is not None]
 
 
-def ms(of) -> int:
-    return round(of.pts * of.time_base * 1000)
+def ms(frame) -> int:
+    """Return the presentation time of a frame or packet in ms."""
+    return round(frame.pts * frame.time_base * 1000)
 
 
 def decode(data: bytes) -> list[tuple[int, np.ndarray]]:
-    """Return the (ms, picture) of each frame that PyAV plays."""
+    """Return (ms, picture) of each frame that PyAV plays."""
     with av.open(io.BytesIO(data)) as file:
         return [(ms(frame), frame.to_ndarray(format="bgr24")) for frame in file.decode(video=0)]
 
 
 def samples(data: bytes) -> tuple[float, np.ndarray]:
-    """Return (seconds of the first sample, all samples) of the sound."""
+    """Return (start of the sound in seconds, all samples)."""
     with av.open(io.BytesIO(data)) as file:
         frames = list(file.decode(audio=0))
     return frames[0].time, np.concatenate([frame.to_ndarray()[0] for frame in frames])
@@ -112,12 +113,12 @@ def fragments(data: bytes) -> list[int]:
     return ends
 
 
-def test_every_picture_keeps_its_time_and_looks(video, pictures):
+def test_every_picture_keeps_its_time_and_content(video, pictures):
     sink, times = video
     played = decode(sink.data)
     assert [at for at, _ in played] == times
-    for (at, picture), before in zip(played, pictures, strict=True):
-        assert cv2.PSNR(picture, before) > 28, at
+    for (at, picture), original in zip(played, pictures, strict=True):
+        assert cv2.PSNR(picture, original) > 28, at
     keys = [ms(packet) for packet in packets(sink.data, "video") if packet.is_keyframe]
     assert keys[0] == times[0] and max(b - a for a, b in zip(keys, keys[1:], strict=False)) <= 1000 + 1000 // FPS + 20
 
@@ -130,9 +131,9 @@ def test_ffprobe_finds_both_tracks_complete(video, tmp_path):
     path.write_bytes(sink.data)
     options = ["-count_frames", "-show_entries", "stream=codec_name,profile,width,height,nb_read_frames,start_time"]
     command = ["ffprobe", "-v", "warning", *options, "-of", "json", str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
-    assert done.stderr == ""
-    video, sound = json.loads(done.stdout)["streams"]
+    result = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert result.stderr == ""
+    video, sound = json.loads(result.stdout)["streams"]
     assert (video["codec_name"], video["width"], video["height"]) == ("h264", *SIZE)
     assert int(video["nb_read_frames"]) == len(times) and sound["codec_name"] == "aac"
 
@@ -156,7 +157,7 @@ def test_data_is_written_in_complete_fragments_without_delay(video):
 
 
 class MemoryWriter(bytearray):
-    """A hal Writer in memory."""
+    """A hal writer in memory."""
 
     behind, fault = 0, ""
 
@@ -175,24 +176,26 @@ def test_a_truncated_segment_plays_up_to_its_last_complete_record(video, tmp_pat
     step, key = keys.take()
     header = clip.SegmentHeader(clip.H264_MP4, 0, *SIZE, 1, step, 0, keys.recipient, keys.ephemeral)
     writer.begin(stored, header, key)
-    length, ends = 0, {}  # end of each record -> bytes of the video up to there
+    length, ends = 0, {}  # end of each record in the segment -> bytes of the video before it
     for time_ms, data in sink.records:
         writer.media(time_ms, data)
         length += len(data)
         ends[writer.size] = length
     writer.end(SECONDS * 1000)
-    whole = packets(sink.data, "video")
-    below = random.Random(SEED).randrange
-    for cut in [*ends, *(below(min(ends), len(stored)) for _ in range(200))]:
+    all_packets = packets(sink.data, "video")
+    randrange = random.Random(SEED).randrange
+    for cut in [*ends, *(randrange(min(ends), len(stored)) for _ in range(200))]:
         media = segment.parse(bytes(stored[:cut]), evidence).media_file()
         played = [at for at, _ in decode(media)]
         length = max(length for end, length in ends.items() if end <= cut)
         assert len(media) == length, f"seed {SEED}, {cut} bytes"
-        assert played == [ms(p) for p in whole if p.pos < length] == times[: len(played)], f"seed {SEED}, {cut} bytes"
+        assert played == [ms(p) for p in all_packets if p.pos < length] == times[: len(played)], (
+            f"seed {SEED}, {cut} bytes"
+        )
 
 
 def test_sound_and_picture_are_synchronous():
-    """A flash and a bang at 2 s, no samples of the microphone for 1 s, and another flash and bang at 4 s."""
+    """A flash and a bang at 2 s and at 4 s; between them the microphone delivers no samples for 1 s."""
     dark, light = np.zeros((*SIZE[::-1], 3), np.uint8), np.full((*SIZE[::-1], 3), 255, np.uint8)
     bang = lambda now: now // 100 in (20, 40)  # noqa: E731
     muxer, sink = h264.H264Muxer(*SIZE, FPS), RecordingSink()
@@ -200,7 +203,7 @@ def test_sound_and_picture_are_synchronous():
     for now in range(0, 5000, 10):
         if now % 50 == 0:
             muxer.picture(light if bang(now) else dark, now)
-        if not 2500 <= now < 3500:  # the microphone gives nothing
+        if not 2500 <= now < 3500:  # the microphone delivers no samples
             muxer.sound(tone(now) if bang(now) else bytes(160), now)
     muxer.end()
     flashes = [at for at, picture in decode(sink.data) if picture.mean() > 128]
@@ -220,7 +223,7 @@ def test_a_silent_or_bursting_microphone_delays_no_picture(pictures):
     muxer.begin(sink)
     for i, picture in enumerate(pictures):
         muxer.picture(picture, times[i])
-        for _ in range(100 if i % 30 == 0 else 0):  # one second of samples, all with the same time
+        for _ in range(100 if i % 30 == 0 else 0):  # one second of samples with the same time
             muxer.sound(tone(0), times[i])
     muxer.end()
     assert [at for at, _ in decode(sink.data)] == times
@@ -237,8 +240,8 @@ def test_there_is_no_audio_track_without_sound(pictures):
 
 @pytest.mark.parametrize("size", [(640, 480), (641, 479), (322, 182), (64, 64), (1280, 720)])
 def test_pictures_of_any_size_are_scaled(pictures, size):
-    below = random.Random(SEED).randrange
-    frames = [cv2.resize(picture, (below(1, 900), below(1, 700))) for picture in pictures[:12]]
+    randrange = random.Random(SEED).randrange
+    frames = [cv2.resize(picture, (randrange(1, 900), randrange(1, 700))) for picture in pictures[:12]]
     frames += [pictures[0][::2, ::-3], np.ascontiguousarray(pictures[0][:1])]
     sink = mux([(i * 70, picture) for i, picture in enumerate(frames)], size=size, sound=False)
     played = decode(sink.data)
@@ -257,18 +260,18 @@ def test_a_clock_that_jumps_loses_no_picture(pictures):
     assert times == [0, 100, 101, 102, 103, 1000, 1001, 500_000, 500_067]
 
 
-def test_several_files_in_a_row_one_of_them_empty(pictures):
+def test_several_files_are_written_in_a_row_and_one_is_empty(pictures):
     muxer = h264.H264Muxer(*SIZE, FPS)
-    tapes = [RecordingSink() for _ in range(4)]
-    for n, sink in enumerate(tapes):
+    sinks = [RecordingSink() for _ in range(4)]
+    for n, sink in enumerate(sinks):
         muxer.begin(sink)
         for i in range(10 * n):
             muxer.picture(pictures[i], 70 * i)
         muxer.end()
-    assert [len(decode(sink.data)) for sink in tapes[1:]] == [10, 20, 30]
+    assert [len(decode(sink.data)) for sink in sinks[1:]] == [10, 20, 30]
 
 
-def test_a_jpeg_shows_the_picture(pictures):
+def test_a_picture_is_encoded_as_jpeg(pictures):
     data = h264.encode_jpeg(pictures[0])
     assert data[:2] == b"\xff\xd8" and data[-2:] == b"\xff\xd9"
     decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
@@ -276,7 +279,7 @@ def test_a_jpeg_shows_the_picture(pictures):
 
 
 class StillCamera:
-    """A camera that always gives the same picture."""
+    """A camera that always returns the same picture."""
 
     fault, dropped = "", 3
 
@@ -291,28 +294,28 @@ class StillCamera:
 def test_a_stamp_shows_device_time_and_position_and_changes_nothing_else(pictures, width):
     picture = cv2.resize(pictures[0], (width, width * 3 // 4))
     camera = StillCamera(picture)
-    places = {0: (0, None, None), 1000: (1795000000999, 460500001, -145000000), 1500: (1795000001000, 0, 0)}
-    stamped = h264.StampedCamera(camera, "linux-1", places.__getitem__)
-    seen = []
-    for now in places:
+    positions = {0: (0, None, None), 1000: (1795000000999, 460500001, -145000000), 1500: (1795000001000, 0, 0)}
+    stamped = h264.StampedCamera(camera, "linux-1", positions.__getitem__)
+    stamps = []
+    for now in positions:
         camera.now = now
         stamp = stamped.frame()[0]
         assert stamp.shape == picture.shape
         changed = np.flatnonzero((stamp != picture).any(axis=(1, 2)))
         assert changed[0] > picture.shape[0] * 0.75 and stamp[changed[0] :].max() > 128
-        seen.append(stamp)
-    assert not (seen[0] == seen[1]).all() and not (seen[1] == seen[2]).all()
+        stamps.append(stamp)
+    assert not (stamps[0] == stamps[1]).all() and not (stamps[1] == stamps[2]).all()
     assert (stamped.dropped, stamped.fault) == (3, "")
 
 
-def test_the_text_of_a_stamp():
+def test_the_text_of_a_stamp_has_time_and_position():
     assert h264.stamp_text("linux-1", 0, None, None) == "linux-1  time unknown  position unknown"
     text = h264.stamp_text("linux-1", 1795000000999, 460500001, -145000000)
     assert text == "linux-1  2026-11-18 11:06:40 UTC  46.05000 -14.50000"
 
 
 class FixedPictureMuxer(h264.H264Muxer):
-    """Writes the same picture for every frame: the pictures of the harness's camera are not arrays."""
+    """Writes a fixed picture for every frame, because the pictures of the harness's camera are not arrays."""
 
     PICTURE = np.zeros((120, 160, 3), np.uint8)
 
@@ -321,7 +324,7 @@ class FixedPictureMuxer(h264.H264Muxer):
 
 
 class Mp4Harness(test_clip_sound.SharedMicrophoneHarness):
-    """The board of the unit test, but it writes MP4."""
+    """The harness of the unit test with an MP4 container."""
 
     def make_container(self):
         return FixedPictureMuxer(160, 120, self.fps)
@@ -331,7 +334,7 @@ class Mp4Harness(test_clip_sound.SharedMicrophoneHarness):
 def test_no_sample_from_before_a_trigger_is_recorded(sound):
     config = {"sound": sound, "pre_s": 5, "post_s": 3, "segment_s": 2, "quota_kb": 32768, "lock_kb": 32768}
     loudest = samples_read = 0
-    for seed in (14, 15):  # with seed 14 the loop is late while push-to-talk uses the microphone
+    for seed in (14, 15):  # seed 14 delays the loop while push-to-talk uses the microphone
         harness = Mp4Harness(config, 200).boot().run(7)
         assert test_clip_sound.run_random_events(harness, seeded(seed))
         for name in sorted(harness.segment_files()):

@@ -1,4 +1,4 @@
-"""P-256 of the device on MicroPython, compared with `cryptography`: seeded keys and edge cases."""
+"""P-256 of the device on MicroPython is compared with `cryptography`: seeded keys and edge cases."""
 
 import hashlib
 import json
@@ -31,8 +31,8 @@ def on_micropython():
     def run(requests):
         lines = "".join(json.dumps([value.hex() for value in request]) + "\n" for request in requests)
         command = [*micropython, str(ROOT / "tests/integration/clips/p256_pipe.py")]
-        done = subprocess.run(command, input=lines, capture_output=True, text=True, check=True, timeout=100)
-        return [json.loads(line) for line in done.stdout.splitlines()]
+        result = subprocess.run(command, input=lines, capture_output=True, text=True, check=True, timeout=100)
+        return [json.loads(line) for line in result.stdout.splitlines()]
 
     return run
 
@@ -55,7 +55,7 @@ def signature(private, digest):
 
 def test_keys_secrets_and_signatures_agree_with_the_library(on_micropython):
     rng = random.Random(SEED)
-    # Scalars whose partial sums are the point itself, its opposite or infinity; runs of ones and zeros; single bits.
+    # Scalars whose partial sums are the point itself, its negative or infinity; runs of ones and zeros; single bits.
     edge = [
         1,
         2,
@@ -78,7 +78,9 @@ def test_keys_secrets_and_signatures_agree_with_the_library(on_micropython):
     peers = [key(rng.choice(numbers)) for _ in numbers]
     digests = [hashlib.sha256(str(n).encode()).digest() for n in numbers]
     digests[:3] = [bytes(32), b"\xff" * 32, ORDER.to_bytes(32, "big")]
-    requests = [(n.to_bytes(32, "big"), compressed(o), d) for n, o, d in zip(numbers, peers, digests, strict=True)]
+    requests = [
+        (n.to_bytes(32, "big"), compressed(peer), d) for n, peer, d in zip(numbers, peers, digests, strict=True)
+    ]
     for n, peer, digest, result in zip(numbers, peers, digests, on_micropython(requests), strict=True):
         private = key(n)
         shared = private.exchange(ec.ECDH(), peer.public_key())
@@ -88,7 +90,7 @@ def test_keys_secrets_and_signatures_agree_with_the_library(on_micropython):
 
 
 def test_shared_secrets_with_edge_case_points(on_micropython):
-    """Public keys with x at either end of the field, y even and odd, and long runs of equal bits."""
+    """Public keys with x at both ends of the field, even and odd y, and long runs of equal bits."""
     rng = random.Random(SEED)
     candidates = [*range(40), *(P - 1 - n for n in range(40)), *((1 << at) - 1 for at in range(32, 257, 32)), 2**255]
     points = []
@@ -106,9 +108,9 @@ def test_shared_secrets_with_edge_case_points(on_micropython):
 
 def test_invalid_points_are_refused(on_micropython):
     one = (1).to_bytes(32, "big")
-    off = [x for x in range(99) if pow((x**3 - 3 * x + B) % P, P >> 1, P) == P - 1][:20]
-    bad = [bytes([2 + x % 2]) + x.to_bytes(32, "big") for x in off]
-    bad += [b"\2" + n.to_bytes(32, "big") for n in (P, P + 5, 2**256 - 1)]
-    bad += [b"\0", b"\4" + compressed(key(5))[1:], compressed(key(5))[:-1]]
-    for point, result in zip(bad, on_micropython([(one, point, bytes(32)) for point in bad]), strict=True):
+    not_on_curve = [x for x in range(99) if pow((x**3 - 3 * x + B) % P, P >> 1, P) == P - 1][:20]
+    invalid = [bytes([2 + x % 2]) + x.to_bytes(32, "big") for x in not_on_curve]
+    invalid += [b"\2" + n.to_bytes(32, "big") for n in (P, P + 5, 2**256 - 1)]
+    invalid += [b"\0", b"\4" + compressed(key(5))[1:], compressed(key(5))[:-1]]
+    for point, result in zip(invalid, on_micropython([(one, point, bytes(32)) for point in invalid]), strict=True):
         assert "P-256 public key" in result[1], point.hex()

@@ -1,4 +1,4 @@
-"""A Linux board's recorder with all real parts in real time: camera, timestamp, H.264, sound, cipher, files.
+"""The recorder of a Linux board in real time with all real parts: camera, stamp, H.264, sound, cipher, files.
 
 The source is the demo video at 640x480, 15 frames per second; the voice comes from an emulated headset.
 """
@@ -21,7 +21,7 @@ pytest.importorskip("cv2", reason="no OpenCV; pip install opencv-python-headless
 from tests.support.recording_board import CONFIG, DEMO_VIDEO, FPS, Board  # noqa: E402
 
 PRE_S, POST_S, SEGMENT_S = CONFIG["pre_s"], CONFIG["post_s"], CONFIG["segment_s"]
-BEFORE_S, AFTER_S = 11, 8  # recorded before the event, and after it until its clip is sealed
+BEFORE_S, AFTER_S = 11, 8  # recording time before the event, and after it until the clip is sealed
 
 pytestmark = [
     pytest.mark.skipif(not DEMO_VIDEO.exists(), reason="no video for the camera; run `make media`"),
@@ -30,7 +30,7 @@ pytestmark = [
 
 
 def decode(data: bytes) -> tuple[list[int], int]:
-    """Return (ms of each picture, number of samples that are not silence) that PyAV decodes."""
+    """Decode a file with PyAV; return the time of each picture in ms and the number of samples that are not silent."""
     with av.open(io.BytesIO(data)) as file:
         pictures = [round(frame.pts * frame.time_base * 1000) for frame in file.decode(video=0)]
     with av.open(io.BytesIO(data)) as file:
@@ -53,9 +53,9 @@ def test_an_event_makes_a_clip_without_gaps_that_the_site_decrypts_and_plays(tmp
         headset.close()
     assert board.log == [] and board.ring_recorder.errors == 0
     assert board.ring_recorder.loss.total == 0 and board.camera.dropped == 0
-    assert abs(board.ring_recorder.frames - FPS * (BEFORE_S + AFTER_S)) <= FPS  # the camera took a moment to open
+    assert abs(board.ring_recorder.frames - FPS * (BEFORE_S + AFTER_S)) <= FPS  # opening the camera takes time
 
-    # The site has the uploaded files and the signer.
+    # As after an upload: the site has the files and the signer.
     folder = tmp_path / "site" / "linux-1" / f"{number:06}"
     folder.mkdir(parents=True)
     lines = [json.loads(line) for line in (tmp_path / "clips" / f"{number:06}.plm").read_bytes().splitlines()]
@@ -63,8 +63,8 @@ def test_an_event_makes_a_clip_without_gaps_that_the_site_decrypts_and_plays(tmp
     names = [f"{line.get('seg') or line['thumb']}.pls" for line in lines if "sha256" in line]
     for name in [f"{number:06}.plm", *names]:
         shutil.copy(tmp_path / "clips" / name, folder)
-    found = verify_clip(folder, {"linux-1": [board.signer.public.hex()]}, site)
-    assert found.verdict == VALID and found.decrypted, found.findings
+    verdict = verify_clip(folder, {"linux-1": [board.signer.public.hex()]}, site)
+    assert verdict.verdict == VALID and verdict.decrypted, verdict.findings
 
     begin = segment_lines[0]["start_ms"]
     assert PRE_S * 1000 <= event_ms - begin <= (PRE_S + SEGMENT_S) * 1000 + 1000 // FPS
@@ -80,9 +80,9 @@ def test_an_event_makes_a_clip_without_gaps_that_the_site_decrypts_and_plays(tmp
         assert loud == 0 or read.header.flags & clip.FLAG_SOUND
     gaps = [b - a for a, b in zip(times, times[1:], strict=False)]
     assert len(times) == sum(line["frames"] for line in segment_lines) and min(gaps) > 0
-    # Across segment boundaries too: the camera catches up with shorter delays.
+    # Also at segment boundaries: the camera compensates a late picture with shorter intervals.
     assert max(gaps) < 500 and abs(len(times) - (end - begin) * FPS / 1000) <= 2, gaps
-    assert loud_samples / 8000 > 1.5  # of 2 s of sound
+    assert loud_samples / 8000 > 1.5  # 2 s of sound were played
 
 
 def test_a_power_cut_leaves_playable_segments_and_recording_continues_within_two_seconds(tmp_path):
@@ -94,7 +94,7 @@ def test_a_power_cut_leaves_playable_segments_and_recording_continues_within_two
         board = Board(first, site.public, headset.mic)
         board.run(SEGMENT_S + 2.5)
         frames = board.ring_recorder.frames
-        shutil.copytree(first, second)  # the storage at that moment
+        shutil.copytree(first, second)  # the storage at the time of the power cut
         board.recorder.close(board.clock.now_ms())
         begin = time.monotonic()
         restarted = Board(second, site.public, headset.mic, boot=2)
@@ -105,6 +105,6 @@ def test_a_power_cut_leaves_playable_segments_and_recording_continues_within_two
     finally:
         headset.close()
     segments = [segment.read(path, site) for path in sorted((second / "clips").glob("000001-*.pls"))]
-    assert all(it.complete for it in segments[:-1]) and not segments[-1].complete
-    played = sum(len(decode(it.media_file())[0]) for it in segments if it.media)
-    assert frames - FPS <= played <= frames + 1, f"{played} of {frames}"  # up to one second is not on storage yet
+    assert all(part.complete for part in segments[:-1]) and not segments[-1].complete
+    played = sum(len(decode(part.media_file())[0]) for part in segments if part.media)
+    assert frames - FPS <= played <= frames + 1, f"{played} of {frames}"  # up to one second has not been stored yet

@@ -1,4 +1,4 @@
-"""A recording device as a process on both runtimes: kills, buttons, configuration."""
+"""A recording device runs as a process on both runtimes: kills, buttons, configuration."""
 
 import json
 import os
@@ -30,7 +30,7 @@ PRE_S, POST_S, SEGMENT_S = 3, 3, 1
 
 
 class RecordingRig:
-    """A device of a board, its camera and receiver. Its clips are in the folder `clips`."""
+    """A device with its camera and receiver. Its clips are in the folder `clips`."""
 
     def __init__(self, folder: Path, board: str, broker, **settings) -> None:
         self.folder, self.clips, self.board = folder, folder / "clips", boards.find(board)
@@ -78,7 +78,7 @@ class RecordingRig:
         return sorted(self.clips.glob("*.pls"))
 
     def verify(self, number: int) -> ClipVerdict:
-        """Return the verdict on a clip, in the layout of a hub."""
+        """Copy a clip to the layout of a hub and return its verdict."""
         folder = self.folder / "site" / "rec-1" / f"{number:06d}"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
@@ -112,17 +112,19 @@ def test_a_kill_loses_at_most_the_last_segment(rig):
     rig.device.press("sos")
     count = len(rig.segments())
     rig.until(lambda: len(rig.segments()) > count, "no segments after the button")
-    os.kill(rig.device._process.pid, signal.SIGKILL)  # as a power cut
+    os.kill(rig.device._process.pid, signal.SIGKILL)  # like a power cut
     names = {path.name for path in rig.segments()}
     rig.device.kill()
     rig.boot()
-    rig.until(lambda: any(path.name not in names for path in rig.segments()), "the device does not record again")
+    rig.until(
+        lambda: any(path.name not in names for path in rig.segments()), "the device does not record after the restart"
+    )
     rig.until(lambda: b'"sig"' in (rig.clips / "000001.plm").read_bytes(), "the clip is not sealed")
     verdict = rig.verify(1)
     assert verdict.verdict == "valid with gaps", verdict.findings
     segments = verdict.manifest.segments
     read = [segment.read(verdict.folder / f"{s['seg']}.pls", rig.evidence) for s in segments[:-1]]
-    # After a cut between the end record and the line the next boot writes the line, which claims less.
+    # If the cut is between the end record and the manifest line, the next boot writes the line with `whole` false.
     assert all(part.media and part.complete for part in read) and all(s["whole"] for s in segments[:-2])
     assert sum(s["ms"] for s in segments[:-1]) >= PRE_S * 1000
     rig.device.power_off()
@@ -131,15 +133,15 @@ def test_a_kill_loses_at_most_the_last_segment(rig):
 @needs_video
 def test_the_record_button_starts_and_stops(rig):
     rig.device.press("record")
-    rig.until((rig.clips / "000001.plm").exists, "no clip was begun")
+    rig.until((rig.clips / "000001.plm").exists, "no clip was started")
     time.sleep(5)
     rig.device.press("record")
     rig.until(lambda: b'"sig"' in (rig.clips / "000001.plm").read_bytes(), "the clip was not sealed")
-    assert (rig.folder / "led").read_text() == "1"  # while the camera is used
+    assert (rig.folder / "led").read_text() == "1"  # on while the camera is in use
     summary = rig.device.power_off()
     assert (rig.folder / "led").read_text() == "0"
     verdict = rig.verify(1)
-    # A busy machine may lose frames; then the verdict and the summary both report it.
+    # A busy machine may lose frames. Then both the verdict and the summary report it.
     assert verdict.verdict == ("valid with gaps" if summary["clips"]["lost"] else "valid"), (verdict.findings, summary)
     manifest = verdict.manifest
     assert manifest.head["trigger"] == "button"

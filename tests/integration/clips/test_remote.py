@@ -1,4 +1,4 @@
-"""A dispatcher's commands to a camera with all real parts: snapshot, recording, live view, access log, audit log."""
+"""Commands of a dispatcher to a camera, with all real parts: snapshot, recording, live view, access log, audit log."""
 
 import asyncio
 import contextlib
@@ -15,7 +15,8 @@ from tests.support.paths import DEMO_VIDEO
 from tests.support.polling import TIMEOUT_S
 
 pytestmark = pytest.mark.skipif(not DEMO_VIDEO.exists(), reason="no video for the camera; run `make media`")
-UPLOAD_TIMEOUT_S = 4 * TIMEOUT_S  # uploads yield to others, and a busy machine looks like a slow network
+# Uploads have low priority, and rate control treats a busy machine like a slow network.
+UPLOAD_TIMEOUT_S = 4 * TIMEOUT_S
 
 
 async def next_matching(hub, condition, failure: str, seconds: float = TIMEOUT_S):
@@ -31,12 +32,12 @@ async def next_matching(hub, condition, failure: str, seconds: float = TIMEOUT_S
 
 
 def answer(command):
-    """Return a condition: the answer to a command."""
+    """Return a condition for next_matching: the message is the answer to a command."""
     return lambda message: message["type"] == "answer" and message["command_id"] == command
 
 
 def verdict(number, trigger):
-    """Return a condition: a clip is valid, or valid with gaps: a busy machine may lose frames."""
+    """Return a condition for next_matching: the clip is valid, or valid with gaps if the machine was too busy."""
     return lambda message: (
         message["type"] == "clip"
         and (message["clip"], message["trigger"]) == (number, trigger)
@@ -45,7 +46,7 @@ def verdict(number, trigger):
 
 
 async def send_commands(scenario, url: str) -> None:
-    """Send each command, and check its answer and result."""
+    """Send each command and check its answer and result."""
     pictures = []
     async with client.connect(url, lambda view, data: pictures.append(data)) as hub:
         command = await hub.request("command", device=scenario.name, action="snapshot")
@@ -58,11 +59,11 @@ async def send_commands(scenario, url: str) -> None:
         assert reply["result"] == "started" and reply["ref"] == 2
         await asyncio.sleep(3)
         command = await hub.request("command", device=scenario.name, action="stop_recording")
-        reply = await next_matching(hub, answer(command), "no answer to its end")
+        reply = await next_matching(hub, answer(command), "no answer to the end of the recording")
         assert reply["result"] == "done" and reply["ref"] == 2
         await next_matching(hub, verdict(2, "dispatcher"), "no clip", UPLOAD_TIMEOUT_S)
         command = await hub.request("command", device=scenario.name, action="stop_recording")
-        reply = await next_matching(hub, answer(command), "no answer")
+        reply = await next_matching(hub, answer(command), "no answer to the second end of the recording")
         assert reply["result"] == "failed" and "nothing" in reply["text"]
 
         command = await hub.request("live_start", device=scenario.name, seconds=20)
@@ -102,4 +103,4 @@ def test_a_dispatcher_takes_snapshots_records_and_watches(board, tmp_path, monke
     result = verify_device(scenario.clips / scenario.name, read_signers(scenario.clips / "signers.toml"))
     assert result.verdict.startswith("valid"), [clip.findings for clip in result.clips]
     audit = (tmp_path / scenario.name / "state" / "audit" / "audit").read_text()
-    assert audit.count("\tduty") >= 12  # each command before its execution, and with its result
+    assert audit.count("\tduty") >= 12  # each command is logged before its execution and with its result

@@ -1,4 +1,4 @@
-"""Uploads through tusd and nginx to a hub, configured as in protocol/CLIP.md, where both are installed."""
+"""Uploads to a hub through tusd and nginx, configured as in protocol/CLIP.md. Skipped if they are not installed."""
 
 import random
 import threading
@@ -45,10 +45,10 @@ def test_a_clip_uploaded_through_tusd_is_released(site):
 def test_uploads_resume_after_cuts(site):
     number = site.record_clip()
     proxy = TcpProxy(site.front.port)
-    rng, done = random.Random(SEED), threading.Event()  # noqa: S311
+    rng, stopped = random.Random(SEED), threading.Event()  # noqa: S311
 
     def cut():
-        while not done.wait(rng.uniform(1, 2.5)):
+        while not stopped.wait(rng.uniform(1, 2.5)):
             proxy.cut()
 
     thread = threading.Thread(target=cut)
@@ -57,7 +57,7 @@ def test_uploads_resume_after_cuts(site):
         site.uploader = upload_clients.DeviceUploader(site.device, proxy.port, site.session, kbps=2000)
         site.upload_all()
     finally:
-        done.set()
+        stopped.set()
         thread.join()
         proxy.close()
     assert all_files_arrived(site), (SEED, site.uploader.log)
@@ -108,19 +108,19 @@ def test_a_file_with_a_wrong_hash_is_uploaded_again(site):
 
 def test_only_devices_have_access_and_only_to_their_uploads(site):
     data = bytes(40000)
-    own, other = (
+    device, other = (
         upload_clients.RawTusClient(upload_clients.DEVICE, site.front.port),
         upload_clients.RawTusClient("linux-2", site.front.port),
     )
-    status, fields, _ = own.create(7, "000001-000002.pls", data)
+    status, fields, _ = device.create(7, "000001-000002.pls", data)
     assert status == 201
     path = "/clips/" + fields["Location"].partition("/clips/")[2]
-    assert own.request("HEAD", path)[0] == 200 and other.request("HEAD", path)[0] == 403
+    assert device.request("HEAD", path)[0] == 200 and other.request("HEAD", path)[0] == 403
     assert other.request("PATCH", path, data, Upload_Offset="0")[0] == 403
     for method, at in (("POST", "/clips"), ("HEAD", path), ("PATCH", path)):
         fields = {"Upload_Length": "9", "Upload_Offset": "0", "Authorization": "Patrolink linux-1:1:" + "0" * 64}
-        assert own.request(method, at, b"", **fields)[0] == 401, method
-    assert own.request("GET", path)[0] == own.request("DELETE", path)[0] == 403
-    assert own.request("PATCH", path, data, Upload_Offset="0")[0] == 204
+        assert device.request(method, at, b"", **fields)[0] == 401, method
+    assert device.request("GET", path)[0] == device.request("DELETE", path)[0] == 403
+    assert device.request("PATCH", path, data, Upload_Offset="0")[0] == 204
     assert (site.clips / upload_clients.DEVICE / "000007" / "000001-000002.pls").read_bytes() == data
-    assert own.create(8, "000001-000002.pls", data, data, "0" * 64)[0] == 460
+    assert device.create(8, "000001-000002.pls", data, data, "0" * 64)[0] == 460

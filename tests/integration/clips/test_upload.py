@@ -1,4 +1,4 @@
-"""The uploader over real sockets, on both runtimes, with independent tus servers: @tus/server and tusd."""
+"""The uploader on both runtimes over real sockets, with independent tus servers: @tus/server and tusd."""
 
 import contextlib
 import hashlib
@@ -24,7 +24,11 @@ SEED = 20261125
 
 @contextlib.contextmanager
 def tus_server(tmp_path, *pem):
-    """Run the official server, with TLS if `pem` (certificate and key) is given. Yields (port, folder)."""
+    """Run the official server, with TLS if `pem` (certificate and key) is given.
+
+    Yields:
+        Its port and the folder of uploads.
+    """
     if shutil.which("node") is None:
         pytest.skip("apt-get install nodejs npm")
     if not (NODE / "node_modules" / "@tus" / "server").exists():
@@ -44,7 +48,11 @@ def tus_server(tmp_path, *pem):
 
 @contextlib.contextmanager
 def tusd(tmp_path):
-    """Run tusd. Yields (port, folder)."""
+    """Run tusd.
+
+    Yields:
+        Its port and the folder of uploads.
+    """
     if shutil.which("tusd") is None:
         pytest.skip("no tusd on the PATH (tus.github.io/tusd/getting-started/installation)")
     folder, port = tmp_path / "tus", console_site.free_port()
@@ -52,7 +60,7 @@ def tusd(tmp_path):
     with (tmp_path / "tusd.log").open("wb") as log:
         process = subprocess.Popen(["tusd", *options], stdout=log, stderr=log)
     try:
-        wait_until(folder.exists)  # it listens shortly after; the uploader retries
+        wait_until(folder.exists)  # tusd listens shortly after that; the uploader retries
         yield port, folder
     finally:
         process.kill()
@@ -67,7 +75,7 @@ def server(request, tmp_path):
 
 @pytest.fixture(params=["cpython", "micropython"])
 def upload(request, tmp_path):
-    """Return a function that uploads bytes and returns (the device's result, its log)."""
+    """Return a function that uploads bytes and returns the result and the log of the device."""
     python = [sys.executable]
     if request.param == "micropython":
         micropython = Path(sys.executable).parent / "micropython"
@@ -117,11 +125,11 @@ def test_an_upload_resumes_after_cuts(server, upload, every_s, size):
     port, folder = server
     data = random.Random(SEED).randbytes(size)  # noqa: S311
     proxy = TcpProxy(port)
-    done = threading.Event()
+    stopped = threading.Event()
 
     def cut():
         rng = random.Random(SEED)  # noqa: S311
-        while not done.wait(rng.uniform(*every_s)):
+        while not stopped.wait(rng.uniform(*every_s)):
             proxy.cut()
 
     thread = threading.Thread(target=cut)
@@ -129,11 +137,11 @@ def test_an_upload_resumes_after_cuts(server, upload, every_s, size):
     try:
         result, log = upload(data, proxy.port, kbps=4000)
     finally:
-        done.set()
+        stopped.set()
         thread.join()
         proxy.close()
     assert result["done"] and proxy.accepted > 1, (SEED, log)
-    # A cut between a creation and its response leaves an empty upload, which a hub expires.
+    # A cut between a creation and its response leaves an empty upload, which would expire on a hub.
     complete = [file for file in uploaded_files(folder) if len(file) == size]
     assert complete == [data], (SEED, [len(file) for file in uploaded_files(folder)], log)
 

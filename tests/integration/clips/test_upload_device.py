@@ -1,4 +1,4 @@
-"""A whole device that uploads its clips: through the sockets of an AT modem, and to a hub that does not respond."""
+"""A device uploads its clips: through the sockets of an AT modem, and to a hub that does not respond."""
 
 import contextlib
 import json
@@ -16,10 +16,10 @@ from tests.support.device_rig import walk
 
 @pytest.fixture
 def boot_with_clip(tmp_path, rig):
-    """Return a function(board, upload) that boots a board whose storage holds a clip -> (rig, files of the clip)."""
+    """Return a function that boots a board with a clip on its storage and returns (rig, files of the clip)."""
 
     def make(board, upload, **more):
-        source = clip_maker.Device("filmed", tmp_path / "evidence.pem")
+        source = clip_maker.Device("source", tmp_path / "evidence.pem")
         source.run(1)
         source.recorder.trigger(0, 0, "", source.now, 500)
         source.run(6)
@@ -47,7 +47,7 @@ def test_a_clip_is_uploaded_through_the_sockets_of_a_modem(boot_with_clip, serve
 
 @contextlib.contextmanager
 def black_hole():
-    """Yields a port that accepts no connection: its queue is full."""
+    """Yield a port that accepts no connection because its queue is full."""
     with contextlib.ExitStack() as stack:
         full = stack.enter_context(socket.socket())
         full.bind(("127.0.0.1", 0))
@@ -61,7 +61,7 @@ def black_hole():
 
 @contextlib.contextmanager
 def silent_server():
-    """Yields a port that accepts connections and never responds."""
+    """Yield a port that accepts connections and never responds."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield listener.getsockname()[1]
 
@@ -78,11 +78,11 @@ def test_an_sos_is_not_delayed_by_an_unresponsive_upload_server(boot_with_clip, 
         interrupted = [
             line for line in device_rig.device.console_text().splitlines() if "clips: upload interrupted" in line
         ]
-        time.sleep(int(interrupted[-1].split(" ")[-2]) / 1000 + 1)  # it is connecting again, for up to 5 s
+        time.sleep(int(interrupted[-1].split(" ")[-2]) / 1000 + 1)  # the uploader is then connecting, for up to 5 s
         device_rig.device.press("sos")
-        pressed = time.monotonic()
+        press_s = time.monotonic()
         device_rig.listen(lambda: any(row["message"] == "event" and row["kind"] == "sos" for row in device_rig.rows))
-        delay_s = time.monotonic() - pressed
+        delay_s = time.monotonic() - press_s
         print(json.dumps({"board": board, "hub": hub.__name__, "sos_ms": round(delay_s * 1000)}))
         assert "interrupted to send an event" in device_rig.device.console_text()
-        assert delay_s < 3  # the connect would take 4 s more
+        assert delay_s < 3  # without an interruption the connection attempt would take 4 s more

@@ -1,7 +1,9 @@
-"""Run the uploader on either runtime over real sockets, for test_upload.py.
+"""Run the uploader on one runtime over real sockets, for test_upload.py.
 
-python|micropython upload_pipe.py JSON_FILE     {"host", "port", "path", "kbps", "tls" or none, "file", "sha256", "s"}
-    uploads the file; logs to standard error; at the end prints a line of JSON: {"done", "sent", "longest_ms" of a step}
+python|micropython upload_pipe.py JSON_FILE     {"host", "port", "path", "kbps", "file", "sha256", "s", optional "tls"}
+
+Uploads the file. Logs to standard error. At the end it prints one line of JSON: {"done", "sent", "longest_ms"}, where
+`longest_ms` is the duration of the longest step.
 """
 
 import json
@@ -9,9 +11,9 @@ import os
 import random
 import sys
 
-HERE = __file__.rsplit("/", 1)[0]
-for room in ("/../../../device", "/../../../protocol", "/../../../protocol/generated"):
-    sys.path.insert(0, HERE + room)
+FOLDER = __file__.rsplit("/", 1)[0]
+for subfolder in ("/../../../device", "/../../../protocol", "/../../../protocol/generated"):
+    sys.path.insert(0, FOLDER + subfolder)
 
 from agent.link.backoff import Backoff  # noqa: E402
 from agent.recording.upload_queue import UploadItem  # noqa: E402
@@ -56,14 +58,14 @@ def main():
         settings = json.load(f)
     clock = platform.Clock()
     queue = SingleFileQueue(settings["file"], settings["sha256"])
-    raw = TcpSocket
+    socket_type = TcpSocket
     if settings.get("tls"):
         context = tls.context(settings["tls"], "upload.tls")
-        raw = lambda net: tls.TlsSocket(net, TcpSocket(net), context)  # noqa: E731
+        socket_type = lambda net: tls.TlsSocket(net, TcpSocket(net), context)  # noqa: E731
     uploader = Uploader(
         queue,
         tus.TusClient(bytes(range(32)), b"dev-1", 3, settings["host"] + ":" + str(settings["port"]), settings["path"]),
-        UploadNetwork(clock.now_ms, lambda: None, raw, lambda: False),
+        UploadNetwork(clock.now_ms, lambda: None, socket_type, lambda: False),
         (settings["host"], settings["port"]),
         settings["kbps"],
         lambda now: UNIX_MS + now,
