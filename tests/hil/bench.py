@@ -100,8 +100,8 @@ class Bench(DeviceRig):
         self._written_config = full_config
         return RealBoard(self.console, self._power, self._buttons, new_config)
 
-    def spoken(self) -> bool:
-        return super().spoken() and self._wires["gps"].idle()
+    def input_consumed(self) -> bool:
+        return super().input_consumed() and self._wires["gps"].idle()
 
     def problems(self) -> list[str]:
         """Return the problems of the board and its UARTs, one line each."""

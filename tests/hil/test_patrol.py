@@ -22,7 +22,7 @@ def test_patrol_with_sos_and_power_cut(rig):
     bench.transport.publish(bench.device_id, downlink.acknowledge_event(bench.device_id, event["event_id"], 0))
     bench.listen(lambda: bench.decoder.stats.fixes >= 60)
     bench.cycle()
-    bench.listen(bench.spoken, 60)
+    bench.listen(bench.input_consumed, 60)
     summary = bench.device.power_off()
     bench.listen(lambda: len(bench.times()) >= summary["fixes"])
     times = bench.times()

@@ -81,7 +81,7 @@ class DeviceRig:
         self.device.kill()
         self.device = self.boot()
 
-    def spoken(self) -> bool:
+    def input_consumed(self) -> bool:
         """Return whether the device has read all sentences of the receiver."""
         return self.receiver.done and self.receiver.drained()
 
@@ -97,7 +97,7 @@ class DeviceRig:
 
     def finish(self) -> dict:
         """Wait until the receiver has ended, power off, and wait for the last frame; return the device's summary."""
-        self.listen(self.spoken, 1.5 * TIMEOUT_S)
+        self.listen(self.input_consumed, 1.5 * TIMEOUT_S)
         summary = self.device.power_off()
         self.listen(lambda: self.decoder.stats.frames - self.decoder.stats.duplicates >= summary["published"])
         return summary

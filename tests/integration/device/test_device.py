@@ -75,7 +75,7 @@ def test_long_network_outage_loses_nothing_and_uses_bounded_memory(rig):
     device_rig.proxy.mode = BLACKHOLE
     device_rig.proxy.cut()
     device_rig.receiver.start()
-    wait_until(lambda: device_rig.device.check() or device_rig.spoken(), device_rig.device.console_text)
+    wait_until(lambda: device_rig.device.check() or device_rig.input_consumed(), device_rig.device.console_text)
     device_rig.proxy.cut()
     device_rig.proxy.mode = PASS
     summary = device_rig.device.power_off(60)
