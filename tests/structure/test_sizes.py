@@ -11,7 +11,6 @@ _VIPER = "viper code on MicroPython: a function call takes longer than one itera
 # path -> reason for the length
 LONG_MODULES = {
     "tests/integration/hub/test_console.py": "all scenarios share one browser session",
-    "tests/unit/test_modem.py": "driver, sockets and datagrams share one scripted modem",
 }
 # path: function -> reason for the length
 LONG_FUNCTIONS = {

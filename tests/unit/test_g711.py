@@ -23,7 +23,7 @@ def encode(value):
     return alaw[0]
 
 
-def test_first_code_of_each_segment_and_extremes():
+def test_first_code_of_each_segment_and_extremes_match_the_standard():
     # Table 1a/G.711, in 16 bits.
     assert [decode(code) for code in (0xD5, 0x55, 0xD4, 0xC5, 0xF5, 0xE5, 0x95, 0xAA, 0x2A)] == [
         8, -8, 24, 264, 528, 1056, 2112, 32256, -32256,
@@ -66,16 +66,16 @@ def test_encode_returns_the_mean_magnitude():
     assert g711.encode(struct.pack("<4h", 1000, -1000, 500, -500), 4, bytearray(4), 0) in (749, 750)
 
 
-def test_machine_code_equals_plain_code():
+def test_machine_code_equals_interpreted_code():
     try:
-        text = load_interpreted(g711.__file__)
+        source = load_interpreted(g711.__file__)
     except (AttributeError, OSError):  # frozen into firmware: the source is in the folder of this test
-        text = load_interpreted("g711.py")
+        source = load_interpreted("g711.py")
     linear = struct.pack("<1000h", *range(-32768, 32768, 65)[:1000])
     native, interpreted = bytearray(1000), bytearray(1000)
-    assert g711.encode(linear, 1000, native, 0) == text.encode(linear, 1000, interpreted, 0)
+    assert g711.encode(linear, 1000, native, 0) == source.encode(linear, 1000, interpreted, 0)
     assert native == interpreted
     native, interpreted = bytearray(2000), bytearray(2000)
     g711.decode(bytes(range(250)) * 4, 0, 1000, native, 0)
-    text.decode(bytes(range(250)) * 4, 0, 1000, interpreted, 0)
+    source.decode(bytes(range(250)) * 4, 0, 1000, interpreted, 0)
     assert native == interpreted

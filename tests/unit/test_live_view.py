@@ -352,7 +352,7 @@ def test_each_command_has_different_keys():
 
 
 def picture_ages(link_kbps):
-    """Return the sorted ages, in ms, of pictures of 330 kbit/s after a deep queue and a path with 60 ms of delay."""
+    """Return the sorted ages, in ms, of pictures of 330 kbit/s over a link with a deep queue and 60 ms of delay."""
     harness = LiveViewHarness(kbps=1000)
     harness.start(300)
     socket, picture = harness.socket, jpeg(SCAN * 2)

@@ -13,7 +13,7 @@ class Speaker:
         self.units.append(bytes(pcm))
 
 
-def test_tone_is_written_in_real_time_whenever_the_loop_runs():
+def test_tone_is_written_in_real_time_for_any_loop_interval():
     speaker, jitter_buffer = Speaker(), JitterBuffer(bytearray(RING))
     sounds = Playback(speaker, jitter_buffer, 0)
     assert sounds.serve(0) is None and speaker.units == []

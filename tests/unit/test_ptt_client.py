@@ -85,10 +85,10 @@ def test_forged_replayed_and_truncated_floor_control_is_rejected():
     inbox.append(data)
     harness.serve()
     assert harness.sender.on_air
-    refused = harness.client.rejected
+    rejected = harness.client.rejected
     inbox.append(data)
     harness.serve()
-    assert harness.client.rejected == refused + 1
+    assert harness.client.rejected == rejected + 1
 
 
 def test_leaving_a_group_ends_its_burst():

@@ -111,7 +111,7 @@ def test_presses_while_storage_is_loaded_are_carried_out_afterwards():
     assert [clip.number for clip in harness.store.index.clips] == [1]
 
 
-def test_unreadable_storage_is_reported_and_tried_again():
+def test_unreadable_storage_is_reported_and_retried():
     harness = ControllerHarness()
     harness.unreadable = True
     harness.controller = RecordingController(

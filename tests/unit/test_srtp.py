@@ -20,7 +20,7 @@ def with_overhead(packet):
     return bytearray(packet) + bytearray(srtp.SRTCP_OVERHEAD_BYTES)
 
 
-def refused(function, *args):
+def is_refused(function, *args):
     try:
         function(*args)
     except srtp.SrtpError:
@@ -98,25 +98,25 @@ def test_every_truncation_and_every_flipped_bit_is_refused():
     control_end = control.protect(buf, 16, 77)
     control_packet = bytes(buf[:control_end])
     for n in range(end):
-        assert refused(context.open, bytearray(packet[:n]), n, srtp.SrtpStream())
+        assert is_refused(context.open, bytearray(packet[:n]), n, srtp.SrtpStream())
     for n in range(control_end):
-        assert refused(control.open, bytearray(control_packet[:n]), n)
+        assert is_refused(control.open, bytearray(control_packet[:n]), n)
     for bit in range(8 * end):
         bad = bytearray(packet)
         bad[bit >> 3] ^= 1 << (bit & 7)
         stream = srtp.SrtpStream()
-        assert refused(context.open, bad, end, stream), bit
+        assert is_refused(context.open, bad, end, stream), bit
         assert stream.highest == -1  # a forged packet does not change the state
     for bit in range(8 * control_end):
         bad = bytearray(control_packet)
         bad[bit >> 3] ^= 1 << (bit & 7)
-        assert refused(control.open, bad, control_end), bit
+        assert is_refused(control.open, bad, control_end), bit
     assert control.replay_list.highest == -1
     assert context.open(bytearray(packet), end, srtp.SrtpStream()) == 32
     assert control.open(bytearray(control_packet), control_end) == 16
 
 
-def test_replays_are_refused_and_reordering_within_the_window_is_accepted():
+def test_replays_are_refused_and_reordered_packets_within_the_window_accepted():
     context = srtp.SrtpTransform(encrypter, MASTER, SALT)
     packets = []
     for sequence in range(200):
@@ -125,16 +125,16 @@ def test_replays_are_refused_and_reordering_within_the_window_is_accepted():
     stream = srtp.SrtpStream()
     below = seeded(3711)
     order = list(range(200))
-    for i in range(0, 200, 8):  # within the window
+    for i in range(0, 200, 8):  # reorders within the window
         for j in range(i, min(i + 8, 200)):
             k = i + below(min(8, 200 - i))
             order[j], order[k] = order[k], order[j]
     for sequence in order:
         assert context.open(bytearray(packets[sequence]), 42, stream) == 32, "seed 3711"
-        assert refused(context.open, bytearray(packets[sequence]), 42, stream)
+        assert is_refused(context.open, bytearray(packets[sequence]), 42, stream)
     late = srtp.SrtpStream()
     context.open(bytearray(packets[199]), 42, late)
-    assert refused(context.open, bytearray(packets[199 - 64]), 42, late)
+    assert is_refused(context.open, bytearray(packets[199 - 64]), 42, late)
     assert context.open(bytearray(packets[199 - 63]), 42, late) == 32
 
 
@@ -148,16 +148,16 @@ def test_roll_over_counter_of_sender_and_receiver_agree():
     assert stream.highest == 131072
     buf = with_overhead(rtp(5, 20))  # sequence number 5 with the roll-over counter of another cycle
     end = context.protect(buf, 32, 0)
-    assert refused(context.open, buf, end, stream)
+    assert is_refused(context.open, buf, end, stream)
 
 
-def test_other_keys_and_salts_are_refused():
+def test_packets_with_other_keys_or_salts_are_refused():
     buf = with_overhead(rtp(1))
     end = srtp.SrtpTransform(encrypter, MASTER, SALT).protect(buf, 172, 0)
     for key, salt in ((bytes(16), SALT), (MASTER, bytes(14))):
-        assert refused(srtp.SrtpTransform(encrypter, key, salt).open, bytearray(buf), end, srtp.SrtpStream())
+        assert is_refused(srtp.SrtpTransform(encrypter, key, salt).open, bytearray(buf), end, srtp.SrtpStream())
     control = srtp.SrtcpTransform(encrypter, MASTER, SALT)
-    assert refused(control.open, bytearray(buf), end)
+    assert is_refused(control.open, bytearray(buf), end)
 
 
 def test_unencrypted_packet_with_a_correct_tag_is_refused():
@@ -166,7 +166,7 @@ def test_unencrypted_packet_with_a_correct_tag_is_refused():
     end = control.protect(buf, 12, 5)
     buf[12] &= 0x7F
     control._cipher.auth.tag_into(buf, 16, None, buf, 16, 10)
-    assert refused(control.open, buf, end)
+    assert is_refused(control.open, buf, end)
 
 
 def test_each_index_is_accepted_once():
@@ -177,11 +177,11 @@ def test_each_index_is_accepted_once():
         packets.append(bytes(buf[: sender.protect(buf, 12, index)]))
     assert receiver.open(bytearray(packets[1]), 26) == 12
     assert receiver.open(bytearray(packets[0]), 26) == 12
-    assert refused(receiver.open, bytearray(packets[0]), 26)
+    assert is_refused(receiver.open, bytearray(packets[0]), 26)
     assert receiver.open(bytearray(packets[2]), 26) == 12
-    assert refused(receiver.open, bytearray(packets[1]), 26)
+    assert is_refused(receiver.open, bytearray(packets[1]), 26)
     receiver.replay_list.reject_up_to(100)
-    assert refused(receiver.open, bytearray(packets[2]), 26)
+    assert is_refused(receiver.open, bytearray(packets[2]), 26)
     assert receiver.open(bytearray(packets[3]), 26) == 12
     for index in (-1, srtp.INDEX_MAX + 1):
         try:
