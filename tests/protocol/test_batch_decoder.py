@@ -1,4 +1,4 @@
-"""The batch decoder and the plain decoder agree on good bodies, damaged ones and noise."""
+"""The batch decoder and the scalar decoder agree on valid bodies, damaged ones and noise."""
 
 import json
 import random
@@ -15,7 +15,8 @@ SEED = 20
 VECTORS = Path(vectors.__file__).resolve().parent.parent / "vectors"
 
 
-def plainly(bodies):
+def decode_one_by_one(bodies):
+    """Return (columns, rows per body, reject reason by index) of the scalar decoder."""
     columns, counts, refused = {name: [] for name in batch_decoder.NAMES}, [], {}
     for i, body in enumerate(bodies):
         try:
@@ -31,25 +32,25 @@ def plainly(bodies):
 
 
 def check(bodies):
-    columns, counts, refused = plainly(bodies)
-    got = batch_decoder.decode(bodies)
-    assert got.rejected == refused
-    assert got.counts.tolist() == counts
+    columns, counts, refused = decode_one_by_one(bodies)
+    batches = batch_decoder.decode(bodies)
+    assert batches.rejected == refused
+    assert batches.counts.tolist() == counts
     for name in batch_decoder.NAMES:
-        assert got.columns[name].tolist() == columns[name], name
+        assert batches.columns[name].tolist() == columns[name], name
 
 
-def test_every_batch_vector():
+def test_decoders_agree_on_every_batch_vector():
     bodies = [
         bytes.fromhex(v["frame"])[5:-8]
         for v in json.loads((VECTORS / "batches.json").read_text(encoding="utf-8"))["vectors"]
     ]
     check(bodies)
-    # Often enough to be taken side by side, good and bad mixed.
+    # Enough copies for the vectorized path, with valid and invalid bodies mixed.
     check([body for body in bodies for _ in range(9)])
 
 
-def test_walks_of_every_kind():
+def test_decoders_agree_on_random_walks():
     rnd = random.Random(SEED)
     bodies = []
     for i in range(1500):
@@ -62,7 +63,7 @@ def test_walks_of_every_kind():
     check(bodies)
 
 
-def test_hurt_bodies():
+def test_decoders_agree_on_damaged_bodies():
     rnd = random.Random(SEED)
     good = [vectors.batch(vectors.walk(12, n % 5), rice=False) for n in range(40)]
     bodies = []
@@ -74,7 +75,7 @@ def test_hurt_bodies():
     check(bodies)
 
 
-def test_noise_and_nothing():
+def test_decoders_agree_on_noise_and_empty_bodies():
     rnd = random.Random(SEED)
     check([])
     check([b""] * 20)
@@ -82,7 +83,7 @@ def test_noise_and_nothing():
     check([bytes([0x80 | rnd.randrange(64)]) + rnd.randbytes(60) for _ in range(1000)])
 
 
-def test_frames_are_judged_as_the_receiver_judges_them():
+def test_outcomes_of_frames_equal_those_of_the_receiver():
     rnd = random.Random(SEED)
     body = vectors.batch(vectors.walk(3, 1))
     sync = bytes(7) + b"\x01" + bytes(16)
@@ -95,16 +96,18 @@ def test_frames_are_judged_as_the_receiver_judges_them():
         if rnd.random() < 0.1:
             data = data[: rnd.randrange(len(data))]
         frames.append(data)
-    ours = receiver.Receiver(vectors.KEY, vectors.DEVICE.encode())
-    expect = []
+    scalar_receiver = receiver.Receiver(vectors.KEY, vectors.DEVICE.encode())
+    expected = []
     for data in frames:
         try:
-            kind, _, _, _, repeated = ours.open(data)
-            expect.append("repeated" if repeated else "" if kind == m.POSITION_BATCH else "other")
+            kind, _, _, _, repeated = scalar_receiver.open(data)
+            expected.append("repeated" if repeated else "" if kind == m.POSITION_BATCH else "other")
         except RejectError as e:
-            expect.append(e.name)
-    bodies, where, said = batch_decoder.open_batches(receiver.Receiver(vectors.KEY, vectors.DEVICE.encode()), frames)
-    assert said == expect
-    assert where == [i for i, s in enumerate(expect) if not s]
+            expected.append(e.name)
+    bodies, indices, outcomes = batch_decoder.open_batches(
+        receiver.Receiver(vectors.KEY, vectors.DEVICE.encode()), frames
+    )
+    assert outcomes == expected
+    assert indices == [i for i, outcome in enumerate(expected) if not outcome]
     assert all(bytes(b) == body for b in bodies)
     assert isinstance(batch_decoder.decode(bodies).columns["lat"], np.ndarray)

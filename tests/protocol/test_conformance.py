@@ -1,4 +1,4 @@
-"""The vectors with the C codec and the host's decoder; the C codec against the Python codec on generated input."""
+"""Conformance of the C codec and the host's decoder to the vectors, and of the C codec to the Python codec."""
 
 import random
 import shutil
@@ -26,7 +26,7 @@ MANY = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCh
 
 
 class Codec(Program):
-    """The compiled C codec on a pipe."""
+    """Runs the compiled C codec through a pipe."""
 
     def frame(self, data: bytes, direction: int = 0, epoch: int = 0) -> dict:
         return self.ask(f"F {vectors.KEY.hex()} {vectors.DEVICE} {direction} {epoch} {data.hex() or '-'}")
@@ -54,10 +54,10 @@ def test_c_codec_compiles_without_a_libc(compiler, tmp_path):
     source = PROTOCOL / "generated" / "patrolink.c"
     subprocess.run([compiler, *STRICT, *cpu, "-ffreestanding", "-nostdinc++", "-c", source, "-o", out], check=True)
     if shutil.which("nm"):
-        wanted = subprocess.run(["nm", "-u", out], capture_output=True, text=True).stdout
+        symbols = subprocess.run(["nm", "-u", out], capture_output=True, text=True).stdout
         # Compilers may emit calls of these four; the ARM runtime has a helper for 64-bit division.
         allowed = ("memcpy", "memset", "memmove", "memcmp", "__aeabi_", "_GLOBAL_OFFSET_TABLE_", "__stack_chk_fail")
-        assert [s for s in wanted.split() if s != "U" and not s.startswith(allowed)] == []
+        assert [s for s in symbols.split() if s != "U" and not s.startswith(allowed)] == []
 
 
 def test_c_codec_passes_every_vector(codec):
@@ -67,26 +67,26 @@ def test_c_codec_passes_every_vector(codec):
 
 
 @pytest.mark.parametrize("name", FILES[:3])
-def test_c_codec_encodes_decoded_messages_alike(codec, name):
+def test_c_codec_encodes_decoded_messages_to_the_same_message(codec, name):
     for vector in load(name):
         data = bytes.fromhex(vector["frame"])
-        again = codec.frame(data, vector["direction"], vector["epoch"]).get("again")
-        if again is None or vector["extensions"] or vector["id"].endswith(("-later", "tail-empty")):
+        encoded = codec.frame(data, vector["direction"], vector["epoch"]).get("again")
+        if encoded is None or vector["extensions"] or vector["id"].endswith(("-later", "tail-empty")):
             continue
-        repeated = vectors.run(bytes.fromhex(again), vector["direction"], vector["epoch"])
-        assert repeated["message"] == vector["message"], vector["id"]
+        decoded = vectors.run(bytes.fromhex(encoded), vector["direction"], vector["epoch"])
+        assert decoded["message"] == vector["message"], vector["id"]
         if vector["message"]["message"] != "position_batch":
-            assert again == vector["frame"], vector["id"]
+            assert encoded == vector["frame"], vector["id"]
 
 
 def test_runner_reports_failures(tmp_path, capsys):
     """Run a program that refuses everything, one that prints nothing, and one that does not exist."""
-    refuses = [
+    refusing_program = [
         sys.executable,
         "-c",
         "import sys\nfor l in sys.stdin:\n l[0] != 'R' and print('{\"reject\": \"tag\"}', flush=True)",
     ]
-    assert main(refuses) == 1
+    assert main(refusing_program) == 1
     assert "frame-plain: got {'reject': 'tag'}" in capsys.readouterr().out
     assert main([sys.executable, "-c", ""]) == 1
     assert main([str(tmp_path / "none")]) == 2 and main([]) == 2
@@ -145,10 +145,10 @@ def damaged(data):
 
 def assert_same_result(codec, data):
     """Assert that both codecs give the same result for a frame."""
-    ours = vectors.run(data)
-    theirs = codec.frame(data)
-    theirs.pop("again", None)
-    assert theirs == ours
+    expected = vectors.run(data)
+    result = codec.frame(data)
+    result.pop("again", None)
+    assert result == expected
 
 
 def test_flipped_bodies_with_a_correct_tag(codec):
@@ -209,6 +209,6 @@ def test_any_rows_are_encoded_to_the_same_bytes(codec, rows_in, resolution):
     data = vectors.seal(m.POSITION_BATCH, body)
     result = codec.frame(data)
     assert result["message"] == vectors.run(data)["message"]
-    # Quantized rows, encoded again by Python.
+    # Rows are quantized now, so that Python encodes them to the same bytes.
     rows = [[enums.UNKNOWN if v is None else v for v in row] for row in result["message"]["rows"]]
     assert result["again"] == vectors.seal(m.POSITION_BATCH, vectors.batch(rows, resolution)).hex()

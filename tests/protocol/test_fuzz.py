@@ -1,4 +1,7 @@
-"""Hostile bytes for every decoder: the result is correct or RejectError. Hypothesis prints how to repeat a failure."""
+"""Fuzz tests of all decoders: any bytes are decoded correctly or raise RejectError.
+
+Hypothesis prints how to reproduce a failure.
+"""
 
 import patrolink_enums as enums
 import patrolink_messages as m
@@ -61,11 +64,11 @@ def test_any_rows_round_trip(rows_in, resolution):
     for i, (ms, *row) in enumerate(rows_in):
         assert columns["time"][i] == 18000 * 86_400_000 + ms
         for name, value in zip([c[0] for c in track_encoder.column_specs(6)[1:]], row, strict=True):
-            got = columns[name][i]
+            decoded = columns[name][i]
             if value == enums.UNKNOWN and name != "lon":  # UNKNOWN is also a legal longitude
-                assert got == enums.UNKNOWN
+                assert decoded == enums.UNKNOWN
             elif name in halves:
-                assert 2 * abs(got - value) <= halves[name]
+                assert 2 * abs(decoded - value) <= halves[name]
 
 
 @MANY
@@ -79,7 +82,7 @@ def test_any_body_is_decoded_or_refused(body, kind):
 
 @MANY
 @given(st.binary(max_size=1100))
-def test_any_frame_is_counted(data):
+def test_any_unauthentic_frame_is_rejected_and_counted(data):
     decoder = Decoder({"dev-1": DeviceKey(KEY)})
     assert decoder.rows(Record(0, "dev-1", data)) == []
     assert sum(decoder.stats.rejected.values()) == 1
@@ -95,8 +98,8 @@ def test_any_authentic_frame_is_decoded_or_counted(body):
 
 @MANY
 @given(st.binary(max_size=3000), st.lists(st.integers(1, 200), max_size=30))
-def test_any_bytes_from_a_gps_receiver(data, sizes):
-    counted = []
+def test_any_receiver_output_gives_the_same_fixes_for_any_chunk_size(data, sizes):
+    results = []
     for pieces in (sizes, [len(data)]):
         fixes = []
         receiver = GpsReceiver(lambda fix, fixes=fixes: fixes.append((fix.mode, fix.day, fix.ms, fix.lat_e7)))
@@ -106,13 +109,13 @@ def test_any_bytes_from_a_gps_receiver(data, sizes):
             receiver.feed(part, len(part), 0)
             at += size
         receiver.flush()
-        counted.append((fixes, receiver.sentences, receiver.skipped_bytes))
-    assert counted[0] == counted[1]
+        results.append((fixes, receiver.sentences, receiver.skipped_bytes))
+    assert results[0] == results[1]
 
 
 @MANY
 @given(st.text("$*,.0123456789ABCDEFGNRMCGAVSLPT-\r\n", max_size=400))
-def test_any_text_like_nmea(text):
+def test_any_text_of_nmea_characters_raises_nothing(text):
     data = text.encode()
     receiver = GpsReceiver(lambda fix: None)
     receiver.feed(data, len(data), 0)
@@ -124,7 +127,7 @@ def test_any_text_like_nmea(text):
     st.sampled_from(["RMC", "GGA", "GNS", "GLL", "VTG", "GSA", "GSV", "ZDA"]),
     st.lists(st.text("0123456789.ANSEWVD-,", max_size=14), max_size=30),
 )
-def test_any_fields_with_a_correct_checksum(kind, fields):
+def test_any_sentence_with_a_correct_checksum_is_counted(kind, fields):
     body = ("GN" + kind + "," + ",".join(fields))[:120]
     check = 0
     for byte in body.encode():
@@ -141,11 +144,11 @@ def test_any_fields_with_a_correct_checksum(kind, fields):
 def test_serial_frames_survive_noise_and_chunks(frames, noise, size):
     stream = noise + b"\0" + b"".join(pack_frame(f) for f in frames)
     unpacker = FrameUnpacker()
-    got = [f for i in range(0, len(stream), size) for f in unpacker.feed(stream[i : i + size])]
-    assert got[len(got) - len(frames) :] == frames
+    unpacked = [f for i in range(0, len(stream), size) for f in unpacker.feed(stream[i : i + size])]
+    assert unpacked[len(unpacked) - len(frames) :] == frames
 
 
-def test_every_truncation_and_flip_of_a_real_batch():
+def test_every_truncated_or_flipped_batch_is_rejected():
     encoder = track_encoder.TrackEncoder(60)
     for i in range(60):
         encoder.add(18000, 1000 * i, [310000000 + 90 * i, 1210000000 - 50 * i, 3, 5000 + i, 1400, 900, 5000, 9, 80])

@@ -16,10 +16,10 @@ from targets import markdown, model, python  # noqa: E402
 
 
 def test_generated_files_are_current():
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, str(ROOT / "protocol" / "generate.py"), "--check"], capture_output=True, text=True
     )
-    assert done.returncode == 0, done.stderr
+    assert process.returncode == 0, process.stderr
 
 
 @pytest.mark.parametrize(
@@ -34,10 +34,10 @@ def test_generated_files_are_current():
 def test_invalid_schema_is_refused(tmp_path, old, new):
     text = (ROOT / "protocol" / "schema.toml").read_text(encoding="utf-8")
     assert old in text
-    wrong = tmp_path / "schema.toml"
-    wrong.write_text(text.replace(old, new, 1), encoding="utf-8")
+    path = tmp_path / "schema.toml"
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
     with pytest.raises(model.SchemaError):
-        model.load(wrong)
+        model.load(path)
 
 
 def test_unknown_table_is_refused():
@@ -78,7 +78,7 @@ def test_inlined_constants_leave_no_import():
     text = inline_constants.inline(MODULE, "patrolink_enums", inline_constants.constants("patrolink_enums"))
     assert "import" not in text and len(text.splitlines()) == len(MODULE.splitlines())
     names = {}
-    exec(text, names)  # noqa: S102 - the text above
+    exec(text, names)  # noqa: S102 - inlined form of MODULE
     assert names["f"](12) == (1, "enums.EVENT_KIND_SOS", True)
 
 
@@ -96,7 +96,7 @@ def test_constants_used_in_another_way_are_refused(text):
         inline_constants.inline(text, "patrolink_enums", inline_constants.constants("patrolink_enums"))
 
 
-def test_inlined_messages_keep_their_texts():
+def test_texts_of_messages_are_not_inlined():
     values = inline_constants.constants("patrolink_messages")
     assert values["HELLO"] == 1 and "MESSAGES" not in values
     text = "import patrolink_messages as m\nx = m.HELLO\n"
@@ -117,8 +117,8 @@ def test_a_folder_of_sources_is_inlined(tmp_path):
     )
     script = ROOT / "protocol" / "inline_constants.py"
     subprocess.run([sys.executable, script, tmp_path], check=True)
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", "import user, patrolink_messages as m; print(user.x, hasattr(m, 'HELLO'))"],
         cwd=tmp_path, capture_output=True, text=True, check=True,
     )  # fmt: skip
-    assert done.stdout == "(1, 5, 'length version type tag key replay range critical') False\n"
+    assert process.stdout == "(1, 5, 'length version type tag key replay range critical') False\n"

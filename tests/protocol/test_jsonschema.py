@@ -20,21 +20,21 @@ def rows():
         for vector in json.loads((PROTOCOL / "vectors" / name).read_text(encoding="utf-8"))["vectors"]:
             if "reject" not in vector and not vector["direction"]:
                 decoder = Decoder({vector["device"]: DeviceKey(bytes.fromhex(vector["key"]), vector["epoch"])})
-                got = decoder.rows(Record(1_700_000_000_000, vector["device"], bytes.fromhex(vector["frame"])))
-                assert got, (vector["id"], decoder.reject_reason)
-                yield from got[:20]
+                decoded = decoder.rows(Record(1_700_000_000_000, vector["device"], bytes.fromhex(vector["frame"])))
+                assert decoded, (vector["id"], decoder.reject_reason)
+                yield from decoded[:20]
 
 
 def test_every_decoded_line_is_valid():
     jsonschema.Draft202012Validator.check_schema(DOCUMENT)
     validator = jsonschema.Draft202012Validator(DOCUMENT)
-    seen = set()
+    messages = set()
     for row in rows():
         line = json.loads(json.dumps(row))
-        seen.add(line["message"])
+        messages.add(line["message"])
         validator.validate(line)
     known = {m["properties"]["message"]["const"] for m in DOCUMENT["oneOf"]}
-    assert seen == known
+    assert messages == known
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_every_decoded_line_is_valid():
 )
 def test_impossible_values_are_invalid(name, value):
     row = next(r for r in rows() if r["message"] == "device_status")
-    wrong = copy.deepcopy(row)
-    wrong[name] = value
+    invalid = copy.deepcopy(row)
+    invalid[name] = value
     with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate(json.loads(json.dumps(wrong)), DOCUMENT)
+        jsonschema.validate(json.loads(json.dumps(invalid)), DOCUMENT)

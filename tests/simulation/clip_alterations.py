@@ -25,7 +25,7 @@ from patrolink_protocol import clip  # noqa: E402
 
 from tests.support import clip_maker  # noqa: E402
 
-NUMBER = 2  # of the clip to alter: an SOS, with a clip before and after it
+NUMBER = 2  # the altered clip: an SOS, between two other clips
 ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 
 
@@ -56,7 +56,7 @@ def flip_line(kind: str) -> Callable[[Path], None]:
 
 
 def change_lines(device: Path, change: Callable[[list[bytes]], list[bytes]]) -> None:
-    """Replace the lines of the manifest by what a function returns for them."""
+    """Replace the lines of the manifest by the result of a function."""
     path = manifest_of(device)
     path.write_bytes(b"".join(change(path.read_bytes().splitlines(keepends=True))))
 
@@ -85,7 +85,7 @@ def reseal(device: Path) -> None:
 
 
 def forge(device: Path) -> None:
-    """As `reseal`, and name the other key in the first line."""
+    """Like `reseal`, with the other key in the first line."""
     private = ec.generate_private_key(ec.SECP256R1())
     numbers = private.public_key().public_numbers()
     public = f"{2 | numbers.y & 1:02x}{numbers.x:064x}"
@@ -99,7 +99,7 @@ def forge(device: Path) -> None:
 
 
 def mirror(device: Path) -> None:
-    """Replace the signature by the other one that ECDSA accepts: r | order - s."""
+    """Replace the signature by its other valid form in ECDSA: r | order - s."""
 
     def change(lines: list[bytes]) -> list[bytes]:
         line = json.loads(lines[-1])
@@ -118,7 +118,7 @@ def move(device: Path, number: int) -> None:
 
 
 def renumber(device: Path) -> None:
-    """As `move` to number 9, and change the number in the first line."""
+    """Like `move` to number 9, with the changed number in the first line."""
     change_lines(device, lambda lines: [lines[0].replace(b'{"clip":2,', b'{"clip":9,'), *lines[1:]])
     move(device, 9)
 
@@ -166,7 +166,7 @@ ALTERATIONS: dict[str, Callable[[Path], object]] = {
             "chain": "seal",
         }.items()
     },
-    "a segment cut short": truncate,
+    "a segment truncated": truncate,
     "a segment removed": lambda d: segments_of(d)[1].unlink(),
     "two segments swapped": lambda d: swap(*segments_of(d)[:2]),
     "a segment replaced by one of another clip": other_segment,
@@ -176,14 +176,14 @@ ALTERATIONS: dict[str, Callable[[Path], object]] = {
     "two manifest lines reordered": lambda d: change_lines(d, swap_lines),
     "the seal removed": lambda d: change_lines(d, lambda lines: lines[:-1]),
     "a line removed, sealed with another key": reseal,
-    "the same, and the first line names that key": forge,
-    "the signature's other form": mirror,
+    "the same, with that key in the first line": forge,
+    "the signature in its other valid form": mirror,
     "the manifest replaced by that of another clip": lambda d: shutil.copy(manifest_of(d, 1), manifest_of(d)),
     "the manifest removed": lambda d: manifest_of(d).unlink(),
     "the whole clip removed": lambda d: shutil.rmtree(manifest_of(d).parent),
     "the clip renumbered": renumber,
     "an older clip copied to a new number": replay,
-    "the clip in place of another": lambda d: move(d, 4),
+    "the clip moved to the number of another": lambda d: move(d, 4),
 }
 
 

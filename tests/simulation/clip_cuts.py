@@ -1,11 +1,11 @@
-"""Cut the power of a recorder at random operations in many seeded runs, restart it, and check its promises.
+"""Cut the power of a recorder at random operations in many seeded runs, restart it, and check its clips.
 
 python tests/simulation/clip_cuts.py [CUTS]     default 1,000
 
-A run records at 5 fps, with random events, snapshots and access lines. An operation is a byte written or a file made,
-moved or removed. Up to three recoveries are cut too. After that: each clip is sealed, chained to the previous one and
-signed; each file matches its line; all but the last segment have their end record; no picture of an event is missing
-except for the last seconds; recording continues within 2 s, and the next clip continues the chain.
+A run records at 5 fps, with random events, snapshots and access lines. An operation is a written byte or a file
+created, renamed or removed. Up to three recoveries are cut too. After that: each clip is sealed, chained to the
+previous one and signed; each file matches its line; all but the last segment have their end record; no picture of an
+event is missing except for the last seconds; recording continues within 2 s, and the next clip continues the chain.
 """
 
 import sys
@@ -13,8 +13,8 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-for room in ("tests/unit", "device", "protocol", "protocol/generated"):
-    sys.path.insert(0, str(ROOT / room))
+for folder in ("tests/unit", "device", "protocol", "protocol/generated"):
+    sys.path.insert(0, str(ROOT / folder))
 
 from clip_harness import CONFIG, ClipHarness  # noqa: E402
 from cryptography.exceptions import InvalidSignature  # noqa: E402
@@ -30,7 +30,7 @@ RESTART_S = 2
 
 
 def verify(signer: str, chain: bytes, signature: bytes) -> bool:
-    """Return whether a manifest's signature is right."""
+    """Return whether the signature of a manifest is valid."""
     key = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), bytes.fromhex(signer))
     der = utils.encode_dss_signature(int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:], "big"))
     try:
@@ -43,7 +43,7 @@ def verify(signer: str, chain: bytes, signature: bytes) -> bool:
 def record(harness: ClipHarness, seed: int, events: list[tuple[int, int]], seconds: float = 45) -> None:
     """Record with random events, and append (clip, monotonic ms) of each to `events`.
 
-    With an odd seed storage is slow, so that a cut loses data that it had accepted.
+    With an odd seed storage is slow, so that a cut loses accepted data.
     """
     below = seeded(seed)
     slow = seed % 2 == 1
@@ -62,54 +62,54 @@ def record(harness: ClipHarness, seed: int, events: list[tuple[int, int]], secon
             harness.store.open_clips.log_access("live_view_start", "duty", harness.now)
 
 
-def check(harness: ClipHarness, where: object) -> None:
+def check(harness: ClipHarness, context: object) -> None:
     """Check each clip on storage after a recovery."""
     previous = None
     for number in sorted(int(n[:6]) for n in harness.files.data if n.endswith(".plm")):
         lines = harness.manifest(number)
-        assert "sig" in lines[-1] and [s for s in lines if "close" in s] == [lines[-2]], (where, number)
-        assert previous is None or lines[0]["previous"] == previous, (where, number)
+        assert "sig" in lines[-1] and [s for s in lines if "close" in s] == [lines[-2]], (context, number)
+        assert previous is None or lines[0]["previous"] == previous, (context, number)
         previous = lines[-1]["chain"]
-        assert verify(lines[0]["signer"], bytes.fromhex(previous), bytes.fromhex(lines[-1]["sig"])), (where, number)
+        assert verify(lines[0]["signer"], bytes.fromhex(previous), bytes.fromhex(lines[-1]["sig"])), (context, number)
         segments = harness.segments(number)
-        assert [s["seg"] for s in segments] == sorted(s["seg"] for s in segments), (where, number)
+        assert [s["seg"] for s in segments] == sorted(s["seg"] for s in segments), (context, number)
         for s, after in zip(segments, segments[1:] + [None] * bool(segments), strict=True):
-            assert s["seg"] + ".pls" in harness.files.data, (where, number, s)
+            assert s["seg"] + ".pls" in harness.files.data, (context, number, s)
             read = harness.read(s["seg"] + ".pls")
-            assert read.complete or not s["whole"], (where, number, s)
-            assert not s["whole"] or len(read.pictures()) == s["frames"] or lines[0]["codec"] == "jpeg", (where, s)
-            # A power cut between the end record and the line leaves a complete file that its line does not claim.
-            assert read.complete or after is None or after["seg"][:6] != s["seg"][:6], (where, number, s)
+            assert read.complete or not s["whole"], (context, number, s)
+            assert not s["whole"] or len(read.pictures()) == s["frames"] or lines[0]["codec"] == "jpeg", (context, s)
+            # A power cut between the end record and the line leaves a complete file whose line has `whole` false.
+            assert read.complete or after is None or after["seg"][:6] != s["seg"][:6], (context, number, s)
         if lines[0]["codec"] != "jpeg":
-            in_order(harness, segments, (where, number))
+            check_sequence(harness, segments, (context, number))
 
 
-def in_order(harness: ClipHarness, segments: list[dict[str, str]], where: object) -> None:
-    """No picture is missing between the first and the last of one boot."""
+def check_sequence(harness: ClipHarness, segments: list[dict[str, str]], context: object) -> None:
+    """Check that no picture is missing between the first and the last one of each boot."""
     for boot in {s["seg"][:6] for s in segments}:
         numbers = [n for s in segments if s["seg"][:6] == boot for n in harness.read(s["seg"] + ".pls").pictures()]
-        assert numbers == list(range(min(numbers, default=0), min(numbers, default=0) + len(numbers))), where
+        assert numbers == list(range(min(numbers, default=0), min(numbers, default=0) + len(numbers))), context
 
 
 def check_events(
-    harness: ClipHarness, events: list[tuple[int, int]], taken: list[tuple[int, int]], end: int, where: object
+    harness: ClipHarness, events: list[tuple[int, int]], captured: list[tuple[int, int]], end: int, context: object
 ) -> None:
     """Check that no picture of an event is missing, except for the last moment before the cut."""
     recorded = set()
     for name in harness.files.data:
         if name.endswith(".plm"):
             recorded.update(harness.pictures(int(name[:6])))
-    slack = 1500  # data in an incomplete block, and data that slow storage had not written
+    tolerance_ms = 1500  # data in an incomplete block, and data that slow storage had not written
     for number, at in events:
         if f"{number:06d}.plm" in harness.files.data:
-            for n, ms in taken:
-                if at - CONFIG["pre_s"] * 1000 <= ms < min(at + CONFIG["post_s"] * 1000, end - slack):
-                    assert n in recorded, (where, number, at, n, ms)
+            for n, ms in captured:
+                if at - CONFIG["pre_s"] * 1000 <= ms < min(at + CONFIG["post_s"] * 1000, end - tolerance_ms):
+                    assert n in recorded, (context, number, at, n, ms)
 
 
 def cut(seed: int, operations: int) -> tuple[bool, float, int, int]:
     """Return (whether the run ended before the cut, seconds of the restart, clips, recoveries that were cut)."""
-    where = f"seed {seed}, cut after {operations} operations"
+    context = f"seed {seed}, cut after {operations} operations"
     harness = ClipHarness().boot()
     harness.files.left = operations
     ended, events = True, list[tuple[int, int]]()
@@ -118,7 +118,7 @@ def cut(seed: int, operations: int) -> tuple[bool, float, int, int]:
     except PowerCut:
         ended = False
     harness.files.left = harness.files.behind = None
-    taken, end = harness.camera.captured, harness.now
+    captured, end = harness.camera.captured, harness.now
     below, cuts = seeded(seed + operations), 0
     for _ in range(below(4)):
         harness.files.left = below(RECOVERY_OPERATIONS)
@@ -130,32 +130,32 @@ def cut(seed: int, operations: int) -> tuple[bool, float, int, int]:
     start = time.perf_counter()
     harness.boot()
     restart_s = time.perf_counter() - start
-    check(harness, where)
-    check_events(harness, events, taken, end, where)
+    check(harness, context)
+    check_events(harness, events, captured, end, context)
     harness.run(RESTART_S - 1)
-    assert harness.ring_recorder.frames > 0, where
+    assert harness.ring_recorder.frames > 0, context
     number = harness.recorder.trigger(0, 5, "", harness.now)
     harness.run(40)
-    check(harness, where)
-    assert number == max(int(n[:6]) for n in harness.files.data if n.endswith(".plm")), where
-    assert not harness.ring_recorder.errors, where
+    check(harness, context)
+    assert number == max(int(n[:6]) for n in harness.files.data if n.endswith(".plm")), context
+    assert not harness.ring_recorder.errors, context
     return ended, restart_s, number, cuts
 
 
-def main(wanted: int) -> int:
+def main(target: int) -> int:
     below = seeded(20_261_125)
-    cuts = clips = seed = within = 0
+    cuts = clips = seed = in_recoveries = 0
     slowest = 0.0
-    while cuts < wanted:
+    while cuts < target:
         seed += 1
         ended, restart_s, number, recovery_cuts = cut(seed, below(RUN_OPERATIONS))
         cuts += not ended
         clips += number
-        within += recovery_cuts
+        in_recoveries += recovery_cuts
         slowest = max(slowest, restart_s)
     print(
-        f"{cuts} power cuts in {seed} runs of a recorder, {within} in recoveries, {clips} clips: all sealed, signed "
-        f"and chained, nothing before the last segment lost; slowest recovery {slowest * 1000:.1f} ms"
+        f"{cuts} power cuts in {seed} runs of a recorder, {in_recoveries} in recoveries, {clips} clips: all sealed, "
+        f"signed and chained, nothing before the last segment lost; slowest recovery {slowest * 1000:.1f} ms"
     )
     return 0
 

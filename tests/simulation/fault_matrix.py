@@ -1,9 +1,9 @@
-"""Simulates each fault between device and hub alone, on a virtual clock, and prints a table of outcomes.
+"""Simulates each single fault between device and hub on a virtual clock, and prints a table of outcomes.
 
 usage: python tests/simulation/fault_matrix.py
 
-Exit code 1 if a fault costs data. Each fault is a function that schedules it for the second ten minutes of a half-hour
-patrol. `TcpProxy` applies the TCP faults among them between any device, a real one included, and its broker.
+Exit code 1 if a fault loses data. Each fault is a function that schedules it for minutes 10 to 20 of a patrol of half
+an hour. `TcpProxy` applies the TCP faults between a broker and any device, a real one included.
 """
 
 import sys
@@ -85,25 +85,25 @@ def _jump(sim: Simulation) -> None:
 
 
 def _duplicate_and_reorder(sim: Simulation) -> None:
-    """The broker delivers every frame twice and out of order: at-least-once at its worst."""
-    take, held = sim.broker.on_publish, []
+    """Deliver every frame twice and out of order, the worst case of at-least-once delivery."""
+    deliver, delayed = sim.broker.on_publish, []
 
-    def twice(device: str, payload: bytes) -> None:
-        held.append(payload)
-        if len(held) == 3:
-            for payload in (held[2], held[0], held[1], held[0], held[2]):
-                take(device, payload)
-            held.clear()
+    def reorder(device: str, payload: bytes) -> None:
+        delayed.append(payload)
+        if len(delayed) == 3:
+            for payload in (delayed[2], delayed[0], delayed[1], delayed[0], delayed[2]):
+                deliver(device, payload)
+            delayed.clear()
 
-    def rest() -> None:
-        sim.broker.on_publish = take
-        for payload in held:
-            take("sim-1", payload)
+    def stop() -> None:
+        sim.broker.on_publish = deliver
+        for payload in delayed:
+            deliver("sim-1", payload)
 
-    _span(sim, lambda: setattr(sim.broker, "on_publish", twice), rest)
+    _span(sim, lambda: setattr(sim.broker, "on_publish", reorder), stop)
 
 
-def _spoil(**odds: float) -> Plan:
+def _damage_line(**odds: float) -> Plan:
     def plan(sim: Simulation) -> None:
         for name, value in odds.items():
             _switch(lambda s: s.modem.line, name, value, 0.0)(sim)
@@ -111,7 +111,7 @@ def _spoil(**odds: float) -> Plan:
     return plan
 
 
-def _broker_away(sim: Simulation) -> None:
+def _broker_down(sim: Simulation) -> None:
     _span(sim, sim.broker.stop, lambda: setattr(sim.broker, "up", True))
 
 
@@ -132,25 +132,25 @@ def _refuse(sim: Simulation) -> None:
 FAULTS: dict[str, Plan] = {
     "nothing": lambda sim: None,
     "cut: connections closed every 30 s": _every(30, _cut),
-    "black hole: registered, nothing passes": _switch(lambda s: s.network, "black_hole", True, False),
+    "black hole: registered, no data passes": _switch(lambda s: s.network, "black_hole", True, False),
     "throttle: 4 kbit/s up": _profile(up_kbps=4, down_kbps=8),
-    "drip: 2 s a round trip, jitter as much": _profile(rtt_ms=2000, jitter_ms=2000),
+    "high latency: round trip 2 s, jitter 2 s": _profile(rtt_ms=2000, jitter_ms=2000),
     "loss: every third segment": _profile(loss=0.33),
     "no coverage": lambda sim: sim.scheduler.at(BEGIN, partial(sim.network.outage, 10 * MINUTE)),
-    "handovers: 1 s of nothing every 5 s": _every(5, lambda sim: sim.network.gap(1000)),
+    "handovers: gap of 1 s every 5 s": _every(5, lambda sim: sim.network.gap(1000)),
     "data context lost every 60 s": _every(60, lambda sim: sim.network.drop_pdp()),
     "SIM pulled": _sim_out,
     "modem browns out every 90 s": _every(90, lambda sim: sim.modem.start()),
     "modem silent": _switch(lambda s: s.modem, "mood", "silent", "well"),
-    "modem says garbage": _switch(lambda s: s.modem, "mood", "garbage", "well"),
-    "modem says ERROR for ever": _switch(lambda s: s.modem, "mood", "error", "well"),
-    "modem of a maker not spoken": _foreign,
-    "corrupt: a byte in 2000 on the modem's line": _spoil(damage=0.0005),
-    "bytes dropped: one in 2000": _spoil(drop=0.0005),
-    "late and overtaking URCs": _spoil(late_urc=0.5),
+    "modem sends garbage": _switch(lambda s: s.modem, "mood", "garbage", "well"),
+    "modem always answers ERROR": _switch(lambda s: s.modem, "mood", "error", "well"),
+    "modem of an unsupported manufacturer": _foreign,
+    "corrupt: a byte in 2000 on the modem's line": _damage_line(damage=0.0005),
+    "bytes dropped: one in 2000": _damage_line(drop=0.0005),
+    "late and reordered URCs": _damage_line(late_urc=0.5),
     "duplicate and reorder: frames at the hub": _duplicate_and_reorder,
-    "broker away": _broker_away,
-    "broker takes, never acknowledges": _switch(lambda s: s.broker, "mute", True, False),
+    "broker down": _broker_down,
+    "broker never acknowledges": _switch(lambda s: s.broker, "mute", True, False),
     "broker refuses the password": _refuse,
     "hub's answers lost": _switch(lambda s: s, "answers_lost", 1.0, 0.0),
     "power cut, five times": _every(120, _power),

@@ -1,4 +1,4 @@
-"""Clips with arbitrary content under a valid signature and encryption, as a hostile device can make them."""
+"""Makes validly signed and encrypted clips with arbitrary content, as a hostile device can."""
 
 import hashlib
 import io
@@ -47,7 +47,7 @@ def chunk(time_ms: int, data: bytes, name: bytes = b"00dc") -> bytes:
 
 
 def jpeg(width: int = 64, height: int = 48, claimed: tuple[int, int] | None = None) -> bytes:
-    """Return a grey JPEG; `claimed`: another size for its frame header (ITU-T T.81, B.2.2)."""
+    """Return a grey JPEG. `claimed` is a different size for its frame header (ITU-T T.81, B.2.2)."""
     out = io.BytesIO()
     Image.new("RGB", (width, height), "grey").save(out, "JPEG")
     data = bytearray(out.getvalue())
@@ -59,15 +59,15 @@ def jpeg(width: int = 64, height: int = 48, claimed: tuple[int, int] | None = No
 
 @dataclass
 class ForgingDevice:
-    """A device whose signing key the test has.
+    """A device that signs any content.
 
     Args:
-        clips: A site's folder of clips; the evidence key is evidence.pem in its parent folder.
-        name: The device.
+        clips: Folder of clips of a site; the evidence key is evidence.pem in its parent folder.
+        name: Name of the device.
         codec: Codec of the clip.
         size: Size of a picture for the segment headers.
         flags: Flags of the segment headers.
-        head: Values of the manifest's first line that differ from the usual ones.
+        head: Values that replace the defaults in the first line of the manifest.
     """
 
     clips: Path
@@ -85,7 +85,7 @@ class ForgingDevice:
         self._boot = ec.generate_private_key(ec.SECP256R1()).public_key().public_bytes(**_FORM)
 
     def segment(self, records: bytes, step: int = 1, start_ms: int = EPOCH_MS) -> bytes:
-        """Return the file of a segment with these records in it."""
+        """Return a segment file with the records."""
         header = clip.SegmentHeader(self.codec, self.flags, *self.size, 1, step, start_ms, self.evidence.id, self._boot)
         cipher = Cipher(algorithms.AES(self.evidence.segment_key(header)), modes.CTR(bytes(16))).encryptor()
         return header.pack() + cipher.update(records)
@@ -96,7 +96,7 @@ class ForgingDevice:
         Args:
             streams: The records of each segment, from step 1.
             lines: Manifest lines to add before the close line.
-            **values: Values of every segment's line that differ from the true ones.
+            **values: Values that replace the true ones in the line of every segment.
         """
         folder = self.clips / self.name / "000001"
         folder.mkdir(parents=True)

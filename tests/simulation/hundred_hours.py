@@ -1,4 +1,4 @@
-"""Simulates a hundred hours with all faults: ten in each place with each modem; prints a table of losses.
+"""Simulates 100 hours with all faults, 10 in each place with each modem, and prints a table of losses.
 
 usage: python tests/simulation/hundred_hours.py [SEED]
 

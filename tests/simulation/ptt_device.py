@@ -1,7 +1,7 @@
-"""A device of the simulated talk group: the real floor participant with the minimum of parts around it.
+"""A device of the simulated talk group: the real floor participant with a minimal simulated environment.
 
-The parts are: datagrams with an index, a replay list, a keepalive, a microphone that makes a packet each FRAME_MS while
-the participant has permission, and storage for counters.
+The environment has datagrams with an index, a replay list, a keepalive, storage for counters, and a microphone that
+produces a packet each FRAME_MS while the participant has permission.
 """
 
 import random
@@ -14,7 +14,7 @@ FRAME_MS = 200  # longer than a real frame, for speed
 HANG_MS = 200
 KEEPALIVE_MS = 15_000
 IDLE_POLLS_MAX = 20
-LATE_MS = 2000  # a repeated Floor Granted restarts the talk time of the device when it arrives
+LATE_MS = 2000  # a delayed repetition of Floor Granted restarts the talk time of the device
 FLOOR, VOICE, KEEPALIVE = b"F", b"V", b"K"
 OUTCOMES = {
     participant.GRANTED: "granted",
@@ -71,7 +71,7 @@ class SimulatedDevice:
         self.network.duplicate = rng.choice((0.0, 0.05))
         self.flows: dict[bytes, Connection] = {}
         self.index = rng.randrange(1 << 20)  # stored: continues after a power cut
-        self.highest_ssrc = 0  # granted, stored; see agent.ptt.grant_log
+        self.highest_ssrc = 0  # highest granted SSRC, stored; see agent.ptt.grant_log
         self.clock_ms = rng.randrange(1 << 40)
         self.participant: participant.Participant | None = None
         self.current_press: Press | None = None
@@ -157,7 +157,7 @@ class SimulatedDevice:
         self.poll()
 
     def poll(self) -> None:
-        """Run the timers of the participant, and schedule the next call for when it asks for it."""
+        """Run the timers of the participant, and schedule the next call for the next timer."""
         if self.participant is None:
             return
         self.apply(self.participant.poll(self.now_ms()))
@@ -220,7 +220,7 @@ class SimulatedDevice:
         if floor.audio_ssrc != self.voice_ssrc:
             self.voice_ssrc, self.sequence = floor.audio_ssrc, 0
             if self.voice_ssrc in self.used_ssrcs:
-                raise InvariantError(f"{self.name} is granted SSRC {self.voice_ssrc} again, whose burst has ended")
+                raise InvariantError(f"{self.name} is granted SSRC {self.voice_ssrc} of an ended burst again")
             if self.voice_ssrc <= self.highest_ssrc:  # granted in an earlier boot
                 self.apply(floor.release(self.now_ms()))
                 return

@@ -18,17 +18,17 @@ from patrolink_protocol import participant
 from tests.simulation.ptt_device import VOICE, InvariantError, SimulatedDevice
 from tests.simulation.ptt_server import SimulatedHub
 
-BUSY_MS = 40_000  # with faults and presses
-QUIET_MS = 60_000  # without
+BUSY_MS = 40_000  # phase with faults and presses
+QUIET_MS = 60_000  # phase without faults and presses
 
 
 class GroupSimulation:
     """One talk group with two to five devices and a hub.
 
     Args:
-        seed: seed of everything that is random.
-        make_participant: makes the floor participant; another one than that of the project shows that a check works.
-        make_floor: makes the floor control server; likewise.
+        seed: seed of all random numbers.
+        make_participant: makes the floor participant; tests of the checks pass a mutant.
+        make_floor: makes the floor control server; tests of the checks pass a mutant.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class GroupSimulation:
         self.trace: deque[tuple[float, str, str, bytes | str, bool]] = deque(maxlen=60)
         self.owner: dict[int, str] = {}
         self.used: set[tuple[int, int]] = set()
-        self.severity = rng.random()  # of the faults of the networks
+        self.severity = rng.random()  # scales the faults of the networks
         rules = floor_types.FloorRules(
             rng.choice((4000, 9000)), 12_000, rng.choice((0, 1, 3, 16)), rng.random() < 0.7, False
         )
@@ -164,7 +164,7 @@ class GroupSimulation:
             device.network.profile = Profile(60, 0, 0.0, 5000, 5000)
 
     def check_idle(self) -> None:
-        """Check that the floor is idle, that no request is queued, and that all devices know it."""
+        """Check that the floor is idle, that no request is queued, and that all devices are in this state."""
         floor = self.hub.floor
         assert floor is not None
         if floor.burst is not None or floor.queue:
@@ -184,9 +184,9 @@ class GroupSimulation:
                     )
 
     def check_burst(self) -> None:
-        """Check that a press is granted and that all know it, also after a change of address; then press elsewhere."""
+        """Check that a press is granted and forwarded, also after a change of address; then check a second press."""
         talker, other = self.devices[:2]
-        talker.network.black_hole = True  # for the first request
+        talker.network.black_hole = True  # loses the first request
         talker.press(m.NORMAL, 2500)
         self.scheduler.run_until(self.scheduler.now + 100)
         talker.network.black_hole = False
@@ -235,7 +235,7 @@ class GroupSimulation:
             )
 
     def check_hub_restart(self, talker: SimulatedDevice) -> None:
-        """Restart the hub during a burst: it knows no talker, so the device has to stop when it hears of that."""
+        """Restart the hub during a burst: its floor is idle, so the device has to stop transmitting."""
         talker.press(m.NORMAL, 4000)
         self.scheduler.run_until(self.scheduler.now + 500)
         self.hub.stop()
@@ -248,7 +248,7 @@ class GroupSimulation:
         self.check_idle()
 
     def outcomes(self) -> dict[str, int]:
-        """Return how many presses had each outcome at some time."""
+        """Return the number of presses with each outcome."""
         counts: dict[str, int] = {}
         for device in self.devices:
             for press in device.presses:

@@ -29,7 +29,7 @@ class SimulatedHub:
         rules: rules of the group.
 
     Attributes:
-        floor: the floor control server, None while the hub is down.
+        floor: the floor control server; None while the hub is down.
         forwarded_ssrc: SSRC of the media that was forwarded last.
     """
 

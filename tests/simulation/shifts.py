@@ -2,8 +2,8 @@
 
 usage: python tests/simulation/shifts.py [SEED [HOURS]]     default 8 hours
 
-Exit code 1 if an invariant is violated. One shift for each place with its own seed; the first one runs twice, and its
-trace (every byte on every line of the board, with its time) must be the same. As many at once as there are cores.
+Exit code 1 if an invariant is violated. Each place has one shift with its own seed. The first shift runs twice, and
+its trace (all bytes on the lines of the board, with times) must be the same. Shifts run in parallel on all cores.
 """
 
 import random
@@ -28,18 +28,18 @@ FAULTS = replace(Faults(), power_cut_h=1, brown_out_h=2, sim_pulled_h=4, broker_
 
 def shift(place: str, dialect: str, seed: int, hours: float) -> tuple[ShiftReport, float]:
     """Return the report of a shift with random SOS presses, and its duration in seconds."""
-    began = time.monotonic()
+    start_s = time.monotonic()
     presses = random.Random(f"presses {seed}")
     sos_h = tuple(sorted(presses.uniform(0.02, hours) for _ in range(round(SOS_PER_H * hours))))
     report = Shift(boards.find(BOARD), PROFILES[place], seed, dialect, FAULTS, place, sos_h=sos_h).run(hours)
-    return report, time.monotonic() - began
+    return report, time.monotonic() - start_s
 
 
 def main(seed: int, hours: float) -> int:
     try:
         qemu.build_image(boards.find(BOARD))
     except UserError as e:
-        print(f"skipped, no shift of firmware: {e}", file=sys.stderr)
+        print(f"skipped: cannot build the firmware: {e}", file=sys.stderr)
         return 0
     plans = [(place, ("quectel", "simcom")[i % 2], seed + i) for i, place in enumerate(PLACES)]
     wrong = 0
@@ -48,17 +48,17 @@ def main(seed: int, hours: float) -> int:
         runs = [(plan, pool.submit(shift, *plan, hours)) for plan in (*plans, plans[0])]
         for (place, dialect, number), run in runs:
             try:
-                report, took = run.result()
+                report, duration_s = run.result()
             except UserError as e:
                 print(f"{place}, {dialect}, seed {number}: {e}", flush=True)
                 wrong += 1
                 continue
             if traces.setdefault(number, report.trace) != report.trace:
-                report.problems.append("the same seed has made another trace")
+                report.problems.append("a second run with this seed has another trace")
             wrong += not report.clean
-            values = {**report.json(), "took_s": round(took, 1)}
+            values = {**report.json(), "took_s": round(duration_s, 1)}
             print(", ".join(f"{name} {value}" for name, value in values.items() if value), flush=True)
-    print(f"{len(runs)} shifts of {hours:g} hours, {wrong} wrong")
+    print(f"{len(runs)} shifts of {hours:g} hours, {wrong} failed")
     return 1 if wrong else 0
 
 

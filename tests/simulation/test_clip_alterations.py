@@ -25,7 +25,7 @@ SEED = 20_261_125
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory):
-    """A device, and the folder of its clips."""
+    """Return a device, and the folder of its clips."""
     work = tmp_path_factory.mktemp("recorded")
     return clip_maker.make(work / "clips"), work / "clips" / "linux-1"
 
@@ -52,7 +52,7 @@ def test_every_alteration_has_its_verdict(tmp_path):
     }
     for name, row in rows.items():
         assert row["verdict"] == row["with_key"] == exceptions.get(name, "tampered"), row
-    assert rows["a segment cut short"]["first"]["where"] == "000001-000010.pls"
+    assert rows["a segment truncated"]["first"]["where"] == "000001-000010.pls"
     assert rows["the whole clip removed"]["first"] == {
         "grade": "gap",
         "kind": "chain",
@@ -62,7 +62,7 @@ def test_every_alteration_has_its_verdict(tmp_path):
 
 
 def test_a_change_of_any_byte_of_a_manifest_is_detected(copy):
-    """Each byte is changed once, to a random value. The clip is verified alone, without its links."""
+    """Each byte is changed once, to a random value. The clip is verified without the chain to other clips."""
     path = alterations.manifest_of(copy)
     original = path.read_bytes()
     rng = random.Random(SEED)
@@ -136,7 +136,7 @@ def test_a_power_cut_is_a_gap_and_complete_records_are_read(tmp_path):
     assert not content.complete and content.fault and len(list(content.jpegs())) > 0
 
 
-def test_a_cut_or_random_segment_is_read_up_to_its_fault(recorded):
+def test_a_truncated_or_random_segment_is_read_up_to_its_fault(recorded):
     device, folder = recorded
     path = alterations.segments_of(folder)[0]
     data = path.read_bytes()
@@ -155,7 +155,7 @@ def test_a_cut_or_random_segment_is_read_up_to_its_fault(recorded):
         segment.parse(data[: clip.HEADER_BYTES - 1], device.evidence)
 
 
-def test_files_deleted_for_lack_of_space_name_the_clip_that_records_it(tmp_path):
+def test_finding_of_a_thinned_file_names_the_clip_with_the_record(tmp_path):
     device = clip_maker.Device("linux-1", tmp_path / "evidence.pem", quota_kb=2200)
     device.run(6)
     first = device.event("button", 1)
@@ -168,15 +168,15 @@ def test_files_deleted_for_lack_of_space_name_the_clip_that_records_it(tmp_path)
     deleted = [f for f in result.clips[0].findings if f.kind == "thinned"]
     assert deleted and f"in clip {second}" in deleted[0].words, result.clips[0].findings
     assert not any(f.kind == "missing" for f in result.clips[0].findings)
-    alone = verify_device(folder, signers_of(folder), only={f"{first:06d}"}).clips
-    assert [c.findings for c in alone] == [result.clips[0].findings]
-    # An unsigned record explains nothing.
+    selected = verify_device(folder, signers_of(folder), only={f"{first:06d}"}).clips
+    assert [c.findings for c in selected] == [result.clips[0].findings]
+    # A record without a valid seal does not explain a missing file.
     alterations.flip(alterations.manifest_of(folder, second), -2)
     assert any(f.kind == "missing" for f in verify_device(folder, signers_of(folder)).clips[0].findings)
 
 
 def test_random_lines_have_a_verdict_and_few_findings(copy):
-    """Lines of a genuine manifest are cut, copied and moved without a seal: no number in them is trusted."""
+    """Lines of a genuine manifest are truncated, copied and moved without a seal: their numbers must not be trusted."""
     path = alterations.manifest_of(copy)
     original = path.read_bytes()
     rng = random.Random(SEED)
@@ -190,7 +190,7 @@ def test_random_lines_have_a_verdict_and_few_findings(copy):
             data[at : at + rng.randrange(3)] = rng.randbytes(rng.randrange(3))
         path.write_bytes(data)
         assert verify_clip(path.parent, signers).verdict in ("tampered", "unverifiable"), (SEED, n)
-    # A step of 999999 skips nearly a million.
+    # Step 999999 leaves a gap of nearly a million steps.
     lines = [line.replace(b'"000001-000012"', b'"000001-999999"') for line in original.splitlines(keepends=True)]
     path.write_bytes(b"".join(lines))
     findings = verify_clip(path.parent, signers).findings
@@ -198,7 +198,7 @@ def test_random_lines_have_a_verdict_and_few_findings(copy):
 
 
 def test_a_manifest_of_millions_of_lines_has_few_findings(copy):
-    """A manifest of four million empty lines once took a minute and caused as many findings."""
+    """Regression: four million empty lines took a minute and caused as many findings."""
     path = alterations.manifest_of(copy)
     original = path.read_bytes()
     for data in (b"\n" * manifest.BYTES_MAX, original + b"{}\n" * 30_000, b"[" * 900 + b"\n" + original * 100):
@@ -206,7 +206,7 @@ def test_a_manifest_of_millions_of_lines_has_few_findings(copy):
         result = verify_clip(path.parent, signers_of(copy))
         forms = [f for f in result.findings if f.kind == "form"]
         assert result.verdict == "tampered" and 1 <= len(forms) <= 25, (len(data), len(forms))
-    # Lines of an unknown form that the device itself sealed are unverifiable, however many there are.
+    # Any number of unknown lines under a valid seal makes the clip unverifiable, not tampered.
     unknown = b'{"later":1}\n' * 100
     lines = original.splitlines(keepends=True)
     private = ec.generate_private_key(ec.SECP256R1())
@@ -239,15 +239,15 @@ def test_segments_of_an_unproven_clip_are_not_decrypted(recorded, copy):
 
 def test_a_clip_in_the_folder_of_another_device_is_tampered(copy, tmp_path):
     signers = signers_of(copy) | {"linux-2": ["02" + "11" * 32]}
-    moved = shutil.copytree(copy, copy.parent / "linux-2")
-    for result in (verify_clip(moved / "000001", signers), verify_device(moved, signers).clips[0]):
+    folder = shutil.copytree(copy, copy.parent / "linux-2")
+    for result in (verify_clip(folder / "000001", signers), verify_device(folder, signers).clips[0]):
         assert result.verdict == "tampered" and result.findings[0].kind == "device"
     case = shutil.copytree(copy / "000001", tmp_path / "case 17" / "000001")
     result = verify_clip(case, signers)
     assert result.verdict == "valid" and [(f.grade, f.kind) for f in result.findings] == [("note", "device")]
 
 
-def test_names_of_any_characters_are_parsed_in_the_form_of_both_runtimes():
+def test_names_are_parsed_in_the_json_form_of_both_runtimes():
     names = ["Živa", 'a"b\\c', "\b\f\n\t\x01\x7f", "\\b"]
     for name in names:
         # CPython escapes letters outside ASCII; MicroPython does not, and it has no \b and \f.

@@ -14,23 +14,23 @@ REPLY = b"+CEREG: 0\r\n"  # looks like a URC
 SEND_INTERVAL_MS = 1000
 FAULTS = [
     "nothing",
-    "black hole: registered, nothing passes",
+    "black hole: registered, no data passes",
     "no coverage",
-    "handovers: 1 s of nothing every 5 s",
+    "handovers: gap of 1 s every 5 s",
     "data context lost every 60 s",
     "modem browns out every 90 s",
-    "modem says garbage",
+    "modem sends garbage",
     "corrupt: a byte in 2000 on the modem's line",
     "bytes dropped: one in 2000",
-    "late and overtaking URCs",
+    "late and reordered URCs",
     "power cut, five times",
 ]
 
 
 class DatagramSender:
-    """Sends a datagram of 1000 bytes each second from the loops of the agent, and counts short ones that it receives.
+    """Sends a datagram of 1000 bytes each second from the loops of the agent, and records received replies.
 
-    It takes the place of the device's `serve` and of the supervisor's `step`.
+    It replaces `serve` of the device and `step` of the supervisor, and calls the original functions.
     """
 
     def __init__(self, sim, device) -> None:
@@ -63,7 +63,7 @@ class DatagramSender:
             udp.send(b"OK\r\n" + bytes(996))
             self._sim.sent += 1
         n = udp.recv_into(self._buf)
-        if self._buf[:n] == REPLY:  # else it was damaged on the UART
+        if self._buf[:n] == REPLY:  # other data was damaged on the UART
             self._sim.replies_ms.append(self._sim.scheduler.now)
 
 
@@ -109,7 +109,7 @@ class DatagramSimulation(Simulation):
 
 @pytest.mark.parametrize("dialect", ["quectel", "simcom"])
 @pytest.mark.parametrize("name", FAULTS)
-def test_datagrams_cost_the_session_nothing_and_recover(name, dialect):
+def test_datagrams_do_not_affect_the_session_and_recover_from_faults(name, dialect):
     sim = DatagramSimulation(fault_matrix.PLAIN, 1, dialect, NO_FAULTS, name=name)
     fault_matrix.FAULTS[name](sim)
     sim.scheduler.at(15 * fault_matrix.MINUTE + 500, sim.press_sos)

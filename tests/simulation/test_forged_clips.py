@@ -1,4 +1,4 @@
-"""Clips that a hostile device signed, and folders that were tampered with: reported, limited in cost, harmless."""
+"""Clips of a hostile device and tampered folders: findings, bounded resources, no injection."""
 
 import io
 import json
@@ -25,13 +25,13 @@ ONE_PICTURE = chunk(0, jpeg()) + end(1)
 
 
 def run(device, folder, verb, *more):
-    """Run a clip command in this process and return its exit code. Results go to a folder named by the verb."""
-    place = [
+    """Run a clip command in this process and return its exit code. The verb is the name of the output folder."""
+    options = [
         "--evidence-key",
         str(device.pem),
         *(["--out", str(device.clips.parent / verb)] if verb != "verify" else []),
     ]
-    return main(["clip", verb, str(folder), *place, *more])
+    return main(["clip", verb, str(folder), *options, *more])
 
 
 def film(device):
@@ -47,7 +47,7 @@ def test_a_picture_that_claims_a_huge_size_is_skipped(tmp_path, capsys):
     assert "pictures: 1 in" in capsys.readouterr().out
 
 
-def test_huge_pictures_and_endless_small_ones_are_limited(tmp_path, monkeypatch, capsys):
+def test_the_size_and_number_of_pictures_are_limited(tmp_path, monkeypatch, capsys):
     def mp4(width, height, frames):
         out = io.BytesIO()
         with av.open(out, "w", format="mp4", options={"movflags": "frag_keyframe+empty_moov"}) as container:
@@ -94,7 +94,7 @@ def test_a_claimed_duration_of_days_is_limited(tmp_path, claim):
 
 @pytest.mark.parametrize(("back_ms", "second_ms"), [(0, 2000), (1500, 2800)])
 def test_sound_that_continues_into_the_next_segment_moves_no_picture(tmp_path, back_ms, second_ms):
-    """A late first picture: the sound until then is in the segment before, except after a clock step."""
+    """The first picture is late: sound until then is in the previous segment, except after a clock step."""
     tone = bytes(0xAA if n % 8 < 4 else 0x2A for n in range(800))
     sound = b"".join(chunk(t, tone, b"01wb") for t in range(0, 2800, 100))
     late = chunk(0, bytes((0xD5,)) * 6400, b"01wb") + b"".join(chunk(t, tone, b"01wb") for t in range(800, 2000, 100))
@@ -103,7 +103,7 @@ def test_sound_that_continues_into_the_next_segment_moves_no_picture(tmp_path, b
     folder = device.write([first, chunk(0, jpeg()) + late + end(1)], ms=2800)
     if back_ms:
         lines = (folder / "000001.plm").read_text().replace(str(EPOCH_MS + 2000), str(EPOCH_MS + 2000 - back_ms))
-        (folder / "000001.plm").write_text(lines)  # breaks the seal: --anyway
+        (folder / "000001.plm").write_text(lines)  # breaks the seal, so that --anyway is needed
     assert run(device, folder, "export", "--anyway") == (1 if back_ms else 0)
     with av.open(str(film(device))) as container:
         times = [round(packet.pts * packet.time_base * 1000) for packet in container.demux(video=0) if packet.size]
@@ -139,7 +139,7 @@ def test_control_characters_in_names_do_not_reach_the_terminal(tmp_path, capsys)
     name = "x\x1b[2J\x07\u202e\nlinux-1 clip 9: valid"
     device = ForgingDevice(tmp_path / "clips", name)
     folder = device.write([ONE_PICTURE])
-    (device.clips / "signers.toml").write_text("[signers]\n")  # the finding names the device
+    (device.clips / "signers.toml").write_text("[signers]\n")  # causes a finding that contains the device's name
     for verb in ("verify", "show", "export"):
         run(device, folder, verb, *(["--anyway"] if verb != "verify" else []))
     assert main(["clip", "list", str(device.clips)]) == 0
@@ -229,14 +229,14 @@ def test_random_records_are_exported_or_refused_with_an_error(tmp_path, capsys):
 
 
 def test_text_from_a_manifest_is_escaped_in_the_sheet(tmp_path):
-    evil = '"><img src=x onerror=alert(1)>&{{stamp}}'
-    device = ForgingDevice(tmp_path / "clips", evil.replace("/", "_"))
+    injected = '"><img src=x onerror=alert(1)>&{{stamp}}'
+    device = ForgingDevice(tmp_path / "clips", injected.replace("/", "_"))
     lines = [
-        {"access": "thinned", "who": evil, "time_ms": EPOCH_MS, "clip": evil, "segs": [evil]},
-        {"access": "snapshot", "who": "<b>\u202e", "time_ms": EPOCH_MS, "text": evil},
+        {"access": "thinned", "who": injected, "time_ms": EPOCH_MS, "clip": injected, "segs": [injected]},
+        {"access": "snapshot", "who": "<b>\u202e", "time_ms": EPOCH_MS, "text": injected},
     ]
     folder = device.write([ONE_PICTURE], lines)
-    assert run(device, folder, "export", "--by", evil) == 0
+    assert run(device, folder, "export", "--by", injected) == 0
     (sheet,) = (tmp_path / "export").glob("*.html")
     page = sheet.read_text()
     assert "<img src=x" not in page and "<b>" not in page.replace("<b>Verdict", "").replace("<b></b>", "")

@@ -1,4 +1,4 @@
-"""Floor control under faults: the invariants hold, and the checks find faults in the code."""
+"""Floor control under faults: the invariants hold, and their checks detect mutants of the code."""
 
 import types
 from pathlib import Path
@@ -10,9 +10,9 @@ from patrolink_protocol import participant
 from tests.simulation.ptt_group import GroupSimulation, InvariantError
 
 SEEDS = 400
-MUTANT_SEEDS = 600  # after which a mutant counts as not found
+MUTANT_SEEDS = 600  # a mutant that passes all of them is not detected
 
-# Mutants: text of a state machine, and its replacement, which breaks a rule of floor control.
+# Mutants: (text of a state machine, replacement that breaks a rule of floor control).
 PARTICIPANT_MUTANTS = [
     ("        if index <= self._index:", "        if False:"),
     ("message.audio_ssrc == self._returned_ssrc", "False"),
@@ -100,12 +100,12 @@ def first_failure(make_simulation) -> str:
 
 
 @pytest.mark.parametrize("number", range(len(PARTICIPANT_MUTANTS)))
-def test_participant_mutant_is_found(number):
+def test_participant_mutant_is_detected(number):
     changed = mutant(participant, *PARTICIPANT_MUTANTS[number]).Participant
     assert first_failure(lambda seed: GroupSimulation(seed, make_participant=changed)), PARTICIPANT_MUTANTS[number]
 
 
 @pytest.mark.parametrize("number", range(len(FLOOR_MUTANTS)))
-def test_floor_mutant_is_found(number):
+def test_floor_mutant_is_detected(number):
     changed = mutant(floor, *FLOOR_MUTANTS[number]).Floor
     assert first_failure(lambda seed: GroupSimulation(seed, make_floor=changed)), FLOOR_MUTANTS[number]

@@ -1,4 +1,4 @@
-"""Files of two devices altered, mixed, copied and deleted at random: a valid clip is always what was recorded."""
+"""Random alterations of the files of two devices: a clip with the verdict `valid` is always unchanged."""
 
 import random
 import shutil
@@ -18,7 +18,7 @@ ROUNDS = 150
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory):
-    """The clips of two devices, and their public keys."""
+    """Return the clips of two devices, and their public keys."""
     clips = tmp_path_factory.mktemp("mixed") / "clips"
     signers = {name: [clip_maker.make(clips, name).signer] for name in DEVICES}
     return clips, signers
@@ -76,8 +76,8 @@ def alter(rng: random.Random, clips: Path) -> str:
     return name
 
 
-def test_a_valid_clip_is_what_was_recorded(recorded, tmp_path):
-    """With gaps, the files are a part of what was recorded, and each missing file is a finding."""
+def test_valid_clips_are_unchanged(recorded, tmp_path):
+    """With the verdict `valid with gaps`, remaining files are unchanged and each missing file has a finding."""
     source, signers = recorded
     genuine = {(device, clip.name): content(clip) for device in DEVICES for clip in (source / device).iterdir()}
     rng = random.Random(SEED)

@@ -1,4 +1,4 @@
-"""The whole agent with modem, network and broker on a virtual clock: nothing lost, nothing duplicated, memory flat."""
+"""Simulation of the complete agent on a virtual clock: no frame is lost or duplicated, and memory use is constant."""
 
 import dataclasses
 
@@ -19,21 +19,21 @@ def message(sim: Simulation) -> str:
 
 @pytest.mark.parametrize("dialect", ["quectel", "simcom"])
 @pytest.mark.parametrize("name", fault_matrix.FAULTS)
-def test_each_fault_alone_costs_nothing(name, dialect):
+def test_single_fault_loses_nothing(name, dialect):
     report, sim = fault_matrix.run(name, dialect)
     assert report.clean and report.rejected == 0, (report, message(sim))
     assert report.watchdog_resets == report.board_resets == 0
     assert report.fixes >= 1799 - report.fixes_in_memory_at_power_cuts - 2 * report.power_cuts - 60 * (
         report.refused_by_storage + report.power_cuts
     )
-    # The fault ends after five more minutes; from then on an SOS takes seconds.
+    # The SOS is sent 5 min before the fault ends, and is answered within 30 s after it.
     assert report.events == 1 and report.event_s_max is not None and report.event_s_max < 300 + 30
     assert sim.log and report.delivered > 30
 
 
 @pytest.mark.parametrize("profile", PROFILES)
 @pytest.mark.parametrize("dialect", ["quectel", "simcom"])
-def test_hours_in_each_place_with_all_faults(profile, dialect):
+def test_hours_in_each_place_with_all_faults_lose_nothing(profile, dialect):
     seed = 20_261_124
     sim = Simulation(PROFILES[profile], seed, dialect, Faults(), name=profile)
     for i in range(3):
@@ -41,14 +41,14 @@ def test_hours_in_each_place_with_all_faults(profile, dialect):
     report = sim.run(3)
     assert report.clean and report.rejected == 0, (f"seed {seed}", report, message(sim))
     assert report.watchdog_resets == 0
-    # The agent's objects take as many bytes after hours as after half an hour, except for the growth of a few lists.
+    # After the first half-hour, only a few lists of the agent may grow.
     assert report.agent_bytes_most - report.agent_bytes_least < 8192
 
 
 def test_a_seed_repeats_a_run_exactly():
     faults = dataclasses.replace(
         Faults(), line_drop=0.0, line_damage=0.0
-    )  # see Simulation: the bytes of TLS are random
+    )  # with TLS, line faults would hit random bytes (see Simulation)
     runs = [Simulation(PROFILES["village"], seed, "quectel", faults) for seed in (7, 7, 8)]
     reports = [sim.run(2).json() for sim in runs]
     assert reports[0] == reports[1] != reports[2]
@@ -56,11 +56,11 @@ def test_a_seed_repeats_a_run_exactly():
 
 
 def test_lost_frame_is_counted():
-    """The counters can fail: here the outbox accepts a frame and forgets it."""
+    """Proves that the check detects a loss: storage discards every fifth write of the outbox."""
     sim = Simulation(PROFILES["city"], 1)
     watch = sim._watch
 
-    def forgetful(device):
+    def watch_with_losses(device):
         watch(device)
         store = device.outbox._files.append
         calls = []
@@ -71,30 +71,30 @@ def test_lost_frame_is_counted():
 
         device.outbox._files.append = append
 
-    sim._watch = forgetful
+    sim._watch = watch_with_losses
     report = sim.run(0.5)
     assert report.lost > 0 and not report.clean
 
 
 def test_duplicated_frame_is_counted():
     sim = Simulation(PROFILES["city"], 1)
-    take = sim.broker.on_publish
+    deliver = sim.broker.on_publish
 
-    def twice(device, payload):
-        take(device, payload)
-        sim.hub.window.__init__(65536)  # a hub without replay window
-        take(device, payload)
+    def deliver_twice(device, payload):
+        deliver(device, payload)
+        sim.hub.window.__init__(65536)  # clears the replay window
+        deliver(device, payload)
 
-    sim.broker.on_publish = twice
+    sim.broker.on_publish = deliver_twice
     assert sim.run(0.1).duplicated > 0
 
 
 def backlog(dialect: str) -> tuple[Simulation, dict]:
-    """An hour without coverage at 64 kbit/s, and an SOS while the backlog drains."""
+    """Simulate an hour without coverage, and an SOS while the backlog drains at 64 kbit/s."""
     sim = Simulation(SLOW, 3, dialect)
     times: dict[str, float] = {}
     sim.scheduler.at(60_000, lambda: sim.network.outage(HOUR_MS))
-    returned = 60_000 + HOUR_MS
+    restored_ms = 60_000 + HOUR_MS
 
     def press():
         times["waiting_at_sos"] = len(sim.device.outbox)
@@ -102,14 +102,14 @@ def backlog(dialect: str) -> tuple[Simulation, dict]:
 
     def watch():
         if sim.device.link.level == 5 and "session" not in times:
-            times["session"] = sim.scheduler.now - returned
+            times["session"] = sim.scheduler.now - restored_ms
             sim.scheduler.after(1500, press)
         if "session" in times and len(sim.device.outbox) <= 1 and "drained" not in times:
-            times["drained"] = sim.scheduler.now - returned
+            times["drained"] = sim.scheduler.now - restored_ms
         sim.scheduler.after(50, watch)
 
-    sim.scheduler.at(returned - 1000, lambda: times.update(backlog=len(sim.device.outbox)))
-    sim.scheduler.at(returned, watch)
+    sim.scheduler.at(restored_ms - 1000, lambda: times.update(backlog=len(sim.device.outbox)))
+    sim.scheduler.at(restored_ms, watch)
     sim.run(1 + 10 / 60)
     return sim, times
 
@@ -142,7 +142,7 @@ def test_a_publish_is_one_packet_and_one_round_trip(dialect, tls):
     sim.scheduler.at(60_000, spy)
     sim.run(0.05)
     assert len(trips) >= 20 and {sends for sends, _ in trips} == {1}
-    # UART and commands included: less than half of a second round trip of 400 ms.
+    # In round trips of 400 ms; UART and command processing take less than half of one.
     assert max(round_trips for _, round_trips in trips) < 1.5, trips
 
 
@@ -157,7 +157,7 @@ def test_wrong_certificates_are_refused_with_reason_and_nothing_is_sent(tmp_path
         sim.listeners["TCP", "elsewhere.patrolink.example", 8883] = lambda c, dial=dial: dial("TCP", "", 0, c)
         sim.scheduler.at(170_000, lambda sim=sim: sim.hal.press(b"off"))
         report = sim.run(0.05)
-        assert report.delivered == 0 and report.waiting == report.recorded + 1 > 4  # the hello
+        assert report.delivered == 0 and report.waiting == report.recorded + 1 > 4  # plus the hello
         refusals = [line for line in sim.log if "TLS with" in line and " failed: " in line]
         assert refusals and "CERTIFICATE_VERIFY_FAILED" in refusals[0], message(sim)
         # No modem reset and no radio restart for a fault that they cannot fix.
@@ -165,8 +165,8 @@ def test_wrong_certificates_are_refused_with_reason_and_nothing_is_sent(tmp_path
 
 
 @pytest.mark.parametrize("dialect", ["quectel", "simcom"])
-def test_datagrams_during_mqtt_traffic(dialect):
-    """UDP media on a second socket during MQTT traffic; NAT forgets a silent flow."""
+def test_datagrams_during_mqtt_traffic_are_answered(dialect):
+    """UDP media on a second socket during MQTT traffic."""
     sim = Simulation(Profile(60, 10, 0.0, 1000, 1000), 1, dialect)
     received: list[bytes] = []
 
@@ -182,12 +182,12 @@ def test_datagrams_during_mqtt_traffic(dialect):
 
     sim.listeners["UDP", "media.patrolink.example", 5004] = Echo
 
-    def talk():
+    def exchange():
         device = sim.device
         udp = device.modem.udp("media.patrolink.example", 5004)
         buf = memoryview(bytearray(1500))
 
-        def came():
+        def receive():
             n = udp.recv_into(buf)
             if n:
                 received.append(bytes(buf[:n]))
@@ -196,7 +196,7 @@ def test_datagrams_during_mqtt_traffic(dialect):
         for i in range(10):
             assert device.modem.wait_until(udp.ready, 2000)
             udp.send(b"OK\r\n%d" % i)
-            device.modem.wait_until(came, 2000)
+            device.modem.wait_until(receive, 2000)
         udp.close()
 
     def begin():
@@ -204,7 +204,7 @@ def test_datagrams_during_mqtt_traffic(dialect):
 
         def once():
             sim.device.link.step = step
-            talk()
+            exchange()
             return step()
 
         sim.device.link.step = once
@@ -226,7 +226,7 @@ def test_dead_modem_resets_the_board_at_most_hourly():
 def test_link_reports_its_level():
     sim = Simulation(PROFILES["city"], 1)
     rows: list[dict] = []
-    note = sim._record
+    record = sim._record
 
     def spy(frame):
         from patrolink_protocol import decode
@@ -235,18 +235,18 @@ def test_link_reports_its_level():
         message = decode.decode(kind, body)
         if message["message"] == "device_status":
             rows.append(message)
-        note(frame)
+        record(frame)
 
     sim._record = spy
     sim.scheduler.at(120_000, lambda: setattr(sim.network, "black_hole", True))
     sim.scheduler.at(1_200_000, lambda: setattr(sim.network, "black_hole", False))
     sim.run(0.5)
-    rungs = {row["rung"] for row in rows}
-    assert {row["link"] for row in rows} >= {0, 5} and rungs >= {0, 3, 4, 5}, rungs
+    recovery_steps = {row["rung"] for row in rows}
+    assert {row["link"] for row in rows} >= {0, 5} and recovery_steps >= {0, 3, 4, 5}, recovery_steps
     assert rows[-1]["link"] == 5 and rows[-1]["rung"] == 0 and -90 < rows[-1]["signal_dbm"] < -70
 
 
-def test_no_faults_means_no_faults():
+def test_run_without_faults_counts_no_fault():
     report = Simulation(PROFILES["city"], 1, faults=NO_FAULTS).run(1)
     assert report.faults == {} and report.reconnects == report.resent == 0 and report.fixes == 3599
 
