@@ -1,4 +1,4 @@
-"""The access log of clips: changed, removed and truncated lines are detected; a full disk leaves no partial line."""
+"""The access log of clips: changed, removed and truncated lines are detected. A full disk leaves no partial line."""
 
 import errno
 import os
@@ -12,7 +12,7 @@ from patrolink.hub.clips.access_log import AccessLog, verify_access_log
 
 def _write_log(tmp_path: Path) -> Path:
     path = tmp_path / "access.jsonl"
-    for n in range(3):  # opened each time, as after a restart
+    for n in range(3):  # each line by a new object, as after a restart
         AccessLog(path, SystemClock()).write("anna", "fetched", device="d1", clip=n)
     return path
 

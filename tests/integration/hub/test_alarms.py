@@ -1,4 +1,4 @@
-"""Open alarms of a hub: events that a dispatcher has to handle."""
+"""Open alarms of a hub: events that a dispatcher has to resolve."""
 
 import pytest
 from patrolink.core.errors import UserError
@@ -14,7 +14,7 @@ def test_alarm_is_open_until_it_is_resolved_and_survives_a_restart(tmp_path):
     alarms = Alarms(path)
     assert alarms.report(sos())["taken_by"] is None
     assert alarms.answer("vest-1", 7, "duty", "accepted")["taken_by"] == "duty"
-    assert alarms.report(sos())["taken_by"] == "duty", "a repeated event keeps its dispatcher"
+    assert alarms.report(sos())["taken_by"] == "duty", "a repeated event must not reset its dispatcher"
     alarms = Alarms(path)
     assert [(row["event_id"], row["taken_by"]) for row in alarms.rows()] == [(7, "duty")]
     assert alarms.answer("vest-1", 7, "second", "resolved")["phase"] == "cleared"
@@ -30,13 +30,13 @@ def test_alarm_that_the_wearer_cancels_is_closed(tmp_path):
         alarms.answer("vest-1", 7, "duty", "accepted")
 
 
-def test_event_that_requires_no_acknowledgement_is_not_kept(tmp_path):
+def test_event_that_requires_no_acknowledgement_is_not_stored(tmp_path):
     alarms = Alarms(tmp_path / "alarms.json")
     alarms.report(sos(ack_wanted=0))
     assert alarms.rows() == []
 
 
-def test_answer_has_to_be_a_state_of_the_protocol(tmp_path):
+def test_answer_with_an_unknown_state_is_rejected(tmp_path):
     alarms = Alarms(tmp_path / "alarms.json")
     alarms.report(sos())
     with pytest.raises(UserError, match="no event state 'later'"):
@@ -44,7 +44,7 @@ def test_answer_has_to_be_a_state_of_the_protocol(tmp_path):
     assert event_state(7, "accepted", 5, "duty") == {"event_id": 7, "state": 3, "time_ms": 5, "who": b"duty"}
 
 
-def test_alarm_is_open_while_storage_fails_and_is_saved_afterwards(tmp_path):
+def test_alarm_is_open_while_storage_fails_and_is_stored_afterwards(tmp_path):
     path = tmp_path / "state" / "alarms.json"
     alarms = Alarms(path)
     assert alarms.report(sos())["taken_by"] is None and alarms.unsaved

@@ -19,20 +19,22 @@ class Page:
     def __init__(self, browser, url: str) -> None:
         self.browser = browser
         browser.get(url)
-        self.one("#token").send_keys(console_site.TOKEN)
-        self.one("#login button").click()
-        self.wait(lambda: self.one("#clips").is_displayed())
+        self.find("#token").send_keys(console_site.TOKEN)
+        self.find("#login button").click()
+        self.wait(lambda: self.find("#clips").is_displayed())
 
-    def one(self, selector: str):
+    def find(self, selector: str):
         return self.browser.find_element(By.CSS_SELECTOR, selector)
 
     def rows(self) -> list[str]:
-        return self.browser.execute_script("return [...document.querySelectorAll('#clips tr')].map(it => it.innerText)")
+        return self.browser.execute_script(
+            "return [...document.querySelectorAll('#clips tr')].map(row => row.innerText)"
+        )
 
     def pictures(self) -> list[int]:
-        """Return the width of each row's picture, 0 while it is not loaded."""
+        """Return the width of the picture in each row; 0 if it is not loaded."""
         return self.browser.execute_script(
-            "return [...document.querySelectorAll('#clips .thumb img')].map(i => i.naturalWidth)"
+            "return [...document.querySelectorAll('#clips .thumb img')].map(image => image.naturalWidth)"
         )
 
     def wait(self, condition, timeout_s: float = TIMEOUT_S) -> None:
@@ -51,7 +53,7 @@ def test_clips_on_the_page(tmp_path, broker):
         page = Page(browser, f"http://127.0.0.1:{site.console_port}")
         assert page.rows() == []
 
-        # An SOS is uploaded during the recording, its picture first.
+        # An SOS is uploaded during the recording. Its picture is uploaded first.
         site.device.run(5)
         site.device.recorder.trigger(1, 12, "", site.device.now)
         site.device.run(3)
@@ -62,8 +64,8 @@ def test_clips_on_the_page(tmp_path, broker):
         site.upload_all()
         page.wait(lambda: "SOS" in page.rows()[0] and "valid" in page.rows()[0])
 
-        # A snapshot is requested with a button; it appears without a reload.
-        page.one("#snapshot").click()
+        # A button requests a snapshot, which appears without a reload.
+        page.find("#snapshot").click()
         page.wait(lambda: (site.uploader.receive_states(), site.session.commands)[1])
         assert site.session.commands.pop()["action"] == enums.COMMAND_ACTION_SNAPSHOT
         site.device.recorder.snapshot("duty", site.device.now)
@@ -77,16 +79,16 @@ def test_clips_on_the_page(tmp_path, broker):
             "#record-stop": enums.COMMAND_ACTION_STOP_RECORDING,
         }
         for button, action in recording.items():
-            page.one(button).click()
+            page.find(button).click()
             page.wait(lambda: (site.uploader.receive_states(), site.session.commands)[1])
             assert site.session.commands.pop()["action"] == action
 
-        # Preservation, the enlarged picture, and the display of a tampered clip.
-        page.one("#clips tr:last-child .actions button").click()
+        # A clip is preserved, a tampered clip is shown, and a picture is enlarged.
+        page.find("#clips tr:last-child .actions button").click()
         page.wait(lambda: (site.uploader.receive_states(), site.session.commands)[1])
         command = site.session.commands[0]
         assert (command["action"], command["number"]) == (enums.COMMAND_ACTION_PRESERVE_CLIP, 1)
-        page.wait(lambda: page.one("#clips tr:last-child .actions button").get_attribute("aria-pressed") == "true")
+        page.wait(lambda: page.find("#clips tr:last-child .actions button").get_attribute("aria-pressed") == "true")
         site.record_clip()
         values = site.uploader.manifest_values(3)
         site.session.send_message(CLIP_MANIFEST, {**values, "chain": bytes(32)})
@@ -94,18 +96,18 @@ def test_clips_on_the_page(tmp_path, broker):
         page.wait(lambda: "tampered" in page.rows()[0])
         site.session.send_message(CLIP_MANIFEST, {**values, "clip_id": 6, "signer": bytes.fromhex("03" + "11" * 32)})
         page.wait(
-            lambda: sum("missing" in row for row in page.rows()) == 2 and "NEW SIGNING KEY" in page.one("#alerts").text
+            lambda: sum("missing" in row for row in page.rows()) == 2 and "NEW SIGNING KEY" in page.find("#alerts").text
         )
         SCREENSHOT.parent.mkdir(parents=True, exist_ok=True)
         browser.save_screenshot(str(SCREENSHOT))
-        wide = "return [...document.querySelectorAll('#console, #clips, #devices, #recordings, #talk')]"
-        assert browser.execute_script(wide + ".filter(it => it.scrollWidth > it.clientWidth).map(it => it.id)") == []
-        page.one("#clips .thumb").click()
-        page.wait(lambda: page.one("#picture").is_displayed())
-        page.one("#picture").click()
-        page.wait(lambda: not page.one("#picture").is_displayed())
+        panels = "return [...document.querySelectorAll('#console, #clips, #devices, #recordings, #talk')]"
+        assert browser.execute_script(panels + ".filter(e => e.scrollWidth > e.clientWidth).map(e => e.id)") == []
+        page.find("#clips .thumb").click()
+        page.wait(lambda: page.find("#picture").is_displayed())
+        page.find("#picture").click()
+        page.wait(lambda: not page.find("#picture").is_displayed())
 
-        # After a reload the page is the same, and the browser reported no errors.
+        # After a reload the page has the same rows, and the browser has logged no error.
         rows = page.rows()
         browser.refresh()
         page.wait(lambda: page.rows() == rows)

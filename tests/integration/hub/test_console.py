@@ -19,15 +19,15 @@ SCREENSHOT = Path(__file__).resolve().parent.parent.parent.parent / "build" / "h
 
 @pytest.fixture
 def browser(tmp_path):
-    with console_site.chromium(tmp_path / "profile") as it:
-        yield it
+    with console_site.chromium(tmp_path / "profile") as driver:
+        yield driver
 
 
 SCENARIOS = []
 
 
 def scenario(function):
-    """Register a part of `test_page`: all of them share one browser, hub and set of devices, which start slowly."""
+    """Register a part of `test_page`. All parts share one browser, hub and set of devices, which start slowly."""
     SCENARIOS.append(function)
     return function
 
@@ -43,7 +43,7 @@ def focus(page: ConsolePage, css: str) -> None:
 
 
 def focus_page(page: ConsolePage) -> None:
-    """Take the focus from any control."""
+    """Remove the focus from all controls."""
     page.browser.execute_script("document.activeElement.blur()")
 
 
@@ -66,7 +66,7 @@ def wait_idle(page: ConsolePage, group: int) -> None:
 
 
 def requests_during(page: ConsolePage, action) -> list[str]:
-    """Return the names of the requests that the page sends while `action()` runs."""
+    """Run `action()` and return the names of the requests that the page sends meanwhile."""
     page.browser.execute_script(
         """
         window.sentRequests = [];
@@ -89,7 +89,7 @@ def burst_of_a_device_is_shown_played_recorded_and_replayed(page, devices, site)
     devices.talk("vest-1", HARBOUR, 1.5)
     page.wait(lambda: page.data(HARBOUR, "state") == "taken")
     assert "vest-1" in page.text(row) and "s" in page.text(f"{row} .left")
-    # The audio thread plays it, and not as silence.
+    # The audio thread plays the burst, and the output is not silent.
     page.wait(lambda: page.data(HARBOUR, "audible") == "yes")
     wait_idle(page, HARBOUR)
     page.wait(lambda: int(page.data(HARBOUR, "played")) >= 12_000 - 160)
@@ -130,7 +130,7 @@ def ptt_key_talks_in_the_selected_group_while_the_page_has_the_focus(page, devic
     page.find(page.row(HARBOUR)).click()
     page.actions().key_down(page.keys.F9).perform()
     wait_granted(page, HARBOUR)
-    # A key repeat neither ends the transmission nor starts another one.
+    # A key repeat neither ends the transmission nor starts a new one.
     assert requests_during(page, lambda: dispatch_key(page, "keydown", "F9", "F9", repeat=True)) == []
     assert page.data(HARBOUR, "state") == "granted"
     page.actions().key_up(page.keys.F9).perform()
@@ -155,7 +155,7 @@ def ptt_key_does_not_talk_while_a_control_or_text_field_has_the_focus(page, devi
 
         assert requests_during(page, press) == [], css
         assert "F9 does not talk" in page.text("#message")
-    # Esc gives the focus back to the page.
+    # Esc returns the focus to the page.
     page.actions().send_keys(page.keys.ESCAPE).key_down(page.keys.F9).perform()
     wait_granted(page, HARBOUR)
     page.actions().key_up(page.keys.F9).perform()
@@ -173,7 +173,7 @@ def space_on_a_focused_talk_button_talks_in_the_group_of_the_button(page, device
     page.actions().key_up(" ").perform()
     wait_idle(page, CIRCLE)
     page.wait(lambda: recordings(site)[0]["group"] == CIRCLE)
-    # Enter works as well, and the main button talks in the selected group, which is this one now.
+    # Enter has the same effect. The main button talks in the selected group, which is now this group.
     focus(page, "#talk-button")
     page.actions().key_down(page.keys.ENTER).perform()
     wait_granted(page, CIRCLE)
@@ -216,7 +216,7 @@ def transmission_ends_when_the_window_loses_the_focus(page, devices, site):
         wait_granted(page, HARBOUR)
         page.browser.execute_script("dispatchEvent(new Event('blur'))")
         wait_idle(page, HARBOUR)
-        # The key is still held when the window gets the focus back: its repeats do not talk.
+        # Repeats of a key that is still held when the window gets the focus again must not talk.
         name = " " if code == "Space" else code
         assert requests_during(page, lambda n=name, c=code: dispatch_key(page, "keydown", n, c, repeat=True)) == []
         page.actions().key_up(key).perform()
@@ -237,7 +237,7 @@ def another_key_or_pointer_does_not_release_the_floor(page, devices, site):
 
 
 @scenario
-def pressing_again_within_the_tail_continues_the_transmission(page, devices, site):
+def second_press_within_the_tail_continues_the_transmission(page, devices, site):
     page.find(page.row(HARBOUR)).click()
     page.actions().key_down(page.keys.F9).perform()
     wait_granted(page, HARBOUR)
@@ -252,8 +252,8 @@ def pressing_again_within_the_tail_continues_the_transmission(page, devices, sit
 
 
 @scenario
-def queued_then_granted(page, devices, site):
-    """The group with the Chinese name has no pre-emption."""
+def queued_request_is_granted_after_the_release(page, devices, site):
+    """Pre-emption is disabled in this group, so a dispatcher has to wait."""
     devices.talk("vest-4", CIRCLE)
     page.wait(lambda: page.data(CIRCLE, "state") == "taken")
     page.find(page.row(CIRCLE)).click()
@@ -276,7 +276,7 @@ def broadcast_is_for_one_call_and_an_emergency_revokes_the_floor(page, devices, 
     assert "broadcast" in page.text(page.row(NIGHT))
     page.release()
     wait_idle(page, NIGHT)
-    assert page.find("[value=normal]").is_selected(), "the next call is a normal one"
+    assert page.find("[value=normal]").is_selected(), "the next call must be a normal call"
     page.hold(page.find("#talk-button"))
     wait_granted(page, NIGHT)
     devices.talk("vest-7", NIGHT, 60, mcptt.EMERGENCY)
@@ -307,7 +307,7 @@ def emergency_call_is_listed_first_and_played(page, devices, site):
 def sos_is_shown_until_it_is_resolved_and_the_wearer_gets_the_states(page, devices, site):
     console_site.sos(devices, "vest-3")
     page.wait(lambda: "SOS" in page.text("#alerts") and "vest-3" in page.text("#alerts"))
-    # A dispatcher who logs in later sees it as well.
+    # The alert is also shown to a dispatcher who logs in later.
     second = ConsolePage(page.browser, site, OTHER)
     second.wait(lambda: "vest-3" in second.text("#alerts"))
     second.button("#alerts", "Accept").click()
@@ -327,7 +327,7 @@ def sos_is_shown_until_it_is_resolved_and_the_wearer_gets_the_states(page, devic
 
 @scenario
 def dynamic_group_is_created_from_checked_devices_and_ended(page, devices, site):
-    """The name comes from a user: it is shown as text."""
+    """The name is user input and must be shown as text."""
     name = "<img src=x> 临时"
     for device in ("vest-1", "vest-8"):
         page.find(f"#devices td[title='{device}'] input").click()
@@ -353,9 +353,9 @@ def dynamic_group_is_created_from_checked_devices_and_ended(page, devices, site)
 
 
 @scenario
-def private_call(page, devices, site):
+def private_call_is_received_only_by_its_device(page, devices, site):
     shown = [row for row in page.find_all("#groups tr[data-group]") if row.is_displayed()]
-    assert len(shown) == 3, "private groups are hidden while they are not in use"
+    assert len(shown) == 3, "unused private groups must be hidden"
     page.device_button("vest-2", "Call").click()
     page.wait(lambda: "private" in page.text("#groups tr[aria-selected=true]"))
     private = int(page.find("#groups tr[aria-selected=true]").get_attribute("data-group"))
@@ -367,7 +367,7 @@ def private_call(page, devices, site):
 
 
 @scenario
-def listen_in_is_not_offered_where_the_site_forbids_it(page, devices, site):
+def listen_in_is_not_offered_if_the_site_forbids_it(page, devices, site):
     assert "Listen in" not in page.text("#devices")
 
 
@@ -388,7 +388,7 @@ def test_listen_in_requires_a_reason_shows_a_banner_and_is_audited(tmp_path, sep
         page.wait(lambda: devices.clients["vest-1"].commands)
         row = next(row for row in site.audit() if row["what"] == "listen_in")
         assert row["who"] == "duty" and row["reason"] == "no answer after an SOS" and row["allowed"] is True
-        # The device opens its microphone to the private group, and closes it.
+        # The device opens its microphone in the private group, then closes it.
         private = devices.clients["vest-1"].commands[0]["number"]
         devices.talk("vest-1", private, 1)
         page.wait(lambda: "microphone open" in page.text("#alerts"))
@@ -417,8 +417,8 @@ def test_page_reconnects_when_the_hub_is_restarted(tmp_path, separate_broker, br
 
 
 @scenario
-def playout_copes_with_jitter_and_loss(page, devices, site):
-    """The playout buffer with a simulated clock: what is played, and how late, at the network's best and worst."""
+def playout_buffer_handles_jitter_and_loss(page, devices, site):
+    """Runs the playout buffer with a simulated clock and network; checks the played samples and their delay."""
     played = page.browser.execute_async_script(
         """
         const done = arguments[0];
@@ -436,7 +436,7 @@ def playout_copes_with_jitter_and_loss(page, devices, site):
             for (let now = 0; now < N * 160 + 8000; now += 128) {
               while (packets.length && packets[0][0] <= now) {
                 const k = packets.shift()[1];
-                const level = preRoll && k % 10 < 3 ? 0 : 0.3;  // speech has pauses
+                const level = preRoll && k % 10 < 3 ? 0 : 0.3;  // speech with pauses
                 playout.push(1, 0xffffff00 + k * 160 >>> 0, Float32Array.from({ length: 160 },
                   (_, i) => level * Math.sin((k * 160 + i) * 2 * Math.PI * 150 / 8000)), now);
               }
@@ -457,7 +457,7 @@ def playout_copes_with_jitter_and_loss(page, devices, site):
     assert played["clean"]["played"] == 48_000 and played["clean"]["late"] == 0 and played["clean"]["delay_ms"] < 210
     assert played["city"]["played"] > 47_000 and played["city"]["late"] == 0 and played["city"]["delay_ms"] < 250
     assert played["bad"]["played"] > 41_000 and played["bad"]["delay_ms"] < 520
-    assert played["preRoll"]["skipped"] >= 160 * 15, "the delay of the pre-roll is reduced in pauses"
+    assert played["preRoll"]["skipped"] >= 160 * 15, "the delay of the pre-roll must be reduced in pauses"
     assert played["preRoll"]["delay_ms"] < 330
 
 
@@ -483,13 +483,13 @@ def transmission_sends_the_pre_roll_and_the_tail(page, devices, site):
         }).catch(e => done(String(e)));
         """
     )
-    assert sent["beforeGrant"] == 0 and sent["granted"] == list(range(10, 60)), "the newest second"
+    assert sent["beforeGrant"] == 0 and sent["granted"] == list(range(10, 60)), "the pre-roll must be the newest second"
     assert sent["last"] == "last word" and sent["tail_ms"] >= 195 and not sent["capturing"]
 
 
 @scenario
-def screenshot_of_a_busy_console(page, devices, site):
-    """Write build/hub/console.png and check that nothing is cut off."""
+def busy_console_fits_the_window(page, devices, site):
+    """Write build/hub/console.png and check that no panel is cut off."""
     devices.talk("vest-4", CIRCLE, 20)
     page.wait(lambda: page.data(CIRCLE, "state") == "taken")
     for name in ("vest-5", "vest-6"):

@@ -1,4 +1,4 @@
-"""The console's server: login, sessions, origins, headers, and rejected requests."""
+"""The server of the console: login, sessions, origins, headers, and rejected requests."""
 
 import asyncio
 
@@ -14,15 +14,15 @@ from tests.support.polling import TIMEOUT_S
 DUTY = Dispatcher(name="duty", token_sha256="0" * 64)
 
 
-def test_wrong_tokens_are_limited_per_address_and_forgiven_in_time():
+def test_wrong_tokens_are_limited_per_address_and_expire():
     sessions = LoginSessions(lambda token: {"right": DUTY}.get(token))
     for _ in range(MAX_ATTEMPTS):
         assert sessions.authenticate("10.0.0.1", "wrong", 0) is None
     with pytest.raises(TooManyAttemptsError) as rejected:
         sessions.authenticate("10.0.0.1", "right", 1)
     assert 0 < rejected.value.retry_s <= ATTEMPT_INTERVAL_S
-    assert sessions.authenticate("10.0.0.2", "right", 1) is DUTY, "other addresses are not limited"
-    assert sessions.authenticate("10.0.0.1", "wrong", ATTEMPT_INTERVAL_S) is None, "one more"
+    assert sessions.authenticate("10.0.0.2", "right", 1) is DUTY, "other addresses must not be limited"
+    assert sessions.authenticate("10.0.0.1", "wrong", ATTEMPT_INTERVAL_S) is None, "one more attempt is permitted"
     with pytest.raises(TooManyAttemptsError):
         sessions.authenticate("10.0.0.1", "wrong", ATTEMPT_INTERVAL_S)
     assert sessions.authenticate("10.0.0.1", "right", 10 * ATTEMPT_INTERVAL_S) is DUTY
@@ -87,9 +87,11 @@ def test_wrong_login_is_rejected_limited_and_audited(tmp_path, separate_broker):
         responses = [site.http_request("POST", "/login", {"token": "guess"}) for _ in range(MAX_ATTEMPTS)]
         assert responses[0][0] == 401
         assert responses[-1][0] == 429 and int(responses[-1][1]["Retry-After"]) > 0
-        assert site.http_request("POST", "/login", {"token": TOKEN})[0] == 429, "the right token is not checked either"
+        assert site.http_request("POST", "/login", {"token": TOKEN})[0] == 429, (
+            "the right token must not be checked either"
+        )
         assert [row["what"] for row in site.audit()] == ["login refused"] * MAX_ATTEMPTS
-        # No token is logged, right or wrong.
+        # Neither right nor wrong tokens are logged.
         logs = (tmp_path / "hub.log").read_text() + str(site.audit())
         assert "guess" not in logs and TOKEN not in logs
     finally:
@@ -109,7 +111,7 @@ def test_other_origin_cannot_use_a_session(site):
 
 
 def handshake(site: ConsoleSite, headers: dict[str, str]) -> int:
-    """Return the HTTP status of opening the socket."""
+    """Open the WebSocket and return the HTTP status."""
 
     async def run() -> int:
         async with aiohttp.ClientSession() as session:
@@ -165,7 +167,7 @@ def test_invalid_requests_are_rejected_with_a_reason(site):
                     await ws.send_str(request)
                     message = await ws.receive_json(timeout=TIMEOUT_S)
                     assert message["type"] == "refused" and reason in message["error"], (request, message)
-                # Voice without the floor, without a group, and without samples is ignored.
+                # Voice without the floor, of an unknown group, or without samples is ignored.
                 for voice in (bytes(4), bytes((0, 0, 0, 1)) + bytes(160), bytes((0, 0, 0, 99)) + bytes(160), b""):
                     await ws.send_bytes(voice)
                 await ws.send_str('{"do": "recordings", "id": 7}')

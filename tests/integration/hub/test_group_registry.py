@@ -1,4 +1,4 @@
-"""Groups, memberships and keys across restarts, and the terms that devices get."""
+"""Groups, memberships and keys over restarts, and the terms that are sent to devices."""
 
 import stat
 
@@ -18,7 +18,7 @@ site_folder = hub_parts.site_folder
 
 
 def registry_of(folder, announced=None):
-    """Return the groups of a site; announcements are appended to `announced` as (device, group)."""
+    """Return the group registry of a site. It appends announcements to `announced` as (device, group)."""
     context = HubContext(folder / "site.toml")
 
     def announce(device, number):
@@ -80,16 +80,16 @@ def test_dynamic_group_is_created_announced_and_ended(site_folder):
     restarted = registry_of(site_folder)
     assert number not in restarted.groups and restarted.devices["vest-1"].left_groups == [number]
     assert restarted.make_group("search", ["vest-1"]).number != number
-    for wrong in (
+    for invalid_call in (
         lambda: registry.end_group(1),
         lambda: registry.make_group("x", ["nobody"]),
         lambda: registry.make_group("", ["vest-1"]),
     ):
         with pytest.raises(UserError):
-            wrong()
+            invalid_call()
 
 
-def test_left_groups_of_a_device_without_a_key_are_kept(site_folder):
+def test_left_groups_of_a_device_without_a_key_are_preserved(site_folder):
     registry = registry_of(site_folder)
     number = registry.make_group("search", ["vest-2"]).number
     registry.end_group(number)
@@ -115,23 +115,23 @@ def test_all_keys_are_renewed_before_burst_numbers_restart(site_folder):
     assert len(announced) == len(registry.memberships)
 
 
-def test_terms_are_repeated_to_a_device_that_does_not_appear(site_folder):
+def test_terms_are_repeated_while_a_device_is_absent(site_folder):
     sender, clock = FakeSender(), FakeClock(10_000)
     device = registry_of(site_folder).devices["vest-1"]
     terms = terms_of(site_folder, sender, clock)
     sent_minutes = []
-    for _ in range(2 * 3600):  # a frame each second, and no packet on the floor socket
+    for _ in range(2 * 3600):  # one frame per second, and no packet on the floor socket
         terms.frame_received(device, False)
         sent_minutes += [(clock.now_ms - 10_000) // 60_000] * len(sender.sent)
         sender.sent.clear()
         clock.now_ms += 1000
     times = sorted(set(sent_minutes))
-    assert times == [0, 1, 3, 7, 15, 31, 63] and len(sent_minutes) == 2 * len(times), "two groups each time"
+    assert times == [0, 1, 3, 7, 15, 31, 63] and len(sent_minutes) == 2 * len(times), "each repetition has both groups"
     terms.device_appeared(device)
-    assert len(sender.sent) == 2, "the last announcement may be lost"
+    assert len(sender.sent) == 2, "the last announcement may be lost, so it is repeated"
     device.last_seen_ms = clock.now_ms
     clock.now_ms += 10**8
     terms.frame_received(device, False)
-    assert len(sender.sent) == 2, "a device that is present knows its groups"
+    assert len(sender.sent) == 2, "no repetition to a device that is present"
     terms.frame_received(device, True)
     assert len(sender.sent) == 4

@@ -32,7 +32,7 @@ LOCAL = "127.0.0.1"
 
 @pytest.fixture
 def site(tmp_path, broker):
-    """Return a function that starts a hub with one group, and the clients of its devices."""
+    """Return a function that starts a hub with one group and returns it with the clients of its devices."""
     started = []
 
     def make(names="abc", top="", hub="", more="", options=(), groups=None):
@@ -110,7 +110,7 @@ def test_requested_priority_is_limited_and_an_emergency_preempts(site):
     join_groups(clients, [1])
     a, b, _ = (client.memberships[1] for client in clients)
     request_and_wait(clients, a, 10)
-    b.request_floor(255)  # limited to 10, the priority of both members
+    b.request_floor(255)  # the hub limits it to 10, the priority of both members
     run_until(clients, lambda: b.events[-1] == "QUEUE_POSITION")
     b.cancel_request()
     run_for(clients, 0.1)
@@ -134,7 +134,7 @@ def test_voice_without_the_floor_is_revoked_and_not_relayed(site):
     assert hub.stop()["floor_reproached"] == 1
 
 
-def test_late_entry_and_change_of_address(site):
+def test_voice_reaches_a_late_member_and_a_changed_address(site):
     _, clients = site()
     join_groups(clients[:2], [1])
     a, b, c = (clients[0].memberships[1], clients[1].memberships[1], clients[2])
@@ -158,16 +158,16 @@ def test_packets_that_are_not_authentic_are_counted_and_ignored(site):
     a, b, _ = (client.memberships[1] for client in clients)
     floor_address = ("127.0.0.1", a.terms["floor_port"])
     request_and_wait(clients, a)
-    good = a.client.protect_rtcp(RECEIVER_REPORT.pack(0x80, 201, 1, a.terms["ssrc"]))
-    bad = bytearray(good)
-    bad[-1] ^= 1
-    a.client.udp.sendto(bytes(bad), floor_address)  # forged
-    a.client.udp.sendto(good, floor_address)
+    authentic = a.client.protect_rtcp(RECEIVER_REPORT.pack(0x80, 201, 1, a.terms["ssrc"]))
+    forged = bytearray(authentic)
+    forged[-1] ^= 1
+    a.client.udp.sendto(bytes(forged), floor_address)
+    a.client.udp.sendto(authentic, floor_address)
     run_until(clients, lambda: a.client.reports == 2)
     stranger = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    stranger.sendto(good, floor_address)  # replayed from another address, to redirect the device's voice
-    for n in (0, 1, 11, 12, 20, len(good) - 1):
-        stranger.sendto(good[:n], floor_address)
+    stranger.sendto(authentic, floor_address)  # replayed from another address, to redirect the voice for the device
+    for n in (0, 1, 11, 12, 20, len(authentic) - 1):
+        stranger.sendto(authentic[:n], floor_address)
     voice = a.packet(FRAME)
     a.client.media.sendto(voice, a.client.media_address)
     stranger.sendto(voice, a.client.media_address)
@@ -197,7 +197,7 @@ def test_malformed_datagrams_do_not_disturb_the_hub(site, tmp_path):
         bytes(40),
     ]
     ports = (a.terms["floor_port"], a.terms["media_port"])
-    for _ in range(40):  # each from another source
+    for _ in range(40):  # each from a new source
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
             for _ in range(50):
                 data = bytearray(rng.choice(seeds))
@@ -206,7 +206,7 @@ def test_malformed_datagrams_do_not_disturb_the_hub(site, tmp_path):
                 stranger.sendto(
                     data[: rng.randrange(len(data) + 1)] + rng.randbytes(rng.randrange(3)), (LOCAL, rng.choice(ports))
                 )
-    # Authentic messages that no participant may send.
+    # Authentic datagrams with random floor messages.
     for _ in range(200):
         body = bytearray(rng.randbytes(4 * rng.randrange(1, 12)))
         head = (
@@ -229,16 +229,16 @@ def test_flood_is_limited_per_source(site):
     hub, clients = site()
     join_groups(clients, [1])
     a, b, _ = (client.memberships[1] for client in clients)
-    flood, started_s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM), time.monotonic()
+    flooder, started_s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM), time.monotonic()
     for _ in range(3000):
-        flood.sendto(bytes(60), ("127.0.0.1", a.terms["floor_port"]))
+        flooder.sendto(bytes(60), ("127.0.0.1", a.terms["floor_port"]))
     request_and_wait(clients, a)
     duration_s = time.monotonic() - started_s
     talk(a, 5)
     run_until(clients, lambda: len(b.voice) == 5)
-    flood.close()
+    flooder.close()
     counts = hub.stop()
-    # The kernel drops datagrams while the socket buffer is full. Of the others, 60 per second are processed.
+    # The kernel drops datagrams while the socket buffer is full. The hub processes 60 per second of the others.
     assert 60 <= counts["refused"]["ssrc"] <= 60 * (duration_s + 2) and counts["refused"]["flood"] > 1000
     assert counts["voice_out"] == 10
 
@@ -257,7 +257,7 @@ def test_killed_hub_restarts_with_an_idle_floor_and_unused_indices_and_ssrcs(sit
     for client in clients:
         client.rejected.clear()
     hub.start()
-    # The hub contacts the devices first. They keep their replay windows.
+    # The hub sends first. The devices still have their replay windows.
     run_until(clients, lambda: c.events[-1] == "IDLE" and "REVOKED" in a.events)
     request_and_wait(clients, c)
     assert c.floor.audio_ssrc != first
@@ -288,7 +288,7 @@ def test_device_removed_from_a_group_is_informed_and_the_key_is_renewed(site, tm
     run_until(clients, lambda: len(b.memberships[1].voice) == 3)
 
 
-def test_hub_follows_a_device_into_its_next_key_epoch(site):
+def test_hub_accepts_the_next_key_epoch_of_a_device(site):
     hub, clients = site()
     join_groups(clients, [1])
     a, b, _ = clients
@@ -310,7 +310,7 @@ def test_every_device_has_a_private_group_that_is_recorded(site, tmp_path):
     private = [n for n, membership in clients[0].memberships.items() if membership.terms["kind"] == 1]
     assert len(private) == 1 and private[0] not in clients[1].memberships
     member = clients[0].memberships[private[0]]
-    request_and_wait(clients, member)  # granted although no dispatcher listens
+    request_and_wait(clients, member)  # granted although no dispatcher is listening
     talk(member, 3)
     run_for(clients, 0.2)
     member.release_floor()
@@ -330,7 +330,7 @@ def test_event_is_acknowledged(site):
 def test_lost_terms_are_repeated_after_the_next_hello(site):
     _, clients = site()
     a = clients[0]
-    a._mqtt.unsubscribe("p/a/d")  # messages are lost meanwhile, because the session is clean
+    a._mqtt.unsubscribe("p/a/d")  # messages are now lost, because the session is clean
     run_for(clients, 0.3)
     a.send_hello()
     run_for(clients, 0.5)
@@ -377,12 +377,12 @@ def test_wireshark_dissects_every_message_of_a_session(site, tmp_path):
     run_for(clients, 0.3)
     counts = hub.stop()
     decoded = ["tshark", "-r", str(tmp_path / "x.pcap"), "-d", f"udp.port=={a.terms['floor_port']},rtcp"]
-    good = 'rtcp.app.name == "MCPT" && rtcp.length_check == 1 && !_ws.expert && !_ws.malformed'
-    done = subprocess.run(
-        [*decoded, "-Y", good, "-T", "fields", "-e", "rtcp.app.subtype"], capture_output=True, text=True
+    valid_message = 'rtcp.app.name == "MCPT" && rtcp.length_check == 1 && !_ws.expert && !_ws.malformed'
+    result = subprocess.run(
+        [*decoded, "-Y", valid_message, "-T", "fields", "-e", "rtcp.app.subtype"], capture_output=True, text=True
     )
-    kinds = {int(word) & 15 for line in done.stdout.split() for word in line.split(",")}
-    assert len(done.stdout.splitlines()) == counts["floor_in"] + counts["floor_out"], done.stderr
+    kinds = {int(word) & 15 for line in result.stdout.split() for word in line.split(",")}
+    assert len(result.stdout.splitlines()) == counts["floor_in"] + counts["floor_out"], result.stderr
     assert kinds >= {0, 1, 2, 4, 5, 6, 9, 10}
 
 

@@ -1,4 +1,4 @@
-"""Rows and messages of a hub about clips, pictures, retention, and limits against a hostile device."""
+"""Rows and messages of a hub about its clips, pictures, retention, and limits for hostile devices."""
 
 import asyncio
 import os
@@ -15,19 +15,19 @@ from tests.support.clip_service_harness import DEVICE, ClipServiceHarness, recor
 
 
 @pytest.fixture(scope="module")
-def recorded(tmp_path_factory):
+def recorded_clips(tmp_path_factory):
     return record_clips(tmp_path_factory.mktemp("recorded"))
 
 
-def test_retention_deletes_incomplete_clips_and_their_numbers_are_not_missing(recorded, tmp_path):
+def test_retention_deletes_incomplete_clips_and_their_numbers_are_not_missing(recorded_clips, tmp_path):
     old_s = time.time() - 40 * 86400
 
     async def run():
         hub = ClipServiceHarness(tmp_path)
         for number in (1, 2, 3, 4):
-            hub.service.intake.announce(recorded.announcements[number])
+            hub.service.intake.announce(recorded_clips.announcements[number])
             names = [f"{number:06d}.plm"] if number == 3 else []
-            await hub.receive(recorded.clip(number), number, *names)
+            await hub.receive(recorded_clips.clip(number), number, *names)
         await hub.wait_idle()
         hub.service.access.preserve(DEVICE, 1)
         for number in (1, 2, 3):
@@ -40,20 +40,20 @@ def test_retention_deletes_incomplete_clips_and_their_numbers_are_not_missing(re
         assert set(rows) == {1, 4} and not (tmp_path / "clips" / DEVICE / "000003").exists()
         await hub.kill()
         hub = ClipServiceHarness(tmp_path)
-        assert set(await hub.wait_idle()) == {1, 4}, "deleted clips are not missing"
+        assert set(await hub.wait_idle()) == {1, 4}, "deleted clips must not be reported as missing"
         await hub.kill()
 
     asyncio.run(run())
 
 
-def test_a_picture_whose_header_names_another_step_is_ignored(recorded, tmp_path):
-    """The step decides how long decryption takes: four million keys would delay every verdict."""
-    name = next(path.name for path in recorded.clip(3).glob("*.pls"))
-    data = bytearray((recorded.clip(3) / name).read_bytes())
+def test_a_picture_with_an_altered_step_in_its_header_is_ignored(recorded_clips, tmp_path):
+    """Key derivation takes one operation per step: step 4,000,000 would delay every verdict."""
+    name = next(path.name for path in recorded_clips.clip(3).glob("*.pls"))
+    data = bytearray((recorded_clips.clip(3) / name).read_bytes())
 
     async def run():
-        hub = ClipServiceHarness(tmp_path, evidence_key.load(recorded.device.pem))
-        await hub.receive(recorded.clip(3), 3, name)
+        hub = ClipServiceHarness(tmp_path, evidence_key.load(recorded_clips.device.pem))
+        await hub.receive(recorded_clips.clip(3), 3, name)
         assert (await hub.wait_idle())[3]["picture"]
         (tmp_path / "altered").mkdir()
         data[14:18] = (4_000_000).to_bytes(4, "big")
@@ -79,13 +79,13 @@ def test_upload_progress_is_published_once_a_second(tmp_path):
     asyncio.run(run())
 
 
-def test_missing_numbers_are_published_at_a_hundred_a_second(recorded, tmp_path):
-    """A hostile device announces clip 500, 1000, ...: dispatchers must still see an SOS of another device."""
+def test_missing_numbers_are_published_at_most_100_per_second(recorded_clips, tmp_path):
+    """A hostile device announces clips 500, 1000, ... An SOS of another device must still reach the dispatchers."""
 
     async def run():
         hub = ClipServiceHarness(tmp_path)
         for number in range(0, 5000, 500):
-            hub.service.intake.announce({**recorded.announcements[1], "clip_id": number})
+            hub.service.intake.announce({**recorded_clips.announcements[1], "clip_id": number})
         assert len(hub.messages) == 10 and {row["state"] for row in hub.messages} == {"told"}
         hub.messages.clear()
         deadline = time.monotonic() + 30
@@ -101,31 +101,31 @@ def test_missing_numbers_are_published_at_a_hundred_a_second(recorded, tmp_path)
     asyncio.run(run())
 
 
-def test_a_page_makes_only_its_rows_and_a_list_lets_other_tasks_run(tmp_path, monkeypatch):
+def test_a_page_converts_only_its_rows_and_a_list_lets_other_tasks_run(tmp_path, monkeypatch):
     async def run():
         hub = ClipServiceHarness(tmp_path)
-        feed, make_row = hub.service.feed, hub.service.feed.row
+        feed, convert_row = hub.service.feed, hub.service.feed.row
         for number in range(2000):
             clip = hub.registry.record(DEVICE, number if number < 1500 else number + 1)
             clip.announcement = {"start_ms": clip_maker.EPOCH_MS + number * 1000}
             clip.file_sizes = {f"000001-{i:06d}.pls": 1 for i in range(20)}
         converted = []
-        monkeypatch.setattr(feed, "row", lambda clip: converted.append(clip) or make_row(clip))
+        monkeypatch.setattr(feed, "row", lambda clip: converted.append(clip) or convert_row(clip))
         newest = feed.newest(200)
         assert [row["clip"] for row in newest] == list(range(2000, 1800, -1)) and len(converted) == 200
-        turns, listed = 0, []
+        other_rounds, listed = 0, []
 
-        async def count_turns():
-            nonlocal turns
+        async def count_rounds():
+            nonlocal other_rounds
             while True:
-                turns += 1
+                other_rounds += 1
                 await asyncio.sleep(0)
 
-        counting = asyncio.ensure_future(count_turns())
+        counting = asyncio.ensure_future(count_rounds())
         async for row in feed.rows():
             listed.append((row["clip"], row["state"], len(row["files"])))
         counting.cancel()
-        assert turns >= 2000 // 50
+        assert other_rounds >= 2000 // 50
         assert len(listed) == 2001 and listed[499:502] == [
             (1501, "coming", 20),
             (1500, "missing", 0),
@@ -136,10 +136,10 @@ def test_a_page_makes_only_its_rows_and_a_list_lets_other_tasks_run(tmp_path, mo
     asyncio.run(run())
 
 
-def test_a_device_has_16_signing_keys_at_most(recorded, tmp_path):
+def test_signing_keys_of_a_device_are_limited_to_16(recorded_clips, tmp_path):
     async def run():
         hub = ClipServiceHarness(tmp_path)
-        row = recorded.announcements[1]
+        row = recorded_clips.announcements[1]
         for number in range(40):
             hub.service.intake.announce({**row, "clip_id": number, "signer": f"03{number:064x}"})
         assert len(read_signers(tmp_path / "clips" / "signers.toml")[DEVICE]) == 16

@@ -1,4 +1,4 @@
-"""A device's clips at a real hub: verdicts, signers, access log, HTTP routes and retention."""
+"""Clips of a device at a real hub: verdicts, signers, access log, HTTP routes and retention."""
 
 import asyncio
 import contextlib
@@ -25,11 +25,11 @@ def test_a_valid_clip_is_released(site):
     assert (row["device"], row["trigger"], row["event"], row["verdict"]) == (DEVICE, "sos", 11, "valid")
     assert row["state"] == "here" and row["bytes"] == row["bytes_here"] > 10_000 and row["picture"]
     assert (site.clips / "signers.toml").read_text() == f'[signers]\n"{DEVICE}" = ["{site.device.signer}"]\n'
-    site.uploader.announce_clips()  # repeated, as after a power cut: the answer is too
+    site.uploader.announce_clips()  # a repeated announcement, as after a power cut, is answered again
     assert site.wait_for_states(1) == [(number, enums.CLIP_STATE_STATE_VERIFIED)]
 
 
-def test_a_hub_answers_after_a_kill_what_it_could_not_before(site):
+def test_a_killed_hub_answers_pending_announcements_after_its_restart(site):
     number = site.record_clip()
     site.uploader.run_until(site.uploader.is_done)  # no announcement, so the signer is unknown
     wait_until(lambda: site.rows()[number]["verdict"] == "unverifiable")
@@ -49,7 +49,7 @@ def test_altered_files_are_uploaded_again(site):
     original, altered = bytes(files[name]), bytearray(files[name])
     altered[-5] ^= 1
     raw = upload_clients.RawTusClient(DEVICE, site.port)
-    # Somebody has the device's key, or its memory card was altered.
+    # The uploader has the key of the device, or the memory card was altered.
     assert raw.create(number, name, bytes(altered), bytes(altered)).status == 201
     assert site.clips.joinpath(DEVICE, f"{number:06d}", name).exists()
     site.uploader.announce_clips()

@@ -1,4 +1,4 @@
-"""A hub that is killed at any step of an upload: no clip is lost, and each is released after its verdict."""
+"""A hub is killed at each step of an upload: no clip is lost, and each clip is released after its verdict."""
 
 import json
 import random
@@ -37,7 +37,7 @@ def test_an_sos_is_uploaded_before_an_older_clip_and_both_are_valid(site):
 
 @pytest.mark.timeout(300)
 def test_a_hub_killed_at_any_step_loses_no_clip_and_releases_each(site):
-    """The device repeats its announcements until it has an answer, as it does every two minutes."""
+    """The device repeats its announcements until it has received the answer."""
     index = site.uploader.index
     for round_ in range(4):
         context = f"seed {SEED}, round {round_}"
@@ -46,8 +46,10 @@ def test_a_hub_killed_at_any_step_loses_no_clip_and_releases_each(site):
         step = ("uploading", "uploaded", "verified", "answered")[round_]
         size = sum(len(data) for name, data in site.device.files.data.items() if name.endswith((".pls", ".plm")))
         if step == "uploading":
-            goal = random.Random(SEED).randrange(size)
-            site.uploader.run_until(lambda goal=goal: site.uploader.is_done() or site.uploader.agent.sent > goal)
+            kill_at = random.Random(SEED).randrange(size)
+            site.uploader.run_until(
+                lambda kill_at=kill_at: site.uploader.is_done() or site.uploader.agent.sent > kill_at
+            )
         else:
             site.uploader.run_until(site.uploader.is_done)
         if step in ("verified", "answered"):
@@ -100,16 +102,16 @@ def test_a_device_repeats_an_announcement_until_it_has_an_answer(tmp_path, rig, 
     assert (announcements()[0]["clip_id"], announcements()[0]["chain"]) == (number, values["chain"].hex())
     journal = tmp_path / "device" / "state" / "clips"
 
-    def verified():
+    def is_verified():
         files = [path for path in journal.iterdir() if path.suffix not in (".pls", ".plm")]
         return any(b'"verified":' in path.read_bytes() for path in files)
 
-    assert not verified()
+    assert not is_verified()
     downlink = Downlink({device.device_id: DeviceKey(device.key)})
     state = {"clip_id": number, "state": VERIFIED, "bytes_done": 0, "time_ms": 1}
     device.transport.publish(device.device_id, downlink.seal(device.device_id, patrolink_messages.CLIP_STATE, state))
-    device.listen(verified)
-    # After the next boot there is nothing to announce.
+    device.listen(is_verified)
+    # After the next boot the clip is not announced.
     device.cycle()
     hellos = len([row for row in device.rows if row["message"] == "hello"])
     device.listen(lambda: len([row for row in device.rows if row["message"] == "hello"]) > hellos)
@@ -119,7 +121,7 @@ def test_a_device_repeats_an_announcement_until_it_has_an_answer(tmp_path, rig, 
 
 
 class BitErrorSocket(TcpSocket):
-    """A socket that flips one bit of a body, as often as `errors_left` says."""
+    """A socket that flips one bit of a body, `errors_left` times."""
 
     errors_left = 1
 

@@ -1,4 +1,4 @@
-"""Parts of a hub without its process: site file, persistent counters, audit log, metrics and floor trace."""
+"""Parts of a hub without its process: site file, persistent counters, audit log, metrics, floor trace."""
 
 import json
 import shutil
@@ -83,7 +83,7 @@ def test_counter_never_repeats_across_kills(tmp_path):
     numbers = []
     for _ in range(5):
         counter = persistence.PersistentCounter(tmp_path / "n.json", 10)
-        numbers += [counter.allocate() for _ in range(13)]  # then the process is killed
+        numbers += [counter.allocate() for _ in range(13)]  # the process is killed after each round
     assert len(set(numbers)) == len(numbers) == 65 and numbers == sorted(numbers)
     assert stat.S_IMODE((tmp_path / "n.json").stat().st_mode) == 0o600
     (tmp_path / "n.json").write_text("-1")
@@ -94,7 +94,7 @@ def test_counter_never_repeats_across_kills(tmp_path):
         persistence.PersistentCounter(tmp_path / "n.json", 10)
 
 
-def test_number_is_not_used_until_storage_has_reserved_it(tmp_path):
+def test_number_is_not_allocated_before_it_is_reserved_on_storage(tmp_path):
     folder = tmp_path / "state"
     counter = persistence.PersistentCounter(folder / "n.json", 10)
     for _ in range(2):
@@ -108,7 +108,7 @@ def test_number_is_not_used_until_storage_has_reserved_it(tmp_path):
 # --- audit log -------------------------------------------------------------------------------------------------------
 
 
-def test_audit_log_is_append_only_and_an_action_it_cannot_record_is_refused(tmp_path):
+def test_audit_log_is_append_only_and_an_action_that_cannot_be_recorded_is_refused(tmp_path):
     path, metrics = tmp_path / "audit.jsonl", Metrics()
     audit = AuditLog(path, SystemClock(), metrics)
     audit.write("duty", "listen_in", device="vest-1", reason="no answer\nfor an hour")
@@ -134,7 +134,7 @@ def test_lines_of_a_device_in_the_audit_log_are_limited_per_hour(tmp_path):
     clock.now_ms += 3_600_000
     log.note("vest-1", "upload refused")
     assert len(path.read_text().splitlines()) == 1004
-    AuditLog(tmp_path, clock, metrics).note("vest-1", "answer")  # cannot be written: only counted
+    AuditLog(tmp_path, clock, metrics).note("vest-1", "answer")  # a failed write is only counted
     assert metrics.counts["storage_failed"] == 1
 
 
@@ -167,8 +167,8 @@ def test_wireshark_reads_the_trace(tmp_path, host):
     trace.write((host, 5004), (host, 40_000), bytes(writer.buf[:n]))
     trace.close()
     command = ["tshark", "-r", str(tmp_path / "x.pcap"), "-d", "udp.port==5004,rtcp", "-o", "udp.check_checksum:TRUE"]
-    good = (
+    valid_message = (
         'rtcp.app.name == "MCPT" && rtcp.length_check == 1 && !_ws.expert && !_ws.malformed && udp.checksum.status == 1'
     )
-    done = subprocess.run([*command, "-Y", good], capture_output=True, text=True, timeout=60)
-    assert len(done.stdout.splitlines()) == 1, done.stdout + done.stderr
+    result = subprocess.run([*command, "-Y", valid_message], capture_output=True, text=True, timeout=60)
+    assert len(result.stdout.splitlines()) == 1, result.stdout + result.stderr

@@ -14,7 +14,7 @@ NAMES = "abc"
 
 
 def site_text(folder, url: str, moved: bool = False) -> str:
-    """Return a site file with two hubs and a group on each; `moved`: both groups are on the second hub."""
+    """Return a site file with two hubs and one group on each. If `moved`, both groups are on the second hub."""
     ports = hub_process.free_ports(4)
     if (folder / "ports").exists():
         ports = json.loads((folder / "ports").read_text())
@@ -64,7 +64,7 @@ def test_groups_of_two_hubs_are_independent(two_hubs):
     assert terms[1]["ssrc"] >> 27 == 0b10000 and terms[2]["ssrc"] >> 27 == 0b10001
     talk(clients, 1, 3)
     talk(clients, 2, 3)
-    home.kill()  # groups of the other hub are not affected
+    home.kill()  # must not affect groups of the other hub
     talk(clients, 2, 3)
     assert other.stop()["refused"] == {}
     assert all(client.rejected == [] for client in clients)
@@ -73,7 +73,7 @@ def test_groups_of_two_hubs_are_independent(two_hubs):
 def test_group_moves_to_another_hub(two_hubs, tmp_path, broker):
     home, other, clients = two_hubs
     join_groups(clients, [1, 2])
-    before = clients[0].memberships[1].terms
+    old_terms = clients[0].memberships[1].terms
     for hub in (home, other):
         hub.stop()
     (tmp_path / "site.toml").write_text(site_text(tmp_path, broker.url, moved=True))
@@ -83,12 +83,12 @@ def test_group_moves_to_another_hub(two_hubs, tmp_path, broker):
         client.memberships.clear()
         client.reports = 0
     join_groups(clients, [1, 2])
-    after = clients[0].memberships[1].terms
-    assert after["floor_port"] == other.ready["floor_port"] != before["floor_port"]
+    new_terms = clients[0].memberships[1].terms
+    assert new_terms["floor_port"] == other.ready["floor_port"] != old_terms["floor_port"]
     talk(clients, 1, 3)
 
 
-def test_request_between_hubs_has_to_be_authentic_and_new(two_hubs, tmp_path):
+def test_replayed_or_forged_request_between_hubs_is_rejected(two_hubs, tmp_path):
     contexts = [HubContext(tmp_path / "site.toml", shard) for shard in (1, 0)]
     clock = FakeClock(1_795_000_000_000)
     sender, receiver = (HubRequests(context, clock) for context in contexts)
@@ -97,10 +97,10 @@ def test_request_between_hubs_has_to_be_authentic_and_new(two_hubs, tmp_path):
     assert receiver.open(sealed) == message
     with pytest.raises(HubRequestError, match="replay"):
         receiver.open(sealed)
-    for wrong in (b"", sealed[:5], b"\x01b" + sealed[2:], sealed[:-1] + bytes([sealed[-1] ^ 1])):
+    for invalid in (b"", sealed[:5], b"\x01b" + sealed[2:], sealed[:-1] + bytes([sealed[-1] ^ 1])):
         with pytest.raises(HubRequestError, match="device|tag|format"):
-            receiver.open(wrong)
-    late = sender.seal(message)
+            receiver.open(invalid)
+    delayed = sender.seal(message)
     clock.now_ms += 61_000
     with pytest.raises(HubRequestError, match="replay"):
-        HubRequests(contexts[1], clock).open(late)
+        HubRequests(contexts[1], clock).open(delayed)

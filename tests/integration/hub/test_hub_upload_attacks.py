@@ -1,4 +1,4 @@
-"""Attacks on a hub's uploads by strangers and hostile devices: no file is replaced, no limit is exceeded."""
+"""Attacks on the uploads of a hub by strangers and hostile devices: no file is replaced, no limit is exceeded."""
 
 import asyncio
 import hashlib
@@ -13,7 +13,7 @@ import pytest
 from patrolink.hub.clips import upload_store
 from patrolink.hub.infra import http_server
 
-from tests.integration.hub.test_hub_uploads import NAME, random_bytes, small  # noqa: F401
+from tests.integration.hub.test_hub_uploads import NAME, random_bytes, start_server  # noqa: F401
 from tests.support import upload_clients
 from tests.support.polling import wait_until
 
@@ -21,7 +21,7 @@ SEEDS = range(20261127, 20261127 + 3)
 
 
 def start_patch(raw, url, offset, size):
-    """Send a PATCH without its body; return the socket, on which the body may follow."""
+    """Send the header of a PATCH; return the socket for its body."""
     tag = upload_clients.authorization(raw.device, "PATCH", url, str(offset))
     head = f"PATCH {url} HTTP/1.1\r\nHost: hub\r\nTus-Resumable: 1.0.0\r\nAuthorization: {tag}\r\n"
     head += (
@@ -32,18 +32,18 @@ def start_patch(raw, url, offset, size):
     return connection
 
 
-def test_the_newer_of_two_requests_of_a_device_is_served(small, tmp_path):  # noqa: F811
-    raw, data = small(), random_bytes(300_000)
+def test_the_newer_of_two_requests_of_a_device_is_served(start_server, tmp_path):  # noqa: F811
+    raw, data = start_server(), random_bytes(300_000)
     url = raw.create(1, NAME, data)[1]["Location"]
     with start_patch(raw, url, 0, len(data)) as first:
         first.sendall(data[:100_000])
         time.sleep(0.3)
         assert raw.request("HEAD", url)[1]["Upload-Offset"] == "100000"
-        assert first.recv(100) == b"", "the older request is disconnected"
+        assert first.recv(100) == b"", "the older request must be disconnected"
     with start_patch(raw, url, 100_000, 200_000) as first:
         first.sendall(data[100_000:150_000])
         time.sleep(0.3)
-        # For another file too: a device has one request at a time.
+        # Also for another file, because a device may have only one request at a time.
         other = raw.create(2, NAME, data)[1]["Location"]
         assert first.recv(100) == b"" and other != url
     assert raw.request("PATCH", url, data[150_000:], Upload_Offset="150000")[0] == 204
@@ -51,10 +51,10 @@ def test_the_newer_of_two_requests_of_a_device_is_served(small, tmp_path):  # no
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_concurrent_requests_on_one_upload_never_mix_files(small, tmp_path, seed):  # noqa: F811
-    """Requests with valid and invalid offsets, and other files of the same name: one file is complete, as announced."""
+def test_concurrent_requests_on_one_upload_never_mix_files(start_server, tmp_path, seed):  # noqa: F811
+    """Four threads send valid and invalid offsets and other files of the same name. One file must be complete."""
     rng = random.Random(seed)
-    raw, data = small(), random_bytes(400_000, seed)
+    raw, data = start_server(), random_bytes(400_000, seed)
     others = [random_bytes(rng.randrange(1, 60_000), seed + i) for i in range(1, 4)]
     raw.create(1, NAME, data)
     url = f"/clips/linux-1/1/{NAME}"
@@ -90,9 +90,9 @@ def test_concurrent_requests_on_one_upload_never_mix_files(small, tmp_path, seed
     assert len(os.listdir(path.parent)) == 1, (seed, os.listdir(path.parent))
 
 
-def test_a_file_being_completed_is_not_replaced_by_another_of_its_name(small, tmp_path, monkeypatch):  # noqa: F811
-    """While the hub hashes the complete file, another of its name waits and is refused."""
-    raw, data, other = small(), random_bytes(100_000), random_bytes(100_000, 1)
+def test_a_file_in_completion_is_not_replaced_by_another_of_its_name(start_server, tmp_path, monkeypatch):  # noqa: F811
+    """While the hub hashes a complete file, another file of that name has to wait and is then refused."""
+    raw, data, other = start_server(), random_bytes(100_000), random_bytes(100_000, 1)
     url = raw.create(1, NAME, data)[1]["Location"]
     complete = upload_store._complete
 
@@ -112,16 +112,16 @@ def test_a_file_being_completed_is_not_replaced_by_another_of_its_name(small, tm
     assert os.listdir(tmp_path / "linux-1" / "000001") == [NAME]
 
 
-def test_pending_files_of_a_device_are_limited(small):  # noqa: F811
-    raw = small()
+def test_pending_files_of_a_device_are_limited(start_server):  # noqa: F811
+    raw = start_server()
     statuses = [raw.create(i % 8, f"000001-{i:06d}.pls", b"abc")[0] for i in range(66)]
     assert statuses == [201] * 64 + [429] * 2
     assert raw.create(0, "000001-000000.pls", b"abc", b"abc")[0] == 201
     assert raw.create(0, "000001-000099.pls", b"abc")[0] == 201
 
 
-def test_a_disk_that_fills_up_during_an_upload_keeps_its_reserve(small, monkeypatch, tmp_path):  # noqa: F811
-    raw, data = small(), random_bytes(200_000)
+def test_a_disk_that_fills_up_during_an_upload_keeps_its_reserve(start_server, monkeypatch, tmp_path):  # noqa: F811
+    raw, data = start_server(), random_bytes(200_000)
     url = raw.create(1, NAME, data)[1]["Location"]
     with monkeypatch.context() as patch:
         patch.setattr(upload_store.shutil, "disk_usage", lambda path: SimpleNamespace(free=(1 << 28) + 100_000))
@@ -132,14 +132,14 @@ def test_a_disk_that_fills_up_during_an_upload_keeps_its_reserve(small, monkeypa
     assert (tmp_path / "linux-1" / "000001" / NAME).read_bytes() == data
 
 
-def test_a_device_keeps_its_clips_while_the_hubs_disk_is_full(tmp_path, monkeypatch, small):  # noqa: F811
+def test_a_device_keeps_its_clips_while_the_hubs_disk_is_full(tmp_path, monkeypatch, start_server):  # noqa: F811
     from tests.support import clip_maker
 
     device = clip_maker.Device("linux-1", tmp_path / "evidence.pem")
     device.run(5)
     device.event("button", 11)
     device.run(3)
-    uploader = upload_clients.DeviceUploader(device, small().port)
+    uploader = upload_clients.DeviceUploader(device, start_server().port)
     with monkeypatch.context() as patch:
         patch.setattr(upload_store.shutil, "disk_usage", lambda path: SimpleNamespace(free=(1 << 28) + 60_000))
         uploader.run_until(lambda: any("answered 507" in line for line in uploader.log))
@@ -148,9 +148,9 @@ def test_a_device_keeps_its_clips_while_the_hubs_disk_is_full(tmp_path, monkeypa
 
 
 @pytest.mark.parametrize("data", [b"", b"POST /clips HTTP/1.1\r\nHost: hub\r\nX-Slow: "])
-def test_a_silent_or_slow_connection_is_closed(small, monkeypatch, data):  # noqa: F811
+def test_a_silent_or_slow_connection_is_closed(start_server, monkeypatch, data):  # noqa: F811
     monkeypatch.setattr(http_server, "_IDLE_S", 1)
-    raw = small()
+    raw = start_server()
     with socket.create_connection((upload_clients.HOST, raw.port), timeout=20) as connection:
         connection.sendall(data)
         start = time.monotonic()
@@ -168,9 +168,9 @@ def test_a_silent_or_slow_connection_is_closed(small, monkeypatch, data):  # noq
         assert time.monotonic() - start < 10
 
 
-def test_connections_are_limited_and_closed_after_an_unauthorized_request(small, monkeypatch):  # noqa: F811
+def test_connections_are_limited_and_closed_after_an_unauthorized_request(start_server, monkeypatch):  # noqa: F811
     monkeypatch.setattr(http_server, "_MAX_CONNECTIONS", 20)
-    raw = small()
+    raw = start_server()
     connections = [socket.create_connection((upload_clients.HOST, raw.port), timeout=20) for _ in range(30)]
     closed = 0
     for connection in connections:
@@ -189,7 +189,7 @@ def test_connections_are_limited_and_closed_after_an_unauthorized_request(small,
         head = "HEAD /clips/linux-1/1/x HTTP/1.1\r\nHost: hub\r\nTus-Resumable: 1.0.0\r\n"
         connection.sendall(f"{head}Authorization: Patrolink linux-1:1:{'0' * 64}\r\n\r\n".encode())
         response = b""
-        while data := connection.recv(1000):  # until the hub closes it
+        while data := connection.recv(1000):  # until the hub closes the connection
             response += data
         assert b" 401 " in response.splitlines()[0]
 
@@ -205,7 +205,7 @@ def test_an_upload_deleted_by_retention_starts_again(tmp_path):
             store.get(file) is None and not store.pending(file.key) and not (tmp_path / "linux-1" / "000003").exists()
         )
         store = upload_store.UploadStore(tmp_path, 60_000)
-        for _ in range(3):  # its space is free again
+        for _ in range(3):  # its space must be free each time
             await store.create(file, len(data), "0" * 64)
             await store.delete(file.key)
 

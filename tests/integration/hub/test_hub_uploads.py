@@ -1,4 +1,4 @@
-"""Uploads to a real hub: the agent's uploader, an independent client (aiotus), kills, limits, hostile requests."""
+"""Uploads to a real hub: the agent's uploader, an independent client (aiotus), kills, limits, invalid requests."""
 
 import asyncio
 import hashlib
@@ -65,11 +65,11 @@ def test_the_clips_of_a_device_arrive_unchanged(hub, tmp_path):
     uploader = upload_clients.DeviceUploader(device, hub.port)
     uploader.run_until(uploader.is_done)
     expected = device.write(tmp_path / "expected")
-    arrived = hub.clips / "linux-1"
+    received = hub.clips / "linux-1"
     names = {path.relative_to(expected) for path in expected.glob("*/*")}
-    assert len(names) > 3 and {path.relative_to(arrived) for path in arrived.glob("*/*.p*")} == names
+    assert len(names) > 3 and {path.relative_to(received) for path in received.glob("*/*.p*")} == names
     for name in names:
-        assert (arrived / name).read_bytes() == (expected / name).read_bytes()
+        assert (received / name).read_bytes() == (expected / name).read_bytes()
     assert hub.stop()["uploads"] == len(names)
 
 
@@ -89,7 +89,7 @@ def test_a_killed_hub_continues_pending_uploads(hub, tmp_path):
 
 
 @pytest.mark.parametrize("size", [0, 1000, 3_000_000])
-def test_an_independent_client(hub, size, tmp_path):
+def test_an_independent_client_uploads_a_file(hub, size, tmp_path):
     aiotus = pytest.importorskip("aiotus", reason="pip install aiotus")
     data = random_bytes(size)
     path = tmp_path / "file"
@@ -120,13 +120,13 @@ def test_an_independent_client(hub, size, tmp_path):
     assert (hub.clips / "linux-1" / "000007" / NAME).read_bytes() == data
 
 
-def test_a_stored_file_is_complete_at_once_and_never_replaced(raw, hub):
+def test_a_pending_upload_continues_and_a_stored_file_is_never_replaced(raw, hub):
     data = random_bytes(70_000)
     status, fields, _ = raw.create(3, NAME, data)
     url = fields["Location"]
     assert (status, fields["Upload-Offset"]) == (201, "0")
     assert raw.request("PATCH", url, data[:5000], Upload_Offset="0")[0] == 204
-    assert raw.create(3, NAME, data)[1]["Upload-Offset"] == "5000"  # the pending upload continues
+    assert raw.create(3, NAME, data)[1]["Upload-Offset"] == "5000"  # the pending upload is continued
     metadata = upload_clients.upload_metadata("linux-1", 3, NAME, hashlib.sha256(data).hexdigest())
     assert raw.request("HEAD", url)[1]["Upload-Metadata"] == metadata
     status, fields, _ = raw.request("PATCH", url, data[5000:], Upload_Offset="5000")
@@ -147,11 +147,11 @@ def test_a_file_with_a_wrong_hash_is_deleted(raw, hub):
     assert raw.request("HEAD", url)[0] == 404 and not list(hub.clips.glob("*/*/*"))
     audit = (hub.folder / "state" / "shard-0" / "audit.jsonl").read_text()
     assert '"upload damaged"' in audit and NAME in audit
-    assert raw.create(3, NAME, data, data)[0] == 201  # started again, with the right content
+    assert raw.create(3, NAME, data, data)[0] == 201  # restarted with the right content
     assert (hub.clips / "linux-1" / "000003" / NAME).read_bytes() == data
 
 
-def test_a_partial_upload_is_kept_and_wrong_lengths_are_refused(raw, hub):
+def test_a_partial_upload_is_preserved_and_wrong_lengths_are_refused(raw, hub):
     data = random_bytes(90_000)
     url = raw.create(3, NAME, data)[1]["Location"]
     raw.request("PATCH", url, data[:40_000], content_length=90_000, Upload_Offset="0")
@@ -161,12 +161,12 @@ def test_a_partial_upload_is_kept_and_wrong_lengths_are_refused(raw, hub):
     assert raw.request("PATCH", url, b"x", Upload_Offset="-1")[0] == 400
     assert raw.request("PATCH", url, b"x", Upload_Offset="40000", Content_Type="text/plain")[0] == 415
     assert raw.request("HEAD", url, Tus_Resumable="0.2.2")[0] == 412
-    huge = {
+    too_large = {
         "Upload_Length": str(1 << 33),
         "Upload_Metadata": upload_clients.upload_metadata("linux-1", 3, NAME, "0" * 64),
     }
-    assert raw.request("POST", "/clips", **huge)[0] == 413
-    assert raw.request("POST", "/clips", b"abc", **{**huge, "Upload_Length": "2"})[0] == 413
+    assert raw.request("POST", "/clips", **too_large)[0] == 413
+    assert raw.request("POST", "/clips", b"abc", **{**too_large, "Upload_Length": "2"})[0] == 413
     assert raw.request("PATCH", url, data[40_000:], Upload_Offset="40000")[0] == 204
 
 
@@ -186,7 +186,7 @@ def test_a_partial_upload_is_kept_and_wrong_lengths_are_refused(raw, hub):
         ("..", 3, NAME),
     ],
 )
-def test_names_that_no_clip_has_are_refused(raw, hub, fields):
+def test_invalid_names_of_devices_clips_and_files_are_refused(raw, hub, fields):
     headers = {"Upload_Length": "5", "Upload_Metadata": upload_clients.upload_metadata(*fields, "0" * 64)}
     assert raw.request("POST", "/clips", **headers)[0] == 400
     for path in ("/clips/linux-1/3/..%2f" + NAME, "/clips/../clips/linux-1/3/x", "/clips/linux-2/3/" + NAME):
@@ -202,7 +202,7 @@ def test_unauthorized_requests_are_refused(raw, hub):
         tag = upload_clients.authorization("linux-1", signed or method, path, **options)
         return upload_clients.RawTusClient("linux-2", hub.port).request("HEAD", path, Authorization=tag)[0]
 
-    assert status() == 200 and status(epoch=1) == 200  # the device may be in its next key epoch
+    assert status() == 200 and status(epoch=1) == 200  # the device may already be in its next key epoch
     invalid = [
         {"epoch": 2},
         {"key": bytes(32)},
@@ -211,8 +211,8 @@ def test_unauthorized_requests_are_refused(raw, hub):
     ]
     assert [status(**options) for options in invalid] == [401] * 4
     assert status(signed="PATCH") == 401
-    assert status(signed="PATCH") == 429  # five failures: strangers have to wait
-    # A valid request is served: a stranger behind the same NAT address must not keep a device from uploading.
+    assert status(signed="PATCH") == 429  # after five failures invalid requests have to wait
+    # Valid requests are served: a stranger at the same NAT address must not block the uploads of a device.
     assert status() == 200
     assert upload_clients.RawTusClient("linux-2", hub.port).request("HEAD", url)[0] == 404
 
@@ -227,7 +227,7 @@ def test_a_request_without_a_valid_tag_creates_nothing(hub, authorization):
 
 
 def test_a_replayed_request_changes_nothing(raw, hub):
-    """An eavesdropper sends a captured request again."""
+    """An eavesdropper repeats a captured request."""
     data = random_bytes(1000)
     url = raw.create(3, NAME, data)[1]["Location"]
     tag = upload_clients.authorization("linux-1", "PATCH", url, "0")
@@ -282,7 +282,7 @@ def test_random_requests_cause_no_server_error(raw, hub):
 
 
 class NoEvents:
-    """Upload events that nobody receives."""
+    """A receiver of upload events that ignores them."""
 
     async def file_stored(self, file):
         pass
@@ -295,8 +295,8 @@ class NoEvents:
 
 
 @pytest.fixture
-def small(tmp_path):
-    """Return a function that starts an upload server for one device with a limit in bytes, and returns its client."""
+def start_server(tmp_path):
+    """Return a function that starts an upload server for one device and returns a client. Argument: limit in bytes."""
     loop, runners = asyncio.new_event_loop(), []
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
@@ -318,32 +318,32 @@ def small(tmp_path):
     thread.join()
 
 
-def test_the_bytes_of_a_device_are_limited_over_restarts(small):
+def test_the_bytes_of_a_device_are_limited_over_restarts(start_server):
     data = random_bytes(40_000)
-    raw = small(100_000)
+    raw = start_server(100_000)
     assert raw.create(1, NAME, data, data)[0] == 201
-    assert raw.create(2, NAME, data)[0] == 201  # counts with its full length
+    assert raw.create(2, NAME, data)[0] == 201  # a pending file counts with its full length
     assert raw.create(3, NAME, data)[0] == 507
-    raw = small(100_000)
+    raw = start_server(100_000)
     assert raw.create(3, NAME, data)[0] == 507
     assert raw.create(2, NAME, data[:1000])[0] == 201  # replaces the pending file
     assert raw.create(3, NAME, data)[0] == 201
-    # The smallest file needs an inode and memory, and counts as 16 KB.
-    raw = small(170_000)
+    # A file counts as at least 16 KB, because it needs an inode and memory.
+    raw = start_server(170_000)
     assert [raw.create(4, f"000001-{i:06d}.pls", b"x")[0] for i in range(5)] == [201] * 4 + [507]
 
 
-def test_pending_clips_of_a_device_are_limited(small):
-    raw = small()
+def test_pending_clips_of_a_device_are_limited(start_server):
+    raw = start_server()
     statuses = [raw.create(number, NAME, b"abc")[0] for number in range(17)]
     assert statuses == [201] * 16 + [429]
     assert raw.create(3, NAME, b"abc", b"abc")[0] == 201
     assert raw.create(16, NAME, b"abc")[0] == 201
 
 
-def test_a_full_or_failing_disk_is_reported_and_loses_nothing(small, monkeypatch, tmp_path):
+def test_a_full_or_failing_disk_is_reported_and_loses_nothing(start_server, monkeypatch, tmp_path):
     data = random_bytes(400_000)
-    raw = small()
+    raw = start_server()
     url = raw.create(1, NAME, data)[1]["Location"]
     assert raw.request("PATCH", url, data[:100_000], Upload_Offset="0")[0] == 204
     with monkeypatch.context() as patch:
@@ -354,19 +354,19 @@ def test_a_full_or_failing_disk_is_reported_and_loses_nothing(small, monkeypatch
             upload_store.os, "fsync", lambda handle: (_ for _ in ()).throw(OSError(28, "No space left on device"))
         )
         assert raw.request("PATCH", url, data[100_000:], Upload_Offset="100000")[0] == 507
-        assert raw.request("HEAD", url)[0] == 507  # not reported as complete
+        assert raw.request("HEAD", url)[0] == 507  # must not be reported as complete
     assert raw.request("HEAD", url)[1]["Upload-Offset"] == "400000"
     assert (tmp_path / "linux-1" / "000001" / NAME).read_bytes() == data
 
 
 @pytest.mark.parametrize("intact", [True, False])
-def test_a_file_received_before_a_stop_is_verified_before_it_is_complete(small, tmp_path, intact):
+def test_a_file_received_before_a_stop_is_verified_before_it_is_complete(start_server, tmp_path, intact):
     data = random_bytes(50_000)
     folder = tmp_path / "linux-1" / "000001"
     folder.mkdir(parents=True)
     part = folder / f"{NAME}.{len(data)}.{hashlib.sha256(data).hexdigest()}.part"
     part.write_bytes(data if intact else bytes(len(data)))  # a power cut may leave zeros
-    raw = small()
+    raw = start_server()
     status, fields, _ = raw.request("HEAD", f"/clips/linux-1/1/{NAME}")
     assert (status, fields.get("Upload-Offset")) == ((200, "50000") if intact else (460, None))
     assert [path.name for path in folder.iterdir()] == ([NAME] if intact else [])

@@ -1,4 +1,4 @@
-"""A dispatcher as floor participant of a group: requests, grants, queue and revocation."""
+"""A dispatcher as a floor participant of a group: requests, grants, queue, revocation."""
 
 from patrolink.hub.dispatch.message_queue import MessageQueue
 from patrolink.hub.dispatch.participation import GroupParticipation
@@ -10,7 +10,7 @@ from tests.support.hub_parts import FakeClock
 
 
 class FakeFloorServer:
-    """Floor port of one dispatcher: records what the dispatcher sends and replies like a floor server."""
+    """Floor port of one dispatcher. It replies like the floor control server."""
 
     def __init__(self):
         self.floor = Floor(FloorRules(preempt=False), 7, iter(range(100, 200)).__next__)
@@ -28,7 +28,7 @@ class FakeFloorServer:
                 self.participation.receive(effect.data)
 
     def hold(self, priority=0):
-        """Let the other member hold the floor."""
+        """Grant the floor to the other member."""
         writer = mcptt.Writer(bytearray(64))
         writer.begin(mcptt.REQUEST, self.other.ssrc)
         writer.pair(mcptt.PRIORITY, priority)
@@ -58,7 +58,7 @@ def test_dispatcher_is_granted_the_floor_and_releases_it():
     assert messages_of(queue) == ["granted", "released"]
     assert queue._messages[0] == {"type": "granted", "group": 1, "duration_ms": 30_000}
     participation.release()
-    assert messages_of(queue) == ["granted", "released"], "nothing to release"
+    assert messages_of(queue) == ["granted", "released"], "a second release has no effect"
 
 
 def test_queued_dispatcher_keeps_its_position_and_may_raise_an_emergency():
@@ -72,7 +72,7 @@ def test_queued_dispatcher_keeps_its_position_and_may_raise_an_emergency():
     assert server.floor.burst.indicator & mcptt.EMERGENCY
 
 
-def test_dispatcher_withdraws_a_queued_request():
+def test_dispatcher_cancels_a_queued_request():
     server, participation, queue = participate()
     server.hold()
     participation.request(0, mcptt.NORMAL)

@@ -36,12 +36,22 @@ def rtp_packet(key: GroupKey, payload_type: int, sequence: int, timestamp: int, 
 
 
 def record(folder, packets, key, recordings):
-    """Record packets (payload type, sequence, timestamp, payload, arrival in ns) as one burst."""
+    """Record packets as one burst.
+
+    Args:
+        folder: Folder of the site file.
+        packets: (payload type, sequence number, timestamp, payload, arrival in ns) of each packet.
+        key: Key of the group.
+        recordings: Folder of the recordings.
+
+    Returns:
+        The recorder and its rows.
+    """
     group = GroupRegistry(HubContext(folder / "site.toml"), SystemClock(), lambda device, number: None).groups[1]
-    recorded = []
+    rows = []
 
     async def job():
-        recorder = Recorder(recordings, 30, recorded.append, SystemClock(), Metrics())
+        recorder = Recorder(recordings, 30, rows.append, SystemClock(), Metrics())
         member = group.memberships["vest-1"].member
         recorder.begin(group, FloorEvent(FloorEventKind.BEGIN, 0, member, 77, indicator=mcptt.EMERGENCY))
         burst = RelayedBurst(group, member, None, 77)
@@ -53,11 +63,11 @@ def record(folder, packets, key, recordings):
         return recorder
 
     recorder = asyncio.run(job())
-    assert recorded == recorder.newest()
-    return recorder, recorded
+    assert rows == recorder.newest()
+    return recorder, rows
 
 
-def test_lost_and_reordered_packets_of_a_recorded_burst(site_folder, tmp_path):
+def test_lost_packets_are_replaced_and_reordered_packets_are_sorted(site_folder, tmp_path):
     key = GroupKey(0, b"").successor()
     start = 1_795_000_000_000_000_000
     packets = [
@@ -70,9 +80,9 @@ def test_lost_and_reordered_packets_of_a_recorded_burst(site_folder, tmp_path):
     assert row["jitter_ms"] == 0 and row["ended"] == "silent" and row["codec"] == "pcma"
     sound = recorder.path(row["id"]).read_bytes()
     assert sound[-1600:] == b"".join((bytes([0xD5]) if i == 4 else bytes([i])) * 160 for i in range(10))
-    for wrong in ("", "../site", row["id"] + "x", "20200101T000000.000Z-1-00000000"):
+    for invalid in ("", "../site", row["id"] + "x", "20200101T000000.000Z-1-00000000"):
         with pytest.raises(UserError):
-            recorder.path(wrong)
+            recorder.path(invalid)
 
 
 def test_opus_is_recorded_without_transcoding(site_folder, tmp_path):
