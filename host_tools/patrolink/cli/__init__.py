@@ -18,6 +18,7 @@ from types import ModuleType
 from patrolink import __version__
 from patrolink.core import signals
 from patrolink.core.errors import UserError
+from patrolink.core.text import printable_lines
 
 
 def verbs() -> list[str]:
@@ -103,7 +104,7 @@ def main(argv: list[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except UserError as e:
-        print(f"error: {e}", file=sys.stderr)
+        print(printable_lines(f"error: {e}"), file=sys.stderr)
         return e.exit_code
     except signals.StopSignal as e:
         return e.exit_code

@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from patrolink.core.errors import UserError
+from patrolink.core.text import printable
 
 # Modules of evidence/ need cryptography and PyAV. They are imported where they are used, so that help works without.
 if TYPE_CHECKING:
@@ -87,8 +88,6 @@ def verify_place(args: argparse.Namespace) -> "list[DeviceVerdict]":
 
 def print_findings(result: "ClipVerdict") -> None:
     """Print the findings on a clip on standard error."""
-    from patrolink.evidence.verdict import printable
-
     for finding in result.findings:
         print(
             f"{result.title}: {finding.grade}: {printable(finding.where)}: {printable(finding.words)}", file=sys.stderr

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from patrolink.cli import clip
 from patrolink.core.errors import UserError
+from patrolink.core.text import printable
 
 HELP = "export clips as film, track and evidence sheet"
 
@@ -73,8 +74,6 @@ def _user() -> str:
 
 def summary(facts: dict[str, object]) -> str:
     """Return the facts of an exported clip in one line."""
-    from patrolink.evidence.verdict import printable
-
     return printable(
         "{device} clip {clip}: {verdict}; {trigger}, pictures: {frames} in {seconds:.1f} s, "
         "positions: {positions}".format(seconds=int(str(facts["duration_ms"])) / 1000, **facts)

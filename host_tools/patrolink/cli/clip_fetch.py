@@ -18,6 +18,7 @@ from patrolink.cli import clip
 from patrolink.cli.clip_list import summary
 from patrolink.cli.clip_verify import print_results
 from patrolink.core.errors import UserError
+from patrolink.core.text import printable
 
 if TYPE_CHECKING:
     from patrolink.evidence.clip_folders import ClipListing
@@ -58,7 +59,6 @@ def run(args: argparse.Namespace) -> int:
 
 async def _fetch(args: argparse.Namespace) -> "list[ClipListing]":
     from patrolink.evidence import fetch
-    from patrolink.evidence.verdict import printable
     from patrolink.hub.dispatch import client
 
     async with client.http_session(args.hub) as hub:

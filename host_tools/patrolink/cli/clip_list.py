@@ -10,6 +10,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from patrolink.core.text import plural, printable
+
 if TYPE_CHECKING:
     from patrolink.evidence.clip_folders import ClipListing
 
@@ -45,12 +47,10 @@ async def _list_hub(url: str) -> "list[ClipListing]":
 def summary(listing: "ClipListing") -> str:
     """Return a clip in one line."""
     from patrolink.core.decoder import rfc3339
-    from patrolink.evidence.verdict import printable
 
     time = rfc3339(listing.time_ms or None) or "time unknown"
-    count = f"{len(listing.files)} file{'s' if len(listing.files) != 1 else ''}"
     verdict = f", {listing.verdict}" if listing.verdict else ""
     return printable(
-        f"{listing.device} clip {listing.number}: {listing.trigger or 'no manifest'}, {time}, {count}, "
-        f"{listing.size / 1e6:.2f} MB{verdict}"
+        f"{listing.device} clip {listing.number}: {listing.trigger or 'no manifest'}, {time}, "
+        f"{plural(len(listing.files), 'file')}, {listing.size / 1e6:.2f} MB{verdict}"
     )

@@ -9,6 +9,7 @@ import json
 from typing import TYPE_CHECKING
 
 from patrolink.cli import clip
+from patrolink.core.text import plural
 
 if TYPE_CHECKING:
     from patrolink.evidence.verify import ClipVerdict
@@ -37,7 +38,7 @@ def print_results(results: "list[ClipVerdict]", as_json: bool, strict: bool = Fa
     for result in results:
         if not as_json:
             depth = "content decrypted" if result.decrypted else "files, chain and signature only"
-            n = len(result.manifest.segments)
-            print(f"{result.title}: {result.verdict} ({n} segment{'s' if n != 1 else ''}; {depth})")
+            segments = plural(len(result.manifest.segments), "segment")
+            print(f"{result.title}: {result.verdict} ({segments}; {depth})")
         clip.print_findings(result)
     return code

@@ -2,7 +2,8 @@
 
 Frames that are not verified, damaged records and frames of devices without a key are counted on standard error and
 never shown; exit code 1 reports that there were some. jsonl has every message, pcap every frame as received, the other
-formats have positions.
+formats have positions. Control and bidirectional characters in texts of devices are escaped. In csv, a text that begins
+with = + - @ has an apostrophe in front, so that no spreadsheet takes it for a formula.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TextIO
 
 from patrolink.core.errors import UserError
+from patrolink.core.text import plural
 
 if TYPE_CHECKING:
     from patrolink.core.capture import Record
@@ -73,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json and args.output:
         print(json.dumps(summary))
     else:
-        print(json.dumps(summary) if args.json else _summary_text(summary), file=sys.stderr)
+        print(json.dumps(summary) if args.json else _summary_text(decoder.stats, transport.counts()), file=sys.stderr)
     return 0 if decoder.stats.clean and not summary["damaged"] and not summary["truncated"] else 1
 
 
@@ -128,13 +130,11 @@ def _write_binary(
     tables.WRITERS[args.format](tables.read(records, device_keys, stats), output)
 
 
-def _summary_text(summary: dict[str, object]) -> str:
-    parts = [f"{summary['frames']} frames", f"{summary['fixes']} fixes", f"{summary['duplicates']} repeated"]
-    rejected = summary["rejected"]
-    if isinstance(rejected, dict):
-        parts += [f"{count} refused ({reason})" for reason, count in rejected.items()]
-    if summary["damaged"]:
-        parts.append(f"{summary['damaged']} damaged places skipped")
-    if summary["truncated"]:
+def _summary_text(stats: DecoderStats, counts: dict[str, int]) -> str:
+    parts = [plural(stats.frames, "frame"), plural(stats.fixes, "fix"), f"{stats.duplicates} repeated"]
+    parts += [f"{count} refused ({reason})" for reason, count in stats.rejected.items()]
+    if counts["damaged"]:
+        parts.append(f"{plural(counts['damaged'], 'damaged place')} skipped")
+    if counts["truncated"]:
         parts.append("the last record is incomplete")
     return ", ".join(parts)

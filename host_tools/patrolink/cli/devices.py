@@ -4,6 +4,8 @@ import argparse
 import json
 import sys
 
+from patrolink.core.text import printable
+
 HELP = "list serial ports"
 
 
@@ -31,7 +33,8 @@ def run(args: argparse.Namespace) -> int:
         return 0
     for port in ports:
         mark = "likely" if port["likely"] else ""
-        print(f"{port['port']}  {port['what']}  {port['usb_id'] or ''}  {port['usb_serial'] or ''}  {mark}".rstrip())
+        line = f"{port['port']}  {port['what']}  {port['usb_id'] or ''}  {port['usb_serial'] or ''}  {mark}"
+        print(printable(line.rstrip()))
     if not any(port["likely"] for port in ports):
         print(
             "no USB serial port found; connect a device, and check that you may read its port (group dialout)",

@@ -25,12 +25,12 @@ from typing import TYPE_CHECKING, Any
 
 from patrolink.core.errors import UserError
 from patrolink.core.signals import StopSignal
+from patrolink.core.text import plural, printable_lines
 
 if TYPE_CHECKING:
     from patrolink.emulator.scenarios.fleet import Outcome
     from patrolink.emulator.scenarios.patrol import Plan
 
-_COUNTS = "{fixes_sent} fixes sent, {fixes_decoded} decoded, {fixes_lost} lost, {fixes_doubled} doubled"
 HELP = "run a device on an emulated board"
 
 
@@ -91,12 +91,18 @@ def run(args: argparse.Namespace) -> int:
     for name, progress in outcome.unfinished.items():
         print(f"{name}: stopped before the end: {progress}", file=sys.stderr)
     for name, failure in outcome.failures.items():
-        print(f"error: {name}: {failure}", file=sys.stderr)
+        print(printable_lines(f"error: {name}: {failure}"), file=sys.stderr)
     if outcome.stopped is not None:
         return outcome.stopped.exit_code
     if outcome.failures:
         return next(iter(outcome.failures.values())).exit_code
     return 0 if not any(s["fixes_lost"] or s["fixes_doubled"] for s in outcome.summaries) else 1
+
+
+def _counts(summary: dict[str, Any]) -> str:
+    """Return the numbers of fixes sent, decoded, lost and doubled."""
+    counted = ", ".join(f"{summary[f'fixes_{name}']} {name}" for name in ("decoded", "lost", "doubled"))
+    return f"{plural(summary['fixes_sent'], 'fix')} sent, {counted}"
 
 
 def _plan(args: argparse.Namespace, out: Path) -> "Plan":
@@ -133,11 +139,11 @@ def _print_outcome(args: argparse.Namespace, outcome: "Outcome") -> None:
         return
     for summary in outcome.summaries:
         print(
-            f"{summary['device']}: {_COUNTS.format(**summary)}; {summary['bytes_per_fix']} bytes per fix; "
+            f"{summary['device']}: {_counts(summary)}; {summary['bytes_per_fix']} bytes per fix; "
             f"{summary['runtime']}, {summary['broker']}"
         )
     if args.count > 1:
-        print(f"{total['boards']} boards, {total['failed']} failed: {_COUNTS.format(**total)}")
+        print(f"{plural(total['boards'], 'board')}, {total['failed']} failed: {_counts(total)}")
     if args.out:
         print(f"results written to {args.out}")
 

@@ -14,6 +14,7 @@ from datetime import date
 
 from patrolink.core import nmea_log
 from patrolink.core.errors import UserError
+from patrolink.core.text import csv_cell
 
 HELP = "decode an NMEA log to fixes with the device's code"
 
@@ -52,6 +53,7 @@ def _write(lines: Iterable[str], output_format: str) -> None:
             continue
         row = json.loads(line)
         row["systems"] = " ".join(row["systems"])
+        row = {name: csv_cell(value) if isinstance(value, str) else value for name, value in row.items()}
         if writer is None:
             writer = csv.DictWriter(sys.stdout, row.keys(), lineterminator="\n")
             writer.writeheader()

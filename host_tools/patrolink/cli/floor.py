@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from patrolink.cli._arguments import non_negative_seconds, positive_count
 from patrolink.core import signals
 from patrolink.core.signals import StopSignal
-from patrolink.core.text import printable
+from patrolink.core.text import plural, printable
 
 if TYPE_CHECKING:
     from patrolink.hub.dispatch.client import ConsoleClient
@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     watcher = FloorWatcher(args.count, args.json)
     with contextlib.suppress(StopSignal):
         signals.run(watcher.run(args.hub, args.seconds))
-    print(f"{watcher.changes} changes", file=sys.stderr)
+    print(plural(watcher.changes, "change"), file=sys.stderr)
     return 0
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from patrolink.core import resources
 from patrolink.core.errors import UserError
 from patrolink.core.signals import StopSignal
+from patrolink.core.text import plural
 
 HELP = "record an SOS on an emulated device, then verify and export the clip"
 
@@ -64,8 +65,9 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(summary))
     else:
         print(
-            "{device}: {frames} frames, {lost} lost, {seconds} s from {before_s} s before the button press, "
-            "{bytes} bytes; {verdict} {verified_s} s after the button press".format(**summary)
+            f"{summary['device']}: {plural(summary['frames'], 'frame')}, {summary['lost']} lost, "
+            f"{summary['seconds']} s from {summary['before_s']} s before the button press, "
+            f"{plural(summary['bytes'], 'byte')}; {summary['verdict']} {summary['verified_s']} s after the button press"
         )
         if args.out:
             print(f"the results are in {args.out}")

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from patrolink.cli._arguments import non_negative_seconds, positive_count
 from patrolink.core import signals
 from patrolink.core.signals import StopSignal
+from patrolink.core.text import plural, printable
 
 if TYPE_CHECKING:
     from patrolink.audio.burst_assembler import TalkBurst
@@ -57,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
         with contextlib.suppress(StopSignal, asyncio.TimeoutError):
             signals.run(asyncio.wait_for(listener.run(args.hub, args.groups), args.seconds))
         listener.finish()
-        print(f"{listener.bursts} bursts received", file=sys.stderr)
+        print(f"{plural(listener.bursts, 'burst')} received", file=sys.stderr)
         return 4 if args.seconds is not None and not listener.bursts else 0
 
 
@@ -100,7 +101,7 @@ class Listener:
             for group in [client.find_group(name) for name in groups] or shared:
                 self._update_group(group)
                 await client.request("listen", group=group["group"])
-            print(f"listening to {', '.join(self._names.values())}", file=sys.stderr, flush=True)
+            print(printable(f"listening to {', '.join(self._names.values())}"), file=sys.stderr, flush=True)
             await wait_first(self._receive(client), self._complete.wait())
 
     def finish(self) -> None:
@@ -151,6 +152,7 @@ class Listener:
             print(json.dumps(summary), flush=True)
         else:
             lost = f", {summary['lost_ms']} ms lost" if summary["lost_ms"] else ""
-            print(f"{summary['group_name']}: {burst.talker}, {summary['duration_ms'] / 1000:.1f} s{lost}", flush=True)
+            line = f"{summary['group_name']}: {burst.talker}, {summary['duration_ms'] / 1000:.1f} s{lost}"
+            print(printable(line), flush=True)
         if self._max_bursts is not None and self.bursts >= self._max_bursts:
             self._complete.set()

@@ -21,6 +21,7 @@ from patrolink.cli._arguments import positive_count
 from patrolink.core import signals
 from patrolink.core.errors import DeadlineError, DeviceError, UserError
 from patrolink.core.signals import StopSignal
+from patrolink.core.text import plural, printable
 
 if TYPE_CHECKING:
     from patrolink.hub.dispatch.client import ConsoleClient
@@ -254,7 +255,7 @@ class LiveViewer:
                 self._end_reason = message["why"]
                 return
             watchers = ", ".join(message["watchers"])
-            print(f"{self._device}: {message['state']}, watched by {watchers}", file=sys.stderr, flush=True)
+            print(printable(f"{self._device}: {message['state']}, watched by {watchers}"), file=sys.stderr, flush=True)
 
     def _on_frame(self, view: int, packet: bytes) -> None:
         self._packets += 1
@@ -286,6 +287,6 @@ class LiveViewer:
         if as_json:
             print(json.dumps({**summary, "why": self._end_reason}))
         else:
-            recorded = f", {pictures} pictures recorded" if self._recorder else ""
-            print(f"{self._device}: {self._bytes // 1000} kB{recorded}; {self._end_reason or 'stopped'}")
+            recorded = "" if pictures is None else f", {plural(pictures, 'picture')} recorded"
+            print(printable(f"{self._device}: {self._bytes // 1000} kB{recorded}; {self._end_reason or 'stopped'}"))
         return 0

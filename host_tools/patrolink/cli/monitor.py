@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from patrolink.cli._arguments import non_negative_seconds, positive_count
 from patrolink.core.errors import UserError
 from patrolink.core.signals import StopSignal
-from patrolink.core.text import printable
+from patrolink.core.text import plural, printable
 
 if TYPE_CHECKING:
     from patrolink.core.capture import CaptureWriter, Record
@@ -135,13 +135,13 @@ def _line(record: "Record", rows: list[dict[str, Any]], reason: str) -> str:
     for refusal in _refusal(record, reason):
         header = "" if refusal["type"] is None else f", type {refusal['type']}, counter {refusal['counter']}"
         why = "no key" if reason == "key" else reason
-        return f"refused ({why}): unverified{header}, {refusal['bytes']} bytes"
+        return f"refused ({why}): unverified{header}, {plural(refusal['bytes'], 'byte')}"
     if not rows:
-        return f"repeated, {len(record.frame)} bytes"
+        return f"repeated, {plural(len(record.frame), 'byte')}"
     if rows[0]["message"] == "position":
         last = rows[-1]
         position = "no fix" if last["lat_deg"] is None else f"{last['lat_deg']:.6f} {last['lon_deg']:.6f}"
-        return f"{len(rows)} fixes to {last['time']}  {position}"
+        return f"{plural(len(rows), 'fix')} to {last['time']}  {position}"
     fields = {k: v for k, v in rows[0].items() if k not in ("message", "device", "counter", "time") and v is not None}
     line = f"{rows[0]['message']} " + " ".join(f"{k}={v}" for k, v in fields.items())
     return printable(line)

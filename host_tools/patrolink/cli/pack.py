@@ -13,9 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from patrolink.core.errors import UserError
+from patrolink.core.text import plural
 
 if TYPE_CHECKING:
     from patrolink_protocol import track_encoder
+
+    from patrolink.core import track_packer
 
 HELP = "encode a track (csv, gpx, nmea) as a capture; print bytes per fix"
 _RESOLUTIONS = {"1e-5": 5, "1e-6": 6, "1e-7": 7}
@@ -73,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(summary))
     else:
-        _print_summary(summary)
+        _print_summary(packer.counts, summary)
     return 0
 
 
@@ -90,12 +93,12 @@ def _encoder(args: argparse.Namespace) -> "track_encoder.TrackEncoder":
         raise UserError(f"--batch {args.batch}: {e}") from None
 
 
-def _print_summary(summary: dict[str, object]) -> None:
+def _print_summary(counts: "track_packer.PackCounts", summary: dict[str, object]) -> None:
     print(
-        f"{summary['fixes']} fixes in {summary['frames']} frames, {summary['bytes']} bytes: {summary['bytes_per_fix']} "
-        f"bytes per fix, {summary['bytes_per_fix_without_overhead']} without header and tag"
+        f"{plural(counts.fixes, 'fix')} in {plural(counts.frames, 'frame')}, {plural(counts.bytes, 'byte')}: "
+        f"{summary['bytes_per_fix']} bytes per fix, {summary['bytes_per_fix_without_overhead']} without header and tag"
     )
-    if summary["left_out"]:
-        print(f"{summary['left_out']} fixes left out: the protocol cannot encode their time", file=sys.stderr)
-    if summary["unstorable"]:
-        print(f"{summary['unstorable']} values are out of range and were encoded as unknown", file=sys.stderr)
+    if counts.left_out:
+        print(f"{plural(counts.left_out, 'fix')} left out: the protocol cannot encode the time", file=sys.stderr)
+    if counts.unstorable:
+        print(f"{plural(counts.unstorable, 'value')} out of range, encoded as unknown", file=sys.stderr)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from patrolink.cli._arguments import non_negative_seconds
 from patrolink.core import signals
 from patrolink.core.signals import StopSignal
+from patrolink.core.text import printable
 
 if TYPE_CHECKING:
     from patrolink.hub.dispatch.client import ConsoleClient
@@ -59,7 +60,8 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(outcome.summary()))
     else:
-        print(" ".join(f"{name}={value}" for name, value in outcome.summary().items() if value not in (None, "")))
+        fields = (f"{name}={value}" for name, value in outcome.summary().items() if value not in (None, ""))
+        print(printable(" ".join(fields)))
     if stopped is not None and outcome.result == "cancelled":
         return stopped.exit_code
     return {"said": 0, "timeout": 4}.get(outcome.result, 1)
@@ -230,4 +232,4 @@ class Transmission:
 
     def _print(self, text: str) -> None:
         if not self._quiet:
-            print(text, file=sys.stderr, flush=True)
+            print(printable(text), file=sys.stderr, flush=True)

@@ -13,6 +13,7 @@ import gpxpy
 import gpxpy.gpx
 
 from patrolink.core.errors import UserError
+from patrolink.core.text import plural
 
 EARTH_RADIUS_M = 6371008.8  # mean radius (IUGG)
 _STEP_MIN_M = 0.05  # below it, the course of a step is noise
@@ -125,7 +126,7 @@ def _read_csv(path: Path) -> Iterator[TrackPoint]:
             except ValueError as e:
                 raise UserError(f"{path}, line {reader.line_num}: {e}; correct the line") from None
         if without_fix:
-            print(f"note: {path}: {without_fix} rows without a position are ignored", file=sys.stderr)
+            print(f"note: {path}: {plural(without_fix, 'row')} without a position ignored", file=sys.stderr)
 
 
 def _cell(row: dict[str, str | None], column: str, convert: Callable[[str], Number]) -> Number:

@@ -13,12 +13,13 @@ from patrolink_protocol import clip
 
 from patrolink import __version__
 from patrolink.core.decoder import rfc3339
+from patrolink.core.text import plural, printable
 from patrolink.evidence import manifest, track_map, verdict, verification_recipe
 from patrolink.evidence.clip_folders import file_sha256
 from patrolink.evidence.contact_sheet import Thumbnail, trigger_label
 from patrolink.evidence.export import ClipExport, clip_title, event_number, stamp_text
 from patrolink.evidence.timeline import ClipEvent
-from patrolink.evidence.verdict import Finding, printable
+from patrolink.evidence.verdict import Finding
 
 _MEANING = {
     verdict.VALID: "Signature, chain and every hash are correct, and nothing is missing.",
@@ -186,8 +187,7 @@ def _clock(export: ClipExport) -> str:
         return f"{text}; no GPS time to compare it with"
     low, middle, high = min(errors_ms), round(median(errors_ms)), max(errors_ms)
     spread = f" ({low:+d} to {high:+d})" if low < high else ""
-    count = "1 position" if len(errors_ms) == 1 else f"{len(errors_ms)} positions"
-    return f"{text}. Device clock minus GPS time: {middle:+d} ms{spread}, at {count}"
+    return f"{text}. Device clock minus GPS time: {middle:+d} ms{spread}, at {plural(len(errors_ms), 'position')}"
 
 
 def _place(export: ClipExport) -> str:

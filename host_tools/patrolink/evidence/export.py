@@ -14,7 +14,8 @@ from patrolink_protocol import clip
 from patrolink import __version__
 from patrolink.core.decoder import rfc3339
 from patrolink.core.errors import UserError
-from patrolink.evidence import timeline, verdict
+from patrolink.core.text import printable
+from patrolink.evidence import timeline
 from patrolink.evidence.clip_folders import file_sha256
 from patrolink.evidence.contact_sheet import ContactSheet, trigger_label
 from patrolink.evidence.evidence_key import EvidenceKey
@@ -106,7 +107,7 @@ def export_name(result: ClipVerdict) -> str:
 def clip_title(result: ClipVerdict) -> str:
     """Return the title of a clip: device, number and trigger."""
     head = result.manifest.head
-    return verdict.printable(f"{head['device']}, clip {result.number}: {trigger_label(head['trigger'])}")
+    return printable(f"{head['device']}, clip {result.number}: {trigger_label(head['trigger'])}")
 
 
 def event_number(event: int) -> int | None:
@@ -129,7 +130,7 @@ def check_exportable(result: ClipVerdict, anyway: bool) -> None:
     if stamp_text(result) and not anyway:
         first = next(finding for finding in result.findings if finding.grade == result.verdict)
         raise UserError(
-            f"{result.title} is {result.verdict}: {verdict.printable(first.where)}: {verdict.printable(first.words)}; "
+            f"{result.title} is {result.verdict}: {printable(first.where)}: {printable(first.words)}; "
             "use --anyway to export it with this verdict on its sheets"
         )
     if not result.manifest.head:

@@ -18,6 +18,7 @@ from patrolink_protocol.clip import TRIGGERS
 from yarl import URL
 
 from patrolink.core.errors import UserError
+from patrolink.core.text import plural
 from patrolink.evidence import manifest
 from patrolink.evidence.clip_folders import (
     SIGNERS_FILE,
@@ -77,7 +78,7 @@ def _parse_listing(row: dict[str, Any]) -> ClipListing:
     for file in row["files"]:
         name, size = file["name"], file["bytes"]
         if type(size) is not int or not 0 <= size <= file_size_max(name):
-            raise ValueError(f"file {name!r} of {size!r} bytes")
+            raise ValueError(f"file {name!r} with the size {size!r}")
         files[name] = size
     trigger, time_ms, verdict = row.get("trigger"), row.get("time_ms"), row.get("verdict")
     return ClipListing(
@@ -172,7 +173,9 @@ async def _download(hub: aiohttp.ClientSession, address: URL, part: Path, size: 
     attempts = 0
     while not part.exists() or part.stat().st_size != size:
         start = _size(part)
-        error: Exception = UserError(f"{address}: the hub does not deliver its {size} bytes; list its clips again")
+        error: Exception = UserError(
+            f"{address}: the hub does not deliver its {plural(size, 'byte')}; list its clips again"
+        )
         try:
             await _download_part(hub, address, part, size, progress)
         except aiohttp.ClientResponseError as e:
@@ -200,7 +203,9 @@ async def _download_part(hub: aiohttp.ClientSession, address: URL, part: Path, s
             async for block in response.content.iter_chunked(_BLOCK_BYTES):
                 offset += len(block)
                 if offset > size:
-                    raise UserError(f"{address}: the hub sends more than the {size} bytes it listed; list again")
+                    raise UserError(
+                        f"{address}: the hub sends more than the {plural(size, 'byte')} it listed; list again"
+                    )
                 f.write(block)
                 progress(len(block))
 

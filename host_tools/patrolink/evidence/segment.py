@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from patrolink_protocol import clip
 
 from patrolink.core.errors import UserError
+from patrolink.core.text import plural
 from patrolink.evidence.evidence_key import EvidenceKey
 
 BYTES_MAX = 64 << 20  # of a file: eight times what a device writes at most
@@ -195,7 +196,7 @@ def parse(data: bytes, evidence: EvidenceKey) -> Segment:
     offset = records = 0
     while offset < len(stream) and not segment.fault:
         if segment.frames is not None:
-            segment.fault = f"{len(stream) - offset} bytes follow the end record"
+            segment.fault = f"{plural(len(stream) - offset, 'byte')} after the end record"
         elif records == RECORDS_MAX:
             segment.fault = f"the segment has more than {RECORDS_MAX} records"
         else:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from patrolink_protocol import clip
 
 from patrolink.core.errors import UserError
+from patrolink.core.text import plural
 from patrolink.core.tracks import motion
 from patrolink.evidence import segment
 from patrolink.evidence.evidence_key import EvidenceKey
@@ -86,14 +87,14 @@ def _check_records(content: Segment, line: ManifestLine, name: str) -> Iterator[
     if line["whole"] and not content.complete:
         yield Finding(GAP, "records", name, content.fault)
     elif not line["whole"] and content.fault:
-        words = f"{content.fault}; {len(content.media)} media records are complete"
+        words = f"{content.fault}; {plural(len(content.media), 'complete media record')}"
         yield Finding(NOTE, "records", name, words)
     if line["whole"] and content.frames != line["frames"]:
-        words = f"the end record says {content.frames} frames, the manifest says {line['frames']}"
+        words = f"frames in the end record: {content.frames}; in the manifest: {line['frames']}"
         yield Finding(GAP, "frames", name, words)
     pictures = sum(1 for _ in content.jpegs())
     if line["whole"] and content.header.codec != clip.H264_MP4 and pictures != line["frames"]:
-        words = f"the segment holds {pictures} pictures, the manifest says {line['frames']}"
+        words = f"the segment holds {plural(pictures, 'picture')}, the manifest says {line['frames']}"
         yield Finding(GAP, "frames", name, words)
     lost = sum(gap.frames for gap in content.gaps)
     if line["whole"] and lost != line["lost"]:

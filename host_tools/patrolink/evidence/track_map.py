@@ -3,6 +3,7 @@
 import html as markup
 import math
 
+from patrolink.core.text import plural
 from patrolink.evidence import contact_sheet
 from patrolink.evidence.export import ClipExport
 from patrolink.evidence.segment import FixRecord
@@ -33,7 +34,7 @@ def track_svg(export: ClipExport) -> str:
     legend = f"1 position of the satellite receiver: {format_position(fixes[0].fix)}."
     if len(fixes) > 1:
         start, end = format_position(fixes[0].fix), format_position(fixes[-1].fix)
-        legend = f"{len(fixes)} positions of the satellite receiver. Start: {start}. End: {end}."
+        legend = f"{plural(len(fixes), 'position')} of the satellite receiver. Start: {start}. End: {end}."
     return (
         f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="Map of the track">{_scale_bar(scale)}'
         f"{_north_arrow()}"

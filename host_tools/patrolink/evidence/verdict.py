@@ -8,6 +8,7 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from patrolink.core.text import plural
 from patrolink.evidence.manifest import VERSION, Manifest, ManifestLine, segment_file
 
 VERDICTS = VALID, GAPS, TAMPERED, UNVERIFIABLE = "valid", "valid with gaps", "tampered", "unverifiable"
@@ -49,11 +50,6 @@ class ChainLink(NamedTuple):
     folder: str
     number: int
     manifest: Manifest
-
-
-def printable(text: str) -> str:
-    """Return text in one line without control characters: a manifest may hold any character, a terminal obeys some."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def verdict_of(findings: Iterable[Finding]) -> str:
@@ -133,7 +129,7 @@ def check_files(manifest: Manifest, sizes: Mapping[str, int], sha256: Callable[[
         if name not in sizes:
             findings.append(Finding(GAP, "missing", name, "the file is missing"))
         elif sizes[name] != line["bytes"]:
-            words = f"the file has {sizes[name]} bytes, the manifest lists {line['bytes']}"
+            words = f"the file has {plural(sizes[name], 'byte')}, the manifest lists {line['bytes']}"
             findings.append(Finding(TAMPERED, "size", name, words))
         elif sha256(name) != line["sha256"]:
             findings.append(Finding(TAMPERED, "hash", name, "the file's SHA-256 is not the one that was recorded"))
@@ -155,7 +151,7 @@ def check_completeness(manifest: Manifest) -> list[Finding]:
         if not line["whole"]:
             findings.append(Finding(GAP, "cut", name, "a power cut or a storage fault ended this segment early"))
         if line["lost"]:
-            findings.append(Finding(GAP, "lost", name, f"{line['lost']} frames were lost during recording"))
+            findings.append(Finding(GAP, "lost", name, f"{plural(line['lost'], 'frame')} lost during recording"))
     for boot, numbers in steps.items():
         findings += _skipped_steps(boot, sorted(numbers))
     findings += _clock_steps(manifest, steps)
@@ -175,7 +171,7 @@ def _skipped_steps(boot: str, steps: list[int]) -> Iterator[Finding]:
     for a, b in zip(steps, steps[1:], strict=False):
         first, last = f"{boot}-{a + 1:06d}", f"{boot}-{b - 1:06d}"
         if b > a + 1:
-            what = "this segment" if first == last else f"{b - a - 1} segments up to {last}"
+            what = "this segment" if first == last else f"{plural(b - a - 1, 'segment')} up to {last}"
             words = f"the manifest does not list {what}: not recorded, or not kept"
             yield Finding(GAP, "left out", f"{first}.pls", words)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from patrolink.core.errors import UserError
+from patrolink.core.text import printable
 from patrolink.evidence import manifest, segment_checks, verdict
 from patrolink.evidence.clip_folders import clip_files, clip_folders, clip_number, file_sha256
 from patrolink.evidence.evidence_key import EvidenceKey
@@ -38,7 +39,7 @@ class ClipVerdict:
     @property
     def title(self) -> str:
         """Device and number, for messages."""
-        return verdict.printable(f"{self.folder.resolve().parent.name} clip {self.number}")
+        return printable(f"{self.folder.resolve().parent.name} clip {self.number}")
 
     @property
     def link(self) -> ChainLink:

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from patrolink.core.capture import Record
 from patrolink.core.decoder import DecoderStats, Row
+from patrolink.core.text import plural
 from patrolink.report.alerts import Alerts
 
 _COLUMNS = ("device", "UTC", "position", "alt m", "km/h", "mode", "bat", "frames", "fixes", "refused", "age")
@@ -94,7 +95,8 @@ class DeviceTable:
         stats = self._stats
         refused = sum(stats.rejected.values())
         table = Table(
-            caption=f"{stats.frames} frames, {stats.bytes} bytes, {stats.duplicates} repeated, {refused} refused",
+            caption=f"{plural(stats.frames, 'frame')}, {plural(stats.bytes, 'byte')}, "
+            f"{stats.duplicates} repeated, {refused} refused",
             box=box.SIMPLE_HEAD,
             padding=(0, 1, 0, 0) if width >= _WIDE else 0,
             pad_edge=False,

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import TextIO
 
 from patrolink.core.decoder import POSITION_COLUMNS, Row
+from patrolink.core.text import csv_cell, json_text
 
 
 def positions(rows: Iterable[Row]) -> Iterator[Row]:
@@ -15,16 +16,16 @@ def positions(rows: Iterable[Row]) -> Iterator[Row]:
 
 
 def write_jsonl(rows: Iterable[Row], out: TextIO) -> None:
-    """Write every row as a line of JSON."""
+    """Write every row as a line of JSON; unprintable characters are escaped."""
     for row in rows:
-        out.write(json.dumps(row, ensure_ascii=False) + "\n")
+        out.write(json_text(row) + "\n")
 
 
 def write_csv(rows: Iterable[Row], out: TextIO) -> None:
-    """Write positions as CSV; an empty cell means unknown."""
+    """Write positions as CSV; an empty cell means unknown. A device id that begins with "-" gets an apostrophe."""
     writer = csv.DictWriter(out, POSITION_COLUMNS, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
-    writer.writerows(positions(rows))
+    writer.writerows({**row, "device": csv_cell(row["device"])} for row in positions(rows))
 
 
 def write_geojson(rows: Iterable[Row], out: TextIO) -> None:

@@ -86,7 +86,7 @@ def write_html(rows: list[Row], path: Path, title: str, facts: dict[str, Any]) -
         rows: the rows of one device.
         path: file to write.
         title: title of the page.
-        facts: name → value for the table.
+        facts: name → value for the table; None is left out.
     """
     points = [
         [round(east, 1), round(north, 1), r["time"], r["speed_mps"], r["alt_m"], r["lat_deg"], r["lon_deg"]]
@@ -95,6 +95,7 @@ def write_html(rows: list[Row], path: Path, title: str, facts: dict[str, Any]) -
     table = "".join(
         f"<tr><th>{html.escape(str(k).replace('_', ' '))}</th><td>{html.escape(str(v))}</td></tr>"
         for k, v in facts.items()
+        if v is not None
     )
     page = resources.files("patrolink.report").joinpath("map.html").read_text(encoding="utf-8")
     # A "</" would end the script element.

@@ -130,7 +130,7 @@ def test_text_of_device_does_not_control_terminal(tmp_path, keys_file, capsys):
     writer.close()
     assert main(["monitor", str(tmp_path / "x.plcap"), "--keys", keys_file]) == 0
     out = capsys.readouterr().out
-    assert "firmware=\ufffd[2J\ufffd" in out and "\x1b" not in out
+    assert "firmware=\\x1b[2J\\x07" in out and "\x1b" not in out
 
 
 def test_time_limit_ends_silent_line(line, keys_file, capsys):

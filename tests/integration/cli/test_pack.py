@@ -192,7 +192,7 @@ def test_unknown_columns_and_rows_without_position_are_reported(tmp_path, capsys
     source.write_text("time,lat_deg,lon_deg,mood\n2024-01-01T00:00:00Z,1,2,3\n2024-01-01T00:00:01Z,,,4\n")
     assert main(["pack", str(source), str(tmp_path / "o.plcap")]) == 0
     err = capsys.readouterr().err
-    assert "unknown columns are ignored: mood" in err and "1 rows without a position" in err
+    assert "unknown columns are ignored: mood" in err and "1 row without a position" in err
 
 
 def test_values_out_of_range_are_reported_and_unknown(tmp_path, capsys):

@@ -14,6 +14,7 @@ from patrolink.core import boards, keys, resources, tracks
 from patrolink.core.capture import CaptureWriter, Record
 from patrolink.core.decoder import Decoder, Row
 from patrolink.core.errors import DeadlineError, DeviceError, UserError
+from patrolink.core.text import plural
 from patrolink.emulator.boards.device import Device
 from patrolink.emulator.boards.process_device import boot
 from patrolink.emulator.network.carrier import PROFILES
@@ -141,8 +142,8 @@ class Patrol:
             self.summary = self._summarise()
         elif time.monotonic() > self._deadline:
             raise DeadlineError(
-                f"{self._device_summary['published']} frames were published but {self.decoder.stats.frames} arrived; "
-                "check the broker"
+                f"{plural(self._device_summary['published'], 'frame')} published "
+                f"but {self.decoder.stats.frames} arrived; check the broker"
             )
 
     def _check_receiver(self) -> None:
@@ -169,7 +170,8 @@ class Patrol:
     def progress(self) -> str:
         """Return the progress in one line."""
         stats = self.decoder.stats
-        return f"{self.receiver.epochs_sent} epochs sent, {stats.fixes} fixes decoded, {stats.bytes} bytes"
+        sent = plural(self.receiver.epochs_sent, "epoch")
+        return f"{sent} sent, {plural(stats.fixes, 'fix')} decoded, {plural(stats.bytes, 'byte')}"
 
     def _summarise(self) -> dict[str, Any]:
         device, stats, modem = self._device_summary, self.decoder.stats, self.modem

@@ -15,6 +15,7 @@ from typing import Any
 from patrolink.core.boards import Board
 from patrolink.core.decoder import Row
 from patrolink.core.errors import DeviceError
+from patrolink.core.text import plural
 from patrolink.emulator.boards import qemu
 from patrolink.emulator.boards.lockstep import Lockstep
 from patrolink.emulator.network.carrier import Profile
@@ -75,15 +76,15 @@ class ShiftReport:
         """Return a sentence for each violated invariant."""
         wrong = list(self.problems)
         if self.lost or self.doubled:
-            wrong.append(f"{self.lost} fixes lost, {self.doubled} duplicated")
+            wrong.append(f"{plural(self.lost, 'fix')} lost, {self.doubled} duplicated")
         if self.events < self.pressed:
-            wrong.append(f"SOS was pressed {self.pressed} times but {self.events} events arrived")
+            wrong.append(f"SOS was pressed {plural(self.pressed, 'time')} but {plural(self.events, 'event')} arrived")
         if self.resets:
             wrong.append(f"unplanned resets: {', '.join(self.resets)}")
         if self.uart_overruns:
-            wrong.append(f"{self.uart_overruns} bytes lost on the UARTs")
+            wrong.append(f"{plural(self.uart_overruns, 'byte')} lost on the UARTs")
         if self.flash_violations:
-            wrong.append(f"flash was written without an erase {self.flash_violations} times")
+            wrong.append(f"flash was written without an erase {plural(self.flash_violations, 'time')}")
         free = self.heap_free_kb
         if free and min(free) < free[0] - _HEAP_DRIFT_KB:
             wrong.append(f"free heap fell from {free[0]} to {min(free)} KiB")

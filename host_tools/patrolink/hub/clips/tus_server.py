@@ -21,6 +21,7 @@ from typing import BinaryIO, NamedTuple, NoReturn, Protocol
 
 from aiohttp import web
 
+from patrolink.core.text import plural
 from patrolink.evidence import segment
 from patrolink.evidence.clip_folders import file_sha256, file_size_max, manifest_name
 from patrolink.hub.clips.upload_authorization import UnauthorizedError, UploadAuthorization
@@ -174,7 +175,7 @@ class TusServer:
             file = self._parse_file(request, device)
             upload = self._store.get(file)
             if upload is None:
-                self._refuse(409, f"the upload is complete with {self._complete_size(file)} bytes")
+                self._refuse(409, f"the upload is complete with {plural(self._complete_size(file), 'byte')}")
             if offset != upload.offset:
                 self._refuse(409, f"the upload's offset is {upload.offset}, not {offset}")
             await self._receive(upload, request)
@@ -282,7 +283,9 @@ class TusServer:
         if size is None and upload.length:
             self._refuse(411, "Content-Length is missing")
         if (size or 0) > upload.length - upload.offset:
-            self._refuse(413, f"Content-Length is {size}, but only {upload.length - upload.offset} bytes are missing")
+            self._refuse(
+                413, f"Content-Length is {size}, more than the missing {plural(upload.length - upload.offset, 'byte')}"
+            )
         try:
             self._store.check_space(size or 0)
             with open(upload.path, "r+b", buffering=0) as f:
