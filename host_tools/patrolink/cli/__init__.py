@@ -1,104 +1,43 @@
 """The `patrolink` command: one module per verb.
 
-A verb is a module of this package without an underscore in its name. It has HELP, `add_arguments(parser)` and
+A verb is a module of this package with an entry in `_verbs.VERBS`. It has EXAMPLES, `add_arguments(parser)` and
 `run(args)`, which returns the exit code. Modules with an underscore belong to a verb (`clip_export`) or are shared
-(`_arguments`). Exit codes: 0 ok, 1 findings, 2 usage, 3 device, 4 timeout, 128 + N stopped early by signal N.
+(`_arguments`). Exit codes: 0 ok, 1 findings, 2 usage, 3 device or server, 4 timeout, 128 + N stopped early by signal N.
 """
 
 # PYTHON_ARGCOMPLETE_OK
-import argparse
 import errno
-import importlib
 import os
-import pkgutil
 import sys
-from collections.abc import Callable, Iterable
-from types import ModuleType
 
 from patrolink import __version__
+from patrolink.cli import _parser, _settings
+from patrolink.cli._verbs import VERBS
 from patrolink.core import signals
 from patrolink.core.errors import UserError
 from patrolink.core.text import printable_lines
 
-
-def verbs() -> list[str]:
-    """Return the names of all verbs, sorted."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__) if "_" not in module.name)
-
-
-def _one_of(choices: Iterable[str], variable: str) -> Callable[[str], str]:
-    """Return a type for an option with choices: argparse compares only values from the command line, not defaults."""
-    allowed = tuple(choices)
-
-    def check(value: str) -> str:
-        if value not in allowed:
-            raise argparse.ArgumentTypeError(f"{value!r} is none of {', '.join(allowed)} (see also {variable})")
-        return value
-
-    return check
-
-
-def _add_environment_defaults(parser: argparse.ArgumentParser, verb: str) -> None:
-    """Take the default of every option of a verb from PATROLINK_<VERB>_<OPTION>, and name it in the help."""
-    for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            for subparser in action.choices.values():
-                _add_environment_defaults(subparser, verb)
-        long_options = [o for o in action.option_strings if o.startswith("--") and o != "--help"]
-        if not long_options:
-            continue
-        variable = f"PATROLINK_{verb}_{long_options[0][2:]}".upper().replace("-", "_")
-        action.help = f"{action.help} [env {variable}]"
-        value = os.environ.get(variable)
-        if value is None:
-            continue
-        if action.nargs == 0:
-            action.default = value.lower() not in ("", "0", "no", "false")
-        else:
-            if action.choices is not None:
-                action.type = _one_of(action.choices, variable)
-            action.default = value
-            action.required = False
-
-
-def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of the whole command; each verb's parser sets `args.verb` to its module."""
-    parser = argparse.ArgumentParser(
-        prog="patrolink",
-        description="Decode, monitor and emulate body-worn devices that speak the Patrolink protocol.",
-        epilog="Exit codes: 0 ok, 1 findings, 2 usage, 3 device, 4 timeout, 130 and 143 stopped early by Ctrl-C or "
-        "SIGTERM. A verb that runs until stopped ends with its summary and its usual exit code.",
-    )
-    parser.add_argument("--version", action="version", version=f"patrolink {__version__}")
-    subparsers = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
-    for name in verbs():
-        verb: ModuleType = importlib.import_module(f"patrolink.cli.{name}")
-        subparser = subparsers.add_parser(
-            name, help=verb.HELP, description=verb.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-        )
-        verb.add_arguments(subparser)
-        subparser.add_argument("--json", action="store_true", help="print results as JSON on standard output")
-        subparser.set_defaults(verb=verb)
-        _add_environment_defaults(subparser, name)
-    return parser
+# Modules of the standard library that only POSIX systems have.
+_POSIX = {"fcntl", "grp", "pty", "pwd", "resource", "termios"}
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command.
 
     Args:
-        argv: arguments without the program's name; None for those of the process.
+        argv: Arguments without the program's name; None for those of the process.
 
     Returns:
         The exit code.
     """
-    parser = build_parser()
     if "_ARGCOMPLETE" in os.environ:
         import argcomplete  # heavy, and only needed by the shell's completion
 
-        argcomplete.autocomplete(parser)
-    args = parser.parse_args(argv)
+        argcomplete.autocomplete(_parser.build())
+    words = sys.argv[1:] if argv is None else argv
     try:
+        args = _parser.parse(words or ["--help"])
+        _start_log(args.verbose)
         with signals.raise_on_stop():
             code: int = args.verb.run(args)
         sys.stdout.flush()
@@ -106,6 +45,12 @@ def main(argv: list[str] | None = None) -> int:
     except UserError as e:
         print(printable_lines(f"error: {e}"), file=sys.stderr)
         return e.exit_code
+    except ModuleNotFoundError as e:
+        message = _missing_module(e.name or "", next((word for word in words if word in VERBS), ""))
+        if message is None:
+            raise
+        print(f"error: {message}", file=sys.stderr)
+        return UserError.exit_code
     except signals.StopSignal as e:
         return e.exit_code
     except BrokenPipeError:
@@ -118,6 +63,33 @@ def main(argv: list[str] | None = None) -> int:
         _discard_output()
         print(f"error: {e.filename or 'standard output'}: {e.strerror}; free some space", file=sys.stderr)
         return UserError.exit_code
+
+
+def _start_log(verbosity: int) -> None:
+    """Log to standard error: -v events of the tools, -vv those of libraries too."""
+    if not verbosity:
+        return
+    import logging
+
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=logging.DEBUG if verbosity > 1 else logging.WARNING,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    log = logging.getLogger("patrolink")
+    log.setLevel(logging.DEBUG if verbosity > 1 else logging.INFO)
+    log.info("patrolink %s, Python %s, settings: %s", __version__, sys.version.split()[0], _settings.file_path())
+
+
+def _missing_module(module: str, verb: str) -> str | None:
+    """Return what to do about a module that cannot be imported; None if its absence is a bug of the package."""
+    name = module.partition(".")[0]
+    if name in _POSIX:
+        return f"`patrolink {verb}` needs a POSIX system (module {name}); run it on Linux, macOS or WSL"
+    extra = VERBS[verb].extra if verb else ""
+    if not extra or name in sys.stdlib_module_names or name.startswith("patrolink"):
+        return None
+    return f"`patrolink {verb}` needs {name}, which is not installed; run: pip install 'patrolink[{extra}]'"
 
 
 def _discard_output() -> None:

@@ -8,7 +8,10 @@ import json
 
 from patrolink.core import boards
 
-HELP = "list boards, and the packages that are missing to run them"
+EXAMPLES = (
+    "patrolink boards",
+    "patrolink boards --json",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -19,7 +19,10 @@ from typing import Any
 from patrolink.core.errors import UserError
 from patrolink.core.signals import StopSignal
 
-HELP = "run a call between two emulated devices through a hub"
+EXAMPLES = (
+    "patrolink call --out build/call",
+    "patrolink call --network village",
+)
 _MIN_HEARD_PCT = 50  # of the speech: still understandable
 _MAX_SPEECH_S = 60
 _SPEECH_RATE_HZ = 8000

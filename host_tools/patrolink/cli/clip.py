@@ -6,13 +6,13 @@ with or unverifiable.
 """
 
 import argparse
-import importlib
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING
 
+from patrolink.cli._parser import add_verb
+from patrolink.cli._verbs import CLIP_VERBS
 from patrolink.core.errors import UserError
 from patrolink.core.text import printable
 
@@ -21,29 +21,12 @@ if TYPE_CHECKING:
     from patrolink.evidence.evidence_key import EvidenceKey
     from patrolink.evidence.verify import ClipVerdict, DeviceVerdict
 
-VERBS = ("list", "fetch", "verify", "show", "export")
-HELP = "list, fetch, verify, show and export clips"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the parsers of the verbs, each a module patrolink.cli.clip_<verb>."""
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
-    for name in VERBS:
-        module: ModuleType = importlib.import_module(f"patrolink.cli.clip_{name}")
-        sub = verbs.add_parser(
-            name, help=module.HELP, description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-        )
-        module.add_arguments(sub)
-        sub.add_argument(
-            "--json", action="store_true", default=argparse.SUPPRESS, help="print results as JSON on standard output"
-        )
-        sub.set_defaults(verb=module)
-
-
-def run(args: argparse.Namespace) -> int:
-    """Run the verb."""
-    code: int = args.verb.run(args)
-    return code
+    for name, help_line in CLIP_VERBS.items():
+        add_verb(verbs, f"clip_{name}", help_line)
 
 
 def add_place(parser: argparse.ArgumentParser) -> None:

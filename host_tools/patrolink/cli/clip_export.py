@@ -19,7 +19,7 @@ from patrolink.cli import clip
 from patrolink.core.errors import UserError
 from patrolink.core.text import printable
 
-HELP = "export clips as film, track and evidence sheet"
+EXAMPLES = ("patrolink clip export clips/vest-07 --evidence-key evidence.pem --out export",)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,7 +30,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--anyway", action="store_true", help="also export clips that are tampered with or unverifiable"
     )
-    parser.add_argument("--quiet", action="store_true", help="show no progress bar")
 
 
 def run(args: argparse.Namespace) -> int:

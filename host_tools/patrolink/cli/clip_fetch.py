@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from patrolink.evidence.clip_folders import ClipListing
     from patrolink.evidence.verify import ClipVerdict
 
-HELP = "download clips from a hub and verify them"
+
+EXAMPLES = ("patrolink clip fetch http://127.0.0.1:8080 --out clips",)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -15,7 +15,11 @@ from patrolink.core.text import plural, printable
 if TYPE_CHECKING:
     from patrolink.evidence.clip_folders import ClipListing
 
-HELP = "list the clips of a hub or of a folder"
+
+EXAMPLES = (
+    "patrolink clip list clips",
+    "patrolink clip list http://127.0.0.1:8080",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -13,7 +13,7 @@ from patrolink.cli import clip
 from patrolink.cli.clip_export import progress_bar, summary
 from patrolink.core.errors import UserError
 
-HELP = "show what clips contain and write their contact sheets"
+EXAMPLES = ("patrolink clip show clips/vest-07",)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,7 +21,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     clip.add_place(parser)
     parser.add_argument("--out", metavar="DIR", help="folder for the contact sheets")
     parser.add_argument("--anyway", action="store_true", help="also read clips that are tampered with or unverifiable")
-    parser.add_argument("--quiet", action="store_true", help="show no progress bar")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -14,7 +14,11 @@ from patrolink.core.text import plural
 if TYPE_CHECKING:
     from patrolink.evidence.verify import ClipVerdict
 
-HELP = "verify that clips are what devices recorded"
+
+EXAMPLES = (
+    "patrolink clip verify clips/vest-07",
+    "patrolink clip verify clips --evidence-key evidence.pem",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

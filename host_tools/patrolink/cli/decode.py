@@ -25,7 +25,11 @@ if TYPE_CHECKING:
     from patrolink.core.decoder import Decoder, DecoderStats
     from patrolink.core.keys import DeviceKey
 
-HELP = "decode a capture to jsonl, csv, geojson, gpx, npz, parquet or pcap"
+EXAMPLES = (
+    "patrolink decode patrol.plcap",
+    "patrolink decode patrol.plcap --format csv --output patrol.csv",
+    "patrolink decode - --keys keys.toml < patrol.plcap",
+)
 _TEXT = ("jsonl", "csv", "geojson", "gpx")
 _TABLES = ("npz", "parquet")
 

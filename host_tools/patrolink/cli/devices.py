@@ -6,7 +6,7 @@ import sys
 
 from patrolink.core.text import printable
 
-HELP = "list serial ports"
+EXAMPLES = ("patrolink devices",)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

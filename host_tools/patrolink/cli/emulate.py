@@ -31,7 +31,11 @@ if TYPE_CHECKING:
     from patrolink.emulator.scenarios.fleet import Outcome
     from patrolink.emulator.scenarios.patrol import Plan
 
-HELP = "run a device on an emulated board"
+EXAMPLES = (
+    "patrolink emulate --out build/patrol",
+    "patrolink emulate --board mps2_an385 --network city --speed 10",
+    "patrolink emulate --count 3 --broker mqtt://127.0.0.1:1883",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,7 +65,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--hours", type=float, metavar="H", help="simulate this many hours on a virtual clock")
     parser.add_argument("--no-faults", action="store_true", help="with --hours: no faults but those of the network")
     parser.add_argument("--out", metavar="DIR", help="folder for the results")
-    parser.add_argument("--quiet", action="store_true", help="no live view")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -16,7 +16,10 @@ from patrolink.core import nmea_log
 from patrolink.core.errors import UserError
 from patrolink.core.text import csv_cell
 
-HELP = "decode an NMEA log to fixes with the device's code"
+EXAMPLES = (
+    "patrolink fix receiver.nmea",
+    "patrolink fix receiver.nmea --json",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from patrolink.hub.dispatch.client import ConsoleClient
     from patrolink.report.floor_table import FloorTable
 
-HELP = "watch who has the floor of which group"
+EXAMPLES = (
+    "patrolink floor --hub http://127.0.0.1:8080",
+    "patrolink floor --count 10 --json",
+)
 _CHANGE_KEYS = ("name", "state", "ssrc", "talker", "emergency", "broadcast", "queue")
 
 

@@ -13,7 +13,11 @@ from typing import Any
 
 from patrolink.core.errors import UserError
 
-HELP = "run floor control, voice relay, recorder and console of talk groups"
+EXAMPLES = (
+    "patrolink hub --example > site.toml",
+    "patrolink hub site.toml --check",
+    "patrolink hub site.toml",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

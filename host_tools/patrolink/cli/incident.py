@@ -20,7 +20,10 @@ from patrolink.core.errors import UserError
 from patrolink.core.signals import StopSignal
 from patrolink.core.text import plural
 
-HELP = "record an SOS on an emulated device, then verify and export the clip"
+EXAMPLES = (
+    "patrolink incident --out build/sos",
+    "patrolink incident --board unix --film street.mp4",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -25,7 +25,10 @@ if TYPE_CHECKING:
     from patrolink.audio.voice_packet import VoicePacket
     from patrolink.hub.dispatch.client import ConsoleClient
 
-HELP = "listen to groups on the loudspeaker, or into a file"
+EXAMPLES = (
+    "patrolink listen call",
+    "patrolink listen call --output voice.wav --for 60",
+)
 _LATE_S = 0.4  # packets on their way when the floor becomes idle
 
 

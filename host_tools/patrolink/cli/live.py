@@ -27,7 +27,10 @@ if TYPE_CHECKING:
     from patrolink.hub.dispatch.client import ConsoleClient
     from patrolink.hub.live.depacketizer import Depacketizer
 
-HELP = "watch a device's camera in a player, or into a file"
+EXAMPLES = (
+    "patrolink live vest-07 --out view.mkv --seconds 30",
+    "patrolink live vest-07 | ffplay -",
+)
 _RTP_HEADER_BYTES = 12
 _VIDEO_CLOCK_HZ = 90_000
 _FFMPEG_FORMATS = {26: "mjpeg", 96: "h264"}  # by RTP payload type

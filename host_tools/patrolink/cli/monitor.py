@@ -26,7 +26,11 @@ if TYPE_CHECKING:
     from patrolink.report.device_table import DeviceTable
     from patrolink.transport import Transport
 
-HELP = "watch a broker, serial port, PTY or capture"
+EXAMPLES = (
+    "patrolink monitor /dev/ttyUSB0",
+    "patrolink monitor mqtts://broker.example --keys keys.toml",
+    "patrolink monitor patrol.plcap --json",
+)
 _FINDINGS = ("damaged", "truncated", "dropped")
 
 

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
     from patrolink.core import track_packer
 
-HELP = "encode a track (csv, gpx, nmea) as a capture; print bytes per fix"
+EXAMPLES = (
+    "patrolink pack walk.csv walk.plcap",
+    "patrolink pack walk.gpx walk.plcap --resolution 1e-5 --batch 120",
+)
 _RESOLUTIONS = {"1e-5": 5, "1e-6": 6, "1e-7": 7}
 _OPTIONAL_COLUMNS = ("alt", "speed", "course", "hacc", "sats", "battery")
 

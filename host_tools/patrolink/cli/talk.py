@@ -24,7 +24,10 @@ from patrolink.core.text import printable
 if TYPE_CHECKING:
     from patrolink.hub.dispatch.client import ConsoleClient
 
-HELP = "talk in a group: a sound file or the microphone"
+EXAMPLES = (
+    "patrolink talk call",
+    "patrolink talk call --file message.wav --emergency",
+)
 _TAIL_S = 0.2  # the last word is played before the floor is released
 Frames = asyncio.Queue[bytes | None]  # A-law frames; None ends the transmission
 

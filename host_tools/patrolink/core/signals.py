@@ -9,13 +9,15 @@ ignored if it was: nohup(1) asks for that. Only the first signal counts; later o
 up, because GNU timeout and terminals may send the same signal twice.
 """
 
-import asyncio
 import contextlib
 import signal
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from types import FrameType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    import asyncio  # imported where it is used: it takes as long as the rest of the start-up
 
 _T = TypeVar("_T")
 
@@ -81,6 +83,8 @@ def raise_on_stop() -> Iterator[None]:
 @contextlib.contextmanager
 def stop_requested() -> "Iterator[asyncio.Future[StopSignal]]":
     """Yield a future of the running loop that is done, with the `StopSignal`, when the first stop signal arrives."""
+    import asyncio
+
     loop = asyncio.get_running_loop()
     requested: asyncio.Future[StopSignal] = loop.create_future()
 
@@ -100,6 +104,8 @@ def run(job: Coroutine[Any, Any, _T]) -> _T:
     Raises:
         StopSignal: a signal was received and the coroutine ended by the cancellation.
     """
+    import asyncio
+
     received: list[int] = []
 
     async def cancellable() -> _T:

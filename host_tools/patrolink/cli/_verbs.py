@@ -1,0 +1,41 @@
+"""The verbs of `patrolink`: what the top-level help and the start-up need without an import of their modules."""
+
+from typing import NamedTuple
+
+
+class Verb(NamedTuple):
+    """Entry of a verb.
+
+    Attributes:
+        help: One line for the list of verbs.
+        extra: Extra of the package that installs the libraries of the verb; empty if the package itself is enough.
+    """
+
+    help: str
+    extra: str
+
+
+VERBS = {
+    "boards": Verb("list boards, and the packages that are missing to run them", ""),
+    "call": Verb("run a call between two emulated devices through a hub", "emulator"),
+    "clip": Verb("list, fetch, verify, show and export clips", "video"),
+    "decode": Verb("decode a capture to jsonl, csv, geojson, gpx, npz, parquet or pcap", "report"),
+    "devices": Verb("list serial ports", ""),
+    "emulate": Verb("run a device on an emulated board", "emulator"),
+    "fix": Verb("decode an NMEA log to fixes with the device's code", "emulator"),
+    "floor": Verb("watch who has the floor of which group", "hub"),
+    "hub": Verb("run floor control, voice relay, recorder and console of talk groups", "hub"),
+    "incident": Verb("record an SOS on an emulated device, then verify and export the clip", "emulator"),
+    "listen": Verb("listen to groups on the loudspeaker, or into a file", "hub"),
+    "live": Verb("watch a device's camera in a player, or into a file", "video"),
+    "monitor": Verb("watch a broker, serial port, PTY or capture", ""),
+    "pack": Verb("encode a track (csv, gpx, nmea) as a capture; print bytes per fix", "report"),
+    "talk": Verb("talk in a group: a sound file or the microphone", "hub"),
+}
+CLIP_VERBS = {
+    "list": "list the clips of a hub or of a folder",
+    "fetch": "download clips from a hub and verify them",
+    "verify": "verify that clips are what devices recorded",
+    "show": "show what clips contain and write their contact sheets",
+    "export": "export clips as film, track and evidence sheet",
+}
