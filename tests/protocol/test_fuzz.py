@@ -166,7 +166,7 @@ def test_every_truncated_or_flipped_batch_is_rejected():
     assert decoder.stats.fixes == 60
 
 
-def test_flipped_bodies_with_a_correct_tag():
+def test_flipped_bodies_with_a_correct_tag_are_decoded_or_refused():
     """Damaged bodies with a correct tag are refused or decoded, to at most 255 rows."""
     encoder = track_encoder.TrackEncoder(10)
     for i in range(10):

@@ -13,7 +13,7 @@ EXECUTIONS = 20_000  # one or two seconds on an idle machine
 
 
 @pytest.mark.skipif(shutil.which("clang") is None, reason="no clang (apt-get install clang)")
-def test_short_run_of_the_c_codec():
+def test_short_fuzz_run_of_the_c_codec_finds_no_fault():
     program = fuzz.build()
     code, executions = fuzz.c_codec(program, 90, EXECUTIONS)
     assert code == 0, (fuzz.OUT / "fuzz_codec.log").read_text()[-3000:]

@@ -48,14 +48,14 @@ def reject_reason(kind, body):
     return None
 
 
-def test_status_round_trip():
+def test_status_round_trips():
     message = decode.decode(m.DEVICE_STATUS, encode(m.DEVICE_STATUS, STATUS))
     for name in STATUS:
         assert message[name] == STATUS[name], name
     assert message["temperature_c"] is None and message["message"] == "device_status"
 
 
-def test_hello_round_trip():
+def test_hello_round_trips():
     message = decode.decode(m.HELLO, encode(m.HELLO, HELLO))
     assert message["board"] == "unix" and message["runtime"] == "Ω" and message["boot"] == 3
 

@@ -79,7 +79,7 @@ def is_refused(function, *args):
     return False
 
 
-def test_signatures_of_rfc_6979_a_2_5():
+def test_signatures_match_rfc_6979_a_2_5():
     for message, expected in (SAMPLE, TEST):
         expected = x(expected)
         s = int.from_bytes(expected[32:], "big")
@@ -98,7 +98,7 @@ def test_public_keys_match_known_values():
         assert implementation.public(A_2_5) == x("0360FED4BA255A9D31C961EB74C6356D68C049B8923B61FA6CE669622E60F29FB6")
 
 
-def test_shared_secrets_of_nist_cavs():
+def test_shared_secrets_match_nist_cavs():
     for private, px, py, shared in CAVS:
         peer = bytes([2 | x(py)[31] & 1]) + x(px)
         for implementation in IMPLEMENTATIONS:
@@ -133,7 +133,7 @@ def test_invalid_keys_are_refused():
             assert is_refused(implementation.sign, private, bytes(32))
 
 
-def test_key_agreement_of_two_new_keys():
+def test_two_new_keys_agree_on_a_shared_secret():
     a, b = crypto.generate_private_key(), crypto.generate_private_key()
     assert a != b and len(a) == 32
     assert library.agree(a, library.public(b)) == library.agree(b, library.public(a))
@@ -151,12 +151,12 @@ def test_limb_arithmetic_agrees_with_the_library():
         assert integers.sign(private, digest) == library.sign(private, digest), context
 
 
-def test_signatures_of_extreme_digests():
+def test_implementations_agree_on_extreme_digests():
     for digest in (b"\xff" * 32, bytes(32)):
         assert library.sign(A_2_5, digest) == integers.sign(A_2_5, digest)
 
 
-def test_point_added_to_itself_to_its_opposite_and_to_infinity():
+def test_addition_of_equal_and_opposite_points_and_infinity():
     one = run_to_completion(p256._multiply_base(1))
     x, y, minus = [p256_field.to_montgomery(n) for n in one + (p256_field.P - one[1],)]
     total = p256._PointAccumulator()

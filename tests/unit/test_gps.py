@@ -38,7 +38,7 @@ def gga(clock="120000.00", quality=1, sats="09", alt="12.34", lat="3112.3456789,
     return line("GNGGA,%s,%s,%s,%s,%s,0.90,%s,M,10.0,M,," % (clock, lat, lon, quality, sats, alt))
 
 
-def test_calendar_conversions():
+def test_calendar_conversions_are_inverse():
     assert (
         days_from_civil(1970, 1, 1) == 0
         and days_from_civil(2000, 2, 29) == 11016
@@ -68,7 +68,7 @@ def test_south_and_west_are_negative_and_halves_round_away_from_zero():
         assert FixRecorder(rmc(lat=text + ",S")).fixes[0]["lat_e7"] == -e7
 
 
-def test_sentences_of_every_talker_id():
+def test_sentences_of_every_talker_id_are_decoded():
     for talker in "GP GN GL GA GB BD GQ QZ GI".split():
         assert FixRecorder(rmc(talker=talker)).fixes[0]["mode"] >= 2, talker
     recorder = FixRecorder(rmc() + gga() + line("PQGSA,A,3,12,,,,,,,,,,,,1.2,0.9,0.9,4"))
@@ -76,7 +76,7 @@ def test_sentences_of_every_talker_id():
     assert FixRecorder(line("PGRMC,A,1,2,3,4,5,6,7,8,9")).receiver.ignored == 1
 
 
-def test_gns_with_and_without_a_fix():
+def test_gns_sentences_with_and_without_a_fix_are_decoded():
     good = line("GNGNS,120002.00,3112.3456,N,12112.3456,E,AA,10,0.9,12.3,10.0,,,V")
     safe = good.replace(b",V*", b",S*")
     data = rmc() + line("GNGNS,120001.00,,,,,NN,00,,,,,,V") + line(safe[1:-5].decode())
@@ -119,7 +119,7 @@ def test_epoch_is_reported_once_if_its_last_sentence_is_late():
     assert [f["ms"] for f in recorder.fixes] == [43200000, 43201000, enums.UNKNOWN, enums.UNKNOWN]
 
 
-def test_leap_second_and_fractional_seconds():
+def test_leap_second_and_fractional_seconds_are_decoded():
     fix = FixRecorder(rmc("235960.250", "311216")).fixes[0]
     assert (fix["day"], fix["ms"]) == (days_from_civil(2017, 1, 1), 250)
     assert FixRecorder(rmc("000000.1", "010117")).fixes[0]["ms"] == 100

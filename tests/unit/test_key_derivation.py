@@ -8,14 +8,14 @@ from patrolink_protocol.key_derivation import derive_key, hmac, hmac_pads, live_
 KEY = bytes(range(32))
 
 
-def test_hmac_rfc_4231_cases_1_and_2():
+def test_hmac_matches_rfc_4231_cases_1_and_2():
     mac = hmac(hmac_pads(b"\x0b" * 20), b"Hi ", b"There")
     assert mac == unhexlify("b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7")
     mac = hmac(hmac_pads(b"Jefe"), b"what do ya want for nothing?")
     assert mac == unhexlify("5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843")
 
 
-def test_derived_keys():
+def test_derived_keys_match_openssl():
     assert derive_key(KEY, b"patrolink-up", 7) == unhexlify(
         "b6b967154c1d02d44e0af02fd1ff6c42a2a836079cbb6ca3ae48cd4acb3524d5"
     )

@@ -170,7 +170,7 @@ def test_a_packet_of_a_jpeg_allocates_two_views():
     assert allocated(packets.next, buf, 12, 600) <= 96  # two views
 
 
-def test_nal_units_single_aggregated_and_fragmented():
+def test_nal_units_are_sent_single_aggregated_and_fragmented():
     sps, pps, idr = b"\x67" + b"\x42" * 20, b"\x68\x01\x02\x03", b"\x65" + bytes([1 + i % 200 for i in range(3000)])
     unit = b"\0\0\0\1\x09\x10" + b"\0\0\0\1" + sps + b"\0\0\0\1" + pps + b"\0\0\1" + idr
     assert [unit[a:b] for a, b in nal_units(unit)][1:] == [sps, pps, idr]

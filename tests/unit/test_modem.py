@@ -15,7 +15,7 @@ def error_of(function):
     raise AssertionError("no ModemError")
 
 
-def test_start_to_connected_stream_in_both_dialects():
+def test_modem_starts_and_connects_a_stream_in_both_dialects():
     for extra, iccid, dialect in (
         (None, b"89860025128306012474", quectel),
         (SIMCOM, b"89860318760238610932", simcom),
@@ -197,7 +197,7 @@ def test_malformed_urcs_are_ignored():
         assert modem.run(b"AT").result == at.OK
 
 
-def test_parse_clock():
+def test_clock_answers_are_parsed():
     for text, expected in (
         (b'+CCLK: "26/11/24,10:11:12+32"', (20781, (2 * 3600 + 11 * 60 + 12) * 1000)),
         (b'+CCLK: "26/01/01,00:00:00-08"', (20454, 2 * 3600000)),

@@ -26,7 +26,7 @@ def test_unwrap_rejects_any_damage():
         raise AssertionError("a damaged key was unwrapped")
 
 
-def test_unwrap_rounds_of_rfc_3394_4_1():
+def test_unwrap_rounds_match_rfc_3394_4_1():
     # The key data of this vector are shorter than a group key; the rounds are the same.
     decrypt = aes.decrypter(bytes(range(16)))
     wrapped = b"\x1f\xa6\x8b\x0a\x81\x12\xb4\x47\xae\xf3\x4b\xd8\xfb\x5a\x7b\x82\x9d\x3e\x86\x23\x71\xd2\xcf\xe5"

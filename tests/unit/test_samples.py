@@ -32,7 +32,7 @@ def test_blend_crossfades():
     assert struct.unpack("<4h", pcm) == (4000, 3000, 0, -16385)
 
 
-def test_percentile_95():
+def test_percentile_95_matches_a_sorted_list():
     below = seeded(95)
     for _ in range(50):
         n = 1 + below(100)

@@ -28,7 +28,7 @@ def is_refused(function, *args):
     return False
 
 
-def test_key_stream_of_rfc_3711_b_2():
+def test_key_stream_matches_rfc_3711_b_2():
     cipher = srtp._Cipher(encrypter, bytes(16), bytes(14), 0, 64)
     cipher._salt = x("F0F1F2F3F4F5F6F7F8F9FAFBFCFD")
     cipher._encrypt = encrypter(x("2B7E151628AED2A6ABF7158809CF4F3C"))
@@ -38,7 +38,7 @@ def test_key_stream_of_rfc_3711_b_2():
     assert bytes(buf) == x(expected)
 
 
-def test_key_derivation_of_rfc_3711_b_3():
+def test_key_derivation_matches_rfc_3711_b_3():
     assert srtp._session_key(encrypter, MASTER, SALT, 0, 16) == x("C61E7A93744F39EE10734AFE3FF7A087")
     assert srtp._session_key(encrypter, MASTER, SALT, 2, 14) == x("30CBBC08863D8C85D49DB34A9AE1")
     auth = "CEBE321F6FF7716B6FD4AB49AF256A156D38BAA48F0A0ACF3C34E2359E6CDBCE"
@@ -46,7 +46,7 @@ def test_key_derivation_of_rfc_3711_b_3():
     assert srtp._session_key(encrypter, MASTER, SALT, 1, 56) == x(auth)
 
 
-def test_hmac_sha1_of_rfc_2202():
+def test_hmac_sha1_matches_rfc_2202():
     for key, data, expected in (
         (b"\x0b" * 20, b"Hi There", "b617318655057264e28bc0b6fb378c8ef146be00"),
         (b"Jefe", b"what do ya want for nothing?", "effcdf6ae5eb2fa2d27416d5f184df9c259a7c79"),
@@ -61,7 +61,7 @@ def test_hmac_sha1_of_rfc_2202():
         assert bytes(out) == x(expected)
 
 
-def test_hmac_sha1_of_every_length_around_its_blocks():
+def test_hmac_sha1_matches_hashlib_for_every_length():
     import hashlib
 
     key = bytes(range(20))
@@ -76,7 +76,7 @@ def test_hmac_sha1_of_every_length_around_its_blocks():
             assert bytes(out) == hashlib.sha1(pads[1] + inner).digest(), (n, extra)  # noqa: S324
 
 
-def test_rtp_round_trip_of_every_length():
+def test_rtp_packets_of_every_length_round_trip():
     sender, receiver = srtp.SrtpTransform(encrypter, MASTER, SALT), srtp.SrtpTransform(encrypter, MASTER, SALT)
     stream = srtp.SrtpStream()
     for n in range(0, 500, 7):
