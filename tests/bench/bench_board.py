@@ -48,9 +48,9 @@ Figures = dict[str, float]
 
 @contextlib.contextmanager
 def console(
-    board: boards.Board, files: dict[str, bytes], typed: bytes
+    board: boards.Board, files: dict[str, bytes], command: bytes
 ) -> Iterator[tuple[Lockstep, qemu.Straps, bytearray]]:
-    """Prepare a board without configuration in lock-step; `typed` is entered at its prompt.
+    """Prepare a board without configuration in lock-step; `command` is entered at its prompt.
 
     Yields:
         Its rig, its straps, and its console output.
@@ -66,7 +66,7 @@ def console(
         def on_output(data: bytes) -> None:
             output.extend(data)
             if output.endswith(b">>> "):
-                rig.deliver(qemu.CONSOLE_UART, typed + b"\r\n")
+                rig.deliver(qemu.CONSOLE_UART, command + b"\r\n")
 
         rig.on_bytes = {qemu.CONSOLE_UART: on_output}
         yield rig, qemu.Straps(board.heap_kb, board.image.flash_kb, "bench-1", 0, 1, lockstep=True), output
@@ -105,12 +105,12 @@ def figures(result: dict) -> Figures:
     out["instructions per sentence, mean of an epoch"] = sum(k[1] for k in epoch) * PER_CYCLE / sum(k[0] for k in epoch)
     frame_fixes, frame_bytes = steps.pop("frame")
     assert frame_fixes == FIXES
-    each = {name: cycles * PER_CYCLE / n for name, (n, cycles, _) in steps.items()}
-    out["instructions per fix, first byte to encoded"] = each["row"] + each["encode"]
-    out["instructions per fix, encoding"] = each["encode"]
-    out["instructions per frame, signing"] = each["sign"]
-    out["instructions per frame, into the outbox"] = each["store"]
-    out["instructions per publish, QoS 1"] = each["publish"]
+    per_unit = {name: cycles * PER_CYCLE / n for name, (n, cycles, _) in steps.items()}
+    out["instructions per fix, first byte to encoded"] = per_unit["row"] + per_unit["encode"]
+    out["instructions per fix, encoding"] = per_unit["encode"]
+    out["instructions per frame, signing"] = per_unit["sign"]
+    out["instructions per frame, into the outbox"] = per_unit["store"]
+    out["instructions per publish, QoS 1"] = per_unit["publish"]
     out["bytes allocated per sentence, mean of an epoch"] = sum(k[2] for k in epoch) / sum(k[0] for k in epoch)
     out["bytes allocated per fix"] = steps["row"][2] / steps["row"][0] + steps["encode"][2] / steps["encode"][0]
     out["bytes per frame"] = frame_bytes
@@ -165,11 +165,11 @@ def boot_s(board: boards.Board) -> float:
     best = float("inf")
     for _ in range(BOOTS):
         with console(board, {}, b"import machine; machine.deepsleep()") as (rig, straps, output):
-            inner = rig.on_bytes[qemu.CONSOLE_UART]
+            feed = rig.on_bytes[qemu.CONSOLE_UART]
             boot_times: list[float] = []
 
-            def on_output(data: bytes, inner=inner, boot_times=boot_times) -> None:
-                inner(data)
+            def on_output(data: bytes, feed=feed, boot_times=boot_times) -> None:
+                feed(data)
                 boot_times.append(time.perf_counter())
 
             rig.on_bytes = {qemu.CONSOLE_UART: on_output}

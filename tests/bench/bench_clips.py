@@ -130,19 +130,19 @@ def main() -> int:
         figures = heap(Path(folder))
         if figures is not None:
             out["micropython"] = figures
-            all_kb = (figures["objects_most"] + figures["picture"]) / 1024
-            print(f"heap of a recorder with 16 KB pictures (MicroPython): {all_kb:.1f} KB without its code;")
+            total_kb = (figures["objects_most"] + figures["picture"]) / 1024
+            print(f"heap of a recorder with 16 KB pictures (MicroPython): {total_kb:.1f} KB without its code;")
             print(f"  {figures['allocated_a_picture']} bytes allocated per picture,")
             print(f"  {figures['us_a_second']} us per second of video")
     with tempfile.TemporaryDirectory() as folder:
-        recorded = recording(Path(folder))
-        if recorded is not None:
-            out["h264"] = recorded
-            print(f"H.264, 640x480 at 15, {RECORDED_S} s: {recorded['frames']} frames, {recorded['lost']} lost;")
-            print(f"  {recorded['kbit_s']} kbit/s; encoding a picture takes {recorded['picture_ms']} ms,")
-            print(f"  p99 {recorded['picture_p99_ms']} ms, maximum {recorded['picture_most_ms']} ms;")
-            print(f"  {recorded['loop_ms_a_second']} ms of CPU per second of video in the loop; longest round")
-            print(f"  {recorded['slowest_ms']} ms; {recorded['process_ms_a_second']} ms with decoding and storage")
+        figures = recording(Path(folder))
+        if figures is not None:
+            out["h264"] = figures
+            print(f"H.264, 640x480 at 15, {RECORDED_S} s: {figures['frames']} frames, {figures['lost']} lost;")
+            print(f"  {figures['kbit_s']} kbit/s; encoding a picture takes {figures['picture_ms']} ms,")
+            print(f"  p99 {figures['picture_p99_ms']} ms, maximum {figures['picture_most_ms']} ms;")
+            print(f"  {figures['loop_ms_a_second']} ms of CPU per second of video in the loop; longest round")
+            print(f"  {figures['slowest_ms']} ms; {figures['process_ms_a_second']} ms with decoding and storage")
     path = ROOT / "build/bench/clips.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(out, indent=1) + "\n")

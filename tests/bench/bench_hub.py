@@ -191,11 +191,11 @@ class Load:
         return all(device.ssrc for device in self.talkers)
 
     @staticmethod
-    def _wait_until(condition, what: str, seconds: float) -> None:
+    def _wait_until(condition, subject: str, seconds: float) -> None:
         deadline = time.monotonic() + seconds
         while not condition():
             if time.monotonic() > deadline:
-                raise SystemExit(f"error: not every device received {what} within {seconds:g} s; reduce the load")
+                raise SystemExit(f"error: not every device received {subject} within {seconds:g} s; reduce the load")
             time.sleep(0.02)
 
     def drain(self) -> None:
@@ -301,13 +301,13 @@ def main() -> None:
             if results[-1]["lost"] or results[-1]["p95_ms"] >= LIMIT_P95_MS:
                 break
         counts_of_hub = load.hub.stop()
-    good = [result for result in results if not result["lost"] and result["p95_ms"] < LIMIT_P95_MS]
+    passed = [result for result in results if not result["lost"] and result["p95_ms"] < LIMIT_P95_MS]
     report = {
         "groups": GROUPS,
         "listeners": LISTENERS,
         "steps": results,
-        "carries_out_per_s": good[-1]["out_per_s"] if good else 0,
-        "saturates_at_out_per_s": None if results[-1] in good else results[-1]["out_per_s"],
+        "carries_out_per_s": passed[-1]["out_per_s"] if passed else 0,
+        "saturates_at_out_per_s": None if results[-1] in passed else results[-1]["out_per_s"],
         "hub": {
             name: counts_of_hub.get(name, 0)
             for name in ("voice_in", "voice_out", "send_full", "send_failed", "refused")
@@ -318,7 +318,7 @@ def main() -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     print(json.dumps({name: value for name, value in report.items() if name != "steps"}))
-    if results[0] not in good:
+    if results[0] not in passed:
         print("requirement missed: 200 groups and 1124 listeners without loss and with p95 below 5 ms")
 
 

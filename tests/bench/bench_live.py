@@ -95,7 +95,7 @@ async def measure(profile: Profile, h264: bool) -> dict:
     finally:
         gate.close()
         receiver.close()
-    late_ages = sorted(age for when, age in recorder.ages if when - begin > SECONDS * 500)
+    late_ages = sorted(age for time_ms, age in recorder.ages if time_ms - begin > SECONDS * 500)
     return {
         "first picture ms": recorder.ages[0][0] - begin,
         "age ms median": int(statistics.median(late_ages)),

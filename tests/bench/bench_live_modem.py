@@ -61,14 +61,14 @@ async def measure(scenario) -> dict:
         frames.append((time.monotonic(), len(data)))
 
     async with client.connect(scenario.station.url, on_frame) as hub:
-        idle = sorted([await answer_delay(hub, scenario.name) for _ in range(5)])
+        idle_delays = sorted([await answer_delay(hub, scenario.name) for _ in range(5)])
         viewer = Viewer(scenario, hub, [])
         await viewer.start(SECONDS)
         begin = time.monotonic()
-        during = []
+        delays = []
         while time.monotonic() - begin < SECONDS - 5:
             await asyncio.sleep(2)
-            during.append(await answer_delay(hub, scenario.name))
+            delays.append(await answer_delay(hub, scenario.name))
         await viewer.end_reason()
     seconds = frames[-1][0] - frames[0][0]
     return {
@@ -78,8 +78,8 @@ async def measure(scenario) -> dict:
         "bytes a picture": int(statistics.mean(n for _, n in frames)),
         "kbit/s": round(sum(n for _, n in frames) * 8 / seconds / 1000),
         "longest gap s": round(max(b[0] - a[0] for a, b in zip(frames, frames[1:], strict=False)), 2),
-        "a command's answer s, without a view": round(statistics.median(idle), 2),
-        "a command's answer s, beside it": round(statistics.median(during), 2),
+        "a command's answer s, without a view": round(statistics.median(idle_delays), 2),
+        "a command's answer s, beside it": round(statistics.median(delays), 2),
     }
 
 

@@ -91,14 +91,14 @@ def main():
         for i in range(6):
             jitter_buffer.next_unit(received[0] * FRAME_MS + 10 * i)
 
-    def both():
+    def send_and_receive():
         send()
         receive()
 
     sent = measure(send)
     sender.start_burst(6, 100)
     stream.reset()
-    sent_and_received = measure(both)
+    sent_and_received = measure(send_and_receive)
     return {"speak": sent, "speak and hear": sent_and_received}
 
 

@@ -112,8 +112,8 @@ class ClipServiceHarness:
 
     def _is_idle(self) -> bool:
         """Return whether the job is waiting for the queue."""
-        awaited = self._task.get_coro().cr_await
-        return awaited is not None and getattr(awaited, "__qualname__", "") == "Queue.get"
+        coroutine = self._task.get_coro().cr_await
+        return coroutine is not None and getattr(coroutine, "__qualname__", "") == "Queue.get"
 
     async def kill(self) -> None:
         """Cancel the verdict job at its current step."""

@@ -45,8 +45,8 @@ def authorization(device: str, method: str, path: str, length="", metadata="", m
     derived = hmac.digest(
         key or hub_process.keys_of([device])[device], b"patrolink-upload" + epoch.to_bytes(4, "big"), "sha256"
     )
-    signed = f"{method}\n{path}\n{ms}\n{length}\n{metadata}".encode()
-    return f"Patrolink {device}:{ms}:{hmac.digest(derived, signed, 'sha256').hex()}"
+    message = f"{method}\n{path}\n{ms}\n{length}\n{metadata}".encode()
+    return f"Patrolink {device}:{ms}:{hmac.digest(derived, message, 'sha256').hex()}"
 
 
 def upload_metadata(device: str, clip: object, name: str, sha256: str) -> str:

@@ -26,10 +26,10 @@ def clip(tmp_path_factory):
     return device.write([stream] * 20, frames=10), device.pem
 
 
-def command(clip, verb, out, *more):
+def command(clip, verb, out, *options):
     folder, pem = clip
     arguments = [str(folder), "--evidence-key", str(pem), "--out", str(out)]
-    return [sys.executable, "-m", "patrolink", "clip", verb, *arguments, *more]
+    return [sys.executable, "-m", "patrolink", "clip", verb, *arguments, *options]
 
 
 def test_a_full_disk_leaves_no_partial_export(clip, tmp_path):

@@ -38,18 +38,18 @@ def device(request, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def exported(device):
+def export(device):
     """Export the SOS; return the device, the folder of the clip, the folder of the export, and the output of --json."""
     folder = device.pem.parent / "clips" / device.name / f"{SOS:06d}"
     return device, folder, *_export(folder, device.pem, device.pem.parent / "export")
 
 
-def _export(place, pem, out, *more, code=0):
+def _export(path, pem, out, *options, code=0):
     """Run the command; return the folder and its JSON output."""
     output = io.StringIO()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sys.stdout", output)
-        arguments = ["clip", "export", str(place), "--evidence-key", str(pem), "--out", str(out), "--json", *more]
+        arguments = ["clip", "export", str(path), "--evidence-key", str(pem), "--out", str(out), "--json", *options]
         assert main(arguments) == code
     return out, json.loads(output.getvalue() or "[]")
 
@@ -94,8 +94,8 @@ def _ffmpeg(*arguments):
     return result.stdout
 
 
-def test_every_picture_has_its_capture_time(exported):
-    device, folder, out, clips = exported
+def test_every_picture_has_its_capture_time(export):
+    device, folder, out, clips = export
     lines = _segments(folder)
     captured = list(itertools.chain.from_iterable(_captured_ms(device, line) for line in lines))
     assert len(captured) == sum(line["frames"] for line in lines) > 30
@@ -106,8 +106,8 @@ def test_every_picture_has_its_capture_time(exported):
     _ffmpeg("-xerror", "-i", film, "-f", "null", "-")
 
 
-def test_the_film_uses_widely_supported_formats(exported):
-    film = _only(exported[2], "*.mp4")
+def test_the_film_uses_widely_supported_formats(export):
+    film = _only(export[2], "*.mp4")
     data = film.read_bytes()
     assert 0 < data.index(b"moov") < data.index(b"mdat")
     with av.open(str(film)) as container:
@@ -116,12 +116,12 @@ def test_the_film_uses_widely_supported_formats(exported):
         assert (video.width, video.height) == (640, 272)
         assert (sound.codec_context.name, sound.codec_context.sample_rate) == ("aac", 48000)
         assert text.codec_context.name == "mov_text"
-        assert container.metadata["title"] == f"{exported[0].name}, clip 2: SOS"
+        assert container.metadata["title"] == f"{export[0].name}, clip 2: SOS"
 
 
-def test_pictures_are_those_of_the_camera(exported):
+def test_pictures_are_those_of_the_camera(export):
     """H.264 is copied unchanged; the PSNR of re-encoded JPEG pictures is above 30 dB."""
-    device, folder, out, clips = exported
+    device, folder, out, clips = export
     with av.open(str(_only(out, "*.mp4"))) as film:
         packets = [bytes(packet) for packet in film.demux(video=0) if packet.size]
         film.seek(0)
@@ -141,8 +141,8 @@ def test_pictures_are_those_of_the_camera(exported):
         assert 10 * np.log10(255**2 / np.mean((picture - expected) ** 2)) > 30, n
 
 
-def test_sound_starts_with_the_event_at_its_time(exported):
-    device, folder, out, _ = exported
+def test_sound_starts_with_the_event_at_its_time(export):
+    device, folder, out, _ = export
     with av.open(str(_only(out, "*.mp4"))) as film:
         resampler = av.AudioResampler(format="s16", layout="mono", rate=8000)
         blocks = [block.to_ndarray()[0] for frame in film.decode(audio=0) for block in resampler.resample(frame)]
@@ -156,8 +156,8 @@ def test_sound_starts_with_the_event_at_its_time(exported):
     assert abs(len(samples) / 8 - (lines[-1]["start_ms"] + lines[-1]["ms"] - lines[0]["start_ms"])) < 300
 
 
-def test_subtitles_show_time_and_position(exported):
-    _, folder, out, _ = exported
+def test_subtitles_show_time_and_position(export):
+    _, folder, out, _ = export
     subtitles = _only(out, "*.srt").read_text()
     embedded = re.sub(
         r"</?font[^>]*>", "", _ffmpeg("-i", _only(out, "*.mp4"), "-map", "0:s", "-f", "srt", "-").decode()
@@ -169,8 +169,8 @@ def test_subtitles_show_time_and_position(exported):
     assert re.fullmatch(r"46\.0501\d\d 14\.5002\d\d  ±3 m  5\.0 km/h", blocks[4].split("\n")[3])
 
 
-def test_the_track_holds_the_positions_of_the_segments(exported):
-    device, folder, out, clips = exported
+def test_the_track_holds_the_positions_of_the_segments(export):
+    device, folder, out, clips = export
     names = [f"{line['seg']}.pls" for line in _segments(folder)]
     fixes = [fix for name in names for fix in segment.read(folder / name, device.evidence).fixes]
     (track,) = gpxpy.parse(_only(out, "*.gpx").read_text()).tracks
@@ -186,14 +186,14 @@ def _red_pixels(path):
     return int(np.all(np.asarray(Image.open(path).convert("RGB")) == (0xCF, 0x22, 0x2E), axis=2).sum())
 
 
-def test_the_contact_sheet_frames_only_the_sos_in_red(device, exported, tmp_path):
-    assert _red_pixels(_only(exported[2], "*-contact.png")) > 4 * (360 + 153)
+def test_the_contact_sheet_frames_only_the_sos_in_red(device, export, tmp_path):
+    assert _red_pixels(_only(export[2], "*-contact.png")) > 4 * (360 + 153)
     _export(device.pem.parent / "clips" / device.name / "000001", device.pem, tmp_path)
     assert _red_pixels(_only(tmp_path, "*-contact.png")) == 0
 
 
-def test_the_sheet_is_self_contained_and_the_hashes_match(exported):
-    device, folder, out, clips = exported
+def test_the_sheet_is_self_contained_and_the_hashes_match(export):
+    device, folder, out, clips = export
     page = _only(out, "*-sheet.html").read_text()
     assert "Verdict: valid<" in page and ">TAMPERED<" not in page and "{{" not in page
     assert not re.search(r"""(src|href)=["'](?!data:)|@import|<script|https?://""", page)
@@ -211,8 +211,8 @@ def _value(page, label):
     return html.unescape(re.search(f"<th>{label}</th><td>(?:<code>)?([^<]*)<", page)[1])
 
 
-def test_the_proof_is_on_the_first_page_and_hashes_are_in_the_appendix(exported):
-    device, folder, out, _ = exported
+def test_the_proof_is_on_the_first_page_and_hashes_are_in_the_appendix(export):
+    device, folder, out, _ = export
     page = _only(out, "*-sheet.html").read_text()
     first, appendix = page.index('<h2 class="page">Pictures'), page.index("Appendix A")
     for text in ("Verdict: valid", "Signed by", "Place", "Event at", "<svg", "First picture after the event"):
@@ -225,9 +225,9 @@ def test_the_proof_is_on_the_first_page_and_hashes_are_in_the_appendix(exported)
 
 
 @pytest.mark.skipif(not shutil.which("chromium"), reason="no Chromium (apt-get install chromium)")
-def test_the_sheet_prints_on_four_pages(exported, tmp_path):
+def test_the_sheet_prints_on_four_pages(export, tmp_path):
     """Proof, pictures, accesses with verification, and appendix have one page each."""
-    page, pdf = _only(exported[2], "*-sheet.html"), tmp_path / "sheet.pdf"
+    page, pdf = _only(export[2], "*-sheet.html"), tmp_path / "sheet.pdf"
     flags = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}/profile"]
     command = ["chromium", *flags, "--no-pdf-header-footer", f"--print-to-pdf={pdf}", page.as_uri()]
     subprocess.run(command, capture_output=True, check=True, timeout=300)
@@ -252,9 +252,9 @@ def test_the_sheet_states_the_time_zone(device, tmp_path, monkeypatch, zone, tex
     assert _value(_only(out, "*-sheet.html").read_text(), "Time zone") == text
 
 
-def test_the_commands_on_the_sheet_verify_the_clip(exported, tmp_path):
+def test_the_commands_on_the_sheet_verify_the_clip(export, tmp_path):
     """Run both unchanged: the patrolink command, and the script, which needs only bash and openssl."""
-    device, folder, out, _ = exported
+    device, folder, out, _ = export
     page = _only(out, "*-sheet.html").read_text()
     command, script = (
         html.unescape(text) for text in re.findall(r"<pre(?: class=\"script\")?>(.*?)</pre>", page, re.S)
@@ -281,8 +281,8 @@ def test_the_commands_on_the_sheet_verify_the_clip(exported, tmp_path):
     assert "chain: FAILED\n" in output and "Verified OK" not in output, output
 
 
-def test_an_existing_export_is_not_replaced(exported, capsys):
-    device, folder, out, _ = exported
+def test_an_existing_export_is_not_replaced(export, capsys):
+    device, folder, out, _ = export
     contents = {path.name: path.read_bytes() for path in out.iterdir()}
     _export(folder, device.pem, out, code=2)
     assert "exports are never replaced" in capsys.readouterr().err
@@ -290,8 +290,8 @@ def test_an_existing_export_is_not_replaced(exported, capsys):
 
 
 def test_show_writes_contact_sheets(device, tmp_path, capsys):
-    place = str(device.pem.parent / "clips")
-    assert main(["clip", "show", place, "--evidence-key", str(device.pem), "--out", str(tmp_path)]) == 0
+    path = str(device.pem.parent / "clips")
+    assert main(["clip", "show", path, "--evidence-key", str(device.pem), "--out", str(tmp_path)]) == 0
     output = capsys.readouterr().out
     assert f"{device.name} clip 2: valid; sos, pictures: 41 in 8.1 s" in output and output.count("-contact.png") == 4
     assert len(list(tmp_path.iterdir())) == 4

@@ -67,11 +67,11 @@ class RecordingRig:
         device = self.device = boot(self.board, self.folder / "work", self.config)
         self.until(lambda: "clips: recording" in device.console_text(), "the device does not record")
 
-    def until(self, condition, what: str, seconds: float = TIMEOUT_S) -> None:
+    def until(self, condition, failure: str, seconds: float = TIMEOUT_S) -> None:
         deadline = time.monotonic() + seconds
         while not condition():
             self.device.check()
-            assert time.monotonic() < deadline, f"{what}:\n{self.device.console_tail()}"
+            assert time.monotonic() < deadline, f"{failure}:\n{self.device.console_tail()}"
             time.sleep(0.01)
 
     def segments(self) -> list[Path]:
@@ -183,8 +183,15 @@ def test_clips_without_a_camera_and_invalid_geofences_are_refused(tmp_path):
     check_refused(tmp_path, "geofences", geofences=[{}])
 
 
-def check_refused(folder: Path, word: str, **more) -> None:
-    config = {"device": "d", "key": KEY, "broker": {"host": "h", "port": 1}, "gps_uart": "x", "state_dir": "s", **more}
+def check_refused(folder: Path, word: str, **options) -> None:
+    config = {
+        "device": "d",
+        "key": KEY,
+        "broker": {"host": "h", "port": 1},
+        "gps_uart": "x",
+        "state_dir": "s",
+        **options,
+    }
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(ConfigError, match=word):
         load_config(str(folder / "config.json"))

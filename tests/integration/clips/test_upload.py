@@ -83,7 +83,7 @@ def upload(request, tmp_path):
             pytest.skip("no micropython; run `make setup`")
         python = [str(micropython)]
 
-    def run(data, port, **more):
+    def run(data, port, **options):
         path = tmp_path / "segment.pls"
         path.write_bytes(data)
         settings = {
@@ -93,7 +93,7 @@ def upload(request, tmp_path):
             "kbps": 100000,
             "file": str(path),
             "s": 40,
-            **more,
+            **options,
         }
         settings["sha256"] = hashlib.sha256(data).hexdigest()
         request = tmp_path / "upload.json"

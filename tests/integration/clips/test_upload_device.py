@@ -18,7 +18,7 @@ from tests.support.device_rig import walk
 def boot_with_clip(tmp_path, rig):
     """Return a function that boots a board with a clip on its storage and returns (rig, files of the clip)."""
 
-    def make(board, upload, **more):
+    def make(board, upload, **options):
         source = clip_maker.Device("source", tmp_path / "evidence.pem")
         source.run(1)
         source.recorder.trigger(0, 0, "", source.now, 500)
@@ -28,7 +28,7 @@ def boot_with_clip(tmp_path, rig):
         files = sorted(path.read_bytes() for path in folder.glob("*/*.p*"))
         camera = {"source": str(tmp_path / "none"), "indicator": str(tmp_path / "camera.led")}
         clips = {"evidence_key": source.evidence.public.hex(), "upload": upload}
-        device_rig = rig(board, nmea.speak(walk(600)), 1.0, camera=camera, clips=clips, **more)
+        device_rig = rig(board, nmea.speak(walk(600)), 1.0, camera=camera, clips=clips, **options)
         device_rig.receiver.start()
         return device_rig, files
 

@@ -354,8 +354,8 @@ def dynamic_group_is_created_from_checked_devices_and_ended(page, devices, site)
 
 @scenario
 def private_call_is_received_only_by_its_device(page, devices, site):
-    shown = [row for row in page.find_all("#groups tr[data-group]") if row.is_displayed()]
-    assert len(shown) == 3, "unused private groups must be hidden"
+    visible_rows = [row for row in page.find_all("#groups tr[data-group]") if row.is_displayed()]
+    assert len(visible_rows) == 3, "unused private groups must be hidden"
     page.device_button("vest-2", "Call").click()
     page.wait(lambda: "private" in page.text("#groups tr[aria-selected=true]"))
     private = int(page.find("#groups tr[aria-selected=true]").get_attribute("data-group"))

@@ -109,11 +109,11 @@ def test_a_page_converts_only_its_rows_and_a_list_lets_other_tasks_run(tmp_path,
             clip = hub.registry.record(DEVICE, number if number < 1500 else number + 1)
             clip.announcement = {"start_ms": clip_maker.EPOCH_MS + number * 1000}
             clip.file_sizes = {f"000001-{i:06d}.pls": 1 for i in range(20)}
-        converted = []
-        monkeypatch.setattr(feed, "row", lambda clip: converted.append(clip) or convert_row(clip))
+        converted_clips = []
+        monkeypatch.setattr(feed, "row", lambda clip: converted_clips.append(clip) or convert_row(clip))
         newest = feed.newest(200)
-        assert [row["clip"] for row in newest] == list(range(2000, 1800, -1)) and len(converted) == 200
-        other_rounds, listed = 0, []
+        assert [row["clip"] for row in newest] == list(range(2000, 1800, -1)) and len(converted_clips) == 200
+        other_rounds, rows = 0, []
 
         async def count_rounds():
             nonlocal other_rounds
@@ -123,10 +123,10 @@ def test_a_page_converts_only_its_rows_and_a_list_lets_other_tasks_run(tmp_path,
 
         counting = asyncio.ensure_future(count_rounds())
         async for row in feed.rows():
-            listed.append((row["clip"], row["state"], len(row["files"])))
+            rows.append((row["clip"], row["state"], len(row["files"])))
         counting.cancel()
         assert other_rounds >= 2000 // 50
-        assert len(listed) == 2001 and listed[499:502] == [
+        assert len(rows) == 2001 and rows[499:502] == [
             (1501, "coming", 20),
             (1500, "missing", 0),
             (1499, "coming", 20),

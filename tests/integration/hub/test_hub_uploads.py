@@ -305,7 +305,7 @@ def start_server(tmp_path):
         key = DeviceKey(hub_process.keys_of(["linux-1"])["linux-1"])
         authorization = UploadAuthorization({"linux-1": key}.get, SystemClock())
         store = upload_store.UploadStore(tmp_path, bytes_max)
-        uploads = TusServer(store, authorization, NoEvents(), Metrics(), lambda *who, **what: None)
+        uploads = TusServer(store, authorization, NoEvents(), Metrics(), lambda *args, **fields: None)
         app = web.Application()
         uploads.attach(app)
         runners.append(await http_server.start(app, f"127.0.0.1:{console_site.free_port()}", None, "uploads"))

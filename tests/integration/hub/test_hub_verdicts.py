@@ -290,10 +290,10 @@ def test_files_that_a_hub_has_lost_are_requested_again(recorded_clips, tmp_path)
 def test_a_storage_fault_or_an_exception_does_not_stop_other_verdicts(recorded_clips, tmp_path, monkeypatch, capsys):
     verify_clip = verify.verify_clip
 
-    def failing_verify(folder, *more):
+    def failing_verify(folder, *args):
         if folder.name == "000002":
             raise ValueError("a defect")
-        return verify_clip(folder, *more)
+        return verify_clip(folder, *args)
 
     async def run():
         no_folder = tmp_path / "file"
