@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
         print(printable(line.rstrip()))
     if not any(port["likely"] for port in ports):
         print(
-            "no USB serial port found; connect a device, and check that you may read its port (group dialout)",
+            "no USB serial port found; connect a device, with a cable that carries data",
             file=sys.stderr,
         )
     return 0

@@ -2,8 +2,10 @@
 
 A terminal shows a live view: events and errors first, then a line per device. Otherwise there is a line per frame, or
 with --json every row as JSON. --record writes every received frame to a capture, verified or not, as evidence. Of a
-frame that is not verified, only the claimed device, type, counter and size are shown, never its content. Ctrl-C, --for
-or --count ends it with a summary. Exit code 1 if frames were refused, damaged or dropped.
+frame that is not verified, only the claimed device, type, counter and size are shown, never its content. A serial port
+is opened for this program alone; its frames carry no device id, so each belongs to the device whose key verifies it.
+Ctrl-C, --for or --count ends it with a summary. Exit code 1 if frames were refused, damaged or dropped, 3 if another
+program has opened the port.
 """
 
 import argparse
@@ -38,13 +40,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's arguments."""
     parser.add_argument("source", metavar="SOURCE", help="broker URL, serial port, PTY or capture")
     parser.add_argument("--record", metavar="FILE", help="write every received frame to this capture")
+    parser.add_argument("--force", action="store_true", help="let --record replace an existing file")
     parser.add_argument("--keys", metavar="FILE", help="device keys (default: PATROLINK_KEYS, else SOURCE.keys.toml)")
     parser.add_argument(
         "--for", dest="seconds", type=non_negative_seconds, metavar="SECONDS", help="stop after this time"
     )
     parser.add_argument("--count", type=positive_count, metavar="N", help="stop after N frames")
     parser.add_argument(
-        "--device", default="serial", metavar="ID", help="device id for a serial line, whose frames carry none"
+        "--device",
+        metavar="ID",
+        help="device id for a serial line, whose frames carry none (default: found by its key)",
     )
 
 
@@ -62,10 +67,10 @@ def run(args: argparse.Namespace) -> int:
     if not device_keys:
         print("no device keys: frames are counted but not shown; name a keys file with --keys", file=sys.stderr)
     decoder = Decoder(device_keys)
-    transport = open_transport(args.source, args.device)
+    transport = open_transport(args.source, args.device, device_keys)
     with contextlib.ExitStack() as stack:
         stack.callback(transport.close)
-        writer = _open_record(args.record, path, stack)
+        writer = _open_record(args, path, stack)
         # Printed after the live view has closed, also if the source fails.
         stack.callback(lambda: print(json.dumps({**decoder.stats.summary(), **transport.counts()}), file=sys.stderr))
         table = None
@@ -77,17 +82,20 @@ def run(args: argparse.Namespace) -> int:
     return 0 if decoder.stats.clean and not any(transport.counts().get(name) for name in _FINDINGS) else 1
 
 
-def _open_record(record: str | None, source: Path | None, stack: contextlib.ExitStack) -> "CaptureWriter | None":
-    """Return the writer of --record. Raises UserError if it cannot be written, or is the capture being read."""
+def _open_record(args: argparse.Namespace, source: Path | None, stack: contextlib.ExitStack) -> "CaptureWriter | None":
+    """Return the writer of --record. Raises UserError if it cannot be written, exists, or is the capture being read."""
     from patrolink.core.capture import CaptureWriter
 
+    record = args.record
     if record is None:
         return None
     path = Path(record)
     try:
         if source is not None and path.exists() and path.samefile(source):
             raise UserError(f"{record}: this is the capture itself; name another file with --record")
-        writer = CaptureWriter(path)
+        if path.is_file() and not args.force:
+            raise UserError(f"{record}: exists already; name another file with --record, or replace it with --force")
+        writer = CaptureWriter(path, args.force)
     except OSError as e:
         raise UserError(f"{record}: {e.strerror}; name a writable file with --record") from None
     stack.callback(writer.close)

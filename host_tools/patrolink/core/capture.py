@@ -43,13 +43,19 @@ class CaptureWriter:
     """Writes records to a new file, unbuffered: a crash loses at most the record being written.
 
     Args:
-        path: the file; an existing one is replaced. Its folder is created.
+        path: the file. Its folder is created.
+        overwrite: replace an existing file.
+
+    Raises:
+        FileExistsError: the file exists, and must not be replaced.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, overwrite: bool = True) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
-        self._file = path.open("wb", buffering=0)
+        # A pipe or a device, such as /dev/null, has no content to lose.
+        replace = overwrite or (path.exists() and not path.is_file())
+        self._file = path.open("wb" if replace else "xb", buffering=0)
         self._file.write(MAGIC)
 
     def write(self, record: Record) -> None:

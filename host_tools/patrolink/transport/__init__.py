@@ -1,11 +1,12 @@
 """Sources of frames: a broker, a serial line or a capture."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
 from patrolink.core.capture import MAGIC, Record
 from patrolink.core.errors import UserError
+from patrolink.core.keys import DeviceKey
 
 
 class Transport(Protocol):
@@ -25,14 +26,16 @@ class Transport(Protocol):
         """Release the source."""
 
 
-def open_transport(source: str, device: str) -> Transport:
+def open_transport(source: str, device: str | None, keys: Mapping[str, DeviceKey]) -> Transport:
     """Return the transport of a source.
 
     Args:
         source: broker URL, path of a capture, "-" for a capture on standard input, or serial port.
-        device: device id for the frames of a serial line, which carry none.
+        device: device id for the frames of a serial line, which carry none; None: found with the keys.
+        keys: device id → key, for a serial line.
 
     Raises:
+        DeviceError: another program has opened the serial port.
         UserError: the source cannot be used.
     """
     # Imported here so that a capture needs neither paho nor pyserial.
@@ -48,7 +51,7 @@ def open_transport(source: str, device: str) -> Transport:
     if path.exists() or "://" in source:
         from patrolink.transport.serial import SerialTransport
 
-        return SerialTransport(source, device)
+        return SerialTransport(source, device, keys)
     raise UserError(
         f"{source}: no such file or port; name a broker (mqtt://host:port), a serial port (see `patrolink devices`), "
         f"or a capture (first bytes {MAGIC[:5].decode()})"

@@ -2,18 +2,21 @@
 
 import binascii
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import patrolink_messages as m
-import serial
 from cobs import cobs
 
 from patrolink.core.capture import Record
 from patrolink.core.errors import DeviceError, UserError
-from patrolink.core.keys import DEVICE_ID
+from patrolink.core.keys import DEVICE_ID, DeviceKey
+from patrolink.core.sender_lookup import SenderLookup
+from patrolink.transport.serial_port import open_port
 
 _BLOCK_MAX_BYTES = m.MAX_FRAME + 2 + m.MAX_FRAME // 254 + 1
 _CRC_INITIAL = 0xFFFF
+_BAUD = 115200
+_UNKNOWN_DEVICE = "serial"
 
 
 def pack_frame(frame: bytes) -> bytes:
@@ -65,25 +68,25 @@ def _unpack(block: bytes) -> bytes | None:
 
 
 class SerialTransport:
-    """A serial port at 115200 baud.
+    """A serial port at 115200 baud, opened for this program alone.
 
     Args:
         port: path or pyserial URL.
-        device: device id of the frames.
+        device: device id of the frames, which carry none; None: that of the key that verifies a frame, else "serial".
+        keys: device id → key.
 
     Raises:
+        DeviceError: another program has opened the port.
         UserError: the port cannot be opened, or the device id is invalid.
     """
 
-    def __init__(self, port: str, device: str) -> None:
-        if not DEVICE_ID.fullmatch(device):
+    def __init__(self, port: str, device: str | None, keys: Mapping[str, DeviceKey]) -> None:
+        if device is not None and not DEVICE_ID.fullmatch(device):
             raise UserError(f"--device {device!r}: a device id has 1 to 32 of A-Z a-z 0-9 _ -")
         self._device = device
+        self._senders = SenderLookup(keys)
         self._name = port
-        try:
-            self._port = serial.serial_for_url(port, 115200, timeout=0.2)
-        except (serial.SerialException, ValueError, OSError) as e:
-            raise UserError(f"{port}: cannot be opened ({e}); `patrolink devices` lists the ports") from None
+        self._port = open_port(port, _BAUD, timeout_s=0.2)
         self._unpacker = FrameUnpacker()
 
     def records(self) -> Iterator[Record | None]:
@@ -100,7 +103,8 @@ class SerialTransport:
             if not data:
                 yield None
             for frame in self._unpacker.feed(data):
-                yield Record(time.time_ns() // 1_000_000, self._device, frame)
+                device = self._device or self._senders.find(frame) or _UNKNOWN_DEVICE
+                yield Record(time.time_ns() // 1_000_000, device, frame)
 
     def counts(self) -> dict[str, int]:
         """Return the number of invalid blocks; one or two are normal if the port is opened inside a frame."""

@@ -166,7 +166,7 @@ def test_invalid_device_id_is_an_error(line, capsys):
 
 
 def test_frames_are_assembled_from_pieces(line):
-    transport = SerialTransport(line[1], "dev-1")
+    transport = SerialTransport(line[1], "dev-1", {})
     data = pack_frame(hello_frame(1)) + pack_frame(hello_frame(2))
 
     def send_in_pieces():
