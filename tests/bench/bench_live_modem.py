@@ -21,8 +21,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from patrolink.core import resources  # noqa: E402
 from patrolink.emulator.network.carrier import PROFILES  # noqa: E402
+from patrolink.emulator.peripherals.film import default_film  # noqa: E402
 from patrolink.emulator.scenarios import incident  # noqa: E402
 from patrolink.hub.dispatch import client  # noqa: E402
 
@@ -86,7 +86,7 @@ async def measure(scenario) -> dict:
 def run(dialect: str) -> dict:
     with contextlib.ExitStack() as stack:
         out = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="patrolink-live-")))
-        plan = incident.Plan("mps2_an385", resources.demo_video(), 2, 2, PROFILES["city"], SEED, out, dialect)
+        plan = incident.Plan("mps2_an385", default_film(), 2, 2, PROFILES["city"], SEED, out, dialect)
         scenario = incident.Incident(plan, stack)
         with scenario.modem.locked():
             limit_uplink(scenario.modem.modem)

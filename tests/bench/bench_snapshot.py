@@ -18,10 +18,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT))
 
-from patrolink.core import resources  # noqa: E402
 from patrolink.emulator.network.carrier import PROFILES  # noqa: E402
 from patrolink.emulator.network.tcp_gate import TcpGate  # noqa: E402
 from patrolink.emulator.network.udp_gate import HOST, Radio, UdpGate  # noqa: E402
+from patrolink.emulator.peripherals.film import default_film  # noqa: E402
 from patrolink.emulator.scenarios import incident  # noqa: E402
 from patrolink.hub.dispatch import client  # noqa: E402
 
@@ -75,7 +75,7 @@ def run(board: str, n: int) -> dict[str, object]:
             stack.callback(tcp_gate.close)
             return HOST, tcp_gate.port
 
-        plan = incident.Plan(board, resources.demo_video(), 4, 4, PROFILES["city"], SEED, out)
+        plan = incident.Plan(board, default_film(), 4, 4, PROFILES["city"], SEED, out)
         scenario = incident.Incident(plan, stack, radio_address)
         scenario.await_recording()
         time.sleep(5)

@@ -1,9 +1,9 @@
 """Record an SOS on an emulated board with a camera, from before the button press to the hub's verdict.
 
 Broker, hub, agent, encoder and encryption are real; the receiver's track, the film for the camera (--film, by default
-the one of `make media`) and the sound are played. --out keeps the hub's clips, the evidence key, and the exported film
-with evidence sheet and contact sheet. The exit code is 1 when the clip is not valid or does not begin before the button
-press.
+the one of `make media`, else a test pattern) and the sound are played. --out keeps the hub's clips, the evidence key,
+and the exported film with evidence sheet and contact sheet. The exit code is 1 when the clip is not valid or does not
+begin before the button press.
 """
 
 import argparse
@@ -15,7 +15,6 @@ import tempfile
 import time
 from pathlib import Path
 
-from patrolink.core import resources
 from patrolink.core.errors import UserError
 from patrolink.core.signals import StopSignal
 from patrolink.core.text import plural
@@ -40,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the scenario and print the result."""
     from patrolink.emulator.network.carrier import PROFILES
+    from patrolink.emulator.peripherals.film import default_film
     from patrolink.emulator.scenarios import incident
 
     if args.network not in PROFILES:
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
         raise UserError("--pre must be from 0 to 60, --post from 1 to 60")
     with contextlib.ExitStack() as stack:
         out = Path(args.out or stack.enter_context(tempfile.TemporaryDirectory(prefix="patrolink-incident-"))).resolve()
-        film = Path(args.film) if args.film else resources.demo_video()
+        film = Path(args.film) if args.film else default_film()
         plan = incident.Plan(args.board, film, args.pre, args.post, PROFILES[args.network], args.seed, out)
         scenario = incident.Incident(plan, stack)
         if not args.json:

@@ -1,4 +1,4 @@
-"""Files and programs that the tools need: the checkout, packaged data, interpreters."""
+"""Files and programs that the tools need: sources of devices and boards, build products, interpreters."""
 
 import os
 import shutil
@@ -7,29 +7,36 @@ from pathlib import Path
 
 from patrolink.core.errors import DeviceError, UserError
 
+_PACKAGE = Path(__file__).resolve().parent.parent
+
 
 def root() -> Path:
-    """Return the checkout that holds device/ and boards/.
+    """Return the folder with device/, boards/ and protocol/: PATROLINK_HOME, the checkout, or the package's own copy.
 
     Raises:
-        UserError: neither PATROLINK_HOME nor a parent folder of this file is a checkout.
+        UserError: PATROLINK_HOME is not such a folder, or the package is incomplete.
     """
     home = os.environ.get("PATROLINK_HOME")
-    for folder in [Path(home)] if home else Path(__file__).resolve().parents:
+    for folder in [Path(home)] if home else [*_PACKAGE.parents, _PACKAGE / "_resources"]:
         if (folder / "device" / "main.py").is_file() and (folder / "boards").is_dir():
             return folder
-    where = f"PATROLINK_HOME={home} is not a Patrolink checkout" if home else "no Patrolink checkout around this tool"
+    where = f"PATROLINK_HOME={home} is not a Patrolink checkout" if home else "the package has no sources of devices"
     raise UserError(f"{where}; set PATROLINK_HOME to the folder that holds device/ and boards/")
+
+
+def build_folder() -> Path:
+    """Return the folder for build products: build/ of a checkout, else a folder in the user's cache."""
+    folder = root()
+    if folder != _PACKAGE / "_resources":
+        return folder / "build"
+    from platformdirs import user_cache_path
+
+    return user_cache_path("patrolink", appauthor=False)
 
 
 def demo_track() -> Path:
     """Return the packaged track: an hour's walk at 1 Hz, a CSV file."""
-    return Path(__file__).resolve().parent.parent / "_data" / "walk-1hz.csv"
-
-
-def demo_video() -> Path:
-    """Return the path of the video that `make media` downloads into the checkout; it may not exist."""
-    return root() / "build" / "media" / "bikes.mp4"
+    return _PACKAGE / "_data" / "walk-1hz.csv"
 
 
 def interpreter(runtime: str) -> list[str]:

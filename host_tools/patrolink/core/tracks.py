@@ -9,9 +9,6 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TypeVar
 
-import gpxpy
-import gpxpy.gpx
-
 from patrolink.core.errors import UserError
 from patrolink.core.text import plural
 
@@ -146,6 +143,8 @@ def _checked(time_ms: int, lat: float, lon: float, *optional: float | None) -> T
 
 
 def _read_gpx(path: Path) -> Iterator[TrackPoint]:
+    import gpxpy.gpx  # of the extra "report"; without GPX files nobody needs it
+
     try:
         parsed = gpxpy.parse(path.read_text(encoding="utf-8"))
     except (gpxpy.gpx.GPXException, UnicodeDecodeError) as e:

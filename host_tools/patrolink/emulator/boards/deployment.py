@@ -38,7 +38,7 @@ def _deployed(root: Path) -> Path:
     digest = hashlib.sha256((root / _TOOL).read_bytes())
     for path in files:
         digest.update(f"{path.relative_to(root)}\0".encode() + path.read_bytes() + b"\0")
-    target = root / "build" / "agent" / digest.hexdigest()[:16]
+    target = resources.build_folder() / "agent" / digest.hexdigest()[:16]
     if target.is_dir():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -58,10 +58,13 @@ def build_image(board: Board) -> Path:
 def _built(name: str) -> Path:
     """Build once per process: all boards of a fleet run the same image, even if sources change meanwhile."""
     recipe = resources.root() / "boards" / name / "build.sh"
-    result = subprocess.run([str(recipe)], stdout=2)  # the recipe's output is diagnostics
+    build = resources.build_folder()
+    environment = {**os.environ, "PATROLINK_BUILD": str(build)}
+    # With bash: files of an installed package are not executable. The recipe's output is diagnostics.
+    result = subprocess.run(["/bin/bash", str(recipe)], stdout=2, env=environment)
     if result.returncode:
         raise UserError(f"the firmware of board {name} could not be built; see the messages above")
-    return resources.root() / "build" / "images" / name / "firmware.elf"
+    return build / "images" / name / "firmware.elf"
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,7 @@ class Incident:
         if self.board.camera is None:
             raise UserError(f"board {plan.board} has no camera; `patrolink boards` lists the features of all boards")
         if not plan.film.is_file():
-            raise UserError(f"{plan.film}: film for the camera not found; run `make media`, or name a film with --film")
+            raise UserError(f"{plan.film}: film for the camera not found; name an existing video with --film")
         self.name = f"{plan.board}-1"
         for folder in (self.clips, self.out / self.name):
             shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,163 @@
+"""The wheel in virtual environments outside the checkout: the light core, and every verb with all libraries."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import venv
+from pathlib import Path
+
+import pytest
+from patrolink.cli._verbs import VERBS
+
+from tests.support.paths import GOLDEN, ROOT
+
+CORE_MB_MAX = 60
+TRACK = GOLDEN / "tracks" / "walk-1hz.csv"
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(ROOT)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return next(folder.glob("*.whl"))
+
+
+class Installed:
+    """A virtual environment with the wheel, used from an empty folder by a user with an empty home."""
+
+    def __init__(self, folder: Path) -> None:
+        venv.create(folder / "venv", with_pip=True)
+        self.bin = folder / "venv" / "bin"
+        self.site_packages = next((folder / "venv" / "lib").glob("python*/site-packages"))
+        self.folder = folder / "ein Ordner ä"
+        self.folder.mkdir()
+        (folder / "home").mkdir()
+        dropped = ("PATROLINK", "PYTHON", "VIRTUAL_ENV", "XDG")
+        self.environment = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
+        self.environment.update(HOME=str(folder / "home"), PATH=f"{self.bin}:{os.environ['PATH']}")
+
+    def install(self, *arguments: str) -> None:
+        command = [str(self.bin / "python"), "-m", "pip", "install", "-q", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+
+    def run(self, command: str, code: int = 0) -> str:
+        """Run `patrolink` and return its output; for an expected error, its message."""
+        done = subprocess.run(
+            [str(self.bin / "patrolink"), *command.split()],
+            cwd=self.folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=200,
+        )
+        assert done.returncode == code, done.stdout + done.stderr
+        assert "Traceback" not in done.stderr
+        return done.stderr if code else done.stdout
+
+    def megabytes(self) -> float:
+        """Return the size of the installed packages, without pip and what comes with it."""
+        own = [
+            path for path in self.site_packages.iterdir() if not path.name.startswith(("pip", "setuptools", "pkg_res"))
+        ]
+        files = [file for path in own for file in ([path] if path.is_file() else path.rglob("*")) if file.is_file()]
+        return sum(file.stat().st_size for file in files) / 1e6
+
+
+@pytest.fixture(scope="module")
+def core(wheel, tmp_path_factory) -> Installed:
+    installed = Installed(tmp_path_factory.mktemp("core"))
+    installed.install(str(wheel))
+    return installed
+
+
+@pytest.fixture(scope="module")
+def complete(wheel, tmp_path_factory) -> Installed:
+    """The wheel with the libraries of this environment, but without its development install."""
+    installed = Installed(tmp_path_factory.mktemp("complete"))
+    installed.install("--no-deps", str(wheel))
+    # A path in a .pth file comes after the environment's own packages, and its .pth files do not count.
+    (installed.site_packages / "libraries.pth").write_text(sysconfig.get_path("purelib"))
+    micropython = Path(sys.executable).parent / "micropython"
+    if micropython.exists():
+        (installed.bin / "micropython").symlink_to(micropython)
+    return installed
+
+
+def test_core_is_light_and_works(core):
+    print(f"core: {core.megabytes():.1f} MB")
+    assert core.megabytes() <= CORE_MB_MAX
+    shutil.copy(TRACK, core.folder / "walk.csv")
+    assert "3424 fixes" in core.run("pack walk.csv walk.plcap")
+    rows = core.run("decode walk.plcap").splitlines()
+    assert len(rows) == 3424 and json.loads(rows[0])["lat_deg"] == 38.753358
+    assert core.run("decode walk.plcap --format csv").count("\n") == 3425
+    assert len(core.run("monitor walk.plcap --json").splitlines()) == 3424
+    assert '"port"' in core.run("devices --json") or core.run("devices --json").strip() == "[]"
+    assert "mps2_an385" in core.run("boards")
+
+
+@pytest.mark.parametrize(
+    ("command", "extra"),
+    [
+        ("decode walk.plcap --format gpx", "report"),
+        ("decode walk.plcap --format parquet --output x", "report"),
+        ("hub --check site.toml", "hub"),
+        ("listen", "hub"),
+        ("clip verify .", "video"),
+        ("emulate --fixes 10", "emulator"),
+        ("incident", "emulator"),
+    ],
+)
+def test_missing_libraries_are_named_with_their_extra(core, command, extra):
+    message = core.run(command, code=2)
+    assert f"pip install 'patrolink[{extra}]'" in message and len(message.splitlines()) == 1
+
+
+def test_package_has_all_resources(complete):
+    """The package does not find the checkout, and its sources of devices run."""
+    where = subprocess.run(
+        [str(complete.bin / "python"), "-c", "from patrolink.core import resources; print(resources.root())"],
+        cwd=complete.folder,
+        env=complete.environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert where.strip() == str(complete.site_packages / "patrolink" / "_resources")
+    shutil.copy(GOLDEN / "nmea" / "bu303-moving.log", complete.folder / "log.nmea")
+    assert '"lat_e7"' in complete.run("fix log.nmea")
+
+
+@pytest.mark.parametrize("board", ["linux", "unix"])
+def test_board_is_emulated_from_the_package(complete, board):
+    if board == "unix" and not (complete.bin / "micropython").exists() and shutil.which("micropython") is None:
+        pytest.skip("no MicroPython for this platform")
+    out = complete.run(f"emulate --board {board} --fixes 60 --batch 20 --speed 60 --out {board} --json")
+    summary = json.loads(out.splitlines()[-1])
+    assert summary["fixes_decoded"] == 60 and summary["fixes_lost"] == 0
+
+
+def test_every_verb_starts(complete):
+    for name in VERBS:
+        assert "usage: patrolink" in complete.run(f"{name} --help")
+    assert "[[hub]]" in complete.run("hub --example")
+    assert "evidence" in complete.run("hub --new-evidence-key evidence.pem --json")
+
+
+def test_metadata(wheel, complete):
+    script = (
+        "import importlib.metadata as m; "
+        "print(m.version('patrolink'), *m.metadata('patrolink').get_all('Provides-Extra'))"
+    )
+    done = subprocess.run([str(complete.bin / "python"), "-c", script], capture_output=True, text=True, check=True)
+    version, *extras = done.stdout.split()
+    assert complete.run("--version").split()[1] == version == wheel.name.split("-")[1]
+    assert {"report", "hub", "video", "emulator", "sound", "all", "hil"} <= set(extras)
+    assert {entry.extra for entry in VERBS.values()} - {""} <= set(extras)
+    assert (complete.site_packages / "patrolink" / "py.typed").is_file()
