@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from patrolink.core.errors import UserError
+from patrolink.core.posix import require_posix
 from patrolink.core.signals import StopSignal
 
 EXAMPLES = (
@@ -41,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the verb and return its exit code."""
+    require_posix("call")
     from patrolink.core import boards
     from patrolink.emulator.network.carrier import PROFILES
     from patrolink.emulator.scenarios import call

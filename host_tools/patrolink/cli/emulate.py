@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from patrolink.core.errors import UserError
+from patrolink.core.posix import require_posix
 from patrolink.core.signals import StopSignal
 from patrolink.core.text import plural, printable_lines
 
@@ -69,6 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the verb and return its exit code."""
+    require_posix("emulate")
     from patrolink.core import boards, keys
     from patrolink.emulator.network.carrier import PROFILES
     from patrolink.emulator.scenarios import fleet

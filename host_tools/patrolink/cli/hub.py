@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from patrolink.core.errors import UserError
+from patrolink.core.posix import require_posix
 
 EXAMPLES = (
     "patrolink hub --example > site.toml",
@@ -97,6 +98,7 @@ def _new_evidence_key(path: Path, as_json: bool) -> int:
 
 
 def _serve(args: argparse.Namespace) -> int:
+    require_posix("hub")
     from patrolink.hub.app import serve
 
     # Threads that write and publish must not delay the relay on the event loop.

@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 from patrolink.core.errors import UserError
+from patrolink.core.posix import require_posix
 from patrolink.core.signals import StopSignal
 from patrolink.core.text import plural
 
@@ -38,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the scenario and print the result."""
+    require_posix("incident")
     from patrolink.emulator.network.carrier import PROFILES
     from patrolink.emulator.peripherals.film import default_film
     from patrolink.emulator.scenarios import incident

@@ -7,7 +7,6 @@
 import os
 import re
 import secrets
-import stat
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +14,7 @@ from typing import Any, NamedTuple
 from patrolink_protocol.key_derivation import derive_key
 
 from patrolink.core.errors import UserError
+from patrolink.core.posix import warn_readable_by_others
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -81,8 +81,7 @@ def load(path: Path) -> dict[str, DeviceKey]:
         raise UserError(f"{path}: {e.strerror}; name a keys file with --keys") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
         raise UserError(f"{path}: not TOML ({e}); a keys file has a [devices] table") from None
-    if mode & (stat.S_IRWXG | stat.S_IRWXO):
-        print(f"warning: {path} can be read by others; run `chmod 600 {path}`", file=sys.stderr)
+    warn_readable_by_others(path, mode)
     if not isinstance(table, dict):
         raise UserError(f'{path}: no [devices] table; add one with lines "id" = "key"')
     keys = {}

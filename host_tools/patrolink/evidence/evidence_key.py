@@ -1,8 +1,6 @@
 """The site's evidence key: a P-256 private key in a PEM file. It decrypts what devices recorded."""
 
 import os
-import stat
-import sys
 import threading
 from pathlib import Path
 
@@ -12,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from patrolink_protocol import clip
 
 from patrolink.core.errors import UserError
+from patrolink.core.posix import warn_readable_by_others
 
 _CREATE_HINT = "create one with `patrolink hub --new-evidence-key FILE`"
 _CACHED_BOOTS_MAX = 64
@@ -96,8 +95,7 @@ def load(path: Path) -> EvidenceKey:
         raise UserError(f"{path}: not a private key in PEM format; {_CREATE_HINT}") from None
     if not isinstance(private, ec.EllipticCurvePrivateKey) or not isinstance(private.curve, ec.SECP256R1):
         raise UserError(f"{path}: the evidence key must be a key on the curve P-256; {_CREATE_HINT}")
-    if mode & (stat.S_IRWXG | stat.S_IRWXO):
-        print(f"warning: {path} can be read by others; run `chmod 600 {path}`", file=sys.stderr)
+    warn_readable_by_others(path, mode)
     return EvidenceKey(private)
 
 

@@ -1,5 +1,6 @@
 """Sources of frames: a broker, a serial line or a capture."""
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
@@ -7,6 +8,8 @@ from typing import Protocol
 from patrolink.core.capture import MAGIC, Record
 from patrolink.core.errors import UserError
 from patrolink.core.keys import DeviceKey
+
+_WINDOWS_PORT = re.compile(r"COM[1-9][0-9]{0,2}", re.IGNORECASE)  # no path: not found in any folder
 
 
 class Transport(Protocol):
@@ -48,7 +51,7 @@ def open_transport(source: str, device: str | None, keys: Mapping[str, DeviceKey
         from patrolink.transport.file import open_capture
 
         return open_capture(source)
-    if path.exists() or "://" in source:
+    if path.exists() or "://" in source or _WINDOWS_PORT.fullmatch(source):
         from patrolink.transport.serial import SerialTransport
 
         return SerialTransport(source, device, keys)

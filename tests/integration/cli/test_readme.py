@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from patrolink.core import resources
+from patrolink.core import boards, resources
 from patrolink.core.errors import DeviceError
 
 ROOT = Path(__file__).resolve().parent.parent.parent.parent
@@ -33,6 +33,9 @@ def missing_requirement(command: str) -> str:
     needs_video = command.startswith("patrolink incident") or "build/incident" in command or command == "make demo"
     if needs_video and not (ROOT / "build" / "media" / "bikes.mp4").exists():
         return "no video for the camera; run `make media`"
+    board = re.search(r"--board (\w+)", command)
+    if board and boards.find(board[1]).missing_packages():
+        return f"{board[1]}: apt-get install {' '.join(boards.find(board[1]).missing_packages())}"
     program = command.split()[0]
     return f"no {program}" if program in ("cc", "tshark") and shutil.which(program) is None else ""
 

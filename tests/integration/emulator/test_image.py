@@ -75,9 +75,12 @@ def test_image_is_reproducible_to_the_byte(board, tmp_path):
 )
 @pytest.mark.parametrize("options", [["--fixes", "5"], ["--count", "2"], ["--hours", "0.1"]])
 def test_missing_tool_is_named_with_its_package(tmp_path, monkeypatch, capfd, tool, message, options):
-    if shutil.which("qemu-system-arm") is None or shutil.which("arm-none-eabi-gcc") is None:
-        tool, message = "qemu-system-arm", "apt-get install "  # there is nothing to hide
-    monkeypatch.setenv("PATH", path_without(tmp_path / "bin", tool))
+    folder = path_without(tmp_path / "bin", tool)
+    for other in {"qemu-system-arm", "arm-none-eabi-gcc"} - {tool}:  # present, also on a machine without the package
+        stub = tmp_path / "bin" / other
+        if not stub.exists():
+            stub.touch(0o755)
+    monkeypatch.setenv("PATH", folder)
     assert main(["emulate", "--board", BOARD, *options]) == 2
     captured = capfd.readouterr()
     assert captured.out == "" and captured.err.endswith(message) and captured.err.count("\n") == 1
