@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 
+import platformdirs.unix  # noqa: F401
 import psutil  # noqa: F401
 import serial.tools.list_ports  # noqa: F401
 

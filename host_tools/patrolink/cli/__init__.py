@@ -17,9 +17,6 @@ from patrolink.core import signals
 from patrolink.core.errors import UserError
 from patrolink.core.text import printable_lines
 
-# Modules of the standard library that only POSIX systems have.
-_POSIX = {"fcntl", "grp", "pty", "pwd", "resource", "termios"}
-
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command.
@@ -84,8 +81,6 @@ def _start_log(verbosity: int) -> None:
 def _missing_module(module: str, verb: str) -> str | None:
     """Return what to do about a module that cannot be imported; None if its absence is a bug of the package."""
     name = module.partition(".")[0]
-    if name in _POSIX:
-        return f"`patrolink {verb}` needs a POSIX system (module {name}); run it on Linux, macOS or WSL"
     extra = VERBS[verb].extra if verb else ""
     if not extra or name in sys.stdlib_module_names or name.startswith("patrolink"):
         return None
