@@ -1,9 +1,9 @@
-"""Decodes NMEA to fixes as JSON lines, with the device's own receiver.
+"""Decodes NMEA to fixes as JSON Lines, with the device's own receiver.
 
 usage: <runtime> device/decode_nmea.py FILE [DATE-FLOOR]
 
-FILE is a path, or - for standard input. Dates before DATE-FLOOR (days since 1970-01-01) are flagged as suspect. A line
-of counters goes to standard error.
+FILE is a path, or - for standard input. Dates before DATE-FLOOR (days since 1970-01-01) are flagged as suspect. The
+last line has the receiver's counters.
 """
 
 import json
@@ -47,15 +47,16 @@ def json_line(fix):
     has_position = fix.flags & fixes.HAS_POSITION
     systems = [name for i, name in enumerate(_SYSTEMS) if fix.systems >> i & 1]
     parts = (
+        ("record", '"fix"'),
         ("time", rfc3339(fix.day, fix.ms)),
-        ("lat", decimal(fix.lat_e7, 7) if has_position else _NULL),
-        ("lon", decimal(fix.lon_e7, 7) if has_position else _NULL),
-        ("alt", decimal(fix.alt_mm, 3) if has_position else _NULL),
+        ("lat_deg", decimal(fix.lat_e7, 7) if has_position else _NULL),
+        ("lon_deg", decimal(fix.lon_e7, 7) if has_position else _NULL),
+        ("alt_m", decimal(fix.alt_mm, 3) if has_position else _NULL),
         ("mode", str(fix.mode)),
-        ("speed", decimal(fix.speed_mms, 3)),
-        ("course", decimal(fix.course_cd, 2)),
+        ("speed_mps", decimal(fix.speed_mms, 3)),
+        ("course_deg", decimal(fix.course_cd, 2)),
         ("hdop", decimal(fix.hdop_e2, 2)),
-        ("hacc", decimal(fix.hacc_mm, 3)),
+        ("hacc_m", decimal(fix.hacc_mm, 3)),
         ("sats", _NULL if fix.sats == enums.UNKNOWN else str(fix.sats)),
         ("systems", json.dumps(systems)),
         ("date_suspect", "true" if fix.flags & fixes.DATE_SUSPECT else "false"),
@@ -89,7 +90,9 @@ def main(args):
                 break
             receiver.feed(buf, n, 0)
     receiver.flush()
-    print(json.dumps({name: getattr(receiver, name) for name in _COUNTERS}), file=sys.stderr)
+    # Not from a dictionary, whose order differs between the runtimes.
+    counts = ['"%s": %d' % (name, getattr(receiver, name)) for name in _COUNTERS]
+    print('{"record": "summary", %s}' % ", ".join(counts))
     return 0
 
 

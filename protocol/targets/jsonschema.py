@@ -46,8 +46,8 @@ def _object(name: str, description: str, properties: dict[str, Any]) -> dict[str
     return {
         "type": "object",
         "description": description,
-        "properties": {"message": {"const": name}, **properties, "extensions": _EXTENSIONS},
-        "required": ["message", *properties],
+        "properties": {"record": {"const": name}, **properties, "extensions": _EXTENSIONS},
+        "required": ["record", *properties],
         "additionalProperties": False,
     }
 

@@ -187,7 +187,7 @@ class PttRig:
         def read_reports() -> None:
             for record in transport.records():
                 for row in decoder.rows(record) if record is not None else ():
-                    if row["message"] == "ptt_burst":
+                    if row["record"] == "ptt_burst":
                         self.devices[record.device].on_burst(row)
 
         threading.Thread(target=read_reports, daemon=True).start()

@@ -16,8 +16,8 @@ def test_patrol_with_sos_and_power_cut(rig):
     bench.receiver.start()
     bench.listen(lambda: bench.decoder.stats.fixes >= 40)
     bench.device.press("sos")
-    bench.listen(lambda: any(row["message"] == "event" for row in bench.rows))
-    event = next(row for row in bench.rows if row["message"] == "event")
+    bench.listen(lambda: any(row["record"] == "event" for row in bench.rows))
+    event = next(row for row in bench.rows if row["record"] == "event")
     downlink = Downlink({bench.device_id: DeviceKey(bench.key)})
     bench.transport.publish(bench.device_id, downlink.acknowledge_event(bench.device_id, event["event_id"], 0))
     bench.listen(lambda: bench.decoder.stats.fixes >= 60)
@@ -28,7 +28,7 @@ def test_patrol_with_sos_and_power_cut(rig):
     times = bench.times()
     assert len(times) == len(set(times)) and bench.decoder.stats.rejected == {}
     assert summary["left"] == summary["dropped"] == 0
-    assert [row["boot"] for row in bench.rows if row["message"] == "hello"] == [1, 2]
+    assert [row["boot"] for row in bench.rows if row["record"] == "hello"] == [1, 2]
 
 
 def test_invalid_configuration_is_reported_on_the_console(rig, console):

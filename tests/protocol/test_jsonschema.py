@@ -31,9 +31,9 @@ def test_every_decoded_line_is_valid():
     messages = set()
     for row in rows():
         line = json.loads(json.dumps(row))
-        messages.add(line["message"])
+        messages.add(line["record"])
         validator.validate(line)
-    known = {m["properties"]["message"]["const"] for m in DOCUMENT["oneOf"]}
+    known = {m["properties"]["record"]["const"] for m in DOCUMENT["oneOf"]}
     assert messages == known
 
 
@@ -49,7 +49,7 @@ def test_every_decoded_line_is_valid():
     ],
 )
 def test_impossible_values_are_invalid(name, value):
-    row = next(r for r in rows() if r["message"] == "device_status")
+    row = next(r for r in rows() if r["record"] == "device_status")
     invalid = copy.deepcopy(row)
     invalid[name] = value
     with pytest.raises(jsonschema.ValidationError):

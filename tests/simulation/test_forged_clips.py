@@ -195,7 +195,7 @@ def test_files_that_change_after_verification_are_not_shown(tmp_path, monkeypatc
         patch.setattr(export, "check_exportable", check_then_change)
         assert run(device, folder, "export") == 0
     facts = json.loads(next((tmp_path / "export").glob("*.json")).read_text())
-    assert facts["frames"] == 1
+    assert facts["pictures"] == 1
     assert facts["not_shown"] == {"000001-000002.pls": "the file's SHA-256 is not the one that was recorded"}
     assert run(device, folder, "verify") == 1
     decrypted, findings = segment_checks.check_segments(

@@ -103,4 +103,4 @@ class DeviceRig:
         return summary
 
     def times(self) -> list[str]:
-        return [row["time"] for row in self.rows if row["message"] == "position"]
+        return [row["time"] for row in self.rows if row["record"] == "position"]

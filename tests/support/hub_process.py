@@ -86,7 +86,7 @@ class HubProcess:
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self.log, text=True)
         line = self.process.stdout.readline()
         assert line, (self.folder / "hub.log").read_text()
-        self.ready = json.loads(line)["ready"]
+        self.ready = json.loads(line)
 
     def stop(self) -> dict:
         """Stop the hub by SIGTERM and return its counts."""

@@ -41,14 +41,14 @@ class TalkBurst:
         return samples
 
     def summary(self) -> dict[str, Any]:
-        """Return JSON-ready data: group, talker, ssrc, duration_ms, lost_ms (gaps) and packets."""
+        """Return JSON-ready data: group, talker, ssrc, duration_s, lost_s (gaps) and packets."""
         length, received = len(self.samples()), sum(map(len, self._packets.values()))
         return {
             "group": self.group,
             "talker": self.talker,
             "ssrc": self.ssrc,
-            "duration_ms": length * 1000 // SAMPLE_RATE_HZ,
-            "lost_ms": (length - received) * 1000 // SAMPLE_RATE_HZ,
+            "duration_s": round(length / SAMPLE_RATE_HZ, 3),
+            "lost_s": round((length - received) / SAMPLE_RATE_HZ, 3),
             "packets": len(self._packets),
         }
 

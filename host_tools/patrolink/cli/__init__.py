@@ -6,6 +6,7 @@ A verb is a module of this package with an entry in `_verbs.VERBS`. It has EXAMP
 """
 
 # PYTHON_ARGCOMPLETE_OK
+import contextlib
 import errno
 import os
 import sys
@@ -13,7 +14,7 @@ import sys
 from patrolink import __version__
 from patrolink.cli import _parser, _settings
 from patrolink.cli._verbs import VERBS
-from patrolink.core import signals
+from patrolink.core import notes, signals
 from patrolink.core.errors import UserError
 from patrolink.core.text import printable_lines
 
@@ -32,15 +33,18 @@ def main(argv: list[str] | None = None) -> int:
 
         argcomplete.autocomplete(_parser.build())
     words = sys.argv[1:] if argv is None else argv
+    as_json = False
     try:
         args = _parser.parse(words or ["--help"])
+        as_json = args.json
+        notes.set_quiet(args.quiet)
         _start_log(args.verbose)
         with signals.raise_on_stop():
             code: int = args.verb.run(args)
         sys.stdout.flush()
         return code
     except UserError as e:
-        print(printable_lines(f"error: {e}"), file=sys.stderr)
+        _print_error(e, as_json)
         return e.exit_code
     except ModuleNotFoundError as e:
         message = _missing_module(e.name or "", next((word for word in words if word in VERBS), ""))
@@ -60,6 +64,16 @@ def main(argv: list[str] | None = None) -> int:
         _discard_output()
         print(f"error: {e.filename or 'standard output'}: {e.strerror}; free some space", file=sys.stderr)
         return UserError.exit_code
+
+
+def _print_error(error: UserError, as_json: bool) -> None:
+    """Print an error for people on standard error, and with --json for programs on standard output."""
+    print(printable_lines(f"error: {error}"), file=sys.stderr)
+    if as_json:
+        from patrolink.core.json_lines import print_record
+
+        with contextlib.suppress(BrokenPipeError):
+            print_record("error", {"text": str(error), "exit_code": error.exit_code})
 
 
 def _start_log(verbosity: int) -> None:

@@ -51,7 +51,7 @@ def add_verb(subparsers: "argparse._SubParsersAction[Any]", module_name: str, he
     if not hasattr(verb, "run"):  # it has subverbs, and no options of its own
         return
     parser.epilog = "\n  ".join(("examples:", *verb.EXAMPLES))
-    parser.add_argument("--json", action="store_true", help="print results as JSON on standard output")
+    parser.add_argument("--json", action="store_true", help="print results as JSON Lines on standard output")
     parser.add_argument("-v", "--verbose", action="count", default=0, help="log to standard error; -vv logs more")
     parser.add_argument("-q", "--quiet", action="store_true", help="print no progress and no notes")
     parser.set_defaults(verb=verb, parser=parser)

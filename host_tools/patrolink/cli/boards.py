@@ -7,6 +7,7 @@ import argparse
 import json
 
 from patrolink.core import boards
+from patrolink.core.json_lines import print_record, print_summary
 
 EXAMPLES = (
     "patrolink boards",
@@ -22,7 +23,9 @@ def run(args: argparse.Namespace) -> int:
     """Run the verb and return its exit code."""
     listed = [boards.find(name) for name in boards.names()]
     if args.json:
-        print(json.dumps([_summary(board) for board in listed]))
+        for board in listed:
+            print_record("board", _fields(board))
+        print_summary({"boards": len(listed)})
         return 0
     for board in listed:
         heap = f", {board.heap_kb} KiB heap" if board.heap_kb else ""
@@ -36,6 +39,6 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _summary(board: boards.Board) -> dict[str, object]:
+def _fields(board: boards.Board) -> dict[str, object]:
     computed = {"emulated": board.emulated, "config": board.config(), "missing": board.install_commands()}
-    return {**board.model_dump(exclude={"wiring"}), **computed}
+    return {"board": board.name, **board.model_dump(exclude={"name", "wiring"}), **computed}

@@ -8,7 +8,6 @@ console stays open for a browser until Ctrl-C. Exit code 1 if a burst was not un
 
 import argparse
 import contextlib
-import json
 import sys
 import tempfile
 import time
@@ -16,8 +15,11 @@ import wave
 from pathlib import Path
 from typing import Any
 
+from patrolink.core import notes
 from patrolink.core.errors import UserError
+from patrolink.core.json_lines import print_record, print_summary
 from patrolink.core.posix import require_posix
+from patrolink.core.progress import Progress
 from patrolink.core.signals import StopSignal
 
 EXAMPLES = (
@@ -56,13 +58,15 @@ def run(args: argparse.Namespace) -> int:
     with contextlib.ExitStack() as stack:
         out = Path(args.out or stack.enter_context(tempfile.TemporaryDirectory(prefix="patrolink-call-")))
         plan = call.Plan((args.board, args.other), speech, PROFILES[args.network], args.seed, out.resolve())
-        session = call.Call(plan, stack)
         bursts: list[dict[str, Any]] = []
         try:
-            for talker in (0, 1):
-                bursts.append(session.speak(talker, speech))
+            with Progress("call: start hub and devices") as progress:
+                session = call.Call(plan, stack)
+                for talker in (0, 1):
+                    progress.label = f"call: {session.names[talker]} talks"
+                    bursts.append(session.speak(talker, speech))
         except StopSignal as e:
-            print(f"stopped by {e} after {len(bursts)} of 2 bursts", file=sys.stderr)
+            notes.warn(f"stopped by {e} after {len(bursts)} of 2 bursts")
             _print_results(args, bursts, {})
             raise
         if args.stay:
@@ -74,11 +78,13 @@ def run(args: argparse.Namespace) -> int:
 
 def _print_results(args: argparse.Namespace, bursts: list[dict[str, Any]], counts: dict[str, Any]) -> None:
     if args.json:
-        print(json.dumps({"network": args.network, "bursts": bursts, "hub": counts}))
+        for burst in bursts:
+            print_record("burst", burst)
+        print_summary({"network": args.network, "bursts": len(bursts), "hub": counts})
         return
     for burst in bursts:
         print(
-            "{from} to {to}: access time {access_ms} ms, mouth-to-ear delay {mouth_to_ear_ms} ms, "
+            "{talker} to {listener}: access time {access_ms} ms, mouth-to-ear delay {mouth_to_ear_ms} ms, "
             "{heard_pct} % of the speech received".format(**burst)
         )
     if args.out:
@@ -98,7 +104,7 @@ def _read_speech(path: Path) -> bytes:
 
 
 def _wait_stop(url: str, token: str) -> None:
-    print(f"the console is at {url}, the token is {token}; press Ctrl-C to end", file=sys.stderr)
+    print(f"the console is at {url}, the token is {token}; press Ctrl-C to end", file=sys.stderr, flush=True)
     with contextlib.suppress(StopSignal):
         while True:
             time.sleep(1)

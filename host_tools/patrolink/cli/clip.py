@@ -7,13 +7,16 @@ with or unverifiable.
 
 import argparse
 import sys
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from patrolink.cli._parser import add_verb
 from patrolink.cli._verbs import CLIP_VERBS
 from patrolink.core.errors import UserError
+from patrolink.core.json_lines import print_summary
+from patrolink.core.progress import Progress
 from patrolink.core.text import printable
 
 # Modules of evidence/ need cryptography and PyAV. They are imported where they are used, so that help works without.
@@ -60,13 +63,17 @@ def require_evidence_key(args: argparse.Namespace) -> "EvidenceKey":
 
 def verify_place(args: argparse.Namespace) -> "list[DeviceVerdict]":
     """Verify the clips in PLACE. The links of a single clip to its neighbours are checked too."""
-    from patrolink.evidence.clip_folders import ClipSource
+    from patrolink.evidence.clip_folders import ClipSource, clip_folders
     from patrolink.evidence.verify import verify_device
 
     source = ClipSource(Path(args.place), args.signers)
     key = evidence_key(args)
     only = {source.clip} if source.clip else None
-    return [verify_device(device, source.signers, key, only) for device in source.devices]
+    total = len(only) if only else sum(len(clip_folders(device)) for device in source.devices)
+    with Progress("verify", total, "clips") as progress:
+        return [
+            verify_device(device, source.signers, key, only, lambda: progress.advance(1)) for device in source.devices
+        ]
 
 
 def print_findings(result: "ClipVerdict") -> None:
@@ -75,6 +82,11 @@ def print_findings(result: "ClipVerdict") -> None:
         print(
             f"{result.title}: {finding.grade}: {printable(finding.where)}: {printable(finding.words)}", file=sys.stderr
         )
+
+
+def print_verdict_summary(results: "Sequence[ClipVerdict]") -> None:
+    """Print the last JSON line of a verb that verifies clips: how many have which verdict."""
+    print_summary({"clips": len(results), "verdicts": dict(Counter(result.verdict for result in results))})
 
 
 def exit_code(verdicts: Iterable[str], strict: bool = False) -> int:

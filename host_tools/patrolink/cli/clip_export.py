@@ -7,16 +7,16 @@ shown.
 """
 
 import argparse
-import contextlib
 import getpass
-import json
-import sys
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from patrolink.cli import clip
+from patrolink.core import notes
 from patrolink.core.errors import UserError
+from patrolink.core.json_lines import print_record
+from patrolink.core.progress import Progress
 from patrolink.core.text import printable
 
 EXAMPLES = ("patrolink clip export clips/vest-07 --evidence-key evidence.pem --out export",)
@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     """Export the clips."""
     from patrolink.evidence import export, export_bundle
 
-    key, folder, documents = clip.require_evidence_key(args), Path(args.out), []
+    key, folder = clip.require_evidence_key(args), Path(args.out)
     results = [result for device in clip.verify_place(args) for result in device.clips]
     code = clip.exit_code(result.verdict for result in results)
     for result in results:
@@ -45,22 +45,24 @@ def run(args: argparse.Namespace) -> int:
     who = args.by or _user()
     for result in results:
         try:
-            with progress_bar(args.quiet, result.title) as progress:
+            with Progress(result.title, unit="segments") as progress:
                 now_ms = time.time_ns() // 1_000_000
-                bundle = export_bundle.write_bundle(result, key, folder, who, now_ms, progress)
+                bundle = export_bundle.write_bundle(result, key, folder, who, now_ms, progress.update)
         except export.NothingToShowError as e:
             if len(results) == 1:
                 raise
             code = 1  # the other clips are exported
-            documents.append(result.to_json())
-            print(e, file=sys.stderr)
+            facts = result.fields()
+            notes.warn(str(e))
         else:
-            documents.append(export.facts(bundle))
+            facts = export.facts(bundle)
             if not args.json:
-                print(summary(documents[-1]), *bundle.files, sep="\n  ")
+                print(summary(facts), *bundle.files, sep="\n  ")
+        if args.json:
+            print_record("clip", facts)
         clip.print_findings(result)
     if args.json:
-        print(json.dumps(documents))
+        clip.print_verdict_summary(results)
     return code
 
 
@@ -71,25 +73,9 @@ def _user() -> str:
         raise UserError("the current user has no name; give the name of who exports with --by NAME") from None
 
 
-def summary(facts: dict[str, object]) -> str:
+def summary(facts: dict[str, Any]) -> str:
     """Return the facts of an exported clip in one line."""
     return printable(
-        "{device} clip {clip}: {verdict}; {trigger}, pictures: {frames} in {seconds:.1f} s, "
-        "positions: {positions}".format(seconds=int(str(facts["duration_ms"])) / 1000, **facts)
+        "{device} clip {clip}: {verdict}; {trigger}, pictures: {pictures} in {duration_s:.1f} s, "
+        "positions: {fixes}".format(**facts)
     )
-
-
-@contextlib.contextmanager
-def progress_bar(quiet: bool, name: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a progress bar on standard error if that is a terminal; yield the function that updates it."""
-    from rich.console import Console  # local: optional libraries
-    from rich.progress import Progress
-
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=quiet or not console.is_terminal) as bar:
-        task = bar.add_task(name)
-
-        def update(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total)
-
-        yield update

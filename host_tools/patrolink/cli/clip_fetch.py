@@ -7,18 +7,16 @@ tampered with or unverifiable.
 
 import argparse
 import asyncio
-import contextlib
 import re
-import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from patrolink.cli import clip
 from patrolink.cli.clip_list import summary
 from patrolink.cli.clip_verify import print_results
+from patrolink.core import notes
 from patrolink.core.errors import UserError
-from patrolink.core.text import printable
+from patrolink.core.progress import Progress
 
 if TYPE_CHECKING:
     from patrolink.evidence.clip_folders import ClipListing
@@ -71,33 +69,15 @@ async def _fetch(args: argparse.Namespace) -> "list[ClipListing]":
         if not listings:
             raise UserError("the hub has no such clip; run `patrolink clip list` to see its clips")
         for device in await fetch.fetch_signers(hub, Path(args.out)):
-            print(
-                f"warning: the hub has other keys for {printable(device)} than {args.out}/signers.toml; "
-                "if the device has a new key, delete its line from that file",
-                file=sys.stderr,
+            notes.warn(
+                f"the hub has other keys for {device} than {args.out}/signers.toml; "
+                "if the device has a new key, delete its line from that file"
             )
         with_manifest = [listing for listing in listings if listing.manifest in listing.files]
         for listing in listings:
             if listing not in with_manifest:
-                print(f"{summary(listing)}: skipped, the hub does not have its manifest yet", file=sys.stderr)
-        with _progress_bar(sum(listing.size for listing in with_manifest)) as progress:
+                notes.note(f"{summary(listing)}: skipped, the hub does not have its manifest yet")
+        with Progress("fetch", sum(listing.size for listing in with_manifest), "bytes") as progress:
             for listing in with_manifest:
-                await fetch.fetch_clip(hub, listing, Path(args.out), progress)
+                await fetch.fetch_clip(hub, listing, Path(args.out), progress.advance)
         return with_manifest
-
-
-@contextlib.contextmanager
-def _progress_bar(total: int) -> Iterator[Callable[[int], None]]:
-    """Show a progress bar on standard error if that is a terminal; yield the function that advances it."""
-    from rich.console import Console  # local: optional libraries
-    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
-
-    console = Console(stderr=True)
-    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task("", total=total)
-
-        def advance(count: int) -> None:
-            progress.advance(task, count)
-
-        yield advance

@@ -6,10 +6,10 @@ folder of a clip, of a device, or of a site's clips.
 
 import argparse
 import asyncio
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from patrolink.core.json_lines import print_record, print_summary
 from patrolink.core.text import plural, printable
 
 if TYPE_CHECKING:
@@ -34,10 +34,27 @@ def run(args: argparse.Namespace) -> int:
     is_hub = args.place.startswith(("http://", "https://"))
     listings = asyncio.run(_list_hub(args.place)) if is_hub else ClipSource(Path(args.place)).listing()
     if args.json:
-        print(json.dumps([listing.to_json() for listing in listings]))
-    for listing in listings if not args.json else ():
-        print(summary(listing))
+        for listing in listings:
+            print_record("clip", _fields(listing))
+        print_summary({"clips": len(listings), "bytes": sum(listing.size for listing in listings)})
+    else:
+        for listing in listings:
+            print(summary(listing))
     return 0
+
+
+def _fields(listing: "ClipListing") -> dict[str, object]:
+    from patrolink.core.decoder import rfc3339
+
+    return {
+        "device": listing.device,
+        "clip": listing.number,
+        "trigger": listing.trigger,
+        "time": rfc3339(listing.time_ms),
+        "verdict": listing.verdict,
+        "bytes": listing.size,
+        "files": listing.files,
+    }
 
 
 async def _list_hub(url: str) -> "list[ClipListing]":

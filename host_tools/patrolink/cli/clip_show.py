@@ -5,13 +5,14 @@ only.
 """
 
 import argparse
-import json
-import sys
 from pathlib import Path
 
 from patrolink.cli import clip
-from patrolink.cli.clip_export import progress_bar, summary
+from patrolink.cli.clip_export import summary
+from patrolink.core import notes
 from patrolink.core.errors import UserError
+from patrolink.core.json_lines import print_record
+from patrolink.core.progress import Progress
 
 EXAMPLES = ("patrolink clip show clips/vest-07",)
 
@@ -27,18 +28,18 @@ def run(args: argparse.Namespace) -> int:
     """Print what the clips contain."""
     from patrolink.evidence import export
 
-    key, documents = clip.require_evidence_key(args), []
+    key = clip.require_evidence_key(args)
     results = [result for device in clip.verify_place(args) for result in device.clips]
     code = clip.exit_code(result.verdict for result in results)
     for result in results:
-        facts, text = result.to_json(), f"{result.title}: {result.verdict}"
+        facts, text = result.fields(), f"{result.title}: {result.verdict}"
         try:
             export.check_exportable(result, args.anyway)
-            with progress_bar(args.quiet, result.title) as progress:
-                preview = export.preview(result, key, progress)
+            with Progress(result.title, unit="segments") as progress:
+                preview = export.preview(result, key, progress.update)
         except UserError as e:
             code = max(code, 1)
-            print(e, file=sys.stderr)
+            notes.warn(str(e))
         else:
             if args.out:
                 with export.writing_to(folder := Path(args.out)):
@@ -46,10 +47,11 @@ def run(args: argparse.Namespace) -> int:
                     preview.files.append(export.write_contact_sheet(preview, folder))
             facts = export.facts(preview)
             text = summary(facts)
-        documents.append(facts)
-        if not args.json:
+        if args.json:
+            print_record("clip", facts)
+        else:
             print(text, *facts.get("files", ()), sep="\n  ")
         clip.print_findings(result)
     if args.json:
-        print(json.dumps(documents))
+        clip.print_verdict_summary(results)
     return code

@@ -5,10 +5,10 @@ is 1 for the last two, with --strict for gaps too.
 """
 
 import argparse
-import json
 from typing import TYPE_CHECKING
 
 from patrolink.cli import clip
+from patrolink.core.json_lines import print_record
 from patrolink.core.text import plural
 
 if TYPE_CHECKING:
@@ -37,12 +37,14 @@ def run(args: argparse.Namespace) -> int:
 def print_results(results: "list[ClipVerdict]", as_json: bool, strict: bool = False) -> int:
     """Print verdicts on standard output and findings on standard error; return the exit code."""
     code = clip.exit_code((result.verdict for result in results), strict)
-    if as_json:
-        print(json.dumps([result.to_json() for result in results]))
     for result in results:
-        if not as_json:
+        if as_json:
+            print_record("clip", result.fields())
+        else:
             depth = "content decrypted" if result.decrypted else "files, chain and signature only"
             segments = plural(len(result.manifest.segments), "segment")
             print(f"{result.title}: {result.verdict} ({segments}; {depth})")
         clip.print_findings(result)
+    if as_json:
+        clip.print_verdict_summary(results)
     return code

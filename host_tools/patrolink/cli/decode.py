@@ -10,15 +10,18 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TextIO
 
+from patrolink.cli._summary import summary_text
+from patrolink.core import notes
+from patrolink.core.capture import RECORD_OVERHEAD_BYTES
 from patrolink.core.errors import UserError
-from patrolink.core.text import plural
+from patrolink.core.json_lines import print_summary
+from patrolink.core.progress import Progress
 
 if TYPE_CHECKING:
     from patrolink.core.capture import Record
@@ -59,28 +62,46 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"{args.format} is a binary format; name a file with --output")
     if args.derive and args.format not in _TEXT:
         raise UserError(f"--derive works with {', '.join(_TEXT)}; compute speed and course from the columns instead")
+    if args.json and not args.output and args.format != "jsonl":
+        raise UserError(f"--json prints JSON Lines, not {args.format}; name a file for the {args.format} with --output")
     path = None if args.capture == "-" else Path(args.capture)
     transport = open_capture(args.capture)
     device_keys = keys.find(args.keys, path)
     if not device_keys and args.format != "pcap":
-        print("no device keys: no frame can be verified or shown; name a keys file with --keys", file=sys.stderr)
+        notes.note("no device keys: no frame can be verified or shown; name a keys file with --keys")
     decoder = Decoder(device_keys)
-    records = (record for record in transport.records() if record)
-    if args.format in _TEXT:
-        _write_text(args, records, decoder, transport.source)
-    else:
-        _check_not_source(args.output, transport.source)
-        try:
-            _write_binary(args, records, device_keys, decoder.stats)
-        except OSError as e:
-            raise UserError(f"{args.output}: {e.strerror}; name a writable file with --output") from None
+    with Progress("decode", _size(transport.source), "bytes", bool(args.output) or not sys.stdout.isatty()) as progress:
+        records = _count_bytes(transport.records(), progress)
+        if args.format in _TEXT:
+            _write_text(args, records, decoder, transport.source)
+        else:
+            _check_not_source(args.output, transport.source)
+            try:
+                _write_binary(args, records, device_keys, decoder.stats)
+            except OSError as e:
+                raise UserError(f"{args.output}: {e.strerror}; name a writable file with --output") from None
     transport.close()
     summary = {**decoder.stats.summary(), **transport.counts()}
-    if args.json and args.output:
-        print(json.dumps(summary))
+    if args.json:
+        print_summary(summary)
     else:
-        print(json.dumps(summary) if args.json else _summary_text(decoder.stats, transport.counts()), file=sys.stderr)
+        notes.note(summary_text(decoder.stats, transport.counts()))
     return 0 if decoder.stats.clean and not summary["damaged"] and not summary["truncated"] else 1
+
+
+def _size(source: BinaryIO) -> int | None:
+    """Return the size of a source; None for a pipe."""
+    try:
+        return os.fstat(source.fileno()).st_size or None
+    except OSError:
+        return None
+
+
+def _count_bytes(records: Iterator[Record | None], progress: Progress) -> Iterator[Record]:
+    for record in records:
+        if record is not None:
+            progress.done += RECORD_OVERHEAD_BYTES + len(record.device) + len(record.frame)
+            yield record
 
 
 def _write_text(args: argparse.Namespace, records: Iterator[Record], decoder: Decoder, source: BinaryIO) -> None:
@@ -132,13 +153,3 @@ def _write_binary(
     from patrolink.report import tables
 
     tables.WRITERS[args.format](tables.read(records, device_keys, stats), output)
-
-
-def _summary_text(stats: DecoderStats, counts: dict[str, int]) -> str:
-    parts = [plural(stats.frames, "frame"), plural(stats.fixes, "fix"), f"{stats.duplicates} repeated"]
-    parts += [f"{count} refused ({reason})" for reason, count in stats.rejected.items()]
-    if counts["damaged"]:
-        parts.append(f"{plural(counts['damaged'], 'damaged place')} skipped")
-    if counts["truncated"]:
-        parts.append("the last record is incomplete")
-    return ", ".join(parts)

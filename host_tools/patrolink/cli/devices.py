@@ -1,9 +1,9 @@
 """List serial ports, with the USB device behind each."""
 
 import argparse
-import json
-import sys
 
+from patrolink.core import notes
+from patrolink.core.json_lines import print_record, print_summary
 from patrolink.core.text import printable
 
 EXAMPLES = ("patrolink devices",)
@@ -20,7 +20,7 @@ def run(args: argparse.Namespace) -> int:
     ports = [
         {
             "port": p.device,
-            "what": p.description,
+            "description": p.description,
             "usb_serial": p.serial_number,
             "usb_id": f"{p.vid:04x}:{p.pid:04x}" if p.vid is not None else None,
             # Boards are connected by USB; a port of the mainboard often exists with nothing connected.
@@ -29,15 +29,14 @@ def run(args: argparse.Namespace) -> int:
         for p in sorted(list_ports.comports())
     ]
     if args.json:
-        print(json.dumps(ports))
+        for port in ports:
+            print_record("port", port)
+        print_summary({"ports": len(ports)})
         return 0
     for port in ports:
         mark = "likely" if port["likely"] else ""
-        line = f"{port['port']}  {port['what']}  {port['usb_id'] or ''}  {port['usb_serial'] or ''}  {mark}"
+        line = f"{port['port']}  {port['description']}  {port['usb_id'] or ''}  {port['usb_serial'] or ''}  {mark}"
         print(printable(line.rstrip()))
     if not any(port["likely"] for port in ports):
-        print(
-            "no USB serial port found; connect a device, with a cable that carries data",
-            file=sys.stderr,
-        )
+        notes.note("no USB serial port found; connect a device, with a cable that carries data")
     return 0

@@ -1,7 +1,7 @@
 """Run a device on an emulated board. Receiver, modem and radio are emulated; agent, broker and decoder are real.
 
 An emulated receiver sends a track (.csv, .gpx) as NMEA, or replays a log (.log, .nmea). --out keeps the capture, its
-keys, GeoJSON, a picture, a map and summary.json. Exit code 1 if a fix was lost or doubled.
+keys, GeoJSON, a picture, a map and summary.json. Exit code 1 if a fix was lost or duplicated.
 
 --count runs several boards at once with one broker. Each has its own receiver, modem, seed and device id: the number at
 the end of --device is counted up. --out gets one folder per device. A board that fails ends alone; its error shows the
@@ -23,8 +23,11 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from patrolink.core import notes
 from patrolink.core.errors import UserError
+from patrolink.core.json_lines import print_record, print_summary
 from patrolink.core.posix import require_posix
+from patrolink.core.progress import Progress
 from patrolink.core.signals import StopSignal
 from patrolink.core.text import plural, printable_lines
 
@@ -94,19 +97,19 @@ def run(args: argparse.Namespace) -> int:
                 _write_results(patrol.out, patrol.rows, summary)
     _print_outcome(args, outcome)
     for name, progress in outcome.unfinished.items():
-        print(f"{name}: stopped before the end: {progress}", file=sys.stderr)
+        notes.warn(f"{name}: stopped before the end: {progress}")
     for name, failure in outcome.failures.items():
         print(printable_lines(f"error: {name}: {failure}"), file=sys.stderr)
     if outcome.stopped is not None:
         return outcome.stopped.exit_code
     if outcome.failures:
         return next(iter(outcome.failures.values())).exit_code
-    return 0 if not any(s["fixes_lost"] or s["fixes_doubled"] for s in outcome.summaries) else 1
+    return 0 if not any(s["fixes_lost"] or s["fixes_duplicated"] for s in outcome.summaries) else 1
 
 
 def _counts(summary: dict[str, Any]) -> str:
-    """Return the numbers of fixes sent, decoded, lost and doubled."""
-    counted = ", ".join(f"{summary[f'fixes_{name}']} {name}" for name in ("decoded", "lost", "doubled"))
+    """Return the numbers of fixes sent, decoded, lost and duplicated."""
+    counted = ", ".join(f"{summary[f'fixes_{name}']} {name}" for name in ("decoded", "lost", "duplicated"))
     return f"{plural(summary['fixes_sent'], 'fix')} sent, {counted}"
 
 
@@ -137,10 +140,11 @@ def _print_outcome(args: argparse.Namespace, outcome: "Outcome") -> None:
     """Print a line per board, and the sums if there are several."""
     total = outcome.total()
     if args.json:
-        errors = {name: str(failure) for name, failure in outcome.failures.items()}
-        report = {"total": total, "boards": outcome.summaries, "errors": errors}
-        single = args.count == 1 and outcome.summaries
-        print(json.dumps(outcome.summaries[0] if single else report))
+        for summary in outcome.summaries:
+            print_record("patrol", summary)
+        for name, failure in outcome.failures.items():
+            print_record("error", {"device": name, "text": str(failure), "exit_code": failure.exit_code})
+        print_summary(total)
         return
     for summary in outcome.summaries:
         print(
@@ -170,15 +174,12 @@ def _simulate(args: argparse.Namespace) -> int:
     else:
         simulation = Simulation(profile, args.seed, args.modem, faults, name=args.network)
 
-    def print_hour(hour: int) -> None:
-        if not args.quiet:
-            print(f"{hour} of {args.hours:g} hours", file=sys.stderr)
-
     try:
-        report = simulation.run(args.hours, print_hour)
+        with Progress("emulate", args.hours, "hours") as progress:
+            report = simulation.run(args.hours, lambda hour: progress.update(hour, args.hours))
     except StopSignal as e:
         hours = simulation.scheduler.now / environment.HOUR_MS
-        print(f"stopped by {e} after {hours:.1f} of {args.hours:g} simulated hours", file=sys.stderr)
+        notes.warn(f"stopped by {e} after {hours:.1f} of {args.hours:g} simulated hours")
         _print_report(args, simulation.finish(round(hours, 2)).json())
         raise
     _print_report(args, report.json())
@@ -187,7 +188,7 @@ def _simulate(args: argparse.Namespace) -> int:
 
 def _print_report(args: argparse.Namespace, report: dict[str, Any]) -> None:
     if args.json:
-        print(json.dumps(report))
+        print_summary(report)
     else:
         for name, value in report.items():
             print(f"{name:<31} {value}")

@@ -1,8 +1,8 @@
 """Decode an NMEA log to fixes with the device's own receiver code.
 
-Each line has time (RFC 3339 UTC or null), lat, lon (degrees or null), alt (metres above mean sea level or null), mode
-(1 none, 2 2D, 3 3D), speed (m/s), course (degrees), hdop, hacc (m), sats, systems, and the flags date_suspect,
-estimated and differential.
+Each line has time (RFC 3339 UTC or null), lat_deg, lon_deg (degrees or null), alt_m (metres above mean sea level or
+null), mode (1 none, 2 2D, 3 3D), speed_mps, course_deg, hdop, hacc_m, sats, systems, and the flags date_suspect,
+estimated and differential. --json adds a last line with the receiver's counters.
 """
 
 import argparse
@@ -12,8 +12,10 @@ import sys
 from collections.abc import Iterable
 from datetime import date
 
-from patrolink.core import nmea_log
+from patrolink.core import nmea_log, notes
 from patrolink.core.errors import UserError
+from patrolink.core.json_lines import print_summary
+from patrolink.core.progress import Progress
 from patrolink.core.text import csv_cell
 
 EXAMPLES = (
@@ -43,21 +45,38 @@ def run(args: argparse.Namespace) -> int:
             date_floor = date.fromisoformat(args.date_floor)
         except ValueError:
             raise UserError(f"--date-floor {args.date_floor}: not a date; write YYYY-MM-DD") from None
-    with nmea_log.decode(args.log, args.runtime, date_floor) as lines:
-        _write(lines, args.format)
+    if args.json and args.format != "jsonl":
+        raise UserError(f"--json prints JSON Lines, not {args.format}; leave out --json or --format")
+    with (
+        nmea_log.decode(args.log, args.runtime, date_floor) as lines,
+        Progress("fix", unit="fixes", shown=not sys.stdout.isatty()) as progress,
+    ):
+        counts = _write(lines, args.format, progress)
+    if args.json:
+        print_summary(counts)
+    else:
+        notes.note(", ".join(f"{name.replace('_', ' ')}: {count}" for name, count in counts.items()))
     return 0
 
 
-def _write(lines: Iterable[str], output_format: str) -> None:
-    writer = None
+def _write(lines: Iterable[str], output_format: str, progress: Progress) -> dict[str, int]:
+    """Write fixes, and return the receiver's counters."""
+    writer, counts = None, {}
     for line in lines:
+        if line.startswith('{"record": "summary"'):
+            counts = json.loads(line)
+            del counts["record"]
+            continue
+        progress.advance(1)
         if output_format == "jsonl":
             sys.stdout.write(line)
             continue
         row = json.loads(line)
+        del row["record"]
         row["systems"] = " ".join(row["systems"])
         row = {name: csv_cell(value) if isinstance(value, str) else value for name, value in row.items()}
         if writer is None:
             writer = csv.DictWriter(sys.stdout, row.keys(), lineterminator="\n")
             writer.writeheader()
         writer.writerow(row)
+    return counts

@@ -1,18 +1,18 @@
 """Watch the floors of a running hub: which group is taken, by whom, for how long, and who is queued.
 
-On a terminal it shows a live table; otherwise it prints a line per change, or with --json the hub's message. The token
+On a terminal it shows a live table; otherwise it prints a line per change. The token
 is read from PATROLINK_HUB_TOKEN. Watching does not join any group.
 """
 
 import argparse
 import asyncio
 import contextlib
-import json
 import sys
 from typing import TYPE_CHECKING, Any
 
 from patrolink.cli._arguments import non_negative_seconds, positive_count
-from patrolink.core import signals
+from patrolink.core import notes, signals
+from patrolink.core.json_lines import print_record, print_summary
 from patrolink.core.signals import StopSignal
 from patrolink.core.text import plural, printable
 
@@ -41,7 +41,10 @@ def run(args: argparse.Namespace) -> int:
     watcher = FloorWatcher(args.count, args.json)
     with contextlib.suppress(StopSignal):
         signals.run(watcher.run(args.hub, args.seconds))
-    print(plural(watcher.changes, "change"), file=sys.stderr)
+    if args.json:
+        print_summary({"changes": watcher.changes})
+    else:
+        notes.note(plural(watcher.changes, "change"))
     return 0
 
 
@@ -50,7 +53,7 @@ class FloorWatcher:
 
     Args:
         max_changes: Number of changes, or None.
-        as_json: Print the hub's messages as JSON.
+        as_json: Print the floors as JSON Lines.
 
     Attributes:
         changes: Number of changes since the start.
@@ -110,7 +113,8 @@ class FloorWatcher:
         from patrolink.report.floor_table import floor_label
 
         if self._json:
-            print(json.dumps(group), flush=True)
+            fields = {key: group[key] for key in _CHANGE_KEYS if key != "name"}
+            print_record("floor", {"group": group["group"], "group_name": group["name"], **fields})
             return
         queue = f", queued: {', '.join(group['queue'])}" if group["queue"] else ""
         line = f"{group['name']}: {floor_label(group)} {group['talker'] or ''}".rstrip() + queue

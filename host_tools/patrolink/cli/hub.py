@@ -11,7 +11,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from patrolink.core import notes
 from patrolink.core.errors import UserError
+from patrolink.core.json_lines import print_record, print_summary
 from patrolink.core.posix import require_posix
 
 EXAMPLES = (
@@ -43,7 +45,11 @@ def run(args: argparse.Namespace) -> int:
     from patrolink.hub import config
 
     if args.example:
-        print(config.EXAMPLE.read_text(encoding="utf-8"), end="")
+        example = config.EXAMPLE.read_text(encoding="utf-8")
+        if args.json:
+            print_record("example", {"text": example})
+        else:
+            print(example, end="")
         return 0
     if args.new_token:
         return _new_token(args.new_token, args.json)
@@ -63,7 +69,10 @@ def _check(path: Path, shard: int | None, as_json: bool) -> int:
     summary = {
         "site": site.name, "hubs": len(site.hub), "groups": len(site.group), "dispatchers": len(site.dispatcher),
     }  # fmt: skip
-    print(json.dumps(summary) if as_json else " ".join(f"{name}={value}" for name, value in summary.items()))
+    if as_json:
+        print_summary(summary)
+    else:
+        print(" ".join(f"{name}={value}" for name, value in summary.items()))
     return 0
 
 
@@ -72,12 +81,12 @@ def _new_token(name: str, as_json: bool) -> int:
 
     token = config.new_token()
     if as_json:
-        print(json.dumps({"name": name, "token": token, "token_sha256": config.token_hash(token)}))
+        print_record("token", {"dispatcher": name, "token": token, "token_sha256": config.token_hash(token)})
         return 0
-    print("token of the dispatcher, not stored anywhere:", file=sys.stderr)
-    print(token)
-    print("\nentry for the site file:", file=sys.stderr)
-    print(f'[[dispatcher]]\nname = {json.dumps(name)}\ntoken_sha256 = "{config.token_hash(token)}"', file=sys.stderr)
+    notes.note("token of the dispatcher, not stored anywhere:")
+    print(token, flush=True)
+    notes.note("\nentry for the site file:")
+    notes.note(f'[[dispatcher]]\nname = {json.dumps(name)}\ntoken_sha256 = "{config.token_hash(token)}"')
     return 0
 
 
@@ -86,13 +95,10 @@ def _new_evidence_key(path: Path, as_json: bool) -> int:
 
     public = evidence_key.create(path).public.hex()
     if as_json:
-        print(json.dumps({"file": str(path), "evidence_key": public}))
+        print_record("evidence_key", {"file": str(path), "evidence_key": public})
         return 0
-    print(
-        f"{path} decrypts the clips of devices. Keep it secret, with a backup: without it no clip can be viewed.",
-        file=sys.stderr,
-    )
-    print('"evidence_key" for "clips" in the configuration of each device:', file=sys.stderr)
+    notes.note(f"{path} decrypts the clips of devices; keep it secret, and a backup: without it no clip can be viewed")
+    notes.note('"evidence_key" for "clips" in the configuration of each device:')
     print(public)
     return 0
 
@@ -105,8 +111,10 @@ def _serve(args: argparse.Namespace) -> int:
     sys.setswitchinterval(0.0005)
 
     def on_ready(facts: dict[str, Any]) -> None:
-        text = "hub is ready: " + " ".join(f"{name}={value}" for name, value in facts.items())
-        print(json.dumps({"ready": facts}) if args.json else text, flush=True)
+        if args.json:
+            print_record("ready", facts)
+        else:
+            print("hub is ready: " + " ".join(f"{name}={value}" for name, value in facts.items()), flush=True)
 
     try:
         counts = serve(Path(args.site), args.shard, Path(args.pcap) if args.pcap else None, on_ready)
@@ -115,5 +123,8 @@ def _serve(args: argparse.Namespace) -> int:
             raise
         raise UserError(f"{e.filename}: {e.strerror}; choose a writable location") from None
     counts.pop("floors")
-    print(json.dumps(counts) if args.json else "\n".join(f"{name}: {value}" for name, value in counts.items()))
+    if args.json:
+        print_summary(counts)
+    else:
+        print("\n".join(f"{name}: {value}" for name, value in counts.items()))
     return 0

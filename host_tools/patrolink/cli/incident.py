@@ -10,13 +10,15 @@ import argparse
 import contextlib
 import json
 import shutil
-import sys
 import tempfile
 import time
 from pathlib import Path
 
+from patrolink.core import notes
 from patrolink.core.errors import UserError
+from patrolink.core.json_lines import print_summary
 from patrolink.core.posix import require_posix
+from patrolink.core.progress import Progress
 from patrolink.core.signals import StopSignal
 from patrolink.core.text import plural
 
@@ -53,25 +55,24 @@ def run(args: argparse.Namespace) -> int:
         film = Path(args.film) if args.film else default_film()
         plan = incident.Plan(args.board, film, args.pre, args.post, PROFILES[args.network], args.seed, out)
         scenario = incident.Incident(plan, stack)
-        if not args.json:
-            delay_s = args.pre + 2 * incident.SEGMENT_S
-            print(f"{scenario.name} is recording; the button is pressed in {delay_s} s", file=sys.stderr)
+        notes.note(f"{scenario.name} starts; the button is pressed {args.pre + 2 * incident.SEGMENT_S} s later")
         try:
-            summary = scenario.run()
+            with Progress(f"incident on {args.board}"):
+                summary = scenario.run()
         except StopSignal as e:
-            print(f"{scenario.name}: stopped by {e} before the hub verified the clip", file=sys.stderr)
+            notes.warn(f"{scenario.name}: stopped by {e} before the hub verified the clip")
             if args.json:
-                print(json.dumps({"board": args.board, "device": scenario.name, "verdict": None}))
+                print_summary({"board": args.board, "device": scenario.name, "verdict": None})
             raise
         if args.out:
             summary["exported"] = _export(scenario.folder, scenario.key, out / "export")
             (out / "incident.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     if args.json:
-        print(json.dumps(summary))
+        print_summary(summary)
     else:
         print(
-            f"{summary['device']}: {plural(summary['frames'], 'frame')}, {summary['lost']} lost, "
-            f"{summary['seconds']} s from {summary['before_s']} s before the button press, "
+            f"{summary['device']}: {plural(summary['pictures'], 'picture')}, {summary['pictures_lost']} lost, "
+            f"{summary['duration_s']} s from {summary['before_s']} s before the button press, "
             f"{plural(summary['bytes'], 'byte')}; {summary['verdict']} {summary['verified_s']} s after the button press"
         )
         if args.out:

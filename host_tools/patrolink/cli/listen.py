@@ -8,13 +8,12 @@ another. Ctrl-C, --for or --count ends it. Exit code 4 if nothing was received w
 import argparse
 import asyncio
 import contextlib
-import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from patrolink.cli._arguments import non_negative_seconds, positive_count
-from patrolink.core import signals
+from patrolink.core import notes, signals
+from patrolink.core.json_lines import print_record, print_summary
 from patrolink.core.signals import StopSignal
 from patrolink.core.text import plural, printable
 
@@ -61,7 +60,10 @@ def run(args: argparse.Namespace) -> int:
         with contextlib.suppress(StopSignal, asyncio.TimeoutError):
             signals.run(asyncio.wait_for(listener.run(args.hub, args.groups), args.seconds))
         listener.finish()
-        print(f"{plural(listener.bursts, 'burst')} received", file=sys.stderr)
+        if args.json:
+            print_summary({"bursts": listener.bursts})
+        else:
+            notes.note(f"{plural(listener.bursts, 'burst')} received")
         return 4 if args.seconds is not None and not listener.bursts else 0
 
 
@@ -104,7 +106,7 @@ class Listener:
             for group in [client.find_group(name) for name in groups] or shared:
                 self._update_group(group)
                 await client.request("listen", group=group["group"])
-            print(printable(f"listening to {', '.join(self._names.values())}"), file=sys.stderr, flush=True)
+            notes.note(f"listening to {', '.join(self._names.values())}")
             await wait_first(self._receive(client), self._complete.wait())
 
     def finish(self) -> None:
@@ -150,12 +152,12 @@ class Listener:
         self.bursts += 1
         if self._writer is not None:
             self._writer.write(burst.samples())
-        summary = {"group_name": self._names[burst.group], **burst.summary()}
+        summary = {"group": burst.group, "group_name": self._names[burst.group], **burst.summary()}
         if self._json:
-            print(json.dumps(summary), flush=True)
+            print_record("burst", summary)
         else:
-            lost = f", {summary['lost_ms']} ms lost" if summary["lost_ms"] else ""
-            line = f"{summary['group_name']}: {burst.talker}, {summary['duration_ms'] / 1000:.1f} s{lost}"
+            lost = f", {summary['lost_s'] * 1000:.0f} ms lost" if summary["lost_s"] else ""
+            line = f"{summary['group_name']}: {burst.talker}, {summary['duration_s']:.1f} s{lost}"
             print(printable(line), flush=True)
         if self._max_bursts is not None and self.bursts >= self._max_bursts:
             self._complete.set()

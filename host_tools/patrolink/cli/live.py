@@ -10,16 +10,15 @@ import argparse
 import asyncio
 import contextlib
 import io
-import json
 import socket
-import sys
 from fractions import Fraction
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from patrolink.cli._arguments import positive_count
-from patrolink.core import signals
+from patrolink.core import notes, signals
 from patrolink.core.errors import DeadlineError, DeviceError, UserError
+from patrolink.core.json_lines import print_summary
 from patrolink.core.signals import StopSignal
 from patrolink.core.text import plural, printable
 
@@ -110,7 +109,7 @@ class RtpForwarder:
             text += _SDP_H264
         self._file.write(text.encode())
         self._file.flush()
-        print(f"play it with: ffplay -protocol_whitelist file,udp,rtp {self._sdp}", file=sys.stderr, flush=True)
+        notes.note(f"play it with: ffplay -protocol_whitelist file,udp,rtp {self._sdp}")
 
     def close(self) -> None:
         """Close socket and file."""
@@ -207,7 +206,7 @@ class Mp4Recorder:
         self._container = av.open(self._file, "w", format="mp4")
         with av.open(io.BytesIO(picture), format=_FFMPEG_FORMATS[payload_type]) as template:
             self._stream = self._container.add_stream_from_template(template.streams.video[0])
-        print(f"recording to {self._path}", file=sys.stderr, flush=True)
+        notes.note(f"recording to {self._path}")
 
     def close(self) -> None:
         """Finish the file."""
@@ -244,7 +243,7 @@ class LiveViewer:
 
         async with connect(hub, self._on_frame) as client:
             self._view = await client.request("live_start", device=self._device, seconds=seconds, form="rtp")
-            print(f"live view of {self._device} requested", file=sys.stderr, flush=True)
+            notes.note(f"live view of {self._device} requested")
             await wait_first(self._wait_end(client), self._failed.wait())
         if self._write_error is not None:
             raise UserError(f"the output cannot be written: {self._write_error.strerror}; free some space")
@@ -258,7 +257,7 @@ class LiveViewer:
                 self._end_reason = message["why"]
                 return
             watchers = ", ".join(message["watchers"])
-            print(printable(f"{self._device}: {message['state']}, watched by {watchers}"), file=sys.stderr, flush=True)
+            notes.note(f"{self._device}: {message['state']}, watched by {watchers}")
 
     def _on_frame(self, view: int, packet: bytes) -> None:
         self._packets += 1
@@ -286,9 +285,9 @@ class LiveViewer:
         if not self._packets and self._end_reason:
             raise DeviceError(f"{self._device}: no live view: {self._end_reason}")
         pictures = self._recorder.pictures if self._recorder else None
-        summary = {"device": self._device, "packets": self._packets, "bytes": self._bytes, "recorded": pictures}
+        summary = {"device": self._device, "packets": self._packets, "bytes": self._bytes, "pictures": pictures}
         if as_json:
-            print(json.dumps({**summary, "why": self._end_reason}))
+            print_summary({**summary, "text": self._end_reason})
         else:
             recorded = "" if pictures is None else f", {plural(pictures, 'picture')} recorded"
             print(printable(f"{self._device}: {self._bytes // 1000} kB{recorded}; {self._end_reason or 'stopped'}"))

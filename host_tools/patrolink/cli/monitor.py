@@ -10,21 +10,24 @@ program has opened the port.
 
 import argparse
 import contextlib
-import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from patrolink.cli._arguments import non_negative_seconds, positive_count
+from patrolink.cli._summary import summary_text
+from patrolink.core import notes
 from patrolink.core.errors import UserError
+from patrolink.core.json_lines import print_record, print_summary
 from patrolink.core.signals import StopSignal
 from patrolink.core.text import plural, printable
 
 if TYPE_CHECKING:
     from patrolink.core.capture import CaptureWriter, Record
-    from patrolink.core.decoder import Decoder
+    from patrolink.core.decoder import Decoder, DecoderStats
     from patrolink.report.device_table import DeviceTable
     from patrolink.transport import Transport
 
@@ -65,14 +68,14 @@ def run(args: argparse.Namespace) -> int:
     path = Path(args.source) if os.path.isfile(args.source) else None
     device_keys = keys.find(args.keys, path)
     if not device_keys:
-        print("no device keys: frames are counted but not shown; name a keys file with --keys", file=sys.stderr)
+        notes.note("no device keys: frames are counted but not shown; name a keys file with --keys")
     decoder = Decoder(device_keys)
     transport = open_transport(args.source, args.device, device_keys)
     with contextlib.ExitStack() as stack:
         stack.callback(transport.close)
         writer = _open_record(args, path, stack)
         # Printed after the live view has closed, also if the source fails.
-        stack.callback(lambda: print(json.dumps({**decoder.stats.summary(), **transport.counts()}), file=sys.stderr))
+        stack.callback(_print_summary, decoder.stats, transport.counts, args.json)
         table = None
         if not args.json and sys.stdout.isatty():
             table = DeviceTable(args.source)
@@ -80,6 +83,13 @@ def run(args: argparse.Namespace) -> int:
         with contextlib.suppress(StopSignal):
             _watch(args, transport, decoder, writer, table)
     return 0 if decoder.stats.clean and not any(transport.counts().get(name) for name in _FINDINGS) else 1
+
+
+def _print_summary(stats: "DecoderStats", counts: Callable[[], dict[str, int]], as_json: bool) -> None:
+    if as_json:
+        print_summary({**stats.summary(), **counts()})
+    else:
+        notes.note(summary_text(stats, counts()))
 
 
 def _open_record(args: argparse.Namespace, source: Path | None, stack: contextlib.ExitStack) -> "CaptureWriter | None":
@@ -119,8 +129,8 @@ def _watch(
             if table is not None:
                 table.update(record, rows, decoder.stats)
             elif args.json:
-                for row in rows or _refusal(record, decoder.reject_reason):
-                    print(json.dumps(row), flush=True)
+                for row in rows or _rejection(record, decoder.reject_reason):
+                    print_record(row["record"], row)
             else:
                 print(f"{record.device}: {_line(record, rows, decoder.reject_reason)}", flush=True)
         if deadline_s is not None and time.monotonic() >= deadline_s:
@@ -129,14 +139,14 @@ def _watch(
             return
 
 
-def _refusal(record: "Record", reason: str) -> list[dict[str, Any]]:
-    """Return a row about a refused frame: unverified header fields only. Empty if `reason` is empty."""
+def _rejection(record: "Record", reason: str) -> list[dict[str, Any]]:
+    """Return a row about a rejected frame: unverified header fields only. Empty if `reason` is empty."""
     from patrolink_protocol import frame
     from patrolink_protocol.errors import RejectError
 
     if not reason:
         return []
-    row = {"message": "refused", "device": record.device, "reason": reason, "type": None, "counter": None}
+    row = {"record": "rejected", "device": record.device, "reason": reason, "type": None, "counter": None}
     with contextlib.suppress(RejectError):
         row["type"], _, row["counter"] = frame.parse_header(record.frame)
     return [{**row, "bytes": len(record.frame)}]
@@ -144,16 +154,16 @@ def _refusal(record: "Record", reason: str) -> list[dict[str, Any]]:
 
 def _line(record: "Record", rows: list[dict[str, Any]], reason: str) -> str:
     """Return the text for one frame."""
-    for refusal in _refusal(record, reason):
-        header = "" if refusal["type"] is None else f", type {refusal['type']}, counter {refusal['counter']}"
+    for rejection in _rejection(record, reason):
+        header = "" if rejection["type"] is None else f", type {rejection['type']}, counter {rejection['counter']}"
         why = "no key" if reason == "key" else reason
-        return f"refused ({why}): unverified{header}, {plural(refusal['bytes'], 'byte')}"
+        return f"refused ({why}): unverified{header}, {plural(rejection['bytes'], 'byte')}"
     if not rows:
         return f"repeated, {plural(len(record.frame), 'byte')}"
-    if rows[0]["message"] == "position":
+    if rows[0]["record"] == "position":
         last = rows[-1]
         position = "no fix" if last["lat_deg"] is None else f"{last['lat_deg']:.6f} {last['lon_deg']:.6f}"
         return f"{plural(len(rows), 'fix')} to {last['time']}  {position}"
-    fields = {k: v for k, v in rows[0].items() if k not in ("message", "device", "counter", "time") and v is not None}
-    line = f"{rows[0]['message']} " + " ".join(f"{k}={v}" for k, v in fields.items())
+    fields = {k: v for k, v in rows[0].items() if k not in ("record", "device", "counter", "time") and v is not None}
+    line = f"{rows[0]['record']} " + " ".join(f"{k}={v}" for k, v in fields.items())
     return printable(line)

@@ -7,12 +7,13 @@ OUT.keys.toml.
 
 import argparse
 import itertools
-import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from patrolink.core import notes
 from patrolink.core.errors import UserError
+from patrolink.core.json_lines import print_summary
+from patrolink.core.progress import Progress
 from patrolink.core.text import plural
 
 if TYPE_CHECKING:
@@ -72,12 +73,14 @@ def run(args: argparse.Namespace) -> int:
     except OSError as e:
         raise UserError(f"{out}: {e.strerror}; name a writable file") from None
     packer = track_packer.TrackPacker(channel, encoder)
-    for time_ms, data in packer.frames(itertools.chain([first], fixes)):
-        writer.write(Record(time_ms, args.device, data))
+    with Progress("pack", unit="fixes") as progress:
+        for time_ms, data in packer.frames(itertools.chain([first], fixes)):
+            writer.write(Record(time_ms, args.device, data))
+            progress.done = packer.counts.fixes
     writer.close()
     summary = packer.counts.summary(_RESOLUTIONS[args.resolution])
     if args.json:
-        print(json.dumps(summary))
+        print_summary(summary)
     else:
         _print_summary(packer.counts, summary)
     return 0
@@ -102,6 +105,6 @@ def _print_summary(counts: "track_packer.PackCounts", summary: dict[str, object]
         f"{summary['bytes_per_fix']} bytes per fix, {summary['bytes_per_fix_without_overhead']} without header and tag"
     )
     if counts.left_out:
-        print(f"{plural(counts.left_out, 'fix')} left out: the protocol cannot encode the time", file=sys.stderr)
+        notes.note(f"{plural(counts.left_out, 'fix')} left out: the protocol cannot encode the time")
     if counts.unstorable:
-        print(f"{plural(counts.unstorable, 'value')} out of range, encoded as unknown", file=sys.stderr)
+        notes.note(f"{plural(counts.unstorable, 'value')} out of range, encoded as unknown")

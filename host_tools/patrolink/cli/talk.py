@@ -8,8 +8,6 @@ stopped, 4 if the floor was not granted within --wait.
 import argparse
 import asyncio
 import contextlib
-import json
-import sys
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -17,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from patrolink.cli._arguments import non_negative_seconds
-from patrolink.core import signals
+from patrolink.core import notes, signals
+from patrolink.core.json_lines import print_summary
 from patrolink.core.signals import StopSignal
 from patrolink.core.text import printable
 
@@ -61,13 +60,13 @@ def run(args: argparse.Namespace) -> int:
     alaw = read_alaw(Path(args.file)) if args.file else None  # an unreadable file is reported before any request
     outcome, stopped = asyncio.run(_talk(args, alaw))
     if args.json:
-        print(json.dumps(outcome.summary()))
+        print_summary(outcome.summary())
     else:
         fields = (f"{name}={value}" for name, value in outcome.summary().items() if value not in (None, ""))
         print(printable(" ".join(fields)))
     if stopped is not None and outcome.result == "cancelled":
         return stopped.exit_code
-    return {"said": 0, "timeout": 4}.get(outcome.result, 1)
+    return {"sent": 0, "timeout": 4}.get(outcome.result, 1)
 
 
 @dataclass
@@ -76,16 +75,16 @@ class Outcome:
 
     Attributes:
         group: Number of the group.
-        result: said, denied, stopped, timeout or cancelled; empty while it is active.
+        result: sent, denied, stopped, timeout or cancelled; empty while it is active.
         granted_ms: Time from the request to the first grant.
-        said_ms: Duration of the voice that was sent.
+        sent_ms: Duration of the voice that was sent.
         text: Reason of a denial or revocation.
     """
 
     group: int
     result: str = ""
     granted_ms: int | None = None
-    said_ms: int = 0
+    sent_ms: int = 0
     text: str = ""
 
     def summary(self) -> dict[str, Any]:
@@ -94,7 +93,7 @@ class Outcome:
             "group": self.group,
             "result": self.result,
             "granted_ms": self.granted_ms,
-            "said_ms": self.said_ms,
+            "duration_s": self.sent_ms / 1000,
             "text": self.text,
         }
 
@@ -116,10 +115,10 @@ async def _talk(args: argparse.Namespace, alaw: bytes | None) -> tuple[Outcome, 
         async with connect(args.hub) as client:
             group: int = client.find_group(args.group)["group"]
             async with _frames(alaw, args.seconds) as frames:
-                outcome = await Transmission(client, group, args.json).run(request, frames, stop)
+                outcome = await Transmission(client, group).run(request, frames, stop)
         if stop.done() and not outcome.result:
             # A file is cut short; with the microphone, the signal is the usual end.
-            outcome.result = "said" if alaw is None and outcome.granted_ms is not None else "cancelled"
+            outcome.result = "sent" if alaw is None and outcome.granted_ms is not None else "cancelled"
         return outcome, stop.result() if stop.done() else None
 
 
@@ -156,11 +155,10 @@ class Transmission:
     Args:
         client: The connection to the hub.
         group: Number of the group.
-        quiet: Print no progress.
     """
 
-    def __init__(self, client: "ConsoleClient", group: int, quiet: bool) -> None:
-        self._client, self._group, self._quiet = client, group, quiet
+    def __init__(self, client: "ConsoleClient", group: int) -> None:
+        self._client, self._group = client, group
         self._granted: asyncio.Event = asyncio.Event()
         self._ended: asyncio.Event = asyncio.Event()
         self._outcome = Outcome(group)
@@ -194,7 +192,7 @@ class Transmission:
             if receiver.done():
                 receiver.result()
             if not self._outcome.result and not stop.done():
-                self._outcome.result = "said"
+                self._outcome.result = "sent"
             await self._client.request("release", group=self._group)
         finally:
             receiver.cancel()
@@ -207,7 +205,7 @@ class Transmission:
         due_s = time.monotonic()
         while (frame := await frames.get()) is not None:
             await self._client.send_voice(self._group, frame)
-            self._outcome.said_ms += len(frame) * 1000 // SAMPLE_RATE_HZ
+            self._outcome.sent_ms += len(frame) * 1000 // SAMPLE_RATE_HZ
             due_s += len(frame) / SAMPLE_RATE_HZ
             await asyncio.sleep(max(0.0, due_s - time.monotonic()))
         await asyncio.sleep(_TAIL_S)
@@ -223,16 +221,12 @@ class Transmission:
         if message["type"] == "granted":
             if self._outcome.granted_ms is None:
                 self._outcome.granted_ms = round((time.monotonic() - self._requested_s) * 1000)
-            self._print(f"granted for up to {message['duration_ms'] // 1000} s")
+            notes.note(f"granted for up to {message['duration_ms'] // 1000} s")
             self._granted.set()
         elif message["type"] == "queued":
-            self._print(f"queued at position {message['position']}")
+            notes.note(f"queued at position {message['position']}")
         elif message["type"] in ("denied", "revoked"):
             self._outcome.result = "denied" if message["type"] == "denied" else "stopped"
             self._outcome.text = message["text"]
-            self._print(f"{self._outcome.result}: {message['text'] or 'no reason given'}")
+            notes.note(f"{self._outcome.result}: {message['text'] or 'no reason given'}")
             self._ended.set()
-
-    def _print(self, text: str) -> None:
-        if not self._quiet:
-            print(printable(text), file=sys.stderr, flush=True)

@@ -19,6 +19,7 @@ MAGIC = b"PLCAP\x01\r\n"
 _SYNC = b"\xa5\x5a"
 _PAYLOAD_MAX_BYTES = 2048
 _OVERHEAD_BYTES = 8  # sync, length, CRC
+RECORD_OVERHEAD_BYTES = _OVERHEAD_BYTES + 9  # and receive time, length of the device id
 _BLOCK_BYTES = 65536
 # Twice the size of any frame. Longer data is no frame, which its first bytes show as well as all of them.
 FRAME_MAX_BYTES = _PAYLOAD_MAX_BYTES - 9 - 32

@@ -14,7 +14,7 @@ from patrolink.core.capture import Record
 from patrolink.core.keys import DeviceKey
 from patrolink.core.tracks import motion, time_ms
 
-# One position, or one other message: "message" is its name, the other keys are fields with a unit in their name.
+# One position, or one other message: "record" is its name, the other keys are fields with a unit in their name.
 Row = dict[str, Any]
 _SYSTEM_FLAGS = ("date_suspect", "estimated", "differential")
 POSITION_COLUMNS = (
@@ -128,7 +128,7 @@ class Decoder:
             self.stats.fix_bytes += len(record.frame)
             return [_position(fix, record.device, counter) for fix in message["fixes"]]
         name = message.pop("message")
-        row = {"message": name, "device": record.device, "counter": counter, "time": rfc3339(record.time_ms)}
+        row = {"record": name, "device": record.device, "counter": counter, "time": rfc3339(record.time_ms)}
         for key, value in message.items():
             row[key] = _report_value(name, key, value)
         if extensions:
@@ -140,7 +140,7 @@ def add_motion(rows: Iterable[Row]) -> Iterator[Row]:
     """Compute speed and course where a device sent none, from each of its positions to the next."""
     previous: dict[str, tuple[int, float, float]] = {}
     for row in rows:
-        if row["message"] == "position" and row["lat_deg"] is not None and row["time"]:
+        if row["record"] == "position" and row["lat_deg"] is not None and row["time"]:
             at_ms, lat, lon = time_ms(row["time"]), row["lat_deg"], row["lon_deg"]
             last = previous.get(row["device"])
             previous[row["device"]] = at_ms, lat, lon
@@ -172,7 +172,7 @@ def _scaled(value: int | None, divisor: int, places: int) -> float | None:
 def _position(fix: Row, device: str, counter: int) -> Row:
     flags = fix["flags"]
     return {
-        "message": "position",
+        "record": "position",
         "time": rfc3339(fix["time_ms"]),
         "lat_deg": _scaled(fix["lat_e7"], 10_000_000, 7),
         "lon_deg": _scaled(fix["lon_e7"], 10_000_000, 7),

@@ -13,6 +13,12 @@ class DeviceError(UserError):
     exit_code = 3
 
 
+class ServerError(UserError):
+    """A broker or a hub cannot be reached, refuses a connection or a request, or closed the connection."""
+
+    exit_code = 3
+
+
 class DeadlineError(UserError):
     """Something did not happen in time."""
 

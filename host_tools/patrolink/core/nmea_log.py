@@ -12,7 +12,7 @@ from patrolink.core.errors import DeviceError, UserError
 
 @contextlib.contextmanager
 def decode(log: str, runtime: str = "cpython", date_floor: date | None = None) -> Iterator[Iterable[str]]:
-    """Yield the lines of JSON that the device code makes of a log.
+    """Yield the lines of JSON that the device code makes of a log: a `fix` each, and a `summary` at the end.
 
     Args:
         log: path of the log, or "-" for standard input.

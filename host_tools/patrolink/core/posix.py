@@ -3,9 +3,9 @@
 import importlib.util
 import os
 import stat
-import sys
 from pathlib import Path
 
+from patrolink.core import notes
 from patrolink.core.errors import UserError
 
 
@@ -29,4 +29,4 @@ def warn_readable_by_others(path: Path, mode: int) -> None:
         mode: Its `st_mode`. Systems without user ids set the bits of others on every file; they are ignored there.
     """
     if hasattr(os, "getuid") and mode & (stat.S_IRWXG | stat.S_IRWXO):
-        print(f"warning: {path} can be read by others; run `chmod 600 {path}`", file=sys.stderr)
+        notes.warn(f"{path} can be read by others; run `chmod 600 {path}`")

@@ -74,7 +74,7 @@ def read(path: Path) -> Iterator[Fix]:
 def _read_nmea(lines: Iterable[str]) -> Iterator[Fix]:
     for line in lines:
         fix = json.loads(line)
-        if fix["time"] is None:
+        if fix["record"] != "fix" or fix["time"] is None:
             continue
         state = fix["mode"] or 1
         for name, bit in (
@@ -83,8 +83,7 @@ def _read_nmea(lines: Iterable[str]) -> Iterator[Fix]:
             ("differential", track_encoder.DIFFERENTIAL),
         ):
             state |= bit if fix[name] else 0
-        values = {"lat_deg": fix["lat"], "lon_deg": fix["lon"], "alt_m": fix["alt"], "speed_mps": fix["speed"]}
-        values |= {"course_deg": fix["course"], "hacc_m": fix["hacc"], "sats": fix["sats"], "battery_pct": None}
+        values = {name: fix.get(name) for name, _ in UNITS.values()}
         yield Fix(tracks.time_ms(fix["time"]), state, values)
 
 

@@ -2,13 +2,13 @@
 
 import csv
 import math
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TypeVar
 
+from patrolink.core import notes
 from patrolink.core.errors import UserError
 from patrolink.core.text import plural
 
@@ -107,7 +107,7 @@ def _read_csv(path: Path) -> Iterator[TrackPoint]:
             )
         unknown = [name for name in reader.fieldnames or () if name and name not in _KNOWN]
         if unknown:
-            print(f"note: {path}: unknown columns are ignored: {', '.join(unknown)}", file=sys.stderr)
+            notes.note(f"note: {path}: unknown columns are ignored: {', '.join(unknown)}")
         without_fix = 0
         for row in reader:
             if not row["lat_deg"] and not row["lon_deg"]:
@@ -123,7 +123,7 @@ def _read_csv(path: Path) -> Iterator[TrackPoint]:
             except ValueError as e:
                 raise UserError(f"{path}, line {reader.line_num}: {e}; correct the line") from None
         if without_fix:
-            print(f"note: {path}: {plural(without_fix, 'row')} without a position ignored", file=sys.stderr)
+            notes.note(f"note: {path}: {plural(without_fix, 'row')} without a position ignored")
 
 
 def _cell(row: dict[str, str | None], column: str, convert: Callable[[str], Number]) -> Number:

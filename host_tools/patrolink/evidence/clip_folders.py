@@ -9,8 +9,8 @@ import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
+from patrolink.core import notes
 from patrolink.core.errors import UserError
 from patrolink.evidence import manifest, segment
 from patrolink.evidence.verdict import Signers
@@ -160,17 +160,6 @@ class ClipListing:
         """Return the clip's folder below a site's folder of clips."""
         return clips / self.device / clip_folder_name(self.number)
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the listing as a JSON object."""
-        return {
-            "device": self.device,
-            "clip": self.number,
-            "trigger": self.trigger,
-            "time_ms": self.time_ms,
-            "verdict": self.verdict,
-            "files": [{"name": name, "bytes": size} for name, size in self.files.items()],
-        }
-
 
 class ClipSource:
     """The clips that a path names: one clip, the clips of a device, or those of a site.
@@ -217,7 +206,7 @@ def _has_clips(folder: Path) -> bool:
     try:
         return bool(clip_folders(folder))
     except UserError as e:
-        print(f"warning: {e}", file=sys.stderr)
+        notes.warn(str(e))
         return False
 
 

@@ -201,8 +201,9 @@ def write_facts(export: ClipExport, folder: Path, who: str, now_ms: int) -> None
     """Write verdict and facts as JSON, and the hashes of all files for `sha256sum -c`. Raises OSError."""
     path = folder / f"{export.name}.json"
     hashes = {file.name: file_sha256(file) for file in export.files}
-    document = {**facts(export), "exported_by": who, "exported_ms": now_ms, "patrolink": __version__, "sha256": hashes}
-    text = json.dumps({**document, "files": list(hashes)}, indent=2, ensure_ascii=False)
+    exported = {"exported_by": who, "exported_time": rfc3339(now_ms), "patrolink": __version__}
+    document = {**facts(export), **exported, "sha256": hashes, "files": list(hashes)}
+    text = json.dumps(document, indent=2, ensure_ascii=False)
     path.write_text(text + "\n", encoding="utf-8")
     hashes[path.name] = file_sha256(path)
     checksums = folder / f"{export.name}.sha256"
@@ -213,14 +214,14 @@ def write_facts(export: ClipExport, folder: Path, who: str, now_ms: int) -> None
 def facts(export: ClipExport) -> dict[str, Any]:
     """Return verdict and facts of a clip as a JSON object."""
     return {
-        **export.result.to_json(),
+        **export.result.fields(),
         "event": event_number(export.result.manifest.head["event"]),
-        "start_ms": export.metadata.unix_ms(0),
-        "duration_ms": export.duration_ms,
-        "frames": export.frames,
+        "start_time": rfc3339(export.metadata.unix_ms(0)),
+        "duration_s": export.duration_ms / 1000,
+        "pictures": export.frames,
         "copied": export.copied,
         "sound": export.with_sound,
-        "positions": export.positions,
+        "fixes": export.positions,
         "not_shown": {entry.path.name: entry.fault for entry in export.timeline if entry.fault},
         "files": [str(path) for path in export.files],
     }

@@ -97,7 +97,7 @@ class ClipMetadata:
         """Return the positions as rows of a decoded capture, for the writers of track formats."""
         return [
             {
-                "message": "position",
+                "record": "position",
                 "time": rfc3339(fix.unix_ms),
                 "lat_deg": fix.lat_deg,
                 "lon_deg": fix.lon_deg,

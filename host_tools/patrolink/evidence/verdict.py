@@ -40,8 +40,12 @@ class Finding:
     words: str
 
     def to_json(self) -> dict[str, str]:
-        """Return the finding as a JSON object."""
+        """Return the finding as the hub stores and sends it."""
         return {"grade": self.grade, "kind": self.kind, "where": self.where, "words": self.words}
+
+    def fields(self) -> dict[str, str]:
+        """Return the finding as part of a verb's record."""
+        return {"grade": self.grade, "kind": self.kind, "where": self.where, "text": self.words}
 
 
 class ChainLink(NamedTuple):

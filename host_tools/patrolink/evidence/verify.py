@@ -1,10 +1,11 @@
 """Verifies clips offline: reads folders and applies the rules of `verdict` (CLIP.md, "Verdicts")."""
 
-from collections.abc import Container
+from collections.abc import Callable, Container
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from patrolink.core.decoder import rfc3339
 from patrolink.core.errors import UserError
 from patrolink.core.text import printable
 from patrolink.evidence import manifest, segment_checks, verdict
@@ -46,18 +47,18 @@ class ClipVerdict:
         """The clip as the chain between clips sees it."""
         return ChainLink(self.folder.name, self.number, self.manifest)
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the result as a JSON object."""
+    def fields(self) -> dict[str, Any]:
+        """Return the result as the fields of a verb's record."""
         head = self.manifest.head
         return {
             "device": head.get("device"),
             "clip": self.number,
             "verdict": self.verdict,
-            "looked_inside": self.decrypted,
+            "decrypted": self.decrypted,
             "trigger": head.get("trigger"),
-            "time_ms": head.get("time_ms"),
+            "time": rfc3339(head.get("time_ms")),
             "segments": len(self.manifest.segments),
-            "findings": [finding.to_json() for finding in self.findings],
+            "findings": [finding.fields() for finding in self.findings],
         }
 
 
@@ -131,7 +132,11 @@ def _read_link(folder: Path) -> ClipVerdict:
 
 
 def verify_device(
-    folder: Path, signers: Signers, evidence: EvidenceKey | None = None, only: Container[str] | None = None
+    folder: Path,
+    signers: Signers,
+    evidence: EvidenceKey | None = None,
+    only: Container[str] | None = None,
+    on_verified: Callable[[], None] = lambda: None,
 ) -> DeviceVerdict:
     """Verify the clips of a device, and the chain through them.
 
@@ -141,14 +146,18 @@ def verify_device(
         evidence: The site's evidence key, or None; see `verify_clip`.
         only: Names of the clip folders to verify. Of the others only the manifests are read, for the chain, and they
             are not in the result. None verifies all.
+        on_verified: Called after each clip, to show progress.
 
     Raises:
         UserError: A file cannot be read.
     """
-    clips = [
-        verify_clip(path, signers, evidence) if only is None or path.name in only else _read_link(path)
-        for path in clip_folders(folder)
-    ]
+    clips = []
+    for path in clip_folders(folder):
+        if only is None or path.name in only:
+            clips.append(verify_clip(path, signers, evidence))
+            on_verified()
+        else:
+            clips.append(_read_link(path))
     for clip, findings in zip(clips, verdict.check_links([clip.link for clip in clips]), strict=True):
         clip.findings += findings
     dropped_by = _dropped_by(clips, signers)

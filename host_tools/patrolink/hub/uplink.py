@@ -67,15 +67,15 @@ class UplinkService:
         device = self._devices[record.device]
         for row in rows:
             self._process(device, row)
-        if rows and rows[-1]["message"] == "position":
+        if rows and rows[-1]["record"] == "position":
             self._dispatchers.broadcast({"type": "position", **rows[-1], "age_s": 0})
         is_new_epoch = self._decoder.epoch(device.name) != device.key.epoch
         if is_new_epoch:
             self._rekey(device)
-        self._terms.frame_received(device, is_new_epoch or any(row["message"] == "hello" for row in rows))
+        self._terms.frame_received(device, is_new_epoch or any(row["record"] == "hello" for row in rows))
 
     def _process(self, device: Device, row: Row) -> None:
-        message = row["message"]
+        message = row["record"]
         if message == "position":
             self._positions.update(row)
         elif message == "event":

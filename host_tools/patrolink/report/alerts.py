@@ -45,7 +45,7 @@ class Alerts:
     def add_rows(self, record: Record, rows: list[Row]) -> None:
         """Add the events and errors among the rows of a verified frame."""
         for row in rows:
-            kind = row["message"]
+            kind = row["record"]
             if kind == "event":
                 time_ms = row["time_ms"] or record.time_ms
                 self._add(time_ms, record.device, str(row["kind"]), str(row["phase"]), str(row["event_id"]))

@@ -66,7 +66,7 @@ class DeviceTable:
         device.refused += bool(reasons)
         device.received_s = time.monotonic()
         for row in rows:
-            if row["message"] == "position":
+            if row["record"] == "position":
                 device.fixes += 1
                 device.latest = row
         self._alerts.add_rows(record, rows)

@@ -12,7 +12,7 @@ from patrolink.core.text import csv_cell, json_text
 
 def positions(rows: Iterable[Row]) -> Iterator[Row]:
     """Yield the rows that are positions."""
-    yield from (row for row in rows if row["message"] == "position")
+    yield from (row for row in rows if row["record"] == "position")
 
 
 def write_jsonl(rows: Iterable[Row], out: TextIO) -> None:
@@ -37,7 +37,7 @@ def write_geojson(rows: Iterable[Row], out: TextIO) -> None:
             continue
         coordinates = [row["lon_deg"], row["lat_deg"]] + ([row["alt_m"]] if row["alt_m"] is not None else [])
         lines.setdefault(row["device"], []).append(coordinates)
-        properties = {k: v for k, v in row.items() if k not in ("message", "lat_deg", "lon_deg", "alt_m")}
+        properties = {k: v for k, v in row.items() if k not in ("record", "lat_deg", "lon_deg", "alt_m")}
         points.append(
             {"type": "Feature", "geometry": {"type": "Point", "coordinates": coordinates}, "properties": properties}
         )

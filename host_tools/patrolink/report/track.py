@@ -12,7 +12,7 @@ from patrolink.core.tracks import EARTH_RADIUS_M
 
 
 def _with_position(rows: list[Row]) -> list[Row]:
-    return [r for r in rows if r["message"] == "position" and r["lat_deg"] is not None]
+    return [r for r in rows if r["record"] == "position" and r["lat_deg"] is not None]
 
 
 def local_metres(rows: list[Row]) -> list[tuple[float, float]]:

@@ -17,6 +17,7 @@ from patrolink.core import keys, resources
 from patrolink.core.capture import CaptureWriter, Record
 from patrolink.transport.serial import pack_frame
 
+from tests.support.json_lines import records
 from tests.support.paths import GOLDEN
 from tests.support.polling import wait_until, wait_until_opened
 
@@ -30,15 +31,15 @@ def patrol(tmp_path_factory):
     command = ["emulate", "--board", "linux", "--speed", "200", "--fixes", "130", "--out", str(out), "--json"]
     result = subprocess.run([sys.executable, "-m", "patrolink", *command], capture_output=True, text=True, timeout=60)
     assert result.returncode == 0, result.stderr
-    return out, json.loads(result.stdout.splitlines()[-1])
+    return out, records(result.stdout, "patrol")[0]
 
 
 def test_emulate_writes_all_results(patrol):
     out, summary = patrol
     assert summary["fixes_sent"] == summary["fixes_decoded"] == 130
-    assert summary["fixes_lost"] == summary["fixes_doubled"] == 0
+    assert summary["fixes_lost"] == summary["fixes_duplicated"] == 0
     assert summary["bytes_per_fix"] < 5 and summary["runtime"].startswith("cpython")
-    assert json.loads((out / "summary.json").read_text()) == summary
+    assert {"record": "patrol", **json.loads((out / "summary.json").read_text())} == summary
     features = json.loads((out / "track.geojson").read_text())["features"]
     assert features[0]["geometry"]["type"] == "LineString" and len(features) == 131
     assert (out / "track.png").read_bytes().startswith(b"\x89PNG")
@@ -53,7 +54,7 @@ def test_decode_writes_every_text_format(patrol, capsys, output_format):
     assert main(["decode", str(patrol[0] / "patrol.plcap"), "--format", output_format]) == 0
     out = capsys.readouterr().out
     if output_format == "jsonl":
-        messages = [json.loads(line)["message"] for line in out.splitlines()]
+        messages = [json.loads(line)["record"] for line in out.splitlines()]
         assert messages.count("position") == 130 and messages[0] == "hello"
     elif output_format == "csv":
         rows = list(csv.DictReader(io.StringIO(out)))
@@ -91,7 +92,7 @@ def test_decode_counts_damage_and_truncation(patrol, capsys, tmp_path):
     damaged.write_bytes(data[:-3])
     keys_file = str(patrol[0] / "patrol.plcap.keys.toml")
     assert main(["decode", str(damaged), "--keys", keys_file, "--json", "--output", str(tmp_path / "o.jsonl")]) == 1
-    summary = json.loads(capsys.readouterr().out)
+    (summary,) = records(capsys.readouterr().out)
     assert summary["damaged"] == 1 and summary["truncated"] == 1 and summary["fixes"] > 0
 
 
@@ -117,7 +118,7 @@ def test_monitor_receives_from_a_broker(broker, patrol, tmp_path):
     publish.multiple([(topic, f, 1, False) for f in frames], port=broker.port)
     out, _ = process.communicate(timeout=90)
     rows = [json.loads(line) for line in out.splitlines()]
-    assert process.returncode == 0 and sum(r["message"] == "position" for r in rows) == 130
+    assert process.returncode == 0 and sum(r["record"] == "position" for r in rows) == 130
 
 
 def test_monitor_receives_from_a_serial_line(patrol, capsys):
@@ -139,7 +140,7 @@ def test_monitor_receives_from_a_serial_line(patrol, capsys):
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     os.close(master)
     os.close(slave)
-    assert code == 0 and sum(r["message"] == "position" for r in rows) == 130
+    assert code == 0 and sum(r["record"] == "position" for r in rows) == 130
 
 
 def test_fix_is_equal_on_both_runtimes():
@@ -153,7 +154,7 @@ def test_fix_is_equal_on_both_runtimes():
         texts.append(result.stdout)
     assert texts[0] == texts[1]
     first = json.loads(texts[0].splitlines()[1])
-    assert {"time", "lat", "lon", "alt", "mode"} <= set(first) and first["time"].endswith("Z")
+    assert {"time", "lat_deg", "lon_deg", "alt_m", "mode"} <= set(first) and first["time"].endswith("Z")
 
 
 def test_fix_reads_standard_input_and_flags_dates():
@@ -165,13 +166,15 @@ def test_fix_reads_standard_input_and_flags_dates():
 
 def test_devices_lists_serial_ports(capsys):
     assert main(["devices", "--json"]) == 0
-    assert all({"port", "usb_serial", "likely"} <= set(port) for port in json.loads(capsys.readouterr().out))
+    rows = records(capsys.readouterr().out)
+    assert all({"port", "description", "usb_serial", "likely"} <= set(port) for port in rows[:-1])
+    assert rows[-1] == {"record": "summary", "ports": len(rows) - 1}
     assert main(["devices"]) == 0
 
 
 def test_boards_lists_boards_and_missing_packages(capsys, monkeypatch):
     assert main(["boards", "--json"]) == 0
-    rows = {b["name"]: b for b in json.loads(capsys.readouterr().out)}
+    rows = {b["board"]: b for b in records(capsys.readouterr().out, "board")}
     assert list(rows) == ["lilygo_t_a7670", "linux", "mps2_an385", "rpi_pico", "unix"]
     assert rows["unix"]["missing"] == [] and rows["unix"]["emulated"] and rows["unix"]["run"] == "emulated"
     assert rows["rpi_pico"]["emulated"] is None and rows["rpi_pico"]["run"] == "not run on hardware yet"

@@ -1,6 +1,5 @@
 """`patrolink clip` is interrupted by a full disk or by Ctrl-C and leaves no partial result."""
 
-import json
 import os
 import resource
 import signal
@@ -15,6 +14,7 @@ from patrolink.cli import main
 from patrolink.core.signals import StopSignal
 
 from tests.simulation.forging_device import ForgingDevice, chunk, end, jpeg
+from tests.support.json_lines import records
 
 
 @pytest.fixture(scope="module")
@@ -66,8 +66,8 @@ def test_ctrl_c_leaves_no_partial_export_and_a_retry_succeeds(clip, tmp_path):
     retry = subprocess.run(
         command(clip, "export", out, "--json"), capture_output=True, text=True, timeout=300, check=True
     )
-    (export,) = json.loads(retry.stdout)
-    assert export["frames"] == 200 and sorted(export["files"]) == sorted(map(str, out.iterdir()))
+    (export,) = records(retry.stdout, "clip")
+    assert export["pictures"] == 200 and sorted(export["files"]) == sorted(map(str, out.iterdir()))
 
 
 def test_user_without_a_name_has_to_pass_one(clip, tmp_path, monkeypatch, capsys):
@@ -104,7 +104,8 @@ def test_an_output_folder_that_is_a_file_is_an_error(clip, tmp_path, verb):
     result = subprocess.run(
         command(clip, verb, tmp_path / "out", "--json"), capture_output=True, text=True, timeout=300
     )
-    assert result.returncode == 2 and result.stdout == "" and "give a writable folder" in result.stderr, result
+    assert result.returncode == 2 and "give a writable folder" in result.stderr, result
+    assert records(result.stdout)[-1]["record"] == "error"
 
 
 def test_an_interrupt_while_files_are_moved_leaves_no_files(clip, tmp_path, monkeypatch):

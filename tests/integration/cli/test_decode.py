@@ -13,6 +13,8 @@ from patrolink.core.decoder import POSITION_COLUMNS, Decoder, rfc3339
 from patrolink.core.keys import DeviceKey
 from patrolink_protocol import codec, frame
 
+from tests.support.json_lines import records, summary
+
 KEY = bytes(range(32))
 NOW = 1_700_000_000_123
 HELLO = {"boot": 1, "schema_hash": 2, "heap_kb": 192, "date_floor": 0, "batch_fixes": 60, "minor": 0, "profiles": 1}
@@ -52,7 +54,7 @@ def write_capture(tmp_path):
 def test_message_becomes_one_row():
     rows = Decoder({"dev-1": DeviceKey(KEY)}).rows(Record(NOW, "dev-1", hello_frame(7)))
     texts = {name: text.decode() for name, text in TEXTS.items()}
-    head = {"message": "hello", "device": "dev-1", "counter": 7, "time": "2023-11-14T22:13:20.123Z"}
+    head = {"record": "hello", "device": "dev-1", "counter": 7, "time": "2023-11-14T22:13:20.123Z"}
     assert rows == [{**head, **HELLO, **texts, "profiles": ["rice"]}]
 
 
@@ -126,7 +128,7 @@ def test_capture_without_positions_gives_empty_files(write_capture, keys_file, c
             assert "<trkpt" not in out
 
 
-def test_json_summary_is_written_to_the_unused_stream(write_capture, keys_file, tmp_path, capsys):
+def test_json_summary_is_the_last_line(write_capture, keys_file, tmp_path, capsys):
     capture = str(
         write_capture(
             Record(NOW, "dev-1", hello_frame(1)), Record(NOW, "dev-1", hello_frame(1)), Record(NOW, "who", b"x" * 20)
@@ -134,12 +136,14 @@ def test_json_summary_is_written_to_the_unused_stream(write_capture, keys_file, 
     )
     assert main(["decode", capture, "--keys", keys_file, "--json"]) == 1
     captured = capsys.readouterr()
-    assert json.loads(captured.out)["message"] == "hello"
-    summary = json.loads(captured.err)
-    assert summary["duplicates"] == 1 and summary["rejected"] == {"key": 1}
+    assert [row["record"] for row in records(captured.out)] == ["hello", "summary"] and captured.err == ""
+    counts = summary(captured.out)
+    assert counts["duplicates"] == 1 and counts["rejected"] == {"key": 1}
     assert main(["decode", capture, "--keys", keys_file, "--json", "--output", str(tmp_path / "o")]) == 1
     captured = capsys.readouterr()
-    assert json.loads(captured.out) == summary and captured.err == ""
+    assert summary(captured.out) == counts and captured.err == ""
+    assert main(["decode", capture, "--keys", keys_file, "--json", "--format", "csv"]) == 2
+    assert "name a file for the csv with --output" in capsys.readouterr().err
 
 
 def patrolink(*command: str, **options) -> subprocess.CompletedProcess:

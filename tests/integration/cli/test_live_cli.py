@@ -1,6 +1,5 @@
 """`patrolink live` with a hub and the agent's live view. ffmpeg plays the stream, PyAV reads the recording."""
 
-import json
 import os
 import shutil
 import signal
@@ -12,6 +11,7 @@ import pytest
 
 from tests.support import live_camera
 from tests.support.console_site import TOKEN, ConsoleSite
+from tests.support.json_lines import summary
 from tests.support.polling import wait_until
 from tests.support.processes import ignore_sigint
 
@@ -45,13 +45,13 @@ def test_out_records_complete_pictures(site, camera, tmp_path):
     code, stdout, stderr = wait_end(viewer)
     camera.failing = False
     assert code == 0, stderr
-    summary = json.loads(stdout)
-    assert summary["why"] == "ended by the device"
+    counts = summary(stdout)
+    assert counts["text"] == "ended by the device"
     with av.open(str(out)) as video:
         stream = video.streams.video[0]
         assert stream.codec_context.name == ("h264" if camera.fps == 15 else "mjpeg")
         frames = list(video.decode(video=0))
-        assert len(frames) == summary["recorded"] > 8
+        assert len(frames) == counts["pictures"] > 8
         assert float(frames[-1].pts * stream.time_base) > 2
     pictures = [frame.to_ndarray(format="rgb24").astype(int) for frame in (frames[0], frames[-1])]
     # Mean columns of the red rectangle, which moves.
@@ -75,7 +75,7 @@ def test_sdp_plays_in_ffmpeg(site, camera, tmp_path):
         code, stdout, stderr = wait_end(viewer)
     finally:
         viewer.kill()
-    assert code == 0 and json.loads(stdout)["packets"] > 10, stderr
+    assert code == 0 and summary(stdout)["packets"] > 10, stderr
     wait_until(lambda: "stopped by the hub" in camera.end_reasons)
 
 
@@ -86,10 +86,10 @@ def test_stop_signal_ends_a_view_with_its_summary(site, camera, tmp_path, number
     viewer = start_live(site, camera.client.name, "--out", str(out), preexec_fn=ignore_sigint)
     assert any(line == f"recording to {out}\n" for line in viewer.stderr)
     viewer.send_signal(number)
-    code, summary, err = wait_end(viewer)
-    assert code == 0 and json.loads(summary)["packets"] > 0 and "Traceback" not in err
+    code, stdout, err = wait_end(viewer)
+    assert code == 0 and summary(stdout)["packets"] > 0 and "Traceback" not in err
     with av.open(str(out)) as video:
-        assert len(list(video.decode(video=0))) == json.loads(summary)["recorded"]
+        assert len(list(video.decode(video=0))) == summary(stdout)["pictures"]
 
 
 def test_errors_are_reported_with_their_reason(site, camera, tmp_path):

@@ -15,7 +15,7 @@ from patrolink.report import formats, track
 
 def position(i: int, **changes) -> dict:
     row = {
-        "message": "position",
+        "record": "position",
         "time": f"2026-01-01T00:{i // 60 % 60:02d}:{i % 60:02d}.000Z",
         "lat_deg": 46.0 + i * 1e-5,
         "lon_deg": 14.0 + i * 1e-5,
@@ -37,7 +37,7 @@ def position(i: int, **changes) -> dict:
 
 TRACKS = {
     "none": [],
-    "other messages": [{"message": "hello", "device": "dev-1", "counter": 1, "time": None}],
+    "other messages": [{"record": "hello", "device": "dev-1", "counter": 1, "time": None}],
     "no fix": [position(0, lat_deg=None, lon_deg=None, mode=1)],
     "one": [position(0)],
     "standing": [position(0), position(0), position(0)],
@@ -60,7 +60,7 @@ def write(output_format: str, rows: list[dict]) -> str:
 def test_files_have_every_position(name):
     rows, fixes = TRACKS[name], WITH_POSITION[name]
     assert [json.loads(line) for line in write("jsonl", rows).splitlines()] == rows
-    assert len(write("csv", rows).splitlines()) == 1 + sum(r["message"] == "position" for r in rows)
+    assert len(write("csv", rows).splitlines()) == 1 + sum(r["record"] == "position" for r in rows)
     features = json.loads(write("geojson", rows))["features"]
     kinds = [f["geometry"]["type"] for f in features]
     assert kinds == ["LineString"] * (len(fixes) > 1) + ["Point"] * len(fixes)

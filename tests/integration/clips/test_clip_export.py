@@ -2,7 +2,6 @@
 
 import html
 import io
-import itertools
 import json
 import re
 import shlex
@@ -16,12 +15,14 @@ import gpxpy
 import numpy as np
 import pytest
 from patrolink.cli import main
+from patrolink.core.decoder import rfc3339
 from patrolink.evidence import evidence_key, segment
 from patrolink_protocol import clip
 from PIL import Image
 
 from tests.simulation import clip_alterations as alterations
 from tests.support import clip_maker
+from tests.support.json_lines import records
 
 pytest.importorskip("cv2", reason="no OpenCV, with which the device encodes: pip install opencv-python-headless")
 pytestmark = [
@@ -51,7 +52,7 @@ def _export(path, pem, out, *options, code=0):
         patch.setattr("sys.stdout", output)
         arguments = ["clip", "export", str(path), "--evidence-key", str(pem), "--out", str(out), "--json", *options]
         assert main(arguments) == code
-    return out, json.loads(output.getvalue() or "[]")
+    return out, records(output.getvalue(), "clip")
 
 
 def _copy(device, tmp_path, number=SOS):
@@ -97,12 +98,11 @@ def _ffmpeg(*arguments):
 def test_every_picture_has_its_capture_time(export):
     device, folder, out, clips = export
     lines = _segments(folder)
-    captured = list(itertools.chain.from_iterable(_captured_ms(device, line) for line in lines))
+    captured = [time for line in lines for time in _captured_ms(device, line)]
     assert len(captured) == sum(line["frames"] for line in lines) > 30
-    film = _only(out, "*.mp4")
-    assert _times_ms(film) == [time - captured[0] for time in captured]
-    assert clips[0]["frames"] == len(captured) and clips[0]["verdict"] == "valid"
-    assert clips[0]["start_ms"] == lines[0]["start_ms"] == clip_maker.EPOCH_MS + captured[0]
+    assert _times_ms(film := _only(out, "*.mp4")) == [time - captured[0] for time in captured]
+    values = len(captured), "valid", rfc3339(clip_maker.EPOCH_MS + captured[0])
+    assert tuple(clips[0][name] for name in ("pictures", "verdict", "start_time")) == values
     _ffmpeg("-xerror", "-i", film, "-f", "null", "-")
 
 
@@ -178,7 +178,7 @@ def test_the_track_holds_the_positions_of_the_segments(export):
         (fix.lat_deg, fix.lon_deg) for fix in fixes
     ]
     points = json.loads(_only(out, "*.geojson").read_text())["features"]
-    assert points[0]["geometry"]["type"] == "LineString" and len(points) == 1 + len(fixes) == 1 + clips[0]["positions"]
+    assert points[0]["geometry"]["type"] == "LineString" and len(points) == 1 + len(fixes) == 1 + clips[0]["fixes"]
 
 
 def _red_pixels(path):
@@ -301,10 +301,11 @@ def test_a_photo_is_exported_unchanged(device, tmp_path):
     folder = device.pem.parent / "clips" / device.name / f"{PHOTO:06d}"
     out, clips = _export(folder, device.pem, tmp_path / "out")
     (line,) = _segments(folder)
-    data = _only(out, "*.jpg").read_bytes()
-    assert data == segment.read(folder / f"{line['seg']}.pls", device.evidence).media_file()
+    assert (data := _only(out, "*.jpg").read_bytes()) == segment.read(
+        folder / f"{line['seg']}.pls", device.evidence
+    ).media_file()
     assert Image.open(io.BytesIO(data)).size == (640, 272)
-    assert clips[0]["frames"] == 1 and clips[0]["start_ms"] == line["start_ms"]
+    assert clips[0]["pictures"] == 1 and clips[0]["start_time"] == rfc3339(line["start_ms"])
     assert sorted(path.suffix for path in out.iterdir()) == [".html", ".jpg", ".json", ".png", ".sha256"]
 
 
@@ -333,9 +334,8 @@ def test_a_segment_cut_by_power_loss_plays_up_to_the_cut(codec, tmp_path):
     out, clips = _export(folder, device.pem, tmp_path / "out")
     lines = _segments(folder)
     assert clips[0]["verdict"] == "valid with gaps" and not lines[-1]["whole"]
-    start = lines[0]["start_ms"] - clip_maker.EPOCH_MS
+    start, times = lines[0]["start_ms"] - clip_maker.EPOCH_MS, _times_ms(_only(out, "*.mp4"))
     expected = [time - start for time in captured if time >= start]
-    times = _times_ms(_only(out, "*.mp4"))
     last = lines[-1]["start_ms"] - lines[0]["start_ms"]
     assert times == expected[: len(times)]
     assert times[-1] >= expected[-1] - 1100 and times[-1] > last  # the last fragment of H.264 is lost

@@ -20,6 +20,7 @@ from patrolink.hub.dispatch import client
 
 from tests.simulation import clip_alterations as alterations
 from tests.support import clip_maker, console_site
+from tests.support.json_lines import records, summary
 from tests.support.polling import TIMEOUT_S
 
 pytestmark = pytest.mark.skipif(not clip_maker.DEMO_VIDEO.exists(), reason="no build/media/bikes.mp4: run `make media`")
@@ -57,9 +58,10 @@ def test_verify_prints_verdict_and_depth_of_each_clip(site_clips):
     result = patrolink(
         "verify", site_clips / "linux-1" / "000002", "--evidence-key", site_clips.parent / "evidence.pem", "--json"
     )
-    (document,) = json.loads(result.stdout)
-    values = [document[key] for key in ("clip", "verdict", "looked_inside", "findings")]
+    (document,) = records(result.stdout, "clip")
+    values = [document[key] for key in ("clip", "verdict", "decrypted", "findings")]
     assert values == [2, "valid", True, []]
+    assert summary(result.stdout) == {"clips": 1, "verdicts": {"valid": 1}}
 
 
 def test_a_wrong_key_is_reported_once_per_clip(clips, tmp_path):
@@ -98,7 +100,6 @@ def test_the_exit_code_follows_the_verdicts(clips):
         (["list", "no such folder"], "not a folder"),
         (["list", "https://hub/else"], "not the address of a hub console"),
         (["fetch", "http://192.0.2.1:80"], "unencrypted"),
-        (["fetch", "http://127.0.0.1:1"], "no connection"),
     ],
 )
 def test_errors_name_the_cause(site_clips, args, words):
@@ -107,11 +108,19 @@ def test_errors_name_the_cause(site_clips, args, words):
     assert result.stderr.startswith("error: ") and "Traceback" not in result.stderr
 
 
+@pytest.mark.parametrize("verb", ["fetch", "list"])
+def test_a_hub_that_cannot_be_reached_is_exit_code_3(verb):
+    result = patrolink(verb, "http://127.0.0.1:1", "--json")
+    assert result.returncode == 3 and "no connection" in result.stderr, result
+    (error,) = records(result.stdout)
+    assert error["record"] == "error" and error["exit_code"] == 3 and "no connection" in error["text"]
+
+
 def test_list_shows_the_clips_of_a_folder(site_clips):
     lines = patrolink("list", site_clips).stdout.splitlines()
     assert len(lines) == 8 and lines[1].startswith("linux-1 clip 2: sos, 2026-11-18T11:06:59.500Z, 6 files, ")
-    (document,) = json.loads(patrolink("list", site_clips / "linux-1" / "000003", "--json").stdout)
-    assert document["trigger"] == "photo" and {file["name"] for file in document["files"]} == {
+    (document,) = records(patrolink("list", site_clips / "linux-1" / "000003", "--json").stdout, "clip")
+    assert document["trigger"] == "photo" and set(document["files"]) == {
         path.name for path in (site_clips / "linux-1" / "000003").iterdir()
     }
 
@@ -145,6 +154,13 @@ def test_a_hub_serves_its_clips_and_logs_each_access(site_clips, tmp_path, broke
 # --- fetch from a faulty or hostile console ---------------------------------------------------------------------------
 
 
+def hub_row(clip) -> dict:
+    """Return a clip as a hub lists it."""
+    files = [{"name": name, "bytes": size} for name, size in clip.files.items()]
+    names = {"device": clip.device, "clip": clip.number, "trigger": clip.trigger, "time_ms": clip.time_ms}
+    return {**names, "verdict": clip.verdict, "files": files}
+
+
 class FakeConsole:
     """The clip routes of a console, with faults.
 
@@ -164,7 +180,7 @@ class FakeConsole:
     async def _list(self, request: web.Request) -> web.Response:
         if request.headers.get("Authorization") != f"Bearer {TOKEN}":
             raise web.HTTPUnauthorized
-        return web.json_response(self.change([clip.to_json() for clip in ClipSource(self.clips).listing()]))
+        return web.json_response(self.change([hub_row(clip) for clip in ClipSource(self.clips).listing()]))
 
     async def _file(self, request: web.Request) -> web.StreamResponse:
         path = self.clips.joinpath(*(request.match_info[part] for part in ("device", "clip", "name")))
@@ -231,7 +247,7 @@ def same_files(a: Path, b: Path) -> bool:
 def test_fetch_downloads_each_file_once_and_verifies_the_clips(site_clips, tmp_path):
     console = FakeConsole(site_clips)
     with serving(console) as url:
-        assert len(json.loads(patrolink("list", url, "--json").stdout)) == 8
+        assert len(records(patrolink("list", url, "--json").stdout, "clip")) == 8
         result = patrolink(
             "fetch", url, "--out", tmp_path / "fetched", "--evidence-key", site_clips.parent / "evidence.pem"
         )

@@ -140,6 +140,7 @@ def test_the_hub_command_creates_a_key(tmp_path, capsys):
     assert out == evidence_key.load(first).public.hex() + "\n" and "with a backup" in err
     assert main(["hub", "--new-evidence-key", str(other), "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
-    assert document == {"file": str(other), "evidence_key": evidence_key.load(other).public.hex()}
+    public = evidence_key.load(other).public.hex()
+    assert document == {"record": "evidence_key", "file": str(other), "evidence_key": public}
     assert main(["hub", "--new-evidence-key", str(first)]) == 2
     assert "the file exists" in capsys.readouterr().err

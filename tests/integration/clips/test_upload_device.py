@@ -81,7 +81,7 @@ def test_an_sos_is_not_delayed_by_an_unresponsive_upload_server(boot_with_clip, 
         time.sleep(int(interrupted[-1].split(" ")[-2]) / 1000 + 1)  # the uploader is then connecting, for up to 5 s
         device_rig.device.press("sos")
         press_s = time.monotonic()
-        device_rig.listen(lambda: any(row["message"] == "event" and row["kind"] == "sos" for row in device_rig.rows))
+        device_rig.listen(lambda: any(row["record"] == "event" and row["kind"] == "sos" for row in device_rig.rows))
         delay_s = time.monotonic() - press_s
         print(json.dumps({"board": board, "hub": hub.__name__, "sos_ms": round(delay_s * 1000)}))
         assert "interrupted to send an event" in device_rig.device.console_text()

@@ -283,7 +283,7 @@ def test_device_tests_its_camera_at_boot_and_reports_a_fault_until_the_first_fra
     source, indicator = tmp_path / "video0", tmp_path / "led"
     config = {"source": str(source), "indicator": str(indicator)}
     device_rig = rig("linux", nmea.speak(walk(100)), 100, camera=config, status_s=1)
-    errors = lambda: [row["errors"] for row in device_rig.rows if row["message"] == "device_status"]  # noqa: E731
+    errors = lambda: [row["errors"] for row in device_rig.rows if row["record"] == "device_status"]  # noqa: E731
     device_rig.listen(lambda: errors() and "camera_fault" in errors()[-1])
     source.symlink_to(clip)
     device_rig.listen(lambda: "camera_fault" not in errors()[-1])

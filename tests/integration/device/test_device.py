@@ -34,7 +34,7 @@ def test_ten_thousand_fixes_arrive_once(rig, board):
     assert summary["dropped"] == summary["left"] == summary["bad_checksum"] == 0
     if summary["heap_used"] is not None:
         # After 2.8 hours of patrol at 1 Hz, as much of the heap is free as at the start.
-        free_kb = [row["heap_free_kb"] for row in device_rig.rows if row["message"] == "device_status"]
+        free_kb = [row["heap_free_kb"] for row in device_rig.rows if row["record"] == "device_status"]
         print(f"heap used {summary['heap_used']} bytes; free over time {free_kb} KiB")
         assert summary["heap_used"] < HEAP_LIMIT and free_kb[-1] >= free_kb[0] - 1
 
@@ -63,8 +63,8 @@ def test_power_loss_during_a_patrol_repeats_no_counter(rig):
     device_rig.device.kill()
     device_rig.device = device_rig.boot()
     device_rig.finish()
-    counters = {row["counter"] for row in device_rig.rows if row["message"] == "hello"}
-    boots = [row["boot"] for row in device_rig.rows if row["message"] == "hello"]
+    counters = {row["counter"] for row in device_rig.rows if row["record"] == "hello"}
+    boots = [row["boot"] for row in device_rig.rows if row["record"] == "hello"]
     assert boots == [1, 2] and len(counters) == 2 and max(counters) >= 1024
     times = device_rig.times()
     assert device_rig.decoder.stats.rejected == {} and len(times) == len(set(times))
@@ -95,7 +95,7 @@ def test_disconnected_gps_receiver_is_reported_and_does_not_end_the_device(rig, 
     device_rig.receiver.start()
     device_rig.listen(lambda: device_rig.decoder.stats.fixes >= 30)
     device_rig.receiver.close()
-    modes = lambda: [row["gps_mode"] for row in device_rig.rows if row["message"] == "device_status"]  # noqa: E731
+    modes = lambda: [row["gps_mode"] for row in device_rig.rows if row["record"] == "device_status"]  # noqa: E731
     device_rig.listen(lambda: modes() and modes()[-1] == "silent")
     summary = device_rig.device.power_off()
     device_rig.listen(
@@ -244,9 +244,9 @@ def rig_tls(tmp_path):
 def test_sos_is_repeated_until_the_hub_acknowledges_it(rig):
     device_rig = rig("unix", nmea.speak(walk(200)), speed=10, modem="quectel")
     device_rig.receiver.start()
-    device_rig.listen(lambda: any(row["message"] == "hello" for row in device_rig.rows))
+    device_rig.listen(lambda: any(row["record"] == "hello" for row in device_rig.rows))
     device_rig.device.press("sos")
-    events = lambda: [row for row in device_rig.rows if row["message"] == "event"]  # noqa: E731
+    events = lambda: [row for row in device_rig.rows if row["record"] == "event"]  # noqa: E731
     device_rig.listen(lambda: len(events()) == 1)
     row = events()[0]
     assert row["kind"] == "sos" and row["cause"] == "button" and row["ack_wanted"] == 1

@@ -238,7 +238,7 @@ def test_device_tests_its_camera_at_boot(rig, tmp_path, name):
         config = {"source": camera.path, "indicator": str(indicator)}
         modem = "quectel" if board.image else ""
         device_rig = rig(name, nmea.speak(walk(30)), 20, modem=modem, camera=config, status_s=1)
-        errors = lambda: [row["errors"] for row in device_rig.rows if row["message"] == "device_status"]  # noqa: E731
+        errors = lambda: [row["errors"] for row in device_rig.rows if row["record"] == "device_status"]  # noqa: E731
         device_rig.listen(lambda: errors() and "camera_fault" not in errors()[-1])
         wait_until(lambda: indicator.read_text() == "0", "the indicator is on without a recording")
         device_rig.receiver.start()

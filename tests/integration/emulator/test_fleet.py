@@ -16,6 +16,7 @@ from patrolink.core.decoder import DecoderStats
 from patrolink.emulator.scenarios import fleet
 from patrolink.emulator.scenarios.patrol import Patrol
 
+from tests.support.json_lines import records, summary
 from tests.support.polling import wait_until
 
 EMULATE = [sys.executable, "-m", "patrolink", "emulate", "--quiet", "--json"]
@@ -55,12 +56,12 @@ def test_boards_run_concurrently(board, tmp_path, capsys):
         pytest.skip(f"{board}: apt-get install {' '.join(missing)}")
     command = ["emulate", "--board", board, "--count", "3", "--speed", "10", "--fixes", "90", "--batch", "30"]
     assert main([*command, "--device", "car-9", "--out", str(tmp_path), "--quiet", "--json"]) == 0
-    summary = json.loads(capsys.readouterr().out)
+    out = capsys.readouterr().out
     names = ["car-9", "car-10", "car-11"]
-    assert summary["errors"] == {} and sorted(b["device"] for b in summary["boards"]) == sorted(names)
-    total = summary["total"]
+    assert sorted(patrol["device"] for patrol in records(out, "patrol")) == sorted(names)
+    total = summary(out)
     assert total["boards"] == 3 and total["fixes_sent"] == total["fixes_decoded"] == 270
-    assert total["fixes_lost"] == total["fixes_doubled"] == total["uart_overruns"] == total["failed"] == 0
+    assert total["fixes_lost"] == total["fixes_duplicated"] == total["uart_overruns"] == total["failed"] == 0
     for name in names:
         assert json.loads((tmp_path / name / "summary.json").read_text())["fixes_decoded"] == 90
         assert main(["decode", str(tmp_path / name / "patrol.plcap"), "--format", "csv"]) == 0
@@ -73,10 +74,11 @@ def test_failed_board_is_named_and_ends_alone(tmp_path):
     started = patrolling(run, tmp_path, "emulated-1", "emulated-2")
     os.kill(next(pid for pid, line in started.items() if "emulated-2" in line), signal.SIGKILL)
     out, err = run.communicate(timeout=60)
-    summary = json.loads(out)
-    assert run.returncode == 3 and summary["total"]["failed"] == 1 and list(summary["errors"]) == ["emulated-2"]
+    assert run.returncode == 3 and summary(out)["failed"] == 1
+    assert [(error["device"], error["exit_code"]) for error in records(out, "error")] == [("emulated-2", 3)]
     assert "error: emulated-2: the device ended with status -9" in err and "device: ready" in err
-    assert [b["device"] for b in summary["boards"]] == ["emulated-1"] and summary["boards"][0]["fixes_decoded"] == 120
+    (patrol,) = records(out, "patrol")
+    assert patrol["device"] == "emulated-1" and patrol["fixes_decoded"] == 120
 
 
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])

@@ -95,7 +95,7 @@ def test_a_device_repeats_an_announcement_until_it_has_an_answer(tmp_path, rig, 
     device.receiver.start()
 
     def announcements():
-        return [row for row in device.rows if row["message"] == "clip_manifest"]
+        return [row for row in device.rows if row["record"] == "clip_manifest"]
 
     device.listen(announcements)
     values = upload_clients.manifest_values(clip_store, number)
@@ -113,10 +113,10 @@ def test_a_device_repeats_an_announcement_until_it_has_an_answer(tmp_path, rig, 
     device.listen(is_verified)
     # After the next boot the clip is not announced.
     device.cycle()
-    hellos = len([row for row in device.rows if row["message"] == "hello"])
-    device.listen(lambda: len([row for row in device.rows if row["message"] == "hello"]) > hellos)
+    hellos = len([row for row in device.rows if row["record"] == "hello"])
+    device.listen(lambda: len([row for row in device.rows if row["record"] == "hello"]) > hellos)
     count = len(announcements())
-    device.listen(lambda: device.rows[-1]["message"] == "position" and device.rows[-1]["counter"] > 3)
+    device.listen(lambda: device.rows[-1]["record"] == "position" and device.rows[-1]["counter"] > 3)
     assert len(announcements()) == count
 
 

@@ -99,7 +99,7 @@ def test_forged_and_late_commands_start_no_view_and_a_view_without_reports_ends(
         return {**values, **changes}
 
     def answers():
-        return {row["command_id"]: row["result"] for row in device.rows if row["message"] == "answer"}
+        return {row["command_id"]: row["result"] for row in device.rows if row["record"] == "answer"}
 
     def send(data):
         device.transport.publish(device.device_id, data)
@@ -125,16 +125,16 @@ def test_forged_and_late_commands_start_no_view_and_a_view_without_reports_ends(
     assert {int.from_bytes(packet[8:12], "big") for packet in packets} == {genuine["command_id"]}
     assert device.board.title and (tmp_path / "camera.led").read_text().strip() == "1"
     # The receiver sends no reports, as if the hub had failed.
-    device.listen(lambda: any(row["message"] == "event" and row["kind"] == "live_view_stop" for row in device.rows), 40)
+    device.listen(lambda: any(row["record"] == "event" and row["kind"] == "live_view_stop" for row in device.rows), 40)
     assert "no report from the hub for 10 s" in device.device.console_text()
     time.sleep(0.5)
     receiver.packets()
     for data in (frames, seal(genuine, counter=3)):  # a replay, and the same command with a new counter
         send(data)
-    device.listen(lambda: [row["result"] for row in device.rows if row["message"] == "answer"][-1] == "refused")
-    assert [row["result"] for row in device.rows if row["message"] == "answer"] == ["expired", "started", "refused"]
+    device.listen(lambda: [row["result"] for row in device.rows if row["record"] == "answer"][-1] == "refused")
+    assert [row["result"] for row in device.rows if row["record"] == "answer"] == ["expired", "started", "refused"]
     assert not receiver.packets()
-    kinds = [row["kind"] for row in device.rows if row["message"] == "event" and row["kind"].startswith("live")]
+    kinds = [row["kind"] for row in device.rows if row["record"] == "event" and row["kind"].startswith("live")]
     assert kinds == ["live_view_start", "live_view_stop"]
     audit = (tmp_path / "device" / "state" / "audit" / "audit").read_text().splitlines()
     accesses = [line.split("\t")[1:3] for line in audit]

@@ -1,11 +1,12 @@
 """`patrolink call`: two devices and a hub in an emulated network."""
 
-import json
 import subprocess
 import sys
 import wave
 
 import pytest
+
+from tests.support.json_lines import records, summary
 
 
 def patrolink(*arguments, timeout=90):
@@ -21,9 +22,9 @@ def test_repeated_call_into_the_same_folder_adds_recordings(tmp_path):
     for _ in range(2):
         process = patrolink("call", "--json", "--out", str(tmp_path))
         assert process.returncode == 0, process.stdout + process.stderr
-        results = json.loads(process.stdout)
-        assert [(b["from"], b["to"]) for b in results["bursts"]] == [("unix-1", "linux-2"), ("linux-2", "unix-1")]
-        assert all(b["access_ms"] and b["heard_pct"] >= 50 for b in results["bursts"])
+        bursts, results = records(process.stdout, "burst"), summary(process.stdout)
+        assert [(b["talker"], b["listener"]) for b in bursts] == [("unix-1", "linux-2"), ("linux-2", "unix-1")]
+        assert all(b["access_ms"] and b["heard_pct"] >= 50 for b in bursts)
         assert results["hub"]["recordings"] == 2 and results["hub"]["refused"] == {}
     assert len(list((tmp_path / "recordings").rglob("*.wav"))) == 4
     with wave.open(str(tmp_path / "heard.wav")) as f:

@@ -185,14 +185,14 @@ def test_buttons_reach_the_control_room(make_pair):
         device.press("status 1")
         device.press("status 2")  # not configured
     for name in NAMES:
-        row = pair.wait_for_row(lambda row, n=name: row["message"] == "text" and row["device"] == n)
+        row = pair.wait_for_row(lambda row, n=name: row["record"] == "text" and row["device"] == n)
         assert row["text"] == "all quiet" and row["text_id"] == 1
     has_played = pair.watch_speaker(NAMES[1])
     linux.press("call")
     pair.wait_until(has_played)
     assert pair.is_lit(NAMES[1])
     linux.press("ptt-up")
-    row = pair.wait_for_row(lambda row: row["message"] == "ptt_burst")
+    row = pair.wait_for_row(lambda row: row["record"] == "ptt_burst")
     assert row["outcome"] == "granted" and row["group"] > 1 and not pair.is_lit(NAMES[1])
     has_played = pair.watch_speaker(NAMES[0])
     unix.press("ptt")
@@ -230,14 +230,14 @@ def test_ambient_listening_needs_permission_and_lights_the_indicator(make_pair, 
     for point in walk(4):
         os.write(pair.gps[NAMES[0]], nmea.epoch(point))
         time.sleep(0.2)
-    pair.wait_for_row(lambda row: row["message"] == "position" and row["device"] == NAMES[0])
+    pair.wait_for_row(lambda row: row["record"] == "position" and row["device"] == NAMES[0])
     log = pair.devices[NAMES[0]].log.read_text()
     private = next(int(line.split()[2]) for line in log.splitlines() if line.startswith("ptt: group 2147"))
     client = paho.Client(CallbackAPIVersion.VERSION2)
     client.connect("127.0.0.1", broker.port)
     client.loop_start()
     client.publish(f"p/{NAMES[0]}/d", command(NAMES[0], 1 << 20, number=private), 1).wait_for_publish(10)
-    answer = pair.wait_for_row(lambda row: row["message"] == "answer")
+    answer = pair.wait_for_row(lambda row: row["record"] == "answer")
     audit = (tmp_path / NAMES[0] / "state" / "audit" / "audit").read_text()
     assert f"\t6\tduty\t{private}\n" in audit
     if allowed:
@@ -257,6 +257,6 @@ def test_ambient_listening_needs_permission_and_lights_the_indicator(make_pair, 
         time.sleep(0.5)
         assert not pair.is_lit(NAMES[0])
     client.publish(f"p/{NAMES[0]}/d", command(NAMES[0], (1 << 20) + 1, number=1, value=b""), 1).wait_for_publish(10)
-    answer = pair.wait_for_row(lambda row: row["message"] == "answer" and row["command_id"] == (1 << 20) + 1)
+    answer = pair.wait_for_row(lambda row: row["record"] == "answer" and row["command_id"] == (1 << 20) + 1)
     assert answer["result"] == "done"
     client.loop_stop()

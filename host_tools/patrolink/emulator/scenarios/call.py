@@ -125,8 +125,8 @@ class Call:
         _write(self._out / "spoken.wav", spoken)
         _write(self._out / "heard.wav", played)
         return {
-            "from": self.names[talker],
-            "to": self.names[1 - talker],
+            "talker": self.names[talker],
+            "listener": self.names[1 - talker],
             "access_ms": round((tones[0][0] - pressed) * 1000) if tones else None,
             "mouth_to_ear_ms": delay,
             "heard_pct": round(100 * share),

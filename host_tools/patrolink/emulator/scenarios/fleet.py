@@ -2,7 +2,6 @@
 
 import contextlib
 import re
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -11,7 +10,7 @@ from urllib.parse import urlsplit
 
 from rich.live import Live
 
-from patrolink.core import boards
+from patrolink.core import boards, notes
 from patrolink.core.capture import Record
 from patrolink.core.decoder import DecoderStats, Row
 from patrolink.core.errors import UserError
@@ -22,8 +21,8 @@ from patrolink.emulator.scenarios.patrol import Patrol, Plan
 from patrolink.report.device_table import DeviceTable
 from patrolink.transport.mqtt import MqttTransport
 
-_PROGRESS_S = 5.0
-_SUMMED = ("fixes_sent", "fixes_decoded", "fixes_lost", "fixes_doubled", "frames", "reconnects", "uart_overruns")
+_PROGRESS_S = 10.0
+_SUMMED = ("fixes_sent", "fixes_decoded", "fixes_lost", "fixes_duplicated", "frames", "reconnects", "uart_overruns")
 
 
 @dataclass
@@ -151,7 +150,7 @@ class _Progress:
             self._printed_s = time.monotonic()
             for patrol in self._patrols:
                 if not patrol.summary:
-                    print(f"{patrol.name}: {patrol.progress()}", file=sys.stderr)
+                    notes.note(f"{patrol.name}: {patrol.progress()}")
 
 
 def _broker(setting: str, stack: contextlib.ExitStack) -> tuple[str, str, tuple[str, int]]:

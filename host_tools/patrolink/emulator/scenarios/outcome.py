@@ -23,6 +23,9 @@ class Faults:
     late_urc: float = 0.02
 
 
+_FRAME_COUNTS = (
+    "recorded", "delivered", "duplicated", "thinned", "lost", "resent", "refused_by_storage", "rejected", "waiting",
+)  # fmt: skip
 NO_FAULTS = Faults(*(None,) * 9, 0, 0, 0, 0)
 
 
@@ -68,5 +71,5 @@ class Report:
         return not (self.lost or self.duplicated or self.waiting)
 
     def json(self) -> dict[str, Any]:
-        """Return the report as JSON-ready data."""
-        return asdict(self)
+        """Return the report as JSON-ready data. Counts of frames get names that say so."""
+        return {f"frames_{name}" if name in _FRAME_COUNTS else name: value for name, value in asdict(self).items()}

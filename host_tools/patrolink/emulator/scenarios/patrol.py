@@ -124,10 +124,7 @@ class Patrol:
         self.rows += rows
         for row in rows:
             # A receiver may repeat a time within one frame; two frames must not share one.
-            if (
-                row["message"] == "position"
-                and self._frame_of.setdefault(row["time"], row["counter"]) != row["counter"]
-            ):
+            if row["record"] == "position" and self._frame_of.setdefault(row["time"], row["counter"]) != row["counter"]:
                 self._doubled += 1
         return rows
 
@@ -181,20 +178,20 @@ class Patrol:
             "fixes_sent": device["fixes"],
             "fixes_decoded": stats.fixes,
             "fixes_lost": max(0, due - stats.fixes + self._doubled),
-            "fixes_doubled": self._doubled,
+            "fixes_duplicated": self._doubled,
             "bytes_per_fix": stats.summary()["bytes_per_fix"],
             "runtime": device["runtime"],
             "board": self.board.name,
             "device": self.name,
             "source": self.plan.source.name,
-            "epochs_spoken": self.receiver.epochs_sent,
+            "epochs_sent": self.receiver.epochs_sent,
             "epochs_untimed": device["untimed"],
             "frames": stats.frames,
             "modem": self.plan.modem,
             "network": self.plan.network if modem else None,
             "bytes_up": modem.network.bytes_up if modem else None,
             "bytes_down": modem.network.bytes_down if modem else None,
-            "heap_used": device["heap_used"],
+            "heap_used_bytes": device["heap_used"],
             "reconnects": device["connects"] - 1,
             "nmea_sentences": device["sentences"],
             "nmea_bad_checksum": device["bad_checksum"],

@@ -30,6 +30,12 @@ _HEAP_DRIFT_KB = 8
 _CLOCK_MS = 2000
 _PRESS_AGAIN_MS = 3000
 _STORING_MS = 2000
+_FIX_COUNTS = {
+    "recorded": "fixes_sent",
+    "delivered": "fixes_decoded",
+    "lost": "fixes_lost",
+    "duplicated": "fixes_duplicated",
+}
 _RESETS = 10  # more resets are a crash loop
 
 
@@ -44,11 +50,11 @@ class ShiftReport:
     modem: str
     heap_kb: int
     trace: str = ""
-    spoken: int = 0
+    recorded: int = 0
     delivered: int = 0
-    in_memory_at_power_cuts: int = 0
+    fixes_in_memory_at_power_cuts: int = 0
     lost: int = 0
-    doubled: int = 0
+    duplicated: int = 0
     pressed: int = 0
     events: int = 0
     event_s_max: float | None = None
@@ -67,16 +73,17 @@ class ShiftReport:
     faults: dict[str, int] = field(default_factory=dict)
 
     def json(self) -> dict[str, Any]:
-        """Return the report as JSON-ready data."""
+        """Return the report as JSON-ready data. Counts of fixes have the names of `patrolink emulate` in real time."""
         free = self.heap_free_kb
-        return {**asdict(self), "heap_free_kb": [min(free), max(free)] if free else None, "wrong": self.wrong}
+        fields = {_FIX_COUNTS.get(name, name): value for name, value in asdict(self).items()}
+        return {**fields, "heap_free_kb": [min(free), max(free)] if free else None, "wrong": self.wrong}
 
     @property
     def wrong(self) -> list[str]:
         """Return a sentence for each violated invariant."""
         wrong = list(self.problems)
-        if self.lost or self.doubled:
-            wrong.append(f"{plural(self.lost, 'fix')} lost, {self.doubled} duplicated")
+        if self.lost or self.duplicated:
+            wrong.append(f"{plural(self.lost, 'fix')} lost, {self.duplicated} duplicated")
         if self.events < self.pressed:
             wrong.append(f"SOS was pressed {plural(self.pressed, 'time')} but {plural(self.events, 'event')} arrived")
         if self.resets:
@@ -314,17 +321,17 @@ class Shift(Environment):
         result, report = self.result, self.finish(hours)
         result.trace = self.board_link.trace
         result.link_calls = self.board_link.calls
-        result.spoken = len(self._listened)
+        result.recorded = len(self._listened)
         missing = [i for i, t in enumerate(self._listened) if t not in self.fix_times]
         for end in self._cut_at:  # a power cut costs the open batch
             excused = [i for i in missing if end - _BATCH <= i < end]
             # They must be the last ones before the cut, without a gap: any other was stored, and is lost.
             if excused and excused == list(range(excused[0], end)):
-                result.in_memory_at_power_cuts += len(excused)
+                result.fixes_in_memory_at_power_cuts += len(excused)
                 missing = [i for i in missing if i not in excused]
         result.lost = len(missing) + self._summary.get("left", 0)
         result.delivered = len(self.fix_times)
-        result.doubled = report.duplicated
+        result.duplicated = report.duplicated
         result.event_s_max = report.event_s_max
         result.outages = report.outages
         result.faults = report.faults

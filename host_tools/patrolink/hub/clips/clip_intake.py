@@ -47,7 +47,7 @@ class ClipIntake:
             self._metrics.refused["clip"] += 1
             return
         clip = self._registry.record(device, number)
-        announcement = {name: value for name, value in row.items() if name not in ("counter", "time", "message")}
+        announcement = {name: value for name, value in row.items() if name not in ("counter", "time", "record")}
         repeated = bool(clip.announcement)
         if repeated and any(clip.announcement[name] != announcement[name] for name in ("chain", "signer")):
             # The first announcement counts: the clip's files are checked against it. The other one gets no answer.

@@ -1,0 +1,33 @@
+"""Notes and warnings for people, on standard error. The option -q switches notes off, and progress with them.
+
+Results belong on standard output (`json_lines`), events of interest to an administrator into the log
+(`logging.getLogger("patrolink...")`, shown by -v).
+"""
+
+import sys
+
+from patrolink.core.text import printable_lines
+
+_quiet = False
+
+
+def set_quiet(quiet: bool) -> None:
+    """Switch the notes of this process off or on."""
+    global _quiet
+    _quiet = quiet
+
+
+def is_quiet() -> bool:
+    """Return whether notes are off."""
+    return _quiet
+
+
+def note(text: str) -> None:
+    """Print what a person wants to know while a command runs; unprintable characters are escaped."""
+    if not _quiet:
+        print(printable_lines(text), file=sys.stderr, flush=True)
+
+
+def warn(text: str) -> None:
+    """Print what a person has to act on, with -q too."""
+    print(printable_lines(f"warning: {text}"), file=sys.stderr, flush=True)
