@@ -77,25 +77,23 @@ class RecordingShift(Shift):
         self.phases: list[dict[str, Any]] = []
 
     def _on_console(self, data: bytes) -> None:
-        self.console += data
-        *lines, rest = bytes(self.console).split(b"\n")
-        del self.console[: len(self.console) - len(rest)]
-        for raw in lines:
-            line = raw.decode(errors="replace").rstrip()
-            self.log_line(line)
-            if line.startswith("{") and '"phase"' in line:
-                self.phases.append(json.loads(line))
-            elif line.startswith("clips: recording") and self.scheduler.now > CUT_S * 1000:
-                self.scheduler.after(LAST_S * 1000, lambda: self.press("off"))
-            elif line.startswith("device: ready"):
-                self._alive = True
-            elif "Traceback" in line or line.startswith(("error:", "MemoryError")):
-                self.result.problems.append(line)
-        if rest == b">>> ":
+        super()._on_console(data)
+        if bytes(self.console) == b">>> ":
             self.console.clear()
             if self.result.problems:
                 raise DeviceError("the driver stopped; the console ends with:\n" + self._tail())
             self.board_link.deliver(qemu.CONSOLE_UART, b"import loop_driver\r\n")
+
+    def on_console_line(self, line: str) -> None:
+        """Process a line of the board's console; this board has no configuration until the driver runs."""
+        if line.startswith("{") and '"phase"' in line:
+            self.phases.append(json.loads(line))
+        elif line.startswith("clips: recording") and self.scheduler.now > CUT_S * 1000:
+            self.scheduler.after(LAST_S * 1000, lambda: self.press("off"))
+        elif line.startswith("device: ready"):
+            self._alive = True
+        elif "Traceback" in line or line.startswith(("error:", "MemoryError")):
+            self.result.problems.append(line)
 
     def run_lives(self) -> None:
         """Run the board until the power cut and again after it."""

@@ -120,7 +120,7 @@ def _sim_out(sim: Simulation) -> None:
 
 
 def _foreign(sim: Simulation) -> None:
-    _switch(lambda s: s.modem, "mood", "foreign", "well")(sim)
+    _switch(lambda s: s.modem, "condition", "foreign", "normal")(sim)
     sim.scheduler.at(BEGIN, sim.modem.start)
 
 
@@ -141,9 +141,9 @@ FAULTS: dict[str, Plan] = {
     "data context lost every 60 s": _every(60, lambda sim: sim.network.drop_pdp()),
     "SIM pulled": _sim_out,
     "modem browns out every 90 s": _every(90, lambda sim: sim.modem.start()),
-    "modem silent": _switch(lambda s: s.modem, "mood", "silent", "well"),
-    "modem sends garbage": _switch(lambda s: s.modem, "mood", "garbage", "well"),
-    "modem always answers ERROR": _switch(lambda s: s.modem, "mood", "error", "well"),
+    "modem silent": _switch(lambda s: s.modem, "condition", "silent", "normal"),
+    "modem sends garbage": _switch(lambda s: s.modem, "condition", "garbage", "normal"),
+    "modem always answers ERROR": _switch(lambda s: s.modem, "condition", "error", "normal"),
     "modem of an unsupported manufacturer": _foreign,
     "corrupt: a byte in 2000 on the modem's line": _damage_line(damage=0.0005),
     "bytes dropped: one in 2000": _damage_line(drop=0.0005),

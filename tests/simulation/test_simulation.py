@@ -216,8 +216,8 @@ def test_datagrams_during_mqtt_traffic_are_answered(dialect):
 
 def test_dead_modem_resets_the_board_at_most_hourly():
     sim = Simulation(PROFILES["city"], 1)
-    sim.modem.mood = "silent"
-    sim.scheduler.at(5.5 * HOUR_MS, lambda: setattr(sim.modem, "mood", "well"))
+    sim.modem.condition = "silent"
+    sim.scheduler.at(5.5 * HOUR_MS, lambda: setattr(sim.modem, "condition", "normal"))
     report = sim.run(6)
     assert 3 <= report.board_resets <= 5 and report.clean, report
     assert report.modem_boots > 10 and report.fixes >= 6 * 3600 - 60 * report.board_resets - 2

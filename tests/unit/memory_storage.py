@@ -160,3 +160,14 @@ class MemoryFiles:
         if self.fault or self.full is None:
             return None
         return max(self.full - sum([len(d) for d in self.data.values()]), 0) >> 10
+
+
+def drain(queue):
+    """Return all frames that an outbox or event queue offers, in order, and acknowledge each."""
+    frames = []
+    while True:
+        data = queue.peek()
+        if data is None:
+            return frames
+        frames.append(bytes(data))
+        queue.acknowledge()

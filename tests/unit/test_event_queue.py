@@ -4,7 +4,7 @@ import patrolink_messages as m
 from agent.link.downlink import Downlink
 from agent.link.event_queue import EventQueue
 from agent.tracking.counter import Record
-from memory_storage import MemoryFiles, MemoryStore, PowerCut
+from memory_storage import MemoryFiles, MemoryStore, PowerCut, drain
 from patrolink_protocol import codec, frame
 
 KEY = bytes(range(32))
@@ -33,17 +33,6 @@ def answer(event_id, counter, key=KEY, direction=frame.DOWNLINK, epoch=0):
     return bytes(buf[: channel.seal_into(buf, m.EVENT_STATE, counter, end)])
 
 
-def send_due(events):
-    """Send all events that are due, with the broker's acknowledgement; return their frames."""
-    frames = []
-    while True:
-        data = events.peek()
-        if data is None:
-            return frames
-        frames.append(bytes(data))
-        events.acknowledge()
-
-
 def test_an_event_is_repeated_with_growing_intervals_until_it_is_answered():
     clock = Clock()
     events = EventQueue(MemoryFiles(), clock.now_ms)
@@ -51,21 +40,21 @@ def test_an_event_is_repeated_with_growing_intervals_until_it_is_answered():
     assert events.put(data, 7, 7)
     times = []
     for _ in range(4000):
-        if send_due(events) == [data]:
+        if drain(events) == [data]:
             times.append(clock.ms // 1000)
         clock.ms += 1000
     assert times == [0, 10, 30, 70, 150, 310, 630, 1230, 1830, 2430, 3030, 3630]
     assert events.remove(8) == 0 and events.remove(7) == 1 and len(events) == 0
     clock.ms += 10000000
-    assert send_due(events) == [] and events.acknowledged == 1
+    assert drain(events) == [] and events.acknowledged == 1
 
 
 def test_a_new_session_repeats_unanswered_events_at_once():
     events = EventQueue(MemoryFiles(), Clock().now_ms)
     events.put(event(1, 1), 1, 1)
-    assert len(send_due(events)) == 1 and send_due(events) == []
+    assert len(drain(events)) == 1 and drain(events) == []
     events.retry_all()
-    assert len(send_due(events)) == 1
+    assert len(drain(events)) == 1
 
 
 def test_events_survive_a_power_cut_in_any_byte_of_a_write():
@@ -81,7 +70,7 @@ def test_events_survive_a_power_cut_in_any_byte_of_a_write():
             stored = False
         files.left = None
         restarted = EventQueue(files, Clock().now_ms)
-        frames = send_due(restarted)
+        frames = drain(restarted)
         assert frames[0] == event(3, 3) and (frames[1:] == [data] or not stored and frames[1:] == [])
         assert restarted.remove(5) == len(frames) - 1
 
@@ -94,7 +83,7 @@ def test_damaged_events_are_not_sent():
         files.data[name][i] ^= 4
         copy = MemoryFiles()
         copy.data[name] = bytearray(files.data[name])
-        assert send_due(EventQueue(copy, Clock().now_ms)) == [] and copy.names() == []
+        assert drain(EventQueue(copy, Clock().now_ms)) == [] and copy.names() == []
         files.data[name][i] ^= 4
 
 
@@ -103,9 +92,9 @@ def test_an_event_is_sent_although_storage_is_full():
     files.full = 10
     events = EventQueue(files, Clock().now_ms)
     assert events.put(event(1, 1), 1, 1) and events.faults == 1
-    assert send_due(events) == [event(1, 1)]
+    assert drain(events) == [event(1, 1)]
     events.retry_all()
-    assert send_due(events) == [event(1, 1)] and events.remove(1) == 1 and len(events) == 0
+    assert drain(events) == [event(1, 1)] and events.remove(1) == 1 and len(events) == 0
 
 
 class DownlinkHarness:

@@ -2,7 +2,7 @@
 
 import patrolink_messages as m
 from agent.link.outbox import Outbox
-from memory_storage import MemoryFiles, PowerCut
+from memory_storage import MemoryFiles, PowerCut, drain
 from seeded_random import seeded
 
 
@@ -12,17 +12,6 @@ def routine(i, n=20):
 
 def urgent(i, n=20):
     return bytes([0x20 | m.EVENT, i >> 8, i & 255]) + bytes([i & 255] * n)
-
-
-def drain(box):
-    """Return all frames in the order of delivery, and acknowledge each."""
-    frames = []
-    while True:
-        frame = box.peek()
-        if frame is None:
-            return frames
-        frames.append(bytes(frame))
-        box.acknowledge()
 
 
 def test_frames_are_in_order_and_stored_until_acknowledged():

@@ -141,7 +141,7 @@ class Retention:
         return None
 
     def is_spare(self, clip, file_id):
-        """Return whether a listed file exists and nothing but this clip wants it."""
+        """Return whether a listed file exists and only this clip uses it."""
         if self._ring.contains(file_id):
             return False
         for other in self._index.clips:

@@ -62,8 +62,8 @@ def holders(port: str) -> list[str]:
         device = os.stat(port).st_rdev
     except OSError:
         return []
-    found = list(_openers(device)) if device else []
-    return [name for name, locked in found if locked] or [name for name, _ in found]
+    openers = list(_openers(device)) if device else []
+    return [name for name, locked in openers if locked] or [name for name, _ in openers]
 
 
 def _openers(device: int) -> Iterator[tuple[str, bool]]:

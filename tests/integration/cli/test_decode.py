@@ -29,14 +29,6 @@ def hello_frame(counter: int, device: str = "dev-1", key: bytes = KEY) -> bytes:
 
 
 @pytest.fixture
-def keys_file(tmp_path):
-    path = tmp_path / "keys.toml"
-    path.write_text(f'[devices]\n"dev-1" = "{KEY.hex()}"\n')
-    path.chmod(0o600)
-    return str(path)
-
-
-@pytest.fixture
 def write_capture(tmp_path):
     """Return a function that writes records to a capture and returns its path."""
 

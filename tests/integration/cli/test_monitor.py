@@ -47,14 +47,6 @@ def hello_frame(counter: int, firmware: bytes = b"1.0") -> bytes:
 
 
 @pytest.fixture
-def keys_file(tmp_path):
-    path = tmp_path / "keys.toml"
-    path.write_text(f'[devices]\n"dev-1" = "{KEY.hex()}"\n')
-    path.chmod(0o600)
-    return str(path)
-
-
-@pytest.fixture
 def capture(tmp_path):
     """Return a capture with an authentic frame, its repetition, and a frame of a device without a key."""
     path = tmp_path / "x.plcap"

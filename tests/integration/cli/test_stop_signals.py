@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from tests.support import console_site
-from tests.support.console_site import OTHER, TOKEN, BackgroundDevices
+from tests.support.console_site import OTHER, TOKEN
 from tests.support.json_lines import summary
 from tests.support.paths import DEMO_VIDEO
 from tests.support.polling import wait_until
@@ -123,13 +123,6 @@ def test_listen_stops(start, site, number, tmp_path):
     assert code == 0 and err == "0 bursts received\n"
     with wave.open(str(path)) as wav:
         assert wav.getnframes() == 0
-
-
-@pytest.fixture(scope="module")
-def devices(site, broker):
-    background = BackgroundDevices(broker, console_site.DEVICES)
-    yield background
-    background.close()
 
 
 @pytest.fixture(scope="module")

@@ -23,16 +23,9 @@ from patrolink_protocol import mcptt
 from rich.console import Console
 
 from tests.support import console_site, hub_process
-from tests.support.console_site import CIRCLE, HARBOUR, NIGHT, OTHER, TOKEN, BackgroundDevices, ConsoleSite
+from tests.support.console_site import CIRCLE, HARBOUR, NIGHT, OTHER, TOKEN, ConsoleSite
 from tests.support.json_lines import records, summary
 from tests.support.polling import TIMEOUT_S, wait_until
-
-
-@pytest.fixture(scope="module")
-def devices(site, broker):
-    background = BackgroundDevices(broker, console_site.DEVICES)
-    yield background
-    background.close()
 
 
 @pytest.fixture(scope="module")

@@ -130,8 +130,8 @@ def test_package_has_all_resources(complete):
         check=True,
     ).stdout
     assert where.strip() == str(complete.site_packages / "patrolink" / "_resources")
-    shutil.copy(GOLDEN / "nmea" / "bu303-moving.log", complete.folder / "log.nmea")
-    assert '"lat_e7"' in complete.run("fix log.nmea")
+    shutil.copy(GOLDEN / "nmea" / "bu353-glonass.log", complete.folder / "log.nmea")
+    assert complete.run("fix log.nmea").count('"lat"') == 20
 
 
 @pytest.mark.parametrize("board", ["linux", "unix"])

@@ -159,11 +159,11 @@ def test_unresponsive_modem_is_reset_by_its_reset_pin(rig):
     device_rig.receiver.start()
     device_rig.listen(lambda: device_rig.decoder.stats.fixes >= 60)
     with device_rig.modem.locked() as port:
-        port.modem.mood = "silent"
+        port.modem.condition = "silent"
         start = port.modem.start
 
         def start_after_reset():
-            port.modem.mood = "well"
+            port.modem.condition = "normal"
             start()
 
         port.modem.start = start_after_reset

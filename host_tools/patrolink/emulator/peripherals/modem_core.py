@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from patrolink.emulator.network.carrier import Network
 from patrolink.emulator.scheduler import Scheduler
 
-MOODS = ("well", "silent", "garbage", "error", "foreign")
+CONDITIONS = ("normal", "silent", "garbage", "error", "foreign")
 _MAKERS = {"quectel": ("Quectel", "EC200A"), "simcom": ("SIMCOM INCORPORATED", "A7670E")}
 _IMEI = "867584030000017"
 _ICCID = "89860000000000000017"
@@ -44,7 +44,7 @@ class ModemCore(ABC):
         now: Returns the Unix time of the network in milliseconds.
 
     Attributes:
-        mood: One of MOODS; may change at any time.
+        condition: One of CONDITIONS; may change at any time.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class ModemCore(ABC):
         self._send = send
         self._now = now
         self.line = LineFaults()
-        self.mood = "well"
+        self.condition = "normal"
         self.sim = True
         self.commands: dict[str, int] = {}
         self.boots = 0
@@ -141,9 +141,9 @@ class ModemCore(ABC):
 
     def _write(self, data: bytes) -> None:
         """Send to the device at the baud rate of the line."""
-        if self.mood == "silent":
+        if self.condition == "silent":
             return
-        if self.mood == "garbage":
+        if self.condition == "garbage":
             data = self._random.randbytes(len(data))
         data = self._apply_line_faults(data)
         self._line_free = max(self._line_free, self._scheduler.now) + len(data) * _BYTE_MS
@@ -161,7 +161,7 @@ class ModemCore(ABC):
 
     def feed(self, data: bytes) -> None:
         """Take bytes from the device."""
-        if not self._awake or self.mood == "silent":
+        if not self._awake or self.condition == "silent":
             return
         self._input += self._apply_line_faults(data)
         self._process()
@@ -208,7 +208,7 @@ class ModemCore(ABC):
     # --- commands ---------------------------------------------------------------------------------------------------
 
     def _execute(self, text: str) -> None:
-        if self.mood == "error":
+        if self.condition == "error":
             self._final("ERROR")
             return
         match = re.match(r"AT([+A-Z]*\d?)(\?|=\?|=)?(.*)", text, re.DOTALL)
@@ -243,7 +243,7 @@ class ModemCore(ABC):
         self._final()
 
     def _at_cgmi(self, mode: str, a: list[str]) -> None:
-        self._info("Foreign Modules Ltd" if self.mood == "foreign" else _MAKERS[self.dialect][0])
+        self._info("Foreign Modules Ltd" if self.condition == "foreign" else _MAKERS[self.dialect][0])
 
     def _at_cgmm(self, mode: str, a: list[str]) -> None:
         self._info(_MAKERS[self.dialect][1])

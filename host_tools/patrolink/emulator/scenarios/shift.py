@@ -220,20 +220,23 @@ class Shift(Environment):
 
     def _on_console(self, data: bytes) -> None:
         self.console += data
-        # First output of the agent: its UARTs are open, or will be before the next epoch.
         *lines, rest = bytes(self.console).split(b"\n")
         del self.console[: len(self.console) - len(rest)]
         for raw in lines:
             line = raw.decode(errors="replace").rstrip()
             self.log_line(line)
-            if line.startswith("{"):
-                self._summary = json.loads(line)
-            elif line.startswith("device: ready"):
-                self._alive = True
-            elif line.startswith("/config.json is missing"):
-                raise DeviceError(f"seed {self.seed}: the board has lost its configuration:\n{self._tail()}")
-            elif "Traceback" in line or "FAULT" in line or line.startswith(("error:", "MemoryError")):
-                self.result.problems.append(line)
+            self.on_console_line(line)
+
+    def on_console_line(self, line: str) -> None:
+        """Process a line of the board's console."""
+        if line.startswith("{"):
+            self._summary = json.loads(line)
+        elif line.startswith("device: ready"):  # its UARTs are open, or will be before the next epoch
+            self._alive = True
+        elif line.startswith("/config.json is missing"):
+            raise DeviceError(f"seed {self.seed}: the board has lost its configuration:\n{self._tail()}")
+        elif "Traceback" in line or "FAULT" in line or line.startswith(("error:", "MemoryError")):
+            self.result.problems.append(line)
 
     def _on_boot(self, cause: str) -> None:
         self._alive = False
