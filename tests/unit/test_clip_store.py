@@ -257,7 +257,6 @@ def test_a_live_sos_is_recorded_while_anything_else_can_be_removed():
     harness.ring_recorder._reserve_max = 65536
     first = record_clip(harness, 0, 30)
     live = harness.recorder.trigger(1, 1, "", harness.now, UNTIL_STOPPED)
-    start = harness.now
     harness.run(180)
     assert harness.ring_recorder.loss.total == 0 and not harness.ring_recorder.errors
     assert len(stored_names(harness, first)) == 2  # the first and the last segment
