@@ -7,6 +7,7 @@ hashes in the manifest.
 import asyncio
 import contextlib
 import json
+import logging
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ import aiohttp
 from patrolink_protocol.clip import TRIGGERS
 from yarl import URL
 
-from patrolink.core.errors import UserError
+from patrolink.core.errors import ServerError, UserError
 from patrolink.core.text import plural
 from patrolink.evidence import manifest
 from patrolink.evidence.clip_folders import (
@@ -32,6 +33,7 @@ from patrolink.evidence.clip_folders import (
 )
 from patrolink.evidence.verdict import VERDICTS
 
+_LOG = logging.getLogger("patrolink.fetch")
 _DEVICE = re.compile(r"(?!\.{1,2}$)[^/\0]{1,64}")
 _ATTEMPTS_MAX = 5  # in a row without new bytes
 _RETRY_S = 1.0  # before the second attempt; doubled for each further one
@@ -42,11 +44,11 @@ Progress = Callable[[int], None]  # called with the number of bytes that were ad
 
 
 async def list_clips(hub: aiohttp.ClientSession) -> list[ClipListing]:
-    """Return the clips of a hub; UserError when the answer is not a list of clips."""
+    """Return the clips of a hub; ServerError when the answer is not a list of clips."""
     try:
         return [_parse_listing(row) for row in json.loads(await _get(hub, "/clips"))]
     except (AttributeError, KeyError, TypeError, ValueError) as e:
-        raise UserError(
+        raise ServerError(
             f"the hub's answer is not a valid list of clips ({e!r}); check that hub and tool have the same version"
         ) from None
 
@@ -59,11 +61,11 @@ async def _get(hub: aiohttp.ClientSession, address: str) -> bytes:
                 data += block
                 if len(data) > _LIST_BYTES_MAX:
                     limit_mb = _LIST_BYTES_MAX >> 20
-                    raise UserError(f"{address}: the answer exceeds {limit_mb} MB; check the address of the hub")
+                    raise ServerError(f"{address}: the answer exceeds {limit_mb} MB; check the address of the hub")
             return bytes(data)
     except aiohttp.ClientResponseError as e:
         if e.status == 404:
-            raise UserError("the hub takes no clips; set `uploads` in its site file") from None
+            raise ServerError("the hub takes no clips; set `uploads` in its site file") from None
         raise
 
 
@@ -118,7 +120,8 @@ async def fetch_clip(hub: aiohttp.ClientSession, listing: ClipListing, clips: Pa
         progress: Receives the progress in bytes.
 
     Raises:
-        UserError: The hub does not deliver a file, or a file cannot be written.
+        ServerError: The hub does not deliver a file.
+        UserError: A file cannot be written.
     """
     folder = listing.folder(clips)
     with _disk_errors(folder):
@@ -173,7 +176,7 @@ async def _download(hub: aiohttp.ClientSession, address: URL, part: Path, size: 
     attempts = 0
     while not part.exists() or part.stat().st_size != size:
         start = _size(part)
-        error: Exception = UserError(
+        error: Exception = ServerError(
             f"{address}: the hub does not deliver its {plural(size, 'byte')}; list its clips again"
         )
         try:
@@ -188,7 +191,9 @@ async def _download(hub: aiohttp.ClientSession, address: URL, part: Path, size: 
         attempts += 1
         if attempts == _ATTEMPTS_MAX:
             raise error
-        await asyncio.sleep(_RETRY_S * 2 ** (attempts - 1))
+        delay_s = _RETRY_S * 2 ** (attempts - 1)
+        _LOG.info("%s: %s; attempt %d in %g s", address, error, attempts + 1, delay_s)
+        await asyncio.sleep(delay_s)
 
 
 async def _download_part(hub: aiohttp.ClientSession, address: URL, part: Path, size: int, progress: Progress) -> None:
@@ -203,7 +208,7 @@ async def _download_part(hub: aiohttp.ClientSession, address: URL, part: Path, s
             async for block in response.content.iter_chunked(_BLOCK_BYTES):
                 offset += len(block)
                 if offset > size:
-                    raise UserError(
+                    raise ServerError(
                         f"{address}: the hub sends more than the {plural(size, 'byte')} it listed; list again"
                     )
                 f.write(block)

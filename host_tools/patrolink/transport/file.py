@@ -1,5 +1,6 @@
 """Frames from a capture."""
 
+import logging
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,4 +52,5 @@ def open_capture(name: str) -> FileTransport:
         source = Path(name).open("rb")  # noqa: SIM115 - the transport closes it
     except (OSError, ValueError) as e:
         raise UserError(f"{name}: {getattr(e, 'strerror', None) or e}; name a capture") from None
+    logging.getLogger("patrolink.capture").info("reading %s", name)
     return FileTransport(source, name)

@@ -1,5 +1,6 @@
 """Frames from a broker: topic p/<device>/u at QoS 1."""
 
+import logging
 import os
 import queue
 import ssl
@@ -12,9 +13,10 @@ import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
 from patrolink.core.capture import FRAME_MAX_BYTES, Record
-from patrolink.core.errors import DeadlineError, UserError
+from patrolink.core.errors import DeadlineError, ServerError, UserError
 from patrolink.core.keys import DEVICE_ID
 
+_LOG = logging.getLogger("patrolink.mqtt")
 _UPLINK = "p/+/u"
 _ANSWER_TIMEOUT_S = 10
 _QUEUE_MAX = 10_000
@@ -34,7 +36,8 @@ class MqttTransport:
         dropped: frames lost because `records` was read too slowly.
 
     Raises:
-        UserError: the URL is invalid, or the broker cannot be reached or refuses.
+        UserError: the URL is invalid.
+        ServerError: the broker cannot be reached, or refuses.
         DeadlineError: the broker does not answer.
     """
 
@@ -62,17 +65,18 @@ class MqttTransport:
         if secure:
             self._client.tls_set()
         self._client.on_connect = self._on_connect
+        self._client.on_disconnect = self._on_disconnect
         self._client.on_subscribe = self._on_subscribe
         self._client.on_message = self._on_message
         try:
             self._client.connect(host, port or (8883 if secure else 1883), keepalive=30)
         except ssl.SSLCertVerificationError as e:
-            raise UserError(
+            raise ServerError(
                 f"{url}: the broker's certificate is not trusted ({e.verify_message}); "
                 "use the host name in it, and set SSL_CERT_FILE to the file of its authority"
             ) from None
         except OSError as e:
-            raise UserError(f"{url}: no connection ({e}); is the broker running?") from None
+            raise ServerError(f"{url}: no connection ({e}); is the broker running?") from None
         self._client.loop_start()
         self._await_subscription(url)
 
@@ -82,15 +86,20 @@ class MqttTransport:
             if self._refused or time.monotonic() > deadline:
                 self.close()
                 if self._refused:
-                    raise UserError(f"{url}: the broker refused ({self._refused}); check user and password")
+                    raise ServerError(f"{url}: the broker refused ({self._refused}); check user and password")
                 raise DeadlineError(f"{url}: no answer within {_ANSWER_TIMEOUT_S} s; is this an MQTT broker?")
             time.sleep(0.01)
 
     def _on_connect(self, client: paho.Client, userdata: Any, flags: Any, reason: Any, properties: Any) -> None:
         if reason.is_failure:
             self._refused = str(reason)
+            _LOG.info("the broker refused the connection: %s", reason)
         else:
+            _LOG.info("connected to the broker %s:%s", client.host, client.port)
             client.subscribe([(topic, 1) for topic in (_UPLINK, *self._extra_topics)])
+
+    def _on_disconnect(self, client: paho.Client, userdata: Any, flags: Any, reason: Any, properties: Any) -> None:
+        _LOG.info("disconnected from the broker: %s", reason)
 
     def _on_subscribe(self, client: paho.Client, userdata: Any, mid: int, reasons: Any, properties: Any) -> None:
         self._subscribed = True

@@ -76,8 +76,8 @@ class SerialTransport:
         keys: device id → key.
 
     Raises:
-        DeviceError: another program has opened the port.
-        UserError: the port cannot be opened, or the device id is invalid.
+        DeviceError: the port cannot be opened.
+        UserError: the device id is invalid.
     """
 
     def __init__(self, port: str, device: str | None, keys: Mapping[str, DeviceKey]) -> None:

@@ -7,6 +7,7 @@ of its readers. Windows opens a port for one program only. The holder is known o
 import contextlib
 import errno
 import getpass
+import logging
 import os
 import stat
 from collections.abc import Iterator
@@ -14,10 +15,11 @@ from pathlib import Path
 
 import serial
 
-from patrolink.core.errors import DeviceError, UserError
+from patrolink.core.errors import DeviceError
 from patrolink.core.text import printable
 
 _COMMAND_MAX_CHARS = 80
+_LOG = logging.getLogger("patrolink.serial")
 
 
 def open_port(port: str, baud: int, timeout_s: float) -> serial.Serial:
@@ -29,17 +31,17 @@ def open_port(port: str, baud: int, timeout_s: float) -> serial.Serial:
         timeout_s: longest time that `read` waits.
 
     Raises:
-        DeviceError: another program has opened the port.
-        UserError: the port cannot be opened; the message names the cause and the remedy.
+        DeviceError: the port cannot be opened; the message names the cause and the remedy.
     """
     try:
         opened: serial.Serial = serial.serial_for_url(port, baud, timeout=timeout_s, exclusive=True)
     except (OSError, ValueError) as e:  # includes SerialException
         raise _explained(port, e) from None
+    _LOG.info("opened the serial port %s at %d baud", port, baud)
     return opened
 
 
-def _explained(port: str, error: Exception) -> UserError:
+def _explained(port: str, error: Exception) -> DeviceError:
     code = getattr(error, "errno", None)
     if code in (errno.EAGAIN, errno.EBUSY):
         names = " and ".join(holders(port)) or "another program"
@@ -47,9 +49,9 @@ def _explained(port: str, error: Exception) -> UserError:
     if code is None and "PermissionError" in str(error):  # Windows; pyserial passes no error number
         return DeviceError(f"{port}: in use by another program; close it, then start again")
     if code in (errno.EACCES, errno.EPERM):
-        return UserError(f"{port}: permission denied; {_permission_remedy(port)}")
+        return DeviceError(f"{port}: permission denied; {_permission_remedy(port)}")
     why = os.strerror(code) if code else str(error)
-    return UserError(f"{port}: cannot be opened ({why}); `patrolink devices` lists the ports")
+    return DeviceError(f"{port}: cannot be opened ({why}); `patrolink devices` lists the ports")
 
 
 def holders(port: str) -> list[str]:

@@ -194,7 +194,7 @@ def test_boards_lists_boards_and_missing_packages(capsys, monkeypatch):
         (["decode", "nothing.plcap"], 2, "No such file"),
         (["decode", str(LOG)], 2, "not a Patrolink capture"),
         (["monitor", "nothing"], 2, "no such file or port"),
-        (["monitor", "mqtt://127.0.0.1:1"], 2, "is the broker running?"),
+        (["monitor", "mqtt://127.0.0.1:1"], 3, "is the broker running?"),
         (["monitor", "mqtt://127.0.0.1:x"], 2, "the port is not a number"),
         (["monitor", "mqtt://a:secret@127.0.0.1"], 2, "PATROLINK_MQTT_PASSWORD"),
         (["fix", "nothing.log"], 2, "no such file"),

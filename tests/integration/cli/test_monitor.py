@@ -258,7 +258,7 @@ def test_broker_certificate_is_verified(self_signed_server, monkeypatch, capsys,
     port, certificate = self_signed_server
     if trusted:
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    assert main(["monitor", f"mqtts://127.0.0.1:{port}"]) == 2
+    assert main(["monitor", f"mqtts://127.0.0.1:{port}"]) == 3
     err = capsys.readouterr().err
     assert "certificate is not trusted" in err and reason in err.replace("self signed", "self-signed")
 

@@ -174,17 +174,17 @@ def test_errors_are_reported_with_their_reason(site, speech_file, tmp_path):
 
 
 def test_unreachable_hub_and_rejected_login_are_errors(site, monkeypatch, capsys):
-    for url, token, reason in (
-        ("http://127.0.0.1:9", TOKEN, "no connection"),
-        ("http://192.0.2.1:8080", TOKEN, "unencrypted"),
-        ("ftp://127.0.0.1", TOKEN, "not the address of a hub console"),
-        ("nonsense", TOKEN, "not the address of a hub console"),
-        (site.url + "/nothing", TOKEN, "not the address of a hub console"),
-        (site.url, "", "is not set"),
-        (site.url, "wrong", "is not known at this site"),
+    for url, token, code, reason in (
+        ("http://127.0.0.1:9", TOKEN, 3, "no connection"),
+        ("http://192.0.2.1:8080", TOKEN, 2, "unencrypted"),
+        ("ftp://127.0.0.1", TOKEN, 2, "not the address of a hub console"),
+        ("nonsense", TOKEN, 2, "not the address of a hub console"),
+        (site.url + "/nothing", TOKEN, 2, "not the address of a hub console"),
+        (site.url, "", 2, "is not set"),
+        (site.url, "wrong", 3, "is not known at this site"),
     ):
         monkeypatch.setenv("PATROLINK_HUB_TOKEN", token)
-        assert main(["floor", "--hub", url]) == 2
+        assert main(["floor", "--hub", url]) == code
         assert reason in capsys.readouterr().err, url
 
 
@@ -194,7 +194,7 @@ def test_stopped_hub_is_reported(tmp_path, separate_broker):
     wait_connected(site)
     site.process.stop()
     _, err = floor_process.communicate(timeout=TIMEOUT_S)
-    assert floor_process.returncode == 2 and "the hub closed the connection" in err
+    assert floor_process.returncode == 3 and "the hub closed the connection" in err
 
 
 def test_tls_certificate_is_verified(tmp_path, separate_broker):

@@ -141,7 +141,7 @@ def test_a_hub_serves_its_clips_and_logs_each_access(site_clips, tmp_path, broke
         result = patrolink("fetch", hub.url, "--out", tmp_path / "fetched", token=console_site.TOKEN)
         assert result.returncode == 0 and result.stderr == "" and result.stdout.count(": valid (") == 8, result
         assert same_files(site_clips, tmp_path / "fetched")
-        assert patrolink("fetch", hub.url, "--out", tmp_path / "fetched", token="a guess").returncode == 2
+        assert patrolink("fetch", hub.url, "--out", tmp_path / "fetched", token="a guess").returncode == 3
     finally:
         hub.process.stop()
     accesses = [json.loads(line) for line in (tmp_path / "clips" / "access.jsonl").read_text().splitlines()]
@@ -317,7 +317,7 @@ def test_an_invalid_list_is_refused(site_clips, tmp_path, name):
     console.change = lambda listings: [INVALID_ROWS[name](listings[0])]
     with serving(console) as url:
         result = patrolink("fetch", url, "--out", tmp_path / "fetched")
-    assert result.returncode == 2 and "not a valid list of clips" in result.stderr, result
+    assert result.returncode == 3 and "not a valid list of clips" in result.stderr, result
     assert list(tmp_path.rglob("*")) == []
 
 

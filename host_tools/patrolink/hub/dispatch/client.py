@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import ipaddress
 import json
+import logging
 import os
 import ssl
 import struct
@@ -14,9 +15,10 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from patrolink.audio.voice_packet import VoicePacket
-from patrolink.core.errors import DeadlineError, UserError
+from patrolink.core.errors import DeadlineError, ServerError, UserError
 
 TOKEN_VARIABLE = "PATROLINK_HUB_TOKEN"  # noqa: S105 - the name of the environment variable
+_LOG = logging.getLogger("patrolink.client")
 _TIMEOUT_S = 10
 _HEARTBEAT_S = 5
 _BINARY_HEADER = struct.Struct(">III")  # group, SSRC, timestamp; for live view 0, view id, timestamp
@@ -72,7 +74,8 @@ class ConsoleClient:
             **arguments: The request's other fields.
 
         Raises:
-            UserError: The hub rejected the request, or closed the connection.
+            UserError: The hub rejected the request.
+            ServerError: The hub closed the connection.
             DeadlineError: The hub did not respond.
         """
         request_id, self._next_id = self._next_id, self._next_id + 1
@@ -91,7 +94,7 @@ class ConsoleClient:
         """Send A-law samples to a group; 20 ms are 160 bytes.
 
         Raises:
-            UserError: The hub closed the connection.
+            ServerError: The hub closed the connection.
         """
         try:
             await self._ws.send_bytes(group.to_bytes(4, "big") + alaw)
@@ -102,7 +105,7 @@ class ConsoleClient:
         """Return the hub's next message or voice packet.
 
         Raises:
-            UserError: The hub closed the connection.
+            ServerError: The hub closed the connection.
         """
         message = await self._messages.get()
         if message is None:
@@ -146,8 +149,8 @@ class ConsoleClient:
                 response.set_exception(UserError(f"the hub rejected the request: {message['error']}"))
 
 
-def _connection_closed() -> UserError:
-    return UserError("the hub closed the connection; check that it is running")
+def _connection_closed() -> ServerError:
+    return ServerError("the hub closed the connection; check that it is running")
 
 
 @contextlib.asynccontextmanager
@@ -159,13 +162,15 @@ async def connect(url: str, on_live_frame: Callable[[int, bytes], None] | None =
         on_live_frame: See `ConsoleClient`.
 
     Raises:
-        UserError: The hub cannot be reached or rejects the login.
+        UserError: The address is invalid, or there is no token.
+        ServerError: The hub cannot be reached or rejects the login.
         DeadlineError: The hub did not respond.
     """
     async with contextlib.AsyncExitStack() as stack:
         http = await stack.enter_async_context(http_session(url))
         opening = http.ws_connect("/socket", heartbeat=_HEARTBEAT_S, max_msg_size=0)
         ws = await stack.enter_async_context(await asyncio.wait_for(opening, _TIMEOUT_S))
+        _LOG.info("connected to the hub %s", url)
         client = ConsoleClient(ws, await ws.receive_json(timeout=_TIMEOUT_S), on_live_frame)
         receiver = asyncio.ensure_future(client.run())
         stack.callback(receiver.cancel)
@@ -199,7 +204,8 @@ async def http_session(url: str) -> AsyncIterator[aiohttp.ClientSession]:
     """Yield an HTTP session with a hub's console that sends the token in PATROLINK_HUB_TOKEN.
 
     Raises:
-        UserError: The hub cannot be reached or rejects the login.
+        UserError: The address is invalid, or there is no token.
+        ServerError: The hub cannot be reached or rejects the login.
         DeadlineError: The hub did not respond.
     """
     token = os.environ.get(TOKEN_VARIABLE, "")
@@ -216,15 +222,15 @@ async def http_session(url: str) -> AsyncIterator[aiohttp.ClientSession]:
         ) as http:
             yield http
     except aiohttp.ClientResponseError as e:
-        raise UserError(f"{url}: {_HTTP_ERRORS.get(e.status, f'not a hub console (HTTP {e.status})')}") from None
+        raise ServerError(f"{url}: {_HTTP_ERRORS.get(e.status, f'not a hub console (HTTP {e.status})')}") from None
     except (ssl.SSLError, aiohttp.ClientConnectorCertificateError) as e:
-        raise UserError(
+        raise ServerError(
             f"{url}: the certificate is not trusted ({e}); name the CA's certificate file in SSL_CERT_FILE"
         ) from None
     except asyncio.TimeoutError:
         raise DeadlineError(f"{url}: no response within {_TIMEOUT_S} s; check that this is a hub's console") from None
     except (aiohttp.ClientError, OSError) as e:
-        raise UserError(
+        raise ServerError(
             f"{url}: no connection ({e}); check that the hub is running and its site file has a `console`"
         ) from None
 

@@ -43,7 +43,7 @@ class Broker:
         """Connect and subscribe. A later interruption is repaired, and messages stay queued meanwhile.
 
         Raises:
-            UserError: The broker cannot be reached or refuses the hub.
+            ServerError: The broker cannot be reached or refuses the hub.
         """
         self._loop = asyncio.get_running_loop()
         topics: dict[str, Callable[[bytes], None]] = {
