@@ -25,7 +25,7 @@ def file_path() -> Path | None:
     if named is not None:
         return Path(named) if named else None
     for path in (Path(_NAME), _user_folder() / _NAME):
-        if path.is_file():
+        if os.path.isfile(path):  # False also for a folder that must not be read
             return path
     return None
 

@@ -97,7 +97,7 @@ def _new_evidence_key(path: Path, as_json: bool) -> int:
     if as_json:
         print_record("evidence_key", {"file": str(path), "evidence_key": public})
         return 0
-    notes.note(f"{path} decrypts the clips of devices; keep it secret, and a backup: without it no clip can be viewed")
+    notes.note(f"{path} decrypts the clips of devices; keep it secret, with a backup: without it no clip can be viewed")
     notes.note('"evidence_key" for "clips" in the configuration of each device:')
     print(public)
     return 0
