@@ -11,7 +11,7 @@ import pytest
 
 from tests.support import live_camera
 from tests.support.console_site import TOKEN, ConsoleSite
-from tests.support.json_lines import summary
+from tests.support.json_lines import records, summary
 from tests.support.polling import wait_until
 from tests.support.processes import ignore_sigint
 
@@ -111,4 +111,5 @@ def test_errors_are_reported_with_their_reason(site, camera, tmp_path):
         code, stdout, stderr = wait_end(start_live(site, name, "--out", out))
     finally:
         camera.refusal = ""
-    assert code == 3 and "the time is not known" in stderr and not stdout and not os.path.exists(out)
+    assert code == 3 and "the time is not known" in stderr and not os.path.exists(out)
+    assert records(stdout)[-1]["exit_code"] == 3
