@@ -1,7 +1,7 @@
 # Patrolink. `make demo` and `make test` do their own set-up; `make setup` only creates .venv.
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test hil image parity bench fuzz sim lint hooks types types-device check generate wheel sbom lock device-lib media node debian clean
+.PHONY: help setup demo test hil image parity bench docs fuzz sim lint hooks types types-device check generate wheel sbom lock device-lib media node debian clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -17,6 +17,7 @@ help:
 	@echo "make image     build the firmware of BOARD (mps2_an385) with the agent frozen in"
 	@echo "make parity    run the unit tests on CPython and on MicroPython"
 	@echo "make bench     run the benchmarks with their peers; results in build/bench"
+	@echo "make docs      build the documentation site; results in build/docs"
 	@echo "make fuzz      fuzz the codecs for FUZZ_SECONDS (60)"
 	@echo "make sim       run the long simulations: power cuts, talk groups, fault matrix, a hundred hours, shifts"
 	@echo "make check     check lint, spelling, types and generated files"
@@ -144,6 +145,15 @@ parity: .venv/test-ready $(UMQTT)
 bench: .venv/bench-ready $(UMQTT) $(TUS)
 	@for bench in tests/bench/bench_*.py; do $(BIN)/python $$bench || exit 1; done
 
+.venv/docs-ready: requirements/docs.txt .venv/ready
+	@echo "setting up the documentation tools (once)" >&2
+	@$(PIP) install --require-hashes -r $< >&2
+	@touch $@
+
+docs: .venv/docs-ready
+	@$(BIN)/python -m sphinx -q -E -W --keep-going -n -c docs . build/docs
+	@echo "the site is build/docs/index.html"
+
 FUZZ_SECONDS ?= 60
 fuzz: .venv/test-ready debian
 	@$(BIN)/python tests/fuzz/fuzz.py $(FUZZ_SECONDS)
@@ -198,13 +208,14 @@ sbom: .venv/test-ready
 	@grep -hv '^#' requirements/setup.txt device/requirements.lock | $(BIN)/cyclonedx-py requirements --pyproject pyproject.toml \
 	 --output-reproducible --validate -o build/dist/patrolink.cdx.json -
 
-LOCK := $(BIN)/uv pip compile -q pyproject.toml --universal --python-version 3.10 --generate-hashes --no-header --no-annotate
+LOCK := $(BIN)/uv pip compile -q pyproject.toml --universal --generate-hashes --no-header --no-annotate
 lock: .venv/bin/python
 	@$(PIP) install uv
 	@mkdir -p requirements
-	@$(LOCK) --upgrade --extra test --extra bench --extra sound -o requirements/bench.txt
-	@$(LOCK) --extra test -c requirements/bench.txt -o requirements/test.txt
-	@$(LOCK) --extra emulator --extra build -c requirements/bench.txt -o requirements/setup.txt
+	@$(LOCK) --python-version 3.10 --upgrade --extra test --extra bench --extra sound -o requirements/bench.txt
+	@$(LOCK) --python-version 3.10 --extra test -c requirements/bench.txt -o requirements/test.txt
+	@$(LOCK) --python-version 3.10 --extra emulator --extra build -c requirements/bench.txt -o requirements/setup.txt
+	@$(LOCK) --python-version 3.11 --extra docs -c requirements/bench.txt -o requirements/docs.txt
 
 generate: .venv/ready
 	@$(BIN)/python protocol/generate.py

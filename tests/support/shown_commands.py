@@ -1,0 +1,108 @@
+"""The commands that a Markdown page shows: fenced `sh` blocks (commands) and `console` blocks (`$ ` commands, output).
+
+A comment directly above a block says how the test runs it:
+
+    <!-- run: hub exit=2 varies -->      needs a fixture or a program; expected exit code; numbers in the output vary
+    <!-- not run: REASON -->             the block cannot run here
+
+Without a comment the commands need nothing but the tool and must succeed. Output is compared if it is shown; `...` in
+it stands for any text. The commands of a page run in order in one folder, and keep what earlier ones export.
+"""
+
+import doctest
+import re
+import shlex
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+
+_BLOCK = re.compile(
+    r"^(?P<indent>[ ]*)(?:<!-- (?P<marker>(?:not )?run: .*?) -->\n+(?P=indent))?"
+    r"```(?P<kind>sh|console)\n(?P<body>.*?)^(?P=indent)```$",
+    re.M | re.S,
+)
+_TIMEOUT_S = 120
+_FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+_NUMBER = re.compile(r"\d+(?:\.\d+)?")
+
+
+@dataclass
+class Command:
+    """A command of a page.
+
+    Attributes:
+        text: The command.
+        output: The lines shown below it; empty: not compared.
+        needs: Names of fixtures and programs.
+        exit_code: The expected exit code.
+        varies: Whether numbers in the output are not compared.
+    """
+
+    text: str
+    output: list[str] = field(default_factory=list)
+    needs: frozenset[str] = frozenset()
+    exit_code: int = 0
+    varies: bool = False
+
+
+def read(page: Path) -> list[Command]:
+    """Return the commands of a page that can run here, in order."""
+    commands = []
+    for block in _BLOCK.finditer(page.read_text(encoding="utf-8")):
+        marker = block["marker"] or "run:"
+        if marker.startswith("not run:"):
+            continue
+        words = marker.removeprefix("run:").split()
+        codes = [int(word.partition("=")[2]) for word in words if word.startswith("exit=")]
+        needs = frozenset(word for word in words if word != "varies" and not word.startswith("exit="))
+        lines = [line.removeprefix(block["indent"]) for line in block["body"].splitlines()]
+        for text, output in _split(lines, block["kind"]):
+            commands.append(Command(text, output, needs, codes[0] if codes else 0, "varies" in words))
+    return commands
+
+
+def _split(lines: list[str], kind: str) -> list[tuple[str, list[str]]]:
+    """Return (command, output) pairs of a block."""
+    if kind == "sh":
+        text = "\n".join(lines).replace("\\\n", "")
+        return [(line, []) for line in text.splitlines() if line and not line.startswith("#")]
+    pairs: list[tuple[str, list[str]]] = []
+    for line in lines:
+        if line.startswith("$ "):
+            pairs.append((line[2:], []))
+        elif line.startswith("> ") and pairs and not pairs[-1][1]:
+            pairs[-1] = f"{pairs[-1][0]}\n{line[2:]}", []
+        else:
+            pairs[-1][1].append(line)
+    return pairs
+
+
+def run(command: Command, folder: Path, env: dict[str, str]) -> None:
+    """Run a command in a folder, and check its exit code and output.
+
+    Raises:
+        AssertionError: The command does not do what the page shows.
+    """
+    exported = shlex.quote(str(folder.with_suffix(".env")))
+    script = f"[ ! -f {exported} ] || . {exported}\n{command.text}\ncode=$?; export -p >{exported}; exit $code"
+    result = subprocess.run(
+        ["bash", "-c", script],
+        cwd=folder,
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=_TIMEOUT_S,
+    )
+    assert result.returncode == command.exit_code, f"{command.text}\n{result.stdout[-2000:]}"
+    if command.output and not matches(command.output, result.stdout, command.varies):
+        shown = "\n".join(command.output)
+        raise AssertionError(f"{command.text}\n--- the page shows\n{shown}\n--- the command prints\n{result.stdout}")
+
+
+def matches(shown: list[str], printed: str, varies: bool) -> bool:
+    """Return whether a command prints what a page shows."""
+    expected = "\n".join(shown)
+    if varies:
+        expected, printed = _NUMBER.sub("N", expected), _NUMBER.sub("N", printed)
+    return doctest.OutputChecker().check_output(f"{expected}\n", f"{printed.rstrip()}\n", _FLAGS)
