@@ -40,5 +40,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _fields(board: boards.Board) -> dict[str, object]:
-    computed = {"emulated": board.emulated, "config": board.config(), "missing": board.install_commands()}
-    return {"board": board.name, **board.model_dump(exclude={"name", "wiring"}), **computed}
+    return {
+        "board": board.name,
+        "title": board.title,
+        "runtime": board.runtime,
+        "run": board.run,
+        "features": board.features,
+        "emulated": board.emulated,
+        "config": board.config(),
+        "missing": board.install_commands(),
+        "settings": board.model_dump(exclude={"name", "title", "runtime", "run", "features", "wiring"}),
+    }

@@ -53,7 +53,7 @@ def _fields(listing: "ClipListing") -> dict[str, object]:
         "time": rfc3339(listing.time_ms),
         "verdict": listing.verdict,
         "bytes": listing.size,
-        "files": listing.files,
+        "files": list(listing.files),
     }
 
 

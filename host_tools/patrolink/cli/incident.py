@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
                 print_summary({"board": args.board, "device": scenario.name, "verdict": None})
             raise
         if args.out:
-            summary["exported"] = _export(scenario.folder, scenario.key, out / "export")
+            summary["files"] = _export(scenario.folder, scenario.key, out / "export")
             (out / "incident.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     if args.json:
         print_summary(summary)

@@ -193,8 +193,8 @@ class Patrol:
             "bytes_down": modem.network.bytes_down if modem else None,
             "heap_used_bytes": device["heap_used"],
             "reconnects": device["connects"] - 1,
-            "nmea_sentences": device["sentences"],
-            "nmea_bad_checksum": device["bad_checksum"],
+            "sentences": device["sentences"],
+            "bad_checksum": device["bad_checksum"],
             "uart_overruns": device["board"]["overruns"] if device["board"] else None,
             "duration_s": round(time.monotonic() - self._start_s, 1),
         }
