@@ -12,7 +12,7 @@ import os
 import sys
 
 from patrolink import __version__
-from patrolink.cli import _parser, _settings
+from patrolink.cli import _parser, _paths, _settings
 from patrolink.cli._verbs import VERBS
 from patrolink.core import notes, signals
 from patrolink.core.errors import UserError
@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
         notes.set_quiet(args.quiet)
         _start_log(args.verbose)
         with signals.raise_on_stop():
-            code: int = args.verb.run(args)
+            code = _paths.run(args)
         sys.stdout.flush()
         return code
     except UserError as e:

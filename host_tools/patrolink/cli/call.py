@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     speech = _read_speech(Path(args.speech)) if args.speech else call.syllables()
     with contextlib.ExitStack() as stack:
         out = Path(args.out or stack.enter_context(tempfile.TemporaryDirectory(prefix="patrolink-call-")))
-        plan = call.Plan((args.board, args.other), speech, PROFILES[args.network], args.seed, out.resolve())
+        plan = call.Plan((args.board, args.other), speech, PROFILES[args.network], args.seed, out.absolute())
         bursts: list[dict[str, Any]] = []
         try:
             with Progress("call: start hub and devices") as progress:

@@ -51,7 +51,9 @@ def run(args: argparse.Namespace) -> int:
     if not 0 <= args.pre <= 60 or not 1 <= args.post <= 60:
         raise UserError("--pre must be from 0 to 60, --post from 1 to 60")
     with contextlib.ExitStack() as stack:
-        out = Path(args.out or stack.enter_context(tempfile.TemporaryDirectory(prefix="patrolink-incident-"))).resolve()
+        out = Path(
+            args.out or stack.enter_context(tempfile.TemporaryDirectory(prefix="patrolink-incident-"))
+        ).absolute()
         film = Path(args.film) if args.film else default_film()
         plan = incident.Plan(args.board, film, args.pre, args.post, PROFILES[args.network], args.seed, out)
         scenario = incident.Incident(plan, stack)

@@ -7,6 +7,7 @@ OUT.keys.toml.
 
 import argparse
 import itertools
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     if first is None:
         raise UserError(f"{args.track}: no fix with a time; an NMEA log needs RMC or ZDA sentences")
     out = Path(args.capture)
-    if out.resolve() == Path(args.track).resolve():
+    if os.path.realpath(out) == os.path.realpath(args.track):
         raise UserError(f"{out}: this is the input; name another file")
     try:
         writer = CaptureWriter(out)

@@ -173,7 +173,7 @@ class ClipSource:
     """
 
     def __init__(self, path: Path, signers: str | None = None) -> None:
-        path = path.resolve()
+        path = Path(os.path.realpath(path))  # `resolve` raises RuntimeError for a loop of links
         if not path.is_dir():
             raise UserError(f"{path}: not a folder; give the folder of a clip, of a device, or of a site's clips")
         self.clip = path.name if _FOLDER.fullmatch(path.name) else None  # the only clip; None: all clips

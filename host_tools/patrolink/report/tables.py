@@ -128,7 +128,8 @@ def write_parquet(table: Table, path: Path) -> None:
     for name, column in table.items():
         unknown = np.isnan(column) if column.dtype.kind == "f" else column == -1 if column.dtype == np.int16 else None
         arrays[name] = pyarrow.array(column.astype(object) if column.dtype.kind == "U" else column, mask=unknown)
-    pyarrow.parquet.write_table(pyarrow.table(arrays), path, compression="zstd")
+    with path.open("wb") as out:  # given the path, pyarrow deletes a file that it must not write
+        pyarrow.parquet.write_table(pyarrow.table(arrays), out, compression="zstd")
 
 
 WRITERS = {"npz": write_npz, "parquet": write_parquet}

@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import av
+
 from patrolink.core import boards, resources, tracks
 from patrolink.core.errors import DeviceError, UserError
 from patrolink.emulator.boards.device import Device
@@ -64,6 +66,19 @@ class Plan:
     modem: str = ""
 
 
+def _check_film(path: Path) -> None:
+    """Raise UserError if a file is no video that can be read."""
+    try:
+        with av.open(str(path)) as film:
+            readable = bool(film.streams.video)
+    except FileNotFoundError:
+        raise UserError(f"{path}: film for the camera not found; name an existing video with --film") from None
+    except (av.FFmpegError, OSError) as e:
+        raise UserError(f"{path}: not a readable video ({e.strerror}); name another one with --film") from None
+    if not readable:
+        raise UserError(f"{path}: the file has no picture; name a video with --film")
+
+
 class Incident:
     """A control room and a recording device, running until the stack ends.
 
@@ -80,8 +95,7 @@ class Incident:
         self.board.check_emulated()
         if self.board.camera is None:
             raise UserError(f"board {plan.board} has no camera; `patrolink boards` lists the features of all boards")
-        if not plan.film.is_file():
-            raise UserError(f"{plan.film}: film for the camera not found; name an existing video with --film")
+        _check_film(plan.film)
         self.name = f"{plan.board}-1"
         for folder in (self.clips, self.out / self.name):
             shutil.rmtree(folder, ignore_errors=True)
