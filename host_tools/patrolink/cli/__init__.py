@@ -29,9 +29,9 @@ def main(argv: list[str] | None = None) -> int:
         The exit code.
     """
     if "_ARGCOMPLETE" in os.environ:
-        import argcomplete  # heavy, and only needed by the shell's completion
+        from patrolink.cli import _completers  # heavy, and only needed by the shell's completion
 
-        argcomplete.autocomplete(_parser.build())
+        _completers.complete()
     words = sys.argv[1:] if argv is None else argv
     as_json = False
     try:

@@ -24,11 +24,21 @@ def _hint(word: str, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]}?" if close else ""
 
 
+class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Makes room for the longest verb: argparse does not count the indentation of the list of verbs."""
+
+    def add_argument(self, action: argparse.Action) -> None:
+        """Add an argument to the help."""
+        super().add_argument(action)
+        if isinstance(action, argparse._SubParsersAction):
+            self._action_max_length += 2
+
+
 class Parser(argparse.ArgumentParser):
     """An ArgumentParser that suggests the word that was meant."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **options)
+        super().__init__(formatter_class=_HelpFormatter, **options)
 
     def error(self, message: str) -> NoReturn:
         """Print the usage and the message with a suggestion, and exit with code 2."""

@@ -19,6 +19,7 @@ VERBS = {
     "boards": Verb("list boards, and the packages that are missing to run them", ""),
     "call": Verb("run a call between two emulated devices through a hub", "emulator"),
     "clip": Verb("list, fetch, verify, show and export clips", "video"),
+    "completion": Verb("print the script that completes words in bash, zsh or fish", ""),
     "decode": Verb("decode a capture to jsonl, csv, geojson, gpx, npz, parquet or pcap", "report"),
     "devices": Verb("list serial ports", ""),
     "emulate": Verb("run a device on an emulated board", "emulator"),
