@@ -185,6 +185,7 @@ class DeviceClient:
         self._receiver = Receiver(self.key, name.encode(), frame.DOWNLINK)
         self._uplink = frame.Channel(self.key, name.encode())
         self._counter = 0
+        self._newest_frame = b""
         self._uplink_srtcp = self._srtcp_context(b"patrolink-ptt-up")
         self._downlink_srtcp: dict[tuple, srtp.SrtcpTransform] = {}  # address of a hub -> context
         self._frames: list[bytes] = []
@@ -241,7 +242,12 @@ class DeviceClient:
         buf = bytearray(1024)
         n = self._uplink.seal_into(buf, kind, self._counter, codec.encode_into(kind, values, buf, frame.HEADER_BYTES))
         self._counter += 1
-        self._mqtt.publish(f"p/{self.name}/u", bytes(buf[:n]), qos=1)
+        self._newest_frame = bytes(buf[:n])
+        self.repeat_message()
+
+    def repeat_message(self, retain: bool = False) -> None:
+        """Publish the newest frame again, as a device does until an event is answered."""
+        self._mqtt.publish(f"p/{self.name}/u", self._newest_frame, qos=1, retain=retain)
 
     def send_hello(self) -> None:
         texts = {"board": b"linux", "firmware": b"0", "runtime": b"test"}

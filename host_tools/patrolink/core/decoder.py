@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
+from patrolink_messages import EVENT
 from patrolink_names import BITS, NAMES
 from patrolink_protocol import decode, frame, receiver
 from patrolink_protocol.errors import RejectError
@@ -87,13 +88,16 @@ class Decoder:
 
     Args:
         keys: device id → key.
+        repeated_events: True to return the row of a repeated `event` too, with "repeated" set: its device waits for an
+            answer that may be lost. Other repeated frames give no rows.
 
     Attributes:
         reject_reason: why the last frame was rejected (a name of the protocol's reject table), "" if it was not.
         stats: counts so far.
     """
 
-    def __init__(self, keys: dict[str, DeviceKey]) -> None:
+    def __init__(self, keys: dict[str, DeviceKey], repeated_events: bool = False) -> None:
+        self._repeated_events = repeated_events
         self._receivers = {
             name: receiver.Receiver(key.secret, name.encode(), frame.UPLINK, key.epoch) for name, key in keys.items()
         }
@@ -117,7 +121,8 @@ class Decoder:
             kind, counter, body, extensions, repeated = device_receiver.open(record.frame)
             if repeated:
                 self.stats.duplicates += 1
-                return []
+                if kind != EVENT or not self._repeated_events:
+                    return []
             message = decode.decode(kind, body)
         except RejectError as e:
             self.reject_reason = e.name
@@ -129,6 +134,8 @@ class Decoder:
             return [_position(fix, record.device, counter) for fix in message["fixes"]]
         name = message.pop("message")
         row = {"record": name, "device": record.device, "counter": counter, "time": rfc3339(record.time_ms)}
+        if repeated:
+            row["repeated"] = True
         for key, value in message.items():
             row[key] = _report_value(name, key, value)
         if extensions:

@@ -98,7 +98,7 @@ class Hub:
         )
         self._clips = clips = self._build_clips(broadcaster) if context.hub.uploads else None
         self._uplink = UplinkService(
-            Decoder(context.keys),
+            Decoder(context.keys, repeated_events=True),
             devices,
             terms=terms,
             positions=positions,

@@ -79,7 +79,10 @@ class UplinkService:
         if message == "position":
             self._positions.update(row)
         elif message == "event":
-            self._incidents.event_received(row)
+            if row.get("repeated"):
+                self._incidents.event_repeated(row)
+            else:
+                self._incidents.event_received(row)
         elif message == "answer":
             self._dispatchers.broadcast({"type": "answer", **row})
             self._audit.note(device.name, "answer", command=row["command_id"], result=row["result"], text=row["text"])

@@ -2,22 +2,27 @@
 
 import pytest
 from patrolink.core.errors import UserError
-from patrolink.hub.incidents.alarms import Alarms, event_state
+from patrolink.hub.incidents.alarms import Alarms, Answer, event_state
+
+NOW_MS = 1_790_000_000_000
 
 
-def sos(phase: str = "raised", ack_wanted: int = 1) -> dict:
-    return {"device": "vest-1", "event_id": 7, "kind": "sos", "phase": phase, "ack_wanted": ack_wanted}
+def sos(phase: str = "raised", ack_wanted: int = 1, device: str = "vest-1", event_id: int = 7, time_ms=NOW_MS) -> dict:
+    return {
+        "device": device, "event_id": event_id, "kind": "sos", "phase": phase, "ack_wanted": ack_wanted,
+        "time_ms": time_ms,
+    }  # fmt: skip
 
 
 def test_alarm_is_open_until_it_is_resolved_and_survives_a_restart(tmp_path):
     path = tmp_path / "alarms.json"
     alarms = Alarms(path)
     assert alarms.report(sos())["taken_by"] is None
-    assert alarms.answer("vest-1", 7, "duty", "accepted")["taken_by"] == "duty"
+    assert alarms.answer("vest-1", 7, Answer("accepted", NOW_MS, "duty"))["taken_by"] == "duty"
     assert alarms.report(sos())["taken_by"] == "duty", "a repeated event must not reset its dispatcher"
     alarms = Alarms(path)
     assert [(row["event_id"], row["taken_by"]) for row in alarms.rows()] == [(7, "duty")]
-    assert alarms.answer("vest-1", 7, "second", "resolved")["phase"] == "cleared"
+    assert alarms.answer("vest-1", 7, Answer("resolved", NOW_MS, "second"))["phase"] == "cleared"
     assert alarms.rows() == [] == Alarms(path).rows()
 
 
@@ -27,7 +32,7 @@ def test_alarm_that_the_wearer_cancels_is_closed(tmp_path):
     alarms.report(sos("cancelled"))
     assert alarms.rows() == []
     with pytest.raises(UserError, match="no open event 7"):
-        alarms.answer("vest-1", 7, "duty", "accepted")
+        alarms.answer("vest-1", 7, Answer("accepted", NOW_MS, "duty"))
 
 
 def test_event_that_requires_no_acknowledgement_is_not_stored(tmp_path):
@@ -40,7 +45,7 @@ def test_answer_with_an_unknown_state_is_rejected(tmp_path):
     alarms = Alarms(tmp_path / "alarms.json")
     alarms.report(sos())
     with pytest.raises(UserError, match="no event state 'later'"):
-        alarms.answer("vest-1", 7, "duty", "later")
+        alarms.answer("vest-1", 7, Answer("later", NOW_MS, "duty"))
     assert event_state(7, "accepted", 5, "duty") == {"event_id": 7, "state": 3, "time_ms": 5, "who": b"duty"}
 
 
@@ -48,7 +53,58 @@ def test_alarm_is_open_while_storage_fails_and_is_stored_afterwards(tmp_path):
     path = tmp_path / "state" / "alarms.json"
     alarms = Alarms(path)
     assert alarms.report(sos())["taken_by"] is None and alarms.unsaved
-    assert alarms.answer("vest-1", 7, "duty", "accepted")["taken_by"] == "duty" and alarms.unsaved
+    assert alarms.answer("vest-1", 7, Answer("accepted", NOW_MS, "duty"))["taken_by"] == "duty" and alarms.unsaved
     path.parent.mkdir()
     assert alarms.report(sos())["taken_by"] == "duty" and not alarms.unsaved
     assert [row["taken_by"] for row in Alarms(path).rows()] == ["duty"]
+
+
+def test_answers_survive_a_restart(tmp_path):
+    path = tmp_path / "alarms.json"
+    alarms = Alarms(path)
+    alarms.report(sos())
+    assert alarms.last_answer("vest-1", 7) is None and not alarms.is_closed(sos())
+    alarms.answer("vest-1", 7, Answer("accepted", NOW_MS + 5, "duty"))
+    assert Alarms(path).last_answer("vest-1", 7) == ("accepted", NOW_MS + 5, "duty", NOW_MS)
+    assert not alarms.is_closed(sos())
+    alarms.answer("vest-1", 7, Answer("resolved", NOW_MS + 9, "second"))
+    restarted = Alarms(path)
+    assert restarted.last_answer("vest-1", 7) == ("resolved", NOW_MS + 9, "second", NOW_MS) and restarted.rows() == []
+    assert restarted.is_closed(sos())
+
+
+@pytest.mark.parametrize("time_ms", [NOW_MS + 1000, None])
+def test_reused_event_id_is_a_new_event(tmp_path, time_ms):
+    """A device that was provisioned again starts with event 1: its SOS must not be taken for a closed one."""
+    alarms = Alarms(tmp_path / "alarms.json")
+    alarms.report(sos(time_ms=NOW_MS if time_ms else None))
+    alarms.answer("vest-1", 7, Answer("resolved", NOW_MS, "duty"))
+    assert not alarms.is_closed(sos(time_ms=time_ms))
+    assert alarms.report(sos(time_ms=time_ms))["taken_by"] is None and alarms.last_answer("vest-1", 7) is None
+
+
+def test_a_device_cannot_displace_alarms_of_another_device(tmp_path):
+    path = tmp_path / "alarms.json"
+    alarms = Alarms(path)
+    alarms.report(sos())
+    for event_id in range(1, 1200):
+        alarms.report(sos(device="vest-2", event_id=event_id))
+    for rows in (alarms.rows(), Alarms(path).rows()):
+        assert [row["event_id"] for row in rows if row["device"] == "vest-1"] == [7]
+        assert [row["event_id"] for row in rows if row["device"] == "vest-2"] == list(range(1180, 1200))
+    for event_id in range(1180, 1200):
+        alarms.answer("vest-2", event_id, Answer("resolved", NOW_MS, "duty"))
+    alarms.answer("vest-1", 7, Answer("resolved", NOW_MS, "duty"))
+    for event_id in range(2000, 2100):
+        alarms.report(sos(device="vest-2", event_id=event_id))
+        alarms.answer("vest-2", event_id, Answer("resolved", NOW_MS, "duty"))
+    assert alarms.is_closed(sos()) and Alarms(path).is_closed(sos())
+
+
+def test_retry_saves_what_storage_refused(tmp_path):
+    path = tmp_path / "state" / "alarms.json"
+    alarms = Alarms(path)
+    alarms.report(sos())
+    assert alarms.unsaved and not alarms.retry_save()
+    path.parent.mkdir()
+    assert alarms.retry_save() and Alarms(path).rows() == alarms.rows()

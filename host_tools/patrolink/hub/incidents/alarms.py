@@ -1,7 +1,7 @@
 """Open alarms: events of devices that a dispatcher has to handle. They are kept until resolved or cancelled."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from patrolink_names import NAMES
 
@@ -12,11 +12,31 @@ from patrolink.hub.infra import persistence
 STATES = {name: code for code, name in NAMES["event_state", "state"].items()}
 _ENDED_PHASES = ("cancelled", "cleared")  # of an event, reported by the device
 _CLOSING_STATES = ("resolved", "false_alarm")  # of an answer
-_MAX_ALARMS = 1000
+# Limits per device, so that no device can displace an alarm of another one.
+_OPEN_MAX = 20
+_ANSWERS_MAX = 20
+
+_Key = tuple[str, int]
+
+
+class Answer(NamedTuple):
+    """The last answer of a dispatcher to an event.
+
+    Attributes:
+        state: State of `event_state`, for example "accepted" or "resolved".
+        time_ms: Unix time of the answer.
+        who: Name of the dispatcher.
+        event_ms: Unix time of the event; None if the device did not know it.
+    """
+
+    state: str
+    time_ms: int
+    who: str
+    event_ms: int | None = None
 
 
 class Alarms:
-    """The open alarms of a hub.
+    """The open alarms of a hub, and the last answers to events.
 
     Args:
         path: File that keeps them across restarts.
@@ -28,13 +48,29 @@ class Alarms:
     def __init__(self, path: Path) -> None:
         self._path = path
         self.unsaved = False
-        self._rows: dict[tuple[str, int], Row] = {
-            (row["device"], row["event_id"]): row for row in persistence.load_json(path) or []
+        document = persistence.load_json(path) or {"open": [], "answers": []}
+        self._rows: dict[_Key, Row] = {(row["device"], row["event_id"]): row for row in document["open"]}
+        self._answers: dict[_Key, Answer] = {
+            (device, event_id): Answer(*answer) for device, event_id, *answer in document["answers"]
         }
 
     def rows(self) -> list[Row]:
         """Return the open alarms, oldest first: the decoder's rows, with `taken_by` (None: no dispatcher yet)."""
         return list(self._rows.values())
+
+    def last_answer(self, device: str, event_id: int) -> Answer | None:
+        """Return the last answer to an event; None if no dispatcher has answered it."""
+        return self._answers.get((device, event_id))
+
+    def is_closed(self, row: Row) -> bool:
+        """Return True if a dispatcher has closed the event of a row.
+
+        A device that lost its storage uses event ids again: only an event with the same time is the same event.
+        """
+        answer = self._answers.get((row["device"], row["event_id"]))
+        if answer is None or answer.state not in _CLOSING_STATES:
+            return False
+        return answer.event_ms is not None and answer.event_ms == row["time_ms"]
 
     def report(self, row: Row) -> Row:
         """Process an event row of a device, and return it with the dispatcher who handles it."""
@@ -46,22 +82,22 @@ class Alarms:
             return row
         if not row["ack_wanted"]:
             return row
+        if known is None:
+            self._answers.pop(key, None)  # of an earlier event with the same id
         row = {**row, "taken_by": known["taken_by"] if known else None}
         if row != known or self.unsaved:
             self._rows[key] = row
-            while len(self._rows) > _MAX_ALARMS:
-                del self._rows[next(iter(self._rows))]
+            _drop_oldest(self._rows, key[0], _OPEN_MAX)
             self._save()
         return row
 
-    def answer(self, device: str, event_id: int, who: str, state: str) -> Row:
+    def answer(self, device: str, event_id: int, answer: Answer) -> Row:
         """Set the state of an alarm on behalf of a dispatcher.
 
         Args:
             device: Id of the device that raised the alarm.
             event_id: Id of the event.
-            who: Name of the dispatcher.
-            state: State of `event_state`, for example "accepted" or "resolved".
+            answer: The answer.
 
         Returns:
             The alarm's row, with phase "cleared" if the state closes it.
@@ -69,28 +105,46 @@ class Alarms:
         Raises:
             UserError: The alarm is not open, or the state does not exist.
         """
-        row = self._rows.get((device, event_id))
+        key = device, event_id
+        row = self._rows.get(key)
         if row is None:
             raise UserError(
                 f"no open event {event_id} of {device}: it was resolved, or cancelled by the wearer; reload the alarms"
             )
-        if state not in STATES:
-            raise UserError(f"no event state {state!r}; use one of {', '.join(STATES)}")
-        row = {**row, "taken_by": who}
-        if state in _CLOSING_STATES:
-            del self._rows[device, event_id]
+        if answer.state not in STATES:
+            raise UserError(f"no event state {answer.state!r}; use one of {', '.join(STATES)}")
+        row = {**row, "taken_by": answer.who}
+        if answer.state in _CLOSING_STATES:
+            del self._rows[key]
             row["phase"] = "cleared"
         else:
-            self._rows[device, event_id] = row
+            self._rows[key] = row
+        self._answers.pop(key, None)  # the newest is the last
+        self._answers[key] = answer._replace(event_ms=row["time_ms"])
+        _drop_oldest(self._answers, device, _ANSWERS_MAX)
         self._save()
         return row
 
+    def retry_save(self) -> bool:
+        """Save if storage failed before. Returns True if everything is on storage."""
+        if self.unsaved:
+            self._save()
+        return not self.unsaved
+
     def _save(self) -> None:
+        answers = [[*key, *answer] for key, answer in self._answers.items()]
         try:
-            persistence.save_json(self._path, self.rows())
+            persistence.save_json(self._path, {"open": self.rows(), "answers": answers})
             self.unsaved = False
         except OSError:  # dispatchers see the alarm nevertheless
             self.unsaved = True
+
+
+def _drop_oldest(entries: dict[_Key, Any], device: str, limit: int) -> None:
+    """Remove the oldest entries of a device beyond its limit."""
+    own = [key for key in entries if key[0] == device]
+    for key in own[:-limit]:
+        del entries[key]
 
 
 def event_state(event_id: int, state: str, unix_ms: int, who: str) -> dict[str, Any]:

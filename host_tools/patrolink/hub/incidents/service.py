@@ -5,7 +5,7 @@ from patrolink_messages import EVENT_STATE
 from patrolink.core.clock import Clock
 from patrolink.core.decoder import Row
 from patrolink.hub.dispatch.broadcaster import Broadcaster
-from patrolink.hub.incidents.alarms import Alarms, event_state
+from patrolink.hub.incidents.alarms import Alarms, Answer, event_state
 from patrolink.hub.infra.audit import AuditLog
 from patrolink.hub.infra.device_sender import DeviceSender
 from patrolink.hub.infra.metrics import Metrics
@@ -31,13 +31,34 @@ class IncidentService:
         return self._alarms.rows()
 
     def event_received(self, row: Row) -> None:
-        """Show an event of a device to all dispatchers, and acknowledge it once it is on storage."""
+        """Show an event of a device to all dispatchers, and acknowledge it once it is on storage.
+
+        An event that was closed before, such as one that the broker retained, is not opened again.
+        """
+        if self._alarms.is_closed(row):
+            self.event_repeated(row)
+            return
         row = self._alarms.report(row)
         self._dispatchers.broadcast({"type": "event", **row})
         if self._alarms.unsaved:
             self._metrics.counts["storage_failed"] += 1  # without an acknowledgement, the device repeats the event
         elif row["ack_wanted"]:
-            self._sender.acknowledge_event(row["device"], row["event_id"])
+            self._answer(row["device"], row["event_id"])
+
+    def event_repeated(self, row: Row) -> None:
+        """Answer an event again: the device repeats it because the answer was lost. Nothing else changes."""
+        if not row["ack_wanted"] or not self._alarms.retry_save():
+            return
+        self._metrics.counts["events_repeated"] += 1
+        self._answer(row["device"], row["event_id"])
+
+    def _answer(self, device: str, event_id: int) -> None:
+        """Send the current state of an event: that of the last answer, else `received`."""
+        answer = self._alarms.last_answer(device, event_id)
+        if answer is None:
+            self._sender.acknowledge_event(device, event_id)
+        else:
+            self._sender.send(device, EVENT_STATE, event_state(event_id, answer.state, answer.time_ms, answer.who))
 
     def answer_event(self, who: str, device: str, event_id: int, state: str) -> None:
         """Accept, resolve, ... an event on behalf of a dispatcher, and inform the wearer and all dispatchers.
@@ -45,7 +66,8 @@ class IncidentService:
         Raises:
             UserError: The event is not open, the state does not exist, or the audit log cannot be written.
         """
-        row = self._alarms.answer(device, event_id, who, state)
+        now_ms = self._clock.unix_ms()
+        row = self._alarms.answer(device, event_id, Answer(state, now_ms, who))
         self._audit.write(who, "answer_event", device=device, event=event_id, state=state)
-        self._sender.send(device, EVENT_STATE, event_state(event_id, state, self._clock.unix_ms(), who))
+        self._sender.send(device, EVENT_STATE, event_state(event_id, state, now_ms, who))
         self._dispatchers.broadcast({"type": "event", **row})
