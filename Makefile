@@ -1,7 +1,7 @@
 # Patrolink. `make demo` and `make test` do their own set-up; `make setup` only creates .venv.
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test hil image parity bench docs fuzz sim lint hooks types types-device check generate wheel sbom lock device-lib media node debian clean
+.PHONY: help setup demo test hil image parity bench docs fuzz sim lint hooks types types-device check generate wheel sbom lock device-lib media node debian plan clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -95,21 +95,18 @@ $(TUS): tests/integration/clips/node/package-lock.json
 	else echo "note: the tus server could not be fetched (build/node/npm.log); tests against it are skipped" >&2; fi
 node: $(TUS)
 
-# Debian packages for further tests, as command:packages; tests that need a missing one are skipped.
-DEBIAN := mosquitto:mosquitto tshark:tshark cc:gcc,libc6-dev arm-none-eabi-gcc:gcc-arm-none-eabi,libnewlib-arm-none-eabi \
- qemu-system-arm:qemu-system-arm clang:clang,libclang-rt-dev gpsd:gpsd chromium:chromium,chromium-driver ffmpeg:ffmpeg node:nodejs npm:npm
+# Debian packages for further tests, installed if this user may; tests that need a missing one are skipped.
 debian:
-	@missing=; for pair in $(DEBIAN); do \
-	  command -v $${pair%%:*} >/dev/null || [ -x /usr/sbin/$${pair%%:*} ] || missing="$$missing $$(echo $${pair#*:} | tr , ' ')"; \
-	done; \
-	if [ -n "$$missing" ]; then \
-	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	    echo "installing$$missing (once)" >&2; \
-	    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; } \
-	      >/dev/null 2>&1 || echo "note: some of$$missing could not be installed; tests that need them are skipped" >&2; \
-	  else echo "note:$$missing missing and this user cannot install packages (apt-get install$$missing); tests that need them \
-	are skipped" >&2; fi; \
+	@missing=$$($(PYTHON) tests/support/setup_plan.py --missing); \
+	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  echo "installing $$missing (once)" >&2; \
+	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; } \
+	    >/dev/null 2>&1 || echo "note: some of $$missing could not be installed; tests that need them are skipped" >&2; \
 	fi
+
+# Printed before anything is installed.
+plan:
+	@$(PYTHON) tests/support/setup_plan.py
 
 # --- jobs -------------------------------------------------------------------------------------------------------
 
@@ -119,7 +116,7 @@ demo: setup $(FILM)
 
 # Most tests wait for devices in real time, so there are more workers than cores. Each worker gets one test at a time.
 PARALLEL := -n 6 --dist load --maxschedchunk 1 --cache-clear -o cache_dir=build/parallel
-test: .venv/test-ready $(UMQTT) $(FILM) debian $(TUS)
+test: plan .venv/test-ready $(UMQTT) $(FILM) debian $(TUS)
 	@$(BIN)/python -m pytest -q --durations=5 $(PARALLEL) -m "not exclusive" || { [ $$? = 1 ] && $(BIN)/python tests/support/rerun_failed.py; }
 # Tests that play or record in real time run without other tests.
 	@$(BIN)/python -m pytest -q -m exclusive tests/integration
@@ -129,7 +126,7 @@ image: $(UMQTT)
 	@[ -x boards/$(BOARD)/build.sh ] || { echo "error: board $(BOARD) has no firmware recipe (boards/$(BOARD)/build.sh)" >&2; exit 2; }
 	@boards/$(BOARD)/build.sh
 
-hil: .venv/test-ready $(UMQTT) $(FILM) debian
+hil: plan .venv/test-ready $(UMQTT) $(FILM) debian
 	@rm -rf build/hil && mkdir -p build/hil
 	@$(BIN)/python -m pytest -q tests/hil --junitxml build/hil/junit.xml --report-log build/hil/report.jsonl
 

@@ -61,6 +61,12 @@ def pytest_collection_modifyitems(config, items):
 
 
 @pytest.fixture(scope="session")
+def cache_dir(tmp_path_factory):
+    """A folder of this user: that of pytest-embedded is shared by all users, where files of another one stop it."""
+    return str(tmp_path_factory.mktemp("pytest-embedded-cache"))
+
+
+@pytest.fixture(scope="session")
 def _locks():
     locks: dict[str, Lock] = {}
     yield locks

@@ -67,10 +67,10 @@ def run(args: argparse.Namespace) -> int:
 
     path = Path(args.source) if os.path.isfile(args.source) else None
     device_keys = keys.find(args.keys, path)
-    if not device_keys:
-        notes.note("no device keys: frames are counted but not shown; name a keys file with --keys")
     decoder = Decoder(device_keys)
     transport = open_transport(args.source, args.device, device_keys)
+    if not device_keys:
+        notes.note("no device keys: frames are counted but not shown; name a keys file with --keys")
     with contextlib.ExitStack() as stack:
         stack.callback(transport.close)
         writer = _open_record(args, path, stack)

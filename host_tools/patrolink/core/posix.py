@@ -21,12 +21,16 @@ def require_posix(verb: str) -> None:
         )
 
 
-def warn_readable_by_others(path: Path, mode: int) -> None:
-    """Print a warning if the permission bits of a secret file let others read it.
+def readable_by_others(mode: int) -> bool:
+    """Return whether the permission bits of a file let others read or change it.
 
     Args:
-        path: The file.
         mode: Its `st_mode`. Systems without user ids set the bits of others on every file; they are ignored there.
     """
-    if hasattr(os, "getuid") and mode & (stat.S_IRWXG | stat.S_IRWXO):
+    return hasattr(os, "getuid") and bool(mode & (stat.S_IRWXG | stat.S_IRWXO))
+
+
+def warn_readable_by_others(path: Path, mode: int) -> None:
+    """Print a warning if others can read a secret file with this `st_mode`."""
+    if readable_by_others(mode):
         notes.warn(f"{path} can be read by others; run `chmod 600 {path}`")

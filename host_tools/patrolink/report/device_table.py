@@ -15,9 +15,10 @@ from patrolink.core.text import plural
 from patrolink.report.alerts import Alerts
 
 _COLUMNS = ("device", "UTC", "position", "alt m", "km/h", "mode", "bat", "frames", "fixes", "refused", "age")
-# Columns left out of a terminal that is narrower than the key.
-_OMITTED = {90: ("alt m",), 80: ("mode", "frames", "fixes", "refused")}
 _WIDE = 90
+_NARROW = 60
+# Columns left out of a terminal that is narrower than the key.
+_OMITTED = {_WIDE: ("alt m",), 80: ("mode", "frames", "fixes", "refused"), _NARROW: ("UTC", "km/h", "bat")}
 _ALERTS_SHOWN = 8
 # Anybody may invent device ids on an open broker: beyond this many, unverified devices count in the totals only.
 _UNVERIFIED_MAX = 32
@@ -76,16 +77,16 @@ class DeviceTable:
                 self._alerts.add_refusal(record, reason)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Yield the parts of the view; no digit is cut in a terminal of 60 or more columns."""
+        """Yield the parts of the view; no digit is cut in a terminal of 40 or more columns."""
         yield Text(self._title, style="italic")
         if len(self._alerts):
-            yield self._alert_table()
+            yield self._alert_table(options.max_width)
         yield self._position_table(options.max_width)
 
-    def _alert_table(self) -> Table:
+    def _alert_table(self, width: int) -> Table:
         table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
         for name in ("UTC", "device", "event or error", "state"):
-            table.add_column(name, no_wrap=name != "device", overflow="fold")
+            table.add_column(name, no_wrap=name != "device" and width >= _NARROW, overflow="fold")
         for alert in self._alerts.most_urgent(_ALERTS_SHOWN):
             cells = (Text(text) for text in (alert.time, alert.device, alert.kind, alert.state))
             table.add_row(*cells, style="bold red" if alert.is_emergency else "")

@@ -49,7 +49,7 @@ def _explained(port: str, error: Exception) -> DeviceError:
     if code is None and "PermissionError" in str(error):  # Windows; pyserial passes no error number
         return DeviceError(f"{port}: in use by another program; close it, then start again")
     if code in (errno.EACCES, errno.EPERM):
-        return DeviceError(f"{port}: permission denied; {_permission_remedy(port)}")
+        return DeviceError(f"{port}: permission denied; {permission_remedy(port)}")
     why = os.strerror(code) if code else str(error)
     return DeviceError(f"{port}: cannot be opened ({why}); `patrolink devices` lists the ports")
 
@@ -83,7 +83,7 @@ def _openers(device: int) -> Iterator[tuple[str, bool]]:
                 yield f"process {process.name} ({printable(command[:_COMMAND_MAX_CHARS])})", locked
 
 
-def _permission_remedy(port: str) -> str:
+def permission_remedy(port: str) -> str:
     """Return what to do if a port must not be opened: its group decides on POSIX."""
     try:
         import grp

@@ -36,6 +36,7 @@ def capture(tmp_path_factory):
         (["hub", "--new-token", "duty"], 0, {"token"}),
         (["hub", "--new-evidence-key", "OUT"], 0, {"evidence_key"}),
         (["emulate", "--network", "lift", "--hours", "0.1"], 0, {"summary"}),
+        (["doctor"], 0, {"finding", "summary"}),
         (["clip", "list", "no such folder"], 2, {"error"}),
     ],
     ids=lambda value: " ".join(value[:2]) if isinstance(value, list) else "",

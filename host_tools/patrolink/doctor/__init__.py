@@ -1,0 +1,1 @@
+"""Checks of the environment for `patrolink doctor`, and its support bundle."""

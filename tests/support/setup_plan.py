@@ -1,0 +1,132 @@
+"""What `make test` is going to install, and which tests are skipped for what it may not install.
+
+It runs before the virtual environment exists: `python3 tests/support/setup_plan.py` prints the plan, with
+`--missing` only the Debian packages that are missing, for the Makefile to install.
+"""
+
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+_SYSTEM_FOLDERS = "/usr/sbin:/usr/local/sbin"  # Debian installs brokers and gpsd outside the PATH of ordinary users
+
+
+class Program(NamedTuple):
+    """A program that some tests start.
+
+    Attributes:
+        command: Name of the executable file.
+        packages: Debian packages.
+        tests: Test files, relative to tests/, that are skipped without it, some of them in part.
+    """
+
+    command: str
+    packages: str
+    tests: str
+
+
+PROGRAMS = (
+    Program("mosquitto", "mosquitto", "integration/device/test_device.py"),
+    Program(
+        "tshark",
+        "tshark",
+        "protocol/test_dissector.py integration/ptt/test_floor_dissector.py integration/hub/test_hub.py "
+        "integration/hub/test_hub_parts.py integration/live/test_live_view_media.py",
+    ),
+    Program(
+        "gcc",
+        "gcc libc6-dev",
+        "protocol/test_conformance.py integration/ptt/test_srtp_interop.py integration/clips/test_p256.py",
+    ),
+    Program(
+        "arm-none-eabi-gcc",
+        "gcc-arm-none-eabi libnewlib-arm-none-eabi",
+        "protocol/test_conformance.py integration/emulator/test_image.py integration/emulator/test_fleet.py "
+        "integration/device/test_serial_camera.py integration/live/test_live_modem.py hil/test_lockstep.py "
+        "hil/test_patrol.py",
+    ),
+    Program(
+        "qemu-system-arm",
+        "qemu-system-arm",
+        "integration/emulator/test_image.py integration/emulator/test_fleet.py "
+        "integration/device/test_serial_camera.py integration/live/test_live_modem.py hil/test_lockstep.py "
+        "hil/test_patrol.py",
+    ),
+    Program("clang", "clang libclang-rt-dev", "protocol/test_fuzz_c.py protocol/test_conformance.py"),
+    Program("gpsd", "gpsd", "integration/device/test_gpsd.py"),
+    Program(
+        "chromium",
+        "chromium chromium-driver",
+        "integration/hub/test_console.py integration/hub/test_clips_page.py integration/live/test_live_page.py "
+        "integration/clips/test_clip_export.py",
+    ),
+    Program(
+        "ffmpeg",
+        "ffmpeg",
+        "integration/clips/test_clip_export.py integration/clips/test_avi_players.py integration/clips/test_h264.py "
+        "integration/cli/test_live_cli.py integration/live/test_live_view_media.py",
+    ),
+    Program("node", "nodejs", "integration/clips/test_upload.py integration/cli/test_report.py"),
+    Program("npm", "npm", "integration/clips/test_upload.py integration/clips/test_upload_device.py"),
+)
+# File or folder that `make` creates -> what it does for it
+_DOWNLOADS = {
+    ".venv/ready": "create .venv and install the tool (pip, requirements/setup.txt)",
+    ".venv/test-ready": "install the test tools (pip, requirements/test.txt)",
+    "build/device-lib/umqtt/simple.py": "fetch the MQTT library of devices",
+    "build/media/bikes.mp4": "fetch the film of emulated cameras",
+    "build/node/ready": "fetch the tus server (npm)",
+}
+
+
+def is_installed(command: str) -> bool:
+    """Return whether a program is on PATH or in a folder of system programs."""
+    return bool(shutil.which(command) or shutil.which(command, path=_SYSTEM_FOLDERS))
+
+
+def missing_programs(installed: Callable[[str], bool] = is_installed) -> list[Program]:
+    """Return the programs that are not installed."""
+    return [program for program in PROGRAMS if not installed(program.command)]
+
+
+def plan(root: Path, missing: list[Program], may_install: bool) -> list[str]:
+    """Return the lines of the plan; empty if everything is there.
+
+    Args:
+        root: The checkout.
+        missing: Programs that are not installed.
+        may_install: Whether this user can install Debian packages.
+    """
+    steps = [f"  {step}" for path, step in _DOWNLOADS.items() if not (root / path).exists()]
+    if any(program.command == "npm" for program in missing) and not may_install:
+        steps = [step for step in steps if "(npm)" not in step]
+    if missing and may_install:
+        steps.append(f"  install Debian packages: {' '.join(program.packages for program in missing)}")
+    lines = ["set-up, once:", *steps] if steps else []
+    if missing and not may_install:
+        packages = " ".join(program.packages for program in missing)
+        lines.append(
+            "this user cannot install Debian packages; tests in these files are skipped, some of them in part:"
+        )
+        lines += [f"  without {program.packages}: {' '.join(program.tests.split())}" for program in missing]
+        lines.append(f"to run them too: sudo apt-get install {packages}")
+    return lines
+
+
+def main() -> None:
+    """Print the plan on standard error, or the missing packages on standard output."""
+    missing = missing_programs()
+    if "--missing" in sys.argv:
+        print(" ".join(program.packages for program in missing))
+        return
+    may_install = os.geteuid() == 0 and shutil.which("apt-get") is not None
+    for line in plan(ROOT, missing, may_install):
+        print(line, file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
