@@ -118,6 +118,7 @@ def test_core_is_light_and_works(core):
     assert summary(core.run("monitor walk.plcap --json"))["fixes"] == 3424
     assert "ports" in summary(core.run("devices --json"))
     assert "mps2_an385" in core.run("boards")
+    assert summary(core.run("doctor --json"))["problems"] == 0
 
 
 @pytest.mark.parametrize(
