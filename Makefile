@@ -58,7 +58,8 @@ $(UMQTT): device/requirements.lock | .venv/ready
 	@mkdir -p build/download build/device-lib
 	@set -e; grep -v '^#' device/requirements.lock | while read -r spec hash; do \
 	  echo "fetching $$spec" >&2; \
-	  $(BIN)/unearth --no-binary $${PIP_INDEX_URL:+-i $$PIP_INDEX_URL} --download $(CURDIR)/build/download "$$spec" >/dev/null; \
+	  $(BIN)/unearth --no-binary $${PIP_INDEX_URL:+-i $$PIP_INDEX_URL} --download $(CURDIR)/build/download "$$spec" >/dev/null \
+	    || { echo "error: $$spec could not be fetched; a package index must be reachable once" >&2; exit 1; }; \
 	  file=build/download/$${spec%%==*}-$${spec##*==}.tar.gz; \
 	  echo "$${hash#--hash=sha256:}  $$file" | sha256sum -c --quiet - \
 	    || { echo "error: the SHA-256 of $$spec differs from device/requirements.lock; nothing was installed" >&2; exit 1; }; \

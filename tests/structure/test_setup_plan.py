@@ -24,12 +24,12 @@ def create_all(root: Path) -> None:
 def test_plan_of_root_in_a_fresh_clone_lists_every_step(tmp_path):
     lines = plan(tmp_path, list(PROGRAMS), may_install=True)
     assert lines[0] == "set-up, once:" and len(lines) == 1 + len(CREATED) + 1
-    assert "mosquitto tshark gcc libc6-dev" in lines[-1] and "skipped" not in "".join(lines)
+    assert "mosquitto tshark gcc libc6-dev" in lines[-1] and "cannot" not in "".join(lines)
 
 
 def test_plan_of_an_ordinary_user_names_packages_and_skipped_tests(tmp_path):
     lines = plan(tmp_path, missing_programs(lambda command: command not in ("gpsd", "npm")), may_install=False)
-    assert "  fetch the tus server (npm)" not in lines, "npm cannot be installed"
+    assert "tus server" not in " ".join(lines), "npm cannot be installed"
     assert "  without gpsd: integration/device/test_gpsd.py" in lines
     assert lines[-1] == "to run them too: sudo apt-get install gpsd npm"
 

@@ -77,9 +77,9 @@ PROGRAMS = (
 _DOWNLOADS = {
     ".venv/ready": "create .venv and install the tool (pip, requirements/setup.txt)",
     ".venv/test-ready": "install the test tools (pip, requirements/test.txt)",
-    "build/device-lib/umqtt/simple.py": "fetch the MQTT library of devices",
-    "build/media/bikes.mp4": "fetch the film of emulated cameras",
-    "build/node/ready": "fetch the tus server (npm)",
+    "build/device-lib/umqtt/simple.py": "fetch the MQTT library of devices (device/requirements.lock)",
+    "build/media/bikes.mp4": "fetch the film of emulated cameras; without a network, tests that need it are skipped",
+    "build/node/ready": "fetch the tus server (npm); without a network, tests that upload to it are skipped",
 }
 
 

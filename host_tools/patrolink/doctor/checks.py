@@ -16,4 +16,4 @@ def run(site: Path | None) -> list[Finding]:
         site_findings, hub_ports = site_checks.check_all(site)
         findings += site_findings
         ports = [port for port in ports if port.owner == "broker"] + hub_ports
-    return findings + network_ports.check_ports(ports, network_ports.users())
+    return findings + network_ports.check_ports(ports, network_ports.users(ports))

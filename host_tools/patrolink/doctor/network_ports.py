@@ -64,21 +64,37 @@ def check_ports(ports: Iterable[NetworkPort], users: Mapping[tuple[str, int], st
     return findings
 
 
-def users() -> dict[tuple[str, int], str]:
+def users(ports: Iterable[NetworkPort]) -> dict[tuple[str, int], str]:
     """Return (protocol, port) -> program of each port in use on this machine.
 
-    Programs of other users are shown to root only, and macOS shows no ports of other programs at all.
+    Programs of other users are shown to root only. macOS shows no connections of other programs: there each port is
+    tried, and its program is unknown.
+
+    Args:
+        ports: The ports of interest.
     """
     try:
         connections = psutil.net_connections("inet")
     except psutil.AccessDenied:
-        connections = []
+        return {(port.protocol, port.number): "an unknown program" for port in ports if _is_bound(port)}
     programs: dict[tuple[str, int], str] = {}
     for connection in connections:
         if connection.laddr and (connection.type == socket.SOCK_DGRAM or connection.status == psutil.CONN_LISTEN):
             protocol = "udp" if connection.type == socket.SOCK_DGRAM else "tcp"
             programs.setdefault((protocol, connection.laddr.port), _program(connection.pid))
     return programs
+
+
+def _is_bound(port: NetworkPort) -> bool:
+    kind = socket.SOCK_DGRAM if port.protocol == "udp" else socket.SOCK_STREAM
+    with socket.socket(socket.AF_INET, kind) as test_socket:
+        if kind == socket.SOCK_STREAM:
+            test_socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # closed connections do not count
+        try:
+            test_socket.bind(("127.0.0.1", port.number))
+        except OSError:
+            return True
+    return False
 
 
 def _program(pid: int | None) -> str:

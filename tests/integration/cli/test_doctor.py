@@ -11,6 +11,7 @@ import threading
 import zipfile
 from pathlib import Path
 
+import psutil
 import pytest
 import trustme
 from cryptography import x509
@@ -204,13 +205,20 @@ def test_programs_that_disturb_ports_are_named_if_there_are_ports():
 # --- network ports and clock ------------------------------------------------------------------------------------------
 
 
-def test_ports_in_use_are_named_with_their_program():
+def deny(kind: str) -> None:
+    raise psutil.AccessDenied
+
+
+def test_ports_in_use_are_named_with_their_program(monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as server, socket.socket(type=socket.SOCK_DGRAM) as udp:
         udp.bind(("127.0.0.1", 0))
         used, voice = server.getsockname()[1], udp.getsockname()[1]
-        users = network_ports.users()
+        users = network_ports.users([])
+        ports = [NetworkPort("tcp", used, "hub"), NetworkPort("udp", voice, "hub", required=True)]
+        with monkeypatch.context() as patch:  # as on macOS
+            patch.setattr("psutil.net_connections", deny)
+            assert network_ports.users(ports) == dict.fromkeys([("tcp", used), ("udp", voice)], "an unknown program")
     assert f"(process {os.getpid()})" in users["tcp", used] and ("udp", voice) in users
-    ports = [NetworkPort("tcp", used, "hub"), NetworkPort("udp", voice, "hub", required=True)]
     findings = network_ports.check_ports(ports, dict.fromkeys(users, "nginx (process 9)"))
     assert [finding.level for finding in findings] == [WARNING, PROBLEM]
     assert findings[0].text == f"tcp {used}, a port of the hub, is in use by nginx (process 9)"

@@ -68,6 +68,12 @@ def test_list_serial_ports():
     assert code == 0 and isinstance(json.loads(out), list), err
 
 
+def test_check_this_machine(tmp_path):
+    code, out, err = run("doctor", "--json", "--bundle", tmp_path / "support.zip")
+    summary = json.loads(out.splitlines()[-1])
+    assert code == 0 and summary["problems"] == 0 and (tmp_path / "support.zip").stat().st_size > 1000, err
+
+
 @pytest.mark.parametrize("port", ["COM1", "COM10", "com256"])
 def test_a_com_port_is_opened_as_a_serial_port(port):
     code, out, err = run("monitor", port)
