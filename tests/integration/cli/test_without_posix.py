@@ -1,6 +1,5 @@
 """Host verbs without `fcntl`, `termios`, `pty`, SIGHUP and other parts of Python that Windows does not have."""
 
-import json
 import os
 import subprocess
 import sys
@@ -11,6 +10,7 @@ import pytest
 from patrolink.core.capture import CaptureReader
 
 from tests.support.console_site import CIRCLE, HARBOUR, OTHER, TOKEN
+from tests.support.json_lines import records, summary
 from tests.support.paths import DEMO_VIDEO, GOLDEN, ROOT
 from tests.support.polling import TIMEOUT_S, wait_until
 
@@ -36,7 +36,7 @@ def capture(tmp_path_factory):
     """A capture in a folder with a space and letters beyond ASCII, written by `pack`."""
     path = tmp_path_factory.mktemp("Streifen 港 é") / "walk one.plcap"
     code, out, err = run("pack", TRACK, path, "--json")
-    assert (code, err) == (0, "") and json.loads(out)["fixes"] == 3424
+    assert (code, err) == (0, "") and summary(out)["fixes"] == 3424
     return path
 
 
@@ -59,25 +59,23 @@ def test_monitor_a_broker(capture, broker, tmp_path):
     wait_until(record.exists)  # created after the subscription
     publish.multiple([("p/pack/u", frame, 1, False) for frame in frames], port=broker.port)
     out, err = process.communicate(timeout=TIMEOUT_S)
-    rows = [json.loads(line) for line in out.splitlines()]
-    assert process.returncode == 0 and sum(row["message"] == "position" for row in rows) == 3424, err
+    assert process.returncode == 0 and len(records(out, "position")) == 3424, err
 
 
 def test_list_serial_ports():
     code, out, err = run("devices", "--json")
-    assert code == 0 and isinstance(json.loads(out), list), err
+    assert code == 0 and "ports" in summary(out), err
 
 
 def test_check_this_machine(tmp_path):
     code, out, err = run("doctor", "--json", "--bundle", tmp_path / "support.zip")
-    summary = json.loads(out.splitlines()[-1])
-    assert code == 0 and summary["problems"] == 0 and (tmp_path / "support.zip").stat().st_size > 1000, err
+    assert code == 0 and summary(out)["problems"] == 0 and (tmp_path / "support.zip").stat().st_size > 1000, err
 
 
 @pytest.mark.parametrize("port", ["COM1", "COM10", "com256"])
 def test_a_com_port_is_opened_as_a_serial_port(port):
     code, out, err = run("monitor", port)
-    assert code == 2 and out == "" and f"{port}: cannot be opened" in err
+    assert code == 3 and out == "" and f"{port}: cannot be opened" in err
 
 
 @pytest.mark.skipif(not DEMO_VIDEO.exists(), reason="no build/media/bikes.mp4: run `make media`")
@@ -87,7 +85,7 @@ def test_verify_clips(tmp_path):
     clip_maker.make(tmp_path / "clips", "linux-1")
     key = tmp_path / "evidence.pem"
     code, out, err = run("clip", "verify", tmp_path / "clips" / "linux-1", "--evidence-key", key, "--json")
-    documents = json.loads(out)
+    documents = records(out, "clip")
     assert code == 0 and documents and all(document["verdict"] == "valid" for document in documents), err
 
 
@@ -101,9 +99,9 @@ def test_talk_and_listen_at_a_hub(site, tmp_path):
     )
     assert listener.stderr.readline() == "listening to Harbour circle\n"
     code, out, err = run("talk", HARBOUR, "--hub", site.url, "--file", speech, "--json", PATROLINK_HUB_TOKEN=TOKEN)
-    assert code == 0 and json.loads(out)["said_ms"] == 1000, err
+    assert code == 0 and summary(out)["duration_s"] == 1, err
     out, err = listener.communicate(timeout=TIMEOUT_S)
-    assert listener.returncode == 0 and json.loads(out)["group_name"] == "Harbour circle", err
+    assert listener.returncode == 0 and records(out, "burst")[0]["group_name"] == "Harbour circle", err
     with wave.open(str(received)) as f:
         assert f.getnframes() == 8000
 
