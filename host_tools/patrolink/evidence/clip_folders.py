@@ -82,10 +82,10 @@ def read_signers(path: Path) -> dict[str, list[str]]:
     try:
         # What comes with a clip may be a pipe, or a link to an endless file.
         if not stat.S_ISREG(path.stat().st_mode):
-            raise UserError(f"{path}: not a regular file; give the file of the devices' public keys with --signers")
+            raise UserError(f"{path}: not a regular file; use the file of the devices' public keys from the hub")
         data = path.read_bytes()
     except OSError as e:
-        raise UserError(f"{path}: {e.strerror}; give the file of the devices' public keys with --signers") from None
+        raise UserError(f"{path}: {e.strerror}; use the file of the devices' public keys from the hub") from None
     return parse_signers(data, str(path))
 
 

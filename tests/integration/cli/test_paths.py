@@ -1,12 +1,14 @@
 """Paths that cannot be used: every verb and option that takes a path gives one line and exit code 2."""
 
 import argparse
+import re
 from pathlib import Path
 
 import pytest
-from patrolink.cli import _parser, _paths, main
+from patrolink.cli import _paths, main
 from patrolink.core.errors import UserError
 
+from tests.support.cli_parsers import verb_parsers
 from tests.support.unprivileged import run_commands
 
 # Metavariables that stand for a path.
@@ -36,27 +38,11 @@ UNUSABLE = {
 }
 
 
-def parsers() -> list[tuple[str, argparse.ArgumentParser]]:
-    """Return (verb, parser) of all verbs and subverbs."""
-    verb_parsers = []
-
-    def collect(parser: argparse.ArgumentParser, words: list[str]) -> None:
-        subparsers = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
-        for action in subparsers:
-            for name, subparser in action.choices.items():
-                collect(subparser, [*words, name])
-        if words and not subparsers:
-            verb_parsers.append((" ".join(words), parser))
-
-    collect(_parser.build(), [])
-    return verb_parsers
-
-
 def path_arguments() -> list[tuple[str, str]]:
     """Return (verb, option or metavariable) of all arguments that are paths."""
     return [
         (verb, action.option_strings[0] if action.option_strings else str(action.metavar))
-        for verb, parser in parsers()
+        for verb, parser in verb_parsers()
         for action in parser._actions
         if action.metavar in METAVARS
     ]
@@ -107,6 +93,28 @@ def test_unusable_path_is_one_line_with_exit_code_2(results, kind):
         if case == kind and (result.traceback or result.code != 2 or len(lines) != 1):
             wrong.append((verb, argument, result))
     assert not wrong
+
+
+def test_errors_name_options_that_the_verb_has(results):
+    """The text of a module that several verbs use must not name an option of one of them."""
+    options = {
+        verb: {o for action in parser._actions for o in action.option_strings} for verb, parser in verb_parsers()
+    }
+    wrong = [
+        (verb, argument, text)
+        for (verb, argument, _), result in results.items()
+        for text in result.errors.splitlines()
+        if "`patrolink" not in text and not set(re.findall(r"(?<![\w-])--[a-z-]+", text)) <= options[verb]
+    ]
+    assert not wrong
+
+
+def test_unusable_public_keys_do_not_name_an_option_of_another_verb(tmp_path, capsys):
+    (tmp_path / "site" / "dev-1" / "000001").mkdir(parents=True)
+    (tmp_path / "site" / "signers.toml").mkdir()
+    assert main(["clip", "list", str(tmp_path / "site")]) == 2
+    error = capsys.readouterr().err
+    assert "signers.toml: not a regular file" in error and "--" not in error
 
 
 def test_parquet_leaves_a_file_that_it_must_not_write(tmp_path):
