@@ -1,7 +1,7 @@
 # Patrolink. `make demo` and `make test` do their own set-up; `make setup` only creates .venv.
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test hil image parity bench docs fuzz sim lint hooks types types-device check generate wheel sbom lock device-lib media node debian plan clean
+.PHONY: help setup demo test hil image parity bench docs man fuzz sim lint hooks types types-device check generate wheel sbom lock device-lib media node debian plan clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -18,6 +18,7 @@ help:
 	@echo "make parity    run the unit tests on CPython and on MicroPython"
 	@echo "make bench     run the benchmarks with their peers; results in build/bench"
 	@echo "make docs      build the documentation site; results in build/docs"
+	@echo "make man       write the manual pages of all verbs to build/man"
 	@echo "make fuzz      fuzz the codecs for FUZZ_SECONDS (60)"
 	@echo "make sim       run the long simulations: power cuts, talk groups, fault matrix, a hundred hours, shifts"
 	@echo "make check     check lint, spelling, types and generated files"
@@ -151,6 +152,10 @@ bench: .venv/bench-ready $(UMQTT) $(TUS)
 docs: .venv/docs-ready
 	@$(BIN)/python -m sphinx -q -E -W --keep-going -n -c docs . build/docs
 	@echo "the site is build/docs/index.html"
+
+man: .venv/test-ready
+	@$(BIN)/python docs/man.py build/man
+	@echo "the pages are in build/man: man -l build/man/patrolink.1"
 
 FUZZ_SECONDS ?= 60
 fuzz: .venv/test-ready debian
