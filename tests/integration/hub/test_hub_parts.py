@@ -1,9 +1,11 @@
 """Parts of a hub without its process: site file, persistent counters, audit log, metrics, floor trace."""
 
+import asyncio
 import json
 import shutil
 import stat
 import subprocess
+import threading
 from collections import Counter
 
 import pytest
@@ -14,11 +16,13 @@ from patrolink.hub.config import HubContext, load, token_hash
 from patrolink.hub.infra import persistence
 from patrolink.hub.infra.audit import AuditLog
 from patrolink.hub.infra.metrics import Histogram, Metrics
+from patrolink.hub.infra.threads import run_to_end
 from patrolink.hub.voice.floor_trace import FloorTrace
 from patrolink_protocol import mcptt
 
 from tests.support import hub_parts
 from tests.support.hub_parts import FakeClock
+from tests.support.polling import TIMEOUT_S
 
 site_folder = hub_parts.site_folder
 
@@ -172,3 +176,25 @@ def test_wireshark_reads_the_trace(tmp_path, host):
     )
     result = subprocess.run([*command, "-Y", valid_message], capture_output=True, text=True, timeout=60)
     assert len(result.stdout.splitlines()) == 1, result.stdout + result.stderr
+
+
+def test_cancelled_job_waits_for_its_thread():
+    """Otherwise a hub that stops while its state is saved writes the same file twice at once."""
+    started, release, steps = threading.Event(), threading.Event(), []
+
+    def save() -> None:
+        started.set()
+        release.wait(TIMEOUT_S)
+        steps.append("saved")
+
+    async def stop() -> None:
+        task = asyncio.ensure_future(run_to_end(save))
+        await asyncio.to_thread(started.wait, TIMEOUT_S)
+        task.cancel()
+        asyncio.get_running_loop().call_later(0.05, release.set)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        steps.append("stopped")
+
+    asyncio.run(stop())
+    assert steps == ["saved", "stopped"]

@@ -8,6 +8,7 @@ from patrolink.core.clock import Clock
 from patrolink.hub.config import HubContext
 from patrolink.hub.infra.datagram_reader import DatagramReader, SourceLimiter
 from patrolink.hub.infra.metrics import Metrics
+from patrolink.hub.infra.threads import run_to_end
 from patrolink.hub.voice.bursts import BurstTable, RelayedBurst
 from patrolink.hub.voice.control_receiver import ControlReceiver
 from patrolink.hub.voice.floor_sender import FloorSender
@@ -125,7 +126,8 @@ class VoiceService:
                 self._presence.expire()
                 self._publish_counts()
             try:
-                await asyncio.to_thread(self._presence.save, self._presence.snapshot())
+                snapshot = self._presence.snapshot()
+                await run_to_end(lambda: self._presence.save(snapshot))  # noqa: B023 - it ends before the next round
             except OSError:
                 self._metrics.counts["storage_failed"] += 1
 
