@@ -16,7 +16,7 @@ help:
 	@echo "make hil       run the tests on boards, those in PATROLINK_HARDWARE or emulated ones; results in build/hil"
 	@echo "make image     build the firmware of BOARD (mps2_an385) with the agent frozen in"
 	@echo "make parity    run the unit tests on CPython and on MicroPython"
-	@echo "make bench     run the benchmarks with their peers; results in build/bench"
+	@echo "make bench     run the benchmarks with their peers; results in build/bench and docs/benchmarks.md"
 	@echo "make docs      build the documentation site; results in build/docs"
 	@echo "make man       write the manual pages of all verbs to build/man"
 	@echo "make fuzz      fuzz the codecs for FUZZ_SECONDS (60)"
@@ -143,6 +143,7 @@ parity: .venv/test-ready $(UMQTT)
 
 bench: .venv/bench-ready $(UMQTT) $(TUS)
 	@for bench in tests/bench/bench_*.py; do $(BIN)/python $$bench || exit 1; done
+	@$(BIN)/python docs/update_benchmarks.py build/bench
 
 .venv/docs-ready: requirements/docs.txt .venv/ready
 	@echo "setting up the documentation tools (once)" >&2

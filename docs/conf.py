@@ -31,7 +31,7 @@ include_patterns = [
     "CHANGELOG.md",
     "SECURITY.md",
 ]
-exclude_patterns = ["build", ".*", "**/node_modules", "docs/benchmarks/*", "host_tools", "tests"]
+exclude_patterns = ["build", ".*", "**/node_modules", "docs/benchmarks/template.md", "host_tools", "tests"]
 extensions = ["myst_parser", "board_table", "keys", "verbs"]
 
 myst_heading_anchors = 4

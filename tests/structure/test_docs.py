@@ -1,6 +1,9 @@
 """Paths and links in the documents lead to existing files."""
 
+import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -43,6 +46,21 @@ def test_paths_in_the_internals_exist(page: str):
     text = (ROOT / page).read_text(encoding="utf-8")
     paths = re.findall(r"`((?:protocol|device|boards|host_tools|tests|docs)/[^`*{ ]*)`", text)
     assert [path for path in paths if "NAME" not in path and not (ROOT / path).exists()] == []
+
+
+def test_page_of_benchmarks_is_what_its_results_give():
+    command = [sys.executable, str(ROOT / "docs" / "update_benchmarks.py"), "--check"]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+
+
+def test_results_of_benchmarks_name_their_day():
+    entries = [json.loads(path.read_text("utf-8")) for path in (ROOT / "docs" / "benchmarks").glob("*.json")]
+    assert entries and all(entry["measured"] and entry["results"] for entry in entries)
+
+
+def test_readme_has_at_most_90_lines():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 90
 
 
 def test_test_files_have_different_names():
