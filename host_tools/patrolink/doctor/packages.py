@@ -16,7 +16,7 @@ from patrolink.doctor.finding import OK, PROBLEM, WARNING, Finding
 
 PACKAGE = "patrolink"
 _PYTHON_MIN = (3, 10)
-_NOT_FOR_USERS = {"all", "bench", "build", "test"}
+_NOT_FOR_USERS = {"all", "bench", "build", "docs", "test"}
 
 VersionOf = Callable[[str], "str | None"]
 

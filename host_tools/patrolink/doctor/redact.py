@@ -37,6 +37,7 @@ _SECRETS = (
     re.compile(r"(AT\+(?:CPIN|CPWD|CLCK|CGAUTH|CSTT|QICSGP|QMT\w*|CMQTT\w*|QSSL\w*|CCERT\w*)=)[^\r\n]*", re.I),
     re.compile(rf"(<[\w-]{{0,40}}(?:{_STRONG}|{_WEAK})[\w-]{{0,40}}(?:\s[^>]*)?>){_NOT_REMOVED}[^<]+", re.I),
     re.compile(rf"\b({_STRONG}s? (?:is|was|to|of)[ :]+){_NOT_REMOVED}[^\r\n]+", re.I),
+    re.compile(rf"\b((?:{_STRONG}|PIN\d?|PUK\d?)[ \t]+)(?!(?:is|was|to|of)\b){_NOT_REMOVED}[^\s:=]+", re.I),
     re.compile(rf"\b((?:Bearer|Basic|Digest)[ \t]+){_NOT_REMOVED}[\w.~+/=-]{{4,}}", re.I),
     re.compile(rf"({_NAME}[\"'\])]*\s*(?:=>|:=|[=:])\s*)(?![{{\[]\s*$){_NOT_REMOVED}{_VALUE}", re.I | re.M),
     re.compile(r"\beyJ[\w-]*\.[\w-]*\.[\w-]*()"),
@@ -62,9 +63,9 @@ _POSITIONS = (
 _STRING = re.compile(r"b?(?:'(?:[^'\\\n]|\\.)*'|\"(?:[^\"\\\n]|\\.)*\")")
 _ESCAPES = re.compile(r"(?:\\x[0-9a-f]{2}){4,}", re.IGNORECASE)
 _ESCAPED_BYTES_MIN = 4
-_LONG_RUN = re.compile(r"[A-Za-z0-9+/_=-]{20,}")
+_LONG_RUN = re.compile(r"[A-Za-z0-9+/_-]{20,}(?:={1,2}(?![\w\[\"']))?")
 _PATH = re.compile(r"/?[A-Z]?[a-z0-9_-]{1,24}(?:/[A-Z]?[a-z0-9_-]{1,24})+/?")
-_WORDS = re.compile(r"[a-z]{1,20}(?:[_-][a-z]{1,20})+|PATROLINK_[A-Z_]+|=+")
+_WORDS = re.compile(r"[a-z]{1,20}(?:[_-][a-z]{1,20})+|PATROLINK_[A-Z_]+")
 _SECRET_NAME = re.compile(_NAME, re.IGNORECASE)
 
 

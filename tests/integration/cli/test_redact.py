@@ -132,6 +132,8 @@ def test_identities_of_subscribers_are_removed(digits, line):
         'AT+QICSGP=1,1,"internet","user","hunter2",1',
         'AT+CGAUTH=1,1,"user","hunter2"',
         'AT+QMTCONN=0,"vest-1","user","hunter2"',
+        "SIM PIN 1234 accepted",
+        "login as user with password hunter2 failed",
         "IMEI 35-209900-176148-1",
         "call from +49 171 1234567",
         "Authorization: Basic dXNlcjpodW50ZXIy",
@@ -186,6 +188,8 @@ def test_positions_are_removed_unless_they_are_kept(lat, lon):
         'File "/home/anna/Projects/patrolink/host_tools/patrolink/emulator/scenarios/patrol.py", line 12, in step',
         "opencv-python-headless 4.8.1.78",
         "monkey: banana, keyboard layout de",
+        "PATROLINK_MQTT_PASSWORD=[removed]",
+        "==============================",
         "-----BEGIN CERTIFICATE-----",
     ],
 )
