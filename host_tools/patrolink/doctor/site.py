@@ -113,12 +113,16 @@ def check_all(path: Path) -> tuple[list[Finding], list[NetworkPort]]:
 
     Returns:
         The findings, and the ports of the site's hubs.
+
+    Raises:
+        OSError: The site file cannot be read.
     """
     try:
         from patrolink.hub import config
     except ModuleNotFoundError as e:
         fix = "run `pip install 'patrolink[hub]'`"
         return [Finding(PROBLEM, "site", f"{path}: not checked, {e.name} is missing", fix)], []
+    path.open("rb").close()  # a wrong path is an error of the command line, not a finding
     try:
         site = config.load(path)
     except UserError as e:

@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import pty
+import signal
 import struct
 import subprocess
 import sys
@@ -77,9 +78,13 @@ def test_verbs_need_no_writable_home(capture, site, tmp_path):
     assert code == 0 and json.loads(out.splitlines()[-1])["record"] == "summary", err
     code, _, err = run("clip", "verify", tmp_path, **READ_ONLY_HOME)
     assert code == 2 and "Traceback" not in err and err.count("\n") == 1
-    code, _, err = run("listen", HARBOUR, "--hub", site.url, "--for", 0.2, "--output", tmp_path / "a.wav",
-                       PATROLINK_HUB_TOKEN=TOKEN, **READ_ONLY_HOME)  # fmt: skip
-    assert code == 4 and err == "listening to Harbour circle\n0 bursts received\n"
+    listener = subprocess.Popen(
+        [sys.executable, "-m", "patrolink", "listen", str(HARBOUR), "--hub", site.url, "--output", tmp_path / "a.wav"],
+        env={**os.environ, "PATROLINK_HUB_TOKEN": TOKEN, **READ_ONLY_HOME}, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert listener.stderr is not None and listener.stderr.readline() == "listening to Harbour circle\n"
+    listener.send_signal(signal.SIGINT)
+    assert listener.communicate(timeout=TIMEOUT_S)[1] == "0 bursts received\n" and listener.returncode == 0
 
 
 @pytest.mark.parametrize(
@@ -123,18 +128,20 @@ def test_no_color_output_has_no_escape_sequences(arguments):
     assert code == 0 and "\x1b" not in text
 
 
-def test_a_platform_without_micropython(tmp_path):
-    """A copy of the environment's Python that has no `micropython` beside it."""
+def test_a_platform_without_micropython():
+    """No `micropython` is beside Python or on PATH."""
     script = (
-        "import sys; from patrolink.core import resources; from patrolink.cli import main\n"
-        f"sys.executable = {str(tmp_path / 'python')!r}\n"
+        "import pathlib, shutil, sys\n"
+        "is_file, which = pathlib.Path.is_file, shutil.which\n"
+        "pathlib.Path.is_file = lambda path: path.name != 'micropython' and is_file(path)\n"
+        "shutil.which = lambda name, *a, **k: None if name == 'micropython' else which(name, *a, **k)\n"
+        "from patrolink.cli import main\n"
         "sys.exit(main(sys.argv[1:]))"
     )
-    env = {**os.environ, "PATH": "/usr/bin:/bin"}
 
     def without(*arguments) -> tuple[int, str, str]:
         command = [sys.executable, "-c", script, *map(str, arguments)]
-        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=TIMEOUT_S)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S)
         return done.returncode, done.stdout, done.stderr
 
     for command in (("fix", GOLDEN / "nmea" / "mt3339.log", "--runtime", "micropython"), ("emulate", "--fixes", "5")):

@@ -222,8 +222,8 @@ def test_errors_name_cause_and_next_step(capsys, command, code, message):
 def test_verbs_are_unchanged():
     """Verbs are a contract because scripts use their names."""
     assert list(VERBS) == [
-        *("boards", "call", "clip", "decode", "devices", "doctor", "emulate", "fix", "floor", "hub"),
-        *("incident", "listen", "live", "monitor", "pack", "talk"),
+        *("boards", "call", "clip", "completion", "decode", "devices", "doctor", "emulate", "fix", "floor"),
+        *("hub", "incident", "listen", "live", "monitor", "pack", "talk"),
     ]
 
 

@@ -60,10 +60,11 @@ def test_findings_are_grouped_by_level_and_json_has_the_same():
 
 
 def test_a_problem_sets_the_exit_code(tmp_path):
-    done = run("--site", tmp_path / "no site.toml")
+    (tmp_path / "site.toml").write_text("nmae = 1\n")
+    done = run("--site", tmp_path / "site.toml")
     assert done.returncode == 1 and done.stderr == ""
-    assert "problem:\n  site: " in done.stdout and "No such file or directory" in done.stdout
-    assert done.stdout.splitlines()[-1].endswith("1 problem")
+    assert "problem:\n  site: " in done.stdout and "unknown key" in done.stdout
+    assert done.stdout.splitlines()[-1].endswith("problems")
 
 
 def test_missing_programs_are_warnings_with_the_command_that_installs_them(tmp_path):
@@ -75,9 +76,11 @@ def test_missing_programs_are_warnings_with_the_command_that_installs_them(tmp_p
     assert "apt-get install gcc-arm-none-eabi libnewlib-arm-none-eabi`" in warnings
 
 
-def test_lines_are_not_cut_or_coloured_on_a_narrow_terminal():
-    narrow = run("--site", "a missing file with a long name, 港口.toml", COLUMNS="40", NO_COLOR="1", TERM="dumb")
-    assert "a missing file with a long name, 港口.toml" in narrow.stdout and "\x1b" not in narrow.stdout + narrow.stderr
+def test_lines_are_not_cut_or_coloured_on_a_narrow_terminal(tmp_path):
+    path = tmp_path / "a site file with a long name, 港口.toml"
+    path.touch()
+    narrow = run("--site", path, COLUMNS="40", NO_COLOR="1", TERM="dumb")
+    assert f"site: {path}: hub: is missing; " in narrow.stdout and "\x1b" not in narrow.stdout + narrow.stderr
 
 
 def test_logs_without_a_bundle_are_refused(capsys):

@@ -161,6 +161,19 @@ def test_board_is_emulated_from_the_package(complete, board):
     assert summary(out)["fixes_decoded"] == 60 and summary(out)["fixes_lost"] == 0
 
 
+def test_embedded_broker_starts_where_libraries_have_no_scripts(complete):
+    """The libraries may be in another folder than the interpreter, as here, without their commands beside it."""
+    script = "from patrolink.emulator.network.broker import Broker; b = Broker(embedded=True); print(b.name); b.stop()"
+    done = subprocess.run(
+        [str(complete.bin / "python"), "-c", script],
+        env=complete.environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout.startswith("amqtt "), done.stderr
+
+
 def test_every_verb_starts(complete):
     for name in VERBS:
         assert "usage: patrolink" in complete.run(f"{name} --help")

@@ -94,7 +94,7 @@ class Broker:
             self.name = "amqtt " + importlib.metadata.version("amqtt")
             # JSON is YAML too.
             config.write_text(json.dumps(_amqtt_config(self.port)), encoding="utf-8")
-            command = [str(Path(sys.executable).parent / "amqtt"), "-c", str(config)]
+            command = [sys.executable, "-m", "amqtt.scripts.broker_script", "-c", str(config)]
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(end_with_parent(command), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         self._await()
@@ -113,7 +113,7 @@ class Broker:
                 socket.create_connection(("127.0.0.1", self.port), 1).close()
                 return
             if self._process.poll() is not None or time.monotonic() > deadline:
-                tail = self.log.read_text(errors="replace")[-500:]
+                tail = self.log.read_text(errors="replace")[-500:].strip()
                 self.stop()
                 raise DeviceError(f"{self.name} did not start on port {self.port}; its log ends with: {tail}")
             time.sleep(0.05)
