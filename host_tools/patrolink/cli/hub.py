@@ -6,6 +6,7 @@ line when it is ready. Ctrl-C or SIGTERM ends it and prints its counters, with -
 """
 
 import argparse
+import contextlib
 import json
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from patrolink.core import notes
 from patrolink.core.errors import UserError
 from patrolink.core.json_lines import print_record, print_summary
 from patrolink.core.posix import require_posix
+from patrolink.core.progress import Progress
 
 EXAMPLES = (
     "patrolink hub --example > site.toml",
@@ -111,13 +113,16 @@ def _serve(args: argparse.Namespace) -> int:
     sys.setswitchinterval(0.0005)
 
     def on_ready(facts: dict[str, Any]) -> None:
+        starting.close()
         if args.json:
             print_record("ready", facts)
         else:
             print("hub is ready: " + " ".join(f"{name}={value}" for name, value in facts.items()), flush=True)
 
     try:
-        counts = serve(Path(args.site), args.shard, Path(args.pcap) if args.pcap else None, on_ready)
+        with contextlib.ExitStack() as starting:
+            starting.enter_context(Progress("hub: start"))
+            counts = serve(Path(args.site), args.shard, Path(args.pcap) if args.pcap else None, on_ready)
     except OSError as e:
         if e.filename is None:
             raise

@@ -25,6 +25,7 @@ def capture(tmp_path_factory):
     ("command", "code", "kinds"),
     [
         (["boards"], 0, {"board", "summary"}),
+        (["doctor"], 0, {"finding", "summary"}),
         (["decode", "CAPTURE"], 0, {"position", "summary"}),
         (["decode", "CAPTURE", "--format", "csv", "--output", "OUT"], 0, {"summary"}),
         (["decode", "nothing"], 2, {"error"}),

@@ -8,10 +8,13 @@ import struct
 import subprocess
 import sys
 import termios
+import threading
 
 import pytest
+from patrolink.cli import main
 from patrolink.core import notes, progress
 from patrolink.core.progress import Progress
+from patrolink.hub import app
 
 from tests.support.polling import wait_until
 
@@ -19,6 +22,7 @@ LABEL = "verify the clips of 巡逻 vest-07 in the site's folder"
 # A job that ends when a bar must have been shown, with a note in between.
 JOB = f"""
 import sys, time
+from patrolink.cli import main
 from patrolink.core import notes, progress
 progress._BAR_AFTER_S = 0.1
 with progress.Progress({LABEL!r}, 400, "clips") as bar:
@@ -136,3 +140,21 @@ def test_the_progress_ends_with_an_error_of_the_job():
     with pytest.raises(KeyboardInterrupt), Progress("decode") as job:
         raise KeyboardInterrupt
     assert not job._thread.is_alive()
+
+
+def test_hub_shows_progress_until_it_is_ready(tmp_path, monkeypatch):
+    lines = []
+    monkeypatch.setattr(progress, "_LINE_EVERY_S", 0.05)
+    monkeypatch.setattr(notes, "note", lines.append)
+
+    def serve(site, shard, pcap, ready):
+        wait_until(lambda: lines)
+        ready({"groups": 1})
+        count = len(lines)
+        assert not [thread for thread in threading.enumerate() if thread.name == "progress"]
+        assert len(lines) == count
+        return {"floors": [], "frames": 0}
+
+    monkeypatch.setattr(app, "serve", serve)
+    assert main(["hub", str(tmp_path / "site.toml")]) == 0
+    assert lines[0].startswith("hub: start: 0 s")

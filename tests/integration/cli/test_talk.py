@@ -96,7 +96,7 @@ def test_queued_request_is_shown_and_times_out(site, devices, speech_file):
     assert code == 4 and "queued at position 1" in err and "result=timeout" in out
     talk = start(site, "talk", str(CIRCLE), "--file", str(speech_file), "--json")
     floor_process = start(site, "floor", "--json", token=OTHER)
-    assert any(json.loads(line)["queue"] == ["duty"] for line in floor_process.stdout)
+    assert any(records(line)[0]["queue"] == ["duty"] for line in floor_process.stdout)
     floor_process.send_signal(signal.SIGINT)
     floor_process.communicate(timeout=TIMEOUT_S)
     assert floor_process.returncode == 0

@@ -14,6 +14,7 @@ from typing import Any
 from patrolink.core import resources
 from patrolink.core.boards import Board
 from patrolink.core.errors import UserError
+from patrolink.core.progress import Progress
 from patrolink.emulator.boards.device import end_with_parent
 
 _MAGIC = 0x324B4C50  # straps_t in boards/mps2_an385/port/mps2.h
@@ -61,7 +62,8 @@ def _built(name: str) -> Path:
     build = resources.build_folder()
     environment = {**os.environ, "PATROLINK_BUILD": str(build)}
     # With bash: files of an installed package are not executable. The recipe's output is diagnostics.
-    result = subprocess.run(["/bin/bash", str(recipe)], stdout=2, env=environment)
+    with Progress(f"firmware of {name}: build"):
+        result = subprocess.run(["/bin/bash", str(recipe)], stdout=2, env=environment)
     if result.returncode:
         raise UserError(f"the firmware of board {name} could not be built; see the messages above")
     return build / "images" / name / "firmware.elf"
