@@ -7,6 +7,7 @@ from cryptography.hazmat.primitives.keywrap import aes_key_unwrap
 from patrolink.core.clock import SystemClock
 from patrolink.core.errors import UserError
 from patrolink.hub.config import HubContext
+from patrolink.hub.infra import persistence
 from patrolink.hub.infra.metrics import Metrics
 from patrolink.hub.voice.group_registry import GroupRegistry
 from patrolink.hub.voice.group_terms import GroupTerms
@@ -135,3 +136,15 @@ def test_terms_are_repeated_while_a_device_is_absent(site_folder):
     assert len(sender.sent) == 2, "no repetition to a device that is present"
     terms.frame_received(device, True)
     assert len(sender.sent) == 4
+
+
+def test_first_start_reserves_numbers_with_few_writes(tmp_path, monkeypatch):
+    """A write per block of numbers makes the first start of a large site slow."""
+    writes = []
+    replace_file = persistence.replace_file
+    monkeypatch.setattr(persistence, "replace_file", lambda *args: (writes.append(args[0].name), replace_file(*args)))
+    counter = persistence.PersistentCounter(tmp_path / "n.json", 256, 1)
+    counter.prepare(30_000)
+    numbers = [counter.allocate() for _ in range(30_000)]
+    assert numbers == list(range(1, 30_001)) and writes == ["n.json"]
+    assert persistence.PersistentCounter(tmp_path / "n.json", 256, 1).next_number > 30_000

@@ -99,6 +99,15 @@ class PersistentCounter(HighWaterMark):
         super().__init__(path, block, first)
         self.next_number = self.first
 
+    def prepare(self, count: int) -> None:
+        """Reserve the next `count` numbers with one write.
+
+        Raises:
+            OSError: Storage failed.
+        """
+        if count > 0:
+            self.reserve(self.next_number + count - 1)
+
     def allocate(self) -> int:
         """Return the next number.
 

@@ -52,6 +52,7 @@ class GroupRegistry:
         self.memberships: dict[int, Membership] = {}
         self._dynamic: dict[int, _Stored] = {}
         self._private: dict[str, int] = {}
+        self._next_private = _PRIVATE + 1
         self._left_groups_of_unknown: dict[str, list[int]] = {}  # devices that have no key at present
         self._load()
 
@@ -70,6 +71,9 @@ class GroupRegistry:
             else:
                 self._left_groups_of_unknown[name] = left_groups
         self._private = stored["private"]
+        self._next_private = max(self._private.values(), default=_PRIVATE) + 1
+        new_devices = self.devices.keys() - self._private.keys()
+        self._ssrcs.prepare(3 * len(new_devices))  # of its group, its own private group, and the hub there
         self._dynamic = {int(number): definition for number, definition in stored["dynamic"].items()}
         for config in self._context.site.group:
             if config.shard == self._context.hub.shard:
@@ -129,7 +133,10 @@ class GroupRegistry:
         return group
 
     def _build_private(self, stored: dict[str, _Stored], name: str) -> None:
-        number = self._private.setdefault(name, max(self._private.values(), default=_PRIVATE) + 1)
+        number = self._private.get(name)
+        if number is None:
+            number = self._private[name] = self._next_private
+            self._next_private += 1
         rules = FloorRules(deny_alone=False)  # a burst is recorded even if no dispatcher listens
         group = self._build(stored, number, name, "private", "pcma", 0, rules)
         priority = self._context.site.private_priority

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from patrolink_protocol import srtp
+from patrolink_protocol.srtp import SrtcpTransform, SrtpTransform
 
 from patrolink.core.keys import DeviceKey
 from patrolink.hub.infra import crypto
@@ -44,12 +44,12 @@ class Device:
     left_groups: list[int] = field(default_factory=list)
 
     @cached_property
-    def uplink_srtcp(self) -> srtp.SrtcpTransform:
+    def uplink_srtcp(self) -> SrtcpTransform:
         """SRTCP context of packets from the device."""
         return crypto.srtcp_context(self.key, b"patrolink-ptt-up")
 
     @cached_property
-    def downlink_srtcp(self) -> srtp.SrtcpTransform:
+    def downlink_srtcp(self) -> SrtcpTransform:
         """SRTCP context of packets to the device."""
         return crypto.srtcp_context(self.key, b"patrolink-ptt-down")
 
@@ -73,7 +73,7 @@ class RetiredKey(NamedTuple):
     """The group key before the current one, valid until `until_ms`."""
 
     key: GroupKey
-    srtp: srtp.SrtpTransform
+    srtp: SrtpTransform
     until_ms: int
 
 
@@ -99,15 +99,22 @@ class Group:
         self.media_targets: list[Address] = []
         self.retired_key: RetiredKey | None = None
         self.key = key
-        self.srtp = key.srtp_context()
+        self._srtp: SrtpTransform | None = None
+
+    @property
+    def srtp(self) -> SrtpTransform:
+        """SRTP context of the current key. Created when it is first used: most private groups never are."""
+        if self._srtp is None:
+            self._srtp = self.key.srtp_context()
+        return self._srtp
 
     def renew_key(self, now_ms: int) -> None:
         """Replace the key, because a former member knows the current one or SSRCs are about to repeat."""
         self.retired_key = RetiredKey(self.key, self.srtp, now_ms + KEY_OVERLAP_MS)
         self.key = self.key.successor()
-        self.srtp = self.key.srtp_context()
+        self._srtp = None
 
-    def context_of(self, key: GroupKey) -> srtp.SrtpTransform:
+    def context_of(self, key: GroupKey) -> SrtpTransform:
         """Return the SRTP context of the current key or of the previous one."""
         retired = self.retired_key
         return self.srtp if key is self.key or retired is None else retired.srtp

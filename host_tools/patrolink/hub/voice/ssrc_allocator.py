@@ -27,6 +27,14 @@ class SsrcAllocator:
         """Return an SSRC for floor messages of a member or of the hub."""
         return _CONTROL | self._shard_bits | self._control.allocate()
 
+    def prepare(self, count: int) -> None:
+        """Reserve the next `count` SSRCs for floor messages with one write, before many are allocated.
+
+        Raises:
+            OSError: Storage failed.
+        """
+        self._control.prepare(count)
+
     def renewal_due(self) -> bool:
         """Return True once before the burst numbers restart: then all group keys have to be replaced."""
         due = self._burst.next_number >= _BURSTS - _RENEW_BEFORE and not self._renewal_reported

@@ -1,0 +1,74 @@
+"""Measure the time that a hub takes to read its site and to build its groups, for growing numbers of devices.
+
+Writes build/bench/hub_start.json. Limit: 10,000 devices in 2 s, linear beyond that.
+"""
+
+import json
+import secrets
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+sys.path.insert(0, str(ROOT))
+
+from patrolink.core.clock import SystemClock  # noqa: E402
+from patrolink.hub.app import Hub  # noqa: E402
+from patrolink.hub.config import HubContext  # noqa: E402
+
+from tests.support import hub_process  # noqa: E402
+from tests.support.hub_process import GROUP_TEMPLATE, SITE_TEMPLATE  # noqa: E402
+
+GROUP_SIZE = 20
+
+
+def write_site(folder: Path, devices: int) -> Path:
+    """Write a site with groups of 20 devices and return the path of its file."""
+    names = [f"vest-{i}" for i in range(devices)]
+    chunks = [names[at : at + GROUP_SIZE] for at in range(0, devices, GROUP_SIZE)]
+    groups = "".join(
+        GROUP_TEMPLATE.format(id=1 + i, devices=json.dumps(chunk), more="") for i, chunk in enumerate(chunks)
+    )
+    site = folder / "site.toml"
+    ports = hub_process.free_ports(2)
+    site.write_text(SITE_TEMPLATE.format(url="mqtt://127.0.0.1:1", ports=ports, top="", hub="", groups=groups))
+    keys = folder / "keys.toml"
+    keys.write_text("[devices]\n" + "".join(f'"{name}" = "{secrets.token_hex(32)}"\n' for name in names))
+    keys.chmod(0o600)
+    return site
+
+
+def start_s(site: Path) -> float:
+    """Return the seconds of a start in a process of its own, without the start of Python."""
+    command = [sys.executable, __file__, str(site)]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def measure(site: Path) -> float:
+    """Return the seconds from the site file to a hub that is ready to open its servers."""
+    start = time.perf_counter()
+    Hub(HubContext(site, None), SystemClock())
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    rows = []
+    for devices in (1124, 10_000, 30_000):
+        with tempfile.TemporaryDirectory() as name:
+            site = write_site(Path(name), devices)
+            for run in ("first start", "restart"):
+                rows.append({"name": f"{run}, {devices} devices", "value": round(start_s(site), 2), "unit": "s"})
+    path = ROOT / "build/bench/hub_start.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(rows, indent=1) + "\n")
+    for row in rows:
+        print(f"{row['name']}: {row['value']} {row['unit']}")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        print(measure(Path(sys.argv[1])))
+    else:
+        main()
