@@ -33,7 +33,7 @@ def main(argv: list[str] | None = None) -> int:
 
         _completers.complete()
     words = sys.argv[1:] if argv is None else argv
-    as_json = False
+    as_json = "--json" in words
     try:
         args = _parser.parse(words or ["--help"])
         as_json = args.json
@@ -44,14 +44,12 @@ def main(argv: list[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except UserError as e:
-        _print_error(e, as_json)
-        return e.exit_code
+        return _report(e, as_json)
     except ModuleNotFoundError as e:
         message = _missing_module(e.name or "", next((word for word in words if word in VERBS), ""))
         if message is None:
             raise
-        print(f"error: {message}", file=sys.stderr)
-        return UserError.exit_code
+        return _report(UserError(message), as_json)
     except signals.StopSignal as e:
         return e.exit_code
     except BrokenPipeError:
@@ -62,18 +60,18 @@ def main(argv: list[str] | None = None) -> int:
         if e.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         _discard_output()
-        print(f"error: {e.filename or 'standard output'}: {e.strerror}; free some space", file=sys.stderr)
-        return UserError.exit_code
+        return _report(UserError(f"{e.filename or 'standard output'}: {e.strerror}; free some space"), False)
 
 
-def _print_error(error: UserError, as_json: bool) -> None:
-    """Print an error for people on standard error, and with --json for programs on standard output."""
+def _report(error: UserError, as_json: bool) -> int:
+    """Print an error on standard error, with --json on standard output too; return the exit code."""
     print(printable_lines(f"error: {error}"), file=sys.stderr)
     if as_json:
         from patrolink.core.json_lines import print_record
 
         with contextlib.suppress(BrokenPipeError):
             print_record("error", {"text": str(error), "exit_code": error.exit_code})
+    return error.exit_code
 
 
 def _start_log(verbosity: int) -> None:

@@ -52,6 +52,14 @@ def test_records_and_fields_are_documented(capture, tmp_path, capsys, command, c
     assert rows[-1]["record"] in kinds and [row["record"] for row in rows[:-1]].count("summary") == 0
 
 
+def test_an_error_of_the_settings_is_a_record_too(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "patrolink.toml").write_text("[boards\n")
+    assert main(["boards", "--json"]) == 2
+    (error,) = records(capsys.readouterr().out)
+    assert error["exit_code"] == 2 and "not TOML" in error["text"]
+
+
 def test_a_field_has_one_meaning():
     meanings = collections.defaultdict(set)
     for fields in documented().values():
