@@ -16,7 +16,6 @@ from patrolink.cli import _parser, _paths, _settings
 from patrolink.cli._verbs import VERBS
 from patrolink.core import notes, signals
 from patrolink.core.errors import UserError
-from patrolink.core.text import printable_lines
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -65,7 +64,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _report(error: UserError, as_json: bool) -> int:
     """Print an error on standard error, with --json on standard output too; return the exit code."""
-    print(printable_lines(f"error: {error}"), file=sys.stderr)
+    notes.error(str(error))
     if as_json:
         from patrolink.core.json_lines import print_record
 

@@ -29,7 +29,7 @@ from patrolink.core.json_lines import print_record, print_summary
 from patrolink.core.posix import require_posix
 from patrolink.core.progress import Progress
 from patrolink.core.signals import StopSignal
-from patrolink.core.text import plural, printable_lines
+from patrolink.core.text import plural
 
 if TYPE_CHECKING:
     from patrolink.emulator.scenarios.fleet import Outcome
@@ -99,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
     for name, progress in outcome.unfinished.items():
         notes.warn(f"{name}: stopped before the end: {progress}")
     for name, failure in outcome.failures.items():
-        print(printable_lines(f"error: {name}: {failure}"), file=sys.stderr)
+        notes.error(f"{name}: {failure}")
     if outcome.stopped is not None:
         return outcome.stopped.exit_code
     if outcome.failures:

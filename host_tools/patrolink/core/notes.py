@@ -1,4 +1,4 @@
-"""Notes and warnings for people, on standard error. The option -q switches notes off, and progress with them.
+"""Notes, warnings and errors for people, on standard error. The option -q switches notes off, and progress with them.
 
 Results belong on standard output (`json_lines`), events of interest to an administrator into the log
 (`logging.getLogger("patrolink...")`, shown by -v).
@@ -25,9 +25,19 @@ def is_quiet() -> bool:
 def note(text: str) -> None:
     """Print what a person wants to know while a command runs; unprintable characters are escaped."""
     if not _quiet:
-        print(printable_lines(text), file=sys.stderr, flush=True)
+        _print(text)
 
 
 def warn(text: str) -> None:
     """Print what a person has to act on, with -q too."""
-    print(printable_lines(f"warning: {text}"), file=sys.stderr, flush=True)
+    _print(f"warning: {text}")
+
+
+def error(text: str) -> None:
+    """Print why a command, or a part of it, failed."""
+    _print(f"error: {text}")
+
+
+def _print(text: str) -> None:
+    if sys.stderr is not None:  # it is closed; `print` would write to standard output
+        print(printable_lines(text), file=sys.stderr, flush=True)

@@ -44,7 +44,7 @@ class Progress:
     def __enter__(self) -> Progress:
         """Start to show the progress."""
         self._start_s = time.monotonic()
-        if self._shown and not notes.is_quiet():
+        if self._shown and not notes.is_quiet() and sys.stderr is not None:
             self._thread = threading.Thread(target=self._show, name="progress", daemon=True)
             self._thread.start()
         return self

@@ -1,6 +1,9 @@
 """Exit codes of connections: 3 for a server that refuses or is gone, 4 for one that does not answer."""
 
+import os
 import socket
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -9,6 +12,7 @@ from patrolink.hub.dispatch import client
 from patrolink.transport import mqtt
 
 from tests.support import hub_process
+from tests.support.console_site import TOKEN
 from tests.support.json_lines import records
 
 # PORT stands for the port of the server.
@@ -101,6 +105,23 @@ def test_a_server_that_does_not_answer_is_a_timeout(run, server, command, monkey
     code, out, err = run(command, server[0])
     assert code == 4 and "within 0.3 s" in err and "Traceback" not in err, err
     assert records(out)[-1]["exit_code"] == 4
+
+
+def test_verbose_logs_connections_and_no_secrets(broker, site):
+    secrets = {"PATROLINK_MQTT_PASSWORD": "hunter2-mqtt", "PATROLINK_HUB_TOKEN": TOKEN}
+    environment = {**os.environ, **secrets}
+    command = [sys.executable, "-m", "patrolink"]
+    watched = subprocess.run(
+        [*command, "monitor", broker.url.replace("//", "//duty@"), "--for", "0", "-vv"],
+        env=environment, capture_output=True, text=True,
+    )  # fmt: skip
+    assert "INFO patrolink.mqtt: connected to the broker 127.0.0.1:" in watched.stderr
+    floors = subprocess.run(
+        [*command, "floor", "--hub", site.url, "--for", "0", "-vv"], env=environment, capture_output=True, text=True
+    )
+    assert f"INFO patrolink.client: connected to the hub {site.url}" in floors.stderr
+    for text in (watched.stdout, watched.stderr, floors.stdout, floors.stderr):
+        assert not any(secret in text for secret in secrets.values())
 
 
 def test_a_missing_serial_port_is_a_device_error(capsys):

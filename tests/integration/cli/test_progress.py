@@ -16,6 +16,7 @@ from patrolink.core import notes, progress
 from patrolink.core.progress import Progress
 from patrolink.hub import app
 
+from tests.support.json_lines import records
 from tests.support.polling import wait_until
 
 LABEL = "verify the clips of 巡逻 vest-07 in the site's folder"
@@ -134,6 +135,13 @@ def test_quiet_switches_progress_and_notes_off_but_not_warnings(capsys, monkeypa
         notes.note("a note")
         notes.warn("a key can be read by others")
     assert job._thread is None and capsys.readouterr().err == "warning: a key can be read by others\n"
+
+
+def test_nothing_goes_to_standard_output_if_standard_error_is_closed():
+    command = ["/bin/sh", "-c", 'exec "$0" "$@" 2>&-', sys.executable, "-m", "patrolink", "decode", "nothing", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    (error,) = records(done.stdout)
+    assert done.returncode == 2 and error["exit_code"] == 2
 
 
 def test_the_progress_ends_with_an_error_of_the_job():
