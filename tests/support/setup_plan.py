@@ -70,6 +70,10 @@ PROGRAMS = (
         "integration/clips/test_clip_export.py integration/clips/test_avi_players.py integration/clips/test_h264.py "
         "integration/cli/test_live_cli.py integration/live/test_live_view_media.py",
     ),
+    Program("zsh", "zsh", "integration/cli/test_completion.py"),
+    Program("fish", "fish", "integration/cli/test_completion.py"),
+    Program("man", "man-db", "integration/cli/test_man_pages.py"),
+    Program("mandoc", "mandoc", "integration/cli/test_man_pages.py"),
     Program("node", "nodejs", "integration/clips/test_upload.py integration/cli/test_report.py"),
     Program("npm", "npm", "integration/clips/test_upload.py integration/clips/test_upload_device.py"),
 )

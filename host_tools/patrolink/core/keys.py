@@ -4,6 +4,7 @@
 "id" = { key = "64 hex digits", epoch = 3 }         a device whose key was rotated three times
 """
 
+import logging
 import os
 import re
 import secrets
@@ -15,6 +16,7 @@ from patrolink_protocol.key_derivation import derive_key
 
 from patrolink.core.errors import UserError
 from patrolink.core.posix import warn_readable_by_others
+from patrolink.core.text import plural
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -93,6 +95,7 @@ def load(path: Path) -> dict[str, DeviceKey]:
                 'write "id" = "key", in this order'
             )
         keys[device] = _device_key(path, device, key)
+    logging.getLogger("patrolink.keys").info("keys of %s from %s", plural(len(keys), "device"), path)
     return keys
 
 
