@@ -24,7 +24,7 @@ from patrolink.hub.dispatch.ports import SessionPorts
 from patrolink.hub.dispatch.session_manager import SessionManager
 from patrolink.hub.incidents.alarms import Alarms
 from patrolink.hub.incidents.service import IncidentService
-from patrolink.hub.infra import http_server
+from patrolink.hub.infra import http_server, persistence
 from patrolink.hub.infra.audit import AuditLog
 from patrolink.hub.infra.broker import Broker
 from patrolink.hub.infra.device_sender import DeviceSender
@@ -166,7 +166,8 @@ class Hub:
     async def _start_servers(self, stack: contextlib.AsyncExitStack) -> None:
         context = self._context
         requests = {self._sender.home_topic: self._sender.on_request} if context.is_home else {}
-        broker = Broker(context.site.broker, self._sender.queue, self._uplink.receive, requests, self._metrics)
+        session = persistence.installation_id(context.state / "mqtt-session.json", "patrolink-hub-")
+        broker = Broker(context.site.broker, session, self._sender.queue, self._uplink.receive, requests, self._metrics)
         await broker.start()
         stack.push_async_callback(broker.close)
         stack.push_async_callback(self._voice.recorder.close)

@@ -1,12 +1,13 @@
 """Frames from a broker: topic p/<device>/u at QoS 1."""
 
+import collections
 import logging
 import os
 import queue
 import ssl
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 import paho.mqtt.client as paho
@@ -23,6 +24,11 @@ _QUEUE_MAX = 10_000
 _RECONNECT_S = 1, 10  # shortest and longest delay; paho's default of two minutes is too long for a person to watch
 
 
+class _Received(NamedTuple):
+    record: Record
+    mid: int
+
+
 class MqttTransport:
     """Subscribes to the uplink of every device.
 
@@ -31,6 +37,8 @@ class MqttTransport:
     Args:
         url: mqtt://[user@]host[:port], or mqtts:// to verify the broker's certificate with the system's authorities.
         extra_topics: other topic → function of the message's payload, called in paho's thread.
+        session: client id of a persistent session: the broker keeps frames while this client is away, and delivers a
+            frame again until `acknowledge`. None: a session that ends with the connection.
 
     Attributes:
         dropped: frames lost because `records` was read too slowly.
@@ -41,7 +49,9 @@ class MqttTransport:
         DeadlineError: the broker does not answer.
     """
 
-    def __init__(self, url: str, extra_topics: dict[str, Callable[[bytes], None]] | None = None) -> None:
+    def __init__(
+        self, url: str, extra_topics: dict[str, Callable[[bytes], None]] | None = None, session: str | None = None
+    ) -> None:
         self._extra_topics = extra_topics or {}
         try:
             parts = urlsplit(url)
@@ -53,11 +63,17 @@ class MqttTransport:
             raise UserError(f"{url}: no host; write mqtt://host:1883")
         if parts.password:
             raise UserError("a password in a URL shows in process lists; put it in PATROLINK_MQTT_PASSWORD")
-        self._queue: queue.Queue[Record] = queue.Queue(_QUEUE_MAX)
+        self._queue: queue.Queue[_Received] = queue.Queue(_QUEUE_MAX)
+        self._unacknowledged: collections.deque[int] = collections.deque()
         self.dropped = 0
         self._refused = ""
         self._subscribed = False
-        self._client = paho.Client(CallbackAPIVersion.VERSION2)
+        self._client = paho.Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=session or "",
+            clean_session=session is None,
+            manual_ack=session is not None,
+        )
         self._client.reconnect_delay_set(*_RECONNECT_S)
         if parts.username:
             self._client.username_pw_set(unquote(parts.username), os.environ.get("PATROLINK_MQTT_PASSWORD"))
@@ -106,26 +122,35 @@ class MqttTransport:
 
     def _on_message(self, client: paho.Client, userdata: Any, message: paho.MQTTMessage) -> None:
         handler = self._extra_topics.get(message.topic)
+        device = message.topic.split("/")[1]
         if handler is not None:
             handler(bytes(message.payload))
+        elif DEVICE_ID.fullmatch(device) and not message.retain:  # a retained frame is old: devices retain nothing
+            record = Record(time.time_ns() // 1_000_000, device, bytes(message.payload[:FRAME_MAX_BYTES]))
+            try:
+                self._queue.put_nowait(_Received(record, message.mid))
+            except queue.Full:
+                self.dropped += 1  # of a persistent session: the broker delivers it again
             return
-        device = message.topic.split("/")[1]
-        if not DEVICE_ID.fullmatch(device):
-            return
-        try:
-            self._queue.put_nowait(
-                Record(time.time_ns() // 1_000_000, device, bytes(message.payload[:FRAME_MAX_BYTES]))
-            )
-        except queue.Full:
-            self.dropped += 1
+        client.ack(message.mid, message.qos)
 
     def records(self) -> Iterator[Record | None]:
         """Yield records as they arrive, and None about every 0.2 s without one. Never ends."""
         while True:
             try:
-                yield self._queue.get(timeout=0.2)
+                received = self._queue.get(timeout=0.2)
             except queue.Empty:
                 yield None
+                continue
+            self._unacknowledged.append(received.mid)
+            yield received.record
+
+    def acknowledge(self) -> None:
+        """Acknowledge the oldest record of `records` that is not acknowledged. May be called in any thread.
+
+        A record whose connection has ended is delivered again.
+        """
+        self._client.ack(self._unacknowledged.popleft(), 1)
 
     def publish(self, device: str, frame: bytes) -> None:
         """Send a frame to a device.

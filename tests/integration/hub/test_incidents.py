@@ -25,12 +25,15 @@ class IncidentSite:
         ports = hub_process.free_ports(2)
         text = SITE_TEMPLATE.format(url=broker.url, ports=ports, top="", hub=hub, groups=groups)
         self._start = lambda: HubProcess(folder, text, ["a"])
-        self.process = self._start()
+        self.start()
         self.device = DeviceClient("a", broker.port)
+
+    def start(self) -> None:
+        self.process = self._start()
 
     def restart(self) -> None:
         self.process.kill()
-        self.process = self._start()
+        self.start()
 
     def raise_sos(self, event_id: int = 9) -> None:
         numbers = {"event_id": event_id, "kind": 1, "phase": 0, "ack_wanted": 1, "cause": 0}
@@ -110,3 +113,11 @@ def test_open_event_is_answered_after_a_restart_with_its_last_answer(site):
     site.restart()
     site.device.repeat_message()
     assert (ACCEPTED, "duty") in site.states(3)[2:] and [row["taken_by"] for row in site.alarms()] == ["duty"]
+
+
+def test_event_that_was_sent_while_the_hub_was_down_reaches_dispatchers(site):
+    """The broker has acknowledged it: its device may be off by now, and never repeats it."""
+    site.process.kill()
+    site.raise_sos()
+    site.start()
+    assert site.states(1) == [(RECEIVED, "")] and [row["event_id"] for row in site.alarms()] == [9]

@@ -13,6 +13,8 @@ from patrolink.hub.infra.metrics import Metrics
 from patrolink.transport.mqtt import MqttTransport
 
 _DRAIN_S = 1
+_FRAMES_PER_TURN = 4  # a backlog of frames must not delay voice, which shares the event loop
+_SLOT_WAIT_S = 0.2
 
 
 class Broker:
@@ -20,22 +22,26 @@ class Broker:
 
     Args:
         url: Address of the broker.
+        session: Client id of the hub's persistent session.
         queue: Messages to publish, in order.
-        on_uplink: Called on the event loop for each frame of a device.
+        on_uplink: Called on the event loop for each frame of a device, at most _FRAMES_PER_TURN in a turn of the loop.
+            The frame is acknowledged afterwards: the broker keeps it while the hub is away or if the hub dies.
         on_topic: Further topics, each with a callback that is called on the event loop with the payload.
     """
 
     def __init__(
         self,
         url: str,
+        session: str,
         queue: asyncio.Queue[Publication],
         on_uplink: Callable[[Record], None],
         on_topic: Mapping[str, Callable[[bytes], None]],
         metrics: Metrics,
     ) -> None:
-        self._url, self._queue, self._on_uplink = url, queue, on_uplink
+        self._url, self._session, self._queue, self._on_uplink = url, session, queue, on_uplink
         self._on_topic, self._metrics = on_topic, metrics
         self._closing = False
+        self._slots = threading.Semaphore(_FRAMES_PER_TURN)
         self._pool = ThreadPoolExecutor(1, "publisher")
         self._reader = threading.Thread(target=self._read, name="broker", daemon=True)
 
@@ -49,7 +55,7 @@ class Broker:
         topics: dict[str, Callable[[bytes], None]] = {
             topic: _OnLoop(self._loop, callback) for topic, callback in self._on_topic.items()
         }
-        self._transport = await asyncio.to_thread(MqttTransport, self._url, topics)
+        self._transport = await asyncio.to_thread(MqttTransport, self._url, topics, self._session)
         self._reader.start()
         self._writer = asyncio.ensure_future(self._write())
 
@@ -63,12 +69,22 @@ class Broker:
                 self._metrics.counts["downlink_failed"] += 1
 
     def _read(self) -> None:
-        on_uplink = _OnLoop(self._loop, self._on_uplink)
+        process = _OnLoop(self._loop, self._process)
         for record in self._transport.records():
+            if record is not None:
+                while not self._slots.acquire(timeout=_SLOT_WAIT_S):
+                    if self._closing:
+                        return
+                process(record)
             if self._closing:
                 return
-            if record is not None:
-                on_uplink(record)
+
+    def _process(self, record: Record) -> None:
+        try:
+            self._on_uplink(record)
+        finally:  # a frame that causes an error would otherwise come again without end
+            self._slots.release()
+            self._transport.acknowledge()
 
     async def close(self) -> None:
         """Publish what is queued, for one second at most, and disconnect."""

@@ -2,6 +2,7 @@
 
 import json
 import os
+import secrets
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,20 @@ def load_json(path: Path) -> Any:
 def save_json(path: Path, document: Any) -> None:
     """Replace a JSON document; see `replace_file`."""
     replace_file(path, json.dumps(document).encode())
+
+
+def installation_id(path: Path, prefix: str) -> str:
+    """Return an id that is created at the first start and never changes: the prefix and 16 hexadecimal digits.
+
+    Raises:
+        UserError: The file cannot be read.
+        OSError: Storage failed.
+    """
+    stored = load_json(path)
+    if stored is None:
+        stored = prefix + secrets.token_hex(8)
+        save_json(path, stored)
+    return str(stored)
 
 
 class HighWaterMark:
