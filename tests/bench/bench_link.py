@@ -64,7 +64,7 @@ def main() -> None:
             "session_after_s": round(times["session"] / 1000, 2),
             "drained_after_s": round(times["drained"] / 1000, 2),
             "frames_waiting_at_sos": times["waiting_at_sos"],
-            "sos_s": sim.report.event_s_max,
+            "sos_s": sim.report.event_max_s,
             "lost": sim.report.lost,
         }
     start = time.perf_counter()

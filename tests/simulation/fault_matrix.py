@@ -179,7 +179,7 @@ def main() -> int:
             wrong += not r.clean
             print(
                 f"{name:<46} {dialect:<8} {r.recorded:8} {r.delivered:9} {r.lost:4} {r.duplicated:7} {r.thinned:7} "
-                f"{r.refused_by_storage:7} {r.resent:6} {r.reconnects + 1:8} {r.event_s_max:8.2f} s",
+                f"{r.refused_by_storage:7} {r.resent:6} {r.reconnects + 1:8} {r.event_max_s:8.2f} s",
                 flush=True,
             )
     return 1 if wrong else 0

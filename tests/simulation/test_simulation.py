@@ -27,7 +27,7 @@ def test_single_fault_loses_nothing(name, dialect):
         report.refused_by_storage + report.power_cuts
     )
     # The SOS is sent 5 min before the fault ends, and is answered within 30 s after it.
-    assert report.events == 1 and report.event_s_max is not None and report.event_s_max < 300 + 30
+    assert report.events == 1 and report.event_max_s is not None and report.event_max_s < 300 + 30
     assert sim.log and report.delivered > 30
 
 
@@ -42,7 +42,7 @@ def test_hours_in_each_place_with_all_faults_lose_nothing(profile, dialect):
     assert report.clean and report.rejected == 0, (f"seed {seed}", report, message(sim))
     assert report.watchdog_resets == 0
     # After the first half-hour, only a few lists of the agent may grow.
-    assert report.agent_bytes_most - report.agent_bytes_least < 8192
+    assert report.agent_max_bytes - report.agent_min_bytes < 8192
 
 
 def test_a_seed_repeats_a_run_exactly():
@@ -119,7 +119,7 @@ def test_backlog_of_an_hour_drains_in_a_minute_with_sos_first(dialect):
     sim, times = backlog(dialect)
     assert times["backlog"] >= 60 and times["waiting_at_sos"] >= 20
     assert times["drained"] <= 60_000, times
-    assert sim.report.event_s_max <= 2.0 and sim.report.clean
+    assert sim.report.event_max_s <= 2.0 and sim.report.clean
 
 
 @pytest.mark.parametrize("dialect", ["quectel", "simcom"])

@@ -6,6 +6,7 @@ import io
 import pytest
 from patrolink.cli import main
 from patrolink.core import json_lines
+from patrolink.emulator.scenarios.shift import ShiftReport
 
 from tests.support.json_lines import documented, messages, records
 from tests.support.paths import ROOT
@@ -50,6 +51,11 @@ def test_records_and_fields_are_documented(capture, tmp_path, capsys, command, c
     rows = records(capsys.readouterr().out)
     assert {row["record"] for row in rows} == kinds
     assert rows[-1]["record"] in kinds and [row["record"] for row in rows[:-1]].count("summary") == 0
+
+
+def test_report_of_a_firmware_image_is_documented():
+    fields = set(ShiftReport("", "", 1, 1.0, "", 1).json())
+    assert fields <= documented()["summary"].keys(), fields - documented()["summary"].keys()
 
 
 def test_an_error_of_the_settings_is_a_record_too(tmp_path, monkeypatch, capsys):

@@ -216,8 +216,8 @@ class Environment(ABC):
         report.fixes = len(self.fix_times)
         if self._event_s:
             ordered = sorted(self._event_s)
-            report.event_s_median = round(ordered[len(ordered) // 2], 2)
-            report.event_s_max = round(ordered[-1], 2)
+            report.event_median_s = round(ordered[len(ordered) // 2], 2)
+            report.event_max_s = round(ordered[-1], 2)
         report.outages = self.network.outages
         report.modem_boots = self.modem.boots
         report.bytes_up, report.bytes_down = self.network.bytes_up, self.network.bytes_down

@@ -49,8 +49,8 @@ class Report:
     rejected: int = 0
     waiting: int = 0
     events: int = 0
-    event_s_median: float | None = None
-    event_s_max: float | None = None
+    event_median_s: float | None = None
+    event_max_s: float | None = None
     first_fix_delivered_s: float | None = None
     reconnects: int = 0
     outages: int = 0
@@ -61,8 +61,8 @@ class Report:
     bytes_up: int = 0
     bytes_down: int = 0
     flash_bytes_per_fix: float | None = None
-    agent_bytes_least: int = 0
-    agent_bytes_most: int = 0
+    agent_min_bytes: int = 0
+    agent_max_bytes: int = 0
     faults: dict[str, int] = field(default_factory=dict)
 
     @property

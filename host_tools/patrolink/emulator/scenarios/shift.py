@@ -57,12 +57,12 @@ class ShiftReport:
     duplicated: int = 0
     pressed: int = 0
     events: int = 0
-    event_s_max: float | None = None
+    event_max_s: float | None = None
     power_cuts: int = 0
     resets: list[str] = field(default_factory=list)
     reconnects: int = 0
     outages: int = 0
-    clock_error_ms_max: int = 0
+    clock_error_max_ms: int = 0
     heap_peak_bytes: int = 0
     heap_free_kb: list[int] = field(default_factory=list)
     flash_bytes_per_fix: float | None = None
@@ -75,7 +75,7 @@ class ShiftReport:
     def json(self) -> dict[str, Any]:
         """Return the report as JSON-ready data. Counts of fixes have the names of `patrolink emulate` in real time."""
         free = self.heap_free_kb
-        fields = {_FIX_COUNTS.get(name, name): value for name, value in asdict(self).items()}
+        fields = {_FIX_COUNTS.get(name, name): value for name, value in asdict(self).items() if name != "problems"}
         return {**fields, "heap_free_kb": [min(free), max(free)] if free else None, "wrong": self.wrong}
 
     @property
@@ -95,8 +95,8 @@ class ShiftReport:
         free = self.heap_free_kb
         if free and min(free) < free[0] - _HEAP_DRIFT_KB:
             wrong.append(f"free heap fell from {free[0]} to {min(free)} KiB")
-        if self.clock_error_ms_max > _CLOCK_MS:
-            wrong.append(f"the clock was off by {self.clock_error_ms_max} ms")
+        if self.clock_error_max_ms > _CLOCK_MS:
+            wrong.append(f"the clock was off by {self.clock_error_max_ms} ms")
         return wrong
 
     @property
@@ -262,7 +262,7 @@ class Shift(Environment):
             result.events += 1
             if message["time_ms"] and self._pressed:
                 pressed_ms = self.unix_ms() - int(self.scheduler.now - self._pressed[min(self._pressed)])
-                result.clock_error_ms_max = max(result.clock_error_ms_max, abs(message["time_ms"] - pressed_ms))
+                result.clock_error_max_ms = max(result.clock_error_max_ms, abs(message["time_ms"] - pressed_ms))
 
     # --- a run ------------------------------------------------------------------------------------------------------
 
@@ -335,7 +335,7 @@ class Shift(Environment):
         result.lost = len(missing) + self._summary.get("left", 0)
         result.delivered = len(self.fix_times)
         result.duplicated = report.duplicated
-        result.event_s_max = report.event_s_max
+        result.event_max_s = report.event_max_s
         result.outages = report.outages
         result.faults = report.faults
         result.reconnects = max(0, self._summary.get("connects", 1) - 1)

@@ -150,8 +150,8 @@ class Simulation(Environment):
         """Sample the memory of the agent's objects."""
         size = footprint(self.device)
         report = self.report
-        report.agent_bytes_least = min(report.agent_bytes_least or size, size)
-        report.agent_bytes_most = max(report.agent_bytes_most, size)
+        report.agent_min_bytes = min(report.agent_min_bytes or size, size)
+        report.agent_max_bytes = max(report.agent_max_bytes, size)
         if self.scheduler.now < self.receiver_until_ms:
             self.scheduler.after(_SAMPLE_MS, self._sample)
 
