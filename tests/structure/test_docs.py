@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from patrolink.cli import _parser
+from patrolink.core import boards
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PAGES = sorted(
@@ -61,6 +63,65 @@ def test_results_of_benchmarks_name_their_day():
 
 def test_readme_has_at_most_90_lines():
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 90
+
+
+def parsers() -> dict[str, _parser.Parser]:
+    """Return the parser of each verb and subverb by its name, as `patrolink clip verify`."""
+    found = {}
+    pending = [_parser.build()]
+    while pending:
+        parser = pending.pop()
+        found[parser.prog] = parser
+        for action in parser._actions:
+            if isinstance(action.choices, dict):
+                pending += action.choices.values()
+    return found
+
+
+def wrong_commands(text: str) -> list[str]:
+    """Return commands of the tool, in code spans and blocks, whose verb or options do not exist."""
+    known, wrong = parsers(), []
+    for command in re.findall(r"(?:`|^\s*(?:\$ )?)(patrolink [a-z]+(?![a-z:])[^`|;>\n]*)", text, flags=re.M):
+        words = command.split()
+        name = " ".join(words[:3]) if " ".join(words[:3]) in known else " ".join(words[:2])
+        options = [word.partition("=")[0].rstrip(".,)]") for word in words if word.startswith("--")]
+        if name not in known or not set(options) <= {"--help", *known[name].options()}:
+            wrong.append(command)
+    return wrong
+
+
+MISSPELT = {"decod", "moniter", "--fromat", "--formt"}  # pages show the answer to them
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_shown_verbs_and_options_exist(page: Path):
+    text = page.read_text(encoding="utf-8")
+    if page.name == "CHANGELOG.md":
+        text = text.split("## ", 2)[1]  # older versions had other options
+    assert [command for command in wrong_commands(text) if not MISSPELT & set(command.split())] == []
+
+
+@pytest.mark.parametrize(
+    "text", ["`patrolink decoed FILE`", "see `patrolink clip verify --strickt`", "$ patrolink hub --chek"]
+)
+def test_wrong_command_is_found(text: str):
+    assert wrong_commands(text)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_are_in_blocks_that_a_test_runs(page: Path):
+    """Every block names its language, and only `sh` and `console` blocks have commands."""
+    blocks = re.findall(r"^ *```([^\n]*)\n(.*?)^ *```$", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+    assert "" not in [language for language, _ in blocks]
+    other = [body for language, body in blocks if language not in ("sh", "console")]
+    assert [line for body in other for line in body.splitlines() if re.match(r"\s*(\$|patrolink|make) ", line)] == []
+
+
+def test_reference_of_boards_lists_every_key():
+    text = (ROOT / "boards" / "README.md").read_text(encoding="utf-8")
+    models = (boards.Board, boards.Gps, boards.Image, boards.Ptt, boards.Camera, boards.Clips)
+    listed = set(re.findall(r"[a-z_]+", " ".join(re.findall(r"^\| (`.*?) \|", text, flags=re.M))))
+    assert set().union(*(set(model.model_fields) for model in models)) - listed == set()
 
 
 def test_test_files_have_different_names():
