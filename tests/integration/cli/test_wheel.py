@@ -91,6 +91,8 @@ def core(request, wheel, tmp_path_factory) -> Installed:
         pytest.skip(f"Python {request.param} is not installed")
     installed = Installed(tmp_path_factory.mktemp("core"), python)
     installed.install(str(wheel))
+    shutil.copy(TRACK, installed.folder / "walk.csv")
+    assert "3424 fixes" in installed.run("pack walk.csv walk.plcap")
     return installed
 
 
@@ -110,8 +112,6 @@ def complete(wheel, tmp_path_factory) -> Installed:
 def test_core_is_light_and_works(core):
     print(f"core: {core.megabytes():.1f} MB")
     assert core.megabytes() <= CORE_MB_MAX
-    shutil.copy(TRACK, core.folder / "walk.csv")
-    assert "3424 fixes" in core.run("pack walk.csv walk.plcap")
     rows = records(core.run("decode walk.plcap"), "position")
     assert len(rows) == 3424 and rows[0]["lat_deg"] == 38.753358
     assert core.run("decode walk.plcap --format csv").count("\n") == 3425
