@@ -3,9 +3,9 @@
 Findings are grouped: ok; warning: something optional does not work; problem: something required does not work. Each
 has the command that corrects it. With --site, a site file, its keys, certificates, ports and broker are checked too.
 
---bundle writes a zip for support: the findings, versions, settings, board descriptions, and each LOG. Keys, tokens,
-passwords, identities of subscribers (ICCID, IMSI, IMEI, phone numbers) and positions are removed; --positions keeps
-positions. Read the bundle before you send it. Exit code 1 if there are problems.
+--bundle writes a zip for support: the findings, versions, settings, board descriptions, and the last 2 MB of each LOG.
+Keys, tokens, passwords, identities of subscribers (ICCID, IMSI, IMEI, phone numbers) and positions are removed;
+--positions keeps positions. Read the bundle before you send it. Exit code 1 if there are problems.
 """
 
 import argparse

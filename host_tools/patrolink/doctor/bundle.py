@@ -16,7 +16,7 @@ from patrolink.core.errors import UserError
 from patrolink.doctor.finding import Finding
 from patrolink.doctor.redact import redact, redact_json
 
-_LOG_MAX_BYTES = 10_000_000  # of each log, its end
+_LOG_MAX_BYTES = 2_000_000  # of each log, its end: secrets are removed from it within 2 s
 _VARIABLES = ("LANG", "LC_ALL", "NO_COLOR", "PATH", "TERM", "TMPDIR", "XDG_CACHE_HOME")
 
 
@@ -119,12 +119,14 @@ def _read(path: Path) -> str:
     try:
         with path.open("rb") as f:
             mark = f.read(2)
-            f.seek(max(0, f.seek(0, os.SEEK_END) - _LOG_MAX_BYTES) & ~1)
-            data = f.read(_LOG_MAX_BYTES)
+            start = max(0, f.seek(0, os.SEEK_END) - _LOG_MAX_BYTES) & ~1
+            f.seek(start)
+            data = f.read(_LOG_MAX_BYTES + 1)
     except (OSError, ValueError) as e:
         raise UserError(f"{path}: {getattr(e, 'strerror', None) or e}; name a readable file") from None
     encoding = {b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}.get(mark, "utf-8")
     text = data.decode(encoding, "replace")
     if "\0" in text:
         raise UserError(f"{path}: not a text file; secrets in it cannot be found, name a log")
-    return text
+    # The name of a secret may be in the part of the first line that was cut.
+    return text.partition("\n")[2] if start else text

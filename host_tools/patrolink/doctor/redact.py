@@ -15,7 +15,7 @@ _NOT_REMOVED = r"(?!\[(?:removed|position)\])"
 _STRONG = r"(?:password|passwd|passphrase|passcode|secret|token|credential|authorization|api[_-]?key)"
 _WEAK = r"(?:pass|pwd|pw|cookie|psk|puk\d?|pin\d?|ki|opc?|key|otp|salt|session|signature|auth)"
 _NAME = (
-    rf"(?:[\w.-]{{0,40}}{_STRONG}[\w-]{{0,16}}"
+    rf"(?:{_STRONG}[\w-]{{0,16}}"
     rf"|(?:(?<![A-Za-z0-9])|(?-i:(?<=[a-z0-9])(?=[A-Z]))){_WEAK}(?:s|[_-]?(?:hex|base64|b64|value|data|text|id|\d+))?)"
 )
 _QUOTED = r'"""[\s\S]*?(?:"""|\Z)|' r"'''[\s\S]*?(?:'''|\Z)|" r'"(?:[^"\\\n]|\\.)*(?:"|$)|' r"'(?:[^'\\\n]|\\.)*(?:'|$)"
@@ -66,7 +66,7 @@ _ESCAPED_BYTES_MIN = 4
 _LONG_RUN = re.compile(r"[A-Za-z0-9+/_-]{20,}(?:={1,2}(?![\w\[\"']))?")
 _PATH = re.compile(r"/?[A-Z]?[a-z0-9_-]{1,24}(?:/[A-Z]?[a-z0-9_-]{1,24})+/?")
 _WORDS = re.compile(r"[a-z]{1,20}(?:[_-][a-z]{1,20})+|PATROLINK_[A-Z_]+")
-_SECRET_NAME = re.compile(_NAME, re.IGNORECASE)
+_SECRET_NAME = re.compile(rf"{_NAME}$", re.IGNORECASE)
 
 
 class Redacted(NamedTuple):
@@ -109,7 +109,7 @@ def redact_json(value: Any) -> Any:
     if isinstance(value, dict):
         return {
             redact(str(key)).text: REMOVED
-            if _SECRET_NAME.fullmatch(str(key)) and not isinstance(entry, (dict, list))
+            if _SECRET_NAME.search(str(key)) and not isinstance(entry, (dict, list))
             else redact_json(entry)
             for key, entry in value.items()
         }

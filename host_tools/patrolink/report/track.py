@@ -2,6 +2,7 @@
 
 import html
 import json
+import logging
 import math
 from importlib import resources
 from pathlib import Path
@@ -30,6 +31,8 @@ def local_metres(rows: list[Row]) -> list[tuple[float, float]]:
 
 def write_png(rows: list[Row], path: Path, title: str) -> None:
     """Draw the track to a PNG file, coloured by speed, in metres from its start."""
+    # Without a writable home, matplotlib uses a temporary folder and says so in two lines of its log.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     from matplotlib import colormaps
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.collections import LineCollection

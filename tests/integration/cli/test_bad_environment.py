@@ -74,9 +74,12 @@ def test_verbs_need_no_writable_home(capture, site, tmp_path):
     assert run("decode", capture, **READ_ONLY_HOME)[0] == 0
     assert run("monitor", capture, **READ_ONLY_HOME)[0] == 0
     assert run("devices", **READ_ONLY_HOME)[0] == 0
+    code, out, err = run("emulate", "--board", "linux", "--fixes", 5, "--speed", 50, "--out", tmp_path / "patrol", "-q",
+                         **READ_ONLY_HOME)  # fmt: skip
+    assert (code, err) == (0, "") and (tmp_path / "patrol" / "track.png").exists()
     code, out, err = run("doctor", "--json", **READ_ONLY_HOME)
     assert code == 0 and json.loads(out.splitlines()[-1])["record"] == "summary", err
-    code, _, err = run("clip", "verify", tmp_path, **READ_ONLY_HOME)
+    code, _, err = run("clip", "verify", tmp_path / "patrol", **READ_ONLY_HOME)
     assert code == 2 and "Traceback" not in err and err.count("\n") == 1
     listener = subprocess.Popen(
         [sys.executable, "-m", "patrolink", "listen", str(HARBOUR), "--hub", site.url, "--output", tmp_path / "a.wav"],

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from patrolink.cli import main
 from patrolink.core import resources
-from patrolink.doctor import network_ports, packages, programs, serial_ports, site, system_clock
+from patrolink.doctor import bundle, network_ports, packages, programs, serial_ports, site, system_clock
 from patrolink.doctor.finding import OK, PROBLEM, WARNING
 from patrolink.doctor.network_ports import NetworkPort
 from patrolink.doctor.serial_ports import Port
@@ -334,9 +334,9 @@ def test_the_certificate_of_a_tls_broker_is_checked(tmp_path, monkeypatch, trust
 
 
 def bundle_of(path: Path) -> dict[str, str]:
-    with zipfile.ZipFile(path) as bundle:
-        assert bundle.testzip() is None
-        return {name: bundle.read(name).decode() for name in bundle.namelist()}
+    with zipfile.ZipFile(path) as archive:
+        assert archive.testzip() is None
+        return {name: archive.read(name).decode() for name in archive.namelist()}
 
 
 def test_a_bundle_has_everything_but_secrets(tmp_path, broker):
@@ -373,6 +373,17 @@ def test_positions_are_kept_on_request(tmp_path):
     files = bundle_of(tmp_path / "a.zip")
     assert files["logs/hub.log"].lstrip("\ufeff") == "fix 45.542012 13.724012 token=[removed]\r\n"
     assert "logs/hub-2.log" in files
+
+
+def test_the_end_of_a_long_log_is_taken(tmp_path):
+    line = "2026-11-30 05:12:33 INFO link: connected to mqtt://hub:hunter2@broker.example, lat_deg=45.542012\n"
+    (tmp_path / "hub.log").write_text("first\n" + line * 40_000 + "last\n")
+    contents = bundle.collect([], [], [tmp_path / "hub.log"], keep_positions=False)
+    text = contents.files["logs/hub.log"]
+    assert (
+        text.startswith("2026-11-30 ") and text.endswith("last\n") and "hunter2" not in text and len(text) > 1_500_000
+    )
+    assert contents.secrets > 19_000 and contents.positions > 19_000
 
 
 @pytest.mark.parametrize(
