@@ -1,24 +1,59 @@
-"""Newest position of each device."""
+"""Newest position of each device, by the time of its fix."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from patrolink.core.clock import Clock
 from patrolink.core.decoder import Row
+from patrolink.core.tracks import time_ms
+
+_FUTURE_MS = 60_000  # a fix further ahead of the hub's clock has a wrong date
+
+
+class _Newest(NamedTuple):
+    row: Row
+    fix_ms: int | None  # unix time; None if the device or the hub does not trust it
+    arrived_ms: int  # monotonic time
 
 
 class PositionTable:
-    """Keeps the newest position row of each device, with its time of arrival."""
+    """Keeps the newest position row of each device.
+
+    A device that was offline sends its newest fix and its backlog in any order: an older fix replaces no newer one.
+    """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._newest: dict[str, tuple[Row, int]] = {}
+        self._newest: dict[str, _Newest] = {}
 
-    def update(self, row: Row) -> None:
-        """Store a position row. A row without a fix is ignored."""
-        if row["lat_deg"] is not None:
-            self._newest[row["device"]] = row, self._clock.monotonic_ms()
+    def update(self, row: Row) -> bool:
+        """Store a position row if it is the newest of its device. A row without a fix is ignored.
+
+        Returns:
+            True if the row was stored.
+        """
+        if row["lat_deg"] is None:
+            return False
+        known, fix_ms = self._newest.get(row["device"]), self._fix_ms(row)
+        # Without a trusted time on both sides, the order of arrival counts.
+        if known is not None and None not in (known.fix_ms, fix_ms) and fix_ms < known.fix_ms:  # type: ignore[operator]
+            return False
+        self._newest[row["device"]] = _Newest(row, fix_ms, self._clock.monotonic_ms())
+        return True
+
+    def _fix_ms(self, row: Row) -> int | None:
+        if not row["time"] or row["date_suspect"]:
+            return None
+        fix_ms = time_ms(row["time"])
+        return fix_ms if fix_ms <= self._clock.unix_ms() + _FUTURE_MS else None
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the newest position of every device that has had a fix: the decoder's row, and `age_s`."""
-        now_ms = self._clock.monotonic_ms()
-        return [{**row, "age_s": (now_ms - arrived_ms) // 1000} for row, arrived_ms in self._newest.values()]
+        return [self.with_age(device) for device in self._newest]
+
+    def with_age(self, device: str) -> dict[str, Any]:
+        """Return the newest row of a device with `age_s`: the age of the fix, at least the time since it arrived."""
+        newest = self._newest[device]
+        age_ms = self._clock.monotonic_ms() - newest.arrived_ms
+        if newest.fix_ms is not None:
+            age_ms = max(age_ms, self._clock.unix_ms() - newest.fix_ms)
+        return {**newest.row, "age_s": age_ms // 1000}

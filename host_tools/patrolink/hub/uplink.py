@@ -65,10 +65,13 @@ class UplinkService:
             return
         self._metrics.counts["frames"] += 1
         device = self._devices[record.device]
-        for row in rows:
-            self._process(device, row)
-        if rows and rows[-1]["record"] == "position":
-            self._dispatchers.broadcast({"type": "position", **rows[-1], "age_s": 0})
+        if rows and rows[0]["record"] == "position":
+            stored = [self._positions.update(row) for row in rows]
+            if any(stored):
+                self._dispatchers.broadcast({"type": "position", **self._positions.with_age(device.name)})
+        else:
+            for row in rows:
+                self._process(device, row)
         is_new_epoch = self._decoder.epoch(device.name) != device.key.epoch
         if is_new_epoch:
             self._rekey(device)
@@ -76,9 +79,7 @@ class UplinkService:
 
     def _process(self, device: Device, row: Row) -> None:
         message = row["record"]
-        if message == "position":
-            self._positions.update(row)
-        elif message == "event":
+        if message == "event":
             if row.get("repeated"):
                 self._incidents.event_repeated(row)
             else:

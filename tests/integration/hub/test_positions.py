@@ -1,0 +1,56 @@
+"""The newest position of each device at the hub."""
+
+import random
+from datetime import datetime, timezone
+
+import pytest
+from patrolink.hub.positions import PositionTable
+
+from tests.support.hub_parts import FakeClock
+
+NOW_MS = 1_790_000_000_000
+
+
+@pytest.fixture
+def clock():
+    return FakeClock(NOW_MS)
+
+
+@pytest.fixture
+def table(clock):
+    return PositionTable(clock)
+
+
+def fix(clock, ago_s=0, device="vest-1", lat_deg=1.0, date_suspect=False, timed=True) -> dict:
+    moment = datetime.fromtimestamp(clock.unix_ms() / 1000 - ago_s, timezone.utc)
+    time = moment.isoformat(timespec="milliseconds").replace("+00:00", "Z") if timed else None
+    return {"device": device, "lat_deg": lat_deg, "time": time, "date_suspect": date_suspect}
+
+
+def test_backlog_in_any_order_leaves_the_newest_fix(table, clock):
+    seed = random.randrange(1 << 32)
+    ages = list(range(0, 3600, 7))
+    random.Random(seed).shuffle(ages)
+    for ago_s in ages:
+        table.update(fix(clock, ago_s, lat_deg=float(ago_s + 1)))
+    (row,) = table.rows()
+    assert row["lat_deg"] == 1.0 and row["age_s"] == 0, f"seed {seed}"
+
+
+def test_age_is_that_of_the_fix(table, clock):
+    assert table.update(fix(clock, 3600))
+    assert table.rows()[0]["age_s"] == 3600
+    assert not table.update(fix(clock, 7200)) and table.rows()[0]["age_s"] == 3600
+
+
+@pytest.mark.parametrize("wrong", [{"ago_s": -86400}, {"date_suspect": True}, {"timed": False}])
+def test_fix_with_a_wrong_time_does_not_block_later_ones(table, clock, wrong):
+    """A receiver with a wrong date must not hide where its wearer is."""
+    assert table.update(fix(clock, **wrong))
+    assert table.rows()[0]["age_s"] == 0
+    assert table.update(fix(clock, 5, lat_deg=2.0)) and table.rows()[0]["lat_deg"] == 2.0
+    assert table.update(fix(clock, **{**wrong, "lat_deg": 3.0})) and table.rows()[0]["lat_deg"] == 3.0
+
+
+def test_fix_without_a_position_is_ignored(table, clock):
+    assert not table.update(fix(clock, lat_deg=None)) and table.rows() == []
