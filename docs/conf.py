@@ -41,4 +41,4 @@ smartquotes = False  # they turn the two hyphens of an option into a dash
 html_theme = "furo"
 html_title = f"Patrolink {release}"
 html_extra_path = ["static"]
-html_copy_source = False
+html_copy_source = html_show_copyright = False

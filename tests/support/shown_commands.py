@@ -2,7 +2,7 @@
 
 A comment directly above a block says how the test runs it:
 
-    <!-- run: hub exit=2 varies -->      needs a fixture or a program; expected exit code; numbers in the output vary
+    <!-- run: hub exit=2 varies -->      needs a fixture or a program; exit code (0,1: either); numbers vary
     <!-- not run: REASON -->             the block cannot run here
 
 Without a comment the commands need nothing but the tool and must succeed. Output is compared if it is shown; in it,
@@ -33,14 +33,14 @@ class Command:
         text: The command.
         output: The lines shown below it; empty: not compared.
         needs: Names of fixtures and programs.
-        exit_code: The expected exit code.
+        exit_codes: The exit codes that are expected.
         varies: Whether numbers in the output are not compared.
     """
 
     text: str
     output: list[str] = field(default_factory=list)
     needs: frozenset[str] = frozenset()
-    exit_code: int = 0
+    exit_codes: tuple[int, ...] = (0,)
     varies: bool = False
 
 
@@ -52,11 +52,12 @@ def read(page: Path) -> list[Command]:
         if marker.startswith("not run:"):
             continue
         words = marker.removeprefix("run:").split()
-        codes = [int(word.partition("=")[2]) for word in words if word.startswith("exit=")]
+        codes = [word.removeprefix("exit=").split(",") for word in words if word.startswith("exit=")]
+        exit_codes = tuple(int(code) for code in codes[0]) if codes else (0,)
         needs = frozenset(word for word in words if word != "varies" and not word.startswith("exit="))
         lines = [line.removeprefix(block["indent"]) for line in block["body"].splitlines()]
         for text, output in _split(lines, block["kind"]):
-            commands.append(Command(text, output, needs, codes[0] if codes else 0, "varies" in words))
+            commands.append(Command(text, output, needs, exit_codes, "varies" in words))
     return commands
 
 
@@ -94,7 +95,7 @@ def run(command: Command, folder: Path, env: dict[str, str]) -> None:
         timeout=_TIMEOUT_S,
     )
     print(f"$ {command.text}\n{result.stdout}")
-    assert result.returncode == command.exit_code, f"{command.text}\n{result.stdout[-2000:]}"
+    assert result.returncode in command.exit_codes, f"{command.text}\n{result.stdout[-2000:]}"
     if command.output and not matches(command.output, result.stdout, command.varies):
         shown = "\n".join(command.output)
         raise AssertionError(f"{command.text}\n--- the page shows\n{shown}\n--- the command prints\n{result.stdout}")

@@ -173,7 +173,7 @@ def test_command_keeps_exported_variables_and_its_continuation(tmp_path: Path):
 def test_marker_sets_needs_exit_code_and_comparison(tmp_path: Path):
     text = "<!-- run: cc exit=3 varies -->\n```console\n$ echo 12; exit 3\n7\n```\n"
     (command,) = shown_commands.read(write_page(tmp_path, text))
-    assert (command.needs, command.exit_code, command.varies) == ({"cc"}, 3, True)
+    assert (command.needs, command.exit_codes, command.varies) == ({"cc"}, (3,), True)
     shown_commands.run(command, tmp_path, dict(os.environ))
 
 
