@@ -1,31 +1,24 @@
-"""`patrolink doctor`: what each check finds, and the support bundle."""
+"""`patrolink doctor`: what each check finds."""
 
-import datetime
 import json
 import os
 import socket
 import ssl
-import subprocess
-import sys
 import threading
-import zipfile
 from pathlib import Path
 
 import psutil
 import pytest
 import trustme
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from patrolink.cli import main
 from patrolink.core import resources
-from patrolink.doctor import bundle, network_ports, packages, programs, serial_ports, site, system_clock
+from patrolink.doctor import network_ports, packages, programs, serial_ports, site, system_clock
 from patrolink.doctor.finding import OK, PROBLEM, WARNING
 from patrolink.doctor.network_ports import NetworkPort
 from patrolink.doctor.serial_ports import Port
 
 from tests.support.console_site import free_port
-from tests.support.hub_process import free_ports
+from tests.support.doctor_site import make_certificate, make_site, run
 
 NOW_S = 1_795_000_000
 REQUIREMENTS = [
@@ -37,11 +30,6 @@ REQUIREMENTS = [
     "av>=12; extra == 'video'",
     "pytest; extra == 'test'",
 ]
-
-
-def run(*arguments: object, **env: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "patrolink", "doctor", *map(str, arguments)]
-    return subprocess.run(command, env={**os.environ, **env}, capture_output=True, text=True, timeout=120)
 
 
 # --- the verb -------------------------------------------------------------------------------------------------------
@@ -243,36 +231,6 @@ def test_a_clock_before_the_installation_is_a_problem():
 # --- a site -----------------------------------------------------------------------------------------------------------
 
 
-def make_certificate(path: Path, start_day: int, end_day: int) -> None:
-    """Write a self-signed certificate that is valid between two days, counted from today, and its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "hub.example")])
-    now = datetime.datetime.now(datetime.timezone.utc)
-    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-    builder = builder.not_valid_before(now + datetime.timedelta(days=start_day))
-    certificate = builder.not_valid_after(now + datetime.timedelta(days=end_day)).sign(key, hashes.SHA256())
-    path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    no_password = serialization.NoEncryption()
-    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, no_password)
-    path.with_name("key.pem").write_bytes(pem)
-    path.with_name("key.pem").chmod(0o600)
-
-
-def make_site(folder: Path, broker: str) -> Path:
-    floor, media = free_ports(2)
-    (folder / "keys.toml").write_text(f'[devices]\n"vest-1" = "{"5a" * 32}"\n')
-    (folder / "keys.toml").chmod(0o600)
-    path = folder / "site.toml"
-    path.write_text(
-        f'name = "harbour.example"\nkeys = "keys.toml"\nbroker = "{broker}"\n'
-        f'[[hub]]\nhost = "127.0.0.1"\nfloor_port = {floor}\nmedia_port = {media}\n'
-        f'console = "127.0.0.1:{free_port()}"\n'
-        'console_certificate = "hub.pem"\nconsole_key = "key.pem"\n'
-        '[[group]]\nid = 1\nname = "one"\n[[group.member]]\ndevices = ["vest-1", "vest-2"]\n'
-    )
-    return path
-
-
 @pytest.mark.parametrize(
     ("days", "level", "text"),
     [((-20, -10), PROBLEM, "expired on "), ((-20, 10), WARNING, "in 9 days"), ((-20, 90), OK, "in 89 days"),
@@ -328,79 +286,3 @@ def test_the_certificate_of_a_tls_broker_is_checked(tmp_path, monkeypatch, trust
         assert [finding.check for finding in findings] == ["certificate", "broker"] and findings[1].level == OK
     else:
         assert findings[0].level == PROBLEM and "certificate is not accepted" in findings[0].text
-
-
-# --- support bundle ---------------------------------------------------------------------------------------------------
-
-
-def bundle_of(path: Path) -> dict[str, str]:
-    with zipfile.ZipFile(path) as archive:
-        assert archive.testzip() is None
-        return {name: archive.read(name).decode() for name in archive.namelist()}
-
-
-def test_a_bundle_has_everything_but_secrets(tmp_path, broker):
-    path = make_site(tmp_path, "mqtt://hub:hunter2@127.0.0.1")
-    make_certificate(tmp_path / "hub.pem", -1, 90)
-    log = tmp_path / "港 hub.log"
-    log.write_text(
-        f"key {'5a' * 32}\nIMEI 860584030000017\nfix 45.542012 13.724012\n{(tmp_path / 'key.pem').read_text()}end\n"
-    )
-    (tmp_path / "patrolink.toml").write_text('[monitor]\nkeys = "/etc/keys.toml"\npassword = "hunter2"\n')
-    out = tmp_path / "support.zip"
-    done = run(
-        "--site", path, "--bundle", out, log,
-        PATROLINK_MQTT_PASSWORD="hunter2", PATROLINK_CONFIG=str(tmp_path / "patrolink.toml"),
-    )  # fmt: skip
-    assert "read it before you send it" in done.stderr and "--positions" in done.stderr
-    files = bundle_of(out)
-    assert out.stat().st_mode & 0o077 == 0
-    assert {"doctor.json", "versions.json", "environment.txt", "boards/unix.toml", "logs/港 hub.log"} <= files.keys()
-    assert {"configuration/site.toml", "configuration/patrolink.toml"} <= files.keys()
-    everything = "\n".join(files.values())
-    for secret in ("hunter2", "5a" * 8, "860584030000017", "45.542", "PRIVATE KEY"):
-        assert secret not in everything, secret
-    assert files["logs/港 hub.log"] == "key [removed]\nIMEI [removed]\nfix [position]\n[removed]\nend\n"
-    assert any(finding["check"] == "python" for finding in json.loads(files["doctor.json"]))
-    assert json.loads(files["versions.json"])["distributions"]["rich"]
-    assert files["boards/unix.toml"] == (resources.root() / "boards" / "unix" / "board.toml").read_text()
-
-
-def test_positions_are_kept_on_request(tmp_path):
-    log = tmp_path / "hub.log"
-    log.write_bytes("fix 45.542012 13.724012 token=hunter2\r\n".encode("utf-16"))  # as PowerShell redirects output
-    assert run("--bundle", tmp_path / "a.zip", "--positions", log, log).returncode == 0
-    files = bundle_of(tmp_path / "a.zip")
-    assert files["logs/hub.log"].lstrip("\ufeff") == "fix 45.542012 13.724012 token=[removed]\r\n"
-    assert "logs/hub-2.log" in files
-
-
-def test_the_end_of_a_long_log_is_taken(tmp_path):
-    line = "2026-11-30 05:12:33 INFO link: connected to mqtt://hub:hunter2@broker.example, lat_deg=45.542012\n"
-    (tmp_path / "hub.log").write_text("first\n" + line * 40_000 + "last\n")
-    contents = bundle.collect([], [], [tmp_path / "hub.log"], keep_positions=False)
-    text = contents.files["logs/hub.log"]
-    assert (
-        text.startswith("2026-11-30 ") and text.endswith("last\n") and "hunter2" not in text and len(text) > 1_500_000
-    )
-    assert contents.secrets > 19_000 and contents.positions > 19_000
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [("missing.log", None, "No such file"), ("binary.log", b"\0\1\2\3", "not a text file")],
-)
-def test_a_log_that_cannot_be_searched_for_secrets_is_refused(tmp_path, name, content, message):
-    if content is not None:
-        (tmp_path / name).write_bytes(content)
-    done = run("--bundle", tmp_path / "a.zip", tmp_path / name)
-    assert done.returncode == 2 and message in done.stderr and done.stderr.count("\n") == 1
-    assert not (tmp_path / "a.zip").exists()
-
-
-def test_a_bundle_replaces_no_file(tmp_path):
-    (tmp_path / "a.zip").write_text("precious")
-    done = run("--bundle", tmp_path / "a.zip")
-    assert done.returncode == 2 and "the file exists" in done.stderr and (tmp_path / "a.zip").read_text() == "precious"
-    done = run("--bundle", tmp_path / "no folder" / "a.zip")
-    assert done.returncode == 2 and "name a writable file with --bundle" in done.stderr
