@@ -67,15 +67,15 @@ def test_readme_has_at_most_90_lines():
 
 def parsers() -> dict[str, _parser.Parser]:
     """Return the parser of each verb and subverb by its name, as `patrolink clip verify`."""
-    found = {}
+    parsers = {}
     pending = [_parser.build()]
     while pending:
         parser = pending.pop()
-        found[parser.prog] = parser
+        parsers[parser.prog] = parser
         for action in parser._actions:
             if isinstance(action.choices, dict):
                 pending += action.choices.values()
-    return found
+    return parsers
 
 
 def wrong_commands(text: str) -> list[str]:
