@@ -67,15 +67,15 @@ def test_readme_has_at_most_90_lines():
 
 def parsers() -> dict[str, _parser.Parser]:
     """Return the parser of each verb and subverb by its name, as `patrolink clip verify`."""
-    parsers = {}
+    by_name = {}
     pending = [_parser.build()]
     while pending:
         parser = pending.pop()
-        parsers[parser.prog] = parser
+        by_name[parser.prog] = parser
         for action in parser._actions:
             if isinstance(action.choices, dict):
                 pending += action.choices.values()
-    return parsers
+    return by_name
 
 
 def wrong_commands(text: str) -> list[str]:
