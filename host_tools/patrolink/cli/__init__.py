@@ -8,6 +8,7 @@ A verb is a module of this package with an entry in `_verbs.VERBS`. It has EXAMP
 # PYTHON_ARGCOMPLETE_OK
 import contextlib
 import errno
+import io
 import os
 import sys
 
@@ -33,6 +34,7 @@ def main(argv: list[str] | None = None) -> int:
         _completers.complete()
     words = sys.argv[1:] if argv is None else argv
     as_json = "--json" in words
+    _prepare_output()
     try:
         args = _parser.parse(words or ["--help"])
         as_json = args.json
@@ -60,6 +62,16 @@ def main(argv: list[str] | None = None) -> int:
             raise
         _discard_output()
         return _report(UserError(f"{e.filename or 'standard output'}: {e.strerror}; free some space"), False)
+
+
+def _prepare_output() -> None:
+    """Write UTF-8 into files and pipes, whatever the locale; on a terminal, escape what it cannot show."""
+    out = sys.stdout
+    if isinstance(out, io.TextIOWrapper) and out.encoding.lower() not in ("utf-8", "utf8"):
+        if out.isatty():
+            out.reconfigure(errors="backslashreplace")
+        else:
+            out.reconfigure(encoding="utf-8")
 
 
 def _report(error: UserError, as_json: bool) -> int:

@@ -2,6 +2,9 @@
 
 import collections
 import io
+import os
+import subprocess
+import sys
 
 import pytest
 from patrolink.cli import main
@@ -76,6 +79,14 @@ def test_a_field_has_one_meaning():
 
 def test_kinds_of_verbs_are_no_messages_of_devices():
     assert not documented().keys() & messages().keys()
+
+
+@pytest.mark.parametrize("options", [["--json"], []])
+def test_output_into_a_pipe_is_utf_8_in_any_locale(options):
+    command = [sys.executable, "-m", "patrolink", "hub", "--new-token", "巡逻 é 😀", *options]
+    done = subprocess.run(command, capture_output=True, env={**os.environ, "PYTHONIOENCODING": "ascii"}, check=True)
+    if options:
+        assert records(done.stdout.decode())[0]["dispatcher"] == "巡逻 é 😀"
 
 
 def test_unprintable_characters_are_escaped(monkeypatch):
