@@ -21,7 +21,7 @@ _BLOCK = re.compile(
     r"```(?P<kind>sh|console)\n(?P<body>.*?)^(?P=indent)```$",
     re.M | re.S,
 )
-_TIMEOUT_S = 120
+_TIMEOUT_S = 400  # the first use of a firmware builds it
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
 
