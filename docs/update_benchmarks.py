@@ -2,7 +2,7 @@
 
     python docs/update_benchmarks.py              write the page
     python docs/update_benchmarks.py --check      exit with code 1 if the page is not what its sources give
-    python docs/update_benchmarks.py build/bench  copy the results of `make bench` first, then write the page
+    python docs/update_benchmarks.py build/bench  copy results of `make bench` first: all, or single files
 
 Sources: docs/benchmarks/template.md, with fields such as {link[publish quectel][median_ms]:.0f}, and
 docs/benchmarks/NAME.json: {"measured": date, "note": text, "results": the content of build/bench/NAME.json}.
@@ -19,8 +19,8 @@ PAGE = FOLDER.with_suffix(".md")
 
 
 def copy_results(source: Path) -> None:
-    """Replace the committed results of each benchmark that was run."""
-    for path in sorted(source.glob("*.json")):
+    """Replace the committed results of a benchmark, or of each one in a folder."""
+    for path in [source] if source.is_file() else sorted(source.glob("*.json")):
         measured = datetime.date.fromtimestamp(path.stat().st_mtime).isoformat()
         entry = {"measured": measured, "note": "", "results": json.loads(path.read_text(encoding="utf-8"))}
         (FOLDER / path.name).write_text(json.dumps(entry, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
