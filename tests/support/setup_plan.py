@@ -34,17 +34,20 @@ PROGRAMS = (
     Program(
         "tshark",
         "tshark",
+        "integration/cli/test_shown_commands.py "
         "protocol/test_dissector.py integration/ptt/test_floor_dissector.py integration/hub/test_hub.py "
         "integration/hub/test_hub_parts.py integration/live/test_live_view_media.py",
     ),
     Program(
         "gcc",
         "gcc libc6-dev",
+        "integration/cli/test_shown_commands.py "
         "protocol/test_conformance.py integration/ptt/test_srtp_interop.py integration/clips/test_p256.py",
     ),
     Program(
         "arm-none-eabi-gcc",
         "gcc-arm-none-eabi libnewlib-arm-none-eabi",
+        "integration/cli/test_shown_commands.py "
         "protocol/test_conformance.py integration/emulator/test_image.py integration/emulator/test_fleet.py "
         "integration/device/test_serial_camera.py integration/live/test_live_modem.py hil/test_lockstep.py "
         "hil/test_patrol.py",
@@ -52,6 +55,7 @@ PROGRAMS = (
     Program(
         "qemu-system-arm",
         "qemu-system-arm",
+        "integration/cli/test_shown_commands.py "
         "integration/emulator/test_image.py integration/emulator/test_fleet.py "
         "integration/device/test_serial_camera.py integration/live/test_live_modem.py hil/test_lockstep.py "
         "hil/test_patrol.py",
@@ -67,6 +71,7 @@ PROGRAMS = (
     Program(
         "ffmpeg",
         "ffmpeg",
+        "integration/cli/test_shown_commands.py "
         "integration/clips/test_clip_export.py integration/clips/test_avi_players.py integration/clips/test_h264.py "
         "integration/cli/test_live_cli.py integration/live/test_live_view_media.py",
     ),
