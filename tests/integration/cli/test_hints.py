@@ -18,6 +18,8 @@ OPTIONS = {
     verb: {option for action in parser._actions for option in action.option_strings} for verb, parser in PARSERS.items()
 }
 TOP_LEVEL = set(_parser.build().options())
+# Of pip, brew and systemctl, which `doctor` tells to run.
+OTHER_PROGRAMS = {"--upgrade", "--cask", "--now"}
 
 
 def texts(path: Path) -> list[tuple[int, str]]:
@@ -36,7 +38,7 @@ def verbs_of(path: Path) -> list[str]:
 
 def unknown_options(path: Path, text: str) -> list[str]:
     """Return the options in a text that its verb, or the verb of the command in the text, does not have."""
-    known = set().union(*(OPTIONS[verb] for verb in verbs_of(path)), TOP_LEVEL)
+    known = set().union(*(OPTIONS[verb] for verb in verbs_of(path)), TOP_LEVEL, OTHER_PROGRAMS)
     for command in COMMAND.finditer(text):
         verb = next((v for v in (command[1], command[1].split()[0]) if v in OPTIONS), None)
         if verb is not None:
