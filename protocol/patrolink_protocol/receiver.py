@@ -24,6 +24,7 @@ class Receiver:
         direction: UPLINK or DOWNLINK.
         epoch: Current key epoch.
         highest: Highest counter accepted so far; -1 for none.
+        window: ReplayWindow of the current epoch; None for a new one, above `highest`.
 
     Attributes:
         epoch: Current key epoch.
@@ -31,14 +32,14 @@ class Receiver:
         window: ReplayWindow of the current epoch.
     """
 
-    def __init__(self, key, device_id, direction=UPLINK, epoch=0, highest=-1):
+    def __init__(self, key, device_id, direction=UPLINK, epoch=0, highest=-1, window=None):
         self._key = key
         self._device_id = device_id
         self._direction = direction
         self.epoch = epoch
         self.channel = Channel(key, device_id, direction, epoch)
         self._next_channel = None
-        self.window = self._new_window(highest)
+        self.window = window or self._new_window(highest)
 
     def _new_window(self, highest=-1):
         return ReplayWindow(0 if self._direction == DOWNLINK else m.REPLAY_WINDOW, highest)

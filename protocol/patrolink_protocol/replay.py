@@ -9,14 +9,15 @@ class ReplayWindow:
     Args:
         size: Window size in counters; 0 is the rule of a device: counters only increase.
         highest: Highest counter accepted so far; -1 for none.
+        bitmap: Buffer of size / 8 bytes with a bit for each counter modulo `size`; None for a new one.
     """
 
     NEW, REPEATED, OLD = 0, 1, 2
 
-    def __init__(self, size=0, highest=-1):
+    def __init__(self, size=0, highest=-1, bitmap=None):
         self.highest = highest
         self._size = size
-        self._bitmap = bytearray((size + 7) >> 3)
+        self._bitmap = bytearray((size + 7) >> 3) if bitmap is None else bitmap
 
     def accept(self, counter):
         """Record a counter and return NEW; otherwise return REPEATED or OLD (below the window)."""

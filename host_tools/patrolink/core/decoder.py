@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
-from patrolink_messages import EVENT
+from patrolink_messages import EVENT, REPLAY_WINDOW
 from patrolink_names import BITS, NAMES
 from patrolink_protocol import decode, frame, receiver
 from patrolink_protocol.errors import RejectError
+from patrolink_protocol.replay import ReplayWindow
 
 from patrolink.core.capture import Record
 from patrolink.core.keys import DeviceKey
@@ -97,12 +98,20 @@ class Decoder:
     """
 
     def __init__(self, keys: dict[str, DeviceKey], repeated_events: bool = False) -> None:
+        self._keys = keys
         self._repeated_events = repeated_events
         self._receivers = {
             name: receiver.Receiver(key.secret, name.encode(), frame.UPLINK, key.epoch) for name, key in keys.items()
         }
         self.reject_reason = ""
         self.stats = DecoderStats()
+
+    def restore(self, device: str, epoch: int, highest: int, bitmap: bytes) -> None:
+        """Continue where an earlier decoder ended: see `patrolink_protocol.replay.ReplayWindow`."""
+        window = ReplayWindow(REPLAY_WINDOW, highest, bytearray(bitmap))
+        self._receivers[device] = receiver.Receiver(
+            self._keys[device].secret, device.encode(), frame.UPLINK, epoch, window=window
+        )
 
     def epoch(self, device: str) -> int:
         """Return the current key epoch of a device, as its frames have shown."""

@@ -29,6 +29,8 @@ from patrolink.hub.infra.audit import AuditLog
 from patrolink.hub.infra.broker import Broker
 from patrolink.hub.infra.device_sender import DeviceSender
 from patrolink.hub.infra.metrics import Metrics
+from patrolink.hub.infra.replay_store import ReplayStore
+from patrolink.hub.infra.threads import run_to_end
 from patrolink.hub.infra.udp import bind_udp
 from patrolink.hub.live.sessions import LiveSessions
 from patrolink.hub.positions import PositionTable
@@ -40,6 +42,7 @@ from patrolink.hub.voice.groups import Device
 from patrolink.hub.voice.service import VoiceService, VoiceSockets
 
 _PURGE_S = 3600
+_FLUSH_S = 10  # what a power cut can take from the replay windows; the end of the process takes nothing
 
 Ready = Callable[[dict[str, Any]], None]
 
@@ -90,6 +93,7 @@ class Hub:
         self._voice = voice = VoiceService(
             context, sockets, registry, terms, broadcaster, audio, clock, metrics, self._trace
         )
+        self._replay = ReplayStore(context.state, context.keys)
         positions = PositionTable(clock)
         incidents = IncidentService(Alarms(context.state / "alarms.json"), sender, broadcaster, audit, clock, metrics)
         commands = Commands(context.site, context.state, devices, voice, sender, audit, clock)
@@ -99,6 +103,7 @@ class Hub:
         self._clips = clips = self._build_clips(broadcaster) if context.hub.uploads else None
         self._uplink = UplinkService(
             Decoder(context.keys, repeated_events=True),
+            self._replay,
             devices,
             terms=terms,
             positions=positions,
@@ -158,7 +163,12 @@ class Hub:
             self._live.open()
             gc.collect()
             gc.freeze()  # otherwise each collection visits thousands of devices and keys, and delays voice
-            jobs = [self._voice.run(), self._purge(), *([self._clips.verdicts.run()] if self._clips else [])]
+            jobs = [
+                self._voice.run(),
+                self._purge(),
+                self._flush(),
+                *([self._clips.verdicts.run()] if self._clips else []),
+            ]
             ready(self._addresses())
             await _run_until(stop, jobs)
             self._voice.save()
@@ -194,6 +204,14 @@ class Hub:
             except OSError:
                 self._metrics.counts["storage_failed"] += 1
             await asyncio.sleep(_PURGE_S)
+
+    async def _flush(self) -> None:
+        while True:
+            await asyncio.sleep(_FLUSH_S)
+            try:
+                await run_to_end(self._replay.flush)
+            except OSError:
+                self._metrics.counts["storage_failed"] += 1
 
     def close(self) -> None:
         """Close the trace."""

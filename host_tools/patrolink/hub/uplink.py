@@ -10,6 +10,7 @@ from patrolink.hub.incidents.service import IncidentService
 from patrolink.hub.infra.audit import AuditLog
 from patrolink.hub.infra.device_sender import DeviceSender
 from patrolink.hub.infra.metrics import Metrics
+from patrolink.hub.infra.replay_store import ReplayStore
 from patrolink.hub.positions import PositionTable
 from patrolink.hub.voice.group_terms import GroupTerms
 from patrolink.hub.voice.groups import Device
@@ -33,7 +34,8 @@ class UplinkService:
     """Uplink of a hub.
 
     Args:
-        decoder: Decoder with the keys of all devices.
+        decoder: Decoder with the keys of all devices. It continues with the windows and epochs of `replay`.
+        replay: Told of each frame when it was processed.
         devices: By name. A device that has begun a new key epoch is rekeyed.
         terms: Informed of every frame, to announce the device's groups.
         clips: None if this hub takes no clips.
@@ -42,6 +44,7 @@ class UplinkService:
     def __init__(
         self,
         decoder: Decoder,
+        replay: ReplayStore,
         devices: Mapping[str, Device],
         terms: GroupTerms,
         positions: PositionTable,
@@ -53,9 +56,13 @@ class UplinkService:
         audit: AuditLog,
         metrics: Metrics,
     ) -> None:
-        self._decoder, self._devices, self._terms = decoder, devices, terms
+        self._decoder, self._replay, self._devices, self._terms = decoder, replay, devices, terms
         self._positions, self._incidents, self._live, self._clips = positions, incidents, live, clips
         self._sender, self._dispatchers, self._audit, self._metrics = sender, dispatchers, audit, metrics
+        replay.restore(decoder)
+        for device in devices.values():
+            if decoder.epoch(device.name) != device.key.epoch:
+                self._rekey(device)
 
     def receive(self, record: Record) -> None:
         """Process one frame. A frame that is refused is counted by reason."""
@@ -76,6 +83,8 @@ class UplinkService:
         if is_new_epoch:
             self._rekey(device)
         self._terms.frame_received(device, is_new_epoch or any(row["record"] == "hello" for row in rows))
+        if rows and not rows[0].get("repeated"):
+            self._replay.commit(device.name, self._decoder.epoch(device.name), rows[0]["counter"])
 
     def _process(self, device: Device, row: Row) -> None:
         message = row["record"]

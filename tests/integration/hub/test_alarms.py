@@ -108,3 +108,13 @@ def test_retry_saves_what_storage_refused(tmp_path):
     assert alarms.unsaved and not alarms.retry_save()
     path.parent.mkdir()
     assert alarms.retry_save() and Alarms(path).rows() == alarms.rows()
+
+
+def test_event_that_the_wearer_cancelled_is_not_opened_by_a_repetition(tmp_path):
+    path = tmp_path / "alarms.json"
+    alarms = Alarms(path)
+    alarms.report(sos())
+    alarms.report(sos("cancelled", time_ms=NOW_MS + 4000))
+    for stored in (alarms, Alarms(path)):
+        assert stored.is_closed(sos()) and stored.is_known(sos()) and stored.last_answer("vest-1", 7) is None
+    assert not alarms.is_known(sos(event_id=8))

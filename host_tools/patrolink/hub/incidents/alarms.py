@@ -11,7 +11,8 @@ from patrolink.hub.infra import persistence
 
 STATES = {name: code for code, name in NAMES["event_state", "state"].items()}
 _ENDED_PHASES = ("cancelled", "cleared")  # of an event, reported by the device
-_CLOSING_STATES = ("resolved", "false_alarm")  # of an answer
+_BY_WEARER = "cancelled"  # state of an answer, in place of one of a dispatcher
+_CLOSING_STATES = ("resolved", "false_alarm", _BY_WEARER)
 # Limits per device, so that no device can displace an alarm of another one.
 _OPEN_MAX = 20
 _ANSWERS_MAX = 20
@@ -20,10 +21,10 @@ _Key = tuple[str, int]
 
 
 class Answer(NamedTuple):
-    """The last answer of a dispatcher to an event.
+    """The last answer of a dispatcher to an event, or the end of an event by the wearer.
 
     Attributes:
-        state: State of `event_state`, for example "accepted" or "resolved".
+        state: State of `event_state`, for example "accepted" or "resolved"; "cancelled" by the wearer.
         time_ms: Unix time of the answer.
         who: Name of the dispatcher.
         event_ms: Unix time of the event; None if the device did not know it.
@@ -59,11 +60,16 @@ class Alarms:
         return list(self._rows.values())
 
     def last_answer(self, device: str, event_id: int) -> Answer | None:
-        """Return the last answer to an event; None if no dispatcher has answered it."""
-        return self._answers.get((device, event_id))
+        """Return the last answer of a dispatcher to an event; None if no dispatcher has answered it."""
+        answer = self._answers.get((device, event_id))
+        return None if answer is None or answer.state == _BY_WEARER else answer
+
+    def is_known(self, row: Row) -> bool:
+        """Return True if the event of a row is open or was closed."""
+        return (row["device"], row["event_id"]) in self._rows or self.is_closed(row)
 
     def is_closed(self, row: Row) -> bool:
-        """Return True if a dispatcher has closed the event of a row.
+        """Return True if a dispatcher or the wearer has closed the event of a row.
 
         A device that lost its storage uses event ids again: only an event with the same time is the same event.
         """
@@ -77,7 +83,9 @@ class Alarms:
         key = row["device"], row["event_id"]
         known = self._rows.get(key)
         if row["phase"] in _ENDED_PHASES:
-            if self._rows.pop(key, None) is not None:
+            if known is not None:
+                del self._rows[key]
+                self._put_answer(key, Answer(_BY_WEARER, row["time_ms"] or 0, "", known["time_ms"]))
                 self._save()
             return row
         if not row["ack_wanted"]:
@@ -119,11 +127,14 @@ class Alarms:
             row["phase"] = "cleared"
         else:
             self._rows[key] = row
-        self._answers.pop(key, None)  # the newest is the last
-        self._answers[key] = answer._replace(event_ms=row["time_ms"])
-        _drop_oldest(self._answers, device, _ANSWERS_MAX)
+        self._put_answer(key, answer._replace(event_ms=row["time_ms"]))
         self._save()
         return row
+
+    def _put_answer(self, key: _Key, answer: Answer) -> None:
+        self._answers.pop(key, None)  # the newest is the last
+        self._answers[key] = answer
+        _drop_oldest(self._answers, key[0], _ANSWERS_MAX)
 
     def retry_save(self) -> bool:
         """Save if storage failed before. Returns True if everything is on storage."""

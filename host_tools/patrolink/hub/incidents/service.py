@@ -46,7 +46,13 @@ class IncidentService:
             self._answer(row["device"], row["event_id"])
 
     def event_repeated(self, row: Row) -> None:
-        """Answer an event again: the device repeats it because the answer was lost. Nothing else changes."""
+        """Answer an event again: the device repeats it because the answer was lost. Nothing else changes.
+
+        An event that this hub does not know was lost with its storage: it is processed as a new one.
+        """
+        if not self._alarms.is_known(row):
+            self.event_received(row)
+            return
         if not row["ack_wanted"] or not self._alarms.retry_save():
             return
         self._metrics.counts["events_repeated"] += 1
