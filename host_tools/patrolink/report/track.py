@@ -16,6 +16,17 @@ def _with_position(rows: list[Row]) -> list[Row]:
     return [r for r in rows if r["record"] == "position" and r["lat_deg"] is not None]
 
 
+def _period(rows: list[Row]) -> str:
+    """Return date and time of the first and the last position: "2026-01-01 10:20:30 to 11:00:00 UTC"."""
+    times = [r["time"][:19].replace("T", " ") for r in _with_position(rows) if r["time"]]
+    if not times:
+        return "time unknown"
+    first, last = min(times), max(times)
+    if first == last:
+        return f"{first} UTC"
+    return f"{first} to {last[11:] if last[:10] == first[:10] else last} UTC"
+
+
 def local_metres(rows: list[Row]) -> list[tuple[float, float]]:
     """Return (east, north) in metres of each row with a position, from the first one (equirectangular projection)."""
     located = _with_position(rows)
@@ -41,7 +52,7 @@ def write_png(rows: list[Row], path: Path, title: str) -> None:
     figure = Figure(figsize=(8, 8), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    axes.set_title(title, parse_math=False)  # a title may contain $
+    axes.set_title(f"{title}\n{_period(rows)}, north up", parse_math=False)  # a title may contain $
     axes.set_xlabel("east of start, m")
     axes.set_ylabel("north of start, m")
     axes.set_aspect("equal", adjustable="datalim")
@@ -103,6 +114,12 @@ def write_html(rows: list[Row], path: Path, title: str, facts: dict[str, Any]) -
     page = resources.files("patrolink.report").joinpath("map.html").read_text(encoding="utf-8")
     # A "</" would end the script element.
     data = json.dumps(points, separators=(",", ":")).replace("</", "<\\/")
-    for mark, text in (("{{title}}", html.escape(title)), ("{{facts}}", table), ("{{points}}", data)):
+    period = html.escape(_period(rows))
+    for mark, text in (
+        ("{{title}}", html.escape(title)),
+        ("{{period}}", period),
+        ("{{facts}}", table),
+        ("{{points}}", data),
+    ):
         page = page.replace(mark, text)
     path.write_text(page, encoding="utf-8")

@@ -12,6 +12,8 @@ import matplotlib.image
 import pytest
 from patrolink.report import formats, track
 
+from tests.support.console_site import chromium
+
 
 def position(i: int, **changes) -> dict:
     row = {
@@ -111,6 +113,51 @@ def test_page_is_self_contained_and_escapes_text(name, tmp_path):
     assert page.count("<script>") == page.count("</script>") == 1 and "<img" not in page
     points = json.loads(re.search(r"const points = (\[.*\]);", page)[1])
     assert len(points) == len(WITH_POSITION[name])
+
+
+@pytest.mark.parametrize(
+    ("name", "period"),
+    [
+        ("none", "time unknown"),
+        ("one", "2026-01-01 00:00:00 UTC"),
+        ("many", "2026-01-01 00:00:00 to 00:49:59 UTC"),
+    ],
+)
+def test_page_has_the_date(name, period, tmp_path):
+    track.write_html(TRACKS[name], tmp_path / "t.html", "t", {})
+    assert f"<p>{period}</p>" in (tmp_path / "t.html").read_text(encoding="utf-8")
+
+
+def test_page_of_several_days_has_both_dates(tmp_path):
+    rows = [position(0), position(1, time="2026-01-02T01:00:00.000Z"), position(2, time=None)]
+    track.write_html(rows, tmp_path / "t.html", "t", {})
+    assert "2026-01-01 00:00:00 to 2026-01-02 01:00:00 UTC" in (tmp_path / "t.html").read_text(encoding="utf-8")
+
+
+PIXELS = """
+const ratio = devicePixelRatio || 1;
+const pixel = (i, dx, dy) => Array.from(
+  pen.getImageData((toX(east[i]) + dx) * ratio, (toY(north[i]) + dy) * ratio, 1, 1).data.slice(0, 3)).join();
+const last = count - 1;
+return [pixel(0, 6, 0), pixel(0, 7, 7), pixel(last, 6, 0), pixel(last, 3, 3), pixel(count >> 1, 0, 0)];
+"""
+GREEN, RED, BLUE = "26,127,55", "207,34,46", "31,111,235"
+
+
+def test_page_shows_start_as_circle_and_end_as_square(tmp_path):
+    """Colour alone does not tell start and end apart; the track is drawn between them at every zoom level."""
+    with chromium(tmp_path / "profile") as browser:
+        for name in TRACKS:
+            track.write_html(TRACKS[name], tmp_path / "t.html", name, {})
+            browser.get((tmp_path / "t.html").as_uri())
+            assert browser.get_log("browser") == [], name
+        track.write_html(TRACKS["many"], tmp_path / "t.html", "many", {})
+        browser.get((tmp_path / "t.html").as_uri())
+        for zoom in (1, 0.5):
+            start_side, start_corner, end_side, end_corner, middle = browser.execute_script(
+                f"scale *= {zoom}; draw();" + PIXELS
+            )
+            assert start_side == GREEN != start_corner and end_side != RED == end_corner and middle == BLUE
 
 
 def test_page_script_has_valid_syntax(tmp_path):
