@@ -97,7 +97,7 @@ def test_verbs_need_no_writable_home(capture, site, tmp_path):
 )  # fmt: skip
 def test_a_missing_path_with_spaces_is_one_uncut_line_on_a_narrow_terminal(tmp_path, monkeypatch, command):
     monkeypatch.chdir(tmp_path)
-    path = str(tmp_path / "no such folder" / "ein Weg, der länger als vierzig Zeichen ist 港口.plcap")
+    path = str(tmp_path / "no such folder" / "ä longer name than 40 characters, 港口 巡逻 第一组.plcap")
     code, text = run_on_terminal(40, *(word.format(path) for word in command), NO_COLOR="1", PATROLINK_HUB_TOKEN="x")
     assert code == 2 and path in text and "\x1b" not in text
     assert text.count("\n") == 1 and text.startswith("error: ") and "…" not in text

@@ -48,7 +48,7 @@ def test_findings_are_grouped_by_level_and_json_has_the_same():
 
 
 def test_a_problem_sets_the_exit_code(tmp_path):
-    (tmp_path / "site.toml").write_text("nam = 1\n")
+    (tmp_path / "site.toml").write_text("naem = 1\n")
     done = run("--site", tmp_path / "site.toml")
     assert done.returncode == 1 and done.stderr == ""
     assert "problem:\n  site: " in done.stdout and "unknown key" in done.stdout

@@ -33,7 +33,7 @@ class Installed:
         subprocess.run([python, "-m", "venv", str(folder / "venv")], check=True)
         self.bin = folder / "venv" / "bin"
         self.site_packages = next((folder / "venv" / "lib").glob("python*/site-packages"))
-        self.folder = folder / "ein Ordner ä"
+        self.folder = folder / "巡逻 ä"
         self.folder.mkdir()
         (folder / "home").mkdir()
         dropped = ("PATROLINK", "PYTHON", "VIRTUAL_ENV", "XDG")
