@@ -121,6 +121,7 @@ def test_page_shows_what_its_commands_do(page: Path, tmp_path: Path, request):
     folder.mkdir()
     env = {name: value for name, value in os.environ.items() if not name.startswith("PATROLINK_")}
     env |= {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "COLUMNS": "100"}
+    env["XDG_CONFIG_HOME"] = str(tmp_path / "config")  # without the settings of whoever runs the test
     missing, failures = set(), []
     for command in shown_commands.read(page):
         if lacking := missing_requirement(command.needs):
