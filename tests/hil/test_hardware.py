@@ -3,9 +3,11 @@
 import ast
 import contextlib
 import json
+import os
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,7 @@ from tests.hil.lock import Lock
 from tests.hil.switch import Switch
 from tests.support.paths import ROOT
 from tests.support.polling import TIMEOUT_S
+from tests.support.unprivileged import drop_capabilities
 
 HIL = ROOT / "tests" / "hil"
 REAL = """
@@ -179,6 +182,50 @@ def test_switch_operates_a_line_of_the_console():
     ):
         switch.set(on)
         assert port.rts is level
+
+
+@pytest.mark.parametrize("obstacle", ["link", "folder"])
+def test_lock_is_taken_beside_what_another_user_has_put_in_its_place(obstacle, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    path = tmp_path / "patrolink-board-b.lock"
+    path.symlink_to(tmp_path / "x") if obstacle == "link" else path.mkdir()
+    lock = Lock("b", wait_s=0.1)
+    with pytest.raises(DeadlineError, match=f"b is in use by process {os.getpid()} of "):
+        Lock("b", wait_s=0.1)
+    lock.close()
+    Lock("b", wait_s=0.1).close()
+    assert not (tmp_path / "x").exists()
+
+
+LOCKS = """
+import sys, tempfile
+tempfile.tempdir = sys.argv[1]
+from tests.hil.lock import Lock
+lock = Lock("b", wait_s=0.1)
+lock.close()
+print("locked")
+"""
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o644, 0o666, 0])
+def test_lock_file_of_another_user_is_no_obstacle(mode, tmp_path):
+    """Whatever its mode is: it is locked if it can be opened, else a file of this user's own."""
+    tmp_path.chmod(0o1777)
+    path = tmp_path / "patrolink-board-b.lock"
+    path.touch()
+    path.chmod(mode & 0o444 if os.geteuid() else mode)
+    command = [sys.executable, "-c", LOCKS, str(tmp_path)]
+    if os.geteuid() == 0:
+        os.chown(path, 65534, 65534)
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=20,
+        preexec_fn=None if os.geteuid() else drop_capabilities,
+    )
+    assert done.stdout == "locked\n", done.stderr
 
 
 def test_board_is_locked_for_one_run_and_error_names_the_holder(tmp_path):

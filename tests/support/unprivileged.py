@@ -23,7 +23,7 @@ class Result(NamedTuple):
     traceback: str
 
 
-def _drop_capabilities() -> None:
+def drop_capabilities() -> None:
     """Give up root's right to open everything; it takes effect with the program that is started next."""
     prctl = ctypes.CDLL(None).prctl
     for capability in (_CAP_DAC_OVERRIDE, _CAP_DAC_READ_SEARCH):
@@ -41,7 +41,7 @@ def run_commands(commands: list[list[str]], folder: Path) -> list[Result]:
         text=True,
         timeout=100,
         check=True,
-        preexec_fn=None if os.geteuid() else _drop_capabilities,
+        preexec_fn=None if os.geteuid() else drop_capabilities,
     )
     return [Result(*result) for result in json.loads(done.stdout)]
 

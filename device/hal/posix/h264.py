@@ -7,6 +7,7 @@ import av
 import cv2
 import numpy as np
 from hal.posix.h264_encoder import Encoder  # noqa: F401  # part of the contract: hal.video().Encoder
+from hal.posix.letterbox import letterbox
 from patrolink_protocol import clip
 
 VIDEO_KBPS_MAX = 1000
@@ -28,7 +29,7 @@ class H264Muxer:
     The file plays when it is cut after any fragment. The sink gets complete fragments. Each second has a key frame.
 
     Args:
-        width: Width of the video in pixels; an odd width is reduced by 1. Pictures of another size are scaled.
+        width: Width of the video in pixels; an odd width is reduced by 1. Pictures of another size are fitted.
         height: Height of the video in pixels, likewise.
         fps: Nominal pictures per second.
         kbps: Maximum bit rate of the video in kbit/s.
@@ -97,9 +98,7 @@ class H264Muxer:
     def picture(self, picture, time_ms):
         """Append a picture. A time that is not after the previous one is replaced by the previous time plus 1 ms."""
         self._now_ms = self._last_ms = max(time_ms, self._last_ms + 1)
-        width, height = self._size
-        if picture.shape[:2] != (height, width):
-            picture = cv2.resize(picture, self._size, interpolation=cv2.INTER_AREA)
+        picture = letterbox(picture, *self._size)
         frame = av.VideoFrame.from_ndarray(cv2.cvtColor(picture, cv2.COLOR_BGR2YUV_I420), format="yuv420p")
         frame.pts, frame.time_base = self._now_ms, _MS
         if self._now_ms - self._key_frame_ms >= _KEY_FRAME_MS:

@@ -152,6 +152,8 @@ class Camera:
             raise _CameraError("the indicator is not on")
 
     def _take_frames(self, cv2, capture):
+        from hal.posix.letterbox import letterbox  # needs OpenCV
+
         rate = _file_rate(cv2, capture)
         failed = 0
         for _ in self._grab_from_file(capture, rate) if rate else self._grab_from_camera(cv2, capture):
@@ -165,9 +167,7 @@ class Camera:
                     raise _CameraError("frames of %s cannot be decoded" % self._source)
                 continue
             failed = 0
-            if picture.shape[:2] != (self.height, self.width):
-                picture = cv2.resize(picture, (self.width, self.height), interpolation=cv2.INTER_AREA)
-            self._deliver(Frame(picture, mono_ms, unix_ms))
+            self._deliver(Frame(letterbox(picture, self.width, self.height), mono_ms, unix_ms))
 
     def _grab_from_camera(self, cv2, capture):
         """Yield after each grabbed frame that is due."""

@@ -13,12 +13,14 @@ from hal.posix import pin
 from hal.posix.opencv_camera import Camera
 from patrolink.core.errors import DeviceError
 from patrolink.emulator.peripherals import nmea
+from patrolink.emulator.peripherals.camera import SerialCamera
 
 from tests.support.device_rig import walk
 from tests.support.polling import wait_until
 
 cv2 = pytest.importorskip("cv2", reason="no OpenCV; pip install opencv-python-headless")
 import numpy as np  # noqa: E402
+from hal.posix.letterbox import letterbox  # noqa: E402
 
 FRAMES, RATE = 30, 25
 
@@ -84,6 +86,48 @@ def test_video_file_is_played_in_order_at_its_own_speed_and_repeated(make_camera
     assert times[FRAMES - 1][0] - times[0][0] >= 0.9 * (FRAMES - 1) * 1000 / RATE
 
 
+def disc(width: int, height: int) -> "np.ndarray":
+    """Return a grey picture with a white disc in the middle."""
+    picture = np.full((height, width, 3), 60, np.uint8)
+    cv2.circle(picture, (width // 2, height // 2), min(width, height) // 3, (255, 255, 255), -1)
+    return picture
+
+
+def assert_round(picture: "np.ndarray") -> None:
+    rows, columns = np.nonzero(picture[:, :, 0] > 160)
+    assert abs(np.ptp(rows) - np.ptp(columns)) <= 2 and np.ptp(rows) > 20
+
+
+@pytest.mark.parametrize("size", [(640, 272), (272, 640), (640, 480), (1, 100)])
+@pytest.mark.parametrize("target", [(640, 480), (160, 96), (480, 480)])
+def test_pictures_are_fitted_not_stretched(size, target):
+    fitted = letterbox(disc(*size), *target)
+    assert fitted.shape == (target[1], target[0], 3)
+    if min(size) > 1:
+        assert_round(fitted)
+
+
+def test_picture_of_the_right_size_is_not_copied():
+    picture = disc(320, 240)
+    assert letterbox(picture, 320, 240) is picture
+
+
+def test_emulated_serial_camera_fits_a_wide_film(tmp_path):
+    path = tmp_path / "wide.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), RATE, (640, 272))
+    for _ in range(FRAMES):
+        writer.write(disc(640, 272))
+    writer.release()
+    camera = SerialCamera(path)
+    try:
+        camera._take()
+        picture = cv2.imdecode(np.frombuffer(camera.pictures[-1][1], np.uint8), cv2.IMREAD_COLOR)
+    finally:
+        camera.close()
+    assert picture.shape == (480, 640, 3) and picture[:90].max() < 30 and picture[390:].max() < 30
+    assert_round(picture)
+
+
 @pytest.mark.parametrize("fps", [10, 15, 40])
 def test_video_file_is_converted_to_the_configured_rate_and_size(make_camera, clip, fps):
     camera = make_camera(clip, width=160, height=96, fps=fps)
@@ -92,7 +136,9 @@ def test_video_file_is_converted_to_the_configured_rate_and_size(make_camera, cl
     while len(numbers) < fps:
         image, at_ms, _ = wait_until(camera.frame, lambda: camera.fault)
         assert image.shape == (96, 160, 3)
-        numbers.append(round(float(image.mean()) / 8))
+        # 4:3 is fitted into 5:3, with black bars at the sides.
+        assert image[:, :15].max() == image[:, 145:].max() == 0
+        numbers.append(round(float(image[:, 17:143].mean()) / 8))
         times.append(at_ms)
     assert numbers == [i * RATE // fps for i in range(fps)] and camera.dropped == 0
     assert 0.9 * (fps - 1) / fps <= (times[-1] - times[0]) / 1000

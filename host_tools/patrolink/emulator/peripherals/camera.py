@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import av
-from PIL import Image
+from PIL import Image, ImageOps
 
 from patrolink.emulator.peripherals.serial_line import Line
 
@@ -54,7 +54,7 @@ class _Video:
         self._number = -1
         self._frames: Iterator[av.VideoFrame] = iter(())
         self._image = Image.new("RGB", _SENSOR)
-        self.image().resize(_SENSOR).save(io.BytesIO(), "JPEG")  # the first encoding takes long
+        ImageOps.pad(self.image(), _SENSOR).save(io.BytesIO(), "JPEG")  # the first encoding takes long
 
     def image(self) -> Image.Image:
         """Return the current frame.
@@ -248,7 +248,9 @@ class SerialCamera:
     def _take(self) -> None:
         out = io.BytesIO()
         quality = 95 - self._ratio // 3
-        self._video.image().resize(self._size).save(out, "JPEG", quality=quality)
+        # Fitted, not stretched; the camera pads what the film does not fill.
+        fitted = ImageOps.pad(self._video.image(), _SENSOR)
+        fitted.resize(self._size).save(out, "JPEG", quality=quality)
         self._picture = out.getvalue()
         if self._torn:
             self._torn -= 1
