@@ -30,7 +30,7 @@ class Program(NamedTuple):
 
 
 PROGRAMS = (
-    Program("mosquitto", "mosquitto", "integration/device/test_device.py"),
+    Program("mosquitto", "mosquitto", "integration/device/test_device.py integration/hub/test_broker_configuration.py"),
     Program(
         "tshark",
         "tshark",
