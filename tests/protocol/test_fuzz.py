@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from patrolink.core.capture import Record
 from patrolink.core.decoder import Decoder
 from patrolink.core.keys import DeviceKey
-from patrolink.transport.serial import FrameUnpacker, pack_frame
+from patrolink.transport.serial_line import FrameUnpacker, pack_frame
 from patrolink_protocol import decode, frame, track_decoder, track_encoder
 from patrolink_protocol.errors import RejectError
 

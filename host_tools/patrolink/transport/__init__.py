@@ -52,7 +52,7 @@ def open_transport(source: str, device: str | None, keys: Mapping[str, DeviceKey
 
         return open_capture(source)
     if path.exists() or "://" in source or _WINDOWS_PORT.fullmatch(source):
-        from patrolink.transport.serial import SerialTransport
+        from patrolink.transport.serial_line import SerialTransport
 
         return SerialTransport(source, device, keys)
     raise UserError(

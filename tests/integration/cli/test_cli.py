@@ -15,7 +15,7 @@ from patrolink.cli import main
 from patrolink.cli._verbs import VERBS
 from patrolink.core import keys, resources
 from patrolink.core.capture import CaptureWriter, Record
-from patrolink.transport.serial import pack_frame
+from patrolink.transport.serial_line import pack_frame
 
 from tests.support.json_lines import records
 from tests.support.paths import GOLDEN

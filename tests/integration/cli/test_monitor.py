@@ -25,7 +25,7 @@ from patrolink.core.keys import DeviceKey
 from patrolink.core.track_packer import Fix, TrackPacker
 from patrolink.report.alerts import Alerts
 from patrolink.report.device_table import DeviceTable
-from patrolink.transport.serial import SerialTransport, pack_frame
+from patrolink.transport.serial_line import SerialTransport, pack_frame
 from patrolink_protocol import codec, frame, track_encoder
 from rich.console import Console
 

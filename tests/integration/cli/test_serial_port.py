@@ -19,7 +19,7 @@ from patrolink.core.errors import DeviceError, UserError
 from patrolink.core.keys import DeviceKey
 from patrolink.core.sender_lookup import SenderLookup
 from patrolink.transport import serial_port
-from patrolink.transport.serial import pack_frame
+from patrolink.transport.serial_line import pack_frame
 from patrolink_protocol import frame
 
 from tests.support.polling import wait_until_opened
