@@ -24,7 +24,7 @@ from patrolink.core.signals import StopSignal
 
 EXAMPLES = (
     "patrolink call --out build/call",
-    "patrolink call --network village",
+    "patrolink call --network lift",
 )
 _MIN_HEARD_PCT = 50  # of the speech: still understandable
 _MAX_SPEECH_S = 60
