@@ -90,6 +90,7 @@ def _groups(parsed_args: argparse.Namespace, **_: Any) -> list[str]:
 def _groups_of_hub(url: str) -> list[str]:
     import asyncio
 
+    from patrolink.core.timeouts import wait_for
     from patrolink.hub.dispatch.client import connect
 
     async def names() -> list[str]:
@@ -98,7 +99,7 @@ def _groups_of_hub(url: str) -> list[str]:
 
     async def names_in_time() -> list[str]:
         try:
-            return await asyncio.wait_for(names(), _HUB_TIMEOUT_S)
+            return await wait_for(names(), _HUB_TIMEOUT_S)
         except asyncio.TimeoutError:  # not a TimeoutError before Python 3.11
             raise TimeoutError from None
 

@@ -15,6 +15,7 @@ from patrolink.core import notes, signals
 from patrolink.core.json_lines import print_record, print_summary
 from patrolink.core.signals import StopSignal
 from patrolink.core.text import plural, printable
+from patrolink.core.timeouts import wait_for
 
 if TYPE_CHECKING:
     from patrolink.hub.dispatch.client import ConsoleClient
@@ -81,7 +82,7 @@ class FloorWatcher:
             on_terminal = not self._json and sys.stdout.isatty()
             view = Live(table, refresh_per_second=4) if on_terminal else contextlib.nullcontext()
             with view, contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._watch(client, table, on_terminal), duration_s)
+                await wait_for(self._watch(client, table, on_terminal), duration_s)
 
     async def _watch(self, client: "ConsoleClient", table: "FloorTable", on_terminal: bool) -> None:
         for group in client.hello["groups"]:

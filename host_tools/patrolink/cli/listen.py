@@ -16,6 +16,7 @@ from patrolink.core import notes, signals
 from patrolink.core.json_lines import print_record, print_summary
 from patrolink.core.signals import StopSignal
 from patrolink.core.text import plural, printable
+from patrolink.core.timeouts import wait_for
 
 if TYPE_CHECKING:
     from patrolink.audio.burst_assembler import TalkBurst
@@ -58,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
             stack.callback(open_loudspeaker(mixer).close)
         listener = Listener(writer, mixer, args.count, args.json)
         with contextlib.suppress(StopSignal, asyncio.TimeoutError):
-            signals.run(asyncio.wait_for(listener.run(args.hub, args.groups), args.seconds))
+            signals.run(wait_for(listener.run(args.hub, args.groups), args.seconds))
         listener.finish()
         if args.json:
             print_summary({"bursts": listener.bursts})

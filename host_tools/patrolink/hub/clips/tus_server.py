@@ -22,6 +22,7 @@ from typing import BinaryIO, NamedTuple, NoReturn, Protocol
 from aiohttp import web
 
 from patrolink.core.text import plural
+from patrolink.core.timeouts import wait_for
 from patrolink.evidence import segment
 from patrolink.evidence.clip_folders import file_sha256, file_size_max, manifest_name
 from patrolink.hub.clips.upload_authorization import UnauthorizedError, UploadAuthorization
@@ -262,7 +263,7 @@ class TusServer:
         if state.holder is not None and state.holder.transport is not None:
             state.holder.transport.close()
         try:
-            await asyncio.wait_for(state.lock.acquire(), _LOCK_TIMEOUT_S)
+            await wait_for(state.lock.acquire(), _LOCK_TIMEOUT_S)
         except asyncio.TimeoutError:
             self._refuse(423, "another request of this device is active")
         state.holder = request
@@ -306,7 +307,7 @@ class TusServer:
         """Write the body in blocks; on an error, write what has arrived."""
         block = bytearray()
         try:
-            while data := await asyncio.wait_for(request.content.readany(), _IDLE_TIMEOUT_S):
+            while data := await wait_for(request.content.readany(), _IDLE_TIMEOUT_S):
                 block += data
                 if len(block) >= _BLOCK_BYTES:
                     await self._write_block(upload, f, block)

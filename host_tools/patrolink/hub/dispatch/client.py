@@ -16,6 +16,7 @@ import aiohttp
 
 from patrolink.audio.voice_packet import VoicePacket
 from patrolink.core.errors import DeadlineError, ServerError, UserError
+from patrolink.core.timeouts import wait_for
 
 TOKEN_VARIABLE = "PATROLINK_HUB_TOKEN"  # noqa: S105 - the name of the environment variable
 _LOG = logging.getLogger("patrolink.client")
@@ -82,7 +83,7 @@ class ConsoleClient:
         response = self._requests[request_id] = asyncio.get_running_loop().create_future()
         try:
             await self._ws.send_json({"do": name, "id": request_id, **arguments})
-            return await asyncio.wait_for(response, _TIMEOUT_S)
+            return await wait_for(response, _TIMEOUT_S)
         except ConnectionError:
             raise _connection_closed() from None
         except asyncio.TimeoutError:
@@ -169,7 +170,7 @@ async def connect(url: str, on_live_frame: Callable[[int, bytes], None] | None =
     async with contextlib.AsyncExitStack() as stack:
         http = await stack.enter_async_context(http_session(url))
         opening = http.ws_connect("/socket", heartbeat=_HEARTBEAT_S, max_msg_size=0)
-        ws = await stack.enter_async_context(await asyncio.wait_for(opening, _TIMEOUT_S))
+        ws = await stack.enter_async_context(await wait_for(opening, _TIMEOUT_S))
         _LOG.info("connected to the hub %s", url)
         client = ConsoleClient(ws, await ws.receive_json(timeout=_TIMEOUT_S), on_live_frame)
         receiver = asyncio.ensure_future(client.run())

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from patrolink.core.capture import Record
 from patrolink.core.errors import UserError
+from patrolink.core.timeouts import wait_for
 from patrolink.hub.infra.device_sender import Publication
 from patrolink.hub.infra.metrics import Metrics
 from patrolink.transport.mqtt import MqttTransport
@@ -89,7 +90,7 @@ class Broker:
     async def close(self) -> None:
         """Publish what is queued, for one second at most, and disconnect."""
         with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self._drained(), _DRAIN_S)
+            await wait_for(self._drained(), _DRAIN_S)
         self._writer.cancel()
         self._closing = True
         await self._loop.run_in_executor(None, self._reader.join, 1)
