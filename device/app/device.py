@@ -165,6 +165,7 @@ class Device:
             monitored,
             self.recording,
             config["status_s"],
+            not self._hal.FROZEN,
             self._clock.now_ms(),
         )
 
