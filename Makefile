@@ -113,8 +113,8 @@ plan:
 # --- jobs -------------------------------------------------------------------------------------------------------
 
 demo: setup $(FILM)
-	@$(BIN)/patrolink emulate --board unix --track tests/golden/tracks/walk-1hz.csv --speed 20 --fixes 900 --out build/demo
-	@$(BIN)/patrolink incident --board linux --out build/demo/sos
+	@$(BIN)/patrolink emulate --board unix --track tests/golden/tracks/walk-1hz.csv --speed 60 --fixes 900 --out build/demo
+	@$(BIN)/patrolink incident --board linux --pre 5 --post 5 --out build/demo/sos
 
 # Most tests wait for devices in real time, so there are more workers than cores. Each worker gets one test at a time.
 PARALLEL := -n 6 --dist load --maxschedchunk 1 --cache-clear -o cache_dir=build/parallel

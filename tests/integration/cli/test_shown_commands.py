@@ -152,7 +152,7 @@ def test_demo_loses_no_fix_and_exports_a_valid_clip():
     for name in ("patrol.plcap", "track.geojson", "track.png", "map.html"):
         assert (ROOT / "build" / "demo" / name).stat().st_size > 1000
     sos = json.loads((ROOT / "build" / "demo" / "sos" / "incident.json").read_text())
-    assert sos["verdict"] == "valid" and sos["before_s"] >= 8 and sos["pictures_lost"] == 0, sos
+    assert sos["verdict"] == "valid" and sos["before_s"] >= 5 and sos["pictures_lost"] == 0, sos
     for name in sos["files"]:
         assert (ROOT / "build" / "demo" / "sos" / "export" / name).stat().st_size > 100
 
