@@ -11,6 +11,8 @@ import tempfile
 import time
 from pathlib import Path
 
+import bench_rows
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT))
 
@@ -41,7 +43,7 @@ def write_site(folder: Path, devices: int) -> Path:
 
 
 def start_s(site: Path) -> float:
-    """Return the seconds of a start in a process of its own, without the start of Python."""
+    """Return the seconds of a start in a new process, without the start of Python."""
     command = [sys.executable, __file__, str(site)]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
@@ -59,12 +61,8 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as name:
             site = write_site(Path(name), devices)
             for run in ("first start", "restart"):
-                rows.append({"name": f"{run}, {devices} devices", "value": round(start_s(site), 2), "unit": "s"})
-    path = ROOT / "build/bench/hub_start.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(rows, indent=1) + "\n")
-    for row in rows:
-        print(f"{row['name']}: {row['value']} {row['unit']}")
+                rows.append(bench_rows.row(f"{run}, {devices} devices", round(start_s(site), 2), "s"))
+    bench_rows.write("hub_start", rows)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,8 @@ import tempfile
 import time
 from pathlib import Path
 
+import bench_rows
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 EXTRAS = ("", "report", "hub", "video", "emulator", "all")
 _NOT_OURS = ("pip", "setuptools", "pkg_resources", "_distutils_hack", "distutils-precedence.pth")
@@ -60,18 +62,14 @@ def main() -> None:
         command = (sys.executable, "-m", "build", "-q", "--wheel", "--no-isolation", "--outdir", str(folder), str(ROOT))
         run(*command, folder=folder)
         wheel = next(folder.glob("*.whl"))
-        rows.append({"name": "wheel", "value": round(wheel.stat().st_size / 1e6, 2), "unit": "MB"})
+        rows.append(bench_rows.row("wheel", round(wheel.stat().st_size / 1e6, 2), "MB"))
         installed_s, fix_s = first_fix_s(wheel, folder)
-        rows.append({"name": "empty environment to installed emulator", "value": round(installed_s, 1), "unit": "s"})
-        rows.append({"name": "empty environment to first decoded fix", "value": round(fix_s, 1), "unit": "s"})
+        rows.append(bench_rows.row("empty environment to installed emulator", round(installed_s, 1), "s"))
+        rows.append(bench_rows.row("empty environment to first decoded fix", round(fix_s, 1), "s"))
         for extra in EXTRAS:
             size = megabytes(folder / "venv-emulator" if extra == "emulator" else install(wheel, extra, folder))
-            rows.append({"name": f"installed, {extra or 'core'}", "value": size, "unit": "MB"})
-    path = ROOT / "build/bench/install.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(rows, indent=1) + "\n")
-    for row in rows:
-        print(f"{row['name']}: {row['value']} {row['unit']}")
+            rows.append(bench_rows.row(f"installed, {extra or 'core'}", size, "MB"))
+    bench_rows.write("install", rows)
 
 
 if __name__ == "__main__":

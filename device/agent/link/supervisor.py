@@ -1,7 +1,7 @@
 """Connection supervisor: brings up modem, SIM, network, PDP context and session, and recovers them.
 
 `level` is what the supervisor currently brings up. After a failure it takes the next recovery step of that level;
-`recovery_step` is the heaviest step taken since the connection last worked. A successful publish resets all levels. A
+`recovery_step` is the highest step taken since the connection last worked. A successful publish resets all levels. A
 broker that answers but refuses the session is retried with back-off only: no recovery step would change its answer.
 """
 
@@ -74,7 +74,7 @@ class Supervisor:
 
     Attributes:
         level: device_status.link: what is brought up next, or LINK_UP.
-        recovery_step: device_status.rung: the heaviest step since the connection last worked.
+        recovery_step: device_status.rung: the highest step since the connection last worked.
         signal_dbm: Last signal strength in dBm, or None.
     """
 

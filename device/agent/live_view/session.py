@@ -283,7 +283,7 @@ class LiveView:
         """End the view, and send BYE to the hub."""
         if self._socket is None:
             return
-        # With a reason, because SRTCP needs 12 bytes. In a buffer of its own: the other one may hold a packet.
+        # With a reason, because SRTCP needs 12 bytes. In a separate buffer: the other one may hold a packet.
         bye = bytearray(
             bytes((0x81, _BYE, 0, 2)) + self._ssrc.to_bytes(4, "big") + b"\x03end" + bytes(srtp.SRTCP_OVERHEAD_BYTES)
         )

@@ -253,7 +253,7 @@ class RingRecorder:
         self._file_id = None
 
     def write_still(self, picture, at_ms, priority):
-        """Write a picture as a JPEG file of its own. Returns its file id, or None if there is no room."""
+        """Write a picture as a separate JPEG file. Returns its file id, or None if there is no room."""
         if at_ms < self._ready_ms:
             return None  # saves the work of encoding a JPEG
         data = self._jpeg(picture)

@@ -58,7 +58,7 @@ def add_verb(subparsers: "argparse._SubParsersAction[Any]", module_name: str, he
     name = module_name.rpartition("_")[2]
     parser = subparsers.add_parser(name, help=help_line, description=verb.__doc__)
     verb.add_arguments(parser)
-    if not hasattr(verb, "run"):  # it has subverbs, and no options of its own
+    if not hasattr(verb, "run"):  # it has only subverbs
         return
     parser.epilog = "\n  ".join(("examples:", *verb.EXAMPLES))
     parser.add_argument("--json", action="store_true", help="print results as JSON Lines on standard output")

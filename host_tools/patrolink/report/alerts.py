@@ -70,7 +70,7 @@ class Alerts:
 
     def most_urgent(self, count: int) -> Iterator[Alert]:
         """Yield up to `count` alerts: emergencies, then other events, then errors; the latest first within each."""
-        # A copy: the live view reads in a thread of its own.
+        # A copy: the live view reads in another thread.
         yield from sorted(dict(self._alerts).values(), key=_urgency)[:count]
 
     def __len__(self) -> int:

@@ -109,7 +109,7 @@ class DeviceTable:
             left = name in ("device", "position")
             # A long device id folds; every other column keeps its width.
             table.add_column(name, justify="left" if left else "right", no_wrap=name != "device", overflow="fold")
-        # A copy: the live view redraws in a thread of its own.
+        # A copy: the live view redraws in another thread.
         for name, device in sorted(dict(self._devices).items()):
             cells = [name, *_cells(device)]
             table.add_row(*(cells[i] for i in shown))

@@ -27,6 +27,7 @@ _RECONNECT_S = 1, 10  # shortest and longest delay; paho's default of two minute
 class _Received(NamedTuple):
     record: Record
     mid: int
+    connection: int
 
 
 class MqttTransport:
@@ -64,7 +65,8 @@ class MqttTransport:
         if parts.password:
             raise UserError("a password in a URL shows in process lists; put it in PATROLINK_MQTT_PASSWORD")
         self._queue: queue.Queue[_Received] = queue.Queue(_QUEUE_MAX)
-        self._unacknowledged: collections.deque[int] = collections.deque()
+        self._unacknowledged: collections.deque[_Received] = collections.deque()
+        self._connection = 0  # counts connections: a message id is valid in the one that delivered it
         self.dropped = 0
         self._refused = ""
         self._subscribed = False
@@ -111,6 +113,7 @@ class MqttTransport:
             self._refused = str(reason)
             _LOG.info("the broker refused the connection: %s", reason)
         else:
+            self._connection += 1
             _LOG.info("connected to the broker %s:%s", client.host, client.port)
             client.subscribe([(topic, 1) for topic in (_UPLINK, *self._extra_topics)])
 
@@ -128,7 +131,7 @@ class MqttTransport:
         elif DEVICE_ID.fullmatch(device) and not message.retain:  # a retained frame is old: devices retain nothing
             record = Record(time.time_ns() // 1_000_000, device, bytes(message.payload[:FRAME_MAX_BYTES]))
             try:
-                self._queue.put_nowait(_Received(record, message.mid))
+                self._queue.put_nowait(_Received(record, message.mid, self._connection))
             except queue.Full:
                 self.dropped += 1  # of a persistent session: the broker delivers it again
             return
@@ -142,7 +145,7 @@ class MqttTransport:
             except queue.Empty:
                 yield None
                 continue
-            self._unacknowledged.append(received.mid)
+            self._unacknowledged.append(received)
             yield received.record
 
     def acknowledge(self) -> None:
@@ -150,7 +153,9 @@ class MqttTransport:
 
         A record whose connection has ended is delivered again.
         """
-        self._client.ack(self._unacknowledged.popleft(), 1)
+        received = self._unacknowledged.popleft()
+        if received.connection == self._connection:
+            self._client.ack(received.mid, 1)
 
     def publish(self, device: str, frame: bytes) -> None:
         """Send a frame to a device.

@@ -118,3 +118,13 @@ def test_event_that_the_wearer_cancelled_is_not_opened_by_a_repetition(tmp_path)
     for stored in (alarms, Alarms(path)):
         assert stored.is_closed(sos()) and stored.is_known(sos()) and stored.last_answer("vest-1", 7) is None
     assert not alarms.is_known(sos(event_id=8))
+
+
+def test_new_event_with_the_id_of_an_open_one_has_no_dispatcher_yet(tmp_path):
+    """Otherwise the wearer of a re-provisioned device is told that help is coming for an SOS that nobody has seen."""
+    alarms = Alarms(tmp_path / "alarms.json")
+    alarms.report(sos())
+    alarms.answer("vest-1", 7, Answer("accepted", NOW_MS, "duty"))
+    assert alarms.report(sos())["taken_by"] == "duty" and alarms.last_answer("vest-1", 7) is not None
+    assert alarms.report(sos(time_ms=NOW_MS + 60_000))["taken_by"] is None
+    assert alarms.last_answer("vest-1", 7) is None and len(alarms.rows()) == 1

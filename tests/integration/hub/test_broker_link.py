@@ -12,7 +12,7 @@ from patrolink.hub.infra.metrics import Metrics
 from patrolink.hub.infra.persistence import installation_id
 from patrolink.transport.mqtt import MqttTransport
 
-from tests.support.polling import TIMEOUT_S
+from tests.support.polling import TIMEOUT_S, wait_until
 
 
 @pytest.fixture
@@ -69,6 +69,22 @@ def test_frames_are_kept_while_the_client_is_away_and_until_they_are_acknowledge
     publish(b"five")
     transport = MqttTransport(broker.url, session=session)
     assert received(transport, 1, acknowledge=True) == [b"five"], "acknowledged frames must not come again"
+    transport.close()
+
+
+def test_acknowledgement_of_an_earlier_connection_is_not_sent(broker, publish, session):
+    """The same message id may be that of another frame by then."""
+    transport = MqttTransport(broker.url, session=session)
+    publish(b"one")
+    assert received(transport, 1, acknowledge=False) == [b"one"]
+    connections = transport._connection
+    transport._client.reconnect()
+    wait_until(lambda: transport._connection > connections)
+    assert received(transport, 1, acknowledge=False) == [b"one"]
+    transport.acknowledge()  # the copy of the first connection
+    transport.close()
+    transport = MqttTransport(broker.url, session=session)
+    assert received(transport, 1, acknowledge=True) == [b"one"]
     transport.close()
 
 

@@ -63,7 +63,7 @@ class Commands:
         """Send a command of the schema and return its id.
 
         Raises:
-            UserError: The command or the device does not exist, or the command has a method of its own.
+            UserError: The command or the device does not exist, or the command has a separate method.
         """
         if action not in _ACTIONS:
             raise UserError(f"no command {action!r}; use one of {', '.join(_ACTIONS)}")

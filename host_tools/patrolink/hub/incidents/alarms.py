@@ -90,6 +90,8 @@ class Alarms:
             return row
         if not row["ack_wanted"]:
             return row
+        if known is not None and row["phase"] == "raised" and row["time_ms"] != known["time_ms"]:
+            known = None  # another event: a device that lost its storage uses event ids again
         if known is None:
             self._answers.pop(key, None)  # of an earlier event with the same id
         row = {**row, "taken_by": known["taken_by"] if known else None}

@@ -50,13 +50,13 @@ class IncidentService:
 
         An event that this hub does not know was lost with its storage: it is processed as a new one.
         """
+        if not row["ack_wanted"]:
+            return
         if not self._alarms.is_known(row):
             self.event_received(row)
-            return
-        if not row["ack_wanted"] or not self._alarms.retry_save():
-            return
-        self._metrics.counts["events_repeated"] += 1
-        self._answer(row["device"], row["event_id"])
+        elif self._alarms.retry_save():
+            self._metrics.counts["events_repeated"] += 1
+            self._answer(row["device"], row["event_id"])
 
     def _answer(self, device: str, event_id: int) -> None:
         """Send the current state of an event: that of the last answer, else `received`."""
