@@ -16,9 +16,9 @@ import bench_rows
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT))
 
-from patrolink.core.clock import SystemClock  # noqa: E402
 from patrolink.hub.app import Hub  # noqa: E402
 from patrolink.hub.config import HubContext  # noqa: E402
+from patrolink.hub.platform import SystemPlatform  # noqa: E402
 
 from tests.support import hub_process  # noqa: E402
 from tests.support.hub_process import GROUP_TEMPLATE, SITE_TEMPLATE  # noqa: E402
@@ -51,7 +51,7 @@ def start_s(site: Path) -> float:
 def measure(site: Path) -> float:
     """Return the seconds from the site file to a hub that is ready to open its servers."""
     start = time.perf_counter()
-    Hub(HubContext(site, None), SystemClock())
+    Hub(HubContext(site, None), SystemPlatform())
     return time.perf_counter() - start
 
 

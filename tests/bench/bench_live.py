@@ -30,6 +30,7 @@ from patrolink.core.clock import SystemClock, monotonic_ms  # noqa: E402
 from patrolink.core.keys import DeviceKey  # noqa: E402
 from patrolink.emulator.network.carrier import PROFILES, Profile  # noqa: E402
 from patrolink.emulator.network.udp_gate import HOST, UdpGate  # noqa: E402
+from patrolink.hub.infra.udp import bind_udp  # noqa: E402
 from patrolink.hub.live.receiver import LiveReceiver  # noqa: E402
 from patrolink.hub.live.stream import LiveStream, Picture  # noqa: E402
 
@@ -63,7 +64,7 @@ class AgeRecorder(StreamRecorder):
 
 async def measure(profile: Profile, h264: bool) -> dict:
     """Run one live view and return its figures."""
-    receiver, recorder = LiveReceiver("127.0.0.1", 0, Counter(), SystemClock()), AgeRecorder(h264)
+    receiver, recorder = LiveReceiver(bind_udp("127.0.0.1", 0), Counter(), SystemClock()), AgeRecorder(h264)
     receiver.add(LiveStream("cam", DeviceKey(SECRET), ID, EXPIRES, 60_000, monotonic_ms(), 0, recorder))
     receiver.start()
     gate = UdpGate((receiver.port,), profile, SEED)

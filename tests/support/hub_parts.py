@@ -29,5 +29,8 @@ class FakeClock:
     def unix_ms(self) -> int:
         return self.now_ms
 
+    def unix_ns(self) -> int:
+        return self.now_ms * 1_000_000
+
     def monotonic_ms(self) -> int:
         return self.now_ms

@@ -10,6 +10,9 @@ class Clock(Protocol):
     def unix_ms(self) -> int:
         """Return the time of day in milliseconds since 1970-01-01 UTC."""
 
+    def unix_ns(self) -> int:
+        """Return the time of day in nanoseconds since 1970-01-01 UTC."""
+
     def monotonic_ms(self) -> int:
         """Return milliseconds since an arbitrary start. The value never decreases."""
 
@@ -20,6 +23,8 @@ class SystemClock:
     def unix_ms(self) -> int:
         """Return the time of day in milliseconds since 1970-01-01 UTC."""
         return unix_ms()
+
+    unix_ns = staticmethod(time.time_ns)  # called for every voice packet
 
     def monotonic_ms(self) -> int:
         """Return milliseconds since an arbitrary start. The value never decreases."""

@@ -11,7 +11,6 @@ from aiohttp import web
 from patrolink_messages import CLIP_STATE
 
 from patrolink.core import signals
-from patrolink.core.clock import Clock, SystemClock
 from patrolink.core.decoder import Decoder
 from patrolink.core.keys import DeviceKey
 from patrolink.hub.clips.clip_service import ClipService
@@ -31,8 +30,8 @@ from patrolink.hub.infra.device_sender import DeviceSender
 from patrolink.hub.infra.metrics import Metrics
 from patrolink.hub.infra.replay_store import ReplayStore
 from patrolink.hub.infra.threads import run_to_end
-from patrolink.hub.infra.udp import bind_udp
 from patrolink.hub.live.sessions import LiveSessions
+from patrolink.hub.platform import Platform, SystemPlatform
 from patrolink.hub.positions import PositionTable
 from patrolink.hub.uplink import UplinkService
 from patrolink.hub.voice.floor_trace import FloorTrace
@@ -73,32 +72,35 @@ class Hub:
 
     Args:
         context: The site and which of its hubs this is.
-        clock: Source of time.
+        platform: Time, randomness, network and helper processes.
         pcap: File for a trace of the floor messages in plain text; None: no trace.
     """
 
-    def __init__(self, context: HubContext, clock: Clock, pcap: Path | None = None) -> None:
-        self._context, self._clock = context, clock
+    def __init__(self, context: HubContext, platform: Platform, pcap: Path | None = None) -> None:
+        self._context, self._platform = context, platform
+        clock, random_bytes = platform.clock, platform.random_bytes
         self._metrics = metrics = Metrics()
-        sockets = VoiceSockets(*(bind_udp(context.hub.listen, port) for port in _voice_ports(context)))
-        self._trace = FloorTrace(pcap, (sockets.floor.getsockname()[0], context.hub.floor_port)) if pcap else None
+        sockets = VoiceSockets(*(platform.bind_udp(context.hub.listen, port) for port in _voice_ports(context)))
+        address = sockets.floor.getsockname()[0], context.hub.floor_port
+        self._trace = FloorTrace(pcap, clock, address) if pcap else None
         context.state.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._sender = sender = DeviceSender(context, clock, metrics)
+        self._sender = sender = DeviceSender(context, clock, random_bytes, metrics)
         broadcaster = Broadcaster(metrics)
         self._audit = audit = AuditLog(context.state / "audit.jsonl", clock, metrics)
         terms = GroupTerms(context.hub, sender, clock, metrics)
-        registry = GroupRegistry(context, clock, terms.announce)
+        registry = GroupRegistry(context, clock, random_bytes, terms.announce)
         self._devices = devices = registry.devices
         audio = DispatcherAudio()
+        writer = platform.recording_writer(context.recordings)
         self._voice = voice = VoiceService(
-            context, sockets, registry, terms, broadcaster, audio, clock, metrics, self._trace
+            context, sockets, writer, registry, terms, broadcaster, audio, clock, metrics, self._trace
         )
         self._replay = ReplayStore(context.state, context.keys)
         positions = PositionTable(clock)
         incidents = IncidentService(Alarms(context.state / "alarms.json"), sender, broadcaster, audit, clock, metrics)
         commands = Commands(context.site, context.state, devices, voice, sender, audit, clock)
         self._live = live = LiveSessions(
-            context.hub, metrics, devices, commands.send, audit.write, broadcaster.broadcast, clock
+            context.hub, metrics, devices, commands.send, audit.write, broadcaster.broadcast, platform.bind_udp, clock
         )
         self._clips = clips = self._build_clips(broadcaster) if context.hub.uploads else None
         self._uplink = UplinkService(
@@ -142,27 +144,25 @@ class Hub:
             notify=broadcaster.broadcast,
             audit=self._audit.note,
             metrics=self._metrics,
-            clock=self._clock,
+            clock=self._platform.clock,
         )
 
-    async def run(self, ready: Ready) -> None:
-        """Serve until a stop signal.
+    async def run(self, stop: "asyncio.Future[Any]", ready: Ready) -> None:
+        """Serve until `stop` is done.
 
         Args:
+            stop: A future of the running loop.
             ready: Called with the hub's addresses and sizes when everything is running.
 
         Raises:
             UserError: An address is not available, the broker cannot be reached, or TLS is required.
         """
         async with contextlib.AsyncExitStack() as stack:
-            stop = stack.enter_context(signals.stop_requested())
             stack.callback(self._voice.close)
             stack.callback(self._live.close)
             await self._start_servers(stack)
             self._voice.start()
             self._live.open()
-            gc.collect()
-            gc.freeze()  # otherwise each collection visits thousands of devices and keys, and delays voice
             jobs = [
                 self._voice.run(),
                 self._purge(),
@@ -176,8 +176,10 @@ class Hub:
     async def _start_servers(self, stack: contextlib.AsyncExitStack) -> None:
         context = self._context
         requests = {self._sender.home_topic: self._sender.on_request} if context.is_home else {}
-        session = persistence.installation_id(context.state / "mqtt-session.json", "patrolink-hub-")
-        broker = Broker(context.site.broker, session, self._sender.queue, self._uplink.receive, requests, self._metrics)
+        platform, path = self._platform, context.state / "mqtt-session.json"
+        session = persistence.installation_id(path, "patrolink-hub-", platform.random_bytes)
+        connection = platform.connect_broker(context.site.broker, session, requests, self._uplink.receive)
+        broker = Broker(connection, self._sender.queue, self._metrics)
         await broker.start()
         stack.push_async_callback(broker.close)
         stack.push_async_callback(self._voice.recorder.close)
@@ -185,7 +187,7 @@ class Hub:
             routes = [web.get("/metrics", self._on_metrics), web.get("/status", self._on_status)]
             pages = console.Console(
                 context.site, self._sessions.authenticate, self._sessions.open, self._audit.write, self._clips,
-                context.console_tls is not None, self._clock,
+                context.console_tls is not None, platform.clock,
             )  # fmt: skip
             runner = await console.serve(pages, context.hub.console, context.console_tls, routes)
             stack.push_async_callback(runner.cleanup)
@@ -263,9 +265,19 @@ def serve(site: Path, shard: int | None, pcap: Path | None, ready: Ready) -> dic
         pcap: File for a trace of the floor messages; None: no trace.
         ready: Called with the hub's addresses and sizes when everything is running.
     """
-    hub = Hub(HubContext(site, shard), SystemClock(), pcap)
+    hub = Hub(HubContext(site, shard), SystemPlatform(), pcap)
     try:
-        asyncio.run(hub.run(ready))
+        asyncio.run(_serve(hub, ready))
     finally:
         hub.close()
     return hub.status()
+
+
+async def _serve(hub: Hub, ready: Ready) -> None:
+    def on_ready(facts: dict[str, Any]) -> None:
+        gc.collect()
+        gc.freeze()  # otherwise each collection visits thousands of devices and keys, and delays voice
+        ready(facts)
+
+    with signals.stop_requested() as stop:
+        await hub.run(stop, on_ready)

@@ -2,13 +2,13 @@
 
 import asyncio
 import itertools
+import secrets
 
 import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 from patrolink.emulator.network.broker import Broker as BrokerProcess
-from patrolink.hub.infra.broker import _FRAMES_PER_TURN, Broker
-from patrolink.hub.infra.metrics import Metrics
+from patrolink.hub.infra.mqtt_connection import _FRAMES_PER_TURN, MqttConnection
 from patrolink.hub.infra.persistence import installation_id
 from patrolink.transport.mqtt import MqttTransport
 
@@ -33,7 +33,7 @@ def publish(broker):
 
 @pytest.fixture
 def session(tmp_path):
-    return installation_id(tmp_path / "session.json", "test-")
+    return installation_id(tmp_path / "session.json", "test-", secrets.token_bytes)
 
 
 def received(transport: MqttTransport, n: int, acknowledge: bool) -> list[bytes]:
@@ -50,8 +50,8 @@ def received(transport: MqttTransport, n: int, acknowledge: bool) -> list[bytes]
 
 
 def test_session_id_is_kept(tmp_path, session):
-    assert installation_id(tmp_path / "session.json", "test-") == session
-    assert installation_id(tmp_path / "other.json", "test-") != session
+    assert installation_id(tmp_path / "session.json", "test-", secrets.token_bytes) == session
+    assert installation_id(tmp_path / "other.json", "test-", secrets.token_bytes) != session
 
 
 def test_frames_are_kept_while_the_client_is_away_and_until_they_are_acknowledged(broker, publish, session):
@@ -119,8 +119,8 @@ def test_backlog_is_processed_in_portions(broker, publish, session):
             turn = next(turns)
             asyncio.get_running_loop().call_soon(next_turn)
 
-        link = Broker(broker.url, session, asyncio.Queue(), on_uplink, {}, Metrics())
-        await link.start()
+        link = MqttConnection(broker.url, session, {}, on_uplink)
+        await link.open()
         next_turn()
         await asyncio.wait_for(done.wait(), TIMEOUT_S)
         await link.close()
@@ -144,8 +144,8 @@ def test_frame_that_causes_an_error_is_not_delivered_for_ever(broker, publish, s
                 raise ValueError("a bug")
             done.set()
 
-        link = Broker(broker.url, session, asyncio.Queue(), on_uplink, {}, Metrics())
-        await link.start()
+        link = MqttConnection(broker.url, session, {}, on_uplink)
+        await link.open()
         await asyncio.to_thread(publish, b"bad")
         await asyncio.to_thread(publish, b"good")
         await asyncio.wait_for(done.wait(), TIMEOUT_S)

@@ -1,5 +1,6 @@
 """Groups, memberships and keys over restarts, and the terms that are sent to devices."""
 
+import secrets
 import stat
 
 import pytest
@@ -26,7 +27,7 @@ def registry_of(folder, announced=None):
         if announced is not None:
             announced.append((device, number))
 
-    return GroupRegistry(context, SystemClock(), announce)
+    return GroupRegistry(context, SystemClock(), secrets.token_bytes, announce)
 
 
 class FakeSender:

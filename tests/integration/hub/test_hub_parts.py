@@ -163,7 +163,7 @@ def test_quantiles_are_at_most_an_eighth_too_high():
 @pytest.mark.skipif(shutil.which("tshark") is None, reason="no tshark (apt-get install tshark)")
 @pytest.mark.parametrize("host", ["192.0.2.1", "2001:db8::1"])
 def test_wireshark_reads_the_trace(tmp_path, host):
-    trace = FloorTrace(tmp_path / "x.pcap")
+    trace = FloorTrace(tmp_path / "x.pcap", SystemClock())
     writer = mcptt.Writer(bytearray(128))
     writer.begin(mcptt.IDLE, 1)
     writer.word(mcptt.SEQUENCE, 7)

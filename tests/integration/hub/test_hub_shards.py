@@ -1,6 +1,7 @@
 """Two hubs of one site: each has its own groups, and only the home hub sends messages to devices."""
 
 import json
+import secrets
 
 import pytest
 from patrolink.hub.config import HubContext
@@ -91,7 +92,7 @@ def test_group_moves_to_another_hub(two_hubs, tmp_path, broker):
 def test_replayed_or_forged_request_between_hubs_is_rejected(two_hubs, tmp_path):
     contexts = [HubContext(tmp_path / "site.toml", shard) for shard in (1, 0)]
     clock = FakeClock(1_795_000_000_000)
-    sender, receiver = (HubRequests(context, clock) for context in contexts)
+    sender, receiver = (HubRequests(context, clock, secrets.token_bytes) for context in contexts)
     message = DeviceMessage("a", 21, {"group": 7, "wrapped": b"\x00\xff", "name": b"x", "number": None})
     sealed = sender.seal(message)
     assert receiver.open(sealed) == message
@@ -103,4 +104,4 @@ def test_replayed_or_forged_request_between_hubs_is_rejected(two_hubs, tmp_path)
     delayed = sender.seal(message)
     clock.now_ms += 61_000
     with pytest.raises(HubRequestError, match="replay"):
-        HubRequests(contexts[1], clock).open(delayed)
+        HubRequests(contexts[1], clock, secrets.token_bytes).open(delayed)

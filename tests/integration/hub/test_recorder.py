@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import secrets
 import time
 
 import av
@@ -16,6 +17,7 @@ from patrolink.hub.voice.floor_types import FloorEvent, FloorEventKind
 from patrolink.hub.voice.group_registry import GroupRegistry
 from patrolink.hub.voice.recorder import Recorder
 from patrolink.hub.voice.recording_writer import OPUS, PCMA, opus_samples
+from patrolink.hub.voice.writer_process import WriterProcess
 from patrolink_protocol import mcptt
 
 from tests.support import hub_parts
@@ -47,11 +49,13 @@ def record(folder, packets, key, recordings):
     Returns:
         The recorder and its rows.
     """
-    group = GroupRegistry(HubContext(folder / "site.toml"), SystemClock(), lambda device, number: None).groups[1]
+    group = GroupRegistry(
+        HubContext(folder / "site.toml"), SystemClock(), secrets.token_bytes, lambda device, number: None
+    ).groups[1]
     rows = []
 
     async def job():
-        recorder = Recorder(recordings, 30, rows.append, SystemClock(), Metrics())
+        recorder = Recorder(recordings, 30, WriterProcess(recordings), rows.append, SystemClock(), Metrics())
         member = group.memberships["vest-1"].member
         recorder.begin(group, FloorEvent(FloorEventKind.BEGIN, 0, member, 77, indicator=mcptt.EMERGENCY))
         burst = RelayedBurst(group, member, None, 77)
@@ -68,7 +72,7 @@ def record(folder, packets, key, recordings):
 
 
 def test_lost_packets_are_replaced_and_reordered_packets_are_sorted(site_folder, tmp_path):
-    key = GroupKey(0, b"").successor()
+    key = GroupKey(0, b"").successor(secrets.token_bytes)
     start = 1_795_000_000_000_000_000
     packets = [
         (PCMA, i, 4_294_967_000 + 160 * i & 0xFFFFFFFF, bytes([i]) * 160, start + i * 20_000_000) for i in range(10)
@@ -86,7 +90,7 @@ def test_lost_packets_are_replaced_and_reordered_packets_are_sorted(site_folder,
 
 
 def test_opus_is_recorded_without_transcoding(site_folder, tmp_path):
-    key = GroupKey(0, b"").successor()
+    key = GroupKey(0, b"").successor(secrets.token_bytes)
     encoder = av.CodecContext.create("libopus", "w")
     encoder.sample_rate, encoder.format, encoder.layout = 48_000, "s16", "mono"
     payloads = []
@@ -108,7 +112,7 @@ def test_recordings_older_than_the_retention_are_deleted(tmp_path):
         for day in ("2020-01-01", time.strftime("%Y-%m-%d", time.gmtime())):
             (tmp_path / day).mkdir()
             (tmp_path / day / "x.json").write_text(json.dumps({"id": "x", "start": day + "T00:00:00.000Z"}))
-        recorder = Recorder(tmp_path, 30, print, SystemClock(), Metrics())
+        recorder = Recorder(tmp_path, 30, WriterProcess(tmp_path), print, SystemClock(), Metrics())
         assert len(recorder.newest()) == 2
         await recorder.purge()
         await recorder.close()

@@ -18,6 +18,7 @@ from compat.aes import encrypter
 from hal.posix.h264_encoder import Encoder
 from patrolink.core.clock import SystemClock, monotonic_ms
 from patrolink.core.keys import DeviceKey
+from patrolink.hub.infra.udp import bind_udp
 from patrolink.hub.live import depacketizer
 from patrolink.hub.live.receiver import LiveReceiver
 from patrolink.hub.live.stream import LiveStream
@@ -97,7 +98,7 @@ class HubReceiver(StreamRecorder):
     def __init__(self, secret=SECRET):
         super().__init__()
         self.rejected = Counter()
-        self.receiver = LiveReceiver("127.0.0.1", 0, self.rejected, SystemClock())
+        self.receiver = LiveReceiver(bind_udp("127.0.0.1", 0), self.rejected, SystemClock())
         key = DeviceKey(secret, EPOCH)
         self.stream = LiveStream("cam", key, ID, EXPIRES, 60_000, monotonic_ms(), 0, self)
         self.receiver.add(self.stream)
@@ -245,7 +246,7 @@ def test_tshark_reads_the_headers(tmp_path):
         pytest.skip("tshark is not installed (Debian package tshark)")
     for payload_type, pictures, encoder in ((26, [jpeg(90)] * 3, None), (96, video(3), Encoder(640, 480, 5))):
         dump = tmp_path / "live.pcap"
-        trace = FloorTrace(dump)
+        trace = FloorTrace(dump, SystemClock())
         packets, sent = srtp_packets(pictures, encoder)
         rtp = decrypted(packets)
         for packet in rtp:
@@ -312,7 +313,7 @@ def test_over_sockets_with_reports_until_the_time_limit():
 
     async def run():
         recorder, rejected = StreamRecorder(), Counter()
-        receiver = LiveReceiver("127.0.0.1", 0, rejected, SystemClock())
+        receiver = LiveReceiver(bind_udp("127.0.0.1", 0), rejected, SystemClock())
         receiver.add(LiveStream("cam", DeviceKey(SECRET, EPOCH), ID, EXPIRES, 60_000, monotonic_ms(), 0, recorder))
         receiver.start()
         agent = session.LiveView(

@@ -1,6 +1,5 @@
 """Key handling of push-to-talk at a hub (PTT.md, "Keys")."""
 
-import secrets
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -10,7 +9,7 @@ from patrolink_protocol import srtp
 
 from patrolink.core.keys import DeviceKey
 
-_MASTER = srtp.KEY_BYTES + srtp.SALT_BYTES
+MASTER_BYTES = srtp.KEY_BYTES + srtp.SALT_BYTES
 
 
 def aes(key: bytes) -> Callable[[memoryview, memoryview], None]:
@@ -42,6 +41,10 @@ class GroupKey(NamedTuple):
         """Return the key wrapped for one device (RFC 3394)."""
         return aes_key_wrap(key.derive(b"patrolink-ptt-wrap")[: srtp.KEY_BYTES], self.secret + bytes(2))
 
-    def successor(self) -> "GroupKey":
-        """Return a new random key with the next number."""
-        return GroupKey(self.number + 1, secrets.token_bytes(_MASTER))
+    def successor(self, random_bytes: Callable[[int], bytes]) -> "GroupKey":
+        """Return a new key with the next number.
+
+        Args:
+            random_bytes: Returns a number of random bytes, for keys.
+        """
+        return GroupKey(self.number + 1, random_bytes(MASTER_BYTES))

@@ -3,10 +3,11 @@
 import asyncio
 import socket
 import struct
-import time
 from collections.abc import Callable
 
+from patrolink.core.clock import Clock
 from patrolink.hub.infra.metrics import Metrics
+from patrolink.hub.infra.udp import UdpSocket
 
 Address = tuple[object, ...]
 OnDatagram = Callable[[bytearray, int, Address, int], None]
@@ -44,14 +45,21 @@ class DatagramReader:
 
     Args:
         sock: The socket. The caller closes it.
+        clock: Time of arrival where the kernel reports none.
         limit: Datagrams of one source per second. More are refused as "flood".
         on_datagram: Callback for each datagram.
     """
 
     def __init__(
-        self, sock: socket.socket, limiter: SourceLimiter, limit: int, on_datagram: OnDatagram, metrics: Metrics
+        self,
+        sock: UdpSocket,
+        limiter: SourceLimiter,
+        limit: int,
+        on_datagram: OnDatagram,
+        clock: Clock,
+        metrics: Metrics,
     ) -> None:
-        self._sock, self._limiter, self._limit = sock, limiter, limit
+        self._sock, self._limiter, self._limit, self._clock = sock, limiter, limit, clock
         self._on_datagram, self._metrics = on_datagram, metrics
         self._buf = bytearray(_MAX_DATAGRAM)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -80,11 +88,11 @@ class DatagramReader:
             elif flags & socket.MSG_TRUNC:
                 self._metrics.refused["length"] += 1
             else:
-                self._on_datagram(buf, n, source, _arrival_ns(ancillary))
+                self._on_datagram(buf, n, source, _kernel_time_ns(ancillary) or self._clock.unix_ns())
 
 
-def _arrival_ns(ancillary: list[tuple[int, int, bytes]]) -> int:
+def _kernel_time_ns(ancillary: list[tuple[int, int, bytes]]) -> int:
     if not ancillary:
-        return time.time_ns()
+        return 0
     s, ns = struct.unpack_from("@ll", ancillary[0][2])
     return int(s) * 1_000_000_000 + int(ns)

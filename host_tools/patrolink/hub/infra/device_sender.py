@@ -1,6 +1,7 @@
 """Queues messages to devices until the broker link publishes them."""
 
 import asyncio
+from collections.abc import Callable
 from typing import NamedTuple
 
 from patrolink.core.clock import Clock
@@ -25,15 +26,20 @@ class Publication(NamedTuple):
 class DeviceSender:
     """Sends messages to devices: sealed frames if this is the home hub, otherwise requests to the home hub.
 
+    Args:
+        random_bytes: Returns a number of random bytes, for nonces.
+
     Attributes:
         queue: What the broker link has to publish, in order.
         home_topic: Topic of requests to the home hub.
     """
 
-    def __init__(self, context: HubContext, clock: Clock, metrics: Metrics) -> None:
+    def __init__(
+        self, context: HubContext, clock: Clock, random_bytes: Callable[[int], bytes], metrics: Metrics
+    ) -> None:
         self._is_home, self._clock, self._metrics = context.is_home, clock, metrics
         self.home_topic = f"h/{context.site.name}/home"
-        self._requests = HubRequests(context, clock)
+        self._requests = HubRequests(context, clock, random_bytes)
         self._downlink = Downlink(context.keys, PersistentCounter(context.state / "downlink.json", 1024).allocate)
         self.queue: asyncio.Queue[Publication] = asyncio.Queue(_MAX_QUEUED)
         metrics.gauges["downlink_waiting"] = self.queue.qsize

@@ -7,7 +7,7 @@ rejects a request that is older than a minute or not newer than the sender's las
 """
 
 import json
-import secrets
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from cryptography.exceptions import InvalidTag
@@ -36,10 +36,14 @@ class HubRequestError(ValueError):
 
 
 class HubRequests:
-    """Seals requests of one hub and opens requests of other hubs."""
+    """Seals requests of one hub and opens requests of other hubs.
 
-    def __init__(self, context: HubContext, clock: Clock) -> None:
-        self._context, self._clock = context, clock
+    Args:
+        random_bytes: Returns a number of random bytes, for nonces.
+    """
+
+    def __init__(self, context: HubContext, clock: Clock, random_bytes: Callable[[int], bytes]) -> None:
+        self._context, self._clock, self._random_bytes = context, clock, random_bytes
         self._aad = b"patrolink-hub " + context.site.name.encode()
         self._newest_ms: dict[tuple[int, str], int] = {}  # by shard and device
 
@@ -55,7 +59,7 @@ class HubRequests:
             name: {"hex": value.hex()} if isinstance(value, bytes) else value for name, value in message.values.items()
         }
         text = json.dumps({"shard": shard, "time_ms": time_ms, "kind": message.kind, "values": values}).encode()
-        nonce = secrets.token_bytes(_NONCE_BYTES)
+        nonce = self._random_bytes(_NONCE_BYTES)
         name = device.encode()
         return bytes([len(name)]) + name + nonce + self._cipher(device).encrypt(nonce, text, self._aad + name)
 

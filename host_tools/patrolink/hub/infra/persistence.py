@@ -2,7 +2,7 @@
 
 import json
 import os
-import secrets
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,7 @@ def save_json(path: Path, document: Any) -> None:
     replace_file(path, json.dumps(document).encode())
 
 
-def installation_id(path: Path, prefix: str) -> str:
+def installation_id(path: Path, prefix: str, random_bytes: Callable[[int], bytes]) -> str:
     """Return an id that is created at the first start and never changes: the prefix and 16 hexadecimal digits.
 
     Raises:
@@ -65,7 +65,7 @@ def installation_id(path: Path, prefix: str) -> str:
     """
     stored = load_json(path)
     if stored is None:
-        stored = prefix + secrets.token_hex(8)
+        stored = prefix + random_bytes(8).hex()
         save_json(path, stored)
     return str(stored)
 

@@ -2,11 +2,38 @@
 
 import contextlib
 import socket
+from typing import Any, Protocol
 
 from patrolink.core.errors import UserError
 
 _BUFFER_BYTES = 8 << 20
 _SO_TIMESTAMPNS = 35  # Linux: the kernel reports when a datagram arrived; missing in Python's socket module
+
+
+class UdpSocket(Protocol):
+    """A non-blocking UDP socket, as the hub uses it. The event loop accepts it in `add_reader`."""
+
+    def fileno(self) -> int:
+        """Return the number that identifies the socket."""
+
+    def getsockname(self) -> Any:
+        """Return the address that the socket is bound to."""
+
+    def recvmsg_into(self, buffers: list[bytearray], ancbufsize: int, /) -> Any:
+        """Receive a datagram: length, ancillary data, flags and source.
+
+        Raises:
+            BlockingIOError: No datagram has arrived.
+        """
+
+    def recvfrom_into(self, buffer: bytearray, /) -> Any:
+        """Receive a datagram: length and source; raises as `recvmsg_into`."""
+
+    def sendto(self, data: Any, address: Any, /) -> int:
+        """Send one datagram."""
+
+    def close(self) -> None:
+        """Close the socket."""
 
 
 def bind_udp(host: str, port: int) -> socket.socket:

@@ -9,7 +9,7 @@ from collections import Counter
 from patrolink_protocol import srtp
 
 from patrolink.core.clock import Clock
-from patrolink.hub.infra.udp import bind_udp
+from patrolink.hub.infra.udp import UdpSocket
 from patrolink.hub.live.stream import REORDER_MS, Address, LiveStream
 
 _REPORT_INTERVAL_MS = 1000
@@ -21,22 +21,18 @@ class LiveReceiver:
     """Receives the streams of a hub's live views.
 
     Args:
-        host: Address to bind to.
-        port: UDP port; 0 takes a free one.
+        sock: The socket. The receiver closes it.
         rejected: Counter of datagrams that were not accepted, by reason.
         clock: Source of time.
 
     Attributes:
         port: UDP port of the socket.
-
-    Raises:
-        UserError: The port cannot be bound.
     """
 
-    def __init__(self, host: str, port: int, rejected: Counter[str], clock: Clock) -> None:
+    def __init__(self, sock: UdpSocket, rejected: Counter[str], clock: Clock) -> None:
         self._rejected, self._clock = rejected, clock
         self._streams: dict[int, LiveStream] = {}
-        self._socket = bind_udp(host, port)
+        self._socket = sock
         self.port: int = self._socket.getsockname()[1]
         self._buf = bytearray(2048)
         self._loop: asyncio.AbstractEventLoop | None = None

@@ -16,6 +16,7 @@ from patrolink.hub.config import HubConfig
 from patrolink.hub.dispatch.commands import SentCommand
 from patrolink.hub.dispatch.messages import LiveFormat, LiveFrame
 from patrolink.hub.infra.metrics import Metrics
+from patrolink.hub.infra.udp import UdpSocket
 from patrolink.hub.live.jpeg_transcoder import JpegTranscoder
 from patrolink.hub.live.receiver import LiveReceiver
 from patrolink.hub.live.stream import LiveStream, Picture
@@ -48,6 +49,7 @@ class LiveSessions:
         send_command: Sends a command: (operator, device, action, number, name, value).
         audit: Writes a row to the audit log: (who, what, **facts). Raises UserError if it cannot be written.
         broadcast: Sends a message to all dispatchers.
+        bind_udp: Returns a bound socket.
         clock: Source of time.
 
     Raises:
@@ -62,13 +64,14 @@ class LiveSessions:
         send_command: Callable[[str, str, str, int | None, str, str], SentCommand],
         audit: Callable[..., None],
         broadcast: Callable[[dict[str, Any]], None],
+        bind_udp: Callable[[str, int], UdpSocket],
         clock: Clock,
     ) -> None:
         self._metrics, self._pool, self._clock = metrics, ThreadPoolExecutor(1, "live"), clock
         self._devices, self._send_command, self._audit, self._broadcast = devices, send_command, audit, broadcast
         self._receiver: LiveReceiver | None = None
         if config.live_port:
-            self._receiver = LiveReceiver(config.listen, config.live_port, metrics.refused, self._clock)
+            self._receiver = LiveReceiver(bind_udp(config.listen, config.live_port), metrics.refused, clock)
         self._address = f"{config.host}:{config.live_port}"
         self._sessions: dict[str, _LiveSession] = {}
         metrics.gauges.update(

@@ -1,10 +1,11 @@
 """Writes the hub's floor control messages in plain text as a pcap file that Wireshark dissects (link type RAW)."""
 
 import struct
-import time
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
+
+from patrolink.core.clock import Clock
 
 _LINKTYPE_RAW = 101
 _UDP = 17
@@ -15,11 +16,12 @@ class FloorTrace:
 
     Args:
         path: The file; an existing one is overwritten.
+        clock: Time of the messages.
         hub_address: Host and port that stand for the hub's floor socket.
     """
 
-    def __init__(self, path: Path, hub_address: tuple[str, int] = ("127.0.0.1", 0)) -> None:
-        self._hub_address = hub_address
+    def __init__(self, path: Path, clock: Clock, hub_address: tuple[str, int] = ("127.0.0.1", 0)) -> None:
+        self._clock, self._hub_address = clock, hub_address
         self._file = path.open("wb")
         self._file.write(struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, _LINKTYPE_RAW))
 
@@ -44,7 +46,7 @@ class FloorTrace:
         else:
             header = struct.pack(">IHBB", 0x60000000, n, _UDP, 64) + source_ip + target_ip
         packet = header + udp
-        s, ns = divmod(time.time_ns(), 1_000_000_000)
+        s, ns = divmod(self._clock.unix_ns(), 1_000_000_000)
         self._file.write(struct.pack("<IIII", s, ns // 1000, len(packet), len(packet)) + packet)
         self._file.flush()
 

@@ -29,6 +29,7 @@ class GroupRegistry:
     """All groups and devices of one hub.
 
     Args:
+        random_bytes: Returns a number of random bytes, for keys.
         announce: Called with a device and a group number when the device has to be sent the group's terms.
 
     Attributes:
@@ -38,8 +39,14 @@ class GroupRegistry:
         rtcp_indices: Keeps the SRTCP indices of packets to devices on storage.
     """
 
-    def __init__(self, context: HubContext, clock: Clock, announce: Callable[[Device, int], None]) -> None:
-        self._context, self._clock, self._announce = context, clock, announce
+    def __init__(
+        self,
+        context: HubContext,
+        clock: Clock,
+        random_bytes: Callable[[int], bytes],
+        announce: Callable[[Device, int], None],
+    ) -> None:
+        self._context, self._clock, self._random_bytes, self._announce = context, clock, random_bytes, announce
         folder = context.state
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._path = folder / "groups.json"
@@ -119,7 +126,7 @@ class GroupRegistry:
         if group_state:
             key, ssrc = GroupKey(group_state["key"], bytes.fromhex(group_state["secret"])), group_state["ssrc"]
         else:
-            key, ssrc = GroupKey(0, b"").successor(), self._ssrcs.new_ssrc()
+            key, ssrc = GroupKey(0, b"").successor(self._random_bytes), self._ssrcs.new_ssrc()
         group = Group(number, name, kind, codec, rank, Floor(rules, ssrc, self._new_burst_ssrc), key)
         self.groups[number] = group
         return group
@@ -161,7 +168,7 @@ class GroupRegistry:
         for name in removed:
             self._mark_left(name, group.number)
         if removed:
-            group.renew_key(self._clock.monotonic_ms())
+            group.renew_key(self._clock.monotonic_ms(), self._random_bytes)
 
     def _is_configured(self, device: str, number: int) -> bool:
         """Return True if the site file has the device in the group, possibly on another hub, which announces it."""
@@ -179,7 +186,7 @@ class GroupRegistry:
         if self._ssrcs.renewal_due():
             # The numbers are about to restart. Keys must be replaced before an SSRC repeats under the same key.
             for group in self.groups.values():
-                group.renew_key(self._clock.monotonic_ms())
+                group.renew_key(self._clock.monotonic_ms(), self._random_bytes)
             self._save()
             for membership in self.memberships.values():
                 self._announce(membership.device, membership.group.number)

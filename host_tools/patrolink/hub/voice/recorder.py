@@ -1,23 +1,21 @@
 """Records every burst: A-law in a WAV file or Opus in an Ogg file, and a JSON file with the same name.
 
-The recorder keeps the encrypted packets in memory. After the burst, a writer process (recording_writer.py) decrypts,
-orders and writes them. Files are `<recordings>/<day>/<time>-<group>-<ssrc>.wav|.ogg|.json`, days and times in UTC. A
+The recorder keeps the encrypted packets in memory. After the burst, a writer (recording_writer.py) decrypts, orders and
+writes them. Files are `<recordings>/<day>/<time>-<group>-<ssrc>.wav|.ogg|.json`, days and times in UTC. A
 day is deleted when it is older than the site's retention.
 """
 
 import asyncio
 import contextlib
 import json
-import pickle
 import re
 import shutil
-import sys
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from patrolink.core.clock import Clock
 from patrolink.core.errors import UserError
@@ -32,6 +30,21 @@ _MAX_BYTES = 256 << 20  # of packets in memory
 _LATE_S = 0.5  # after its end, the last packets of a burst arrive
 _MAX_LISTED = 1000
 _ID = re.compile(r"([0-9]{4})([0-9]{2})([0-9]{2})T[0-9]{6}[.][0-9]{3}Z-[0-9]+-[0-9a-f]{8}")
+
+
+class RecordingWriter(Protocol):
+    """Decrypts bursts and writes them to files: WriterProcess."""
+
+    async def write(self, burst: RecordedBurst) -> dict[str, Any] | None:
+        """Write a burst, and return its row; None if it holds no voice.
+
+        Raises:
+            OSError: The burst cannot be written.
+            ValueError: The writer failed.
+        """
+
+    async def close(self) -> None:
+        """End the writer when it has written everything."""
 
 
 @dataclass(eq=False)
@@ -63,6 +76,7 @@ class Recorder:
     Args:
         folder: Where recordings are written.
         retention_days: Age at which `purge` deletes recordings.
+        writer: Writes the bursts. The recorder closes it.
         on_recorded: Called with the row of each finished recording, on the event loop.
     """
 
@@ -70,16 +84,15 @@ class Recorder:
         self,
         folder: Path,
         retention_days: int,
+        writer: RecordingWriter,
         on_recorded: Callable[[dict[str, Any]], None],
         clock: Clock,
         metrics: Metrics,
     ) -> None:
         self._folder, self._retention_days, self._on_recorded = folder, retention_days, on_recorded
-        self._clock, self._metrics = clock, metrics
+        self._writer, self._clock, self._metrics = writer, clock, metrics
         self._open: dict[int, _OpenBurst] = {}
         self._bytes = 0
-        self._writer: asyncio.subprocess.Process | None = None
-        self._writer_lock = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._rows: deque[dict[str, Any]] = deque(self._stored_rows(), maxlen=_MAX_LISTED)
@@ -126,7 +139,7 @@ class Recorder:
         if not burst.packets:
             return
         try:
-            row = await self._write(burst.finished())
+            row = await self._writer.write(burst.finished())
         except (OSError, ValueError):
             self._metrics.counts["recordings_failed"] += 1
             return
@@ -137,28 +150,6 @@ class Recorder:
             self._rows.append(row)
             self._on_recorded(row)
 
-    async def _write(self, burst: RecordedBurst) -> dict[str, Any] | None:
-        """Have the writer process write a burst, and return its row; None if it holds no voice.
-
-        Raises:
-            OSError: The burst cannot be written.
-            ValueError: The writer process ended.
-        """
-        data = pickle.dumps(tuple(burst))
-        async with self._writer_lock:
-            if self._writer is None or self._writer.returncode is not None:
-                command = [sys.executable, "-m", "patrolink.hub.voice.recording_writer", str(self._folder)]
-                pipe = asyncio.subprocess.PIPE
-                self._writer = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe)
-            requests, replies = self._writer.stdin, self._writer.stdout
-            assert requests is not None and replies is not None
-            requests.write(len(data).to_bytes(4, "big") + data)
-            await requests.drain()
-            row: dict[str, Any] | None = json.loads(await replies.readline())
-        if row is not None and "error" in row:
-            raise OSError(row["error"])
-        return row
-
     async def close(self) -> None:
         """End all bursts, and wait until they are written."""
         for burst in self._open.values():
@@ -166,9 +157,7 @@ class Recorder:
                 burst.ended = "the hub ended"
                 self._finish_later(burst)
         await asyncio.gather(*self._tasks)
-        if self._writer is not None and self._writer.stdin is not None:
-            self._writer.stdin.close()
-            await self._writer.wait()
+        await self._writer.close()
 
     # --- recordings ---------------------------------------------------------------------------------------------------
 

@@ -4,7 +4,6 @@ A packet is authenticated but neither decrypted nor changed. Refused packets are
 """
 
 import contextlib
-import time
 from typing import Protocol
 
 from patrolink_protocol import srtp
@@ -90,7 +89,7 @@ class VoiceRelay:
             return
         packet = memoryview(buf)[:n]
         self._forward(group, packet, burst.device.media_address)
-        self._metrics.relay.add((time.time_ns() - arrival_ns) // 1000)
+        self._metrics.relay.add((self._clock.unix_ns() - arrival_ns) // 1000)
         self._deliver(burst, self._index, key, packet, arrival_ns)
 
     def _deliver(
@@ -160,7 +159,7 @@ class VoiceRelay:
         self._forward(group, protected, None)
         index = packet[2] << 8 | packet[3]
         burst.stream.add(index)
-        self._deliver(burst, index, group.key, protected, time.time_ns())
+        self._deliver(burst, index, group.key, protected, self._clock.unix_ns())
         return True
 
     def _refuse(self, reason: str) -> None:

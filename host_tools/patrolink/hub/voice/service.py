@@ -1,7 +1,6 @@
 """Voice of one hub behind one interface: groups, floor control, relay, presence and recordings."""
 
 import asyncio
-import socket
 from typing import Any, NamedTuple, Protocol
 
 from patrolink.core.clock import Clock
@@ -9,6 +8,7 @@ from patrolink.hub.config import HubContext
 from patrolink.hub.infra.datagram_reader import DatagramReader, SourceLimiter
 from patrolink.hub.infra.metrics import Metrics
 from patrolink.hub.infra.threads import run_to_end
+from patrolink.hub.infra.udp import UdpSocket
 from patrolink.hub.voice.bursts import BurstTable, RelayedBurst
 from patrolink.hub.voice.control_receiver import ControlReceiver
 from patrolink.hub.voice.floor_sender import FloorSender
@@ -20,7 +20,7 @@ from patrolink.hub.voice.group_registry import GroupRegistry
 from patrolink.hub.voice.group_terms import GroupTerms
 from patrolink.hub.voice.groups import Group
 from patrolink.hub.voice.presence import DevicePresence
-from patrolink.hub.voice.recorder import Recorder
+from patrolink.hub.voice.recorder import Recorder, RecordingWriter
 from patrolink.hub.voice.relay import VoiceRelay, VoiceSink
 
 FLOOR_LIMIT, MEDIA_LIMIT = 60, 250  # datagrams of one source per second; 1 s of pre-roll arrives at once
@@ -40,8 +40,8 @@ class Dispatchers(Protocol):
 class VoiceSockets(NamedTuple):
     """The hub's UDP sockets. The voice service closes them."""
 
-    floor: socket.socket
-    media: socket.socket
+    floor: UdpSocket
+    media: UdpSocket
 
 
 class VoiceService:
@@ -49,6 +49,7 @@ class VoiceService:
 
     Args:
         sockets: Bound sockets, as `bind_udp` returns them.
+        writer: Writes recordings.
         registry: Groups and devices.
         terms: Informed when a device appears.
         dispatchers: Get the state of floors, groups and recordings.
@@ -63,6 +64,7 @@ class VoiceService:
         self,
         context: HubContext,
         sockets: VoiceSockets,
+        writer: RecordingWriter,
         registry: GroupRegistry,
         terms: GroupTerms,
         dispatchers: Dispatchers,
@@ -77,7 +79,7 @@ class VoiceService:
         self._bursts = BurstTable()
         self._presence = DevicePresence(registry.devices, context.state / "addresses.json", clock, metrics)
         self.recorder = Recorder(
-            context.recordings, context.site.retention_days, self._publish_recording, clock, metrics
+            context.recordings, context.site.retention_days, writer, self._publish_recording, clock, metrics
         )
         sender = FloorSender(sockets.floor, registry.rtcp_indices, metrics, trace)
         self._server = FloorServer(clock, sender, self._on_floor_event)
@@ -88,8 +90,8 @@ class VoiceService:
         )
         self._limiter = SourceLimiter()
         self._readers = (
-            DatagramReader(sockets.floor, self._limiter, FLOOR_LIMIT, control.on_floor_datagram, metrics),
-            DatagramReader(sockets.media, self._limiter, MEDIA_LIMIT, self._relay.on_media_datagram, metrics),
+            DatagramReader(sockets.floor, self._limiter, FLOOR_LIMIT, control.on_floor_datagram, clock, metrics),
+            DatagramReader(sockets.media, self._limiter, MEDIA_LIMIT, self._relay.on_media_datagram, clock, metrics),
         )
         metrics.gauges.update(
             groups=self._count_groups,
