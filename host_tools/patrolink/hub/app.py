@@ -179,7 +179,7 @@ class Hub:
         platform, path = self._platform, context.state / "mqtt-session.json"
         session = persistence.installation_id(path, "patrolink-hub-", platform.random_bytes)
         connection = platform.connect_broker(context.site.broker, session, requests, self._uplink.receive)
-        broker = Broker(connection, self._sender.queue, self._metrics)
+        broker = Broker(connection, self._sender, self._metrics)
         await broker.start()
         stack.push_async_callback(broker.close)
         stack.push_async_callback(self._voice.recorder.close)

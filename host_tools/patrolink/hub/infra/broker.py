@@ -1,4 +1,4 @@
-"""Publishes the hub's queued messages through its connection to the MQTT broker, in order."""
+"""Publishes the hub's queued messages through its connection to the MQTT broker, one after the other."""
 
 import asyncio
 import contextlib
@@ -33,15 +33,25 @@ class BrokerConnection(Protocol):
         """Stop to deliver frames, and disconnect."""
 
 
+class Outgoing(Protocol):
+    """Source of messages to publish: DeviceSender."""
+
+    def is_empty(self) -> bool:
+        """Return True if no message waits."""
+
+    async def next_publication(self) -> Publication:
+        """Wait for the next message and return it."""
+
+
 class Broker:
     """Broker link of a hub.
 
     Args:
-        queue: Messages to publish, in order.
+        outgoing: Messages to publish.
     """
 
-    def __init__(self, connection: BrokerConnection, queue: asyncio.Queue[Publication], metrics: Metrics) -> None:
-        self._connection, self._queue, self._metrics = connection, queue, metrics
+    def __init__(self, connection: BrokerConnection, outgoing: Outgoing, metrics: Metrics) -> None:
+        self._connection, self._outgoing, self._metrics = connection, outgoing, metrics
 
     async def start(self) -> None:
         """Connect and subscribe. A later interruption is repaired, and messages stay queued meanwhile.
@@ -54,7 +64,7 @@ class Broker:
 
     async def _write(self) -> None:
         while True:
-            publication = await self._queue.get()
+            publication = await self._outgoing.next_publication()
             try:
                 await self._connection.publish(*publication)
                 self._metrics.counts["downlink"] += 1
@@ -69,5 +79,5 @@ class Broker:
         await self._connection.close()
 
     async def _drained(self) -> None:
-        while not self._queue.empty():
+        while not self._outgoing.is_empty():
             await asyncio.sleep(0.02)

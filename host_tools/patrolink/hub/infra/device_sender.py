@@ -1,18 +1,25 @@
-"""Queues messages to devices until the broker link publishes them."""
+"""Queues messages to devices until the broker link publishes them.
+
+Frames are sealed when they are published, not when they are queued: a device accepts increasing counters only, and a
+message of a higher lane overtakes those that wait.
+"""
 
 import asyncio
 from collections.abc import Callable
 from typing import NamedTuple
 
+from patrolink_messages import EVENT_STATE
+
 from patrolink.core.clock import Clock
 from patrolink.core.keys import DeviceKey
 from patrolink.hub.config import HubContext
-from patrolink.hub.infra.downlink import Downlink
+from patrolink.hub.infra.downlink import EVENT_RECEIVED, Downlink
+from patrolink.hub.infra.downlink_queue import DownlinkQueue, Outcome, lane_of, state_field
 from patrolink.hub.infra.hub_requests import DeviceMessage, HubRequestError, HubRequests, Values
 from patrolink.hub.infra.metrics import Metrics
 from patrolink.hub.infra.persistence import PersistentCounter
 
-_MAX_QUEUED = 20_000
+_STORAGE_RETRY_S = 1
 _COUNTED_REASONS = ("device", "tag", "replay")
 
 
@@ -23,6 +30,13 @@ class Publication(NamedTuple):
     payload: bytes
 
 
+class _Waiting(NamedTuple):
+    """A message in the queue. `body` is the encoded message at the home hub, empty elsewhere."""
+
+    message: DeviceMessage
+    body: bytes
+
+
 class DeviceSender:
     """Sends messages to devices: sealed frames if this is the home hub, otherwise requests to the home hub.
 
@@ -30,7 +44,6 @@ class DeviceSender:
         random_bytes: Returns a number of random bytes, for nonces.
 
     Attributes:
-        queue: What the broker link has to publish, in order.
         home_topic: Topic of requests to the home hub.
     """
 
@@ -40,22 +53,36 @@ class DeviceSender:
         self._is_home, self._clock, self._metrics = context.is_home, clock, metrics
         self.home_topic = f"h/{context.site.name}/home"
         self._requests = HubRequests(context, clock, random_bytes)
-        self._downlink = Downlink(context.keys, PersistentCounter(context.state / "downlink.json", 1024).allocate)
-        self.queue: asyncio.Queue[Publication] = asyncio.Queue(_MAX_QUEUED)
-        metrics.gauges["downlink_waiting"] = self.queue.qsize
+        self._counters = PersistentCounter(context.state / "downlink.json", 1024)
+        self._downlink = Downlink(context.keys, self._counters.allocate)
+        self._queue: DownlinkQueue[_Waiting] = DownlinkQueue()
+        self._filled = asyncio.Event()
+        metrics.gauges["downlink_waiting"] = self._queue.__len__
+
+    # --- queue --------------------------------------------------------------------------------------------------------
 
     def send(self, device: str, kind: int, values: Values) -> None:
-        """Queue a message to a device. It is dropped and counted if the queue is full."""
-        if self._is_home:
-            self._put(f"p/{device}/d", self._downlink.seal(device, kind, values))
-        else:
-            self._put(self.home_topic, self._requests.seal(DeviceMessage(device, kind, values)))
+        """Queue a message to a device. At a limit, messages are dropped and counted; see DownlinkQueue.
+
+        Raises:
+            ValueError: A field is out of range.
+        """
+        body = self._downlink.encode(kind, values) if self._is_home else b""
+        field = state_field(kind)
+        key = None if field is None else (kind, values[field])
+        lane = lane_of(kind)
+        outcome = self._queue.put(device, lane, _Waiting(DeviceMessage(device, kind, values), body), key)
+        if outcome == Outcome.SUPERSEDED:
+            self._metrics.counts["downlink_superseded"] += 1
+        elif outcome == Outcome.DROPPED:
+            self._metrics.counts[f"downlink_dropped_{lane.name.lower()}"] += 1
+        self._filled.set()
 
     def acknowledge_event(self, device: str, event_id: int) -> None:
         """Report to a device that its event was received. Only the home hub does."""
         if self._is_home:
-            frame = self._downlink.acknowledge_event(device, event_id, self._clock.unix_ms())
-            self._put(f"p/{device}/d", frame)
+            values = {"event_id": event_id, "state": EVENT_RECEIVED, "time_ms": self._clock.unix_ms(), "who": b""}
+            self.send(device, EVENT_STATE, values)
 
     def rekey(self, device: str, key: DeviceKey) -> None:
         """Use another key epoch of a device from now on."""
@@ -69,10 +96,35 @@ class DeviceSender:
             reason = str(e)
             self._metrics.refused[f"hub request: {reason}" if reason in _COUNTED_REASONS else "hub request"] += 1
             return
-        self.send(*message)
-
-    def _put(self, topic: str, payload: bytes) -> None:
         try:
-            self.queue.put_nowait(Publication(topic, payload))
-        except asyncio.QueueFull:
-            self._metrics.counts["downlink_dropped"] += 1
+            self.send(*message)
+        except (ValueError, KeyError):  # of a hub with another schema
+            self._metrics.refused["hub request"] += 1
+
+    # --- broker link --------------------------------------------------------------------------------------------------
+
+    def is_empty(self) -> bool:
+        """Return True if no message waits."""
+        return not self._queue
+
+    async def next_publication(self) -> Publication:
+        """Wait for the next message and return it, sealed. While storage fails, all messages wait."""
+        while True:
+            self._filled.clear()
+            try:
+                if self._is_home:
+                    self._counters.prepare(1)
+                waiting = self._queue.pop()
+            except OSError:
+                self._metrics.counts["storage_failed"] += 1
+                await asyncio.sleep(_STORAGE_RETRY_S)
+                continue
+            if waiting is not None:
+                return self._seal(waiting)
+            await self._filled.wait()
+
+    def _seal(self, waiting: _Waiting) -> Publication:
+        device, kind, _ = waiting.message
+        if self._is_home:
+            return Publication(f"p/{device}/d", self._downlink.seal_body(device, kind, waiting.body))
+        return Publication(self.home_topic, self._requests.seal(waiting.message))

@@ -10,7 +10,7 @@ from patrolink_protocol import codec, frame
 
 from patrolink.core.keys import DeviceKey
 
-_RECEIVED = next(code for code, name in NAMES["event_state", "state"].items() if name == "received")
+EVENT_RECEIVED = next(code for code, name in NAMES["event_state", "state"].items() if name == "received")
 
 
 class Downlink:
@@ -32,22 +32,35 @@ class Downlink:
         """Use another key epoch of a device from now on."""
         self._channels[device] = frame.Channel(key.secret, device.encode(), frame.DOWNLINK, key.epoch)
 
-    def seal(self, device: str, kind: int, values: dict[str, Any]) -> bytes:
-        """Return the frame of one message.
+    def encode(self, kind: int, values: dict[str, Any]) -> bytes:
+        """Return the body of one message.
 
         Args:
-            device: Id of the device.
             kind: Message type, from `patrolink_messages`.
             values: Fields of the message by name.
+
+        Raises:
+            ValueError: A field is out of range.
+        """
+        buf = bytearray(MAX_FRAME)
+        return bytes(buf[: codec.encode_into(kind, values, buf, 0)])
+
+    def seal(self, device: str, kind: int, values: dict[str, Any]) -> bytes:
+        """Return the frame of one message; see `encode` and `seal_body`."""
+        return self.seal_body(device, kind, self.encode(kind, values))
+
+    def seal_body(self, device: str, kind: int, body: bytes) -> bytes:
+        """Return the frame of one encoded message with the next counter.
 
         Raises:
             OSError: The frame counter could not be reserved on storage.
         """
         buf = bytearray(MAX_FRAME)
-        end = codec.encode_into(kind, values, buf, frame.HEADER_BYTES)
+        end = frame.HEADER_BYTES + len(body)
+        buf[frame.HEADER_BYTES : end] = body
         return bytes(buf[: self._channels[device].seal_into(buf, kind, self._next_counter(), end)])
 
     def acknowledge_event(self, device: str, event_id: int, unix_ms: int, who: str = "") -> bytes:
         """Return the frame that reports to a device that its event was received (`event_state`)."""
-        values = {"event_id": event_id, "state": _RECEIVED, "time_ms": unix_ms, "who": who.encode()}
+        values = {"event_id": event_id, "state": EVENT_RECEIVED, "time_ms": unix_ms, "who": who.encode()}
         return self.seal(device, EVENT_STATE, values)
