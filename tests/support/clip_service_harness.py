@@ -15,6 +15,7 @@ from patrolink.hub.clips.clip_service import ClipService
 from patrolink.hub.clips.upload_store import ClipFile
 from patrolink.hub.infra.audit import AuditLog
 from patrolink.hub.infra.metrics import Metrics
+from patrolink.hub.infra.retention_ledger import RetentionLedger
 
 from tests.support import clip_maker, upload_clients
 
@@ -73,6 +74,7 @@ class ClipServiceHarness:
         self.service = ClipService(
             self.clips_folder,
             1 << 30,
+            RetentionLedger(folder / "retention-clips.json", 30),
             evidence,
             lambda name: None,
             self._record_state,

@@ -29,6 +29,7 @@ from patrolink.hub.infra.broker import Broker
 from patrolink.hub.infra.device_sender import DeviceSender
 from patrolink.hub.infra.metrics import Metrics
 from patrolink.hub.infra.replay_store import ReplayStore
+from patrolink.hub.infra.retention_ledger import RetentionLedger, RunningTimeCounter
 from patrolink.hub.infra.threads import run_to_end
 from patrolink.hub.live.sessions import LiveSessions
 from patrolink.hub.platform import Platform, SystemPlatform
@@ -40,7 +41,7 @@ from patrolink.hub.voice.group_terms import GroupTerms
 from patrolink.hub.voice.groups import Device
 from patrolink.hub.voice.service import VoiceService, VoiceSockets
 
-_PURGE_S = 3600
+_PURGE_S = 600
 _FLUSH_S = 10  # what a power cut can take from the replay windows; the end of the process takes nothing
 
 Ready = Callable[[dict[str, Any]], None]
@@ -85,7 +86,8 @@ class Hub:
         self._trace = FloorTrace(pcap, clock, address) if pcap else None
         context.state.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._sender = sender = DeviceSender(context, clock, random_bytes, metrics)
-        broadcaster = Broadcaster(metrics)
+        self._broadcaster = broadcaster = Broadcaster(metrics)
+        self._running_time = RunningTimeCounter(context.state / "running-time.json", clock)
         self._audit = audit = AuditLog(context.state / "audit.jsonl", clock, metrics)
         terms = GroupTerms(context.hub, sender, clock, metrics)
         registry = GroupRegistry(context, clock, random_bytes, terms.announce)
@@ -138,6 +140,7 @@ class Hub:
         return ClipService(
             context.clips,
             context.site.clips_gb << 30,
+            RetentionLedger(context.state / "retention-clips.json", context.site.retention_days),
             context.evidence,
             device_key=directory.key_of,
             send_state=directory.send_clip_state,
@@ -199,13 +202,23 @@ class Hub:
 
     async def _purge(self) -> None:
         while True:
+            running_ms, jump_ms = self._running_time.advance()
+            if jump_ms:
+                self._report_clock_jump(jump_ms)
             try:
-                await self._voice.recorder.purge()
+                await self._voice.recorder.purge(running_ms)
                 if self._clips is not None:
-                    await self._clips.retention.purge(self._context.site.retention_days)
+                    await self._clips.retention.purge(running_ms)
+                await run_to_end(self._running_time.save)
             except OSError:
                 self._metrics.counts["storage_failed"] += 1
             await asyncio.sleep(_PURGE_S)
+
+    def _report_clock_jump(self, jump_ms: int) -> None:
+        self._metrics.counts["clock_jumps"] += 1
+        self._audit.note("", "clock jumped", by_ms=jump_ms)
+        text = f"the hub's clock jumped by {jump_ms // 1000} s; check it, times of recordings and alarms may be wrong"
+        self._broadcaster.broadcast({"type": "notice", "id": "clock", "text": text})
 
     async def _flush(self) -> None:
         while True:

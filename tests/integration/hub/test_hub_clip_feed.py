@@ -9,6 +9,7 @@ from patrolink.evidence import evidence_key
 from patrolink.evidence.clip_folders import read_signers
 from patrolink.hub.clips.clip_record import ClipKey
 from patrolink.hub.clips.upload_store import ClipFile
+from patrolink.hub.infra.retention_ledger import DAY_MS
 
 from tests.support import clip_maker
 from tests.support.clip_service_harness import DEVICE, ClipServiceHarness, record_clips
@@ -35,7 +36,9 @@ def test_retention_deletes_incomplete_clips_and_their_numbers_are_not_missing(re
             clip.verdict_ms = clip.verdict_ms and int(old_s * 1000)
             os.utime(clip.folder, (old_s, old_s))
         assert not hub.registry.find(DEVICE, 3).verdict_ms
-        await hub.service.retention.purge(30)
+        await hub.service.retention.purge(0)
+        assert set(await hub.wait_idle()) == {1, 2, 3, 4}, "deletion needs running time"
+        await hub.service.retention.purge(30 * DAY_MS)
         rows = await hub.wait_idle()
         assert set(rows) == {1, 4} and not (tmp_path / "clips" / DEVICE / "000003").exists()
         await hub.kill()

@@ -8,6 +8,7 @@ import aiohttp
 import patrolink_enums as enums
 import patrolink_messages
 from patrolink.hub.clips.access_log import verify_access_log
+from patrolink.hub.infra.retention_ledger import DAY_MS
 
 from tests.support import clip_maker, hub_process, upload_clients
 from tests.support.polling import TIMEOUT_S, wait_until
@@ -169,11 +170,16 @@ def test_retention_deletes_and_logs_all_but_preserved_clips(site):
     for number in numbers:
         path = site.clips / DEVICE / f"{number:06d}" / "hub.json"
         path.write_text(json.dumps({**json.loads(path.read_text()), "ended_ms": 1000}))
+    state = site.clips.parent / "state" / "shard-0"  # as if the hub had run for 31 days
+    marks = {f"{DEVICE}/{number}": [1000, 0] for number in numbers}
+    (state / "retention-clips.json").write_text(json.dumps(marks))
+    (state / "running-time.json").write_text(json.dumps({"running_ms": 31 * DAY_MS, "unix_ms": 1000}))
     site.hub.start()
     wait_until(lambda: not (site.clips / DEVICE / f"{numbers[1]:06d}").exists())
     assert set(site.rows()) == {numbers[0]}
     deleted = [row for row in site.log_rows("access.jsonl") if row["what"] == "deleted"]
     assert [(row["who"], row["clip"]) for row in deleted] == [("retention", numbers[1])]
+    assert [row["by_ms"] > DAY_MS for row in site.log_rows("audit.jsonl") if row["what"] == "clock jumped"] == [True]
 
 
 def test_the_first_picture_of_an_sos_is_shown_during_the_recording(site):

@@ -12,6 +12,7 @@ from patrolink.core.errors import UserError
 from patrolink.hub.config import HubContext
 from patrolink.hub.infra.crypto import GroupKey
 from patrolink.hub.infra.metrics import Metrics
+from patrolink.hub.infra.retention_ledger import DAY_MS, RetentionLedger
 from patrolink.hub.voice.bursts import RelayedBurst
 from patrolink.hub.voice.floor_types import FloorEvent, FloorEventKind
 from patrolink.hub.voice.group_registry import GroupRegistry
@@ -55,7 +56,8 @@ def record(folder, packets, key, recordings):
     rows = []
 
     async def job():
-        recorder = Recorder(recordings, 30, WriterProcess(recordings), rows.append, SystemClock(), Metrics())
+        ledger = RetentionLedger(folder / "ledger.json", 30)
+        recorder = Recorder(recordings, ledger, WriterProcess(recordings), rows.append, SystemClock(), Metrics())
         member = group.memberships["vest-1"].member
         recorder.begin(group, FloorEvent(FloorEventKind.BEGIN, 0, member, 77, indicator=mcptt.EMERGENCY))
         burst = RelayedBurst(group, member, None, 77)
@@ -108,15 +110,25 @@ def test_opus_is_recorded_without_transcoding(site_folder, tmp_path):
 
 
 def test_recordings_older_than_the_retention_are_deleted(tmp_path):
-    async def job():
-        for day in ("2020-01-01", time.strftime("%Y-%m-%d", time.gmtime())):
-            (tmp_path / day).mkdir()
-            (tmp_path / day / "x.json").write_text(json.dumps({"id": "x", "start": day + "T00:00:00.000Z"}))
-        recorder = Recorder(tmp_path, 30, WriterProcess(tmp_path), print, SystemClock(), Metrics())
-        assert len(recorder.newest()) == 2
-        await recorder.purge()
-        await recorder.close()
-        return [path.name for path in tmp_path.iterdir()], [row["start"][:4] for row in recorder.newest()]
+    recordings, today = tmp_path / "recordings", time.strftime("%Y-%m-%d", time.gmtime())
 
-    days, rows = asyncio.run(job())
-    assert "2020-01-01" not in days and len(days) == 1 and "2020" not in rows
+    async def job():
+        ledger = RetentionLedger(tmp_path / "ledger.json", 30)
+        recorder = Recorder(recordings, ledger, WriterProcess(recordings), print, SystemClock(), Metrics())
+        assert len(recorder.newest()) == 2
+        await recorder.purge(0)
+        assert len(recorder.newest()) == 2  # first seen
+        (recordings / "2020-01-01" / "late.wav").touch()
+        await recorder.purge(29 * DAY_MS)
+        await recorder.purge(58 * DAY_MS)  # 29 days after the last change
+        assert len(recorder.newest()) == 2
+        await recorder.purge(60 * DAY_MS)
+        await recorder.close()
+        return [row["start"][:10] for row in recorder.newest()]
+
+    for day in ("2020-01-01", today):
+        (recordings / day).mkdir(parents=True)
+        (recordings / day / "x.json").write_text(json.dumps({"id": "x", "start": day + "T00:00:00.000Z"}))
+    (recordings / "2020-13-01").mkdir()
+    assert asyncio.run(job()) == [today]
+    assert sorted(path.name for path in recordings.iterdir()) == ["2020-13-01", today]

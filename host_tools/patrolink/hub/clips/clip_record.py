@@ -188,11 +188,15 @@ class ClipRecord:
             self.scan_files()
         return self._listed_files is not None and {*self.file_sizes, *self.dropped_files}.issuperset(self._listed_files)
 
-    def age_base_ms(self, now_ms: int) -> int:
-        """Return the unix time from which retention counts: of the verdict, else of the last change in the folder."""
+    def age_base_ms(self) -> int | None:
+        """Return the unix time from which retention counts: of the verdict, else of the last change in the folder.
+
+        Returns:
+            The time; None if there is no folder.
+        """
         with contextlib.suppress(FileNotFoundError):
             return self.verdict_ms or self.folder.stat().st_mtime_ns // 1_000_000
-        return now_ms
+        return None
 
     def quarantine(self, time_ms: int) -> bool:
         """Rename altered files to <name>.<time_ms>.bad, so that the device can send them again.

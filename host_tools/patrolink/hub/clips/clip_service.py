@@ -18,6 +18,7 @@ from patrolink.hub.clips.upload_authorization import UploadAuthorization
 from patrolink.hub.clips.upload_store import UploadStore
 from patrolink.hub.clips.verdict_job import VerdictJob
 from patrolink.hub.infra.metrics import Metrics
+from patrolink.hub.infra.retention_ledger import RetentionLedger
 
 
 class ClipService:
@@ -36,6 +37,7 @@ class ClipService:
     Args:
         folder: The site's folder of clips.
         bytes_max: Bytes that the clips of one device may take.
+        ledger: Decides which clips are deleted.
         evidence: The site's evidence key, or None.
         device_key: Returns a device's key in its current epoch; None for a device that is not of this site.
         send_state: Sends a clip_state message: (device, values).
@@ -49,6 +51,7 @@ class ClipService:
         self,
         folder: Path,
         bytes_max: int,
+        ledger: RetentionLedger,
         evidence: EvidenceKey | None,
         device_key: Callable[[str], DeviceKey | None],
         send_state: Callable[[str, dict[str, Any]], None],
@@ -68,5 +71,5 @@ class ClipService:
         authorization = UploadAuthorization(device_key, clock)
         self.uploads = TusServer(store, authorization, self.intake, metrics, audit)
         self.access = ClipAccess(folder, registry, evidence, self.feed, audit, clock)
-        self.retention = ClipRetention(registry, store, self.access, self.feed, clock)
+        self.retention = ClipRetention(registry, store, ledger, self.access, self.feed, clock)
         metrics.gauges["clips"] = registry.__len__

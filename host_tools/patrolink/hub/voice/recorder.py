@@ -2,18 +2,19 @@
 
 The recorder keeps the encrypted packets in memory. After the burst, a writer (recording_writer.py) decrypts, orders and
 writes them. Files are `<recordings>/<day>/<time>-<group>-<ssrc>.wav|.ogg|.json`, days and times in UTC. A
-day is deleted when it is older than the site's retention.
+day is deleted as a whole, see infra/retention_ledger.py.
 """
 
 import asyncio
 import contextlib
 import json
+import os
 import re
 import shutil
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,6 +22,7 @@ from patrolink.core.clock import Clock
 from patrolink.core.errors import UserError
 from patrolink.hub.infra.crypto import GroupKey
 from patrolink.hub.infra.metrics import Metrics
+from patrolink.hub.infra.retention_ledger import DAY_MS, Item, RetentionLedger
 from patrolink.hub.voice.bursts import RelayedBurst
 from patrolink.hub.voice.floor_types import FloorEvent
 from patrolink.hub.voice.groups import Group
@@ -75,7 +77,7 @@ class Recorder:
 
     Args:
         folder: Where recordings are written.
-        retention_days: Age at which `purge` deletes recordings.
+        ledger: Decides which days `purge` deletes.
         writer: Writes the bursts. The recorder closes it.
         on_recorded: Called with the row of each finished recording, on the event loop.
     """
@@ -83,13 +85,13 @@ class Recorder:
     def __init__(
         self,
         folder: Path,
-        retention_days: int,
+        ledger: RetentionLedger,
         writer: RecordingWriter,
         on_recorded: Callable[[dict[str, Any]], None],
         clock: Clock,
         metrics: Metrics,
     ) -> None:
-        self._folder, self._retention_days, self._on_recorded = folder, retention_days, on_recorded
+        self._folder, self._ledger, self._on_recorded = folder, ledger, on_recorded
         self._writer, self._clock, self._metrics = writer, clock, metrics
         self._open: dict[int, _OpenBurst] = {}
         self._bytes = 0
@@ -180,7 +182,7 @@ class Recorder:
                     return path
         raise UserError(
             f"no recording {name!r}; use an id from the list of recordings, which are deleted after "
-            f"{self._retention_days} days"
+            f"{self._ledger.days} days"
         )
 
     def _stored_rows(self) -> list[dict[str, Any]]:
@@ -193,12 +195,31 @@ class Recorder:
                     return rows[::-1]
         return rows[::-1]
 
-    async def purge(self) -> None:
-        """Delete the days that are older than the retention."""
-        now = datetime.fromtimestamp(self._clock.unix_ms() / 1000, timezone.utc)
-        oldest = f"{now - timedelta(days=self._retention_days):%Y-%m-%d}"
-        for day in [day for day in self._folder.glob("????-??-??") if day.name < oldest]:
-            await asyncio.to_thread(shutil.rmtree, day, True)
-            self._metrics.counts["recording_days_removed"] += 1
-        while self._rows and self._rows[0]["start"] < oldest:
-            self._rows.popleft()
+    async def purge(self, running_ms: int) -> None:
+        """Delete the days that are older than the retention.
+
+        Args:
+            running_ms: The hub's running time.
+
+        Raises:
+            OSError: Storage failed.
+        """
+        removed = await asyncio.to_thread(self._remove_days, running_ms)
+        self._metrics.counts["recording_days_removed"] += len(removed)
+        if removed:
+            self._rows = deque((row for row in self._rows if row["start"][:10] not in removed), maxlen=_MAX_LISTED)
+
+    def _remove_days(self, running_ms: int) -> list[str]:
+        items = {}
+        for day in self._folder.glob("????-??-??"):
+            with contextlib.suppress(ValueError):  # not a folder of this program
+                items[day.name] = Item(_end_of_day_ms(day.name), len(os.listdir(day)))
+        removed = self._ledger.due(items, self._clock.unix_ms(), running_ms)
+        for name in removed:
+            shutil.rmtree(self._folder / name, True)
+        self._ledger.save()  # afterwards: deletion may have to free the space
+        return removed
+
+
+def _end_of_day_ms(day: str) -> int:
+    return int(datetime.strptime(day, "%Y-%m-%d").replace(tzinfo=timezone.utc).timestamp()) * 1000 + DAY_MS

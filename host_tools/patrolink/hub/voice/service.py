@@ -7,6 +7,7 @@ from patrolink.core.clock import Clock
 from patrolink.hub.config import HubContext
 from patrolink.hub.infra.datagram_reader import DatagramReader, SourceLimiter
 from patrolink.hub.infra.metrics import Metrics
+from patrolink.hub.infra.retention_ledger import RetentionLedger
 from patrolink.hub.infra.threads import run_to_end
 from patrolink.hub.infra.udp import UdpSocket
 from patrolink.hub.voice.bursts import BurstTable, RelayedBurst
@@ -78,9 +79,8 @@ class VoiceService:
         self._status_pending: set[int] = set()  # groups whose state is about to be broadcast
         self._bursts = BurstTable()
         self._presence = DevicePresence(registry.devices, context.state / "addresses.json", clock, metrics)
-        self.recorder = Recorder(
-            context.recordings, context.site.retention_days, writer, self._publish_recording, clock, metrics
-        )
+        ledger = RetentionLedger(context.state / "retention-recordings.json", context.site.retention_days)
+        self.recorder = Recorder(context.recordings, ledger, writer, self._publish_recording, clock, metrics)
         sender = FloorSender(sockets.floor, registry.rtcp_indices, metrics, trace)
         self._server = FloorServer(clock, sender, self._on_floor_event)
         control = ControlReceiver(registry.memberships, self._presence, self._server, sender, terms, metrics, trace)

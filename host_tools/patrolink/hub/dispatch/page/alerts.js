@@ -1,4 +1,4 @@
-// Banners: emergency calls, SOS and other alarms, ambient listening, new signing keys.
+// Banners: emergency calls, SOS and other alarms, ambient listening, new signing keys, faults of the hub.
 import { $, button, el, formatTime } from "./dom.js";
 
 const REPEAT_MS = 8000;  // interval of the tone until an alarm is acknowledged
@@ -53,6 +53,12 @@ export class Alerts {
     const id = `signer ${device}`;
     const text = `${device} signs its clips with another key than before`;
     this.#show(id, "▲ NEW SIGNING KEY", text, true, ["Dismiss", () => this.#remove(id)]);
+  }
+
+  /** Show a fault of the hub until it is dismissed. */
+  showNotice({ id, text }) {
+    const key = `notice ${id}`;
+    this.#show(key, "▲ HUB", text, false, ["Dismiss", () => this.#remove(key)]);
   }
 
   /** Acknowledge the first alarm and perform its first action. */

@@ -111,6 +111,7 @@ class Console {
       clip: row => this.clips.update(row),
       "clip gone": row => this.clips.remove(row),
       signer: ({ device }) => this.alerts.showNewSigner(device),
+      notice: row => this.alerts.showNotice(row),
       live: row => this.live.update(row),
       lost: ({ count }) => this.#showMessage(`This page was too slow: ${count} messages were lost`),
     };
