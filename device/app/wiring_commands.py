@@ -2,6 +2,10 @@
 
 from agent.link.audit_log import AuditLog
 from agent.link.commands import Commands
+from patrolink_protocol.native import const
+
+_AUDIT_FILE_MAX = const(16384)
+_ROUTINE_FILE_MAX = const(4096)
 
 
 class _UnixClock:
@@ -22,5 +26,7 @@ def build_commands(state_dir, hal, reporter, now_ms):
         reporter: agent.tracking.reporter.Reporter.
         now_ms: Function that returns monotonic milliseconds.
     """
-    audit_log = AuditLog(hal.Files(state_dir + "/audit"))
-    return Commands(reporter, audit_log, _UnixClock(reporter, now_ms).unix_ms)
+    files = hal.Files(state_dir + "/audit")
+    audit_log = AuditLog(files, "audit", _AUDIT_FILE_MAX)
+    routine_log = AuditLog(files, "routine", _ROUTINE_FILE_MAX)
+    return Commands(reporter, audit_log, routine_log, _UnixClock(reporter, now_ms).unix_ms)

@@ -8,6 +8,7 @@ from patrolink.hub.config import EXAMPLE
 from tests.support import hub_process
 
 NAMES = ("vest-1", "vest-2", "police-1")
+NOW_MS = 1_795_000_000_000
 
 
 @pytest.fixture

@@ -28,23 +28,25 @@ class CommandHarness:
         self.reporter = FakeReporter()
         self.now_ms = now_ms
         self.executed = []
-        self.commands = Commands(self.reporter, AuditLog(self.files), self.unix_ms)
+        logs = AuditLog(self.files, "audit", 16384), AuditLog(self.files, "routine", 4096)
+        self.commands = Commands(self.reporter, logs[0], logs[1], self.unix_ms)
         self.commands.add_handlers({CALL: handler or self.call})
 
     def unix_ms(self):
         return self.now_ms
 
     def call(self, message):
-        assert b"chief" in self.files.data["audit"][-20:]  # logged before it is carried out
+        name = "audit" if message["value"] else "routine"
+        assert b"chief" in self.files.data[name][-20:]  # logged before it is carried out
         self.executed.append(message["number"])
         return Result(DONE, "harbour", 12)
 
-    def audit_lines(self):
-        return bytes(self.files.data.get("audit", b"")).split(b"\n")[:-1]
+    def audit_lines(self, name="audit"):
+        return bytes(self.files.data.get(name, b"")).split(b"\n")[:-1]
 
     def execute(self, **fields):
         message = {"command_id": 7, "action": CALL, "expires_ms": 2000, "operator": "chief", "number": 4}
-        message.update({"name": "", "value": ""})
+        message.update({"name": "", "value": "ambient"})
         message.update(fields)
         self.commands.execute(message)
         kind, values = self.reporter.sent[-1]
@@ -64,6 +66,7 @@ def test_a_handler_may_answer_later():
     deferred = []
     harness = CommandHarness(handler=deferred.append)
     message = {"command_id": 7, "action": CALL, "expires_ms": 2000, "operator": "chief", "number": 4}
+    message["value"] = "ambient"
     harness.commands.execute(message)
     assert deferred == [message] and harness.reporter.sent == [] and len(harness.audit_lines()) == 1
     harness.now_ms = 1700
@@ -77,7 +80,7 @@ def test_an_expired_or_unsupported_command_is_not_carried_out():
     harness = CommandHarness()
     assert harness.execute(expires_ms=999) == enums.ANSWER_RESULT_EXPIRED
     assert harness.execute(action=9) == enums.ANSWER_RESULT_UNSUPPORTED
-    assert harness.executed == [] and len(harness.audit_lines()) == 2
+    assert harness.executed == [] and len(harness.audit_lines("routine")) == len(harness.audit_lines()) == 1
     harness.now_ms = None  # without a known time only the frame counter protects against old commands
     assert harness.execute() == DONE
 
@@ -95,6 +98,17 @@ def test_the_audit_log_is_bounded_and_each_entry_is_one_line():
     for _ in range(800):
         harness.execute()
         harness.reporter.sent.clear()
-    assert sorted(harness.files.data) == ["audit", "audit.old"]
+        harness.execute(value="")
+    assert sorted(harness.files.data) == ["audit", "audit.old", "routine", "routine.old"]
+    assert all([len(harness.files.data[name]) <= 4096 for name in ("routine", "routine.old")])
     assert all([len(data) <= 16384 for data in harness.files.data.values()])
     assert harness.audit_lines()[-1] == b"1000\t6\tchief\tresult\t0\tharbour"
+
+
+def test_harmless_commands_do_not_displace_entries_of_camera_and_microphone():
+    harness = CommandHarness()
+    harness.execute()
+    for i in range(3000):
+        harness.execute(value="", action=(CALL, 8, 99)[i % 3], expires_ms=2000 if i % 2 else 1)
+        harness.reporter.sent.clear()
+    assert harness.audit_lines() == [b"1000\t6\tchief\t4", b"1000\t6\tchief\tresult\t0\tharbour"]

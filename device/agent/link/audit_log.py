@@ -1,18 +1,20 @@
-"""The audit log of commands: lines appended to two files of bounded size."""
-
-_FILE_MAX_BYTES = 16384  # a full file replaces the older one
-_CURRENT, _PREVIOUS = "audit", "audit.old"
+"""The audit logs of commands: lines appended to two files of bounded size each."""
 
 
 class AuditLog:
-    """An append-only log.
+    """An append-only log. A full file replaces the older one.
 
     Args:
         files: hal Files of its directory.
+        name: Name of the newer file; the older one has ".old" appended.
+        file_max: Bytes of a file.
     """
 
-    def __init__(self, files):
+    def __init__(self, files, name, file_max):
         self._files = files
+        self._current = name
+        self._previous = name + ".old"
+        self._file_max = file_max
 
     def append(self, *fields):
         """Append one line of fields, separated by tabs. Returns False when storage fails: the command must not run."""
@@ -20,11 +22,11 @@ class AuditLog:
         files = self._files
         try:
             names = files.names()
-            if _CURRENT in names and files.size(_CURRENT) + len(line) > _FILE_MAX_BYTES:
-                if _PREVIOUS in names:
-                    files.remove(_PREVIOUS)
-                files.rename(_CURRENT, _PREVIOUS)
-            files.append(_CURRENT, line.encode())
+            if self._current in names and files.size(self._current) + len(line) > self._file_max:
+                if self._previous in names:
+                    files.remove(self._previous)
+                files.rename(self._current, self._previous)
+            files.append(self._current, line.encode())
         except OSError:
             return False
         return True

@@ -22,6 +22,7 @@ from patrolink.hub.dispatch.dispatcher_audio import DispatcherAudio
 from patrolink.hub.dispatch.ports import SessionPorts
 from patrolink.hub.dispatch.session_manager import SessionManager
 from patrolink.hub.incidents.alarms import Alarms
+from patrolink.hub.incidents.device_warnings import DeviceWarnings
 from patrolink.hub.incidents.service import IncidentService
 from patrolink.hub.infra import http_server, persistence
 from patrolink.hub.infra.audit import AuditLog
@@ -97,45 +98,55 @@ class Hub:
         self._voice = voice = VoiceService(
             context, sockets, writer, registry, terms, broadcaster, audio, clock, metrics, self._trace
         )
-        self._replay = ReplayStore(context.state, context.keys)
-        positions = PositionTable(clock)
-        incidents = IncidentService(Alarms(context.state / "alarms.json"), sender, broadcaster, audit, clock, metrics)
-        commands = Commands(context.site, context.state, devices, voice, sender, audit, clock)
-        self._live = live = LiveSessions(
+        warnings = DeviceWarnings(broadcaster, audit, clock, metrics)
+        self._incidents = IncidentService(
+            Alarms(context.state / "alarms.json"), sender, broadcaster, warnings, audit, clock, metrics
+        )
+        self._commands = commands = Commands(context.site, context.state, devices, voice, sender, audit, clock)
+        self._live = LiveSessions(
             context.hub, metrics, devices, commands.send, audit.write, broadcaster.broadcast, platform.bind_udp, clock
         )
-        self._clips = clips = self._build_clips(broadcaster) if context.hub.uploads else None
-        self._uplink = UplinkService(
-            Decoder(context.keys, repeated_events=True),
-            self._replay,
-            devices,
-            terms=terms,
-            positions=positions,
-            incidents=incidents,
-            live=live,
-            clips=clips.intake if clips else None,
-            sender=sender,
-            dispatchers=broadcaster,
-            audit=audit,
-            metrics=metrics,
-        )
-        ports = SessionPorts(
-            floor=voice,
-            audio=audio,
-            alarms=incidents,
-            positions=positions,
-            recordings=voice.recorder,
-            commands=commands,
-            live=live,
-            clip_feed=clips.feed if clips else None,
-            clip_access=clips.access if clips else None,
-            audit=audit,
-            broadcaster=broadcaster,
-            clock=clock,
-        )
-        self._sessions = SessionManager(context.site.dispatcher, ports)
+        self._clips = self._build_clips() if context.hub.uploads else None
+        self._positions = PositionTable(clock)
+        self._replay = ReplayStore(context.state, context.keys)
+        self._uplink = self._build_uplink(terms, warnings)
+        self._sessions = SessionManager(context.site.dispatcher, self._session_ports(audio), metrics)
 
-    def _build_clips(self, broadcaster: Broadcaster) -> ClipService:
+    def _build_uplink(self, terms: GroupTerms, warnings: DeviceWarnings) -> UplinkService:
+        return UplinkService(
+            Decoder(self._context.keys, repeated_events=True),
+            self._replay,
+            self._devices,
+            terms=terms,
+            positions=self._positions,
+            incidents=self._incidents,
+            live=self._live,
+            clips=self._clips.intake if self._clips else None,
+            sender=self._sender,
+            dispatchers=self._broadcaster,
+            warnings=warnings,
+            audit=self._audit,
+            clock=self._platform.clock,
+            metrics=self._metrics,
+        )
+
+    def _session_ports(self, audio: DispatcherAudio) -> SessionPorts:
+        return SessionPorts(
+            floor=self._voice,
+            audio=audio,
+            alarms=self._incidents,
+            positions=self._positions,
+            recordings=self._voice.recorder,
+            commands=self._commands,
+            live=self._live,
+            clip_feed=self._clips.feed if self._clips else None,
+            clip_access=self._clips.access if self._clips else None,
+            audit=self._audit,
+            broadcaster=self._broadcaster,
+            clock=self._platform.clock,
+        )
+
+    def _build_clips(self) -> ClipService:
         context, directory = self._context, DeviceDirectory(self._devices, self._sender)
         return ClipService(
             context.clips,
@@ -144,7 +155,7 @@ class Hub:
             context.evidence,
             device_key=directory.key_of,
             send_state=directory.send_clip_state,
-            notify=broadcaster.broadcast,
+            notify=self._broadcaster.broadcast,
             audit=self._audit.note,
             metrics=self._metrics,
             clock=self._platform.clock,

@@ -3,17 +3,25 @@
 from collections.abc import Mapping
 from typing import Protocol
 
+from patrolink_messages import EVENT
+
 from patrolink.core.capture import Record
+from patrolink.core.clock import Clock
 from patrolink.core.decoder import Decoder, Row
 from patrolink.hub.dispatch.broadcaster import Broadcaster
+from patrolink.hub.incidents.device_warnings import DeviceWarnings
 from patrolink.hub.incidents.service import IncidentService
 from patrolink.hub.infra.audit import AuditLog
 from patrolink.hub.infra.device_sender import DeviceSender
 from patrolink.hub.infra.metrics import Metrics
+from patrolink.hub.infra.rate_limits import Rate, TokenBucket
 from patrolink.hub.infra.replay_store import ReplayStore
 from patrolink.hub.positions import PositionTable
 from patrolink.hub.voice.group_terms import GroupTerms
 from patrolink.hub.voice.groups import Device
+
+# Of one device. One that was offline for three days delivers about 5,000 frames at once.
+_FRAMES = Rate(10_000, 100)
 
 
 class AnswerHandler(Protocol):
@@ -53,12 +61,16 @@ class UplinkService:
         clips: ManifestHandler | None,
         sender: DeviceSender,
         dispatchers: Broadcaster,
+        warnings: DeviceWarnings,
         audit: AuditLog,
+        clock: Clock,
         metrics: Metrics,
     ) -> None:
         self._decoder, self._replay, self._devices, self._terms = decoder, replay, devices, terms
         self._positions, self._incidents, self._live, self._clips = positions, incidents, live, clips
-        self._sender, self._dispatchers, self._audit, self._metrics = sender, dispatchers, audit, metrics
+        self._sender, self._dispatchers, self._warnings = sender, dispatchers, warnings
+        self._audit, self._clock, self._metrics = audit, clock, metrics
+        self._frames = {name: TokenBucket(_FRAMES) for name in devices}
         replay.restore(decoder)
         for device in devices.values():
             if decoder.epoch(device.name) != device.key.epoch:
@@ -66,11 +78,18 @@ class UplinkService:
 
     def receive(self, record: Record) -> None:
         """Process one frame. A frame that is refused is counted by reason."""
+        if not self._has_budget(record):
+            self._metrics.refused["frame rate"] += 1
+            self._warnings.warn(record.device, "flood", message="frame")
+            return
         rows = self._decoder.rows(record)
         if self._decoder.reject_reason:
             self._metrics.refused[f"frame {self._decoder.reject_reason}"] += 1
             return
         self._metrics.counts["frames"] += 1
+        is_new = bool(rows) and not rows[0].get("repeated")
+        if is_new:
+            self._frames[record.device].take(self._clock.monotonic_ms())
         device = self._devices[record.device]
         if rows and rows[0]["record"] == "position":
             stored = [self._positions.update(row) for row in rows]
@@ -83,8 +102,18 @@ class UplinkService:
         if is_new_epoch:
             self._rekey(device)
         self._terms.frame_received(device, is_new_epoch or any(row["record"] == "hello" for row in rows))
-        if rows and not rows[0].get("repeated"):
+        if is_new:
             self._replay.commit(device.name, self._decoder.epoch(device.name), rows[0]["counter"])
+
+    def _has_budget(self, record: Record) -> bool:
+        """Return True if the device may send another frame. Events have limits of their own; see IncidentService.
+
+        Only authentic and new frames are charged, so nobody else can use up the budget of a device.
+        """
+        bucket = self._frames.get(record.device)
+        if bucket is None or bucket.has_token(self._clock.monotonic_ms()):
+            return True
+        return record.frame[:1] != b"" and record.frame[0] & 31 == EVENT
 
     def _process(self, device: Device, row: Row) -> None:
         message = row["record"]

@@ -13,10 +13,9 @@ from patrolink_protocol import decode, frame
 from patrolink_protocol.receiver import Receiver
 
 from tests.support import hub_parts, hub_process
-from tests.support.hub_parts import NAMES, FakeClock
+from tests.support.hub_parts import NAMES, NOW_MS, FakeClock
 
 site_folder = hub_parts.site_folder
-NOW_MS = 1_795_000_000_000
 FEW = {lane: Limits(6, 3) for lane in Lane}
 
 

@@ -5,12 +5,13 @@ The fields of a model are the keys of the JSON request; `do` selects the model.
 
 import json
 from abc import ABC, abstractmethod
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from patrolink.core.errors import UserError
 from patrolink.hub.dispatch.messages import LiveFormat
+from patrolink.hub.dispatch.request_limits import RequestClass
 from patrolink.hub.dispatch.session import DispatcherSession
 
 Group = Annotated[int, Field(ge=1, lt=1 << 32)]
@@ -19,6 +20,7 @@ Device = Annotated[str, Field(min_length=1, max_length=64)]
 
 class _Request(BaseModel, ABC):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    request_class: ClassVar[RequestClass] = "ordinary"
     id: int | None = None
 
     @abstractmethod
@@ -43,6 +45,7 @@ class Listen(_GroupRequest):
 class Leave(_GroupRequest):
     """Stop listening to a group; releases its floor."""
 
+    request_class: ClassVar[RequestClass] = "vital"
     do: Literal["leave"]
 
     def perform(self, session: DispatcherSession) -> None:
@@ -66,6 +69,7 @@ class Press(_GroupRequest):
 class Release(_GroupRequest):
     """Release a group's floor, or cancel the request."""
 
+    request_class: ClassVar[RequestClass] = "vital"
     do: Literal["release"]
 
     def perform(self, session: DispatcherSession) -> None:
@@ -76,6 +80,7 @@ class Release(_GroupRequest):
 class MakeGroup(_Request):
     """Create a dynamic group of devices; the result is its number."""
 
+    request_class: ClassVar[RequestClass] = "command"
     do: Literal["make_group"]
     name: Annotated[str, Field(min_length=1, max_length=40)]
     devices: Annotated[list[Device], Field(min_length=1, max_length=2000)]
@@ -88,6 +93,7 @@ class MakeGroup(_Request):
 class EndGroup(_GroupRequest):
     """End a dynamic group."""
 
+    request_class: ClassVar[RequestClass] = "command"
     do: Literal["end_group"]
 
     def perform(self, session: DispatcherSession) -> None:
@@ -109,6 +115,7 @@ class Private(_Request):
 class Command(_Request):
     """Send a command of the schema to a device; the result is the command's id."""
 
+    request_class: ClassVar[RequestClass] = "command"
     do: Literal["command"]
     device: Device
     action: str
@@ -124,6 +131,7 @@ class Command(_Request):
 class AnswerEvent(_Request):
     """Set the state of an event: accepted, resolved and others of `event_state`."""
 
+    request_class: ClassVar[RequestClass] = "vital"
     do: Literal["answer_event"]
     device: Device
     event_id: Annotated[int, Field(ge=0, lt=1 << 32)]
@@ -137,6 +145,7 @@ class AnswerEvent(_Request):
 class ListenIn(_Request):
     """Open the microphone of a device (ambient listening); the result is the command's id."""
 
+    request_class: ClassVar[RequestClass] = "command"
     do: Literal["listen_in"]
     device: Device
     reason: Annotated[str, Field(min_length=3, max_length=200)]
@@ -149,6 +158,7 @@ class ListenIn(_Request):
 class LiveStart(_Request):
     """Watch the camera of a device; the result is the view's id."""
 
+    request_class: ClassVar[RequestClass] = "command"
     do: Literal["live_start"]
     device: Device
     seconds: Annotated[int, Field(ge=1, le=300)] = 60
@@ -162,6 +172,7 @@ class LiveStart(_Request):
 class LiveStop(_Request):
     """Stop watching the camera of a device."""
 
+    request_class: ClassVar[RequestClass] = "vital"
     do: Literal["live_stop"]
     device: Device
 
@@ -184,6 +195,7 @@ class Clips(_Request):
 class PreserveClip(_Request):
     """Preserve a clip at the hub and on its device; the result is the command's id."""
 
+    request_class: ClassVar[RequestClass] = "command"
     do: Literal["preserve_clip"]
     device: Device
     clip: Annotated[int, Field(ge=0, lt=1_000_000)]
@@ -241,7 +253,9 @@ def perform(session: DispatcherSession, text: str) -> dict[str, Any]:
     try:
         raw = json.loads(text)
         request_id = raw.get("id") if isinstance(raw, dict) else None
-        return {"type": "reply", "id": request_id, "result": _REQUESTS.validate_python(raw).perform(session)}
+        request = _REQUESTS.validate_python(raw)
+        session.limits.charge(request.request_class)
+        return {"type": "reply", "id": request_id, "result": request.perform(session)}
     except ValidationError as e:
         first = e.errors()[0]
         field = ".".join(str(part) for part in first["loc"])

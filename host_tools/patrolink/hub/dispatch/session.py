@@ -20,6 +20,7 @@ dictionary for JSON whose `type` is
     clip gone  a clip was deleted: device, clip
     signer     a device signs its clips with a new key: device, signer
     live       a live view was requested, has started, has other watchers, or has ended: a row of `live`
+    warning    a device floods the hub or has a double: device, warning, text
     lost       the reader was too slow: count of messages that were dropped
 """
 
@@ -34,6 +35,7 @@ from patrolink.hub.dispatch.message_queue import MessageQueue
 from patrolink.hub.dispatch.messages import LiveFormat, VoiceFrame
 from patrolink.hub.dispatch.participation import GroupParticipation
 from patrolink.hub.dispatch.ports import SessionPorts
+from patrolink.hub.dispatch.request_limits import RequestLimits
 
 Row = dict[str, Any]
 
@@ -47,13 +49,15 @@ class DispatcherSession:
     Args:
         dispatcher: Name and priority.
         ports: Interfaces of the hub.
+        limits: Limits of the dispatcher's requests.
 
     Attributes:
         queue: Messages to the dispatcher.
+        limits: Charged for each request of a client.
     """
 
-    def __init__(self, dispatcher: Dispatcher, ports: SessionPorts) -> None:
-        self.name = dispatcher.name
+    def __init__(self, dispatcher: Dispatcher, ports: SessionPorts, limits: RequestLimits) -> None:
+        self.name, self.limits = dispatcher.name, limits
         self.queue = MessageQueue(dispatcher.name)
         self._priority = dispatcher.priority
         self._ports = ports

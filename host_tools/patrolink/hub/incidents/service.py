@@ -6,6 +6,8 @@ from patrolink.core.clock import Clock
 from patrolink.core.decoder import Row
 from patrolink.hub.dispatch.broadcaster import Broadcaster
 from patrolink.hub.incidents.alarms import Alarms, Answer, event_state
+from patrolink.hub.incidents.device_warnings import DeviceWarnings
+from patrolink.hub.incidents.event_limits import EventLimits
 from patrolink.hub.infra.audit import AuditLog
 from patrolink.hub.infra.device_sender import DeviceSender
 from patrolink.hub.infra.metrics import Metrics
@@ -19,12 +21,14 @@ class IncidentService:
         alarms: Alarms,
         sender: DeviceSender,
         dispatchers: Broadcaster,
+        warnings: DeviceWarnings,
         audit: AuditLog,
         clock: Clock,
         metrics: Metrics,
     ) -> None:
-        self._alarms, self._sender, self._dispatchers = alarms, sender, dispatchers
+        self._alarms, self._sender, self._dispatchers, self._warnings = alarms, sender, dispatchers, warnings
         self._audit, self._clock, self._metrics = audit, clock, metrics
+        self._limits = EventLimits()
 
     def alarms(self) -> list[Row]:
         """Return the open alarms; see Alarms.rows."""
@@ -33,10 +37,14 @@ class IncidentService:
     def event_received(self, row: Row) -> None:
         """Show an event of a device to all dispatchers, and acknowledge it once it is on storage.
 
-        An event that was closed before, such as one that the broker retained, is not opened again.
+        An event that was closed before, such as one that the broker retained, is not opened again. An event beyond the
+        device's limits is refused; its device repeats it.
         """
         if self._alarms.is_closed(row):
             self.event_repeated(row)
+            return
+        if not self._limits.admit_event(row, self._clock.monotonic_ms()):
+            self._refuse(row)
             return
         row = self._alarms.report(row)
         self._dispatchers.broadcast({"type": "event", **row})
@@ -54,9 +62,15 @@ class IncidentService:
             return
         if not self._alarms.is_known(row):
             self.event_received(row)
+        elif not self._limits.admit_repetition(row["device"], self._clock.monotonic_ms()):
+            self._refuse(row)
         elif self._alarms.retry_save():
             self._metrics.counts["events_repeated"] += 1
             self._answer(row["device"], row["event_id"])
+
+    def _refuse(self, row: Row) -> None:
+        self._metrics.refused["event rate"] += 1
+        self._warnings.warn(row["device"], "flood", message="event", kind=row["kind"])
 
     def _answer(self, device: str, event_id: int) -> None:
         """Send the current state of an event: that of the last answer, else `received`."""

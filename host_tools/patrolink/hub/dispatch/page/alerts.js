@@ -1,4 +1,4 @@
-// Banners: emergency calls, SOS and other alarms, ambient listening, new signing keys, faults of the hub.
+// Banners: emergency calls, SOS and other alarms, ambient listening, new signing keys, warnings, faults of the hub.
 import { $, button, el, formatTime } from "./dom.js";
 
 const REPEAT_MS = 8000;  // interval of the tone until an alarm is acknowledged
@@ -59,6 +59,12 @@ export class Alerts {
   showNotice({ id, text }) {
     const key = `notice ${id}`;
     this.#show(key, "▲ HUB", text, false, ["Dismiss", () => this.#remove(key)]);
+  }
+
+  /** Show that a device floods the hub or has a double. */
+  showWarning({ device, warning, text }) {
+    const id = `warning ${warning} ${device}`;
+    this.#show(id, "▲ WARNING", `${device} ${text}`, true, ["Dismiss", () => this.#remove(id)]);
   }
 
   /** Acknowledge the first alarm and perform its first action. */

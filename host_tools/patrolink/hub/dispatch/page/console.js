@@ -112,6 +112,7 @@ class Console {
       "clip gone": row => this.clips.remove(row),
       signer: ({ device }) => this.alerts.showNewSigner(device),
       notice: row => this.alerts.showNotice(row),
+      warning: message => this.alerts.showWarning(message),
       live: row => this.live.update(row),
       lost: ({ count }) => this.#showMessage(`This page was too slow: ${count} messages were lost`),
     };

@@ -1,0 +1,152 @@
+"""A whole hub in the test's process, on a clock that the test sets, without network and without a broker."""
+
+import json
+import random
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import patrolink_messages as m
+from patrolink.core.capture import Record
+from patrolink.hub.app import Hub
+from patrolink.hub.config import HubContext
+from patrolink_names import NAMES as VALUE_NAMES
+from patrolink_protocol import codec, frame
+
+from tests.support import hub_process
+from tests.support.hub_parts import NOW_MS, FakeClock
+
+_EVENT_KINDS = {name: code for code, name in VALUE_NAMES["event", "kind"].items()}
+
+
+class FakeSocket:
+    """A UDP socket that keeps what is sent."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.sent: list[tuple[bytes, Any]] = []
+
+    def fileno(self) -> int:
+        return -1
+
+    def getsockname(self) -> tuple[str, int]:
+        return "127.0.0.1", self.port
+
+    def sendto(self, data: bytes, address: Any) -> int:
+        self.sent.append((bytes(data), address))
+        return len(data)
+
+    def close(self) -> None:
+        pass
+
+
+class FakePlatform:
+    """Surroundings of a hub for `HubHarness`.
+
+    Attributes:
+        sockets: By port.
+    """
+
+    def __init__(self, clock: FakeClock) -> None:
+        self.clock = clock
+        self.random_bytes: Callable[[int], bytes] = random.Random(1).randbytes
+        self.sockets: dict[int, FakeSocket] = {}
+
+    def bind_udp(self, host: str, port: int) -> FakeSocket:
+        self.sockets[port] = FakeSocket(port)
+        return self.sockets[port]
+
+    def connect_broker(self, url: str, session: str, on_topic: Mapping, on_record: Callable) -> None:
+        raise AssertionError("HubHarness runs no broker")
+
+    def recording_writer(self, folder: Path) -> None:
+        return None
+
+
+class MessageRecorder:
+    """Queue of a dispatcher that keeps all messages."""
+
+    name = "duty"
+
+    def __init__(self) -> None:
+        self.messages: list[dict] = []
+
+    def put(self, message: Any) -> None:
+        self.messages.append(message)
+
+
+class HubHarness:
+    """A hub of the example site with one dispatcher, and devices that send frames.
+
+    Attributes:
+        hub: The hub.
+        clock: Its clock.
+        metrics: Its metrics.
+    """
+
+    def __init__(self, folder: Path, clock: FakeClock | None = None) -> None:
+        self.folder, self.clock = folder, clock or FakeClock(NOW_MS)
+        self.platform = FakePlatform(self.clock)
+        self.hub = Hub(HubContext(folder / "site.toml"), self.platform)
+        self.metrics = self.hub._metrics
+        self.dispatcher = MessageRecorder()
+        self.hub._sessions._ports.broadcaster.add(self.dispatcher)
+        self._counters: dict[str, int] = {}
+
+    # --- devices ------------------------------------------------------------------------------------------------------
+
+    def seal(self, device: str, kind: int, values: dict, counter: int | None = None) -> bytes:
+        """Return the next frame of a device, or one with a certain counter."""
+        if counter is None:
+            counter = self._counters[device] = self._counters.get(device, -1) + 1
+        buf = bytearray(1024)
+        end = codec.encode_into(kind, values, buf, frame.HEADER_BYTES)
+        channel = frame.Channel(hub_process.keys_of([device])[device], device.encode())
+        return bytes(buf[: channel.seal_into(buf, kind, counter, end)])
+
+    def receive(self, device: str, data: bytes) -> None:
+        """Deliver a frame to the hub."""
+        self.hub._uplink.receive(Record(self.clock.now_ms, device, data))
+
+    def send(self, device: str, kind: int, values: dict) -> bytes:
+        """Send a message of a device, and return its frame."""
+        data = self.seal(device, kind, values)
+        self.receive(device, data)
+        return data
+
+    def send_event(self, device: str, event_id: int, kind: str, phase: int = 0) -> bytes:
+        numbers = {"event_id": event_id, "kind": _EVENT_KINDS[kind], "phase": phase, "ack_wanted": 1, "cause": 0}
+        return self.send(device, m.EVENT, {**numbers, "time_ms": NOW_MS + event_id, "text": b""})
+
+    def send_sos(self, device: str, event_id: int) -> bytes:
+        return self.send_event(device, event_id, "sos")
+
+    def send_hello(self, device: str) -> bytes:
+        numbers = dict.fromkeys(("boot", "schema_hash", "minor", "profiles", "heap_kb", "date_floor"), 0)
+        texts = {"board": b"linux", "firmware": b"0", "runtime": b"test"}
+        return self.send(device, m.HELLO, {**numbers, "batch_fixes": 60, **texts})
+
+    @staticmethod
+    def status_values() -> dict:
+        fields = [codec.parse_field(spec) for spec in codec.message_spec(m.DEVICE_STATUS)[1:]]
+        return {name: 0 for name, _, _, _, _, unknown in fields if unknown is None}
+
+    # --- what the hub does --------------------------------------------------------------------------------------------
+
+    def take_publications(self) -> list[tuple[str, int, dict]]:
+        """Take all messages that wait for the broker: device, kind and fields."""
+        messages = []
+        while (waiting := self.hub._sender._queue.pop()) is not None:
+            messages.append(tuple(waiting.message))
+        return messages
+
+    def open_alarms(self) -> list[tuple[str, int]]:
+        return [(row["device"], row["event_id"]) for row in self.hub._sessions._ports.alarms.alarms()]
+
+    def messages(self, kind: str) -> list[dict]:
+        """Return the messages of a type that the dispatcher has got."""
+        return [message for message in self.dispatcher.messages if message["type"] == kind]
+
+    def audit(self) -> list[dict]:
+        path = self.hub._context.state / "audit.jsonl"
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
