@@ -18,9 +18,11 @@ from patrolink.hub.config import HubContext
 from patrolink.hub.dispatch import console
 from patrolink.hub.dispatch.broadcaster import Broadcaster
 from patrolink.hub.dispatch.commands import Commands
-from patrolink.hub.dispatch.dispatcher_audio import DispatcherAudio
+from patrolink.hub.dispatch.hub_link import local_host
 from patrolink.hub.dispatch.ports import SessionPorts
 from patrolink.hub.dispatch.session_manager import SessionManager
+from patrolink.hub.dispatch.voice_client import VoiceClients
+from patrolink.hub.dispatch.voice_receiver import VoiceReceiver
 from patrolink.hub.incidents.alarms import Alarms
 from patrolink.hub.incidents.device_warnings import DeviceWarnings
 from patrolink.hub.incidents.service import IncidentService
@@ -36,6 +38,7 @@ from patrolink.hub.live.sessions import LiveSessions
 from patrolink.hub.platform import Platform, SystemPlatform
 from patrolink.hub.positions import PositionTable
 from patrolink.hub.uplink import UplinkService
+from patrolink.hub.voice.dispatcher_terms import MembershipAnnouncer
 from patrolink.hub.voice.floor_trace import FloorTrace
 from patrolink.hub.voice.group_registry import GroupRegistry
 from patrolink.hub.voice.group_terms import GroupTerms
@@ -91,12 +94,13 @@ class Hub:
         self._running_time = RunningTimeCounter(context.state / "running-time.json", clock)
         self._audit = audit = AuditLog(context.state / "audit.jsonl", clock, metrics)
         terms = GroupTerms(context.hub, sender, clock, metrics)
-        registry = GroupRegistry(context, clock, random_bytes, terms.announce)
+        host = local_host(context.hub)
+        self._voice_receiver = receiver = VoiceReceiver(platform.bind_udp(host, 0), clock, metrics)
+        registry = GroupRegistry(context, clock, random_bytes, MembershipAnnouncer(terms, receiver).announce)
         self._devices = devices = registry.devices
-        audio = DispatcherAudio()
         writer = platform.recording_writer(context.recordings)
         self._voice = voice = VoiceService(
-            context, sockets, writer, registry, terms, broadcaster, audio, clock, metrics, self._trace
+            context, sockets, writer, registry, terms, broadcaster, receiver, clock, metrics, self._trace
         )
         warnings = DeviceWarnings(broadcaster, audit, clock, metrics)
         self._incidents = IncidentService(
@@ -110,7 +114,7 @@ class Hub:
         self._positions = PositionTable(clock)
         self._replay = ReplayStore(context.state, context.keys)
         self._uplink = self._build_uplink(terms, warnings)
-        self._sessions = SessionManager(context.site.dispatcher, self._session_ports(audio), metrics)
+        self._sessions = SessionManager(context.site.dispatcher, self._session_ports(), metrics)
 
     def _build_uplink(self, terms: GroupTerms, warnings: DeviceWarnings) -> UplinkService:
         return UplinkService(
@@ -130,10 +134,14 @@ class Hub:
             metrics=self._metrics,
         )
 
-    def _session_ports(self, audio: DispatcherAudio) -> SessionPorts:
+    def _session_ports(self) -> SessionPorts:
+        platform = self._platform
+        voice = VoiceClients(
+            self._context.hub, self._voice, self._voice_receiver, platform.bind_udp, platform.clock, self._metrics
+        )
         return SessionPorts(
             floor=self._voice,
-            audio=audio,
+            voice=voice,
             alarms=self._incidents,
             positions=self._positions,
             recordings=self._voice.recorder,
@@ -173,9 +181,11 @@ class Hub:
         """
         async with contextlib.AsyncExitStack() as stack:
             stack.callback(self._voice.close)
+            stack.callback(self._voice_receiver.close)
             stack.callback(self._live.close)
             await self._start_servers(stack)
             self._voice.start()
+            self._voice_receiver.start()
             self._live.open()
             jobs = [
                 self._voice.run(),

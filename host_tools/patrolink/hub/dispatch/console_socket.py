@@ -22,7 +22,6 @@ from typing import Any
 
 from aiohttp import WSMsgType, web
 
-from patrolink.core.errors import UserError
 from patrolink.hub.config import Dispatcher, Site
 from patrolink.hub.dispatch.authentication import Authentication
 from patrolink.hub.dispatch.messages import LiveFrame, VoiceFrame
@@ -123,7 +122,6 @@ async def _receive(ws: web.WebSocketResponse, session: DispatcherSession) -> Non
     """Perform requests and pass on voice until the socket is closed."""
     async for message in ws:
         if message.type == WSMsgType.BINARY and len(message.data) > 4:
-            with contextlib.suppress(UserError):  # the group has ended; the client gets `gone`
-                session.send_audio(int.from_bytes(message.data[:4], "big"), message.data[4:])
+            session.send_audio(int.from_bytes(message.data[:4], "big"), message.data[4:])
         elif message.type == WSMsgType.TEXT:
-            await ws.send_json(perform(session, message.data))
+            await ws.send_json(await perform(session, message.data))

@@ -1,17 +1,24 @@
 """A dispatcher's participation in one group: floor requests and RTP packets of its own bursts."""
 
-from typing import Any
+import asyncio
+from collections.abc import Callable
+from typing import Any, Protocol
 
-from patrolink_protocol import mcptt, participant
+from patrolink_protocol import mcptt, participant, srtp
 
 from patrolink.core.clock import Clock
 from patrolink.hub.dispatch.message_queue import MessageQueue
-from patrolink.hub.dispatch.ports import FloorPort
-from patrolink.hub.voice.floor_types import Member
+from patrolink.hub.dispatch.messages import VoiceFrame
+from patrolink.hub.dispatch.voice_receiver import VoiceReceiver
+from patrolink.hub.infra.metrics import Metrics
+from patrolink.hub.voice.dispatcher_terms import DispatcherTerms
 
 MAX_FRAME_BYTES = 480  # of A-law: 60 ms
 _PCMA = 8  # RTP payload type
 _MARKER = 0x80
+_SAMPLES_PER_MS = 8
+_MAX_AHEAD_MS = 1000  # of voice that is sent faster than it was spoken
+_MAX_PACKETS_PER_S = 100
 _DENY_TEXTS = {
     mcptt.DENY_TAKEN: "another member has the floor",
     mcptt.DENY_INTERNAL: "internal error of the hub",
@@ -32,38 +39,71 @@ _END_EVENTS = (
     participant.ABANDONED,
     participant.RELEASED,
 )
+_REQUESTED = (participant.PENDING_REQUEST, participant.QUEUED, participant.HAS_PERMISSION)
+
+
+class ParticipantLink(Protocol):
+    """Connection of a dispatcher's session to the hub's voice: HubLink."""
+
+    def send_floor(self, data: bytes) -> None:
+        """Send plain floor control messages."""
+
+    def send_voice(self, packet: memoryview) -> None:
+        """Send an SRTP packet."""
 
 
 class GroupParticipation:
-    """Floor participant of a dispatcher in one group.
-
-    Messages cannot be lost between a session and the floor server of the same process. Therefore the participant's
-    timers, which repair loss, are not run.
+    """Floor participant of a dispatcher in one group, and its voice.
 
     Args:
         number: The group.
-        member: The dispatcher as a member of the group.
-        queue: Gets `granted`, `queued`, `denied`, `revoked` and `released`.
+        on_end: Called with the number when the group has ended.
+        queue: Gets voice, and `granted`, `queued`, `denied`, `revoked` and `released`.
+
+    Attributes:
+        ssrc: SSRC of the floor messages.
     """
 
-    def __init__(self, number: int, member: Member, floor: FloorPort, queue: MessageQueue, clock: Clock) -> None:
-        self.member = member
-        self._number, self._floor, self._queue, self._clock = number, floor, queue, clock
-        self._participant = participant.Participant(member.ssrc, member.mcptt_id)
-        self._received = 0  # datagrams
+    def __init__(
+        self,
+        number: int,
+        terms: DispatcherTerms,
+        link: ParticipantLink,
+        receiver: VoiceReceiver,
+        on_end: Callable[[int], None],
+        queue: MessageQueue,
+        clock: Clock,
+        metrics: Metrics,
+    ) -> None:
+        self.ssrc = terms.ssrc
+        self._number, self._link, self._receiver = number, link, receiver
+        self._on_end, self._queue = on_end, queue
+        self._clock, self._metrics = clock, metrics
+        self._participant = participant.Participant(terms.ssrc, terms.mcptt_id)
+        self._timer: asyncio.TimerHandle | None = None
         self._priority, self._indicator = 0, mcptt.NORMAL  # of the last request
         self._sender: _RtpSender | None = None  # of the burst that was granted
+        self._talker_ssrc, self._talker = 0, ""  # of the newest burst of another member; late packets follow its end
+        self._is_first_packet = True
+
+    # --- user -------------------------------------------------------------------------------------------------------
 
     def request(self, priority: int, indicator: int) -> None:
         """Request the floor. A request that differs from the pending or granted one replaces it."""
         now_ms = self._clock.monotonic_ms()
-        if self._participant.state in (participant.QUEUED, participant.HAS_PERMISSION):
+        if self._participant.state in _REQUESTED:
             if (priority, indicator) == (self._priority, self._indicator):
-                self._report(participant.GRANTED if self._sender else participant.QUEUE_POSITION, now_ms)
+                self._report_again(now_ms)
                 return
             self._send(self._withdraw(now_ms))
         self._priority, self._indicator = priority, indicator
         self._carry_out(self._participant.press(now_ms, priority, indicator), now_ms)
+
+    def _report_again(self, now_ms: int) -> None:
+        if self._participant.state == participant.QUEUED:
+            self._report(participant.QUEUE_POSITION, now_ms)
+        elif self._participant.state == participant.HAS_PERMISSION:
+            self._report(participant.GRANTED, now_ms)
 
     def release(self) -> None:
         """Release the floor, or withdraw the request."""
@@ -80,35 +120,77 @@ class GroupParticipation:
         return effects
 
     def send_audio(self, alaw: bytes) -> bool:
-        """Send 1 to MAX_FRAME_BYTES of A-law. Returns False without the floor."""
+        """Send 1 to MAX_FRAME_BYTES of A-law. Returns False without the floor, or faster than one can speak."""
         if self._sender is None or not 0 < len(alaw) <= MAX_FRAME_BYTES:
             return False
-        return self._floor.send_voice(self._sender.ssrc, self._sender.packet(alaw))
+        packet = self._sender.packet(alaw, self._receiver.context(self._number), self._clock.monotonic_ms())
+        if packet is None:
+            self._metrics.refused["dispatcher flood"] += 1
+            return False
+        self._link.send_voice(packet)
+        return True
 
-    def holds(self, ssrc: int) -> bool:
-        """Return True if a burst is the dispatcher's own."""
-        return self._sender is not None and self._sender.ssrc == ssrc
+    def close(self) -> None:
+        """Stop the timer."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
-    def receive(self, data: bytes) -> None:
-        """Process plain floor control messages of the hub."""
-        self._received += 1
+    # --- hub --------------------------------------------------------------------------------------------------------
+
+    def receive(self, buf: bytearray, n: int, index: int) -> None:
+        """Process the plain floor control datagram buf[:n] of the hub, with its SRTCP index."""
         now_ms = self._clock.monotonic_ms()
-        self._carry_out(self._participant.receive(data, len(data), self._received, now_ms), now_ms)
+        self._carry_out(self._participant.receive(buf, n, index, now_ms), now_ms)
+
+    def voice_received(self, ssrc: int, timestamp: int, alaw: bytes) -> None:
+        """Deliver voice of the group, except the dispatcher's own; see VoiceListener."""
+        if ssrc != self._talker_ssrc:
+            return
+        if ssrc == self._participant.talker_ssrc:
+            self._participant.media_received(self._clock.monotonic_ms())
+        self._queue.put(VoiceFrame(self._number, self._talker, ssrc, self._is_first_packet, timestamp, alaw))
+        self._is_first_packet = False
+
+    def group_ended(self) -> None:
+        """Forget the group, which has ended; see VoiceListener."""
+        self._on_end(self._number)
+
+    # --- effects ----------------------------------------------------------------------------------------------------
 
     def _carry_out(self, effects: participant.Effects, now_ms: int) -> None:
-        assert effects.error is None, "the hub's own floor server sends valid messages"
-        # Events first: the reply to a datagram arrives before `_send` returns.
+        if effects.error is not None:
+            self._metrics.refused["floor message"] += 1
         for event in effects.events:
-            if event == participant.GRANTED:
-                self._sender = _RtpSender(self._participant.audio_ssrc)
+            if event == participant.TAKEN:
+                self._burst_began(self._participant.talker_ssrc, _name(self._participant.talker))
+            elif event == participant.GRANTED:
+                self._sender = _RtpSender(self._participant.audio_ssrc, now_ms)
             elif event in _END_EVENTS:
                 self._sender = None
             self._report(event, now_ms)
         self._send(effects)
+        self._set_timer(now_ms)
+
+    def _burst_began(self, ssrc: int, talker: str) -> None:
+        if ssrc != self._talker_ssrc:
+            self._talker_ssrc, self._talker, self._is_first_packet = ssrc, talker, True
+            self._receiver.burst_began(self._number, ssrc)
 
     def _send(self, effects: participant.Effects) -> None:
         for datagram in effects.datagrams:
-            self._floor.receive_floor(self._number, self.member, datagram)
+            self._link.send_floor(datagram)
+
+    def _set_timer(self, now_ms: int) -> None:
+        self.close()
+        wait_ms = self._participant.next_timer_ms(now_ms)
+        if wait_ms is not None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(max(wait_ms, 1) / 1000, self._on_timer)
+
+    def _on_timer(self) -> None:
+        now_ms = self._clock.monotonic_ms()
+        self._carry_out(self._participant.poll(now_ms), now_ms)
 
     def _report(self, event: int, now_ms: int) -> None:
         cause = self._participant.cause
@@ -119,6 +201,8 @@ class GroupParticipation:
             fields = {"type": "queued", "position": self._participant.position}
         elif event == participant.DENIED:
             fields = {"type": "denied", "cause": cause, "text": _DENY_TEXTS.get(cause, "")}
+        elif event == participant.FAILED:
+            fields = {"type": "denied", "cause": mcptt.OTHER, "text": "the floor control server does not answer"}
         elif event == participant.REVOKED:
             fields = {"type": "revoked", "cause": cause or mcptt.OTHER, "text": _REVOKE_TEXTS.get(cause, "")}
         elif event in _END_EVENTS:
@@ -128,17 +212,34 @@ class GroupParticipation:
         self._queue.put({**fields, "group": self._number})
 
 
+def _name(mcptt_id: bytes) -> str:
+    """Return the name of a device or dispatcher from its MCPTT ID, `sip:NAME@SITE`."""
+    return mcptt_id.decode(errors="replace").removeprefix("sip:").rpartition("@")[0]
+
+
 class _RtpSender:
-    """Builds the RTP packets of one burst (RFC 3550 5.1)."""
+    """Builds the SRTP packets of one burst (RFC 3550 5.1)."""
 
-    def __init__(self, ssrc: int) -> None:
-        self.ssrc = ssrc
-        self._sequence = self._timestamp = 0
+    def __init__(self, ssrc: int, now_ms: int) -> None:
+        self._ssrc, self._began_ms = ssrc, now_ms
+        self._index = self._timestamp = 0
+        self._buf = bytearray(srtp.RTP_HEADER_BYTES + MAX_FRAME_BYTES + srtp.TAG_BYTES)
 
-    def packet(self, alaw: bytes) -> bytes:
-        """Return the plain packet of the next samples. The first one has the marker bit."""
-        header = bytes((0x80, _PCMA if self._sequence else _PCMA | _MARKER))
-        header += self._sequence.to_bytes(2, "big") + self._timestamp.to_bytes(4, "big") + self.ssrc.to_bytes(4, "big")
-        self._sequence += 1
+    def packet(self, alaw: bytes, context: srtp.SrtpTransform, now_ms: int) -> memoryview | None:
+        """Return the packet of the next samples, valid until the next call; None if the sender is too fast.
+
+        The first packet has the marker bit.
+        """
+        spoken_ms = now_ms - self._began_ms + _MAX_AHEAD_MS
+        if self._timestamp > spoken_ms * _SAMPLES_PER_MS or self._index > spoken_ms * _MAX_PACKETS_PER_S // 1000:
+            return None
+        buf, start = self._buf, srtp.RTP_HEADER_BYTES
+        buf[0], buf[1] = 0x80, _PCMA if self._index else _PCMA | _MARKER
+        buf[2:4] = (self._index & 0xFFFF).to_bytes(2, "big")
+        buf[4:8] = (self._timestamp & 0xFFFFFFFF).to_bytes(4, "big")
+        buf[8:12] = self._ssrc.to_bytes(4, "big")
+        buf[start : start + len(alaw)] = alaw
+        n = context.protect(buf, start + len(alaw), self._index >> 16)
+        self._index += 1
         self._timestamp += len(alaw)
-        return header + alaw
+        return memoryview(buf)[:n]

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from patrolink.core.clock import Clock
+from patrolink.hub.config import Dispatcher
 from patrolink.hub.dispatch.broadcaster import Broadcaster
 from patrolink.hub.dispatch.message_queue import MessageQueue
-from patrolink.hub.dispatch.messages import LiveFormat, VoiceFrame
-from patrolink.hub.voice.floor_server import LocalParticipant
-from patrolink.hub.voice.floor_types import Member
+from patrolink.hub.dispatch.messages import LiveFormat
+from patrolink.hub.voice.dispatcher_terms import DispatcherTerms
 
 Rows = list[dict[str, Any]]
 
@@ -20,49 +20,58 @@ class FloorPort(Protocol):
     def groups(self) -> Rows:
         """Return the state of all groups."""
 
-    def new_member(self, number: int, name: str, priority: int) -> Member:
-        """Return a member for a dispatcher who is about to join a group."""
+    async def join(
+        self, session: int, name: str, priority: int, number: int, media_address: tuple[str, int]
+    ) -> DispatcherTerms:
+        """Make a dispatcher's session a member of a group."""
 
-    def join(self, number: int, member: Member, participant: LocalParticipant) -> None:
-        """Add a dispatcher to a group."""
+    def leave(self, session: int, number: int) -> None:
+        """Remove a dispatcher's session from a group."""
 
-    def leave(self, number: int, member: Member) -> None:
-        """Remove a dispatcher from a group."""
-
-    def receive_floor(self, number: int, member: Member, data: bytes) -> None:
-        """Process plain floor control messages of a dispatcher."""
-
-    def send_voice(self, ssrc: int, packet: bytes) -> bool:
-        """Send a plain RTP packet. Returns False if the SSRC does not hold the floor."""
-
-    def make_group(self, name: str, devices: list[str]) -> int:
+    async def make_group(self, name: str, devices: list[str]) -> int:
         """Create a dynamic group and return its number."""
 
-    def end_group(self, number: int) -> None:
+    async def end_group(self, number: int) -> None:
         """End a dynamic group."""
 
     def private_group(self, device: str) -> int:
         """Return the number of a device's private group."""
 
 
-class VoiceListener(Protocol):
-    """A dispatcher who listens to a group."""
+class ParticipationPort(Protocol):
+    """A dispatcher's participation in a group: GroupParticipation."""
 
-    def holds(self, group: int, ssrc: int) -> bool:
-        """Return True if a burst is the listener's own."""
+    def request(self, priority: int, indicator: int) -> None:
+        """Request the floor."""
 
-    def put_voice(self, frame: VoiceFrame) -> None:
-        """Deliver a voice frame."""
+    def release(self) -> None:
+        """Release the floor, or withdraw the request."""
+
+    def send_audio(self, alaw: bytes) -> bool:
+        """Send 1 to 480 bytes of A-law. Returns False without the floor."""
 
 
-class AudioPort(Protocol):
-    """Voice of groups: DispatcherAudio."""
+class VoicePort(Protocol):
+    """The participations of a dispatcher's session: VoiceClient."""
 
-    def add(self, group: int, listener: VoiceListener) -> None:
-        """Deliver a group's voice to a listener from now on."""
+    async def join(self, number: int) -> ParticipationPort:
+        """Join a group, unless the session has joined it already."""
 
-    def remove(self, group: int, listener: VoiceListener) -> None:
-        """Stop delivering a group's voice to a listener."""
+    def participation(self, number: int) -> ParticipationPort | None:
+        """Return the participation in a group; None if the session has not joined it."""
+
+    def leave(self, number: int) -> None:
+        """Leave a group, if the session has joined it."""
+
+    def close(self) -> None:
+        """Leave all groups."""
+
+
+class VoiceClientsPort(Protocol):
+    """Push-to-talk of dispatchers: VoiceClients."""
+
+    def open(self, dispatcher: Dispatcher, queue: MessageQueue) -> VoicePort:
+        """Return the participations of a new session."""
 
 
 class AlarmPort(Protocol):
@@ -149,7 +158,7 @@ class SessionPorts:
     """All interfaces of a dispatcher session. `clip_feed` and `clip_access` are None if the hub takes no clips."""
 
     floor: FloorPort
-    audio: AudioPort
+    voice: VoiceClientsPort
     alarms: AlarmPort
     positions: PositionPort
     recordings: RecordingPort

@@ -24,7 +24,7 @@ class _Request(BaseModel, ABC):
     id: int | None = None
 
     @abstractmethod
-    def perform(self, session: DispatcherSession) -> Any:
+    async def perform(self, session: DispatcherSession) -> Any:
         """Perform the request and return its JSON-ready result."""
 
 
@@ -37,9 +37,9 @@ class Listen(_GroupRequest):
 
     do: Literal["listen"]
 
-    def perform(self, session: DispatcherSession) -> None:
+    async def perform(self, session: DispatcherSession) -> None:
         """Perform the request; see the class."""
-        session.listen(self.group)
+        await session.listen(self.group)
 
 
 class Leave(_GroupRequest):
@@ -48,7 +48,7 @@ class Leave(_GroupRequest):
     request_class: ClassVar[RequestClass] = "vital"
     do: Literal["leave"]
 
-    def perform(self, session: DispatcherSession) -> None:
+    async def perform(self, session: DispatcherSession) -> None:
         """Perform the request; see the class."""
         session.leave(self.group)
 
@@ -61,9 +61,9 @@ class Press(_GroupRequest):
     emergency: bool = False
     broadcast: bool = False
 
-    def perform(self, session: DispatcherSession) -> None:
+    async def perform(self, session: DispatcherSession) -> None:
         """Perform the request; see the class."""
-        session.request_floor(self.group, self.priority, self.emergency, self.broadcast)
+        await session.request_floor(self.group, self.priority, self.emergency, self.broadcast)
 
 
 class Release(_GroupRequest):
@@ -72,7 +72,7 @@ class Release(_GroupRequest):
     request_class: ClassVar[RequestClass] = "vital"
     do: Literal["release"]
 
-    def perform(self, session: DispatcherSession) -> None:
+    async def perform(self, session: DispatcherSession) -> None:
         """Perform the request; see the class."""
         session.release_floor(self.group)
 
@@ -85,9 +85,9 @@ class MakeGroup(_Request):
     name: Annotated[str, Field(min_length=1, max_length=40)]
     devices: Annotated[list[Device], Field(min_length=1, max_length=2000)]
 
-    def perform(self, session: DispatcherSession) -> int:
+    async def perform(self, session: DispatcherSession) -> int:
         """Perform the request; see the class."""
-        return session.make_group(self.name, self.devices)
+        return await session.make_group(self.name, self.devices)
 
 
 class EndGroup(_GroupRequest):
@@ -96,9 +96,9 @@ class EndGroup(_GroupRequest):
     request_class: ClassVar[RequestClass] = "command"
     do: Literal["end_group"]
 
-    def perform(self, session: DispatcherSession) -> None:
+    async def perform(self, session: DispatcherSession) -> None:
         """Perform the request; see the class."""
-        session.end_group(self.group)
+        await session.end_group(self.group)
 
 
 class Private(_Request):
@@ -107,7 +107,7 @@ class Private(_Request):
     do: Literal["private"]
     device: Device
 
-    def perform(self, session: DispatcherSession) -> int:
+    async def perform(self, session: DispatcherSession) -> int:
         """Perform the request; see the class."""
         return session.private_group(self.device)
 
@@ -123,7 +123,7 @@ class Command(_Request):
     name: str = ""
     value: str = ""
 
-    def perform(self, session: DispatcherSession) -> int:
+    async def perform(self, session: DispatcherSession) -> int:
         """Perform the request; see the class."""
         return session.command(self.device, self.action, self.number, self.name, self.value)
 
@@ -137,7 +137,7 @@ class AnswerEvent(_Request):
     event_id: Annotated[int, Field(ge=0, lt=1 << 32)]
     state: str
 
-    def perform(self, session: DispatcherSession) -> None:
+    async def perform(self, session: DispatcherSession) -> None:
         """Perform the request; see the class."""
         session.answer_event(self.device, self.event_id, self.state)
 
@@ -150,9 +150,9 @@ class ListenIn(_Request):
     device: Device
     reason: Annotated[str, Field(min_length=3, max_length=200)]
 
-    def perform(self, session: DispatcherSession) -> int:
+    async def perform(self, session: DispatcherSession) -> int:
         """Perform the request; see the class."""
-        return session.listen_in(self.device, self.reason)
+        return await session.listen_in(self.device, self.reason)
 
 
 class LiveStart(_Request):
@@ -164,7 +164,7 @@ class LiveStart(_Request):
     seconds: Annotated[int, Field(ge=1, le=300)] = 60
     form: LiveFormat = "jpeg"
 
-    def perform(self, session: DispatcherSession) -> int:
+    async def perform(self, session: DispatcherSession) -> int:
         """Perform the request; see the class."""
         return session.live_start(self.device, self.seconds, self.form)
 
@@ -176,7 +176,7 @@ class LiveStop(_Request):
     do: Literal["live_stop"]
     device: Device
 
-    def perform(self, session: DispatcherSession) -> None:
+    async def perform(self, session: DispatcherSession) -> None:
         """Perform the request; see the class."""
         session.live_stop(self.device)
 
@@ -187,7 +187,7 @@ class Clips(_Request):
     do: Literal["clips"]
     limit: Annotated[int, Field(ge=1, le=1000)] = 200
 
-    def perform(self, session: DispatcherSession) -> list[dict[str, Any]] | None:
+    async def perform(self, session: DispatcherSession) -> list[dict[str, Any]] | None:
         """Perform the request; see the class."""
         return session.clips(self.limit)
 
@@ -200,7 +200,7 @@ class PreserveClip(_Request):
     device: Device
     clip: Annotated[int, Field(ge=0, lt=1_000_000)]
 
-    def perform(self, session: DispatcherSession) -> int:
+    async def perform(self, session: DispatcherSession) -> int:
         """Perform the request; see the class."""
         return session.preserve_clip(self.device, self.clip)
 
@@ -212,7 +212,7 @@ class Recordings(_Request):
     group: Group | None = None
     limit: Annotated[int, Field(ge=1, le=1000)] = 100
 
-    def perform(self, session: DispatcherSession) -> list[dict[str, Any]]:
+    async def perform(self, session: DispatcherSession) -> list[dict[str, Any]]:
         """Perform the request; see the class."""
         return session.recordings(self.group, self.limit)
 
@@ -239,7 +239,7 @@ _REQUESTS: TypeAdapter[_Request] = TypeAdapter(
 )
 
 
-def perform(session: DispatcherSession, text: str) -> dict[str, Any]:
+async def perform(session: DispatcherSession, text: str) -> dict[str, Any]:
     """Perform a request.
 
     Args:
@@ -255,7 +255,7 @@ def perform(session: DispatcherSession, text: str) -> dict[str, Any]:
         request_id = raw.get("id") if isinstance(raw, dict) else None
         request = _REQUESTS.validate_python(raw)
         session.limits.charge(request.request_class)
-        return {"type": "reply", "id": request_id, "result": request.perform(session)}
+        return {"type": "reply", "id": request_id, "result": await request.perform(session)}
     except ValidationError as e:
         first = e.errors()[0]
         field = ".".join(str(part) for part in first["loc"])

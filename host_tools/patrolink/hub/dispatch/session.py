@@ -32,8 +32,7 @@ from patrolink_protocol import mcptt
 from patrolink.core.errors import UserError
 from patrolink.hub.config import Dispatcher
 from patrolink.hub.dispatch.message_queue import MessageQueue
-from patrolink.hub.dispatch.messages import LiveFormat, VoiceFrame
-from patrolink.hub.dispatch.participation import GroupParticipation
+from patrolink.hub.dispatch.messages import LiveFormat
 from patrolink.hub.dispatch.ports import SessionPorts
 from patrolink.hub.dispatch.request_limits import RequestLimits
 
@@ -61,7 +60,7 @@ class DispatcherSession:
         self.queue = MessageQueue(dispatcher.name)
         self._priority = dispatcher.priority
         self._ports = ports
-        self._participations: dict[int, GroupParticipation] = {}
+        self._voice = ports.voice.open(dispatcher, self.queue)
         self._closed = False
         ports.broadcaster.add(self.queue)
 
@@ -69,8 +68,7 @@ class DispatcherSession:
         """End the session. The dispatcher leaves all groups and live views."""
         if not self._closed:
             self._closed = True
-            for group in list(self._participations):
-                self.leave(group)
+            self._voice.close()
             self._ports.broadcaster.remove(self.queue)
             self._ports.live.leave(self.queue)
 
@@ -121,25 +119,15 @@ class DispatcherSession:
 
     # --- listen and talk ----------------------------------------------------------------------------------------------
 
-    def listen(self, group: int) -> None:
+    async def listen(self, group: int) -> None:
         """Join a group and receive its voice from now on."""
-        if group in self._participations:
-            return
-        member = self._ports.floor.new_member(group, self.name, self._priority)
-        self._participations[group] = GroupParticipation(
-            group, member, self._ports.floor, self.queue, self._ports.clock
-        )
-        self._ports.audio.add(group, self)
-        self._ports.floor.join(group, member, self)
+        await self._voice.join(group)
 
     def leave(self, group: int) -> None:
         """Leave a group. The floor is released if the dispatcher holds it."""
-        participation = self._participations.get(group)
-        if participation is not None:
-            self.group_ended(group)
-            self._ports.floor.leave(group, participation.member)
+        self._voice.leave(group)
 
-    def request_floor(
+    async def request_floor(
         self, group: int, priority: int | None = None, emergency: bool = False, broadcast: bool = False
     ) -> None:
         """Request the floor of a group, which is joined first. `granted`, `queued` or `denied` follows.
@@ -150,56 +138,34 @@ class DispatcherSession:
             emergency: Request an emergency call.
             broadcast: Request a broadcast call, which nobody else may interrupt except in an emergency.
         """
-        self.listen(group)
+        participation = await self._voice.join(group)
         indicator = mcptt.EMERGENCY if emergency else mcptt.BROADCAST if broadcast else mcptt.NORMAL
         self._ports.audit.write(self.name, "press", group=group, emergency=emergency, broadcast=broadcast)
         requested = self._priority if priority is None else min(priority, self._priority)
-        self._participations[group].request(requested, indicator)
+        participation.request(requested, indicator)
 
     def release_floor(self, group: int) -> None:
         """Release the floor of a group, or withdraw the request."""
-        participation = self._participations.get(group)
+        participation = self._voice.participation(group)
         if participation is not None:
             participation.release()
 
     def send_audio(self, group: int, alaw: bytes) -> bool:
         """Talk: 1 to 480 bytes of A-law at 8 kHz, preferably 160 (20 ms). Returns False without the floor."""
-        participation = self._participations.get(group)
+        participation = self._voice.participation(group)
         return participation is not None and participation.send_audio(alaw)
-
-    # LocalParticipant and VoiceListener: called by the voice service.
-
-    def receive_floor(self, group: int, data: bytes) -> None:
-        """Process floor control messages of a group that the dispatcher has joined."""
-        participation = self._participations.get(group)
-        if participation is not None:
-            participation.receive(data)
-
-    def group_ended(self, group: int) -> None:
-        """Forget a group that has ended."""
-        if self._participations.pop(group, None) is not None:
-            self._ports.audio.remove(group, self)
-
-    def holds(self, group: int, ssrc: int) -> bool:
-        """Return True if a burst is the dispatcher's own."""
-        participation = self._participations.get(group)
-        return participation is not None and participation.holds(ssrc)
-
-    def put_voice(self, frame: VoiceFrame) -> None:
-        """Deliver a voice frame of a group."""
-        self.queue.put(frame)
 
     # --- groups and devices -------------------------------------------------------------------------------------------
 
-    def make_group(self, name: str, devices: list[str]) -> int:
+    async def make_group(self, name: str, devices: list[str]) -> int:
         """Create a dynamic group of devices and return its number. The devices are informed at once."""
-        group = self._ports.floor.make_group(name, devices)
+        group = await self._ports.floor.make_group(name, devices)
         self._ports.audit.write(self.name, "make_group", group=group, name=name, devices=devices)
         return group
 
-    def end_group(self, group: int) -> None:
+    async def end_group(self, group: int) -> None:
         """End a dynamic group. Its devices are informed."""
-        self._ports.floor.end_group(group)
+        await self._ports.floor.end_group(group)
         self._ports.audit.write(self.name, "end_group", group=group)
 
     def private_group(self, device: str) -> int:
@@ -217,7 +183,7 @@ class DispatcherSession:
         """
         return self._ports.commands.command(self.name, device, action, number, name, value)
 
-    def listen_in(self, device: str, reason: str) -> int:
+    async def listen_in(self, device: str, reason: str) -> int:
         """Have a device open its microphone to its private group, join that group, and return the command's id.
 
         The device lights its indicator. UserError unless the site permits ambient listening.
@@ -227,7 +193,7 @@ class DispatcherSession:
             reason: Why, for the audit log.
         """
         command = self._ports.commands.listen_in(self.name, device, reason)
-        self.listen(self._ports.floor.private_group(device))
+        await self.listen(self._ports.floor.private_group(device))
         return command
 
     # --- live view ----------------------------------------------------------------------------------------------------

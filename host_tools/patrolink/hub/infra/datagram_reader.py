@@ -19,15 +19,20 @@ _ANCILLARY_BYTES = 64
 
 
 class SourceLimiter:
-    """Counts the datagrams of each source since the last reset. `reset` is called once a second."""
+    """Counts the datagrams of each source since the last reset. `reset` is called once a second.
 
-    def __init__(self) -> None:
+    Args:
+        limit: Datagrams of one source between two resets.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
         self._counts: dict[Address, int] = {}
 
-    def admit(self, source: Address, limit: int) -> bool:
+    def admit(self, source: Address) -> bool:
         """Count a datagram. Returns False if the source has reached its limit."""
         count = self._counts.get(source, 0)
-        if count >= limit or (not count and len(self._counts) >= _MAX_SOURCES):
+        if count >= self._limit or (not count and len(self._counts) >= _MAX_SOURCES):
             return False
         self._counts[source] = count + 1
         return True
@@ -45,22 +50,21 @@ class DatagramReader:
 
     Args:
         sock: The socket. The caller closes it.
+        admit: Returns False for a datagram that is refused as "flood", by its source.
         clock: Time of arrival where the kernel reports none.
-        limit: Datagrams of one source per second. More are refused as "flood".
         on_datagram: Callback for each datagram.
     """
 
     def __init__(
         self,
         sock: UdpSocket,
-        limiter: SourceLimiter,
-        limit: int,
+        admit: Callable[[Address], bool],
         on_datagram: OnDatagram,
         clock: Clock,
         metrics: Metrics,
     ) -> None:
-        self._sock, self._limiter, self._limit, self._clock = sock, limiter, limit, clock
-        self._on_datagram, self._metrics = on_datagram, metrics
+        self._sock, self._admit, self._on_datagram = sock, admit, on_datagram
+        self._clock, self._metrics = clock, metrics
         self._buf = bytearray(_MAX_DATAGRAM)
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -83,7 +87,7 @@ class DatagramReader:
                 return
             except OSError:  # an ICMP error for a datagram that was sent
                 continue
-            if not self._limiter.admit(source, self._limit):
+            if not self._admit(source):
                 self._metrics.refused["flood"] += 1
             elif flags & socket.MSG_TRUNC:
                 self._metrics.refused["length"] += 1

@@ -17,14 +17,14 @@ class RelayedBurst:
     """A burst as the relay receives it.
 
     Attributes:
-        device: The talker; None if a dispatcher talks.
+        device: The talker: a device, or a dispatcher's session.
         stream: SRTP receive state of the SSRC.
         first_index: Packet index of the first packet received.
     """
 
     group: Group
     member: Member
-    device: Device | None
+    device: Device
     ssrc: int
     stream: srtp.SrtpStream = field(default_factory=srtp.SrtpStream)
     first_index: int = -1

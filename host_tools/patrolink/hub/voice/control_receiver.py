@@ -77,7 +77,7 @@ class ControlReceiver:
             for entry in device.memberships.values():
                 self._metrics.counts["late_entries"] += 1
                 self._server.sync(entry.group, entry.member)
-        if sighting.appeared:
+        if sighting.appeared and not device.is_dispatcher:
             self._terms.device_appeared(device)
 
     def _floor_message(self, membership: Membership, data: bytes, index: int, source: Address) -> None:

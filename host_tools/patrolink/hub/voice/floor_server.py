@@ -1,39 +1,32 @@
 """Runs the floors of all groups: timers, and delivery of the effects that the floor machines return."""
 
 import asyncio
-from collections import deque
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Mapping
 
 from patrolink.core.clock import Clock
 from patrolink.hub.voice.floor_sender import FloorSender
-from patrolink.hub.voice.floor_types import FloorEffect, FloorEvent, FloorMessage, Member
-from patrolink.hub.voice.groups import Group
-
-
-class LocalParticipant(Protocol):
-    """A floor participant in the hub's process: a dispatcher."""
-
-    def receive_floor(self, group: int, data: bytes) -> None:
-        """Process plain floor control messages of a group's floor."""
-
-    def group_ended(self, group: int) -> None:
-        """Drop all state of a group that no longer exists."""
+from patrolink.hub.voice.floor_types import FloorEvent, Member
+from patrolink.hub.voice.groups import Group, Membership
 
 
 class FloorServer:
     """Floor control server of a hub (3GPP TS 24.380), over all groups.
 
     Args:
-        sender: Sends messages to devices.
+        memberships: By the member's SSRC.
+        sender: Sends messages to members.
         on_event: Called for each event on a group's floor.
     """
 
-    def __init__(self, clock: Clock, sender: FloorSender, on_event: Callable[[Group, FloorEvent], None]) -> None:
-        self._clock, self._sender, self._on_event = clock, sender, on_event
-        self._participants: dict[int, LocalParticipant] = {}  # by SSRC
+    def __init__(
+        self,
+        clock: Clock,
+        memberships: Mapping[int, Membership],
+        sender: FloorSender,
+        on_event: Callable[[Group, FloorEvent], None],
+    ) -> None:
+        self._clock, self._memberships, self._sender, self._on_event = clock, memberships, sender, on_event
         self._timers: dict[int, asyncio.TimerHandle] = {}  # by group
-        self._effects: deque[tuple[Group, FloorEffect]] = deque()
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def start(self) -> None:
@@ -55,36 +48,20 @@ class FloorServer:
         self._run(group)
 
     def close_group(self, group: Group) -> None:
-        """Deliver the last effects of a group that has ended, and drop its timer and dispatchers."""
+        """Deliver the last effects of a group that has ended, and drop its timer."""
         self._deliver(group)
         timer = self._timers.pop(group.number, None)
         if timer is not None:
             timer.cancel()
-        for ssrc in list(group.floor.members):
-            participant = self._participants.pop(ssrc, None)
-            if participant is not None:
-                participant.group_ended(group.number)
 
-    def join(self, group: Group, member: Member, participant: LocalParticipant) -> None:
-        """Add a dispatcher to a group and send it the state of the floor."""
-        self._participants[member.ssrc] = participant
-        group.floor.join(member)
-        self.sync(group, member)
-
-    def leave(self, group: Group, member: Member) -> None:
-        """Remove a dispatcher from a group; its floor is released."""
-        group.floor.leave(member, self._clock.monotonic_ms())
-        del self._participants[member.ssrc]
+    def update(self, group: Group) -> None:
+        """Deliver the effects of a change of the group's members."""
         self._run(group)
 
     def sync(self, group: Group, member: Member) -> None:
         """Send a member that has appeared the state of the floor (late entry)."""
         group.floor.sync(member, self._clock.monotonic_ms())
         self._run(group)
-
-    def participant_count(self, group: Group) -> int:
-        """Return how many dispatchers have joined a group."""
-        return sum(ssrc in self._participants for ssrc in group.floor.members)
 
     # --- messages and voice -------------------------------------------------------------------------------------------
 
@@ -114,20 +91,10 @@ class FloorServer:
         self._deliver(group)
 
     def _deliver(self, group: Group) -> None:
-        # A dispatcher may answer while an effect is delivered. One queue for all keeps the order of effects.
-        self._effects.extend((group, effect) for effect in group.floor.take_effects())
-        while self._effects:
-            effect_group, effect = self._effects.popleft()
+        for effect in group.floor.take_effects():
             if isinstance(effect, FloorEvent):
-                self._on_event(effect_group, effect)
-            else:
-                self._send(effect_group, effect)
-
-    def _send(self, group: Group, message: FloorMessage) -> None:
-        participant = self._participants.get(message.member.ssrc)
-        if participant is not None:
-            participant.receive_floor(group.number, message.data)
-            return
-        membership = group.memberships.get(message.member.name)
-        if membership is not None and membership.member is message.member:
-            self._sender.send(membership.device, message.data)
+                self._on_event(group, effect)
+                continue
+            membership = self._memberships.get(effect.member.ssrc)
+            if membership is not None:  # otherwise the member has left meanwhile
+                self._sender.send(membership.device, effect.data)

@@ -9,6 +9,7 @@ from typing import Any
 
 from patrolink.core.clock import Clock
 from patrolink.core.errors import UserError
+from patrolink.core.keys import DeviceKey
 from patrolink.hub.config import STANDING_MAX, HubContext, MemberConfig
 from patrolink.hub.infra import persistence
 from patrolink.hub.infra.crypto import GroupKey
@@ -21,6 +22,7 @@ _MAX_LEFT_GROUPS = 8  # per device
 _PRIVATE = 1 << 31
 _DYNAMIC = STANDING_MAX + 1
 _DYNAMIC_PRIORITY, _DYNAMIC_RANK = 10, 1
+_SESSION_KEY_BYTES = 32
 _ALL_RIGHTS = frozenset(("talk", "emergency", "broadcast"))
 _Stored = dict[str, Any]
 
@@ -35,7 +37,8 @@ class GroupRegistry:
     Attributes:
         devices: By name.
         groups: By number.
-        memberships: By the device's SSRC.
+        memberships: Of devices and dispatchers, by the member's SSRC.
+        dispatchers: Sessions of dispatchers, by number.
         rtcp_indices: Keeps the SRTCP indices of packets to devices on storage.
     """
 
@@ -57,6 +60,7 @@ class GroupRegistry:
         }
         self.groups: dict[int, Group] = {}
         self.memberships: dict[int, Membership] = {}
+        self.dispatchers: dict[int, Device] = {}
         self._dynamic: dict[int, _Stored] = {}
         self._private: dict[str, int] = {}
         self._next_private = _PRIVATE + 1
@@ -244,6 +248,9 @@ class GroupRegistry:
             group.floor.leave(membership.member, now_ms)
             del self.memberships[membership.member.ssrc], membership.device.memberships[number]
             self._mark_left(name, number)
+        for session, device in list(self.dispatchers.items()):
+            if number in device.memberships:
+                self.leave(session, number)
         self._save()
         self._announce_to_members(group)
         return group
@@ -266,6 +273,36 @@ class GroupRegistry:
             )
         return number
 
-    def new_dispatcher_member(self, name: str, priority: int) -> Member:
-        """Return a member with all rights and a new SSRC, for a dispatcher."""
-        return Member(name, self._ssrcs.new_ssrc(), priority, _ALL_RIGHTS, self._mcptt_id(name))
+    # --- dispatchers --------------------------------------------------------------------------------------------------
+
+    def join(self, session: int, name: str, priority: int, number: int) -> Membership:
+        """Make a dispatcher's session a member of a group, with all rights. A new session gets a key of its own.
+
+        Raises:
+            UserError: The hub has no such group.
+            OSError: No SSRC could be reserved on storage.
+        """
+        group = self.find(number)
+        ssrc = self._ssrcs.new_ssrc()
+        device = self.dispatchers.get(session)
+        if device is None:
+            key = DeviceKey(self._random_bytes(_SESSION_KEY_BYTES))
+            device = self.dispatchers[session] = Device(name, self._mcptt_id(name), key, 0, is_dispatcher=True)
+        membership = Membership(device, group, Member(name, ssrc, priority, _ALL_RIGHTS, device.mcptt_id))
+        device.memberships[number] = group.dispatchers[ssrc] = self.memberships[ssrc] = membership
+        group.floor.join(membership.member)
+        return membership
+
+    def leave(self, session: int, number: int) -> Group | None:
+        """Remove a dispatcher's session from a group and return the group; None if it is no member."""
+        device = self.dispatchers.get(session)
+        membership = device.memberships.pop(number, None) if device else None
+        if device is None or membership is None:
+            return None
+        if not device.memberships:
+            del self.dispatchers[session]
+        group = membership.group
+        del self.memberships[membership.member.ssrc], group.dispatchers[membership.member.ssrc]
+        group.floor.leave(membership.member, self._clock.monotonic_ms())
+        group.update_targets()
+        return group

@@ -32,6 +32,8 @@ class Device:
         last_seen_ms: When the last authenticated SRTCP packet arrived; None: absent. Owned by DevicePresence.
         memberships: By group number.
         left_groups: Groups that the device no longer belongs to and is informed of.
+        is_dispatcher: True for a dispatcher's session, which takes part like a device, under a key of its own. All
+            dispatchers receive voice at one address.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Device:
     last_seen_ms: int | None = None
     memberships: dict[int, "Membership"] = field(default_factory=dict)
     left_groups: list[int] = field(default_factory=list)
+    is_dispatcher: bool = False
 
     @cached_property
     def uplink_srtcp(self) -> SrtcpTransform:
@@ -88,8 +91,9 @@ class Group:
         rank: Rank among the groups of a device; a higher one is heard first.
 
     Attributes:
-        memberships: By device name.
-        media_targets: Media addresses of the members that are present.
+        memberships: Devices, by name.
+        dispatchers: Dispatchers who have joined, by SSRC.
+        media_targets: Media addresses of the members that are present, each once.
         retired_key: The previous key while it may still be in use.
     """
 
@@ -97,6 +101,7 @@ class Group:
         self.number, self.name, self.kind, self.codec, self.rank = number, name, kind, codec, rank
         self.floor = floor
         self.memberships: dict[str, Membership] = {}
+        self.dispatchers: dict[int, Membership] = {}
         self.media_targets: list[Address] = []
         self.retired_key: RetiredKey | None = None
         self.key = key
@@ -122,8 +127,9 @@ class Group:
 
     def update_targets(self) -> None:
         """Recompute `media_targets` after a member appeared, disappeared or changed its address."""
-        self.media_targets = [
+        addresses = (
             membership.device.media_address
-            for membership in self.memberships.values()
-            if membership.member.present and membership.device.media_address is not None
-        ]
+            for membership in (*self.memberships.values(), *self.dispatchers.values())
+            if membership.member.present
+        )
+        self.media_targets = list(dict.fromkeys(address for address in addresses if address is not None))

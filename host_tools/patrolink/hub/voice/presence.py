@@ -32,11 +32,20 @@ class DevicePresence:
 
     Args:
         devices: All devices of the site, by name.
+        dispatchers: Sessions of dispatchers, by number.
         path: File that keeps the addresses.
     """
 
-    def __init__(self, devices: Mapping[str, Device], path: Path, clock: Clock, metrics: Metrics) -> None:
-        self._devices, self._path, self._clock, self._metrics = devices, path, clock, metrics
+    def __init__(
+        self,
+        devices: Mapping[str, Device],
+        dispatchers: Mapping[int, Device],
+        path: Path,
+        clock: Clock,
+        metrics: Metrics,
+    ) -> None:
+        self._devices, self._dispatchers, self._path = devices, dispatchers, path
+        self._clock, self._metrics = clock, metrics
         self._by_media_address: dict[Address, Device] = {}
         self._load()
 
@@ -70,10 +79,15 @@ class DevicePresence:
         self._update_memberships(device)
         return Sighting(appeared, device.floor_address is not None and (appeared or not is_media))
 
+    def dispatcher_joined(self, session: Device, media_address: Address) -> None:
+        """Set where a dispatcher's session receives voice. Its next keepalive brings it the state of its floors."""
+        session.media_address = media_address
+        session.last_seen_ms = None
+
     def expire(self) -> None:
         """Mark devices absent that were not seen for ABSENT_MS."""
         now_ms = self._clock.monotonic_ms()
-        for device in self._devices.values():
+        for device in (*self._devices.values(), *self._dispatchers.values()):
             if device.last_seen_ms is not None and now_ms - device.last_seen_ms > ABSENT_MS:
                 device.last_seen_ms = None
                 self._metrics.counts["devices_gone"] += 1

@@ -18,13 +18,12 @@ from patrolink.hub.voice.floor_server import FloorServer
 from patrolink.hub.voice.groups import Address, Group
 from patrolink.hub.voice.presence import DevicePresence
 
-_MAX_DATAGRAM = 2048
 _MAX_TRIED_GROUPS = 8  # of a device, for voice with an unknown SSRC
 _UNKNOWN_SSRC = 0  # never granted
 
 
 class VoiceSink(Protocol):
-    """Consumer of forwarded voice packets: the recorder, or the dispatchers' audio."""
+    """Consumer of forwarded voice packets: the recorder."""
 
     def voice_packet(
         self, burst: RelayedBurst, index: int, key: GroupKey, packet: bytes | memoryview, arrival_ns: int
@@ -46,7 +45,7 @@ class VoiceRelay:
     Args:
         sock: The media socket.
         control: Gets SRTCP packets of the media socket.
-        sinks: Get every packet that was forwarded.
+        sink: Gets every packet that was forwarded.
     """
 
     def __init__(
@@ -56,14 +55,12 @@ class VoiceRelay:
         server: FloorServer,
         presence: DevicePresence,
         control: ControlReceiver,
-        sinks: tuple[VoiceSink, ...],
+        sink: VoiceSink,
         clock: Clock,
         metrics: Metrics,
     ) -> None:
         self._sock, self._bursts, self._server, self._presence = sock, bursts, server, presence
-        self._control, self._sinks, self._clock, self._metrics = control, sinks, clock, metrics
-        self._buf = bytearray(_MAX_DATAGRAM)
-        self._view = memoryview(self._buf)
+        self._control, self._sink, self._clock, self._metrics = control, sink, clock, metrics
         self._index = 0  # of the packet that was verified last
 
     def on_media_datagram(self, buf: bytearray, n: int, source: Address, arrival_ns: int) -> None:
@@ -77,7 +74,7 @@ class VoiceRelay:
 
     def _voice_packet(self, buf: bytearray, n: int, source: Address, arrival_ns: int) -> None:
         burst = self._bursts.find(int.from_bytes(buf[8:12], "big"))
-        if burst is None or burst.device is None:
+        if burst is None:
             self._unknown_ssrc(buf, n, source)
             return
         group = burst.group
@@ -88,7 +85,9 @@ class VoiceRelay:
             self._refuse("no floor")
             return
         packet = memoryview(buf)[:n]
-        self._forward(group, packet, burst.device.media_address)
+        device = burst.device
+        # Dispatchers share an address, and hear each other.
+        self._forward(group, packet, None if device.is_dispatcher else device.media_address)
         self._metrics.relay.add((self._clock.unix_ns() - arrival_ns) // 1000)
         self._deliver(burst, self._index, key, packet, arrival_ns)
 
@@ -99,8 +98,7 @@ class VoiceRelay:
             burst.first_index = index
         burst.packets += 1
         self._metrics.counts["voice_in"] += 1
-        for sink in self._sinks:
-            sink.voice_packet(burst, index, key, packet, arrival_ns)
+        self._sink.voice_packet(burst, index, key, packet, arrival_ns)
 
     def _verify(self, group: Group, buf: bytearray, n: int, stream: srtp.SrtpStream) -> GroupKey | None:
         """Return the key that authenticates a packet: the current one, or the previous one while it is valid."""
@@ -146,21 +144,6 @@ class VoiceRelay:
             self._server.permits_voice(membership.group, membership.member, _UNKNOWN_SSRC)
             return
         self._refuse("tag")
-
-    def send(self, ssrc: int, packet: bytes) -> bool:
-        """Send a dispatcher's plain RTP packet to all members. Returns False if the SSRC does not hold the floor."""
-        burst = self._bursts.find(ssrc)
-        if burst is None or not self._server.permits_voice(burst.group, burst.member, ssrc):
-            return False
-        group = burst.group
-        self._buf[: len(packet)] = packet
-        n = group.srtp.protect(self._buf, len(packet), 0)
-        protected = bytes(self._view[:n])
-        self._forward(group, protected, None)
-        index = packet[2] << 8 | packet[3]
-        burst.stream.add(index)
-        self._deliver(burst, index, group.key, protected, self._clock.unix_ns())
-        return True
 
     def _refuse(self, reason: str) -> None:
         self._metrics.refused[reason] += 1

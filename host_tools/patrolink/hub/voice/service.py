@@ -12,17 +12,18 @@ from patrolink.hub.infra.threads import run_to_end
 from patrolink.hub.infra.udp import UdpSocket
 from patrolink.hub.voice.bursts import BurstTable, RelayedBurst
 from patrolink.hub.voice.control_receiver import ControlReceiver
+from patrolink.hub.voice.dispatcher_terms import DispatcherLink, DispatcherTerms
 from patrolink.hub.voice.floor_sender import FloorSender
-from patrolink.hub.voice.floor_server import FloorServer, LocalParticipant
+from patrolink.hub.voice.floor_server import FloorServer
 from patrolink.hub.voice.floor_status import floor_status
 from patrolink.hub.voice.floor_trace import FloorTrace
-from patrolink.hub.voice.floor_types import FloorEvent, FloorEventKind, Member
+from patrolink.hub.voice.floor_types import FloorEvent, FloorEventKind
 from patrolink.hub.voice.group_registry import GroupRegistry
 from patrolink.hub.voice.group_terms import GroupTerms
 from patrolink.hub.voice.groups import Group
 from patrolink.hub.voice.presence import DevicePresence
 from patrolink.hub.voice.recorder import Recorder, RecordingWriter
-from patrolink.hub.voice.relay import VoiceRelay, VoiceSink
+from patrolink.hub.voice.relay import VoiceRelay
 
 FLOOR_LIMIT, MEDIA_LIMIT = 60, 250  # datagrams of one source per second; 1 s of pre-roll arrives at once
 _SAVE_INTERVAL_S = 3  # of device addresses
@@ -54,7 +55,7 @@ class VoiceService:
         registry: Groups and devices.
         terms: Informed when a device appears.
         dispatchers: Get the state of floors, groups and recordings.
-        dispatcher_audio: Gets every voice packet that was forwarded, as the recorder does.
+        dispatcher_link: Informs the dispatchers who have joined a group.
         trace: Receives each floor message in plain text; None: no trace.
 
     Attributes:
@@ -69,29 +70,31 @@ class VoiceService:
         registry: GroupRegistry,
         terms: GroupTerms,
         dispatchers: Dispatchers,
-        dispatcher_audio: VoiceSink,
+        dispatcher_link: DispatcherLink,
         clock: Clock,
         metrics: Metrics,
         trace: FloorTrace | None,
     ) -> None:
         self._sockets, self._registry, self._dispatchers = sockets, registry, dispatchers
-        self._clock, self._metrics = clock, metrics
+        self._dispatcher_link, self._clock, self._metrics = dispatcher_link, clock, metrics
         self._status_pending: set[int] = set()  # groups whose state is about to be broadcast
         self._bursts = BurstTable()
-        self._presence = DevicePresence(registry.devices, context.state / "addresses.json", clock, metrics)
+        self._presence = DevicePresence(
+            registry.devices, registry.dispatchers, context.state / "addresses.json", clock, metrics
+        )
         ledger = RetentionLedger(context.state / "retention-recordings.json", context.site.retention_days)
         self.recorder = Recorder(context.recordings, ledger, writer, self._publish_recording, clock, metrics)
         sender = FloorSender(sockets.floor, registry.rtcp_indices, metrics, trace)
-        self._server = FloorServer(clock, sender, self._on_floor_event)
+        self._server = FloorServer(clock, registry.memberships, sender, self._on_floor_event)
         control = ControlReceiver(registry.memberships, self._presence, self._server, sender, terms, metrics, trace)
-        sinks = self.recorder, dispatcher_audio
         self._relay = VoiceRelay(
-            sockets.media, self._bursts, self._server, self._presence, control, sinks, clock, metrics
+            sockets.media, self._bursts, self._server, self._presence, control, self.recorder, clock, metrics
         )
-        self._limiter = SourceLimiter()
+        # A dispatcher's session sends floor messages and voice from one address.
+        self._limiters = floor_limiter, media_limiter = SourceLimiter(FLOOR_LIMIT), SourceLimiter(MEDIA_LIMIT)
         self._readers = (
-            DatagramReader(sockets.floor, self._limiter, FLOOR_LIMIT, control.on_floor_datagram, clock, metrics),
-            DatagramReader(sockets.media, self._limiter, MEDIA_LIMIT, self._relay.on_media_datagram, clock, metrics),
+            DatagramReader(sockets.floor, floor_limiter.admit, control.on_floor_datagram, clock, metrics),
+            DatagramReader(sockets.media, media_limiter.admit, self._relay.on_media_datagram, clock, metrics),
         )
         metrics.gauges.update(
             groups=self._count_groups,
@@ -124,7 +127,8 @@ class VoiceService:
         while True:
             for _ in range(_SAVE_INTERVAL_S):
                 await asyncio.sleep(1)
-                self._limiter.reset()
+                for limiter in self._limiters:
+                    limiter.reset()
                 self._presence.expire()
                 self._publish_counts()
             try:
@@ -159,12 +163,12 @@ class VoiceService:
             "rank": group.rank,
             **floor_status(group.floor),
             "members": list(group.memberships),
-            "desks": self._server.participant_count(group),
+            "desks": len(group.dispatchers),
             "now_ms": self._clock.monotonic_ms(),
             **counts._asdict(),
         }
 
-    def make_group(self, name: str, devices: list[str]) -> int:
+    async def make_group(self, name: str, devices: list[str]) -> int:
         """Create a dynamic group and return its number; see GroupRegistry.make_group for errors."""
         group = self._registry.make_group(name, devices)
         for membership in group.memberships.values():
@@ -173,11 +177,12 @@ class VoiceService:
         self._dispatchers.broadcast({"type": "group", **self._status(group)})
         return group.number
 
-    def end_group(self, number: int) -> None:
+    async def end_group(self, number: int) -> None:
         """End a dynamic group; see GroupRegistry.end_group for errors."""
         group = self._registry.end_group(number)
         self._server.close_group(group)
         self._bursts.remove_group(number)
+        self._dispatcher_link.group_ended(number)
         self._dispatchers.broadcast({"type": "gone", "group": number})
 
     def private_group(self, device: str) -> int:
@@ -186,35 +191,35 @@ class VoiceService:
 
     # --- dispatchers as participants ----------------------------------------------------------------------------------
 
-    def new_member(self, number: int, name: str, priority: int) -> Member:
-        """Return a member for a dispatcher who is about to join a group.
+    async def join(
+        self, session: int, name: str, priority: int, number: int, media_address: tuple[str, int]
+    ) -> DispatcherTerms:
+        """Make a dispatcher's session a member of a group.
+
+        Floor messages go to the address from which the session sends its keepalives. The keepalive after this call
+        brings it the state of the floor.
+
+        Args:
+            session: Number of the session, chosen by the caller.
+            name: Name of the dispatcher.
+            priority: Highest priority that the dispatcher may request.
+            number: The group.
+            media_address: Where the session receives voice.
 
         Raises:
             UserError: The hub has no such group.
             OSError: Storage failed.
         """
-        self._registry.find(number)
-        return self._registry.new_dispatcher_member(name, priority)
+        membership = self._registry.join(session, name, priority, number)
+        device, member, group = membership.device, membership.member, membership.group
+        self._presence.dispatcher_joined(device, media_address)
+        return DispatcherTerms(member.ssrc, group.floor.hub_ssrc, device.mcptt_id, device.key.secret, group.key)
 
-    def join(self, number: int, member: Member, participant: LocalParticipant) -> None:
-        """Add a dispatcher to a group. The participant gets the state of the floor at once."""
-        self._server.join(self._registry.find(number), member, participant)
-
-    def leave(self, number: int, member: Member) -> None:
-        """Remove a dispatcher from a group; its floor is released."""
-        self._server.leave(self._registry.find(number), member)
-
-    def receive_floor(self, number: int, member: Member, data: bytes) -> None:
-        """Process plain floor control messages of a dispatcher.
-
-        Raises:
-            OSError: Storage failed. Nothing was granted.
-        """
-        self._server.receive(self._registry.find(number), member, data, member.newest_index + 1)
-
-    def send_voice(self, ssrc: int, packet: bytes) -> bool:
-        """Send a dispatcher's plain RTP packet. Returns False if its SSRC does not hold the floor."""
-        return self._relay.send(ssrc, packet)
+    def leave(self, session: int, number: int) -> None:
+        """Remove a dispatcher's session from a group; its floor is released."""
+        group = self._registry.leave(session, number)
+        if group is not None:
+            self._server.update(group)
 
     # --- events -------------------------------------------------------------------------------------------------------
 
@@ -223,9 +228,9 @@ class VoiceService:
         if event.kind == FloorEventKind.BEGIN:
             assert event.member is not None
             membership = self._registry.memberships.get(event.member.ssrc)
-            device = membership.device if membership else None
-            self._bursts.add(RelayedBurst(group, event.member, device, event.ssrc))
-            self.recorder.begin(group, event)
+            if membership is not None:  # otherwise the group has ended at once
+                self._bursts.add(RelayedBurst(group, event.member, membership.device, event.ssrc))
+                self.recorder.begin(group, event)
         elif event.kind == FloorEventKind.END:
             self.recorder.end(event)
         if len(self._dispatchers) and group.number not in self._status_pending:

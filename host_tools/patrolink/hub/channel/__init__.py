@@ -1,0 +1,1 @@
+"""Channel between the two halves of a hub: voice, and service."""
