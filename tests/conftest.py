@@ -11,9 +11,20 @@ for folder in ("", "build/device-lib", "device", "protocol", "protocol/vectors",
     sys.path.insert(0, str(ROOT / folder))
 
 
+pytest_plugins = ["tests.support.unchanged_inputs"]
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Run tests with a long timeout first, so that none of them is the last one running."""
-    items.sort(key=lambda item: item.get_closest_marker("timeout") is None)
+    """Keep tests that share a module's fixtures in one worker, and run long tests first.
+
+    A worker of pytest-xdist has its own fixtures: without a group, each would start a module's hub or build the wheel.
+    """
+    for item in items:
+        definitions = item._fixtureinfo.name2fixturedefs.values() if hasattr(item, "_fixtureinfo") else ()
+        if any(definition.scope in ("module", "class") for chain in definitions for definition in chain):
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+    items.sort(key=lambda item: not any(item.get_closest_marker(name) for name in ("timeout", "unchanged_inputs")))
 
 
 @pytest.fixture(autouse=True)

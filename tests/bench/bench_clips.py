@@ -86,7 +86,7 @@ def recording(folder: Path) -> dict[str, float | int] | None:
         The figures; None without OpenCV or the demo video.
     """
     try:
-        from tests.support.recording_board import DEMO_VIDEO, Board
+        from tests.support.recording_board import DEMO_VIDEO, Board, RealParts
     except ImportError as e:
         print(f"{e.name} is missing (pip install opencv-python-headless): H.264 is not measured", file=sys.stderr)
         return None
@@ -94,7 +94,8 @@ def recording(folder: Path) -> dict[str, float | int] | None:
         print("no video for the camera (run `make media`): H.264 is not measured", file=sys.stderr)
         return None
     headset = Headset()
-    board = Board(folder, run_to_completion(crypto.derive_public_key(crypto.generate_private_key())), headset.mic)
+    evidence = run_to_completion(crypto.derive_public_key(crypto.generate_private_key()))
+    board = Board(folder, evidence, RealParts(folder, headset.mic))
     durations: list[float] = []
     board.container.picture = timed(board.container.picture, durations)
     board.run(2)  # all parts are loaded and open after that

@@ -10,6 +10,10 @@ from patrolink.emulator.scenarios.shift import Shift
 from tests.bench import bench_board as bench
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.unchanged_inputs(
+    *("boards", "build/device-lib", "device", "host_tools", "protocol", "tests/bench", "tests/unit"),
+    programs=("arm-none-eabi-gcc", "qemu-system-arm"),
+)
 LIMITS = {
     "instructions per sentence, mean of an epoch": 40_000,
     "instructions per fix, first byte to encoded": 150_000,

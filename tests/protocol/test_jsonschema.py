@@ -4,7 +4,6 @@ import copy
 import json
 from pathlib import Path
 
-import jsonschema
 import pytest
 from patrolink.core.capture import Record
 from patrolink.core.decoder import Decoder
@@ -25,7 +24,15 @@ def rows():
                 yield from decoded[:20]
 
 
-def test_every_decoded_line_is_valid():
+@pytest.fixture(scope="module")
+def jsonschema():
+    """The library, imported when it is needed: it compiles grammars for a second, in every worker of a run."""
+    import jsonschema
+
+    return jsonschema
+
+
+def test_every_decoded_line_is_valid(jsonschema):
     jsonschema.Draft202012Validator.check_schema(DOCUMENT)
     validator = jsonschema.Draft202012Validator(DOCUMENT)
     messages = set()
@@ -48,7 +55,7 @@ def test_every_decoded_line_is_valid():
         ("counter", -1),
     ],
 )
-def test_impossible_values_are_invalid(name, value):
+def test_impossible_values_are_invalid(jsonschema, name, value):
     row = next(r for r in rows() if r["record"] == "device_status")
     invalid = copy.deepcopy(row)
     invalid[name] = value

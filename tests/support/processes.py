@@ -9,6 +9,15 @@ def ignore_sigint() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
+def restore_stop_signals() -> None:
+    """Restore the default actions of SIGINT and SIGHUP. For use as `preexec_fn`.
+
+    A process in the background or under nohup(1) inherits them as ignored.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 def descendants(pid: int) -> list[int]:
     """Return the process ids of the running descendants of a process."""
     parents: dict[int, list[int]] = {}

@@ -28,15 +28,11 @@ SHOWN_HUB = "127.0.0.1:8080"  # the address of the hub in the documentation
 CHECKOUT = ("boards", "device", "docs", "protocol", "tests", "Makefile", "pyproject.toml")
 PROGRAMS = {"cc": "cc", "tshark": "tshark", "ffmpeg": "ffmpeg", "openssl": "openssl"}
 FIXTURES = {"hub", "clips"}
-REAL_TIME = FIXTURES | {"video"}
-
-
-def parameter(page: Path):
-    """Return the parameter of a page; pages that play or record run without other tests."""
-    needs = {need for command in shown_commands.read(page) for need in command.needs}
-    return pytest.param(
-        page, id=str(page.relative_to(ROOT)), marks=[pytest.mark.exclusive] if needs & REAL_TIME else []
-    )
+unchanged_inputs = pytest.mark.unchanged_inputs(
+    *("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "Makefile", "docs"),
+    *("boards", "build/device-lib", "device", "host_tools", "protocol", "tests/golden"),
+    programs=("arm-none-eabi-gcc", "cc", "ffmpeg", "micropython", "openssl", "qemu-system-arm", "tshark"),
+)
 
 
 def missing_requirement(needs: frozenset[str]) -> str:
@@ -114,8 +110,9 @@ def prepare(needs: frozenset[str], folder: Path, request) -> str:
     return SHOWN_HUB
 
 
+@unchanged_inputs
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("page", [parameter(page) for page in PAGES])
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_page_shows_what_its_commands_do(page: Path, tmp_path: Path, request):
     folder = tmp_path / "folder"
     folder.mkdir()
@@ -140,6 +137,7 @@ def test_page_shows_what_its_commands_do(page: Path, tmp_path: Path, request):
         pytest.skip("commands not run: " + ", ".join(sorted(missing)))
 
 
+@unchanged_inputs
 @pytest.mark.timeout(450)
 def test_demo_loses_no_fix_and_exports_a_valid_clip():
     """`make demo` of README."""

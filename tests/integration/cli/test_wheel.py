@@ -13,6 +13,10 @@ from patrolink.cli._verbs import VERBS
 from tests.support.json_lines import records, summary
 from tests.support.paths import GOLDEN, ROOT
 
+pytestmark = pytest.mark.unchanged_inputs(
+    *("boards", "build/device-lib", "device", "host_tools", "package_resources.py", "protocol", "tests/golden"),
+    programs=("python3.10", "python3.11", "python3.12", "python3.13"),
+)
 CORE_MB_MAX = 60
 TRACK = GOLDEN / "tracks" / "walk-1hz.csv"
 

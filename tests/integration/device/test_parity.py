@@ -10,6 +10,7 @@ import pytest
 TESTS = Path(__file__).resolve().parent.parent.parent
 
 
+@pytest.mark.unchanged_inputs("device", "protocol", "tests/unit", "tests/parity.py", programs=("micropython",))
 def test_unit_tests_on_micropython():
     process = subprocess.run([sys.executable, str(TESTS / "parity.py")], capture_output=True, text=True, timeout=280)
     if process.returncode == 4:

@@ -18,6 +18,7 @@ from patrolink.emulator.scenarios.patrol import Patrol
 
 from tests.support.json_lines import records, summary
 from tests.support.polling import wait_until
+from tests.support.processes import restore_stop_signals
 
 EMULATE = [sys.executable, "-m", "patrolink", "emulate", "--quiet", "--json"]
 
@@ -88,8 +89,7 @@ def test_ended_run_leaves_no_process(board, end, tmp_path):
     if missing:
         pytest.skip(f"apt-get install {' '.join(missing)}")
     command = [*EMULATE, "--board", board, "--count", "2", "--out", str(tmp_path)]
-    # Whoever started the tests may ignore SIGINT, which child processes inherit.
-    run = subprocess.Popen(command, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
+    run = subprocess.Popen(command, preexec_fn=restore_stop_signals)
     started = patrolling(run, tmp_path, "emulated-1", "emulated-2")
     assert len(started) == 3  # a broker and two boards
     run.send_signal(end)

@@ -51,6 +51,14 @@ def board():
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.unchanged_inputs(
+    "boards/" + BOARD,
+    "build/device-lib",
+    "device",
+    "host_tools",
+    "protocol",
+    programs=("arm-none-eabi-gcc", "gcc", "make"),
+)
 def test_image_is_reproducible_to_the_byte(board, tmp_path):
     """Two concurrent builds take turns, and the second one finds the result."""
     first_image = qemu.build_image(board)

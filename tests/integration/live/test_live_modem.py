@@ -23,7 +23,6 @@ from tests.support.polling import TIMEOUT_S, wait_until
 
 pytestmark = [
     pytest.mark.skipif(not DEMO_VIDEO.exists(), reason="no video for the camera; run `make media`"),
-    pytest.mark.exclusive,
     pytest.mark.timeout(300),
 ]
 SIZES = {"mps2_an385": (160, 120), "unix": (320, 240)}

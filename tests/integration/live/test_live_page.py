@@ -10,7 +10,6 @@ from tests.support import console_site, live_camera
 from tests.support.console_site import OTHER, ConsolePage, ConsoleSite
 from tests.support.live_camera import CameraDevice
 
-pytestmark = pytest.mark.exclusive
 site = live_camera.site
 SCREENSHOT = Path(__file__).resolve().parent.parent.parent.parent / "build" / "hub" / "live.png"
 # Size of a canvas, number of red pixels (the rectangle that moves), number of bright pixels.
