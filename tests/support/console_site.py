@@ -293,7 +293,8 @@ class ConsolePage:
         from selenium.webdriver.common.keys import Keys
 
         self.browser, self.by, self.keys = browser, By, Keys
-        browser.get(site.url)
+        if not browser.current_url.startswith(site.url):
+            browser.get(site.url)  # cookies and storage belong to a site
         browser.delete_all_cookies()
         browser.execute_script("localStorage.clear()")
         browser.get(site.url)
