@@ -37,6 +37,7 @@ from patrolink.hub.infra.threads import run_to_end
 from patrolink.hub.live.sessions import LiveSessions
 from patrolink.hub.platform import Platform, SystemPlatform
 from patrolink.hub.positions import PositionTable
+from patrolink.hub.recordings import Recordings
 from patrolink.hub.uplink import UplinkService
 from patrolink.hub.voice.dispatcher_terms import MembershipAnnouncer
 from patrolink.hub.voice.floor_trace import FloorTrace
@@ -99,8 +100,20 @@ class Hub:
         registry = GroupRegistry(context, clock, random_bytes, MembershipAnnouncer(terms, receiver).announce)
         self._devices = devices = registry.devices
         writer = platform.recording_writer(context.recordings)
+        ledger = RetentionLedger(context.state / "retention-recordings.json", context.site.retention_days)
+        self._recordings = Recordings(context.recordings, ledger, clock, metrics)
         self._voice = voice = VoiceService(
-            context, sockets, writer, registry, terms, broadcaster, receiver, clock, metrics, self._trace
+            context,
+            sockets,
+            writer,
+            self._recordings,
+            registry,
+            terms,
+            broadcaster,
+            receiver,
+            clock,
+            metrics,
+            self._trace,
         )
         warnings = DeviceWarnings(broadcaster, audit, clock, metrics)
         self._incidents = IncidentService(
@@ -144,7 +157,7 @@ class Hub:
             voice=voice,
             alarms=self._incidents,
             positions=self._positions,
-            recordings=self._voice.recorder,
+            recordings=self._recordings,
             commands=self._commands,
             live=self._live,
             clip_feed=self._clips.feed if self._clips else None,
@@ -227,7 +240,7 @@ class Hub:
             if jump_ms:
                 self._report_clock_jump(jump_ms)
             try:
-                await self._voice.recorder.purge(running_ms)
+                await self._recordings.purge(running_ms)
                 if self._clips is not None:
                     await self._clips.retention.purge(running_ms)
                 await run_to_end(self._running_time.save)
@@ -265,13 +278,15 @@ class Hub:
         """Return counts and the state of groups as JSON-ready data."""
         site, shard = self._context.site.name, self._context.hub.shard
         floors = self._voice.groups(include_private=False)
-        return {"site": site, "shard": shard, **self._metrics.summary(), "floors": floors}
+        return {"site": site, "shard": shard, **self._metrics.snapshot().summary(), "floors": floors}
 
     async def _on_metrics(self, request: web.Request) -> web.Response:
-        return web.Response(text=self._metrics.prometheus(), headers={"Content-Type": "text/plain; version=0.0.4"})
+        return web.Response(
+            text=self._metrics.snapshot().prometheus(), headers={"Content-Type": "text/plain; version=0.0.4"}
+        )
 
     async def _on_status(self, request: web.Request) -> web.Response:
-        return web.json_response(self._metrics.summary())
+        return web.json_response(self._metrics.snapshot().summary())
 
 
 def _voice_ports(context: HubContext) -> tuple[int, int]:

@@ -156,8 +156,8 @@ def test_quantiles_are_at_most_an_eighth_too_high():
     metrics = Metrics()
     metrics.refused["tag"] += 2
     metrics.relay.add(300)
-    assert 'patrolink_hub_refused_total{reason="tag"} 2' in metrics.prometheus()
-    assert 'patrolink_hub_relay_seconds_bucket{le="0.0005"} 1' in metrics.prometheus()
+    assert 'patrolink_hub_refused_total{reason="tag"} 2' in metrics.snapshot().prometheus()
+    assert 'patrolink_hub_relay_seconds_bucket{le="0.0005"} 1' in metrics.snapshot().prometheus()
 
 
 @pytest.mark.skipif(shutil.which("tshark") is None, reason="no tshark (apt-get install tshark)")

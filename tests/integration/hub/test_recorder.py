@@ -13,6 +13,7 @@ from patrolink.hub.config import HubContext
 from patrolink.hub.infra.crypto import GroupKey
 from patrolink.hub.infra.metrics import Metrics
 from patrolink.hub.infra.retention_ledger import DAY_MS, RetentionLedger
+from patrolink.hub.recordings import Recordings
 from patrolink.hub.voice.bursts import RelayedBurst
 from patrolink.hub.voice.floor_types import FloorEvent, FloorEventKind
 from patrolink.hub.voice.group_registry import GroupRegistry
@@ -48,7 +49,7 @@ def record(folder, packets, key, recordings):
         recordings: Folder of the recordings.
 
     Returns:
-        The recorder and its rows.
+        The stored recordings and their rows.
     """
     group = GroupRegistry(
         HubContext(folder / "site.toml"), SystemClock(), secrets.token_bytes, lambda device, number: None
@@ -56,8 +57,7 @@ def record(folder, packets, key, recordings):
     rows = []
 
     async def job():
-        ledger = RetentionLedger(folder / "ledger.json", 30)
-        recorder = Recorder(recordings, ledger, WriterProcess(recordings), rows.append, SystemClock(), Metrics())
+        recorder = Recorder(WriterProcess(recordings), rows.append, Metrics())
         member = group.memberships["vest-1"].member
         recorder.begin(group, FloorEvent(FloorEventKind.BEGIN, 0, member, 77, indicator=mcptt.EMERGENCY))
         burst = RelayedBurst(group, member, None, 77)
@@ -66,11 +66,16 @@ def record(folder, packets, key, recordings):
             recorder.voice_packet(burst, sequence, key, packet, ns)
         recorder.end(FloorEvent(FloorEventKind.END, 0, member, 77, "silent"))
         await recorder.close()
-        return recorder
 
-    recorder = asyncio.run(job())
-    assert rows == recorder.newest()
-    return recorder, rows
+    asyncio.run(job())
+    stored = stored_recordings(recordings)
+    assert rows == stored.newest()
+    return stored, rows
+
+
+def stored_recordings(folder):
+    """Return the recordings in a folder."""
+    return Recordings(folder, RetentionLedger(folder / "ledger.json", 30), SystemClock(), Metrics())
 
 
 def test_lost_packets_are_replaced_and_reordered_packets_are_sorted(site_folder, tmp_path):
@@ -81,14 +86,14 @@ def test_lost_packets_are_replaced_and_reordered_packets_are_sorted(site_folder,
     ]
     del packets[4]
     packets[2], packets[3] = packets[3], packets[2]
-    recorder, [row] = record(site_folder, packets, key, tmp_path / "rec")
+    stored, [row] = record(site_folder, packets, key, tmp_path / "rec")
     assert (row["packets"], row["lost"], row["duration_ms"], row["emergency"]) == (9, 1, 200, True)
     assert row["jitter_ms"] == 0 and row["ended"] == "silent" and row["codec"] == "pcma"
-    sound = recorder.path(row["id"]).read_bytes()
+    sound = stored.path(row["id"]).read_bytes()
     assert sound[-1600:] == b"".join((bytes([0xD5]) if i == 4 else bytes([i])) * 160 for i in range(10))
     for invalid in ("", "../site", row["id"] + "x", "20200101T000000.000Z-1-00000000"):
         with pytest.raises(UserError):
-            recorder.path(invalid)
+            stored.path(invalid)
 
 
 def test_opus_is_recorded_without_transcoding(site_folder, tmp_path):
@@ -103,9 +108,9 @@ def test_opus_is_recorded_without_transcoding(site_folder, tmp_path):
         payloads += [bytes(p) for p in encoder.encode(frame)]
     assert {opus_samples(p) for p in payloads} == {960}
     packets = [(OPUS, i, 960 * i, p, 1_795_000_000_000_000_000 + i * 20_000_000) for i, p in enumerate(payloads)]
-    recorder, [row] = record(site_folder, packets, key, tmp_path / "rec")
+    stored, [row] = record(site_folder, packets, key, tmp_path / "rec")
     assert row["codec"] == "opus" and row["duration_ms"] == 20 * len(payloads) and row["lost"] == 0
-    with av.open(str(recorder.path(row["id"]))) as sound:
+    with av.open(str(stored.path(row["id"]))) as sound:
         assert [bytes(p) for p in sound.demux(audio=0) if p.size] == payloads
 
 
@@ -113,18 +118,16 @@ def test_recordings_older_than_the_retention_are_deleted(tmp_path):
     recordings, today = tmp_path / "recordings", time.strftime("%Y-%m-%d", time.gmtime())
 
     async def job():
-        ledger = RetentionLedger(tmp_path / "ledger.json", 30)
-        recorder = Recorder(recordings, ledger, WriterProcess(recordings), print, SystemClock(), Metrics())
-        assert len(recorder.newest()) == 2
-        await recorder.purge(0)
-        assert len(recorder.newest()) == 2  # first seen
+        stored = stored_recordings(recordings)
+        assert len(stored.newest()) == 2
+        await stored.purge(0)
+        assert len(stored.newest()) == 2  # first seen
         (recordings / "2020-01-01" / "late.wav").touch()
-        await recorder.purge(29 * DAY_MS)
-        await recorder.purge(58 * DAY_MS)  # 29 days after the last change
-        assert len(recorder.newest()) == 2
-        await recorder.purge(60 * DAY_MS)
-        await recorder.close()
-        return [row["start"][:10] for row in recorder.newest()]
+        await stored.purge(29 * DAY_MS)
+        await stored.purge(58 * DAY_MS)  # 29 days after the last change
+        assert len(stored.newest()) == 2
+        await stored.purge(60 * DAY_MS)
+        return [row["start"][:10] for row in stored.newest()]
 
     for day in ("2020-01-01", today):
         (recordings / day).mkdir(parents=True)

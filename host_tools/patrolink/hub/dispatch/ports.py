@@ -92,7 +92,7 @@ class PositionPort(Protocol):
 
 
 class RecordingPort(Protocol):
-    """Recorded bursts: Recorder."""
+    """Recorded bursts: Recordings."""
 
     def newest(self, group: int | None = None, limit: int = 100) -> Rows:
         """Return rows of recordings, newest first."""

@@ -7,9 +7,9 @@ from patrolink.core.clock import Clock
 from patrolink.hub.config import HubContext
 from patrolink.hub.infra.datagram_reader import DatagramReader, SourceLimiter
 from patrolink.hub.infra.metrics import Metrics
-from patrolink.hub.infra.retention_ledger import RetentionLedger
 from patrolink.hub.infra.threads import run_to_end
 from patrolink.hub.infra.udp import UdpSocket
+from patrolink.hub.recordings import Recordings
 from patrolink.hub.voice.bursts import BurstTable, RelayedBurst
 from patrolink.hub.voice.control_receiver import ControlReceiver
 from patrolink.hub.voice.dispatcher_terms import DispatcherLink, DispatcherTerms
@@ -52,6 +52,7 @@ class VoiceService:
     Args:
         sockets: Bound sockets, as `bind_udp` returns them.
         writer: Writes recordings.
+        recordings: Gets the row of each new recording.
         registry: Groups and devices.
         terms: Informed when a device appears.
         dispatchers: Get the state of floors, groups and recordings.
@@ -59,7 +60,7 @@ class VoiceService:
         trace: Receives each floor message in plain text; None: no trace.
 
     Attributes:
-        recorder: The recordings of the site.
+        recorder: Records every burst.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class VoiceService:
         context: HubContext,
         sockets: VoiceSockets,
         writer: RecordingWriter,
+        recordings: Recordings,
         registry: GroupRegistry,
         terms: GroupTerms,
         dispatchers: Dispatchers,
@@ -76,14 +78,14 @@ class VoiceService:
         trace: FloorTrace | None,
     ) -> None:
         self._sockets, self._registry, self._dispatchers = sockets, registry, dispatchers
+        self._recordings = recordings
         self._dispatcher_link, self._clock, self._metrics = dispatcher_link, clock, metrics
         self._status_pending: set[int] = set()  # groups whose state is about to be broadcast
         self._bursts = BurstTable()
         self._presence = DevicePresence(
             registry.devices, registry.dispatchers, context.state / "addresses.json", clock, metrics
         )
-        ledger = RetentionLedger(context.state / "retention-recordings.json", context.site.retention_days)
-        self.recorder = Recorder(context.recordings, ledger, writer, self._publish_recording, clock, metrics)
+        self.recorder = Recorder(writer, self._publish_recording, metrics)
         sender = FloorSender(sockets.floor, registry.rtcp_indices, metrics, trace)
         self._server = FloorServer(clock, registry.memberships, sender, self._on_floor_event)
         control = ControlReceiver(registry.memberships, self._presence, self._server, sender, terms, metrics, trace)
@@ -249,6 +251,7 @@ class VoiceService:
                 self._dispatchers.broadcast({"type": "counts", "group": group.number, **counts._asdict()})
 
     def _publish_recording(self, row: dict[str, Any]) -> None:
+        self._recordings.add(row)
         self._dispatchers.broadcast({"type": "recording", **row})
 
     # --- gauges -------------------------------------------------------------------------------------------------------
