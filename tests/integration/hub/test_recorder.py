@@ -75,7 +75,7 @@ def record(folder, packets, key, recordings):
 
 def stored_recordings(folder):
     """Return the recordings in a folder."""
-    return Recordings(folder, RetentionLedger(folder / "ledger.json", 30), SystemClock(), Metrics())
+    return Recordings(folder, RetentionLedger(folder.with_name("ledger.json"), 30), SystemClock(), Metrics())
 
 
 def test_lost_packets_are_replaced_and_reordered_packets_are_sorted(site_folder, tmp_path):
