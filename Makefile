@@ -23,7 +23,7 @@ help:
 	@echo "make docs      build the documentation site; results in build/docs"
 	@echo "make man       write the manual pages of all verbs to build/man"
 	@echo "make fuzz      fuzz the codecs for FUZZ_SECONDS (60)"
-	@echo "make sim       run the long simulations: power cuts, talk groups, fault matrix, a hundred hours, shifts"
+	@echo "make sim       run the long simulations: power cuts, talk groups, fault matrix, a hundred hours, a long outage, shifts"
 	@echo "make check     check lint, spelling, types and generated files"
 	@echo "make hooks     install the git hooks of this checkout: ruff, mypy, codespell, commit message"
 	@echo "make generate  generate protocol/generated, protocol/vectors and the tables of SPEC.md"
@@ -172,6 +172,7 @@ sim: .venv/test-ready $(UMQTT)
 	@$(BIN)/python tests/simulation/ptt_floor.py
 	@PYTHONPATH=. $(BIN)/python tests/simulation/fault_matrix.py
 	@PYTHONPATH=. $(BIN)/python tests/simulation/hundred_hours.py
+	@$(BIN)/python tests/simulation/long_outage.py
 	@$(BIN)/python tests/simulation/shifts.py
 
 check: lint types

@@ -7,7 +7,7 @@ from patrolink.emulator.network.carrier import PROFILES, Profile
 from patrolink.emulator.scenarios.outcome import NO_FAULTS, Faults
 from patrolink.emulator.scenarios.simulation import Simulation
 
-from tests.simulation import fault_matrix
+from tests.simulation import fault_matrix, long_outage
 
 HOUR_MS = 3_600_000.0
 SLOW = Profile(200, 0, 0.0, 64, 64)
@@ -120,6 +120,14 @@ def test_backlog_of_an_hour_drains_in_a_minute_with_sos_first(dialect):
     assert times["backlog"] >= 60 and times["waiting_at_sos"] >= 20
     assert times["drained"] <= 60_000, times
     assert sim.report.event_max_s <= 2.0 and sim.report.clean
+
+
+def test_newest_fixes_survive_an_outage_longer_than_the_outbox():
+    """The short form of tests/simulation/long_outage.py: the outbox is filled several times."""
+    figures = long_outage.run(8, seed=2, outbox_kb=24)
+    assert long_outage.problems(figures) == [] and figures["fixes_kept"] < figures["fixes"] // 2, figures
+    # Nothing is rewritten: twice the size of the frames would be that.
+    assert figures["files_bytes"] < 5 * figures["fixes"], figures
 
 
 @pytest.mark.parametrize("dialect", ["quectel", "simcom"])

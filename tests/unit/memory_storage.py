@@ -75,10 +75,12 @@ class MemoryFiles:
         self.behind = None
         self.written = 0
 
-    def spend(self, n):
+    def spend(self, n, allocated=None):
+        """Count `n` operations that allocate as many bytes, or `allocated`."""
         if self.fault:
             raise OSError(self.fault)
-        if self.full is not None and sum([len(d) for d in self.data.values()]) + n > self.full:
+        allocated = n if allocated is None else allocated
+        if self.full is not None and allocated and sum([len(d) for d in self.data.values()]) + allocated > self.full:
             raise OSError(28)
         if self.left is not None:
             if self.left <= 0:
@@ -118,13 +120,13 @@ class MemoryFiles:
         return len(part)
 
     def remove(self, name):
-        self.spend(1)
+        self.spend(1, 0)
         if name not in self.data:
             raise OSError(2)
         del self.data[name]
 
     def rename(self, old, new):
-        self.spend(1)
+        self.spend(1, 0)
         self.data[new] = self.data.pop(old)
 
     def open(self, name):

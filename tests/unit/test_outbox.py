@@ -1,17 +1,31 @@
 """Outbox: order of lanes, restarts, quota, full or damaged storage, power cuts."""
 
+import struct
+
 import patrolink_messages as m
 from agent.link.outbox import Outbox
 from memory_storage import MemoryFiles, PowerCut, drain
 from seeded_random import seeded
 
 
-def routine(i, n=20):
-    return bytes([0x20 | m.POSITION_BATCH, i >> 8, i & 255]) + bytes([i & 255] * n)
+def message(kind, counter, n):
+    return bytes([0x20 | kind]) + struct.pack(">I", counter) + bytes([counter & 255] * n)
 
 
-def urgent(i, n=20):
-    return bytes([0x20 | m.EVENT, i >> 8, i & 255]) + bytes([i & 255] * n)
+def routine(i, n=18):
+    return message(m.POSITION_BATCH, i, n)
+
+
+def urgent(i, n=18):
+    return message(m.EVENT, i, n)
+
+
+def status(i, n=18):
+    return message(m.DEVICE_STATUS, i, n)
+
+
+def number(frame):
+    return struct.unpack_from(">I", frame, 1)[0]
 
 
 def test_frames_are_in_order_and_stored_until_acknowledged():
@@ -44,8 +58,9 @@ def test_restart_delivers_unacknowledged_frames():
         box.acknowledge()
     restarted = Outbox(files, 10000, 100)
     frames = drain(restarted)
-    assert frames[-7:] == [routine(i) for i in range(5, 12)] and len(frames) <= 7 + 3
-    assert restarted.bytes <= 100
+    # At most one segment of each of the five lanes is sent again.
+    assert frames[-7:] == [routine(i) for i in range(5, 12)] and len(frames) <= 7 + 5
+    assert restarted.bytes <= 5 * 100
 
 
 def test_close_of_an_empty_outbox_leaves_no_files():
@@ -79,7 +94,7 @@ def test_full_outbox_thins_the_oldest_positions_and_no_events():
         assert box.bytes == sum([len(d) for d in files.data.values()]) <= 3000 + 31 * len(events)
     frames = drain(box)
     assert frames[: len(events)] == events
-    numbers = [f[1] << 8 | f[2] for f in frames[len(events) :]]
+    numbers = [number(f) for f in frames[len(events) :]]
     assert numbers == sorted(numbers) and box.dropped == 400 - len(numbers)
     assert numbers[-1] == 399 and numbers[-5:] == [395, 396, 397, 398, 399]
     gaps = [b - a for a, b in zip(numbers, numbers[1:])]
@@ -107,18 +122,17 @@ def test_damage_is_limited_to_its_segment():
         files = MemoryFiles()
         box = Outbox(files, 10000, 93)
         for i in range(9):
-            box.put(routine(i))
+            box.put(urgent(i))
         name = sorted(files.names())[0]
         files.data[name][at] ^= 1 << (at % 8)
         frames = drain(Outbox(files, 10000, 93))
-        assert all([f in [routine(i) for i in range(9)] for f in frames])
-        assert frames[-6:] == [routine(i) for i in range(3, 9)], at
+        assert all([f in [urgent(i) for i in range(9)] for f in frames])
+        assert frames[-6:] == [urgent(i) for i in range(3, 9)], at
 
 
 def test_foreign_files_are_ignored():
     files = MemoryFiles()
     files.data["b00000003"] = bytearray(b"\xa6\x01\x00\x05hello")
-    files.data["t"] = bytearray(b"incomplete")
     files.data["readme"] = bytearray(b"foreign")
     files.data["a0000000x"[:5]] = bytearray()
     box = Outbox(files, 10000, 100)
@@ -169,7 +183,7 @@ def check_cut(seed, cut, quota=1500):
     remaining = drain(Outbox(files, quota, 150))
     for frame in remaining:
         assert frame[0] & 31 in (m.EVENT, m.POSITION_BATCH), (seed, cut)
-        assert frame[2:] == bytes([frame[2]] * (len(frame) - 2)), (seed, cut)
+        assert frame[5:] == bytes([frame[4]] * (len(frame) - 5)), (seed, cut)
     delivered = acknowledged + remaining
     missing = [frame for frame in stored if frame not in delivered]
     assert all([frame[0] & 31 == m.POSITION_BATCH for frame in missing]), (seed, cut)
@@ -216,7 +230,7 @@ def test_power_cuts_without_a_quota_lose_no_frame():
 def test_segments_of_a_later_version_are_preserved():
     files = MemoryFiles()
     first = Outbox(files, 1 << 16, 200)
-    frames = [bytes([m.POSITION_BATCH]) + bytes(60) + bytes([i]) for i in range(9)]
+    frames = [urgent(i, 57) for i in range(9)]
     for frame in frames:
         assert first.put(frame)
     names = sorted(files.names())
