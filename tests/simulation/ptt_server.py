@@ -82,7 +82,7 @@ class SimulatedHub:
     def stop(self) -> None:
         self.floor = None
 
-    def new_ssrc(self) -> int:
+    def new_ssrc(self, is_emergency: bool) -> int:
         self.ssrc_count += 1
         return self.ssrc_count
 

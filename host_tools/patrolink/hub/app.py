@@ -32,9 +32,9 @@ from patrolink.hub.infra.broker import Broker
 from patrolink.hub.infra.device_sender import DeviceSender
 from patrolink.hub.infra.metrics import Metrics
 from patrolink.hub.infra.replay_store import ReplayStore
-from patrolink.hub.infra.retention_ledger import RetentionLedger, RunningTimeCounter
-from patrolink.hub.infra.threads import run_to_end
+from patrolink.hub.infra.retention_ledger import RetentionLedger
 from patrolink.hub.live.sessions import LiveSessions
+from patrolink.hub.maintenance import Maintenance
 from patrolink.hub.platform import Platform, SystemPlatform
 from patrolink.hub.positions import PositionTable
 from patrolink.hub.recordings import Recordings
@@ -45,9 +45,6 @@ from patrolink.hub.voice.group_registry import GroupRegistry
 from patrolink.hub.voice.group_terms import GroupTerms
 from patrolink.hub.voice.groups import Device
 from patrolink.hub.voice.service import VoiceService, VoiceSockets
-
-_PURGE_S = 600
-_FLUSH_S = 10  # what a power cut can take from the replay windows; the end of the process takes nothing
 
 Ready = Callable[[dict[str, Any]], None]
 
@@ -92,7 +89,6 @@ class Hub:
         context.state.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._sender = sender = DeviceSender(context, clock, random_bytes, metrics)
         self._broadcaster = broadcaster = Broadcaster(metrics)
-        self._running_time = RunningTimeCounter(context.state / "running-time.json", clock)
         self._audit = audit = AuditLog(context.state / "audit.jsonl", clock, metrics)
         terms = GroupTerms(context.hub, sender, clock, metrics)
         host = local_host(context.hub)
@@ -121,11 +117,12 @@ class Hub:
         )
         self._commands = commands = Commands(context.site, context.state, devices, voice, sender, audit, clock)
         self._live = LiveSessions(
-            context.hub, metrics, devices, commands.send, audit.write, broadcaster.broadcast, platform.bind_udp, clock
+            context.hub, metrics, devices, commands.send, audit, broadcaster.broadcast, platform.bind_udp, clock
         )
         self._clips = self._build_clips() if context.hub.uploads else None
         self._positions = PositionTable(clock)
         self._replay = ReplayStore(context.state, context.keys)
+        self._maintenance = self._build_maintenance()
         self._uplink = self._build_uplink(terms, warnings)
         self._sessions = SessionManager(context.site.dispatcher, self._session_ports(), metrics)
 
@@ -145,6 +142,19 @@ class Hub:
             audit=self._audit,
             clock=self._platform.clock,
             metrics=self._metrics,
+        )
+
+    def _build_maintenance(self) -> Maintenance:
+        return Maintenance(
+            self._context.state,
+            self._recordings,
+            self._clips.retention if self._clips else None,
+            self._replay,
+            self._incidents,
+            self._audit,
+            self._broadcaster,
+            self._platform.clock,
+            self._metrics,
         )
 
     def _session_ports(self) -> SessionPorts:
@@ -202,13 +212,15 @@ class Hub:
             self._live.open()
             jobs = [
                 self._voice.run(),
-                self._purge(),
-                self._flush(),
+                self._maintenance.purge(),
+                self._maintenance.flush(),
                 *([self._clips.verdicts.run()] if self._clips else []),
             ]
             ready(self._addresses())
             await _run_until(stop, jobs)
-            self._voice.save()
+            self._maintenance.write_waiting()
+            with contextlib.suppress(OSError):  # addresses are learnt again
+                self._voice.save()
 
     async def _start_servers(self, stack: contextlib.AsyncExitStack) -> None:
         context = self._context
@@ -223,7 +235,7 @@ class Hub:
         if context.hub.console:
             routes = [web.get("/metrics", self._on_metrics), web.get("/status", self._on_status)]
             pages = console.Console(
-                context.site, self._sessions.authenticate, self._sessions.open, self._audit.write, self._clips,
+                context.site, self._sessions.authenticate, self._sessions.open, self._audit.note, self._clips,
                 context.console_tls is not None, platform.clock,
             )  # fmt: skip
             runner = await console.serve(pages, context.hub.console, context.console_tls, routes)
@@ -233,34 +245,6 @@ class Hub:
             self._clips.uploads.attach(uploads)
             runner = await http_server.start(uploads, context.hub.uploads, context.console_tls, "uploads")
             stack.push_async_callback(runner.cleanup)
-
-    async def _purge(self) -> None:
-        while True:
-            running_ms, jump_ms = self._running_time.advance()
-            if jump_ms:
-                self._report_clock_jump(jump_ms)
-            try:
-                await self._recordings.purge(running_ms)
-                if self._clips is not None:
-                    await self._clips.retention.purge(running_ms)
-                await run_to_end(self._running_time.save)
-            except OSError:
-                self._metrics.counts["storage_failed"] += 1
-            await asyncio.sleep(_PURGE_S)
-
-    def _report_clock_jump(self, jump_ms: int) -> None:
-        self._metrics.counts["clock_jumps"] += 1
-        self._audit.note("", "clock jumped", by_ms=jump_ms)
-        text = f"the hub's clock jumped by {jump_ms // 1000} s; check it, times of recordings and alarms may be wrong"
-        self._broadcaster.broadcast({"type": "notice", "id": "clock", "text": text})
-
-    async def _flush(self) -> None:
-        while True:
-            await asyncio.sleep(_FLUSH_S)
-            try:
-                await run_to_end(self._replay.flush)
-            except OSError:
-                self._metrics.counts["storage_failed"] += 1
 
     def close(self) -> None:
         """Close the trace."""

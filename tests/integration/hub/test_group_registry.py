@@ -53,7 +53,7 @@ def test_memberships_ssrcs_and_keys_survive_a_restart(site_folder):
     first = registry_of(site_folder)
     group = first.groups[1]
     group.floor.start(0)
-    burst = first._new_burst_ssrc()
+    burst = first._new_burst_ssrc(False)
     second = registry_of(site_folder)
     terms = [all_terms(site_folder, registry.devices["vest-1"]) for registry in (first, second)]
     wrapped = [[entry.pop("wrapped") for entry in entries] for entries in terms]
@@ -61,7 +61,7 @@ def test_memberships_ssrcs_and_keys_survive_a_restart(site_folder):
     key = first.devices["vest-1"].key.derive(b"patrolink-ptt-wrap")[:16]
     assert [aes_key_unwrap(key, w) for w in wrapped[0]] == [aes_key_unwrap(key, w) for w in wrapped[1]]
     assert stat.S_IMODE((site_folder / "state" / "shard-0" / "groups.json").stat().st_mode) == 0o600
-    assert burst < second._new_burst_ssrc() < 1 << 31
+    assert burst < second._new_burst_ssrc(False) < 1 << 31
 
 
 def test_dynamic_group_is_created_announced_and_ended(site_folder):
@@ -111,7 +111,7 @@ def test_all_keys_are_renewed_before_burst_numbers_restart(site_folder):
     announced = []
     registry = registry_of(site_folder, announced)
     keys = [group.key.number for group in registry.groups.values()]
-    numbers = [registry._new_burst_ssrc() for _ in range(5)]
+    numbers = [registry._new_burst_ssrc(False) for _ in range(5)]
     assert numbers[-2:] == [1, 2] and len(set(numbers)) == 5
     assert [group.key.number for group in registry.groups.values()] == [n + 1 for n in keys]
     assert len(announced) == len(registry.memberships)

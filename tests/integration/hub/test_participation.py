@@ -33,7 +33,8 @@ class Dispatcher:
 
     def __init__(self) -> None:
         self.clock, self.queue, self.metrics = FakeClock(0), MessageQueue("duty"), Metrics()
-        self.floor = Floor(FloorRules(preempt=False), 7, iter(range(100, 200)).__next__)
+        ssrcs = iter(range(100, 200))
+        self.floor = Floor(FloorRules(preempt=False), 7, lambda is_emergency: next(ssrcs))
         self.other = Member("vest-1", 0x80000001, 10, frozenset(("talk",)), b"sip:vest-1@site", present=True)
         self.member = Member("duty", 0x80000002, 200, RIGHTS, b"sip:duty@site", present=True)
         for member in (self.other, self.member):

@@ -23,6 +23,7 @@ class FloorHarness:
         self.sent = []
         self.events = []
         self.last_ssrc = 100
+        self.storage_full = ""
         self.index = 0
         self.floor = Floor(rules or FloorRules(), HUB, self.new_ssrc)
         self.floor.start(0)
@@ -34,7 +35,9 @@ class FloorHarness:
         self.take_effects()
         self.sent.clear()
 
-    def new_ssrc(self):
+    def new_ssrc(self, is_emergency):
+        if self.storage_full and not (is_emergency and self.storage_full == "reserved"):
+            raise OSError(28, "No space left on device")
         self.last_ssrc += 1
         return self.last_ssrc
 
@@ -342,3 +345,35 @@ def test_effects_of_valid_messages_remain_when_a_later_message_is_invalid():
     with pytest.raises(m.FloorError):
         group.receive(group.a, bytes(writer.buf[: writer.end()]))
     assert group.take_sent()[0] == ("a", "Granted")
+
+
+def test_without_an_ssrc_all_requests_are_denied_and_the_floor_is_idle():
+    group = FloorHarness()
+    group.request(group.a)
+    group.request(group.b)
+    group.take_sent()
+    group.storage_full = "all"
+    group.send(group.a, m.RELEASE)
+    assert group.take_sent() == [("b", "Deny"), ("a", "Idle"), ("b", "Idle"), ("c", "Idle")]
+    group.request(group.c)
+    assert group.take_sent() == [("c", "Deny")] and group.floor.burst is None
+    group.storage_full = "reserved"
+    group.request(group.c)
+    assert group.take_sent() == [("c", "Deny")]
+    group.request(group.c, indicator=m.EMERGENCY)
+    assert group.take_sent()[0] == ("c", "Granted")
+    group.storage_full = ""
+    group.send(group.c, m.RELEASE)
+    group.request(group.b)
+    assert group.floor.burst.member is group.b
+
+
+def test_the_end_of_a_burst_by_a_timer_without_an_ssrc_leaves_an_idle_floor():
+    group = FloorHarness()
+    group.request(group.a)
+    group.request(group.b)
+    group.storage_full = "all"
+    group.sent.clear()
+    group.run(5000)  # the talker is silent
+    assert group.floor.burst is None and not group.floor.queue
+    assert [pair for pair in group.take_sent() if pair[1] == "Deny"] == [("b", "Deny")]

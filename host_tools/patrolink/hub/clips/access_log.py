@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import threading
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,6 +9,7 @@ from typing import Any, NamedTuple
 from patrolink.core.clock import Clock
 from patrolink.core.decoder import rfc3339
 from patrolink.core.errors import UserError
+from patrolink.hub.infra import persistence
 
 _FIRST_HASH = "0" * 64  # the hash in the first line
 
@@ -42,28 +42,12 @@ class AccessLog:
         with self._lock:
             line = json.dumps({**entry, "before": self._last_hash}).encode() + b"\n"
             try:
-                handle = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-                try:
-                    _append(handle, line)
-                finally:
-                    os.close(handle)
+                persistence.append(self._path, line, durable=True)
             except OSError as e:
                 raise UserError(
                     f"access refused: {self._path} cannot be written ({e.strerror}); free some disk space"
                 ) from None
             self._last_hash = hashlib.sha256(line).hexdigest()
-
-
-def _append(handle: int, line: bytes) -> None:
-    """Append a line; when storage is full, remove what was written of it. Raises OSError."""
-    size = os.fstat(handle).st_size
-    try:
-        while line:
-            line = line[os.write(handle, line) :]
-        os.fsync(handle)
-    except OSError:
-        os.ftruncate(handle, size)
-        raise
 
 
 def verify_access_log(path: Path) -> LogState:

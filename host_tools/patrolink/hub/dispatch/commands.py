@@ -17,6 +17,7 @@ from patrolink.hub.infra.persistence import PersistentCounter
 _ACTIONS = {name: code for code, name in NAMES["command", "action"].items()}
 _EXPIRY_MS = 30_000  # a device ignores a command that arrives later
 _AMBIENT = "ambient"  # value of the command `call` that opens the microphone
+_ENDING_ACTIONS = ("live_view_stop",)  # storage that is full must not keep a camera running
 _MAX_OPERATOR_BYTES, _MAX_NAME_BYTES, _MAX_VALUE_BYTES = 40, 40, 120
 
 
@@ -101,9 +102,8 @@ class Commands:
                 f"name or value is too long; use at most {_MAX_NAME_BYTES} and {_MAX_VALUE_BYTES} bytes in UTF-8"
             )
         command_id, expires_ms = self._ids.allocate(), self._clock.unix_ms() + _EXPIRY_MS
-        self._audit.write(
-            operator, "command", device=device, command=command_id, action=action, number=number, value=value
-        )
+        record = self._audit.defer if action in _ENDING_ACTIONS else self._audit.write
+        record(operator, "command", device=device, command=command_id, action=action, number=number, value=value)
         fields = {"command_id": command_id, "action": _ACTIONS[action], "expires_ms": expires_ms, "number": number}
         self._sender.send(device, COMMAND, {**fields, **texts})
         return SentCommand(command_id, expires_ms)

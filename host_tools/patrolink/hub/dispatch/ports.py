@@ -150,7 +150,10 @@ class AuditPort(Protocol):
     """The audit log."""
 
     def write(self, who: str, what: str, **facts: Any) -> None:
-        """Record an action before it is carried out."""
+        """Record an action before it is carried out; UserError when that fails."""
+
+    def defer(self, who: str, what: str, **facts: Any) -> None:
+        """Record an action now, or as soon as storage works again."""
 
 
 @dataclass(frozen=True)

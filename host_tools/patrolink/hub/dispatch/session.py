@@ -43,7 +43,7 @@ class DispatcherSession:
     """One dispatcher at the hub, until `close`.
 
     Methods raise UserError for a group or device that does not exist, and for what the dispatcher may not do. Actions
-    are recorded in the audit log before they are carried out.
+    are recorded in the audit log before they are carried out; emergency calls and answers to events do not wait for it.
 
     Args:
         dispatcher: Name and priority.
@@ -140,7 +140,8 @@ class DispatcherSession:
         """
         participation = await self._voice.join(group)
         indicator = mcptt.EMERGENCY if emergency else mcptt.BROADCAST if broadcast else mcptt.NORMAL
-        self._ports.audit.write(self.name, "press", group=group, emergency=emergency, broadcast=broadcast)
+        record = self._ports.audit.defer if emergency else self._ports.audit.write
+        record(self.name, "press", group=group, emergency=emergency, broadcast=broadcast)
         requested = self._priority if priority is None else min(priority, self._priority)
         participation.request(requested, indicator)
 
@@ -159,14 +160,15 @@ class DispatcherSession:
 
     async def make_group(self, name: str, devices: list[str]) -> int:
         """Create a dynamic group of devices and return its number. The devices are informed at once."""
+        self._ports.audit.write(self.name, "make_group", name=name, devices=devices)
         group = await self._ports.floor.make_group(name, devices)
-        self._ports.audit.write(self.name, "make_group", group=group, name=name, devices=devices)
+        self._ports.audit.defer(self.name, "group_made", group=group, name=name)
         return group
 
     async def end_group(self, group: int) -> None:
         """End a dynamic group. Its devices are informed."""
-        await self._ports.floor.end_group(group)
         self._ports.audit.write(self.name, "end_group", group=group)
+        await self._ports.floor.end_group(group)
 
     def private_group(self, device: str) -> int:
         """Return the number of a device's private group. A floor request there is a private call."""

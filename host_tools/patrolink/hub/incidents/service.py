@@ -72,6 +72,10 @@ class IncidentService:
         self._metrics.refused["event rate"] += 1
         self._warnings.warn(row["device"], "flood", message="event", kind=row["kind"])
 
+    def retry_save(self) -> None:
+        """Save alarms if storage failed before."""
+        self._alarms.retry_save()
+
     def _answer(self, device: str, event_id: int) -> None:
         """Send the current state of an event: that of the last answer, else `received`."""
         answer = self._alarms.last_answer(device, event_id)
@@ -83,11 +87,13 @@ class IncidentService:
     def answer_event(self, who: str, device: str, event_id: int, state: str) -> None:
         """Accept, resolve, ... an event on behalf of a dispatcher, and inform the wearer and all dispatchers.
 
+        While storage fails, the answer reaches the wearer nevertheless, and is stored and audited later.
+
         Raises:
-            UserError: The event is not open, the state does not exist, or the audit log cannot be written.
+            UserError: The event is not open, or the state does not exist.
         """
         now_ms = self._clock.unix_ms()
         row = self._alarms.answer(device, event_id, Answer(state, now_ms, who))
-        self._audit.write(who, "answer_event", device=device, event=event_id, state=state)
+        self._audit.defer(who, "answer_event", device=device, event=event_id, state=state)
         self._sender.send(device, EVENT_STATE, event_state(event_id, state, now_ms, who))
         self._dispatchers.broadcast({"type": "event", **row})

@@ -53,7 +53,7 @@ class DeviceSender:
         self._is_home, self._clock, self._metrics = context.is_home, clock, metrics
         self.home_topic = f"h/{context.site.name}/home"
         self._requests = HubRequests(context, clock, random_bytes)
-        self._counters = PersistentCounter(context.state / "downlink.json", 1024)
+        self._counters = PersistentCounter(context.state / "downlink.json", 8192)
         self._downlink = Downlink(context.keys, self._counters.allocate)
         self._queue: DownlinkQueue[_Waiting] = DownlinkQueue()
         self._filled = asyncio.Event()

@@ -1,28 +1,117 @@
-"""Durable state of a hub: JSON documents and counters that survive restarts and power cuts. Files have mode 0600."""
+"""Durable state of a hub: JSON documents and counters that survive restarts and power cuts. Files have mode 0600.
 
+A folder may hold a reserve: a file that only occupies space. When storage is full, the reserve makes room for the
+replacement of a file, and takes the room of the replaced file afterwards.
+"""
+
+import contextlib
+import errno
 import json
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from patrolink.core.errors import UserError
 
+RESERVE_FILE = "reserve.bin"
+_RESERVE_BYTES = 4 << 20
+_RESERVE_STEP_BYTES = 1 << 18
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_reserve_lock = threading.Lock()
+
+
+def fill_reserve(folder: Path) -> int:
+    """Give the reserve of a folder its size, or what storage permits. Returns the bytes that it has."""
+    size = _RESERVE_BYTES
+    with contextlib.suppress(OSError):
+        handle = os.open(folder / RESERVE_FILE, os.O_WRONLY | os.O_CREAT, 0o600)
+        try:
+            while size > os.fstat(handle).st_size:
+                try:
+                    os.posix_fallocate(handle, 0, size)
+                except OSError:
+                    size -= _RESERVE_STEP_BYTES
+            return os.fstat(handle).st_size
+        finally:
+            os.close(handle)
+    return 0
+
+
+def with_reserve(folder: Path, write: Callable[[], None]) -> None:
+    """Write to a folder; if storage is full, again with the space of the folder's reserve.
+
+    Args:
+        folder: The folder.
+        write: Writes. It may be called twice.
+
+    Raises:
+        OSError: Storage failed.
+    """
+    try:
+        write()
+        return
+    except OSError as e:
+        if e.errno not in _FULL:
+            raise
+    with _reserve_lock:
+        with contextlib.suppress(FileNotFoundError):
+            os.truncate(folder / RESERVE_FILE, 0)
+        try:
+            write()
+        finally:
+            fill_reserve(folder)
+
 
 def replace_file(path: Path, data: bytes) -> None:
-    """Replace a file atomically and durably.
+    """Replace a file atomically and durably, if necessary with the space of the reserve of its folder.
 
     Raises:
         OSError: Storage failed. The previous file is intact.
     """
+    with_reserve(path.parent, lambda: _replace_file(path, data))
+
+
+def _replace_file(path: Path, data: bytes) -> None:
     temporary = path.with_name(path.name + ".new")
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(handle, "wb") as f:
-        f.write(data)
-        f.flush()
-        os.fsync(f.fileno())
+    try:
+        with os.fdopen(handle, "wb") as f:
+            f.write(data)
+            f.flush()
+            os.fsync(f.fileno())
+    except OSError:
+        temporary.unlink(missing_ok=True)  # it takes space
+        raise
     temporary.replace(path)
     sync(path.parent)
+
+
+def append(path: Path, data: bytes, durable: bool) -> None:
+    """Append lines to a file that is created if necessary, all or nothing.
+
+    Args:
+        path: The file.
+        data: Complete lines.
+        durable: Return when they are on storage.
+
+    Raises:
+        OSError: Storage failed.
+    """
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    try:
+        size = os.fstat(handle).st_size
+        try:
+            while data:
+                data = data[os.write(handle, data) :]
+            if durable:
+                os.fsync(handle)
+        except OSError:
+            os.ftruncate(handle, size)
+            raise
+    finally:
+        os.close(handle)
 
 
 def sync(path: Path) -> None:
@@ -73,6 +162,8 @@ def installation_id(path: Path, prefix: str, random_bytes: Callable[[int], bytes
 class HighWaterMark:
     """Upper bound of the numbers in use, kept on storage. After a restart, numbers continue from the bound.
 
+    The bound is moved when half of a block is used. If storage fails, the other half can be used meanwhile.
+
     Args:
         path: File that keeps the bound.
         block: How far the bound is moved at once. A block is lost at each restart.
@@ -89,7 +180,7 @@ class HighWaterMark:
         if stored is not None and (type(stored) is not int or stored < 0):
             raise UserError(f"{path}: not a whole number from 0; restore it from a backup")
         self.first: int = first if stored is None else stored
-        self._bound = self.first
+        self._bound = self._move_at = self.first
 
     def reserve(self, number: int) -> None:
         """Ensure that the bound on storage is above a number.
@@ -97,10 +188,18 @@ class HighWaterMark:
         Raises:
             OSError: Storage failed. The number must not be used.
         """
-        if number >= self._bound:
-            bound = number + self._block
-            save_json(self._path, bound)
-            self._bound = bound
+        if number < self._move_at:
+            return
+        try:
+            self._move(number + self._block)
+        except OSError:
+            if number >= self._bound:
+                raise
+            self._move_at = min(self._bound, number + self._block // 64 + 1)  # not at every number
+
+    def _move(self, bound: int) -> None:
+        save_json(self._path, bound)
+        self._bound, self._move_at = bound, bound - self._block // 2
 
 
 class PersistentCounter(HighWaterMark):
@@ -135,7 +234,10 @@ class PersistentCounter(HighWaterMark):
         return number
 
     def restart(self, first: int) -> None:
-        """Continue from a lower number, when earlier numbers have lost their meaning."""
+        """Continue from a lower number, when earlier numbers have lost their meaning.
+
+        Raises:
+            OSError: Storage failed. Nothing has changed.
+        """
+        self._move(first + self._block)
         self.next_number = first
-        self._bound = first
-        self.reserve(first)

@@ -56,8 +56,8 @@ class ReplayStore:
         handle = os.open(folder / "replay.bin", os.O_RDWR | os.O_CREAT, 0o600)
         try:
             size = max(1, len(index)) * _SLOT_BYTES
-            if os.fstat(handle).st_size < size:
-                os.truncate(handle, size)
+            # Storage is allocated now: a page of a sparse file that cannot be written later ends the process (SIGBUS).
+            persistence.with_reserve(folder, lambda: os.posix_fallocate(handle, 0, size))
             self._map = mmap.mmap(handle, 0)
         finally:
             os.close(handle)

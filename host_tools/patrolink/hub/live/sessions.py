@@ -15,6 +15,7 @@ from patrolink.core.errors import UserError
 from patrolink.hub.config import HubConfig
 from patrolink.hub.dispatch.commands import SentCommand
 from patrolink.hub.dispatch.messages import LiveFormat, LiveFrame
+from patrolink.hub.dispatch.ports import AuditPort
 from patrolink.hub.infra.metrics import Metrics
 from patrolink.hub.infra.udp import UdpSocket
 from patrolink.hub.live.jpeg_transcoder import JpegTranscoder
@@ -47,7 +48,7 @@ class LiveSessions:
         metrics: Where sessions, pictures and rejected datagrams are counted.
         devices: The devices of the site by name.
         send_command: Sends a command: (operator, device, action, number, name, value).
-        audit: Writes a row to the audit log: (who, what, **facts). Raises UserError if it cannot be written.
+        audit: The audit log.
         broadcast: Sends a message to all dispatchers.
         bind_udp: Returns a bound socket.
         clock: Source of time.
@@ -62,7 +63,7 @@ class LiveSessions:
         metrics: Metrics,
         devices: Mapping[str, Device],
         send_command: Callable[[str, str, str, int | None, str, str], SentCommand],
-        audit: Callable[..., None],
+        audit: AuditPort,
         broadcast: Callable[[dict[str, Any]], None],
         bind_udp: Callable[[str, int], UdpSocket],
         clock: Clock,
@@ -122,7 +123,7 @@ class LiveSessions:
             raise UserError(f"{MAX_SESSIONS} live views are active, which is the limit; end one first")
         if session is not None and watcher not in session.watchers and len(session.watchers) >= MAX_WATCHERS:
             raise UserError(f"{device} has {MAX_WATCHERS} watchers, which is the limit; wait until one stops")
-        self._audit(watcher.name, "live_start", device=device, seconds=seconds, form=live_format)
+        self._audit.write(watcher.name, "live_start", device=device, seconds=seconds, form=live_format)
         if session is None:
             command = self._send_command(watcher.name, device, "live_view_start", seconds, "", self._address)
             session = _LiveSession(
@@ -151,8 +152,7 @@ class LiveSessions:
             self._on_change(session)
         else:
             self._end(session, "no watchers left")
-        with contextlib.suppress(UserError):  # a full disk must not keep a camera running
-            self._audit(watcher.name, "live_stop", device=device)
+        self._audit.defer(watcher.name, "live_stop", device=device)
         if not session.watchers:
             self._send_command(watcher.name, device, "live_view_stop", None, "", "")
 
@@ -181,8 +181,7 @@ class LiveSessions:
     def _on_end(self, session: "_LiveSession", reason: str) -> None:
         device, pictures = session.stream.device, session.stream.pictures
         del self._sessions[device]
-        with contextlib.suppress(UserError):  # a full disk is counted by the audit log
-            self._audit("", "live_end", device=device, why=reason, pictures=pictures)
+        self._audit.defer("", "live_end", device=device, why=reason, pictures=pictures)
         self._broadcast({"type": "live", **session.row(reason)})
 
 

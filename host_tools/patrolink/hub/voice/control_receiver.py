@@ -88,8 +88,6 @@ class ControlReceiver:
             self._server.receive(membership.group, membership.member, data, index)
         except mcptt.FloorError:
             self._refuse("floor message")
-        except OSError:  # no SSRC could be reserved on storage, so nothing was granted
-            self._metrics.counts["storage_failed"] += 1
 
     def _refuse(self, reason: str) -> None:
         self._metrics.refused[reason] += 1

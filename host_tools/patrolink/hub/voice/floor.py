@@ -39,10 +39,10 @@ class Floor:
     Args:
         rules: Talk times, queue length and priorities of the group.
         hub_ssrc: SSRC of the server's messages.
-        new_ssrc: Returns an SSRC never used under the group's key. May raise OSError; then nothing is granted.
+        new_ssrc: (is_emergency) -> an SSRC never used under the group's key. After an OSError, requests are denied.
     """
 
-    def __init__(self, rules: FloorRules, hub_ssrc: int, new_ssrc: Callable[[], int]) -> None:
+    def __init__(self, rules: FloorRules, hub_ssrc: int, new_ssrc: Callable[[bool], int]) -> None:
         self.rules = rules
         self.hub_ssrc = hub_ssrc
         self.state = FloorState.IDLE
@@ -102,7 +102,6 @@ class Floor:
 
         Raises:
             FloorError: A message that no participant may send. The rest of the datagram is ignored.
-            OSError: `new_ssrc` failed.
         """
         if index <= member.newest_index:
             return
@@ -171,8 +170,7 @@ class Floor:
         elif self._preempts(request, burst):
             self._unqueue(member, now_ms, emit=False)
             self._revoke(burst.member, mcptt.REVOKE_PREEMPTED, now_ms)
-            self._end(now_ms, "pre-empted", grant_next=False)
-            self._grant(request, now_ms)
+            self._end(now_ms, "pre-empted", request)
         elif burst.indicator & mcptt.BROADCAST:
             self._deny(member, mcptt.DENY_RECEIVE_ONLY, now_ms)
         else:
@@ -186,8 +184,7 @@ class Floor:
             return False
         if self.burst.acked:
             # The member knew the SSRC and has started over. A new SSRC keeps each pair of SSRC and index unique.
-            self._end(now_ms, "began anew", grant_next=False)
-            self._grant(request, now_ms)
+            self._end(now_ms, "began anew", request)
         else:
             self._repeat_grant(now_ms)
         return True
@@ -261,12 +258,18 @@ class Floor:
 
     # --- bursts -------------------------------------------------------------------------------------------------------
 
-    def _grant(self, request: FloorRequest, now_ms: int) -> None:
-        talk_ms = self.rules.emergency_ms if request.indicator & mcptt.EMERGENCY else self.rules.talk_ms
-        ssrc = self._new_ssrc()
-        burst = self.burst = Burst(
-            request.member, ssrc, request.priority, request.indicator, now_ms, now_ms + talk_ms, now_ms
-        )
+    def _grant(self, request: FloorRequest, now_ms: int) -> bool:
+        """Grant the idle floor. Returns False if no SSRC could be reserved on storage; then all requests are denied."""
+        is_emergency = bool(request.indicator & mcptt.EMERGENCY)
+        try:
+            ssrc = self._new_ssrc(is_emergency)
+        except OSError:
+            for entry in (request, *self.queue):
+                self._deny(entry.member, mcptt.DENY_RESOURCES, now_ms)
+            self.queue.clear()
+            return False
+        ends_ms = now_ms + (self.rules.emergency_ms if is_emergency else self.rules.talk_ms)
+        burst = self.burst = Burst(request.member, ssrc, request.priority, request.indicator, now_ms, ends_ms, now_ms)
         burst.t20_started_ms = now_ms
         self.state = FloorState.TAKEN
         self._t4_at_ms = None
@@ -275,6 +278,7 @@ class Floor:
         self._start_t7(now_ms)
         self._send_state_to_all()
         self._emit(FloorEvent(FloorEventKind.BEGIN, now_ms, burst.member, ssrc, indicator=burst.indicator))
+        return True
 
     def _repeat_grant(self, now_ms: int, t20_count: int = 1) -> None:
         burst = self.burst
@@ -282,8 +286,8 @@ class Floor:
         burst.t20_count, burst.t20_started_ms = t20_count, now_ms
         self._send(burst.member, self._encoder.granted(burst, now_ms))
 
-    def _end(self, now_ms: int, cause: str, grant_next: bool = True) -> None:
-        """End the burst and grant the floor to the head of the queue. Without `grant_next` the caller does the rest."""
+    def _end(self, now_ms: int, cause: str, following: FloorRequest | None = None) -> None:
+        """End the burst and grant the floor to the following request, which is by default the head of the queue."""
         burst = self.burst
         assert burst is not None
         self.burst = None
@@ -291,14 +295,11 @@ class Floor:
         burst.ends_ms = now_ms + _LATE_VOICE_MS
         self._ended_burst = burst
         self._emit(FloorEvent(FloorEventKind.END, now_ms, burst.member, burst.ssrc, cause))
-        if not grant_next:
-            return
-        if self.queue:
-            head = self.queue.pop(0)
+        if following is None and self.queue:
+            following = self.queue.pop(0)
             for entry in self.queue:
                 self._send_position(entry.member)
-            self._grant(head, now_ms)
-        else:
+        if following is None or not self._grant(following, now_ms):
             self._enter_idle(now_ms)
 
     def _enter_idle(self, now_ms: int) -> None:

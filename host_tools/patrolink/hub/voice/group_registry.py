@@ -4,7 +4,8 @@ The file holds each group's SSRC and key and the members' SSRCs. After a restart
 valid. A device that was removed from a group in the site file is informed, and the group gets a new key.
 """
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from patrolink.core.clock import Clock
@@ -103,13 +104,18 @@ class GroupRegistry:
                     self._mark_left(name, int(text))
         self._save()
 
-    def _save(self) -> None:
-        """Write all groups to storage. Called before devices are informed of a change."""
+    def _save(self, new_keys: Mapping[int, GroupKey] | None = None) -> None:
+        """Write all groups to storage. Called before devices are informed of a change.
+
+        Args:
+            new_keys: Keys by group that take effect after they are on storage.
+        """
+        keys = {number: group.key for number, group in self.groups.items()} | dict(new_keys or {})
         groups = {
             str(group.number): {
                 "ssrc": group.floor.hub_ssrc,
-                "key": group.key.number,
-                "secret": group.key.secret.hex(),
+                "key": keys[group.number].number,
+                "secret": keys[group.number].secret.hex(),
                 "seats": {name: membership.member.ssrc for name, membership in group.memberships.items()},
             }
             for group in self.groups.values()
@@ -172,7 +178,7 @@ class GroupRegistry:
         for name in removed:
             self._mark_left(name, group.number)
         if removed:
-            group.renew_key(self._clock.monotonic_ms(), self._random_bytes)
+            group.replace_key(group.key.successor(self._random_bytes), self._clock.monotonic_ms())
 
     def _is_configured(self, device: str, number: int) -> bool:
         """Return True if the site file has the device in the group, possibly on another hub, which announces it."""
@@ -186,15 +192,21 @@ class GroupRegistry:
 
     # --- SSRCs --------------------------------------------------------------------------------------------------------
 
-    def _new_burst_ssrc(self) -> int:
-        if self._ssrcs.renewal_due():
-            # The numbers are about to restart. Keys must be replaced before an SSRC repeats under the same key.
-            for group in self.groups.values():
-                group.renew_key(self._clock.monotonic_ms(), self._random_bytes)
-            self._save()
-            for membership in self.memberships.values():
-                self._announce(membership.device, membership.group.number)
-        return self._ssrcs.new_burst_ssrc()
+    def _new_burst_ssrc(self, is_emergency: bool) -> int:
+        if self._ssrcs.is_renewal_due:
+            with contextlib.suppress(OSError):  # again with the next burst; 65,536 are left
+                self._renew_keys()
+        return self._ssrcs.new_burst_ssrc(is_emergency)
+
+    def _renew_keys(self) -> None:
+        """Replace all keys before an SSRC repeats under one of them. Raises OSError; then the keys are as before."""
+        keys = {number: group.key.successor(self._random_bytes) for number, group in self.groups.items()}
+        self._save(keys)
+        self._ssrcs.keys_renewed = True
+        for number, key in keys.items():
+            self.groups[number].replace_key(key, self._clock.monotonic_ms())
+        for membership in self.memberships.values():
+            self._announce(membership.device, membership.group.number)
 
     # --- changes ------------------------------------------------------------------------------------------------------
 
@@ -214,12 +226,14 @@ class GroupRegistry:
 
         Raises:
             UserError: A device is unknown, no device is given, or the name is too long.
+            OSError: Storage failed. There is no such group.
         """
         for device in devices:
             if device not in self.devices:
                 raise UserError(f"no device {device!r} at this site; add its key to {self._context.site.keys}")
         if not devices or not 0 < len(name.encode()) <= 40:
             raise UserError("a group needs at least one device and a name of 1 to 40 bytes in UTF-8")
+        self._ssrcs.prepare(len(devices) + 2)  # members, the group's own, and its number
         number = _DYNAMIC | self._context.hub.shard << 26 | self._ssrcs.new_ssrc() & 0x3FFFFFF  # never used again
         definition = {
             "name": name,
@@ -229,29 +243,47 @@ class GroupRegistry:
         }
         self._dynamic[number] = definition
         group = self._build_dynamic({}, number, definition)
-        self._save()
+        try:
+            self._save()
+        except OSError:
+            self._remove(group)
+            raise
         self._announce_to_members(group)
         return group
+
+    def _remove(self, group: Group) -> None:
+        """Remove a dynamic group from memory."""
+        del self._dynamic[group.number], self.groups[group.number]
+        for membership in group.memberships.values():
+            del self.memberships[membership.member.ssrc], membership.device.memberships[group.number]
 
     def end_group(self, number: int) -> Group:
         """End a dynamic group, inform its devices, and return it.
 
         Raises:
             UserError: The number is not that of a dynamic group.
+            OSError: Storage failed. The group continues.
         """
         if number not in self._dynamic:
             raise UserError(f"group {number} cannot be ended: it is not a dynamic group; edit the site file")
-        del self._dynamic[number]
-        group = self.groups.pop(number)
-        now_ms = self._clock.monotonic_ms()
-        for name, membership in group.memberships.items():
-            group.floor.leave(membership.member, now_ms)
-            del self.memberships[membership.member.ssrc], membership.device.memberships[number]
-            self._mark_left(name, number)
+        definition, group = self._dynamic.pop(number), self.groups.pop(number)
+        left = {device: device.left_groups for device in (seat.device for seat in group.memberships.values())}
+        for device in left:
+            self._mark_left(device.name, number)
+        try:
+            self._save()
+        except OSError:
+            for device, numbers in left.items():
+                device.left_groups = numbers
+            raise
+        finally:
+            self._dynamic[number], self.groups[number] = definition, group
+        self._remove(group)
+        for membership in group.memberships.values():
+            group.floor.leave(membership.member, self._clock.monotonic_ms())
         for session, device in list(self.dispatchers.items()):
             if number in device.memberships:
                 self.leave(session, number)
-        self._save()
         self._announce_to_members(group)
         return group
 

@@ -1,6 +1,5 @@
 """Devices, talk groups and memberships as a hub holds them in memory."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -114,10 +113,10 @@ class Group:
             self._srtp = self.key.srtp_context()
         return self._srtp
 
-    def renew_key(self, now_ms: int, random_bytes: Callable[[int], bytes]) -> None:
-        """Replace the key, because a former member knows the current one or SSRCs are about to repeat."""
+    def replace_key(self, key: GroupKey, now_ms: int) -> None:
+        """Use another key, because a former member knows the current one or SSRCs are about to repeat."""
         self.retired_key = RetiredKey(self.key, self.srtp, now_ms + KEY_OVERLAP_MS)
-        self.key = self.key.successor(random_bytes)
+        self.key = key
         self._srtp = None
 
     def context_of(self, key: GroupKey) -> SrtpTransform:

@@ -4,6 +4,7 @@ An SSRC has 32 bits: bit 31 is set for floor messages and clear for voice, bits 
 is a counter that is kept on storage.
 """
 
+import errno
 from pathlib import Path
 
 from patrolink.hub.infra.persistence import PersistentCounter
@@ -12,19 +13,33 @@ _CONTROL = 1 << 31
 _SHARD_SHIFT = 27
 _BURSTS = 1 << _SHARD_SHIFT
 _RENEW_BEFORE = 1 << 16  # bursts before the counter restarts
+_BURST_BLOCK = 1 << 14  # half of it can be used while storage is full
+_EMERGENCY_NUMBERS = 1 << 10  # of those on storage, the last ones are for emergency calls
 
 
 class SsrcAllocator:
-    """SSRC counters of one hub."""
+    """SSRC counters of one hub.
+
+    Args:
+        folder: Folder of the hub's state.
+        shard: The hub.
+
+    Attributes:
+        keys_renewed: All group keys were replaced since the burst numbers restarted. The caller sets it.
+    """
 
     def __init__(self, folder: Path, shard: int) -> None:
         self._shard_bits = shard << _SHARD_SHIFT
-        self._control = PersistentCounter(folder / "ssrc.json", 256, 1)
-        self._burst = PersistentCounter(folder / "burst.json", 4096, 1)
-        self._renewal_reported = False
+        self._control = PersistentCounter(folder / "ssrc.json", 1024, 1)
+        self._burst = PersistentCounter(folder / "burst.json", _BURST_BLOCK, 1)
+        self.keys_renewed = False
 
     def new_ssrc(self) -> int:
-        """Return an SSRC for floor messages of a member or of the hub."""
+        """Return an SSRC for floor messages of a member or of the hub.
+
+        Raises:
+            OSError: Storage failed. No number was used.
+        """
         return _CONTROL | self._shard_bits | self._control.allocate()
 
     def prepare(self, count: int) -> None:
@@ -35,20 +50,22 @@ class SsrcAllocator:
         """
         self._control.prepare(count)
 
-    def renewal_due(self) -> bool:
-        """Return True once before the burst numbers restart: then all group keys have to be replaced."""
-        due = self._burst.next_number >= _BURSTS - _RENEW_BEFORE and not self._renewal_reported
-        self._renewal_reported |= due
-        return due
+    @property
+    def is_renewal_due(self) -> bool:
+        """True before the burst numbers restart, until `keys_renewed` is set."""
+        return self._burst.next_number >= _BURSTS - _RENEW_BEFORE and not self.keys_renewed
 
-    def new_burst_ssrc(self) -> int:
+    def new_burst_ssrc(self, is_emergency: bool) -> int:
         """Return an SSRC for the voice of one burst.
 
         Raises:
             OSError: Storage failed. No number was used.
         """
-        number = self._burst.allocate()
-        if number == _BURSTS - 1:
+        if self._burst.next_number >= _BURSTS:
+            if not self.keys_renewed:
+                raise OSError(errno.ENOSPC, "no burst number is left under the current group keys")
             self._burst.restart(1)
-            self._renewal_reported = False
-        return self._shard_bits | number
+            self.keys_renewed = False
+        if not is_emergency:
+            self._burst.prepare(_EMERGENCY_NUMBERS + 1)
+        return self._shard_bits | self._burst.allocate()
