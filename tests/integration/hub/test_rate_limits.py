@@ -1,13 +1,14 @@
 """A device or a dispatcher that sends too much: refused and counted, without effect on anybody else."""
 
+import asyncio
 import json
 import random
 
 import patrolink_messages as m
 import pytest
 from patrolink.core.errors import UserError
+from patrolink.hub.dispatch import requests
 from patrolink.hub.dispatch.request_limits import RequestLimits
-from patrolink.hub.dispatch.requests import perform
 from patrolink.hub.infra.metrics import Metrics
 from patrolink.hub.infra.rate_limits import NoticeLimiter, Rate, TokenBucket
 
@@ -151,6 +152,10 @@ class FakeSession:
 
     def release_floor(self, group: int) -> None:
         self.done.append("release")
+
+
+def perform(session: FakeSession, text: str) -> dict:
+    return asyncio.run(requests.perform(session, text))
 
 
 COMMAND = json.dumps({"do": "command", "id": 1, "device": "vest-1", "action": "locate"})
