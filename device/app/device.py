@@ -99,7 +99,7 @@ class Device:
         else:
             from app.wiring_network import open_raw_streams
 
-            raw = open_raw_streams(self.modem, broker.get("tls"), "broker.tls")
+            raw = open_raw_streams(self.modem, hal, broker.get("tls"), "broker.tls")
         self.session = Session(
             umqtt_import.load(), self.net, raw, broker, device, config["keepalive_s"], self._downlink.receive, log
         )

@@ -3,23 +3,19 @@
 from app.errors import ConfigError
 
 
-def open_raw_streams(modem, tls_options, where):
+def open_raw_streams(modem, hal, tls_options, where):
     """Return a function (net) -> raw stream (see compat.stream).
 
     Args:
         modem: agent.modem.driver.Modem, or None on a board with a network stack.
+        hal: The platform.
         tls_options: {"ca", "cert", "key"}, or an empty dictionary or None for plain TCP.
         where: Key of the options in the configuration, for error messages.
 
     Raises:
         ConfigError: The certificates cannot be used.
     """
-    if modem is not None:
-        raw = modem.tcp
-    else:
-        from compat import netsock  # not on boards with a modem: it takes heap
-
-        raw = netsock.TcpSocket
+    raw = modem.tcp if modem is not None else hal.tcp_socket()
     if not tls_options:
         return raw
     from compat import tls

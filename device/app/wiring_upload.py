@@ -18,7 +18,7 @@ class UploadBuilder:
 
     def __init__(self, core):
         self._core = core
-        self._raw = open_raw_streams(core.modem, core.config["clips"]["upload"]["tls"], "clips.upload.tls")
+        self._raw = open_raw_streams(core.modem, core.hal, core.config["clips"]["upload"]["tls"], "clips.upload.tls")
 
     def build(self, queue, unix_ms):
         """Return an agent.upload.uploader.Uploader.

@@ -116,6 +116,13 @@ class Files:
         os.rename(self._dir + old, self._dir + new)
 
 
+def tcp_socket():
+    """Return the class of TCP sockets of boards with a network stack; see compat.stream."""
+    from compat import netsock  # not on boards with a modem: it takes heap
+
+    return netsock.TcpSocket
+
+
 def randbelow(n):
     """Return a uniform integer in 0..n-1, for n up to 2^24: the bias of the modulo is then below 1 in 256."""
     return int.from_bytes(os.urandom(4), "big") % n

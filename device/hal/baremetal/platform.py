@@ -9,7 +9,7 @@ under [wiring].
 import select
 
 import machine
-from hal.common import Clock, Files, Store, battery, randbelow, runtime  # noqa: F401  # part of the contract
+from hal.common import Clock, Files, Store, battery, randbelow, runtime, tcp_socket  # noqa: F401  # part of the contract
 
 FROZEN = True  # the agent's code is in flash, not in the heap
 IDLE_MS = 200  # UARTs end a sleep; a button press is latched by an interrupt and handled after this time at most

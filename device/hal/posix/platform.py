@@ -6,7 +6,7 @@ Modules that only some configurations need are imported inside functions: on Mic
 import select
 import time
 
-from hal.common import Clock, Files, Store, battery, randbelow, runtime  # noqa: F401  # part of the contract
+from hal.common import Clock, Files, Store, battery, randbelow, runtime, tcp_socket  # noqa: F401  # part of the contract
 from hal.posix.serial_line import SerialLine, open_unbuffered
 
 FROZEN = False  # the code of the agent is in the heap

@@ -14,12 +14,13 @@ from patrolink.core import signals
 from patrolink.core.decoder import Decoder
 from patrolink.core.keys import DeviceKey
 from patrolink.hub.clips.clip_service import ClipService
-from patrolink.hub.config import HubContext
+from patrolink.hub.config import Dispatcher, HubContext
 from patrolink.hub.dispatch import console
 from patrolink.hub.dispatch.broadcaster import Broadcaster
 from patrolink.hub.dispatch.commands import Commands
 from patrolink.hub.dispatch.hub_link import local_host
 from patrolink.hub.dispatch.ports import SessionPorts
+from patrolink.hub.dispatch.session import DispatcherSession
 from patrolink.hub.dispatch.session_manager import SessionManager
 from patrolink.hub.dispatch.voice_client import VoiceClients
 from patrolink.hub.dispatch.voice_receiver import VoiceReceiver
@@ -245,6 +246,15 @@ class Hub:
             self._clips.uploads.attach(uploads)
             runner = await http_server.start(uploads, context.hub.uploads, context.console_tls, "uploads")
             stack.push_async_callback(runner.cleanup)
+
+    def open_session(self, dispatcher: Dispatcher) -> DispatcherSession:
+        """Return a new session of a dispatcher of the site, which the caller has to close."""
+        return self._sessions.open(dispatcher)
+
+    @property
+    def metrics(self) -> Metrics:
+        """Counters and gauges of the hub."""
+        return self._metrics
 
     def close(self) -> None:
         """Close the trace."""

@@ -102,7 +102,9 @@ class UplinkService:
         if is_new_epoch:
             self._rekey(device)
         self._terms.frame_received(device, is_new_epoch or any(row["record"] == "hello" for row in rows))
-        if is_new:
+        if not is_new:
+            self._metrics.counts["frames_repeated"] += 1
+        else:
             self._replay.commit(device.name, self._decoder.epoch(device.name), rows[0]["counter"])
 
     def _has_budget(self, record: Record) -> bool:

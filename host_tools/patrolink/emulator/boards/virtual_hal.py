@@ -130,7 +130,7 @@ class VirtualHal:
     FROZEN = False
     IDLE_MS = 200  # every input wakes the board
 
-    def __init__(self, scheduler: Scheduler, seed: int) -> None:
+    def __init__(self, scheduler: Scheduler, seed: int | str) -> None:
         self._scheduler = scheduler
         self._random = random.Random(f"board {seed}")
         self.flash = Flash()
@@ -158,11 +158,14 @@ class VirtualHal:
         line = self.lines[path]
         line.received += data
         del line.received[:-8192]
-        self._woken = True
+        self._wake()
 
     def press(self, button: bytes) -> None:
         """Press a button."""
         self.buttons.append(button)
+        self._wake()
+
+    def _wake(self) -> None:
         self._woken = True
 
     def wait(self, ms: float) -> None:

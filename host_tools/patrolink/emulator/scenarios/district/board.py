@@ -1,0 +1,231 @@
+"""One device of a district: the agent in a greenlet on a simulated board, with receiver, network and wearer."""
+
+import itertools
+import random
+import re
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+from patrolink_protocol import frame
+
+from patrolink.core import resources, tracks
+from patrolink.core.keys import DeviceKey
+from patrolink.emulator.boards import agent_loader
+from patrolink.emulator.boards.parallel_hal import ParallelHal
+from patrolink.emulator.boards.virtual_hal import Line, PowerCut, Reset
+from patrolink.emulator.boards.virtual_stack import StackHal
+from patrolink.emulator.network.carrier import Dial, Network, Profile
+from patrolink.emulator.peripherals import nmea
+from patrolink.emulator.peripherals.modem import Modem
+from patrolink.emulator.scenarios.district.invariants import Monitor
+from patrolink.emulator.scheduler import Scheduler
+
+BROKER_HOST, BROKER_PORT = "broker.patrolink.example", 8883
+_BOOT_S = 1, 60  # a device without power gets it back within this time
+_DIALECTS = ("quectel", "simcom")
+_LOG_LINES = 400
+_SOS_STATES = ("sent", "received", "read", "accepted", "arrived", "resolved", "false alarm")
+_SOS_LINE = re.compile(f"sos ([0-9]+) ({'|'.join(_SOS_STATES)})")
+
+_points: list[tracks.TrackPoint] = []
+
+
+class Board:
+    """One device.
+
+    Args:
+        number: Number of the device in the district; an odd one has a network stack and sound, an even one an AT modem.
+        seed: Seed of the run.
+        name: Device id.
+        key: Device key.
+        site: Name of the site.
+        profile: Conditions of its network.
+        dial: Opens connections to broker and hub.
+        unix_ms: True time.
+        fix_s: Seconds between two fixes of the receiver.
+
+    Attributes:
+        device: The agent, None without power.
+        log: The last lines of its log.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        seed: int,
+        name: str,
+        key: DeviceKey,
+        site: str,
+        profile: Profile,
+        scheduler: Scheduler,
+        dial: Dial,
+        monitor: Monitor,
+        unix_ms: Callable[[], int],
+        fix_s: float,
+    ) -> None:
+        self.name, self._monitor, self._unix_ms, self._scheduler = name, monitor, unix_ms, scheduler
+        self.random = random.Random(f"{seed} board {number}")
+        self._fix_ms = fix_s * 1000
+        self.log: deque[str] = deque(maxlen=_LOG_LINES)
+        self.network = Network(scheduler, profile, self.random.randrange(1 << 30), dial)
+        self.has_voice = number % 2 == 1
+        self.device: Any = None
+        self.modem: Modem | None = None
+        self.hal: ParallelHal
+        self._ended = False
+        self._thinned = 0
+        self._program, config = agent_loader.load()
+        self.config = {
+            **config.DEFAULTS,
+            "device": name,
+            "key": key.secret,
+            "key_epoch": key.epoch,
+            "broker": {"host": BROKER_HOST, "port": BROKER_PORT},
+            "gps_uart": "gps",
+            "state_dir": "state",
+        }
+        if self.has_voice:
+            self.hal = StackHal(self.network, f"{seed} {number}", self._on_microphone)
+            self.config["audio"] = {"mic": "mic", "speaker": "speaker", "indicator": "indicator"}
+            self.config["ptt"] = {**config.PTT_DEFAULTS, "frame_ms": 60, "site": site}
+        else:
+            self.hal = ParallelHal(scheduler, f"{seed} {number}")
+            dialect = _DIALECTS[number // 2 % 2]
+            modem_seed = self.random.randrange(1 << 30)
+            self.modem = Modem(scheduler, self.network, dialect, modem_seed, self._from_modem, unix_ms)
+            self.hal.pins["reset"] = self.modem.set_reset
+            self.config["modem"] = {"uart": "modem", "apn": "cmnet", "reset_pin": "reset"}
+            self.hal.lines["modem"] = Line()
+            self.hal.lines["modem"].to_peer = self.modem.feed
+        self.hal.lines["gps"] = Line()
+        self._verifier = frame.Channel(key.secret, name.encode(), frame.UPLINK, key.epoch)
+        epochs = self._epochs()
+        scheduler.after(self.random.uniform(0, self._fix_ms), lambda: self._speak(epochs))
+        scheduler.after(self.random.uniform(0, 20_000), lambda: self.hal.start(self._run))
+
+    # --- peripherals --------------------------------------------------------------------------------------------------
+
+    def _from_modem(self, data: bytes) -> None:
+        self.hal.deliver("modem", data)
+
+    def _epochs(self) -> Iterator[bytes]:
+        if not _points:
+            _points.extend(tracks.read(resources.demo_track()))
+        start = self.random.randrange(len(_points))
+        there_and_back = itertools.cycle(_points + _points[::-1])
+        for point in itertools.islice(there_and_back, start, None):
+            yield nmea.epoch(replace(point, time_ms=self._unix_ms() // 1000 * 1000))
+
+    def _speak(self, epochs: Iterator[bytes]) -> None:
+        if self.device is not None:
+            self.hal.deliver("gps", next(epochs))
+        if not self._ended:
+            self._scheduler.after(self._fix_ms, lambda: self._speak(epochs))
+
+    def _on_microphone(self, is_open: bool) -> None:
+        assert isinstance(self.hal, StackHal)
+        if is_open and not self.hal.indicator:
+            self._monitor.violate("indicator", f"the microphone of {self.name} opened with its indicator off")
+
+    # --- power --------------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while not self._ended:
+            self._boot()
+
+    def _boot(self) -> None:
+        """Run from power-on to whatever ends this boot."""
+        self.hal.boot()
+        try:
+            self.device = self._program.Device(self.config, self.hal, self._log_line)
+            self._watch(self.device)
+            self.device.run()
+        except PowerCut:
+            self._monitor.sums["power_cuts"] += 1
+            self._after_power_cut()
+        except Reset as e:
+            self._monitor.sums["watchdog_resets" if e.why == "watchdog" else "board_resets"] += 1
+            self._log_line(f"-- reset: {e.why} --")
+            self._end_boot()
+        except Exception as e:
+            self._monitor.violate("agent", f"{self.name}: {type(e).__name__}: {e}; at {_place(e)}")
+            self._after_power_cut()
+
+    def _after_power_cut(self) -> None:
+        self._log_line("-- power cut --")
+        self._end_boot()
+        self.network.forget()
+        self.hal.pause(self.random.uniform(*_BOOT_S) * 1000)
+        if self.modem is not None:
+            self.modem.start()
+
+    @property
+    def thinned(self) -> int:
+        """Number of frames that the outbox has given up to keep newer ones, over all boots."""
+        return self._thinned + (self.device.outbox.thinned if self.device is not None else 0)
+
+    def _end_boot(self) -> None:
+        if self.device is not None:
+            self._thinned += self.device.outbox.thinned
+        self.device = None
+
+    def cut_power(self) -> None:
+        """Cut the power, now or during a write within the next seconds."""
+        if self.device is not None and self.random.random() < 0.5:
+            self.hal.flash.cut_after = self.random.randrange(300)
+            self._scheduler.after(5000, self._cut_late)
+        else:
+            self.hal.end(PowerCut())
+
+    def _cut_late(self) -> None:
+        if self.hal.flash.cut_after is not None:
+            self.hal.end(PowerCut())
+
+    def end(self) -> None:
+        """Switch the board off for good."""
+        self._ended = True
+        self.hal.press(b"off")
+
+    def _log_line(self, text: str) -> None:
+        self.log.append(f"{self._scheduler.now / 1000:10.3f} {text}")
+        shown = _SOS_LINE.match(text)  # the log is the wearer's display of this board
+        if shown:
+            self._monitor.sos_shown_to_wearer(self.name, int(shown[1]), _SOS_STATES.index(shown[2]))
+
+    # --- observation --------------------------------------------------------------------------------------------------
+
+    @property
+    def waiting(self) -> int:
+        """Number of frames that wait in the device's storage; 0 without power."""
+        return len(self.device.outbox) + len(self.device.event_queue) if self.device is not None else 0
+
+    def _watch(self, device: Any) -> None:
+        """Observe what the device's storage accepts from now on."""
+        put, keep = device.outbox.put, device.event_queue.put
+
+        def put_recorded(data: memoryview) -> bool:
+            accepted: bool = put(data)
+            if accepted:
+                self._monitor.frame_recorded(self.name, self._verifier.open_frame(bytes(data))[1])
+            else:
+                self._monitor.sums["frames_refused_by_storage"] += 1
+            return accepted
+
+        def keep_recorded(data: memoryview, counter: int, event_id: int) -> bool:
+            accepted: bool = keep(data, counter, event_id)
+            if accepted:
+                self._monitor.frame_recorded(self.name, counter)
+                if counter == event_id:
+                    self._monitor.sos_raised(self.name, event_id)
+            return accepted
+
+        device.outbox.put, device.event_queue.put = put_recorded, keep_recorded
+
+
+def _place(error: BaseException) -> str:
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    return f"{traceback.tb_frame.f_code.co_filename}:{traceback.tb_lineno}" if traceback else "?"

@@ -1,0 +1,131 @@
+"""A dispatcher of a district: answers alarms, talks, and sends commands, through a session of the hub."""
+
+import asyncio
+import random
+from typing import Any
+
+from patrolink_names import NAMES
+
+from patrolink.core.errors import UserError
+from patrolink.emulator.scenarios.district.invariants import Monitor
+from patrolink.emulator.virtual_loop import VirtualLoop
+from patrolink.hub.app import Hub
+from patrolink.hub.config import Dispatcher
+from patrolink.hub.dispatch.session import DispatcherSession
+
+CLOSED_STATE = next(code for code, name in NAMES["event_state", "state"].items() if name == "resolved")
+_RECONNECT_S = 1, 5
+_THINK_S = 2, 20
+_FRAME_S = 0.06
+_ALAW = bytes(480)
+_REPORTED = ("received", "read")  # states before a dispatcher has decided
+
+
+class SimulatedDispatcher:
+    """A dispatcher with a console.
+
+    Args:
+        config: Name and priority.
+        seed: Seed of the run.
+        groups: Numbers of the groups that the dispatcher may use.
+        devices: Ids of the devices that get commands.
+        talk_s: Mean time between two bursts.
+    """
+
+    def __init__(
+        self,
+        config: Dispatcher,
+        seed: int,
+        groups: list[int],
+        devices: list[str],
+        talk_s: float,
+        monitor: Monitor,
+    ) -> None:
+        self._config, self._groups, self._devices, self._monitor = config, groups, devices, monitor
+        self._talk_s = talk_s
+        self._random = random.Random(f"{seed} dispatcher {config.name}")
+        self._granted: asyncio.Event | None = None
+        self._answering: set[asyncio.Task[None]] = set()
+
+    def connect(self, hub: Hub, loop: VirtualLoop) -> None:
+        """Open a session at a hub that has started; the session ends with the hub."""
+        loop.create_task(self._work(hub))
+
+    async def _work(self, hub: Hub) -> None:
+        await asyncio.sleep(self._random.uniform(*_RECONNECT_S))
+        session = hub.open_session(self._config)
+        self._granted = asyncio.Event()
+        tasks = [asyncio.ensure_future(self._read(session)), asyncio.ensure_future(self._talk(session))]
+        tasks += [asyncio.ensure_future(self._command(session))]
+        try:
+            for row in session.snapshot()["alarms"]:
+                self._on_alarm(session, row)
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        finally:
+            session.close()
+
+    async def _read(self, session: DispatcherSession) -> None:
+        while True:
+            message = await session.queue.next()
+            if not isinstance(message, dict):
+                self._monitor.sums["voice_to_dispatchers"] += 1
+            elif message["type"] == "event":
+                self._on_alarm(session, message)
+            elif message["type"] == "granted" and self._granted is not None:
+                self._granted.set()
+            elif message["type"] == "lost":
+                self._monitor.sums["console_messages_lost"] += message["count"]
+
+    # --- alarms -------------------------------------------------------------------------------------------------------
+
+    def _on_alarm(self, session: DispatcherSession, row: dict[str, Any]) -> None:
+        if not row["ack_wanted"] or row["phase"] in ("cleared", "cancelled"):
+            return
+        device, event_id = row["device"], row["event_id"]
+        self._monitor.sos_shown_to_dispatcher(self._config.name, device, event_id, row["phase"])
+        if row.get("taken_by") in (None, self._config.name):
+            task = asyncio.ensure_future(self._handle(session, device, event_id))
+            self._answering.add(task)
+            task.add_done_callback(self._answering.discard)
+
+    async def _handle(self, session: DispatcherSession, device: str, event_id: int) -> None:
+        for state in ("accepted", self._random.choice(("resolved", "false_alarm"))):
+            await asyncio.sleep(self._random.uniform(*_THINK_S))
+            try:
+                session.answer_event(device, event_id, state)
+            except UserError:  # another dispatcher has closed it
+                return
+            except OSError:
+                self._monitor.sums["answers_refused_by_storage"] += 1
+                return
+            self._monitor.sos_answered(device, event_id, state, state != "accepted")
+
+    # --- voice and commands -------------------------------------------------------------------------------------------
+
+    async def _talk(self, session: DispatcherSession) -> None:
+        assert self._granted is not None
+        while self._groups:
+            await asyncio.sleep(self._random.expovariate(1 / self._talk_s))
+            group = self._random.choice(self._groups)
+            self._granted.clear()
+            try:
+                await session.request_floor(group, emergency=self._random.random() < 0.1)
+                if not self._granted.is_set():
+                    await asyncio.wait([asyncio.ensure_future(self._granted.wait())], timeout=10)
+                for _ in range(self._random.randrange(10, 40)):
+                    if not session.send_audio(group, _ALAW):
+                        break
+                    self._monitor.sums["dispatcher_voice"] += 1
+                    await asyncio.sleep(_FRAME_S)
+                session.release_floor(group)
+            except (UserError, OSError):
+                self._monitor.sums["dispatcher_refused"] += 1
+
+    async def _command(self, session: DispatcherSession) -> None:
+        while True:
+            await asyncio.sleep(self._random.expovariate(1 / (4 * self._talk_s)))
+            try:
+                session.command(self._random.choice(self._devices), "locate")
+                self._monitor.sums["commands"] += 1
+            except (UserError, OSError):
+                self._monitor.sums["dispatcher_refused"] += 1

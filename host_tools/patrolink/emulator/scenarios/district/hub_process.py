@@ -1,0 +1,185 @@
+"""The hub of a district as a process on the virtual clock: started, stopped, killed and restarted by a supervisor."""
+
+import asyncio
+import random
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from patrolink.core.capture import Record
+from patrolink.core.errors import UserError
+from patrolink.emulator.network.site_broker import HubConnection, SiteBroker
+from patrolink.emulator.network.virtual_udp import HubSocket, UdpExchange
+from patrolink.emulator.scenarios.district.invariants import Monitor
+from patrolink.emulator.scheduler import Scheduler
+from patrolink.emulator.virtual_loop import VirtualLoop, dispose
+from patrolink.hub.app import Hub
+from patrolink.hub.config import HubContext
+from patrolink.hub.voice.recording_writer import RecordedBurst, write
+
+_RESTART_MS = 2000  # as the service manager does
+
+
+class VirtualClock:
+    """Clock of the hub's machine: it may jump.
+
+    Attributes:
+        offset_ms: What the time of day is ahead of the true time.
+    """
+
+    def __init__(self, scheduler: Scheduler, unix_ms: Callable[[], int]) -> None:
+        self._scheduler, self._true_ms = scheduler, unix_ms
+        self.offset_ms = 0
+
+    def unix_ms(self) -> int:
+        """Return the time of day in milliseconds."""
+        return self._true_ms() + self.offset_ms
+
+    def unix_ns(self) -> int:
+        """Return the time of day in nanoseconds."""
+        return self.unix_ms() * 1_000_000
+
+    def monotonic_ms(self) -> int:
+        """Return milliseconds since an arbitrary start."""
+        return int(self._scheduler.now)
+
+
+class _Writer:
+    """Writes recordings in the hub's own process."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    async def write(self, burst: RecordedBurst) -> dict[str, Any] | None:
+        return await asyncio.to_thread(write, self._folder, burst)
+
+    async def close(self) -> None:
+        """Do nothing."""
+
+
+class _Platform:
+    """Surroundings of one life of the hub (`patrolink.hub.platform.Platform`)."""
+
+    def __init__(self, process: "HubProcess", loop: VirtualLoop) -> None:
+        self._process, self._loop = process, loop
+        self.clock = process.clock
+
+    def random_bytes(self, n: int) -> bytes:
+        return self._process.random.randbytes(n)
+
+    def bind_udp(self, host: str, port: int) -> HubSocket:
+        return self._process.exchange.bind(host, port)
+
+    def connect_broker(
+        self,
+        url: str,
+        session: str,
+        on_topic: Mapping[str, Callable[[bytes], None]],
+        on_record: Callable[[Record], None],
+    ) -> HubConnection:
+        return HubConnection(self._process.broker, self._loop, on_topic, on_record, self._process.deliver)
+
+    def recording_writer(self, folder: Path) -> _Writer:
+        return _Writer(folder)
+
+
+class HubProcess:
+    """A hub and its supervisor.
+
+    Args:
+        site: The site file.
+        seed: Seed of its keys.
+        on_ready: Called with the hub and its loop when it serves.
+
+    Attributes:
+        hub: The hub while it serves, else None.
+        lives: Number of starts.
+    """
+
+    def __init__(
+        self,
+        site: Path,
+        seed: int,
+        scheduler: Scheduler,
+        broker: SiteBroker,
+        exchange: UdpExchange,
+        monitor: Monitor,
+        unix_ms: Callable[[], int],
+        on_ready: Callable[[Hub, VirtualLoop], None],
+    ) -> None:
+        self._site, self._scheduler, self._monitor, self._on_ready = site, scheduler, monitor, on_ready
+        self.broker, self.exchange = broker, exchange
+        self.random = random.Random(f"{seed} hub")
+        self.clock = VirtualClock(scheduler, unix_ms)
+        self.hub: Hub | None = None
+        self.lives = 0
+        self.ready_at_ms = 0.0
+        self._loop: VirtualLoop | None = None
+        self._loops: list[VirtualLoop] = []  # of all lives
+        self._stop: asyncio.Future[Any] | None = None
+        self._serving: Hub | None = None  # also while it starts and ends
+
+    def start(self) -> None:
+        """Start the hub now."""
+        self.lives += 1
+        loop = self._loop = VirtualLoop(self._scheduler, self._on_exception)  # type: ignore[abstract]
+        self._stop = loop.create_future()
+        self._loops.append(loop)
+        loop.create_task(self._run(loop, self._stop))
+
+    async def _run(self, loop: VirtualLoop, stop: "asyncio.Future[Any]") -> None:
+        try:
+            hub = Hub(HubContext(self._site, None), _Platform(self, loop))
+            self._serving = hub
+            await hub.run(stop, lambda facts: self._ready(hub, loop))
+            hub.close()
+        except UserError as e:
+            self._monitor.sums["hub_start_failures"] += 1
+            self._monitor.trace("hub start failed", str(e))
+        loop.kill()
+        self.hub = None
+        self.exchange.reset()
+        self._scheduler.after(_RESTART_MS, self.start)
+
+    def _ready(self, hub: Hub, loop: VirtualLoop) -> None:
+        self.hub = hub
+        self.ready_at_ms = self._scheduler.now
+        self._on_ready(hub, loop)
+
+    def _on_exception(self, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        self._monitor.violate("hub", f"{context['message']}: {type(error).__name__}: {error}")
+
+    def deliver(self, on_record: Callable[[Record], None], record: Record) -> None:
+        """Give the hub a frame, and report to the monitor whether it accepted the frame."""
+        hub = self._serving
+        assert hub is not None
+        accepted, repeated = hub.metrics.counts["frames"], hub.metrics.counts["frames_repeated"]
+        on_record(record)
+        if hub.metrics.counts["frames"] > accepted:
+            is_repeated = hub.metrics.counts["frames_repeated"] > repeated
+            self._monitor.frame_processed(record.device, record.frame, is_repeated)
+
+    def stop(self) -> None:
+        """Stop the hub as a service manager does: it ends in order and is started again."""
+        if self.hub is not None and self._stop is not None and not self._stop.done():
+            self._monitor.sums["hub_stops"] += 1
+            self._stop.set_result(None)
+
+    def kill(self) -> None:
+        """Kill the hub. It is started again."""
+        if self._loop is None or self._loop.is_closed():
+            return
+        self._monitor.sums["hub_kills"] += 1
+        self._monitor.trace("hub killed")
+        self._loop.kill()
+        self.hub = None
+        self.exchange.reset()
+        self.broker.detach()
+        self._scheduler.after(_RESTART_MS, self.start)
+
+    def dispose(self) -> None:
+        """Drop all lives, at the end of a simulation."""
+        self.exchange.close()
+        dispose(self._loops)
+        self._loops.clear()

@@ -1,0 +1,270 @@
+"""What must hold in a district at all times. The monitor observes wires and storage, not the states it judges."""
+
+import hashlib
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from patrolink_protocol import frame
+
+from patrolink.emulator.scheduler import Scheduler
+
+_MAX_REPORTED = 20  # violations whose text is kept
+_RTCP_FIRST, _RTCP_LAST = 192, 223  # packet types (RFC 5761 4)
+_SRTCP_TAG_BYTES = 10
+_INDEX_MASK = 0x7FFFFFFF
+
+Key = tuple[str, int]
+
+
+class Violation(NamedTuple):
+    """A broken invariant.
+
+    Attributes:
+        at_s: Virtual time at which it showed, in seconds.
+        rule: Short name of the invariant.
+        text: What happened.
+    """
+
+    at_s: float
+    rule: str
+    text: str
+
+
+@dataclass
+class SosLife:
+    """An SOS from the button to the wearer.
+
+    Attributes:
+        raised_ms: When its frame was stored on the device.
+        dispatchers: Dispatchers who were shown it.
+        answered: States that dispatchers have set, in order.
+        closed: Whether a dispatcher has closed it.
+        shown_state: Newest state that the wearer was shown.
+    """
+
+    raised_ms: float
+    dispatchers: set[str] = field(default_factory=set)
+    answered: list[str] = field(default_factory=list)
+    closed: bool = False
+    shown_state: int = 0
+
+
+class Monitor:
+    """Checks invariants during a run.
+
+    Args:
+        scheduler: Virtual clock.
+
+    Attributes:
+        violations: What was broken, at most _MAX_REPORTED.
+        count: Number of violations.
+        sums: Counts for the report.
+        sos: By device and event id.
+    """
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._scheduler = scheduler
+        self.violations: list[Violation] = []
+        self.count = 0
+        self.sums: Counter[str] = Counter()
+        self.sos: dict[Key, SosLife] = {}
+        self.recorded: dict[str, set[int]] = {}
+        self.processed: dict[str, set[int]] = {}
+        self._broker_lost: set[Key] = set()
+        self._uplink: dict[Key, bytes] = {}
+        self._downlink: dict[str, int] = {}
+        self._srtcp_down: dict[str, int] = {}
+        self._srtcp_up: dict[Key, bytes] = {}
+        self._talker: dict[int, str] = {}  # device or dispatcher of an SSRC
+        self._newest_ssrc: dict[tuple[str, int], int] = {}  # newest SSRC by receiver and group
+        self._trace = hashlib.sha256()
+
+    def trace(self, kind: str, *facts: object) -> None:
+        """Add an event to the trace, whose hash tells whether two runs are the same."""
+        self._trace.update(f"{self._scheduler.now:.3f} {kind} {facts!r}\n".encode())
+
+    @property
+    def trace_sha256(self) -> str:
+        """Hash of all events so far."""
+        return self._trace.hexdigest()
+
+    def violate(self, rule: str, text: str) -> None:
+        """Record a violation."""
+        self.count += 1
+        self.trace("violation", rule, text)
+        if len(self.violations) < _MAX_REPORTED:
+            self.violations.append(Violation(self._scheduler.now / 1000, rule, text))
+
+    # --- frames -------------------------------------------------------------------------------------------------------
+
+    def frame_recorded(self, device: str, counter: int) -> None:
+        """The storage of a device has accepted a frame."""
+        self.sums["frames_recorded"] += 1
+        counters = self.recorded.setdefault(device, set())
+        if counter in counters:
+            self.violate("counter", f"{device} used frame counter {counter} twice")
+        counters.add(counter)
+
+    def frame_published(self, device: str, payload: bytes) -> None:
+        """The broker has accepted a frame of a device."""
+        counter = frame.parse_header(payload)[2]
+        digest = hashlib.sha256(payload).digest()[:8]
+        known = self._uplink.setdefault((device, counter), digest)
+        self.trace("up", device, counter, digest)
+        if known != digest:
+            self.violate("counter", f"{device} sent two frames with counter {counter}")
+
+    def frame_lost_by_broker(self, device: str, payload: bytes) -> None:
+        """The broker was killed with a frame that it had acknowledged and not saved."""
+        self.sums["frames_lost_by_broker"] += 1
+        self._broker_lost.add((device, frame.parse_header(payload)[2]))
+
+    def frame_processed(self, device: str, payload: bytes, repeated: bool) -> None:
+        """The hub has accepted a frame as new, or as a repetition."""
+        counter = frame.parse_header(payload)[2]
+        counters = self.processed.setdefault(device, set())
+        self.trace("hub", device, counter)
+        if repeated:
+            self.sums["frames_repeated"] += 1
+        elif counter not in counters:
+            self.sums["frames_processed"] += 1
+            counters.add(counter)
+        else:
+            self.violate("duplicate", f"the hub counted frame {counter} of {device} twice")
+
+    def frame_sent_down(self, device: str, payload: bytes) -> None:
+        """The hub has published a frame to a device."""
+        counter = frame.parse_header(payload)[2]
+        self.trace("down", device, counter, len(payload))
+        self.sums["frames_down"] += 1
+        if counter <= self._downlink.get(device, -1):
+            self.violate("counter", f"the hub used downlink counter {counter} of {device} twice")
+        self._downlink[device] = max(counter, self._downlink.get(device, -1))
+
+    # --- voice --------------------------------------------------------------------------------------------------------
+
+    def datagram_up(self, device: str, data: bytes) -> None:
+        """A device has sent a datagram."""
+        if len(data) > 12 and _RTCP_FIRST <= data[1] <= _RTCP_LAST:
+            digest = hashlib.sha256(data).digest()[:8]  # the network delivers out of order, and some twice
+            if self._srtcp_up.setdefault((device, _srtcp_index(data)), digest) != digest:
+                self.violate("srtcp index", f"uplink index {_srtcp_index(data)} of {device} was used twice")
+        elif len(data) > 12:
+            self.talks(device, int.from_bytes(data[8:12], "big"))
+            self.sums["voice_up"] += 1
+
+    def talks(self, talker: str, ssrc: int) -> None:
+        """Somebody sends voice under an SSRC."""
+        known = self._talker.setdefault(ssrc, talker)
+        if known != talker:
+            self.violate("ssrc", f"SSRC {ssrc:08x} was used by {known} and by {talker}")
+
+    def datagram_down(self, device: str, data: bytes, group: int | None) -> None:
+        """The hub has sent a datagram to a device.
+
+        Args:
+            device: The device.
+            data: The datagram.
+            group: Group of its SSRC for voice; None if unknown.
+        """
+        if len(data) > 12 and _RTCP_FIRST <= data[1] <= _RTCP_LAST:
+            index = _srtcp_index(data)
+            if index <= self._srtcp_down.get(device, -1):
+                self.violate("srtcp index", f"downlink index {index} of {device} was used twice")
+            self._srtcp_down[device] = index
+        elif len(data) > 12 and group is not None:
+            ssrc = int.from_bytes(data[8:12], "big")
+            self.sums["voice_down"] += 1
+            newest = self._newest_ssrc.get((device, group), 0)
+            if ssrc < newest:
+                self.violate("talkers", f"group {group} had the talkers {newest:08x} and {ssrc:08x} at once")
+            self._newest_ssrc[device, group] = max(newest, ssrc)
+
+    # --- SOS ----------------------------------------------------------------------------------------------------------
+
+    def sos_raised(self, device: str, event_id: int) -> None:
+        """The storage of a device has accepted an SOS."""
+        self.sums["sos"] += 1
+        self.trace("sos", device, event_id)
+        self.sos[device, event_id] = SosLife(self._scheduler.now)
+
+    def sos_shown_to_dispatcher(self, dispatcher: str, device: str, event_id: int, phase: str) -> None:
+        """A dispatcher was shown an event that is open."""
+        life = self.sos.get((device, event_id))
+        self.trace("shown", dispatcher, device, event_id, phase)
+        if life is None:
+            self.violate("replay", f"{dispatcher} was shown event {event_id} of {device}, which nobody raised")
+        elif life.closed and phase == "raised":
+            self.violate("replay", f"{dispatcher} was shown event {event_id} of {device} again after it was closed")
+        else:
+            if not life.dispatchers:
+                self.sums["sos_seen"] += 1
+            life.dispatchers.add(dispatcher)
+
+    def sos_answered(self, device: str, event_id: int, state: str, closes: bool) -> None:
+        """A dispatcher has set a state of an SOS."""
+        life = self.sos.get((device, event_id))
+        if life is not None:
+            life.answered.append(state)
+            life.closed |= closes
+
+    def sos_shown_to_wearer(self, device: str, event_id: int, state: int) -> None:
+        """The wearer was shown a state of an SOS."""
+        life = self.sos.get((device, event_id))
+        self.trace("wearer", device, event_id, state)
+        if life is not None:
+            life.shown_state = max(life.shown_state, state)
+
+    # --- the end ------------------------------------------------------------------------------------------------------
+
+    def check_delivery(self, device: str, waiting: int, thinned: int) -> None:
+        """Check at the end that the hub has every frame that the device recorded.
+
+        Args:
+            device: The device.
+            waiting: Frames that are still in the device's storage.
+            thinned: Frames that the device gave up to keep newer ones.
+        """
+        missing = self._missing(device)
+        self.sums["frames_thinned"] += thinned
+        self.sums["frames_waiting"] += waiting
+        if len(missing) > waiting + thinned:
+            self.violate(
+                "delivery",
+                f"{len(missing)} frames of {device} are missing, {waiting} wait, {thinned} were thinned; "
+                f"first {sorted(missing)[:5]}",
+            )
+
+    def _missing(self, device: str) -> set[int]:
+        missing = self.recorded.get(device, set()) - self.processed.get(device, set())
+        return missing - {counter for name, counter in self._broker_lost if name == device}
+
+    def missing(self, device: str) -> int:
+        """Return how many frames of a device the hub does not have yet."""
+        return len(self._missing(device))
+
+    def alarms_are_closed(self, closed_state: int) -> bool:
+        """Return whether every SOS was closed and its wearer knows; see `check_alarms`."""
+        return all(life.closed and life.shown_state >= closed_state for life in self.sos.values())
+
+    def check_alarms(self, closed_state: int) -> None:
+        """Check at the end that every SOS was seen and closed, and that its wearer knows.
+
+        Args:
+            closed_state: First state of `event_state` that ends an alarm.
+        """
+        for (device, event_id), life in self.sos.items():
+            if not life.dispatchers:
+                self.violate("sos", f"no dispatcher was shown SOS {event_id} of {device}")
+            elif not life.closed:
+                self.violate("sos", f"SOS {event_id} of {device} was never closed")
+            elif life.shown_state < closed_state:
+                self.violate("sos answer", f"the wearer of {device} was not shown the end of SOS {event_id}")
+            else:
+                self.sums["sos_closed"] += 1
+
+
+def _srtcp_index(data: bytes) -> int:
+    at = len(data) - _SRTCP_TAG_BYTES - 4
+    return int.from_bytes(data[at : at + 4], "big") & _INDEX_MASK
