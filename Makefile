@@ -23,7 +23,7 @@ help:
 	@echo "make docs      build the documentation site; results in build/docs"
 	@echo "make man       write the manual pages of all verbs to build/man"
 	@echo "make fuzz      fuzz the codecs for FUZZ_SECONDS (60)"
-	@echo "make sim       run the long simulations: power cuts, talk groups, fault matrix, a hundred hours, a long outage, shifts"
+	@echo "make sim       run the long simulations: power cuts, talk groups, fault matrix, a hundred hours, a long outage, shifts, districts"
 	@echo "make check     check lint, spelling, types and generated files"
 	@echo "make hooks     install the git hooks of this checkout: ruff, mypy, codespell, commit message"
 	@echo "make generate  generate protocol/generated, protocol/vectors and the tables of SPEC.md"
@@ -174,6 +174,8 @@ sim: .venv/test-ready $(UMQTT)
 	@PYTHONPATH=. $(BIN)/python tests/simulation/hundred_hours.py
 	@$(BIN)/python tests/simulation/long_outage.py
 	@$(BIN)/python tests/simulation/shifts.py
+	@$(BIN)/python tests/simulation/district.py
+	@$(BIN)/patrolink emulate --district 100 --hours 8 --seed 1
 
 check: lint types
 	@$(BIN)/python protocol/generate.py --check
