@@ -141,7 +141,7 @@ enum { PL_NO_FIX_REASON_SEARCHING = 0, PL_NO_FIX_REASON_RECEIVER_SILENT = 1, PL_
 #define PL_NO_FIX_LAT_E7_UNKNOWN (-2147483647 - 1)
 #define PL_NO_FIX_LON_E7_UNKNOWN (-2147483647 - 1)
 
-/* An event of the wearer or the device. An event with ack_wanted is repeated until it is answered by event_state. */
+/* An event of the wearer or the device. An event with ack_wanted is repeated until an event_state closes it: with growing intervals until the first answer, then once a minute. */
 typedef struct {
     uint32_t event_id;
     uint8_t kind;

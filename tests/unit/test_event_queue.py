@@ -49,6 +49,26 @@ def test_an_event_is_repeated_with_growing_intervals_until_it_is_answered():
     assert drain(events) == [] and events.acknowledged == 1
 
 
+def test_an_answered_event_is_repeated_once_a_minute_until_it_is_closed():
+    clock = Clock()
+    files = MemoryFiles()
+    events = EventQueue(files, clock.now_ms)
+    data = event(7, 7)
+    events.put(data, 7, 7)
+    drain(events)
+    assert events.answer(8) == 0 and events.answer(7) == 1
+    assert len(events) == 0 and events.acknowledged == 1 and drain(events) == []
+    times = []
+    for _ in range(200):
+        clock.ms += 1000
+        if drain(events) == [data]:
+            times.append(clock.ms // 1000)
+            events.answer(7)
+    assert times == [60, 120, 180] and events.acknowledged == 1
+    restarted = EventQueue(files, clock.now_ms)
+    assert drain(restarted) == [data] and restarted.remove(7) == 1 and files.names() == []
+
+
 def test_a_new_session_repeats_unanswered_events_at_once():
     events = EventQueue(MemoryFiles(), Clock().now_ms)
     events.put(event(1, 1), 1, 1)

@@ -1,6 +1,7 @@
-"""Events that the hub must answer: each is kept in its own file until its event_state arrives.
+"""Events that the hub must answer: each is kept in its own file until an event_state closes it (SPEC.md, EVENT-1).
 
-The broker's acknowledgement only schedules the next repetition. After a power cut all unanswered events are sent again;
+An event is repeated with growing intervals until its first answer, then once a minute: the hub answers each repetition
+with the current state, so a lost answer reaches the wearer after a minute at most. The broker's acknowledgement only schedules the next repetition. After a power cut all unanswered events are sent again;
 the receiver drops repeated frames by their counter. When storage fails, an event is kept in memory and still sent.
 """
 
@@ -13,6 +14,7 @@ from patrolink_protocol.native import const
 
 _FIRST_RETRY_MS = const(10000)
 _RETRY_MAX_MS = const(600000)
+_OPEN_RETRY_MS = const(60000)  # of an event that was answered and is not closed
 LIMIT = 32
 
 
@@ -22,10 +24,11 @@ class _Entry:
         self.event_id = event_id
         self.due_ms = 0
         self.retry_ms = _FIRST_RETRY_MS
+        self.is_answered = False
 
 
 class EventQueue:
-    """Event frames that wait for their answer, oldest first.
+    """Event frames that wait for their answer or their end, oldest first. The length counts those without an answer.
 
     Args:
         files: hal Files; names that begin with "e" belong to the queue.
@@ -54,7 +57,7 @@ class EventQueue:
                 self.faults += 1
 
     def __len__(self):
-        return len(self._entries)
+        return len([entry for entry in self._entries if not entry.is_answered])
 
     def _read_event_id(self):
         return struct.unpack_from(">I", self._buf, framing.HEADER_BYTES)[0]
@@ -122,7 +125,8 @@ class EventQueue:
         entry, self._sending = self._sending, None
         if entry is not None:
             entry.due_ms = self._now_ms() + entry.retry_ms
-            entry.retry_ms = min(2 * entry.retry_ms, _RETRY_MAX_MS)
+            if not entry.is_answered:
+                entry.retry_ms = min(2 * entry.retry_ms, _RETRY_MAX_MS)
 
     def retry_all(self):
         """Make all events due: a session has begun, and answers may have been lost with the previous one."""
@@ -134,15 +138,29 @@ class EventQueue:
         now_ms = self._now_ms()
         return len([entry for entry in self._entries if entry.due_ms <= now_ms])
 
-    def remove(self, event_id):
-        """Remove the frames of an event that the hub has answered; return their number."""
+    def answer(self, event_id):
+        """Repeat an event that the hub has answered once a minute from now on; return the number of its frames."""
         answered = [entry for entry in self._entries if entry.event_id == event_id]
         for entry in answered:
-            self._entries.remove(entry)
+            self._count_answer(entry)
+            entry.retry_ms = _OPEN_RETRY_MS
+            entry.due_ms = self._now_ms() + _OPEN_RETRY_MS
+        return len(answered)
+
+    def _count_answer(self, entry):
+        if not entry.is_answered:
+            entry.is_answered = True
             self.acknowledged += 1
+
+    def remove(self, event_id):
+        """Remove the frames of an event that the hub has closed; return their number."""
+        closed = [entry for entry in self._entries if entry.event_id == event_id]
+        for entry in closed:
+            self._entries.remove(entry)
+            self._count_answer(entry)
             try:
                 if isinstance(entry.source, str):
                     self._files.remove(entry.source)
             except OSError:
                 self.faults += 1
-        return len(answered)
+        return len(closed)

@@ -54,7 +54,7 @@ class Sos:
 
     Args:
         reporter: agent.tracking.reporter.Reporter.
-        event_queue: agent.link.event_queue.EventQueue that repeats an event until it is answered.
+        event_queue: agent.link.event_queue.EventQueue that repeats an event until it is closed.
         show: Function of one string: the wearer's display. It is the console where the board has no other.
         play_tone: Function of a tuple of frequencies in Hz and durations in ms, alternating; None without a speaker.
         retry_now: Function that ends a back-off of the connection.
@@ -109,13 +109,14 @@ class Sos:
         answer closes it and its event was no longer queued.
         """
         event_id, state = message["event_id"], message["state"]
-        queued = self._event_queue.remove(event_id)
+        closes = enums.EVENT_STATE_STATE_RESOLVED <= state < len(_STATES)
+        queued = self._event_queue.remove(event_id) if closes else self._event_queue.answer(event_id)
         alarm = self._find(event_id)
         if not 0 < state < len(_STATES):
             self._log("sos %d: state %d is not known to this firmware; ignored" % (event_id, state))
             return
         if alarm is None:
-            if state >= enums.EVENT_STATE_STATE_RESOLVED and not queued:
+            if closes and not queued:
                 self._log("sos %d: closed by the hub, but not open on this device" % event_id)
                 return
             alarm = self._add(event_id)

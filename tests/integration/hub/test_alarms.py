@@ -83,6 +83,15 @@ def test_reused_event_id_is_a_new_event(tmp_path, time_ms):
     assert alarms.report(sos(time_ms=time_ms))["taken_by"] is None and alarms.last_answer("vest-1", 7) is None
 
 
+def test_repeated_frame_of_a_closed_event_without_a_time_opens_nothing(tmp_path):
+    """The device did not know the time when its wearer pressed SOS, and repeats the event until it is told the end."""
+    alarms = Alarms(tmp_path / "alarms.json")
+    alarms.report(sos(time_ms=None))
+    alarms.answer("vest-1", 7, Answer("resolved", NOW_MS, "duty"))
+    assert alarms.is_known({**sos(time_ms=None), "repeated": True})
+    assert not alarms.is_known({**sos(), "repeated": True}), "a time shows that it is another event"
+
+
 def test_a_device_cannot_displace_alarms_of_another_device(tmp_path):
     path = tmp_path / "alarms.json"
     alarms = Alarms(path)

@@ -71,12 +71,15 @@ class Alarms:
     def is_closed(self, row: Row) -> bool:
         """Return True if a dispatcher or the wearer has closed the event of a row.
 
-        A device that lost its storage uses event ids again: only an event with the same time is the same event.
+        A device that lost its storage uses event ids again: only an event with the same time is the same event. Without
+        a time, only a repeated frame is.
         """
         answer = self._answers.get((row["device"], row["event_id"]))
         if answer is None or answer.state not in _CLOSING_STATES:
             return False
-        return answer.event_ms is not None and answer.event_ms == row["time_ms"]
+        if answer.event_ms is None:
+            return row["time_ms"] is None and row.get("repeated", False)
+        return bool(answer.event_ms == row["time_ms"])
 
     def report(self, row: Row) -> Row:
         """Process an event row of a device, and return it with the dispatcher who handles it."""
