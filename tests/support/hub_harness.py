@@ -1,5 +1,6 @@
 """A whole hub in the test's process, on a clock that the test sets, without network and without a broker."""
 
+import asyncio
 import json
 import random
 from collections.abc import Callable, Mapping
@@ -16,6 +17,7 @@ from patrolink_protocol import codec, frame
 from tests.support import hub_process
 from tests.support.hub_parts import NOW_MS, FakeClock
 
+_TURNS = 20  # of the loop, until no message is under way between the halves
 _EVENT_KINDS = {name: code for code, name in VALUE_NAMES["event", "kind"].items()}
 
 
@@ -79,19 +81,44 @@ class HubHarness:
     """A hub of the example site with one dispatcher, and devices that send frames.
 
     Attributes:
-        hub: The hub.
+        voice, service: The halves of the hub.
         clock: Its clock.
-        metrics: Its metrics.
+        metrics: Metrics of the service.
     """
 
     def __init__(self, folder: Path, clock: FakeClock | None = None) -> None:
         self.folder, self.clock = folder, clock or FakeClock(NOW_MS)
         self.platform = FakePlatform(self.clock)
-        self.hub = Hub(HubContext(folder / "site.toml"), self.platform)
-        self.metrics = self.hub._metrics
+        self.loop = asyncio.new_event_loop()
+        hub = Hub(HubContext(folder / "site.toml"), self.platform)
+        self.voice, self.service = hub._voice, hub._service
+        self.metrics = self.service.metrics
         self.dispatcher = MessageRecorder()
-        self.hub._sessions._ports.broadcaster.add(self.dispatcher)
+        self.service._broadcaster.add(self.dispatcher)
         self._counters: dict[str, int] = {}
+        self.call(self._connect)
+
+    def _connect(self) -> None:
+        halves = (self.voice, self.voice._requests), (self.service, self.service._events)
+        self._ends = [self.loop.create_task(half._channel.run(handler)) for half, handler in halves]
+
+    def call(self, function: Callable, *args: Any) -> Any:
+        """Call a function on the hub's event loop, let the halves exchange messages, and return the result."""
+
+        async def job() -> Any:
+            result = function(*args)
+            for _ in range(_TURNS):
+                await asyncio.sleep(0)
+            return result
+
+        return self.loop.run_until_complete(job())
+
+    def close(self) -> None:
+        """Stop the event loop."""
+        for end in self._ends:
+            end.cancel()
+        self.call(lambda: None)
+        self.loop.close()
 
     # --- devices ------------------------------------------------------------------------------------------------------
 
@@ -106,7 +133,7 @@ class HubHarness:
 
     def receive(self, device: str, data: bytes) -> None:
         """Deliver a frame to the hub."""
-        self.hub._uplink.receive(Record(self.clock.now_ms, device, data))
+        self.call(self.service._uplink.receive, Record(self.clock.now_ms, device, data))
 
     def send(self, device: str, kind: int, values: dict) -> bytes:
         """Send a message of a device, and return its frame."""
@@ -136,17 +163,17 @@ class HubHarness:
     def take_publications(self) -> list[tuple[str, int, dict]]:
         """Take all messages that wait for the broker: device, kind and fields."""
         messages = []
-        while (waiting := self.hub._sender._queue.pop()) is not None:
+        while (waiting := self.service._sender._queue.pop()) is not None:
             messages.append(tuple(waiting.message))
         return messages
 
     def open_alarms(self) -> list[tuple[str, int]]:
-        return [(row["device"], row["event_id"]) for row in self.hub._sessions._ports.alarms.alarms()]
+        return [(row["device"], row["event_id"]) for row in self.service._incidents.alarms()]
 
     def messages(self, kind: str) -> list[dict]:
         """Return the messages of a type that the dispatcher has got."""
         return [message for message in self.dispatcher.messages if message["type"] == kind]
 
     def audit(self) -> list[dict]:
-        path = self.hub._context.state / "audit.jsonl"
+        path = self.service._context.state / "audit.jsonl"
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []

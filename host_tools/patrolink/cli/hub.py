@@ -127,7 +127,6 @@ def _serve(args: argparse.Namespace) -> int:
         if e.filename is None:
             raise
         raise UserError(f"{e.filename}: {e.strerror}; choose a writable location") from None
-    counts.pop("floors")
     if args.json:
         print_summary(counts)
     else:

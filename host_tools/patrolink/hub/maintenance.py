@@ -14,6 +14,7 @@ from patrolink.hub.infra.replay_store import ReplayStore
 from patrolink.hub.infra.retention_ledger import RunningTimeCounter
 from patrolink.hub.infra.threads import run_to_end
 from patrolink.hub.recordings import Recordings
+from patrolink.hub.voice_proxy import VoiceProxy
 
 _PURGE_S = 600
 _FLUSH_S = 10  # what a power cut can take from the replay windows; the end of the process takes nothing
@@ -30,6 +31,7 @@ class Maintenance:
     def __init__(
         self,
         state: Path,
+        voice: VoiceProxy,
         recordings: Recordings,
         clips: ClipRetention | None,
         replay: ReplayStore,
@@ -39,7 +41,8 @@ class Maintenance:
         clock: Clock,
         metrics: Metrics,
     ) -> None:
-        self._state, self._recordings, self._clips, self._replay = state, recordings, clips, replay
+        self._state, self._voice = state, voice
+        self._recordings, self._clips, self._replay = recordings, clips, replay
         self._incidents, self._audit, self._dispatchers, self._metrics = incidents, audit, dispatchers, metrics
         self._running_time = RunningTimeCounter(state / "running-time.json", clock)
         self._reserve_bytes = persistence.fill_reserve(state)
@@ -71,7 +74,7 @@ class Maintenance:
                 self._metrics.counts["storage_failed"] += 1
             self._reserve_bytes = await run_to_end(lambda: persistence.fill_reserve(self._state))
             self.write_waiting()
-            failures = self._metrics.counts["storage_failed"]
+            failures = (await self._voice.metrics()).counts.get("storage_failed", 0)
             if failures > self._failures:
                 self._failures = failures
                 text = "the hub's storage is full or fails: recordings are lost and clips are refused; free some space"

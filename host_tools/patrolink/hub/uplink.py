@@ -1,6 +1,5 @@
 """Processes frames of devices: authenticates and decodes them, and passes each row to the service in charge."""
 
-from collections.abc import Mapping
 from typing import Protocol
 
 from patrolink_messages import EVENT
@@ -12,13 +11,12 @@ from patrolink.hub.dispatch.broadcaster import Broadcaster
 from patrolink.hub.incidents.device_warnings import DeviceWarnings
 from patrolink.hub.incidents.service import IncidentService
 from patrolink.hub.infra.audit import AuditLog
+from patrolink.hub.infra.device_keys import DeviceKeys
 from patrolink.hub.infra.device_sender import DeviceSender
 from patrolink.hub.infra.metrics import Metrics
 from patrolink.hub.infra.rate_limits import Rate, TokenBucket
 from patrolink.hub.infra.replay_store import ReplayStore
 from patrolink.hub.positions import PositionTable
-from patrolink.hub.voice.group_terms import GroupTerms
-from patrolink.hub.voice.groups import Device
 
 # Of one device. One that was offline for three days delivers about 5,000 frames at once.
 _FRAMES = Rate(10_000, 100)
@@ -38,14 +36,24 @@ class ManifestHandler(Protocol):
         """Process the decoder's row of a `clip_manifest`."""
 
 
+class DeviceObserver(Protocol):
+    """Informed of what devices send: VoiceProxy."""
+
+    def frame_received(self, device: str, is_hello: bool) -> None:
+        """Process the arrival of a frame."""
+
+    def epoch_begun(self, device: str, epoch: int) -> None:
+        """Follow a device into another key epoch."""
+
+
 class UplinkService:
     """Uplink of a hub.
 
     Args:
         decoder: Decoder with the keys of all devices. It continues with the windows and epochs of `replay`.
         replay: Told of each frame when it was processed.
-        devices: By name. A device that has begun a new key epoch is rekeyed.
-        terms: Informed of every frame, to announce the device's groups.
+        keys: Of the devices. A device that has begun a new key epoch is rekeyed.
+        voice: Informed of frames and key epochs, to announce the device's groups.
         clips: None if this hub takes no clips.
     """
 
@@ -53,8 +61,8 @@ class UplinkService:
         self,
         decoder: Decoder,
         replay: ReplayStore,
-        devices: Mapping[str, Device],
-        terms: GroupTerms,
+        keys: DeviceKeys,
+        voice: DeviceObserver,
         positions: PositionTable,
         incidents: IncidentService,
         live: AnswerHandler,
@@ -66,14 +74,14 @@ class UplinkService:
         clock: Clock,
         metrics: Metrics,
     ) -> None:
-        self._decoder, self._replay, self._devices, self._terms = decoder, replay, devices, terms
+        self._decoder, self._replay, self._keys, self._voice = decoder, replay, keys, voice
         self._positions, self._incidents, self._live, self._clips = positions, incidents, live, clips
         self._sender, self._dispatchers, self._warnings = sender, dispatchers, warnings
         self._audit, self._clock, self._metrics = audit, clock, metrics
-        self._frames = {name: TokenBucket(_FRAMES) for name in devices}
+        self._frames = {name: TokenBucket(_FRAMES) for name in keys}
         replay.restore(decoder)
-        for device in devices.values():
-            if decoder.epoch(device.name) != device.key.epoch:
+        for device, key in keys.items():
+            if decoder.epoch(device) != key.epoch:
                 self._rekey(device)
 
     def receive(self, record: Record) -> None:
@@ -90,22 +98,22 @@ class UplinkService:
         is_new = bool(rows) and not rows[0].get("repeated")
         if is_new:
             self._frames[record.device].take(self._clock.monotonic_ms())
-        device = self._devices[record.device]
+        device = record.device
         if rows and rows[0]["record"] == "position":
             stored = [self._positions.update(row) for row in rows]
             if any(stored):
-                self._dispatchers.broadcast({"type": "position", **self._positions.with_age(device.name)})
+                self._dispatchers.broadcast({"type": "position", **self._positions.with_age(device)})
         else:
             for row in rows:
                 self._process(device, row)
-        is_new_epoch = self._decoder.epoch(device.name) != device.key.epoch
+        is_new_epoch = self._decoder.epoch(device) != self._keys[device].epoch
         if is_new_epoch:
             self._rekey(device)
-        self._terms.frame_received(device, is_new_epoch or any(row["record"] == "hello" for row in rows))
+        self._voice.frame_received(device, is_new_epoch or any(row["record"] == "hello" for row in rows))
         if not is_new:
             self._metrics.counts["frames_repeated"] += 1
         else:
-            self._replay.commit(device.name, self._decoder.epoch(device.name), rows[0]["counter"])
+            self._replay.commit(device, self._decoder.epoch(device), rows[0]["counter"])
 
     def _has_budget(self, record: Record) -> bool:
         """Return True if the device may send another frame. Events have limits of their own; see IncidentService.
@@ -117,7 +125,7 @@ class UplinkService:
             return True
         return record.frame[:1] != b"" and record.frame[0] & 31 == EVENT
 
-    def _process(self, device: Device, row: Row) -> None:
+    def _process(self, device: str, row: Row) -> None:
         message = row["record"]
         if message == "event":
             if row.get("repeated"):
@@ -126,13 +134,14 @@ class UplinkService:
                 self._incidents.event_received(row)
         elif message == "answer":
             self._dispatchers.broadcast({"type": "answer", **row})
-            self._audit.note(device.name, "answer", command=row["command_id"], result=row["result"], text=row["text"])
+            self._audit.note(device, "answer", command=row["command_id"], result=row["result"], text=row["text"])
             self._live.on_answer(row)
         elif message == "clip_manifest" and self._clips is not None:
             self._clips.announce(row)
 
-    def _rekey(self, device: Device) -> None:
+    def _rekey(self, device: str) -> None:
         """Follow a device into its next key epoch. Its group keys have to be wrapped again."""
-        device.rekey(self._decoder.epoch(device.name))
+        key = self._keys.begin_epoch(device, self._decoder.epoch(device))
         self._metrics.counts["key_epochs"] += 1
-        self._sender.rekey(device.name, device.key)
+        self._sender.rekey(device, key)
+        self._voice.epoch_begun(device, key.epoch)

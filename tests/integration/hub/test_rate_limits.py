@@ -21,7 +21,9 @@ site_folder = hub_parts.site_folder
 
 @pytest.fixture
 def hub(site_folder):
-    return HubHarness(site_folder)
+    harness = HubHarness(site_folder)
+    yield harness
+    harness.close()
 
 
 # --- buckets ---------------------------------------------------------------------------------------------------------

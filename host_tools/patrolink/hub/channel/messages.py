@@ -90,9 +90,16 @@ class GroupState:
 
 @dataclass(frozen=True)
 class Notice:
-    """A message for all dispatchers: `floor`, `group`, `gone`, `counts` or `recording`."""
+    """A message for all dispatchers: `floor`, `group`, `gone` or `recording`."""
 
     message: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class BurstCounts:
+    """Packets of all bursts in progress: group, packets and lost of each."""
+
+    rows: list[tuple[int, int, int]]
 
 
 @dataclass(frozen=True)
@@ -154,14 +161,14 @@ class Failed:
 Request = Join | MakeGroup | EndGroup | ReadMetrics
 ServiceMessage = StateSent | KeyEpoch | FrameReceived | Leave | Request
 Reply = Joined | Done | MetricsRead | Failed
-VoiceMessage = StateSent | GroupState | Notice | DeviceMessage | GroupKeyChanged | Reply
+VoiceMessage = StateSent | GroupState | Notice | BurstCounts | DeviceMessage | GroupKeyChanged | Reply
 Message = ServiceMessage | VoiceMessage
 
 _TYPES: dict[str, type] = {
     message.__name__: message
     for message in (
         StateSent, KeyEpoch, FrameReceived, Leave, Join, MakeGroup, EndGroup, ReadMetrics,
-        GroupState, Notice, DeviceMessage, GroupKeyChanged, Joined, Done, MetricsRead, Failed,
+        GroupState, Notice, BurstCounts, DeviceMessage, GroupKeyChanged, Joined, Done, MetricsRead, Failed,
     )
 }  # fmt: skip
 

@@ -29,7 +29,7 @@ class SentCommand(NamedTuple):
 
 
 class PrivateGroups(Protocol):
-    """Finds private groups: VoiceService."""
+    """Finds private groups: VoiceProxy."""
 
     def private_group(self, device: str) -> int:
         """Return the number of a device's private group."""

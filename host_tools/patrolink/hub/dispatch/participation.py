@@ -130,6 +130,14 @@ class GroupParticipation:
         self._link.send_voice(packet)
         return True
 
+    def interrupt(self) -> None:
+        """Report the end of a burst or request, because the voice of the hub has ended."""
+        text = "the hub's voice was interrupted; request the floor again"
+        if self._participant.state == participant.HAS_PERMISSION:
+            self._queue.put({"type": "revoked", "cause": mcptt.OTHER, "text": text, "group": self._number})
+        elif self._participant.state in _REQUESTED:
+            self._queue.put({"type": "denied", "cause": mcptt.OTHER, "text": text, "group": self._number})
+
     def close(self) -> None:
         """Stop the timer."""
         if self._timer is not None:

@@ -15,7 +15,7 @@ Rows = list[dict[str, Any]]
 
 
 class FloorPort(Protocol):
-    """Groups and floor control: VoiceService."""
+    """Groups and floor control: VoiceProxy."""
 
     def groups(self) -> Rows:
         """Return the state of all groups."""

@@ -9,6 +9,7 @@ import itertools
 from collections.abc import Callable
 
 from patrolink.core.clock import Clock
+from patrolink.core.errors import UserError
 from patrolink.hub.config import Dispatcher, HubConfig
 from patrolink.hub.dispatch.hub_link import HubLink, local_host
 from patrolink.hub.dispatch.message_queue import MessageQueue
@@ -18,6 +19,7 @@ from patrolink.hub.dispatch.voice_receiver import VoiceReceiver
 from patrolink.hub.infra.metrics import Metrics
 from patrolink.hub.infra.udp import UdpSocket
 from patrolink.hub.voice.dispatcher_terms import DispatcherTerms
+from patrolink.hub.voice_proxy import VoiceUnavailableError
 
 _KEEPALIVE_S = 15
 
@@ -44,13 +46,26 @@ class VoiceClients:
         self._config, self._floor, self._receiver, self._bind_udp = config, floor, receiver, bind_udp
         self._clock, self._metrics = clock, metrics
         self._sessions = itertools.count(1)
+        self._clients: set[VoiceClient] = set()
 
     def open(self, dispatcher: Dispatcher, queue: MessageQueue) -> "VoiceClient":
         """Return the client of a session, which has to be closed. The queue gets voice and floor events."""
-        return VoiceClient(
-            next(self._sessions), dispatcher, self._open_link, self._floor, self._receiver, queue,
-            self._clock, self._metrics,
+        client = VoiceClient(
+            next(self._sessions), dispatcher, self._open_link, self._floor, self._receiver, self._clients.discard,
+            queue, self._clock, self._metrics,
         )  # fmt: skip
+        self._clients.add(client)
+        return client
+
+    def voice_lost(self) -> None:
+        """End all participations: the voice of the hub has ended."""
+        for client in self._clients:
+            client.voice_lost()
+
+    def voice_restored(self) -> None:
+        """Join the groups again that were left when the voice ended."""
+        for client in self._clients:
+            client.voice_restored()
 
     def _open_link(self, on_floor: Callable[[bytearray, int, int], None]) -> HubLink:
         sock = self._bind_udp(local_host(self._config), 0)
@@ -63,6 +78,7 @@ class VoiceClient:
     Args:
         session: Number of the session.
         open_link: Returns a connection to the hub; see HubLink for the argument.
+        on_close: Called with the client when it is closed.
         queue: Gets voice and floor events.
     """
 
@@ -73,17 +89,20 @@ class VoiceClient:
         open_link: Callable[[Callable[[bytearray, int, int], None]], HubLink],
         floor: FloorPort,
         receiver: VoiceReceiver,
+        on_close: "Callable[[VoiceClient], None]",
         queue: MessageQueue,
         clock: Clock,
         metrics: Metrics,
     ) -> None:
         self._session, self._dispatcher, self._open_link = session, dispatcher, open_link
-        self._floor, self._receiver, self._queue = floor, receiver, queue
+        self._floor, self._receiver, self._on_close, self._queue = floor, receiver, on_close, queue
         self._clock, self._metrics = clock, metrics
         self._link: HubLink | None = None
         self._participations: dict[int, GroupParticipation] = {}
         self._by_hub_ssrc: dict[int, GroupParticipation] = {}
         self._keepalive: asyncio.TimerHandle | None = None
+        self._lost_groups: list[int] = []  # that were left when the voice ended
+        self._rejoining: asyncio.Task[None] | None = None
 
     def participation(self, number: int) -> GroupParticipation | None:
         """Return the participation in a group; None if the session has not joined it."""
@@ -127,6 +146,8 @@ class VoiceClient:
 
     def leave(self, number: int) -> None:
         """Leave a group, if the session has joined it. The floor is released if the dispatcher holds it."""
+        if number in self._lost_groups:
+            self._lost_groups.remove(number)
         participation = self._participations.get(number)
         if participation is not None:
             self._forget(number)
@@ -135,8 +156,38 @@ class VoiceClient:
 
     def close(self) -> None:
         """Leave all groups."""
+        self._on_close(self)
+        if self._rejoining is not None:
+            self._rejoining.cancel()
         for number in list(self._participations):
             self.leave(number)
+
+    def voice_lost(self) -> None:
+        """End all participations: the voice of the hub has ended."""
+        for number, participation in list(self._participations.items()):
+            participation.interrupt()
+            self._forget(number)
+            self._receiver.remove(number, participation)
+            self._lost_groups.append(number)
+
+    def voice_restored(self) -> None:
+        """Join the groups again that were left when the voice ended."""
+        if self._rejoining is not None:
+            self._rejoining.cancel()
+        if self._lost_groups:
+            self._rejoining = asyncio.ensure_future(self._rejoin())
+
+    async def _rejoin(self) -> None:
+        while self._lost_groups:
+            number = self._lost_groups[0]
+            try:
+                await self.join(number)
+            except VoiceUnavailableError:
+                return  # until the voice is restored again
+            except (UserError, OSError):  # the group has ended
+                self._metrics.refused["rejoin"] += 1
+            if number in self._lost_groups:
+                self._lost_groups.remove(number)
 
     def _forget(self, number: int) -> None:
         participation = self._participations.pop(number)

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from patrolink.core.clock import Clock
 from patrolink.core.errors import UserError
+from patrolink.core.keys import DeviceKey
 from patrolink.hub.config import HubConfig
 from patrolink.hub.dispatch.commands import SentCommand
 from patrolink.hub.dispatch.messages import LiveFormat, LiveFrame
@@ -21,7 +22,6 @@ from patrolink.hub.infra.udp import UdpSocket
 from patrolink.hub.live.jpeg_transcoder import JpegTranscoder
 from patrolink.hub.live.receiver import LiveReceiver
 from patrolink.hub.live.stream import LiveStream, Picture
-from patrolink.hub.voice.groups import Device
 
 MAX_SESSIONS = MAX_WATCHERS = 8
 
@@ -46,7 +46,7 @@ class LiveSessions:
     Args:
         config: The hub's entry in the site file.
         metrics: Where sessions, pictures and rejected datagrams are counted.
-        devices: The devices of the site by name.
+        keys: Keys of the devices of the site.
         send_command: Sends a command: (operator, device, action, number, name, value).
         audit: The audit log.
         broadcast: Sends a message to all dispatchers.
@@ -61,7 +61,7 @@ class LiveSessions:
         self,
         config: HubConfig,
         metrics: Metrics,
-        devices: Mapping[str, Device],
+        keys: Mapping[str, DeviceKey],
         send_command: Callable[[str, str, str, int | None, str, str], SentCommand],
         audit: AuditPort,
         broadcast: Callable[[dict[str, Any]], None],
@@ -69,7 +69,7 @@ class LiveSessions:
         clock: Clock,
     ) -> None:
         self._metrics, self._pool, self._clock = metrics, ThreadPoolExecutor(1, "live"), clock
-        self._devices, self._send_command, self._audit, self._broadcast = devices, send_command, audit, broadcast
+        self._keys, self._send_command, self._audit, self._broadcast = keys, send_command, audit, broadcast
         self._receiver: LiveReceiver | None = None
         if config.live_port:
             self._receiver = LiveReceiver(bind_udp(config.listen, config.live_port), metrics.refused, clock)
@@ -116,7 +116,7 @@ class LiveSessions:
         """
         if self._receiver is None:
             raise UserError("this hub has no live view; set live_port in the site file's [[hub]]")
-        if device not in self._devices:
+        if device not in self._keys:
             raise UserError(f"no device {device!r} at this site; check its name")
         session = self._sessions.get(device)
         if session is None and len(self._sessions) >= MAX_SESSIONS:
@@ -127,7 +127,7 @@ class LiveSessions:
         if session is None:
             command = self._send_command(watcher.name, device, "live_view_start", seconds, "", self._address)
             session = _LiveSession(
-                self._devices[device], watcher.name, seconds, command, self._pool, self._metrics, self._clock,
+                device, self._keys[device], watcher.name, seconds, command, self._pool, self._metrics, self._clock,
                 self._on_change, self._on_end,
             )  # fmt: skip
             self._sessions[device] = session
@@ -190,7 +190,8 @@ class _LiveSession:
 
     def __init__(
         self,
-        device: Device,
+        device: str,
+        key: DeviceKey,
         started_by: str,
         seconds: int,
         command: SentCommand,
@@ -204,8 +205,8 @@ class _LiveSession:
         self._started_by, self._seconds, self._metrics, self._clock = started_by, seconds, metrics, clock
         self._notify_change, self._notify_end = on_change, on_end
         self.stream = LiveStream(
-            device.name,
-            device.key,
+            device,
+            key,
             command.id,
             command.expires_ms,
             1000 * seconds,

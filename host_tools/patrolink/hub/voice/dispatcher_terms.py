@@ -33,9 +33,6 @@ class DispatcherLink(Protocol):
     def group_key_changed(self, group: int, key: GroupKey) -> None:
         """Use another key for a group's voice from now on."""
 
-    def group_ended(self, group: int) -> None:
-        """Forget a group that has ended."""
-
 
 class MembershipAnnouncer:
     """Announces changed terms: to devices through the broker, to dispatchers through their link."""

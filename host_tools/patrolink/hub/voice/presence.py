@@ -1,13 +1,13 @@
 """Tracks at which addresses devices are reachable and which devices are present, across restarts of the hub."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from patrolink.core.clock import Clock
 from patrolink.hub.infra import persistence
 from patrolink.hub.infra.metrics import Metrics
-from patrolink.hub.voice.groups import Address, Device
+from patrolink.hub.voice.groups import Address, Device, Group
 
 ABSENT_MS = 60_000  # without an authenticated SRTCP packet a device is absent: four keepalives
 
@@ -34,6 +34,7 @@ class DevicePresence:
         devices: All devices of the site, by name.
         dispatchers: Sessions of dispatchers, by number.
         path: File that keeps the addresses.
+        on_change: Called with a group when the presence of a member has changed.
     """
 
     def __init__(
@@ -41,11 +42,12 @@ class DevicePresence:
         devices: Mapping[str, Device],
         dispatchers: Mapping[int, Device],
         path: Path,
+        on_change: Callable[[Group], None],
         clock: Clock,
         metrics: Metrics,
     ) -> None:
         self._devices, self._dispatchers, self._path = devices, dispatchers, path
-        self._clock, self._metrics = clock, metrics
+        self._on_change, self._clock, self._metrics = on_change, clock, metrics
         self._by_media_address: dict[Address, Device] = {}
         self._load()
 
@@ -98,6 +100,7 @@ class DevicePresence:
         membership = device.memberships[number]
         membership.member.present = device.floor_address is not None and device.last_seen_ms is not None
         membership.group.update_targets()
+        self._on_change(membership.group)
 
     def _update_memberships(self, device: Device) -> None:
         for number in device.memberships:

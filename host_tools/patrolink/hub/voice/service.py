@@ -1,7 +1,7 @@
 """Voice of one hub behind one interface: groups, floor control, relay, presence and recordings."""
 
 import asyncio
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from patrolink.core.clock import Clock
 from patrolink.hub.config import HubContext
@@ -9,10 +9,9 @@ from patrolink.hub.infra.datagram_reader import DatagramReader, SourceLimiter
 from patrolink.hub.infra.metrics import Metrics
 from patrolink.hub.infra.threads import run_to_end
 from patrolink.hub.infra.udp import UdpSocket
-from patrolink.hub.recordings import Recordings
 from patrolink.hub.voice.bursts import BurstTable, RelayedBurst
 from patrolink.hub.voice.control_receiver import ControlReceiver
-from patrolink.hub.voice.dispatcher_terms import DispatcherLink, DispatcherTerms
+from patrolink.hub.voice.dispatcher_terms import DispatcherTerms
 from patrolink.hub.voice.floor_sender import FloorSender
 from patrolink.hub.voice.floor_server import FloorServer
 from patrolink.hub.voice.floor_status import floor_status
@@ -20,23 +19,15 @@ from patrolink.hub.voice.floor_trace import FloorTrace
 from patrolink.hub.voice.floor_types import FloorEvent, FloorEventKind
 from patrolink.hub.voice.group_registry import GroupRegistry
 from patrolink.hub.voice.group_terms import GroupTerms
-from patrolink.hub.voice.groups import Group
+from patrolink.hub.voice.groups import Device, Group
 from patrolink.hub.voice.presence import DevicePresence
 from patrolink.hub.voice.recorder import Recorder, RecordingWriter
 from patrolink.hub.voice.relay import VoiceRelay
+from patrolink.hub.voice.service_link import ServiceLink
 
 FLOOR_LIMIT, MEDIA_LIMIT = 60, 250  # datagrams of one source per second; 1 s of pre-roll arrives at once
 _SAVE_INTERVAL_S = 3  # of device addresses
-
-
-class Dispatchers(Protocol):
-    """The dispatchers that are connected to the hub."""
-
-    def __len__(self) -> int:
-        """Return the number of connected dispatchers."""
-
-    def broadcast(self, message: dict[str, Any]) -> None:
-        """Send a JSON-ready message to all dispatchers."""
+_MAX_CHANGED = 100  # groups whose state is sent to the service in a second, besides those whose floor changes
 
 
 class VoiceSockets(NamedTuple):
@@ -52,11 +43,9 @@ class VoiceService:
     Args:
         sockets: Bound sockets, as `bind_udp` returns them.
         writer: Writes recordings.
-        recordings: Gets the row of each new recording.
         registry: Groups and devices.
         terms: Informed when a device appears.
-        dispatchers: Get the state of floors, groups and recordings.
-        dispatcher_link: Informs the dispatchers who have joined a group.
+        service: Gets the state of floors, groups and recordings.
         trace: Receives each floor message in plain text; None: no trace.
 
     Attributes:
@@ -68,22 +57,20 @@ class VoiceService:
         context: HubContext,
         sockets: VoiceSockets,
         writer: RecordingWriter,
-        recordings: Recordings,
         registry: GroupRegistry,
         terms: GroupTerms,
-        dispatchers: Dispatchers,
-        dispatcher_link: DispatcherLink,
+        service: ServiceLink,
         clock: Clock,
         metrics: Metrics,
         trace: FloorTrace | None,
     ) -> None:
-        self._sockets, self._registry, self._dispatchers = sockets, registry, dispatchers
-        self._recordings = recordings
-        self._dispatcher_link, self._clock, self._metrics = dispatcher_link, clock, metrics
+        self._sockets, self._registry, self._service = sockets, registry, service
+        self._clock, self._metrics = clock, metrics
         self._status_pending: set[int] = set()  # groups whose state is about to be broadcast
+        self._changed: dict[int, None] = {}  # groups whose number of present members has changed
         self._bursts = BurstTable()
         self._presence = DevicePresence(
-            registry.devices, registry.dispatchers, context.state / "addresses.json", clock, metrics
+            registry.devices, registry.dispatchers, context.state / "addresses.json", self._mark_changed, clock, metrics
         )
         self.recorder = Recorder(writer, self._publish_recording, metrics)
         sender = FloorSender(sockets.floor, registry.rtcp_indices, metrics, trace)
@@ -133,6 +120,7 @@ class VoiceService:
                     limiter.reset()
                 self._presence.expire()
                 self._publish_counts()
+                self._publish_changed()
             try:
                 snapshot = self._presence.snapshot()
                 await run_to_end(lambda: self._presence.save(snapshot))  # noqa: B023 - it ends before the next round
@@ -149,13 +137,26 @@ class VoiceService:
 
     # --- groups -------------------------------------------------------------------------------------------------------
 
-    def groups(self, include_private: bool = True) -> list[dict[str, Any]]:
-        """Return the state of all groups."""
-        groups = self._registry.groups.values()
-        return [self._status(group) for group in groups if include_private or group.kind != "private"]
+    def group_numbers(self) -> list[int]:
+        """Return the numbers of all groups."""
+        return list(self._registry.groups)
+
+    def group(self, number: int) -> dict[str, Any] | None:
+        """Return the state of a group as the console shows it; None if there is no such group."""
+        group = self._registry.groups.get(number)
+        return self._status(group) if group is not None else None
+
+    def device(self, name: str) -> Device | None:
+        """Return a device of the site, None if it is not known."""
+        return self._registry.devices.get(name)
+
+    def rekey(self, name: str, epoch: int) -> None:
+        """Follow a device into another key epoch."""
+        device = self._registry.devices.get(name)
+        if device is not None and device.key.epoch != epoch:
+            device.rekey(epoch)
 
     def _status(self, group: Group) -> dict[str, Any]:
-        """Return a group's state as the console shows it."""
         counts = self._bursts.counts(group)
         return {
             "group": group.number,
@@ -170,30 +171,25 @@ class VoiceService:
             **counts._asdict(),
         }
 
-    async def make_group(self, name: str, devices: list[str]) -> int:
+    def make_group(self, name: str, devices: list[str]) -> int:
         """Create a dynamic group and return its number; see GroupRegistry.make_group for errors."""
         group = self._registry.make_group(name, devices)
         for membership in group.memberships.values():
             self._presence.update_membership(membership.device, group.number)
         self._server.open_group(group)
-        self._dispatchers.broadcast({"type": "group", **self._status(group)})
+        self._service.broadcast({"type": "group", **self._status(group)})
         return group.number
 
-    async def end_group(self, number: int) -> None:
+    def end_group(self, number: int) -> None:
         """End a dynamic group; see GroupRegistry.end_group for errors."""
         group = self._registry.end_group(number)
         self._server.close_group(group)
         self._bursts.remove_group(number)
-        self._dispatcher_link.group_ended(number)
-        self._dispatchers.broadcast({"type": "gone", "group": number})
-
-    def private_group(self, device: str) -> int:
-        """Return the number of a device's private group; see GroupRegistry.private_group for errors."""
-        return self._registry.private_group(device)
+        self._service.broadcast({"type": "gone", "group": number})
 
     # --- dispatchers as participants ----------------------------------------------------------------------------------
 
-    async def join(
+    def join(
         self, session: int, name: str, priority: int, number: int, media_address: tuple[str, int]
     ) -> DispatcherTerms:
         """Make a dispatcher's session a member of a group.
@@ -215,6 +211,7 @@ class VoiceService:
         membership = self._registry.join(session, name, priority, number)
         device, member, group = membership.device, membership.member, membership.group
         self._presence.dispatcher_joined(device, media_address)
+        self._mark_changed(group)
         return DispatcherTerms(member.ssrc, group.floor.hub_ssrc, device.mcptt_id, device.key.secret, group.key)
 
     def leave(self, session: int, number: int) -> None:
@@ -222,6 +219,13 @@ class VoiceService:
         group = self._registry.leave(session, number)
         if group is not None:
             self._server.update(group)
+            self._mark_changed(group)
+
+    def leave_all(self) -> None:
+        """Remove all dispatchers' sessions from all groups."""
+        for session, device in list(self._registry.dispatchers.items()):
+            for number in list(device.memberships):
+                self.leave(session, number)
 
     # --- events -------------------------------------------------------------------------------------------------------
 
@@ -235,24 +239,31 @@ class VoiceService:
                 self.recorder.begin(group, event)
         elif event.kind == FloorEventKind.END:
             self.recorder.end(event)
-        if len(self._dispatchers) and group.number not in self._status_pending:
+        if group.number not in self._status_pending:
             self._status_pending.add(group.number)
             asyncio.get_running_loop().call_soon(self._publish_floor, group)
 
     def _publish_floor(self, group: Group) -> None:
         self._status_pending.discard(group.number)
         if group.number in self._registry.groups:
-            self._dispatchers.broadcast({"type": "floor", **self._status(group)})
+            self._service.broadcast({"type": "floor", **self._status(group)})
 
     def _publish_counts(self) -> None:
-        for group in self._registry.groups.values() if len(self._dispatchers) else ():
-            if group.floor.burst is not None:
-                counts = self._bursts.counts(group)
-                self._dispatchers.broadcast({"type": "counts", "group": group.number, **counts._asdict()})
+        talking = [group for group in self._registry.groups.values() if group.floor.burst is not None]
+        self._service.count([(group.number, *self._bursts.counts(group)) for group in talking])
+
+    def _mark_changed(self, group: Group) -> None:
+        self._changed[group.number] = None
+
+    def _publish_changed(self) -> None:
+        for number in list(self._changed)[:_MAX_CHANGED]:
+            del self._changed[number]
+            row = self.group(number)
+            if row is not None:
+                self._service.group_changed(row)
 
     def _publish_recording(self, row: dict[str, Any]) -> None:
-        self._recordings.add(row)
-        self._dispatchers.broadcast({"type": "recording", **row})
+        self._service.broadcast({"type": "recording", **row})
 
     # --- gauges -------------------------------------------------------------------------------------------------------
 
