@@ -101,7 +101,7 @@ def parse_signers(data: bytes, origin: str) -> dict[str, list[str]]:
     """
     try:
         signers: dict[str, list[str]] = tomllib.loads(data.decode()).get("signers", {})
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, AttributeError, RecursionError) as e:
         raise UserError(f"{origin}: not valid TOML ({e}); get signers.toml from the hub again") from None
     valid = isinstance(signers, dict) and all(
         isinstance(keys, list) and all(isinstance(k, str) and re.fullmatch("0[23][0-9a-f]{64}", k) for k in keys)

@@ -6,7 +6,6 @@ hashes in the manifest.
 
 import asyncio
 import contextlib
-import json
 import logging
 import re
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ import aiohttp
 from patrolink_protocol.clip import TRIGGERS
 from yarl import URL
 
+from patrolink.core import untrusted_json
 from patrolink.core.errors import ServerError, UserError
 from patrolink.core.text import plural
 from patrolink.evidence import manifest
@@ -46,7 +46,7 @@ Progress = Callable[[int], None]  # called with the number of bytes that were ad
 async def list_clips(hub: aiohttp.ClientSession) -> list[ClipListing]:
     """Return the clips of a hub; ServerError when the answer is not a list of clips."""
     try:
-        return [_parse_listing(row) for row in json.loads(await _get(hub, "/clips"))]
+        return [_parse_listing(row) for row in untrusted_json.parse(await _get(hub, "/clips"))]
     except (AttributeError, KeyError, TypeError, ValueError) as e:
         raise ServerError(
             f"the hub's answer is not a valid list of clips ({e!r}); check that hub and tool have the same version"

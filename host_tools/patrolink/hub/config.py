@@ -219,8 +219,11 @@ def load(path: Path) -> Site:
 
 
 def token_hash(token: str) -> str:
-    """Return the hash that the site file stores. A token is 256 random bits, so a plain hash is sufficient."""
-    return hashlib.sha256(token.encode()).hexdigest()
+    """Return the hash that the site file stores. A token is 256 random bits, so a plain hash is sufficient.
+
+    What is not UTF-8 in a request arrives as surrogates, and is hashed like any wrong token.
+    """
+    return hashlib.sha256(token.encode(errors="surrogatepass")).hexdigest()
 
 
 def new_token() -> str:

@@ -222,12 +222,12 @@ class ServiceHalf:
                 context.site, self._sessions.authenticate, self._sessions.open, self._audit.note, self._clips,
                 context.console_tls is not None, platform.clock,
             )  # fmt: skip
-            runner = await console.serve(pages, context.hub.console, context.console_tls, routes)
+            runner = await console.serve(pages, context.hub.console, context.console_tls, self.metrics, routes)
             stack.push_async_callback(runner.cleanup)
         if self._clips is not None:
             uploads = web.Application()
             self._clips.uploads.attach(uploads)
-            runner = await http_server.start(uploads, context.hub.uploads, context.console_tls, "uploads")
+            runner = await http_server.start(uploads, context.hub.uploads, context.console_tls, "upload", self.metrics)
             stack.push_async_callback(runner.cleanup)
 
     def open_session(self, dispatcher: Dispatcher) -> DispatcherSession:

@@ -308,8 +308,9 @@ def start_server(tmp_path):
         uploads = TusServer(store, authorization, NoEvents(), Metrics(), lambda *args, **fields: None)
         app = web.Application()
         uploads.attach(app)
-        runners.append(await http_server.start(app, f"127.0.0.1:{console_site.free_port()}", None, "uploads"))
-        return upload_clients.RawTusClient("linux-1", runners[-1].addresses[0][1])
+        port = console_site.free_port()
+        runners.append(await http_server.start(app, f"127.0.0.1:{port}", None, "upload", Metrics()))
+        return upload_clients.RawTusClient("linux-1", port)
 
     yield lambda bytes_max=1 << 30: asyncio.run_coroutine_threadsafe(serve(bytes_max), loop).result()
     for runner in runners:

@@ -11,7 +11,6 @@ SHA-256 (the file is deleted), 507 no space.
 
 import asyncio
 import base64
-import binascii
 import contextlib
 import re
 from collections import defaultdict
@@ -148,7 +147,7 @@ class TusServer:
         if path.stat().st_size != creation.length or await asyncio.to_thread(file_sha256, path) != creation.sha256:
             self._audit(file.device, "upload refused", clip=file.clip, name=file.name, sha256=creation.sha256)
             self._refuse(409, f"{file.name} of clip {file.clip} is stored already with other content, which stays")
-        await _discard_body(request)
+        await self._discard_body(request)
         if path.suffix == ".plm":  # the device starts the clip again: it may not have received the verdict
             await self._events.file_stored(file)
 
@@ -185,7 +184,6 @@ class TusServer:
     # --- checks -------------------------------------------------------------------------------------------------------
 
     def _refuse(self, status: int, text: str, **headers: str) -> NoReturn:
-        self._metrics.refused[f"upload {status}"] += 1
         error = _STATUS.get(status, web.HTTPBadRequest)(text=text, headers=headers)
         if status not in _STATUS:
             error.set_status(status)
@@ -281,7 +279,7 @@ class TusServer:
     async def _receive(self, upload: Upload, request: web.Request) -> None:
         """Append the body to a pending file; a file that is complete then is verified and stored."""
         size = request.content_length
-        if size is None and upload.length:
+        if size is None and request.body_exists:
             self._refuse(411, "Content-Length is missing")
         if (size or 0) > upload.length - upload.offset:
             self._refuse(
@@ -297,6 +295,8 @@ class TusServer:
             self._refuse(e.status, str(e))
         except ConnectionError:
             self._refuse(408, "the connection was lost")  # for the metrics: nobody receives it
+        except web.RequestPayloadError:
+            self._refuse(400, "the body is malformed")
         except OSError as e:
             self._refuse_storage(e)
         self._events.upload_progressed(upload.file)
@@ -308,6 +308,8 @@ class TusServer:
         block = bytearray()
         try:
             while data := await wait_for(request.content.readany(), _IDLE_TIMEOUT_S):
+                if upload.offset + len(block) + len(data) > upload.length:
+                    self._refuse(413, f"the body exceeds the file's {plural(upload.length, 'byte')}")
                 block += data
                 if len(block) >= _BLOCK_BYTES:
                     await self._write_block(upload, f, block)
@@ -317,6 +319,14 @@ class TusServer:
         finally:
             if block:
                 await self._write_block(upload, f, block)
+
+    async def _discard_body(self, request: web.Request) -> None:
+        """Read the body of a file that is stored already, so that the connection stays usable."""
+        try:
+            while await wait_for(request.content.readany(), _IDLE_TIMEOUT_S):
+                pass
+        except asyncio.TimeoutError:
+            self._refuse(408, f"no data for {_IDLE_TIMEOUT_S} s")
 
     async def _write_block(self, upload: Upload, f: BinaryIO, block: bytearray) -> None:
         written = 0
@@ -369,7 +379,7 @@ def _parse_metadata(text: str) -> dict[str, str]:
         key, _, value = pair.strip().partition(" ")
         try:
             decoded = base64.b64decode(value, validate=True).decode()
-        except (binascii.Error, UnicodeDecodeError):
+        except ValueError:
             return {}
         if key in metadata:
             return {}
@@ -381,9 +391,3 @@ def _format_metadata(file: ClipFile, sha256: str) -> str:
     """Return the Upload-Metadata that a file was created with."""
     pairs = {"device": file.device, "clip": str(file.clip), "name": file.name, "sha256": sha256}
     return ",".join(f"{key} {base64.b64encode(value.encode()).decode()}" for key, value in pairs.items())
-
-
-async def _discard_body(request: web.Request) -> None:
-    """Read the body of a file that is stored already, so that the connection stays usable."""
-    async for _ in request.content.iter_any():
-        pass

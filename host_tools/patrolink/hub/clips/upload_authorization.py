@@ -61,7 +61,7 @@ class UploadAuthorization:
         device, time_ms, tag = fields.groups()
         length = {"POST": "Upload-Length", "PATCH": "Upload-Offset"}.get(method, "")
         parts = (method, path, time_ms, headers.get(length, ""), headers.get("Upload-Metadata", ""))
-        signed = "\n".join(parts).encode()
+        signed = "\n".join(parts).encode(errors="surrogatepass")  # what is not UTF-8 arrives as surrogates
         key = self._device_key(device) or DeviceKey(bytes(32))
         # A device that entered its next key epoch may upload before its first frame of that epoch arrives.
         keys = [key._replace(epoch=epoch) for epoch in (key.epoch, min(key.epoch + 1, EPOCH_MAX))]

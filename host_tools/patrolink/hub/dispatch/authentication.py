@@ -3,17 +3,21 @@
 No token and no session secret is part of an address, so none is logged.
 """
 
+import asyncio
 from collections.abc import Callable
 from typing import NamedTuple
 
 from aiohttp import web
 
+from patrolink.core import untrusted_json
 from patrolink.core.clock import Clock
+from patrolink.core.timeouts import wait_for
 from patrolink.hub.config import Dispatcher
 from patrolink.hub.dispatch.logins import SESSION_S, LoginSession, LoginSessions
 from patrolink.hub.infra.attempt_limiter import TooManyAttemptsError
 
 _COOKIE = "patrolink"
+_BODY_TIMEOUT_S = 5
 
 
 class Identity(NamedTuple):
@@ -86,11 +90,7 @@ class Authentication:
     async def _login(self, request: web.Request) -> web.Response:
         """Exchange a token for a cookie. Only JSON is accepted: a form of another site cannot send it."""
         self.check_origin(request)
-        try:
-            token = (await request.json())["token"]
-        except (ValueError, KeyError, TypeError):
-            raise web.HTTPBadRequest(text='the request must be JSON: {"token": "..."}') from None
-        dispatcher = self._authenticate(request, str(token))
+        dispatcher = self._authenticate(request, await _read_token(request))
         response = web.Response(status=204)
         response.set_cookie(
             _COOKIE,
@@ -126,3 +126,16 @@ class Authentication:
             self._audit("", "login refused", address=request.remote)
             raise web.HTTPUnauthorized(text="no dispatcher of this site has this token")
         return dispatcher
+
+
+async def _read_token(request: web.Request) -> str:
+    """Return the token in the body of a login, which has to arrive in time: its sender is a stranger."""
+    try:
+        token = untrusted_json.parse(await wait_for(request.read(), _BODY_TIMEOUT_S))["token"]
+        if isinstance(token, str):
+            return token
+    except asyncio.TimeoutError:
+        raise web.HTTPRequestTimeout(text=f"the body did not arrive within {_BODY_TIMEOUT_S} s") from None
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise web.HTTPBadRequest(text='the request must be JSON: {"token": "..."}')

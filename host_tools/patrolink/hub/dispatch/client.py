@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import ipaddress
-import json
 import logging
 import os
 import ssl
@@ -15,6 +14,7 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from patrolink.audio.voice_packet import VoicePacket
+from patrolink.core import untrusted_json
 from patrolink.core.errors import DeadlineError, ServerError, UserError
 from patrolink.core.timeouts import wait_for
 
@@ -50,6 +50,7 @@ class ConsoleClient:
         self._next_id = 1
         self._requests: dict[int, asyncio.Future[Any]] = {}
         self._messages: asyncio.Queue[JsonObject | VoicePacket | None] = asyncio.Queue()
+        self._fault = _connection_closed()
 
     def find_group(self, name: str) -> JsonObject:
         """Return the group with this number or name.
@@ -110,7 +111,7 @@ class ConsoleClient:
         """
         message = await self._messages.get()
         if message is None:
-            raise _connection_closed()
+            raise self._fault
         return message
 
     def discard_messages(self) -> None:
@@ -119,15 +120,18 @@ class ConsoleClient:
             self._messages.get_nowait()
 
     async def run(self) -> None:
-        """Receive until the socket is closed; `connect` runs this in a task."""
-        async for message in self._ws:
-            if message.type == aiohttp.WSMsgType.BINARY:
-                self._on_binary(message.data)
-            elif message.type == aiohttp.WSMsgType.TEXT:
-                self._on_json(json.loads(message.data))
+        """Receive until the socket is closed or a message is invalid; `connect` runs this in a task."""
+        try:
+            async for message in self._ws:
+                if message.type == aiohttp.WSMsgType.BINARY:
+                    self._on_binary(message.data)
+                elif message.type == aiohttp.WSMsgType.TEXT:
+                    self._on_json(untrusted_json.parse(message.data))
+        except (ValueError, KeyError, TypeError, struct.error) as e:
+            self._fault = _invalid_message(e)
         for response in self._requests.values():
             if not response.done():
-                response.set_exception(_connection_closed())
+                response.set_exception(self._fault)
         self._messages.put_nowait(None)
 
     def _on_binary(self, data: bytes) -> None:
@@ -139,6 +143,8 @@ class ConsoleClient:
             self._on_live_frame(source, payload)
 
     def _on_json(self, message: JsonObject) -> None:
+        if not isinstance(message["type"], str):
+            raise ValueError("the type is not a text")
         if message["type"] not in ("reply", "refused"):
             self._messages.put_nowait(message)
             return
@@ -152,6 +158,10 @@ class ConsoleClient:
 
 def _connection_closed() -> ServerError:
     return ServerError("the hub closed the connection; check that it is running")
+
+
+def _invalid_message(e: Exception) -> ServerError:
+    return ServerError(f"the hub sent an invalid message ({e!r}); check that hub and tool have the same version")
 
 
 @contextlib.asynccontextmanager
@@ -172,10 +182,20 @@ async def connect(url: str, on_live_frame: Callable[[int, bytes], None] | None =
         opening = http.ws_connect("/socket", heartbeat=_HEARTBEAT_S, max_msg_size=0)
         ws = await stack.enter_async_context(await wait_for(opening, _TIMEOUT_S))
         _LOG.info("connected to the hub %s", url)
-        client = ConsoleClient(ws, await ws.receive_json(timeout=_TIMEOUT_S), on_live_frame)
+        client = ConsoleClient(ws, await _receive_hello(ws), on_live_frame)
         receiver = asyncio.ensure_future(client.run())
         stack.callback(receiver.cancel)
         yield client
+
+
+async def _receive_hello(ws: aiohttp.ClientWebSocketResponse[Any]) -> JsonObject:
+    try:
+        hello = untrusted_json.parse(await ws.receive_str(timeout=_TIMEOUT_S))
+    except (ValueError, TypeError) as e:  # aiohttp raises TypeError for what is no text
+        raise _invalid_message(e) from None
+    if not isinstance(hello, dict) or not isinstance(hello.get("groups"), list):
+        raise _invalid_message(ValueError("no list of groups"))
+    return hello
 
 
 async def wait_first(*jobs: Awaitable[object], timeout_s: float | None = None) -> bool:

@@ -17,6 +17,7 @@ from patrolink.hub.dispatch.authentication import Authentication
 from patrolink.hub.dispatch.console_socket import ConsoleSocket
 from patrolink.hub.dispatch.session import DispatcherSession
 from patrolink.hub.infra import http_server
+from patrolink.hub.infra.metrics import Metrics
 
 _PAGE = Path(__file__).with_name("page")
 _MAX_REQUEST_BYTES = 1 << 16
@@ -34,7 +35,11 @@ _HSTS = "max-age=31536000"
 
 
 async def serve(
-    console: "Console", address: str, tls: tuple[Path, Path] | None, routes: Iterable[web.RouteDef] = ()
+    console: "Console",
+    address: str,
+    tls: tuple[Path, Path] | None,
+    metrics: Metrics,
+    routes: Iterable[web.RouteDef] = (),
 ) -> web.AppRunner:
     """Start a console's server.
 
@@ -42,6 +47,7 @@ async def serve(
         console: The console.
         address: host:port to listen on.
         tls: Files of certificate and key, or None.
+        metrics: Counters of the hub.
         routes: Further routes that need no login.
 
     Returns:
@@ -53,7 +59,7 @@ async def serve(
     app = web.Application(client_max_size=_MAX_REQUEST_BYTES)
     app.add_routes(routes)
     console.attach(app)
-    return await http_server.start(app, address, tls, "the console")
+    return await http_server.start(app, address, tls, "console", metrics)
 
 
 class Console:

@@ -53,13 +53,16 @@ class LoginSessions:
     def authenticate(self, address: str, token: str, now_s: float) -> Dispatcher | None:
         """Return the dispatcher of a token, or None if the token is wrong, which is counted.
 
+        The right token is always accepted: it has 256 random bits, so it cannot be guessed, and others behind the same
+        address must not lock a dispatcher out.
+
         Raises:
-            TooManyAttemptsError: The address has sent too many wrong tokens; this one was not checked.
+            TooManyAttemptsError: The token is wrong, and so were many before it from this address.
         """
-        source = source_network(address)
-        self._limiter.check(source, now_s)
         dispatcher = self._find_dispatcher(token)
         if dispatcher is None:
+            source = source_network(address)
+            self._limiter.check(source, now_s)
             self._limiter.record_failure(source, now_s)
         return dispatcher
 

@@ -3,12 +3,12 @@
 The fields of a model are the keys of the JSON request; `do` selects the model.
 """
 
-import json
 from abc import ABC, abstractmethod
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from patrolink.core import untrusted_json
 from patrolink.core.errors import UserError
 from patrolink.hub.dispatch.messages import LiveFormat
 from patrolink.hub.dispatch.request_limits import RequestClass
@@ -249,10 +249,12 @@ async def perform(session: DispatcherSession, text: str) -> dict[str, Any]:
     Returns:
         A `reply` with the result, or `refused` with the reason.
     """
-    request_id = None
     try:
-        raw = json.loads(text)
-        request_id = raw.get("id") if isinstance(raw, dict) else None
+        raw = untrusted_json.parse(text)
+    except ValueError as e:
+        return {"type": "refused", "id": None, "error": f"not JSON: {e}"}
+    request_id = raw.get("id") if isinstance(raw, dict) and type(raw.get("id")) is int else None
+    try:
         request = _REQUESTS.validate_python(raw)
         session.limits.charge(request.request_class)
         return {"type": "reply", "id": request_id, "result": await request.perform(session)}
@@ -260,8 +262,8 @@ async def perform(session: DispatcherSession, text: str) -> dict[str, Any]:
         first = e.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
         return {"type": "refused", "id": request_id, "error": f"{field or 'request'}: {first['msg']}"}
-    except (ValueError, RecursionError):
-        return {"type": "refused", "id": None, "error": "not JSON"}
+    except ValueError as e:  # a value that no message can hold
+        return {"type": "refused", "id": request_id, "error": f"the hub cannot send this: {e}"}
     except UserError as e:
         return {"type": "refused", "id": request_id, "error": str(e)}
     except OSError as e:

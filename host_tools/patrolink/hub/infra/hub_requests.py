@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from patrolink.core import untrusted_json
 from patrolink.core.clock import Clock
 from patrolink.hub.config import HubContext
 
@@ -75,7 +76,7 @@ class HubRequests:
             device = name.decode()
             if device not in self._context.keys:
                 raise HubRequestError("device")
-            request = json.loads(self._cipher(device).decrypt(nonce, ciphertext, self._aad + name))
+            request = untrusted_json.parse(self._cipher(device).decrypt(nonce, ciphertext, self._aad + name))
             sender, time_ms = (request["shard"], device), request["time_ms"]
             values = {
                 field: bytes.fromhex(value["hex"]) if isinstance(value, dict) else value

@@ -6,10 +6,10 @@ replacement of a file, and takes the room of the replaced file afterwards.
 
 import contextlib
 import errno
+import fcntl
 import json
 import os
-import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,23 +19,12 @@ RESERVE_FILE = "reserve.bin"
 _RESERVE_BYTES = 4 << 20
 _RESERVE_STEP_BYTES = 1 << 18
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-_reserve_lock = threading.Lock()
 
 
 def fill_reserve(folder: Path) -> int:
     """Give the reserve of a folder its size, or what storage permits. Returns the bytes that it has."""
-    size = _RESERVE_BYTES
-    with contextlib.suppress(OSError):
-        handle = os.open(folder / RESERVE_FILE, os.O_WRONLY | os.O_CREAT, 0o600)
-        try:
-            while size > os.fstat(handle).st_size:
-                try:
-                    os.posix_fallocate(handle, 0, size)
-                except OSError:
-                    size -= _RESERVE_STEP_BYTES
-            return os.fstat(handle).st_size
-        finally:
-            os.close(handle)
+    with contextlib.suppress(OSError), _locked_reserve(folder) as handle:
+        return _fill(handle)
     return 0
 
 
@@ -55,13 +44,33 @@ def with_reserve(folder: Path, write: Callable[[], None]) -> None:
     except OSError as e:
         if e.errno not in _FULL:
             raise
-    with _reserve_lock:
-        with contextlib.suppress(FileNotFoundError):
-            os.truncate(folder / RESERVE_FILE, 0)
+    with _locked_reserve(folder) as handle:
+        os.ftruncate(handle, 0)
         try:
             write()
         finally:
-            fill_reserve(folder)
+            _fill(handle)
+
+
+@contextlib.contextmanager
+def _locked_reserve(folder: Path) -> Iterator[int]:
+    """Yield the open reserve. The processes of a hub share it."""
+    handle = os.open(folder / RESERVE_FILE, os.O_WRONLY | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def _fill(handle: int) -> int:
+    size = _RESERVE_BYTES
+    while size > os.fstat(handle).st_size:
+        try:
+            os.posix_fallocate(handle, 0, size)
+        except OSError:
+            size -= _RESERVE_STEP_BYTES
+    return os.fstat(handle).st_size
 
 
 def replace_file(path: Path, data: bytes) -> None:

@@ -1,0 +1,329 @@
+"""What strangers and dispatchers may send over HTTP: refused with a reason, counted, without a traceback."""
+
+import asyncio
+import gzip
+import json
+import random
+import socket
+import time
+
+import aiohttp
+import pytest
+from aiohttp import web
+from patrolink.core import untrusted_json
+from patrolink.core.clock import SystemClock
+from patrolink.core.errors import ServerError
+from patrolink.evidence.fetch import list_clips
+from patrolink.hub.config import Dispatcher
+from patrolink.hub.dispatch import authentication, client
+from patrolink.hub.infra import http_server
+from patrolink.hub.infra.connection_table import ConnectionTable, Entry
+from patrolink.hub.infra.metrics import Metrics
+
+from tests.integration.hub.test_hub_uploads import NAME, random_bytes, start_server  # noqa: F401
+from tests.support import upload_clients
+from tests.support.console_site import TOKEN, ConsoleSite, free_port
+from tests.support.polling import TIMEOUT_S, wait_until
+
+DEEP = ["[" * 30_000, "[" * 30_000 + "]" * 30_000, '{"a":' * 30_000 + "1" + "}" * 30_000]
+ENCODINGS = ["gzip", "deflate", "br", "zstd", "identity", ""]
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory, broker):
+    """A running hub with console and uploads. It must not have written a traceback."""
+    site = ConsoleSite(tmp_path_factory.mktemp("site"), broker, hub=f'uploads = "127.0.0.1:{free_port()}"')
+    yield site
+    site.process.stop()
+    assert "Traceback" not in (site.folder / "hub.log").read_text()
+
+
+def send_raw(site: ConsoleSite, data: bytes) -> bytes:
+    """Send bytes and return everything that the hub answers before it closes the connection."""
+    answer = b""
+    with socket.create_connection(("127.0.0.1", site.port), timeout=TIMEOUT_S) as connection:
+        connection.sendall(data)
+        try:
+            while block := connection.recv(65536):
+                answer += block
+        except ConnectionResetError:
+            pass
+    return answer
+
+
+def status_of(answer: bytes) -> int:
+    return int(answer.split(b" ", 2)[1])
+
+
+def refused(site: ConsoleSite) -> dict[str, int]:
+    return json.loads(site.http_request("GET", "/status")[2])["refused"]
+
+
+def login_request(site: ConsoleSite, *fields: str, body: bytes = b"") -> bytes:
+    head = ["POST /login HTTP/1.1", f"Host: {site.host}", f"Origin: {site.url}", "Connection: close", *fields]
+    return "\r\n".join([*head, "", ""]).encode("latin-1") + body
+
+
+# --- bodies -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_an_encoded_body_is_refused_before_it_is_read(hub, encoding):
+    body = gzip.compress(bytes(50_000_000))
+    before = refused(hub).get("console 415", 0)
+    fields = f"Content-Encoding: {encoding}", f"Content-Length: {len(body)}"
+    assert status_of(send_raw(hub, login_request(hub, *fields, body=body[:1000]))) == 415
+    assert refused(hub)["console 415"] == before + 1
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_an_encoded_upload_is_refused_before_it_is_authorized(start_server, tmp_path, encoding):  # noqa: F811
+    raw, data = start_server(), random_bytes(1000)
+    body = gzip.compress(data)
+    response = raw.create(1, NAME, data, body, Content_Encoding=encoding)
+    assert response.status == 415 and b"Content-Encoding" in response.body
+    assert raw.create(1, NAME, data, body, Content_Encoding=encoding, Authorization="none").status == 415
+    assert not (tmp_path / "linux-1").exists()
+
+
+@pytest.mark.parametrize("document", DEEP)
+def test_a_login_that_is_nested_deeply_is_refused(hub, document):
+    body = document.encode()[:60_000]
+    assert status_of(send_raw(hub, login_request(hub, f"Content-Length: {len(body)}", body=body))) == 400
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET /\x00 HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * 500 + b"\r\n",
+        b"POST /login HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"POST /login HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n",
+    ],
+)
+def test_what_is_not_valid_http_is_refused(hub, data):
+    before = refused(hub).get("console 400", 0)
+    assert status_of(send_raw(hub, data)) == 400
+    assert refused(hub)["console 400"] == before + 1
+
+
+def test_a_malformed_chunk_is_refused(hub):
+    fields = ("Transfer-Encoding: chunked",)
+    assert status_of(send_raw(hub, login_request(hub, *fields, body=b"zz\r\nabc\r\n"))) == 400
+
+
+# --- tokens -----------------------------------------------------------------------------------------------------------
+
+
+def test_tokens_that_are_not_utf8_are_wrong_tokens_and_lock_nobody_out(hub):
+    tokens = [b"\xff\xfe", "\ud800".encode("utf-8", "surrogatepass"), b"\xc3", b"wrong"] * 3
+    heads = [f"GET /clips HTTP/1.1\r\nHost: {hub.host}\r\nConnection: close\r\n".encode()] * len(tokens)
+    answers = [
+        status_of(send_raw(hub, head + b"Authorization: Bearer " + token + b"\r\n\r\n"))
+        for head, token in zip(heads, tokens, strict=True)
+    ]
+    assert answers[0] == 401 and answers[-1] == 429 and set(answers) == {401, 429}
+    for text in ("\ud800", "\udcff", "\x00"):
+        assert hub.http_request("POST", "/login", {"token": text})[0] == 429
+    assert hub.http_request("GET", "/clips", Authorization=f"Bearer {TOKEN}")[0] == 200
+    assert hub.http_request("POST", "/login", {"token": TOKEN})[0] == 204
+    counts = refused(hub)
+    assert counts["console 401"] >= 1 and counts["console 429"] >= 10
+
+
+def test_header_fields_that_are_not_utf8_are_refused(start_server):  # noqa: F811
+    raw = start_server()
+    with socket.create_connection(("127.0.0.1", raw.port), timeout=TIMEOUT_S) as connection:
+        tag = upload_clients.authorization("linux-1", "POST", "/clips", "3", "x")
+        head = f"POST /clips HTTP/1.1\r\nHost: hub\r\nTus-Resumable: 1.0.0\r\nAuthorization: {tag}\r\n"
+        connection.sendall(head.encode() + b"Upload-Length: 3\r\nUpload-Metadata: \xff\xfe\r\n\r\n")
+        assert status_of(connection.recv(1000)) == 401
+
+
+# --- the console's socket ---------------------------------------------------------------------------------------------
+
+
+def test_invalid_frames_of_a_dispatcher_are_refused_and_the_next_request_is_served(hub):
+    requests = [
+        DEEP[0],
+        DEEP[1],
+        DEEP[2][:60_000],
+        '{"do": "listen", "group": ' + "9" * 5000 + "}",
+        '{"do": "recordings", "id": ' + "[" * 400 + "]" * 400 + "}",
+        '{"do": "private", "device": "\\ud800"}',
+        '{"do": "command", "device": "vest-1", "action": "locate", "value": "\\udcff"}',
+        '{"do": "recordings", "id": NaN}',
+    ]
+
+    async def run() -> None:
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        async with aiohttp.ClientSession(headers=headers) as session, session.ws_connect(hub.url + "/socket") as ws:
+            await ws.receive_json()
+            for request in requests:
+                await ws.send_str(request)
+                answer = await ws.receive_json(timeout=TIMEOUT_S)
+                assert answer["type"] == "refused" and answer["id"] is None, (request[:80], answer)
+            await ws.send_str('{"do": "recordings", "id": 1}')
+            assert (await ws.receive_json(timeout=TIMEOUT_S))["type"] == "reply"
+            await ws.send_str("x" * (1 << 17))  # beyond the limit: the socket is closed
+            assert (await ws.receive(timeout=TIMEOUT_S)).data == aiohttp.WSCloseCode.MESSAGE_TOO_BIG
+
+    asyncio.run(run())
+
+
+# --- connections ------------------------------------------------------------------------------------------------------
+
+
+def test_half_requests_do_not_shut_the_console(hub):
+    halves = (b"", b"GET / HTTP/1.1\r\n", b"GET / HTTP/1.1\r\nHost: a\r\nX-Slow: ", b"POST /login HTTP/1.1\r\nHost:")
+    connections = []
+    try:
+        for i in range(420):
+            connections.append(socket.create_connection(("127.0.0.1", hub.port), timeout=TIMEOUT_S))
+            connections[-1].sendall(halves[i % len(halves)])
+        start = time.monotonic()
+        assert hub.http_request("POST", "/login", {"token": TOKEN})[0] == 204
+        assert time.monotonic() - start < 5
+        assert json.loads(hub.http_request("GET", "/status")[2])["console_connections"] <= 300
+    finally:
+        for connection in connections:
+            connection.close()
+    wait_until(lambda: json.loads(hub.http_request("GET", "/status")[2])["console_connections"] < 20)
+
+
+def test_half_bodies_of_logins_are_answered_in_time(monkeypatch):
+    monkeypatch.setattr(authentication, "_BODY_TIMEOUT_S", 0.2)
+    metrics, app, port = Metrics(), web.Application(), free_port()
+    duty = Dispatcher(name="duty", token_sha256="0" * 64)
+    authentication.Authentication({"right": duty}.get, lambda *args, **facts: None, False, SystemClock()).attach(app)
+
+    async def half_login() -> int:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"POST /login HTTP/1.1\r\nHost: a\r\nOrigin: http://a\r\nContent-Length: 9\r\n\r\n{")
+        answer = await reader.readline()
+        writer.close()
+        return status_of(answer)
+
+    async def run() -> list[int]:
+        runner = await http_server.start(app, f"127.0.0.1:{port}", None, "console", metrics)
+        try:
+            return await asyncio.gather(*(half_login() for _ in range(50)))
+        finally:
+            await runner.cleanup()
+
+    assert asyncio.run(run()) == [408] * 50
+    assert metrics.refused["console 408"] == 50
+
+
+@pytest.mark.parametrize("seed", [*range(10), random.randrange(1 << 32)])
+def test_the_table_admits_new_connections_while_one_is_idle(seed):
+    rng = random.Random(seed)
+    table, open_entries = ConnectionTable(12, 8), []
+
+    def close(entry: Entry) -> None:
+        assert not entry.is_serving, f"seed {seed}"
+        open_entries.remove(entry)
+
+    for _ in range(3000):
+        action = rng.random()
+        if action < 0.5:
+            source = rng.choice("aaab")
+            own = [entry for entry in open_entries if entry.source == source]
+            is_full = len(own) >= 8 or len(open_entries) >= 12
+            candidates = own if len(own) >= 8 else open_entries
+            expected = not is_full or any(not entry.is_serving for entry in candidates)
+            assert table.admit(source) == expected, f"seed {seed}"
+            if expected:
+                entry = Entry(source, lambda: None)
+                entry.close = lambda entry=entry: close(entry)
+                open_entries.append(entry)
+                table.add(entry)
+        elif open_entries and action < 0.75:
+            rng.choice(open_entries).is_serving ^= True
+        elif open_entries:
+            entry = open_entries.pop(rng.randrange(len(open_entries)))
+            table.remove(entry)
+            table.remove(entry)
+        assert len(table) == len(open_entries) <= 12, f"seed {seed}"
+
+
+def test_a_flood_of_one_source_closes_its_own_connections():
+    table, closed = ConnectionTable(10, 10), []
+    for i in range(10):
+        table.add(Entry("flood" if i else "other", lambda i=i: closed.append(i)))
+    assert table.admit("new") and closed == [1]
+
+
+# --- uploads ----------------------------------------------------------------------------------------------------------
+
+
+def chunked_patch(raw, url: str, offset: int, body: bytes) -> int:
+    """Send a PATCH without Content-Length and return the status."""
+    tag = upload_clients.authorization("linux-1", "PATCH", url, str(offset))
+    fields = f"Tus-Resumable: 1.0.0\r\nAuthorization: {tag}\r\nUpload-Offset: {offset}\r\n"
+    fields += "Content-Type: application/offset+octet-stream\r\nTransfer-Encoding: chunked\r\n"
+    with socket.create_connection(("127.0.0.1", raw.port), timeout=TIMEOUT_S) as connection:
+        connection.sendall(f"PATCH {url} HTTP/1.1\r\nHost: hub\r\n{fields}\r\n".encode())
+        connection.sendall(f"{len(body):x}\r\n".encode() + body + b"\r\n0\r\n\r\n")
+        return status_of(connection.recv(1000))
+
+
+@pytest.mark.parametrize("length", [0, 10, 1000])
+def test_an_upload_past_its_length_is_refused_and_not_stored(start_server, tmp_path, length):  # noqa: F811
+    raw, data = start_server(), random_bytes(length)
+    wrong_hash = "0" * 64
+    raw.create(1, NAME, data, sha256=wrong_hash)
+    url, extra = f"/clips/linux-1/1/{NAME}", bytes(100_000)
+    assert chunked_patch(raw, url, 0, extra) in (404, 411)
+    assert raw.request("PATCH", url, extra, Upload_Offset="0").status in (404, 413)
+    assert raw.create(1, NAME, data, extra, sha256=wrong_hash).status == 413
+    stored = sum(path.stat().st_size for path in (tmp_path / "linux-1").rglob("*.part"))
+    assert stored <= length
+
+
+# --- what a hub sends -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("document", [*DEEP, "\x00", '"\\ud800', "9" * 10_000, b"\xff\xfe\xff", b"\xff"])
+def test_json_from_outside_is_refused_with_one_exception(document):
+    with pytest.raises(ValueError):
+        untrusted_json.parse(document)
+
+
+@pytest.mark.parametrize("document", [DEEP[0], '{"type": 1}', "[]", '{"groups": 1}', "not JSON"])
+def test_tools_end_with_an_error_if_a_hub_sends_nonsense(document, monkeypatch):
+    monkeypatch.setenv(client.TOKEN_VARIABLE, TOKEN)
+    port = free_port()
+
+    async def clips(request: web.Request) -> web.Response:
+        return web.Response(text=document)
+
+    async def run(valid_hello: bool) -> None:
+        async def console_socket(request: web.Request) -> web.WebSocketResponse:
+            ws = web.WebSocketResponse()
+            await ws.prepare(request)
+            if valid_hello:
+                await ws.send_json({"type": "hello", "groups": []})
+            await ws.send_str(document)
+            await ws.receive()
+            return ws
+
+        app = web.Application()
+        app.add_routes([web.get("/clips", clips), web.get("/socket", console_socket)])
+        runner = await http_server.start(app, f"127.0.0.1:{port}", None, "console", Metrics())
+        url = f"http://127.0.0.1:{port}"
+        try:
+            async with client.http_session(url) as session:
+                if document != "[]":  # that is a list without clips
+                    with pytest.raises(ServerError, match="not a valid list of clips"):
+                        await list_clips(session)
+            with pytest.raises(ServerError, match="invalid message"):
+                async with client.connect(url) as console:
+                    await console.next_message()
+        finally:
+            await runner.cleanup()
+
+    asyncio.run(run(False))
+    asyncio.run(run(True))
