@@ -1,8 +1,9 @@
 """Events that the hub must answer: each is kept in its own file until an event_state closes it (SPEC.md, EVENT-1).
 
 An event is repeated with growing intervals until its first answer, then once a minute: the hub answers each repetition
-with the current state, so a lost answer reaches the wearer after a minute at most. The broker's acknowledgement only schedules the next repetition. After a power cut all unanswered events are sent again;
-the receiver drops repeated frames by their counter. When storage fails, an event is kept in memory and still sent.
+with the current state, so a lost answer reaches the wearer after a minute at most. The broker's acknowledgement only
+schedules the next repetition. After a power cut all unanswered events are sent again; the receiver drops repeated
+frames by their counter. When storage fails, an event is kept in memory and still sent.
 """
 
 import binascii
