@@ -224,6 +224,7 @@ class Device:
         self.reporter.poll(now_ms)
         if self._self_test is not None:
             self._self_test.poll()
+        self.sos.poll(now_ms)
         self._status.poll(now_ms)
 
     def _on_fix(self, fix):

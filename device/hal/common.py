@@ -65,9 +65,15 @@ class Store:
     def write(self, name, data):
         """Replace a record durably.
 
+        A record of the same length is overwritten in place: that needs no space, so it also works when storage is full.
         A power cut during the call leaves a damaged record, never the previous one: the caller's checksum finds it.
         """
-        with open(self._dir + "/" + name, "wb") as f:
+        path = self._dir + "/" + name
+        try:
+            mode = "r+b" if os.stat(path)[6] == len(data) else "wb"
+        except OSError:
+            mode = "wb"  # there is none yet
+        with open(path, mode) as f:
             f.write(data)
             f.flush()
             if hasattr(os, "fsync"):

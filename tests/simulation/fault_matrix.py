@@ -80,6 +80,12 @@ def _fill(sim: Simulation) -> None:
     )
 
 
+def _fill_and_restart(sim: Simulation) -> None:
+    _fill(sim)
+    sim.scheduler.at(12 * MINUTE, partial(_power, sim))
+    sim.scheduler.at(14 * MINUTE, partial(_power, sim))
+
+
 def _jump(sim: Simulation) -> None:
     sim.hal.clock_jump_ms += 3_600_000
 
@@ -158,6 +164,7 @@ FAULTS: dict[str, Plan] = {
     "power cut at byte 57, five times": _power_at_byte(57),
     "power cut at byte 200, five times": _power_at_byte(200),
     "disk full": _fill,
+    "disk full, two restarts": _fill_and_restart,
     "clock jumps by an hour": _every(300, _jump),
 }
 

@@ -6,15 +6,26 @@ class PowerCut(Exception):
 
 
 class MemoryStore:
-    """Implements the store contract of agent.tracking.counter."""
+    """Implements the store contract of agent.tracking.counter.
+
+    Attributes:
+        records: Contents by name.
+        fault: OSError number that every write raises; 0: none.
+        writes: Records written so far.
+    """
 
     def __init__(self):
         self.records = {}
+        self.fault = 0
+        self.writes = 0
 
     def read(self, name):
         return self.records.get(name)
 
     def write(self, name, data):
+        if self.fault:
+            raise OSError(self.fault)
+        self.writes += 1
         self.records[name] = bytes(data)
 
 

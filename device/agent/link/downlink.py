@@ -1,5 +1,10 @@
-"""Frames from the hub: authenticated, checked against replay, and recorded as received before they are acted on."""
+"""Frames from the hub: authenticated, checked against replay, and recorded as received before they are acted on.
 
+When storage refuses the record, only the answers to events are acted on: their repetition after a restart changes
+nothing. A command could be carried out twice.
+"""
+
+import patrolink_messages as m
 from patrolink_protocol import decode, frame
 from patrolink_protocol.errors import RejectError
 from patrolink_protocol.receiver import Receiver
@@ -37,15 +42,27 @@ class Downlink:
         """Act on one frame. A frame that is forged, replayed or malformed is counted and otherwise ignored."""
         try:
             kind, counter, body, _, _ = self._receiver.open(data)
-            self._accepted.write(self._receiver.epoch, counter + 1)
+            if not self._record(counter) and kind != m.EVENT_STATE:
+                self._reject("storage refuses its counter")
+                return
             message = decode.decode(kind, body)
         except RejectError as e:
-            self.rejected += 1
-            self._log("hub: frame rejected (%s)" % e.name)
+            self._reject(e.name)
             return
         self.received += 1
         if kind in self._handlers:
             self._handlers[kind](message)
+
+    def _record(self, counter):
+        try:
+            self._accepted.write(self._receiver.epoch, counter + 1)
+        except OSError:
+            return False
+        return True
+
+    def _reject(self, reason):
+        self.rejected += 1
+        self._log("hub: frame rejected (%s)" % reason)
 
     @property
     def epoch(self):

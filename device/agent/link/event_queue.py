@@ -3,13 +3,15 @@
 An event is repeated with growing intervals until its first answer, then once a minute: the hub answers each repetition
 with the current state, so a lost answer reaches the wearer after a minute at most. The broker's acknowledgement only
 schedules the next repetition. After a power cut all unanswered events are sent again; the receiver drops repeated
-frames by their counter. When storage fails, an event is kept in memory and still sent.
+frames by their counter. When storage fails, an event is kept in memory and still sent. A closed event whose file
+storage refuses to remove is not sent again in this boot; its removal is retried.
 """
 
 import binascii
 import struct
 
 import patrolink_messages as m
+from agent.link.removal import Removal
 from patrolink_protocol import frame as framing
 from patrolink_protocol.native import const
 
@@ -42,20 +44,33 @@ class EventQueue:
 
     def __init__(self, files, now_ms):
         self._files = files
+        self._removal = Removal(files)
         self._now_ms = now_ms
         self._buf = memoryview(bytearray(m.MAX_FRAME + 4))
         self._entries = []
         self._sending = None
         self.faults = 0
         self.acknowledged = 0
-        for name in sorted([n for n in files.names() if n[0] == "e"]):
+        self._recover()
+
+    def _recover(self):
+        try:
+            names = sorted([name for name in self._files.names() if name[0] == "e"])
+        except OSError:
+            self.faults += 1
+            return
+        for name in names:
             try:
                 if self._read(name):
                     self._entries.append(_Entry(name, self._read_event_id()))
                 else:
-                    files.remove(name)  # torn by a power cut: `put` never returned
+                    self._remove(name)  # torn by a power cut: `put` never returned
             except OSError:
                 self.faults += 1
+
+    def _remove(self, name):
+        if not self._removal.remove(name):
+            self.faults += 1
 
     def __len__(self):
         return len([entry for entry in self._entries if not entry.is_answered])
@@ -101,6 +116,7 @@ class EventQueue:
             self._files.append(source, buf)
         except OSError:
             self.faults += 1
+            self._removal.remove(source)  # a part of it may have been written
             source = bytes(buf[:n])
         self._entries.append(_Entry(source, event_id))
         return True
@@ -131,6 +147,7 @@ class EventQueue:
 
     def retry_all(self):
         """Make all events due: a session has begun, and answers may have been lost with the previous one."""
+        self._removal.retry()
         for entry in self._entries:
             entry.due_ms = 0
 
@@ -159,9 +176,6 @@ class EventQueue:
         for entry in closed:
             self._entries.remove(entry)
             self._count_answer(entry)
-            try:
-                if isinstance(entry.source, str):
-                    self._files.remove(entry.source)
-            except OSError:
-                self.faults += 1
+            if isinstance(entry.source, str):
+                self._remove(entry.source)
         return len(closed)

@@ -40,8 +40,7 @@ _LANES = ("a", "s", "b", "c", "d", "f", "g")  # "e" is the name of the queue of 
 _STATUS_SHARE = const(4)
 # Index of the lane of every sixteenth batch, of the one after it, and so on.
 _LANE_OF = b"\x06\x02\x03\x02\x04\x02\x03\x02\x05\x02\x03\x02\x04\x02\x03\x02"
-# Counters between the oldest frame kept and the newest: those used between two checks, and a reserve for frames that
-# are not put into the outbox, must still be in the window.
+# Counters between the oldest frame and the newest one; those used between two checks must still be in the window.
 _SPREAD_CHECK = const(1024)
 _SPREAD_MAX = m.REPLAY_WINDOW - 2 * _SPREAD_CHECK
 
@@ -159,7 +158,7 @@ class Outbox:
         """Store a frame (bytes-like). Returns False, and counts it, when it is too long or storage fails."""
         fits = len(frame) <= self._frame_max
         if fits:
-            self._limit_spread(_counter_of(frame))
+            self.limit_spread(_counter_of(frame))
             lane = self._lane_for(frame[0] & 31)
             size = _HEAD_BYTES + len(frame) + _CRC_BYTES
             if lane is self._lanes[1] and lane.first < lane.last and not self._continues(lane, size):
@@ -262,8 +261,8 @@ class Outbox:
             self.faults += 1
         return min(frames, lane.pending)
 
-    def _limit_spread(self, newest):
-        """Remove frames whose counters are too far below the newest one. An event sent first would outdate them."""
+    def limit_spread(self, newest):
+        """Remove frames that the hub would refuse after the counter `newest`, whose frame may be sent before them."""
         if newest - self._spread_checked < _SPREAD_CHECK:
             return
         self._spread_checked = newest
@@ -322,7 +321,8 @@ class Outbox:
                 self.foreign += 1
             else:
                 size = self._files.size(name)
-                self._removal.remove(name)
+                if not self._removal.remove(name):
+                    self.faults += 1
                 lane.bytes -= size
         except OSError:
             pass  # no file has this number

@@ -13,30 +13,26 @@ class Removal:
 
     Args:
         files: hal Files.
-
-    Attributes:
-        faults: Refused removals since boot.
     """
 
     def __init__(self, files):
         self._files = files
         self._names = []
-        self.faults = 0
 
     def remove(self, name):
-        """Remove a file now or later."""
+        """Remove a file now or later; return False for later."""
         if len(self._names) >= _PENDING_MAX:
             self._names.pop(0)
         self._names.append(name)
-        self.retry()
+        return self.retry()
 
     def retry(self):
-        """Remove what was refused before, until storage refuses again."""
+        """Remove what was refused before; return False when storage still refuses."""
         while self._names:
             try:
                 self._files.remove(self._names[-1])
             except OSError as e:
                 if not e.args or e.args[0] != _ENOENT:
-                    self.faults += 1
-                    return
+                    return False
             self._names.pop()
+        return True

@@ -21,7 +21,10 @@ class GrantLog:
         self._records = {}
 
     def add(self, ssrc):
-        """Store a granted SSRC. Return False if it, or a later one of its shard, was granted before."""
+        """Store a granted SSRC. Return False if it must not be used.
+
+        It, or a later one of its shard, was granted before, or storage refuses it: after a restart it could come again.
+        """
         shard = ssrc >> SSRC_COUNTER_BITS
         record = self._records.get(shard)
         if record is None:
@@ -29,5 +32,8 @@ class GrantLog:
         counter = ssrc & ((1 << SSRC_COUNTER_BITS) - 1)
         if counter < record.second:
             return False
-        record.write(0, counter + 1)
+        try:
+            record.write(0, counter + 1)
+        except OSError:
+            return False
         return True

@@ -20,7 +20,7 @@ class SrtcpContext:
     Args:
         aes: compat.aes.encrypter.
         derive_keys: function(label) returning (master key, master salt); the labels are b"up" and b"down".
-        next_index: function() returning an SRTCP index that was never used before.
+        next_index: function() returning an SRTCP index that was never used before, or raising OSError if there is none.
     """
 
     def __init__(self, aes, derive_keys, next_index):
@@ -31,14 +31,18 @@ class SrtcpContext:
         self._view = memoryview(self._buf)
 
     def protect(self, plain):
-        """Return the SRTCP packet of a plain one. It is valid until the next call.
+        """Return the SRTCP packet of a plain one, valid until the next call, or None: storage grants no index.
 
         Raises:
             IndexError: the packet is longer than 320 bytes.
         """
+        try:
+            index = self._next_index()
+        except OSError:
+            return None
         n = len(plain)
         self._buf[:n] = plain
-        return self._view[: self._up.protect(self._buf, n, self._next_index())]
+        return self._view[: self._up.protect(self._buf, n, index)]
 
     def unprotect(self, buf, n, replay_list):
         """Authenticate and decrypt the SRTCP packet buf[:n] in place and return its plain length.
@@ -112,7 +116,9 @@ class HubLink:
             for ssrc in self._ssrcs:
                 self._report[4:8] = ssrc.to_bytes(4, "big")
                 self.send_floor(self._report)
-                self.send_media(self._srtcp.protect(self._report))
+                packet = self._srtcp.protect(self._report)
+                if packet is not None:
+                    self.send_media(packet)
             self._report_due_ms = now_ms + min(_RETRY_MS << min(self._unanswered, 4), _REPORT_MS)
             self._unanswered += 1
         if self.up(now_ms) != self._logged_up:
@@ -121,9 +127,14 @@ class HubLink:
         return self._report_due_ms - now_ms
 
     def send_floor(self, plain):
-        """Protect a plain floor control datagram and send it. Without a socket it is lost, as any datagram may be."""
+        """Protect a plain floor control datagram and send it.
+
+        Without a socket or an index it is lost, as any datagram may be.
+        """
         if self._open():
-            self._floor_socket.send(self._srtcp.protect(plain))
+            packet = self._srtcp.protect(plain)
+            if packet is not None:
+                self._floor_socket.send(packet)
 
     def send_media(self, packet):
         """Send a protected packet on the media socket."""

@@ -188,7 +188,7 @@ class TransmitSession:
     def _start_burst(self, press, now_ms):
         group = press.group
         if not self._grant_log.add(group.floor.audio_ssrc):
-            self._log("ptt: group %d: granted SSRC was used before; floor released" % group.number)
+            self._log("ptt: group %d: granted SSRC was used before or cannot be stored; floor released" % group.number)
             self.on_events(group.release(now_ms).events, now_ms)
             return
         if not self._sender.is_open and not self._open_microphone():

@@ -136,11 +136,11 @@ class OpenClips:
             raise OSError(_EIO)
         if not first.sealed():
             return False
+        self._last_number.write(first.clip.number, 0)
         del self._clips[0]
         first.manifest.close()
         self._previous = first.manifest.chain
         first.clip.mark_sealed()
-        self._last_number.write(first.clip.number, 0)
         return True
 
     def _move_notes(self, open_clip):

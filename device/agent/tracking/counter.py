@@ -4,7 +4,9 @@ import struct
 
 from patrolink_protocol.native import const
 
-_STRIDE = const(1024)
+_STEP_MIN = const(32)
+_STEP_MAX = const(1024)
+_RESERVE = const(32)
 _MAGIC = const(0x504C4331)  # "PLC1"
 _RECORD_BYTES = const(16)
 
@@ -43,12 +45,10 @@ class Record:
         records = [self._load(i) for i in (0, 1)]
         intact = [r for r in records if r]
         self.first, self.second, self._slot = max(intact) if intact else (0, 0, 1)
-        if not intact:
-            if records[1] is not None:
-                raise StateLostError("both %s records are damaged; provision the device with a new key" % name)
-            # A new device, or one whose first write was torn. Both records must exist before a number is used.
-            self.write(0, 0)
-            self.write(0, 0)
+        if not intact and records[1] is not None:
+            raise StateLostError("both %s records are damaged; provision the device with a new key" % name)
+        # A new device, or one whose first write was torn: both records must exist before a number is used.
+        self._missing = 0 if intact else 2
 
     def _load(self, slot):
         """Return (first, second, slot), None when there is no record, or False when it is damaged."""
@@ -61,39 +61,68 @@ class Record:
         return (first, second, slot) if magic == _MAGIC and checksum == _checksum(data[:12]) else False
 
     def write(self, first, second):
-        """Store a pair."""
-        self.first, self.second = first, second
-        self._slot ^= 1
+        """Store a pair.
+
+        Raises:
+            OSError: Storage refused it. The previous pair stays in force.
+        """
+        while self._missing:
+            self._save(0, 0)
+            self._missing -= 1
+        self._save(first, second)
+
+    def _save(self, first, second):
+        slot = self._slot ^ 1
         data = struct.pack(">III", _MAGIC, first, second)
-        self._store.write(self._name + str(self._slot), data + struct.pack(">I", _checksum(data)))
+        self._store.write(self._name + str(slot), data + struct.pack(">I", _checksum(data)))
+        self.first, self.second, self._slot = first, second, slot
 
 
 class Counter:
     """The uplink frame counter, which never returns a value twice, also across power cuts.
 
-    Storage holds an upper bound of all values used. The bound is raised before it is reached, so a restart skips at
-    most 1024 values.
+    Storage holds an upper bound of all values used. The bound is raised before it is reached, in steps that double from
+    32 to 1024 values: a restart skips about as many values as the boot before has used, so that the frames of many
+    short boots fit the replay window of the hub. The last 32 values below the bound are for events that must not wait
+    until storage, now full or failing, accepts a higher bound.
 
     Args:
         store: hal Store of the bound.
 
     Attributes:
         boot: Number of this boot, from 1.
+
+    Raises:
+        OSError: Storage refused the number of the boot.
     """
 
     def __init__(self, store):
         self._record = Record(store, "counter")
         self.boot = self._record.first + 1
         self._next = self._record.second
+        self._step = _STEP_MIN
         self._raise_bound()
 
     def _raise_bound(self):
-        self._record.write(self.boot, self._next + _STRIDE)
+        self._record.write(self.boot, self._next + self._step + _RESERVE)
+        self._step = min(2 * self._step, _STEP_MAX)
 
-    def take(self):
-        """Return the next unused value."""
+    def take(self, urgent=False):
+        """Return the next unused value.
+
+        Args:
+            urgent: Use the reserve when storage refuses to raise the bound.
+
+        Raises:
+            OSError: Storage refuses, and no value is left for this purpose.
+        """
+        left = self._record.second - self._next
+        if left <= _RESERVE:
+            try:
+                self._raise_bound()
+            except OSError:
+                if not (urgent and left):
+                    raise
         value = self._next
-        if value + 1 >= self._record.second:
-            self._raise_bound()
         self._next = value + 1
         return value

@@ -77,7 +77,7 @@ class DeviceStatus:
     def _errors(self):
         """Return the bits of device_status.errors."""
         errors = 0 if self._reporter.gps_mode else enums.DEVICE_STATUS_ERRORS_GPS_SILENT
-        if self._outbox.faults or self._event_queue.faults:
+        if self._outbox.faults or self._event_queue.faults or self._reporter.unsealed:
             errors |= enums.DEVICE_STATUS_ERRORS_STORAGE_FAULT
         if self._link.level == enums.DEVICE_STATUS_LINK_MODEM:
             errors |= enums.DEVICE_STATUS_ERRORS_MODEM_FAULT

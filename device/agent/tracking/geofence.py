@@ -117,7 +117,7 @@ class GeofenceEvents:
         for crossing in self._geofences.on_fix(fix):
             kind = enums.EVENT_KIND_GEOFENCE_ENTER if crossing.entered else enums.EVENT_KIND_GEOFENCE_LEAVE
             event_id = self._reporter.raise_event(kind, enums.EVENT_CAUSE_RULE, 0, now_ms, crossing.fence_id)
-            if crossing.record and self._record is not None:
+            if crossing.record and self._record is not None and event_id is not None:
                 self._record(enums.CLIP_MANIFEST_TRIGGER_GEOFENCE, event_id)
 
 

@@ -25,6 +25,7 @@ class Reporter:
         gps_sats: Satellites of the last fix, or UNKNOWN.
         rows: Fixes encoded since boot.
         frames: Frames sealed since boot.
+        unsealed: Messages given up since boot because storage refused to raise the bound of the frame counter.
         untimed: Fixes dropped since boot because no time was known.
     """
 
@@ -47,6 +48,7 @@ class Reporter:
         self.gps_sats = enums.UNKNOWN
         self.rows = 0
         self.frames = 0
+        self.unsealed = 0
         self.untimed = 0
 
     def on_fix(self, fix, now_ms):
@@ -192,10 +194,12 @@ class Reporter:
             value: event.value, or None.
 
         Returns:
-            The id of the event.
+            The id of the event, or None: no frame counter is left, because storage refuses to raise its bound.
         """
         self.flush()
-        counter = self._counter.take()
+        counter = self._take(bool(ack_wanted))
+        if counter is None:
+            return None
         values = {"event_id": counter, "kind": kind, "phase": 0, "ack_wanted": ack_wanted, "cause": cause, "text": b""}
         values["ref"] = ref
         values["value"] = value
@@ -209,11 +213,21 @@ class Reporter:
         end = codec.encode_into(m.EVENT, values, self._buf, frame.HEADER_BYTES)
         n = self._channel.seal_into(self._buf, m.EVENT, counter, end)
         self.frames += 1
+        self._outbox.limit_spread(counter)
         if not (ack_wanted and self._event_queue.put(self._view[:n], counter, counter)):
             self._outbox.put(self._view[:n])
         return counter
 
+    def _take(self, urgent):
+        try:
+            return self._counter.take(urgent)
+        except OSError:
+            self.unsealed += 1
+            return None
+
     def _finish(self, kind, end):
-        n = self._channel.seal_into(self._buf, kind, self._counter.take(), end)
-        self._outbox.put(self._view[:n])
-        self.frames += 1
+        counter = self._take(False)
+        if counter is not None:
+            n = self._channel.seal_into(self._buf, kind, counter, end)
+            self._outbox.put(self._view[:n])
+            self.frames += 1

@@ -7,6 +7,7 @@ arrives; the wearer is shown each change. States only move forward: a late or re
 import patrolink_enums as enums
 
 ALARMS_MAX = 8
+_RETRY_MS = 1000
 # By event_state.state; 0 is before the first answer.
 _STATES = ("sent", "received", "read", "accepted", "arrived", "resolved", "false alarm")
 _TONES = (  # Hz and ms, alternating; 0 Hz is a pause
@@ -73,20 +74,35 @@ class Sos:
         self._retry_now = retry_now
         self._record = record
         self._log = log
+        self._refused = None  # (kind, cause, trigger) of an alarm that could not be raised
+        self._retry_ms = 0
         self.alarms = []
 
     def press(self, now_ms):
-        """Raise an SOS: the wearer has pressed the button. Returns the id of its event."""
+        """Raise an SOS: the wearer has pressed the button. Returns the id of its event, None while storage refuses."""
         return self._raise(enums.EVENT_KIND_SOS, enums.EVENT_CAUSE_BUTTON, enums.CLIP_MANIFEST_TRIGGER_SOS, now_ms)
 
     def man_down(self, now_ms):
-        """Raise an alarm for a wearer who lies and does not move. Returns the id of its event."""
+        """Raise an alarm for a wearer who lies and does not move. Returns as `press`."""
         return self._raise(
             enums.EVENT_KIND_MAN_DOWN, enums.EVENT_CAUSE_MOTION, enums.CLIP_MANIFEST_TRIGGER_MAN_DOWN, now_ms
         )
 
+    def poll(self, now_ms):
+        """Raise an alarm again that storage has refused."""
+        if self._refused is not None and now_ms >= self._retry_ms:
+            kind, cause, trigger = self._refused
+            self._raise(kind, cause, trigger, now_ms)
+
     def _raise(self, kind, cause, trigger, now_ms):
         event_id = self._reporter.raise_event(kind, cause, 1, now_ms)
+        if event_id is None:
+            if self._refused is None:
+                self._show("sos not sent: storage cannot be written; it is sent as soon as that is possible")
+            self._refused = (kind, cause, trigger)
+            self._retry_ms = now_ms + _RETRY_MS
+            return None
+        self._refused = None
         self._retry_now()
         if self._record is not None:
             self._record(trigger, event_id)

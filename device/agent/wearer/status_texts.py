@@ -17,6 +17,7 @@ class StatusTexts:
     def __init__(self, texts, ids, reporter, retry_now):
         self._texts = texts
         self._ids = ids
+        self._last_id = ids.second
         self._reporter = reporter
         self._retry_now = retry_now
 
@@ -31,10 +32,13 @@ class StatusTexts:
             text = self._texts[int(number) - 1]
         except (ValueError, IndexError):
             return
-        ids = self._ids
-        ids.write(0, ids.second + 1)
+        self._last_id = (self._last_id + 1) & 0xFFFFFFFF
+        try:
+            self._ids.write(0, self._last_id)
+        except OSError:
+            pass  # the text matters more than its number, which may come again after a restart
         values = {
-            "text_id": ids.second,
+            "text_id": self._last_id,
             "time_ms": self._reporter.unix_ms(now_ms),
             "priority": enums.TEXT_PRIORITY_ROUTINE,
             "ack": enums.TEXT_ACK_NONE,

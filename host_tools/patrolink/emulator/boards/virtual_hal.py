@@ -36,13 +36,14 @@ class Flash:
         self.full_at: int | None = None
         self.cut_after: int | None = None  # bytes until the power is cut
 
-    def spend(self, data: bytes | memoryview) -> bytes:
-        """Return the part of `data` that reaches the chip.
+    def spend(self, data: bytes | memoryview, replaced: int = 0) -> bytes:
+        """Return the part of `data` that reaches the chip, in place of `replaced` bytes.
 
         Raises:
             OSError: ENOSPC, the chip is full.
         """
-        if self.full_at is not None and sum(map(len, self.files.values())) + len(data) > self.full_at:
+        grows = len(data) - replaced
+        if self.full_at is not None and grows > 0 and sum(map(len, self.files.values())) + grows > self.full_at:
             raise OSError(28, "no space left")
         self.written += len(data)
         if self.cut_after is not None:
@@ -67,7 +68,7 @@ class _Store:
         return None if data is None else bytes(data)
 
     def write(self, name: str, data: bytes) -> None:
-        wrote = self._flash.spend(data)
+        wrote = self._flash.spend(data, len(self._flash.files.get(self._folder + name, b"")))
         self._flash.files[self._folder + name] = bytearray(wrote)
         self._flash.check(wrote, data)
 
