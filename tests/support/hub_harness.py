@@ -11,8 +11,9 @@ import patrolink_messages as m
 from patrolink.core.capture import Record
 from patrolink.hub.app import Hub
 from patrolink.hub.config import HubContext
+from patrolink.hub.voice.group_registry import GroupRegistry
 from patrolink_names import NAMES as VALUE_NAMES
-from patrolink_protocol import codec, frame
+from patrolink_protocol import codec, frame, mcptt
 
 from tests.support import hub_process
 from tests.support.hub_parts import NOW_MS, FakeClock
@@ -113,6 +114,15 @@ class HubHarness:
 
         return self.loop.run_until_complete(job())
 
+    @property
+    def registry(self) -> GroupRegistry:
+        """The groups of the voice."""
+        return self.voice._voice._registry
+
+    def poll_bars(self) -> None:
+        """Let the hub look at the file of barred devices."""
+        self.call(self.service._barring.poll)
+
     def close(self) -> None:
         """Stop the event loop."""
         for end in self._ends:
@@ -152,6 +162,16 @@ class HubHarness:
         numbers = dict.fromkeys(("boot", "schema_hash", "minor", "profiles", "heap_kb", "date_floor"), 0)
         texts = {"board": b"linux", "firmware": b"0", "runtime": b"test"}
         return self.send(device, m.HELLO, {**numbers, "batch_fixes": 60, **texts})
+
+    def request_floor(self, device: str, group: int) -> None:
+        """Request the floor of a group for a device."""
+        voice = self.voice._voice
+        membership = self.registry.devices[device].memberships[group]
+        writer = mcptt.Writer(bytearray(64))
+        writer.begin(mcptt.REQUEST, membership.member.ssrc)
+        writer.word(mcptt.INDICATOR, mcptt.NORMAL)
+        data = bytes(writer.buf[: writer.end()])
+        self.call(voice._server.receive, membership.group, membership.member, data, 1)
 
     @staticmethod
     def status_values() -> dict:

@@ -38,8 +38,13 @@ _NOTHING = _NothingCompleter()
 
 def complete() -> NoReturn:
     """Print the completions of the command line in COMP_LINE, and exit."""
-    words = os.environ.get("COMP_LINE", "").split()
-    verb = words[1] if len(words) > 1 else ""
+    line = os.environ.get("COMP_LINE", "")
+    words = _parser.join_verb(line.split()[1:])
+    verb = words[0] if words else ""
+    if " " in verb:  # argparse knows a verb of two words as one
+        before, _, after = line.partition(verb)
+        os.environ["COMP_LINE"] = f"{before}'{verb}'{after}"
+        os.environ["COMP_POINT"] = str(int(os.environ.get("COMP_POINT", len(line))) + 2)
     try:
         parser = _parser.build(verb if verb in VERBS else "")
     except UserError:  # the settings file; the command itself names the error

@@ -52,10 +52,19 @@ class Parser(argparse.ArgumentParser):
         return [option for action in self._actions for option in action.option_strings if option.startswith("--")]
 
 
-def add_verb(subparsers: "argparse._SubParsersAction[Any]", module_name: str, help_line: str) -> None:
-    """Import the module of a verb and add its parser, which sets `args.verb` and `args.parser`."""
+def add_verb(
+    subparsers: "argparse._SubParsersAction[Any]", module_name: str, help_line: str, name: str | None = None
+) -> None:
+    """Import the module of a verb and add its parser, which sets `args.verb` and `args.parser`.
+
+    Args:
+        subparsers: What the parser is added to.
+        module_name: Name of the module in this package.
+        help_line: One line for the list of verbs.
+        name: Name of the verb; None: the last word of the module's name.
+    """
     verb: ModuleType = importlib.import_module(f"patrolink.cli.{module_name}")
-    name = module_name.rpartition("_")[2]
+    name = module_name.rpartition("_")[2] if name is None else name
     parser = subparsers.add_parser(name, help=help_line, description=verb.__doc__)
     verb.add_arguments(parser)
     if not hasattr(verb, "run"):  # it has only subverbs
@@ -84,14 +93,24 @@ def build(verb: str | None = None) -> Parser:
     subparsers = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
     for name, entry in VERBS.items():
         if verb is None or verb == name:
-            add_verb(subparsers, name, entry.help)
+            add_verb(subparsers, name.replace(" ", "_"), entry.help, name)
         else:
             subparsers.add_parser(name, help=entry.help, add_help=False)
     return parser
 
 
+def join_verb(words: list[str]) -> list[str]:
+    """Return the words of a command line with a verb of two words, such as `hub bar`, joined to one word."""
+    for i, pair in enumerate(zip(words, words[1:], strict=False)):
+        if not pair[0].startswith("-"):
+            verb = " ".join(pair)
+            return [*words[:i], verb, *words[i + 2 :]] if verb in VERBS else words
+    return words
+
+
 def parse(argv: list[str]) -> argparse.Namespace:
     """Return the parsed arguments; exit with code 2, a message and a suggestion if they are wrong."""
+    argv = join_verb(argv)
     verb = next((word for word in argv if not word.startswith("-")), "")
     args, rest = build(verb).parse_known_args(argv)
     if rest:

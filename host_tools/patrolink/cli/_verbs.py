@@ -27,6 +27,8 @@ VERBS = {
     "fix": Verb("decode an NMEA log to fixes with the device's code", "emulator"),
     "floor": Verb("watch who has the floor of which group", "hub"),
     "hub": Verb("run floor control, voice relay, recorder and console of talk groups", "hub"),
+    "hub bar": Verb("bar a device from a site, at once and without a restart of the hub", "hub"),
+    "hub unbar": Verb("admit a barred device again", "hub"),
     "incident": Verb("record an SOS on an emulated device, then verify and export the clip", "emulator"),
     "listen": Verb("listen to groups on the loudspeaker, or into a file", "hub"),
     "live": Verb("watch a device's camera in a player, or into a file", "video"),

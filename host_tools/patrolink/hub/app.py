@@ -1,6 +1,7 @@
 """A hub in one process: voice and service on one event loop, with a channel in memory."""
 
 import asyncio
+import contextlib
 import gc
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from patrolink.core import signals
 from patrolink.hub.channel.memory import MemoryChannel
 from patrolink.hub.config import Dispatcher, HubContext
 from patrolink.hub.dispatch.session import DispatcherSession
+from patrolink.hub.infra.instance_lock import InstanceLock
 from patrolink.hub.infra.metrics import Metrics
 from patrolink.hub.platform import Platform, SystemPlatform
 from patrolink.hub.service_half import Ready, ServiceHalf
@@ -78,8 +80,11 @@ def serve(site: Path, shard: int | None, pcap: Path | None, ready: Ready) -> dic
         pcap: File for a trace of the floor messages; None: no trace.
         ready: Called with the hub's addresses and sizes when everything is running.
     """
-    hub = Hub(HubContext(site, shard), SystemPlatform(), pcap)
-    asyncio.run(_serve(hub, ready))
+    context = HubContext(site, shard)
+    with contextlib.ExitStack() as stack:
+        stack.callback(InstanceLock(context.state).close)
+        hub = Hub(context, SystemPlatform(), pcap)
+        asyncio.run(_serve(hub, ready))
     return hub.status()
 
 

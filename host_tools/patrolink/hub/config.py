@@ -12,6 +12,7 @@ from patrolink.core import keys, settings_file
 from patrolink.core.errors import UserError
 from patrolink.core.keys import DeviceKey
 from patrolink.evidence import evidence_key
+from patrolink.hub.infra import bar_file
 from patrolink.hub.voice.floor_types import FloorRules
 
 EXAMPLE = Path(__file__).with_name("site.toml")
@@ -172,6 +173,7 @@ class HubContext:
         hub: This hub's table of the site file.
         keys: Device keys by device id.
         state: Folder of the hub's state.
+        bars: File of barred devices, common to the hubs of the site.
         evidence: Key that decrypts clips; None if the site has none.
         console_tls: Certificate chain and key; None if the console is served without TLS.
 
@@ -185,6 +187,7 @@ class HubContext:
         base = path.resolve().parent
         self.keys: dict[str, DeviceKey] = keys.load(base / self.site.keys)
         self.state = base / self.site.state / f"shard-{self.hub.shard}"
+        self.bars = base / self.site.state / bar_file.FILE
         self.recordings = base / self.site.recordings
         self.clips = base / self.site.clips
         self.evidence = evidence_key.load(base / self.site.evidence_key) if self.site.evidence_key else None

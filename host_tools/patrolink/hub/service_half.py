@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Any
 
 from aiohttp import web
@@ -10,6 +10,7 @@ from patrolink_messages import CLIP_STATE
 
 from patrolink.core.decoder import Decoder
 from patrolink.core.keys import DeviceKey
+from patrolink.hub.barring import BarredServices, Barring
 from patrolink.hub.channel.ends import Channel
 from patrolink.hub.clips.clip_service import ClipService
 from patrolink.hub.config import Dispatcher, HubContext
@@ -28,6 +29,7 @@ from patrolink.hub.incidents.device_warnings import DeviceWarnings
 from patrolink.hub.incidents.service import IncidentService
 from patrolink.hub.infra import http_server, persistence
 from patrolink.hub.infra.audit import AuditLog
+from patrolink.hub.infra.bar_list import BarList
 from patrolink.hub.infra.broker import Broker
 from patrolink.hub.infra.device_keys import DeviceKeys
 from patrolink.hub.infra.device_sender import DeviceSender
@@ -48,10 +50,19 @@ Ready = Callable[[dict[str, Any]], None]
 
 
 class DeviceDirectory:
-    """Looks up keys of devices and informs devices about their clips, on behalf of the clip service."""
+    """Looks up keys of devices and informs devices about their clips, on behalf of the clip service.
 
-    def __init__(self, keys: Mapping[str, DeviceKey], sender: DeviceSender) -> None:
-        self._keys, self._sender = keys, sender
+    Args:
+        keys: By name.
+        bars: Barred devices, which may not upload.
+    """
+
+    def __init__(self, keys: Mapping[str, DeviceKey], bars: Container[str], sender: DeviceSender) -> None:
+        self._keys, self._bars, self._sender = keys, bars, sender
+
+    def key_of(self, name: str) -> DeviceKey | None:
+        """Return a device's key in its current epoch; None for a device that is barred or not of this site."""
+        return None if name in self._bars else self._keys.get(name)
 
     def send_clip_state(self, name: str, values: dict[str, Any]) -> None:
         """Send a `clip_state`, unless the device has left the site while its clips remain."""
@@ -80,7 +91,8 @@ class ServiceHalf:
         state.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.metrics = metrics = Metrics()
         self._keys = DeviceKeys(context.keys)
-        self._sender = sender = DeviceSender(context, clock, platform.random_bytes, metrics)
+        self._bars = bars = BarList(context.bars, context.keys)
+        self._sender = sender = DeviceSender(context, bars, clock, platform.random_bytes, metrics)
         self._broadcaster = broadcaster = Broadcaster(metrics)
         self._audit = audit = AuditLog(state / "audit.jsonl", clock, metrics)
         self._groups = table = GroupTable()
@@ -90,13 +102,14 @@ class ServiceHalf:
         ledger = RetentionLedger(state / "retention-recordings.json", context.site.retention_days)
         self._recordings = Recordings(context.recordings, ledger, clock, metrics)
         self._events = VoiceEvents(
-            voice, table, self._clients, self._receiver, self._recordings, self._keys, sender, broadcaster, metrics
-        )
+            voice, table, self._clients, self._receiver, self._recordings, self._keys, bars, sender, broadcaster,
+            metrics,
+        )  # fmt: skip
         warnings = DeviceWarnings(broadcaster, audit, clock, metrics)
         self._incidents = IncidentService(
-            Alarms(state / "alarms.json"), sender, broadcaster, warnings, audit, clock, metrics
+            Alarms(state / "alarms.json"), bars, sender, broadcaster, warnings, audit, clock, metrics
         )
-        self._commands = commands = Commands(context.site, state, self._keys, voice, sender, audit, clock)
+        self._commands = commands = Commands(context.site, state, self._keys, bars, voice, sender, audit, clock)
         self._live = LiveSessions(
             context.hub,
             metrics,
@@ -111,6 +124,7 @@ class ServiceHalf:
         self._positions = PositionTable(clock)
         self._replay = ReplayStore(state, context.keys)
         self._maintenance = self._build_maintenance()
+        self._barring = self._build_barring()
         self._uplink = self._build_uplink(warnings)
         self._sessions = SessionManager(context.site.dispatcher, self._session_ports(), metrics)
 
@@ -120,6 +134,7 @@ class ServiceHalf:
             self._replay,
             self._keys,
             voice=self._voice,
+            barring=self._barring,
             positions=self._positions,
             incidents=self._incidents,
             live=self._live,
@@ -131,6 +146,18 @@ class ServiceHalf:
             clock=self._platform.clock,
             metrics=self.metrics,
         )
+
+    def _build_barring(self) -> Barring:
+        services = BarredServices(
+            end_live=self._live.end,
+            end_uploads=self._clips.uploads.disconnect if self._clips else _nothing,
+            discard_messages=self._sender.discard,
+            send_command=self._commands.send,
+        )
+        return Barring(
+            self._bars, self._voice, services, self._context.is_home, self._context.state,
+            self._broadcaster, self._audit, self._platform.clock, self.metrics,
+        )  # fmt: skip
 
     def _build_maintenance(self) -> Maintenance:
         return Maintenance(
@@ -163,13 +190,13 @@ class ServiceHalf:
         )
 
     def _build_clips(self) -> ClipService:
-        context, directory = self._context, DeviceDirectory(self._keys, self._sender)
+        context, directory = self._context, DeviceDirectory(self._keys, self._bars, self._sender)
         return ClipService(
             context.clips,
             context.site.clips_gb << 30,
             RetentionLedger(context.state / "retention-clips.json", context.site.retention_days),
             context.evidence,
-            device_key=self._keys.get,
+            device_key=directory.key_of,
             send_state=directory.send_clip_state,
             notify=self._broadcaster.broadcast,
             audit=self._audit.note,
@@ -201,6 +228,7 @@ class ServiceHalf:
                 jobs = [
                     self._maintenance.purge(),
                     self._maintenance.flush(),
+                    self._barring.run(),
                     *([self._clips.verdicts.run()] if self._clips else []),
                 ]
                 ready(self._addresses())
@@ -247,6 +275,10 @@ class ServiceHalf:
 
     async def _on_status(self, request: web.Request) -> web.Response:
         return web.json_response((await self._voice.metrics()).summary())
+
+
+def _nothing(device: str) -> None:
+    """Do nothing: this hub takes no clips."""
 
 
 async def _first(stop: "asyncio.Future[Any]", channel: "asyncio.Task[None]", ready: "asyncio.Task[None]") -> bool:

@@ -7,6 +7,7 @@ from patrolink_messages import EVENT
 from patrolink.core.capture import Record
 from patrolink.core.clock import Clock
 from patrolink.core.decoder import Decoder, Row
+from patrolink.hub.barring import Barring
 from patrolink.hub.dispatch.broadcaster import Broadcaster
 from patrolink.hub.incidents.device_warnings import DeviceWarnings
 from patrolink.hub.incidents.service import IncidentService
@@ -20,6 +21,7 @@ from patrolink.hub.positions import PositionTable
 
 # Of one device. One that was offline for three days delivers about 5,000 frames at once.
 _FRAMES = Rate(10_000, 100)
+_OF_BARRED = ("event", "answer")  # messages of a barred device that are processed
 
 
 class AnswerHandler(Protocol):
@@ -54,6 +56,7 @@ class UplinkService:
         replay: Told of each frame when it was processed.
         keys: Of the devices. A device that has begun a new key epoch is rekeyed.
         voice: Informed of frames and key epochs, to announce the device's groups.
+        barring: The barred devices. What they send is refused, except for events and answers to commands.
         clips: None if this hub takes no clips.
     """
 
@@ -63,6 +66,7 @@ class UplinkService:
         replay: ReplayStore,
         keys: DeviceKeys,
         voice: DeviceObserver,
+        barring: Barring,
         positions: PositionTable,
         incidents: IncidentService,
         live: AnswerHandler,
@@ -75,6 +79,7 @@ class UplinkService:
         metrics: Metrics,
     ) -> None:
         self._decoder, self._replay, self._keys, self._voice = decoder, replay, keys, voice
+        self._barring = barring
         self._positions, self._incidents, self._live, self._clips = positions, incidents, live, clips
         self._sender, self._dispatchers, self._warnings = sender, dispatchers, warnings
         self._audit, self._clock, self._metrics = audit, clock, metrics
@@ -99,13 +104,10 @@ class UplinkService:
         if is_new:
             self._frames[record.device].take(self._clock.monotonic_ms())
         device = record.device
-        if rows and rows[0]["record"] == "position":
-            stored = [self._positions.update(row) for row in rows]
-            if any(stored):
-                self._dispatchers.broadcast({"type": "position", **self._positions.with_age(device)})
+        if device in self._barring.bars:
+            self._process_barred(device, rows)
         else:
-            for row in rows:
-                self._process(device, row)
+            self._process(device, rows)
         is_new_epoch = self._decoder.epoch(device) != self._keys[device].epoch
         if is_new_epoch:
             self._rekey(device)
@@ -125,7 +127,25 @@ class UplinkService:
             return True
         return record.frame[:1] != b"" and record.frame[0] & 31 == EVENT
 
-    def _process(self, device: str, row: Row) -> None:
+    def _process(self, device: str, rows: list[Row]) -> None:
+        if rows and rows[0]["record"] == "position":
+            stored = [self._positions.update(row) for row in rows]
+            if any(stored):
+                self._dispatchers.broadcast({"type": "position", **self._positions.with_age(device)})
+        else:
+            for row in rows:
+                self._process_message(device, row)
+
+    def _process_barred(self, device: str, rows: list[Row]) -> None:
+        """Process a frame of a barred device: an SOS may be that of its wearer, and dispatchers see its answers."""
+        for row in rows:
+            if row["record"] not in _OF_BARRED:
+                self._metrics.refused["frame barred"] += 1
+                break
+            self._process_message(device, row)
+        self._barring.contacted(device)
+
+    def _process_message(self, device: str, row: Row) -> None:
         message = row["record"]
         if message == "event":
             if row.get("repeated"):
@@ -136,6 +156,7 @@ class UplinkService:
             self._dispatchers.broadcast({"type": "answer", **row})
             self._audit.note(device, "answer", command=row["command_id"], result=row["result"], text=row["text"])
             self._live.on_answer(row)
+            self._barring.on_answer(row)
         elif message == "clip_manifest" and self._clips is not None:
             self._clips.announce(row)
 

@@ -1,6 +1,7 @@
 """What the service takes from the voice: messages for devices and dispatchers, and replies."""
 
 import asyncio
+from collections.abc import Iterable
 
 from patrolink.hub.channel import messages as m
 from patrolink.hub.dispatch.broadcaster import Broadcaster
@@ -26,12 +27,13 @@ class VoiceEvents:
         receiver: VoiceReceiver,
         recordings: Recordings,
         keys: DeviceKeys,
+        bars: Iterable[str],
         sender: DeviceSender,
         dispatchers: Broadcaster,
         metrics: Metrics,
     ) -> None:
         self._voice, self._table, self._clients, self._receiver = voice, table, clients, receiver
-        self._recordings, self._keys, self._sender = recordings, keys, sender
+        self._recordings, self._keys, self._bars, self._sender = recordings, keys, bars, sender
         self._dispatchers, self._metrics = dispatchers, metrics
         self._is_ready = asyncio.Event()
         self._connections = 0
@@ -46,7 +48,7 @@ class VoiceEvents:
         if self._connections > 1:
             self._metrics.counts["voice_restarts"] += 1
         self._table.begin_state()
-        self._voice.connected(self._keys.begun_epochs())
+        self._voice.connected(self._keys.begun_epochs(), self._bars)
 
     def disconnected(self) -> None:
         """End the bursts and requests of dispatchers; see Handler."""

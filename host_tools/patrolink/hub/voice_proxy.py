@@ -2,7 +2,7 @@
 
 import asyncio
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from patrolink.core.clock import Clock
@@ -48,12 +48,13 @@ class VoiceProxy:
 
     # --- connection ---------------------------------------------------------------------------------------------------
 
-    def connected(self, epochs: Mapping[str, int]) -> None:
-        """Send the service's state: key epochs of devices."""
+    def connected(self, epochs: Mapping[str, int], barred: Iterable[str]) -> None:
+        """Send the service's state: key epochs of devices, and the barred devices."""
         self._is_connected = True
         self._frames_ms.clear()
         for device, epoch in epochs.items():
             self._channel.send(m.KeyEpoch(device, epoch))
+        self.set_barred(barred)
         self._channel.send(m.StateSent())
 
     def disconnected(self) -> None:
@@ -137,6 +138,10 @@ class VoiceProxy:
     def epoch_begun(self, device: str, epoch: int) -> None:
         """Inform the voice of a device's key epoch."""
         self._channel.send(m.KeyEpoch(device, epoch))
+
+    def set_barred(self, devices: Iterable[str]) -> None:
+        """Inform the voice of all devices that are barred."""
+        self._channel.send(m.BarredDevices(sorted(devices)))
 
     # --- metrics ------------------------------------------------------------------------------------------------------
 

@@ -61,6 +61,8 @@ def complete(line: str, **environment: str) -> list[str]:
         ("patrolink call --network ", ["city", "dead", "handover", "lift", "village"]),
         ("patrolink clip verify ", ["clips/"]),
         ("patrolink emulate --seed ", []),
+        ("patrolink hub bar vest-1 --s", ["--site"]),
+        ("patrolink hub unbar vest-1 --k", ["--keep-key"]),
     ],
 )
 def test_words_of_each_kind_are_completed(folder, line, offered):

@@ -11,7 +11,8 @@ from patrolink.cli._verbs import CLIP_VERBS, VERBS
 
 from tests.support.paths import ROOT
 
-NAMES = {"patrolink", *(f"patrolink-{name}" for name in VERBS), *(f"patrolink-clip-{name}" for name in CLIP_VERBS)}
+VERB_NAMES = [*VERBS, *(f"clip {name}" for name in CLIP_VERBS)]
+NAMES = {"patrolink", *("-".join(("patrolink", *name.split())) for name in VERB_NAMES)}
 
 
 @pytest.fixture(scope="module")

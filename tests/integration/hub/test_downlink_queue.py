@@ -109,7 +109,7 @@ def test_random_messages(seed):
 def sender(site_folder):
     context = HubContext(site_folder / "site.toml")
     context.state.mkdir(parents=True)
-    return DeviceSender(context, FakeClock(NOW_MS), bytes, Metrics())
+    return DeviceSender(context, (), FakeClock(NOW_MS), bytes, Metrics())
 
 
 def terms(group: int, key: int = 1) -> dict:

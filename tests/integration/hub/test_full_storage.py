@@ -91,7 +91,7 @@ class Hub:
     def start(self) -> None:
         self.answered_since_start = []
         folder, self.metrics = self._context.state, Metrics()
-        self.registry = GroupRegistry(self._context, self.clock, secrets.token_bytes, lambda device, number: None)
+        self.registry = GroupRegistry(self._context, self.clock, secrets.token_bytes, (), lambda device, number: None)
         self.downlink = persistence.PersistentCounter(folder / "downlink.json", 64)
         self.ids = persistence.PersistentCounter(folder / "command.json", 64, 1)
         self.rtcp_index = self.registry.rtcp_indices.first
@@ -102,7 +102,7 @@ class Hub:
         dispatchers = Broadcaster(self.metrics)
         warnings = DeviceWarnings(dispatchers, self.audit, self.clock, self.metrics)
         self.incidents = IncidentService(
-            self.alarms, self.sender, dispatchers, warnings, self.audit, self.clock, self.metrics
+            self.alarms, (), self.sender, dispatchers, warnings, self.audit, self.clock, self.metrics
         )
 
     def use(self) -> None:

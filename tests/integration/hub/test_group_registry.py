@@ -19,7 +19,7 @@ from tests.support.hub_parts import FakeClock
 site_folder = hub_parts.site_folder
 
 
-def registry_of(folder, announced=None):
+def registry_of(folder, announced=None, barred=()):
     """Return the group registry of a site. It appends announcements to `announced` as (device, group)."""
     context = HubContext(folder / "site.toml")
 
@@ -27,7 +27,7 @@ def registry_of(folder, announced=None):
         if announced is not None:
             announced.append((device, number))
 
-    return GroupRegistry(context, SystemClock(), secrets.token_bytes, announce)
+    return GroupRegistry(context, SystemClock(), secrets.token_bytes, barred, announce)
 
 
 class FakeSender:

@@ -52,7 +52,7 @@ def record(folder, packets, key, recordings):
         The stored recordings and their rows.
     """
     group = GroupRegistry(
-        HubContext(folder / "site.toml"), SystemClock(), secrets.token_bytes, lambda device, number: None
+        HubContext(folder / "site.toml"), SystemClock(), secrets.token_bytes, (), lambda device, number: None
     ).groups[1]
     rows = []
 

@@ -26,6 +26,13 @@ class KeyEpoch:
 
 
 @dataclass(frozen=True)
+class BarredDevices:
+    """All devices that are barred. Part of the service's state, and sent after each change."""
+
+    devices: list[str]
+
+
+@dataclass(frozen=True)
 class FrameReceived:
     """A device has sent a frame through the broker."""
 
@@ -159,7 +166,7 @@ class Failed:
 
 
 Request = Join | MakeGroup | EndGroup | ReadMetrics
-ServiceMessage = StateSent | KeyEpoch | FrameReceived | Leave | Request
+ServiceMessage = StateSent | KeyEpoch | BarredDevices | FrameReceived | Leave | Request
 Reply = Joined | Done | MetricsRead | Failed
 VoiceMessage = StateSent | GroupState | Notice | BurstCounts | DeviceMessage | GroupKeyChanged | Reply
 Message = ServiceMessage | VoiceMessage
@@ -167,7 +174,7 @@ Message = ServiceMessage | VoiceMessage
 _TYPES: dict[str, type] = {
     message.__name__: message
     for message in (
-        StateSent, KeyEpoch, FrameReceived, Leave, Join, MakeGroup, EndGroup, ReadMetrics,
+        StateSent, KeyEpoch, BarredDevices, FrameReceived, Leave, Join, MakeGroup, EndGroup, ReadMetrics,
         GroupState, Notice, BurstCounts, DeviceMessage, GroupKeyChanged, Joined, Done, MetricsRead, Failed,
     )
 }  # fmt: skip

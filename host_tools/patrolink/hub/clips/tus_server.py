@@ -181,6 +181,12 @@ class TusServer:
             await self._receive(upload, request)
             return web.Response(status=204, headers={"Upload-Offset": str(upload.offset)})
 
+    def disconnect(self, device: str) -> None:
+        """End the request of a device that is in progress."""
+        state = self._locks.get(device)
+        if state is not None and state.holder is not None and state.holder.transport is not None:
+            state.holder.transport.close()
+
     # --- checks -------------------------------------------------------------------------------------------------------
 
     def _refuse(self, status: int, text: str, **headers: str) -> NoReturn:

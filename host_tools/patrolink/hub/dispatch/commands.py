@@ -18,6 +18,7 @@ _ACTIONS = {name: code for code, name in NAMES["command", "action"].items()}
 _EXPIRY_MS = 30_000  # a device ignores a command that arrives later
 _AMBIENT = "ambient"  # value of the command `call` that opens the microphone
 _ENDING_ACTIONS = ("live_view_stop",)  # storage that is full must not keep a camera running
+_OF_BARRED = ("stun", "revive", "rotate_key")  # commands that a barred device is sent
 _MAX_OPERATOR_BYTES, _MAX_NAME_BYTES, _MAX_VALUE_BYTES = 40, 40, 120
 
 
@@ -42,6 +43,7 @@ class Commands:
         site: The site's policy.
         state: Folder that keeps the number of the next command.
         devices: Ids of the devices of the site.
+        bars: Ids of barred devices.
     """
 
     def __init__(
@@ -49,12 +51,13 @@ class Commands:
         site: Site,
         state: Path,
         devices: Container[str],
+        bars: Container[str],
         groups: PrivateGroups,
         sender: DeviceSender,
         audit: AuditLog,
         clock: Clock,
     ) -> None:
-        self._site, self._devices, self._groups = site, devices, groups
+        self._site, self._devices, self._bars, self._groups = site, devices, bars, groups
         self._sender, self._audit, self._clock = sender, audit, clock
         self._ids = PersistentCounter(state / "command.json", 64, 1)
 
@@ -96,6 +99,8 @@ class Commands:
         """
         if device not in self._devices:
             raise UserError(f"no device {device!r} at this site; add its key to {self._site.keys}")
+        if device in self._bars and action not in _OF_BARRED:
+            raise UserError(f"{device} is barred; admit it with `patrolink hub unbar` first")
         texts = {"operator": operator.encode()[:_MAX_OPERATOR_BYTES], "name": name.encode(), "value": value.encode()}
         if len(texts["name"]) > _MAX_NAME_BYTES or len(texts["value"]) > _MAX_VALUE_BYTES:
             raise UserError(

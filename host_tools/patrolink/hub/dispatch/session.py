@@ -20,6 +20,7 @@ dictionary for JSON whose `type` is
     clip gone  a clip was deleted: device, clip
     signer     a device signs its clips with a new key: device, signer
     live       a live view was requested, has started, has other watchers, or has ended: a row of `live`
+    barred     a device was barred or admitted again: device, barred, who, reason
     warning    a device floods the hub or has a double: device, warning, text
     lost       the reader was too slow: count of messages that were dropped
 """

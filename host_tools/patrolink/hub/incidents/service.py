@@ -1,5 +1,7 @@
 """Life of an event at the hub: reported by a device, shown to dispatchers, answered to the wearer."""
 
+from collections.abc import Container
+
 from patrolink_messages import EVENT_STATE
 
 from patrolink.core.clock import Clock
@@ -14,11 +16,18 @@ from patrolink.hub.infra.metrics import Metrics
 
 
 class IncidentService:
-    """Incidents of a hub."""
+    """Incidents of a hub.
+
+    An SOS of a barred device is shown, marked as such, and answered: its wearer may be in need, or may have found it.
+
+    Args:
+        bars: Ids of barred devices.
+    """
 
     def __init__(
         self,
         alarms: Alarms,
+        bars: Container[str],
         sender: DeviceSender,
         dispatchers: Broadcaster,
         warnings: DeviceWarnings,
@@ -26,7 +35,8 @@ class IncidentService:
         clock: Clock,
         metrics: Metrics,
     ) -> None:
-        self._alarms, self._sender, self._dispatchers, self._warnings = alarms, sender, dispatchers, warnings
+        self._alarms, self._bars, self._sender = alarms, bars, sender
+        self._dispatchers, self._warnings = dispatchers, warnings
         self._audit, self._clock, self._metrics = audit, clock, metrics
         self._limits = EventLimits()
 
@@ -46,6 +56,8 @@ class IncidentService:
         if not self._limits.admit_event(row, self._clock.monotonic_ms()):
             self._refuse(row)
             return
+        if row["device"] in self._bars:
+            row = {**row, "barred": True}
         row = self._alarms.report(row)
         self._dispatchers.broadcast({"type": "event", **row})
         if self._alarms.unsaved:
@@ -82,7 +94,12 @@ class IncidentService:
         if answer is None:
             self._sender.acknowledge_event(device, event_id)
         else:
-            self._sender.send(device, EVENT_STATE, event_state(event_id, answer.state, answer.time_ms, answer.who))
+            self._send_state(device, event_id, answer)
+
+    def _send_state(self, device: str, event_id: int, answer: Answer) -> None:
+        """Inform the wearer of an answer. Who holds a barred device learns no name."""
+        who = "" if device in self._bars else answer.who
+        self._sender.send(device, EVENT_STATE, event_state(event_id, answer.state, answer.time_ms, who))
 
     def answer_event(self, who: str, device: str, event_id: int, state: str) -> None:
         """Accept, resolve, ... an event on behalf of a dispatcher, and inform the wearer and all dispatchers.
@@ -93,7 +110,8 @@ class IncidentService:
             UserError: The event is not open, or the state does not exist.
         """
         now_ms = self._clock.unix_ms()
-        row = self._alarms.answer(device, event_id, Answer(state, now_ms, who))
+        answer = Answer(state, now_ms, who)
+        row = self._alarms.answer(device, event_id, answer)
         self._audit.defer(who, "answer_event", device=device, event=event_id, state=state)
-        self._sender.send(device, EVENT_STATE, event_state(event_id, state, now_ms, who))
+        self._send_state(device, event_id, answer)
         self._dispatchers.broadcast({"type": "event", **row})

@@ -5,10 +5,10 @@ message of a higher lane overtakes those that wait.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import NamedTuple
 
-from patrolink_messages import EVENT_STATE
+from patrolink_messages import COMMAND, EVENT_STATE, PTT_GROUP
 
 from patrolink.core.clock import Clock
 from patrolink.core.keys import DeviceKey
@@ -41,6 +41,7 @@ class DeviceSender:
     """Sends messages to devices: sealed frames if this is the home hub, otherwise requests to the home hub.
 
     Args:
+        bars: Barred devices.
         random_bytes: Returns a number of random bytes, for nonces.
 
     Attributes:
@@ -48,9 +49,14 @@ class DeviceSender:
     """
 
     def __init__(
-        self, context: HubContext, clock: Clock, random_bytes: Callable[[int], bytes], metrics: Metrics
+        self,
+        context: HubContext,
+        bars: Container[str],
+        clock: Clock,
+        random_bytes: Callable[[int], bytes],
+        metrics: Metrics,
     ) -> None:
-        self._is_home, self._clock, self._metrics = context.is_home, clock, metrics
+        self._is_home, self._bars, self._clock, self._metrics = context.is_home, bars, clock, metrics
         self.home_topic = f"h/{context.site.name}/home"
         self._requests = HubRequests(context, clock, random_bytes)
         self._counters = PersistentCounter(context.state / "downlink.json", 8192)
@@ -64,9 +70,14 @@ class DeviceSender:
     def send(self, device: str, kind: int, values: Values) -> None:
         """Queue a message to a device. At a limit, messages are dropped and counted; see DownlinkQueue.
 
+        A barred device is sent answers to events, commands, and that it has left a group.
+
         Raises:
             ValueError: A field is out of range.
         """
+        if device in self._bars and not _is_for_barred(kind, values):
+            self._metrics.counts["downlink_barred"] += 1
+            return
         body = self._downlink.encode(kind, values) if self._is_home else b""
         field = state_field(kind)
         key = None if field is None else (kind, values[field])
@@ -77,6 +88,10 @@ class DeviceSender:
         elif outcome == Outcome.DROPPED:
             self._metrics.counts[f"downlink_dropped_{lane.name.lower()}"] += 1
         self._filled.set()
+
+    def discard(self, device: str) -> None:
+        """Discard the messages that wait for a device."""
+        self._queue.discard(device)
 
     def acknowledge_event(self, device: str, event_id: int) -> None:
         """Report to a device that its event was received. Only the home hub does."""
@@ -128,3 +143,7 @@ class DeviceSender:
         if self._is_home:
             return Publication(f"p/{device}/d", self._downlink.seal_body(device, kind, waiting.body))
         return Publication(self.home_topic, self._requests.seal(waiting.message))
+
+
+def _is_for_barred(kind: int, values: Values) -> bool:
+    return kind in (EVENT_STATE, COMMAND) or (kind == PTT_GROUP and not values["rights"])

@@ -156,6 +156,12 @@ class LiveSessions:
         if not session.watchers:
             self._send_command(watcher.name, device, "live_view_stop", None, "", "")
 
+    def end(self, device: str, reason: str) -> None:
+        """End the session of a device, if there is one."""
+        session = self._sessions.get(device)
+        if session is not None:
+            self._end(session, reason)
+
     def leave(self, watcher: Watcher) -> None:
         """Remove a watcher from all sessions."""
         for device, session in list(self._sessions.items()):

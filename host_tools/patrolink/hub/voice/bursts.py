@@ -67,6 +67,11 @@ class BurstTable:
         for ssrc in self._ssrcs.pop(number, ()):
             self._bursts.pop(ssrc, None)
 
+    def remove_device(self, device: Device) -> None:
+        """Forget the bursts of a device that may no longer talk."""
+        for ssrc in [ssrc for ssrc, burst in self._bursts.items() if burst.device is device]:
+            del self._bursts[ssrc]
+
     def counts(self, group: Group) -> BurstCounts:
         """Return the packet counts of the burst in progress in a group."""
         current = group.floor.burst

@@ -5,7 +5,7 @@ valid. A device that was removed from a group in the site file is informed, and 
 """
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from patrolink.core.clock import Clock
@@ -14,6 +14,7 @@ from patrolink.core.keys import DeviceKey
 from patrolink.hub.config import STANDING_MAX, HubContext, MemberConfig
 from patrolink.hub.infra import persistence
 from patrolink.hub.infra.crypto import GroupKey
+from patrolink.hub.voice import site_members
 from patrolink.hub.voice.floor import Floor
 from patrolink.hub.voice.floor_types import FloorRules, Member
 from patrolink.hub.voice.groups import Device, Group, Membership
@@ -33,10 +34,12 @@ class GroupRegistry:
 
     Args:
         random_bytes: Returns a number of random bytes, for keys.
+        barred: Barred devices.
         announce: Called with a device and a group number when the device has to be sent the group's terms.
 
     Attributes:
         devices: By name.
+        barred: Barred devices. They are members of no group.
         groups: By number.
         memberships: Of devices and dispatchers, by the member's SSRC.
         dispatchers: Sessions of dispatchers, by number.
@@ -48,9 +51,11 @@ class GroupRegistry:
         context: HubContext,
         clock: Clock,
         random_bytes: Callable[[int], bytes],
+        barred: Iterable[str],
         announce: Callable[[Device, int], None],
     ) -> None:
-        self._context, self._clock, self._random_bytes, self._announce = context, clock, random_bytes, announce
+        self._context, self._clock, self._random_bytes = context, clock, random_bytes
+        self.barred, self._announce = {name for name in barred if name in context.keys}, announce
         folder = context.state
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._path = folder / "groups.json"
@@ -77,7 +82,7 @@ class GroupRegistry:
         stored = persistence.load_json(self._path) or {"groups": {}, "dynamic": {}, "private": {}, "gone": {}}
         groups: dict[str, _Stored] = stored["groups"]
         for name, numbers in stored["gone"].items():
-            left_groups = [number for number in numbers if not self._is_configured(name, number)]
+            left_groups = [number for number in numbers if self._has_left(name, number)]
             if name in self.devices:
                 self.devices[name].left_groups = left_groups
             else:
@@ -145,8 +150,7 @@ class GroupRegistry:
         group = self._build(stored, number, definition["name"], "dynamic", "pcma", definition["rank"], FloorRules())
         devices = [name for name in definition["devices"] if name in self.devices]
         if devices:
-            members = MemberConfig(devices=devices, priority=definition["priority"], rights=["talk", "emergency"])
-            self._add_members(group, stored, [members])
+            self._add_members(group, stored, [site_members.dynamic_members(definition, devices)])
         return group
 
     def _build_private(self, stored: dict[str, _Stored], name: str) -> None:
@@ -156,16 +160,18 @@ class GroupRegistry:
             self._next_private += 1
         rules = FloorRules(deny_alone=False)  # a burst is recorded even if no dispatcher listens
         group = self._build(stored, number, name, "private", "pcma", 0, rules)
-        priority = self._context.site.private_priority
-        self._add_members(
-            group, stored, [MemberConfig(devices=[name], priority=priority, rights=["talk", "emergency"])]
-        )
+        self._add_members(group, stored, [site_members.private_members(self._context.site, name)])
 
     def _add_members(self, group: Group, stored: dict[str, _Stored], members: list[MemberConfig]) -> None:
-        """Add members with the SSRCs they had. The key is renewed if a former member is missing."""
+        """Add members with the SSRCs they had, without barred devices.
+
+        The key is replaced if a former member is missing.
+        """
         stored_ssrcs: dict[str, int] = stored.get(str(group.number), {}).get("seats", {})
         for config in members:
             for name in config.devices:
+                if name in self.barred:
+                    continue
                 device = self.devices[name]
                 ssrc = stored_ssrcs.get(name) or self._ssrcs.new_ssrc()
                 member = Member(name, ssrc, config.priority, frozenset(config.rights), device.mcptt_id)
@@ -178,16 +184,18 @@ class GroupRegistry:
         for name in removed:
             self._mark_left(name, group.number)
         if removed:
-            group.replace_key(group.key.successor(self._random_bytes), self._clock.monotonic_ms())
+            key = group.key.successor(self._random_bytes)
+            if any(name in self.barred for name in removed):
+                group.replace_key_at_once(key)
+            else:
+                group.replace_key(key, self._clock.monotonic_ms())
 
-    def _is_configured(self, device: str, number: int) -> bool:
-        """Return True if the site file has the device in the group, possibly on another hub, which announces it."""
-        groups = (group for group in self._context.site.group if group.id == number)
-        return any(device in members.devices for group in groups for members in group.member)
+    def _has_left(self, device: str, number: int) -> bool:
+        return device in self.barred or not site_members.is_configured(self._context.site, device, number)
 
     def _mark_left(self, name: str, number: int) -> None:
         device = self.devices.get(name)
-        if device is not None and not self._is_configured(name, number):
+        if device is not None and self._has_left(name, number):
             device.left_groups = [*device.left_groups, number][-_MAX_LEFT_GROUPS:]
 
     # --- SSRCs --------------------------------------------------------------------------------------------------------
@@ -231,6 +239,8 @@ class GroupRegistry:
         for device in devices:
             if device not in self.devices:
                 raise UserError(f"no device {device!r} at this site; add its key to {self._context.site.keys}")
+            if device in self.barred:
+                raise UserError(f"{device} is barred; leave it out, or admit it with `patrolink hub unbar`")
         if not devices or not 0 < len(name.encode()) <= 40:
             raise UserError("a group needs at least one device and a name of 1 to 40 bytes in UTF-8")
         self._ssrcs.prepare(len(devices) + 2)  # members, the group's own, and its number
@@ -286,6 +296,51 @@ class GroupRegistry:
                 self.leave(session, number)
         self._announce_to_members(group)
         return group
+
+    def expel(self, name: str) -> list[Group]:
+        """Remove a barred device from all groups, and return them: they need new keys, see `replace_keys`."""
+        self.barred.add(name)
+        device, now_ms = self.devices[name], self._clock.monotonic_ms()
+        groups = []
+        for number, membership in device.memberships.items():
+            del self.memberships[membership.member.ssrc], membership.group.memberships[name]
+            membership.group.floor.leave(membership.member, now_ms)
+            membership.group.update_targets()
+            self._mark_left(name, number)
+            groups.append(membership.group)
+        device.memberships.clear()
+        for number in device.left_groups:
+            self._announce(device, number)
+        return groups
+
+    def replace_keys(self, groups: Iterable[Group]) -> None:
+        """Replace the keys of groups at once, without an overlap, and announce them to the members.
+
+        Raises:
+            OSError: Storage failed. The keys are as before.
+        """
+        keys = {group.number: group.key.successor(self._random_bytes) for group in groups}
+        self._save(keys)
+        for group in groups:
+            group.replace_key_at_once(keys[group.number])
+            for membership in (*group.memberships.values(), *group.dispatchers.values()):
+                self._announce(membership.device, group.number)
+
+    def readmit(self, name: str) -> list[Group]:
+        """Give a device that was barred its memberships, announce them, and return the groups. May be repeated.
+
+        Raises:
+            OSError: Storage failed. The device is not informed yet.
+        """
+        self.barred.discard(name)
+        device = self.devices[name]
+        memberships = site_members.memberships_of(name, self._context.site, self._dynamic, self._private)
+        for number in sorted(self.groups.keys() & memberships.keys() - device.memberships.keys()):
+            self._add_members(self.groups[number], {}, [memberships[number]])
+        self._save()
+        for number in device.memberships:
+            self._announce(device, number)
+        return [membership.group for membership in device.memberships.values()]
 
     def _announce_to_members(self, group: Group) -> None:
         for membership in group.memberships.values():

@@ -114,10 +114,17 @@ class Group:
         return self._srtp
 
     def replace_key(self, key: GroupKey, now_ms: int) -> None:
-        """Use another key, because a former member knows the current one or SSRCs are about to repeat."""
+        """Use another key, because a former member knows the current one or SSRCs are about to repeat.
+
+        The previous key remains valid for KEY_OVERLAP_MS.
+        """
         self.retired_key = RetiredKey(self.key, self.srtp, now_ms + KEY_OVERLAP_MS)
         self.key = key
         self._srtp = None
+
+    def replace_key_at_once(self, key: GroupKey) -> None:
+        """Use another key without an overlap, because a barred device knows the current one."""
+        self.key, self._srtp, self.retired_key = key, None, None
 
     def context_of(self, key: GroupKey) -> SrtpTransform:
         """Return the SRTP context of the current key or of the previous one."""

@@ -95,6 +95,13 @@ class DevicePresence:
                 self._metrics.counts["devices_gone"] += 1
                 self._update_memberships(device)
 
+    def forget(self, device: Device) -> None:
+        """Forget the addresses of a device and mark it absent."""
+        if device.media_address is not None:
+            self._by_media_address.pop(device.media_address, None)
+        device.floor_address = device.media_address = device.last_seen_ms = None
+        self._update_memberships(device)
+
     def update_membership(self, device: Device, number: int) -> None:
         """Set the presence of a device in a group that it has just joined."""
         membership = device.memberships[number]

@@ -1,6 +1,7 @@
 """Voice of one hub behind one interface: groups, floor control, relay, presence and recordings."""
 
 import asyncio
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from patrolink.core.clock import Clock
@@ -68,6 +69,8 @@ class VoiceService:
         self._clock, self._metrics = clock, metrics
         self._status_pending: set[int] = set()  # groups whose state is about to be broadcast
         self._changed: dict[int, None] = {}  # groups whose number of present members has changed
+        self._keys_due: dict[int, Group] = {}  # groups whose key an expelled device knows
+        self._readmissions: set[str] = set()  # devices that get their memberships back
         self._bursts = BurstTable()
         self._presence = DevicePresence(
             registry.devices, registry.dispatchers, context.state / "addresses.json", self._mark_changed, clock, metrics
@@ -119,6 +122,7 @@ class VoiceService:
                 for limiter in self._limiters:
                     limiter.reset()
                 self._presence.expire()
+                self._complete_changes()
                 self._publish_counts()
                 self._publish_changed()
             try:
@@ -186,6 +190,43 @@ class VoiceService:
         self._server.close_group(group)
         self._bursts.remove_group(number)
         self._service.broadcast({"type": "gone", "group": number})
+
+    # --- barred devices -----------------------------------------------------------------------------------------------
+
+    def set_barred(self, devices: Iterable[str]) -> None:
+        """Bar devices that are not barred yet, and admit those that no longer are.
+
+        A barred device leaves all groups, and its bursts end. The groups get new keys without an overlap.
+        """
+        required = self._registry.devices.keys() & set(devices)
+        for device in sorted(required - self._registry.barred):
+            self._expel(device)
+        self._readmissions |= self._registry.barred - required
+        self._readmissions -= required
+        self._complete_changes()
+
+    def _expel(self, name: str) -> None:
+        device = self._registry.devices[name]
+        self._presence.forget(device)
+        self._bursts.remove_device(device)
+        for group in self._registry.expel(name):
+            self._keys_due[group.number] = group
+            self._server.update(group)
+            self._service.broadcast({"type": "group", **self._status(group)})
+
+    def _complete_changes(self) -> None:
+        """Do what needs storage. While storage fails, it is tried again each second."""
+        try:
+            due = [group for number, group in self._keys_due.items() if number in self._registry.groups]
+            if due:
+                self._registry.replace_keys(due)
+            self._keys_due.clear()
+            for device in sorted(self._readmissions):
+                for group in self._registry.readmit(device):
+                    self._service.broadcast({"type": "group", **self._status(group)})
+                self._readmissions.discard(device)
+        except OSError:
+            self._metrics.counts["storage_failed"] += 1
 
     # --- dispatchers as participants ----------------------------------------------------------------------------------
 

@@ -51,6 +51,8 @@ class ServiceRequests:
                 self._terms.frame_received(device, message.is_hello)
         elif isinstance(message, m.KeyEpoch):
             self._voice.rekey(message.device, message.epoch)
+        elif isinstance(message, m.BarredDevices):
+            self._voice.set_barred(message.devices)
         elif isinstance(message, m.Leave):
             self._voice.leave(message.session, message.group)
         elif isinstance(message, m.Join):

@@ -8,6 +8,7 @@ from typing import Any
 
 from patrolink.hub.channel.ends import Channel
 from patrolink.hub.config import HubContext
+from patrolink.hub.infra.bar_list import BarList
 from patrolink.hub.infra.metrics import Metrics
 from patrolink.hub.infra.tasks import run_until
 from patrolink.hub.platform import Platform
@@ -45,7 +46,8 @@ class VoiceHalf:
         link = ServiceLink(channel)
         terms = GroupTerms(hub, link, clock, self.metrics)
         announcer = MembershipAnnouncer(terms, link)
-        registry = GroupRegistry(context, clock, platform.random_bytes, announcer.announce)
+        bars = BarList(context.bars, context.keys)  # what is barred at the start; later, the service informs the voice
+        registry = GroupRegistry(context, clock, platform.random_bytes, bars, announcer.announce)
         writer = platform.recording_writer(context.recordings)
         self._voice = VoiceService(context, sockets, writer, registry, terms, link, clock, self.metrics, self._trace)
         self._requests = ServiceRequests(channel, self._voice, terms, self.metrics)

@@ -31,7 +31,8 @@ export class Alerts {
     if (row.phase === "cancelled" || row.phase === "cleared") return this.#remove(id);
     if (!label) return;
     const time = row.time ? ` at ${formatTime(new Date(row.time))}` : "", state = taken_by ? "resolved" : "accepted";
-    const text = `${device}${time} ${row.text ?? ""}${taken_by ? `: accepted by ${taken_by}` : ""}`;
+    const name = row.barred ? `${device} (barred device)` : device;
+    const text = `${name}${time} ${row.text ?? ""}${taken_by ? `: accepted by ${taken_by}` : ""}`;
     this.#show(id, `▲ ${label}`, text, !taken_by,
       ["Show on map", () => this.handlers.showOnMap(device)],
       [taken_by ? "Resolve" : "Accept", () => this.handlers.answerEvent(device, event_id, state)]);

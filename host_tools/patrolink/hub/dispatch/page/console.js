@@ -112,6 +112,7 @@ class Console {
       "clip gone": row => this.clips.remove(row),
       signer: ({ device }) => this.alerts.showNewSigner(device),
       notice: row => this.alerts.showNotice(row),
+      barred: message => this.#onBarred(message),
       warning: message => this.alerts.showWarning(message),
       live: row => this.live.update(row),
       lost: ({ count }) => this.#showMessage(`This page was too slow: ${count} messages were lost`),
@@ -176,6 +177,10 @@ class Console {
   #onPosition(position) {
     this.map.addPosition(position);
     this.devices.updatePosition(position);
+  }
+
+  #onBarred({ device, barred, who, reason }) {
+    this.#showMessage(`${device} was ${barred ? "barred" : "admitted again"} by ${who}: ${reason}`);
   }
 
   #onAnswer(row) {
