@@ -196,11 +196,6 @@ class Board:
 
     # --- observation --------------------------------------------------------------------------------------------------
 
-    @property
-    def waiting(self) -> int:
-        """Number of frames that wait in the device's storage; 0 without power."""
-        return len(self.device.outbox) + len(self.device.event_queue) if self.device is not None else 0
-
     def _watch(self, device: Any) -> None:
         """Observe what the device's storage accepts from now on."""
         put, keep = device.outbox.put, device.event_queue.put

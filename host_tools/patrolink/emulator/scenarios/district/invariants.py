@@ -71,6 +71,7 @@ class Monitor:
         self.sos: dict[Key, SosLife] = {}
         self.recorded: dict[str, set[int]] = {}
         self.processed: dict[str, set[int]] = {}
+        self._due: dict[str, set[int]] = {}
         self._broker_lost: set[Key] = set()
         self._uplink: dict[Key, bytes] = {}
         self._downlink: dict[str, int] = {}
@@ -218,30 +219,31 @@ class Monitor:
 
     # --- the end ------------------------------------------------------------------------------------------------------
 
-    def check_delivery(self, device: str, waiting: int, thinned: int) -> None:
-        """Check at the end that the hub has every frame that the device recorded.
+    def end_faults(self) -> None:
+        """Note that faults have ended: what was recorded until now has to arrive."""
+        self._due = {device: set(counters) for device, counters in self.recorded.items()}
+
+    def check_delivery(self, device: str, thinned: int) -> None:
+        """Check at the end that the hub has every frame that the device recorded before the faults ended.
 
         Args:
             device: The device.
-            waiting: Frames that are still in the device's storage.
             thinned: Frames that the device gave up to keep newer ones.
         """
         missing = self._missing(device)
         self.sums["frames_thinned"] += thinned
-        self.sums["frames_waiting"] += waiting
-        if len(missing) > waiting + thinned:
+        if len(missing) > thinned:
             self.violate(
                 "delivery",
-                f"{len(missing)} frames of {device} are missing, {waiting} wait, {thinned} were thinned; "
-                f"first {sorted(missing)[:5]}",
+                f"{len(missing)} frames of {device} are missing, {thinned} were thinned; first {sorted(missing)[:5]}",
             )
 
     def _missing(self, device: str) -> set[int]:
-        missing = self.recorded.get(device, set()) - self.processed.get(device, set())
+        missing = self._due.get(device, set()) - self.processed.get(device, set())
         return missing - {counter for name, counter in self._broker_lost if name == device}
 
     def missing(self, device: str) -> int:
-        """Return how many frames of a device the hub does not have yet."""
+        """Return how many frames of a device the hub does not have yet of those that are due."""
         return len(self._missing(device))
 
     def alarms_are_closed(self, closed_state: int) -> bool:

@@ -279,11 +279,12 @@ class District:
     def _is_settled(self) -> bool:
         """Return whether nothing is left to arrive."""
         return self.monitor.alarms_are_closed(CLOSED_STATE) and not any(
-            self.monitor.missing(board.name) > board.thinned + min(board.waiting, 1) for board in self.boards
+            self.monitor.missing(board.name) > board.thinned for board in self.boards
         )
 
     def _begin_quiet(self) -> None:
         """End all faults."""
+        self.monitor.end_faults()
         for board in self.boards:
             board.network.restore_coverage()
             board.network.black_hole = False
@@ -291,7 +292,7 @@ class District:
 
     def _finish(self) -> dict[str, Any]:
         for board in self.boards:
-            self.monitor.check_delivery(board.name, board.waiting, board.thinned)
+            self.monitor.check_delivery(board.name, board.thinned)
         self.monitor.check_alarms(CLOSED_STATE)
         self.hub.dispose()
         self._folder.cleanup()
