@@ -207,7 +207,8 @@ class HubConnection:
             await asyncio.sleep(0.1)
 
     def _put(self, topic: str, payload: bytes) -> None:
-        self._broker.send(topic.split("/")[1], payload)
+        if not self._loop.is_closed():
+            self._broker.send(topic.split("/")[1], payload)
 
     def delivery(self, message: _Message) -> Callable[[], None]:
         """Return the action that delivers a message to the hub."""

@@ -58,8 +58,9 @@ class HubSocket:
         return len(data), source
 
     def sendto(self, data: Any, address: Any, /) -> int:
-        """Send one datagram."""
-        self._exchange.send(self._address, tuple(address), bytes(data))
+        """Send one datagram; a socket of a process that has ended sends nothing."""
+        if self._exchange.is_bound(self):
+            self._exchange.send(self._address, tuple(address), bytes(data))
         return len(data)
 
     def close(self) -> None:
@@ -117,6 +118,10 @@ class UdpExchange:
         sock = HubSocket(self, (host, port), next(self._numbers))
         self._sockets["", port] = sock
         return sock
+
+    def is_bound(self, sock: HubSocket) -> bool:
+        """Return whether the process of a socket lives."""
+        return self._sockets.get(("", sock.getsockname()[1])) is sock
 
     def release(self, address: Address) -> None:
         """Free the port of a socket."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
+from patrolink_names import NAMES
 from patrolink_protocol import frame
 
 from patrolink.core import resources, tracks
@@ -26,6 +27,7 @@ BROKER_HOST, BROKER_PORT = "broker.patrolink.example", 8883
 _BOOT_S = 1, 60  # a device without power gets it back within this time
 _DIALECTS = ("quectel", "simcom")
 _LOG_LINES = 400
+_LINK_UP = next(code for code, name in NAMES["device_status", "link"].items() if name == "up")
 _SOS_STATES = ("sent", "received", "read", "accepted", "arrived", "resolved", "false alarm")
 _SOS_LINE = re.compile(f"sos ([0-9]+) ({'|'.join(_SOS_STATES)})")
 
@@ -195,6 +197,11 @@ class Board:
             self._monitor.sos_shown_to_wearer(self.name, int(shown[1]), _SOS_STATES.index(shown[2]))
 
     # --- observation --------------------------------------------------------------------------------------------------
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the agent has a session with the broker."""
+        return self.device is not None and self.device.link.level == _LINK_UP
 
     def _watch(self, device: Any) -> None:
         """Observe what the device's storage accepts from now on."""

@@ -30,6 +30,7 @@ class SimulatedDispatcher:
         groups: Numbers of the groups that the dispatcher may use.
         devices: Ids of the devices that get commands.
         talk_s: Mean time between two bursts.
+        group_h: Mean hours between two dynamic groups; None: the dispatcher makes none.
     """
 
     def __init__(
@@ -39,10 +40,11 @@ class SimulatedDispatcher:
         groups: list[int],
         devices: list[str],
         talk_s: float,
+        group_h: float | None,
         monitor: Monitor,
     ) -> None:
         self._config, self._groups, self._devices, self._monitor = config, groups, devices, monitor
-        self._talk_s = talk_s
+        self._talk_s, self._group_h = talk_s, group_h
         self._random = random.Random(f"{seed} dispatcher {config.name}")
         self._granted: asyncio.Event | None = None
         self._answering: set[asyncio.Task[None]] = set()
@@ -57,6 +59,8 @@ class SimulatedDispatcher:
         self._granted = asyncio.Event()
         tasks = [asyncio.ensure_future(self._read(session)), asyncio.ensure_future(self._talk(session))]
         tasks += [asyncio.ensure_future(self._command(session))]
+        if self._group_h is not None:
+            tasks += [asyncio.ensure_future(self._make_groups(session, self._group_h * 3600))]
         try:
             for row in session.snapshot()["alarms"]:
                 self._on_alarm(session, row)
@@ -127,5 +131,17 @@ class SimulatedDispatcher:
             try:
                 session.command(self._random.choice(self._devices), "locate")
                 self._monitor.sums["commands"] += 1
+            except (UserError, OSError):
+                self._monitor.sums["dispatcher_refused"] += 1
+
+    async def _make_groups(self, session: DispatcherSession, every_s: float) -> None:
+        while True:
+            await asyncio.sleep(self._random.expovariate(1 / every_s))
+            devices = self._random.sample(self._devices, min(3, len(self._devices)))
+            try:
+                group = await session.make_group("Task", devices)
+                self._monitor.sums["groups_made"] += 1
+                await asyncio.sleep(self._random.uniform(20, 200))
+                await session.end_group(group)
             except (UserError, OSError):
                 self._monitor.sums["dispatcher_refused"] += 1

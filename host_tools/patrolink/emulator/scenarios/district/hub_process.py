@@ -13,6 +13,7 @@ from patrolink.emulator.network.virtual_udp import HubSocket, UdpExchange
 from patrolink.emulator.scenarios.district.invariants import Monitor
 from patrolink.emulator.scheduler import Scheduler
 from patrolink.emulator.virtual_loop import VirtualLoop, dispose
+from patrolink.emulator.virtual_storage import VirtualStorage
 from patrolink.hub.app import Hub
 from patrolink.hub.config import HubContext
 from patrolink.hub.voice.recording_writer import RecordedBurst, write
@@ -111,16 +112,24 @@ class HubProcess:
         self.broker, self.exchange = broker, exchange
         self.random = random.Random(f"{seed} hub")
         self.clock = VirtualClock(scheduler, unix_ms)
+        self.storage = VirtualStorage(self.kill)
         self.hub: Hub | None = None
         self.lives = 0
         self.ready_at_ms = 0.0
         self._loop: VirtualLoop | None = None
         self._loops: list[VirtualLoop] = []  # of all lives
         self._stop: asyncio.Future[Any] | None = None
+        self._replay_file = site.parent / "state" / "shard-0" / "replay.bin"
+        self._replay_windows: bytes | None = (
+            None  # as they were when the hub was killed: what is left of a callback runs
+        )
         self._serving: Hub | None = None  # also while it starts and ends
 
     def start(self) -> None:
         """Start the hub now."""
+        if self._replay_windows is not None:
+            self._replay_file.write_bytes(self._replay_windows)
+            self._replay_windows = None
         self.lives += 1
         loop = self._loop = VirtualLoop(self._scheduler, self._on_exception)  # type: ignore[abstract]
         self._stop = loop.create_future()
@@ -153,17 +162,33 @@ class HubProcess:
         """Give the hub a frame, and report to the monitor whether it accepted the frame."""
         hub = self._serving
         assert hub is not None
-        accepted, repeated = hub.metrics.counts["frames"], hub.metrics.counts["frames_repeated"]
+        counts, refused = hub.metrics.counts, hub.metrics.refused
+        accepted, repeated, barred = counts["frames"], counts["frames_repeated"], refused["frame barred"]
         on_record(record)
-        if hub.metrics.counts["frames"] > accepted:
-            is_repeated = hub.metrics.counts["frames_repeated"] > repeated
-            self._monitor.frame_processed(record.device, record.frame, is_repeated)
+        if self._loop is None or self._loop.is_closed():
+            return  # it was killed meanwhile, and gets the frame again
+        if refused["frame barred"] > barred:
+            self._monitor.frame_barred(record.device, record.frame)
+        elif counts["frames"] > accepted:
+            self._monitor.frame_processed(record.device, record.frame, counts["frames_repeated"] > repeated)
 
     def stop(self) -> None:
         """Stop the hub as a service manager does: it ends in order and is started again."""
         if self.hub is not None and self._stop is not None and not self._stop.done():
             self._monitor.sums["hub_stops"] += 1
             self._stop.set_result(None)
+
+    def kill_in_write(self, calls: int) -> None:
+        """Kill the hub after a number of system calls that write, or after 5 s."""
+        life = self.lives
+        self.storage.kill_after = calls
+
+        def kill_late() -> None:
+            self.storage.kill_after = None
+            if self.lives == life:
+                self.kill()
+
+        self._scheduler.after(5000, kill_late)
 
     def kill(self) -> None:
         """Kill the hub. It is started again."""
@@ -172,6 +197,8 @@ class HubProcess:
         self._monitor.sums["hub_kills"] += 1
         self._monitor.trace("hub killed")
         self._loop.kill()
+        if self._replay_file.exists():
+            self._replay_windows = self._replay_file.read_bytes()
         self.hub = None
         self.exchange.reset()
         self.broker.detach()

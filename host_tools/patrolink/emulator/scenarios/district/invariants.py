@@ -5,10 +5,13 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import patrolink_messages as m
 from patrolink_protocol import frame
 
 from patrolink.emulator.scheduler import Scheduler
 
+_OF_BARRED = m.EVENT, m.ANSWER  # messages that a hub takes from a barred device
+_BAR_MS = 5000  # in which a running hub has to follow the file of barred devices
 _MAX_REPORTED = 20  # violations whose text is kept
 _RTCP_FIRST, _RTCP_LAST = 192, 223  # packet types (RFC 5761 4)
 _SRTCP_TAG_BYTES = 10
@@ -61,6 +64,7 @@ class Monitor:
         count: Number of violations.
         sums: Counts for the report.
         sos: By device and event id.
+        barred: Devices that are barred, each with the virtual time of its bar.
     """
 
     def __init__(self, scheduler: Scheduler) -> None:
@@ -71,8 +75,9 @@ class Monitor:
         self.sos: dict[Key, SosLife] = {}
         self.recorded: dict[str, set[int]] = {}
         self.processed: dict[str, set[int]] = {}
+        self.barred: dict[str, float] = {}  # devices, and since when
         self._due: dict[str, set[int]] = {}
-        self._broker_lost: set[Key] = set()
+        self._excused: set[Key] = set()  # frames that the broker lost, or the hub refused from a barred device
         self._uplink: dict[Key, bytes] = {}
         self._downlink: dict[str, int] = {}
         self._srtcp_down: dict[str, int] = {}
@@ -119,13 +124,15 @@ class Monitor:
     def frame_lost_by_broker(self, device: str, payload: bytes) -> None:
         """The broker was killed with a frame that it had acknowledged and not saved."""
         self.sums["frames_lost_by_broker"] += 1
-        self._broker_lost.add((device, frame.parse_header(payload)[2]))
+        self._excused.add((device, frame.parse_header(payload)[2]))
 
     def frame_processed(self, device: str, payload: bytes, repeated: bool) -> None:
         """The hub has accepted a frame as new, or as a repetition."""
-        counter = frame.parse_header(payload)[2]
+        kind, _, counter = frame.parse_header(payload)
         counters = self.processed.setdefault(device, set())
         self.trace("hub", device, counter)
+        if not repeated and self._is_barred(device) and kind not in _OF_BARRED:
+            self.violate("barred", f"the hub took frame {counter} of {device}, which is barred")
         if repeated:
             self.sums["frames_repeated"] += 1
         elif counter not in counters:
@@ -133,6 +140,11 @@ class Monitor:
             counters.add(counter)
         else:
             self.violate("duplicate", f"the hub counted frame {counter} of {device} twice")
+
+    def frame_barred(self, device: str, payload: bytes) -> None:
+        """The hub has refused a frame because its device is barred."""
+        self.sums["frames_barred"] += 1
+        self._excused.add((device, frame.parse_header(payload)[2]))
 
     def frame_sent_down(self, device: str, payload: bytes) -> None:
         """The hub has published a frame to a device."""
@@ -142,6 +154,9 @@ class Monitor:
         if counter <= self._downlink.get(device, -1):
             self.violate("counter", f"the hub used downlink counter {counter} of {device} twice")
         self._downlink[device] = max(counter, self._downlink.get(device, -1))
+
+    def _is_barred(self, device: str) -> bool:
+        return self._scheduler.now - self.barred.get(device, self._scheduler.now) > _BAR_MS
 
     # --- voice --------------------------------------------------------------------------------------------------------
 
@@ -177,6 +192,10 @@ class Monitor:
         elif len(data) > 12 and group is not None:
             ssrc = int.from_bytes(data[8:12], "big")
             self.sums["voice_down"] += 1
+            if self._is_barred(self._talker.get(ssrc, "")):
+                self.violate("barred", f"the hub relayed voice of {self._talker[ssrc]}, which is barred")
+            if self._is_barred(device):
+                self.violate("barred", f"the hub sent voice to {device}, which is barred")
             newest = self._newest_ssrc.get((device, group), 0)
             if ssrc < newest:
                 self.violate("talkers", f"group {group} had the talkers {newest:08x} and {ssrc:08x} at once")
@@ -240,7 +259,7 @@ class Monitor:
 
     def _missing(self, device: str) -> set[int]:
         missing = self._due.get(device, set()) - self.processed.get(device, set())
-        return missing - {counter for name, counter in self._broker_lost if name == device}
+        return missing - {counter for name, counter in self._excused if name == device}
 
     def missing(self, device: str) -> int:
         """Return how many frames of a device the hub does not have yet of those that are due."""

@@ -5,6 +5,7 @@ to the byte.
 """
 
 import hashlib
+import json
 import random
 import tempfile
 from collections.abc import Callable
@@ -25,11 +26,14 @@ from patrolink.emulator.scheduler import Scheduler
 from patrolink.emulator.virtual_loop import VirtualLoop
 from patrolink.hub.app import Hub
 from patrolink.hub.config import Dispatcher
+from patrolink.hub.infra import bar_file
 
 _START_MS = 1_790_000_000_000  # 2026-09-21T14:13:20Z
 _HOUR_MS = 3_600_000.0
 _QUIET_MAX_MS = 1_800_000.0  # without faults at the end: what was recorded arrives, alarms are closed
 _MINUTE_MS = 60_000.0
+_SAMPLE_MS = 10_000.0
+_TERMS_MS = 300_000.0  # in which a device that is connected has to know its groups and keys
 _GROUP_SIZE = 12
 _SITE = "district.example"
 _HUB_HOST = "hub.patrolink.example"
@@ -43,6 +47,10 @@ class DistrictFaults:
 
     hub_kill_h: float | None = 0.2
     hub_stop_h: float | None = 0.4
+    hub_disk_full_h: float | None = 0.4
+    hub_clock_jump_h: float | None = 0.5
+    group_h: float | None = 0.15
+    bar_h: float | None = 0.3
     broker_stop_h: float | None = 0.4
     broker_kill_h: float | None = 0.8
     replay_h: float | None = 0.05
@@ -55,7 +63,7 @@ class DistrictFaults:
     clock_jump_h: float | None = 2.0
 
 
-NO_FAULTS = DistrictFaults(*(None,) * 12)
+NO_FAULTS = DistrictFaults(*(None,) * 16)
 
 
 class District:
@@ -75,6 +83,7 @@ class District:
     def __init__(
         self, devices: int, hours: float, seed: int, faults: DistrictFaults | None = None, fix_s: float = 1.0
     ) -> None:
+        faults = faults or DistrictFaults()
         self.devices, self.hours, self.seed = devices, hours, seed
         self.scheduler = Scheduler()
         self.monitor = Monitor(self.scheduler)
@@ -104,10 +113,14 @@ class District:
         talk_s = 100 + 6 * devices
         numbers = list(range(1, len(self.groups) + 1))
         self.dispatchers = [
-            SimulatedDispatcher(config, seed, numbers, names, talk_s, self.monitor) for config in self._dispatchers
+            SimulatedDispatcher(config, seed, numbers, names, talk_s, faults.group_h, self.monitor)
+            for config in self._dispatchers
         ]
         self._schedule_wearers(talk_s)
-        self._schedule_faults(faults or DistrictFaults())
+        self._schedule_faults(faults)
+        self._ignorant_ms: dict[str, float] = {}  # how long devices have not known their groups while connected
+        self._recordings = 0
+        self.scheduler.after(_SAMPLE_MS, self._sample)
         self.hub.start()
 
     def unix_ms(self) -> int:
@@ -191,6 +204,37 @@ class District:
         self.scheduler.after(board.random.uniform(500, 3000), lambda: board.hal.press(b"ptt-up"))
         self.monitor.sums["presses"] += 1
 
+    # --- state that is compared regularly -----------------------------------------------------------------------------
+
+    def _sample(self) -> None:
+        """Compare what devices know with the hub's state on storage."""
+        self.scheduler.after(_SAMPLE_MS, self._sample)
+        state = Path(self._folder.name) / "state" / "shard-0" / "groups.json"
+        if self.hub.hub is not None and self.broker.up and state.is_file():
+            groups = json.loads(state.read_bytes())["groups"]
+            for board in self.boards:
+                if board.is_connected and board.has_voice and board.name not in self.monitor.barred:
+                    self._check_terms(board, groups)
+        recordings = sum(1 for _ in Path(self._folder.name).glob("recordings/*/*.json"))
+        if recordings < self._recordings:
+            self.monitor.violate("evidence", f"{self._recordings - recordings} recordings of today were deleted")
+        self._recordings = recordings
+
+    def _check_terms(self, board: Board, groups: dict[str, Any]) -> None:
+        expected = {
+            int(number): (group["key"], group["seats"][board.name])
+            for number, group in groups.items()
+            if board.name in group["seats"]
+        }
+        known = {group.number: (group.key, group.floor.ssrc) for group in board.device.ptt.groups}
+        if known == expected:
+            self._ignorant_ms.pop(board.name, None)
+            return
+        ignorant_ms = self._ignorant_ms[board.name] = self._ignorant_ms.get(board.name, 0) + _SAMPLE_MS
+        if ignorant_ms == _TERMS_MS:
+            text = f"{board.name} has not known its groups for {_TERMS_MS / 1000:.0f} s: {known}, not {expected}"
+            self.monitor.violate("terms", text)
+
     # --- faults -------------------------------------------------------------------------------------------------------
 
     def _repeat(self, rng: random.Random, hours: float | None, action: Callable[[], None]) -> None:
@@ -207,7 +251,10 @@ class District:
 
     def _schedule_faults(self, faults: DistrictFaults) -> None:
         rng = random.Random(f"faults {self.seed}")
-        self._repeat(rng, faults.hub_kill_h, self.hub.kill)
+        self._repeat(rng, faults.hub_kill_h, lambda: self._kill_hub(rng))
+        self._repeat(rng, faults.hub_disk_full_h, lambda: self._fill_hub_disk(rng))
+        self._repeat(rng, faults.hub_clock_jump_h, lambda: self._jump_hub_clock(rng))
+        self._repeat(rng, faults.bar_h, lambda: self._bar(rng))
         self._repeat(rng, faults.hub_stop_h, self.hub.stop)
         self._repeat(rng, faults.broker_stop_h, lambda: self._restart_broker(rng, killed=False))
         self._repeat(rng, faults.broker_kill_h, lambda: self._restart_broker(rng, killed=True))
@@ -240,6 +287,40 @@ class District:
         else:
             self._repeat(rng, faults.nat_rebinding_h, lambda: self._rebind(board))
 
+    def _kill_hub(self, rng: random.Random) -> None:
+        if rng.random() < 0.5:
+            self.hub.kill()
+        else:
+            self.hub.kill_in_write(rng.randrange(60))
+
+    def _fill_hub_disk(self, rng: random.Random) -> None:
+        self.monitor.sums["hub_disk_full"] += 1
+        self.hub.storage.full = True
+        self.scheduler.after(rng.uniform(5_000, 120_000), lambda: setattr(self.hub.storage, "full", False))
+
+    def _jump_hub_clock(self, rng: random.Random) -> None:
+        self.monitor.sums["hub_clock_jumps"] += 1
+        self.hub.clock.offset_ms = round(rng.choice((-1, 1)) * rng.choice((60_000, 86_400_000, 400 * 86_400_000)))
+        self.scheduler.after(rng.uniform(10_000, 200_000), lambda: setattr(self.hub.clock, "offset_ms", 0))
+
+    def _bar(self, rng: random.Random) -> None:
+        """Bar a device as `patrolink hub bar` does, and admit it again after some minutes."""
+        board = rng.choice(self.boards)
+        key = bar_file.fingerprint(self._keys[board.name])
+        entry = bar_file.Entry(who="operator", reason="lost", time_ms=self.unix_ms(), key=key)
+        path = Path(self._folder.name) / "state" / bar_file.FILE
+        if not path.parent.is_dir():
+            return
+        self.monitor.sums["bars"] += 1
+        bar_file.save(path, bar_file.load(path).with_bar(board.name, entry))
+        self.monitor.barred[board.name] = self.scheduler.now
+
+        def admit() -> None:
+            bar_file.save(path, bar_file.load(path).without_bar(board.name, entry, keep_key=True))
+            self.monitor.barred.pop(board.name, None)
+
+        self.scheduler.after(rng.uniform(30_000, 240_000), admit)
+
     def _restart_broker(self, rng: random.Random, killed: bool) -> None:
         self.monitor.sums["broker_kills" if killed else "broker_stops"] += 1
         self.broker.restart(rng.uniform(500, 30_000), killed)
@@ -267,6 +348,10 @@ class District:
         Args:
             on_progress: Called about each virtual minute with the part that is done.
         """
+        with self.hub.storage.installed():
+            return self._run(on_progress)
+
+    def _run(self, on_progress: Callable[[float], None] | None) -> dict[str, Any]:
         while self.scheduler.now < self._until_ms:
             self.scheduler.run_until(min(self.scheduler.now + _MINUTE_MS, self._until_ms))
             if on_progress is not None:
@@ -285,6 +370,8 @@ class District:
     def _begin_quiet(self) -> None:
         """End all faults."""
         self.monitor.end_faults()
+        self.hub.storage.full = False
+        self.hub.clock.offset_ms = 0
         for board in self.boards:
             board.network.restore_coverage()
             board.network.black_hole = False
