@@ -141,7 +141,7 @@ class HubProcess:
             hub = Hub(HubContext(self._site, None), _Platform(self, loop))
             self._serving = hub
             await hub.run(stop, lambda facts: self._ready(hub, loop))
-        except UserError as e:
+        except (UserError, OSError) as e:
             self._monitor.sums["hub_start_failures"] += 1
             self._monitor.trace("hub start failed", str(e))
         loop.kill()

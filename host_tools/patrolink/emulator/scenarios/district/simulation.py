@@ -295,8 +295,8 @@ class District:
 
     def _fill_hub_disk(self, rng: random.Random) -> None:
         self.monitor.sums["hub_disk_full"] += 1
-        self.hub.storage.full = True
-        self.scheduler.after(rng.uniform(5_000, 120_000), lambda: setattr(self.hub.storage, "full", False))
+        self.hub.storage.fill()
+        self.scheduler.after(rng.uniform(5_000, 120_000), self.hub.storage.clear)
 
     def _jump_hub_clock(self, rng: random.Random) -> None:
         self.monitor.sums["hub_clock_jumps"] += 1
@@ -370,7 +370,7 @@ class District:
     def _begin_quiet(self) -> None:
         """End all faults."""
         self.monitor.end_faults()
-        self.hub.storage.full = False
+        self.hub.storage.clear()
         self.hub.clock.offset_ms = 0
         for board in self.boards:
             board.network.restore_coverage()
