@@ -82,6 +82,10 @@ class SiteBroker(VirtualBroker):
         self._on_downlink(device, payload)
         super().send(device, payload)
 
+    def inject_down(self, device: str, payload: bytes) -> None:
+        """Publish to the downlink topic of a device what an attacker has captured."""
+        super().send(device, payload)
+
     # --- the hub ------------------------------------------------------------------------------------------------------
 
     def attach(self, connection: "HubConnection") -> None:

@@ -204,8 +204,8 @@ class Board:
         return self.device is not None and self.device.link.level == _LINK_UP
 
     def _watch(self, device: Any) -> None:
-        """Observe what the device's storage accepts from now on."""
-        put, keep = device.outbox.put, device.event_queue.put
+        """Observe what the device's storage accepts, and on which frames the device acts, from now on."""
+        put, keep, receive = device.outbox.put, device.event_queue.put, device.session._on_frame
 
         def put_recorded(data: memoryview) -> bool:
             accepted: bool = put(data)
@@ -223,7 +223,14 @@ class Board:
                     self._monitor.sos_raised(self.name, event_id)
             return accepted
 
+        def receive_observed(data: bytes) -> None:
+            received = device._downlink.received
+            receive(data)
+            if device._downlink.received > received:
+                self._monitor.frame_acted_on(self.name, bytes(data))
+
         device.outbox.put, device.event_queue.put = put_recorded, keep_recorded
+        device.session._on_frame = receive_observed
 
 
 def _place(error: BaseException) -> str:

@@ -80,6 +80,7 @@ class Monitor:
         self._excused: set[Key] = set()  # frames that the broker lost, or the hub refused from a barred device
         self._uplink: dict[Key, bytes] = {}
         self._downlink: dict[str, int] = {}
+        self._acted_on: dict[str, set[int]] = {}
         self._srtcp_down: dict[str, int] = {}
         self._srtcp_up: dict[Key, bytes] = {}
         self._talker: dict[int, str] = {}  # device or dispatcher of an SSRC
@@ -157,6 +158,13 @@ class Monitor:
 
     def _is_barred(self, device: str) -> bool:
         return self._scheduler.now - self.barred.get(device, self._scheduler.now) > _BAR_MS
+
+    def frame_acted_on(self, device: str, payload: bytes) -> None:
+        """A device has acted on a frame of the hub."""
+        counter = frame.parse_header(payload)[2]
+        if counter in self._acted_on.setdefault(device, set()):
+            self.violate("replay", f"{device} acted on frame {counter} of the hub twice")
+        self._acted_on[device].add(counter)
 
     # --- voice --------------------------------------------------------------------------------------------------------
 

@@ -99,6 +99,7 @@ class District:
         self._board_at: dict[Address, Board] = {}
         self._group_of: dict[int, int] = {}  # group of a burst's SSRC
         self._captured: list[tuple[str, bytes]] = []  # frames that an attacker replays
+        self._captured_down: list[tuple[str, bytes]] = []
         site = self._write_site()
         self.hub = HubProcess(
             site, seed, self.scheduler, self.broker, self.exchange, self.monitor, self.unix_ms, self._on_hub_ready
@@ -174,6 +175,8 @@ class District:
 
     def _on_downlink(self, device: str, payload: bytes) -> None:
         self.monitor.frame_sent_down(device, payload)
+        if self._random.random() < 0.1:
+            self._captured_down.append((device, payload))
 
     def _on_datagram(self, source: Address, target: Address, data: bytes) -> None:
         board = self._board_at.get(source)
@@ -326,10 +329,13 @@ class District:
         self.broker.restart(rng.uniform(500, 30_000), killed)
 
     def _replay(self, rng: random.Random) -> None:
-        """Send the hub frames that an attacker has captured."""
+        """Send the hub and devices frames that an attacker has captured."""
         for device, payload in rng.sample(self._captured, min(5, len(self._captured))):
             self.monitor.sums["frames_replayed"] += 1
             self.broker.inject(device, payload)
+        for device, payload in rng.sample(self._captured_down, min(5, len(self._captured_down))):
+            self.monitor.sums["frames_replayed"] += 1
+            self.broker.inject_down(device, payload)
 
     def _rebind(self, board: Board) -> None:
         self.monitor.sums["nat_rebindings"] += 1
