@@ -101,11 +101,11 @@ class ServiceHalf:
         self._clients = VoiceClients(context.hub, voice, self._receiver, platform.bind_udp, clock, metrics)
         ledger = RetentionLedger(state / "retention-recordings.json", context.site.retention_days)
         self._recordings = Recordings(context.recordings, ledger, clock, metrics)
+        warnings = DeviceWarnings(broadcaster, audit, clock, metrics)
         self._events = VoiceEvents(
             voice, table, self._clients, self._receiver, self._recordings, self._keys, bars, sender, broadcaster,
-            metrics,
+            warnings, metrics,
         )  # fmt: skip
-        warnings = DeviceWarnings(broadcaster, audit, clock, metrics)
         self._incidents = IncidentService(
             Alarms(state / "alarms.json"), bars, sender, broadcaster, warnings, audit, clock, metrics
         )

@@ -3,6 +3,7 @@
 from typing import Protocol
 
 from patrolink_messages import EVENT
+from patrolink_protocol import frame
 
 from patrolink.core.capture import Record
 from patrolink.core.clock import Clock
@@ -14,6 +15,7 @@ from patrolink.hub.incidents.service import IncidentService
 from patrolink.hub.infra.audit import AuditLog
 from patrolink.hub.infra.device_keys import DeviceKeys
 from patrolink.hub.infra.device_sender import DeviceSender
+from patrolink.hub.infra.frame_digests import FrameDigests
 from patrolink.hub.infra.metrics import Metrics
 from patrolink.hub.infra.rate_limits import Rate, TokenBucket
 from patrolink.hub.infra.replay_store import ReplayStore
@@ -83,6 +85,7 @@ class UplinkService:
         self._positions, self._incidents, self._live, self._clips = positions, incidents, live, clips
         self._sender, self._dispatchers, self._warnings = sender, dispatchers, warnings
         self._audit, self._clock, self._metrics = audit, clock, metrics
+        self._digests = FrameDigests()
         self._frames = {name: TokenBucket(_FRAMES) for name in keys}
         replay.restore(decoder)
         for device, key in keys.items():
@@ -114,8 +117,16 @@ class UplinkService:
         self._voice.frame_received(device, is_new_epoch or any(row["record"] == "hello" for row in rows))
         if not is_new:
             self._metrics.counts["frames_repeated"] += 1
+            self._check_repeated(record)
         else:
+            self._digests.record(device, self._decoder.epoch(device), rows[0]["counter"], _tag(record.frame))
             self._replay.commit(device, self._decoder.epoch(device), rows[0]["counter"])
+
+    def _check_repeated(self, record: Record) -> None:
+        """Warn if an authentic frame has a counter that another frame had: two devices have the same key."""
+        _, _, counter = frame.parse_header(record.frame)
+        if self._digests.is_other(record.device, self._decoder.epoch(record.device), counter, _tag(record.frame)):
+            self._warnings.warn(record.device, "clone", sign="same counter, other content", counter=counter)
 
     def _has_budget(self, record: Record) -> bool:
         """Return True if the device may send another frame. Events have limits of their own; see IncidentService.
@@ -166,3 +177,8 @@ class UplinkService:
         self._metrics.counts["key_epochs"] += 1
         self._sender.rekey(device, key)
         self._voice.epoch_begun(device, key.epoch)
+
+
+def _tag(data: bytes) -> bytes:
+    """Return the tag of an authentic frame."""
+    return data[-frame.tag_bytes(data[0] & 31) :]

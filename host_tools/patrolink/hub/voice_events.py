@@ -8,6 +8,7 @@ from patrolink.hub.dispatch.broadcaster import Broadcaster
 from patrolink.hub.dispatch.voice_client import VoiceClients
 from patrolink.hub.dispatch.voice_receiver import VoiceReceiver
 from patrolink.hub.group_table import GroupTable
+from patrolink.hub.incidents.device_warnings import DeviceWarnings
 from patrolink.hub.infra.crypto import GroupKey
 from patrolink.hub.infra.device_keys import DeviceKeys
 from patrolink.hub.infra.device_sender import DeviceSender
@@ -30,11 +31,12 @@ class VoiceEvents:
         bars: Iterable[str],
         sender: DeviceSender,
         dispatchers: Broadcaster,
+        warnings: DeviceWarnings,
         metrics: Metrics,
     ) -> None:
         self._voice, self._table, self._clients, self._receiver = voice, table, clients, receiver
         self._recordings, self._keys, self._bars, self._sender = recordings, keys, bars, sender
-        self._dispatchers, self._metrics = dispatchers, metrics
+        self._dispatchers, self._warnings, self._metrics = dispatchers, warnings, metrics
         self._is_ready = asyncio.Event()
         self._connections = 0
 
@@ -67,6 +69,8 @@ class VoiceEvents:
                 self._dispatchers.broadcast({"type": "counts", "group": group, "packets": packets, "lost": lost})
         elif isinstance(message, m.DeviceMessage):
             self._sender.send(message.device, message.kind, message.values)
+        elif isinstance(message, m.CloneSuspected):
+            self._warnings.warn(message.device, "clone", sign="two addresses")
         elif isinstance(message, m.GroupKeyChanged):
             self._receiver.group_key_changed(message.group, GroupKey(message.number, message.secret))
         elif isinstance(message, m.StateSent):

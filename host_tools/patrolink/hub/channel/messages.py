@@ -119,6 +119,13 @@ class DeviceMessage:
 
 
 @dataclass(frozen=True)
+class CloneSuspected:
+    """Packets of a device come from two senders."""
+
+    device: str
+
+
+@dataclass(frozen=True)
 class GroupKeyChanged:
     """A group that dispatchers have joined has another key."""
 
@@ -168,14 +175,15 @@ class Failed:
 Request = Join | MakeGroup | EndGroup | ReadMetrics
 ServiceMessage = StateSent | KeyEpoch | BarredDevices | FrameReceived | Leave | Request
 Reply = Joined | Done | MetricsRead | Failed
-VoiceMessage = StateSent | GroupState | Notice | BurstCounts | DeviceMessage | GroupKeyChanged | Reply
+VoiceMessage = StateSent | GroupState | Notice | BurstCounts | DeviceMessage | CloneSuspected | GroupKeyChanged | Reply
 Message = ServiceMessage | VoiceMessage
 
 _TYPES: dict[str, type] = {
     message.__name__: message
     for message in (
         StateSent, KeyEpoch, BarredDevices, FrameReceived, Leave, Join, MakeGroup, EndGroup, ReadMetrics,
-        GroupState, Notice, BurstCounts, DeviceMessage, GroupKeyChanged, Joined, Done, MetricsRead, Failed,
+        GroupState, Notice, BurstCounts, DeviceMessage, CloneSuspected, GroupKeyChanged,
+        Joined, Done, MetricsRead, Failed,
     )
 }  # fmt: skip
 

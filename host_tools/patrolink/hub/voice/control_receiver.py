@@ -58,6 +58,8 @@ class ControlReceiver:
             n = device.uplink_srtcp.open(buf, n)
         except srtp.SrtpError as e:
             self._refuse(str(e))
+            if str(e) == "replay":  # it is authentic
+                self._presence.stale_packet(device, source)
             return
         index = int.from_bytes(buf[n : n + 4], "big") & srtp.INDEX_MAX
         self._record_sighting(membership, source, is_media)

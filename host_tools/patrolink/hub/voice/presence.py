@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from patrolink.core.clock import Clock
 from patrolink.hub.infra import persistence
 from patrolink.hub.infra.metrics import Metrics
+from patrolink.hub.voice.clone_detector import CloneDetector
 from patrolink.hub.voice.groups import Address, Device, Group
 
 ABSENT_MS = 60_000  # without an authenticated SRTCP packet a device is absent: four keepalives
@@ -35,6 +36,7 @@ class DevicePresence:
         dispatchers: Sessions of dispatchers, by number.
         path: File that keeps the addresses.
         on_change: Called with a group when the presence of a member has changed.
+        on_clone: Called with the name of a device that has a double.
     """
 
     def __init__(
@@ -43,11 +45,13 @@ class DevicePresence:
         dispatchers: Mapping[int, Device],
         path: Path,
         on_change: Callable[[Group], None],
+        on_clone: Callable[[str], None],
         clock: Clock,
         metrics: Metrics,
     ) -> None:
         self._devices, self._dispatchers, self._path = devices, dispatchers, path
-        self._on_change, self._clock, self._metrics = on_change, clock, metrics
+        self._on_change, self._on_clone, self._clock, self._metrics = on_change, on_clone, clock, metrics
+        self._detector = CloneDetector()
         self._by_media_address: dict[Address, Device] = {}
         self._load()
 
@@ -71,6 +75,7 @@ class DevicePresence:
         device.last_seen_ms = self._clock.monotonic_ms()
         if source == (device.media_address if is_media else device.floor_address) and not appeared:
             return _NOTHING_NEW
+        self._watch_address(device, source, is_media)
         if is_media:
             if device.media_address is not None:
                 self._by_media_address.pop(device.media_address, None)
@@ -80,6 +85,21 @@ class DevicePresence:
             device.floor_address = source
         self._update_memberships(device)
         return Sighting(appeared, device.floor_address is not None and (appeared or not is_media))
+
+    def stale_packet(self, device: Device, source: Address) -> None:
+        """Process an authentic packet that was refused because its index is old."""
+        if source not in (device.floor_address, device.media_address) and not device.is_dispatcher:
+            self._metrics.counts["clone_signs"] += 1
+            if self._detector.stale_packet(device.name, self._clock.monotonic_ms()):
+                self._on_clone(device.name)
+
+    def _watch_address(self, device: Device, source: Address, is_media: bool) -> None:
+        """Inform the detector of another address of a device."""
+        previous = device.media_address if is_media else device.floor_address
+        if previous is not None and previous != source and not device.is_dispatcher:
+            now_ms = self._clock.monotonic_ms()
+            if self._detector.moved(device.name, (is_media, previous), (is_media, source), now_ms):
+                self._on_clone(device.name)
 
     def dispatcher_joined(self, session: Device, media_address: Address) -> None:
         """Set where a dispatcher's session receives voice. Its next keepalive brings it the state of its floors."""

@@ -73,8 +73,9 @@ class VoiceService:
         self._readmissions: set[str] = set()  # devices that get their memberships back
         self._bursts = BurstTable()
         self._presence = DevicePresence(
-            registry.devices, registry.dispatchers, context.state / "addresses.json", self._mark_changed, clock, metrics
-        )
+            registry.devices, registry.dispatchers, context.state / "addresses.json", self._mark_changed,
+            service.suspect_clone, clock, metrics,
+        )  # fmt: skip
         self.recorder = Recorder(writer, self._publish_recording, metrics)
         sender = FloorSender(sockets.floor, registry.rtcp_indices, metrics, trace)
         self._server = FloorServer(clock, registry.memberships, sender, self._on_floor_event)

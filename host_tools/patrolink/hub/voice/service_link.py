@@ -3,7 +3,14 @@
 from typing import Any
 
 from patrolink.hub.channel.ends import Channel
-from patrolink.hub.channel.messages import BurstCounts, DeviceMessage, GroupKeyChanged, GroupState, Notice
+from patrolink.hub.channel.messages import (
+    BurstCounts,
+    CloneSuspected,
+    DeviceMessage,
+    GroupKeyChanged,
+    GroupState,
+    Notice,
+)
 from patrolink.hub.infra.crypto import GroupKey
 
 
@@ -23,6 +30,10 @@ class ServiceLink:
     def group_key_changed(self, group: int, key: GroupKey) -> None:
         """Inform dispatchers who have joined a group of its new key; see DispatcherLink."""
         self._channel.send(GroupKeyChanged(group, key.number, key.secret))
+
+    def suspect_clone(self, device: str) -> None:
+        """Warn dispatchers that packets of a device come from two senders."""
+        self._channel.send(CloneSuspected(device))
 
     def broadcast(self, message: dict[str, Any]) -> None:
         """Send a JSON-ready message to all dispatchers."""
