@@ -146,12 +146,13 @@ if hasattr(ssl, "MemoryBIO"):
         def recv_into(self, view):
             """Receive into `view`; return the number of bytes, None if none are available, 0 at the end."""
             while True:
+                # A read without data costs an exception, several times a second.
+                if not self._in.pending and not self._tls.pending() and self._pull() is None:
+                    return None
                 try:
                     return self._tls.read(len(view), view)
                 except ssl.SSLWantReadError:
-                    n = self._pull()
-                    if n is None:
-                        return None
+                    continue
                 except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
                     return 0
 

@@ -10,6 +10,7 @@ from patrolink.core import boards
 from tests.support.import_graph import ROOT
 
 pytest.importorskip("sphinx")
+pytestmark = pytest.mark.unchanged_inputs("boards", "device", "docs", "host_tools", "protocol")
 CONF = f"""
 import sys
 sys.path[:0] = [{str(ROOT / "docs" / "_ext")!r}, {str(ROOT / "device")!r}]
