@@ -34,7 +34,7 @@ class Installed:
     """A virtual environment with the wheel, used from an empty folder by a user with an empty home."""
 
     def __init__(self, folder: Path, python: str = sys.executable) -> None:
-        subprocess.run([python, "-m", "venv", str(folder / "venv")], check=True)
+        subprocess.run([python, "-m", "venv", "--without-pip", str(folder / "venv")], check=True)
         self.bin = folder / "venv" / "bin"
         self.site_packages = next((folder / "venv" / "lib").glob("python*/site-packages"))
         self.folder = folder / "巡逻 ä"
@@ -45,7 +45,7 @@ class Installed:
         self.environment.update(HOME=str(folder / "home"), PATH=f"{self.bin}:{os.environ['PATH']}")
 
     def install(self, *arguments: str) -> None:
-        command = [str(self.bin / "python"), "-m", "pip", "install", "-q", *arguments]
+        command = [sys.executable, "-m", "pip", "--python", str(self.bin / "python"), "install", "-q", *arguments]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode and "NewConnectionError" in done.stderr:
             pytest.skip("the package index cannot be reached")
@@ -66,12 +66,8 @@ class Installed:
         return done.stderr if code else done.stdout
 
     def megabytes(self) -> float:
-        """Return the size of the installed packages, without pip and what comes with it."""
-        own = [
-            path for path in self.site_packages.iterdir() if not path.name.startswith(("pip", "setuptools", "pkg_res"))
-        ]
-        files = [file for path in own for file in ([path] if path.is_file() else path.rglob("*")) if file.is_file()]
-        return sum(file.stat().st_size for file in files) / 1e6
+        """Return the size of the installed packages."""
+        return sum(file.stat().st_size for file in self.site_packages.rglob("*") if file.is_file()) / 1e6
 
 
 def interpreter(version: str) -> str | None:

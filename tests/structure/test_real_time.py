@@ -1,0 +1,51 @@
+"""docs/internals/testing.md lists the test modules that wait in real time, with reasons."""
+
+import ast
+import re
+from pathlib import Path
+
+from tests.support.import_graph import ROOT, imported_names
+
+PAGE = ROOT / "docs" / "internals" / "testing.md"
+HEADING = "## Tests in real time\n"
+# Fixtures that start a broker, a hub or a device
+FIXTURES = {"broker", "devices", "rig", "separate_broker", "site"}
+# Modules that start processes or threads which run on the clock of the machine
+REAL_TIME_MODULES = {
+    *(f"tests.support.{name}" for name in ("console_site", "device_rig", "hub_process", "live_camera", "polling")),
+    *(f"tests.support.{name}" for name in ("tcp_proxy", "tusd_site", "upload_clients")),
+    *(f"patrolink.emulator.scenarios.{name}" for name in ("call", "fleet", "incident", "patrol")),
+    "patrolink.emulator.peripherals.headset",
+}
+# Their children wait: `patrolink call` runs two devices, a hub and a broker.
+CHILDREN = {"integration/ptt/test_call.py": ["patrolink call"]}
+
+
+def reasons(path: Path) -> list[str]:
+    """Return why the tests of a module wait in real time; empty if they do not."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    functions = [node for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
+    fixtures = {argument.arg for function in functions for argument in function.args.args} & FIXTURES
+    defined = {function.name for function in functions}
+    attributes = {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    calls = attributes & {"time.sleep", "asyncio.sleep", "subprocess.Popen", "threading.Thread"}
+    return sorted([*(fixtures - defined), *calls, *(set(imported_names(path)) & REAL_TIME_MODULES)])
+
+
+def listed() -> set[str]:
+    """Return the modules that the page lists, relative to tests/."""
+    text = PAGE.read_text(encoding="utf-8")
+    section = text[text.index(HEADING) + len(HEADING) :].split("\n## ", 1)[0]
+    modules = set()
+    for row in re.findall(r"^\| `([\w/]+/)` \| ([^|]+) \|", section, re.M):
+        modules |= {f"{row[0]}{name}.py" for name in re.findall(r"`(\w+)`", row[1])}
+    return modules
+
+
+def test_page_lists_the_modules_that_wait_in_real_time():
+    tests = ROOT / "tests"
+    waiting = {
+        str(path.relative_to(tests)): why for path in sorted(tests.rglob("test_*.py")) if (why := reasons(path))
+    } | CHILDREN
+    assert {name: waiting[name] for name in waiting.keys() - listed()} == {}, "add these modules to the page"
+    assert listed() - waiting.keys() == set(), "remove these modules from the page: they do not wait in real time"
