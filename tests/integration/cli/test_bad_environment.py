@@ -21,6 +21,7 @@ from rich.console import Console
 from tests.support.console_site import HARBOUR, TOKEN
 from tests.support.paths import GOLDEN
 from tests.support.polling import TIMEOUT_S
+from tests.support.progress_lines import without_progress
 
 TRACK = GOLDEN / "tracks" / "walk-1hz.csv"
 READ_ONLY_HOME = {"HOME": "/proc", "XDG_CONFIG_HOME": "", "XDG_CACHE_HOME": ""}  # not writable, also for root
@@ -32,7 +33,7 @@ def run(*arguments, **env: str) -> tuple[int, str, str]:
     done = subprocess.run(
         command, env={**os.environ, **env}, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=TIMEOUT_S
     )
-    return done.returncode, done.stdout, done.stderr
+    return done.returncode, done.stdout, without_progress(done.stderr)
 
 
 def run_on_terminal(columns: int, *arguments, **env: str) -> tuple[int, str]:
@@ -145,7 +146,7 @@ def test_a_platform_without_micropython():
     def without(*arguments) -> tuple[int, str, str]:
         command = [sys.executable, "-c", script, *map(str, arguments)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S)
-        return done.returncode, done.stdout, done.stderr
+        return done.returncode, done.stdout, without_progress(done.stderr)
 
     for command in (("fix", GOLDEN / "nmea" / "mt3339.log", "--runtime", "micropython"), ("emulate", "--fixes", "5")):
         code, out, err = without(*command)

@@ -13,6 +13,7 @@ from tests.support.console_site import CIRCLE, HARBOUR, OTHER, TOKEN
 from tests.support.json_lines import records, summary
 from tests.support.paths import DEMO_VIDEO, GOLDEN, ROOT
 from tests.support.polling import TIMEOUT_S, wait_until
+from tests.support.progress_lines import without_progress
 
 COMMAND = [sys.executable, str(ROOT / "tests" / "support" / "without_posix.py")]
 TRACK = GOLDEN / "tracks" / "walk-1hz.csv"
@@ -28,7 +29,7 @@ def start(*arguments, **env: str) -> subprocess.Popen:
 def run(*arguments, **env: str) -> tuple[int, str, str]:
     process = start(*arguments, **env)
     out, err = process.communicate(timeout=TIMEOUT_S)
-    return process.returncode, out, err
+    return process.returncode, out, without_progress(err)
 
 
 @pytest.fixture(scope="module")

@@ -3,10 +3,8 @@
 import asyncio
 import contextlib
 import json
-import os
 import shutil
 import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -20,8 +18,10 @@ from patrolink.hub.dispatch import client
 
 from tests.simulation import clip_alterations as alterations
 from tests.support import clip_maker, console_site
+from tests.support.command import run_command
 from tests.support.json_lines import records, summary
 from tests.support.polling import TIMEOUT_S
+from tests.support.progress_lines import without_progress
 
 pytestmark = pytest.mark.skipif(not clip_maker.DEMO_VIDEO.exists(), reason="no build/media/bikes.mp4: run `make media`")
 TOKEN = "a dispatcher's"  # noqa: S105
@@ -45,9 +45,9 @@ def clips(site_clips, tmp_path):
 
 
 def patrolink(*args, token=TOKEN) -> subprocess.CompletedProcess:
-    environment = {**os.environ, "PATROLINK_HUB_TOKEN": token}
-    command = [sys.executable, "-m", "patrolink", "clip", *map(str, args)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
+    result = run_command("clip", *args, PATROLINK_HUB_TOKEN=token)
+    result.stderr = without_progress(result.stderr)
+    return result
 
 
 def test_verify_prints_verdict_and_depth_of_each_clip(site_clips):
