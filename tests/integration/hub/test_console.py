@@ -87,8 +87,8 @@ def burst_of_a_device_is_shown_played_recorded_and_replayed(page, devices, site)
     row = page.row(HARBOUR)
     page.wait(lambda: "idle" in page.text(row))
     devices.talk("vest-1", HARBOUR, 4)
-    page.wait(lambda: page.data(HARBOUR, "state") == "taken")
-    assert "vest-1" in page.text(row) and "s" in page.text(f"{row} .left")
+    page.wait(lambda: "vest-1" in page.text(row) and "s" in page.text(f"{row} .left"))
+    assert page.data(HARBOUR, "state") == "taken"
     # The audio thread plays the burst, and the output is not silent.
     page.wait(lambda: page.data(HARBOUR, "audible") == "yes")
     wait_idle(page, HARBOUR)

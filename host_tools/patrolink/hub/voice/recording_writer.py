@@ -105,7 +105,9 @@ def write(folder: Path, burst: RecordedBurst) -> dict[str, Any] | None:
         "ended": burst.ended,
         "sha256": hashlib.sha256(sound.read_bytes()).hexdigest(),
     }
-    sound.with_suffix(".json").write_text(json.dumps(row) + "\n", encoding="utf-8")
+    temporary = sound.with_suffix(".new")  # readers see a complete row or none
+    temporary.write_text(json.dumps(row) + "\n", encoding="utf-8")
+    temporary.replace(sound.with_suffix(".json"))
     return row
 
 
