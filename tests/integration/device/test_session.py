@@ -110,12 +110,12 @@ def test_publish_has_no_overhead_beyond_its_mqtt_headers(harness):
 
 def test_refused_connection_is_retried_and_loses_nothing(harness):
     harness.proxy.mode = REFUSE
-    harness.outbox.put(b"kept")
+    harness.outbox.put(b"frame kept")
     harness.wait_until(lambda: harness.proxy.accepted >= 4)
     assert harness.link.level == enums.DEVICE_STATUS_LINK_SESSION and len(harness.outbox) == 1
     assert any("no session (" in line for line in harness.log)
     harness.proxy.mode = PASS
-    harness.wait_until(lambda: harness.delivered == [b"kept"])
+    harness.wait_until(lambda: harness.delivered == [b"frame kept"])
 
 
 def test_closed_port_is_retried(harness):
@@ -138,41 +138,41 @@ def test_reset_session_reconnects_and_loses_nothing(harness):
 
 
 def test_unresponsive_connection_is_closed_in_time_and_idle_work_continues(harness):
-    harness.send(b"up")
+    harness.send(b"frame up")
     harness.proxy.mode = BLACKHOLE
-    harness.outbox.put(b"unanswered")
+    harness.outbox.put(b"frame unanswered")
     start_s, idle_calls = time.monotonic(), harness.idle_calls
     harness.link.step()
     assert IO_TIMEOUT_MS / 1000 <= time.monotonic() - start_s < 20 * IO_TIMEOUT_MS / 1000
     assert harness.link.level == enums.DEVICE_STATUS_LINK_SESSION and len(harness.outbox) == 1
     assert harness.idle_calls - idle_calls >= IO_TIMEOUT_MS // 100  # every 20 ms on an idle machine
     harness.proxy.mode = PASS
-    harness.wait_until(lambda: b"unanswered" in harness.delivered)
+    harness.wait_until(lambda: b"frame unanswered" in harness.delivered)
 
 
 def test_unresponsive_idle_connection_is_detected_by_keepalive(harness):
     harness.link = harness.make_link(harness.proxy.port, keepalive_s=1)
-    harness.send(b"up")
+    harness.send(b"frame up")
     harness.proxy.mode = BLACKHOLE
     harness.wait_until(lambda: harness.link.level == enums.DEVICE_STATUS_LINK_SESSION, seconds=20)
     harness.proxy.mode = PASS
-    harness.send(b"reconnected")
-    harness.wait_until(lambda: b"reconnected" in harness.delivered)
+    harness.send(b"frame reconnected")
+    harness.wait_until(lambda: b"frame reconnected" in harness.delivered)
 
 
 def test_keepalive_prevents_the_timeout_of_an_idle_session(harness):
     # The timeout of the broker is 1.5 times the keep-alive interval.
     harness.link = harness.make_link(harness.proxy.port, keepalive_s=2)
-    harness.send(b"up")
+    harness.send(b"frame up")
     idle_until_s = time.monotonic() + 5
     harness.wait_until(lambda: time.monotonic() > idle_until_s)
     assert harness.link.level == enums.DEVICE_STATUS_LINK_UP and harness.session.connects == 1
 
 
 def test_packet_id_wraps(harness):
-    harness.send(b"up")
+    harness.send(b"frame up")
     harness.session._client.pid = 65533
-    harness.send(*[b"%d" % i for i in range(5)])
+    harness.send(*[b"frame %d" % i for i in range(5)])
     harness.wait_until(lambda: len(harness.delivered) == 6)
     assert harness.session.connects == 1 and harness.session._client.pid == 3
 
@@ -216,7 +216,7 @@ def test_refusal_of_the_broker_is_logged_with_its_reason(harness, code, reason):
 
 
 def test_downlink_messages_are_received_in_order(harness):
-    harness.send(b"up")
+    harness.send(b"frame up")
     for i in range(5):
         harness.client.publish("p/dev-1/d", b"down %d" % i, 1)
     harness.wait_until(lambda: len(harness.downlink) == 5)
@@ -242,13 +242,13 @@ def test_excessive_length_is_refused_before_the_payload_is_read(harness):
 
 
 def test_program_error_during_a_network_wait_is_not_handled_as_a_fault(harness):
-    harness.send(b"up")
+    harness.send(b"frame up")
 
     def raise_error():
         raise IndexError("a bug")
 
     harness.net.idle = raise_error
     harness.proxy.mode = BLACKHOLE
-    harness.outbox.put(b"x")
+    harness.outbox.put(b"frame x")
     with pytest.raises(IndexError, match="a bug"):
         harness.link.step()
