@@ -23,7 +23,7 @@ else:
 ROOT = Path(__file__).resolve().parent.parent.parent
 MUTANTS = Path(__file__).with_suffix(".toml")
 SEEDS, DEVICES, MINUTES = 24, 6, 10
-FOUND, SURVIVED = 0, 1
+DETECTED, SURVIVED = 0, 1
 
 
 def load() -> list[dict[str, str]]:
@@ -73,10 +73,10 @@ def run_seeds(mutant: dict[str, str]) -> int:
             district.run()
         except Exception as e:  # a fault may break the simulation itself
             print(f"{type(e).__name__}: {e} (seed {seed})")
-            return FOUND
+            return DETECTED
         if district.violations:
             print(f"{district.violations[0].rule}: {district.violations[0].text} (seed {seed})")
-            return FOUND
+            return DETECTED
     print(f"survived {SEEDS} seeds")
     return SURVIVED
 
@@ -95,8 +95,8 @@ def main(part: str) -> int:
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         results = pool.map(lambda entry: _start(entry[0]), mutants)
         for (_, mutant), (code, line) in zip(mutants, results, strict=True):
-            survivors += code != FOUND
-            print(f"{'found' if code == FOUND else 'SURVIVED':<9} {mutant['name']}: {line}", flush=True)
+            survivors += code != DETECTED
+            print(f"{'found' if code == DETECTED else 'SURVIVED':<9} {mutant['name']}: {line}", flush=True)
     print(f"{len(mutants)} mutants, {survivors} survived; {time.perf_counter() - start:.0f} s")
     return 1 if survivors else 0
 
