@@ -261,6 +261,11 @@ static const field_rule ptt_group_fields[] = {
     {offsetof(pl_message, as.ptt_group.name), PL_STR, 1, 0, 40, 0, 0 NAMED("name")},
 };
 
+static const field_rule ptt_status_fields[] = {
+    {offsetof(pl_message, as.ptt_status.room), PL_U8, 1, 0, 255, 0, 0 NAMED("room")},
+    {offsetof(pl_message, as.ptt_status.groups), PL_BYTES, 1, 0, 250, 0, 0 NAMED("groups")},
+};
+
 static const message_rule messages[] = {
     {PL_HELLO, 10, hello_fields NAMED("hello")},
     {PL_DEVICE_STATUS, 18, device_status_fields NAMED("device_status")},
@@ -282,6 +287,7 @@ static const message_rule messages[] = {
     {PL_CERTIFY, 5, certify_fields NAMED("certify")},
     {PL_REJECT, 4, reject_fields NAMED("reject")},
     {PL_PTT_GROUP, 14, ptt_group_fields NAMED("ptt_group")},
+    {PL_PTT_STATUS, 2, ptt_status_fields NAMED("ptt_status")},
 };
 
 static const column_rule columns[PL_COLUMNS - 1] = {

@@ -18,10 +18,10 @@
 #define PL_MAX_FRAME 1024
 #define PL_MAX_BATCH 255
 #define PL_REPLAY_WINDOW 65536
-#define PL_SCHEMA_HASH 0xAF46698Fu
+#define PL_SCHEMA_HASH 0xC4A2F5CAu
 /* Bit t is set if type t has a long tag, is allowed up, is allowed down. */
 #define PL_LONG_TAG 0x002BE040u
-#define PL_UP 0x001D7FBEu
+#define PL_UP 0x005D7FBEu
 #define PL_DOWN 0x003EC340u
 
 /* Message types. */
@@ -47,6 +47,7 @@ enum {
     PL_CERTIFY = 19,
     PL_REJECT = 20,
     PL_PTT_GROUP = 21,
+    PL_PTT_STATUS = 22,
 };
 
 /* Reasons to refuse a frame. */
@@ -385,6 +386,12 @@ enum { PL_PTT_GROUP_KIND_GROUP = 0, PL_PTT_GROUP_KIND_PRIVATE = 1, PL_PTT_GROUP_
 enum { PL_PTT_GROUP_RIGHTS_LISTEN = 1, PL_PTT_GROUP_RIGHTS_TALK = 2, PL_PTT_GROUP_RIGHTS_EMERGENCY = 4, PL_PTT_GROUP_RIGHTS_BROADCAST = 8 };
 enum { PL_PTT_GROUP_CODEC_PCMA = 0, PL_PTT_GROUP_CODEC_OPUS = 1 };
 
+/* Talk groups and group keys that the device holds. The hub sends `ptt_group` again for each group that differs from the terms in force (PTT.md). */
+typedef struct {
+    uint8_t room;
+    struct { uint8_t len, data[250]; } groups;
+} pl_ptt_status;
+
 /* Any scalar message. */
 typedef struct {
     uint8_t type;
@@ -409,6 +416,7 @@ typedef struct {
         pl_certify certify;
         pl_reject reject;
         pl_ptt_group ptt_group;
+        pl_ptt_status ptt_status;
     } as;
 } pl_message;
 

@@ -210,6 +210,10 @@ local MESSAGES = {
         { name = "host", type = "str", size = 1, low = 0, high = 64, unit = "" },
         { name = "name", type = "str", size = 1, low = 0, high = 40, unit = "" },
     } },
+    [22] = { name = "ptt_status", direction = "up", long_tag = false, fields = {
+        { name = "room", type = "u8", size = 1, low = 0, high = 255, unit = "" },
+        { name = "groups", type = "bytes", size = 1, low = 0, high = 250, unit = "" },
+    } },
 }
 
 local COLUMNS = {

@@ -10,11 +10,11 @@ FLAG_PHASE = 4
 MAX_FRAME = 1024
 MAX_BATCH = 255
 REPLAY_WINDOW = 65536
-SCHEMA_HASH = 0xAF46698F
+SCHEMA_HASH = 0xC4A2F5CA
 
 # Bit t is set if type t has a long tag, is allowed up, is allowed down.
 LONG_TAG = 0x002BE040
-UP = 0x001D7FBE
+UP = 0x005D7FBE
 DOWN = 0x003EC340
 
 HELLO = 1
@@ -38,6 +38,7 @@ TIME_SYNC = 18
 CERTIFY = 19
 REJECT = 20
 PTT_GROUP = 21
+PTT_STATUS = 22
 
 # Names of the reasons to refuse a frame, by code from 1.
 REASONS = "length version type tag key replay range critical"
@@ -84,6 +85,7 @@ MESSAGES = (
     "20 reject counter:I::268435455 message_type:B::31 reason:B detail:s:40\n"
     "21 ptt_group group:I kind:B rights:B priority:B rank:B codec:B::1 ssrc:I:2147483648 hub_ssrc:I key:H "
     "wrapped:x:40 floor_port:H media_port:H host:s:64 name:s:40\n"
+    "22 ptt_status room:B groups:x:250\n"
 )
 
 # name:divisor:raw bits:min:max:keyframe k:signed:optional:modulus; comma-separated values: by resolution
