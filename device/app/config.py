@@ -43,6 +43,7 @@ _CLIPS_RANGES = {
     "keep_h": (0, 8760),
 }
 UPLOAD_DEFAULTS = {"host": "", "port": 0, "path": "/clips", "kbps": 1000, "tls": {}}
+_GROUPS_MAX = 25  # of one report to the hub: patrolink_protocol.group_report.MAX_GROUPS
 PTT_DEFAULTS = {"frame_ms": 20, "replay_s": 0, "groups": 8, "listen_in": False, "site": "patrolink"}
 
 
@@ -94,8 +95,8 @@ def _check_voice(path, config):
     ):
         raise ConfigError("%s: audio: give mic, speaker, and the output of the indicator" % path)
     config["ptt"] = ptt = _with_defaults(path, "ptt", config["ptt"], PTT_DEFAULTS)
-    if ptt["frame_ms"] not in (20, 60) or not 0 <= ptt["replay_s"] <= 120 or not 1 <= ptt["groups"] <= 64:
-        raise ConfigError("%s: ptt: frame_ms must be 20 or 60, replay_s 0 to 120, groups 1 to 64" % path)
+    if ptt["frame_ms"] not in (20, 60) or not 0 <= ptt["replay_s"] <= 120 or not 1 <= ptt["groups"] <= _GROUPS_MAX:
+        raise ConfigError("%s: ptt: frame_ms must be 20 or 60, replay_s 0 to 120, groups 1 to %d" % (path, _GROUPS_MAX))
 
 
 def _check_clips(path, config):

@@ -66,7 +66,7 @@ class Device:
         self.reporter = Reporter(channel, counter, self.outbox, self.event_queue, config, hal.battery)
         self._connect(config, store)
         self._texts = self._geofences = self._self_test = None
-        self.ptt = self.camera = self.recording = self.live_view = None
+        self.ptt = self._ptt_status = self.camera = self.recording = self.live_view = None
         play_tone = None
         if config.get("audio") is not None or config.get("camera") is not None:
             play_tone = self._build_media(config, store, counter)
@@ -138,7 +138,8 @@ class Device:
             self.serve,
         )
         media = build_media(core)
-        self.ptt, self.camera, self._self_test = media.ptt, media.camera, media.self_test
+        self.ptt, self._ptt_status = media.ptt, media.ptt_status
+        self.camera, self._self_test = media.camera, media.self_test
         self.recording, self.live_view = media.recording, media.live_view
         return media.play_tone
 
@@ -226,6 +227,8 @@ class Device:
             self._self_test.poll()
         self.sos.poll(now_ms)
         self._status.poll(now_ms)
+        if self._ptt_status is not None:
+            self._ptt_status.poll(now_ms)
 
     def _on_fix(self, fix):
         now_ms = self._clock.now_ms()

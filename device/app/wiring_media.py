@@ -11,7 +11,7 @@ Core = namedtuple(
     "Core", "config hal log now_ms inputs store counter reporter event_queue outbox net modem session downlink serve"
 )
 # What they are, None for those that are not configured; `play_tone` is a function of playback's tones.
-Media = namedtuple("Media", "ptt play_tone camera self_test recording live_view")
+Media = namedtuple("Media", "ptt ptt_status play_tone camera self_test recording live_view")
 
 
 class _UrgentTraffic:
@@ -38,14 +38,14 @@ def build_media(core):
     commands = build_commands(config["state_dir"], hal, core.reporter, core.now_ms)
     core.downlink.add_handlers({m.COMMAND: commands.execute})
     open_udp = udp_opener(core.modem, hal, core.inputs)
-    ptt = play_tone = microphones = camera = self_test = recording = live_view = None
+    ptt = ptt_status = play_tone = microphones = camera = self_test = recording = live_view = None
     if config.get("audio") is not None:
         from app import wiring_ptt
 
         microphones = wiring_ptt.build_microphone(config["audio"], hal, core.inputs, core.log)
         if core.modem is None:
             voice = wiring_ptt.build_ptt(core, open_udp, microphones.make_channel())
-            ptt, play_tone = voice.client, voice.play_tone
+            ptt, ptt_status, play_tone = voice.client, voice.status, voice.play_tone
             commands.add_handlers(voice.command_handlers)
             core.downlink.add_handlers(voice.message_handlers)
         else:
@@ -59,7 +59,7 @@ def build_media(core):
         else:
             urgent = _UrgentTraffic(core.event_queue, ptt)
             recording, live_view = _build_clips(core, commands, open_udp, microphones, camera, urgent)
-    return Media(ptt, play_tone, camera, self_test, recording, live_view)
+    return Media(ptt, ptt_status, play_tone, camera, self_test, recording, live_view)
 
 
 def _build_clips(core, commands, open_udp, microphones, camera, urgent):

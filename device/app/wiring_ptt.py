@@ -8,11 +8,13 @@ from agent.audio.microphone import MicrophoneMultiplexer
 from agent.link.commands import Result
 from agent.ptt.client import PttClient
 from agent.ptt.grant_log import GrantLog
+from agent.ptt.heard_log import HeardLog
 from agent.ptt.hub_link import SrtcpContext
 from agent.ptt.jitter_buffer import RING, JitterBuffer
 from agent.ptt.playback import Playback
 from agent.ptt.receive_arbiter import ReceiveArbiter
 from agent.ptt.rtp_sender import RtpSender
+from agent.ptt.status import PttStatus
 from agent.ptt.transmit_session import TransmitSession
 from app.errors import ConfigError
 from compat import aes
@@ -23,8 +25,8 @@ _OPUS = 111  # RTP payload type
 _AMBIENT = "ambient"  # command.value of a call: ambient listening
 _AMBIENT_S = 30
 
-# The client, a function that plays a tone, and the handlers for Commands and for Downlink.
-PushToTalk = namedtuple("PushToTalk", ("client", "play_tone", "command_handlers", "message_handlers"))
+# The client, its PttStatus, a function that plays a tone, and the handlers for Commands and for Downlink.
+PushToTalk = namedtuple("PushToTalk", ("client", "status", "play_tone", "command_handlers", "message_handlers"))
 
 
 def build_microphone(settings, hal, inputs, log):
@@ -136,9 +138,11 @@ def build_ptt(core, open_udp, microphone):
         sounds,
         log,
         settings["groups"],
+        HeardLog(core.store, log),
     )
+    status = PttStatus(client, core.session, core.reporter.send, config["status_s"])
     handlers = _Handlers(client, settings["listen_in"], core.reporter, core.now_ms)
     log("ptt: on, packets of %d ms" % frame_ms)
     return PushToTalk(
-        client, sounds.play_tone, {enums.COMMAND_ACTION_CALL: handlers.call}, {m.PTT_GROUP: handlers.group}
+        client, status, sounds.play_tone, {enums.COMMAND_ACTION_CALL: handlers.call}, {m.PTT_GROUP: handlers.group}
     )

@@ -4,6 +4,7 @@ import struct
 
 from agent.ptt.client import PttClient
 from agent.ptt.grant_log import GrantLog
+from agent.ptt.heard_log import HeardLog
 from agent.ptt.hub_link import SrtcpContext
 from agent.ptt.jitter_buffer import RING, JitterBuffer
 from agent.ptt.playback import Playback
@@ -12,8 +13,8 @@ from agent.ptt.rtp_sender import RtpSender
 from agent.ptt.transmit_session import TransmitSession
 from compat import aes
 from memory_storage import MemoryStore
+from patrolink_protocol import group_report, participant, srtp
 from patrolink_protocol import mcptt as m
-from patrolink_protocol import participant, srtp
 from patrolink_protocol.key_derivation import derive_key
 
 KEY = bytes(range(32))
@@ -115,6 +116,8 @@ class PttHarness:
         floor_messages: (type, Message) received by the hub.
         media: plain RTP packets received by the hub.
         receiver_reports: number of receiver reports that the hub received.
+        report_times: (port, ms) of each of them.
+        group_reports: (SSRC, room, list of group_report.Entry) of those with a report of groups.
         is_mute: whether the hub leaves receiver reports unanswered.
     """
 
@@ -128,6 +131,8 @@ class PttHarness:
         self.floor_messages = []
         self.media = []
         self.receiver_reports = 0
+        self.report_times = []
+        self.group_reports = []
         self.is_mute = False
         self.microphone = Microphone(self)
         self._srtcp_up = srtp.SrtcpTransform(aes.encrypter, *srtp.derive_master(KEY, b"patrolink-ptt-up", 0))
@@ -166,6 +171,7 @@ class PttHarness:
             self.sounds,
             self.log.append,
             groups,
+            HeardLog(self.store, self.log.append),
         )
 
     def report(self, values, ms):
@@ -195,6 +201,10 @@ class PttHarness:
         n = self._srtcp_up.open(buf, len(buf))
         if buf[1] == 201:
             self.receiver_reports += 1
+            self.report_times.append((port, self.now_ms))
+            report = group_report.read_receiver_report(bytes(buf[:n]))
+            if report is not None:
+                self.group_reports.append((int.from_bytes(buf[4:8], "big"),) + report)
             if port == HUB[1] and not self.is_mute:
                 self.send(bytes((0x80, 201, 0, 1, 0, 0, 0, 101)))
             return

@@ -33,6 +33,7 @@ class Session:
     Attributes:
         connects: Sessions begun since boot.
         published: Frames acknowledged by the broker since boot.
+        is_open: True from a successful `connect` until the session fails or is closed.
         faults: Exception types that a failed session raises. They include all that umqtt raises on malformed input;
             any other exception is a bug and must not be hidden.
     """
@@ -52,6 +53,7 @@ class Session:
         self._ping_ms = None
         self.connects = 0
         self.published = 0
+        self.is_open = False
         self.faults = (OSError, umqtt.MQTTException, AssertionError, IndexError, TypeError)
 
     def connect(self):
@@ -71,6 +73,7 @@ class Session:
             raise PeerRefusedError(_CONNACK[code] if 0 < code < len(_CONNACK) else "CONNACK code %s" % code)
         client.subscribe(b"p/" + self._device + b"/d", 1)
         self.connects += 1
+        self.is_open = True
         self._mark_sent()
         self._log("link: session %d with %s:%d" % (self.connects, b["host"], b["port"]))
 
@@ -119,6 +122,7 @@ class Session:
 
     def drop(self):
         """Close the socket of a session that has failed."""
+        self.is_open = False
         client, self._client = self._client, None
         if client is not None and client.sock is not None:
             client.sock.close()

@@ -4,7 +4,7 @@ import patrolink_enums as enums
 from agent.ptt import playback
 from agent.ptt.hub_link import HubLink
 from agent.ptt.keys import KeyUnwrapError, unwrap
-from agent.ptt.talk_group import TalkGroup, rtp_context
+from agent.ptt.talk_group import TalkGroup
 from patrolink_protocol import mcptt, participant, srtp
 from patrolink_protocol.native import const
 
@@ -14,6 +14,8 @@ _RTCP_FIRST = const(192)
 _RTCP_LAST = const(223)
 _RTCP_APP = const(204)
 _WAIT_MS = const(1000)
+_MEDIA_CHECK_MS = const(200)  # while another participant has the floor
+_VOICE_REPORT_MS = const(2000)  # between receiver reports while transmitting, and while expected media does not arrive
 
 
 class PttClient:
@@ -30,15 +32,19 @@ class PttClient:
         sounds: Playback.
         log: function(text).
         groups_max: number of groups that the board has memory for.
+        heard_log: HeardLog.
 
     Attributes:
         groups: list of TalkGroup.
         links: list of HubLink, one per hub address.
         selected: TalkGroup that the push-to-talk key uses, None without one.
         rejected: number of datagrams that were not authentic, replayed or malformed.
+        changes: number of changes of groups and keys so far.
     """
 
-    def __init__(self, user, decrypt, aes, srtcp, open_udp, transmit_session, receive_arbiter, sounds, log, groups_max):
+    def __init__(
+        self, user, decrypt, aes, srtcp, open_udp, transmit_session, receive_arbiter, sounds, log, groups_max, heard_log
+    ):
         self._user = user
         self._decrypt = decrypt
         self._aes = aes
@@ -49,11 +55,13 @@ class PttClient:
         self._sounds = sounds
         self._log = log
         self._groups_max = groups_max
+        self._heard_log = heard_log
         self._buf = bytearray(_DATAGRAM_BYTES)
         self.groups = []
         self.links = []
         self.selected = None
         self.rejected = 0
+        self.changes = 0
 
     def is_busy(self):
         """Return True while the wearer transmits or requests the floor, or media is received."""
@@ -80,40 +88,46 @@ class PttClient:
     def on_group_message(self, terms, now_ms):
         """Apply a decoded ptt_group message: join a group, change its terms or key, or leave it."""
         group = self.find_group(terms["group"])
-        if not terms["rights"]:
-            if group is not None:
-                self._leave(group)
-            return
-        if group is None and len(self.groups) >= self._groups_max:
-            self._log("ptt: group %d ignored: the limit of %d groups is reached" % (terms["group"], self._groups_max))
-            return
-        rtp = None
-        if group is None or terms["key"] != group.key:
-            try:
-                rtp = rtp_context(self._aes, *unwrap(self._decrypt, terms["wrapped"]))
-            except KeyUnwrapError as e:
-                self._log("ptt: key of group %d rejected: %s" % (terms["group"], e))
+        if terms["rights"]:
+            if group is None and len(self.groups) >= self._groups_max:
+                self._log(
+                    "ptt: group %d ignored: the limit of %d groups is reached" % (terms["group"], self._groups_max)
+                )
                 return
-        address = (terms["host"], terms["floor_port"], terms["media_port"])
-        if group is not None and (terms["ssrc"] != group.floor.ssrc or address != group.link.address):
-            rtp = rtp or group.rtp
+            self._set_terms(group, terms, now_ms)
+        elif group is not None:
             self._leave(group)
-            group = None
-        if group is None:
-            self._join(terms, address, rtp, now_ms)
-            return
-        group.set_terms(terms)
-        if rtp is not None:
-            group.rekey(rtp, now_ms)
-
-    def _join(self, terms, address, rtp, now_ms):
-        link = self._link(address, now_ms)
-        group = TalkGroup(terms, link, rtp, self._user)
-        link.add_member(group.floor.ssrc, now_ms)
-        self.groups.append(group)
         if self.selected is None:
             self._select_default()
+        self._report_groups(now_ms)
+
+    def _set_terms(self, group, terms, now_ms):
+        secret = self._unwrap(group, terms)
+        address = (terms["host"], terms["floor_port"], terms["media_port"])
+        last_ssrc = 0
+        if group is not None:
+            if not secret:
+                group.key_fault = True
+                return
+            if terms["ssrc"] == group.floor.ssrc and address == group.link.address:
+                group.set_terms(terms, secret, now_ms)
+                return
+            last_ssrc = group.last_ssrc
+            self._leave(group)
+        link = self._link(address, now_ms)
+        group = TalkGroup(terms, link, secret, self._user, self._aes, self._heard_log, last_ssrc)
+        self.groups.append(group)
         self._log("ptt: group %d joined: %s" % (group.number, group.name))
+
+    def _unwrap(self, group, terms):
+        """Return master key and salt of a group; empty, and the wearer is alerted once, if they are not usable."""
+        try:
+            return b"".join(unwrap(self._decrypt, terms["wrapped"]))
+        except KeyUnwrapError as e:
+            if group is None or not group.key_fault:
+                self._log("ptt: key of group %d rejected: %s" % (terms["group"], e))
+                self._sounds.play_tone(playback.NO_KEY_TONE)
+            return b""
 
     def _link(self, address, now_ms):
         for link in self.links:
@@ -122,6 +136,26 @@ class PttClient:
         link = HubLink(address, self._open_udp, self._srtcp, self._log, now_ms)
         self.links.append(link)
         return link
+
+    def _report_groups(self, now_ms):
+        """Have each link report its groups, and close links without one."""
+        self.changes += 1
+        for link in list(self.links):
+            groups = [group for group in self.groups if group.link is link]
+            if groups:
+                ssrcs = tuple([group.floor.ssrc for group in groups])
+                link.set_groups(self.room(), ssrcs, b"".join([group.report_entry() for group in groups]), now_ms)
+            else:
+                link.close()
+                self.links.remove(link)
+
+    def room(self):
+        """Return the number of further groups that the device can hold."""
+        return self._groups_max - len(self.groups)
+
+    def report_entries(self):
+        """Return the packed entries of all groups (group_report.pack_entry)."""
+        return b"".join([group.report_entry() for group in self.groups])
 
     def _select_default(self):
         """Select the first group, other than a private one, in which the wearer may talk."""
@@ -135,8 +169,6 @@ class PttClient:
         self.transmit_session.on_group_left(group)
         self.receive_arbiter.on_group_left(group)
         self.groups.remove(group)
-        if group.link.remove_member(group.floor.ssrc):
-            self.links.remove(group.link)
         if self.selected is group:
             self._select_default()
 
@@ -188,8 +220,8 @@ class PttClient:
     def serve(self, now_ms):
         """Receive, run the timers, transmit and play; return milliseconds until the next call is due."""
         session = self.transmit_session
-        wait_ms = _WAIT_MS
         session.capture(now_ms)
+        wait_ms = self._hasten_reports(now_ms)
         for link in self.links:
             self._receive(link, now_ms)
             wait_ms = min(wait_ms, link.poll(now_ms))
@@ -204,6 +236,19 @@ class PttClient:
             self.receive_arbiter.select(self.groups, now_ms)
         due_ms = self._sounds.serve(now_ms)
         return wait_ms if due_ms is None else min(wait_ms, due_ms)
+
+    def _hasten_reports(self, now_ms):
+        """Let the hub know the device's addresses soon where voice depends on them; return ms until the next check.
+
+        The network may have assigned a new address. The hub then sends Floor Revoke or voice to the old one.
+        """
+        wait_ms = _WAIT_MS
+        for group in self.groups:
+            if group.floor.state == participant.HAS_PERMISSION or group.lacks_media(now_ms):
+                group.link.hasten(now_ms, _VOICE_REPORT_MS)
+            elif group.voice_ssrc:
+                wait_ms = _MEDIA_CHECK_MS
+        return wait_ms
 
     def close(self, now_ms):
         """Release the floor, close the microphone and the sockets: the device is shutting down."""
@@ -259,12 +304,22 @@ class PttClient:
             if group.link is link:
                 plain_n = group.unprotect_media(buf, n, ssrc, now_ms)
                 if plain_n:
+                    if group.key_fault:
+                        group.key_fault = False
+                        self._report_groups(now_ms)
                     if not self.transmit_session.is_open():
                         self.receive_arbiter.select(self.groups, now_ms)
                         if group is self.receive_arbiter.group:
                             self.receive_arbiter.receive(buf, plain_n, now_ms)
                     return
+                if ssrc == group.voice_ssrc and group.detect_key_fault(now_ms):
+                    self._on_key_fault(group, now_ms)
         self.rejected += 1
+
+    def _on_key_fault(self, group, now_ms):
+        self._log("ptt: voice in group %d cannot be decrypted; its key is requested again" % group.number)
+        self._sounds.play_tone(playback.NO_KEY_TONE)
+        self._report_groups(now_ms)
 
 
 def _uint32(buf, at):

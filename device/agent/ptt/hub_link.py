@@ -1,10 +1,11 @@
 """Connection to one hub: one UDP socket for floor control, one for media, SRTCP on both (protocol/PTT.md).
 
-A receiver report goes out every 15 s and keeps address translations open. An unanswered report is repeated, then sent
-from new sockets, because the address of the board may have changed.
+A receiver report goes out every 15 s on each socket and keeps address translations open; on the floor socket it lists
+the groups and keys that the device holds. An unanswered report is repeated, then sent from new sockets, because the
+address of the board may have changed.
 """
 
-from patrolink_protocol import srtp
+from patrolink_protocol import group_report, srtp
 from patrolink_protocol.native import const
 
 _REPORT_MS = const(15000)
@@ -75,11 +76,14 @@ class HubLink:
         self._srtcp = srtcp
         self._log = log
         self._replay_list = srtp.ReplayList()
-        self._report = bytearray((0x80, 201, 0, 1, 0, 0, 0, 0))
-        self._ssrcs = []  # of the device in its groups at this hub
+        self._report = group_report.receiver_report(0, b"")  # sent on the floor socket
+        self._entries = b""
+        self._short_report = bytearray((0x80, group_report.RECEIVER_REPORT, 0, 1, 0, 0, 0, 0))
+        self._ssrcs = ()  # of the device in its groups at this hub
+        self._turn = 0
         self._floor_socket = self._media_socket = None
-        self._unanswered = 0
-        self._received_ms = None
+        self._unanswered = self._rejected = 0
+        self._received_ms = self._reported_ms = None
         self._report_due_ms = now_ms
         self.index = 0  # SRTCP index of the packet that was unprotected last
         self._logged_up = False
@@ -88,18 +92,26 @@ class HubLink:
         """Return True if a packet of the hub was received within the last 45 s."""
         return self._received_ms is not None and now_ms - self._received_ms < _LOST_MS
 
-    def add_member(self, ssrc, now_ms):
-        """Report `ssrc` to the hub from now on, the first time at once."""
-        self._ssrcs.append(ssrc)
-        self._report_due_ms = now_ms
+    def set_groups(self, room, ssrcs, entries, now_ms):
+        """Report these groups from now on, at once if they have changed.
 
-    def remove_member(self, ssrc):
-        """Stop reporting `ssrc`. Return True and close the sockets if it was the last one."""
-        self._ssrcs.remove(ssrc)
-        if self._ssrcs:
-            return False
-        self.close()
-        return True
+        Args:
+            room: number of further groups that the device can hold.
+            ssrcs: tuple of the SSRCs of the device in its groups at this hub, at least one.
+            entries: packed entries of these groups (group_report.pack_entry).
+            now_ms: current time.
+        """
+        self._ssrcs = ssrcs
+        self._report = group_report.receiver_report(room, entries)
+        if entries != self._entries:
+            self._entries = entries
+            self._report_due_ms = now_ms
+
+    def hasten(self, now_ms, interval_ms):
+        """Send the next receiver reports not later than `interval_ms` after the last ones."""
+        due_ms = now_ms if self._reported_ms is None else max(now_ms, self._reported_ms + interval_ms)
+        if due_ms < self._report_due_ms:
+            self._report_due_ms = due_ms
 
     def close(self):
         """Close the sockets."""
@@ -113,18 +125,32 @@ class HubLink:
         if now_ms >= self._report_due_ms:
             if self._unanswered and self._unanswered % _REOPEN_AFTER == 0:
                 self.close()
-            for ssrc in self._ssrcs:
-                self._report[4:8] = ssrc.to_bytes(4, "big")
-                self.send_floor(self._report)
-                packet = self._srtcp.protect(self._report)
-                if packet is not None:
-                    self.send_media(packet)
+            self._send_reports()
+            self._reported_ms = now_ms
             self._report_due_ms = now_ms + min(_RETRY_MS << min(self._unanswered, 4), _REPORT_MS)
             self._unanswered += 1
         if self.up(now_ms) != self._logged_up:
             self._logged_up = not self._logged_up
-            self._log("ptt: hub %s %s" % (self.address[0], "answers" if self._logged_up else "does not answer"))
+            self._log_up()
         return self._report_due_ms - now_ms
+
+    def _send_reports(self):
+        # The hub may have ended one of the groups. It does not know that SSRC then, so the SSRCs take turns.
+        self._turn = (self._turn + 1) % len(self._ssrcs)
+        ssrc = self._ssrcs[self._turn].to_bytes(4, "big")
+        for report in (self._report, self._short_report):
+            report[4:8] = ssrc
+        self.send_floor(self._report)
+        packet = self._srtcp.protect(self._short_report)
+        if packet is not None:
+            self.send_media(packet)
+
+    def _log_up(self):
+        text = "answers" if self._logged_up else "does not answer"
+        if self._rejected and not self._logged_up:
+            text += "; %d packets were not authentic: compare the device's key with the hub's" % self._rejected
+        self._log("ptt: hub %s %s" % (self.address[0], text))
+        self._rejected = 0
 
     def send_floor(self, plain):
         """Protect a plain floor control datagram and send it.
@@ -165,11 +191,16 @@ class HubLink:
         Raises:
             srtp.SrtpError: the packet is not authentic, or was received before.
         """
-        n = self._srtcp.unprotect(buf, n, self._replay_list)
+        try:
+            n = self._srtcp.unprotect(buf, n, self._replay_list)
+        except srtp.SrtpError:
+            self._rejected += 1
+            raise
         # The index stays behind the plain packet.
         self.index = (buf[n] & 0x7F) << 24 | buf[n + 1] << 16 | buf[n + 2] << 8 | buf[n + 3]
         self._received_ms = now_ms
         if self._unanswered:
             self._unanswered = 0
-            self._report_due_ms = now_ms + _REPORT_MS
+            if self._report_due_ms > now_ms:  # else the groups have changed since the report that this answers
+                self._report_due_ms = now_ms + _REPORT_MS
         return n
