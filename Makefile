@@ -170,6 +170,7 @@ sim: .venv/test-ready $(UMQTT)
 	@$(BIN)/python tests/simulation/power_cuts.py
 	@$(BIN)/python tests/simulation/clip_cuts.py
 	@$(BIN)/python tests/simulation/ptt_floor.py
+	@$(BIN)/python tests/simulation/terms_site.py
 	@PYTHONPATH=. $(BIN)/python tests/simulation/fault_matrix.py
 	@PYTHONPATH=. $(BIN)/python tests/simulation/hundred_hours.py
 	@$(BIN)/python tests/simulation/long_outage.py

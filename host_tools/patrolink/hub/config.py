@@ -17,7 +17,10 @@ from patrolink.hub.voice.floor_types import FloorRules
 
 EXAMPLE = Path(__file__).with_name("site.toml")
 SHARDS = 16  # 4 bits of an SSRC
-STANDING_MAX = (1 << 30) - 1  # highest group number in a site file; dynamic and private groups are above
+STANDING_MAX = (1 << 30) - 1  # highest group number in a site file
+DYNAMIC_FIRST = STANDING_MAX + 1  # dynamic groups; their number holds the shard of their hub
+DYNAMIC_SHARD_SHIFT = 26
+PRIVATE_FIRST = 1 << 31  # private groups
 
 Right = Literal["talk", "emergency", "broadcast"]
 
@@ -156,6 +159,14 @@ class Site(_Strict):
             raise UserError(f"{wrong}; select one of the shards {known} with --shard")
         return hub
 
+    def shard_of(self, number: int) -> int:
+        """Return the shard of the hub that decides on a group, which may have ended: without another, the home hub."""
+        if number <= STANDING_MAX:
+            return next((group.shard for group in self.group if group.id == number), self.home_shard())
+        shard = number >> DYNAMIC_SHARD_SHIFT & SHARDS - 1
+        is_dynamic = number < PRIVATE_FIRST and any(hub.shard == shard for hub in self.hub)
+        return shard if is_dynamic else self.home_shard()
+
     def home_shard(self) -> int:
         """Return the lowest shard. Its hub sends messages to devices and has the private groups."""
         return min(hub.shard for hub in self.hub)
@@ -207,6 +218,10 @@ class HubContext:
     def is_home(self) -> bool:
         """True for the hub that sends messages to devices through the broker."""
         return self.hub.shard == self.site.home_shard()
+
+    def owns_group(self, number: int) -> bool:
+        """Return True for the number of a group that this hub decides on."""
+        return self.site.shard_of(number) == self.hub.shard
 
 
 def load(path: Path) -> Site:

@@ -23,7 +23,7 @@ from patrolink.hub.positions import PositionTable
 
 # Of one device. One that was offline for three days delivers about 5,000 frames at once.
 _FRAMES = Rate(10_000, 100)
-_OF_BARRED = ("event", "answer")  # messages of a barred device that are processed
+_OF_BARRED = ("event", "answer", "ptt_status")  # messages of a barred device that are processed
 
 
 class AnswerHandler(Protocol):
@@ -46,6 +46,9 @@ class DeviceObserver(Protocol):
     def frame_received(self, device: str, is_hello: bool) -> None:
         """Process the arrival of a frame."""
 
+    def report_received(self, device: str, room: int, groups: bytes) -> None:
+        """Process the fields of a `ptt_status`."""
+
     def epoch_begun(self, device: str, epoch: int) -> None:
         """Follow a device into another key epoch."""
 
@@ -57,7 +60,7 @@ class UplinkService:
         decoder: Decoder with the keys of all devices. It continues with the windows and epochs of `replay`.
         replay: Told of each frame when it was processed.
         keys: Of the devices. A device that has begun a new key epoch is rekeyed.
-        voice: Informed of frames and key epochs, to announce the device's groups.
+        voice: Informed of frames, reports of groups and key epochs, to announce the device's groups.
         barring: The barred devices. What they send is refused, except for events and answers to commands.
         clips: None if this hub takes no clips.
     """
@@ -148,7 +151,10 @@ class UplinkService:
                 self._process_message(device, row)
 
     def _process_barred(self, device: str, rows: list[Row]) -> None:
-        """Process a frame of a barred device: an SOS may be that of its wearer, and dispatchers see its answers."""
+        """Process a frame of a barred device.
+
+        An SOS may be that of its wearer, dispatchers see its answers, and it may not know yet that it has left groups.
+        """
         for row in rows:
             if row["record"] not in _OF_BARRED:
                 self._metrics.refused["frame barred"] += 1
@@ -168,6 +174,8 @@ class UplinkService:
             self._audit.note(device, "answer", command=row["command_id"], result=row["result"], text=row["text"])
             self._live.on_answer(row)
             self._barring.on_answer(row)
+        elif message == "ptt_status":
+            self._voice.report_received(device, row["room"], bytes.fromhex(row["groups"]))
         elif message == "clip_manifest" and self._clips is not None:
             self._clips.announce(row)
 

@@ -135,6 +135,10 @@ class VoiceProxy:
             self._frames_ms[device] = now_ms
             self._channel.send(m.FrameReceived(device, is_hello))
 
+    def report_received(self, device: str, room: int, groups: bytes) -> None:
+        """Inform the voice of the groups and keys that a device holds: the fields of `ptt_status`."""
+        self._channel.send(m.GroupReport(device, room, groups))
+
     def epoch_begun(self, device: str, epoch: int) -> None:
         """Inform the voice of a device's key epoch."""
         self._channel.send(m.KeyEpoch(device, epoch))

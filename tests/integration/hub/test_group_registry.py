@@ -2,6 +2,7 @@
 
 import secrets
 import stat
+from collections import Counter
 
 import pytest
 from cryptography.hazmat.primitives.keywrap import aes_key_unwrap
@@ -11,7 +12,9 @@ from patrolink.hub.config import HubContext
 from patrolink.hub.infra import persistence
 from patrolink.hub.infra.metrics import Metrics
 from patrolink.hub.voice.group_registry import GroupRegistry
-from patrolink.hub.voice.group_terms import GroupTerms
+from patrolink.hub.voice.group_terms import TURN_MESSAGES, TURN_S, GroupTerms
+from patrolink.hub.voice.terms_queue import DeviceGroup, TermsQueue
+from patrolink_protocol import group_report
 
 from tests.support import hub_parts
 from tests.support.hub_parts import FakeClock
@@ -41,12 +44,13 @@ class FakeSender:
 
 
 def terms_of(folder, sender=None, clock=None):
-    return GroupTerms(HubContext(folder / "site.toml").hub, sender or FakeSender(), clock or FakeClock(0), Metrics())
+    context = HubContext(folder / "site.toml")
+    return GroupTerms(context.hub, context.owns_group, sender or FakeSender(), clock or FakeClock(0), Metrics())
 
 
 def all_terms(folder, device):
     terms = terms_of(folder)
-    return [terms.term(device, number) for number in [*device.left_groups, *device.memberships]]
+    return [terms.term(device, number) for number in device.memberships]
 
 
 def test_memberships_ssrcs_and_keys_survive_a_restart(site_folder):
@@ -80,7 +84,7 @@ def test_dynamic_group_is_created_announced_and_ended(site_folder):
     registry.end_group(number)
     assert announcements() == [("vest-1", 0), ("vest-2", 0)]
     restarted = registry_of(site_folder)
-    assert number not in restarted.groups and restarted.devices["vest-1"].left_groups == [number]
+    assert number not in restarted.groups and number not in restarted.devices["vest-1"].memberships
     assert restarted.make_group("search", ["vest-1"]).number != number
     for invalid_call in (
         lambda: registry.end_group(1),
@@ -91,18 +95,31 @@ def test_dynamic_group_is_created_announced_and_ended(site_folder):
             invalid_call()
 
 
-def test_left_groups_of_a_device_without_a_key_are_preserved(site_folder):
-    registry = registry_of(site_folder)
-    number = registry.make_group("search", ["vest-2"]).number
-    registry.end_group(number)
-    site, keys = site_folder / "site.toml", site_folder / "keys.toml"
-    site_text, keys_text = site.read_text(), keys.read_text()
-    site.write_text(site_text.replace('["vest-1", "vest-2"]', '["vest-1"]'))
-    keys.write_text("".join(line for line in keys_text.splitlines(keepends=True) if "vest-2" not in line))
-    assert "vest-2" not in registry_of(site_folder).devices
-    site.write_text(site_text)
-    keys.write_text(keys_text)
-    assert number in registry_of(site_folder).devices["vest-2"].left_groups
+def test_removal_from_the_site_file_is_announced_and_renews_the_key(site_folder):
+    key = registry_of(site_folder).groups[1].key.number
+    site = site_folder / "site.toml"
+    site.write_text(site.read_text().replace('["vest-1", "vest-2"]', '["vest-1"]'))
+    announced = []
+    registry = registry_of(site_folder, announced)
+    assert [(device.name, number) for device, number in announced] == [("vest-2", 1)]
+    assert registry.groups[1].key.number == key + 1
+    announced.clear()
+    site.write_text(site.read_text().replace("id = 1", "id = 7"))
+    registry_of(site_folder, announced)
+    assert {(device.name, number) for device, number in announced} == {("vest-1", 1), ("police-1", 1)}
+    announced.clear()
+    registry_of(site_folder, announced)
+    assert announced == [], "a removal is announced once; reports of the devices repair the rest"
+
+
+def test_each_group_number_has_one_hub_that_decides_on_it(site_folder):
+    path = site_folder / "site.toml"
+    path.write_text(path.read_text() + '\n[[hub]]\nshard = 4\nhost = "h"\nfloor_port = 6004\nmedia_port = 6006\n')
+    site = HubContext(path, 4).site
+    dynamic, private = 1 << 30, 1 << 31
+    shards = {1: 0, 999: 0, dynamic | 4 << 26 | 5: 4, dynamic | 5: 0, dynamic | 9 << 26 | 5: 0, private | 4 << 26: 0}
+    assert {number: site.shard_of(number) for number in shards} == shards
+    assert HubContext(path, 4).owns_group(dynamic | 4 << 26) and not HubContext(path, 0).owns_group(dynamic | 4 << 26)
 
 
 def test_all_keys_are_renewed_before_burst_numbers_restart(site_folder):
@@ -117,26 +134,100 @@ def test_all_keys_are_renewed_before_burst_numbers_restart(site_folder):
     assert len(announced) == len(registry.memberships)
 
 
-def test_terms_are_repeated_while_a_device_is_absent(site_folder):
+def test_terms_are_sent_after_a_hello_and_repeated_until_reports_agree(site_folder):
     sender, clock = FakeSender(), FakeClock(10_000)
     device = registry_of(site_folder).devices["vest-1"]
     terms = terms_of(site_folder, sender, clock)
-    sent_minutes = []
-    for _ in range(2 * 3600):  # one frame per second, and no packet on the floor socket
-        terms.frame_received(device, False)
-        sent_minutes += [(clock.now_ms - 10_000) // 60_000] * len(sender.sent)
+
+    def sent():
+        terms.send_next()
+        numbers = [values["group"] for _, _, values in sender.sent]
         sender.sent.clear()
-        clock.now_ms += 1000
-    times = sorted(set(sent_minutes))
-    assert times == [0, 1, 3, 7, 15, 31, 63] and len(sent_minutes) == 2 * len(times), "each repetition has both groups"
-    terms.device_appeared(device)
-    assert len(sender.sent) == 2, "the last announcement may be lost, so it is repeated"
-    device.last_seen_ms = clock.now_ms
-    clock.now_ms += 10**8
+        return numbers
+
     terms.frame_received(device, False)
-    assert len(sender.sent) == 2, "no repetition to a device that is present"
+    numbers = list(device.memberships)
+    assert len(numbers) == 2 and sent() == numbers, "to a device that is not known since the start of the hub"
+    terms.frame_received(device, False)
+    assert sent() == []
+    terms.report_received(device, 8, [])
+    assert sent() == [], "the report may have crossed the terms"
+    clock.now_ms += 5000
+    assert sent() == numbers
+    clock.now_ms += 60_000
+    terms.report_received(device, 1, [])
+    assert sent() == numbers[:1], "the device has no room for more"
     terms.frame_received(device, True)
-    assert len(sender.sent) == 4
+    clock.now_ms += 1000
+    assert sorted(sent()) == numbers
+
+
+def test_differing_key_terms_and_ended_groups_are_repaired(site_folder):
+    sender, clock = FakeSender(), FakeClock(10_000)
+    registry = registry_of(site_folder)
+    device = registry.devices["vest-1"]
+    terms = terms_of(site_folder, sender, clock)
+    ended = registry.make_group("search", ["vest-1"]).number
+    registry.end_group(ended)
+
+    def entry(number, **changes):
+        membership = device.memberships[number]
+        key = changes.pop("key", membership.group.key.number)
+        values = {**terms.term(device, number), **changes.pop("values", {})}
+        digest = group_report.terms_digest(values, changes.pop("secret", membership.group.key.secret))
+        return group_report.pack_entry(number, key, digest)
+
+    def repaired(*entries):
+        clock.now_ms += 10_000
+        terms.report_received(device, 8, group_report.unpack_entries(b"".join(entries)))
+        terms.send_next()
+        result = [(values["group"], bool(values["rights"])) for _, _, values in sender.sent]
+        sender.sent.clear()
+        return result
+
+    own, private = device.memberships
+    assert repaired(entry(own), entry(private)) == []
+    assert repaired(entry(own, key=0), entry(private)) == [(own, True)], "the device cannot use the key"
+    assert repaired(entry(own, key=7), entry(private)) == [(own, True)]
+    assert repaired(entry(own, secret=bytes(30)), entry(private)) == [(own, True)], "another key with this number"
+    for name in ("kind", "rights", "priority", "rank", "codec", "ssrc", "hub_ssrc", "floor_port", "media_port"):
+        changed = {name: 1 - terms.term(device, own)[name] if name == "codec" else terms.term(device, own)[name] ^ 1}
+        assert repaired(entry(own, values=changed), entry(private)) == [(own, True)], name
+    for name in ("host", "name"):
+        assert repaired(entry(own, values={name: b"x"}), entry(private)) == [(own, True)], name
+    stale = group_report.pack_entry(ended, 1, bytes(4))
+    assert repaired(entry(own), stale, entry(private)) == [(ended, False)]
+    assert repaired(entry(private)) == [(own, True)]
+
+
+def test_made_up_groups_of_a_device_are_answered_at_a_bounded_rate(site_folder):
+    sender, clock = FakeSender(), FakeClock(10_000)
+    device = registry_of(site_folder).devices["vest-1"]
+    terms = terms_of(site_folder, sender, clock)
+    for number in range(1000):  # ten reports in a second, with other groups in each
+        clock.now_ms += 100
+        groups = range(1000 + 25 * number, 1025 + 25 * number)
+        terms.report_received(device, 0, [group_report.Entry(group, 1, bytes(4)) for group in groups])
+        terms.send_next()
+    assert 25 * 19 <= len(sender.sent) <= 25 * 20
+    assert all(not values["rights"] for _, _, values in sender.sent)
+
+
+def test_restart_with_1124_devices_is_reconciled_at_a_bounded_rate():
+    queue, sent = TermsQueue(), Counter()
+    for number in range(1124):
+        for group in range(3):
+            queue.add_repeat(DeviceGroup(f"vest-{number}", group), 0)
+    now_ms = 0
+    while len(queue):
+        taken = queue.take(now_ms, TURN_MESSAGES)
+        assert len(taken) <= TURN_MESSAGES
+        sent.update(taken)
+        now_ms += round(1000 * TURN_S)
+        if now_ms % 500 == 0:  # a change does not wait for the repeats
+            queue.add_change(DeviceGroup("vest-0", 9))
+            assert queue.take(now_ms, TURN_MESSAGES)[0] == DeviceGroup("vest-0", 9)
+    assert len(sent) >= 3 * 1124 - 30 * TURN_MESSAGES and now_ms < 15_000 and max(sent.values()) == 1
 
 
 def test_first_start_reserves_numbers_with_few_writes(tmp_path, monkeypatch):

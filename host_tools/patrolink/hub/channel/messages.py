@@ -41,6 +41,15 @@ class FrameReceived:
 
 
 @dataclass(frozen=True)
+class GroupReport:
+    """A device has reported the groups and keys that it holds: the fields of `ptt_status`."""
+
+    device: str
+    room: int
+    groups: bytes
+
+
+@dataclass(frozen=True)
 class Leave:
     """A dispatcher's session leaves a group."""
 
@@ -173,7 +182,7 @@ class Failed:
 
 
 Request = Join | MakeGroup | EndGroup | ReadMetrics
-ServiceMessage = StateSent | KeyEpoch | BarredDevices | FrameReceived | Leave | Request
+ServiceMessage = StateSent | KeyEpoch | BarredDevices | FrameReceived | GroupReport | Leave | Request
 Reply = Joined | Done | MetricsRead | Failed
 VoiceMessage = StateSent | GroupState | Notice | BurstCounts | DeviceMessage | CloneSuspected | GroupKeyChanged | Reply
 Message = ServiceMessage | VoiceMessage
@@ -181,7 +190,8 @@ Message = ServiceMessage | VoiceMessage
 _TYPES: dict[str, type] = {
     message.__name__: message
     for message in (
-        StateSent, KeyEpoch, BarredDevices, FrameReceived, Leave, Join, MakeGroup, EndGroup, ReadMetrics,
+        StateSent, KeyEpoch, BarredDevices, FrameReceived, GroupReport, Leave, Join, MakeGroup, EndGroup,
+        ReadMetrics,
         GroupState, Notice, BurstCounts, DeviceMessage, CloneSuspected, GroupKeyChanged,
         Joined, Done, MetricsRead, Failed,
     )

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from patrolink_protocol import srtp
+from patrolink_protocol.group_report import RECEIVER_REPORT
 
 from patrolink.core.clock import Clock
 from patrolink.core.keys import DeviceKey
@@ -11,7 +12,6 @@ from patrolink.hub.infra import crypto
 from patrolink.hub.infra.datagram_reader import Address, DatagramReader
 from patrolink.hub.infra.metrics import Metrics
 from patrolink.hub.infra.udp import UdpSocket
-from patrolink.hub.voice.floor_sender import RECEIVER_REPORT
 
 OnFloor = Callable[[bytearray, int, int], None]
 

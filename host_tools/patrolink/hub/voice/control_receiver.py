@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping
 
-from patrolink_protocol import mcptt, srtp
+from patrolink_protocol import group_report, mcptt, srtp
 
 from patrolink.hub.infra.metrics import Metrics
-from patrolink.hub.voice.floor_sender import RECEIVER_REPORT, FloorSender
+from patrolink.hub.voice.floor_sender import FloorSender
 from patrolink.hub.voice.floor_server import FloorServer
 from patrolink.hub.voice.floor_trace import FloorTrace
 from patrolink.hub.voice.group_terms import GroupTerms
-from patrolink.hub.voice.groups import Address, Membership
+from patrolink.hub.voice.groups import Address, Device, Membership
 from patrolink.hub.voice.presence import DevicePresence
 
 _APP = 204  # RTCP packet type of floor control messages
@@ -62,25 +62,31 @@ class ControlReceiver:
                 self._presence.stale_packet(device, source)
             return
         index = int.from_bytes(buf[n : n + 4], "big") & srtp.INDEX_MAX
-        self._record_sighting(membership, source, is_media)
-        if buf[1] == RECEIVER_REPORT:
+        self._record_sighting(membership, source, is_media, index)
+        if buf[1] == group_report.RECEIVER_REPORT:
             self._metrics.counts["keepalives"] += 1
             if not is_media:
                 self._sender.send_report(device, membership.group.floor.hub_ssrc)
+                self._group_report(device, bytes(buf[:n]))
         elif is_media or buf[1] != _APP:
             self._refuse("packet type")
         else:
             self._floor_message(membership, bytes(buf[:n]), index, source)
 
-    def _record_sighting(self, membership: Membership, source: Address, is_media: bool) -> None:
+    def _record_sighting(self, membership: Membership, source: Address, is_media: bool, index: int) -> None:
         device = membership.device
-        sighting = self._presence.packet_received(device, source, is_media)
-        if sighting.needs_floor_state:
+        if self._presence.packet_received(device, source, is_media, index):
             for entry in device.memberships.values():
                 self._metrics.counts["late_entries"] += 1
                 self._server.sync(entry.group, entry.member)
-        if sighting.appeared and not device.is_dispatcher:
-            self._terms.device_appeared(device)
+
+    def _group_report(self, device: Device, packet: bytes) -> None:
+        try:
+            report = group_report.read_receiver_report(packet)
+            if report is not None and not device.is_dispatcher:
+                self._terms.report_received(device, *report)
+        except ValueError:
+            self._refuse("report of groups")
 
     def _floor_message(self, membership: Membership, data: bytes, index: int, source: Address) -> None:
         self._metrics.counts["floor_in"] += 1

@@ -2,13 +2,14 @@
 
 from typing import Any, Protocol
 
+from patrolink_protocol.group_report import RECEIVER_REPORT
+
 from patrolink.hub.infra.metrics import Metrics
 from patrolink.hub.infra.persistence import HighWaterMark
 from patrolink.hub.voice.floor_trace import FloorTrace
 from patrolink.hub.voice.groups import Address, Device
 
 _MAX_DATAGRAM = 2048
-RECEIVER_REPORT = 201  # RTCP packet type (RFC 3550 6.4.2)
 
 
 class DatagramSender(Protocol):

@@ -11,7 +11,7 @@ from typing import Any
 from patrolink.core.clock import Clock
 from patrolink.core.errors import UserError
 from patrolink.core.keys import DeviceKey
-from patrolink.hub.config import STANDING_MAX, HubContext, MemberConfig
+from patrolink.hub.config import DYNAMIC_FIRST, DYNAMIC_SHARD_SHIFT, PRIVATE_FIRST, HubContext, MemberConfig
 from patrolink.hub.infra import persistence
 from patrolink.hub.infra.crypto import GroupKey
 from patrolink.hub.voice import site_members
@@ -20,9 +20,6 @@ from patrolink.hub.voice.floor_types import FloorRules, Member
 from patrolink.hub.voice.groups import Device, Group, Membership
 from patrolink.hub.voice.ssrc_allocator import SsrcAllocator
 
-_MAX_LEFT_GROUPS = 8  # per device
-_PRIVATE = 1 << 31
-_DYNAMIC = STANDING_MAX + 1
 _DYNAMIC_PRIORITY, _DYNAMIC_RANK = 10, 1
 _SESSION_KEY_BYTES = 32
 _ALL_RIGHTS = frozenset(("talk", "emergency", "broadcast"))
@@ -69,8 +66,7 @@ class GroupRegistry:
         self.dispatchers: dict[int, Device] = {}
         self._dynamic: dict[int, _Stored] = {}
         self._private: dict[str, int] = {}
-        self._next_private = _PRIVATE + 1
-        self._left_groups_of_unknown: dict[str, list[int]] = {}  # devices that have no key at present
+        self._next_private = PRIVATE_FIRST + 1
         self._load()
 
     def _mcptt_id(self, name: str) -> bytes:
@@ -79,16 +75,10 @@ class GroupRegistry:
     # --- storage ------------------------------------------------------------------------------------------------------
 
     def _load(self) -> None:
-        stored = persistence.load_json(self._path) or {"groups": {}, "dynamic": {}, "private": {}, "gone": {}}
+        stored = persistence.load_json(self._path) or {"groups": {}, "dynamic": {}, "private": {}}
         groups: dict[str, _Stored] = stored["groups"]
-        for name, numbers in stored["gone"].items():
-            left_groups = [number for number in numbers if self._has_left(name, number)]
-            if name in self.devices:
-                self.devices[name].left_groups = left_groups
-            else:
-                self._left_groups_of_unknown[name] = left_groups
         self._private = stored["private"]
-        self._next_private = max(self._private.values(), default=_PRIVATE) + 1
+        self._next_private = max(self._private.values(), default=PRIVATE_FIRST) + 1
         new_devices = self.devices.keys() - self._private.keys()
         self._ssrcs.prepare(3 * len(new_devices))  # of its group, its own private group, and the hub there
         self._dynamic = {int(number): definition for number, definition in stored["dynamic"].items()}
@@ -105,8 +95,7 @@ class GroupRegistry:
                 self._build_private(groups, name)
         for text, group_state in groups.items():
             if int(text) not in self.groups:
-                for name in group_state["seats"]:
-                    self._mark_left(name, int(text))
+                self._announce_removal(group_state["seats"], int(text))
         self._save()
 
     def _save(self, new_keys: Mapping[int, GroupKey] | None = None) -> None:
@@ -125,12 +114,10 @@ class GroupRegistry:
             }
             for group in self.groups.values()
         }
-        left = {device.name: device.left_groups for device in self.devices.values() if device.left_groups}
         document = {
             "groups": groups,
             "dynamic": self._dynamic,
             "private": self._private,
-            "gone": {**self._left_groups_of_unknown, **left},
         }
         persistence.save_json(self._path, document)
 
@@ -178,11 +165,8 @@ class GroupRegistry:
                 membership = Membership(device, group, member)
                 group.memberships[name] = device.memberships[group.number] = self.memberships[ssrc] = membership
                 group.floor.join(member)
-                if group.number in device.left_groups:
-                    device.left_groups.remove(group.number)
         removed = [name for name in stored_ssrcs if name not in group.memberships]
-        for name in removed:
-            self._mark_left(name, group.number)
+        self._announce_removal(removed, group.number)
         if removed:
             key = group.key.successor(self._random_bytes)
             if any(name in self.barred for name in removed):
@@ -190,13 +174,11 @@ class GroupRegistry:
             else:
                 group.replace_key(key, self._clock.monotonic_ms())
 
-    def _has_left(self, device: str, number: int) -> bool:
-        return device in self.barred or not site_members.is_configured(self._context.site, device, number)
-
-    def _mark_left(self, name: str, number: int) -> None:
-        device = self.devices.get(name)
-        if device is not None and self._has_left(name, number):
-            device.left_groups = [*device.left_groups, number][-_MAX_LEFT_GROUPS:]
+    def _announce_removal(self, names: Iterable[str], number: int) -> None:
+        """Inform former members, unless another hub has taken over the group."""
+        for name in names if self._context.owns_group(number) else ():
+            if name in self.devices:
+                self._announce(self.devices[name], number)
 
     # --- SSRCs --------------------------------------------------------------------------------------------------------
 
@@ -244,7 +226,8 @@ class GroupRegistry:
         if not devices or not 0 < len(name.encode()) <= 40:
             raise UserError("a group needs at least one device and a name of 1 to 40 bytes in UTF-8")
         self._ssrcs.prepare(len(devices) + 2)  # members, the group's own, and its number
-        number = _DYNAMIC | self._context.hub.shard << 26 | self._ssrcs.new_ssrc() & 0x3FFFFFF  # never used again
+        shard_bits = self._context.hub.shard << DYNAMIC_SHARD_SHIFT
+        number = DYNAMIC_FIRST | shard_bits | self._ssrcs.new_ssrc() & 0x3FFFFFF  # never used again
         definition = {
             "name": name,
             "devices": sorted(set(devices)),
@@ -277,15 +260,8 @@ class GroupRegistry:
         if number not in self._dynamic:
             raise UserError(f"group {number} cannot be ended: it is not a dynamic group; edit the site file")
         definition, group = self._dynamic.pop(number), self.groups.pop(number)
-        left = {device: device.left_groups for device in (seat.device for seat in group.memberships.values())}
-        for device in left:
-            self._mark_left(device.name, number)
         try:
             self._save()
-        except OSError:
-            for device, numbers in left.items():
-                device.left_groups = numbers
-            raise
         finally:
             self._dynamic[number], self.groups[number] = definition, group
         self._remove(group)
@@ -302,15 +278,14 @@ class GroupRegistry:
         self.barred.add(name)
         device, now_ms = self.devices[name], self._clock.monotonic_ms()
         groups = []
-        for number, membership in device.memberships.items():
+        for membership in device.memberships.values():
             del self.memberships[membership.member.ssrc], membership.group.memberships[name]
             membership.group.floor.leave(membership.member, now_ms)
             membership.group.update_targets()
-            self._mark_left(name, number)
             groups.append(membership.group)
         device.memberships.clear()
-        for number in device.left_groups:
-            self._announce(device, number)
+        for group in groups:
+            self._announce(device, group.number)
         return groups
 
     def replace_keys(self, groups: Iterable[Group]) -> None:

@@ -28,9 +28,10 @@ class Device:
         rtcp_index: SRTCP index of the next packet to the device. Owned by FloorSender.
         floor_address: Address of the device's floor socket; None until a packet arrived. Owned by DevicePresence.
         media_address: Address of the device's media socket; None until a packet arrived. Owned by DevicePresence.
+        floor_index: SRTCP index of the packet that `floor_address` is from. Owned by DevicePresence.
+        media_index: The same for `media_address`.
         last_seen_ms: When the last authenticated SRTCP packet arrived; None: absent. Owned by DevicePresence.
         memberships: By group number.
-        left_groups: Groups that the device no longer belongs to and is informed of.
         is_dispatcher: True for a dispatcher's session, which takes part like a device, under a key of its own. All
             dispatchers receive voice at one address.
     """
@@ -41,9 +42,10 @@ class Device:
     rtcp_index: int
     floor_address: Address | None = None
     media_address: Address | None = None
+    floor_index: int = -1
+    media_index: int = -1
     last_seen_ms: int | None = None
     memberships: dict[int, "Membership"] = field(default_factory=dict)
-    left_groups: list[int] = field(default_factory=list)
     is_dispatcher: bool = False
 
     @cached_property
@@ -59,17 +61,23 @@ class Device:
     def rekey(self, epoch: int) -> None:
         """Switch to the next key epoch of the device."""
         self.key = self.key._replace(epoch=epoch)
+        self.floor_index = self.media_index = -1
         self.__dict__.pop("uplink_srtcp", None)
         self.__dict__.pop("downlink_srtcp", None)
 
 
 @dataclass(eq=False)
 class Membership:
-    """A device's membership in a group."""
+    """A device's membership in a group.
+
+    Attributes:
+        terms_digest: Digest of the terms with a key, as devices report it; None: not computed yet. Owned by GroupTerms.
+    """
 
     device: Device
     group: "Group"
     member: Member
+    terms_digest: tuple[GroupKey, bytes] | None = None
 
 
 class RetiredKey(NamedTuple):

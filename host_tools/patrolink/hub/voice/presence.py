@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from patrolink.core.clock import Clock
 from patrolink.hub.infra import persistence
@@ -11,21 +11,6 @@ from patrolink.hub.voice.clone_detector import CloneDetector
 from patrolink.hub.voice.groups import Address, Device, Group
 
 ABSENT_MS = 60_000  # without an authenticated SRTCP packet a device is absent: four keepalives
-
-
-class Sighting(NamedTuple):
-    """Result of a packet from a device.
-
-    Attributes:
-        appeared: The device was absent.
-        needs_floor_state: The device has to be sent the state of its groups' floors.
-    """
-
-    appeared: bool
-    needs_floor_state: bool
-
-
-_NOTHING_NEW = Sighting(False, False)
 
 
 class DevicePresence:
@@ -69,12 +54,26 @@ class DevicePresence:
         """Return the device that sends media from an address."""
         return self._by_media_address.get(media_address)
 
-    def packet_received(self, device: Device, source: Address, is_media: bool) -> Sighting:
-        """Record the source of an authenticated SRTCP packet on the media or the floor socket."""
+    def packet_received(self, device: Device, source: Address, is_media: bool, index: int) -> bool:
+        """Record the source of an authenticated SRTCP packet on the media or the floor socket.
+
+        The address of the newest packet counts: a packet that was overtaken does not bring an old address back.
+
+        Returns:
+            True if the device has to be sent the state of its groups' floors.
+        """
         appeared = device.last_seen_ms is None
         device.last_seen_ms = self._clock.monotonic_ms()
-        if source == (device.media_address if is_media else device.floor_address) and not appeared:
-            return _NOTHING_NEW
+        if index < (device.media_index if is_media else device.floor_index):
+            self.stale_packet(device, source)
+            return False
+        has_moved = source != (device.media_address if is_media else device.floor_address)
+        if is_media:
+            device.media_index = index
+        else:
+            device.floor_index = index
+        if not has_moved and not appeared:
+            return False
         self._watch_address(device, source, is_media)
         if is_media:
             if device.media_address is not None:
@@ -84,7 +83,7 @@ class DevicePresence:
         else:
             device.floor_address = source
         self._update_memberships(device)
-        return Sighting(appeared, device.floor_address is not None and (appeared or not is_media))
+        return device.floor_address is not None and (appeared or not is_media)
 
     def stale_packet(self, device: Device, source: Address) -> None:
         """Process an authentic packet that was refused because its index is old."""

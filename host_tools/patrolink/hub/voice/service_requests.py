@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import Callable
 
+from patrolink_protocol import group_report
+
 from patrolink.core.errors import UserError
 from patrolink.hub.channel import messages as m
 from patrolink.hub.channel.ends import Channel
@@ -27,6 +29,7 @@ class ServiceRequests:
         if self._connections > 1:
             self._metrics.counts["service_restarts"] += 1
         self._state = asyncio.ensure_future(self._send_state())
+        self._terms.connected()
 
     async def _send_state(self) -> None:
         for i, number in enumerate(self._voice.group_numbers()):
@@ -41,6 +44,7 @@ class ServiceRequests:
         """Let all dispatchers leave; see Handler."""
         if self._state is not None:
             self._state.cancel()
+        self._terms.disconnected()
         self._voice.leave_all()
 
     def received(self, message: m.Message) -> None:
@@ -49,6 +53,8 @@ class ServiceRequests:
             device = self._voice.device(message.device)
             if device is not None:
                 self._terms.frame_received(device, message.is_hello)
+        elif isinstance(message, m.GroupReport):
+            self._group_report(message)
         elif isinstance(message, m.KeyEpoch):
             self._voice.rekey(message.device, message.epoch)
         elif isinstance(message, m.BarredDevices):
@@ -66,6 +72,16 @@ class ServiceRequests:
             self._reply(message.request, lambda: self._end_group(message))
         elif isinstance(message, m.ReadMetrics):
             self._channel.send(m.MetricsRead(message.request, vars(self._metrics.snapshot())))
+
+    def _group_report(self, message: m.GroupReport) -> None:
+        device = self._voice.device(message.device)
+        try:
+            entries = group_report.unpack_entries(message.groups)
+        except ValueError:
+            self._metrics.refused["report of groups"] += 1
+            return
+        if device is not None:
+            self._terms.report_received(device, message.room, entries)
 
     def _reply(self, request: int, action: Callable[[], m.Reply]) -> None:
         try:

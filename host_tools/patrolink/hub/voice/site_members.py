@@ -6,12 +6,6 @@ from typing import Any
 from patrolink.hub.config import MemberConfig, Site
 
 
-def is_configured(site: Site, device: str, number: int) -> bool:
-    """Return True if the site file has the device in the group, possibly on another hub."""
-    groups = (group for group in site.group if group.id == number)
-    return any(device in members.devices for group in groups for members in group.member)
-
-
 def dynamic_members(definition: Mapping[str, Any], devices: list[str]) -> MemberConfig:
     """Return the membership of devices in a dynamic group."""
     return MemberConfig(devices=devices, priority=definition["priority"], rights=["talk", "emergency"])

@@ -44,7 +44,7 @@ class VoiceHalf:
         self._trace = FloorTrace(pcap, clock, (sockets.floor.getsockname()[0], hub.floor_port)) if pcap else None
         context.state.mkdir(parents=True, exist_ok=True, mode=0o700)
         link = ServiceLink(channel)
-        terms = GroupTerms(hub, link, clock, self.metrics)
+        self._terms = terms = GroupTerms(hub, context.owns_group, link, clock, self.metrics)
         announcer = MembershipAnnouncer(terms, link)
         bars = BarList(context.bars, context.keys)  # what is barred at the start; later, the service informs the voice
         registry = GroupRegistry(context, clock, platform.random_bytes, bars, announcer.announce)
@@ -66,6 +66,6 @@ class VoiceHalf:
             stack.push_async_callback(self._voice.recorder.close)
             self._voice.start()
             ready()
-            await run_until(stop, [self._voice.run(), self._channel.run(self._requests)])
+            await run_until(stop, [self._voice.run(), self._terms.run(), self._channel.run(self._requests)])
             with contextlib.suppress(OSError):  # addresses are learnt again
                 self._voice.save()
