@@ -5,6 +5,7 @@ python tests/simulation/district_mutants.py [PART OF A NAME]     default: all mu
 Each mutant runs in a process of its own, for seeds until one shows a violation. Exit code 1 if a mutant survives.
 """
 
+import dataclasses
 import importlib.abc
 import importlib.machinery
 import importlib.util
@@ -22,7 +23,7 @@ else:
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 MUTANTS = Path(__file__).with_suffix(".toml")
-SEEDS, DEVICES, MINUTES = 24, 6, 10
+SEEDS, DEVICES, MINUTES, INTENSITY = 16, 6, 8, 3
 DETECTED, SURVIVED = 0, 1
 
 
@@ -65,10 +66,11 @@ class _Loader(importlib.machinery.SourceFileLoader):
 def run_seeds(mutant: dict[str, str]) -> int:
     """Run seeds until one shows a violation, print it, and return the exit code. This process has the mutant."""
     sys.meta_path.insert(0, _Finder((ROOT / mutant["file"]).resolve(), apply(mutant)))
-    from patrolink.emulator.scenarios.district.simulation import District
+    from patrolink.emulator.scenarios.district.simulation import District, DistrictFaults
 
+    faults = DistrictFaults(*(hours / INTENSITY for hours in dataclasses.astuple(DistrictFaults())))
     for seed in range(1, SEEDS + 1):
-        district = District(DEVICES, MINUTES / 60, seed)
+        district = District(DEVICES, MINUTES / 60, seed, faults)
         try:
             district.run()
         except Exception as e:  # a fault may break the simulation itself

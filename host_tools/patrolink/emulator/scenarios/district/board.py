@@ -24,6 +24,7 @@ from patrolink.emulator.scenarios.district.invariants import Monitor
 from patrolink.emulator.scheduler import Scheduler
 
 BROKER_HOST, BROKER_PORT = "broker.patrolink.example", 8883
+_SOS_AT_POWER_ON = 0.1  # part of the boots
 _BOOT_S = 1, 60  # a device without power gets it back within this time
 _DIALECTS = ("quectel", "simcom")
 _LOG_LINES = 400
@@ -143,6 +144,8 @@ class Board:
         try:
             self.device = self._program.Device(self.config, self.hal, self._log_line)
             self._watch(self.device)
+            if self.random.random() < _SOS_AT_POWER_ON:
+                self._scheduler.after(1000, lambda: self.hal.press(b"sos"))  # before the device knows the time
             self.device.run()
         except PowerCut:
             self._monitor.sums["power_cuts"] += 1

@@ -62,7 +62,9 @@ class SimulatedDispatcher:
         if self._group_h is not None:
             tasks += [asyncio.ensure_future(self._make_groups(session, self._group_h * 3600))]
         try:
-            for row in session.snapshot()["alarms"]:
+            alarms = session.snapshot()["alarms"]
+            self._monitor.check_snapshot(alarms)
+            for row in alarms:
                 self._on_alarm(session, row)
             await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
         finally:
@@ -102,7 +104,7 @@ class SimulatedDispatcher:
             except OSError:
                 self._monitor.sums["answers_refused_by_storage"] += 1
                 return
-            self._monitor.sos_answered(device, event_id, state, state != "accepted")
+            self._monitor.sos_answered(self._config.name, device, event_id, state != "accepted")
 
     # --- voice and commands -------------------------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 import hashlib
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import patrolink_messages as m
 from patrolink_protocol import frame
@@ -41,14 +41,16 @@ class SosLife:
     Attributes:
         raised_ms: When its frame was stored on the device.
         dispatchers: Dispatchers who were shown it.
-        answered: States that dispatchers have set, in order.
+        taken_by: Dispatcher who answered it last.
+        shown_while_full: Whether the hub's storage was full when it was shown or answered.
         closed: Whether a dispatcher has closed it.
         shown_state: Newest state that the wearer was shown.
     """
 
     raised_ms: float
     dispatchers: set[str] = field(default_factory=set)
-    answered: list[str] = field(default_factory=list)
+    taken_by: str | None = None
+    shown_while_full: bool = False
     closed: bool = False
     shown_state: int = 0
 
@@ -65,6 +67,7 @@ class Monitor:
         sums: Counts for the report.
         sos: By device and event id.
         barred: Devices that are barred, each with the virtual time of its bar.
+        storage_is_full: Whether the hub's storage is full.
     """
 
     def __init__(self, scheduler: Scheduler) -> None:
@@ -75,6 +78,7 @@ class Monitor:
         self.sos: dict[Key, SosLife] = {}
         self.recorded: dict[str, set[int]] = {}
         self.processed: dict[str, set[int]] = {}
+        self.storage_is_full = False
         self.barred: dict[str, float] = {}  # devices, and since when
         self._due: dict[str, set[int]] = {}
         self._excused: set[Key] = set()  # frames that the broker lost, or the hub refused from a barred device
@@ -229,12 +233,26 @@ class Monitor:
             if not life.dispatchers:
                 self.sums["sos_seen"] += 1
             life.dispatchers.add(dispatcher)
+            life.shown_while_full |= self.storage_is_full
 
-    def sos_answered(self, device: str, event_id: int, state: str, closes: bool) -> None:
+    def check_snapshot(self, alarms: list[dict[str, Any]]) -> None:
+        """Check what a dispatcher who has just connected sees: every open alarm that was shown, and who has it."""
+        rows = {(row["device"], row["event_id"]): row for row in alarms}
+        for key, life in self.sos.items():
+            if life.closed or not life.dispatchers or life.shown_while_full:
+                continue
+            row = rows.get(key)
+            if row is None:
+                self.violate("alarm lost", f"SOS {key[1]} of {key[0]} is open, and the hub does not list it")
+            elif life.taken_by is not None and row["taken_by"] != life.taken_by:
+                self.violate("alarm lost", f"SOS {key[1]} of {key[0]} is listed without {life.taken_by}, who has it")
+
+    def sos_answered(self, dispatcher: str, device: str, event_id: int, closes: bool) -> None:
         """A dispatcher has set a state of an SOS."""
         life = self.sos.get((device, event_id))
         if life is not None:
-            life.answered.append(state)
+            life.taken_by = dispatcher
+            life.shown_while_full |= self.storage_is_full
             life.closed |= closes
 
     def sos_shown_to_wearer(self, device: str, event_id: int, state: int) -> None:

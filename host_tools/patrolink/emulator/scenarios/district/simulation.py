@@ -9,7 +9,7 @@ import json
 import random
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,7 @@ _PLACES = ("city", "city", "village", "lift", "handover")
 
 @dataclass(frozen=True)
 class DistrictFaults:
-    """Mean hours between faults: those of the site, then those of each device; None: never."""
+    """Mean hours between events: those of the site, then those of each device; None: never."""
 
     hub_kill_h: float | None = 0.2
     hub_stop_h: float | None = 0.4
@@ -54,6 +54,7 @@ class DistrictFaults:
     broker_stop_h: float | None = 0.4
     broker_kill_h: float | None = 0.8
     replay_h: float | None = 0.05
+    sos_h: float | None = 0.5
     power_cut_h: float | None = 1.0
     black_hole_h: float | None = 1.0
     outage_h: float | None = 0.7
@@ -63,7 +64,7 @@ class DistrictFaults:
     clock_jump_h: float | None = 2.0
 
 
-NO_FAULTS = DistrictFaults(*(None,) * 16)
+NO_FAULTS = DistrictFaults(**dict.fromkeys((field.name for field in fields(DistrictFaults)), None) | {"sos_h": 0.5})
 
 
 class District:
@@ -117,7 +118,7 @@ class District:
             SimulatedDispatcher(config, seed, numbers, names, talk_s, faults.group_h, self.monitor)
             for config in self._dispatchers
         ]
-        self._schedule_wearers(talk_s)
+        self._schedule_wearers(talk_s, faults.sos_h)
         self._schedule_faults(faults)
         self._ignorant_ms: dict[str, float] = {}  # how long devices have not known their groups while connected
         self._recordings = 0
@@ -196,11 +197,11 @@ class District:
 
     # --- wearers ------------------------------------------------------------------------------------------------------
 
-    def _schedule_wearers(self, talk_s: float) -> None:
+    def _schedule_wearers(self, talk_s: float, sos_h: float | None) -> None:
         for board in self.boards:
             if board.has_voice:
                 self._repeat(board.random, talk_s / 3600, lambda board=board: self._press_to_talk(board))  # type: ignore[misc]
-            self._repeat(board.random, 0.5, lambda board=board: board.hal.press(b"sos"))  # type: ignore[misc]
+            self._repeat(board.random, sos_h, lambda board=board: board.hal.press(b"sos"))  # type: ignore[misc]
 
     def _press_to_talk(self, board: Board) -> None:
         board.hal.press(b"emergency" if board.random.random() < 0.1 else b"ptt")
@@ -298,8 +299,15 @@ class District:
 
     def _fill_hub_disk(self, rng: random.Random) -> None:
         self.monitor.sums["hub_disk_full"] += 1
-        self.hub.storage.fill()
-        self.scheduler.after(rng.uniform(5_000, 120_000), self.hub.storage.clear)
+        self._set_storage_full(True)
+        self.scheduler.after(rng.uniform(5_000, 120_000), lambda: self._set_storage_full(False))
+
+    def _set_storage_full(self, full: bool) -> None:
+        self.monitor.storage_is_full = full
+        if full:
+            self.hub.storage.fill()
+        else:
+            self.hub.storage.clear()
 
     def _jump_hub_clock(self, rng: random.Random) -> None:
         self.monitor.sums["hub_clock_jumps"] += 1
@@ -376,7 +384,7 @@ class District:
     def _begin_quiet(self) -> None:
         """End all faults."""
         self.monitor.end_faults()
-        self.hub.storage.clear()
+        self._set_storage_full(False)
         self.hub.clock.offset_ms = 0
         for board in self.boards:
             board.network.restore_coverage()
