@@ -10,7 +10,7 @@ from patrolink_protocol import frame
 
 from patrolink.emulator.scheduler import Scheduler
 
-_OF_BARRED = m.EVENT, m.ANSWER  # messages that a hub takes from a barred device
+_OF_BARRED = m.EVENT, m.ANSWER, m.PTT_STATUS  # messages that a hub takes from a barred device
 _BAR_MS = 5000  # in which a running hub has to follow the file of barred devices
 _MAX_REPORTED = 20  # violations whose text is kept
 _RTCP_FIRST, _RTCP_LAST = 192, 223  # packet types (RFC 5761 4)
