@@ -93,7 +93,7 @@ class HubHarness:
         self.loop = asyncio.new_event_loop()
         hub = Hub(HubContext(folder / "site.toml"), self.platform)
         self.voice, self.service = hub._voice, hub._service
-        self.metrics = self.service.metrics
+        self.metrics = hub.metrics
         self.dispatcher = MessageRecorder()
         self.service._broadcaster.add(self.dispatcher)
         self._counters: dict[str, int] = {}

@@ -8,7 +8,6 @@ line when it is ready. Ctrl-C or SIGTERM ends it and prints its counters, with -
 import argparse
 import contextlib
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -107,10 +106,7 @@ def _new_evidence_key(path: Path, as_json: bool) -> int:
 
 def _serve(args: argparse.Namespace) -> int:
     require_posix("hub")
-    from patrolink.hub.app import serve
-
-    # Threads that write and publish must not delay the relay on the event loop.
-    sys.setswitchinterval(0.0005)
+    from patrolink.hub.supervisor import serve
 
     def on_ready(facts: dict[str, Any]) -> None:
         starting.close()

@@ -1,18 +1,14 @@
 """A hub in one process: voice and service on one event loop, with a channel in memory."""
 
 import asyncio
-import contextlib
-import gc
 from pathlib import Path
 from typing import Any
 
-from patrolink.core import signals
 from patrolink.hub.channel.memory import MemoryChannel
 from patrolink.hub.config import Dispatcher, HubContext
 from patrolink.hub.dispatch.session import DispatcherSession
-from patrolink.hub.infra.instance_lock import InstanceLock
 from patrolink.hub.infra.metrics import Metrics
-from patrolink.hub.platform import Platform, SystemPlatform
+from patrolink.hub.platform import Platform
 from patrolink.hub.service_half import Ready, ServiceHalf
 from patrolink.hub.voice.voice_half import VoiceHalf
 
@@ -24,13 +20,17 @@ class Hub:
         context: The site and which of its hubs this is.
         platform: Time, randomness, network and helper processes.
         pcap: File for a trace of the floor messages in plain text; None: no trace.
+
+    Attributes:
+        metrics: Counters and gauges of the service.
     """
 
     def __init__(self, context: HubContext, platform: Platform, pcap: Path | None = None) -> None:
         self._context = context
         voice, service = MemoryChannel().ends
-        self._voice = VoiceHalf(context, platform, voice, pcap)
-        self._service = ServiceHalf(context, platform, service)
+        self.metrics, self._voice_metrics = Metrics(), Metrics()
+        self._voice = VoiceHalf(context, platform, voice, self._voice_metrics, pcap)
+        self._service = ServiceHalf(context, platform, service, self.metrics)
 
     async def run(self, stop: "asyncio.Future[Any]", ready: Ready) -> None:
         """Serve until `stop` is done.
@@ -56,43 +56,11 @@ class Hub:
         """Return a new session of a dispatcher of the site, which the caller has to close."""
         return self._service.open_session(dispatcher)
 
-    @property
-    def metrics(self) -> Metrics:
-        """Counters and gauges of the service."""
-        return self._service.metrics
-
     def status(self) -> dict[str, Any]:
         """Return the counts of the hub as JSON-ready data."""
-        metrics = self._service.metrics.snapshot().merged(self._voice.metrics.snapshot())
+        metrics = self.metrics.snapshot().merged(self._voice_metrics.snapshot())
         return {"site": self._context.site.name, "shard": self._context.hub.shard, **metrics.summary()}
 
 
 def _nothing() -> None:
     pass
-
-
-def serve(site: Path, shard: int | None, pcap: Path | None, ready: Ready) -> dict[str, Any]:
-    """Run a hub of a site until a stop signal, and return its status.
-
-    Args:
-        site: The site file.
-        shard: Which hub of the site; None: the only one.
-        pcap: File for a trace of the floor messages; None: no trace.
-        ready: Called with the hub's addresses and sizes when everything is running.
-    """
-    context = HubContext(site, shard)
-    with contextlib.ExitStack() as stack:
-        stack.callback(InstanceLock(context.state).close)
-        hub = Hub(context, SystemPlatform(), pcap)
-        asyncio.run(_serve(hub, ready))
-    return hub.status()
-
-
-async def _serve(hub: Hub, ready: Ready) -> None:
-    def on_ready(facts: dict[str, Any]) -> None:
-        gc.collect()
-        gc.freeze()  # otherwise each collection visits thousands of devices and keys, and delays voice
-        ready(facts)
-
-    with signals.stop_requested() as stop:
-        await hub.run(stop, on_ready)

@@ -77,19 +77,17 @@ class ServiceHalf:
         context: The site and which of its hubs this is.
         platform: Time, randomness, network and helper processes.
         channel: The service's end of the channel to the voice.
-
-    Attributes:
         metrics: Metrics of the service.
 
     Raises:
         UserError: An address is not available, or state cannot be read.
     """
 
-    def __init__(self, context: HubContext, platform: Platform, channel: Channel) -> None:
+    def __init__(self, context: HubContext, platform: Platform, channel: Channel, metrics: Metrics) -> None:
         self._context, self._platform, self._channel = context, platform, channel
         clock, state = platform.clock, context.state
         state.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self.metrics = metrics = Metrics()
+        self._metrics = metrics
         self._keys = DeviceKeys(context.keys)
         self._bars = bars = BarList(context.bars, context.keys)
         self._sender = sender = DeviceSender(context, bars, clock, platform.random_bytes, metrics)
@@ -144,7 +142,7 @@ class ServiceHalf:
             warnings=warnings,
             audit=self._audit,
             clock=self._platform.clock,
-            metrics=self.metrics,
+            metrics=self._metrics,
         )
 
     def _build_barring(self) -> Barring:
@@ -156,7 +154,7 @@ class ServiceHalf:
         )
         return Barring(
             self._bars, self._voice, services, self._context.is_home, self._context.state,
-            self._broadcaster, self._audit, self._platform.clock, self.metrics,
+            self._broadcaster, self._audit, self._platform.clock, self._metrics,
         )  # fmt: skip
 
     def _build_maintenance(self) -> Maintenance:
@@ -170,7 +168,7 @@ class ServiceHalf:
             self._audit,
             self._broadcaster,
             self._platform.clock,
-            self.metrics,
+            self._metrics,
         )
 
     def _session_ports(self) -> SessionPorts:
@@ -200,7 +198,7 @@ class ServiceHalf:
             send_state=directory.send_clip_state,
             notify=self._broadcaster.broadcast,
             audit=self._audit.note,
-            metrics=self.metrics,
+            metrics=self._metrics,
             clock=self._platform.clock,
         )
 
@@ -241,7 +239,7 @@ class ServiceHalf:
         platform, path = self._platform, context.state / "mqtt-session.json"
         session = persistence.installation_id(path, "patrolink-hub-", platform.random_bytes)
         connection = platform.connect_broker(context.site.broker, session, requests, self._uplink.receive)
-        broker = Broker(connection, self._sender, self.metrics)
+        broker = Broker(connection, self._sender, self._metrics)
         await broker.start()
         stack.push_async_callback(broker.close)
         if context.hub.console:
@@ -250,12 +248,12 @@ class ServiceHalf:
                 context.site, self._sessions.authenticate, self._sessions.open, self._audit.note, self._clips,
                 context.console_tls is not None, platform.clock,
             )  # fmt: skip
-            runner = await console.serve(pages, context.hub.console, context.console_tls, self.metrics, routes)
+            runner = await console.serve(pages, context.hub.console, context.console_tls, self._metrics, routes)
             stack.push_async_callback(runner.cleanup)
         if self._clips is not None:
             uploads = web.Application()
             self._clips.uploads.attach(uploads)
-            runner = await http_server.start(uploads, context.hub.uploads, context.console_tls, "upload", self.metrics)
+            runner = await http_server.start(uploads, context.hub.uploads, context.console_tls, "upload", self._metrics)
             stack.push_async_callback(runner.cleanup)
 
     def open_session(self, dispatcher: Dispatcher) -> DispatcherSession:

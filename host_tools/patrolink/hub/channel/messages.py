@@ -199,8 +199,8 @@ _TYPES: dict[str, type] = {
 
 
 def encode(message: Message) -> bytes:
-    """Return a message as a line of JSON. Bytes become `{"hex": ...}`."""
-    document = {"message": type(message).__name__, **vars(message)}
+    """Return a message as a line of JSON: its type and its fields. Bytes become `{"hex": ...}`."""
+    document = [type(message).__name__, vars(message)]
     return json.dumps(document, default=_encode_bytes, separators=(",", ":")).encode() + b"\n"
 
 
@@ -210,10 +210,10 @@ def decode(line: bytes) -> Message:
     Raises:
         ValueError: The line holds no message.
     """
-    document = json.loads(line, object_hook=_decode_bytes)
     try:
-        message: Message = _TYPES[document.pop("message")](**document)
-    except (AttributeError, KeyError, TypeError) as e:
+        name, fields = json.loads(line, object_hook=_decode_bytes)
+        message: Message = _TYPES[name](**fields)
+    except (KeyError, TypeError, RecursionError) as e:
         raise ValueError(f"not a message between voice and service: {e}") from None
     return message
 

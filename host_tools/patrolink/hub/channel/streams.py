@@ -32,7 +32,7 @@ class _StreamEnd:
             return
         if writer.transport.get_write_buffer_size() > MAX_WAITING_BYTES:
             self._metrics.counts["channel_overflows"] += 1
-            writer.transport.abort()
+            self._abort()
             return
         writer.write(encode(message))
 
@@ -42,6 +42,10 @@ class _StreamEnd:
         if self._writer is not None:
             with contextlib.suppress(ConnectionError):
                 await self._writer.drain()
+
+    def _abort(self) -> None:
+        if self._writer is not None:
+            self._writer.transport.abort()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, handler: Handler) -> None:
         """Handle one connection until it ends."""
@@ -75,12 +79,8 @@ class ListeningEnd(_StreamEnd):
     async def run(self, handler: Handler) -> None:
         """Serve the newest connection until cancelled; see Channel."""
 
-        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            previous, self._task = self._task, asyncio.current_task()
-            if previous is not None:  # of a service that has died
-                previous.cancel()
-                await asyncio.wait([previous])
-            await self._serve(reader, writer, handler)
+        def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            self._task = asyncio.ensure_future(self._replace(self._task, reader, writer, handler))
 
         self._path.unlink(missing_ok=True)
         server = await asyncio.start_unix_server(serve, self._path, limit=MAX_LINE_BYTES)
@@ -89,9 +89,22 @@ class ListeningEnd(_StreamEnd):
             await asyncio.get_running_loop().create_future()
         finally:
             server.close()
+            self._abort()
             if self._task is not None:
-                self._task.cancel()
+                await asyncio.wait([self._task])
             self._path.unlink(missing_ok=True)
+
+    async def _replace(
+        self,
+        previous: asyncio.Task[None] | None,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        handler: Handler,
+    ) -> None:
+        if previous is not None:  # of a service that has died
+            self._abort()
+            await asyncio.wait([previous])
+        await self._serve(reader, writer, handler)
 
 
 class ConnectingEnd(_StreamEnd):

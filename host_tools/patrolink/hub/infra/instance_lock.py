@@ -6,7 +6,7 @@ from pathlib import Path
 
 from patrolink.core.errors import UserError
 
-_FILE = "hub.lock"
+SERVICE, VOICE = "hub.lock", "voice.lock"  # each half has one: it may be killed and started again alone
 _TRIES, _RETRY_S = 10, 0.05  # `is_held` holds the lock for a moment
 
 
@@ -15,15 +15,16 @@ class InstanceLock:
 
     Args:
         folder: Folder of the hub's state.
+        name: SERVICE or VOICE.
 
     Raises:
         UserError: Another hub runs with this state.
         OSError: The folder cannot be written.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, name: str = SERVICE) -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._handle = os.open(folder / _FILE, os.O_RDWR | os.O_CREAT, 0o600)
+        self._handle = os.open(folder / name, os.O_RDWR | os.O_CREAT, 0o600)
         for _ in range(_TRIES):
             if _lock(self._handle):
                 return
@@ -43,7 +44,7 @@ def is_held(folder: Path) -> bool:
         OSError: The file cannot be opened.
     """
     try:
-        handle = os.open(folder / _FILE, os.O_RDWR)
+        handle = os.open(folder / SERVICE, os.O_RDWR)
     except FileNotFoundError:
         return False
     try:

@@ -28,29 +28,29 @@ class VoiceHalf:
         context: The site and which of its hubs this is.
         platform: Time, randomness, network and helper processes.
         channel: The voice's end of the channel to the service.
-        pcap: File for a trace of the floor messages in plain text; None: no trace.
-
-    Attributes:
         metrics: Metrics of the voice.
+        pcap: File for a trace of the floor messages in plain text; None: no trace.
 
     Raises:
         UserError: An address is not available, or state cannot be read.
     """
 
-    def __init__(self, context: HubContext, platform: Platform, channel: Channel, pcap: Path | None = None) -> None:
+    def __init__(
+        self, context: HubContext, platform: Platform, channel: Channel, metrics: Metrics, pcap: Path | None = None
+    ) -> None:
         clock, hub = platform.clock, context.hub
-        self._channel, self.metrics = channel, Metrics()
+        self._channel = channel
         sockets = VoiceSockets(*(platform.bind_udp(hub.listen, port) for port in (hub.floor_port, hub.media_port)))
         self._trace = FloorTrace(pcap, clock, (sockets.floor.getsockname()[0], hub.floor_port)) if pcap else None
         context.state.mkdir(parents=True, exist_ok=True, mode=0o700)
         link = ServiceLink(channel)
-        self._terms = terms = GroupTerms(hub, context.owns_group, link, clock, self.metrics)
+        self._terms = terms = GroupTerms(hub, context.owns_group, link, clock, metrics)
         announcer = MembershipAnnouncer(terms, link)
         bars = BarList(context.bars, context.keys)  # what is barred at the start; later, the service informs the voice
         registry = GroupRegistry(context, clock, platform.random_bytes, bars, announcer.announce)
         writer = platform.recording_writer(context.recordings)
-        self._voice = VoiceService(context, sockets, writer, registry, terms, link, clock, self.metrics, self._trace)
-        self._requests = ServiceRequests(channel, self._voice, terms, self.metrics)
+        self._voice = VoiceService(context, sockets, writer, registry, terms, link, clock, metrics, self._trace)
+        self._requests = ServiceRequests(channel, self._voice, terms, metrics)
 
     async def run(self, stop: "asyncio.Future[Any]", ready: Callable[[], None]) -> None:
         """Serve until `stop` is done.

@@ -1,0 +1,185 @@
+"""Voice and service of a hub as two processes: what each loses when it is killed, and what the other one keeps."""
+
+import asyncio
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+from patrolink.hub.dispatch.client import VoicePacket, connect
+
+from tests.support.console_site import HARBOUR, TOKEN, BackgroundDevices, ConsoleSite, sos
+from tests.support.polling import TIMEOUT_S, wait_until
+
+SEED = 20261130
+HALVES = ("voice", "service")
+
+
+@pytest.fixture
+def site(tmp_path, broker):
+    console = ConsoleSite(tmp_path, broker)
+    yield console
+    if console.process.process.poll() is None:
+        console.process.stop()
+
+
+@pytest.fixture
+def devices(site, broker):
+    background = BackgroundDevices(broker, ("vest-1", "vest-2"))
+    addresses = site.folder / "state" / "shard-0" / "addresses.json"
+    wait_until(lambda: addresses.exists() and len(json.loads(addresses.read_text())) == 2, "addresses are not saved")
+    yield background
+    background.close()
+
+
+def half(site: ConsoleSite, name: str) -> psutil.Process | None:
+    """Return the process of a half, None while it does not run."""
+    for process in psutil.Process(site.process.process.pid).children():
+        if name in process.cmdline():
+            return process
+    return None
+
+
+def kill_half(site: ConsoleSite, name: str) -> None:
+    process = half(site, name)
+    assert process is not None
+    process.kill()
+    process.wait(TIMEOUT_S)
+
+
+class Listener:
+    """A dispatcher who is connected: messages and voice, in order."""
+
+    def __init__(self, client) -> None:
+        self.client, self.messages, self.talkers = client, [], []
+        self._task = asyncio.ensure_future(self._read())
+
+    async def _read(self) -> None:
+        while True:
+            message = await self.client.next_message()
+            if isinstance(message, VoicePacket):
+                self.talkers.append(message.ssrc)
+            else:
+                self.messages.append(message)
+
+    async def wait(self, condition) -> None:
+        deadline = time.monotonic() + TIMEOUT_S
+        while not condition():
+            assert not self._task.done(), "the connection of the dispatcher has ended"
+            assert time.monotonic() < deadline, self.messages
+            await asyncio.sleep(0.02)
+
+    def close(self) -> None:
+        self._task.cancel()
+
+
+def test_killed_voice_is_started_again_and_sessions_of_dispatchers_survive(site, devices, monkeypatch):
+    monkeypatch.setenv("PATROLINK_HUB_TOKEN", TOKEN)
+
+    async def run() -> None:
+        async with connect(site.url) as client:
+            duty = Listener(client)
+            await client.request("listen", group=HARBOUR)
+            devices.talk("vest-1", HARBOUR)
+            await duty.wait(lambda: duty.talkers)
+            await asyncio.to_thread(kill_half, site, "voice")
+            events = devices.membership("vest-1", HARBOUR).events
+            await duty.wait(lambda: "REVOKED" in events)  # its burst has ended
+            await duty.wait(lambda: any(m["type"] == "floor" and m["state"] == "idle" for m in duty.messages))
+            heard = set(duty.talkers)
+            devices.talk("vest-2", HARBOUR, seconds=1)
+            await duty.wait(lambda: set(duty.talkers) - heard)
+            wait_until(lambda: devices.received_voice("vest-1", HARBOUR), "the other device hears nothing")
+            await client.request("press", group=HARBOUR, priority=200)
+            await duty.wait(lambda: any(m["type"] == "granted" for m in duty.messages))
+            duty.close()
+
+    asyncio.run(run())
+    status = json.loads(site.http_request("GET", "/status")[2])
+    assert status["voice_restarts"] == 1
+    assert "the hub's voice ended (SIGKILL); starting it again" in (site.folder / "hub.log").read_text()
+
+
+def test_burst_of_a_dispatcher_is_revoked_when_the_voice_is_killed(site, devices, monkeypatch):
+    monkeypatch.setenv("PATROLINK_HUB_TOKEN", TOKEN)
+
+    async def run() -> list[dict]:
+        async with connect(site.url) as client:
+            duty = Listener(client)
+            await client.request("press", group=HARBOUR)
+            await duty.wait(lambda: any(m["type"] == "granted" for m in duty.messages))
+            await asyncio.to_thread(kill_half, site, "voice")
+            await duty.wait(lambda: any(m["type"] == "revoked" for m in duty.messages))
+            duty.close()
+            return duty.messages
+
+    [revoked] = [message for message in asyncio.run(run()) if message["type"] == "revoked"]
+    assert revoked["text"] == "the hub's voice was interrupted; request the floor again"
+
+
+def test_voice_of_devices_goes_on_while_the_service_is_killed_and_an_sos_is_kept(site, devices, monkeypatch):
+    monkeypatch.setenv("PATROLINK_HUB_TOKEN", TOKEN)
+    devices.talk("vest-1", HARBOUR, seconds=4)
+    wait_until(lambda: len(devices.received_voice("vest-2", HARBOUR)) > 20, "no voice")
+    kill_half(site, "service")
+    sos(devices, "vest-2")
+    wait_until(lambda: len(devices.received_voice("vest-2", HARBOUR)) == 200, "voice was interrupted")
+    assert devices.membership("vest-1", HARBOUR).events.count("GRANTED") == 1
+    wait_until(lambda: devices.event_states("vest-2"), "the SOS is not answered")
+
+    async def alarms() -> list[dict]:
+        async with connect(site.url) as client:
+            return client.hello["alarms"]
+
+    [alarm] = asyncio.run(alarms())
+    assert (alarm["device"], alarm["event_id"]) == ("vest-2", 7)
+    assert json.loads(site.http_request("GET", "/status")[2])["service_restarts"] == 1
+
+
+def test_both_halves_end_with_a_supervisor_that_is_killed(site):
+    processes = [half(site, name) for name in HALVES]
+    site.process.kill()
+    assert not psutil.wait_procs(processes, TIMEOUT_S)[1]
+
+
+def test_half_that_cannot_start_ends_the_hub_with_its_error(tmp_path, broker):
+    first = ConsoleSite(tmp_path, broker)
+    try:
+        command = [sys.executable, "-m", "patrolink", "hub", str(tmp_path / "site.toml")]
+        second = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S)
+        assert second.returncode == 2 and "another hub runs" in second.stderr and "Traceback" not in second.stderr
+    finally:
+        first.process.stop()
+
+
+def test_stop_signal_at_any_moment_ends_the_hub_in_order(site):
+    command = [sys.executable, "-m", "patrolink", "hub", str(site.folder / "site.toml"), "--json"]
+    site.process.stop()
+    rng = random.Random(SEED)
+    for _ in range(6):
+        delay_s = rng.uniform(0.5, 2.5)
+        hub = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        time.sleep(delay_s)  # the moment is what is tested
+        children = psutil.Process(hub.pid).children(recursive=True)
+        hub.send_signal(signal.SIGTERM)
+        out, err = hub.communicate(timeout=TIMEOUT_S)
+        context = f"seed {SEED}, after {delay_s:.3f} s: {out}{err}"
+        assert hub.returncode in (0, 128 + signal.SIGTERM) and "Traceback" not in err, context
+        if hub.returncode == 0:
+            assert json.loads(out.splitlines()[-1])["record"] == "summary", context
+        assert not psutil.wait_procs(children, TIMEOUT_S)[1], context
+
+
+@pytest.mark.parametrize("name", HALVES)
+def test_stop_signal_to_a_half_is_ignored(site, name):
+    """A service manager sends it to every process of the hub at once."""
+    process = half(site, name)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        os.kill(process.pid, number)
+    assert json.loads(site.http_request("GET", "/status")[2])["groups"] == site.process.ready["groups"]
+    assert half(site, name) == process
