@@ -124,12 +124,18 @@ def udp_socket(stack: contextlib.ExitStack) -> socket.socket:
 
 
 class Load:
-    """A hub, devices that have joined their groups, and talkers that hold the floor."""
+    """A hub, devices that have joined their groups, and talkers that hold the floor.
 
-    def __init__(self, stack: contextlib.ExitStack) -> None:
+    Args:
+        stack: Owner of hub, broker and sockets.
+        hub: Lines for the [[hub]] table of the site file.
+        dispatchers: [[dispatcher]] tables.
+    """
+
+    def __init__(self, stack: contextlib.ExitStack, hub: str = "", dispatchers: str = "") -> None:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="patrolink-load-")))
         self.ports = hub_process.free_ports(2)
-        broker = Broker()
+        self.broker = broker = Broker()
         stack.callback(broker.stop)
         names: dict[int, list[str]] = {g: [f"t-{g}"] for g in range(1, GROUPS + 1)}
         for i in range(LISTENERS):
@@ -144,7 +150,9 @@ class Load:
             hub_process.GROUP_TEMPLATE.format(id=g, devices=json.dumps(members), more="talk_s = 600")
             for g, members in names.items()
         )
-        site = hub_process.SITE_TEMPLATE.format(url=broker.url, ports=self.ports, top="", hub="", groups=groups)
+        site = hub_process.SITE_TEMPLATE.format(
+            url=broker.url, ports=self.ports, top="", hub=hub, groups=groups + dispatchers
+        )
         self.hub = hub_process.HubProcess(folder, site, [device.name for device in self.devices])
         stack.callback(lambda: self.hub.process.poll() is None and self.hub.kill())
         self.receiving = select.epoll()
@@ -214,8 +222,7 @@ def step(load: Load, voice: list[list[bytes]], first: int, interval_ms: float, s
     sent_ns: dict[int, int] = {}
     delays_ns: list[int] = []
     max_at_once = 0
-    process = psutil.Process(load.hub.process.pid)
-    hub_cpu_start, generator_cpu_s = process.cpu_times(), time.process_time()
+    hub_cpu_start_s, generator_cpu_s = cpu_s(load), time.process_time()
     start = time.time_ns()
     gap = interval_ms * 1e6 / GROUPS
     total, sent = count * GROUPS, 0
@@ -234,11 +241,10 @@ def step(load: Load, voice: list[list[bytes]], first: int, interval_ms: float, s
         for fd, _ in load.receiving.poll(0.0005):
             receive(load.sockets[fd], sent_ns, delays_ns)
     elapsed_ns = time.time_ns() - start
-    hub_cpu_end = process.cpu_times()
+    hub_cpu_s = cpu_s(load) - hub_cpu_start_s
     expected = sum(load.listener_counts) * count
     ms = np.array(delays_ns) / 1e6
     p50, p95, p99 = np.percentile(ms, [50, 95, 99]) if delays_ns else (0, 0, 0)
-    cpu = hub_cpu_end.user + hub_cpu_end.system - hub_cpu_start.user - hub_cpu_start.system
     return {
         "frame_ms": interval_ms,
         "in_per_s": round(GROUPS * 1000 / interval_ms),
@@ -250,10 +256,17 @@ def step(load: Load, voice: list[list[bytes]], first: int, interval_ms: float, s
         "p95_ms": round(float(p95), 2),
         "p99_ms": round(float(p99), 2),
         "most_ms": round(float(ms.max()), 2) if delays_ns else None,
-        "hub_cpu_pct": round(cpu / (elapsed_ns / 1e9) * 100),
+        "hub_cpu_pct": round(hub_cpu_s / (elapsed_ns / 1e9) * 100),
         "generator_cpu_pct": round((time.process_time() - generator_cpu_s) / (elapsed_ns / 1e9) * 100),
         "sent_at_once_most": max_at_once,
     }
+
+
+def cpu_s(load: Load) -> float:
+    """Return the CPU time that the processes of the hub have used."""
+    hub = psutil.Process(load.hub.process.pid)
+    times = [process.cpu_times() for process in (hub, *hub.children())]
+    return sum(entry.user + entry.system for entry in times)
 
 
 def receive(sock: socket.socket, sent_ns: dict[int, int], delays_ns: list[int]) -> None:

@@ -84,7 +84,7 @@ class HubHarness:
     Attributes:
         voice, service: The halves of the hub.
         clock: Its clock.
-        metrics: Metrics of the service.
+        metrics, voice_metrics: Metrics of the halves.
     """
 
     def __init__(self, folder: Path, clock: FakeClock | None = None) -> None:
@@ -93,7 +93,7 @@ class HubHarness:
         self.loop = asyncio.new_event_loop()
         hub = Hub(HubContext(folder / "site.toml"), self.platform)
         self.voice, self.service = hub._voice, hub._service
-        self.metrics = hub.metrics
+        self.metrics, self.voice_metrics = hub.metrics, hub._voice_metrics
         self.dispatcher = MessageRecorder()
         self.service._broadcaster.add(self.dispatcher)
         self._counters: dict[str, int] = {}

@@ -38,7 +38,6 @@ class VoiceEvents:
         self._recordings, self._keys, self._bars, self._sender = recordings, keys, bars, sender
         self._dispatchers, self._warnings, self._metrics = dispatchers, warnings, metrics
         self._is_ready = asyncio.Event()
-        self._connections = 0
 
     async def wait_ready(self) -> None:
         """Wait until the voice has sent its state for the first time."""
@@ -46,9 +45,6 @@ class VoiceEvents:
 
     def connected(self) -> None:
         """Send the service's state, and expect that of the voice; see Handler."""
-        self._connections += 1
-        if self._connections > 1:
-            self._metrics.counts["voice_restarts"] += 1
         self._table.begin_state()
         self._voice.connected(self._keys.begun_epochs(), self._bars)
 
@@ -81,6 +77,7 @@ class VoiceEvents:
     def _state_received(self) -> None:
         messages = self._table.end_state()
         if self._is_ready.is_set():
+            self._metrics.counts["voice_restarts"] += 1
             for message in messages:
                 self._forward(message)
         self._is_ready.set()

@@ -151,7 +151,7 @@ def test_burst_in_progress_ends(hub):
     assert group.floor.burst.member is member and voice._bursts.find(ssrc) is not None
     bar(hub)
     assert group.floor.burst is None and voice._bursts.find(ssrc) is None
-    assert hub.voice.metrics.counts["floor_end"] == 1 and len(group.media_targets) == 2
+    assert hub.voice_metrics.counts["floor_end"] == 1 and len(group.media_targets) == 2
     assert address not in group.media_targets and voice._presence.device_at(address) is None
     voice._server.close()
 
@@ -161,7 +161,7 @@ def test_keys_are_replaced_as_soon_as_storage_permits(hub):
     state.rename(hub.folder / "away")
     bar(hub)
     assert set(group.memberships) == {"vest-2", "police-1"}, "a full disk keeps no device in a group"
-    assert group.key is key and hub.voice.metrics.counts["storage_failed"] >= 1
+    assert group.key is key and hub.voice_metrics.counts["storage_failed"] >= 1
     (hub.folder / "away").rename(state)
     for _ in range(2):
         hub.call(hub.voice._voice._complete_changes)

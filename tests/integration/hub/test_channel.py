@@ -16,6 +16,7 @@ from tests.support.polling import TIMEOUT_S
 MESSAGES = [
     m.StateSent(),
     m.KeyEpoch("vest-1", 3),
+    m.BarredDevices(["vest-1"]),
     m.FrameReceived("vest-1", True),
     m.Leave(1, 1 << 31),
     m.Join(1, 2, "duty", 200, 3, "::1", 40_000),
@@ -97,15 +98,15 @@ def test_ends_connect_exchange_messages_in_order_and_connect_again(tmp_path):
         assert service.events == ["connected", *(m.Done(number) for number in range(1, 1000))]
         ends[1].cancel()
         await until(lambda: service.events[-1] == "disconnected")
-        again = Handler()
-        ends[1] = asyncio.ensure_future(ListeningEnd(path, metrics).run(again))
-        await until(lambda: service.events[-1] == "connected" and again.events == ["connected"])
+        second = Handler()
+        ends[1] = asyncio.ensure_future(ListeningEnd(path, metrics).run(second))
+        await until(lambda: service.events[-1] == "connected" and second.events == ["connected"])
         connecting.send(m.StateSent())
-        await until(lambda: again.events[-1] == m.StateSent())
+        await until(lambda: second.events[-1] == m.StateSent())
         for end in ends:
             end.cancel()
         await asyncio.gather(*ends, return_exceptions=True)
-        assert not path.exists() and again.events[-1] == "disconnected"
+        assert not path.exists() and second.events[-1] == "disconnected"
 
     asyncio.run(run())
 
