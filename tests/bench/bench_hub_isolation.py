@@ -9,6 +9,7 @@ import json
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -26,24 +27,28 @@ from patrolink.emulator.scenarios import control_room  # noqa: E402
 from patrolink.hub import config  # noqa: E402
 from patrolink_protocol import frame, track_encoder  # noqa: E402
 
-INTERVAL_MS, SECONDS = 60.0, 6.0
+from tests.support import hub_process  # noqa: E402
+
+INTERVAL_MS, SECONDS = 60.0, 4.0
 FRAMES, FIXES_PER_FRAME = 5000, 60
+_FIX = {
+    "lon_deg": 13.7, "alt_m": 4.0, "speed_mps": 1.4, "course_deg": 90.0, "hacc_m": 4.0, "sats": 11, "battery_pct": 93,
+}  # fmt: skip
 BACKLOG = f"backlog of {FRAMES} frames"
 TOKEN = config.new_token()
 DISPATCHER = f'[[dispatcher]]\nname = "duty"\ntoken_sha256 = "{config.token_hash(TOKEN)}"\n'
 
 
-def write_backlog(load: bench_hub.Load, path: Path) -> None:
-    """Write frames of listeners to a file: what they recorded while there was no network."""
+def write_backlog(path: Path) -> None:
+    """Write frames of the listeners to a file: what they recorded while there was no network."""
     now_ms, lines = int(time.time() * 1000), []
-    for device in load.listeners:
-        packer = TrackPacker(frame.Channel(device.key, device.name.encode()), track_encoder.TrackEncoder(2), 1)
-        count = FIXES_PER_FRAME * (FRAMES // len(load.listeners) + 1)
-        fixes = [
-            Fix(now_ms - (count - i) * 1000, 3, {"lat_deg": 45.5 + i / 1e4, "lon_deg": 13.7, "sats": 9})
-            for i in range(count)
-        ]
-        lines += [f"p/{device.name}/u {data.hex()}" for _, data in packer.frames(fixes)]
+    for i in range(bench_hub.LISTENERS):
+        name = f"l-{i}"
+        channel = frame.Channel(hub_process.keys_of([name])[name], name.encode())
+        packer = TrackPacker(channel, track_encoder.TrackEncoder(2), 1)
+        count = FIXES_PER_FRAME * (FRAMES // bench_hub.LISTENERS + 1)
+        fixes = [Fix(now_ms - (count - k) * 1000, 3, {**_FIX, "lat_deg": 45.5 + k / 1e4}) for k in range(count)]
+        lines += [f"p/{name}/u {data.hex()}" for _, data in packer.frames(fixes)]
     path.write_text("\n".join(lines[:FRAMES]) + "\n")
 
 
@@ -83,9 +88,9 @@ def main() -> None:
     console = f"127.0.0.1:{port}"
     loads = [[kind, "60", console, TOKEN] for kind in hub_hostile.KINDS]
     with contextlib.ExitStack() as stack:
+        frames = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="patrolink-backlog-"))) / "frames"
+        write_backlog(frames)
         load = bench_hub.Load(stack, f'console = "{console}"', DISPATCHER)
-        frames = load.hub.folder / "backlog"
-        write_backlog(load, frames)
         loads.append([BACKLOG, "0", f"127.0.0.1:{load.broker.port}", str(frames)])
         steps: list[list[str]] = [[], *(step for command in loads for step in (command, []))]
         count = int(SECONDS * 1000 / INTERVAL_MS)

@@ -56,7 +56,9 @@ async def _half_requests(address: str, token: str, end_s: float) -> int:
 
 
 async def _sockets(address: str, token: str, count: int, stack: contextlib.AsyncExitStack) -> list:
-    session = await stack.enter_async_context(aiohttp.ClientSession(headers={"Authorization": f"Bearer {token}"}))
+    session = await stack.enter_async_context(
+        aiohttp.ClientSession(headers={"Authorization": f"Bearer {token}"}, connector=aiohttp.TCPConnector(limit=0))
+    )
     connector = [session.ws_connect(f"http://{address}/socket", max_msg_size=0) for _ in range(count)]
     return [await stack.enter_async_context(await connection) for connection in connector]
 
