@@ -109,6 +109,7 @@ class HubHarness:
         async def job() -> Any:
             result = function(*args)
             for _ in range(_TURNS):
+                self.voice._terms.send_next()
                 await asyncio.sleep(0)
             return result
 

@@ -17,6 +17,7 @@ MESSAGES = [
     m.StateSent(),
     m.KeyEpoch("vest-1", 3),
     m.BarredDevices(["vest-1"]),
+    m.GroupReport("vest-1", 3, bytes(12)),
     m.FrameReceived("vest-1", True),
     m.Leave(1, 1 << 31),
     m.Join(1, 2, "duty", 200, 3, "::1", 40_000),
@@ -32,6 +33,7 @@ MESSAGES = [
     m.Done(1),
     m.MetricsRead(1, {"counts": {"a": 1}}),
     m.Failed(1, "no group 7", False),
+    m.CloneSuspected("vest-1"),
 ]
 
 
