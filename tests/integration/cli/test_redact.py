@@ -7,9 +7,10 @@ import time
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from hypothesis import given
 from hypothesis import strategies as st
 from patrolink.doctor.redact import POSITION, REMOVED, redact, redact_json
+
+from tests.support.properties import given
 
 KEYS = st.binary(min_size=16, max_size=64)
 # A password: no line break; the two brackets are those of the mark that replaces it.

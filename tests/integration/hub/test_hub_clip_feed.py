@@ -77,7 +77,7 @@ def test_upload_progress_is_published_once_a_second(tmp_path):
                 hub.service.intake.upload_progressed(ClipFile(DEVICE, number, "000001-000001.pls"))
             await asyncio.sleep(0.005)
         await hub.kill()
-        assert 3 <= len(hub.messages) <= 12, len(hub.messages)
+        assert 3 <= len(hub.messages) <= 3 * (time.monotonic() - start + 2), len(hub.messages)
 
     asyncio.run(run())
 
