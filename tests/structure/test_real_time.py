@@ -21,11 +21,16 @@ REAL_TIME_MODULES = {
 CHILDREN = {"integration/ptt/test_call.py": ["patrolink call"]}
 
 
+def _is_fixture(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    return any("fixture" in ast.unparse(decorator) for decorator in function.decorator_list)
+
+
 def reasons(path: Path) -> list[str]:
     """Return why the tests of a module wait in real time; empty if they do not."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     functions = [node for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
-    fixtures = {argument.arg for function in functions for argument in function.args.args} & FIXTURES
+    users = [function for function in functions if function.name.startswith("test_") or _is_fixture(function)]
+    fixtures = {argument.arg for function in users for argument in function.args.args} & FIXTURES
     defined = {function.name for function in functions}
     attributes = {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     calls = attributes & {"time.sleep", "asyncio.sleep", "subprocess.Popen", "threading.Thread"}

@@ -214,7 +214,7 @@ def test_half_bodies_of_logins_are_answered_in_time(monkeypatch):
     assert metrics.refused["console 408"] == 50
 
 
-@pytest.mark.parametrize("seed", [*range(10), random.randrange(1 << 32)])
+@pytest.mark.parametrize("seed", [*range(10), pytest.param(random.randrange(1 << 32), id="random")])
 def test_the_table_admits_new_connections_while_one_is_idle(seed):
     rng = random.Random(seed)
     table, open_entries = ConnectionTable(12, 8), []

@@ -90,7 +90,7 @@ class Site:
             self.start_hub()
 
 
-@pytest.mark.parametrize("seed", [*range(40), random.randrange(1 << 32)])
+@pytest.mark.parametrize("seed", [*range(40), pytest.param(random.randrange(1 << 32), id="random")])
 def test_nothing_younger_than_the_retention_is_deleted_and_everything_is_in_the_end(seed, monkeypatch):
     rng = random.Random(seed)
     site = Site(rng, monkeypatch)
