@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import strategies as st
 from patrolink.doctor.redact import POSITION, REMOVED, redact, redact_json
 
-from tests.support.properties import given
+from tests.support.properties import untimed
 
 KEYS = st.binary(min_size=16, max_size=64)
 # A password: no line break; the two brackets are those of the mark that replaces it.
@@ -71,7 +71,7 @@ ENCODINGS = {
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
 @pytest.mark.parametrize("line", ["{}", "2026-11-30 05:12:33 loaded {} from keys.toml", '"vest-1" = "{}"', "x={};y=1"])
-@given(key=KEYS)
+@untimed(key=KEYS)
 def test_keys_are_removed_in_every_encoding(encoding, line, key):
     secret = ENCODINGS[encoding](key)
     assert not left(secret, line.format(secret))
@@ -95,19 +95,19 @@ FORMS = {
 
 
 @pytest.mark.parametrize("form", FORMS)
-@given(name=NAMES, secret=PASSWORDS)
+@untimed(name=NAMES, secret=PASSWORDS)
 def test_named_secrets_are_removed_in_every_form(form, name, secret):
     secret = f"Zq{secret}"  # not a word of the form itself
     assert not left(secret, FORMS[form].format(name=name, secret=secret))
 
 
-@given(PASSWORDS, PASSWORDS, st.sampled_from(["mqtt", "mqtts", "http", "https", "rtsp", "postgresql"]))
+@untimed(PASSWORDS, PASSWORDS, st.sampled_from(["mqtt", "mqtts", "http", "https", "rtsp", "postgresql"]))
 def test_credentials_in_urls_are_removed_and_the_host_stays(user, password, scheme):
     text = redact(f"connecting to {scheme}://Zq{user}:Zq{password}@broker.example:8883/x today").text
     assert f"Zq{user}:" not in text and f"Zq{password}" not in text and "@broker.example:8883" in text
 
 
-@given(PASSWORDS)
+@untimed(PASSWORDS)
 def test_options_and_prose_are_removed(secret):
     secret = f"Zq{secret.replace(',', '')}"
     for line in (
@@ -119,7 +119,7 @@ def test_options_and_prose_are_removed(secret):
         assert not left(secret, line.format(secret)), line
 
 
-@given(DIGITS, st.sampled_from(["{}", "IMEI: {}", "+CCID: {}F", "imsi={}", '"iccid": {}', "subscriber.{}"]))
+@untimed(DIGITS, st.sampled_from(["{}", "IMEI: {}", "+CCID: {}F", "imsi={}", '"iccid": {}', "subscriber.{}"]))
 def test_identities_of_subscribers_are_removed(digits, line):
     assert digits not in redact(line.format(digits)).text
     spaced = " ".join(digits[i : i + 4] for i in range(0, len(digits), 4))
@@ -160,7 +160,7 @@ def test_private_keys_are_removed_also_when_the_log_begins_or_ends_inside_one(cu
             assert len(shown) < 140, shown
 
 
-@given(st.floats(-89, 89), st.floats(-179, 179))
+@untimed(st.floats(-89, 89), st.floats(-179, 179))
 def test_positions_are_removed_unless_they_are_kept(lat, lon):
     north, west = f"{lat:.6f}", f"{lon:.6f}"
     for line in (
@@ -198,7 +198,7 @@ def test_what_helps_is_kept(line):
     assert redact(line).text == line
 
 
-@given(st.text())
+@untimed(st.text())
 def test_redacting_twice_changes_nothing_more(text):
     once = redact(text).text
     assert redact(once).text == once
