@@ -78,16 +78,16 @@ def test_mutant_is_detected(mutant, new_folder):
             TermsSite(seed, new_folder(), make_terms=mutant).run()
 
 
-def reconciled_ms(site, limit_ms):
+def reconciled_ms(simulation, limit_ms):
     """Run until all devices know their groups and keys, and return the time that it took."""
-    start_ms = site.scheduler.now
+    start_ms = simulation.scheduler.now
     while True:
-        site.scheduler.run_until(site.scheduler.now + 500)
+        simulation.scheduler.run_until(simulation.scheduler.now + 500)
         try:
-            site.check()
-            return site.scheduler.now - start_ms
+            simulation.check()
+            return simulation.scheduler.now - start_ms
         except InvariantError:
-            assert site.scheduler.now - start_ms < limit_ms
+            assert simulation.scheduler.now - start_ms < limit_ms
 
 
 def test_hub_restart_is_reconciled_without_a_flood(new_folder):
@@ -146,19 +146,19 @@ def make_call(new_folder):
     return site
 
 
-def silence_ms(site, vest, limit_ms):
+def silence_ms(simulation, vest, limit_ms):
     """Return the longest time without a packet of voice at a device, within a time."""
     packets, last_ms, longest_ms, end_ms = (
         vest.jitter_buffer.packets,
-        site.scheduler.now,
+        simulation.scheduler.now,
         0,
-        site.scheduler.now + limit_ms,
+        simulation.scheduler.now + limit_ms,
     )
-    while site.scheduler.now < end_ms:
-        site.scheduler.run_until(site.scheduler.now + 50)
+    while simulation.scheduler.now < end_ms:
+        simulation.scheduler.run_until(simulation.scheduler.now + 50)
         if vest.jitter_buffer.packets != packets:
-            packets, last_ms = vest.jitter_buffer.packets, site.scheduler.now
-        longest_ms = max(longest_ms, site.scheduler.now - last_ms)
+            packets, last_ms = vest.jitter_buffer.packets, simulation.scheduler.now
+        longest_ms = max(longest_ms, simulation.scheduler.now - last_ms)
     return longest_ms
 
 
