@@ -91,11 +91,17 @@ def _start_log(verbosity: int) -> None:
         return
     import logging
 
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=logging.DEBUG if verbosity > 1 else logging.WARNING,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
+    from patrolink.core.text import printable_lines
+
+    class PrintableFormatter(logging.Formatter):
+        """Escapes what brokers, hubs and devices put into messages."""
+
+        def format(self, record: logging.LogRecord) -> str:
+            return printable_lines(super().format(record))
+
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(PrintableFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.DEBUG if verbosity > 1 else logging.WARNING, handlers=[handler])
     log = logging.getLogger("patrolink")
     log.setLevel(logging.DEBUG if verbosity > 1 else logging.INFO)
     log.info("patrolink %s, Python %s, settings: %s", __version__, sys.version.split()[0], _settings.file_path())

@@ -87,7 +87,7 @@ def _sources(prefix: str, **_: Any) -> list[str]:
 def _groups(parsed_args: argparse.Namespace, **_: Any) -> list[str]:
     """Return names of groups. A hub that does not answer, or lacks a library, is no error here."""
     if os.environ.get("PATROLINK_HUB_TOKEN"):
-        with contextlib.suppress(ImportError, UserError, OSError, TimeoutError):
+        with contextlib.suppress(ImportError, UserError, OSError, TimeoutError, KeyError, TypeError):
             return _groups_of_hub(getattr(parsed_args, "hub", None) or _DEFAULT_HUB)
     return _groups_of_site()
 
@@ -100,7 +100,8 @@ def _groups_of_hub(url: str) -> list[str]:
 
     async def names() -> list[str]:
         async with connect(url) as client:
-            return [group["name"] for group in client.hello["groups"] if group["kind"] != "private"]
+            names = [str(group["name"]) for group in client.hello["groups"] if group["kind"] != "private"]
+            return [name for name in names if name.isprintable()]  # the shell writes them to the terminal
 
     async def names_in_time() -> list[str]:
         try:

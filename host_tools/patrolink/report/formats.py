@@ -1,7 +1,6 @@
 """Write rows as text files for other programs. All writers but jsonl ignore rows that are no positions."""
 
 import csv
-import json
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from typing import TextIO
@@ -47,8 +46,7 @@ def write_geojson(rows: Iterable[Row], out: TextIO) -> None:
         for device, line in lines.items()
         if len(line) > 1
     ]
-    json.dump({"type": "FeatureCollection", "features": tracks + points}, out)
-    out.write("\n")
+    out.write(json_text({"type": "FeatureCollection", "features": tracks + points}) + "\n")
 
 
 def write_gpx(rows: Iterable[Row], out: TextIO) -> None:

@@ -124,8 +124,13 @@ class MqttTransport:
         self._subscribed = True
 
     def _on_message(self, client: paho.Client, userdata: Any, message: paho.MQTTMessage) -> None:
-        handler = self._extra_topics.get(message.topic)
-        device = message.topic.split("/")[1]
+        try:
+            topic = message.topic
+        except UnicodeDecodeError:  # a broker should refuse it; an exception would end paho's thread
+            client.ack(message.mid, message.qos)
+            return
+        handler = self._extra_topics.get(topic)
+        device = topic.split("/")[1]
         if handler is not None:
             handler(bytes(message.payload))
         elif DEVICE_ID.fullmatch(device) and not message.retain:  # a retained frame is old: devices retain nothing

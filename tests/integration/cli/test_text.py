@@ -4,8 +4,12 @@ import csv
 import io
 import json
 import re
+import subprocess
+import sys
+import types
 import unicodedata
 
+import paho.mqtt.client as paho
 import patrolink_messages
 import pytest
 from patrolink.cli import main
@@ -13,6 +17,7 @@ from patrolink.core.capture import CaptureWriter, Record
 from patrolink.core.text import csv_cell, json_text, plural, printable, printable_lines
 from patrolink.evidence.clip_folders import ClipListing
 from patrolink.report import formats, track
+from patrolink.transport.mqtt import MqttTransport
 from patrolink_protocol import codec, frame
 
 from tests.support.paths import ROOT
@@ -115,6 +120,32 @@ def test_list_of_clips_does_not_control_the_terminal():
 
     text = summary(ClipListing("dev\x1b[2J", 1, {"000001.plm": 1}, "sos\u202e", 0, None))
     assert text.isprintable() and "1 file," in text
+
+
+def test_log_lines_escape_text_from_outside():
+    code = (
+        "import logging; from patrolink.cli import _start_log; _start_log(1); "
+        "logging.getLogger('patrolink.fetch').info('%s', 'a\\x9b2J\\u202eb\\u2028c')"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True)
+    assert result.stderr.splitlines()[-1].endswith("a\\x9b2J\\u202eb\\u2028c")
+
+
+def test_geojson_is_printable():
+    row = {"record": "position", "device": "a\x7f\x9b\u202e", "lat_deg": 1.0, "lon_deg": 2.0, "alt_m": None}
+    out = io.StringIO()
+    formats.write_geojson([row, row], out)
+    assert out.getvalue()[:-1].isprintable()
+    assert json.loads(out.getvalue())["features"][0]["properties"]["device"] == row["device"]
+
+
+def test_topic_that_is_not_utf8_is_acknowledged_and_ignored():
+    transport, acknowledged = MqttTransport.__new__(MqttTransport), []
+    message = paho.MQTTMessage(mid=7, topic=b"p/\xff/u")
+    message.qos = 1
+    client = types.SimpleNamespace(ack=lambda *args: acknowledged.append(args))
+    transport._on_message(client, None, message)
+    assert acknowledged == [(7, 1)]
 
 
 def test_page_of_a_track_leaves_out_unknown_values(tmp_path):

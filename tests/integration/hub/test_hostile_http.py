@@ -5,10 +5,12 @@ import gzip
 import json
 import random
 import socket
+import sys
 
 import aiohttp
 import pytest
 from aiohttp import web
+from patrolink.cli import _completers
 from patrolink.core import untrusted_json
 from patrolink.core.clock import SystemClock
 from patrolink.core.errors import ServerError
@@ -324,3 +326,35 @@ def test_tools_end_with_an_error_if_a_hub_sends_nonsense(document, monkeypatch):
 
     asyncio.run(run(False))
     asyncio.run(run(True))
+
+
+def test_text_of_a_hub_does_not_control_the_terminal(monkeypatch, tmp_path):
+    monkeypatch.setenv(client.TOKEN_VARIABLE, TOKEN)
+    port, text = free_port(), "a\x9b2J\u202e\u2028\nerror: b"
+    url = f"http://127.0.0.1:{port}"
+    fields = {"kind": "group", "talker": None, "emergency": False, "state": "idle", "queue": [], "members": [text]}
+    groups = [{"group": 1, "name": text, **fields}, {"group": 2, "name": "Harbour", **fields}]
+
+    async def console_socket(request: web.Request) -> web.WebSocketResponse:
+        ws = web.WebSocketResponse()
+        await ws.prepare(request)
+        await ws.send_json({"type": "hello", "groups": groups})
+        async for message in ws:
+            await ws.send_json({"type": "refused", "id": json.loads(message.data)["id"], "error": text})
+        return ws
+
+    async def run() -> str:
+        app = web.Application()
+        app.add_routes([web.get("/socket", console_socket)])
+        runner = await http_server.start(app, f"127.0.0.1:{port}", None, "console", Metrics())
+        try:
+            assert await asyncio.to_thread(_completers._groups_of_hub, url) == ["Harbour"]
+            command = [sys.executable, "-m", "patrolink", "listen", "1", "--hub", url, "--output", tmp_path / "x.wav"]
+            tool = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE)
+            return (await tool.communicate())[1].decode()
+        finally:
+            await runner.cleanup()
+
+    lines = asyncio.run(run()).split("\n")
+    assert all(line.isprintable() for line in lines) and not any(line.startswith("error: b") for line in lines)
+    assert "a\\x9b2J\\u202e\\u2028\\nerror: b" in "".join(lines)

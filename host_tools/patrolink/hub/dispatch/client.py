@@ -16,6 +16,7 @@ import aiohttp
 from patrolink.audio.voice_packet import VoicePacket
 from patrolink.core import untrusted_json
 from patrolink.core.errors import DeadlineError, ServerError, UserError
+from patrolink.core.text import printable
 from patrolink.core.timeouts import wait_for
 
 TOKEN_VARIABLE = "PATROLINK_HUB_TOKEN"  # noqa: S105 - the name of the environment variable
@@ -153,7 +154,7 @@ class ConsoleClient:
             if message["type"] == "reply":
                 response.set_result(message["result"])
             else:
-                response.set_exception(UserError(f"the hub rejected the request: {message['error']}"))
+                response.set_exception(UserError(f"the hub rejected the request: {printable(str(message['error']))}"))
 
 
 def _connection_closed() -> ServerError:
