@@ -101,7 +101,15 @@ class Device:
 
             raw = open_raw_streams(self.modem, hal, broker.get("tls"), "broker.tls")
         self.session = Session(
-            umqtt_import.load(), self.net, raw, broker, device, config["keepalive_s"], self._downlink.receive, log
+            umqtt_import.load(),
+            self.net,
+            raw,
+            broker,
+            device,
+            config["keepalive_s"],
+            self._downlink.receive,
+            self.event_queue.due_count,
+            log,
         )
         self.link = Supervisor(
             self.session,

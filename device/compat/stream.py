@@ -36,6 +36,7 @@ class Network:
 
     Attributes:
         last_rx_ms: Time of the last bytes received.
+        served_ms: Time of the last call of `idle`.
         bytes_sent: Bytes sent over all streams.
         bug: Exception that `idle` raised, or None.
     """
@@ -49,7 +50,7 @@ class Network:
         self.out = memoryview(bytearray(limit))
         self.out_n = 0
         self.inward = memoryview(bytearray(limit))
-        self.last_rx_ms = now_ms()
+        self.last_rx_ms = self.served_ms = now_ms()
         self.bytes_sent = 0
         self.bug = None
 
@@ -59,6 +60,7 @@ class Network:
 
     def serve(self):
         """Call `idle`. Its exception is stored as `bug`, to distinguish it from a fault of the peer."""
+        self.served_ms = self.now_ms()
         try:
             self.idle()
         except Exception as e:
@@ -106,6 +108,10 @@ class Stream:
         net.out[net.out_n : end] = data if n == len(data) else memoryview(data)[:n]
         net.out_n = end
 
+    def deadline_ms(self, start_ms):
+        """Return until when a read that began at `start_ms` may take."""
+        return start_ms + self._net.timeout_ms
+
     def flush(self):
         """Send the collected bytes."""
         net = self._net
@@ -130,7 +136,7 @@ class Stream:
             raise OSError(EMSGSIZE)
         self.flush()
         got = 0
-        deadline = net.now_ms() + net.timeout_ms
+        start_ms = net.now_ms()
         while got < n:
             part = self._raw.recv_into(net.inward[got:n])
             if part:
@@ -139,7 +145,7 @@ class Stream:
             if part is None:
                 if not self._blocking and not got:
                     return None
-                net.await_(self._raw, False, deadline)
+                net.await_(self._raw, False, self.deadline_ms(start_ms))
             elif got:
                 raise OSError(ECONNRESET)
             else:

@@ -3,6 +3,10 @@
 `level` is what the supervisor currently brings up. After a failure it takes the next recovery step of that level;
 `recovery_step` is the highest step taken since the connection last worked. A successful publish resets all levels. A
 broker that answers but refuses the session is retried with back-off only: no recovery step would change its answer.
+
+A broker that closes several sessions in a row soon after their start does so because another client has the same id
+(MQTT 3.1.1, 3.1.4-2). Each of the two would end the other's session for ever, so the intervals grow although frames
+are acknowledged in between.
 """
 
 import patrolink_enums as enums
@@ -45,11 +49,16 @@ _RECOVERY = (  # of each level, in order; the last step is followed by the first
 _MIN_FAILING_MS = (0, 0, 10000, 30000, 120000, 300000, 0)
 _DELAY_FACTOR_MAX = const(8)
 _SEARCH_MS = const(90000)  # a search for a network takes up to a minute
+_CLOSED = const(-1)  # umqtt's OSError when the broker has closed the stream
 _QUERY_MS = const(5000)  # between two queries of the registration
 _SHORT_LOSS_MS = const(10000)  # a TCP session survives a loss of coverage as long as this
 _RETRY_NOW_MS = const(1000)
 # Longest back-off while an event is due: a single device does not overload the broker.
 _URGENT_WAIT_MAX_MS = const(5000)
+_SHORT_SESSION_MS = const(20000)
+_SHORT_SESSIONS_MAX = const(2)  # in a row; a further one is taken for another client with the same id
+_TAKEN_OVER_WAIT_MS = const(15000)  # doubles with each further short session, up to 2 min
+_TAKEN_OVER_DOUBLINGS = const(3)
 _SIGNAL_MS = const(60000)
 _BOARD_RESET_INTERVAL_MS = const(3600000)  # a board with a dead modem still has to record
 _BOARD_RESET_AFTER = const(3)  # modem resets without an answer
@@ -103,6 +112,7 @@ class Supervisor:
         self._level_since_ms = self._start_ms = net.now_ms()
         self._query_at_ms = 0
         self._lost_at_ms = None
+        self._short_sessions = 0  # in a row, closed by the broker
         self._signal_at_ms = 0
 
     def retry_now(self):
@@ -223,16 +233,33 @@ class Supervisor:
 
     def _fail(self, error):
         reason = "session lost" if self.level == enums.DEVICE_STATUS_LINK_UP else "no %s" % _LEVEL_NAMES[self.level]
+        taken_over_ms = 0
         if self.level == enums.DEVICE_STATUS_LINK_UP:
+            taken_over_ms = self._count_short_session(error)
             self._enter(enums.DEVICE_STATUS_LINK_SESSION)
         self._session.drop()
-        self._recover("%s (%s)" % (reason, describe(error)), isinstance(error, PeerRefusedError))
+        self._recover("%s (%s)" % (reason, describe(error)), isinstance(error, PeerRefusedError), taken_over_ms)
 
-    def _recover(self, reason, refused):
+    def _count_short_session(self, error):
+        """Return the least wait in ms after a session that failed, 0 without a sign of a second client."""
+        if self._net.now_ms() - self._level_since_ms > _SHORT_SESSION_MS:
+            self._short_sessions = 0
+        elif error.args and error.args[0] == _CLOSED:  # a reset may come from the network
+            self._short_sessions += 1
+        excess = self._short_sessions - _SHORT_SESSIONS_MAX
+        if excess <= 0:
+            return 0
+        self._log(
+            "link: the broker closed %d sessions in a row soon after their start: does another device use this id? "
+            "Give each device its own id and key" % self._short_sessions
+        )
+        return _TAKEN_OVER_WAIT_MS << min(excess - 1, _TAKEN_OVER_DOUBLINGS)
+
+    def _recover(self, reason, refused, least_wait_ms=0):
         step = self._next_step(refused)
         self.recovery_step = max(self.recovery_step, step)
         # A search has its own interval, and a network that it finds is used at once.
-        wait_ms = 0 if self.level == enums.DEVICE_STATUS_LINK_NETWORK else self._backoff.next_ms()
+        wait_ms = 0 if self.level == enums.DEVICE_STATUS_LINK_NETWORK else self._backoff.next_ms() + least_wait_ms
         if self._urgent is not None and self._urgent():
             wait_ms = min(wait_ms, _URGENT_WAIT_MAX_MS)
         self._log("link: %s; %s, next attempt in %d ms" % (reason, _STEP_NAMES[step], wait_ms))

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from patrolink.emulator.network.carrier import Connection
 from patrolink.emulator.scheduler import Scheduler
 
+_SEGMENT = 1400  # bytes of a TCP segment
 _CONNECT, _PUBLISH, _PUBACK, _SUBSCRIBE, _PINGREQ = 1, 3, 4, 8, 12
 
 
@@ -25,6 +26,9 @@ class VirtualBroker:
         mute: Accept every PUBLISH but acknowledge none.
         refuse: Return code of CONNACK, 0 to accept.
         up: Whether it accepts connections.
+        puback_ms: Delay of each PUBACK.
+        refuse_subscriptions: Answer every SUBSCRIBE with a failure.
+        retained: Retained downlink message by device.
     """
 
     def __init__(
@@ -36,6 +40,9 @@ class VirtualBroker:
         self.mute = False
         self.refuse = 0
         self.up = True
+        self.puback_ms = 0.0
+        self.refuse_subscriptions = False
+        self.retained: dict[str, bytes] = {}
         self.handshake_failures = 0
         self.sessions: dict[str, _Session] = {}
         self._open: set[_Session] = set()
@@ -51,9 +58,8 @@ class VirtualBroker:
     def send(self, device: str, payload: bytes) -> None:
         """Publish to the downlink topic of a device; lost if it has no session (clean sessions)."""
         session = self.sessions.get(device)
-        if session is not None:
-            topic = f"p/{device}/d".encode()
-            session.packet(0x32, struct.pack(">H", len(topic)) + topic + b"\0\1" + payload)
+        if session is not None and session.subscribed:
+            session.publish(payload, False)
 
     def stop(self) -> None:
         """Close all connections and accept none until `up` is True again."""
@@ -74,6 +80,7 @@ class _Session:
         self._connection = connection
         self._buf = bytearray()
         self.device = ""
+        self.subscribed = False
         self._tls: ssl.SSLObject | None = None
         if broker.tls is not None:
             self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -110,9 +117,11 @@ class _Session:
             self.end()
 
     def _flush(self) -> None:
-        data = self._out.read()
-        if data:
-            self._connection.down(data)
+        self._down(self._out.read())
+
+    def _down(self, data: bytes) -> None:
+        for start in range(0, len(data), _SEGMENT):
+            self._connection.down(data[start : start + _SEGMENT])
 
     def packet(self, first: int, body: bytes) -> None:
         n, length = len(body), bytearray()
@@ -123,7 +132,7 @@ class _Session:
                 break
         data = bytes([first]) + bytes(length) + body
         if self._tls is None:
-            self._connection.down(data)
+            self._down(data)
         else:
             self._tls.write(data)
             self._flush()
@@ -173,14 +182,28 @@ class _Session:
             n = struct.unpack_from(">H", body)[0]
             packet_id, payload = body[2 + n : 4 + n], body[4 + n :]
             broker.on_publish(self.device, payload)
-            if not broker.mute:
-                self.packet(0x40, packet_id)
+            if broker.puback_ms:
+                broker.scheduler.after(broker.puback_ms, lambda: self._acknowledge(packet_id))
+            else:
+                self._acknowledge(packet_id)
         elif kind == _SUBSCRIBE:
-            self.packet(0x90, body[:2] + b"\1")
+            self.packet(0x90, body[:2] + (b"\x80" if broker.refuse_subscriptions else b"\1"))
+            self.subscribed = not broker.refuse_subscriptions
+            if self.subscribed and self.device in broker.retained:
+                self.publish(broker.retained[self.device], True)
         elif kind == _PINGREQ:
             self.packet(0xD0, b"")
         elif kind != _PUBACK:  # DISCONNECT, or a packet that a device must not send
             self.end()
+
+    def publish(self, payload: bytes, retained: bool) -> None:
+        """Deliver a downlink message."""
+        topic = f"p/{self.device}/d".encode()
+        self.packet(0x32 | retained, struct.pack(">H", len(topic)) + topic + b"\0\1" + payload)
+
+    def _acknowledge(self, packet_id: bytes) -> None:
+        if self in self._broker._open and not self._broker.mute:
+            self.packet(0x40, packet_id)
 
     def end(self) -> None:
         """Close from the broker."""
