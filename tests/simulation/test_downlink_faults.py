@@ -102,14 +102,14 @@ def test_a_second_client_with_the_same_id_is_named_and_retried_with_growing_inte
 
     def take_over():
         session = sim.broker.sessions.get("sim-1")
-        if session is not None and session not in seen:
-            seen.add(session)
+        if session is not None and session not in ended:
+            ended.add(session)
             sessions.append(sim.scheduler.now)
             sim.scheduler.after(2000, session.end)
         if sim.scheduler.now < END:
             sim.scheduler.after(200, take_over)
 
-    seen: set[object] = set()
+    ended: set[object] = set()
     sim.scheduler.at(BEGIN, take_over)
     finish(sim)
     assert lines(sim, "does another device use this id?")
