@@ -280,7 +280,7 @@ class Monitor:
         if len(missing) > thinned:
             self.violate(
                 "delivery",
-                f"{len(missing)} frames of {device} are missing, {thinned} were thinned; first {sorted(missing)[:5]}",
+                f"missing frames of {device}: {len(missing)}, thinned: {thinned}; first {sorted(missing)[:5]}",
             )
 
     def _missing(self, device: str) -> set[int]:
