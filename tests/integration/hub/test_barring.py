@@ -191,7 +191,7 @@ def test_frames_of_a_barred_device_are_refused_and_counted(hub):
     hub.send_hello("vest-1")
     hub.send("vest-1", m.DEVICE_STATUS, hub.status_values())
     assert hub.metrics.refused["frame barred"] == 2
-    assert {message[:2] for message in sent(hub)} == {("vest-1", "left")}, "no terms; the stun was sent already"
+    assert sent(hub) == [], "no terms; the stun was sent already"
     hub.send_hello("vest-2")
     assert {message[0] for message in sent(hub)} == {"vest-2"}
 
@@ -282,7 +282,7 @@ def test_admitted_device_gets_its_groups_back(hub):
     assert group_of(hub).memberships["vest-1"].member.rights == {"talk", "emergency"}
     assert set(sent(hub)) == {("vest-1", "terms", 1), ("vest-1", "terms", private), ("vest-1", "revive")}
     hub.send_hello("vest-1")
-    assert hub.metrics.refused["frame barred"] == 0 and ("vest-1", "terms", 1) in sent(hub)
+    assert hub.metrics.refused["frame barred"] == 0
 
 
 def test_old_key_stays_barred_after_the_admission_with_a_new_one(hub, start):

@@ -156,7 +156,7 @@ def test_new_address_after_another_is_no_alarm(hub):
         packet = sender.keepalive()
         sender.send(packet)  # a duplicate in the network
         hub.clock.now_ms += 1000
-    assert hub.messages("warning") == [] and hub.voice.metrics.counts["clone_signs"] == 0
+    assert hub.messages("warning") == [] and hub.voice_metrics.counts["clone_signs"] == 0
 
 
 def test_repeated_packets_from_another_address_are_an_alarm(hub):
