@@ -6,6 +6,7 @@ Writes build/bench/hub_isolation.json. Each load is measured between two times w
 
 import contextlib
 import json
+import select
 import socket
 import subprocess
 import sys
@@ -30,6 +31,7 @@ from patrolink_protocol import frame, track_encoder  # noqa: E402
 from tests.support import hub_process  # noqa: E402
 
 INTERVAL_MS, SECONDS = 60.0, 4.0
+WAIT_PACKETS = 20
 FRAMES, FIXES_PER_FRAME = 5000, 60
 _FIX = {
     "lon_deg": 13.7, "alt_m": 4.0, "speed_mps": 1.4, "course_deg": 90.0, "hacc_m": 4.0, "sats": 11, "battery_pct": 93,
@@ -53,25 +55,48 @@ def write_backlog(path: Path) -> None:
 
 
 def measure(load: bench_hub.Load, voice: list[list[bytes]], first: int, command: list[str]) -> dict:
-    """Return the relay figures while a load runs; without a command, without load."""
+    """Return the relay figures while a load runs; without a command, without load.
+
+    Of the packets of each talker, WAIT_PACKETS hold the floor until the load is on.
+    """
+    measured = first + WAIT_PACKETS
+    send_keepalives(load)
     if not command:
-        return bench_hub.step(load, voice, first, INTERVAL_MS, SECONDS)
+        return bench_hub.step(load, voice, measured, INTERVAL_MS, SECONDS)
     hostile = subprocess.Popen([sys.executable, hub_hostile.__file__, *command], stdout=subprocess.PIPE, text=True)
     assert hostile.stdout is not None
-    hostile.stdout.readline()
+    target = "127.0.0.1", load.ports[1]
+    for i in range(first, measured):
+        for device, packets in zip(load.talkers, voice, strict=True):
+            device.media.sendto(packets[i], target)
+        if select.select([hostile.stdout], [], [], 1)[0]:
+            break
+    load.drain()
     try:
-        result = bench_hub.step(load, voice, first, INTERVAL_MS, SECONDS)
+        result = bench_hub.step(load, voice, measured, INTERVAL_MS, SECONDS)
     finally:
         hostile.terminate()
         hostile.communicate()
     return result
 
 
+def send_keepalives(load: bench_hub.Load) -> None:
+    """Send a keepalive of each device on both sockets: a device without one for 60 s counts as absent."""
+    for device in load.devices:
+        device.floor.sendto(device.report(), ("127.0.0.1", load.ports[0]))
+        device.media.sendto(device.report(), ("127.0.0.1", load.ports[1]))
+        time.sleep(0.0002)
+
+
 def voice_restart_s(load: bench_hub.Load) -> float:
-    """Return the seconds from kill -9 of the voice until it answers the request of a talker."""
-    hub = psutil.Process(load.hub.process.pid)
-    next(process for process in hub.children() if "voice" in process.cmdline()).kill()
-    start, talker = time.monotonic(), load.talkers[0]
+    """Return the seconds from kill -9 of the voice until it grants the floor to a talker."""
+    hub, talker, start = psutil.Process(load.hub.process.pid), load.talkers[0], time.monotonic()
+    voice = next(process for process in hub.children() if "voice" in process.cmdline())
+    voice.kill()
+    voice.wait()
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            talker.floor.recv(2048)
     talker.ssrc = 0
     while not talker.ssrc:
         assert time.monotonic() - start < 30, "the voice was not started again"
@@ -91,9 +116,9 @@ def main() -> None:
         frames = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="patrolink-backlog-"))) / "frames"
         write_backlog(frames)
         load = bench_hub.Load(stack, f'console = "{console}"', DISPATCHER)
-        loads.append([BACKLOG, "0", f"127.0.0.1:{load.broker.port}", str(frames)])
+        loads.insert(-1, [BACKLOG, "0", f"127.0.0.1:{load.broker.port}", str(frames)])
         steps: list[list[str]] = [[], *(step for command in loads for step in (command, []))]
-        count = int(SECONDS * 1000 / INTERVAL_MS)
+        count = WAIT_PACKETS + int(SECONDS * 1000 / INTERVAL_MS)
         voice = bench_hub.prepare(load, count * len(steps))
         results = []
         for i, command in enumerate(steps):

@@ -311,8 +311,7 @@ class TermsSite:
     def make_group(self) -> None:
         if self.hub is not None:
             group = self.hub.registry.make_group("search", self.rng.sample(self.names, self.rng.randrange(1, 5)))
-            for membership in group.memberships.values():
-                self.hub.presence.update_membership(membership.device, group.number)
+            self.hub.presence.members_added(group)
             self.hub.server.open_group(group)
 
     def end_group(self) -> None:

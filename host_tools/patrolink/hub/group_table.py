@@ -53,10 +53,10 @@ class GroupTable:
             for device in row["members"]:
                 self._private[device] = row["group"]
 
-    def count(self, number: int, packets: int, lost: int) -> None:
+    def count(self, group: int, packets: int, lost: int) -> None:
         """Store the packets of the burst in progress in a group."""
-        if number in self._rows:
-            self._rows[number] |= {"packets": packets, "lost": lost}
+        if group in self._rows:
+            self._rows[group] |= {"packets": packets, "lost": lost}
 
     def remove(self, number: int) -> None:
         """Forget a group that has ended."""

@@ -60,9 +60,10 @@ class VoiceEvents:
         elif isinstance(message, m.Notice):
             self._notice(message.message)
         elif isinstance(message, m.BurstCounts):
-            for group, packets, lost in message.rows:
-                self._table.count(group, packets, lost)
-                self._dispatchers.broadcast({"type": "counts", "group": group, "packets": packets, "lost": lost})
+            groups = [{"group": group, "packets": packets, "lost": lost} for group, packets, lost in message.rows]
+            for row in groups:
+                self._table.count(**row)
+            self._dispatchers.broadcast({"type": "counts", "groups": groups})
         elif isinstance(message, m.DeviceMessage):
             self._sender.send(message.device, message.kind, message.values)
         elif isinstance(message, m.CloneSuspected):

@@ -10,6 +10,8 @@ from patrolink.hub.channel.memory import MemoryChannel
 from patrolink.hub.channel.streams import MAX_LINE_BYTES, MAX_WAITING_BYTES, ConnectingEnd, ListeningEnd
 from patrolink.hub.group_table import GroupTable
 from patrolink.hub.infra.metrics import Metrics
+from patrolink.hub.voice import service_requests
+from patrolink.hub.voice.service_requests import ServiceRequests
 
 from tests.support.polling import TIMEOUT_S
 
@@ -209,3 +211,49 @@ def test_table_tells_what_has_changed_while_there_was_no_connection():
     table.count(2, 7, 1)
     table.count(5, 7, 1)
     assert table.rows()[1]["packets"] == 7 and table.private_group("vest-1") is None
+
+
+# --- changes of groups -----------------------------------------------------------------------------------------------
+
+
+class FakeVoice:
+    """Keeps the groups that were made."""
+
+    def __init__(self) -> None:
+        self.groups: list[str] = []
+
+    def make_group(self, name: str, devices: list[str]) -> int:
+        self.groups.append(name)
+        return len(self.groups)
+
+    def leave_all(self) -> None:
+        pass
+
+
+class FakeChannel:
+    """Keeps what is sent."""
+
+    def __init__(self) -> None:
+        self.sent: list[m.Message] = []
+
+    def send(self, message: m.Message) -> None:
+        self.sent.append(message)
+
+
+def test_changes_of_groups_wait_for_each_other_and_more_are_refused(monkeypatch):
+    monkeypatch.setattr(service_requests, "_CHANGE_INTERVAL_S", 0.001)
+    monkeypatch.setattr(service_requests, "_MEMBER_S", 0.0)
+    channel, voice = FakeChannel(), FakeVoice()
+
+    async def run() -> None:
+        requests = ServiceRequests(channel, voice, None, Metrics())
+        for number in range(13):
+            requests.received(m.MakeGroup(number, f"group {number}", ["vest-1"]))
+        assert voice.groups == ["group 0"], "the first at once"
+        assert [message.request for message in channel.sent] == [0, 11, 12]
+        assert channel.sent[-1].error == "10 changes of groups are waiting already; retry in a minute"
+        await until(lambda: len(voice.groups) == 11)
+
+    asyncio.run(run())
+    replies = [message.request for message in channel.sent if isinstance(message, m.Done)]
+    assert replies == list(range(11))

@@ -4,7 +4,7 @@ A session is used on the hub's event loop; no method blocks. Its queue delivers 
 dictionary for JSON whose `type` is
 
     floor      a group's floor has changed: a row of `groups`
-    counts     packets of the burst in progress in a group, once a second: group, packets, lost
+    counts     packets of the bursts in progress, once a second: groups, a list of group, packets, lost
     granted    the dispatcher may talk: group, duration_ms
     queued     the request waits: group, position
     denied     the request was denied: group, cause, text

@@ -1,12 +1,16 @@
 """Runs the floors of all groups: timers, and delivery of the effects that the floor machines return."""
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Mapping
 
 from patrolink.core.clock import Clock
 from patrolink.hub.voice.floor_sender import FloorSender
-from patrolink.hub.voice.floor_types import FloorEvent, Member
+from patrolink.hub.voice.floor_types import FloorEvent, FloorMessage, Member
 from patrolink.hub.voice.groups import Group, Membership
+
+_MESSAGES_PER_TURN = 32  # voice packets have their turn after so many
+_MAX_WAITING = 10_000  # of one group; the oldest are dropped, which the repeats of T7 repair
 
 
 class FloorServer:
@@ -27,6 +31,7 @@ class FloorServer:
     ) -> None:
         self._clock, self._memberships, self._sender, self._on_event = clock, memberships, sender, on_event
         self._timers: dict[int, asyncio.TimerHandle] = {}  # by group
+        self._waiting: dict[int, deque[FloorMessage]] = {}  # by group, of groups with many members
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def start(self) -> None:
@@ -50,6 +55,7 @@ class FloorServer:
     def close_group(self, group: Group) -> None:
         """Deliver the last effects of a group that has ended, and drop its timer."""
         self._deliver(group)
+        self._waiting.pop(group.number, None)  # the members learn from their terms that the group has ended
         timer = self._timers.pop(group.number, None)
         if timer is not None:
             timer.cancel()
@@ -91,10 +97,37 @@ class FloorServer:
         self._deliver(group)
 
     def _deliver(self, group: Group) -> None:
+        count = 0
         for effect in group.floor.take_effects():
             if isinstance(effect, FloorEvent):
                 self._on_event(group, effect)
-                continue
-            membership = self._memberships.get(effect.member.ssrc)
-            if membership is not None:  # otherwise the member has left meanwhile
-                self._sender.send(membership.device, effect.data)
+            elif count < _MESSAGES_PER_TURN and group.number not in self._waiting:
+                count += 1
+                self._send(effect)
+            else:
+                self._defer(group, effect)
+
+    def _send(self, message: FloorMessage) -> None:
+        membership = self._memberships.get(message.member.ssrc)
+        if membership is not None:  # otherwise the member has left meanwhile
+            self._sender.send(membership.device, message.data)
+
+    def _defer(self, group: Group, message: FloorMessage) -> None:
+        """Send a message in a later turn of the loop. The order in a group is kept; groups take turns."""
+        if self._loop is None:
+            return
+        if not self._waiting:
+            self._loop.call_soon(self._send_waiting)
+        self._waiting.setdefault(group.number, deque(maxlen=_MAX_WAITING)).append(message)
+
+    def _send_waiting(self) -> None:
+        if not self._waiting:
+            return
+        number, messages = next(iter(self._waiting.items()))
+        del self._waiting[number]
+        for _ in range(min(_MESSAGES_PER_TURN, len(messages))):
+            self._send(messages.popleft())
+        if messages:
+            self._waiting[number] = messages
+        if self._waiting and self._loop is not None:
+            self._loop.call_soon(self._send_waiting)

@@ -21,6 +21,7 @@ from patrolink.hub.voice.groups import Device, Group, Membership
 from patrolink.hub.voice.ssrc_allocator import SsrcAllocator
 
 _DYNAMIC_PRIORITY, _DYNAMIC_RANK = 10, 1
+_MAX_DYNAMIC = 100
 _SESSION_KEY_BYTES = 32
 _ALL_RIGHTS = frozenset(("talk", "emergency", "broadcast"))
 _Stored = dict[str, Any]
@@ -223,6 +224,8 @@ class GroupRegistry:
                 raise UserError(f"no device {device!r} at this site; add its key to {self._context.site.keys}")
             if device in self.barred:
                 raise UserError(f"{device} is barred; leave it out, or admit it with `patrolink hub unbar`")
+        if len(self._dynamic) >= _MAX_DYNAMIC:
+            raise UserError(f"there are {_MAX_DYNAMIC} dynamic groups, which is the limit; end one first")
         if not devices or not 0 < len(name.encode()) <= 40:
             raise UserError("a group needs at least one device and a name of 1 to 40 bytes in UTF-8")
         self._ssrcs.prepare(len(devices) + 2)  # members, the group's own, and its number

@@ -1,6 +1,6 @@
 """Tracks at which addresses devices are reachable and which devices are present, across restarts of the hub."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,12 +43,12 @@ class DevicePresence:
     def start(self) -> None:
         """Consider every device present whose address is known from before the restart."""
         now_ms = self._clock.monotonic_ms()
-        for device in self._devices.values():
-            if device.floor_address is not None:
-                device.last_seen_ms = now_ms
-                if device.media_address is not None:
-                    self._by_media_address[device.media_address] = device
-                self._update_memberships(device)
+        known = [device for device in self._devices.values() if device.floor_address is not None]
+        for device in known:
+            device.last_seen_ms = now_ms
+            if device.media_address is not None:
+                self._by_media_address[device.media_address] = device
+        self._update(known)
 
     def device_at(self, media_address: Address) -> Device | None:
         """Return the device that sends media from an address."""
@@ -82,7 +82,7 @@ class DevicePresence:
             device.media_address = source
         else:
             device.floor_address = source
-        self._update_memberships(device)
+        self._update([device])
         return device.floor_address is not None and (appeared or not is_media)
 
     def stale_packet(self, device: Device, source: Address) -> None:
@@ -108,29 +108,40 @@ class DevicePresence:
     def expire(self) -> None:
         """Mark devices absent that were not seen for ABSENT_MS."""
         now_ms = self._clock.monotonic_ms()
-        for device in (*self._devices.values(), *self._dispatchers.values()):
-            if device.last_seen_ms is not None and now_ms - device.last_seen_ms > ABSENT_MS:
-                device.last_seen_ms = None
-                self._metrics.counts["devices_gone"] += 1
-                self._update_memberships(device)
+        absent = [
+            device
+            for device in (*self._devices.values(), *self._dispatchers.values())
+            if device.last_seen_ms is not None and now_ms - device.last_seen_ms > ABSENT_MS
+        ]
+        for device in absent:
+            device.last_seen_ms = None
+            self._metrics.counts["devices_gone"] += 1
+        self._update(absent)
 
     def forget(self, device: Device) -> None:
         """Forget the addresses of a device and mark it absent."""
         if device.media_address is not None:
             self._by_media_address.pop(device.media_address, None)
         device.floor_address = device.media_address = device.last_seen_ms = None
-        self._update_memberships(device)
+        self._update([device])
 
-    def update_membership(self, device: Device, number: int) -> None:
-        """Set the presence of a device in a group that it has just joined."""
-        membership = device.memberships[number]
-        membership.member.present = device.floor_address is not None and device.last_seen_ms is not None
-        membership.group.update_targets()
-        self._on_change(membership.group)
+    def members_added(self, group: Group) -> None:
+        """Set the presence of the members of a group that was made or has new members."""
+        for membership in group.memberships.values():
+            membership.member.present = _is_present(membership.device)
+        group.update_targets()
+        self._on_change(group)
 
-    def _update_memberships(self, device: Device) -> None:
-        for number in device.memberships:
-            self.update_membership(device, number)
+    def _update(self, devices: Iterable[Device]) -> None:
+        """Set the presence of devices in their groups, and compute the targets of each group once."""
+        groups: dict[int, Group] = {}
+        for device in devices:
+            for number, membership in device.memberships.items():
+                membership.member.present = _is_present(device)
+                groups[number] = membership.group
+        for group in groups.values():
+            group.update_targets()
+            self._on_change(group)
 
     # --- storage ------------------------------------------------------------------------------------------------------
 
@@ -157,3 +168,7 @@ class DevicePresence:
             OSError: Storage failed.
         """
         persistence.save_json(self._path, snapshot)
+
+
+def _is_present(device: Device) -> bool:
+    return device.floor_address is not None and device.last_seen_ms is not None

@@ -179,8 +179,7 @@ class VoiceService:
     def make_group(self, name: str, devices: list[str]) -> int:
         """Create a dynamic group and return its number; see GroupRegistry.make_group for errors."""
         group = self._registry.make_group(name, devices)
-        for membership in group.memberships.values():
-            self._presence.update_membership(membership.device, group.number)
+        self._presence.members_added(group)
         self._server.open_group(group)
         self._service.broadcast({"type": "group", **self._status(group)})
         return group.number

@@ -1,6 +1,7 @@
 """What the voice takes from the service: facts about devices, and requests of dispatchers. A Handler of the channel."""
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 
 from patrolink_protocol import group_report
@@ -12,6 +13,8 @@ from patrolink.hub.infra.metrics import Metrics
 from patrolink.hub.voice.group_terms import GroupTerms
 from patrolink.hub.voice.service import VoiceService
 
+_CHANGE_INTERVAL_S, _MEMBER_S = 1, 0.005  # between two changes of groups, and for each member of a new one
+_MAX_CHANGES = 10
 _ROWS_PER_TURN = 32  # of the state; voice has its turn in between
 
 
@@ -22,6 +25,8 @@ class ServiceRequests:
         self._channel, self._voice, self._terms, self._metrics = channel, voice, terms, metrics
         self._connections = 0
         self._state: asyncio.Task[None] | None = None
+        self._changes: deque[m.MakeGroup | m.EndGroup] = deque()
+        self._change_timer: asyncio.TimerHandle | None = None
 
     def connected(self) -> None:
         """Send the state of all groups; see Handler."""
@@ -44,6 +49,7 @@ class ServiceRequests:
         """Let all dispatchers leave; see Handler."""
         if self._state is not None:
             self._state.cancel()
+        self._changes.clear()
         self._terms.disconnected()
         self._voice.leave_all()
 
@@ -63,13 +69,8 @@ class ServiceRequests:
             self._voice.leave(message.session, message.group)
         elif isinstance(message, m.Join):
             self._reply(message.request, lambda: self._join(message))
-        elif isinstance(message, m.MakeGroup):
-            self._reply(
-                message.request,
-                lambda: m.Done(message.request, self._voice.make_group(message.name, message.devices)),
-            )
-        elif isinstance(message, m.EndGroup):
-            self._reply(message.request, lambda: self._end_group(message))
+        elif isinstance(message, (m.MakeGroup, m.EndGroup)):
+            self._queue_change(message)
         elif isinstance(message, m.ReadMetrics):
             self._channel.send(m.MetricsRead(message.request, vars(self._metrics.snapshot())))
 
@@ -101,6 +102,29 @@ class ServiceRequests:
             terms.group_key.number, terms.group_key.secret,
         )  # fmt: skip
 
-    def _end_group(self, message: m.EndGroup) -> m.Done:
+    # --- changes of groups --------------------------------------------------------------------------------------------
+
+    def _queue_change(self, message: m.MakeGroup | m.EndGroup) -> None:
+        """Make or end a group, one after the other: each writes all groups to storage and informs all its members."""
+        if len(self._changes) >= _MAX_CHANGES:
+            error = f"{_MAX_CHANGES} changes of groups are waiting already; retry in a minute"
+            self._channel.send(m.Failed(message.request, error, is_storage=False))
+            return
+        self._changes.append(message)
+        if self._change_timer is None:
+            self._next_change()
+
+    def _next_change(self) -> None:
+        self._change_timer = None
+        if self._changes:
+            message = self._changes.popleft()
+            self._reply(message.request, lambda: self._change(message))
+            members = len(message.devices) if isinstance(message, m.MakeGroup) else 0
+            wait_s = _CHANGE_INTERVAL_S + members * _MEMBER_S
+            self._change_timer = asyncio.get_running_loop().call_later(wait_s, self._next_change)
+
+    def _change(self, message: m.MakeGroup | m.EndGroup) -> m.Done:
+        if isinstance(message, m.MakeGroup):
+            return m.Done(message.request, self._voice.make_group(message.name, message.devices))
         self._voice.end_group(message.group)
         return m.Done(message.request)

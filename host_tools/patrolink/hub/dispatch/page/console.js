@@ -103,7 +103,7 @@ class Console {
       floor: group => this.#onFloor(group),
       group: group => { this.#onFloor(group); this.#updateNames(); },
       gone: ({ group }) => this.#onGroupEnded(group),
-      counts: counts => this.groups.updateCounts(counts),
+      counts: ({ groups }) => groups.forEach(counts => this.groups.updateCounts(counts)),
       position: position => this.#onPosition(position),
       event: row => this.alerts.updateEvent(row),
       answer: row => this.#onAnswer(row),
