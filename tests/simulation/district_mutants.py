@@ -66,7 +66,8 @@ class _Loader(importlib.machinery.SourceFileLoader):
 def run_seeds(mutant: dict[str, str]) -> int:
     """Run seeds until one shows a violation, print it, and return the exit code. This process has the mutant."""
     sys.meta_path.insert(0, _Finder((ROOT / mutant["file"]).resolve(), apply(mutant)))
-    from patrolink.emulator.scenarios.district.simulation import District, DistrictFaults
+    from patrolink.emulator.scenarios.district.faults import DistrictFaults
+    from patrolink.emulator.scenarios.district.simulation import District
 
     faults = DistrictFaults(*(hours / INTENSITY for hours in dataclasses.astuple(DistrictFaults())))
     for seed in range(1, SEEDS + 1):

@@ -4,8 +4,9 @@ import json
 
 import pytest
 from patrolink.cli import main
+from patrolink.emulator.scenarios.district.faults import NO_FAULTS
 from patrolink.emulator.scenarios.district.prefix import shortest_prefix_min
-from patrolink.emulator.scenarios.district.simulation import NO_FAULTS, District
+from patrolink.emulator.scenarios.district.simulation import District
 
 SEEDS = range(1, 5)
 

@@ -41,7 +41,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _make(args: argparse.Namespace, hours: float) -> "District":
-    from patrolink.emulator.scenarios.district.simulation import NO_FAULTS, District, DistrictFaults
+    from patrolink.emulator.scenarios.district.faults import NO_FAULTS, DistrictFaults
+    from patrolink.emulator.scenarios.district.simulation import District
 
     return District(args.district, hours, args.seed, NO_FAULTS if args.no_faults else DistrictFaults())
 
