@@ -85,7 +85,8 @@ def send_keepalives(load: bench_hub.Load) -> None:
     for device in load.devices:
         device.floor.sendto(device.report(), ("127.0.0.1", load.ports[0]))
         device.media.sendto(device.report(), ("127.0.0.1", load.ports[1]))
-        time.sleep(0.0002)
+        time.sleep(0.0005)
+    time.sleep(1)  # they are processed before the measurement
 
 
 def voice_restart_s(load: bench_hub.Load) -> float:

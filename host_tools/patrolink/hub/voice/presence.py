@@ -105,12 +105,12 @@ class DevicePresence:
         session.media_address = media_address
         session.last_seen_ms = None
 
-    def expire(self) -> None:
-        """Mark devices absent that were not seen for ABSENT_MS."""
+    def expire(self, portion: int = 0, portions: int = 1) -> None:
+        """Mark devices absent that were not seen for ABSENT_MS: all, or one of so many portions of them."""
         now_ms = self._clock.monotonic_ms()
         absent = [
             device
-            for device in (*self._devices.values(), *self._dispatchers.values())
+            for device in (*self._devices.values(), *self._dispatchers.values())[portion::portions]
             if device.last_seen_ms is not None and now_ms - device.last_seen_ms > ABSENT_MS
         ]
         for device in absent:

@@ -28,7 +28,8 @@ from patrolink.hub.voice.service_link import ServiceLink
 
 FLOOR_LIMIT, MEDIA_LIMIT = 60, 250  # datagrams of one source per second; 1 s of pre-roll arrives at once
 _SAVE_INTERVAL_S = 3  # of device addresses
-_MAX_CHANGED = 100  # groups whose state is sent to the service in a second, besides those whose floor changes
+_PORTIONS = 20  # of a second: little work at once beside voice
+_MAX_CHANGED = 5  # groups whose state is sent to the service at once, besides those whose floor changes
 
 
 class VoiceSockets(NamedTuple):
@@ -68,6 +69,7 @@ class VoiceService:
         self._sockets, self._registry, self._service = sockets, registry, service
         self._clock, self._metrics = clock, metrics
         self._status_pending: set[int] = set()  # groups whose state is about to be broadcast
+        self._talking: dict[int, Group] = {}  # by number
         self._changed: dict[int, None] = {}  # groups whose number of present members has changed
         self._keys_due: dict[int, Group] = {}  # groups whose key an expelled device knows
         self._readmissions: set[str] = set()  # devices that get their memberships back
@@ -119,13 +121,14 @@ class VoiceService:
         """Do the periodic work until cancelled."""
         while True:
             for _ in range(_SAVE_INTERVAL_S):
-                await asyncio.sleep(1)
+                for portion in range(_PORTIONS):
+                    await asyncio.sleep(1 / _PORTIONS)
+                    self._presence.expire(portion, _PORTIONS)
+                    self._publish_changed()
                 for limiter in self._limiters:
                     limiter.reset()
-                self._presence.expire()
                 self._complete_changes()
                 self._publish_counts()
-                self._publish_changed()
             try:
                 snapshot = self._presence.snapshot()
                 await run_to_end(lambda: self._presence.save(snapshot))  # noqa: B023 - it ends before the next round
@@ -189,6 +192,7 @@ class VoiceService:
         group = self._registry.end_group(number)
         self._server.close_group(group)
         self._bursts.remove_group(number)
+        self._talking.pop(number, None)
         self._service.broadcast({"type": "gone", "group": number})
 
     # --- barred devices -----------------------------------------------------------------------------------------------
@@ -280,6 +284,10 @@ class VoiceService:
                 self.recorder.begin(group, event)
         elif event.kind == FloorEventKind.END:
             self.recorder.end(event)
+        if group.floor.burst is not None:
+            self._talking[group.number] = group
+        else:
+            self._talking.pop(group.number, None)
         if group.number not in self._status_pending:
             self._status_pending.add(group.number)
             asyncio.get_running_loop().call_soon(self._publish_floor, group)
@@ -290,8 +298,7 @@ class VoiceService:
             self._service.broadcast({"type": "floor", **self._status(group)})
 
     def _publish_counts(self) -> None:
-        talking = [group for group in self._registry.groups.values() if group.floor.burst is not None]
-        self._service.count([(group.number, *self._bursts.counts(group)) for group in talking])
+        self._service.count([(group.number, *self._bursts.counts(group)) for group in self._talking.values()])
 
     def _mark_changed(self, group: Group) -> None:
         self._changed[group.number] = None
