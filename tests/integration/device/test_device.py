@@ -19,8 +19,10 @@ from tests.support.device_rig import DeviceRig, walk
 from tests.support.polling import wait_until
 from tests.support.tcp_proxy import BLACKHOLE, CORRUPT, DRIP, PASS, THROTTLE
 
-HEAP_LIMIT = 140 * 1024  # of 192 KiB, on a 64-bit machine; most of it is bytecode of the agent
-MODEM_HEAP_LIMIT = 168 * 1024
+HEAP_LIMIT = 150 * 1024  # of 224 KiB, on a 64-bit machine; most of it is bytecode of the agent
+# MicroPython allocates its table of names in steps that double: with the modem's code the agent has more than 1,270
+# names on the heap, and the next step takes 14 KiB. A board with frozen code has the names in flash.
+MODEM_HEAP_LIMIT = 192 * 1024
 
 
 @pytest.mark.parametrize("board", ["unix", "linux"])
