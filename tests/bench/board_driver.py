@@ -160,7 +160,7 @@ def fixes():
 def measure_publish(clock, data):
     """Return the cost of ROUNDS publishes with QoS 1 to a broker in memory."""
     net = Network(clock.now_ms, lambda: None)
-    session = Session(umqtt_import.load(), net, Broker, {"host": "b", "port": 1883}, DEVICE, 60, None, print)
+    session = Session(umqtt_import.load(), net, Broker, {"host": "b", "port": 1883}, DEVICE, 60, None, lambda: 0, print)
     session.connect()
     session.publish(data)
     meter = Meter()

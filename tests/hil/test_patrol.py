@@ -5,8 +5,12 @@ from patrolink.core.errors import DeviceError
 from patrolink.core.keys import DeviceKey
 from patrolink.emulator.peripherals import nmea
 from patrolink.hub.infra.downlink import Downlink
+from patrolink_messages import EVENT_STATE
+from patrolink_names import NAMES
 
 from tests.support.device_rig import walk
+
+RESOLVED = next(code for code, name in NAMES["event_state", "state"].items() if name == "resolved")
 
 pytestmark = pytest.mark.needs("gps", "modem", "buttons")
 
@@ -19,7 +23,8 @@ def test_patrol_with_sos_and_power_cut(rig):
     bench.listen(lambda: any(row["record"] == "event" for row in bench.rows))
     event = next(row for row in bench.rows if row["record"] == "event")
     downlink = Downlink({bench.device_id: DeviceKey(bench.key)})
-    bench.transport.publish(bench.device_id, downlink.acknowledge_event(bench.device_id, event["event_id"], 0))
+    values = {"event_id": event["event_id"], "state": RESOLVED, "time_ms": 0, "who": b"duty"}
+    bench.transport.publish(bench.device_id, downlink.seal(bench.device_id, EVENT_STATE, values))
     bench.listen(lambda: bench.decoder.stats.fixes >= 60)
     bench.cycle()
     bench.listen(bench.input_consumed, 60)

@@ -158,8 +158,8 @@ def test_invalid_key_of_a_camera_is_named(tmp_path, table, message):
 
 def test_heap_includes_voice_and_camera():
     unix = boards.find("unix")
-    assert unix.heap({}) == 192
-    assert unix.heap({"audio": {}}) == 288 and unix.heap({"camera": {}}) == 464
-    assert unix.heap({"audio": {}, "camera": {}}) == 560
+    assert unix.heap({}) == 224
+    assert unix.heap({"audio": {}}) == 320 and unix.heap({"camera": {}}) == 496
+    assert unix.heap({"audio": {}, "camera": {}}) == 592
     assert boards.find("linux").heap({"camera": {}}) is None
     assert boards.find("mps2_an385").heap({}) == 128 and boards.find("mps2_an385").heap({"camera": {}}) == 160

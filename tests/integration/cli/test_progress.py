@@ -14,7 +14,7 @@ import pytest
 from patrolink.cli import main
 from patrolink.core import notes, progress
 from patrolink.core.progress import Progress
-from patrolink.hub import app
+from patrolink.hub import supervisor
 
 from tests.support.json_lines import records
 from tests.support.polling import wait_until
@@ -163,6 +163,6 @@ def test_hub_shows_progress_until_it_is_ready(tmp_path, monkeypatch):
         assert len(lines) == count
         return {"floors": [], "frames": 0}
 
-    monkeypatch.setattr(app, "serve", serve)
+    monkeypatch.setattr(supervisor, "serve", serve)
     assert main(["hub", str(tmp_path / "site.toml")]) == 0
     assert lines[0].startswith("hub: start: 0 s")

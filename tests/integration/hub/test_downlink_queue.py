@@ -6,6 +6,7 @@ import random
 import patrolink_messages as m
 import pytest
 from patrolink.hub.config import HubContext
+from patrolink.hub.infra import device_sender
 from patrolink.hub.infra.device_sender import DeviceSender
 from patrolink.hub.infra.downlink_queue import DownlinkQueue, Lane, Limits, Outcome
 from patrolink.hub.infra.metrics import Metrics
@@ -183,7 +184,7 @@ def test_dropped_messages_are_counted_by_lane(sender):
 
 
 def test_messages_wait_while_no_counter_can_be_reserved(sender, site_folder, monkeypatch):
-    monkeypatch.setattr("patrolink.hub.infra.device_sender._STORAGE_RETRY_S", 0)
+    monkeypatch.setattr(device_sender, "_STORAGE_RETRY_S", 0)
     state = sender._counters._path.parent
     state.rename(site_folder / "away")
     sender.send("vest-1", m.EVENT_STATE, answer(7, 1))

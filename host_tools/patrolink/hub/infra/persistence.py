@@ -6,7 +6,6 @@ replacement of a file, and takes the room of the replaced file afterwards.
 
 import contextlib
 import errno
-import fcntl
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -55,6 +54,8 @@ def with_reserve(folder: Path, write: Callable[[], None]) -> None:
 @contextlib.contextmanager
 def _locked_reserve(folder: Path) -> Iterator[int]:
     """Yield the open reserve. The processes of a hub share it."""
+    import fcntl  # not on Windows, where a site file can be checked but no hub runs
+
     handle = os.open(folder / RESERVE_FILE, os.O_WRONLY | os.O_CREAT, 0o600)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
