@@ -120,7 +120,7 @@ demo: setup $(FILM)
 	@$(BIN)/patrolink incident --board linux --pre 5 --post 5 --out build/demo/sos
 
 # Most tests wait for devices in real time, so there are more workers than cores.
-PARALLEL := -n 8 --dist loadgroup
+PARALLEL := -n 4 --dist loadgroup
 test: plan .venv/test-ready $(UMQTT) $(FILM) debian $(TUS)
 	@$(BIN)/python -m pytest -q --durations=5 $(PARALLEL)
 

@@ -10,9 +10,10 @@ import pytest
 TESTS = Path(__file__).resolve().parent.parent.parent
 
 
+@pytest.mark.timeout(1000)
 @pytest.mark.unchanged_inputs("device", "protocol", "tests/unit", "tests/parity.py", programs=("micropython",))
 def test_unit_tests_on_micropython():
-    process = subprocess.run([sys.executable, str(TESTS / "parity.py")], capture_output=True, text=True, timeout=280)
+    process = subprocess.run([sys.executable, str(TESTS / "parity.py")], capture_output=True, text=True, timeout=900)
     if process.returncode == 4:
         pytest.skip("no micropython: " + process.stderr.strip())
     assert process.returncode == 0, process.stdout + process.stderr
