@@ -65,8 +65,7 @@ def console(
 
         def on_output(data: bytes) -> None:
             output.extend(data)
-            # Once: after an error the prompt comes again, and the board would repeat the error until the limit.
-            if output.endswith(b">>> ") and output.count(b">>> ") == 1:
+            if output.endswith(b">>> "):
                 rig.deliver(qemu.CONSOLE_UART, command + b"\r\n")
 
         rig.on_bytes = {qemu.CONSOLE_UART: on_output}
