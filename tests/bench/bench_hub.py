@@ -34,7 +34,7 @@ from patrolink.hub.infra.crypto import aes  # noqa: E402
 from patrolink_protocol import codec, decode, frame, mcptt, srtp  # noqa: E402
 from patrolink_protocol.receiver import Receiver  # noqa: E402
 
-from tests.support import hub_process  # noqa: E402
+from tests.support import device_client, hub_process, site_file  # noqa: E402
 
 GROUPS, LISTENERS = 200, 1124
 STEPS = ((60.0, 10.0), (40.0, 4.0), (30.0, 4.0), (24.0, 4.0), (20.0, 4.0), (15.0, 4.0), (12.0, 4.0))  # ms, seconds
@@ -51,7 +51,7 @@ class Device:
 
     def __init__(self, name: str, group: int, media: socket.socket) -> None:
         self.name, self.group, self.media = name, group, media
-        self.key = hub_process.keys_of([name])[name]
+        self.key = site_file.keys_of([name])[name]
         self.terms: dict = {}
         self.index = 0
         self.ssrc = 0
@@ -83,7 +83,7 @@ class Device:
         return bytes(buf[:n])
 
     def report(self) -> bytes:
-        return self.protect_rtcp(hub_process.RECEIVER_REPORT.pack(0x80, 201, 1, self.terms["ssrc"]))
+        return self.protect_rtcp(device_client.RECEIVER_REPORT.pack(0x80, 201, 1, self.terms["ssrc"]))
 
     def request(self) -> bytes:
         writer = mcptt.Writer(bytearray(64))
@@ -147,10 +147,10 @@ class Load:
         self.devices = self.talkers + self.listeners
         self.listener_counts = [len(names[g]) - 1 for g in range(1, GROUPS + 1)]
         groups = "\n".join(
-            hub_process.GROUP_TEMPLATE.format(id=g, devices=json.dumps(members), more="talk_s = 600")
+            site_file.GROUP_TEMPLATE.format(id=g, devices=json.dumps(members), more="talk_s = 600")
             for g, members in names.items()
         )
-        site = hub_process.SITE_TEMPLATE.format(
+        site = site_file.SITE_TEMPLATE.format(
             url=broker.url, ports=self.ports, top="", hub=hub, groups=groups + dispatchers
         )
         self.hub = hub_process.HubProcess(folder, site, [device.name for device in self.devices])

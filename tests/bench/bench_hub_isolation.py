@@ -28,7 +28,7 @@ from patrolink.emulator.scenarios import control_room  # noqa: E402
 from patrolink.hub import config  # noqa: E402
 from patrolink_protocol import frame, track_encoder  # noqa: E402
 
-from tests.support import hub_process  # noqa: E402
+from tests.support import site_file  # noqa: E402
 
 INTERVAL_MS, SECONDS = 60.0, 4.0
 WAIT_PACKETS = 20
@@ -46,7 +46,7 @@ def write_backlog(path: Path) -> None:
     now_ms, lines = int(time.time() * 1000), []
     for i in range(bench_hub.LISTENERS):
         name = f"l-{i}"
-        channel = frame.Channel(hub_process.keys_of([name])[name], name.encode())
+        channel = frame.Channel(site_file.keys_of([name])[name], name.encode())
         packer = TrackPacker(channel, track_encoder.TrackEncoder(2), 1)
         count = FIXES_PER_FRAME * (FRAMES // bench_hub.LISTENERS + 1)
         fixes = [Fix(now_ms - (count - k) * 1000, 3, {**_FIX, "lat_deg": 45.5 + k / 1e4}) for k in range(count)]

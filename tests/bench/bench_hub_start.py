@@ -21,7 +21,7 @@ from patrolink.hub.config import HubContext  # noqa: E402
 from patrolink.hub.platform import SystemPlatform  # noqa: E402
 
 from tests.support import hub_process  # noqa: E402
-from tests.support.hub_process import GROUP_TEMPLATE, SITE_TEMPLATE  # noqa: E402
+from tests.support.site_file import GROUP_TEMPLATE, SITE_TEMPLATE  # noqa: E402
 
 GROUP_SIZE = 20
 

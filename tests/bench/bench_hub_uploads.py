@@ -20,7 +20,7 @@ for subfolder in ("", "device", "tests/unit"):
 
 from patrolink.emulator.network.broker import Broker  # noqa: E402
 
-from tests.support import console_site, hub_process, upload_clients  # noqa: E402
+from tests.support import console_site, device_client, hub_process, site_file, upload_clients  # noqa: E402
 
 DEVICES = [f"vest-{n}" for n in range(30)]
 UPLOADERS, FILE_BYTES, PATCH_BYTES = 4, 2_000_000, 1 << 18
@@ -32,14 +32,14 @@ def speak(clients, seconds: float) -> None:
     """Let the first device talk: 160 bytes of A-law every 20 ms."""
     member = clients[0].memberships[1]
     member.request_floor()
-    hub_process.run_until(clients, lambda: member.events[-1:] == ["GRANTED"])
+    device_client.run_until(clients, lambda: member.events[-1:] == ["GRANTED"])
     due, end = time.monotonic(), time.monotonic() + seconds
     while due < end:
         member.send_voice(bytes(160))
         due += PACKET_S
-        hub_process.run_for(clients, max(0.001, due - time.monotonic()))
+        device_client.run_for(clients, max(0.001, due - time.monotonic()))
     member.release_floor()
-    hub_process.run_for(clients, 0.5)
+    device_client.run_for(clients, 0.5)
 
 
 def upload_files(device: str, port: int, sizes: list[int], stop: threading.Event) -> None:
@@ -72,13 +72,13 @@ def measure(uploads: bool) -> dict:
     broker = Broker()
     with tempfile.TemporaryDirectory(dir=ROOT / "build") as folder:
         port = console_site.free_port()
-        group = hub_process.GROUP_TEMPLATE.format(id=1, devices=json.dumps(DEVICES), more="")
-        site = hub_process.SITE_TEMPLATE.format(
+        group = site_file.GROUP_TEMPLATE.format(id=1, devices=json.dumps(DEVICES), more="")
+        site = site_file.SITE_TEMPLATE.format(
             url=broker.url, ports=hub_process.free_ports(2), top="", hub=f'uploads = "127.0.0.1:{port}"', groups=group
         )
         hub = hub_process.HubProcess(Path(folder), site, DEVICES)
-        clients = [hub_process.DeviceClient(name, broker.port) for name in DEVICES]
-        hub_process.join_groups(clients, [1])
+        clients = [device_client.DeviceClient(name, hub_process.LoopbackNetwork(broker.port)) for name in DEVICES]
+        device_client.join_groups(clients, [1])
         stop, uploaded = threading.Event(), [[] for _ in range(UPLOADERS if uploads else 0)]
         threads = [
             threading.Thread(target=upload_files, args=(DEVICES[-1 - n], port, sizes, stop))

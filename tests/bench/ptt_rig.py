@@ -29,7 +29,7 @@ from patrolink.emulator.peripherals.headset import RATE, Headset  # noqa: E402
 from patrolink.emulator.peripherals.serial_line import Line  # noqa: E402
 from patrolink.transport.mqtt import MqttTransport  # noqa: E402
 
-from tests.support import hub_process  # noqa: E402
+from tests.support import hub_process, site_file  # noqa: E402
 
 SEED = 24380
 FRAME_MS = {"linux": 20, "unix": 60}
@@ -81,7 +81,7 @@ class PttDevice:
         """Start the agent and wait until it has joined its group."""
         config = {
             "device": self.name,
-            "key": hub_process.keys_of([self.name])[self.name].hex(),
+            "key": site_file.keys_of([self.name])[self.name].hex(),
             "gps_uart": self._gps.path,
             "broker": {"host": "127.0.0.1", "port": self.rig.broker.port},
             "audio": {
@@ -146,12 +146,10 @@ class PttRig:
         ports = hub_process.free_ports(2)
         names = [name for members in groups.values() for name, _, _ in members]
         text = "\n".join(
-            hub_process.GROUP_TEMPLATE.format(
-                id=number, devices=json.dumps([m[0] for m in members]), more="talk_s = 110"
-            )
+            site_file.GROUP_TEMPLATE.format(id=number, devices=json.dumps([m[0] for m in members]), more="talk_s = 110")
             for number, members in groups.items()
         )
-        site = hub_process.SITE_TEMPLATE.format(
+        site = site_file.SITE_TEMPLATE.format(
             url=self.broker.url, ports=ports, top="", hub=self.hub_options, groups=text
         )
         hub = hub_process.HubProcess(self.folder, site.replace('host = "127.0.0.1"', f'host = "{HOST}"'), names)
@@ -182,7 +180,7 @@ class PttRig:
     def _watch(self, names: list[str]) -> None:
         transport = MqttTransport(self.broker.url)
         self.stack.callback(transport.close)
-        decoder = Decoder({name: DeviceKey(key) for name, key in hub_process.keys_of(names).items()})
+        decoder = Decoder({name: DeviceKey(key) for name, key in site_file.keys_of(names).items()})
 
         def read_reports() -> None:
             for record in transport.records():

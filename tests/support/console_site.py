@@ -19,7 +19,7 @@ from patrolink.core.track_packer import Fix, TrackPacker
 from patrolink.emulator.scenarios import control_room
 from patrolink_protocol import track_encoder
 
-from tests.support import hub_process
+from tests.support import device_client, hub_process, site_file
 from tests.support.polling import TIMEOUT_S
 
 TOKEN = "a token of 256 bits would be longer"  # noqa: S105
@@ -89,7 +89,7 @@ class ConsoleSite:
         self.host = f"127.0.0.1:{self.port}"
         self.url = f"{'https' if tls else 'http'}://{self.host}"
         self.folder = folder
-        site = hub_process.SITE_TEMPLATE.format(
+        site = site_file.SITE_TEMPLATE.format(
             url=broker.url,
             ports=hub_process.free_ports(2),
             top=top,
@@ -124,7 +124,9 @@ class BackgroundDevices:
     """
 
     def __init__(self, broker, names) -> None:
-        self.clients = {name: hub_process.DeviceClient(name, broker.port) for name in names}
+        self.clients = {
+            name: device_client.DeviceClient(name, hub_process.LoopbackNetwork(broker.port)) for name in names
+        }
         self._lock = threading.Lock()
         self._pending_speech: dict[tuple[str, int], list[bytes]] = {}  # (device, group) -> frames
         self._due_s = time.monotonic()
@@ -133,13 +135,13 @@ class BackgroundDevices:
         for client in self.clients.values():
             client.send_hello()
         # The hub answers the hello with the groups; keepalives start after that.
-        hub_process.run_until(
+        device_client.run_until(
             self.clients.values(), lambda: all(client.memberships for client in self.clients.values())
         )
-        hub_process.run_for(self.clients.values(), 0.2)
+        device_client.run_for(self.clients.values(), 0.2)
         for client in self.clients.values():
             client.send_keepalives()
-        hub_process.run_until(self.clients.values(), lambda: all(client.reports for client in self.clients.values()))
+        device_client.run_until(self.clients.values(), lambda: all(client.reports for client in self.clients.values()))
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
 
@@ -201,7 +203,7 @@ class BackgroundDevices:
 
     def walk(self, steps: int = 40) -> None:
         """Make every device report a track around the harbour. The next call continues the track."""
-        for i, (name, client) in enumerate(self.clients.items()):
+        for i, client in enumerate(self.clients.values()):
             packer = TrackPacker(client._uplink, track_encoder.TrackEncoder(2), client._counter)
             now_ms = int(time.time() * 1000)
             fixes = []
@@ -218,7 +220,7 @@ class BackgroundDevices:
                 fixes.append(Fix(now_ms - (steps - k) * 1000, 3, values))
             with self._lock:
                 for _, data in packer.frames(fixes):
-                    client._mqtt.publish(f"p/{name}/u", data, qos=1)
+                    client.publish(data)
                     client._counter += 1
         self._walk_steps += steps
 

@@ -15,7 +15,7 @@ from patrolink.hub.voice.group_registry import GroupRegistry
 from patrolink_names import NAMES as VALUE_NAMES
 from patrolink_protocol import codec, frame, mcptt
 
-from tests.support import hub_process
+from tests.support import site_file
 from tests.support.hub_parts import NOW_MS, FakeClock
 
 _TURNS = 20  # of the loop, until no message is under way between the halves
@@ -139,7 +139,7 @@ class HubHarness:
             counter = self._counters[device] = self._counters.get(device, -1) + 1
         buf = bytearray(1024)
         end = codec.encode_into(kind, values, buf, frame.HEADER_BYTES)
-        channel = frame.Channel(hub_process.keys_of([device])[device], device.encode())
+        channel = frame.Channel(site_file.keys_of([device])[device], device.encode())
         return bytes(buf[: channel.seal_into(buf, kind, counter, end)])
 
     def receive(self, device: str, data: bytes) -> None:

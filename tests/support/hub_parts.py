@@ -5,7 +5,7 @@ import shutil
 import pytest
 from patrolink.hub.config import EXAMPLE
 
-from tests.support import hub_process
+from tests.support import site_file
 
 NAMES = ("vest-1", "vest-2", "police-1")
 NOW_MS = 1_795_000_000_000
@@ -14,7 +14,7 @@ NOW_MS = 1_795_000_000_000
 @pytest.fixture
 def site_folder(tmp_path):
     """Return a folder with the example site file and the keys of its devices."""
-    keys = hub_process.keys_of(NAMES)
+    keys = site_file.keys_of(NAMES)
     (tmp_path / "keys.toml").write_text("[devices]\n" + "".join(f'"{n}" = "{k.hex()}"\n' for n, k in keys.items()))
     (tmp_path / "keys.toml").chmod(0o600)
     shutil.copy(EXAMPLE, tmp_path / "site.toml")

@@ -18,7 +18,7 @@ from patrolink_protocol import srtp
 from patrolink_protocol.key_derivation import live_view_context
 from PIL import Image
 
-from tests.support import console_site, hub_process
+from tests.support import console_site, device_client, hub_process
 
 FPS = {False: 5, True: 15}  # JPEG, H.264
 _START, _STOP = 4, 5  # command.action
@@ -95,7 +95,7 @@ class CameraDevice:
     """
 
     def __init__(self, broker, name: str, h264: bool) -> None:
-        self.client = hub_process.DeviceClient(name, broker.port)
+        self.client = device_client.DeviceClient(name, hub_process.LoopbackNetwork(broker.port))
         self.refusal = ""
         self.covered = self.failing = False
         self.end_reasons: list[str] = []

@@ -21,7 +21,7 @@ from patrolink.core.keys import DeviceKey
 from patrolink.hub.clips.upload_authorization import UnauthorizedError, UploadAuthorization
 from patrolink.hub.infra.attempt_limiter import TooManyAttemptsError
 
-from tests.support import console_site, hub_process, upload_clients
+from tests.support import console_site, site_file, upload_clients
 from tests.support.polling import wait_until
 
 CLIP_MD = Path(__file__).parents[2] / "protocol" / "CLIP.md"
@@ -45,7 +45,7 @@ class HookService:
         self.hub, self._read = hub, read
         self.finished: dict[str, dict] = {}
         self._accepted: dict[tuple, str] = {}  # identity of an accepted file -> path of the upload
-        keys = {name: DeviceKey(key) for name, key in hub_process.keys_of(devices).items()}
+        keys = {name: DeviceKey(key) for name, key in site_file.keys_of(devices).items()}
         self._authorization = UploadAuthorization(keys.get, SystemClock())
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"service": self}))
         self.port: int = self._server.server_port

@@ -23,7 +23,7 @@ from agent.upload.uploader import Uploader, UploadNetwork
 from compat.netsock import TcpSocket
 from compat.steps import run_to_completion
 
-from tests.support import clip_maker, console_site, hub_process
+from tests.support import clip_maker, console_site, device_client, hub_process, site_file
 from tests.support.polling import TIMEOUT_S
 
 HOST = "127.0.0.1"
@@ -43,7 +43,7 @@ def authorization(device: str, method: str, path: str, length="", metadata="", m
     """Return an Authorization header, implemented independently from the text of CLIP.md."""
     ms = unix_ms() if ms is None else ms
     derived = hmac.digest(
-        key or hub_process.keys_of([device])[device], b"patrolink-upload" + epoch.to_bytes(4, "big"), "sha256"
+        key or site_file.keys_of([device])[device], b"patrolink-upload" + epoch.to_bytes(4, "big"), "sha256"
     )
     message = f"{method}\n{path}\n{ms}\n{length}\n{metadata}".encode()
     return f"Patrolink {device}:{ms}:{hmac.digest(derived, message, 'sha256').hex()}"
@@ -83,7 +83,7 @@ class DeviceUploader:
         self,
         device,
         port: int,
-        session: "hub_process.DeviceClient | None" = None,
+        session: "device_client.DeviceClient | None" = None,
         epoch: int = 0,
         kbps: int = 100_000,
         socket_type: type[TcpSocket] = TcpSocket,
@@ -91,7 +91,7 @@ class DeviceUploader:
         self.device, self.session, self.log = device, session, []
         self.clip_store = device.clip_store
         self.index, self.uploads = self.clip_store.index, self.clip_store.uploads
-        key = hub_process.keys_of([device.name])[device.name]
+        key = site_file.keys_of([device.name])[device.name]
         client = tus.TusClient(key, device.name.encode(), epoch, f"{HOST}:{port}", "/clips")
         network = UploadNetwork(monotonic_ms, lambda: None, socket_type, lambda: False)
         backoff = Backoff(lambda n: random.randrange(min(n, 200)))  # noqa: S311
@@ -212,16 +212,16 @@ class ClipSite:
     def __init__(self, folder: Path, broker, evidence: bool = True) -> None:
         self.folder, self.port, self.console_port = folder, console_site.free_port(), console_site.free_port()
         self.device = clip_maker.Device(DEVICE, folder / "evidence.pem")
-        site = hub_process.SITE_TEMPLATE.format(
+        site = site_file.SITE_TEMPLATE.format(
             url=broker.url,
             ports=hub_process.free_ports(2),
             top='evidence_key = "evidence.pem"' if evidence else "",
             hub=f'uploads = "{HOST}:{self.port}"\nconsole = "{HOST}:{self.console_port}"',
-            groups=hub_process.GROUP_TEMPLATE.format(id=1, devices=json.dumps([DEVICE]), more="")
+            groups=site_file.GROUP_TEMPLATE.format(id=1, devices=json.dumps([DEVICE]), more="")
             + console_site.DISPATCHERS,
         )
         self.hub = hub_process.HubProcess(folder, site, [DEVICE])
-        self.session = hub_process.DeviceClient(DEVICE, broker.port)
+        self.session = device_client.DeviceClient(DEVICE, hub_process.LoopbackNetwork(broker.port))
         self.session.send_hello()
         self.uploader = DeviceUploader(self.device, self.port, self.session)
         self.clips = folder / "clips"

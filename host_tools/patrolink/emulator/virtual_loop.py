@@ -1,7 +1,7 @@
 """An asyncio event loop on a virtual clock, for host code inside a simulation.
 
 Callbacks and timers are actions of the simulation's scheduler. Work for threads runs at once, in the order in which it
-was requested, so that a seed repeats a run. Sockets are those of `emulator.network.virtual_udp`.
+was requested, so that a seed repeats a run. Sockets are those of `virtual_udp` and `virtual_tcp` in `emulator.network`.
 """
 
 import asyncio
@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from contextvars import Context
 from typing import Any, Protocol
 
+from patrolink.emulator.network.virtual_tcp import Endpoint, Listener, StreamTransport
 from patrolink.emulator.scheduler import Scheduler
 
 
@@ -148,6 +149,17 @@ class VirtualLoop(asyncio.AbstractEventLoop):
             callback(*args)
             if sock.on_readable is not None and sock.readable:
                 sock.on_readable()
+
+    async def sock_accept(self, sock: Listener) -> tuple[Endpoint, Any]:  # type: ignore[override]
+        """Wait for a connection; see asyncio."""
+        return await sock.accept()
+
+    async def connect_accepted_socket(  # type: ignore[override]
+        self, protocol_factory: Callable[[], Any], sock: Endpoint, *, ssl: None, **kwargs: Any
+    ) -> tuple[StreamTransport, Any]:
+        """Serve a connection without TLS; see asyncio."""
+        protocol = protocol_factory()
+        return StreamTransport(self, protocol, sock), protocol
 
     # --- state --------------------------------------------------------------------------------------------------------
 

@@ -5,14 +5,15 @@ The hub runs on `SystemPlatform`. The district simulation has a platform on a vi
 
 import secrets
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from patrolink.core.capture import Record
 from patrolink.core.clock import Clock, SystemClock
 from patrolink.hub.infra.broker import BrokerConnection
 from patrolink.hub.infra.mqtt_connection import MqttConnection
+from patrolink.hub.infra.tcp import listen_tcp
 from patrolink.hub.infra.udp import UdpSocket, bind_udp
 from patrolink.hub.voice.recorder import RecordingWriter
 from patrolink.hub.voice.writer_process import WriterProcess
@@ -37,6 +38,13 @@ class Platform(Protocol):
 
         Raises:
             UserError: The address cannot be bound.
+        """
+
+    def listen_tcp(self, host: str, port: int) -> Sequence[Any]:
+        """Return a listening socket for each address of a host; the event loop accepts it in `sock_accept`.
+
+        Raises:
+            OSError: The host has no address on this machine, or the port is in use.
         """
 
     def connect_broker(
@@ -65,6 +73,10 @@ class SystemPlatform:
     def bind_udp(self, host: str, port: int) -> socket.socket:
         """Return a bound UDP socket; see Platform."""
         return bind_udp(host, port)
+
+    def listen_tcp(self, host: str, port: int) -> list[socket.socket]:
+        """Return listening sockets; see Platform."""
+        return listen_tcp(host, port)
 
     def connect_broker(
         self,

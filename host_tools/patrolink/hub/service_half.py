@@ -248,12 +248,16 @@ class ServiceHalf:
                 context.site, self._sessions.authenticate, self._sessions.open, self._audit.note, self._clips,
                 context.console_tls is not None, platform.clock,
             )  # fmt: skip
-            runner = await console.serve(pages, context.hub.console, context.console_tls, self._metrics, routes)
+            runner = await console.serve(
+                pages, context.hub.console, context.console_tls, self._metrics, platform.listen_tcp, routes
+            )
             stack.push_async_callback(runner.cleanup)
         if self._clips is not None:
             uploads = web.Application()
             self._clips.uploads.attach(uploads)
-            runner = await http_server.start(uploads, context.hub.uploads, context.console_tls, "upload", self._metrics)
+            runner = await http_server.start(
+                uploads, context.hub.uploads, context.console_tls, "upload", self._metrics, platform.listen_tcp
+            )
             stack.push_async_callback(runner.cleanup)
 
     def open_session(self, dispatcher: Dispatcher) -> DispatcherSession:

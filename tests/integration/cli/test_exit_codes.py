@@ -11,7 +11,7 @@ from patrolink.cli import main
 from patrolink.hub.dispatch import client
 from patrolink.transport import mqtt
 
-from tests.support import hub_process
+from tests.support import hub_process, site_file
 from tests.support.console_site import TOKEN
 from tests.support.json_lines import records
 
@@ -42,7 +42,7 @@ def run(tmp_path, monkeypatch, capsys):
         (tmp_path / "keys.toml").write_text("[devices]\n")
         (tmp_path / "keys.toml").chmod(0o600)
         url, ports = f"mqtt://127.0.0.1:{port}", hub_process.free_ports(2)
-        site = hub_process.SITE_TEMPLATE.format(url=url, ports=ports, top="", hub="", groups="")
+        site = site_file.SITE_TEMPLATE.format(url=url, ports=ports, top="", hub="", groups="")
         (tmp_path / "site.toml").write_text(site)
         write_silence(tmp_path / "speech.wav")
         values = {"PORT": str(port), "OUT": "out.mp4" if "live" in command else "out.wav", "SPEECH": "speech.wav"}

@@ -22,7 +22,7 @@ from patrolink.report.floor_table import FloorTable
 from patrolink_protocol import mcptt
 from rich.console import Console
 
-from tests.support import console_site, hub_process
+from tests.support import console_site, hub_process, site_file
 from tests.support.console_site import CIRCLE, HARBOUR, NIGHT, OTHER, TOKEN, ConsoleSite
 from tests.support.json_lines import records, summary
 from tests.support.polling import TIMEOUT_S, wait_until
@@ -232,7 +232,7 @@ def test_tls_certificate_is_verified(tmp_path, separate_broker):
 def test_unsafe_console_is_not_started(tmp_path, broker, hub, reason):
     (tmp_path / "keys.toml").write_text("[devices]\n")
     (tmp_path / "keys.toml").chmod(0o600)
-    site = hub_process.SITE_TEMPLATE.format(
+    site = site_file.SITE_TEMPLATE.format(
         url=broker.url,
         ports=hub_process.free_ports(2),
         top="",

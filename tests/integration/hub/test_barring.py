@@ -12,13 +12,13 @@ from patrolink.hub.infra.bar_file import BarFile, Entry
 from patrolink.hub.service_half import DeviceDirectory
 from patrolink_names import NAMES as VALUE_NAMES
 
-from tests.support import hub_parts, hub_process
+from tests.support import hub_parts, site_file
 from tests.support.hub_harness import HubHarness
 from tests.support.hub_parts import NOW_MS, FakeClock
 
 site_folder = hub_parts.site_folder
 ACTIONS = VALUE_NAMES["command", "action"]
-KEY = bar_file.fingerprint(DeviceKey(hub_process.keys_of(["vest-1"])["vest-1"]))
+KEY = bar_file.fingerprint(DeviceKey(site_file.keys_of(["vest-1"])["vest-1"]))
 OTHER_KEY = "ab" * 16
 ENTRY = Entry(who="chief", reason="lost at the pier", time_ms=NOW_MS, key=KEY)
 
@@ -292,7 +292,7 @@ def test_old_key_stays_barred_after_the_admission_with_a_new_one(hub, start):
     hub.send_hello("vest-1")
     assert hub.metrics.refused["frame barred"] == 1 and "vest-1" not in group_of(hub).memberships
     keys = hub.folder / "keys.toml"
-    keys.write_text(keys.read_text().replace(hub_process.keys_of(["vest-1"])["vest-1"].hex(), "cd" * 32))
+    keys.write_text(keys.read_text().replace(site_file.keys_of(["vest-1"])["vest-1"].hex(), "cd" * 32))
     restarted = start(hub.clock)
     assert "vest-1" in group_of(restarted).memberships
     assert [row["reason"] for row in restarted.audit() if row["what"] == "unbar"] == ["found"]

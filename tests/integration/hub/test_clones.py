@@ -8,7 +8,7 @@ from patrolink.hub.infra.frame_digests import FRAMES, FrameDigests
 from patrolink.hub.voice.clone_detector import SIGNS, WINDOW_MS, CloneDetector
 from patrolink_protocol import srtp
 
-from tests.support import hub_parts, hub_process
+from tests.support import device_client, hub_parts, site_file
 from tests.support.hub_harness import HubHarness
 
 site_folder = hub_parts.site_folder
@@ -118,13 +118,13 @@ class Sender:
 
     def __init__(self, hub: HubHarness, address: tuple, index: int) -> None:
         self.hub, self.address, self.index = hub, address, index
-        master = srtp.derive_master(hub_process.keys_of(["vest-1"])["vest-1"], b"patrolink-ptt-up", 0)
-        self._context = srtp.SrtcpTransform(hub_process.aes, *master)
+        master = srtp.derive_master(site_file.keys_of(["vest-1"])["vest-1"], b"patrolink-ptt-up", 0)
+        self._context = srtp.SrtcpTransform(device_client.aes, *master)
 
     def keepalive(self) -> bytes:
         ssrc = self.hub.registry.devices["vest-1"].memberships[1].member.ssrc
         buf = bytearray(64)
-        buf[:8] = hub_process.RECEIVER_REPORT.pack(0x80, 201, 1, ssrc)
+        buf[:8] = device_client.RECEIVER_REPORT.pack(0x80, 201, 1, ssrc)
         n = self._context.protect(buf, 8, self.index)
         self.index += 1
         return self.send(bytes(buf[:n]))

@@ -13,7 +13,7 @@ from patrolink.hub.infra.metrics import Metrics
 from patrolink_protocol import decode, frame
 from patrolink_protocol.receiver import Receiver
 
-from tests.support import hub_parts, hub_process
+from tests.support import hub_parts, site_file
 from tests.support.hub_parts import NAMES, NOW_MS, FakeClock
 
 site_folder = hub_parts.site_folder
@@ -135,7 +135,7 @@ def publications(sender: DeviceSender) -> list:
 
 def received(sender: DeviceSender, name: str) -> list[dict]:
     """Return the messages that a device accepts, in order. A frame that it rejects raises."""
-    receiver = Receiver(hub_process.keys_of([name])[name], name.encode(), frame.DOWNLINK)
+    receiver = Receiver(site_file.keys_of([name])[name], name.encode(), frame.DOWNLINK)
     messages = []
     for publication in publications(sender):
         if publication.topic == f"p/{name}/d":

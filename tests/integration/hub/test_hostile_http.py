@@ -20,6 +20,7 @@ from patrolink.hub.dispatch import authentication, client
 from patrolink.hub.infra import http_server
 from patrolink.hub.infra.connection_table import ConnectionTable, Entry
 from patrolink.hub.infra.metrics import Metrics
+from patrolink.hub.infra.tcp import listen_tcp
 
 from tests.integration.hub.test_hub_uploads import NAME, random_bytes, start_server  # noqa: F401
 from tests.support import upload_clients
@@ -206,7 +207,7 @@ def test_half_bodies_of_logins_are_answered_in_time(monkeypatch):
         return status_of(answer)
 
     async def run() -> list[int]:
-        runner = await http_server.start(app, f"127.0.0.1:{port}", None, "console", metrics)
+        runner = await http_server.start(app, f"127.0.0.1:{port}", None, "console", metrics, listen_tcp)
         try:
             return await asyncio.gather(*(half_login() for _ in range(50)))
         finally:
@@ -311,7 +312,7 @@ def test_tools_end_with_an_error_if_a_hub_sends_nonsense(document, monkeypatch):
 
         app = web.Application()
         app.add_routes([web.get("/clips", clips), web.get("/socket", console_socket)])
-        runner = await http_server.start(app, f"127.0.0.1:{port}", None, "console", Metrics())
+        runner = await http_server.start(app, f"127.0.0.1:{port}", None, "console", Metrics(), listen_tcp)
         url = f"http://127.0.0.1:{port}"
         try:
             async with client.http_session(url) as session:
@@ -346,7 +347,7 @@ def test_text_of_a_hub_does_not_control_the_terminal(monkeypatch, tmp_path):
     async def run() -> str:
         app = web.Application()
         app.add_routes([web.get("/socket", console_socket)])
-        runner = await http_server.start(app, f"127.0.0.1:{port}", None, "console", Metrics())
+        runner = await http_server.start(app, f"127.0.0.1:{port}", None, "console", Metrics(), listen_tcp)
         try:
             assert await asyncio.to_thread(_completers._groups_of_hub, url) == ["Harbour"]
             command = [sys.executable, "-m", "patrolink", "listen", "1", "--hub", url, "--output", tmp_path / "x.wav"]

@@ -15,16 +15,9 @@ from patrolink.emulator.network.broker import Broker
 from patrolink_protocol import mcptt
 
 from tests.support import hub_process
-from tests.support.hub_process import (
-    GROUP_TEMPLATE,
-    RECEIVER_REPORT,
-    SITE_TEMPLATE,
-    DeviceClient,
-    HubProcess,
-    join_groups,
-    run_for,
-    run_until,
-)
+from tests.support.device_client import RECEIVER_REPORT, DeviceClient, join_groups, run_for, run_until
+from tests.support.hub_process import HubProcess, LoopbackNetwork
+from tests.support.site_file import GROUP_TEMPLATE, SITE_TEMPLATE
 
 FRAME = bytes(range(160))
 LOCAL = "127.0.0.1"
@@ -41,7 +34,7 @@ def site(tmp_path, broker):
         text = SITE_TEMPLATE.format(url=broker.url, ports=ports, top=top, hub=hub, groups=groups)
         process = HubProcess(tmp_path, text, names, *options)
         started.append(process)
-        clients = [DeviceClient(name, broker.port) for name in names]
+        clients = [DeviceClient(name, LoopbackNetwork(broker.port)) for name in names]
         started.extend(clients)
         return process, clients
 
@@ -330,12 +323,12 @@ def test_event_is_acknowledged(site):
 def test_lost_terms_are_repeated_after_the_next_hello(site):
     _, clients = site()
     a = clients[0]
-    a._mqtt.unsubscribe("p/a/d")  # messages are now lost, because the session is clean
+    a._session._mqtt.unsubscribe("p/a/d")  # messages are now lost, because the session is clean
     run_for(clients, 0.3)
     a.send_hello()
     run_for(clients, 0.5)
     assert not a.memberships
-    a._mqtt.subscribe("p/a/d", qos=1)
+    a._session._mqtt.subscribe("p/a/d", qos=1)
     run_for(clients, 0.3)
     join_groups(clients, [1])
 
@@ -346,7 +339,7 @@ def test_voice_continues_while_the_broker_is_down(tmp_path):
     groups = GROUP_TEMPLATE.format(id=1, devices='["a", "b"]', more="")
     text = SITE_TEMPLATE.format(url=broker.url, ports=ports, top="", hub="", groups=groups)
     hub = HubProcess(tmp_path, text, "ab")
-    clients = [DeviceClient(name, broker.port) for name in "ab"]
+    clients = [DeviceClient(name, LoopbackNetwork(broker.port)) for name in "ab"]
     try:
         join_groups(clients, [1])
         broker.stop()

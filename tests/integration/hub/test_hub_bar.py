@@ -10,8 +10,10 @@ from patrolink.core.errors import UserError
 from patrolink.hub.infra import bar_file
 from patrolink.hub.infra.instance_lock import InstanceLock, is_held
 
-from tests.support import hub_parts, hub_process, json_lines
-from tests.support.hub_process import GROUP_TEMPLATE, SITE_TEMPLATE, DeviceClient, HubProcess, join_groups, run_until
+from tests.support import hub_parts, hub_process, json_lines, site_file
+from tests.support.device_client import DeviceClient, join_groups, run_until
+from tests.support.hub_process import HubProcess, LoopbackNetwork
+from tests.support.site_file import GROUP_TEMPLATE, SITE_TEMPLATE
 
 site_folder = hub_parts.site_folder
 
@@ -47,7 +49,7 @@ def test_admission_needs_a_new_key_or_the_statement_that_the_old_one_is_safe(run
     assert (code, summary["changed"]) == (0, False)
     run_verb("bar", "vest-1", "--reason", "lost")
     keys = site_folder / "keys.toml"
-    keys.write_text(keys.read_text().replace(hub_process.keys_of(["vest-1"])["vest-1"].hex(), "cd" * 32))
+    keys.write_text(keys.read_text().replace(site_file.keys_of(["vest-1"])["vest-1"].hex(), "cd" * 32))
     assert run_verb("unbar", "vest-1", "--reason", "new key")[0] == 0
     assert len(bar_file.load(site_folder / "state" / bar_file.FILE).retired["vest-1"]) == 1
 
@@ -114,7 +116,7 @@ def test_device_is_barred_in_a_running_hub_and_admitted_again(tmp_path, broker, 
     groups = GROUP_TEMPLATE.format(id=1, devices=json.dumps(names), more="")
     text = SITE_TEMPLATE.format(url=broker.url, ports=hub_process.free_ports(2), top="", hub="", groups=groups)
     hub = HubProcess(tmp_path, text, names)
-    lost, other = clients = [DeviceClient(name, broker.port) for name in names]
+    lost, other = clients = [DeviceClient(name, LoopbackNetwork(broker.port)) for name in names]
     try:
         join_groups(clients, [1])
         lost.memberships[1].request_floor()

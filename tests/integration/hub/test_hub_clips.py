@@ -10,7 +10,7 @@ import patrolink_messages
 from patrolink.hub.clips.access_log import verify_access_log
 from patrolink.hub.infra.retention_ledger import DAY_MS
 
-from tests.support import clip_maker, hub_process, upload_clients
+from tests.support import clip_maker, device_client, upload_clients
 from tests.support.polling import TIMEOUT_S, wait_until
 
 DEVICE = upload_clients.DEVICE
@@ -161,7 +161,7 @@ def test_retention_deletes_and_logs_all_but_preserved_clips(site):
             return reply
 
     assert asyncio.run(preserve())["type"] == "reply"
-    hub_process.run_until([site.session], lambda: site.session.commands)
+    device_client.run_until([site.session], lambda: site.session.commands)
     assert (site.session.commands[0]["action"], site.session.commands[0]["number"]) == (
         enums.COMMAND_ACTION_PRESERVE_CLIP,
         numbers[0],

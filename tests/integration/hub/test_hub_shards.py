@@ -8,8 +8,10 @@ from patrolink.hub.config import HubContext
 from patrolink.hub.infra.hub_requests import DeviceMessage, HubRequestError, HubRequests
 
 from tests.support import hub_process
+from tests.support.device_client import DeviceClient, join_groups, run_until
 from tests.support.hub_parts import FakeClock
-from tests.support.hub_process import GROUP_TEMPLATE, DeviceClient, HubProcess, join_groups, run_until
+from tests.support.hub_process import HubProcess, LoopbackNetwork
+from tests.support.site_file import GROUP_TEMPLATE
 
 NAMES = "abc"
 
@@ -36,7 +38,7 @@ def site_text(folder, url: str, moved: bool = False) -> str:
 def two_hubs(tmp_path, broker):
     text = site_text(tmp_path, broker.url)
     hubs = [HubProcess(tmp_path, text, NAMES, "--shard", str(i)) for i in range(2)]
-    clients = [DeviceClient(name, broker.port) for name in NAMES]
+    clients = [DeviceClient(name, LoopbackNetwork(broker.port)) for name in NAMES]
     yield (*hubs, clients)
     for hub in hubs:
         if hub.process.poll() is None:

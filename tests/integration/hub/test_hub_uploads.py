@@ -18,8 +18,9 @@ from patrolink.hub.clips.tus_server import TusServer
 from patrolink.hub.clips.upload_authorization import UploadAuthorization
 from patrolink.hub.infra import http_server
 from patrolink.hub.infra.metrics import Metrics
+from patrolink.hub.infra.tcp import listen_tcp
 
-from tests.support import clip_maker, console_site, hub_process, upload_clients
+from tests.support import clip_maker, console_site, hub_process, site_file, upload_clients
 
 SEED = 20261125
 NAME = "000001-000002.pls"
@@ -29,12 +30,12 @@ DEVICES = ("linux-1", "linux-2")
 @pytest.fixture
 def hub(tmp_path, broker):
     port = console_site.free_port()
-    site = hub_process.SITE_TEMPLATE.format(
+    site = site_file.SITE_TEMPLATE.format(
         url=broker.url,
         ports=hub_process.free_ports(2),
         top="",
         hub=f'uploads = "127.0.0.1:{port}"',
-        groups=hub_process.GROUP_TEMPLATE.format(id=1, devices=json.dumps(DEVICES), more=""),
+        groups=site_file.GROUP_TEMPLATE.format(id=1, devices=json.dumps(DEVICES), more=""),
     )
     process = hub_process.HubProcess(tmp_path, site, DEVICES)
     process.port, process.clips = port, tmp_path / "clips"
@@ -302,14 +303,14 @@ def start_server(tmp_path):
     thread.start()
 
     async def serve(bytes_max):
-        key = DeviceKey(hub_process.keys_of(["linux-1"])["linux-1"])
+        key = DeviceKey(site_file.keys_of(["linux-1"])["linux-1"])
         authorization = UploadAuthorization({"linux-1": key}.get, SystemClock())
         store = upload_store.UploadStore(tmp_path, bytes_max)
         uploads = TusServer(store, authorization, NoEvents(), Metrics(), lambda *args, **fields: None)
         app = web.Application()
         uploads.attach(app)
         port = console_site.free_port()
-        runners.append(await http_server.start(app, f"127.0.0.1:{port}", None, "upload", Metrics()))
+        runners.append(await http_server.start(app, f"127.0.0.1:{port}", None, "upload", Metrics(), listen_tcp))
         return upload_clients.RawTusClient("linux-1", port)
 
     yield lambda bytes_max=1 << 30: asyncio.run_coroutine_threadsafe(serve(bytes_max), loop).result()

@@ -10,7 +10,9 @@ from patrolink.hub.dispatch.client import connect
 
 from tests.support import hub_process
 from tests.support.console_site import DISPATCHERS, TOKEN, free_port
-from tests.support.hub_process import GROUP_TEMPLATE, SITE_TEMPLATE, DeviceClient, HubProcess, run_until
+from tests.support.device_client import DeviceClient, run_until
+from tests.support.hub_process import HubProcess, LoopbackNetwork
+from tests.support.site_file import GROUP_TEMPLATE, SITE_TEMPLATE
 
 RECEIVED, ACCEPTED, RESOLVED = 1, 3, 5
 
@@ -26,7 +28,7 @@ class IncidentSite:
         text = SITE_TEMPLATE.format(url=broker.url, ports=ports, top="", hub=hub, groups=groups)
         self._start = lambda: HubProcess(folder, text, ["a"])
         self.start()
-        self.device = DeviceClient("a", broker.port)
+        self.device = DeviceClient("a", LoopbackNetwork(broker.port))
 
     def start(self) -> None:
         self.process = self._start()

@@ -9,7 +9,9 @@ import pytest
 from patrolink_protocol import mcptt
 
 from tests.support import hub_process
-from tests.support.hub_process import SITE_TEMPLATE, DeviceClient, HubProcess, join_groups, run_for, run_until
+from tests.support.device_client import DeviceClient, join_groups, run_for, run_until
+from tests.support.hub_process import HubProcess, LoopbackNetwork
+from tests.support.site_file import SITE_TEMPLATE
 
 GROUPS = """[[group]]
 id = 1
@@ -61,7 +63,7 @@ def session(tmp_path, broker):
     cleanups.append(lambda: hub.process.poll() is None and hub.kill())
     clients = {}
     for name in names:
-        clients[name] = DeviceClient(name, broker.port)
+        clients[name] = DeviceClient(name, LoopbackNetwork(broker.port))
         cleanups.append(clients[name].close)
     yield hub, clients, ports[0], tmp_path / "floor.pcap"
     for cleanup in cleanups[::-1]:

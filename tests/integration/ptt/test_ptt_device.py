@@ -23,8 +23,9 @@ from patrolink_protocol import codec, frame, mcptt
 
 from tests.support import hub_process
 from tests.support.device_rig import walk
-from tests.support.hub_process import GROUP_TEMPLATE, SITE_TEMPLATE, HubProcess, keys_of
+from tests.support.hub_process import HubProcess
 from tests.support.polling import TIMEOUT_S
+from tests.support.site_file import GROUP_TEMPLATE, SITE_TEMPLATE, keys_of
 
 NAMES = ("unix-1", "linux-1")
 

@@ -66,7 +66,7 @@ class HubSocket:
     def close(self) -> None:
         """Close the socket."""
         self.on_readable = None
-        self._exchange.release(self._address)
+        self._exchange.release(self)
 
 
 class _Flow:
@@ -123,18 +123,15 @@ class UdpExchange:
         """Return whether the process of a socket lives."""
         return self._sockets.get(("", sock.getsockname()[1])) is sock
 
-    def release(self, address: Address) -> None:
-        """Free the port of a socket."""
-        self._sockets.pop(("", address[1]), None)
+    def release(self, sock: HubSocket) -> None:
+        """Free the port of a socket, which may be closed already."""
+        if self.is_bound(sock):
+            del self._sockets["", sock.getsockname()[1]]
 
     def close(self) -> None:
         """Carry nothing any more."""
         self._observe = _ignore
         self._flows.clear()
-        self.reset()
-
-    def reset(self) -> None:
-        """Free all ports: the process that had them has ended."""
         for sock in self._sockets.values():
             sock.on_readable = None
         self._sockets.clear()

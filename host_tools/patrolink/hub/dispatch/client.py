@@ -166,12 +166,17 @@ def _invalid_message(e: Exception) -> ServerError:
 
 
 @contextlib.asynccontextmanager
-async def connect(url: str, on_live_frame: Callable[[int, bytes], None] | None = None) -> AsyncIterator[ConsoleClient]:
+async def connect(
+    url: str,
+    on_live_frame: Callable[[int, bytes], None] | None = None,
+    connector: aiohttp.BaseConnector | None = None,
+) -> AsyncIterator[ConsoleClient]:
     """Log in at a hub's console with the token in PATROLINK_HUB_TOKEN and yield the connection.
 
     Args:
         url: Address of the console.
         on_live_frame: See `ConsoleClient`.
+        connector: See `http_session`.
 
     Raises:
         UserError: The address is invalid, or there is no token.
@@ -179,7 +184,7 @@ async def connect(url: str, on_live_frame: Callable[[int, bytes], None] | None =
         DeadlineError: The hub did not respond.
     """
     async with contextlib.AsyncExitStack() as stack:
-        http = await stack.enter_async_context(http_session(url))
+        http = await stack.enter_async_context(http_session(url, connector))
         opening = http.ws_connect("/socket", heartbeat=_HEARTBEAT_S, max_msg_size=0)
         ws = await stack.enter_async_context(await wait_for(opening, _TIMEOUT_S))
         _LOG.info("connected to the hub %s", url)
@@ -222,8 +227,14 @@ async def wait_first(*jobs: Awaitable[object], timeout_s: float | None = None) -
 
 
 @contextlib.asynccontextmanager
-async def http_session(url: str) -> AsyncIterator[aiohttp.ClientSession]:
+async def http_session(
+    url: str, connector: aiohttp.BaseConnector | None = None
+) -> AsyncIterator[aiohttp.ClientSession]:
     """Yield an HTTP session with a hub's console that sends the token in PATROLINK_HUB_TOKEN.
+
+    Args:
+        url: Address of the console.
+        connector: Opens the connections; None: over the network.
 
     Raises:
         UserError: The address is invalid, or there is no token.
@@ -238,6 +249,7 @@ async def http_session(url: str) -> AsyncIterator[aiohttp.ClientSession]:
     try:
         async with aiohttp.ClientSession(
             _base_url(url),
+            connector=connector,
             headers={"Authorization": f"Bearer {token}"},
             timeout=aiohttp.ClientTimeout(sock_connect=_TIMEOUT_S, sock_read=_TIMEOUT_S),
             raise_for_status=True,

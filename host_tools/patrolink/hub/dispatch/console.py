@@ -39,6 +39,7 @@ async def serve(
     address: str,
     tls: tuple[Path, Path] | None,
     metrics: Metrics,
+    listen: http_server.Listen,
     routes: Iterable[web.RouteDef] = (),
 ) -> web.AppRunner:
     """Start a console's server.
@@ -48,6 +49,7 @@ async def serve(
         address: host:port to listen on.
         tls: Files of certificate and key, or None.
         metrics: Counters of the hub.
+        listen: Opens listening sockets; see `infra.tcp.listen_tcp`.
         routes: Further routes that need no login.
 
     Returns:
@@ -59,7 +61,7 @@ async def serve(
     app = web.Application(client_max_size=_MAX_REQUEST_BYTES)
     app.add_routes(routes)
     console.attach(app)
-    return await http_server.start(app, address, tls, "console", metrics)
+    return await http_server.start(app, address, tls, "console", metrics, listen)
 
 
 class Console:

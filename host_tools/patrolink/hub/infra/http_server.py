@@ -6,12 +6,11 @@ gigabytes. Refused requests are counted by server and status.
 
 import asyncio
 import contextlib
-import errno
 import ipaddress
 import logging
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +26,21 @@ _MAX_OF_SOURCE = 300  # consoles of a control room, or devices behind one NAT
 _IDLE_S = 15  # without the complete head of a request
 _HANDSHAKE_S = 10
 _LINGER_S = 2  # for the rest of a request that was refused: otherwise the client may not get the answer
-_BACKLOG = 128
 _ACCEPT_RETRY_S = 0.1  # without file handles
 _NO_LOG = logging.getLogger("patrolink.access")
 _NO_LOG.disabled = True
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Listen = Callable[[str, int], Sequence[Any]]  # returns listening sockets
 
 
 async def start(
-    app: web.Application, address: str, tls: tuple[Path, Path] | None, name: str, metrics: Metrics
+    app: web.Application,
+    address: str,
+    tls: tuple[Path, Path] | None,
+    name: str,
+    metrics: Metrics,
+    listen: Listen,
 ) -> web.AppRunner:
     """Start to serve an application, and return the runner that the caller has to `cleanup()`.
 
@@ -46,6 +50,7 @@ async def start(
         tls: Files of the certificate chain and of the key, in PEM; None: no TLS.
         name: What is served, one word, for error messages and metrics.
         metrics: Counters of the hub.
+        listen: Opens listening sockets; see `infra.tcp.listen_tcp`.
 
     Raises:
         UserError: The server would be reachable from other machines without TLS, or cannot listen.
@@ -62,7 +67,7 @@ async def start(
     runner = web.AppRunner(app, shutdown_timeout=1)
     await runner.setup()
     try:
-        await _Site(runner, host, int(port), context, name, metrics).start()
+        await _Site(runner, (host, int(port)), listen, context, name, metrics).start()
     except OSError as e:
         await runner.cleanup()
         raise UserError(
@@ -105,10 +110,16 @@ class _Site(web.BaseSite):
     """A listener that limits its connections, those in a TLS handshake included."""
 
     def __init__(
-        self, runner: web.AppRunner, host: str, port: int, context: ssl.SSLContext | None, name: str, metrics: Metrics
+        self,
+        runner: web.AppRunner,
+        address: tuple[str, int],
+        listen: Listen,
+        context: ssl.SSLContext | None,
+        name: str,
+        metrics: Metrics,
     ) -> None:
         super().__init__(runner, ssl_context=context)
-        self._address, self._server_name, self._metrics = (host, port), name, metrics
+        self._address, self._listen, self._server_name, self._metrics = address, listen, name, metrics
         self._table = ConnectionTable(_MAX_CONNECTIONS, _MAX_OF_SOURCE)
         self._tasks: set[asyncio.Task[None]] = set()
         metrics.gauges[f"{name}_connections"] = self._table.__len__
@@ -125,7 +136,7 @@ class _Site(web.BaseSite):
             OSError: The address is not available.
         """
         await super().start()
-        for listener in _listeners(*self._address):
+        for listener in self._listen(*self._address):
             self._run(self._accept(listener))
 
     async def stop(self) -> None:
@@ -223,27 +234,6 @@ class _Connection(web.RequestHandler):
         response = web.Response(status=400, text="the request is not valid HTTP")
         response.force_close()
         return response
-
-
-def _listeners(host: str, port: int) -> list[socket.socket]:
-    """Return a listening socket for each address of a host. Raises OSError."""
-    listeners: list[socket.socket] = []
-    fault = OSError(errno.EADDRNOTAVAIL, "the host has no address")
-    for family, *_, address in socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE):
-        try:
-            listener = socket.create_server(address[:2], family=family, backlog=_BACKLOG)
-        except OSError as e:
-            if e.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
-                for other in listeners:
-                    other.close()
-                raise
-            fault = e  # `localhost` may have an address of a family that this machine does not have
-        else:
-            listener.setblocking(False)
-            listeners.append(listener)
-    if not listeners:
-        raise fault
-    return listeners
 
 
 def _is_loopback(host: str) -> bool:

@@ -2,86 +2,24 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from patrolink.core.capture import Record
 from patrolink.core.errors import UserError
-from patrolink.emulator.network.site_broker import HubConnection, SiteBroker
-from patrolink.emulator.network.virtual_udp import HubSocket, UdpExchange
+from patrolink.emulator.network.site_broker import SiteBroker
+from patrolink.emulator.network.virtual_tcp import TcpExchange
+from patrolink.emulator.network.virtual_udp import UdpExchange
 from patrolink.emulator.scenarios.district.invariants import Monitor
 from patrolink.emulator.scheduler import Scheduler
 from patrolink.emulator.virtual_loop import VirtualLoop, dispose
+from patrolink.emulator.virtual_platform import Machine, VirtualClock, VirtualPlatform
 from patrolink.emulator.virtual_storage import VirtualStorage
 from patrolink.hub.app import Hub
 from patrolink.hub.config import HubContext
-from patrolink.hub.voice.recording_writer import RecordedBurst, write
 
 _RESTART_MS = 2000  # as the service manager does
-
-
-class VirtualClock:
-    """Clock of the hub's machine: it may jump.
-
-    Attributes:
-        offset_ms: What the time of day is ahead of the true time.
-    """
-
-    def __init__(self, scheduler: Scheduler, unix_ms: Callable[[], int]) -> None:
-        self._scheduler, self._true_ms = scheduler, unix_ms
-        self.offset_ms = 0
-
-    def unix_ms(self) -> int:
-        """Return the time of day in milliseconds."""
-        return self._true_ms() + self.offset_ms
-
-    def unix_ns(self) -> int:
-        """Return the time of day in nanoseconds."""
-        return self.unix_ms() * 1_000_000
-
-    def monotonic_ms(self) -> int:
-        """Return milliseconds since an arbitrary start."""
-        return int(self._scheduler.now)
-
-
-class _Writer:
-    """Writes recordings in the hub's own process."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    async def write(self, burst: RecordedBurst) -> dict[str, Any] | None:
-        return await asyncio.to_thread(write, self._folder, burst)
-
-    async def close(self) -> None:
-        """Do nothing."""
-
-
-class _Platform:
-    """Surroundings of one life of the hub (`patrolink.hub.platform.Platform`)."""
-
-    def __init__(self, process: "HubProcess", loop: VirtualLoop) -> None:
-        self._process, self._loop = process, loop
-        self.clock = process.clock
-
-    def random_bytes(self, n: int) -> bytes:
-        return self._process.random.randbytes(n)
-
-    def bind_udp(self, host: str, port: int) -> HubSocket:
-        return self._process.exchange.bind(host, port)
-
-    def connect_broker(
-        self,
-        url: str,
-        session: str,
-        on_topic: Mapping[str, Callable[[bytes], None]],
-        on_record: Callable[[Record], None],
-    ) -> HubConnection:
-        return HubConnection(self._process.broker, self._loop, on_topic, on_record, self._process.deliver)
-
-    def recording_writer(self, folder: Path) -> _Writer:
-        return _Writer(folder)
 
 
 class HubProcess:
@@ -109,9 +47,9 @@ class HubProcess:
         on_ready: Callable[[Hub, VirtualLoop], None],
     ) -> None:
         self._site, self._scheduler, self._monitor, self._on_ready = site, scheduler, monitor, on_ready
-        self.broker, self.exchange = broker, exchange
-        self.random = random.Random(f"{seed} hub")
-        self.clock = VirtualClock(scheduler, unix_ms)
+        self._exchange, self.clock = exchange, VirtualClock(scheduler, unix_ms)
+        self._machine = Machine(self.clock, random.Random(f"{seed} hub"), broker, exchange, TcpExchange())
+        self._platform: VirtualPlatform | None = None  # of the current life
         self.storage = VirtualStorage(self.kill)
         self.hub: Hub | None = None
         self.lives = 0
@@ -134,11 +72,12 @@ class HubProcess:
         loop = self._loop = VirtualLoop(self._scheduler, self._on_exception)  # type: ignore[abstract]
         self._stop = loop.create_future()
         self._loops.append(loop)
-        loop.create_task(self._run(loop, self._stop))
+        platform = self._platform = VirtualPlatform(self._machine, loop, self._deliver)
+        loop.create_task(self._run(loop, platform, self._stop))
 
-    async def _run(self, loop: VirtualLoop, stop: "asyncio.Future[Any]") -> None:
+    async def _run(self, loop: VirtualLoop, platform: VirtualPlatform, stop: "asyncio.Future[Any]") -> None:
         try:
-            hub = Hub(HubContext(self._site, None), _Platform(self, loop))
+            hub = Hub(HubContext(self._site, None), platform)
             self._serving = hub
             await hub.run(stop, lambda facts: self._ready(hub, loop))
         except (UserError, OSError) as e:
@@ -146,7 +85,7 @@ class HubProcess:
             self._monitor.trace("hub start failed", str(e))
         loop.kill()
         self.hub = None
-        self.exchange.reset()
+        platform.end()
         self._scheduler.after(_RESTART_MS, self.start)
 
     def _ready(self, hub: Hub, loop: VirtualLoop) -> None:
@@ -158,7 +97,7 @@ class HubProcess:
         error = context.get("exception")
         self._monitor.violate("hub", f"{context['message']}: {type(error).__name__}: {error}")
 
-    def deliver(self, on_record: Callable[[Record], None], record: Record) -> None:
+    def _deliver(self, on_record: Callable[[Record], None], record: Record) -> None:
         """Give the hub a frame, and report to the monitor whether it accepted the frame."""
         hub = self._serving
         assert hub is not None
@@ -200,12 +139,12 @@ class HubProcess:
         if self._replay_file.exists():
             self._replay_windows = self._replay_file.read_bytes()
         self.hub = None
-        self.exchange.reset()
-        self.broker.detach()
+        assert self._platform is not None
+        self._platform.end()
         self._scheduler.after(_RESTART_MS, self.start)
 
     def dispose(self) -> None:
         """Drop all lives, at the end of a simulation."""
-        self.exchange.close()
+        self._exchange.close()
         dispose(self._loops)
         self._loops.clear()
