@@ -1,6 +1,6 @@
 """A whole site in the test's process on virtual time: the hub, its broker and network, and clients of devices.
 
-    site = SimulatedSite(tmp_path, simulated_site.SITE.format(...), names)
+    site = SimulatedSite(tmp_path, site_text(groups), names)
     device = DeviceClient("vest-1", site)
     device.send_hello()
     site.run_until(lambda: device.memberships)
@@ -9,31 +9,22 @@ Real are the hub (`patrolink.hub.app.Hub`), its HTTP servers and all protocols. 
 `run_for` advance the clock.
 """
 
-import asyncio
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 from patrolink.emulator.network.site_broker import SiteBroker
-from patrolink.emulator.network.virtual_tcp import StreamTransport, TcpExchange
-from patrolink.emulator.network.virtual_udp import HubSocket, UdpExchange
-from patrolink.emulator.scheduler import Scheduler
-from patrolink.emulator.virtual_loop import VirtualLoop, dispose
-from patrolink.emulator.virtual_platform import Machine, VirtualClock, VirtualPlatform
+from patrolink.emulator.virtual_platform import Machine, VirtualPlatform
 from patrolink.hub.app import Hub
 from patrolink.hub.config import HubContext
 from patrolink.hub.dispatch.session import DispatcherSession
 
+from tests.support.simulated_network import SimulatedNetwork
 from tests.support.site_file import SITE_TEMPLATE, write_site
 
-START_MS = 1_795_000_000_000  # 2026-11-18T11:06:40Z
 FLOOR_PORT, MEDIA_PORT, LIVE_PORT, CONSOLE_PORT, UPLOAD_PORT = 5004, 5006, 5008, 8080, 8081
 CONSOLE_URL = f"http://127.0.0.1:{CONSOLE_PORT}"
-_STEP_MS = 5
-_TIMEOUT_S = 120  # virtual
-_LOOPBACK = "127.0.0.1"
 
 
 def site_text(groups: str, top: str = "", hub: str = "") -> str:
@@ -48,129 +39,37 @@ def site_text(groups: str, top: str = "", hub: str = "") -> str:
     return SITE_TEMPLATE.format(url="mqtt://broker", ports=ports, top=top, hub=hub, groups=groups)
 
 
-class SimulatedSite:
+class SimulatedSite(SimulatedNetwork):
     """A hub that runs, and everything around it. It is the `device_client.Network` of its devices.
 
     Args:
         folder: Folder of the site.
         text: The site file; see `site_text`.
         names: Names of the devices.
+        pcap: File for a trace of the floor messages, or None.
 
     Attributes:
-        scheduler: The virtual clock.
-        clock: Clock of the hub's machine, which may jump.
         broker: The broker.
         hub: The hub as a process.
     """
 
-    def __init__(self, folder: Path, text: str, names) -> None:
-        self.folder, self.scheduler = folder, Scheduler()
+    def __init__(self, folder: Path, text: str, names, pcap: Path | None = None) -> None:
+        super().__init__()
+        self.folder = folder
         write_site(folder, text, names)
         self.broker = SiteBroker(self.scheduler, "site", _nothing, _nothing, _nothing, self.unix_ms)
-        self.udp, self.tcp = UdpExchange(_nothing), TcpExchange()
-        self.clock = VirtualClock(self.scheduler, self.unix_ms)
-        self.errors: list[str] = []  # exceptions that nobody has handled
-        self._clients = VirtualLoop(self.scheduler, self._on_exception)
-        self._devices: list[Any] = []
         machine = Machine(self.clock, random.Random(1), self.broker, self.udp, self.tcp)
-        self.hub = SimulatedHub(self, folder / "site.toml", machine)
+        self.hub = SimulatedHub(self, folder / "site.toml", machine, pcap)
         self.hub.start()
-
-    def _on_exception(self, context: dict[str, Any]) -> None:
-        self.errors.append(f"{context['message']}: {context.get('exception')!r}")
-
-    def new_loop(self) -> VirtualLoop:
-        """Return the event loop of a new process."""
-        return VirtualLoop(self.scheduler, self._on_exception)
-
-    def close(self) -> None:
-        """End everything, and check that no exception was left unhandled."""
-        self.udp.close()
-        dispose([*self.hub.loops, self._clients])
-        assert self.errors == []
-
-    # --- time ---------------------------------------------------------------------------------------------------------
-
-    def now_ms(self) -> int:
-        """Return milliseconds since the start."""
-        return int(self.scheduler.now)
-
-    def unix_ms(self) -> int:
-        """Return the true time of day in milliseconds."""
-        return START_MS + int(self.scheduler.now)
-
-    def _step(self, ms: float = _STEP_MS) -> None:
-        self.scheduler.run_until(self.scheduler.now + ms)
-        for device in self._devices:
-            device.process()
-
-    def run_until(self, condition: Callable[[], Any], seconds: float = _TIMEOUT_S) -> Any:
-        """Let time pass until `condition()` is true, and return its value.
-
-        Raises:
-            AssertionError: It was not true in time.
-        """
-        deadline_ms = self.now_ms() + 1000 * seconds
-        while not (value := condition()):
-            assert self.now_ms() < deadline_ms, f"not after {seconds} s; unhandled: {self.errors}"
-            self._step()
-        return value
-
-    def run_for(self, seconds: float) -> None:
-        """Let time pass."""
-        end_ms = self.scheduler.now + 1000 * seconds
-        while self.scheduler.now < end_ms:
-            self._step(min(_STEP_MS, end_ms - self.scheduler.now))
-
-    def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        """Run a coroutine of a client to its end, and return its result."""
-        task = self._clients.create_task(coroutine)
-        self.run_until(task.done)
-        return task.result()
-
-    # --- devices ------------------------------------------------------------------------------------------------------
-
-    def udp_socket(self) -> HubSocket:
-        """Return a socket with an address on loopback."""
-        return self.udp.bind(_LOOPBACK, 0)
 
     def open_session(self, name: str, on_frame: Callable[[bytes], None]) -> "BrokerSession":
         """Return a session of a device with the broker."""
         return BrokerSession(self.broker, name, on_frame)
 
-    def wait(self, clients) -> None:
-        """Let a short time pass."""
-        self._step()
-
-    def add_device(self, device: Any) -> Any:
-        """Call `device.process()` whenever time has passed, and return the device."""
-        self._devices.append(device)
-        return device
-
-    # --- dispatchers --------------------------------------------------------------------------------------------------
-
     def open_console(self, name: str = "duty") -> DispatcherSession:
         """Return a new session of a dispatcher, without HTTP."""
         dispatchers = self.hub.context.site.dispatcher
         return self.hub.serving.open_session(next(each for each in dispatchers if each.name == name))
-
-    def connector(self) -> aiohttp.BaseConnector:
-        """Return a connector for HTTP clients that `run` runs."""
-        return VirtualConnector(self.tcp)
-
-    def http_request(self, method: str, path: str, body: Any = None, port: int = CONSOLE_PORT, **headers: str):
-        """Send one HTTP request with a JSON body, and return status, headers and text of the response."""
-
-        async def request():
-            base = f"http://{_LOOPBACK}:{port}"
-            fields = {"Origin": base, **{name.replace("_", "-"): value for name, value in headers.items()}}
-            async with (
-                aiohttp.ClientSession(connector=self.connector(), cookie_jar=aiohttp.DummyCookieJar()) as http,
-                http.request(method, base + path, json=body, headers=fields, allow_redirects=False) as response,
-            ):
-                return response.status, response.headers, (await response.read()).decode(errors="replace")
-
-        return self.run(request())
 
 
 class SimulatedHub:
@@ -179,12 +78,10 @@ class SimulatedHub:
     Attributes:
         ready: The hub's addresses.
         counts: The hub's counts, after `stop`.
-        loops: Event loops of all its lives.
     """
 
-    def __init__(self, site: SimulatedSite, path: Path, machine: Machine) -> None:
-        self._site, self._path, self._machine = site, path, machine
-        self.loops: list[VirtualLoop] = []
+    def __init__(self, site: SimulatedSite, path: Path, machine: Machine, pcap: Path | None) -> None:
+        self._site, self._path, self._machine, self._pcap = site, path, machine, pcap
         self.ready: dict[str, Any] = {}
         self.counts: dict[str, Any] = {}
         self._hub: Hub | None = None
@@ -203,7 +100,6 @@ class SimulatedHub:
         """
         self.context = HubContext(self._path)
         self._loop = self._site.new_loop()
-        self.loops.append(self._loop)
         self._platform = VirtualPlatform(self._machine, self._loop, _deliver)
         self._stop = self._loop.create_future()
         self.ready = {}
@@ -213,7 +109,7 @@ class SimulatedHub:
             self._ending.result()
 
     async def _run(self) -> None:
-        self._hub = Hub(self.context, self._platform)
+        self._hub = Hub(self.context, self._platform, self._pcap)
         await self._hub.run(self._stop, self.ready.update)
 
     def status(self) -> dict[str, Any]:
@@ -280,23 +176,6 @@ class _Subscription:
     def publish(self, payload: bytes, retained: bool) -> None:
         """Deliver a frame."""
         self._on_frame(payload)
-
-
-class VirtualConnector(aiohttp.BaseConnector):
-    """Connects HTTP clients on a virtual loop."""
-
-    def __init__(self, exchange: TcpExchange) -> None:
-        super().__init__(force_close=True)
-        self._exchange = exchange
-
-    async def _create_connection(self, req, traces, timeout):
-        protocol = self._factory()
-        try:
-            StreamTransport(self._loop, protocol, self._exchange.connect(req.url.port))
-        except OSError as e:
-            raise aiohttp.ClientConnectorError(req.connection_key, e) from e
-        await asyncio.sleep(0)  # until `connection_made` was called
-        return protocol
 
 
 def _deliver(on_record, record) -> None:
