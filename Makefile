@@ -120,12 +120,12 @@ demo: setup $(FILM)
 	@$(BIN)/patrolink incident --board linux --pre 5 --post 5 --out build/demo/sos
 
 # Most tests wait for devices in real time, so there are more workers than cores.
-PARALLEL := -n 4 --dist loadgroup
+PARALLEL := -n 4 --dist loadgroup --no-loadscope-reorder
 test: plan .venv/test-ready $(UMQTT) $(FILM) debian $(TUS)
 	@$(BIN)/python -m pytest -q --durations=5 $(PARALLEL)
 
 test-fast: .venv/test-ready $(UMQTT)
-	@$(BIN)/python -m pytest -q -n 2 tests/structure tests/unit tests/protocol tests/simulation
+	@$(BIN)/python -m pytest -q $(PARALLEL) -n 2 tests/structure tests/unit tests/protocol tests/simulation
 
 BOARD ?= mps2_an385
 image: $(UMQTT)

@@ -23,7 +23,7 @@ def pytest_collection_modifyitems(items):
     for item in items:
         definitions = item._fixtureinfo.name2fixturedefs.values() if hasattr(item, "_fixtureinfo") else ()
         if any(definition.scope in ("module", "class") for chain in definitions for definition in chain):
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+            item.add_marker(pytest.mark.xdist_group(str(item.path.relative_to(ROOT / "tests").with_suffix(""))))
     items.sort(key=lambda item: not any(item.get_closest_marker(name) for name in ("timeout", "unchanged_inputs")))
 
 
