@@ -9,7 +9,7 @@ from xdist.remote import WorkerInteractor
 
 @pytest.mark.xdist_group("together")
 def test_group_is_part_of_the_node_id(request):
-    """The scheduler knows a group from the node id only; pytest 9.2 ignores the attribute that pytest-xdist 3.8 sets."""
+    """The scheduler knows groups by node ids; pytest 9.2 ignores the attribute that pytest-xdist 3.8 sets."""
     item = copy.copy(request.node)
     WorkerInteractor.pytest_collection_modifyitems(None, SimpleNamespace(getvalue=lambda name: True), [item])
     assert item.nodeid.endswith("@together"), "install requirements/test.txt"
