@@ -121,6 +121,14 @@ def test_delay_is_bounded_under_jitter_loss_and_reordering():
         assert player.jitter_buffer.expected - player.jitter_buffer.packets == lost
 
 
+def test_packets_are_counted_when_the_first_ones_arrive_in_reverse():
+    for order, lost in (([2, 0, 1], 0), ([2, 1], 0), ([8, 7, 5], 1), ([1, 0, 3], 1)):
+        player = BurstPlayer(20)
+        player.run([(10 * at, n) for at, n in enumerate(order)], 200)
+        jitter_buffer = player.jitter_buffer
+        assert jitter_buffer.packets == len(order) and jitter_buffer.expected == len(order) + lost, order
+
+
 def test_pre_roll_does_not_delay_the_rest_of_the_burst():
     player = BurstPlayer(20)
     # 400 ms at once, then packets in real time.

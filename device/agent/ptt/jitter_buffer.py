@@ -127,7 +127,12 @@ class JitterBuffer:
     def _measure(self, sequence, position, now_ms):
         """Update the statistics and the target delay."""
         self.packets += 1
-        self.expected = max(self.expected, ((sequence - self._first_sequence) & 0xFFFF) + 1)
+        ahead = (sequence - self._first_sequence) & 0xFFFF
+        if ahead < 0x8000:
+            self.expected = max(self.expected, ahead + 1)
+        else:  # sent before the packet that came first
+            self.expected += 0x10000 - ahead
+            self._first_sequence = sequence
         transit = (now_ms - self._first_ms) * 8 - position + _TRANSIT_OFFSET
         if self.packets > 1:
             change = transit - self._transit
