@@ -33,12 +33,15 @@ class SimulatedNetwork:
 
     def __init__(self) -> None:
         self.scheduler = Scheduler()
-        self.udp, self.tcp = UdpExchange(_nothing), TcpExchange()
+        self.udp, self.tcp = UdpExchange(self.on_datagram), TcpExchange()
         self.clock = VirtualClock(self.scheduler, self.unix_ms)
         self.errors: list[str] = []
         self._loops: list[VirtualLoop] = []
         self._client_loop = self.new_loop()
         self._devices: list[Any] = []
+
+    def on_datagram(self, source: tuple[str, int], target: tuple[str, int], data: bytes) -> None:
+        """Observe a datagram that reaches or leaves a server."""
 
     def _on_exception(self, context: dict[str, Any]) -> None:
         self.errors.append(f"{context['message']}: {context.get('exception')!r}")
@@ -254,7 +257,3 @@ class VirtualConnector(aiohttp.BaseConnector):
             raise aiohttp.ClientConnectorError(req.connection_key, e) from e
         await asyncio.sleep(0)  # until `connection_made` was called
         return protocol
-
-
-def _nothing(*_) -> None:
-    """Observe nothing."""

@@ -57,10 +57,13 @@ class SimulatedSite(SimulatedNetwork):
         super().__init__()
         self.folder = folder
         write_site(folder, text, names)
-        self.broker = SiteBroker(self.scheduler, "site", _nothing, _nothing, _nothing, self.unix_ms)
+        self.broker = SiteBroker(self.scheduler, "site", self.on_uplink, _nothing, _nothing, self.unix_ms)
         machine = Machine(self.clock, random.Random(1), self.broker, self.udp, self.tcp)
         self.hub = SimulatedHub(self, folder / "site.toml", machine, pcap)
         self.hub.start()
+
+    def on_uplink(self, device: str, payload: bytes) -> None:
+        """Observe a frame that a device publishes."""
 
     def open_session(self, name: str, on_frame: Callable[[bytes], None]) -> "BrokerSession":
         """Return a session of a device with the broker."""

@@ -10,8 +10,6 @@ import greenlet
 from patrolink.emulator.boards.virtual_hal import Reset, VirtualHal
 from patrolink.emulator.scheduler import Scheduler
 
-_SHORTEST_WAIT_MS = 50  # without an input: fewer rounds of the main loop; sound is played in larger pieces
-
 
 class ParallelHal(VirtualHal):
     """Platform of one of many boards.
@@ -22,6 +20,7 @@ class ParallelHal(VirtualHal):
     """
 
     IDLE_MS = 1000  # every input wakes the board, so it need not look for inputs
+    SHORTEST_WAIT_MS = 50  # without an input: fewer rounds of the main loop; sound is played in larger pieces
 
     def __init__(self, scheduler: Scheduler, seed: str) -> None:
         super().__init__(scheduler, seed)
@@ -61,7 +60,7 @@ class ParallelHal(VirtualHal):
         """Let the simulation go on for at most `ms`, or until an input wakes the board."""
         if self.dies is None:
             self._waiting = True
-            self._suspend(max(ms, _SHORTEST_WAIT_MS))
+            self._suspend(max(ms, self.SHORTEST_WAIT_MS))
         if self._scheduler.now - self._fed > self.watchdog_ms:
             self.dies = Reset("watchdog")
         if self.dies is not None:
