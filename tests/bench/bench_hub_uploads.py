@@ -49,7 +49,7 @@ def upload_files(device: str, port: int, sizes: list[int], stop: threading.Event
     sha256 = hashlib.sha256(data).hexdigest()
 
     def request(method: str, path: str, body, fields: dict[str, str], length: str, metadata: str = "") -> str:
-        tag = upload_clients.authorization(device, method, path, length, metadata)
+        tag = upload_clients.authorization(device, method, path, time.time_ns() // 1_000_000, length, metadata)
         connection.request(method, path, body, {"Tus-Resumable": "1.0.0", "Authorization": tag, **fields})
         response = connection.getresponse()
         response.read()

@@ -13,10 +13,12 @@ FIXTURES = {"broker", "devices", "rig", "separate_broker", "site"}
 # Modules that start processes or threads which run on the clock of the machine
 REAL_TIME_MODULES = {
     *(f"tests.support.{name}" for name in ("console_site", "device_rig", "hub_process", "live_camera", "polling")),
-    *(f"tests.support.{name}" for name in ("tcp_proxy", "tusd_site", "upload_clients")),
+    *(f"tests.support.{name}" for name in ("tcp_proxy", "tusd_site")),
     *(f"patrolink.emulator.scenarios.{name}" for name in ("call", "fleet", "incident", "patrol")),
     "patrolink.emulator.peripherals.headset",
 }
+# Modules whose event loop runs on virtual time
+SIMULATIONS = {f"tests.support.simulated_{name}" for name in ("clips", "network", "site")}
 # Their children wait: `patrolink call` runs two devices, a hub and a broker.
 CHILDREN = {"integration/ptt/test_call.py": ["patrolink call"]}
 
@@ -31,10 +33,14 @@ def reasons(path: Path) -> list[str]:
     functions = [node for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
     users = [function for function in functions if function.name.startswith("test_") or _is_fixture(function)]
     fixtures = {argument.arg for function in users for argument in function.args.args} & FIXTURES
-    defined = {function.name for function in functions}
+    assigned = {ast.unparse(node.targets[0]) for node in tree.body if isinstance(node, ast.Assign)}
+    defined = {function.name for function in functions} | assigned
     attributes = {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
-    calls = attributes & {"time.sleep", "asyncio.sleep", "subprocess.Popen", "threading.Thread"}
-    return sorted([*(fixtures - defined), *calls, *(set(imported_names(path)) & REAL_TIME_MODULES)])
+    imported = set(imported_names(path))
+    calls = attributes & {"time.sleep", "subprocess.Popen", "threading.Thread"}
+    if not imported & SIMULATIONS:
+        calls |= attributes & {"asyncio.sleep"}
+    return sorted([*(fixtures - defined), *calls, *(imported & REAL_TIME_MODULES)])
 
 
 def listed() -> set[str]:

@@ -13,8 +13,9 @@ from patrolink.emulator.network.broker import Broker
 from patrolink_protocol import mcptt
 from PIL import Image
 
-from tests.support import console_site
-from tests.support.console_site import CIRCLE, HARBOUR, NIGHT, BackgroundDevices, ConsolePage, ConsoleSite
+from tests.support import console_site, site_file
+from tests.support.console_site import BackgroundDevices, ConsolePage, ConsoleSite
+from tests.support.site_file import CIRCLE, HARBOUR, NIGHT
 
 _RECORDED = (("vest-1", HARBOUR, 1.2), ("vest-7", NIGHT, 0.8), ("vest-4", CIRCLE, 1.6), ("vest-2", HARBOUR, 0.9))
 
@@ -29,7 +30,7 @@ def record_bursts(page: ConsolePage, devices: BackgroundDevices) -> None:
 def set_scene(page: ConsolePage, devices: BackgroundDevices) -> None:
     """Fill the map and the list of groups."""
     devices.walk(60)
-    page.wait(lambda: len(page.find_all("#devices tr")) == len(console_site.DEVICES))
+    page.wait(lambda: len(page.find_all("#devices tr")) == len(site_file.DEVICES))
     for group in (HARBOUR, CIRCLE):
         page.find(page.row(group)).find_element(page.by.TAG_NAME, "button").click()
     devices.talk("vest-4", CIRCLE)
@@ -55,7 +56,7 @@ def main(picture: Path) -> None:
         site_folder = Path(folder) / "site"
         site_folder.mkdir()
         site = ConsoleSite(site_folder, broker)
-        devices = BackgroundDevices(broker, console_site.DEVICES)
+        devices = BackgroundDevices(broker, site_file.DEVICES)
         try:
             page = ConsolePage(browser, site)
             record_bursts(page, devices)

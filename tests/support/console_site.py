@@ -1,7 +1,6 @@
 """Fixtures of the console tests: a hub with a console, devices in a background thread, and a headless Chromium."""
 
 import contextlib
-import hashlib
 import http.client
 import json
 import math
@@ -19,41 +18,9 @@ from patrolink.core.track_packer import Fix, TrackPacker
 from patrolink.emulator.scenarios import control_room
 from patrolink_protocol import track_encoder
 
-from tests.support import device_client, hub_process, site_file
+from tests.support import clip_maker, device_client, hub_process, site_file, upload_clients
 from tests.support.polling import TIMEOUT_S
-
-TOKEN = "a token of 256 bits would be longer"  # noqa: S105
-OTHER = "another one"
-DEVICES = ["police-1", *(f"vest-{i}" for i in range(1, 9))]
-HARBOUR, CIRCLE, NIGHT = 1, 2, 3
-GROUPS = """
-[[group]]
-id = 1
-name = "Harbour circle"
-[[group.member]]
-devices = ["vest-1", "vest-2", "vest-3", "police-1"]
-priority = 10
-rights = ["talk", "emergency"]
-[[group]]
-id = 2
-name = "港口巡逻队"
-preempt = false
-[[group.member]]
-devices = ["vest-4", "vest-5", "vest-6"]
-priority = 10
-rights = ["talk", "emergency"]
-[[group]]
-id = 3
-name = "Old town, night"
-[[group.member]]
-devices = ["vest-6", "vest-7", "vest-8", "police-1"]
-priority = 10
-rights = ["talk", "emergency"]
-"""
-DISPATCHERS = "".join(
-    f'[[dispatcher]]\nname = "{name}"\ntoken_sha256 = "{hashlib.sha256(token.encode()).hexdigest()}"\npriority = 200\n'
-    for name, token in (("duty", TOKEN), ("second", OTHER))
-)
+from tests.support.site_file import DEVICES, DISPATCHERS, GROUPS, TOKEN
 
 
 def free_port() -> int:
@@ -113,6 +80,15 @@ class ConsoleSite:
             return response.status, response.headers, response.read().decode(errors="replace")
         finally:
             connection.close()
+
+
+def clip_site(folder: Path, broker) -> upload_clients.ClipSite:
+    """Start a hub as a process that receives clips, with a console."""
+    port, console_port = free_port(), free_port()
+    device = clip_maker.Device(upload_clients.DEVICE, folder / "evidence.pem")
+    text = upload_clients.clip_site_text(broker.url, hub_process.free_ports(2), port, console_port)
+    hub = hub_process.HubProcess(folder, text, [upload_clients.DEVICE])
+    return upload_clients.ClipSite(folder, device, hub, hub_process.LoopbackNetwork(broker.port), port, console_port)
 
 
 class BackgroundDevices:

@@ -1,5 +1,7 @@
 """A hub as a process, and the network of device clients that use real sockets and a real broker session."""
 
+import contextlib
+import http.client
 import json
 import select
 import signal
@@ -9,6 +11,7 @@ import sys
 import time
 
 import paho.mqtt.client as paho
+from compat.netsock import TcpSocket
 from paho.mqtt.enums import CallbackAPIVersion
 from patrolink.core.clock import monotonic_ms
 from patrolink.emulator.scenarios import control_room
@@ -57,6 +60,7 @@ class HubProcess:
         return self.counts
 
     def kill(self) -> None:
+        """Kill the hub, if it runs."""
         self.process.kill()
         self.process.communicate()
         self.log.close()
@@ -66,10 +70,10 @@ class LoopbackNetwork:
     """Sockets on loopback and sessions of a real broker, for `DeviceClient`.
 
     Args:
-        broker_port: Port of the broker.
+        broker_port: Port of the broker; 0: no device has a session.
     """
 
-    def __init__(self, broker_port: int) -> None:
+    def __init__(self, broker_port: int = 0) -> None:
         self._broker_port = broker_port
 
     def now_ms(self) -> int:
@@ -88,6 +92,29 @@ class LoopbackNetwork:
     def open_session(self, name: str, on_frame) -> "MqttSession":
         """Return a session of a device with the broker."""
         return MqttSession(name, self._broker_port, on_frame)
+
+    def connect_tcp(self, port: int) -> socket.socket:
+        """Return a connected socket."""
+        return socket.create_connection((_LOOPBACK, port), timeout=TIMEOUT_S)
+
+    def tcp_stream(self, net) -> TcpSocket:
+        """Return a TCP stream of a device."""
+        return TcpSocket(net)
+
+    def http_get(self, port: int, path: str, **headers: str):
+        """Send a GET request, and return status, headers and body of the response."""
+        connection = http.client.HTTPConnection(_LOOPBACK, port, timeout=TIMEOUT_S)
+        with contextlib.closing(connection):
+            connection.request("GET", path, headers=headers)
+            response = connection.getresponse()
+            return response.status, response.headers, response.read()
+
+    def sleep_ms(self, ms: float) -> None:
+        time.sleep(ms / 1000)
+
+    def run_until(self, condition, message="", seconds: float = TIMEOUT_S):
+        """Wait until `condition()` is true, and return its value."""
+        return wait_until(condition, message, seconds)
 
     def wait(self, clients) -> None:
         """Wait for packets, for a short time."""

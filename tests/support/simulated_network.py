@@ -39,6 +39,7 @@ class SimulatedNetwork:
         self._loops: list[VirtualLoop] = []
         self._client_loop = self.new_loop()
         self._devices: list[Any] = []
+        self._is_process_killed = False
 
     def on_datagram(self, source: tuple[str, int], target: tuple[str, int], data: bytes) -> None:
         """Observe a datagram that reaches or leaves a server."""
@@ -51,10 +52,16 @@ class SimulatedNetwork:
         self._loops.append(VirtualLoop(self.scheduler, self._on_exception))
         return self._loops[-1]
 
+    def kill(self, loop: VirtualLoop) -> None:
+        """Kill a process: nothing of it runs any more."""
+        loop.kill()
+        self._is_process_killed = True
+
     def close(self) -> None:
         """End everything, and check that no exception was left unhandled."""
         self.udp.close()
-        dispose(self._loops)
+        if self._is_process_killed:
+            dispose(self._loops)  # takes long: a garbage collection
         assert self.errors == []
 
     # --- time ---------------------------------------------------------------------------------------------------------

@@ -65,6 +65,11 @@ class SimulatedSite(SimulatedNetwork):
     def on_uplink(self, device: str, payload: bytes) -> None:
         """Observe a frame that a device publishes."""
 
+    def close(self) -> None:
+        """Stop the hub and end everything; no exception may have been left unhandled."""
+        self.hub.stop()
+        super().close()
+
     def open_session(self, name: str, on_frame: Callable[[bytes], None]) -> "BrokerSession":
         """Return a session of a device with the broker."""
         return BrokerSession(self.broker, name, on_frame)
@@ -120,23 +125,22 @@ class SimulatedHub:
         return self.serving.status()
 
     def stop(self) -> dict[str, Any]:
-        """Stop the hub as SIGTERM does, and return its counts."""
-        self._stop.set_result(None)
-        self._site.run_until(self._ending.done)
-        self._ending.result()
-        self.counts = self.status()
-        self._end()
+        """Stop the hub, if it runs, as SIGTERM does, and return its counts."""
+        if self._hub is not None:
+            self._stop.set_result(None)
+            self._site.run_until(self._ending.done)
+            self._ending.result()
+            self.counts = self.status()
+            self._platform.end()
+            self._hub = None
         return self.counts
 
     def kill(self) -> None:
         """Kill the hub, if it runs, as SIGKILL does."""
         if self._hub is not None:
-            self._end()
-
-    def _end(self) -> None:
-        self._loop.kill()
-        self._platform.end()
-        self._hub = None
+            self._site.kill(self._loop)
+            self._platform.end()
+            self._hub = None
 
 
 class BrokerSession:

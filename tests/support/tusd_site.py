@@ -22,6 +22,7 @@ from patrolink.hub.clips.upload_authorization import UnauthorizedError, UploadAu
 from patrolink.hub.infra.attempt_limiter import TooManyAttemptsError
 
 from tests.support import console_site, site_file, upload_clients
+from tests.support.hub_process import LoopbackNetwork
 from tests.support.polling import wait_until
 
 CLIP_MD = Path(__file__).parents[2] / "protocol" / "CLIP.md"
@@ -99,7 +100,7 @@ class HookService:
     def _forward(self, uri: str, upload: dict) -> int:
         """Upload a file to the hub on behalf of its device; return the HTTP status for the device."""
         metadata = upload["MetaData"]
-        raw = upload_clients.RawTusClient(metadata["device"], self.hub)
+        raw = upload_clients.RawTusClient(metadata["device"], LoopbackNetwork(), self.hub)
         data = self._read(upload["Storage"])
         try:
             status, _, _ = raw.create(int(metadata["clip"]), metadata["name"], data, data, metadata["sha256"])
@@ -260,6 +261,6 @@ class TusdSite:
 
 def _open(port: int) -> bool:
     with contextlib.suppress(OSError):
-        upload_clients.RawTusClient("", port).request("GET", "/")
+        upload_clients.RawTusClient("", LoopbackNetwork(), port).request("GET", "/")
         return True
     return False

@@ -1,50 +1,36 @@
-"""Clients that upload clips to a real hub: the agent's uploader, and raw tus requests."""
+"""Clients that upload clips to a hub, on a real or a simulated network: the agent's uploader, and raw tus requests."""
 
-import asyncio
 import contextlib
 import hashlib
 import hmac
 import json
 import random
 import socket
-import time
 from base64 import b64encode
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import aiohttp
 import patrolink_enums as enums
 import patrolink_messages
-import pytest
 from agent.link.backoff import Backoff
 from agent.recording.announcer import clip_manifest_values
 from agent.upload import tus
 from agent.upload.uploader import Uploader, UploadNetwork
-from compat.netsock import TcpSocket
 from compat.steps import run_to_completion
 
-from tests.support import clip_maker, console_site, device_client, hub_process, site_file
+from tests.support.device_client import DeviceClient
 from tests.support.polling import TIMEOUT_S
+from tests.support.site_file import DISPATCHERS, GROUP_TEMPLATE, SITE_TEMPLATE, TOKEN, keys_of
 
 HOST = "127.0.0.1"
 DEVICE = "linux-1"
-CONSOLE_HEADERS = {"Authorization": f"Bearer {console_site.TOKEN}"}
+CONSOLE_HEADERS = {"Authorization": f"Bearer {TOKEN}"}
 
 
-def monotonic_ms() -> int:
-    return time.monotonic_ns() // 1_000_000
-
-
-def unix_ms(_: int = 0) -> int:
-    return time.time_ns() // 1_000_000
-
-
-def authorization(device: str, method: str, path: str, length="", metadata="", ms=None, epoch=0, key=None) -> str:
+def authorization(device: str, method: str, path: str, ms: int, length="", metadata="", epoch=0, key=None) -> str:
     """Return an Authorization header, implemented independently from the text of CLIP.md."""
-    ms = unix_ms() if ms is None else ms
-    derived = hmac.digest(
-        key or site_file.keys_of([device])[device], b"patrolink-upload" + epoch.to_bytes(4, "big"), "sha256"
-    )
+    derived = hmac.digest(key or keys_of([device])[device], b"patrolink-upload" + epoch.to_bytes(4, "big"), "sha256")
     message = f"{method}\n{path}\n{ms}\n{length}\n{metadata}".encode()
     return f"Patrolink {device}:{ms}:{hmac.digest(derived, message, 'sha256').hex()}"
 
@@ -72,30 +58,37 @@ class DeviceUploader:
 
     Args:
         device: A clip_maker.Device.
+        network: The network: `hub_process.LoopbackNetwork` or `simulated_network.SimulatedNetwork`.
         port: The hub's port for uploads.
         session: The device's session with the broker, or None.
         epoch: Key epoch of the requests.
         kbps: Rate limit of the uploader.
-        socket_type: Class of its sockets.
+        stream: Returns a TCP stream; by default the network's `tcp_stream`.
     """
 
     def __init__(
         self,
         device,
+        network: Any,
         port: int,
-        session: "device_client.DeviceClient | None" = None,
+        session: DeviceClient | None = None,
         epoch: int = 0,
         kbps: int = 100_000,
-        socket_type: type[TcpSocket] = TcpSocket,
+        stream: Callable[[Any], Any] | None = None,
     ) -> None:
-        self.device, self.session, self.log = device, session, []
+        self.device, self.session, self.log, self._network = device, session, [], network
         self.clip_store = device.clip_store
         self.index, self.uploads = self.clip_store.index, self.clip_store.uploads
-        key = site_file.keys_of([device.name])[device.name]
+        key = keys_of([device.name])[device.name]
         client = tus.TusClient(key, device.name.encode(), epoch, f"{HOST}:{port}", "/clips")
-        network = UploadNetwork(monotonic_ms, lambda: None, socket_type, lambda: False)
+        network = UploadNetwork(network.now_ms, lambda: None, stream or network.tcp_stream, lambda: False)
         backoff = Backoff(lambda n: random.randrange(min(n, 200)))  # noqa: S311
-        self.agent = Uploader(self.uploads, client, network, (HOST, port), kbps, unix_ms, backoff, self.log.append)
+        self.agent = Uploader(
+            self.uploads, client, network, (HOST, port), kbps, self._unix_ms, backoff, self.log.append
+        )
+
+    def _unix_ms(self, _: int = 0) -> int:
+        return self._network.unix_ms()
 
     def announce_clips(self) -> None:
         """Send clip_manifest for every sealed clip."""
@@ -122,11 +115,11 @@ class DeviceUploader:
 
     def run_until(self, condition, timeout_s: float = TIMEOUT_S) -> None:
         """Upload until the condition holds."""
-        deadline = time.monotonic() + timeout_s
+        deadline_ms = self._network.now_ms() + 1000 * timeout_s
         while not condition():
-            assert time.monotonic() < deadline, self.log
-            wait_ms = self.agent.step(monotonic_ms(), False, False)
-            time.sleep(min(wait_ms, 10) / 1000)
+            assert self._network.now_ms() < deadline_ms, self.log
+            wait_ms = self.agent.step(self._network.now_ms(), False, False)
+            self._network.sleep_ms(min(wait_ms, 10))
 
     def is_done(self) -> bool:
         """Return whether everything has been uploaded."""
@@ -146,11 +139,17 @@ class RawTusClient:
 
     Args:
         device: The device that signs the requests.
+        network: The network; see `DeviceUploader`.
         port: The hub's port for uploads.
     """
 
-    def __init__(self, device: str, port: int) -> None:
-        self.device, self.port = device, port
+    def __init__(self, device: str, network: Any, port: int) -> None:
+        self.device, self.network, self.port = device, network, port
+
+    def authorization(self, method: str, path: str, length: str = "", metadata: str = "", **options) -> str:
+        """Return an Authorization header of the device; see `authorization`."""
+        options.setdefault("ms", self.network.unix_ms())
+        return authorization(self.device, method, path, length=length, metadata=metadata, **options)
 
     def request(
         self, method: str, path: str, body: bytes = b"", content_length: int | None = None, **fields: str
@@ -166,23 +165,21 @@ class RawTusClient:
         """
         fields = {name.replace("_", "-"): value for name, value in fields.items()}
         length = fields.get("Upload-Length" if method == "POST" else "Upload-Offset", "") if method != "HEAD" else ""
-        fields.setdefault(
-            "Authorization", authorization(self.device, method, path, length, fields.get("Upload-Metadata", ""))
-        )
+        fields.setdefault("Authorization", self.authorization(method, path, length, fields.get("Upload-Metadata", "")))
         fields.setdefault("Tus-Resumable", "1.0.0")
         if method != "HEAD":
             fields.setdefault("Content-Type", "application/offset+octet-stream")
             fields["Content-Length"] = str(len(body) if content_length is None else content_length)
         head = f"{method} {path} HTTP/1.1\r\nHost: hub\r\nConnection: close\r\n"
         head += "".join(f"{name}: {value}\r\n" for name, value in fields.items() if value is not None)
-        with socket.create_connection((HOST, self.port), timeout=TIMEOUT_S) as connection:
+        with self.network.connect_tcp(self.port) as connection:
             connection.sendall(head.encode() + b"\r\n" + body)
             if content_length is not None and content_length > len(body):
-                time.sleep(0.3)  # the hub may discard data that arrives together with the end of the connection
+                self.network.sleep_ms(300)  # the hub may discard data that arrives with the end of the connection
                 connection.shutdown(socket.SHUT_WR)
             return self._read_response(connection)
 
-    def _read_response(self, connection: socket.socket) -> Response:
+    def _read_response(self, connection) -> Response:
         data = b""
         with contextlib.suppress(ConnectionResetError):
             while block := connection.recv(65536):
@@ -200,30 +197,34 @@ class RawTusClient:
         return self.request("POST", "/clips", body, **fields)
 
 
+def clip_site_text(url: str, ports, upload_port: int, console_port: int, evidence: bool = True) -> str:
+    """Return a site file of a hub that receives clips of one device, with a console."""
+    return SITE_TEMPLATE.format(
+        url=url,
+        ports=ports,
+        top='evidence_key = "evidence.pem"' if evidence else "",
+        hub=f'uploads = "{HOST}:{upload_port}"\nconsole = "{HOST}:{console_port}"',
+        groups=GROUP_TEMPLATE.format(id=1, devices=json.dumps([DEVICE]), more="") + DISPATCHERS,
+    )
+
+
 class ClipSite:
     """A hub that receives clips, with a console, and a device that records.
 
     Args:
         folder: Folder of the site.
-        broker: The MQTT broker.
-        evidence: Whether the hub has the evidence key.
+        device: The device, a clip_maker.Device.
+        hub: The hub.
+        network: The network; see `DeviceUploader`.
+        port, console_port: Ports of the hub.
     """
 
-    def __init__(self, folder: Path, broker, evidence: bool = True) -> None:
-        self.folder, self.port, self.console_port = folder, console_site.free_port(), console_site.free_port()
-        self.device = clip_maker.Device(DEVICE, folder / "evidence.pem")
-        site = site_file.SITE_TEMPLATE.format(
-            url=broker.url,
-            ports=hub_process.free_ports(2),
-            top='evidence_key = "evidence.pem"' if evidence else "",
-            hub=f'uploads = "{HOST}:{self.port}"\nconsole = "{HOST}:{self.console_port}"',
-            groups=site_file.GROUP_TEMPLATE.format(id=1, devices=json.dumps([DEVICE]), more="")
-            + console_site.DISPATCHERS,
-        )
-        self.hub = hub_process.HubProcess(folder, site, [DEVICE])
-        self.session = device_client.DeviceClient(DEVICE, hub_process.LoopbackNetwork(broker.port))
+    def __init__(self, folder: Path, device, hub, network: Any, port: int, console_port: int) -> None:
+        self.folder, self.device, self.hub, self.network = folder, device, hub, network
+        self.port, self.console_port = port, console_port
+        self.session = DeviceClient(DEVICE, network)
         self.session.send_hello()
-        self.uploader = DeviceUploader(self.device, self.port, self.session)
+        self.uploader = DeviceUploader(self.device, network, self.port, self.session)
         self.clips = folder / "clips"
 
     def record_clip(self, trigger: str = "button") -> int:
@@ -240,23 +241,18 @@ class ClipSite:
 
     def wait_for_states(self, count: int, timeout_s: float = TIMEOUT_S) -> list[tuple[int, int]]:
         """Wait for clip_state messages and return (clip, state) of each."""
-        states, deadline = [], time.monotonic() + timeout_s
-        while len(states) < count:
-            assert time.monotonic() < deadline, (states, (self.folder / "hub.log").read_text())
-            states += self.uploader.receive_states()
-            time.sleep(0.01)
+        states: list[tuple[int, int]] = []
+
+        def are_received() -> bool:
+            states.extend(self.uploader.receive_states())
+            return len(states) >= count
+
+        self.network.run_until(are_received, lambda: states, timeout_s)
         return states
 
     def get(self, path: str, **fields: str):
         """Return (status, fields, body) of a GET at the console."""
-        return asyncio.run(self._get(path, fields))
-
-    async def _get(self, path, fields):
-        async with (
-            aiohttp.ClientSession(headers={**CONSOLE_HEADERS, **fields}) as session,
-            session.get(f"http://{HOST}:{self.console_port}{path}") as response,
-        ):
-            return response.status, response.headers, await response.read()
+        return self.network.http_get(self.console_port, path, **{**CONSOLE_HEADERS, **fields})
 
     def rows(self) -> dict[int, dict]:
         """Return the console's list of clips, by number."""
@@ -272,12 +268,4 @@ class ClipSite:
     def close(self) -> None:
         """Stop the hub."""
         self.session.close()
-        if self.hub.process.poll() is None:
-            self.hub.kill()
-
-
-@pytest.fixture
-def site(tmp_path, broker):
-    """A ClipSite with an evidence key."""
-    with contextlib.closing(ClipSite(tmp_path, broker)) as clip_site:
-        yield clip_site
+        self.hub.kill()

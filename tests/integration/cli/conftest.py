@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.support import console_site
+from tests.support import site_file
 from tests.support.console_site import BackgroundDevices
 
 KEY = bytes(range(32))
@@ -20,6 +20,6 @@ def keys_file(tmp_path):
 @pytest.fixture(scope="module")
 def devices(site, broker):
     """Run the devices of the console's site."""
-    background = BackgroundDevices(broker, console_site.DEVICES)
+    background = BackgroundDevices(broker, site_file.DEVICES)
     yield background
     background.close()

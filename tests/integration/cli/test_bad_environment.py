@@ -18,10 +18,10 @@ from patrolink.core.keys import DeviceKey
 from patrolink.report.device_table import DeviceTable
 from rich.console import Console
 
-from tests.support.console_site import HARBOUR, TOKEN
 from tests.support.paths import GOLDEN
 from tests.support.polling import TIMEOUT_S
 from tests.support.progress_lines import without_progress
+from tests.support.site_file import HARBOUR, TOKEN
 
 TRACK = GOLDEN / "tracks" / "walk-1hz.csv"
 READ_ONLY_HOME = {"HOME": "/proc", "XDG_CONFIG_HOME": "", "XDG_CACHE_HOME": ""}  # not writable, also for root

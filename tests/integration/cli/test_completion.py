@@ -13,9 +13,9 @@ import pytest
 from patrolink.cli import main
 from patrolink.cli._verbs import CLIP_VERBS, VERBS
 
-from tests.support.console_site import TOKEN
 from tests.support.json_lines import records
 from tests.support.polling import TIMEOUT_S
+from tests.support.site_file import TOKEN
 
 SHELLS = [
     pytest.param(name, marks=pytest.mark.skipif(not shutil.which(name), reason=f"no {name} (Debian package {name})"))

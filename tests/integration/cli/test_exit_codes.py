@@ -12,8 +12,8 @@ from patrolink.hub.dispatch import client
 from patrolink.transport import mqtt
 
 from tests.support import hub_process, site_file
-from tests.support.console_site import TOKEN
 from tests.support.json_lines import records
+from tests.support.site_file import TOKEN
 
 # PORT stands for the port of the server.
 HUB_VERBS = [

@@ -10,10 +10,11 @@ import av
 import pytest
 
 from tests.support import live_camera
-from tests.support.console_site import TOKEN, ConsoleSite
+from tests.support.console_site import ConsoleSite
 from tests.support.json_lines import records, summary
 from tests.support.polling import wait_until
 from tests.support.processes import ignore_sigint
+from tests.support.site_file import TOKEN
 
 site, camera = live_camera.site, live_camera.camera
 

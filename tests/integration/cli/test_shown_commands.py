@@ -14,7 +14,7 @@ from patrolink.core import boards, resources
 from patrolink.core.errors import DeviceError
 from patrolink.emulator.network.broker import Broker
 
-from tests.support import console_site, hub_process, live_camera, shown_commands, upload_clients
+from tests.support import console_site, hub_process, live_camera, shown_commands, site_file
 from tests.support.paths import DEMO_VIDEO, ROOT
 
 PAGES = [
@@ -60,7 +60,7 @@ class TalkingDevice:
 
     def _run(self) -> None:
         while not self._stop.wait(1):
-            self._devices.talk("vest-1", console_site.HARBOUR, 0.5)
+            self._devices.talk("vest-1", site_file.HARBOUR, 0.5)
 
     def close(self) -> None:
         """Stop the thread."""
@@ -87,7 +87,7 @@ def hub(tmp_path_factory, broker):
 def clips(tmp_path_factory):
     """A hub with a clip and its evidence key."""
     broker = Broker()  # its devices would be those of the other hub
-    site = upload_clients.ClipSite(tmp_path_factory.mktemp("clips"), broker)
+    site = console_site.clip_site(tmp_path_factory.mktemp("clips"), broker)
     site.record_clip("sos")
     site.upload_all()
     site.wait_for_states(1)
@@ -127,7 +127,7 @@ def test_page_shows_what_its_commands_do(page: Path, tmp_path: Path, request):
         address = prepare(command.needs, folder, request)
         text = command.text.replace(SHOWN_HUB, address)
         variables = {f"PATROLINK_{verb}_HUB": f"http://{address}" for verb in ("FLOOR", "LISTEN", "LIVE", "TALK")}
-        token = {"PATROLINK_HUB_TOKEN": console_site.TOKEN, **variables} if command.needs & FIXTURES else {}
+        token = {"PATROLINK_HUB_TOKEN": site_file.TOKEN, **variables} if command.needs & FIXTURES else {}
         try:
             shown_commands.run(replace(command, text=text), folder, {**env, **token})
         except AssertionError as e:

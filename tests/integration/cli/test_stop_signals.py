@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.support import console_site
-from tests.support.console_site import OTHER, TOKEN
+from tests.support import console_site, site_file
 from tests.support.json_lines import summary
 from tests.support.paths import DEMO_VIDEO
 from tests.support.polling import wait_until
 from tests.support.processes import descendants, ignore_sigint
+from tests.support.site_file import OTHER, TOKEN
 
 STOP_SIGNALS = [signal.SIGINT, signal.SIGTERM]
 pytestmark = pytest.mark.parametrize("number", STOP_SIGNALS, ids=lambda number: number.name)
@@ -135,11 +135,11 @@ def speech_file(tmp_path_factory):
 
 
 def test_talk_stops(start, site, devices, speech_file, number):
-    group = str(console_site.HARBOUR)
+    group = str(site_file.HARBOUR)
     arguments = ["--hub", site.url, "--file", str(speech_file), "--json"]
     process = start("talk", group, *arguments, PATROLINK_HUB_TOKEN=OTHER)
-    wait_until(lambda: devices.membership("vest-1", console_site.HARBOUR).floor.talker)
+    wait_until(lambda: devices.membership("vest-1", site_file.HARBOUR).floor.talker)
     code, out, _ = stop(process, number)
     outcome = summary(out)
     assert code == 128 + number and outcome["result"] == "cancelled" and outcome["duration_s"] < 28
-    wait_until(lambda: not devices.membership("vest-1", console_site.HARBOUR).floor.talker)
+    wait_until(lambda: not devices.membership("vest-1", site_file.HARBOUR).floor.talker)

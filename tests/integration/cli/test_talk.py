@@ -23,9 +23,10 @@ from patrolink_protocol import mcptt
 from rich.console import Console
 
 from tests.support import console_site, hub_process, site_file
-from tests.support.console_site import CIRCLE, HARBOUR, NIGHT, OTHER, TOKEN, ConsoleSite
+from tests.support.console_site import ConsoleSite
 from tests.support.json_lines import records, summary
 from tests.support.polling import TIMEOUT_S, wait_until
+from tests.support.site_file import CIRCLE, HARBOUR, NIGHT, OTHER, TOKEN
 
 
 @pytest.fixture(scope="module")

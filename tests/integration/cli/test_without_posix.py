@@ -9,11 +9,11 @@ import paho.mqtt.publish as publish
 import pytest
 from patrolink.core.capture import CaptureReader
 
-from tests.support.console_site import CIRCLE, HARBOUR, OTHER, TOKEN
 from tests.support.json_lines import records, summary
 from tests.support.paths import DEMO_VIDEO, GOLDEN, ROOT
 from tests.support.polling import TIMEOUT_S, wait_until
 from tests.support.progress_lines import without_progress
+from tests.support.site_file import CIRCLE, HARBOUR, OTHER, TOKEN
 
 COMMAND = [sys.executable, str(ROOT / "tests" / "support" / "without_posix.py")]
 TRACK = GOLDEN / "tracks" / "walk-1hz.csv"

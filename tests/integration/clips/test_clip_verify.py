@@ -17,7 +17,7 @@ from patrolink.evidence.clip_folders import ClipSource, read_signers
 from patrolink.hub.dispatch import client
 
 from tests.simulation import clip_alterations as alterations
-from tests.support import clip_maker, console_site
+from tests.support import clip_maker, console_site, site_file
 from tests.support.command import run_command
 from tests.support.json_lines import records, summary
 from tests.support.polling import TIMEOUT_S
@@ -130,7 +130,7 @@ def test_a_hub_serves_its_clips_and_logs_each_access(site_clips, tmp_path, broke
     hub = console_site.ConsoleSite(tmp_path, broker, hub=f'uploads = "127.0.0.1:{console_site.free_port()}"')
     try:
         deadline = time.monotonic() + TIMEOUT_S
-        while (listing := patrolink("list", hub.url, token=console_site.TOKEN)).stdout.count(", valid\n") < 8:
+        while (listing := patrolink("list", hub.url, token=site_file.TOKEN)).stdout.count(", valid\n") < 8:
             assert listing.returncode == 0 and time.monotonic() < deadline, listing
         expected = patrolink("list", site_clips).stdout.splitlines()
         assert sorted(listing.stdout.splitlines()) == sorted(f"{line}, valid" for line in expected)
@@ -138,7 +138,7 @@ def test_a_hub_serves_its_clips_and_logs_each_access(site_clips, tmp_path, broke
         partial = Path("wearer 2", "000002", "000001-000010.pls")
         (tmp_path / "fetched" / partial).parent.mkdir(parents=True)
         (tmp_path / "fetched" / f"{partial}.part").write_bytes((site_clips / partial).read_bytes()[:150_000])
-        result = patrolink("fetch", hub.url, "--out", tmp_path / "fetched", token=console_site.TOKEN)
+        result = patrolink("fetch", hub.url, "--out", tmp_path / "fetched", token=site_file.TOKEN)
         assert result.returncode == 0 and result.stderr == "" and result.stdout.count(": valid (") == 8, result
         assert same_files(site_clips, tmp_path / "fetched")
         assert patrolink("fetch", hub.url, "--out", tmp_path / "fetched", token="a guess").returncode == 3

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tests.support import upload_clients
+from tests.support import console_site, upload_clients
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.tusd_site import TusdSite, skip_if_missing
 
@@ -17,10 +17,10 @@ SEED = 20261127
 def site(request, tmp_path, broker):
     objects = request.param == "objects"
     skip_if_missing(objects)
-    site = upload_clients.ClipSite(tmp_path, broker)
+    site = console_site.clip_site(tmp_path, broker)
     try:
         site.front = TusdSite(tmp_path / "front", site.port, [upload_clients.DEVICE, "linux-2"], objects)
-        site.uploader = upload_clients.DeviceUploader(site.device, site.front.port, site.session)
+        site.uploader = upload_clients.DeviceUploader(site.device, site.network, site.front.port, site.session)
         yield site
         site.front.close()
     finally:
@@ -54,7 +54,7 @@ def test_uploads_resume_after_cuts(site):
     thread = threading.Thread(target=cut)
     thread.start()
     try:
-        site.uploader = upload_clients.DeviceUploader(site.device, proxy.port, site.session, kbps=2000)
+        site.uploader = upload_clients.DeviceUploader(site.device, site.network, proxy.port, site.session, kbps=2000)
         site.upload_all()
     finally:
         stopped.set()
@@ -66,7 +66,7 @@ def test_uploads_resume_after_cuts(site):
 
 def test_uploads_resume_after_tusd_was_killed(site):
     number = site.record_clip()
-    site.uploader = upload_clients.DeviceUploader(site.device, site.front.port, site.session, kbps=3000)
+    site.uploader = upload_clients.DeviceUploader(site.device, site.network, site.front.port, site.session, kbps=3000)
     site.uploader.announce_clips()
     for part in (1, 2, 3):
         size = sum(len(data) for data in site.device.files.data.values())
@@ -109,8 +109,8 @@ def test_a_file_with_a_wrong_hash_is_uploaded_again(site):
 def test_only_devices_have_access_and_only_to_their_uploads(site):
     data = bytes(40000)
     device, other = (
-        upload_clients.RawTusClient(upload_clients.DEVICE, site.front.port),
-        upload_clients.RawTusClient("linux-2", site.front.port),
+        upload_clients.RawTusClient(upload_clients.DEVICE, site.network, site.front.port),
+        upload_clients.RawTusClient("linux-2", site.network, site.front.port),
     )
     status, fields, _ = device.create(7, "000001-000002.pls", data)
     assert status == 201

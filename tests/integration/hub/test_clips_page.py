@@ -9,7 +9,7 @@ import pytest
 from patrolink_messages import CLIP_MANIFEST
 from selenium.webdriver.common.by import By
 
-from tests.support import console_site, upload_clients
+from tests.support import console_site, site_file
 from tests.support.polling import TIMEOUT_S
 
 SCREENSHOT = Path(__file__).parents[3] / "build" / "hub" / "clips.png"
@@ -19,7 +19,7 @@ class Page:
     def __init__(self, browser, url: str) -> None:
         self.browser = browser
         browser.get(url)
-        self.find("#token").send_keys(console_site.TOKEN)
+        self.find("#token").send_keys(site_file.TOKEN)
         self.find("#login button").click()
         self.wait(lambda: self.find("#clips").is_displayed())
 
@@ -47,7 +47,7 @@ class Page:
 @pytest.mark.timeout(400)
 def test_clips_on_the_page(tmp_path, broker):
     with (
-        contextlib.closing(upload_clients.ClipSite(tmp_path, broker)) as site,
+        contextlib.closing(console_site.clip_site(tmp_path, broker)) as site,
         console_site.chromium(tmp_path / "profile") as browser,
     ):
         page = Page(browser, f"http://127.0.0.1:{site.console_port}")

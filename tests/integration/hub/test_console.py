@@ -11,8 +11,9 @@ from patrolink.audio.alaw import decode
 from patrolink_names import NAMES
 from patrolink_protocol import mcptt
 
-from tests.support import console_site
-from tests.support.console_site import CIRCLE, HARBOUR, NIGHT, OTHER, BackgroundDevices, ConsolePage, ConsoleSite
+from tests.support import console_site, site_file
+from tests.support.console_site import BackgroundDevices, ConsolePage, ConsoleSite
+from tests.support.site_file import CIRCLE, HARBOUR, NIGHT, OTHER
 
 SCREENSHOT = Path(__file__).resolve().parent.parent.parent.parent / "build" / "hub" / "console.png"
 
@@ -522,7 +523,7 @@ def busy_console_fits_the_window(page, devices, site):
 
 @pytest.mark.timeout(400)
 def test_page(browser, site, broker, subtests):
-    devices = BackgroundDevices(broker, console_site.DEVICES)
+    devices = BackgroundDevices(broker, site_file.DEVICES)
     try:
         devices.walk()
         for run in SCENARIOS:

@@ -8,8 +8,9 @@ from patrolink.hub.config import Dispatcher
 from patrolink.hub.dispatch.logins import SESSION_S, LoginSessions
 from patrolink.hub.infra.attempt_limiter import ATTEMPT_INTERVAL_S, MAX_ATTEMPTS, TooManyAttemptsError
 
-from tests.support.console_site import TOKEN, ConsoleSite
+from tests.support.console_site import ConsoleSite
 from tests.support.polling import TIMEOUT_S
+from tests.support.site_file import TOKEN
 
 DUTY = Dispatcher(name="duty", token_sha256="0" * 64)
 

@@ -4,7 +4,6 @@ import asyncio
 import gzip
 import json
 import random
-import socket
 import sys
 
 import aiohttp
@@ -12,38 +11,42 @@ import pytest
 from aiohttp import web
 from patrolink.cli import _completers
 from patrolink.core import untrusted_json
-from patrolink.core.clock import SystemClock
 from patrolink.core.errors import ServerError
 from patrolink.evidence.fetch import list_clips
-from patrolink.hub.config import Dispatcher
-from patrolink.hub.dispatch import authentication, client
+from patrolink.hub.dispatch import client
 from patrolink.hub.infra import http_server
 from patrolink.hub.infra.connection_table import ConnectionTable, Entry
 from patrolink.hub.infra.metrics import Metrics
 from patrolink.hub.infra.tcp import listen_tcp
 
-from tests.integration.hub.test_hub_uploads import NAME, random_bytes, start_server  # noqa: F401
-from tests.support import upload_clients
-from tests.support.console_site import TOKEN, ConsoleSite, free_port
-from tests.support.polling import TIMEOUT_S, wait_until
+from tests.support import simulated_clips
+from tests.support.console_site import free_port
+from tests.support.simulated_clips import NAME, random_bytes
+from tests.support.simulated_network import SimulatedNetwork
+from tests.support.simulated_site import CONSOLE_PORT, CONSOLE_URL, UPLOAD_PORT, SimulatedSite, site_text
+from tests.support.site_file import DEVICES, DISPATCHERS, GROUPS, TOKEN
 
 DEEP = ["[" * 30_000, "[" * 30_000 + "]" * 30_000, '{"a":' * 30_000 + "1" + "}" * 30_000]
+start_server = simulated_clips.start_server
+HOST = f"127.0.0.1:{CONSOLE_PORT}"
 ENCODINGS = ["gzip", "deflate", "br", "zstd", "identity", ""]
 
 
 @pytest.fixture(scope="module")
-def hub(tmp_path_factory, broker):
-    """A running hub with console and uploads. It must not have written a traceback."""
-    site = ConsoleSite(tmp_path_factory.mktemp("site"), broker, hub=f'uploads = "127.0.0.1:{free_port()}"')
+def hub(tmp_path_factory):
+    """A running hub with console and uploads. No exception may be left unhandled."""
+    folder = tmp_path_factory.mktemp("site")
+    hub = f'console = "{HOST}"\nuploads = "127.0.0.1:{UPLOAD_PORT}"'
+    text = site_text(GROUPS + DISPATCHERS, hub=hub)
+    site = SimulatedSite(folder, text, DEVICES)
     yield site
-    site.process.stop()
-    assert "Traceback" not in (site.folder / "hub.log").read_text()
+    site.close()
 
 
-def send_raw(site: ConsoleSite, data: bytes) -> bytes:
+def send_raw(site: SimulatedSite, data: bytes) -> bytes:
     """Send bytes and return everything that the hub answers before it closes the connection."""
     answer = b""
-    with socket.create_connection(("127.0.0.1", site.port), timeout=TIMEOUT_S) as connection:
+    with site.connect_tcp(CONSOLE_PORT) as connection:
         connection.sendall(data)
         try:
             while block := connection.recv(65536):
@@ -57,12 +60,12 @@ def status_of(answer: bytes) -> int:
     return int(answer.split(b" ", 2)[1])
 
 
-def refused(site: ConsoleSite) -> dict[str, int]:
+def refused(site: SimulatedSite) -> dict[str, int]:
     return json.loads(site.http_request("GET", "/status")[2])["refused"]
 
 
-def login_request(site: ConsoleSite, *fields: str, body: bytes = b"") -> bytes:
-    head = ["POST /login HTTP/1.1", f"Host: {site.host}", f"Origin: {site.url}", "Connection: close", *fields]
+def login_request(site: SimulatedSite, *fields: str, body: bytes = b"") -> bytes:
+    head = ["POST /login HTTP/1.1", f"Host: {HOST}", f"Origin: {CONSOLE_URL}", "Connection: close", *fields]
     return "\r\n".join([*head, "", ""]).encode("latin-1") + body
 
 
@@ -79,7 +82,7 @@ def test_an_encoded_body_is_refused_before_it_is_read(hub, encoding):
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
-def test_an_encoded_upload_is_refused_before_it_is_authorized(start_server, tmp_path, encoding):  # noqa: F811
+def test_an_encoded_upload_is_refused_before_it_is_authorized(start_server, tmp_path, encoding):
     raw, data = start_server(), random_bytes(1000)
     body = gzip.compress(data)
     response = raw.create(1, NAME, data, body, Content_Encoding=encoding)
@@ -121,7 +124,7 @@ def test_a_malformed_chunk_is_refused(hub):
 
 def test_tokens_that_are_not_utf8_are_wrong_tokens_and_lock_nobody_out(hub):
     tokens = [b"\xff\xfe", "\ud800".encode("utf-8", "surrogatepass"), b"\xc3", b"wrong"] * 3
-    heads = [f"GET /clips HTTP/1.1\r\nHost: {hub.host}\r\nConnection: close\r\n".encode()] * len(tokens)
+    heads = [f"GET /clips HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n".encode()] * len(tokens)
     answers = [
         status_of(send_raw(hub, head + b"Authorization: Bearer " + token + b"\r\n\r\n"))
         for head, token in zip(heads, tokens, strict=True)
@@ -135,10 +138,10 @@ def test_tokens_that_are_not_utf8_are_wrong_tokens_and_lock_nobody_out(hub):
     assert counts["console 401"] >= 1 and counts["console 429"] >= 10
 
 
-def test_header_fields_that_are_not_utf8_are_refused(start_server):  # noqa: F811
+def test_header_fields_that_are_not_utf8_are_refused(start_server):
     raw = start_server()
-    with socket.create_connection(("127.0.0.1", raw.port), timeout=TIMEOUT_S) as connection:
-        tag = upload_clients.authorization("linux-1", "POST", "/clips", "3", "x")
+    with raw.network.connect_tcp(raw.port) as connection:
+        tag = raw.authorization("POST", "/clips", "3", "x")
         head = f"POST /clips HTTP/1.1\r\nHost: hub\r\nTus-Resumable: 1.0.0\r\nAuthorization: {tag}\r\n"
         connection.sendall(head.encode() + b"Upload-Length: 3\r\nUpload-Metadata: \xff\xfe\r\n\r\n")
         assert status_of(connection.recv(1000)) == 401
@@ -161,18 +164,21 @@ def test_invalid_frames_of_a_dispatcher_are_refused_and_the_next_request_is_serv
 
     async def run() -> None:
         headers = {"Authorization": f"Bearer {TOKEN}"}
-        async with aiohttp.ClientSession(headers=headers) as session, session.ws_connect(hub.url + "/socket") as ws:
+        async with (
+            aiohttp.ClientSession(connector=hub.connector(), headers=headers) as session,
+            session.ws_connect(CONSOLE_URL + "/socket") as ws,
+        ):
             await ws.receive_json()
             for request in requests:
                 await ws.send_str(request)
-                answer = await ws.receive_json(timeout=TIMEOUT_S)
+                answer = await ws.receive_json()
                 assert answer["type"] == "refused" and answer["id"] is None, (request[:80], answer)
             await ws.send_str('{"do": "recordings", "id": 1}')
-            assert (await ws.receive_json(timeout=TIMEOUT_S))["type"] == "reply"
+            assert (await ws.receive_json())["type"] == "reply"
             await ws.send_str("x" * (1 << 17))  # beyond the limit: the socket is closed
-            assert (await ws.receive(timeout=TIMEOUT_S)).data == aiohttp.WSCloseCode.MESSAGE_TOO_BIG
+            assert (await ws.receive()).data == aiohttp.WSCloseCode.MESSAGE_TOO_BIG
 
-    asyncio.run(run())
+    hub.run(run())
 
 
 # --- connections ------------------------------------------------------------------------------------------------------
@@ -183,38 +189,23 @@ def test_half_requests_do_not_shut_the_console(hub):
     connections = []
     try:
         for i in range(420):
-            connections.append(socket.create_connection(("127.0.0.1", hub.port), timeout=TIMEOUT_S))
+            connections.append(hub.connect_tcp(CONSOLE_PORT))
             connections[-1].sendall(halves[i % len(halves)])
         assert hub.http_request("POST", "/login", {"token": TOKEN})[0] == 204
         assert json.loads(hub.http_request("GET", "/status")[2])["console_connections"] <= 300
     finally:
         for connection in connections:
             connection.close()
-    wait_until(lambda: json.loads(hub.http_request("GET", "/status")[2])["console_connections"] < 20)
+    hub.run_until(lambda: json.loads(hub.http_request("GET", "/status")[2])["console_connections"] < 20)
 
 
-def test_half_bodies_of_logins_are_answered_in_time(monkeypatch):
-    monkeypatch.setattr(authentication, "_BODY_TIMEOUT_S", 0.2)
-    metrics, app, port = Metrics(), web.Application(), free_port()
-    duty = Dispatcher(name="duty", token_sha256="0" * 64)
-    authentication.Authentication({"right": duty}.get, lambda *args, **facts: None, False, SystemClock()).attach(app)
-
-    async def half_login() -> int:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(b"POST /login HTTP/1.1\r\nHost: a\r\nOrigin: http://a\r\nContent-Length: 9\r\n\r\n{")
-        answer = await reader.readline()
-        writer.close()
-        return status_of(answer)
-
-    async def run() -> list[int]:
-        runner = await http_server.start(app, f"127.0.0.1:{port}", None, "console", metrics, listen_tcp)
-        try:
-            return await asyncio.gather(*(half_login() for _ in range(50)))
-        finally:
-            await runner.cleanup()
-
-    assert asyncio.run(run()) == [408] * 50
-    assert metrics.refused["console 408"] == 50
+def test_half_bodies_of_logins_are_answered_in_time(hub):
+    before = refused(hub).get("console 408", 0)
+    connections = [hub.connect_tcp(CONSOLE_PORT) for _ in range(50)]
+    for connection in connections:
+        connection.sendall(login_request(hub, "Content-Length: 9", body=b"{"))
+    assert [status_of(connection.recv(1000)) for connection in connections] == [408] * 50
+    assert refused(hub)["console 408"] == before + 50
 
 
 @pytest.mark.parametrize("seed", [*range(10), pytest.param(random.randrange(1 << 32), id="random")])
@@ -261,17 +252,17 @@ def test_a_flood_of_one_source_closes_its_own_connections():
 
 def chunked_patch(raw, url: str, offset: int, body: bytes) -> int:
     """Send a PATCH without Content-Length and return the status."""
-    tag = upload_clients.authorization("linux-1", "PATCH", url, str(offset))
+    tag = raw.authorization("PATCH", url, str(offset))
     fields = f"Tus-Resumable: 1.0.0\r\nAuthorization: {tag}\r\nUpload-Offset: {offset}\r\n"
     fields += "Content-Type: application/offset+octet-stream\r\nTransfer-Encoding: chunked\r\n"
-    with socket.create_connection(("127.0.0.1", raw.port), timeout=TIMEOUT_S) as connection:
+    with raw.network.connect_tcp(raw.port) as connection:
         connection.sendall(f"PATCH {url} HTTP/1.1\r\nHost: hub\r\n{fields}\r\n".encode())
         connection.sendall(f"{len(body):x}\r\n".encode() + body + b"\r\n0\r\n\r\n")
         return status_of(connection.recv(1000))
 
 
 @pytest.mark.parametrize("length", [0, 10, 1000])
-def test_an_upload_past_its_length_is_refused_and_not_stored(start_server, tmp_path, length):  # noqa: F811
+def test_an_upload_past_its_length_is_refused_and_not_stored(start_server, tmp_path, length):
     raw, data = start_server(), random_bytes(length)
     wrong_hash = "0" * 64
     raw.create(1, NAME, data, sha256=wrong_hash)
@@ -295,7 +286,7 @@ def test_json_from_outside_is_refused_with_one_exception(document):
 @pytest.mark.parametrize("document", [DEEP[0], '{"type": 1}', "[]", '{"groups": 1}', "not JSON"])
 def test_tools_end_with_an_error_if_a_hub_sends_nonsense(document, monkeypatch):
     monkeypatch.setenv(client.TOKEN_VARIABLE, TOKEN)
-    port = free_port()
+    network = SimulatedNetwork()
 
     async def clips(request: web.Request) -> web.Response:
         return web.Response(text=document)
@@ -312,21 +303,21 @@ def test_tools_end_with_an_error_if_a_hub_sends_nonsense(document, monkeypatch):
 
         app = web.Application()
         app.add_routes([web.get("/clips", clips), web.get("/socket", console_socket)])
-        runner = await http_server.start(app, f"127.0.0.1:{port}", None, "console", Metrics(), listen_tcp)
-        url = f"http://127.0.0.1:{port}"
+        runner = await http_server.start(app, HOST, None, "console", Metrics(), network.listen_tcp)
         try:
-            async with client.http_session(url) as session:
+            async with client.http_session(CONSOLE_URL, network.connector()) as session:
                 if document != "[]":  # that is a list without clips
                     with pytest.raises(ServerError, match="not a valid list of clips"):
                         await list_clips(session)
             with pytest.raises(ServerError, match="invalid message"):
-                async with client.connect(url) as console:
+                async with client.connect(CONSOLE_URL, connector=network.connector()) as console:
                     await console.next_message()
         finally:
             await runner.cleanup()
 
-    asyncio.run(run(False))
-    asyncio.run(run(True))
+    network.run(run(False))
+    network.run(run(True))
+    network.close()
 
 
 def test_text_of_a_hub_does_not_control_the_terminal(monkeypatch, tmp_path):

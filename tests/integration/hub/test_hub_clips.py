@@ -1,6 +1,5 @@
-"""Clips of a device at a real hub: verdicts, signers, access log, HTTP routes and retention."""
+"""Clips of a device at a hub on virtual time: verdicts, signers, access log, HTTP routes and retention."""
 
-import asyncio
 import contextlib
 import json
 
@@ -10,12 +9,12 @@ import patrolink_messages
 from patrolink.hub.clips.access_log import verify_access_log
 from patrolink.hub.infra.retention_ledger import DAY_MS
 
-from tests.support import clip_maker, device_client, upload_clients
-from tests.support.polling import TIMEOUT_S, wait_until
+from tests.support import clip_maker, device_client, simulated_clips, upload_clients
+from tests.support.simulated_site import CONSOLE_URL
 
 DEVICE = upload_clients.DEVICE
 
-site = upload_clients.site
+site = simulated_clips.site
 
 
 def test_a_valid_clip_is_released(site):
@@ -33,7 +32,7 @@ def test_a_valid_clip_is_released(site):
 def test_a_killed_hub_answers_pending_announcements_after_its_restart(site):
     number = site.record_clip()
     site.uploader.run_until(site.uploader.is_done)  # no announcement, so the signer is unknown
-    wait_until(lambda: site.rows()[number]["verdict"] == "unverifiable")
+    site.network.run_until(lambda: site.rows()[number]["verdict"] == "unverifiable")
     site.hub.kill()
     site.hub.start()
     site.uploader.announce_clips()
@@ -49,7 +48,7 @@ def test_altered_files_are_uploaded_again(site):
     name = next(name for name in sorted(files) if name.endswith(".pls") and name[:13].encode() in files["000001.plm"])
     original, altered = bytes(files[name]), bytearray(files[name])
     altered[-5] ^= 1
-    raw = upload_clients.RawTusClient(DEVICE, site.port)
+    raw = upload_clients.RawTusClient(DEVICE, site.network, site.port)
     # The uploader has the key of the device, or the memory card was altered.
     assert raw.create(number, name, bytes(altered), bytes(altered)).status == 201
     assert site.clips.joinpath(DEVICE, f"{number:06d}", name).exists()
@@ -74,7 +73,7 @@ def test_a_second_signer_is_audited(site):
     values = site.uploader.manifest_values(1)
     values.update(clip_id=9, signer=bytes.fromhex("03" + "11" * 32))
     site.session.send_message(patrolink_messages.CLIP_MANIFEST, values)
-    wait_until(lambda: "03" + "11" * 32 in site.clips.joinpath("signers.toml").read_text())
+    site.network.run_until(lambda: "03" + "11" * 32 in site.clips.joinpath("signers.toml").read_text())
     assert first in site.clips.joinpath("signers.toml").read_text()
     changed = [row for row in site.log_rows("audit.jsonl") if row["what"] == "signer changed"]
     assert [row["known"] for row in changed] == [[first]]
@@ -121,8 +120,8 @@ def test_files_ranges_and_pictures_need_a_token_and_are_logged(site):
     assert verify_access_log(site.clips / "access.jsonl").lines == len(log)
 
 
-def test_a_hub_without_evidence_key_verifies_but_shows_no_pictures(tmp_path, broker):
-    with contextlib.closing(upload_clients.ClipSite(tmp_path, broker, evidence=False)) as site:
+def test_a_hub_without_evidence_key_verifies_but_shows_no_pictures(tmp_path):
+    with contextlib.closing(simulated_clips.SimulatedClipSite(tmp_path, evidence=False)) as site:
         number = site.record_clip()
         site.upload_all()
         assert site.wait_for_states(1) == [(number, enums.CLIP_STATE_STATE_VERIFIED)]
@@ -152,15 +151,17 @@ def test_retention_deletes_and_logs_all_but_preserved_clips(site):
 
     async def preserve():
         async with (
-            aiohttp.ClientSession(headers=upload_clients.CONSOLE_HEADERS) as session,
-            session.ws_connect(f"http://127.0.0.1:{site.console_port}/socket") as ws,
+            aiohttp.ClientSession(
+                connector=site.network.connector(), headers=upload_clients.CONSOLE_HEADERS
+            ) as session,
+            session.ws_connect(f"{CONSOLE_URL}/socket", headers=upload_clients.CONSOLE_HEADERS) as ws,
         ):
             await ws.send_json({"do": "preserve_clip", "id": 1, "device": DEVICE, "clip": numbers[0]})
-            while (reply := await ws.receive_json(timeout=TIMEOUT_S)).get("id") != 1:
+            while (reply := await ws.receive_json()).get("id") != 1:
                 pass
             return reply
 
-    assert asyncio.run(preserve())["type"] == "reply"
+    assert site.network.run(preserve())["type"] == "reply"
     device_client.run_until([site.session], lambda: site.session.commands)
     assert (site.session.commands[0]["action"], site.session.commands[0]["number"]) == (
         enums.COMMAND_ACTION_PRESERVE_CLIP,
@@ -175,7 +176,7 @@ def test_retention_deletes_and_logs_all_but_preserved_clips(site):
     (state / "retention-clips.json").write_text(json.dumps(marks))
     (state / "running-time.json").write_text(json.dumps({"running_ms": 31 * DAY_MS, "unix_ms": 1000}))
     site.hub.start()
-    wait_until(lambda: not (site.clips / DEVICE / f"{numbers[1]:06d}").exists())
+    site.network.run_until(lambda: not (site.clips / DEVICE / f"{numbers[1]:06d}").exists())
     assert set(site.rows()) == {numbers[0]}
     deleted = [row for row in site.log_rows("access.jsonl") if row["what"] == "deleted"]
     assert [(row["who"], row["clip"]) for row in deleted] == [("retention", numbers[1])]

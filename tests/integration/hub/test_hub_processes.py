@@ -13,8 +13,9 @@ import psutil
 import pytest
 from patrolink.hub.dispatch.client import VoicePacket, connect
 
-from tests.support.console_site import HARBOUR, TOKEN, BackgroundDevices, ConsoleSite, sos
+from tests.support.console_site import BackgroundDevices, ConsoleSite, sos
 from tests.support.polling import TIMEOUT_S, wait_until
+from tests.support.site_file import HARBOUR, TOKEN
 
 SEED = 20261130
 HALVES = ("voice", "service")

@@ -1,56 +1,42 @@
-"""Uploads to a real hub: the agent's uploader, an independent client (aiotus), kills, limits, invalid requests."""
+"""Uploads to a hub on virtual time: the agent's uploader, an independent client, kills, limits, invalid requests."""
 
-import asyncio
 import hashlib
 import json
 import random
-import threading
 from types import SimpleNamespace
 
 import aiohttp
 import pytest
 import yarl
-from aiohttp import web
-from patrolink.core.clock import SystemClock
-from patrolink.core.keys import DeviceKey
 from patrolink.hub.clips import upload_store
-from patrolink.hub.clips.tus_server import TusServer
-from patrolink.hub.clips.upload_authorization import UploadAuthorization
-from patrolink.hub.infra import http_server
-from patrolink.hub.infra.metrics import Metrics
-from patrolink.hub.infra.tcp import listen_tcp
 
-from tests.support import clip_maker, console_site, hub_process, site_file, upload_clients
+from tests.support import clip_maker, simulated_clips, site_file, upload_clients
+from tests.support.simulated_clips import NAME, random_bytes
+from tests.support.simulated_site import UPLOAD_PORT, SimulatedSite, site_text
 
 SEED = 20261125
-NAME = "000001-000002.pls"
+start_server = simulated_clips.start_server
 DEVICES = ("linux-1", "linux-2")
 
 
 @pytest.fixture
-def hub(tmp_path, broker):
-    port = console_site.free_port()
-    site = site_file.SITE_TEMPLATE.format(
-        url=broker.url,
-        ports=hub_process.free_ports(2),
-        top="",
-        hub=f'uploads = "127.0.0.1:{port}"',
-        groups=site_file.GROUP_TEMPLATE.format(id=1, devices=json.dumps(DEVICES), more=""),
-    )
-    process = hub_process.HubProcess(tmp_path, site, DEVICES)
-    process.port, process.clips = port, tmp_path / "clips"
-    yield process
-    if process.process.poll() is None:
-        process.kill()
+def site(tmp_path):
+    """A site whose hub receives uploads of two devices."""
+    groups = site_file.GROUP_TEMPLATE.format(id=1, devices=json.dumps(DEVICES), more="")
+    simulated = SimulatedSite(tmp_path, site_text(groups, hub=f'uploads = "127.0.0.1:{UPLOAD_PORT}"'), DEVICES)
+    yield simulated
+    simulated.close()
 
 
 @pytest.fixture
-def raw(hub):
-    return upload_clients.RawTusClient("linux-1", hub.port)
+def clips(site):
+    """Folder of the clips."""
+    return site.folder / "clips"
 
 
-def random_bytes(size, seed=SEED):
-    return random.Random(seed).randbytes(size)  # noqa: S311
+@pytest.fixture
+def raw(site):
+    return upload_clients.RawTusClient("linux-1", site, UPLOAD_PORT)
 
 
 def recorded_device(tmp_path):
@@ -61,36 +47,36 @@ def recorded_device(tmp_path):
     return device
 
 
-def test_the_clips_of_a_device_arrive_unchanged(hub, tmp_path):
+def test_the_clips_of_a_device_arrive_unchanged(site, clips, tmp_path):
     device = recorded_device(tmp_path)
-    uploader = upload_clients.DeviceUploader(device, hub.port)
+    uploader = upload_clients.DeviceUploader(device, site, UPLOAD_PORT)
     uploader.run_until(uploader.is_done)
     expected = device.write(tmp_path / "expected")
-    received = hub.clips / "linux-1"
+    received = clips / "linux-1"
     names = {path.relative_to(expected) for path in expected.glob("*/*")}
     assert len(names) > 3 and {path.relative_to(received) for path in received.glob("*/*.p*")} == names
     for name in names:
         assert (received / name).read_bytes() == (expected / name).read_bytes()
-    assert hub.stop()["uploads"] == len(names)
+    assert site.hub.stop()["uploads"] == len(names)
 
 
-def test_a_killed_hub_continues_pending_uploads(hub, tmp_path):
+def test_a_killed_hub_continues_pending_uploads(site, clips, tmp_path):
     device = recorded_device(tmp_path)
-    uploader = upload_clients.DeviceUploader(device, hub.port, kbps=8000)
+    uploader = upload_clients.DeviceUploader(device, site, UPLOAD_PORT, kbps=8000)
     size = sum(len(data) for name, data in device.files.data.items() if name.endswith((".plm", ".pls")))
     for part in (1, 2, 3):
         uploader.run_until(lambda: uploader.agent.sent > size * part / 5)  # noqa: B023
-        hub.kill()
-        hub.start()
+        site.hub.kill()
+        site.hub.start()
     uploader.run_until(uploader.is_done, 40)
     expected = device.write(tmp_path / "expected")
     for path in expected.glob("*/*"):
-        assert (hub.clips / "linux-1" / path.relative_to(expected)).read_bytes() == path.read_bytes()
-    assert not list(hub.clips.glob("*/*/*.part"))
+        assert (clips / "linux-1" / path.relative_to(expected)).read_bytes() == path.read_bytes()
+    assert not list(clips.glob("*/*/*.part"))
 
 
 @pytest.mark.parametrize("size", [0, 1000, 3_000_000])
-def test_an_independent_client_uploads_a_file(hub, size, tmp_path):
+def test_an_independent_client_uploads_a_file(site, clips, raw, size, tmp_path):
     aiotus = pytest.importorskip("aiotus", reason="pip install aiotus")
     data = random_bytes(size)
     path = tmp_path / "file"
@@ -100,28 +86,28 @@ def test_an_independent_client_uploads_a_file(hub, size, tmp_path):
         length = {"POST": "Upload-Length", "PATCH": "Upload-Offset"}.get(request.method)
         number = request.headers[length] if length else ""
         metadata = request.headers.get("Upload-Metadata", "")
-        tag = upload_clients.authorization("linux-1", request.method, request.url.raw_path, number, metadata)
+        tag = raw.authorization(request.method, request.url.raw_path, number, metadata)
         request.headers["Authorization"] = tag
         return await handler(request)
 
     async def upload():
-        async with aiohttp.ClientSession(middlewares=(add_authorization,)) as session:
+        async with aiohttp.ClientSession(connector=site.connector(), middlewares=(add_authorization,)) as session:
             with path.open("rb") as f:
                 metadata = {"device": b"linux-1", "clip": b"7", "name": NAME.encode()}
                 metadata["sha256"] = hashlib.sha256(data).hexdigest().encode()
-                url = f"http://127.0.0.1:{hub.port}/clips"
+                url = f"http://127.0.0.1:{UPLOAD_PORT}/clips"
                 config = await aiotus.core.configuration(session, url)
                 location = await aiotus.creation.create(session, url, f, metadata)
                 location = yarl.URL(url).join(location)
                 await aiotus.core.upload_buffer(session, location, f, chunksize=1 << 20)
                 return config, await aiotus.core.offset(session, location)
 
-    config, offset = asyncio.run(upload())
+    config, offset = site.run(upload())
     assert config.protocol_extensions == ["creation", "creation-with-upload"] and offset == size
-    assert (hub.clips / "linux-1" / "000007" / NAME).read_bytes() == data
+    assert (clips / "linux-1" / "000007" / NAME).read_bytes() == data
 
 
-def test_a_pending_upload_continues_and_a_stored_file_is_never_replaced(raw, hub):
+def test_a_pending_upload_continues_and_a_stored_file_is_never_replaced(raw, clips):
     data = random_bytes(70_000)
     status, fields, _ = raw.create(3, NAME, data)
     url = fields["Location"]
@@ -138,21 +124,21 @@ def test_a_pending_upload_continues_and_a_stored_file_is_never_replaced(raw, hub
     assert (fields["Upload-Offset"], fields["Upload-Metadata"]) == ("70000", metadata)
     assert raw.create(3, NAME, b"other" + data)[0] == 409
     assert raw.request("PATCH", url, b"more", Upload_Offset="70000")[0] == 409
-    assert (hub.clips / "linux-1" / "000003" / NAME).read_bytes() == data
+    assert (clips / "linux-1" / "000003" / NAME).read_bytes() == data
 
 
-def test_a_file_with_a_wrong_hash_is_deleted(raw, hub):
+def test_a_file_with_a_wrong_hash_is_deleted(raw, clips):
     data = random_bytes(50_000)
     url = raw.create(3, NAME, data)[1]["Location"]
     assert raw.request("PATCH", url, data[:-1] + b"x", Upload_Offset="0")[0] == 460
-    assert raw.request("HEAD", url)[0] == 404 and not list(hub.clips.glob("*/*/*"))
-    audit = (hub.folder / "state" / "shard-0" / "audit.jsonl").read_text()
+    assert raw.request("HEAD", url)[0] == 404 and not list(clips.glob("*/*/*"))
+    audit = (clips.parent / "state" / "shard-0" / "audit.jsonl").read_text()
     assert '"upload damaged"' in audit and NAME in audit
     assert raw.create(3, NAME, data, data)[0] == 201  # restarted with the right content
-    assert (hub.clips / "linux-1" / "000003" / NAME).read_bytes() == data
+    assert (clips / "linux-1" / "000003" / NAME).read_bytes() == data
 
 
-def test_a_partial_upload_is_preserved_and_wrong_lengths_are_refused(raw, hub):
+def test_a_partial_upload_is_preserved_and_wrong_lengths_are_refused(raw, clips):
     data = random_bytes(90_000)
     url = raw.create(3, NAME, data)[1]["Location"]
     raw.request("PATCH", url, data[:40_000], content_length=90_000, Upload_Offset="0")
@@ -187,59 +173,58 @@ def test_a_partial_upload_is_preserved_and_wrong_lengths_are_refused(raw, hub):
         ("..", 3, NAME),
     ],
 )
-def test_invalid_names_of_devices_clips_and_files_are_refused(raw, hub, fields):
+def test_invalid_names_of_devices_clips_and_files_are_refused(raw, clips, fields):
     headers = {"Upload_Length": "5", "Upload_Metadata": upload_clients.upload_metadata(*fields, "0" * 64)}
     assert raw.request("POST", "/clips", **headers)[0] == 400
     for path in ("/clips/linux-1/3/..%2f" + NAME, "/clips/../clips/linux-1/3/x", "/clips/linux-2/3/" + NAME):
         assert raw.request("HEAD", path)[0] == 404
-    assert not list(hub.clips.glob("**/*"))
+    assert not list(clips.glob("**/*"))
 
 
-def test_unauthorized_requests_are_refused(raw, hub):
-    data = random_bytes(100)
+def test_unauthorized_requests_are_refused(raw, site):
+    data, other = random_bytes(100), upload_clients.RawTusClient("linux-2", site, UPLOAD_PORT)
     url = raw.create(3, NAME, data)[1]["Location"]
 
     def status(method="HEAD", path=url, signed=None, **options):
-        tag = upload_clients.authorization("linux-1", signed or method, path, **options)
-        return upload_clients.RawTusClient("linux-2", hub.port).request("HEAD", path, Authorization=tag)[0]
+        tag = raw.authorization(signed or method, path, **options)
+        return other.request("HEAD", path, Authorization=tag)[0]
 
     assert status() == 200 and status(epoch=1) == 200  # the device may already be in its next key epoch
     invalid = [
         {"epoch": 2},
         {"key": bytes(32)},
-        {"ms": upload_clients.unix_ms() - 301_000},
-        {"ms": upload_clients.unix_ms() + 301_000},
+        {"ms": site.unix_ms() - 301_000},
+        {"ms": site.unix_ms() + 301_000},
     ]
     assert [status(**options) for options in invalid] == [401] * 4
     assert status(signed="PATCH") == 401
     assert status(signed="PATCH") == 429  # after five failures invalid requests have to wait
     # Valid requests are served: a stranger at the same NAT address must not block the uploads of a device.
     assert status() == 200
-    assert upload_clients.RawTusClient("linux-2", hub.port).request("HEAD", url)[0] == 404
+    assert other.request("HEAD", url)[0] == 404
 
 
 @pytest.mark.parametrize(
     "authorization", ["", "Patrolink", "Patrolink linux-1:1:00", "Bearer x", "Patrolink ghost:1:" + "0" * 64]
 )
-def test_a_request_without_a_valid_tag_creates_nothing(hub, authorization):
-    stranger = upload_clients.RawTusClient("linux-1", hub.port)
-    assert stranger.create(3, NAME, b"abc", Authorization=authorization)[0] == 401
-    assert not list(hub.clips.glob("**/*"))
+def test_a_request_without_a_valid_tag_creates_nothing(raw, clips, authorization):
+    assert raw.create(3, NAME, b"abc", Authorization=authorization)[0] == 401
+    assert not list(clips.glob("**/*"))
 
 
-def test_a_replayed_request_changes_nothing(raw, hub):
+def test_a_replayed_request_changes_nothing(raw, clips):
     """An eavesdropper repeats a captured request."""
     data = random_bytes(1000)
     url = raw.create(3, NAME, data)[1]["Location"]
-    tag = upload_clients.authorization("linux-1", "PATCH", url, "0")
+    tag = raw.authorization("PATCH", url, "0")
     for _ in range(2):
         status, _, _ = raw.request("PATCH", url, data[:500], Upload_Offset="0", Authorization=tag)
     assert status == 409
     assert raw.request("PATCH", url, data[500:], Upload_Offset="500")[0] == 204
-    assert (hub.clips / "linux-1" / "000003" / NAME).read_bytes() == data
+    assert (clips / "linux-1" / "000003" / NAME).read_bytes() == data
 
 
-def test_random_requests_cause_no_server_error(raw, hub):
+def test_random_requests_cause_no_server_error(raw, site, clips):
     rng = random.Random(SEED)  # noqa: S311
     data = random_bytes(2000)
     url = raw.create(3, NAME, data)[1]["Location"]
@@ -271,53 +256,15 @@ def test_random_requests_cause_no_server_error(raw, hub):
         path = rng.choice(["/clips", url, url + "/", url[:-1], "/", "/clips/linux-1/3"])
         fields = {name: rng.choice(texts) for name in rng.sample(names, rng.randrange(4))}
         body = rng.randbytes(rng.randrange(64)) if method != "HEAD" else b""
-        status = upload_clients.RawTusClient("linux-1", hub.port).request(method, path, body, **fields)[0]
+        status = raw.request(method, path, body, **fields)[0]
         assert status < 500 or status == 507, (SEED, i, method, path, fields, status)
     offset = int(raw.request("HEAD", url)[1]["Upload-Offset"])
     if offset:  # one of the random requests was a valid PATCH
         assert raw.create(3, NAME, data, data)[0] == 201
     else:
         assert raw.request("PATCH", url, data, Upload_Offset="0")[0] == 204
-    assert (hub.clips / "linux-1" / "000003" / NAME).read_bytes() == data
-    assert hub.stop()["uploads"] == 1
-
-
-class NoEvents:
-    """A receiver of upload events that ignores them."""
-
-    async def file_stored(self, file):
-        pass
-
-    def upload_progressed(self, file):
-        pass
-
-    def upload_damaged(self, file):
-        pass
-
-
-@pytest.fixture
-def start_server(tmp_path):
-    """Return a function that starts an upload server for one device and returns a client. Argument: limit in bytes."""
-    loop, runners = asyncio.new_event_loop(), []
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-
-    async def serve(bytes_max):
-        key = DeviceKey(site_file.keys_of(["linux-1"])["linux-1"])
-        authorization = UploadAuthorization({"linux-1": key}.get, SystemClock())
-        store = upload_store.UploadStore(tmp_path, bytes_max)
-        uploads = TusServer(store, authorization, NoEvents(), Metrics(), lambda *args, **fields: None)
-        app = web.Application()
-        uploads.attach(app)
-        port = console_site.free_port()
-        runners.append(await http_server.start(app, f"127.0.0.1:{port}", None, "upload", Metrics(), listen_tcp))
-        return upload_clients.RawTusClient("linux-1", port)
-
-    yield lambda bytes_max=1 << 30: asyncio.run_coroutine_threadsafe(serve(bytes_max), loop).result()
-    for runner in runners:
-        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result()
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join()
+    assert (clips / "linux-1" / "000003" / NAME).read_bytes() == data
+    assert site.hub.stop()["uploads"] == 1
 
 
 def test_the_bytes_of_a_device_are_limited_over_restarts(start_server):

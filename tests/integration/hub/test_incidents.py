@@ -9,10 +9,10 @@ import pytest
 from patrolink.hub.dispatch.client import connect
 
 from tests.support import hub_process
-from tests.support.console_site import DISPATCHERS, TOKEN, free_port
+from tests.support.console_site import free_port
 from tests.support.device_client import DeviceClient, run_until
 from tests.support.hub_process import HubProcess, LoopbackNetwork
-from tests.support.site_file import GROUP_TEMPLATE, SITE_TEMPLATE
+from tests.support.site_file import DISPATCHERS, GROUP_TEMPLATE, SITE_TEMPLATE, TOKEN
 
 RECEIVED, ACCEPTED, RESOLVED = 1, 3, 5
 

@@ -23,10 +23,10 @@ from PIL import Image
 
 from tests.integration.live.test_live_sessions import watchers
 from tests.support import clip_maker, live_camera
-from tests.support.console_site import TOKEN
 from tests.support.device_rig import walk
 from tests.support.paths import DEMO_VIDEO
 from tests.support.polling import wait_until
+from tests.support.site_file import TOKEN
 
 LIVE_VIEW_START = 4  # command.action
 site = live_camera.site

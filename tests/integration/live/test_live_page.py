@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import console_site, live_camera
-from tests.support.console_site import OTHER, ConsolePage, ConsoleSite
+from tests.support import console_site, live_camera, site_file
+from tests.support.console_site import ConsolePage, ConsoleSite
 from tests.support.live_camera import CameraDevice
+from tests.support.site_file import OTHER
 
 site = live_camera.site
 SCREENSHOT = Path(__file__).resolve().parent.parent.parent.parent / "build" / "hub" / "live.png"
@@ -129,7 +130,7 @@ def test_refusals_missing_pictures_and_hub_restarts_are_shown(browser, site, cam
     site.process.stop()
     site.process.start()
     page.wait(lambda: page.find("#login").is_displayed())
-    page.find("#token").send_keys(console_site.TOKEN + page.keys.ENTER)
+    page.find("#token").send_keys(site_file.TOKEN + page.keys.ENTER)
     page.wait(lambda: "ended: the hub was not reachable" in page.text(tile("vest-1")), 20)
     time.sleep(0.1)
     page.button(tile("vest-1"), "Close").click()

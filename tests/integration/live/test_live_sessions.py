@@ -17,8 +17,9 @@ from patrolink.hub.live.sessions import MAX_WATCHERS
 from PIL import Image
 
 from tests.support import live_camera
-from tests.support.console_site import OTHER, TOKEN, ConsoleSite
+from tests.support.console_site import ConsoleSite
 from tests.support.polling import TIMEOUT_S
+from tests.support.site_file import OTHER, TOKEN
 
 site, camera = live_camera.site, live_camera.camera
 ABSENT = "vest-3"  # a device that never answers
