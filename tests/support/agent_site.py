@@ -29,6 +29,7 @@ from tests.support.virtual_board import VirtualBoard
 QUIET = Profile(100, 0, 0.0, 10_000, 30_000)  # without loss and jitter
 _RTCP = range(192, 224)  # packet types (RFC 5761, 4)
 _HOST, _BROKER_PORT = "127.0.0.1", 1883
+_MODEM_BOOT_S = 7
 _WALK = GOLDEN / "tracks" / "walk-1hz.csv"
 
 
@@ -73,6 +74,7 @@ class Agent:
             self.board.lines["modem"] = Line()
             self.board.lines["modem"].to_peer = self.modem.feed
             self.board.pins["reset"] = self.modem.set_reset
+            site.run_for(_MODEM_BOOT_S)
         self._has_sky = False
         self.power_on()
 
@@ -93,7 +95,7 @@ class Agent:
             config["ptt"] = {**defaults.PTT_DEFAULTS, "site": "test.example", **kit.config.get("ptt", {})}
         if kit.camera is not None:
             config["camera"] = {"source": "camera", "indicator": "indicator", "kind": "vc0706"}
-            upload = {"host": _HOST, "port": UPLOAD_PORT, "kbps": 2000, "path": "/clips/", "tls": {}}
+            upload = {"host": _HOST, "port": UPLOAD_PORT, "kbps": 2000, "path": "/clips", "tls": {}}
             clips = {"dir": "clips", "sound": "never", "upload": upload, **kit.config.get("clips", {})}
             config["clips"] = {**defaults.CLIPS_DEFAULTS, **clips}
         return config

@@ -9,8 +9,9 @@ Real are the hub (`patrolink.hub.app.Hub`), its HTTP servers and all protocols. 
 `run_for` advance the clock.
 """
 
+import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,10 @@ class SimulatedHub:
     async def _run(self) -> None:
         self._hub = Hub(self.context, self._platform, self._pcap)
         await self._hub.run(self._stop, self.ready.update)
+
+    def create_task(self, coroutine: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
+        """Start a coroutine in the hub's process."""
+        return self._loop.create_task(coroutine)
 
     def status(self) -> dict[str, Any]:
         """Return the counts of the hub."""

@@ -1,4 +1,7 @@
-"""Live view of devices with the network stack in an AT modem: firmware on an emulated Cortex-M3, and a process."""
+"""Live view of a device with the network stack in an AT modem: firmware on an emulated Cortex-M3, with sockets.
+
+tests/simulation/test_live_view_modem.py has the faults and both dialects.
+"""
 
 import asyncio
 import contextlib
@@ -25,29 +28,23 @@ pytestmark = [
     pytest.mark.skipif(not DEMO_VIDEO.exists(), reason="no video for the camera; run `make media`"),
     pytest.mark.timeout(300),
 ]
-SIZES = {"mps2_an385": (160, 120), "unix": (320, 240)}
-BOARDS = [("mps2_an385", "quectel"), ("mps2_an385", "simcom"), ("unix", "simcom")]
+BOARD, MODEM, SIZE = "mps2_an385", "quectel", (160, 120)
 
 
 @pytest.fixture
-def start_incident(tmp_path, monkeypatch):
-    """Return a function (board, modem) that starts an Incident whose device records and has a session."""
+def scene(tmp_path, monkeypatch):
+    """An Incident whose device records and has a session."""
+    if missing := boards.find(BOARD).missing_packages():
+        pytest.skip(f"apt-get install {' '.join(missing)}")
     with contextlib.ExitStack() as stack:
-
-        def make(board, modem):
-            if missing := boards.find(board).missing_packages():
-                pytest.skip(f"apt-get install {' '.join(missing)}")
-            scene = incident.Incident(
-                incident.Plan(board, DEMO_VIDEO, 2, 2, PROFILES["city"], 1, tmp_path, modem), stack
-            )
-            scene.await_recording()
-            monkeypatch.setenv(client.TOKEN_VARIABLE, scene.station.token)
-            scene.station.until(
-                lambda: "link: session" in scene.device.console_text(), [scene.device], TIMEOUT_S, "no session"
-            )
-            return scene
-
-        yield make
+        plan = incident.Plan(BOARD, DEMO_VIDEO, 2, 2, PROFILES["city"], 1, tmp_path, MODEM)
+        running = incident.Incident(plan, stack)
+        running.await_recording()
+        monkeypatch.setenv(client.TOKEN_VARIABLE, running.station.token)
+        running.station.until(
+            lambda: "link: session" in running.device.console_text(), [running.device], TIMEOUT_S, "no session"
+        )
+        yield running
 
 
 class Viewer:
@@ -132,9 +129,7 @@ def device_verdict(scene) -> DeviceVerdict:
     return verify_device(scene.clips / scene.name, read_signers(scene.clips / "signers.toml"))
 
 
-@pytest.mark.parametrize("board, modem", BOARDS)
-def test_view_through_a_modem_during_an_sos(start_incident, tmp_path, board, modem):
-    scene = start_incident(board, modem)
+def test_view_through_a_modem_during_an_sos(scene, tmp_path):
     light = tmp_path / f"{scene.name}.led"
 
     async def scenario(viewer) -> None:
@@ -158,7 +153,7 @@ def test_view_through_a_modem_during_an_sos(start_incident, tmp_path, board, mod
     )
     assert check_pictures(viewer.pictures, tmp_path) >= 13
     with Image.open(io.BytesIO(viewer.pictures[0])) as picture:
-        assert picture.size == SIZES[board]
+        assert picture.size == SIZE
     assert len(set(viewer.pictures)) > 10, "the picture changes"
     # The next clip's manifest contains the end of the view.
     scene.device.press("sos")
@@ -172,35 +167,3 @@ def test_view_through_a_modem_during_an_sos(start_incident, tmp_path, board, mod
     )
     assert scene.device.power_off()["connects"] == 1, scene.device.console_text()
     assert scene.device.console_text().count("device: ready") == 1
-
-
-def test_view_survives_the_loss_of_its_data_context_and_ends_after_an_outage(start_incident, tmp_path):
-    scene = start_incident("mps2_an385", "quectel")  # tests/simulation/test_datagrams.py tests both dialects
-    log = scene.device.console_text
-
-    async def scenario(viewer) -> None:
-        await viewer.start(200)
-        await viewer.wait_for_pictures(3)
-        with scene.modem.locked():
-            scene.modem.network.drop_pdp()
-        await viewer.wait_for_pictures(5)  # the same view, with a new socket
-        assert "live view:" not in log()
-        with scene.modem.locked():
-            scene.modem.network.outage(25_000)
-        await viewer.until(lambda: "live view: ended (no report from the hub for 10 s)" in log())
-        assert await viewer.end_reason() == "no packet received for 10 s"
-        sessions = log().count("link: session")
-        await viewer.until(lambda: log().count("link: session") > sessions)
-        await viewer.start(300)
-        await viewer.wait_for_pictures(3)
-        with scene.modem.locked():
-            scene.modem.modem.start()  # a brown-out of the modem
-        await viewer.until(lambda: log().count("link: session") > sessions + 1)
-        # The view continues if the modem is back within 10 s; otherwise it ends and the end is logged.
-        shown = len(viewer.pictures)
-        await viewer.until(lambda: log().count("live view: ended (no report") == 2 or len(viewer.pictures) > shown + 2)
-
-    viewer = watch(scene, scenario)
-    assert check_pictures(viewer.pictures, tmp_path) >= 11
-    assert scene.device.power_off()["modem_resets"] == 0 and "modem: restarted unexpectedly" in log()
-    assert log().count("device: ready") == 1
