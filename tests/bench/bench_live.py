@@ -34,7 +34,8 @@ from patrolink.hub.infra.udp import bind_udp  # noqa: E402
 from patrolink.hub.live.receiver import LiveReceiver  # noqa: E402
 from patrolink.hub.live.stream import LiveStream, Picture  # noqa: E402
 
-from tests.support.live_camera import FaultlessCamera, NoSelector, StreamRecorder, drawn_pictures  # noqa: E402
+from tests.support.drawn_pictures import drawn_pictures  # noqa: E402
+from tests.support.live_camera import FaultlessCamera, NoSelector, StreamRecorder  # noqa: E402
 
 SEED, SECONDS, KBPS, ID, EXPIRES = 20261125, 20, 1000, 0xBEEF01, 1_795_000_000_123
 SECRET = bytes(range(32))

@@ -9,7 +9,7 @@ from patrolink.evidence.clip_folders import read_signers
 from patrolink.evidence.verify import verify_device
 
 from tests.support.agent_site import AgentSite, Kit
-from tests.support.live_camera import drawn_pictures
+from tests.support.drawn_pictures import drawn_pictures
 from tests.support.simulated_console import SimulatedConsole
 from tests.support.simulated_site import LIVE_PORT, UPLOAD_PORT
 from tests.support.site_file import DISPATCHERS

@@ -12,7 +12,7 @@ from patrolink.evidence.verify import DeviceVerdict, verify_device
 from PIL import Image
 
 from tests.support.agent_site import Agent, AgentSite, Kit
-from tests.support.live_camera import drawn_pictures
+from tests.support.drawn_pictures import drawn_pictures
 from tests.support.simulated_console import SimulatedConsole
 from tests.support.simulated_site import LIVE_PORT, UPLOAD_PORT
 from tests.support.site_file import DISPATCHERS

@@ -1,12 +1,10 @@
 """A device with a camera for the tests of live view: the agent's live view with drawn pictures."""
 
-import io
 import itertools
 import threading
 import time
 from collections.abc import Sequence
 
-import numpy
 import patrolink_messages
 import pytest
 from agent.live_view import session
@@ -16,9 +14,9 @@ from hal.posix.h264_encoder import Encoder
 from patrolink.core.clock import monotonic_ms
 from patrolink_protocol import srtp
 from patrolink_protocol.key_derivation import live_view_context
-from PIL import Image
 
 from tests.support import console_site, device_client, hub_process
+from tests.support.drawn_pictures import drawn_pictures
 
 FPS = {False: 5, True: 15}  # JPEG, H.264
 _START, _STOP = 4, 5  # command.action
@@ -39,23 +37,6 @@ class NoSelector:
         pass
 
     remove = add
-
-
-def drawn_pictures(h264: bool, n: int = 30) -> list:
-    """Return pictures of a moving red rectangle: BGR arrays for H.264, JPEG files otherwise."""
-    size = (640, 480) if h264 else (320, 240)
-    background = Image.effect_noise((size[0] // 8, size[1] // 8), 30).resize(size).convert("RGB")
-    pictures = []
-    for i in range(n):
-        picture = background.copy()
-        picture.paste((200, 60, 60), (10 * i % size[0], 80, 10 * i % size[0] + 60, 200))
-        if h264:
-            pictures.append(numpy.asarray(picture)[:, :, ::-1].copy())
-        else:
-            data = io.BytesIO()
-            picture.save(data, "JPEG", quality=70)
-            pictures.append(data.getvalue())
-    return pictures
 
 
 class StreamRecorder:
