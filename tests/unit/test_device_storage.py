@@ -200,6 +200,28 @@ def test_a_granted_ssrc_that_cannot_be_stored_is_not_used():
     assert grants.add(6) and not GrantLog(store).add(6) and grants.add(1 << 27)
 
 
+def test_ssrcs_that_a_hub_restarts_after_the_highest_one_are_used():
+    store = MemoryStore()
+    top = (1 << 27) - 1
+    grants = GrantLog(store)
+    assert grants.add(top) and grants.add(3)
+    for log in (grants, GrantLog(store)):
+        assert not log.add(top) and not log.add(3) and not log.add(2)
+    assert GrantLog(store).add(4)
+
+
+def test_a_counter_on_storage_that_is_full_at_power_on_goes_on_when_there_is_space():
+    for earlier in (0, 1, 40):
+        store = MemoryStore()
+        used = [Counter(store).take() for _ in range(earlier)]
+        store.fault = ENOSPC
+        counter = Counter(store)
+        assert take(counter, False) is None and take(counter, True) is None
+        store.fault = 0
+        value = counter.take()
+        assert value not in used and value >= max(used or [0]) and Counter(store).take() > value, earlier
+
+
 def test_a_datagram_without_an_index_is_not_protected():
     def refuse():
         raise OSError(ENOSPC)

@@ -60,6 +60,17 @@ def test_burst_of_another_group_that_began_earlier_is_live():
     assert len(harness.played) > count + 20 and harness.client.receive_arbiter.group.number == 1
 
 
+def test_burst_is_live_after_the_hub_has_restarted_its_numbers():
+    harness = make_joined()
+    send_burst(harness, SHARD + (1 << 27) - 1, 20)
+    harness.send_idle()
+    harness.run(3000)
+    count = len(harness.played)
+    send_burst(harness, SHARD + 1, 20)  # its Floor Taken is lost
+    harness.run(300)
+    assert len(harness.played) > count + 10
+
+
 def test_log_orders_ssrcs_as_serial_numbers():
     store = MemoryStore()
     top = 1 << 27

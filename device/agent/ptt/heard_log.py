@@ -4,11 +4,8 @@ The window of an SRTP stream is lost with a restart, and media is accepted witho
 shard only increase; the highest one is stored when a burst begins, one write for each burst.
 """
 
-from agent.ptt.grant_log import SSRC_COUNTER_BITS
+from agent.ptt.grant_log import SSRC_COUNTER_BITS, is_past, next_pair
 from agent.tracking.counter import Record, StateLostError
-from patrolink_protocol.native import const
-
-_COUNTERS = const(1 << 27)  # of a shard
 
 
 class HeardLog:
@@ -36,9 +33,7 @@ class HeardLog:
         shard = ssrc >> SSRC_COUNTER_BITS
         if shard not in self._previous:
             self._load(shard)
-        bound = self._previous[shard]
-        # The counters restart after the highest one, so their order is that of serial numbers (RFC 1982).
-        return bound > 0 and (bound - 1 - ssrc) % _COUNTERS < _COUNTERS // 2
+        return is_past(ssrc, self._previous[shard])
 
     def add(self, ssrc):
         """Store the SSRC of a burst that is played from now on."""
@@ -46,12 +41,10 @@ class HeardLog:
         if shard not in self._previous:
             self._load(shard)
         record = self._records[shard]
-        counter = ssrc % _COUNTERS
-        if record is None or record.second and (record.second - 1 - counter) % _COUNTERS < _COUNTERS // 2:
+        if record is None or is_past(ssrc, record.second):
             return
         try:
-            # A restart of the counters begins a new generation: the greater pair is in force.
-            record.write(record.first + (counter + 1 < record.second), counter + 1)
+            record.write(*next_pair(record, ssrc))
         except OSError as e:
             self._on_fault(e)
 

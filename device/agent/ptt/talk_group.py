@@ -1,7 +1,7 @@
 """One talk group of the device: its terms, its keys, its floor participant and the media received in it."""
 
 import patrolink_enums as enums
-from agent.ptt.grant_log import SSRC_COUNTER_BITS
+from agent.ptt.grant_log import SSRC_COUNTER_BITS, is_past
 from patrolink_protocol import group_report, mcptt, participant, srtp
 from patrolink_protocol.native import const
 
@@ -180,7 +180,7 @@ class TalkGroup:
         elif (
             self.voice_ssrc
             or ssrc >> SSRC_COUNTER_BITS == self.last_ssrc >> SSRC_COUNTER_BITS
-            and ssrc <= self.last_ssrc
+            and is_past(ssrc, self.last_ssrc and self.last_ssrc + 1)
             or self._heard_log.is_past(ssrc)
         ):
             return 0

@@ -86,14 +86,13 @@ class Counter:
     short boots fit the replay window of the hub. The last 32 values below the bound are for events that must not wait
     until storage, now full or failing, accepts a higher bound.
 
+    A boot on storage that accepts nothing has no values until storage accepts a bound.
+
     Args:
         store: hal Store of the bound.
 
     Attributes:
         boot: Number of this boot, from 1.
-
-    Raises:
-        OSError: Storage refused the number of the boot.
     """
 
     def __init__(self, store):
@@ -101,7 +100,10 @@ class Counter:
         self.boot = self._record.first + 1
         self._next = self._record.second
         self._step = _STEP_MIN
-        self._raise_bound()
+        try:
+            self._raise_bound()
+        except OSError:
+            pass  # the next `take` tries again
 
     def _raise_bound(self):
         self._record.write(self.boot, self._next + self._step + _RESERVE)
