@@ -1,53 +1,71 @@
 """Districts on a virtual clock, for many seeds: see `patrolink emulate --district`.
 
-python tests/simulation/district.py [SEEDS [FIRST [DEVICES [MINUTES]]]]     default: 40 seeds from 1, 10 devices, 10 min
+python tests/simulation/district.py [SEEDS [FIRST [DEVICES [MINUTES]]]] [--jobs N]
+                                                    default: 40 seeds from 1, 10 devices, 10 min, a job for each core
 
-Runs seeds side by side, one per core. Exit code 1 if a seed breaks an invariant; each is printed with the command that
-repeats it.
+Runs seeds side by side, with progress on standard error. Prints one summary row and writes it to
+build/bench/district_seeds.json. Exit code 1 if a seed breaks an invariant: each such seed is printed with the command
+that repeats it.
 """
 
+import argparse
 import os
 import sys
 import time
 from collections import Counter
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
 
 from patrolink.emulator.scenarios.district.invariants import Violation
 from patrolink.emulator.scenarios.district.simulation import District
 
-_DEFAULTS = (40, 1, 10, 10)
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "bench"))
+import bench_rows  # noqa: E402
+
 _FACTS = ("devices", "hours", "seed", "trace_sha256")
+_PROGRESS_S = 10
 
 
-def run(devices: int, minutes: int, seed: int) -> tuple[dict, list[Violation]]:
+def run(devices: int, minutes: int, seed: int) -> tuple[dict[str, Any], list[Violation]]:
     """Run one seed; return its report and its violations."""
     district = District(devices, minutes / 60, seed)
     return district.run(), district.violations
 
 
-def main(seeds: int, first: int, devices: int, minutes: int) -> int:
+def main(arguments: list[str]) -> int:
     """Run all seeds and print what they show; return the exit code."""
-    start = time.perf_counter()
+    parser = argparse.ArgumentParser()
+    for name, default in (("seeds", 40), ("first", 1), ("devices", 10), ("minutes", 10)):
+        parser.add_argument(name, nargs="?", type=int, default=default)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count())
+    options = parser.parse_args(arguments)
+    seeds = range(options.first, options.first + options.seeds)
+    start = shown = time.perf_counter()
     sums: Counter[str] = Counter()
     failed = 0
-    with ProcessPoolExecutor(os.cpu_count(), max_tasks_per_child=20) as pool:
-        jobs = {seed: pool.submit(run, devices, minutes, seed) for seed in range(first, first + seeds)}
-        for seed, job in jobs.items():
+    with ProcessPoolExecutor(options.jobs, max_tasks_per_child=20) as pool:
+        jobs = {pool.submit(run, options.devices, options.minutes, seed): seed for seed in seeds}
+        for done, job in enumerate(as_completed(jobs), 1):
             report, violations = job.result()
             sums.update({name: value for name, value in report.items() if name not in _FACTS})
             if violations:
                 failed += 1
-                command = f"patrolink emulate --district {devices} --hours {minutes / 60:.4f} --seed {seed}"
-                print(f"seed {seed}: {violations[0].rule}: {violations[0].text}; {command}", file=sys.stderr)
-    elapsed_s = time.perf_counter() - start
-    print(
-        f"district: {seeds} seeds from {first}, {devices} devices, {minutes} min: {failed} failed, "
-        f"{sums.pop('violations')} violations; {elapsed_s:.0f} s; "
-        + ", ".join(f"{name} {value}" for name, value in sorted(sums.items()))
-    )
+                command = f"patrolink emulate --district {options.devices} --hours {options.minutes / 60:.4f}"
+                print(
+                    f"seed {jobs[job]}: {violations[0].rule}: {violations[0].text}; {command} --seed {jobs[job]}",
+                    file=sys.stderr,
+                )
+            if time.perf_counter() - shown >= _PROGRESS_S or done == len(jobs):
+                shown = time.perf_counter()
+                print(f"{done} of {len(jobs)} seeds, {failed} failed, {shown - start:.0f} s", file=sys.stderr)
+    hours = round(options.seeds * options.minutes / 60, 2)
+    values = {"seeds": options.seeds, "devices": options.devices, "hours": hours, "violations": sums.pop("violations")}
+    print(", ".join(f"{name} {value}" for name, value in sorted(sums.items())), file=sys.stderr)
+    print(f"district: {', '.join(f'{name} {value}' for name, value in values.items())}")
+    bench_rows.save("district_seeds", [bench_rows.row(name, value, "") for name, value in values.items()])
     return 1 if failed else 0
 
 
 if __name__ == "__main__":
-    arguments = [int(word) for word in sys.argv[1:5]]
-    sys.exit(main(*arguments, *_DEFAULTS[len(arguments) :]))
+    sys.exit(main(sys.argv[1:]))

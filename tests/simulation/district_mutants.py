@@ -1,20 +1,25 @@
 """Proves that the district simulation finds faults: single faults are put into hub and agent, one at a time.
 
-python tests/simulation/district_mutants.py [PART OF A NAME]     default: all mutants of district_mutants.toml
+python tests/simulation/district_mutants.py [PART OF A NAME] [--jobs N]
+                                        default: all mutants of district_mutants.toml, a job for each core
 
-Each mutant runs in a process of its own, for seeds until one shows a violation. Exit code 1 if a mutant survives.
+Each mutant runs in a process of its own, for seeds until one shows a violation. Prints a table of mutant, file, rule
+that it breaks, and seed, and writes it to build/bench/district_mutants.json. Exit code 1 if a mutant survives.
 """
 
+import argparse
 import dataclasses
 import importlib.abc
 import importlib.machinery
 import importlib.util
+import json
 import os
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -24,7 +29,9 @@ else:
 ROOT = Path(__file__).resolve().parent.parent.parent
 MUTANTS = Path(__file__).with_suffix(".toml")
 SEEDS, DEVICES, MINUTES, INTENSITY = 16, 6, 8, 3
-DETECTED, SURVIVED = 0, 1
+
+sys.path.insert(0, str(ROOT / "tests" / "bench"))
+import bench_rows  # noqa: E402
 
 
 def load() -> list[dict[str, str]]:
@@ -63,8 +70,12 @@ class _Loader(importlib.machinery.SourceFileLoader):
         return compile(self._source, self.path, "exec")
 
 
-def run_seeds(mutant: dict[str, str]) -> int:
-    """Run seeds until one shows a violation, print it, and return the exit code. This process has the mutant."""
+class _Found(Exception):
+    """A run shows a violation."""
+
+
+def run_seeds(mutant: dict[str, str]) -> dict[str, Any]:
+    """Run seeds until one shows a violation; return seed, rule and text. This process has the mutant."""
     sys.meta_path.insert(0, _Finder((ROOT / mutant["file"]).resolve(), apply(mutant)))
     from patrolink.emulator.scenarios.district.faults import DistrictFaults
     from patrolink.emulator.scenarios.district.simulation import District
@@ -72,39 +83,56 @@ def run_seeds(mutant: dict[str, str]) -> int:
     faults = DistrictFaults(*(hours / INTENSITY for hours in dataclasses.astuple(DistrictFaults())))
     for seed in range(1, SEEDS + 1):
         district = District(DEVICES, MINUTES / 60, seed, faults)
+
+        def stop_early(part: float, district: District = district) -> None:
+            if district.violations:
+                raise _Found
+
         try:
-            district.run()
+            district.run(stop_early)
+        except _Found:
+            pass
         except Exception as e:  # a fault may break the simulation itself
-            print(f"{type(e).__name__}: {e} (seed {seed})")
-            return DETECTED
+            return {"seed": seed, "rule": "exception", "text": f"{type(e).__name__}: {e}"}
         if district.violations:
-            print(f"{district.violations[0].rule}: {district.violations[0].text} (seed {seed})")
-            return DETECTED
-    print(f"survived {SEEDS} seeds")
-    return SURVIVED
+            return {"seed": seed, "rule": district.violations[0].rule, "text": district.violations[0].text}
+    return {"seed": 0, "rule": "", "text": f"survived {SEEDS} seeds"}
 
 
-def _start(number: int) -> tuple[int, str]:
+def _start(number: int) -> dict[str, Any]:
     command = [sys.executable, __file__, "--number", str(number)]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
-    lines = result.stdout.splitlines() or result.stderr.splitlines() or ["no output"]
-    return result.returncode, lines[-1]
+    try:
+        outcome: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
+    except (IndexError, ValueError):
+        return {"seed": 0, "rule": "", "text": (result.stderr.splitlines() or ["no output"])[-1]}
+    return outcome
 
 
-def main(part: str) -> int:
+def main(part: str, jobs: int) -> int:
     """Run all mutants whose name has the part; print a line each; return the exit code."""
     mutants = [(number, mutant) for number, mutant in enumerate(load()) if part in mutant["name"]]
-    start, survivors = time.perf_counter(), 0
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    start, rows = time.perf_counter(), []
+    with ThreadPoolExecutor(jobs) as pool:
         results = pool.map(lambda entry: _start(entry[0]), mutants)
-        for (_, mutant), (code, line) in zip(mutants, results, strict=True):
-            survivors += code != DETECTED
-            print(f"{'found' if code == DETECTED else 'SURVIVED':<9} {mutant['name']}: {line}", flush=True)
-    print(f"{len(mutants)} mutants, {survivors} survived; {time.perf_counter() - start:.0f} s")
-    return 1 if survivors else 0
+        for (_, mutant), outcome in zip(mutants, results, strict=True):
+            rows.append({**bench_rows.row(mutant["name"], outcome["seed"], "seed"), "file": mutant["file"], **outcome})
+            verdict = f"{outcome['rule']} (seed {outcome['seed']})" if outcome["seed"] else "SURVIVED"
+            print(f"{mutant['name']} | {mutant['file']} | {verdict} | {outcome['text']}", flush=True)
+    caught = sum(row["seed"] > 0 for row in rows)
+    print(f"caught {caught} of {len(rows)} mutants; {time.perf_counter() - start:.0f} s")
+    if not part:
+        bench_rows.save("district_mutants", [bench_rows.row("mutants caught", caught, f"of {len(rows)}"), *rows])
+    return 0 if caught == len(rows) else 1
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--number"]:
-        sys.exit(run_seeds(load()[int(sys.argv[2])]))
-    sys.exit(main(" ".join(sys.argv[1:])))
+    parser = argparse.ArgumentParser()
+    parser.add_argument("part", nargs="*")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count())
+    parser.add_argument("--number", type=int, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.number is not None:
+        print(json.dumps(run_seeds(load()[options.number])))
+    else:
+        sys.exit(main(" ".join(options.part), options.jobs))

@@ -40,6 +40,8 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         self._scheduler, self._on_exception = scheduler, on_exception
         self._alive = True
         self._ready_pending: set[int] = set()  # sockets whose callback is scheduled
+        self._busy_until_ms = 0.0  # the process blocks until then
+        self._thread_ms: float | None = None  # time that the work for a thread has taken; None outside
         self._tasks: set[asyncio.Task[Any]] = set()  # kept: no destructor of a killed process may run
 
     def kill(self) -> None:
@@ -58,12 +60,23 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         asyncio._set_running_loop(None)
 
     def _run(self, handle: asyncio.Handle) -> None:
-        if self._alive and not handle.cancelled():
+        if not self._alive or handle.cancelled():
+            return
+        if self._busy_until_ms > self._scheduler.now:
+            self._scheduler.at(self._busy_until_ms, functools.partial(self._run, handle))
+        else:
             asyncio._set_running_loop(self)
             try:
                 handle._run()
             finally:
                 asyncio._set_running_loop(None)
+
+    def spend(self, ms: float) -> None:
+        """Let what runs now take time: the process blocks, or the work for a thread ends later."""
+        if self._thread_ms is not None:
+            self._thread_ms += ms
+        else:
+            self._busy_until_ms = max(self._busy_until_ms, self._scheduler.now) + ms
 
     # --- callbacks and timers -----------------------------------------------------------------------------------------
 
@@ -114,14 +127,17 @@ class VirtualLoop(asyncio.AbstractEventLoop):
     def run_in_executor(  # type: ignore[override]
         self, executor: Any, func: Callable[..., Any], *args: Any
     ) -> "asyncio.Future[Any]":
-        """Run a function now; the future is done in the next turn of the loop."""
+        """Run a function now; the future is done when the function has taken its time, in the next turn at once."""
         future = self.create_future()
+        self._thread_ms = 0.0
         try:
             result = func(*args)
         except Exception as e:
-            self.call_soon(_set_exception, future, e)
+            self.call_later(self._thread_ms / 1000, _set_exception, future, e)
         else:
-            self.call_soon(_set_result, future, result)
+            self.call_later(self._thread_ms / 1000, _set_result, future, result)
+        finally:
+            self._thread_ms = None
         return future
 
     # --- sockets ------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import contextlib
 import errno
 import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 _CALLS = ("open", "write", "fsync", "ftruncate", "truncate", "replace", "rename", "posix_fallocate", "unlink", "close")
@@ -19,14 +20,20 @@ class VirtualStorage:
 
     Args:
         on_kill: Called when `kill_after` system calls have been made: the process is killed.
+        on_delay: Called with the milliseconds that a system call takes.
+        on_replaced: Called with the path of a file that was replaced.
 
     Attributes:
         kill_after: Number of system calls until the process is killed; None: it is not.
         calls: Number of system calls so far.
+        write_ms: How long each system call takes that changes files.
     """
 
-    def __init__(self, on_kill: Callable[[], None]) -> None:
-        self._on_kill = on_kill
+    def __init__(
+        self, on_kill: Callable[[], None], on_delay: Callable[[float], None], on_replaced: Callable[[Path], None]
+    ) -> None:
+        self._on_kill, self._on_delay, self._on_replaced = on_kill, on_delay, on_replaced
+        self.write_ms = 0.0
         self._free: int | None = None  # bytes; None: storage is not full
         self._sizes: dict[int, int] = {}  # of open files, as far as their bytes have taken space
         self.kill_after: int | None = None
@@ -62,6 +69,8 @@ class VirtualStorage:
                     self._sizes.pop(args[0], None)
                 return call(*args, **kwargs)
             self.calls += 1
+            if self.write_ms:
+                self._on_delay(self.write_ms)
             if self.kill_after is not None:
                 self.kill_after -= 1
                 if self.kill_after < 0:
@@ -124,7 +133,8 @@ class VirtualStorage:
 
     def _on_replace(self, call: Callable[..., Any], source: Any, target: Any, **kwargs: Any) -> Any:
         self._give(_size(target))
-        return call(source, target, **kwargs)
+        call(source, target, **kwargs)
+        self._on_replaced(Path(target))
 
     _on_rename = _on_replace
 

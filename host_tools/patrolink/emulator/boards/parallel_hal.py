@@ -17,6 +17,9 @@ class ParallelHal(VirtualHal):
     Args:
         scheduler: Virtual clock of all boards.
         seed: Seed of the board's random numbers.
+
+    Attributes:
+        write_ms: How long each write to storage takes.
     """
 
     IDLE_MS = 1000  # every input wakes the board, so it need not look for inputs
@@ -27,6 +30,12 @@ class ParallelHal(VirtualHal):
         self._greenlet: greenlet.greenlet | None = None
         self._wait_number = 0  # of the wait in progress, or the last one
         self._waiting = False
+        self.write_ms = 0.0
+        self.flash.on_write = self._on_write
+
+    def _on_write(self) -> None:
+        if self.write_ms and self.dies is None:
+            self._suspend(self.write_ms)
 
     def start(self, program: Callable[[], None]) -> None:
         """Run a program in a greenlet of this board."""

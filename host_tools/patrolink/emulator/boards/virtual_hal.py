@@ -28,13 +28,18 @@ class Reset(BaseException):
 
 
 class Flash:
-    """Storage of the board, shared by its `Store` and `Files` objects."""
+    """Storage of the board, shared by its `Store` and `Files` objects.
+
+    Attributes:
+        on_write: Called before each write.
+    """
 
     def __init__(self) -> None:
         self.files: dict[str, bytearray] = {}
         self.written = 0
         self.full_at: int | None = None
         self.cut_after: int | None = None  # bytes until the power is cut
+        self.on_write: Callable[[], None] = lambda: None
 
     def spend(self, data: bytes | memoryview, replaced: int = 0) -> bytes:
         """Return the part of `data` that reaches the chip, in place of `replaced` bytes.
@@ -42,6 +47,7 @@ class Flash:
         Raises:
             OSError: ENOSPC, the chip is full.
         """
+        self.on_write()
         grows = len(data) - replaced
         if self.full_at is not None and grows > 0 and sum(map(len, self.files.values())) + grows > self.full_at:
             raise OSError(28, "no space left")

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from patrolink.core.capture import Record
 from patrolink.core.errors import ServerError
+from patrolink.emulator.network.carrier import Network
 from patrolink.emulator.network.virtual_broker import VirtualBroker
 from patrolink.emulator.scheduler import Scheduler
 from patrolink.emulator.virtual_loop import VirtualLoop
@@ -60,7 +61,7 @@ class SiteBroker(VirtualBroker):
         self._in_flight: dict[int, _Message] = {}
         self._saved: set[int] = set()  # numbers that would survive a kill
         self._hub: HubConnection | None = None
-        self._retained: dict[str, bytes] = {}
+        self._delivered_ms = 0.0  # when the newest message to the hub arrives: one connection keeps the order
         self._autosave()
 
     # --- devices ------------------------------------------------------------------------------------------------------
@@ -68,6 +69,11 @@ class SiteBroker(VirtualBroker):
     def _published(self, device: str, payload: bytes) -> None:
         self._on_uplink(device, payload)
         self.inject(device, payload)
+
+    def network_of(self, device: str) -> Network | None:
+        """Return the network that the session of a device comes from; None without a session."""
+        session = self.sessions.get(device)
+        return None if session is None else session.connection.network
 
     def inject(self, device: str, payload: bytes) -> None:
         """Queue a frame for the hub, as if the device had published it."""
@@ -104,7 +110,8 @@ class SiteBroker(VirtualBroker):
         while self._hub is not None and self.up and self._queue and len(self._in_flight) < _MAX_INFLIGHT:
             message = self._queue.popleft()
             self._in_flight[message.number] = message
-            self.scheduler.after(self.random.uniform(0.5, 3), self._hub.delivery(message))
+            self._delivered_ms = max(self._delivered_ms, self.scheduler.now + self.random.uniform(0.5, 3))
+            self.scheduler.at(self._delivered_ms, self._hub.delivery(message))
 
     def acknowledge(self, connection: "HubConnection", number: int) -> None:
         """Forget a message that the hub has processed."""

@@ -77,7 +77,7 @@ class VirtualBroker:
 class _Session:
     def __init__(self, broker: VirtualBroker, connection: Connection) -> None:
         self._broker = broker
-        self._connection = connection
+        self.connection = connection
         self._buf = bytearray()
         self.device = ""
         self.subscribed = False
@@ -121,7 +121,7 @@ class _Session:
 
     def _down(self, data: bytes) -> None:
         for start in range(0, len(data), _SEGMENT):
-            self._connection.down(data[start : start + _SEGMENT])
+            self.connection.down(data[start : start + _SEGMENT])
 
     def packet(self, first: int, body: bytes) -> None:
         n, length = len(body), bytearray()
@@ -208,7 +208,7 @@ class _Session:
     def end(self) -> None:
         """Close from the broker."""
         self._broker.forget(self)
-        self._connection.remote_closed()
+        self.connection.remote_closed()
 
     def close(self) -> None:
         """Handle the close of the device."""

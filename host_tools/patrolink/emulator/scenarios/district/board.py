@@ -22,9 +22,9 @@ from patrolink.emulator.peripherals import nmea
 from patrolink.emulator.peripherals.modem import Modem
 from patrolink.emulator.scenarios.district.invariants import Monitor
 from patrolink.emulator.scheduler import Scheduler
+from patrolink.emulator.virtual_platform import VirtualClock
 
 BROKER_HOST, BROKER_PORT = "broker.patrolink.example", 8883
-_SOS_AT_POWER_ON = 0.1  # part of the boots
 _BOOT_S = 1, 60  # a device without power gets it back within this time
 _DIALECTS = ("quectel", "simcom")
 _LOG_LINES = 400
@@ -52,7 +52,11 @@ class Board:
     Attributes:
         device: The agent, None without power.
         log: The last lines of its log.
+        clocks: Where it gets the time of day from: the receiver, and the network behind a modem.
+        sos_at_power_on: Part of the boots at which the wearer presses the SOS button at once.
     """
+
+    sos_at_power_on = 0.1
 
     def __init__(
         self,
@@ -68,7 +72,7 @@ class Board:
         unix_ms: Callable[[], int],
         fix_s: float,
     ) -> None:
-        self.name, self._monitor, self._unix_ms, self._scheduler = name, monitor, unix_ms, scheduler
+        self.name, self._monitor, self._scheduler = name, monitor, scheduler
         self.random = random.Random(f"{seed} board {number}")
         self._fix_ms = fix_s * 1000
         self.log: deque[str] = deque(maxlen=_LOG_LINES)
@@ -77,6 +81,8 @@ class Board:
         self.device: Any = None
         self.modem: Modem | None = None
         self.hal: ParallelHal
+        self._receiver_clock = VirtualClock(scheduler, unix_ms)
+        self.clocks = [self._receiver_clock]
         self._ended = False
         self._thinned = 0
         self._program, config = agent_loader.load()
@@ -96,14 +102,17 @@ class Board:
         else:
             self.hal = ParallelHal(scheduler, f"{seed} {number}")
             dialect = _DIALECTS[number // 2 % 2]
+            self._network_clock = VirtualClock(scheduler, unix_ms)
+            self.clocks.append(self._network_clock)
             modem_seed = self.random.randrange(1 << 30)
-            self.modem = Modem(scheduler, self.network, dialect, modem_seed, self._from_modem, unix_ms)
+            self.modem = Modem(
+                scheduler, self.network, dialect, modem_seed, self._from_modem, self._network_clock.unix_ms
+            )
             self.hal.pins["reset"] = self.modem.set_reset
             self.config["modem"] = {"uart": "modem", "apn": "cmnet", "reset_pin": "reset"}
             self.hal.lines["modem"] = Line()
             self.hal.lines["modem"].to_peer = self.modem.feed
         self.hal.lines["gps"] = Line()
-        self._verifier = frame.Channel(key.secret, name.encode(), frame.UPLINK, key.epoch)
         epochs = self._epochs()
         scheduler.after(self.random.uniform(0, self._fix_ms), lambda: self._speak(epochs))
         scheduler.after(self.random.uniform(0, 20_000), lambda: self.hal.start(self._run))
@@ -119,7 +128,7 @@ class Board:
         start = self.random.randrange(len(_points))
         there_and_back = itertools.cycle(_points + _points[::-1])
         for point in itertools.islice(there_and_back, start, None):
-            yield nmea.epoch(replace(point, time_ms=self._unix_ms() // 1000 * 1000))
+            yield nmea.epoch(replace(point, time_ms=self._receiver_clock.unix_ms() // 1000 * 1000))
 
     def _speak(self, epochs: Iterator[bytes]) -> None:
         if self.device is not None:
@@ -131,6 +140,15 @@ class Board:
         assert isinstance(self.hal, StackHal)
         if is_open and not self.hal.indicator:
             self._monitor.violate("indicator", f"the microphone of {self.name} opened with its indicator off")
+
+    def press_to_talk(self, emergencies: float = 0.1) -> None:
+        """Press the push-to-talk key, or that of the emergency call, for a short time.
+
+        Args:
+            emergencies: Part of the presses that are emergency calls.
+        """
+        self.hal.press(b"emergency" if self.random.random() < emergencies else b"ptt")
+        self._scheduler.after(self.random.uniform(500, 3000), lambda: self.hal.press(b"ptt-up"))
 
     # --- power --------------------------------------------------------------------------------------------------------
 
@@ -144,7 +162,7 @@ class Board:
         try:
             self.device = self._program.Device(self.config, self.hal, self._log_line)
             self._watch(self.device)
-            if self.random.random() < _SOS_AT_POWER_ON:
+            if self.random.random() < self.sos_at_power_on:
                 self._scheduler.after(1000, lambda: self.hal.press(b"sos"))  # before the device knows the time
             self.device.run()
         except PowerCut:
@@ -188,6 +206,17 @@ class Board:
         if self.hal.flash.cut_after is not None:
             self.hal.end(PowerCut())
 
+    @property
+    def is_drained(self) -> bool:
+        """Whether the device has nothing left to send, and no event that is open."""
+        return self.device is not None and not len(self.device.outbox) and not self.device.event_queue._entries
+
+    def begin_key_epoch(self) -> None:
+        """Provision the device with its next key epoch, and restart it. What it has sealed before must be sent."""
+        self.config["key_epoch"] += 1
+        self._monitor.identities.epoch_begun(self.name, 1 + max(self._monitor.recorded.get(self.name, {0})))
+        self.hal.end(Reset("a new key epoch"))
+
     def end(self) -> None:
         """Switch the board off for good."""
         self._ended = True
@@ -195,7 +224,11 @@ class Board:
 
     def _log_line(self, text: str) -> None:
         self.log.append(f"{self._scheduler.now / 1000:10.3f} {text}")
-        shown = _SOS_LINE.match(text)  # the log is the wearer's display of this board
+        self._show(text)
+
+    def _show(self, text: str) -> None:
+        """Report what the wearer is shown: the log is the display of this board."""
+        shown = _SOS_LINE.match(text)
         if shown:
             self._monitor.sos_shown_to_wearer(self.name, int(shown[1]), _SOS_STATES.index(shown[2]))
 
@@ -213,7 +246,7 @@ class Board:
         def put_recorded(data: memoryview) -> bool:
             accepted: bool = put(data)
             if accepted:
-                self._monitor.frame_recorded(self.name, self._verifier.open_frame(bytes(data))[1])
+                self._monitor.frame_recorded(self.name, frame.parse_header(data)[2])
             else:
                 self._monitor.sums["frames_refused_by_storage"] += 1
             return accepted

@@ -66,7 +66,9 @@ class SimulatedDispatcher:
             self._monitor.check_snapshot(alarms)
             for row in alarms:
                 self._on_alarm(session, row)
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+            for task in done:
+                self._monitor.violate("dispatcher", f"{self._config.name}: {task.exception()!r}")
         finally:
             session.close()
 
@@ -77,9 +79,15 @@ class SimulatedDispatcher:
                 self._monitor.sums["voice_to_dispatchers"] += 1
             elif message["type"] == "event":
                 self._on_alarm(session, message)
+            elif message["type"] == "warning" and message["warning"] == "clone":
+                self._monitor.sums["copies_shown"] += 1
+                self._monitor.identities.warned(message["device"])
             elif message["type"] == "granted" and self._granted is not None:
                 self._granted.set()
+            elif message["type"] == "position":
+                self._monitor.positions.shown(self._config.name, message)
             elif message["type"] == "lost":
+                self._monitor.positions.reset()
                 self._monitor.sums["console_messages_lost"] += message["count"]
 
     # --- alarms -------------------------------------------------------------------------------------------------------
@@ -101,9 +109,12 @@ class SimulatedDispatcher:
                 session.answer_event(device, event_id, state)
             except UserError:  # another dispatcher has closed it
                 return
-            except OSError:
-                self._monitor.sums["answers_refused_by_storage"] += 1
+            except OSError as e:
+                if not asyncio.get_running_loop().is_closed():
+                    self._monitor.violate("sos answer", f"an answer to SOS {event_id} of {device} was refused: {e}")
                 return
+            if asyncio.get_running_loop().is_closed():
+                return  # the hub was killed before it could answer
             self._monitor.sos_answered(self._config.name, device, event_id, state != "accepted")
 
     # --- voice and commands -------------------------------------------------------------------------------------------

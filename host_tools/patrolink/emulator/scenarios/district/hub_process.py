@@ -29,6 +29,7 @@ class HubProcess:
         site: The site file.
         seed: Seed of its keys.
         on_ready: Called with the hub and its loop when it serves.
+        on_replaced: Called with the path of a file that the hub has replaced.
 
     Attributes:
         hub: The hub while it serves, else None.
@@ -45,12 +46,13 @@ class HubProcess:
         monitor: Monitor,
         unix_ms: Callable[[], int],
         on_ready: Callable[[Hub, VirtualLoop], None],
+        on_replaced: Callable[[Path], None],
     ) -> None:
         self._site, self._scheduler, self._monitor, self._on_ready = site, scheduler, monitor, on_ready
         self._exchange, self.clock = exchange, VirtualClock(scheduler, unix_ms)
         self._machine = Machine(self.clock, random.Random(f"{seed} hub"), broker, exchange, TcpExchange())
         self._platform: VirtualPlatform | None = None  # of the current life
-        self.storage = VirtualStorage(self.kill)
+        self.storage = VirtualStorage(self.kill, self._spend, on_replaced)
         self.hub: Hub | None = None
         self.lives = 0
         self.ready_at_ms = 0.0
@@ -69,6 +71,7 @@ class HubProcess:
             self._replay_file.write_bytes(self._replay_windows)
             self._replay_windows = None
         self.lives += 1
+        self._monitor.hub_started()
         loop = self._loop = VirtualLoop(self._scheduler, self._on_exception)  # type: ignore[abstract]
         self._stop = loop.create_future()
         self._loops.append(loop)
@@ -110,6 +113,10 @@ class HubProcess:
             self._monitor.frame_barred(record.device, record.frame)
         elif counts["frames"] > accepted:
             self._monitor.frame_processed(record.device, record.frame, counts["frames_repeated"] > repeated)
+
+    def _spend(self, ms: float) -> None:
+        if self._loop is not None:
+            self._loop.spend(ms)
 
     def stop(self) -> None:
         """Stop the hub as a service manager does: it ends in order and is started again."""

@@ -2,18 +2,22 @@
 
 import hashlib
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import patrolink_messages as m
 from patrolink_protocol import frame
 
+from patrolink.emulator.scenarios.district.identity_rules import IdentityRules
+from patrolink.emulator.scenarios.district.position_rule import PositionRule
 from patrolink.emulator.scheduler import Scheduler
 
 _OF_BARRED = m.EVENT, m.ANSWER, m.PTT_STATUS  # messages that a hub takes from a barred device
 _BAR_MS = 5000  # in which a running hub has to follow the file of barred devices
 _MAX_REPORTED = 20  # violations whose text is kept
 _RTCP_FIRST, _RTCP_LAST = 192, 223  # packet types (RFC 5761 4)
+_BURSTS = 1 << 27  # SSRCs for voice of one hub
 _SRTCP_TAG_BYTES = 10
 _INDEX_MASK = 0x7FFFFFFF
 
@@ -60,6 +64,7 @@ class Monitor:
 
     Args:
         scheduler: Virtual clock.
+        unix_ms: True time.
 
     Attributes:
         violations: What was broken, at most _MAX_REPORTED.
@@ -68,9 +73,11 @@ class Monitor:
         sos: By device and event id.
         barred: Devices that are barred, each with the virtual time of its bar.
         storage_is_full: Whether the hub's storage is full.
+        identities: Rules about key epochs and copies of devices.
+        positions: Rule about positions that dispatchers are shown.
     """
 
-    def __init__(self, scheduler: Scheduler) -> None:
+    def __init__(self, scheduler: Scheduler, unix_ms: Callable[[], int]) -> None:
         self._scheduler = scheduler
         self.violations: list[Violation] = []
         self.count = 0
@@ -80,10 +87,13 @@ class Monitor:
         self.processed: dict[str, set[int]] = {}
         self.storage_is_full = False
         self.barred: dict[str, float] = {}  # devices, and since when
+        self.positions = PositionRule(unix_ms, self.violate)
+        self.identities = IdentityRules(scheduler, self.violate)
         self._due: dict[str, set[int]] = {}
         self._excused: set[Key] = set()  # frames that the broker lost, or the hub refused from a barred device
         self._uplink: dict[Key, bytes] = {}
         self._downlink: dict[str, int] = {}
+        self._sent_down: dict[Key, bytes] = {}
         self._acted_on: dict[str, set[int]] = {}
         self._srtcp_down: dict[str, int] = {}
         self._srtcp_up: dict[Key, bytes] = {}
@@ -107,6 +117,11 @@ class Monitor:
         if len(self.violations) < _MAX_REPORTED:
             self.violations.append(Violation(self._scheduler.now / 1000, rule, text))
 
+    def hub_started(self) -> None:
+        """The hub was started."""
+        self.identities.hub_started()
+        self.positions.reset()
+
     # --- frames -------------------------------------------------------------------------------------------------------
 
     def frame_recorded(self, device: str, counter: int) -> None:
@@ -117,13 +132,14 @@ class Monitor:
             self.violate("counter", f"{device} used frame counter {counter} twice")
         counters.add(counter)
 
-    def frame_published(self, device: str, payload: bytes) -> None:
-        """The broker has accepted a frame of a device."""
+    def frame_published(self, device: str, payload: bytes, by_copy: bool) -> None:
+        """The broker has accepted a frame of a device, or of a copy of it."""
         counter = frame.parse_header(payload)[2]
-        digest = hashlib.sha256(payload).digest()[:8]
-        known = self._uplink.setdefault((device, counter), digest)
+        digest = _digest(payload)
         self.trace("up", device, counter, digest)
-        if known != digest:
+        if by_copy:
+            self.identities.frame_of_copy(device, counter)
+        elif self._uplink.setdefault((device, counter), digest) != digest:
             self.violate("counter", f"{device} sent two frames with counter {counter}")
 
     def frame_lost_by_broker(self, device: str, payload: bytes) -> None:
@@ -134,8 +150,11 @@ class Monitor:
     def frame_processed(self, device: str, payload: bytes, repeated: bool) -> None:
         """The hub has accepted a frame as new, or as a repetition."""
         kind, _, counter = frame.parse_header(payload)
+        if self._uplink.get((device, counter)) != _digest(payload) and not self.identities.is_shared(device, counter):
+            self.violate("forged", f"the hub took frame {counter} of {device}, which the device has not sealed")
         counters = self.processed.setdefault(device, set())
         self.trace("hub", device, counter)
+        self.identities.frame_accepted(device, counter, _digest(payload), repeated)
         if not repeated and self._is_barred(device) and kind not in _OF_BARRED:
             self.violate("barred", f"the hub took frame {counter} of {device}, which is barred")
         if repeated:
@@ -143,7 +162,7 @@ class Monitor:
         elif counter not in counters:
             self.sums["frames_processed"] += 1
             counters.add(counter)
-        else:
+        elif not self.identities.is_shared(device, counter):
             self.violate("duplicate", f"the hub counted frame {counter} of {device} twice")
 
     def frame_barred(self, device: str, payload: bytes) -> None:
@@ -159,6 +178,7 @@ class Monitor:
         if counter <= self._downlink.get(device, -1):
             self.violate("counter", f"the hub used downlink counter {counter} of {device} twice")
         self._downlink[device] = max(counter, self._downlink.get(device, -1))
+        self._sent_down[device, counter] = _digest(payload)
 
     def _is_barred(self, device: str) -> bool:
         return self._scheduler.now - self.barred.get(device, self._scheduler.now) > _BAR_MS
@@ -169,14 +189,18 @@ class Monitor:
         if counter in self._acted_on.setdefault(device, set()):
             self.violate("replay", f"{device} acted on frame {counter} of the hub twice")
         self._acted_on[device].add(counter)
+        if self._sent_down.get((device, counter)) != _digest(payload):
+            self.violate("forged", f"{device} acted on frame {counter}, which the hub has not sealed")
 
     # --- voice --------------------------------------------------------------------------------------------------------
 
-    def datagram_up(self, device: str, data: bytes) -> None:
-        """A device has sent a datagram."""
-        if len(data) > 12 and _RTCP_FIRST <= data[1] <= _RTCP_LAST:
-            digest = hashlib.sha256(data).digest()[:8]  # the network delivers out of order, and some twice
-            if self._srtcp_up.setdefault((device, _srtcp_index(data)), digest) != digest:
+    def datagram_up(self, device: str, data: bytes, board: object) -> None:
+        """A device, or the copy of a device, which is another board, has sent a datagram."""
+        if is_rtcp(data):
+            self.identities.packet_arrived(device, board)
+            digest = _digest(data)  # the network delivers out of order, and some twice
+            known = self._srtcp_up.setdefault((device, _srtcp_index(data)), digest)
+            if known != digest and not self.identities.was_copied(device):
                 self.violate("srtcp index", f"uplink index {_srtcp_index(data)} of {device} was used twice")
         elif len(data) > 12:
             self.talks(device, int.from_bytes(data[8:12], "big"))
@@ -196,7 +220,7 @@ class Monitor:
             data: The datagram.
             group: Group of its SSRC for voice; None if unknown.
         """
-        if len(data) > 12 and _RTCP_FIRST <= data[1] <= _RTCP_LAST:
+        if is_rtcp(data):
             index = _srtcp_index(data)
             if index <= self._srtcp_down.get(device, -1):
                 self.violate("srtcp index", f"downlink index {index} of {device} was used twice")
@@ -208,10 +232,11 @@ class Monitor:
                 self.violate("barred", f"the hub relayed voice of {self._talker[ssrc]}, which is barred")
             if self._is_barred(device):
                 self.violate("barred", f"the hub sent voice to {device}, which is barred")
-            newest = self._newest_ssrc.get((device, group), 0)
-            if ssrc < newest:
+            newest = self._newest_ssrc.get((device, group), ssrc)
+            if (ssrc - newest) % _BURSTS < _BURSTS // 2:  # the hub restarts them, in the order of serial numbers
+                self._newest_ssrc[device, group] = ssrc
+            else:
                 self.violate("talkers", f"group {group} had the talkers {newest:08x} and {ssrc:08x} at once")
-            self._newest_ssrc[device, group] = max(newest, ssrc)
 
     # --- SOS ----------------------------------------------------------------------------------------------------------
 
@@ -285,7 +310,8 @@ class Monitor:
 
     def _missing(self, device: str) -> set[int]:
         missing = self._due.get(device, set()) - self.processed.get(device, set())
-        return missing - {counter for name, counter in self._excused if name == device}
+        missing -= {counter for name, counter in self._excused if name == device}
+        return {counter for counter in missing if not self.identities.is_shared(device, counter)}
 
     def missing(self, device: str) -> int:
         """Return how many frames of a device the hub does not have yet of those that are due."""
@@ -310,6 +336,15 @@ class Monitor:
                 self.violate("sos answer", f"the wearer of {device} was not shown the end of SOS {event_id}")
             else:
                 self.sums["sos_closed"] += 1
+
+
+def is_rtcp(data: bytes) -> bool:
+    """Return whether a datagram is an RTCP packet."""
+    return len(data) > 12 and _RTCP_FIRST <= data[1] <= _RTCP_LAST
+
+
+def _digest(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()[:8]
 
 
 def _srtcp_index(data: bytes) -> int:

@@ -18,6 +18,7 @@ from patrolink.emulator.network.carrier import PROFILES, Connection, Remote
 from patrolink.emulator.network.site_broker import SiteBroker
 from patrolink.emulator.network.virtual_udp import Address, UdpExchange
 from patrolink.emulator.scenarios.district.board import BROKER_HOST, Board
+from patrolink.emulator.scenarios.district.copied_board import CopiedBoard
 from patrolink.emulator.scenarios.district.dispatcher import CLOSED_STATE, SimulatedDispatcher
 from patrolink.emulator.scenarios.district.faults import (
     HOUR_MS,
@@ -27,8 +28,10 @@ from patrolink.emulator.scenarios.district.faults import (
     SiteFaults,
     schedule_board_faults,
 )
+from patrolink.emulator.scenarios.district.group_key_rule import GroupKeyRule
 from patrolink.emulator.scenarios.district.hub_process import HubProcess
-from patrolink.emulator.scenarios.district.invariants import Monitor, Violation
+from patrolink.emulator.scenarios.district.identity_faults import IdentityFaults
+from patrolink.emulator.scenarios.district.invariants import Monitor, Violation, is_rtcp
 from patrolink.emulator.scenarios.district.state_checks import StateChecks
 from patrolink.emulator.scheduler import Scheduler
 from patrolink.emulator.virtual_loop import VirtualLoop
@@ -42,6 +45,8 @@ _GROUP_SIZE = 12
 _SITE = "district.example"
 _HUB_HOST = "hub.patrolink.example"
 _FLOOR_PORT, _MEDIA_PORT = 5004, 5006
+_FIRST_BURST = (1 << 27) - (1 << 16) - 20  # the hub renews all group keys after 20 bursts, and after each later start
+_ANSWERED = 0.6  # part of the presses
 _PLACES = ("city", "city", "village", "lift", "handover")
 
 
@@ -65,9 +70,9 @@ class District:
         faults = faults or DistrictFaults()
         self.devices, self.hours, self.seed = devices, hours, seed
         self.scheduler = Scheduler()
-        self.monitor = Monitor(self.scheduler)
+        self.monitor = Monitor(self.scheduler, self.unix_ms)
         self._random = random.Random(f"district {seed}")
-        self._until_ms = hours * HOUR_MS
+        self._until_ms, self._fix_s = hours * HOUR_MS, fix_s
         self._folder = tempfile.TemporaryDirectory(prefix="patrolink-district-", dir=_memory_folder())
         names = [f"d{number:04d}" for number in range(devices)]
         self._keys = {name: DeviceKey(hashlib.sha256(f"{seed} {name}".encode()).digest()) for name in names}
@@ -75,17 +80,21 @@ class District:
         lost = self.monitor.frame_lost_by_broker
         self.broker = SiteBroker(self.scheduler, str(seed), self._on_uplink, self._on_downlink, lost, self.unix_ms)
         self.exchange = UdpExchange(self._on_datagram)
+        self._copies: list[Board] = []  # of boards, made in the run
         self._board_at: dict[Address, Board] = {}
         self._group_of: dict[int, int] = {}  # group of a burst's SSRC
+        groups_file = Path(self._folder.name) / "state" / "shard-0" / "groups.json"
+        self._group_keys = GroupKeyRule(groups_file, self.scheduler, self.monitor.violate)
         self._attacker = Attacker(seed, self.broker, self.monitor)
         site = self._write_site()
         self.hub = HubProcess(
-            site, seed, self.scheduler, self.broker, self.exchange, self.monitor, self.unix_ms, self._on_hub_ready
-        )
+            site, seed, self.scheduler, self.broker, self.exchange, self.monitor, self.unix_ms, self._on_hub_ready,
+            self._group_keys.file_replaced,
+        )  # fmt: skip
         self.boards = [
             Board(
                 number, seed, name, self._keys[name], _SITE, PROFILES[self._random.choice(_PLACES)], self.scheduler,
-                self._dialer(number), self.monitor, self.unix_ms, fix_s,
+                functools.partial(self._dial, number), self.monitor, self.unix_ms, fix_s,
             )
             for number, name in enumerate(names)
         ]  # fmt: skip
@@ -100,13 +109,19 @@ class District:
         self._faults = SiteFaults(
             seed, self._events, self.hub, self.broker, self.monitor, site.parent / "state", self._keys, self.unix_ms
         )
+        self._identities = IdentityFaults(
+            seed, self._events, self.boards, site.parent / "keys.toml", self._keys, self._copy_board, self._attacker,
+            self.monitor,
+        )  # fmt: skip
         self._schedule_faults(faults)
         self._checks = StateChecks(site.parent, self.scheduler, self.boards, self.hub, self.broker, self.monitor)
         self.hub.start()
 
     def _schedule_faults(self, faults: DistrictFaults) -> None:
         self._faults.schedule(faults)
+        self._identities.schedule(faults)
         self._events.repeat(self._random, faults.replay_h, self._attacker.replay)
+        self._events.repeat(self._random, faults.forge_h, self._attacker.forge)
         for board in self.boards:
             schedule_board_faults(board, faults, self._events, functools.partial(self._rebind, board))
 
@@ -132,6 +147,9 @@ class District:
                 lines += ["[[group.member]]", f"devices = {voiced}", 'rights = ["talk", "emergency"]']
         for dispatcher in self._dispatchers:
             lines += ["[[dispatcher]]", f'name = "{dispatcher.name}"', f'token_sha256 = "{dispatcher.token_sha256}"']
+        state = folder / "state" / "shard-0"
+        state.mkdir(parents=True)
+        (state / "burst.json").write_text(str(_FIRST_BURST))
         path = folder / "site.toml"
         path.write_text("\n".join(lines) + "\n")
         return path
@@ -142,20 +160,29 @@ class District:
 
     # --- wires --------------------------------------------------------------------------------------------------------
 
-    def _dialer(self, number: int) -> Callable[[str, str, int, Connection], Remote | None]:
-        def dial(kind: str, host: str, port: int, connection: Connection) -> Remote | None:
-            if host == BROKER_HOST:
-                return self.broker.dial(kind, host, port, connection)
-            if kind == "UDP" and host == _HUB_HOST:
-                flow = self.exchange.dial(connection, host, port)
-                self._board_at[flow.address] = self.boards[number]
-                return flow
-            return None
+    def _dial(self, number: int, kind: str, host: str, port: int, connection: Connection) -> Remote | None:
+        if host == BROKER_HOST:
+            return self.broker.dial(kind, host, port, connection)
+        if kind == "UDP" and host == _HUB_HOST:
+            flow = self.exchange.dial(connection, host, port)
+            self._board_at[flow.address] = (self.boards + self._copies)[number]
+            return flow
+        return None
 
-        return dial
+    def _copy_board(self, original: Board) -> Board:
+        """Make a copy of a board, with a network of its own."""
+        number = len(self.boards) + len(self._copies)
+        copy = CopiedBoard(
+            original, 2 * number + original.has_voice, self.seed, self._keys[original.name], _SITE,
+            original.network.profile, self.scheduler, functools.partial(self._dial, number), self.monitor, self.unix_ms,
+            self._fix_s,
+        )  # fmt: skip
+        self._copies.append(copy)
+        return copy
 
     def _on_uplink(self, device: str, payload: bytes) -> None:
-        self.monitor.frame_published(device, payload)
+        network = self.broker.network_of(device)
+        self.monitor.frame_published(device, payload, any(copy.network is network for copy in self._copies))
         self._attacker.capture_up(device, payload)
 
     def _on_downlink(self, device: str, payload: bytes) -> None:
@@ -171,12 +198,15 @@ class District:
                 for group in board.device.ptt.groups:
                     if group.floor.audio_ssrc == ssrc:
                         self._group_of[ssrc] = group.number
-            self.monitor.datagram_up(board.name, data)
+            self.monitor.datagram_up(board.name, data, board)
             return
         board = self._board_at.get(target)
         if board is not None:
             self.monitor.trace("datagram down", board.name, len(data), data[:12])
-            self.monitor.datagram_down(board.name, data, self._group_of.get(ssrc))
+            group = self._group_of.get(ssrc)
+            self.monitor.datagram_down(board.name, data, group)
+            if group is not None and not is_rtcp(data):
+                self._group_keys.voice_relayed(group, data)
 
     # --- wearers ------------------------------------------------------------------------------------------------------
 
@@ -187,9 +217,16 @@ class District:
             self._events.repeat(board.random, sos_h, lambda board=board: board.hal.press(b"sos"))  # type: ignore[misc]
 
     def _press_to_talk(self, board: Board) -> None:
-        board.hal.press(b"emergency" if board.random.random() < 0.1 else b"ptt")
-        self.scheduler.after(board.random.uniform(500, 3000), lambda: board.hal.press(b"ptt-up"))
+        """Let a wearer talk. Now and then somebody of the same group answers at once, or interrupts."""
+        board.press_to_talk()
         self.monitor.sums["presses"] += 1
+        if board.random.random() < _ANSWERED:
+            first = self.boards.index(board) // _GROUP_SIZE * _GROUP_SIZE
+            group = self.boards[first : first + _GROUP_SIZE]
+            others = [other for other in group if other.has_voice and other is not board]
+            if others:
+                other = board.random.choice(others)
+                self.scheduler.after(board.random.uniform(100, 3000), lambda: other.press_to_talk(emergencies=0.5))
 
     def _rebind(self, board: Board) -> None:
         self.monitor.sums["nat_rebindings"] += 1
@@ -231,10 +268,13 @@ class District:
         """End all faults."""
         self.monitor.end_faults()
         self._faults.end()
+        self._identities.end()
         for board in self.boards:
             board.network.restore_coverage()
             board.network.black_hole = False
-            board.hal.flash.full_at = None
+            board.hal.flash.full_at, board.hal.write_ms = None, 0.0
+            for clock in board.clocks:
+                clock.offset_ms = 0
 
     def _finish(self) -> dict[str, Any]:
         for board in self.boards:

@@ -49,15 +49,16 @@ class StateChecks:
         if recordings < self._recordings:
             self._monitor.violate("evidence", f"recordings of today were deleted: {self._recordings - recordings}")
         self._recordings = recordings
+        self._monitor.identities.check(set(self._monitor.barred))
 
     def _check_terms(self, board: Board, groups: dict[str, Any]) -> None:
         expected = {
-            int(number): (group["key"], group["seats"][board.name])
+            int(number): (group["key"], group["secret"], group["seats"][board.name])
             for number, group in groups.items()
             if board.name in group["seats"]
         }
-        known = {group.number: (group.key, group.floor.ssrc) for group in board.device.ptt.groups}
-        if known == expected:
+        known = {group.number: (group.key, group._secret.hex(), group.floor.ssrc) for group in board.device.ptt.groups}
+        if known == expected and self._monitor.identities.is_epoch_known(board.name):
             self._differing_ms.pop(board.name, None)
             return
         differing_ms = self._differing_ms[board.name] = self._differing_ms.get(board.name, 0) + _SAMPLE_MS
