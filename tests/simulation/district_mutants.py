@@ -70,7 +70,7 @@ class _Loader(importlib.machinery.SourceFileLoader):
         return compile(self._source, self.path, "exec")
 
 
-class _Found(Exception):
+class _Detected(Exception):
     """A run shows a violation."""
 
 
@@ -86,11 +86,11 @@ def run_seeds(mutant: dict[str, str]) -> dict[str, Any]:
 
         def stop_early(part: float, district: District = district) -> None:
             if district.violations:
-                raise _Found
+                raise _Detected
 
         try:
             district.run(stop_early)
-        except _Found:
+        except _Detected:
             pass
         except Exception as e:  # a fault may break the simulation itself
             return {"seed": seed, "rule": "exception", "text": f"{type(e).__name__}: {e}"}

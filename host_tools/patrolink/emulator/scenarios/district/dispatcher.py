@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections.abc import Callable
 from typing import Any
 
 from patrolink_names import NAMES
@@ -31,6 +32,7 @@ class SimulatedDispatcher:
         devices: Ids of the devices that get commands.
         talk_s: Mean time between two bursts.
         group_h: Mean hours between two dynamic groups; None: the dispatcher makes none.
+        before_answer: Called before each answer to an SOS.
     """
 
     def __init__(
@@ -41,10 +43,11 @@ class SimulatedDispatcher:
         devices: list[str],
         talk_s: float,
         group_h: float | None,
+        before_answer: Callable[[], None],
         monitor: Monitor,
     ) -> None:
         self._config, self._groups, self._devices, self._monitor = config, groups, devices, monitor
-        self._talk_s, self._group_h = talk_s, group_h
+        self._talk_s, self._group_h, self._before_answer = talk_s, group_h, before_answer
         self._random = random.Random(f"{seed} dispatcher {config.name}")
         self._granted: asyncio.Event | None = None
         self._answering: set[asyncio.Task[None]] = set()
@@ -105,16 +108,20 @@ class SimulatedDispatcher:
     async def _handle(self, session: DispatcherSession, device: str, event_id: int) -> None:
         for state in ("accepted", self._random.choice(("resolved", "false_alarm"))):
             await asyncio.sleep(self._random.uniform(*_THINK_S))
+            self._before_answer()
             try:
                 session.answer_event(device, event_id, state)
             except UserError:  # another dispatcher has closed it
                 return
             except OSError as e:
-                if not asyncio.get_running_loop().is_closed():
+                if asyncio.get_running_loop().is_closed():
+                    self._monitor.sos_answer_lost(device, event_id)
+                else:
                     self._monitor.violate("sos answer", f"an answer to SOS {event_id} of {device} was refused: {e}")
                 return
             if asyncio.get_running_loop().is_closed():
-                return  # the hub was killed before it could answer
+                self._monitor.sos_answer_lost(device, event_id)
+                return
             self._monitor.sos_answered(self._config.name, device, event_id, state != "accepted")
 
     # --- voice and commands -------------------------------------------------------------------------------------------

@@ -48,6 +48,7 @@ class SosLife:
         taken_by: Dispatcher who answered it last.
         shown_while_full: Whether the hub's storage was full when it was shown or answered.
         closed: Whether a dispatcher has closed it.
+        is_answer_unknown: Whether the hub was killed while a dispatcher answered it: its state may be a later one.
         shown_state: Newest state that the wearer was shown.
     """
 
@@ -56,7 +57,12 @@ class SosLife:
     taken_by: str | None = None
     shown_while_full: bool = False
     closed: bool = False
+    is_answer_unknown: bool = False
     shown_state: int = 0
+
+    def is_closed(self, closed_state: int) -> bool:
+        """Return whether a dispatcher has closed it. What the wearer was shown counts if nobody else saw it."""
+        return self.closed or (self.is_answer_unknown and self.shown_state >= closed_state)
 
 
 class Monitor:
@@ -264,7 +270,7 @@ class Monitor:
         """Check what a dispatcher who has just connected sees: every open alarm that was shown, and who has it."""
         rows = {(row["device"], row["event_id"]): row for row in alarms}
         for key, life in self.sos.items():
-            if life.closed or not life.dispatchers or life.shown_while_full:
+            if life.closed or not life.dispatchers or life.shown_while_full or life.is_answer_unknown:
                 continue
             row = rows.get(key)
             if row is None:
@@ -279,6 +285,12 @@ class Monitor:
             life.taken_by = dispatcher
             life.shown_while_full |= self.storage_is_full
             life.closed |= closes
+
+    def sos_answer_lost(self, device: str, event_id: int) -> None:
+        """The hub was killed while a dispatcher answered an SOS."""
+        life = self.sos.get((device, event_id))
+        if life is not None:
+            life.is_answer_unknown = True
 
     def sos_shown_to_wearer(self, device: str, event_id: int, state: int) -> None:
         """The wearer was shown a state of an SOS."""
@@ -319,7 +331,7 @@ class Monitor:
 
     def alarms_are_closed(self, closed_state: int) -> bool:
         """Return whether every SOS was closed and its wearer knows; see `check_alarms`."""
-        return all(life.closed and life.shown_state >= closed_state for life in self.sos.values())
+        return all(life.is_closed(closed_state) and life.shown_state >= closed_state for life in self.sos.values())
 
     def check_alarms(self, closed_state: int) -> None:
         """Check at the end that every SOS was seen and closed, and that its wearer knows.
@@ -330,7 +342,7 @@ class Monitor:
         for (device, event_id), life in self.sos.items():
             if not life.dispatchers:
                 self.violate("sos", f"no dispatcher was shown SOS {event_id} of {device}")
-            elif not life.closed:
+            elif not life.is_closed(closed_state):
                 self.violate("sos", f"SOS {event_id} of {device} was never closed")
             elif life.shown_state < closed_state:
                 self.violate("sos answer", f"the wearer of {device} was not shown the end of SOS {event_id}")

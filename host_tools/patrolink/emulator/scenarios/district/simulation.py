@@ -47,6 +47,8 @@ _HUB_HOST = "hub.patrolink.example"
 _FLOOR_PORT, _MEDIA_PORT = 5004, 5006
 _FIRST_BURST = (1 << 27) - (1 << 16) - 20  # the hub renews all group keys after 20 bursts, and after each later start
 _ANSWERED = 0.6  # part of the presses
+_DAMAGED = 0.25  # part of the SOS
+_KILLED = 0.06  # part of the answers
 _PLACES = ("city", "city", "village", "lift", "handover")
 
 
@@ -72,6 +74,7 @@ class District:
         self.scheduler = Scheduler()
         self.monitor = Monitor(self.scheduler, self.unix_ms)
         self._random = random.Random(f"district {seed}")
+        self._are_faults_on = faults.hub_kill_h is not None
         self._until_ms, self._fix_s = hours * HOUR_MS, fix_s
         self._folder = tempfile.TemporaryDirectory(prefix="patrolink-district-", dir=_memory_folder())
         names = [f"d{number:04d}" for number in range(devices)]
@@ -101,7 +104,7 @@ class District:
         talk_s = 100 + 6 * devices
         numbers = list(range(1, len(self.groups) + 1))
         self.dispatchers = [
-            SimulatedDispatcher(config, seed, numbers, names, talk_s, faults.group_h, self.monitor)
+            SimulatedDispatcher(config, seed, numbers, names, talk_s, faults.group_h, self._before_answer, self.monitor)
             for config in self._dispatchers
         ]
         self._events = RandomEvents(self.scheduler, self._until_ms)
@@ -214,7 +217,18 @@ class District:
         for board in self.boards:
             if board.has_voice:
                 self._events.repeat(board.random, talk_s / 3600, lambda board=board: self._press_to_talk(board))  # type: ignore[misc]
-            self._events.repeat(board.random, sos_h, lambda board=board: board.hal.press(b"sos"))  # type: ignore[misc]
+            self._events.repeat(board.random, sos_h, lambda board=board: self._press_sos(board))  # type: ignore[misc]
+
+    def _press_sos(self, board: Board) -> None:
+        """Let a wearer call for help; now and then the device is damaged at once, and loses its power."""
+        board.hal.press(b"sos")
+        if self._are_faults_on and board.random.random() < _DAMAGED:
+            self.scheduler.after(board.random.uniform(100, 3000), board.cut_power)
+
+    def _before_answer(self) -> None:
+        """Kill the hub now and then while a dispatcher answers an SOS."""
+        if self._are_faults_on and self._random.random() < _KILLED:
+            self.hub.kill_in_write(self._random.randrange(12))
 
     def _press_to_talk(self, board: Board) -> None:
         """Let a wearer talk. Now and then somebody of the same group answers at once, or interrupts."""
@@ -266,6 +280,7 @@ class District:
 
     def _begin_quiet(self) -> None:
         """End all faults."""
+        self._are_faults_on = False
         self.monitor.end_faults()
         self._faults.end()
         self._identities.end()
