@@ -157,6 +157,16 @@ class BackgroundDevices:
             self._pending_speech.pop((name, group), None)
             self.clients[name].memberships[group].release_floor()
 
+    def forget(self) -> None:
+        """Forget what was received, and speak no more."""
+        with self._lock:
+            self._pending_speech.clear()
+            for client in self.clients.values():
+                client.event_states.clear()
+                for membership in client.memberships.values():
+                    membership.events.clear()
+                    membership.voice.clear()
+
     def received_voice(self, name: str, group: int) -> list[bytes]:
         """Return the voice payloads that a device has received in a group."""
         with self._lock:

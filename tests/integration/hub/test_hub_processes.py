@@ -13,29 +13,55 @@ import psutil
 import pytest
 from patrolink.hub.dispatch.client import VoicePacket, connect
 
+from tests.support import hub_process
 from tests.support.console_site import BackgroundDevices, ConsoleSite, sos
 from tests.support.polling import TIMEOUT_S, wait_until
-from tests.support.site_file import HARBOUR, TOKEN
+from tests.support.site_file import GROUP_TEMPLATE, HARBOUR, SITE_TEMPLATE, TOKEN, write_site
 
 SEED = 20261130
 HALVES = ("voice", "service")
 
 
-@pytest.fixture
-def site(tmp_path, broker):
-    console = ConsoleSite(tmp_path, broker)
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory, broker):
+    console = ConsoleSite(tmp_path_factory.mktemp("site"), broker)
     yield console
-    if console.process.process.poll() is None:
-        console.process.stop()
+    console.process.stop()
 
 
-@pytest.fixture
-def devices(site, broker):
+@pytest.fixture(scope="module")
+def all_devices(hub, broker):
     background = BackgroundDevices(broker, ("vest-1", "vest-2"))
-    addresses = site.folder / "state" / "shard-0" / "addresses.json"
+    addresses = hub.folder / "state" / "shard-0" / "addresses.json"
     wait_until(lambda: addresses.exists() and len(json.loads(addresses.read_text())) == 2, "addresses are not saved")
     yield background
     background.close()
+
+
+@pytest.fixture
+def site(hub, monkeypatch):
+    """The hub of this module, with both halves running."""
+    monkeypatch.setenv("PATROLINK_HUB_TOKEN", TOKEN)
+    yield hub
+    wait_until(lambda: all(half(hub, name) for name in HALVES) and is_serving(hub), "a half was not started again")
+
+
+@pytest.fixture
+def devices(all_devices):
+    """The devices of this module, without an old voice packet or event."""
+    all_devices.forget()
+    return all_devices
+
+
+def is_serving(site: ConsoleSite) -> bool:
+    try:
+        return "groups" in status(site)
+    except OSError:
+        return False
+
+
+def status(site: ConsoleSite) -> dict:
+    return json.loads(site.http_request("GET", "/status")[2])
 
 
 def half(site: ConsoleSite, name: str) -> psutil.Process | None:
@@ -79,8 +105,8 @@ class Listener:
         self._task.cancel()
 
 
-def test_killed_voice_is_started_again_and_sessions_of_dispatchers_survive(site, devices, monkeypatch):
-    monkeypatch.setenv("PATROLINK_HUB_TOKEN", TOKEN)
+def test_killed_voice_is_started_again_and_sessions_of_dispatchers_survive(site, devices):
+    restarts = status(site).get("voice_restarts", 0)
 
     async def run() -> None:
         async with connect(site.url) as client:
@@ -101,14 +127,11 @@ def test_killed_voice_is_started_again_and_sessions_of_dispatchers_survive(site,
             duty.close()
 
     asyncio.run(run())
-    status = json.loads(site.http_request("GET", "/status")[2])
-    assert status["voice_restarts"] == 1, json.dumps(status)
+    assert status(site).get("voice_restarts", 0) == restarts + 1
     assert "the hub's voice ended (SIGKILL); starting it again" in (site.folder / "hub.log").read_text()
 
 
-def test_burst_of_a_dispatcher_is_revoked_when_the_voice_is_killed(site, devices, monkeypatch):
-    monkeypatch.setenv("PATROLINK_HUB_TOKEN", TOKEN)
-
+def test_burst_of_a_dispatcher_is_revoked_when_the_voice_is_killed(site, devices):
     async def run() -> list[dict]:
         async with connect(site.url) as client:
             duty = Listener(client)
@@ -123,8 +146,8 @@ def test_burst_of_a_dispatcher_is_revoked_when_the_voice_is_killed(site, devices
     assert revoked["text"] == "the hub's voice was interrupted; request the floor again"
 
 
-def test_voice_of_devices_goes_on_while_the_service_is_killed_and_an_sos_is_kept(site, devices, monkeypatch):
-    monkeypatch.setenv("PATROLINK_HUB_TOKEN", TOKEN)
+def test_voice_of_devices_goes_on_while_the_service_is_killed_and_an_sos_is_kept(site, devices):
+    restarts = status(site).get("service_restarts", 0)
     devices.talk("vest-1", HARBOUR, seconds=4)
     wait_until(lambda: len(devices.received_voice("vest-2", HARBOUR)) > 20, "no voice")
     kill_half(site, "service")
@@ -139,41 +162,7 @@ def test_voice_of_devices_goes_on_while_the_service_is_killed_and_an_sos_is_kept
 
     [alarm] = asyncio.run(alarms())
     assert (alarm["device"], alarm["event_id"]) == ("vest-2", 7)
-    assert json.loads(site.http_request("GET", "/status")[2])["service_restarts"] == 1
-
-
-def test_both_halves_end_with_a_supervisor_that_is_killed(site):
-    processes = [half(site, name) for name in HALVES]
-    site.process.kill()
-    assert not psutil.wait_procs(processes, TIMEOUT_S)[1]
-
-
-def test_half_that_cannot_start_ends_the_hub_with_its_error(tmp_path, broker):
-    first = ConsoleSite(tmp_path, broker)
-    try:
-        command = [sys.executable, "-m", "patrolink", "hub", str(tmp_path / "site.toml")]
-        second = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S)
-        assert second.returncode == 2 and "another hub runs" in second.stderr and "Traceback" not in second.stderr
-    finally:
-        first.process.stop()
-
-
-def test_stop_signal_at_any_moment_ends_the_hub_in_order(site):
-    command = [sys.executable, "-m", "patrolink", "hub", str(site.folder / "site.toml"), "--json"]
-    site.process.stop()
-    rng = random.Random(SEED)
-    for _ in range(6):
-        delay_s = rng.uniform(0.5, 2.5)
-        hub = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        time.sleep(delay_s)  # the moment is what is tested
-        children = psutil.Process(hub.pid).children(recursive=True)
-        hub.send_signal(signal.SIGTERM)
-        out, err = hub.communicate(timeout=TIMEOUT_S)
-        context = f"seed {SEED}, after {delay_s:.3f} s: {out}{err}"
-        assert hub.returncode in (0, 128 + signal.SIGTERM) and "Traceback" not in err, context
-        if hub.returncode == 0:
-            assert json.loads(out.splitlines()[-1])["record"] == "summary", context
-        assert not psutil.wait_procs(children, TIMEOUT_S)[1], context
+    assert status(site).get("service_restarts", 0) == restarts + 1
 
 
 @pytest.mark.parametrize("name", HALVES)
@@ -182,5 +171,41 @@ def test_stop_signal_to_a_half_is_ignored(site, name):
     process = half(site, name)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         os.kill(process.pid, number)
-    assert json.loads(site.http_request("GET", "/status")[2])["groups"] == site.process.ready["groups"]
+    assert status(site)["groups"] == site.process.ready["groups"]
     assert half(site, name) == process
+
+
+def test_half_that_cannot_start_ends_the_hub_with_its_error(site):
+    command = [sys.executable, "-m", "patrolink", "hub", str(site.folder / "site.toml")]
+    second = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S)
+    assert second.returncode == 2 and "another hub runs" in second.stderr and "Traceback" not in second.stderr
+
+
+def test_stop_signal_at_any_moment_ends_the_hub_in_order(tmp_path, broker):
+    groups = GROUP_TEMPLATE.format(id=1, devices='["a"]', more="")
+    ports = hub_process.free_ports(2)
+    write_site(tmp_path, SITE_TEMPLATE.format(url=broker.url, ports=ports, top="", hub="", groups=groups), ["a"])
+    command = [sys.executable, "-m", "patrolink", "hub", str(tmp_path / "site.toml"), "--json"]
+    rng = random.Random(SEED)
+    for latest_s in (0.8, 1.6, 2.5):
+        delay_s = rng.uniform(latest_s - 0.8, latest_s)
+        hub = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        time.sleep(delay_s)  # the moment is what is tested
+        children = psutil.Process(hub.pid).children(recursive=True)
+        hub.send_signal(signal.SIGTERM)
+        out, err = hub.communicate(timeout=TIMEOUT_S)
+        context = f"seed {SEED}, after {delay_s:.3f} s: {out}{err}"
+        assert hub.returncode in (0, -signal.SIGTERM, 128 + signal.SIGTERM) and "Traceback" not in err, context
+        if hub.returncode == 0:
+            assert json.loads(out.splitlines()[-1])["record"] == "summary", context
+        assert not psutil.wait_procs(children, TIMEOUT_S)[1], context
+
+
+def test_both_halves_end_with_a_supervisor_that_is_killed(tmp_path, broker):
+    groups = GROUP_TEMPLATE.format(id=1, devices='["a"]', more="")
+    text = SITE_TEMPLATE.format(url=broker.url, ports=hub_process.free_ports(2), top="", hub="", groups=groups)
+    hub = hub_process.HubProcess(tmp_path, text, ["a"])
+    processes = psutil.Process(hub.process.pid).children()
+    assert len(processes) == len(HALVES)
+    hub.kill()
+    assert not psutil.wait_procs(processes, TIMEOUT_S)[1]

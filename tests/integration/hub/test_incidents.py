@@ -1,18 +1,14 @@
-"""Events at a hub on a real broker: repeated events are answered until the wearer knows, and never count twice."""
+"""Events at a hub on virtual time: repeated events are answered until the wearer knows, and never count twice."""
 
-import asyncio
 import json
-import time
 
 import patrolink_messages
 import pytest
 from patrolink.hub.dispatch.client import connect
 
-from tests.support import hub_process
-from tests.support.console_site import free_port
 from tests.support.device_client import DeviceClient, run_until
-from tests.support.hub_process import HubProcess, LoopbackNetwork
-from tests.support.site_file import DISPATCHERS, GROUP_TEMPLATE, SITE_TEMPLATE, TOKEN
+from tests.support.simulated_site import CONSOLE_PORT, CONSOLE_URL, SimulatedSite, site_text
+from tests.support.site_file import DISPATCHERS, GROUP_TEMPLATE, TOKEN
 
 RECEIVED, ACCEPTED, RESOLVED = 1, 3, 5
 
@@ -20,28 +16,20 @@ RECEIVED, ACCEPTED, RESOLVED = 1, 3, 5
 class IncidentSite:
     """A hub that can be restarted, with one device and one dispatcher."""
 
-    def __init__(self, folder, broker) -> None:
-        self.url = f"http://127.0.0.1:{free_port()}"
+    def __init__(self, folder) -> None:
         groups = GROUP_TEMPLATE.format(id=1, devices=json.dumps(["a"]), more="") + DISPATCHERS
-        hub = f'console = "{self.url.removeprefix("http://")}"'
-        ports = hub_process.free_ports(2)
-        text = SITE_TEMPLATE.format(url=broker.url, ports=ports, top="", hub=hub, groups=groups)
-        self._start = lambda: HubProcess(folder, text, ["a"])
-        self.start()
-        self.device = DeviceClient("a", LoopbackNetwork(broker.port))
-
-    def start(self) -> None:
-        self.process = self._start()
+        hub = f'console = "127.0.0.1:{CONSOLE_PORT}"'
+        self.network = SimulatedSite(folder, site_text(groups, hub=hub), ["a"])
+        self.hub = self.network.hub
+        self.device = DeviceClient("a", self.network)
 
     def restart(self) -> None:
-        self.process.kill()
-        self.start()
+        self.hub.kill()
+        self.hub.start()
 
     def raise_sos(self, event_id: int = 9) -> None:
         numbers = {"event_id": event_id, "kind": 1, "phase": 0, "ack_wanted": 1, "cause": 0}
-        self.device.send_message(
-            patrolink_messages.EVENT, {**numbers, "time_ms": time.time_ns() // 1_000_000, "text": b""}
-        )
+        self.device.send_message(patrolink_messages.EVENT, {**numbers, "time_ms": self.network.unix_ms(), "text": b""})
 
     def states(self, n: int) -> list[tuple[int, str]]:
         """Wait for `n` answers and return (state, who) of each."""
@@ -52,28 +40,27 @@ class IncidentSite:
         """Answer the event as a dispatcher."""
 
         async def request() -> None:
-            async with connect(self.url) as client:
+            async with connect(CONSOLE_URL, connector=self.network.connector()) as client:
                 await client.request("answer_event", device="a", event_id=event_id, state=state)
 
-        asyncio.run(request())
+        self.network.run(request())
 
     def alarms(self) -> list[dict]:
         """Return the open alarms that a dispatcher sees after the login."""
 
         async def hello() -> list[dict]:
-            async with connect(self.url) as client:
+            async with connect(CONSOLE_URL, connector=self.network.connector()) as client:
                 return client.hello["alarms"]
 
-        return asyncio.run(hello())
+        return self.network.run(hello())
 
 
 @pytest.fixture
-def site(tmp_path, broker, monkeypatch):
+def site(tmp_path, monkeypatch):
     monkeypatch.setenv("PATROLINK_HUB_TOKEN", TOKEN)
-    incident_site = IncidentSite(tmp_path, broker)
+    incident_site = IncidentSite(tmp_path)
     yield incident_site
-    incident_site.device.close()
-    incident_site.process.kill()
+    incident_site.network.close()
 
 
 def test_repeated_event_is_answered_again_with_its_current_state(site):
@@ -119,7 +106,7 @@ def test_open_event_is_answered_after_a_restart_with_its_last_answer(site):
 
 def test_event_that_was_sent_while_the_hub_was_down_reaches_dispatchers(site):
     """The broker has acknowledged it: its device may be off by now, and never repeats it."""
-    site.process.kill()
+    site.hub.kill()
     site.raise_sos()
-    site.start()
+    site.hub.start()
     assert site.states(1) == [(RECEIVED, "")] and [row["event_id"] for row in site.alarms()] == [9]
