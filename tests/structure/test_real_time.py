@@ -18,7 +18,7 @@ REAL_TIME_MODULES = {
     "patrolink.emulator.peripherals.headset",
 }
 # Modules whose event loop runs on virtual time
-SIMULATIONS = {f"tests.support.simulated_{name}" for name in ("clips", "network", "site")}
+SIMULATIONS = {f"tests.support.simulated_{name}" for name in ("clips", "command", "network", "site")}
 # Their children wait: `patrolink call` runs two devices, a hub and a broker.
 CHILDREN = {"integration/ptt/test_call.py": ["patrolink call"]}
 

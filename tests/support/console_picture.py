@@ -13,7 +13,7 @@ from patrolink.emulator.network.broker import Broker
 from patrolink_protocol import mcptt
 from PIL import Image
 
-from tests.support import console_site, site_file
+from tests.support import console_site, site_file, speaking_devices
 from tests.support.console_site import BackgroundDevices, ConsolePage, ConsoleSite
 from tests.support.site_file import CIRCLE, HARBOUR, NIGHT
 
@@ -40,7 +40,7 @@ def set_scene(page: ConsolePage, devices: BackgroundDevices) -> None:
     page.wait(lambda: "vest-5" in page.text(page.row(CIRCLE)))
     devices.talk("vest-2", HARBOUR, indicator=mcptt.EMERGENCY)
     page.wait(lambda: "EMERGENCY" in page.text("#alerts"))
-    console_site.sos(devices, "vest-8")
+    speaking_devices.sos(devices, "vest-8")
     page.wait(lambda: "SOS" in page.text("#alerts"))
     page.find(page.row(NIGHT)).click()
     page.hold(page.find("#talk-button"))

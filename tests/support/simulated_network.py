@@ -255,12 +255,20 @@ class VirtualConnector(aiohttp.BaseConnector):
     def __init__(self, exchange: TcpExchange) -> None:
         super().__init__(force_close=True)
         self._exchange = exchange
+        self._endpoints: list[Endpoint] = []
+
+    def kill(self) -> None:
+        """Close all connections: the process has ended."""
+        for endpoint in self._endpoints:
+            endpoint.close()
 
     async def _create_connection(self, req, traces, timeout):
         protocol = self._factory()
         try:
-            StreamTransport(self._loop, protocol, self._exchange.connect(req.url.port))
+            endpoint = self._exchange.connect(req.url.port)
         except OSError as e:
             raise aiohttp.ClientConnectorError(req.connection_key, e) from e
+        self._endpoints.append(endpoint)
+        StreamTransport(self._loop, protocol, endpoint)
         await asyncio.sleep(0)  # until `connection_made` was called
         return protocol

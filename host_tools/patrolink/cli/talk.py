@@ -8,7 +8,6 @@ stopped, 4 if the floor was not granted within --wait.
 import argparse
 import asyncio
 import contextlib
-import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -177,7 +176,7 @@ class Transmission:
         """
         from patrolink.hub.dispatch.client import wait_first  # aiohttp is heavy
 
-        self._requested_s = time.monotonic()
+        self._requested_s = asyncio.get_running_loop().time()
         receiver = asyncio.ensure_future(self._receive())
         options = {"emergency": request.emergency, "broadcast": request.broadcast, "priority": request.priority}
         try:
@@ -202,12 +201,13 @@ class Transmission:
         """Send frames in real time."""
         from patrolink.audio.voice_packet import SAMPLE_RATE_HZ
 
-        due_s = time.monotonic()
+        loop = asyncio.get_running_loop()
+        due_s = loop.time()
         while (frame := await frames.get()) is not None:
             await self._client.send_voice(self._group, frame)
             self._outcome.sent_ms += len(frame) * 1000 // SAMPLE_RATE_HZ
             due_s += len(frame) / SAMPLE_RATE_HZ
-            await asyncio.sleep(max(0.0, due_s - time.monotonic()))
+            await asyncio.sleep(max(0.0, due_s - loop.time()))
         await asyncio.sleep(_TAIL_S)
 
     async def _receive(self) -> None:
@@ -220,7 +220,7 @@ class Transmission:
     def _on_message(self, message: dict[str, Any]) -> None:
         if message["type"] == "granted":
             if self._outcome.granted_ms is None:
-                self._outcome.granted_ms = round((time.monotonic() - self._requested_s) * 1000)
+                self._outcome.granted_ms = round((asyncio.get_running_loop().time() - self._requested_s) * 1000)
             notes.note(f"granted for up to {message['duration_ms'] // 1000} s")
             self._granted.set()
         elif message["type"] == "queued":

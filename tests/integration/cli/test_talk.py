@@ -1,4 +1,4 @@
-"""`patrolink talk`, `listen` and `floor` with a hub and devices in a background thread."""
+"""`patrolink talk`, `listen` and `floor` as clients of a hub with devices, on virtual time."""
 
 import http.client
 import json
@@ -18,15 +18,19 @@ from patrolink.audio.playout import PlayoutMixer
 from patrolink.audio.sound_file import read_alaw
 from patrolink.audio.voice_packet import VoicePacket
 from patrolink.cli import main
+from patrolink.core.errors import UserError
 from patrolink.report.floor_table import FloorTable
 from patrolink_protocol import mcptt
 from rich.console import Console
 
-from tests.support import console_site, hub_process, site_file
+from tests.support import simulated_command, speaking_devices
 from tests.support.console_site import ConsoleSite
 from tests.support.json_lines import records, summary
-from tests.support.polling import TIMEOUT_S, wait_until
-from tests.support.site_file import CIRCLE, HARBOUR, NIGHT, OTHER, TOKEN
+from tests.support.polling import TIMEOUT_S
+from tests.support.simulated_site import CONSOLE_PORT, CONSOLE_URL, SimulatedSite, site_text
+from tests.support.site_file import CIRCLE, DEVICES, DISPATCHERS, GROUPS, HARBOUR, NIGHT, OTHER, TOKEN
+
+commands = simulated_command.commands
 
 
 @pytest.fixture(scope="module")
@@ -41,43 +45,42 @@ def long_speech_file(tmp_path_factory):
 
 
 def write_speech(path, seconds: float):
-    samples = alaw.decode(b"".join(console_site.speech(seconds)))
+    samples = alaw.decode(b"".join(speaking_devices.speech(seconds)))
     with wave.open(str(path), "wb") as out:
         out.setparams((2, 2, 48_000, 0, "NONE", ""))
         out.writeframes(np.repeat(np.repeat(samples, 6), 2).astype("<i2").tobytes())
     return path
 
 
-def start(site: ConsoleSite, *arguments: str, token: str = TOKEN, **env: str) -> subprocess.Popen:
-    """Start a command with a token in its environment."""
-    command = [sys.executable, "-m", "patrolink", *arguments, "--hub", site.url]
-    environment = {**os.environ, "PATROLINK_HUB_TOKEN": token, **env}
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    text = site_text(GROUPS + DISPATCHERS, hub=f'console = "127.0.0.1:{CONSOLE_PORT}"')
+    simulated = SimulatedSite(tmp_path_factory.mktemp("site"), text, DEVICES)
+    yield simulated
+    simulated.close()
 
 
-def run_command(site: ConsoleSite, *arguments: str, **options: str) -> tuple[int, str, str]:
-    """Run a command and return exit code, standard output and standard error."""
-    process = start(site, *arguments, **options)
-    out, err = process.communicate(timeout=60)
-    return process.returncode, out, err
+@pytest.fixture(scope="module")
+def devices(site):
+    return site.add_device(speaking_devices.SpeakingDevices(site, DEVICES))
 
 
-def wait_connected(site: ConsoleSite) -> None:
+def wait_connected(site: SimulatedSite) -> None:
     """Wait until one command is connected to the hub."""
-    wait_until(lambda: "patrolink_hub_dispatchers 1\n" in site.http_request("GET", "/metrics")[2])
+    site.run_until(lambda: site.hub.status()["dispatchers"] == 1)
 
 
-def test_talk_is_received_by_devices_and_listeners(site, devices, speech_file, tmp_path):
+def test_talk_is_received_by_devices_and_listeners(site, commands, devices, speech_file, tmp_path):
     path = tmp_path / "received.wav"
-    listener = start(site, "listen", "Harbour circle", "--output", str(path), "--count", "1", "--json", token=OTHER)
-    assert listener.stderr.readline() == "listening to Harbour circle\n"
-    code, out, err = run_command(site, "talk", str(HARBOUR), "--file", str(speech_file), "--json")
+    listener = commands.start("listen", "Harbour circle", "--output", str(path), "--count", "1", "--json", token=OTHER)
+    assert site.run_until(lambda: listener.err) == "listening to Harbour circle\n"
+    code, out, err = commands.run("talk", str(HARBOUR), "--file", str(speech_file), "--json")
     assert code == 0, err
     outcome = summary(out)
     assert outcome["result"] == "sent" and outcome["duration_s"] == pytest.approx(2, abs=0.02)
-    assert outcome["granted_ms"] > 0
-    out, err = listener.communicate(timeout=TIMEOUT_S)
-    assert listener.returncode == 0, err
+    assert outcome["granted_ms"] is not None
+    code, out, err = listener.wait()
+    assert code == 0, err
     (burst,) = records(out, "burst")
     assert burst["talker"] == "duty" and burst["lost_s"] == 0 and burst["duration_s"] == outcome["duration_s"]
     assert summary(out) == {"bursts": 1}
@@ -90,74 +93,73 @@ def test_talk_is_received_by_devices_and_listeners(site, devices, speech_file, t
     assert np.corrcoef(samples[: len(sent_samples)], sent_samples[: len(samples)])[0, 1] > 0.99
 
 
-def test_queued_request_is_shown_and_times_out(site, devices, speech_file):
+def test_queued_request_is_shown_and_times_out(site, commands, devices, speech_file):
     devices.talk("vest-4", CIRCLE)
-    wait_until(lambda: devices.membership("vest-4", CIRCLE).floor.audio_ssrc)
-    code, out, err = run_command(site, "talk", str(CIRCLE), "--file", str(speech_file), "--wait", "0.5")
+    site.run_until(lambda: devices.membership("vest-4", CIRCLE).floor.audio_ssrc)
+    code, out, err = commands.run("talk", str(CIRCLE), "--file", str(speech_file), "--wait", "0.5")
     assert code == 4 and "queued at position 1" in err and "result=timeout" in out
-    talk = start(site, "talk", str(CIRCLE), "--file", str(speech_file), "--json")
-    floor_process = start(site, "floor", "--json", token=OTHER)
-    assert any(records(line)[0]["queue"] == ["duty"] for line in floor_process.stdout)
+    talk = commands.start("talk", str(CIRCLE), "--file", str(speech_file), "--json")
+    floor_process = commands.start("floor", "--json", token=OTHER)
+    site.run_until(lambda: any(record["queue"] == ["duty"] for record in records(floor_process.out)))
     floor_process.send_signal(signal.SIGINT)
-    floor_process.communicate(timeout=TIMEOUT_S)
-    assert floor_process.returncode == 0
+    assert floor_process.wait()[0] == 0
+    site.run_for(1)
     devices.stop_talking("vest-4", CIRCLE)
-    out, err = talk.communicate(timeout=TIMEOUT_S)
-    assert talk.returncode == 0 and summary(out)["result"] == "sent", err
+    code, out, err = talk.wait()
+    assert code == 0 and summary(out)["result"] == "sent" and summary(out)["granted_ms"] >= 1000, err
 
 
-def test_revocation_by_an_emergency_sets_the_exit_code(site, devices, speech_file):
-    talk = start(site, "talk", "Old town, night", "--file", str(speech_file))
-    wait_until(lambda: devices.membership("vest-7", NIGHT).floor.talker == b"sip:duty@test.example")
+def test_revocation_by_an_emergency_sets_the_exit_code(site, commands, devices, speech_file):
+    talk = commands.start("talk", "Old town, night", "--file", str(speech_file))
+    site.run_until(lambda: devices.membership("vest-7", NIGHT).floor.talker == b"sip:duty@test.example")
     devices.talk("vest-7", NIGHT, 1, mcptt.EMERGENCY)
-    out, err = talk.communicate(timeout=TIMEOUT_S)
-    assert talk.returncode == 1 and "stopped: pre-empted" in err and "result=stopped" in out
-    wait_until(lambda: not devices.membership("vest-7", NIGHT).floor.audio_ssrc)
+    code, out, err = talk.wait()
+    assert code == 1 and "stopped: pre-empted" in err and "result=stopped" in out
+    site.run_until(lambda: not devices.membership("vest-7", NIGHT).floor.audio_ssrc)
 
 
-def test_a_broadcast_cannot_be_answered(site, devices, speech_file, long_speech_file):
-    talk = start(site, "talk", str(NIGHT), "--file", str(long_speech_file), "--broadcast")
-    wait_until(lambda: devices.membership("vest-7", NIGHT).floor.talker)
-    code, out, err = run_command(site, "talk", str(NIGHT), "--file", str(speech_file), token=OTHER)
+def test_a_broadcast_cannot_be_answered(site, commands, devices, speech_file, long_speech_file):
+    talk = commands.start("talk", str(NIGHT), "--file", str(long_speech_file), "--broadcast")
+    site.run_until(lambda: devices.membership("vest-7", NIGHT).floor.talker)
+    code, out, err = commands.run("talk", str(NIGHT), "--file", str(speech_file), token=OTHER)
     assert code == 1 and "denied: only listening is permitted" in err and "result=denied" in out
     talk.send_signal(signal.SIGINT)
-    assert talk.wait(TIMEOUT_S) == 130
-    wait_until(lambda: not devices.membership("vest-7", NIGHT).floor.talker, 3)
+    assert talk.wait()[0] == 130
+    site.run_until(lambda: not devices.membership("vest-7", NIGHT).floor.talker)
 
 
-def test_floor_is_released_when_the_talker_is_killed(site, devices, speech_file):
-    talk = start(site, "talk", str(HARBOUR), "--file", str(speech_file))
-    wait_until(lambda: devices.membership("vest-1", HARBOUR).floor.talker)
+def test_floor_is_released_when_the_talker_is_killed(site, commands, devices, speech_file):
+    talk = commands.start("talk", str(HARBOUR), "--file", str(speech_file))
+    site.run_until(lambda: devices.membership("vest-1", HARBOUR).floor.talker)
     talk.kill()
-    talk.communicate()
-    wait_until(lambda: not devices.membership("vest-1", HARBOUR).floor.talker, 3)
+    site.run_until(lambda: not devices.membership("vest-1", HARBOUR).floor.talker)
 
 
-def test_floor_prints_changes(site, devices):
-    floor_process = start(site, "floor", "--count", "2")
+def test_floor_prints_changes(site, commands, devices):
+    floor_process = commands.start("floor", "--count", "2")
     wait_connected(site)
     devices.talk("vest-2", HARBOUR, 0.5)
-    out, _ = floor_process.communicate(timeout=TIMEOUT_S)
-    assert floor_process.returncode == 0
+    code, out, _ = floor_process.wait()
+    assert code == 0
     assert out.splitlines() == ["Harbour circle: taken vest-2", "Harbour circle: idle"]
 
 
-def test_ctrl_c_ends_listen_with_a_complete_file(site, devices, tmp_path):
+def test_ctrl_c_ends_listen_with_a_complete_file(site, commands, devices, tmp_path):
     path = tmp_path / "received.wav"
-    listener = start(site, "listen", "--output", str(path))
-    listener.stderr.readline()
+    listener = commands.start("listen", "--output", str(path))
+    site.run_until(lambda: listener.err)
     before = len(devices.received_voice("vest-1", HARBOUR))
     devices.talk("vest-2", HARBOUR, 60)
-    wait_until(lambda: len(devices.received_voice("vest-1", HARBOUR)) > before + 75)
+    site.run_until(lambda: len(devices.received_voice("vest-1", HARBOUR)) > before + 75)
     listener.send_signal(signal.SIGINT)
-    out, err = listener.communicate(timeout=TIMEOUT_S)
+    code, out, err = listener.wait()
     devices.stop_talking("vest-2", HARBOUR)
-    assert listener.returncode == 0 and out.startswith("Harbour circle: vest-2, "), err
+    assert code == 0 and out.startswith("Harbour circle: vest-2, "), err
     with wave.open(str(path)) as wav:
         assert wav.getnframes() > 4000
 
 
-def test_errors_are_reported_with_their_reason(site, speech_file, tmp_path):
+def test_errors_are_reported_with_their_reason(commands, speech_file, tmp_path):
     for arguments, code, reason in (
         (
             ("talk", "99", "--file", str(speech_file)),
@@ -170,55 +172,58 @@ def test_errors_are_reported_with_their_reason(site, speech_file, tmp_path):
         (("listen", "--output", "/nowhere/at/all.wav"), 2, "choose a writable file"),
         (("listen", "--output", str(tmp_path / "heard.wav"), "--for", "0.3"), 4, ""),
     ):
-        returncode, out, err = run_command(site, *arguments)
+        returncode, out, err = commands.run(*arguments)
         assert returncode == code and reason in err and "Traceback" not in err, (arguments, out, err)
 
 
-def test_unreachable_hub_and_rejected_login_are_errors(site, monkeypatch, capsys):
+def test_unreachable_hub_and_rejected_login_are_errors(commands):
     for url, token, code, reason in (
         ("http://127.0.0.1:9", TOKEN, 3, "no connection"),
         ("http://192.0.2.1:8080", TOKEN, 2, "unencrypted"),
         ("ftp://127.0.0.1", TOKEN, 2, "not the address of a hub console"),
         ("nonsense", TOKEN, 2, "not the address of a hub console"),
-        (site.url + "/nothing", TOKEN, 2, "not the address of a hub console"),
-        (site.url, "", 2, "is not set"),
-        (site.url, "wrong", 3, "is not known at this site"),
+        (CONSOLE_URL + "/nothing", TOKEN, 2, "not the address of a hub console"),
+        (CONSOLE_URL, "", 2, "is not set"),
+        (CONSOLE_URL, "wrong", 3, "is not known at this site"),
     ):
-        monkeypatch.setenv("PATROLINK_HUB_TOKEN", token)
-        assert main(["floor", "--hub", url]) == code
-        assert reason in capsys.readouterr().err, url
+        returncode, _, err = commands.run("floor", hub=url, token=token)
+        assert returncode == code and reason in err, (url, err)
 
 
-def test_stopped_hub_is_reported(tmp_path, separate_broker):
-    site = ConsoleSite(tmp_path, separate_broker)
-    floor_process = start(site, "floor")
+def test_stopped_hub_is_reported(site, commands):
+    floor_process = commands.start("floor")
     wait_connected(site)
-    site.process.stop()
-    _, err = floor_process.communicate(timeout=TIMEOUT_S)
-    assert floor_process.returncode == 3 and "the hub closed the connection" in err
+    site.hub.stop()
+    code, _, err = floor_process.wait()
+    assert code == 3 and "the hub closed the connection" in err
+    site.hub.start()
 
 
-def test_tls_certificate_is_verified(tmp_path, separate_broker):
+def test_tls_certificate_is_verified(tmp_path, broker, capfd, monkeypatch):
+    """With a process and sockets: there is no TLS on virtual time."""
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     identity = authority.issue_cert("127.0.0.1")
     identity.private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "console.pem"))
     console_options = 'console_certificate = "console.pem"\nconsole_key = "console.pem"\n'
-    site = ConsoleSite(tmp_path, separate_broker, hub=console_options, tls=True)
+    monkeypatch.setenv("PATROLINK_HUB_TOKEN", TOKEN)
+    hub = ConsoleSite(tmp_path, broker, hub=console_options, tls=True)
     try:
-        code, _, err = run_command(site, "floor", "--for", "1", SSL_CERT_FILE=str(tmp_path / "ca.pem"))
-        assert code == 0, err
+        assert main(["floor", "--for", "0.1", "--hub", hub.url]) == 3
+        err = capfd.readouterr().err
+        assert "certificate is not trusted" in err and "SSL_CERT_FILE" in err
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))  # aiohttp reads it when it is imported
+        command = [sys.executable, "-m", "patrolink", "floor", "--for", "0.1", "--hub", hub.url]
+        subprocess.run(command, timeout=TIMEOUT_S, check=True)
         tls_context = ssl.create_default_context(cafile=str(tmp_path / "ca.pem"))
-        link = http.client.HTTPSConnection(site.host, context=tls_context, timeout=TIMEOUT_S)
-        link.request("POST", "/login", json.dumps({"token": TOKEN}), {"Origin": site.url})
+        link = http.client.HTTPSConnection(hub.host, context=tls_context, timeout=TIMEOUT_S)
+        link.request("POST", "/login", json.dumps({"token": TOKEN}), {"Origin": hub.url})
         answer = link.getresponse()
         assert answer.status == 204 and "Secure" in answer.headers["Set-Cookie"]
         assert "max-age" in answer.headers["Strict-Transport-Security"]
         link.close()
-        code, _, err = run_command(site, "floor", "--for", "1")
-        assert code == 3 and "certificate is not trusted" in err and "SSL_CERT_FILE" in err
     finally:
-        site.process.stop()
+        hub.process.stop()
 
 
 @pytest.mark.parametrize(
@@ -230,20 +235,10 @@ def test_tls_certificate_is_verified(tmp_path, separate_broker):
         ('console = "no.such.host.invalid:{port}"', "no.such.host.invalid"),
     ],
 )
-def test_unsafe_console_is_not_started(tmp_path, broker, hub, reason):
-    (tmp_path / "keys.toml").write_text("[devices]\n")
-    (tmp_path / "keys.toml").chmod(0o600)
-    site = site_file.SITE_TEMPLATE.format(
-        url=broker.url,
-        ports=hub_process.free_ports(2),
-        top="",
-        hub=hub.format(port=console_site.free_port()),
-        groups="",
-    )
-    (tmp_path / "site.toml").write_text(site)
-    command = [sys.executable, "-m", "patrolink", "hub", str(tmp_path / "site.toml")]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S)
-    assert result.returncode == 2 and reason in result.stderr and "Traceback" not in result.stderr, result
+def test_unsafe_console_is_not_started(tmp_path, hub, reason):
+    text = site_text("", hub=hub.format(port=CONSOLE_PORT))
+    with pytest.raises(UserError, match=reason):
+        SimulatedSite(tmp_path, text, [])
 
 
 # --- units ----------------------------------------------------------------------------------------------------------
@@ -303,10 +298,9 @@ def test_floor_table_lists_emergencies_first_without_control_characters():
     assert "EMERGENCY" in text and "3 %" in text and "vest-2" in text and "29 s" in text
 
 
-def test_missing_sound_library_is_an_error_that_names_its_package(monkeypatch, capsys, site):
-    monkeypatch.setenv("PATROLINK_HUB_TOKEN", TOKEN)
+def test_missing_sound_library_is_an_error_that_names_its_package(monkeypatch, commands):
     monkeypatch.setitem(sys.modules, "sounddevice", None)
-    assert main(["listen", "--hub", site.url]) == 3
-    assert "pip install sounddevice" in capsys.readouterr().err
-    assert main(["talk", "1", "--hub", site.url]) == 3
-    assert "or name a file with --file" in capsys.readouterr().err
+    code, _, err = commands.run("listen")
+    assert code == 3 and "pip install sounddevice" in err
+    code, _, err = commands.run("talk", "1")
+    assert code == 3 and "or name a file with --file" in err

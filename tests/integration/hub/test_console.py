@@ -11,7 +11,7 @@ from patrolink.audio.alaw import decode
 from patrolink_names import NAMES
 from patrolink_protocol import mcptt
 
-from tests.support import console_site, site_file
+from tests.support import console_site, site_file, speaking_devices
 from tests.support.console_site import BackgroundDevices, ConsolePage, ConsoleSite
 from tests.support.site_file import CIRCLE, HARBOUR, NIGHT, OTHER
 
@@ -307,7 +307,7 @@ def emergency_call_is_listed_first_and_played(page, devices, site):
 
 @scenario
 def sos_is_shown_until_it_is_resolved_and_the_wearer_gets_the_states(page, devices, site):
-    console_site.sos(devices, "vest-3")
+    speaking_devices.sos(devices, "vest-3")
     page.wait(lambda: "SOS" in page.text("#alerts") and "vest-3" in page.text("#alerts"))
     # The alert is also shown to a dispatcher who logs in later.
     second = ConsolePage(page.browser, site, OTHER)
@@ -496,7 +496,7 @@ def busy_console_fits_the_window(page, devices, site):
     page.wait(lambda: page.data(CIRCLE, "state") == "taken")
     for name in ("vest-5", "vest-6"):
         devices.talk(name, CIRCLE)
-    console_site.sos(devices, "vest-8")
+    speaking_devices.sos(devices, "vest-8")
     devices.talk("vest-2", HARBOUR, 60, mcptt.EMERGENCY)
     devices.walk()
     page.find(page.row(NIGHT)).click()

@@ -14,9 +14,10 @@ import pytest
 from patrolink.hub.dispatch.client import VoicePacket, connect
 
 from tests.support import hub_process
-from tests.support.console_site import BackgroundDevices, ConsoleSite, sos
+from tests.support.console_site import BackgroundDevices, ConsoleSite
 from tests.support.polling import TIMEOUT_S, wait_until
 from tests.support.site_file import GROUP_TEMPLATE, HARBOUR, SITE_TEMPLATE, TOKEN, write_site
+from tests.support.speaking_devices import sos
 
 SEED = 20261130
 HALVES = ("voice", "service")
@@ -152,7 +153,12 @@ def test_voice_of_devices_goes_on_while_the_service_is_killed_and_an_sos_is_kept
     wait_until(lambda: len(devices.received_voice("vest-2", HARBOUR)) > 20, "no voice")
     kill_half(site, "service")
     sos(devices, "vest-2")
-    wait_until(lambda: len(devices.received_voice("vest-2", HARBOUR)) == 200, "voice was interrupted")
+
+    def received() -> str:
+        events = [devices.membership(name, HARBOUR).events for name in ("vest-1", "vest-2")]
+        return f"{len(devices.received_voice('vest-2', HARBOUR))} of 200 packets; {events}"
+
+    wait_until(lambda: len(devices.received_voice("vest-2", HARBOUR)) == 200, received)
     assert devices.membership("vest-1", HARBOUR).events.count("GRANTED") == 1
     wait_until(lambda: devices.event_states("vest-2"), "the SOS is not answered")
 
