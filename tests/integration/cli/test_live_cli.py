@@ -8,6 +8,7 @@ import sys
 
 import av
 import pytest
+from patrolink.cli import main
 
 from tests.support import live_camera
 from tests.support.console_site import ConsoleSite
@@ -93,23 +94,29 @@ def test_stop_signal_ends_a_view_with_its_summary(site, camera, tmp_path, number
         assert len(list(video.decode(video=0))) == summary(stdout)["pictures"]
 
 
-def test_errors_are_reported_with_their_reason(site, camera, tmp_path):
+def test_errors_are_reported_with_their_reason(site, camera, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("PATROLINK_HUB_TOKEN", TOKEN)
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        code = main(["live", *arguments, "--hub", site.url, "--json"])
+        return code, *capsys.readouterr()
+
     name, out = camera.client.name, str(tmp_path / "view.mp4")
-    code, _, stderr = wait_end(start_live(site, name))
+    code, _, stderr = run(name)
     assert code == 2 and "name --sdp FILE" in stderr
-    code, _, stderr = wait_end(start_live(site, "nobody", "--out", out))
+    code, _, stderr = run("nobody", "--out", out)
     assert code == 2 and "no device 'nobody'" in stderr
-    code, _, stderr = wait_end(start_live(site, name, "--out", out, "--seconds", "301"))
+    code, _, stderr = run(name, "--out", out, "--seconds", "301")
     assert code == 2 and "seconds" in stderr
-    code, _, stderr = wait_end(start_live(site, name, "--out", str(tmp_path / "no" / "view.mp4")))
+    code, _, stderr = run(name, "--out", str(tmp_path / "no" / "view.mp4"))
     assert code == 2 and "No such file" in stderr and "name another" in stderr
     existing = tmp_path / "existing.mp4"
     existing.write_bytes(b"another recording")
-    code, _, stderr = wait_end(start_live(site, name, "--out", str(existing)))
+    code, _, stderr = run(name, "--out", str(existing))
     assert code == 2 and "File exists" in stderr and existing.read_bytes() == b"another recording"
     camera.refusal = "the time is not known"
     try:
-        code, stdout, stderr = wait_end(start_live(site, name, "--out", out))
+        code, stdout, stderr = run(name, "--out", out)
     finally:
         camera.refusal = ""
     assert code == 3 and "the time is not known" in stderr and not os.path.exists(out)
