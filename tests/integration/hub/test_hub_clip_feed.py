@@ -13,6 +13,7 @@ from patrolink.hub.infra.retention_ledger import DAY_MS
 
 from tests.support import clip_maker
 from tests.support.clip_service_harness import DEVICE, ClipServiceHarness, record_clips
+from tests.support.simulated_network import SimulatedNetwork
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +21,14 @@ def recorded_clips(tmp_path_factory):
     return record_clips(tmp_path_factory.mktemp("recorded"))
 
 
-def test_retention_deletes_incomplete_clips_and_their_numbers_are_not_missing(recorded_clips, tmp_path):
+@pytest.fixture
+def network():
+    simulated = SimulatedNetwork()
+    yield simulated
+    simulated.close()
+
+
+def test_retention_deletes_incomplete_clips_and_their_numbers_are_not_missing(recorded_clips, network, tmp_path):
     old_s = time.time() - 40 * 86400
 
     async def run():
@@ -46,10 +54,10 @@ def test_retention_deletes_incomplete_clips_and_their_numbers_are_not_missing(re
         assert set(await hub.wait_idle()) == {1, 4}, "deleted clips must not be reported as missing"
         await hub.kill()
 
-    asyncio.run(run())
+    network.run(run())
 
 
-def test_a_picture_with_an_altered_step_in_its_header_is_ignored(recorded_clips, tmp_path):
+def test_a_picture_with_an_altered_step_in_its_header_is_ignored(recorded_clips, network, tmp_path):
     """Key derivation takes one operation per step: step 4,000,000 would delay every verdict."""
     name = next(path.name for path in recorded_clips.clip(3).glob("*.pls"))
     data = bytearray((recorded_clips.clip(3) / name).read_bytes())
@@ -65,24 +73,25 @@ def test_a_picture_with_an_altered_step_in_its_header_is_ignored(recorded_clips,
         assert not (await hub.wait_idle())[9]["picture"]
         await hub.kill()
 
-    asyncio.run(run())
+    network.run(run())
 
 
-def test_upload_progress_is_published_once_a_second(tmp_path):
+def test_upload_progress_is_published_once_a_second(network, tmp_path):
     async def run():
         hub = ClipServiceHarness(tmp_path)
-        start = time.monotonic()
-        while time.monotonic() - start < 2.5:
+        loop = asyncio.get_running_loop()
+        start_s = loop.time()
+        while loop.time() - start_s < 2.5:
             for number in range(3):
                 hub.service.intake.upload_progressed(ClipFile(DEVICE, number, "000001-000001.pls"))
             await asyncio.sleep(0.005)
         await hub.kill()
-        assert 3 <= len(hub.messages) <= 3 * (time.monotonic() - start + 2), len(hub.messages)
+        assert len(hub.messages) == 3 * 2
 
-    asyncio.run(run())
+    network.run(run())
 
 
-def test_missing_numbers_are_published_at_most_100_per_second(recorded_clips, tmp_path):
+def test_missing_numbers_are_published_at_most_100_per_second(recorded_clips, network, tmp_path):
     """A hostile device announces clips 500, 1000, ... An SOS of another device must still reach the dispatchers."""
 
     async def run():
@@ -91,20 +100,15 @@ def test_missing_numbers_are_published_at_most_100_per_second(recorded_clips, tm
             hub.service.intake.announce({**recorded_clips.announcements[1], "clip_id": number})
         assert len(hub.messages) == 10 and {row["state"] for row in hub.messages} == {"told"}
         hub.messages.clear()
-        deadline = time.monotonic() + 30
-        while not hub.messages:
-            assert time.monotonic() < deadline
-            await asyncio.sleep(0.01)
-        assert len(hub.messages) == 100 and {row["state"] for row in hub.messages} == {"missing"}
-        while len(hub.messages) < 900:
-            assert time.monotonic() < deadline
-            await asyncio.sleep(0.01)
+        for second in range(1, 10):
+            await asyncio.sleep(1)
+            assert len(hub.messages) == 100 * second and {row["state"] for row in hub.messages} == {"missing"}
         await hub.kill()
 
-    asyncio.run(run())
+    network.run(run())
 
 
-def test_a_page_converts_only_its_rows_and_a_list_lets_other_tasks_run(tmp_path, monkeypatch):
+def test_a_page_converts_only_its_rows_and_a_list_lets_other_tasks_run(network, tmp_path, monkeypatch):
     async def run():
         hub = ClipServiceHarness(tmp_path)
         feed, convert_row = hub.service.feed, hub.service.feed.row
@@ -136,10 +140,10 @@ def test_a_page_converts_only_its_rows_and_a_list_lets_other_tasks_run(tmp_path,
         ]
         await hub.kill()
 
-    asyncio.run(run())
+    network.run(run())
 
 
-def test_signing_keys_of_a_device_are_limited_to_16(recorded_clips, tmp_path):
+def test_signing_keys_of_a_device_are_limited_to_16(recorded_clips, network, tmp_path):
     async def run():
         hub = ClipServiceHarness(tmp_path)
         row = recorded_clips.announcements[1]
@@ -151,4 +155,4 @@ def test_signing_keys_of_a_device_are_limited_to_16(recorded_clips, tmp_path):
         assert hub.registry.get(ClipKey(DEVICE, 100)) is not None
         await hub.kill()
 
-    asyncio.run(run())
+    network.run(run())
