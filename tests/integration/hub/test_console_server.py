@@ -1,6 +1,6 @@
 """The server of the console: login, sessions, origins, headers, and rejected requests."""
 
-import asyncio
+import json
 
 import aiohttp
 import pytest
@@ -8,10 +8,10 @@ from patrolink.hub.config import Dispatcher
 from patrolink.hub.dispatch.logins import SESSION_S, LoginSessions
 from patrolink.hub.infra.attempt_limiter import ATTEMPT_INTERVAL_S, MAX_ATTEMPTS, TooManyAttemptsError
 
-from tests.support.console_site import ConsoleSite
-from tests.support.polling import TIMEOUT_S
-from tests.support.site_file import TOKEN
+from tests.support.simulated_site import CONSOLE_PORT, CONSOLE_URL, SimulatedSite, site_text
+from tests.support.site_file import DEVICES, DISPATCHERS, GROUPS, TOKEN
 
+SITE = site_text(GROUPS + DISPATCHERS, hub=f'console = "127.0.0.1:{CONSOLE_PORT}"')
 DUTY = Dispatcher(name="duty", token_sha256="0" * 64)
 
 
@@ -51,7 +51,14 @@ def test_session_ends_at_its_expiry_or_by_logout():
     assert ends == ["logout"] and sessions.get(secret, 100) is None
 
 
-def cookie(site: ConsoleSite, token: str = TOKEN) -> str:
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    simulated = SimulatedSite(tmp_path_factory.mktemp("site"), SITE, DEVICES)
+    yield simulated
+    simulated.close()
+
+
+def cookie(site: SimulatedSite, token: str = TOKEN) -> str:
     status, headers, _ = site.http_request("POST", "/login", {"token": token})
     assert status == 204
     return headers["Set-Cookie"].split(";")[0]
@@ -81,61 +88,65 @@ def test_files_outside_of_the_page_are_not_served(site):
         assert site.http_request("GET", path, Cookie=session_cookie)[0] == 404
 
 
-def test_wrong_login_is_rejected_limited_and_audited(tmp_path, separate_broker):
-    site = ConsoleSite(tmp_path, separate_broker)
-    try:
-        for body in ({}, [], "text", {"token": None}):
-            assert site.http_request("POST", "/login", body)[0] == 400
-        responses = [site.http_request("POST", "/login", {"token": "guess"}) for _ in range(MAX_ATTEMPTS + 1)]
-        assert responses[0][0] == 401
-        assert responses[-1][0] == 429 and int(responses[-1][1]["Retry-After"]) > 0
-        assert site.http_request("POST", "/login", {"token": TOKEN})[0] == 204
-        assert [row["what"] for row in site.audit()] == ["login refused"] * MAX_ATTEMPTS + ["login"]
-        # Neither right nor wrong tokens are logged.
-        logs = (tmp_path / "hub.log").read_text() + str(site.audit())
-        assert "guess" not in logs and TOKEN not in logs
-    finally:
-        site.process.stop()
+def test_wrong_login_is_rejected_limited_and_audited(tmp_path, capfd):
+    own_site = SimulatedSite(tmp_path, SITE, DEVICES)
+    for body in ({}, [], "text", {"token": None}):
+        assert own_site.http_request("POST", "/login", body)[0] == 400
+    responses = [own_site.http_request("POST", "/login", {"token": "guess"}) for _ in range(MAX_ATTEMPTS + 1)]
+    assert responses[0][0] == 401
+    assert responses[-1][0] == 429 and int(responses[-1][1]["Retry-After"]) > 0
+    assert own_site.http_request("POST", "/login", {"token": TOKEN})[0] == 204
+    own_site.close()
+    rows = (tmp_path / "state" / "shard-0" / "audit.jsonl").read_text()
+    assert [json.loads(line)["what"] for line in rows.splitlines()] == ["login refused"] * MAX_ATTEMPTS + ["login"]
+    # Neither right nor wrong tokens are logged.
+    logs = rows + "".join(capfd.readouterr())
+    assert "guess" not in logs and TOKEN not in logs
 
 
 def test_other_origin_cannot_use_a_session(site):
     session_cookie = cookie(site)
-    for origin in ("https://evil.example", f"http://localhost:{site.port}", "null", ""):
+    for origin in ("https://evil.example", f"http://localhost:{CONSOLE_PORT}", "null", ""):
         assert site.http_request("POST", "/login", {"token": TOKEN}, Origin=origin)[0] == 403
         assert site.http_request("POST", "/logout", Cookie=session_cookie, Origin=origin)[0] == 403
         assert handshake(site, {"Cookie": session_cookie, "Origin": origin}) == 403
-    assert handshake(site, {"Origin": site.url}) == 401, "no session"
+    assert handshake(site, {"Origin": CONSOLE_URL}) == 401, "no session"
     assert handshake(site, {"Authorization": "Bearer wrong"}) == 401
-    assert handshake(site, {"Cookie": session_cookie, "Origin": site.url}) == 101
+    assert handshake(site, {"Cookie": session_cookie, "Origin": CONSOLE_URL}) == 101
     assert site.http_request("GET", "/recordings/20260101T000000.000Z-1-00000001")[0] == 401
 
 
-def handshake(site: ConsoleSite, headers: dict[str, str]) -> int:
+def handshake(site: SimulatedSite, headers: dict[str, str]) -> int:
     """Open the WebSocket and return the HTTP status."""
 
     async def run() -> int:
-        async with aiohttp.ClientSession() as session:
+        async with aiohttp.ClientSession(connector=site.connector()) as session:
             try:
-                async with session.ws_connect(site.url + "/socket", headers=headers):
+                async with session.ws_connect(CONSOLE_URL + "/socket", headers=headers):
                     return 101
             except aiohttp.WSServerHandshakeError as e:
                 return e.status
 
-    return asyncio.run(run())
+    return site.run(run())
 
 
 def test_logout_closes_the_socket(site):
+    session_cookie = cookie(site)
+
     async def run() -> int:
-        session_cookie = cookie(site)
-        headers = {"Cookie": session_cookie, "Origin": site.url}
-        async with aiohttp.ClientSession() as session, session.ws_connect(site.url + "/socket", headers=headers) as ws:
+        headers = {"Cookie": session_cookie, "Origin": CONSOLE_URL}
+        async with (
+            aiohttp.ClientSession(connector=site.connector()) as session,
+            session.ws_connect(CONSOLE_URL + "/socket", headers=headers) as ws,
+        ):
             assert (await ws.receive_json())["name"] == "duty"
-            await asyncio.to_thread(site.http_request, "POST", "/logout", Cookie=session_cookie)
-            while (message := await ws.receive(timeout=TIMEOUT_S)).type != aiohttp.WSMsgType.CLOSE:
+            async with session.post(CONSOLE_URL + "/logout", headers=headers) as response:
+                assert response.status == 204
+            while (message := await ws.receive()).type != aiohttp.WSMsgType.CLOSE:
                 pass
             return message.data
 
-    assert asyncio.run(run()) == 4401
+    assert site.run(run()) == 4401
 
 
 def test_invalid_requests_are_rejected_with_a_reason(site):
@@ -159,19 +170,19 @@ def test_invalid_requests_are_rejected_with_a_reason(site):
     }
 
     async def run() -> None:
-        async with aiohttp.ClientSession() as session:
+        async with aiohttp.ClientSession(connector=site.connector()) as session:
             headers = {"Authorization": f"Bearer {TOKEN}"}
-            async with session.ws_connect(site.url + "/socket", headers=headers) as ws:
+            async with session.ws_connect(CONSOLE_URL + "/socket", headers=headers) as ws:
                 await ws.receive_json()
                 for request, reason in cases.items():
                     await ws.send_str(request)
-                    message = await ws.receive_json(timeout=TIMEOUT_S)
+                    message = await ws.receive_json()
                     assert message["type"] == "refused" and reason in message["error"], (request, message)
                 # Voice without the floor, of an unknown group, or without samples is ignored.
                 for voice in (bytes(4), bytes((0, 0, 0, 1)) + bytes(160), bytes((0, 0, 0, 99)) + bytes(160), b""):
                     await ws.send_bytes(voice)
                 await ws.send_str('{"do": "recordings", "id": 7}')
-                message = await ws.receive_json(timeout=TIMEOUT_S)
+                message = await ws.receive_json()
                 assert message == {"type": "reply", "id": 7, "result": message["result"]}
 
-    asyncio.run(run())
+    site.run(run())
