@@ -14,10 +14,11 @@ from tests.support.tcp_proxy import BLACKHOLE
 
 # The file is closed after each write: littlefs discards a file whose last write fails.
 FILL = """
-try:
-  while True:
-    with open('/fill', 'ab') as f: f.write(bytes(4096))
-except OSError: pass
+for size in (16384, 4096):
+  try:
+    while True:
+      with open('/fill', 'ab') as f: f.write(bytes(size))
+  except OSError: pass
 import os
 print('blocks free:', os.statvfs('/')[3])
 """
@@ -31,6 +32,7 @@ def test_board_hangs(rig):
     bench.listen(lambda: bench.decoder.stats.fixes, 3)
 
 
+@pytest.mark.timeout(15)
 def test_board_hangs_until_test_timeout(rig):
     bench = rig(nmea.speak(walk(60)), 10, modem="quectel")
     os.kill(bench.device._process.pid, signal.SIGSTOP)
@@ -54,7 +56,7 @@ def test_board_faults(rig, console):
 
 @pytest.mark.needs("console")
 def test_board_has_full_disk(rig, console):
-    bench = rig(nmea.speak(walk(400)), 40, modem="quectel", batch_fixes=1)
+    bench = rig(nmea.speak(walk(120)), 40, modem="quectel", batch_fixes=1)
     console.mpremote("exec", FILL)
     bench.cycle()
     bench.proxy.mode = BLACKHOLE  # the board must store its frames

@@ -1,5 +1,6 @@
 """A test on a faulty board fails, its report includes the console, and no process is left."""
 
+import json
 import re
 import subprocess
 import time
@@ -10,33 +11,49 @@ from patrolink.core import boards
 from tests.hil import health
 from tests.hil.test_hardware import HIL, run_pytest
 
-ALL = ["unix", "mps2_an385"]
-FIRMWARE = ["mps2_an385"]
-TIMEOUT_TEST = "hangs_until_test_timeout"
+# Test of bad_boards.py -> its boards, the message of its failure, and what its report shows of the console
+FAULTS = {
+    "hangs": (("unix", "mps2_an385"), "AssertionError", "device: ready"),
+    "hangs_until_test_timeout": (("unix", "mps2_an385"), "Timeout", "device: ready"),
+    "panics": (
+        ("unix", "mps2_an385"),
+        "Traceback on|the device ended with|the agent has ended",
+        "Traceback",
+    ),
+    "faults": (("mps2_an385",), "FAULT on the console", "after fault"),
+    "has_full_disk": (("mps2_an385",), "AssertionError", r'"dropped": [1-9]'),
+    "prints_random_bytes": (("mps2_an385",), "AssertionError", "sys.stdout.buffer"),
+}
 
 
-@pytest.mark.parametrize(
-    "test, name, message, console",
-    [
-        *[("hangs", board, "AssertionError", "device: ready") for board in ALL],
-        *[(TIMEOUT_TEST, board, "Timeout", "device: ready") for board in ALL],
-        *[("panics", board, "Traceback on|the device ended with|the agent has ended", "Traceback") for board in ALL],
-        *[("faults", board, "FAULT on the console", "after fault") for board in FIRMWARE],
-        *[("has_full_disk", board, "AssertionError", r'"dropped": [1-9]') for board in FIRMWARE],
-        *[("prints_random_bytes", board, "AssertionError", "sys.stdout.buffer") for board in FIRMWARE],
-    ],
-)
-def test_faulty_board_fails_its_test_with_console_and_no_leftover_process(tmp_path, test, name, message, console):
+@pytest.fixture(scope="module")
+def failures(tmp_path_factory):
+    """Run all tests on faulty boards in one session. Yields test and board -> text of the failure."""
+    folder = tmp_path_factory.mktemp("boards")
+    log = folder / "report.jsonl"
+    options = ["--basetemp", str(folder / "base"), "--report-log", str(log), "-k", "test_board_"]
+    done = run_pytest(folder, f"{HIL}/bad_boards.py", *options, timeout_s=550)
+    assert done.returncode == 1, done.stdout + done.stderr
+    texts: dict[str, str] = {}
+    for line in log.read_text(encoding="utf-8").splitlines():
+        report = json.loads(line)
+        if report.get("outcome") == "failed":
+            parts = [json.dumps(report["longrepr"], ensure_ascii=False), *map("\n".join, report["sections"])]
+            name = report["nodeid"].rpartition("test_board_")[2]
+            texts[name] = texts.get(name, "") + "\n".join(parts)
+    yield texts
+    assert health.leftover_processes(folder) == []
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("test, name", [(test, name) for test, (names, *_) in FAULTS.items() for name in names])
+def test_faulty_board_fails_its_test_with_console(failures, test, name):
     if missing := boards.find(name).missing_packages():
         pytest.skip(f"{name}: apt-get install {' '.join(missing)}")
-    options = ["--basetemp", str(tmp_path / "base"), "--timeout", "30" if test == TIMEOUT_TEST else "200"]
-    done = run_pytest(tmp_path, f"{HIL}/bad_boards.py", "-k", f"test_board_{test}[{name}]", *options)
-    output = done.stdout + done.stderr
-    assert done.returncode == 1 and re.search(r"^1 failed|^1 passed, .*1 error", output, re.M), output
-    assert re.search(message, output), output
-    console_section = output[output.index("console (") :]
-    assert re.search(console, console_section), output
-    assert health.leftover_processes(tmp_path) == []
+    _, message, console = FAULTS[test]
+    text = failures[f"{test}[{name}]"]
+    assert re.search(message, text), text
+    assert re.search(console, text[text.index("console (") :]), text
 
 
 def test_leftover_process_is_named(tmp_path):
