@@ -21,11 +21,21 @@ FOREIGN = (
 LINE = b'{"clip":7,"trigger":["sos"],"seg":3,"bytes":true}\n'
 
 
+_recorded = {}  # harness by arguments of harness_with_clip
+
+
 def harness_with_clip(trigger=0, seconds=20):
-    """Return a harness with one sealed clip, 1."""
-    harness = ClipHarness().boot().run(20)
-    harness.recorder.trigger(trigger, 1, "", harness.now)
-    return harness.run(seconds)
+    """Return a harness with the storage of one clip, 1, that was recorded until `seconds` after its trigger."""
+    recorded = _recorded.get((trigger, seconds))
+    if recorded is None:
+        recorded = _recorded[(trigger, seconds)] = ClipHarness().boot().run(20)
+        recorded.recorder.trigger(trigger, 1, "", recorded.now)
+        recorded.run(seconds)
+    harness = ClipHarness()
+    harness.files.data = {name: bytearray(data) for name, data in recorded.files.data.items()}
+    harness.state.records = dict(recorded.state.records)
+    harness.now, harness.boots, harness.past_ms = recorded.now, recorded.boots, recorded.past_ms
+    return harness
 
 
 def check_recording(harness, context):

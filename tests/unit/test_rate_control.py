@@ -7,7 +7,6 @@ from agent.upload.rate_control import RateController
 PIECE = 1024
 HEADERS = 40
 FILE = 800000  # bytes of a segment: a small request follows it
-QUEUE_MS_MAX = 4000  # longer queues are counted with this value
 
 
 def happens(per_mille):
@@ -41,7 +40,8 @@ class Path:
         self.clear()
 
     def clear(self):
-        self.queues = [0] * (QUEUE_MS_MAX + 1)  # duration in ms by waiting time of voice in ms
+        self.idle_ms = self.total_ms = 0
+        self.changes = {}  # waiting time of voice in ms -> periods that begin with it, less those that end before it
         self.bytes = 0
 
     def delay_ms(self):
@@ -64,13 +64,18 @@ class Path:
         self.in_flight_bytes += n
 
     def wait(self, until):
-        until = int(until)
-        while self.now < until and self.free > self.now + 1:
-            self.queues[min(int(self.free - self.now), QUEUE_MS_MAX)] += 1
-            self.now += 1
-        if self.now < until:
-            self.queues[0] += until - self.now
-            self.now = until
+        ms = int(until) - self.now
+        if ms <= 0:
+            return
+        queue_ms = self.free - self.now  # how long voice would wait now; a ms later it is a ms less
+        longest = int(queue_ms)
+        n = min(ms, longest if longest < queue_ms else longest - 1)
+        if n > 0:
+            for wait_ms, change in ((longest - n + 1, 1), (longest + 1, -1)):
+                self.changes[wait_ms] = self.changes.get(wait_ms, 0) + change
+        self.total_ms += ms
+        self.idle_ms += ms - max(n, 0)
+        self.now += ms
 
     def upload(self, rate, ms):
         """Upload files for `ms`; the last request may end later."""
@@ -107,11 +112,16 @@ class Path:
 
     def wait_ms(self, pct):
         """Return a percentile of the time that voice would wait."""
-        left = sum(self.queues) * pct // 100
-        for ms, n in enumerate(self.queues):
-            left -= n
-            if left < 0:
-                return ms
+        left = self.total_ms * pct // 100 - self.idle_ms
+        if left < 0:
+            return 0
+        n = begin_ms = 0
+        for ms in sorted(self.changes):
+            if left < n * (ms - begin_ms):
+                return begin_ms + left // n
+            left -= n * (ms - begin_ms)
+            n += self.changes[ms]
+            begin_ms = ms
 
     def used_kbps(self, ms):
         return self.bytes * 8 // ms

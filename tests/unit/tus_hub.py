@@ -69,8 +69,9 @@ class _Connection:
             if not self.left:
                 self.closed = True
         self.hub.received += len(data)
-        for byte in data:
-            self._receive(byte)
+        left = memoryview(data)
+        while left:
+            left = left[self._receive(left) :]
         return len(data)
 
     def recv_into(self, view):
@@ -83,16 +84,19 @@ class _Connection:
         self.out = self.out[n:]
         return n
 
-    def _receive(self, byte):
+    def _receive(self, data):
+        """Take bytes of a body, or the next byte of a head. Returns their number."""
         if self.body_left:
-            self.hub.files[self.url].append(byte)
-            self.body_left -= 1
+            n = min(len(data), self.body_left)
+            self.hub.files[self.url].extend(data[:n])
+            self.body_left -= n
             if not self.body_left:
                 self._respond()
-            return
-        self.head += bytes((byte,))
+            return n
+        self.head += bytes(data[:1])
         if self.head[-4:] == b"\r\n\r\n":
             self._handle_request()
+        return 1
 
     def _handle_request(self):
         lines = self.head.decode().split("\r\n")
