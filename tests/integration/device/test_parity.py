@@ -11,7 +11,11 @@ TESTS = Path(__file__).resolve().parent.parent.parent
 
 
 @pytest.mark.timeout(1000)
-@pytest.mark.unchanged_inputs("device", "protocol", "tests/unit", "tests/parity.py", programs=("micropython",))
+@pytest.mark.unchanged_inputs(
+    *("build/device-lib", "device", "protocol/generated", "protocol/patrolink_protocol", "protocol/vectors"),
+    *("tests/parity.py", "tests/unit"),
+    programs=("micropython",),
+)
 def test_unit_tests_on_micropython():
     process = subprocess.run([sys.executable, str(TESTS / "parity.py")], capture_output=True, text=True, timeout=900)
     if process.returncode == 4:

@@ -1,11 +1,8 @@
-"""The firmware recipe: reproducible bytes, and errors that name missing packages."""
+"""The firmware of the emulated board: errors that name missing packages, documented limits, and its buttons."""
 
-import hashlib
 import os
 import re
-import shutil
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -16,20 +13,6 @@ from patrolink.emulator.boards.lockstep import Lockstep
 from patrolink.emulator.scheduler import Scheduler
 
 BOARD = "mps2_an385"
-RECIPE_INPUTS = ("boards/" + BOARD, "device", "protocol", "build/device-lib", "build/download/debian")
-
-
-def sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def copy(place: Path) -> Path:
-    """Copy the inputs of the recipe into a folder, as a checkout would have them, and return the recipe."""
-    for name in RECIPE_INPUTS:
-        shutil.copytree(
-            resources.root() / name, place / name, ignore=shutil.ignore_patterns("__pycache__", "lists", "cache")
-        )
-    return place / "boards" / BOARD / "build.sh"
 
 
 def path_without(folder: Path, *tools: str) -> str:
@@ -48,30 +31,6 @@ def board():
     if board.missing_packages():
         pytest.skip(f"{BOARD}: apt-get install {' '.join(board.missing_packages())}")
     return board
-
-
-@pytest.mark.timeout(600)
-@pytest.mark.unchanged_inputs(
-    "boards/" + BOARD,
-    "build/device-lib",
-    "device",
-    "host_tools",
-    "protocol",
-    programs=("arm-none-eabi-gcc", "gcc", "make"),
-)
-def test_image_is_reproducible_to_the_byte(board, tmp_path):
-    """Two concurrent builds take turns, and the second one finds the result."""
-    first_image = qemu.build_image(board)
-    recipe = copy(tmp_path / "a checkout of another length".replace(" ", "-"))  # make cannot handle folders with spaces
-    began = time.monotonic()
-    builds = [subprocess.Popen([str(recipe)], stderr=subprocess.PIPE, text=True) for _ in range(2)]
-    output = sorted(build.communicate()[1] for build in builds)
-    took = time.monotonic() - began
-    assert [build.returncode for build in builds] == [0, 0], output
-    assert output[0] == "" and "building the firmware" in output[1] and "fetching" not in output[1]
-    second_image = recipe.parents[2] / "build" / "images" / BOARD / "firmware.elf"
-    print(f"{first_image.stat().st_size} bytes, sha256 {sha256(second_image)}, built cold in {took:.0f} s")
-    assert sha256(second_image) == sha256(first_image)
 
 
 @pytest.mark.parametrize(
