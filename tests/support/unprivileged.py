@@ -1,4 +1,4 @@
-"""Run commands of the tool in one process that file permissions apply to, also if root runs the tests."""
+"""Run commands of the tool in one process of its own, which file permissions apply to, also if root runs the tests."""
 
 import contextlib
 import ctypes
@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,9 +17,10 @@ _CAP_DAC_OVERRIDE, _CAP_DAC_READ_SEARCH = 1, 2
 
 
 class Result(NamedTuple):
-    """Result of a command: exit code, text on standard error, and the traceback of an exception that escaped."""
+    """Result of a command: exit code, standard output and error, and the traceback of an exception that escaped."""
 
     code: int | str | None
+    output: str
     errors: str
     traceback: str
 
@@ -30,12 +32,14 @@ def drop_capabilities() -> None:
         prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)
 
 
-def run_commands(commands: list[list[str]], folder: Path) -> list[Result]:
-    """Run commands of the tool in a folder, one after the other; return their results."""
+def run_commands(
+    commands: list[list[str]], folder: Path, python: str = sys.executable, environment: Mapping[str, str] = os.environ
+) -> list[Result]:
+    """Run commands of the tool that a Python has, one after the other, in a folder; return their results."""
     done = subprocess.run(
-        [sys.executable, __file__],
+        [python, __file__],
         cwd=folder,
-        env={**os.environ, "PATROLINK_HUB_TOKEN": "x"},
+        env={**environment, "PATROLINK_HUB_TOKEN": "x"},
         input=json.dumps(commands),
         stdout=subprocess.PIPE,
         text=True,
@@ -49,15 +53,15 @@ def run_commands(commands: list[list[str]], folder: Path) -> list[Result]:
 def _run(command: list[str]) -> Result:
     from patrolink.cli import main
 
-    errors, code, trace = io.StringIO(), None, ""
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(errors):
+    output, errors, code, trace = io.StringIO(), io.StringIO(), None, ""
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
         try:
             code = main(command)
         except SystemExit as e:
             code = e.code
         except BaseException:
             trace = traceback.format_exc()
-    return Result(code, errors.getvalue(), trace)
+    return Result(code, output.getvalue(), errors.getvalue(), trace)
 
 
 if __name__ == "__main__":
