@@ -18,8 +18,8 @@ def mps2():
 
 
 def run(board, seed: int, **options):
-    shift = Shift(board, PROFILES["city"], seed, name="city", power_cuts_h=(0.06,), sos_h=(0.03,), **options)
-    result = shift.run(0.1)
+    shift = Shift(board, PROFILES["city"], seed, name="city", power_cuts_h=(0.04,), sos_h=(0.02,), **options)
+    result = shift.run(0.06)
     assert result.wrong == [], f"seed {seed}: {result.wrong}"
     return result
 
@@ -37,7 +37,7 @@ def test_power_cut_during_flash_operation(mps2):
     """The first operations after a boot are those of the counter, the journal and the file system."""
     for cut in (0, 3, 9, 20):
         shift = Shift(mps2, PROFILES["city"], SEED, name="city", cut=cut)
-        result = shift.run(0.05)
+        result = shift.run(0.03)
         assert result.wrong == [] and result.power_cuts == 1, f"cut after {cut} operations: {result.wrong}"
 
 

@@ -1,23 +1,21 @@
-"""`patrolink doctor` as a process, and a site for it to check."""
+"""`patrolink doctor` in this process, and a site for it to check."""
 
 import datetime
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from tests.support.command import run_command
 from tests.support.console_site import free_port
 from tests.support.hub_process import free_ports
 
 
 def run(*arguments: object, **env: str) -> subprocess.CompletedProcess:
     """Run `patrolink doctor` with variables of the environment."""
-    command = [sys.executable, "-m", "patrolink", "doctor", *map(str, arguments)]
-    return subprocess.run(command, env={**os.environ, **env}, capture_output=True, text=True, timeout=120)
+    return run_command("doctor", *arguments, **env)
 
 
 def make_certificate(path: Path, start_day: int, end_day: int) -> None:

@@ -20,11 +20,11 @@ from tests.support.progress_lines import without_progress
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory):
-    """Return the folder and the evidence key of a clip whose export takes several seconds."""
+    """Return the folder and the evidence key of a clip whose export takes about a second."""
     device = ForgingDevice(tmp_path_factory.mktemp("made") / "clips")
     picture = jpeg(640, 480)
     stream = b"".join(chunk(i * 100, picture) for i in range(10)) + end(10)
-    return device.write([stream] * 20, frames=10), device.pem
+    return device.write([stream] * 8, frames=10), device.pem
 
 
 def command(clip, verb, out, *options):
@@ -68,7 +68,7 @@ def test_ctrl_c_leaves_no_partial_export_and_a_retry_succeeds(clip, tmp_path):
         command(clip, "export", out, "--json"), capture_output=True, text=True, timeout=300, check=True
     )
     (export,) = records(retry.stdout, "clip")
-    assert export["pictures"] == 200 and sorted(export["files"]) == sorted(map(str, out.iterdir()))
+    assert export["pictures"] == 80 and sorted(export["files"]) == sorted(map(str, out.iterdir()))
 
 
 def test_user_without_a_name_has_to_pass_one(clip, tmp_path, monkeypatch, capsys):

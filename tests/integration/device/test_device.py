@@ -157,7 +157,7 @@ def test_modem_restart_and_lost_pdp_context_lose_nothing(rig, board, dialect):
 
 
 def test_unresponsive_modem_is_reset_by_its_reset_pin(rig):
-    device_rig = rig("unix", nmea.speak(walk(300)), speed=20, modem="quectel", timeout_s=3)
+    device_rig = rig("unix", nmea.speak(walk(160)), speed=20, modem="quectel", timeout_s=3)
     device_rig.receiver.start()
     device_rig.listen(lambda: device_rig.decoder.stats.fixes >= 60)
     with device_rig.modem.locked() as port:
@@ -169,9 +169,9 @@ def test_unresponsive_modem_is_reset_by_its_reset_pin(rig):
             start()
 
         port.modem.start = start_after_reset
-    device_rig.listen(lambda: device_rig.decoder.stats.fixes >= 240, 90)
+    device_rig.listen(lambda: device_rig.decoder.stats.fixes >= 120, 90)
     summary = device_rig.finish()
-    assert summary["modem_resets"] >= 1 and summary["fixes"] == len(set(device_rig.times())) == 300
+    assert summary["modem_resets"] >= 1 and summary["fixes"] == len(set(device_rig.times())) == 160
 
 
 @pytest.mark.parametrize("mode", [THROTTLE, DRIP])
@@ -194,7 +194,7 @@ def test_tls_detects_data_corrupted_in_transit(rig_tls, board, modem):
     device_rig.proxy.mode = PASS
     device_rig.proxy.cut()
     summary = device_rig.finish()
-    assert summary["fixes"] == len(device_rig.times()) == len(set(device_rig.times())) == 300
+    assert summary["fixes"] == len(device_rig.times()) == len(set(device_rig.times())) == 160
     assert device_rig.decoder.stats.rejected == {} and summary["connects"] >= 2
 
 
@@ -236,7 +236,7 @@ def rig_tls(tmp_path):
                 tls["cert"] = tls["key"] = str(files.client)
             password = "wrong-word" if fault == "password" else "open-sesame"
             login = {"tls": tls, "user": "patrol", "password": password}
-            device_rig = DeviceRig(tmp_path, board, broker, nmea.speak(walk(300)), 20, modem, login, batch_fixes=20)
+            device_rig = DeviceRig(tmp_path, board, broker, nmea.speak(walk(160)), 20, modem, login, batch_fixes=20)
             stack.callback(device_rig.stack.close)
             return device_rig
 
@@ -244,7 +244,7 @@ def rig_tls(tmp_path):
 
 
 def test_sos_is_repeated_until_the_hub_acknowledges_it(rig):
-    device_rig = rig("unix", nmea.speak(walk(200)), speed=10, modem="quectel")
+    device_rig = rig("unix", nmea.speak(walk(100)), speed=10, modem="quectel")
     device_rig.receiver.start()
     device_rig.listen(lambda: any(row["record"] == "hello" for row in device_rig.rows))
     device_rig.device.press("sos")
