@@ -21,25 +21,36 @@ FORBIDDEN = {
 }
 
 
-def test_no_import_cycles():
-    cycles = import_cycles(import_graph())
+@pytest.fixture(scope="module")
+def graph() -> dict[str, set[str]]:
+    return import_graph()
+
+
+@pytest.fixture(scope="module")
+def imports() -> dict[Path, set[str]]:
+    """File -> names that it imports."""
+    return {path: set(imported_names(path)) for path in source_files()}
+
+
+def test_no_import_cycles(graph):
+    cycles = import_cycles(graph)
     assert cycles == [], "import cycles:\n" + "\n".join(", ".join(cycle) for cycle in cycles)
 
 
 @pytest.mark.parametrize("folder", sorted(FORBIDDEN))
-def test_imports_follow_the_layers(folder: str):
+def test_imports_follow_the_layers(imports, folder: str):
     violations = [
         f"{path.relative_to(ROOT)} imports {name}"
-        for path in source_files()
+        for path, names in imports.items()
         if path.is_relative_to(ROOT / folder)
-        for name in imported_names(path)
+        for name in names
         if name.split(".")[0] in FORBIDDEN[folder]
     ]
     assert violations == []
 
 
-def test_every_source_file_is_in_the_graph():
-    assert len(import_graph()) == len(source_files()) > 200
+def test_every_source_file_is_in_the_graph(graph):
+    assert len(graph) == len(source_files()) > 200
 
 
 def write(root: Path, name: str, text: str) -> None:

@@ -34,6 +34,7 @@ def run(pytester, monkeypatch):
     monkeypatch.setattr(unchanged_inputs, "_STAMPS", pytester.path / "build" / "unchanged")
     monkeypatch.setattr(unchanged_inputs, "ALWAYS", ())
     monkeypatch.delenv(unchanged_inputs.VARIABLE, raising=False)
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # the other plugins only take time to load
     (pytester.path / "input").mkdir()
     pytester.makepyfile(TEST)
     pytester.makeini("[pytest]\nmarkers = unchanged_inputs: inputs\n")
