@@ -28,7 +28,6 @@ from patrolink.hub.voice.voice_half import VoiceHalf
 
 _LOCKS = {"voice": VOICE, "service": SERVICE}  # by half
 _SOCKET = Path("voice.sock")  # in the folder of the hub's state, which becomes the current one: socket paths are short
-_SERVICE_NICE = 5  # lower priority than voice, if both want the same core
 _THREAD_SWITCH_S = 0.0005  # threads that write and publish must not delay the event loop
 _STOP_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 
@@ -88,7 +87,6 @@ def main() -> int:
     sys.setswitchinterval(_THREAD_SWITCH_S)
     pcap = args.pcap.resolve() if args.pcap else None
     if args.half == "service":
-        os.nice(_SERVICE_NICE)
         import patrolink.hub.service_half  # noqa: F401 - while the voice starts; voice does not need the HTTP server
     if not _begins():
         return 0

@@ -11,11 +11,13 @@ from typing import Any
 
 from patrolink.core import notes, signals
 from patrolink.core.errors import DeadlineError, DeviceError, ServerError, UserError
+from patrolink.hub.infra import priority
 from patrolink.hub.infra.metrics import Metrics, MetricsSnapshot
 from patrolink.hub.process_commands import GO, STOP
 
 _MODULE = "patrolink.hub.half_process"
 _STOP_S = 15  # until a half that does not end is killed
+_SERVICE_STEPS = 5  # nice value above that of voice: a third of its CPU time, if both want the same core
 _STABLE_S = 60  # a half that has run for so long is started again at once
 _FIRST_DELAY_S, _MAX_DELAY_S = 0.25, 30.0
 _ERRORS = {error.exit_code: error for error in (UserError, ServerError, DeadlineError)}
@@ -29,6 +31,7 @@ class Half:
     Args:
         name: "voice" or "service".
         arguments: Arguments of the process after its name.
+        steps: Nice value of the process above that of this one.
         may_begin: Set when the half may begin.
         on_ready: Called with the facts that the half reports when it has started, at each start.
 
@@ -37,8 +40,9 @@ class Half:
         metrics: Its metrics, after the end.
     """
 
-    def __init__(self, name: str, arguments: list[str], may_begin: asyncio.Event, on_ready: Ready) -> None:
-        self._name, self._arguments, self._may_begin, self._on_ready = name, arguments, may_begin, on_ready
+    def __init__(self, name: str, arguments: list[str], steps: int, may_begin: asyncio.Event, on_ready: Ready) -> None:
+        self._name, self._arguments, self._steps = name, arguments, steps
+        self._may_begin, self._on_ready = may_begin, on_ready
         self._process: asyncio.subprocess.Process | None = None
         self._is_stopping = self._was_ready = False
         self.facts: dict[str, Any] = {}
@@ -74,6 +78,7 @@ class Half:
         self._process = await asyncio.create_subprocess_exec(
             *command, stdin=pipe, stdout=pipe, limit=1 << 20, start_new_session=True
         )
+        priority.set_below(self._process.pid, self._steps)
         beginning = asyncio.ensure_future(self._begin())
         error = None
         assert self._process.stdout is not None
@@ -152,8 +157,9 @@ def serve(site: Path, shard: int | None, pcap: Path | None, ready: Ready) -> dic
 async def _serve(arguments: list[str], pcap: Path | None, ready: Ready) -> dict[str, Any]:
     announcement, at_once, voice_ready = _Once(ready), asyncio.Event(), asyncio.Event()
     at_once.set()
-    voice = Half("voice", [*arguments, *(["--pcap", str(pcap)] if pcap else [])], at_once, lambda _: voice_ready.set())
-    service = Half("service", arguments, voice_ready, announcement.announce)
+    voice_arguments = [*arguments, *(["--pcap", str(pcap)] if pcap else [])]
+    voice = Half("voice", voice_arguments, 0, at_once, lambda _: voice_ready.set())
+    service = Half("service", arguments, _SERVICE_STEPS, voice_ready, announcement.announce)
     with signals.stop_requested() as stop:
         keeping = {half: asyncio.ensure_future(half.keep()) for half in (service, voice)}
         try:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -78,6 +79,19 @@ def kill_half(site: ConsoleSite, name: str) -> None:
     assert process is not None
     process.kill()
     process.wait(TIMEOUT_S)
+
+
+def priorities(process: psutil.Process) -> tuple[int, int]:
+    """Return the nice values of a process and of its session; see sched(7), "The autogroup feature"."""
+    session = Path(f"/proc/{process.pid}/autogroup")
+    return process.nice(), int(session.read_text().split()[-1]) if session.exists() else 0
+
+
+def test_voice_comes_before_the_service_on_a_core(site):
+    voice, service = (priorities(half(site, name)) for name in ("voice", "service"))
+    assert service[0] == voice[0] + 5
+    if Path("/proc/self/autogroup").exists():
+        assert service[1] == voice[1] + 5, "nice values count inside a session only"
 
 
 class Listener:
