@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from operator import itemgetter
 from typing import Any
 
 from patrolink_messages import EVENT, REPLAY_WINDOW
@@ -19,6 +20,7 @@ from patrolink.core.tracks import motion, time_ms
 # One position, or one other message: "record" is its name, the other keys are fields with a unit in their name.
 Row = dict[str, Any]
 _SYSTEM_FLAGS = ("date_suspect", "estimated", "differential")
+_DATE_SUSPECT = 1 << _SYSTEM_FLAGS.index("date_suspect")
 POSITION_COLUMNS = (
     "time",
     "lat_deg",
@@ -90,16 +92,18 @@ class Decoder:
     Args:
         keys: device id → key.
         repeated_events: True to return the row of a repeated `event` too, with "repeated" set: its device waits for an
-            answer that may be lost. Other repeated frames give no rows.
+            answer that may be lost. If its counter is below the replay window, "expired" is set too: only an event that
+            is known may be answered. Other repeated frames give no rows.
+        newest_fix: True to return of a batch only the position that is the newest, if the times of all are trusted.
 
     Attributes:
         reject_reason: why the last frame was rejected (a name of the protocol's reject table), "" if it was not.
         stats: counts so far.
     """
 
-    def __init__(self, keys: dict[str, DeviceKey], repeated_events: bool = False) -> None:
+    def __init__(self, keys: dict[str, DeviceKey], repeated_events: bool = False, newest_fix: bool = False) -> None:
         self._keys = keys
-        self._repeated_events = repeated_events
+        self._repeated_events, self._newest_fix = repeated_events, newest_fix
         self._receivers = {
             name: receiver.Receiver(key.secret, name.encode(), frame.UPLINK, key.epoch) for name, key in keys.items()
         }
@@ -127,7 +131,7 @@ class Decoder:
         try:
             if device_receiver is None:
                 raise RejectError("key", record.device)
-            kind, counter, body, extensions, repeated = device_receiver.open(record.frame)
+            kind, counter, body, extensions, repeated, expired = self._open(device_receiver, record.frame)
             if repeated:
                 self.stats.duplicates += 1
                 if kind != EVENT or not self._repeated_events:
@@ -140,16 +144,28 @@ class Decoder:
         if message["message"] == "position_batch":
             self.stats.fixes += len(message["fixes"])
             self.stats.fix_bytes += len(record.frame)
-            return [_position(fix, record.device, counter) for fix in message["fixes"]]
+            fixes = _newest(message["fixes"], record.time_ms) if self._newest_fix else message["fixes"]
+            return [_position(fix, record.device, counter) for fix in fixes]
         name = message.pop("message")
         row = {"record": name, "device": record.device, "counter": counter, "time": rfc3339(record.time_ms)}
         if repeated:
             row["repeated"] = True
+        if expired:
+            row["expired"] = True
         for key, value in message.items():
             row[key] = _report_value(name, key, value)
         if extensions:
             row["extensions"] = [{"type": kind, "value": value.hex()} for kind, _, value in extensions]
         return [row]
+
+    def _open(self, device_receiver: receiver.Receiver, data: bytes) -> tuple[int, int, bytes, list[Any], bool, bool]:
+        """Return what Receiver.open returns, and whether it is an event whose counter is below the replay window."""
+        try:
+            return *device_receiver.open(data), False
+        except RejectError as e:
+            if e.name != "replay" or data[0] & 31 != EVENT or not self._repeated_events:
+                raise
+        return *device_receiver.channel.open_frame(data), True, True
 
 
 def add_motion(rows: Iterable[Row]) -> Iterator[Row]:
@@ -179,6 +195,16 @@ def _report_value(message: str, field: str, value: Any) -> Any:
         bits = BITS[message, field]
         return [bits[i] if i < len(bits) else f"bit_{i}" for i in range(16) if value >> i & 1]
     return value
+
+
+def _newest(fixes: list[Row], arrived_ms: int) -> list[Row]:
+    """Return the newest position of a batch; all fixes if a time is unknown, suspect or later than the arrival."""
+    located = [fix for fix in fixes if fix["lat_e7"] is not None]
+    for fix in located:
+        if fix["time_ms"] is None or fix["time_ms"] > arrived_ms or fix["flags"] & _DATE_SUSPECT:
+            return fixes
+    # Of equal times the last one counts, as if the positions came one by one.
+    return [max(reversed(located), key=itemgetter("time_ms"))] if located else fixes[-1:]
 
 
 def _scaled(value: int | None, divisor: int, places: int) -> float | None:

@@ -128,7 +128,7 @@ class ServiceHalf:
 
     def _build_uplink(self, warnings: DeviceWarnings) -> UplinkService:
         return UplinkService(
-            Decoder(self._context.keys, repeated_events=True),
+            Decoder(self._context.keys, repeated_events=True, newest_fix=True),
             self._replay,
             self._keys,
             voice=self._voice,

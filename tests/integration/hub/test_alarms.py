@@ -1,8 +1,15 @@
 """Open alarms of a hub: events that a dispatcher has to resolve."""
 
+import patrolink_messages as m
 import pytest
 from patrolink.core.errors import UserError
 from patrolink.hub.incidents.alarms import Alarms, Answer, event_state
+
+from tests.support import hub_parts
+from tests.support.hub_harness import HubHarness
+
+site_folder = hub_parts.site_folder
+EVENT = {"kind": 1, "phase": 0, "ack_wanted": 1, "cause": 0, "time_ms": 1_790_000_000_000, "text": b""}
 
 NOW_MS = 1_790_000_000_000
 
@@ -137,3 +144,56 @@ def test_new_event_with_the_id_of_an_open_one_has_no_dispatcher_yet(tmp_path):
     assert alarms.report(sos())["taken_by"] == "duty" and alarms.last_answer("vest-1", 7) is not None
     assert alarms.report(sos(time_ms=NOW_MS + 60_000))["taken_by"] is None
     assert alarms.last_answer("vest-1", 7) is None and len(alarms.rows()) == 1
+
+
+# --- repeated frames at a hub ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def hub(site_folder):
+    harness = HubHarness(site_folder)
+    yield harness
+    harness.close()
+
+
+def answered(hub: HubHarness) -> list[int]:
+    """Return the events of vest-1 that the hub has answered since the last call."""
+    return [values["event_id"] for _, kind, values in hub.take_publications() if kind == m.EVENT_STATE]
+
+
+def send_later(hub: HubHarness, counter: int) -> None:
+    """Let the newest counter of vest-1 be `counter`."""
+    hub.receive("vest-1", hub.seal("vest-1", m.DEVICE_STATUS, hub.status_values(), counter))
+
+
+@pytest.mark.parametrize("ago", [0, m.REPLAY_WINDOW - 1, m.REPLAY_WINDOW, 1 << 20])
+def test_open_sos_is_answered_however_old_its_frame_is(hub, ago):
+    """A device repeats the frame of its SOS until the SOS is closed, while its counter goes on."""
+    frame = hub.send_sos("vest-1", 7)
+    assert answered(hub) == [7]
+    if ago:
+        send_later(hub, ago)
+    hub.receive("vest-1", frame)
+    assert answered(hub) == [7] and hub.open_alarms() == [("vest-1", 7)]
+    hub.service._incidents.answer_event("duty", "vest-1", 7, "resolved")
+    hub.take_publications()
+    hub.receive("vest-1", frame)
+    assert answered(hub) == [7] and hub.open_alarms() == [], "the answer to a closed one is repeated, nothing opened"
+    assert not hub.metrics.refused
+
+
+def test_frame_below_the_replay_window_opens_no_alarm(hub):
+    unknown = hub.seal("vest-1", m.EVENT, {**EVENT, "event_id": 8}, 1)
+    same_id = hub.seal("vest-1", m.EVENT, {**EVENT, "event_id": 7, "time_ms": 1}, 2)
+    status = hub.seal("vest-1", m.DEVICE_STATUS, hub.status_values(), 3)
+    hub.send_sos("vest-1", 7)
+    send_later(hub, 1 << 20)
+    hub.take_publications()
+    for frame in (unknown, same_id, status):
+        hub.receive("vest-1", frame)
+    assert answered(hub) == [] and hub.open_alarms() == [("vest-1", 7)]
+    assert hub.metrics.refused == {"frame replay": 3}
+    forged = bytearray(unknown)
+    forged[-1] ^= 1
+    hub.receive("vest-1", bytes(forged))
+    assert hub.metrics.refused["frame tag"] == 1 and answered(hub) == []

@@ -4,6 +4,7 @@ import random
 from datetime import datetime, timezone
 
 import pytest
+from patrolink.core import decoder
 from patrolink.hub.positions import PositionTable
 
 from tests.support.hub_parts import FakeClock
@@ -35,6 +36,43 @@ def test_backlog_in_any_order_leaves_the_newest_fix(table, clock):
         table.update(fix(clock, ago_s, lat_deg=float(ago_s + 1)))
     (row,) = table.rows()
     assert row["lat_deg"] == 1.0 and row["age_s"] == 0, f"seed {seed}"
+
+
+def random_batch(rng: random.Random) -> list[dict]:
+    """Return fixes of a batch, with repeated, unknown and wrong times."""
+    rare = rng.choice((0, 0.1))
+    batch = []
+    for i in range(rng.randrange(1, 8)):
+        ahead_ms = 86_400_000 if rng.random() < rare else -rng.randrange(4) * 1000
+        located = rng.random() < 0.8
+        batch.append(
+            {
+                **dict.fromkeys(("alt_mm", "speed_mms", "course_cd", "hacc_mm", "sats", "battery_pct")),
+                "time_ms": None if rng.random() < rare else NOW_MS + ahead_ms,
+                "mode": 3 if located else 1,
+                "flags": int(rng.random() < rare),
+                "lat_e7": i + 1 if located else None,
+                "lon_e7": 0 if located else None,
+            }
+        )
+    return batch
+
+
+def test_newest_fix_of_a_batch_is_that_of_all_its_fixes(clock):
+    seed = random.randrange(1 << 32)
+    rng = random.Random(seed)
+    reduced = 0
+    for _ in range(300):
+        all_fixes, newest = PositionTable(clock), PositionTable(clock)
+        for _ in range(3):
+            batch = random_batch(rng)
+            chosen = decoder._newest(batch, NOW_MS)
+            reduced += len(chosen) < len(batch)
+            for table, fixes in ((all_fixes, batch), (newest, chosen)):
+                for raw in fixes:
+                    table.update(decoder._position(raw, "vest-1", 0))
+        assert newest.rows() == all_fixes.rows(), f"seed {seed}"
+    assert reduced > 300, f"seed {seed}"
 
 
 def test_age_is_that_of_the_fix(table, clock):

@@ -68,6 +68,11 @@ class Alarms:
         """Return True if the event of a row is open or was closed."""
         return (row["device"], row["event_id"]) in self._rows or self.is_closed(row)
 
+    def is_same(self, row: Row) -> bool:
+        """Return True if the event of a row, with this time, is open or was closed."""
+        known = self._rows.get((row["device"], row["event_id"]))
+        return self.is_closed(row) if known is None else bool(known["time_ms"] == row["time_ms"])
+
     def is_closed(self, row: Row) -> bool:
         """Return True if a dispatcher or the wearer has closed the event of a row.
 

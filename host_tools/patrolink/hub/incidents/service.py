@@ -68,11 +68,14 @@ class IncidentService:
     def event_repeated(self, row: Row) -> None:
         """Answer an event again: the device repeats it because the answer was lost. Nothing else changes.
 
-        An event that this hub does not know was lost with its storage: it is processed as a new one.
+        An event that this hub does not know was lost with its storage: it is processed as a new one, unless its counter
+        is below the replay window. An SOS that is open for longer is known.
         """
         if not row["ack_wanted"]:
             return
-        if not self._alarms.is_known(row):
+        if row.get("expired") and not self._alarms.is_same(row):
+            self._metrics.refused["frame replay"] += 1
+        elif not self._alarms.is_known(row):
             self.event_received(row)
         elif not self._limits.admit_repetition(row["device"], self._clock.monotonic_ms()):
             self._refuse(row)
