@@ -30,13 +30,16 @@ def free_ports(n: int) -> list[int]:
 class HubProcess:
     """`patrolink hub` with its files in a folder. It can be stopped, killed and restarted.
 
+    Args:
+        environment: Environment of the process; None: that of the tests.
+
     Attributes:
         ready: The hub's addresses, from its first line of output.
         counts: The hub's counts, after `stop`.
     """
 
-    def __init__(self, folder, site: str, names, *options: str) -> None:
-        self.folder, self.options = folder, options
+    def __init__(self, folder, site: str, names, *options: str, environment: dict[str, str] | None = None) -> None:
+        self.folder, self.options, self.environment = folder, options, environment
         write_site(folder, site, names)
         self.counts: dict = {}
         self.start()
@@ -44,7 +47,9 @@ class HubProcess:
     def start(self) -> None:
         command = [sys.executable, "-m", "patrolink", "hub", str(self.folder / "site.toml"), "--json", *self.options]
         self.log = (self.folder / "hub.log").open("ab")
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self.log, text=True)
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=self.log, text=True, env=self.environment
+        )
         line = self.process.stdout.readline()
         assert line, (self.folder / "hub.log").read_text()
         self.ready = json.loads(line)
