@@ -1,4 +1,4 @@
-"""Commands of a dispatcher to a camera, on a virtual clock: snapshot, recording, live view, access log, audit log."""
+"""Commands to a camera, on a virtual clock: of a dispatcher, and of the wearer."""
 
 import json
 
@@ -6,6 +6,7 @@ import pytest
 from patrolink.emulator.network.carrier import PROFILES
 from patrolink.evidence import evidence_key
 from patrolink.evidence.clip_folders import read_signers
+from patrolink.evidence.manifest import load as load_manifest
 from patrolink.evidence.verify import verify_device
 
 from tests.support.agent_site import AgentSite, Kit
@@ -15,14 +16,15 @@ from tests.support.simulated_site import LIVE_PORT, UPLOAD_PORT
 from tests.support.site_file import DISPATCHERS
 
 NAME = "vest-1"
+PRE_S, POST_S, SEGMENT_S, FPS = 2, 2, 2, 5
 
 
 @pytest.fixture
 def site(tmp_path):
     """A site with a device that records, at five pictures a second."""
     public = evidence_key.create(tmp_path / "evidence.pem").public
-    config = {"clips": {"evidence_key": public, "pre_s": 2, "post_s": 2, "segment_s": 2}}
-    kit = Kit(PROFILES["city"], config, "", (drawn_pictures(False, 12), (320, 240), 5))
+    config = {"clips": {"evidence_key": public, "pre_s": PRE_S, "post_s": POST_S, "segment_s": SEGMENT_S}}
+    kit = Kit(PROFILES["city"], config, "", (drawn_pictures(False, 12), (320, 240), FPS))
     hub = f'uploads = "127.0.0.1:{UPLOAD_PORT}"\nlive_port = {LIVE_PORT}'
     site = AgentSite(tmp_path, {NAME: kit}, 1, DISPATCHERS, 'evidence_key = "evidence.pem"', hub)
     agent = site.agents[NAME]
@@ -74,3 +76,24 @@ def test_a_dispatcher_takes_snapshots_records_and_watches(site, tmp_path):
     assert result.verdict == "valid", [clip.findings for clip in result.clips]
     # Each command is logged before its execution and with its result.
     assert agent.file("state/audit/audit").count(b"\tduty") == 14
+
+
+def test_the_record_button_starts_and_stops(site, tmp_path):
+    """The clip begins before the press, with whole segments, and ends after the second press; no picture is lost."""
+    console, agent = SimulatedConsole(site), site.agents[NAME]
+    agent.press("record")
+    site.run_for(5)
+    agent.press("record")
+    wait_for_clip(console, 1, "button")
+    assert agent.board.lens.is_open
+    summary = agent.power_off()
+    assert not agent.board.lens.is_open and summary["clips"]["lost"] == 0, summary
+    manifest = load_manifest(tmp_path / "clips" / NAME / "000001" / "000001.plm")
+    assert manifest.head["trigger"] == "button"
+    mark = manifest.marks[0]
+    before_ms = sum(s["ms"] for s in manifest.segments if s["seg"] < mark["seg"]) + mark["at_ms"]
+    assert 1000 * PRE_S <= before_ms <= 1000 * (PRE_S + SEGMENT_S), before_ms
+    duration_ms = sum(segment["ms"] for segment in manifest.segments)
+    assert before_ms + 1000 * (5 + POST_S) <= duration_ms <= before_ms + 1000 * (5 + POST_S + 0.5), duration_ms
+    pictures = sum(segment["frames"] for segment in manifest.segments)
+    assert abs(pictures - FPS * duration_ms / 1000) <= 1, (pictures, duration_ms)

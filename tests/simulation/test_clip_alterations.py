@@ -156,7 +156,7 @@ def test_a_truncated_or_random_segment_is_read_up_to_its_fault(recorded):
 
 
 def test_finding_of_a_thinned_file_names_the_clip_with_the_record(tmp_path):
-    device = clip_maker.Device("linux-1", tmp_path / "evidence.pem", quota_kb=2200)
+    device = clip_maker.Device("linux-1", tmp_path / "evidence.pem", quota_kb=700)
     device.run(6)
     first = device.event("button", 1)
     device.run(3)

@@ -33,6 +33,7 @@ from patrolink_protocol import clip  # noqa: E402
 
 from tests.support.paths import DEMO_VIDEO  # noqa: E402
 
+SIZE = 320, 136  # of the pictures; a smaller size is coded faster
 EPOCH_MS = 1_795_000_000_000
 FPS = 5
 CONFIG = {"quota_kb": 65536, "lock_kb": 49152, "keep_h": 24, "pre_s": 4, "post_s": 4, "segment_s": 2, "stamp": False}
@@ -47,7 +48,7 @@ def pictures() -> list[tuple[Any, bytes]]:
         for frame in container.decode(video=0):
             if frame.time >= due:
                 due += 1 / FPS
-                rgb = frame.to_ndarray(format="rgb24")
+                rgb = frame.to_ndarray(format="rgb24", width=SIZE[0], height=SIZE[1])
                 jpeg = io.BytesIO()
                 Image.fromarray(rgb).save(jpeg, "JPEG", quality=80)
                 out.append((np.ascontiguousarray(rgb[:, :, ::-1]), jpeg.getvalue()))
@@ -61,7 +62,7 @@ class LoopCamera:
         times_ms: Monotonic time of each picture.
     """
 
-    width, height, fps, fault, dropped, damaged = 640, 272, FPS, "", 0, 0
+    width, height, fps, fault, dropped, damaged = *SIZE, FPS, "", 0, 0
 
     def __init__(self, device: "Device", arrays: bool) -> None:
         self._device, self._arrays, self.times_ms = device, arrays, list[int]()
@@ -152,7 +153,7 @@ class Device:
         )
         h264 = self.codec == clip.H264_MP4
         self.camera = LoopCamera(self, h264)
-        container = _h264() if h264 else AviMuxer(640, 272, FPS, True)
+        container = _h264() if h264 else AviMuxer(*SIZE, FPS, True)
         jpeg = _jpeg if h264 else bytes
         self.ring_recorder = RingRecorder(
             self.clip_store,
@@ -225,7 +226,7 @@ class Device:
 def _h264() -> Any:
     from hal.posix.h264 import H264Muxer
 
-    return H264Muxer(640, 272, FPS)
+    return H264Muxer(*SIZE, FPS)
 
 
 def _jpeg(picture: Any) -> bytes:

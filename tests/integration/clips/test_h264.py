@@ -184,14 +184,16 @@ def test_a_truncated_segment_plays_up_to_its_last_complete_record(video, tmp_pat
     writer.end(SECONDS * 1000)
     all_packets = packets(sink.data, "video")
     randrange = random.Random(SEED).randrange
-    for cut in [*ends, *(randrange(min(ends), len(stored)) for _ in range(200))]:
-        media = segment.parse(bytes(stored[:cut]), evidence).media_file()
-        played = [at for at, _ in decode(media)]
+    media = b""
+    for cut in sorted([*ends, *(randrange(min(ends), len(stored)) for _ in range(200))]):
+        previous, media = media, segment.parse(bytes(stored[:cut]), evidence).media_file()
         length = max(length for end, length in ends.items() if end <= cut)
         assert len(media) == length, f"seed {SEED}, {cut} bytes"
-        assert played == [ms(p) for p in all_packets if p.pos < length] == times[: len(played)], (
-            f"seed {SEED}, {cut} bytes"
-        )
+        if media != previous:  # the same bytes play the same
+            played = [at for at, _ in decode(media)]
+            assert played == [ms(p) for p in all_packets if p.pos < length] == times[: len(played)], (
+                f"seed {SEED}, {cut} bytes"
+            )
 
 
 def test_sound_and_picture_are_synchronous():

@@ -1,4 +1,4 @@
-"""A recording device runs as a process on both runtimes: kills, buttons, configuration."""
+"""A recording device runs as a process on both runtimes: kills, configuration."""
 
 import json
 import os
@@ -126,29 +126,11 @@ def test_a_kill_loses_at_most_the_last_segment(rig):
     read = [segment.read(verdict.folder / f"{s['seg']}.pls", rig.evidence) for s in segments[:-1]]
     # If the cut is between the end record and the manifest line, the next boot writes the line with `whole` false.
     assert all(part.media and part.complete for part in read) and all(s["whole"] for s in segments[:-2])
-    assert segments[-1]["start_ms"] - segments[0]["start_ms"] >= PRE_S * 1000  # a busy machine may lose frames in it
-    rig.device.power_off()
-
-
-@needs_video
-def test_the_record_button_starts_and_stops(rig):
-    rig.device.press("record")
-    rig.until((rig.clips / "000001.plm").exists, "no clip was started")
-    time.sleep(5)
-    rig.device.press("record")
-    rig.until(lambda: b'"sig"' in (rig.clips / "000001.plm").read_bytes(), "the clip was not sealed")
+    # Durations are monotonic; on a busy machine the receiver's sentences are late, and its time is corrected meanwhile.
+    assert sum(s["ms"] for s in segments[:-1]) >= PRE_S * 1000
     assert (rig.folder / "led").read_text() == "1"  # on while the camera is in use
-    summary = rig.device.power_off()
+    rig.device.power_off()
     assert (rig.folder / "led").read_text() == "0"
-    verdict = rig.verify(1)
-    # A busy machine may lose frames. Then both the verdict and the summary report it.
-    assert verdict.verdict == ("valid with gaps" if summary["clips"]["lost"] else "valid"), (verdict.findings, summary)
-    manifest = verdict.manifest
-    assert manifest.head["trigger"] == "button"
-    mark = manifest.marks[0]
-    before_ms = sum(s["ms"] for s in manifest.segments if s["seg"] < mark["seg"]) + mark["at_ms"]
-    assert PRE_S * 1000 <= before_ms <= (PRE_S + SEGMENT_S) * 1000 + 300
-    assert sum(s["ms"] for s in manifest.segments) >= (PRE_S + 5 + POST_S) * 1000 - 300
 
 
 @needs_video

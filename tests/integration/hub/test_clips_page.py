@@ -9,7 +9,7 @@ import pytest
 from patrolink_messages import CLIP_MANIFEST
 from selenium.webdriver.common.by import By
 
-from tests.support import console_site, site_file
+from tests.support import clip_maker, console_site, site_file
 from tests.support.polling import TIMEOUT_S
 
 SCREENSHOT = Path(__file__).parents[3] / "build" / "hub" / "clips.png"
@@ -18,7 +18,8 @@ SCREENSHOT = Path(__file__).parents[3] / "build" / "hub" / "clips.png"
 class Page:
     def __init__(self, browser, url: str) -> None:
         self.browser = browser
-        browser.get(url)
+        console_site.open_page(browser, url)
+        self.wait(lambda: self.find("#token").is_displayed())
         self.find("#token").send_keys(site_file.TOKEN)
         self.find("#login button").click()
         self.wait(lambda: self.find("#clips").is_displayed())
@@ -45,11 +46,8 @@ class Page:
 
 
 @pytest.mark.timeout(400)
-def test_clips_on_the_page(tmp_path, broker):
-    with (
-        contextlib.closing(console_site.clip_site(tmp_path, broker)) as site,
-        console_site.chromium(tmp_path / "profile") as browser,
-    ):
+def test_clips_on_the_page(tmp_path, broker, browser):
+    with contextlib.closing(console_site.clip_site(tmp_path, broker)) as site:
         page = Page(browser, f"http://127.0.0.1:{site.console_port}")
         assert page.rows() == []
 
@@ -59,7 +57,7 @@ def test_clips_on_the_page(tmp_path, broker):
         site.device.run(3)
         site.uploader.run_until(site.uploader.is_done)
         page.wait(lambda: len(page.rows()) == 1 and "% uploaded" in page.rows()[0])
-        page.wait(lambda: page.pictures() == [640])
+        page.wait(lambda: page.pictures() == [clip_maker.SIZE[0]])
         site.device.run(8)
         site.upload_all()
         page.wait(lambda: "SOS" in page.rows()[0] and "valid" in page.rows()[0])
@@ -72,7 +70,7 @@ def test_clips_on_the_page(tmp_path, broker):
         site.device.run(3)
         site.upload_all()
         page.wait(lambda: len(page.rows()) == 2 and "snapshot" in page.rows()[0])
-        page.wait(lambda: page.pictures() == [640, 640])
+        page.wait(lambda: page.pictures() == 2 * [clip_maker.SIZE[0]])
 
         recording = {
             "#record": enums.COMMAND_ACTION_START_RECORDING,
