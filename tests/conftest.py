@@ -16,13 +16,15 @@ pytest_plugins = ["tests.support.unchanged_inputs"]
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Keep tests that share a module's fixtures in one worker, and run long tests first.
+    """Keep tests that share a module's fixtures or the browser in one worker, and run long tests first.
 
     A worker of pytest-xdist has its own fixtures: without a group, each would start a module's hub or build the wheel.
     """
     for item in items:
         definitions = item._fixtureinfo.name2fixturedefs.values() if hasattr(item, "_fixtureinfo") else ()
-        if any(definition.scope in ("module", "class") for chain in definitions for definition in chain):
+        if "browser" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("browser"))
+        elif any(definition.scope in ("module", "class") for chain in definitions for definition in chain):
             item.add_marker(pytest.mark.xdist_group(str(item.path.relative_to(ROOT / "tests").with_suffix(""))))
     items.sort(key=lambda item: not any(item.get_closest_marker(name) for name in ("timeout", "unchanged_inputs")))
 

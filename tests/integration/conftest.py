@@ -20,3 +20,21 @@ def site(tmp_path_factory, broker):
     console = ConsoleSite(tmp_path_factory.mktemp("site"), broker)
     yield console
     console.process.stop()
+
+
+@pytest.fixture(scope="session")
+def chromium(tmp_path_factory):
+    """A headless browser. Tests that use it run in one worker (tests/conftest.py), because it starts slowly."""
+    from tests.support.console_site import chromium
+
+    with chromium(tmp_path_factory.mktemp("profile")) as driver:
+        yield driver
+
+
+@pytest.fixture
+def browser(chromium):
+    """The browser, without cookies and errors of earlier tests. ConsolePage clears the storage of the hub's page."""
+    chromium.delete_all_cookies()
+    chromium.get_log("browser")
+    yield chromium
+    chromium.get("about:blank")  # the page would try to reach a hub that has ended

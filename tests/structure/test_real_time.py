@@ -8,8 +8,8 @@ from tests.support.import_graph import ROOT, imported_names
 
 PAGE = ROOT / "docs" / "internals" / "testing.md"
 HEADING = "## Tests in real time\n"
-# Fixtures that start a broker, a hub or a device
-FIXTURES = {"broker", "devices", "rig", "separate_broker", "site"}
+# Fixtures that start a broker, a browser, a hub or a device
+FIXTURES = {"broker", "browser", "devices", "rig", "separate_broker", "site"}
 # Modules that start processes or threads which run on the clock of the machine
 REAL_TIME_MODULES = {
     *(f"tests.support.{name}" for name in ("console_site", "device_rig", "hub_process", "live_camera", "polling")),

@@ -95,7 +95,7 @@ class BackgroundDevices(SpeakingDevices):
     def _run(self) -> None:
         while not self._stop:
             self.process()
-            time.sleep(0.004)
+            time.sleep(0.01)
 
     def close(self) -> None:
         """Stop the thread and disconnect the devices."""
@@ -104,6 +104,7 @@ class BackgroundDevices(SpeakingDevices):
         super().close()
 
 
+_PAGE_POLL_S = 0.1  # a look at the page costs the browser and its driver several ms of CPU
 FLAGS = (
     "--headless=new",
     "--no-sandbox",
@@ -144,6 +145,15 @@ def chromium(folder: Path):
         chrome.quit()
 
 
+def open_page(browser, url: str) -> None:
+    """Open a hub's page as a new dispatcher, without cookies and storage."""
+    if not browser.current_url.startswith(url):
+        browser.get(url)  # cookies and storage belong to a site
+    browser.delete_all_cookies()
+    browser.execute_script("localStorage.clear()")
+    browser.get(url)
+
+
 class ConsolePage:
     """The console's page in a browser, logged in.
 
@@ -158,11 +168,7 @@ class ConsolePage:
         from selenium.webdriver.common.keys import Keys
 
         self.browser, self.by, self.keys = browser, By, Keys
-        if not browser.current_url.startswith(site.url):
-            browser.get(site.url)  # cookies and storage belong to a site
-        browser.delete_all_cookies()
-        browser.execute_script("localStorage.clear()")
-        browser.get(site.url)
+        open_page(browser, site.url)
         self.wait(lambda: self.find("#token").is_displayed())
         self.find("#token").send_keys(token + Keys.ENTER)
         self.wait(lambda: "connected" in self.text("#link"))
@@ -219,7 +225,7 @@ class ConsolePage:
         deadline = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < deadline, self.text("body") + str(self.browser.get_log("browser"))
-            time.sleep(0.02)
+            time.sleep(_PAGE_POLL_S)
 
     def console_errors(self) -> list[str]:
         """Return and clear the errors in the browser's log."""

@@ -12,8 +12,6 @@ import matplotlib.image
 import pytest
 from patrolink.report import formats, track
 
-from tests.support.console_site import chromium
-
 
 def position(i: int, **changes) -> dict:
     row = {
@@ -144,20 +142,19 @@ return [pixel(0, 6, 0), pixel(0, 7, 7), pixel(last, 6, 0), pixel(last, 3, 3), pi
 GREEN, RED, BLUE = "26,127,55", "207,34,46", "31,111,235"
 
 
-def test_page_shows_start_as_circle_and_end_as_square(tmp_path):
+def test_page_shows_start_as_circle_and_end_as_square(tmp_path, browser):
     """Colour alone does not tell start and end apart; the track is drawn between them at every zoom level."""
-    with chromium(tmp_path / "profile") as browser:
-        for name in TRACKS:
-            track.write_html(TRACKS[name], tmp_path / "t.html", name, {})
-            browser.get((tmp_path / "t.html").as_uri())
-            assert browser.get_log("browser") == [], name
-        track.write_html(TRACKS["many"], tmp_path / "t.html", "many", {})
+    for name in TRACKS:
+        track.write_html(TRACKS[name], tmp_path / "t.html", name, {})
         browser.get((tmp_path / "t.html").as_uri())
-        for zoom in (1, 0.5):
-            start_side, start_corner, end_side, end_corner, middle = browser.execute_script(
-                f"scale *= {zoom}; draw();" + PIXELS
-            )
-            assert start_side == GREEN != start_corner and end_side != RED == end_corner and middle == BLUE
+        assert browser.get_log("browser") == [], name
+    track.write_html(TRACKS["many"], tmp_path / "t.html", "many", {})
+    browser.get((tmp_path / "t.html").as_uri())
+    for zoom in (1, 0.5):
+        start_side, start_corner, end_side, end_corner, middle = browser.execute_script(
+            f"scale *= {zoom}; draw();" + PIXELS
+        )
+        assert start_side == GREEN != start_corner and end_side != RED == end_corner and middle == BLUE
 
 
 def test_page_script_has_valid_syntax(tmp_path):

@@ -11,17 +11,11 @@ from patrolink.audio.alaw import decode
 from patrolink_names import NAMES
 from patrolink_protocol import mcptt
 
-from tests.support import console_site, site_file, speaking_devices
+from tests.support import site_file, speaking_devices
 from tests.support.console_site import BackgroundDevices, ConsolePage, ConsoleSite
 from tests.support.site_file import CIRCLE, HARBOUR, NIGHT, OTHER
 
 SCREENSHOT = Path(__file__).resolve().parent.parent.parent.parent / "build" / "hub" / "console.png"
-
-
-@pytest.fixture
-def browser(tmp_path):
-    with console_site.chromium(tmp_path / "profile") as driver:
-        yield driver
 
 
 SCENARIOS = []
@@ -369,8 +363,9 @@ def private_call_is_received_only_by_its_device(page, devices, site):
 
 
 @scenario
-def listen_in_is_not_offered_if_the_site_forbids_it(page, devices, site):
-    assert "Listen in" not in page.text("#devices")
+def listen_in_and_live_view_are_not_offered_if_the_site_does_not_have_them(page, devices, site):
+    page.wait(lambda: "Locate" in page.text("#devices"))
+    assert "Listen in" not in page.text("#devices") and "Watch" not in page.text("#devices")
 
 
 def test_listen_in_requires_a_reason_shows_a_banner_and_is_audited(tmp_path, separate_broker, browser):
@@ -402,20 +397,15 @@ def test_listen_in_requires_a_reason_shows_a_banner_and_is_audited(tmp_path, sep
         site.process.stop()
 
 
-def test_page_reconnects_when_the_hub_is_restarted(tmp_path, separate_broker, browser):
-    site = ConsoleSite(tmp_path, separate_broker)
-    try:
-        page = ConsolePage(browser, site)
-        site.process.stop()
-        page.wait(lambda: "not reachable" in page.text("#link"))
-        site.process.start()
-        page.wait(lambda: page.find("#login").is_displayed())
-        assert "log in again" in page.text("#login")
-        page.find("#token").send_keys(OTHER + page.keys.ENTER)
-        page.wait(lambda: "connected" in page.text("#link") and page.text("#dispatcher") == "second")
-    finally:
-        browser.get("about:blank")
-        site.process.stop()
+def test_page_reconnects_when_the_hub_is_restarted(browser, site):
+    page = ConsolePage(browser, site)
+    site.process.stop()
+    page.wait(lambda: "not reachable" in page.text("#link"))
+    site.process.start()
+    page.wait(lambda: page.find("#login").is_displayed())
+    assert "log in again" in page.text("#login")
+    page.find("#token").send_keys(OTHER + page.keys.ENTER)
+    page.wait(lambda: "connected" in page.text("#link") and page.text("#dispatcher") == "second")
 
 
 @scenario

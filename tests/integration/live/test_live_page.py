@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import console_site, live_camera, site_file
-from tests.support.console_site import ConsolePage, ConsoleSite
+from tests.support import live_camera, site_file
+from tests.support.console_site import ConsolePage
 from tests.support.live_camera import CameraDevice
 from tests.support.site_file import OTHER
 
@@ -31,12 +31,6 @@ def cameras(broker, site):
     yield devices
     for device in devices:
         device.close()
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    with console_site.chromium(tmp_path_factory.mktemp("profile")) as driver:
-        yield driver
 
 
 def tile(device: str) -> str:
@@ -134,14 +128,3 @@ def test_refusals_missing_pictures_and_hub_restarts_are_shown(browser, site, cam
     page.wait(lambda: "ended: the hub was not reachable" in page.text(tile("vest-1")), 20)
     time.sleep(0.1)
     page.button(tile("vest-1"), "Close").click()
-
-
-def test_no_watch_button_without_live_view(browser, tmp_path, separate_broker):
-    site = ConsoleSite(tmp_path, separate_broker)
-    try:
-        page = ConsolePage(browser, site)
-        page.wait(lambda: "Locate" in page.text("#devices"))
-        assert "Watch" not in page.text("#devices")
-    finally:
-        browser.get("about:blank")
-        site.process.stop()
