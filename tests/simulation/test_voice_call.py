@@ -5,11 +5,13 @@ from dataclasses import replace
 import numpy as np
 import patrolink_messages as m
 import pytest
+from patrolink.audio.alaw import decode, encode
 from patrolink.emulator.network.carrier import PROFILES
 from patrolink_protocol import codec, frame
 
 from tests.support.agent_site import QUIET, Agent, AgentSite, Kit
-from tests.support.site_file import keys_of
+from tests.support.simulated_console import SimulatedConsole
+from tests.support.site_file import DISPATCHERS, keys_of
 from tests.support.speech import find_syllables, make_speech
 
 NAMES = ("vest-1", "vest-2")
@@ -28,7 +30,7 @@ def make_site(tmp_path):
 
     def make(profile=QUIET, seed=1, config=None, **ptt) -> AgentSite:
         configs = {n: {"ptt": {"frame_ms": FRAMES_MS[n], **ptt}, **(config or {})} for n in NAMES}
-        sites.append(AgentSite(tmp_path, {n: Kit(profile, configs[n]) for n in NAMES}, seed))
+        sites.append(AgentSite(tmp_path, {n: Kit(profile, configs[n]) for n in NAMES}, seed, DISPATCHERS))
         sites[-1].run_ms(2000)  # the hub knows both addresses of each device
         return sites[-1]
 
@@ -145,6 +147,32 @@ def test_late_entry_is_heard_in_time(make_site):
     assert played_since(second, joined_ms) < LATE_ENTRY_MS
     numbers = [s.number for s in find_syllables(spoken, second.board.headset.output(joined_ms, site.scheduler.now))]
     assert len(numbers) >= 14 and numbers == list(range(numbers[0], numbers[-1] + 1)), numbers
+
+
+def test_a_dispatcher_hears_each_syllable_and_is_heard(make_site):
+    site = make_site()
+    console = SimulatedConsole(site)
+    console.request(console.session.listen(1))
+    spoken = make_speech(5, 6)
+    talk(site, *site.pair, spoken)
+    start = console.voice[0].timestamp
+    assert [frame.first for frame in console.voice] == [True] + [False] * (len(console.voice) - 1)
+    assert {frame.talker for frame in console.voice} == {NAMES[0]}
+    samples = np.concatenate([decode(frame.alaw) for frame in console.voice])
+    lengths = np.cumsum([0, *(len(frame.alaw) for frame in console.voice[:-1])])
+    assert [frame.timestamp - start for frame in console.voice] == list(lengths), "a packet is missing or out of order"
+    syllables = find_syllables(spoken, samples)
+    assert [(s.number, s.intact) for s in syllables] == [(number, 1.0) for number in range(20)]
+
+    console.request(console.session.request_floor(1))
+    console.wait_for(lambda row: row["type"] == "granted")
+    start_ms = site.scheduler.now
+    console.talk(1, encode(spoken))
+    site.run_ms(SETTLE_MS)
+    for device in site.pair:
+        syllables = find_syllables(spoken, device.board.headset.output(start_ms, site.scheduler.now))
+        assert [(s.number, s.intact) for s in syllables] == [(number, 1.0) for number in range(20)]
+        assert max(s.delay_ms for s in syllables) < MOUTH_TO_EAR_MS
 
 
 def press(site: AgentSite, device: Agent, button: str) -> None:

@@ -1,11 +1,14 @@
 """A dispatcher's console at a simulated site, without HTTP."""
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
 from patrolink.hub.dispatch.messages import LiveFrame, VoiceFrame
 
 from tests.support.simulated_site import SimulatedSite
+
+_PACKET_BYTES = 160  # 20 ms
 
 
 class SimulatedConsole:
@@ -44,6 +47,16 @@ class SimulatedConsole:
         task = self._site.hub.create_task(coroutine)
         self._site.run_until(task.done)
         return task.result()
+
+    def talk(self, group: int, alaw: bytes) -> None:
+        """Speak in a group whose floor is granted, in packets of 20 ms, and release the floor."""
+        self.request(self._talk(group, alaw))
+
+    async def _talk(self, group: int, alaw: bytes) -> None:
+        for at in range(0, len(alaw), _PACKET_BYTES):
+            assert self.session.send_audio(group, alaw[at : at + _PACKET_BYTES]), "the floor was lost"
+            await asyncio.sleep(_PACKET_BYTES / 8000)
+        self.session.release_floor(group)
 
     def wait_for(self, condition: Callable[[dict[str, Any]], bool], failure: Any = "") -> dict[str, Any]:
         """Return the first message that fulfils the condition, and forget it and those before it."""

@@ -8,10 +8,8 @@ import subprocess
 import pytest
 from patrolink_protocol import mcptt
 
-from tests.support import hub_process
 from tests.support.device_client import DeviceClient, join_groups, run_for, run_until
-from tests.support.hub_process import HubProcess, LoopbackNetwork
-from tests.support.site_file import SITE_TEMPLATE
+from tests.support.simulated_site import FLOOR_PORT, SimulatedSite, site_text
 
 GROUPS = """[[group]]
 id = 1
@@ -53,21 +51,16 @@ ALL_TYPES = {kind for kind in range(11) if kind != 7}
 pytestmark = pytest.mark.skipif(shutil.which("tshark") is None, reason="no tshark (apt-get install tshark)")
 
 
-@pytest.fixture
-def session(tmp_path, broker):
-    """Return a hub with `--pcap`, its devices by name, the floor port, and the capture file."""
-    ports, cleanups = hub_process.free_ports(2), []
+@pytest.fixture(scope="module")
+def trace(tmp_path_factory):
+    """File with the floor messages of a session; all types, in normal, emergency and broadcast calls."""
+    folder = tmp_path_factory.mktemp("site")
     names = ("a", "b", "c", "police", "listener")
-    text = SITE_TEMPLATE.format(url=broker.url, ports=ports, top="", hub="", groups=GROUPS)
-    hub = HubProcess(tmp_path, text, names, "--pcap", str(tmp_path / "floor.pcap"))
-    cleanups.append(lambda: hub.process.poll() is None and hub.kill())
-    clients = {}
-    for name in names:
-        clients[name] = DeviceClient(name, LoopbackNetwork(broker.port))
-        cleanups.append(clients[name].close)
-    yield hub, clients, ports[0], tmp_path / "floor.pcap"
-    for cleanup in cleanups[::-1]:
-        cleanup()
+    site = SimulatedSite(folder, site_text(GROUPS), names, folder / "floor.pcap")
+    talk({name: DeviceClient(name, site) for name in names})
+    assert site.hub.stop()["refused"] == {}
+    site.close()
+    return folder / "floor.pcap"
 
 
 def talk(clients):
@@ -117,14 +110,19 @@ def position_request(member) -> bytes:
     return bytes(writer.buf[: writer.end()])
 
 
-def datagrams(pcap: bytes) -> list[bytes]:
-    """Return the UDP payloads of a capture of raw IPv4 packets."""
+def starts(pcap: bytes) -> list[int]:
+    """Return the offset of each UDP payload in a capture of raw IPv4 packets."""
     out, offset = [], 24
     while offset < len(pcap):
-        n = struct.unpack_from("<I", pcap, offset + 8)[0]
-        out.append(pcap[offset + 16 + 28 : offset + 16 + n])
-        offset += 16 + n
+        out.append(offset + 16 + 28)
+        offset += 16 + struct.unpack_from("<I", pcap, offset + 8)[0]
     return out
+
+
+def datagrams(pcap: bytes) -> list[bytes]:
+    """Return the UDP payloads of a capture of raw IPv4 packets."""
+    offsets = starts(pcap)
+    return [pcap[at : end - 44] for at, end in zip(offsets, [*offsets[1:], len(pcap) + 44], strict=True)]
 
 
 def decode_with_codec(data: bytes) -> list[dict]:
@@ -144,20 +142,20 @@ def decode_with_codec(data: bytes) -> list[dict]:
     return out
 
 
-def tshark(pcap, port: int, *options: str) -> str:
-    command = ["tshark", "-r", str(pcap), "-d", f"udp.port=={port},rtcp", *options]
+def tshark(pcap, *options: str) -> str:
+    command = ["tshark", "-r", str(pcap), "-d", f"udp.port=={FLOOR_PORT},rtcp", *options]
     process = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert process.returncode == 0, process.stderr
     return process.stdout
 
 
-def decode_with_tshark(pcap, port: int) -> list[list[dict]]:
+def decode_with_tshark(pcap) -> list[list[dict]]:
     """Return the messages of each datagram as the dissector decodes them."""
 
     def pairs(items):
         return items  # keys may repeat: a datagram may hold several messages
 
-    packets = json.loads(tshark(pcap, port, "-T", "json"), object_pairs_hook=pairs)
+    packets = json.loads(tshark(pcap, "-T", "json"), object_pairs_hook=pairs)
     return [
         [fields_of(layer) for name, layer in dict(dict(packet)["_source"])["layers"] if name == "rtcp"]
         for packet in packets
@@ -184,14 +182,15 @@ def fields_of(layer) -> dict:
     return out
 
 
-def test_dissector_agrees_with_the_codec_on_every_message(session):
-    hub, clients, port, pcap = session
-    talk(clients)
-    assert hub.stop()["refused"] == {}
-    sent = datagrams(pcap.read_bytes())
-    accepted = tshark(pcap, port, "-Y", FILTER, "-T", "fields", "-e", "frame.number").split()
-    assert len(accepted) == len(sent) > 40
-    dissected = decode_with_tshark(pcap, port)
+def accepted(pcap) -> int:
+    """Return how many packets of a capture the dissector accepts."""
+    return len(tshark(pcap, "-Y", FILTER, "-T", "fields", "-e", "frame.number").split())
+
+
+def test_dissector_agrees_with_the_codec_on_every_message(trace):
+    sent = datagrams(trace.read_bytes())
+    assert accepted(trace) == len(sent) > 40
+    dissected = decode_with_tshark(trace)
     types = set()
     for data, messages in zip(sent, dissected, strict=True):
         expected = decode_with_codec(data)
@@ -201,17 +200,12 @@ def test_dissector_agrees_with_the_codec_on_every_message(session):
     assert any(len(messages) > 1 for messages in dissected), "no datagram of two messages"
 
 
-def test_dissector_rejects_damaged_messages(session, tmp_path):
+def test_dissector_rejects_damaged_messages(trace, tmp_path):
     """The filter rejects a message with a wrong length or name."""
-    hub, clients, port, pcap = session
-    participants = list(clients.values())
-    join_groups(participants, [1])
-    hub.stop()
-    original = pcap.read_bytes()
-    for offset, value in ((24 + 16 + 28 + 3, 9), (24 + 16 + 28 + 8, 0x4E)):
-        damaged = bytearray(original)
-        damaged[offset] = value
-        path = tmp_path / "damaged.pcap"
-        path.write_bytes(damaged)
-        accepted = tshark(path, port, "-Y", FILTER, "-T", "fields", "-e", "frame.number").split()
-        assert len(accepted) == len(datagrams(original)) - 1
+    original = trace.read_bytes()
+    damaged = bytearray(original)
+    for packet, offset, value in ((0, 3, 9), (1, 8, 0x4E)):
+        damaged[starts(original)[packet] + offset] = value
+    path = tmp_path / "damaged.pcap"
+    path.write_bytes(damaged)
+    assert accepted(path) == len(datagrams(original)) - 2
