@@ -189,6 +189,8 @@ class SiteFaults:
         self._after(self._random.uniform(5_000, 120_000), lambda: self._set_storage_full(False))
 
     def _set_storage_full(self, full: bool) -> None:
+        if self._monitor.storage_is_full:
+            self._monitor.storage_full_ms = self._events.scheduler.now
         self._monitor.storage_is_full = full
         if full:
             self._hub.storage.fill()

@@ -1,6 +1,7 @@
 """What must hold in a district at all times. The monitor observes wires and storage, not the states it judges."""
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -79,6 +80,7 @@ class Monitor:
         sos: By device and event id.
         barred: Devices that are barred, each with the virtual time of its bar.
         storage_is_full: Whether the hub's storage is full.
+        storage_full_ms: When it was full for the last time.
         identities: Rules about key epochs and copies of devices.
         positions: Rule about positions that dispatchers are shown.
     """
@@ -92,6 +94,7 @@ class Monitor:
         self.recorded: dict[str, set[int]] = {}
         self.processed: dict[str, set[int]] = {}
         self.storage_is_full = False
+        self.storage_full_ms = -math.inf
         self.barred: dict[str, float] = {}  # devices, and since when
         self.positions = PositionRule(unix_ms, self.violate)
         self.identities = IdentityRules(scheduler, self.violate)
@@ -161,7 +164,7 @@ class Monitor:
         counters = self.processed.setdefault(device, set())
         self.trace("hub", device, counter)
         self.identities.frame_accepted(device, counter, _digest(payload), repeated)
-        if not repeated and self._is_barred(device) and kind not in _OF_BARRED:
+        if not repeated and self.is_barred(device) and kind not in _OF_BARRED:
             self.violate("barred", f"the hub took frame {counter} of {device}, which is barred")
         if repeated:
             self.sums["frames_repeated"] += 1
@@ -186,7 +189,8 @@ class Monitor:
         self._downlink[device] = max(counter, self._downlink.get(device, -1))
         self._sent_down[device, counter] = _digest(payload)
 
-    def _is_barred(self, device: str) -> bool:
+    def is_barred(self, device: str) -> bool:
+        """Return whether a device is barred, and the hub had time to follow."""
         return self._scheduler.now - self.barred.get(device, self._scheduler.now) > _BAR_MS
 
     def frame_acted_on(self, device: str, payload: bytes) -> None:
@@ -234,9 +238,9 @@ class Monitor:
         elif len(data) > 12 and group is not None:
             ssrc = int.from_bytes(data[8:12], "big")
             self.sums["voice_down"] += 1
-            if self._is_barred(self._talker.get(ssrc, "")):
+            if self.is_barred(self._talker.get(ssrc, "")):
                 self.violate("barred", f"the hub relayed voice of {self._talker[ssrc]}, which is barred")
-            if self._is_barred(device):
+            if self.is_barred(device):
                 self.violate("barred", f"the hub sent voice to {device}, which is barred")
             newest = self._newest_ssrc.get((device, group), ssrc)
             if (ssrc - newest) % _BURSTS < _BURSTS // 2:  # the hub restarts them, in the order of serial numbers

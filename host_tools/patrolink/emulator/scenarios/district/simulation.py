@@ -117,7 +117,9 @@ class District:
             self.monitor,
         )  # fmt: skip
         self._schedule_faults(faults)
-        self._checks = StateChecks(site.parent, self.scheduler, self.boards, self.hub, self.broker, self.monitor)
+        self._checks = StateChecks(
+            site.parent, _GROUP_SIZE, self.scheduler, self.boards, self.hub, self.broker, self.monitor
+        )
         self.hub.start()
 
     def _schedule_faults(self, faults: DistrictFaults) -> None:

@@ -12,6 +12,7 @@ from patrolink.emulator.scenarios.district.invariants import Monitor
 from patrolink.emulator.scheduler import Scheduler
 
 _SAMPLE_MS = 10_000.0
+_SEATS_MS = 10_000.0  # in which a barred device has to leave its groups
 _TERMS_MS = 300_000.0  # in which a device that is connected has to know its groups and keys
 
 
@@ -20,11 +21,13 @@ class StateChecks:
 
     Args:
         folder: Folder of the site.
+        group_size: Number of devices in each group of the site.
     """
 
     def __init__(
         self,
         folder: Path,
+        group_size: int,
         scheduler: Scheduler,
         boards: Sequence[Board],
         hub: HubProcess,
@@ -33,7 +36,7 @@ class StateChecks:
     ) -> None:
         self._groups_file, self._recordings_folder = folder / "state" / "shard-0" / "groups.json", folder / "recordings"
         self._scheduler, self._boards, self._hub, self._broker = scheduler, boards, hub, broker
-        self._monitor = monitor
+        self._monitor, self._group_size = monitor, group_size
         self._differing_ms: dict[str, float] = {}  # how long a connected device has had other groups than the hub
         self._recordings = 0
         scheduler.after(_SAMPLE_MS, self._sample)
@@ -42,23 +45,33 @@ class StateChecks:
         self._scheduler.after(_SAMPLE_MS, self._sample)
         if self._hub.hub is not None and self._broker.up and self._groups_file.is_file():
             groups = json.loads(self._groups_file.read_bytes())["groups"]
-            for board in self._boards:
-                if board.is_connected and board.has_voice and board.name not in self._monitor.barred:
-                    self._check_terms(board, groups)
+            for number, board in enumerate(self._boards):
+                if self._monitor.is_barred(board.name):
+                    self._check_seats(board, groups)
+                elif board.is_connected and board.has_voice and board.name not in self._monitor.barred:
+                    self._check_terms(board, groups, number // self._group_size + 1)
         recordings = sum(1 for _ in self._recordings_folder.glob("*/*.json"))
         if recordings < self._recordings:
             self._monitor.violate("evidence", f"recordings of today were deleted: {self._recordings - recordings}")
         self._recordings = recordings
         self._monitor.identities.check(set(self._monitor.barred))
 
-    def _check_terms(self, board: Board, groups: dict[str, Any]) -> None:
+    def _check_seats(self, board: Board, groups: dict[str, Any]) -> None:
+        """Check that a barred device has left all groups, since the hub had time and space to store that."""
+        ready_ms = max(self._hub.ready_at_ms, self._monitor.storage_full_ms)
+        if self._scheduler.now - ready_ms > _SEATS_MS and not self._monitor.storage_is_full:
+            seats = [number for number, group in groups.items() if board.name in group["seats"]]
+            if seats:
+                self._monitor.violate("barred", f"{board.name} is barred, and a member of {', '.join(seats)}")
+
+    def _check_terms(self, board: Board, groups: dict[str, Any], site_group: int) -> None:
         expected = {
             int(number): (group["key"], group["secret"], group["seats"][board.name])
             for number, group in groups.items()
             if board.name in group["seats"]
         }
         known = {group.number: (group.key, group._secret.hex(), group.floor.ssrc) for group in board.device.ptt.groups}
-        if known == expected and self._monitor.identities.is_epoch_known(board.name):
+        if known == expected and site_group in known and self._monitor.identities.is_epoch_known(board.name):
             self._differing_ms.pop(board.name, None)
             return
         differing_ms = self._differing_ms[board.name] = self._differing_ms.get(board.name, 0) + _SAMPLE_MS
