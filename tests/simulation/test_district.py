@@ -4,7 +4,7 @@ import json
 
 import pytest
 from patrolink.cli import main
-from patrolink.emulator.scenarios.district.faults import NO_FAULTS
+from patrolink.emulator.scenarios.district.faults import NO_FAULTS, DistrictFaults
 from patrolink.emulator.scenarios.district.prefix import shortest_prefix_min
 from patrolink.emulator.scenarios.district.simulation import District
 
@@ -17,6 +17,14 @@ def test_invariants_hold_with_all_faults(seed):
     report = district.run()
     assert district.violations == [], f"patrolink emulate --district 8 --hours 0.1 --seed {seed}"
     assert report["frames_processed"] > 100 and report["voice_down"] > 100
+
+
+def test_clips_arrive_while_keys_rotate_and_devices_are_copied():
+    faults = DistrictFaults(copy_h=0.03, rotation_h=0.1, sos_h=0.05)
+    district = District(4, 0.12, 1, faults)
+    report = district.run()
+    assert district.violations == []
+    assert min(report[name] for name in ("key_epochs", "copies", "clips", "views", "frames_forged")) > 0, report
 
 
 def test_a_seed_repeats_a_run_to_the_byte():

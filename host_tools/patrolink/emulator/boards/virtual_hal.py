@@ -79,7 +79,9 @@ class _Store:
         self._flash.check(wrote, data)
 
 
-class _Files:
+class VirtualFiles:
+    """Files of the HAL in one folder."""
+
     def __init__(self, flash: Flash, folder: str) -> None:
         self._flash, self._folder = flash, folder + "/"
 
@@ -256,8 +258,8 @@ class VirtualHal:
     def Store(self, folder: str) -> _Store:
         return _Store(self.flash, folder)
 
-    def Files(self, folder: str) -> _Files:
-        return _Files(self.flash, folder)
+    def Files(self, folder: str) -> VirtualFiles:
+        return VirtualFiles(self.flash, folder)
 
     def randbelow(self, n: int) -> int:
         return self._random.randrange(n)

@@ -8,13 +8,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
+import patrolink_messages as m
 from patrolink_names import NAMES
-from patrolink_protocol import frame
+from patrolink_protocol import decode, frame
 
 from patrolink.core import resources, tracks
 from patrolink.core.keys import DeviceKey
 from patrolink.emulator.boards import agent_loader
 from patrolink.emulator.boards.parallel_hal import ParallelHal
+from patrolink.emulator.boards.virtual_camera import CameraHal
 from patrolink.emulator.boards.virtual_hal import Line, PowerCut, Reset
 from patrolink.emulator.boards.virtual_stack import StackHal
 from patrolink.emulator.network.carrier import Dial, Network, Profile
@@ -25,6 +27,7 @@ from patrolink.emulator.scheduler import Scheduler
 from patrolink.emulator.virtual_platform import VirtualClock
 
 BROKER_HOST, BROKER_PORT = "broker.patrolink.example", 8883
+HUB_HOST, UPLOAD_PORT, LIVE_PORT = "hub.patrolink.example", 8081, 5008
 _BOOT_S = 1, 60  # a device without power gets it back within this time
 _DIALECTS = ("quectel", "simcom")
 _LOG_LINES = 400
@@ -48,6 +51,7 @@ class Board:
         dial: Opens connections to broker and hub.
         unix_ms: True time.
         fix_s: Seconds between two fixes of the receiver.
+        evidence_key: Evidence key of the site; empty: the device has no camera.
 
     Attributes:
         device: The agent, None without power.
@@ -71,6 +75,7 @@ class Board:
         monitor: Monitor,
         unix_ms: Callable[[], int],
         fix_s: float,
+        evidence_key: bytes,
     ) -> None:
         self.name, self._monitor, self._scheduler = name, monitor, scheduler
         self.random = random.Random(f"{seed} board {number}")
@@ -83,8 +88,7 @@ class Board:
         self.hal: ParallelHal
         self._receiver_clock = VirtualClock(scheduler, unix_ms)
         self.clocks = [self._receiver_clock]
-        self._ended = False
-        self._thinned = 0
+        self._ended, self._thinned = False, 0
         self._program, config = agent_loader.load()
         self.config = {
             **config.DEFAULTS,
@@ -96,9 +100,11 @@ class Board:
             "state_dir": "state",
         }
         if self.has_voice:
-            self.hal = StackHal(self.network, f"{seed} {number}", self._on_microphone)
+            self.hal = (CameraHal if evidence_key else StackHal)(self.network, f"{seed} {number}", self._on_microphone)
             self.config["audio"] = {"mic": "mic", "speaker": "speaker", "indicator": "indicator"}
             self.config["ptt"] = {**config.PTT_DEFAULTS, "frame_ms": 60, "site": site}
+            if evidence_key:
+                self.config.update(_camera_config(config, evidence_key))
         else:
             self.hal = ParallelHal(scheduler, f"{seed} {number}")
             dialect = _DIALECTS[number // 2 % 2]
@@ -246,7 +252,11 @@ class Board:
         def put_recorded(data: memoryview) -> bool:
             accepted: bool = put(data)
             if accepted:
-                self._monitor.frame_recorded(self.name, frame.parse_header(data)[2])
+                kind, _, counter = frame.parse_header(data)
+                self._monitor.frame_recorded(self.name, counter)
+                if kind == m.CLIP_MANIFEST:
+                    body = bytes(data[frame.HEADER_BYTES : -frame.tag_bytes(kind)])
+                    self._monitor.cameras.sealed(self.name, decode.decode(kind, body)["clip_id"])
             else:
                 self._monitor.sums["frames_refused_by_storage"] += 1
             return accepted
@@ -267,6 +277,17 @@ class Board:
 
         device.outbox.put, device.event_queue.put = put_recorded, keep_recorded
         device.session._on_frame = receive_observed
+
+
+def _camera_config(defaults: Any, evidence_key: bytes) -> dict[str, Any]:
+    """Return the configuration of a board that records clips of about 10 s and uploads them."""
+    upload = {**defaults.UPLOAD_DEFAULTS, "host": HUB_HOST, "port": UPLOAD_PORT}
+    clips = {"dir": "clips", "evidence_key": evidence_key, "sound": "never", "upload": upload}
+    times = {"pre_s": 5, "post_s": 5, "segment_s": 5}
+    return {
+        "camera": {"source": "camera", "indicator": "indicator", "kind": "vc0706"},
+        "clips": {**defaults.CLIPS_DEFAULTS, **times, **clips},
+    }
 
 
 def _place(error: BaseException) -> str:

@@ -34,7 +34,7 @@ class CopiedBoard(Board):
         unix_ms: Callable[[], int],
         fix_s: float,
     ) -> None:
-        super().__init__(number, seed, original.name, key, site, profile, scheduler, dial, monitor, unix_ms, fix_s)
+        super().__init__(number, seed, original.name, key, site, profile, scheduler, dial, monitor, unix_ms, fix_s, b"")
         self.hal.flash.files = {name: bytearray(data) for name, data in original.hal.flash.files.items()}
         self.config["key_epoch"] = original.config["key_epoch"]
 

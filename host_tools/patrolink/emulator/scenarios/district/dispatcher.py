@@ -49,6 +49,7 @@ class SimulatedDispatcher:
         self._config, self._groups, self._devices, self._monitor = config, groups, devices, monitor
         self._talk_s, self._group_h, self._before_answer = talk_s, group_h, before_answer
         self._random = random.Random(f"{seed} dispatcher {config.name}")
+        self._watched = [*devices, *devices[1::8] * (len(devices) // 8 + 1)]  # those with a camera are watched most
         self._granted: asyncio.Event | None = None
         self._answering: set[asyncio.Task[None]] = set()
 
@@ -61,7 +62,7 @@ class SimulatedDispatcher:
         session = hub.open_session(self._config)
         self._granted = asyncio.Event()
         tasks = [asyncio.ensure_future(self._read(session)), asyncio.ensure_future(self._talk(session))]
-        tasks += [asyncio.ensure_future(self._command(session))]
+        tasks += [asyncio.ensure_future(self._command(session)), asyncio.ensure_future(self._watch(session))]
         if self._group_h is not None:
             tasks += [asyncio.ensure_future(self._make_groups(session, self._group_h * 3600))]
         try:
@@ -153,6 +154,20 @@ class SimulatedDispatcher:
                 self._monitor.sums["commands"] += 1
             except (UserError, OSError):
                 self._monitor.sums["dispatcher_refused"] += 1
+
+    async def _watch(self, session: DispatcherSession) -> None:
+        """Watch a device now and then; most have no camera, and refuse."""
+        while True:
+            await asyncio.sleep(self._random.expovariate(1 / self._talk_s))
+            device, seconds = self._random.choice(self._watched), self._random.randrange(5, 40)
+            try:
+                session.live_start(device, seconds, "rtp")
+                self._monitor.cameras.watch_begun(device, seconds)
+                self._monitor.sums["views"] += 1
+                await asyncio.sleep(self._random.uniform(1, 50))
+                session.live_stop(device)
+            except (UserError, OSError):  # refused, or over
+                self._monitor.sums["views_ended"] += 1
 
     async def _make_groups(self, session: DispatcherSession, every_s: float) -> None:
         while True:

@@ -32,6 +32,7 @@ class HubProcess:
         on_replaced: Called with the path of a file that the hub has replaced.
 
     Attributes:
+        tcp: TCP connections to the hub.
         hub: The hub while it serves, else None.
         lives: Number of starts.
     """
@@ -50,7 +51,8 @@ class HubProcess:
     ) -> None:
         self._site, self._scheduler, self._monitor, self._on_ready = site, scheduler, monitor, on_ready
         self._exchange, self.clock = exchange, VirtualClock(scheduler, unix_ms)
-        self._machine = Machine(self.clock, random.Random(f"{seed} hub"), broker, exchange, TcpExchange())
+        self.tcp = TcpExchange()
+        self._machine = Machine(self.clock, random.Random(f"{seed} hub"), broker, exchange, self.tcp)
         self._platform: VirtualPlatform | None = None  # of the current life
         self.storage = VirtualStorage(self.kill, self._spend, on_replaced)
         self.hub: Hub | None = None

@@ -96,6 +96,7 @@ class IdentityFaults:
             return
         self._monitor.sums["copies"] += 1
         self._monitor.identities.copied(board.name)
+        self._monitor.cameras.excuse(board.name)
         copy = self._copies[board.name] = self._make_copy(board)
         self._talk(copy)
         self._scheduler.after(self._random.uniform(*_COPY_MS), lambda: self._end_copy(board.name))

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import patrolink_messages as m
 from patrolink_protocol import frame
 
+from patrolink.emulator.scenarios.district.camera_rules import CameraRules
 from patrolink.emulator.scenarios.district.identity_rules import IdentityRules
 from patrolink.emulator.scenarios.district.position_rule import PositionRule
 from patrolink.emulator.scheduler import Scheduler
@@ -82,6 +83,7 @@ class Monitor:
         storage_is_full: Whether the hub's storage is full.
         storage_full_ms: When it was full for the last time.
         identities: Rules about key epochs and copies of devices.
+        cameras: Rules about clips and live view.
         positions: Rule about positions that dispatchers are shown.
     """
 
@@ -96,6 +98,7 @@ class Monitor:
         self.storage_is_full = False
         self.storage_full_ms = -math.inf
         self.barred: dict[str, float] = {}  # devices, and since when
+        self.cameras = CameraRules(scheduler, self.violate)
         self.positions = PositionRule(unix_ms, self.violate)
         self.identities = IdentityRules(scheduler, self.violate)
         self._due: dict[str, set[int]] = {}

@@ -4,20 +4,24 @@ The hub, the agents and the protocol are the real code. All randomness comes fro
 to the byte.
 """
 
+import contextlib
 import functools
 import hashlib
+import os
 import random
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from patrolink.core import keys
 from patrolink.core.keys import DeviceKey
 from patrolink.emulator.network.carrier import PROFILES, Connection, Remote
 from patrolink.emulator.network.site_broker import SiteBroker
 from patrolink.emulator.network.virtual_udp import Address, UdpExchange
-from patrolink.emulator.scenarios.district.board import BROKER_HOST, Board
+from patrolink.emulator.scenarios.district.board import BROKER_HOST, HUB_HOST, LIVE_PORT, UPLOAD_PORT, Board
 from patrolink.emulator.scenarios.district.copied_board import CopiedBoard
 from patrolink.emulator.scenarios.district.dispatcher import CLOSED_STATE, SimulatedDispatcher
 from patrolink.emulator.scenarios.district.faults import (
@@ -35,6 +39,7 @@ from patrolink.emulator.scenarios.district.invariants import Monitor, Violation,
 from patrolink.emulator.scenarios.district.state_checks import StateChecks
 from patrolink.emulator.scheduler import Scheduler
 from patrolink.emulator.virtual_loop import VirtualLoop
+from patrolink.evidence.evidence_key import EvidenceKey
 from patrolink.hub.app import Hub
 from patrolink.hub.config import Dispatcher
 
@@ -43,12 +48,13 @@ _QUIET_MAX_MS = 1_800_000.0  # without faults at the end: what was recorded arri
 _MINUTE_MS = 60_000.0
 _GROUP_SIZE = 12
 _SITE = "district.example"
-_HUB_HOST = "hub.patrolink.example"
 _FLOOR_PORT, _MEDIA_PORT = 5004, 5006
 _FIRST_BURST = (1 << 27) - (1 << 16) - 20  # the hub renews all group keys after 20 bursts, and after each later start
 _ANSWERED = 0.6  # part of the presses
 _DAMAGED = 0.25  # part of the SOS
 _KILLED = 0.06  # part of the answers
+_CLIPS_MAX = 100_000
+_CAMERAS = 8  # one of so many devices has a camera
 _PLACES = ("city", "city", "village", "lift", "handover")
 
 
@@ -90,6 +96,8 @@ class District:
         self._group_keys = GroupKeyRule(groups_file, self.scheduler, self.monitor.violate)
         self._attacker = Attacker(seed, self.broker, self.monitor)
         site = self._write_site()
+        number = int.from_bytes(hashlib.sha256(f"{seed} evidence".encode()).digest(), "big") >> 1
+        evidence_key = EvidenceKey(ec.derive_private_key(number, ec.SECP256R1())).public
         self.hub = HubProcess(
             site, seed, self.scheduler, self.broker, self.exchange, self.monitor, self.unix_ms, self._on_hub_ready,
             self._group_keys.file_replaced,
@@ -98,6 +106,7 @@ class District:
             Board(
                 number, seed, name, self._keys[name], _SITE, PROFILES[self._random.choice(_PLACES)], self.scheduler,
                 functools.partial(self._dial, number), self.monitor, self.unix_ms, fix_s,
+                evidence_key if number % _CAMERAS == 1 else b"",
             )
             for number, name in enumerate(names)
         ]  # fmt: skip
@@ -143,7 +152,8 @@ class District:
         self._dispatchers = [Dispatcher(name=name, token_sha256="0" * 64) for name in names]
         lines = [
             f'name = "{_SITE}"', 'keys = "keys.toml"', 'broker = "mqtt://broker"', "[[hub]]",
-            f'host = "{_HUB_HOST}"', f"floor_port = {_FLOOR_PORT}", f"media_port = {_MEDIA_PORT}",
+            f'host = "{HUB_HOST}"', f"floor_port = {_FLOOR_PORT}", f"media_port = {_MEDIA_PORT}",
+            f'uploads = "127.0.0.1:{UPLOAD_PORT}"', f"live_port = {LIVE_PORT}",
         ]  # fmt: skip
         for number, members in enumerate(self.groups, 1):
             voiced = [name for name in members if int(name[1:]) % 2]
@@ -168,7 +178,9 @@ class District:
     def _dial(self, number: int, kind: str, host: str, port: int, connection: Connection) -> Remote | None:
         if host == BROKER_HOST:
             return self.broker.dial(kind, host, port, connection)
-        if kind == "UDP" and host == _HUB_HOST:
+        if kind == "TCP" and host == HUB_HOST:
+            return self.hub.tcp.dial(connection, port, f"10.255.{number >> 8}.{number & 255}")
+        if kind == "UDP" and host == HUB_HOST:
             flow = self.exchange.dial(connection, host, port)
             self._board_at[flow.address] = (self.boards + self._copies)[number]
             return flow
@@ -197,6 +209,9 @@ class District:
     def _on_datagram(self, source: Address, target: Address, data: bytes) -> None:
         board = self._board_at.get(source)
         ssrc = int.from_bytes(data[8:12], "big")
+        if board is not None and target[1] == LIVE_PORT:
+            self.monitor.cameras.live_packet(board.name)
+            return
         if board is not None:
             self.monitor.trace("datagram up", board.name, len(data), data[:12])
             if ssrc not in self._group_of and board.device is not None and board.device.ptt is not None:
@@ -206,7 +221,7 @@ class District:
             self.monitor.datagram_up(board.name, data, board)
             return
         board = self._board_at.get(target)
-        if board is not None:
+        if board is not None and source[1] != LIVE_PORT:
             self.monitor.trace("datagram down", board.name, len(data), data[:12])
             group = self._group_of.get(ssrc)
             self.monitor.datagram_down(board.name, data, group)
@@ -261,8 +276,18 @@ class District:
         Args:
             on_progress: Called about each virtual minute with the part that is done.
         """
-        with self.hub.storage.installed():
+        with self.hub.storage.installed(), self._seeded_entropy():
             return self._run(on_progress)
+
+    @contextlib.contextmanager
+    def _seeded_entropy(self) -> Iterator[None]:
+        """Let keys of devices come from the seed."""
+        real, entropy = os.urandom, random.Random(f"{self.seed} entropy")
+        os.urandom = entropy.randbytes
+        try:
+            yield
+        finally:
+            os.urandom = real
 
     def _run(self, on_progress: Callable[[float], None] | None) -> dict[str, Any]:
         while self.scheduler.now < self._until_ms:
@@ -276,9 +301,21 @@ class District:
 
     def _is_settled(self) -> bool:
         """Return whether nothing is left to arrive."""
-        return self.monitor.alarms_are_closed(CLOSED_STATE) and not any(
-            self.monitor.missing(board.name) > board.thinned for board in self.boards
+        return (
+            self.monitor.alarms_are_closed(CLOSED_STATE)
+            and not any(self.monitor.missing(board.name) > board.thinned for board in self.boards)
+            and not self.monitor.cameras.missing(self._clips())
         )
+
+    def _clips(self) -> list[dict[str, Any]]:
+        """Return the hub's rows of clips."""
+        if self.hub.hub is None:
+            return []
+        session = self.hub.hub.open_session(self._dispatchers[0])
+        try:
+            return session.clips(_CLIPS_MAX) or []
+        finally:
+            session.close()
 
     def _begin_quiet(self) -> None:
         """End all faults."""
@@ -297,6 +334,7 @@ class District:
         for board in self.boards:
             self.monitor.check_delivery(board.name, board.thinned)
         self.monitor.check_alarms(CLOSED_STATE)
+        self.monitor.sums["clips"] = self.monitor.cameras.check_clips(self._clips())
         self.hub.dispose()
         self._folder.cleanup()
         return {

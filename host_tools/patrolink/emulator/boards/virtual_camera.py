@@ -1,0 +1,130 @@
+"""Camera and card of a simulated board with a network stack. Pictures are small, so that a district can have many."""
+
+import functools
+import io
+from collections.abc import Callable
+from typing import Any
+
+from PIL import Image
+
+from patrolink.emulator.boards.virtual_hal import Flash, VirtualFiles
+from patrolink.emulator.boards.virtual_stack import StackHal
+from patrolink.emulator.network.carrier import Network
+
+_SIZE = 64, 48
+_PICTURES = 8
+
+
+@functools.cache
+def _pictures() -> list[bytes]:
+    """Return JPEG files with a grey that changes."""
+    pictures = []
+    for i in range(_PICTURES):
+        data = io.BytesIO()
+        Image.new("RGB", _SIZE, (30 * i, 30 * i, 60)).save(data, "JPEG", quality=40)
+        pictures.append(data.getvalue())
+    return pictures
+
+
+class VirtualCamera:
+    """A camera of the HAL on a virtual clock."""
+
+    width, height = _SIZE
+    fps = 1
+    fault = ""
+    dropped = damaged = 0
+
+    def __init__(self, hal: "CameraHal") -> None:
+        self._hal = hal
+        self._opening = 0  # counts openings: a tick of an earlier one is ignored
+        self._is_open = False
+        self._taken_ms = 0.0
+        self._count = 0
+
+    def open(self) -> None:
+        """Take pictures from now on."""
+        self._is_open = True
+        self._opening += 1
+        self._tick(self._opening)
+
+    def _tick(self, opening: int) -> None:
+        if self._is_open and opening == self._opening:
+            self._hal.wake()
+            self._hal.network.scheduler.after(1000 / self.fps, lambda: self._tick(opening))
+
+    def frame(self) -> tuple[bytes, int, int] | None:
+        """Return the next picture; None if it is not due."""
+        now_ms = self._hal.network.scheduler.now
+        if not self._is_open or now_ms - self._taken_ms < 1000 / self.fps:
+            return None
+        self._taken_ms = now_ms
+        self._count += 1
+        return _pictures()[self._count % _PICTURES], self._hal.Clock().now_ms(), 0
+
+    def close(self) -> None:
+        """Stop."""
+        self._is_open = False
+
+
+class _Writer:
+    """Appends to a file of a card at once."""
+
+    fault = ""
+    behind = 0
+
+    def __init__(self, files: VirtualFiles, name: str) -> None:
+        self._files, self._name = files, name
+        files.append(name, b"")
+
+    def write(self, data: bytes | memoryview) -> None:
+        self._files.append(self._name, data)
+
+    def sync(self) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+class VirtualCard(VirtualFiles):
+    """Clip storage of a board. It survives a power cut as it is."""
+
+    def open(self, name: str) -> _Writer:
+        """Return a writer that appends to a file."""
+        return _Writer(self, name)
+
+    def drop(self, name: str) -> None:
+        """Remove a file, if there is one."""
+        if name in self.names():
+            self.remove(name)
+
+    def flush(self, timeout_ms: int) -> None:
+        """Do nothing."""
+
+    def free_kb(self) -> int | None:
+        """Return None: it is not limited."""
+        return None
+
+
+class CameraHal(StackHal):
+    """Platform of a board with a camera and a card; arguments as of StackHal."""
+
+    def __init__(self, network: Network, seed: str, on_microphone: Callable[[bool], None]) -> None:
+        super().__init__(network, seed, on_microphone)
+        self._card = Flash()
+        self._lens = VirtualCamera(self)
+
+    def boot(self) -> None:
+        """Power on; see StackHal. The camera is closed."""
+        super().boot()
+        self._lens.close()
+
+    # --- names of the HAL contract ---
+
+    def camera(self, settings: Any, now_ms: object, log: object, inputs: object) -> VirtualCamera:
+        """Return the camera."""
+        return self._lens
+
+    def clip_storage(self, folder: str) -> VirtualCard:
+        """Return the card."""
+        return VirtualCard(self._card, folder)
