@@ -16,7 +16,7 @@ from tests.support.simulated_site import LIVE_PORT, UPLOAD_PORT
 from tests.support.site_file import DISPATCHERS
 
 NAME = "vest-1"
-PRE_S, POST_S, SEGMENT_S, FPS = 2, 2, 2, 5
+PRE_S, POST_S, SEGMENT_S, FPS = 3, 2, 2, 5  # PRE_S is more than a segment: whole segments are kept
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def site(tmp_path):
     agent = site.agents[NAME]
     agent.see_sky()
     site.run_until(lambda: "clips: recording" in agent.text(), agent.text)
-    site.run_for(5)
+    site.run_for(8)
     yield site
     site.close()
 
