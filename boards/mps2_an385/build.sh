@@ -30,6 +30,7 @@ cp "$root/device/boot.py" "$root/protocol/generated/patrolink_messages.py" "$age
 cp "$root"/device/app/{start,errors,config,device,wiring_network,wiring_modem,wiring_media,wiring_commands,wiring_camera,wiring_recording,wiring_live_view,wiring_upload}.py "$agent/app"
 cp "$root"/device/hal/{common,clip_storage}.py "$agent/hal"
 cp "$root/device/hal/baremetal/platform.py" "$agent/hal/baremetal"
+find "$agent" -name '*_cpython.py' -delete
 rm -f "$agent"/compat/{netsock,tls,udp}.py # only for processes
 find "$agent" -name __pycache__ -prune -exec rm -rf {} +
 python3 "$root/protocol/inline_constants.py" "$agent" # generated constants then use no heap

@@ -72,9 +72,10 @@ def test_machine_code_equals_interpreted_code():
     except (AttributeError, OSError):  # frozen into firmware: the source is in the folder of this test
         source = load_interpreted("g711.py")
     linear = struct.pack("<1000h", *range(-32768, 32768, 65)[:1000])
-    native, interpreted = bytearray(1000), bytearray(1000)
-    assert g711.encode(linear, 1000, native, 0) == source.encode(linear, 1000, interpreted, 0)
-    assert native == interpreted
+    native, interpreted = bytearray(1003), bytearray(1003)
+    for n, offset in ((1000, 0), (7, 3), (1000, 3)):
+        assert g711.encode(linear, n, native, offset) == source.encode(linear, n, interpreted, offset)
+        assert native == interpreted
     native, interpreted = bytearray(2000), bytearray(2000)
     g711.decode(bytes(range(250)) * 4, 0, 1000, native, 0)
     source.decode(bytes(range(250)) * 4, 0, 1000, interpreted, 0)
