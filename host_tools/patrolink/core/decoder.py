@@ -1,5 +1,6 @@
 """Decode frames to rows: verify, drop repeats, convert to plain units."""
 
+import functools
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -40,13 +41,17 @@ POSITION_COLUMNS = (
 
 def rfc3339(unix_ms: int | None) -> str | None:
     """Return a unix time in milliseconds as RFC 3339 in UTC; None for None and for a time after the year 9999."""
-    if unix_ms is None:
-        return None
+    second = None if unix_ms is None else _rfc3339_second(unix_ms // 1000)
+    return None if second is None or unix_ms is None else f"{second}.{unix_ms % 1000:03d}Z"
+
+
+@functools.lru_cache(maxsize=1024)
+def _rfc3339_second(unix_s: int) -> str | None:
     try:
-        moment = datetime.fromtimestamp(unix_ms // 1000, timezone.utc)
+        moment = datetime.fromtimestamp(unix_s, timezone.utc)
     except (ValueError, OverflowError, OSError):
         return None
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{unix_ms % 1000:03d}Z"
+    return f"{moment:%Y-%m-%dT%H:%M:%S}"
 
 
 @dataclass

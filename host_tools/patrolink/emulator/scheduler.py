@@ -27,7 +27,7 @@ class Scheduler:
 
     def after(self, delay_ms: float, action: Action) -> None:
         """Schedule an action for a delay in milliseconds."""
-        self.at(self.now + delay_ms, action)
+        heapq.heappush(self._heap, (self.now + delay_ms if delay_ms > 0 else self.now, next(self._order), action))
 
     def next_time(self) -> float | None:
         """Return the due time of the next action in milliseconds, or None if the queue is empty."""
@@ -40,6 +40,8 @@ class Scheduler:
 
     def run_until(self, when: float) -> None:
         """Run all actions that are due up to a time, then advance to that time."""
-        while self._heap and self._heap[0][0] <= when:
-            self.step()
+        heap, pop = self._heap, heapq.heappop
+        while heap and heap[0][0] <= when:
+            self.now, _, action = pop(heap)
+            action()
         self.now = max(self.now, when)

@@ -10,6 +10,8 @@ import greenlet
 from patrolink.emulator.boards.virtual_hal import Reset, VirtualHal
 from patrolink.emulator.scheduler import Scheduler
 
+_FOREVER_MS = float("inf")
+
 
 class ParallelHal(VirtualHal):
     """Platform of one of many boards.
@@ -23,13 +25,15 @@ class ParallelHal(VirtualHal):
     """
 
     IDLE_MS = 1000  # every input wakes the board, so it need not look for inputs
-    SHORTEST_WAIT_MS = 50  # without an input: fewer rounds of the main loop; sound is played in larger pieces
+    SHORTEST_WAIT_MS = 200  # without an input: fewer rounds of the main loop
 
     def __init__(self, scheduler: Scheduler, seed: str) -> None:
         super().__init__(scheduler, seed)
         self._greenlet: greenlet.greenlet | None = None
-        self._wait_number = 0  # of the wait in progress, or the last one
-        self._waiting = False
+        self._suspended = False
+        self._waiting = False  # suspended until an input arrives
+        self._deadline_ms = 0.0  # of the suspension in progress
+        self._timer_ms = _FOREVER_MS  # due time of the earliest timer that is scheduled
         self.write_ms = 0.0
         self.flash.on_write = self._on_write
 
@@ -39,20 +43,46 @@ class ParallelHal(VirtualHal):
 
     def start(self, program: Callable[[], None]) -> None:
         """Run a program in a greenlet of this board."""
+        self._suspended = self._waiting = self._woken = False
         self._greenlet = greenlet.greenlet(program)
         self._greenlet.switch()
 
-    def _wake(self) -> None:
-        super()._wake()
-        if self._waiting:
-            self._waiting = False
-            number = self._wait_number
-            self._scheduler.after(0, lambda: self._resume(number))
+    def deliver_now(self, path: str, data: bytes) -> None:
+        """Deliver bytes to a UART, and let the agent process them before this returns.
 
-    def _resume(self, number: int) -> None:
-        if number == self._wait_number and self._greenlet is not None:
-            self._wait_number += 1
-            self._waiting = False
+        For actions of the scheduler: an agent must not run inside of another one, or of the hub.
+        """
+        self._receive(path, data)
+        if self._waiting:
+            self._resume()
+
+    def _wake(self) -> None:
+        if self._waiting and not self._woken:
+            self._woken = True
+            self._scheduler.after(0, self._on_wake)
+
+    def _on_wake(self) -> None:
+        if self._waiting and self._woken:
+            self._resume()
+
+    def _on_timer(self) -> None:
+        now = self._scheduler.now
+        if now >= self._timer_ms:
+            self._timer_ms = _FOREVER_MS
+        if self._suspended:
+            if now >= self._deadline_ms:
+                self._resume()
+            else:
+                self._set_timer()
+
+    def _set_timer(self) -> None:
+        if self._deadline_ms < self._timer_ms:
+            self._timer_ms = self._deadline_ms
+            self._scheduler.at(self._timer_ms, self._on_timer)
+
+    def _resume(self) -> None:
+        self._suspended = self._waiting = self._woken = False
+        if self._greenlet is not None:
             self._greenlet.switch()
 
     def end(self, cause: BaseException) -> None:
@@ -65,19 +95,24 @@ class ParallelHal(VirtualHal):
         self._suspend(ms)
         self._fed = self._scheduler.now
 
+    def shortest_wait_ms(self) -> float:
+        """Return the shortest wait without an input."""
+        return self.SHORTEST_WAIT_MS
+
     def wait(self, ms: float) -> None:
         """Let the simulation go on for at most `ms`, or until an input wakes the board."""
         if self.dies is None:
             self._waiting = True
-            self._suspend(max(ms, self.SHORTEST_WAIT_MS))
+            self._suspend(max(ms, self.shortest_wait_ms()))
         if self._scheduler.now - self._fed > self.watchdog_ms:
             self.dies = Reset("watchdog")
         if self.dies is not None:
             raise self.dies
 
     def _suspend(self, ms: float) -> None:
-        number = self._wait_number
-        self._scheduler.after(ms, lambda: self._resume(number))
+        self._deadline_ms = self._scheduler.now + ms
+        self._suspended = True
+        self._set_timer()
         main = greenlet.getcurrent().parent
         assert main is not None
         main.switch()

@@ -164,10 +164,13 @@ class VirtualHal:
 
     def deliver(self, path: str, data: bytes) -> None:
         """Deliver bytes to a UART."""
+        self._receive(path, data)
+        self._wake()
+
+    def _receive(self, path: str, data: bytes) -> None:
         line = self.lines[path]
         line.received += data
         del line.received[:-8192]
-        self._wake()
 
     def press(self, button: bytes) -> None:
         """Press a button."""
@@ -196,11 +199,12 @@ class VirtualHal:
     # --- names of the HAL contract ---
 
     def Clock(self) -> Any:
-        hal = self
+        hal, scheduler = self, self._scheduler
 
         class Clock:
-            def now_ms(self) -> int:
-                return int(hal._scheduler.now - hal._boot + hal.clock_jump_ms)
+            @staticmethod
+            def now_ms() -> int:
+                return int(scheduler.now - hal._boot + hal.clock_jump_ms)
 
         return Clock()
 
@@ -209,12 +213,14 @@ class VirtualHal:
 
     def Uart(self, path: str, now_ms: object, log: object, name: str, inputs: object) -> Any:
         hal, line = self, self.lines[path]
+        received = line.received
 
         class Uart:
             def readinto(self, buf: bytearray) -> int:
-                n = min(len(buf), len(line.received))
-                buf[:n] = line.received[:n]
-                del line.received[:n]
+                n = min(len(buf), len(received))
+                if n:
+                    buf[:n] = received[:n]
+                    del received[:n]
                 return n
 
             def write(self, buf: bytes) -> None:

@@ -11,6 +11,8 @@ _ECONNREFUSED, _ECONNRESET = 111, 104
 _UNIT_BYTES = 160  # 10 ms of samples
 _TICK_MS = 60  # how often the microphone delivers samples
 _WAITING_MAX = 64  # datagrams in the receive buffer of a socket
+_VOICE_WAIT_MS = 50  # shortest wait while there is voice: sound is played in pieces of this length
+_VOICE_MS = 1000  # after sound or a datagram there may be voice for this time
 _SPEECH = bytes(range(256)) * 2  # loud enough to count as speech
 
 
@@ -27,6 +29,7 @@ class StackHal(ParallelHal):
         self.network, self.on_microphone = network, on_microphone
         self.indicator = 0
         self.played_units = 0
+        self._voice_until_ms = 0.0
         self.pins["indicator"] = self._set_indicator
 
     def _set_indicator(self, level: int) -> None:
@@ -40,6 +43,15 @@ class StackHal(ParallelHal):
     def wake(self) -> None:
         """Wake the main loop: data has arrived at a socket."""
         self._wake()
+
+    def expect_voice(self) -> None:
+        """Note a datagram, or sound that is played or recorded."""
+        self._voice_until_ms = self._scheduler.now + _VOICE_MS
+
+    def shortest_wait_ms(self) -> float:
+        """See ParallelHal."""
+        shortest_ms = super().shortest_wait_ms()
+        return min(_VOICE_WAIT_MS, shortest_ms) if self._scheduler.now < self._voice_until_ms else shortest_ms
 
     # --- names of the HAL contract ---
 
@@ -130,6 +142,7 @@ class VirtualUdp:
     def _on_data(self, data: bytes) -> None:
         if len(self._waiting) < _WAITING_MAX:
             self._waiting.append(data)
+            self._hal.expect_voice()
             self._hal.wake()
 
     def ready(self) -> bool:
@@ -190,6 +203,7 @@ class VirtualMicrophone:
 
     def _tick(self, opening: int) -> None:
         if self._open and opening == self._opening:
+            self._hal.expect_voice()
             self._hal.wake()
             self._hal.network.scheduler.after(_TICK_MS, lambda: self._tick(opening))
 
@@ -217,3 +231,4 @@ class VirtualSpeaker:
 
     def write(self, pcm: bytes | bytearray | memoryview) -> None:
         self._hal.played_units += 1
+        self._hal.expect_voice()

@@ -1,5 +1,7 @@
 """NMEA as a receiver sends it, from track points or from a recorded log: one block of bytes per epoch."""
 
+import functools
+import operator
 import re
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timezone
@@ -14,12 +16,13 @@ _KNOT = 1852 / 3600
 _DAY_S = 86400
 
 
+def _checksum(body: bytes) -> int:
+    return functools.reduce(operator.xor, body, 0)
+
+
 def sentence(body: str) -> bytes:
     """Return a sentence with dollar sign, checksum and line end (IEC 61162-1, 7.2)."""
-    check = 0
-    for byte in body.encode():
-        check ^= byte
-    return f"${body}*{check:02X}\r\n".encode()
+    return f"${body}*{_checksum(body.encode()):02X}\r\n".encode()
 
 
 def _angle(value: float, width: int, letters: str) -> str:
@@ -29,25 +32,45 @@ def _angle(value: float, width: int, letters: str) -> str:
     return f"{degrees:0{width}d}{rest // 1_000_000:02d}.{rest % 1_000_000:06d},{letters[value < 0]}"
 
 
+@functools.lru_cache(maxsize=8)
+def _moment(time_ms: int) -> tuple[bytes, bytes, int, int]:
+    """Return time of day and date of a sentence, and the checksum of each."""
+    moment = datetime.fromtimestamp(time_ms // 1000, timezone.utc)
+    clock, date = f"{moment:%H%M%S}.{time_ms % 1000:03d}".encode(), f"{moment:%d%m%y}".encode()
+    return clock, date, _checksum(clock), _checksum(date)
+
+
+class Epoch:
+    """The RMC, GGA, GSA and VTG sentences of a point, at any time.
+
+    Args:
+        p: The point; its time is not used.
+    """
+
+    def __init__(self, p: TrackPoint) -> None:
+        position = f"{_angle(p.lat_deg, 2, 'NS')},{_angle(p.lon_deg, 3, 'EW')}"
+        knots = "" if p.speed_mps is None else f"{p.speed_mps / _KNOT:.3f}"
+        course = "" if p.course_deg is None else f"{p.course_deg % 360:.2f}"
+        altitude = "" if p.alt_m is None else f"{p.alt_m:.2f}"
+        mode = 2 if p.alt_m is None else 3
+        kmh = "" if p.speed_mps is None else f"{p.speed_mps * 3.6:.3f}"
+        rmc = f"GNRMC,%b,A,{position},{knots},{course},%b,,,A,V"
+        gga = f"GNGGA,%b,{position},1,09,0.90,{altitude},M,,M,,"
+        untimed = sentence(f"GNGSA,A,{mode},04,07,08,09,16,21,27,30,31,,,,1.60,0.90,1.30,1")
+        untimed += sentence(f"GNVTG,{course},T,,M,{knots},N,{kmh},K,A")
+        self._format = f"${rmc}*%02X\r\n${gga}*%02X\r\n".encode() + untimed
+        self._rmc_sum, self._gga_sum = (_checksum(body.replace("%b", "").encode()) for body in (rmc, gga))
+
+    def at(self, time_ms: int) -> bytes:
+        """Return the sentences for a unix time in milliseconds."""
+        clock, date, clock_sum, date_sum = _moment(time_ms)
+        rmc_sum = self._rmc_sum ^ clock_sum ^ date_sum
+        return self._format % (clock, date, rmc_sum, clock, self._gga_sum ^ clock_sum)
+
+
 def epoch(p: TrackPoint) -> bytes:
     """Return the RMC, GGA, GSA and VTG sentences of a point."""
-    moment = datetime.fromtimestamp(p.time_ms // 1000, timezone.utc)
-    clock = f"{moment:%H%M%S}.{p.time_ms % 1000:03d}"
-    position = f"{_angle(p.lat_deg, 2, 'NS')},{_angle(p.lon_deg, 3, 'EW')}"
-    knots = "" if p.speed_mps is None else f"{p.speed_mps / _KNOT:.3f}"
-    course = "" if p.course_deg is None else f"{p.course_deg % 360:.2f}"
-    altitude = "" if p.alt_m is None else f"{p.alt_m:.2f}"
-    mode = 2 if p.alt_m is None else 3
-    kmh = "" if p.speed_mps is None else f"{p.speed_mps * 3.6:.3f}"
-    return b"".join(
-        sentence(body)
-        for body in (
-            f"GNRMC,{clock},A,{position},{knots},{course},{moment:%d%m%y},,,A,V",
-            f"GNGGA,{clock},{position},1,09,0.90,{altitude},M,,M,,",
-            f"GNGSA,A,{mode},04,07,08,09,16,21,27,30,31,,,,1.60,0.90,1.30,1",
-            f"GNVTG,{course},T,,M,{knots},N,{kmh},K,A",
-        )
-    )
+    return Epoch(p).at(p.time_ms)
 
 
 def speak(points: Iterable[TrackPoint]) -> Iterator[tuple[float, bytes]]:

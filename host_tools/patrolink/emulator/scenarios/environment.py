@@ -172,7 +172,7 @@ class Environment(ABC):
         points = tracks.read(resources.demo_track())
         there_and_back = itertools.cycle(points + points[::-1])
         for point in there_and_back:
-            yield nmea.epoch(replace(point, time_ms=self.unix_ms() // 1000 * 1000))
+            yield nmea.Epoch(point).at(self.unix_ms() // 1000 * 1000)
 
     # --- counting ---------------------------------------------------------------------------------------------------
 

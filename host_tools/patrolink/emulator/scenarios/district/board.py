@@ -1,11 +1,9 @@
 """One device of a district: the agent in a greenlet on a simulated board, with receiver, network and wearer."""
 
-import itertools
 import random
 import re
 from collections import deque
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable
 from typing import Any
 
 import patrolink_messages as m
@@ -35,7 +33,7 @@ _LINK_UP = next(code for code, name in NAMES["device_status", "link"].items() if
 _SOS_STATES = ("sent", "received", "read", "accepted", "arrived", "resolved", "false alarm")
 _SOS_LINE = re.compile(f"sos ([0-9]+) ({'|'.join(_SOS_STATES)})")
 
-_points: list[tracks.TrackPoint] = []
+_epochs: list[nmea.Epoch] = []  # of the track, there and back
 
 
 class Board:
@@ -119,8 +117,11 @@ class Board:
             self.hal.lines["modem"] = Line()
             self.hal.lines["modem"].to_peer = self.modem.feed
         self.hal.lines["gps"] = Line()
-        epochs = self._epochs()
-        scheduler.after(self.random.uniform(0, self._fix_ms), lambda: self._speak(epochs))
+        if not _epochs:
+            there = [nmea.Epoch(point) for point in tracks.read(resources.demo_track())]
+            _epochs.extend(there + there[::-1])
+        self._at = self.random.randrange(len(_epochs) // 2)  # place on the track
+        scheduler.after(self.random.uniform(0, self._fix_ms), self._speak)
         scheduler.after(self.random.uniform(0, 20_000), lambda: self.hal.start(self._run))
 
     # --- peripherals --------------------------------------------------------------------------------------------------
@@ -128,19 +129,12 @@ class Board:
     def _from_modem(self, data: bytes) -> None:
         self.hal.deliver("modem", data)
 
-    def _epochs(self) -> Iterator[bytes]:
-        if not _points:
-            _points.extend(tracks.read(resources.demo_track()))
-        start = self.random.randrange(len(_points))
-        there_and_back = itertools.cycle(_points + _points[::-1])
-        for point in itertools.islice(there_and_back, start, None):
-            yield nmea.epoch(replace(point, time_ms=self._receiver_clock.unix_ms() // 1000 * 1000))
-
-    def _speak(self, epochs: Iterator[bytes]) -> None:
-        if self.device is not None:
-            self.hal.deliver("gps", next(epochs))
+    def _speak(self) -> None:
         if not self._ended:
-            self._scheduler.after(self._fix_ms, lambda: self._speak(epochs))
+            self._scheduler.after(self._fix_ms, self._speak)
+        if self.device is not None:
+            self._at = (self._at + 1) % len(_epochs)
+            self.hal.deliver_now("gps", _epochs[self._at].at(self._receiver_clock.unix_ms() // 1000 * 1000))
 
     def _on_microphone(self, is_open: bool) -> None:
         assert isinstance(self.hal, StackHal)

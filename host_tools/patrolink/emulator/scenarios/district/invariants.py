@@ -329,8 +329,11 @@ class Monitor:
 
     def _missing(self, device: str) -> set[int]:
         missing = self._due.get(device, set()) - self.processed.get(device, set())
-        missing -= {counter for name, counter in self._excused if name == device}
-        return {counter for counter in missing if not self.identities.is_shared(device, counter)}
+        return {
+            counter
+            for counter in missing
+            if (device, counter) not in self._excused and not self.identities.is_shared(device, counter)
+        }
 
     def missing(self, device: str) -> int:
         """Return how many frames of a device the hub does not have yet of those that are due."""
