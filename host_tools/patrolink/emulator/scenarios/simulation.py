@@ -227,16 +227,21 @@ class Simulation(Environment):
         return report
 
 
-def footprint(device: Any) -> int:
-    """Return the size in bytes of all objects that the agent holds, without modules and the emulated board."""
+def footprint(root: Any, without: str = "patrolink.") -> int:
+    """Return the size in bytes of all objects that an object holds, itself included.
+
+    Args:
+        root: The object.
+        without: Objects whose class is in a package of this prefix do not count, nor what only they hold.
+    """
     visited: set[int] = set()
     total = 0
-    stack = [device]
+    stack = [root]
     while stack:
         item = stack.pop()
         if id(item) in visited or isinstance(item, type | types.ModuleType | types.FunctionType | ssl.SSLContext):
             continue
-        if type(item).__module__.startswith("patrolink.") or isinstance(item, types.FrameType):
+        if type(item).__module__.startswith(without) or isinstance(item, types.FrameType):
             continue
         visited.add(id(item))
         total += sys.getsizeof(item)

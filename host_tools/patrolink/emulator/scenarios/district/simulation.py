@@ -36,6 +36,7 @@ from patrolink.emulator.scenarios.district.group_key_rule import GroupKeyRule
 from patrolink.emulator.scenarios.district.hub_process import HubProcess
 from patrolink.emulator.scenarios.district.identity_faults import IdentityFaults
 from patrolink.emulator.scenarios.district.invariants import Monitor, Violation, is_rtcp
+from patrolink.emulator.scenarios.district.memory_rule import MemoryRule
 from patrolink.emulator.scenarios.district.state_checks import StateChecks
 from patrolink.emulator.scheduler import Scheduler
 from patrolink.emulator.virtual_loop import VirtualLoop
@@ -126,6 +127,8 @@ class District:
             self.monitor,
         )  # fmt: skip
         self._schedule_faults(faults)
+        agents = [(board.name, functools.partial(getattr, board, "device")) for board in self.boards]
+        MemoryRule(self.scheduler, agents, lambda: self.hub.hub, self.monitor.violate)
         self._checks = StateChecks(
             site.parent, _GROUP_SIZE, self.scheduler, self.boards, self.hub, self.broker, self.monitor
         )
