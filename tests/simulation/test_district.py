@@ -4,9 +4,11 @@ import json
 
 import pytest
 from patrolink.cli import main
-from patrolink.emulator.scenarios.district.faults import NO_FAULTS, DistrictFaults
+from patrolink.emulator.scenarios.district.faults import HOUR_MS, NO_FAULTS, DistrictFaults
+from patrolink.emulator.scenarios.district.memory_rule import MemoryRule
 from patrolink.emulator.scenarios.district.prefix import shortest_prefix_min
 from patrolink.emulator.scenarios.district.simulation import District
+from patrolink.emulator.scheduler import Scheduler
 
 SEEDS = range(1, 5)
 
@@ -70,3 +72,13 @@ def test_prefix_is_the_shortest_one_that_fails():
         return minutes >= 13
 
     assert shortest_prefix_min(fails, 60) == 13 and len(durations) <= 7
+
+
+def test_memory_that_grows_is_reported():
+    scheduler, held, violations = Scheduler(), [bytes(1000)], []
+    MemoryRule(scheduler, [("d0001", lambda: held)], lambda: None, lambda *violation: violations.append(violation))
+    scheduler.run_until(2 * HOUR_MS)
+    assert violations == []
+    held.extend(bytes(1000 + n) for n in range(40))
+    scheduler.run_until(2.6 * HOUR_MS)
+    assert [rule for rule, _ in violations] == ["memory"] and "d0001" in violations[0][1]

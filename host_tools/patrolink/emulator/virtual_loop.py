@@ -208,7 +208,7 @@ def _set_exception(future: "asyncio.Future[Any]", error: Exception) -> None:
 
 
 def dispose(loops: Iterable[VirtualLoop]) -> None:
-    """Drop what is left of processes, at the end of a simulation.
+    """Drop what is left of processes that have ended. Takes long: a garbage collection.
 
     Python runs the clean-up of coroutines when it drops them. It cannot have an effect any more, and what it raises has
     no meaning.

@@ -1,5 +1,6 @@
 """One device of a district: the agent in a greenlet on a simulated board, with receiver, network and wearer."""
 
+import functools
 import random
 import re
 from collections import deque
@@ -33,7 +34,12 @@ _LINK_UP = next(code for code, name in NAMES["device_status", "link"].items() if
 _SOS_STATES = ("sent", "received", "read", "accepted", "arrived", "resolved", "false alarm")
 _SOS_LINE = re.compile(f"sos ([0-9]+) ({'|'.join(_SOS_STATES)})")
 
-_epochs: list[nmea.Epoch] = []  # of the track, there and back
+
+@functools.cache
+def _walk() -> list[nmea.Epoch]:
+    """Return the epochs of a walk along the track and back."""
+    epochs = [nmea.Epoch(point) for point in tracks.read(resources.demo_track())]
+    return epochs + epochs[::-1]
 
 
 class Board:
@@ -117,10 +123,8 @@ class Board:
             self.hal.lines["modem"] = Line()
             self.hal.lines["modem"].to_peer = self.modem.feed
         self.hal.lines["gps"] = Line()
-        if not _epochs:
-            there = [nmea.Epoch(point) for point in tracks.read(resources.demo_track())]
-            _epochs.extend(there + there[::-1])
-        self._at = self.random.randrange(len(_epochs) // 2)  # place on the track
+        self._epochs = _walk()
+        self._at = self.random.randrange(len(self._epochs))  # place on the track
         scheduler.after(self.random.uniform(0, self._fix_ms), self._speak)
         scheduler.after(self.random.uniform(0, 20_000), lambda: self.hal.start(self._run))
 
@@ -133,8 +137,8 @@ class Board:
         if not self._ended:
             self._scheduler.after(self._fix_ms, self._speak)
         if self.device is not None:
-            self._at = (self._at + 1) % len(_epochs)
-            self.hal.deliver_now("gps", _epochs[self._at].at(self._receiver_clock.unix_ms() // 1000 * 1000))
+            self._at = (self._at + 1) % len(self._epochs)
+            self.hal.deliver_now("gps", self._epochs[self._at].at(self._receiver_clock.unix_ms() // 1000 * 1000))
 
     def _on_microphone(self, is_open: bool) -> None:
         assert isinstance(self.hal, StackHal)

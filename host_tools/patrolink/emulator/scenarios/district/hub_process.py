@@ -20,6 +20,7 @@ from patrolink.hub.app import Hub
 from patrolink.hub.config import HubContext
 
 _RESTART_MS = 2000  # as the service manager does
+_LIVES_MAX = 8  # whose memory is kept: to give it back takes a garbage collection
 
 
 class HubProcess:
@@ -59,7 +60,7 @@ class HubProcess:
         self.lives = 0
         self.ready_at_ms = 0.0
         self._loop: VirtualLoop | None = None
-        self._loops: list[VirtualLoop] = []  # of all lives
+        self._loops: list[VirtualLoop] = []  # of the lives that are not disposed of
         self._stop: asyncio.Future[Any] | None = None
         self._replay_file = site.parent / "state" / "shard-0" / "replay.bin"
         self._replay_windows: bytes | None = (
@@ -69,6 +70,8 @@ class HubProcess:
 
     def start(self) -> None:
         """Start the hub now."""
+        if len(self._loops) >= _LIVES_MAX:
+            self._dispose_lives()
         if self._replay_windows is not None:
             self._replay_file.write_bytes(self._replay_windows)
             self._replay_windows = None
@@ -155,5 +158,8 @@ class HubProcess:
     def dispose(self) -> None:
         """Drop all lives, at the end of a simulation."""
         self._exchange.close()
+        self._dispose_lives()
+
+    def _dispose_lives(self) -> None:
         dispose(self._loops)
         self._loops.clear()
