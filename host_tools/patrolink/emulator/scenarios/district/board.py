@@ -123,8 +123,7 @@ class Board:
             self.hal.lines["modem"] = Line()
             self.hal.lines["modem"].to_peer = self.modem.feed
         self.hal.lines["gps"] = Line()
-        self._epochs = _walk()
-        self._at = self.random.randrange(len(self._epochs))  # place on the track
+        self._at = self.random.randrange(len(_walk()))  # place on the track
         scheduler.after(self.random.uniform(0, self._fix_ms), self._speak)
         scheduler.after(self.random.uniform(0, 20_000), lambda: self.hal.start(self._run))
 
@@ -137,8 +136,9 @@ class Board:
         if not self._ended:
             self._scheduler.after(self._fix_ms, self._speak)
         if self.device is not None:
-            self._at = (self._at + 1) % len(self._epochs)
-            self.hal.deliver_now("gps", self._epochs[self._at].at(self._receiver_clock.unix_ms() // 1000 * 1000))
+            epochs = _walk()
+            self._at = (self._at + 1) % len(epochs)
+            self.hal.deliver_now("gps", epochs[self._at].at(self._receiver_clock.unix_ms() // 1000 * 1000))
 
     def _on_microphone(self, is_open: bool) -> None:
         assert isinstance(self.hal, StackHal)
