@@ -34,6 +34,11 @@ def parametrize_fixtures():
     """Disable pytest-embedded's fixture of this name, about forty fixtures per test; tests/hil enables it again."""
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _mp_manager():
+    """Disable pytest-embedded's fixture of this name, a process per session; tests/hil enables it again."""
+
+
 @pytest.fixture(scope="session")
 def broker():
     """A real broker: mosquitto if it is installed, else amqtt."""

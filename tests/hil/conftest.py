@@ -14,7 +14,7 @@ from typing import get_args
 import pytest
 from patrolink.core.boards import Feature
 from patrolink.core.errors import UserError
-from pytest_embedded.plugin import parametrize_fixtures  # noqa: F401  tests/conftest.py disables it for all other tests
+from pytest_embedded.plugin import _mp_manager, parametrize_fixtures  # noqa: F401  tests/conftest.py disables them
 
 from tests.conftest import ROOT
 from tests.hil import flaky, hardware, health
