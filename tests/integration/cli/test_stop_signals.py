@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.support import console_site, site_file
+from tests.support import hub_process, site_file
 from tests.support.json_lines import summary
 from tests.support.paths import DEMO_VIDEO
 from tests.support.polling import wait_until
 from tests.support.processes import descendants, ignore_sigint
-from tests.support.site_file import OTHER, TOKEN
+from tests.support.site_file import DEVICES, DISPATCHERS, GROUPS, OTHER, TOKEN
 
 STOP_SIGNALS = [signal.SIGINT, signal.SIGTERM]
 pytestmark = pytest.mark.parametrize("number", STOP_SIGNALS, ids=lambda number: number.name)
@@ -98,11 +98,12 @@ def test_incident_stops(start, number, tmp_path):
 
 
 def test_hub_stops(start, broker, number, tmp_path):
-    folder = tmp_path / "site"
-    folder.mkdir()
-    site = console_site.ConsoleSite(folder, broker)
-    site.process.stop()
-    process = start("hub", str(folder / "site.toml"), "--json")
+    *ports, console = hub_process.free_ports(3)
+    site = site_file.SITE_TEMPLATE.format(
+        url=broker.url, ports=ports, top="", hub=f'console = "127.0.0.1:{console}"', groups=GROUPS + DISPATCHERS
+    )
+    site_file.write_site(tmp_path, site, DEVICES)
+    process = start("hub", str(tmp_path / "site.toml"), "--json")
     assert json.loads(process.stdout.readline())["groups"]
     code, out, _ = stop(process, number)
     assert code == 0 and summary(out)["site"] == "test.example"
