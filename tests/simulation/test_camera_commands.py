@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from patrolink.emulator.boards.virtual_camera import Film
 from patrolink.emulator.network.carrier import PROFILES
 from patrolink.evidence import evidence_key
 from patrolink.evidence.clip_folders import read_signers
@@ -24,7 +25,7 @@ def site(tmp_path):
     """A site with a device that records, at five pictures a second."""
     public = evidence_key.create(tmp_path / "evidence.pem").public
     config = {"clips": {"evidence_key": public, "pre_s": PRE_S, "post_s": POST_S, "segment_s": SEGMENT_S}}
-    kit = Kit(PROFILES["city"], config, "", (drawn_pictures(False, 12), (320, 240), FPS))
+    kit = Kit(PROFILES["city"], config, "", Film(drawn_pictures(False, 12), (320, 240), FPS))
     hub = f'uploads = "127.0.0.1:{UPLOAD_PORT}"\nlive_port = {LIVE_PORT}'
     site = AgentSite(tmp_path, {NAME: kit}, 1, DISPATCHERS, 'evidence_key = "evidence.pem"', hub)
     agent = site.agents[NAME]

@@ -5,6 +5,7 @@ import json
 import patrolink_messages
 import pytest
 from patrolink.core.keys import DeviceKey
+from patrolink.emulator.boards.virtual_camera import Film
 from patrolink.evidence import evidence_key
 from patrolink.hub.infra.downlink import Downlink
 from patrolink_protocol import codec, frame
@@ -27,7 +28,7 @@ def site(tmp_path):
     public = evidence_key.create(tmp_path / "evidence.pem").public
     config = {"clips": {"evidence_key": public, "pre_s": 2, "post_s": 2, "segment_s": 2}, "batch_fixes": 1}
     hub = f'uploads = "127.0.0.1:{UPLOAD_PORT}"\nlive_port = {LIVE_PORT}'
-    kit = Kit(config=config, camera=(drawn_pictures(False, 12), (320, 240), 5))
+    kit = Kit(config=config, film=Film(drawn_pictures(False, 12), (320, 240), 5))
     site = AgentSite(tmp_path, {NAME: kit}, 1, DISPATCHERS, 'evidence_key = "evidence.pem"', hub)
     site.agents[NAME].see_sky()
     site.wait_for_row(lambda row: row["record"] == "position")

@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+from patrolink.emulator.boards.virtual_camera import Film
 from patrolink.emulator.network.carrier import PROFILES
 from patrolink.evidence import evidence_key
 from patrolink.evidence.clip_folders import read_signers
@@ -33,7 +34,7 @@ class Scene:
         public = evidence_key.create(folder / "evidence.pem").public
         clips = {"evidence_key": public, "pre_s": 2, "post_s": 2, "segment_s": 2}
         self.captured = drawn_pictures(False, 12)
-        kit = Kit(PROFILES["city"], {"clips": clips, "batch_fixes": 10}, modem, (self.captured, SIZE, FPS))
+        kit = Kit(PROFILES["city"], {"clips": clips, "batch_fixes": 10}, modem, Film(self.captured, SIZE, FPS))
         hub = f'uploads = "127.0.0.1:{UPLOAD_PORT}"\nlive_port = {LIVE_PORT}'
         self.site = AgentSite(folder, {NAME: kit}, seed, DISPATCHERS, 'evidence_key = "evidence.pem"', hub)
         self.clips = folder / "clips"

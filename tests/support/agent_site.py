@@ -6,7 +6,7 @@ waits in real time: what a listener hears or a dispatcher sees depends on the ne
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from patrolink.core.capture import Record
 from patrolink.core.decoder import Decoder
 from patrolink.core.keys import DeviceKey
 from patrolink.emulator.boards import agent_loader
+from patrolink.emulator.boards.virtual_camera import Film
 from patrolink.emulator.boards.virtual_hal import Line
 from patrolink.emulator.network.carrier import Connection, Network, Profile, Remote
 from patrolink.emulator.peripherals import nmea
@@ -41,13 +42,13 @@ class Kit:
         profile: Conditions of its network.
         config: Keys of its configuration; those of `ptt` and `clips` complete the defaults.
         modem: Dialect of its AT modem; "" for a network stack and a headset.
-        camera: Pictures (JPEG), their size, and how many there are per second; None: no camera.
+        film: What its camera plays; None: no camera.
     """
 
     profile: Profile = QUIET
     config: dict[str, Any] = field(default_factory=dict)
     modem: str = ""
-    camera: tuple[Sequence[bytes], tuple[int, int], int] | None = None
+    film: Film | None = None
 
 
 class Agent:
@@ -65,7 +66,7 @@ class Agent:
         self.log: list[tuple[float, str]] = []
         seed = int.from_bytes(hashlib.sha256(f"{site.seed} {name}".encode()).digest()[:4], "big")
         self.network = Network(site.scheduler, kit.profile, seed, site.dial)
-        self.board = VirtualBoard(self.network, f"{site.seed} {name}", kit.camera)
+        self.board = VirtualBoard(self.network, f"{site.seed} {name}", kit.film)
         self._program, config = agent_loader.load()
         self._config = self._configuration(config, kit)
         self.modem: Modem | None = None
@@ -93,7 +94,7 @@ class Agent:
         else:
             config["audio"] = {"mic": "mic", "speaker": "speaker", "indicator": "indicator"}
             config["ptt"] = {**defaults.PTT_DEFAULTS, "site": "test.example", **kit.config.get("ptt", {})}
-        if kit.camera is not None:
+        if kit.film is not None:
             config["camera"] = {"source": "camera", "indicator": "indicator", "kind": "vc0706"}
             upload = {"host": _HOST, "port": UPLOAD_PORT, "kbps": 2000, "path": "/clips", "tls": {}}
             clips = {"dir": "clips", "sound": "never", "upload": upload, **kit.config.get("clips", {})}

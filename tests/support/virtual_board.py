@@ -1,12 +1,11 @@
 """Board of a simulated device: network stack or AT modem, headset, camera and card, on a virtual clock."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from memory_storage import MemoryFiles
+from patrolink.emulator.boards.virtual_camera import CameraHal, Film
 from patrolink.emulator.boards.virtual_hal import Line
-from patrolink.emulator.boards.virtual_stack import StackHal, VirtualAudio
+from patrolink.emulator.boards.virtual_stack import VirtualAudio
 from patrolink.emulator.network.carrier import Network
 
 RATE = 8000
@@ -52,101 +51,25 @@ class Headset:
         return samples
 
 
-class Camera:
-    """A camera of the HAL that plays pictures in a loop. Its indicator is on while it is open.
-
-    Args:
-        pictures: JPEG files.
-        fps: Pictures per second.
-
-    Attributes:
-        fault: Why there are no pictures, or "".
-        is_covered: Whether it delivers no pictures.
-    """
-
-    dropped = damaged = 0
-
-    def __init__(self, hal: "VirtualBoard", pictures: Sequence[bytes], size: tuple[int, int], fps: int) -> None:
-        self._hal, self._pictures, self.fps = hal, pictures, fps
-        self.width, self.height = size
-        self.fault = ""
-        self.is_covered = False
-        self._opened_ms: float | None = None
-        self._taken = 0
-
-    @property
-    def is_open(self) -> bool:
-        """Whether pictures are taken."""
-        return self._opened_ms is not None
-
-    def open(self) -> None:
-        self._opened_ms, self._taken = self._hal.network.scheduler.now, 0
-        self._tick(self._opened_ms)
-
-    def _tick(self, opened_ms: float) -> None:
-        if self._opened_ms == opened_ms:
-            self._hal.wake()
-            self._hal.network.scheduler.after(1000 / self.fps, lambda: self._tick(opened_ms))
-
-    def frame(self) -> tuple[bytes, int, int] | None:
-        if self._opened_ms is None or self._opened_ms + self._taken * 1000 / self.fps > self._hal.network.scheduler.now:
-            return None
-        self._taken += 1
-        if self.is_covered:
-            return None
-        return self._pictures[self._taken % len(self._pictures)], self._hal.mono_ms(), 0
-
-    def close(self) -> None:
-        self._opened_ms = None
-
-
-class VirtualBoard(StackHal):
+class VirtualBoard(CameraHal):
     """Platform of a board. It sleeps as long as the agent asks for, as boards do.
 
     Args:
         network: Radio and carrier of the board.
         seed: Seed of its random numbers.
-        camera: Pictures (JPEG), their size, and how many there are per second; None: no camera.
-
-    Attributes:
-        card: Clip storage.
+        film: What its camera plays; None: a grey.
     """
 
     IDLE_MS = 20
     SHORTEST_WAIT_MS = 1
 
-    def __init__(
-        self, network: Network, seed: str, camera: tuple[Sequence[bytes], tuple[int, int], int] | None = None
-    ) -> None:
-        super().__init__(network, seed, lambda is_open: None)
+    def __init__(self, network: Network, seed: str, film: Film | None = None) -> None:
+        super().__init__(network, seed, lambda is_open: None, film)
         self.headset = Headset()
-        self.card = MemoryFiles()
-        self.lens = Camera(self, *camera) if camera else None
         self.lines["gps"] = Line()
-
-    def mono_ms(self) -> int:
-        """Return the time since power-on."""
-        return int(self.network.scheduler.now - self._boot)
-
-    def power_down(self) -> None:
-        """End the device at any instant, as a power cut does. Its storage stays."""
-        self._greenlet = None
-        self.headset.opened_ms = None
-        if self.lens is not None:
-            self.lens.close()
-
-    # --- names of the HAL contract ---
 
     def audio(self) -> "_Audio":
         return _Audio(self)
-
-    def camera(self, settings: Any, now_ms: object, log: object, inputs: object) -> Camera:
-        if self.lens is None:
-            raise ImportError
-        return self.lens
-
-    def clip_storage(self, directory: str) -> MemoryFiles:
-        return self.card
 
 
 class _Audio(VirtualAudio):

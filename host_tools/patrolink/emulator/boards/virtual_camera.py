@@ -2,8 +2,8 @@
 
 import functools
 import io
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 from PIL import Image
 
@@ -15,55 +15,73 @@ _SIZE = 64, 48
 _PICTURES = 8
 
 
+class Film(NamedTuple):
+    """What a camera plays in a loop.
+
+    Args:
+        pictures: JPEG files.
+        size: Width and height.
+        fps: Pictures per second.
+    """
+
+    pictures: Sequence[bytes]
+    size: tuple[int, int]
+    fps: int
+
+
 @functools.cache
-def _pictures() -> list[bytes]:
-    """Return JPEG files with a grey that changes."""
+def _grey() -> Film:
+    """Return a grey that changes once a second."""
     pictures = []
     for i in range(_PICTURES):
         data = io.BytesIO()
         Image.new("RGB", _SIZE, (30 * i, 30 * i, 60)).save(data, "JPEG", quality=40)
         pictures.append(data.getvalue())
-    return pictures
+    return Film(pictures, _SIZE, 1)
 
 
 class VirtualCamera:
-    """A camera of the HAL on a virtual clock."""
+    """A camera of the HAL on a virtual clock.
 
-    width, height = _SIZE
-    fps = 1
+    Attributes:
+        is_open: Whether it takes pictures.
+    """
+
     fault = ""
     dropped = damaged = 0
 
-    def __init__(self, hal: "CameraHal") -> None:
-        self._hal = hal
+    def __init__(self, hal: "CameraHal", film: Film) -> None:
+        self._hal, self._pictures = hal, film.pictures
+        self.width, self.height = film.size
+        self.fps = film.fps
         self._opening = 0  # counts openings: a tick of an earlier one is ignored
-        self._is_open = False
+        self.is_open = False
         self._taken_ms = 0.0
         self._count = 0
 
     def open(self) -> None:
         """Take pictures from now on."""
-        self._is_open = True
+        self.is_open = True
         self._opening += 1
         self._tick(self._opening)
 
     def _tick(self, opening: int) -> None:
-        if self._is_open and opening == self._opening:
+        if self.is_open and opening == self._opening:
             self._hal.wake()
             self._hal.network.scheduler.after(1000 / self.fps, lambda: self._tick(opening))
 
     def frame(self) -> tuple[bytes, int, int] | None:
         """Return the next picture; None if it is not due."""
         now_ms = self._hal.network.scheduler.now
-        if not self._is_open or now_ms - self._taken_ms < 1000 / self.fps:
+        if not self.is_open or now_ms - self._taken_ms < 1000 / self.fps:
             return None
         self._taken_ms = now_ms
         self._count += 1
-        return _pictures()[self._count % _PICTURES], self._hal.Clock().now_ms(), 0
+        return self._pictures[self._count % len(self._pictures)], self._hal.Clock().now_ms(), 0
 
     def close(self) -> None:
         """Stop."""
-        self._is_open = False
+        self.is_open = False
 
 
 class _Writer:
@@ -107,23 +125,33 @@ class VirtualCard(VirtualFiles):
 
 
 class CameraHal(StackHal):
-    """Platform of a board with a camera and a card; arguments as of StackHal."""
+    """Platform of a board with a camera and a card.
 
-    def __init__(self, network: Network, seed: str, on_microphone: Callable[[bool], None]) -> None:
+    Args:
+        network, seed, on_microphone: See StackHal.
+        film: What the camera plays; None: a grey that changes once a second.
+
+    Attributes:
+        lens: The camera.
+    """
+
+    def __init__(
+        self, network: Network, seed: str, on_microphone: Callable[[bool], None], film: Film | None = None
+    ) -> None:
         super().__init__(network, seed, on_microphone)
         self._card = Flash()
-        self._lens = VirtualCamera(self)
+        self.lens = VirtualCamera(self, film or _grey())
 
     def boot(self) -> None:
         """Power on; see StackHal. The camera is closed."""
         super().boot()
-        self._lens.close()
+        self.lens.close()
 
     # --- names of the HAL contract ---
 
     def camera(self, settings: Any, now_ms: object, log: object, inputs: object) -> VirtualCamera:
         """Return the camera."""
-        return self._lens
+        return self.lens
 
     def clip_storage(self, folder: str) -> VirtualCard:
         """Return the card."""
