@@ -6,6 +6,7 @@ that much. The measured processes and their load generators get a higher priorit
 
 import contextlib
 import os
+import signal
 from collections.abc import Iterable, Iterator
 
 import psutil
@@ -15,19 +16,35 @@ NICE = -15
 
 @contextlib.contextmanager
 def raised() -> Iterator[bool]:
-    """Raise the priority of this process and of its later children. Yields False if that is not permitted."""
-    before = os.getpriority(os.PRIO_PROCESS, 0), _session_nice("self")
+    """Raise the priority of this process and of its later children. Yields False if that is not permitted.
+
+    The process goes on as a child in a session of its own: other programs of the terminal keep their priority.
+    """
+    before = os.getpriority(os.PRIO_PROCESS, 0)
     try:
         os.setpriority(os.PRIO_PROCESS, 0, NICE)
     except PermissionError:
         yield False
         return
+    _enter_own_session()
     _set_session_nice("self", NICE)
     try:
         yield True
     finally:
-        os.setpriority(os.PRIO_PROCESS, 0, before[0])
-        _set_session_nice("self", before[1])
+        os.setpriority(os.PRIO_PROCESS, 0, before)
+
+
+def _enter_own_session() -> None:
+    child = os.fork()
+    if not child:
+        os.setsid()
+        return
+    try:
+        _, status = os.waitpid(child, 0)
+    except KeyboardInterrupt:
+        os.kill(child, signal.SIGINT)
+        _, status = os.waitpid(child, 0)
+    os._exit(os.waitstatus_to_exitcode(status))
 
 
 def raise_sessions(processes: Iterable[psutil.Process], steps: int = 0) -> None:
@@ -39,12 +56,6 @@ def raise_sessions(processes: Iterable[psutil.Process], steps: int = 0) -> None:
 
 
 # Linux divides CPU time among sessions (sched(7), "The autogroup feature"): nice values count inside a session only.
-
-
-def _session_nice(process: str) -> int:
-    with contextlib.suppress(OSError, ValueError), open(f"/proc/{process}/autogroup", encoding="ascii") as f:
-        return int(f.read().rpartition(" ")[2])
-    return 0
 
 
 def _set_session_nice(process: str, nice: int) -> None:
