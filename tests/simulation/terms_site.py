@@ -12,10 +12,10 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeVar
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 for _folder in ("", "device", "protocol", "tests/unit"):
@@ -117,6 +117,22 @@ class _NoRecorder:
         """Drop a packet."""
 
 
+T = TypeVar("T")
+
+
+async def _at_once(job: Callable[[], None]) -> None:
+    job()
+
+
+def completed(change: Coroutine[Any, Any, T]) -> T:
+    """Return the result of a change of groups, which waits for nothing on simulated storage."""
+    try:
+        change.send(None)
+    except StopIteration as e:
+        return e.value
+    raise AssertionError("the change waits")
+
+
 class SiteHub:
     """The voice part of a hub on simulated sockets. State survives a restart only in its folder."""
 
@@ -126,7 +142,7 @@ class SiteHub:
         self.metrics = metrics = Metrics()
         self.clones: list[str] = []
         self.terms = make_terms(self._context.hub, self._context.owns_group, self, clock, metrics)
-        self.registry = GroupRegistry(self._context, clock, site.rng.randbytes, (), self.terms.announce)
+        self.registry = GroupRegistry(self._context, clock, site.rng.randbytes, (), self.terms.announce, _at_once)
         self.presence = DevicePresence(
             self.registry.devices,
             {},
@@ -310,7 +326,8 @@ class TermsSite:
 
     def make_group(self) -> None:
         if self.hub is not None:
-            group = self.hub.registry.make_group("search", self.rng.sample(self.names, self.rng.randrange(1, 5)))
+            devices = self.rng.sample(self.names, self.rng.randrange(1, 5))
+            group = completed(self.hub.registry.make_group("search", devices))
             self.hub.presence.members_added(group)
             self.hub.server.open_group(group)
 
@@ -318,7 +335,7 @@ class TermsSite:
         if self.hub is not None:
             numbers = [number for number, group in self.hub.registry.groups.items() if group.kind == "dynamic"]
             if numbers:
-                self.hub.server.close_group(self.hub.registry.end_group(self.rng.choice(numbers)))
+                self.hub.server.close_group(completed(self.hub.registry.end_group(self.rng.choice(numbers))))
 
     # --- run ----------------------------------------------------------------------------------------------------------
 

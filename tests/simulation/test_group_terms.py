@@ -7,7 +7,7 @@ from patrolink.hub.voice.group_terms import GroupTerms
 from patrolink_protocol import participant
 from ptt_harness import HUB
 
-from tests.simulation.terms_site import BOUND_MS, BUSY_MS, InvariantError, TermsSite
+from tests.simulation.terms_site import BOUND_MS, BUSY_MS, InvariantError, TermsSite, completed
 
 SEEDS = 30
 MUTANT_SEEDS = 10
@@ -118,12 +118,12 @@ def test_terms_lost_with_the_session_are_repaired_by_the_next_report(new_folder)
     reconciled_ms(site, 10_000)
     vest = site.vests["vest-0"]
     vest.session.is_open = False
-    number = site.hub.registry.make_group("search", ["vest-0"]).number
+    number = completed(site.hub.registry.make_group("search", ["vest-0"])).number
     site.scheduler.run_until(site.scheduler.now + 2000)
     vest.open_session()
     assert reconciled_ms(site, 25_000) < 25_000 and vest.client.find_group(number)
     vest.session.is_open = False
-    site.hub.registry.end_group(number)
+    completed(site.hub.registry.end_group(number))
     site.scheduler.run_until(site.scheduler.now + 2000)
     vest.open_session()
     assert reconciled_ms(site, 25_000) < 25_000 and not vest.client.find_group(number)

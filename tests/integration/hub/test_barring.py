@@ -164,7 +164,7 @@ def test_keys_are_replaced_as_soon_as_storage_permits(hub):
     assert group.key is key and hub.voice_metrics.counts["storage_failed"] >= 1
     (hub.folder / "away").rename(state)
     for _ in range(2):
-        hub.call(hub.voice._voice._complete_changes)
+        hub.call(hub.voice._voice.complete_changes)
         assert group.key.number == key.number + 1, "replaced once"
 
 
@@ -179,7 +179,7 @@ def test_dispatchers_who_have_joined_get_the_new_key(hub, monkeypatch):
 def test_barred_device_cannot_be_added_to_a_dynamic_group(hub):
     bar(hub)
     with pytest.raises(UserError, match="vest-1 is barred"):
-        hub.registry.make_group("search", ["vest-1", "vest-2"])
+        hub.call(hub.registry.make_group, "search", ["vest-1", "vest-2"])
 
 
 # --- frames and messages ---------------------------------------------------------------------------------------------

@@ -222,7 +222,7 @@ class FakeVoice:
     def __init__(self) -> None:
         self.groups: list[str] = []
 
-    def make_group(self, name: str, devices: list[str]) -> int:
+    async def make_group(self, name: str, devices: list[str]) -> int:
         self.groups.append(name)
         return len(self.groups)
 
@@ -249,6 +249,7 @@ def test_changes_of_groups_wait_for_each_other_and_more_are_refused(monkeypatch)
         requests = ServiceRequests(channel, voice, None, Metrics())
         for number in range(13):
             requests.received(m.MakeGroup(number, f"group {number}", ["vest-1"]))
+            await asyncio.sleep(0)
         assert voice.groups == ["group 0"], "the first at once"
         assert [message.request for message in channel.sent] == [0, 11, 12]
         assert channel.sent[-1].error == "10 changes of groups are waiting already; retry in a minute"

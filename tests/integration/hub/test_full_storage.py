@@ -1,5 +1,6 @@
 """A hub whose storage is full: nothing is used twice, emergencies pass, and the rest is written later."""
 
+import asyncio
 import errno
 import json
 import os
@@ -109,7 +110,7 @@ class Hub:
         """Use a number of each kind, if storage permits."""
         emergency = self._rng.random() < 0.2
         for used, allocate in (
-            (self.bursts, lambda: (self.keys(), self.registry._new_burst_ssrc(emergency))),
+            (self.bursts, lambda: (self.keys(), self.registry._ssrcs.new_burst_ssrc(emergency))),
             (self.ssrcs, lambda: self.registry.join(1, "duty", 200, 1).member.ssrc),
             (self.counters, self.downlink.allocate),
             (self.commands, self.ids.allocate),
@@ -196,17 +197,17 @@ def test_nothing_is_used_twice_and_everything_is_recovered(seed, site_folder, mo
 def test_emergencies_get_numbers_while_storage_is_full(site_folder, monkeypatch):
     context = HubContext(site_folder / "site.toml")
     storage, hub = FullStorage(monkeypatch, context.state, random.Random(1)), Hub(context, random.Random(1))
-    hub.registry._new_burst_ssrc(False)
+    hub.registry._ssrcs.new_burst_ssrc(False)
     storage.failure_rate = 1
     normal = 0
     with pytest.raises(OSError):
         while True:
-            hub.registry._new_burst_ssrc(False)
+            hub.registry._ssrcs.new_burst_ssrc(False)
             normal += 1
     assert normal > 8000
-    assert len({hub.registry._new_burst_ssrc(True) for _ in range(1000)}) == 1000
+    assert len({hub.registry._ssrcs.new_burst_ssrc(True) for _ in range(1000)}) == 1000
     storage.failure_rate = 0
-    assert hub.registry._new_burst_ssrc(False)
+    assert hub.registry._ssrcs.new_burst_ssrc(False)
 
 
 def test_the_reserve_makes_room_for_state_also_after_a_restart(site_folder, monkeypatch):
@@ -243,34 +244,36 @@ def test_the_reserve_takes_what_is_left(tmp_path, monkeypatch):
 def test_groups_are_as_before_if_a_change_cannot_be_stored(site_folder, monkeypatch):
     context = HubContext(site_folder / "site.toml")
     storage, hub = FullStorage(monkeypatch, context.state, random.Random(1)), Hub(context, random.Random(1))
-    dynamic = hub.registry.make_group("dynamic", ["vest-1"])
+    dynamic = asyncio.run(hub.registry.make_group("dynamic", ["vest-1"]))
     before = set(hub.registry.groups), set(hub.registry.memberships), hub.keys()
     storage.failure_rate = 1
     with pytest.raises(OSError):
-        hub.registry.make_group("new", ["vest-1", "vest-2"])
+        asyncio.run(hub.registry.make_group("new", ["vest-1", "vest-2"]))
     with pytest.raises(OSError):
-        hub.registry.end_group(dynamic.number)
+        asyncio.run(hub.registry.end_group(dynamic.number))
     assert (set(hub.registry.groups), set(hub.registry.memberships), hub.keys()) == before
     assert dynamic.number in hub.registry.devices["vest-1"].memberships
     storage.failure_rate = 0
-    hub.registry.end_group(dynamic.number)
+    asyncio.run(hub.registry.end_group(dynamic.number))
     assert dynamic.number not in hub.registry.devices["vest-1"].memberships
 
 
 def test_keys_are_not_used_before_they_are_stored(site_folder, monkeypatch):
     context = HubContext(site_folder / "site.toml")
     context.state.mkdir(parents=True)
-    (context.state / "burst.json").write_text(str((1 << 27) - 3000))
+    (context.state / "burst.json").write_text(str((1 << 27) - (1 << 16) - 1))
     storage, hub = FullStorage(monkeypatch, context.state, random.Random(1)), Hub(context, random.Random(1))
-    keys = hub.keys()
-    monkeypatch.setattr(hub.registry, "_save", lambda new_keys: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
-    used = [hub.registry._new_burst_ssrc(True) for _ in range(3000)]
-    assert len(set(used)) == 3000 and hub.keys() == keys
+    keys, used = hub.keys(), [hub.registry._ssrcs.new_burst_ssrc(True)]
+    storage.failure_rate = 1
+    with pytest.raises(OSError):
+        asyncio.run(hub.registry.prepare())
+    storage.failure_rate = 0
     with pytest.raises(OSError):  # the next number would repeat under the old keys
-        hub.registry._new_burst_ssrc(True)
-    monkeypatch.undo()
-    assert hub.registry._new_burst_ssrc(True) == 1 and not set(hub.keys()) & set(keys)
-    assert not storage.failure_rate
+        while True:
+            used.append(hub.registry._ssrcs.new_burst_ssrc(True))
+    assert len(set(used)) == len(used) == (1 << 16) + 1 and hub.keys() == keys
+    asyncio.run(hub.registry.prepare())
+    assert hub.registry._ssrcs.new_burst_ssrc(True) == 1 and not set(hub.keys()) & set(keys)
 
 
 def test_deferred_rows_are_written_in_order_with_their_number(tmp_path, monkeypatch):

@@ -1,5 +1,7 @@
 """Groups, memberships and keys over restarts, and the terms that are sent to devices."""
 
+import asyncio
+import json
 import secrets
 import stat
 from collections import Counter
@@ -57,7 +59,7 @@ def test_memberships_ssrcs_and_keys_survive_a_restart(site_folder):
     first = registry_of(site_folder)
     group = first.groups[1]
     group.floor.start(0)
-    burst = first._new_burst_ssrc(False)
+    burst = first._ssrcs.new_burst_ssrc(False)
     second = registry_of(site_folder)
     terms = [all_terms(site_folder, registry.devices["vest-1"]) for registry in (first, second)]
     wrapped = [[entry.pop("wrapped") for entry in entries] for entries in terms]
@@ -65,7 +67,7 @@ def test_memberships_ssrcs_and_keys_survive_a_restart(site_folder):
     key = first.devices["vest-1"].key.derive(b"patrolink-ptt-wrap")[:16]
     assert [aes_key_unwrap(key, w) for w in wrapped[0]] == [aes_key_unwrap(key, w) for w in wrapped[1]]
     assert stat.S_IMODE((site_folder / "state" / "shard-0" / "groups.json").stat().st_mode) == 0o600
-    assert burst < second._new_burst_ssrc(False) < 1 << 31
+    assert burst < second._ssrcs.new_burst_ssrc(False) < 1 << 31
 
 
 def test_dynamic_group_is_created_announced_and_ended(site_folder):
@@ -77,19 +79,19 @@ def test_dynamic_group_is_created_announced_and_ended(site_folder):
         announced.clear()
         return terms
 
-    number = registry.make_group("search", ["vest-1", "vest-2", "vest-1"]).number
+    number = asyncio.run(registry.make_group("search", ["vest-1", "vest-2", "vest-1"])).number
     assert announcements() == [("vest-1", 7), ("vest-2", 7)] and registry.groups[number].kind == "dynamic"
     restarted = registry_of(site_folder)
     assert list(restarted.groups[number].memberships) == ["vest-1", "vest-2"]
-    registry.end_group(number)
+    asyncio.run(registry.end_group(number))
     assert announcements() == [("vest-1", 0), ("vest-2", 0)]
     restarted = registry_of(site_folder)
     assert number not in restarted.groups and number not in restarted.devices["vest-1"].memberships
-    assert restarted.make_group("search", ["vest-1"]).number != number
+    assert asyncio.run(restarted.make_group("search", ["vest-1"])).number != number
     for invalid_call in (
-        lambda: registry.end_group(1),
-        lambda: registry.make_group("x", ["nobody"]),
-        lambda: registry.make_group("", ["vest-1"]),
+        lambda: asyncio.run(registry.end_group(1)),
+        lambda: asyncio.run(registry.make_group("x", ["nobody"])),
+        lambda: asyncio.run(registry.make_group("", ["vest-1"])),
     ):
         with pytest.raises(UserError):
             invalid_call()
@@ -122,16 +124,72 @@ def test_each_group_number_has_one_hub_that_decides_on_it(site_folder):
     assert HubContext(path, 4).owns_group(dynamic | 4 << 26) and not HubContext(path, 0).owns_group(dynamic | 4 << 26)
 
 
+def key_numbers(registry) -> list[int]:
+    return [group.key.number for group in registry.groups.values()]
+
+
 def test_all_keys_are_renewed_before_burst_numbers_restart(site_folder):
-    (site_folder / "state" / "shard-0").mkdir(parents=True)
+    keys = key_numbers(registry_of(site_folder))
     (site_folder / "state" / "shard-0" / "burst.json").write_text(str((1 << 27) - 3))
     announced = []
     registry = registry_of(site_folder, announced)
-    keys = [group.key.number for group in registry.groups.values()]
-    numbers = [registry._new_burst_ssrc(False) for _ in range(5)]
+    numbers = [registry._ssrcs.new_burst_ssrc(False) for _ in range(5)]
     assert numbers[-2:] == [1, 2] and len(set(numbers)) == 5
-    assert [group.key.number for group in registry.groups.values()] == [n + 1 for n in keys]
+    assert key_numbers(registry) == [n + 1 for n in keys]
     assert len(announced) == len(registry.memberships)
+
+
+def test_all_keys_are_renewed_in_time_while_the_hub_runs(site_folder):
+    keys = key_numbers(registry_of(site_folder))
+    (site_folder / "state" / "shard-0" / "burst.json").write_text(str((1 << 27) - (1 << 16) - 1))
+    announced = []
+    registry = registry_of(site_folder, announced)
+    asyncio.run(registry.prepare())
+    assert key_numbers(registry) == keys and announced == []
+    registry._ssrcs.new_burst_ssrc(False)
+    for _ in range(2):
+        asyncio.run(registry.prepare())
+        assert key_numbers(registry) == [n + 1 for n in keys], "once"
+    assert len(announced) == len(registry.memberships)
+    assert key_numbers(registry_of(site_folder)) == [n + 2 for n in keys], "not known after a restart"
+
+
+def test_changes_are_stored_before_they_are_announced_and_voice_goes_on(site_folder):
+    """What is announced is on storage: the hub may be killed at any time."""
+    stored = []
+
+    async def run():
+        storage_works, write_started = asyncio.Event(), asyncio.Event()
+
+        async def run_blocking(job):
+            write_started.set()
+            await storage_works.wait()
+            job()
+            stored.append(json.loads(path.read_text()))
+
+        announced = []
+        context, path = HubContext(site_folder / "site.toml"), site_folder / "state" / "shard-0" / "groups.json"
+        registry = GroupRegistry(
+            context, SystemClock(), secrets.token_bytes, (),
+            lambda device, number: announced.append((device.name, number, len(stored))), run_blocking,
+        )  # fmt: skip
+        making = [asyncio.ensure_future(registry.make_group(name, ["vest-1"])) for name in ("first", "second")]
+        renewing = asyncio.ensure_future(registry.replace_keys([registry.groups[1]]))
+        await write_started.wait()
+        assert announced == [] and registry._ssrcs.new_burst_ssrc(False), "bursts are granted meanwhile"
+        registry.expel("vest-2")
+        storage_works.set()
+        groups = [(await job).number for job in making]
+        await renewing
+        assert [entry for entry in announced if entry[1] in groups] == [
+            ("vest-1", number, count) for count, number in enumerate(groups, 1)
+        ]
+        assert {count for name, _, count in announced if name == "police-1"} == {3}
+        assert stored[2]["groups"]["1"]["key"] == registry.groups[1].key.number
+        assert "vest-2" not in stored[2]["groups"]["1"]["seats"], "an encoded group is not used after a change"
+        assert set(stored[1]["groups"]) == {str(number) for number in registry.groups}
+
+    asyncio.run(run())
 
 
 def test_terms_are_sent_after_a_hello_and_repeated_until_reports_agree(site_folder):
@@ -167,8 +225,8 @@ def test_differing_key_terms_and_ended_groups_are_repaired(site_folder):
     registry = registry_of(site_folder)
     device = registry.devices["vest-1"]
     terms = terms_of(site_folder, sender, clock)
-    ended = registry.make_group("search", ["vest-1"]).number
-    registry.end_group(ended)
+    ended = asyncio.run(registry.make_group("search", ["vest-1"])).number
+    asyncio.run(registry.end_group(ended))
 
     def entry(number, **changes):
         membership = device.memberships[number]

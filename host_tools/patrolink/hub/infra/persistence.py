@@ -8,6 +8,7 @@ import contextlib
 import errno
 import json
 import os
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -172,7 +173,8 @@ def installation_id(path: Path, prefix: str, random_bytes: Callable[[int], bytes
 class HighWaterMark:
     """Upper bound of the numbers in use, kept on storage. After a restart, numbers continue from the bound.
 
-    The bound is moved when half of a block is used. If storage fails, the other half can be used meanwhile.
+    The bound is moved when half of a block is used. If storage fails, the other half can be used meanwhile. An owner
+    that must not wait for storage calls `extend` in a thread when it is due, which is before that.
 
     Args:
         path: File that keeps the bound.
@@ -191,6 +193,22 @@ class HighWaterMark:
             raise UserError(f"{path}: not a whole number from 0; restore it from a backup")
         self.first: int = first if stored is None else stored
         self._bound = self._move_at = self.first
+        self._newest = self.first - 1
+        self._lock = threading.Lock()  # one writer of the file
+
+    @property
+    def is_due(self) -> bool:
+        """True if `extend` is due: a quarter of a block is used, or nothing was reserved yet."""
+        return self._newest >= self._move_at - self._block // 4
+
+    def extend(self) -> None:
+        """Move the bound ahead of the numbers in use. Called in a thread.
+
+        Raises:
+            OSError: Storage failed. The numbers up to the bound can be used.
+        """
+        with self._lock:
+            self._move(max(self._newest + 1 + self._block, self._bound))
 
     def reserve(self, number: int) -> None:
         """Ensure that the bound on storage is above a number.
@@ -198,14 +216,18 @@ class HighWaterMark:
         Raises:
             OSError: Storage failed. The number must not be used.
         """
+        self._newest = max(self._newest, number)
         if number < self._move_at:
             return
-        try:
-            self._move(number + self._block)
-        except OSError:
-            if number >= self._bound:
-                raise
-            self._move_at = min(self._bound, number + self._block // 64 + 1)  # not at every number
+        with self._lock:
+            if number < self._move_at:  # `extend` has moved the bound meanwhile
+                return
+            try:
+                self._move(number + self._block)
+            except OSError:
+                if number >= self._bound:
+                    raise
+                self._move_at = min(self._bound, number + self._block // 64 + 1)  # not at every number
 
     def _move(self, bound: int) -> None:
         save_json(self._path, bound)
@@ -249,5 +271,7 @@ class PersistentCounter(HighWaterMark):
         Raises:
             OSError: Storage failed. Nothing has changed.
         """
-        self._move(first + self._block)
+        with self._lock:
+            self._newest = first - 1
+            self._move(first + self._block)
         self.next_number = first

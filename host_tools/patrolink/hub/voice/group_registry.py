@@ -4,8 +4,8 @@ The file holds each group's SSRC and key and the members' SSRCs. After a restart
 valid. A device that was removed from a group in the site file is informed, and the group gets a new key.
 """
 
-import contextlib
-from collections.abc import Callable, Iterable, Mapping
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from patrolink.core.clock import Clock
@@ -14,7 +14,8 @@ from patrolink.core.keys import DeviceKey
 from patrolink.hub.config import DYNAMIC_FIRST, DYNAMIC_SHARD_SHIFT, PRIVATE_FIRST, HubContext, MemberConfig
 from patrolink.hub.infra import persistence
 from patrolink.hub.infra.crypto import GroupKey
-from patrolink.hub.voice import site_members
+from patrolink.hub.infra.threads import run_to_end
+from patrolink.hub.voice import group_file, site_members
 from patrolink.hub.voice.floor import Floor
 from patrolink.hub.voice.floor_types import FloorRules, Member
 from patrolink.hub.voice.groups import Device, Group, Membership
@@ -30,10 +31,13 @@ _Stored = dict[str, Any]
 class GroupRegistry:
     """All groups and devices of one hub.
 
+    Changes take effect, and are announced, when they are on storage. Voice goes on meanwhile.
+
     Args:
         random_bytes: Returns a number of random bytes, for keys.
         barred: Barred devices.
         announce: Called with a device and a group number when the device has to be sent the group's terms.
+        run_blocking: Runs a function that writes to storage, in a thread.
 
     Attributes:
         devices: By name.
@@ -51,12 +55,15 @@ class GroupRegistry:
         random_bytes: Callable[[int], bytes],
         barred: Iterable[str],
         announce: Callable[[Device, int], None],
+        run_blocking: Callable[[Callable[[], None]], Awaitable[None]] = run_to_end,
     ) -> None:
+        self._run_blocking = run_blocking
+        self._lock = asyncio.Lock()  # one change after the other
         self._context, self._clock, self._random_bytes = context, clock, random_bytes
         self.barred, self._announce = {name for name in barred if name in context.keys}, announce
         folder = context.state
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._path = folder / "groups.json"
+        self._file = group_file.GroupFile(folder / "groups.json")
         self._ssrcs = SsrcAllocator(folder, context.hub.shard)
         self.rtcp_indices = persistence.HighWaterMark(folder / "srtcp.json", 16_384)
         self.devices = {
@@ -76,7 +83,7 @@ class GroupRegistry:
     # --- storage ------------------------------------------------------------------------------------------------------
 
     def _load(self) -> None:
-        stored = persistence.load_json(self._path) or {"groups": {}, "dynamic": {}, "private": {}}
+        stored = self._file.load()
         groups: dict[str, _Stored] = stored["groups"]
         self._private = stored["private"]
         self._next_private = max(self._private.values(), default=PRIVATE_FIRST) + 1
@@ -97,30 +104,24 @@ class GroupRegistry:
         for text, group_state in groups.items():
             if int(text) not in self.groups:
                 self._announce_removal(group_state["seats"], int(text))
-        self._save()
+        keys = self._successors() if self._ssrcs.is_renewal_due else {}
+        self._file.write(self._encoded(keys))
+        self._use_successors(keys)
 
-    def _save(self, new_keys: Mapping[int, GroupKey] | None = None) -> None:
-        """Write all groups to storage. Called before devices are informed of a change.
+    def _encoded(self, keys: Mapping[int, GroupKey] | None = None, without: int | None = None) -> list[bytes]:
+        """Return the content of the file.
 
         Args:
-            new_keys: Keys by group that take effect after they are on storage.
+            keys: Keys by group that take effect after they are on storage.
+            without: Number of a group that will be removed.
         """
-        keys = {number: group.key for number, group in self.groups.items()} | dict(new_keys or {})
-        groups = {
-            str(group.number): {
-                "ssrc": group.floor.hub_ssrc,
-                "key": keys[group.number].number,
-                "secret": keys[group.number].secret.hex(),
-                "seats": {name: membership.member.ssrc for name, membership in group.memberships.items()},
-            }
-            for group in self.groups.values()
-        }
-        document = {
-            "groups": groups,
-            "dynamic": self._dynamic,
-            "private": self._private,
-        }
-        persistence.save_json(self._path, document)
+        groups = [group for number, group in self.groups.items() if number != without]
+        dynamic = {number: definition for number, definition in self._dynamic.items() if number != without}
+        return self._file.encode(groups, keys or {}, dynamic, self._private)
+
+    async def _save(self, keys: Mapping[int, GroupKey] | None = None, without: int | None = None) -> None:
+        content = self._encoded(keys, without)
+        await self._run_blocking(lambda: self._file.write(content))
 
     def _build(
         self, stored: dict[str, _Stored], number: int, name: str, kind: str, codec: str, rank: int, rules: FloorRules
@@ -130,7 +131,7 @@ class GroupRegistry:
             key, ssrc = GroupKey(group_state["key"], bytes.fromhex(group_state["secret"])), group_state["ssrc"]
         else:
             key, ssrc = GroupKey(0, b"").successor(self._random_bytes), self._ssrcs.new_ssrc()
-        group = Group(number, name, kind, codec, rank, Floor(rules, ssrc, self._new_burst_ssrc), key)
+        group = Group(number, name, kind, codec, rank, Floor(rules, ssrc, self._ssrcs.new_burst_ssrc), key)
         self.groups[number] = group
         return group
 
@@ -166,6 +167,7 @@ class GroupRegistry:
                 membership = Membership(device, group, member)
                 group.memberships[name] = device.memberships[group.number] = self.memberships[ssrc] = membership
                 group.floor.join(member)
+        group.members_version += 1
         removed = [name for name in stored_ssrcs if name not in group.memberships]
         self._announce_removal(removed, group.number)
         if removed:
@@ -183,16 +185,30 @@ class GroupRegistry:
 
     # --- SSRCs --------------------------------------------------------------------------------------------------------
 
-    def _new_burst_ssrc(self, is_emergency: bool) -> int:
-        if self._ssrcs.is_renewal_due:
-            with contextlib.suppress(OSError):  # again with the next burst; 65,536 are left
-                self._renew_keys()
-        return self._ssrcs.new_burst_ssrc(is_emergency)
+    async def prepare(self) -> None:
+        """Reserve numbers on storage ahead of their use, and replace all keys before an SSRC repeats under one of them.
 
-    def _renew_keys(self) -> None:
-        """Replace all keys before an SSRC repeats under one of them. Raises OSError; then the keys are as before."""
-        keys = {number: group.key.successor(self._random_bytes) for number, group in self.groups.items()}
-        self._save(keys)
+        Called each second. 65,536 bursts are left when the keys become due.
+
+        Raises:
+            OSError: Storage failed. The keys are as before.
+        """
+        for counter in (*self._ssrcs.counters, self.rtcp_indices):
+            if counter.is_due:
+                await self._run_blocking(counter.extend)
+        if self._ssrcs.is_renewal_due:
+            async with self._lock:
+                keys = self._successors()
+                await self._save(keys)
+                self._use_successors(keys)
+
+    def _successors(self) -> dict[int, GroupKey]:
+        return {number: group.key.successor(self._random_bytes) for number, group in self.groups.items()}
+
+    def _use_successors(self, keys: Mapping[int, GroupKey]) -> None:
+        """Replace the keys of all groups by keys that are on storage; none: nothing to do."""
+        if not keys:
+            return
         self._ssrcs.keys_renewed = True
         for number, key in keys.items():
             self.groups[number].replace_key(key, self._clock.monotonic_ms())
@@ -212,13 +228,35 @@ class GroupRegistry:
             raise UserError(f"no group {number} at this hub; use a number that `groups` lists")
         return group
 
-    def make_group(self, name: str, devices: list[str]) -> Group:
+    async def make_group(self, name: str, devices: list[str]) -> Group:
         """Create a dynamic group, announce it to its devices, and return it.
 
         Raises:
             UserError: A device is unknown, no device is given, or the name is too long.
             OSError: Storage failed. There is no such group.
         """
+        async with self._lock:
+            self._check_new_group(name, devices)
+            self._ssrcs.prepare(len(devices) + 2)  # members, the group's own, and its number
+            shard_bits = self._context.hub.shard << DYNAMIC_SHARD_SHIFT
+            number = DYNAMIC_FIRST | shard_bits | self._ssrcs.new_ssrc() & 0x3FFFFFF  # never used again
+            definition = {
+                "name": name,
+                "devices": sorted(set(devices)),
+                "priority": _DYNAMIC_PRIORITY,
+                "rank": _DYNAMIC_RANK,
+            }
+            self._dynamic[number] = definition
+            group = self._build_dynamic({}, number, definition)
+            try:
+                await self._save()
+            except BaseException:
+                self._remove(group)
+                raise
+            self._announce_to_members(group)
+            return group
+
+    def _check_new_group(self, name: str, devices: Collection[str]) -> None:
         for device in devices:
             if device not in self.devices:
                 raise UserError(f"no device {device!r} at this site; add its key to {self._context.site.keys}")
@@ -228,46 +266,27 @@ class GroupRegistry:
             raise UserError(f"there are {_MAX_DYNAMIC} dynamic groups, which is the limit; end one first")
         if not devices or not 0 < len(name.encode()) <= 40:
             raise UserError("a group needs at least one device and a name of 1 to 40 bytes in UTF-8")
-        self._ssrcs.prepare(len(devices) + 2)  # members, the group's own, and its number
-        shard_bits = self._context.hub.shard << DYNAMIC_SHARD_SHIFT
-        number = DYNAMIC_FIRST | shard_bits | self._ssrcs.new_ssrc() & 0x3FFFFFF  # never used again
-        definition = {
-            "name": name,
-            "devices": sorted(set(devices)),
-            "priority": _DYNAMIC_PRIORITY,
-            "rank": _DYNAMIC_RANK,
-        }
-        self._dynamic[number] = definition
-        group = self._build_dynamic({}, number, definition)
-        try:
-            self._save()
-        except OSError:
-            self._remove(group)
-            raise
-        self._announce_to_members(group)
-        return group
 
     def _remove(self, group: Group) -> None:
         """Remove a dynamic group from memory."""
         del self._dynamic[group.number], self.groups[group.number]
+        self._file.forget(group.number)
         for membership in group.memberships.values():
             del self.memberships[membership.member.ssrc], membership.device.memberships[group.number]
 
-    def end_group(self, number: int) -> Group:
+    async def end_group(self, number: int) -> Group:
         """End a dynamic group, inform its devices, and return it.
 
         Raises:
             UserError: The number is not that of a dynamic group.
             OSError: Storage failed. The group continues.
         """
-        if number not in self._dynamic:
-            raise UserError(f"group {number} cannot be ended: it is not a dynamic group; edit the site file")
-        definition, group = self._dynamic.pop(number), self.groups.pop(number)
-        try:
-            self._save()
-        finally:
-            self._dynamic[number], self.groups[number] = definition, group
-        self._remove(group)
+        async with self._lock:
+            if number not in self._dynamic:
+                raise UserError(f"group {number} cannot be ended: it is not a dynamic group; edit the site file")
+            await self._save(without=number)
+            group = self.groups[number]
+            self._remove(group)
         for membership in group.memberships.values():
             group.floor.leave(membership.member, self._clock.monotonic_ms())
         for session, device in list(self.dispatchers.items()):
@@ -283,6 +302,7 @@ class GroupRegistry:
         groups = []
         for membership in device.memberships.values():
             del self.memberships[membership.member.ssrc], membership.group.memberships[name]
+            membership.group.members_version += 1
             membership.group.floor.leave(membership.member, now_ms)
             membership.group.update_targets()
             groups.append(membership.group)
@@ -291,34 +311,36 @@ class GroupRegistry:
             self._announce(device, group.number)
         return groups
 
-    def replace_keys(self, groups: Iterable[Group]) -> None:
+    async def replace_keys(self, groups: Iterable[Group]) -> None:
         """Replace the keys of groups at once, without an overlap, and announce them to the members.
 
         Raises:
             OSError: Storage failed. The keys are as before.
         """
-        keys = {group.number: group.key.successor(self._random_bytes) for group in groups}
-        self._save(keys)
-        for group in groups:
-            group.replace_key_at_once(keys[group.number])
-            for membership in (*group.memberships.values(), *group.dispatchers.values()):
-                self._announce(membership.device, group.number)
+        async with self._lock:
+            keys = {group.number: group.key.successor(self._random_bytes) for group in groups}
+            await self._save(keys)
+            for group in groups:
+                group.replace_key_at_once(keys[group.number])
+                for membership in (*group.memberships.values(), *group.dispatchers.values()):
+                    self._announce(membership.device, group.number)
 
-    def readmit(self, name: str) -> list[Group]:
+    async def readmit(self, name: str) -> list[Group]:
         """Give a device that was barred its memberships, announce them, and return the groups. May be repeated.
 
         Raises:
             OSError: Storage failed. The device is not informed yet.
         """
-        self.barred.discard(name)
-        device = self.devices[name]
-        memberships = site_members.memberships_of(name, self._context.site, self._dynamic, self._private)
-        for number in sorted(self.groups.keys() & memberships.keys() - device.memberships.keys()):
-            self._add_members(self.groups[number], {}, [memberships[number]])
-        self._save()
-        for number in device.memberships:
-            self._announce(device, number)
-        return [membership.group for membership in device.memberships.values()]
+        async with self._lock:
+            self.barred.discard(name)
+            device = self.devices[name]
+            memberships = site_members.memberships_of(name, self._context.site, self._dynamic, self._private)
+            for number in sorted(self.groups.keys() & memberships.keys() - device.memberships.keys()):
+                self._add_members(self.groups[number], {}, [memberships[number]])
+            await self._save()
+            for number in device.memberships:
+                self._announce(device, number)
+            return [membership.group for membership in device.memberships.values()]
 
     def _announce_to_members(self, group: Group) -> None:
         for membership in group.memberships.values():

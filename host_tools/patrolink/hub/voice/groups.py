@@ -99,6 +99,7 @@ class Group:
 
     Attributes:
         memberships: Devices, by name.
+        members_version: Increases with each change of `memberships`. Owned by GroupRegistry.
         dispatchers: Dispatchers who have joined, by SSRC.
         media_targets: Media addresses of the members that are present, each once.
         retired_key: The previous key while it may still be in use.
@@ -108,6 +109,7 @@ class Group:
         self.number, self.name, self.kind, self.codec, self.rank = number, name, kind, codec, rank
         self.floor = floor
         self.memberships: dict[str, Membership] = {}
+        self.members_version = 0
         self.dispatchers: dict[int, Membership] = {}
         self.media_targets: list[Address] = []
         self.retired_key: RetiredKey | None = None

@@ -1,7 +1,8 @@
 """Voice of one hub behind one interface: groups, floor control, relay, presence and recordings."""
 
 import asyncio
-from collections.abc import Iterable
+import functools
+from collections.abc import Awaitable, Iterable
 from typing import Any, NamedTuple
 
 from patrolink.core.clock import Clock
@@ -120,20 +121,29 @@ class VoiceService:
     async def run(self) -> None:
         """Do the periodic work until cancelled."""
         while True:
+            for portion in range(_PORTIONS):
+                await asyncio.sleep(1 / _PORTIONS)
+                self._presence.expire(portion, _PORTIONS)
+                self._publish_changed()
+            for limiter in self._limiters:
+                limiter.reset()
+            self._publish_counts()
+
+    async def store(self) -> None:
+        """Write to storage what is due, in threads, until cancelled."""
+        while True:
             for _ in range(_SAVE_INTERVAL_S):
-                for portion in range(_PORTIONS):
-                    await asyncio.sleep(1 / _PORTIONS)
-                    self._presence.expire(portion, _PORTIONS)
-                    self._publish_changed()
-                for limiter in self._limiters:
-                    limiter.reset()
-                self._complete_changes()
-                self._publish_counts()
-            try:
-                snapshot = self._presence.snapshot()
-                await run_to_end(lambda: self._presence.save(snapshot))  # noqa: B023 - it ends before the next round
-            except OSError:
-                self._metrics.counts["storage_failed"] += 1
+                await self.complete_changes()
+                await self._count_failure(self._registry.prepare())
+                await asyncio.sleep(1)
+            snapshot = self._presence.snapshot()
+            await self._count_failure(run_to_end(functools.partial(self._presence.save, snapshot)))
+
+    async def _count_failure(self, job: Awaitable[None]) -> None:
+        try:
+            await job
+        except OSError:
+            self._metrics.counts["storage_failed"] += 1
 
     def save(self) -> None:
         """Write the device addresses to storage.
@@ -179,17 +189,17 @@ class VoiceService:
             **counts._asdict(),
         }
 
-    def make_group(self, name: str, devices: list[str]) -> int:
+    async def make_group(self, name: str, devices: list[str]) -> int:
         """Create a dynamic group and return its number; see GroupRegistry.make_group for errors."""
-        group = self._registry.make_group(name, devices)
+        group = await self._registry.make_group(name, devices)
         self._presence.members_added(group)
         self._server.open_group(group)
         self._service.broadcast({"type": "group", **self._status(group)})
         return group.number
 
-    def end_group(self, number: int) -> None:
+    async def end_group(self, number: int) -> None:
         """End a dynamic group; see GroupRegistry.end_group for errors."""
-        group = self._registry.end_group(number)
+        group = await self._registry.end_group(number)
         self._server.close_group(group)
         self._bursts.remove_group(number)
         self._talking.pop(number, None)
@@ -200,14 +210,14 @@ class VoiceService:
     def set_barred(self, devices: Iterable[str]) -> None:
         """Bar devices that are not barred yet, and admit those that no longer are.
 
-        A barred device leaves all groups, and its bursts end. The groups get new keys without an overlap.
+        A barred device leaves all groups, and its bursts end. `complete_changes` gives the groups new keys without an
+        overlap, and the admitted devices their memberships.
         """
         required = self._registry.devices.keys() & set(devices)
         for device in sorted(required - self._registry.barred):
             self._expel(device)
         self._readmissions |= self._registry.barred - required
         self._readmissions -= required
-        self._complete_changes()
 
     def _expel(self, name: str) -> None:
         device = self._registry.devices[name]
@@ -218,19 +228,23 @@ class VoiceService:
             self._server.update(group)
             self._service.broadcast({"type": "group", **self._status(group)})
 
-    def _complete_changes(self) -> None:
+    async def complete_changes(self) -> None:
         """Do what needs storage. While storage fails, it is tried again each second."""
+        due = [group for number, group in self._keys_due.items() if number in self._registry.groups]
+        self._keys_due.clear()
         try:
-            due = [group for number, group in self._keys_due.items() if number in self._registry.groups]
             if due:
-                self._registry.replace_keys(due)
-            self._keys_due.clear()
-            for device in sorted(self._readmissions):
-                for group in self._registry.readmit(device):
+                await self._registry.replace_keys(due)
+                due = []
+            while self._readmissions:
+                device = min(self._readmissions)
+                for group in await self._registry.readmit(device):
                     self._service.broadcast({"type": "group", **self._status(group)})
                 self._readmissions.discard(device)
         except OSError:
             self._metrics.counts["storage_failed"] += 1
+        finally:
+            self._keys_due |= {group.number: group for group in due}
 
     # --- dispatchers as participants ----------------------------------------------------------------------------------
 

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
 
 from patrolink_protocol import group_report
 
@@ -26,7 +25,8 @@ class ServiceRequests:
         self._connections = 0
         self._state: asyncio.Task[None] | None = None
         self._changes: deque[m.MakeGroup | m.EndGroup] = deque()
-        self._change_timer: asyncio.TimerHandle | None = None
+        self._changing: asyncio.Task[None] | None = None
+        self._completing: asyncio.Task[None] | None = None
 
     def connected(self) -> None:
         """Send the state of all groups; see Handler."""
@@ -65,10 +65,11 @@ class ServiceRequests:
             self._voice.rekey(message.device, message.epoch)
         elif isinstance(message, m.BarredDevices):
             self._voice.set_barred(message.devices)
+            self._completing = asyncio.ensure_future(self._complete(self._completing))
         elif isinstance(message, m.Leave):
             self._voice.leave(message.session, message.group)
         elif isinstance(message, m.Join):
-            self._reply(message.request, lambda: self._join(message))
+            self._channel.send(self._join(message))
         elif isinstance(message, (m.MakeGroup, m.EndGroup)):
             self._queue_change(message)
         elif isinstance(message, m.ReadMetrics):
@@ -84,23 +85,22 @@ class ServiceRequests:
         if device is not None:
             self._terms.report_received(device, message.room, entries)
 
-    def _reply(self, request: int, action: Callable[[], m.Reply]) -> None:
-        try:
-            reply = action()
-        except UserError as e:
-            reply = m.Failed(request, str(e), is_storage=False)
-        except OSError as e:
-            self._metrics.counts["storage_failed"] += 1
-            reply = m.Failed(request, e.strerror or str(e), is_storage=True)
-        self._channel.send(reply)
-
-    def _join(self, message: m.Join) -> m.Joined:
+    def _join(self, message: m.Join) -> m.Reply:
         address = message.media_host, message.media_port
-        terms = self._voice.join(message.session, message.name, message.priority, message.group, address)
+        try:
+            terms = self._voice.join(message.session, message.name, message.priority, message.group, address)
+        except (UserError, OSError) as e:
+            return self._failed(message.request, e)
         return m.Joined(
             message.request, terms.ssrc, terms.hub_ssrc, terms.mcptt_id, terms.session_key,
             terms.group_key.number, terms.group_key.secret,
         )  # fmt: skip
+
+    def _failed(self, request: int, error: UserError | OSError) -> m.Failed:
+        if isinstance(error, UserError):
+            return m.Failed(request, str(error), is_storage=False)
+        self._metrics.counts["storage_failed"] += 1
+        return m.Failed(request, error.strerror or str(error), is_storage=True)
 
     # --- changes of groups --------------------------------------------------------------------------------------------
 
@@ -111,20 +111,31 @@ class ServiceRequests:
             self._channel.send(m.Failed(message.request, error, is_storage=False))
             return
         self._changes.append(message)
-        if self._change_timer is None:
-            self._next_change()
+        if self._changing is None or self._changing.done():
+            self._changing = asyncio.ensure_future(self._change_all())
 
-    def _next_change(self) -> None:
-        self._change_timer = None
-        if self._changes:
-            message = self._changes.popleft()
-            self._reply(message.request, lambda: self._change(message))
+    async def _change_all(self) -> None:
+        """Carry out the changes that wait, with a pause after each that its announcements need."""
+        while self._changes:
+            message, connection = self._changes.popleft(), self._connections
+            reply = await self._change(message)
+            if connection == self._connections:  # otherwise another service has its own numbers of requests
+                self._channel.send(reply)
             members = len(message.devices) if isinstance(message, m.MakeGroup) else 0
-            wait_s = _CHANGE_INTERVAL_S + members * _MEMBER_S
-            self._change_timer = asyncio.get_running_loop().call_later(wait_s, self._next_change)
+            await asyncio.sleep(_CHANGE_INTERVAL_S + members * _MEMBER_S)
 
-    def _change(self, message: m.MakeGroup | m.EndGroup) -> m.Done:
-        if isinstance(message, m.MakeGroup):
-            return m.Done(message.request, self._voice.make_group(message.name, message.devices))
-        self._voice.end_group(message.group)
+    async def _change(self, message: m.MakeGroup | m.EndGroup) -> m.Reply:
+        try:
+            if isinstance(message, m.MakeGroup):
+                return m.Done(message.request, await self._voice.make_group(message.name, message.devices))
+            await self._voice.end_group(message.group)
+        except (UserError, OSError) as e:
+            return self._failed(message.request, e)
         return m.Done(message.request)
+
+    # --- barred devices -----------------------------------------------------------------------------------------------
+
+    async def _complete(self, previous: "asyncio.Task[None] | None") -> None:
+        if previous is not None:
+            await asyncio.wait([previous])
+        await self._voice.complete_changes()

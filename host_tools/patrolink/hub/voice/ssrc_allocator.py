@@ -25,6 +25,7 @@ class SsrcAllocator:
         shard: The hub.
 
     Attributes:
+        counters: The counters on storage.
         keys_renewed: All group keys were replaced since the burst numbers restarted. The caller sets it.
     """
 
@@ -32,6 +33,7 @@ class SsrcAllocator:
         self._shard_bits = shard << _SHARD_SHIFT
         self._control = PersistentCounter(folder / "ssrc.json", 1024, 1)
         self._burst = PersistentCounter(folder / "burst.json", _BURST_BLOCK, 1)
+        self.counters = self._control, self._burst
         self.keys_renewed = False
 
     def new_ssrc(self) -> int:

@@ -66,6 +66,7 @@ class VoiceHalf:
             stack.push_async_callback(self._voice.recorder.close)
             self._voice.start()
             ready()
-            await run_until(stop, [self._voice.run(), self._terms.run(), self._channel.run(self._requests)])
+            jobs = [self._voice.run(), self._voice.store(), self._terms.run(), self._channel.run(self._requests)]
+            await run_until(stop, jobs)
             with contextlib.suppress(OSError):  # addresses are learnt again
                 self._voice.save()
