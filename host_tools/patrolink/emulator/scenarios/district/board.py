@@ -196,7 +196,11 @@ class Board:
     def _end_boot(self) -> None:
         if self.device is not None:
             self._thinned += self.device.outbox.thinned
+            self._note_reset()
         self.device = None
+
+    def _note_reset(self) -> None:
+        self._monitor.memory_lost(self.name)
 
     def cut_power(self) -> None:
         """Cut the power, now or during a write within the next seconds."""
@@ -262,9 +266,11 @@ class Board:
         def keep_recorded(data: memoryview, counter: int, event_id: int) -> bool:
             accepted: bool = keep(data, counter, event_id)
             if accepted:
-                self._monitor.frame_recorded(self.name, counter)
+                is_stored = isinstance(device.event_queue._entries[-1].source, str)
+                if is_stored:
+                    self._monitor.frame_recorded(self.name, counter)
                 if counter == event_id:
-                    self._monitor.sos_raised(self.name, event_id)
+                    self._monitor.sos_raised(self.name, event_id, is_stored)
             return accepted
 
         def receive_observed(data: bytes) -> None:

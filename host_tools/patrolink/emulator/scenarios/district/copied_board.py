@@ -41,5 +41,8 @@ class CopiedBoard(Board):
     def _watch(self, device: object) -> None:
         """Observe nothing."""
 
+    def _note_reset(self) -> None:
+        """The original has not lost its memory."""
+
     def _show(self, text: str) -> None:
         """The wearer of the copy is not the one who is to be informed."""

@@ -51,6 +51,8 @@ class SosLife:
         shown_while_full: Whether the hub's storage was full when it was shown or answered.
         closed: Whether a dispatcher has closed it.
         is_answer_unknown: Whether the hub was killed while a dispatcher answered it: its state may be a later one.
+        is_stored: Whether the storage of the device has it. Storage that is full keeps it in memory only.
+        is_forgotten: Whether the device has lost it with its memory.
         shown_state: Newest state that the wearer was shown.
     """
 
@@ -60,6 +62,8 @@ class SosLife:
     shown_while_full: bool = False
     closed: bool = False
     is_answer_unknown: bool = False
+    is_stored: bool = True
+    is_forgotten: bool = False
     shown_state: int = 0
 
     def is_closed(self, closed_state: int) -> bool:
@@ -253,11 +257,17 @@ class Monitor:
 
     # --- SOS ----------------------------------------------------------------------------------------------------------
 
-    def sos_raised(self, device: str, event_id: int) -> None:
-        """The storage of a device has accepted an SOS."""
+    def sos_raised(self, device: str, event_id: int, is_stored: bool) -> None:
+        """A device has accepted an SOS, on storage or in memory."""
         self.sums["sos"] += 1
         self.trace("sos", device, event_id)
-        self.sos[device, event_id] = SosLife(self._scheduler.now)
+        self.sos[device, event_id] = SosLife(self._scheduler.now, is_stored=is_stored)
+
+    def memory_lost(self, device: str) -> None:
+        """A device has lost its power, or was reset."""
+        for (name, _), life in self.sos.items():
+            if name == device and not life.is_stored:
+                life.is_forgotten = True
 
     def sos_shown_to_dispatcher(self, dispatcher: str, device: str, event_id: int, phase: str) -> None:
         """A dispatcher was shown an event that is open."""
@@ -341,7 +351,10 @@ class Monitor:
 
     def alarms_are_closed(self, closed_state: int) -> bool:
         """Return whether every SOS was closed and its wearer knows; see `check_alarms`."""
-        return all(life.is_closed(closed_state) and life.shown_state >= closed_state for life in self.sos.values())
+        return all(
+            life.is_forgotten or (life.is_closed(closed_state) and life.shown_state >= closed_state)
+            for life in self.sos.values()
+        )
 
     def check_alarms(self, closed_state: int) -> None:
         """Check at the end that every SOS was seen and closed, and that its wearer knows.
@@ -350,7 +363,9 @@ class Monitor:
             closed_state: First state of `event_state` that ends an alarm.
         """
         for (device, event_id), life in self.sos.items():
-            if not life.dispatchers:
+            if life.is_forgotten:
+                self.sums["sos_forgotten"] += 1
+            elif not life.dispatchers:
                 self.violate("sos", f"no dispatcher was shown SOS {event_id} of {device}")
             elif not life.is_closed(closed_state):
                 self.violate("sos", f"SOS {event_id} of {device} was never closed")
