@@ -18,7 +18,8 @@ SEED = 1
 def run(devices: int, hours: float) -> list[dict]:
     """Run a district in a process of its own and return its rows."""
     arguments = ["emulate", "--district", str(devices), "--hours", str(hours), "--seed", str(SEED), "--json"]
-    process = os.posix_spawn(COMMAND, [str(COMMAND), *arguments], os.environ)
+    no_output = [(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)]
+    process = os.posix_spawn(COMMAND, [str(COMMAND), *arguments], os.environ, file_actions=no_output)
     _, status, usage = os.wait4(process, 0)
     if status:
         sys.exit(f"patrolink {' '.join(arguments)} failed")

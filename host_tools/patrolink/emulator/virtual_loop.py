@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import functools
 import gc
+import logging
 import sys
 import warnings
 from collections.abc import Callable, Iterable
@@ -213,8 +214,9 @@ def dispose(loops: Iterable[VirtualLoop]) -> None:
     Python runs the clean-up of coroutines when it drops them. It cannot have an effect any more, and what it raises has
     no meaning.
     """
-    report = sys.unraisablehook
+    report, disabled = sys.unraisablehook, logging.root.manager.disable
     sys.unraisablehook = _ignore
+    logging.disable()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -223,6 +225,7 @@ def dispose(loops: Iterable[VirtualLoop]) -> None:
             gc.collect()
     finally:
         sys.unraisablehook = report
+        logging.disable(disabled)
 
 
 def _ignore(unraisable: object) -> None:

@@ -6,6 +6,7 @@ to the byte.
 
 import contextlib
 import functools
+import gc
 import hashlib
 import os
 import random
@@ -279,8 +280,11 @@ class District:
         Args:
             on_progress: Called about each virtual minute with the part that is done.
         """
-        with self.hub.storage.installed(), self._seeded_entropy():
-            return self._run(on_progress)
+        try:
+            with self.hub.storage.installed(), self._seeded_entropy():
+                return self._run(on_progress)
+        finally:
+            gc.unfreeze()
 
     @contextlib.contextmanager
     def _seeded_entropy(self) -> Iterator[None]:
@@ -295,6 +299,8 @@ class District:
     def _run(self, on_progress: Callable[[float], None] | None) -> dict[str, Any]:
         while self.scheduler.now < self._until_ms:
             self.scheduler.run_until(min(self.scheduler.now + _MINUTE_MS, self._until_ms))
+            if self.scheduler.now == _MINUTE_MS:
+                gc.freeze()  # all agents have started: collections need not look at them again and again
             if on_progress is not None:
                 on_progress(self.scheduler.now / self._until_ms)
         self._begin_quiet()
