@@ -87,7 +87,9 @@ class IdentityRules:
         """The hub has accepted a frame as new, or as a repetition."""
         if device in self._copied_ms:
             known = self._compared.setdefault(device, {})
-            if known.setdefault(counter, digest) != digest and repeated:
+            if not repeated:
+                known[counter] = digest
+            elif known.get(counter, digest) != digest:
                 self._sign(device)
         if self.is_shared(device, counter):
             return
