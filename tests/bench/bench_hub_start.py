@@ -4,6 +4,7 @@ Writes build/bench/hub_start.json. Limit: 10,000 devices in 2 s, linear beyond t
 `patrolink hub`: three processes that start Python and read the site.
 """
 
+import contextlib
 import json
 import secrets
 import subprocess
@@ -19,6 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 for subfolder in ("", "device"):
     sys.path.insert(0, str(ROOT / subfolder))
 
+from patrolink.emulator.network.broker import Broker  # noqa: E402
 from patrolink.hub.app import Hub  # noqa: E402
 from patrolink.hub.config import HubContext  # noqa: E402
 from patrolink.hub.platform import SystemPlatform  # noqa: E402
@@ -29,7 +31,7 @@ from tests.support.site_file import GROUP_TEMPLATE, SITE_TEMPLATE  # noqa: E402
 GROUP_SIZE = 20
 
 
-def write_site(folder: Path, devices: int) -> Path:
+def write_site(folder: Path, devices: int, broker: str) -> Path:
     """Write a site with groups of 20 devices and return the path of its file."""
     names = [f"vest-{i}" for i in range(devices)]
     chunks = [names[at : at + GROUP_SIZE] for at in range(0, devices, GROUP_SIZE)]
@@ -38,7 +40,7 @@ def write_site(folder: Path, devices: int) -> Path:
     )
     site = folder / "site.toml"
     ports = hub_process.free_ports(2)
-    site.write_text(SITE_TEMPLATE.format(url="mqtt://127.0.0.1:1", ports=ports, top="", hub="", groups=groups))
+    site.write_text(SITE_TEMPLATE.format(url=broker, ports=ports, top="", hub="", groups=groups))
     keys = folder / "keys.toml"
     keys.write_text("[devices]\n" + "".join(f'"{name}" = "{secrets.token_hex(32)}"\n' for name in names))
     keys.chmod(0o600)
@@ -63,7 +65,9 @@ def command_s(site: Path) -> float:
     start = time.perf_counter()
     command = [sys.executable, "-m", "patrolink", "hub", str(site), "--json"]
     hub = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    assert hub.stdout is not None and "floor_port" in hub.stdout.readline()
+    assert hub.stdout is not None
+    line = hub.stdout.readline()
+    assert '"floor_port"' in line, line
     ready_s = time.perf_counter() - start
     hub.terminate()
     hub.communicate()
@@ -72,10 +76,12 @@ def command_s(site: Path) -> float:
 
 def main() -> None:
     rows = []
-    with priority.raised():
+    with priority.raised(), contextlib.ExitStack() as stack:
+        broker = Broker()
+        stack.callback(broker.stop)
         for devices in (1124, 10_000, 30_000):
             with tempfile.TemporaryDirectory() as name:
-                site = write_site(Path(name), devices)
+                site = write_site(Path(name), devices, broker.url)
                 for run in ("first start", "restart"):
                     rows.append(bench_rows.row(f"{run}, {devices} devices", round(start_s(site), 2), "s"))
                 rows.append(bench_rows.row(f"command to ready, {devices} devices", round(command_s(site), 2), "s"))
