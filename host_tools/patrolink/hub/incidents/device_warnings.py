@@ -1,4 +1,7 @@
-"""Warnings about devices to all dispatchers and into the audit log, each at most once in ten minutes."""
+"""Warnings about devices to all dispatchers and into the audit log, each at most once in ten minutes.
+
+A finding while no dispatcher is connected is audited only, and does not delay the warning after the next finding.
+"""
 
 from typing import Any
 
@@ -23,7 +26,7 @@ class DeviceWarnings:
 
     def __init__(self, dispatchers: Broadcaster, audit: AuditLog, clock: Clock, metrics: Metrics) -> None:
         self._dispatchers, self._audit, self._clock, self._metrics = dispatchers, audit, clock, metrics
-        self._limiter = NoticeLimiter(_INTERVAL_MS)
+        self._audited, self._shown = NoticeLimiter(_INTERVAL_MS), NoticeLimiter(_INTERVAL_MS)
 
     def warn(self, device: str, warning: str, **facts: Any) -> None:
         """Count a finding about a device, and give the warning if it is due.
@@ -34,7 +37,9 @@ class DeviceWarnings:
             facts: What was found, for the audit log.
         """
         self._metrics.counts[f"warnings_{warning}"] += 1
-        if self._limiter.is_due((device, warning), self._clock.monotonic_ms()):
+        now_ms = self._clock.monotonic_ms()
+        if self._audited.is_due((device, warning), now_ms):
             self._audit.note(device, warning, **facts)
+        if len(self._dispatchers) and self._shown.is_due((device, warning), now_ms):
             message = {"type": "warning", "device": device, "warning": warning, "text": _TEXTS[warning]}
             self._dispatchers.broadcast(message)

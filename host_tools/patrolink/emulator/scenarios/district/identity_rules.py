@@ -10,6 +10,7 @@ ALARM_MS = 60_000  # from the sign of a copy at the hub to the warning at a disp
 _WARNED_MS = 600_000  # a hub warns of a device once in this time
 _WINDOW_MS = 60_000  # in which packets that come from two boards in turn are a sign of a copy
 _ALTERNATIONS = 8
+_CONNECTED_MS = 10_000  # after the start of the hub, in which dispatchers connect
 
 
 class IdentityRules:
@@ -32,6 +33,7 @@ class IdentityRules:
         self._senders: dict[str, deque[tuple[float, object]]] = {}  # of a copied device's packets, when they took turns
         self._signs_ms: dict[str, float] = {}  # first sign of a copy that no dispatcher was warned of
         self._warned_ms: dict[str, float] = {}
+        self._hub_started_ms = 0.0
 
     # --- key epochs ---------------------------------------------------------------------------------------------------
 
@@ -78,6 +80,7 @@ class IdentityRules:
 
     def hub_started(self) -> None:
         """The hub has started: it knows no earlier frames and packets, and may have lost a sign of a copy."""
+        self._hub_started_ms = self._scheduler.now
         self._compared.clear()
         self._senders.clear()
         self._signs_ms.clear()
@@ -113,6 +116,8 @@ class IdentityRules:
             self._sign(device)
 
     def _sign(self, device: str) -> None:
+        if self._scheduler.now - self._hub_started_ms < _CONNECTED_MS:
+            return
         if self._scheduler.now - self._warned_ms.get(device, -_WARNED_MS) >= _WARNED_MS:
             self._signs_ms.setdefault(device, self._scheduler.now)
 
