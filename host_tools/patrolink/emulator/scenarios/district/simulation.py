@@ -49,6 +49,7 @@ _START_MS = 1_790_000_000_000  # 2026-09-21T14:13:20Z
 _QUIET_MAX_MS = 1_800_000.0  # without faults at the end: what was recorded arrives, alarms are closed
 _MINUTE_MS = 60_000.0
 _GROUP_SIZE = 12
+_CALLING_DEVICES = 50  # a larger district has no more alarms than one of this size: its dispatchers are as few
 _SITE = "district.example"
 _FLOOR_PORT, _MEDIA_PORT = 5004, 5006
 _FIRST_BURST = (1 << 27) - (1 << 16) - 20  # the hub renews all group keys after 20 bursts, and after each later start
@@ -119,7 +120,8 @@ class District:
             for config in self._dispatchers
         ]
         self._events = RandomEvents(self.scheduler, self._until_ms)
-        self._schedule_wearers(talk_s, faults.sos_h)
+        sos_h = faults.sos_h and faults.sos_h * max(1, devices / _CALLING_DEVICES)
+        self._schedule_wearers(talk_s, sos_h)
         self._faults = SiteFaults(
             seed, self._events, self.hub, self.broker, self.monitor, site.parent / "state", self._keys, self.unix_ms
         )
