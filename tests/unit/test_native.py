@@ -45,26 +45,6 @@ def sentences(below, n):
     return out
 
 
-def number(below, digits, decimals):
-    """Return a decimal number, sometimes empty."""
-    text = b"%d" % below(10 ** below(digits + 1)) if below(20) else b""
-    return text + b"." + b"".join([b"%d" % below(10) for _ in range(below(decimals + 1))]) if below(3) else text
-
-
-def usual_sentences(below, n):
-    """Return sentences as receivers send them; a part of one is lost now and then."""
-    out = bytearray()
-    for _ in range(n):
-        clock = b"%06d" % below(240000) + (b".%03d" % below(1000) if below(2) else b"")
-        place = b"%04d.%06d,%s" % (below(9100), below(1000000), (b"N", b"S", b"")[below(3)])
-        place += b",%05d.%04d,%s" % (below(18100), below(10000), (b"E", b"W")[below(2)])
-        numbers = b",".join([number(below, 6, 5) for _ in range(below(10))])
-        sentence = line(b",".join([(b"GNRMC", b"GPGGA", b"GP")[below(3)], clock, place, numbers]))
-        cut = below(len(sentence)) if below(10) == 0 else len(sentence)
-        out += sentence[:cut] + (b"\r\n", b"", b"\r", b"\0")[below(4)]
-    return out
-
-
 def parse(loops, data, spec, sizes):
     """Return all results of the loops for the data, fed in pieces."""
     state = array("i", [0] * 10)
@@ -97,11 +77,6 @@ def test_native_parsing_of_sentences_equals_interpreted():
             native = parse(framer.scan, data, spec, seeded(seed))
             assert native == parse(load_loops(framer.scan), data, spec, seeded(seed)), seed
             assert len(native) > 60, seed
-        data = usual_sentences(seeded(seed), 100)
-        for spec in (b".tn.e.0123012301230", b".2ndec.010230.1.2.3"):
-            native = parse(framer.scan, data, spec, seeded(seed))
-            assert native == parse(load_loops(framer.scan), data, spec, seeded(seed)), seed
-            assert len(native) > 100, seed
 
 
 def alter_samples(loops, below):
@@ -120,8 +95,9 @@ def alter_samples(loops, below):
 
 
 def test_native_samples_equal_interpreted():
-    for seed in range(SEED, SEED + 200):
-        assert alter_samples(samples, seeded(seed)) == alter_samples(load_loops(samples), seeded(seed)), seed
+    interpreted = load_loops(samples)
+    for seed in range(SEED, SEED + 50):
+        assert alter_samples(samples, seeded(seed)) == alter_samples(interpreted, seeded(seed)), seed
 
 
 def encode(loops, below):
