@@ -7,6 +7,7 @@ import time
 
 import pytest
 from patrolink.core import boards
+from patrolink.emulator.boards import qemu
 
 from tests.hil import health
 from tests.hil.test_hardware import HIL, run_pytest
@@ -31,6 +32,8 @@ def failures(tmp_path_factory):
     """Run all tests on faulty boards in one session. Yields test and board -> text of the failure."""
     folder = tmp_path_factory.mktemp("boards")
     log = folder / "report.jsonl"
+    if not boards.find("mps2_an385").missing_packages():
+        qemu.build_image(boards.find("mps2_an385"))  # not within the limit of a test
     options = ["--basetemp", str(folder / "base"), "--report-log", str(log), "-k", "test_board_"]
     done = run_pytest(folder, f"{HIL}/bad_boards.py", *options, timeout_s=550)
     assert done.returncode == 1, done.stdout + done.stderr

@@ -75,11 +75,11 @@ def test_native_code_gives_the_results_of_the_bytecode(mps2):
         )
     }
     files["/run.py"] = (
-        b"import machine, sys\n"
+        b"import gc, machine, sys\n"
         b"try:\n"
         b"    import test_native as t\n"
         b"    tests = [name for name in dir(t) if name.startswith('test_')]\n"
-        b"    for name in tests:\n        getattr(t, name)()\n"
+        b"    for name in tests:\n        gc.collect()\n        getattr(t, name)()\n"
         b"    print('passed', len(tests))\n"
         b"except Exception as e:\n    sys.print_exception(e)\n"
         b"machine.deepsleep()\n"  # also after an error: otherwise the console enters the command again until its limit

@@ -1,6 +1,7 @@
 """A device announces an uploaded clip until the hub has answered, on a virtual clock."""
 
 import pytest
+from patrolink.emulator.boards.virtual_camera import Film
 from patrolink.emulator.network.carrier import PROFILES
 from patrolink.evidence import evidence_key
 
@@ -16,7 +17,7 @@ def site(tmp_path):
     """A site with a device that records."""
     public = evidence_key.create(tmp_path / "evidence.pem").public
     config = {"clips": {"evidence_key": public, "pre_s": 2, "post_s": 2, "segment_s": 2}}
-    kit = Kit(PROFILES["city"], config, "", (drawn_pictures(False, 12), (320, 240), 5))
+    kit = Kit(PROFILES["city"], config, "", Film(drawn_pictures(False, 12), (320, 240), 5))
     hub = f'uploads = "127.0.0.1:{UPLOAD_PORT}"'
     site = AgentSite(tmp_path, {NAME: kit}, 1, "", 'evidence_key = "evidence.pem"', hub)
     yield site

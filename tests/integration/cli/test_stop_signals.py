@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from tests.support import hub_process, site_file
+from tests.support.console_site import BackgroundDevices
 from tests.support.json_lines import summary
 from tests.support.paths import DEMO_VIDEO
 from tests.support.polling import wait_until
@@ -133,6 +134,13 @@ def speech_file(tmp_path_factory):
         out.setparams((1, 2, 8000, 0, "NONE", ""))
         out.writeframes((3000 * np.sin(np.arange(28 * 8000) / 4)).astype("<i2").tobytes())
     return path
+
+
+@pytest.fixture(scope="module")
+def devices(site, broker):
+    background = BackgroundDevices(broker, ("vest-1", "vest-2"))
+    yield background
+    background.close()
 
 
 def test_talk_stops(start, site, devices, speech_file, number):

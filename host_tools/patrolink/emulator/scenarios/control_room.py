@@ -21,6 +21,7 @@ from patrolink.emulator.network.broker import Broker
 from patrolink.hub import config
 
 HOST = "127.0.0.1"
+_ANSWER_S = 60  # for a hub that has a small part of a busy machine
 _LOOK_S = 0.02
 _PORTS = range(16384, 32768)  # below the ephemeral ports of Linux
 _claimed: list[socket.socket] = []
@@ -119,7 +120,7 @@ class ControlRoom:
     def ask(self, path: str) -> Any:
         """Return the JSON that the hub answers to a dispatcher."""
         request = urllib.request.Request(self.url + path, headers={"Authorization": f"Bearer {self.token}"})  # noqa: S310
-        with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310
+        with urllib.request.urlopen(request, timeout=_ANSWER_S) as answer:  # noqa: S310
             return json.load(answer)
 
     def until(self, condition: Callable[[], Any], devices: Sequence[Device], seconds: float, why: str) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from patrolink.core.text import plural
 from patrolink.emulator.scenarios.simulation import footprint
 from patrolink.emulator.scheduler import Scheduler
 
@@ -44,4 +45,4 @@ class MemoryRule:
             size = footprint(holder, without)
             first = self._first.setdefault(name, size)
             if size > first * _GROWTH_MAX + spare:
-                self._violate("memory", f"{name} holds {size} bytes; it held {first} before")
+                self._violate("memory", f"{name} holds {plural(size, 'byte')}; it held {first} before")

@@ -120,8 +120,7 @@ class District:
             for config in self._dispatchers
         ]
         self._events = RandomEvents(self.scheduler, self._until_ms)
-        sos_h = faults.sos_h and faults.sos_h * max(1, devices / _CALLING_DEVICES)
-        self._schedule_wearers(talk_s, sos_h)
+        self._schedule_wearers(talk_s, faults.sos_h)
         self._faults = SiteFaults(
             seed, self._events, self.hub, self.broker, self.monitor, site.parent / "state", self._keys, self.unix_ms
         )
@@ -237,6 +236,7 @@ class District:
     # --- wearers ------------------------------------------------------------------------------------------------------
 
     def _schedule_wearers(self, talk_s: float, sos_h: float | None) -> None:
+        sos_h = sos_h and sos_h * max(1, self.devices / _CALLING_DEVICES)
         for board in self.boards:
             if board.has_voice:
                 self._events.repeat(board.random, talk_s / 3600, lambda board=board: self._press_to_talk(board))  # type: ignore[misc]
