@@ -13,6 +13,7 @@ from patrolink.emulator.scheduler import Scheduler
 
 _SAMPLE_MS = 10_000.0
 _SEATS_MS = 10_000.0  # in which a barred device has to leave its groups
+_ADMITTED_MS = 30_000.0  # in which a device that is admitted again has to get its groups
 _TERMS_MS = 300_000.0  # in which a device that is connected has to know its groups and keys
 
 
@@ -38,6 +39,7 @@ class StateChecks:
         self._scheduler, self._boards, self._hub, self._broker = scheduler, boards, hub, broker
         self._monitor, self._group_size = monitor, group_size
         self._differing_ms: dict[str, float] = {}  # how long a connected device has had other groups than the hub
+        self._seatless_ms: dict[str, float] = {}  # how long a device that is not barred has had no seat
         self._recordings = 0
         scheduler.after(_SAMPLE_MS, self._sample)
 
@@ -48,8 +50,11 @@ class StateChecks:
             for number, board in enumerate(self._boards):
                 if self._monitor.is_barred(board.name):
                     self._check_seats(board, groups)
-                elif board.is_connected and board.has_voice and board.name not in self._monitor.barred:
-                    self._check_terms(board, groups, number // self._group_size + 1)
+                elif board.has_voice and board.name not in self._monitor.barred:
+                    site_group = number // self._group_size + 1
+                    self._check_admitted(board, groups[str(site_group)]["seats"])
+                    if board.is_connected:
+                        self._check_terms(board, groups, site_group)
         recordings = sum(1 for _ in self._recordings_folder.glob("*/*.json"))
         if recordings < self._recordings:
             self._monitor.violate("evidence", f"recordings of today were deleted: {self._recordings - recordings}")
@@ -58,11 +63,28 @@ class StateChecks:
 
     def _check_seats(self, board: Board, groups: dict[str, Any]) -> None:
         """Check that a barred device has left all groups, since the hub had time and space to store that."""
-        ready_ms = max(self._hub.ready_at_ms, self._monitor.storage_full_ms)
-        if self._scheduler.now - ready_ms > _SEATS_MS and not self._monitor.storage_is_full:
+        self._seatless_ms.pop(board.name, None)
+        if self._can_store:
             seats = [number for number, group in groups.items() if board.name in group["seats"]]
             if seats:
                 self._monitor.violate("barred", f"{board.name} is barred, and a member of {', '.join(seats)}")
+
+    def _check_admitted(self, board: Board, seats: dict[str, Any]) -> None:
+        """Check that a device that is not barred has a seat in its group."""
+        if board.name in seats or not self._can_store:
+            self._seatless_ms.pop(board.name, None)
+            return
+        seatless_ms = self._seatless_ms[board.name] = self._seatless_ms.get(board.name, 0) + _SAMPLE_MS
+        if seatless_ms == _ADMITTED_MS:
+            self._monitor.violate(
+                "barred", f"{board.name} is admitted, and has had no seat for {seatless_ms / 1000:.0f} s"
+            )
+
+    @property
+    def _can_store(self) -> bool:
+        """Whether the hub has had time and space to store changes."""
+        ready_ms = max(self._hub.ready_at_ms, self._monitor.storage_full_ms)
+        return self._scheduler.now - ready_ms > _SEATS_MS and not self._monitor.storage_is_full
 
     def _check_terms(self, board: Board, groups: dict[str, Any], site_group: int) -> None:
         expected = {
