@@ -171,9 +171,9 @@ def test_missing_library_is_named_with_its_extra(capsys, monkeypatch, command, m
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
         return real(name, *args, **options)
 
-    kept = ("patrolink", "patrolink.cli", "patrolink.cli._parser", "patrolink.cli._verbs", "patrolink.core.errors")
+    others = ("patrolink", "patrolink.cli", "patrolink.cli._parser", "patrolink.cli._verbs", "patrolink.core.errors")
     loaded = {name: module for name, module in sys.modules.items() if name.partition(".")[0] == "patrolink"}
-    for name in loaded.keys() - kept:
+    for name in loaded.keys() - others:
         package, _, attribute = name.rpartition(".")
         if hasattr(loaded[package], attribute):  # is replaced by the next import, and restored after the test
             monkeypatch.setattr(loaded[package], attribute, getattr(loaded[package], attribute))
