@@ -32,7 +32,7 @@ def test_board_hangs(rig):
     bench.listen(lambda: bench.decoder.stats.fixes, 3)
 
 
-@pytest.mark.timeout(15)
+@pytest.mark.timeout(30)
 def test_board_hangs_until_test_timeout(rig):
     bench = rig(nmea.speak(walk(60)), 10, modem="quectel")
     os.kill(bench.device._process.pid, signal.SIGSTOP)

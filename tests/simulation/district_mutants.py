@@ -3,7 +3,7 @@
 python tests/simulation/district_mutants.py [PART OF A NAME] [--jobs N]
                                         default: all mutants of district_mutants.toml, a job for each core
 
-Each mutant runs in a process of its own, for seeds until one shows a violation. Prints a table of mutant, file, rule
+Each mutant runs in a separate process, for seeds until one shows a violation. Prints a table of mutant, file, rule
 that it breaks, and seed, and writes it to build/bench/district_mutants.json. Exit code 1 if a mutant survives.
 """
 

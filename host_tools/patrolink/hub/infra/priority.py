@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def set_below(pid: int, steps: int) -> None:
-    """Give a process, which leads a session of its own, a nice value above that of this process by so many steps.
+    """Give a process, which leads a session, a nice value that many steps above the value of this process.
 
     Linux may divide CPU time among sessions before it looks at the nice values in each of them (sched(7), "The
     autogroup feature"). The session therefore gets the same nice value.

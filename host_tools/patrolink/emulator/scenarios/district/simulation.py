@@ -192,13 +192,14 @@ class District:
         return None
 
     def _copy_board(self, original: Board) -> Board:
-        """Make a copy of a board, with a network of its own."""
+        """Return a new copy of a board, with a separate network."""
         number = len(self.boards) + len(self._copies)
         copy = CopiedBoard(
-            original, 2 * number + original.has_voice, self.seed, self._keys[original.name], _SITE,
+            2 * number + original.has_voice, self.seed, original.name, self._keys[original.name], _SITE,
             original.network.profile, self.scheduler, functools.partial(self._dial, number), self.monitor, self.unix_ms,
-            self._fix_s,
+            self._fix_s, b"",
         )  # fmt: skip
+        copy.copy_storage(original)
         self._copies.append(copy)
         return copy
 
