@@ -19,6 +19,7 @@ _DAY_MS = 86_400_000
 _ROLLOVER_MS = 1024 * 7 * _DAY_MS  # of the week number of GPS
 _SLOW_MS = 5, 60  # for a system call of a slow disk
 _FORGED_MAX = 3
+_FULL_WHEN_NEW = 0.1  # part of the devices whose storage has no room at the first power-on
 _NEWEST = 20  # frames of each device that an attacker has at hand
 _REPLAYED_MAX = 5  # frames that an attacker sends at once
 
@@ -267,6 +268,8 @@ def schedule_board_faults(
     def jump() -> None:
         board.hal.clock_jump_ms += rng.uniform(1000, 40_000)
 
+    if faults.flash_full_h is not None and rng.random() < _FULL_WHEN_NEW:
+        fill()
     events.repeat(rng, faults.power_cut_h, board.cut_power)
     events.repeat(rng, faults.black_hole_h, hole)
     events.repeat(rng, faults.outage_h, lambda: network.outage(rng.uniform(5_000, 300_000)))
