@@ -3,6 +3,7 @@
 import contextlib
 import os
 import time
+from pathlib import Path
 
 TIMEOUT_S = 60  # not a requirement: the worst case on two slow cores with six tests in parallel
 _INTERVAL_S = 0.01
@@ -24,6 +25,14 @@ def wait_until(condition, message="", seconds: float = TIMEOUT_S):
         assert time.monotonic() < deadline, message() if callable(message) else message
         time.sleep(_INTERVAL_S)
     return value
+
+
+def changing_files(folder: Path) -> list[Path]:
+    """Return the files below a folder that another process changes.
+
+    Path.glob fails if a folder disappears while it is read.
+    """
+    return [Path(parent, name) for parent, _, names in os.walk(folder) for name in names]
 
 
 def wait_until_opened(path: str) -> None:

@@ -83,6 +83,21 @@ def raise_on_stop() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def stop_deferred() -> Iterator[None]:
+    """Hold a stop signal back until the end of the block, where it takes effect.
+
+    For starting something and registering its end: a signal between the two would leave it running.
+    """
+    received: list[int] = []
+    try:
+        with _handlers(received.append):
+            yield
+    finally:
+        if received:
+            signal.raise_signal(received[0])
+
+
+@contextlib.contextmanager
 def stop_requested() -> "Iterator[asyncio.Future[StopSignal]]":
     """Yield a future of the running loop that is done, with the `StopSignal`, when the first stop signal arrives."""
     import asyncio

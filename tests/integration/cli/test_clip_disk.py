@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from patrolink.core.signals import StopSignal
 
 from tests.simulation.forging_device import ForgingDevice, chunk, end, jpeg
 from tests.support.json_lines import records
+from tests.support.polling import changing_files, wait_until
 from tests.support.progress_lines import without_progress
 
 
@@ -56,10 +56,13 @@ def test_ctrl_c_leaves_no_partial_export_and_a_retry_succeeds(clip, tmp_path):
     (out / ".linux-1-clip-000001.part").mkdir(parents=True)  # left by an export that a power failure interrupted
     (out / ".linux-1-clip-000001.part" / "left.mp4").write_bytes(b"half")
     process = subprocess.Popen(command(clip, "export", out), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and not list(out.glob(".*/*.mp4")) or list(out.glob(".*/left.mp4")):
+
+    def film_begun() -> bool:
         assert process.poll() is None, process.communicate()
-        time.sleep(0.01)
+        films = {path.name for path in changing_files(out) if path.suffix == ".mp4"}
+        return bool(films) and "left.mp4" not in films
+
+    wait_until(film_begun, seconds=120)
     process.send_signal(signal.SIGINT)
     out_text, errors = process.communicate(timeout=60)
     assert process.returncode == 130 and (out_text, without_progress(errors)) == ("", ""), errors

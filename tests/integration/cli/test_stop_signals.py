@@ -64,7 +64,10 @@ def test_monitor_stops(start, broker, number, tmp_path):
 @pytest.mark.parametrize("count", [1, 2])
 def test_emulate_stops(start, number, count, tmp_path):
     process = start("emulate", "--board", "linux", "--count", str(count), "--out", str(tmp_path), "--json")
-    wait_until(lambda: any("ready" in log.read_text() for log in tmp_path.rglob("console.log")))
+    logs = [tmp_path / "device" / "console.log"]
+    if count > 1:
+        logs = [tmp_path / f"emulated-{n + 1}" / "device" / "console.log" for n in range(count)]
+    wait_until(lambda: any(log.exists() and "ready" in log.read_text() for log in logs))
     assert descendants(process.pid)
     code, out, err = stop(process, number)
     assert code == 128 + number and summary(out)["boards"] == 0

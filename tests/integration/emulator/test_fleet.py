@@ -69,6 +69,32 @@ def test_boards_run_concurrently(board, tmp_path, capsys):
         assert len(capsys.readouterr().out.splitlines()) == 91
 
 
+def test_stop_signal_during_the_start_of_a_board_closes_all_boards(tmp_path, monkeypatch, capsys):
+    started, closed = [], []
+
+    class InterruptedPatrol(Patrol):
+        def __init__(self, plan, device, *arguments):
+            super().__init__(plan, device, *arguments)
+            started.append(device)
+            if len(started) == 2:
+                signal.raise_signal(signal.SIGTERM)
+
+        def close(self):
+            super().close()
+            closed.append(self.name)
+
+    monkeypatch.setattr(fleet, "Patrol", InterruptedPatrol)
+    command = ["emulate", "--board", "linux", "--count", "3", "--out", str(tmp_path), "--json"]
+    assert main(command) == 128 + signal.SIGTERM
+    assert started == ["emulated-1", "emulated-2"] and sorted(closed) == started
+    output = capsys.readouterr()
+    assert summary(output.out)["boards"] == 0
+    assert (
+        output.err.count("stopped before the end: ") == 3
+        and "emulated-3: stopped before the end: not started" in output.err
+    )
+
+
 def test_failed_board_is_named_and_ends_alone(tmp_path):
     command = [*EMULATE, "--board", "linux", "--count", "2", "--speed", "20", "--fixes", "120", "--out", str(tmp_path)]
     run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

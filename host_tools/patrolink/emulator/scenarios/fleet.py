@@ -14,7 +14,7 @@ from patrolink.core import boards, notes
 from patrolink.core.capture import Record
 from patrolink.core.decoder import DecoderStats, Row
 from patrolink.core.errors import UserError
-from patrolink.core.signals import StopSignal
+from patrolink.core.signals import StopSignal, stop_deferred
 from patrolink.emulator.boards import qemu
 from patrolink.emulator.network.broker import Broker
 from patrolink.emulator.scenarios.patrol import Patrol, Plan
@@ -71,27 +71,39 @@ def run(plan: Plan) -> Outcome:
     board = boards.find(plan.board)
     if board.image:
         qemu.build_image(board)  # build before anything starts: it may take a minute, or a tool may be missing
+    running: dict[str, Patrol] = {}
     with contextlib.ExitStack() as stack:
-        outcome.broker, url, address = _broker(plan.broker, stack)
-        transport = MqttTransport(url)
-        stack.callback(transport.close)
-        running: dict[str, Patrol] = {}
-        for i, name in enumerate(names(plan.device, plan.count)):
-            out = plan.out if plan.count == 1 else plan.out / name
-            with _recording_failure(plan, name, outcome):
-                running[name] = Patrol(plan, name, plan.seed + i, out, address)
-                stack.callback(running[name].close)
-        view = _Progress(plan, list(running.values()))
-        if plan.live and not plan.quiet:
-            view.table = DeviceTable(f"{plan.board}, {plan.source.name} at {plan.speed:g} x")
-            stack.enter_context(Live(view.table, refresh_per_second=4))
         try:
+            transport = _start(plan, running, stack, outcome)
+            view = _Progress(plan, list(running.values()))
+            if plan.live and not plan.quiet:
+                view.table = DeviceTable(f"{plan.board}, {plan.source.name} at {plan.speed:g} x")
+                stack.enter_context(Live(view.table, refresh_per_second=4))
             _supervise(plan, transport, running, view, outcome)
         except StopSignal as e:
             outcome.stopped = e
-            outcome.unfinished = {name: patrol.progress() for name, patrol in running.items()}
+            ended = {*outcome.failures, *(patrol.name for patrol in outcome.patrols)}
+            outcome.unfinished = {
+                name: running[name].progress() if name in running else "not started"
+                for name in names(plan.device, plan.count)
+                if name not in ended
+            }
     outcome.duration_s = round(time.monotonic() - start_s, 1)
     return outcome
+
+
+def _start(plan: Plan, running: dict[str, Patrol], stack: contextlib.ExitStack, outcome: Outcome) -> MqttTransport:
+    """Start broker, connection and boards; a stop signal takes effect between two of them."""
+    with stop_deferred():
+        outcome.broker, url, address = _broker(plan.broker, stack)
+    transport = MqttTransport(url)
+    stack.callback(transport.close)
+    for i, name in enumerate(names(plan.device, plan.count)):
+        out = plan.out if plan.count == 1 else plan.out / name
+        with stop_deferred(), _recording_failure(plan, name, outcome):
+            running[name] = Patrol(plan, name, plan.seed + i, out, address)
+            stack.callback(running[name].close)
+    return transport
 
 
 @contextlib.contextmanager
