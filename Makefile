@@ -176,7 +176,6 @@ sim: .venv/test-ready $(UMQTT)
 	@$(BIN)/python tests/simulation/long_outage.py
 	@$(BIN)/python tests/simulation/shifts.py
 	@$(BIN)/python tests/simulation/district.py
-	@$(BIN)/python tests/simulation/district.py 1 1 100 480
 	@$(BIN)/patrolink emulate --district 100 --hours 8 --seed 1
 
 check: lint types
