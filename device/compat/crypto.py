@@ -1,7 +1,8 @@
 """Cryptography of clips: cryptolib and big integers on MicroPython, `cryptography` on CPython.
 
-A private key has 32 bytes, a public key 33 bytes (SEC 1, compressed); functions raise ValueError for an invalid key.
-Functions with keys return steps (compat.steps): many on MicroPython, one on CPython.
+A private key has 32 bytes, a public key 33 bytes (SEC 1, compressed), that of `verify` 65 (uncompressed); functions
+raise ValueError for an invalid key. Functions with keys return steps (compat.steps): many on MicroPython, one on
+CPython.
 """
 
 import os
@@ -59,6 +60,15 @@ try:
         from compat import p256
 
         return p256.sign(private, digest)
+
+    def verify(public, digest, signature):
+        """Steps to True if r | s is a signature of ECDSA over a SHA-256 digest, otherwise to False.
+
+        The public key has 65 bytes: uncompressed, so that no square root has to be computed.
+        """
+        from compat import p256
+
+        return p256.verify(public, digest, signature)
 
 except ImportError:
     from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
@@ -120,3 +130,25 @@ except ImportError:
         r, s = utils.decode_dss_signature(_load_private_key(private).sign(bytes(digest), algorithm))
         s = min(s, int.from_bytes(_ORDER, "big") - s)
         return r.to_bytes(PRIVATE_KEY_BYTES, "big") + s.to_bytes(PRIVATE_KEY_BYTES, "big")
+
+    @_single_step
+    def verify(public, digest, signature):
+        """Steps to True if r | s is a signature of ECDSA over a SHA-256 digest, otherwise to False.
+
+        The public key has 65 bytes: uncompressed, so that no square root has to be computed.
+        """
+        from cryptography.exceptions import InvalidSignature
+        from cryptography.hazmat.primitives import hashes
+        from cryptography.hazmat.primitives.asymmetric import ec, utils
+
+        if len(public) != 65:
+            raise ValueError("an uncompressed P-256 public key has 65 bytes and begins with 4")
+        key = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), public)
+        if len(signature) != 64:
+            return False
+        r, s = [int.from_bytes(half, "big") for half in (signature[:32], signature[32:])]
+        try:
+            key.verify(utils.encode_dss_signature(r, s), bytes(digest), ec.ECDSA(utils.Prehashed(hashes.SHA256())))
+        except InvalidSignature:
+            return False
+        return True

@@ -1,8 +1,8 @@
 """P-256 (SP 800-186) for MicroPython, which has no elliptic curves. compat.crypto uses it.
 
-Long operations are steps (compat.steps) of less than a million instructions each on a 32-bit board. Their time and
-memory accesses depend on the key. They are for operations that a device starts once per boot or clip, not for answers
-to requests that an attacker can repeat.
+Long operations are steps (compat.steps) of at most 1.3 million instructions each on a 32-bit board. Their time and
+memory accesses depend on the key. They are for operations that a device starts once per boot, clip or update, not for
+answers to requests that an attacker can repeat.
 """
 
 from binascii import unhexlify
@@ -151,6 +151,17 @@ class _PointAccumulator:
         return from_montgomery(self._t), from_montgomery(w)
 
 
+def _add_base(total, k, at, x, y):
+    """Add the point of the comb table for bits at, at + 64, at + 128 and at + 192 of k. Overwrites x and y."""
+    i = 0
+    for j in range(4):
+        i |= _bit(k, at + 64 * j) << j
+    if i:
+        load_montgomery(_COMB, 64 * i - 64, x)
+        load_montgomery(_COMB, 64 * i - 32, y)
+        total.add(x, y)
+
+
 def _multiply_base(k):
     """Steps to k G in affine coordinates; k in 1..ORDER - 1."""
     total = _PointAccumulator()
@@ -158,13 +169,7 @@ def _multiply_base(k):
     k = _to_bytes(k)
     for at in range(63, -1, -1):
         total.double()
-        i = 0
-        for j in range(4):
-            i |= _bit(k, at + 64 * j) << j
-        if i:
-            load_montgomery(_COMB, 64 * i - 64, x)
-            load_montgomery(_COMB, 64 * i - 32, y)
-            total.add(x, y)
+        _add_base(total, k, at, x, y)
         if not at % _BASE_STEP:
             yield
     point = yield from total.affine()
@@ -191,6 +196,29 @@ def _multiply_point(k, x, y):
     return point
 
 
+def _add_multiples(u1, u2, x, y):
+    """Steps to the _PointAccumulator u1 G + u2 (x, y), with shared doublings; u1 and u2 in 0..ORDER - 1.
+
+    Digits of u2 are those of `_multiply_point`. u1 is added from the comb table during the last 64 doublings.
+    """
+    total = _PointAccumulator()
+    base_x, base_y = to_montgomery(), to_montgomery()
+    x, y, minus = to_montgomery(x), to_montgomery(y), to_montgomery(P - y)
+    k3 = (3 * u2).to_bytes(34, "big")
+    k = u2.to_bytes(34, "big")
+    u1 = _to_bytes(u1)
+    for at in range(256, -1, -1):
+        total.double()
+        digit = _bit(k3, at + 1) - _bit(k, at + 1)
+        if digit:
+            total.add(x, y if digit > 0 else minus)
+        if at < 64:
+            _add_base(total, u1, at, base_x, base_y)
+        if not at % _STEP:
+            yield
+    return total
+
+
 def _decompress(public):
     """Return (x, y) of a compressed public key; raise ValueError for an invalid one."""
     if len(public) != 33 or public[0] not in (2, 3):
@@ -201,6 +229,17 @@ def _decompress(public):
     if x >= P or y * y % P != yy:
         raise ValueError("the P-256 public key is not on the curve")
     return x, y if y & 1 == public[0] & 1 else P - y
+
+
+def _uncompressed_point(public):
+    """Return (x, y) of an uncompressed public key; raise ValueError for an invalid one."""
+    if len(public) != 65 or public[0] != 4:
+        raise ValueError("an uncompressed P-256 public key has 65 bytes and begins with 4")
+    x = int.from_bytes(bytes(public[1:33]), "big")
+    y = int.from_bytes(bytes(public[33:]), "big")
+    if x >= P or y >= P or (y * y - x * x * x + 3 * x - B) % P:
+        raise ValueError("the P-256 public key is not on the curve")
+    return x, y
 
 
 def _private_scalar(private):
@@ -260,3 +299,32 @@ def sign(private, digest):
             s = inverse * (e + r * d) % ORDER
             if r and s:
                 return _to_bytes(r) + _to_bytes(min(s, ORDER - s))
+
+
+def verify(public, digest, signature):
+    """Steps to True if r | s is a signature of ECDSA (FIPS 186-5, 6.4.2) over a SHA-256 digest, otherwise to False.
+
+    Args:
+        public: The public key, 65 bytes, uncompressed.
+        digest: 32 bytes.
+        signature: r | s. Other lengths than 64 bytes are not a signature. Any s from 1 to the order - 1 is accepted.
+
+    Raises:
+        ValueError: the public key is invalid.
+    """
+    x, y = _uncompressed_point(public)
+    if len(signature) != 64:
+        return False
+    r = int.from_bytes(bytes(signature[:32]), "big")
+    s = int.from_bytes(bytes(signature[32:]), "big")
+    if not (0 < r < ORDER and 0 < s < ORDER):
+        return False
+    yield
+    inverse = yield from _inverse(s, ORDER)
+    u1 = int.from_bytes(digest, "big") * inverse % ORDER
+    u2 = r * inverse % ORDER
+    total = yield from _add_multiples(u1, u2, x, y)
+    if total.at_infinity:
+        return False
+    x, y = yield from total.affine()
+    return x % ORDER == r

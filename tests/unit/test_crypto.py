@@ -56,6 +56,9 @@ class Completed:
     def sign(self, private, digest):
         return run_to_completion(self._module.sign(private, digest))
 
+    def verify(self, public, digest, signature):
+        return run_to_completion(self._module.verify(public, digest, signature))
+
 
 library, integers = IMPLEMENTATIONS = (
     Completed(crypto),
@@ -86,6 +89,26 @@ def test_signatures_match_rfc_6979_a_2_5():
         low = expected[:32] + min(s, p256.ORDER - s).to_bytes(32, "big")
         for implementation in IMPLEMENTATIONS:
             assert implementation.sign(A_2_5, hashlib.sha256(message).digest()) == low
+
+
+def test_signature_of_rfc_6979_is_verified():
+    """tests/integration/device/test_signature_verification.py has many more cases."""
+    public = b"\x04" + x(
+        "60FED4BA255A9D31C961EB74C6356D68C049B8923B61FA6CE669622E60F29FB6"
+        "7903FE1008B8BC99A41AE9E95628BC64F2F1B20C2D7E9F5177A3C294D4462299"
+    )
+    order = p256.ORDER.to_bytes(32, "big")
+    digest, signature = hashlib.sha256(SAMPLE[0]).digest(), x(SAMPLE[1])
+    invalid = [signature[:-1], b"", signature[:32] + bytes(32), bytes(32) + signature[32:]]
+    invalid += [signature[:32] + order, order + signature[32:]]
+    keys = [b"", public[:-1], public + b"\0", b"\x02" + public[1:33], public[:-1] + b"\0", b"\x04" + bytes(64)]
+    for implementation in IMPLEMENTATIONS:
+        assert implementation.verify(public, digest, signature) is True
+        assert implementation.verify(public, hashlib.sha256(TEST[0]).digest(), signature) is False
+        for other in invalid:
+            assert implementation.verify(public, digest, other) is False, other
+        for key in keys:
+            assert is_refused(implementation.verify, key, digest, signature), key
 
 
 def test_public_keys_match_known_values():

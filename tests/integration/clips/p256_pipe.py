@@ -1,7 +1,7 @@
-"""Run P-256 on MicroPython for test_p256.py.
+"""Run P-256 on MicroPython for tests/support/p256_calls.py.
 
-Reads one JSON list [private, peer's public, digest] in hexadecimal per line. Prints [public, shared secret, signature]
-for each line. If a function raises a ValueError, its message replaces the result.
+Reads one JSON list of calls per line; a call is [name of a function of compat.p256, arguments in hexadecimal]. Prints a
+JSON list of the results for each line. If a function raises a ValueError, its message is the result.
 """
 
 import json
@@ -16,15 +16,13 @@ from compat import p256  # noqa: E402
 from compat.steps import run_to_completion  # noqa: E402
 
 
-def result(function, *args):
+def result(name, *args):
     try:
-        return hexlify(run_to_completion(function(*args))).decode()
+        value = run_to_completion(getattr(p256, name)(*[unhexlify(text) for text in args]))
     except ValueError as e:
         return str(e)
+    return value if isinstance(value, bool) else hexlify(value).decode()
 
 
 for line in sys.stdin:
-    private, peer, digest = [unhexlify(text) for text in json.loads(line)]
-    public = result(p256.derive_public_key, private)
-    shared = result(p256.derive_shared_secret, private, peer)
-    print(json.dumps([public, shared, result(p256.sign, private, digest)]))
+    print(json.dumps([result(*call) for call in json.loads(line)]))

@@ -1,18 +1,13 @@
 """P-256 of the device on MicroPython is compared with `cryptography`: seeded keys and edge cases."""
 
 import hashlib
-import json
 import random
-import subprocess
 
-import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, utils
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from patrolink.core import resources
-from patrolink.core.errors import DeviceError
 
-from tests.conftest import ROOT
+from tests.support.p256_calls import call_on_micropython
 
 P = 2**256 - 2**224 + 2**192 + 2**96 - 1
 ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
@@ -20,21 +15,14 @@ B = 0x5AC635D8AA3A93E7B3EBBD55769886BC651D06B0CC53B0F63BCE3C3E27D2604B
 SEED, KEYS = 20_261_127, 150
 
 
-@pytest.fixture(scope="module")
-def on_micropython():
-    """Return a function that runs a list of (private, peer's public, digest) on MicroPython."""
-    try:
-        micropython = resources.interpreter("micropython")
-    except DeviceError as e:
-        pytest.skip(str(e))
-
-    def run(requests):
-        lines = "".join(json.dumps([value.hex() for value in request]) + "\n" for request in requests)
-        command = [*micropython, str(ROOT / "tests/integration/clips/p256_pipe.py")]
-        result = subprocess.run(command, input=lines, capture_output=True, text=True, check=True, timeout=100)
-        return [json.loads(line) for line in result.stdout.splitlines()]
-
-    return run
+def on_micropython(requests):
+    """Return [public key, shared secret, signature] for each (private, peer's public, digest), run on MicroPython."""
+    return call_on_micropython(
+        [
+            (("derive_public_key", private), ("derive_shared_secret", private, peer), ("sign", private, digest))
+            for private, peer, digest in requests
+        ]
+    )
 
 
 def key(number):
@@ -53,7 +41,7 @@ def signature(private, digest):
     return (r.to_bytes(32, "big") + min(s, ORDER - s).to_bytes(32, "big")).hex()
 
 
-def test_keys_secrets_and_signatures_agree_with_the_library(on_micropython):
+def test_keys_secrets_and_signatures_agree_with_the_library():
     rng = random.Random(SEED)
     # Scalars whose partial sums are the point itself, its negative or infinity; runs of ones and zeros; single bits.
     edge = [
@@ -89,7 +77,7 @@ def test_keys_secrets_and_signatures_agree_with_the_library(on_micropython):
         )
 
 
-def test_shared_secrets_with_edge_case_points(on_micropython):
+def test_shared_secrets_with_edge_case_points():
     """Public keys with x at both ends of the field, even and odd y, and long runs of equal bits."""
     rng = random.Random(SEED)
     candidates = [*range(40), *(P - 1 - n for n in range(40)), *((1 << at) - 1 for at in range(32, 257, 32)), 2**255]
@@ -106,7 +94,7 @@ def test_shared_secrets_with_edge_case_points(on_micropython):
         assert result[1] == key(n).exchange(ec.ECDH(), peer).hex(), f"seed {SEED}, key {n:x}, point {point.hex()}"
 
 
-def test_invalid_points_are_refused(on_micropython):
+def test_invalid_points_are_refused():
     one = (1).to_bytes(32, "big")
     not_on_curve = [x for x in range(99) if pow((x**3 - 3 * x + B) % P, P >> 1, P) == P - 1][:20]
     invalid = [bytes([2 + x % 2]) + x.to_bytes(32, "big") for x in not_on_curve]
