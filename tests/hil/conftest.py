@@ -20,7 +20,7 @@ from tests.conftest import ROOT
 from tests.hil import flaky, hardware, health
 from tests.hil.bench import Bench
 from tests.hil.console import Console
-from tests.hil.lock import Lock
+from patrolink.core.board_lock import Lock
 
 FOLDER = Path(__file__).resolve().parent
 _BOARDS = pytest.StashKey[list[hardware.Entry]]()

@@ -17,7 +17,7 @@ from patrolink.core.errors import DeadlineError, DeviceError, UserError
 
 from tests.hil import hardware
 from tests.hil.hardware import SwitchSpec
-from tests.hil.lock import Lock
+from patrolink.core.board_lock import Lock
 from tests.hil.switch import Switch
 from tests.support.paths import ROOT
 from tests.support.polling import TIMEOUT_S
@@ -200,7 +200,7 @@ def test_lock_is_taken_beside_what_another_user_has_put_in_its_place(obstacle, t
 LOCKS = """
 import sys, tempfile
 tempfile.tempdir = sys.argv[1]
-from tests.hil.lock import Lock
+from patrolink.core.board_lock import Lock
 lock = Lock("b", wait_s=0.1)
 lock.close()
 print("locked")
@@ -231,7 +231,7 @@ def test_lock_file_of_another_user_is_no_obstacle(mode, tmp_path):
 def test_board_is_locked_for_one_run_and_error_names_the_holder(tmp_path):
     name = f"test-{tmp_path.name}"
     script = (
-        f"import sys; from tests.hil.lock import Lock; lock = Lock({name!r}); print('held', flush=True); "
+        f"import sys; from patrolink.core.board_lock import Lock; lock = Lock({name!r}); print('held', flush=True); "
         "sys.stdin.read()"
     )
     other = subprocess.Popen(

@@ -1,0 +1,133 @@
+"""Life of one device in a run of `patrolink flash`: a state machine that returns what is to be done next.
+
+waiting -> identifying -> planning -> confirming -> writing -> verifying -> releasing -> flashed. Before anything is
+written, `confirming` reads the identity again and compares it with the one that was planned for. After a failure the
+device starts again at `identifying`, after a pause, until its retries are used up; it must then still be the device of
+the first attempt.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+
+from patrolink.flash.records import Identity, Plan
+
+_BACK_OFF_S, _BACK_OFF_MAX_S = 1.0, 15.0
+
+
+class State(Enum):
+    """State of a device; the value is its name in output."""
+
+    WAITING = "waiting"
+    IDENTIFYING = "identifying"
+    PLANNING = "planning"
+    CONFIRMING = "confirming"
+    WRITING = "writing"
+    VERIFYING = "verifying"
+    RELEASING = "releasing"
+    PAUSED = "paused"
+    FLASHED = "flashed"
+    UNCHANGED = "unchanged"
+    PLANNED = "planned"
+    REFUSED = "refused"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+GOOD = frozenset((State.FLASHED, State.UNCHANGED, State.PLANNED))
+ENDED = GOOD | {State.REFUSED, State.FAILED, State.CANCELLED}
+_STEPS = (
+    State.IDENTIFYING,
+    State.PLANNING,
+    State.CONFIRMING,
+    State.WRITING,
+    State.VERIFYING,
+    State.RELEASING,
+    State.FLASHED,
+)
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What is to be done next.
+
+    Attributes:
+        state: The step to execute, PAUSED or an end.
+        reason: Why a device pauses, or ended without success.
+        pause_s: Length of a pause.
+    """
+
+    state: State
+    reason: str = ""
+    pause_s: float = 0.0
+
+
+class DeviceFlow:
+    """State of one device.
+
+    Args:
+        retries: Attempts after the first one.
+        dry_run: End after the plan.
+
+    Attributes:
+        state: Current state.
+        identity: Identity that the image was planned for; None before it is known.
+        plan: The plan; None before it is known.
+        attempts: Attempts that have begun.
+    """
+
+    def __init__(self, retries: int, dry_run: bool) -> None:
+        self.state = State.WAITING
+        self.identity: Identity | None = None
+        self.plan: Plan | None = None
+        self.attempts = 0
+        self._retries, self._dry_run = retries, dry_run
+
+    def begin(self) -> Effect:
+        """Start the first attempt, or the next one after a pause."""
+        self.attempts += 1
+        return self._enter(State.IDENTIFYING)
+
+    def identified(self, identity: Identity) -> Effect:
+        """The device has told its identity, in IDENTIFYING or CONFIRMING."""
+        if self.identity is not None and identity.unique_id != self.identity.unique_id:
+            return self.refused(
+                f"another device answers: {identity.unique_id or 'one without an id'}, not {self.identity.unique_id}; "
+                "nothing was written to it; check which cable is in which socket, then start again"
+            )
+        self.identity = identity
+        return self._advance()
+
+    def planned(self, plan: Plan) -> Effect:
+        """The method has made its plan."""
+        self.plan = plan
+        if plan.unchanged:
+            return self._enter(State.UNCHANGED)
+        if self._dry_run:
+            return self._enter(State.PLANNED)
+        return self._advance()
+
+    def completed(self) -> Effect:
+        """The step WRITING, VERIFYING or RELEASING is complete."""
+        return self._advance()
+
+    def failed(self, reason: str) -> Effect:
+        """The step failed, for a reason that another attempt may overcome."""
+        if self.attempts > self._retries:
+            return self._enter(State.FAILED, reason)
+        pause_s = min(_BACK_OFF_MAX_S, _BACK_OFF_S * 2 ** (self.attempts - 1))
+        return self._enter(State.PAUSED, reason, pause_s)
+
+    def refused(self, reason: str) -> Effect:
+        """The image must not be written to this device."""
+        return self._enter(State.REFUSED, reason)
+
+    def cancelled(self) -> Effect:
+        """The operator has stopped the command."""
+        return self._enter(State.CANCELLED, "stopped by the operator")
+
+    def _advance(self) -> Effect:
+        return self._enter(_STEPS[_STEPS.index(self.state) + 1])
+
+    def _enter(self, state: State, reason: str = "", pause_s: float = 0.0) -> Effect:
+        self.state = state
+        return Effect(state, reason, pause_s)

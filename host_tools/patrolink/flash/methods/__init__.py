@@ -1,0 +1,1 @@
+"""Methods that write an image to a device, one class each."""
