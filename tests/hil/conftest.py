@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+from patrolink.core.board_lock import Lock
 from patrolink.core.boards import Feature
 from patrolink.core.errors import UserError
 from pytest_embedded.plugin import _mp_manager, parametrize_fixtures  # noqa: F401  tests/conftest.py disables them
@@ -20,7 +21,6 @@ from tests.conftest import ROOT
 from tests.hil import flaky, hardware, health
 from tests.hil.bench import Bench
 from tests.hil.console import Console
-from patrolink.core.board_lock import Lock
 
 FOLDER = Path(__file__).resolve().parent
 _BOARDS = pytest.StashKey[list[hardware.Entry]]()

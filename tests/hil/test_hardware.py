@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 import serial
 from patrolink.core import boards
+from patrolink.core.board_lock import Lock
 from patrolink.core.errors import DeadlineError, DeviceError, UserError
 
 from tests.hil import hardware
 from tests.hil.hardware import SwitchSpec
-from patrolink.core.board_lock import Lock
 from tests.hil.switch import Switch
 from tests.support.paths import ROOT
 from tests.support.polling import TIMEOUT_S

@@ -1,7 +1,7 @@
 """Writes one image to many devices at once: a thread for each device, bounded in number.
 
-Threads only execute the effects of `DeviceFlow`. They report through a queue to the thread that called `run`, which owns
-all output. A thread that does not end its step in time is abandoned: its device has failed, the others go on.
+Threads only execute the effects of `DeviceFlow`. They report through a queue to the thread that called `run`, which
+owns all output. A thread that does not end its step in time is abandoned: its device has failed, the others go on.
 """
 
 import contextlib
@@ -228,7 +228,9 @@ class _Worker:
             return flow.planned(device.plan)
         if step is State.CONFIRMING:
             if ports.current_path(device.port, self._listing()) != device.path:
-                raise DeviceError(f"{device.path}: the system has given this port to another device; nothing was written")
+                raise DeviceError(
+                    f"{device.path}: the system has given this port to another device; nothing was written"
+                )
             return flow.identified(method.identify())
         assert device.plan is not None
         if step is State.WRITING:

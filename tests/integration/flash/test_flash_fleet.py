@@ -157,7 +157,7 @@ def test_a_port_renumbered_after_the_plan_is_not_written():
     bench.hooks["1-0", "plan"] = swap
     fleet = bench.fleet(Options(jobs=1, retries=0))
     fleet.run()
-    assert fleet.devices[0].state is State.FAILED and "given this port to another device" in fleet.devices[0].reason
+    assert fleet.devices[0].state is State.FAILED and "has given this port to another device" in fleet.devices[0].reason
     assert bench.written == [("/dev/test0", "id-1-1")]
 
 
