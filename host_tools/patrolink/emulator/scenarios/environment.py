@@ -32,6 +32,13 @@ _START_MS = 1_790_000_000_000  # 2026-09-21T14:13:20Z
 HOUR_MS = 3_600_000.0
 
 
+@functools.cache
+def walk() -> list[nmea.Epoch]:
+    """Return the epochs of a walk along the demo track and back."""
+    epochs = [nmea.Epoch(point) for point in tracks.read(resources.demo_track())]
+    return epochs + epochs[::-1]
+
+
 def _ignore_hour(hour: int) -> None:
     """Do nothing at a full hour."""
 
@@ -169,10 +176,8 @@ class Environment(ABC):
             self.scheduler.after(1000, lambda: self._speak(epochs))
 
     def _epochs(self) -> Iterator[bytes]:
-        points = tracks.read(resources.demo_track())
-        there_and_back = itertools.cycle(points + points[::-1])
-        for point in there_and_back:
-            yield nmea.Epoch(point).at(self.unix_ms() // 1000 * 1000)
+        for epoch in itertools.cycle(walk()):
+            yield epoch.at(self.unix_ms() // 1000 * 1000)
 
     # --- counting ---------------------------------------------------------------------------------------------------
 

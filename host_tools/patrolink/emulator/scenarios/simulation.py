@@ -3,6 +3,7 @@
 A frame counts as recorded when the agent's storage has accepted it.
 """
 
+import functools
 import gc
 import ssl
 import sys
@@ -23,6 +24,20 @@ from patrolink.emulator.scenarios.outcome import NO_FAULTS, Faults, Report
 
 _DRAIN_MS = 2 * HOUR_MS
 _SAMPLE_MS = HOUR_MS / 2
+
+
+class _Authority:
+    """Certificates of the broker, in a folder that exists as long as this object."""
+
+    def __init__(self) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="patrolink-sim-")
+        self.certificates = certificates.make(Path(self._folder.name), HOST)
+
+
+@functools.cache
+def _authority() -> _Authority:
+    """Return the authority of this process: its keys take longer to create than minutes to simulate."""
+    return _Authority()
 
 
 class Simulation(Environment):
@@ -49,8 +64,12 @@ class Simulation(Environment):
         settings: dict[str, Any] | None = None,
         name: str = "",
     ) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="patrolink-sim-")
-        context, trusted = self._certificates() if tls else (None, None)
+        context: ssl.SSLContext | None = None
+        trusted: Path | None = None
+        if tls:
+            files = _authority().certificates
+            context, trusted = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), files.ca
+            context.load_cert_chain(files.cert)
         super().__init__(profile, seed, dialect, name, context)
         self.hal = VirtualHal(self.scheduler, seed)
         self.hal.lines = {"gps": Line(), "modem": Line()}
@@ -71,12 +90,6 @@ class Simulation(Environment):
         self._recorded: set[int] = set()
         self._done = False
         self.schedule_faults(faults)
-
-    def _certificates(self) -> tuple[ssl.SSLContext, Path]:
-        authority = certificates.make(Path(self._folder.name), HOST)
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(authority.cert)
-        return context, authority.ca
 
     def from_modem(self, data: bytes) -> None:
         """See `Environment.from_modem`."""
@@ -223,7 +236,6 @@ class Simulation(Environment):
         report.lost = max(0, len(missing) - report.thinned - report.waiting)
         if report.fixes:
             report.flash_bytes_per_fix = round(self.hal.flash.written / report.fixes, 2)
-        self._folder.cleanup()
         return report
 
 

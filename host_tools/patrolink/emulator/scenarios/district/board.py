@@ -1,6 +1,5 @@
 """One device of a district: the agent in a greenlet on a simulated board, with receiver, network and wearer."""
 
-import functools
 import random
 import re
 from collections import deque
@@ -11,7 +10,6 @@ import patrolink_messages as m
 from patrolink_names import NAMES
 from patrolink_protocol import decode, frame
 
-from patrolink.core import resources, tracks
 from patrolink.core.keys import DeviceKey
 from patrolink.emulator.boards import agent_loader
 from patrolink.emulator.boards.parallel_hal import ParallelHal
@@ -19,9 +17,9 @@ from patrolink.emulator.boards.virtual_camera import CameraHal
 from patrolink.emulator.boards.virtual_hal import Line, PowerCut, Reset
 from patrolink.emulator.boards.virtual_stack import StackHal
 from patrolink.emulator.network.carrier import Dial, Network, Profile
-from patrolink.emulator.peripherals import nmea
 from patrolink.emulator.peripherals.modem import Modem
 from patrolink.emulator.scenarios.district.invariants import Monitor
+from patrolink.emulator.scenarios.environment import walk
 from patrolink.emulator.scheduler import Scheduler
 from patrolink.emulator.virtual_platform import VirtualClock
 
@@ -33,13 +31,6 @@ _LOG_LINES = 400
 _LINK_UP = next(code for code, name in NAMES["device_status", "link"].items() if name == "up")
 _SOS_STATES = ("sent", "received", "read", "accepted", "arrived", "resolved", "false alarm")
 _SOS_LINE = re.compile(f"sos ([0-9]+) ({'|'.join(_SOS_STATES)})")
-
-
-@functools.cache
-def _walk() -> list[nmea.Epoch]:
-    """Return the epochs of a walk along the track and back."""
-    epochs = [nmea.Epoch(point) for point in tracks.read(resources.demo_track())]
-    return epochs + epochs[::-1]
 
 
 class Board:
@@ -123,7 +114,7 @@ class Board:
             self.hal.lines["modem"] = Line()
             self.hal.lines["modem"].to_peer = self.modem.feed
         self.hal.lines["gps"] = Line()
-        self._at = self.random.randrange(len(_walk()))  # place on the track
+        self._at = self.random.randrange(len(walk()))  # place on the track
         scheduler.after(self.random.uniform(0, self._fix_ms), self._speak)
         scheduler.after(self.random.uniform(0, 20_000), lambda: self.hal.start(self._run))
 
@@ -136,7 +127,7 @@ class Board:
         if not self._ended:
             self._scheduler.after(self._fix_ms, self._speak)
         if self.device is not None:
-            epochs = _walk()
+            epochs = walk()
             self._at = (self._at + 1) % len(epochs)
             self.hal.deliver_now("gps", epochs[self._at].at(self._receiver_clock.unix_ms() // 1000 * 1000))
 
