@@ -16,8 +16,9 @@ from tests.hil.hardware import Entry, resolve
 from tests.hil.switch import Switch
 from tests.hil.wire import BOARD, BOTH, HOST, Wire
 from tests.support.device_rig import DeviceRig
+from tests.support.polling import TIMEOUT_S
 
-_READY_S = 30.0
+_READY_S = float(TIMEOUT_S)
 
 
 class Bench(DeviceRig):

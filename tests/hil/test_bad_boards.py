@@ -11,6 +11,7 @@ from patrolink.emulator.boards import qemu
 
 from tests.hil import health
 from tests.hil.test_hardware import HIL, run_pytest
+from tests.support.polling import TIMEOUT_S
 
 # Test of bad_boards.py -> its boards, the message of its failure, and what its report shows of the console
 FAULTS = {
@@ -60,11 +61,11 @@ def test_faulty_board_fails_its_test_with_console(failures, test, name):
 
 
 def test_leftover_process_is_named(tmp_path):
-    process = subprocess.Popen(["sleep", "60"], cwd=tmp_path)
+    process = subprocess.Popen(["sleep", "600"], cwd=tmp_path)
     try:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + TIMEOUT_S
         # Between fork and exec the command line of the process is empty.
-        while (lines := health.leftover_processes(tmp_path)) != [f"process {process.pid} still runs: sleep 60"]:
+        while (lines := health.leftover_processes(tmp_path)) != [f"process {process.pid} still runs: sleep 600"]:
             assert time.monotonic() < deadline, lines
     finally:
         process.kill()
