@@ -119,8 +119,8 @@ demo: setup $(FILM)
 	@$(BIN)/patrolink emulate --board unix --track tests/golden/tracks/walk-1hz.csv --speed 60 --fixes 900 --out build/demo
 	@$(BIN)/patrolink incident --board linux --pre 5 --post 5 --out build/demo/sos
 
-# Most tests wait for devices in real time, so there are more workers than cores.
-PARALLEL := -n 4 --dist loadgroup --no-loadscope-reorder
+# Many tests wait for devices in real time, so there are more workers than cores.
+PARALLEL := -n 6 --dist loadgroup --no-loadscope-reorder
 test: plan .venv/test-ready $(UMQTT) $(FILM) debian $(TUS)
 	@$(BIN)/python -m pytest -q --durations=5 $(PARALLEL)
 

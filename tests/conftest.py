@@ -14,9 +14,13 @@ for folder in ("", "build/device-lib", "device", "protocol", "protocol/vectors",
 pytest_plugins = ["tests.support.unchanged_inputs"]
 
 
+# Folders whose tests compute; those of the others mostly wait
+COMPUTING = {"protocol", "simulation", "structure", "unit"}
+
+
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items):
-    """Keep tests that share a module's fixtures or the browser in one worker, and run long tests first.
+def pytest_collection_modifyitems(config, items):
+    """Keep tests that share a module's fixtures or the browser in one worker, and order the tests of workers.
 
     A worker of pytest-xdist has its own fixtures: without a group, each would start a module's hub or build the wheel.
     """
@@ -26,7 +30,19 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.xdist_group("browser"))
         elif any(definition.scope in ("module", "class") for chain in definitions for definition in chain):
             item.add_marker(pytest.mark.xdist_group(str(item.path.relative_to(ROOT / "tests").with_suffix(""))))
-    items.sort(key=lambda item: not any(item.get_closest_marker(name) for name in ("timeout", "unchanged_inputs")))
+    if hasattr(config, "workerinput"):
+        order_for_workers(items)
+
+
+def order_for_workers(items: list[pytest.Item]) -> None:
+    """Sort tests: the longest first, so that no worker ends with one, then mixed, so that all cores stay in use."""
+    seconds = {item: mark.args[0] if (mark := item.get_closest_marker("long")) else 0 for item in items}
+    computing = {item: item.path.relative_to(ROOT / "tests").parts[0] in COMPUTING for item in items}
+    position: dict[pytest.Item, float] = {}
+    for kind in (False, True):
+        of_kind = [item for item in items if computing[item] is kind]
+        position |= {item: i / len(of_kind) for i, item in enumerate(of_kind)}
+    items.sort(key=lambda item: (-seconds[item], position[item]))
 
 
 @pytest.fixture(autouse=True)

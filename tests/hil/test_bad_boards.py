@@ -49,6 +49,7 @@ def failures(tmp_path_factory):
     assert health.leftover_processes(folder) == []
 
 
+@pytest.mark.long(70)
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("test, name", [(test, name) for test, (names, *_) in FAULTS.items() for name in names])
 def test_faulty_board_fails_its_test_with_console(failures, test, name):

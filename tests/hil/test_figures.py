@@ -40,6 +40,7 @@ def figures(mps2):
     return bench.measure(mps2)
 
 
+@pytest.mark.long(50)
 def test_no_figure_exceeds_its_baseline(figures):
     assert bench.compare(figures, json.loads(bench.BASELINE.read_text(encoding="utf-8"))) == []
 

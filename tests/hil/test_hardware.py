@@ -88,6 +88,7 @@ def board_output(log: Path) -> bytes:
     return b"".join(ast.literal_eval(chunk) for chunk in chunks)
 
 
+@pytest.mark.long(60)
 @pytest.mark.timeout(480)
 def test_board_connected_through_ports_passes_tests_of_emulated_boards(lab, tmp_path):
     path = write_toml(tmp_path, hardware_toml(lab))

@@ -15,6 +15,7 @@ RESOLVED = next(code for code, name in NAMES["event_state", "state"].items() if 
 pytestmark = pytest.mark.needs("gps", "modem", "buttons")
 
 
+@pytest.mark.long(25)
 def test_patrol_with_sos_and_power_cut(rig):
     bench = rig(nmea.speak(walk(240)), speed=10, modem="quectel", batch_fixes=20)
     bench.receiver.start()

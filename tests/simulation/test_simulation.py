@@ -13,8 +13,12 @@ HOUR_MS = 3_600_000.0
 SLOW = Profile(200, 0, 0.0, 64, 64)
 
 
-def message(sim: Simulation) -> str:
-    return "\n".join(list(sim.log)[-40:])
+# Fault -> what the device must log
+LOGGED = {"modem browns out every 90 s": ["modem: restarted unexpectedly"], "modem silent": ["no answer"]}
+
+
+def message(sim: Simulation, lines: int = 40) -> str:
+    return "\n".join(list(sim.log)[-lines:])
 
 
 @pytest.mark.parametrize("dialect", ["quectel", "simcom"])
@@ -29,6 +33,12 @@ def test_single_fault_loses_nothing(name, dialect):
     # The SOS is sent 5 min before the fault ends, and is answered within 30 s after it.
     assert report.events == 1 and report.event_max_s is not None and report.event_max_s < 300 + 30
     assert sim.log and report.delivered > 30
+    log = message(sim, lines=2000)
+    assert "8986" not in log and sim.key.secret.hex() not in log  # number of the SIM, key of the device
+    for line in LOGGED.get(name, ()):
+        assert line in log
+    if name == "hub's answers lost":
+        assert report.resent >= 1
 
 
 @pytest.mark.parametrize("profile", PROFILES)
@@ -220,6 +230,51 @@ def test_datagrams_during_mqtt_traffic_are_answered(dialect):
     sim.scheduler.at(65_000, begin)
     report = sim.run(0.1)
     assert received == [b"echo OK\r\n%d" % i for i in range(10)] and report.clean
+
+
+@pytest.mark.parametrize("dialect", ["quectel", "simcom"])
+def test_unresponsive_modem_is_reset_by_its_reset_pin(dialect):
+    sim = Simulation(fault_matrix.PLAIN, 1, dialect)
+    levels: list[int] = []
+
+    def set_reset(level: int) -> None:
+        levels.append(level)
+        if level:
+            sim.modem.condition = "normal"
+        sim.modem.set_reset(level)
+
+    sim.hal.pins["reset"] = set_reset
+    sim.scheduler.at(60_000, lambda: setattr(sim.modem, "condition", "silent"))
+    report = sim.run(0.25)
+    assert report.clean and levels[-2:] == [1, 0] and sim.modem.condition == "normal", message(sim)
+    assert report.modem_boots == 1 + levels.count(1) == 2 and report.board_resets == 0
+    assert report.fixes == 899
+
+
+def test_corrupt_nmea_sentences_are_counted_and_discarded():
+    sim = Simulation(PROFILES["city"], 1)
+    devices, sent, watch = [], [], sim._watch
+    deliver = sim.from_gps
+
+    def watch_device(device):
+        devices.append(device)
+        watch(device)
+
+    def deliver_damaged(block: bytes) -> None:
+        i = len(sent)
+        sent.append(block)
+        damaged = bytearray(block)
+        if i % 3 == 1:
+            damaged[i % len(damaged)] ^= 1 << (i % 8)
+        if i % 7 == 2:
+            damaged = damaged[: len(damaged) // 2] + b"\xb5\x62\x01\x07" + damaged[: len(damaged) // 3]
+        deliver(bytes(damaged))
+
+    sim._watch, sim.from_gps = watch_device, deliver_damaged
+    report = sim.run(300 / 3600)
+    summary = devices[0].summary()
+    assert summary["bad_checksum"] > 50 and summary["fixes"] >= 290, summary
+    assert report.clean and report.fixes == summary["fixes"]
 
 
 def test_dead_modem_resets_the_board_at_most_hourly():

@@ -7,7 +7,7 @@ import struct
 import threading
 import time
 
-PASS, BLACKHOLE, REFUSE, THROTTLE, DRIP, CORRUPT = "pass", "blackhole", "refuse", "throttle", "drip", "corrupt"
+PASS, BLACKHOLE, REFUSE, DRIP, CORRUPT = "pass", "blackhole", "refuse", "drip", "corrupt"
 _LINGER_RST = struct.pack("ii", 1, 0)
 
 
@@ -18,15 +18,16 @@ class TcpProxy:
         mode: The current fault. It may be changed at any time:
             `blackhole` discards all bytes in both directions;
             `refuse` resets new connections;
-            `throttle` passes 1 KB/s in total;
             `drip` passes one byte every 5 ms;
             `corrupt` damages every 200th byte.
+        accepted: Number of connections accepted so far.
+        discarded: Number of bytes that `blackhole` has discarded.
     """
 
     def __init__(self, target: int) -> None:
         self._target = target
         self.mode = PASS
-        self.accepted = 0
+        self.accepted = self.discarded = 0
         self._passed = 0
         self._server = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._server.getsockname()[1]
@@ -68,13 +69,12 @@ class TcpProxy:
                 sock.close()
         elif self.mode in (PASS, REFUSE):
             sink.sendall(data)
-        elif self.mode == THROTTLE:
-            time.sleep(len(data) / 1000)
-            sink.sendall(data)
         elif self.mode == DRIP:
             for byte in data:
                 sink.sendall(bytes([byte]))
                 time.sleep(0.005)
+        elif self.mode == BLACKHOLE:
+            self.discarded += len(data)
         elif self.mode == CORRUPT:
             damaged = bytearray(data)
             for i in range(len(data)):

@@ -38,6 +38,7 @@ def wait_end(process: subprocess.Popen) -> tuple[int, str, str]:
     return process.returncode, out, err
 
 
+@pytest.mark.long(25)
 def test_out_records_complete_pictures(site, camera, tmp_path):
     out = tmp_path / "view.mp4"
     viewer = start_live(site, camera.client.name, "--seconds", "300", "--out", str(out))

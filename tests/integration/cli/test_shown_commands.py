@@ -110,6 +110,7 @@ def prepare(needs: frozenset[str], folder: Path, request) -> str:
     return SHOWN_HUB
 
 
+@pytest.mark.long(35)
 @unchanged_inputs
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -137,6 +138,7 @@ def test_page_shows_what_its_commands_do(page: Path, tmp_path: Path, request):
         pytest.skip("commands not run: " + ", ".join(sorted(missing)))
 
 
+@pytest.mark.long(40)
 @unchanged_inputs
 @pytest.mark.timeout(450)
 def test_demo_loses_no_fix_and_exports_a_valid_clip():

@@ -129,6 +129,7 @@ def complete(wheel, tmp_path_factory) -> Installed:
     return installed
 
 
+@pytest.mark.long(30)
 def test_core_is_light_and_works(core):
     print(f"core: {core.megabytes():.1f} MB")
     assert core.megabytes() <= CORE_MB_MAX

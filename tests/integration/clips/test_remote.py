@@ -84,6 +84,7 @@ async def send_commands(scenario, url: str) -> None:
         await next_matching(hub, verdict(3, "photo"), "no second photo", UPLOAD_TIMEOUT_S)
 
 
+@pytest.mark.long(28)
 @pytest.mark.timeout(600)
 def test_a_dispatcher_takes_snapshots_records_and_watches(tmp_path, monkeypatch):
     with contextlib.ExitStack() as stack:

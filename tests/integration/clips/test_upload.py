@@ -128,6 +128,7 @@ def test_a_file_is_uploaded(server, upload, size):
     assert uploaded_files(folder) == [data]
 
 
+@pytest.mark.long(22)
 def test_an_upload_resumes_after_cuts(server, upload):
     port, folder = server
     size = 300_000

@@ -29,7 +29,7 @@ def now_ms() -> int:
     return time.monotonic_ns() // 1_000_000
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def clip(tmp_path_factory):
     """Return the path of a video file. The brightness of a frame is its number times 8."""
     path = tmp_path_factory.mktemp("clip") / "clip.avi"

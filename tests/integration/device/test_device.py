@@ -1,23 +1,27 @@
-"""The complete device on an emulated board, on both runtimes, with faults of broker, network, modem and receiver."""
+"""The complete device as a process, on both runtimes, with real lines, sockets, TLS and brokers.
+
+Faults of modem, network and hub are simulated (tests/simulation/test_simulation.py); here they show that the device
+recovers on real lines and sockets too.
+"""
 
 import contextlib
 import re
 import shutil
-import time
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from patrolink.core import boards
 from patrolink.core.errors import DeviceError
-from patrolink.core.keys import DeviceKey
 from patrolink.emulator.boards.process_device import boot
 from patrolink.emulator.network import certificates
 from patrolink.emulator.network.broker import Broker
 from patrolink.emulator.peripherals import nmea
-from patrolink.hub.infra.downlink import Downlink
 
 from tests.support.device_rig import DeviceRig, walk
 from tests.support.polling import wait_until
-from tests.support.tcp_proxy import BLACKHOLE, CORRUPT, DRIP, PASS, THROTTLE
+from tests.support.tcp_proxy import BLACKHOLE, CORRUPT, DRIP, PASS
 
 HEAP_LIMIT = 150 * 1024  # of 224 KiB, on a 64-bit machine; most of it is bytecode of the agent
 # MicroPython allocates its table of names in steps that double: with the modem's code the agent has more than 1,270
@@ -49,7 +53,7 @@ def test_reset_and_unresponsive_connections_to_the_broker_lose_nothing(rig):
         device_rig.proxy.cut()
     device_rig.listen(lambda: device_rig.decoder.stats.fixes >= 300)
     device_rig.proxy.mode = BLACKHOLE
-    time.sleep(1)
+    wait_until(lambda: device_rig.proxy.discarded, device_rig.device.console_text)
     device_rig.proxy.cut()
     device_rig.proxy.mode = PASS
     summary = device_rig.finish()
@@ -107,36 +111,18 @@ def test_disconnected_gps_receiver_is_reported_and_does_not_end_the_device(rig, 
     assert "hung up" in device_rig.device.log.read_text()
 
 
-def test_corrupt_nmea_sentences_are_counted_and_discarded(rig):
-    def corrupt_epochs():
-        for i, (time_s, block) in enumerate(nmea.speak(walk(300))):
-            damaged = bytearray(block)
-            if i % 3 == 1:
-                damaged[i % len(damaged)] ^= 1 << (i % 8)
-            if i % 7 == 2:
-                damaged = damaged[: len(damaged) // 2] + b"\xb5\x62\x01\x07" + damaged[: len(damaged) // 3]
-            yield time_s, bytes(damaged)
-
-    device_rig = rig("unix", corrupt_epochs(), speed=200)
-    device_rig.receiver.start()
-    summary = device_rig.finish()
-    assert summary["bad_checksum"] > 50 and summary["fixes"] >= 290
-    assert len(device_rig.times()) == summary["fixes"]
-
-
 def test_invalid_key_is_reported_without_the_key(tmp_path, broker):
     board = boards.find("linux")
     device = boot(board, tmp_path, {"device": "x", "key": "deadbeef", "broker": {}, "gps_uart": "/dev/null"})
     with pytest.raises(DeviceError, match="64 hexadecimal digits"):
-        for _ in range(100):
-            device.check()
-            time.sleep(0.1)
+        wait_until(device.check, "the device runs")
     assert "deadbeef" not in device.log.read_text()
 
 
-@pytest.mark.parametrize("board, dialect", [("unix", "quectel"), ("unix", "simcom"), ("linux", "simcom")])
-def test_modem_restart_and_lost_pdp_context_lose_nothing(rig, board, dialect):
-    device_rig = rig(board, nmea.speak(walk(600)), speed=100, modem=dialect)
+@pytest.mark.long(20)
+@pytest.mark.parametrize("dialect", ["quectel", "simcom"])
+def test_modem_restart_and_lost_pdp_context_lose_nothing(rig, dialect):
+    device_rig = rig("unix", nmea.speak(walk(600)), speed=100, modem=dialect)
     device_rig.receiver.start()
     device_rig.listen(lambda: device_rig.decoder.stats.fixes >= 60)
     with device_rig.modem.locked() as port:
@@ -149,48 +135,76 @@ def test_modem_restart_and_lost_pdp_context_lose_nothing(rig, board, dialect):
     times = device_rig.times()
     assert summary["fixes"] == len(times) == len(set(times)) == 600 and summary["left"] == 0
     assert summary["connects"] >= 3 and summary["dropped"] == 0
-    if summary["heap_used"] is not None:
-        print(f"heap used {summary['heap_used']} bytes")
-        assert summary["heap_used"] < MODEM_HEAP_LIMIT
+    print(f"heap used {summary['heap_used']} bytes")
+    assert summary["heap_used"] < MODEM_HEAP_LIMIT
     log = device_rig.device.log.read_text()
     assert "modem: restarted unexpectedly" in log and "8986" not in log and device_rig.key.hex() not in log
 
 
-def test_unresponsive_modem_is_reset_by_its_reset_pin(rig):
-    device_rig = rig("unix", nmea.speak(walk(160)), speed=20, modem="quectel", timeout_s=3)
-    device_rig.receiver.start()
-    device_rig.listen(lambda: device_rig.decoder.stats.fixes >= 60)
-    with device_rig.modem.locked() as port:
-        port.modem.condition = "silent"
-        start = port.modem.start
-
-        def start_after_reset():
-            port.modem.condition = "normal"
-            start()
-
-        port.modem.start = start_after_reset
-    device_rig.listen(lambda: device_rig.decoder.stats.fixes >= 120, 90)
-    summary = device_rig.finish()
-    assert summary["modem_resets"] >= 1 and summary["fixes"] == len(set(device_rig.times())) == 160
-
-
-@pytest.mark.parametrize("mode", [THROTTLE, DRIP])
-def test_slow_connection_to_the_broker_loses_nothing(rig, mode):
+def test_slow_connection_to_the_broker_loses_nothing(rig):
     device_rig = rig("linux", nmea.speak(walk(120)), speed=60, batch_fixes=20)
-    device_rig.proxy.mode = mode
+    device_rig.proxy.mode = DRIP
     device_rig.receiver.start()
     summary = device_rig.finish()
     assert summary["fixes"] == len(device_rig.times()) == len(set(device_rig.times())) == 120
 
 
-@pytest.mark.parametrize("board, modem", [("unix", ""), ("unix", "simcom"), ("linux", "quectel")])
-def test_tls_detects_data_corrupted_in_transit(rig_tls, board, modem):
+# --- TLS and passwords ----------------------------------------------------------------------------------------------
+
+LOGIN = {"user": "patrol", "password": "open-sesame"}
+
+
+@dataclass(frozen=True)
+class Secured:
+    """A broker that requires TLS, a certificate of the client and a password."""
+
+    broker: Broker
+    files: certificates.Certificates
+
+
+@pytest.fixture
+def secure_broker(tmp_path):
+    """Return a function that starts a secured broker: (name in its certificate, whether it has expired) -> broker."""
+    if shutil.which("mosquitto", path="/usr/sbin:/usr/bin:/usr/local/sbin") is None:
+        pytest.skip("mosquitto is required for TLS and passwords")
+    with contextlib.ExitStack() as stack:
+
+        def start(name: str = "127.0.0.1", expired: bool = False) -> Secured:
+            files = certificates.make(tmp_path / f"{name} {expired}", name, "rig", expired=expired)
+            broker = Broker(tls=files, passwords={LOGIN["user"]: LOGIN["password"]})
+            stack.callback(broker.stop)
+            return Secured(broker, files)
+
+        yield start
+
+
+@pytest.fixture
+def secure_rig(tmp_path):
+    """Return a function that starts a device at a secured broker; it changes the credentials as `change` says."""
+    with contextlib.ExitStack() as stack:
+
+        def start(server: Secured, board: str, modem: str = "", **change) -> DeviceRig:
+            tls = {"ca": str(server.files.ca), "cert": str(server.files.client), "key": str(server.files.client)}
+            tls |= change.pop("tls", {})
+            login = {**LOGIN, **change, "tls": {name: value for name, value in tls.items() if value}}
+            folder = Path(tempfile.mkdtemp(dir=tmp_path))
+            device_rig = DeviceRig(
+                folder, board, server.broker, nmea.speak(walk(160)), 40, modem, login, batch_fixes=20
+            )
+            stack.callback(device_rig.stack.close)
+            return device_rig
+
+        yield start
+
+
+@pytest.mark.parametrize("board, modem", [("unix", ""), ("linux", ""), ("unix", "simcom")])
+def test_tls_detects_data_corrupted_in_transit(secure_broker, secure_rig, board, modem):
     """A TLS session ends at corrupt data, and the device sends the frame again."""
-    device_rig = rig_tls(board, modem)
+    device_rig = secure_rig(secure_broker(), board, modem)
     device_rig.receiver.start()
     device_rig.listen(lambda: device_rig.decoder.stats.fixes >= 60)
     device_rig.proxy.mode = CORRUPT
-    time.sleep(2)
+    device_rig.listen(lambda: device_rig.proxy.accepted >= 2)  # the device has left the session itself
     device_rig.proxy.mode = PASS
     device_rig.proxy.cut()
     summary = device_rig.finish()
@@ -198,64 +212,30 @@ def test_tls_detects_data_corrupted_in_transit(rig_tls, board, modem):
     assert device_rig.decoder.stats.rejected == {} and summary["connects"] >= 2
 
 
-@pytest.mark.parametrize("board", ["unix", "linux"])
-@pytest.mark.parametrize(
-    "fault, message",
-    [
-        ("ca", "TLS with .* failed"),
-        ("name", "TLS with .* failed"),
-        ("expired", "TLS with .* failed"),
-        ("no client certificate", "no session"),
-        ("password", "wrong user or password|not authorised"),
-    ],
-)
-def test_nothing_is_sent_if_authentication_of_either_side_fails(rig_tls, tmp_path, board, fault, message):
-    device = rig_tls(board, "", fault).device
-    wait_until(lambda: device.check() or re.search(message, device.console_text()), device.console_text)
-    summary = device.power_off()
-    assert summary["published"] == 0 and summary["left"] > 0
-    log = device.log.read_text()
-    assert "open-sesame" not in log and "wrong-word" not in log
-
-
-@pytest.fixture
-def rig_tls(tmp_path):
-    """Return a factory of devices with a broker that requires TLS and a password; `fault` names a wrong credential."""
-    with contextlib.ExitStack() as stack:
-
-        def make(board: str, modem: str, fault: str = "") -> DeviceRig:
-            name = "10.0.0.1" if fault == "name" else "127.0.0.1"
-            files = certificates.make(tmp_path / "tls", name, "rig", expired=fault == "expired")
-            other = certificates.make(tmp_path / "other", "127.0.0.1", "rig")
-            if shutil.which("mosquitto", path="/usr/sbin:/usr/bin:/usr/local/sbin") is None:
-                pytest.skip("mosquitto is required for TLS and passwords")
-            broker = Broker(tls=files, passwords={"patrol": "open-sesame"})
-            stack.callback(broker.stop)
-            tls = {"ca": str(other.ca if fault == "ca" else files.ca)}
-            if fault != "no client certificate":
-                tls["cert"] = tls["key"] = str(files.client)
-            password = "wrong-word" if fault == "password" else "open-sesame"
-            login = {"tls": tls, "user": "patrol", "password": password}
-            device_rig = DeviceRig(tmp_path, board, broker, nmea.speak(walk(160)), 20, modem, login, batch_fixes=20)
-            stack.callback(device_rig.stack.close)
-            return device_rig
-
-        yield make
-
-
-def test_sos_is_repeated_until_the_hub_acknowledges_it(rig):
-    device_rig = rig("unix", nmea.speak(walk(100)), speed=10, modem="quectel")
-    device_rig.receiver.start()
-    device_rig.listen(lambda: any(row["record"] == "hello" for row in device_rig.rows))
-    device_rig.device.press("sos")
-    events = lambda: [row for row in device_rig.rows if row["record"] == "event"]  # noqa: E731
-    device_rig.listen(lambda: len(events()) == 1)
-    row = events()[0]
-    assert row["kind"] == "sos" and row["cause"] == "button" and row["ack_wanted"] == 1
-    downlink = Downlink({device_rig.device_id: DeviceKey(device_rig.key)})
-    device_rig.listen(lambda: device_rig.decoder.stats.duplicates >= 1)  # repeated without an acknowledgement
-    answer = downlink.acknowledge_event(device_rig.device_id, row["event_id"], 0, "duty officer")
-    device_rig.transport.publish(device_rig.device_id, answer)
-    device_rig.listen(lambda: device_rig.receiver.done and device_rig.receiver.drained())
-    summary = device_rig.device.power_off()
-    assert summary["left"] == 0 and len(events()) == 1
+def test_nothing_is_sent_if_authentication_of_either_side_fails(secure_broker, secure_rig, tmp_path, subtests):
+    """The devices run side by side: each tries for 10 s to send what is left when it is powered off."""
+    server, named, expired = secure_broker(), secure_broker("10.0.0.1"), secure_broker(expired=True)
+    foreign = certificates.make(tmp_path / "foreign", "127.0.0.1")
+    faults = {
+        "ca": (server, {"tls": {"ca": str(foreign.ca)}}, "TLS with .* failed"),
+        "name": (named, {}, "TLS with .* failed"),
+        "expired": (expired, {}, "TLS with .* failed"),
+        "no client certificate": (server, {"tls": {"cert": "", "key": ""}}, "no session"),
+        "password": (server, {"password": "wrong-word"}, "wrong user or password|not authorised"),
+    }
+    devices = {
+        (fault, board): secure_rig(at, board, **change).device
+        for fault, (at, change, _) in faults.items()
+        for board in ("unix", "linux")
+    }
+    for (fault, _), device in devices.items():
+        message = faults[fault][2]
+        wait_until(lambda: device.check() or re.search(message, device.console_text()), device.console_text)  # noqa: B023
+        device.press("off")
+    for (fault, board), device in devices.items():
+        with subtests.test(fault=fault, board=board):
+            wait_until(device.off, device.console_text)
+            summary = device.summary()
+            assert summary["published"] == 0 and summary["left"] > 0
+            log = device.log.read_text()
+            assert LOGIN["password"] not in log and "wrong-word" not in log

@@ -10,6 +10,7 @@ import pytest
 TESTS = Path(__file__).resolve().parent.parent.parent
 
 
+@pytest.mark.long(80)
 @pytest.mark.timeout(1000)
 @pytest.mark.unchanged_inputs(
     *("build/device-lib", "device", "protocol/generated", "protocol/patrolink_protocol", "protocol/vectors"),

@@ -13,11 +13,13 @@ import pytest
 from patrolink.core import tracks
 from patrolink.core.errors import UserError
 from patrolink.emulator.network.broker import Broker
+from patrolink.emulator.network.carrier import PROFILES
 from patrolink.emulator.peripherals import nmea
 from patrolink.emulator.peripherals.gps_receiver import GpsReceiver
+from patrolink.emulator.peripherals.modem_port import ModemPort
 from patrolink.emulator.scenarios import control_room
 
-from tests.support.polling import TIMEOUT_S
+from tests.support.polling import TIMEOUT_S, wait_until
 
 GOLDEN = Path(__file__).resolve().parent.parent.parent / "golden"
 GPX = (
@@ -172,3 +174,13 @@ def test_concurrent_port_requests_get_different_ports(monkeypatch):
     )
     other_ports = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True).stdout.split()
     assert len({*own_ports, *map(int, other_ports)}) == 30
+
+
+def test_modem_restarts_when_the_file_of_its_reset_line_changes(tmp_path):
+    port = ModemPort(tmp_path, "quectel", PROFILES["city"], 1)
+    try:
+        boots = port.modem.boots
+        port.reset_pin.write_text("1")
+        wait_until(lambda: port.modem.boots == boots + 1)
+    finally:
+        port.close()

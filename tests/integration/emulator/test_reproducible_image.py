@@ -37,6 +37,7 @@ def copy(place: Path) -> Path:
     return place
 
 
+@pytest.mark.long(45)
 @pytest.mark.timeout(600)
 @pytest.mark.unchanged_inputs(f"boards/{BOARD}", *AGENT, programs=("arm-none-eabi-gcc", "gcc", "make"))
 def test_image_is_reproducible_to_the_byte(tmp_path):

@@ -511,6 +511,7 @@ def busy_console_fits_the_window(page, devices, site):
         devices.stop_talking(name, group)
 
 
+@pytest.mark.long(110)
 @pytest.mark.timeout(400)
 def test_page(browser, site, broker, subtests):
     devices = BackgroundDevices(broker, site_file.DEVICES)

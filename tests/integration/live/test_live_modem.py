@@ -27,6 +27,7 @@ from tests.support.polling import TIMEOUT_S, wait_until
 pytestmark = [
     pytest.mark.skipif(not DEMO_VIDEO.exists(), reason="no video for the camera; run `make media`"),
     pytest.mark.timeout(300),
+    pytest.mark.long(30),
 ]
 BOARD, MODEM, SIZE = "mps2_an385", "quectel", (160, 120)
 
