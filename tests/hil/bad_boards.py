@@ -67,7 +67,7 @@ def test_board_has_full_disk(rig, console):
     bench.receiver.start()
     bench.listen(bench.input_consumed, 60)  # littlefs is slow to report that the disk is full
     dropped = bench.device.power_off()["dropped"]
-    assert console.find('"dropped"', 20)  # the log also has the line
+    assert console.find('"dropped"', TIMEOUT_S)  # the log also has the line
     assert dropped == 0
 
 

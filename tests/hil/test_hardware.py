@@ -223,7 +223,7 @@ def test_lock_file_of_another_user_is_no_obstacle(mode, tmp_path):
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=TIMEOUT_S,
         preexec_fn=None if os.geteuid() else drop_capabilities,
     )
     assert done.stdout == "locked\n", done.stderr
@@ -246,5 +246,5 @@ def test_board_is_locked_for_one_run_and_error_names_the_holder(tmp_path):
         with pytest.raises(DeadlineError, match=f"{name} is in use by process {other.pid} of "):
             Lock(name, wait_s=0.3)
         other.stdin.close()  # the process ends, which releases its lock
-        Lock(name, wait_s=20).close()
-        other.wait(20)
+        Lock(name, wait_s=TIMEOUT_S).close()
+        other.wait(TIMEOUT_S)

@@ -28,13 +28,13 @@ def cpu_s(pid: int) -> float:
 def descendants(pid: int) -> list[int]:
     """Return the process ids of the running descendants of a process."""
     parents: dict[int, list[int]] = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
+    for number in filter(str.isdigit, os.listdir("/proc")):
         try:
-            fields = stat.read_text().rsplit(")", 1)[1].split()
+            fields = Path(f"/proc/{number}/stat").read_text().rsplit(")", 1)[1].split()
         except (FileNotFoundError, ProcessLookupError):
             continue
         if fields[0] != "Z":
-            parents.setdefault(int(fields[1]), []).append(int(stat.parent.name))
+            parents.setdefault(int(fields[1]), []).append(int(number))
     result = []
     waiting = [pid]
     while waiting:

@@ -113,7 +113,7 @@ def test_tab_completes_in_a_shell(folder, shell, typed, completed):
     }[shell]
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     environment = {**os.environ, "PATH": path, "TERM": "dumb", "HOME": str(folder), "XDG_CONFIG_HOME": str(folder)}
-    child = pexpect.spawn(*start, env=environment, encoding="utf-8", timeout=30, dimensions=(24, 200))
+    child = pexpect.spawn(*start, env=environment, encoding="utf-8", timeout=TIMEOUT_S, dimensions=(24, 200))
     setup = {"bash": "", "zsh": "autoload -Uz compinit; compinit -u -D; ", "fish": ""}[shell]
     child.sendline(f"{setup}source ./script; echo REA''DY")
     child.expect("READY\r?\n")

@@ -14,6 +14,7 @@ from patrolink.core.keys import DeviceKey
 from patrolink_protocol import codec, frame
 
 from tests.support.json_lines import records, summary
+from tests.support.polling import TIMEOUT_S
 
 KEY = bytes(range(32))
 NOW = 1_700_000_000_123
@@ -139,7 +140,8 @@ def test_json_summary_is_the_last_line(write_capture, keys_file, tmp_path, capsy
 
 
 def patrolink(*command: str, **options) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "-m", "patrolink", *command], capture_output=True, timeout=30, **options)
+    arguments = [sys.executable, "-m", "patrolink", *command]
+    return subprocess.run(arguments, capture_output=True, timeout=TIMEOUT_S, **options)
 
 
 def test_standard_input_is_decoded_and_full_disk_is_an_error(write_capture, keys_file):
@@ -150,7 +152,7 @@ def test_standard_input_is_decoded_and_full_disk_is_an_error(write_capture, keys
     assert result.returncode == 2 and result.stderr.startswith(b"error: /dev/full: No space left")
     command = [sys.executable, "-m", "patrolink", "decode", str(capture), "--keys", keys_file]
     with open("/dev/full", "wb") as full:
-        result = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, timeout=30)
+        result = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, timeout=TIMEOUT_S)
     assert result.returncode == 2 and b"No space left" in result.stderr and b"Traceback" not in result.stderr
 
 
@@ -160,7 +162,7 @@ def test_closed_output_pipe_is_not_an_error(write_capture, keys_file):
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         process.stdout.readline()
         process.stdout.close()
-        assert process.stderr.read() == b"" and process.wait(30) == 0
+        assert process.stderr.read() == b"" and process.wait(TIMEOUT_S) == 0
 
 
 @pytest.mark.parametrize("kind", ["directory", "empty", "magic only", "garbage after"])

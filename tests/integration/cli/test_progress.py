@@ -17,7 +17,7 @@ from patrolink.core.progress import Progress
 from patrolink.hub import supervisor
 
 from tests.support.json_lines import records
-from tests.support.polling import wait_until
+from tests.support.polling import TIMEOUT_S, wait_until
 
 LABEL = "verify the clips of 巡逻 vest-07 in the site's folder"
 # A job that ends when a bar must have been shown, with a note in between.
@@ -56,7 +56,7 @@ def on_terminal(columns: int, **environment: str) -> str:
             written += data
     except OSError:  # Linux: the process has closed its end
         pass
-    out, _ = process.communicate(timeout=30)
+    out, _ = process.communicate(timeout=TIMEOUT_S)
     os.close(master)
     assert process.returncode == 0 and out == b"data\n"  # the bar must not redirect data
     return written.decode()

@@ -12,6 +12,8 @@ import matplotlib.image
 import pytest
 from patrolink.report import formats, track
 
+from tests.support.polling import TIMEOUT_S
+
 
 def position(i: int, **changes) -> dict:
     row = {
@@ -164,5 +166,6 @@ def test_page_script_has_valid_syntax(tmp_path):
     track.write_html(TRACKS["many"], tmp_path / "t.html", "t", {})
     script = re.search(r"<script>(.*)</script>", (tmp_path / "t.html").read_text(encoding="utf-8"), re.S)[1]
     (tmp_path / "t.js").write_text(script, encoding="utf-8")
-    result = subprocess.run([node, "--check", str(tmp_path / "t.js")], capture_output=True, text=True, timeout=20)
+    command = [node, "--check", str(tmp_path / "t.js")]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S)
     assert result.returncode == 0, result.stderr

@@ -5,6 +5,8 @@ import asyncio
 import pytest
 from patrolink.core.timeouts import wait_for
 
+from tests.support.polling import TIMEOUT_S
+
 
 def test_result_and_limit():
     async def run() -> None:
@@ -30,7 +32,7 @@ def test_cancellation_as_the_awaitable_ends_is_not_lost():
         await asyncio.sleep(0)
         result.set_result(None)
         task.cancel()
-        done, _ = await asyncio.wait([task], timeout=10)
+        done, _ = await asyncio.wait([task], timeout=TIMEOUT_S)
         assert done and task.cancelled()
 
     asyncio.run(run())

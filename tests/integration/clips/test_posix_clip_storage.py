@@ -64,12 +64,12 @@ def test_a_blocked_sync_delays_no_recording(harness, monkeypatch):
 
     def blocked_fsync(fd):
         blocked.set()
-        assert released.wait(30)
+        assert released.wait(60)
         fsync(fd)
 
     monkeypatch.setattr(background.os, "fsync", blocked_fsync)
     harness.run(12)  # must not wait for the blocked thread
-    assert blocked.wait(10) and not [
+    assert blocked.wait(60) and not [
         n for n, data in harness.files.data.items() if n == "000001.plm" and b'"sig"' in data
     ]
     released.set()

@@ -16,7 +16,7 @@ from patrolink.emulator.peripherals import nmea
 from patrolink.emulator.peripherals.camera import SerialCamera
 
 from tests.support.device_rig import walk
-from tests.support.polling import wait_until
+from tests.support.polling import TIMEOUT_S, wait_until
 
 cv2 = pytest.importorskip("cv2", reason="no OpenCV; pip install opencv-python-headless")
 import numpy as np  # noqa: E402
@@ -314,7 +314,7 @@ def test_calls_do_not_block_while_the_camera_hangs_and_the_indicator_stays_on(ma
         finished.set()
 
     threading.Thread(target=call_camera, daemon=True).start()
-    assert finished.wait(20) and indicator.get()
+    assert finished.wait(TIMEOUT_S) and indicator.get()
 
     def is_off_after_eof() -> bool:
         """Send an end of file to the backend of OpenCV that reads the pipe. OpenCV tries one backend after another."""

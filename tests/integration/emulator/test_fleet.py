@@ -17,7 +17,7 @@ from patrolink.emulator.scenarios import fleet
 from patrolink.emulator.scenarios.patrol import Patrol
 
 from tests.support.json_lines import records, summary
-from tests.support.polling import wait_until
+from tests.support.polling import TIMEOUT_S, wait_until
 from tests.support.processes import restore_stop_signals
 
 EMULATE = [sys.executable, "-m", "patrolink", "emulate", "--quiet", "--json"]
@@ -126,7 +126,7 @@ def test_ended_run_leaves_no_process(board, end, tmp_path):
     assert len(started) == 3  # a broker and two boards
     run.send_signal(end)
     code = {signal.SIGINT: 130, signal.SIGKILL: -end}.get(end, 128 + end)
-    assert run.wait(30) == code
+    assert run.wait(TIMEOUT_S) == code
     wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in started))
 
 
@@ -137,7 +137,7 @@ def test_second_run_in_a_folder_is_refused(tmp_path, capsys):
     assert "another run uses this folder; name another one with --out" in capsys.readouterr().err
     assert run.poll() is None
     run.terminate()
-    run.wait(30)
+    run.wait(TIMEOUT_S)
 
 
 def test_resent_frame_does_not_replace_a_frame_in_flight():

@@ -29,6 +29,7 @@ from PIL import Image
 
 from tests.support import hub_process
 from tests.support.live_camera import FaultlessCamera, NoSelector, StreamRecorder
+from tests.support.polling import TIMEOUT_S
 
 SECRET, EPOCH, ID, EXPIRES = bytes(range(32)), 7, 0xC0FFEE02, 1_795_000_000_123
 SEEDS = range(20261125, 20261125 + 12)
@@ -299,7 +300,7 @@ def test_ffmpeg_plays_what_the_agent_sends(payload_type, tmp_path):
     sender = threading.Thread(target=send_repeatedly, args=(rtp, port, stop))
     sender.start()
     try:
-        _, err = ffmpeg.communicate(timeout=40)
+        _, err = ffmpeg.communicate(timeout=TIMEOUT_S)
     finally:
         stop.set()
         sender.join()

@@ -9,6 +9,8 @@ import pytest
 from patrolink.core import errors, resources
 from pylibsrtp import Error, Policy, Session
 
+from tests.support.polling import TIMEOUT_S
+
 SEED = 3711
 KEY, SALT = bytes(range(16)), bytes(range(100, 114))
 OTHER_KEY = bytes(30)
@@ -33,7 +35,7 @@ class SrtpPipe:
 
     def close(self) -> None:
         self.process.stdin.close()
-        assert self.process.wait(10) == 0
+        assert self.process.wait(TIMEOUT_S) == 0
 
 
 @pytest.fixture(params=["cpython", "micropython"])
