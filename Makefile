@@ -169,6 +169,8 @@ fuzz: .venv/test-ready debian
 sim: .venv/test-ready $(UMQTT)
 	@$(BIN)/python tests/simulation/power_cuts.py
 	@$(BIN)/python tests/simulation/clip_cuts.py
+	@$(BIN)/python tests/simulation/update_cuts.py
+	@$(BIN)/python tests/simulation/update_mutants.py
 	@$(BIN)/python tests/simulation/ptt_floor.py
 	@$(BIN)/python tests/simulation/terms_site.py
 	@PYTHONPATH=. $(BIN)/python tests/simulation/fault_matrix.py

@@ -9,9 +9,6 @@ that it breaks, and seed, and writes it to build/bench/district_mutants.json. Ex
 
 import argparse
 import dataclasses
-import importlib.abc
-import importlib.machinery
-import importlib.util
 import json
 import os
 import subprocess
@@ -21,53 +18,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
 ROOT = Path(__file__).resolve().parent.parent.parent
 MUTANTS = Path(__file__).with_suffix(".toml")
 SEEDS, DEVICES, MINUTES, INTENSITY = 16, 6, 8, 3
 
-sys.path.insert(0, str(ROOT / "tests" / "bench"))
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "bench")]
 import bench_rows  # noqa: E402
 
-
-def load() -> list[dict[str, str]]:
-    """Return the mutants: name, file, old text and new text."""
-    return tomllib.loads(MUTANTS.read_text(encoding="utf-8"))["mutant"]
-
-
-def apply(mutant: dict[str, str]) -> str:
-    """Return the source of the mutant's file with the fault in it."""
-    source = (ROOT / mutant["file"]).read_text(encoding="utf-8")
-    assert source.count(mutant["old"]) == 1, (
-        f"{mutant['file']} has {source.count(mutant['old'])} times: {mutant['old']}"
-    )
-    return source.replace(mutant["old"], mutant["new"])
-
-
-class _Finder(importlib.abc.MetaPathFinder):
-    """Loads one file of the repository from another source."""
-
-    def __init__(self, path: Path, source: str) -> None:
-        self._path, self._source = path, source
-
-    def find_spec(self, fullname, path, target=None):
-        spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
-        if spec is None or spec.origin is None or Path(spec.origin).resolve() != self._path:
-            return None
-        return importlib.util.spec_from_loader(fullname, _Loader(fullname, str(self._path), self._source))
-
-
-class _Loader(importlib.machinery.SourceFileLoader):
-    def __init__(self, fullname: str, path: str, source: str) -> None:
-        super().__init__(fullname, path)
-        self._source = source
-
-    def get_code(self, fullname):
-        return compile(self._source, self.path, "exec")
+from tests.support import mutants as single_faults  # noqa: E402
 
 
 class _Detected(Exception):
@@ -76,7 +34,7 @@ class _Detected(Exception):
 
 def run_seeds(mutant: dict[str, str]) -> dict[str, Any]:
     """Run seeds until one shows a violation; return seed, rule and text. This process has the mutant."""
-    sys.meta_path.insert(0, _Finder((ROOT / mutant["file"]).resolve(), apply(mutant)))
+    single_faults.activate(mutant)
     from patrolink.emulator.scenarios.district.faults import DistrictFaults
     from patrolink.emulator.scenarios.district.simulation import District
 
@@ -111,7 +69,7 @@ def _start(number: int) -> dict[str, Any]:
 
 def main(part: str, jobs: int) -> int:
     """Run all mutants whose name has the part; print a line each; return the exit code."""
-    mutants = [(number, mutant) for number, mutant in enumerate(load()) if part in mutant["name"]]
+    mutants = [(number, mutant) for number, mutant in enumerate(single_faults.load(MUTANTS)) if part in mutant["name"]]
     start, rows = time.perf_counter(), []
     with ThreadPoolExecutor(jobs) as pool:
         results = pool.map(lambda entry: _start(entry[0]), mutants)
@@ -133,6 +91,6 @@ if __name__ == "__main__":
     parser.add_argument("--number", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.number is not None:
-        print(json.dumps(run_seeds(load()[options.number])))
+        print(json.dumps(run_seeds(single_faults.load(MUTANTS)[options.number])))
     else:
         sys.exit(main(" ".join(options.part), options.jobs))

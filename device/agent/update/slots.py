@@ -1,0 +1,113 @@
+"""The two slots for agent images in the update area of the flash.
+
+    update area   boot sector 0, boot sector 1, slot a, slot b
+    slot          a sector whose first 256 bytes are the image header, then the content, which is mapped in place
+
+A slot without its header holds no image.
+"""
+
+import hashlib
+
+from agent.update.boot_journal import SECTOR_BYTES, SECTORS
+from patrolink_protocol import image_header
+from patrolink_protocol.native import const
+
+_CHUNK_BYTES = const(512)
+_CHUNKS_PER_STEP = const(32)
+
+
+class UpdateArea:
+    """The slots on a flash port.
+
+    Args:
+        flash: Flash port, see boot_journal.BootJournal.
+        slot_bytes: Bytes of a slot with its header sector; a multiple of SECTOR_BYTES.
+    """
+
+    def __init__(self, flash, slot_bytes):
+        self.flash = flash
+        self.content_max = slot_bytes - SECTOR_BYTES
+        self._slot_bytes = slot_bytes
+
+    def header_offset(self, slot):
+        """Return the offset of the header sector of a slot."""
+        return SECTORS * SECTOR_BYTES + slot * self._slot_bytes
+
+    def content_offset(self, slot):
+        """Return the offset of the content of a slot."""
+        return self.header_offset(slot) + SECTOR_BYTES
+
+    def header_data(self, slot):
+        """Return the bytes at the place of the image header."""
+        data = bytearray(image_header.HEADER_BYTES)
+        self.flash.read_into(self.header_offset(slot), data)
+        return data
+
+    def header(self, slot):
+        """Return the ImageHeader of a slot, or None if it holds no agent image."""
+        try:
+            header = image_header.unpack(self.header_data(slot))
+        except image_header.ImageHeaderError:
+            return None
+        if header.kind == image_header.PLATFORM or header.size > self.content_max:
+            return None
+        return header
+
+    def digest(self, slot, size):
+        """Steps to the SHA-256 digest of the first `size` bytes of the content of a slot."""
+        digest = hashlib.sha256()
+        buffer = memoryview(bytearray(_CHUNK_BYTES))
+        offset = self.content_offset(slot)
+        end = offset + size
+        chunks = 0
+        while offset < end:
+            part = buffer[: min(_CHUNK_BYTES, end - offset)]
+            self.flash.read_into(offset, part)
+            digest.update(part)
+            offset += len(part)
+            chunks += 1
+            if chunks % _CHUNKS_PER_STEP == 0:
+                yield
+        return digest.digest()
+
+    def is_erased(self, offset, size):
+        """Return whether flash is erased; `size` is a multiple of 16."""
+        buffer = memoryview(bytearray(_CHUNK_BYTES))
+        erased = b"\xff" * _CHUNK_BYTES
+        end = offset + size
+        while offset < end:
+            part = buffer[: min(_CHUNK_BYTES, end - offset)]
+            self.flash.read_into(offset, part)
+            if bytes(part) != erased[: len(part)]:
+                return False
+            offset += len(part)
+        return True
+
+
+class SlotContent:
+    """The content of a slot as a file that is open for reading: base of a delta.
+
+    Args:
+        area: UpdateArea.
+        slot: Number of the slot.
+        size: Bytes of the content.
+    """
+
+    def __init__(self, area, slot, size):
+        self._flash = area.flash
+        self._start = area.content_offset(slot)
+        self._size = size
+        self._position = 0
+
+    def seek(self, position):
+        """Continue at a position of the content."""
+        self._position = position
+
+    def readinto(self, buffer):
+        """Fill a memoryview and return the number of bytes, which is less at the end of the content."""
+        n = max(0, min(len(buffer), self._size - self._position))
+        if n and self._position >= 0:
+            self._flash.read_into(self._start + self._position, buffer[:n])
+            self._position += n
+            return n
+        return 0
