@@ -199,7 +199,7 @@ class Load:
             folder, self.site(names), [device.name for device in self.devices], environment=environment
         )
         stack.callback(lambda: self.hub.process.poll() is None and self.hub.kill())
-        priority.raise_sessions(self.processes().values())
+        priority.raise_sessions([psutil.Process(self.hub.process.pid), *self.processes().values()])
         self.sockets = shared
         self._held_s = self._keepalive_s = 0.0
         self._join(stack)

@@ -47,8 +47,8 @@ class HubProcess:
     def start(self) -> None:
         command = [sys.executable, "-m", "patrolink", "hub", str(self.folder / "site.toml"), "--json", *self.options]
         self.log = (self.folder / "hub.log").open("ab")
-        self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=self.log, text=True, env=self.environment
+        self.process = subprocess.Popen(  # in a session of its own, as a service manager starts it
+            command, stdout=subprocess.PIPE, stderr=self.log, text=True, env=self.environment, start_new_session=True
         )
         line = self.process.stdout.readline()
         assert line, (self.folder / "hub.log").read_text()

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     import asyncio  # imported where it is used: it takes as long as the rest of the start-up
 
 _T = TypeVar("_T")
+_STOP_SIGNALS = [  # Windows has no SIGHUP
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+]
 
 
 class StopSignal(KeyboardInterrupt):
@@ -95,6 +98,30 @@ def stop_deferred() -> Iterator[None]:
     finally:
         if received:
             signal.raise_signal(received[0])
+
+
+@contextlib.contextmanager
+def blocked() -> Iterator[None]:
+    """Block stop signals, also for a process that is started within the block, until that calls `ignore`.
+
+    Blocks must not overlap: the end of one restores what its begin has found.
+    """
+    if hasattr(signal, "pthread_sigmask"):
+        previous = signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, previous)
+    else:
+        yield
+
+
+def ignore() -> None:
+    """Ignore stop signals from now on, in a process that may have been started with them blocked."""
+    for number in _STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
 
 
 @contextlib.contextmanager

@@ -12,11 +12,11 @@ import contextlib
 import gc
 import json
 import os
-import signal
 import sys
 from pathlib import Path
 from typing import Any
 
+from patrolink.core import signals
 from patrolink.core.errors import UserError
 from patrolink.hub.channel.streams import ConnectingEnd, ListeningEnd
 from patrolink.hub.config import HubContext
@@ -29,7 +29,6 @@ from patrolink.hub.voice.voice_half import VoiceHalf
 _LOCKS = {"voice": VOICE, "service": SERVICE}  # by half
 _SOCKET = Path("voice.sock")  # in the folder of the hub's state, which becomes the current one: socket paths are short
 _THREAD_SWITCH_S = 0.0005  # threads that write and publish must not delay the event loop
-_STOP_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 
 
 def _report(**message: Any) -> None:
@@ -76,8 +75,7 @@ def _on_command(stop: "asyncio.Future[None]") -> None:
 
 def main() -> int:
     """Run a half until it is stopped, and return the exit code."""
-    for name in _STOP_SIGNALS:
-        signal.signal(getattr(signal, name), signal.SIG_IGN)
+    signals.ignore()
     parser = argparse.ArgumentParser()
     parser.add_argument("half", choices=_LOCKS)
     parser.add_argument("site", type=Path)

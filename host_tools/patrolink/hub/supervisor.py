@@ -32,6 +32,7 @@ class Half:
         name: "voice" or "service".
         arguments: Arguments of the process after its name.
         steps: Nice value of the process above that of this one.
+        starting: Held while a process is started.
         may_begin: Set when the half may begin.
         on_ready: Called with the facts that the half reports when it has started, at each start.
 
@@ -40,8 +41,16 @@ class Half:
         metrics: Its metrics, after the end.
     """
 
-    def __init__(self, name: str, arguments: list[str], steps: int, may_begin: asyncio.Event, on_ready: Ready) -> None:
-        self._name, self._arguments, self._steps = name, arguments, steps
+    def __init__(
+        self,
+        name: str,
+        arguments: list[str],
+        steps: int,
+        starting: asyncio.Lock,
+        may_begin: asyncio.Event,
+        on_ready: Ready,
+    ) -> None:
+        self._name, self._arguments, self._steps, self._starting = name, arguments, steps, starting
         self._may_begin, self._on_ready = may_begin, on_ready
         self._process: asyncio.subprocess.Process | None = None
         self._is_stopping = self._was_ready = False
@@ -74,10 +83,9 @@ class Half:
         """Run the process once. Returns the error that it has reported."""
         command = [sys.executable, "-m", _MODULE, self._name, *self._arguments]
         pipe = asyncio.subprocess.PIPE
-        # In a session of its own, so that Ctrl-C reaches the supervisor only.
-        self._process = await asyncio.create_subprocess_exec(
-            *command, stdin=pipe, stdout=pipe, limit=1 << 20, start_new_session=True
-        )
+        async with self._starting:
+            with signals.blocked():  # the process ignores them from its first line on: Ctrl-C is for the supervisor
+                self._process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, limit=1 << 20)
         priority.set_below(self._process.pid, self._steps)
         beginning = asyncio.ensure_future(self._begin())
         error = None
@@ -155,11 +163,12 @@ def serve(site: Path, shard: int | None, pcap: Path | None, ready: Ready) -> dic
 
 
 async def _serve(arguments: list[str], pcap: Path | None, ready: Ready) -> dict[str, Any]:
-    announcement, at_once, voice_ready = _Once(ready), asyncio.Event(), asyncio.Event()
+    announcement, starting = _Once(ready), asyncio.Lock()
+    at_once, voice_ready = asyncio.Event(), asyncio.Event()
     at_once.set()
     voice_arguments = [*arguments, *(["--pcap", str(pcap)] if pcap else [])]
-    voice = Half("voice", voice_arguments, 0, at_once, lambda _: voice_ready.set())
-    service = Half("service", arguments, _SERVICE_STEPS, voice_ready, announcement.announce)
+    voice = Half("voice", voice_arguments, 0, starting, at_once, lambda _: voice_ready.set())
+    service = Half("service", arguments, _SERVICE_STEPS, starting, voice_ready, announcement.announce)
     with signals.stop_requested() as stop:
         keeping = {half: asyncio.ensure_future(half.keep()) for half in (service, voice)}
         try:
