@@ -4,12 +4,13 @@ import patrolink_enums as enums
 from app.errors import ConfigError
 
 
-def build_camera(settings, hal, inputs, now_ms, log):
+def build_camera(settings, hal, indicators, inputs, now_ms, log):
     """Return the camera of the platform.
 
     Args:
         settings: "camera" of the configuration.
         hal: The platform.
+        indicators: agent.wearer.indicator.Indicators.
         inputs: hal Inputs that the camera wakes.
         now_ms: Function that returns monotonic milliseconds.
         log: Function of one string.
@@ -22,7 +23,7 @@ def build_camera(settings, hal, inputs, now_ms, log):
     try:
         if not hasattr(hal, "camera"):
             raise ImportError
-        return hal.camera(settings, now_ms, log, inputs)
+        return hal.camera(settings, indicators.add_user(settings["indicator"]), now_ms, log, inputs)
     except ValueError as e:
         raise ConfigError(str(e))
     except ImportError:

@@ -3,6 +3,7 @@
 from collections import namedtuple
 
 import patrolink_messages as m
+from agent.wearer.indicator import Indicators
 from app.wiring_commands import build_commands
 from app.wiring_network import udp_opener
 
@@ -39,10 +40,11 @@ def build_media(core):
     core.downlink.add_handlers({m.COMMAND: commands.execute})
     open_udp = udp_opener(core.modem, hal, core.inputs)
     ptt = ptt_status = play_tone = microphones = camera = self_test = recording = live_view = None
+    indicators = Indicators(hal.Pin)
     if config.get("audio") is not None:
         from app import wiring_ptt
 
-        microphones = wiring_ptt.build_microphone(config["audio"], hal, core.inputs, core.log)
+        microphones = wiring_ptt.build_microphone(config["audio"], hal, indicators, core.inputs, core.log)
         if core.modem is None:
             voice = wiring_ptt.build_ptt(core, open_udp, microphones.make_channel())
             ptt, ptt_status, play_tone = voice.client, voice.status, voice.play_tone
@@ -53,7 +55,7 @@ def build_media(core):
     if config.get("camera") is not None:
         from app.wiring_camera import CameraSelfTest, build_camera
 
-        camera = build_camera(config["camera"], hal, core.inputs, core.now_ms, core.log)
+        camera = build_camera(config["camera"], hal, indicators, core.inputs, core.now_ms, core.log)
         if config.get("clips") is None:
             self_test = CameraSelfTest(camera)
         else:

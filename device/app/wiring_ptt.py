@@ -29,12 +29,13 @@ _AMBIENT_S = 30
 PushToTalk = namedtuple("PushToTalk", ("client", "status", "play_tone", "command_handlers", "message_handlers"))
 
 
-def build_microphone(settings, hal, inputs, log):
+def build_microphone(settings, hal, indicators, inputs, log):
     """Return the agent.audio.microphone.MicrophoneMultiplexer of the board's microphone.
 
     Args:
         settings: "audio" of the configuration.
         hal: The platform.
+        indicators: agent.wearer.indicator.Indicators.
         inputs: hal Inputs that the microphone wakes.
         log: Function of one string.
 
@@ -43,7 +44,7 @@ def build_microphone(settings, hal, inputs, log):
     """
     if not hasattr(hal, "audio"):
         raise ConfigError("audio: this board has no sound; remove it from the configuration")
-    microphone = hal.audio().Microphone(settings["mic"], hal.Pin(settings["indicator"]), inputs, log)
+    microphone = hal.audio().Microphone(settings["mic"], indicators.add_user(settings["indicator"]), inputs, log)
     return MicrophoneMultiplexer(microphone)
 
 

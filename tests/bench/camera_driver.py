@@ -115,7 +115,7 @@ def record():
     settings = {"kind": "vc0706", "source": UART, "indicator": PIN, "width": SIZE[0], "height": SIZE[1], "fps": FPS}
     settings["picture_kb"] = 6
     log = []
-    camera = platform.camera(settings, clock.now_ms, log.append, inputs)
+    camera = platform.camera(settings, platform.Pin(PIN), clock.now_ms, log.append, inputs)
     gc.collect()
     heap = gc.mem_alloc() - heap
     camera.open()

@@ -86,9 +86,9 @@ def test_the_record_button_starts_and_stops(site, tmp_path):
     site.run_for(5)
     agent.press("record")
     wait_for_clip(console, 1, "button")
-    assert agent.board.lens.is_open
+    assert agent.board.sensors
     summary = agent.power_off()
-    assert not agent.board.lens.is_open and summary["clips"]["lost"] == 0, summary
+    assert not agent.board.sensors and summary["clips"]["lost"] == 0, summary
     manifest = load_manifest(tmp_path / "clips" / NAME / "000001" / "000001.plm")
     assert manifest.head["trigger"] == "button"
     mark = manifest.marks[0]

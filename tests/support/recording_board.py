@@ -46,7 +46,9 @@ class RealParts:
             "height": 480,
             "fps": FPS,
         }
-        self.camera = platform.camera(settings, self.clock.now_ms, self.log.append, self.inputs)
+        self.camera = platform.camera(
+            settings, platform.Pin(settings["indicator"]), self.clock.now_ms, self.log.append, self.inputs
+        )
         self.microphone = Microphone(mic, platform.Pin(str(folder / "ear")), self.inputs, self.log.append)
 
     def unix(self, at_ms: int) -> int:

@@ -64,7 +64,7 @@ class VirtualBoard(CameraHal):
     SHORTEST_WAIT_MS = 1
 
     def __init__(self, network: Network, seed: str, film: Film | None = None) -> None:
-        super().__init__(network, seed, lambda is_open: None, film)
+        super().__init__(network, seed, lambda: None, film)
         self.headset = Headset()
         self.lines["gps"] = Line()
 

@@ -131,14 +131,14 @@ def clip_storage(directory):
     return ClipStorage(directory)
 
 
-def camera(settings, now_ms, log, inputs):
+def camera(settings, indicator, now_ms, log, inputs):
     """Return the camera of a configuration. Raises ImportError for any kind but a vc0706 on a UART."""
     if settings.get("kind") != "vc0706":
         raise ImportError
     from agent.recording import vc0706  # only where a camera is configured: it takes heap
 
     uart = Uart(settings["source"], now_ms, log, "camera", inputs)
-    return vc0706.Camera(uart, Pin(settings["indicator"]), now_ms, log, settings)
+    return vc0706.Camera(uart, indicator, now_ms, log, settings)
 
 
 class Watchdog:

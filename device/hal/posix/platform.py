@@ -115,11 +115,11 @@ def clip_storage(directory):
     return ClipStorage(directory, WriteQueue())
 
 
-def camera(settings, now_ms, log, inputs):
+def camera(settings, indicator, now_ms, log, inputs):
     """Return the camera of a configuration (hal.posix.uart_camera.open_camera)."""
     from hal.posix import uart_camera
 
-    return uart_camera.open_camera(settings, now_ms, log, inputs)
+    return uart_camera.open_camera(settings, indicator, now_ms, log, inputs)
 
 
 def video():

@@ -1,6 +1,5 @@
 """The camera of a board that is a process: one on a UART, or one that OpenCV reads."""
 
-from hal.posix.pin import Pin
 from hal.posix.serial_line import SerialLine, open_unbuffered, set_raw_mode
 
 # Linux's codes of baud rates: MicroPython's termios does not name all of them.
@@ -29,11 +28,12 @@ class CameraLine(SerialLine):
         return file
 
 
-def open_camera(settings, now_ms, log, inputs):
+def open_camera(settings, indicator, now_ms, log, inputs):
     """Return the camera of a configuration.
 
     Args:
         settings: The "camera" object of the configuration.
+        indicator: hal Pin.
         now_ms: Function that returns monotonic milliseconds.
         log: Function of one string.
         inputs: hal Inputs that the camera's line wakes.
@@ -48,7 +48,7 @@ def open_camera(settings, now_ms, log, inputs):
         from agent.recording import vc0706
 
         uart = CameraLine(settings["source"], now_ms, log, "camera", inputs)
-        return vc0706.Camera(uart, Pin(settings["indicator"]), now_ms, log, settings)
+        return vc0706.Camera(uart, indicator, now_ms, log, settings)
     from hal.posix import opencv_camera
 
-    return opencv_camera.Camera(settings, Pin(settings["indicator"]), now_ms, log)
+    return opencv_camera.Camera(settings, indicator, now_ms, log)

@@ -54,7 +54,9 @@ def main():
     clock, inputs = platform.Clock(), platform.Inputs()
     with open(sys.argv[1]) as f:
         config = json.load(f)
-    camera = platform.camera(config, clock.now_ms, lambda text: report(log=text), inputs)
+    camera = platform.camera(
+        config, platform.Pin(config["indicator"]), clock.now_ms, lambda text: report(log=text), inputs
+    )
     stdin = serial_line.open_unbuffered("/dev/stdin")
     poll = select.poll()
     poll.register(stdin, select.POLLIN)

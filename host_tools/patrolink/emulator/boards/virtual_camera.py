@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from PIL import Image
 
 from patrolink.emulator.boards.virtual_hal import Flash, VirtualFiles
-from patrolink.emulator.boards.virtual_stack import StackHal
+from patrolink.emulator.boards.virtual_stack import StackHal, VirtualSensor
 from patrolink.emulator.network.carrier import Network
 
 _SIZE = 64, 48
@@ -40,30 +40,19 @@ def _grey() -> Film:
     return Film(pictures, _SIZE, 1)
 
 
-class VirtualCamera:
-    """A camera of the HAL on a virtual clock.
-
-    Attributes:
-        is_open: Whether it takes pictures.
-    """
+class VirtualCamera(VirtualSensor):
+    """A camera of the HAL on a virtual clock."""
 
     fault = ""
     dropped = damaged = 0
 
-    def __init__(self, hal: "CameraHal", film: Film) -> None:
-        self._hal, self._pictures = hal, film.pictures
+    def __init__(self, hal: "CameraHal", indicator: Any, film: Film) -> None:
+        super().__init__(hal, indicator)
+        self._pictures = film.pictures
         self.width, self.height = film.size
         self.fps = film.fps
-        self._opening = 0  # counts openings: a tick of an earlier one is ignored
-        self.is_open = False
         self._taken_ms = 0.0
         self._count = 0
-
-    def open(self) -> None:
-        """Take pictures from now on."""
-        self.is_open = True
-        self._opening += 1
-        self._tick(self._opening)
 
     def _tick(self, opening: int) -> None:
         if self.is_open and opening == self._opening:
@@ -78,10 +67,6 @@ class VirtualCamera:
         self._taken_ms = now_ms
         self._count += 1
         return self._pictures[self._count % len(self._pictures)], self._hal.Clock().now_ms(), 0
-
-    def close(self) -> None:
-        """Stop."""
-        self.is_open = False
 
 
 class _Writer:
@@ -128,30 +113,19 @@ class CameraHal(StackHal):
     """Platform of a board with a camera and a card.
 
     Args:
-        network, seed, on_microphone: See StackHal.
+        network, seed, on_sensors: See StackHal.
         film: What the camera plays; None: a grey that changes once a second.
-
-    Attributes:
-        lens: The camera.
     """
 
-    def __init__(
-        self, network: Network, seed: str, on_microphone: Callable[[bool], None], film: Film | None = None
-    ) -> None:
-        super().__init__(network, seed, on_microphone)
-        self._card = Flash()
-        self.lens = VirtualCamera(self, film or _grey())
-
-    def boot(self) -> None:
-        """Power on; see StackHal. The camera is closed."""
-        super().boot()
-        self.lens.close()
+    def __init__(self, network: Network, seed: str, on_sensors: Callable[[], None], film: Film | None = None) -> None:
+        super().__init__(network, seed, on_sensors)
+        self._card, self._film = Flash(), film or _grey()
 
     # --- names of the HAL contract ---
 
-    def camera(self, settings: Any, now_ms: object, log: object, inputs: object) -> VirtualCamera:
+    def camera(self, settings: Any, indicator: Any, now_ms: object, log: object, inputs: object) -> VirtualCamera:
         """Return the camera."""
-        return self.lens
+        return VirtualCamera(self, indicator, self._film)
 
     def clip_storage(self, folder: str) -> VirtualCard:
         """Return the card."""

@@ -244,8 +244,14 @@ class VirtualHal:
         action = self.pins[path]
 
         class Pin:
+            level = 0
+
             def set(self, level: int) -> None:
+                self.level = level
                 action(level)
+
+            def get(self) -> bool:
+                return bool(self.level)
 
         return Pin()
 

@@ -21,24 +21,37 @@ class StackHal(ParallelHal):
 
     Args:
         network: Radio and carrier of the board.
-        on_microphone: Called with True when the microphone opens, with False when it closes.
+        on_sensors: Called when a sensor or the indicator has been switched on or off.
+
+    Attributes:
+        indicator: Level of the indicator of all sensors.
+        sensors: Sensors that are on.
     """
 
-    def __init__(self, network: Network, seed: str, on_microphone: Callable[[bool], None]) -> None:
+    def __init__(self, network: Network, seed: str, on_sensors: Callable[[], None]) -> None:
         super().__init__(network.scheduler, seed)
-        self.network, self.on_microphone = network, on_microphone
+        self.network, self._on_sensors = network, on_sensors
         self.indicator = 0
+        self.sensors: set[VirtualSensor] = set()
         self.played_units = 0
         self._voice_until_ms = 0.0
         self.pins["indicator"] = self._set_indicator
 
     def _set_indicator(self, level: int) -> None:
         self.indicator = level
+        self._on_sensors()
+
+    def switch(self, sensor: "VirtualSensor", is_on: bool) -> None:
+        """Switch a sensor on or off."""
+        (self.sensors.add if is_on else self.sensors.discard)(sensor)
+        self._on_sensors()
 
     def boot(self) -> None:
-        """Power on; see VirtualHal. The sockets of the previous boot are gone."""
+        """Power on; see VirtualHal. Sockets and sensors of the previous boot are gone."""
         super().boot()
         self.network.forget()
+        self.sensors.clear()
+        self._set_indicator(0)
 
     def wake(self) -> None:
         """Wake the main loop: data has arrived at a socket."""
@@ -181,46 +194,67 @@ class VirtualAudio:
         return {}
 
 
-class VirtualMicrophone:
-    """A microphone that hears speech while it is open, which it is only while its indicator is on."""
+class VirtualSensor:
+    """Camera or microphone of a board. As the HAL demands, the indicator is on before the sensor, and off after it.
+
+    Args:
+        indicator: Pin of the HAL.
+    """
 
     def __init__(self, hal: StackHal, indicator: Any) -> None:
         self._hal, self._indicator = hal, indicator
-        self.buf = bytearray(_UNIT_BYTES)
-        self._opened_ms = 0.0
-        self._units = 0
         self._opening = 0  # counts openings: a tick of an earlier one is ignored
-        self._open = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is on."""
+        return self in self._hal.sensors
 
     def open(self) -> bool:
+        """Switch it on."""
         self._indicator.set(1)
-        self._open = True
         self._opening += 1
-        self._opened_ms, self._units = self._hal.network.scheduler.now, 0
-        self._hal.on_microphone(True)
+        self._hal.switch(self, True)
         self._tick(self._opening)
         return True
 
     def _tick(self, opening: int) -> None:
-        if self._open and opening == self._opening:
+        """Deliver what the sensor has, as long as it is open, and not opened again."""
+
+    def close(self) -> None:
+        """Switch it off."""
+        if self.is_open:
+            self._hal.switch(self, False)
+        self._indicator.set(0)
+
+
+class VirtualMicrophone(VirtualSensor):
+    """A microphone that hears speech while it is open."""
+
+    def __init__(self, hal: StackHal, indicator: Any) -> None:
+        super().__init__(hal, indicator)
+        self.buf = bytearray(_UNIT_BYTES)
+        self._opened_ms = 0.0
+        self._units = 0
+
+    def open(self) -> bool:
+        self._opened_ms, self._units = self._hal.network.scheduler.now, 0
+        return super().open()
+
+    def _tick(self, opening: int) -> None:
+        if self.is_open and opening == self._opening:
             self._hal.expect_voice()
             self._hal.wake()
             self._hal.network.scheduler.after(_TICK_MS, lambda: self._tick(opening))
 
     def read(self) -> int:
         due = int(self._hal.network.scheduler.now - self._opened_ms) // 10
-        if not self._open or self._units >= due:
+        if not self.is_open or self._units >= due:
             return 0
         self._units += 1
         at = self._units % 32 * 10
         self.buf[:] = _SPEECH[at : at + _UNIT_BYTES]
         return _UNIT_BYTES
-
-    def close(self) -> None:
-        if self._open:
-            self._open = False
-            self._hal.on_microphone(False)
-        self._indicator.set(0)
 
 
 class VirtualSpeaker:

@@ -95,7 +95,7 @@ class Board:
             "state_dir": "state",
         }
         if self.has_voice:
-            self.hal = (CameraHal if evidence_key else StackHal)(self.network, f"{seed} {number}", self._on_microphone)
+            self.hal = (CameraHal if evidence_key else StackHal)(self.network, f"{seed} {number}", self._on_sensors)
             self.config["audio"] = {"mic": "mic", "speaker": "speaker", "indicator": "indicator"}
             self.config["ptt"] = {**config.PTT_DEFAULTS, "frame_ms": 60, "site": site}
             if evidence_key:
@@ -131,10 +131,10 @@ class Board:
             self._at = (self._at + 1) % len(epochs)
             self.hal.deliver_now("gps", epochs[self._at].at(self._receiver_clock.unix_ms() // 1000 * 1000))
 
-    def _on_microphone(self, is_open: bool) -> None:
+    def _on_sensors(self) -> None:
         assert isinstance(self.hal, StackHal)
-        if is_open and not self.hal.indicator:
-            self._monitor.violate("indicator", f"the microphone of {self.name} opened with its indicator off")
+        if self.hal.sensors and not self.hal.indicator:
+            self._monitor.violate("indicator", f"a camera or microphone of {self.name} is on, and its indicator off")
 
     def press_to_talk(self, emergencies: float = 0.1) -> None:
         """Press the push-to-talk key, or that of the emergency call, for a short time.
