@@ -1,6 +1,7 @@
 """Surroundings of a hub on a virtual clock (`patrolink.hub.platform.Platform`)."""
 
 import asyncio
+import errno
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -87,6 +88,7 @@ class VirtualPlatform:
         self.clock = machine.clock
         self._sockets: list[HubSocket] = []
         self._listeners: list[Listener] = []
+        self._has_ended = False
 
     def random_bytes(self, n: int) -> bytes:
         """Return the next bytes of the seeded generator."""
@@ -94,11 +96,13 @@ class VirtualPlatform:
 
     def bind_udp(self, host: str, port: int) -> HubSocket:
         """Return a bound socket; see Platform."""
+        self._check_end()
         self._sockets.append(self._machine.udp.bind(host, port))
         return self._sockets[-1]
 
     def listen_tcp(self, host: str, port: int) -> list[Listener]:
         """Return a listener; see Platform."""
+        self._check_end()
         self._listeners.append(self._machine.tcp.listen(host, port))
         return self._listeners[-1:]
 
@@ -118,8 +122,14 @@ class VirtualPlatform:
 
     def end(self) -> None:
         """Close what the process has left open, as the kernel does at its end."""
+        self._has_ended = True
         for sock in self._sockets:
             sock.close()
         for listener in self._listeners:
             listener.kill()
         self._machine.broker.detach()
+
+    def _check_end(self) -> None:
+        """Refuse what is left of a callback in which the process was killed."""
+        if self._has_ended:
+            raise OSError(errno.EIO, "the process was killed")

@@ -35,13 +35,18 @@ class VirtualStorage:
         self._on_kill, self._on_delay, self._on_replaced = on_kill, on_delay, on_replaced
         self.write_ms = 0.0
         self._free: int | None = None  # bytes; None: storage is not full
+        self._shared = False  # another program writes, too
         self._sizes: dict[int, int] = {}  # of open files, as far as their bytes have taken space
         self.kill_after: int | None = None
         self.calls = 0
 
-    def fill(self) -> None:
-        """Leave no space from now on, except for what the hub gives back."""
-        self._free = 0
+    def fill(self, shared: bool) -> None:
+        """Leave no space from now on.
+
+        Args:
+            shared: Another program takes what the hub gives back.
+        """
+        self._free, self._shared = 0, shared
 
     def clear(self) -> None:
         """Give space again."""
@@ -89,7 +94,7 @@ class VirtualStorage:
             self._free -= n
 
     def _give(self, n: int) -> None:
-        if self._free is not None:
+        if self._free is not None and not self._shared:
             self._free += n
 
     # --- system calls -------------------------------------------------------------------------------------------------

@@ -61,6 +61,7 @@ class SiteBroker(VirtualBroker):
         self._in_flight: dict[int, _Message] = {}
         self._saved: set[int] = set()  # numbers that would survive a kill
         self._hub: HubConnection | None = None
+        self._dropping_until_ms: dict[str, float] = {}  # for devices that get nothing
         self._delivered_ms = 0.0  # when the newest message to the hub arrives: one connection keeps the order
         self._autosave()
 
@@ -84,9 +85,10 @@ class SiteBroker(VirtualBroker):
         self._deliver()
 
     def send(self, device: str, payload: bytes) -> None:
-        """Publish to the downlink topic of a device; lost if it has no session."""
+        """Publish to the downlink topic of a device; lost if it has no session, or while its queue is full."""
         self._on_downlink(device, payload)
-        super().send(device, payload)
+        if self.scheduler.now >= self._dropping_until_ms.get(device, 0):
+            super().send(device, payload)
 
     def inject_down(self, device: str, payload: bytes) -> None:
         """Publish to the downlink topic of a device what an attacker has captured."""
@@ -128,6 +130,10 @@ class SiteBroker(VirtualBroker):
     def _save(self) -> None:
         if self.up:
             self._saved = {message.number for message in (*self._in_flight.values(), *self._queue)}
+
+    def drop(self, device: str, ms: float) -> None:
+        """Drop all messages to a device for a time: its queue is full. Its session goes on."""
+        self._dropping_until_ms[device] = self.scheduler.now + ms
 
     def restart(self, ms: float, killed: bool) -> None:
         """Stop for a time. A killed broker loses what it has not saved."""

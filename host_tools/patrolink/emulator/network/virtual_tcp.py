@@ -296,10 +296,19 @@ class TcpExchange:
         listener.arrive(server)
         return client
 
-    def dial(self, connection: Connection, port: int, source: str) -> "CarriedEnd | None":
-        """Connect a device through its network (`carrier.Dial`); None if nobody listens."""
+    def dial(
+        self, connection: Connection, port: int, source: str, on_answer: Callable[[bytes], None] | None = None
+    ) -> "CarriedEnd | None":
+        """Connect a device through its network (`carrier.Dial`); None if nobody listens.
+
+        Args:
+            connection: Its connection.
+            port: Port of the listener.
+            source: Its IP address, as the listener sees it.
+            on_answer: Called with all bytes that are sent to the device.
+        """
         try:
-            return CarriedEnd(connection, self.connect(port, source))
+            return CarriedEnd(connection, self.connect(port, source), on_answer)
         except ConnectionRefusedError:
             return None
 
@@ -307,8 +316,8 @@ class TcpExchange:
 class CarriedEnd:
     """Far end of a device's TCP connection (`carrier.Remote`)."""
 
-    def __init__(self, connection: Connection, endpoint: Endpoint) -> None:
-        self._connection, self._endpoint = connection, endpoint
+    def __init__(self, connection: Connection, endpoint: Endpoint, on_answer: Callable[[bytes], None] | None) -> None:
+        self._connection, self._endpoint, self._on_answer = connection, endpoint, on_answer
         endpoint.on_change = self._on_change
 
     def feed(self, data: bytes) -> None:
@@ -324,6 +333,8 @@ class CarriedEnd:
 
     def _on_change(self) -> None:
         while data := self._endpoint.read():
+            if self._on_answer is not None:
+                self._on_answer(data)
             self._connection.down(data)
         if self._endpoint.has_ended:
             self._endpoint.close()

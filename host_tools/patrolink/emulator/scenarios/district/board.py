@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+import patrolink_enums as enums
 import patrolink_messages as m
 from patrolink_names import NAMES
 from patrolink_protocol import decode, frame
@@ -15,7 +16,7 @@ from patrolink.emulator.boards import agent_loader
 from patrolink.emulator.boards.parallel_hal import ParallelHal
 from patrolink.emulator.boards.virtual_camera import CameraHal
 from patrolink.emulator.boards.virtual_hal import Line, PowerCut, Reset
-from patrolink.emulator.boards.virtual_stack import StackHal
+from patrolink.emulator.boards.virtual_stack import StackHal, VirtualMicrophone
 from patrolink.emulator.network.carrier import Dial, Network, Profile
 from patrolink.emulator.peripherals.modem import Modem
 from patrolink.emulator.scenarios.district.invariants import Monitor
@@ -25,12 +26,20 @@ from patrolink.emulator.virtual_platform import VirtualClock
 
 BROKER_HOST, BROKER_PORT = "broker.patrolink.example", 8883
 HUB_HOST, UPLOAD_PORT, LIVE_PORT = "hub.patrolink.example", 8081, 5008
+CAMERAS = 8  # one of so many devices has a camera
 _BOOT_S = 1, 60  # a device without power gets it back within this time
+_BOUNCES = 0.2  # part of the power cuts after which the power is cut once more, within the first writes of the boot
+_BOUNCE_BYTES = 64
 _DIALECTS = ("quectel", "simcom")
 _LOG_LINES = 400
 _LINK_UP = next(code for code, name in NAMES["device_status", "link"].items() if name == "up")
 _SOS_STATES = ("sent", "received", "read", "accepted", "arrived", "resolved", "false alarm")
 _SOS_LINE = re.compile(f"sos ([0-9]+) ({'|'.join(_SOS_STATES)})")
+
+
+def with_cameras_often(devices: list[str]) -> list[str]:
+    """Return devices, of which those with a camera are repeated until they are about half of all."""
+    return [*devices, *devices[1::CAMERAS] * (len(devices) // CAMERAS + 1)]
 
 
 class Board:
@@ -51,6 +60,8 @@ class Board:
     Attributes:
         device: The agent, None without power.
         log: The last lines of its log.
+        has_voice: Whether it has sound.
+        permits_listening: Whether its configuration permits ambient listening.
         clocks: Where it gets the time of day from: the receiver, and the network behind a modem.
         sos_at_power_on: Part of the boots at which the wearer presses the SOS button at once.
     """
@@ -78,12 +89,13 @@ class Board:
         self.log: deque[str] = deque(maxlen=_LOG_LINES)
         self.network = Network(scheduler, profile, self.random.randrange(1 << 30), dial)
         self.has_voice = number % 2 == 1
+        self.permits_listening = number % 4 == 1
         self.device: Any = None
         self.modem: Modem | None = None
         self.hal: ParallelHal
         self._receiver_clock = VirtualClock(scheduler, unix_ms)
         self.clocks = [self._receiver_clock]
-        self._ended, self._thinned = False, 0
+        self._ended, self._power_bounces, self._is_microphone_open, self._thinned = False, False, False, 0
         self._program, config = agent_loader.load()
         self.config = {
             **config.DEFAULTS,
@@ -96,8 +108,7 @@ class Board:
         }
         if self.has_voice:
             self.hal = (CameraHal if evidence_key else StackHal)(self.network, f"{seed} {number}", self._on_sensors)
-            self.config["audio"] = {"mic": "mic", "speaker": "speaker", "indicator": "indicator"}
-            self.config["ptt"] = {**config.PTT_DEFAULTS, "frame_ms": 60, "site": site}
+            self.config.update(_voice_config(config, site, self.permits_listening))
             if evidence_key:
                 self.config.update(_camera_config(config, evidence_key))
         else:
@@ -135,6 +146,14 @@ class Board:
         assert isinstance(self.hal, StackHal)
         if self.hal.sensors and not self.hal.indicator:
             self._monitor.violate("indicator", f"a camera or microphone of {self.name} is on, and its indicator off")
+        is_open = any(isinstance(sensor, VirtualMicrophone) for sensor in self.hal.sensors)
+        if is_open != self._is_microphone_open:
+            self._is_microphone_open = is_open
+            self._note_microphone(is_open)
+
+    def _note_microphone(self, is_open: bool) -> None:
+        consent = self._monitor.consent
+        (consent.microphone_opened if is_open else consent.microphone_closed)(self.name)
 
     def press_to_talk(self, emergencies: float = 0.1) -> None:
         """Press the push-to-talk key, or that of the emergency call, for a short time.
@@ -142,8 +161,12 @@ class Board:
         Args:
             emergencies: Part of the presses that are emergency calls.
         """
+        self._note_key()
         self.hal.press(b"emergency" if self.random.random() < emergencies else b"ptt")
         self._scheduler.after(self.random.uniform(500, 3000), lambda: self.hal.press(b"ptt-up"))
+
+    def _note_key(self) -> None:
+        self._monitor.consent.key_pressed(self.name)
 
     # --- power --------------------------------------------------------------------------------------------------------
 
@@ -154,6 +177,9 @@ class Board:
     def _boot(self) -> None:
         """Run from power-on to whatever ends this boot."""
         self.hal.boot()
+        if self._power_bounces:
+            self._power_bounces = False
+            self.hal.flash.cut_after = self.random.randrange(_BOUNCE_BYTES)
         try:
             self.device = self._program.Device(self.config, self.hal, self._log_line)
             self._watch(self.device)
@@ -174,6 +200,7 @@ class Board:
     def _after_power_cut(self) -> None:
         self._log_line("-- power cut --")
         self._end_boot()
+        self._power_bounces = self.random.random() < _BOUNCES
         self.network.forget()
         self.hal.pause(self.random.uniform(*_BOOT_S) * 1000)
         if self.modem is not None:
@@ -191,7 +218,7 @@ class Board:
         self.device = None
 
     def _note_reset(self) -> None:
-        self._monitor.memory_lost(self.name)
+        self._monitor.sos.memory_lost(self.name)
 
     def cut_power(self) -> None:
         """Cut the power, now or during a write within the next seconds."""
@@ -229,7 +256,7 @@ class Board:
         """Report what the wearer is shown: the log is the display of this board."""
         shown = _SOS_LINE.match(text)
         if shown:
-            self._monitor.sos_shown_to_wearer(self.name, int(shown[1]), _SOS_STATES.index(shown[2]))
+            self._monitor.sos.shown_to_wearer(self.name, int(shown[1]), _SOS_STATES.index(shown[2]))
 
     # --- observation --------------------------------------------------------------------------------------------------
 
@@ -249,7 +276,7 @@ class Board:
                 self._monitor.frame_recorded(self.name, counter)
                 if kind == m.CLIP_MANIFEST:
                     body = bytes(data[frame.HEADER_BYTES : -frame.tag_bytes(kind)])
-                    self._monitor.cameras.sealed(self.name, decode.decode(kind, body)["clip_id"])
+                    self._clip_announced(decode.decode(kind, body))
             else:
                 self._monitor.sums["frames_refused_by_storage"] += 1
             return accepted
@@ -261,7 +288,7 @@ class Board:
                 if is_stored:
                     self._monitor.frame_recorded(self.name, counter)
                 if counter == event_id:
-                    self._monitor.sos_raised(self.name, event_id, is_stored)
+                    self._monitor.sos.raised(self.name, event_id, is_stored)
             return accepted
 
         def receive_observed(data: bytes) -> None:
@@ -272,6 +299,17 @@ class Board:
 
         device.outbox.put, device.event_queue.put = put_recorded, keep_recorded
         device.session._on_frame = receive_observed
+
+    def _clip_announced(self, manifest: dict[str, Any]) -> None:
+        self._monitor.cameras.sealed(self.name, manifest["clip_id"])
+        if manifest["trigger"] == enums.CLIP_MANIFEST_TRIGGER_DISPATCHER:
+            self._monitor.consent.recorded(self.name, manifest["clip_id"])
+
+
+def _voice_config(defaults: Any, site: str, listen_in: bool) -> dict[str, Any]:
+    """Return the configuration of a board with sound."""
+    audio = {"mic": "mic", "speaker": "speaker", "indicator": "indicator"}
+    return {"audio": audio, "ptt": {**defaults.PTT_DEFAULTS, "frame_ms": 60, "site": site, "listen_in": listen_in}}
 
 
 def _camera_config(defaults: Any, evidence_key: bytes) -> dict[str, Any]:

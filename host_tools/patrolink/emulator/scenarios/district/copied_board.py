@@ -16,6 +16,12 @@ class CopiedBoard(Board):
     def _watch(self, device: object) -> None:
         """Observe nothing."""
 
+    def _note_microphone(self, is_open: bool) -> None:
+        """The wearer of the copy is not the one who is to be asked."""
+
+    def _note_key(self) -> None:
+        """That of the original was not pressed."""
+
     def _note_reset(self) -> None:
         """The original has not lost its memory."""
 

@@ -5,21 +5,19 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from patrolink_names import NAMES
-
 from patrolink.core.errors import UserError
+from patrolink.emulator.scenarios.district.board import with_cameras_often
 from patrolink.emulator.scenarios.district.invariants import Monitor
 from patrolink.emulator.virtual_loop import VirtualLoop
 from patrolink.hub.app import Hub
 from patrolink.hub.config import Dispatcher
 from patrolink.hub.dispatch.session import DispatcherSession
 
-CLOSED_STATE = next(code for code, name in NAMES["event_state", "state"].items() if name == "resolved")
 _RECONNECT_S = 1, 5
 _THINK_S = 2, 20
 _FRAME_S = 0.06
 _ALAW = bytes(480)
-_REPORTED = ("received", "read")  # states before a dispatcher has decided
+_RECORDED = 0.5  # part of the commands
 
 
 class SimulatedDispatcher:
@@ -32,7 +30,7 @@ class SimulatedDispatcher:
         devices: Ids of the devices that get commands.
         talk_s: Mean time between two bursts.
         group_h: Mean hours between two dynamic groups; None: the dispatcher makes none.
-        before_answer: Called before each answer to an SOS.
+        before_answer: Called with the device before each answer to an SOS.
     """
 
     def __init__(
@@ -43,13 +41,13 @@ class SimulatedDispatcher:
         devices: list[str],
         talk_s: float,
         group_h: float | None,
-        before_answer: Callable[[], None],
+        before_answer: Callable[[str], None],
         monitor: Monitor,
     ) -> None:
         self._config, self._groups, self._devices, self._monitor = config, groups, devices, monitor
         self._talk_s, self._group_h, self._before_answer = talk_s, group_h, before_answer
         self._random = random.Random(f"{seed} dispatcher {config.name}")
-        self._watched = [*devices, *devices[1::8] * (len(devices) // 8 + 1)]  # those with a camera are watched most
+        self._watched, self._sounding = with_cameras_often(devices), devices[1::2]
         self._granted: asyncio.Event | None = None
         self._answering: set[asyncio.Task[None]] = set()
 
@@ -63,11 +61,12 @@ class SimulatedDispatcher:
         self._granted = asyncio.Event()
         tasks = [asyncio.ensure_future(self._read(session)), asyncio.ensure_future(self._talk(session))]
         tasks += [asyncio.ensure_future(self._command(session)), asyncio.ensure_future(self._watch(session))]
+        tasks += [asyncio.ensure_future(self._listen_in(session))]
         if self._group_h is not None:
             tasks += [asyncio.ensure_future(self._make_groups(session, self._group_h * 3600))]
         try:
             alarms = session.snapshot()["alarms"]
-            self._monitor.check_snapshot(alarms)
+            self._monitor.sos.check_snapshot(alarms)
             for row in alarms:
                 self._on_alarm(session, row)
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
@@ -100,7 +99,7 @@ class SimulatedDispatcher:
         if not row["ack_wanted"] or row["phase"] in ("cleared", "cancelled"):
             return
         device, event_id = row["device"], row["event_id"]
-        self._monitor.sos_shown_to_dispatcher(self._config.name, device, event_id, row["phase"])
+        self._monitor.sos.shown_to_dispatcher(self._config.name, device, event_id, row["phase"])
         if row.get("taken_by") in (None, self._config.name):
             task = asyncio.ensure_future(self._handle(session, device, event_id))
             self._answering.add(task)
@@ -109,21 +108,19 @@ class SimulatedDispatcher:
     async def _handle(self, session: DispatcherSession, device: str, event_id: int) -> None:
         for state in ("accepted", self._random.choice(("resolved", "false_alarm"))):
             await asyncio.sleep(self._random.uniform(*_THINK_S))
-            self._before_answer()
+            self._before_answer(device)
             try:
                 session.answer_event(device, event_id, state)
-            except UserError:  # another dispatcher has closed it
-                return
-            except OSError as e:
+            except (UserError, OSError) as e:
                 if asyncio.get_running_loop().is_closed():
-                    self._monitor.sos_answer_lost(device, event_id)
+                    self._monitor.sos.answer_lost(device, event_id)
                 else:
-                    self._monitor.violate("sos answer", f"an answer to SOS {event_id} of {device} was refused: {e}")
+                    self._monitor.sos.answer_refused(device, event_id, str(e))
                 return
             if asyncio.get_running_loop().is_closed():
-                self._monitor.sos_answer_lost(device, event_id)
+                self._monitor.sos.answer_lost(device, event_id)
                 return
-            self._monitor.sos_answered(self._config.name, device, event_id, state != "accepted")
+            self._monitor.sos.answered(self._config.name, device, event_id, state != "accepted")
 
     # --- voice and commands -------------------------------------------------------------------------------------------
 
@@ -150,8 +147,25 @@ class SimulatedDispatcher:
         while True:
             await asyncio.sleep(self._random.expovariate(1 / (4 * self._talk_s)))
             try:
-                session.command(self._random.choice(self._devices), "locate")
+                if self._random.random() < _RECORDED:
+                    device = self._random.choice(self._watched)
+                    self._monitor.consent.recording_requested(device)
+                    session.command(device, "start_recording", self._random.randrange(2, 10))
+                else:
+                    session.command(self._random.choice(self._devices), "locate")
                 self._monitor.sums["commands"] += 1
+            except (UserError, OSError):
+                self._monitor.sums["dispatcher_refused"] += 1
+
+    async def _listen_in(self, session: DispatcherSession) -> None:
+        """Listen to a device with sound now and then; half of them do not permit it, and half of the sites."""
+        while self._sounding:
+            await asyncio.sleep(self._random.expovariate(1 / (6 * self._talk_s)))
+            device = self._random.choice(self._sounding)
+            try:
+                self._monitor.consent.listening_requested(device)
+                await session.listen_in(device, "exercise")
+                self._monitor.sums["listenings"] += 1
             except (UserError, OSError):
                 self._monitor.sums["dispatcher_refused"] += 1
 

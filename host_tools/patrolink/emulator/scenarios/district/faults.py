@@ -8,7 +8,7 @@ from pathlib import Path
 
 from patrolink.core.keys import DeviceKey
 from patrolink.emulator.network.site_broker import SiteBroker
-from patrolink.emulator.scenarios.district.board import Board
+from patrolink.emulator.scenarios.district.board import Board, with_cameras_often
 from patrolink.emulator.scenarios.district.hub_process import HubProcess
 from patrolink.emulator.scenarios.district.invariants import Monitor
 from patrolink.emulator.scheduler import Scheduler
@@ -19,6 +19,7 @@ _DAY_MS = 86_400_000
 _ROLLOVER_MS = 1024 * 7 * _DAY_MS  # of the week number of GPS
 _SLOW_MS = 5, 60  # for a system call of a slow disk
 _FORGED_MAX = 3
+_USED_WHEN_BARRED = 0.5  # part of the barred devices whose SOS button somebody presses
 _FULL_WHEN_NEW = 0.1  # part of the devices whose storage has no room at the first power-on
 _NEWEST = 20  # frames of each device that an attacker has at hand
 _REPLAYED_MAX = 5  # frames that an attacker sends at once
@@ -143,6 +144,7 @@ class SiteFaults:
         state: Folder of the site's state.
         keys: Keys of the devices.
         unix_ms: True time.
+        press_sos: Presses the SOS button of a device.
     """
 
     def __init__(
@@ -155,8 +157,10 @@ class SiteFaults:
         state: Path,
         keys: dict[str, DeviceKey],
         unix_ms: Callable[[], int],
+        press_sos: Callable[[str], None],
     ) -> None:
         self._random, self._events, self._after = random.Random(f"faults {seed}"), events, events.scheduler.after
+        self._barrable, self._press_sos = with_cameras_often(list(keys)), press_sos
         self._hub, self._broker, self._monitor = hub, broker, monitor
         self._bar_file, self._keys, self._unix_ms = state / bar_file.FILE, keys, unix_ms
 
@@ -164,7 +168,7 @@ class SiteFaults:
         """Let things fail from now on."""
         repeat, rng = self._events.repeat, self._random
         repeat(rng, faults.hub_kill_h, self._kill_hub)
-        repeat(rng, faults.hub_disk_full_h, self._fill_hub_disk)
+        repeat(rng, faults.hub_disk_full_h, self.fill_hub_disk)
         repeat(rng, faults.hub_disk_slow_h, self._slow_hub_disk)
         repeat(rng, faults.hub_clock_jump_h, self._jump_hub_clock)
         repeat(rng, faults.bar_h, self._bar)
@@ -184,7 +188,8 @@ class SiteFaults:
         else:
             self._hub.kill_in_write(self._random.randrange(60))
 
-    def _fill_hub_disk(self) -> None:
+    def fill_hub_disk(self) -> None:
+        """Leave the hub no space for some seconds or minutes."""
         self._monitor.sums["hub_disk_full"] += 1
         self._set_storage_full(True)
         self._after(self._random.uniform(5_000, 120_000), lambda: self._set_storage_full(False))
@@ -194,7 +199,7 @@ class SiteFaults:
             self._monitor.storage_full_ms = self._events.scheduler.now
         self._monitor.storage_is_full = full
         if full:
-            self._hub.storage.fill()
+            self._hub.storage.fill(shared=self._random.random() < 0.5)
         else:
             self._hub.storage.clear()
 
@@ -218,7 +223,7 @@ class SiteFaults:
 
     def _bar(self) -> None:
         """Bar a device as `patrolink hub bar` does, and admit it again after some minutes."""
-        device, path = self._random.choice(list(self._keys)), self._bar_file
+        device, path = self._random.choice(self._barrable), self._bar_file
         key = bar_file.fingerprint(self._keys[device])
         entry = bar_file.Entry(who="operator", reason="lost", time_ms=self._unix_ms(), key=key)
         if not path.parent.is_dir():
@@ -226,6 +231,8 @@ class SiteFaults:
         self._monitor.sums["bars"] += 1
         bar_file.save(path, bar_file.load(path).with_bar(device, entry))
         self._monitor.barred[device] = self._events.scheduler.now
+        if self._random.random() < _USED_WHEN_BARRED:
+            self._after(self._random.uniform(0, 30_000), lambda: self._press_sos(device))
 
         def admit() -> None:
             bar_file.save(path, bar_file.load(path).without_bar(device, entry, keep_key=True))

@@ -89,6 +89,8 @@ class HubProcess:
             self._serving = hub
             await hub.run(stop, lambda facts: self._ready(hub, loop))
         except (UserError, OSError) as e:
+            if loop.is_closed():  # it was killed: what is left of the callback runs, and `kill` starts the hub again
+                return
             self._monitor.sums["hub_start_failures"] += 1
             self._monitor.trace("hub start failed", str(e))
         loop.kill()

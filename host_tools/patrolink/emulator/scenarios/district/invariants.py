@@ -4,19 +4,21 @@ import hashlib
 import math
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import patrolink_messages as m
 from patrolink_protocol import frame
 
 from patrolink.emulator.scenarios.district.camera_rules import CameraRules
+from patrolink.emulator.scenarios.district.consent_rule import ConsentRule
 from patrolink.emulator.scenarios.district.identity_rules import IdentityRules
 from patrolink.emulator.scenarios.district.position_rule import PositionRule
+from patrolink.emulator.scenarios.district.sos_rules import SosRules
 from patrolink.emulator.scheduler import Scheduler
 
 _OF_BARRED = m.EVENT, m.ANSWER, m.PTT_STATUS  # messages that a hub takes from a barred device
 _BAR_MS = 5000  # in which a running hub has to follow the file of barred devices
+_ACCEPTED = b"HTTP/1.1 2"  # begin of an answer to an upload
 _MAX_REPORTED = 20  # violations whose text is kept
 _RTCP_FIRST, _RTCP_LAST = 192, 223  # packet types (RFC 5761 4)
 _BURSTS = 1 << 27  # SSRCs for voice of one hub
@@ -40,37 +42,6 @@ class Violation(NamedTuple):
     text: str
 
 
-@dataclass
-class SosLife:
-    """An SOS from the button to the wearer.
-
-    Attributes:
-        raised_ms: When its frame was stored on the device.
-        dispatchers: Dispatchers who were shown it.
-        taken_by: Dispatcher who answered it last.
-        shown_while_full: Whether the hub's storage was full when it was shown or answered.
-        closed: Whether a dispatcher has closed it.
-        is_answer_unknown: Whether the hub was killed while a dispatcher answered it: its state may be a later one.
-        is_stored: Whether the storage of the device has it. Storage that is full keeps it in memory only.
-        is_forgotten: Whether the device has lost it with its memory.
-        shown_state: Newest state that the wearer was shown.
-    """
-
-    raised_ms: float
-    dispatchers: set[str] = field(default_factory=set)
-    taken_by: str | None = None
-    shown_while_full: bool = False
-    closed: bool = False
-    is_answer_unknown: bool = False
-    is_stored: bool = True
-    is_forgotten: bool = False
-    shown_state: int = 0
-
-    def is_closed(self, closed_state: int) -> bool:
-        """Return whether a dispatcher has closed it. What the wearer was shown counts if nobody else saw it."""
-        return self.closed or (self.is_answer_unknown and self.shown_state >= closed_state)
-
-
 class Monitor:
     """Checks invariants during a run.
 
@@ -82,13 +53,14 @@ class Monitor:
         violations: What was broken, at most _MAX_REPORTED.
         count: Number of violations.
         sums: Counts for the report.
-        sos: By device and event id.
         barred: Devices that are barred, each with the virtual time of its bar.
         storage_is_full: Whether the hub's storage is full.
         storage_full_ms: When it was full for the last time.
         identities: Rules about key epochs and copies of devices.
+        consent: Rule about microphones, and recordings of dispatchers.
         cameras: Rules about clips and live view.
         positions: Rule about positions that dispatchers are shown.
+        sos: Rules about SOS and their answers.
     """
 
     def __init__(self, scheduler: Scheduler, unix_ms: Callable[[], int]) -> None:
@@ -96,15 +68,16 @@ class Monitor:
         self.violations: list[Violation] = []
         self.count = 0
         self.sums: Counter[str] = Counter()
-        self.sos: dict[Key, SosLife] = {}
         self.recorded: dict[str, set[int]] = {}
         self.processed: dict[str, set[int]] = {}
         self.storage_is_full = False
         self.storage_full_ms = -math.inf
         self.barred: dict[str, float] = {}  # devices, and since when
+        self.consent = ConsentRule(scheduler, self.violate)
         self.cameras = CameraRules(scheduler, self.violate)
         self.positions = PositionRule(unix_ms, self.violate)
         self.identities = IdentityRules(scheduler, self.violate)
+        self.sos = SosRules(scheduler, self.violate, self.trace, self.sums, lambda: self.storage_is_full)
         self._due: dict[str, set[int]] = {}
         self._excused: set[Key] = set()  # frames that the broker lost, or the hub refused from a barred device
         self._uplink: dict[Key, bytes] = {}
@@ -200,6 +173,12 @@ class Monitor:
         """Return whether a device is barred, and the hub had time to follow."""
         return self._scheduler.now - self.barred.get(device, self._scheduler.now) > _BAR_MS
 
+    def upload_answered(self, device: str, answer: bytes) -> None:
+        """The hub has answered a request of an upload, or a part of its answer was sent."""
+        self.trace("upload", device, answer[:16])
+        if self.is_barred(device) and answer.startswith(_ACCEPTED):
+            self.violate("barred", f"the hub accepted a request of an upload of {device}, which is barred")
+
     def frame_acted_on(self, device: str, payload: bytes) -> None:
         """A device has acted on a frame of the hub."""
         counter = frame.parse_header(payload)[2]
@@ -255,67 +234,6 @@ class Monitor:
             else:
                 self.violate("talkers", f"group {group} had the talkers {newest:08x} and {ssrc:08x} at once")
 
-    # --- SOS ----------------------------------------------------------------------------------------------------------
-
-    def sos_raised(self, device: str, event_id: int, is_stored: bool) -> None:
-        """A device has accepted an SOS, on storage or in memory."""
-        self.sums["sos"] += 1
-        self.trace("sos", device, event_id)
-        self.sos[device, event_id] = SosLife(self._scheduler.now, is_stored=is_stored)
-
-    def memory_lost(self, device: str) -> None:
-        """A device has lost its power, or was reset."""
-        for (name, _), life in self.sos.items():
-            if name == device and not life.is_stored:
-                life.is_forgotten = True
-
-    def sos_shown_to_dispatcher(self, dispatcher: str, device: str, event_id: int, phase: str) -> None:
-        """A dispatcher was shown an event that is open."""
-        life = self.sos.get((device, event_id))
-        self.trace("shown", dispatcher, device, event_id, phase)
-        if life is None:
-            self.violate("replay", f"{dispatcher} was shown event {event_id} of {device}, which nobody raised")
-        elif life.closed and phase == "raised":
-            self.violate("replay", f"{dispatcher} was shown event {event_id} of {device} again after it was closed")
-        else:
-            if not life.dispatchers:
-                self.sums["sos_seen"] += 1
-            life.dispatchers.add(dispatcher)
-            life.shown_while_full |= self.storage_is_full
-
-    def check_snapshot(self, alarms: list[dict[str, Any]]) -> None:
-        """Check what a dispatcher who has just connected sees: every open alarm that was shown, and who has it."""
-        rows = {(row["device"], row["event_id"]): row for row in alarms}
-        for key, life in self.sos.items():
-            if life.closed or not life.dispatchers or life.shown_while_full or life.is_answer_unknown:
-                continue
-            row = rows.get(key)
-            if row is None:
-                self.violate("alarm lost", f"SOS {key[1]} of {key[0]} is open, and the hub does not list it")
-            elif life.taken_by is not None and row["taken_by"] != life.taken_by:
-                self.violate("alarm lost", f"SOS {key[1]} of {key[0]} is listed without {life.taken_by}, who has it")
-
-    def sos_answered(self, dispatcher: str, device: str, event_id: int, closes: bool) -> None:
-        """A dispatcher has set a state of an SOS."""
-        life = self.sos.get((device, event_id))
-        if life is not None:
-            life.taken_by = dispatcher
-            life.shown_while_full |= self.storage_is_full
-            life.closed |= closes
-
-    def sos_answer_lost(self, device: str, event_id: int) -> None:
-        """The hub was killed while a dispatcher answered an SOS."""
-        life = self.sos.get((device, event_id))
-        if life is not None:
-            life.is_answer_unknown = True
-
-    def sos_shown_to_wearer(self, device: str, event_id: int, state: int) -> None:
-        """The wearer was shown a state of an SOS."""
-        life = self.sos.get((device, event_id))
-        self.trace("wearer", device, event_id, state)
-        if life is not None:
-            life.shown_state = max(life.shown_state, state)
-
     # --- the end ------------------------------------------------------------------------------------------------------
 
     def end_faults(self) -> None:
@@ -348,31 +266,6 @@ class Monitor:
     def missing(self, device: str) -> int:
         """Return how many frames of a device the hub does not have yet of those that are due."""
         return len(self._missing(device))
-
-    def alarms_are_closed(self, closed_state: int) -> bool:
-        """Return whether every SOS was closed and its wearer knows; see `check_alarms`."""
-        return all(
-            life.is_forgotten or (life.is_closed(closed_state) and life.shown_state >= closed_state)
-            for life in self.sos.values()
-        )
-
-    def check_alarms(self, closed_state: int) -> None:
-        """Check at the end that every SOS was seen and closed, and that its wearer knows.
-
-        Args:
-            closed_state: First state of `event_state` that ends an alarm.
-        """
-        for (device, event_id), life in self.sos.items():
-            if life.is_forgotten:
-                self.sums["sos_forgotten"] += 1
-            elif not life.dispatchers:
-                self.violate("sos", f"no dispatcher was shown SOS {event_id} of {device}")
-            elif not life.is_closed(closed_state):
-                self.violate("sos", f"SOS {event_id} of {device} was never closed")
-            elif life.shown_state < closed_state:
-                self.violate("sos answer", f"the wearer of {device} was not shown the end of SOS {event_id}")
-            else:
-                self.sums["sos_closed"] += 1
 
 
 def is_rtcp(data: bytes) -> bool:

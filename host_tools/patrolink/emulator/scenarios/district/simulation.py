@@ -22,9 +22,16 @@ from patrolink.core.keys import DeviceKey
 from patrolink.emulator.network.carrier import PROFILES, Connection, Remote
 from patrolink.emulator.network.site_broker import SiteBroker
 from patrolink.emulator.network.virtual_udp import Address, UdpExchange
-from patrolink.emulator.scenarios.district.board import BROKER_HOST, HUB_HOST, LIVE_PORT, UPLOAD_PORT, Board
+from patrolink.emulator.scenarios.district.board import (
+    BROKER_HOST,
+    CAMERAS,
+    HUB_HOST,
+    LIVE_PORT,
+    UPLOAD_PORT,
+    Board,
+)
 from patrolink.emulator.scenarios.district.copied_board import CopiedBoard
-from patrolink.emulator.scenarios.district.dispatcher import CLOSED_STATE, SimulatedDispatcher
+from patrolink.emulator.scenarios.district.dispatcher import SimulatedDispatcher
 from patrolink.emulator.scenarios.district.faults import (
     HOUR_MS,
     Attacker,
@@ -55,9 +62,9 @@ _FLOOR_PORT, _MEDIA_PORT = 5004, 5006
 _FIRST_BURST = (1 << 27) - (1 << 16) - 20  # the hub renews all group keys after 20 bursts, and after each later start
 _ANSWERED = 0.6  # part of the presses
 _DAMAGED = 0.25  # part of the SOS
-_KILLED = 0.06  # part of the answers
+_KILLED, _DROPPED, _FULL = 0.06, 0.1, 0.05  # parts of the answers
+_DROPPING_MS = 2000.0
 _CLIPS_MAX = 100_000
-_CAMERAS = 8  # one of so many devices has a camera
 _PLACES = ("city", "city", "village", "lift", "handover")
 
 
@@ -85,6 +92,7 @@ class District:
         self._random = random.Random(f"district {seed}")
         self._are_faults_on = faults.hub_kill_h is not None
         self._until_ms, self._fix_s = hours * HOUR_MS, fix_s
+        self._permits_listening = seed % 2 == 1
         self._folder = tempfile.TemporaryDirectory(prefix="patrolink-district-", dir=_memory_folder())
         names = [f"d{number:04d}" for number in range(devices)]
         self._keys = {name: DeviceKey(hashlib.sha256(f"{seed} {name}".encode()).digest()) for name in names}
@@ -99,8 +107,7 @@ class District:
         self._group_keys = GroupKeyRule(groups_file, self.scheduler, self.monitor.violate)
         self._attacker = Attacker(seed, self.broker, self.monitor)
         site = self._write_site()
-        number = int.from_bytes(hashlib.sha256(f"{seed} evidence".encode()).digest(), "big") >> 1
-        evidence_key = EvidenceKey(ec.derive_private_key(number, ec.SECP256R1())).public
+        evidence_key = _evidence_key(seed)
         self.hub = HubProcess(
             site, seed, self.scheduler, self.broker, self.exchange, self.monitor, self.unix_ms, self._on_hub_ready,
             self._group_keys.file_replaced,
@@ -109,10 +116,12 @@ class District:
             Board(
                 number, seed, name, self._keys[name], _SITE, PROFILES[self._random.choice(_PLACES)], self.scheduler,
                 functools.partial(self._dial, number), self.monitor, self.unix_ms, fix_s,
-                evidence_key if number % _CAMERAS == 1 else b"",
+                evidence_key if number % CAMERAS == 1 else b"",
             )
             for number, name in enumerate(names)
         ]  # fmt: skip
+        if self._permits_listening:
+            self.monitor.consent.permit_listening(board.name for board in self.boards if board.permits_listening)
         talk_s = 100 + 6 * devices
         numbers = list(range(1, len(self.groups) + 1))
         self.dispatchers = [
@@ -122,19 +131,21 @@ class District:
         self._events = RandomEvents(self.scheduler, self._until_ms)
         self._schedule_wearers(talk_s, faults.sos_h)
         self._faults = SiteFaults(
-            seed, self._events, self.hub, self.broker, self.monitor, site.parent / "state", self._keys, self.unix_ms
-        )
+            seed, self._events, self.hub, self.broker, self.monitor, site.parent / "state", self._keys, self.unix_ms,
+            lambda name: self.boards[names.index(name)].hal.press(b"sos"),
+        )  # fmt: skip
         self._identities = IdentityFaults(
             seed, self._events, self.boards, site.parent / "keys.toml", self._keys, self._copy_board, self._attacker,
             self.monitor,
         )  # fmt: skip
         self._schedule_faults(faults)
+        self._begin_checks(site.parent)
+        self.hub.start()
+
+    def _begin_checks(self, folder: Path) -> None:
         agents = [(board.name, functools.partial(getattr, board, "device")) for board in self.boards]
         MemoryRule(self.scheduler, agents, lambda: self.hub.hub, self.monitor.violate)
-        self._checks = StateChecks(
-            site.parent, _GROUP_SIZE, self.scheduler, self.boards, self.hub, self.broker, self.monitor
-        )
-        self.hub.start()
+        StateChecks(folder, _GROUP_SIZE, self.scheduler, self.boards, self.hub, self.broker, self.monitor)
 
     def _schedule_faults(self, faults: DistrictFaults) -> None:
         self._faults.schedule(faults)
@@ -156,7 +167,8 @@ class District:
         names = ("anna", "bo") if self.devices < 100 else ("anna", "bo", "chen", "dora")
         self._dispatchers = [Dispatcher(name=name, token_sha256="0" * 64) for name in names]
         lines = [
-            f'name = "{_SITE}"', 'keys = "keys.toml"', 'broker = "mqtt://broker"', "[[hub]]",
+            f'name = "{_SITE}"', 'keys = "keys.toml"', 'broker = "mqtt://broker"',
+            f"ambient_listening = {str(self._permits_listening).lower()}", "[[hub]]",
             f'host = "{HUB_HOST}"', f"floor_port = {_FLOOR_PORT}", f"media_port = {_MEDIA_PORT}",
             f'uploads = "127.0.0.1:{UPLOAD_PORT}"', f"live_port = {LIVE_PORT}",
         ]  # fmt: skip
@@ -184,7 +196,9 @@ class District:
         if host == BROKER_HOST:
             return self.broker.dial(kind, host, port, connection)
         if kind == "TCP" and host == HUB_HOST:
-            return self.hub.tcp.dial(connection, port, f"10.255.{number >> 8}.{number & 255}")
+            name = (self.boards + self._copies)[number].name
+            answered = functools.partial(self.monitor.upload_answered, name)
+            return self.hub.tcp.dial(connection, port, f"10.255.{number >> 8}.{number & 255}", answered)
         if kind == "UDP" and host == HUB_HOST:
             flow = self.exchange.dial(connection, host, port)
             self._board_at[flow.address] = (self.boards + self._copies)[number]
@@ -249,10 +263,17 @@ class District:
         if self._are_faults_on and board.random.random() < _DAMAGED:
             self.scheduler.after(board.random.uniform(100, 3000), board.cut_power)
 
-    def _before_answer(self) -> None:
-        """Kill the hub now and then while a dispatcher answers an SOS."""
-        if self._are_faults_on and self._random.random() < _KILLED:
+    def _before_answer(self, device: str) -> None:
+        """Kill the hub now and then while a dispatcher answers an SOS, fill its storage, or let the answer be lost."""
+        if not self._are_faults_on:
+            return
+        if self._random.random() < _FULL:
+            self._faults.fill_hub_disk()
+        if self._random.random() < _KILLED:
             self.hub.kill_in_write(self._random.randrange(12))
+        if self._random.random() < _DROPPED:
+            self.monitor.sums["answers_dropped"] += 1
+            self.broker.drop(device, _DROPPING_MS)
 
     def _press_to_talk(self, board: Board) -> None:
         """Let a wearer talk. Now and then somebody of the same group answers at once, or interrupts."""
@@ -314,7 +335,7 @@ class District:
     def _is_settled(self) -> bool:
         """Return whether nothing is left to arrive."""
         return (
-            self.monitor.alarms_are_closed(CLOSED_STATE)
+            self.monitor.sos.are_closed()
             and not any(self.monitor.missing(board.name) > board.thinned for board in self.boards)
             and not self.monitor.cameras.missing(self._clips())
         )
@@ -345,7 +366,7 @@ class District:
     def _finish(self) -> dict[str, Any]:
         for board in self.boards:
             self.monitor.check_delivery(board.name, board.thinned)
-        self.monitor.check_alarms(CLOSED_STATE)
+        self.monitor.sos.check()
         self.monitor.sums["clips"] = self.monitor.cameras.check_clips(self._clips())
         self.hub.dispose()
         self._folder.cleanup()
@@ -362,6 +383,11 @@ class District:
     def violations(self) -> list[Violation]:
         """The first violations."""
         return self.monitor.violations
+
+
+def _evidence_key(seed: int) -> bytes:
+    number = int.from_bytes(hashlib.sha256(f"{seed} evidence".encode()).digest(), "big") >> 1
+    return EvidenceKey(ec.derive_private_key(number, ec.SECP256R1())).public
 
 
 def _memory_folder() -> str | None:

@@ -15,6 +15,7 @@ _SAMPLE_MS = 10_000.0
 _SEATS_MS = 10_000.0  # in which a barred device has to leave its groups
 _ADMITTED_MS = 30_000.0  # in which a device that is admitted again has to get its groups
 _TERMS_MS = 300_000.0  # in which a device that is connected has to know its groups and keys
+_ANSWER_MS = 300_000.0  # in which the wearer of a device that is connected has to be shown the end of an SOS
 
 
 class StateChecks:
@@ -40,6 +41,7 @@ class StateChecks:
         self._monitor, self._group_size = monitor, group_size
         self._differing_ms: dict[str, float] = {}  # how long a connected device has had other groups than the hub
         self._seatless_ms: dict[str, float] = {}  # how long a device that is not barred has had no seat
+        self._unanswered_ms: dict[tuple[str, int], float] = {}  # since an SOS was closed and its wearer not shown that
         self._recordings = 0
         scheduler.after(_SAMPLE_MS, self._sample)
 
@@ -55,6 +57,8 @@ class StateChecks:
                     self._check_admitted(board, groups[str(site_group)]["seats"])
                     if board.is_connected:
                         self._check_terms(board, groups, site_group)
+            if self._can_store:
+                self._check_answers({board.name for board in self._boards if board.is_connected})
         recordings = sum(1 for _ in self._recordings_folder.glob("*/*.json"))
         if recordings < self._recordings:
             self._monitor.violate("evidence", f"recordings of today were deleted: {self._recordings - recordings}")
@@ -79,6 +83,15 @@ class StateChecks:
             self._monitor.violate(
                 "barred", f"{board.name} is admitted, and has had no seat for {seatless_ms / 1000:.0f} s"
             )
+
+    def _check_answers(self, connected: set[str]) -> None:
+        """Check that a lost answer to an SOS is repeated."""
+        for key in self._monitor.sos.unanswered():
+            if key[0] in connected:
+                waited_ms = self._unanswered_ms[key] = self._unanswered_ms.get(key, 0) + _SAMPLE_MS
+                if waited_ms == _ANSWER_MS:
+                    text = f"the wearer of {key[0]} has not been shown the end of SOS {key[1]}"
+                    self._monitor.violate("sos answer", f"{text} for {waited_ms / 1000:.0f} s")
 
     @property
     def _can_store(self) -> bool:
