@@ -79,9 +79,7 @@ def _networks(**_: Any) -> list[str]:
 
 
 def _sources(prefix: str, **_: Any) -> list[str]:
-    from serial.tools import list_ports
-
-    return [*(port.device for port in list_ports.comports()), *FilesCompleter("plcap")(prefix)]
+    return [*_ports(), *FilesCompleter("plcap")(prefix)]
 
 
 def _groups(parsed_args: argparse.Namespace, **_: Any) -> list[str]:
@@ -125,6 +123,12 @@ def _groups_of_site() -> list[str]:
         return []
 
 
+def _ports(**_: Any) -> list[str]:
+    from serial.tools import list_ports
+
+    return [port.device for port in list_ports.comports()]
+
+
 _SOUND = FilesCompleter(("wav", "flac", "ogg"))
 _FOLDERS: Completer = DirectoriesCompleter()
 _BY_NAME: dict[str, Completer] = {
@@ -134,6 +138,8 @@ _BY_NAME: dict[str, Completer] = {
     "group": _groups,
     "groups": _groups,
     "source": _sources,
+    "ports": _ports,
+    "image": FilesCompleter("plimg"),
     "capture": FilesCompleter("plcap"),
     "record": FilesCompleter("plcap"),
     "keys": FilesCompleter("toml"),

@@ -25,6 +25,7 @@ VERBS = {
     "doctor": Verb("check this machine; write a support bundle", ""),
     "emulate": Verb("run a device on an emulated board", "emulator"),
     "fix": Verb("decode an NMEA log to fixes with the device's code", "emulator"),
+    "flash": Verb("write an image to devices on ports, many at once", "flash"),
     "floor": Verb("watch who has the floor of which group", "hub"),
     "hub": Verb("run floor control, voice relay, recorder and console of talk groups", "hub"),
     "hub bar": Verb("bar a device from a site, at once and without a restart of the hub", "hub"),

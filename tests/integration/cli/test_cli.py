@@ -222,7 +222,7 @@ def test_errors_name_cause_and_next_step(capsys, command, code, message):
 def test_verbs_are_unchanged():
     """Verbs are a contract because scripts use their names."""
     assert list(VERBS) == [
-        *("boards", "call", "clip", "completion", "decode", "devices", "doctor", "emulate", "fix", "floor"),
+        *("boards", "call", "clip", "completion", "decode", "devices", "doctor", "emulate", "fix", "flash", "floor"),
         *("hub", "hub bar", "hub unbar", "incident", "listen", "live", "monitor", "pack", "talk"),
     ]
 

@@ -1,0 +1,124 @@
+"""Write an image to devices: one port, several, or all that USB lists, at the same time.
+
+The identity of each device is read again right before the first write. A device that fails is tried again and does not
+stop the others. Exit code 0: every device holds the image; 1: at least one was refused or failed.
+"""
+
+import argparse
+import os
+from pathlib import Path
+from typing import Any
+
+from patrolink.cli._arguments import positive_count
+from patrolink.core import boards
+from patrolink.core.errors import DeviceError, UserError
+from patrolink.core.json_lines import print_record, print_summary
+from patrolink.core.text import plural
+from patrolink.flash import image_file, ports, screen
+from patrolink.flash.device_flow import ENDED
+from patrolink.flash.fleet import Device, Fleet, Options
+from patrolink.flash.methods.selection import METHODS, default_method, method_factory
+from patrolink.flash.records import Port
+
+EXAMPLES = (
+    "patrolink flash agent.plimg /dev/ttyUSB0",
+    "patrolink flash agent.plimg --all --dry-run",
+    "patrolink flash platform.plimg --all --jobs 8 --json",
+)
+_JOBS, _RETRIES = 16, 2
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's arguments."""
+    parser.add_argument("image", metavar="IMAGE", type=Path, help="image file (.plimg)")
+    parser.add_argument("ports", metavar="PORT", nargs="*", help="serial port; `patrolink devices` lists them")
+    parser.add_argument("--all", action="store_true", help="all serial ports on USB")
+    parser.add_argument("--board", metavar="NAME", help="refuse an image that is for another board")
+    parser.add_argument("--method", choices=METHODS, help="default: console for an agent image, loader for a platform")
+    parser.add_argument(
+        "--jobs", metavar="N", type=positive_count, default=_JOBS, help=f"devices at the same time (default: {_JOBS})"
+    )
+    parser.add_argument(
+        "--retries", metavar="N", type=_count, default=_RETRIES, help=f"further attempts (default: {_RETRIES})"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="identify devices and plan; write nothing")
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text}: must be 0 or more")
+    return value
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the verb and return its exit code."""
+    image = image_file.load(args.image)
+    board = boards.find(image.header.board)
+    if args.board and args.board != board.name:
+        raise UserError(f"{args.image}: the image is for board {board.name}, not {args.board}; use an image for it")
+    targets = _targets(args.ports, args.all, ports.list_ports())
+    options = Options(args.jobs, args.retries, args.dry_run)
+    with method_factory(args.method or default_method(image, board), image, board) as make_method:
+        fleet = Fleet(targets, make_method, ports.list_ports, options, screen.report_change)
+        try:
+            with screen.shown(fleet.devices):
+                fleet.run()
+        finally:
+            _print_results(fleet.devices, args.json)
+    return 0 if all(device.good for device in fleet.devices) else 1
+
+
+def _targets(names: list[str], every: bool, listing: list[Port]) -> list[Port]:
+    """Return the ports of the devices.
+
+    Raises:
+        UserError: No port is named, or one twice.
+        DeviceError: There is no port on USB.
+    """
+    if every == bool(names):
+        raise UserError("name the ports of the devices, or use --all for all on USB; `patrolink devices` lists them")
+    if every:
+        found = [port for port in listing if port.usb_id]
+        if not found:
+            raise DeviceError("no serial port on USB; connect devices with cables that carry data, then repeat")
+        return found
+    real = [os.path.realpath(name) for name in names]
+    for name, path in zip(names, real, strict=True):
+        if real.count(path) > 1:
+            raise UserError(f"{name} is named twice; name each port once")
+    return [ports.find(name, listing) for name in names]
+
+
+def _print_results(devices: list[Device], as_json: bool) -> None:
+    """Print a line for each device that ended, and the summary."""
+    counts = {state: sum(device.state is state for device in devices) for state in sorted(ENDED, key=lambda s: s.value)}
+    for device in devices:
+        if as_json:
+            print_record("flashed_device", _fields(device))
+        else:
+            print(screen.line(device))
+    if as_json:
+        print_summary({"devices": len(devices), **{f"{state.value}_devices": n for state, n in counts.items()}})
+    else:
+        ends = ", ".join(f"{n} {state.value}" for state, n in counts.items() if n)
+        print(f"{plural(len(devices), 'device')}: {ends}")
+
+
+def _fields(device: Device) -> dict[str, Any]:
+    identity, plan = device.identity, device.plan
+    ended = device.start_s is not None and device.end_s is not None
+    return {
+        "port": device.path,
+        "usb_location": device.port.location or None,
+        "usb_serial": device.port.usb_serial or None,
+        "unique_id": (identity.unique_id or None) if identity else None,
+        "board": (identity.board or None) if identity else None,
+        "chip": (identity.chip or None) if identity else None,
+        "flash_state": device.state.value,
+        "why": device.reason or None,
+        "plan": plan.text if plan else None,
+        "image_bytes": plan.bytes if plan else None,
+        "attempts": device.attempts,
+        "duration_s": round((device.end_s or 0.0) - (device.start_s or 0.0), 3) if ended else None,
+    }

@@ -1,0 +1,95 @@
+"""Reads an image file for flashing: header, sizes and digests (protocol/IMAGE.md)."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from patrolink_protocol import image_header
+
+from patrolink.core.errors import UserError
+from patrolink.core.text import printable
+from patrolink.flash.records import Identity, RefusedError
+
+_THUMB = ("armv6m", "armv7m", "armv7em", "armv7emsp", "armv7emdp")  # MPY_FEATURE_ARCH_TEST of MicroPython
+PLATFORM, AGENT = image_header.PLATFORM, image_header.AGENT
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """An image whose header and digests agree with its content.
+
+    Attributes:
+        path: Path of the file.
+        header_bytes: The header as it is in the file.
+        header: The header.
+        content: What the slot holds, or the platform binary.
+    """
+
+    path: Path
+    header_bytes: bytes
+    header: image_header.ImageHeader
+    content: bytes
+
+    @property
+    def label(self) -> str:
+        """What the image is, for people."""
+        return f"{image_header.KINDS[self.header.kind]} {self.header.version} for {self.header.board}"
+
+    def check_fits(self, port: str, identity: Identity) -> None:
+        """Compare the header with what a device says of itself; what it does not know is not compared.
+
+        Raises:
+            RefusedError: The image is for another device.
+        """
+        header = self.header
+        build = f"`make image BOARD={identity.board}` builds firmware of its board"
+        if identity.board and identity.board != header.board:
+            raise RefusedError(f"{port}: the image is for board {header.board}, but this is {identity.board}; {build}")
+        if identity.architecture and not _runs(header.architecture, identity.architecture):
+            raise RefusedError(
+                f"{port}: the image has code for {header.architecture}, but this board runs {identity.architecture}; "
+                f"{build}"
+            )
+        if identity.platform is not None and header.minimum_platform > identity.platform:
+            raise RefusedError(
+                f"{port}: the image needs platform {header.minimum_platform}, but the board has {identity.platform}; "
+                "flash its platform image first"
+            )
+        if identity.rollback_floor is not None and header.rollback < identity.rollback_floor:
+            raise RefusedError(
+                f"{port}: rollback number {header.rollback} of the image is below the floor of the device, "
+                f"{identity.rollback_floor}; flash a newer image"
+            )
+
+
+def _runs(code: str, board: str) -> bool:
+    """Return whether a board of an architecture runs code of another one: Thumb code runs on later cores too."""
+    if code in _THUMB and board in _THUMB:
+        return _THUMB.index(code) <= _THUMB.index(board)
+    return code == board
+
+
+def load(path: Path) -> ImageFile:
+    """Read an image file.
+
+    Raises:
+        UserError: It cannot be read, is damaged, or is no image for a cable.
+    """
+    again = "copy or build the file again"
+    try:
+        with path.open("rb") as file:
+            data = file.read(image_header.HEADER_BYTES + image_header.CONTENT_MAX + 1)
+    except OSError as e:
+        raise UserError(f"{path}: {e.strerror}; name an image file (.plimg)") from None
+    try:
+        header = image_header.unpack(data)
+    except image_header.ImageHeaderError as e:
+        raise UserError(f"{path}: not an image: {printable(str(e))}; {again}") from None
+    if header.kind == image_header.AGENT_DELTA:
+        raise UserError(f"{path}: a delta image, which only goes over the air; use the full image of this version")
+    content = data[image_header.HEADER_BYTES :]
+    if len(content) != header.size:
+        raise UserError(f"{path}: {len(content)} bytes of content, but its header says {header.size}; {again}")
+    if hashlib.sha256(content).digest() != header.sha256:
+        raise UserError(f"{path}: the content is damaged (SHA-256 differs from the header); {again}")
+    return ImageFile(path, data[: image_header.HEADER_BYTES], header, content)

@@ -1,0 +1,66 @@
+"""Which method writes an image to a board, and with which settings."""
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from patrolink.core.boards import Board
+from patrolink.core.errors import UserError
+from patrolink.flash.image_file import AGENT, ImageFile
+from patrolink.flash.method import Factory
+from patrolink.flash.methods.esptool import EsptoolMethod, require_esptool
+from patrolink.flash.methods.serial import SerialMethod
+
+METHODS = ("serial", "esptool")
+# Port of MicroPython: chip as esptool names it, and address of the firmware in its flash.
+_ESP_CHIPS = {"esp32": ("ESP32", 0x1000)}
+
+
+def default_method(image: ImageFile, board: Board) -> str:
+    """Return the method for an image: its loader for a platform image, the console for an agent image.
+
+    Raises:
+        UserError: The board has no method for it.
+    """
+    if image.header.kind == AGENT:
+        if board.runtime != "micropython":
+            raise UserError(f"board {board.name} does not run MicroPython; there is no method for its agent images")
+        return "serial"
+    if board.flash == "none":
+        raise UserError(
+            f"board {board.name} is emulated and takes no platform image; `make image BOARD={board.name}` builds its "
+            "firmware"
+        )
+    return board.flash
+
+
+@contextlib.contextmanager
+def method_factory(name: str, image: ImageFile, board: Board) -> Iterator[Factory]:
+    """Return a function that makes the method object of a port.
+
+    Raises:
+        UserError: The method cannot write this image.
+    """
+    if name == "serial":
+        if image.header.kind != AGENT:
+            raise UserError(
+                f"{image.path}: the method serial writes agent images, and this is {image.label}; use --method "
+                f"{board.flash}"
+            )
+        yield lambda port, cancel: SerialMethod(port, cancel, image)
+        return
+    if name != "esptool" or board.port not in _ESP_CHIPS:
+        raise UserError(f"the method {name} does not reach board {board.name}; leave --method out")
+    if image.header.kind == AGENT:
+        raise UserError(f"{image.path}: the method esptool writes platform images, and this is {image.label}")
+    require_esptool()
+    chip, address = _ESP_CHIPS[board.port]
+    handle, path = tempfile.mkstemp(prefix="patrolink-flash-", suffix=".bin")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(image.content)
+        yield lambda port, cancel: EsptoolMethod(port, cancel, chip, Path(path), address, image.label)
+    finally:
+        os.unlink(path)

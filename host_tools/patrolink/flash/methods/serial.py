@@ -1,0 +1,125 @@
+"""Method `serial`: an agent image over the console of a board, by a small receiver that is pasted into its REPL.
+
+Only what the board lacks is sent, deflated, in numbered frames with CRC; the board computes the SHA-256 of what it
+holds. A board that still runs a receiver, after a broken cable or in recovery, is used without its REPL.
+"""
+
+import contextlib
+import hashlib
+import threading
+
+from patrolink.core.errors import DeadlineError, DeviceError, UserError
+from patrolink.flash import copy_plan, raw_repl
+from patrolink.flash.image_file import ImageFile
+from patrolink.flash.method import Method, Report
+from patrolink.flash.receiver_program import receiver_program
+from patrolink.flash.records import Identity, Plan
+from patrolink.flash.serial_link import SerialLink
+from patrolink.flash.serial_session import BLOCK_BYTES, SerialSession
+
+BAUD = 115_200
+CONTENT_PATH = "/agent.romfs"
+_REPL_S, _RECEIVER_S = 5.0, 2.0
+_CONNECT_ATTEMPTS = 2
+_DIGEST_BYTES = 8
+
+
+class SerialMethod(Method):
+    """Writes an agent image.
+
+    Args:
+        port: Path of the console's port.
+        cancel: Set when the operator stops the command.
+        image: The image.
+    """
+
+    def __init__(self, port: str, cancel: threading.Event, image: ImageFile) -> None:
+        super().__init__(port, cancel)
+        self._image = image
+        self._link: SerialLink | None = None
+        self._session: SerialSession | None = None
+        self._present = (0, b"")  # size and SHA-256
+
+    def identify(self) -> Identity:
+        """See `Method.identify`: the receiver answers, and hashes the present content."""
+        session = self._session
+        if session is None:
+            session = self._connect()
+            self._present = session.digest()
+        info = session.info()
+        return Identity(
+            unique_id=str(info.get("unique_id", "")),
+            board=str(info.get("board", "")),
+            architecture=str(info.get("architecture", "")),
+            version=str(info.get("version", "")),
+            content_sha256=self._present[1],
+        )
+
+    def plan(self, identity: Identity) -> Plan:
+        """See `Method.plan`."""
+        self._image.check_fits(self.port, identity)
+        header = self._image.header
+        text = f"{self._image.label}, {header.size} bytes, over {identity.version or 'no agent image'}"
+        return Plan(text, header.size, unchanged=identity.content_sha256 == header.sha256)
+
+    def write(self, plan: Plan, report: Report) -> None:
+        """See `Method.write`: blocks that the board has already written are not sent again."""
+        session, content = self._opened(), self._image.content
+        session.begin(self._image.header_bytes)
+        blocks = copy_plan.block_parts(content, session.index(self._present[0]), BLOCK_BYTES)
+        written = session.written_digests(len(blocks))
+        for number, parts in enumerate(blocks):
+            block = content[number * BLOCK_BYTES : (number + 1) * BLOCK_BYTES]
+            if hashlib.sha256(block).digest()[:_DIGEST_BYTES] != written[number]:
+                session.write_block(number, content, parts)
+            report(min(len(content), (number + 1) * BLOCK_BYTES), len(content))
+        session.finish()
+
+    def verify(self, plan: Plan) -> None:
+        """See `Method.verify`."""
+        if self._opened().digest() != (self._image.header.size, self._image.header.sha256):
+            raise DeviceError(
+                f"{self.port}: the board does not hold the image after writing; its flash may be worn out; repeat the "
+                "command"
+            )
+
+    def release(self) -> None:
+        """See `Method.release`."""
+        session, self._session = self._opened(), None
+        session.restart()
+
+    def close(self) -> None:
+        """See `Method.close`: a board that is still in the receiver is started again."""
+        session, self._session = self._session, None
+        if self._link is not None:
+            if session is not None:
+                self._link.ignore_cancel()
+                with contextlib.suppress(UserError):
+                    session.restart()
+            self._link.close()
+
+    def _opened(self) -> SerialSession:
+        assert self._session is not None, "identify comes first"
+        return self._session
+
+    def _connect(self) -> SerialSession:
+        if self._link is None:
+            self._link = SerialLink(self.port, BAUD, self._cancel)
+        silence: DeadlineError | None = None
+        for _ in range(_CONNECT_ATTEMPTS):
+            session = SerialSession(self._link)
+            try:
+                raw_repl.enter(self._link, _REPL_S)
+                raw_repl.start(self._link, receiver_program(CONTENT_PATH))
+            except DeadlineError as e:
+                silence = silence or e  # unless a receiver runs already
+            try:
+                session.open(_RECEIVER_S)
+            except (DeadlineError, DeviceError):
+                if silence is None:
+                    raise
+                continue
+            self._session = session
+            return session
+        assert silence is not None
+        raise silence

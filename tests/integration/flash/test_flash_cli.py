@@ -1,0 +1,128 @@
+"""`patrolink flash`: images and ports that cannot be used, exit codes, output for people and as JSON Lines."""
+
+import os
+from pathlib import Path
+
+import pytest
+from patrolink.cli import main
+from patrolink.core.errors import UserError
+from patrolink.emulator.peripherals.esp_rom import Faults
+from patrolink.flash import image_file, ports, screen
+from patrolink.flash.device_flow import State
+from patrolink.flash.fleet import Device
+from patrolink.flash.records import Identity, Port, RefusedError
+from patrolink_protocol import image_header
+
+from tests.support.esp_boards import EspBoard
+from tests.support.flash_images import write_image
+from tests.support.json_lines import records
+
+PLATFORM = {"kind": image_header.PLATFORM, "board": "lilygo_t_a7670", "architecture": "xtensawin"}
+CONTENT = os.urandom(20_000)
+
+
+@pytest.fixture
+def platform(tmp_path):
+    return str(write_image(tmp_path / "platform.plimg", CONTENT, **PLATFORM))
+
+
+def test_boards_are_flashed_and_failures_counted(platform, capsys):
+    good, dead = EspBoard(1), EspBoard(2, Faults(silent=True))
+    try:
+        assert main(["flash", platform, good.path, dead.path, "--retries", "0", "--json"]) == 1
+        first, second, summary = records(capsys.readouterr().out)
+        assert (first["flash_state"], first["unique_id"], first["chip"]) == ("flashed", good.mac.hex(), "ESP32")
+        assert second["flash_state"] == "failed" and "check cable" in second["why"]
+        assert (summary["devices"], summary["flashed_devices"], summary["failed_devices"]) == (2, 1, 1)
+        assert main(["flash", platform, good.path]) == 0
+        out, err = capsys.readouterr()
+        assert out.splitlines()[-1] == "1 device: 1 unchanged"
+        assert "identifying" in err and f"{good.mac.hex()}: unchanged: platform 1.0 for lilygo_t_a7670" in out
+        assert good.rom.flash[0x1000 : 0x1000 + len(CONTENT)] == CONTENT
+    finally:
+        good.close()
+        dead.close()
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["PLATFORM"], 2, "name the ports of the devices, or use --all"),
+        (["PLATFORM", "a", "--all"], 2, "name the ports of the devices, or use --all"),
+        (["PLATFORM", "/dev/a", "/dev/../dev/a"], 2, "named twice"),
+        (["PLATFORM", "--all"], 3, "no serial port on USB"),
+        (["PLATFORM", "a", "--board", "rpi_pico"], 2, "for board lilygo_t_a7670, not rpi_pico"),
+        (["PLATFORM", "a", "--method", "serial"], 2, "the method serial writes agent images"),
+        (["nothing.plimg", "a"], 2, "No such file or directory; name an image file"),
+        (["README", "a"], 2, "not an image: "),
+        (["CUT", "a"], 2, "bytes of content, but its header says 20000"),
+        (["ALTERED", "a"], 2, "the content is damaged"),
+        (["DELTA", "a"], 2, "a delta image, which only goes over the air"),
+        (["MPS2", "a"], 2, "takes no platform image"),
+        (["LINUX", "a"], 2, "does not run MicroPython"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_any_port_is_opened(
+    platform, tmp_path, monkeypatch, capsys, words, code, message
+):
+    monkeypatch.setattr(ports, "list_ports", lambda: [Port("/dev/ttyS0")])
+    data = Path(platform).read_bytes()
+    delta = {"kind": image_header.AGENT_DELTA, "base_sha256": bytes([1] * 32)}
+    files = {
+        "PLATFORM": platform,
+        "README": tmp_path / "readme",
+        "CUT": tmp_path / "cut",
+        "ALTERED": tmp_path / "altered",
+        "DELTA": write_image(tmp_path / "delta", CONTENT, **delta),
+        "MPS2": write_image(tmp_path / "mps2", CONTENT, kind=image_header.PLATFORM),
+        "LINUX": write_image(tmp_path / "linux", CONTENT, board="linux"),
+    }
+    files["README"].write_text("x" * 300)
+    files["CUT"].write_bytes(data[:-1])
+    files["ALTERED"].write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    assert main(["flash", *(str(files.get(word, word)) for word in words)]) == code
+    out, err = capsys.readouterr()
+    assert message in err and out == ""
+
+
+def test_port_that_does_not_exist_fails(platform, tmp_path, capsys):
+    assert main(["flash", platform, str(tmp_path / "gone"), "--retries", "0"]) == 1
+    assert "failed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("identity", "message"),
+    [
+        (Identity(board="unix"), "the image is for board mps2_an385, but this is unix"),
+        (Identity(architecture="armv6m"), "code for armv7m, but this board runs armv6m"),
+        (Identity(platform=0), "needs platform 1, but the board has 0"),
+        (Identity(rollback_floor=2), "rollback number 1 of the image is below the floor of the device, 2"),
+    ],
+)
+def test_image_that_does_not_fit_a_device(tmp_path, identity, message):
+    image = image_file.load(write_image(tmp_path / "agent", CONTENT))
+    with pytest.raises(RefusedError, match=message):
+        image.check_fits("port", identity)
+    image.check_fits("port", Identity(board="mps2_an385", architecture="armv7em", platform=1, rollback_floor=1))
+
+
+def test_every_changed_bit_of_an_image_is_noticed_or_harmless(tmp_path):
+    """Without a signature: a changed header may be valid, but never with other content than it says."""
+    path = write_image(tmp_path / "agent", CONTENT[:64])
+    good = path.read_bytes()
+    for i in range(8 * len(good)):
+        data = bytearray(good)
+        data[i // 8] ^= 1 << (i & 7)
+        path.write_bytes(data)
+        try:
+            image = image_file.load(path)
+        except UserError:
+            continue
+        assert image.content == CONTENT[:64]
+
+
+def test_lines_hide_control_characters(monkeypatch):
+    device = Device(Port("/dev/x"), "/dev/x", State.FAILED, "\x1b[2J", Identity(unique_id="a\nb"))
+    assert screen.line(device) == "/dev/x a\\nb: failed: \\x1b[2J"
+    table = screen._table([device])
+    assert "\\x1b" in str(list(table.columns[-1].cells)[0])
