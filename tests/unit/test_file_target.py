@@ -3,8 +3,8 @@
 import os
 from hashlib import sha256
 
-from agent.update.file_target import FileTarget
 from agent.update.serial_receiver import RefusedError
+from hal.baremetal.file_target import FileTarget
 
 PATH = "file-target-test"
 FILES = (PATH, PATH + ".new", PATH + ".header")

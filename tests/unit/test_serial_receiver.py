@@ -168,7 +168,7 @@ def test_every_flipped_bit_of_a_frame_is_noticed():
 def test_frame_out_of_order_is_not_executed():
     target = Target()
     answers, _ = run(frame(0, b"", b"") + frame(5, block(0, b"x")), target)
-    assert answers[1][:2] == (sr.AGAIN, 0) and target.blocks == {}
+    assert answers[1][:2] == (sr.REPEAT, 0) and target.blocks == {}
 
 
 def test_new_session_after_a_broken_one():
@@ -198,4 +198,4 @@ def test_bad_requests_are_refused():
 def test_oversized_lengths_are_not_buffered():
     head = bytes([sr.START, 0, 0, 0xFF, 0xFF, 1, 0, 0, 0, 0, 0])
     answers, _ = run(frame(0, b"", b"") + head + frame(0, bytes([sr.INFO])), Target())
-    assert [answer[0] for answer in answers] == [sr.DONE, sr.AGAIN, sr.DONE]
+    assert [answer[0] for answer in answers] == [sr.DONE, sr.REPEAT, sr.DONE]

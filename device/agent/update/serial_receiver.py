@@ -5,7 +5,7 @@
 
 All numbers are little-endian. The data of a frame is part of one stream of raw deflate (RFC 1951) with a window of
 4 KB, flushed at the end of each frame, and inflates to a request: its operation (u8) and arguments. Frames are
-numbered; one that comes twice is executed once and answered again. A damaged frame is answered with AGAIN and the
+numbered; one that comes twice is executed once and answered again. A damaged frame is answered with REPEAT and the
 number that is expected. The host ends a wait for missing bytes by zeros, which are skipped between frames. A frame
 without data starts a session: a new stream, whose first frame has number 0.
 
@@ -16,7 +16,7 @@ from binascii import crc32
 from hashlib import sha256
 
 START = 0xA5
-DONE, AGAIN, REFUSED = b"A", b"N", b"R"
+DONE, REPEAT, REFUSED = b"A", b"N", b"R"
 INFO, DIGEST, BEGIN, INDEX, BLOCKS, BLOCK, FINISH, RESTART, QUIT = range(9)
 BLOCK_BYTES = 4096  # of the content, written at once
 INDEX_BYTES = 1024  # of the present content, listed for copies
@@ -76,7 +76,7 @@ class SerialReceiver:
                 self._answer = self._execute(operation, raw)
                 self._expected = (number + 1) & 0xFFFF
             elif number != (self._expected - 1) & 0xFFFF or not self._answer:
-                self._write(self._answer_of(AGAIN, self._expected, b""))
+                self._write(self._answer_of(REPEAT, self._expected, b""))
                 continue
             self._write(self._answer)
         return operation == RESTART

@@ -79,10 +79,10 @@ def _targets(names: list[str], every: bool, listing: list[Port]) -> list[Port]:
     if every == bool(names):
         raise UserError("name the ports of the devices, or use --all for all on USB; `patrolink devices` lists them")
     if every:
-        found = [port for port in listing if port.usb_id]
-        if not found:
+        on_usb = [port for port in listing if port.usb_id]
+        if not on_usb:
             raise DeviceError("no serial port on USB; connect devices with cables that carry data, then repeat")
-        return found
+        return on_usb
     real = [os.path.realpath(name) for name in names]
     for name, path in zip(names, real, strict=True):
         if real.count(path) > 1:

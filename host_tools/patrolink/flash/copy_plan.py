@@ -46,7 +46,7 @@ def parts(content: bytes, index: bytes) -> list[Part]:
 def _parts(content: bytes, index: bytes) -> list[Part]:
     entries = {index[at : at + _ENTRY_BYTES]: at // _ENTRY_BYTES for at in range(0, len(index), _ENTRY_BYTES)}
     known = {int.from_bytes(entry[:_CRC_BYTES], "little") for entry in entries}
-    found: list[Part] = []
+    result: list[Part] = []
     end = 0
     for start, crc in _windows(content, known):
         if start < end:
@@ -55,12 +55,12 @@ def _parts(content: bytes, index: bytes) -> list[Part]:
         block = entries.get(crc.to_bytes(_CRC_BYTES, "little") + digest[: _ENTRY_BYTES - _CRC_BYTES])
         if block is not None:
             if start > end:
-                found.append(Part(end, start - end, None))
-            found.append(Part(start, INDEX_BYTES, block * INDEX_BYTES))
+                result.append(Part(end, start - end, None))
+            result.append(Part(start, INDEX_BYTES, block * INDEX_BYTES))
             end = start + INDEX_BYTES
     if end < len(content):
-        found.append(Part(end, len(content) - end, None))
-    return found
+        result.append(Part(end, len(content) - end, None))
+    return result
 
 
 def _windows(content: bytes, known: set[int]) -> Iterator[tuple[int, int]]:

@@ -75,7 +75,7 @@ def load(path: Path) -> ImageFile:
     Raises:
         UserError: It cannot be read, is damaged, or is no image for a cable.
     """
-    again = "copy or build the file again"
+    remedy = "copy or build the file again"
     try:
         with path.open("rb") as file:
             data = file.read(image_header.HEADER_BYTES + image_header.CONTENT_MAX + 1)
@@ -84,12 +84,12 @@ def load(path: Path) -> ImageFile:
     try:
         header = image_header.unpack(data)
     except image_header.ImageHeaderError as e:
-        raise UserError(f"{path}: not an image: {printable(str(e))}; {again}") from None
+        raise UserError(f"{path}: not an image: {printable(str(e))}; {remedy}") from None
     if header.kind == image_header.AGENT_DELTA:
         raise UserError(f"{path}: a delta image, which only goes over the air; use the full image of this version")
     content = data[image_header.HEADER_BYTES :]
     if len(content) != header.size:
-        raise UserError(f"{path}: {len(content)} bytes of content, but its header says {header.size}; {again}")
+        raise UserError(f"{path}: {len(content)} bytes of content, but its header says {header.size}; {remedy}")
     if hashlib.sha256(content).digest() != header.sha256:
-        raise UserError(f"{path}: the content is damaged (SHA-256 differs from the header); {again}")
+        raise UserError(f"{path}: the content is damaged (SHA-256 differs from the header); {remedy}")
     return ImageFile(path, data[: image_header.HEADER_BYTES], header, content)

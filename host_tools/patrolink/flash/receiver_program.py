@@ -8,7 +8,7 @@ import zlib
 
 from patrolink.core import resources
 
-_SOURCES = ("compat/inflate_stream.py", "agent/update/serial_receiver.py", "agent/update/file_target.py")
+_SOURCES = ("compat/inflate_stream.py", "agent/update/serial_receiver.py", "hal/baremetal/file_target.py")
 _WINDOW_BITS = 12
 # Board, unique id and architecture are those of the board; a refusal comes before anything is written.
 _START = """

@@ -47,7 +47,7 @@ class SerialLink:
         except serial.SerialTimeoutException:
             raise DeadlineError(f"{self.port}: the board takes no data; check its cable, then repeat") from None
         except OSError as e:
-            raise self._gone(e) from None
+            raise self._broken(e) from None
 
     def read(self, length: int, limit_s: float) -> bytes:
         """Return the next bytes.
@@ -90,7 +90,7 @@ class SerialLink:
             try:
                 self._input += self._serial.read(max(1, self._serial.in_waiting))
             except (OSError, TypeError) as e:  # pyserial raises TypeError when another thread has closed the port
-                raise self._gone(e) from None
+                raise self._broken(e) from None
 
-    def _gone(self, error: Exception) -> DeviceError:
+    def _broken(self, error: Exception) -> DeviceError:
         return DeviceError(f"{self.port}: the connection broke ({error}); connect the board again, then repeat")

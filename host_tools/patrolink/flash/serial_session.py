@@ -13,7 +13,7 @@ from patrolink.flash.serial_link import SerialLink
 
 BLOCK_BYTES = 4096
 _START = b"\xa5"
-_DONE, _AGAIN, _REFUSED = b"A", b"N", b"R"
+_DONE, _REPEAT, _REFUSED = b"A", b"N", b"R"
 _INFO, _DIGEST, _BEGIN, _INDEX, _BLOCKS, _BLOCK, _FINISH, _RESTART = range(8)
 _INDEX_ENTRIES, _INDEX_ENTRY_BYTES = 128, 8
 _DIGESTS, _DIGEST_BYTES = 64, 8
@@ -21,7 +21,8 @@ _LITERAL = b"\xff\xff\xff\xff"
 _FILLER = bytes(BLOCK_BYTES + 256)  # longer than any frame
 _ANSWER_HEAD_BYTES, _ANSWER_MAX = 9, 4096
 _WINDOW_BITS = 12
-_ATTEMPTS, _OPEN_ATTEMPTS = 6, 2
+_ATTEMPTS = 8
+_SILENT, _OPEN_SILENT = 4, 2  # attempts without an answer
 _NUMBERS = 1 << 16
 
 
@@ -120,13 +121,14 @@ class SerialSession:
 
     def _exchange(self, frame: bytes, number: int, limit_s: float, new: bool = False) -> tuple[bytes, bytes]:
         """Send a frame until it is answered; returns status and data of the answer."""
-        attempts = _OPEN_ATTEMPTS if new else _ATTEMPTS
-        for attempt in range(attempts):
+        silent = 0
+        for _ in range(_ATTEMPTS):
             self._link.write(frame)
             try:
                 status, answered, reply = self._answer(number, limit_s)
             except DeadlineError:
-                if attempt == attempts - 1:
+                silent += 1
+                if silent == (_OPEN_SILENT if new else _SILENT):
                     raise
                 self._link.write(_FILLER)  # ends the wait for bytes that were lost
                 continue
@@ -147,7 +149,7 @@ class SerialSession:
                 continue
             data = self._link.read(length, max(0.0, deadline_s - time.monotonic()))
             answered = int.from_bytes(head[1:3], "little")
-            if zlib.crc32(data, zlib.crc32(head[:5])) == crc and (head[:1] == _AGAIN or answered == number):
+            if zlib.crc32(data, zlib.crc32(head[:5])) == crc and (head[:1] == _REPEAT or answered == number):
                 return head[:1], answered, data
 
 

@@ -106,13 +106,13 @@ def test_image_that_does_not_fit_a_device(tmp_path, identity, message):
     image.check_fits("port", Identity(board="mps2_an385", architecture="armv7em", platform=1, rollback_floor=1))
 
 
-def test_every_changed_bit_of_an_image_is_noticed_or_harmless(tmp_path):
+def test_a_changed_bit_in_any_byte_of_an_image_is_noticed_or_harmless(tmp_path):
     """Without a signature: a changed header may be valid, but never with other content than it says."""
     path = write_image(tmp_path / "agent", CONTENT[:64])
     good = path.read_bytes()
-    for i in range(8 * len(good)):
+    for i in range(len(good)):
         data = bytearray(good)
-        data[i // 8] ^= 1 << (i & 7)
+        data[i] ^= 1 << (i & 7)
         path.write_bytes(data)
         try:
             image = image_file.load(path)

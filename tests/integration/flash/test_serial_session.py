@@ -153,9 +153,9 @@ def test_a_new_session_ends_one_that_broke():
     session.begin(b"P" * 256)
     session.write_block(0, OLD, block_parts(OLD, b"", BLOCK_BYTES)[0])
     board.write(b"\xa5\x09\x00\x00\x10\x00\x10")  # the cable is pulled in the middle of a frame
-    again = SerialSession(board)
-    again.open(1)
-    send(again, OLD[:6000])
+    second = SerialSession(board)
+    second.open(1)
+    send(second, OLD[:6000])
     assert target.old == OLD[:6000]
 
 

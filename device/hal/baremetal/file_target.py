@@ -15,7 +15,7 @@ class FileTarget:
 
     Args:
         path: Path of the content.
-        check: check(header) raises `serial_receiver.RefusedError` if the image does not fit this device.
+        check: check(header) raises `agent.update.serial_receiver.RefusedError` if the image does not fit this device.
 
     Attributes:
         source_bytes: Length of the present content; 0: there is none.
