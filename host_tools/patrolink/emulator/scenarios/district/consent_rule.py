@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from patrolink.emulator.scheduler import Scheduler
 
 _KEY_MS = 15_000.0  # in which a device opens the microphone after its wearer has pressed a key
-_LISTENING_MS = 40_000.0  # longest ambient listening: 30 s, and time to end it
+_OPEN_MAX_MS = 40_000.0  # ambient listening lasts 30 s, a press of a simulated wearer less
 
 
 class ConsentRule:
@@ -47,6 +47,8 @@ class ConsentRule:
     def microphone_opened(self, device: str) -> None:
         """A device has opened its microphone."""
         self._changes[device] += 1
+        change = self._changes[device]
+        self._scheduler.after(_OPEN_MAX_MS, lambda: self._check_end(device, change))
         pressed_ms = self._pressed_ms.get(device)
         if pressed_ms is not None and self._scheduler.now - pressed_ms <= _KEY_MS:
             return
@@ -55,8 +57,6 @@ class ConsentRule:
             self._violate("consent", f"{device} opened its microphone without its wearer, which is not permitted")
         elif self._listening_requests[device] < 0:
             self._violate("consent", f"{device} opened its microphone without its wearer, and nobody asked for it")
-        change = self._changes[device]
-        self._scheduler.after(_LISTENING_MS, lambda: self._check_end(device, change))
 
     def microphone_closed(self, device: str) -> None:
         """A device has closed its microphone."""
@@ -64,7 +64,7 @@ class ConsentRule:
 
     def _check_end(self, device: str, change: int) -> None:
         if self._changes[device] == change:
-            self._violate("consent", f"{device} has been listened to for {_LISTENING_MS / 1000:.0f} s")
+            self._violate("consent", f"the microphone of {device} has been open for {_OPEN_MAX_MS / 1000:.0f} s")
 
     def recorded(self, device: str, clip: int) -> None:
         """A device has announced a clip of a recording that a dispatcher has started, for the first time or again."""

@@ -160,7 +160,7 @@ class SimulatedDispatcher:
     async def _listen_in(self, session: DispatcherSession) -> None:
         """Listen to a device with sound now and then; half of them do not permit it, and half of the sites."""
         while self._sounding:
-            await asyncio.sleep(self._random.expovariate(1 / (6 * self._talk_s)))
+            await asyncio.sleep(self._random.expovariate(1 / (4 * self._talk_s)))
             device = self._random.choice(self._sounding)
             try:
                 self._monitor.consent.listening_requested(device)
