@@ -17,7 +17,7 @@ help:
 	@echo "make test-fast run the tests that need no real time: structure, unit, protocol, simulation"
 	@echo "make setup     create .venv with the tool .venv/bin/patrolink"
 	@echo "make hil       run the tests on boards, those in PATROLINK_HARDWARE or emulated ones; results in build/hil"
-	@echo "make image     build the firmware of BOARD (mps2_an385) with the agent frozen in"
+	@echo "make image     build the agent image of BOARD (mps2_an385), and its firmware with the agent frozen in if it has a recipe"
 	@echo "make parity    run the unit tests on CPython and on MicroPython"
 	@echo "make bench     run the benchmarks with their peers; results in build/bench and docs/benchmarks.md"
 	@echo "make docs      build the documentation site; results in build/docs"
@@ -128,9 +128,11 @@ test-fast: .venv/test-ready $(UMQTT)
 	@$(BIN)/python -m pytest -q $(PARALLEL) -n 2 tests/structure tests/unit tests/protocol tests/simulation
 
 BOARD ?= mps2_an385
-image: $(UMQTT)
-	@[ -x boards/$(BOARD)/build.sh ] || { echo "error: board $(BOARD) has no firmware recipe (boards/$(BOARD)/build.sh)" >&2; exit 2; }
-	@boards/$(BOARD)/build.sh
+ROLLBACK ?= 0
+image: .venv/test-ready $(UMQTT)
+	@if [ -x boards/$(BOARD)/build.sh ]; then boards/$(BOARD)/build.sh; fi
+	@mkdir -p build/images/$(BOARD)
+	@$(BIN)/patrolink image build --board $(BOARD) --rollback $(ROLLBACK) --out build/images/$(BOARD)/agent.plimg
 
 hil: plan .venv/test-ready $(UMQTT) $(FILM) debian
 	@rm -rf build/hil && mkdir -p build/hil

@@ -23,17 +23,7 @@ exec 9>"$out/lock"
 flock 9
 
 # --- frozen modules: the agent without modules that only processes use ---
-rm -rf "$agent" && mkdir -p "$agent"
-cp -R "$root/device/agent" "$root/device/compat" "$root/protocol/patrolink_protocol" "$root/build/device-lib/umqtt" "$agent"
-mkdir -p "$agent"/app "$agent"/hal/baremetal
-cp "$root/device/boot.py" "$root/protocol/generated/patrolink_messages.py" "$agent"
-cp "$root"/device/app/{start,errors,config,device,wiring_network,wiring_modem,wiring_media,wiring_commands,wiring_camera,wiring_recording,wiring_live_view,wiring_upload}.py "$agent/app"
-cp "$root"/device/hal/{common,clip_storage}.py "$agent/hal"
-cp "$root/device/hal/baremetal/platform.py" "$agent/hal/baremetal"
-find "$agent" -name '*_cpython.py' -delete
-rm -f "$agent"/compat/{netsock,tls,udp}.py # only for processes
-find "$agent" -name __pycache__ -prune -exec rm -rf {} +
-python3 "$root/protocol/inline_constants.py" "$agent" # generated constants then use no heap
+python3 "$root/boards/firmware_sources.py" "$agent"
 
 recipe=$( (cd "$board_dir" && sha256sum sources.lock build.sh; find port -type f | LC_ALL=C sort | xargs sha256sum
            arm-none-eabi-gcc --version | head -1) | sha256sum | cut -d' ' -f1)

@@ -130,6 +130,7 @@ def _ports(**_: Any) -> list[str]:
 
 
 _SOUND = FilesCompleter(("wav", "flac", "ogg"))
+_IMAGES = FilesCompleter("plimg")
 _FOLDERS: Completer = DirectoriesCompleter()
 _BY_NAME: dict[str, Completer] = {
     "board": _boards,
@@ -156,10 +157,21 @@ _BY_NAME: dict[str, Completer] = {
     "pcap": FilesCompleter("pcap"),
     "output": FilesCompleter(),
     "bundle": FilesCompleter("zip"),
+    "base": _IMAGES,
+    "new": _IMAGES,
+    "trust": FilesCompleter("pem"),
+    "platform": FilesCompleter(),
     "place": _FOLDERS,
     "out": _FOLDERS,
 }
 _BY_VERB: dict[tuple[str, str], Completer] = {
     ("live", "out"): FilesCompleter(("mp4", "mkv")),
     ("listen", "output"): _SOUND,
+    ("build", "out"): _IMAGES,
+    ("sign", "file"): _IMAGES,
+    ("sign", "key"): FilesCompleter("pem"),
+    ("sign", "out"): _IMAGES,
+    ("inspect", "file"): _IMAGES,
+    ("diff", "out"): _IMAGES,
+    ("key", "file"): FilesCompleter("pem"),
 }

@@ -30,6 +30,7 @@ VERBS = {
     "hub": Verb("run floor control, voice relay, recorder and console of talk groups", "hub"),
     "hub bar": Verb("bar a device from a site, at once and without a restart of the hub", "hub"),
     "hub unbar": Verb("admit a barred device again", "hub"),
+    "image": Verb("build, sign, inspect and compare images of firmware", "flash"),
     "incident": Verb("record an SOS on an emulated device, then verify and export the clip", "emulator"),
     "listen": Verb("listen to groups on the loudspeaker, or into a file", "hub"),
     "live": Verb("watch a device's camera in a player, or into a file", "video"),
@@ -43,4 +44,11 @@ CLIP_VERBS = {
     "verify": "verify that clips are what devices recorded",
     "show": "show what clips contain and write their contact sheets",
     "export": "export clips as film, track and evidence sheet",
+}
+IMAGE_VERBS = {
+    "build": "build the image of a board",
+    "key": "create a release key",
+    "sign": "sign an image with a release key",
+    "inspect": "show what an image contains and who signed it",
+    "diff": "make the delta between two agent images",
 }

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from patrolink.core import resources, settings_file
 from patrolink.core.errors import DeviceError, UserError
 
+Architecture = Literal["armv6m", "armv7m", "armv7em", "armv7emsp", "armv7emdp", "xtensa", "xtensawin", "rv32imc"]
 Feature = Literal["gps", "modem", "ptt", "camera", "buttons", "watchdog", "console"]
 _EMULATED = "emulated"
 _EXAMPLE = "boards/unix/board.toml"
@@ -113,6 +114,7 @@ class Board(_Strict):
     hal: Literal["posix", "baremetal"]
     run: Literal["emulated", "not run on hardware yet"]
     port: Literal["esp32", "rp2"] | None = None
+    architecture: Architecture | None = None
     heap_kb: int | None = Field(default=None, ge=64, le=1_048_576)
     features: list[Feature]
     flash: Literal["none", "esptool", "uf2"]
@@ -136,6 +138,12 @@ class Board(_Strict):
             raise ValueError(
                 "a board that is not emulated needs hal = 'baremetal', its port and [wiring], and no [image]"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _check_architecture(self) -> "Board":
+        if self.architecture and self.hal != "baremetal":
+            raise ValueError("only boards with hal = 'baremetal' run firmware and have an architecture; remove it")
         return self
 
     @property

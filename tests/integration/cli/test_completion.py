@@ -11,7 +11,7 @@ from pathlib import Path
 import pexpect
 import pytest
 from patrolink.cli import main
-from patrolink.cli._verbs import CLIP_VERBS, VERBS
+from patrolink.cli._verbs import CLIP_VERBS, IMAGE_VERBS, VERBS
 
 from tests.support.json_lines import records
 from tests.support.polling import TIMEOUT_S
@@ -27,7 +27,7 @@ SHELLS = [
 def folder(tmp_path, monkeypatch):
     """A current folder with files of several kinds."""
     monkeypatch.chdir(tmp_path)
-    for name in ("walk.plcap", "walk.csv", "walk.txt", "keys.toml", "other.zip"):
+    for name in ("walk.plcap", "walk.csv", "walk.txt", "keys.toml", "other.zip", "agent.plimg", "release.pem"):
         (tmp_path / name).touch()
     (tmp_path / "clips").mkdir()
     return tmp_path
@@ -63,6 +63,9 @@ def complete(line: str, **environment: str) -> list[str]:
         ("patrolink clip verify ", ["clips/"]),
         ("patrolink emulate --seed ", []),
         ("patrolink hub bar vest-1 --s", ["--site"]),
+        ("patrolink image ", [*IMAGE_VERBS]),
+        ("patrolink image sign ", ["agent.plimg", "clips/"]),
+        ("patrolink image sign x --key ", ["clips/", "release.pem"]),
         ("patrolink hub unbar vest-1 --k", ["--keep-key"]),
     ],
 )

@@ -43,6 +43,9 @@ def capture(tmp_path_factory):
         (["emulate", "--network", "lift", "--hours", "0.1"], 0, {"summary"}),
         (["doctor"], 0, {"finding", "summary"}),
         (["clip", "list", "no such folder"], 2, {"error"}),
+        (["image", "build", "--board", "mps2_an385", "--rollback", "1", "--out", "OUT"], 0, {"image", "summary"}),
+        (["image", "key", "OUT"], 0, {"release_key"}),
+        (["image", "inspect", "CAPTURE"], 2, {"error"}),
     ],
     ids=lambda value: " ".join(value[:2]) if isinstance(value, list) else "",
 )

@@ -29,6 +29,7 @@ NEED_EXTRAS = {
     "clip verify .": "video",
     "emulate --fixes 10": "emulator",
     "incident": "emulator",
+    "image key release.pem": "flash",
 }
 TRACK = GOLDEN / "tracks" / "walk-1hz.csv"
 

@@ -13,6 +13,7 @@ BOARD = "mps2_an385"
 RECIPE = f"boards/{BOARD}/build.sh"
 IMAGE = f"build/images/{BOARD}/firmware.elf"
 AGENT = (
+    "boards/firmware_sources.py",
     "build/device-lib",
     "device",
     "protocol/generated",
