@@ -2,8 +2,8 @@
 
 usage: python tests/simulation/fault_matrix.py
 
-Exit code 1 if a fault loses data. Each fault is a function that schedules it for minutes 10 to 20 of a patrol of half
-an hour. `TcpProxy` applies the TCP faults between a broker and any device, a real one included.
+Exit code 1 if a fault loses data. Each fault is a function that schedules it for minutes 3 to 13 of a patrol of 18
+minutes. `TcpProxy` applies the TCP faults between a broker and any device, a real one included.
 """
 
 import sys
@@ -18,7 +18,9 @@ from patrolink.emulator.scenarios.simulation import Simulation
 
 MINUTE = 60_000.0
 PLAIN = Profile(80, 20, 0.0, 1000, 4000)
-BEGIN, END = 10 * MINUTE, 20 * MINUTE
+BEGIN, END = 3 * MINUTE, 13 * MINUTE
+SOS_MS = 8 * MINUTE + 500
+HOURS = 0.3
 Plan = Callable[[Simulation], None]
 
 
@@ -82,8 +84,8 @@ def _fill(sim: Simulation) -> None:
 
 def _fill_and_restart(sim: Simulation) -> None:
     _fill(sim)
-    sim.scheduler.at(12 * MINUTE, partial(_power, sim))
-    sim.scheduler.at(14 * MINUTE, partial(_power, sim))
+    sim.scheduler.at(BEGIN + 2 * MINUTE, partial(_power, sim))
+    sim.scheduler.at(BEGIN + 4 * MINUTE, partial(_power, sim))
 
 
 def _jump(sim: Simulation) -> None:
@@ -170,11 +172,11 @@ FAULTS: dict[str, Plan] = {
 
 
 def run(name: str, dialect: str = "quectel", seed: int = 1) -> tuple[Report, Simulation]:
-    """Simulate half an hour of patrol with one fault and an SOS during it."""
+    """Simulate a patrol with one fault and an SOS during it."""
     sim = Simulation(PLAIN, seed, dialect, NO_FAULTS, name=name)
     FAULTS[name](sim)
-    sim.scheduler.at(15 * MINUTE + 500, sim.press_sos)
-    return sim.run(0.5), sim
+    sim.scheduler.at(SOS_MS, sim.press_sos)
+    return sim.run(HOURS), sim
 
 
 def main() -> int:

@@ -40,7 +40,7 @@ from ptt_harness import HUB, KEY, PttHarness  # noqa: E402
 
 BUSY_MS = 240_000
 BOUND_MS = 70_000  # PTT.md, "Reports"
-_STEP_MS = 50
+_STEP_MS = 100
 _SITE = """name = "site"
 keys = "keys.toml"
 broker = "mqtt://127.0.0.1"

@@ -12,6 +12,7 @@ from tests.simulation import fault_matrix
 PEER = "media.patrolink.example"
 REPLY = b"+CEREG: 0\r\n"  # looks like a URC
 SEND_INTERVAL_MS = 1000
+HOURS = 23 / 60  # until ten minutes after the fault
 FAULTS = [
     "nothing",
     "black hole: registered, no data passes",
@@ -112,8 +113,8 @@ class DatagramSimulation(Simulation):
 def test_datagrams_do_not_affect_the_session_and_recover_from_faults(name, dialect):
     sim = DatagramSimulation(fault_matrix.PLAIN, 1, dialect, NO_FAULTS, name=name)
     fault_matrix.FAULTS[name](sim)
-    sim.scheduler.at(15 * fault_matrix.MINUTE + 500, sim.press_sos)
-    report = sim.run(0.5)
+    sim.scheduler.at(fault_matrix.SOS_MS, sim.press_sos)
+    report = sim.run(HOURS)
     context = (name, dialect, report, sim.sent, sim.arrived, "\n".join(list(sim.log)[-40:]))
     assert report.clean and report.rejected == 0, context
     assert report.watchdog_resets == report.board_resets == 0, context
@@ -122,7 +123,7 @@ def test_datagrams_do_not_affect_the_session_and_recover_from_faults(name, diale
     assert sim.queue_max <= 6, context
     before = [ms for ms in sim.replies_ms if ms < fault_matrix.BEGIN]
     after = [ms for ms in sim.replies_ms if ms > fault_matrix.END + 5 * fault_matrix.MINUTE]
-    assert len(before) > 150 and len(after) > 60, (len(before), len(after), *context)
+    assert len(before) > 50 and len(after) > 60, (len(before), len(after), *context)
     if name == "nothing":
         assert report.reconnects == 0 and report.event_max_s < 1, context
-        assert sim.arrived == sim.sent > 1500, context
+        assert sim.arrived == sim.sent > 1200, context

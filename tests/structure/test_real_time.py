@@ -19,6 +19,8 @@ REAL_TIME_MODULES = {
 }
 # Modules whose event loop runs on virtual time
 SIMULATIONS = {f"tests.support.simulated_{name}" for name in ("clips", "command", "network", "site")}
+# Last parts of the names of functions that wait or start what waits
+ATTRIBUTES = {"sleep", "Popen", "Thread"}
 # Their children wait: `patrolink call` runs two devices, a hub and a broker.
 CHILDREN = {"integration/ptt/test_call.py": ["patrolink call"]}
 
@@ -35,7 +37,8 @@ def reasons(path: Path) -> list[str]:
     fixtures = {argument.arg for function in users for argument in function.args.args} & FIXTURES
     assigned = {ast.unparse(node.targets[0]) for node in tree.body if isinstance(node, ast.Assign)}
     defined = {function.name for function in functions} | assigned
-    attributes = {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    called = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr in ATTRIBUTES]
+    attributes = {ast.unparse(node) for node in called}
     imported = set(imported_names(path))
     calls = attributes & {"time.sleep", "subprocess.Popen", "threading.Thread"}
     if not imported & SIMULATIONS:
