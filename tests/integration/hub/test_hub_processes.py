@@ -203,10 +203,12 @@ def test_stop_signal_at_any_moment_ends_the_hub_in_order(tmp_path, broker):
     rng = random.Random(SEED)
     for latest_s in (0.8, 1.6, 2.5):
         delay_s = rng.uniform(latest_s - 0.8, latest_s)
-        hub = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        hub = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
         time.sleep(delay_s)  # the moment is what is tested
         children = psutil.Process(hub.pid).children(recursive=True)
-        hub.send_signal(signal.SIGTERM)
+        os.killpg(hub.pid, signal.SIGTERM)  # to every process, as a terminal does
         out, err = hub.communicate(timeout=TIMEOUT_S)
         context = f"seed {SEED}, after {delay_s:.3f} s: {out}{err}"
         assert hub.returncode in (0, -signal.SIGTERM, 128 + signal.SIGTERM) and "Traceback" not in err, context
