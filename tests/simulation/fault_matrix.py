@@ -89,7 +89,7 @@ def _fill_and_restart(sim: Simulation) -> None:
 
 
 def _jump(sim: Simulation) -> None:
-    sim.hal.clock_jump_ms += 3_600_000
+    sim.hal.clock.jump_ms += 3_600_000
 
 
 def _duplicate_and_reorder(sim: Simulation) -> None:

@@ -30,6 +30,7 @@ class ParallelHal(VirtualHal):
     def __init__(self, scheduler: Scheduler, seed: str) -> None:
         super().__init__(scheduler, seed)
         self._greenlet: greenlet.greenlet | None = None
+        self._main: greenlet.greenlet | None = None  # runs the scheduler
         self._suspended = False
         self._waiting = False  # suspended until an input arrives
         self._deadline_ms = 0.0  # of the suspension in progress
@@ -44,6 +45,7 @@ class ParallelHal(VirtualHal):
     def start(self, program: Callable[[], None]) -> None:
         """Run a program in a greenlet of this board."""
         self._suspended = self._waiting = self._woken = False
+        self._main = greenlet.getcurrent()
         self._greenlet = greenlet.greenlet(program)
         self._greenlet.switch()
 
@@ -93,7 +95,7 @@ class ParallelHal(VirtualHal):
     def pause(self, ms: float) -> None:
         """Wait without inputs and without the watchdog, while the board has no power."""
         self._suspend(ms)
-        self._fed = self._scheduler.now
+        self.watchdog.fed_ms = self._scheduler.now
 
     def shortest_wait_ms(self) -> float:
         """Return the shortest wait without an input."""
@@ -104,7 +106,7 @@ class ParallelHal(VirtualHal):
         if self.dies is None:
             self._waiting = True
             self._suspend(max(ms, self.shortest_wait_ms()))
-        if self._scheduler.now - self._fed > self.watchdog_ms:
+        if self._scheduler.now - self.watchdog.fed_ms > self.watchdog_ms:
             self.dies = Reset("watchdog")
         if self.dies is not None:
             raise self.dies
@@ -113,6 +115,5 @@ class ParallelHal(VirtualHal):
         self._deadline_ms = self._scheduler.now + ms
         self._suspended = True
         self._set_timer()
-        main = greenlet.getcurrent().parent
-        assert main is not None
-        main.switch()
+        assert self._main is not None
+        self._main.switch()

@@ -125,6 +125,98 @@ class Line:
         self.to_peer: Callable[[bytes], None] = lambda data: None
 
 
+# One class for all boards, not one for each: Python's inline caches serve one class, or few.
+
+
+class BoardClock:
+    """Monotonic clock of a board.
+
+    Attributes:
+        boot_ms: Virtual time of the last boot.
+        jump_ms: What the clock has jumped ahead.
+    """
+
+    __slots__ = ("_scheduler", "boot_ms", "jump_ms")
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._scheduler = scheduler
+        self.boot_ms = self.jump_ms = 0.0
+
+    def now_ms(self) -> int:
+        return int(self._scheduler.now - self.boot_ms + self.jump_ms)
+
+
+class VirtualUart:
+    """Device's side of a UART."""
+
+    __slots__ = ("_hal", "_line", "_received")
+
+    def __init__(self, hal: "VirtualHal", line: Line) -> None:
+        self._hal, self._line, self._received = hal, line, line.received
+
+    def readinto(self, buf: bytearray) -> int:
+        received = self._received
+        if not received:
+            return 0
+        n = min(len(buf), len(received))
+        buf[:n] = received[:n]
+        del received[:n]
+        return n
+
+    def write(self, buf: bytes) -> None:
+        self._line.to_peer(bytes(buf))
+
+    def wait(self, ms: float) -> None:
+        self._hal.wait(ms)
+
+
+class VirtualButtons:
+    """Buttons of a board."""
+
+    __slots__ = ("_pressed",)
+
+    def __init__(self, hal: "VirtualHal") -> None:
+        self._pressed = hal.buttons
+
+    def read(self) -> bytes | None:
+        return self._pressed.pop(0) if self._pressed else None
+
+
+class VirtualPin:
+    """An output of a board."""
+
+    __slots__ = ("_action", "_level")
+
+    def __init__(self, action: Callable[[int], None]) -> None:
+        self._action, self._level = action, 0
+
+    def set(self, level: int) -> None:
+        self._level = level
+        self._action(level)
+
+    def get(self) -> bool:
+        return bool(self._level)
+
+
+class VirtualWatchdog:
+    """Watchdog of a board.
+
+    Attributes:
+        fed_ms: When it was fed last; infinity after it was closed.
+    """
+
+    __slots__ = ("_scheduler", "fed_ms")
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._scheduler, self.fed_ms = scheduler, 0.0
+
+    def feed(self) -> None:
+        self.fed_ms = self._scheduler.now
+
+    def close(self) -> None:
+        self.fed_ms = float("inf")
+
+
 class VirtualHal:
     """Platform of a simulated board; see device/hal/contract.md for the names that it provides.
 
@@ -134,6 +226,7 @@ class VirtualHal:
 
     Attributes:
         lines: UARTs by path.
+        clock, watchdog: Parts of the board.
     """
 
     FROZEN = False
@@ -148,14 +241,13 @@ class VirtualHal:
         self.pins: dict[str, Callable[[int], None]] = {}
         self.dies: BaseException | None = None
         self._woken = False
-        self._boot = 0.0
-        self._fed = 0.0
+        self.clock = BoardClock(scheduler)
+        self.watchdog = VirtualWatchdog(scheduler)
         self.watchdog_ms = 60_000.0
-        self.clock_jump_ms = 0.0
 
     def boot(self) -> None:
         """Power on: restart the monotonic clock and clear UARTs and buttons."""
-        self._boot = self._fed = self._scheduler.now
+        self.clock.boot_ms = self.watchdog.fed_ms = self._scheduler.now
         self.dies = None
         self.flash.cut_after = None
         for line in self.lines.values():
@@ -191,81 +283,30 @@ class VirtualHal:
                 scheduler.now = deadline
                 break
             scheduler.step()
-        if scheduler.now - self._fed > self.watchdog_ms:
+        if scheduler.now - self.watchdog.fed_ms > self.watchdog_ms:
             self.dies = Reset("watchdog")
         if self.dies is not None:
             raise self.dies
 
     # --- names of the HAL contract ---
 
-    def Clock(self) -> Any:
-        hal, scheduler = self, self._scheduler
-
-        class Clock:
-            @staticmethod
-            def now_ms() -> int:
-                return int(scheduler.now - hal._boot + hal.clock_jump_ms)
-
-        return Clock()
+    def Clock(self) -> BoardClock:
+        return self.clock
 
     def Inputs(self) -> Any:
         return self
 
-    def Uart(self, path: str, now_ms: object, log: object, name: str, inputs: object) -> Any:
-        hal, line = self, self.lines[path]
-        received = line.received
+    def Uart(self, path: str, now_ms: object, log: object, name: str, inputs: object) -> VirtualUart:
+        return VirtualUart(self, self.lines[path])
 
-        class Uart:
-            def readinto(self, buf: bytearray) -> int:
-                n = min(len(buf), len(received))
-                if n:
-                    buf[:n] = received[:n]
-                    del received[:n]
-                return n
+    def Buttons(self, inputs: object, pins: object) -> VirtualButtons:
+        return VirtualButtons(self)
 
-            def write(self, buf: bytes) -> None:
-                line.to_peer(bytes(buf))
+    def Pin(self, path: str) -> VirtualPin:
+        return VirtualPin(self.pins[path])
 
-            def wait(self, ms: float) -> None:
-                hal.wait(ms)
-
-        return Uart()
-
-    def Buttons(self, inputs: object, pins: object) -> Any:
-        hal = self
-
-        class Buttons:
-            def read(self) -> bytes | None:
-                return hal.buttons.pop(0) if hal.buttons else None
-
-        return Buttons()
-
-    def Pin(self, path: str) -> Any:
-        action = self.pins[path]
-
-        class Pin:
-            level = 0
-
-            def set(self, level: int) -> None:
-                self.level = level
-                action(level)
-
-            def get(self) -> bool:
-                return bool(self.level)
-
-        return Pin()
-
-    def Watchdog(self, path: object) -> Any:
-        hal = self
-
-        class Watchdog:
-            def feed(self) -> None:
-                hal._fed = hal._scheduler.now
-
-            def close(self) -> None:
-                hal._fed = float("inf")
-
-        return Watchdog()
+    def Watchdog(self, path: object) -> VirtualWatchdog:
+        return self.watchdog
 
     def Store(self, folder: str) -> _Store:
         return _Store(self.flash, folder)

@@ -63,8 +63,8 @@ class StackHal(ParallelHal):
 
     def shortest_wait_ms(self) -> float:
         """See ParallelHal."""
-        shortest_ms = super().shortest_wait_ms()
-        return min(_VOICE_WAIT_MS, shortest_ms) if self._scheduler.now < self._voice_until_ms else shortest_ms
+        is_voice = self._scheduler.now < self._voice_until_ms
+        return min(_VOICE_WAIT_MS, self.SHORTEST_WAIT_MS) if is_voice else self.SHORTEST_WAIT_MS
 
     # --- names of the HAL contract ---
 

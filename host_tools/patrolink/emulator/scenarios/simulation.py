@@ -113,7 +113,7 @@ class Simulation(Environment):
             after(rng.uniform(10_000, 90_000), lambda: setattr(hal.flash, "full_at", None))
 
         def jump() -> None:
-            hal.clock_jump_ms += rng.uniform(1000, 40_000)
+            hal.clock.jump_ms += rng.uniform(1000, 40_000)
 
         self.every("disk_full", faults.disk_full_h, fill)
         self.every("clock_jump", faults.clock_jump_h, jump)

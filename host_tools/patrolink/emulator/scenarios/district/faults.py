@@ -273,7 +273,7 @@ def schedule_board_faults(
         after(rng.uniform(5_000, 120_000), lambda: setattr(clock, "offset_ms", 0))
 
     def jump() -> None:
-        board.hal.clock_jump_ms += rng.uniform(1000, 40_000)
+        board.hal.clock.jump_ms += rng.uniform(1000, 40_000)
 
     if faults.flash_full_h is not None and rng.random() < _FULL_WHEN_NEW:
         fill()
