@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from patrolink.core import keys
 from patrolink.core.keys import DeviceKey
+from patrolink.emulator import heap
 from patrolink.emulator.network.carrier import PROFILES, Connection, Remote
 from patrolink.emulator.network.site_broker import SiteBroker
 from patrolink.emulator.network.virtual_udp import Address, UdpExchange
@@ -54,7 +55,7 @@ from patrolink.hub.config import Dispatcher
 
 _START_MS = 1_790_000_000_000  # 2026-09-21T14:13:20Z
 _QUIET_MAX_MS = 1_800_000.0  # without faults at the end: what was recorded arrives, alarms are closed
-_MINUTE_MS = 60_000.0
+_MINUTE_MS, _STEP_MS = 60_000.0, 10_000.0
 _GROUP_SIZE = 12
 _CALLING_DEVICES = 50  # a larger district has no more alarms than one of this size: its dispatchers are as few
 _SITE = "district.example"
@@ -65,6 +66,7 @@ _DAMAGED = 0.25  # part of the SOS
 _KILLED, _DROPPED, _FULL = 0.06, 0.1, 0.05  # parts of the answers
 _DROPPING_MS = 2000.0
 _CLIPS_MAX = 100_000
+_COLLECTION_THRESHOLDS = 50_000, 20, 100  # Python's own let collections take a seventh of the time of 1,124 devices
 _PLACES = ("city", "city", "village", "lift", "handover")
 
 
@@ -302,13 +304,10 @@ class District:
         """Run the district and return its report.
 
         Args:
-            on_progress: Called about each virtual minute with the part that is done.
+            on_progress: Called each 10 virtual seconds with the part that is done.
         """
-        try:
-            with self.hub.storage.installed(), self._seeded_entropy():
-                return self._run(on_progress)
-        finally:
-            gc.unfreeze()
+        with heap.rare_collections(), self.hub.storage.installed(), self._seeded_entropy():
+            return self._run(on_progress)
 
     @contextlib.contextmanager
     def _seeded_entropy(self) -> Iterator[None]:
@@ -322,7 +321,9 @@ class District:
 
     def _run(self, on_progress: Callable[[float], None] | None) -> dict[str, Any]:
         while self.scheduler.now < self._until_ms:
-            self.scheduler.run_until(min(self.scheduler.now + _MINUTE_MS, self._until_ms))
+            if self.scheduler.now <= _MINUTE_MS:
+                heap.request_huge_pages()  # again and again: the heap grows while agents start
+            self.scheduler.run_until(min(self.scheduler.now + _STEP_MS, self._until_ms))
             if self.scheduler.now == _MINUTE_MS:
                 gc.freeze()  # all agents have started: collections need not look at them again and again
             if on_progress is not None:
