@@ -21,7 +21,7 @@ _HEAP = re.compile(r"([0-9a-f]+)-([0-9a-f]+) rw-p 0+ 00:00 0 *(?:\[heap\])?\n") 
 
 @contextlib.contextmanager
 def rare_collections() -> Iterator[None]:
-    """Collect garbage less often than Python does, and return to Python's settings at the end."""
+    """Collect garbage less often than Python does. The end restores the settings of before, and ends a freeze."""
     thresholds = gc.get_threshold()
     gc.set_threshold(*_THRESHOLDS)
     try:
