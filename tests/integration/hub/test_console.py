@@ -13,6 +13,7 @@ from patrolink_protocol import mcptt
 
 from tests.support import site_file, speaking_devices
 from tests.support.console_site import BackgroundDevices, ConsolePage, ConsoleSite
+from tests.support.polling import changing_files
 from tests.support.site_file import CIRCLE, HARBOUR, NIGHT, OTHER
 
 SCREENSHOT = Path(__file__).resolve().parent.parent.parent.parent / "build" / "hub" / "console.png"
@@ -29,8 +30,8 @@ def scenario(function):
 
 def recordings(site: ConsoleSite) -> list[dict]:
     """Return the hub's recordings, newest first."""
-    files = sorted((site.folder / "recordings").rglob("*.json"), reverse=True)
-    return [json.loads(path.read_text()) for path in files]
+    files = [path for path in changing_files(site.folder / "recordings") if path.suffix == ".json"]
+    return [json.loads(path.read_text()) for path in sorted(files, reverse=True)]
 
 
 def focus(page: ConsolePage, css: str) -> None:
