@@ -14,16 +14,16 @@ from patrolink.core import boards
 from patrolink.core.errors import DeviceError, UserError
 from patrolink.core.json_lines import print_record, print_summary
 from patrolink.core.text import plural
-from patrolink.flash import image_file, ports, screen
+from patrolink.flash import flash_image, ports, screen
 from patrolink.flash.device_flow import ENDED
 from patrolink.flash.fleet import Device, Fleet, Options
 from patrolink.flash.methods.selection import METHODS, default_method, method_factory
 from patrolink.flash.records import Port
 
 EXAMPLES = (
-    "patrolink flash agent.plimg /dev/ttyUSB0",
-    "patrolink flash agent.plimg --all --dry-run",
-    "patrolink flash platform.plimg --all --jobs 8 --json",
+    "patrolink flash agent.plimg /dev/ttyUSB0 --trust release.pem",
+    "patrolink flash agent.plimg --all --trust release.pem --dry-run",
+    "PATROLINK_FLASH_TRUST=release.pem patrolink flash platform.plimg --all --jobs 8 --json",
 )
 _JOBS, _RETRIES = 16, 2
 
@@ -33,6 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("image", metavar="IMAGE", type=Path, help="image file (.plimg)")
     parser.add_argument("ports", metavar="PORT", nargs="*", help="serial port; `patrolink devices` lists them")
     parser.add_argument("--all", action="store_true", help="all serial ports on USB")
+    parser.add_argument("--trust", metavar="FILE", type=Path, help="public release keys (PEM) that may sign the image")
+    parser.add_argument("--unverified", action="store_true", help="do not verify the signature: for a bench")
     parser.add_argument("--board", metavar="NAME", help="refuse an image that is for another board")
     parser.add_argument("--method", choices=METHODS, help="default: console for an agent image, loader for a platform")
     parser.add_argument(
@@ -53,7 +55,14 @@ def _count(text: str) -> int:
 
 def run(args: argparse.Namespace) -> int:
     """Run the verb and return its exit code."""
-    image = image_file.load(args.image)
+    image = flash_image.load(args.image)
+    if args.trust:
+        flash_image.check_signature(image, args.trust)
+    elif not args.unverified:
+        raise UserError(
+            f"{args.image}: nothing tells who may sign it; name the release keys with --trust, or use --unverified "
+            "on a bench"
+        )
     board = boards.find(image.header.board)
     if args.board and args.board != board.name:
         raise UserError(f"{args.image}: the image is for board {board.name}, not {args.board}; use an image for it")

@@ -19,7 +19,7 @@ OPTIONS = {
 }
 TOP_LEVEL = set(_parser.build().options())
 # Of pip, brew and systemctl, which `doctor` tells to run.
-OTHER_PROGRAMS = {"--upgrade", "--cask", "--now"}
+OTHER_PROGRAMS = {"--upgrade", "--force-reinstall", "--cask", "--now"}
 
 
 def texts(path: Path) -> list[tuple[int, str]]:

@@ -7,9 +7,11 @@ import pytest
 from patrolink.cli import main
 from patrolink.core.errors import UserError
 from patrolink.emulator.peripherals.esp_rom import Faults
-from patrolink.flash import image_file, ports, screen
+from patrolink.flash import flash_image, ports, screen
 from patrolink.flash.device_flow import State
 from patrolink.flash.fleet import Device
+from patrolink.flash.image import image_file as stored
+from patrolink.flash.image import release_key
 from patrolink.flash.records import Identity, Port, RefusedError
 from patrolink_protocol import image_header
 
@@ -29,12 +31,12 @@ def platform(tmp_path):
 def test_boards_are_flashed_and_failures_counted(platform, capsys):
     good, dead = EspBoard(1), EspBoard(2, Faults(silent=True))
     try:
-        assert main(["flash", platform, good.path, dead.path, "--retries", "0", "--json"]) == 1
+        assert main(["flash", platform, good.path, dead.path, "--unverified", "--retries", "0", "--json"]) == 1
         first, second, summary = records(capsys.readouterr().out)
         assert (first["flash_state"], first["unique_id"], first["chip"]) == ("flashed", good.mac.hex(), "ESP32")
         assert second["flash_state"] == "failed" and "check cable" in second["why"]
         assert (summary["devices"], summary["flashed_devices"], summary["failed_devices"]) == (2, 1, 1)
-        assert main(["flash", platform, good.path]) == 0
+        assert main(["flash", platform, good.path, "--unverified"]) == 0
         out, err = capsys.readouterr()
         assert out.splitlines()[-1] == "1 device: 1 unchanged"
         assert "identifying" in err and f"{good.mac.hex()}: unchanged: platform 1.0 for lilygo_t_a7670" in out
@@ -54,9 +56,9 @@ def test_boards_are_flashed_and_failures_counted(platform, capsys):
         (["PLATFORM", "a", "--board", "rpi_pico"], 2, "for board lilygo_t_a7670, not rpi_pico"),
         (["PLATFORM", "a", "--method", "serial"], 2, "the method serial writes agent images"),
         (["nothing.plimg", "a"], 2, "No such file or directory; name an image file"),
-        (["README", "a"], 2, "not an image: "),
-        (["CUT", "a"], 2, "bytes of content, but its header says 20000"),
-        (["ALTERED", "a"], 2, "the content is damaged"),
+        (["README", "a"], 2, "not an image ("),
+        (["CUT", "a"], 2, "the header says 20000 bytes of payload"),
+        (["ALTERED", "a"], 2, "it is damaged, copy it again"),
         (["DELTA", "a"], 2, "a delta image, which only goes over the air"),
         (["MPS2", "a"], 2, "takes no platform image"),
         (["LINUX", "a"], 2, "does not run MicroPython"),
@@ -80,13 +82,46 @@ def test_what_cannot_work_is_refused_before_any_port_is_opened(
     files["README"].write_text("x" * 300)
     files["CUT"].write_bytes(data[:-1])
     files["ALTERED"].write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
-    assert main(["flash", *(str(files.get(word, word)) for word in words)]) == code
+    assert main(["flash", "--unverified", *(str(files.get(word, word)) for word in words)]) == code
     out, err = capsys.readouterr()
     assert message in err and out == ""
 
 
+@pytest.fixture
+def keys(tmp_path):
+    """Return two release keys, and the path of a trust store with the first one."""
+    pair = [release_key.create(tmp_path / f"{name}.pem", None) for name in ("ours", "other")]
+    trust = tmp_path / "trust.pem"
+    trust.write_text(release_key.public_pem(pair[0].public_key()))
+    return pair, trust
+
+
+def test_only_images_of_a_trusted_key_are_flashed(platform, keys, capsys, monkeypatch):
+    pair, trust = keys
+    unsigned = stored.load(Path(platform))
+    for private, altered, message in (
+        (None, False, "signature: unsigned"),
+        (pair[1], False, "signature: unknown key"),
+        (pair[0], True, "signature: invalid"),
+    ):
+        header = release_key.sign(unsigned.header, private) if private else unsigned.header
+        header = header._replace(rollback=7) if altered else header
+        stored.save(Path(platform), stored.Image(header, unsigned.payload))
+        assert main(["flash", platform, "nothing", "--trust", str(trust)]) == 2
+        assert message in capsys.readouterr().err
+    assert main(["flash", platform, "nothing"]) == 2
+    assert "name the release keys with --trust" in capsys.readouterr().err
+    stored.save(Path(platform), stored.Image(release_key.sign(unsigned.header, pair[0]), unsigned.payload))
+    monkeypatch.setenv("PATROLINK_FLASH_TRUST", str(trust))
+    board = EspBoard(1)
+    try:
+        assert main(["flash", platform, board.path]) == 0
+    finally:
+        board.close()
+
+
 def test_port_that_does_not_exist_fails(platform, tmp_path, capsys):
-    assert main(["flash", platform, str(tmp_path / "gone"), "--retries", "0"]) == 1
+    assert main(["flash", platform, str(tmp_path / "gone"), "--unverified", "--retries", "0"]) == 1
     assert "failed" in capsys.readouterr().out
 
 
@@ -100,7 +135,7 @@ def test_port_that_does_not_exist_fails(platform, tmp_path, capsys):
     ],
 )
 def test_image_that_does_not_fit_a_device(tmp_path, identity, message):
-    image = image_file.load(write_image(tmp_path / "agent", CONTENT))
+    image = flash_image.load(write_image(tmp_path / "agent", CONTENT))
     with pytest.raises(RefusedError, match=message):
         image.check_fits("port", identity)
     image.check_fits("port", Identity(board="mps2_an385", architecture="armv7em", platform=1, rollback_floor=1))
@@ -115,7 +150,7 @@ def test_a_changed_bit_in_any_byte_of_an_image_is_noticed_or_harmless(tmp_path):
         data[i] ^= 1 << (i & 7)
         path.write_bytes(data)
         try:
-            image = image_file.load(path)
+            image = flash_image.load(path)
         except UserError:
             continue
         assert image.content == CONTENT[:64]

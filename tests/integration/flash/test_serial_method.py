@@ -7,7 +7,7 @@ import threading
 import pytest
 from patrolink.core import boards as board_files
 from patrolink.core.errors import DeadlineError, DeviceError
-from patrolink.flash import image_file
+from patrolink.flash import flash_image
 from patrolink.flash.device_flow import State
 from patrolink.flash.fleet import Fleet, Options
 from patrolink.flash.methods.serial import SerialMethod
@@ -41,8 +41,8 @@ def boards(tmp_path):
 def image(tmp_path):
     """Return a function that makes an image."""
 
-    def make(content: bytes = CONTENT, **fields) -> image_file.ImageFile:
-        return image_file.load(write_image(tmp_path / "agent.plimg", content, **fields))
+    def make(content: bytes = CONTENT, **fields) -> flash_image.FlashImage:
+        return flash_image.load(write_image(tmp_path / "agent.plimg", content, **fields))
 
     return make
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from patrolink.core.boards import Board
 from patrolink.core.errors import UserError
-from patrolink.flash.image_file import AGENT, ImageFile
+from patrolink.flash.flash_image import AGENT, FlashImage
 from patrolink.flash.method import Factory
 from patrolink.flash.methods.esptool import EsptoolMethod, require_esptool
 from patrolink.flash.methods.serial import SerialMethod
@@ -18,7 +18,7 @@ METHODS = ("serial", "esptool")
 _ESP_CHIPS = {"esp32": ("ESP32", 0x1000)}
 
 
-def default_method(image: ImageFile, board: Board) -> str:
+def default_method(image: FlashImage, board: Board) -> str:
     """Return the method for an image: its loader for a platform image, the console for an agent image.
 
     Raises:
@@ -37,7 +37,7 @@ def default_method(image: ImageFile, board: Board) -> str:
 
 
 @contextlib.contextmanager
-def method_factory(name: str, image: ImageFile, board: Board) -> Iterator[Factory]:
+def method_factory(name: str, image: FlashImage, board: Board) -> Iterator[Factory]:
     """Return a function that makes the method object of a port.
 
     Raises:

@@ -10,7 +10,7 @@ import threading
 
 from patrolink.core.errors import DeadlineError, DeviceError, UserError
 from patrolink.flash import copy_plan, raw_repl
-from patrolink.flash.image_file import ImageFile
+from patrolink.flash.flash_image import FlashImage
 from patrolink.flash.method import Method, Report
 from patrolink.flash.receiver_program import receiver_program
 from patrolink.flash.records import Identity, Plan
@@ -33,7 +33,7 @@ class SerialMethod(Method):
         image: The image.
     """
 
-    def __init__(self, port: str, cancel: threading.Event, image: ImageFile) -> None:
+    def __init__(self, port: str, cancel: threading.Event, image: FlashImage) -> None:
         super().__init__(port, cancel)
         self._image = image
         self._link: SerialLink | None = None

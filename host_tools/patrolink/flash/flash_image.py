@@ -1,13 +1,12 @@
-"""Reads an image file for flashing: header, sizes and digests (protocol/IMAGE.md)."""
+"""An image that is to be flashed: what it contains, who signed it, and whether it fits a device."""
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
 from patrolink_protocol import image_header
 
 from patrolink.core.errors import UserError
-from patrolink.core.text import printable
+from patrolink.flash.image import image_file
 from patrolink.flash.records import Identity, RefusedError
 
 _THUMB = ("armv6m", "armv7m", "armv7em", "armv7emsp", "armv7emdp")  # MPY_FEATURE_ARCH_TEST of MicroPython
@@ -15,8 +14,8 @@ PLATFORM, AGENT = image_header.PLATFORM, image_header.AGENT
 
 
 @dataclass(frozen=True)
-class ImageFile:
-    """An image whose header and digests agree with its content.
+class FlashImage:
+    """An image for a cable, whose digests agree with its content.
 
     Attributes:
         path: Path of the file.
@@ -69,27 +68,33 @@ def _runs(code: str, board: str) -> bool:
     return code == board
 
 
-def load(path: Path) -> ImageFile:
+def load(path: Path) -> FlashImage:
     """Read an image file.
 
     Raises:
         UserError: It cannot be read, is damaged, or is no image for a cable.
     """
-    remedy = "copy or build the file again"
     try:
-        with path.open("rb") as file:
-            data = file.read(image_header.HEADER_BYTES + image_header.CONTENT_MAX + 1)
+        image = image_file.load(path)
     except OSError as e:
         raise UserError(f"{path}: {e.strerror}; name an image file (.plimg)") from None
-    try:
-        header = image_header.unpack(data)
-    except image_header.ImageHeaderError as e:
-        raise UserError(f"{path}: not an image: {printable(str(e))}; {remedy}") from None
-    if header.kind == image_header.AGENT_DELTA:
+    if image.header.kind == image_header.AGENT_DELTA:
         raise UserError(f"{path}: a delta image, which only goes over the air; use the full image of this version")
-    content = data[image_header.HEADER_BYTES :]
-    if len(content) != header.size:
-        raise UserError(f"{path}: {len(content)} bytes of content, but its header says {header.size}; {remedy}")
-    if hashlib.sha256(content).digest() != header.sha256:
-        raise UserError(f"{path}: the content is damaged (SHA-256 differs from the header); {remedy}")
-    return ImageFile(path, data[: image_header.HEADER_BYTES], header, content)
+    return FlashImage(path, image_header.pack(image.header), image.header, image.payload)
+
+
+def check_signature(image: FlashImage, trust: Path) -> None:
+    """Verify the signature of an image.
+
+    Args:
+        image: The image.
+        trust: File with public release keys (PEM).
+
+    Raises:
+        UserError: It is not valid under one of these keys.
+    """
+    from patrolink.flash.image import release_key  # needs cryptography
+
+    state = release_key.load_trust_store(trust).check(image.header)
+    if state != release_key.VALID:
+        raise UserError(f"{image.path}: signature: {state}; use an image that is signed with a release key in {trust}")
