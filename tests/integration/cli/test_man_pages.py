@@ -7,11 +7,11 @@ import subprocess
 import sys
 
 import pytest
-from patrolink.cli._verbs import CLIP_VERBS, VERBS
+from patrolink.cli._verbs import CLIP_VERBS, IMAGE_VERBS, VERBS
 
 from tests.support.paths import ROOT
 
-VERB_NAMES = [*VERBS, *(f"clip {name}" for name in CLIP_VERBS)]
+VERB_NAMES = [*VERBS, *(f"clip {name}" for name in CLIP_VERBS), *(f"image {name}" for name in IMAGE_VERBS)]
 NAMES = {"patrolink", *("-".join(("patrolink", *name.split())) for name in VERB_NAMES)}
 
 
