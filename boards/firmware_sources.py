@@ -23,8 +23,8 @@ FILES = {  # folder of the sources -> modules, with their place below that folde
         "boot",
         *(f"app/{name}" for name in ("start", "errors", "config", "device")),
         *(f"app/wiring_{name}" for name in ("network", "modem", "media", "commands", "camera", "recording")),
-        *(f"app/wiring_{name}" for name in ("live_view", "upload")),
-        *("hal/common", "hal/clip_storage", "hal/baremetal/platform"),
+        *(f"app/wiring_{name}" for name in ("live_view", "upload", "update")),
+        *("hal/common", "hal/clip_storage", "hal/baremetal/platform", "hal/baremetal/update_area"),
     ],
     "protocol/generated": ["patrolink_messages"],
 }

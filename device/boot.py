@@ -1,9 +1,12 @@
-"""Start the agent on a board whose firmware contains it. The configuration is /config.json on its file system.
+"""Start the agent on a board. The configuration is /config.json on its file system.
 
-Ctrl-C on the console, or an unusable configuration, ends the agent and leaves the REPL. After a bug the board is reset
-with a delay, so that a crash at every start does not wear out the flash.
+A board with slots starts the agent image of a slot; the frozen agent is the last resort, when no slot holds an image
+(agent/update). Ctrl-C on the console, or an unusable configuration, ends the agent and leaves the REPL, through which
+the board can be flashed. After a bug the board is reset with a delay; after three bugs in a row it starts in safe mode,
+and a bug in safe mode leaves the REPL.
 """
 
+import gc
 import os
 import sys
 import time
@@ -11,8 +14,28 @@ import time
 import machine
 
 _CONFIG = "/config.json"
+_CRASHES = "/crashes"  # length of this file: bugs of the frozen agent in a row
+_CRASHES_MAX = 3
+_STABLE_MS = 600000
 _RESET_DELAY_S = 10
 _RESET_CAUSES = ("?", "power on", "reset", "watchdog", "deep sleep", "soft reset", "fault")
+_PLATFORM = 1  # number of the platform, see minimum_platform of an image
+_IMAGE_PACKAGES = ("agent", "compat", "hal", "patrolink_protocol")
+
+
+class Start:
+    """What is started.
+
+    Args:
+        slot: Number of a slot, or None for the frozen agent.
+        on_trial: Whether the image in the slot is on trial.
+        safe: Whether to start in safe mode.
+    """
+
+    def __init__(self, slot, on_trial, safe):
+        self.slot = slot
+        self.on_trial = on_trial
+        self.safe = safe
 
 
 def load_platform():
@@ -20,6 +43,84 @@ def load_platform():
     from hal.baremetal import platform
 
     return platform
+
+
+def select_slot(power_on):
+    """Return the Start, after its attempt mark has been written."""
+    from hal.baremetal import update_area
+
+    flash = update_area.open_flash()
+    if flash is not None:
+        update_area.unmount_slots()
+        from agent.update import selection
+        from agent.update.boot_journal import BootJournal
+        from agent.update.boot_sequence import BootSequence
+        from agent.update.slots import UpdateArea
+
+        journal = BootJournal(flash)
+        if journal.generation:
+            sequence = BootSequence(UpdateArea(flash, flash.slot_bytes), journal, _PLATFORM)
+            decision = sequence.select(power_on)
+            if decision.action != selection.RECOVER:
+                on_trial = not journal.state.slots[decision.slot].confirmed
+                return Start(decision.slot, on_trial, decision.action == selection.RUN_SAFE)
+            print("no slot holds an image that may be started")
+    if power_on:
+        _forget_crashes()
+    return Start(None, False, _count_crashes() >= _CRASHES_MAX)
+
+
+def enter_image(slot):
+    """Unload the modules of the selection, and let imports find those of the slot, unless it is None."""
+    if slot is not None:
+        from hal.baremetal import update_area
+
+        sys.path.insert(0, update_area.mount_slot(slot))
+    for name in list(sys.modules):
+        if name.split(".")[0] in _IMAGE_PACKAGES:
+            del sys.modules[name]
+    gc.collect()
+
+
+def _count_crashes():
+    try:
+        return os.stat(_CRASHES)[6]
+    except OSError:
+        return 0
+
+
+def _forget_crashes():
+    try:
+        os.remove(_CRASHES)
+    except OSError:
+        pass  # there were none
+
+
+def _record_crash(ran_ms):
+    """Count a bug of the frozen agent: one after a long run is the first in a row."""
+    try:
+        with open(_CRASHES, "w" if ran_ms >= _STABLE_MS else "a") as f:
+            f.write("x")
+    except OSError as e:
+        print("the crash cannot be recorded: %s" % e)
+
+
+def run(choice):
+    """Run an agent; return its exit code, None after Ctrl-C, or -1 after a bug."""
+    start_ms = time.ticks_ms()
+    try:
+        enter_image(choice.slot)
+        from app.start import start
+
+        return start(_CONFIG, load_platform, print, choice.slot, choice.safe)
+    except KeyboardInterrupt:
+        print("stopped by the console")
+        return None
+    except Exception as e:
+        sys.print_exception(e)
+        if choice.slot is None:
+            _record_crash(time.ticks_diff(time.ticks_ms(), start_ms))
+        return -1
 
 
 def main():
@@ -30,19 +131,19 @@ def main():
     if _CONFIG[1:] not in os.listdir("/"):
         print("%s is missing; copy one (mpremote cp config.json :) and reset the board" % _CONFIG)
         return
-    from app.start import start
-
-    try:
-        code = start(_CONFIG, load_platform, print)
-    except KeyboardInterrupt:
-        print("stopped by the console")
-        return
-    except Exception as e:
-        sys.print_exception(e)
-        time.sleep(_RESET_DELAY_S)
-        machine.reset()
+    choice = select_slot(cause == machine.PWRON_RESET)
+    if choice.slot is not None:
+        trial = ", on trial" if choice.on_trial else ""
+        print("slot %s%s" % ("ab"[choice.slot], trial))
+    if choice.safe:
+        print("safe mode after %d crashes; switch the board off and on to leave it" % _CRASHES_MAX)
+    code = run(choice)
     if code == 0:
         machine.deepsleep()
+    # A configuration that only the image on trial refuses is a fault of the image.
+    if code is not None and (code < 0 and not choice.safe or code > 0 and choice.on_trial):
+        time.sleep(_RESET_DELAY_S)
+        machine.reset()
 
 
 main()

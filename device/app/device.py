@@ -34,6 +34,7 @@ class Device:
         config: The checked configuration (app.config).
         hal: The platform: module hal.posix.platform, or an object with the same names (hal/contract.md).
         log: Function of one string.
+        slot: Number of the slot that this agent runs from, or None.
 
     Attributes:
         outbox, event_queue, reporter, net, modem, session, link, sos: Parts that every device has; `modem` may be None.
@@ -44,7 +45,7 @@ class Device:
         StateLostError: The frame counter is lost.
     """
 
-    def __init__(self, config, hal, log):
+    def __init__(self, config, hal, log, slot=None):
         self._hal = hal
         self._log = log
         self._clock = hal.Clock()
@@ -54,6 +55,11 @@ class Device:
         now_ms = self._clock.now_ms
         store = hal.Store(config["state_dir"])
         counter = Counter(store)
+        self._trial = None
+        if slot is not None:
+            from app.wiring_update import build_trial
+
+            self._trial = build_trial(slot, hal, counter.first, now_ms(), log)
         self._inputs = hal.Inputs()
         self._buttons = hal.Buttons(self._inputs, config.get("buttons"))
         self._watchdog = hal.Watchdog(config.get("watchdog"))
@@ -118,10 +124,11 @@ class Device:
             Backoff(hal.randbelow),
             self.net,
             log,
-            hal.reset,
+            self._restart,
             self.reporter.set_time,
             self.event_queue.retry_all,
             self.event_queue.due_count,
+            self._trial.on_published if self._trial is not None else None,
         )
 
     def _build_media(self, config, store, counter):
@@ -235,6 +242,9 @@ class Device:
             self._self_test.poll()
         self.sos.poll(now_ms)
         self._status.poll(now_ms)
+        if self._trial is not None and self._trial.step(self._is_registered(), now_ms):
+            self._log("update: no acknowledgement for this image; restarting into the previous one")
+            self._hal.reset()
         if self._ptt_status is not None:
             self._ptt_status.poll(now_ms)
 
@@ -259,6 +269,16 @@ class Device:
             return
         elif self.ptt is not None:
             self.ptt.on_button(button, now_ms)
+
+    def _is_registered(self):
+        """Return whether there is coverage; a board with a network stack has it while the session is open."""
+        return self.session.is_open if self.modem is None else self.modem.registered
+
+    def _restart(self):
+        """Reset the board as a recovery step of the link."""
+        if self._trial is not None:
+            self._trial.stopping()
+        self._hal.reset()
 
     def _pending(self):
         return len(self.outbox) + len(self.event_queue)
@@ -289,6 +309,8 @@ class Device:
         if self.camera is not None:
             self.camera.close()
         self.outbox.close()
+        if self._trial is not None:
+            self._trial.stopping()
         self._watchdog.close()
 
     def _drain(self):

@@ -6,6 +6,7 @@ import sys
 
 from app.errors import ConfigError
 
+_OPTIONAL_PARTS = ("audio", "camera", "clips", "geofences", "status_texts")
 _COLLECT_BYTES = 8192  # allocated between two collections while modules are compiled
 
 
@@ -44,13 +45,15 @@ def _preload(config, hal):
     umqtt_import.load()
 
 
-def start(path, load_hal, log):
+def start(path, load_hal, log, slot=None, safe=False):
     """Build the device, run it until the power button, and print its summary as JSON.
 
     Args:
         path: Path of the configuration.
         load_hal: Function that returns the platform, a module of device/hal.
         log: Function of one string.
+        slot: Number of the slot that this agent runs from, or None.
+        safe: Safe mode: without the optional parts of the configuration.
 
     Returns:
         Exit code: 0 after the power button, 2 for a bad configuration, 3 for lost state.
@@ -60,6 +63,9 @@ def start(path, load_hal, log):
     except ConfigError as e:
         log("error: %s" % e)
         return 2
+    if safe:
+        for part in _OPTIONAL_PARTS:
+            config[part] = None
     # Frequent collections keep the remains of compilation from fragmenting the heap.
     if hasattr(gc, "threshold"):
         gc.threshold(_COLLECT_BYTES)
@@ -69,7 +75,7 @@ def start(path, load_hal, log):
     from app.device import Device
 
     try:
-        device = Device(config, hal, log)
+        device = Device(config, hal, log, slot)
     except (ConfigError, StateLostError) as e:
         log("error: %s" % e)
         return 3 if isinstance(e, StateLostError) else 2

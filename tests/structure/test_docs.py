@@ -119,7 +119,7 @@ def test_commands_are_in_blocks_that_a_test_runs(page: Path):
 
 def test_reference_of_boards_lists_every_key():
     text = (ROOT / "boards" / "README.md").read_text(encoding="utf-8")
-    models = (boards.Board, boards.Gps, boards.Image, boards.Ptt, boards.Camera, boards.Clips)
+    models = (boards.Board, boards.Gps, boards.Image, boards.Ptt, boards.Camera, boards.Clips, boards.Update)
     listed = set(re.findall(r"[a-z_]+", " ".join(re.findall(r"^\| (`.*?) \|", text, flags=re.M))))
     assert set().union(*(set(model.model_fields) for model in models)) - listed == set()
 

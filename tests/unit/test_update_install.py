@@ -6,7 +6,6 @@ from agent.update import selection
 from agent.update.boot_journal import SECTOR_BYTES, BootJournal
 from agent.update.boot_sequence import BootSequence
 from agent.update.installer import BLOCK_BYTES, ContentStream, ImageRefusedError
-from agent.update.slots import SlotContent, UpdateArea
 from compat.steps import run_to_completion
 from memory_storage import PowerCut
 from nor_flash import PREFIX
@@ -218,16 +217,6 @@ def test_image_that_needs_a_later_platform_or_differs_from_its_record_is_not_sta
     at = device.area.header_offset(1)
     device.flash.data[at : at + len(third.data)] = third.data
     assert BootSequence(device.area, BootJournal(device.flash), 1).select(False).slot == 0
-
-
-def test_content_is_read_as_a_file():
-    device, _ = device_with_first()
-    area = UpdateArea(device.flash, uh.SLOT_BYTES)
-    content = SlotContent(area, 0, len(FIRST))
-    buffer = memoryview(bytearray(700))
-    for position, n in ((0, 700), (5000, 700), (len(FIRST) - 10, 10), (len(FIRST), 0), (len(FIRST) + 9, 0), (-1, 0)):
-        content.seek(position)
-        assert content.readinto(buffer) == n and bytes(buffer[:n]) == FIRST[position : position + n]
 
 
 def test_seeded_updates_with_cuts_at_random_operations_end_as_intended():

@@ -1,14 +1,16 @@
 """A device with two slots on a NOR flash, and the oracle that says what it may start. For tests on both runtimes."""
 
 import hashlib
+import io
 
 from agent.update import selection
 from agent.update.boot_journal import SECTOR_BYTES, BootJournal
 from agent.update.boot_records import ATTEMPT, CONFIRMED, FLOOR, INSTALLED
 from agent.update.boot_sequence import BootSequence
+from agent.update.delta import apply_delta
 from agent.update.installer import BLOCK_BYTES, ContentStream, Installer, Target
 from agent.update.selection import ATTEMPTS_MAX
-from agent.update.slots import SlotContent, UpdateArea
+from agent.update.slots import UpdateArea
 from agent.update.trial import ACKNOWLEDGE_MS, Trial
 from compat.steps import run_to_completion
 from nor_flash import NorFlash
@@ -39,13 +41,9 @@ class Image:
 
     def __init__(self, name, rollback, content=None, base=None, **changes):
         self.base = base
+        self.operations = b""
         if base is not None:
-            content = b"".join(
-                [
-                    (base.content if n % 2 else content)[n * BLOCK_BYTES : (n + 1) * BLOCK_BYTES]
-                    for n in range(CONTENT_BLOCKS)
-                ]
-            )
+            content = self._mix(content, base.content)
         self.content = content
         digest = hashlib.sha256(content).digest()
         fields = {
@@ -67,6 +65,29 @@ class Image:
         self.rollback = fields["rollback"]
         self.sha256 = fields["sha256"]
         self.data = ih.pack(ih.ImageHeader(*[fields[name] for name in ih_fields()]))
+
+    def _mix(self, new, old):
+        """Return new and old blocks in turn; `operations` make that of the old content (agent.update.delta)."""
+        content = b""
+        for start in range(0, len(new), BLOCK_BYTES):
+            end = min(start + BLOCK_BYTES, len(new))
+            if start // BLOCK_BYTES % 2:
+                self.operations += operation(3, 2 * BLOCK_BYTES) + operation(0, end - start)
+                content += old[start:end]
+            else:
+                self.operations += operation(2, end - start) + new[start:end]
+                content += new[start:end]
+        return content
+
+
+def operation(kind, n):
+    """Return an operation of a delta."""
+    value = n << 2 | kind
+    data = b""
+    while value > 127:
+        data += bytes([value & 127 | 128])
+        value >>= 7
+    return data + bytes([value])
 
 
 def ih_fields():
@@ -253,20 +274,11 @@ class UpdateDevice:
         assert slot.install == self.journal.state.last_install
 
     def _apply_delta(self, installer, image):
-        base = SlotContent(self.area, 1 - installer.slot, len(image.base.content))
-        stream = ContentStream(installer)
-        buffer = memoryview(bytearray(500))
-        position = 0
-        while position < len(image.content):
-            block, offset = divmod(position, BLOCK_BYTES)
-            part = buffer[: min(len(buffer), BLOCK_BYTES - offset, len(image.content) - position)]
-            if block % 2:
-                base.seek(position)
-                assert base.readinto(part) == len(part)
-            else:
-                part[:] = image.content[position : position + len(part)]
-            stream.write(part)
-            position += len(part)
+        """Write the content that a delta makes of the content in the other slot."""
+        start = self.area.content_offset(1 - installer.slot)
+        base = self.flash.data[start : start + len(image.base.content)]
+        operations = io.BytesIO(image.operations)
+        run_to_completion(apply_delta(base, operations, len(image.content), ContentStream(installer).write))
 
 
 def update(device, image, ending, crashes=0, planned=0):

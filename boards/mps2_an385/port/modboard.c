@@ -1,9 +1,11 @@
-// Module `board`: a flash chip with the rules of NOR flash and power cuts, and counters.
+// Module `board`: a flash chip with the rules of NOR flash and power cuts, and counters. The chip has two areas: the file
+// system, and behind it the update area with two boot sectors and two slots.
 #include <string.h>
 #include "board.h"
 #include "mps2.h"
 #include "py/mperrno.h"
 #include "py/runtime.h"
+#include "py/objarray.h"
 #include "extmod/vfs.h"
 
 #define BLOCK 4096u
@@ -53,26 +55,55 @@ static void erase(uint8_t *block) {
     }
 }
 
-static uint32_t flash_bytes(void) {
+enum { AREA_FILES, AREA_UPDATE, AREAS };
+enum { SLOTS = 2 };
+#define BOOT_BYTES (2 * BLOCK)
+#define SLOT_BYTES (384u * 1024u) // [update] in board.toml
+#define UPDATE_BYTES (BOOT_BYTES + SLOTS * SLOT_BYTES)
+
+static uint32_t files_bytes(void) {
     uint32_t n = STRAPS->magic == STRAPS_MAGIC && STRAPS->flash_kb ? STRAPS->flash_kb * 1024u : 2u << 20;
-    return n < PSRAM_SIZE ? n : PSRAM_SIZE;
+    return n < PSRAM_SIZE - UPDATE_BYTES ? n : PSRAM_SIZE - UPDATE_BYTES;
 }
 
-static const mp_obj_type_t flash_type;
-static const mp_obj_base_t flash_obj = { &flash_type };
+static uint8_t *update_area(void) {
+    return PSRAM + files_bytes();
+}
 
+typedef struct {
+    mp_obj_base_t base;
+    uint32_t area;
+} flash_obj_t;
+
+static const mp_obj_type_t flash_type;
+static const flash_obj_t flash_objs[AREAS] = { { { &flash_type }, AREA_FILES }, { { &flash_type }, AREA_UPDATE } };
+
+static uint8_t *area_start(mp_obj_t self) {
+    return ((flash_obj_t *)MP_OBJ_TO_PTR(self))->area == AREA_FILES ? PSRAM : update_area();
+}
+
+static uint32_t area_bytes(mp_obj_t self) {
+    return ((flash_obj_t *)MP_OBJ_TO_PTR(self))->area == AREA_FILES ? files_bytes() : UPDATE_BYTES;
+}
+
+// Flash(area): block device of an area; 0: file system, 1: update area
 static mp_obj_t flash_make_new(const mp_obj_type_t *type, size_t n_args, size_t n_kw, const mp_obj_t *args) {
-    mp_arg_check_num(n_args, n_kw, 0, 0, false);
-    return MP_OBJ_FROM_PTR(&flash_obj);
+    mp_arg_check_num(n_args, n_kw, 0, 1, false);
+    mp_int_t area = n_args ? mp_obj_get_int(args[0]) : AREA_FILES;
+    if (area < 0 || area >= AREAS) {
+        mp_raise_ValueError(MP_ERROR_TEXT("area: 0 or 1"));
+    }
+    return MP_OBJ_FROM_PTR(&flash_objs[area]);
 }
 
 static uint8_t *flash_address(size_t n_args, const mp_obj_t *args, size_t length) {
     uint32_t block = mp_obj_get_int(args[1]);
     uint32_t offset = n_args > 3 ? mp_obj_get_int(args[3]) : 0;
-    if (block >= flash_bytes() / BLOCK || offset > BLOCK || length > flash_bytes() - block * BLOCK - offset) {
+    uint32_t size = area_bytes(args[0]);
+    if (block >= size / BLOCK || offset > BLOCK || length > size - block * BLOCK - offset) {
         mp_raise_OSError(MP_EIO);
     }
-    return PSRAM + block * BLOCK + offset;
+    return area_start(args[0]) + block * BLOCK + offset;
 }
 
 static mp_obj_t flash_readblocks(size_t n_args, const mp_obj_t *args) {
@@ -104,7 +135,7 @@ static mp_obj_t flash_ioctl(mp_obj_t self, mp_obj_t op, mp_obj_t arg) {
         case MP_BLOCKDEV_IOCTL_SYNC:
             return MP_OBJ_NEW_SMALL_INT(0);
         case MP_BLOCKDEV_IOCTL_BLOCK_COUNT:
-            return MP_OBJ_NEW_SMALL_INT(flash_bytes() / BLOCK);
+            return MP_OBJ_NEW_SMALL_INT(area_bytes(self) / BLOCK);
         case MP_BLOCKDEV_IOCTL_BLOCK_SIZE:
             return MP_OBJ_NEW_SMALL_INT(BLOCK);
         case MP_BLOCKDEV_IOCTL_BLOCK_ERASE: {
@@ -127,6 +158,23 @@ static MP_DEFINE_CONST_DICT(flash_dict, flash_table);
 static MP_DEFINE_CONST_OBJ_TYPE(flash_type, MP_QSTR_Flash, MP_TYPE_FLAG_NONE,
     make_new, flash_make_new, locals_dict, &flash_dict);
 
+// vfs.rom_ioctl: the contents of the slots, mapped in place, to read. The agent's installer writes them.
+mp_obj_t mp_vfs_rom_ioctl(size_t n_args, const mp_obj_t *args) {
+    static MP_DEFINE_MEMORYVIEW_OBJ(slot_a, 'B', 0, SLOT_BYTES - BLOCK, NULL);
+    static MP_DEFINE_MEMORYVIEW_OBJ(slot_b, 'B', 0, SLOT_BYTES - BLOCK, NULL);
+    static mp_obj_array_t *const contents[SLOTS] = { &slot_a, &slot_b };
+    mp_int_t command = mp_obj_get_int(args[0]);
+    if (command == MP_VFS_ROM_IOCTL_GET_NUMBER_OF_SEGMENTS) {
+        return MP_OBJ_NEW_SMALL_INT(SLOTS);
+    }
+    mp_int_t slot = n_args > 1 ? mp_obj_get_int(args[1]) : -1;
+    if (command != MP_VFS_ROM_IOCTL_GET_SEGMENT || slot < 0 || slot >= SLOTS) {
+        return MP_OBJ_NEW_SMALL_INT(-MP_EINVAL);
+    }
+    contents[slot]->items = update_area() + BOOT_BYTES + slot * SLOT_BYTES + BLOCK;
+    return MP_OBJ_FROM_PTR(contents[slot]);
+}
+
 // counts(): flash pages programmed, blocks erased, NOR violations, bytes lost on UARTs 1 to 3, maximum heap in use
 static mp_obj_t board_counts(void) {
     mp_obj_t t[5] = {
@@ -148,6 +196,7 @@ static MP_DEFINE_CONST_FUN_OBJ_0(board_cycles_obj, board_cycles_);
 static const mp_rom_map_elem_t board_table[] = {
     { MP_ROM_QSTR(MP_QSTR___name__), MP_ROM_QSTR(MP_QSTR_board) },
     { MP_ROM_QSTR(MP_QSTR_Flash), MP_ROM_PTR(&flash_type) },
+    { MP_ROM_QSTR(MP_QSTR_SLOT_BYTES), MP_ROM_INT(SLOT_BYTES) },
     { MP_ROM_QSTR(MP_QSTR_counts), MP_ROM_PTR(&board_counts_obj) },
     { MP_ROM_QSTR(MP_QSTR_cycles), MP_ROM_PTR(&board_cycles_obj) },
 };

@@ -80,6 +80,7 @@ class Supervisor:
         on_network_time: Function (day, ms of the day, monotonic ms) that takes the time of the network, or None.
         on_session: Function called when a session has begun, or None.
         urgent: Function that returns whether an event is due, or None.
+        on_published: Function called with each frame that the broker has acknowledged, or None.
 
     Attributes:
         level: device_status.link: what is brought up next, or LINK_UP.
@@ -88,7 +89,18 @@ class Supervisor:
     """
 
     def __init__(
-        self, session, sources, modem, backoff, net, log, reset, on_network_time=None, on_session=None, urgent=None
+        self,
+        session,
+        sources,
+        modem,
+        backoff,
+        net,
+        log,
+        reset,
+        on_network_time=None,
+        on_session=None,
+        urgent=None,
+        on_published=None,
     ):
         self._session = session
         self._sources = sources
@@ -101,6 +113,7 @@ class Supervisor:
         self._on_network_time = on_network_time
         self._on_session = on_session
         self._urgent = urgent
+        self._on_published = on_published
         self.level = enums.DEVICE_STATUS_LINK_SESSION if modem is None else enums.DEVICE_STATUS_LINK_MODEM
         self.recovery_step = enums.DEVICE_STATUS_RUNG_WELL
         self.signal_dbm = None
@@ -214,6 +227,8 @@ class Supervisor:
             frame = source.peek()
             if frame is not None:
                 self._session.publish(frame)
+                if self._on_published is not None:
+                    self._on_published(frame)
                 source.acknowledge()
                 self._succeed()
                 return True

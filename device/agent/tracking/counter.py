@@ -93,12 +93,13 @@ class Counter:
 
     Attributes:
         boot: Number of this boot, from 1.
+        first: Lowest value of this boot.
     """
 
     def __init__(self, store):
         self._record = Record(store, "counter")
         self.boot = self._record.first + 1
-        self._next = self._record.second
+        self._next = self.first = self._record.second
         self._step = _STEP_MIN
         try:
             self._raise_bound()

@@ -82,32 +82,3 @@ class UpdateArea:
                 return False
             offset += len(part)
         return True
-
-
-class SlotContent:
-    """The content of a slot as a file that is open for reading: base of a delta.
-
-    Args:
-        area: UpdateArea.
-        slot: Number of the slot.
-        size: Bytes of the content.
-    """
-
-    def __init__(self, area, slot, size):
-        self._flash = area.flash
-        self._start = area.content_offset(slot)
-        self._size = size
-        self._position = 0
-
-    def seek(self, position):
-        """Continue at a position of the content."""
-        self._position = position
-
-    def readinto(self, buffer):
-        """Fill a memoryview and return the number of bytes, which is less at the end of the content."""
-        n = max(0, min(len(buffer), self._size - self._position))
-        if n and self._position >= 0:
-            self._flash.read_into(self._start + self._position, buffer[:n])
-            self._position += n
-            return n
-        return 0

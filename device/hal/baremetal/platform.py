@@ -9,6 +9,7 @@ under [wiring].
 import select
 
 import machine
+from hal.baremetal.update_area import open_flash  # noqa: F401  # part of the contract
 from hal.common import Clock, Files, Store, battery, randbelow, runtime, tcp_socket  # noqa: F401  # part of the contract
 
 FROZEN = True  # the agent's code is in flash, not in the heap

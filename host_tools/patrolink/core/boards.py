@@ -33,6 +33,12 @@ class Image(_Strict):
     flash_kb: int = Field(ge=256, le=16_000)
 
 
+class Update(_Strict):
+    """The slots for agent images, behind the file system of the flash."""
+
+    slot_kb: int = Field(ge=64, le=4096, multiple_of=4)
+
+
 class Uart(_Strict):
     """A UART of the chip and its pins."""
 
@@ -124,6 +130,7 @@ class Board(_Strict):
     clips: Clips | None = None
     wiring: Wiring | None = None
     image: Image | None = None
+    update: Update | None = None
     tools: dict[str, str] = Field(default_factory=dict)
     modules: dict[str, str] = Field(default_factory=dict)
 
