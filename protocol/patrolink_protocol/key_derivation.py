@@ -10,6 +10,9 @@
 | patrolink-live-up, patrolink-live-down    | command id, u32; expiry, u64 | SRTP and SRTCP of a live view (CLIP.md)   |
 | patrolink-upload                          |                             | tags of upload requests (CLIP.md)          |
 | patrolink-hub                             |                             | requests between shards of one hub         |
+
+A site may derive its device keys, too: device key = derived key of the site's secret, with the label patrolink-device,
+the epoch of the device, and its id as the context.
 """
 
 import hashlib

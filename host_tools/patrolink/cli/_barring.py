@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from patrolink.core.errors import DeadlineError, UserError
 from patrolink.core.json_lines import print_summary
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     Change = Callable[[BarFile, str, Entry], BarFile]
 
 _WAIT_S = 10
-_BARRED = "barred"
+BARRED = "barred"
 _POLL_S = 0.05
 _MAX_WHO, _MAX_REASON = 200, 500
 
@@ -33,15 +33,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--reason", required=True, metavar="TEXT", help="why, for dispatchers and the audit log")
 
 
+class Outcome(NamedTuple):
+    """What a change did.
+
+    Attributes:
+        state: `barred` or `admitted`.
+        changed: False if it was so before.
+        hubs: `shard` and `state` of each hub of the site: applied, or off (not running on this machine).
+    """
+
+    state: str
+    changed: bool
+    hubs: list[dict[str, Any]]
+
+
 def change(args: argparse.Namespace, apply: "Change") -> int:
-    """Change the file, wait until the running hubs of the site have applied it, and print the result.
+    """Change the file as `apply_change` does, and print the result. Returns the exit code."""
+    outcome = apply_change(Path(args.site), args.device, args.reason, apply)
+    print_outcome(args.device, outcome, args.json)
+    return 0
+
+
+def apply_change(path: Path, device: str, reason: str, apply: "Change") -> Outcome:
+    """Change the file, and wait until the running hubs of the site have applied it.
 
     Args:
-        args: The arguments.
+        path: The site file.
+        device: Id of the device.
+        reason: Why.
         apply: Returns the changed content: (content, device, entry).
-
-    Returns:
-        The exit code.
 
     Raises:
         UserError: The site file, the device, the reason or the file is wrong, or storage failed.
@@ -50,15 +70,14 @@ def change(args: argparse.Namespace, apply: "Change") -> int:
     from patrolink.hub import config
     from patrolink.hub.infra import bar_file
 
-    reason = args.reason.strip()
+    reason = reason.strip()
     if not 0 < len(reason) <= _MAX_REASON:
         raise UserError(f"--reason must have 1 to {_MAX_REASON} characters")
-    path = Path(args.site)
     shards = [hub.shard for hub in config.load(path).hub]
     contexts = [config.HubContext(path, shard) for shard in shards]
-    key = contexts[0].keys.get(args.device)
+    key = contexts[0].keys.get(device)
     if key is None:
-        raise UserError(f"no device {args.device!r} in {contexts[0].site.keys}; check its id")
+        raise UserError(f"no device {device!r} in {contexts[0].site.keys}; check its id")
     bars = contexts[0].bars
     now_ms = time.time_ns() // 1_000_000
     entry = bar_file.Entry(who=_who(), reason=reason, time_ms=now_ms, key=bar_file.fingerprint(key))
@@ -66,21 +85,20 @@ def change(args: argparse.Namespace, apply: "Change") -> int:
         bars.parent.mkdir(parents=True, exist_ok=True)
         with bar_file.locked(bars.parent):
             before = bar_file.load(bars)
-            after = apply(before, args.device, entry)
+            after = apply(before, device, entry)
             if after is not before:
                 bar_file.save(bars, after)
     except OSError as e:
         raise UserError(f"{e.filename or bars}: {e.strerror}; run this as the hub's user") from None
     hubs = _wait(contexts, after.revision)
-    state = _BARRED if args.device in after.devices else "admitted"
+    state = BARRED if device in after.devices else "admitted"
     late = [str(hub["shard"]) for hub in hubs if hub["state"] == "late"]
     if late:
         raise DeadlineError(
-            f"{args.device} is {state} on storage, but the hub of shard {', '.join(late)} runs and has not applied it "
+            f"{device} is {state} on storage, but the hub of shard {', '.join(late)} runs and has not applied it "
             f"within {_WAIT_S} s; check its log, or restart it"
         )
-    _print(args, state, after is not before, hubs)
-    return 0
+    return Outcome(state, after is not before, hubs)
 
 
 def _who() -> str:
@@ -121,11 +139,13 @@ def _applied_revision(folder: Path) -> int:
         return -1
 
 
-def _print(args: argparse.Namespace, state: str, changed: bool, hubs: list[dict[str, Any]]) -> None:
-    if args.json:
-        print_summary({"device": args.device, "barred": state == _BARRED, "changed": changed, "applied": hubs})
+def print_outcome(device: str, outcome: Outcome, as_json: bool) -> None:
+    """Print what a change did."""
+    if as_json:
+        barred = outcome.state == BARRED
+        print_summary({"device": device, "barred": barred, "changed": outcome.changed, "applied": outcome.hubs})
         return
-    print(f"{args.device} is {state}" + ("" if changed else " already"))
+    print(f"{device} is {outcome.state}" + ("" if outcome.changed else " already"))
     words = {"applied": "applied", "off": "not running here; it applies this when it starts", "late": "not applied yet"}
-    for hub in hubs:
+    for hub in outcome.hubs:
         print(f"hub of shard {hub['shard']}: {words[hub['state']]}")

@@ -78,12 +78,29 @@ def load(path: Path) -> dict[str, DeviceKey]:
     """
     try:
         mode = path.stat().st_mode
-        table = tomllib.loads(path.read_text(encoding="utf-8")).get("devices")
+        data = path.read_bytes()
     except OSError as e:
         raise UserError(f"{path}: {e.strerror}; name a keys file with --keys") from None
+    warn_readable_by_others(path, mode)
+    keys = parse(path, data)
+    logging.getLogger("patrolink.keys").info("keys of %s from %s", plural(len(keys), "device"), path)
+    return keys
+
+
+def parse(path: Path, data: bytes) -> dict[str, DeviceKey]:
+    """Return id → key of the content of a keys file.
+
+    Args:
+        path: The file, for messages.
+        data: Its content.
+
+    Raises:
+        UserError: the content cannot be used; the message names the entry, never a key.
+    """
+    try:
+        table = tomllib.loads(data.decode()).get("devices")
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
         raise UserError(f"{path}: not TOML ({e}); a keys file has a [devices] table") from None
-    warn_readable_by_others(path, mode)
     if not isinstance(table, dict):
         raise UserError(f'{path}: no [devices] table; add one with lines "id" = "key"')
     keys = {}
@@ -95,7 +112,6 @@ def load(path: Path) -> dict[str, DeviceKey]:
                 'write "id" = "key", in this order'
             )
         keys[device] = _device_key(path, device, key)
-    logging.getLogger("patrolink.keys").info("keys of %s from %s", plural(len(keys), "device"), path)
     return keys
 
 
@@ -112,6 +128,12 @@ def _device_key(path: Path, device: str, entry: Any) -> DeviceKey:
     return DeviceKey(bytes.fromhex(entry), epoch)
 
 
+def entry_line(device: str, key: DeviceKey) -> str:
+    """Return the line of a keys file for a device."""
+    text = f'"{key.secret.hex()}"'
+    return f'"{device}" = ' + (f"{{ key = {text}, epoch = {key.epoch} }}" if key.epoch else text) + "\n"
+
+
 def create(path: Path, device: str) -> bytes:
     """Generate a random key for one device, write it to `path` and return its 32 bytes."""
     key = secrets.token_bytes(32)
@@ -125,4 +147,4 @@ def write(path: Path, devices: dict[str, bytes]) -> None:
     path.unlink(missing_ok=True)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as f:
-        f.write("[devices]\n" + "".join(f'"{device}" = "{key.hex()}"\n' for device, key in devices.items()))
+        f.write("[devices]\n" + "".join(entry_line(device, DeviceKey(key)) for device, key in devices.items()))

@@ -4,9 +4,9 @@ import hashlib
 import secrets
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from patrolink.core import keys, settings_file
 from patrolink.core.errors import UserError
@@ -108,6 +108,41 @@ class Dispatcher(_Strict):
     priority: int = Field(default=200, ge=0, le=255)
 
 
+class ProvisionConfig(_Strict):
+    """What `patrolink provision` needs to know of a site, beside its devices. Paths are relative to the site file."""
+
+    secret: str = "site.secret"  # noqa: S105 - a file, which device keys are derived from
+    members: str = "members.toml"  # written by `patrolink provision`, read by the hub
+    broker_host: Host
+    broker_port: int = Field(gt=0, lt=65536)
+    broker_ca: str = ""  # PEM; empty: devices connect without TLS
+    consent: Annotated[str, _max_bytes(40)]
+    priority: int = Field(default=10, ge=0, le=255)
+    rights: list[Right] = ["talk", "emergency"]
+    config: dict[str, Any] = {}
+    board: dict[str, dict[str, Any]] = {}
+
+    @model_validator(mode="after")
+    def _no_identity(self) -> "ProvisionConfig":
+        tables = {"config": self.config, **{f"board.{name}": table for name, table in self.board.items()}}
+        for name, table in tables.items():
+            if fixed := sorted(table.keys() & {"board", "device", "key", "key_epoch"}):
+                raise ValueError(f"{name}: {', '.join(fixed)} differs per device and is set by provisioning; remove it")
+        return self
+
+
+class MemberFileEntry(MemberConfig):
+    """An entry of the file of members: devices of one group."""
+
+    group: int = Field(ge=1, le=STANDING_MAX)
+
+
+class MemberFile(_Strict):
+    """The file of members that `patrolink provision` writes."""
+
+    member: list[MemberFileEntry] = []
+
+
 class Site(_Strict):
     """A site file. Paths are relative to its folder."""
 
@@ -125,6 +160,7 @@ class Site(_Strict):
     hub: list[HubConfig] = Field(min_length=1)
     group: list[GroupConfig] = []
     dispatcher: list[Dispatcher] = []
+    provision: ProvisionConfig | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> "Site":
@@ -225,12 +261,48 @@ class HubContext:
 
 
 def load(path: Path) -> Site:
-    """Read and validate a site file.
+    """Read and validate a site file, and add the members of groups that `patrolink provision` has written.
 
     Raises:
-        UserError: The file cannot be read or is invalid. The message names each invalid key, the cause, and the remedy.
+        UserError: A file cannot be read or is invalid. The message names each invalid key, the cause, and the remedy.
     """
-    models = (Site, HubConfig, GroupConfig, MemberConfig, Dispatcher)
+    site = load_site_file(path)
+    members = path.resolve().parent / site.provision.members if site.provision else None
+    if members is None or not members.exists():
+        return site
+    remedy = "write it again with `patrolink provision`"
+    added: dict[int, list[MemberConfig]] = {}
+    for entry in load_members(members).member:
+        added.setdefault(entry.group, []).append(entry)
+    unknown = sorted(added.keys() - {group.id for group in site.group})
+    if unknown:
+        raise UserError(f"{members}: group {unknown[0]} is not in {path}; {remedy}")
+    groups = [group.model_copy(update={"member": _added(group, added.get(group.id, []))}) for group in site.group]
+    try:
+        return Site.model_validate({name: getattr(site, name) for name in Site.model_fields} | {"group": groups})
+    except ValidationError as e:
+        raise UserError(settings_file.describe_errors(members, e, [], remedy) + f"; {remedy}") from None
+
+
+def _added(group: GroupConfig, entries: list[MemberConfig]) -> list[MemberConfig]:
+    """Return the members of a group with those of further entries that it does not have itself."""
+    own = {device for members in group.member for device in members.devices}
+    result = list(group.member)
+    for entry in entries:
+        if devices := [device for device in entry.devices if device not in own]:
+            result.append(entry.model_copy(update={"devices": devices}))
+    return result
+
+
+def load_members(path: Path) -> MemberFile:
+    """Read and validate a file of members. Raises UserError."""
+    remedy = "remove it, and write it again with `patrolink provision`"
+    return settings_file.load(path, MemberFile, list(MemberFileEntry.model_fields), remedy, remedy)
+
+
+def load_site_file(path: Path) -> Site:
+    """Read and validate a site file alone; see `load`."""
+    models = (Site, HubConfig, GroupConfig, MemberConfig, Dispatcher, ProvisionConfig)
     known = [name for model in models for name in model.model_fields]
     example = "`patrolink hub --example`"
     return settings_file.load(path, Site, known, example, f"{example} prints a site file")

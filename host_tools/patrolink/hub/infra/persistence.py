@@ -81,10 +81,15 @@ def replace_file(path: Path, data: bytes) -> None:
     Raises:
         OSError: Storage failed. The previous file is intact.
     """
-    with_reserve(path.parent, lambda: _replace_file(path, data))
+    with_reserve(path.parent, lambda: replace_without_reserve(path, data))
 
 
-def _replace_file(path: Path, data: bytes) -> None:
+def replace_without_reserve(path: Path, data: bytes) -> None:
+    """Replace a file atomically and durably.
+
+    Raises:
+        OSError: Storage failed. The previous file is intact.
+    """
     temporary = path.with_name(path.name + ".new")
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     try:
