@@ -230,7 +230,7 @@ lock: .venv/bin/python
 	@mkdir -p requirements
 	@$(LOCK) --python-version 3.10 --upgrade --extra test --extra bench --extra sound -o requirements/bench.txt
 	@$(LOCK) --python-version 3.10 --extra test -c requirements/bench.txt -o requirements/test.txt
-	@$(LOCK) --python-version 3.10 --extra emulator --extra build -c requirements/bench.txt -o requirements/setup.txt
+	@$(LOCK) --python-version 3.10 --extra emulator --extra flash --extra build -c requirements/bench.txt -o requirements/setup.txt
 	@$(LOCK) --python-version 3.11 --extra docs -c requirements/bench.txt -o requirements/docs.txt
 
 generate: .venv/ready

@@ -161,6 +161,11 @@ _BY_NAME: dict[str, Completer] = {
     "new": _IMAGES,
     "trust": FilesCompleter("pem"),
     "platform": FilesCompleter(),
+    "devices": FilesCompleter("csv"),
+    "csv": FilesCompleter("csv"),
+    "ledger": FilesCompleter("jsonl"),
+    "labels": FilesCompleter(("pdf", "zpl")),
+    "label_font": FilesCompleter(("ttf", "otf", "ttc")),
     "place": _FOLDERS,
     "out": _FOLDERS,
 }

@@ -32,10 +32,12 @@ VERBS = {
     "hub unbar": Verb("admit a barred device again", "hub"),
     "image": Verb("build, sign, inspect and compare images of firmware", "flash"),
     "incident": Verb("record an SOS on an emulated device, then verify and export the clip", "emulator"),
+    "ledger": Verb("verify a ledger, and list which devices are done", ""),
     "listen": Verb("listen to groups on the loudspeaker, or into a file", "hub"),
     "live": Verb("watch a device's camera in a player, or into a file", "video"),
     "monitor": Verb("watch a broker, serial port, PTY or capture", ""),
     "pack": Verb("encode a track (csv, gpx, nmea) as a capture; print bytes per fix", "report"),
+    "provision": Verb("give devices keys, talk groups, configurations and labels", "flash"),
     "talk": Verb("talk in a group: a sound file or the microphone", "hub"),
 }
 CLIP_VERBS = {

@@ -1,1 +1,1 @@
-"""Writes images to devices on ports: one contract for all methods, many devices at a time."""
+"""Writes images to devices on ports: one contract for all methods, many devices at a time. Provisions devices."""
