@@ -31,15 +31,15 @@ FILES = {  # folder of the sources -> modules, with their place below that folde
 ONLY_FOR_PROCESSES = {"compat/netsock.py", "compat/tls.py", "compat/udp.py"}
 
 
-def sources() -> dict[str, Path]:
-    """Return the path of each module by its place, sorted by place."""
+def sources(root: Path = ROOT) -> dict[str, Path]:
+    """Return the path of each module of a checkout by its place, sorted by place."""
     modules = {
-        f"{place}/{path.relative_to(ROOT / folder).as_posix()}": path
+        f"{place}/{path.relative_to(root / folder).as_posix()}": path
         for folder, place in FOLDERS.items()
-        for path in (ROOT / folder).rglob("*.py")
+        for path in (root / folder).rglob("*.py")
         if not path.name.endswith("_cpython.py") and "__pycache__" not in path.parts
     }
-    modules.update((f"{name}.py", ROOT / folder / f"{name}.py") for folder, names in FILES.items() for name in names)
+    modules.update((f"{name}.py", root / folder / f"{name}.py") for folder, names in FILES.items() for name in names)
     return {place: modules[place] for place in sorted(modules.keys() - ONLY_FOR_PROCESSES)}
 
 
