@@ -31,7 +31,7 @@ _JOBS, _RETRIES = 16, 2
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's arguments."""
     parser.add_argument("image", metavar="IMAGE", type=Path, help="image file (.plimg)")
-    parser.add_argument("ports", metavar="PORT", nargs="*", help="serial port; `patrolink devices` lists them")
+    parser.add_argument("ports", metavar="PORT", nargs="*", help="serial port, or folder of the drive of an RP2040")
     parser.add_argument("--all", action="store_true", help="all serial ports on USB")
     parser.add_argument("--trust", metavar="FILE", type=Path, help="public release keys (PEM) that may sign the image")
     parser.add_argument("--unverified", action="store_true", help="do not verify the signature: for a bench")
@@ -66,9 +66,12 @@ def run(args: argparse.Namespace) -> int:
     board = boards.find(image.header.board)
     if args.board and args.board != board.name:
         raise UserError(f"{args.image}: the image is for board {board.name}, not {args.board}; use an image for it")
+    method = args.method or default_method(image, board)
+    if method == "uf2" and args.all:
+        raise UserError("drives of boot loaders are no ports; name the folders at which they are mounted")
     targets = _targets(args.ports, args.all, ports.list_ports())
     options = Options(args.jobs, args.retries, args.dry_run)
-    with method_factory(args.method or default_method(image, board), image, board) as make_method:
+    with method_factory(method, image, board) as make_method:
         fleet = Fleet(targets, make_method, ports.list_ports, options, screen.report_change)
         try:
             with screen.shown(fleet.devices):

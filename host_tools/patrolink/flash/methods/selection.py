@@ -12,8 +12,9 @@ from patrolink.flash.flash_image import AGENT, FlashImage
 from patrolink.flash.method import Factory
 from patrolink.flash.methods.esptool import EsptoolMethod, require_esptool
 from patrolink.flash.methods.serial import SerialMethod
+from patrolink.flash.methods.uf2 import Uf2Method
 
-METHODS = ("serial", "esptool")
+METHODS = ("serial", "esptool", "uf2")
 # Port of MicroPython: chip as esptool names it, and address of the firmware in its flash.
 _ESP_CHIPS = {"esp32": ("ESP32", 0x1000)}
 
@@ -51,10 +52,14 @@ def method_factory(name: str, image: FlashImage, board: Board) -> Iterator[Facto
             )
         yield lambda port, cancel: SerialMethod(port, cancel, image)
         return
-    if name != "esptool" or board.port not in _ESP_CHIPS:
-        raise UserError(f"the method {name} does not reach board {board.name}; leave --method out")
     if image.header.kind == AGENT:
-        raise UserError(f"{image.path}: the method esptool writes platform images, and this is {image.label}")
+        raise UserError(f"{image.path}: the method {name} writes platform images, and this is {image.label}")
+    if name != board.flash:
+        raise UserError(f"the method {name} does not reach board {board.name}; leave --method out")
+    if name == "uf2":
+        yield lambda port, cancel: Uf2Method(port, cancel, image)
+        return
+    assert board.port is not None
     require_esptool()
     chip, address = _ESP_CHIPS[board.port]
     handle, path = tempfile.mkstemp(prefix="patrolink-flash-", suffix=".bin")
