@@ -109,7 +109,7 @@ def read(path: Path) -> Content:
         data = path.read_bytes() if path.exists() else b""
         head = _head_path(path).read_bytes() if _head_path(path).exists() else None
     except OSError as e:
-        raise UserError(f"{path}: {e.strerror}; name another ledger with --ledger") from None
+        raise UserError(f"{path}: {e.strerror}; correct its owner, or name another ledger") from None
     content = _Reader().read(data)
     _compare_head(content, head, bool(data))
     return content
