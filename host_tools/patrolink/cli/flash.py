@@ -5,7 +5,9 @@ stop the others. Exit code 0: every device holds the image; 1: at least one was 
 """
 
 import argparse
+import contextlib
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,9 @@ from patrolink.core.errors import DeviceError, UserError
 from patrolink.core.json_lines import print_record, print_summary
 from patrolink.core.text import plural
 from patrolink.flash import flash_image, ports, screen
-from patrolink.flash.device_flow import ENDED
+from patrolink.flash.device_flow import ENDED, State
 from patrolink.flash.fleet import Device, Fleet, Options
+from patrolink.flash.ledger import FAILED, OK, Event, Ledger
 from patrolink.flash.methods.selection import METHODS, default_method, method_factory
 from patrolink.flash.records import Port
 
@@ -35,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--all", action="store_true", help="all serial ports on USB")
     parser.add_argument("--trust", metavar="FILE", type=Path, help="public release keys (PEM) that may sign the image")
     parser.add_argument("--unverified", action="store_true", help="do not verify the signature: for a bench")
+    parser.add_argument("--ledger", metavar="FILE", type=Path, help="enter what was done to each device in this ledger")
     parser.add_argument("--board", metavar="NAME", help="refuse an image that is for another board")
     parser.add_argument("--method", choices=METHODS, help="default: console for an agent image, loader for a platform")
     parser.add_argument(
@@ -71,14 +75,37 @@ def run(args: argparse.Namespace) -> int:
         raise UserError("drives of boot loaders are no ports; name the folders at which they are mounted")
     targets = _targets(args.ports, args.all, ports.list_ports())
     options = Options(args.jobs, args.retries, args.dry_run)
-    with method_factory(method, image, board) as make_method:
-        fleet = Fleet(targets, make_method, ports.list_ports, options, screen.report_change)
+    with contextlib.ExitStack() as stack:
+        make_method = stack.enter_context(method_factory(method, image, board))
+        entries = stack.enter_context(Ledger(args.ledger, lambda: time.time_ns() // 1_000_000)) if args.ledger else None
+
+        def changed(device: Device) -> None:
+            screen.report_change(device)
+            if entries is not None and device.state in ENDED - {State.PLANNED, State.CANCELLED}:
+                entries.append([_event(device, image)])
+
+        fleet = Fleet(targets, make_method, ports.list_ports, options, changed)
         try:
             with screen.shown(fleet.devices):
                 fleet.run()
         finally:
             _print_results(fleet.devices, args.json)
     return 0 if all(device.good for device in fleet.devices) else 1
+
+
+def _event(device: Device, image: flash_image.FlashImage) -> Event:
+    """Return the entry of the ledger for a device that has ended."""
+    return Event(
+        device="",
+        step="verify" if device.state is State.UNCHANGED else "flash",
+        result=OK if device.good else FAILED,
+        serial=device.port.usb_serial,
+        unique_id=device.identity.unique_id if device.identity else "",
+        usb_path=device.port.location or device.path,
+        version=image.header.version,
+        sha256=image.header.sha256.hex(),
+        reason=device.reason,
+    )
 
 
 def _targets(names: list[str], every: bool, listing: list[Port]) -> list[Port]:

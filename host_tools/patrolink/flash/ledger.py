@@ -140,7 +140,7 @@ class _Reader:
         try:
             row = json.loads(line)
             number, time_text, chain = row.pop("n"), row.pop("time"), row.pop("chain")
-            event = Event(**row)
+            event = Event(**{"device": "", **row})  # a device may have no id yet
             body = line[: line.rindex(b', "chain"')]
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return False

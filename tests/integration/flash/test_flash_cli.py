@@ -7,7 +7,7 @@ import pytest
 from patrolink.cli import main
 from patrolink.core.errors import UserError
 from patrolink.emulator.peripherals.esp_rom import Faults
-from patrolink.flash import flash_image, ports, screen
+from patrolink.flash import flash_image, ledger, ports, screen
 from patrolink.flash.device_flow import State
 from patrolink.flash.fleet import Device
 from patrolink.flash.image import image_file as stored
@@ -28,19 +28,27 @@ def platform(tmp_path):
     return str(write_image(tmp_path / "platform.plimg", CONTENT, **PLATFORM))
 
 
-def test_boards_are_flashed_and_failures_counted(platform, capsys):
+def test_boards_are_flashed_and_failures_counted(platform, tmp_path, capsys):
     good, dead = EspBoard(1), EspBoard(2, Faults(silent=True))
     try:
-        assert main(["flash", platform, good.path, dead.path, "--unverified", "--retries", "0", "--json"]) == 1
+        options = ["--unverified", "--ledger", str(tmp_path / "ledger.jsonl"), "--retries", "0"]
+        assert main(["flash", platform, good.path, dead.path, *options, "--json"]) == 1
         first, second, summary = records(capsys.readouterr().out)
         assert (first["flash_state"], first["unique_id"], first["chip"]) == ("flashed", good.mac.hex(), "ESP32")
         assert second["flash_state"] == "failed" and "check cable" in second["why"]
         assert (summary["devices"], summary["flashed_devices"], summary["failed_devices"]) == (2, 1, 1)
-        assert main(["flash", platform, good.path, "--unverified"]) == 0
+        assert main(["flash", platform, good.path, *options]) == 0
         out, err = capsys.readouterr()
         assert out.splitlines()[-1] == "1 device: 1 unchanged"
         assert "identifying" in err and f"{good.mac.hex()}: unchanged: platform 1.0 for lilygo_t_a7670" in out
         assert good.rom.flash[0x1000 : 0x1000 + len(CONTENT)] == CONTENT
+        content = ledger.read(tmp_path / "ledger.jsonl")
+        assert not content.damage
+        assert {(event.step, event.result, event.unique_id) for event in content.events} == {
+            ("flash", "ok", good.mac.hex()),
+            ("flash", "failed", ""),
+            ("verify", "ok", good.mac.hex()),
+        }
     finally:
         good.close()
         dead.close()
