@@ -39,7 +39,8 @@ _SOS_LINE = re.compile(f"sos ([0-9]+) ({'|'.join(_SOS_STATES)})")
 
 def with_cameras_often(devices: list[str]) -> list[str]:
     """Return devices, of which those with a camera are repeated until they are about half of all."""
-    return [*devices, *devices[1::CAMERAS] * (len(devices) // CAMERAS + 1)]
+    cameras = devices[1::CAMERAS]
+    return [*devices, *cameras * (len(devices) // max(1, len(cameras)))]
 
 
 class Board:
