@@ -13,6 +13,7 @@ class _Newest(NamedTuple):
     row: Row
     fix_ms: int | None  # unix time; None if the device or the hub does not trust it
     arrived_ms: int  # monotonic time
+    trusted_ms: int  # unix time of the newest trusted fix, this one or an earlier one; 0: there was none
 
 
 class PositionTable:
@@ -34,17 +35,24 @@ class PositionTable:
         if row["lat_deg"] is None:
             return False
         known, fix_ms = self._newest.get(row["device"]), self._fix_ms(row)
-        # Without a trusted time on both sides, the order of arrival counts.
-        if known is not None and None not in (known.fix_ms, fix_ms) and fix_ms < known.fix_ms:  # type: ignore[operator]
-            return False
-        self._newest[row["device"]] = _Newest(row, fix_ms, self._clock.monotonic_ms())
+        # Without a trusted time on both sides, the order of arrival counts. A fix with a wrong date in between does not
+        # let an older one pass; what was trusted while the hub's clock was wrong does not hold back newer ones.
+        trusted_ms = known.trusted_ms if known is not None and self._is_trusted(known.trusted_ms) else 0
+        if fix_ms is not None:
+            if fix_ms < trusted_ms:
+                return False
+            trusted_ms = fix_ms
+        self._newest[row["device"]] = _Newest(row, fix_ms, self._clock.monotonic_ms(), trusted_ms)
         return True
 
     def _fix_ms(self, row: Row) -> int | None:
         if not row["time"] or row["date_suspect"]:
             return None
         fix_ms = time_ms(row["time"])
-        return fix_ms if fix_ms <= self._clock.unix_ms() + _FUTURE_MS else None
+        return fix_ms if self._is_trusted(fix_ms) else None
+
+    def _is_trusted(self, fix_ms: int) -> bool:
+        return fix_ms <= self._clock.unix_ms() + _FUTURE_MS
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the newest position of every device that has had a fix: the decoder's row, and `age_s`."""

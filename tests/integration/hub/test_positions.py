@@ -90,5 +90,20 @@ def test_fix_with_a_wrong_time_does_not_block_later_ones(table, clock, wrong):
     assert table.update(fix(clock, **{**wrong, "lat_deg": 3.0})) and table.rows()[0]["lat_deg"] == 3.0
 
 
+@pytest.mark.parametrize("wrong", [{"ago_s": -86400}, {"date_suspect": True}, {"timed": False}])
+def test_fix_with_a_wrong_time_lets_no_older_one_pass(table, clock, wrong):
+    assert table.update(fix(clock, 5)) and table.update(fix(clock, **wrong, lat_deg=2.0))
+    assert not table.update(fix(clock, 86400, lat_deg=3.0)) and table.rows()[0]["lat_deg"] == 2.0
+    assert table.update(fix(clock, 4, lat_deg=4.0)) and table.rows()[0]["lat_deg"] == 4.0
+
+
+def test_wrong_clock_of_the_hub_holds_back_nothing_later(table, clock):
+    ahead = fix(clock, -86400)
+    clock.now_ms += 86_400_000
+    assert table.update(ahead)
+    clock.now_ms -= 86_400_000
+    assert table.update(fix(clock, 60, lat_deg=2.0)) and table.rows()[0]["lat_deg"] == 2.0
+
+
 def test_fix_without_a_position_is_ignored(table, clock):
     assert not table.update(fix(clock, lat_deg=None)) and table.rows() == []

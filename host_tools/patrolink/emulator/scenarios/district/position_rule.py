@@ -34,8 +34,10 @@ class PositionRule:
         """A dispatcher was shown a position."""
         key = dispatcher, row["device"]
         fix_ms = time_ms(row["time"]) if row["time"] and not row["date_suspect"] else None
-        if self.is_clock_wrong or fix_ms is None or fix_ms > self._unix_ms() + _FUTURE_MS:
+        if self.is_clock_wrong:
             self._newest_ms.pop(key, None)
+            return
+        if fix_ms is None or fix_ms > self._unix_ms() + _FUTURE_MS:
             return
         if fix_ms < self._newest_ms.get(key, 0):
             self._violate("position", f"{dispatcher} was shown a position of {key[1]} that is older than the last one")
