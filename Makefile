@@ -17,7 +17,8 @@ help:
 	@echo "make test-fast run the tests that need no real time: structure, unit, protocol, simulation"
 	@echo "make setup     create .venv with the tool .venv/bin/patrolink"
 	@echo "make hil       run the tests on boards, those in PATROLINK_HARDWARE or emulated ones; results in build/hil"
-	@echo "make image     build the agent image of BOARD (mps2_an385), and its firmware with the agent frozen in if it has a recipe"
+	@echo "make image     build the agent image of BOARD (mps2_an385), and its firmware with the agent frozen in if it has a recipe,"
+	@echo "               which accepts images of the release keys in TRUST"
 	@echo "make parity    run the unit tests on CPython and on MicroPython"
 	@echo "make bench     run the benchmarks with their peers; results in build/bench and docs/benchmarks.md"
 	@echo "make docs      build the documentation site; results in build/docs"
@@ -130,7 +131,7 @@ test-fast: .venv/test-ready $(UMQTT)
 BOARD ?= mps2_an385
 ROLLBACK ?= 0
 image: .venv/test-ready $(UMQTT)
-	@if [ -x boards/$(BOARD)/build.sh ]; then boards/$(BOARD)/build.sh; fi
+	@if [ -x boards/$(BOARD)/build.sh ]; then $(if $(TRUST),PATROLINK_RELEASE_TRUST="$(abspath $(TRUST))" )boards/$(BOARD)/build.sh; fi
 	@mkdir -p build/images/$(BOARD)
 	@$(BIN)/patrolink image build --board $(BOARD) --rollback $(ROLLBACK) --out build/images/$(BOARD)/agent.plimg
 

@@ -19,7 +19,6 @@ _CRASHES_MAX = 3
 _STABLE_MS = 600000
 _RESET_DELAY_S = 10
 _RESET_CAUSES = ("?", "power on", "reset", "watchdog", "deep sleep", "soft reset", "fault")
-_PLATFORM = 1  # number of the platform, see minimum_platform of an image
 _IMAGE_PACKAGES = ("agent", "compat", "hal", "patrolink_protocol")
 
 
@@ -52,6 +51,7 @@ def select_slot(power_on):
     flash = update_area.open_flash()
     if flash is not None:
         update_area.unmount_slots()
+        import platform_build  # frozen by the recipe of the board
         from agent.update import selection
         from agent.update.boot_journal import BootJournal
         from agent.update.boot_sequence import BootSequence
@@ -59,7 +59,7 @@ def select_slot(power_on):
 
         journal = BootJournal(flash)
         if journal.generation:
-            sequence = BootSequence(UpdateArea(flash, flash.slot_bytes), journal, _PLATFORM)
+            sequence = BootSequence(UpdateArea(flash, flash.slot_bytes), journal, platform_build.PLATFORM)
             decision = sequence.select(power_on)
             if decision.action != selection.RECOVER:
                 on_trial = not journal.state.slots[decision.slot].confirmed

@@ -1,6 +1,7 @@
 #!/bin/bash
 # Build the firmware image of this board, with the agent as frozen modules: images/mps2_an385/firmware.elf in the folder
-# PATROLINK_BUILD, by default build/ of the checkout. Nothing is built if the inputs have not changed. Exit code 4: a tool is missing.
+# PATROLINK_BUILD, by default build/ of the checkout. It takes agent images of the release keys in the file
+# PATROLINK_RELEASE_TRUST, by default of the key of the tests. Nothing is built if the inputs have not changed. Exit code 4: a tool is missing.
 set -euo pipefail
 board_dir=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$board_dir/../.." && pwd)
@@ -24,6 +25,7 @@ flock 9
 
 # --- frozen modules: the agent without modules that only processes use ---
 python3 "$root/boards/firmware_sources.py" "$agent"
+python3 "$root/boards/platform_module.py" "$agent" mps2_an385 "${PATROLINK_RELEASE_TRUST:-$board_dir/release.pem}"
 
 recipe=$( (cd "$board_dir" && sha256sum sources.lock build.sh; find port -type f | LC_ALL=C sort | xargs sha256sum
            arm-none-eabi-gcc --version | head -1) | sha256sum | cut -d' ' -f1)

@@ -14,6 +14,7 @@ RECIPE = f"boards/{BOARD}/build.sh"
 IMAGE = f"build/images/{BOARD}/firmware.elf"
 AGENT = (
     "boards/firmware_sources.py",
+    "boards/platform_module.py",
     "build/device-lib",
     "device",
     "protocol/generated",
