@@ -24,6 +24,7 @@ FILES = {  # folder of the sources -> modules, with their place below that folde
         *(f"app/{name}" for name in ("start", "errors", "config", "device")),
         *(f"app/wiring_{name}" for name in ("network", "modem", "media", "commands", "camera", "recording")),
         *(f"app/wiring_{name}" for name in ("live_view", "upload", "update")),
+        "app/serial_update",
         *("hal/common", "hal/clip_storage", "hal/baremetal/platform", "hal/baremetal/update_area"),
     ],
     "protocol/generated": ["patrolink_messages"],

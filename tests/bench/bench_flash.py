@@ -23,7 +23,7 @@ from patrolink.core import boards  # noqa: E402
 from patrolink.flash.image import build, romfs  # noqa: E402
 
 from tests.support.counted_line import CountedLine  # noqa: E402
-from tests.support.flash_images import write_image  # noqa: E402
+from tests.support.flash_images import write_signed_image  # noqa: E402
 from tests.support.repl_boards import ReplBoard  # noqa: E402
 
 BOARDS, PEER_BOARDS = 16, 3
@@ -43,8 +43,8 @@ def images(folder: Path) -> tuple[bytes, Path, Path]:
     files = {**romfs.read(first.payload), str(Path(MODULE).with_suffix(".mpy")): module}
     return (
         first.payload,
-        write_image(folder / "agent.plimg", first.payload),
-        write_image(folder / "changed.plimg", romfs.write(files), version="1.1"),
+        write_signed_image(folder / "agent.plimg", first.payload),
+        write_signed_image(folder / "changed.plimg", romfs.write(files), version="1.1"),
     )
 
 

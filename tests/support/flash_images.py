@@ -1,13 +1,17 @@
-"""Images for tests of flashing: a header that is not signed, and any content."""
+"""Images for tests of flashing, with any content."""
 
 import hashlib
 from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric import ec
+from patrolink.flash.image import image_file, release_key
 from patrolink_protocol import image_header
+
+from tests.support.release_keys import private_key
 
 
 def write_image(path: Path, content: bytes, **fields) -> Path:
-    """Write an image file; `fields` replace those of its header."""
+    """Write an image file that is not signed; `fields` replace those of its header."""
     digest = hashlib.sha256(content).digest()
     values = {
         "kind": image_header.AGENT,
@@ -26,4 +30,11 @@ def write_image(path: Path, content: bytes, **fields) -> Path:
     }
     header = image_header.ImageHeader(**{**values, **fields})
     path.write_bytes(image_header.pack(header) + content)
+    return path
+
+
+def write_signed_image(path: Path, content: bytes, key: ec.EllipticCurvePrivateKey | None = None, **fields) -> Path:
+    """Write an image file that is signed, by default with the release key of the emulated board."""
+    image = image_file.load(write_image(path, content, **fields))
+    image_file.save(path, image._replace(header=release_key.sign(image.header, key or private_key())))
     return path

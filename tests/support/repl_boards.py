@@ -1,29 +1,50 @@
-"""Emulated mps2_an385 boards without a configuration: MicroPython's REPL on a PTY."""
+"""Emulated mps2_an385 boards in real time, with their console on a PTY; without a configuration it is a REPL."""
 
+import json
 import re
 import subprocess
 from pathlib import Path
+from typing import Any
 
 from patrolink.core import boards
 from patrolink.emulator.boards import qemu
+from patrolink.emulator.peripherals import flash
 
 _HEAP_KB = 256
 
 
 class ReplBoard:
-    """A board; the constructor powers it on, with an empty file system.
+    """A board; the constructor powers it on.
+
+    Args:
+        folder: Folder of its flash chip, which is empty at first and keeps its content over power cycles.
+        name: Device id.
+        flash_kb: Size of its file system.
+        heap_kb: Heap of MicroPython.
+        config: Configuration to write into its file system.
 
     Attributes:
+        chip: File of its flash chip.
         path: PTY of its console.
         log: File with all output of the console.
     """
 
-    def __init__(self, folder: Path, name: str, flash_kb: int = 2048) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        flash_kb: int = 2048,
+        heap_kb: int = _HEAP_KB,
+        config: dict[str, Any] | None = None,
+    ) -> None:
         board = boards.find("mps2_an385")
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "flash.bin").touch()
+        self.chip = folder / "flash.bin"
+        self.chip.touch()
+        if config is not None:
+            flash.provision(self.chip, flash_kb, "/config.json", json.dumps(config).encode())
         self.log = folder / "console.log"
-        straps = qemu.Straps(_HEAP_KB, flash_kb, name, 0, 1)
+        straps = qemu.Straps(heap_kb, flash_kb, name, 0, 1)
         console = ["-chardev", f"pty,id=u0,logfile={self.log},logappend=on", "-serial", "chardev:u0"]
         self._process = subprocess.Popen(
             [*qemu.command(board, qemu.build_image(board), folder, straps), *console],

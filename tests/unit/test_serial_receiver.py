@@ -88,7 +88,7 @@ def block(number, *parts):
 def run(data, target):
     """Feed a receiver; return its answers as (status, number, data), and the result of `run` or None."""
     line = Line(data)
-    receiver = sr.SerialReceiver(line.readinto, line.write, InflateStream, target, INFO)
+    receiver = sr.SerialReceiver(line.readinto, line.write, InflateStream, target, lambda: INFO)
     restart = None
     try:
         restart = receiver.run()

@@ -67,7 +67,7 @@ class Installer:
             OSError: the flash does not work.
         """
         self.header = None
-        data = bytes(header_data)
+        data = bytes(header_data[: image_header.HEADER_BYTES])
         header, slot = self._check(data)
         reason = yield from self._verify(data)
         if reason:

@@ -31,15 +31,15 @@ def select(state, holds, power_on):
             switched the device off.
     """
     records = []
-    candidates = _candidates(state)
-    while candidates:
-        number = candidates.pop(0)
+    numbers = candidates(state)
+    while numbers:
+        number = numbers.pop(0)
         slot = state.slots[number]
         if not holds(number):
             continue
         attempts = 1 if power_on and slot.confirmed else slot.attempts + 1
         if attempts > ATTEMPTS_MAX:
-            if not slot.confirmed and _any_holds(candidates, holds):
+            if not slot.confirmed and _any_holds(numbers, holds):
                 records.append(state.slot_record(FAILED, number))
                 continue
             if not power_on:
@@ -51,7 +51,7 @@ def select(state, holds, power_on):
     return Selection(RECOVER, None, records)
 
 
-def _candidates(state):
+def candidates(state):
     """Return the numbers of the slots that may be started, newest image first."""
     numbers = []
     for number in range(SLOTS):

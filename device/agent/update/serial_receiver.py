@@ -1,4 +1,4 @@
-"""Receives an agent image over the console. `patrolink flash` sends this file by raw paste; it imports no other module.
+"""Receives an agent image over the console: the device side of the method `serial` of `patrolink flash`.
 
     frame     START (u8), number (u16), length (u16), raw length (u16), CRC-32 of the six bytes and the data (u32), data
     answer    START (u8), status (u8), number (u16), length (u16), CRC-32 of the five bytes and the data (u32), data
@@ -43,16 +43,16 @@ class SerialReceiver:
         open_stream: Returns a new `compat.inflate_stream.InflateStream`.
         target: Takes the image: `source_bytes` (length of the present content), read_source(offset, buffer),
             begin(header), block_digest(index), write_block(index, data), finish().
-        info: Bytes that describe the device.
+        describe: Returns bytes that describe the device.
     """
 
-    def __init__(self, readinto, write, open_stream, target, info):
+    def __init__(self, readinto, write, open_stream, target, describe):
         self._readinto = readinto
         self._write = write
         self._open_stream = open_stream
         self._stream = open_stream()
         self._target = target
-        self._info = info
+        self._describe = describe
         self._head = memoryview(bytearray(10))
         self._data = memoryview(bytearray(_FRAME_MAX))
         self._raw = memoryview(bytearray(_FRAME_MAX))
@@ -117,11 +117,12 @@ class SerialReceiver:
     def _reply(self, operation, raw):
         target = self._target
         if operation == INFO:
-            return self._info
+            return self._describe()
         if operation == DIGEST:
             return target.source_bytes.to_bytes(4, "little") + self._digest(0, target.source_bytes).digest()
         if operation == BEGIN:
             target.begin(bytes(raw[1:]))
+            return target.source_bytes.to_bytes(4, "little")
         elif operation == INDEX:
             return self._index(number_at(raw, 1, 2))
         elif operation == BLOCKS:

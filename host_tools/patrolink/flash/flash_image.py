@@ -9,7 +9,6 @@ from patrolink.core.errors import UserError
 from patrolink.flash.image import image_file
 from patrolink.flash.records import Identity, RefusedError
 
-_THUMB = ("armv6m", "armv7m", "armv7em", "armv7emsp", "armv7emdp")  # MPY_FEATURE_ARCH_TEST of MicroPython
 PLATFORM, AGENT = image_header.PLATFORM, image_header.AGENT
 
 
@@ -44,7 +43,7 @@ class FlashImage:
         build = f"`make image BOARD={identity.board}` builds firmware of its board"
         if identity.board and identity.board != header.board:
             raise RefusedError(f"{port}: the image is for board {header.board}, but this is {identity.board}; {build}")
-        if identity.architecture and not _runs(header.architecture, identity.architecture):
+        if identity.architecture and identity.architecture != header.architecture:
             raise RefusedError(
                 f"{port}: the image has code for {header.architecture}, but this board runs {identity.architecture}; "
                 f"{build}"
@@ -59,13 +58,13 @@ class FlashImage:
                 f"{port}: rollback number {header.rollback} of the image is below the floor of the device, "
                 f"{identity.rollback_floor}; flash a newer image"
             )
-
-
-def _runs(code: str, board: str) -> bool:
-    """Return whether a board of an architecture runs code of another one: Thumb code runs on later cores too."""
-    if code in _THUMB and board in _THUMB:
-        return _THUMB.index(code) <= _THUMB.index(board)
-    return code == board
+        if identity.release_keys is not None and header.key_id.hex() not in identity.release_keys:
+            key = f"release key {header.key_id.hex()}" if any(header.key_id) else "no release key"
+            keys = ", ".join(identity.release_keys) or "no key at all"
+            raise RefusedError(
+                f"{port}: the image is signed with {key}, but the platform of the board accepts {keys}; sign it with "
+                "such a key, or flash a platform with yours"
+            )
 
 
 def load(path: Path) -> FlashImage:

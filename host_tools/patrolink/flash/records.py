@@ -45,8 +45,10 @@ class Identity:
         chip: Name of the chip; empty if the method cannot read one.
         architecture: Architecture of native code, as `mpy-cross` names it; empty if it is not known.
         version: Version of the installed agent; empty if it is not known.
+        rollback: Rollback number of the installed agent; None if it is not known.
         rollback_floor: Lowest rollback number that the device accepts; None if it is not known.
         platform: Number of the platform image; None if it is not known.
+        release_keys: Ids of the release keys whose images the device accepts; None if they are not known.
         content_sha256: SHA-256 of the installed content, computed by the device; empty if it is not known.
     """
 
@@ -55,8 +57,10 @@ class Identity:
     chip: str = ""
     architecture: str = ""
     version: str = ""
+    rollback: int | None = None
     rollback_floor: int | None = None
     platform: int | None = None
+    release_keys: tuple[str, ...] | None = None
     content_sha256: bytes = b""
 
 

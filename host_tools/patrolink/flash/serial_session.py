@@ -69,16 +69,16 @@ class SerialSession:
         reply = self._request(bytes([_DIGEST]), self._work_s)
         return int.from_bytes(reply[:4], "little"), reply[4:]
 
-    def begin(self, header: bytes) -> None:
-        """Offer an image.
+    def begin(self, header: bytes) -> int:
+        """Offer an image; returns the size of the content of which blocks can be copied.
 
         Raises:
             RefusedError: The board does not take it.
         """
-        self._request(bytes([_BEGIN]) + header, self._work_s)
+        return int.from_bytes(self._request(bytes([_BEGIN]) + header, self._work_s), "little")
 
     def index(self, size: int) -> bytes:
-        """Return the index of the present content, of `size` bytes, for `copy_plan`."""
+        """Return the index of the content that can be copied, of `size` bytes, for `copy_plan`."""
         count = size // 1024
         requests = range(0, count, _INDEX_ENTRIES)
         replies = [self._request(bytes([_INDEX]) + first.to_bytes(2, "little"), self._work_s) for first in requests]

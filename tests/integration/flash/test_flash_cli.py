@@ -70,6 +70,7 @@ def test_boards_are_flashed_and_failures_counted(platform, tmp_path, capsys):
         (["DELTA", "a"], 2, "a delta image, which only goes over the air"),
         (["MPS2", "a"], 2, "takes no platform image"),
         (["LINUX", "a"], 2, "does not run MicroPython"),
+        (["PICO", "a"], 2, "board rpi_pico has no slots for agent images"),
     ],
 )
 def test_what_cannot_work_is_refused_before_any_port_is_opened(
@@ -86,6 +87,7 @@ def test_what_cannot_work_is_refused_before_any_port_is_opened(
         "DELTA": write_image(tmp_path / "delta", CONTENT, **delta),
         "MPS2": write_image(tmp_path / "mps2", CONTENT, kind=image_header.PLATFORM),
         "LINUX": write_image(tmp_path / "linux", CONTENT, board="linux"),
+        "PICO": write_image(tmp_path / "pico", CONTENT, board="rpi_pico", architecture="armv6m"),
     }
     files["README"].write_text("x" * 300)
     files["CUT"].write_bytes(data[:-1])
@@ -140,13 +142,15 @@ def test_port_that_does_not_exist_fails(platform, tmp_path, capsys):
         (Identity(architecture="armv6m"), "code for armv7m, but this board runs armv6m"),
         (Identity(platform=0), "needs platform 1, but the board has 0"),
         (Identity(rollback_floor=2), "rollback number 1 of the image is below the floor of the device, 2"),
+        (Identity(release_keys=("11" * 8,)), "signed with no release key, but the platform of the board accepts 1111"),
+        (Identity(release_keys=()), "accepts no key at all"),
     ],
 )
 def test_image_that_does_not_fit_a_device(tmp_path, identity, message):
     image = flash_image.load(write_image(tmp_path / "agent", CONTENT))
     with pytest.raises(RefusedError, match=message):
         image.check_fits("port", identity)
-    image.check_fits("port", Identity(board="mps2_an385", architecture="armv7em", platform=1, rollback_floor=1))
+    image.check_fits("port", Identity(board="mps2_an385", architecture="armv7m", platform=1, rollback_floor=1))
 
 
 def test_a_changed_bit_in_any_byte_of_an_image_is_noticed_or_harmless(tmp_path):

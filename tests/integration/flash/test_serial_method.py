@@ -10,10 +10,11 @@ from patrolink.core.errors import DeadlineError, DeviceError
 from patrolink.flash import flash_image
 from patrolink.flash.device_flow import State
 from patrolink.flash.fleet import Fleet, Options
+from patrolink.flash.methods import serial
 from patrolink.flash.methods.serial import SerialMethod
 from patrolink.flash.records import CancelledError, Port, RefusedError
 
-from tests.support.flash_images import write_image
+from tests.support.flash_images import write_signed_image
 from tests.support.repl_boards import ReplBoard
 
 pytestmark = pytest.mark.skipif(
@@ -42,7 +43,7 @@ def image(tmp_path):
     """Return a function that makes an image."""
 
     def make(content: bytes = CONTENT, **fields) -> flash_image.FlashImage:
-        return flash_image.load(write_image(tmp_path / "agent.plimg", content, **fields))
+        return flash_image.load(write_signed_image(tmp_path / "agent.plimg", content, **fields))
 
     return make
 
@@ -84,7 +85,7 @@ def test_dry_run_writes_nothing(boards, image):
     ("fields", "message"),
     [
         ({"board": "lilygo_t_a7670"}, "the image is for board lilygo_t_a7670, but this is mps2_an385"),
-        ({"architecture": "xtensawin"}, "the image has code for xtensawin, but this board runs armv7em"),
+        ({"architecture": "xtensawin"}, "the image has code for xtensawin, but this board runs armv7m"),
     ],
 )
 def test_image_of_another_board_is_refused(boards, image, fields, message):
@@ -97,7 +98,7 @@ def test_board_refuses_an_image_too(boards, image):
     method = SerialMethod(boards().path, threading.Event(), image(board="lilygo_t_a7670"))
     with contextlib.closing(method):
         method.identify()
-        with pytest.raises(RefusedError, match="the board refuses the image: it is for board lilygo_t_a7670"):
+        with pytest.raises(RefusedError, match="the board refuses the image: image for board lilygo_t_a7670, this is"):
             method.write(None, lambda done, total: None)
 
 
@@ -142,11 +143,15 @@ def test_silent_board_fails_and_the_others_are_written(boards, image):
     assert "no answer within" in fleet.devices[1].reason
 
 
-def test_full_storage_is_an_error_of_the_board(boards, image):
-    board = boards(flash_kb=256)
-    content = random.Random(2).randbytes(300_000)
-    (device,) = flash([board], image(content)).devices
-    assert device.state is State.REFUSED and "flash error" in device.reason
+def test_content_larger_than_a_slot_is_refused(boards, image):
+    (device,) = flash([boards()], image(bytes(393_216))).devices
+    assert device.state is State.REFUSED and "content of 393216 bytes, a slot has 389120" in device.reason
+
+
+def test_platform_without_the_receiver_is_named(boards, image, monkeypatch):
+    monkeypatch.setattr(serial, "_PROGRAM", "import app.no_such_module\n")
+    (device,) = flash([boards()], image()).devices
+    assert device.state is State.FAILED and "flash the platform image of this board first" in device.reason
 
 
 def test_port_in_use_names_its_holder(boards, image):

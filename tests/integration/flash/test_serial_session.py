@@ -45,7 +45,7 @@ class Board:
         self._to_board = self._to_host = b""
         self._host = greenlet.getcurrent()
         self.sent = 0
-        receiver = SerialReceiver(self._readinto, self._write, InflateStream, target, INFO)
+        receiver = SerialReceiver(self._readinto, self._write, InflateStream, target, lambda: INFO)
         self._board = greenlet.greenlet(receiver.run)
 
     def _readinto(self, buffer) -> None:
@@ -80,8 +80,7 @@ class Board:
 
 def send(session: SerialSession, content: bytes) -> None:
     """Send a content as the method `serial` does."""
-    size, _ = session.digest()
-    session.begin(b"P" * 256)
+    size = session.begin(b"P" * 256)
     blocks = block_parts(content, session.index(size), BLOCK_BYTES)
     for number, block in enumerate(blocks):
         session.write_block(number, content, block)

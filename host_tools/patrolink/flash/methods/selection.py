@@ -50,6 +50,11 @@ def method_factory(name: str, image: FlashImage, board: Board) -> Iterator[Facto
                 f"{image.path}: the method serial writes agent images, and this is {image.label}; use --method "
                 f"{board.flash}"
             )
+        if board.update is None:
+            raise UserError(
+                f"board {board.name} has no slots for agent images ([update] in its board.toml); use the agent that is "
+                "frozen in its firmware"
+            )
         yield lambda port, cancel: SerialMethod(port, cancel, image)
         return
     if image.header.kind == AGENT:

@@ -1,24 +1,25 @@
-"""Method `serial`: an agent image over the console of a board, by a small receiver that is pasted into its REPL.
+"""Method `serial`: an agent image over the console of a board, into a slot, by the receiver in its platform.
 
-Only what the board lacks is sent, deflated, in numbered frames with CRC; the board computes the SHA-256 of what it
-holds. A board that still runs a receiver, after a broken cable or in recovery, is used without its REPL.
+The board verifies signature, board, platform and rollback number before anything is erased. Only what it lacks is sent,
+deflated, in numbered frames with CRC; it computes the SHA-256 of what it holds. A board that still runs the receiver,
+after a broken cable, is used without its REPL.
 """
 
 import contextlib
 import hashlib
 import threading
+from typing import Any
 
 from patrolink.core.errors import DeadlineError, DeviceError, UserError
 from patrolink.flash import copy_plan, raw_repl
 from patrolink.flash.flash_image import FlashImage
 from patrolink.flash.method import Method, Report
-from patrolink.flash.receiver_program import receiver_program
 from patrolink.flash.records import Identity, Plan
 from patrolink.flash.serial_link import SerialLink
 from patrolink.flash.serial_session import BLOCK_BYTES, SerialSession
 
 BAUD = 115_200
-CONTENT_PATH = "/agent.romfs"
+_PROGRAM = "from app.serial_update import run; run()\n"
 _REPL_S, _RECEIVER_S = 5.0, 2.0
 _CONNECT_ATTEMPTS = 2
 _DIGEST_BYTES = 8
@@ -38,35 +39,45 @@ class SerialMethod(Method):
         self._image = image
         self._link: SerialLink | None = None
         self._session: SerialSession | None = None
-        self._present = (0, b"")  # size and SHA-256
+        self._present_sha256 = b""
 
     def identify(self) -> Identity:
         """See `Method.identify`: the receiver answers, and hashes the present content."""
         session = self._session
         if session is None:
             session = self._connect()
-            self._present = session.digest()
+            self._present_sha256 = session.digest()[1]
         info = session.info()
+        keys = info.get("release_keys")
         return Identity(
             unique_id=str(info.get("unique_id", "")),
             board=str(info.get("board", "")),
             architecture=str(info.get("architecture", "")),
             version=str(info.get("version", "")),
-            content_sha256=self._present[1],
+            rollback=_number(info, "rollback"),
+            rollback_floor=_number(info, "rollback_floor"),
+            platform=_number(info, "platform"),
+            release_keys=tuple(map(str, keys)) if isinstance(keys, list) else (),
+            content_sha256=self._present_sha256,
         )
 
     def plan(self, identity: Identity) -> Plan:
         """See `Method.plan`."""
         self._image.check_fits(self.port, identity)
         header = self._image.header
-        text = f"{self._image.label}, {header.size} bytes, over {identity.version or 'no agent image'}"
-        return Plan(text, header.size, unchanged=identity.content_sha256 == header.sha256)
+        present = f"{identity.version} (rollback number {identity.rollback})" if identity.version else "no agent image"
+        text = f"{self._image.label}, {header.size} bytes, over {present}"
+        return Plan(
+            text,
+            header.size,
+            unchanged=(identity.content_sha256, identity.rollback) == (header.sha256, header.rollback),
+        )
 
     def write(self, plan: Plan, report: Report) -> None:
         """See `Method.write`: blocks that the board has already written are not sent again."""
         session, content = self._opened(), self._image.content
-        session.begin(self._image.header_bytes)
-        blocks = copy_plan.block_parts(content, session.index(self._present[0]), BLOCK_BYTES)
+        source_bytes = session.begin(self._image.header_bytes)
+        blocks = copy_plan.block_parts(content, session.index(source_bytes), BLOCK_BYTES)
         written = session.written_digests(len(blocks))
         for number, parts in enumerate(blocks):
             block = content[number * BLOCK_BYTES : (number + 1) * BLOCK_BYTES]
@@ -110,16 +121,26 @@ class SerialMethod(Method):
             session = SerialSession(self._link)
             try:
                 raw_repl.enter(self._link, _REPL_S)
-                raw_repl.start(self._link, receiver_program(CONTENT_PATH))
+                raw_repl.start(self._link, _PROGRAM)
             except DeadlineError as e:
                 silence = silence or e  # unless a receiver runs already
             try:
                 session.open(_RECEIVER_S)
-            except (DeadlineError, DeviceError):
-                if silence is None:
+            except (DeadlineError, DeviceError) as e:
+                if silence is not None:
+                    continue
+                if isinstance(e, DeviceError):
                     raise
-                continue
+                raise DeviceError(
+                    f"{self.port}: MicroPython answers, but its platform has no receiver of agent images; flash the "
+                    "platform image of this board first"
+                ) from None
             self._session = session
             return session
         assert silence is not None
         raise silence
+
+
+def _number(info: dict[str, Any], name: str) -> int | None:
+    value = info.get(name)
+    return value if isinstance(value, int) else None
