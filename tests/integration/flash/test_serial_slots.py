@@ -208,3 +208,12 @@ def test_cut_in_the_middle_leaves_the_previous_image_and_the_next_run_goes_on(co
         resumed.verify(plan)
     assert 0 < len(blocks) <= 8 and blocks[0] >= 7
     assert slots(board).journal.state.slots[1].rollback == 6
+
+
+def test_watchdog_restarts_a_board_whose_cable_broke(power_on, tmp_path):
+    """Bytes of the host feed it; without them the board does not wait in the receiver for ever."""
+    board = power_on(config={"watchdog": 2000})  # not a whole configuration: no agent starts the watchdog before
+    session = method(board, write_signed_image(tmp_path / "new.plimg", CONTENT))
+    session.identify()
+    session._link.close()
+    wait_until(lambda: b"after watchdog" in board.log.read_bytes(), lambda: board.log.read_text(errors="replace"))
