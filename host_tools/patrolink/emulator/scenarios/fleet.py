@@ -68,6 +68,7 @@ def run(plan: Plan) -> Outcome:
     """
     outcome = Outcome()
     start_s = time.monotonic()
+    plan.check()
     board = boards.find(plan.board)
     if board.image:
         qemu.build_image(board)  # build before anything starts: it may take a minute, or a tool may be missing

@@ -6,6 +6,7 @@ import itertools
 import os
 import shutil
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,15 @@ class Plan:
         """File that the receiver plays."""
         return self.log or self.track or resources.demo_track()
 
+    def epochs(self) -> Iterable[tuple[float, bytes]]:
+        """Return the epochs that the receiver sends. Raises UserError if the file cannot be read."""
+        return nmea.replay(self.source) if self.log else nmea.speak(tracks.read(self.source))
+
+    def check(self) -> None:
+        """Raise UserError if the track or the folder cannot be used; before anything is started."""
+        self.epochs()
+        _make_folder(self.out)
+
 
 class Patrol:
     """A board with receiver and modem, started by the constructor.
@@ -79,16 +89,16 @@ class Patrol:
 
     def _power_on(self, seed: int, broker: tuple[str, int]) -> None:
         plan, enter = self.plan, self._stack.callback
-        source, capture, work = plan.source, self.out / "patrol.plcap", self.out / "device"
-        epochs = nmea.replay(source) if plan.log else nmea.speak(tracks.read(source))
+        capture, work = self.out / "patrol.plcap", self.out / "device"
+        epochs = plan.epochs()
+        _make_folder(self.out)
         try:
-            self.out.mkdir(parents=True, exist_ok=True)
             self._claim()
             key = keys.create(keys.sidecar(capture), self.name)
             _remove_old_state(work)
             self._writer = CaptureWriter(capture)
         except OSError as e:
-            raise UserError(f"{self.out}: {e.strerror}; name a writable folder with --out") from None
+            raise _unusable(self.out, e) from None
         enter(self._writer.close)
         self.decoder = Decoder(keys.load(keys.sidecar(capture)))
         self.receiver = GpsReceiver(itertools.islice(epochs, plan.fixes), plan.speed, self.board.gps.baud)
@@ -202,6 +212,17 @@ class Patrol:
     def close(self) -> None:
         """Power off everything that is on."""
         self._stack.close()
+
+
+def _make_folder(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise _unusable(out, e) from None
+
+
+def _unusable(out: Path, error: OSError) -> UserError:
+    return UserError(f"{out}: {error.strerror}; name a writable folder with --out")
 
 
 def _remove_old_state(work: Path) -> None:

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 
 import bsdiff4.core
 
+from patrolink.core.text import plural
+
 COPY, ADD, INSERT, SEEK = range(4)  # kind of an operation
 _WINDOW_BITS = 10  # of the raw deflate: a device has 1 KB for it
 _NUMBER_BYTES_MAX = 5
@@ -49,18 +51,18 @@ def apply_delta(base: bytes, payload: bytes, size: int) -> bytes:
         if kind == SEEK:
             position += -(n >> 1) if n & 1 else n >> 1
             if after_seek or not 0 <= position <= len(base):
-                raise DeltaError(f"seek to {position} in a base of {len(base)} bytes")
+                raise DeltaError(f"seek to {position} in a base of {plural(len(base), 'byte')}")
             after_seek = True
             continue
         after_seek = False
         if not 0 < n <= size - len(new):
-            raise DeltaError(f"{n} bytes of new content where {size - len(new)} are left")
+            raise DeltaError(f"{plural(n, 'byte')} of new content where {size - len(new)} are left")
         if kind == INSERT:
             new += operations.read(n)
             continue
         source = base[position : position + n]
         if len(source) != n:
-            raise DeltaError(f"{n} bytes from {position} of a base of {len(base)} bytes")
+            raise DeltaError(f"{plural(n, 'byte')} from {position} of a base of {plural(len(base), 'byte')}")
         position += n
         new += source if kind == COPY else bytes((a + b) & 255 for a, b in zip(source, operations.read(n), strict=True))
     operations.check_end()

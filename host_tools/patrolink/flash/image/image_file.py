@@ -11,6 +11,7 @@ from patrolink_protocol import image_header
 from patrolink_protocol.image_header import ImageHeader
 
 from patrolink.core.errors import UserError
+from patrolink.core.text import plural
 
 FILE_BYTES_MAX = image_header.HEADER_BYTES + image_header.CONTENT_MAX
 _HINT = "give an image of `patrolink image build`, sign or diff"
@@ -52,8 +53,8 @@ def load(path: Path) -> Image:
     payload = data[image_header.HEADER_BYTES :]
     if len(payload) != header.payload_size:
         raise UserError(
-            f"{path}: the header says {header.payload_size} bytes of payload, the file has {len(payload)}; it is "
-            "truncated or damaged, copy it again"
+            f"{path}: the header says {plural(header.payload_size, 'byte')} of payload, the file has {len(payload)}; "
+            "it is truncated or damaged, copy it again"
         )
     if hashlib.sha256(payload).digest() != header.payload_sha256:
         raise UserError(f"{path}: the payload does not have the SHA-256 of the header; it is damaged, copy it again")

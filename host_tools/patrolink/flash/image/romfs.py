@@ -8,6 +8,8 @@ its name, the name, and records: entries of the directory, or the data of the fi
 from collections.abc import Iterator, Mapping
 from typing import Union
 
+from patrolink.core.text import plural
+
 _MAGIC = b"\xd2\xcd\x31"
 _DATA, _DIRECTORY, _FILE = 2, 4, 5  # kinds of records; others are skipped, as MicroPython does
 _NUMBER_BYTES_MAX = 5
@@ -74,7 +76,7 @@ def read(data: bytes) -> dict[str, bytes]:
         raise RomfsError("does not begin with the magic number of ROMFS")
     length, at = _read_number(data, len(_MAGIC), len(data))
     if at + length != len(data):
-        raise RomfsError(f"{length} bytes of records in a file with {len(data) - at}")
+        raise RomfsError(f"{plural(length, 'byte')} of records in a file with {len(data) - at}")
     files: dict[str, bytes] = {}
     for path, content in _files(data, at, len(data), "", 0):
         if path in files:
@@ -112,7 +114,7 @@ def _records(data: bytes, at: int, end: int) -> Iterator[tuple[int, int, int]]:
         kind, at = _read_number(data, at, end)
         length, at = _read_number(data, at, end)
         if length > end - at:
-            raise RomfsError(f"a record of {length} bytes where {end - at} are left")
+            raise RomfsError(f"a record of {plural(length, 'byte')} where {end - at} are left")
         yield kind, at, at + length
         at += length
 

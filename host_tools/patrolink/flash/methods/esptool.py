@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from patrolink.core.errors import DeviceError, UserError
+from patrolink.core.text import plural
 from patrolink.flash import child_process
 from patrolink.flash.method import Method, Report
 from patrolink.flash.records import Identity, Plan, RefusedError
@@ -92,7 +93,7 @@ class EsptoolMethod(Method):
             raise RefusedError(
                 f"{self.port}: the image is for {self._chip}, but this is {identity.chip}; use an image for this board"
             )
-        text = f"{self._label}, {self._size} bytes at 0x{self._address:x}"
+        text = f"{self._label}, {plural(self._size, 'byte')} at 0x{self._address:x}"
         return Plan(text, self._size, unchanged=self._same)
 
     def write(self, plan: Plan, report: Report) -> None:

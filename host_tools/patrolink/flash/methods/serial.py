@@ -11,6 +11,7 @@ import threading
 from typing import Any
 
 from patrolink.core.errors import DeadlineError, DeviceError, UserError
+from patrolink.core.text import plural
 from patrolink.flash import copy_plan, raw_repl
 from patrolink.flash.flash_image import FlashImage
 from patrolink.flash.method import Method, Report
@@ -66,7 +67,7 @@ class SerialMethod(Method):
         self._image.check_fits(self.port, identity)
         header = self._image.header
         present = f"{identity.version} (rollback number {identity.rollback})" if identity.version else "no agent image"
-        text = f"{self._image.label}, {header.size} bytes, over {present}"
+        text = f"{self._image.label}, {plural(header.size, 'byte')}, over {present}"
         return Plan(
             text,
             header.size,

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from patrolink.core.errors import DeadlineError, DeviceError
-from patrolink.core.text import printable
+from patrolink.core.text import plural, printable
 from patrolink.flash import uf2
 from patrolink.flash.flash_image import FlashImage
 from patrolink.flash.method import Method, Report
@@ -68,7 +68,7 @@ class Uf2Method(Method):
             )
         if uf2.families(self._file) != {_FAMILY}:
             raise RefusedError(f"{self._image.path}: its UF2 file is damaged or for another chip; build it again")
-        return Plan(f"{self._image.label}, {len(self._file)} bytes of UF2", len(self._file))
+        return Plan(f"{self._image.label}, {plural(len(self._file), 'byte')} of UF2", len(self._file))
 
     def write(self, plan: Plan, report: Report) -> None:
         """See `Method.write`."""
@@ -83,7 +83,8 @@ class Uf2Method(Method):
         except OSError as e:
             if done < len(self._file) or e.errno not in _DRIVE_REMOVED:
                 raise DeviceError(
-                    f"{self.port}: {e.strerror} after {done} bytes; plug the board in again with BOOTSEL, then repeat"
+                    f"{self.port}: {e.strerror} after {plural(done, 'byte')}; plug the board in again with "
+                    "BOOTSEL, then repeat"
                 ) from None
 
     def verify(self, plan: Plan) -> None:
