@@ -92,7 +92,7 @@ class RecordingShift(Shift):
             self.scheduler.after(LAST_S * 1000, lambda: self.press("off"))
         elif line.startswith("device: ready"):
             self._alive = True
-        elif "Traceback" in line or line.startswith(("error:", "MemoryError")):
+        elif "Traceback" in line or line.startswith(("error:", "MemoryError", "camera:")):
             self.result.problems.append(line)
 
     def run_lives(self) -> None:
@@ -116,7 +116,8 @@ def measure_pauses(board: boards.Board) -> dict[str, float]:
     """Measure the pauses of the loop.
 
     Returns:
-        The longest pause of each activity in ms, and the time from boot to recording in ms.
+        The longest pause of each activity in ms without garbage collections, the longest collection, and the time from
+        boot to recording in ms.
     """
     recording = RecordingShift(board)
     recording.run_lives()
@@ -130,6 +131,7 @@ def measure_pauses(board: boards.Board) -> dict[str, float]:
         LOOP_PAUSE + "recovering a torn clip": longest["boot"],
         LOOP_PAUSE + "sealing a clip": longest["seal"],
         LOOP_PAUSE + "recording": max(longest["film"], longest["clip"]),
+        LOOP_PAUSE + "collecting garbage": max(p.get("collection", 0) for p in recording.phases) / CYCLES_PER_MS,
         "ms from power-on to recording": boots[0],
         "ms from power-on to recording, with a torn clip": boots[1],
     }

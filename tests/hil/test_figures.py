@@ -24,6 +24,7 @@ LIMITS = {
     "ms of loop pause at most, recovering a torn clip": 50,
     "ms of loop pause at most, sealing a clip": 50,
     "ms of loop pause at most, recording": 120,
+    "ms of loop pause at most, collecting garbage": 50,
 }
 
 

@@ -13,6 +13,7 @@ __attribute__((noreturn)) void board_off(int status); // end the emulator
 void board_set_next_cause(uint32_t cause);             // cause to report after a reset that the agent does not request
 uint32_t board_cause(void);
 uint64_t board_cycles(void);
+uint64_t board_collection_cycles(uint64_t *longest);
 void board_wait(int32_t timeout_ms); // sleep until an interrupt or the timeout; no timeout if negative
 void board_event(void);              // end board_wait; for interrupt handlers
 int64_t board_rtc_us(void);

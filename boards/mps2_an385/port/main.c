@@ -14,6 +14,7 @@ extern uint8_t _heap_start, _heap_end, _estack, _stack_size;
 #define STACK_RESERVE 2048
 
 static uint32_t heap_peak;
+static uint64_t collection_cycles, collection_longest;
 
 static size_t heap_bytes(void) {
     size_t available = &_heap_end - &_heap_start;
@@ -52,6 +53,7 @@ int main(void) {
 }
 
 void gc_collect(void) {
+    uint64_t start = board_cycles();
     gc_collect_start();
     gc_helper_collect_regs_and_stack();
     gc_collect_end();
@@ -60,6 +62,17 @@ void gc_collect(void) {
     if (info.used > heap_peak) {
         heap_peak = info.used;
     }
+    uint64_t cycles = board_cycles() - start;
+    collection_cycles += cycles;
+    if (cycles > collection_longest) {
+        collection_longest = cycles;
+    }
+}
+
+// Cycles of all garbage collections since reset, and of the longest one.
+uint64_t board_collection_cycles(uint64_t *longest) {
+    *longest = collection_longest;
+    return collection_cycles;
 }
 
 // Maximum number of heap bytes in use after a collection.

@@ -193,12 +193,21 @@ static mp_obj_t board_cycles_(void) {
 }
 static MP_DEFINE_CONST_FUN_OBJ_0(board_cycles_obj, board_cycles_);
 
+// collections(): cycles of all garbage collections since reset, and of the longest one
+static mp_obj_t board_collections(void) {
+    uint64_t longest, cycles = board_collection_cycles(&longest);
+    mp_obj_t pair[2] = { mp_obj_new_int_from_ull(cycles), mp_obj_new_int_from_ull(longest) };
+    return mp_obj_new_tuple(2, pair);
+}
+static MP_DEFINE_CONST_FUN_OBJ_0(board_collections_obj, board_collections);
+
 static const mp_rom_map_elem_t board_table[] = {
     { MP_ROM_QSTR(MP_QSTR___name__), MP_ROM_QSTR(MP_QSTR_board) },
     { MP_ROM_QSTR(MP_QSTR_Flash), MP_ROM_PTR(&flash_type) },
     { MP_ROM_QSTR(MP_QSTR_SLOT_BYTES), MP_ROM_INT(SLOT_BYTES) },
     { MP_ROM_QSTR(MP_QSTR_counts), MP_ROM_PTR(&board_counts_obj) },
     { MP_ROM_QSTR(MP_QSTR_cycles), MP_ROM_PTR(&board_cycles_obj) },
+    { MP_ROM_QSTR(MP_QSTR_collections), MP_ROM_PTR(&board_collections_obj) },
 };
 static MP_DEFINE_CONST_DICT(board_dict, board_table);
 const mp_obj_module_t board_module = { { &mp_type_module }, (mp_obj_dict_t *)&board_dict };
