@@ -1,5 +1,6 @@
 """Many devices at once: bounds, dead boards, renumbered ports, two operators, cancellation."""
 
+import tempfile
 import threading
 
 import pytest
@@ -14,6 +15,12 @@ from patrolink.flash.records import CancelledError, Identity, Plan, Port, Refuse
 from tests.support.polling import TIMEOUT_S, wait_until
 
 OPTIONS = Options(jobs=16, retries=0)
+
+
+@pytest.fixture(autouse=True)
+def own_locks(tmp_path, monkeypatch):
+    """Lock files are common to all processes of a machine, and other workers run tests of this module."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
 
 class Bench:
