@@ -22,6 +22,8 @@ class NorFlash:
         left: Operations until PowerCut is raised; None: never.
         tear: One of TEARS: what the operation leaves that is cut. An arbitrary program is one with random bits.
         worn: Offsets of sectors that keep nothing that is programmed.
+        ignored: Number of the next programs that change nothing, as after a drop of the supply voltage.
+        refused: Number of the next programs that raise OSError and change nothing.
     """
 
     def __init__(self, size, seed=1):
@@ -30,6 +32,7 @@ class NorFlash:
         self.left = None
         self.tear = UNTOUCHED
         self.worn = ()
+        self.ignored = self.refused = 0
         self._below = seeded(seed)
 
     def read_into(self, offset, buffer):
@@ -42,6 +45,12 @@ class NorFlash:
         for i in range(len(data)):
             if data[i] & ~self.data[offset + i]:
                 raise AssertionError("a program sets a bit at %d" % (offset + i))
+        if self.refused:
+            self.refused -= 1
+            raise OSError(5)
+        if self.ignored:
+            self.ignored -= 1
+            return
         if offset - offset % SECTOR_BYTES in self.worn:
             return
         if not power_fails:

@@ -139,6 +139,22 @@ def test_worn_sector_is_not_trusted():
     assert summary(BootJournal(flash).state)[0][0] == (1, 0, 0, False, False)
 
 
+def test_record_after_a_program_without_effect_is_not_lost():
+    for name in ("ignored", "refused"):
+        flash = NorFlash(JOURNAL_BYTES)
+        journal = BootJournal(flash)
+        journal.append(installed(0, 1))
+        setattr(flash, name, 1)
+        try:
+            journal.append(confirmed(0, 1))
+        except OSError:
+            journal.append(confirmed(0, 1))
+        assert BootJournal(flash).state.slots[0].confirmed, name
+        restarted = BootJournal(flash)
+        restarted.append(attempt(0, 1, 2))  # programs erased flash only
+        assert summary(BootJournal(flash).state) == summary(restarted.state)
+
+
 def test_nothing_installed_leads_to_recovery():
     assert choose(BootState()) == (selection.RECOVER, None, [])
     assert choose(state_of(installed(0, 1)), damaged=(0,)) == (selection.RECOVER, None, [])

@@ -64,15 +64,16 @@ class BootJournal:
                 self._sector = sector
         if not self.generation:
             return
+        self._next = 1
         for index in range(1, _RECORDS):
             record = self._read(self._sector, index)
             if record is not None:
                 self.state.apply(record)
             elif self._buffer == _ERASED:
-                self._next = index
-                return
+                continue  # records follow where a program failed and changed nothing
             else:
                 self.torn += 1
+            self._next = index + 1
 
     def _compact(self, record):
         """Write the state with one more record into the other sector."""
