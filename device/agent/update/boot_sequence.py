@@ -1,7 +1,6 @@
 """Start of a device: select a slot, and write what must be known before the slot is started."""
 
 from agent.update import selection
-from compat.steps import run_to_completion
 
 
 class BootSequence:
@@ -40,10 +39,4 @@ class BootSequence:
         """Return whether a slot holds the image that the records tell of, with intact content."""
         if slot in self._unusable:
             return False
-        header = self._area.header(slot)
-        return (
-            header is not None
-            and header.rollback == self._journal.state.slots[slot].rollback
-            and header.minimum_platform <= self._platform
-            and run_to_completion(self._area.digest(slot, header.size)) == header.sha256
-        )
+        return self._area.holds(slot, self._journal.state.slots[slot].rollback, self._platform)

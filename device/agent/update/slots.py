@@ -9,6 +9,7 @@ A slot without its header holds no image.
 import hashlib
 
 from agent.update.boot_journal import SECTOR_BYTES, SECTORS
+from compat.steps import run_to_completion
 from patrolink_protocol import image_header
 from patrolink_protocol.native import const
 
@@ -69,6 +70,19 @@ class UpdateArea:
             if chunks % _CHUNKS_PER_STEP == 0:
                 yield
         return digest.digest()
+
+    def holds(self, slot, rollback, platform):
+        """Return whether a slot holds an image with this rollback number that runs on a platform, with intact content.
+
+        It reads the whole slot.
+        """
+        header = self.header(slot)
+        return (
+            header is not None
+            and header.rollback == rollback
+            and header.minimum_platform <= platform
+            and run_to_completion(self.digest(slot, header.size)) == header.sha256
+        )
 
     def is_erased(self, offset, size):
         """Return whether flash is erased; `size` is a multiple of 16."""

@@ -33,6 +33,10 @@ class Trial:
         self._start_ms = now_ms
         self._registered_ms = None
 
+    def fallback_lost(self):
+        """The other image cannot be started: the trial waits."""
+        self._has_fallback = False
+
     def acknowledged(self):
         """Handle a PUBACK for a frame that this image has made. Confirmation comes before the rollback floor."""
         state = self._state
