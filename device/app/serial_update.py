@@ -23,6 +23,7 @@ from hal.baremetal import platform, update_area
 
 _CONFIG = "/config.json"
 _INTERRUPT = 3  # Ctrl-C
+_WATCHDOG_MS = 60_000  # where the configuration has none: without it, a broken cable would stop the device
 
 
 class Console:
@@ -42,12 +43,13 @@ class Console:
 
 
 def load_watchdog():
-    """Return the Watchdog of the configuration; it does nothing if there is none."""
+    """Return the Watchdog of the configuration, or one of _WATCHDOG_MS."""
     try:
         with open(_CONFIG) as f:
-            return platform.Watchdog(json.load(f).get("watchdog"))
+            timeout_ms = json.load(f).get("watchdog")
     except (OSError, ValueError):
-        return platform.Watchdog(None)
+        timeout_ms = None
+    return platform.Watchdog(timeout_ms or _WATCHDOG_MS)
 
 
 def describe(target, journal, keys):
@@ -73,7 +75,10 @@ def run():
     flash = update_area.open_flash()
     area = UpdateArea(flash, flash.slot_bytes)
     journal = BootJournal(flash)
-    withdraw_attempt(journal)
+    try:
+        withdraw_attempt(journal)
+    except OSError as e:
+        print("the attempt cannot be withdrawn: %s" % e)
     keys = ReleaseKeys(platform_build.RELEASE_KEYS)
     this = Target(platform_build.BOARD, platform_build.ARCHITECTURE, platform_build.PLATFORM)
     target = SlotTarget(area, journal, Installer(area, journal, keys.verify, this))

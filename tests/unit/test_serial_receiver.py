@@ -187,12 +187,17 @@ def test_bad_requests_are_refused():
         (block(0, (len(OLD) - 3, 4)), b"behind the present content"),
         (block(0, (0xFFFFFFF0, 4)), b"behind the present content"),
         (block(0, b"abc")[:-1], b"ends early"),
-        (block(901, b"x"), b"flash error"),
     ):
         target = Target(OLD)
         answers, _ = run(session(request, bytes([sr.INFO])), target)
         assert answers[1][0] == sr.REFUSED and text in answers[1][2], (request[:4], answers[1])
         assert answers[2][2] == INFO and target.blocks == {} and target.header is None
+
+
+def test_fault_of_the_flash_is_no_refusal():
+    target = Target(OLD)
+    answers, _ = run(session(block(901, b"x"), bytes([sr.INFO])), target)
+    assert answers[1][0] == sr.FAILED and b"flash error" in answers[1][2] and answers[2][2] == INFO
 
 
 def test_oversized_lengths_are_not_buffered():

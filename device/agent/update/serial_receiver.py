@@ -16,7 +16,7 @@ from binascii import crc32
 from hashlib import sha256
 
 START = 0xA5
-DONE, REPEAT, REFUSED = b"A", b"N", b"R"
+DONE, REPEAT, REFUSED, FAILED = b"A", b"N", b"R", b"F"
 INFO, DIGEST, BEGIN, INDEX, BLOCKS, BLOCK, FINISH, RESTART, QUIT = range(9)
 BLOCK_BYTES = 4096  # of the content, written at once
 INDEX_BYTES = 1024  # of the present content, listed for copies
@@ -32,6 +32,10 @@ def number_at(data, offset, length):
 
 class RefusedError(Exception):
     """The target does not take the image; the text says why. Nothing was erased."""
+
+
+class FailedError(Exception):
+    """What was written is not the image; the text says why. The slot that was written holds no image."""
 
 
 class SerialReceiver:
@@ -110,8 +114,10 @@ class SerialReceiver:
             reply = self._reply(operation, raw)
         except RefusedError as e:
             status, reply = REFUSED, str(e).encode()
+        except FailedError as e:
+            status, reply = FAILED, str(e).encode()
         except OSError as e:
-            status, reply = REFUSED, ("flash error %s" % e).encode()
+            status, reply = FAILED, ("flash error %s" % e).encode()
         return self._answer_of(status, self._expected, reply)
 
     def _reply(self, operation, raw):

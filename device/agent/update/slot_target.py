@@ -6,7 +6,7 @@ which is not written. So blocks that have not changed are copied on the board.
 
 from agent.update.installer import ImageRefusedError
 from agent.update.selection import candidates
-from agent.update.serial_receiver import RefusedError
+from agent.update.serial_receiver import FailedError, RefusedError
 from agent.update.trial import Trial
 from compat.steps import run_to_completion
 
@@ -69,7 +69,7 @@ class SlotTarget:
         try:
             run_to_completion(self._installer.finish())
         except ImageRefusedError as e:
-            raise RefusedError(str(e))
+            raise FailedError(str(e))
         self._use_newest()
 
     def _check_block(self, index):

@@ -13,7 +13,7 @@ from patrolink.flash.serial_link import SerialLink
 
 BLOCK_BYTES = 4096
 _START = b"\xa5"
-_DONE, _REPEAT, _REFUSED = b"A", b"N", b"R"
+_DONE, _REPEAT, _REFUSED, _FAILED = b"A", b"N", b"R", b"F"
 _INFO, _DIGEST, _BEGIN, _INDEX, _BLOCKS, _BLOCK, _FINISH, _RESTART = range(8)
 _INDEX_ENTRIES, _INDEX_ENTRY_BYTES = 128, 8
 _DIGESTS, _DIGEST_BYTES = 64, 8
@@ -114,8 +114,10 @@ class SerialSession:
         data = self._deflater.compress(request) + self._deflater.flush(zlib.Z_SYNC_FLUSH)
         number, self._number = self._number, (self._number + 1) % _NUMBERS
         status, reply = self._exchange(_frame(number, len(request), data), number, limit_s)
+        text = reply.decode(errors="replace")
+        if status == _FAILED:
+            raise DeviceError(f"{self._link.port}: {text}; the image that ran before is unchanged, repeat the command")
         if status == _REFUSED:
-            text = reply.decode(errors="replace")
             raise RefusedError(f"{self._link.port}: the board refuses the image: {text}; the board is unchanged")
         return reply
 
@@ -132,7 +134,7 @@ class SerialSession:
                     raise
                 self._link.write(_FILLER)  # ends the wait for bytes that were lost
                 continue
-            if answered == number and status in (_DONE, _REFUSED):
+            if answered == number and status in (_DONE, _REFUSED, _FAILED):
                 return status, reply
             if answered != number and not new:
                 break  # the board is not in this session
