@@ -119,7 +119,7 @@ def run(choice):
     except Exception as e:
         sys.print_exception(e)
         if choice.slot is None:
-            _record_crash(time.ticks_diff(time.ticks_ms(), start_ms))
+            _record_crash(abs(time.ticks_diff(time.ticks_ms(), start_ms)))  # negative after six days
         return -1
 
 
@@ -141,7 +141,7 @@ def main():
     if code == 0:
         machine.deepsleep()
     # A configuration that only the image on trial refuses is a fault of the image.
-    if code is not None and (code < 0 and not choice.safe or code > 0 and choice.on_trial):
+    if code and not choice.safe and (code < 0 or choice.on_trial):
         time.sleep(_RESET_DELAY_S)
         machine.reset()
 

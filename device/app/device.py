@@ -124,7 +124,7 @@ class Device:
             Backoff(hal.randbelow),
             self.net,
             log,
-            self._restart,
+            hal.reset,
             self.reporter.set_time,
             self.event_queue.retry_all,
             self.event_queue.due_count,
@@ -273,12 +273,6 @@ class Device:
     def _is_registered(self):
         """Return whether there is coverage; a board with a network stack has it while the session is open."""
         return self.session.is_open if self.modem is None else self.modem.registered
-
-    def _restart(self):
-        """Reset the board as a recovery step of the link."""
-        if self._trial is not None:
-            self._trial.stopping()
-        self._hal.reset()
 
     def _pending(self):
         return len(self.outbox) + len(self.event_queue)
