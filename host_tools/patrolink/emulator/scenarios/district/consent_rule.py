@@ -44,6 +44,14 @@ class ConsentRule:
         """A dispatcher has asked to record."""
         self._recording_requests[device] += 1
 
+    def listening_refused(self, device: str) -> None:
+        """The hub has refused a request to listen before it sent anything."""
+        self._listening_requests[device] -= 1
+
+    def recording_refused(self, device: str) -> None:
+        """The hub has refused a request to record before it sent anything."""
+        self._recording_requests[device] -= 1
+
     def microphone_opened(self, device: str) -> None:
         """A device has opened its microphone."""
         self._changes[device] += 1

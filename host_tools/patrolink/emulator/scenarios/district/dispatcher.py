@@ -5,7 +5,7 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from patrolink.core.errors import UserError
+from patrolink.core.errors import DeadlineError, UserError
 from patrolink.emulator.scenarios.district.board import with_cameras_often
 from patrolink.emulator.scenarios.district.invariants import Monitor
 from patrolink.emulator.virtual_loop import VirtualLoop
@@ -148,14 +148,21 @@ class SimulatedDispatcher:
             await asyncio.sleep(self._random.expovariate(1 / (4 * self._talk_s)))
             try:
                 if self._random.random() < _RECORDED:
-                    device = self._random.choice(self._watched)
-                    self._monitor.consent.recording_requested(device)
-                    session.command(device, "start_recording", self._random.randrange(2, 10))
+                    self._record(session, self._random.choice(self._watched))
                 else:
                     session.command(self._random.choice(self._devices), "locate")
                 self._monitor.sums["commands"] += 1
             except (UserError, OSError):
                 self._monitor.sums["dispatcher_refused"] += 1
+
+    def _record(self, session: DispatcherSession, device: str) -> None:
+        consent = self._monitor.consent
+        consent.recording_requested(device)
+        try:
+            session.command(device, "start_recording", self._random.randrange(2, 10))
+        except UserError:
+            consent.recording_refused(device)
+            raise
 
     async def _listen_in(self, session: DispatcherSession) -> None:
         """Listen to a device with sound now and then; half of them do not permit it, and half of the sites."""
@@ -166,7 +173,9 @@ class SimulatedDispatcher:
                 self._monitor.consent.listening_requested(device)
                 await session.listen_in(device, "exercise")
                 self._monitor.sums["listenings"] += 1
-            except (UserError, OSError):
+            except (UserError, OSError) as e:
+                if isinstance(e, UserError) and not isinstance(e, DeadlineError):
+                    self._monitor.consent.listening_refused(device)
                 self._monitor.sums["dispatcher_refused"] += 1
 
     async def _watch(self, session: DispatcherSession) -> None:

@@ -66,7 +66,6 @@ _DAMAGED = 0.25  # part of the SOS
 _KILLED, _DROPPED, _FULL = 0.06, 0.1, 0.05  # parts of the answers
 _DROPPING_MS = 2000.0
 _CLIPS_MAX = 100_000
-_COLLECTION_THRESHOLDS = 50_000, 20, 100  # Python's own let collections take a seventh of the time of 1,124 devices
 _PLACES = ("city", "city", "village", "lift", "handover")
 
 

@@ -24,6 +24,7 @@ class SosLife:
         taken_by: Dispatcher who answered it last.
         shown_while_full: Whether the hub's storage was full when it was shown or answered.
         closed: Whether a dispatcher has closed it.
+        closed_while_full: Whether the hub's storage was full then: the hub may forget it.
         is_answer_unknown: Whether the hub was killed while a dispatcher answered it: its state may be a later one.
         is_stored: Whether the storage of the device has it. Storage that is full keeps it in memory only.
         is_forgotten: Whether the device has lost it with its memory.
@@ -35,6 +36,7 @@ class SosLife:
     taken_by: str | None = None
     shown_while_full: bool = False
     closed: bool = False
+    closed_while_full: bool = False
     is_answer_unknown: bool = False
     is_stored: bool = True
     is_forgotten: bool = False
@@ -98,7 +100,7 @@ class SosRules:
         self._trace("shown", dispatcher, device, event_id, phase)
         if life is None:
             self._violate("replay", f"{dispatcher} was shown event {event_id} of {device}, which nobody raised")
-        elif life.closed and phase == "raised" and not life.shown_while_full:
+        elif life.closed and phase == "raised" and not life.closed_while_full:
             self._violate("replay", f"{dispatcher} was shown event {event_id} of {device} again after it was closed")
         else:
             if not life.dispatchers:
@@ -125,6 +127,7 @@ class SosRules:
             life.taken_by = dispatcher
             life.shown_while_full |= self._is_storage_full()
             life.closed |= closes
+            life.closed_while_full |= closes and self._is_storage_full()
 
     def answer_refused(self, device: str, event_id: int, reason: str) -> None:
         """The hub has refused an answer to an SOS. It may do so once somebody has closed the SOS."""
