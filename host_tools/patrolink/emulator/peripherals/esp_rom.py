@@ -20,7 +20,7 @@ _SPI_EXECUTE = 1 << 18
 _READ_FLASH_ID, _FLASH_ID = 0x9F, 0x1740C8  # GigaDevice, 8 MB
 _OK, _BAD_COMMAND, _BAD_CHECKSUM = b"\0\0", b"\1\5", b"\1\7"
 _SYNC_ANSWERS = 8
-_READ_BLOCK = 4096
+_READ_BLOCK = _SECTOR_BYTES = 4096
 
 Handler = Callable[[bytes, int], None]  # data, checksum
 
@@ -128,7 +128,8 @@ class EspRom:
             data, self.unplugged = data[: len(data) // 2], True
         self._faults.cut_after -= 1
         end = self._at + len(data)
-        self.flash[self._at : end] = data
+        # A program only clears bits.
+        self.flash[self._at : end] = bytes(old & new for old, new in zip(self.flash[self._at : end], data, strict=True))
         if self._at <= self._faults.stuck_bit_at < end:
             self.flash[self._faults.stuck_bit_at] |= 1
         self._at = end
@@ -164,7 +165,9 @@ class EspRom:
 
     def _erase(self, data: bytes) -> None:
         size, _, _, self._at = struct.unpack_from("<4I", data)
-        self.flash[self._at : self._at + size] = b"\xff" * size
+        begin = self._at // _SECTOR_BYTES * _SECTOR_BYTES
+        end = -(-(self._at + size) // _SECTOR_BYTES) * _SECTOR_BYTES
+        self.flash[begin:end] = b"\xff" * (end - begin)
 
     def _flash_data(self, data: bytes, checksum: int) -> None:
         if self._checked(0x03, data[16:], checksum):
