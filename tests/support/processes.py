@@ -19,12 +19,6 @@ def restore_stop_signals() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
-def cpu_s(pid: int) -> float:
-    """Return the CPU seconds that a process has used."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 def descendants(pid: int) -> list[int]:
     """Return the process ids of the running descendants of a process."""
     parents: dict[int, list[int]] = {}

@@ -9,7 +9,6 @@ from patrolink.flash import ledger
 from patrolink.flash.provision import site_secret
 
 SECRET = bytes(range(32))
-HARBOUR, OLD_TOWN = 1, 3
 SITE = """name = "harbour.example"
 keys = "keys.toml"
 broker = "{broker}"

@@ -53,8 +53,11 @@ def test_configurations_have_identity_board_and_site(site):
 
 
 def test_every_secret_file_is_private(site):
-    os.umask(os.umask(0))  # whatever it is
-    assert site.run(*site.labels()) == 0
+    mask = os.umask(0)
+    try:
+        assert site.run(*site.labels()) == 0
+    finally:
+        os.umask(mask)
     modes = {name: mode & 0o777 for name, (mode, _) in site.files().items()}
     assert {name: mode for name, mode in modes.items() if mode & 0o077} == {
         name: modes[name] for name in ("devices.csv", "site.toml")
