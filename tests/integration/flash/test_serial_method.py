@@ -10,8 +10,8 @@ from patrolink.core.errors import DeadlineError, DeviceError
 from patrolink.flash import flash_image
 from patrolink.flash.device_flow import State
 from patrolink.flash.fleet import Fleet, Options
-from patrolink.flash.methods import serial
-from patrolink.flash.methods.serial import SerialMethod
+from patrolink.flash.methods import serial_console
+from patrolink.flash.methods.serial_console import SerialMethod
 from patrolink.flash.records import CancelledError, Port, RefusedError
 
 from tests.support.flash_images import write_signed_image
@@ -149,7 +149,7 @@ def test_content_larger_than_a_slot_is_refused(boards, image):
 
 
 def test_platform_without_the_receiver_is_named(boards, image, monkeypatch):
-    monkeypatch.setattr(serial, "_PROGRAM", "import app.no_such_module\n")
+    monkeypatch.setattr(serial_console, "_PROGRAM", "import app.no_such_module\n")
     (device,) = flash([boards()], image()).devices
     assert device.state is State.FAILED and "flash the platform image of this board first" in device.reason
 

@@ -16,7 +16,7 @@ from patrolink.emulator.network.carrier import PROFILES
 from patrolink.emulator.scenarios.shift import Shift
 from patrolink.flash import flash_image
 from patrolink.flash.image import build, image_file, romfs
-from patrolink.flash.methods.serial import SerialMethod
+from patrolink.flash.methods.serial_console import SerialMethod
 from patrolink.flash.records import RefusedError
 
 from tests.support.flash_images import write_signed_image

@@ -11,7 +11,7 @@ from patrolink.core.errors import UserError
 from patrolink.flash.flash_image import AGENT, FlashImage
 from patrolink.flash.method import Factory
 from patrolink.flash.methods.esptool import EsptoolMethod, require_esptool
-from patrolink.flash.methods.serial import SerialMethod
+from patrolink.flash.methods.serial_console import SerialMethod
 from patrolink.flash.methods.uf2 import Uf2Method
 
 METHODS = ("serial", "esptool", "uf2")
