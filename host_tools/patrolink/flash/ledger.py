@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 from patrolink.core.decoder import rfc3339
 from patrolink.core.errors import UserError
 from patrolink.core.posix import require_posix
+from patrolink.core.signals import stop_deferred
 from patrolink.core.text import csv_cell, plural
 from patrolink.hub.infra import persistence
 
@@ -225,7 +226,7 @@ class Ledger:
         os.close(self._handle)
 
     def append(self, events: Sequence[Event]) -> None:
-        """Append events; they are on storage when this returns.
+        """Append events; they are on storage when this returns. A stop signal takes effect afterwards.
 
         Raises:
             UserError: Storage failed. No event was appended.
@@ -243,12 +244,13 @@ class Ledger:
                     f"{self._path}: the event of {event.device} is longer than {_LINE_MAX_BYTES} bytes; shorten it"
                 )
             lines.append(line)
-        with self._storage():
-            persistence.append(self._path, b"".join(lines), durable=True)
-        self._number, self._chain = number, chain
-        # The events are on storage already. A head that is behind is accepted, and the next append corrects it.
-        with contextlib.suppress(OSError):
-            self._save_head(number, chain)
+        with stop_deferred():  # an event on storage that is not counted would break the chain
+            with self._storage():
+                persistence.append(self._path, b"".join(lines), durable=True)
+            self._number, self._chain = number, chain
+            # The events are on storage already. A head that is behind is accepted, and the next append corrects it.
+            with contextlib.suppress(OSError):
+                self._save_head(number, chain)
 
     def _save_head(self, events: int, chain: str) -> None:
         document = json.dumps({"events": events, "chain": chain}).encode() + b"\n"

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import strategies as st
 from patrolink.cli import main
 from patrolink.core.errors import UserError
+from patrolink.core.signals import StopSignal, raise_on_stop
 from patrolink.flash import ledger
 from patrolink.flash.ledger import FAILED, Event, Ledger
 from patrolink.hub.infra import persistence
@@ -193,6 +194,23 @@ def test_head_that_cannot_be_written_is_corrected_by_the_next_append(path, monke
         assert not ledger.read(path).damage and json.loads(head(path).read_bytes())["events"] == len(EVENTS)
         book.append([EVENTS[1]])
     assert json.loads(head(path).read_bytes())["events"] == len(EVENTS) + 2
+
+
+def test_stop_signal_within_an_append_takes_effect_after_it(path, monkeypatch):
+    fsync = os.fsync
+
+    def interrupt(handle):
+        fsync(handle)
+        signal.raise_signal(signal.SIGINT)
+
+    with raise_on_stop(), Ledger(path, unix_ms) as book:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", interrupt)
+            with pytest.raises(StopSignal):
+                book.append([EVENTS[0]])
+        book.append([EVENTS[1]])
+    content = ledger.read(path)
+    assert content.events == [*EVENTS, *EVENTS[:2]] and not content.damage
 
 
 def test_folder_that_cannot_be_written_is_an_error(tmp_path):
