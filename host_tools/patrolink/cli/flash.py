@@ -7,12 +7,11 @@ stop the others. Exit code 0: every device holds the image; 1: at least one was 
 import argparse
 import contextlib
 import os
-import time
 from pathlib import Path
 from typing import Any
 
 from patrolink.cli._arguments import positive_count
-from patrolink.core import boards
+from patrolink.core import boards, clock
 from patrolink.core.errors import DeviceError, UserError
 from patrolink.core.json_lines import print_record, print_summary
 from patrolink.core.text import plural
@@ -33,12 +32,12 @@ _JOBS, _RETRIES = 16, 2
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's arguments."""
-    parser.add_argument("image", metavar="IMAGE", type=Path, help="image file (.plimg)")
+    parser.add_argument("image", metavar="IMAGE", help="image file (.plimg)")
     parser.add_argument("ports", metavar="PORT", nargs="*", help="serial port, or folder of the drive of an RP2040")
     parser.add_argument("--all", action="store_true", help="all serial ports on USB")
-    parser.add_argument("--trust", metavar="FILE", type=Path, help="public release keys (PEM) that may sign the image")
+    parser.add_argument("--trust", metavar="FILE", help="public release keys (PEM) that may sign the image")
     parser.add_argument("--unverified", action="store_true", help="do not verify the signature: for a bench")
-    parser.add_argument("--ledger", metavar="FILE", type=Path, help="enter what was done to each device in this ledger")
+    parser.add_argument("--ledger", metavar="FILE", help="enter what was done to each device in this ledger")
     parser.add_argument("--board", metavar="NAME", help="refuse an image that is for another board")
     parser.add_argument("--method", choices=METHODS, help="default: console for an agent image, loader for a platform")
     parser.add_argument(
@@ -59,9 +58,9 @@ def _count(text: str) -> int:
 
 def run(args: argparse.Namespace) -> int:
     """Run the verb and return its exit code."""
-    image = flash_image.load(args.image)
+    image = flash_image.load(Path(args.image))
     if args.trust:
-        flash_image.check_signature(image, args.trust)
+        flash_image.check_signature(image, Path(args.trust))
     elif not args.unverified:
         raise UserError(
             f"{args.image}: nothing tells who may sign it; name the release keys with --trust, or use --unverified "
@@ -77,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
     options = Options(args.jobs, args.retries, args.dry_run)
     with contextlib.ExitStack() as stack:
         make_method = stack.enter_context(method_factory(method, image, board))
-        entries = stack.enter_context(Ledger(args.ledger, lambda: time.time_ns() // 1_000_000)) if args.ledger else None
+        entries = stack.enter_context(Ledger(Path(args.ledger), clock.unix_ms)) if args.ledger else None
 
         def changed(device: Device) -> None:
             screen.report_change(device)

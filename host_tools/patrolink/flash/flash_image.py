@@ -71,12 +71,10 @@ def load(path: Path) -> FlashImage:
     """Read an image file.
 
     Raises:
-        UserError: It cannot be read, is damaged, or is no image for a cable.
+        UserError: It is damaged, or is no image for a cable.
+        OSError: It cannot be read.
     """
-    try:
-        image = image_file.load(path)
-    except OSError as e:
-        raise UserError(f"{path}: {e.strerror}; name an image file (.plimg)") from None
+    image = image_file.load(path)
     if image.header.kind == image_header.AGENT_DELTA:
         raise UserError(f"{path}: a delta image, which only goes over the air; use the full image of this version")
     return FlashImage(path, image_header.pack(image.header), image.header, image.payload)

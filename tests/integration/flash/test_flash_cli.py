@@ -63,7 +63,7 @@ def test_boards_are_flashed_and_failures_counted(platform, tmp_path, capsys):
         (["PLATFORM", "--all"], 3, "no serial port on USB"),
         (["PLATFORM", "a", "--board", "rpi_pico"], 2, "for board lilygo_t_a7670, not rpi_pico"),
         (["PLATFORM", "a", "--method", "serial"], 2, "the method serial writes agent images"),
-        (["nothing.plimg", "a"], 2, "No such file or directory; name an image file"),
+        (["nothing.plimg", "a"], 2, "nothing.plimg: no such file or directory; name another path"),
         (["README", "a"], 2, "not an image ("),
         (["CUT", "a"], 2, "the header says 20000 bytes of payload"),
         (["ALTERED", "a"], 2, "it is damaged, copy it again"),
@@ -128,6 +128,15 @@ def test_only_images_of_a_trusted_key_are_flashed(platform, keys, capsys, monkey
         assert main(["flash", platform, board.path]) == 0
     finally:
         board.close()
+
+
+@pytest.mark.parametrize("option", ["--trust", "--ledger"])
+def test_file_that_does_not_exist_is_named(platform, tmp_path, capsys, option):
+    missing = str(tmp_path / "none" / "file")
+    more = [] if option == "--trust" else ["--unverified"]
+    assert main(["flash", platform, "a", option, missing, *more]) == 2
+    out, err = capsys.readouterr()
+    assert missing in err and "o such file or directory" in err and "Traceback" not in err and out == ""
 
 
 def test_port_that_does_not_exist_fails(platform, tmp_path, capsys):
