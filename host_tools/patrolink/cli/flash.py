@@ -37,7 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--all", action="store_true", help="all serial ports on USB")
     parser.add_argument("--trust", metavar="FILE", help="public release keys (PEM) that may sign the image")
     parser.add_argument("--unverified", action="store_true", help="do not verify the signature: for a bench")
-    parser.add_argument("--ledger", metavar="FILE", help="enter what was done to each device in this ledger")
+    parser.add_argument(
+        "--ledger", metavar="FILE", help="enter what was done to each device in this ledger; nothing with --dry-run"
+    )
     parser.add_argument("--board", metavar="NAME", help="refuse an image that is for another board")
     parser.add_argument("--method", choices=METHODS, help="default: console for an agent image, loader for a platform")
     parser.add_argument(
@@ -76,11 +78,13 @@ def run(args: argparse.Namespace) -> int:
     options = Options(args.jobs, args.retries, args.dry_run)
     with contextlib.ExitStack() as stack:
         make_method = stack.enter_context(method_factory(method, image, board))
-        entries = stack.enter_context(Ledger(Path(args.ledger), clock.unix_ms)) if args.ledger else None
+        entries = None
+        if args.ledger and not args.dry_run:
+            entries = stack.enter_context(Ledger(Path(args.ledger), clock.unix_ms))
 
         def changed(device: Device) -> None:
             screen.report_change(device)
-            if entries is not None and device.state in ENDED - {State.PLANNED, State.CANCELLED}:
+            if entries is not None and device.state in ENDED - {State.CANCELLED}:
                 entries.append([_event(device, image)])
 
         fleet = Fleet(targets, make_method, ports.list_ports, options, changed)

@@ -130,6 +130,21 @@ def test_only_images_of_a_trusted_key_are_flashed(platform, keys, capsys, monkey
         board.close()
 
 
+def test_a_dry_run_enters_nothing_in_the_ledger(platform, tmp_path, capsys):
+    path = tmp_path / "ledger.jsonl"
+    board = EspBoard(1)
+    try:
+        options = ["--unverified", "--retries", "0", "--ledger", str(path)]
+        assert main(["flash", platform, board.path, *options]) == 0
+        before = path.read_bytes()
+        assert main(["flash", platform, board.path, *options, "--dry-run"]) == 0
+    finally:
+        board.close()
+    assert main(["flash", platform, str(tmp_path / "gone"), *options, "--dry-run"]) == 1
+    assert path.read_bytes() == before
+    assert len(ledger.read(path).events) == 1
+
+
 @pytest.mark.parametrize("option", ["--trust", "--ledger"])
 def test_file_that_does_not_exist_is_named(platform, tmp_path, capsys, option):
     missing = str(tmp_path / "none" / "file")
