@@ -1,8 +1,8 @@
 """Verify a ledger, and list which devices are done up to which step.
 
-FILE is the ledger that `provision` writes: one event a line. Lines that were removed, altered or lost are found; a line
-that a crash has cut short is reported and not counted. With --batch, only the events of one job are listed; a device is
-done if the last event of each step is ok. The exit code is 1 if the ledger is damaged.
+FILE is the ledger that `provision` and `flash --ledger` write: one event a line. Lines that were removed, altered or
+lost are found; a line that a crash has cut short is reported and not counted. With --batch, only the events of one job
+are listed; a device is done if the last event of each step is ok. The exit code is 1 if the ledger is damaged.
 """
 
 import argparse
@@ -50,6 +50,8 @@ def run(args: argparse.Namespace) -> int:
     devices = ledger.progress(content.events, args.batch)
     for name, steps in devices.items():
         _print(name, steps, args.json)
+    for event in ledger.unidentified(content.events, args.batch):
+        _print_unidentified(event, args.json)
     if args.json:
         print_summary(
             {
@@ -69,18 +71,34 @@ def _print(name: str, steps: "dict[str, Event]", as_json: bool) -> None:
     done = ledger.done_steps(steps)
     failed = {step: event.reason for step, event in steps.items() if step not in done}
     if as_json:
-        last = list(steps.values())[-1]
+        events = list(steps.values())
+        identity = steps.get("provision", events[-1])
+        device = next((event.device for event in events if event.device), "")
         print_record(
             "ledger_device",
             {
-                "device": last.device, "serial": last.serial, "unique_id": last.unique_id, "steps_done": done,
+                "device": device, "serial": identity.serial, "unique_id": identity.unique_id, "steps_done": done,
                 "steps_failed": failed,
             },
         )  # fmt: skip
         return
+    print(printable(f"{name}: {_describe(done, failed)}"))
+
+
+def _print_unidentified(event: "Event", as_json: bool) -> None:
+    from patrolink.flash import ledger
+
+    done = ledger.done_steps({event.step: event})
+    failed = {} if done else {event.step: event.reason}
+    if as_json:
+        print_record("ledger_unidentified", {"port": event.usb_path, "steps_done": done, "steps_failed": failed})
+    else:
+        print(printable(f"unidentified device on port {event.usb_path or '?'}: {_describe(done, failed)}"))
+
+
+def _describe(done: list[str], failed: dict[str, str]) -> str:
     parts = [", ".join(done)] if done else []
-    parts += [f"{step} failed ({reason})" for step, reason in failed.items()]
-    print(printable(f"{name}: {'; '.join(parts)}"))
+    return "; ".join(parts + [f"{step} failed ({reason})" for step, reason in failed.items()])
 
 
 def _write(path: Path, data: bytes) -> None:

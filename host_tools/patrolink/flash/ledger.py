@@ -285,20 +285,28 @@ def _used(event: Event) -> dict[str, Any]:
 # --- queries ----------------------------------------------------------------------------------------------------------
 
 
-def progress(events: Iterable[Event], batch: str = "") -> dict[str, dict[str, Event]]:
+def progress(events: Sequence[Event], batch: str = "") -> dict[str, dict[str, Event]]:
     """Return the last event of each step, by device.
 
-    A device without an id is listed under its unique id. A step is done if its last event has the result OK.
+    An event without a device id belongs to the device that was last provisioned with its unique id, in any job. If
+    there is none, it is listed under the unique id. A step is done if its last event has the result OK.
 
     Args:
         events: Events in order.
         batch: Name of the job; empty: all jobs.
     """
+    owners = {event.unique_id: event.device for event in events if event.step == "provision" and event.result == OK}
     steps: dict[str, dict[str, Event]] = {}
     for event in events:
-        if batch in ("", event.batch):
-            steps.setdefault(event.device or event.unique_id, {})[event.step] = event
+        name = event.device or (event.unique_id and owners.get(event.unique_id, event.unique_id))
+        if name and batch in ("", event.batch):
+            steps.setdefault(name, {})[event.step] = event
     return steps
+
+
+def unidentified(events: Iterable[Event], batch: str = "") -> list[Event]:
+    """Return the events of devices that were never identified: those with neither a device id nor a unique id."""
+    return [event for event in events if not event.device and not event.unique_id and batch in ("", event.batch)]
 
 
 def done_steps(steps: dict[str, Event]) -> list[str]:

@@ -243,6 +243,43 @@ def test_progress_of_a_batch_has_the_last_event_of_each_step():
     assert [*ledger.progress([Event("", "flash", unique_id="24aa")])] == ["24aa"]
 
 
+FLASHED = [
+    Event("", "flash", FAILED, usb_path="1-1", reason="no answer"),
+    Event("", "flash", serial="USB-1", unique_id="24aa", usb_path="1-1"),
+    Event("", "flash", FAILED, usb_path="1-2", reason="no answer"),
+    Event("vest-1", "provision", serial="S-1", unique_id="24aa"),
+    Event("", "verify", serial="USB-1", unique_id="24aa"),
+    Event("", "flash", unique_id="24bb"),
+]
+
+
+def test_events_without_a_device_id_belong_to_the_device_with_the_unique_id():
+    devices = ledger.progress(FLASHED)
+    assert {name: ledger.done_steps(steps) for name, steps in devices.items()} == {
+        "vest-1": ["flash", "verify", "provision"], "24bb": ["flash"],
+    }  # fmt: skip
+    assert ledger.unidentified(FLASHED) == [FLASHED[0], FLASHED[2]]
+
+
+def test_verb_lists_flashed_devices_once_and_unidentified_ones_apart(tmp_path, capsys):
+    path = tmp_path / "ledger.jsonl"
+    with Ledger(path, unix_ms) as book:
+        book.append(FLASHED)
+    assert main(["ledger", str(path)]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "vest-1: flash, verify, provision",
+        "24bb: flash",
+        "unidentified device on port 1-1: flash failed (no answer)",
+        "unidentified device on port 1-2: flash failed (no answer)",
+        "6 events, 2 devices; intact",
+    ]
+    assert main(["ledger", str(path), "--json"]) == 0
+    first, second, third, _, summary = json_lines.records(capsys.readouterr().out)
+    assert (first["device"], first["serial"], first["unique_id"]) == ("vest-1", "S-1", "24aa")
+    assert (second["device"], second["unique_id"], summary["devices"]) == ("", "24bb", 2)
+    assert (third["port"], third["steps_failed"]) == ("1-1", {"flash": "no answer"})
+
+
 def test_csv_is_safe_for_a_spreadsheet(path):
     with Ledger(path, unix_ms) as book:
         book.append([Event("vest-3", "flash", FAILED, reason="=cmd|' /C calc'!A0\x9b\u2028")])

@@ -3,6 +3,7 @@
 import pytest
 from patrolink.cli import main
 from patrolink.core import keys
+from patrolink.flash.ledger import Event, Ledger
 from patrolink.hub.infra import bar_file
 
 from tests.support import json_lines
@@ -68,6 +69,14 @@ def test_device_of_the_ledger_without_row_and_key_is_a_difference(site, capsys):
     assert ("vest-2", "is in the ledger, but has neither row nor key; add a row, or restore its key") in differences(
         site, capsys
     )
+
+
+def test_check_takes_flashed_devices_for_no_difference(site, capsys):
+    assert site.run() == 0
+    before = differences(site, capsys)
+    with Ledger(site.folder / "ledger.jsonl", lambda: 0) as book:
+        book.append([Event("", "flash", unique_id=unique_id) for unique_id in ("246f28aabbcc", "246f28000000", "")])
+    assert differences(site, capsys) == before
 
 
 # --- rotation and revocation ------------------------------------------------------------------------------------------

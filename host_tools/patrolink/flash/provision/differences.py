@@ -60,7 +60,8 @@ def find(site: ProvisionSite, plan: Plan, content: Content, out: Path | None) ->
             Difference(name, f"has a key in {site.keys_path.name}, but no row; add a row, or bar it with --revoke")
         )
     for name in sorted(history.keys() - listed - known.keys()):
-        if not _is_revoked(history[name]):
+        has_id = any(event.device for event in history[name].values())  # else it was flashed only
+        if has_id and not _is_revoked(history[name]):
             result.append(
                 Difference(name, "is in the ledger, but has neither row nor key; add a row, or restore its key")
             )
