@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from patrolink.core.errors import DeadlineError, UserError
 from patrolink.core.json_lines import print_summary
+from patrolink.core.signals import stop_deferred
 
 # Modules of hub/ need pydantic. They are imported where they are used, so that help works without.
 if TYPE_CHECKING:
@@ -54,7 +55,9 @@ def change(args: argparse.Namespace, apply: "Change") -> int:
     return 0
 
 
-def apply_change(path: Path, device: str, reason: str, apply: "Change") -> Outcome:
+def apply_change(
+    path: Path, device: str, reason: str, apply: "Change", stored: Callable[[], None] = lambda: None
+) -> Outcome:
     """Change the file, and wait until the running hubs of the site have applied it.
 
     Args:
@@ -62,6 +65,7 @@ def apply_change(path: Path, device: str, reason: str, apply: "Change") -> Outco
         device: Id of the device.
         reason: Why.
         apply: Returns the changed content: (content, device, entry).
+        stored: Called when the change is on storage, before the wait for hubs; a stop signal takes effect afterwards.
 
     Raises:
         UserError: The site file, the device, the reason or the file is wrong, or storage failed.
@@ -86,8 +90,10 @@ def apply_change(path: Path, device: str, reason: str, apply: "Change") -> Outco
         with bar_file.locked(bars.parent):
             before = bar_file.load(bars)
             after = apply(before, device, entry)
-            if after is not before:
-                bar_file.save(bars, after)
+            with stop_deferred():
+                if after is not before:
+                    bar_file.save(bars, after)
+                stored()
     except OSError as e:
         raise UserError(f"{e.filename or bars}: {e.strerror}; run this as the hub's user") from None
     hubs = _wait(contexts, after.revision)

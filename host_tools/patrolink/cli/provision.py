@@ -10,7 +10,8 @@ broker; all of them are readable by their owner only. The configurations are che
 files are written, or none. Running the command again changes nothing; restart the hub to let it read new keys.
 
 Exit codes: 0 done, or --check found no difference; 1 --check found differences; 2 the input is wrong or storage
-failed, and nothing was changed; 4 a running hub has not applied --revoke in time.
+failed, and nothing was changed unless the message says so; 4 the device of --revoke is barred on storage and in the
+ledger, but a running hub has not applied it in time.
 """
 
 import argparse
@@ -209,18 +210,22 @@ def _revoke(args: argparse.Namespace, site: "ProvisionSite") -> int:
         return content.with_bar(device, entry)
 
     with Ledger(_ledger_path(args, site), _unix_ms) as book:
-        outcome = _barring.apply_change(Path(args.site), args.revoke, args.reason, bar)
-        key = keys.load(site.keys_path)[args.revoke]
-        steps = ledger.progress(book.content.events).get(args.revoke, {})
-        if "revoke" not in steps or steps["revoke"].epoch != key.epoch:
+
+        def enter() -> None:
+            key = keys.load(site.keys_path)[args.revoke]
+            steps = ledger.progress(book.content.events).get(args.revoke, {})
+            if "revoke" in steps and steps["revoke"].epoch == key.epoch:
+                return
             done = steps.get("provision", Event(args.revoke, "provision"))
-            book.append(
-                [
-                    Event(
-                        args.revoke, "revoke", batch=args.batch, serial=done.serial, unique_id=done.unique_id,
-                        epoch=key.epoch, reason=args.reason.strip(),
-                    )
-                ]
+            event = Event(
+                args.revoke, "revoke", batch=args.batch, serial=done.serial, unique_id=done.unique_id,
+                epoch=key.epoch, reason=args.reason.strip(),
             )  # fmt: skip
+            try:
+                book.append([event])
+            except UserError as e:
+                raise UserError(f"{args.revoke} is barred on storage, but {e}; then repeat the command") from None
+
+        outcome = _barring.apply_change(Path(args.site), args.revoke, args.reason, bar, enter)
     _barring.print_outcome(args.revoke, outcome, args.json)
     return 0

@@ -1,10 +1,11 @@
 """`patrolink provision` after the first run: keys are rotated, devices revoked, and differences found."""
 
 import pytest
-from patrolink.cli import main
+from patrolink.cli import _barring, main
 from patrolink.core import keys
+from patrolink.core.errors import UserError
 from patrolink.flash.ledger import Event, Ledger
-from patrolink.hub.infra import bar_file
+from patrolink.hub.infra import bar_file, instance_lock
 
 from tests.support import json_lines
 from tests.support.provision_site import ROWS, ProvisionedSite, key_of
@@ -131,3 +132,25 @@ def test_revocation_needs_a_known_device_and_a_reason(site, capsys):
         assert site.revoke(device, "--reason", reason) == 2
         assert error in capsys.readouterr().err
     assert [event.step for event in site.history().events] == ["provision"] * 2
+
+
+def test_revocation_that_a_hub_does_not_apply_is_in_the_ledger(site, monkeypatch, capsys):
+    assert site.run() == 0
+    monkeypatch.setattr(instance_lock, "is_held", lambda folder: True)
+    monkeypatch.setattr(_barring, "_WAIT_S", 0)
+    assert site.revoke("vest-1", "--reason", "lost") == 4
+    assert "vest-1 is barred on storage, but the hub of shard 0 runs" in capsys.readouterr().err
+    assert (site.history().events[-1].step, site.history().events[-1].device) == ("revoke", "vest-1")
+
+
+def test_revocation_that_the_ledger_does_not_take_is_reported_and_repeated(site, monkeypatch, capsys):
+    assert site.run() == 0
+
+    def fail(*_):
+        raise UserError("no space; free some space")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, "append", fail)
+        assert site.revoke("vest-1", "--reason", "lost") == 2
+    assert "vest-1 is barred on storage, but no space; free some space; then repeat" in capsys.readouterr().err
+    assert site.revoke("vest-1", "--reason", "lost") == 0 and site.history().events[-1].step == "revoke"
