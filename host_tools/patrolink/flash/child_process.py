@@ -4,6 +4,7 @@ import queue
 import subprocess
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 
 from patrolink.core.errors import DeadlineError
@@ -19,7 +20,7 @@ def run(
     cancel: threading.Event,
     on_line: Callable[[str], None],
 ) -> tuple[int, list[str]]:
-    """Run a command and return its exit code and its output, standard error included.
+    """Run a command and return its exit code and the last lines of its output, standard error included.
 
     Args:
         command: Program and arguments.
@@ -37,14 +38,13 @@ def run(
     lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
     reader = threading.Thread(target=_read, args=(process, lines), daemon=True, name="child output")
     reader.start()
-    output: list[str] = []
+    output: deque[str] = deque(maxlen=_LINES_MAX)
     deadline_s = time.monotonic() + limit_s
     try:
         while (line := _next(lines, process, cancel, deadline_s, limit_s)) is not None:
-            if len(output) < _LINES_MAX:
-                output.append(line)
+            output.append(line)
             on_line(line)
-        return process.wait(max(_LOOK_S, deadline_s - time.monotonic())), output
+        return process.wait(max(_LOOK_S, deadline_s - time.monotonic())), list(output)
     except subprocess.TimeoutExpired:
         raise _too_late(process, limit_s) from None
     finally:

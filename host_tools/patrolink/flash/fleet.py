@@ -1,7 +1,7 @@
 """Writes one image to many devices at once: a thread for each device, bounded in number.
 
 Threads only execute the effects of `DeviceFlow`. They report through a queue to the thread that called `run`, which
-owns all output. A thread that does not end its step in time is abandoned: its device has failed, the others go on.
+owns all output. A thread whose step makes no progress in time is abandoned: its device has failed, the others go on.
 """
 
 import contextlib
@@ -16,13 +16,15 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from patrolink.core.errors import DeviceError, UserError
+from patrolink.core.signals import stop_deferred
 from patrolink.flash import ports
 from patrolink.flash.device_flow import ENDED, GOOD, DeviceFlow, Effect, State
 from patrolink.flash.method import Factory, Method
 from patrolink.flash.records import CancelledError, Identity, Plan, Port, RefusedError
 
-_STEP_LIMIT_S = 900.0  # of every step; methods have shorter limits of their own
+_STEP_LIMIT_S = 900.0  # without progress; methods have limits of their own
 _CANCEL_S = 15.0  # for a device to stop after a stop signal
+_ABANDONED_S = 1.0  # for the threads of abandoned devices to end their child processes
 _LOOK_S = 0.1
 _LOG = logging.getLogger("patrolink.flash")
 
@@ -43,6 +45,9 @@ class Device:
         total_bytes: Amount of the current step.
         start_s: Time at which its first attempt began; None while it waits.
         end_s: Time at which it ended; None before.
+        step_s: Time at which the current step began.
+        progress_s: Time of the last progress of the current step, or of its begin.
+        cancel: Set when it must stop.
     """
 
     port: Port
@@ -57,6 +62,8 @@ class Device:
     start_s: float | None = None
     end_s: float | None = None
     step_s: float = field(default=0.0, repr=False)
+    progress_s: float = field(default=0.0, repr=False)
+    cancel: threading.Event = field(default_factory=threading.Event, repr=False)
 
     @property
     def good(self) -> bool:
@@ -71,7 +78,7 @@ class Options(NamedTuple):
         jobs: Devices at the same time.
         retries: Attempts after the first one.
         dry_run: Only identify and plan.
-        step_limit_s: Time after which a step that does not end is abandoned.
+        step_limit_s: Time after which a step that makes no progress is abandoned.
     """
 
     jobs: int
@@ -107,7 +114,9 @@ class Fleet:
         self.devices = [Device(port, port.path) for port in targets]
         self._make_method, self._listing, self._options = make_method, listing, options
         self._changed, self._clock = changed, clock
-        self._cancel, self._cancelled_s = threading.Event(), 0.0
+        self._cancelled, self._cancelled_s = False, 0.0
+        self._error: Exception | None = None
+        self._threads: list[threading.Thread] = []
         self._news: queue.SimpleQueue[tuple[Device, Effect]] = queue.SimpleQueue()
 
     def run(self) -> None:
@@ -115,52 +124,75 @@ class Fleet:
 
         A stop signal raises in this method: no further step begins, the devices that work are stopped, and the signal
         is raised again when they have ended.
+
+        Raises:
+            Exception: The first one of `changed`, after all devices have ended.
         """
         try:
             self._supervise()
         except BaseException:
-            self._cancel.set()
-            self._cancelled_s = self._clock()
+            self._cancelled, self._cancelled_s = True, self._clock()
+            for device in self.devices:
+                device.cancel.set()
             self._supervise()
             raise
+        finally:
+            end_s = time.monotonic() + _ABANDONED_S
+            for thread in self._threads:
+                thread.join(max(0.0, end_s - time.monotonic()))
+        if self._error is not None:
+            raise self._error
 
     def _supervise(self) -> None:
         """Start threads, report their news, and abandon those that hang, until no device works."""
-        while True:
-            working = [device for device in self.devices if device.start_s is not None and device.state not in ENDED]
-            waiting = [device for device in self.devices if device.state is State.WAITING and device.start_s is None]
-            if not working and (not waiting or self._cancel.is_set()):
-                for device in waiting:
-                    self._apply(device, Effect(State.CANCELLED, "stopped by the operator"))
-                return
-            if not self._cancel.is_set():
-                for device in waiting[: self._options.jobs - len(working)]:
-                    self._start(device)
-            with contextlib.suppress(queue.Empty):
-                device, effect = self._news.get(timeout=_LOOK_S)
-                if device.state not in ENDED:  # an abandoned thread may still report
-                    self._apply(device, effect)
-            self._abandon_hanging()
+        working = True
+        while working:
+            with stop_deferred():  # a signal within a round would lose a thread or its news
+                working = self._do_round()
+
+    def _do_round(self) -> bool:
+        """Look after all devices once. Returns False when no device works any more."""
+        working = [device for device in self.devices if device.start_s is not None and device.state not in ENDED]
+        waiting = [device for device in self.devices if device.state is State.WAITING and device.start_s is None]
+        if not working and (not waiting or self._cancelled):
+            for device in waiting:
+                self._apply(device, Effect(State.CANCELLED, "stopped by the operator"))
+            return False
+        if not self._cancelled:
+            for device in waiting[: self._options.jobs - len(working)]:
+                self._start(device)
+        with contextlib.suppress(queue.Empty):
+            device, effect = self._news.get(timeout=_LOOK_S)
+            if device.state not in ENDED:  # an abandoned thread may still report
+                self._apply(device, effect)
+        self._abandon_hanging()
+        return True
 
     def _start(self, device: Device) -> None:
-        device.start_s = device.step_s = self._clock()
-        worker = _Worker(device, self._make_method, self._listing, self._options, self._cancel, self._news)
-        threading.Thread(target=worker.run, name=f"flash {device.path}", daemon=True).start()
+        device.start_s = device.step_s = device.progress_s = self._clock()
+        worker = _Worker(device, self._make_method, self._listing, self._options, self._clock, self._news)
+        thread = threading.Thread(target=worker.run, name=f"flash {device.path}", daemon=True)
+        thread.start()
+        self._threads.append(thread)
 
     def _apply(self, device: Device, effect: Effect) -> None:
         device.state, device.reason = effect.state, effect.reason
-        device.step_s = self._clock()
+        device.step_s = device.progress_s = self._clock()
         if effect.state in ENDED:
             device.end_s = device.step_s
-        self._changed(device)
+        try:
+            self._changed(device)
+        except Exception as e:  # a ledger that cannot be written must not stop devices that are being written
+            self._error = self._error or e
 
     def _abandon_hanging(self) -> None:
-        limit_s = min(_CANCEL_S, self._options.step_limit_s) if self._cancel.is_set() else self._options.step_limit_s
+        limit_s = min(_CANCEL_S, self._options.step_limit_s) if self._cancelled else self._options.step_limit_s
         for device in self.devices:
-            hangs_s = self._clock() - max(device.step_s, self._cancelled_s)
-            if device.start_s is not None and device.state not in ENDED and hangs_s > limit_s:
+            since_s = max(device.step_s, self._cancelled_s) if self._cancelled else device.progress_s
+            if device.start_s is not None and device.state not in ENDED and self._clock() - since_s > limit_s:
                 reason = f"{device.state.value} did not end within {limit_s:g} s and was abandoned"
                 remedy = "unplug the device, connect it again, then repeat the command"
+                device.cancel.set()  # ends its child process
                 self._apply(device, Effect(State.FAILED, f"{reason}; {remedy}"))
 
 
@@ -173,11 +205,11 @@ class _Worker:
         make_method: Factory,
         listing: ports.Listing,
         options: Options,
-        cancel: threading.Event,
+        clock: Callable[[], float],
         news: "queue.SimpleQueue[tuple[Device, Effect]]",
     ) -> None:
         self._device, self._make_method, self._listing = device, make_method, listing
-        self._cancel, self._news = cancel, news
+        self._clock, self._news = clock, news
         self._flow = DeviceFlow(options.retries, options.dry_run)
 
     def run(self) -> None:
@@ -186,7 +218,7 @@ class _Worker:
         while effect.state not in ENDED:
             if effect.state is State.PAUSED:
                 self._news.put((self._device, effect))
-                effect = self._flow.cancelled() if self._cancel.wait(effect.pause_s) else self._flow.begin()
+                effect = self._flow.cancelled() if self._device.cancel.wait(effect.pause_s) else self._flow.begin()
             else:
                 effect = self._attempt(effect)
         self._news.put((self._device, effect))
@@ -197,9 +229,9 @@ class _Worker:
         try:
             path = ports.current_path(self._device.port, self._listing())
             self._device.path = path
-            with _locked(path), contextlib.closing(self._make_method(path, self._cancel)) as method:
+            with _locked(path), contextlib.closing(self._make_method(path, self._device.cancel)) as method:
                 while effect.state not in ENDED and effect.state is not State.PAUSED:
-                    if self._cancel.is_set():
+                    if self._device.cancel.is_set():
                         return self._flow.cancelled()
                     self._news.put((self._device, effect))
                     effect = self._execute(effect.state, method)
@@ -209,7 +241,7 @@ class _Worker:
         except CancelledError:
             return self._flow.cancelled()
         except UserError as e:
-            return self._flow.cancelled() if self._cancel.is_set() else self._flow.failed(str(e))
+            return self._flow.cancelled() if self._device.cancel.is_set() else self._flow.failed(str(e))
         except Exception as e:  # one device must not stop the others
             _LOG.exception("%s: bug in %s", self._device.path, self._flow.state.value)
             return self._flow.failed(f"{type(e).__name__}: {e}; this is a bug, please report it (-v shows more)")
@@ -243,6 +275,7 @@ class _Worker:
 
     def _report(self, done: int, total: int) -> None:
         self._device.done_bytes, self._device.total_bytes = done, total
+        self._device.progress_s = self._clock()
 
 
 @contextlib.contextmanager

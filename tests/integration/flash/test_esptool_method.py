@@ -126,6 +126,11 @@ def test_cancellation_ends_esptool(boards, image):
         method(boards(1), image, cancel).identify()
 
 
+def test_child_process_keeps_the_last_lines_of_its_output():
+    code, lines = child_process.run(["sh", "-c", "seq 5000; exit 3"], 60, threading.Event(), lambda line: None)
+    assert (code, len(lines), lines[-1]) == (3, 2000, "5000")
+
+
 def test_program_that_hangs_is_stopped():
     with pytest.raises(DeadlineError, match="did not end within 0 s"):
         child_process.run(["sh", "-c", "sleep 600"], 0.2, threading.Event(), print)

@@ -1,11 +1,14 @@
 """Many devices at once: bounds, dead boards, renumbered ports, two operators, cancellation."""
 
+import signal
 import tempfile
 import threading
 
 import pytest
 from patrolink.core.board_lock import Lock
-from patrolink.core.errors import DeviceError
+from patrolink.core.errors import DeviceError, UserError
+from patrolink.core.signals import StopSignal, raise_on_stop
+from patrolink.flash import fleet as fleet_module
 from patrolink.flash import ports
 from patrolink.flash.device_flow import State
 from patrolink.flash.fleet import Fleet, Options
@@ -74,6 +77,7 @@ class FakeMethod(Method):
         return Plan("agent", 1000)
 
     def write(self, plan, report) -> None:
+        self.report = report
         self._step("write")
         report(1000, 1000)
         self._bench.written.append((self.port, self._bench.ids[self._bench.socket_of(self.port)]))
@@ -138,6 +142,91 @@ def test_a_device_that_never_answers_is_abandoned():
     released.set()
     wait_until(lambda: bench.working == 0)
     assert fleet.devices[1].state is State.FAILED  # its late news counts no more
+
+
+def test_progress_renews_the_time_of_a_step():
+    bench, now, looks = Bench(1), [0.0], [0]
+
+    def clock() -> float:
+        looks[0] += 1
+        return now[0]
+
+    def write_slowly(method) -> None:
+        for done in range(4):
+            now[0] += 40
+            seen = looks[0]
+            wait_until(lambda seen=seen: looks[0] > seen + 2)
+            method.report(done, 1000)
+
+    bench.hooks["1-0", "write"] = write_slowly
+    fleet = bench.fleet(OPTIONS._replace(step_limit_s=50), clock=clock)
+    fleet.run()
+    assert states(fleet) == {"1-0": State.FLASHED}
+
+
+def test_an_abandoned_device_is_cancelled_and_the_others_are_not():
+    bench, now, cancelled = Bench(2), [0.0], []
+
+    def hang(method) -> None:
+        wait_until(lambda: ("1-0", "writing") in bench.log)
+        now[0] = 100.0
+        cancelled.append(method.cancel.wait(TIMEOUT_S))
+        raise CancelledError
+
+    bench.hooks["1-0", "write"] = hang
+    bench.hooks["1-1", "write"] = lambda method: cancelled.append(method.cancel.is_set())
+    fleet = bench.fleet(Options(jobs=1, retries=0, step_limit_s=50), clock=lambda: now[0])
+    fleet.run()
+    assert states(fleet) == {"1-0": State.FAILED, "1-1": State.FLASHED} and sorted(cancelled) == [False, True]
+    assert bench.working == 0  # `run` waits for the thread of a cancelled device
+
+
+def test_an_exception_of_the_observer_is_raised_when_all_devices_have_ended():
+    bench = Bench(3)
+
+    def report(device) -> None:
+        bench.changed(device)
+        if device.state is State.FLASHED:
+            raise UserError(f"no space for {device.port.location}")
+
+    for socket in ("1-1", "1-2"):
+        bench.hooks[socket, "write"] = lambda method: wait_until(lambda: ("1-0", "flashed") in bench.log)
+    fleet = Fleet(bench.listing(), bench.make, bench.listing, Options(jobs=2, retries=0), report)
+    with pytest.raises(UserError, match="no space for 1-0"):
+        fleet.run()
+    assert set(states(fleet).values()) == {State.FLASHED} and bench.working == 0
+
+
+def test_a_stop_signal_loses_no_thread_that_starts(monkeypatch):
+    class Worker(fleet_module._Worker):
+        def __init__(self, *args) -> None:
+            super().__init__(*args)
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(fleet_module, "_Worker", Worker)
+    fleet = Bench(1).fleet()
+    with raise_on_stop(), pytest.raises(StopSignal):
+        fleet.run()
+    assert states(fleet)["1-0"] in (State.CANCELLED, State.FLASHED)
+
+
+def test_a_stop_signal_loses_no_state_of_a_device():
+    fleet = Bench(1).fleet()
+    news = fleet._news
+
+    class News:
+        def get(self, timeout: float):
+            entry = news.get(timeout=timeout)
+            if entry[1].state is State.FLASHED:
+                signal.raise_signal(signal.SIGINT)
+            return entry
+
+        put = news.put
+
+    fleet._news = News()
+    with raise_on_stop(), pytest.raises(StopSignal):
+        fleet.run()
+    assert states(fleet) == {"1-0": State.FLASHED}
 
 
 def test_a_port_that_was_renumbered_is_followed_by_its_socket():
