@@ -207,6 +207,9 @@ class Device:
                 "board": config["board"].encode(),
                 "firmware": VERSION.encode(),
                 "runtime": self._hal.runtime().encode(),
+                "content": bytes(8),
+                "rollback_floor": 0,
+                "platform": 0,
             },
         )
 

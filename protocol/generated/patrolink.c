@@ -15,7 +15,7 @@ enum { PL_U8, PL_I8, PL_U16, PL_I16, PL_U32, PL_I32, PL_U64, PL_I64, PL_STR, PL_
 
 typedef struct {
     uint16_t offset;
-    uint8_t kind, size;
+    uint8_t kind, size; /* str and bytes: size of the length */
     uint64_t low, high; /* str and bytes: minimum and maximum length; signed kinds: sign-extended */
     uint8_t has_unknown;
     uint64_t unknown;
@@ -51,6 +51,9 @@ static const field_rule hello_fields[] = {
     {offsetof(pl_message, as.hello.board), PL_STR, 1, 0, 24, 0, 0 NAMED("board")},
     {offsetof(pl_message, as.hello.firmware), PL_STR, 1, 0, 24, 0, 0 NAMED("firmware")},
     {offsetof(pl_message, as.hello.runtime), PL_STR, 1, 0, 40, 0, 0 NAMED("runtime")},
+    {offsetof(pl_message, as.hello.content), PL_BYTES, 1, 8, 8, 0, 0 NAMED("content")},
+    {offsetof(pl_message, as.hello.rollback_floor), PL_U32, 4, 0, UINT64_C(4294967295), 0, 0 NAMED("rollback_floor")},
+    {offsetof(pl_message, as.hello.platform), PL_U16, 2, 0, 65535, 0, 0 NAMED("platform")},
 };
 
 static const field_rule device_status_fields[] = {
@@ -215,12 +218,13 @@ static const field_rule answer_fields[] = {
 
 static const field_rule firmware_fields[] = {
     {offsetof(pl_message, as.firmware.command_id), PL_U32, 4, 0, UINT64_C(4294967295), 0, 0 NAMED("command_id")},
-    {offsetof(pl_message, as.firmware.board), PL_STR, 1, 0, 24, 0, 0 NAMED("board")},
+    {offsetof(pl_message, as.firmware.action), PL_U8, 1, 0, 255, 0, 0 NAMED("action")},
+    {offsetof(pl_message, as.firmware.expires_ms), PL_U64, 8, 0, UINT64_C(18446744073709551615), 0, 0 NAMED("expires_ms")},
+    {offsetof(pl_message, as.firmware.operator), PL_STR, 1, 0, 40, 0, 0 NAMED("operator")},
+    {offsetof(pl_message, as.firmware.image), PL_BYTES, 1, 8, 8, 0, 0 NAMED("image")},
+    {offsetof(pl_message, as.firmware.bytes), PL_U32, 4, 257, 16777472, 1, (uint64_t)(0) NAMED("bytes")},
+    {offsetof(pl_message, as.firmware.rollback_floor), PL_U32, 4, 0, UINT64_C(4294967295), 0, 0 NAMED("rollback_floor")},
     {offsetof(pl_message, as.firmware.version), PL_STR, 1, 0, 24, 0, 0 NAMED("version")},
-    {offsetof(pl_message, as.firmware.rollback), PL_U32, 4, 0, UINT64_C(4294967295), 0, 0 NAMED("rollback")},
-    {offsetof(pl_message, as.firmware.bytes), PL_U32, 4, 1, UINT64_C(4294967295), 0, 0 NAMED("bytes")},
-    {offsetof(pl_message, as.firmware.sha256), PL_BYTES, 1, 32, 32, 0, 0 NAMED("sha256")},
-    {offsetof(pl_message, as.firmware.url), PL_STR, 1, 0, 200, 0, 0 NAMED("url")},
 };
 
 static const field_rule time_sync_fields[] = {
@@ -266,8 +270,29 @@ static const field_rule ptt_status_fields[] = {
     {offsetof(pl_message, as.ptt_status.groups), PL_BYTES, 1, 0, 250, 0, 0 NAMED("groups")},
 };
 
+static const field_rule firmware_request_fields[] = {
+    {offsetof(pl_message, as.firmware_request.image), PL_BYTES, 1, 8, 8, 0, 0 NAMED("image")},
+    {offsetof(pl_message, as.firmware_request.offset), PL_U32, 4, 0, 16777471, 0, 0 NAMED("offset")},
+    {offsetof(pl_message, as.firmware_request.max_bytes), PL_U16, 2, 1, 900, 0, 0 NAMED("max_bytes")},
+};
+
+static const field_rule firmware_block_fields[] = {
+    {offsetof(pl_message, as.firmware_block.image), PL_BYTES, 1, 8, 8, 0, 0 NAMED("image")},
+    {offsetof(pl_message, as.firmware_block.offset), PL_U32, 4, 0, 16777471, 0, 0 NAMED("offset")},
+    {offsetof(pl_message, as.firmware_block.data), PL_BYTES, 2, 1, 900, 0, 0 NAMED("data")},
+};
+
+static const field_rule firmware_status_fields[] = {
+    {offsetof(pl_message, as.firmware_status.command_id), PL_U32, 4, 0, UINT64_C(4294967295), 0, 0 NAMED("command_id")},
+    {offsetof(pl_message, as.firmware_status.state), PL_U8, 1, 0, 255, 0, 0 NAMED("state")},
+    {offsetof(pl_message, as.firmware_status.reason), PL_U8, 1, 0, 255, 0, 0 NAMED("reason")},
+    {offsetof(pl_message, as.firmware_status.content), PL_BYTES, 1, 8, 8, 0, 0 NAMED("content")},
+    {offsetof(pl_message, as.firmware_status.rollback_floor), PL_U32, 4, 0, UINT64_C(4294967295), 0, 0 NAMED("rollback_floor")},
+    {offsetof(pl_message, as.firmware_status.text), PL_STR, 1, 0, 80, 0, 0 NAMED("text")},
+};
+
 static const message_rule messages[] = {
-    {PL_HELLO, 10, hello_fields NAMED("hello")},
+    {PL_HELLO, 13, hello_fields NAMED("hello")},
     {PL_DEVICE_STATUS, 18, device_status_fields NAMED("device_status")},
     {PL_NO_FIX, 7, no_fix_fields NAMED("no_fix")},
     {PL_EVENT, 13, event_fields NAMED("event")},
@@ -282,12 +307,15 @@ static const message_rule messages[] = {
     {PL_CLIP_STATE, 4, clip_state_fields NAMED("clip_state")},
     {PL_COMMAND, 7, command_fields NAMED("command")},
     {PL_ANSWER, 5, answer_fields NAMED("answer")},
-    {PL_FIRMWARE, 7, firmware_fields NAMED("firmware")},
+    {PL_FIRMWARE, 8, firmware_fields NAMED("firmware")},
     {PL_TIME_SYNC, 3, time_sync_fields NAMED("time_sync")},
     {PL_CERTIFY, 5, certify_fields NAMED("certify")},
     {PL_REJECT, 4, reject_fields NAMED("reject")},
     {PL_PTT_GROUP, 14, ptt_group_fields NAMED("ptt_group")},
     {PL_PTT_STATUS, 2, ptt_status_fields NAMED("ptt_status")},
+    {PL_FIRMWARE_REQUEST, 3, firmware_request_fields NAMED("firmware_request")},
+    {PL_FIRMWARE_BLOCK, 3, firmware_block_fields NAMED("firmware_block")},
+    {PL_FIRMWARE_STATUS, 6, firmware_status_fields NAMED("firmware_status")},
 };
 
 static const column_rule columns[PL_COLUMNS - 1] = {
@@ -609,6 +637,12 @@ static void store(uint8_t *at, uint8_t kind, uint64_t v)
     }
 }
 
+/* The length of a str or bytes member; its data follow. */
+static size_t load_length(const uint8_t *at, const field_rule *f)
+{
+    return (size_t)load(at, f->size == 1 ? PL_U8 : PL_U16);
+}
+
 static bool legal(const field_rule *f, uint64_t v)
 {
     if (f->has_unknown && v == f->unknown)
@@ -640,13 +674,15 @@ int pl_decode(uint8_t type, const uint8_t *body, size_t len, pl_message *out)
             return PL_REJECT_LENGTH;
         if (f->kind == PL_STR || f->kind == PL_BYTES) {
             n = body[at++];
+            if (f->size == 2)
+                n = n << 8 | body[at++];
             if (len - at < n)
                 return PL_REJECT_LENGTH;
             if (n < f->low || n > f->high || (f->kind == PL_STR && !is_utf8(body + at, n)))
                 return PL_REJECT_RANGE;
-            member[0] = (uint8_t)n;
+            store(member, f->size == 1 ? PL_U8 : PL_U16, n);
             for (size_t i = 0; i < n; i++)
-                member[1 + i] = body[at + i];
+                member[f->size + i] = body[at + i];
         } else {
             uint64_t v = f->kind & 1 && body[at] & 0x80 ? ~(uint64_t)0 : 0;
             for (size_t i = 0; i < n; i++)
@@ -669,15 +705,16 @@ int pl_encode(const pl_message *in, uint8_t *buf, size_t cap, size_t *len)
     for (const field_rule *f = rule->fields; f < rule->fields + rule->count; f++) {
         const uint8_t *member = (const uint8_t *)in + f->offset;
         bool text = f->kind == PL_STR || f->kind == PL_BYTES;
-        size_t n = text ? (size_t)member[0] + 1 : f->size;
-        if (text ? member[0] < f->low || member[0] > f->high || (f->kind == PL_STR && !is_utf8(member + 1, member[0]))
-                 : !legal(f, load(member, f->kind)))
+        size_t n = text ? load_length(member, f) : 0;
+        uint64_t number = text ? n : load(member, f->kind);
+        if (text ? n < f->low || n > f->high || (f->kind == PL_STR && !is_utf8(member + 1, n)) : !legal(f, number))
             return PL_ERR_RANGE;
-        if (cap - at < n)
+        if (cap - at < f->size + n)
             return PL_ERR_SPACE;
+        for (size_t i = 0; i < f->size; i++)
+            buf[at++] = (uint8_t)(number >> 8 * (f->size - 1 - i));
         for (size_t i = 0; i < n; i++)
-            buf[at + i] = text ? member[i] : (uint8_t)(load(member, f->kind) >> 8 * (n - 1 - i));
-        at += n;
+            buf[at++] = member[f->size + i];
     }
     *len = at;
     return PL_OK;

@@ -18,11 +18,11 @@
 #define PL_MAX_FRAME 1024
 #define PL_MAX_BATCH 255
 #define PL_REPLAY_WINDOW 65536
-#define PL_SCHEMA_HASH 0xC4A2F5CAu
+#define PL_SCHEMA_HASH 0x70A90444u
 /* Bit t is set if type t has a long tag, is allowed up, is allowed down. */
-#define PL_LONG_TAG 0x002BE040u
-#define PL_UP 0x005D7FBEu
-#define PL_DOWN 0x003EC340u
+#define PL_LONG_TAG 0x022BE040u
+#define PL_UP 0x02DD7FBEu
+#define PL_DOWN 0x013EC340u
 
 /* Message types. */
 enum {
@@ -48,6 +48,9 @@ enum {
     PL_REJECT = 20,
     PL_PTT_GROUP = 21,
     PL_PTT_STATUS = 22,
+    PL_FIRMWARE_REQUEST = 23,
+    PL_FIRMWARE_BLOCK = 24,
+    PL_FIRMWARE_STATUS = 25,
 };
 
 /* Reasons to refuse a frame. */
@@ -89,6 +92,9 @@ typedef struct {
     struct { uint8_t len, data[24]; } board;
     struct { uint8_t len, data[24]; } firmware;
     struct { uint8_t len, data[40]; } runtime;
+    struct { uint8_t len, data[8]; } content;
+    uint32_t rollback_floor;
+    uint16_t platform;
 } pl_hello;
 enum { PL_HELLO_PROFILES_RICE = 1, PL_HELLO_PROFILES_PTT = 2, PL_HELLO_PROFILES_VIDEO = 4, PL_HELLO_PROFILES_LIVE_VIEW = 8, PL_HELLO_PROFILES_FIRMWARE_UPDATE = 16, PL_HELLO_PROFILES_HAZARD_PHOTO = 32, PL_HELLO_PROFILES_LONG_BATCH = 64 };
 
@@ -327,16 +333,19 @@ enum { PL_ANSWER_RESULT_DONE = 0, PL_ANSWER_RESULT_STARTED = 1, PL_ANSWER_RESULT
 #define PL_ANSWER_TIME_MS_UNKNOWN UINT64_C(0)
 #define PL_ANSWER_REF_UNKNOWN 4294967295u
 
-/* Firmware image to install. The device also verifies the signature of the image, and confirms the image after its first session. */
+/* Request to install a firmware image, or to cancel that. The device shows it to the wearer, writes it to its audit log, and answers it with `firmware_status`. A repetition of a command_id changes nothing; the device reports its last state again. An install request replaces an earlier one that is not installed yet. */
 typedef struct {
     uint32_t command_id;
-    struct { uint8_t len, data[24]; } board;
-    struct { uint8_t len, data[24]; } version;
-    uint32_t rollback;
+    uint8_t action;
+    uint64_t expires_ms; /* ms */
+    struct { uint8_t len, data[40]; } operator;
+    struct { uint8_t len, data[8]; } image;
     uint32_t bytes; /* B */
-    struct { uint8_t len, data[32]; } sha256;
-    struct { uint8_t len, data[200]; } url;
+    uint32_t rollback_floor;
+    struct { uint8_t len, data[24]; } version;
 } pl_firmware;
+enum { PL_FIRMWARE_ACTION_INSTALL = 1, PL_FIRMWARE_ACTION_CANCEL = 2 };
+#define PL_FIRMWARE_BYTES_UNKNOWN 0
 
 /* Clock offset as in NTP (RFC 5905, section 8): the device sends `originate_ms` only, the hub answers with all three times. */
 typedef struct {
@@ -392,6 +401,32 @@ typedef struct {
     struct { uint8_t len, data[250]; } groups;
 } pl_ptt_status;
 
+/* Request for the bytes of an image from an offset. One request is outstanding at a time; the hub answers with one `firmware_block`, and only for an image that it requested to be installed. */
+typedef struct {
+    struct { uint8_t len, data[8]; } image;
+    uint32_t offset; /* B */
+    uint16_t max_bytes; /* B */
+} pl_firmware_request;
+
+/* Bytes of an image. The device ignores a block of another image, another offset, or more bytes than it requested. The image is verified by the signature of its header and by its hashes. */
+typedef struct {
+    struct { uint8_t len, data[8]; } image;
+    uint32_t offset; /* B */
+    struct { uint16_t len; uint8_t data[900]; } data;
+} pl_firmware_block;
+
+/* State of an installation, sent once for each change of state or reason. `confirmed`, `refused`, `failed`, `rolled_back` and `cancelled` end it. */
+typedef struct {
+    uint32_t command_id;
+    uint8_t state;
+    uint8_t reason;
+    struct { uint8_t len, data[8]; } content;
+    uint32_t rollback_floor;
+    struct { uint8_t len, data[80]; } text;
+} pl_firmware_status;
+enum { PL_FIRMWARE_STATUS_STATE_FETCHING = 1, PL_FIRMWARE_STATUS_STATE_DEFERRED = 2, PL_FIRMWARE_STATUS_STATE_INSTALLED = 3, PL_FIRMWARE_STATUS_STATE_CONFIRMED = 4, PL_FIRMWARE_STATUS_STATE_REFUSED = 5, PL_FIRMWARE_STATUS_STATE_FAILED = 6, PL_FIRMWARE_STATUS_STATE_ROLLED_BACK = 7, PL_FIRMWARE_STATUS_STATE_CANCELLED = 8 };
+enum { PL_FIRMWARE_STATUS_REASON_NONE = 0, PL_FIRMWARE_STATUS_REASON_NO_SLOTS = 1, PL_FIRMWARE_STATUS_REASON_EXPIRED = 2, PL_FIRMWARE_STATUS_REASON_BUSY = 3, PL_FIRMWARE_STATUS_REASON_SIGNATURE = 4, PL_FIRMWARE_STATUS_REASON_BOARD = 5, PL_FIRMWARE_STATUS_REASON_ARCHITECTURE = 6, PL_FIRMWARE_STATUS_REASON_PLATFORM = 7, PL_FIRMWARE_STATUS_REASON_ROLLBACK = 8, PL_FIRMWARE_STATUS_REASON_BASE = 9, PL_FIRMWARE_STATUS_REASON_FORMAT = 10, PL_FIRMWARE_STATUS_REASON_DAMAGED = 11, PL_FIRMWARE_STATUS_REASON_NO_SPACE = 12, PL_FIRMWARE_STATUS_REASON_STORAGE = 13, PL_FIRMWARE_STATUS_REASON_SOS = 14, PL_FIRMWARE_STATUS_REASON_VOICE = 15, PL_FIRMWARE_STATUS_REASON_RECORDING = 16, PL_FIRMWARE_STATUS_REASON_BATTERY = 17, PL_FIRMWARE_STATUS_REASON_REPLACED = 18 };
+
 /* Any scalar message. */
 typedef struct {
     uint8_t type;
@@ -417,6 +452,9 @@ typedef struct {
         pl_reject reject;
         pl_ptt_group ptt_group;
         pl_ptt_status ptt_status;
+        pl_firmware_request firmware_request;
+        pl_firmware_block firmware_block;
+        pl_firmware_status firmware_status;
     } as;
 } pl_message;
 

@@ -19,6 +19,9 @@ local MESSAGES = {
         { name = "board", type = "str", size = 1, low = 0, high = 24, unit = "" },
         { name = "firmware", type = "str", size = 1, low = 0, high = 24, unit = "" },
         { name = "runtime", type = "str", size = 1, low = 0, high = 40, unit = "" },
+        { name = "content", type = "bytes", size = 1, low = 8, high = 8, unit = "" },
+        { name = "rollback_floor", type = "u32", size = 4, low = 0, high = 4294967295, unit = "" },
+        { name = "platform", type = "u16", size = 2, low = 0, high = 65535, unit = "" },
     } },
     [2] = { name = "position_batch", direction = "up", long_tag = false },
     [3] = { name = "device_status", direction = "up", long_tag = false, fields = {
@@ -169,12 +172,13 @@ local MESSAGES = {
     } },
     [17] = { name = "firmware", direction = "down", long_tag = true, fields = {
         { name = "command_id", type = "u32", size = 4, low = 0, high = 4294967295, unit = "" },
-        { name = "board", type = "str", size = 1, low = 0, high = 24, unit = "" },
+        { name = "action", type = "u8", size = 1, low = 0, high = 255, unit = "", names = { [1] = "install", [2] = "cancel" } },
+        { name = "expires_ms", type = "u64", size = 8, unit = "ms" },
+        { name = "operator", type = "str", size = 1, low = 0, high = 40, unit = "" },
+        { name = "image", type = "bytes", size = 1, low = 8, high = 8, unit = "" },
+        { name = "bytes", type = "u32", size = 4, low = 257, high = 16777472, unknown = 0, unit = "B" },
+        { name = "rollback_floor", type = "u32", size = 4, low = 0, high = 4294967295, unit = "" },
         { name = "version", type = "str", size = 1, low = 0, high = 24, unit = "" },
-        { name = "rollback", type = "u32", size = 4, low = 0, high = 4294967295, unit = "" },
-        { name = "bytes", type = "u32", size = 4, low = 1, high = 4294967295, unit = "B" },
-        { name = "sha256", type = "bytes", size = 1, low = 32, high = 32, unit = "" },
-        { name = "url", type = "str", size = 1, low = 0, high = 200, unit = "" },
     } },
     [18] = { name = "time_sync", direction = "both", long_tag = false, fields = {
         { name = "originate_ms", type = "u64", size = 8, unit = "ms" },
@@ -213,6 +217,24 @@ local MESSAGES = {
     [22] = { name = "ptt_status", direction = "up", long_tag = false, fields = {
         { name = "room", type = "u8", size = 1, low = 0, high = 255, unit = "" },
         { name = "groups", type = "bytes", size = 1, low = 0, high = 250, unit = "" },
+    } },
+    [23] = { name = "firmware_request", direction = "up", long_tag = false, fields = {
+        { name = "image", type = "bytes", size = 1, low = 8, high = 8, unit = "" },
+        { name = "offset", type = "u32", size = 4, low = 0, high = 16777471, unit = "B" },
+        { name = "max_bytes", type = "u16", size = 2, low = 1, high = 900, unit = "B" },
+    } },
+    [24] = { name = "firmware_block", direction = "down", long_tag = false, fields = {
+        { name = "image", type = "bytes", size = 1, low = 8, high = 8, unit = "" },
+        { name = "offset", type = "u32", size = 4, low = 0, high = 16777471, unit = "B" },
+        { name = "data", type = "bytes", size = 2, low = 1, high = 900, unit = "" },
+    } },
+    [25] = { name = "firmware_status", direction = "up", long_tag = true, fields = {
+        { name = "command_id", type = "u32", size = 4, low = 0, high = 4294967295, unit = "" },
+        { name = "state", type = "u8", size = 1, low = 0, high = 255, unit = "", names = { [1] = "fetching", [2] = "deferred", [3] = "installed", [4] = "confirmed", [5] = "refused", [6] = "failed", [7] = "rolled_back", [8] = "cancelled" } },
+        { name = "reason", type = "u8", size = 1, low = 0, high = 255, unit = "", names = { [0] = "none", [1] = "no_slots", [2] = "expired", [3] = "busy", [4] = "signature", [5] = "board", [6] = "architecture", [7] = "platform", [8] = "rollback", [9] = "base", [10] = "format", [11] = "damaged", [12] = "no_space", [13] = "storage", [14] = "sos", [15] = "voice", [16] = "recording", [17] = "battery", [18] = "replaced" } },
+        { name = "content", type = "bytes", size = 1, low = 8, high = 8, unit = "" },
+        { name = "rollback_floor", type = "u32", size = 4, low = 0, high = 4294967295, unit = "" },
+        { name = "text", type = "str", size = 1, low = 0, high = 80, unit = "" },
     } },
 }
 
@@ -577,8 +599,8 @@ local function show_fields(message, range, tree)
             refuse("length", "the body ends before " .. f.name)
         end
         if f.type == "str" or f.type == "bytes" then
-            n = range:range(at, 1):uint()
-            at = at + 1
+            n = range:range(at, f.size):uint()
+            at = at + f.size
             if at + n > size then
                 refuse("length", f.name)
             end
@@ -586,7 +608,7 @@ local function show_fields(message, range, tree)
                 refuse("range", f.name)
             end
             if n == 0 then
-                tree:add(range:range(at - 1, 1), f.name .. ": (empty)")
+                tree:add(range:range(at - f.size, f.size), f.name .. ": (empty)")
             elseif f.type == "str" then
                 tree:add_packet_field(f.proto, range:range(at, n), ENC_UTF_8)
             else

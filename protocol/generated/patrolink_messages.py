@@ -10,12 +10,12 @@ FLAG_PHASE = 4
 MAX_FRAME = 1024
 MAX_BATCH = 255
 REPLAY_WINDOW = 65536
-SCHEMA_HASH = 0xC4A2F5CA
+SCHEMA_HASH = 0x70A90444
 
 # Bit t is set if type t has a long tag, is allowed up, is allowed down.
-LONG_TAG = 0x002BE040
-UP = 0x005D7FBE
-DOWN = 0x003EC340
+LONG_TAG = 0x022BE040
+UP = 0x02DD7FBE
+DOWN = 0x013EC340
 
 HELLO = 1
 POSITION_BATCH = 2
@@ -39,6 +39,9 @@ CERTIFY = 19
 REJECT = 20
 PTT_GROUP = 21
 PTT_STATUS = 22
+FIRMWARE_REQUEST = 23
+FIRMWARE_BLOCK = 24
+FIRMWARE_STATUS = 25
 
 # Names of the reasons to refuse a frame, by code from 1.
 REASONS = "length version type tag key replay range critical"
@@ -48,7 +51,7 @@ REASONS = "length version type tag key replay range critical"
 MESSAGES = (
     "\n"
     "1 hello boot:I schema_hash:I minor:B profiles:H heap_kb:H date_floor:H batch_fixes:B:1 board:s:24 "
-    "firmware:s:24 runtime:s:40\n"
+    "firmware:s:24 runtime:s:40 content:x:8:8 rollback_floor:I platform:H\n"
     "2 position_batch\n"
     "3 device_status uptime_s:I gps_mode:B::3 gps_sats:B::254:255 battery_pct:B::100:255 charge:B::3:255 "
     "signal_dbm:b:-127:0:-128 temperature_c:b:-127::-128 storage_free_pct:B::100:255 errors:H "
@@ -79,13 +82,17 @@ MESSAGES = (
     "15 command command_id:I action:B expires_ms:Q operator:s:40 number:I::4294967294:4294967295 name:s:40 "
     "value:s:120\n"
     "16 answer command_id:I result:B time_ms:Q:1::0 ref:I::4294967294:4294967295 text:s:80\n"
-    "17 firmware command_id:I board:s:24 version:s:24 rollback:I bytes:I:1 sha256:x:32:32 url:s:200\n"
+    "17 firmware command_id:I action:B expires_ms:Q operator:s:40 image:x:8:8 bytes:I:257:16777472:0 "
+    "rollback_floor:I version:s:24\n"
     "18 time_sync originate_ms:Q receive_ms:Q:1::0 transmit_ms:Q:1::0\n"
     "19 certify operation:B seconds:H frames_accepted:I frames_refused:I payload:x:200\n"
     "20 reject counter:I::268435455 message_type:B::31 reason:B detail:s:40\n"
     "21 ptt_group group:I kind:B rights:B priority:B rank:B codec:B::1 ssrc:I:2147483648 hub_ssrc:I key:H "
     "wrapped:x:40 floor_port:H media_port:H host:s:64 name:s:40\n"
     "22 ptt_status room:B groups:x:250\n"
+    "23 firmware_request image:x:8:8 offset:I::16777471 max_bytes:H:1:900\n"
+    "24 firmware_block image:x:8:8 offset:I::16777471 data:x:900:1\n"
+    "25 firmware_status command_id:I state:B reason:B content:x:8:8 rollback_floor:I text:s:80\n"
 )
 
 # name:divisor:raw bits:min:max:keyframe k:signed:optional:modulus; comma-separated values: by resolution

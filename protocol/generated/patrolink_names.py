@@ -183,6 +183,10 @@ NAMES = {
         5: "failed",
         6: "busy",
     },
+    ("firmware", "action"): {
+        1: "install",
+        2: "cancel",
+    },
     ("certify", "operation"): {
         1: "enter",
         2: "leave",
@@ -200,6 +204,37 @@ NAMES = {
     ("ptt_group", "codec"): {
         0: "pcma",
         1: "opus",
+    },
+    ("firmware_status", "state"): {
+        1: "fetching",
+        2: "deferred",
+        3: "installed",
+        4: "confirmed",
+        5: "refused",
+        6: "failed",
+        7: "rolled_back",
+        8: "cancelled",
+    },
+    ("firmware_status", "reason"): {
+        0: "none",
+        1: "no_slots",
+        2: "expired",
+        3: "busy",
+        4: "signature",
+        5: "board",
+        6: "architecture",
+        7: "platform",
+        8: "rollback",
+        9: "base",
+        10: "format",
+        11: "damaged",
+        12: "no_space",
+        13: "storage",
+        14: "sos",
+        15: "voice",
+        16: "recording",
+        17: "battery",
+        18: "replaced",
     },
 }
 

@@ -27,12 +27,14 @@ def message_spec(kind):
 def parse_field(spec):
     """Return (name, letter, size, min, max, unknown) of a field specification.
 
-    `letter` is the struct format of an integer, or "s" for str and "x" for bytes; then min and max are lengths.
+    `letter` is the struct format of an integer, or "s" for str and "x" for bytes; then size is that of the length
+    on the wire, and min and max are lengths.
     """
     part = spec.split(":")
     letter = part[1]
     if letter in "sx":
-        return part[0], letter, 1, int(part[3]) if len(part) > 3 else 0, int(part[2]), None
+        high = int(part[2])
+        return part[0], letter, 1 if high < 256 else 2, int(part[3]) if len(part) > 3 else 0, high, None
     size = struct.calcsize(">" + letter)
     high = (1 << 8 * size) - 1
     low = 0
@@ -75,7 +77,10 @@ def encode_into(kind, values, buf, start):
             n = len(value)
             if not low <= n <= high:
                 raise FieldError("%s has %d bytes; %d to %d are allowed" % (name, n, low, high))
-            buf[start] = n
+            if size == 2:
+                buf[start] = n >> 8
+                start += 1
+            buf[start] = n & 255
             for byte in value:
                 start += 1
                 buf[start] = byte

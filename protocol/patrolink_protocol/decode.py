@@ -35,6 +35,8 @@ def decode(kind, body):
             raise RejectError("length", "the body ends before " + name)
         if letter in "sx":
             n = body[start]
+            if size == 2:
+                n = n << 8 | body[start + 1]
             if end + n > len(body):
                 raise RejectError("length", name)
             if not low <= n <= high:

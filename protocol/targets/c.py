@@ -30,7 +30,8 @@ def _number(value: int, kind: str) -> str:
 def _member(f: Field) -> str:
     comment = f" /* {f.unit} */" if f.unit else ""
     if f.type in TEXTS:
-        return f"    struct {{ uint8_t len, data[{f.high}]; }} {f.name};{comment}"
+        members = f"uint8_t len, data[{f.high}];" if f.size == 1 else f"uint16_t len; uint8_t data[{f.high}];"
+        return f"    struct {{ {members} }} {f.name};{comment}"
     kind = f.type.replace("u", "uint").replace("i", "int", 1) if f.type[0] == "i" else f"uint{f.type[1:]}"
     return f"    {kind}_t {f.name};{comment}"
 
@@ -133,9 +134,8 @@ def _rule(m: Message, f: Field) -> str:
     low, high = (str(n) if n >= 0 else f"(uint64_t)({_number(n, f.type)})" for n in (f.low, f.high))
     high = f"UINT64_C({high})" if f.high > 0x7FFFFFFF else high
     unknown = "0, 0" if f.unknown is None else f"1, (uint64_t)({_number(f.unknown, f.type)})"
-    size = 1 if f.type in TEXTS else f.size
     where = f"offsetof(pl_message, as.{m.name}.{f.name})"
-    return f'    {{{where}, PL_{f.type.upper()}, {size}, {low}, {high}, {unknown} NAMED("{f.name}")}},'
+    return f'    {{{where}, PL_{f.type.upper()}, {f.size}, {low}, {high}, {unknown} NAMED("{f.name}")}},'
 
 
 def _names(schema: Schema) -> list[str]:
@@ -165,7 +165,7 @@ def render_source(schema: Schema) -> str:
         "",
         "typedef struct {",
         "    uint16_t offset;",
-        "    uint8_t kind, size;",
+        "    uint8_t kind, size; /* str and bytes: size of the length */",
         "    uint64_t low, high; /* str and bytes: minimum and maximum length; signed kinds: sign-extended */",
         "    uint8_t has_unknown;",
         "    uint64_t unknown;",

@@ -46,19 +46,18 @@ def add(build: Builder, message: Message) -> None:
     build.body(f"{name}-empty", [req, "BODY-1"], "no body at all", kind, b"", "length")
     at = 0
     for f in fields:
-        size = f.size or 1 + len(some[f.name])
+        size = f.size + (len(some[f.name]) if f.type in TEXTS else 0)
         before, after = good[:at], good[at + size :]
         at += size
         if f.type in TEXTS:
-            wrong = [bytes([f.high + 1]) + bytes(f.high + 1)] if f.high < 255 else []
-            if f.low:
-                wrong.append(bytes([f.low - 1]) + bytes(f.low - 1))
+            lengths = [f.high + 1] * (f.high + 1 < 1 << 8 * f.size) + [f.low - 1] * (f.low > 0)
+            wrong = [n.to_bytes(f.size, "big") + bytes(n) for n in lengths]
             build.body(
                 f"{name}-{f.name}-cut",
                 [req, "BODY-1"],
                 f"{f.name} says more bytes than there are",
                 kind,
-                before + b"\xff",
+                before + b"\xff" * f.size,
                 "length",
             )
             if f.type == "str":

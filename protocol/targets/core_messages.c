@@ -47,6 +47,12 @@ static void store(uint8_t *at, uint8_t kind, uint64_t v)
     }
 }
 
+/* The length of a str or bytes member; its data follow. */
+static size_t load_length(const uint8_t *at, const field_rule *f)
+{
+    return (size_t)load(at, f->size == 1 ? PL_U8 : PL_U16);
+}
+
 static bool legal(const field_rule *f, uint64_t v)
 {
     if (f->has_unknown && v == f->unknown)
@@ -78,13 +84,15 @@ int pl_decode(uint8_t type, const uint8_t *body, size_t len, pl_message *out)
             return PL_REJECT_LENGTH;
         if (f->kind == PL_STR || f->kind == PL_BYTES) {
             n = body[at++];
+            if (f->size == 2)
+                n = n << 8 | body[at++];
             if (len - at < n)
                 return PL_REJECT_LENGTH;
             if (n < f->low || n > f->high || (f->kind == PL_STR && !is_utf8(body + at, n)))
                 return PL_REJECT_RANGE;
-            member[0] = (uint8_t)n;
+            store(member, f->size == 1 ? PL_U8 : PL_U16, n);
             for (size_t i = 0; i < n; i++)
-                member[1 + i] = body[at + i];
+                member[f->size + i] = body[at + i];
         } else {
             uint64_t v = f->kind & 1 && body[at] & 0x80 ? ~(uint64_t)0 : 0;
             for (size_t i = 0; i < n; i++)
@@ -107,15 +115,16 @@ int pl_encode(const pl_message *in, uint8_t *buf, size_t cap, size_t *len)
     for (const field_rule *f = rule->fields; f < rule->fields + rule->count; f++) {
         const uint8_t *member = (const uint8_t *)in + f->offset;
         bool text = f->kind == PL_STR || f->kind == PL_BYTES;
-        size_t n = text ? (size_t)member[0] + 1 : f->size;
-        if (text ? member[0] < f->low || member[0] > f->high || (f->kind == PL_STR && !is_utf8(member + 1, member[0]))
-                 : !legal(f, load(member, f->kind)))
+        size_t n = text ? load_length(member, f) : 0;
+        uint64_t number = text ? n : load(member, f->kind);
+        if (text ? n < f->low || n > f->high || (f->kind == PL_STR && !is_utf8(member + 1, n)) : !legal(f, number))
             return PL_ERR_RANGE;
-        if (cap - at < n)
+        if (cap - at < f->size + n)
             return PL_ERR_SPACE;
+        for (size_t i = 0; i < f->size; i++)
+            buf[at++] = (uint8_t)(number >> 8 * (f->size - 1 - i));
         for (size_t i = 0; i < n; i++)
-            buf[at + i] = text ? member[i] : (uint8_t)(load(member, f->kind) >> 8 * (n - 1 - i));
-        at += n;
+            buf[at++] = member[f->size + i];
     }
     *len = at;
     return PL_OK;

@@ -50,8 +50,8 @@ local function show_fields(message, range, tree)
             refuse("length", "the body ends before " .. f.name)
         end
         if f.type == "str" or f.type == "bytes" then
-            n = range:range(at, 1):uint()
-            at = at + 1
+            n = range:range(at, f.size):uint()
+            at = at + f.size
             if at + n > size then
                 refuse("length", f.name)
             end
@@ -59,7 +59,7 @@ local function show_fields(message, range, tree)
                 refuse("range", f.name)
             end
             if n == 0 then
-                tree:add(range:range(at - 1, 1), f.name .. ": (empty)")
+                tree:add(range:range(at - f.size, f.size), f.name .. ": (empty)")
             elseif f.type == "str" then
                 tree:add_packet_field(f.proto, range:range(at, n), ENC_UTF_8)
             else

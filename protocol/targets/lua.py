@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from .model import TEXTS, Column, Field, Message, Schema
+from .model import Column, Field, Message, Schema
 
 _FOLDER = Path(__file__).resolve().parent
 _PARTS = ("dissector_base.lua", "dissector_batch.lua", "dissector_messages.lua", "dissector_frames.lua")
@@ -15,7 +15,7 @@ def _string(text: str) -> str:
 
 
 def _field(f: Field) -> str:
-    parts = [f"name = {_string(f.name)}, type = {_string(f.type)}, size = {1 if f.type in TEXTS else f.size}"]
+    parts = [f"name = {_string(f.name)}, type = {_string(f.type)}, size = {f.size}"]
     if f.type != "u64":
         parts.append(f"low = {f.low}, high = {f.high}")
     if f.unknown is not None:

@@ -54,8 +54,10 @@ class Field:
 
     @property
     def size(self) -> int:
-        """Length of an integer on the wire; 0 for str and bytes."""
-        return 0 if self.type in TEXTS else int(self.type[1:]) // 8
+        """Length on the wire of an integer, or of the length of str and bytes."""
+        if self.type in TEXTS:
+            return 1 if self.high <= 255 else 2
+        return int(self.type[1:]) // 8
 
 
 @dataclass(frozen=True)
@@ -119,8 +121,8 @@ def _field(raw: dict[str, Any], where: str, since: str) -> Field:
     kind = raw["type"]
     if kind in TEXTS:
         low, high = raw.get("min_bytes", 0), raw["max_bytes"]
-        if not 0 <= low <= high <= 255:
-            raise SchemaError(f"{where}: {low} to {high} bytes do not fit one length byte")
+        if not 0 <= low <= high <= (255 if kind == "str" else 65535):
+            raise SchemaError(f"{where}: {low} to {high} bytes do not fit the length of {kind}")
     elif kind in INTEGERS:
         wide = INTEGERS[kind]
         low, high = raw.get("min", wide[0]), raw.get("max", wide[1])

@@ -58,9 +58,9 @@ static void print_message(const pl_message *message)
         const uint8_t *member = (const uint8_t *)message + f->offset;
         printf(", \"%s\": ", f->name);
         if (f->kind == PL_STR)
-            text(member + 1, member[0]);
+            text(member + 1, load_length(member, f));
         else if (f->kind == PL_BYTES)
-            hex(member + 1, member[0]);
+            hex(member + f->size, load_length(member, f));
         else if (f->has_unknown && load(member, f->kind) == f->unknown)
             printf("null");
         else if (f->kind & 1)

@@ -83,6 +83,7 @@ class Device:
     def hello(self) -> bytes:
         values = dict.fromkeys(("boot", "schema_hash", "minor", "profiles", "heap_kb", "date_floor"), 0)
         values |= {"batch_fixes": 60, "board": b"linux", "firmware": b"0", "runtime": b"load"}
+        values |= {"content": bytes(8), "rollback_floor": 0, "platform": 0}
         return self.message(patrolink_messages.HELLO, values)
 
     def on_frame(self, data: bytes) -> None:

@@ -185,8 +185,9 @@ class DeviceClient:
         self._session.publish(data, retain)
 
     def send_hello(self) -> None:
-        texts = {"board": b"linux", "firmware": b"0", "runtime": b"test"}
+        texts = {"board": b"linux", "firmware": b"0", "runtime": b"test", "content": bytes(8)}
         numbers = dict.fromkeys(("boot", "schema_hash", "minor", "profiles", "heap_kb", "date_floor"), 0)
+        numbers |= {"rollback_floor": 0, "platform": 0}
         self.send_message(patrolink_messages.HELLO, {**numbers, "batch_fixes": 60, **texts})
 
     # --- sockets ------------------------------------------------------------------------------------------------------

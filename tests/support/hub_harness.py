@@ -176,7 +176,8 @@ class HubHarness:
 
     def send_hello(self, device: str) -> bytes:
         numbers = dict.fromkeys(("boot", "schema_hash", "minor", "profiles", "heap_kb", "date_floor"), 0)
-        texts = {"board": b"linux", "firmware": b"0", "runtime": b"test"}
+        numbers |= {"rollback_floor": 0, "platform": 0}
+        texts = {"board": b"linux", "firmware": b"0", "runtime": b"test", "content": bytes(8)}
         return self.send(device, m.HELLO, {**numbers, "batch_fixes": 60, **texts})
 
     def request_floor(self, device: str, group: int) -> None:

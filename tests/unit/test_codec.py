@@ -32,6 +32,9 @@ HELLO = {
     "board": b"unix",
     "firmware": b"0.1.0",
     "runtime": "Ω".encode(),
+    "content": bytes(range(8)),
+    "rollback_floor": 7,
+    "platform": 1,
 }
 
 

@@ -19,13 +19,15 @@ from tests.support.polling import TIMEOUT_S
 KEY = bytes(range(32))
 NOW = 1_700_000_000_123
 HELLO = {"boot": 1, "schema_hash": 2, "heap_kb": 192, "date_floor": 0, "batch_fixes": 60, "minor": 0, "profiles": 1}
+HELLO |= {"rollback_floor": 7, "platform": 1}
+CONTENT = bytes(range(8))
 TEXTS = {"board": b"unix", "firmware": b"1.0", "runtime": b"micropython"}
 
 
 def hello_frame(counter: int, device: str = "dev-1", key: bytes = KEY) -> bytes:
     """Return a frame sealed with the key of a device."""
     buf = bytearray(1024)
-    end = codec.encode_into(1, {**HELLO, **TEXTS}, buf, frame.HEADER_BYTES)
+    end = codec.encode_into(1, {**HELLO, **TEXTS, "content": CONTENT}, buf, frame.HEADER_BYTES)
     return bytes(buf[: frame.Channel(key, device.encode()).seal_into(buf, 1, counter, end)])
 
 
@@ -48,7 +50,7 @@ def test_message_becomes_one_row():
     rows = Decoder({"dev-1": DeviceKey(KEY)}).rows(Record(NOW, "dev-1", hello_frame(7)))
     texts = {name: text.decode() for name, text in TEXTS.items()}
     head = {"record": "hello", "device": "dev-1", "counter": 7, "time": "2023-11-14T22:13:20.123Z"}
-    assert rows == [{**head, **HELLO, **texts, "profiles": ["rice"]}]
+    assert rows == [{**head, **HELLO, **texts, "profiles": ["rice"], "content": CONTENT.hex()}]
 
 
 def test_repeated_frames_are_dropped_within_replay_window():

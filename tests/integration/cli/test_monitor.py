@@ -39,9 +39,9 @@ NOW = 1_700_000_000_123
 def hello_frame(counter: int, firmware: bytes = b"1.0") -> bytes:
     """Return an authentic frame of dev-1."""
     values = {"boot": 1, "schema_hash": 2, "heap_kb": 192, "date_floor": 0, "batch_fixes": 60}
-    values |= {"minor": 0, "profiles": 0}
+    values |= {"minor": 0, "profiles": 0, "rollback_floor": 0, "platform": 0}
     buf = bytearray(1024)
-    texts = {"board": b"unix", "firmware": firmware, "runtime": b"micropython"}
+    texts = {"board": b"unix", "firmware": firmware, "runtime": b"micropython", "content": bytes(8)}
     end = codec.encode_into(1, {**values, **texts}, buf, frame.HEADER_BYTES)
     return bytes(buf[: frame.Channel(KEY, b"dev-1").seal_into(buf, 1, counter, end)])
 

@@ -71,7 +71,8 @@ def test_plural(count, noun, text):
 def hello(device: str, firmware: str) -> bytes:
     """Return a genuine frame with a text of the device's choice."""
     values = {"boot": 1, "schema_hash": 2, "heap_kb": 192, "date_floor": 0, "batch_fixes": 60, "minor": 0}
-    texts = {"board": b"unix", "firmware": firmware.encode(), "runtime": b"micropython"}
+    values |= {"rollback_floor": 0, "platform": 0}
+    texts = {"board": b"unix", "firmware": firmware.encode(), "runtime": b"micropython", "content": bytes(8)}
     buf = bytearray(1024)
     end = codec.encode_into(patrolink_messages.HELLO, {**values, "profiles": 0, **texts}, buf, frame.HEADER_BYTES)
     return bytes(buf[: frame.Channel(KEY, device.encode()).seal_into(buf, patrolink_messages.HELLO, 1, end)])
