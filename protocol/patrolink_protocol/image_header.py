@@ -38,7 +38,7 @@ ImageHeader = namedtuple(
         "minimum_platform",  # u16: lowest platform number that the agent runs on; a platform image: its own number
         "size",  # bytes of the content: what lies in the slot, or the platform binary
         "sha256",  # of the content
-        "base_sha256",  # of the content that a delta applies to; NO_BASE for other kinds
+        "base_sha256",  # of the content that a delta applies to; NO_BASE for none, and for other kinds
         "payload_size",  # bytes after the header
         "payload_sha256",  # of the bytes after the header
         "board",  # name of the board, up to 24 characters
@@ -151,13 +151,11 @@ def _check(header):
     ):
         if len(value) != length:
             raise ImageHeaderError("%s has %d bytes, not %d" % (name, len(value), length))
-    if header.kind == AGENT_DELTA:
-        if header.base_sha256 == NO_BASE:
-            raise ImageHeaderError("a delta without the SHA-256 of its base")
-    elif header.base_sha256 != NO_BASE:
-        raise ImageHeaderError("only a delta has a base")
-    elif (header.size, header.sha256) != (header.payload_size, header.payload_sha256):
-        raise ImageHeaderError("content and payload differ, but only those of a delta may")
+    if header.kind != AGENT_DELTA:
+        if header.base_sha256 != NO_BASE:
+            raise ImageHeaderError("only a delta has a base")
+        if (header.size, header.sha256) != (header.payload_size, header.payload_sha256):
+            raise ImageHeaderError("content and payload differ, but only those of a delta may")
     if header.signature[32:] > _HALF_ORDER:  # a signature has one encoding
         raise ImageHeaderError("s of the signature is above half the order")
 

@@ -167,7 +167,6 @@ def test_fields_out_of_range_are_refused():
         (AGENT, {"payload_size": 9}, "payload differ"),
         (AGENT, {"payload_sha256": bytes(32)}, "payload differ"),
         (AGENT, {"base_sha256": b"1" * 32}, "only a delta"),
-        (DELTA, {"base_sha256": bytes(32)}, "without the SHA-256 of its base"),
         (DELTA, {"payload_size": 0}, "payload_size"),
         (DELTA, {"payload_size": (1 << 24) + 1}, "payload_size"),
         (AGENT, {"board": ""}, "board"),
@@ -184,6 +183,11 @@ def test_fields_out_of_range_are_refused():
     ):
         answer = refusal(image_header.pack, changed(base, **fields))
         assert answer and reason in answer, (fields, answer)
+
+
+def test_delta_without_a_base_is_a_packed_full_image():
+    header = changed(DELTA, base_sha256=image_header.NO_BASE)
+    assert image_header.unpack(image_header.pack(header)) == header
 
 
 def test_limits_of_fields_are_accepted():

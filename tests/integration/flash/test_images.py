@@ -282,6 +282,16 @@ def test_delta_gives_the_content_of_the_new_image(keys, agent, capsys):
     assert main(["image", "inspect", "delta.plimg", "--trust", "trust.pem"]) == 0
 
 
+def test_packed_full_image_needs_no_base(keys, agent, capsys):
+    assert main(["image", "diff", "--full", "agent.plimg", "--out", "full.plimg"]) == 0
+    result = image_file.load(keys / "full.plimg")
+    assert result.kind == "agent_delta" and not any(result.header.base_sha256)
+    assert delta.apply_delta(b"", result.payload, result.header.size) == agent.payload
+    assert len(result.payload) < 0.7 * len(agent.payload)
+    for images in (["agent.plimg"], ["--full", "agent.plimg", "agent.plimg"]):
+        assert "give BASE and NEW, or --full and NEW" in refusal(capsys, "diff", *images, "--out", "d.plimg")
+
+
 def test_images_that_do_not_fit_are_refused(folder, agent, capsys):
     image_file.save(folder / "new.plimg", other_content(agent))
     assert main(["image", "diff", "agent.plimg", "new.plimg", "--out", "delta.plimg"]) == 0

@@ -64,23 +64,26 @@ def build_platform(board: Board, binary: bytes, info: BuildInfo) -> Image:
     return _image(image_header.PLATFORM, board, binary, info)
 
 
-def build_delta(base: Image, new: Image) -> Image:
-    """Return the unsigned delta that makes the content of `new` of that of `base`.
+def build_delta(base: Image | None, new: Image) -> Image:
+    """Return the unsigned delta that makes the content of `new` of that of `base`, or of nothing.
 
     Raises:
         UserError: The images are not agent images for the same board.
     """
-    for image in (base, new):
+    images = [image for image in (base, new) if image is not None]
+    for image in images:
         if image.header.kind != image_header.AGENT:
             raise UserError(f"a delta is made of two agent images, but one is of kind {image.kind}; give agent images")
     for field in ("board", "architecture"):
-        values = [getattr(image.header, field) for image in (base, new)]
-        if values[0] != values[1]:
-            raise UserError(f"the images are for the {field} {values[0]} and {values[1]}; give images for the same one")
-    payload = delta.make_delta(base.payload, new.payload)
+        values = [getattr(image.header, field) for image in images]
+        if values[0] != values[-1]:
+            raise UserError(
+                f"the images are for the {field} {values[0]} and {values[-1]}; give images for the same one"
+            )
+    payload = delta.make_delta(base.payload if base else b"", new.payload)
     header = new.header._replace(
         kind=image_header.AGENT_DELTA,
-        base_sha256=base.header.sha256,
+        base_sha256=base.header.sha256 if base else image_header.NO_BASE,
         payload_size=len(payload),
         payload_sha256=hashlib.sha256(payload).digest(),
         key_id=image_header.NO_KEY,
