@@ -105,8 +105,11 @@ def run(data, target):
     return answers, restart
 
 
+OPEN = frame(0xFFFF, b"", b"")  # the numbers wrap: the first request is 0
+
+
 def session(*requests):
-    return frame(0, b"", b"") + b"".join([frame(i, request) for i, request in enumerate(requests)])
+    return OPEN + b"".join([frame(i, request) for i, request in enumerate(requests)])
 
 
 def test_a_transfer_with_copies():
@@ -142,7 +145,7 @@ def test_index_of_the_present_content():
 def test_a_frame_that_comes_twice_is_executed_once():
     target = Target()
     first, second = frame(0, block(0, b"a")), frame(1, block(1, b"b"))
-    answers, _ = run(frame(0, b"", b"") + first + first + second + second + second, target)
+    answers, _ = run(OPEN + first + first + second + second + second, target)
     assert [(status, number) for status, number, _ in answers[1:]] == [
         (sr.DONE, 0),
         (sr.DONE, 0),
@@ -160,20 +163,20 @@ def test_every_flipped_bit_of_a_frame_is_noticed():
         damaged[i // 8] ^= 1 << (i & 7)
         target = Target()
         # Zeros end the wait for bytes; then the frame comes again.
-        answers, _ = run(frame(0, b"", b"") + bytes(damaged) + bytes(sr.BLOCK_BYTES + 256) + good, target)
+        answers, _ = run(OPEN + bytes(damaged) + bytes(sr.BLOCK_BYTES + 256) + good, target)
         assert target.blocks == {0: b"content"}, i
         assert answers[-1][:2] == (sr.DONE, 0), i
 
 
 def test_frame_out_of_order_is_not_executed():
     target = Target()
-    answers, _ = run(frame(0, b"", b"") + frame(5, block(0, b"x")), target)
+    answers, _ = run(OPEN + frame(5, block(0, b"x")), target)
     assert answers[1][:2] == (sr.REPEAT, 0) and target.blocks == {}
 
 
 def test_new_session_after_a_broken_one():
     target = Target()
-    broken = frame(0, b"", b"") + frame(0, block(0, b"old")) + frame(1, block(1, b"x"))[:20]
+    broken = OPEN + frame(0, block(0, b"old")) + frame(1, block(1, b"x"))[:20]
     answers, restart = run(broken + bytes(4400) + session(bytes([sr.INFO]), bytes([sr.QUIT])), target)
     assert answers[-2][2] == INFO and restart is False
 
@@ -202,5 +205,5 @@ def test_fault_of_the_flash_is_no_refusal():
 
 def test_oversized_lengths_are_not_buffered():
     head = bytes([sr.START, 0, 0, 0xFF, 0xFF, 1, 0, 0, 0, 0, 0])
-    answers, _ = run(frame(0, b"", b"") + head + frame(0, bytes([sr.INFO])), Target())
+    answers, _ = run(OPEN + head + frame(0, bytes([sr.INFO])), Target())
     assert [answer[0] for answer in answers] == [sr.DONE, sr.REPEAT, sr.DONE]

@@ -7,7 +7,8 @@ All numbers are little-endian. The data of a frame is part of one stream of raw 
 4 KB, flushed at the end of each frame, and inflates to a request: its operation (u8) and arguments. Frames are
 numbered; one that comes twice is executed once and answered again. A damaged frame is answered with REPEAT and the
 number that is expected. The host ends a wait for missing bytes by zeros, which are skipped between frames. A frame
-without data starts a session: a new stream, whose first frame has number 0.
+without data starts a session: a new stream, whose frames are numbered from the next number on. The host chooses it at
+random, so that no late answer, of this session or of an earlier one, is taken for that of a request.
 
 A block is made of copies from the content that the device has, and of literal bytes. So only what changed is sent.
 """
@@ -71,7 +72,7 @@ class SerialReceiver:
             number, size, length = self._frame()
             if number >= 0 and not length:
                 self._stream = self._open_stream()
-                self._expected = 0
+                self._expected = (number + 1) & 0xFFFF
                 self._answer = self._answer_of(DONE, number, b"")
             elif number == self._expected and size:
                 raw = self._raw[:size]

@@ -7,23 +7,24 @@ from collections.abc import Iterable
 from typing import Any
 
 from patrolink.core.errors import DeadlineError, DeviceError
+from patrolink.core.text import plural
 from patrolink.flash.copy_plan import Part
 from patrolink.flash.records import RefusedError
 from patrolink.flash.serial_link import SerialLink
 
 BLOCK_BYTES = 4096
+NUMBERS = 1 << 16  # of frames
 _START = b"\xa5"
 _DONE, _REPEAT, _REFUSED, _FAILED = b"A", b"N", b"R", b"F"
 _INFO, _DIGEST, _BEGIN, _INDEX, _BLOCKS, _BLOCK, _FINISH, _RESTART = range(8)
 _INDEX_ENTRIES, _INDEX_ENTRY_BYTES = 128, 8
-_DIGESTS, _DIGEST_BYTES = 64, 8
+_DIGESTS, _DIGEST_BYTES, _SHA256_BYTES = 64, 8, 32
 _LITERAL = b"\xff\xff\xff\xff"
 _FILLER = bytes(BLOCK_BYTES + 256)  # longer than any frame
 _ANSWER_HEAD_BYTES, _ANSWER_MAX = 9, 4096
 _WINDOW_BITS = 12
 _ATTEMPTS = 8
 _SILENT, _OPEN_SILENT = 4, 2  # attempts without an answer
-_NUMBERS = 1 << 16
 
 
 class SerialSession:
@@ -33,12 +34,14 @@ class SerialSession:
         link: The line, on which the receiver runs.
         answer_s: Time in which the board answers a frame.
         work_s: Time in which it verifies a signature, or hashes its content.
+        number: Number of the first frame, 0 to 65535. It must be random on a line that others have used: a late answer
+            to another frame of that number would be taken for the reply.
     """
 
-    def __init__(self, link: SerialLink, answer_s: float = 5.0, work_s: float = 60.0) -> None:
+    def __init__(self, link: SerialLink, number: int, answer_s: float = 5.0, work_s: float = 60.0) -> None:
         self._link, self._answer_s, self._work_s = link, answer_s, work_s
         self._deflater = zlib.compressobj(9, zlib.DEFLATED, -_WINDOW_BITS)
-        self._number = 0
+        self._number = number
 
     def open(self, limit_s: float) -> None:
         """Start the session.
@@ -46,7 +49,8 @@ class SerialSession:
         Raises:
             DeadlineError: No receiver answers.
         """
-        self._exchange(_frame(0, 0, b""), 0, limit_s, new=True)
+        number = self._next_number()
+        self._exchange(_frame(number, 0, b""), number, limit_s, new=True)
 
     def info(self) -> dict[str, Any]:
         """Return what the board says of itself.
@@ -66,7 +70,7 @@ class SerialSession:
 
     def digest(self) -> tuple[int, bytes]:
         """Return size and SHA-256 of the present content, computed by the board."""
-        reply = self._request(bytes([_DIGEST]), self._work_s)
+        reply = self._request(bytes([_DIGEST]), self._work_s, 4 + _SHA256_BYTES)
         return int.from_bytes(reply[:4], "little"), reply[4:]
 
     def begin(self, header: bytes) -> int:
@@ -75,14 +79,16 @@ class SerialSession:
         Raises:
             RefusedError: The board does not take it.
         """
-        return int.from_bytes(self._request(bytes([_BEGIN]) + header, self._work_s), "little")
+        return int.from_bytes(self._request(bytes([_BEGIN]) + header, self._work_s, 4), "little")
 
     def index(self, size: int) -> bytes:
         """Return the index of the content that can be copied, of `size` bytes, for `copy_plan`."""
         count = size // 1024
-        requests = range(0, count, _INDEX_ENTRIES)
-        replies = [self._request(bytes([_INDEX]) + first.to_bytes(2, "little"), self._work_s) for first in requests]
-        return b"".join(replies)
+        index = b""
+        for first in range(0, count, _INDEX_ENTRIES):
+            reply_bytes = min(_INDEX_ENTRIES, count - first) * _INDEX_ENTRY_BYTES
+            index += self._request(bytes([_INDEX]) + first.to_bytes(2, "little"), self._work_s, reply_bytes)
+        return index
 
     def written_digests(self, blocks: int) -> list[bytes]:
         """Return the first bytes of the SHA-256 of each block that lies where the new content goes."""
@@ -90,7 +96,7 @@ class SerialSession:
         for first in range(0, blocks, _DIGESTS):
             count = min(_DIGESTS, blocks - first)
             arguments = first.to_bytes(2, "little") + count.to_bytes(2, "little")
-            data += self._request(bytes([_BLOCKS]) + arguments, self._work_s)
+            data += self._request(bytes([_BLOCKS]) + arguments, self._work_s, count * _DIGEST_BYTES)
         return [data[at : at + _DIGEST_BYTES] for at in range(0, len(data), _DIGEST_BYTES)]
 
     def write_block(self, number: int, content: bytes, parts: Iterable[Part]) -> None:
@@ -110,16 +116,26 @@ class SerialSession:
         """Reset the board."""
         self._request(bytes([_RESTART]), self._answer_s)
 
-    def _request(self, request: bytes, limit_s: float) -> bytes:
+    def _request(self, request: bytes, limit_s: float, reply_bytes: int | None = None) -> bytes:
+        """Return the reply of the board; `reply_bytes` is its length if that is known."""
         data = self._deflater.compress(request) + self._deflater.flush(zlib.Z_SYNC_FLUSH)
-        number, self._number = self._number, (self._number + 1) % _NUMBERS
+        number = self._next_number()
         status, reply = self._exchange(_frame(number, len(request), data), number, limit_s)
         text = reply.decode(errors="replace")
         if status == _FAILED:
             raise DeviceError(f"{self._link.port}: {text}; the image that ran before is unchanged, repeat the command")
         if status == _REFUSED:
             raise RefusedError(f"{self._link.port}: the board refuses the image: {text}; the board is unchanged")
+        if reply_bytes is not None and len(reply) != reply_bytes:
+            raise DeviceError(
+                f"{self._link.port}: {plural(len(reply), 'byte')} of reply to request {request[0]}, expected "
+                f"{reply_bytes}; the board runs another version of the receiver: flash its platform first"
+            )
         return reply
+
+    def _next_number(self) -> int:
+        number, self._number = self._number, (self._number + 1) % NUMBERS
+        return number
 
     def _exchange(self, frame: bytes, number: int, limit_s: float, new: bool = False) -> tuple[bytes, bytes]:
         """Send a frame until it is answered; returns status and data of the answer."""

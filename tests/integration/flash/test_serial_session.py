@@ -13,7 +13,7 @@ from patrolink.core.errors import DeadlineError, DeviceError
 from patrolink.flash import copy_plan
 from patrolink.flash.copy_plan import INDEX_BYTES, block_parts, parts
 from patrolink.flash.records import RefusedError
-from patrolink.flash.serial_session import BLOCK_BYTES, SerialSession
+from patrolink.flash.serial_session import BLOCK_BYTES, SerialSession, _frame
 
 from tests.support.properties import untimed
 from tests.unit.test_serial_receiver import INFO, Target
@@ -89,7 +89,7 @@ def send(session: SerialSession, content: bytes) -> None:
 
 
 def opened(board: Board) -> SerialSession:
-    session = SerialSession(board)
+    session = SerialSession(board, 0xFFFE)  # the numbers wrap
     session.open(1)
     return session
 
@@ -152,10 +152,17 @@ def test_a_new_session_ends_one_that_broke():
     session.begin(b"P" * 256)
     session.write_block(0, OLD, block_parts(OLD, b"", BLOCK_BYTES)[0])
     board.write(b"\xa5\x09\x00\x00\x10\x00\x10")  # the cable is pulled in the middle of a frame
-    second = SerialSession(board)
+    second = SerialSession(board, 70)
     second.open(1)
     send(second, OLD[:6000])
     assert target.old == OLD[:6000]
+
+
+def test_late_answer_to_the_start_of_a_session_is_no_reply():
+    board = Board(BoardTarget(OLD))
+    session = opened(board)
+    board.write(_frame(0xFFFE, 0, b""))  # the start that was sent again because its answer was late
+    assert session.begin(b"P" * 256) == len(OLD)
 
 
 def test_refusal_is_no_failure_of_the_line():
@@ -163,6 +170,14 @@ def test_refusal_is_no_failure_of_the_line():
     with pytest.raises(RefusedError, match="line: the board refuses the image: wrong board; the board is unchanged"):
         session.begin(b"Q" * 256)
     assert session.info() == {"board": "b"}
+
+
+@pytest.mark.parametrize("request_of", [lambda s: s.digest(), lambda s: s.index(9000), lambda s: s.written_digests(2)])
+def test_reply_of_another_length_is_an_error_of_the_board(request_of, monkeypatch):
+    session = opened(Board(BoardTarget()))
+    monkeypatch.setattr(session, "_exchange", lambda *args: (b"A", b"short"))
+    with pytest.raises(DeviceError, match="5 bytes of reply to request"):
+        request_of(session)
 
 
 def test_silent_line_is_a_timeout():

@@ -7,6 +7,7 @@ after a broken cable, is used without its REPL.
 
 import contextlib
 import hashlib
+import secrets
 import threading
 from typing import Any
 
@@ -17,7 +18,7 @@ from patrolink.flash.flash_image import FlashImage
 from patrolink.flash.method import Method, Report
 from patrolink.flash.records import Identity, Plan
 from patrolink.flash.serial_link import SerialLink
-from patrolink.flash.serial_session import BLOCK_BYTES, SerialSession
+from patrolink.flash.serial_session import BLOCK_BYTES, NUMBERS, SerialSession
 
 BAUD = 115_200
 _PROGRAM = "from app.serial_update import run; run()\n"
@@ -119,7 +120,7 @@ class SerialMethod(Method):
             self._link = SerialLink(self.port, BAUD, self._cancel)
         silence: DeadlineError | None = None
         for _ in range(_CONNECT_ATTEMPTS):
-            session = SerialSession(self._link)
+            session = SerialSession(self._link, secrets.randbelow(NUMBERS))
             try:
                 raw_repl.enter(self._link, _REPL_S)
                 raw_repl.start(self._link, _PROGRAM)
