@@ -9,11 +9,11 @@ that repeats it.
 """
 
 import argparse
+import multiprocessing
 import os
 import sys
 import time
 from collections import Counter
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +27,11 @@ _FACTS = ("devices", "hours", "seed", "trace_sha256")
 _PROGRESS_S = 10
 
 
-def run(devices: int, minutes: int, seed: int) -> tuple[dict[str, Any], list[Violation]]:
-    """Run one seed; return its report and its violations."""
+def run(job: tuple[int, int, int]) -> tuple[int, dict[str, Any], list[Violation]]:
+    """Run one seed, given as (devices, minutes, seed); return the seed, its report and its violations."""
+    devices, minutes, seed = job
     district = District(devices, minutes / 60, seed)
-    return district.run(), district.violations
+    return seed, district.run(), district.violations
 
 
 def main(arguments: list[str]) -> int:
@@ -44,16 +45,16 @@ def main(arguments: list[str]) -> int:
     start = shown = time.perf_counter()
     sums: Counter[str] = Counter()
     failed = 0
-    with ProcessPoolExecutor(options.jobs, max_tasks_per_child=20) as pool:
-        jobs = {pool.submit(run, options.devices, options.minutes, seed): seed for seed in seeds}
-        for done, job in enumerate(as_completed(jobs), 1):
-            report, violations = job.result()
+    # Not concurrent.futures: with max_tasks_per_child it can wait for ever (python/cpython#115634).
+    with multiprocessing.get_context("spawn").Pool(options.jobs, maxtasksperchild=20) as pool:
+        jobs = [(options.devices, options.minutes, seed) for seed in seeds]
+        for done, (seed, report, violations) in enumerate(pool.imap_unordered(run, jobs), 1):
             sums.update({name: value for name, value in report.items() if name not in _FACTS})
             if violations:
                 failed += 1
-                command = f"patrolink emulate --district {options.devices} --hours {options.minutes / 60:.4f}"
+                command = f"patrolink emulate --district {options.devices} --hours {options.minutes / 60!r}"
                 print(
-                    f"seed {jobs[job]}: {violations[0].rule}: {violations[0].text}; {command} --seed {jobs[job]}",
+                    f"seed {seed}: {violations[0].rule}: {violations[0].text}; {command} --seed {seed}",
                     file=sys.stderr,
                 )
             if time.perf_counter() - shown >= _PROGRESS_S or done == len(jobs):

@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
             notes.error(f"{violation.rule} at {violation.at_s:.3f} s: {violation.text}")
     if report["violations"]:
         minutes = _shortest_prefix_min(args)
-        command = f"patrolink emulate --district {args.district} --hours {minutes / 60:.4f} --seed {args.seed}"
+        command = f"patrolink emulate --district {args.district} --hours {minutes / 60!r} --seed {args.seed}"
         notes.error(f"seed {args.seed} breaks an invariant; the shortest run that shows one: {command}")
     if args.json:
         print_summary(report)
