@@ -50,6 +50,10 @@ class StackHal(ParallelHal):
         """Power on; see VirtualHal. Sockets and sensors of the previous boot are gone."""
         super().boot()
         self.network.forget()
+        self.stop_sensors()
+
+    def stop_sensors(self) -> None:
+        """Take power or reset from sensors and indicator: the end of a boot, however it came."""
         self.sensors.clear()
         self._set_indicator(0)
 

@@ -217,6 +217,8 @@ class Board:
             self._thinned += self.device.outbox.thinned
             self._note_reset()
         self.device = None
+        if isinstance(self.hal, StackHal):
+            self.hal.stop_sensors()
 
     def _note_reset(self) -> None:
         self._monitor.sos.memory_lost(self.name)
