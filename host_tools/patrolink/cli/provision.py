@@ -15,12 +15,11 @@ ledger, but a running hub has not applied it in time.
 """
 
 import argparse
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from patrolink.cli import _barring
-from patrolink.core import notes
+from patrolink.core import clock, notes
 from patrolink.core.errors import UserError
 from patrolink.core.json_lines import print_record, print_summary
 from patrolink.core.posix import require_posix
@@ -107,10 +106,6 @@ def _ledger_path(args: argparse.Namespace, site: "ProvisionSite") -> Path:
     return Path(args.ledger) if args.ledger else site.ledger_path
 
 
-def _unix_ms() -> int:
-    return time.time_ns() // 1_000_000
-
-
 # --- provisioning -----------------------------------------------------------------------------------------------------
 
 
@@ -121,7 +116,7 @@ def _provision(args: argparse.Namespace, site: "ProvisionSite") -> int:
     font = Path(args.label_font) if args.label_font else None
     labels = [Path(path) for path in args.labels]
     options = Options(Path(args.devices), Path(args.out), labels, font, args.batch, args.rotate)
-    with Ledger(_ledger_path(args, site), _unix_ms) as book:
+    with Ledger(_ledger_path(args, site), clock.unix_ms) as book:
         for text in book.content.torn:
             notes.warn(f"ledger: {text}")
         result = provision(site, options, book)
@@ -209,7 +204,7 @@ def _revoke(args: argparse.Namespace, site: "ProvisionSite") -> int:
     def bar(content: "BarFile", device: str, entry: "Entry") -> "BarFile":
         return content.with_bar(device, entry)
 
-    with Ledger(_ledger_path(args, site), _unix_ms) as book:
+    with Ledger(_ledger_path(args, site), clock.unix_ms) as book:
 
         def enter() -> None:
             key = keys.load(site.keys_path)[args.revoke]

@@ -154,8 +154,8 @@ def test_progress_renews_the_time_of_a_step():
     def write_slowly(method) -> None:
         for done in range(4):
             now[0] += 40
-            seen = looks[0]
-            wait_until(lambda seen=seen: looks[0] > seen + 2)
+            reported = looks[0]
+            wait_until(lambda reported=reported: looks[0] > reported + 2)
             method.report(done, 1000)
 
     bench.hooks["1-0", "write"] = write_slowly

@@ -121,9 +121,11 @@ def test_certificate_and_evidence_key_reach_the_device(tmp_path, capsys):
         (b"no certificate", "no certificate in PEM format"),
         (b"-----BEGIN PRIVATE KEY-----", "holds a private key, which devices must not get"),
         (certificate(-1), "the certificate expired on"),
+        (certificate() + certificate(-1), "certificate 2 expired on"),
+        (certificate() * 200, "more than 65536 bytes, which devices cannot hold"),
         (None, "No such file"),
     ],
-    ids=["garbage", "private key", "expired", "missing"],
+    ids=["garbage", "private key", "expired", "second expired", "too large", "missing"],
 )
 def test_certificate_that_devices_cannot_use_is_refused(tmp_path, capsys, content, error):
     site = ProvisionedSite(tmp_path, 'broker_ca = "ca.pem"')

@@ -16,7 +16,7 @@ from patrolink.flash.image import delta, romfs
 from patrolink.flash.image.image_file import Image
 
 _SOURCES_TOOL = "boards/firmware_sources.py"
-_COMPILE_TIMEOUT_S = 60
+_COMPILE_TIMEOUT_S = _SOURCES_TIMEOUT_S = 60
 
 
 class BuildInfo:
@@ -44,7 +44,13 @@ def build_agent(board: Board, info: BuildInfo) -> Image:
     with tempfile.TemporaryDirectory(prefix="patrolink-image-") as name:
         folder = Path(name) / "agent"
         tool = resources.root() / _SOURCES_TOOL
-        done = subprocess.run([sys.executable, str(tool), str(folder)], capture_output=True, text=True)
+        command = [sys.executable, str(tool), str(folder)]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=_SOURCES_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            raise UserError(
+                f"the agent's sources were not prepared within {_SOURCES_TIMEOUT_S} s; repeat when storage is less busy"
+            ) from None
         if done.returncode:
             raise UserError(f"the agent's sources cannot be prepared; reinstall the tool:\n{done.stderr}")
         files = {

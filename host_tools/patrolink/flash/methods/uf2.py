@@ -90,7 +90,7 @@ class Uf2Method(Method):
     def verify(self, plan: Plan) -> None:
         """See `Method.verify`: the boot ROM restarts the board only after it has programmed every block."""
         deadline_s = time.monotonic() + _RESTART_S
-        while (self._drive / "INFO_UF2.TXT").exists():
+        while self._is_mounted():
             self.check_cancelled()
             if time.monotonic() > deadline_s:
                 raise DeadlineError(
@@ -98,6 +98,16 @@ class Uf2Method(Method):
                     "again with BOOTSEL, then repeat the command"
                 )
             self._cancel.wait(_LOOK_S)
+
+    def _is_mounted(self) -> bool:
+        try:
+            os.stat(self._drive / "INFO_UF2.TXT")
+        except OSError as e:  # Path.exists raises it if a drive goes during the call
+            if e.errno not in _DRIVE_REMOVED and e.errno != errno.ENOTDIR:
+                remedy = "plug the board in again with BOOTSEL, then repeat"
+                raise DeviceError(f"{self.port}: {e.strerror}; {remedy}") from None
+            return False
+        return True
 
     def release(self) -> None:
         """See `Method.release`: the board has restarted."""

@@ -11,6 +11,7 @@ from patrolink.core import resources
 from patrolink.core.boards import Board
 from patrolink.core.errors import UserError
 from patrolink.core.keys import DeviceKey
+from patrolink.core.text import plural
 from patrolink.hub.config import ProvisionConfig
 
 FILE, CA_FILE = "config.json", "ca.pem"
@@ -91,13 +92,19 @@ def check(paths: Sequence[Path]) -> list[str]:
     """
     root = resources.root()
     folders = [str(root / name) for name in ("device", "protocol", "protocol/generated")]
-    done = subprocess.run(
-        [sys.executable, "-B", "-c", _CHECK, *folders],
-        input="".join(json.dumps(str(path)) + "\n" for path in paths),
-        capture_output=True,
-        text=True,
-        timeout=_CHECK_TIMEOUT_S,
-    )
+    try:
+        done = subprocess.run(
+            [sys.executable, "-B", "-c", _CHECK, *folders],
+            input="".join(json.dumps(str(path)) + "\n" for path in paths),
+            capture_output=True,
+            text=True,
+            timeout=_CHECK_TIMEOUT_S,
+        )
+    except subprocess.TimeoutExpired:
+        raise UserError(
+            f"{plural(len(paths), 'configuration')} not checked within {_CHECK_TIMEOUT_S} s; nothing was written, "
+            "repeat when the machine is less busy"
+        ) from None
     errors = [str(json.loads(line)) for line in done.stdout.splitlines()]
     if done.returncode or len(errors) != len(paths):
         last = (done.stderr.strip().splitlines() or ["no output"])[-1]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from patrolink.core.signals import stop_deferred
+from patrolink.hub.infra import persistence
 
 _PREFIX = "."
 
@@ -98,7 +99,7 @@ class FileTransaction:
                 _keep_old(staged)
                 staged.new.replace(staged.path)
             for folder in {staged.path.parent for staged in self._staged} | {path.parent for path in self._folders}:
-                _sync(folder)
+                persistence.sync(folder)
             complete()
             undo.pop_all()
             for staged in self._staged:
@@ -137,11 +138,3 @@ def _restore(staged: _Staged, existed: bool) -> None:
     elif staged.old.exists():
         staged.old.replace(staged.path)
         staged.old.unlink(missing_ok=True)  # rename(2) leaves both names if they are links to one file
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

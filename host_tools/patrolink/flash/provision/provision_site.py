@@ -87,10 +87,10 @@ class ProvisionSite:
         return site_secret.load(self.secret_path)
 
     def load_ca(self) -> bytes:
-        """Return the CA certificate of the broker, PEM; empty if devices connect without TLS.
+        """Return the CA certificates of the broker, PEM; empty if devices connect without TLS.
 
         Raises:
-            UserError: The file is no certificate, or holds a private key.
+            UserError: The file is no certificate, is too large, holds a private key, or a certificate has expired.
         """
         if not self.provision.broker_ca:
             return b""
@@ -100,14 +100,23 @@ class ProvisionSite:
                 data = f.read(_CA_MAX_BYTES + 1)
         except OSError as e:
             raise UserError(f"{path}: {e.strerror}; correct `broker_ca` in [provision]") from None
+        if len(data) > _CA_MAX_BYTES:
+            raise UserError(
+                f"{path}: more than {_CA_MAX_BYTES} bytes, which devices cannot hold; name the certificate of the "
+                "broker's CA alone"
+            )
         if b"PRIVATE KEY" in data:
             raise UserError(f"{path}: holds a private key, which devices must not get; name the certificate alone")
         try:
-            certificate = x509.load_pem_x509_certificates(data[:_CA_MAX_BYTES])[0]
+            certificates = x509.load_pem_x509_certificates(data)
         except ValueError:
             raise UserError(f"{path}: no certificate in PEM format; correct `broker_ca` in [provision]") from None
-        if certificate.not_valid_after_utc.timestamp() < time.time():
-            raise UserError(f"{path}: the certificate expired on {certificate.not_valid_after_utc:%Y-%m-%d}; renew it")
+        for number, certificate in enumerate(certificates, 1):
+            if certificate.not_valid_after_utc.timestamp() < time.time():
+                which = f"certificate {number}" if len(certificates) > 1 else "the certificate"
+                raise UserError(
+                    f"{path}: {which} expired on {certificate.not_valid_after_utc:%Y-%m-%d}; renew it, or remove it"
+                )
         return data
 
     def configurations(self) -> ConfigurationBuilder:
