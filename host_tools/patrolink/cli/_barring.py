@@ -72,7 +72,7 @@ def apply_change(
         DeadlineError: A running hub has not applied the change.
     """
     from patrolink.hub import config
-    from patrolink.hub.infra import bar_file
+    from patrolink.hub.infra import bar_file, shared_file
 
     reason = reason.strip()
     if not 0 < len(reason) <= _MAX_REASON:
@@ -87,7 +87,7 @@ def apply_change(
     entry = bar_file.Entry(who=_who(), reason=reason, time_ms=now_ms, key=bar_file.fingerprint(key))
     try:
         bars.parent.mkdir(parents=True, exist_ok=True)
-        with bar_file.locked(bars.parent):
+        with shared_file.locked(bars):
             before = bar_file.load(bars)
             after = apply(before, device, entry)
             with stop_deferred():

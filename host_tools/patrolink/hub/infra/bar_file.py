@@ -4,21 +4,17 @@ A device is barred by name. `unbar` admits it again, but not with the key that i
 read the key. A retired key stays barred for ever, also in a hub that still has it in memory.
 """
 
-import contextlib
 import hashlib
-import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from patrolink.core.errors import UserError
 from patrolink.core.keys import DeviceKey
-from patrolink.hub.infra import persistence
+from patrolink.hub.infra import shared_file
 
 FILE = "barred.json"
-_MAX_BYTES = 8 << 20
 _RETIRED_MAX = 100  # keys of one device
 
 
@@ -111,46 +107,14 @@ def load(path: Path) -> BarFile:
     Raises:
         UserError: The file cannot be read or is invalid.
     """
-    try:
-        with path.open("rb") as f:
-            data = f.read(_MAX_BYTES + 1)
-        if len(data) > _MAX_BYTES:
-            raise UserError(f"{path}: longer than {_MAX_BYTES} bytes; restore it from a backup")
-        return BarFile.model_validate_json(data)
-    except FileNotFoundError:
-        return BarFile()
-    except OSError as e:
-        raise UserError(f"{path}: {e.strerror}; correct its owner, or run this as the hub's user") from None
-    except ValidationError as e:
-        first = e.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "file"
-        raise UserError(f"{path}: {field}: {first['msg']}; restore it from a backup") from None
+    return shared_file.load(path, BarFile)
 
 
 def save(path: Path, content: BarFile) -> None:
-    """Replace the file durably. Written by root, it belongs to the owner of its folder, so that the hub can read it.
+    """Replace the file durably.
 
     Raises:
         OSError: Storage failed. The previous file is intact.
+        UserError: The file would be too large.
     """
-    persistence.replace_file(path, content.model_dump_json(indent=1).encode())
-    if os.geteuid() == 0:
-        owner = path.parent.stat()
-        os.chown(path, owner.st_uid, owner.st_gid)
-
-
-@contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold the lock of a folder's file, so that two changes at the same time do not lose one.
-
-    Raises:
-        OSError: The folder cannot be written.
-    """
-    import fcntl  # not on Windows, where a site file can be checked but no hub runs
-
-    handle = os.open(folder / (FILE + ".lock"), os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
+    shared_file.save(path, content)

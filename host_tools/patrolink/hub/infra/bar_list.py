@@ -1,12 +1,11 @@
 """The barred devices as a running hub knows them. It follows changes of the file without a restart."""
 
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from patrolink.core.errors import UserError
 from patrolink.core.keys import DeviceKey
-from patrolink.hub.infra import bar_file
+from patrolink.hub.infra import bar_file, shared_file
 from patrolink.hub.infra.bar_file import BarFile, Entry
 
 
@@ -27,7 +26,7 @@ class BarList:
     def __init__(self, path: Path, keys: Mapping[str, DeviceKey]) -> None:
         self._path = path
         self._fingerprints = {name: bar_file.fingerprint(key) for name, key in keys.items()}
-        self._stamp = self._read_stamp()
+        self._stamp = shared_file.stamp(path)
         self._content = bar_file.load(path)
         self._barred = self._barred_in(self._content)
 
@@ -59,23 +58,13 @@ class BarList:
     def _barred_in(self, content: BarFile) -> set[str]:
         return {name for name, key in self._fingerprints.items() if content.is_barred(name, key)}
 
-    def _read_stamp(self) -> tuple[int, int, int] | None:
-        try:
-            status = os.stat(self._path)
-        except FileNotFoundError:
-            return None
-        return status.st_mtime_ns, status.st_size, status.st_ino
-
     def reload(self) -> None:
         """Read the file if it has changed. A file that has disappeared admits nobody.
 
         Raises:
             UserError: The file cannot be read. What was barred stays barred, and the next call tries again.
         """
-        try:
-            stamp = self._read_stamp()
-        except OSError as e:
-            raise UserError(f"{self._path}: {e.strerror}") from None
+        stamp = shared_file.stamp(self._path)
         if stamp == self._stamp:
             return
         if stamp is None:
