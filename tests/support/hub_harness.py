@@ -139,6 +139,10 @@ class HubHarness:
         """Let the hub look at the file of barred devices."""
         self.call(self.service._barring.poll)
 
+    def poll_updates(self) -> None:
+        """Let the hub look at the file of campaigns, and do what is due."""
+        self.call(self.service._updates.poll)
+
     def close(self) -> None:
         """Stop the event loop."""
         for end in self._ends:
@@ -174,11 +178,12 @@ class HubHarness:
     def send_sos(self, device: str, event_id: int) -> bytes:
         return self.send_event(device, event_id, "sos")
 
-    def send_hello(self, device: str) -> bytes:
+    def send_hello(self, device: str, **fields: Any) -> bytes:
+        """Send a `hello` of a device; `fields` replace those of its board without slots."""
         numbers = dict.fromkeys(("boot", "schema_hash", "minor", "profiles", "heap_kb", "date_floor"), 0)
         numbers |= {"rollback_floor": 0, "platform": 0}
         texts = {"board": b"linux", "firmware": b"0", "runtime": b"test", "content": bytes(8)}
-        return self.send(device, m.HELLO, {**numbers, "batch_fixes": 60, **texts})
+        return self.send(device, m.HELLO, {**numbers, "batch_fixes": 60, **texts, **fields})
 
     def request_floor(self, device: str, group: int) -> None:
         """Request the floor of a group for a device."""

@@ -13,6 +13,7 @@ from patrolink.core.errors import UserError
 from patrolink.core.keys import DeviceKey
 from patrolink.evidence import evidence_key
 from patrolink.hub.infra import bar_file
+from patrolink.hub.updates import campaign_file
 from patrolink.hub.voice.floor_types import FloorRules
 
 EXAMPLE = Path(__file__).with_name("site.toml")
@@ -153,6 +154,7 @@ class Site(_Strict):
     recordings: str = "recordings"
     clips: str = "clips"
     clips_gb: int = Field(default=64, ge=1, le=1_000_000)  # limit per device; more is refused
+    release_keys: str = ""  # PEM of the public keys that sign images; without it there are no updates over the air
     evidence_key: str = ""  # PEM; without it the hub cannot show pictures
     retention_days: int = Field(default=30, ge=1, le=36_500)
     ambient_listening: bool = False  # permits dispatchers to open a device's microphone
@@ -221,6 +223,9 @@ class HubContext:
         keys: Device keys by device id.
         state: Folder of the hub's state.
         bars: File of barred devices, common to the hubs of the site.
+        campaigns: File of update campaigns.
+        images: Folder of their images.
+        release_keys: File of the keys that sign images; None if the site has none.
         evidence: Key that decrypts clips; None if the site has none.
         console_tls: Certificate chain and key; None if the console is served without TLS.
 
@@ -235,6 +240,9 @@ class HubContext:
         self.keys: dict[str, DeviceKey] = keys.load(base / self.site.keys)
         self.state = base / self.site.state / f"shard-{self.hub.shard}"
         self.bars = base / self.site.state / bar_file.FILE
+        self.campaigns = base / self.site.state / campaign_file.FILE
+        self.images = base / self.site.state / campaign_file.IMAGE_FOLDER
+        self.release_keys = base / self.site.release_keys if self.site.release_keys else None
         self.recordings = base / self.site.recordings
         self.clips = base / self.site.clips
         self.evidence = evidence_key.load(base / self.site.evidence_key) if self.site.evidence_key else None

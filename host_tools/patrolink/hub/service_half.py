@@ -42,6 +42,7 @@ from patrolink.hub.maintenance import Maintenance
 from patrolink.hub.platform import Platform
 from patrolink.hub.positions import PositionTable
 from patrolink.hub.recordings import Recordings
+from patrolink.hub.updates.service import UpdateFiles, UpdateService
 from patrolink.hub.uplink import UplinkService
 from patrolink.hub.voice_events import VoiceEvents
 from patrolink.hub.voice_proxy import VoiceProxy
@@ -123,6 +124,7 @@ class ServiceHalf:
         self._replay = ReplayStore(state, context.keys)
         self._maintenance = self._build_maintenance()
         self._barring = self._build_barring()
+        self._updates = self._build_updates() if context.is_home else None
         self._uplink = self._build_uplink(warnings)
         self._sessions = SessionManager(context.site.dispatcher, self._session_ports(), metrics)
 
@@ -137,6 +139,7 @@ class ServiceHalf:
             incidents=self._incidents,
             live=self._live,
             clips=self._clips.intake if self._clips else None,
+            updates=self._updates,
             sender=self._sender,
             dispatchers=self._broadcaster,
             warnings=warnings,
@@ -155,6 +158,13 @@ class ServiceHalf:
         return Barring(
             self._bars, self._voice, services, self._context.is_home, self._context.state,
             self._broadcaster, self._audit, self._platform.clock, self._metrics,
+        )  # fmt: skip
+
+    def _build_updates(self) -> UpdateService:
+        context = self._context
+        return UpdateService(
+            UpdateFiles(context.campaigns, context.images, context.state), self._bars, self._sender,
+            self._commands.new_id, self._broadcaster, self._audit, self._platform.clock, self._metrics,
         )  # fmt: skip
 
     def _build_maintenance(self) -> Maintenance:
@@ -228,6 +238,7 @@ class ServiceHalf:
                     self._maintenance.flush(),
                     self._barring.run(),
                     *([self._clips.verdicts.run()] if self._clips else []),
+                    *([self._updates.run()] if self._updates else []),
                 ]
                 ready(self._addresses())
                 await run_until(stop, [*jobs, _wait(channel)])

@@ -20,6 +20,7 @@ from patrolink.hub.infra.metrics import Metrics
 from patrolink.hub.infra.rate_limits import Rate, TokenBucket
 from patrolink.hub.infra.replay_store import ReplayStore
 from patrolink.hub.positions import PositionTable
+from patrolink.hub.updates.service import UpdateService
 
 # Of one device. One that was offline for three days delivers about 5,000 frames at once.
 _FRAMES = Rate(10_000, 100)
@@ -63,6 +64,7 @@ class UplinkService:
         voice: Informed of frames, reports of groups and key epochs, to announce the device's groups.
         barring: The barred devices. What they send is refused, except for events and answers to commands.
         clips: None if this hub takes no clips.
+        updates: None unless this is the home hub.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class UplinkService:
         incidents: IncidentService,
         live: AnswerHandler,
         clips: ManifestHandler | None,
+        updates: UpdateService | None,
         sender: DeviceSender,
         dispatchers: Broadcaster,
         warnings: DeviceWarnings,
@@ -86,6 +89,7 @@ class UplinkService:
         self._decoder, self._replay, self._keys, self._voice = decoder, replay, keys, voice
         self._barring = barring
         self._positions, self._incidents, self._live, self._clips = positions, incidents, live, clips
+        self._updates = updates
         self._sender, self._dispatchers, self._warnings = sender, dispatchers, warnings
         self._audit, self._clock, self._metrics = audit, clock, metrics
         self._digests = FrameDigests()
@@ -142,6 +146,8 @@ class UplinkService:
         return record.frame[:1] != b"" and record.frame[0] & 31 == EVENT
 
     def _process(self, device: str, rows: list[Row]) -> None:
+        if rows and self._updates is not None:
+            self._updates.frame_received(device)
         if rows and rows[0]["record"] == "position":
             stored = [self._positions.update(row) for row in rows]
             if any(stored):
@@ -178,6 +184,16 @@ class UplinkService:
             self._voice.report_received(device, row["room"], bytes.fromhex(row["groups"]))
         elif message == "clip_manifest" and self._clips is not None:
             self._clips.announce(row)
+        elif self._updates is not None:
+            self._process_update(self._updates, row)
+
+    def _process_update(self, updates: UpdateService, row: Row) -> None:
+        if row["record"] == "hello":
+            updates.hello_received(row)
+        elif row["record"] == "firmware_status":
+            updates.status_received(row)
+        elif row["record"] == "firmware_request":
+            updates.request_received(row)
 
     def _rekey(self, device: str) -> None:
         """Follow a device into its next key epoch. Its group keys have to be wrapped again."""

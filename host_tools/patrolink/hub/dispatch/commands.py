@@ -61,6 +61,14 @@ class Commands:
         self._sender, self._audit, self._clock = sender, audit, clock
         self._ids = PersistentCounter(state / "command.json", 64, 1)
 
+    def new_id(self) -> int:
+        """Return the id of a command that another part of the hub sends.
+
+        Raises:
+            OSError: Storage failed.
+        """
+        return self._ids.allocate()
+
     def command(
         self, operator: str, device: str, action: str, number: int | None = None, name: str = "", value: str = ""
     ) -> int:
@@ -106,7 +114,7 @@ class Commands:
             raise UserError(
                 f"name or value is too long; use at most {_MAX_NAME_BYTES} and {_MAX_VALUE_BYTES} bytes in UTF-8"
             )
-        command_id, expires_ms = self._ids.allocate(), self._clock.unix_ms() + _EXPIRY_MS
+        command_id, expires_ms = self.new_id(), self._clock.unix_ms() + _EXPIRY_MS
         record = self._audit.defer if action in _ENDING_ACTIONS else self._audit.write
         record(operator, "command", device=device, command=command_id, action=action, number=number, value=value)
         fields = {"command_id": command_id, "action": _ACTIONS[action], "expires_ms": expires_ms, "number": number}

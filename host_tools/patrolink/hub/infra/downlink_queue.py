@@ -4,7 +4,7 @@ from collections import OrderedDict
 from enum import Enum, IntEnum
 from typing import Generic, NamedTuple, TypeVar
 
-from patrolink_messages import CLIP_STATE, COMMAND, EVENT_STATE, PTT_GROUP
+from patrolink_messages import CLIP_STATE, COMMAND, EVENT_STATE, FIRMWARE, FIRMWARE_BLOCK, PTT_GROUP
 
 T = TypeVar("T")
 
@@ -15,6 +15,7 @@ class Lane(IntEnum):
     URGENT = 0
     TERMS = 1
     OTHER = 2
+    BULK = 3
 
 
 class Outcome(Enum):
@@ -32,10 +33,22 @@ class Limits(NamedTuple):
     device: int
 
 
-LIMITS = {Lane.URGENT: Limits(10_000, 64), Lane.TERMS: Limits(50_000, 1000), Lane.OTHER: Limits(20_000, 256)}
-_LANES = {EVENT_STATE: Lane.URGENT, COMMAND: Lane.URGENT, PTT_GROUP: Lane.TERMS}
+LIMITS = {
+    Lane.URGENT: Limits(10_000, 64),
+    Lane.TERMS: Limits(50_000, 1000),
+    Lane.OTHER: Limits(20_000, 256),
+    Lane.BULK: Limits(1000, 1),
+}
+_LANES = {EVENT_STATE: Lane.URGENT, COMMAND: Lane.URGENT, PTT_GROUP: Lane.TERMS, FIRMWARE_BLOCK: Lane.BULK}
 # Field that tells apart the states of a device. Of two messages with the same value, only the newer one counts.
-_STATE_FIELDS = {EVENT_STATE: "event_id", COMMAND: "command_id", PTT_GROUP: "group", CLIP_STATE: "clip_id"}
+_STATE_FIELDS = {
+    EVENT_STATE: "event_id",
+    COMMAND: "command_id",
+    PTT_GROUP: "group",
+    CLIP_STATE: "clip_id",
+    FIRMWARE: "command_id",
+    FIRMWARE_BLOCK: "image",
+}
 
 
 def lane_of(kind: int) -> Lane:

@@ -1,0 +1,1 @@
+"""Updates over the air: campaigns, their images, and the blocks that devices request."""
