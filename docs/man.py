@@ -12,12 +12,11 @@ from pathlib import Path
 from argparse_manpage.manpage import Manpage
 from patrolink import __version__
 from patrolink.cli import _parser
-from patrolink.cli._verbs import CLIP_VERBS, IMAGE_VERBS, VERBS
+from patrolink.cli._verbs import GROUPS, VERBS
 
 HELP = {
     **{name: entry.help for name, entry in VERBS.items()},
-    **{f"clip {name}": text for name, text in CLIP_VERBS.items()},
-    **{f"image {name}": text for name, text in IMAGE_VERBS.items()},
+    **{f"{group} {name}": text for group, names in GROUPS.items() for name, text in names.items()},
 }
 
 

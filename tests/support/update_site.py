@@ -86,7 +86,7 @@ class UpdateSite:
 
     def states(self) -> dict[str, int]:
         (campaign,) = self.hub.service._updates.rows(100)
-        return campaign["states"]
+        return campaign["update_states"]
 
     def request(self, device: str, offset: int, n: int = 900, image: str = "") -> list[tuple]:
         """Request a block, and return the blocks that the hub sends: (device, offset, data)."""

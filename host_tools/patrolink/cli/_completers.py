@@ -123,6 +123,15 @@ def _groups_of_site() -> list[str]:
         return []
 
 
+def _campaigns(parsed_args: argparse.Namespace, **_: Any) -> list[str]:
+    """Return names of campaigns of the site. What cannot be read offers nothing."""
+    from patrolink.cli import _campaigns as campaigns
+
+    with contextlib.suppress(ImportError, UserError, OSError):
+        return campaigns.names(Path(getattr(parsed_args, "site", None) or _SITE))
+    return []
+
+
 def _ports(**_: Any) -> list[str]:
     from serial.tools import list_ports
 
@@ -141,6 +150,8 @@ _BY_NAME: dict[str, Completer] = {
     "source": _sources,
     "ports": _ports,
     "image": FilesCompleter("plimg"),
+    "images": _IMAGES,
+    "campaign": _campaigns,
     "capture": FilesCompleter("plcap"),
     "record": FilesCompleter("plcap"),
     "keys": FilesCompleter("toml"),

@@ -36,6 +36,7 @@ VERBS = {
     "listen": Verb("listen to groups on the loudspeaker, or into a file", "hub"),
     "live": Verb("watch a device's camera in a player, or into a file", "video"),
     "monitor": Verb("watch a broker, serial port, PTY or capture", ""),
+    "ota": Verb("update devices over the air: plan, start, pause and watch campaigns", "hub"),
     "pack": Verb("encode a track (csv, gpx, nmea) as a capture; print bytes per fix", "report"),
     "provision": Verb("give devices keys, talk groups, configurations and labels", "flash"),
     "talk": Verb("talk in a group: a sound file or the microphone", "hub"),
@@ -54,3 +55,11 @@ IMAGE_VERBS = {
     "inspect": "show what an image contains and who signed it",
     "diff": "make the delta between two agent images",
 }
+OTA_VERBS = {
+    "plan": "plan a campaign: images, devices and limits; nothing is sent",
+    "start": "start a campaign, or start it again",
+    "pause": "pause a campaign",
+    "status": "show campaigns and the state of their devices",
+    "remove": "remove a campaign that does not run",
+}
+GROUPS = {"clip": CLIP_VERBS, "image": IMAGE_VERBS, "ota": OTA_VERBS}  # verbs that have verbs of their own

@@ -8,9 +8,8 @@ import sys
 
 import pytest
 from patrolink.cli import _parser, main
-from patrolink.cli._verbs import CLIP_VERBS, IMAGE_VERBS, VERBS
+from patrolink.cli._verbs import GROUPS, VERBS
 
-GROUPS = {"clip": CLIP_VERBS, "image": IMAGE_VERBS}
 ALL = [name for name in VERBS if name not in GROUPS]
 ALL += [f"{group} {name}" for group, names in GROUPS.items() for name in names]
 # Imports of tens of milliseconds, or of optional libraries.

@@ -11,7 +11,7 @@ from pathlib import Path
 import pexpect
 import pytest
 from patrolink.cli import main
-from patrolink.cli._verbs import CLIP_VERBS, IMAGE_VERBS, VERBS
+from patrolink.cli._verbs import GROUPS, VERBS
 
 from tests.support.json_lines import records
 from tests.support.polling import TIMEOUT_S
@@ -52,7 +52,7 @@ def complete(line: str, **environment: str) -> list[str]:
     [
         ("patrolink ", [*VERBS]),
         ("patrolink mon", ["monitor"]),
-        ("patrolink clip ", [*CLIP_VERBS]),
+        ("patrolink clip ", [*GROUPS["clip"]]),
         ("patrolink decode --fo", ["--format"]),
         ("patrolink decode --format g", ["geojson", "gpx"]),
         ("patrolink decode ", ["clips/", "walk.plcap"]),
@@ -63,7 +63,9 @@ def complete(line: str, **environment: str) -> list[str]:
         ("patrolink clip verify ", ["clips/"]),
         ("patrolink emulate --seed ", []),
         ("patrolink hub bar vest-1 --s", ["--site"]),
-        ("patrolink image ", [*IMAGE_VERBS]),
+        ("patrolink image ", [*GROUPS["image"]]),
+        ("patrolink ota ", [*GROUPS["ota"]]),
+        ("patrolink ota plan x ", ["agent.plimg", "clips/"]),
         ("patrolink image sign ", ["agent.plimg", "clips/"]),
         ("patrolink image sign x --key ", ["clips/", "release.pem"]),
         ("patrolink hub unbar vest-1 --k", ["--keep-key"]),

@@ -7,11 +7,11 @@ import subprocess
 import sys
 
 import pytest
-from patrolink.cli._verbs import CLIP_VERBS, IMAGE_VERBS, VERBS
+from patrolink.cli._verbs import GROUPS, VERBS
 
 from tests.support.paths import ROOT
 
-VERB_NAMES = [*VERBS, *(f"clip {name}" for name in CLIP_VERBS), *(f"image {name}" for name in IMAGE_VERBS)]
+VERB_NAMES = [*VERBS, *(f"{group} {name}" for group, names in GROUPS.items() for name in names)]
 NAMES = {"patrolink", *("-".join(("patrolink", *name.split())) for name in VERB_NAMES)}
 
 

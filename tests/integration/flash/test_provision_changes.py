@@ -1,7 +1,7 @@
 """`patrolink provision` after the first run: keys are rotated, devices revoked, and differences found."""
 
 import pytest
-from patrolink.cli import _barring, main
+from patrolink.cli import _site_change, main
 from patrolink.core import keys
 from patrolink.core.errors import UserError
 from patrolink.flash.ledger import Event, Ledger
@@ -137,7 +137,7 @@ def test_revocation_needs_a_known_device_and_a_reason(site, capsys):
 def test_revocation_that_a_hub_does_not_apply_is_in_the_ledger(site, monkeypatch, capsys):
     assert site.run() == 0
     monkeypatch.setattr(instance_lock, "is_held", lambda folder: True)
-    monkeypatch.setattr(_barring, "_WAIT_S", 0)
+    monkeypatch.setattr(_site_change, "_WAIT_S", 0)
     assert site.revoke("vest-1", "--reason", "lost") == 4
     assert "vest-1 is barred on storage, but the hub of shard 0 runs" in capsys.readouterr().err
     assert (site.history().events[-1].step, site.history().events[-1].device) == ("revoke", "vest-1")

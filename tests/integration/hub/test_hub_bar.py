@@ -90,7 +90,7 @@ def test_two_changes_at_the_same_time_lose_none(site_folder, capsys):
 
 
 def test_hub_that_does_not_apply_the_change_is_reported(run_verb, site_folder, monkeypatch):
-    monkeypatch.setattr("patrolink.cli._barring._WAIT_S", 0.1)
+    monkeypatch.setattr("patrolink.cli._site_change._WAIT_S", 0.1)
     lock = InstanceLock(site_folder / "state" / "shard-0")
     code, error = run_verb("bar", "vest-1", "--reason", "lost")
     assert code == 4 and "the hub of shard 0 runs and has not applied it" in error["text"]

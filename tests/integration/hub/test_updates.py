@@ -40,7 +40,7 @@ def site(site_folder):
 
 def test_device_is_sent_a_command_and_confirms_it(site):
     site.run_campaign()
-    assert site.states() == {"deferred": 2} and site.row("vest-1")["reason"] == "offline"
+    assert site.states() == {"deferred": 2} and site.row("vest-1")["update_reason"] == "offline"
     site.say_hello("vest-1")
     site.hub.take_publications()
     site.hub.poll_updates()
@@ -128,7 +128,7 @@ def test_floor_is_the_highest_that_the_device_has_ever_reported(site):
     site.say_hello("vest-1", rollback_floor=0)
     site.run_campaign(["vest-1"])
     site.hub.poll_updates()
-    assert site.row("vest-1")["reason"] == "rollback number 3 is below 7 of the device"
+    assert site.row("vest-1")["update_reason"] == "rollback number 3 is below 7 of the device"
     assert site.commands() == []
 
 
@@ -142,7 +142,7 @@ def test_barred_device_gets_nothing(site):
     site.hub.poll_bars()
     assert site.request("vest-1", 0) == [] and site.hub.metrics.refused["frame barred"] == 1
     assert [command for command in site.commands() if command[0] == "vest-1"] == []
-    assert (site.row("vest-1")["update_state"], site.row("vest-1")["reason"]) == ("cancelled", "barred")
+    assert (site.row("vest-1")["update_state"], site.row("vest-1")["update_reason"]) == ("cancelled", "barred")
 
 
 def test_only_the_home_hub_has_campaigns(site_folder):
@@ -206,7 +206,7 @@ def test_lost_or_damaged_image_stops_the_campaign_at_its_start(site):
     site.say_hello("vest-1")
     assert site.commands() == []
     (row,) = site.hub.service._updates.rows(0)
-    assert row["campaign_state"] == "stopped" and "is damaged; plan the campaign again" in row["reason"]
+    assert row["campaign_state"] == "stopped" and "is damaged; plan the campaign again" in row["campaign_reason"]
 
 
 def test_image_that_is_no_image_is_refused():
@@ -309,7 +309,7 @@ def test_offline_devices_are_deferred_again(site):
     site.report("vest-1", "fetching")
     site.hub.clock.now_ms += ONLINE_MS
     site.hub.poll_updates()
-    assert site.row("vest-1")["reason"] == "offline" and site.states() == {"deferred": 1}
+    assert site.row("vest-1")["update_reason"] == "offline" and site.states() == {"deferred": 1}
     site.hub.send("vest-1", m.DEVICE_STATUS, site.hub.status_values())
     site.hub.poll_updates()
     assert site.states() == {"fetching": 1}

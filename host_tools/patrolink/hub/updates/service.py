@@ -258,7 +258,7 @@ class UpdateService:
         """Inform dispatchers, and with `is_noted` the audit log, of the state of a device."""
         row = update_rows.device_row(campaign, device)
         if is_noted:
-            facts = {"campaign": campaign.plan.name, "state": row["update_state"], "reason": row["reason"]}
+            facts = {"campaign": campaign.plan.name, "state": row["update_state"], "reason": row["update_reason"]}
             self._audit.note(device, "update", command=row["command_id"], **facts)
         self._dispatchers.broadcast({"type": "update", **row})
 
