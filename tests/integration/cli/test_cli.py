@@ -233,6 +233,7 @@ def test_verbs_are_unchanged():
             "listen",
             "live",
             "monitor",
+            "ota",
             "pack",
             "provision",
             "talk",
