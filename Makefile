@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 # Python caches bytecode also where the environment forbids it: compilation is most of the start of a test's process.
 export PYTHONDONTWRITEBYTECODE :=
-.PHONY: help setup demo test test-fast hil image parity bench docs man fuzz sim lint hooks types types-device check generate wheel sbom lock device-lib media node debian plan clean
+.PHONY: help setup demo test test-fast hil image parity bench docs pictures man fuzz sim lint hooks types types-device check generate wheel sbom lock device-lib media node debian plan clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -22,6 +22,7 @@ help:
 	@echo "make parity    run the unit tests on CPython and on MicroPython"
 	@echo "make bench     run the benchmarks with their peers; results in build/bench and docs/benchmarks.md"
 	@echo "make docs      build the documentation site; results in build/docs"
+	@echo "make pictures  take the pictures of the console and of the web flasher in docs/images"
 	@echo "make man       write the manual pages of all verbs to build/man"
 	@echo "make fuzz      fuzz the codecs for FUZZ_SECONDS (60)"
 	@echo "make sim       run the long simulations: power cuts, talk groups, fault matrix, a hundred hours, a long outage, shifts, districts"
@@ -160,6 +161,10 @@ bench: .venv/bench-ready $(UMQTT) $(TUS)
 docs: .venv/docs-ready
 	@$(BIN)/python -m sphinx -q -E -W --keep-going -n -c docs . build/docs
 	@echo "the site is build/docs/index.html"
+
+pictures: .venv/test-ready $(UMQTT)
+	@PYTHONPATH=. $(BIN)/python -m tests.support.console_picture docs/images/console.png
+	@PYTHONPATH=. $(BIN)/python -m tests.support.flasher_picture docs/images/flasher.png
 
 man: .venv/test-ready
 	@$(BIN)/python docs/man.py build/man

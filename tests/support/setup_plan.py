@@ -66,7 +66,8 @@ PROGRAMS = (
         "chromium",
         "chromium chromium-driver",
         "integration/hub/test_console.py integration/hub/test_clips_page.py integration/live/test_live_page.py "
-        "integration/clips/test_clip_export.py",
+        "integration/clips/test_clip_export.py integration/flash/test_web_flasher.py "
+        "integration/flash/test_web_flasher_code.py",
     ),
     Program(
         "ffmpeg",

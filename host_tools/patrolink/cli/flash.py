@@ -1,7 +1,8 @@
 """Write an image to devices: one port, several, or all that USB lists, at the same time.
 
 The identity of each device is read again right before the first write. A device that fails is tried again and does not
-stop the others. Exit code 0: every device holds the image; 1: at least one was refused or failed.
+stop the others. With --web, a page on loopback flashes one device from a browser. Exit code 0: every device holds the
+image; 1: at least one was refused or failed.
 """
 
 import argparse
@@ -14,6 +15,7 @@ from patrolink.cli._arguments import positive_count
 from patrolink.core import boards, clock
 from patrolink.core.errors import DeviceError, UserError
 from patrolink.core.json_lines import print_record, print_summary
+from patrolink.core.signals import StopSignal
 from patrolink.core.text import plural
 from patrolink.flash import flash_image, ports, screen
 from patrolink.flash.device_flow import ENDED, State
@@ -26,6 +28,7 @@ EXAMPLES = (
     "patrolink flash agent.plimg /dev/ttyUSB0 --trust release.pem",
     "patrolink flash agent.plimg --all --trust release.pem --dry-run",
     "PATROLINK_FLASH_TRUST=release.pem patrolink flash platform.plimg --all --jobs 8 --json",
+    "patrolink flash agent.plimg --web --trust release.pem",
 )
 _JOBS, _RETRIES = 16, 2
 
@@ -49,6 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--retries", metavar="N", type=_count, default=_RETRIES, help=f"further attempts (default: {_RETRIES})"
     )
     parser.add_argument("--dry-run", action="store_true", help="identify devices and plan; write nothing")
+    parser.add_argument("--web", action="store_true", help="serve a page that flashes one device from a browser")
 
 
 def _count(text: str) -> int:
@@ -71,6 +75,8 @@ def run(args: argparse.Namespace) -> int:
     board = boards.find(image.header.board)
     if args.board and args.board != board.name:
         raise UserError(f"{args.image}: the image is for board {board.name}, not {args.board}; use an image for it")
+    if args.web:
+        return _serve_page(args, image, board)
     method = args.method or default_method(image, board)
     if method == "uf2" and args.all:
         raise UserError("drives of boot loaders are no ports; name the folders at which they are mounted")
@@ -94,6 +100,26 @@ def run(args: argparse.Namespace) -> int:
         finally:
             _print_results(fleet.devices, args.json)
     return 0 if all(device.good for device in fleet.devices) else 1
+
+
+def _serve_page(args: argparse.Namespace, image: flash_image.FlashImage, board: boards.Board) -> int:
+    """Serve the web flasher until a stop signal."""
+    from patrolink.flash.image import release_key  # needs cryptography
+    from patrolink.flash.web.server import FlasherServer, served_files
+
+    if args.ports or args.all or args.ledger or args.dry_run or args.json or args.method or not args.trust:
+        raise UserError(
+            "--web needs --trust, and the device is chosen in the browser; leave out ports, --all, --ledger, --method, "
+            "--dry-run and --json"
+        )
+    with method_factory("serial", image, board):  # refuses what has no slots to go into
+        pass
+    trust_pem = release_key.load_trust_store(Path(args.trust)).pem().encode()
+    with FlasherServer(served_files(image.header_bytes + image.content, trust_pem)) as server:
+        print(f"serving {image.label} at {server.url}: open it in Chrome or Edge; Ctrl-C ends", flush=True)
+        with contextlib.suppress(StopSignal):
+            server.serve_forever()
+    return 0
 
 
 def _event(device: Device, image: flash_image.FlashImage) -> Event:

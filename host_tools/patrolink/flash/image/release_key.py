@@ -31,6 +31,10 @@ class TrustStore:
     def __init__(self, keys: list[ec.EllipticCurvePublicKey]) -> None:
         self._keys = {image_header.key_id(point(key)): key for key in keys}
 
+    def pem(self) -> str:
+        """Return the keys in PEM format, as `load_trust_store` reads them."""
+        return "".join(map(public_pem, self._keys.values()))
+
     def check(self, header: ImageHeader) -> str:
         """Return the state of the signature of a header: VALID, INVALID, UNKNOWN_KEY or UNSIGNED."""
         if header.signature == image_header.UNSIGNED:

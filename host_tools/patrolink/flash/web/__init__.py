@@ -1,0 +1,1 @@
+"""The web flasher: a page that writes an agent image to one device through WebSerial."""
