@@ -109,7 +109,7 @@ class DeviceClient:
 
     Attributes:
         left_groups: Groups from which the hub has removed the device.
-        commands, event_states, clip_states: Messages from the hub.
+        commands, event_states, clip_states, firmware, blocks: Messages from the hub.
         reports: Number of receiver reports from the hub, which answer keepalives.
         rejected: Reasons for rejected packets from the hub.
     """
@@ -122,6 +122,8 @@ class DeviceClient:
         self.commands: list[dict] = []
         self.event_states: list[dict] = []
         self.clip_states: list[dict] = []
+        self.firmware: list[dict] = []
+        self.blocks: list[dict] = []
         self.epoch = 0
         self.reports = 0
         self.rejected: list[str] = []
@@ -184,11 +186,12 @@ class DeviceClient:
         """Publish a frame of this device."""
         self._session.publish(data, retain)
 
-    def send_hello(self) -> None:
+    def send_hello(self, **fields) -> None:
+        """Send a `hello`; `fields` replace those of a board without slots."""
         texts = {"board": b"linux", "firmware": b"0", "runtime": b"test", "content": bytes(8)}
         numbers = dict.fromkeys(("boot", "schema_hash", "minor", "profiles", "heap_kb", "date_floor"), 0)
         numbers |= {"rollback_floor": 0, "platform": 0}
-        self.send_message(patrolink_messages.HELLO, {**numbers, "batch_fixes": 60, **texts})
+        self.send_message(patrolink_messages.HELLO, {**numbers, "batch_fixes": 60, **texts, **fields})
 
     # --- sockets ------------------------------------------------------------------------------------------------------
 
@@ -246,6 +249,10 @@ class DeviceClient:
             self.event_states.append(message)
         elif kind == patrolink_messages.CLIP_STATE:
             self.clip_states.append(message)
+        elif kind == patrolink_messages.FIRMWARE:
+            self.firmware.append(message)
+        elif kind == patrolink_messages.FIRMWARE_BLOCK:
+            self.blocks.append(message)
         elif kind == patrolink_messages.PTT_GROUP and not message["rights"]:
             self.left_groups.append(message["group"])
             self.memberships.pop(message["group"], None)

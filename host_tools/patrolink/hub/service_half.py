@@ -192,6 +192,7 @@ class ServiceHalf:
             live=self._live,
             clip_feed=self._clips.feed if self._clips else None,
             clip_access=self._clips.access if self._clips else None,
+            updates=self._updates,
             audit=self._audit,
             broadcaster=self._broadcaster,
             clock=self._platform.clock,

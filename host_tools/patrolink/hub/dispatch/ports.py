@@ -146,6 +146,13 @@ class ClipAccessPort(Protocol):
         """Exempt a clip from retention."""
 
 
+class UpdatePort(Protocol):
+    """Update campaigns: UpdateService."""
+
+    def rows(self, limit: int) -> Rows:
+        """Return rows of campaigns with those of at most `limit` devices each, newest first."""
+
+
 class AuditPort(Protocol):
     """The audit log."""
 
@@ -158,7 +165,10 @@ class AuditPort(Protocol):
 
 @dataclass(frozen=True)
 class SessionPorts:
-    """All interfaces of a dispatcher session. `clip_feed` and `clip_access` are None if the hub takes no clips."""
+    """All interfaces of a dispatcher session.
+
+    `clip_feed` and `clip_access` are None if the hub takes no clips, `updates` unless it is the home hub.
+    """
 
     floor: FloorPort
     voice: VoiceClientsPort
@@ -169,6 +179,7 @@ class SessionPorts:
     live: LivePort
     clip_feed: ClipFeedPort | None
     clip_access: ClipAccessPort | None
+    updates: UpdatePort | None
     audit: AuditPort
     broadcaster: Broadcaster
     clock: Clock

@@ -217,6 +217,16 @@ class Recordings(_Request):
         return session.recordings(self.group, self.limit)
 
 
+class Updates(_Request):
+    """List update campaigns, newest first."""
+
+    do: Literal["updates"]
+
+    async def perform(self, session: DispatcherSession) -> list[dict[str, Any]] | None:
+        """Perform the request; see the class."""
+        return session.updates()
+
+
 _REQUESTS: TypeAdapter[_Request] = TypeAdapter(
     Annotated[
         Listen
@@ -233,7 +243,8 @@ _REQUESTS: TypeAdapter[_Request] = TypeAdapter(
         | LiveStop
         | Clips
         | PreserveClip
-        | Recordings,
+        | Recordings
+        | Updates,
         Field(discriminator="do"),
     ]
 )

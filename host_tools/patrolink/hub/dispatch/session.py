@@ -20,6 +20,8 @@ dictionary for JSON whose `type` is
     clip gone  a clip was deleted: device, clip
     signer     a device signs its clips with a new key: device, signer
     live       a live view was requested, has started, has other watchers, or has ended: a row of `live`
+    campaign   an update campaign has changed: a row of `updates` without its targets
+    update     a device of an update campaign has changed: a row of its targets
     barred     a device was barred or admitted again: device, barred, who, reason
     warning    a device floods the hub or has a double: device, warning, text
     lost       the reader was too slow: count of messages that were dropped
@@ -38,6 +40,7 @@ from patrolink.hub.dispatch.ports import SessionPorts
 from patrolink.hub.dispatch.request_limits import RequestLimits
 
 Row = dict[str, Any]
+_UPDATE_TARGETS_MAX = 500
 
 
 class DispatcherSession:
@@ -117,6 +120,14 @@ class DispatcherSession:
         self._ports.clip_access.record(self.name, "preserved", device=device, clip=clip)
         self._ports.clip_access.preserve(device, clip)
         return self._ports.commands.command(self.name, device, "preserve_clip", clip)
+
+    def updates(self) -> list[Row] | None:
+        """Return update campaigns, newest first; None if another hub has them.
+
+        A campaign has campaign, campaign_state, campaign_reason, who, firmware_version, devices, update_states, and
+        targets: device, update_state, update_reason and others of its first devices.
+        """
+        return self._ports.updates.rows(_UPDATE_TARGETS_MAX) if self._ports.updates else None
 
     # --- listen and talk ----------------------------------------------------------------------------------------------
 

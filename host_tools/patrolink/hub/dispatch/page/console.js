@@ -13,6 +13,7 @@ import { Login } from "./login.js";
 import { DeviceMap } from "./map.js";
 import { PushToTalk } from "./ptt.js";
 import { RecordingList } from "./recordings.js";
+import { UpdateTable } from "./updates.js";
 
 const DEFAULT_GROUPS = 8;  // standing groups that a new dispatcher listens to
 const FULL_SCALE_RMS = 0.3;  // of a loud voice
@@ -41,6 +42,7 @@ class Console {
     this.ptt = new PushToTalk(this.connection, this.audio, this.groups);
     this.map = new DeviceMap($("map").querySelector("canvas"));
     this.recordings = new RecordingList();
+    this.updates = new UpdateTable();
     this.alerts = new Alerts({
       onAlarm: () => this.audio.playTone("emergency"),
       showOnMap: device => this.map.show(device),
@@ -115,6 +117,8 @@ class Console {
       barred: message => this.#onBarred(message),
       warning: message => this.alerts.showWarning(message),
       live: row => this.live.update(row),
+      campaign: row => this.updates.updateCampaign(row),
+      update: row => this.updates.updateDevice(row),
       lost: ({ count }) => this.#showMessage(`This page was too slow: ${count} messages were lost`),
     };
     const handler = handlers[message.type];
@@ -145,6 +149,7 @@ class Console {
     hello.alarms.forEach(row => this.alerts.updateEvent(row));
     this.recordings.setRows(hello.recordings);
     this.connection.request("clips").then(rows => this.clips.setRows(rows), e => this.clips.setRows(null, e.message));
+    this.#request("updates").then(rows => this.updates.setRows(rows));
     this.live.reset(hello.live ?? []);
     if (!this.groups.get(this.groups.selected) && hello.groups.length) this.groups.selectRelative(1);
   }
