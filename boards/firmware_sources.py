@@ -21,9 +21,9 @@ FOLDERS = {  # source -> place of its modules
 FILES = {  # folder of the sources -> modules, with their place below that folder
     "device": [
         "boot",
-        *(f"app/{name}" for name in ("start", "errors", "config", "device")),
+        *(f"app/{name}" for name in ("start", "errors", "config", "device", "hello")),
         *(f"app/wiring_{name}" for name in ("network", "modem", "media", "commands", "camera", "recording")),
-        *(f"app/wiring_{name}" for name in ("live_view", "upload", "update")),
+        *(f"app/wiring_{name}" for name in ("live_view", "upload", "update", "firmware", "no_slots")),
         "app/serial_update",
         *("hal/common", "hal/clip_storage", "hal/baremetal/platform", "hal/baremetal/update_area"),
     ],

@@ -1,6 +1,7 @@
 """The agent of one device: its parts, its main loop and its buttons."""
 
 import gc
+import sys
 
 import patrolink_enums as enums
 import patrolink_messages as m
@@ -17,7 +18,7 @@ from agent.tracking.reporter import Reporter
 from agent.wearer.sos import Sos
 from compat import umqtt_import
 from compat.stream import Network
-from patrolink_protocol import VERSION, frame
+from patrolink_protocol import frame
 from patrolink_protocol.native import const
 
 _DRAIN_MS = const(10000)
@@ -55,11 +56,12 @@ class Device:
         now_ms = self._clock.now_ms
         store = hal.Store(config["state_dir"])
         counter = Counter(store)
-        self._trial = None
-        if slot is not None:
-            from app.wiring_update import build_trial
+        self._trial = self._slots = self._updates = None
+        flash = hal.open_flash() if hasattr(hal, "open_flash") else None
+        if flash is not None:
+            from app.wiring_update import build_slots
 
-            self._trial = build_trial(slot, hal, counter.first, now_ms(), log)
+            self._slots, self._trial = build_slots(flash, slot, counter.first, now_ms(), log)
         self._inputs = hal.Inputs()
         self._buttons = hal.Buttons(self._inputs, config.get("buttons"))
         self._watchdog = hal.Watchdog(config.get("watchdog"))
@@ -78,12 +80,21 @@ class Device:
             play_tone = self._build_media(config, store, counter)
         record = None if self.recording is None else self.recording.on_event
         self.sos = Sos(self.reporter, self.event_queue, log, play_tone, self.link.retry_now, record, log)
-        self._downlink.add_handlers({m.EVENT_STATE: self.sos.on_event_state})
+        self._downlink.add_handlers({m.EVENT_STATE: self.sos.on_event_state, m.FIRMWARE: self._on_firmware})
         self._build_extras(config, store, record)
+        if self._slots is not None:
+            from app.wiring_firmware import FirmwareUpdates
+
+            self._updates = FirmwareUpdates(config["state_dir"], hal, self._slots, self, now_ms, log)
+            self._downlink.add_handlers({m.FIRMWARE_BLOCK: self._updates.on_block})
         uart = hal.Uart(config["gps_uart"], now_ms, log, "gps", self._inputs)
         self._receiver = GpsReceiver(self._on_fix, config["date_floor"], uart)
         self._status = self._build_status(config)
-        self._send_hello(counter.boot, config)
+        import app
+        from app.hello import send_hello
+
+        send_hello(self, config, counter.boot, self._slots, hal.runtime())
+        del sys.modules["app.hello"], app.hello  # heap that is not needed again
         log("device: ready, boot %d" % counter.boot)
 
     def _connect(self, config, store):
@@ -185,34 +196,6 @@ class Device:
             self._clock.now_ms(),
         )
 
-    def _send_hello(self, boot, config):
-        heap_kb = (gc.mem_free() + gc.mem_alloc()) >> 10 if hasattr(gc, "mem_free") else 0
-        profiles = enums.HELLO_PROFILES_RICE
-        if self.ptt is not None:
-            profiles |= enums.HELLO_PROFILES_PTT
-        if self.recording is not None:
-            profiles |= enums.HELLO_PROFILES_VIDEO
-        if self.live_view is not None:
-            profiles |= enums.HELLO_PROFILES_LIVE_VIEW
-        self.reporter.send(
-            m.HELLO,
-            {
-                "boot": boot,
-                "schema_hash": m.SCHEMA_HASH,
-                "minor": m.MINOR,
-                "profiles": profiles,
-                "heap_kb": heap_kb,
-                "date_floor": config["date_floor"],
-                "batch_fixes": config["batch_fixes"],
-                "board": config["board"].encode(),
-                "firmware": VERSION.encode(),
-                "runtime": self._hal.runtime().encode(),
-                "content": bytes(8),
-                "rollback_floor": 0,
-                "platform": 0,
-            },
-        )
-
     # --- main loop --------------------------------------------------------------------------------------------------
 
     def serve(self):
@@ -273,6 +256,14 @@ class Device:
         elif self.ptt is not None:
             self.ptt.on_button(button, now_ms)
 
+    def _on_firmware(self, message):
+        if self._updates is not None:
+            self._updates.on_firmware(message)
+        else:
+            from app import wiring_no_slots  # it takes heap, and such a message is rare
+
+            wiring_no_slots.refuse(message, self.reporter, self._log)
+
     def _is_registered(self):
         """Return whether there is coverage; a board with a network stack has it while the session is open."""
         return self.session.is_open if self.modem is None else self.modem.registered
@@ -281,7 +272,10 @@ class Device:
         return len(self.outbox) + len(self.event_queue)
 
     def run(self):
-        """Run until the power button is pressed, then send the pending frames within the drain time."""
+        """Run until the power button is pressed or an update is installed, then send the pending frames.
+
+        That takes the drain time at most. After an update the board is reset.
+        """
         while not self._power_off:
             self.serve()
             if not self.link.step():
@@ -290,6 +284,9 @@ class Device:
                     voice = self.ptt is not None and self.ptt.is_busy()
                     urgent = self.event_queue.due_count() > 0
                     wait_ms = min(wait_ms, self.recording.upload(self._clock.now_ms(), voice, urgent))
+                if self._updates is not None:
+                    wait_ms = min(wait_ms, self._updates.step(self._clock.now_ms()))
+                    self._power_off |= self._updates.restart_due
                 self._inputs.wait(wait_ms)
         now_ms = self._clock.now_ms()
         if self.ptt is not None:
@@ -309,6 +306,8 @@ class Device:
         if self._trial is not None:
             self._trial.stopping()
         self._watchdog.close()
+        if self._updates is not None and self._updates.restart_due:
+            self._hal.reset()
 
     def _drain(self):
         self.link.shut_down()

@@ -1,7 +1,8 @@
-"""The trial of the image that runs from a slot. Loaded only where one does."""
+"""The slots of a device, and the trial of the image that runs from one. Loaded only on boards with slots."""
 
 from agent.update.boot_journal import BootJournal
 from agent.update.boot_records import SLOT_NAMES
+from agent.update.device_slots import DeviceSlots
 from agent.update.selection import candidates
 from agent.update.slots import UpdateArea
 from agent.update.trial import Trial
@@ -69,28 +70,49 @@ class TrialRunner:
         return True
 
 
-def build_trial(slot, hal, first_counter, now_ms, log):
-    """Return the TrialRunner of the image in a slot.
+class _InstallerFactory:
+    """Builds installers; their modules are loaded only for that."""
+
+    def __init__(self, area, platform_build, running):
+        self._area = area
+        self._platform_build = platform_build
+        self._running = running
+
+    def build(self, journal, floor):
+        from agent.update.installer import Installer, Target
+        from agent.update.release_keys import ReleaseKeys
+
+        this = self._platform_build
+        target = Target(this.BOARD, this.ARCHITECTURE, this.PLATFORM)
+        return Installer(self._area, journal, ReleaseKeys(this.RELEASE_KEYS).verify, target, self._running, floor)
+
+
+def build_slots(flash, running, first_counter, now_ms, log):
+    """Return the agent.update.device_slots.DeviceSlots, and the TrialRunner of the image that runs, or None.
 
     Args:
-        slot: Number of the slot that runs.
-        hal: The platform.
+        flash: Flash port of the update area.
+        running: Number of the slot that runs, or None: the agent of the platform.
         first_counter: See TrialRunner.
         now_ms: Monotonic milliseconds.
         log: Function of one string.
     """
     import platform_build  # frozen by the recipe of a board with slots
 
-    flash = hal.open_flash()
-    journal = BootJournal(flash)
     area = UpdateArea(flash, flash.slot_bytes)
-    state = journal.state
-    other = 1 - slot
-    if not state.slots[slot].confirmed:
-        log("update: slot %s is on trial, attempt %d" % (SLOT_NAMES[slot], state.slots[slot].attempts))
-    trial = Trial(state, slot, other in candidates(state), now_ms)
+    make_installer = _InstallerFactory(area, platform_build, running).build
+    slots = DeviceSlots(area, BootJournal(flash), running, platform_build.PLATFORM, make_installer)
+    return slots, None if running is None else _build_trial(slots, first_counter, now_ms, log)
+
+
+def _build_trial(slots, first_counter, now_ms, log):
+    state, running = slots.journal.state, slots.running
+    other = 1 - running
+    if not state.slots[running].confirmed:
+        log("update: slot %s is on trial, attempt %d" % (SLOT_NAMES[running], state.slots[running].attempts))
+    trial = Trial(state, running, other in candidates(state), now_ms)
 
     def fallback_holds():
-        return area.holds(other, state.slots[other].rollback, platform_build.PLATFORM)
+        return slots.area.holds(other, state.slots[other].rollback, slots.platform)
 
-    return TrialRunner(journal, trial, first_counter, fallback_holds, log)
+    return TrialRunner(slots.journal, trial, first_counter, fallback_holds, log)

@@ -1,5 +1,7 @@
 """Storage in memory, for tests on both runtimes."""
 
+import io
+
 
 class PowerCut(Exception):
     """The power was cut during a write."""
@@ -129,6 +131,11 @@ class MemoryFiles:
         part = self.data[name][at : at + len(buf)]
         buf[: len(part)] = part
         return len(part)
+
+    def open_stream(self, name):
+        if self.fault or name not in self.data:
+            raise OSError(self.fault or 2)
+        return io.BytesIO(bytes(self.data[name]))
 
     def remove(self, name):
         self.spend(1, 0)

@@ -13,6 +13,18 @@ COPY, ADD, INSERT, SEEK = range(4)
 BASE = bytes([i * 7 & 255 for i in range(3000)])
 
 
+class Base:
+    """Content of a base in memory."""
+
+    def __init__(self, data):
+        self._data = data
+        self.size = len(data)
+
+    def read_into(self, offset, view):
+        assert 0 <= offset and offset + len(view) <= self.size, (offset, len(view))
+        view[:] = self._data[offset : offset + len(view)]
+
+
 class PlainStream:
     """Operations that are not compressed; a read returns what is there."""
 
@@ -43,7 +55,7 @@ def seek(distance):
 def apply(base, operations, size):
     """Return the new content and the lengths of the blocks."""
     blocks = []
-    steps = delta.apply_delta(base, operations, size, lambda view: blocks.append(bytes(view)))
+    steps = delta.apply_delta(Base(base), operations, size, lambda view: blocks.append(bytes(view)))
     run_to_completion(steps)
     return b"".join(blocks), [len(block) for block in blocks]
 
@@ -52,7 +64,7 @@ def refusal(base, stream, size):
     """Return why the operations are refused, or None. Not more than `size` bytes are written in any case."""
     written = []
     try:
-        run_to_completion(delta.apply_delta(base, stream, size, lambda view: written.append(len(view))))
+        run_to_completion(delta.apply_delta(Base(base), stream, size, lambda view: written.append(len(view))))
     except delta.DeltaError as e:
         assert sum(written) <= size
         return str(e)
@@ -103,12 +115,6 @@ def test_random_operations_give_the_content_of_the_model():
         context = "seed %d, delta %d" % (SEED, i)
         assert result == content, context
         assert all([n == delta.BLOCK_BYTES for n in blocks[:-1]]) and 0 < blocks[-1] <= delta.BLOCK_BYTES, context
-
-
-def test_base_may_be_a_view():
-    operations = operation(COPY, 1000)
-    for base in (BASE, bytearray(BASE), memoryview(BASE)):
-        assert apply(base, PlainStream(operations), 1000)[0] == BASE[:1000]
 
 
 def test_malformed_operations_are_refused():

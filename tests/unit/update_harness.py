@@ -275,8 +275,7 @@ class UpdateDevice:
 
     def _apply_delta(self, installer, image):
         """Write the content that a delta makes of the content in the other slot."""
-        start = self.area.content_offset(1 - installer.slot)
-        base = self.flash.data[start : start + len(image.base.content)]
+        base = self.area.content(1 - installer.slot, len(image.base.content))
         operations = io.BytesIO(image.operations)
         run_to_completion(apply_delta(base, operations, len(image.content), ContentStream(installer).write))
 

@@ -34,6 +34,10 @@ class LiveViewController:
         self._report_end(now)
         return wait_ms
 
+    def is_running(self):
+        """Return whether somebody watches."""
+        return self._live_view.running()
+
     def close(self, now):
         """The device is switched off."""
         self._live_view.stop("the device is switched off", now)

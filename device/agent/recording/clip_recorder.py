@@ -52,6 +52,11 @@ class ClipRecorder:
         self._snapshot = None
         self._skipped_step = False  # no step to a seal was taken in the last round
 
+    @property
+    def is_busy(self):
+        """Whether a clip is being recorded or a snapshot taken."""
+        return self._open_clip is not None or self._snapshot is not None
+
     def serve(self, now):
         """Record what camera and microphone have, and continue with storage."""
         self._store.serve(now)

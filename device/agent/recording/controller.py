@@ -180,6 +180,11 @@ class RecordingController:
         return self._recording is not None
 
     @property
+    def is_busy(self):
+        """Whether a clip is being recorded or a snapshot taken."""
+        return self._recording is not None and self._recording.recorder.is_busy
+
+    @property
     def errors(self):
         """Bits of device_status.errors."""
         if self._recording is None:

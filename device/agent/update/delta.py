@@ -21,7 +21,7 @@ def apply_delta(base, operations, size, write):
     The caller verifies the hashes of the base before and of the new content afterwards.
 
     Args:
-        base: Content that the delta was made for, a buffer.
+        base: Content that the delta was made for: `size` in bytes, read_into(offset, view).
         operations: Stream of the operations, inflated (compat.inflate).
         size: Bytes of the new content.
         write: Called with each block of BLOCK_BYTES bytes in order, the last one may be shorter. The view is valid
@@ -30,7 +30,6 @@ def apply_delta(base, operations, size, write):
     Raises:
         DeltaError: as described there; blocks before the fault were written.
     """
-    base = memoryview(base)
     out = memoryview(bytearray(BLOCK_BYTES))
     differences = memoryview(bytearray(BLOCK_BYTES))
     at = done = filled = 0
@@ -41,21 +40,21 @@ def apply_delta(base, operations, size, write):
         n >>= 2
         if kind == _SEEK:
             at += -(n >> 1) if n & 1 else n >> 1
-            if after_seek or not 0 <= at <= len(base):
-                raise DeltaError("seek to %d in a base of %d bytes" % (at, len(base)))
+            if after_seek or not 0 <= at <= base.size:
+                raise DeltaError("seek to %d in a base of %d bytes" % (at, base.size))
             after_seek = True
             continue
         after_seek = False
         if not 0 < n <= size - done:
             raise DeltaError("%d bytes of new content where %d are left" % (n, size - done))
-        if kind != _INSERT and n > len(base) - at:
-            raise DeltaError("%d bytes from %d of a base of %d bytes" % (n, at, len(base)))
+        if kind != _INSERT and n > base.size - at:
+            raise DeltaError("%d bytes from %d of a base of %d bytes" % (n, at, base.size))
         while n:
             m = min(n, BLOCK_BYTES - filled)
             if kind == _INSERT:
                 _read_exactly(operations, out[filled : filled + m])
             else:
-                out[filled : filled + m] = base[at : at + m]
+                base.read_into(at, out[filled : filled + m])
                 at += m
                 if kind == _ADD:
                     _read_exactly(operations, differences[:m])

@@ -1,6 +1,8 @@
 """Installs an agent image into the slot that is not in use.
 
-    begin         all checks; then the slot is invalid: a REMOVED record, and its header sector erased
+    check         everything that can refuse an image; nothing is erased
+    invalidate    the slot is invalid: a REMOVED record, and its header sector erased
+    begin         both
     write_block   blocks of the content in any order; a block that the flash already holds is not written
     finish        SHA-256 over what lies in flash, then the header sector, then the INSTALLED record
 
@@ -11,6 +13,7 @@ there already.
 import hashlib
 from collections import namedtuple
 
+import patrolink_enums as enums
 from agent.update.boot_journal import SECTOR_BYTES
 from agent.update.boot_records import INSTALLED, REMOVED, SLOT_NAMES, SLOTS, Record
 from patrolink_protocol import image_header
@@ -27,7 +30,16 @@ Target = namedtuple("Target", ("board", "architecture", "platform"))
 
 
 class ImageRefusedError(Exception):
-    """The image must not be installed; nothing has been erased unless the content was already written."""
+    """The image must not be installed; nothing has been erased unless the content was already written.
+
+    Args:
+        text: Why, for a person.
+        reason: firmware_status.reason.
+    """
+
+    def __init__(self, text, reason):
+        super().__init__(text)
+        self.reason = reason
 
 
 class Installer:
@@ -50,6 +62,7 @@ class Installer:
         self._running = running
         self._floor = floor
         self._header_data = None
+        self._checked = None
         self._buffer = memoryview(bytearray(_COMPARE_BYTES))
         self.header = None
         self.slot = None
@@ -66,12 +79,26 @@ class Installer:
             ImageRefusedError: the image does not fit, with the reason. Nothing has been erased.
             OSError: the flash does not work.
         """
+        yield from self.check(header_data)
+        self.invalidate()
+
+    def check(self, header_data):
+        """Steps: check a header with its signature.
+
+        Raises:
+            ImageRefusedError: the image does not fit, with the reason.
+        """
         self.header = None
         data = bytes(header_data[: image_header.HEADER_BYTES])
         header, slot = self._check(data)
         reason = yield from self._verify(data)
         if reason:
-            raise ImageRefusedError(reason)
+            raise ImageRefusedError(reason, enums.FIRMWARE_STATUS_REASON_SIGNATURE)
+        self._checked = header, slot, data
+
+    def invalidate(self):
+        """Invalidate the slot that will hold the checked image. Raises OSError."""
+        header, slot, data = self._checked
         if self._journal.state.slots[slot].install:
             self._journal.append(self._journal.state.slot_record(REMOVED, slot))
         offset = self._area.header_offset(slot)
@@ -124,7 +151,10 @@ class Installer:
         header, slot = self.header, self.slot
         digest = yield from self._area.digest(slot, header.size)
         if digest != header.sha256:
-            raise ImageRefusedError("the content in slot %s does not have the SHA-256 of its header" % SLOT_NAMES[slot])
+            raise ImageRefusedError(
+                "the content in slot %s does not have the SHA-256 of its header" % SLOT_NAMES[slot],
+                enums.FIRMWARE_STATUS_REASON_DAMAGED,
+            )
         self._program(self._area.header_offset(slot), memoryview(self._header_data))
         install = self._journal.state.last_install + 1
         self._journal.append(Record(INSTALLED, slot, 0, install, header.rollback))
@@ -135,29 +165,43 @@ class Installer:
         try:
             header = image_header.unpack(data)
         except image_header.ImageHeaderError as e:
-            raise ImageRefusedError("not an image for this device: %s" % e)
+            raise ImageRefusedError("not an image for this device: %s" % e, enums.FIRMWARE_STATUS_REASON_FORMAT)
         target = self._target
         if header.kind == image_header.PLATFORM:
-            raise ImageRefusedError("a platform image; slots hold agent images")
+            raise ImageRefusedError("a platform image; slots hold agent images", enums.FIRMWARE_STATUS_REASON_FORMAT)
         if header.board != target.board:
-            raise ImageRefusedError("image for board %s, this is %s" % (header.board, target.board))
+            raise ImageRefusedError(
+                "image for board %s, this is %s" % (header.board, target.board), enums.FIRMWARE_STATUS_REASON_BOARD
+            )
         if header.architecture != target.architecture:
-            raise ImageRefusedError("image for %s, this board runs %s" % (header.architecture, target.architecture))
+            raise ImageRefusedError(
+                "image for %s, this board runs %s" % (header.architecture, target.architecture),
+                enums.FIRMWARE_STATUS_REASON_ARCHITECTURE,
+            )
         if header.minimum_platform > target.platform:
             raise ImageRefusedError(
                 "image needs platform %d, this device has %d: flash the platform first"
-                % (header.minimum_platform, target.platform)
+                % (header.minimum_platform, target.platform),
+                enums.FIRMWARE_STATUS_REASON_PLATFORM,
             )
         lowest = max(self._floor, self._journal.state.lowest_rollback())
         if header.rollback < lowest:
-            raise ImageRefusedError("rollback number %d is below %d" % (header.rollback, lowest))
+            raise ImageRefusedError(
+                "rollback number %d is below %d" % (header.rollback, lowest), enums.FIRMWARE_STATUS_REASON_ROLLBACK
+            )
         if header.size > self._area.content_max:
-            raise ImageRefusedError("content of %d bytes, a slot has %d" % (header.size, self._area.content_max))
+            raise ImageRefusedError(
+                "content of %d bytes, a slot has %d" % (header.size, self._area.content_max),
+                enums.FIRMWARE_STATUS_REASON_NO_SPACE,
+            )
         slot = self._free_slot()
-        if header.kind == image_header.AGENT_DELTA:
+        if header.base_sha256 != image_header.NO_BASE:
             base = self._area.header(1 - slot)
             if base is None or base.sha256 != header.base_sha256:
-                raise ImageRefusedError("the base of this delta is not in slot %s" % SLOT_NAMES[1 - slot])
+                raise ImageRefusedError(
+                    "the base of this delta is not in slot %s" % SLOT_NAMES[1 - slot],
+                    enums.FIRMWARE_STATUS_REASON_BASE,
+                )
         return header, slot
 
     def _free_slot(self):
@@ -169,7 +213,10 @@ class Installer:
         confirmed = state.confirmed_slot()
         if confirmed is not None:
             if 1 - confirmed == running:
-                raise ImageRefusedError("slot %s is on trial; wait until it is confirmed" % SLOT_NAMES[running])
+                raise ImageRefusedError(
+                    "slot %s is on trial; wait until it is confirmed" % SLOT_NAMES[running],
+                    enums.FIRMWARE_STATUS_REASON_BUSY,
+                )
             return 1 - confirmed
         if running is not None:
             return 1 - running

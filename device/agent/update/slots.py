@@ -17,6 +17,25 @@ _CHUNK_BYTES = const(512)
 _CHUNKS_PER_STEP = const(32)
 
 
+class SlotContent:
+    """What lies at the place of the content of a slot.
+
+    Args:
+        flash: Flash port.
+        offset: Where it begins.
+        size: Its bytes.
+    """
+
+    def __init__(self, flash, offset, size):
+        self._flash = flash
+        self._offset = offset
+        self.size = size
+
+    def read_into(self, offset, buffer):
+        """Fill a buffer."""
+        self._flash.read_into(self._offset + offset, buffer)
+
+
 class UpdateArea:
     """The slots on a flash port.
 
@@ -53,6 +72,10 @@ class UpdateArea:
         if header.kind == image_header.PLATFORM or header.size > self.content_max:
             return None
         return header
+
+    def content(self, slot, size):
+        """Return the SlotContent of the first `size` bytes of a slot."""
+        return SlotContent(self.flash, self.content_offset(slot), size)
 
     def digest(self, slot, size):
         """Steps to the SHA-256 digest of the first `size` bytes of the content of a slot."""

@@ -17,6 +17,18 @@ from agent.update import delta  # noqa: E402
 from compat.inflate import inflate  # noqa: E402
 from compat.steps import run_to_completion  # noqa: E402
 
+
+class Base:
+    """Content of a base in memory."""
+
+    def __init__(self, data):
+        self._data = data
+        self.size = len(data)
+
+    def read_into(self, offset, view):
+        view[:] = self._data[offset : offset + len(view)]
+
+
 for line in sys.stdin:
     base, payload, size = json.loads(line)
     digest = hashlib.sha256()
@@ -24,7 +36,7 @@ for line in sys.stdin:
         content = f.read()
     try:
         with open(payload, "rb") as f:
-            run_to_completion(delta.apply_delta(content, inflate(f), size, digest.update))
+            run_to_completion(delta.apply_delta(Base(content), inflate(f), size, digest.update))
         print(hexlify(digest.digest()).decode())
     except delta.DeltaError as e:
         print(str(e))

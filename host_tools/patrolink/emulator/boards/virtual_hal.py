@@ -4,6 +4,7 @@ Every wait of the agent advances the simulation to its next event. Storage is in
 cut can happen at any byte of a write.
 """
 
+import io
 import random
 from collections.abc import Callable
 from typing import Any
@@ -107,6 +108,9 @@ class VirtualFiles:
         part = self._get(name)[at : at + len(buf)]
         buf[: len(part)] = part
         return len(part)
+
+    def open_stream(self, name: str) -> io.BytesIO:
+        return io.BytesIO(self._get(name))
 
     def remove(self, name: str) -> None:
         self._get(name)
